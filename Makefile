@@ -1,0 +1,43 @@
+# Two commands to know: `make report` and `make test`. Both set up their own environment first.
+PYTHON ?= python3
+BIN := .venv/bin
+EXTRAS := dask,hub,lab,test
+
+.PHONY: help setup report test test-all lint lab clean
+
+help:
+	@echo "make report    run the default batch on the demo bundle and write figures/index.html"
+	@echo "make test      lint, library tests, notebook tests (what CI runs)"
+	@echo "make test-all  the same with the slow statistical validations"
+	@echo "make lab       JupyterLab with the kernels installed"
+	@echo "make setup     only the environment (.venv)"
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("personagap needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": run make with PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	touch $@
+
+report: setup
+	$(BIN)/personagap batch notebooks/batch.yaml
+	$(BIN)/personagap report
+
+test: lint
+	$(BIN)/python -m pytest -m 'not slow'
+
+test-all: lint
+	$(BIN)/python -m pytest
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/nbstripout --verify $$(git ls-files '*.ipynb')
+
+lab: setup
+	$(BIN)/personagap kernels
+	$(BIN)/jupyter lab notebooks
+
+clean:
+	rm -rf .venv build lib/*.egg-info

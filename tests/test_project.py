@@ -1,0 +1,50 @@
+"""The project's own files agree with each other."""
+
+import itertools
+import re
+import tomllib
+
+import pytest
+import yaml
+
+from personagap.paths import ROOT
+
+
+def names(requirements):
+    return {re.split(r"[\[<>=]", line)[0].lower().replace("_", "-") for line in requirements}
+
+
+@pytest.fixture(scope="module")
+def project():
+    return tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+@pytest.fixture(scope="module")
+def pins():
+    lines = (ROOT / "constraints.txt").read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_every_dependency_is_pinned(project, pins):
+    assert all(re.fullmatch(r"[\w.-]+==[\w.!]+", pin) for pin in pins)
+    extras = itertools.chain.from_iterable(project["optional-dependencies"].values())
+    wanted = names([*project["dependencies"], *extras])
+    assert wanted - {name.replace("_", "-") for name in names(pins)} == set()
+
+
+def test_torch_is_pinned_exactly(pins):
+    assert "torch==2.13.0" in pins
+
+
+def test_conda_and_make_install_the_same(project):
+    conda = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]
+    (pip,) = [entry["pip"] for entry in conda if isinstance(entry, dict)]
+    extras = re.search(r"^EXTRAS := (.*)$", (ROOT / "Makefile").read_text(), re.M).group(1)
+    assert pip == ["-c constraints.txt", f"-e .[{extras}]"]
+    assert "python=3.11" in conda and project["requires-python"] == ">=3.11"
+    assert set(extras.split(",")) <= set(project["optional-dependencies"])
+
+
+def test_no_lock_file_or_registry_host_in_the_project():
+    text = (ROOT / "constraints.txt").read_text() + (ROOT / "environment.yml").read_text()
+    assert "://" not in text and " @ " not in text
