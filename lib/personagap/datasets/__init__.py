@@ -1,0 +1,101 @@
+"""Benchmark items and human judgments, from the demo bundle, a folder or the Hugging Face Hub."""
+
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from personagap.datasets import benchmarks
+from personagap.datasets.relevance import load_relevance
+from personagap.errors import UserError
+from personagap.paths import DEMO
+
+__all__ = ["TASKS", "load", "load_relevance"]
+
+#: The five tasks, in reading order.
+TASKS = tuple(benchmarks.BENCHMARKS)
+
+
+def load(
+    tasks: str | Sequence[str] = "all",
+    data: str | Path = "demo",
+    items_per_task: int | None = None,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Load benchmark items into one table.
+
+    Parameters
+    ----------
+    tasks : "all" (whatever ``data`` holds), one of `TASKS`, or a list of them.
+    data : "demo" (simulated items written for this project), a folder in which each data set is
+        found by name (``mmlu*.csv`` or ``mmlu/{dev,test}/*.csv``, ``gsm8k*.jsonl``,
+        ``mbpp*.jsonl``, ``do_not_answer*.csv``, ``strongreject*.csv``), or "hub" (needs the
+        network and ``pip install "personagap[hub]"``).
+    items_per_task : draw that many items of each task at random (all, if there are fewer). With
+        one seed a smaller draw is part of a larger one, so answers to it can be reused.
+    seed : determines the draw.
+
+    Returns
+    -------
+    DataFrame, one row per item: ``task item question choices answer tests setup group``. ``item``
+    is a string, unique within its task; ``choices`` holds four strings (mmlu, else None),
+    ``answer`` a letter (mmlu) or a number as text (gsm8k, else None), ``tests`` a list of
+    asserts and ``setup`` the code before them (mbpp, else None and ""), ``group`` the subject,
+    type of harm or category. ``attrs["sources"]`` lists ``task source licence file rows`` of
+    what was read; ``attrs["missing"]`` the tasks of "all" that ``data`` does not hold.
+
+    MMLU is its dev split where a folder has both, and on the Hub, as in the code of
+    arXiv 2406.11107; give a folder with ``mmlu/test`` alone to use the test split.
+
+    Raises
+    ------
+    UserError : unknown task, data of a task asked for by name not found, or malformed data; the
+        message names the file, the row (a CSV header is row 1) and the remedy.
+
+    Examples
+    --------
+    >>> items = load("mmlu", items_per_task=2)
+    >>> items[["task", "answer"]].shape
+    (2, 2)
+    """
+    named = [] if tasks == "all" else [tasks] if isinstance(tasks, str) else list(tasks)
+    for task in named:
+        if task not in TASKS:
+            raise UserError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
+    if items_per_task is not None and items_per_task < 1:
+        raise UserError(f"items_per_task is {items_per_task}: give 1 or more, or None for all items")
+    tables, sources, missing = [], [], []
+    for task in dict.fromkeys(named or TASKS):
+        table = _read(task, data)
+        if table is None:
+            what = f"{task}: no {benchmarks.BENCHMARKS[task].files} in {data}"
+            if named:
+                raise UserError(f"{what}: add the file, or leave the task out")
+            print(f"{what}, task skipped")
+            missing.append(task)
+            continue
+        sources.append(table.attrs | {"rows": len(table)})
+        tables.append(_draw(table, items_per_task, seed))
+    if not tables:
+        raise UserError(f"no benchmark data in {data}: it should hold, e.g., {benchmarks.BENCHMARKS['mmlu'].files}")
+    items = pd.concat(tables, ignore_index=True)
+    items.attrs = {"sources": sources, "missing": missing}
+    return items
+
+
+def _read(task: str, data: str | Path) -> pd.DataFrame | None:
+    if str(data) == "hub":
+        return benchmarks.from_hub(task)
+    folder = DEMO if str(data) == "demo" else Path(data)
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}: data is 'demo', 'hub' or a folder with the data files")
+    return benchmarks.from_folder(task, folder)
+
+
+def _draw(table: pd.DataFrame, n: int | None, seed: int) -> pd.DataFrame:
+    if n is None:
+        return table
+    shuffled = np.random.default_rng([seed, zlib.crc32(table["task"].iloc[0].encode())]).permutation(len(table))
+    return table.iloc[np.sort(shuffled[:n])]

@@ -1,0 +1,153 @@
+"""Benchmark items: upstream formats, choice of files, and what is said about malformed ones."""
+
+import json
+import os
+import sys
+import types
+
+import pandas as pd
+import pytest
+
+from personagap import datasets
+from personagap.errors import UserError
+
+MMLU = "subject,question,A,B,C,D,answer\n"
+GSM8K = '{"question": "How many?", "answer": "1 + 1 = 2\\n#### %s"}\n'
+
+
+def write(folder, **files):
+    for name, text in files.items():
+        path = folder / name.replace("__", "/").replace("_csv", ".csv").replace("_jsonl", ".jsonl")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return folder
+
+
+def test_demo_holds_all_tasks_with_the_promised_columns():
+    items = datasets.load()
+    assert list(items.columns) == ["task", "item", "question", "choices", "answer", "tests", "setup", "group"]
+    assert items.groupby("task").size().ge(60).to_dict() == dict.fromkeys(sorted(datasets.TASKS), True)
+    assert not items.duplicated(["task", "item"]).any()
+    by_task = {task: rows.iloc[0] for task, rows in items.groupby("task")}
+    assert by_task["mmlu"].answer in "ABCD" and len(by_task["mmlu"].choices) == 4
+    assert float(by_task["gsm8k"].answer) and by_task["gsm8k"].choices is None
+    assert by_task["mbpp"].tests[0].startswith("assert ") and by_task["mbpp"].setup == ""
+    assert by_task["strongreject"].answer is None and by_task["strongreject"].tests is None
+    assert [source["task"] for source in items.attrs["sources"]] == list(datasets.TASKS)
+    assert {"source", "licence", "file", "rows"} <= set(items.attrs["sources"][0])
+
+
+def test_upstream_mmlu_layouts_agree(tmp_path):
+    flat = write(tmp_path / "flat", mmlu_csv=MMLU + 'law,"Is it, so?",None,NA,3,4,B\n')
+    dev = write(tmp_path / "dev", mmlu__dev__law_dev_csv='"Is it, so?",None,NA,3,4,B\n')
+    test = "question,choice0,choice1,choice2,choice3,answer\n" + '"Is it, so?",None,NA,3,4,1\n'
+    test = write(tmp_path / "test", mmlu__test__law_test_csv=test)
+    expected = datasets.load("mmlu", flat)
+    assert expected.loc[0, ["item", "group", "answer"]].tolist() == ["law/0", "law", "B"]
+    assert expected.loc[0, "choices"] == ["None", "NA", "3", "4"]  # text, not missing values
+    for folder in [dev, test]:
+        pd.testing.assert_frame_equal(datasets.load("mmlu", folder), expected)
+    write(dev, mmlu__dev__art_dev_csv="What?,1,2,3,4,A\nWhy?,1,2,3,4,B\n")
+    assert datasets.load("mmlu", dev)["item"].tolist() == ["art/0", "art/1", "law/0"]
+    (dev / "mmlu/dev/art_dev.csv").unlink()
+    write(dev, mmlu__test__law_test_csv="Other?,1,2,3,4,A\n")
+    pd.testing.assert_frame_equal(datasets.load("mmlu", dev), expected)  # dev is preferred
+
+
+def test_t4_gsm8k_labels_lose_commas_and_keep_signs(tmp_path):
+    write(tmp_path, gsm8k_test_jsonl=GSM8K % "2,125" + GSM8K % "-5" + GSM8K % " 0.5")
+    assert datasets.load("gsm8k", tmp_path)["answer"].tolist() == ["2125", "-5", "0.5"]
+
+
+def test_absent_tasks_are_skipped_aloud_unless_asked_for(tmp_path, capsys):
+    write(tmp_path, gsm8k_jsonl=GSM8K % 1, strongreject_dataset_csv="category,source,forbidden_prompt\nx,y,z\n")
+    items = datasets.load("all", tmp_path)
+    assert items.attrs["missing"] == ["mmlu", "mbpp", "do_not_answer"]
+    assert "mbpp: no mbpp*.jsonl" in capsys.readouterr().out
+    assert items[["task", "item", "group"]].to_numpy().tolist() == [["gsm8k", "0", ""], ["strongreject", "0", "x"]]
+    with pytest.raises(UserError, match="mbpp"):
+        datasets.load(["gsm8k", "mbpp"], tmp_path)
+
+
+def test_draw_is_seeded_nested_and_in_order():
+    draw = lambda n, seed=0: datasets.load("mmlu", items_per_task=n, seed=seed)["item"].tolist()  # noqa: E731
+    everything = draw(None)
+    assert draw(10) == draw(10) and draw(10) != draw(10, seed=1)
+    assert set(draw(10)) < set(draw(20)) and draw(10) == [item for item in everything if item in draw(10)]
+    assert draw(10_000) == everything
+
+
+DNA = "id,types_of_harm,question\n"
+BAD = {
+    "missing column": ("mmlu", {"mmlu_csv": "subject,question,A,B,C,answer\nx,y,1,2,3,A\n"}, "no column 'D'"),
+    "answer letter": ("mmlu", {"mmlu_csv": MMLU + "x,y,1,2,3,4,A\nx,y,1,2,3,4,E\n"}, "row 3: the answer"),
+    "ragged": ("mmlu", {"mmlu_csv": MMLU + "x,y,1,2,3,4,A,B,C\n"}, "row 2: 9 fields instead of 7"),
+    "subject fields": ("mmlu", {"mmlu__dev__law_dev_csv": "a,b,c\n"}, "row 1: 3 fields"),
+    "empty": ("gsm8k", {"gsm8k_jsonl": " \n"}, "empty"),
+    "no rows": ("mmlu", {"mmlu_csv": MMLU}, "no rows"),
+    "encoding": ("do_not_answer", {"do_not_answer_csv": DNA.encode() + b"1,x,caf\xe9\n"}, "not UTF-8"),
+    "duplicate": ("do_not_answer", {"do_not_answer_csv": DNA + "1,x,a\n1,x,b\n"}, "row 3: an id used before"),
+    "no question": ("do_not_answer", {"do_not_answer_csv": DNA + "1,x, \n"}, "row 2: an empty question"),
+    "JSON": ("gsm8k", {"gsm8k_jsonl": GSM8K % 1 + '{"question": \n'}, "row 2: not JSON"),
+    "no object": ("gsm8k", {"gsm8k_jsonl": "[1]\n"}, "row 1: not a JSON object"),
+    "no field": ("gsm8k", {"gsm8k_jsonl": GSM8K % 1 + '{"answer": "#### 1"}'}, "row 2: no 'question'"),
+    "open quote": ("mmlu", {"mmlu_csv": MMLU + 'x,"' + "y" * 200_000}, "close every quote"),
+    "no number": ("gsm8k", {"gsm8k_jsonl": GSM8K % "two"}, "row 1: the answer does not end"),
+    "tests": ("mbpp", {"mbpp_jsonl": '{"task_id": 1, "text": "x", "test_list": ["f(1)"]}'}, "row 1: test_list"),
+    "two files": ("gsm8k", {"gsm8k_a_jsonl": GSM8K % 1, "gsm8k_b_jsonl": GSM8K % 1}, "several files for gsm8k"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_names_file_row_and_remedy(case, tmp_path):
+    task, files, message = BAD[case]
+    write(tmp_path, **files)
+    with pytest.raises(UserError, match=message) as raised:
+        datasets.load(task, tmp_path)
+    assert str(tmp_path) in str(raised.value) and "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("arguments", [("chess",), ("mmlu", "no/such/folder"), ("mmlu", "demo", 0)])
+def test_bad_arguments(arguments):
+    with pytest.raises(UserError):
+        datasets.load(*arguments)
+
+
+def test_nothing_found_is_an_error(tmp_path):
+    with pytest.raises(UserError, match="no benchmark data"):
+        datasets.load("all", tmp_path)
+
+
+def test_hub(monkeypatch):
+    """A stand-in with the columns of the Hub copies; no network."""
+    rows = {
+        "cais/mmlu": [{"question": "q", "subject": "law", "choices": ["1", "2", "3", "4"], "answer": 2}],
+        "openai/gsm8k": [{"question": "q", "answer": "#### 7"}],
+        "google-research-datasets/mbpp": [
+            {"task_id": 9, "text": "q", "test_list": ["assert f(1) == 1"], "test_setup_code": ""}
+        ],
+        "LibrAI/do-not-answer": [{"id": 4, "types_of_harm": "x", "question": "q"}],
+        "walledai/StrongREJECT": [{"prompt": "q", "category": "x"}],
+    }
+
+    def load_dataset(name, configuration, split):
+        return types.SimpleNamespace(to_pandas=lambda: pd.DataFrame(rows[name]))
+
+    monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
+    items = datasets.load("all", "hub")
+    assert items["item"].tolist() == ["law/0", "0", "9", "4", "0"]
+    assert items["answer"].tolist() == ["C", "7", None, None, None]
+    del rows["cais/mmlu"]
+    with pytest.raises(UserError, match="cannot load cais/mmlu"):
+        datasets.load("mmlu", "hub")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UserError, match="personagap\\[hub\\]"):
+        datasets.load("mmlu", "hub")
+
+
+@pytest.mark.skipif(
+    "PERSONAGAP_REAL_DATA" not in os.environ, reason="set PERSONAGAP_REAL_DATA to a folder of real data"
+)
+def test_real_files_load():
+    sizes = datasets.load("all", os.environ["PERSONAGAP_REAL_DATA"]).groupby("task").size().to_dict()
+    assert sizes == {"mmlu": 285, "gsm8k": 300, "mbpp": 120, "do_not_answer": 300}, json.dumps(sizes)
