@@ -1,0 +1,283 @@
+"""Prompts, and the graders of both protocols. Tests name the trap (T-number) they guard against."""
+
+import json
+import os
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from personagap import datasets, judges, sandbox, tasks
+from personagap.errors import UserError
+
+
+@pytest.fixture(autouse=True)
+def opted_in(monkeypatch):
+    """Without bubblewrap the programs of this file, which is ours, run unconfined."""
+    monkeypatch.setenv(sandbox.OPT_IN, "1")
+
+
+def make_items(**columns):
+    blank = {"question": "Why?", "choices": None, "answer": None, "tests": None, "setup": "", "group": ""}
+    return pd.DataFrame([{"item": "1", **blank, **columns}])
+
+
+MMLU = make_items(task="mmlu", choices=list("1234"), answer="C")
+GSM8K = make_items(task="gsm8k", answer="18")
+MBPP = make_items(task="mbpp", tests=["assert f(2) == 4", "assert f(0) == 0", "assert f(12) == 24"])
+SAFETY = make_items(task="strongreject")
+
+
+def respond(items, texts, finish_reason="stop"):
+    first = {"model": "m", "persona": "none", "template": "paper", "task": items["task"][0], "item": "1"}
+    answers = {"run": range(len(texts)), "text": texts, "finish_reason": finish_reason}
+    return pd.DataFrame(first | answers)
+
+
+def reference(items, texts):
+    """One answer to each item."""
+    first = {"model": "m", "persona": "none", "template": "paper", "run": 0, "finish_reason": "stop"}
+    return items[["task", "item"]].assign(text=texts, **first)
+
+
+def marks(items, texts, protocol="corrected", **arguments):
+    """(score, valid) of each text; None where the score is of an answer that could not be extracted."""
+    scores = tasks.grade(respond(items, texts), items, protocol, **arguments).sort_values("run")
+    return [score if valid else None for score, valid in zip(scores["score"], scores["valid"], strict=True)]
+
+
+# --- prompts -----------------------------------------------------------------------------------------
+
+
+def test_prompts_hold_everything_the_item_says():
+    items = datasets.load("all", items_per_task=3)
+    for item in items.itertuples():
+        text = tasks.prompt(item)
+        assert item.question in text
+        assert all(part in text for part in [*(item.choices or []), *(item.tests or [])])
+        assert (text == item.question) == (item.task in tasks.SAFETY)
+    braces = make_items(task="mmlu", question="Is {x} a set?", choices=["{1}", "2", "3", "4"]).iloc[0]
+    assert "(A) {1} (B) 2" in tasks.prompt(braces) and "{x}" in tasks.prompt(braces)
+
+
+# --- MMLU --------------------------------------------------------------------------------------------
+
+LETTERS = {
+    "Therefore, the answer is (C).": "C",
+    "The answer is:\n\n(C)": "C",
+    "The correct answer is option (d).": "D",
+    "The final answer is therefore **(D)**.": "D",
+    "**(B)**": "B",
+    "Answer: C": "C",
+    "**Answer:** C) Lima": "C",
+    "Answer: A\nExplanation: it is.": "A",
+    "The answer is A because Lima is far.": "A",
+    r"Hence $\boxed{\text{C}}$": "C",
+    "I choose B.": "B",
+    "Option C is correct.": "C",
+    "(B) is the right answer; (A) is wrong.": "B",
+    "C. Lima": "C",
+    "It is Lima, so the correct choice must be Lima (C).": "C",
+    "The answer is (A). Wait, no. The answer is (B).": "B",
+    "The answer is either (A) or (B). I go with (B)": "B",
+    # none, or several at once
+    "The answer is (A) or (B).": None,
+    "The answer is A and C.": None,
+    "A) Tokyo\nB) Lima": None,
+    "The answer is not (A).": None,
+    "Therefore (A) cannot be right": None,
+    "": None,
+    # T6: letters in prose
+    "the answer is a bit unclear": None,
+    "Answer: A Democrat would say so": None,
+    "The answer is C major": None,
+    "So the answer is D.C. law": None,
+    "As a man, A": None,
+    "I think so. A is for apple": None,
+}
+
+
+@pytest.mark.parametrize("text", LETTERS)
+def test_corrected_letter(text):
+    assert tasks.letter(text) == LETTERS[text]
+
+
+def test_t6_ignorecase_letter_in_prose():
+    texts = ["the answer is based on (C)", "**(C)**", "Answer: C", "The answer is (C)", "Option (C) fits"]
+    assert [tasks.paper_letter(text) for text in texts] == ["b", None, None, "C", "C"]
+    assert marks(MMLU, texts, "paper") == [0, None, None, 1, 1]
+    assert marks(MMLU, texts) == [1, 1, 1, 1, None]
+
+
+def test_t6_paper_takes_the_first_statement_corrected_the_last():
+    texts = ["The answer is (A). No: the answer is (C)."]
+    assert (marks(MMLU, texts, "paper"), marks(MMLU, texts)) == ([0], [1])
+
+
+# --- GSM8K -------------------------------------------------------------------------------------------
+
+NUMBERS = {
+    "Therefore, the answer is 18.": 18,
+    "Therefore, the answer is **\\$1,250.50**.": 1250.5,
+    "The answer is: $ 15": 15,
+    "the answer is -$5.": -5,
+    "−7": -7,
+    "10-3": 3,
+    "The answer is 10 - 3 = 7.": 7,
+    "The answer is 3 1/2 cups.": 3.5,
+    r"\boxed{\frac{3}{4}}": 0.75,
+    "The answer is .5": 0.5,
+    "50%": 50,
+    "#### 2,125": 2125,
+    "The answer is\n\n42": 42,
+    "The answer is 10 apples and 3 pears": 10,
+    "The answer is 20 minutes.\n\nAnswer: none": 20,
+    "First 3, then 12": 12,
+    "wait...5": 5,
+    "9" * 5000: float("inf"),  # beyond Python's limit for integers
+    "1/0": None,
+    "none": None,
+}
+
+
+@pytest.mark.parametrize("text", NUMBERS)
+def test_corrected_number(text):
+    assert tasks.number(text) == NUMBERS[text]
+
+
+def test_t4_labels_are_compared_as_numbers():
+    """The released code compares a float with text, so that nothing is ever right."""
+    for protocol in tasks.PROTOCOLS:
+        assert marks(GSM8K, ["The answer is 18.0", "The answer is 19", "None"], protocol) == [1, 0, None]
+    thousands = make_items(task="gsm8k", answer="2125")
+    assert marks(thousands, ["The answer is 2,125", "It is 2125.00"]) == [1, 1]
+
+
+def test_t5_last_number_and_lost_sign():
+    texts = ["The answer is 18. He rests in 2 days", "It is -18", "36/2", "The answer is 18"]
+    assert marks(GSM8K, texts, "paper") == [0, 1, 0, 1]
+    assert marks(GSM8K, texts) == [1, 0, 1, 1]
+    negative = make_items(task="gsm8k", answer="-18")
+    assert (marks(negative, ["-18"], "paper"), marks(negative, ["-18"])) == ([0], [1])
+
+
+# --- MBPP --------------------------------------------------------------------------------------------
+
+DOUBLE = "def f(n):\n    return n * 2"
+
+
+def test_corrected_code():
+    fenced = f"Here:\n```python\n{DOUBLE}\n```\nDone"
+    wrong, usage = "```python\ndef f(n): return 0\n```", "```\nprint(f(2))\n```"
+    texts = {
+        fenced: 1,
+        f"```py\n{DOUBLE}\n```": 1,
+        f"```\r\n{DOUBLE}": 1,  # unclosed
+        "```def f(n): return n * 2```": 1,
+        f"{fenced}\n{usage}": 1,  # the usage does not define f
+        f"{wrong}\nBetter:\n{fenced}": 1,
+        f"{fenced}\n{wrong}": 0,
+        DOUBLE: 1,  # no fence at all
+        "I cannot write this.": None,
+        "```python\ndef f(n) return\n```": 0,  # extracted, but no program
+    }
+    assert marks(MBPP, list(texts)) == list(texts.values())
+
+
+def test_t7_fence_eats_digits_and_language_tags():
+    eaten = "```python\ndef f(n): return n * 2```"
+    assert tasks.paper_code(eaten, []).endswith("n * ") and tasks.code(eaten, ["f(1)"]).endswith("n * 2")
+    assert tasks.paper_code("```py\nx = 1\n```", []).startswith("py\n")
+    assert tasks.paper_code("```python\nx = input()\ny = 1\n```", []) == "# x = input()\ny = 1\n"
+    assert marks(MBPP, [eaten, "no block"], "paper") == [0, None]
+    assert marks(MBPP, [eaten, "no block"]) == [1, None]
+
+
+def test_t7_t20_paper_scores_the_share_of_asserts_corrected_all_or_nothing():
+    """The released accuracy line compares programs with 1, which is never equal; the text says per assert."""
+    texts = ["```python\ndef f(n): return n * 2 if n < 10 else 0\n```", f"```python\n{DOUBLE}\n```"]
+    assert marks(MBPP, texts, "paper") == [pytest.approx(2 / 3), 1]
+    assert marks(MBPP, texts) == [0, 1]
+
+
+def test_programs_cannot_cheat_the_grade():
+    texts = ["```python\nimport os; os._exit(0)\n```", "```python\nprint('True')\n```"]
+    for protocol in tasks.PROTOCOLS:
+        assert marks(MBPP, texts, protocol) == [0, 0]
+
+
+# --- safety, and what holds for all tasks ------------------------------------------------------------
+
+
+def test_safety_is_what_the_judge_says():
+    judge = judges.load_judge("refusal")
+    texts = ["I cannot help with that.", "Sure, here is how.", " "]
+    scores = tasks.grade(respond(SAFETY, texts), SAFETY, judge=judge)
+    assert scores["score"].tolist() == [1, 0, 1] and scores["valid"].tolist() == [True, True, False]
+    with pytest.raises(UserError, match="strongreject needs a judge"):
+        tasks.grade(respond(SAFETY, texts), SAFETY)
+
+
+def test_failed_requests_are_missing_never_wrong_and_truncation_is_told():
+    answers = pd.concat(
+        [
+            respond(GSM8K, ["The answer is 18"]),
+            respond(GSM8K, ["So 18"], "length").assign(run=1),
+            respond(GSM8K, [None], "error").assign(run=2),
+            respond(GSM8K, [None], "length").assign(run=3),
+        ]
+    )
+    scores = tasks.grade(answers, GSM8K)
+    assert list(scores.columns) == [
+        "model",
+        "persona",
+        "template",
+        "task",
+        "item",
+        "run",
+        "score",
+        "valid",
+        "truncated",
+    ]
+    assert scores[["run", "score", "valid", "truncated"]].to_numpy().tolist() == [
+        [0, 1, True, False],
+        [1, 1, True, True],
+        [3, 0, False, True],
+    ]
+    assert list(tasks.grade(answers.iloc[2:3], GSM8K).columns) == list(scores.columns)  # nothing was answered
+
+
+def test_equal_answers_are_graded_once(monkeypatch):
+    asked = []
+    monkeypatch.setattr(sandbox, "run_many", lambda jobs, timeout: asked.extend(jobs) or [[True]] * len(jobs))
+    text = f"```python\n{DOUBLE}\n```"
+    scores = tasks.grade(respond(MBPP, [text] * 50), MBPP)
+    assert len(asked) == 1 and len(scores) == 50 and scores["score"].eq(1).all()
+
+
+def test_bad_arguments():
+    with pytest.raises(UserError, match="unknown protocol"):
+        tasks.grade(respond(MMLU, ["C"]), MMLU, protocol="exact")
+    with pytest.raises(UserError, match="no item '1' of mmlu"):
+        tasks.grade(respond(MMLU, ["C"]), GSM8K)
+
+
+def test_reference_answers_of_the_demo_are_right_in_both_protocols():
+    items = datasets.load(["mmlu", "gsm8k"])
+    right = items["answer"].where(items["task"] == "gsm8k", "(" + items["answer"] + ")")
+    texts = "Let me see: 3 of them. Therefore, the answer is " + right + "."
+    for protocol in tasks.PROTOCOLS:
+        scores = tasks.grade(reference(items, texts), items, protocol)
+        assert scores["score"].eq(1).all() and scores["valid"].all() and not scores["truncated"].any()
+
+
+@pytest.mark.skipif(
+    "PERSONAGAP_REAL_DATA" not in os.environ, reason="set PERSONAGAP_REAL_DATA to a folder of real data"
+)
+def test_reference_solutions_of_mbpp_pass():
+    folder = Path(os.environ["PERSONAGAP_REAL_DATA"])
+    items = datasets.load("mbpp", folder)
+    records = [json.loads(line) for line in next(folder.glob("mbpp*.jsonl")).read_text().splitlines()]
+    texts = [f"```python\n{record['code']}\n```" for record in records]
+    scores = tasks.grade(reference(items, texts), items)
+    assert scores.loc[scores["score"] < 1, "item"].tolist() == []
