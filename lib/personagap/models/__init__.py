@@ -1,0 +1,87 @@
+"""Language models behind one interface: in process (transformers) or on an OpenAI-compatible server.
+
+A model has ``id``, ``revision``, ``describe()`` and
+
+- ``render(messages)``: the prompt a chat becomes, through the model's real chat template;
+- ``generate(chats, sampling, seeds)``: one ``Generation`` per chat;
+- ``choose(chats, choices)``: the log-probability of each choice as the next words.
+"""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from personagap.errors import UserError
+from personagap.paths import DEMO
+
+__all__ = ["Generation", "Sampling", "load_model"]
+
+SPECS = '"demo", "hf:ORG/NAME", a local folder, or "openai:MODEL@http://host:port/v1"'
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """Decoding parameters; the defaults are those of arXiv 2406.11107, §3.3.
+
+    ``temperature`` 0 takes the likeliest token. ``top_k`` 0 and ``top_p`` 1 cut nothing. As in
+    transformers and vLLM the order is temperature, then top-k, then top-p. No stop strings: they
+    cut chains of thought short (T8).
+    """
+
+    temperature: float = 1.0
+    top_k: int = 10
+    top_p: float = 1.0
+    max_tokens: int = 300
+
+
+class Generation(NamedTuple):
+    """One answer: ``text`` is None when ``finish_reason`` is "error" (else "stop" or "length").
+
+    ``seconds`` runs from the moment the model took the request up until its last token, while
+    other requests shared the machine.
+    """
+
+    text: str | None
+    finish_reason: str
+    prompt_tokens: int | None
+    output_tokens: int | None
+    seconds: float
+
+
+def load_model(spec: str, device: str = "auto", dtype: str = "auto", revision: str | None = None):
+    """Load a model by name.
+
+    Parameters
+    ----------
+    spec : "demo" (the bundled model), "hf:ORG/NAME" from the Hub or its cache, a local folder
+        (with or without "hf:"), or "openai:MODEL@http://host:port/v1", whose key is read from
+        the environment variable OPENAI_API_KEY.
+    device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" …; in process only.
+    dtype : "auto" (bfloat16 on a GPU, else float32), "float32", "bfloat16", "float16".
+    revision : branch, tag or commit of a Hub model.
+
+    Raises
+    ------
+    UserError
+        Malformed ``spec``, no such model, a folder without weights, an unreachable server, or a
+        server that does not serve the model.
+    """
+    if spec.startswith("openai:"):
+        from personagap.models.server import ServerModel
+
+        served = re.fullmatch(r"openai:(?P<model>.+)@(?P<url>https?://[^@]+)", spec)
+        if served is None:
+            raise UserError(f"model {spec!r}: expected openai:MODEL@http://host:port/v1")
+        return ServerModel(served["model"], served["url"])
+    from personagap.models.local import LocalModel
+
+    if spec == "demo":
+        return LocalModel(str(DEMO / "model"), name="demo", device=device, dtype=dtype)
+    source = spec.removeprefix("hf:")
+    if Path(source).is_dir():
+        return LocalModel(source, name=Path(source).resolve().name, device=device, dtype=dtype)
+    if not spec.startswith("hf:") or re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source) is None:
+        problem = "no such folder" if re.match(r"(hf:)?[./~]", spec) else "not a model"
+        raise UserError(f"model {spec!r}: {problem}; expected {SPECS}")
+    return LocalModel(source, name=source, device=device, dtype=dtype, revision=revision)

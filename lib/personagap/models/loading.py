@@ -1,0 +1,84 @@
+"""Loading a causal language model and its tokenizer, with what a run must record of them."""
+
+import hashlib
+from pathlib import Path
+
+import torch
+import transformers
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils import cached_file
+
+from personagap.errors import UserError
+
+DTYPES = ("float32", "bfloat16", "float16")
+transformers.logging.disable_progress_bar()  # of loading weights: noise in every report
+
+
+def load(
+    source: str, name: str, device: str, dtype: str, revision: str | None
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, str]:
+    """Tokenizer, model on its device, and the revision of both; code that comes along is never run."""
+    found = _content_hash(Path(source)) if Path(source).is_dir() else _commit(source, revision)
+    where = _device(device)
+    if dtype == "auto":
+        dtype = "bfloat16" if where.type == "cuda" else "float32"
+    if dtype not in DTYPES:
+        raise UserError(f"dtype {dtype!r}: choose auto, {', '.join(DTYPES)}")
+    options = {"revision": revision, "trust_remote_code": False}
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, **options)
+        model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype), **options)
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"model {name}: cannot be loaded ({_first_line(error)})") from error
+    return tokenizer, model.eval().to(where), found
+
+
+def eos_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[int]:
+    """Tokens that end an answer: those of the generation configuration, and the tokenizer's own."""
+    configured = model.generation_config.eos_token_id
+    several = configured if isinstance(configured, list) else [configured]
+    return sorted({token for token in [*several, tokenizer.eos_token_id] if token is not None})
+
+
+def attention_windows(config) -> dict[str, int | None]:
+    """Kinds of attention layers, and how far back each sees (None: everything)."""
+    kinds = getattr(config, "layer_types", None)
+    window = getattr(config, "sliding_window", None)
+    if kinds is None:
+        return {"sliding_attention": window} if window else {"full_attention": None}
+    return {kind: window if kind == "sliding_attention" else None for kind in dict.fromkeys(kinds)}
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        return torch.empty(0, device=name).device
+    except (AssertionError, RuntimeError) as error:
+        raise UserError(f"device {name!r}: not available here ({_first_line(error)})") from error
+
+
+def _commit(name: str, revision: str | None) -> str:
+    """Commit hash of a Hub model, from where its configuration lies in the cache."""
+    try:
+        return Path(cached_file(name, "config.json", revision=revision)).parent.name
+    except OSError as error:
+        raise UserError(
+            f"model {name}: not in the local cache, and not to be had from the Hub ({_first_line(error)})"
+        ) from error
+
+
+def _content_hash(folder: Path) -> str:
+    """Hash of what decides a folder's answers: configuration, tokenizer and weights."""
+    if not any(folder.glob("*.safetensors")):
+        raise UserError(f"model folder {folder}: no *.safetensors weights in it")
+    digest = hashlib.sha256()
+    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.jinja")]):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return digest.hexdigest()[:16]
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,55 @@
+"""From chat messages to the prompt string of one tokenizer, with nothing lost on the way (T9)."""
+
+from jinja2.exceptions import TemplateError
+
+from personagap.errors import UserError
+
+Messages = list[dict[str, str]]
+
+
+def fold_system(messages: Messages) -> Messages:
+    """Put the system message at the head of the first user turn.
+
+    Examples
+    --------
+    >>> fold_system([{"role": "system", "content": "I am a man."}, {"role": "user", "content": "Hi"}])
+    [{'role': 'user', 'content': 'I am a man.\\n\\nHi'}]
+    """
+    system, *rest = messages
+    if not rest:
+        return [{"role": "user", "content": system["content"]}]
+    return [{"role": "user", "content": f"{system['content']}\n\n{rest[0]['content']}"}, *rest[1:]]
+
+
+def render(tokenizer, messages: Messages) -> str:
+    """The prompt of a chat, with the generation prompt.
+
+    A template that refuses a system message, or leaves it out, gets its text at the head of the
+    user turn.
+
+    Raises
+    ------
+    UserError
+        No chat template, a template that fails, or a system text that it drops either way.
+    """
+    if tokenizer.chat_template is None:
+        raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no chat template; use an instruction-tuned model")
+    if messages[0]["role"] != "system":
+        return _apply(tokenizer, messages)
+    system = messages[0]["content"].strip()  # templates commonly trim
+    try:
+        prompt = _apply(tokenizer, messages)
+    except UserError:
+        prompt = ""
+    if system not in prompt:
+        prompt = _apply(tokenizer, fold_system(messages))
+    if system not in prompt:
+        raise UserError(f"{tokenizer.name_or_path}: the chat template drops the system text {system!r}")
+    return prompt
+
+
+def _apply(tokenizer, messages: Messages) -> str:
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    except TemplateError as error:
+        raise UserError(f"{tokenizer.name_or_path}: the chat template refuses this chat ({error})") from error

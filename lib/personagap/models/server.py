@@ -1,0 +1,234 @@
+"""Models behind an OpenAI-compatible server (vLLM, ``transformers serve``, llama.cpp, the API itself)."""
+
+import json
+import os
+import random
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import openai
+
+from personagap.errors import UserError
+from personagap.models import Generation, Sampling
+from personagap.models.rendering import Messages, fold_system
+
+#: Requests under way at a time: enough to fill a server's batches.
+CONCURRENCY = 16
+#: Tries per request; the wait before each repetition doubles, and is at most a minute.
+ATTEMPTS = 5
+BACKOFF = 1.0
+#: Seconds without an answer before a request counts as lost: a busy server queues requests.
+TIMEOUT = 600.0
+#: As many alternatives to a token as the OpenAI format gives.
+TOP_LOGPROBS = 20
+#: What may pass if asked again. ValueError: an answer that is not JSON, or has no choices.
+TRANSIENT = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError, ValueError)
+#: Ways to say "the k likeliest tokens", by the field that carries it; k = 0 is all of them. The
+#: second is that of ``transformers serve``, which otherwise takes the likeliest token always.
+SAMPLERS = {
+    "top_k": lambda k: {"top_k": k or -1},
+    "generation_config": lambda k: {"generation_config": json.dumps({"do_sample": True, "top_k": k})},
+}
+PROBE = [{"role": "user", "content": "Hi"}]
+
+
+class ServerModel:
+    """A model on an OpenAI-compatible server, asked through chat completions.
+
+    Parameters
+    ----------
+    model : name under which the server serves it.
+    url : base address, such as "http://localhost:8000/v1".
+
+    Attributes
+    ----------
+    id, revision : ``model`` and ``url``; a server does not tell the revision of its weights.
+
+    Raises
+    ------
+    UserError
+        The server is unreachable, refuses the key, or does not serve ``model``.
+    """
+
+    def __init__(self, model: str, url: str):
+        self.id, self.revision = model, url
+        self._client = openai.OpenAI(
+            base_url=url, api_key=os.environ.get("OPENAI_API_KEY") or "none", timeout=TIMEOUT, max_retries=0
+        )
+        served = self._served()
+        try:
+            self._system_role = self._reads_system()
+            self._sampler = next((field for field in SAMPLERS if self._accepts(SAMPLERS[field](10))), None)
+        except (openai.APIError, ValueError) as error:
+            has = f"; it lists {', '.join(served)}" if served else ""
+            raise UserError(f"server {url}: {model!r} does not answer ({_reason(error)}){has}") from error
+
+    def describe(self) -> dict:
+        """What a run must record: model, server, and where the system text goes."""
+        return {
+            "model": self.id,
+            "backend": "openai",
+            "revision": None,
+            "server": self.revision,
+            "system_role": "system message" if self._system_role else "head of the user turn",
+            "top_k": f"field {self._sampler}" if self._sampler else "not supported",
+            "openai": openai.__version__,
+        }
+
+    def render(self, messages: Messages) -> str:
+        """The messages as they are sent, in JSON: the server applies the chat template."""
+        return json.dumps(self._messages(messages), ensure_ascii=False)
+
+    def generate(self, chats: Sequence[Messages], sampling: Sampling, seeds: Sequence[int]) -> list[Generation]:
+        """Answer each chat. A request that fails for good has ``finish_reason`` "error" and no text.
+
+        Raises
+        ------
+        UserError
+            The server does not know top_k, or refuses every request (a revoked key …).
+        """
+        if sampling.top_k and sampling.temperature and self._sampler is None:
+            raise UserError(f"server {self.revision}: does not take top_k; ask with top_k=0")
+        # At temperature 0 the likeliest token is taken, whatever top_k.
+        fields = SAMPLERS[self._sampler](sampling.top_k) if self._sampler and sampling.temperature else None
+        refusals: list[openai.APIStatusError] = []
+
+        def answer(chat: Messages, seed: int) -> Generation:
+            start = time.perf_counter()
+            try:
+                completion = self._complete(self._messages(chat), sampling, seed=seed, extra_body=fields)
+            except (openai.OpenAIError, ValueError) as error:
+                if isinstance(error, openai.APIStatusError) and error.status_code < 500:
+                    refusals.append(error)
+                return Generation(None, "error", None, None, time.perf_counter() - start)
+            choice, usage = completion.choices[0], completion.usage
+            return Generation(
+                choice.message.content or "",
+                "length" if choice.finish_reason == "length" else "stop",
+                usage.prompt_tokens if usage else None,
+                usage.completion_tokens if usage else None,
+                time.perf_counter() - start,
+            )
+
+        with ThreadPoolExecutor(CONCURRENCY) as pool:
+            answers = list(pool.map(answer, chats, seeds))
+        if answers and len(refusals) == len(answers):
+            raise UserError(f"server {self.revision}: refuses every request ({_reason(refusals[0])})")
+        return answers
+
+    def choose(self, chats: Sequence[Messages], choices: Sequence[str] | Sequence[list[str]]) -> list[np.ndarray]:
+        """Log-probability of each choice as the next token after the generation prompt.
+
+        Each choice must be one token and among the 20 likeliest, as the OpenAI format tells no
+        other. See ``LocalModel.choose``, which has neither limit.
+
+        Raises
+        ------
+        UserError
+            The server gives no log-probabilities, or not that of some choice.
+        """
+        each = [choices] * len(chats) if choices and isinstance(choices[0], str) else choices
+        first = Sampling(temperature=1.0, top_k=0, max_tokens=1)
+
+        def scores(chat: Messages, endings: Sequence[str]) -> np.ndarray:
+            try:
+                completion = self._complete(self._messages(chat), first, logprobs=True, top_logprobs=TOP_LOGPROBS)
+            except (openai.OpenAIError, ValueError) as error:
+                raise UserError(f"server {self.revision}: no log-probabilities ({_reason(error)})") from error
+            given = completion.choices[0].logprobs
+            if given is None or not given.content or not given.content[0].top_logprobs:
+                raise UserError(
+                    f"server {self.revision}: gives no log-probabilities, which choose needs (vLLM does); "
+                    "ask with generate and extract the choice from the text instead"
+                )
+            known = {top.token: top.logprob for top in given.content[0].top_logprobs}
+            absent = [choice for choice in endings if choice not in known]
+            if absent:
+                raise UserError(
+                    f"server {self.revision}: {absent[0]!r} is not among the {len(known)} likeliest next tokens, so "
+                    "its log-probability is unknown; ask with generate and extract the choice from the text instead"
+                )
+            return np.array([known[choice] for choice in endings])
+
+        with ThreadPoolExecutor(CONCURRENCY) as pool:
+            return list(pool.map(scores, chats, each))
+
+    def _served(self) -> list[str]:
+        """Names of the models the server lists (``transformers serve`` leaves local folders out)."""
+        try:
+            return [model.id for model in self._client.with_options(timeout=30.0).models.list().data]
+        except openai.APIConnectionError as error:
+            raise UserError(f"server {self.revision}: unreachable ({_reason(error)})") from error
+        except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
+            raise UserError(f"server {self.revision}: refuses OPENAI_API_KEY ({_reason(error)})") from error
+        except (openai.OpenAIError, ValueError, AttributeError):
+            return []  # not every server lists its models; the first chat tells
+
+    def _reads_system(self) -> bool:
+        """Whether a system message reaches the model: a longer one must make a longer prompt.
+
+        The server's chat template is out of sight, and may refuse or drop a system message (T9).
+        Unless the token counts prove that it is read, its text goes to the user turn.
+        """
+
+        def prompt_tokens(*messages: dict[str, str]) -> int:
+            usage = self._complete([*messages, *PROBE], Sampling(temperature=0.0, max_tokens=1)).usage
+            return usage.prompt_tokens if usage else 0
+
+        try:
+            short, long = (prompt_tokens({"role": "system", "content": "one " * n}) for n in (1, 20))
+        except (openai.BadRequestError, openai.UnprocessableEntityError, openai.InternalServerError):
+            prompt_tokens()  # the same error again, if it is not the system message
+            return False
+        return long - short >= 10
+
+    def _accepts(self, fields: dict) -> bool:
+        try:
+            self._complete(PROBE, Sampling(temperature=0.0, max_tokens=1), extra_body=fields)
+        except (openai.BadRequestError, openai.UnprocessableEntityError):
+            return False
+        return True
+
+    def _messages(self, chat: Messages) -> Messages:
+        if chat[0]["role"] == "system" and not self._system_role:
+            return fold_system(chat)
+        return chat
+
+    def _complete(self, messages: Messages, sampling: Sampling, **options):
+        """One chat completion, asked again with backoff while the failure may pass."""
+        for wait in [*(BACKOFF * 2**attempt for attempt in range(ATTEMPTS - 1)), None]:
+            try:
+                completion = self._client.chat.completions.create(
+                    model=self.id,
+                    messages=messages,
+                    temperature=sampling.temperature,
+                    top_p=sampling.top_p,
+                    max_tokens=sampling.max_tokens,
+                    **options,
+                )
+                if not getattr(completion, "choices", None) or completion.choices[0].message is None:
+                    raise ValueError("the answer is not a chat completion")
+                return completion
+            except TRANSIENT as error:
+                if wait is None:
+                    raise
+                time.sleep(max(min(wait, 60.0) * random.uniform(0.75, 1.25), _retry_after(error)))
+
+
+def _retry_after(error: Exception) -> float:
+    """Seconds that a server asks to wait for, a minute at most; 0 if it does not say."""
+    response = getattr(error, "response", None)
+    asked = response.headers.get("retry-after", "") if response is not None else ""
+    return min(float(asked), 60.0) if asked.isdigit() else 0.0
+
+
+def _reason(error: Exception) -> str:
+    """One line on what went wrong: the server's own words, and the cause of a lost connection."""
+    message = str(error)
+    if isinstance(error, openai.APIConnectionError):
+        message = str(error.__cause__ or error)
+    elif isinstance(error, openai.APIStatusError):
+        message = f"{error.status_code} {error.response.text}"
+    return " ".join(message.split())[:300] or type(error).__name__

@@ -1,0 +1,247 @@
+"""Models in process: texts and log-probabilities against transformers' own, one by one."""
+
+import numpy as np
+import pytest
+import torch
+from tiny import CHATML, DROPS_SYSTEM, NO_SYSTEM, WITH_BOS, save_model, tokenizer
+from transformers import BloomConfig, Gemma3TextConfig, MambaConfig, MistralConfig
+
+from personagap.errors import UserError
+from personagap.models import Sampling, load_model, rendering
+from personagap.models.decoding import pick
+
+PERSONA = "You are a helpful assistant. I am a Muslim person."
+GREEDY = Sampling(temperature=0, max_tokens=25)
+CHOICES = ["A", "B", "the answer is (C)", " options", "the answer is (D)"]
+
+
+@pytest.fixture(scope="module")
+def lm(tiny_folder):
+    return load_model(str(tiny_folder), device="cpu")
+
+
+def chats(n=12):
+    """Prompts of mixed lengths, with and without a system message."""
+    asked = [[{"role": "user", "content": "What is the " + "capital of " * i + "the country?"}] for i in range(n)]
+    return [[{"role": "system", "content": PERSONA}, *chat] if i % 3 else chat for i, chat in enumerate(asked)]
+
+
+def ids_of(lm, chat):
+    return lm.tokenizer(lm.render(chat), add_special_tokens=False)["input_ids"]
+
+
+def own_greedy(lm, chat):
+    prompt = torch.tensor([ids_of(lm, chat)])
+    made = lm.model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=25, do_sample=False)
+    return lm.tokenizer.decode(made[0, prompt.shape[1] :], skip_special_tokens=True)
+
+
+@torch.no_grad()
+def one_by_one(lm, chat, choice):
+    prompt, ending = ids_of(lm, chat), lm.tokenizer(choice, add_special_tokens=False)["input_ids"]
+    log_probability = lm.model(torch.tensor([prompt + ending])).logits[0].log_softmax(-1)
+    return sum(log_probability[len(prompt) - 1 + i, token].item() for i, token in enumerate(ending))
+
+
+def check_against_transformers(lm, asked):
+    assert [answer.text for answer in lm.generate(asked, GREEDY, range(len(asked)))] == [
+        own_greedy(lm, chat) for chat in asked
+    ]
+    expected = [[one_by_one(lm, chat, choice) for choice in CHOICES] for chat in asked]
+    np.testing.assert_allclose(np.stack(lm.choose(asked, CHOICES)), expected, atol=1e-4)
+
+
+def test_texts_and_log_probabilities_are_those_of_transformers(lm):
+    check_against_transformers(lm, chats() + chats(3))
+
+
+@pytest.mark.parametrize("pack", [1, 30, 10_000])
+def test_choose_does_not_depend_on_how_prompts_are_packed(lm, monkeypatch, pack):
+    monkeypatch.setattr(lm, "pack", pack)
+    each = [CHOICES[: 1 + i % 5] for i in range(12)]
+    for chat, choices, scores in zip(chats(), each, lm.choose(chats(), each), strict=True):
+        np.testing.assert_allclose(scores, [one_by_one(lm, chat, choice) for choice in choices], atol=1e-4)
+
+
+def test_choose_computes_a_shared_prefix_once(lm, monkeypatch):
+    computed = []
+    forward = lm._forward
+    monkeypatch.setattr(lm, "_forward", lambda tokens, *rest: computed.append(tokens.numel()) or forward(tokens, *rest))
+    monkeypatch.setattr(lm, "pack", 64)
+    examples = "How many apples are left? " * 20
+    asked = [[{"role": "user", "content": examples + question}] for question in ("Two?", "Seven?", "Eaten?", "One?")]
+    lm.choose(asked, ["A", "B", "C", "D"])
+    prompts = [ids_of(lm, chat) for chat in asked]
+    assert sum(computed) < len(prompts[0]) + 4 * 11 < sum(map(len, prompts)) / 3
+
+
+def test_an_answer_does_not_depend_on_its_batch(lm, monkeypatch):
+    sampling, asked = Sampling(max_tokens=30), chats() * 2
+    seeds = list(range(len(asked)))
+    alone = [lm.generate([chat], sampling, [seed])[0].text for chat, seed in zip(asked, seeds, strict=True)]
+    assert len(set(alone)) == len(alone)
+    for rows in (64, 5):
+        monkeypatch.setattr(lm, "rows", rows)
+        assert [answer.text for answer in lm.generate(asked, sampling, seeds)] == alone
+    backwards = lm.generate(asked[::-1], sampling, seeds[::-1])
+    assert [answer.text for answer in backwards][::-1] == alone
+
+
+def test_finish_reasons_and_mixed_lengths(lm, monkeypatch):
+    asked = chats(20)
+    long = lm.generate(asked, GREEDY, range(20))
+    assert {answer.finish_reason for answer in long} == {"length"}
+    assert {answer.output_tokens for answer in long} == {25}
+    ends = sorted({lm.tokenizer(answer.text, add_special_tokens=False)["input_ids"][6] for answer in long})
+    monkeypatch.setattr(lm, "_eos", torch.tensor(ends[:6]))
+    monkeypatch.setattr(lm, "rows", 6)
+    short = lm.generate(asked, GREEDY, range(20))
+    assert {answer.finish_reason for answer in short} == {"stop", "length"}
+    assert len({answer.output_tokens for answer in short}) > 3
+    assert all(whole.text.startswith(part.text) for whole, part in zip(long, short, strict=True))
+    assert [answer.prompt_tokens for answer in short] == [len(ids_of(lm, chat)) for chat in asked]
+
+
+def test_context_window(lm):
+    room = 5
+    filler = [
+        {"role": "user", "content": "x" * (lm.context - len(ids_of(lm, [{"role": "user", "content": ""}])) - room)}
+    ]
+    (answer,) = lm.generate([filler], GREEDY, [0])
+    assert (answer.finish_reason, answer.output_tokens) == ("length", room)
+    filler[0]["content"] += "x" * room
+    with pytest.raises(UserError, match="a prompt of 512 tokens does not fit the context window of 512"):
+        lm.generate([filler], GREEDY, [0])
+
+
+def test_memory_running_out_halves_the_batches(tiny_folder, monkeypatch):
+    lm = load_model(str(tiny_folder), device="cpu")
+    expected = [lm.generate(chats(), Sampling(max_tokens=20), range(12)), np.stack(lm.choose(chats(), CHOICES))]
+    forward, limit = lm._forward, [100]
+
+    def forward_in_little_memory(tokens, *rest):
+        if tokens.numel() > limit[0] or len(tokens) > 4:
+            raise torch.OutOfMemoryError
+        return forward(tokens, *rest)
+
+    monkeypatch.setattr(lm, "_forward", forward_in_little_memory)
+    again = lm.generate(chats(), Sampling(max_tokens=20), range(12))
+    assert lm.rows == 4
+    assert [answer.text for answer in again] == [answer.text for answer in expected[0]]
+    np.testing.assert_allclose(np.stack(lm.choose(chats(), CHOICES)), expected[1], atol=1e-5)
+    limit[0] = 10
+    with pytest.raises(UserError, match="does not fit the memory"):
+        lm.generate(chats(), GREEDY, range(12))
+
+
+@pytest.mark.parametrize(
+    ("top_k", "top_p", "expected"),
+    [
+        (0, 1.0, [0.4, 0.05, 0.3, 0.05, 0.2]),
+        (3, 1.0, [4 / 9, 0, 3 / 9, 0, 2 / 9]),
+        (0, 0.6, [4 / 7, 0, 3 / 7, 0, 0]),
+        (1, 1.0, [1, 0, 0, 0, 0]),
+    ],
+)
+def test_draws_follow_the_distribution(top_k, top_p, expected):
+    n = 9_000
+    logits = torch.tensor([0.4, 0.05, 0.3, 0.05, 0.2]).log().mul(0.5).expand(n, -1)
+    drawn = pick(logits, (torch.arange(n) + 0.5) / n, Sampling(temperature=0.5, top_k=top_k, top_p=top_p))
+    np.testing.assert_allclose(np.bincount(drawn, minlength=5) / n, expected, atol=2 / n)
+
+
+@pytest.mark.parametrize(
+    ("config", "options"),
+    [
+        (MistralConfig, {"sliding_window": 24}),
+        (
+            Gemma3TextConfig,
+            {"sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"], "head_dim": 16},
+        ),
+    ],
+)
+def test_sliding_windows_are_kept(tmp_path, config, options):
+    lm = load_model(str(save_model(tmp_path / "windowed", config, **options)), device="cpu")
+    assert max(len(ids_of(lm, chat)) for chat in chats()) > 60
+    check_against_transformers(lm, chats())
+
+
+@pytest.mark.parametrize("config", [MambaConfig, BloomConfig])
+def test_architectures_that_cannot_be_packed_are_refused(tmp_path, config):
+    with pytest.raises(UserError, match="serve it"):
+        load_model(str(save_model(tmp_path / "other", config)), device="cpu")
+
+
+@pytest.mark.parametrize("template", [CHATML, NO_SYSTEM, DROPS_SYSTEM])
+def test_the_persona_is_in_every_prompt(template):
+    """T9: a template without a system role, or that drops one, must not lose the identity."""
+    chat = [{"role": "system", "content": PERSONA}, {"role": "user", "content": "Hello"}]
+    prompt = rendering.render(tokenizer(template), chat)
+    assert PERSONA in prompt and "Hello" in prompt and prompt.endswith("<|im_start|>assistant\n")
+    assert ("<|im_start|>system" in prompt) == (template == CHATML)
+    assert PERSONA in rendering.render(tokenizer(template), chat[:1])
+
+
+def test_templates_that_cannot_work_are_refused():
+    chat = [{"role": "system", "content": PERSONA}, {"role": "user", "content": "Hello"}]
+    with pytest.raises(UserError, match="no chat template"):
+        rendering.render(tokenizer(None), chat)
+    with pytest.raises(UserError, match="drops the system text"):
+        rendering.render(tokenizer("{% for m in messages %}{{ m['role'] }}{% endfor %}"), chat)
+    with pytest.raises(UserError, match="refuses this chat"):
+        rendering.render(tokenizer("{{ raise_exception('never') }}"), chat)
+
+
+def test_no_second_bos(tmp_path):
+    """T9: the template has written BOS already, and the tokenizer would write another."""
+    folder = save_model(tmp_path / "bos", template=WITH_BOS)
+    lm = load_model(str(folder), device="cpu")
+    (tokens,) = lm._encode([lm.render(chats(1)[0])])
+    assert (tokens == lm.tokenizer.bos_token_id).sum() == 1
+
+
+def test_revision_follows_the_weights(tiny_folder, tmp_path):
+    same, other = save_model(tmp_path / "same"), save_model(tmp_path / "other", seed=1)
+    revisions = [load_model(str(folder), device="cpu").revision for folder in (tiny_folder, same, other)]
+    assert revisions[0] == revisions[1] != revisions[2]
+    about = load_model(f"hf:{same}", device="cpu").describe()
+    assert (about["model"], about["dtype"], about["device"]) == ("same", "float32", "cpu")
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("gpt2", "not a model"),
+        ("/no/such/folder", "no such folder"),
+        ("hf:./nowhere", "no such folder"),
+        ("openai:m", "expected openai:MODEL@"),
+        ("hf:nobody/nothing", "not in the local cache"),
+        ("{empty}", r"no \*.safetensors weights"),
+        ("{broken}", "cannot be loaded"),
+    ],
+)
+def test_bad_models_are_one_clear_line(tmp_path, spec, message):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(UserError, match=message) as caught:
+        load_model(spec.format(empty=tmp_path / "empty", broken=tmp_path / "broken"))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "abacus"}, "device 'abacus'"),
+        ({"device": "cuda:99"}, "device 'cuda:99'"),
+        ({"dtype": "int3"}, "dtype"),
+    ],
+)
+def test_bad_device_or_dtype(tiny_folder, options, message):
+    with pytest.raises(UserError, match=message):
+        load_model(str(tiny_folder), **options)
+
+
+def test_empty_choice(lm):
+    with pytest.raises(UserError, match="empty"):
+        lm.choose(chats(1), ["A", ""])

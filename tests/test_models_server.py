@@ -1,0 +1,152 @@
+"""Models behind a server: a real one, and servers that fail in every way the client must survive."""
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from servers import completion, free_port, scripted
+
+from personagap.errors import UserError
+from personagap.models import Sampling, load_model, server
+
+GREEDY = Sampling(temperature=0, max_tokens=20)
+SYSTEM = {"role": "system", "content": "You are a helpful assistant. I am a man."}
+CHATS = [[SYSTEM, {"role": "user", "content": "What is the " + "capital of " * i + "it?"}] for i in range(6)]
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr(server, "BACKOFF", 0.01)
+    monkeypatch.setattr(server, "TIMEOUT", 0.5)
+
+
+def well_behaved(body):
+    """Counts words as tokens, system message included."""
+    return 200, completion(prompt_tokens=sum(len(m["content"].split()) for m in body["messages"]))
+
+
+def after_load(reply):
+    """Behave well while the model is loaded, then answer as ``reply`` does."""
+    return lambda body: well_behaved(body) if body["max_tokens"] == 1 and "logprobs" not in body else reply(body)
+
+
+def test_both_backends_answer_the_same(served, tiny_folder):
+    lm, local = load_model(served), load_model(str(tiny_folder), device="cpu")
+    answers = [lm.generate(CHATS, GREEDY, range(6)), local.generate(CHATS, GREEDY, range(6))]
+    assert answers[0] == [a._replace(seconds=b.seconds) for a, b in zip(answers[1], answers[0], strict=True)]
+    drawn = lm.generate(CHATS[:1], Sampling(max_tokens=20), [1])[0].text
+    assert drawn != answers[0][0].text
+
+
+def test_a_server_without_log_probabilities_says_so(served):
+    with pytest.raises(UserError, match=r"gives no log-probabilities.*extract"):
+        load_model(served).choose(CHATS, ["A", "B"])
+
+
+def test_a_model_the_server_does_not_have(served):
+    with pytest.raises(UserError, match="'other' does not answer"):
+        load_model("openai:other@" + served.rpartition("@")[2])
+
+
+def test_unreachable_server():
+    with pytest.raises(UserError, match="unreachable") as caught:
+        load_model(f"openai:m@http://127.0.0.1:{free_port()}/v1")
+    assert "\n" not in str(caught.value)
+
+
+FAILURES = [
+    "drop",
+    "hang",
+    (429, {"error": {"message": "slow down"}}),
+    (500, {"error": {"message": "oops"}}),
+    (503, b"<html>busy</html>"),
+    (200, b"not json"),
+    (200, {"choices": []}),
+    (200, b'"text"'),
+]
+
+
+@pytest.mark.parametrize("failure", FAILURES, ids=lambda failure: str(failure)[:20])
+def test_what_may_pass_is_asked_again(impatient, failure):
+    replies = itertools.chain([failure, failure], itertools.repeat((200, completion("at last"))))
+    with scripted(after_load(lambda body: next(replies))) as url:
+        (answer,) = load_model(f"openai:m@{url}").generate(CHATS[:1], GREEDY, [0])
+    assert (answer.text, answer.finish_reason) == ("at last", "stop")
+
+
+def test_what_fails_for_good_is_missing_not_wrong(impatient, monkeypatch):
+    monkeypatch.setattr(server, "ATTEMPTS", 2)
+    asked = []
+
+    def reply(body):
+        long = len(body["messages"][1]["content"])
+        asked.append(long)
+        if long == len(CHATS[0][1]["content"]):
+            return 500, {}
+        if long == len(CHATS[1][1]["content"]):
+            return 400, {"error": {"message": "too long"}}
+        return 200, completion("fine", finish_reason="length")
+
+    with scripted(after_load(reply)) as url:
+        answers = load_model(f"openai:m@{url}").generate(CHATS, GREEDY, range(6))
+    assert [answer.finish_reason for answer in answers] == ["error"] * 2 + ["length"] * 4
+    assert [answer.text for answer in answers] == [None] * 2 + ["fine"] * 4
+    assert len(asked) == 1 + 6  # the failing one twice, a refused one once
+
+
+def test_a_server_that_refuses_everything(impatient):
+    with scripted(after_load(lambda body: (401, {"error": {"message": "key revoked"}}))) as url:
+        lm = load_model(f"openai:m@{url}")
+        with pytest.raises(UserError, match=r"refuses every request.*key revoked"):
+            lm.generate(CHATS, GREEDY, range(6))
+
+
+def test_requests_carry_seed_and_sampling():
+    bodies = []
+    with scripted(lambda body: bodies.append(body) or well_behaved(body)) as url:
+        load_model(f"openai:m@{url}").generate(CHATS[:1], Sampling(top_p=0.9, max_tokens=7), [42])
+    sent = {name: bodies[-1].get(name) for name in ("seed", "top_k", "top_p", "temperature", "max_tokens", "stop")}
+    assert sent == {"seed": 42, "top_k": 10, "top_p": 0.9, "temperature": 1.0, "max_tokens": 7, "stop": None}  # T8
+
+
+def test_a_server_without_top_k(impatient):
+    def reply(body):
+        return (400, {}) if {"top_k", "generation_config"} & set(body) else well_behaved(body)
+
+    with scripted(reply) as url:
+        lm = load_model(f"openai:m@{url}")
+        with pytest.raises(UserError, match="top_k=0"):
+            lm.generate(CHATS, Sampling(), range(6))
+        assert lm.generate(CHATS[:1], Sampling(top_k=0), [0])[0].text == "fine"
+
+
+@pytest.mark.parametrize("how", ["refuses", "drops"])
+def test_the_persona_reaches_a_server_without_system_role(impatient, how):
+    """T9, seen from outside: a refused or uncounted system message goes to the user turn."""
+
+    def reply(body):
+        roles = [message["role"] for message in body["messages"]]
+        if "system" in roles and how == "refuses":
+            return 400, {"error": {"message": "System role not supported"}}
+        texts = [message["content"] for message in body["messages"] if message["role"] != "system"]
+        return 200, completion(texts[-1], prompt_tokens=len(texts[-1].split()))
+
+    with scripted(reply) as url:
+        lm = load_model(f"openai:m@{url}")
+        (answer,) = lm.generate(CHATS[:1], GREEDY, [0])
+    assert answer.text == SYSTEM["content"] + "\n\n" + CHATS[0][1]["content"]
+    assert json.loads(lm.render(CHATS[0])) == [{"role": "user", "content": answer.text}]
+
+
+def test_choose_reads_log_probabilities():
+    def reply(body):
+        top = [{"token": letter, "logprob": -0.5 - i, "bytes": None} for i, letter in enumerate("ABCD")]
+        return 200, completion("A", logprobs={"content": [{**top[0], "top_logprobs": top}]})
+
+    with scripted(after_load(reply)) as url:
+        lm = load_model(f"openai:m@{url}")
+        scores = lm.choose(CHATS, ["D", "A"])
+        with pytest.raises(UserError, match="'E' is not among the 4 likeliest"):
+            lm.choose(CHATS, ["A", "E"])
+    np.testing.assert_allclose(scores, [[-3.5, -0.5]] * 6)

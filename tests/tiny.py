@@ -1,0 +1,60 @@
+"""Tiny models with random weights, made in a moment: real tokenizer, real template, no meaning."""
+
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+#: Refuses a system message, as the templates of Mistral-7B-Instruct-v0.1 or Gemma do.
+NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
+#: Leaves a system message out without a word.
+DROPS_SYSTEM = CHATML.replace("{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}")
+#: Writes the BOS token itself, as Llama-3's does (T9).
+WITH_BOS = "{{ bos_token }}" + CHATML
+
+TEXT = [
+    "You are a helpful assistant. I am a person who asks a question, and the answer is one of the options.",
+    "Answer this multiple-choice question. Therefore, the answer is (A), (B), (C) or (D).",
+    "What is the capital of the country? How many apples are left when two of the seven are eaten?",
+]
+
+
+def tokenizer(template: str | None = CHATML, **special) -> PreTrainedTokenizerFast:
+    """A byte-level BPE tokenizer of 400 tokens."""
+    bpe = Tokenizer(models.BPE())
+    bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    bpe.decoder = decoders.ByteLevel()
+    names = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<s>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    bpe.train_from_iterator(
+        TEXT,
+        trainers.BpeTrainer(vocab_size=400, special_tokens=names, initial_alphabet=alphabet, show_progress=False),
+    )
+    made = PreTrainedTokenizerFast(
+        tokenizer_object=bpe,
+        bos_token="<s>",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        additional_special_tokens=["<|im_start|>"],
+        **special,
+    )
+    made.chat_template = template
+    return made
+
+
+def save_model(folder: Path, config_class=LlamaConfig, template: str | None = CHATML, seed: int = 0, **options) -> Path:
+    """Save a model of two layers with random weights large enough for varied answers."""
+    words = tokenizer(template)
+    size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
+    ids = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
+    heads = {"num_key_value_heads": 2, "max_position_embeddings": 512, "initializer_range": 0.2}
+    torch.manual_seed(seed)
+    config = config_class(vocab_size=len(words), **{**size, **ids, **heads, **options})
+    AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    words.save_pretrained(folder)
+    return folder
