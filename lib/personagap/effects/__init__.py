@@ -1,0 +1,38 @@
+"""Statistics of persona effects, on the long ``scores`` table: one function for each question.
+
+====================== ===========================================================
+personalization_bias   do identities differ, and by how much beyond noise?
+omnibus                the same question by Cochran's Q, GEE, permutation
+contrasts              which identity, or category, differs from the control?
+equivalence            which is so close to the control that it does not matter?
+additivity             does an intersection score what its parts predict?
+variance_components    what makes answers vary?
+rates                  how does each persona score; invalid and truncated answers
+power, items_needed    what can a design detect, and what does an effect take?
+split_budget           how to spend answers over items, phrasings and runs?
+simulate_scores        data with known effects; simulated_power analyses them
+====================== ===========================================================
+"""
+
+from personagap.effects.bias import personalization_bias
+from personagap.effects.components import variance_components
+from personagap.effects.contrasts import additivity, contrasts, equivalence
+from personagap.effects.omnibus import omnibus
+from personagap.effects.power import items_needed, power, simulated_power, split_budget
+from personagap.effects.rates import rates
+from personagap.effects.simulate import simulate_scores
+
+__all__ = [
+    "additivity",
+    "contrasts",
+    "equivalence",
+    "items_needed",
+    "omnibus",
+    "personalization_bias",
+    "power",
+    "rates",
+    "simulate_scores",
+    "simulated_power",
+    "split_budget",
+    "variance_components",
+]

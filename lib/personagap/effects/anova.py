@@ -1,0 +1,43 @@
+"""Analysis of variance of balanced crossed layouts, by direct summation: quick at any size."""
+
+from collections.abc import Iterator
+from itertools import combinations
+from math import prod
+from typing import NamedTuple
+
+import numpy as np
+
+
+class MeanSquare(NamedTuple):
+    value: float
+    df: int
+
+
+def subsets(factors: str) -> Iterator[str]:
+    """All non-empty subsets of ``factors`` (a letter each), by size."""
+    for size in range(1, len(factors) + 1):
+        yield from map("".join, combinations(factors, size))
+
+
+def mean_squares(x: np.ndarray, factors: str) -> dict[str, MeanSquare]:
+    """Mean square of every main effect and interaction of one observation per cell.
+
+    Parameters
+    ----------
+    x : array with one axis per factor.
+    factors : a letter for each axis. An axis of length 1 is no factor: its effects are left out.
+
+    Examples
+    --------
+    >>> mean_squares(np.array([[1.0, 2, 3], [3, 4, 8]]), "ab")
+    {'a': MeanSquare(value=13.5, df=1), 'b': MeanSquare(value=6.5, df=2), 'ab': MeanSquare(value=1.5, df=2)}
+    """
+    sizes = dict(zip(factors, x.shape, strict=True))
+    table = {}
+    for subset in subsets("".join(factor for factor in factors if sizes[factor] > 1)):
+        effect = x.mean(axis=tuple(axis for axis, factor in enumerate(factors) if factor not in subset), keepdims=True)
+        for axis in (factors.index(factor) for factor in subset):
+            effect = effect - effect.mean(axis=axis, keepdims=True)
+        df = prod(sizes[factor] - 1 for factor in subset)
+        table[subset] = MeanSquare(float((effect**2).sum()) * x.size / effect.size / df, df)
+    return table

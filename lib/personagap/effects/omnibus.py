@@ -1,0 +1,107 @@
+"""Do the identities differ at all?"""
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from personagap.effects._table import POINTS, by_task, checked
+from personagap.effects.anova import mean_squares
+from personagap.effects.bias import identity_cells, moments_of, null_of, permuted
+from personagap.effects.paired import CONTROLS
+
+
+def omnibus(
+    scores: pd.DataFrame, *, controls: tuple[str, ...] = CONTROLS, n_permutations: int = 2000, seed: int = 0
+) -> pd.DataFrame:
+    """Tests of "all identities have the same mean score", in each task.
+
+    Parameters
+    ----------
+    scores : rows ``persona task item score``, optionally ``template run``, ``score`` in [0, 1]. Items that
+        some identity did not answer are left out.
+    controls : personas that are not identities.
+    n_permutations, seed : of the permutation test.
+
+    Returns
+    -------
+    DataFrame, one row per task and method: ``task contrast estimate unit statistic df p_value n_items n_runs
+    method``. ``estimate`` is PB in points, ``df`` the numerator degrees of freedom. The methods:
+
+    - "permutation of PB": as in `personalization_bias`, valid for any scores and several phrasings.
+    - "Cochran's Q": binary scores of one run and one phrasing; asymptotic χ².
+    - "GEE logistic Wald": one phrasing; ``statistic`` is the robust Wald χ² of a logistic GEE with items as
+      clusters and working independence, which identity dummies make explicit: logits of the means with their
+      sandwich covariance. Its p-value is from Hotelling's F, as χ² rejects far too often below thousands of
+      items. Left out when a mean is 0 or 1 or there are no more items than identities.
+    - "quasi-F": several phrasings; items and phrasings random (Clark 1973), Satterthwaite's df.
+
+    Raises
+    ------
+    UserError : as `personalization_bias`.
+
+    Examples
+    --------
+    >>> from personagap.effects import simulate_scores
+    >>> scores = simulate_scores([-8, 0, 8], n_items=200, seed=3)
+    >>> omnibus(scores)[["method", "statistic", "df", "p_value"]].round(3)
+                  method  statistic  df  p_value
+    0  permutation of PB     10.157   2      0.0
+    1        Cochran's Q     34.073   2      0.0
+    2  GEE logistic Wald     38.157   2      0.0
+    """
+    scores = checked(scores)
+    rows = []
+    for task, part in by_task(scores[~scores["persona"].isin(controls)]):
+        table = identity_cells(part, task)
+        k, n_templates, n = table.mean.shape
+        moments = moments_of(table.mean)
+        null = null_of([moments], [permuted(table.mean, n_permutations, np.random.default_rng(seed))])
+        tests = [("permutation of PB", null["pb"], k - 1, null["p_value"])]
+        if n_templates > 1:
+            tests.append(("quasi-F", *_quasi_f(table.mean)))
+        elif table.runs.max() == 1 and np.isin(table.mean, [0, 1]).all():
+            tests.append(("Cochran's Q", *cochran_q(table.mean[:, 0])))
+        if n_templates == 1 and n > k and ((mean := table.mean.mean(axis=2)) > 0).all() and (mean < 1).all():
+            tests.append(("GEE logistic Wald", *gee_wald(table.mean[:, 0])))
+        for method, statistic, df, p_value in tests:
+            common = {
+                "task": task,
+                "contrast": "all identities",
+                "estimate": POINTS * moments.pb2**0.5,
+                "unit": "points",
+            }
+            counts = {"n_items": n, "n_runs": int(table.runs.max()), "method": method}
+            rows.append({**common, "statistic": statistic, "df": df, "p_value": p_value, **counts})
+    return pd.DataFrame(rows)
+
+
+def cochran_q(x: np.ndarray) -> tuple[float, int, float]:
+    """Q, df and p of binary ``x`` (identities × items): identity variance over that within items."""
+    k, n = x.shape
+    table = mean_squares(x, "ij")
+    between, rest = (table[effect].value * table[effect].df for effect in ("i", "ij"))
+    q = n * (k - 1) * between / (between + rest) if between > 0 else 0.0
+    return q, k - 1, float(stats.chi2.sf(q, k - 1))
+
+
+def gee_wald(x: np.ndarray) -> tuple[float, int, float]:
+    """Wald χ², df and Hotelling p of equal logits, from cell means ``x`` (identities × items)."""
+    n, mean = x.shape[1], x.mean(axis=1)
+    influence = (x - mean[:, None]) / (mean * (1 - mean))[:, None] / n  # of items on the logits (delta method)
+    logits = np.log(mean / (1 - mean))
+    influence, logits = influence[1:] - influence[0], logits[1:] - logits[0]
+    covariance = influence @ influence.T
+    df = int(np.linalg.matrix_rank(covariance, hermitian=True))
+    wald = float(logits @ np.linalg.pinv(covariance, hermitian=True) @ logits)
+    return wald, df, float(stats.f.sf(wald * (n - df) / (n * df), df, n - df)) if df else 1.0
+
+
+def _quasi_f(x: np.ndarray) -> tuple[float, int, float]:
+    table = mean_squares(x, "ipj")
+    phrasing, item, rest = (table[effect] for effect in ("ip", "ij", "ipj"))
+    noise = max(phrasing.value + item.value - rest.value, phrasing.value, item.value)
+    if noise == 0:
+        return 0.0, table["i"].df, 1.0
+    df = noise**2 / sum(ms.value**2 / ms.df for ms in (phrasing, item, rest))
+    f = table["i"].value / noise
+    return f, table["i"].df, float(stats.f.sf(f, table["i"].df, df))

@@ -1,0 +1,168 @@
+"""Linear contrasts of personas, paired by item: the one place where their error is worked out."""
+
+import math
+from fractions import Fraction
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from scipy import fft, stats
+
+from personagap.effects._table import POINTS, Cells, cells
+from personagap.effects.anova import mean_squares
+from personagap.errors import UserError
+
+CONTROLS = ("none", "assistant")
+
+
+class Paired(NamedTuple):
+    """A contrast as a proportion; ``centre`` and ``se`` (never 0) make its interval."""
+
+    estimate: float
+    cohens_h: float
+    n_items: int
+    n_runs: int
+    centre: float
+    se: float
+    df: float
+    statistic: float
+    p_value: float
+    method: str
+
+    def interval(self, level: float) -> tuple[float, float]:
+        half = stats.t.ppf((1 + level) / 2, self.df) * self.se
+        return max(self.centre - half, -1.0), min(self.centre + half, 1.0)
+
+    def row(self, task: str, contrast: str, level: float) -> dict:
+        """The result columns, in points."""
+        low, high = (POINTS * end for end in self.interval(level))
+        named = {
+            name: getattr(self, name) for name in ("statistic", "p_value", "n_items", "n_runs", "method", "cohens_h")
+        }
+        estimate = {"estimate": POINTS * self.estimate, "unit": "points", "ci_low": low, "ci_high": high}
+        return {"task": task, "contrast": contrast, **estimate, **named}
+
+
+class Task:
+    """The scores of one task, ready for any number of contrasts."""
+
+    def __init__(self, name: str, rows: pd.DataFrame, cluster: str | None):
+        self.name, self.cluster = name, cluster
+        self.table: Cells = cells(rows, name)
+        self.clusters = np.arange(len(self.table.items))
+        if cluster:
+            of_item = rows[["item", cluster]].drop_duplicates().set_index("item")[cluster]
+            if of_item.index.has_duplicates:
+                item = of_item.index[of_item.index.duplicated()][0]
+                raise UserError(
+                    f"{name}: item {item} lies in several clusters of {cluster!r}; clusters hold whole items"
+                )
+            self.clusters = pd.factorize(of_item.loc[self.table.items])[0]
+
+    def paired(self, weights: dict[str, float]) -> Paired:
+        """Estimate and test Σ weight × mean score, over the items that all its personas answered."""
+        for persona in weights:
+            if persona not in self.table.personas:
+                raise UserError(f"{self.name}: no scores of {persona!r}; there are {', '.join(self.table.personas)}")
+        picked = self.table.pick(weights)
+        means = _controls_in_every_phrasing(picked)
+        means = means[:, np.isfinite(means).any(axis=2).all(axis=0)]
+        shared = np.isfinite(means).all(axis=(0, 1))
+        if means.shape[1] == 0 or shared.sum() < 2:
+            count = shared.sum() if means.shape[1] else 0
+            raise UserError(f"{self.name}: {' and '.join(weights)} share {count} answered items; 2 are needed")
+        means, clusters = means[:, :, shared], self.clusters[shared]
+        weight, n_runs = np.array(list(weights.values())), int(picked.runs.max())
+        difference = np.tensordot(weight, means, axes=1)
+        if len(difference) > 1:
+            test = _over_phrasings(difference, clusters, n_runs)
+        elif len(weight) == 2 and n_runs == 1 and not self.cluster and np.isin(means, [0, 1]).all():
+            test = *_clustered(difference[0], clusters, n_runs), *_mcnemar(difference[0])
+        else:
+            centre, se, df = _clustered(difference[0], clusters, n_runs)
+            method = "sign-flip exact" + (f", clusters of {self.cluster}" if self.cluster else "")
+            p_value = sign_flip(np.bincount(clusters, weights=difference[0]))
+            test = centre, se, df, difference.mean() / se, p_value, method
+        effect_size = _cohens_h(weight, means.mean(axis=(1, 2)))
+        return Paired(difference.mean(), effect_size, int(shared.sum()), n_runs, *test)
+
+
+def _controls_in_every_phrasing(table: Cells) -> np.ndarray:
+    """A control has no phrasing: its answers are averaged over templates and serve each of them."""
+    means = table.mean.copy()
+    for row in (row for row, persona in enumerate(table.personas) if persona in CONTROLS):
+        count = np.isfinite(means[row]).sum(axis=0)
+        missing = np.full(count.shape, np.nan)
+        means[row] = np.divide(np.nansum(means[row], axis=0), count, out=missing, where=count > 0)
+    return means[:, :1] if set(table.personas) <= set(CONTROLS) else means
+
+
+def _clustered(difference: np.ndarray, clusters: np.ndarray, n_runs: int) -> tuple[float, float, int]:
+    """Centre, standard error and df of a mean of paired differences, clustered.
+
+    Two pseudo-items join the data, one for and one against by a single run (Bonett & Price 2012,
+    there for one run). They keep the interval honest when pairs hardly differ and vanish with n.
+    """
+    n = len(difference) + 2
+    centre = difference.sum() / n
+    sums = np.bincount(clusters, weights=difference - centre)[np.bincount(clusters) > 0]
+    sums = np.append(sums, [1 / n_runs - centre, -1 / n_runs - centre])
+    groups = len(sums)
+    return centre, (groups / (groups - 1) * (sums**2).sum()) ** 0.5 / n, max(groups - 3, 1)
+
+
+def _mcnemar(difference: np.ndarray) -> tuple[float, float, str]:
+    better, worse = int((difference > 0).sum()), int((difference < 0).sum())
+    fewer = min(better, worse)
+    return float(fewer), min(1.0, 2 * float(stats.binom.cdf(fewer, better + worse, 0.5))), "McNemar exact"
+
+
+def _over_phrasings(difference: np.ndarray, clusters: np.ndarray, n_runs: int) -> tuple:
+    """Items and phrasings crossed, both random (Clark 1973): quasi-F with Satterthwaite's df."""
+    _, item_se, item_df = _clustered(difference.mean(axis=0), clusters, n_runs)
+    table = mean_squares(difference, "pj")
+    phrasing, within = (table[effect].value / difference.size for effect in ("p", "pj"))
+    variance = max(item_se**2 + phrasing - within, item_se**2, phrasing)
+    phrasing_df = table["p"].df
+    parts = item_se**4 / item_df + phrasing**2 / phrasing_df + within**2 / (item_df * phrasing_df)
+    df, se, estimate = variance**2 / parts, variance**0.5, difference.mean()
+    p_value = 2 * float(stats.t.sf(abs(estimate) / se, df))
+    return estimate, se, df, estimate / se, p_value, "items × phrasings, Satterthwaite t"
+
+
+def _cohens_h(weight: np.ndarray, score: np.ndarray) -> float:
+    """Of the weighted mean scores on the two sides of the contrast."""
+    sides = (np.average(score, weights=np.maximum(sign * weight, 0)) for sign in (1, -1))
+    up, down = (2 * math.asin(min(side, 1.0) ** 0.5) for side in sides)
+    return up - down
+
+
+def sign_flip(values: np.ndarray) -> float:
+    """Exact two-sided p-value of Σ values when every sign is equally likely, for any number of values.
+
+    Multiples of a common step have a sum whose characteristic function is Π cos(value · ω), so one Fourier
+    transform replaces the 2ⁿ sign patterns. Values without a common step are first rounded to a fine one;
+    rounding keeps their symmetry, so the test of the rounded values is still exact.
+    """
+    size = np.abs(values[np.abs(values) > 1e-12])
+    if not len(size):
+        return 1.0
+    distinct = np.unique(size.round(9))
+    step = 0.0
+    if len(distinct) < 200:
+        step = 1 / math.lcm(*(Fraction(value).limit_denominator(1000).denominator for value in distinct))
+    if step * 2**20 < size.sum() or np.abs(size / step - np.rint(size / step)).max() > 1e-4:
+        step = size.sum() / 2**14
+    steps = np.rint(values / step).astype(int)
+    distinct, count = np.unique(np.abs(steps[steps != 0]), return_counts=True)
+    span, observed = int(distinct @ count), abs(int(steps.sum()))
+    if observed == 0:
+        return 1.0
+    length = fft.next_fast_len(2 * span + 1)
+    omega = 2 * np.pi * np.arange(length) / length
+    transform = np.ones(length)
+    for value, power in zip(distinct, count, strict=True):
+        transform *= np.cos(value * omega) ** power
+    density = fft.fft(transform).real / length
+    # 1e-13 is the accuracy of the transform, 2^(1 − m) the smallest p-value of m differences
+    return float(np.clip(2 * density[observed : span + 1].sum(), max(1e-13, 2.0 ** (1 - count.sum())), 1.0))

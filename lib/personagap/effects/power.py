@@ -1,0 +1,248 @@
+"""What a design can detect, and what it takes to detect a given effect."""
+
+from collections.abc import Iterable, Mapping
+from itertools import product
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+from scipy import optimize, stats
+
+from personagap.effects._table import POINTS
+from personagap.effects.bias import personalization_bias
+from personagap.effects.contrasts import contrasts
+from personagap.effects.simulate import simulate_scores
+from personagap.errors import UserError
+
+#: Components (points²) of answers whose success probability is uniform over items and the same for all
+#: identities: what one knows before a pilot. E[p(1 − p)] = 1/6.
+NO_PILOT = {"run": POINTS**2 / 6}
+
+
+def power(
+    components: Mapping[str, float] | None = None,
+    *,
+    n_items: int | Iterable[int],
+    n_runs: int | Iterable[int] = 1,
+    n_templates: int | Iterable[int] = 1,
+    n_identities: int = 31,
+    alpha: float = 0.05,
+    target: float = 0.8,
+) -> pd.DataFrame:
+    """Smallest contrast and smallest PB that a design detects.
+
+    Parameters
+    ----------
+    components : component → variance in points², as `variance_components` of a pilot gives them for one task:
+        ``pilot.set_index("component")["variance"]``. Default: no interactions, items of uniform difficulty.
+    n_items, n_runs, n_templates : numbers, or lists of numbers of which all combinations are tried.
+    n_identities : of which each is compared with the control.
+    alpha, target : level of the tests and power wished for.
+
+    Returns
+    -------
+    DataFrame, one row per design: ``n_items n_runs n_templates n_answers noise_floor smallest_contrast
+    smallest_contrast_holm smallest_pb``. ``n_answers`` is per identity; the rest is in points. The first
+    contrast is for one test at ``alpha``, the second for ``alpha / n_identities``; ``inf`` where even 100
+    points would be missed.
+
+    Notes
+    -----
+    Standard error of a contrast with a control that is asked without phrasings, of variances I (identity ×
+    item), P (identity × phrasing), R (identity × phrasing × item) and E (run), T phrasings, n items, r runs:
+    √[2I/n + P/T + (R + E/r)/(nT) + (R + E/r)/n], referred to the noncentral t. For PB the ratio of PB² to its
+    noise is referred to the noncentral F. With one phrasing the effect is that in this phrasing, and P and R
+    are no noise.
+
+    Examples
+    --------
+    >>> power(n_items=[100, 1000], n_runs=3)[["n_items", "noise_floor", "smallest_contrast", "smallest_pb"]].round(2)
+       n_items  noise_floor  smallest_contrast  smallest_pb
+    0      100         2.30               9.43         2.11
+    1     1000         0.73               2.96         0.66
+    """
+    variance = NO_PILOT if components is None else components
+    if np.min(n_items) < 2 or n_identities < 2:
+        raise UserError(f"a design needs at least 2 items and 2 identities, not {np.min(n_items)} and {n_identities}")
+    known = {"n_identities": n_identities, "alpha": alpha, "target": target}
+    designs = product(*(np.atleast_1d(value) for value in (n_items, n_runs, n_templates)))
+    return pd.DataFrame([_detectable(variance, *map(int, design), **known) for design in designs])
+
+
+def items_needed(
+    components: Mapping[str, float] | None = None, *, contrast: float | None = None, pb: float | None = None, **design
+) -> int:
+    """Fewest items that detect a contrast (after Holm's correction) or a PB of the given size in points.
+
+    Parameters
+    ----------
+    components : as in `power`.
+    contrast, pb : the effect in points; give one.
+    **design : ``n_runs n_templates n_identities alpha target`` of `power`, numbers.
+
+    Raises
+    ------
+    UserError : no number of items suffices, because phrasings vary too much.
+
+    Examples
+    --------
+    >>> items_needed(contrast=5, n_runs=3)
+    715
+    """
+    column, size = ("smallest_contrast_holm", contrast) if pb is None else ("smallest_pb", pb)
+
+    def enough(n: int) -> bool:
+        return power(components, n_items=n, **design)[column][0] <= size
+
+    high = 2
+    while not enough(high):
+        high *= 2
+        if high > 2**24:
+            raise UserError(f"no number of items detects {size} points in this design: add phrasings")
+    low = high // 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (low, middle) if enough(middle) else (middle, high)
+    return high
+
+
+def split_budget(
+    budget: int,
+    components: Mapping[str, float] | None = None,
+    *,
+    n_runs: Iterable[int] = range(1, 6),
+    n_templates: Iterable[int] = range(2, 7),
+    max_items: int | None = None,
+    **design,
+) -> pd.DataFrame:
+    """How to spend ``budget`` answers per identity over items, phrasings and runs: `power`, best contrast first.
+
+    Parameters
+    ----------
+    budget : answers per identity.
+    components, design : as in `power`.
+    n_runs, n_templates : numbers to try. Compare designs of one phrasing with each other only: what they
+        detect is an effect in this phrasing.
+    max_items : how many items there are.
+
+    Examples
+    --------
+    >>> pilot = {"identity × item": 300, "identity × phrasing": 2, "run": 1500}
+    >>> split_budget(3000, pilot, n_templates=[4], max_items=1000)[["n_items", "n_runs", "smallest_contrast"]].round(2)
+       n_items  n_runs  smallest_contrast
+    0      750       1               5.59
+    1      375       2               6.11
+    2      250       3               6.60
+    3      187       4               7.07
+    4      150       5               7.50
+    """
+    affordable = [(budget // (runs * templates), runs, templates) for runs, templates in product(n_runs, n_templates)]
+    tables = [
+        power(components, n_items=min(items, max_items or items), n_runs=runs, n_templates=templates, **design)
+        for items, runs, templates in affordable
+        if items > 1
+    ]
+    if not tables:
+        raise UserError(f"{budget} answers do not pay for two items in any of these designs")
+    return pd.concat(tables).sort_values("smallest_contrast", ignore_index=True)
+
+
+def simulated_power(
+    effects: ArrayLike, *, n_items: int, n_runs: int = 1, alpha: float = 0.05, replications: int = 200, seed: int = 0
+) -> pd.DataFrame:
+    """Power by simulating the whole analysis, to check the formula where its approximations are in doubt.
+
+    Parameters
+    ----------
+    effects : true effects in points, per identity or identity × phrasing, as in `simulate_scores`.
+    n_items, n_runs : of the design.
+    alpha, replications, seed : level of the tests, simulated data sets, and their seed.
+
+    Returns
+    -------
+    DataFrame with a row for PB and one per identity: ``test power mc_low mc_high``, the share of data sets
+    with p ≤ alpha (contrasts: after Holm's correction) and its 95 % Monte-Carlo interval.
+
+    Examples
+    --------
+    >>> simulated_power([-9, 9], n_items=100, n_runs=3, replications=20).round(2)
+                       test  power  mc_low  mc_high
+    0  personalization bias   1.00    0.83     1.00
+    1            p00 − none   0.60    0.36     0.81
+    2            p01 − none   0.85    0.62     0.97
+    """
+    tests = []
+    for rng in np.random.default_rng(seed).spawn(replications):
+        scores = simulate_scores(effects, n_items=n_items, n_runs=n_runs, seed=rng)
+        bias = personalization_bias(scores, n_permutations=399, n_bootstrap=1, seed=int(rng.integers(2**31)))
+        versus = contrasts(scores[scores["persona"] != "assistant"]).set_index("contrast")["p_holm"]
+        tests.append(pd.concat([pd.Series({"personalization bias": bias["p_value"][0]}), versus]) <= alpha)
+    return monte_carlo(pd.DataFrame(tests)).rename_axis("test").reset_index()
+
+
+def monte_carlo(outcomes: pd.DataFrame) -> pd.DataFrame:
+    """Share of True in each column with its exact (Clopper–Pearson) 95 % interval: ``power mc_low mc_high``."""
+    tests = [stats.binomtest(int(column.sum()), len(column)) for _, column in outcomes.items()]
+    bounds = [test.proportion_ci() for test in tests]
+    columns = {
+        "power": [test.statistic for test in tests],
+        "mc_low": [b.low for b in bounds],
+        "mc_high": [b.high for b in bounds],
+    }
+    return pd.DataFrame(columns, index=outcomes.columns)
+
+
+def _detectable(
+    variance: Mapping[str, float], n: int, runs: int, templates: int, *, n_identities: int, alpha: float, target: float
+) -> dict:
+    several = templates > 1
+    item, phrasing, rest, run = (
+        max(float(variance.get(name, 0.0)), 0.0) * use
+        for name, use in (
+            ("identity × item", True),
+            ("identity × phrasing", several),
+            ("identity × phrasing × item", several),
+            ("run", True),
+        )
+    )
+    cell = rest + run / runs
+    within = cell / (n * templates)
+    # Item-side and phrasing-side mean squares, as the tests form them; `within` is in both.
+    by_item, by_phrasing = 2 * item / n + within + cell / n, phrasing / templates + within
+    k = n_identities
+    noise = item / n + within + (phrasing / templates if several else 0.0)
+    if several:
+        se2 = by_item + by_phrasing - within
+        df = se2**2 / (
+            by_item**2 / (n - 1) + by_phrasing**2 / (templates - 1) + within**2 / ((n - 1) * (templates - 1))
+        )
+        pb_df = noise**2 / (((item / n + within) ** 2 / (n - 1) + by_phrasing**2 / (templates - 1)) / (k - 1))
+    else:
+        se2, df, pb_df = by_item, n - 1, (k - 1) * (n - 1)
+    return {
+        "n_items": n,
+        "n_runs": runs,
+        "n_templates": templates,
+        "n_answers": n * runs * templates,
+        "noise_floor": (noise * (k - 1) / k) ** 0.5 * (1 - 1 / (4 * (k - 1))),
+        "smallest_contrast": _possible(_noncentral_t(alpha, target, df) * se2**0.5),
+        "smallest_contrast_holm": _possible(_noncentral_t(alpha / k, target, df) * se2**0.5),
+        "smallest_pb": _possible((_noncentral_f(alpha, target, k - 1, pb_df) * noise / k) ** 0.5),
+    }
+
+
+def _possible(effect: float) -> float:
+    return effect if effect <= POINTS else np.inf
+
+
+def _noncentral_t(alpha: float, target: float, df: float) -> float:
+    """Effect in standard errors that a two-sided t-test detects."""
+    critical = stats.t.isf(alpha / 2, df)
+    return optimize.brentq(lambda shift: stats.nct.sf(critical, df, shift) - target, 0, 3 * critical + 10)
+
+
+def _noncentral_f(alpha: float, target: float, df1: float, df2: float) -> float:
+    critical = stats.f.isf(alpha, df1, df2)
+    return optimize.brentq(
+        lambda shift: stats.ncf.sf(critical, df1, df2, shift) - target, 0, 100 * df1 * critical + 100
+    )

@@ -1,0 +1,158 @@
+"""Contrasts and rates against statsmodels, enumeration and simulated truth."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from statsmodels.stats.contingency_tables import mcnemar
+from statsmodels.stats.multitest import multipletests
+from statsmodels.stats.proportion import proportion_confint, proportion_effectsize
+
+from personagap.effects import contrasts, rates, simulate_scores
+from personagap.effects.paired import sign_flip
+from personagap.errors import UserError
+
+
+def test_one_binary_run_agrees_with_statsmodels():
+    scores = simulate_scores([0, -9, 6], n_items=150, seed=4)
+    table = contrasts(scores).set_index("contrast")
+    wide = scores.pivot(index="item", columns="persona", values="score")
+    identities = ["p00", "p01", "p02"]
+    for persona in [*identities, "assistant"]:
+        other = mcnemar(pd.crosstab(wide[persona], wide["none"]), exact=True)
+        row = table.loc[f"{persona} − none"]
+        assert [row["p_value"], row["statistic"]] == pytest.approx([other.pvalue, other.statistic], abs=1e-10)
+        assert row["estimate"] == pytest.approx(100 * (wide[persona] - wide["none"]).mean())
+        assert row["cohens_h"] == pytest.approx(proportion_effectsize(wide[persona].mean(), wide["none"].mean()))
+    family = table.loc[[f"{persona} − none" for persona in identities]]
+    assert family["p_holm"].tolist() == pytest.approx(multipletests(family["p_value"], method="holm")[1])
+    assert family["p_bh"].tolist() == pytest.approx(multipletests(family["p_value"], method="fdr_bh")[1])
+    assert table.loc["assistant − none", "p_holm"] == table.loc["assistant − none", "p_value"]
+
+
+@pytest.mark.parametrize("values", [[1, -1, 2, 0, 3, 3], [1 / 3, 2 / 3, 1, -1 / 3], [0.137, -0.5, 0.7071, 0.31, 0.9]])
+def test_sign_flip_agrees_with_enumeration(values):
+    values = np.array(values, dtype=float)
+    sums = [np.dot(signs, values) for signs in itertools.product([-1, 1], repeat=len(values))]
+    assert sign_flip(values) == pytest.approx(np.mean(np.abs(sums) >= abs(values.sum()) - 1e-9), abs=1e-10)
+
+
+def test_sign_flip_agrees_with_the_binomial_test_at_size():
+    values = np.repeat([1.0, -1.0], [260, 200])
+    assert sign_flip(values) == pytest.approx(stats.binomtest(200, 460).pvalue, abs=1e-10)
+
+
+def test_interval_is_that_of_bonett_and_price():
+    """Textbook form from the discordant proportions, with Student's t and n + 1 in place of n + 2."""
+    better, worse, n = 30, 12, 100
+    scores = pd.DataFrame({"task": "mmlu", "persona": np.repeat(["a", "none"], n), "item": [*range(n)] * 2})
+    scores["score"] = np.r_[
+        np.repeat([1.0, 0.0, 1.0], [better, worse, n - 42]), np.repeat([0.0, 1.0], [better, n - 30])
+    ]
+    row = contrasts(scores).iloc[0]
+    up, down = (better + 1) / (n + 2), (worse + 1) / (n + 2)
+    half = stats.t.ppf(0.975, n - 1) * np.sqrt((up + down - (up - down) ** 2) / (n + 1))
+    assert [row["ci_low"], row["ci_high"]] == pytest.approx([100 * (up - down - half), 100 * (up - down + half)])
+
+
+@pytest.mark.parametrize(("n_items", "n_runs", "difficulty"), [(30, 1, (1, 1)), (60, 3, (1, 1)), (40, 1, (0.3, 0.1))])
+def test_size_and_coverage_in_small_samples(n_items, n_runs, difficulty):
+    hits = rejections = total = 0
+    effects = [0.0, 0.0, 0.0, 3.0]
+    for seed in range(60):
+        scores = simulate_scores(effects, n_items=n_items, n_runs=n_runs, difficulty=difficulty, seed=seed)
+        table = contrasts(scores).iloc[:4]
+        hits += ((table["ci_low"] <= effects) & (table["ci_high"] >= effects)).sum()
+        rejections += (table["p_value"][:3] <= 0.05).sum()
+        total += 4
+    assert hits / total >= 0.93
+    assert rejections / (0.75 * total) <= 0.075
+
+
+def test_an_effect_in_one_phrasing_is_not_called_an_effect():
+    """The naive test, which takes the phrasings asked for all there are, rejects; ours does not."""
+    naive, ours = [], []
+    for seed in range(40):
+        scores = simulate_scores([[14.0, 0, 0, 0]], n_items=200, n_runs=2, seed=seed)
+        ours.append(contrasts(scores)["p_value"][0])
+        naive.append(
+            contrasts(scores.groupby(["task", "persona", "item"], observed=True, as_index=False)["score"].mean())
+        )
+    assert np.mean([table["p_value"][0] <= 0.05 for table in naive]) > 0.3
+    assert np.mean(np.array(ours) <= 0.05) <= 0.05
+
+
+def test_several_phrasings_keep_size_and_find_effects():
+    null, real = [], []
+    for seed in range(40):
+        phrasing = np.random.default_rng(seed).normal(scale=3, size=(5, 4)).clip(-6, 6)
+        table = contrasts(
+            simulate_scores(phrasing + np.array([[0], [0], [0], [0], [10]]), n_items=200, n_runs=2, seed=seed)
+        )
+        null.extend(table["p_value"][:4])
+        real.append(table["p_value"][4])
+    assert np.mean(np.array(null) <= 0.05) <= 0.09
+    assert np.mean(np.array(real) <= 0.05) >= 0.6
+
+
+def test_coarser_clusters_widen_the_interval_and_keep_size():
+    rejected = {"item": 0, "group": 0}
+    for seed in range(100):
+        rng = np.random.default_rng(seed)
+        shift = np.repeat(rng.normal(scale=0.2, size=20), 15)  # the persona's effect varies by subject, mean 0
+        p = np.stack([np.full(300, 0.5), 0.5 + shift.clip(-0.5, 0.5)])
+        scores = pd.DataFrame(
+            {"task": "mmlu", "persona": np.repeat(["none", "a"], 300), "item": np.tile(range(300), 2)}
+        )
+        scores["score"] = (rng.random((2, 300)) < p).ravel().astype(float)
+        scores["group"] = scores["item"] // 15
+        rejected["item"] += contrasts(scores)["p_value"][0] <= 0.05
+        rejected["group"] += contrasts(scores, cluster="group")["p_value"][0] <= 0.05
+    assert rejected["item"] > 10 >= rejected["group"]
+    with pytest.raises(UserError, match="several clusters"):
+        contrasts(scores.assign(group=range(600)), cluster="group")
+    with pytest.raises(UserError, match="group is missing in row 5"):
+        contrasts(scores.assign(group=scores["group"].where(scores.index != 5)), cluster="group")
+
+
+def test_categories_average_their_identities():
+    scores = simulate_scores([0, 4, 8], n_items=200, n_runs=3, seed=0)
+    table = contrasts(scores, by={"p00": "x", "p01": "y", "p02": "y"}).set_index("contrast")
+    single = contrasts(scores).set_index("contrast")["estimate"]
+    assert list(table.index) == ["x − none", "y − none", "assistant − none"]
+    assert table.loc["y − none", "estimate"] == pytest.approx((single["p01 − none"] + single["p02 − none"]) / 2)
+
+
+def test_each_contrast_uses_the_items_it_shares_with_the_control():
+    scores = simulate_scores([0, 5], n_items=30, n_runs=2, seed=1)
+    scores = scores[~((scores["persona"] == "p01") & (scores["item"] < 10))]
+    assert contrasts(scores)["n_items"].tolist() == [30, 20, 30]
+    with pytest.raises(UserError, match="no scores of 'nobody'"):
+        contrasts(scores, control="nobody")
+    with pytest.raises(UserError, match="0 answered items"):
+        contrasts(pd.concat([scores.query("persona == 'none' and item < 10"), scores.query("persona == 'p01'")]))
+
+
+def test_no_difference_at_all_still_has_an_honest_interval():
+    scores = pd.DataFrame(
+        {"task": "mmlu", "persona": np.repeat(["none", "a"], 50), "item": [*range(50)] * 2, "score": 1.0}
+    )
+    row = contrasts(scores).iloc[0]
+    assert [row["estimate"], row["p_value"], row["cohens_h"]] == [0, 1, 0]
+    assert row["ci_low"] == pytest.approx(-5.5, abs=0.2)  # 0 of 50 pairs differ: the rule of three says 6
+
+
+def test_rates_agree_with_wilson_and_cover_with_runs():
+    scores = simulate_scores([0], n_items=40, seed=0).assign(valid=lambda s: s["item"] > 3)
+    row = rates(scores).iloc[0]
+    count = scores.loc[scores["persona"] == "none", "score"].sum()
+    low, high = proportion_confint(count, 40, method="wilson")
+    assert [row["ci_low"], row["ci_high"]] == pytest.approx([100 * low, 100 * high])
+    assert row["invalid_rate"] == pytest.approx(10)
+    covered = []
+    for seed in range(150):
+        table = rates(simulate_scores([0], n_items=40, n_runs=3, difficulty=(2, 0.5), seed=seed))
+        covered.extend((table["ci_low"] <= 80) & (table["ci_high"] >= 80))
+    assert np.mean(covered) >= 0.92

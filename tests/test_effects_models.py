@@ -1,0 +1,136 @@
+"""Omnibus tests, variance components, equivalence, additivity, power: references, truth, degenerate input."""
+
+import warnings
+
+import numpy as np
+import pandas as pd
+import pytest
+import statsmodels.formula.api as smf
+
+from personagap import effects, validation
+from personagap.effects import simulate_scores
+from personagap.errors import UserError
+
+
+@pytest.mark.parametrize("check", validation.EFFECTS, ids=lambda check: check.estimator)
+def test_estimators_agree_with_their_references(check):
+    tolerance = {"omnibus: permutation": 0.02, "noise_floor": 0.03, "power": 0.09}  # Monte Carlo
+    assert check.difference() <= tolerance.get(check.estimator, 1e-8)
+
+
+@pytest.mark.slow
+def test_validation_table_keeps_its_promises():
+    table = validation.table(validation.EFFECTS, replications=300)
+    assert (table["mc_low"].dropna() <= 0.05).all()
+    assert (table["actual_error"].dropna() <= 0.08).all()
+    assert (table["coverage"].dropna() >= 0.92).all()
+    assert (table["power"].dropna() >= 0.4).all()
+
+
+def test_validation_table_has_the_promised_columns():
+    table = validation.table([check for check in validation.EFFECTS if "TOST" in check.estimator], replications=3)
+    assert table.columns.tolist() == [
+        "estimator", "reference", "largest_difference", "nominal_error", "actual_error", "mc_low", "mc_high",
+        "coverage", "effect", "power",
+    ]  # fmt: skip
+
+
+def test_components_agree_with_reml_for_crossed_factors():
+    """Moment estimators equal REML on balanced data when none is negative."""
+    scores = simulate_scores([-12, -5, 2, 15], n_items=40, n_runs=4, seed=0).query(
+        "persona not in ['none', 'assistant']"
+    )
+    cells = scores.groupby(["persona", "item"], observed=True, as_index=False)["score"].mean().assign(all=1)
+    crossed = {"persona": "0 + C(persona)", "item": "0 + C(item)"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # statsmodels warns that it is at the boundary of a singular group
+        fit = smf.mixedlm("score ~ 1", cells, groups="all", vc_formula=crossed).fit(gtol=1e-10)
+    reml = dict(zip(fit.model.exog_vc.names, fit.vcomp, strict=True))
+    ours = effects.variance_components(scores).set_index("component")["variance"] / 1e4
+    assert ours["identity"] == pytest.approx(reml["persona"], rel=0.01)
+    assert ours["item"] == pytest.approx(reml["item"], rel=0.01)
+    assert ours["run"] == pytest.approx(scores.groupby(["persona", "item"], observed=True)["score"].var().mean())
+
+
+def test_components_split_phrasing_from_identity():
+    rng = np.random.default_rng(0)
+    tables = []
+    for _ in range(30):
+        effect = 3 * rng.normal(size=(31, 1)).clip(-2, 2) + 4 * rng.normal(size=(31, 3)).clip(-2, 2)
+        tables.append(effects.variance_components(simulate_scores(effect, n_items=80, n_runs=2, seed=rng)))
+    mean = pd.concat(tables).groupby("component")["variance"].mean()
+    clipped = 0.9205  # variance of a standard normal clipped at ±2
+    assert mean["identity"] == pytest.approx(9 * clipped, rel=0.2)
+    assert mean["identity × phrasing"] == pytest.approx(16 * clipped, rel=0.15)
+    assert mean["phrasing"] == pytest.approx(0, abs=0.7)
+    assert mean["item"] == pytest.approx(1e4 / 12, rel=0.05)
+    assert (pd.concat(tables).groupby("component")["share"].mean()["item"]) == pytest.approx(1 / 3, abs=0.02)
+
+
+def test_effects_of_phrasing_do_not_pass_the_omnibus():
+    rejected = []
+    for seed in range(40):
+        phrasing = np.random.default_rng(seed).normal(scale=4, size=(12, 3)).clip(-8, 8)
+        table = effects.omnibus(simulate_scores(phrasing, n_items=80, seed=seed), n_permutations=199)
+        assert table["method"].tolist() == ["permutation of PB", "quasi-F"]
+        rejected.append(table["p_value"] <= 0.05)
+    assert np.mean(rejected, axis=0).max() <= 0.15
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0])
+def test_all_right_or_all_wrong_gives_defined_results(value):
+    scores = simulate_scores(np.zeros((3, 2)), n_items=5, n_runs=2).assign(score=value)
+    for part in (scores, scores[scores["template"] == "paper"]):
+        assert (effects.omnibus(part)["p_value"] == 1).all()
+        assert (effects.contrasts(part)["p_value"] == 1).all()
+        components = effects.variance_components(part)
+        assert (components[["variance", "share", "ci_low", "ci_high"]] == 0).all(axis=None)
+        assert effects.equivalence(part, margin=60)["p_value"].between(0, 1).all()
+
+
+def test_one_item_one_identity_or_none_is_one_clear_line():
+    scores = simulate_scores([0, 5], n_items=4, seed=0)
+    for function in (effects.omnibus, effects.variance_components, effects.personalization_bias, effects.contrasts):
+        with pytest.raises(UserError, match="2 are needed"):
+            function(scores[scores["item"] == 0])
+    with pytest.raises(UserError, match="two identities"):
+        effects.omnibus(scores[scores["persona"] != "p01"])
+    with pytest.raises(UserError, match="nothing to compare"):
+        effects.contrasts(scores[scores["persona"] == "none"])
+    with pytest.raises(UserError, match="no scores of 'muslim'"):
+        effects.additivity(scores, {"p01": ["muslim", "p00"]})
+    with pytest.raises(UserError, match="at least 2 items"):
+        effects.power(n_items=1)
+    with pytest.raises(UserError, match="add phrasings"):
+        effects.items_needed({"identity × phrasing": 50}, contrast=2, n_templates=3)
+
+
+def test_power_of_several_phrasings_agrees_with_simulation():
+    pilot = {"identity × phrasing": 9 * 0.9205, "run": 1e4 / 6}
+    design = {"n_items": 150, "n_runs": 2, "n_templates": 4, "n_identities": 31}
+    detectable = effects.power(pilot, **design).iloc[0]
+    found = {"contrast": [], "pb": []}
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        phrasing = 3 * rng.normal(size=(31, 4)).clip(-2, 2)
+        effect = np.resize([-1.0, 1.0], 31)[:, None] * detectable["smallest_pb"]
+        scores = simulate_scores(effect + phrasing, n_items=150, n_runs=2, seed=rng)
+        found["pb"].append(
+            effects.personalization_bias(scores, n_permutations=199, n_bootstrap=1)["p_value"][0] <= 0.05
+        )
+        single = simulate_scores(detectable["smallest_contrast"] + phrasing[:1], n_items=150, n_runs=2, seed=rng)
+        found["contrast"].append(effects.contrasts(single)["p_value"][0] <= 0.05)
+    assert np.mean(found["pb"]) == pytest.approx(0.8, abs=0.15)
+    assert np.mean(found["contrast"]) == pytest.approx(0.8, abs=0.15)
+
+
+def test_planned_noise_floor_is_that_of_null_data():
+    assert effects.power(n_items=[285, 939], n_runs=3)["noise_floor"].tolist() == pytest.approx([1.36, 0.75], abs=0.01)
+
+
+def test_more_items_beat_more_runs_when_identities_interact_with_items():
+    pilot = {"identity × item": 800, "run": 800}
+    split = effects.split_budget(1200, pilot, n_templates=[1])
+    assert split["n_runs"].tolist() == [1, 2, 3, 4, 5]
+    limited = effects.split_budget(1200, pilot, n_templates=[1], max_items=300)
+    assert limited["n_runs"][0] > 1
