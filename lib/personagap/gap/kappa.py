@@ -1,0 +1,225 @@
+"""Agreement between raters: Cohen's κ by pairs and by groups, Fleiss' κ, Krippendorff's α."""
+
+from itertools import combinations, product
+from typing import Unpack
+
+import numpy as np
+import pandas as pd
+
+from personagap.errors import UserError
+from personagap.gap.resampling import How, Resampling, resample
+from personagap.gap.tables import kinds, units
+
+
+def _disagreement(k: int, weights: str | None) -> np.ndarray:
+    distance = np.abs(np.subtract.outer(np.arange(k), np.arange(k)))
+    return {None: distance > 0, "linear": distance, "quadratic": distance**2}[weights].astype(float)
+
+
+def _kappa(tables: np.ndarray, weights: str | None) -> np.ndarray:
+    """κ = 1 − observed / expected disagreement of (…, K, K) tables; NaN where no disagreement is expected."""
+    cost = _disagreement(tables.shape[-1], weights)
+    rows, columns, total = tables.sum(-1), tables.sum(-2), tables.sum((-1, -2))
+    observed = (tables * cost).sum((-1, -2)) * total
+    expected = np.einsum("...i,ij,...j->...", rows, cost, columns)
+    return 1 - np.divide(observed, expected, out=np.full(np.shape(total), np.nan), where=expected > 0)
+
+
+def _codes(wide: pd.DataFrame) -> tuple[np.ndarray, int]:
+    """Category codes (n_units, n_raters), −1 where not judged, and how many categories there are."""
+    values = wide.to_numpy()
+    categories = np.unique(values[pd.notna(values)])
+    codes = np.full(values.shape, -1)
+    for code, category in enumerate(categories):
+        codes[values == category] = code
+    return codes, len(categories)
+
+
+def _resampled(judgments: pd.DataFrame, weights: str | None, **how: Unpack[How]) -> tuple[pd.DataFrame, Resampling]:
+    """One row per pair of raters: ``n agreement`` and ``kappas``, its estimate and resamples."""
+    wide = units(judgments)
+    if wide.shape[1] < 2:
+        raise UserError("agreement needs judgments of at least two raters, there is one")
+    codes, k = _codes(wide)
+    drawn = resample(wide.index, **how)
+    rows = []
+    for a, b in combinations(range(wide.shape[1]), 2):
+        both = (codes[:, a] >= 0) & (codes[:, b] >= 0)
+        onehot = np.eye(k * k)[np.where(both, codes[:, a] * k + codes[:, b], 0)]
+        tables = drawn.totals(onehot, both).reshape(-1, k, k)
+        same = np.mean(codes[both, a] == codes[both, b]) if both.any() else np.nan
+        rows.append((wide.columns[a], wide.columns[b], both.sum(), same, _kappa(tables, weights)))
+    return pd.DataFrame(rows, columns=["rater_a", "rater_b", "n", "agreement", "kappas"]), drawn
+
+
+def _pair(judgments: pd.DataFrame, pairs: pd.DataFrame, gold: str) -> pd.Series:
+    """Kind of each pair, e.g. "human–model"; the majority is its own kind, for it contains the humans (T8)."""
+    kind = kinds(judgments) | {gold: "majority"}
+    order = ["majority", "human", "model"]
+
+    def name(row: pd.Series) -> str:
+        return "–".join(sorted([kind[row["rater_a"]], kind[row["rater_b"]]], key=order.index))
+
+    return pairs.apply(name, axis=1)
+
+
+def _note(row: pd.Series) -> str:
+    if row["n"] == 0:
+        return "no item judged by both"
+    return "both gave one and the same label throughout" if np.isnan(row["kappa"]) else ""
+
+
+def agreement(
+    judgments: pd.DataFrame, *, gold: str = "human_majority", weights: str | None = None, **how: Unpack[How]
+) -> pd.DataFrame:
+    """Cohen's κ of every pair of raters on the items both judged, with cluster-bootstrap intervals.
+
+    Parameters
+    ----------
+    judgments : long table ``user prompt item rater rater_kind label``.
+    gold : the rater that is the majority of the human ones; pairs with it are "majority–…".
+    weights : None, "linear" or "quadratic" (ordinal labels).
+    **how : ``cluster``, ``n_bootstrap``, ``level`` and ``seed`` of the intervals, see ``gap.How``.
+
+    Returns
+    -------
+    DataFrame ``rater_a rater_b pair n agreement kappa ci_low ci_high note``. κ is undefined (NaN,
+    with a note that says why) where a pair shares no item or both gave a single label.
+
+    Examples
+    --------
+    The 50 grant proposals of two readers of Wikipedia's "Cohen's kappa": κ = 0.4.
+
+    >>> pairs = [(1, 1)] * 20 + [(1, 0)] * 5 + [(0, 1)] * 10 + [(0, 0)] * 15
+    >>> judgments = pd.DataFrame([
+    ...     {"prompt": i % 5, "item": i, "rater": rater, "rater_kind": "human", "label": label}
+    ...     for i, pair in enumerate(pairs) for rater, label in zip("AB", pair)])
+    >>> agreement(judgments, cluster="prompt")[["rater_a", "rater_b", "n", "agreement", "kappa"]].round(3)
+      rater_a rater_b   n  agreement  kappa
+    0       A       B  50        0.7    0.4
+    """
+    pairs, drawn = _resampled(judgments, weights, **how)
+    kappas = np.stack(pairs.pop("kappas").to_list(), axis=1)
+    pairs.insert(2, "pair", _pair(judgments, pairs, gold))
+    pairs["kappa"] = kappas[0]
+    pairs["ci_low"], pairs["ci_high"] = drawn.interval(kappas, -1, 1)
+    return pairs.assign(note=pairs.apply(_note, axis=1))
+
+
+def mean_agreement(
+    judgments: pd.DataFrame, *, gold: str = "human_majority", weights: str | None = None, **how: Unpack[How]
+) -> pd.DataFrame:
+    """Mean pairwise κ within and between kinds of raters, as the paper averages it (unweighted).
+
+    Returns
+    -------
+    DataFrame ``pair n_pairs kappa ci_low ci_high``; ``n_pairs`` counts the pairs with a defined κ.
+    """
+    pairs, drawn = _resampled(judgments, weights, **how)
+    rows = []
+    for kind, group in pairs.groupby(_pair(judgments, pairs, gold)):
+        defined = [kappas for kappas in group["kappas"] if not np.isnan(kappas[0])]
+        means = np.mean(defined or list(group["kappas"]), axis=0)
+        rows.append((kind, len(defined), means[0], *drawn.interval(means, -1, 1)))
+    return pd.DataFrame(rows, columns=["pair", "n_pairs", "kappa", "ci_low", "ci_high"])
+
+
+def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
+    """How much of the agreement of a rater with the majority is agreement with itself (T8).
+
+    Parameters
+    ----------
+    judgments : 0/1 labels of three or more raters (an odd number), without their majority;
+        units that all of them judged are used.
+
+    Returns
+    -------
+    DataFrame, one row per rater: ``kappa_majority`` (with the majority that contains the rater),
+    ``kappa_if_independent`` (what that would be, exactly, if raters with these yes rates labelled
+    independently: 0 without the bias) and ``kappa_others`` (with the majority of the others, ties
+    split evenly).
+    """
+    wide = units(judgments).dropna()
+    labels, m = wide.to_numpy(), wide.shape[1]
+    if m < 3 or m % 2 == 0 or not len(wide):
+        raise UserError(f"majority_bias needs an odd number of raters, three or more, on shared items: there are {m}")
+    rates = labels.mean(axis=0)
+    every = np.array(list(product([0, 1], repeat=m)))
+    chance = np.prod(np.where(every == 1, rates, 1 - rates), axis=1)
+    rows = []
+    for j, rater in enumerate(wide.columns):
+        others = np.delete(labels, j, axis=1).mean(axis=1)
+        kappas = [
+            _kappa_of(labels[:, j], labels.mean(axis=1) > 0.5),
+            _kappa_of(every[:, j], every.mean(axis=1) > 0.5, chance),
+            _kappa_of(labels[:, j], np.where(others == 0.5, 0.5, others > 0.5)),
+        ]
+        rows.append((rater, len(wide), *kappas))
+    return pd.DataFrame(rows, columns=["rater", "n", "kappa_majority", "kappa_if_independent", "kappa_others"])
+
+
+def _kappa_of(x: np.ndarray, y: np.ndarray, weight: np.ndarray | float = 1.0) -> float:
+    """κ of 0/1 labels, of which ``y`` may be a probability."""
+    sides = np.stack([1 - x, x]) * weight, np.stack([1 - y, y])
+    return float(_kappa(np.einsum("in,jn->ij", *np.asarray(sides, dtype=float)), None))
+
+
+def reliability(judgments: pd.DataFrame, *, measurement: str = "nominal", **how: Unpack[How]) -> pd.DataFrame:
+    """Chance-corrected agreement of a group of raters: Fleiss' κ and Krippendorff's α.
+
+    Parameters
+    ----------
+    judgments : of the raters of one group only (e.g. the humans, without their majority).
+    measurement : "nominal", "ordinal" or "interval" (α only; Krippendorff 2011, Computing
+        Krippendorff's Alpha-Reliability, §E).
+
+    Returns
+    -------
+    DataFrame ``measure n_units n_raters estimate ci_low ci_high``. Fleiss' κ rests on the units that
+    every rater judged, α on all that two or more did.
+    """
+    wide = units(judgments)
+    codes, k = _codes(wide)
+    counts = np.stack([(codes == code).sum(axis=1) for code in range(k)], axis=1).astype(float)
+    rated = counts.sum(axis=1)
+    complete, paired = (rated == wide.shape[1]) & (rated > 1), rated > 1
+    if not complete.any() or k < 2:
+        raise UserError("reliability needs units judged by all of two or more raters, and more than one label")
+    drawn = resample(wide.index, **how)
+    values = np.unique(wide.to_numpy()[codes >= 0])
+    rows = [
+        ("Fleiss κ", complete.sum(), _fleiss(counts, complete, drawn)),
+        (f"Krippendorff α ({measurement})", paired.sum(), _alpha(counts, paired, drawn, measurement, values)),
+    ]
+    return pd.DataFrame(
+        [(name, n, wide.shape[1], values[0], *drawn.interval(values, -1, 1)) for name, n, values in rows],
+        columns=["measure", "n_units", "n_raters", "estimate", "ci_low", "ci_high"],
+    )
+
+
+def _fleiss(counts: np.ndarray, where: np.ndarray, drawn: Resampling) -> np.ndarray:
+    m = counts.sum(axis=1).max()
+    same = (counts * (counts - 1)).sum(axis=1, keepdims=True) / (m * (m - 1))
+    sums = drawn.totals(np.hstack([same, counts / m, np.ones_like(same)]), where)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        observed, chance = sums[:, 0] / sums[:, -1], ((sums[:, 1:-1] / sums[:, -1:]) ** 2).sum(axis=1)
+        return (observed - chance) / (1 - chance)
+
+
+def _alpha(
+    counts: np.ndarray, where: np.ndarray, drawn: Resampling, measurement: str, values: np.ndarray
+) -> np.ndarray:
+    k, others = counts.shape[1], (counts.sum(axis=1) - 1).clip(min=1)
+    # Coincidences of a unit: each ordered pair of its labels, divided by the raters less one.
+    pairs = counts[:, :, None] * counts[:, None, :] - counts[:, :, None] * np.eye(k)
+    coincidence = drawn.totals((pairs / others[:, None, None]).reshape(-1, k * k), where).reshape(-1, k, k)
+    margin = coincidence.sum(axis=2)
+    if measurement == "ordinal":
+        rank = np.cumsum(margin, axis=1) - margin / 2
+        cost = (rank[:, :, None] - rank[:, None, :]) ** 2
+    else:
+        distance = {"nominal": lambda d: d != 0, "interval": np.square}[measurement](np.subtract.outer(values, values))
+        cost = np.broadcast_to(distance.astype(float), coincidence.shape)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        expected = np.einsum("bi,bij,bj->b", margin, cost, margin) / (margin.sum(axis=1) - 1)
+        return 1 - (coincidence * cost).sum(axis=(1, 2)) / expected

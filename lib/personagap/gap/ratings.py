@@ -1,0 +1,195 @@
+"""Graded ratings: judges beside people, below the ceiling that people's own noise sets."""
+
+from itertools import combinations
+from typing import Unpack
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from personagap.errors import UserError
+from personagap.gap.resampling import How, Resampling, resample
+from personagap.gap.tables import UNIT, kinds, units
+
+
+def _sides(judgments: pd.DataFrame) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """Units × raters, the human raters and the models; the majority vote is neither."""
+    wide, kind = units(judgments), kinds(judgments)
+    humans, models = ([rater for rater in wide if kind[rater] == side] for side in ("human", "model"))
+    if not humans:
+        raise UserError("no judgments of rater_kind 'human' to compare with")
+    return wide, humans, models
+
+
+def _mean(x: np.ndarray, where: np.ndarray, drawn: Resampling) -> np.ndarray:
+    """Mean of ``x`` over the units ``where``, in the sample and each resample (NaN where none was drawn)."""
+    total, n = drawn.totals(np.stack([x, np.ones(len(x))], axis=1), where).T
+    return np.divide(total, n, out=np.full_like(total, np.nan), where=n > 0)
+
+
+def judge_inflation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
+    """How much higher a model rates than people do, on the units both rated.
+
+    Parameters
+    ----------
+    judgments : numeric labels; a unit's human value is the mean of its human ratings.
+
+    Returns
+    -------
+    DataFrame, one row per model: ``rater value human estimate ci_low ci_high p_value n method``;
+    ``estimate`` is model − human in units of the rating.
+    """
+    wide, humans, models = _sides(judgments)
+    drawn, human = resample(wide.index, **how), wide[humans].mean(axis=1).to_numpy()
+    rows = []
+    for rater in models:
+        label = wide[rater].to_numpy()
+        both = ~np.isnan(label - human)
+        if not both.any():
+            raise UserError(f"{rater!r} shares no item with the human raters")
+        gap = _mean(label - human, both, drawn)
+        limits = drawn.interval(gap)
+        rows.append((rater, label[both].mean(), human[both].mean(), gap[0], *limits, drawn.p_value(gap), both.sum()))
+    table = pd.DataFrame(rows, columns=["rater", "value", "human", "estimate", "ci_low", "ci_high", "p_value", "n"])
+    return table.assign(method=drawn.method)
+
+
+def _ranks(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Mid-ranks of ``x`` (n,) in each resample: (resamples, n)."""
+    _, code = np.unique(x, return_inverse=True)
+    counts = weight @ np.eye(code.max() + 1)[code]
+    return (np.cumsum(counts, axis=1) - counts / 2)[:, code]
+
+
+def _spearman(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:
+    """Spearman's ρ over the units both judged, in the sample and each resample; NaN where one is constant."""
+    both = ~np.isnan(x + y)
+    if not both.any():
+        return np.full(len(drawn.weights), np.nan)
+    weight = drawn.weights[:, drawn.cell[both]]
+    total = weight.sum(axis=1, keepdims=True).clip(min=1)
+    a, b = (
+        rank - (weight * rank).sum(axis=1, keepdims=True) / total for rank in (_ranks(v[both], weight) for v in (x, y))
+    )
+    scale = np.sqrt((weight * a * a).sum(axis=1) * (weight * b * b).sum(axis=1))
+    return np.divide((weight * a * b).sum(axis=1), scale, out=np.full(len(weight), np.nan), where=scale > 1e-9)
+
+
+def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
+    """Spearman's ρ of each judge with the mean human rating, and the most that human noise allows.
+
+    With mean ρ̄ between two humans, the mean of k of them has reliability k ρ̄ / (1 + (k − 1) ρ̄)
+    (Spearman–Brown); a judge that knew the true values would reach its square root, the ceiling.
+    ρ over the ceiling is the disattenuated value (Spearman 1904); it can exceed 1 by chance.
+
+    Returns
+    -------
+    DataFrame, one row per model and per human (against the mean of the *other* humans, so the two
+    are to be compared through the disattenuated values): ``rater rater_kind n spearman ci_low ci_high
+    ceiling disattenuated disattenuated_low disattenuated_high note``. Where humans do not correlate
+    positively the ceiling is undefined, as the note says.
+    """
+    wide, humans, models = _sides(judgments)
+    if len(humans) < 2:
+        raise UserError("the noise ceiling needs two or more human raters, there is one")
+    drawn = resample(wide.index, **how)
+    label = {rater: wide[rater].to_numpy() for rater in wide}
+    pairs = [_spearman(label[a], label[b], drawn) for a, b in combinations(humans, 2)]
+    between = np.mean(pairs, axis=0)
+    between = np.where(between > 0, between, np.nan)
+    rows = []
+    for rater in [*models, *humans]:
+        others = [human for human in humans if human != rater]
+        rho = _spearman(label[rater], wide[others].mean(axis=1).to_numpy(), drawn)
+        k = len(others)
+        ceiling = np.sqrt(k * between / (1 + (k - 1) * between))
+        true = rho / ceiling
+        note = "" if not np.isnan(true[0]) else "ρ undefined" if np.isnan(rho[0]) else "humans do not agree: no ceiling"
+        rows.append(
+            {
+                "rater": rater,
+                "rater_kind": "human" if rater in humans else "model",
+                "n": (wide[rater].notna() & wide[others].notna().any(axis=1)).sum(),
+                "spearman": rho[0],
+                **dict(zip(["ci_low", "ci_high"], drawn.interval(rho, -1, 1), strict=True)),
+                "ceiling": ceiling[0],
+                "disattenuated": true[0],
+                **dict(zip(["disattenuated_low", "disattenuated_high"], drawn.interval(true), strict=True)),
+                "note": note,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
+    """Does a rater reward or punish a response that names the attribute? Mean rating with − without mention.
+
+    Parameters
+    ----------
+    judgments : numeric labels, with a column ``mention`` (true/false) that says so for each unit.
+
+    Returns
+    -------
+    DataFrame, one row for "human" (mean of the human ratings) and per model: ``rater n_mention
+    n_without estimate ci_low ci_high p_value`` and, for models, ``excess excess_low excess_high
+    excess_p``, the difference from the humans' value.
+    """
+    wide, humans, models = _sides(judgments)
+    flags = judgments.drop_duplicates([column for column in UNIT if column in judgments])
+    mention = flags.set_index(list(wide.index.names))["mention"].reindex(wide.index).to_numpy(dtype=bool)
+    drawn, human_delta, rows = resample(wide.index, **how), np.nan, []
+    for rater, label in [("human", wide[humans].mean(axis=1)), *((model, wide[model]) for model in models)]:
+        x = label.to_numpy()
+        named, unnamed = ~np.isnan(x) & mention, ~np.isnan(x) & ~mention
+        if not named.any() or not unnamed.any():
+            raise UserError(f"{rater!r} needs ratings both of responses with a mention and of ones without")
+        delta = _mean(x, named, drawn) - _mean(x, unnamed, drawn)
+        row = {"rater": rater, "n_mention": named.sum(), "n_without": unnamed.sum(), "estimate": delta[0]}
+        row |= dict(zip(["ci_low", "ci_high"], drawn.interval(delta), strict=True))
+        row["p_value"] = float(drawn.p_value(delta))
+        if rater == "human":
+            human_delta = delta
+        else:
+            excess = delta - human_delta
+            row |= dict(zip(["excess_low", "excess_high"], drawn.interval(excess), strict=True))
+            row |= {"excess": excess[0], "excess_p": float(drawn.p_value(excess))}
+        rows.append(row)
+    return pd.DataFrame(rows)
+
+
+def exact_correlation(x: np.ndarray, y: np.ndarray, *, n_resamples: int = 50_000, seed: int = 0) -> pd.DataFrame:
+    """Spearman's ρ with its permutation p-value: exact when there are few points, which no t test is.
+
+    Parameters
+    ----------
+    x, y : (n,) paired values, n ≥ 3.
+    n_resamples : all n! pairings are enumerated if they are no more than this (n ≤ 8), else drawn.
+
+    Returns
+    -------
+    One row ``n spearman p_exact p_t exact``; ``p_t`` is the t approximation that papers report.
+
+    Examples
+    --------
+    The published r = 0.90, p = 0.04 over five models (T16):
+
+    >>> exact_correlation([1, 2, 3, 4, 5], [1, 2, 3, 5, 4]).round(3)
+       n  spearman  p_exact    p_t  exact
+    0  5       0.9    0.083  0.037   True
+    """
+    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    if len(x) != len(y) or len(x) < 3 or np.isnan(x + y).any() or min(np.ptp(x), np.ptp(y)) == 0:
+        raise UserError("a correlation needs three or more complete pairs of values that vary")
+    a, b = stats.rankdata(x), stats.rankdata(y)
+    centred = b - b.mean()
+    test = stats.permutation_test(
+        (a,),
+        lambda ranks, axis: (ranks * centred).sum(axis=axis),
+        permutation_type="pairings",
+        vectorized=True,
+        n_resamples=n_resamples,
+        rng=np.random.default_rng(seed),
+    )
+    rho, p_t = stats.spearmanr(x, y)
+    row = (len(x), rho, test.pvalue, p_t, len(test.null_distribution) < n_resamples)
+    return pd.DataFrame([row], columns=["n", "spearman", "p_exact", "p_t", "exact"])

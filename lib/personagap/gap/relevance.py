@@ -1,0 +1,160 @@
+"""Yes/no judges against the human majority: rates, baselines, paired comparison of two judges."""
+
+from typing import Unpack
+
+import numpy as np
+import pandas as pd
+
+from personagap.errors import UserError
+from personagap.gap.resampling import How, Resampling, resample
+from personagap.gap.tables import binary, kinds, units
+
+METRICS = ("prevalence", "yes_rate", "precision", "recall", "f1", "accuracy", "kappa", "auprc", "over_selection")
+LOWEST = [-1 if name == "kappa" else 0 for name in METRICS]
+HIGHEST = [np.inf if name == "over_selection" else 1 for name in METRICS]
+
+
+def confusion_metrics(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray) -> dict[str, np.ndarray]:
+    """All of ``METRICS`` from counts (or expected counts) of the four outcomes, elementwise.
+
+    Precision is 0 for a judge that never says yes, κ is 0 for one that always says the same. AUPRC is
+    scikit-learn's average precision of a yes/no score: P·R + (1 − R)·prevalence. Over-selection is
+    the judge's yes rate over the gold's. Without a positive in the gold, recall and what rests on it
+    are NaN.
+
+    Examples
+    --------
+    >>> metrics = confusion_metrics(tp=2, fp=2, fn=1, tn=5)
+    >>> {name: round(float(metrics[name]), 3) for name in ("precision", "recall", "f1", "kappa", "over_selection")}
+    {'precision': 0.5, 'recall': 0.667, 'f1': 0.571, 'kappa': 0.348, 'over_selection': 1.333}
+    """
+    tp, fp, fn, tn = (np.asarray(count, dtype=float) for count in (tp, fp, fn, tn))
+    n, positive, yes = tp + fp + fn + tn, tp + fn, tp + fp
+
+    def ratio(a: np.ndarray, b: np.ndarray, otherwise: float = np.nan) -> np.ndarray:
+        return np.divide(a, b, out=np.full(np.shape(b), otherwise), where=b > 0)
+
+    prevalence, yes_rate, accuracy = ratio(positive, n), ratio(yes, n), ratio(tp + tn, n)
+    precision, recall = ratio(tp, yes, 0.0), ratio(tp, positive)
+    chance = prevalence * yes_rate + (1 - prevalence) * (1 - yes_rate)
+    return {
+        "prevalence": prevalence,
+        "yes_rate": yes_rate,
+        "precision": precision,
+        "recall": recall,
+        "f1": np.where(positive > 0, ratio(2 * tp, positive + yes), np.nan),
+        "accuracy": accuracy,
+        "kappa": np.where(n > 0, ratio(accuracy - chance, 1 - chance, 0.0), np.nan),
+        "auprc": precision * recall + (1 - recall) * prevalence,
+        "over_selection": ratio(yes_rate, prevalence),
+    }
+
+
+def _metrics(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:
+    """``METRICS`` of labels ``x`` (NaN: not judged) against gold ``y``: (resamples, n_metrics)."""
+    outcomes = np.stack([x * y, x * (1 - y), (1 - x) * y, (1 - x) * (1 - y)], axis=1)
+    return _stack(confusion_metrics(*drawn.totals(outcomes, ~np.isnan(x)).T))
+
+
+def _stack(metrics: dict[str, np.ndarray]) -> np.ndarray:
+    return np.stack([metrics[name] for name in METRICS], axis=1)
+
+
+def gold_units(wide: pd.DataFrame, gold: str) -> pd.DataFrame:
+    """The units the gold rater judged, with at least one yes among them."""
+    binary(wide, [gold])
+    judged = wide[wide[gold].notna()]
+    if not judged[gold].any():
+        raise UserError(f"{gold!r} never says yes, so recall, F1 and AUPRC are undefined: choose another gold")
+    return judged
+
+
+def relevance_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **how: Unpack[How]) -> pd.DataFrame:
+    """Each rater against the gold labels, and always two baselines that know nothing.
+
+    Parameters
+    ----------
+    judgments : long table ``user prompt item rater rater_kind label``, labels 0/1.
+    gold : the rater taken as truth. A human that is part of a majority agrees partly with itself (T8).
+    **how : ``cluster``, ``n_bootstrap``, ``level`` and ``seed`` of the intervals, see ``gap.How``.
+
+    Returns
+    -------
+    DataFrame, one row per rater and for the baselines "select_all" (always yes, T5) and "prevalence"
+    (yes at random at the base rate; expected values): ``rater n prevalence yes_rate precision recall f1
+    accuracy kappa auprc over_selection``, each metric with ``…_low …_high``, and ``rater_kind``.
+
+    Examples
+    --------
+    >>> labels = {"human_majority": [1, 0, 0, 1, 0, 0], "judge": [1, 1, 0, 1, 1, 0]}
+    >>> judgments = pd.DataFrame([
+    ...     {"prompt": i // 2, "item": i, "rater": rater, "rater_kind": "model", "label": label}
+    ...     for rater, column in labels.items() for i, label in enumerate(column)])
+    >>> relevance_metrics(judgments, cluster="prompt")[["rater", "precision", "recall", "f1"]].round(3)
+            rater  precision  recall     f1
+    0       judge      0.500   1.000  0.667
+    1  select_all      0.333   1.000  0.500
+    2  prevalence      0.333   0.333  0.333
+    """
+    wide = gold_units(units(judgments), gold)
+    raters = [rater for rater in wide.columns if rater != gold]
+    binary(wide, raters)
+    drawn = resample(wide.index, **how)
+    y, kind = wide[gold].to_numpy(), kinds(judgments)
+    yes, no = drawn.totals(np.stack([y, 1 - y], axis=1)).T
+    yes, no = yes / (yes + no), no / (yes + no)
+    rows = []
+    for rater in raters:
+        n = wide[rater].notna().sum()
+        if n == 0:
+            raise UserError(f"rater {rater!r} shares no item with {gold!r}: leave the rater out")
+        rows.append((rater, n, kind[rater], _metrics(wide[rater].to_numpy(), y, drawn)))
+    rows.append(("select_all", len(y), "baseline", _stack(confusion_metrics(yes, no, 0 * yes, 0 * no))))
+    rows.append(("prevalence", len(y), "baseline", _stack(confusion_metrics(yes * yes, yes * no, no * yes, no * no))))
+    return pd.DataFrame([_row(*row, drawn) for row in rows])
+
+
+def _row(rater: str, n: int, kind: str, values: np.ndarray, drawn: Resampling) -> dict:
+    row = {"rater": rater, "n": n, **dict(zip(METRICS, values[0], strict=True))}
+    limits = drawn.interval(values, LOWEST, HIGHEST)
+    for name, low, high in zip(METRICS, *limits, strict=True):
+        row |= {f"{name}_low": low, f"{name}_high": high}
+    return row | {"rater_kind": kind}
+
+
+def paired_difference(
+    judgments: pd.DataFrame, a: str, b: str, gold: str = "human_majority", **how: Unpack[How]
+) -> pd.DataFrame:
+    """Does judge ``a`` differ from judge ``b``? Both are scored on the same items of the same resamples.
+
+    ``b`` may be "select_all", the baseline that always says yes.
+
+    Returns
+    -------
+    DataFrame, one row per metric: ``contrast metric value_a value_b estimate ci_low ci_high p_value n
+    method``; ``estimate`` is a − b. The p-value is that of the interval: below 1 − ``level`` where it excludes 0.
+    """
+    wide = gold_units(units(judgments), gold).assign(select_all=1.0)
+    wide = wide[binary(wide, [a, b]).notna().all(axis=1)]
+    if wide.empty:
+        raise UserError(f"{a!r}, {b!r} and {gold!r} share no item")
+    drawn = resample(wide.index, **how)
+    y = wide[gold].to_numpy()
+    values_a, values_b = (_metrics(wide[rater].to_numpy(), y, drawn) for rater in (a, b))
+    difference = values_a - values_b
+    low, high = drawn.interval(difference)
+    table = pd.DataFrame(
+        {
+            "contrast": f"{a} − {b}",
+            "metric": METRICS,
+            "value_a": values_a[0],
+            "value_b": values_b[0],
+            "estimate": difference[0],
+            "ci_low": low,
+            "ci_high": high,
+            "p_value": drawn.p_value(difference),
+            "n": len(wide),
+            "method": drawn.method,
+        }
+    )
+    return table[table["metric"] != "prevalence"].reset_index(drop=True)

@@ -1,0 +1,121 @@
+"""One place where clusters are resampled: every interval of ``gap`` comes from here.
+
+Units (prompt × user × attribute) are not independent: a prompt recurs across users and a user
+across prompts. The cluster bootstrap draws whole clusters with replacement; its variance V gives
+the interval, estimate ± t √V with G − 1 degrees of freedom for G clusters. Where two factors
+cross, V = V_prompt + V_user − V_prompt×user, each from a bootstrap of its own, and G is that of
+the smaller factor (Cameron, Gelbach & Miller 2011, Journal of Business & Economic Statistics
+29, 238–249). On simulated judgments of this design (21 prompts × 40 users, much as in the real
+data) that covers in 93–95 %, where clustering by prompt alone covers in 90–92 %
+(``tests/test_gap_validation.py``). The pigeonhole bootstrap (Owen 2007), which multiplies the two
+multiplicities, covered in 97–100 % of a like trial: needlessly wide.
+"""
+
+from dataclasses import dataclass
+from typing import TypedDict
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from personagap.errors import UserError
+
+
+class How(TypedDict, total=False):
+    """How intervals are made: keyword arguments of every function that gives one.
+
+    cluster : column whose levels are drawn with replacement, or two that cross. Default: prompt, user.
+    n_bootstrap : resamples, of each of the two factors. Default 2,000.
+    level : coverage of the intervals. Default 0.95.
+    seed : determines the resamples. Default 0.
+    """
+
+    cluster: str | tuple[str, str]
+    n_bootstrap: int
+    level: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Resampling:
+    """Bootstrap multiplicities of the clusters, shared by all statistics of one analysis.
+
+    Attributes
+    ----------
+    cell : (n_units,) the cell, i.e. combination of clusters, of each unit.
+    weights : (1 + k · n_bootstrap, n_cells) multiplicities. Row 0 is all ones, the sample itself, so
+        a statistic of weighted sums yields its estimate and its resamples at once; then come k
+        blocks, one (k = 1) or those of the two factors and of their cells (k = 3).
+    k : number of blocks.
+    df : degrees of freedom.
+    level : coverage of the intervals.
+    method : how intervals are made, in words.
+    """
+
+    cell: np.ndarray
+    weights: np.ndarray
+    k: int
+    df: int
+    level: float
+    method: str
+
+    def totals(self, values: np.ndarray, where: np.ndarray | slice = slice(None)) -> np.ndarray:
+        """Weighted sums of ``values`` (n_units, m), or of those rows ``where``: (1 + k · n_bootstrap, m)."""
+        sums = np.zeros((self.weights.shape[1], values.shape[1]))
+        np.add.at(sums, self.cell[where], values[where])
+        return self.weights @ sums
+
+    def standard_error(self, values: np.ndarray) -> np.ndarray:
+        """Of a statistic's values (1 + k · n_bootstrap, …); resamples in which it is undefined are left out."""
+        blocks = np.ma.masked_invalid(values[1:]).reshape(self.k, -1, *values.shape[1:])
+        variance = blocks.var(axis=1).filled(np.nan)
+        if self.k == 3:  # the difference of variances can fall below either factor's own, by chance
+            variance = np.maximum(variance[:2].sum(axis=0) - variance[2], variance[:2].max(axis=0))[None]
+        return np.sqrt(variance[0])
+
+    def interval(self, values: np.ndarray, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
+        """Confidence limits (2, …) of a statistic that cannot leave [``low``, ``high``]."""
+        reach = stats.t.ppf((1 + self.level) / 2, self.df) * self.standard_error(values)
+        return np.clip(np.stack([values[0] - reach, values[0] + reach]), low, high)
+
+    def p_value(self, values: np.ndarray) -> np.ndarray:
+        """Two-sided p of the statistic being 0, by the same t distribution."""
+        error = self.standard_error(values)
+        t = np.divide(values[0], error, out=np.where(values[0] == 0, 0.0, np.inf), where=error > 0)
+        return np.where(np.isnan(error), np.nan, 2 * stats.t.sf(np.abs(t), self.df))
+
+
+def resample(
+    index: pd.MultiIndex,
+    *,
+    cluster: str | tuple[str, str] = ("prompt", "user"),
+    n_bootstrap: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Resampling:
+    """Draw the clusters of the units in ``index`` with replacement, see ``How``.
+
+    Raises
+    ------
+    UserError : the judgments lack the factor, or all share one level of it.
+    """
+    factors = [cluster] if isinstance(cluster, str) else list(cluster)
+    if len(factors) not in (1, 2):
+        raise UserError(f"cluster= takes one column or two that cross, not {len(factors)}")
+    codes = []
+    for factor in factors:
+        if factor not in index.names:
+            raise UserError(f"no column {factor!r} in the judgments: choose cluster= among {', '.join(index.names)}")
+        codes.append(pd.factorize(index.get_level_values(factor))[0])
+        if codes[-1].max() == 0:
+            raise UserError(f"only one {factor} in the judgments, so no interval over {factor}s: change cluster=")
+    cells, cell = np.unique(np.stack(codes), axis=1, return_inverse=True)
+    blocks = [*cells, np.arange(cells.shape[1])] if len(factors) == 2 else [cells[0]]
+    rng = np.random.default_rng(seed)
+    weights = [np.ones((1, cells.shape[1]))]
+    for code in blocks:
+        n = code.max() + 1
+        weights.append(rng.multinomial(n, np.full(n, 1 / n), size=n_bootstrap)[:, code])
+    df = min(code.max() for code in codes)
+    how = f"cluster bootstrap by {' and '.join(factors)}, {n_bootstrap} resamples, t interval"
+    return Resampling(cell.ravel(), np.concatenate(weights), len(blocks), int(df), level, how)

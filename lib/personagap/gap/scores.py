@@ -1,0 +1,124 @@
+"""Judges that give scores: threshold-free quality, the best threshold, calibration."""
+
+from typing import Unpack
+
+import numpy as np
+import pandas as pd
+from sklearn.model_selection import GroupKFold
+
+from personagap.errors import UserError
+from personagap.gap.relevance import gold_units
+from personagap.gap.resampling import How, resample
+from personagap.gap.tables import units
+
+FOLDS = 5
+#: Cells × resamples that are unfolded to units at a time, to bound memory.
+CHUNK = 20_000
+
+
+def _ranked(y: np.ndarray, score: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, ...]:
+    """Distinct scores from high to low, and the true and all yeses (…, n_scores) at each as threshold."""
+    order = np.argsort(-score, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
+    weight = np.atleast_2d(weight)[:, order]
+    return score[order][last], np.cumsum(weight * y[order], axis=1)[:, last], np.cumsum(weight, axis=1)[:, last]
+
+
+def _average_precision(y: np.ndarray, score: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Average precision Σ (R_t − R_{t−1}) P_t for each row of ``weight``; NaN without a positive."""
+    _, hits, yes = _ranked(y, score, weight)
+    precision = np.divide(hits, yes, out=np.zeros_like(hits), where=yes > 0)
+    area = (np.diff(hits, axis=1, prepend=0) * precision).sum(axis=1)
+    positive = hits[:, -1]
+    return np.divide(area, positive, out=np.full(len(area), np.nan), where=positive > 0)
+
+
+def _f1(y: np.ndarray, score: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """F1 at each distinct score as threshold, and those scores."""
+    thresholds, hits, yes = _ranked(y, score, weight)
+    total = yes + hits[:, -1:]
+    return np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0), thresholds
+
+
+def _held_out(y: np.ndarray, score: np.ndarray, groups: np.ndarray) -> np.ndarray:
+    """Yes or no by the threshold that is best on the other prompts."""
+    label = np.zeros(len(y))
+    for train, test in GroupKFold(min(FOLDS, len(np.unique(groups)))).split(score, y, groups):
+        f1, thresholds = _f1(y[train], score[train], np.ones(len(train)))
+        label[test] = score[test] >= thresholds[f1[0].argmax()]
+    return label
+
+
+def scored_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **how: Unpack[How]) -> pd.DataFrame:
+    """Judges that give a score (higher: more relevant), without a threshold or with the best one.
+
+    Returns
+    -------
+    DataFrame, one row per rater: ``rater n prevalence auprc auprc_per_user best_f1 best_threshold f1`` and
+    ``auprc_low auprc_high f1_low f1_high``. ``auprc_per_user`` is the mean over prompt × user lists that hold a
+    relevant attribute. ``best_f1`` is optimistic, for its threshold is chosen on the same items (its chance level is
+    that of select-all); ``f1`` chooses it on other prompts (cross-fitted).
+    """
+    wide = gold_units(units(judgments), gold)
+    if wide.isna().any(axis=None):
+        raise UserError("scored_metrics needs a score of every rater for every item: leave out incomplete raters")
+    drawn = resample(wide.index, **how)
+    y = wide[gold].to_numpy()
+    prompt = wide.index.get_level_values("prompt").to_numpy()
+    lists = wide.groupby(["prompt", "user"]).ngroup().to_numpy()
+    rows = []
+    for rater in wide.columns.drop(gold):
+        score = wide[rater].to_numpy()
+        chunks = np.array_split(drawn.weights, 1 + drawn.weights.size // CHUNK)
+        auprc = np.concatenate([_average_precision(y, score, weights[:, drawn.cell]) for weights in chunks])
+        own = [_average_precision(y[lists == i], score[lists == i], np.ones((lists == i).sum())) for i in set(lists)]
+        f1, thresholds = _f1(y, score, np.ones(len(y)))
+        chosen = _held_out(y, score, prompt)
+        hits, size = drawn.totals(np.stack([2 * chosen * y, chosen + y], axis=1)).T
+        held_out = np.divide(hits, size, out=np.full_like(hits, np.nan), where=size > 0)
+        (auprc_low, auprc_high), (low, high) = (drawn.interval(values, 0, 1) for values in (auprc, held_out))
+        rows.append(
+            {
+                "rater": rater,
+                "n": len(wide),
+                "prevalence": y.mean(),
+                "auprc": auprc[0],
+                "auprc_low": auprc_low,
+                "auprc_high": auprc_high,
+                "auprc_per_user": np.nanmean(own),
+                "best_f1": f1.max(),
+                "best_threshold": thresholds[f1[0].argmax()],
+                "f1": held_out[0],
+                "f1_low": low,
+                "f1_high": high,
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def reliability_curve(
+    judgments: pd.DataFrame, gold: str = "human_majority", *, n_bins: int = 10, **how: Unpack[How]
+) -> pd.DataFrame:
+    """How often the gold says yes among items whose scores (in [0, 1]) are alike.
+
+    Returns
+    -------
+    DataFrame ``rater bin n score observed ci_low ci_high``: bins of equal count (fewer where scores tie),
+    their mean score and the gold's yes rate.
+    """
+    wide = gold_units(units(judgments), gold)
+    drawn = resample(wide.index, **how)
+    y = wide[gold].to_numpy()
+    rows = []
+    for rater in wide.columns.drop(gold):
+        score = wide[rater].to_numpy()
+        if not ((score >= 0) & (score <= 1)).all():
+            raise UserError(f"rater {rater!r}: a reliability curve needs a score in [0, 1] for every item")
+        bins = pd.qcut(score, n_bins, labels=False, duplicates="drop")
+        for number in np.unique(bins):
+            here = bins == number
+            yes, n = drawn.totals(np.stack([y, np.ones(len(y))], axis=1), here).T
+            observed = np.divide(yes, n, out=np.full_like(yes, np.nan), where=n > 0)
+            limits = drawn.interval(observed, 0, 1)
+            rows.append((rater, number, here.sum(), score[here].mean(), observed[0], *limits))
+    return pd.DataFrame(rows, columns=["rater", "bin", "n", "score", "observed", "ci_low", "ci_high"])

@@ -1,0 +1,51 @@
+"""Judgments in, one matrix out: units in rows, raters in columns."""
+
+import pandas as pd
+
+from personagap.errors import UserError
+
+#: What identifies the thing that was judged; a table may leave out columns that do not vary.
+UNIT = ("stage", "source", "user", "prompt", "item")
+
+
+def units(judgments: pd.DataFrame, *, numeric: bool = True) -> pd.DataFrame:
+    """Pivot long judgments (``… item rater label``) to units × raters, NaN where a rater did not judge.
+
+    The index holds those columns of ``UNIT`` that the table has.
+
+    Raises
+    ------
+    UserError : a column is missing, a label is missing or (if ``numeric``) not a number, or a
+        rater judged one unit twice.
+    """
+    missing = {"item", "rater", "label"} - set(judgments.columns)
+    if missing:
+        raise UserError(f"judgments lack the column {sorted(missing)[0]!r}: they need item, rater and label")
+    label = pd.to_numeric(judgments["label"], errors="coerce") if numeric else judgments["label"]
+    if judgments.empty or label.isna().any():
+        where = f"row {judgments.index[label.isna()][0]}" if len(judgments) else "no rows"
+        raise UserError(f"judgments: {where} without a usable label: leave out what was not judged")
+    key = [column for column in UNIT if column in judgments]
+    twice = judgments.duplicated([*key, "rater"])
+    if twice.any():
+        row = judgments.index[twice][0]
+        raise UserError(f"judgments: row {row} repeats an item of rater {judgments['rater'][row]!r}: keep one")
+    wide = judgments.assign(label=label).set_index([*key, "rater"])["label"].unstack("rater", sort=False)
+    if len(key) == 1:
+        wide.index = pd.MultiIndex.from_arrays([wide.index], names=key)
+    return wide.rename_axis(columns=None)
+
+
+def binary(wide: pd.DataFrame, raters: list[str]) -> pd.DataFrame:
+    """The raters' columns, checked to hold only 0 and 1 (NaN = not judged)."""
+    for rater in raters:
+        if rater not in wide:
+            raise UserError(f"no rater {rater!r} in the judgments: they are {', '.join(wide.columns)}")
+        if not wide[rater].dropna().isin([0, 1]).all():
+            raise UserError(f"rater {rater!r} has labels other than 0 and 1: compare scores with gap.scored_metrics")
+    return wide[raters]
+
+
+def kinds(judgments: pd.DataFrame) -> dict[str, str]:
+    """``rater_kind`` of each rater."""
+    return dict(judgments.drop_duplicates("rater")[["rater", "rater_kind"]].itertuples(index=False))

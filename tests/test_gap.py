@@ -1,0 +1,294 @@
+"""Gap statistics against independent implementations, textbook cases, and input without an answer."""
+
+import warnings
+
+import krippendorff
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn import metrics as sk
+from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
+
+from personagap import gap
+from personagap.errors import UserError
+from personagap.gap.resampling import resample
+
+SAME = {"rel": 0, "abs": 1e-8}
+
+
+def table(labels, n_users=5, kinds=None):
+    """Judgments from {rater: labels}; prompts of four units each, users in rotation, NaN = not judged."""
+    frames = []
+    for rater, column in labels.items():
+        unit = np.arange(len(column))
+        kind = (kinds or {}).get(rater, "human" if rater.startswith("human") else "model")
+        frames.append(
+            pd.DataFrame(
+                {"prompt": unit // 4, "user": unit % n_users, "item": unit, "rater": rater, "rater_kind": kind}
+            )
+        )
+        frames[-1]["label"] = column
+    return pd.concat(frames, ignore_index=True).dropna(subset="label")
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(1)
+
+
+@pytest.fixture
+def ordinal(rng):
+    """Three humans and a model on a 1–5 scale around a common value, one human with gaps."""
+    value = rng.normal(3, 1, 120)
+    labels = {
+        name: np.clip(np.round(value + rng.normal(0, 0.8, 120)), 1, 5) for name in ("human_1", "human_2", "human_3")
+    }
+    labels["judge"] = np.clip(np.round(0.6 * value + rng.normal(2, 0.7, 120)), 1, 5)
+    labels["human_3"][::7] = np.nan
+    return labels
+
+
+def test_relevance_metrics_equal_scikit_learn(rng):
+    y, x = rng.random(200) < 0.2, rng.random(200) < 0.45
+    row = gap.relevance_metrics(table({"human_majority": y * 1, "judge": x * 1}), n_bootstrap=50).iloc[0]
+    expected = {
+        "precision": sk.precision_score(y, x),
+        "recall": sk.recall_score(y, x),
+        "f1": sk.f1_score(y, x),
+        "accuracy": sk.accuracy_score(y, x),
+        "kappa": sk.cohen_kappa_score(y, x),
+        "auprc": sk.average_precision_score(y, x),
+    }
+    assert {name: row[name] for name in expected} == pytest.approx(expected, **SAME)
+    assert row["over_selection"] == pytest.approx(x.mean() / y.mean(), **SAME)
+
+
+def test_baselines_know_nothing(rng):
+    y = (rng.random(400) < 0.25) * 1
+    rows = gap.relevance_metrics(table({"human_majority": y, "judge": y}), n_bootstrap=50).set_index("rater")
+    assert rows.loc["select_all", "f1"] == pytest.approx(sk.f1_score(y, np.ones(400)), **SAME)
+    assert rows.loc["prevalence", ["precision", "recall", "f1"]].astype(float).tolist() == pytest.approx([y.mean()] * 3)
+    assert rows.loc[["select_all", "prevalence"], "kappa"].tolist() == pytest.approx([0, 0], abs=1e-12)
+    assert rows.loc["judge", ["f1", "f1_low", "f1_high"]].tolist() == [1, 1, 1]
+
+
+def test_a_resample_is_what_repeating_its_rows_gives(rng):
+    judgments = table({"human_majority": (rng.random(160) < 0.3) * 1, "judge": (rng.random(160) < 0.5) * 1})
+    drawn = resample(gap.tables.units(judgments).index, cluster=("prompt", "user"), n_bootstrap=30)
+    wide = gap.tables.units(judgments)
+    blocks = drawn.weights[1:].reshape(3, 30, -1)
+    for block, factor in zip(blocks[:2], ("prompt", "user"), strict=True):
+        code, levels = pd.factorize(wide.index.get_level_values(factor))
+        times = block[7][drawn.cell].astype(int)
+        assert all(len(set(times[code == i])) == 1 for i in range(len(levels)))
+        assert sum(times[code == i][0] for i in range(len(levels))) == len(levels)
+        y, x = (np.repeat(wide[rater].to_numpy(), times) for rater in ("human_majority", "judge"))
+        value = gap.relevance._metrics(wide["judge"].to_numpy(), wide["human_majority"].to_numpy(), drawn)
+        row = value[1:].reshape(3, 30, -1)[0 if factor == "prompt" else 1, 7]
+        assert row[gap.METRICS.index("f1")] == pytest.approx(sk.f1_score(y, x), **SAME)
+
+
+def test_one_way_error_is_the_cluster_robust_one(rng):
+    """For a mean, the cluster bootstrap variance tends to the sandwich estimate of equally large clusters."""
+    effect = np.repeat(rng.normal(0, 1, 50), 4) + rng.normal(0, 0.5, 200)
+    drawn = resample(gap.tables.units(table({"judge": effect})).index, cluster="prompt", n_bootstrap=20_000)
+    total = drawn.totals(np.stack([effect, np.ones(200)], axis=1))
+    error = drawn.standard_error(total[:, 0] / total[:, 1])
+    assert error == pytest.approx(effect.reshape(50, 4).mean(axis=1).std() / 50**0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("weights", [None, "linear", "quadratic"])
+def test_cohen_kappa_equals_scikit_learn(ordinal, weights):
+    rows = gap.agreement(table(ordinal), weights=weights, n_bootstrap=50)
+    for row in rows.itertuples():
+        a, b = ordinal[row.rater_a], ordinal[row.rater_b]
+        both = ~np.isnan(a + b)
+        assert row.kappa == pytest.approx(sk.cohen_kappa_score(a[both], b[both], weights=weights), **SAME)
+        assert row.n == both.sum() and row.ci_low < row.kappa < row.ci_high
+    means = gap.mean_agreement(table(ordinal), weights=weights, n_bootstrap=50).set_index("pair")
+    assert means["n_pairs"].to_dict() == {"human–human": 3, "human–model": 3}
+    assert means.loc["human–model", "kappa"] == pytest.approx(
+        rows[rows["pair"] == "human–model"]["kappa"].mean(), **SAME
+    )
+
+
+@pytest.mark.parametrize("measurement", ["nominal", "ordinal", "interval"])
+def test_alpha_and_fleiss_equal_their_packages(ordinal, measurement):
+    humans = {rater: labels for rater, labels in ordinal.items() if rater != "judge"}
+    matrix = np.stack(list(humans.values()))
+    rows = gap.reliability(table(humans), measurement=measurement, n_bootstrap=50).set_index("measure")
+    alpha = krippendorff.alpha(reliability_data=matrix, level_of_measurement=measurement)
+    assert rows.loc[f"Krippendorff α ({measurement})", "estimate"] == pytest.approx(alpha, **SAME)
+    complete = matrix[:, ~np.isnan(matrix).any(axis=0)]
+    kappa = fleiss_kappa(aggregate_raters(complete.T.astype(int))[0])
+    assert rows.loc["Fleiss κ", "estimate"] == pytest.approx(kappa, **SAME)
+    assert rows["n_units"].tolist() == [complete.shape[1], 120]
+
+
+def test_majority_agrees_with_its_members_even_if_they_guess(rng):
+    """T8: three independent coins agree with their own majority at κ = 0.5."""
+    labels = {f"human_{i}": (rng.random(4000) < 0.5) * 1 for i in range(3)}
+    rows = gap.majority_bias(table(labels))
+    assert rows["kappa_if_independent"].tolist() == pytest.approx([0.5] * 3, abs=0.01)
+    assert rows["kappa_majority"].tolist() == pytest.approx([0.5] * 3, abs=0.04)
+    assert rows["kappa_others"].tolist() == pytest.approx([0] * 3, abs=0.04)
+
+
+def test_scored_judges_equal_scikit_learn(rng):
+    y = (rng.random(300) < 0.25) * 1
+    score = np.round(np.clip(0.3 * y + rng.random(300) * 0.7, 0, 1), 2)  # rounded, so that scores tie
+    judgments = table({"human_majority": y, "judge": score})
+    row = gap.scored_metrics(judgments, n_bootstrap=50).iloc[0]
+    assert row["auprc"] == pytest.approx(sk.average_precision_score(y, score), **SAME)
+    precision, recall, thresholds = sk.precision_recall_curve(y, score)
+    f1 = 2 * precision * recall / (precision + recall)
+    assert row["best_f1"] == pytest.approx(np.nanmax(f1), **SAME)
+    assert row["best_threshold"] == thresholds[np.nanargmax(f1)]
+    assert row["f1"] <= row["best_f1"]
+    curve = gap.reliability_curve(judgments, n_bins=5, n_bootstrap=50)
+    assert np.average(curve["observed"], weights=curve["n"]) == pytest.approx(y.mean(), **SAME)
+    assert curve["observed"].is_monotonic_increasing
+
+
+def test_scored_resamples_are_weighted_average_precision(rng):
+    y, score = (rng.random(80) < 0.4) * 1.0, rng.integers(0, 9, 80) / 8
+    weight = rng.integers(0, 3, (4, 80)).astype(float)
+    expected = [sk.average_precision_score(y, score, sample_weight=w) for w in weight]
+    assert gap.scores._average_precision(y, score, weight).tolist() == pytest.approx(expected, **SAME)
+
+
+def test_spearman_and_its_resamples_equal_scipy(ordinal):
+    humans = np.stack([ordinal[f"human_{i}"] for i in (1, 2, 3)])
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean = np.nanmean(humans, axis=0)
+    rows = gap.judge_correlation(table(ordinal), n_bootstrap=50).set_index("rater")
+    assert rows.loc["judge", "spearman"] == pytest.approx(stats.spearmanr(ordinal["judge"], mean).statistic, **SAME)
+    pairs = [stats.spearmanr(humans[a], humans[b], nan_policy="omit").statistic for a, b in ((0, 1), (0, 2), (1, 2))]
+    between = np.mean(pairs)
+    ceiling = (3 * between / (1 + 2 * between)) ** 0.5
+    assert rows.loc["judge", "ceiling"] == pytest.approx(ceiling, **SAME)
+    assert rows.loc["judge", "disattenuated"] == pytest.approx(rows.loc["judge", "spearman"] / ceiling, **SAME)
+    drawn = resample(gap.tables.units(table(ordinal)).index, n_bootstrap=5)
+    times = drawn.weights[3][drawn.cell].astype(int)
+    expected = stats.spearmanr(np.repeat(ordinal["judge"], times), np.repeat(mean, times)).statistic
+    assert gap.ratings._spearman(ordinal["judge"], mean, drawn)[3] == pytest.approx(expected, **SAME)
+
+
+def test_published_correlation_over_five_models_is_not_significant():
+    """T16: r = 0.90, reported p = 0.04; of the 120 pairings 10 are as extreme."""
+    row = gap.exact_correlation([1, 2, 3, 4, 5], [2, 1, 3, 4, 5]).iloc[0]
+    assert row["exact"] and row["spearman"] == pytest.approx(0.9)
+    assert row["p_exact"] == pytest.approx(10 / 120, **SAME) and row["p_t"] == pytest.approx(0.037, abs=0.0005)
+
+
+def test_inflation_and_mention_bias_find_what_is_planted(rng):
+    value, mention = rng.normal(3, 0.5, 2000), rng.random(2000) < 0.5
+    labels = {f"human_{i}": value + rng.normal(0, 0.5, 2000) for i in range(3)}
+    labels["judge"] = value + 0.4 - 0.3 * mention + rng.normal(0, 0.5, 2000)
+    judgments = table(labels, n_users=50)
+    inflation = gap.judge_inflation(judgments, n_bootstrap=200).iloc[0]
+    assert inflation["ci_low"] < 0.25 < inflation["ci_high"] and inflation["p_value"] < 1e-6
+    judgments["mention"] = mention[judgments["item"]]
+    human, judge = gap.mention_bias(judgments, n_bootstrap=200).to_dict("records")
+    assert judge["estimate"] == pytest.approx(
+        labels["judge"][mention].mean() - labels["judge"][~mention].mean(), **SAME
+    )
+    assert judge["excess_low"] < -0.3 < judge["excess_high"] and judge["excess_p"] < 1e-6
+    assert human["p_value"] > 0.01
+
+
+def test_proportion_difference_of_independent_judgments_is_the_usual_one(rng):
+    judgments = pd.DataFrame({"source": ["real"] * 300 + ["synthetic"] * 200, "user": range(500)})
+    judgments["label"] = np.where(rng.random(500) < 0.3, "rejected", "accepted")
+    row = gap.proportion_difference(judgments, ["rejected"]).iloc[0]
+    p, q = (judgments[judgments["source"] == s]["label"].eq("rejected").mean() for s in ("real", "synthetic"))
+    assert row["estimate"] == pytest.approx(100 * (p - q), **SAME)
+    error = 100 * (p * (1 - p) / 300 + q * (1 - q) / 200) ** 0.5
+    assert (row["ci_high"] - row["ci_low"]) / 2 == pytest.approx(1.965 * error, rel=0.01)
+
+
+def test_paired_difference_of_a_judge_with_itself_and_with_yes_to_all(rng):
+    y, x = (rng.random(200) < 0.3) * 1, (rng.random(200) < 0.4) * 1
+    judgments = table({"human_majority": y, "a": x, "b": x})
+    same = gap.paired_difference(judgments, "a", "b", n_bootstrap=50)
+    assert (same["estimate"] == 0).all() and (same["p_value"] == 1).all()
+    everything = gap.paired_difference(judgments, "a", "select_all", n_bootstrap=50).set_index("metric")
+    assert everything.loc["recall", "value_b"] == 1
+
+
+def test_seed_determines_the_interval(ordinal):
+    first, again, other = (gap.judge_inflation(table(ordinal), n_bootstrap=100, seed=seed) for seed in (1, 1, 2))
+    pd.testing.assert_frame_equal(first, again)
+    assert first["ci_low"].iloc[0] != other["ci_low"].iloc[0]
+
+
+# ------------------------------------------------------------------- input without an answer
+
+
+def test_no_overlap_or_constant_labels_are_undefined_and_say_so():
+    nan = [np.nan] * 8
+    rows = gap.agreement(table({"human_1": [0, 1] * 4 + nan, "human_2": nan + [0, 1] * 4}), n_bootstrap=20)
+    assert rows["n"].item() == 0 and rows["note"].item() == "no item judged by both"
+    rows = gap.agreement(table({"human_1": [1] * 8, "human_2": [1] * 8}), n_bootstrap=20)
+    assert "one and the same label" in rows["note"].item()
+    rows = gap.agreement(table({"human_1": [1] * 8, "human_2": [np.nan] * 4 + [1] * 4}), n_bootstrap=20)
+    assert rows["n"].item() == 4 and "one and the same label" in rows["note"].item()
+    means = gap.mean_agreement(table({"human_1": [1] * 8, "human_2": [1] * 8, "a": [0, 1] * 4}), n_bootstrap=20)
+    assert means.set_index("pair")["n_pairs"].to_dict() == {"human–human": 0, "human–model": 2}
+
+
+def test_judges_that_always_say_the_same_have_defined_metrics():
+    judgments = table({"human_majority": [0, 1] * 8, "never": [0] * 16, "always": [1] * 16})
+    rows = gap.relevance_metrics(judgments, n_bootstrap=50).set_index("rater")
+    assert rows.loc["never", ["precision", "recall", "f1", "kappa"]].tolist() == [0, 0, 0, 0]
+    assert rows.loc["always", ["f1", "kappa"]].tolist() == rows.loc["select_all", ["f1", "kappa"]].tolist()
+    assert not rows.isna().any(axis=None)
+
+
+def test_humans_who_do_not_agree_give_no_ceiling():
+    labels = {"human_1": [1, 2, 3, 4] * 5, "human_2": [4, 3, 2, 1] * 5, "judge": [1, 2, 3, 5] * 5, "flat": [3] * 20}
+    rows = gap.judge_correlation(table(labels), n_bootstrap=20).set_index("rater")
+    assert rows["note"].tolist() == ["ρ undefined", "ρ undefined", *["humans do not agree: no ceiling"] * 2]
+
+
+@pytest.mark.parametrize(
+    ("labels", "call", "message"),
+    [
+        ({"human_1": [0, 1] * 4}, gap.agreement, "at least two raters"),
+        ({"human_1": [0, 1] * 4}, gap.reliability, "two or more raters"),
+        ({"human_1": [0] * 8, "human_2": [0] * 8}, gap.reliability, "more than one label"),
+        ({"human_1": [0, 1] * 4, "human_2": [0, 1] * 4}, gap.majority_bias, "odd number"),
+        ({"human_majority": [0] * 8, "a": [1] * 8}, gap.relevance_metrics, "never says yes"),
+        ({"human_majority": [0, 1] * 4, "a": [0.5] * 8}, gap.relevance_metrics, "other than 0 and 1"),
+        ({"human_1": [0, 1] * 4}, gap.relevance_metrics, "no rater 'human_majority'"),
+        ({"human_majority": [0, 1] * 4, "a": [2] * 8}, gap.reliability_curve, r"score in \[0, 1\]"),
+        ({"a": [1, 2] * 4, "b": [1, 2] * 4}, gap.judge_inflation, "rater_kind 'human'"),
+        ({"human_1": [1, 2] * 4, "b": [1, 2] * 4}, gap.judge_correlation, "two or more human raters"),
+        ({"human_1": [0, 1], "human_2": [0, 1]}, gap.agreement, "only one prompt"),
+    ],
+)
+def test_input_without_an_answer_is_one_clear_error(labels, call, message):
+    with pytest.raises(UserError, match=message):
+        call(table(labels))
+
+
+def test_malformed_judgments_are_one_clear_error(rng):
+    judgments = table({"human_majority": [0, 1] * 4, "judge": [0, 1] * 4})
+    for broken, message in [
+        (judgments.drop(columns="label"), "lack the column 'label'"),
+        (judgments.assign(label=[np.nan, *judgments["label"][1:]]), "row 0 without a usable label"),
+        (pd.concat([judgments, judgments.head(1)], ignore_index=True), "row 16 repeats"),
+        (judgments.head(0), "no rows"),
+    ]:
+        with pytest.raises(UserError, match=message):
+            gap.relevance_metrics(broken)
+    with pytest.raises(UserError, match="no column 'page'"):
+        gap.relevance_metrics(judgments, cluster="page")
+    with pytest.raises(UserError, match="one column or two"):
+        gap.relevance_metrics(judgments, cluster=("prompt", "user", "item"))
+    with pytest.raises(UserError, match="three or more complete pairs"):
+        gap.exact_correlation([1, 1, 1], [1, 2, 3])
+    with pytest.raises(UserError, match="two or more users each"):
+        gap.proportion_difference(judgments.assign(source="real"), [1])
