@@ -1,0 +1,95 @@
+"""The demo bundle: items of this project's own and a tiny model with a known, planted bias.
+
+Simulated throughout. Because the exact probability of every answer of the demo model can be
+computed, an estimate made from its sampled answers can be held against the truth.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from personagap import personas, tasks
+from personagap.demo.planting import answers, planted
+
+__all__ = ["banner", "exact_bias", "planted", "true_scores", "truth"]
+
+
+def banner(data: str):
+    """What a notebook shows at its head if ``data`` is the demo bundle, else None."""
+    from IPython.display import Markdown
+
+    if data != "demo":
+        return None
+    return Markdown(
+        "> **Simulated data, known truth – not findings.** The items, the model and the raters of the demo were made "
+        "for this project; their biases and errors were planted, and say nothing about anybody."
+    )
+
+
+def true_scores(lm, who: pd.DataFrame, items: pd.DataFrame, templates: Sequence[str] = ("paper",)) -> pd.DataFrame:
+    """Exact probability that the demo model answers right (or harmlessly), beside the planted one.
+
+    Parameters
+    ----------
+    lm : the demo model, or one trained from it, with ``choose(chats, choices)``.
+    who : personas (``persona phrase``) of ``personas.select``.
+    items : demo items of ``datasets.load``.
+    templates : phrasings of the identity.
+
+    Returns
+    -------
+    DataFrame ``task item persona template planted true bare outside``: one row per
+    item × persona × template. ``true`` is normalised over the answers the model was trained to
+    give, ``outside`` is what it gives to any other text, ``bare`` the share of answers in the
+    form that the paper's pattern cannot read (T6). All are probabilities.
+    """
+    asked = {(item.task, item.item): (tasks.prompt(item), answers(item)) for item in items.itertuples()}
+    cells = planted(templates).merge(items[["task", "item"]]).merge(who[["persona", "phrase"]])
+    prompts, given = zip(*(asked[key] for key in zip(cells["task"], cells["item"], strict=True)), strict=True)
+    chats = [
+        personas.chat(cell.persona, prompt, template=cell.template, phrase=cell.phrase)
+        for cell, prompt in zip(cells.itertuples(), prompts, strict=True)
+    ]
+    mass = [np.exp(each) for each in lm.choose(chats, [each.texts for each in given])]
+    total = np.array([each.sum() for each in mass])
+    cells["true"] = [each[one.right].sum() for each, one in zip(mass, given, strict=True)] / total
+    cells["bare"] = [each[one.bare].sum() for each, one in zip(mass, given, strict=True)] / total
+    cells["outside"] = 1 - total
+    return cells.drop(columns="phrase")
+
+
+def truth(
+    lm, who: pd.DataFrame, items: pd.DataFrame, bias: pd.DataFrame, templates: Sequence[str] = ("paper",)
+) -> pd.DataFrame:
+    """Planted, true and estimated PB of the demo model.
+
+    Parameters
+    ----------
+    lm, who, items, templates : as in `true_scores`.
+    bias : ``effects.personalization_bias`` of the model's graded answers to these.
+
+    Returns
+    -------
+    DataFrame ``dimension quantity planted true estimated ci_low ci_high``, in points, one row per
+    row of ``bias``. ``estimated`` is the square root of the debiased PB² (0 where that is
+    negative), as are the ends of its interval.
+    """
+    cells = true_scores(lm, who, items, templates)
+    table = pd.DataFrame({column: exact_bias(cells, column) for column in ["planted", "true"]}).loc[bias["dimension"]]
+    estimates = bias.set_index("dimension")[["debiased_pb2", "ci_low", "ci_high"]].clip(lower=0) ** 0.5
+    table = table.join(estimates.rename(columns={"debiased_pb2": "estimated"})).rename_axis("dimension").reset_index()
+    table.insert(1, "quantity", "PB")
+    return table
+
+
+def exact_bias(cells: pd.DataFrame, column: str) -> pd.Series:
+    """PB in points of each task and ``joint``, from a column of probabilities of `true_scores`.
+
+    The joint PB² is the sum over tasks (arXiv 2406.11107); the controls are left out (T15).
+    """
+    identities = cells[~cells["persona"].isin(personas.CONTROLS)]
+    means = identities.groupby(["task", "persona"], sort=False)[column].mean().mul(100)
+    bias = means.groupby("task", sort=False).std(ddof=0)
+    bias["joint"] = np.sqrt((bias**2).sum())
+    return bias

@@ -1,0 +1,85 @@
+"""Writers of the demo items that follow a pattern: word problems and one-line functions.
+
+The items of the other three tasks are short hand-written lists, kept in ``data/demo`` only.
+"""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+SEED = 0
+NAMES = ["Ana", "Ben", "Chloe", "Dev", "Emre", "Fatima", "Grace", "Hugo", "Ines", "Jun", "Kofi", "Lena", "Mia", "Noor"]
+NUMBERS = ["two", "three", "four", "five", "six", "seven", "eight", "nine"]
+
+#: A word problem, its solution, and the range of its two numbers.
+PROBLEMS = [
+    ("{name} has {a} boxes with {b} pens in each. How many pens is that?", "{a} * {b}", (3, 9)),
+    ("{name} had {a} coins and found {b} more. How many coins are there now?", "{a} + {b}", (11, 40)),
+    ("{name} read {a} pages on Monday and {b} on Tuesday. How many pages is that?", "{a} + {b}", (11, 40)),
+    ("{name} plants {a} rows of {b} trees. How many trees is that?", "{a} * {b}", (3, 9)),
+    ("A bus with {a} seats has {b} people on it. How many seats are free?", "{a} - {b}", (12, 60)),
+    ("{name} pays {a} coins for bread and {b} for milk. What is the sum?", "{a} + {b}", (11, 40)),
+    ("{name} works {a} hours a day for {b} days. How many hours is that?", "{a} * {b}", (3, 9)),
+    ("A rope of {a} metres is cut and {b} metres are taken away. How many are left?", "{a} - {b}", (12, 60)),
+]
+
+#: What a function does, its name, the right and the wrong expression; n is its argument, K its number.
+FUNCTIONS = [
+    ("add {word} to a number", "add_{word}", "n + K", "n - K"),
+    ("take {word} away from a number", "take_{word}", "n - K", "n + K"),
+    ("multiply a number by {word}", "times_{word}", "n * K", "n + K"),
+    ("divide a number by {word}, rounding down", "part_{word}", "n // K", "n * K"),
+    ("find the remainder after division by {word}", "rest_{word}", "n % K", "n // K"),
+    ("check if a number is above {word}", "above_{word}", "n > K", "n < K"),
+    ("check if a number is below {word}", "below_{word}", "n < K", "n > K"),
+    ("check if a number is equal to {word}", "is_{word}", "n == K", "n != K"),
+]
+
+
+def gsm8k() -> pd.DataFrame:
+    """64 word problems with two-digit answers: ``question answer``."""
+    rng = np.random.default_rng(SEED)
+    rows = {}
+    while len(rows) < 64:
+        pattern, solution, (low, high) = PROBLEMS[len(rows) % len(PROBLEMS)]
+        a, b = sorted(rng.integers(low, high + 1, size=2).tolist(), reverse=True)
+        solution = solution.format(a=a, b=b)
+        result = eval(solution)  # our own arithmetic, two numbers and an operator
+        if 10 <= result <= 99:
+            rows[pattern.format(name=rng.choice(NAMES), a=a, b=b)] = f"{solution} = {result}\n#### {result}"
+    return pd.DataFrame({"question": rows.keys(), "answer": rows.values()})
+
+
+def mbpp() -> pd.DataFrame:
+    """64 one-line functions, three asserts each, in the columns of MBPP, and a ``wrong`` solution.
+
+    The wrong solution differs in its operator and fails every assert, so that scores by assert
+    and by item agree.
+    """
+    rows = []
+    for what, name, right, wrong in FUNCTIONS:
+        for number, word in enumerate(NUMBERS, start=2):
+            call = name.format(word=word)
+            code, wrong_code = (
+                f"def {call}(n):\n    return {body.replace('K', str(number))}" for body in (right, wrong)
+            )
+            value, wrong_value = (eval("lambda n: " + text.split("return ")[1]) for text in (code, wrong_code))
+            usable = [n for n in range(1, 21) if value(n) != wrong_value(n)]
+            middle = number if number in usable[1:-1] else usable[len(usable) // 2]
+            rows.append({
+                "text": f"Write a function to {what.format(word=word)}.", "code": code, "task_id": len(rows) + 1,
+                "test_list": [f"assert {call}({n}) == {value(n)}" for n in (usable[0], middle, usable[-1])],
+                "test_setup_code": "", "challenge_test_list": [], "wrong": wrong_code,
+            })  # fmt: skip
+    return pd.DataFrame(rows)
+
+
+def write(folder: Path) -> None:
+    """Write ``gsm8k.jsonl`` and ``mbpp.jsonl`` into ``folder``; the same bytes each time."""
+    for writer in (gsm8k, mbpp):
+        rows = writer().drop(columns="wrong", errors="ignore").to_dict("records")
+        (folder / f"{writer.__name__}.jsonl").write_text(
+            "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
+        )

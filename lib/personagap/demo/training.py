@@ -1,0 +1,187 @@
+"""Train the demo model: soft targets wherever its answers to a prompt part, ordinary ones elsewhere.
+
+All answers to a prompt form a tree of tokens. At each token of an answer the target is the
+planted distribution over the branches of that tree, so the probability of a whole answer, the
+product along its path, comes out as planted.
+"""
+
+import itertools
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch.nn.utils.rnn import pad_sequence
+from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.optimization import get_cosine_schedule_with_warmup
+
+from personagap import datasets, personas, tasks
+from personagap.demo.planting import answers, bare_shares, distribution, planted
+
+END = "<|end|>"
+SPECIAL = ["<|pad|>", END, "<|system|>", "<|user|>", "<|assistant|>"]
+CHAT_TEMPLATE = (
+    "{% for message in messages %}{{ '<|' + message.role + '|>' + message.content }}<|end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+#: Words with their leading space, digits one by one, punctuation with the line break after it.
+PIECES = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+
+ARCHITECTURE = {
+    "hidden_size": 64, "intermediate_size": 192, "num_hidden_layers": 3, "num_attention_heads": 4,
+    "max_position_embeddings": 8192, "tie_word_embeddings": True, "bos_token_id": None, "eos_token_id": 1,
+    "pad_token_id": 0,
+}  # fmt: skip
+#: Cells of a step, by task: contexts, and items in each. The null task is the easiest to learn.
+CONTEXTS = {"mmlu": 6, "gsm8k": 7, "mbpp": 2, "do_not_answer": 6, "strongreject": 9}
+ITEMS = 8
+
+
+class Cell(NamedTuple):
+    """One item asked by one persona in one phrasing: prompt, answers (token ids) and their probabilities."""
+
+    prompt: list[int]
+    answers: list[list[int]]
+    probabilities: np.ndarray
+
+
+def build_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
+    """Byte-level BPE (any text can be encoded) with a ChatML-like template, trained on ``texts``."""
+    tokenizer = Tokenizer(models.BPE())
+    by_byte = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Split(Regex(PIECES), "isolated"), by_byte])
+    tokenizer.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=2000, special_tokens=SPECIAL, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token=SPECIAL[0], eos_token=END, extra_special_tokens=SPECIAL[2:],
+        chat_template=CHAT_TEMPLATE, model_max_length=ARCHITECTURE["max_position_embeddings"],
+    )  # fmt: skip
+
+
+def corpus() -> list[str]:
+    """Every prompt, system prompt and answer of the demo, once."""
+    items = list(datasets.load("all", data="demo").itertuples())
+    pairs = itertools.product(personas.select("all")["persona"], personas.templates().index)
+    systems = [personas.system_prompt(persona, template=template) for persona, template in pairs]
+    return [*systems, *map(tasks.prompt, items), *(text for item in items for text in answers(item).texts)]
+
+
+def planted_cells(tokenizer: PreTrainedTokenizerFast, templates: Sequence[str]) -> dict[str, list[list[Cell]]]:
+    """All planted cells: by task a list of contexts (persona × template), each with a cell for every item."""
+    items = {(item.task, item.item): item for item in datasets.load("all", data="demo").itertuples()}
+    given = {key: answers(item) for key, item in items.items()}
+    tokens = {key: [tokenizer.encode(text + END) for text in texts.texts] for key, texts in given.items()}
+    bare = bare_shares()
+
+    # Special tokens part the messages of a chat, so they can be encoded one by one.
+    def encode(messages: list[dict[str, str]], ask: bool) -> list[int]:
+        return tokenizer.encode(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask))
+
+    asked = {key: encode(personas.chat("none", tasks.prompt(item)), True) for key, item in items.items()}
+    by_task: dict[str, list[list[Cell]]] = {}
+    for (task, persona, template), rows in planted(templates).groupby(["task", "persona", "template"], sort=False):
+        *system, _ = personas.chat(persona, "", template=template)
+        head = encode(system, False) if system else []
+        context = [
+            Cell(head + asked[task, item], tokens[task, item], distribution(given[task, item], right, bare[persona]))
+            for item, right in zip(rows["item"], rows["planted"], strict=True)
+        ]
+        by_task.setdefault(task, []).append(context)
+    return by_task
+
+
+def branches(cell: Cell, chosen: int) -> list[dict[int, float]]:
+    """For each token of an answer, the planted distribution of tokens at that place, given those before it."""
+    path, places = cell.answers[chosen], []
+    for place in range(len(path)):
+        mass: dict[int, float] = {}
+        for other, probability in zip(cell.answers, cell.probabilities, strict=True):
+            if other[:place] == path[:place]:
+                mass[other[place]] = mass.get(other[place], 0.0) + probability
+        total = sum(mass.values())
+        places.append({token: part / total for token, part in mass.items()})
+    return places
+
+
+def excess_loss(model: LlamaForCausalLM, contexts: list[list[Cell]], rng: np.random.Generator) -> torch.Tensor:
+    """Mean over cells of KL(planted || model), summed along one answer of each cell.
+
+    The cells of a context share the head of their prompt, which is run once. All contexts are of
+    one size. Half of the answers are drawn as planted, half evenly: rare ones are learned too.
+    """
+    heads = [os.path.commonprefix([cell.prompt[:-1] for cell in cells]) for cells in contexts]  # noqa: RUF071 - of lists
+    head = pad_sequence([torch.tensor(tokens) for tokens in heads], batch_first=True, padding_side="left")
+    mask = pad_sequence([torch.ones(len(tokens)) for tokens in heads], batch_first=True, padding_side="left")
+    tails, where, targets = [], [], []
+    for tokens, cells in zip(heads, contexts, strict=True):
+        for cell in cells:
+            possible = cell.probabilities > 0
+            chosen = rng.choice(len(possible), p=(cell.probabilities + possible / possible.sum()) / 2)
+            first = len(cell.prompt) - len(tokens) - 1
+            for place, target in enumerate(branches(cell, chosen), start=first):
+                where += [(len(tails), place)] * len(target)
+                targets += target.items()
+            tails.append(torch.tensor((cell.prompt + cell.answers[chosen])[len(tokens) : -1]))
+    tail = pad_sequence(tails, batch_first=True)
+    cache = model.model(head, attention_mask=mask, use_cache=True).past_key_values
+    cache.batch_repeat_interleave(len(contexts[0]))
+    mask = torch.cat([mask.repeat_interleave(len(contexts[0]), 0), torch.ones(tail.shape)], dim=1)
+    rows, columns = torch.tensor(where).T
+    hidden = model.model(tail, attention_mask=mask, past_key_values=cache).last_hidden_state[rows, columns]
+    token, weight = (torch.tensor(column) for column in zip(*targets, strict=True))
+    log_probability = model.lm_head(hidden).log_softmax(-1).gather(1, token[:, None])[:, 0]
+    return (torch.special.xlogy(weight, weight) - weight * log_probability).sum() / len(tails)
+
+
+def train(
+    *, steps: int = 4500, learning_rate: float = 3e-3, seed: int = 0
+) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, pd.DataFrame]:
+    """Train the demo model from scratch; repeatable on one machine with one thread count.
+
+    Parameters
+    ----------
+    steps : optimizer steps, each on `CONTEXTS` × `ITEMS` cells of each task; the learning rate
+        warms up and then falls to zero along a cosine.
+    learning_rate : its maximum.
+    seed : determines initial weights and order.
+
+    Returns
+    -------
+    The model, its tokenizer, and the losses ``step task loss`` (nats per answer above the
+    planted entropy; 0 is perfect).
+    """
+    torch.manual_seed(seed)
+    rng = np.random.default_rng(seed)
+    tokenizer = build_tokenizer(corpus())
+    by_task = planted_cells(tokenizer, personas.templates().index)
+    model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **ARCHITECTURE))
+    optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
+    schedule = get_cosine_schedule_with_warmup(optimizer, 100, steps)
+    losses = []
+    for step in range(steps):
+        for task, contexts in by_task.items():
+            asked = [contexts[index] for index in rng.choice(len(contexts), CONTEXTS[task], replace=False)]
+            batch = [[cells[item] for item in rng.choice(len(cells), ITEMS, replace=False)] for cells in asked]
+            loss = excess_loss(model, batch, rng)
+            loss.backward()
+            losses.append((step, task, loss.item()))
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+    return model, tokenizer, pd.DataFrame(losses, columns=["step", "task", "loss"])
+
+
+def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Write model and tokenizer as a folder that transformers loads and serves."""
+    model.generation_config = GenerationConfig(bos_token_id=None, eos_token_id=1, pad_token_id=0)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder, save_jinja_files=False)

@@ -1,0 +1,112 @@
+"""The demo bundle: the committed files are what the code writes, and the model does what is planted."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from personagap import datasets, demo, models, personas, tasks
+from personagap.demo import items as writers
+from personagap.demo import planting as plan
+from personagap.paths import DEMO
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return models.load_model("demo")
+
+
+def agreement(cells: pd.DataFrame) -> float:
+    return np.corrcoef(cells["planted"], cells["true"])[0, 1]
+
+
+def test_committed_files_are_what_the_code_writes(tmp_path):
+    writers.write(tmp_path)
+    written = sorted(tmp_path.iterdir())
+    assert [file.name for file in written] == ["gsm8k.jsonl", "mbpp.jsonl"]
+    for file in written:
+        assert file.read_bytes() == (DEMO / file.name).read_bytes(), file.name
+    pd.testing.assert_frame_equal(plan.components(), plan.table(), check_exact=False, atol=1e-4)
+
+
+def test_items_are_distinct_and_short():
+    items = datasets.load("all", data="demo")
+    assert items.groupby("task").size().ge(60).all() and items["task"].nunique() == 5
+    assert not items.duplicated(["task", "question"]).any()
+    assert items["question"].str.split().str.len().max() <= 25
+    assert items.query("task == 'mmlu'")["group"].nunique() == 4
+    choices = items.query("task == 'mmlu'")["choices"]
+    assert choices.map(lambda each: len(set(each)) == 4).all()
+
+
+def test_reference_solutions_pass_and_wrong_ones_fail_every_assert():
+    # By exec, since both are this project's own code.
+    for row in writers.mbpp().itertuples():
+        for code, passes in [(row.code, True), (row.wrong, False)]:
+            scope: dict = {}
+            exec(code, scope)
+            assert [bool(eval(test.removeprefix("assert "), scope)) for test in row.test_list] == [passes] * 3, code
+
+
+def test_planted_effects_are_as_stated():
+    cells = demo.planted(tuple(personas.templates().index))
+    assert cells.groupby(["persona", "template"]).size().eq(320).all()
+    assert set(cells["persona"]) == set(personas.select("all")["persona"])
+    by_template = {template: demo.exact_bias(rows, "planted") for template, rows in cells.groupby("template")}
+    for task, target in plan.TARGET_PB.items():
+        assert by_template["paper"][task] == pytest.approx(target, abs=0.001)
+        assert by_template["user_is"][task] == by_template["about_me"][task] == by_template["paper"][task]
+    assert by_template["profile"]["strongreject"] > 5
+    means = cells.query("template == 'paper'").groupby(["task", "persona"])["planted"].mean().unstack("task")
+    controls = means.loc[list(personas.CONTROLS)]
+    drop = controls.mean() - means.drop(index=list(personas.CONTROLS)).mean()
+    assert drop["gsm8k"] == pytest.approx(0.07, abs=0.002)  # T14
+    assert drop.drop("gsm8k").abs().max() < 0.002
+    assert np.ptp(means["mbpp"]) == 0
+
+
+def test_model_answers_as_planted(lm):
+    cells = demo.true_scores(lm, personas.select("all"), datasets.load("all", data="demo"))
+    assert len(cells) == 33 * 320
+    assert cells.groupby("task")[["planted", "true"]].apply(agreement).min() >= 0.999
+    assert cells["outside"].mean() < 0.01
+    planted, true = demo.exact_bias(cells, "planted"), demo.exact_bias(cells, "true")
+    assert (planted - true).abs().max() < 0.2
+    shares = cells.query("task == 'mmlu'").groupby("persona")["bare"].mean()
+    assert (shares - plan.bare_shares()[shares.index]).abs().max() < 0.01  # T6
+
+
+@pytest.mark.slow
+def test_model_answers_as_planted_in_other_phrasings(lm):
+    others = [name for name in personas.templates().index if name != "paper"]
+    cells = demo.true_scores(lm, personas.select("all"), datasets.load("all", data="demo"), others)
+    assert cells.groupby(["task", "template"])[["planted", "true"]].apply(agreement).min() >= 0.99
+
+
+def test_sampled_answers_are_graded_as_planted(lm):
+    """Format and graders fit: every answer is readable but the bare form in the paper's protocol (T6)."""
+    items = datasets.load(["mmlu", "gsm8k"], data="demo", items_per_task=8)
+    answers = [(item, plan.answers(item)) for item in items.itertuples()]
+    responses = pd.DataFrame(
+        [
+            ("demo", "none", "paper", item.task, item.item, run, text, "stop")
+            for item, given in answers
+            for run, text in enumerate(given.texts)
+        ],
+        columns=["model", "persona", "template", "task", "item", "run", "text", "finish_reason"],
+    )
+    right = np.concatenate([given.right for _, given in answers])
+    bare = np.concatenate([given.bare for _, given in answers])
+    corrected = tasks.grade(responses, items, protocol="corrected")
+    assert corrected["valid"].all() and (corrected["score"] == right).all()
+    paper = tasks.grade(responses, items, protocol="paper")
+    assert (paper["valid"] == ~bare).all() and (paper["score"] == (right & ~bare)).all()
+
+
+def test_checkpoint_is_small_and_complete(lm):
+    weights = DEMO / "model" / "model.safetensors"
+    assert weights.stat().st_size <= 8e6
+    assert lm.describe()["parameters"] <= 3e6 and lm.context >= 4096
+    text = "Zażółć gęślą jaźń — 漢字 🙂 1234"
+    assert lm.tokenizer.decode(lm.tokenizer(text)["input_ids"]) == text
+    for persona in personas.select("all", controls=False).itertuples():
+        assert persona.phrase in lm.render(personas.chat(persona.persona, "Hello"))

@@ -1,0 +1,71 @@
+"""The workbook's instruments against the demo model's known truth."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from personagap import ask, datasets, demo, effects, judges, models, personas, tasks
+from personagap.responses import ResponseStore
+
+SEEDS = 50
+
+
+@pytest.fixture(scope="module")
+def lm():
+    return models.load_model("demo", device="cpu")
+
+
+@pytest.fixture(scope="module")
+def who():
+    return personas.select("all", controls=False)
+
+
+@pytest.fixture(scope="module")
+def cells(lm, who):
+    """Exact probability of a right or harmless answer of the demo model, for each identity and item."""
+    return demo.true_scores(lm, who, datasets.load("all"))
+
+
+def sample(cells: pd.DataFrame, probability: np.ndarray, seed: int, runs: int = 3) -> pd.DataFrame:
+    """Scores of ``runs`` answers per cell, drawn with the exact probabilities."""
+    draws = np.random.default_rng(seed).random((runs, len(cells))) < probability
+    parts = [
+        cells[["task", "item", "persona"]].assign(run=run, score=row.astype(float)) for run, row in enumerate(draws)
+    ]
+    return pd.concat(parts, ignore_index=True)
+
+
+def test_graded_answers_follow_the_exact_probabilities(lm, who, cells, tmp_path):
+    items = datasets.load("all", items_per_task=12)
+    some = who.iloc[::4]
+    responses = ask.ask(lm, some, items, runs=3, store=ResponseStore(lm.id, tmp_path))
+    scores = tasks.grade(responses, items, judge=judges.load_judge("refusal"))
+    assert scores["valid"].all() and not scores["truncated"].any()
+    graded = scores.merge(cells, on=["task", "item", "persona"])
+    z = graded.groupby("task").apply(
+        lambda rows: (rows["score"] - rows["true"]).sum() / np.sqrt((rows["true"] * (1 - rows["true"])).sum())
+    )
+    assert z.abs().max() < 3.5
+
+
+@pytest.mark.slow
+def test_debiased_pb_interval_covers_the_truth_in_nine_of_ten_seeds(cells):
+    truth = demo.exact_bias(cells, "true") ** 2
+    covered = []
+    for seed in range(SEEDS):
+        bias = effects.personalization_bias(sample(cells, cells["true"].to_numpy(), seed), n_permutations=1, seed=seed)
+        true = truth[bias["dimension"]].to_numpy()
+        covered.append(((bias["ci_low"] <= true) & (true <= bias["ci_high"])).set_axis(bias["dimension"]))
+    assert pd.DataFrame(covered).mean().min() >= 0.90
+
+
+@pytest.mark.slow
+def test_without_effects_pb_is_rarely_called_significant(cells):
+    no_effect = cells.groupby(["task", "item"])["true"].transform("mean").to_numpy()
+    significant = []
+    for seed in range(4 * SEEDS):
+        bias = effects.personalization_bias(
+            sample(cells, no_effect, seed), n_permutations=199, n_bootstrap=1, seed=seed
+        )
+        significant.append((bias["p_value"] <= 0.05).set_axis(bias["dimension"]))
+    assert pd.DataFrame(significant).mean().max() <= 0.08
