@@ -1,0 +1,5 @@
+"""Figures from tidy tables: each function takes a frame and axes, and returns the axes."""
+
+from personagap.figures.gaps import *  # noqa: F403
+from personagap.figures.persona import *  # noqa: F403
+from personagap.figures.style import CATEGORIES, PALETTE, use  # noqa: F401
