@@ -1,0 +1,150 @@
+"""The ``personagap`` command."""
+
+import signal
+import sys
+from pathlib import Path
+
+import click
+
+from personagap import __version__
+from personagap.errors import UserError
+from personagap.paths import FIGURES
+
+# What loads pandas, torch or papermill is imported by the command that needs it, so that --help is quick.
+
+
+class OneLine(click.Group):
+    """A group whose commands report a user's mistake in one line and exit with status 2."""
+
+    def invoke(self, ctx: click.Context):
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            message = str(error)
+        except OSError as error:  # no space, no permission …
+            message = f"{error.filename or 'input or output'}: {error.strerror or error}"
+        click.echo(f"personagap: {message}", err=True)
+        sys.exit(2)
+
+
+path = click.Path(path_type=Path, resolve_path=True)  # absolute, since a Dask worker has another current folder
+figures_option = click.option("--figures", type=path, default=FIGURES, help="Folder under which runs live.")
+force_option = click.option("--force", is_flag=True, help="Run even what is finished.")
+folder_argument = click.argument("folder", default="demo")
+
+
+@click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__)
+def main() -> None:
+    """Persona effects and the synthetic-human gap in language models, with honest error bars.
+
+    Runs live in figures/PAPER/NOTEBOOK/RUN/: notebook.ipynb, report.html, run.json, tables, figures.
+    """
+
+
+@main.command()
+@click.argument("notebook", type=path)
+@click.option(
+    "-p",
+    "given",
+    nargs=2,
+    multiple=True,
+    metavar="NAME VALUE",
+    help='Set a parameter to a number, true, false, null, text, or a list such as \'["mmlu", "gsm8k"]\'.',
+)
+@click.option("--kernel", help="Jupyter kernel to run on (see `personagap kernels`).")
+@force_option
+@figures_option
+def run(notebook: Path, given: tuple[tuple[str, str], ...], kernel: str | None, force: bool, figures: Path) -> None:
+    """Run NOTEBOOK and write its report.
+
+    The same notebook with the same parameters is the same run: finished, it is skipped (unless the
+    notebook was edited); broken off, it resumes with the answers it has. Relative paths in
+    parameters are relative to the current folder.
+
+    Exit status: 0 finished, 1 the run failed, 2 a mistake in the command.
+    """
+    from personagap.runs import execute
+    from personagap.runs.request import Request, parse_value
+
+    request = Request(notebook, {name: parse_value(value) for name, value in given}, kernel, figures)
+    facts = execute.run(request, force=force, progress=sys.stderr.isatty())
+    failed = facts["status"] != "finished"
+    click.echo(execute.describe(facts, request.folder), err=failed)
+    sys.exit(failed)
+
+
+@main.command()
+@click.argument("file", type=path)
+@click.option("--jobs", default=2, show_default=True, type=click.IntRange(1), help="Runs at a time on this machine.")
+@click.option("--dask", metavar="ADDRESS", help='Run on a Dask cluster: the address of its scheduler, or "local".')
+@click.option("--dry-run", is_flag=True, help="Say what would be done and what it costs, and do nothing.")
+@force_option
+@figures_option
+def batch(file: Path, jobs: int, dask: str | None, dry_run: bool, force: bool, figures: Path) -> None:
+    """Run the notebooks × parameter grids of FILE (YAML).
+
+    Finished runs are skipped, so an interrupted batch goes on where it stopped. One failed run
+    never stops the others. Exit status: 0 all finished, 1 some failed, 2 a mistake in FILE.
+    """
+    from personagap.runs import batch, execute
+
+    requests = {request.id: request for request in batch.read(file, figures)}
+    plan = batch.plan(list(requests.values()), force)
+    click.echo(plan.to_string(index=False, na_rep="–", max_colwidth=60, float_format="{:,.0f}".format))
+    to_do, generations, tokens = (plan["state"] == "to do").sum(), plan["generations"].sum(), plan["tokens"].sum()
+    click.echo(f"{len(plan)} runs, {to_do} to do: at most {generations:,.0f} generations and {tokens:,.0f} tokens,")
+    click.echo("less what the response store holds. detectable: the difference from the control, in points,")
+    click.echo("that the smallest task shows with 80 % power, at worst.\n")
+    if dry_run:
+        return
+    runs = list(requests.values())
+    failed = 0
+    for facts in batch.run_on_dask(runs, dask, jobs, force) if dask else batch.run_here(runs, jobs, force):
+        failed += facts["status"] != "finished"
+        click.echo(execute.describe(facts, requests[facts["id"]].folder))
+    click.echo(f"{len(runs) - failed} of {len(runs)} runs finished, {failed} failed")
+    sys.exit(failed > 0)
+
+
+@main.command()
+@figures_option
+def report(figures: Path) -> None:
+    """Rebuild figures/index.html, the page of all runs."""
+    from personagap.runs import index
+
+    click.echo(index.write(figures))
+
+
+@main.command()
+@click.option("--prefix", help="Install under PREFIX/share/jupyter/kernels; default: this environment.")
+def kernels(prefix: str | None) -> None:
+    """Install a Jupyter kernel for the CPU and one for each GPU."""
+    from personagap.runs import kernels
+
+    for name, folder in kernels.install(prefix).items():
+        click.echo(f"{name}: {folder}")
+
+
+@main.command()
+@folder_argument
+def data(folder: str) -> None:
+    """List the data sets with licence, and whether FOLDER (default: the demo bundle) holds them."""
+    from personagap import doctor
+
+    _echo(doctor.data_sets(folder))
+
+
+@main.command()
+@folder_argument
+def doctor(folder: str) -> None:
+    """Say what is present, and what each missing thing would take; FOLDER holds your data sets."""
+    from personagap import doctor
+
+    _echo(doctor.machine() + doctor.data_sets(folder))
+
+
+def _echo(checks: list) -> None:
+    for name, present, text in checks:
+        click.echo(f"{'present' if present else 'absent':9}{name:15}{text}")

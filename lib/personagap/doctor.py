@@ -1,0 +1,73 @@
+"""What is present on this machine, and what each missing thing would take."""
+
+import importlib.util
+import os
+import platform
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+from personagap.errors import UserError
+from personagap.paths import DEMO, ROOT
+
+#: Optional extras: a module that each brings, and what it is for.
+EXTRAS = {
+    "dask": ("distributed", "batches on a cluster"),
+    "embeddings": ("sentence_transformers", "retrieval baselines with sentence embeddings"),
+    "hub": ("datasets", "data sets from the Hugging Face Hub"),
+    "lab": ("jupyterlab", "JupyterLab"),
+}
+#: Free disk space, in GB, that a 7B model and its answers want.
+ROOM = 20
+
+
+class Check(NamedTuple):
+    """One thing, whether it is present, and a sentence: what it is, or what it would take."""
+
+    name: str
+    present: bool
+    text: str
+
+
+def machine() -> list[Check]:
+    """Python, PyTorch, GPU, disk, sandbox, demo model and optional packages."""
+    import torch
+
+    from personagap import sandbox
+
+    gpus = ", ".join(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
+    free, model = shutil.disk_usage(ROOT).free / 1e9, DEMO / "model" / "model.safetensors"
+    checks = [
+        Check("Python", True, platform.python_version()),
+        Check("PyTorch", True, f"{torch.__version__}, {os.cpu_count()} cores"),
+        Check(
+            "GPU", bool(gpus), gpus or "the demo needs none; larger models want one here, or behind a server (openai:)"
+        ),
+        Check("disk", free > ROOM, f"{free:.0f} GB free at {ROOT}; the demo needs 1, a 7B model {ROOM}"),
+        Check("sandbox", sandbox.available(), sandbox.describe()),
+        Check("demo model", model.exists(), str(model) if model.exists() else f"restore {model} from the repository"),
+    ]
+    for extra, (module, use) in EXTRAS.items():
+        present = importlib.util.find_spec(module) is not None
+        checks.append(Check(extra, present, use if present else f'{use}: pip install "personagap[{extra}]"'))
+    return checks
+
+
+def data_sets(folder: str | Path) -> list[Check]:
+    """Each data set: where in ``folder`` it is, its size and licence, or where to get it."""
+    from personagap import datasets
+    from personagap.datasets.benchmarks import BENCHMARKS
+
+    checks = []
+    for task, benchmark in BENCHMARKS.items():
+        try:
+            source = datasets.load(task, folder).attrs["sources"][0]
+            checks.append(Check(task, True, f"{source['rows']} items, {source['licence']}: {source['file']}"))
+        except UserError as error:
+            checks.append(Check(task, False, f"{error} (on the Hub: {benchmark.hub[0]}, {benchmark.licence})"))
+    try:
+        pairs, judgments = datasets.load_relevance(folder)
+        checks.append(Check("relevance", True, f"{len(pairs)} pairs with {len(judgments)} judgments"))
+    except UserError as error:
+        checks.append(Check("relevance", False, str(error)))
+    return checks

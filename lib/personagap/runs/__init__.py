@@ -1,0 +1,5 @@
+"""Runs: the folder a notebook writes to, its execution and resumption, reports, the index, batches."""
+
+from personagap.runs.folder import Run, open_run
+
+__all__ = ["Run", "open_run"]

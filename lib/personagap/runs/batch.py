@@ -1,0 +1,162 @@
+"""Batches: grids of runs, what they cost and can show, and their execution here or on Dask."""
+
+import contextlib
+import io
+import itertools
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from personagap.errors import UserError
+from personagap.runs import execute
+from personagap.runs.request import Request, format_value
+
+#: What an entry may hold besides ``notebook``.
+OPTIONS = ("parameters", "grid", "kernel")
+COST = ["generations", "tokens", "detectable"]
+#: Tokens of a system prompt and a chat's markers, and characters of a token of English, roughly.
+FRAME_TOKENS, TOKEN_CHARACTERS = 20, 4
+
+
+def read(file: Path, figures: Path) -> list[Request]:
+    """The runs that a batch file asks for, each once.
+
+    The file holds ``runs:``, a list of entries with ``notebook`` (relative to the file) and, as
+    needed, ``parameters`` (the same in every run), ``grid`` (a list of values for each name; every
+    combination is a run) and ``kernel``.
+
+    Raises
+    ------
+    UserError : the file is malformed, or a notebook or parameter in it does not exist.
+    """
+    try:
+        entries = list(yaml.safe_load(file.read_text(encoding="utf-8"))["runs"])
+    except FileNotFoundError:
+        raise UserError(f"no batch file {file}") from None
+    except (yaml.YAMLError, TypeError, KeyError):
+        raise UserError(f"{file}: not a YAML file with a list under `runs:`") from None
+    requests = []
+    for number, entry in enumerate(entries, start=1):
+        if not isinstance(entry, dict) or "notebook" not in entry or not entry.keys() <= {"notebook", *OPTIONS}:
+            raise UserError(f"{file}, run {number}: needs `notebook`, and may have {', '.join(OPTIONS)}")
+        grid = entry.get("grid", {})
+        if not all(isinstance(values, list) for values in grid.values()):
+            raise UserError(f"{file}, run {number}: each name under `grid` needs a list of values")
+        for values in itertools.product(*grid.values()):
+            given = entry.get("parameters", {}) | dict(zip(grid, values, strict=True))
+            requests.append(Request(file.parent / entry["notebook"], given, entry.get("kernel"), figures))
+    return list({request.id: request for request in requests}.values())
+
+
+def cost(request: Request) -> dict[str, float]:
+    """What a run that asks a model costs at most, and what that buys.
+
+    Returns
+    -------
+    {} for a notebook that asks no model, or for items on the Hub. Else ``generations``; ``tokens``,
+    read and written, at most (every answer as long as allowed); and ``detectable``, the difference
+    between an identity and the control, in points, that a two-sided 5 % test finds with 80 % power
+    in the task with the fewest items: ``100 (1.960 + 0.842) sqrt(2 p (1 - p) / n)`` at p = 1/2. That
+    is the worst case for one identity: pairing by item and further runs help.
+    """
+    asked = request.parameters
+    if not {"model", "personas", "tasks", "runs"} <= asked.keys() or asked["data"] == "hub":
+        return {}
+    from personagap import datasets, personas, tasks
+    from personagap.models import Sampling
+
+    options = {name: asked[name] for name in ("data", "items_per_task", "seed") if name in asked}
+    with contextlib.redirect_stdout(io.StringIO()):  # it says which tasks are absent; so will the run
+        items = datasets.load(asked["tasks"], **options)
+    askings = len(personas.select(asked["personas"])) * len(asked.get("templates", ["paper"])) * asked["runs"]
+    prompts = sum(len(tasks.prompt(item)) / TOKEN_CHARACTERS + FRAME_TOKENS for item in items.itertuples())
+    fewest = items["task"].value_counts().min()
+    return {
+        "generations": askings * len(items),
+        "tokens": round(askings * (prompts + Sampling().max_tokens * len(items))),
+        "detectable": round(100 * (1.960 + 0.842) * (0.5 / fewest) ** 0.5, 1),
+    }
+
+
+def plan(requests: list[Request], force: bool) -> pd.DataFrame:
+    """What a batch will do: ``run notebook parameters state generations tokens detectable``, one row per run."""
+    rows = []
+    for request in requests:
+        done = not force and execute.finished(request)
+        rows.append(
+            {
+                "run": request.id,
+                "notebook": f"{request.folder.parts[-3]}/{request.notebook.stem}",
+                "parameters": " ".join(f"{name}={format_value(value)}" for name, value in request.changed.items()),
+                "state": "finished" if done else "to do",
+                **({} if done else cost(request)),
+            }
+        )
+    return pd.DataFrame(rows).reindex(columns=["run", "notebook", "parameters", "state", *COST])
+
+
+def run_here(requests: list[Request], jobs: int, force: bool) -> Iterator[dict[str, Any]]:
+    """Run on this machine, ``jobs`` at a time, and yield the facts of each as it ends.
+
+    Numerical libraries get the cores divided by ``jobs``. If the caller stops early, so do the runs.
+    """
+    waiting, under_way = list(requests), []
+    try:
+        while waiting or under_way:
+            while waiting and len(under_way) < jobs:
+                request = waiting.pop(0)
+                if not force and (facts := execute.finished(request)):
+                    yield facts
+                    continue
+                try:
+                    under_way.append(execute.start(request, _threads(jobs)))
+                except (UserError, OSError) as error:
+                    yield _failure(request, error)
+            for job in [job for job in under_way if job.process.poll() is not None]:
+                under_way.remove(job)
+                yield job.result()
+            time.sleep(0.05)
+    finally:
+        for job in under_way:
+            job.stop()
+
+
+def run_on_dask(requests: list[Request], address: str, jobs: int, force: bool) -> Iterator[dict[str, Any]]:
+    """Run on a Dask cluster and yield the facts of each run as it ends.
+
+    Parameters
+    ----------
+    address : of a scheduler whose workers see the same files and this package, or "local" for
+        ``jobs`` worker processes on this machine. A run whose worker is lost goes to another.
+    """
+    try:
+        from dask.distributed import Client, LocalCluster, as_completed
+    except ModuleNotFoundError:
+        raise UserError('Dask is not installed: pip install "personagap[dask]"') from None
+    options = {"force": force, "threads": _threads(jobs) if address == "local" else None}
+    with contextlib.ExitStack() as stack:
+        if address == "local":
+            cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=None)
+            address = stack.enter_context(cluster)
+        try:
+            client = stack.enter_context(Client(address, timeout=10))
+        except (OSError, ValueError) as error:
+            raise UserError(f"no Dask scheduler at {address}: {error}") from None
+        futures = {client.submit(execute.run, one, **options, key=one.id, pure=False): one for one in requests}
+        for future in as_completed(futures):
+            error = future.exception()  # the runner's, or Dask's own when a run has cost it several workers
+            yield _failure(futures[future], error) if error else future.result()
+
+
+def _threads(jobs: int) -> int:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, cores // jobs)
+
+
+def _failure(request: Request, error: BaseException) -> dict[str, Any]:
+    return {"id": request.id, "status": "failed", "error": str(error) or type(error).__name__, "skipped": False}

@@ -1,0 +1,91 @@
+"""The process in which one run is executed: ``python -m personagap.runs.child TASK``."""
+
+import atexit
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import papermill
+import psutil
+from nbclient.exceptions import DeadKernelError
+from papermill.exceptions import PapermillExecutionError
+from traitlets.config import Config
+
+from personagap.runs import report
+from personagap.runs.folder import now, record
+
+
+def die_with_runner(sockets: str) -> None:
+    """End this process and its kernel when the runner's end of the pipe closes, however that came about."""
+    os.read(0, 1)
+    for process in psutil.Process().children(recursive=True):
+        process.kill()
+    shutil.rmtree(sockets, ignore_errors=True)
+    os._exit(1)
+
+
+def execute(task: dict[str, Any], sockets: str) -> str | None:
+    """Execute the notebook; the error in one line, or None."""
+    partial = Path(task["folder"], ".partial.ipynb")
+    paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (task["notebook"], partial)]
+    try:
+        papermill.execute_notebook(
+            *paths,  # which papermill takes for format strings
+            parameters=task["parameters"],
+            kernel_name=task["kernel"],
+            language="python",
+            progress_bar=task["progress"],
+            # Kernels that start at the same moment have raced for a TCP port; a socket file is the run's own.
+            config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
+        )
+    except PapermillExecutionError as error:
+        last = error.evalue.strip().rpartition("\n")[2]
+        return last if error.ename == "UserError" else f"{error.ename}: {last} (in cell [{error.exec_count}])"
+    except DeadKernelError:
+        return "the kernel died: it was killed, it crashed, or memory ran out"
+    except RuntimeError as error:
+        return f"the kernel did not start: {error}"
+    except OSError as error:
+        return f"{error.filename or partial}: {error.strerror}"
+    finally:
+        keep(partial)
+    return None
+
+
+def keep(partial: Path) -> None:
+    """Give the notebook its name, unless papermill could not write it whole."""
+    try:
+        json.loads(partial.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        partial.unlink(missing_ok=True)
+    else:
+        os.replace(partial, partial.with_name("notebook.ipynb"))
+
+
+def main() -> None:
+    task = json.loads(sys.argv[1])
+    folder, sockets = Path(task["folder"]), tempfile.mkdtemp(prefix="personagap-")
+    atexit.register(shutil.rmtree, sockets, ignore_errors=True)
+    threading.Thread(target=die_with_runner, args=[sockets], daemon=True).start()
+    logging.disable(logging.CRITICAL)  # what goes wrong is said once, by the runner
+    started = time.monotonic()
+    error = execute(task, sockets)
+    record(folder, ended=now(), seconds=round(time.monotonic() - started, 2))
+    status = {"status": "failed", "error": error} if error else {"status": "finished"}
+    if (folder / "notebook.ipynb").exists():
+        report.write(folder, **status)
+    record(folder, **status)  # last: a finished run has its report
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except OSError:  # run.json could not be written; the runner finds and says so
+        sys.exit(1)

@@ -1,0 +1,176 @@
+"""Execution: each run in a process of its own, watched by its runner and gone when that goes.
+
+papermill is not thread-safe in its working directory (its issues 473, 578), has hung on a killed
+kernel (125) and cannot resume (824): a process per run, a pipe that tells it of its runner's
+death, and the response store see to these.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jupyter_client.kernelspec import KernelSpecManager
+
+from personagap.errors import UserError
+from personagap.paths import ROOT
+from personagap.runs.folder import lock, now, read_facts, record
+from personagap.runs.request import OUTPUT, Request
+
+PACKAGES = ("personagap", "torch", "transformers", "numpy", "pandas", "scipy", "statsmodels", "papermill")
+#: What an earlier attempt left, removed when a run starts.
+PRODUCTS = ("tables", "figures", "report.html", "notebook.ipynb", ".partial.ipynb", "run.json")
+#: Seconds in which a stopped run must be gone.
+GRACE = 5
+
+
+@dataclass
+class Job:
+    """A run under way: the process that executes it, and the file descriptor that holds its lock."""
+
+    request: Request
+    process: subprocess.Popen
+    lock: int
+
+    def stop(self) -> None:
+        """End the process and its kernel, and say so in ``run.json``."""
+        self.process.stdin.close()  # the process takes this for the runner's death
+        try:
+            self.process.wait(GRACE)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+        record(self.request.folder, status="interrupted", error="stopped before its end", ended=now())
+        os.close(self.lock)
+
+    def result(self) -> dict[str, Any]:
+        """Wait for the end; the contents of ``run.json``, with ``skipped`` false."""
+        code = self.process.wait()
+        self.process.stdin.close()
+        facts = read_facts(self.request.folder)
+        if facts["status"] == "running":
+            error = f"its process ended with code {code} (a negative code is a signal)"
+            facts = record(self.request.folder, status="failed", error=error, ended=now())
+        os.close(self.lock)
+        return {**facts, "skipped": False}
+
+
+def finished(request: Request) -> dict[str, Any] | None:
+    """The facts of a run that is done and whose notebook has not been edited since, else None."""
+    facts = read_facts(request.folder)
+    unchanged = facts.get("status") == "finished" and facts["source_hash"] == request.source_hash
+    return {**facts, "skipped": True} if unchanged and (request.folder / "report.html").exists() else None
+
+
+def start(request: Request, threads: int | None = None, progress: bool = False) -> Job:
+    """Take the run's lock, clear what an earlier attempt left, and start the notebook.
+
+    Parameters
+    ----------
+    threads : how many threads numerical libraries may use in the kernel; None leaves that to them.
+    progress : show a bar of cells on stderr.
+
+    Raises
+    ------
+    UserError : the run is under way elsewhere, or its kernel is not installed.
+    """
+    kernel = request.kernel or request.content["metadata"].get("kernelspec", {}).get("name", "python3")
+    if kernel not in (installed := KernelSpecManager().find_kernel_specs()):
+        raise UserError(f"no kernel {kernel!r}; installed: {', '.join(installed)} (`personagap kernels` adds ours)")
+    descriptor = lock(request.folder)
+    for path in map(request.folder.joinpath, PRODUCTS):
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    record(request.folder, **_facts(request), kernel=kernel)
+    task = {
+        "notebook": str(request.notebook.resolve()),
+        "folder": str(request.folder),
+        "parameters": {**request.given, OUTPUT: str(request.folder)},
+        "kernel": kernel,
+        "progress": progress,
+    }
+    environment = {**os.environ, "PYDEVD_DISABLE_FILE_VALIDATION": "1"}  # else kernels warn about frozen modules
+    if threads:
+        environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+    process = subprocess.Popen(
+        [sys.executable, "-P", "-m", "personagap.runs.child", json.dumps(task, default=str)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        cwd=request.cwd,
+        env=environment,
+        pass_fds=[descriptor],  # the lock is held until both processes are gone
+        start_new_session=True,  # Ctrl-C in the terminal reaches the runner alone
+    )
+    return Job(request, process, descriptor)
+
+
+def run(request: Request, *, force: bool = False, threads: int | None = None, progress: bool = False) -> dict[str, Any]:
+    """Run a notebook unless it is `finished`; what was answered before comes from the response store.
+
+    Returns
+    -------
+    The contents of ``run.json``: ``status`` "finished" or "failed", ``error`` in one line; and ``skipped``.
+    """
+    if not force and (facts := finished(request)):
+        return facts
+    job = start(request, threads, progress)
+    try:
+        return job.result()
+    except BaseException:  # Ctrl-C, SIGTERM: leave no process behind
+        job.stop()
+        raise
+
+
+def describe(facts: dict[str, Any], folder: Path) -> str:
+    """How a run ended, in one line."""
+    where = os.path.relpath(folder)
+    if facts["status"] != "finished":
+        kept = f"; as far as it got: {where}/notebook.ipynb" if (folder / "notebook.ipynb").exists() else ""
+        return f"{facts['id']} {facts['status']}: {facts['error']}{kept}"
+    if facts["skipped"]:
+        edited = ", but the library has changed since" if facts["library_hash"] != _library_hash() else ""
+        return f"{facts['id']} was finished already{edited} (--force runs it again): {where}/report.html"
+    return f"{facts['id']} finished in {facts['seconds']:.0f} s: {where}/report.html"
+
+
+def _facts(request: Request) -> dict[str, Any]:
+    return {
+        "id": request.id,
+        "paper": request.folder.parts[-3],
+        "notebook": os.path.relpath(request.notebook, request.cwd),
+        "title": request.title,
+        "status": "running",
+        "parameters": request.parameters,
+        "changed": request.changed,
+        "command": request.command,
+        "cwd": str(request.cwd),
+        "device": request.parameters.get("device"),
+        "seed": request.parameters.get("seed"),
+        "started": now(),
+        "source_hash": request.source_hash,
+        "library_hash": _library_hash(),
+        "revision": _revision(),
+        "versions": {
+            "python": platform.python_version(),
+            **{name: importlib.metadata.version(name) for name in PACKAGES},
+        },
+    }
+
+
+def _library_hash() -> str:
+    files = sorted(Path(__file__).parents[1].rglob("*.py"))
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _revision() -> str | None:
+    """Git revision of the project, ending in "-dirty" with uncommitted changes; None outside a checkout."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None

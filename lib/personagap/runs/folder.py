@@ -1,0 +1,170 @@
+"""A run's folder: tables, figures and ``run.json``, each written whole or not at all, and its lock."""
+
+import contextlib
+import csv
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from personagap.errors import UserError
+from personagap.paths import FIGURES
+
+#: Tables with one row per answer are Parquet; the others, made to be read, CSV.
+PARQUET = ("scores", "responses")
+#: Seconds that the kernel of a killed runner may take to follow it.
+DYING = 15
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path``, renamed to it only when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # "No space left on device" alone does not say where
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def now() -> str:
+    """The time, as ``run.json`` writes it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def read_facts(folder: Path) -> dict[str, Any]:
+    """What ``run.json`` says ({} when there is none)."""
+    path = folder / "run.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+
+
+def record(folder: Path, **facts: Any) -> dict[str, Any]:
+    """Merge ``facts`` into ``run.json``, dictionaries key by key, and return all of them."""
+    known = read_facts(folder)
+    for name, value in facts.items():
+        both = isinstance(value, dict) and isinstance(known.get(name), dict)
+        known[name] = {**known[name], **value} if both else value
+    with whole(folder / "run.json") as path:
+        path.write_text(json.dumps(known, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+    return known
+
+
+def read_verdict(folder: Path) -> list[dict[str, str]]:
+    """Rows ``question answer`` of ``tables/verdict.csv`` ([] when there is none)."""
+    path = folder / "tables" / "verdict.csv"
+    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines(keepends=True))) if path.exists() else []
+
+
+class Run:
+    """Where a notebook puts its results; see `open_run`."""
+
+    def __init__(self, folder: str | os.PathLike):
+        self.folder = Path(folder).resolve()
+
+    def save(self, **tables: Any) -> None:
+        """Write DataFrames to ``tables/<name>.csv`` (``scores`` and ``responses``: ``.parquet``).
+
+        The index is not written; a table that is None is left out.
+        """
+        for name, table in tables.items():
+            if table is None:
+                continue
+            suffix = "parquet" if name in PARQUET else "csv"
+            with whole(self.folder / "tables" / f"{name}.{suffix}") as path:
+                getattr(table, f"to_{suffix}")(path, index=False)
+
+    def figure(self, fig: Any, name: str, alt: str) -> None:
+        """Write a matplotlib figure to ``figures/<name>.png`` and ``.svg``, show it, and close it.
+
+        ``alt`` says in words what it shows, for those who cannot see it; the report's ``<img>`` carries it.
+        """
+        import matplotlib.pyplot as plt
+        from IPython.display import Image, display
+
+        for suffix, metadata in (("svg", {"Date": None}), ("png", None)):
+            with whole(self.folder / "figures" / f"{name}.{suffix}") as path:
+                fig.savefig(path, format=suffix, dpi=200, bbox_inches="tight", metadata=metadata)
+        self.record(figures={name: alt})
+        plt.close(fig)  # or IPython would show it again at the end of the cell
+        display(Image(self.folder / "figures" / f"{name}.png", retina=True, alt=alt))
+
+    def record(self, **facts: Any) -> None:
+        """Merge facts into ``run.json``, dictionaries key by key.
+
+        ``model`` (what a model's ``describe()`` returns) and ``data`` (what a table of items has in
+        ``attrs["sources"]``) go to the head of the report.
+        """
+        record(self.folder, **facts)
+
+
+def open_run(output: str | os.PathLike | None = None) -> Run:
+    """The run a notebook writes to.
+
+    ``output`` is the run's folder, as ``personagap run`` passes it to the notebook's parameter of
+    that name; None, as in JupyterLab, stands for ``figures/interactive/<notebook>``.
+    """
+    if output is None:
+        output = FIGURES / "interactive" / Path(os.environ.get("JPY_SESSION_NAME", "notebook")).stem
+    return Run(output)
+
+
+def lock(folder: Path) -> int:
+    """Take the run for this process and those that inherit the returned file descriptor.
+
+    The system frees the lock when the last of them ends, however it ends, so none is ever stale.
+
+    Raises
+    ------
+    UserError : another runner, here or on another machine, is at it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    asked = time.monotonic()
+    while not _take(descriptor):
+        owner = os.pread(descriptor, 200, 0).decode()
+        # A glance by `is_locked` may be in the way, or the kernel of a runner that was killed.
+        if time.monotonic() - asked > (0.5 if _alive(owner) else DYING):
+            os.close(descriptor)
+            raise UserError(f"{folder.name} is already being run (process {owner}): wait for it or stop it")
+        time.sleep(0.1)
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, f"{os.getpid()} on {socket.gethostname()}".encode(), 0)
+    return descriptor
+
+
+def is_locked(folder: Path) -> bool:
+    """Whether somebody is at this run now."""
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        return not _take(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _take(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _alive(owner: str) -> bool:
+    pid, _, host = owner.partition(" on ")
+    if host != socket.gethostname():
+        return host != ""  # not signed yet, or out of our sight
+    try:
+        return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False

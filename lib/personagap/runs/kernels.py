@@ -1,0 +1,28 @@
+"""Kernel specs: one for the CPU and one for each GPU, so that runs can be put on a device."""
+
+import sys
+import tempfile
+from pathlib import Path
+
+from ipykernel.kernelspec import write_kernel_spec
+from jupyter_client.kernelspec import KernelSpecManager
+
+
+def install(prefix: str | None = None) -> dict[str, str]:
+    """Install ``personagap-cpu`` and ``personagap-gpu<N>`` for this interpreter; the folder of each, by name.
+
+    They go to ``<prefix>/share/jupyter/kernels``; None stands for this environment.
+    """
+    import torch
+
+    devices = {"cpu": ("CPU", "")}
+    for number in range(torch.cuda.device_count()):
+        devices[f"gpu{number}"] = (f"GPU {number}: {torch.cuda.get_device_name(number)}", str(number))
+    folders = {}
+    for device, (label, visible) in devices.items():
+        name = f"personagap-{device}"
+        with tempfile.TemporaryDirectory() as folder:
+            overrides = {"display_name": f"personagap ({label})", "env": {"CUDA_VISIBLE_DEVICES": visible}}
+            spec = write_kernel_spec(Path(folder, name), overrides=overrides)
+            folders[name] = KernelSpecManager().install_kernel_spec(str(spec), name, prefix=prefix or sys.prefix)
+    return folders

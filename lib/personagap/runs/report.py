@@ -1,0 +1,132 @@
+"""``report.html``: an executed notebook as one page that opens offline and runs no script."""
+
+import re
+from html import escape as html_escape
+from pathlib import Path
+from typing import Any
+
+import bleach
+import nbformat
+from jinja2 import pass_context
+from latex2mathml.converter import convert
+from nbconvert import HTMLExporter
+from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
+from pygments.formatters import HtmlFormatter
+
+from personagap.runs.folder import read_facts, read_verdict, whole
+from personagap.runs.request import TITLE, format_value
+
+TEMPLATES = Path(__file__).parent / "templates"
+#: Figures before tables, and nothing that needs a script.
+FORMATS = ["image/png", "image/jpeg", "image/svg+xml", "text/html", "text/markdown", "text/plain"]
+#: Markup that an output may bring; anything else in it is shown as text.
+TAGS = {
+    *["a", "abbr", "b", "blockquote", "br", "code", "dd", "details", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4"],
+    *["hr", "i", "img", "li", "ol", "p", "pre", "small", "span", "strong", "sub", "summary", "sup", "u", "ul"],
+    *["caption", "col", "colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr"],
+}
+
+
+class _Renderer(IPythonRenderer):
+    """Markdown with its formulas as MathML, which browsers draw without a script."""
+
+    def inline_math(self, body: str) -> str:
+        return mathml(body, "inline")
+
+    def block_math(self, body: str) -> str:
+        return mathml(body, "block")
+
+    def latex_environment(self, name: str, body: str) -> str:
+        return mathml(rf"\begin{{{name}}}{body}\end{{{name}}}", "block")
+
+    def image(self, text: str, url: str, title: str | None = None) -> str:
+        html = super().image(text, url, title)
+        return html if 'src="data:' in html else html_escape(text)  # a picture from elsewhere would be a request
+
+
+class ReportExporter(HTMLExporter):
+    """nbconvert's HTML exporter with our template: no script, no request, code folded."""
+
+    def __init__(self):
+        super().__init__(template_name="report", extra_template_basedirs=[str(TEMPLATES)])
+        self.config.NbConvertBase.display_data_priority = FORMATS
+        for function in (sanitized, markdown_output):
+            self.register_filter(function.__name__, function)
+
+    @pass_context
+    def markdown2html(self, context, source):
+        """A cell's text is the notebook author's, so its HTML stands."""
+        path, attachments = context["resources"]["metadata"]["path"], context["cell"].get("attachments", {})
+        renderer = _Renderer(
+            escape=False, embed_images=True, exclude_anchor_links=True, path=path, attachments=attachments
+        )
+        return MarkdownWithMath(renderer=renderer).render(source)
+
+
+def mathml(formula: str, display: str) -> str:
+    """A LaTeX formula as MathML (``display`` "inline" or "block"); one that cannot be converted as its source."""
+    try:
+        return convert(formula, display=display)
+    except Exception:  # the converter raises whatever its parser trips over
+        return f"<code>{bleach.clean(formula, tags=set())}</code>"
+
+
+def markdown_output(source: str) -> str:
+    """An output of type ``text/markdown``: it may quote a model, so HTML in it is text."""
+    return MarkdownWithMath(renderer=_Renderer(escape=True, allow_harmful_protocols=False)).render(source)
+
+
+def sanitized(html: str) -> str:
+    """An output of type ``text/html`` without scripts, style sheets, event handlers and foreign pictures."""
+    html = re.sub(r"<style\b.*?</style>", "", html, flags=re.DOTALL | re.IGNORECASE)
+    return bleach.clean(html, tags=TAGS, attributes=_allowed, protocols={"http", "https", "mailto", "data"})
+
+
+def _allowed(tag: str, name: str, value: str) -> bool:
+    if name in ("href", "src"):
+        return bool(re.match({"a": "https?:|mailto:|#", "img": "data:image/"}.get(tag, "$."), value))
+    return name in ("alt", "class", "colspan", "dir", "height", "lang", "rowspan", "scope", "title", "width")
+
+
+def write(folder: Path, **facts: Any) -> None:
+    """Render ``notebook.ipynb`` of a run folder to ``report.html``, with ``facts`` over those of ``run.json``.
+
+    The page's content security policy forbids scripts and requests, so even text that slipped
+    through unescaped could do neither.
+    """
+    facts = read_facts(folder) | facts
+    notebook = nbformat.read(folder / "notebook.ipynb", as_version=4)
+    titled = [cell for cell in notebook.cells if cell.cell_type == "markdown" and TITLE.search(cell.source)]
+    if titled:  # the head of the page shows it
+        titled[0].source = TITLE.sub("", titled[0].source, count=1)
+    light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "github-dark"))
+    resources = {
+        "metadata": {"name": facts["title"], "path": str(Path(facts["cwd"], facts["notebook"]).parent)},
+        "facts": facts,
+        "summary": _summary(facts),
+        "details": {name: format_value(value) for name, value in facts["parameters"].items()} | facts["versions"],
+        "verdict": read_verdict(folder),
+        "style": (TEMPLATES / "style.css").read_text(encoding="utf-8"),
+        "highlight": {"light": light, "dark": dark},
+    }
+    html, _ = ReportExporter().from_notebook_node(notebook, resources)
+    with whole(folder / "report.html") as path:
+        path.write_text(html, encoding="utf-8")
+
+
+def _summary(facts: dict[str, Any]) -> dict[str, str]:
+    """What the head of a report says: model, data, protocol, parameters, date, versions."""
+    asked, versions, model = facts["parameters"], facts["versions"], facts.get("model", {})
+    changed = " ".join(f"{name}={format_value(value)}" for name, value in facts["changed"].items())
+    sources = [
+        f"{row['task']}: {row['rows']} rows, {row['source']} ({row['licence']})" for row in facts.get("data", [])
+    ]
+    said = {
+        "Model": ", ".join(f"{name} {value}" for name, value in model.items()) or asked.get("model"),
+        "Data": "; ".join(sources) or asked.get("data"),
+        "Protocol": asked.get("protocol"),
+        "Parameters": changed or "defaults",
+        "Date": f"{facts['started'][:16].replace('T', ' ')} UTC, {facts['seconds']:.0f} s",
+        "Versions": ", ".join(f"{name} {versions[name]}" for name in ("personagap", "python", "torch")),
+    }
+    return {name: value for name, value in said.items() if value}

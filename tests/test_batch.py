@@ -1,0 +1,111 @@
+"""Batches: expansion, cost, failures, resumption, Dask."""
+
+import subprocess
+
+import psutil
+import pytest
+import yaml
+from notebooks_for_tests import COMMAND, HANGS_ONCE, gone, wait_for, write_notebook
+
+from personagap.errors import UserError
+from personagap.paths import FIGURES, NOTEBOOKS
+from personagap.runs import batch, execute
+from personagap.runs.request import Request
+
+#: Notes that it was run, and with how many threads; fails for n = 0, and hangs once for n = 2.
+VARIED = f"""
+import os
+with open("log", "a") as log:
+    log.write(f"{{n}} {{os.environ['OMP_NUM_THREADS']}};")
+assert n, "n is zero"
+n == 2 and exec({HANGS_ONCE!r})
+"""
+
+
+def write_batch(folder, *entries):
+    path = folder / "batch.yaml"
+    path.write_text(yaml.safe_dump({"runs": list(entries)}, sort_keys=False))
+    return path
+
+
+def test_grids_expand_to_distinct_runs(tmp_path):
+    write_notebook(tmp_path / "p" / "1.ipynb", parameters='model = "demo"\nn = 3')
+    entry = {"notebook": "p/1.ipynb", "grid": {"n": [1, 2, 3], "model": ["demo", "x"]}}
+    requests = batch.read(write_batch(tmp_path, entry, {"notebook": "p/1.ipynb", "parameters": {"n": 3}}), tmp_path)
+    assert [request.parameters for request in requests] == [
+        {"model": model, "n": n} for n in (1, 2, 3) for model in ("demo", "x")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("- a", "not a YAML file with a list under `runs:`"),
+        ("runs: [{}]", "run 1: needs `notebook`"),
+        ("runs: [{notebook: p/1.ipynb, grids: {}}]", "run 1: needs `notebook`, and may have parameters, grid, kernel"),
+        ("runs: [{notebook: p/1.ipynb, grid: {n: 3}}]", "run 1: each name under `grid` needs a list"),
+        ("runs: [{notebook: p/1.ipynb, parameters: {m: 3}}]", "no parameter 'm'"),
+        ("runs: [{notebook: p/2.ipynb}]", None),
+    ],
+)
+def test_a_bad_batch_file_is_a_users_mistake(tmp_path, text, error):
+    write_notebook(tmp_path / "p" / "1.ipynb")
+    (tmp_path / "batch.yaml").write_text(text)
+    with pytest.raises(UserError, match=error or "no notebook"):
+        batch.plan(batch.read(tmp_path / "batch.yaml", tmp_path), force=False)
+
+
+def test_the_plan_says_what_a_run_costs_and_what_that_buys(tmp_path):
+    parameters = (
+        'model = "demo"\ndata = "demo"\ntasks = ["mmlu", "gsm8k"]\npersonas = "religion"\nitems_per_task = 4\nruns = 2'
+    )
+    asking = Request(write_notebook(tmp_path / "p" / "1.ipynb", parameters=parameters), figures=tmp_path)
+    other = Request(write_notebook(tmp_path / "p" / "2.ipynb"), figures=tmp_path)
+    plan = batch.plan([asking, other], force=False).set_index("run")
+    row = plan.loc[asking.id]
+    assert row["generations"] == (5 + 2) * 2 * 4 * 2  # personas and controls × runs × items × tasks
+    assert row["generations"] * 300 < row["tokens"] < row["generations"] * 700
+    assert row["detectable"] == pytest.approx(99.1)  # 280.2 sqrt(0.5 / 4)
+    assert plan.loc[other.id, batch.COST].isna().all()
+
+
+def test_a_failure_stops_nothing_and_a_killed_batch_goes_on_where_it_stopped(tmp_path):
+    write_notebook(tmp_path / "p" / "1.ipynb", VARIED)
+    write_batch(tmp_path, {"notebook": "p/1.ipynb", "grid": {"n": [0, 1, 2]}})
+    command = [*COMMAND, "batch", "batch.yaml", "--figures", "figures", "--jobs", "2"]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    one = batch.read(tmp_path / "batch.yaml", tmp_path / "figures")[1]
+    wait_for(lambda: (tmp_path / "kernel").exists() and execute.finished(one), 60)
+    running.kill()
+    running.wait()
+    wait_for(lambda: gone(int((tmp_path / "kernel").read_text())), 10)
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert again.returncode == 1 and "AssertionError: n is zero" in again.stdout
+    assert "was finished already" in again.stdout and "2 of 3 runs finished, 1 failed" in again.stdout
+    threads = batch._threads(2)
+    assert sorted((tmp_path / "log").read_text().split(";")) == ["", *(f"{n} {threads}" for n in (0, 0, 1, 2, 2))]
+
+
+def test_dask_survives_a_killed_worker(tmp_path):
+    pytest.importorskip("distributed", reason='needs pip install "personagap[dask]"')
+    write_notebook(tmp_path / "p" / "1.ipynb", HANGS_ONCE)
+    write_batch(tmp_path, {"notebook": "p/1.ipynb"})
+    command = [*COMMAND, "batch", "batch.yaml", "--figures", "figures", "--jobs", "2", "--dask", "local"]
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for((tmp_path / "kernel").exists, 60)
+    worker = psutil.Process(int((tmp_path / "kernel").read_text())).parent().parent()
+    assert worker.pid != running.pid
+    worker.kill()
+    said, _ = running.communicate(timeout=120)
+    assert running.returncode == 0 and "1 of 1 runs finished" in said
+
+
+def test_an_unreachable_scheduler_is_one_clear_line(tmp_path):
+    pytest.importorskip("distributed", reason='needs pip install "personagap[dask]"')
+    with pytest.raises(UserError, match="no Dask scheduler at nonsense://x"):
+        list(batch.run_on_dask([], "nonsense://x", 1, False))
+
+
+def test_the_default_batch_runs_on_the_demo():
+    requests = batch.read(NOTEBOOKS / "batch.yaml", FIGURES)
+    assert requests and {request.parameters["data"] for request in requests} == {"demo"}

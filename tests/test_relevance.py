@@ -1,0 +1,135 @@
+"""Relevance judgments: the loader, the simulated raters, retrieval, and the numbers of the real data."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from personagap import attributes, gap, verdicts
+from personagap.datasets.relevance import load_relevance
+from personagap.demo import raters
+from personagap.errors import UserError
+
+HEADER = "prompt_id,user,attribute_index,prompt,attribute,human_majority,judge\n"
+ROW = "1,ann@x.org,0,What now?,The user naps.,true,no\n"
+
+
+def folder_with(tmp_path, text):
+    file = tmp_path / "relevance_judgments_mine.csv"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "the file is empty"),
+        (HEADER, "no rows"),
+        (HEADER.replace("user,", "") + ROW, "no column 'user'"),
+        (
+            HEADER.replace(",human_majority,judge", "") + "1,u01,0,What now?,The user naps.\n",
+            "no column of a model's judgments",
+        ),
+        (HEADER + ROW + ROW, "row 3: repeats"),
+        (HEADER + ROW.replace("no", "maybe"), "row 2, column 'judge': a label outside the scale"),
+        (HEADER + ROW + ROW.replace("ann@x.org", ""), "row 3, column 'user': empty"),
+        (HEADER + ROW + ROW.strip() + ",1,1\n", "not a well-formed CSV"),
+        (HEADER.encode() + ROW.replace("naps", "sié").encode("latin-1"), "not UTF-8"),
+    ],
+)
+def test_bad_files_give_one_line_that_says_where(tmp_path, text, message):
+    with pytest.raises(UserError, match=message) as error:
+        load_relevance(folder_with(tmp_path, text))
+    line = str(error.value)
+    assert "relevance_judgments_mine.csv" in line and "\n" not in line and "ann" not in line
+
+
+def test_no_file(tmp_path):
+    with pytest.raises(UserError, match=r"no relevance_judgments\*\.csv"):
+        load_relevance(tmp_path)
+
+
+def test_loader_hides_users_and_leaves_out_what_was_not_judged(tmp_path):
+    other = ROW.replace("ann", "bob").replace("true,no", "0,").replace("1,", "2,", 1)
+    pairs, judgments = load_relevance(folder_with(tmp_path, HEADER + ROW + other))
+    assert pairs["user"].tolist() == ["u01", "u02"] and pairs.attrs["sources"][0]["rows"] == 2
+    columns = ["user", "prompt", "rater", "rater_kind", "label"]
+    assert judgments[columns].to_numpy().tolist() == [
+        ["u01", "1", "human_majority", "human", 1],
+        ["u02", "2", "human_majority", "human", 0],
+        ["u01", "1", "judge", "model", 0],
+    ]
+
+
+def test_committed_judgments_are_what_the_simulator_writes():
+    made = raters.relevance_judgments()
+    pd.testing.assert_frame_equal(made, pd.read_csv(raters.FILE))
+    assert 500 < len(made) < 1600 and made["user"].nunique() >= 12
+
+
+def test_planted_values_are_those_of_many_simulations():
+    planted = raters.planted_relevance().set_index(["rater", "metric"])["planted"]
+    labels = pd.concat([raters.relevance_judgments(seed) for seed in range(40)])
+    gold = labels["human_majority"]
+    for judge in ("judge_broad", "judge_strict"):
+        hits = (labels[judge] & gold).sum()
+        assert planted[judge, "precision"] == pytest.approx(hits / labels[judge].sum(), abs=0.01)
+        assert planted[judge, "recall"] == pytest.approx(hits / gold.sum(), abs=0.01)
+        assert planted[judge, "over_selection"] == pytest.approx(labels[judge].mean() / gold.mean(), rel=0.03)
+
+
+def test_demo_recovers_what_was_planted():
+    _, judgments = load_relevance("demo")
+    truth = raters.recovered(gap.relevance_metrics(judgments), gap.mean_agreement(judgments))
+    assert len(truth) == 2 * len(gap.METRICS) + 1 and truth["covered"].mean() >= 0.9
+
+
+def test_retrieval_prefers_shared_words_and_ignores_stop_words():
+    pairs = pd.DataFrame(
+        {"prompt": "p", "user": "u", "item": range(3), "prompt_text": "How do I bake sourdough bread?"}
+    )
+    pairs["attribute"] = [
+        "The user plays the cello.",
+        "The user bakes sourdough bread.",
+        "The user reads how to do it.",
+    ]
+    scores = attributes.retrieval_scores(pairs)
+    assert scores.groupby("rater")["label"].apply(np.argmax).tolist() == [1, 1]
+    top = attributes.select_top(scores, 1)
+    assert top["rater"].unique().tolist() == ["bm25_top1", "tfidf_top1"] and top["label"].tolist() == [0, 1, 0] * 2
+    silent = attributes.retrieval_scores(pairs.assign(prompt_text="How do you do?"))
+    assert (silent["label"] == 0).all()
+
+
+def test_embeddings_that_are_not_there_are_a_clear_error(tmp_path):
+    pairs, _ = load_relevance("demo")
+    with pytest.raises(UserError, match="sentence-transformers"):
+        attributes.retrieval_scores(pairs.head(), embeddings=str(tmp_path / "nothing"))
+
+
+def test_verdict_is_one_sentence_per_question():
+    pairs, judgments = load_relevance("demo")
+    gold = judgments[judgments["rater"] == "human_majority"]
+    paired = [gap.paired_difference(judgments, "judge_broad", b) for b in ("judge_strict", "select_all")]
+    scored = gap.scored_metrics(pd.concat([gold, attributes.retrieval_scores(pairs)]), n_bootstrap=100)
+    metrics, means = gap.relevance_metrics(judgments), gap.mean_agreement(judgments)
+    table = verdicts.relevance(metrics, means, pd.concat(paired), scored).set_index("question")["answer"]
+    assert table["Does judge_broad select too much?"].startswith("Yes: it says yes 3.09 [")
+    assert table["Do judge_broad and judge_strict differ?"].startswith("judge_strict is better")
+    assert not table.str.contains("nan").any()
+
+
+@pytest.mark.skipif("PERSONAGAP_REAL_DATA" not in os.environ, reason="PERSONAGAP_REAL_DATA names no folder")
+def test_real_judgments_to_four_digits():
+    _, judgments = load_relevance(Path(os.environ["PERSONAGAP_REAL_DATA"]))
+    table = gap.relevance_metrics(judgments).set_index("rater")
+    metrics = ["prevalence", "yes_rate", "precision", "recall", "f1", "kappa"]
+    expected = {
+        "gpt_5_4": [0.1820, 0.4485, 0.3377, 0.8320, 0.4804, 0.2988],
+        "gemma_4_31b": [0.1820, 0.4709, 0.3680, 0.9520, 0.5309, 0.3638],
+    }
+    for rater, values in expected.items():
+        assert table.loc[rater, metrics].astype(float).round(4).tolist() == values
+    assert round(table.loc["select_all", "f1"], 3) == 0.308

@@ -1,0 +1,160 @@
+"""Reports and the index, opened in a browser: no script, no request, everything readable.
+
+These tests need Debian's package chromium.
+"""
+
+import base64
+import http.server
+import json
+import re
+import shutil
+import subprocess
+import threading
+
+import nbformat
+import pandas as pd
+import pytest
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from personagap.runs import index, report
+
+CHROMIUM = shutil.which("chromium")
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="opens pages in a browser: install Debian's package chromium")
+FORMULA = r"$$\mathrm{PB}^2 = \sum_{\text{tasks}} \frac{1}{|U|} \sum_{u \in U} \left( f(u) - \mu \right)^2$$"
+#: What a model might say to take over a page, for each way its text can get there.
+TAKE = "document.title='taken'"
+EVIL = f'</td></pre></title><script>{TAKE}</script><img src=x onerror="{TAKE}">\u202eright'
+FACTS = {
+    **{"id": "demo-1", "paper": "paper", "notebook": "paper/1.ipynb", "title": "Is it <so>?", "status": "finished"},
+    **{"cwd": "/somewhere", "command": f"personagap run x -p model '{EVIL}'", "revision": "abc", "error": EVIL},
+    **{"seconds": 3.2, "started": "2026-01-02T03:04:05+00:00"},
+    **{"parameters": {"model": EVIL, "n": 3}, "changed": {"model": EVIL}},
+    "versions": {"personagap": "0.1", "python": "3", "torch": "2"},
+}
+
+
+def outputs(address):
+    """Every kind of output, each trying to run a script or to fetch ``address``."""
+    fetching = (
+        f'<img src="{address}/img"><iframe src="{address}/frame"></iframe><link rel=stylesheet href="{address}/css">'
+    )
+    styling = f'<style>@import "{address}/import";</style><b style="background: url({address}/url)">bold</b>'
+    markdown = f"*emphasis* $x_1$ [link](javascript:alert(1)) ![pic]({address}/md) {EVIL}"
+    shown = [
+        {"text/html": EVIL + fetching + styling, "text/plain": "fallback"},
+        {"text/markdown": markdown},
+        {"application/javascript": TAKE, "text/plain": "a script object"},
+        {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}, "text/plain": "a widget"},
+    ]
+    picture = {"image/png": base64.b64encode(b"not quite a picture").decode()}
+    return [
+        *(new_output("display_data", data) for data in shown),
+        new_output("display_data", picture, metadata={"image/png": {"alt": f"Alt {EVIL}", "width": 10}}),
+        new_output("execute_result", {"text/html": pd.DataFrame({"answer": [EVIL]}).to_html()}, execution_count=1),
+        new_output("stream", text=EVIL),
+        new_output("error", ename="E", evalue=EVIL, traceback=[f"\x1b[31m{EVIL}\x1b[0m"]),
+    ]
+
+
+@pytest.fixture(scope="module")
+def server():
+    """A server on loopback that keeps the paths it is asked for."""
+    asked = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send_response(404)
+            self.end_headers()
+
+        def log_message(self, *_):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
+        threading.Thread(target=listening.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{listening.server_port}", asked
+        listening.shutdown()
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory, server):
+    """A folder of runs that holds one, with a report."""
+    figures = tmp_path_factory.mktemp("figures")
+    folder = figures / "paper" / "1" / "demo-1"
+    (folder / "tables").mkdir(parents=True)
+    (folder / "tables" / "verdict.csv").write_text(f'question,answer\nIs it?,"{EVIL.replace(chr(34), chr(34) * 2)}"\n')
+    (folder / "run.json").write_text(json.dumps(FACTS))
+    text = f"# Is it <so>?\n\n{FORMULA}\n\n## Next\n\nInline $\\frac{{a}}{{b}}$ and {chr(36)}\\notacommand{{{chr(36)}."
+    cells = [new_markdown_cell(text), new_code_cell(f"code = {EVIL!r}", outputs=outputs(server[0]))]
+    nbformat.write(new_notebook(cells=cells), folder / "notebook.ipynb")
+    report.write(folder)
+    index.write(figures)
+    return figures
+
+
+def opened(page):
+    """The page's document after a browser has loaded it."""
+    command = [
+        CHROMIUM,
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--virtual-time-budget=2000",
+        "--dump-dom",
+        page.as_uri(),
+    ]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout
+
+
+@needs_chromium
+@pytest.mark.parametrize("page", ["paper/1/demo-1/report.html", "index.html"])
+def test_pages_run_no_script_and_ask_for_nothing(figures, server, page):
+    _, asked = server
+    asked.clear()
+    document = opened(figures / page)
+    assert asked == []
+    assert "<title>" in document and "<title>taken" not in document
+    assert "<script" not in document and "onerror" not in re.sub(r"&lt;.*?&gt;", "", document)
+    assert "&lt;script&gt;document.title='taken'&lt;/script&gt;" in document  # it is there, as text
+
+
+@needs_chromium
+def test_the_instrument_would_notice(tmp_path, server):
+    """The same outputs in a page without our protection do fetch and do run scripts."""
+    address, asked = server
+    asked.clear()
+    page = tmp_path / "bare.html"
+    page.write_text("<html><body>" + "".join(outputs(address)[0].data["text/html"]))
+    assert "<title>taken" in opened(page) or "document.title='taken'" in opened(page)
+    assert {"/img", "/frame", "/css", "/import"} <= set(asked)
+
+
+@needs_chromium
+def test_formulas_are_drawn_without_scripts(figures):
+    document = opened(figures / "paper/1/demo-1/report.html")
+    assert document.count("<math") == 3 and 'display="block"' in document and "<mfrac>" in document
+    assert "$$" not in document and r"\frac" not in document
+
+
+def test_a_report_stands_alone(figures):
+    html = (figures / "paper/1/demo-1/report.html").read_text()
+    tags = [tag for tag in re.findall(r"<[a-z][^>]*>", html) if re.search(r"\s(src|href)=", tag)]
+    assert tags and all('src="data:image/' in tag or 'href="#' in tag for tag in tags)
+    assert "default-src 'none'" in html and len(html) < 100_000
+    assert "<title>Is it &lt;so&gt;? · demo-1</title>" in html and html.count("<h1>") == 1
+    assert re.search(r"<details><summary>Code</summary>", html) and "<details open" not in html
+    assert "a widget" not in html and "<em>emphasis</em>" in html and "<b>bold</b>" in html
+    assert '<table class="dataframe">' in html and "<th>answer</th>" in html
+    assert "Alt &lt;/td&gt;" in html and "javascript:alert" not in html
+    for fact in ("2026-01-02 03:04 UTC", "abc", "/somewhere", "personagap run x"):
+        assert fact in html
+
+
+def test_the_index_lists_runs_with_relative_links(figures):
+    html = (figures / "index.html").read_text()
+    assert re.findall(r'href="([^"]*)"', html) == ["paper/1/demo-1/report.html"]
+    assert "Is it &lt;so&gt;?" in html and "model = " in html and "3 s" in html
+
+
+def test_an_index_without_runs_says_what_to_do(tmp_path):
+    assert "No runs yet" in index.write(tmp_path).read_text()

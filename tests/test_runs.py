@@ -1,0 +1,214 @@
+"""Runs with real processes: papermill, kernels, kills."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+
+import pandas as pd
+import psutil
+import pytest
+from notebooks_for_tests import COMMAND, HANGS_ONCE, gone, wait_for, write_notebook
+
+from personagap.errors import UserError
+from personagap.runs import execute, folder, index, open_run
+from personagap.runs.request import Request, format_value, parse_value
+
+RESULTS = """
+import os
+import matplotlib.pyplot as plt
+import pandas as pd
+import personagap as pg
+run = pg.runs.open_run(output)
+fig, ax = plt.subplots()
+ax.plot(range(n))
+run.figure(fig, "line", alt="A line to <n>")
+run.save(verdict=pd.DataFrame({"question": ["q"], "answer": [f"n is {n}"]}), truth=None)
+run.save(scores=pd.DataFrame({"score": [0.5, 1.0]}))
+run.record(model={"id": "demo"}, kernel_cwd=os.getcwd())
+"""
+
+
+def personagap(*arguments, cwd):
+    return subprocess.Popen([*COMMAND, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+@pytest.fixture
+def request_for(tmp_path):
+    def make(*code, **given):
+        return Request(
+            write_notebook(tmp_path / "paper" / "1_trial.ipynb", *code), given, None, tmp_path / "figures", tmp_path
+        )
+
+    return make
+
+
+@pytest.fixture
+def hanging(tmp_path):
+    """A runner whose notebook hangs, with the process number of its kernel."""
+    write_notebook(tmp_path / "paper" / "1_trial.ipynb", HANGS_ONCE)
+    arguments = ["run", "paper/1_trial.ipynb", "--figures", "figures"]
+    runner = personagap(*arguments, cwd=tmp_path)
+    kernel = int(wait_for((tmp_path / "kernel").exists) and (tmp_path / "kernel").read_text())
+    yield runner, kernel, arguments
+    runner.kill()
+    runner.communicate()
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    place = tmp_path_factory.mktemp("finished")
+    notebook = write_notebook(place / "paper" / "1_trial.ipynb", RESULTS)
+    request = Request(notebook, {"n": 4}, None, place / "figures", place)
+    return request, execute.run(request)
+
+
+def test_a_run_leaves_what_the_design_promises(finished):
+    request, facts = finished
+    assert request.folder.parts[-4:-1] == ("figures", "paper", "1_trial")
+    left = {str(path.relative_to(request.folder)) for path in request.folder.rglob("*") if path.is_file()}
+    assert left == {
+        *(".lock", "notebook.ipynb", "report.html", "run.json", "tables/verdict.csv", "tables/scores.parquet"),
+        *("figures/line.png", "figures/line.svg"),
+    }
+    assert facts == {**json.loads((request.folder / "run.json").read_text()), "skipped": False}
+    assert facts["status"] == "finished" and facts["parameters"] == {"n": 4} == facts["changed"]
+    assert facts["model"] == {"id": "demo"} and facts["figures"] == {"line": "A line to <n>"}
+    assert facts["kernel_cwd"] == str(request.cwd)  # so relative paths mean what they mean to the caller
+    assert facts["versions"]["pandas"] == pd.__version__ and facts["seconds"] > 0
+    assert pd.read_csv(request.folder / "tables" / "verdict.csv")["answer"].tolist() == ["n is 4"]
+    assert pd.read_parquet(request.folder / "tables" / "scores.parquet")["score"].tolist() == [0.5, 1.0]
+
+
+def test_the_report_carries_the_alternative_text(finished):
+    assert 'alt="A line to &lt;n&gt;"' in (finished[0].folder / "report.html").read_text()
+
+
+def test_the_same_request_is_skipped_until_its_notebook_changes(finished):
+    request, _ = finished
+    assert execute.run(Request(request.notebook, {"n": 4}, None, request.figures))["skipped"]
+    assert execute.finished(Request(request.notebook, {}, None, request.figures)) is None
+    write_notebook(request.notebook, RESULTS + "# edited")
+    try:
+        assert execute.finished(Request(request.notebook, {"n": 4}, None, request.figures)) is None
+    finally:
+        write_notebook(request.notebook, RESULTS)
+
+
+def test_identity_of_a_run(tmp_path):
+    notebook = write_notebook(
+        tmp_path / "p" / "1.ipynb", parameters='model = "demo"\ndata: str = "demo"\nk = [1]  # a = b'
+    )
+    plain = Request(notebook)
+    assert plain.defaults == {"model": "demo", "data": "demo", "k": [1]}
+    assert plain.id == Request(notebook, {"model": "demo"}).id != Request(notebook, {"k": [2]}).id
+    assert plain.id.startswith("demo-") and Request(notebook, {"model": "hf:org/Name-7B"}).id.startswith("Name-7B-")
+    for place in ("a", "b"):
+        (tmp_path / place / "data").mkdir(parents=True)
+    here, there = (Request(notebook, {"data": "./data"}, cwd=tmp_path / place) for place in ("a", "b"))
+    assert here.id != there.id  # one text, two folders
+    assert here.id == Request(notebook, {"data": "../a/data"}, cwd=tmp_path / "b").id
+
+
+@pytest.mark.parametrize("value", [3, 0.5, True, None, "demo", "3", "true", "a b", '["x"]', ["mmlu", 1], "'", "none"])
+def test_values_survive_the_command_line(value):
+    assert parse_value(format_value(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("code", "error"),
+    [
+        ("raise ValueError('first line\\nsecond line')", "ValueError: second line (in cell [4])"),
+        ("from personagap.errors import UserError\nraise UserError('no file x: add it')", "no file x: add it"),
+        ("import os, signal\nos.kill(os.getpid(), signal.SIGKILL)", "the kernel died: it was killed"),
+    ],
+)
+def test_failures_are_one_line_and_keep_the_notebook(request_for, code, error):
+    started = time.monotonic()
+    request = request_for("print('so far')", code)
+    facts = execute.run(request)
+    assert facts["status"] == "failed" and facts["error"].startswith(error) and "\n" not in facts["error"]
+    assert time.monotonic() - started < 30  # a dead kernel must not hang its run
+    assert "so far" in (request.folder / "notebook.ipynb").read_text()
+    assert "so far" in (request.folder / "report.html").read_text()
+    assert execute.finished(request) is None
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_notebook(request_for, tmp_path):
+    request = request_for("print('x' * 50_000)")
+    limited = ["bash", "-c", 'ulimit -f 20 && exec "$@"', "bash", *COMMAND]  # no file above 20 KiB
+    run = [*limited, "run", str(request.notebook), "--figures", str(request.figures)]
+    ended = subprocess.run(run, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1 and ended.stderr.count("\n") == 1 and "File too large" in ended.stderr
+    assert not (request.folder / "notebook.ipynb").exists() and not (request.folder / "report.html").exists()
+
+
+def test_a_second_runner_steps_back_and_sigkill_of_the_first_is_recovered_from(hanging, tmp_path):
+    runner, kernel, arguments = hanging
+    second = personagap(*arguments, cwd=tmp_path)
+    _, said = second.communicate(timeout=30)
+    assert second.returncode == 2 and "already being run" in said and said.count("\n") == 1
+    assert [facts["status"] for facts in index.runs(tmp_path / "figures")] == ["running"]
+    runner.kill()
+    wait_for(lambda: gone(kernel), 10)
+    wait_for(lambda: index.runs(tmp_path / "figures")[0]["status"] == "interrupted", 10)
+    third = personagap(*arguments, cwd=tmp_path)
+    said, _ = third.communicate(timeout=60)
+    assert third.returncode == 0 and "finished in" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_runner_takes_its_kernel_with_it(hanging, number, tmp_path):
+    runner, kernel, _ = hanging
+    runner.send_signal(number)
+    assert runner.wait(timeout=15) != 0
+    assert gone(kernel)
+    assert [facts["status"] for facts in index.runs(tmp_path / "figures")] == ["interrupted"]
+
+
+def test_a_killed_process_of_a_run_fails_it(hanging):
+    runner, kernel, _ = hanging
+    os.kill(psutil.Process(kernel).ppid(), signal.SIGKILL)
+    _, said = runner.communicate(timeout=15)
+    assert runner.returncode == 1 and "its process ended with code -9" in said
+    wait_for(lambda: gone(kernel), 10)
+
+
+def test_nothing_is_left_half_written(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("old")
+    with pytest.raises(OSError), folder.whole(path) as temporary:
+        temporary.write_text("ne")
+        raise OSError("disk full")
+    assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_in_jupyterlab_results_go_to_the_notebooks_own_folder(monkeypatch):
+    monkeypatch.setenv("JPY_SESSION_NAME", "/anywhere/2_relevance.ipynb")
+    assert open_run().folder.parts[-3:] == ("figures", "interactive", "2_relevance")
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("{}", "is not a notebook"),
+        (None, "no notebook"),
+        ('{"cells": [], "metadata": {}}', "has no parameter 'n'; it has: none"),
+    ],
+)
+def test_a_bad_notebook_is_a_users_mistake(tmp_path, text, error):
+    path = tmp_path / "x.ipynb"
+    if text:
+        path.write_text(text)
+    with pytest.raises(UserError, match=error):
+        Request(path, {"n": 1})
+
+
+def test_parameters_are_checked_before_anything_runs(request_for):
+    with pytest.raises(UserError, match="no parameter 'm'; it has: n"):
+        request_for(m=1)
+    with pytest.raises(UserError, match="takes a value of type int, not 'many'"):
+        request_for(n="many")
+    with pytest.raises(UserError, match="the runner sets 'output'"):
+        request_for(output="x")
