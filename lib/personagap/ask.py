@@ -81,6 +81,7 @@ def ask(
         requests = [chats[cells[row]] for row in missing.index]
         seeds = [int(key[:15], 16) for key in missing["key"]]
         answers = pd.DataFrame(lm.generate(requests, sampling, seeds), index=missing["key"], columns=ANSWER_COLUMNS)
+        answers = answers.astype({"text": "str", "finish_reason": "str"})  # as the store reads them back
         asked += len(answers)
         errors = answers["finish_reason"] == "error"
         failed.append(answers[errors])

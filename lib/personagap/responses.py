@@ -19,7 +19,14 @@ import pandas as pd
 from personagap.errors import UserError
 from personagap.paths import DATA
 
-ANSWER_COLUMNS = ["text", "finish_reason", "prompt_tokens", "output_tokens", "seconds"]
+ANSWER_TYPES = {
+    "text": "str",
+    "finish_reason": "str",
+    "prompt_tokens": "int64",
+    "output_tokens": "int64",
+    "seconds": "float64",
+}
+ANSWER_COLUMNS = list(ANSWER_TYPES)
 
 
 def digest(*parts: object) -> str:
@@ -73,8 +80,8 @@ class ResponseStore:
                 raise UserError(
                     f"{shard}: unreadable shard ({error}); delete it, its answers are asked again"
                 ) from error
-        empty = pd.DataFrame(columns=ANSWER_COLUMNS, index=pd.Index([], dtype="str", name="key"))
-        answers = pd.concat(frames) if frames else empty
+        none = pd.DataFrame(columns=ANSWER_COLUMNS, index=pd.Index([], dtype="str", name="key")).astype(ANSWER_TYPES)
+        answers = pd.concat(frames) if frames else none
         return answers[~answers.index.duplicated()]
 
     def _write(self, answers: pd.DataFrame) -> Path:
