@@ -75,7 +75,7 @@ def _differences(rows: pd.DataFrame, alpha: float) -> str:
 
 def _validity(rates: pd.DataFrame) -> str:
     sentences = []
-    for column, what in (("invalid_rate", "without a readable answer"), ("truncation_rate", "cut off")):
+    for column, what in (("invalid_rate", "unreadable"), ("truncation_rate", "cut off")):
         worst = rates.loc[rates[column].idxmax()]
         if worst[column] == 0:
             sentences.append(f"no answer was {what}")
