@@ -215,10 +215,11 @@ def _kill(process: subprocess.Popen) -> None:
 def _bubblewrap(rules: int) -> list[str]:
     """The command that confines; ``rules`` is an open file with the filter of system calls."""
     options = ["--unshare-all", "--die-with-parent", "--new-session", "--dev-bind", "/dev/null", "/dev/null"]
-    for path in ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", sys.base_prefix, sys.prefix]:
-        options += ["--ro-bind-try", path, path]
     if "--size" in _help():  # older versions cannot bound a private /tmp, so they get none
         options += ["--size", str(1 << 24), "--tmpfs", "/tmp", "--chdir", "/tmp"]
+    # After /tmp, which would hide an environment that lies in it.
+    for path in ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", sys.base_prefix, sys.prefix]:
+        options += ["--ro-bind-try", path, path]
     return ["bwrap", *options, "--remount-ro", "/", *(["--seccomp", str(rules)] if _filter() else [])]
 
 
