@@ -1,9 +1,12 @@
 """Where the project keeps its committed inputs and what it produces."""
 
+import os
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "data"
 DEMO = DATA / "demo"
+#: Answers of models, and what is downloaded. ``PERSONAGAP_CACHE`` moves it, e.g. to a larger disk.
+CACHE = Path(os.environ.get("PERSONAGAP_CACHE", DATA / "cache"))
 FIGURES = ROOT / "figures"
 NOTEBOOKS = ROOT / "notebooks"

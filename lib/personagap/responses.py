@@ -17,7 +17,7 @@ from pathlib import Path
 import pandas as pd
 
 from personagap.errors import UserError
-from personagap.paths import DATA
+from personagap.paths import CACHE
 
 ANSWER_TYPES = {
     "text": "str",
@@ -44,7 +44,7 @@ class ResponseStore:
     """
 
     def __init__(self, model: str, folder: str | Path | None = None):
-        root = Path(folder) if folder else DATA / "cache" / "responses"
+        root = Path(folder) if folder else CACHE / "responses"
         self.folder = root / f"{re.sub(r'[^A-Za-z0-9.]+', '-', model)[-60:].strip('-')}-{digest(model)[:8]}"
         self._written: list[Path] = []
         self._answers = self._read()

@@ -2,4 +2,4 @@
 
 from personagap.figures.gaps import *  # noqa: F403
 from personagap.figures.persona import *  # noqa: F403
-from personagap.figures.style import CATEGORIES, PALETTE, use  # noqa: F401
+from personagap.figures.style import CATEGORIES, PALETTE, use

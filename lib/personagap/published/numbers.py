@@ -1,4 +1,4 @@
-"""The papers' numbers, beside measured ones."""
+"""Load published numbers and put measured ones beside them."""
 
 import pandas as pd
 
@@ -90,68 +90,3 @@ def beside(measured: pd.DataFrame, paper: str) -> pd.DataFrame:
     table["difference"] = table["measured"] - table["published"]
     columns = ["published", "measured", "ci_low", "ci_high", "difference", "comparable", "evidence"]
     return table[[*key, *columns]]
-
-
-def relevance(metrics: pd.DataFrame, means: pd.DataFrame, *, simulated: bool) -> pd.DataFrame:
-    """The relevance notebook's numbers beside those of arXiv 2606.06614, stage 2; see ``beside``.
-
-    Parameters
-    ----------
-    metrics : ``gap.relevance_metrics``, with retrieval baselines like "bm25_top5".
-    means : ``gap.mean_agreement``.
-    simulated : the judgments are those of the demo.
-    """
-    released = {
-        "gpt_5_4": "method=GPT-5.4 (released outputs)",
-        "gemma_4_31b": "method=Gemma-4-31B-it (released outputs)",
-        "select_all": "method=select all",
-    }
-    bm25 = {f"bm25_top{k}": f"method=BM25;cut=top-{k}" for k in (5, 8, 10)}
-    quantities = {"precision": "precision", "recall": "recall", "f1": "f1", "kappa": "kappa_vs_majority"}
-    groups = {"human–human": "human-human", "human–model": "LLM-human", "model–model": "LLM-LLM"}
-    kappas = means.assign(condition=means["pair"].map(groups)).dropna(subset=["condition", "kappa"])
-    n = metrics.loc[metrics["rater"] == "select_all", "n"].iloc[0]
-    reason = "simulated data" if simulated else "" if n == 3973 else f"{n:,} pairs here, 3,973 there"
-    rows = pd.concat([measured(metrics, released, quantities), measured(metrics, bm25, {"f1": "f1"})])
-    kappas = kappas.assign(
-        quantity="mean_pairwise_kappa", why_not=reason or "other raters than the three people and five models there"
-    )
-    table = pd.concat([rows.assign(why_not=reason), kappas.rename(columns={"kappa": "measured"})])
-    return beside(table, "recentering")
-
-
-def personalization_bias(bias: pd.DataFrame, model: str) -> pd.DataFrame:
-    """Measured PB and noise floors beside those of arXiv 2406.11107 and their recomputation; see ``beside``.
-
-    The interval of a measured PB is that of the debiased PB² with the noise put back, as published
-    values hold it.
-
-    Parameters
-    ----------
-    bias : ``effects.personalization_bias``.
-    model : what was measured.
-    """
-    joint = bias[bias["dimension"] == "joint"].iloc[0]
-    noise = joint["pb"] ** 2 - joint["debiased_pb2"]
-    low, high = (max(joint[bound] + noise, 0) ** 0.5 for bound in ("ci_low", "ci_high"))
-    reason = f"{model} on {len(bias) - 1} tasks here; the paper's task pair is not recorded"
-    extremes = ("model=GPT-4o;rank=lowest", "model=Llama-2-70B;rank=highest")
-    rows = [("pb", condition, joint["pb"], low, high, reason) for condition in extremes]
-    sizes = {
-        "mmlu": ("MMLU-dev", 285),
-        "gsm8k": ("GSM8K", 1319),
-        "do_not_answer": ("Do-Not-Answer", 939),
-        "strongreject": ("StrongReject", 346),
-    }
-    for row in bias.itertuples():
-        if row.dimension in sizes:
-            name, n = sizes[row.dimension]
-            why_not = (
-                ""
-                if (row.n_items, row.n_runs, row.n_identities) == (n, 3, 31)
-                else f"{row.n_items} items here, {n} there"
-            )
-            condition = f"dataset={name};item_p=Beta(1 1)"
-            rows.append(("pb_under_no_effect", condition, row.noise_floor, None, None, why_not))
-    columns = ["quantity", "condition", "measured", "ci_low", "ci_high", "why_not"]
-    return beside(pd.DataFrame(rows, columns=columns).astype({"ci_low": float, "ci_high": float}), "safety_utility")

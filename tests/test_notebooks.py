@@ -1,0 +1,42 @@
+"""Every notebook, run whole as a user would, on the demo and small where a parameter allows it."""
+
+import os
+import subprocess
+
+import pandas as pd
+import pytest
+from notebooks_for_tests import COMMAND
+
+from personagap.paths import NOTEBOOKS
+
+#: Parameters that make a run short, and the tables each notebook promises.
+SMALL = {
+    "safety_utility/1_personalization_bias": (
+        {"runs": 1, "items_per_task": 8, "personas": '["religion", "gender"]'},
+        ["scores.parquet", "personalization_bias.csv", "contrasts.csv", "truth.csv"],
+    ),
+    "recentering/2_relevance": ({"n_bootstrap": 50}, ["relevance.csv", "agreement.csv", "paired.csv"]),
+}
+#: Notebooks with tests of their own.
+ELSEWHERE = {"demo_model": "test_demo.py"}
+
+
+def test_every_notebook_is_run_by_some_test():
+    notebooks = {str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBOOKS.rglob("*.ipynb")}
+    assert {name for name in notebooks if ".ipynb_checkpoints" not in name} == set(SMALL) | set(ELSEWHERE)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_notebook_runs_top_to_bottom(name, tmp_path):
+    parameters, tables = SMALL[name]
+    given = [word for key, value in parameters.items() for word in ("-p", key, str(value))]
+    command = [*COMMAND, "run", str(NOTEBOOKS / f"{name}.ipynb"), "--figures", str(tmp_path / "figures"), *given]
+    fresh = os.environ | {"PERSONAGAP_CACHE": str(tmp_path / "cache")}  # no answers of earlier runs
+    done = subprocess.run(command, cwd=tmp_path, env=fresh, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (report,) = tmp_path.glob("figures/**/report.html")
+    assert report.stat().st_size < 5e6
+    written = {path.name for path in (report.parent / "tables").iterdir()}
+    assert {"verdict.csv", *tables} <= written
+    assert list(pd.read_csv(report.parent / "tables" / "verdict.csv")) == ["question", "answer"]
+    assert any((report.parent / "figures").iterdir())
