@@ -31,7 +31,7 @@ def test_validation_table_has_the_promised_columns():
     table = validation.table([check for check in validation.EFFECTS if "TOST" in check.estimator], replications=3)
     assert table.columns.tolist() == [
         "estimator", "reference", "largest_difference", "nominal_error", "actual_error", "mc_low", "mc_high",
-        "coverage", "effect", "power",
+        "coverage", "coverage_low", "coverage_high", "effect", "power",
     ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ SMALL = {
         {"runs": 1, "items_per_task": 8, "personas": '["religion", "gender"]'},
         ["scores.parquet", "personalization_bias.csv", "contrasts.csv", "truth.csv"],
     ),
+    "instruments": ({"replications": 2}, ["validation.csv", "noise_floor.csv", "power.csv"]),
     "recentering/2_relevance": ({"n_bootstrap": 50}, ["relevance.csv", "agreement.csv", "paired.csv"]),
 }
 #: Notebooks with tests of their own.

@@ -5,12 +5,10 @@ imported when it is first used, so statistics alone never load torch.
 """
 
 import importlib
+import pkgutil
 
 __version__ = "0.1.0"
-__all__ = [
-    "ask", "attributes", "datasets", "demo", "effects", "figures", "gap", "judges", "models", "personas",
-    "published", "responses", "runs", "sandbox", "tasks", "verdicts",
-]  # fmt: skip
+__all__ = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
 
 
 def __getattr__(name: str):

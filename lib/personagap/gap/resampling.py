@@ -7,7 +7,7 @@ cross, V = V_prompt + V_user − V_prompt×user, each from a bootstrap of its ow
 the smaller factor (Cameron, Gelbach & Miller 2011, Journal of Business & Economic Statistics
 29, 238–249). On simulated judgments of this design (21 prompts × 40 users, much as in the real
 data) that covers in 93–95 %, where clustering by prompt alone covers in 90–92 %
-(``tests/test_gap_validation.py``). The pigeonhole bootstrap (Owen 2007), which multiplies the two
+(``personagap.validation.gap``). The pigeonhole bootstrap (Owen 2007), which multiplies the two
 multiplicities, covered in 97–100 % of a like trial: needlessly wide.
 """
 

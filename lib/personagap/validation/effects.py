@@ -1,63 +1,16 @@
-"""The validation table: every estimator against a reference, under the null, and on planted effects.
-
-``python -m personagap.validation`` prints it.
-"""
+"""How the statistics of persona effects are validated."""
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from personagap import effects
 from personagap.effects.anova import mean_squares
 from personagap.effects.power import monte_carlo
-
-
-class Check(NamedTuple):
-    """How one estimator is validated.
-
-    ``difference()`` is the largest difference from the reference; ``trial(rng, planted)`` simulates data
-    with or without the planted effect and returns a p-value and whether the 95 % interval covers, either
-    of them None where the estimator has none.
-    """
-
-    estimator: str
-    reference: str
-    difference: Callable[[], float]
-    effect: str
-    trial: Callable[[np.random.Generator, bool], tuple[float | None, bool | None]] | None
-
-
-def table(checks: list[Check], *, replications: int = 200, alpha: float = 0.05, seed: int = 0) -> pd.DataFrame:
-    """Run the checks.
-
-    Returns
-    -------
-    DataFrame, one row per check: ``estimator reference largest_difference nominal_error actual_error mc_low
-    mc_high coverage effect power``. ``actual_error`` is the share of null data sets with p ≤ ``alpha`` and
-    ``mc_low mc_high`` its 95 % Monte-Carlo interval; ``coverage`` is over null and planted data, ``power``
-    on the planted effect that ``effect`` states. Empty where an estimator has no test or no interval.
-    """
-    rows = []
-    for check in checks:
-        rngs = np.random.default_rng(seed).spawn(2 * replications)
-        trials = [check.trial(rng, index % 2 == 1) for index, rng in enumerate(rngs)] if check.trial else [(None, None)]
-        row = {"estimator": check.estimator, "reference": check.reference, "largest_difference": check.difference()}
-        if trials[0][0] is not None:
-            null, planted = (pd.Series([p for p, _ in trials[start::2]]) <= alpha for start in (0, 1))
-            error, low, high = monte_carlo(null.to_frame()).iloc[0]
-            row |= {"nominal_error": alpha, "actual_error": error, "mc_low": low, "mc_high": high}
-            row |= {"effect": check.effect, "power": planted.mean()}
-        if trials[0][1] is not None:
-            row["coverage"] = np.mean([covered for _, covered in trials])
-        rows.append(row)
-    columns = ["estimator", "reference", "largest_difference", "nominal_error", "actual_error"]
-    return pd.DataFrame(rows, columns=[*columns, "mc_low", "mc_high", "coverage", "effect", "power"])
-
-
-# --- references ----------------------------------------------------------------------------------------
+from personagap.validation.checks import Check
 
 
 def _wide(scores: pd.DataFrame) -> pd.DataFrame:
@@ -213,6 +166,31 @@ def _one_phrasing_trial(rng: np.random.Generator, planted: bool) -> tuple:
     return effects.contrasts(effects.simulate_scores(effect, n_items=200, n_runs=2, seed=rng))["p_value"][0], None
 
 
+def one_phrasing(replications: int = 100, seed: int = 0) -> pd.DataFrame:
+    """How often an effect of 14 points that lives in one of four phrasings is called an effect of identity.
+
+    A paired t-test over items × phrasings, which takes the phrasings for fixed, beside ``effects.contrasts``
+    (Helm & Priebe, arXiv 2605.27463).
+
+    Returns
+    -------
+    DataFrame ``test rejects mc_low mc_high``: share of data sets with p ≤ 0.05 and its Monte-Carlo interval.
+    """
+    rejected = []
+    for rng in np.random.default_rng(seed).spawn(replications):
+        scores = effects.simulate_scores([[14.0, 0, 0, 0]], n_items=200, n_runs=2, seed=rng)
+        cells = scores.groupby(["persona", "template", "item"], observed=True)["score"].mean()
+        difference = cells["p00"] - cells["none"].droplevel("template")
+        rejected.append((stats.ttest_1samp(difference, 0).pvalue, effects.contrasts(scores)["p_value"][0]))
+    tests = ["paired t-test, phrasings pooled", "effects.contrasts, phrasing random"]
+    return (
+        monte_carlo(pd.DataFrame(rejected, columns=tests) <= 0.05)
+        .rename_axis("test")
+        .reset_index()
+        .rename(columns={"power": "rejects"})
+    )
+
+
 def _omnibus_trial(rng: np.random.Generator, planted: bool, *, method: str) -> tuple:
     effect = 5.0 * planted * np.repeat([-1, 1], 4)
     table = effects.omnibus(effects.simulate_scores(effect, n_items=100, seed=rng), n_permutations=199, seed=1)
@@ -292,6 +270,3 @@ EFFECTS = [
     Check("noise_floor", "moment estimator, in points", _floor_difference, "", None),
     Check("power", "simulated_power, 200 data sets", _power_difference, "", None),
 ]  # fmt: skip
-
-if __name__ == "__main__":
-    print(table(EFFECTS).to_string(index=False, float_format="{:.3g}".format, na_rep=""))

@@ -1,0 +1,121 @@
+"""Figures of what a design can detect and of how far the instruments can be trusted."""
+
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
+
+from personagap.figures.style import PALETTE
+
+__all__ = ["noise_floor", "power_curves", "validation", "variance_shares"]
+
+#: Light to dark, and told apart by line style as well.
+_LINES = sns.color_palette("viridis_r", 4)[1:]
+_COUNT = FuncFormatter(lambda n, _: f"{n:,.0f}")
+
+
+def noise_floor(floors: pd.DataFrame, published: pd.DataFrame, ax: Axes) -> Axes:
+    """PB that no effect at all gives, over the number of items, with published PB beside it.
+
+    Parameters
+    ----------
+    floors : ``effects.power`` for one or more ``n_runs``.
+    published : ``label value`` in points, drawn as horizontal lines.
+    ax : axes to draw on.
+    """
+    _over_items(floors, "noise_floor", ax)
+    for row in published.itertuples():
+        ax.axhline(row.value, color=PALETTE["published"], lw=1)
+        ax.annotate(
+            f"published, {row.label}: {row.value:.2f}", (0.995, row.value), xycoords=("axes fraction", "data"),
+            ha="right", va="bottom", fontsize=8, color=PALETTE["published"],
+        )  # fmt: skip
+    ax.set(ylabel="PB if there is no effect (points)", title="What 31 identities show when none makes a difference")
+    ax.set_ylim(0, None)
+    return ax
+
+
+def power_curves(power: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
+    """Smallest contrast (left) and smallest PB (right) that a design finds with 80 % power.
+
+    Parameters
+    ----------
+    power : ``effects.power`` for several ``n_items`` and ``n_runs``.
+    axes : two axes.
+    """
+    for ax, column, title in zip(
+        axes,
+        ("smallest_contrast_holm", "smallest_pb"),
+        ("Smallest identity effect found (Holm)", "Smallest PB found"),
+        strict=True,
+    ):
+        _over_items(power, column, ax)
+        ax.set(ylabel="points, found with 80% power", title=title, yscale="log")
+        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
+    return axes
+
+
+def _over_items(designs: pd.DataFrame, column: str, ax: Axes) -> None:
+    for colour, style, (runs, rows) in zip(_LINES, ("-", "--", ":"), designs.groupby("n_runs"), strict=False):
+        label = f"{runs} answer{'s' * (runs > 1)} per item"
+        ax.plot(rows["n_items"], rows[column], style, color=colour, lw=2.2, label=label)
+    ax.set(xscale="log", xlabel="items")
+    ax.xaxis.set_major_formatter(_COUNT)
+    ax.legend(fontsize=9)
+
+
+def variance_shares(components: pd.DataFrame, ax: Axes) -> Axes:
+    """Share of the variance of single answers by source, as bars with their intervals.
+
+    Parameters
+    ----------
+    components : ``effects.variance_components`` of one task.
+    ax : axes to draw on.
+    """
+    rows = range(len(components))[::-1]
+    persona = components["component"].str.contains("identity")
+    colours = persona.map({True: PALETTE["data"], False: PALETTE["noise"]})
+    ax.barh(rows, 100 * components["share"], color=colours, alpha=0.75, height=0.6)
+    errors = [components["share"] - components["ci_low"], components["ci_high"] - components["share"]]
+    ax.errorbar(
+        100 * components["share"], rows, xerr=[100 * e.clip(lower=0) for e in errors], fmt="none", color="black"
+    )
+    for row, line in zip(rows, components.itertuples(), strict=True):
+        ax.annotate(
+            f"{100 * line.share:.1f}%",
+            (100 * line.ci_high, row),
+            xytext=(6, 0),
+            textcoords="offset points",
+            va="center",
+        )
+    ax.set_yticks(rows, components["component"])
+    ax.margins(x=0.15)
+    ax.grid(axis="y", visible=False)
+    ax.set(xlabel="share of the variance of single answers (%), with 95% interval", title="What makes answers vary")
+    return ax
+
+
+def validation(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
+    """Type-I error (left) and coverage (right) of each estimator against their nominal values.
+
+    Parameters
+    ----------
+    table : ``validation.table``.
+    axes : two axes.
+    """
+    for ax, column, bounds, nominal, title in (
+        (axes[0], "actual_error", ["mc_low", "mc_high"], 5, "False alarms"),
+        (axes[1], "coverage", ["coverage_low", "coverage_high"], 95, "Coverage of 95% intervals"),
+    ):
+        rows = table.dropna(subset=column).reset_index(drop=True)
+        errors = [100 * (rows[column] - rows[bounds[0]]), 100 * (rows[bounds[1]] - rows[column])]
+        ax.axvline(nominal, color=PALETTE["control"], lw=1.5, label=f"nominal: {nominal}%")
+        ax.errorbar(100 * rows[column], rows.index[::-1], xerr=errors, fmt="o", color=PALETTE["data"], capsize=2, lw=1)
+        ax.set_yticks(rows.index[::-1], rows["estimator"].str.replace("_", " "), fontsize=9)
+        ax.set(xlabel="share of simulated data sets (%), with Monte-Carlo interval", title=title)
+        ax.grid(axis="y", visible=False)
+        ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.1))
+    axes[0].set_xlim(0, 100 * table["mc_high"].max() + 2)
+    axes[1].set_xlim(min(80, 100 * table["coverage_low"].min() - 2), 101)
+    return axes
