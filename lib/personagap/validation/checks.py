@@ -33,8 +33,9 @@ def table(checks: Sequence[Check], *, replications: int = 200, alpha: float = 0.
     -------
     DataFrame, one row per check: ``estimator reference largest_difference nominal_error actual_error mc_low
     mc_high coverage coverage_low coverage_high effect power``. ``actual_error`` is the share of null data sets
-    with p ≤ ``alpha`` and ``mc_low mc_high`` its 95 % Monte-Carlo interval; ``coverage``, with its own, is over null and planted data,
-    ``power`` on the planted effect that ``effect`` states. Empty where an estimator has no test or no interval.
+    with p ≤ ``alpha`` and ``mc_low mc_high`` its 95 % Monte-Carlo interval; ``coverage``, with its own, is over
+    null and planted data, ``power`` on the planted effect that ``effect`` states. Empty where an estimator has
+    no test or no interval.
     """
     rows = []
     for check in checks:
