@@ -1,0 +1,56 @@
+"""A notebook killed half-way: run again it asks only what is missing, and finds what it would have found."""
+
+import json
+import os
+import signal
+import subprocess
+
+import pandas as pd
+import psutil
+from notebooks_for_tests import COMMAND, wait_for
+
+from personagap.paths import NOTEBOOKS
+
+NOTEBOOK = str(NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb")
+#: Two of the seven categories and the controls, on two tasks: several batches of answers.
+SMALL = ["-p", "personas", '["age", "gender"]', "-p", "tasks", '["mmlu", "do_not_answer"]']
+
+
+def start(folder):
+    environment = os.environ | {"PERSONAGAP_CACHE": str(folder / "cache")}
+    command = [*COMMAND, "run", NOTEBOOK, *SMALL, "--figures", str(folder / "figures")]
+    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+
+def finish(folder):
+    runner = start(folder)
+    output, _ = runner.communicate(timeout=300)
+    assert runner.returncode == 0, output.decode()
+    (record,) = folder.glob("figures/**/run.json")
+    scores = pd.read_parquet(record.parent / "tables" / "scores.parquet")
+    return json.loads(record.read_text()), scores
+
+
+def answers(folder):
+    """Every answer that was ever stored, with its key."""
+    shards = list(folder.glob("cache/responses/*/*.parquet"))
+    return pd.concat([pd.read_parquet(shard) for shard in shards]) if shards else pd.DataFrame()
+
+
+def test_a_killed_notebook_resumes_and_asks_nothing_twice(tmp_path):
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    undisturbed.mkdir(), killed.mkdir()
+    record, scores = finish(undisturbed)
+
+    runner = start(killed)
+    wait_for(lambda: len(list(killed.glob("cache/responses/*/*.parquet"))) >= 2, seconds=120)
+    for process in [*psutil.Process(runner.pid).children(recursive=True), psutil.Process(runner.pid)]:
+        process.send_signal(signal.SIGKILL)
+    runner.communicate()
+    before = len(answers(killed))
+    assert 0 < before < record["asked"]
+
+    again, resumed = finish(killed)
+    assert again["asked"] == record["asked"] - before
+    assert len(answers(killed)) == record["asked"] and not answers(killed).index.duplicated().any()
+    pd.testing.assert_frame_equal(resumed, scores)
