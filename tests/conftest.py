@@ -17,9 +17,11 @@ def tiny_folder(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def served(tiny_folder, tmp_path_factory):
-    """Spec of the tiny model on a real ``transformers serve`` process."""
+def served(tmp_path_factory):
+    """Spec of the demo model on a real ``transformers serve`` process."""
     from servers import transformers_serve
 
-    with transformers_serve(tiny_folder, tmp_path_factory.mktemp("serve")) as url:
-        yield f"openai:{tiny_folder}@{url}"
+    from personagap.paths import DEMO
+
+    with transformers_serve(DEMO / "model", tmp_path_factory.mktemp("serve")) as url:
+        yield f"openai:{DEMO / 'model'}@{url}"

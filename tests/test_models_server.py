@@ -2,13 +2,17 @@
 
 import itertools
 import json
+from dataclasses import replace
 
 import numpy as np
+import pandas as pd
 import pytest
 from servers import completion, free_port, scripted
 
+from personagap import ask, datasets, judges, personas, tasks
 from personagap.errors import UserError
 from personagap.models import Sampling, load_model, server
+from personagap.responses import ResponseStore
 
 GREEDY = Sampling(temperature=0, max_tokens=20)
 SYSTEM = {"role": "system", "content": "You are a helpful assistant. I am a man."}
@@ -31,12 +35,25 @@ def after_load(reply):
     return lambda body: well_behaved(body) if body["max_tokens"] == 1 and "logprobs" not in body else reply(body)
 
 
-def test_both_backends_answer_the_same(served, tiny_folder):
-    lm, local = load_model(served), load_model(str(tiny_folder), device="cpu")
-    answers = [lm.generate(CHATS, GREEDY, range(6)), local.generate(CHATS, GREEDY, range(6))]
-    assert answers[0] == [a._replace(seconds=b.seconds) for a, b in zip(answers[1], answers[0], strict=True)]
-    drawn = lm.generate(CHATS[:1], Sampling(max_tokens=20), [1])[0].text
-    assert drawn != answers[0][0].text
+def test_both_backends_answer_and_grade_the_same(served, tmp_path):
+    who, items = personas.select(["muslim", "gay"]), datasets.load("all", items_per_task=3)
+    scores = {}
+    for spec in (served, "demo"):
+        lm = load_model(spec, device="cpu")
+        responses = ask.ask(
+            lm, who, items, runs=1, sampling=replace(GREEDY, max_tokens=100), store=ResponseStore(lm.id, tmp_path)
+        )
+        scores[spec] = tasks.grade(responses, items, judge=judges.load_judge("refusal"))
+    pd.testing.assert_frame_equal(*(table.drop(columns="model") for table in scores.values()))
+    assert 0 < scores["demo"]["score"].mean() < 1 and scores["demo"]["valid"].all()
+
+
+def test_a_server_draws_at_random_unless_told_not_to(served):
+    lm = load_model(served)
+    greedy, again = (lm.generate(CHATS, GREEDY, range(6)) for _ in range(2))
+    assert [answer.text for answer in greedy] == [answer.text for answer in again]
+    drawn = lm.generate(CHATS, Sampling(max_tokens=20), range(6))
+    assert [answer.text for answer in drawn] != [answer.text for answer in greedy]
 
 
 def test_a_server_without_log_probabilities_says_so(served):
