@@ -34,7 +34,7 @@ def test_two_way_intervals_are_wider_than_one_way_ones():
     """Users and prompts both recur: an interval that resamples prompts alone covers too rarely."""
     covered = {"prompt": [], ("prompt", "user"): []}
     for seed in range(100):
-        judgments = simulated._relevance(np.random.default_rng(seed)).query("rater != 'b'")
+        judgments = gap.simulate_relevance(seed=seed).query("rater != 'b'")
         for cluster, found in covered.items():
             row = gap.relevance_metrics(judgments, cluster=cluster, n_bootstrap=200).iloc[0]
             found.append(row["f1_low"] <= simulated._population()["f1"] <= row["f1_high"])

@@ -21,18 +21,3 @@ from personagap.effects.omnibus import omnibus
 from personagap.effects.power import items_needed, power, simulated_power, split_budget
 from personagap.effects.rates import rates
 from personagap.effects.simulate import simulate_scores
-
-__all__ = [
-    "additivity",
-    "contrasts",
-    "equivalence",
-    "items_needed",
-    "omnibus",
-    "personalization_bias",
-    "power",
-    "rates",
-    "simulate_scores",
-    "simulated_power",
-    "split_budget",
-    "variance_components",
-]

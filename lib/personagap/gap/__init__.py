@@ -5,27 +5,16 @@ label``. Every function takes such a table and returns a table; randomness comes
 """
 
 from personagap.gap.kappa import agreement, majority_bias, mean_agreement, reliability
-from personagap.gap.ratings import exact_correlation, judge_correlation, judge_inflation, mention_bias
+from personagap.gap.ratings import (
+    exact_correlation,
+    judge_correlation,
+    judge_inflation,
+    mention_bias,
+    rating_effects,
+    rating_summary,
+)
 from personagap.gap.relevance import METRICS, confusion_metrics, paired_difference, relevance_metrics
 from personagap.gap.resampling import How
-from personagap.gap.scores import reliability_curve, scored_metrics
-from personagap.gap.sources import proportion_difference
-
-__all__ = [
-    "METRICS",
-    "How",
-    "agreement",
-    "confusion_metrics",
-    "exact_correlation",
-    "judge_correlation",
-    "judge_inflation",
-    "majority_bias",
-    "mean_agreement",
-    "mention_bias",
-    "paired_difference",
-    "proportion_difference",
-    "relevance_metrics",
-    "reliability",
-    "reliability_curve",
-    "scored_metrics",
-]
+from personagap.gap.scores import reliability_curve, scored_difference, scored_metrics
+from personagap.gap.simulate import simulate_ratings, simulate_relevance
+from personagap.gap.sources import adjusted_difference, means, proportion_difference

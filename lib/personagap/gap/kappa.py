@@ -114,6 +114,14 @@ def mean_agreement(
     Returns
     -------
     DataFrame ``pair n_pairs kappa ci_low ci_high``; ``n_pairs`` counts the pairs with a defined κ.
+
+    Examples
+    --------
+    >>> from personagap.gap import simulate_relevance
+    >>> mean_agreement(simulate_relevance(), n_bootstrap=200).dropna().round(2)
+                 pair  n_pairs  kappa  ci_low  ci_high
+    0  majority–model        2   0.26    0.20     0.32
+    1     model–model        1   0.11    0.03     0.19
     """
     pairs, drawn = _resampled(judgments, weights, **how)
     rows = []
@@ -138,6 +146,16 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
     ``kappa_if_independent`` (what that would be, exactly, if raters with these yes rates labelled
     independently: 0 without the bias) and ``kappa_others`` (with the majority of the others, ties
     split evenly).
+
+    Examples
+    --------
+    >>> from personagap.gap import simulate_ratings
+    >>> yes = simulate_ratings().query("rater_kind == 'human'").assign(label=lambda rows: (rows["label"] > 3) * 1)
+    >>> majority_bias(yes).round(2)
+         rater    n  kappa_majority  kappa_if_independent  kappa_others
+    0  human_0  168            0.58                  0.49          0.22
+    1  human_1  168            0.69                  0.50          0.27
+    2  human_2  168            0.57                  0.50          0.21
     """
     wide = units(judgments).dropna()
     labels, m = wide.to_numpy(), wide.shape[1]
@@ -177,6 +195,15 @@ def reliability(judgments: pd.DataFrame, *, measurement: str = "nominal", **how:
     -------
     DataFrame ``measure n_units n_raters estimate ci_low ci_high``. Fleiss' κ rests on the units that
     every rater judged, α on all that two or more did.
+
+    Examples
+    --------
+    >>> from personagap.gap import simulate_ratings
+    >>> ratings = simulate_ratings().query("rater_kind == 'human'").assign(label=lambda rows: rows["label"].round())
+    >>> reliability(ratings, measurement="interval", n_bootstrap=200).round(2)
+                         measure  n_units  n_raters  estimate  ci_low  ci_high
+    0                   Fleiss κ      168         3      0.06   -0.01     0.12
+    1  Krippendorff α (interval)      168         3      0.29    0.17     0.41
     """
     wide = units(judgments)
     codes, k = _codes(wide)

@@ -9,6 +9,7 @@ from scipy import stats
 
 from personagap.errors import UserError
 from personagap.gap.resampling import How, Resampling, resample
+from personagap.gap.sources import means
 from personagap.gap.tables import UNIT, kinds, units
 
 
@@ -38,6 +39,14 @@ def judge_inflation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame
     -------
     DataFrame, one row per model: ``rater value human estimate ci_low ci_high p_value n method``;
     ``estimate`` is model − human in units of the rating.
+
+    Examples
+    --------
+    >>> from personagap.gap import simulate_ratings
+    >>> table = judge_inflation(simulate_ratings(inflation=0.4), n_bootstrap=200)
+    >>> table[["rater", "estimate", "ci_low", "ci_high"]].round(2)
+       rater  estimate  ci_low  ci_high
+    0  judge      0.33    0.14     0.51
     """
     wide, humans, models = _sides(judgments)
     drawn, human = resample(wide.index, **how), wide[humans].mean(axis=1).to_numpy()
@@ -88,6 +97,17 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
     are to be compared through the disattenuated values): ``rater rater_kind n spearman ci_low ci_high
     ceiling disattenuated disattenuated_low disattenuated_high note``. Where humans do not correlate
     positively the ceiling is undefined, as the note says.
+
+    Examples
+    --------
+    >>> from personagap.gap import simulate_ratings
+    >>> table = judge_correlation(simulate_ratings(), n_bootstrap=200)
+    >>> table[["rater", "spearman", "ceiling", "disattenuated"]].round(2)
+         rater  spearman  ceiling  disattenuated
+    0    judge      0.59     0.76           0.78
+    1  human_0      0.40     0.69           0.58
+    2  human_1      0.41     0.69           0.59
+    3  human_2      0.35     0.69           0.51
     """
     wide, humans, models = _sides(judgments)
     if len(humans) < 2:
@@ -133,6 +153,15 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     DataFrame, one row for "human" (mean of the human ratings) and per model: ``rater n_mention
     n_without estimate ci_low ci_high p_value`` and, for models, ``excess excess_low excess_high
     excess_p``, the difference from the humans' value.
+
+    Examples
+    --------
+    >>> from personagap.gap import simulate_ratings
+    >>> table = mention_bias(simulate_ratings(mention=-0.4), n_bootstrap=200)
+    >>> table[["rater", "estimate", "excess", "excess_low", "excess_high"]].round(2)
+       rater  estimate  excess  excess_low  excess_high
+    0  human     -0.15     NaN         NaN          NaN
+    1  judge     -0.38   -0.23       -0.63         0.17
     """
     wide, humans, models = _sides(judgments)
     flags = judgments.drop_duplicates([column for column in UNIT if column in judgments])
@@ -155,6 +184,66 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
             row |= {"excess": excess[0], "excess_p": float(drawn.p_value(excess))}
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How]) -> pd.DataFrame:
+    """How personalized responses fare on the scale from 1 to 5, by people and by each model.
+
+    Parameters
+    ----------
+    judgments : numeric labels, above 3 where personalized is better.
+    item : columns that identify a response, of which several attributes are rated (T9).
+
+    Returns
+    -------
+    DataFrame ``rater rater_kind measure n estimate ci_low ci_high``: "mean rating", and the shares "better" (above 3),
+    "no better" (of judgments at most 3) and "no better, by response" (of responses whose mean is at most 3).
+    """
+    table = judgments.assign(rater=judgments["rater"].where(judgments["rater_kind"] == "model", "people"))
+    who = ["rater", "rater_kind"]
+    responses = table.groupby([*who, *item], sort=False)["label"].mean().reset_index()
+    measures = {
+        "mean rating": table.assign(value=table["label"]),
+        "better": table.assign(value=(table["label"] > 3).astype(int)),
+        "no better": table.assign(value=(table["label"] <= 3).astype(int)),
+        "no better, by response": responses.assign(value=(responses["label"] <= 3).astype(int)),
+    }
+    tables = [means(rows.assign(measure=name), "value", [*who, "measure"], **how) for name, rows in measures.items()]
+    return pd.concat(tables, ignore_index=True)
+
+
+def rating_effects(judgments: pd.DataFrame, covariates: list[str], **how: Unpack[How]) -> pd.DataFrame:
+    """What ratings go up with, and shouldn't: least-squares slopes, each at equal other covariates.
+
+    For length (T17), position (T11) and mention together. A longer response may well be better; so a model's slopes are
+    those of its rating *less the people's mean rating* of the same unit.
+
+    Parameters
+    ----------
+    judgments : numeric labels and the numeric ``covariates`` of each judgment.
+
+    Returns
+    -------
+    DataFrame, for "human" (all human ratings) and each model less people: ``rater covariate n estimate ci_low ci_high
+    p_value``; ``estimate`` in points of the rating per unit of the covariate. A covariate that does not vary has no row.
+    """
+    key = [column for column in UNIT if column in judgments]
+    models = judgments["rater_kind"] == "model"
+    people = judgments[~models].groupby(key)["label"].mean().rename("people")
+    table = judgments.assign(rater=judgments["rater"].where(models, "human")).join(people, on=key)
+    table["label"] = table["label"] - table["people"].where(models, 0)
+    rows = []
+    for rater, part in table.dropna(subset="label").groupby("rater", sort=False):
+        used = [covariate for covariate in covariates if np.ptp(part[covariate].astype(float)) > 0]
+        x = np.column_stack([np.ones(len(part)), part[used]]).astype(float)
+        drawn = resample(pd.MultiIndex.from_frame(part[key]), **how)
+        k = x.shape[1]
+        products = np.einsum("ij,ik->ijk", x, np.column_stack([x, part["label"]])).reshape(len(part), -1)
+        sums = drawn.totals(products).reshape(-1, k, k + 1)
+        slopes = (np.linalg.pinv(sums[:, :, :k]) @ sums[:, :, k:])[:, :, 0]
+        for covariate, values in zip(used, slopes.T[1:], strict=True):
+            rows.append((rater, covariate, len(part), values[0], *drawn.interval(values), float(drawn.p_value(values))))
+    return pd.DataFrame(rows, columns=["rater", "covariate", "n", "estimate", "ci_low", "ci_high", "p_value"])
 
 
 def exact_correlation(x: np.ndarray, y: np.ndarray, *, n_resamples: int = 50_000, seed: int = 0) -> pd.DataFrame:

@@ -133,6 +133,21 @@ def paired_difference(
     -------
     DataFrame, one row per metric: ``contrast metric value_a value_b estimate ci_low ci_high p_value n
     method``; ``estimate`` is a − b. The p-value is that of the interval: below 1 − ``level`` where it excludes 0.
+
+    Examples
+    --------
+    >>> from personagap.gap import simulate_relevance
+    >>> table = paired_difference(simulate_relevance(stricter=1), "a", "b", n_bootstrap=200)
+    >>> table[["metric", "estimate", "ci_low", "ci_high"]].round(2)
+               metric  estimate  ci_low  ci_high
+    0        yes_rate      0.25    0.18     0.32
+    1       precision     -0.13   -0.20    -0.05
+    2          recall      0.25    0.11     0.38
+    3              f1     -0.05   -0.13     0.04
+    4        accuracy     -0.16   -0.22    -0.10
+    5           kappa     -0.12   -0.22    -0.01
+    6           auprc     -0.04   -0.11     0.02
+    7  over_selection      1.34    0.96     1.71
     """
     wide = gold_units(units(judgments), gold).assign(select_all=1.0)
     wide = wide[binary(wide, [a, b]).notna().all(axis=1)]

@@ -58,6 +58,14 @@ def scored_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **how:
     ``auprc_low auprc_high f1_low f1_high``. ``auprc_per_user`` is the mean over prompt × user lists that hold a
     relevant attribute. ``best_f1`` is optimistic, for its threshold is chosen on the same items (its chance level is
     that of select-all); ``f1`` chooses it on other prompts (cross-fitted).
+
+    Examples
+    --------
+    >>> from personagap.gap import simulate_relevance
+    >>> scored = simulate_relevance().query("rater != 'b'")
+    >>> scored_metrics(scored, n_bootstrap=200)[["rater", "prevalence", "auprc", "auprc_low", "auprc_high"]].round(2)
+      rater  prevalence  auprc  auprc_low  auprc_high
+    0     a        0.19   0.29       0.23        0.35
     """
     wide = gold_units(units(judgments), gold)
     if wide.isna().any(axis=None):
@@ -96,6 +104,33 @@ def scored_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **how:
     return pd.DataFrame(rows)
 
 
+def scored_difference(
+    judgments: pd.DataFrame, a: str, b: str, gold: str = "human_majority", **how: Unpack[How]
+) -> pd.DataFrame:
+    """Do the scores of ``a`` rank better than those of ``b``? Both on the same items of the same resamples.
+
+    A judge that says yes or no ranks with ties, as average precision allows; ``b`` may be "select_all".
+
+    Returns
+    -------
+    One row, metric "auprc", with the columns of ``paired_difference``.
+    """
+    wide = gold_units(units(judgments), gold).assign(select_all=1.0)
+    wide = wide[wide[[a, b]].notna().all(axis=1)]
+    drawn = resample(wide.index, **how)
+    y = wide[gold].to_numpy()
+    chunks = np.array_split(drawn.weights, 1 + drawn.weights.size // CHUNK)
+    values = [
+        np.concatenate([_average_precision(y, wide[rater].to_numpy(), weights[:, drawn.cell]) for weights in chunks])
+        for rater in (a, b)
+    ]
+    difference = values[0] - values[1]
+    low, high = drawn.interval(difference)
+    numbers = [values[0][0], values[1][0], difference[0], low, high, drawn.p_value(difference)]
+    columns = ["contrast", "metric", "value_a", "value_b", "estimate", "ci_low", "ci_high", "p_value", "n", "method"]
+    return pd.DataFrame([[f"{a} − {b}", "auprc", *numbers, len(wide), drawn.method]], columns=columns)
+
+
 def reliability_curve(
     judgments: pd.DataFrame, gold: str = "human_majority", *, n_bins: int = 10, **how: Unpack[How]
 ) -> pd.DataFrame:
@@ -105,6 +140,14 @@ def reliability_curve(
     -------
     DataFrame ``rater bin n score observed ci_low ci_high``: bins of equal count (fewer where scores tie),
     their mean score and the gold's yes rate.
+
+    Examples
+    --------
+    >>> from personagap.gap import simulate_relevance
+    >>> scored = simulate_relevance().query("rater != 'b'")
+    >>> reliability_curve(scored, n_bins=2, n_bootstrap=200)[["rater", "bin", "n", "score", "observed"]].round(2)
+      rater  bin     n  score  observed
+    0     a    0  1008   0.51      0.19
     """
     wide = gold_units(units(judgments), gold)
     drawn = resample(wide.index, **how)

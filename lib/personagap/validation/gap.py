@@ -1,8 +1,4 @@
-"""How the statistics of gaps between raters are validated.
-
-Simulated judgments have the design of the real ones: each prompt judged for four users, each user
-with some prompts, and errors that prompts and users share.
-"""
+"""How the statistics of gaps between raters are validated."""
 
 from collections.abc import Callable
 from functools import cache, partial
@@ -15,6 +11,7 @@ from sklearn import metrics
 from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
 from personagap import gap
+from personagap.gap.simulate import yes
 from personagap.validation.checks import Check
 
 N_BOOTSTRAP = 300
@@ -23,57 +20,14 @@ N_BOOTSTRAP = 300
 # --- simulated judgments -------------------------------------------------------------------------------
 
 
-def _design(rng: np.random.Generator, *, n_items: int = 12) -> pd.DataFrame:
-    """Units ``item prompt user``: 21 prompts, each for four of 40 users, with ``n_items`` each."""
-    cells = [(prompt, user) for prompt in range(21) for user in rng.choice(40, 4, replace=False)]
-    index = pd.DataFrame(cells, columns=["prompt", "user"]).loc[np.repeat(range(len(cells)), n_items)]
-    return index.reset_index(drop=True).rename_axis("item").reset_index()
-
-
-def _shared(rng: np.random.Generator, design: pd.DataFrame, sd: float) -> np.ndarray:
-    """A normal effect of standard deviation ``sd`` that prompts and users contribute to equally."""
-    prompt, user = (rng.normal(0, sd / 2**0.5, 1 + design[factor].max()) for factor in ("prompt", "user"))
-    return prompt[design["prompt"]] + user[design["user"]]
-
-
-def _yes(rng: np.random.Generator, logit: np.ndarray) -> np.ndarray:
-    return (rng.random(len(logit)) < 1 / (1 + np.exp(-logit))).astype(int)
-
-
-def _long(design: pd.DataFrame, **labels: np.ndarray) -> pd.DataFrame:
-    kinds = {True: "human", False: "model"}
-    return pd.concat(
-        [design.assign(rater=r, rater_kind=kinds[r.startswith("human")], label=x) for r, x in labels.items()],
-        ignore_index=True,
-    )
-
-
-def _relevance(rng: np.random.Generator, shift: float = 0.0) -> pd.DataFrame:
-    """A gold standard and two judges; ``shift`` logits make judge b stricter."""
-    design = _design(rng)
-    gold = _yes(rng, _shared(rng, design, 0.8) - 1.5)
-    judge = {name: _yes(rng, 2.1 * gold + _shared(rng, design, 0.8) - 0.5 - s) for name, s in (("a", 0), ("b", shift))}
-    return _long(design, human_majority=gold, **judge)
-
-
 @cache
 def _population() -> dict[str, float]:
     """The metrics of judge a over all prompts and users."""
     rng = np.random.default_rng(0)
-    gold = _yes(rng, rng.normal(-1.5, 0.8, 3_000_000))
-    judge = _yes(rng, 2.1 * gold + rng.normal(-0.5, 0.8, len(gold)))
+    gold = yes(rng, rng.normal(-1.5, 0.8, 3_000_000))
+    judge = yes(rng, 2.1 * gold + rng.normal(-0.5, 0.8, len(gold)))
     table = pd.crosstab(judge, gold).to_numpy()
     return gap.confusion_metrics(table[1, 1], table[1, 0], table[0, 1], table[0, 0])
-
-
-def _ratings(rng: np.random.Generator, inflation: float = 0.0, mention: float = 0.0) -> pd.DataFrame:
-    """Three humans and a judge around a common value."""
-    design = _design(rng, n_items=2)
-    value, flag = 3 + _shared(rng, design, 0.7), rng.random(len(design)) < 0.4
-    labels = {f"human_{i}": value + rng.normal(0, 1, len(design)) for i in range(3)}
-    labels["judge"] = value + inflation + mention * flag + _shared(rng, design, 0.4) + rng.normal(0, 0.7, len(design))
-    judgments = _long(design, **labels)
-    return judgments.assign(mention=flag[judgments["item"]])
 
 
 def _histories(rng: np.random.Generator, synthetic: float = 0.3) -> pd.DataFrame:
@@ -94,14 +48,14 @@ def _wide(judgments: pd.DataFrame) -> pd.DataFrame:
 
 
 def _metric_difference(metric: str, reference: Callable) -> float:
-    judgments = _relevance(np.random.default_rng(0))
+    judgments = gap.simulate_relevance()
     ours = gap.relevance_metrics(judgments, n_bootstrap=2).set_index("rater").loc["a", metric]
     wide = _wide(judgments)
     return abs(ours - reference(wide["human_majority"], wide["a"]))
 
 
 def _integers() -> pd.DataFrame:
-    judgments = _ratings(np.random.default_rng(0))
+    judgments = gap.simulate_ratings()
     return judgments.assign(label=judgments["label"].round().clip(1, 5))
 
 
@@ -132,7 +86,7 @@ def _spearman_difference() -> float:
 
 
 def _inflation_difference() -> float:
-    judgments = _ratings(np.random.default_rng(0), 0.4)
+    judgments = gap.simulate_ratings(inflation=0.4)
     wide = _wide(judgments)
     ours = gap.judge_inflation(judgments, n_bootstrap=2)["estimate"].iloc[0]
     return abs(ours - (wide["judge"] - wide.drop(columns="judge").mean(axis=1)).mean())
@@ -156,7 +110,7 @@ def _proportion_difference() -> float:
 
 
 def _paired_difference(metric: str, reference: Callable) -> float:
-    judgments = _relevance(np.random.default_rng(0))
+    judgments = gap.simulate_relevance()
     ours = gap.paired_difference(judgments, "a", "b", n_bootstrap=2).set_index("metric")["estimate"][metric]
     wide = _wide(judgments)
     one, other = (reference(wide["human_majority"], wide[judge]) for judge in "ab")
@@ -164,7 +118,7 @@ def _paired_difference(metric: str, reference: Callable) -> float:
 
 
 def _mention_difference() -> float:
-    judgments = _ratings(np.random.default_rng(0), mention=-0.4)
+    judgments = gap.simulate_ratings(mention=-0.4)
     mean = judgments.query("rater == 'judge'").groupby("mention")["label"].mean()
     return abs(gap.mention_bias(judgments, n_bootstrap=2)["estimate"].iloc[1] - (mean[True] - mean[False]))
 
@@ -177,30 +131,33 @@ def _inside(row: pd.Series, value: float, low: str = "ci_low", high: str = "ci_h
 
 
 def _metric_trial(rng: np.random.Generator, _: bool, *, metric: str) -> tuple:
-    judgments = _relevance(rng).query("rater != 'b'")
+    judgments = gap.simulate_relevance(seed=rng).query("rater != 'b'")
     row = gap.relevance_metrics(judgments, n_bootstrap=N_BOOTSTRAP).iloc[0]
     return None, _inside(row, _population()[metric], f"{metric}_low", f"{metric}_high")
 
 
 def _paired_trial(rng: np.random.Generator, planted: bool, *, metric: str) -> tuple:
-    table = gap.paired_difference(_relevance(rng, 1.0 * planted), "a", "b", n_bootstrap=N_BOOTSTRAP)
+    table = gap.paired_difference(
+        gap.simulate_relevance(stricter=1.0 * planted, seed=rng), "a", "b", n_bootstrap=N_BOOTSTRAP
+    )
     return table.set_index("metric")["p_value"][metric], None
 
 
 def _inflation_trial(rng: np.random.Generator, planted: bool) -> tuple:
-    row = gap.judge_inflation(_ratings(rng, 0.4 * planted), n_bootstrap=N_BOOTSTRAP).iloc[0]
+    row = gap.judge_inflation(gap.simulate_ratings(inflation=0.4 * planted, seed=rng), n_bootstrap=N_BOOTSTRAP).iloc[0]
     return row["p_value"], _inside(row, 0.4 * planted)
 
 
 def _mention_trial(rng: np.random.Generator, planted: bool) -> tuple:
-    row = gap.mention_bias(_ratings(rng, mention=-0.4 * planted), n_bootstrap=N_BOOTSTRAP).iloc[1]
+    judgments = gap.simulate_ratings(mention=-0.4 * planted, seed=rng)
+    row = gap.mention_bias(judgments, n_bootstrap=N_BOOTSTRAP).iloc[1]
     return row["excess_p"], _inside(row, -0.4 * planted, "excess_low", "excess_high")
 
 
 def _correlation_trial(rng: np.random.Generator, _: bool, *, disattenuated: bool) -> tuple:
     """Spearman's ρ of normal variables with Pearson's r is (6/π) asin(r/2)."""
     r = 0.7 / (0.7**2 + 0.4**2 + 0.7**2) ** 0.5
-    row = gap.judge_correlation(_ratings(rng), n_bootstrap=N_BOOTSTRAP).iloc[0]
+    row = gap.judge_correlation(gap.simulate_ratings(seed=rng), n_bootstrap=N_BOOTSTRAP).iloc[0]
     if disattenuated:
         return None, _inside(row, 6 / np.pi * np.arcsin(r / 2), "disattenuated_low", "disattenuated_high")
     with_mean = r * (0.49 / (0.49 + 1 / 3)) ** 0.5

@@ -1,0 +1,89 @@
+"""Judgments with a known truth: the examples of the docstrings, and the ground truth of validation.
+
+The design is that of the released relevance judgments: each prompt judged for four users, each user
+with some prompts, and errors that prompts and users share.
+"""
+
+import numpy as np
+import pandas as pd
+
+
+def simulate_relevance(*, stricter: float = 0.0, seed: int | np.random.Generator = 0) -> pd.DataFrame:
+    """0/1 labels of a gold standard, ``human_majority``, and of two model judges, ``a`` and ``b``.
+
+    Parameters
+    ----------
+    stricter : by how many logits judge b says yes less often than a; 0: they differ by chance only.
+    seed : determines the labels.
+
+    Returns
+    -------
+    Judgments ``item prompt user rater rater_kind label``.
+
+    Examples
+    --------
+    >>> simulate_relevance(stricter=1).groupby("rater")["label"].mean().round(2).to_dict()
+    {'a': 0.51, 'b': 0.25, 'human_majority': 0.19}
+    """
+    rng = np.random.default_rng(seed)
+    design = _design(rng, n_items=12)
+    gold = yes(rng, _shared(rng, design, 0.8) - 1.5)
+    shifts = {"a": 0.0, "b": stricter}
+    judges = {name: yes(rng, 2.1 * gold + _shared(rng, design, 0.8) - 0.5 - shift) for name, shift in shifts.items()}
+    return _long(design, human_majority=gold, **judges)
+
+
+def simulate_ratings(
+    *, inflation: float = 0.0, mention: float = 0.0, seed: int | np.random.Generator = 0
+) -> pd.DataFrame:
+    """Ratings of three humans and a model judge around a common value of 3 (sd 0.7).
+
+    Parameters
+    ----------
+    inflation : of the judge's ratings.
+    mention : what the judge adds where an answer mentions the user's attribute (40 % of answers).
+    seed : determines the ratings.
+
+    Returns
+    -------
+    Judgments ``item prompt user rater rater_kind label mention``.
+
+    Examples
+    --------
+    >>> ratings = simulate_ratings(inflation=0.4)
+    >>> ratings.groupby("rater")["label"].mean().round(2).to_dict()
+    {'human_0': 3.03, 'human_1': 2.97, 'human_2': 2.97, 'judge': 3.32}
+    """
+    rng = np.random.default_rng(seed)
+    design = _design(rng, n_items=2)
+    value, flag = 3 + _shared(rng, design, 0.7), rng.random(len(design)) < 0.4
+    labels = {f"human_{i}": value + rng.normal(0, 1, len(design)) for i in range(3)}
+    labels["judge"] = value + inflation + mention * flag + _shared(rng, design, 0.4) + rng.normal(0, 0.7, len(design))
+    judgments = _long(design, **labels)
+    return judgments.assign(mention=flag[judgments["item"]])
+
+
+def yes(rng: np.random.Generator, logit: np.ndarray) -> np.ndarray:
+    """0/1 draws with the given log-odds."""
+    return (rng.random(len(logit)) < 1 / (1 + np.exp(-logit))).astype(int)
+
+
+def _design(rng: np.random.Generator, *, n_items: int) -> pd.DataFrame:
+    """Units ``item prompt user``: 21 prompts, each for four of 40 users, with ``n_items`` each."""
+    cells = [(prompt, user) for prompt in range(21) for user in rng.choice(40, 4, replace=False)]
+    index = pd.DataFrame(cells, columns=["prompt", "user"]).loc[np.repeat(range(len(cells)), n_items)]
+    return index.reset_index(drop=True).rename_axis("item").reset_index()
+
+
+def _shared(rng: np.random.Generator, design: pd.DataFrame, sd: float) -> np.ndarray:
+    """A normal effect of standard deviation ``sd`` that prompts and users contribute to equally."""
+    prompt, user = (rng.normal(0, sd / 2**0.5, 1 + design[factor].max()) for factor in ("prompt", "user"))
+    return prompt[design["prompt"]] + user[design["user"]]
+
+
+def _long(design: pd.DataFrame, **labels: np.ndarray) -> pd.DataFrame:
+    kinds = {True: "human", False: "model"}
+    return pd.concat(
+        [design.assign(rater=r, rater_kind=kinds[r.startswith("human")], label=x) for r, x in labels.items()],
+        ignore_index=True,
+    )
