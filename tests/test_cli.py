@@ -42,9 +42,9 @@ def test_a_mistake_is_one_line_and_exit_status_2(personagap, tmp_path):
 
 def test_data_says_where_each_set_is_or_where_to_get_it(personagap, tmp_path):
     lines = personagap("data").output.splitlines()
-    assert len(lines) == 6 and all(line.startswith("present") for line in lines)
+    assert [line.split()[1] for line in lines if not line.startswith("present")] == ["evaluation"]
     lines = personagap("data", tmp_path).output.splitlines()
-    assert len(lines) == 6 and all(line.startswith("absent") for line in lines)
+    assert len(lines) == 10 and all(line.startswith("absent") for line in lines)
     assert "cais/mmlu" in lines[0]
 
 

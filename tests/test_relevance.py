@@ -11,6 +11,8 @@ from personagap import attributes, gap, verdicts
 from personagap.datasets.relevance import load_relevance
 from personagap.demo import raters
 from personagap.errors import UserError
+from personagap.models import Generation, load_model
+from personagap.tuning import classifiers
 
 HEADER = "prompt_id,user,attribute_index,prompt,attribute,human_majority,judge\n"
 ROW = "1,ann@x.org,0,What now?,The user naps.,true,no\n"
@@ -27,15 +29,15 @@ def folder_with(tmp_path, text):
     [
         ("", "the file is empty"),
         (HEADER, "no rows"),
-        (HEADER.replace("user,", "") + ROW, "no column 'user'"),
+        (HEADER.replace("user,", "") + ROW.replace("ann@x.org,", ""), "no column 'user'"),
         (
             HEADER.replace(",human_majority,judge", "") + "1,u01,0,What now?,The user naps.\n",
             "no column of a model's judgments",
         ),
         (HEADER + ROW + ROW, "row 3: repeats"),
-        (HEADER + ROW.replace("no", "maybe"), "row 2, column 'judge': a label outside the scale"),
-        (HEADER + ROW + ROW.replace("ann@x.org", ""), "row 3, column 'user': empty"),
-        (HEADER + ROW + ROW.strip() + ",1,1\n", "not a well-formed CSV"),
+        (HEADER + ROW.replace("no", "maybe"), "row 2: column 'judge': a label outside the scale"),
+        (HEADER + ROW + ROW.replace("ann@x.org", ""), "row 3: column 'user': empty"),
+        (HEADER + ROW + ROW.strip() + ",1,1\n", "row 3: 9 fields instead of 7"),
         (HEADER.encode() + ROW.replace("naps", "sié").encode("latin-1"), "not UTF-8"),
     ],
 )
@@ -83,7 +85,7 @@ def test_planted_values_are_those_of_many_simulations():
 def test_demo_recovers_what_was_planted():
     _, judgments = load_relevance("demo")
     truth = raters.recovered(gap.relevance_metrics(judgments), gap.mean_agreement(judgments))
-    assert len(truth) == 2 * len(gap.METRICS) + 1 and truth["covered"].mean() >= 0.9
+    assert len(truth) == 3 * len(gap.METRICS) + 1 and truth["covered"].mean() >= 0.9
 
 
 def test_retrieval_prefers_shared_words_and_ignores_stop_words():
@@ -109,13 +111,78 @@ def test_embeddings_that_are_not_there_are_a_clear_error(tmp_path):
         attributes.retrieval_scores(pairs.head(), embeddings=str(tmp_path / "nothing"))
 
 
+class Scripted:
+    """Says yes to what mentions bread, "perhaps" to naps, and remembers what it was asked."""
+
+    id, revision = "scripted", "1"
+
+    def __init__(self):
+        self.asked = []
+
+    def render(self, chat):
+        return chat[0]["content"]
+
+    def generate(self, chats, sampling, seeds):
+        self.asked += [self.render(chat) for chat in chats]
+        return [Generation(self.answer(text), "stop", 1, 1, 0.0) for text in map(self.render, chats)]
+
+    def answer(self, text):
+        lines = [line.partition(". ") for line in text.splitlines() if ". The user" in line]
+        yes = [number for number, _, attribute in lines if "bread" in attribute]
+        if lines:
+            return f"They bake.\n\nAnswer: {', '.join(yes) or 'none'}"
+        return (
+            "<think>Answer: NO</think> Perhaps."
+            if "naps" in text
+            else f"**Answer: {'YES' if 'bread' in text else 'no'}**"
+        )
+
+
+def test_judging_one_at_a_time_and_list_wise(tmp_path, monkeypatch):
+    monkeypatch.setattr("personagap.responses.CACHE", tmp_path)
+    said = ["The user naps.", "The user bakes bread.", "The user sails.", "The user sells bread."]
+    pairs = pd.DataFrame({"user": ["a", "a", "b", "b"], "item": [0, 1, 0, 1], "prompt": "p", "attribute": said})
+    pairs = pairs.assign(prompt_text="What {now}?")
+    lm = Scripted()
+    single, counts = attributes.judge(lm, pairs)
+    assert single["label"].tolist() == [1, 0, 1] and counts.iloc[0].tolist() == ["scripted", 4, 1]
+    listed, counts = attributes.judge(lm, pairs, "list")
+    assert listed["label"].tolist() == [0, 1, 0, 1] and counts.iloc[0].tolist() == ["scripted_list", 1, 0]
+    assert set(listed["rater"]) == {"scripted_list"} and list(listed["user"]) == ["a", "a", "b", "b"]
+    assert len(lm.asked) == 5 and all("What {now}?" in text for text in lm.asked)
+    assert lm.asked[-1].index(said[0]) > lm.asked[-1].index(said[2])  # shuffled
+    attributes.judge(lm, pairs)
+    assert len(lm.asked) == 5  # the store holds them
+    with pytest.raises(UserError, match="mode 'both'"):
+        attributes.judge(lm, pairs, "both")
+
+
+def test_the_demo_model_can_be_asked_and_says_nothing_readable(tmp_path, monkeypatch):
+    monkeypatch.setattr("personagap.responses.CACHE", tmp_path)
+    pairs, _ = load_relevance("demo")
+    for mode, requests in {"single": 30, "list": pairs["prompt"].head(30).nunique()}.items():
+        judged, counts = attributes.judge(load_model("demo"), pairs.head(30), mode, max_tokens=4)
+        assert judged.empty and counts[["requests", "unreadable"]].to_numpy().tolist() == [[requests, requests]]
+
+
 def test_verdict_is_one_sentence_per_question():
     pairs, judgments = load_relevance("demo")
     gold = judgments[judgments["rater"] == "human_majority"]
-    paired = [gap.paired_difference(judgments, "judge_broad", b) for b in ("judge_strict", "select_all")]
+    others = ("judge_strict", "judge_broad_list", "select_all")
+    paired = [gap.paired_difference(judgments, "judge_broad", b) for b in others]
     scored = gap.scored_metrics(pd.concat([gold, attributes.retrieval_scores(pairs)]), n_bootstrap=100)
     metrics, means = gap.relevance_metrics(judgments), gap.mean_agreement(judgments)
-    table = verdicts.relevance(metrics, means, pd.concat(paired), scored).set_index("question")["answer"]
+    trained = classifiers.relevance_judges(pairs, judgments, {"linear": None})
+    versus = classifiers.compare(judgments, trained, n_bootstrap=100)
+    table = verdicts.relevance(metrics, means, pd.concat(paired), scored, versus).set_index("question")["answer"]
+    assert table["Does judge_broad select less when it sees all attributes at once, as people did (T3)?"].startswith(
+        "Yes"
+    )
+    assert (
+        "(linear (new users)) and"
+        in table["Does a trained classifier beat the best model, on prompts or users new to it?"]
+    )
+    assert table["How much does a random split flatter it (T7)?"].count("F1") == 2
     assert table["Does judge_broad select too much?"].startswith("Yes: it says yes 3.09 [")
     assert table["Do judge_broad and judge_strict differ?"].startswith("judge_strict is better")
     assert not table.str.contains("nan").any()

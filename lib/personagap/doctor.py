@@ -65,9 +65,18 @@ def data_sets(folder: str | Path) -> list[Check]:
             checks.append(Check(task, True, f"{source['rows']} items, {source['licence']}: {source['file']}"))
         except UserError as error:
             checks.append(Check(task, False, f"{error} (on the Hub: {benchmark.hub[0]}, {benchmark.licence})"))
-    try:
-        pairs, judgments = datasets.load_relevance(folder)
-        checks.append(Check("relevance", True, f"{len(pairs)} pairs with {len(judgments)} judgments"))
-    except UserError as error:
-        checks.append(Check("relevance", False, str(error)))
+    others = {
+        "relevance": lambda folder: datasets.load_relevance(folder)[0],
+        "personalllm": datasets.load_personalllm,
+        "interactions": datasets.load_interactions,
+        "evaluation": datasets.load_evaluation,
+        "opinionqa": lambda folder: datasets.load_opinions(folder).people,
+    }
+    for name, load in others.items():
+        try:
+            sources = load(folder).attrs["sources"]
+            rows, files = sum(source["rows"] for source in sources), ", ".join(source["file"] for source in sources)
+            checks.append(Check(name, True, f"{rows} rows, {sources[0]['licence']}: {files}"))
+        except UserError as error:
+            checks.append(Check(name, False, str(error)))
     return checks

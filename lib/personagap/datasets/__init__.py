@@ -8,11 +8,24 @@ import numpy as np
 import pandas as pd
 
 from personagap.datasets import benchmarks
+from personagap.datasets.annotations import load_histories, load_judgments
+from personagap.datasets.opinionqa import load_opinions
+from personagap.datasets.personalllm import load_evaluation, load_interactions, load_personalllm
 from personagap.datasets.relevance import load_relevance
 from personagap.errors import UserError
 from personagap.paths import DEMO
 
-__all__ = ["TASKS", "load", "load_relevance"]
+__all__ = [
+    "TASKS",
+    "load",
+    "load_evaluation",
+    "load_histories",
+    "load_interactions",
+    "load_judgments",
+    "load_opinions",
+    "load_personalllm",
+    "load_relevance",
+]
 
 #: The five tasks, in reading order.
 TASKS = tuple(benchmarks.BENCHMARKS)

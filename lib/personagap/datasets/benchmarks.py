@@ -1,9 +1,6 @@
 """Readers of the five benchmarks: raw files, in their upstream formats, to tables of items."""
 
-import csv
 import functools
-import io
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +8,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from personagap.datasets._reading import read_csv, read_jsonl, read_rows, refuse, require
 from personagap.errors import UserError
 from personagap.paths import DEMO
 
@@ -35,7 +33,7 @@ def from_folder(task: str, folder: Path) -> pd.DataFrame | None:
         names = ", ".join(file.name for file in files)
         raise UserError(f"{folder}: several files for {task} ({names}): leave only the one to use")
     if files:
-        read = _read_jsonl if files[0].suffix == ".jsonl" else _read_csv
+        read = read_jsonl if files[0].suffix == ".jsonl" else read_csv
         where, table = str(files[0]), read(files[0])
     else:
         where, table = _read_mmlu_splits(folder) if task == "mmlu" else ("", None)
@@ -72,8 +70,8 @@ def _finish(task: str, table: pd.DataFrame, where: str, **attrs: str) -> pd.Data
     items = BENCHMARKS[task].items(table, where)
     items.insert(0, "task", task)
     items["setup"] = items["setup"].fillna("")
-    _refuse(table, where, items["question"].str.strip() == "", "an empty question", "fill it in or drop the row")
-    _refuse(table, where, items["item"].duplicated(), "an id used before", "give each item its own id")
+    refuse(table, where, items["question"].str.strip() == "", "an empty question", "fill it in or drop the row")
+    refuse(table, where, items["item"].duplicated(), "an id used before", "give each item its own id")
     items.attrs = {"task": task, "file": where, **attrs}
     return items
 
@@ -83,63 +81,7 @@ def _items(item, question, choices=None, answer=None, tests=None, setup="", grou
     return pd.DataFrame(columns | {"tests": tests, "setup": setup, "group": group})
 
 
-def _require(table: pd.DataFrame, where: str, columns: list[str]) -> None:
-    for column in columns:
-        if column not in table:
-            raise UserError(f"{where}: no column {column!r}: the columns should be {' '.join(columns)}")
-        _refuse(table, where, table[column].isna(), f"no {column!r}", "fill it in or drop the row")
-
-
-def _refuse(table: pd.DataFrame, where: str, bad: pd.Series, what: str, remedy: str) -> None:
-    """One line about the first bad row. Readers index their tables by row of the file."""
-    if bad.any():
-        row = table.index[bad.to_numpy().argmax()]
-        raise UserError(f"{where}, row {row}: {what}: {remedy}")
-
-
 # --- raw files ---------------------------------------------------------------------------------------
-
-
-def _read_text(file: Path) -> str:
-    try:
-        text = file.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
-    if not text.strip():
-        raise UserError(f"{file}: the file is empty: replace it with the full file, or remove it")
-    return text
-
-
-def _rows(file: Path) -> list[list[str]]:
-    try:
-        rows = [row for row in csv.reader(io.StringIO(_read_text(file))) if row]
-    except csv.Error as error:
-        raise UserError(f"{file}: not a well-formed CSV ({error}): close every quote") from None
-    for number, row in enumerate(rows, start=1):
-        if len(row) != len(rows[0]):
-            raise UserError(
-                f"{file}, row {number}: {len(row)} fields instead of {len(rows[0])}: quote texts that hold commas"
-            )
-    return rows
-
-
-def _read_csv(file: Path) -> pd.DataFrame:
-    header, *rows = _rows(file)
-    return pd.DataFrame(rows, columns=header, index=range(2, len(rows) + 2), dtype="str")
-
-
-def _read_jsonl(file: Path) -> pd.DataFrame:
-    records = {}
-    for number, line in enumerate(_read_text(file).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            records[number] = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise UserError(f"{file}, row {number}: not JSON ({error.msg}): one JSON object a line") from None
-        if not isinstance(records[number], dict):
-            raise UserError(f"{file}, row {number}: not a JSON object: one JSON object a line")
-    return pd.DataFrame(list(records.values()), index=list(records))
 
 
 def _read_mmlu_splits(folder: Path) -> tuple[str, pd.DataFrame | None]:
@@ -154,9 +96,9 @@ def _read_mmlu_splits(folder: Path) -> tuple[str, pd.DataFrame | None]:
 
 def _read_mmlu_subject(file: Path) -> pd.DataFrame:
     """One subject, with the header of the test layout or without one (upstream)."""
-    rows = _rows(file)
+    rows = read_rows(file)
     if "question" in rows[0]:
-        table = _read_csv(file)
+        table = read_csv(file)
     elif len(rows[0]) == 6:
         table = pd.DataFrame(rows, columns=["question", *LETTERS, "answer"], index=range(1, len(rows) + 1))
     else:
@@ -170,10 +112,10 @@ def _read_mmlu_subject(file: Path) -> pd.DataFrame:
 def _mmlu_columns(table: pd.DataFrame, where: str) -> pd.DataFrame:
     """The layouts of MMLU as ``subject question A B C D answer``, the answer a letter."""
     table = table.rename(columns={f"choice{number}": letter for number, letter in enumerate(LETTERS)})
-    _require(table, where, ["subject", "question", *LETTERS, "answer"])
+    require(table, where, ["subject", "question", *LETTERS, "answer"])
     answer = table["answer"].astype("str").str.strip()
     letter = answer.replace({str(number): letter for number, letter in enumerate(LETTERS)})
-    _refuse(table, where, ~letter.isin(LETTERS), "the answer is not one of A, B, C, D (or 0–3)", "correct it")
+    refuse(table, where, ~letter.isin(LETTERS), "the answer is not one of A, B, C, D (or 0–3)", "correct it")
     return table.assign(answer=letter)
 
 
@@ -185,25 +127,25 @@ def _mmlu_items(table: pd.DataFrame, where: str) -> pd.DataFrame:
 
 
 def _gsm8k_items(table: pd.DataFrame, where: str) -> pd.DataFrame:
-    _require(table, where, ["question", "answer"])
+    require(table, where, ["question", "answer"])
     # T4: labels hold thousands separators and signs; as numbers they would be text otherwise.
     label = table["answer"].astype("str").str.extract(r"####(.*)$", flags=re.MULTILINE)[0]
     answer = label.str.replace(",", "").str.strip()
     bad = ~answer.str.fullmatch(r"-?\d+(\.\d+)?").fillna(False).astype(bool)
-    _refuse(table, where, bad, "the answer does not end in '#### number'", "correct it")
+    refuse(table, where, bad, "the answer does not end in '#### number'", "correct it")
     return _items(_positions(table), table["question"], answer=answer.astype(object))
 
 
 def _mbpp_items(table: pd.DataFrame, where: str) -> pd.DataFrame:
-    _require(table, where, ["task_id", "text", "test_list"])
+    require(table, where, ["task_id", "text", "test_list"])
     tests = table["test_list"].map(lambda tests: list(tests) if hasattr(tests, "__len__") else [])
     bad = ~tests.map(lambda tests: len(tests) > 0 and all(str(test).startswith("assert ") for test in tests))
-    _refuse(table, where, bad, "test_list is not a list of assert statements", "correct it")
+    refuse(table, where, bad, "test_list is not a list of assert statements", "correct it")
     return _items(table["task_id"], table["text"], tests=tests, setup=table.get("test_setup_code", ""))
 
 
 def _safety_items(table: pd.DataFrame, where: str, question: str, group: str) -> pd.DataFrame:
-    _require(table, where, [group, question])
+    require(table, where, [group, question])
     return _items(table.get("id", _positions(table)), table[question], group=table[group])
 
 

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from personagap.datasets._reading import anonymous, described, read_csv, refuse
+from personagap.datasets.annotations import load_judgments
 from personagap.errors import UserError
 from personagap.paths import DEMO
 
@@ -13,7 +15,7 @@ LABELS = {"true": 1, "yes": 1, "1": 1, "false": 0, "no": 0, "0": 0}
 
 
 def load_relevance(data: str | Path = "demo") -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Read every ``relevance_judgments*.csv`` of a folder.
+    """Read every ``relevance_judgments*.csv`` of a folder, or else the annotation tool's layouts there.
 
     Columns: ``prompt_id user attribute_index prompt attribute``, then one column per rater with
     true/false, yes/no or 1/0, empty where the rater did not judge. Raters whose name starts with
@@ -36,6 +38,8 @@ def load_relevance(data: str | Path = "demo") -> tuple[pd.DataFrame, pd.DataFram
     """
     folder = DEMO if str(data) == "demo" else Path(data)
     files = sorted(folder.glob("relevance_judgments*.csv"))
+    if not files and any(folder.rglob("*.jsonl")):
+        return load_judgments("relevance", folder)
     if not files:
         raise UserError(f"no relevance_judgments*.csv in {folder}: give the folder that holds it, or 'demo'")
     table = pd.concat([_read(file) for file in files], ignore_index=True)
@@ -43,7 +47,7 @@ def load_relevance(data: str | Path = "demo") -> tuple[pd.DataFrame, pd.DataFram
     if twice.any():
         where = table[twice].iloc[0]
         raise UserError(f"{where['file']}, row {where['row']}: repeats an earlier {' + '.join(KEY)}: keep one")
-    table["user"] = _anonymous(table["user"])
+    table["user"] = anonymous(table["user"])
     table = table.rename(columns={"prompt": "prompt_text", "prompt_id": "prompt", "attribute_index": "item"})
     table = table.assign(stage="relevance", source="synthetic" if folder == DEMO else "real")
     key = ["stage", "source", "user", "prompt", "item"]
@@ -51,28 +55,12 @@ def load_relevance(data: str | Path = "demo") -> tuple[pd.DataFrame, pd.DataFram
     raters = [column for column in table if column not in {*pairs.columns, "file", "row"}]
     judgments = table.melt(key, raters, "rater", "label").dropna(subset="label", ignore_index=True)
     judgments["rater_kind"] = judgments["rater"].str.startswith("human").map({True: "human", False: "model"})
-    demo = folder == DEMO
-    pairs.attrs["sources"] = [
-        {
-            "task": "relevance",
-            "source": "simulated for this project" if demo else str(folder),
-            "licence": "Apache-2.0" if demo else "not stated in the file",
-            "file": ", ".join(file.name for file in files),
-            "rows": len(pairs),
-        }
-    ]
+    pairs = described(pairs, "relevance", data, ", ".join(file.name for file in files))
     return pairs, judgments.astype({"label": int})[[*key, "rater", "rater_kind", "label"]]
 
 
 def _read(file: Path) -> pd.DataFrame:
-    try:
-        table = pd.read_csv(file, dtype="str", keep_default_na=False)
-    except UnicodeDecodeError:
-        raise UserError(f"{file}: not UTF-8 text: save it as UTF-8") from None
-    except pd.errors.EmptyDataError:
-        raise UserError(f"{file}: the file is empty") from None
-    except pd.errors.ParserError as error:
-        raise UserError(f"{file}: not a well-formed CSV ({str(error).strip()}): quote texts with commas") from None
+    table, where = read_csv(file), str(file)
     missing = [column for column in [*KEY, *TEXT] if column not in table]
     if missing:
         raise UserError(f"{file}: no column {missing[0]!r}: the columns are {', '.join([*KEY, *TEXT])} and the raters")
@@ -82,22 +70,11 @@ def _read(file: Path) -> pd.DataFrame:
     if all(rater.startswith("human") for rater in raters):
         raise UserError(f"{file}: no column of a model's judgments after 'attribute': add one")
     for column in [*KEY, *TEXT]:
-        _refuse(file, table[column].str.strip() == "", column, "empty", "fill it in or drop the row")
+        refuse(table, where, table[column].str.strip() == "", f"column {column!r}: empty", "fill it in or drop the row")
     for rater in raters:
         text = table[rater].str.strip().str.lower()
         label = text.map(LABELS)
-        _refuse(file, label.isna() & (text != ""), rater, "a label outside the scale", "use true/false, yes/no or 1/0")
+        problem = f"column {rater!r}: a label outside the scale"
+        refuse(table, where, label.isna() & (text != ""), problem, "use true/false, yes/no or 1/0")
         table[rater] = label
-    return table[[*KEY, *TEXT, *raters]].assign(file=str(file), row=table.index + 2)
-
-
-def _refuse(file: Path, bad: pd.Series, column: str, what: str, remedy: str) -> None:
-    if bad.any():
-        raise UserError(f"{file}, row {bad.idxmax() + 2}, column {column!r}: {what}: {remedy}")
-
-
-def _anonymous(user: pd.Series) -> pd.Series:
-    if user.str.fullmatch(r"u\d+").all():
-        return user
-    code, _ = pd.factorize(user)
-    return pd.Series([f"u{number + 1:02d}" for number in code], index=user.index)
+    return table[[*KEY, *TEXT, *raters]].assign(file=where, row=table.index)

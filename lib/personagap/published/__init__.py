@@ -1,5 +1,6 @@
 """The papers' numbers, beside measured ones."""
 
 from personagap.published.numbers import PAPERS, beside, load, measured
-from personagap.published.recentering import relevance
-from personagap.published.safety_utility import personalization_bias
+from personagap.published.personalllm import persona_prompting, personalization, run_log, simulated_users
+from personagap.published.recentering import extraction, relevance, response
+from personagap.published.safety_utility import origin, personalization_bias

@@ -1,5 +1,7 @@
 """Measured beside published numbers of arXiv 2406.11107."""
 
+from collections.abc import Sequence
+
 import pandas as pd
 
 from personagap.published.numbers import beside
@@ -40,3 +42,28 @@ def personalization_bias(bias: pd.DataFrame, model: str) -> pd.DataFrame:
             rows.append(("pb_under_no_effect", condition, row.noise_floor, None, None, why_not))
     columns = ["quantity", "condition", "measured", "ci_low", "ci_high", "why_not"]
     return beside(pd.DataFrame(rows, columns=columns).astype({"ci_low": float, "ci_high": float}), "safety_utility")
+
+
+def origin(bias: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
+    """PB of utility before and after instruction tuning, beside those of two model families; see ``beside``.
+
+    Parameters
+    ----------
+    bias : ``effects.personalization_bias`` of each stage, with a leading ``condition``; the first stage is taken
+        for the one before instruction tuning, the second for the one after.
+    tasks : the tasks of utility. Where there are several, PB² is their sum.
+    """
+    rows = []
+    utility = bias[bias["dimension"].isin(tasks)].groupby("condition", sort=False)
+    measured = utility[["pb", "debiased_pb2", "ci_low", "ci_high"]].agg(
+        {"pb": lambda pb: (pb**2).sum() ** 0.5, "debiased_pb2": "sum", "ci_low": "sum", "ci_high": "sum"}
+    )
+    for stage, row in zip(("before", "after"), measured.itertuples(), strict=False):
+        noise = row.pb**2 - row.debiased_pb2
+        interval = [max(bound + noise, 0) ** 0.5 for bound in (row.ci_low, row.ci_high)]
+        for family in "AB":
+            condition = f"family={family} (name not found);stage={stage} SFT/instruction tuning"
+            reason = f"stage {row.Index} of another model here; models, tasks and prompt format are not known"
+            rows.append(("pb_utility", condition, row.pb, *interval, reason))
+    columns = ["quantity", "condition", "measured", "ci_low", "ci_high", "why_not"]
+    return beside(pd.DataFrame(rows, columns=columns), "safety_utility")

@@ -1,0 +1,125 @@
+"""Simulated users: weighted ensembles of reward models, and how they vote (arXiv 2409.20296, §2)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from personagap import published
+from personagap.errors import UserError
+
+#: Numbers held at a time when a large population scores many responses (8 MB of float64).
+CHUNK = 1_000_000
+
+
+def dirichlet(n: int, alpha: float, seed: int, reward_models: Sequence[str]) -> pd.DataFrame:
+    """Draw users whose weights are Dirichlet(α, …, α): small α, users of one reward model; large α, all alike.
+
+    Parameters
+    ----------
+    n : users.
+    alpha : concentration, above 0 (0.01, 0.05 and 0.1 in the paper).
+    seed : determines the draw.
+    reward_models : their names, in any order.
+
+    Returns
+    -------
+    DataFrame users × reward models sorted by name (T2); rows sum to one.
+
+    Examples
+    --------
+    >>> dirichlet(2, 0.5, 0, ["b", "a"]).round(2).to_numpy().tolist()
+    [[0.18, 0.82], [1.0, 0.0]]
+    """
+    if alpha <= 0:
+        raise UserError(f"alpha is {alpha}: give a number above 0, such as 0.05")
+    names = sorted(reward_models)
+    # By logarithms: gamma variates of so small a shape underflow to 0, and 0/0 is no weight (T13).
+    rng = np.random.default_rng(seed)
+    log = np.log(rng.gamma(alpha + 1, size=(n, len(names)))) + np.log(rng.random((n, len(names)))) / alpha
+    weights = np.exp(log - log.max(axis=1, keepdims=True))
+    index = pd.RangeIndex(n, name="user")
+    return pd.DataFrame(weights / weights.sum(axis=1, keepdims=True), index, names)
+
+
+def rewards(table: pd.DataFrame, normalization: str = "raw") -> np.ndarray:
+    """Rewards as an array, in the order of ``table.attrs["reward_models"]`` (sorted by name).
+
+    The paper states no normalisation, and its code uses several (T2); spreads differ twofold between reward
+    models, so it decides how much each counts.
+
+    Parameters
+    ----------
+    table : ``datasets.load_personalllm``, or some of its prompts.
+    normalization : "raw"; "published", z-scored with the authors' constants; "zscore", with the mean and
+        standard deviation of this table.
+
+    Returns
+    -------
+    (prompts, 8, reward models).
+
+    Raises
+    ------
+    UserError : unknown normalization, or no published constants for these reward models.
+    """
+    if table.empty:
+        raise UserError("no prompts to take rewards of: split is 'train' or 'test'")
+    names = list(table.attrs["reward_models"])
+    values = table[names].to_numpy().reshape(-1, table["response"].nunique(), len(names))
+    if normalization == "raw":
+        return values
+    if normalization == "zscore":
+        return (values - values.mean(axis=(0, 1))) / values.std(axis=(0, 1))
+    if normalization != "published":
+        raise UserError(f"normalization {normalization!r}: choose raw, published or zscore")
+    constants = published.load("personalllm").query("quantity in ('norm_mean', 'norm_sd')")
+    constants = constants.assign(name=constants["condition"].str.extract(r"rm=(\w+)")[0])
+    constants = constants.pivot(index="name", columns="quantity", values="value").reindex(names)
+    if constants.isna().any(axis=None):
+        unknown = constants.index[constants["norm_sd"].isna()][0]
+        raise UserError(f"no published constants of reward model {unknown!r}: use normalization 'zscore'")
+    return (values - constants["norm_mean"].to_numpy()) / constants["norm_sd"].to_numpy()
+
+
+def scores(weights: pd.DataFrame | np.ndarray, rewards: np.ndarray) -> np.ndarray:
+    """What each user thinks of each response: Σ over reward models of weight × reward (eq. 1).
+
+    Parameters
+    ----------
+    weights : users × reward models.
+    rewards : (prompts, responses, reward models).
+
+    Returns
+    -------
+    (users, prompts, responses); for a large population give a few users at a time.
+    """
+    flat = rewards.reshape(-1, rewards.shape[-1])
+    return (_weights(weights, rewards) @ flat.T).reshape(-1, *rewards.shape[:2])
+
+
+def winners(weights: pd.DataFrame | np.ndarray, rewards: np.ndarray) -> np.ndarray:
+    """Each user's favourite response to each prompt, the first where several tie: (users, prompts).
+
+    Works through the users in chunks, so memory does not grow with the population.
+    """
+    weights = _weights(weights, rewards)
+    step = max(1, CHUNK // max(1, rewards[..., 0].size))
+    chosen = np.empty((len(weights), len(rewards)), dtype=np.int8)
+    for start in range(0, len(weights), step):
+        chosen[start : start + step] = scores(weights[start : start + step], rewards).argmax(axis=-1)
+    return chosen
+
+
+def vote_shares(winners: np.ndarray, responses: int = 8) -> np.ndarray:
+    """Share of the users that vote for each response: (prompts, responses)."""
+    return np.stack([(winners == response).mean(axis=0) for response in range(responses)], axis=-1)
+
+
+def _weights(weights: pd.DataFrame | np.ndarray, rewards: np.ndarray) -> np.ndarray:
+    values = np.asarray(weights, dtype=float)
+    if values.shape[1] != rewards.shape[-1]:
+        raise UserError(f"weights of {values.shape[1]} reward models, rewards of {rewards.shape[-1]}: give the same")
+    if not np.allclose(values.sum(axis=1), 1):
+        user = int(np.argmax(~np.isclose(values.sum(axis=1), 1)))
+        raise UserError(f"user {user}: the weights sum to {values[user].sum():.3f}, not to one: normalise them")
+    return values

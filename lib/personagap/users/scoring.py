@@ -1,0 +1,95 @@
+"""Score responses with real reward models (arXiv 2409.20296, appendix)."""
+
+import pandas as pd
+
+from personagap.errors import UserError
+
+#: The ten of the paper on the Hub. A tokenizer with a chat template formats the pair; without one, a model reads
+#: "User: …\nAssistant: …", beaver too (T17). Which templates the tokenizers had at the time is not recorded.
+REWARD_MODELS = {
+    "beaver_7b": "PKU-Alignment/beaver-7b-v1.0-cost",
+    "gemma_2b": "weqweasdas/RM-Gemma-2B",
+    "gemma_7b": "weqweasdas/RM-Gemma-7B",
+    "llama3_sfairx": "sfairXC/FsfairX-LLaMA3-RM-v0.1",
+    "mistral_raft": "hendrydong/Mistral-RM-for-RAFT-GSHF-v0",
+    "mistral_ray": "Ray2333/reward-model-Mistral-7B-instruct-Unified-Feedback",
+    "mistral_weqweasdas": "weqweasdas/RM-Mistral-7B",
+    "oasst_deberta_v3": "OpenAssistant/reward-model-deberta-v3-large-v2",
+    "oasst_pythia_1b": "OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5",
+    "oasst_pythia_7b": "OpenAssistant/oasst-rm-2-pythia-6.9b-epoch-1",
+}
+#: Whose tokenizer a model was used with, if not its own.
+TOKENIZERS = {"mistral_raft": "mistralai/Mistral-7B-Instruct-v0.2"}
+#: Models whose score is a cost, released with the sign turned: higher is safer.
+COSTS = {"beaver_7b"}
+
+
+def score_responses(
+    table: pd.DataFrame, models: dict[str, str], batch_size: int = 1, device: str = "cpu", max_length: int = 8192
+) -> pd.DataFrame:
+    """Score every response with reward models.
+
+    Parameters
+    ----------
+    table : ``prompt_text text``, one row per response.
+    models : name of the new column → folder or Hub name, such as one of ``users.REWARD_MODELS``; the names there
+        also choose tokenizer and sign.
+    batch_size : texts at a time. Padding moves scores a little: the authors score the data set at 1 and what
+        models generate at 16, then compare the two (T21). Keep to one.
+    device : where the models run, one after the other.
+    max_length : tokens; longer texts are cut at the end.
+
+    Returns
+    -------
+    ``table`` with a column of raw rewards per model. The released scores are mostly of 8-bit models (T12), so
+    those of full precision differ from them.
+
+    Raises
+    ------
+    UserError : a model that cannot be loaded, or is no sequence classifier with one output: beaver and the two
+        pythia models were published with classes of their own.
+    """
+    scored = table.copy()
+    for name, source in models.items():
+        scored[name] = _score(name, source, table, batch_size, device, max_length)
+    scored.attrs["reward_models"] = sorted({*table.attrs.get("reward_models", []), *models})
+    return scored
+
+
+def format_pair(tokenizer, prompt: str, response: str) -> str:
+    """What a reward model reads: its chat template without the opening token, else "User: …\\nAssistant: …"."""
+    if not tokenizer.chat_template:
+        return f"User: {prompt}\nAssistant: {response}"
+    chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+    return tokenizer.apply_chat_template(chat, tokenize=False).removeprefix(tokenizer.bos_token or "")
+
+
+def _score(name: str, source: str, table: pd.DataFrame, batch_size: int, device: str, max_length: int) -> list[float]:
+    import torch
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    try:
+        config = AutoConfig.from_pretrained(source)
+        kind = (config.architectures or ["no model"])[0]
+        if not kind.endswith("ForSequenceClassification") or config.num_labels != 1:
+            raise UserError(
+                f"reward model {name}: {source} is {kind} with {config.num_labels} outputs, not a sequence classifier "
+                "with one: score with its own code and add the column"
+            )
+        tokenizer = AutoTokenizer.from_pretrained(TOKENIZERS.get(name, source))
+        model = AutoModelForSequenceClassification.from_pretrained(source, dtype="auto").to(device).eval()
+    except (OSError, ValueError) as error:
+        cause = str(error).splitlines()[0]
+        raise UserError(
+            f"reward model {name}: cannot load {source} ({cause}): check the name and the network"
+        ) from None
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id
+    texts = [format_pair(tokenizer, row.prompt_text, row.text) for row in table.itertuples()]
+    found = []
+    for start in range(0, len(texts), batch_size):
+        batch = texts[start : start + batch_size]
+        tokens = tokenizer(batch, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+        with torch.inference_mode():
+            found += model(**tokens.to(device)).logits[:, 0].float().tolist()
+    return [-value for value in found] if name in COSTS else found

@@ -1,0 +1,245 @@
+"""Simulated users: weights, votes, heterogeneity, regressions, opinions and scoring, each against a second way."""
+
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from sklearn.linear_model import LogisticRegression
+
+from personagap import datasets, features, published, users, verdicts
+from personagap.demo import personalllm as demo
+from personagap.errors import UserError
+from personagap.users import population
+
+NAMES = list("abcdefghij")
+RNG = np.random.default_rng(0)
+REWARDS = RNG.normal(size=(40, 8, 10)) + RNG.normal(size=(40, 8, 1))
+POPULATION = {"alpha": 0.05, "n_users": 200, "seed": 1}
+
+
+@pytest.mark.parametrize(("alpha", "largest"), [(0.01, 0.943), (0.05, 0.783), (0.1, 0.664)])
+def test_expected_largest_weight(alpha, largest):
+    weights = users.dirichlet(100_000, alpha, 0, NAMES)
+    assert weights.max(axis=1).mean() == pytest.approx(largest, abs=0.003)
+    number = published.load("personalllm").query("quantity == 'expected_max_weight'").set_index("condition")["value"]
+    assert number[f"alpha={alpha:g}"] == largest
+
+
+def test_weights_are_dirichlet_and_never_nan():
+    mine, other = users.dirichlet(5000, 0.3, 0, NAMES)["a"], stats.dirichlet.rvs([0.3] * 10, 5000, random_state=1)[:, 0]
+    assert stats.ks_2samp(mine, other).pvalue > 0.01
+    tiny = users.dirichlet(2000, 1e-4, 0, NAMES)  # gamma variates of this shape underflow (T13)
+    assert np.allclose(tiny.sum(axis=1), 1) and list(users.dirichlet(1, 1, 0, ["z", "b"])) == ["b", "z"]  # T2
+    with pytest.raises(UserError, match="alpha is 0"):
+        users.dirichlet(1, 0, 0, NAMES)
+
+
+def test_votes_by_hand_and_in_chunks(monkeypatch):
+    weights = users.dirichlet(30, 0.5, 0, NAMES)
+    by_hand = [
+        [max(range(8), key=lambda b: sum(w * r for w, r in zip(user, REWARDS[p, b], strict=True))) for p in range(40)]
+        for user in weights.to_numpy()
+    ]
+    assert users.winners(weights, REWARDS).tolist() == by_hand
+    monkeypatch.setattr(population, "CHUNK", 1)
+    assert users.winners(weights, REWARDS).tolist() == by_hand
+    shares = users.vote_shares(np.array(by_hand))
+    assert shares.shape == (40, 8) and np.allclose(shares.sum(axis=1), 1)
+    with pytest.raises(UserError, match="user 1: the weights sum to 2"):
+        users.winners(np.eye(10)[:2] * [[1], [2]], REWARDS)
+    with pytest.raises(UserError, match="weights of 9 reward models, rewards of 10"):
+        users.scores(weights.to_numpy()[:, :9], REWARDS)
+
+
+def test_votes_of_the_full_size_take_seconds():
+    rewards, weights = np.random.default_rng(0).normal(size=(9402, 8, 10)), users.dirichlet(1000, 0.05, 0, NAMES)
+    start = time.perf_counter()
+    assert users.winners(weights, rewards).shape == (1000, 9402)
+    assert time.perf_counter() - start < 5
+
+
+def test_normalisation_is_explicit():
+    rows = {"prompt": "p", "response": range(8), "beaver_7b": np.arange(8.0), "gemma_2b": 4.3304170169830325}
+    table = pd.DataFrame(rows)
+    table.attrs["reward_models"] = ["beaver_7b", "gemma_2b"]
+    z = users.rewards(table, "published")[0]
+    np.testing.assert_allclose(z[3], [(3 - 6.233516894340515) / 3.012641148973965, 0], atol=1e-12)
+    np.testing.assert_array_equal(users.rewards(table, "raw")[0, :, 0], range(8))
+    z = users.rewards(datasets.load_personalllm(), "zscore")
+    np.testing.assert_allclose([z.mean(axis=(0, 1)), z.std(axis=(0, 1))], [[0] * 10, [1] * 10], atol=1e-9)
+    with pytest.raises(UserError, match="no published constants of reward model 'brevity'"):
+        users.rewards(datasets.load_personalllm(), "published")
+    with pytest.raises(UserError, match="choose raw, published or zscore"):
+        users.rewards(table, "z")
+
+
+def test_bins_of_distinct_winners_are_those_of_a_count():
+    table = users.heterogeneity(REWARDS, POPULATION, n_bootstrap=20).set_index(["measure", "bin"])
+    votes = users.winners(users.dirichlet(200, 0.05, 1, NAMES), REWARDS)
+    distinct = np.array([len(set(column)) for column in votes.T])
+    for name, (low, high) in {"1": (1, 1), "2–3": (2, 3), "4": (4, 4), "6": (6, 6), "7–8": (7, 8)}.items():
+        share = np.mean((distinct >= low) & (distinct <= high))
+        assert table.loc[("distinct_winners", name), "share"] == pytest.approx(share)
+    counts = np.bincount(distinct, minlength=9)[1:]  # the authors' bars: y[0] counts prompts with ONE winner (T3)
+    bars = [sum(counts[1:3]), *counts[3:6], sum(counts[6:])]
+    printed = table.loc["distinct_winners"].set_index("in_paper")["share"]
+    np.testing.assert_allclose(printed[["≤2", "3", "4", "5", "≥6"]], np.array(bars) / 40)
+
+
+def test_users_of_one_reward_model_agree_and_more_do_not():
+    one = POPULATION | {"n_reward_models": 1}
+    table = users.heterogeneity(REWARDS, one, n_bootstrap=20).set_index(["measure", "bin"])["share"]
+    assert table["top_share", "≤95%"] == 0 and table["distinct_winners", "1"] == 1
+    change = users.heterogeneity_change(REWARDS, one, POPULATION, n_bootstrap=200).set_index("bin")
+    assert change.loc["≤95%", "ci_low"] > 0 and change.loc["1", "ci_high"] < 0
+    same = users.heterogeneity_change(REWARDS, POPULATION, POPULATION, n_bootstrap=20)
+    assert (same["estimate"] == 0).all()
+
+
+def test_entropy_and_wins():
+    prompts = ["Imagine a sea.", "Who is it?", "What is my taste?", "A somewhat long poem?"] * 2
+    table = pd.DataFrame({"prompt": np.repeat(range(8), 8), "prompt_text": np.repeat(prompts, 8)})
+    table["response_model"] = np.tile([f"m{i}" for i in range(8)], 8)
+    shares = np.full((8, 8), 1 / 8)
+    shares[1::4] = np.eye(8)[0]
+    found = users.entropy(table, shares, n_bootstrap=20).set_index("keyword")
+    assert found.loc["imagine", "entropy"] == pytest.approx(np.log(8)) and found.loc["who", "entropy"] == 0
+    assert found["n"].to_dict() == {"overall": 8, "imagine": 2, "poem": 2, "taste": 2, "who": 2, "what": 2}
+    wins = users.wins(table, shares, n_bootstrap=20)
+    assert wins["share"].sum() == pytest.approx(1) and wins["response_model"].iloc[0] == "m0"
+
+
+def ordered(weights, rank):
+    """Features of the winner and of the response at a rank, standardised over all responses: (users, prompts, 3)."""
+    x = REWARDS[..., :3] - REWARDS[..., :3].mean(axis=(0, 1))
+    x = x / REWARDS[..., :3].std(axis=(0, 1))
+    order = users.scores(weights, REWARDS).argsort(axis=-1)[..., ::-1]
+    return [x[np.arange(40), order[..., at]] for at in (0, rank)]
+
+
+@pytest.mark.parametrize(("losing", "rank"), [("paper", 7), ("code", 3)])  # T4
+def test_regressions_are_those_of_scikit_learn(losing, rank):
+    frame = pd.DataFrame(REWARDS[..., :3].reshape(-1, 3), columns=["x", "y", "z"])
+    weights = users.dirichlet(12, 1, 0, NAMES)
+    table = users.regressions(frame, weights, REWARDS, losing, ridge=0.5)
+    win, lose = ordered(weights, rank)
+
+    def mean_coefficients(keep=slice(None)):
+        fits = [
+            LogisticRegression(C=2.0, fit_intercept=False, tol=1e-8)
+            .fit(np.concatenate(pair), np.repeat([1, 0], n))
+            .coef_
+            for pair in zip(win[:, keep], lose[:, keep], strict=True)
+            if (n := len(pair[0]))
+        ]
+        return np.concatenate(fits).mean(axis=0)
+
+    np.testing.assert_allclose(table["estimate"], mean_coefficients(), atol=1e-4)
+    # The sandwich clustered by prompt is that of a jackknife over prompts, which knows nothing of it.
+    without = np.stack([mean_coefficients(np.arange(40) != p) for p in range(40)])
+    error = np.sqrt(39 / 40 * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
+    reach = (table["ci_high"] - table["ci_low"]) / 2 / stats.t.ppf(0.975, 39)
+    np.testing.assert_allclose(reach, error, rtol=0.15)
+    assert (table["accuracy"] > 0.5).all() and (table["separable"] == 0).all()
+
+
+def test_users_whose_choice_is_separable_are_left_out_and_counted():
+    frame = pd.DataFrame(
+        {"rank": REWARDS[..., 0].argsort(axis=1).argsort(axis=1).ravel(), "noise": RNG.normal(size=320)}
+    )
+    weights = pd.DataFrame(np.eye(10)[:2], columns=NAMES)  # one follows the rank, the other does not know it
+    table = users.regressions(frame, weights, REWARDS, ridge=0)
+    assert (table["separable"] == 1).all() and (table["n_users"] == 1).all() and table["estimate"].abs().max() < 5
+    with pytest.raises(UserError, match="give a ridge above 0"):
+        users.regressions(frame, weights.head(1), REWARDS, ridge=0)
+
+
+def test_representativeness_is_scipys_distance_and_finds_what_was_planted():
+    opinions = datasets.load_opinions()
+    table = users.representativeness(opinions.people, opinions.models, n_bootstrap=500)
+    table = table.set_index(["model", "attribute", "group", "distance"]).sort_index()
+    near = opinions.models[opinions.models["model"] == "demo/near"].set_index("question")["distribution"]
+    old = opinions.people[opinions.people["group"] == "65+"]
+    far = [
+        (stats.wasserstein_distance(row.ordinal, row.ordinal, row.distribution, near[row.question]), row.ordinal)
+        for row in old.itertuples()
+    ]
+    row = table.loc[("demo/near", "AGE", "65+")]["representativeness"]
+    assert row["max−min"] == pytest.approx(1 - np.mean([distance / np.ptp(scale) for distance, scale in far]))
+    assert row["options−1"] == pytest.approx(1 - np.mean([d / (len(scale) - 1) for d, scale in far]))  # T5
+    for planted in demo.planted_representativeness().itertuples():
+        found = table.loc[(planted.model, "Overall", "Overall", planted.distance)]
+        assert found["ci_low"] < planted.planted < found["ci_high"]
+
+
+def test_simulated_opinions_average_and_snap():
+    people = pd.DataFrame({"question": ["q"], "attribute": "Overall", "group": "Overall"})
+    people["ordinal"], people["distribution"] = [np.array([1.0, 2, 1.5])], [np.full(3, 1 / 3)]
+    answers = pd.DataFrame({"question": "q", "reward_model": ["a", "b"], "answer": [1.0, 2.0]})
+    weights = pd.DataFrame({"a": [0.9, 0.6, 0.1, 0.5], "b": [0.1, 0.4, 0.9, 0.5]})
+    opinions = datasets.opinionqa.Opinions(people, people[:0], answers)
+    found = users.simulated_opinions(opinions, weights).set_index("model")["distribution"]
+    assert found["simulated users"].tolist() == [0.25, 0.25, 0.5]  # means 1.1, 1.4, 1.9, 1.5
+    assert found["reward models, one vote each"].tolist() == [0.5, 0.5, 0] and found["b alone"].tolist() == [0, 1, 0]
+    with pytest.raises(UserError, match="'c' has not answered"):
+        users.simulated_opinions(opinions, weights.assign(c=0.0))
+
+
+def test_features_and_verdicts_count_what_is_there():
+    text = "The lovely bird sings! It is easily\n1. seen\n2. heard, I hope."
+    counts = features.syntactic([text, ""]).iloc[0]
+    assert counts[["punctuation", "list_items", "adj_adv"]].tolist() == [5, 2, 2]
+    words = features.lexicon([text])
+    assert words.loc[0, "excitement"] == pytest.approx(100 / len(text.split())) and words.loc[0, "joy"] > 0
+    rows = pd.DataFrame({"model": ["m"], "share": [0.5], "ci_low": [0.4], "ci_high": [0.6]})
+    assert verdicts.describe_users(rows, "model", "share") == "Share: m 0.500 [0.400, 0.600]"
+
+
+@pytest.fixture(scope="module")
+def classifier(tmp_path_factory):
+    """A tiny random reward model."""
+    import torch
+    from tiny import tokenizer
+    from transformers import LlamaConfig, LlamaForSequenceClassification
+
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=400,
+        hidden_size=16,
+        intermediate_size=16,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        num_labels=1,
+        pad_token_id=0,
+    )
+    path = tmp_path_factory.mktemp("reward")
+    LlamaForSequenceClassification(config).save_pretrained(path)
+    tokenizer().save_pretrained(path)
+    return str(path)
+
+
+def test_scoring_with_a_reward_model(classifier, tiny_folder):
+    import torch
+    from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+    table = datasets.load_personalllm().head(6)
+    scored = users.score_responses(table, {"mine": classifier, "beaver_7b": classifier})
+    assert (scored["beaver_7b"] == -scored["mine"]).all() and "mine" in scored.attrs["reward_models"]  # −cost (T17)
+    tokenizer = AutoTokenizer.from_pretrained(classifier)
+    prompt, text = table.loc[0, ["prompt_text", "text"]]
+    shown = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{text}<|im_end|>\n"
+    model = AutoModelForSequenceClassification.from_pretrained(classifier)
+    with torch.inference_mode():
+        expected = model(**tokenizer(shown, return_tensors="pt")).logits.item()
+    assert scored["mine"][0] == pytest.approx(expected, abs=1e-5)
+    batched = users.score_responses(table, {"mine": classifier}, batch_size=4)["mine"]
+    np.testing.assert_allclose(batched, scored["mine"], atol=1e-4)  # in single precision; T21
+    tokenizer.chat_template = None
+    assert users.scoring.format_pair(tokenizer, "p", "r") == "User: p\nAssistant: r"  # T17
+    with pytest.raises(UserError, match="is LlamaForCausalLM with"):
+        users.score_responses(table, {"mine": str(tiny_folder)})
+    with pytest.raises(UserError, match="cannot load"):
+        users.score_responses(table, {"mine": "/nowhere"})
+    assert features.semantic(["Good.", "Bad."], {classifier: {"x": ""}})["x"].notna().all()
