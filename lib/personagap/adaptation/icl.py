@@ -1,0 +1,143 @@
+"""Whose examples a model is shown, and how they are written."""
+
+import copy
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from sklearn.neighbors import NearestNeighbors
+
+from personagap import users
+from personagap.errors import UserError
+from personagap.paths import DATA
+
+#: Arm → what of the user's own examples it shows.
+STRATEGIES = {"own": "winning", "losing": "losing", "both": "both", "mislabelled": "mislabelled"}
+#: Arms that show others' winners: of another user for each example, of one other user, of most users, and of user
+#: 0 for everybody, whose weights meet raw rewards in another order, as in the authors' code (T1).
+CONTROLS = ("other people's", "a random user's", "the population's", "user 0's")
+CODE_ORDER = "gemma_2b gemma_7b mistral_raft mistral_ray mistral_weqweasdas llama3_sfairx oasst_deberta_v3 beaver_7b"
+CODE_ORDER = [*CODE_ORDER.split(), "oasst_pythia_7b", "oasst_pythia_1b"]
+#: A chat as a plain string, as in the authors' code (T8).
+PLAIN = "{{ bos_token or '' }}{% for message in messages %}{{ message['content'] }}{% endfor %}{{ '\n' }}"
+
+
+@dataclass(frozen=True)
+class Study:
+    """Users with one test prompt each, as in the paper, and the stored responses to all prompts."""
+
+    prompts: np.ndarray  # (n_prompts,) texts
+    responses: np.ndarray  # (n_prompts, 8) texts
+    rewards: np.ndarray  # (n_prompts, 8, n_models) normalised
+    raw: np.ndarray  # the same, not normalised
+    weights: np.ndarray  # (n_users, n_models)
+    models: list[str]  # names of the reward models
+    target: np.ndarray  # (n_users,) each user's test prompt, a row of prompts
+    train: np.ndarray  # rows of prompts that examples come from
+    reference: int  # column of responses that win rates are against (GPT-4o)
+
+    def stored(self) -> np.ndarray:
+        """(n_users, 8) what each user thinks of the stored responses to the test prompt."""
+        return np.einsum("ubr,ur->ub", self.rewards[self.target], self.weights)
+
+
+class Examples(NamedTuple):
+    """(n_users, k) rows of ``Study.prompts``, and columns of the responses shown; most similar first."""
+
+    prompts: np.ndarray
+    liked: np.ndarray
+    disliked: np.ndarray
+
+
+def plan_study(table: pd.DataFrame, weights: pd.DataFrame, normalization: str, reference: str, seed: int = 0) -> Study:
+    """Deal test prompts to users, different ones as far as they go.
+
+    ``table`` is of ``datasets.load_personalllm``, ``weights`` of ``users.dirichlet``, ``normalization`` of
+    ``users.rewards``; ``reference`` ends the name of the response model that win rates are against.
+    """
+    responses = table["text"].to_numpy().reshape(-1, table["response"].nunique())
+    first, names = table.iloc[:: responses.shape[1]], table["response_model"].iloc[: responses.shape[1]]
+    matches = np.flatnonzero(names.str.endswith(reference))
+    if len(matches) != 1:
+        raise UserError(f"reference {reference!r} ends {len(matches)} of the response models: {', '.join(names)}")
+    test, train = (np.flatnonzero(first["split"] == split) for split in ("test", "train"))
+    target = np.resize(np.random.default_rng(seed).permutation(test), len(weights))
+    rewards = users.rewards(table, normalization), users.rewards(table, "raw")
+    models = list(weights)
+    return Study(
+        first["prompt_text"].to_numpy(), responses, *rewards, weights.to_numpy(), models, target, train, int(matches[0])
+    )
+
+
+def nearest(queries: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
+    """Rows of ``database`` (n, d) nearest to ``queries`` (m, d) by cosine: (m, k). Memory does not grow with m × n."""
+    # A tree does not help in hundreds of dimensions.
+    index = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(database)
+    return index.kneighbors(queries, return_distance=False)
+
+
+def extremes(weights: np.ndarray, rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Best and worst response (…) by ``weights`` (…, n_models) of ``rewards`` (…, 8, n_models)."""
+    scores = np.einsum("...br,...r->...b", rewards, weights)
+    return scores.argmax(axis=-1), scores.argmin(axis=-1)
+
+
+def favourites(study: Study, prompts: np.ndarray) -> list[np.ndarray]:
+    """Response that most users like best, and that most like least, of each of ``prompts``."""
+    distinct, where = np.unique(prompts, return_inverse=True)
+    votes = (users.winners(study.weights, sign * study.rewards[distinct]) for sign in (1, -1))
+    return [users.vote_shares(each).argmax(axis=1)[where].reshape(prompts.shape) for each in votes]
+
+
+def source_arms(study: Study, vectors: np.ndarray, k: int, seed: int = 0) -> dict[str, Examples]:
+    """The ``k`` training prompts most similar to each user's, with the user's examples and those of `CONTROLS`.
+
+    ``vectors`` (n_prompts, d) are embeddings of the prompts.
+    """
+    prompts = study.train[nearest(vectors[study.target], vectors[study.train], k)]
+    n, rewards, rng = len(prompts), study.rewards[prompts], np.random.default_rng(seed)
+    others = (np.arange(n)[:, None] + rng.integers(1, n, size=prompts.shape)) % n  # steps to somebody else
+    order = [study.models.index(name) for name in CODE_ORDER if name in study.models] or slice(None, None, -1)
+    labelled = {
+        "own": extremes(study.weights[:, None], rewards),
+        "other people's": extremes(study.weights[others], rewards),
+        "a random user's": extremes(study.weights[others[:, :1]], rewards),
+        "the population's": favourites(study, prompts),
+        "user 0's": extremes(study.weights[0], study.raw[prompts][..., order]),
+    }
+    arms = {name: Examples(prompts, *sides) for name, sides in labelled.items()}
+    return dict.fromkeys(STRATEGIES, arms["own"]) | arms
+
+
+def chats(study: Study, arm: str, shown: Examples | None, shots: int, max_characters: int = 24_000) -> list:
+    """One chat per user: ``shots`` examples, then the test prompt, worded as in ``data/prompts/icl_*.txt``.
+
+    "mislabelled" shows the disliked responses as liked. The farthest examples are left out of a prompt that
+    would exceed ``max_characters`` (about the authors' 7,000 tokens), so some hold fewer than ``shots`` (T9).
+    """
+    if shots == 0:
+        return [[{"role": "user", "content": prompt}] for prompt in study.prompts[study.target]]
+    wording = {"losing": "losing", "both": "both"}.get(arm, "winning")
+    head, example, tail = (DATA / "prompts" / f"icl_{wording}.txt").read_text("utf-8").split("---\n")
+    liked, disliked = (study.responses[shown.prompts, side] for side in shown[1:])
+    liked = disliked if arm == "mislabelled" else liked
+    written = []
+    for user, prompt in enumerate(study.prompts[study.target]):
+        rows = zip(study.prompts[shown.prompts[user, :shots]], liked[user], disliked[user], strict=False)
+        parts = [example.format(prompt=past, liked=up, disliked=down) for past, up, down in rows]
+        closing = tail.format(prompt=prompt)
+        while parts and len(head) + sum(map(len, parts)) + len(closing) > max_characters:
+            parts.pop()
+        written.append([{"role": "user", "content": "".join([head, *parts, closing])}])
+    return written
+
+
+def without_template(lm):
+    """The same model, reading a chat as a plain string."""
+    if not hasattr(lm, "tokenizer"):
+        raise UserError(f"model {lm.id}: a server always applies the chat template; use templates=['chat']")
+    plain = copy.copy(lm)
+    plain.tokenizer = copy.deepcopy(lm.tokenizer)
+    plain.tokenizer.chat_template = PLAIN
+    return plain

@@ -1,0 +1,99 @@
+"""The authors' log of their evaluation runs, and what choosing the best of many runs is worth."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from statsmodels.stats.proportion import confint_proportions_2indep, proportions_ztest
+
+from personagap.datasets._reading import require
+
+#: What tells the configurations of meta-learning apart.
+CONFIGURATION = ["user_embedding_type", "user_embedding_computed_from_n_pr", "n_similar_users_to_retrieve", "db_users"]
+RESULTS = ["total_score", "win_rate_against_gpt4o"]
+#: Test users of every logged run, with one prompt each (arXiv 2409.20296).
+TEST_USERS = 1000
+
+
+def load(folder: str | Path) -> pd.DataFrame | None:
+    """The log ``personalllm_runs*.csv`` in ``folder``, one row per run in the authors' columns; None if there is none.
+
+    Scores are in z units, win rates in percent. ``method`` shortens ``algorithm``; ``db_users`` is the size in
+    ``meta_learning_dataset``, which means something for meta-learning alone (T11). Until 20 August 2024 a bug of
+    KShotICL showed losing responses as liked: those runs are "losing_as_winning_only" here (T25).
+    """
+    file = next(iter(sorted(Path(folder).glob("personalllm_runs*.csv"))), None)
+    if file is None:
+        return None
+    log = pd.read_csv(file).rename_axis("row")
+    named = ["algorithm", "responses_to_include", "num_shots", "datetime", "meta_learning_dataset"]
+    require(log.set_axis(log.index + 2), str(file), [*named, *CONFIGURATION[:3], *RESULTS])  # row 1 is the header
+    log["method"] = log["algorithm"].str.removesuffix("Algorithm")
+    size = log["meta_learning_dataset"].str.extract(r"(\d+)(k?)$")
+    log["db_users"] = size[0].astype(int) * size[1].map({"k": 1000, "": 1})
+    swapped = (log["method"] == "KShotICL") & (log["responses_to_include"] == "losing_only")
+    log.loc[swapped & (log["datetime"] < "2024-08-20"), "responses_to_include"] = "losing_as_winning_only"
+    return log.astype(dict.fromkeys(CONFIGURATION[1:3], int))
+
+
+def compare_rates(a: float, b: float, n: int = TEST_USERS) -> pd.DataFrame:
+    """Difference of two logged win rates (percent), as if of different users: the log holds no answers to pair.
+
+    Returns
+    -------
+    One row ``a b difference ci_low ci_high z p_value``, in points.
+
+    Examples
+    --------
+    >>> compare_rates(21.9, 20.4)[["z", "p_value"]].round(2).values.tolist()
+    [[0.82, 0.41]]
+    """
+    counts = np.array([a, b]) * n / 100
+    z, p_value = proportions_ztest(counts, n)
+    low, high = confint_proportions_2indep(counts[0], n, counts[1], n, method="newcomb")
+    row = {"a": a, "b": b, "difference": a - b, "ci_low": 100 * low, "ci_high": 100 * high, "z": z, "p_value": p_value}
+    return pd.DataFrame([row])
+
+
+def _chance(rates: pd.Series) -> tuple[float, np.ndarray]:
+    """Standard error of a win rate, and sorted deviations from their mean of as many standard normal errors."""
+    draws = np.random.default_rng(0).standard_normal((20_000, len(rates)))
+    draws = np.sort(draws - draws.mean(axis=1, keepdims=True), axis=1)
+    return (rates.mean() * (100 - rates.mean()) / TEST_USERS) ** 0.5, draws
+
+
+def ordered(log: pd.DataFrame) -> pd.DataFrame:
+    """The meta-learning runs by win rate, with ``rank chance_low chance_high plotted``.
+
+    Equally good runs with independent errors would have 95 % of the values of that rank in ``chance_low`` to
+    ``chance_high``; ``plotted`` marks those in the paper's figure (T6).
+    """
+    runs = log[log["method"] == "MetaLearnKShotICL"].sort_values("win_rate_against_gpt4o", ignore_index=True)
+    error, draws = _chance(runs["win_rate_against_gpt4o"])
+    low, high = runs["win_rate_against_gpt4o"].mean() + error * np.quantile(draws, [0.025, 0.975], axis=0)
+    plotted = (runs[CONFIGURATION[1:]] == [5, 5, 1000]).all(axis=1)
+    return runs.assign(rank=range(1, len(runs) + 1), chance_low=low, chance_high=high, plotted=plotted)
+
+
+def selection_effect(rates: pd.Series, correlations: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)) -> pd.DataFrame:
+    """How good the best of many runs looks on the test set that chose it, if all are equally good.
+
+    Win rates (percent) of equally good runs scatter with variance p (1 − p) / n. Runs share their test users, so a
+    part of that error is common to all and selects nothing; the log does not tell how much, so it is varied.
+
+    Returns
+    -------
+    One row per assumed correlation of errors: ``correlation runs mean best sd_observed sd_chance best_by_chance
+    selection_effect p_value shrunken_best``, in points. ``best_by_chance`` is the expected maximum of equally good
+    runs, ``selection_effect`` what it has above the mean, ``p_value`` the chance of a best as good as the one seen;
+    ``shrunken_best``, by empirical Bayes with moments, what the best would show on new users.
+    """
+    error, draws = _chance(rates)
+    table = pd.DataFrame({"correlation": correlations, "runs": len(rates), "mean": rates.mean(), "best": rates.max()})
+    noise, above = error * np.sqrt(1 - table["correlation"]), rates.max() - rates.mean()
+    table["sd_observed"], table["sd_chance"] = rates.std(), noise
+    table["selection_effect"] = noise * draws[:, -1].mean()
+    table["best_by_chance"] = table["mean"] + table["selection_effect"]
+    table["p_value"] = [(each * draws[:, -1] >= above).mean() for each in noise]
+    between = (rates.var() - noise**2).clip(lower=0)
+    return table.assign(shrunken_best=table["mean"] + between / (between + noise**2) * above)

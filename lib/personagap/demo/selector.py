@@ -1,0 +1,71 @@
+"""A simulated in-context learner: it ranks stored responses by a stated rule, so what it should gain is known."""
+
+import re
+import zlib
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from personagap.errors import UserError
+
+#: What it makes of its examples: likes responses whose rewards are like those of the liked ones and unlike
+#: those of the disliked; once it sees any, likes what all reward models like; makes nothing of them.
+PLANTED = ("benefit", "generic", "none")
+SHOWN = re.compile(r"^(Liked|Disliked) response: (.*?)(?=\n+(?:Disliked response: |User: |Reply to ))", re.M | re.S)
+
+
+class Selector:
+    """Stands where a model stands: ``choose`` reads its prompt's text, and nothing else.
+
+    The log-probability of a response is its bytes × (fit + noise − 9): fit is the mean over reward models of
+    its z-scored rewards, times the mean of the examples' ("benefit") or 1 ("generic"); noise, standard
+    normal × 0.3, is a hash of prompt and response. ``planted`` is one of `PLANTED`; ``responses`` (n, 8) and
+    ``rewards`` (n, 8, n_models), z-scored, are all that it knows.
+    """
+
+    revision = None
+    tokenizer = SimpleNamespace(chat_template="")  # has none: with or without it, the prompt is the same
+
+    def __init__(self, planted: str, responses: np.ndarray, rewards: np.ndarray):
+        if planted not in PLANTED:
+            raise UserError(f"planted is {planted!r}: choose from {', '.join(PLANTED)}")
+        self.id, self.planted = f"simulated ({planted})", planted
+        self._rewards = dict(zip(responses.ravel(), rewards.reshape(responses.size, -1), strict=True))
+
+    def describe(self) -> dict:
+        return {"model": self.id, "backend": "simulated"}
+
+    def render(self, messages: list[dict[str, str]]) -> str:
+        return messages[0]["content"]
+
+    def generate(self, chats: list, sampling, seeds: list) -> list:
+        raise UserError("model simulated writes nothing: use evaluation='select'")
+
+    def choose(self, chats: list, choices: list[list[str]]) -> list[np.ndarray]:
+        return [self._score(self.render(chat), texts) for chat, texts in zip(chats, choices, strict=True)]
+
+    def _score(self, prompt: str, texts: list[str]) -> np.ndarray:
+        shown = [(label, text) for label, text in SHOWN.findall(prompt) if text in self._rewards]
+        shown = [self._rewards[text] * (1 if label == "Liked" else -1) for label, text in shown]
+        taste = {"benefit": np.mean(shown, axis=0) if shown else 0.0, "generic": float(bool(shown)), "none": 0.0}
+        fit = (np.array([self._rewards[text] for text in texts]) * taste[self.planted]).mean(axis=1)
+        uniform = (np.array([zlib.crc32((prompt + text).encode()) for text in texts]) + 0.5) / 2**32
+        return np.array([len(text.encode()) for text in texts]) * (fit + 0.3 * stats.norm.ppf(uniform) - 9)
+
+
+def truth(planted: str, true: pd.DataFrame, paired: pd.DataFrame) -> pd.DataFrame:
+    """Planted, true and estimated contrasts of persona reward: ``quantity planted true estimated ci_low ci_high``.
+
+    Parameters
+    ----------
+    planted : of ``PLANTED``. Unless it is a benefit, whose examples they are makes no difference: the truth is 0.
+    true, paired : ``adaptation.compare`` of many more users, and of the notebook's.
+    """
+    key = ["contrast", "shots", "template", "metric"]
+    both = paired.merge(true[[*key, "estimate"]], on=key, suffixes=("", "_true"))
+    both = both[both["metric"] == "persona_reward"].rename(columns={"contrast": "quantity", "estimate": "estimated"})
+    both["planted"] = "follows its examples" if planted == "benefit" else "0"
+    both["true"] = both["estimate_true"] if planted == "benefit" else 0.0
+    return both[["quantity", "planted", "true", "estimated", "ci_low", "ci_high"]].reset_index(drop=True)

@@ -1,0 +1,92 @@
+"""Verdicts on personalization by examples, and on the authors' logged runs."""
+
+import pandas as pd
+
+from personagap.verdicts import wording
+
+QUESTIONS = {
+    "own − zero_shot": "What do examples of what the user liked change?",
+    "own − population's favourite": "And compared with giving everybody the most popular stored response?",
+    "own − user 0's": "And with examples for user 0, as in the authors' code (T1)?",
+    "losing − mislabelled": "Disliked responses: labelled so, against labelled as liked?",
+    "similar by difference − random users": "What are similar users worth?",
+    "similar by difference − oracle users": "How far is that from perfect retrieval?",
+    "similar by difference − own history": "How do they compare with the user's own short history, drawn alike?",
+    "own history − own history as coded": "And the own history, against one drawn as in the authors' code (T7)?",
+}
+
+
+def in_context(paired: pd.DataFrame) -> pd.DataFrame:
+    """Answers to the questions of the in-context notebook: ``question answer``.
+
+    Whether a benefit is personal is an intersection–union test: every control must be beaten, so their number
+    needs no correction.
+
+    Parameters
+    ----------
+    paired : ``adaptation.compare`` of "own" with every control; optionally of "losing" with "mislabelled".
+    """
+    rows = _rewards(paired)
+    controls = rows.loc[["own − other people's", "own − a random user's", "own − the population's"]]
+    short = controls[controls["ci_low"] <= 0]
+    numbers = ", ".join(_number(row) for _, row in (controls if short.empty else short).iterrows())
+    names = " or ".join(contrast.split(" − ")[1] for contrast in short.index)
+    lacking = f"No personalization benefit is shown beyond examples in {names} taste"
+    personal = "Yes, beyond every control" if short.empty else lacking
+    question = "Is that personalization: do the user's own winners beat those of others?"
+    first, *others = _answers(rows)
+    return wording.table([first, (question, f"{personal}: {numbers}."), *others])
+
+
+def across_users(paired: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str, str]]:
+    """Questions and answers on similar users.
+
+    Parameters
+    ----------
+    paired : ``adaptation.compare`` of "similar by difference" with the others, and of "own history" with "… as coded".
+    quality : ``adaptation.neighbour_arms``, of one database or several.
+    """
+    best = quality[quality["metric"] == "recall"].sort_values("estimate").iloc[-1]
+    recall = wording.interval(best["estimate"], best["ci_low"], best["ci_high"])
+    looks = f"The embedding by {best['embedding']} finds {recall} of the users nearest by true weights among "
+    looks += f"{best['users']:,}, where chance finds {best['chance']:.3f}."
+    return [("Are users who look alike alike?", looks), *_answers(_rewards(paired))]
+
+
+def forking_paths(effect: pd.DataFrame, rates: pd.DataFrame) -> list[tuple[str, str]]:
+    """Questions and answers on the logged runs, of ``runlog.selection_effect`` and ``runlog.compare_rates``."""
+    free, tied, pair = effect.iloc[0], effect.iloc[-1], rates.iloc[0]
+    plotted = (
+        f"{'Yes' if pair['p_value'] < 0.05 else 'Not distinguishable'}: {pair['a']:.1f}% and {pair['b']:.1f}% win "
+        f"rate, difference {pair['difference']:+.1f} points [{pair['ci_low']:+.1f}, {pair['ci_high']:+.1f}], "
+        f"z = {pair['z']:.2f}, {wording.p(pair['p_value'])}."
+    )
+    best = (
+        f"It won {free['best']:.1f}% where the mean is {free['mean']:.1f}%. Were all equally good, the best would show "
+        f"{free['best_by_chance']:.1f}% by selection alone if their errors are independent "
+        f"({wording.p(free['p_value'])}), and {tied['best_by_chance']:.1f}% if these correlate at "
+        f"{tied['correlation']:g} ({wording.p(tied['p_value'])}); on new users expect {free['shrunken_best']:.1f}% to "
+        f"{tied['shrunken_best']:.1f}%."
+    )
+    question = f"Is the best of {free['runs']:.0f} configurations better than the others?"
+    return [("Is the plotted configuration better than Self-ICL?", plotted), (question, best)]
+
+
+def _rewards(paired: pd.DataFrame) -> pd.DataFrame:
+    """Contrasts of persona reward with the most examples, in the first template."""
+    chosen = (paired["shots"] == paired["shots"].max()) & (paired["template"] == paired["template"].iloc[0])
+    return paired[chosen & (paired["metric"] == "persona_reward")].set_index("contrast", drop=False)
+
+
+def _answers(rows: pd.DataFrame) -> list[tuple[str, str]]:
+    asked = [(question, rows.loc[contrast]) for contrast, question in QUESTIONS.items() if contrast in rows.index]
+    return [(question, f"{_verdict(row)}: {_number(row)} ({row['shots']}-shot).") for question, row in asked]
+
+
+def _verdict(row: pd.Series) -> str:
+    return "Better" if row["ci_low"] > 0 else "Worse" if row["ci_high"] < 0 else "No difference is shown"
+
+
+def _number(row: pd.Series) -> str:
+    name = row["contrast"].split(" − ")[1].replace("_", " ")
+    return f"{row['estimate']:+.2f} [{row['ci_low']:+.2f}, {row['ci_high']:+.2f}] z units against {name}"

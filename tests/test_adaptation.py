@@ -1,0 +1,300 @@
+"""Personalization by examples: who labels them, what reaches the model, whether a planted benefit is found."""
+
+import os
+import resource
+import subprocess
+import sys
+from dataclasses import replace
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics.pairwise import cosine_similarity
+
+from personagap import adaptation, users, verdicts
+from personagap.adaptation import icl, neighbours, runlog
+from personagap.datasets import load_personalllm
+from personagap.demo.selector import PLANTED, Selector
+from personagap.errors import UserError
+from personagap.models import Generation, load_model
+from personagap.published import run_log
+from personagap.responses import ResponseStore
+
+CONTROLS = [*adaptation.CONTROLS, "zero_shot", "population's favourite"]
+
+
+@pytest.fixture(scope="module")
+def table():
+    return load_personalllm("demo")
+
+
+def study_of(table, n, seed=0):
+    weights = users.dirichlet(n, 0.05, seed, table.attrs["reward_models"])
+    return adaptation.plan_study(table, weights, "zscore", "gpt-4o", seed)
+
+
+@pytest.fixture(scope="module")
+def study(table):
+    return study_of(table, 30)
+
+
+@pytest.fixture(scope="module")
+def vectors(study):
+    return adaptation.embed(study.prompts)
+
+
+@pytest.fixture(scope="module")
+def arms(study, vectors):
+    return adaptation.source_arms(study, vectors, 5)
+
+
+def test_users_get_test_prompts_and_examples_come_from_training_prompts(table, study, arms):
+    split = table.drop_duplicates("prompt")["split"].to_numpy()
+    assert set(split[study.target]) == {"test"} and len(set(study.target)) == 30
+    assert set(split[arms["own"].prompts].ravel()) == {"train"}
+    assert study.responses[study.target[3], 2] == table["text"][8 * study.target[3] + 2]
+    with pytest.raises(UserError, match="'demo' ends 0 of the response models"):
+        adaptation.plan_study(table, users.dirichlet(2, 0.05, 0, study.models), "zscore", "demo")
+
+
+def test_examples_are_labelled_by_whom_they_should_be(study, arms):
+    scores = users.scores(study.weights, study.rewards)
+    prompts = arms["own"].prompts
+    for user in range(30):
+        own = scores[user, prompts[user]]
+        assert (arms["own"].liked[user] == own.argmax(1)).all() and (arms["own"].disliked[user] == own.argmin(1)).all()
+    votes = scores.argmax(-1)[:, prompts[4, 1]]
+    assert arms["the population's"].liked[4, 1] == np.bincount(votes).argmax()
+    others = [scores[other, prompts[0]].argmax(1) for other in range(1, 30)]
+    assert any((arms["a random user's"].liked[0] == each).all() for each in others)
+
+
+def test_code_variant_shows_user_0_by_misplaced_weights_to_everybody(study, vectors, arms):
+    """T1: whose weights, which order, which scale."""
+    wrong = np.einsum("ukbr,r->ukb", study.raw[arms["own"].prompts][..., ::-1], study.weights[0])
+    assert (arms["user 0's"].liked == wrong.argmax(-1)).all()
+    names = sorted(icl.CODE_ORDER)
+    paper, order = replace(study, models=names), [names.index(name) for name in icl.CODE_ORDER]
+    assert order == [1, 2, 4, 5, 6, 3, 7, 0, 9, 8]
+    shown = icl.source_arms(paper, vectors, 5)["user 0's"]
+    assert (shown.liked == icl.extremes(study.weights[0], study.raw[shown.prompts][..., order])[0]).all()
+
+
+def test_prompts_say_what_the_strategy_means(study, arms):
+    own = arms["own"]
+    liked, disliked = (study.responses[own.prompts[0, 0], side[0, 0]] for side in (own.liked, own.disliked))
+
+    def text(arm, shots=1, **how):
+        return icl.chats(study, arm, own, shots, **how)[0][0]["content"]
+
+    assert text("own", 0) == study.prompts[study.target[0]]
+    assert f"Liked response: {liked}" in text("own") and disliked not in text("own")
+    assert f"Liked response: {disliked}" in text("mislabelled")
+    assert f"Disliked response: {disliked}" in text("losing") and liked not in text("losing")
+    assert liked in text("both") and disliked in text("both")
+    assert text("own", 5).count("Liked response:") == 5
+    capped = text("own", 5, max_characters=len(text("own", 2)))  # T9: the farthest go
+    assert capped == text("own", 2)
+
+
+def test_without_template_is_the_plain_prompt(tiny_folder, study, arms):
+    """T8; and a server, which always applies its template, says so."""
+    lm, chat = load_model(str(tiny_folder)), icl.chats(study, "own", arms["own"], 1)[0]
+    plain = icl.without_template(lm)
+    assert plain.render(chat).removeprefix(lm.tokenizer.bos_token or "") == chat[0]["content"] + "\n"
+    assert lm.render(chat) != plain.render(chat) and "<|im_start|>" in lm.render(chat)
+    with pytest.raises(UserError, match="a server always applies"):
+        icl.without_template(SimpleNamespace(id="served"))
+
+
+def test_selection_takes_the_likeliest_per_byte_and_remembers(tiny_folder, table, tmp_path):
+    study, lm = study_of(table, 4), load_model(str(tiny_folder))
+    asked = icl.chats(study, "own", None, 0)
+    choices = study.responses[study.target]
+    per_byte = np.array(lm.choose(asked, choices.tolist())) / [[len(text.encode()) for text in row] for row in choices]
+    expected = study.stored()[range(4), per_byte.argmax(axis=1)]
+    first = adaptation.by_selection(study, ResponseStore(lm.id, tmp_path))(lm, asked)
+    lm.choose = None  # a second run asks nothing
+    again = adaptation.by_selection(study, ResponseStore(lm.id, tmp_path))(lm, asked)
+    assert (first == expected).all() and (again == expected).all()
+
+
+def test_generation_is_scored_from_the_text_on_the_scale_of_the_table(study, tmp_path, monkeypatch):
+    monkeypatch.setattr("personagap.responses.CACHE", tmp_path)
+
+    class Echo:
+        id, revision = "echo", None
+
+        def render(self, chat):
+            return chat[0]["content"]
+
+        def generate(self, chats, sampling, seeds):
+            texts = dict(zip(study.prompts[study.target], study.responses[study.target, 3], strict=True))
+            return [Generation(texts[self.render(chat)], "stop", 1, 1, 0.0) for chat in chats]
+
+    served = adaptation.serve(Echo(), study, {}, adaptation.by_generation(study), [0], ["chat"])
+    np.testing.assert_allclose(served["persona_reward"], study.stored()[:, 3], atol=1e-8)
+
+
+def test_summaries_and_differences_against_pandas_and_a_cluster_robust_regression(table):
+    from statsmodels.regression.linear_model import OLS
+
+    study = study_of(table, 400)
+    results = adaptation.references(study)
+    means = adaptation.summarise(results, n_bootstrap=200).query("metric == 'persona_reward'").set_index("strategy")
+    assert means.loc["best of 8", "value"] == pytest.approx(study.stored().max(axis=1).mean())
+    assert means.loc["random response", "value"] == pytest.approx(study.stored().mean(), abs=0.1)
+    one, stored = adaptation.compare(results, ["best of 8"], ["reference"], n_bootstrap=4000).iloc[0], study.stored()
+    difference = stored.max(axis=1) - stored[:, study.reference]
+    fit = OLS(difference, np.ones(400)).fit(cov_type="cluster", cov_kwds={"groups": study.target}, use_t=True)
+    assert one["estimate"] == pytest.approx(difference.mean())
+    assert [one["ci_low"], one["ci_high"]] == pytest.approx(fit.conf_int()[0], abs=0.01)
+
+
+@pytest.mark.parametrize("planted", PLANTED)
+def test_a_planted_benefit_is_found_against_every_control_and_none_where_none_is(table, vectors, planted):
+    study = study_of(table, 400, 1)
+    lm, arms = Selector(planted, study.responses, study.rewards), adaptation.source_arms(study, vectors, 5, 1)
+    served = adaptation.serve(lm, study, arms, adaptation.by_selection(study, None), [0, 5], ["chat"])
+    results = pd.concat([served, adaptation.references(study)])
+    paired = adaptation.compare(results, ["own"], CONTROLS, n_bootstrap=400)
+    answers = verdicts.in_context(paired).set_index("question")["answer"]
+    answer = answers.filter(like="personalization").iloc[0]
+    assert answer.startswith("Yes, beyond every control" if planted == "benefit" else "No personalization benefit")
+    helps = answers.filter(like="What do examples").iloc[0]
+    assert helps.startswith("No difference" if planted == "none" else "Better")
+    with pytest.raises(UserError, match="planted is 'much'"):
+        Selector("much", np.empty(0), np.empty(0))
+
+
+def test_no_benefit_is_rarely_called_one(table, vectors, monkeypatch):
+    monkeypatch.setattr("gc.collect", lambda: 0)  # statsmodels collects garbage at every correction
+    study = study_of(table, 2000)
+    arms = {name: adaptation.source_arms(study, vectors, 5)[name] for name in ("own", "a random user's")}
+    respond = adaptation.by_selection(study, None)
+    served = adaptation.serve(Selector("none", study.responses, study.rewards), study, arms, respond, [5], ["chat"])
+    groups = served.groupby(served["user"] // 100)
+    found = [adaptation.compare(each, ["own"], ["a random user's"], n_bootstrap=300).iloc[0] for _, each in groups]
+    assert sum(row["p_value"] < 0.05 for row in found) <= 4  # of 20 at 5 %: more with probability 0.003
+
+
+def test_histories_as_coded_are_weaker(study):
+    """T7: two random responses, never the last, against the best and the worst of eight."""
+    best, coded = (neighbours.draw_histories(study, study.weights, 40, 0, each) for each in (False, True))
+    scores = users.scores(study.weights, study.rewards)
+    user = np.arange(30)[:, None]
+    value = {
+        name: [scores[user, each.prompts, side] for side in each[1:]] for name, each in (("b", best), ("c", coded))
+    }
+    assert (value["b"][0] == scores[user, best.prompts].max(-1)).all()
+    assert (value["b"][1] == scores[user, best.prompts].min(-1)).all()
+    assert (value["c"][0] >= value["c"][1]).all() and (coded.liked != coded.disliked).all()
+    assert set(np.unique(coded[1:])) == set(range(7)) and value["c"][0].mean() < value["b"][0].mean() - 0.3
+    assert all(len(set(row)) == 40 for row in best.prompts)
+
+
+def test_users_are_embedded_found_and_pooled_as_by_hand(study):
+    rng = np.random.default_rng(0)
+    vectors, prompts = rng.normal(size=(study.responses.size, 9)).astype("float32"), rng.normal(size=(300, 5))
+    history = neighbours.draw_histories(study, study.weights, 6, 0)
+    win, lose = (vectors[history.prompts * 8 + side].mean(axis=1) for side in history[1:])
+    for kind, expected in zip(neighbours.KINDS, (win, lose, win - lose), strict=True):
+        np.testing.assert_allclose(neighbours.embed_users(vectors, history, kind), expected, atol=1e-6)
+    near = icl.nearest(win, lose, 4)
+    assert (near == (-cosine_similarity(win, lose)).argsort(axis=1)[:, :4]).all()
+    pooled = neighbours.pool_examples(study, prompts, near, history, 3)
+    for user in (0, 7):
+        seen = {}
+        for owner in near[user]:
+            for prompt, liked in zip(history.prompts[owner], history.liked[owner], strict=True):
+                seen.setdefault(prompt, liked)
+        top = sorted(seen, key=lambda prompt: -prompts[prompt] @ prompts[study.target[user]])[:3]
+        assert pooled.prompts[user].tolist() == top and pooled.liked[user].tolist() == [seen[prompt] for prompt in top]
+
+
+def test_retrieval_quality_is_one_for_the_truth_and_chance_for_noise():
+    rng = np.random.default_rng(0)
+    weights, noise = (rng.dirichlet(np.full(10, 0.5), 700) for _ in range(2))
+    oracle = icl.nearest(weights[:100], weights[100:], 20)
+    for looks, recall, correlation in ((weights, 1.0, 1.0), (noise, 20 / 600, 0.0)):
+        pairs = (looks[:100], looks[100:]), (weights[:100], weights[100:])
+        quality = neighbours.retrieval_quality(icl.nearest(*pairs[0], 20), oracle, *pairs)
+        assert quality["estimate"].tolist() == pytest.approx([recall, correlation], abs=0.02)
+
+
+def test_default_embeddings_need_no_download_and_repeat():
+    texts = ["bees make honey", "honey and bees", "a bicycle chain", "chain of a bicycle", "rain"]
+    vectors = adaptation.embed(texts)
+    assert np.allclose(vectors, adaptation.embed(texts)) and np.allclose((vectors**2).sum(1), 1)
+    assert [set(row) for row in icl.nearest(vectors[[0, 2]], vectors, 2)] == [{0, 1}, {2, 3}]
+
+
+@pytest.mark.slow
+def test_neighbours_of_1000_among_10000_users_within_20_seconds_and_2_gb():
+    code = """
+import time, numpy as np
+from personagap.adaptation import icl, neighbours
+rng = np.random.default_rng(0)
+vectors = rng.standard_normal((9402 * 8, 1024), dtype=np.float32)
+draw = lambda n: icl.Examples(rng.integers(9402, size=(n, 50)), *rng.integers(8, size=(2, n, 50)))
+queries, rows = draw(1000), draw(10000)
+started = time.perf_counter()
+icl.nearest(*(neighbours.embed_users(vectors, each, "difference") for each in (queries, rows)), 20)
+assert time.perf_counter() - started < 20
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 2e6
+
+
+def log_of(**columns):
+    base = {"algorithm": "MetaLearnKShotICLAlgorithm", "responses_to_include": "winning_only", "num_shots": 3}
+    base |= {"user_embedding_type": "winning", "user_embedding_computed_from_n_pr": 5.0, "datetime": "2024-08-16"}
+    base |= {"n_similar_users_to_retrieve": 5.0, "meta_learning_dataset": "MetaLearningPrefDs1k", "total_score": -0.4}
+    return pd.DataFrame([base | {"win_rate_against_gpt4o": 20.0} | columns])
+
+
+def test_log_is_read_and_its_bug_relabelled(tmp_path):
+    """T25, and one line about a bad log."""
+    assert runlog.load(tmp_path) is None
+    early = {"algorithm": "KShotICLAlgorithm", "responses_to_include": "losing_only", "datetime": "2024-08-15 11:23:10"}
+    ten = {"meta_learning_dataset": "MetaLearningPairwisePrefDB_Argmax_10000"}
+    file = tmp_path / "personalllm_runs_mine.csv"
+    pd.concat([log_of(**early), log_of(**early | {"datetime": "2024-08-20"}), log_of(**ten)]).to_csv(file)
+    log = runlog.load(tmp_path)
+    assert log["responses_to_include"].tolist() == ["losing_as_winning_only", "losing_only", "winning_only"]
+    assert log["db_users"].tolist() == [1000, 1000, 10000]
+    for bad, message in (
+        (log_of(num_shots=None), "row 2: no 'num_shots'"),
+        (log_of().drop(columns="datetime"), "no column 'datetime'"),
+    ):
+        bad.to_csv(file)
+        with pytest.raises(UserError, match=message):
+            runlog.load(tmp_path)
+
+
+def test_selecting_the_best_of_equally_good_runs():
+    """The plotted advantage (T20), and the expected maximum of 79 normals, which is 2.41 (by integration)."""
+    row = runlog.compare_rates(21.9, 20.4).iloc[0]
+    assert row["z"] == pytest.approx(0.82, abs=0.01) and row["p_value"] > 0.4 and row["ci_low"] < 0 < row["ci_high"]
+    rng = np.random.default_rng(0)
+    equal = pd.Series(rng.binomial(1000, 0.2, 79) / 10)
+    free, tied = runlog.selection_effect(equal, (0.0, 0.75)).to_dict("records")
+    assert free["selection_effect"] / free["sd_chance"] == pytest.approx(2.41, abs=0.03)
+    assert tied["selection_effect"] == pytest.approx(free["selection_effect"] / 2)
+    assert free["p_value"] > 0.05 and free["shrunken_best"] < equal.mean() + 0.3 * (equal.max() - equal.mean())
+    better = pd.concat([equal, pd.Series([40.0])])
+    assert runlog.selection_effect(better, (0.0,))["p_value"].item() == 0
+
+
+def test_real_log_gives_the_published_numbers():
+    if (log := runlog.load(os.environ.get("PERSONAGAP_REAL_DATA", "nowhere"))) is None:
+        pytest.skip("set PERSONAGAP_REAL_DATA to a folder with personalllm_runs*.csv")
+    table = run_log(log)
+    assert len(log) == 126 and len(table) == 56 and table["difference"].abs().max() < 1e-4
+    ordered = runlog.ordered(log)
+    assert len(ordered) == 79 and ordered["plotted"].sum() == 3
+    effects = runlog.selection_effect(ordered["win_rate_against_gpt4o"])
+    effect, rates = effects.iloc[0], runlog.compare_rates(21.9, 20.4)
+    assert effect["best"] == 23.3 and effect["best_by_chance"] > effect["best"] and effect["p_value"] > 0.5
+    assert verdicts.forking_paths(effects, rates)[0][1].startswith("Not distinguishable")
