@@ -4,7 +4,8 @@ Everything here was written or drawn for this project; no text or label comes fr
 A pair (prompt, attribute) is truly relevant with a probability that its kind fixes (``RELEVANT``).
 Given the truth, three human raters and two model judges label it independently of each other with
 the sensitivities and false-alarm rates of ``RATERS``; judges raise more false alarms on open-ended
-prompts than on factual ones. So every population value has a closed form (``planted_relevance``).
+prompts than on factual ones, and one of them fewer where it sees all attributes at once ("_list").
+So every population value has a closed form (``planted_relevance``).
 """
 
 import numpy as np
@@ -24,6 +25,7 @@ RATERS = {
     "human_3": (0.80, 0.08, 0.08),
     "judge_broad": (0.95, 0.20, 0.50),
     "judge_strict": (0.88, 0.12, 0.26),
+    "judge_broad_list": (0.85, 0.08, 0.16),
 }
 USERS, TOPICS_PER_USER, USERS_PER_PROMPT = 24, 4, 4
 
@@ -57,7 +59,7 @@ def design(seed: int = SEED) -> pd.DataFrame:
 
 
 def relevance_judgments(seed: int = SEED) -> pd.DataFrame:
-    """Draw the labels of the committed table: three humans, their majority and two judges, as true/false."""
+    """Draw the labels of the committed table: three humans, their majority and the judges, as true/false."""
     pairs = design()
     rng = np.random.default_rng([seed, 1])
     truth = rng.random(len(pairs)) < pairs["kind"].map(RELEVANT)

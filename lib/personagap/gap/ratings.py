@@ -199,7 +199,7 @@ def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How])
     DataFrame ``rater rater_kind measure n estimate ci_low ci_high``: "mean rating", and the shares "better" (above 3),
     "no better" (of judgments at most 3) and "no better, by response" (of responses whose mean is at most 3).
     """
-    table = judgments.assign(rater=judgments["rater"].where(judgments["rater_kind"] == "model", "people"))
+    table = judgments.assign(rater=judgments["rater"].where(judgments["rater_kind"] == "model", "human"))
     who = ["rater", "rater_kind"]
     responses = table.groupby([*who, *item], sort=False)["label"].mean().reset_index()
     measures = {
@@ -225,7 +225,7 @@ def rating_effects(judgments: pd.DataFrame, covariates: list[str], **how: Unpack
     Returns
     -------
     DataFrame, for "human" (all human ratings) and each model less people: ``rater covariate n estimate ci_low ci_high
-    p_value``; ``estimate`` in points of the rating per unit of the covariate. A covariate that does not vary has no row.
+    p_value``; ``estimate`` in points of the rating per unit of the covariate. One that does not vary has no row.
     """
     key = [column for column in UNIT if column in judgments]
     models = judgments["rater_kind"] == "model"

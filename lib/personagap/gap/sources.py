@@ -35,7 +35,7 @@ def means(table: pd.DataFrame, value: str, by: list[str], **how: Unpack[How]) ->
     table = table.dropna(subset=value)
     if not pd.api.types.is_numeric_dtype(table[value]):
         each = [table.assign(**{value: name}, _is=table[value] == name) for name in table[value].unique()]
-        return means(pd.concat(each), "_is", [*by, value], **how)
+        return means(pd.concat(each or [table.assign(_is=0)]), "_is", [*by, value], **how)
     rows = []
     cluster = how.get("cluster", ("prompt", "user"))
     factors = [cluster] if isinstance(cluster, str) else list(cluster)
@@ -54,49 +54,32 @@ def means(table: pd.DataFrame, value: str, by: list[str], **how: Unpack[How]) ->
 
 
 def adjusted_difference(
-    judgments: pd.DataFrame,
-    labels: list,
-    covariates: list[str],
-    *,
-    by: str = "source",
-    a: str = "real",
-    b: str = "synthetic",
-    cluster: str = "user",
-    level: float = 0.95,
+    judgments: pd.DataFrame, labels: list, covariates: list[str], *, level: float = 0.95
 ) -> pd.DataFrame:
-    """`proportion_difference` between groups that are alike in ``covariates`` (T13).
+    """`proportion_difference` of real and synthetic users who are alike in ``covariates`` (T13).
 
-    Logistic regression by generalized estimating equations, exchangeable within clusters, with the small-sample
-    variance of Mancl & DeRouen (2001, Biometrics 57); the estimate is the average marginal effect of the group, in
-    percentage points: what would change if every judgment changed its group and nothing else.
+    Logistic regression by generalized estimating equations, exchangeable within users, with the small-sample
+    variance of Mancl & DeRouen (2001, Biometrics 57). The estimate is the average marginal effect in percentage
+    points: what would change if every judgment changed its source and nothing else.
 
     Parameters
     ----------
     covariates : numeric columns, on the scale on which they act linearly (a history's length: its logarithm).
     """
-    table = judgments[judgments[by].isin([a, b])]
-    hit = table["label"].isin(labels).to_numpy(dtype=float)
-    names = [a, *covariates]
-    design = np.column_stack([np.ones(len(table)), table[by] == a, *(table[name] for name in covariates)]).astype(float)
+    hit = judgments["label"].isin(labels).astype(float)
+    design = judgments[covariates].assign(real=judgments["source"] == "real", constant=1).astype(float)
     if np.linalg.matrix_rank(design) < design.shape[1]:
-        raise UserError(f"{', '.join(covariates)}: constant, or settled by {by}: the two cannot be told apart")
-    frame = pd.DataFrame(design, columns=["constant", *names])
-    groups = pd.factorize(pd.MultiIndex.from_frame(table[[by, cluster]]))[0]
-    fit = GEE(hit, frame, groups=groups, family=Binomial(), cov_struct=Exchangeable()).fit(cov_type="bias_reduced")
-    effect = fit.get_margeff(dummy=True).summary_frame(alpha=1 - level).iloc[0]
-    estimate, _, statistic, p_value, low, high = effect
-    return pd.DataFrame(
-        {
-            "contrast": [f"{a} − {b}, at equal {' and '.join(covariates)}"],
-            "estimate": 100 * estimate,
-            "unit": "points",
-            "ci_low": 100 * low,
-            "ci_high": 100 * high,
-            "statistic": statistic,
-            "p_value": p_value,
-            "method": f"GEE logit, average marginal effect, clusters: {cluster}",
-        }
-    )
+        raise UserError(f"{', '.join(covariates)}: constant, or settled by source: the two cannot be told apart")
+    users = pd.factorize(pd.MultiIndex.from_frame(judgments[["source", "user"]]))[0]
+    model = GEE(hit, design, groups=users, family=Binomial(), cov_struct=Exchangeable())
+    effects = model.fit(cov_type="bias_reduced").get_margeff(dummy=True).summary_frame(1 - level)
+    estimate, _, statistic, p_value, low, high = effects.loc["real"]
+    row = {
+        "contrast": f"real − synthetic, at equal {' and '.join(covariates)}",
+        **{"estimate": 100 * estimate, "unit": "points", "ci_low": 100 * low, "ci_high": 100 * high},
+        **{"statistic": statistic, "p_value": p_value, "method": "GEE logit, marginal effect, clusters: user"},
+    }
+    return pd.DataFrame([row])
 
 
 def proportion_difference(

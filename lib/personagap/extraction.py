@@ -1,0 +1,254 @@
+"""Attributes of users from their conversations: extract, merge, verify, refine; and what that costs in substance."""
+
+import json
+import re
+from typing import Unpack
+
+import numpy as np
+import pandas as pd
+from sklearn.cluster import AgglomerativeClustering
+from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.metrics import fbeta_score
+from sklearn.metrics.pairwise import cosine_similarity
+
+from personagap import attributes, gap
+from personagap.paths import DATA
+
+#: Self-reported confidence below which an attribute is dropped; arXiv 2606.06614 says 0.4, its data go to 0.30 (T20).
+CONFIDENCE = 0.4
+#: Attributes at least this alike (cosine) are one.
+SAME = 0.7
+#: Characters of a history that a model is shown at once, as in the authors' evidence locator.
+LONGEST = 80_000
+PROBLEMS = ("no answer", "invalid JSON", "empty list", "missing field", "wrong scale", "repeated attribute")
+FAILURES = ("overgeneralization", "missing evidence", "task-context confusion", "not standalone")
+HEDGES = r"\b(?:may|might|could|likely|possibly|possible|perhaps|probably|maybe|seems?)\b"
+HEDGE = "It is possible that "
+
+
+def extract(lm, histories: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What each conversation (``user text``) says of its user, as ``lm`` puts it at the paper's temperature, 0.8.
+
+    Returns
+    -------
+    found : ``user attribute reason confidence``, in order, unfiltered.
+    outputs : one row per output and kind of problem, ``step user problem hit``: nothing is dropped uncounted.
+    """
+    texts = attributes.answers(lm, [_prompt("extract", conversation=text) for text in histories["text"]], 0.8, seed)
+    parsed = [parse_attributes(text) for text in texts]
+    rows = [{"user": user} | one for user, (found, _) in zip(histories["user"], parsed, strict=True) for one in found]
+    found = pd.DataFrame(rows, columns=["user", "attribute", "reason", "confidence"])
+    return found, _outputs("extract", histories["user"], [problems for _, problems in parsed])
+
+
+def parse_attributes(text: str | None) -> tuple[list[dict], set[str]]:
+    """Attributes in an output, and which of ``PROBLEMS`` it has; what has one is left out of the attributes.
+
+    Examples
+    --------
+    >>> parse_attributes('Sure: [{"attribute": "The user bakes.", "reason": "", "confidence": 80}]')
+    ([], {'wrong scale'})
+    """
+    value = read_json(text, list)
+    if not value:
+        return [], {"no answer" if text is None else "invalid JSON" if value is None else "empty list"}
+    found, problems = {}, set()
+    for element in value:
+        one = element if isinstance(element, dict) else {}
+        attribute, confidence = str(one.get("attribute") or "").strip(), one.get("confidence")
+        if not attribute or not isinstance(confidence, int | float):
+            problems.add("missing field")
+        elif not 0 <= confidence <= 1:
+            problems.add("wrong scale")
+        elif attribute in found:
+            problems.add("repeated attribute")
+        else:
+            reason = str(one.get("reason") or "")
+            found[attribute] = {"attribute": attribute, "reason": reason, "confidence": confidence}
+    return list(found.values()), problems
+
+
+def read_json(text: str | None, kind: type):
+    """The first JSON value of a kind (list or dict) in an output, after any thinking; None if there is none."""
+    text = re.sub(r"(?s)^.*</think>", "", text or "")
+    start = text.find("[" if kind is list else "{")
+    try:
+        value, _ = json.JSONDecoder().raw_decode(text, max(start, 0))
+    except json.JSONDecodeError:
+        return None
+    return value if isinstance(value, kind) else None
+
+
+def embed(texts: list[str], embeddings: str | None = None) -> np.ndarray:
+    """Unit vectors (n, d): TF-IDF of these texts, or a sentence-transformers model."""
+    if embeddings is None:
+        vectorizer = TfidfVectorizer(stop_words="english", max_features=10_000, dtype=np.float32)
+        return vectorizer.fit_transform(texts).toarray()
+    return attributes.embed(embeddings, list(texts))
+
+
+def merge(found: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame:
+    """One attribute of those of a user that say the same: ``user item attribute reason confidence``.
+
+    Agglomerative clustering of the embeddings, cut at cosine ``SAME``; of each cluster the member nearest to its
+    confidence-weighted centroid stays (arXiv 2606.06614, which does not state linkage or embedding; here: average).
+    """
+    if found.empty:  # a model that cannot do it
+        return found.assign(item="")
+    vectors, kept = embed(found["attribute"].tolist(), embeddings), []
+    clustering = AgglomerativeClustering(
+        n_clusters=None, distance_threshold=1 - SAME, metric="cosine", linkage="average"
+    )
+    for places in found.groupby("user", sort=False).indices.values():
+        labels = clustering.fit_predict(vectors[places]) if len(places) > 1 else np.zeros(1)
+        for label in dict.fromkeys(labels):
+            members = places[labels == label]
+            centroid = found["confidence"].to_numpy()[members] @ vectors[members]
+            nearness = cosine_similarity(vectors[members], centroid[None]).round(4)  # of equals, the first
+            kept.append(members[nearness.argmax()])
+    table = found.iloc[kept].reset_index(drop=True)
+    table.insert(1, "item", table.groupby("user").cumcount().astype("str"))
+    return table
+
+
+def verify(lm, items: pd.DataFrame, histories: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Ask a model whether each attribute holds, and if not, how it fails.
+
+    Returns
+    -------
+    items : with ``label`` ("accepted", "rejected", NaN if unreadable) and ``failure`` (of ``FAILURES``, or "").
+    outputs : as of `extract`.
+    """
+    values = [read_json(text, dict) or {} for text in _about(lm, "verify", items, histories, seed)]
+    label = [{True: "rejected", False: "accepted"}.get(value.get("problem")) for value in values]
+    failure = [value.get("failure") if value.get("failure") in FAILURES else "" for value in values]
+    problems = [set() if known else {"invalid JSON"} for known in label]
+    return items.assign(label=label, failure=failure), _outputs("verify", items["user"], problems, PROBLEMS[:2])
+
+
+def refine(lm, flagged: pd.DataFrame, histories: pd.DataFrame, *, seed: int = 0) -> tuple[pd.Series, pd.DataFrame]:
+    """Send flagged attributes back for revision: their new texts (None: nothing left to say), and the outputs."""
+    parsed = [parse_attributes(text) for text in _about(lm, "refine", flagged, histories, seed)]
+    texts = [found[0]["attribute"] if found else None for found, _ in parsed]
+    kinds = [kind for kind in PROBLEMS if kind != "empty list"]  # that is an answer here
+    outputs = _outputs("refine", flagged["user"], [problems for _, problems in parsed], kinds)
+    return pd.Series(texts, flagged.index, dtype=object), outputs
+
+
+def rate(lm, pairs: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Let a model judge responses as people did, 1–5 per attribute; which stands second alternates (T11).
+
+    Parameters
+    ----------
+    pairs : items of the stage "response", of ``datasets.load_judgments``.
+
+    Returns
+    -------
+    judgments : of what could be read, above 3 where personalized is better.
+    outputs : as of `extract`.
+    """
+    first = pd.Series(np.arange(len(pairs)) % 2 == 1, pairs.index)
+    sides = pairs["personalized"].where(first, pairs["generic"]), pairs["generic"].where(first, pairs["personalized"])
+    fields = zip(pairs["attribute"], pairs["prompt_text"], *sides, strict=True)
+    prompts = [_prompt("rate", attribute=a, prompt=p, first=x, second=y) for a, p, x, y in fields]
+    values = [
+        (read_json(text, dict) or {"rating": None}).get("rating", 0)
+        for text in attributes.answers(lm, prompts, 0.0, seed)
+    ]
+    problems = [{"invalid JSON"} if v is None else set() if v in range(1, 6) else {"wrong scale"} for v in values]
+    rating = pd.Series([np.nan if bad else value for bad, value in zip(problems, values, strict=True)], pairs.index)
+    key = pairs[["stage", "source", "user", "prompt", "item"]]
+    table = key.assign(
+        rater=lm.id, rater_kind="model", label=rating.where(~first, 6 - rating), personalized_first=first
+    )
+    return table.dropna(subset="label"), _outputs("rate", pairs["user"], problems, ("invalid JSON", "wrong scale"))
+
+
+def flag(scores: np.ndarray, labels: np.ndarray, folds: np.ndarray, beta: float = 2.0) -> np.ndarray:
+    """0/1 decisions (n,) at the threshold that is best by F_β on the *other* folds; β > 1 weights recall."""
+    decided = np.zeros(len(scores), dtype=int)
+    for fold in np.unique(folds):
+        train = folds != fold
+        cuts = np.unique(scores[train])
+        quality = [fbeta_score(labels[train], scores[train] >= cut, beta=beta) for cut in cuts]
+        decided[~train] = scores[~train] >= cuts[np.argmax(quality)]
+    return decided
+
+
+def profiles(
+    items: pd.DataFrame, flagged: pd.Series, refined: pd.Series, histories: pd.DataFrame, embeddings: str | None = None
+) -> pd.DataFrame:
+    """What becomes of flagged attributes, by strategy, and how much the profiles still say (T14).
+
+    "hedge flagged" puts "It is possible that" before them: no remedy, but a control that shows what a measure of
+    acceptance alone rewards.
+
+    Returns
+    -------
+    DataFrame ``strategy user item attribute`` (None: dropped) ``hedged identifies covered``. ``hedged``: it has a word
+    like "might"; ``identifies``: share of other users whose history it fits less well than its own user's (0.5 is
+    chance); ``covered``: something in the new profile is alike (cosine ``SAME``) to the original.
+    """
+    old = items["attribute"].astype(object)
+    hedged = HEDGE + old.str[0].str.lower() + old.str[1:]
+    changes = {"as extracted": old, "drop flagged": None, "hedge flagged": hedged, "refine flagged": refined}
+    texts = histories.groupby("user", sort=False)["text"].agg("\n".join)
+    own, tables = texts.index.get_indexer(items["user"]), []
+    for strategy, change in changes.items():
+        new = old.mask(flagged, change)
+        kept = new.notna().to_numpy()
+        vectors = embed([*texts, *old, *new.fillna("")], embeddings)
+        history, before, after = np.split(vectors, [len(texts), len(texts) + len(old)])
+        fit = after @ history.T
+        mine = np.take_along_axis(fit, own[:, None], axis=1)
+        below = ((fit < mine).sum(axis=1) + ((fit == mine).sum(axis=1) - 1) / 2) / (len(texts) - 1)
+        alike = (before @ after.T >= SAME) & (own[:, None] == own) & kept
+        first_lower = new.str[0].str.lower() + new.str[1:]  # "may" hedges, "in May" does not
+        hedges = first_lower.str.contains(HEDGES).where(kept).astype(float)
+        measures = {"hedged": hedges, "identifies": np.where(kept, below, np.nan), "covered": alike.any(axis=1)}
+        table = items[["user", "item"]].assign(strategy=strategy, attribute=new, **measures)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
+
+
+def compare(profiles: pd.DataFrame, said: pd.DataFrame, **how: Unpack[gap.How]) -> pd.DataFrame:
+    """What each strategy gains and what it costs: ``measure strategy n estimate ci_low ci_high``, shares.
+
+    Parameters
+    ----------
+    profiles : of `profiles`.
+    said : judgments of people, ``strategy user item label``; a strategy nobody judged has no acceptance.
+
+    Returns
+    -------
+    ``accepted`` (judgments of what is kept), ``useful`` (of *all* originals: now accepted by most, and unhedged),
+    ``covered`` (of the originals that most accepted), ``identifies``, ``hedged`` and ``kept``.
+    """
+    key = ["strategy", "user", "item"]
+    share = said.assign(accepted=said["label"] == "accepted").groupby(key)["accepted"].mean()
+    table = profiles.join(share, on=key)
+    useful = (table["accepted"] > 0.5) & (table["hedged"] == 0)
+    wanted = share[share > 0.5].xs("as extracted").index
+    held = pd.MultiIndex.from_frame(table[["user", "item"]]).isin(wanted)
+    table["useful"] = useful.where(table["strategy"].isin(said["strategy"])).astype(float)
+    table["covered"] = table["covered"].where(held).astype(float)
+    table["kept"] = table["attribute"].notna().astype(float)
+    measures = ["accepted", "useful", "covered", "identifies", "hedged", "kept"]
+    return gap.means(table.melt(["strategy", "user"], measures, "measure"), "value", ["measure", "strategy"], **how)
+
+
+def _outputs(step: str, users: pd.Series, problems: list[set[str]], kinds: tuple | list = PROBLEMS) -> pd.DataFrame:
+    table = pd.DataFrame({name: [name in mine for mine in problems] for name in kinds}).assign(step=step, user=[*users])
+    return table.melt(["step", "user"], var_name="problem", value_name="hit")
+
+
+def _prompt(name: str, **fields: str) -> str:
+    text = (DATA / "prompts" / f"{name}.txt").read_text(encoding="utf-8")
+    return re.sub(r"\{(\w+)\}", lambda match: fields[match[1]], text)
+
+
+def _about(lm, name: str, items: pd.DataFrame, histories: pd.DataFrame, seed: int) -> list[str | None]:
+    history = histories.groupby("user")["text"].agg("\n\n".join).str[:LONGEST]
+    fields = items.reindex(columns=["attribute", "reason", "failure"], fill_value="").astype("str").to_dict("records")
+    prompts = [_prompt(name, **each, conversation=history[u]) for each, u in zip(fields, items["user"], strict=True)]
+    return attributes.answers(lm, prompts, 0.0, seed)

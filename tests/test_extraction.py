@@ -1,0 +1,196 @@
+"""Stage 1: layouts, structured output, merging, the verifier, what hedging buys, and the simulator behind the demo."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from statsmodels.genmod.families import Binomial
+from statsmodels.genmod.generalized_linear_model import GLM
+
+from personagap import extraction, gap
+from personagap.datasets import load_histories, load_judgments
+from personagap.demo import conversations
+from personagap.errors import UserError
+from personagap.models import Generation
+
+ATTRIBUTE = {"attribute": "The user naps.", "reason": "said so", "confidence": 0.9}
+ITEM = {"user_id": "a@x.org", "source": "wildchat", "item_index": 0, "merged_attributes": [ATTRIBUTE, ATTRIBUTE]}
+TALK = [{"role": "user", "content": "I nap."}, {"role": "assistant", "content": "Well."}]
+SAID = {"task": "4", "index": 0, "annotator": "5e18", "attr_judgments": [{"judgment": "ok"}, {"judgment": None}]}
+LONG = "stage,user,item,rater,rater_kind,label,attribute\n"
+
+
+def lines(folder, **files):
+    for name, records in files.items():
+        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+    return folder
+
+
+class Says:
+    """A model that gives the answers it is told to, in turn."""
+
+    revision = "1"
+
+    def __init__(self, name, *texts):
+        self.id, self.texts = name, list(texts)
+
+    def render(self, messages):
+        return messages[0]["content"]
+
+    def generate(self, chats, sampling, seeds):
+        texts = [self.texts.pop(0) for _ in chats]
+        return [Generation(text, "error" if text is None else "stop", 0, 0, 0.0) for text in texts]
+
+
+@pytest.fixture
+def store(tmp_path, monkeypatch):
+    monkeypatch.setattr("personagap.responses.CACHE", tmp_path)
+
+
+def test_tool_layout_hides_users_and_leaves_open_judgments_out(tmp_path, capsys):
+    records = [ITEM | {"conversations": [TALK]}, ITEM | {"user_id": "b", "source": "prefeval", "item_index": 1}]
+    records[1]["conversations"] = [TALK]
+    lines(tmp_path, task4_items=records, one_task4=[SAID, SAID | {"index": 1}, SAID | {"task": "1"}])
+    items, judgments = load_judgments("extraction", tmp_path)
+    assert items[["user", "source", "turns"]].to_numpy().tolist() == [["u01", "real", 1], ["u02", "synthetic", 1]]
+    assert judgments.to_numpy()[0].tolist() == ["extraction", "real", "u01", "0", "human_01", "human", "accepted"]
+    assert "1 annotations of pilot tasks left out" in capsys.readouterr().out  # T22
+    assert load_histories(tmp_path)["text"][0] == "USER: I nap.\nAI: Well."
+
+
+@pytest.mark.parametrize(
+    ("said", "message"),
+    [
+        (SAID | {"attr_judgments": [{"judgment": "great"}]}, "row 1: a label outside the scale: use one of ok"),
+        (SAID | {"attr_judgments": [{"verdict": "ok"}]}, r"row 1: attr_judgments\[0\]: not an object with judgment"),
+        (SAID | {"index": 7}, "row 1: judges what no file of items holds"),
+        ({"attr_judgments": []}, "no column 'task'"),
+    ],
+)
+def test_bad_annotations_give_one_line_that_says_where(tmp_path, said, message):
+    lines(tmp_path, task4_items=[ITEM | {"conversations": []}], one_task4=[said])
+    with pytest.raises(UserError, match=message) as error:
+        load_judgments("extraction", tmp_path)
+    assert "one_task4.jsonl" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_anybodys_long_format(tmp_path):
+    file = tmp_path / "judgments_mine.csv"
+    file.write_text(LONG + "extraction,ann,0,bob,human,uncertain,Naps.\nextraction,ann,0,judge,model,accepted,Naps.\n")
+    items, judgments = load_judgments("extraction", tmp_path)
+    assert items["attribute"].tolist() == ["Naps."] and items["user"].tolist() == ["u01"]
+    assert judgments["rater"].tolist() == ["human_01", "judge"]
+    with pytest.raises(UserError, match="no judgments of stage 'response'"):
+        load_judgments("response", tmp_path)
+    with pytest.raises(UserError, match="no conversations"):
+        load_histories(tmp_path)
+    file.write_text(LONG + "extraction,ann,0,bob,robot,uncertain,Naps.\n")
+    with pytest.raises(UserError, match=r"judgments_mine.csv, row 2: rater_kind is not human or model"):
+        load_judgments("extraction", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "n", "problems"),
+    [
+        (None, 0, {"no answer"}),
+        ("I cannot.", 0, {"invalid JSON"}),
+        ('[{"attribute": "The user', 0, {"invalid JSON"}),
+        ("<think>[1]</think> []", 0, {"empty list"}),
+        (json.dumps([ATTRIBUTE, ATTRIBUTE]), 1, {"repeated attribute"}),
+        (json.dumps([ATTRIBUTE | {"confidence": "high"}, "The user naps."]), 0, {"missing field"}),
+        ("```json\n" + json.dumps([ATTRIBUTE]) + "\n```", 1, set()),
+    ],
+)
+def test_every_broken_output_is_counted(text, n, problems):
+    found, seen = extraction.parse_attributes(text)
+    assert (len(found), seen) == (n, problems)
+
+
+def test_answers_are_stored_but_failures_are_not(store):
+    histories = pd.DataFrame({"user": ["a", "b"], "text": ["I nap.", "I run."]})
+    found, outputs = extraction.extract(Says("m", json.dumps([ATTRIBUTE]), None), histories)
+    assert found["user"].tolist() == ["a"]
+    assert outputs[outputs["hit"]][["user", "problem"]].to_numpy().tolist() == [["b", "no answer"]]
+    again, outputs = extraction.extract(Says("m", "[]"), histories)  # asks for b alone
+    assert again.equals(found) and outputs[outputs["hit"]]["problem"].tolist() == ["empty list"]
+
+
+def test_merging_keeps_the_surest_of_like_attributes_within_a_user():
+    bakes = "The user bakes two rye loaves every Saturday morning."
+    texts = [bakes, bakes.replace("rye", "rye bread"), "The user plays chess.", bakes]
+    found = pd.DataFrame({"user": ["a", "a", "a", "b"], "attribute": texts, "confidence": [0.4, 0.9, 0.8, 0.5]})
+    merged = extraction.merge(found.assign(reason=""))
+    assert merged[["user", "item"]].to_numpy().tolist() == [["a", "0"], ["a", "1"], ["b", "0"]]
+    assert merged["attribute"].tolist() == texts[1:]
+
+
+def test_thresholds_come_from_other_folds_and_beta_weights_recall():
+    labels, folds = np.array([0, 1, 1] * 20), np.repeat([0, 1, 2], 20)
+    scores = labels * 0.3 + np.random.default_rng(0).random(60)
+    strict, broad = (extraction.flag(scores, labels, folds, beta) for beta in (0.2, 5))
+    assert broad[labels == 1].mean() > strict[labels == 1].mean() and broad.mean() > strict.mean()
+    other = np.where(folds == 0, 1 - labels, labels)  # a fold's own labels do not move its decisions
+    decided = [extraction.flag(scores, truth, folds)[folds == 0] for truth in (labels, other)]
+    assert (decided[0] == decided[1]).all()
+
+
+def test_t14_hedging_raises_acceptance_but_not_use():
+    items, judgments = load_judgments("extraction", "demo")
+    items["flagged"] = items["attribute"].map(conversations.kind) != "supported"
+    nothing = pd.Series(None, items.index[items["flagged"]], dtype=object)
+    table = extraction.profiles(items, items["flagged"], nothing, load_histories("demo"))
+    assert table.groupby("strategy")["attribute"].count()["refine flagged"] == (~items["flagged"]).sum()
+    hedged = conversations.judge(table[table["strategy"] == "hedge flagged"])
+    said = pd.concat([judgments.assign(strategy="as extracted"), hedged])
+    values = extraction.compare(table, said, cluster="user").set_index(["measure", "strategy"])["estimate"].unstack()
+    assert values.loc["accepted", "hedge flagged"] > values.loc["accepted", "as extracted"] + 0.1
+    assert values.loc["useful", "hedge flagged"] < values.loc["useful", "as extracted"]
+    assert values.loc["covered", "as extracted"] == 1 > values.loc["covered", "drop flagged"] > 0.5
+    assert values.loc["hedged", "as extracted"] == 0  # "in May" is no hedge
+    assert values.loc["identifies"].between(0.6, 1).all()
+
+
+def test_demo_files_are_what_the_simulator_and_the_pipeline_make(store):
+    lm = conversations.Simulator()
+    found, outputs = extraction.extract(lm, conversations.design())
+    merged = extraction.merge(found[found["confidence"] >= extraction.CONFIDENCE])
+    items, judgments = load_judgments("extraction", "demo")
+    assert merged["attribute"].tolist() == items["attribute"].tolist()
+    assert conversations.judge(merged)["label"].value_counts().to_dict() == judgments["label"].value_counts().to_dict()
+    rates = outputs.groupby("problem")["hit"].mean()
+    assert all(abs(rates[name] - rate) < 0.03 for name, rate in conversations.BROKEN.items())
+    verified, _ = extraction.verify(lm, items, load_histories("demo"))
+    missed = verified[(verified["label"] == "accepted") & (items["attribute"].map(conversations.kind) != "supported")]
+    assert 0.35 < len(missed) / (items["attribute"].map(conversations.kind) != "supported").sum() < 0.55
+    with pytest.raises(UserError, match="knows only the demo's conversations"):
+        extraction.extract(lm, pd.DataFrame({"user": ["a"], "text": ["I nap."]}))
+
+
+def test_adjusted_difference_is_the_marginal_effect_of_a_logistic_model():
+    rng = np.random.default_rng(1)
+    table = pd.DataFrame({"user": np.repeat(np.arange(200), 2), "length": np.repeat(rng.normal(size=200), 2)})
+    table["source"] = np.where(table["length"] + np.repeat(rng.normal(size=200), 2) > 0, "real", "synthetic")
+    p = 1 / (1 + np.exp(-(0.8 * table["length"] + 0.7 * (table["source"] == "real"))))
+    table["label"] = rng.random(400) < p
+    x = np.column_stack([np.ones(400), table["source"] == "real", table["length"]]).astype(float)
+    fit = GLM(table["label"].astype(float), x, Binomial()).fit()
+    sides = [fit.predict(np.column_stack([np.ones(400), np.full(400, side), x[:, 2]])).mean() for side in (1, 0)]
+    row = gap.adjusted_difference(table, [True], ["length"]).iloc[0]
+    assert row["estimate"] == pytest.approx(100 * (sides[0] - sides[1]), abs=1.5)
+    assert row["ci_low"] < row["estimate"] < row["ci_high"]
+    assert gap.proportion_difference(table, [True])["estimate"][0] > row["estimate"] + 10  # what length explains
+    with pytest.raises(UserError, match="cannot be told apart"):
+        gap.adjusted_difference(table.assign(length=1.0), [True], ["length"])
+
+
+def test_means_of_shares_are_wilson_at_the_effective_size():
+    table = pd.DataFrame({"user": np.arange(100), "side": "a", "hit": np.arange(100) < 20})
+    row = gap.means(table, "hit", ["side"], cluster="user").iloc[0]
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((0.133, 0.289), abs=0.01)  # Wilson of 20 in 100
+    doubled = gap.means(pd.concat([table, table]), "hit", ["side"], cluster="user").iloc[0]
+    assert doubled["ci_low"] == pytest.approx(row["ci_low"], abs=1e-6)  # the same people twice add nothing
+    none = gap.means(table.assign(hit=False), "hit", ["side"], cluster="user").iloc[0]
+    assert none["ci_low"] < 1e-9 and 0.02 < none["ci_high"] < 0.06
+    kinds = gap.means(table.assign(kind=np.where(table["hit"], "yes", "no")), "kind", ["side"], cluster="user")
+    assert kinds.set_index("kind")["estimate"].to_dict() == {"yes": 0.2, "no": 0.8}

@@ -1,0 +1,137 @@
+"""Stages 2 and 3 in the annotation tool's layouts, ratings and what moves them, learned rewards, the gap figure."""
+
+import json
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+from statsmodels.regression.linear_model import OLS
+from test_extraction import Says, lines, store  # noqa: F401
+
+from personagap import extraction, figures, gap, verdicts
+from personagap.datasets import load_judgments, load_relevance
+from personagap.demo import ratings
+from personagap.tuning import reward
+
+PROFILE = [{"attribute": "Naps."}, {"attribute": "Runs."}, {"attribute": "Naps."}]
+PAIR = {"user_id": "x9", "prompt_index": 3, "prompt_text": "What now?", "profile_attributes": PROFILE}
+JUDGED = [one | {"relevant": yes} for one, yes in zip(PROFILE, [True, False, False], strict=True)]
+MODEL = {"model": "judge", "sample_index": 0, "user_id": "x9", "prompt_index": 3, "items": JUDGED}
+RESPONSE = {
+    **{"model_tag": "g", "user_id": "x9", "prompt_id": "x9_3", "prompt_text": "What now?", "item_index": 0},
+    **{"response_no_context": "Rest.", "response_personalized": "Nap."},
+    "attributes": [{"attribute": "Naps.", "is_relevant": True}, {"attribute": "Runs.", "is_relevant": False}],
+}
+RATED = {"task": "6", "index": 0, "annotator": "p1", "ratings": {"Naps.": 5}}
+
+
+def test_t18_t21_relevance_in_the_tools_layout(tmp_path):
+    lines(tmp_path, task5_items=[PAIR], judge=[MODEL], task6_items=[RESPONSE])
+    _, judgments = load_relevance(tmp_path)  # no human annotations: the majority is what stage 3 states
+    labels = judgments.pivot(index="item", columns="rater", values="label")
+    assert labels["judge"].tolist() == [1, 0, 0]  # of two equal texts each keeps its own label
+    assert labels["human_majority"].tolist() == [1, 0, 1]
+    said = [{"task": "5", "annotator": name, "user_id": "x9", "prompt_index": 3} for name in "abc"]
+    half = [JUDGED[0] | {"relevant": None}, *JUDGED[1:]]  # the first left open by all
+    lines(tmp_path, human=[one | {"relevance_judgments": half} for one in said])
+    items, judgments = load_judgments("relevance", tmp_path)
+    labels = judgments.pivot(index="item", columns="rater", values="label")
+    assert {"human_01", "human_02", "human_03", "human_majority", "judge"} == set(labels)
+    assert labels["human_majority"].isna().tolist() == [True, False, False]
+    assert items["user"].eq("u01").all() and items["prompt_text"].eq("What now?").all()
+
+
+def test_t11_ratings_are_turned_so_that_more_means_personalized(tmp_path):
+    lines(tmp_path, task6_items=[RESPONSE], p1=[RATED], p2=[RATED | {"annotator": "p2", "personalized_first": True}])
+    items, judgments = load_judgments("response", tmp_path)
+    assert items[["item", "attribute"]].to_numpy().tolist() == [["g/0", "Naps."]]
+    shown = judgments[["rater", "label", "personalized_first"]].to_numpy().tolist()
+    assert shown == [["human_01", 5, False], ["human_02", 1, True]]
+
+
+@pytest.fixture(scope="module")
+def rated():
+    items, judgments = load_judgments("response", "demo")
+    key = ["source", "user", "prompt", "item"]
+    features = reward.features(items)
+    table = judgments.merge(items[[*key, "generator"]].join(features), on=key)
+    return items, features, table.assign(second=1 - table["personalized_first"].astype(int))
+
+
+def test_demo_is_what_the_simulator_writes_and_recovers_what_it_planted(rated):
+    _, features, table = rated
+    drawn = ratings.ratings(ratings.pairs())
+    assert table.groupby("rater")["label"].mean().to_dict() == drawn.groupby("rater")["label"].mean().to_dict()
+    summary = gap.rating_summary(table, ["user", "prompt", "generator"])
+    ranks, kappa = gap.judge_correlation(table), gap.mean_agreement(table, weights="linear")
+    effects = gap.rating_effects(table, ratings.EFFECTS)
+    truth = ratings.recovered(summary, kappa, gap.judge_inflation(table), ranks, effects)
+    assert len(truth) == 16 and truth["covered"].mean() >= 0.85
+    answers = verdicts.response(summary, gap.judge_inflation(table), ranks, effects)["answer"]
+    assert not answers.str.contains("nan").any()
+    key = ["user", "prompt", "item"]  # for a model: least squares of its excess over people
+    people = table[table["rater_kind"] == "human"].groupby(key)["label"].mean().rename("people")
+    mine = table[table["rater"] == "judge_terse"].join(people, on=key)
+    fit = OLS(mine["label"] - mine["people"], mine[ratings.EFFECTS].assign(one=1.0)).fit()
+    assert effects.query("rater == 'judge_terse'")["estimate"].tolist() == pytest.approx(fit.params[:3].tolist())
+    fixed = gap.rating_effects(table.assign(second=1), ratings.EFFECTS)
+    assert set(fixed["covariate"]) == {"mention", "log2_length"}  # a position that never varies has no effect to show
+    assert (features["mention"] == ratings.pairs()["mention"]).mean() > 0.95
+
+
+def test_rating_summary_counts_judgments_and_responses():
+    table = pd.DataFrame({"prompt": [0, 0, 1, 1, 2, 2], "user": [0, 0, 1, 1, 2, 2], "item": [0, 1] * 3})
+    table = table.assign(rater="ann", rater_kind="human", label=[5, 1, 4, 4, 3, 4])
+    summary = gap.rating_summary(table, ["user", "prompt"], cluster="user").set_index("measure")["estimate"]
+    shares = {"better": 0.667, "no better": 0.333, "no better, by response": 0.333}
+    assert summary.round(3).to_dict() == {"mean rating": 3.5} | shares
+
+
+@pytest.mark.slow
+def test_intervals_of_rating_effects_cover():
+    pairs, hits = ratings.pairs(), []
+    planted = ratings.planted(200).set_index(["rater", "quantity"])["planted"]
+    for seed in range(1000, 1060):
+        drawn = ratings.ratings(pairs, seed).assign(rater_kind="model").drop(columns="prompt")
+        drawn.loc[drawn["rater"].str.startswith("human"), "rater_kind"] = "human"
+        drawn["item"] = drawn.groupby("rater").cumcount()
+        found = gap.rating_effects(drawn.rename(columns={"prompt_id": "prompt"}), ratings.EFFECTS, n_bootstrap=200)
+        true = planted[pd.MultiIndex.from_frame(found[["rater", "covariate"]])].to_numpy()
+        hits.append(((found["ci_low"] <= true) & (found["ci_high"] >= true)).mean())
+    assert 0.91 < np.mean(hits) <= 0.99
+
+
+def test_learned_reward_is_repeatable_and_finds_a_signal_in_unseen_users():
+    rng = np.random.default_rng(0)
+    x = pd.DataFrame(rng.normal(size=(200, 5)))
+    users = np.repeat(np.arange(40), 5).tolist()
+    y = x[0].to_numpy() + rng.normal(size=200)
+    first, again = (reward.nested_ridge(x, y, users) for _ in range(2))
+    assert (first == again).all() and np.corrcoef(first, y)[0, 1] > 0.5
+    own = np.repeat(rng.normal(size=40), 5)  # nothing but who rates: a random split knows it, unseen users do not (T7)
+    identity = pd.DataFrame(np.eye(40)[users])
+    held_out, leaking = (reward.nested_ridge(identity, own, groups) for groups in (users, list(range(200))))
+    assert np.corrcoef(leaking, own)[0, 1] > 0.8 > 0.3 > np.corrcoef(held_out, own)[0, 1]
+
+
+def test_a_model_judges_in_both_orders_and_its_broken_ratings_are_counted(rated, store):  # noqa: F811
+    items = rated[0].head(4)
+    said = [json.dumps({"rating": rating}) for rating in (5, 5, 9)]
+    judgments, outputs = extraction.rate(Says("j", *said, "hm"), items)
+    assert judgments[["label", "personalized_first"]].to_numpy().tolist() == [[5, False], [1, True]]
+    assert outputs.groupby("problem")["hit"].sum().to_dict() == {"invalid JSON": 1, "wrong scale": 1}
+
+
+def test_the_gap_figure_draws_what_was_run_and_says_what_was_not(rated):
+    summary = gap.rating_summary(rated[2], ["user", "prompt", "generator"], n_bootstrap=50)
+    _, judgments = load_relevance("demo")
+    relevance = gap.relevance_metrics(judgments, n_bootstrap=50)
+    points = figures.approval(None, relevance, summary)
+    majority = points[points["rater"] == "people, majority"].iloc[0]
+    assert majority["estimate"] == pytest.approx(100 * relevance["prevalence"].iloc[0])
+    fig, ax = plt.subplots()
+    figures.stages(None, relevance, summary, ax)
+    assert [text.get_text() for text in ax.texts].count("not run") == 1
+    plt.close(fig)
+    assert len(figures.approval(None, None, None)) == 0

@@ -1,0 +1,131 @@
+"""Trained judges: honest folds, scores that never saw their test rows, repeatable fine-tuning and GRPO."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import average_precision_score
+from tiny import save_model
+
+from personagap import attributes, gap
+from personagap.datasets import load_relevance
+from personagap.errors import UserError
+from personagap.models import Sampling, load_model
+from personagap.tuning import classifiers, grpo
+
+WORDS = ["apples", "trains", "violins", "winter", "chess", "sailing", "bread", "maps", "stars", "glass"]
+
+
+def planted(n=240, seed=0):
+    """Pairs whose label is the attribute's first word, but for noise; each prompt and user recurs."""
+    rng = np.random.default_rng(seed)
+    likes = rng.random(n) < 0.4
+    texts = [
+        (f"Tell me about {WORDS[i % 10]}.", f"The user {'enjoys' if like else 'avoids'} {WORDS[i % 7]}.")
+        for i, like in enumerate(likes)
+    ]
+    return texts, np.where(rng.random(n) < 0.05, ~likes, likes).astype(int), np.arange(n) % 10
+
+
+def test_folds_keep_groups_whole_and_a_random_split_does_not():
+    groups = np.repeat([f"u{i}" for i in range(13)], 7)
+    disjoint, random = classifiers.folds(groups), classifiers.folds(range(len(groups)))
+    assert pd.Series(disjoint).groupby(groups).nunique().eq(1).all() and set(disjoint) == set(range(5))
+    assert pd.Series(random).groupby(groups).nunique().gt(1).all()
+    assert (disjoint == classifiers.folds(groups)).all() and (disjoint != classifiers.folds(groups, seed=1)).any()
+    with pytest.raises(UserError, match="2 groups cannot be split into 5 folds"):
+        classifiers.folds([1, 2])
+
+
+def test_linear_probe_finds_what_was_planted_in_pairs_and_in_single_texts():
+    texts, labels, prompt = planted()
+    number = classifiers.folds(prompt)
+    for given in (texts, [attribute for _, attribute in texts]):
+        scores = classifiers.cross_validate(given, labels, number)
+        assert average_precision_score(labels, scores) > 0.85 and ((scores >= 0) & (scores <= 1)).all()
+        assert (classifiers.decide(scores, labels, number) == labels).mean() > 0.9
+    shuffled = np.random.default_rng(1).permutation(labels)
+    nothing = classifiers.cross_validate(texts, shuffled, number)
+    assert average_precision_score(shuffled, nothing) < labels.mean() + 0.12
+
+
+def test_a_fold_is_scored_without_its_labels():
+    """Neither training, nor the choice of settings, nor the threshold may see them."""
+    texts, labels, prompt = planted()
+    number = classifiers.folds(prompt)
+    here = number == 2
+    scores = classifiers.cross_validate(texts, labels, number)
+    other = classifiers.cross_validate(texts, np.where(here, 1 - labels, labels), number)
+    np.testing.assert_array_equal(scores[here], other[here])
+    assert (scores[~here] != other[~here]).any()
+    decided = classifiers.decide(scores, np.where(here, 1 - labels, labels), number)
+    np.testing.assert_array_equal(decided[here], classifiers.decide(scores, labels, number)[here])
+
+
+def test_user_errors():
+    texts, labels, prompt = planted(40)
+    number = classifiers.folds(prompt)
+    for message, arguments in {
+        "method 'forest'": (texts, labels, number, "forest"),
+        "without fold 0 and 1": (texts, labels, number % 2),
+        "both labels are not left": (texts, (number == 0).astype(int), number),
+        "give encoder=": (texts, labels, number, "encoder"),
+        "no encoder at": (texts, labels, number, "encoder", "/no/such/folder"),
+        "no such folder": (texts, labels, number, "grpo", "/no/such/folder"),
+    }.items():
+        with pytest.raises(UserError, match=message):
+            classifiers.cross_validate(*arguments)
+
+
+def test_encoder_learns_and_two_runs_are_equal(tmp_path, monkeypatch):
+    monkeypatch.setattr(classifiers, "RATE", 3e-3)
+    monkeypatch.setattr(classifiers, "EPOCHS", 3)
+    texts, labels, prompt = planted(120)
+    folder = save_model(tmp_path / "encoder", initializer_range=0.02)
+    first, second = (
+        classifiers.cross_validate(texts, labels, classifiers.folds(prompt, 3), "encoder", str(folder)) for _ in "ab"
+    )
+    np.testing.assert_array_equal(first, second)
+    assert average_precision_score(labels, first) > 0.8
+
+
+def test_grpo_raises_the_reward_and_two_runs_are_equal(monkeypatch):
+    """A reward that the demo model can earn: how often its answer says "I"."""
+    monkeypatch.setattr(grpo, "TOKENS", 12)
+    monkeypatch.setattr(grpo, "RATE", 1e-2)
+    texts, labels, _ = planted(16)
+    prompts = [attributes.question(prompt, [attribute]) for prompt, attribute in texts]
+    chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    first, second = (grpo.tune("demo", prompts, lambda text, _: text.count("I"), labels.tolist(), 4, 0) for _ in "ab")
+    assert first.revision == second.revision
+    before, after = (
+        sum(answer.text.count("I") for answer in lm.generate(chats, Sampling(top_k=0, max_tokens=12), range(16)))
+        for lm in (load_model("demo"), first)
+    )
+    assert after > before + 16
+    monkeypatch.setattr(grpo, "tune", lambda *_: first)
+    scores = classifiers.cross_validate(texts, labels, np.arange(16) % 3, "grpo", "demo")
+    assert ((scores > 0) & (scores < 1)).all()
+
+
+def test_judges_by_split_and_what_they_are_compared_with():
+    pairs, judgments = load_relevance("demo")
+    trained = classifiers.relevance_judges(pairs, judgments, {"linear": None})
+    models = ["judge_broad", "judge_strict", "judge_broad_list"]
+    names = ["linear (new prompts)", *(f"{model} & linear (new prompts)" for model in models)]
+    names += ["linear (new users)", "linear (random split)"]
+    assert trained["rater"].unique().tolist() == names
+    table = classifiers.quality(judgments, trained, n_bootstrap=50).set_index("rater")
+    scored = trained[trained["rater"] == "linear (new users)"].merge(
+        judgments.loc[judgments["rater"] == "human_majority", ["user", "prompt", "item", "label"]],
+        on=["user", "prompt", "item"],
+    )
+    assert table.loc["linear (new users)", "auprc"] == pytest.approx(
+        average_precision_score(scored["label_y"], scored["score"])
+    )
+    versus = classifiers.compare(judgments, trained, n_bootstrap=50)
+    contrasts = versus["contrast"].unique()
+    assert len(contrasts) == 2 * (len(models) + 2) + 2 * len(models)
+    assert {"linear (new prompts) − select_all", "linear (random split) − linear (new prompts)"} <= set(contrasts)
+    both = gap.scored_difference(judgments, "judge_broad", "judge_strict", n_bootstrap=50)
+    table = gap.relevance_metrics(judgments, n_bootstrap=50).set_index("rater")["auprc"]
+    assert both["estimate"].iloc[0] == pytest.approx(table["judge_broad"] - table["judge_strict"])
