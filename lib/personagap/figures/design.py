@@ -7,7 +7,7 @@ from matplotlib.ticker import FuncFormatter
 
 from personagap.figures.style import PALETTE
 
-__all__ = ["noise_floor", "power_curves", "validation", "variance_shares"]
+__all__ = ["noise_floor", "power_curves", "speed", "validation", "variance_shares"]
 
 #: Light to dark, and told apart by line style as well.
 _LINES = sns.color_palette("viridis_r", 4)[1:]
@@ -119,3 +119,27 @@ def validation(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
     axes[0].set_xlim(0, 100 * table["mc_high"].max() + 2)
     axes[1].set_xlim(min(80, 100 * table["coverage_low"].min() - 2), 101)
     return axes
+
+
+def speed(paired: pd.DataFrame, ax: Axes) -> Axes:
+    """How many times as fast as the peer, with the range of the repetitions; right of the line is faster.
+
+    Parameters
+    ----------
+    paired : ``performance.paired`` rows.
+    ax : axes to draw on.
+    """
+    rows = range(len(paired))[::-1]
+    errors = [paired["ratio"] - paired["ratio_low"], paired["ratio_high"] - paired["ratio"]]
+    ax.axvline(1, color=PALETTE["control"], lw=1.5, label="as fast as the peer")
+    ax.errorbar(paired["ratio"], rows, xerr=errors, fmt="o", color=PALETTE["data"], capsize=3)
+    for row, line in zip(rows, paired.itertuples(), strict=True):
+        label = f"{line.ratio:.1f}× {line.peer}"
+        ax.annotate(label, (line.ratio, row), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9)
+    ax.set_yticks(rows, paired["work"])
+    ax.set(xscale="log", xlim=(0.5, 2 * paired["ratio_high"].max()), ylim=(-0.6, len(paired) - 0.3))
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}×"))
+    ax.set(xlabel="times as fast (range of repetitions)", title="Speed beside other libraries")
+    ax.grid(axis="y", visible=False)
+    ax.legend(fontsize=9, loc="upper right")
+    return ax

@@ -8,7 +8,13 @@ from personagap.figures.style import PALETTE
 
 __all__ = ["agreement_matrix", "calibration", "differences", "dumbbell", "over_selection", "precision_recall"]
 
-KINDS = {"human": ("human", "o"), "model": ("model", "s"), "baseline": ("noise", "D"), "retrieval": ("accent", "^")}
+KINDS = {
+    "human": ("human", "o"),
+    "model": ("model", "s"),
+    "baseline": ("noise", "D"),
+    "retrieval": ("accent", "^"),
+    "trained": ("control", "P"),
+}
 
 
 def _label(name: str) -> str:

@@ -31,22 +31,23 @@ def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes, *, annotate
     """
     wide = rates.pivot(index="persona", columns="task", values=["estimate", "ci_low", "ci_high"])
     category = who.set_index("persona")["category"]
-    for persona, row in wide.iterrows():
-        colour, marker = CATEGORIES.get(category[persona], (PALETTE["control"], "*"))
-        control = category[persona] == "control"
-        x, y = row["estimate", "utility"], row["estimate", "safety"]
+    control = category.reindex(wide.index) == "control"
+    for name, rows in wide.groupby(category.reindex(wide.index).mask(control, wide.index.to_series())):
+        star = name in CONTROL_LABELS
+        colour, marker = CATEGORIES.get(name, (PALETTE["control"], "*" if star else "h"))
+        x, y = rows["estimate", "utility"], rows["estimate", "safety"]
         ax.errorbar(
             x,
             y,
-            xerr=[[x - row["ci_low", "utility"]], [row["ci_high", "utility"] - x]],
-            yerr=[[y - row["ci_low", "safety"]], [row["ci_high", "safety"] - y]],
+            xerr=[x - rows["ci_low", "utility"], rows["ci_high", "utility"] - x],
+            yerr=[y - rows["ci_low", "safety"], rows["ci_high", "safety"] - y],
             fmt=marker,
             color=colour,
-            mfc="white" if persona == "assistant" else colour,
-            ms=15 if control else 7,
-            elinewidth=1.5 if control else 0.8,
-            ecolor=(colour, 1 if control else 0.25),
-            zorder=3 if control else 2,
+            mfc="white" if name == "assistant" else colour,
+            ms=15 if star else 7,
+            elinewidth=1.5 if star else 0.8,
+            ecolor=(colour, 1 if star else 0.25),
+            zorder=3 if star else 2,
         )
     points = wide["estimate"][["utility", "safety"]]
     identities = points[category.reindex(points.index) != "control"]
@@ -126,23 +127,26 @@ def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | Non
     return ax
 
 
-def forest(contrasts: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+def forest(
+    contrasts: pd.DataFrame, axes: Sequence[Axes], *, p: str = "p_holm", correction: str = "Holm"
+) -> Sequence[Axes]:
     """Forest plot: difference of each identity from the control with its interval, one panel per task.
 
-    A filled dot survives Holm's correction over the identities of its task, an open one does not.
+    A filled dot survives the correction over the identities of its task, an open one does not.
     The grey band holds 95 % of the differences of an identity that has no effect.
 
     Parameters
     ----------
     contrasts : ``effects.contrasts``.
     axes : as many axes as there are tasks, sharing their y axis.
+    p, correction : the column of p-values that decides, and the name of its correction.
     """
     order = list(dict.fromkeys(contrasts["contrast"].str.split(" − ").str[0]))[::-1]
     for ax, (task, table) in zip(axes, contrasts.groupby("task", sort=False), strict=True):
         names = table["contrast"].str.split(" − ").str[0]
         rows = names.map(order.index)
         controls = names.isin(list(CONTROL_LABELS))
-        significant = (table["p_holm"] < 0.05) & ~controls
+        significant = (table[p] < 0.05) & ~controls
         band = (table["ci_high"] - table["ci_low"]).median() / 2
         ax.axvspan(-band, band, color=PALETTE["noise"], alpha=0.2, lw=0)
         ax.axvline(0, color=PALETTE["noise"], lw=1)
@@ -160,7 +164,7 @@ def forest(contrasts: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     axes[0].set_ylim(-0.7, len(order) - 0.3)
     dot = {"ls": "", "marker": "o", "color": PALETTE["data"]}
     handles = [
-        Line2D([], [], label="differs from the control (Holm, 5%)", **dot),
+        Line2D([], [], label=f"differs from the control ({correction}, 5%)", **dot),
         Line2D([], [], label="not shown to differ", **(dot | {"mfc": "white"})),
         Line2D([], [], label="the other control", **(dot | {"mfc": "white", "color": PALETTE["control"]})),
         Patch(color=PALETTE["noise"], alpha=0.3, label="95% of differences if there is no effect"),

@@ -37,6 +37,7 @@ def use() -> None:
             "savefig.dpi": 150,
             "savefig.bbox": "tight",
             "svg.fonttype": "none",
+            "pdf.fonttype": 42,  # TrueType: journals refuse Type 3 fonts
             "svg.hashsalt": "personagap",
             "axes.titlelocation": "left",
             "axes.titleweight": "bold",

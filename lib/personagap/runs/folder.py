@@ -73,26 +73,31 @@ class Run:
         self.folder = Path(folder).resolve()
 
     def save(self, **tables: Any) -> None:
-        """Write DataFrames to ``tables/<name>.csv`` (``scores`` and ``responses``: ``.parquet``).
+        """Write DataFrames to ``tables/<name>.csv`` and ``.tex`` (``scores`` and ``responses``: ``.parquet``).
 
         The index is not written; a table that is None is left out.
         """
+        from personagap.runs.tables import latex
+
         for name, table in tables.items():
             if table is None:
                 continue
             suffix = "parquet" if name in PARQUET else "csv"
             with whole(self.folder / "tables" / f"{name}.{suffix}") as path:
                 getattr(table, f"to_{suffix}")(path, index=False)
+            if suffix == "csv":
+                with whole(self.folder / "tables" / f"{name}.tex") as path:
+                    path.write_text(latex(table), encoding="utf-8")
 
     def figure(self, fig: Any, name: str, alt: str) -> None:
-        """Write a matplotlib figure to ``figures/<name>.png`` and ``.svg``, show it, and close it.
+        """Write a matplotlib figure to ``figures/<name>.png``, ``.svg`` and ``.pdf``, show it, and close it.
 
         ``alt`` says in words what it shows, for those who cannot see it; the report's ``<img>`` carries it.
         """
         import matplotlib.pyplot as plt
         from IPython.display import Image, display
 
-        for suffix, metadata in (("svg", {"Date": None}), ("png", None)):
+        for suffix, metadata in (("svg", {"Date": None}), ("pdf", {"CreationDate": None}), ("png", None)):
             with whole(self.folder / "figures" / f"{name}.{suffix}") as path:
                 fig.savefig(path, format=suffix, dpi=200, bbox_inches="tight", metadata=metadata)
         self.record(figures={name: alt})

@@ -1,15 +1,20 @@
 """``figures/index.html``: every run at a glance."""
 
 import base64
+import hashlib
 import io
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
+from personagap.paths import FIGURES, NOTEBOOKS
+from personagap.runs import diff
 from personagap.runs.folder import is_locked, now, read_facts, read_verdict, whole
-from personagap.runs.request import format_value
+from personagap.runs.request import Request, format_value
+from personagap.runs.tables import read, visible
 
 THUMBNAIL = (320, 220)
 
@@ -28,15 +33,54 @@ def runs(figures: Path) -> list[dict[str, Any]]:
     return sorted(found, key=lambda facts: facts["started"], reverse=True)
 
 
-def write(figures: Path) -> Path:
-    """Rebuild ``index.html`` under ``figures`` from the runs there: one file, relative links, no request."""
-    environment = Environment(loader=PackageLoader("personagap.runs"), autoescape=True, trim_blocks=True)
-    notebooks: dict[tuple[str, str], list[dict[str, Any]]] = {}
+def latest(figures: Path | None = None) -> pd.DataFrame:
+    """What every notebook asks, and the first answer of its latest finished run: ``notebook question answer run``."""
+    finished = [facts for facts in runs(Path(figures or FIGURES)) if facts["status"] == "finished"]
+    rows = []
+    for path in sorted(NOTEBOOKS.glob("*/*.ipynb")):
+        notebook = path.parent.name, path.stem
+        facts = next((facts for facts in finished if facts["folder"].parts[-3:-1] == notebook), None)
+        answers = read_verdict(facts["folder"]) if facts else []
+        answer = " ".join(answers[0].values()) if answers else "not run yet"
+        run = f"{facts['id']}, {facts['started'][:10]}" if facts else "–"
+        rows.append(("/".join(notebook), Request(path).title, answer, run))
+    return pd.DataFrame(rows, columns=["notebook", "question", "answer", "run"])
+
+
+def latest_tables(figures: Path, notebook: str, data: str) -> dict[str, pd.DataFrame]:
+    """The tables of the latest finished run of ``notebook`` (its file's name) on ``data``; {} if there is none."""
     for facts in runs(figures):
-        notebooks.setdefault((facts["paper"], facts["title"]), []).append(_row(facts, figures))
-    html = environment.get_template("index.html.j2").render(notebooks=sorted(notebooks.items()), written=now())
+        asked = facts["folder"].parent.name, facts["parameters"].get("data"), facts["status"]
+        if asked == (notebook, data, "finished"):
+            return read(facts["folder"])
+    return {}
+
+
+def write(figures: Path) -> Path:
+    """Rebuild ``index.html`` under ``figures`` from the runs there: one file, relative links, no request.
+
+    Beside each run but one of a notebook goes ``diff.html``, against the run with the fewest changes of the
+    notebook's defaults (of several, the newest).
+    """
+    environment = Environment(loader=PackageLoader("personagap.runs"), autoescape=True, trim_blocks=True)
+    rows, references = [], {}
+    for facts in sorted(runs(figures), key=lambda facts: len(facts["changed"])):
+        rows.append(_row(facts, figures))
+        if facts["status"] == "finished":
+            reference = references.setdefault(facts["folder"].parent, facts)
+            if reference is not facts:
+                diff.write(facts["folder"], reference["folder"], environment)
+                page = (facts["folder"] / "diff.html").relative_to(figures).as_posix()
+                rows[-1] |= {"diff": page, "reference": reference["id"]}
+    rows.sort(key=lambda row: row["started"], reverse=True)
+    rows.sort(key=lambda row: row["folder"].parts[-3:-1])
+    script = environment.loader.get_source(environment, "sort.js")[0]
+    allowed = "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    html = environment.get_template("index.html.j2").render(
+        rows=rows, written=now(), script=script, script_hash=allowed
+    )
     with whole(figures / "index.html") as path:
-        path.write_text(html, encoding="utf-8")
+        path.write_text(visible(html), encoding="utf-8")
     return figures / "index.html"
 
 
@@ -46,6 +90,7 @@ def _row(facts: dict[str, Any], figures: Path) -> dict[str, Any]:
     first = next(iter(facts.get("figures", {}).items()), None)
     return {
         **facts,
+        "name": folder.parent.name,
         "link": (folder / page).relative_to(figures).as_posix(),
         "changes": {name: format_value(value) for name, value in facts["changed"].items()},
         "verdict": read_verdict(folder),

@@ -15,6 +15,7 @@ from pygments.formatters import HtmlFormatter
 
 from personagap.runs.folder import read_facts, read_verdict, whole
 from personagap.runs.request import TITLE, format_value
+from personagap.runs.tables import visible
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: Figures before tables, and nothing that needs a script.
@@ -25,6 +26,9 @@ TAGS = {
     *["hr", "i", "img", "li", "ol", "p", "pre", "small", "span", "strong", "sub", "summary", "sup", "u", "ul"],
     *["caption", "col", "colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr"],
 }
+#: Where the list of contents goes, and what it lists.
+CONTENTS = "<li>contents</li>"
+HEADING = re.compile("<h2>(.*?)</h2>")
 
 
 class _Renderer(IPythonRenderer):
@@ -110,8 +114,20 @@ def write(folder: Path, **facts: Any) -> None:
         "highlight": {"light": light, "dark": dark},
     }
     html, _ = ReportExporter().from_notebook_node(notebook, resources)
+    html = with_contents(html)
     with whole(folder / "report.html") as path:
-        path.write_text(html, encoding="utf-8")
+        path.write_text(visible(html), encoding="utf-8")
+
+
+def with_contents(html: str) -> str:
+    """The page with its second-level headings numbered for links, and these where it says `CONTENTS`."""
+    links: list[str] = []
+
+    def linked(heading: re.Match) -> str:
+        links.append(f'<li><a href="#section-{len(links)}">{heading[1]}</a></li>')
+        return f'<h2 id="section-{len(links) - 1}">{heading[1]}</h2>'
+
+    return HEADING.sub(linked, html).replace(CONTENTS, "".join(links), 1)
 
 
 def _summary(facts: dict[str, Any]) -> dict[str, str]:

@@ -1,0 +1,6 @@
+"""Widgets over finished runs: `explore` shows all of them, `live` the tables of one."""
+
+from personagap.explorer.app import explore
+from personagap.explorer.panel import live
+
+__all__ = ["explore", "live"]

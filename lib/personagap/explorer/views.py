@@ -1,0 +1,202 @@
+"""The explorer's pictures: each takes what is chosen and returns a figure with its text alternative."""
+
+import base64
+import io
+import threading
+from collections.abc import Callable, Sequence
+from html import escape
+from typing import NamedTuple
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from personagap import figures
+from personagap.errors import UserError
+from personagap.explorer.results import Result
+from personagap.figures.style import PALETTE
+from personagap.runs import tables
+from personagap.verdicts.persona import describe_dimensions
+
+#: The choices of a correction for multiplicity, and the column that holds its p-values.
+CORRECTIONS = {"Holm": "p_holm", "Benjamini–Hochberg": "p_bh", "none": "p_value"}
+#: JupyterLab handles the messages of widgets in several threads, while what is chosen is shared.
+LOCK = threading.RLock()
+
+
+class Chosen(NamedTuple):
+    """What all views share."""
+
+    run: Result
+    other: Result | None
+    tasks: tuple[str, ...]
+    categories: tuple[str, ...]
+    correction: str  # of CORRECTIONS
+    margin: float
+    persona: str
+
+    def shown(self, contrasts: pd.DataFrame) -> pd.DataFrame:
+        """The rows of the chosen tasks and categories. Corrected p-values stay those of the whole family."""
+        category = contrasts["contrast"].str.split(" − ").str[0].map(self.run.category)
+        rows = contrasts[category.isin([*self.categories, "control"]) & contrasts["task"].isin(self.tasks)]
+        if rows.empty:
+            raise UserError("Nothing is chosen: mark a task and a category.")
+        return rows
+
+
+def holds(line: str, words: str) -> bool:
+    """Whether a line of a table holds all the words of a search."""
+    line, words = (text.lower().replace("_", " ") for text in (line, words))
+    return all(word in line for word in words.split())
+
+
+def said(make: Callable[..., str], *given) -> str:
+    """The HTML of ``make``; what it lacks as a plain line."""
+    try:
+        return make(*given)
+    except UserError as error:
+        return f"<p><em>{escape(str(error))}</em></p>"
+
+
+def picture(draw: Callable[..., tuple[Figure, str]], *given) -> str:
+    """The figure of ``draw`` as an HTML image with its text alternative."""
+    fig, alt = draw(*given)
+    return f'<img style="max-width: 100%" src="data:image/png;base64,{_png(fig)}" alt="{escape(alt)}">'
+
+
+def with_picture(bundle: dict, fig: Figure, alt: str) -> tuple[dict, dict]:
+    """What a widget shows, and for a page without a kernel a picture."""
+    return bundle | {"image/png": _png(fig)}, {"image/png": {"alt": alt}}
+
+
+def _png(fig: Figure) -> str:
+    """In base64, drawn for speed: margins as they are, little compression."""
+    with mpl.rc_context({"savefig.bbox": None}), io.BytesIO() as buffer:
+        fig.savefig(buffer, dpi=80, pil_kwargs={"compress_level": 1})
+        return base64.b64encode(buffer.getvalue()).decode()
+
+
+def axes(width: float, height: float, left: float, right: float = 0.2, bottom: float = 0.8) -> tuple[Figure, Axes]:
+    """A figure with fixed margins, all in inches: fitting them to the labels would double the time."""
+    fig = Figure(figsize=(width, height))
+    return fig, fig.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + 0.4) / height))
+
+
+def scatter(chosen: Chosen) -> tuple[Figure, str]:
+    """Safety against utility; the chosen identity is ringed."""
+    category = chosen.run.category
+    who = category[category.isin([*chosen.categories, "control"])]
+    rates = chosen.run.dimensions(chosen.tasks) if chosen.tasks else pd.DataFrame({"task": []})
+    if rates["task"].nunique() < 2:
+        raise UserError("Safety against utility needs a task of each: mark one more.")
+    rates = rates[rates["persona"].isin(who.index)]
+    fig, ax = axes(9, 5.5, left=0.8, right=2.4)
+    figures.safety_utility(rates, who.reset_index(), ax)
+    here = rates[rates["persona"] == chosen.persona].set_index("task")["estimate"]
+    if len(here):
+        ax.plot(here["utility"], here["safety"], "o", ms=20, mfc="none", mec=PALETTE["control"], mew=2)
+    return fig, f"Safety against utility of {len(who)} personas. {describe_dimensions(rates)}"
+
+
+def forest(chosen: Chosen) -> tuple[Figure, str]:
+    """Each identity against no system prompt; dashed lines are the margin of equivalence."""
+    return _forest(chosen, chosen.shown(chosen.run.contrasts), "no system prompt")
+
+
+def compared(chosen: Chosen) -> tuple[Figure, str]:
+    """Each persona in the other run against itself in this one, paired by item."""
+    if chosen.other is None:
+        raise UserError("Choose a second run under “against”.")
+    return _forest(chosen, chosen.shown(chosen.other.after(chosen.run)), "the same persona in the first run")
+
+
+def _forest(chosen: Chosen, rows: pd.DataFrame, control: str) -> tuple[Figure, str]:
+    panels, p = rows["task"].nunique(), CORRECTIONS[chosen.correction]
+    fig = Figure(figsize=(2.2 + 2 * panels, 1.9 + 0.2 * rows["contrast"].nunique()))
+    panel = fig.subplots(1, panels, sharex=True, sharey=True, squeeze=False)[0]
+    fig.subplots_adjust(left=2 / fig.get_figwidth(), right=0.99, bottom=1.1 / fig.get_figheight(), top=0.93)
+    figures.forest(rows, panel, p=p, correction=chosen.correction)
+    _mark(panel, chosen.persona)
+    for ax in panel:
+        ax.axvline(-chosen.margin, color=PALETTE["control"], ls="--", lw=1)
+        ax.axvline(chosen.margin, color=PALETTE["control"], ls="--", lw=1)
+    found = f"{(rows[p] < 0.05).sum()} with p < 5% (correction: {chosen.correction})"
+    return fig, f"{len(rows)} differences from {control}, {found}"
+
+
+def _mark(panel: Sequence[Axes], persona: str) -> None:
+    """A frame around the row of the chosen identity."""
+    labels = [label.get_text() for label in panel[0].get_yticklabels()]
+    if (name := persona.replace("_", " ")) in labels:
+        place = panel[0].get_yticks()[labels.index(name)]
+        for ax in panel:
+            ax.axhspan(place - 0.5, place + 0.5, fill=False, color=PALETTE["control"], lw=2, zorder=3)
+
+
+def heat_map(chosen: Chosen) -> tuple[Figure, str]:
+    """Identity × task: the difference from no system prompt; a dot where p is below 5 %."""
+    rows = chosen.shown(chosen.run.contrasts)
+    order = {"index": rows["contrast"].unique(), "columns": rows["task"].unique()}
+    columns = "estimate", CORRECTIONS[chosen.correction]
+    estimates, p = (rows.pivot(index="contrast", columns="task", values=name).reindex(**order) for name in columns)
+    fig, ax = axes(8, 1.7 + 0.2 * len(p), left=2, bottom=1.1)
+    limit = max(estimates.abs().max(axis=None), 1.0)
+    image = ax.imshow(estimates, aspect="auto", cmap="PuOr_r", vmin=-limit, vmax=limit)
+    fig.colorbar(image, ax=ax, label="difference from no system prompt (points)")
+    ax.plot(*np.argwhere(p < 0.05).T[::-1], "o", ms=5, color="black", mec="white")
+    ax.set_xticks(range(len(estimates.columns)), estimates.columns.str.replace("_", " "), rotation=20, ha="right")
+    ax.set_yticks(range(len(p)), p.index.str.removesuffix(" − none").str.replace("_", " "), fontsize=9)
+    ax.grid(visible=False)
+    ax.set_title("Difference by identity and task (dot: p < 5%)")
+    _mark([ax], chosen.persona)
+    lowest = rows.loc[rows["estimate"].idxmin()]
+    return fig, f"Differences by identity and task, the lowest {lowest['estimate']:.1f} points: {lowest['contrast']}"
+
+
+def items(chosen: Chosen) -> tuple[Figure, str]:
+    """The chosen identity's difference from no system prompt: a dot for each item, and the mean."""
+    rows = chosen.shown(chosen.run.contrasts)
+    means = rows[rows["contrast"] == f"{chosen.persona} − none"].set_index("task")
+    if means.empty:
+        raise UserError("The identity's category is not chosen.")
+    dots = chosen.run.by_item(chosen.persona)
+    dots = dots[dots["task"].isin(means.index)]
+    height = dots["task"].map(means.index.get_loc) + np.random.default_rng(0).uniform(-0.28, 0.28, len(dots))
+    fig, ax = axes(8, 1.6 + 0.7 * len(means), left=1.4)
+    ax.axvline(0, color=PALETTE["noise"], lw=1)
+    ax.plot(dots["difference"], height, "o", ms=5, mew=0, alpha=0.35, color=PALETTE["data"], label="one item")
+    ends = [means["estimate"] - means["ci_low"], means["ci_high"] - means["estimate"]]
+    style = {"fmt": "D", "ms": 7, "capsize": 4, "color": PALETTE["control"], "label": "mean with its 95% interval"}
+    ax.errorbar(means["estimate"], range(len(means)), xerr=np.clip(ends, 0, None), **style)
+    ax.set_yticks(range(len(means)), means.index.str.replace("_", " "))
+    ax.set(ylim=(len(means) - 0.5, -0.5), xlabel="difference of an item's mean score (points)")
+    ax.set_title(f"{chosen.persona.replace('_', ' ')} − no system prompt, by item")
+    ax.grid(axis="y", visible=False)
+    ax.legend(fontsize=8, loc="upper right")
+    return fig, "; ".join(f"{row.Index} {row.estimate:+.1f} points" for row in means.itertuples())
+
+
+def gaps(chosen: Chosen) -> tuple[Figure, str]:
+    """Dumbbells: every rater's yes rate beside the human majority's (prevalence), or else measured beside published."""
+    held = tables.read(chosen.run.folder)
+    if "relevance" in held:
+        table, unit = held["relevance"].query("rater_kind != 'baseline'"), "share called relevant"
+        names, a, b = table["rater"], "prevalence", "yes_rate"
+    elif "published" in held:
+        table, unit = held["published"].dropna(subset=["published", "measured"]), "value, in its own unit"
+        table = table.rename(columns={"ci_low": "measured_low", "ci_high": "measured_high"})
+        names, a, b = table["quantity"] + ", " + table["condition"], "published", "measured"
+    else:
+        raise UserError("This run has no gap to show: its results are under Tables.")
+    fig, ax = axes(10, 1.4 + 0.32 * len(table), left=5)
+    figures.dumbbell(pd.concat([names.rename("name"), table], axis=1), ax, a, b, unit=unit)
+    ax.tick_params("y", labelsize=9)
+    return fig, f"{a} and {b}: " + "; ".join(
+        names + table[a].map(" {:.2f} and".format) + table[b].map(" {:.2f}".format)
+    )
+
+
+VIEWS = {"Safety–utility": scatter, "Forest": forest, "Heat map": heat_map}
+VIEWS |= {"Items": items, "Gaps": gaps, "Compared": compared}

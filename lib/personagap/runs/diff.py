@@ -1,0 +1,52 @@
+"""``diff.html``: what differs between two runs of one notebook, in parameters, verdicts and tables."""
+
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment
+
+from personagap.runs import tables
+from personagap.runs.folder import read_facts, read_verdict, whole
+
+
+def write(folder: Path, reference: Path, environment: Environment) -> None:
+    """Write ``diff.html`` of the run in ``folder`` against the run in ``reference``."""
+    sides = reference, folder
+    before, after = map(read_facts, sides)
+    facts = {
+        part: _differing(before.get(part, {}), after.get(part, {})) for part in ("parameters", "versions", "model")
+    }
+    facts["verdict"] = _differing(*({row["question"]: row["answer"] for row in read_verdict(side)} for side in sides))
+    old, new = map(tables.read, sides)
+    shared = {name: changes(old[name], new[name]) for name in new if name in old and name != "verdict"}
+    html = environment.get_template("diff.html.j2").render(before=before, after=after, facts=facts, shared=shared)
+    with whole(folder / "diff.html") as path:
+        path.write_text(tables.visible(html), encoding="utf-8")
+
+
+def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
+    """Every value of two tables of one name that differs, with its interval, as text to be read.
+
+    Returns
+    -------
+    DataFrame ``row quantity before after change``; a row that only one table has, has no ``change``, and rows that
+    cannot be told apart are left out. ``attrs["compared"]`` counts the values.
+    """
+    key = [name for name in tables.keys(after) if name in before]
+    values = list(tables.quantities(after)) or after.select_dtypes("number").columns.difference(key).tolist()
+    values = before.select_dtypes("number").columns.intersection(values)
+    long = []
+    for table in (before, after):
+        table = table[~table.duplicated(key, keep=False)] if key else table.head(0)
+        rows = table[key].map(tables.number).agg(" · ".join, axis=1)
+        long += [shown[values].set_axis(rows).stack() for shown in (tables.compact(table), table)]  # noqa: PD013
+    both = pd.concat(long, axis=1, keys=["before", "x", "after", "y"]).rename_axis(["row", "quantity"])
+    both["change"] = (both.pop("y") - both.pop("x")).map(tables.number)
+    changed = both[both["before"].ne(both["after"])].fillna("–").reset_index()
+    changed.attrs["compared"] = len(both)
+    return changed
+
+
+def _differing(old: dict, new: dict) -> dict[str, tuple]:
+    names = {name: (old.get(name, "–"), new.get(name, "–")) for name in old | new}
+    return {name: pair for name, pair in names.items() if pair[0] != pair[1]}

@@ -1,0 +1,82 @@
+"""Result tables by their conventions: what names a row, which columns are values with intervals."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+
+#: What pdflatex cannot read as it stands.
+LATEX = {"<": "$<$", "≥": r"$\geq$", "−": "$-$", "×": r"$\times$", "²": "$^2$", "α": r"$\alpha$", "κ": r"$\kappa$"}
+#: Characters that reorder the text around them, so that it reads as something else than it is.
+REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
+
+
+def read(folder: Path) -> dict[str, pd.DataFrame]:
+    """Every CSV table of a run folder that has rows, by name."""
+    paths = [path for path in sorted((folder / "tables").glob("*.csv")) if path.read_text(encoding="utf-8").strip()]
+    return {path.stem: table for path in paths if len(table := pd.read_csv(path))}
+
+
+def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Columns that are values with an interval, each with the names of its two ends.
+
+    The ends of ``x`` are ``x_low`` and ``x_high``; ``ci_low`` and ``ci_high`` belong to the last number before.
+
+    Examples
+    --------
+    >>> quantities(pd.DataFrame(columns=["task", "estimate", "ci_low", "ci_high"], data=[["mmlu", 1.0, 0.5, 1.5]]))
+    {'estimate': ('ci_low', 'ci_high')}
+    """
+    found = {}
+    for place, low in enumerate(table.columns):
+        name, high = low.removesuffix("_low"), low.removesuffix("_low") + "_high"
+        before = table.columns[:place].intersection(table.select_dtypes("number").columns, sort=False)
+        if low != name and high in table and (name in table or len(before)):
+            found[name if name in table else before[-1]] = low, high
+    return found
+
+
+def keys(table: pd.DataFrame) -> list[str]:
+    """The columns that tell rows apart: the texts before the first value, and numbers there if these do not do."""
+    first = min((table.columns.get_loc(name) for name in quantities(table)), default=len(table.columns))
+    numbers = table.select_dtypes("number").columns
+    chosen = [name for name in table.columns[:first] if name not in numbers]
+    for name in table.columns[: max(first, 1)].intersection(numbers):
+        if not chosen or table.duplicated(chosen).any():
+            chosen.append(name)
+    return chosen
+
+
+def number(value: object) -> str:
+    """A value as people read it.
+
+    Examples
+    --------
+    >>> [number(value) for value in (-0.12345, 31.26, 64, "mmlu", float("nan"))]
+    ['−0.123', '31.3', '64', 'mmlu', '']
+    """
+    if not isinstance(value, float):
+        return str(value)
+    return "" if value != value else f"{value:,.{3 if abs(value) < 10 else 1}f}".replace("-", "−")
+
+
+def visible(text: str) -> str:
+    """``text`` with its `REORDERING` characters spelt out, as in "[U+202E]"."""
+    return REORDERING.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
+
+
+def compact(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as text to be read: every value with its interval in one column, "0.480 [0.410, 0.550]"."""
+    shown, pairs = table.map(number), quantities(table)
+    for name in shown.columns[shown.columns.str.startswith("p_")]:
+        shown[name] = shown[name].replace("0.000", "< 0.001")
+    for name, (low, high) in pairs.items():
+        interval = " [" + shown[low] + ", " + shown[high] + "]"
+        shown[name] += interval.where(shown[low] != "", "")
+    return shown.drop(columns=[end for ends in pairs.values() for end in ends])
+
+
+def latex(table: pd.DataFrame) -> str:
+    """A table for a paper that loads booktabs and longtable: numbers rounded, texts escaped."""
+    text = compact(table).to_latex(index=False, escape=True, longtable=len(table) > 40)
+    return text.translate(str.maketrans(LATEX))

@@ -1,0 +1,144 @@
+"""In headless Chromium: JupyterLab runs the explorer; pages open offline and are accessible.
+
+These tests need Debian's package chromium.
+"""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import nbformat
+import pytest
+from explored import EVIL, make_runs
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from notebooks_for_tests import wait_for
+
+from personagap.paths import NOTEBOOKS
+from personagap.runs import index, report
+
+CHROMIUM = shutil.which("chromium")
+pytestmark = pytest.mark.skipif(not CHROMIUM, reason="opens pages in a browser: install Debian's package chromium")
+PAGES = ["index.html", "safety_utility/1_bias/demo-0/report.html", "safety_utility/1_bias/demo-1/diff.html"]
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def figures(tmp_path_factory):
+    figures = make_runs(tmp_path_factory.mktemp("figures"))
+    shown = new_output("display_data", {"text/html": f"<table><td>{EVIL}</td></table>"})
+    cells = [new_markdown_cell("# A trial\n\n## One\n\n$a^2$\n\n## Two"), new_code_cell("1 + 1", outputs=[shown])]
+    for folder in figures.glob("*/*/*"):
+        nbformat.write(new_notebook(cells=cells), folder / "notebook.ipynb")
+        facts = {"cwd": "/somewhere", "command": "personagap run x", "revision": None}
+        report.write(folder, **facts, versions=dict.fromkeys(["personagap", "python", "torch"], "1"))
+    index.write(figures)
+    return figures
+
+
+@pytest.fixture(scope="module")
+def lab(figures, tmp_path_factory):
+    """Address of a JupyterLab on loopback whose folder holds the explorer's notebook, pointed at our runs."""
+    root = tmp_path_factory.mktemp("lab")
+    notebook = (NOTEBOOKS / "explore.ipynb").read_text().replace("figures = None", f"figures = '{figures}'")
+    (root / "explore.ipynb").write_text(notebook)
+    settings = {"ServerApp.root_dir": root, "ServerApp.ip": "127.0.0.1", "ServerApp.port": 0}
+    settings |= {"IdentityProvider.token": "secret", "LabApp.open_browser": False}
+    command = [
+        sys.executable,
+        "-m",
+        "jupyter",
+        "lab",
+        "--allow-root",
+        *(f"--{key}={settings[key]}" for key in settings),
+    ]
+    homes = {f"JUPYTER_{name}_DIR": str(root / name) for name in ("CONFIG", "DATA", "RUNTIME")} | {"HOME": str(root)}
+    with open(root / "log", "w") as log:
+        server = subprocess.Popen(command, env=os.environ | homes, stdout=log, stderr=log)
+    try:
+        yield wait_for(lambda: re.search(r"http://127.0.0.1:\d+/", (root / "log").read_text()))[0]
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
+def test_the_explorer_in_jupyterlab(browser, lab):
+    page = browser.new_page(viewport={"width": 1500, "height": 1000})
+    page.set_default_timeout(60_000)
+    page.goto(f"{lab}lab/tree/explore.ipynb?token=secret")
+    page.get_by_text("| Idle").wait_for()
+    page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    page.locator("img[alt^='Safety against utility']").wait_for()
+    page.get_by_role("tab", name="Forest").click()
+    picture = page.locator("img[alt*='differences from no system prompt']")
+    pictures = [picture.get_attribute("src")]
+    page.get_by_label("correction").select_option("none")
+    page.locator("img[alt*='correction: none']").wait_for()
+    pictures.append(picture.get_attribute("src"))
+    page.get_by_label("identity").select_option("muslim")
+    page.wait_for_function("old => ![...document.images].some(image => image.src === old)", arg=pictures[1])
+    assert len({*pictures, picture.get_attribute("src")}) == 3
+    page.get_by_role("tab", name="Answers").click()
+    page.get_by_placeholder("e.g. muslim mmlu").fill("muslim mmlu")
+    page.keyboard.press("Enter")
+    page.get_by_text("onerror=").first.wait_for()
+    assert page.title() != "taken" and page.locator("pre", has_text="[U+202E]right").count() == 2
+
+
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_open_with_the_network_blocked(browser, figures, path):
+    page, noticed = browser.new_page(), []
+    page.context.set_offline(True)
+    page.on("console", lambda message: noticed.append(message.text))
+    page.on("pageerror", lambda error: noticed.append(str(error)))
+    page.on("request", lambda request: noticed.append(request.url) if not request.is_navigation_request() else None)
+    page.goto((figures / path).as_uri())
+    assert [said for said in noticed if not said.startswith("data:")] == [] and page.title() != "taken"
+    shown = page.locator("body").inner_text()
+    assert "<script>" in shown and "</td>" in shown and "onerror=" in shown and "[U+202E]right" in shown
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("path", PAGES)
+def test_pages_are_accessible(browser, figures, path, scheme):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="install axe-playwright-python")
+    page = browser.new_page(color_scheme=scheme, bypass_csp=True)
+    page.goto((figures / path).as_uri())
+    found = axe.Axe().run(page).response["violations"]
+    assert [rule["id"] for rule in found if rule["impact"] in ("serious", "critical")] == []
+
+
+def test_the_report_is_found_through_by_keyboard_and_contents(browser, figures):
+    page = browser.new_page()
+    page.goto((figures / PAGES[1]).as_uri())
+    assert page.locator("nav a").all_inner_texts() == ["In short", "One", "Two"]
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.textContent") == "Skip to the notebook"
+    page.locator("nav a").last.press("Enter")
+    assert page.evaluate("location.hash") == "#section-2" and page.locator("#section-2").inner_text() == "Two"
+
+
+def test_the_index_sorts_by_keyboard_and_reads_without_scripts(browser, figures):
+    page = browser.new_page()
+    page.goto((figures / "index.html").as_uri())
+    runs = page.locator("tbody th > a")
+    assert runs.all_inner_texts() == ["demo-1", "demo-0"]
+    page.get_by_role("button", name="Run").press("Enter")
+    assert runs.all_inner_texts() == ["demo-0", "demo-1"]
+    assert page.locator("th[aria-sort=ascending]").inner_text().startswith("Run")
+    page.get_by_role("link", name="diff").click()
+    assert "seed" in page.locator("tbody").first.inner_text() and "demo-0" in page.locator("main").inner_text()
+    plain = browser.new_context(java_script_enabled=False).new_page()
+    plain.goto((figures / "index.html").as_uri())
+    assert plain.locator("tbody tr").count() == 2 and plain.locator("th button").count() == 0
