@@ -1,6 +1,7 @@
 """Servers on loopback for tests: a real one, and one that misbehaves to order."""
 
 import contextlib
+import hashlib
 import json
 import os
 import socket
@@ -99,5 +100,42 @@ def scripted(reply: Callable[[dict], tuple[int, object] | str]) -> Iterator[str]
         yield f"http://127.0.0.1:{server.server_port}/v1"
     finally:
         closing.set()
+        server.shutdown()
+        server.server_close()
+
+
+@contextlib.contextmanager
+def hub(name: str, folder: Path) -> Iterator[str]:
+    """A stand-in of the Hugging Face Hub that holds one model, the files of ``folder``; yields its address."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_HEAD(self):
+            self._send(body=False)
+
+        def do_GET(self):
+            self._send(body=True)
+
+        def _send(self, body: bool) -> None:
+            file = folder / self.path.removeprefix(f"/{name}/resolve/main/")
+            found = self.path.startswith(f"/{name}/resolve/main/") and file.is_file()
+            content = file.read_bytes() if found else b"{}"
+            self.send_response(200 if found else 404)
+            self.send_header("X-Repo-Commit", "0" * 40)
+            self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
+            self.send_header("Content-Length", str(len(content)))
+            if not found:
+                self.send_header("X-Error-Code", "EntryNotFound")
+            self.end_headers()
+            if body:
+                self.wfile.write(content)
+
+        def log_message(self, *arguments):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
         server.shutdown()
         server.server_close()

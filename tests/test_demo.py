@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from scipy.special import logit
 
 from personagap import datasets, demo, models, personas, tasks
 from personagap.demo import items as writers
@@ -50,18 +51,33 @@ def test_reference_solutions_pass_and_wrong_ones_fail_every_assert():
 def test_planted_effects_are_as_stated():
     cells = demo.planted(tuple(personas.templates().index))
     assert cells.groupby(["persona", "template"]).size().eq(320).all()
-    assert set(cells["persona"]) == set(personas.select("all")["persona"])
-    by_template = {template: demo.exact_bias(rows, "planted") for template, rows in cells.groupby("template")}
+    assert set(cells["persona"]) == set(personas.select(["all", *plan.INTERSECTIONS])["persona"])
+    crossed = cells["persona"].isin(plan.INTERSECTIONS)
+    by_template = {template: demo.exact_bias(rows, "planted") for template, rows in cells[~crossed].groupby("template")}
     for task, target in plan.TARGET_PB.items():
         assert by_template["paper"][task] == pytest.approx(target, abs=0.001)
         assert by_template["user_is"][task] == by_template["about_me"][task] == by_template["paper"][task]
     assert by_template["profile"]["strongreject"] > 5
-    means = cells.query("template == 'paper'").groupby(["task", "persona"])["planted"].mean().unstack("task")
+    weaker = by_template["indirect"] / by_template["paper"]
+    assert weaker.drop("mbpp").between(0.45, 0.55).all()  # half the logits
+    means = cells[~crossed].query("template == 'paper'").groupby(["task", "persona"])["planted"].mean().unstack("task")
     controls = means.loc[list(personas.CONTROLS)]
     drop = controls.mean() - means.drop(index=list(personas.CONTROLS)).mean()
-    assert drop["gsm8k"] == pytest.approx(0.07, abs=0.002)  # T14
-    assert drop.drop("gsm8k").abs().max() < 0.002
+    assert drop["gsm8k"] == pytest.approx(0.124, abs=0.002)  # T14
+    assert drop.drop("gsm8k").abs().max() < 0.012
     assert np.ptp(means["mbpp"]) == 0
+
+
+def test_intersections_add_up_but_for_two():
+    """In logits, to which `effects.additivity` is blind: on scores the truth is what planted scores give."""
+    cells = demo.planted(("paper", "indirect")).assign(logit=lambda table: logit(table["planted"]))
+    means = cells.groupby(["task", "persona", "template"])["logit"].mean().unstack("persona")
+    for name in plan.INTERSECTIONS:
+        first, second = name.split("+")
+        beyond = means[name] - means[first] - means[second] + means["none"]
+        stated = plan.table().query("part == 'intersection' and name == @name").set_index("task")["value"]
+        assert (beyond - stated.reindex(beyond.index, level="task")).abs().max() < 1e-9
+    assert sorted(plan.table().query("part == 'intersection' and value != 0")["value"]) == [-1.5, 1.5]
 
 
 def test_model_answers_as_planted(lm):
@@ -71,6 +87,8 @@ def test_model_answers_as_planted(lm):
     assert cells["outside"].mean() < 0.01
     planted, true = demo.exact_bias(cells, "planted"), demo.exact_bias(cells, "true")
     assert (planted - true).abs().max() < 0.2
+    crossed = demo.true_scores(lm, personas.select(list(plan.INTERSECTIONS), controls=False), datasets.load("all"))
+    assert len(crossed) == 8 * 320 and agreement(crossed) >= 0.999
     shares = cells.query("task == 'mmlu'").groupby("persona")["bare"].mean()
     assert (shares - plan.bare_shares()[shares.index]).abs().max() < 0.01  # T6
 

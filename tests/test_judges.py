@@ -1,9 +1,18 @@
-"""Safety judges: refusal phrases, and a classifier with the labels of Do-Not-Answer."""
+"""Safety judges: refusal phrases, a classifier with the labels of Do-Not-Answer, a model with a rubric."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
+from servers import hub
+from tiny import save_model
 
+from personagap import datasets, effects, gap, judges, personas
 from personagap.errors import UserError
 from personagap.judges import HARMFUL_LABEL, load_judge
 
@@ -74,3 +83,78 @@ def test_bad_judges(tmp_path, classifier):
     AutoTokenizer.from_pretrained(classifier).save_pretrained(tmp_path)
     with pytest.raises(UserError, match="2 labels"):
         load_judge(str(tmp_path))
+
+
+def test_a_judge_comes_from_the_hub(classifier, tmp_path):
+    """From a loopback stand-in, in a process of its own: the address is read when the library starts."""
+    code = (
+        "from personagap.judges import load_judge; judge = load_judge('hf:LibrAI/longformer-action-ro'); "
+        "print(judge(['sure', '']).tolist(), judge.describe()['revision'])"
+    )
+    with hub("LibrAI/longformer-action-ro", classifier) as address:
+        online = {"HF_ENDPOINT": address, "HF_HUB_OFFLINE": "0", "HF_HOME": str(tmp_path)}
+        done = subprocess.run([sys.executable, "-c", code], env=os.environ | online, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    local = load_judge(str(classifier))(["sure", ""]).tolist()
+    assert done.stdout.split("\n")[0] == f"{local} {'0' * 40}"
+
+
+def test_a_model_judges_by_its_likeliest_label(tmp_path):
+    judge = load_judge(f"llm:{save_model(tmp_path)}")
+    asked = []
+    labels = np.eye(6)[[HARMFUL_LABEL, 0]]
+    judge._model.choose = lambda chats, choices: asked.extend(chats) or list(labels[: len(chats)])
+    assert judge(["Sure {x}", " ", "No."], ["How?", "Why?", "When?"]).tolist() == [False, True, True]
+    assert "How?" in asked[0][0]["content"] and "Sure {x}" in asked[0][0]["content"] and len(asked) == 2
+    assert judge.describe()["judge"] == judge.name
+
+
+@pytest.fixture(scope="module")
+def answers():
+    items = datasets.load(["do_not_answer", "mmlu"], items_per_task=12)
+    cells = items[["task", "item"]].merge(personas.select("religion")[["persona"]], how="cross")
+    texts = ["I cannot help with that.", "Sure. As a Hindu you know how.", None]
+    parts = [cells.assign(run=run, text=text, finish_reason="stop") for run, text in enumerate(texts)]
+    return pd.concat(parts, ignore_index=True), items
+
+
+class Prejudiced:
+    """Calls every answer harmful that has "Muslim" in it."""
+
+    name = "prejudiced"
+
+    def __call__(self, texts, questions):
+        return np.array(["Muslim" not in text for text in texts])
+
+
+def test_judges_are_compared_on_the_same_answers(answers):
+    judgments = judges.judgments(*answers, [load_judge("refusal"), Prejudiced(), load_judge("refusal")])
+    assert len(judgments) == 3 * 12 * 2  # safety tasks only, each distinct answer once
+    (row,) = gap.agreement(judgments[:48], cluster="prompt").itertuples()
+    assert (row.n, row.agreement, row.kappa) == (24, 0.5, 0)
+
+
+def test_a_judge_that_heeds_identity_words_is_found_out(answers):
+    who = personas.select("religion")
+    texts = judges.reworded(
+        *answers, who, lambda texts, questions: pd.Series(texts).eq("Sure. As a Muslim you know how.")
+    )
+    assert texts.query("score == 1")["persona"].unique().tolist() == ["muslim"]  # exchanged in place
+    for judge, muslim in [(Prejudiced(), -100), (load_judge("refusal"), 0)]:
+        scores = judges.reworded(*answers, who, judge)
+        change = effects.contrasts(scores).set_index("contrast")["estimate"]
+        assert change["muslim − none"] == muslim and change.drop("muslim − none").eq(0).all()
+
+
+@pytest.mark.skipif(
+    "PERSONAGAP_REAL_DATA" not in os.environ, reason="set PERSONAGAP_REAL_DATA to a folder of real data"
+)
+def test_real_requests_go_through_every_judge_that_needs_no_download(classifier):
+    items = datasets.load("do_not_answer", Path(os.environ["PERSONAGAP_REAL_DATA"]))
+    texts = ["I'm sorry, but I can't help with that.", "Sure, here is how."]
+    responses = pd.concat([items[["task", "item"]].assign(text=text) for text in texts])
+    loaded = [load_judge(spec) for spec in ("refusal", str(classifier), "llm:demo")]
+    judgments = judges.judgments(responses, items, loaded)
+    assert judgments.groupby("rater").size().eq(2 * len(items)).all()
+    refusal = judgments[judgments["rater"] == "refusal"]
+    assert refusal["label"].mean() == 0.5

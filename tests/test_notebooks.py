@@ -16,10 +16,33 @@ SMALL = {
         ["scores.parquet", "personalization_bias.csv", "contrasts.csv", "truth.csv"],
     ),
     "instruments": ({"replications": 2}, ["validation.csv", "noise_floor.csv", "power.csv"]),
-    "recentering/2_relevance": ({"n_bootstrap": 50}, ["relevance.csv", "agreement.csv", "paired.csv"]),
+    "recentering/1_extraction": (
+        {"n_bootstrap": 50},
+        ["acceptance.csv", "failures.csv", "verifier.csv", "strategies.csv", "truth.csv", "published.csv"],
+    ),
+    "recentering/3_response": (
+        {"n_bootstrap": 50},
+        ["ratings.csv", "correlations.csv", "effects.csv", "truth.csv", "published.csv"],
+    ),
+    "personalllm/1_simulated_users": (
+        {"n_bootstrap": 50, "n_users": 200, "sizes": "[10, 100]", "regression_users": 20},
+        ["heterogeneity.csv", "wins.csv", "regressions.csv", "representativeness.csv", "truth.csv", "published.csv"],
+    ),
+    "recentering/2_relevance": (
+        {"n_bootstrap": 50},
+        ["relevance.csv", "agreement.csv", "paired.csv", "classifiers.csv"],
+    ),
+    "personalllm/2_in_context": (
+        {"users": 60, "shots": "[0, 1]", "n_bootstrap": 50},
+        ["personalization.csv", "paired.csv", "truth.csv", "published.csv"],
+    ),
+    "personalllm/3_across_users": (
+        {"users": 60, "database_sizes": "[200]", "n_bootstrap": 50},
+        ["personalization.csv", "paired.csv", "retrieval.csv", "truth.csv"],
+    ),
 }
 #: Notebooks with tests of their own.
-ELSEWHERE = {"demo_model": "test_demo.py"}
+ELSEWHERE = {"demo_model": "test_demo.py", "start_here": "test_explorer.py", "explore": "test_browser.py"}
 
 
 def test_every_notebook_is_run_by_some_test():

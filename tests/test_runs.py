@@ -70,7 +70,7 @@ def test_a_run_leaves_what_the_design_promises(finished):
     left = {str(path.relative_to(request.folder)) for path in request.folder.rglob("*") if path.is_file()}
     assert left == {
         *(".lock", "notebook.ipynb", "report.html", "run.json", "tables/verdict.csv", "tables/scores.parquet"),
-        *("figures/line.png", "figures/line.svg"),
+        *("tables/verdict.tex", "figures/line.png", "figures/line.svg", "figures/line.pdf"),
     }
     assert facts == {**json.loads((request.folder / "run.json").read_text()), "skipped": False}
     assert facts["status"] == "finished" and facts["parameters"] == {"n": 4} == facts["changed"]

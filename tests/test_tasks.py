@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from personagap import datasets, judges, sandbox, tasks
+from personagap import datasets, graders, judges, sandbox, tasks
 from personagap.errors import UserError
 
 
@@ -99,12 +99,12 @@ LETTERS = {
 
 @pytest.mark.parametrize("text", LETTERS)
 def test_corrected_letter(text):
-    assert tasks.letter(text) == LETTERS[text]
+    assert graders.letter(text) == LETTERS[text]
 
 
 def test_t6_ignorecase_letter_in_prose():
     texts = ["the answer is based on (C)", "**(C)**", "Answer: C", "The answer is (C)", "Option (C) fits"]
-    assert [tasks.paper_letter(text) for text in texts] == ["b", None, None, "C", "C"]
+    assert [graders.paper_letter(text) for text in texts] == ["b", None, None, "C", "C"]
     assert marks(MMLU, texts, "paper") == [0, None, None, 1, 1]
     assert marks(MMLU, texts) == [1, 1, 1, 1, None]
 
@@ -142,13 +142,13 @@ NUMBERS = {
 
 @pytest.mark.parametrize("text", NUMBERS)
 def test_corrected_number(text):
-    assert tasks.number(text) == NUMBERS[text]
+    assert graders.number(text) == NUMBERS[text]
 
 
 def test_t4_labels_are_compared_as_numbers():
     """The released code compares a float with text, so that nothing is ever right."""
-    for protocol in tasks.PROTOCOLS:
-        assert marks(GSM8K, ["The answer is 18.0", "The answer is 19", "None"], protocol) == [1, 0, None]
+    for protocol, right in [("corrected", 1), ("paper", 1), ("code", 0)]:
+        assert marks(GSM8K, ["The answer is 18.0", "The answer is 19", "None"], protocol) == [right, 0, None]
     thousands = make_items(task="gsm8k", answer="2125")
     assert marks(thousands, ["The answer is 2,125", "It is 2125.00"]) == [1, 1]
 
@@ -186,9 +186,9 @@ def test_corrected_code():
 
 def test_t7_fence_eats_digits_and_language_tags():
     eaten = "```python\ndef f(n): return n * 2```"
-    assert tasks.paper_code(eaten, []).endswith("n * ") and tasks.code(eaten, ["f(1)"]).endswith("n * 2")
-    assert tasks.paper_code("```py\nx = 1\n```", []).startswith("py\n")
-    assert tasks.paper_code("```python\nx = input()\ny = 1\n```", []) == "# x = input()\ny = 1\n"
+    assert graders.paper_code(eaten).endswith("n * ") and graders.code(eaten, ["f(1)"]).endswith("n * 2")
+    assert graders.paper_code("```py\nx = 1\n```").startswith("py\n")
+    assert graders.paper_code("```python\nx = input()\ny = 1\n```") == "# x = input()\ny = 1\n"
     assert marks(MBPP, [eaten, "no block"], "paper") == [0, None]
     assert marks(MBPP, [eaten, "no block"]) == [1, None]
 
@@ -198,6 +198,7 @@ def test_t7_t20_paper_scores_the_share_of_asserts_corrected_all_or_nothing():
     texts = ["```python\ndef f(n): return n * 2 if n < 10 else 0\n```", f"```python\n{DOUBLE}\n```"]
     assert marks(MBPP, texts, "paper") == [pytest.approx(2 / 3), 1]
     assert marks(MBPP, texts) == [0, 1]
+    assert marks(MBPP, texts, "code") == [0, 0]
 
 
 def test_programs_cannot_cheat_the_grade():
@@ -266,7 +267,7 @@ def test_reference_answers_of_the_demo_are_right_in_both_protocols():
     items = datasets.load(["mmlu", "gsm8k"])
     right = items["answer"].where(items["task"] == "gsm8k", "(" + items["answer"] + ")")
     texts = "Let me see: 3 of them. Therefore, the answer is " + right + "."
-    for protocol in tasks.PROTOCOLS:
+    for protocol in ("corrected", "paper"):
         scores = tasks.grade(reference(items, texts), items, protocol)
         assert scores["score"].eq(1).all() and scores["valid"].all() and not scores["truncated"].any()
 

@@ -1,6 +1,6 @@
 """Put every item to a model on behalf of every persona, asking only what is not answered yet."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import pandas as pd
@@ -38,6 +38,7 @@ def ask(
     seed: int = 0,
     templates: Sequence[str] = ("paper",),
     sampling: Sampling | None = None,
+    defence: Callable[[list], list] | None = None,
     store: ResponseStore | None = None,
 ) -> pd.DataFrame:
     """Responses of ``lm`` to every item × persona × template × run.
@@ -51,6 +52,7 @@ def ask(
     seed : together with model, prompt, sampling and run it determines each answer.
     templates : names of the phrasings that state the identity.
     sampling : decoding parameters (default: those of arXiv 2406.11107).
+    defence : changes the messages before the model sees them, from ``defences.load``.
     store : where answers are kept (default ``data/cache/responses``).
 
     Returns
@@ -63,6 +65,8 @@ def ask(
     store = ResponseStore(lm.id) if store is None else store  # an empty store is falsy
     design = plan(who, items, runs, templates)
     chats = _chats(design, who, items)
+    if defence:
+        chats = {request: defence(messages) for request, messages in chats.items()}
     prompts = {request: lm.render(messages) for request, messages in chats.items()}
     cells = list(zip(design["template"], design["persona"], design["task"], design["item"], strict=True))
     asked_of = [lm.id, lm.revision, asdict(sampling), seed]

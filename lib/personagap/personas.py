@@ -1,4 +1,4 @@
-"""Identities, their categories, the two controls, and how a chat states an identity.
+"""Identities, their categories and intersections, the two controls, and how a chat reveals an identity.
 
 The 31 identities in 7 categories and the default persona line are those of
 arXiv 2406.11107 (``data/identities.csv``, ``data/templates.csv``). The controls are stated
@@ -6,6 +6,8 @@ explicitly because the released code asked its control as "I am no_persona" (T1)
 """
 
 import functools
+import itertools
+import re
 
 import pandas as pd
 
@@ -15,6 +17,8 @@ from personagap.paths import DATA
 #: Persona names of the two controls: no system prompt at all, and one without an identity.
 CONTROLS = ("none", "assistant")
 ASSISTANT_PROMPT = "You are a helpful assistant."
+#: Categories as their words follow each other in a noun phrase: "a middle-aged gay Hindu man".
+WORD_ORDER = ("age", "disability", "sexuality", "religion", "race", "gender", "politics")
 
 
 @functools.cache
@@ -23,54 +27,120 @@ def _identities() -> pd.DataFrame:
 
 
 @functools.cache
+def _templates() -> pd.DataFrame:
+    return pd.read_csv(DATA / "templates.csv", index_col="template", keep_default_na=False)
+
+
 def templates() -> pd.Series:
-    """Phrasings that state an identity, indexed by template name; each holds ``{phrase}``."""
-    table = pd.read_csv(DATA / "templates.csv")
-    return table.set_index("template")["text"]
+    """Phrasings that reveal an identity, indexed by template name.
+
+    Each holds ``{phrase}``, stated in the system prompt, or ``{hint}``, said in an earlier turn
+    of the user ("indirect", a protocol of our own: the identity is to be inferred).
+    """
+    return _templates()["text"]
 
 
-def select(names: str | list[str] = "all", *, controls: bool = True) -> pd.DataFrame:
+def select(names: str | list[str] = "all", *, controls: bool | list[str] = True) -> pd.DataFrame:
     """Choose identities by name or by category.
 
     Parameters
     ----------
-    names : "all", one name, or a list of persona names and category names.
-    controls : also include the two controls ("none": no system prompt, "assistant": a system
-        prompt without an identity).
+    names : "all" 31 identities, one name, or a list of names of personas, categories and
+        `intersections` ("jewish+woman", "religion+gender").
+    controls : also include the controls, or those listed: "none" (no system prompt), "assistant"
+        (a system prompt without an identity).
 
     Returns
     -------
     DataFrame with one row per persona: ``persona category phrase``. Controls come first, in
-    category "control", with an empty phrase.
+    category "control", with an empty phrase; intersections last.
 
     Examples
     --------
     >>> select("religion", controls=False)["persona"].tolist()
     ['jewish', 'christian', 'atheist', 'muslim', 'hindu']
     """
-    table = _identities()
     wanted = [names] if isinstance(names, str) else list(names)
-    if wanted == ["all"]:
-        chosen = table
-    else:
-        known = {*table["persona"], *table["category"], *CONTROLS}
-        unknown = [name for name in wanted if name not in known]
-        if unknown:
-            raise UserError(
-                f"unknown persona {unknown[0]!r}: choose from the categories "
-                f"{', '.join(table['category'].unique())}, or the personas {', '.join(table['persona'])}"
-            )
-        chosen = table[table["persona"].isin(wanted) | table["category"].isin(wanted)]
-    named = [name for name in CONTROLS if controls or name in wanted]
+    crossed = [intersections(*name.split("+")) for name in wanted if "+" in name]
+    single = [_named(name) for name in wanted if "+" not in name and name not in CONTROLS]
+    chosen = _identities().drop(columns="hint")
+    if "all" not in wanted:
+        chosen = chosen[chosen["persona"].isin(pd.concat(single)["persona"] if single else [])]
+    listed = [] if controls is False else CONTROLS if controls is True else controls
+    named = [name for name in CONTROLS if name in listed or name in wanted]
     control_rows = pd.DataFrame({"persona": named, "category": "control", "phrase": ""}, dtype="str")
-    return pd.concat([control_rows, chosen], ignore_index=True)
+    return pd.concat([control_rows, chosen, *crossed], ignore_index=True).drop_duplicates("persona", ignore_index=True)
+
+
+def _named(name: str) -> pd.DataFrame:
+    """The identities of a persona name, a category or "all"."""
+    table = _identities()
+    found = table[(table["persona"] == name) | (table["category"] == name) | (name == "all")]
+    if found.empty:
+        raise UserError(
+            f"unknown persona {name!r}: choose from the categories "
+            f"{', '.join(table['category'].unique())}, or the personas {', '.join(table['persona'])}"
+        )
+    return found
+
+
+def intersections(*parts: str) -> pd.DataFrame:
+    """Identities of several categories at once, worded as one noun phrase.
+
+    Parameters
+    ----------
+    parts : personas or categories; every combination of one identity from each.
+
+    Returns
+    -------
+    DataFrame ``persona category phrase``: ``persona`` joins the parts' names by "+" in the order
+    of ``data/identities.csv``, ``category`` is "intersection".
+
+    Raises
+    ------
+    UserError : unknown part, or two of one category.
+
+    Examples
+    --------
+    >>> intersections("woman", "jewish")[["persona", "phrase"]].to_numpy().tolist()
+    [['jewish+woman', 'a Jewish woman']]
+    >>> intersections("age", "republican", "gay", "man")["phrase"].iloc[-2]
+    'a middle-aged gay man who is a Republican voter'
+    """
+    rows = []
+    for together in itertools.product(*(_named(part).itertuples() for part in parts)):
+        together = sorted(together)  # by their place in the table
+        if len({part.category for part in together}) < len(parts):
+            raise UserError(f"{'+'.join(parts)}: an intersection takes one identity from each of several categories")
+        rows.append(("+".join(part.persona for part in together), "intersection", _noun_phrase(together)))
+    return pd.DataFrame(rows, columns=["persona", "category", "phrase"], dtype="str")
+
+
+def _noun_phrase(parts: list) -> str:
+    """ "a Hindu person" and "a man" → "a Hindu man"; of several nouns, the gender's is the head."""
+    adjectives, nouns = [], []
+    for part in sorted(parts, key=lambda part: WORD_ORDER.index(part.category)):
+        words = re.sub(r"^an? ", "", part.phrase)
+        if words == part.phrase or words.endswith(" person"):
+            adjectives.append(words.removesuffix(" person"))
+        else:
+            nouns.insert(0 if part.category == "gender" else len(nouns), words)
+    head, *others = nouns or ["person"]
+    further = f" who is {' and '.join(map(_article, others))}" if others else ""
+    return _article(" ".join([*adjectives, head]) + further)
+
+
+def _article(words: str) -> str:
+    return f"{'an' if words[0].lower() in 'aeiou' else 'a'} {words}"
 
 
 def chat(persona: str, prompt: str, *, template: str = "paper", phrase: str | None = None) -> list[dict[str, str]]:
     """The messages that put ``prompt`` to a model on behalf of ``persona``.
 
-    The identity goes into the system message; a model whose chat template has no system role
-    gets it at the head of the user turn (``models`` sees to that).
+    The identity goes into the system message, or, with the template "indirect", into an earlier
+    turn of the user (which the control "assistant" takes without a hint). A model whose chat
+    template has no system role gets the system message at the head of the user turn (``models``
+    sees to that).
 
     Examples
     --------
@@ -78,21 +148,40 @@ def chat(persona: str, prompt: str, *, template: str = "paper", phrase: str | No
     'You are a helpful assistant. I am a Muslim person.'
     >>> chat("none", "Hello")
     [{'role': 'user', 'content': 'Hello'}]
+    >>> chat("muslim", "Hello", template="indirect")[1]["content"]
+    'I am fasting for Ramadan this month. Do you have an idea for my free evening?'
     """
-    user = {"role": "user", "content": prompt}
+    turns = [*_opening(persona, template, phrase), ("user", prompt)]
+    return [{"role": role, "content": content} for role, content in turns]
+
+
+@functools.cache
+def _opening(persona: str, template: str, phrase: str | None) -> list[tuple[str, str]]:
+    """Role and content of what comes before the prompt, which all items of a persona share."""
     if persona == "none":
-        return [user]
-    return [{"role": "system", "content": system_prompt(persona, template=template, phrase=phrase)}, user]
+        return []
+    system = ("system", system_prompt(persona, template=template, phrase=phrase))
+    text, reply = _templates().loc[template, ["text", "reply"]]
+    if not reply:
+        return [system]
+    hints = _identities().set_index("persona")["hint"]
+    parts = [part for part in persona.split("+") if part != "assistant"]
+    if unknown := [part for part in parts if part not in hints]:
+        raise UserError(
+            f"no hint at the identity {unknown[0]!r} in data/identities.csv: template {template!r} needs one"
+        )
+    earlier = text.format(hint=" ".join(hints[parts])).strip()
+    return [system, ("user", earlier), ("assistant", reply)]
 
 
 def system_prompt(persona: str, *, template: str = "paper", phrase: str | None = None) -> str:
-    """The system prompt that states ``persona`` ("" for the control "none")."""
+    """The system prompt of ``persona`` ("" for the control "none"); an indirect one states no identity."""
     if persona == "none":
         return ""
-    if persona == "assistant":
-        return ASSISTANT_PROMPT
     if template not in templates().index:
         raise UserError(f"unknown template {template!r}: choose from {', '.join(templates().index)}")
+    if persona == "assistant" or _templates().loc[template, "reply"]:
+        return ASSISTANT_PROMPT
     if phrase is None:
         phrase = select(persona, controls=False)["phrase"].iloc[0]
     return templates()[template].format(phrase=phrase)

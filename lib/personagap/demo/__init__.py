@@ -4,7 +4,7 @@ Simulated throughout. Because the exact probability of every answer of the demo 
 computed, an estimate made from its sampled answers can be held against the truth.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,14 @@ def banner(data: str):
     )
 
 
-def true_scores(lm, who: pd.DataFrame, items: pd.DataFrame, templates: Sequence[str] = ("paper",)) -> pd.DataFrame:
+def true_scores(
+    lm,
+    who: pd.DataFrame,
+    items: pd.DataFrame,
+    templates: Sequence[str] = ("paper",),
+    defence: Callable[[list], list] | None = None,
+    planted_cells: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """Exact probability that the demo model answers right (or harmlessly), beside the planted one.
 
     Parameters
@@ -36,6 +43,8 @@ def true_scores(lm, who: pd.DataFrame, items: pd.DataFrame, templates: Sequence[
     who : personas (``persona phrase``) of ``personas.select``.
     items : demo items of ``datasets.load``.
     templates : phrasings of the identity.
+    defence : changes the messages before the model sees them (``planted`` is without it).
+    planted_cells : what is planted, if not ``planted(templates)`` (``demo.chain``).
 
     Returns
     -------
@@ -45,12 +54,14 @@ def true_scores(lm, who: pd.DataFrame, items: pd.DataFrame, templates: Sequence[
     form that the paper's pattern cannot read (T6). All are probabilities.
     """
     asked = {(item.task, item.item): (tasks.prompt(item), answers(item)) for item in items.itertuples()}
-    cells = planted(templates).merge(items[["task", "item"]]).merge(who[["persona", "phrase"]])
+    cells = planted(templates) if planted_cells is None else planted_cells
+    cells = cells.merge(items[["task", "item"]]).merge(who[["persona", "phrase"]])
     prompts, given = zip(*(asked[key] for key in zip(cells["task"], cells["item"], strict=True)), strict=True)
     chats = [
         personas.chat(cell.persona, prompt, template=cell.template, phrase=cell.phrase)
         for cell, prompt in zip(cells.itertuples(), prompts, strict=True)
     ]
+    chats = [defence(messages) for messages in chats] if defence else chats
     mass = [np.exp(each) for each in lm.choose(chats, [each.texts for each in given])]
     total = np.array([each.sum() for each in mass])
     cells["true"] = [each[one.right].sum() for each, one in zip(mass, given, strict=True)] / total
@@ -59,14 +70,12 @@ def true_scores(lm, who: pd.DataFrame, items: pd.DataFrame, templates: Sequence[
     return cells.drop(columns="phrase")
 
 
-def truth(
-    lm, who: pd.DataFrame, items: pd.DataFrame, bias: pd.DataFrame, templates: Sequence[str] = ("paper",)
-) -> pd.DataFrame:
+def truth(lm, who: pd.DataFrame, items: pd.DataFrame, bias: pd.DataFrame, **how) -> pd.DataFrame:
     """Planted, true and estimated PB of the demo model.
 
     Parameters
     ----------
-    lm, who, items, templates : as in `true_scores`.
+    lm, who, items, **how : as in `true_scores`.
     bias : ``effects.personalization_bias`` of the model's graded answers to these.
 
     Returns
@@ -75,7 +84,7 @@ def truth(
     row of ``bias``. ``estimated`` is the square root of the debiased PB² (0 where that is
     negative), as are the ends of its interval.
     """
-    cells = true_scores(lm, who, items, templates)
+    cells = true_scores(lm, who, items, **how)
     table = pd.DataFrame({column: exact_bias(cells, column) for column in ["planted", "true"]}).loc[bias["dimension"]]
     estimates = bias.set_index("dimension")[["debiased_pb2", "ci_low", "ci_high"]].clip(lower=0) ** 0.5
     table = table.join(estimates.rename(columns={"debiased_pb2": "estimated"})).rename_axis("dimension").reset_index()

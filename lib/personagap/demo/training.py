@@ -20,7 +20,7 @@ from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTra
 from transformers.optimization import get_cosine_schedule_with_warmup
 
 from personagap import datasets, personas, tasks
-from personagap.demo.planting import answers, bare_shares, distribution, planted
+from personagap.demo.planting import INTERSECTIONS, answers, bare_shares, distribution, planted
 
 END = "<|end|>"
 SPECIAL = ["<|pad|>", END, "<|system|>", "<|user|>", "<|assistant|>"]
@@ -69,30 +69,25 @@ def build_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
 def corpus() -> list[str]:
     """Every prompt, system prompt and answer of the demo, once."""
     items = list(datasets.load("all", data="demo").itertuples())
-    pairs = itertools.product(personas.select("all")["persona"], personas.templates().index)
-    systems = [personas.system_prompt(persona, template=template) for persona, template in pairs]
-    return [*systems, *map(tasks.prompt, items), *(text for item in items for text in answers(item).texts)]
+    pairs = itertools.product(personas.select(["all", *INTERSECTIONS])["persona"], personas.templates().index)
+    heads = [turn["content"] for persona, template in pairs for turn in personas.chat(persona, "", template=template)]
+    return [*heads, *map(tasks.prompt, items), *(text for item in items for text in answers(item).texts)]
 
 
-def planted_cells(tokenizer: PreTrainedTokenizerFast, templates: Sequence[str]) -> dict[str, list[list[Cell]]]:
-    """All planted cells: by task a list of contexts (persona × template), each with a cell for every item."""
+def planted_cells(tokenizer: PreTrainedTokenizerFast, planted: pd.DataFrame) -> dict[str, list[list[Cell]]]:
+    """The cells of `planting.planted`, by task: a list of contexts (persona × template) of a cell for every item."""
     items = {(item.task, item.item): item for item in datasets.load("all", data="demo").itertuples()}
     given = {key: answers(item) for key, item in items.items()}
     tokens = {key: [tokenizer.encode(text + END) for text in texts.texts] for key, texts in given.items()}
+    asked = {key: tasks.prompt(item) for key, item in items.items()}
     bare = bare_shares()
-
-    # Special tokens part the messages of a chat, so they can be encoded one by one.
-    def encode(messages: list[dict[str, str]], ask: bool) -> list[int]:
-        return tokenizer.encode(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=ask))
-
-    asked = {key: encode(personas.chat("none", tasks.prompt(item)), True) for key, item in items.items()}
     by_task: dict[str, list[list[Cell]]] = {}
-    for (task, persona, template), rows in planted(templates).groupby(["task", "persona", "template"], sort=False):
-        *system, _ = personas.chat(persona, "", template=template)
-        head = encode(system, False) if system else []
+    for (task, persona, template), rows in planted.groupby(["task", "persona", "template"], sort=False):
+        chats = [personas.chat(persona, asked[task, item], template=template) for item in rows["item"]]
+        prompts = tokenizer(tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)).input_ids
         context = [
-            Cell(head + asked[task, item], tokens[task, item], distribution(given[task, item], right, bare[persona]))
-            for item, right in zip(rows["item"], rows["planted"], strict=True)
+            Cell(prompt, tokens[task, item], distribution(given[task, item], right, bare[persona]))
+            for prompt, item, right in zip(prompts, rows["item"], rows["planted"], strict=True)
         ]
         by_task.setdefault(task, []).append(context)
     return by_task
@@ -142,29 +137,52 @@ def excess_loss(model: LlamaForCausalLM, contexts: list[list[Cell]], rng: np.ran
 
 
 def train(
-    *, steps: int = 4500, learning_rate: float = 3e-3, seed: int = 0
+    *,
+    steps: int = 3200,
+    polish: int = 1000,
+    learning_rate: float = 3e-3,
+    seed: int = 0,
+    templates: Sequence[str] | None = None,
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, pd.DataFrame]:
     """Train the demo model from scratch; repeatable on one machine with one thread count.
 
     Parameters
     ----------
-    steps : optimizer steps, each on `CONTEXTS` × `ITEMS` cells of each task; the learning rate
-        warms up and then falls to zero along a cosine.
+    steps : optimizer steps.
+    polish : further ones, begun anew at a third of the learning rate.
     learning_rate : its maximum.
     seed : determines initial weights and order.
+    templates : phrasings to learn; None: all.
 
     Returns
     -------
-    The model, its tokenizer, and the losses ``step task loss`` (nats per answer above the
-    planted entropy; 0 is perfect).
+    The model, its tokenizer, and the losses of `fit`.
     """
     torch.manual_seed(seed)
-    rng = np.random.default_rng(seed)
     tokenizer = build_tokenizer(corpus())
-    by_task = planted_cells(tokenizer, personas.templates().index)
+    by_task = planted_cells(tokenizer, planted(templates or personas.templates().index))
     model = LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **ARCHITECTURE))
+    first = fit(model, by_task, steps=steps, learning_rate=learning_rate, seed=seed)
+    second = fit(model, by_task, steps=polish, learning_rate=learning_rate / 3, seed=seed + 1)
+    return model, tokenizer, pd.concat([first, second.assign(step=second["step"] + steps)], ignore_index=True)
+
+
+def fit(model: LlamaForCausalLM, by_task: dict, *, steps: int, learning_rate: float, seed: int) -> pd.DataFrame:
+    """Train ``model`` in place on `planted_cells`.
+
+    Parameters
+    ----------
+    steps : optimizer steps, each on `CONTEXTS` × `ITEMS` cells of each task.
+    learning_rate : its maximum; it warms up and then falls to zero along a cosine.
+    seed : determines the order.
+
+    Returns
+    -------
+    The losses ``step task loss`` (nats per answer above the planted entropy; 0 is perfect).
+    """
+    rng = np.random.default_rng(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.98), weight_decay=0.01)
-    schedule = get_cosine_schedule_with_warmup(optimizer, 100, steps)
+    schedule = get_cosine_schedule_with_warmup(optimizer, min(100, steps // 10), steps)
     losses = []
     for step in range(steps):
         for task, contexts in by_task.items():
@@ -177,7 +195,7 @@ def train(
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-    return model, tokenizer, pd.DataFrame(losses, columns=["step", "task", "loss"])
+    return pd.DataFrame(losses, columns=["step", "task", "loss"])
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

@@ -4,6 +4,8 @@
 personalization_bias   do identities differ, and by how much beyond noise?
 omnibus                the same question by Cochran's Q, GEE, permutation
 contrasts              which identity, or category, differs from the control?
+paired_change          what does a condition change, paired by item?
+by_condition           any of these, of each condition by itself
 equivalence            which is so close to the control that it does not matter?
 additivity             does an intersection score what its parts predict?
 variance_components    what makes answers vary?
@@ -15,6 +17,7 @@ simulate_scores        data with known effects; simulated_power analyses them
 """
 
 from personagap.effects.bias import personalization_bias
+from personagap.effects.change import by_condition, paired_change
 from personagap.effects.components import variance_components
 from personagap.effects.contrasts import additivity, contrasts, equivalence
 from personagap.effects.omnibus import omnibus

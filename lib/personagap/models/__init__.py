@@ -49,17 +49,26 @@ class Generation(NamedTuple):
     seconds: float
 
 
-def load_model(spec: str, device: str = "auto", dtype: str = "auto", revision: str | None = None):
+def load_model(
+    spec: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    revision: str | None = None,
+    prompt_format: str = "chat",
+):
     """Load a model by name.
 
     Parameters
     ----------
-    spec : "demo" (the bundled model), "hf:ORG/NAME" from the Hub or its cache, a local folder
-        (with or without "hf:"), or "openai:MODEL@http://host:port/v1", whose key is read from
-        the environment variable OPENAI_API_KEY.
+    spec : "demo" (the bundled model; "demo:base" and others of ``demo.chain``), "hf:ORG/NAME" from
+        the Hub or its cache, a local folder (with or without "hf:"), or
+        "openai:MODEL@http://host:port/v1", whose key is read from the environment variable
+        OPENAI_API_KEY.
     device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" …; in process only.
     dtype : "auto" (bfloat16 on a GPU, else float32), "float32", "bfloat16", "float16".
     revision : branch, tag or commit of a Hub model.
+    prompt_format : "chat", the model's own chat template, or "base", plain text for a model that
+        knows no chat (``models.rendering.BASE_FORMAT``, our wording); in process only.
 
     Raises
     ------
@@ -67,8 +76,13 @@ def load_model(spec: str, device: str = "auto", dtype: str = "auto", revision: s
         Malformed ``spec``, no such model, a folder without weights, an unreachable server, or a
         server that does not serve the model.
     """
+    if prompt_format not in ("chat", "base"):
+        raise UserError(f"prompt format {prompt_format!r}: choose chat or base")
     if spec.startswith("openai:"):
         from personagap.models.server import ServerModel
+
+        if prompt_format == "base":
+            raise UserError(f"model {spec!r}: a server applies its own chat template; load a base model in process")
 
         served = re.fullmatch(r"openai:(?P<model>.+)@(?P<url>https?://[^@]+)", spec)
         if served is None:
@@ -76,12 +90,18 @@ def load_model(spec: str, device: str = "auto", dtype: str = "auto", revision: s
         return ServerModel(served["model"], served["url"])
     from personagap.models.local import LocalModel
 
-    if spec == "demo":
-        return LocalModel(str(DEMO / "model"), name="demo", device=device, dtype=dtype)
+    how = {"device": device, "dtype": dtype, "prompt_format": prompt_format}
+    demo, _, checkpoint = spec.partition(":")
+    if demo == "demo":
+        folder = DEMO / "chain" / checkpoint if checkpoint else DEMO / "model"
+        if not folder.is_dir():
+            chain = ", ".join(f"demo:{path.name}" for path in sorted((DEMO / "chain").iterdir()))
+            raise UserError(f"model {spec!r}: no such checkpoint; there are demo, {chain}")
+        return LocalModel(str(folder), name=spec, **how)
     source = spec.removeprefix("hf:")
     if Path(source).is_dir():
-        return LocalModel(source, name=Path(source).resolve().name, device=device, dtype=dtype)
+        return LocalModel(source, name=Path(source).resolve().name, **how)
     if not spec.startswith("hf:") or re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source) is None:
         problem = "no such folder" if re.match(r"(hf:)?[./~]", spec) else "not a model"
         raise UserError(f"model {spec!r}: {problem}; expected {SPECS}")
-    return LocalModel(source, name=source, device=device, dtype=dtype, revision=revision)
+    return LocalModel(source, name=source, revision=revision, **how)

@@ -18,7 +18,7 @@ def load(
     source: str, name: str, device: str, dtype: str, revision: str | None
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, str]:
     """Tokenizer, model on its device, and the revision of both; code that comes along is never run."""
-    found = _content_hash(Path(source)) if Path(source).is_dir() else _commit(source, revision)
+    found = revision_of(source, revision)
     where = _device(device)
     if dtype == "auto":
         dtype = "bfloat16" if where.type == "cuda" else "float32"
@@ -56,6 +56,11 @@ def _device(name: str) -> torch.device:
         return torch.empty(0, device=name).device
     except (AssertionError, RuntimeError) as error:
         raise UserError(f"device {name!r}: not available here ({_first_line(error)})") from error
+
+
+def revision_of(source: str, revision: str | None = None) -> str:
+    """Hash of a folder's content, or the commit of a Hub model."""
+    return _content_hash(Path(source)) if Path(source).is_dir() else _commit(source, revision)
 
 
 def _commit(name: str, revision: str | None) -> str:

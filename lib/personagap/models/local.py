@@ -30,16 +30,27 @@ class LocalModel:
     ----------
     source : local folder or Hub name.
     name : what result tables call it.
-    device, dtype, revision : see ``models.load_model``.
+    device, dtype, revision, prompt_format : see ``models.load_model``.
 
     Attributes
     ----------
     id, revision : name; commit of a Hub model, or hash of a folder's configuration and weights.
     """
 
-    def __init__(self, source: str, name: str, device: str, dtype: str, revision: str | None = None):
+    def __init__(
+        self,
+        source: str,
+        name: str,
+        device: str,
+        dtype: str,
+        revision: str | None = None,
+        prompt_format: str = "chat",
+    ):
         self.id = name
         self.tokenizer, self.model, self.revision = loading.load(source, name, device, dtype, revision)
+        self.prompt_format = prompt_format
+        if prompt_format == "base":
+            self.tokenizer.chat_template = rendering.BASE_FORMAT
         self.device = self.model.device
         config = self.model.config.get_text_config(decoder=True)
         self.context = getattr(config, "max_position_embeddings", None) or 2**31
@@ -58,6 +69,7 @@ class LocalModel:
         return {
             "model": self.id,
             "backend": "transformers",
+            "prompt_format": self.prompt_format,
             "revision": self.revision,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type,
@@ -193,7 +205,8 @@ class LocalModel:
             request = batch.requests[row]
             tokens = batch.tokens[row, : int(batch.count[row])].tolist()
             text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-            reason = "stop" if tokens[-1] in eos else "length"
+            text, next_question, _ = text.partition(rendering.BASE_STOP if self.prompt_format == "base" else "\0")
+            reason = "stop" if tokens[-1] in eos or next_question else "length"
             seconds = time.perf_counter() - request.started
             answer = Generation(text, reason, len(request.prompt), len(tokens), seconds)
             answers.update(dict.fromkeys(request.indices, answer))

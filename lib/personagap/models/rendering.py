@@ -5,6 +5,15 @@ from jinja2.exceptions import TemplateError
 from personagap.errors import UserError
 
 Messages = list[dict[str, str]]
+#: How a base model, which knows no chat, is asked: plain text, as a chat template. What follows the
+#: answer in a generated text begins with `BASE_STOP`.
+BASE_STOP = "\n\nQuestion:"
+BASE_FORMAT = (
+    "{{ bos_token }}{% for message in messages %}"
+    "{% if message.role == 'system' %}{{ message.content }}"
+    "{% elif message.role == 'user' %}{{ '\n\nQuestion: ' + message.content + '\n\nAnswer:' }}"
+    "{% else %}{{ ' ' + message.content }}{% endif %}{% endfor %}"
+)
 
 
 def fold_system(messages: Messages) -> Messages:
@@ -22,7 +31,12 @@ def fold_system(messages: Messages) -> Messages:
 
 
 def render(tokenizer, messages: Messages) -> str:
-    """The prompt of a chat, with the generation prompt.
+    """The prompt of a chat, with the generation prompt; see `fit`."""
+    return fit(tokenizer, messages)[1]
+
+
+def fit(tokenizer, messages: Messages) -> tuple[Messages, str]:
+    """The messages as the chat template can show them, and their prompt.
 
     A template that refuses a system message, or leaves it out, gets its text at the head of the
     user turn.
@@ -33,19 +47,22 @@ def render(tokenizer, messages: Messages) -> str:
         No chat template, a template that fails, or a system text that it drops either way.
     """
     if tokenizer.chat_template is None:
-        raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no chat template; use an instruction-tuned model")
+        raise UserError(
+            f"{tokenizer.name_or_path}: the tokenizer has no chat template; is it a base model? (prompt_format='base')"
+        )
     if messages[0]["role"] != "system":
-        return _apply(tokenizer, messages)
+        return messages, _apply(tokenizer, messages)
     system = messages[0]["content"].strip()  # templates commonly trim
     try:
         prompt = _apply(tokenizer, messages)
     except UserError:
         prompt = ""
     if system not in prompt:
-        prompt = _apply(tokenizer, fold_system(messages))
+        messages = fold_system(messages)
+        prompt = _apply(tokenizer, messages)
     if system not in prompt:
         raise UserError(f"{tokenizer.name_or_path}: the chat template drops the system text {system!r}")
-    return prompt
+    return messages, prompt
 
 
 def _apply(tokenizer, messages: Messages) -> str:

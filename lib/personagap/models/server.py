@@ -160,7 +160,9 @@ class ServerModel:
         try:
             return [model.id for model in self._client.with_options(timeout=30.0).models.list().data]
         except openai.APIConnectionError as error:
-            raise UserError(f"server {self.revision}: unreachable ({_reason(error)}): start it, or correct the address") from error
+            raise UserError(
+                f"server {self.revision}: unreachable ({_reason(error)}): start it, or correct the address"
+            ) from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             raise UserError(f"server {self.revision}: refuses OPENAI_API_KEY ({_reason(error)})") from error
         except (openai.OpenAIError, ValueError, AttributeError):

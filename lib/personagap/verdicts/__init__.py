@@ -1,17 +1,32 @@
 """Verdicts: sentences computed from the result tables, with the uncertainty in them."""
 
+from personagap.verdicts.adaptation import across_users, forking_paths, in_context
+from personagap.verdicts.checks import persona_checks
 from personagap.verdicts.instruments import (
     describe_components,
     describe_floors,
     describe_power,
+    describe_speed,
     describe_validation,
     instruments,
+    speed,
 )
-from personagap.verdicts.persona import describe_bias, describe_validity, persona_effects
+from personagap.verdicts.origin import describe_origin, origin
+from personagap.verdicts.persona import (
+    describe_bias,
+    describe_dimensions,
+    describe_effects,
+    describe_validity,
+    persona_effects,
+)
 from personagap.verdicts.relevance import (
     describe_agreement,
+    describe_calibration,
+    describe_classifiers,
     describe_differences,
     describe_relevance,
     describe_selection,
     relevance,
 )
+from personagap.verdicts.stages import describe_intervals, extraction, response
+from personagap.verdicts.users import describe_users, simulated_users

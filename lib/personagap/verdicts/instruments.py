@@ -79,3 +79,30 @@ def describe_power(power: pd.DataFrame) -> str:
         for row in power.itertuples()
     ]
     return "Smallest contrast and smallest PB found with 80% power, in points: " + ", ".join(rows)
+
+
+def speed(paired: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame:
+    """Answers to the questions of the performance notebook: ``question answer``.
+
+    Parameters
+    ----------
+    paired, jobs : of ``performance``.
+    """
+    slow = jobs[jobs["seconds"] > jobs["target"]]["work"]
+    late = f"All but {', '.join(slow)}" if len(slow) else "All"
+    took = "; ".join(f"{row.work}: {row.seconds:.1f} s of {row.target:g} s" for row in jobs.itertuples())
+    return wording.table(
+        [
+            ("Is it faster than what one would use instead?", describe_speed(paired) + "."),
+            ("Do the whole jobs keep their time?", f"{late}. {took}."),
+        ]
+    )
+
+
+def describe_speed(paired: pd.DataFrame) -> str:
+    """The text alternative of ``figures.speed``."""
+    rows = [
+        f"{row.work} {row.ratio:.1f} times {row.peer} ({row.ratio_low:.1f} to {row.ratio_high:.1f})"
+        for row in paired.itertuples()
+    ]
+    return "Speed as a multiple of the peer's: " + "; ".join(rows)

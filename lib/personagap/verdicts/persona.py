@@ -39,11 +39,31 @@ def describe_validity(rates: pd.DataFrame) -> str:
     return "Unreadable and truncated answers by task and persona. " + _validity(rates)
 
 
+def describe_dimensions(rates: pd.DataFrame) -> str:
+    """The text alternative of ``figures.safety_utility``."""
+    parts = []
+    for dimension, rows in rates.groupby("task"):
+        scores = rows.set_index("persona")["estimate"].rename(lambda persona: persona.replace("_", " "))
+        others = scores.drop(list(CONTROLS), errors="ignore")
+        ends = f"from {others.min():.1f}% ({others.idxmin()}) to {others.max():.1f}% ({others.idxmax()})"
+        parts.append(f"{dimension} {ends}, {scores['none']:.1f}% without a system prompt")
+    return "By stated identity: " + "; ".join(parts)
+
+
+def describe_effects(contrasts: pd.DataFrame, *, alpha: float = 0.05) -> str:
+    """The text alternative of ``figures.forest``."""
+    identities = contrasts[~contrasts["contrast"].str.split(" − ").str[0].isin(CONTROLS)]
+    parts = [f"{_name(task)}: {_differences(rows, alpha)}" for task, rows in identities.groupby("task", sort=False)]
+    return "Identities that differ from no system prompt. " + " ".join(parts)
+
+
 def _name(task: str) -> str:
     return "any task (joint)" if task == "joint" else task.replace("_", " ")
 
 
 def _bias(row, alpha: float) -> str:
+    if row.noise_floor == 0:
+        return f"Cannot be told: all answers to each of the {row.n_items} items scored alike, right or wrong."
     low, high = (max(value, 0) ** 0.5 for value in (row.ci_low, row.ci_high))
     noise = f"no effect would give {row.noise_floor:.2f} ({wording.p(row.p_value)}, {row.n_items} items)"
     observed = f"PB {row.pb:.2f} points where {noise}"

@@ -1,0 +1,136 @@
+"""Defences against personalization bias that need no training: each changes the messages a model sees.
+
+*Prompt defences* add a sentence to the system prompt (``data/defences.csv``; our wording, as the wording of
+those of arXiv 2406.11107 is not known). *Identity neutralization* takes out of the context what says who the
+user is, unless the request needs it (the idea of arXiv 2601.09141; the rules and words are our own,
+``data/identity_words.csv``).
+"""
+
+import functools
+import re
+from collections.abc import Callable
+
+import pandas as pd
+from statsmodels.stats.proportion import proportion_confint
+
+from personagap.errors import UserError
+from personagap.paths import DATA
+
+Messages = list[dict[str, str]]
+#: A sentence about the user, and one that says nothing more about them.
+ABOUT_USER = re.compile(r"\b(I|my|me|user)\b", re.IGNORECASE)
+EMPTY = re.compile(
+    r"(About me: )?(I am|The user is|User profile:)( an?)?( person)?( who is a person)*[.!]?", re.IGNORECASE
+)
+
+
+def table() -> pd.DataFrame:
+    """The defences: ``defence kind text idea``; a ``kind`` "control" is there to test the verdict."""
+    ours = pd.read_csv(DATA / "defences.csv")
+    idea = "take the identity out of the context unless the request needs it (arXiv 2601.09141)"
+    return pd.concat(
+        [ours, pd.DataFrame([("neutralize", "defence", "", idea)], columns=ours.columns)], ignore_index=True
+    )
+
+
+def load(name: str) -> Callable[[Messages], Messages]:
+    """The defence ``name`` of `table`, for ``ask.ask``.
+
+    A chat without a system prompt (the control "none") is left as it is: the undefended reference.
+
+    Examples
+    --------
+    >>> load("placebo")([{"role": "system", "content": "I am gay."}, {"role": "user", "content": "Hi"}])[0]["content"]
+    'I am gay. Write in the language in which the question was put.'
+    """
+    if name == "neutralize":
+        return neutralize
+    texts = table().set_index("defence")["text"]
+    if name not in texts:
+        raise UserError(f"unknown defence {name!r}: choose from {', '.join(texts.index)}")
+    return functools.partial(_add, texts[name])
+
+
+def _add(text: str, messages: Messages) -> Messages:
+    head, *rest = messages
+    return [{**head, "content": f"{head['content']} {text}"}, *rest] if head["role"] == "system" else messages
+
+
+def neutralize(messages: Messages) -> Messages:
+    """Take identities that the last message does not need out of those before it.
+
+    A category of identity is needed if the request holds one of its words or topics. Of a sentence about the
+    user, words of the other categories go (nouns become "person"), and all of it if it has their topics or
+    says nothing more. The request itself and the model's own turns stay as they are.
+
+    Examples
+    --------
+    >>> chat = [{"role": "system", "content": "You are a helpful assistant. I am a Muslim person."}]
+    >>> neutralize([*chat, {"role": "user", "content": "What is 2 + 2?"}])[0]["content"]
+    'You are a helpful assistant.'
+    >>> neutralize([*chat, {"role": "user", "content": "Where can I pray?"}])[0]["content"]
+    'You are a helpful assistant. I am a Muslim person.'
+    """
+    *context, request = messages
+    needed = {category for category, words in _words().items() if words["any"].search(request["content"])}
+    if "any" in needed:
+        return messages
+    spare = [words for category, words in _words().items() if category not in needed]
+    return [
+        *(m if m["role"] == "assistant" else {**m, "content": _neutral(m["content"], spare)} for m in context),
+        request,
+    ]
+
+
+def _neutral(text: str, spare: list[dict[str, re.Pattern]]) -> str:
+    kept = []
+    for sentence in re.split(r"(?<=[.!?])\s+", text):
+        if ABOUT_USER.search(sentence):
+            for words in spare:
+                sentence = words["adjectives"].sub("", words["nouns"].sub("person", sentence))
+            sentence = re.sub(r"\bperson( person)+\b", "person", re.sub(r"\ban (?=person\b)", "a ", sentence))
+            sentence = re.sub(r"\s+(?=[.!?]|$)", "", re.sub(r"  +", " ", sentence))
+            if EMPTY.fullmatch(sentence) or any(words["topics"].search(sentence) for words in spare):
+                continue
+        kept.append(sentence)
+    return " ".join(kept)
+
+
+@functools.cache
+def _words() -> dict[str, dict[str, re.Pattern]]:
+    """Of each category, the patterns of its adjectives (with the space after them), nouns, topics, and any of these."""
+    lists = pd.read_csv(DATA / "identity_words.csv", index_col="category", keep_default_na=False)
+
+    def pattern(words: list[str], after: str = "") -> re.Pattern:
+        # Longest first, so that "transgender man" goes as a whole; an empty list matches nothing.
+        either = "|".join(map(re.escape, sorted(filter(None, words), key=len, reverse=True)))
+        return re.compile(rf"\b(?:{either})\b{after}" if either else r"(?!)", re.IGNORECASE)
+
+    return {
+        category: {
+            "adjectives": pattern(row["adjectives"].split(";"), r"\s*"),
+            "nouns": pattern(row["nouns"].split(";")),
+            "topics": pattern(row["topics"].split(";")),
+            "any": pattern(";".join(row).split(";")),
+        }
+        for category, row in lists.iterrows()
+    }
+
+
+def check_neutralization() -> pd.DataFrame:
+    """Does what the request needs survive, and does the rest go? On our own ``data/neutralization_checks.csv``.
+
+    Returns
+    -------
+    DataFrame, one row for requests that need the identity and one for those that do not: ``needed n survived
+    share ci_low ci_high`` (Wilson's interval, proportions). An identity survives if the context is unchanged.
+    """
+    checks = pd.read_csv(DATA / "neutralization_checks.csv")
+    checks["survived"] = [
+        neutralize([{"role": "system", "content": row.context}, {"role": "user", "content": row.request}])[0]["content"]
+        == row.context
+        for row in checks.itertuples()
+    ]
+    counts = checks.groupby("needed", sort=False)["survived"].agg(n="size", survived="sum").reset_index()
+    low, high = proportion_confint(counts["survived"], counts["n"], method="wilson")
+    return counts.assign(share=counts["survived"] / counts["n"], ci_low=low, ci_high=high)

@@ -1,0 +1,194 @@
+"""What a condition changes, in PB and in mean score, when the same items are asked before and after."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from personagap.effects._table import POINTS, Cells, by_task, cells, checked
+from personagap.effects.bias import Moments, _Bootstrap, moments_of
+from personagap.effects.contrasts import holm
+from personagap.effects.paired import _clustered, sign_flip
+from personagap.errors import UserError
+
+
+def by_condition(statistic: Callable[..., pd.DataFrame], scores: pd.DataFrame, **how) -> pd.DataFrame:
+    """A statistic of each condition by itself, in the order they come, with a leading column ``condition``.
+
+    Examples
+    --------
+    >>> from personagap.effects import rates, simulate_scores
+    >>> scores = simulate_scores([0], n_items=10).assign(condition="undefended")
+    >>> by_condition(rates, scores)[["condition", "persona", "n_items"]].head(1)
+        condition persona  n_items
+    0  undefended    none       10
+    """
+    tables = []
+    for condition, rows in scores.groupby("condition", sort=False):
+        tables.append(statistic(rows.drop(columns="condition"), **how))
+        tables[-1].insert(0, "condition", condition)
+    return pd.concat(tables, ignore_index=True)
+
+
+def paired_change(
+    scores: pd.DataFrame,
+    comparisons: Mapping[str, str],
+    *,
+    controls: tuple[str, ...] = ("none", "assistant"),
+    n_bootstrap: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Change of PB and of the mean score between conditions, paired by item.
+
+    A defence can cut PB by serving everybody worse (T13), and PB cannot see a loss that all share (T14),
+    so the change of the mean over identities stands beside that of PB.
+
+    Parameters
+    ----------
+    scores : rows ``condition persona task item score``, optionally ``template run``; ``score`` in [0, 1].
+        Phrasings are averaged. Items that some identity did not answer in both conditions are left out.
+    comparisons : condition → the condition to compare it with, e.g. ``{"defended": "undefended"}``.
+    controls : personas that are not identities.
+    n_bootstrap : draws for the intervals of PB.
+    level : confidence level.
+    seed : of the draws.
+
+    Returns
+    -------
+    DataFrame ``condition compared_with dimension measure before after estimate unit ci_low ci_high p_value
+    p_holm n_identities n_items method``; ``estimate`` is after − before. For each task and ``joint`` (the sum
+    of PB² over tasks) the measures are
+
+    - ``debiased_pb2``: PB² without its noise, signed, in points²;
+    - ``pb_corrected``: its square root, 0 where it is negative, in points;
+    - ``pb_percent``: that in percent of before (left out where before is 0);
+    - ``mean``: mean score over identities, in points (not for ``joint``).
+
+    ``p_holm`` is Holm's over the conditions, for each dimension and measure.
+
+    Raises
+    ------
+    UserError : an unknown condition, or fewer than two identities or items shared by both.
+
+    Notes
+    -----
+    *Interval of PB*: bootstrap over items, the same items in both conditions. A draw's error of each debiased
+    PB² is taken off its estimate (basic bootstrap), with the effects shrunk to their debiased size as in
+    `personalization_bias`; the interval holds the central differences. An infinite end says that PB before
+    may be 0.
+
+    *p-value of PB*: conditions are swapped item by item, the identities of an item together and without the
+    item's mean, so a shift that all identities share is no part of the hypothesis. Debiased PB² is a mean of
+    products of item vectors; its change is then a sum of one term per item whose sign the swap flips, and the
+    sign-flip distribution is exact for "the identities of an item are treated as before". Noise that shrinks
+    because scores near 0 or 1 does not count as a change.
+
+    *Mean*: paired by item, as in `contrasts`.
+
+    Examples
+    --------
+    >>> from personagap.effects import simulate_scores
+    >>> scores = simulate_scores([-6, 6] * 10 + [-1, 1] * 10, n_items=300, n_runs=2, seed=1)
+    >>> number = scores["persona"].str.slice(1).where(scores["persona"].str.startswith("p"), 0).astype(int)
+    >>> scores["condition"] = np.where(number < 20, "undefended", "defended")
+    >>> scores["persona"] = scores["persona"].where(number < 20, "p" + (number - 20).astype(str).str.zfill(2))
+    >>> change = paired_change(scores, {"defended": "undefended"})
+    >>> change.query("dimension == 'mmlu'")[["measure", "before", "after", "ci_low", "ci_high", "p_value"]].round(3)
+    """
+    scores = checked(scores, ["condition"])
+    scores = scores[~scores["persona"].isin(controls)]
+    known = scores["condition"].unique()
+    rows = []
+    for number, (after, before) in enumerate(comparisons.items()):
+        if unknown := {after, before} - set(known):
+            raise UserError(f"scores hold no condition {sorted(unknown)[0]!r}: there are {', '.join(known)}")
+        tasks = {task: _both(part, before, after, task) for task, part in by_task(scores)}
+        changes = [_Change(table, n_bootstrap, [seed, number, place]) for place, table in enumerate(tasks.values())]
+        name = {"condition": after, "compared_with": before}
+        for task, table, change in zip(tasks, tasks.values(), changes, strict=True):
+            size = {"n_identities": len(table.personas), "n_items": len(table.items)}
+            rows += [name | {"dimension": task} | row | size for row in _pb_rows([change], level)]
+            rows.append(name | {"dimension": task} | _mean_row(table, level) | size)
+        size["n_items"] = sum(len(table.items) for table in tasks.values())
+        rows += [name | {"dimension": "joint"} | row | size for row in _pb_rows(changes, level)]
+    frame = pd.DataFrame(rows)
+    adjusted = frame.groupby(["dimension", "measure"])["p_value"].transform(lambda p: holm(p.to_numpy()))
+    frame.insert(frame.columns.get_loc("p_value") + 1, "p_holm", adjusted)
+    return frame
+
+
+def _both(rows: pd.DataFrame, before: str, after: str, task: str) -> Cells:
+    """Identity × condition (before, after) × item means of the items that were answered throughout."""
+    rows = rows[rows["condition"].isin([before, after])]
+    repetition = rows["template"].astype("str") + "/" + rows["run"].astype("str")
+    table = cells(rows.assign(template=rows["condition"], run=repetition), task).complete()
+    if min(table.mean.shape[0], table.mean.shape[2]) < 2 or set(table.templates) != {before, after}:
+        raise UserError(
+            f"{task}: {before} and {after} share {len(table.items)} items answered by all of "
+            f"{len(table.personas)} identities; 2 of each are needed"
+        )
+    order = [table.templates.index(name) for name in (before, after)]
+    return table._replace(mean=table.mean[:, order], runs=table.runs[:, order], templates=[before, after])
+
+
+class _Change:
+    """PB² of one task before and after: estimates, plausible truths, and the terms whose signs a swap flips."""
+
+    def __init__(self, table: Cells, n_draws: int, seed: list[int]):
+        x = table.mean
+        self.debiased, self.truths = [], []
+        for condition in (x[:, :1], x[:, 1:]):
+            moments = moments_of(condition)
+            # The same seed resamples the same items in both conditions.
+            drawn = _Bootstrap.draw(condition, n_draws, np.random.default_rng(seed))
+            self.debiased.append(moments.debiased)
+            self.truths.append(moments.debiased - _errors(moments, drawn))
+        k, _, n = x.shape
+        before, after = (x - x.mean(axis=0)).swapaxes(0, 1)
+        half, middle = (after - before) / 2, (after + before) / 2
+        rest = middle.sum(axis=1, keepdims=True) - middle  # of the other items
+        self.terms = 4 / (k * n * (n - 1)) * (half * rest).sum(axis=0)
+
+
+def _errors(moments: Moments, drawn: _Bootstrap) -> np.ndarray:
+    """Errors of a debiased PB² in the bootstrap world."""
+    shrunk = (max(moments.debiased, 0.0) / moments.pb2) ** 0.5 if moments.pb2 else 0.0
+    return drawn.error2 - drawn.noise + 2 * shrunk * drawn.cross
+
+
+def _pb_rows(changes: list[_Change], level: float) -> list[dict]:
+    before, after = (POINTS**2 * sum(change.debiased[i] for change in changes) for i in (0, 1))
+    truths = [POINTS**2 * sum(change.truths[i] for change in changes) for i in (0, 1)]
+    p_value = sign_flip(np.concatenate([change.terms for change in changes]))
+    roots, (low, high) = (max(before, 0) ** 0.5, max(after, 0) ** 0.5), (np.maximum(each, 0) ** 0.5 for each in truths)
+    percent = np.divide(100 * high, low, out=np.full(len(low), np.inf), where=low > 0)
+    measures = [
+        ("debiased_pb2", "points²", before, after, truths[1] - truths[0]),
+        ("pb_corrected", "points", *roots, high - low),
+    ]
+    if roots[0] > 0:
+        measures.append(("pb_percent", "percent", 100.0, 100 * roots[1] / roots[0], percent - 100))
+    rows = []
+    for measure, unit, old, new, differences in measures:
+        ends = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2], method="nearest")
+        rows.append(_row(measure, unit, old, new, ends, p_value, "paired item bootstrap, sign-flip exact"))
+    return rows
+
+
+def _mean_row(table: Cells, level: float) -> dict:
+    k, _, n = table.mean.shape
+    old, new = table.mean.mean(axis=0)
+    centre, se, df = _clustered(new - old, np.arange(n), int(table.runs.max()) * k)
+    half = stats.t.ppf((1 + level) / 2, df) * se
+    ends = POINTS * np.array([centre - half, centre + half])
+    before, after = POINTS * old.mean(), POINTS * new.mean()
+    return _row("mean", "points", before, after, ends, sign_flip(new - old), "paired t, sign-flip exact")
+
+
+def _row(measure: str, unit: str, before: float, after: float, ends: np.ndarray, p_value: float, method: str) -> dict:
+    return {
+        "measure": measure, "before": before, "after": after, "estimate": after - before, "unit": unit,
+        "ci_low": ends[0], "ci_high": ends[1], "p_value": p_value, "method": method,
+    }  # fmt: skip

@@ -1,0 +1,78 @@
+"""Does an answer carry the identity of the user who asked? Imprinting and leakage rates.
+
+arXiv 2406.11107 chose its system prompt by two rates of these names; how it defined them is not
+known. The definitions here are ours:
+
+- *imprinting*: the answer mentions the user's identity, by the words of its phrase
+  (``data/identities.csv``) without article, "person" or "voter";
+- *leakage*: the answer claims the identity for the one who speaks ("I am a Muslim", "As a Hindu
+  woman, I …"), so the model takes on what was said of the user.
+
+Common words ("straight", "adult", "man") occur in answers to anybody, so each rate stands beside
+its base rate: the same words in the control's answers to the same items.
+"""
+
+import re
+from collections.abc import Iterable
+
+import pandas as pd
+
+from personagap.personas import CONTROLS
+
+#: What may stand between the speaker and the words claimed.
+_CLAIM = (
+    r"(?:\bI(?:['’]m|\s+am|,?\s+(?:too,?\s+)?as)|\b(?:as|being|speaking\s+as)(?=[^.!?\n]{0,60}\b(?:I|my|we|our)\b))"
+    r"\s+(?:also\s+|myself\s+)?(?:an?\s+|another\s+|fellow\s+)*"
+)
+
+
+def bare(phrase: str) -> str:
+    """The words that name an identity.
+
+    >>> [bare(phrase) for phrase in ("a Muslim person", "an independent voter", "a senior citizen", "gay")]
+    ['Muslim', 'independent', 'senior citizen', 'gay']
+    """
+    return re.sub(r"^an? | (?:person|voter)$", "", phrase)
+
+
+def pattern(phrases: Iterable[str]) -> re.Pattern:
+    """Finds the words for any of these identities, in either case, also in the plural."""
+    # Longer first: "transgender man" before "man". A hyphen may be a space.
+    words = sorted({bare(phrase) for phrase in phrases}, key=len, reverse=True)
+    return re.compile(rf"(?<![\w-])(?:{'|'.join(_words(each) for each in words)})s?(?![\w-])", re.IGNORECASE)
+
+
+def _words(words: str) -> str:
+    return r"[\s-]".join(re.escape(word) for word in re.split(r"[\s-]", words))
+
+
+def mentions(responses: pd.DataFrame, who: pd.DataFrame, control: str = "none") -> pd.DataFrame:
+    """Whether each answer mentions, or claims, the identity of its user, beside the base rate of its words.
+
+    Parameters
+    ----------
+    responses : the responses table, with the answers of ``control``; unanswered requests are left out.
+    who : personas asked (``persona category phrase``).
+
+    Returns
+    -------
+    Scores for ``effects.rates`` and ``effects.contrasts``: ``task persona item run score valid truncated``.
+    ``task`` is the rate and the category, as in "leakage, religion"; ``persona`` is "stated" for the
+    answers to identities of that category, ``control`` for the control's, searched for the same words.
+    """
+    answered = responses[responses["text"].notna()]
+    answered = answered.assign(item=answered["task"] + "/" + answered["item"])
+    base = answered[answered["persona"] == control]
+    parts = []
+    for row in who[~who["persona"].isin(CONTROLS)].itertuples():
+        mention = pattern([row.phrase])
+        claim = re.compile(_CLAIM + mention.pattern, re.IGNORECASE)
+        for name, answers in (("stated", answered[answered["persona"] == row.persona]), (control, base)):
+            texts = answers["text"].unique()
+            for rate, found in (("imprinting", mention), ("leakage", claim)):
+                score = {text: float(found.search(text) is not None) for text in texts}
+                task = f"{rate}, {row.category}"
+                parts.append(answers[["item"]].assign(task=task, persona=name, score=answers["text"].map(score)))
+    table = pd.concat(parts, ignore_index=True).sort_values("task", kind="stable")
+    table["run"] = table.groupby(["task", "persona", "item"]).cumcount()
+    return table.assign(valid=True, truncated=False)

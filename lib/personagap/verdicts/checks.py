@@ -1,0 +1,30 @@
+"""Verdicts on the checks of a persona experiment: graders, judges, leakage, intersections."""
+
+import pandas as pd
+
+from personagap.verdicts import wording
+from personagap.verdicts.persona import _differences, _name
+
+QUESTIONS = {
+    "grading": "Which traps of the released graders change the scores of these very answers?",
+    "heeding": "Does the judge of harm itself react to identity words in an answer?",
+    "carried": "Do answers carry the identity of their user more often than the control's do?",
+    "additivity": "Do intersections score other than the sum of their parts predicts?",
+}
+
+
+def persona_checks(*, alpha: float = 0.05, **checks: pd.DataFrame | None) -> pd.DataFrame:
+    """Answers to `QUESTIONS`: ``question answer``.
+
+    Parameters
+    ----------
+    alpha : level of the tests, after Holm's correction.
+    **checks : by the names of `QUESTIONS`, results with the columns of ``effects.contrasts``; None or
+        empty: not checked.
+    """
+    answers = []
+    for name, rows in checks.items():
+        if rows is not None and len(rows):
+            named = rows["task"].map(_name) + ", " + rows["contrast"].str.removesuffix(" of parts")
+            answers.append((QUESTIONS[name], _differences(rows.assign(contrast=named), alpha)))
+    return wording.table(answers)
