@@ -1,0 +1,221 @@
+"""How fast the heavy parts are: paired timings against the libraries one would use instead."""
+
+import datetime
+import importlib.util
+import os
+import platform
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, pipeline
+
+from personagap import adaptation, datasets, effects, personas, tasks, users
+from personagap.effects.bias import permuted
+from personagap.models import Sampling, loading
+from personagap.paths import DEMO
+
+PAIRED = ["work", "peer", "unit", "ours", "theirs", "ratio", "ratio_low", "ratio_high", "repeats"]
+
+
+def paired(work: str, peer: str, unit: str, ours: Callable, theirs: Callable, *, repeats: int = 3) -> dict:
+    """Time two ways to do the same work, in turns, so that a busy machine slows both.
+
+    Parameters
+    ----------
+    ours, theirs : called with the number of the repetition; do the work and return how much of it was done.
+    unit : of that amount.
+
+    Returns
+    -------
+    ``PAIRED``: amounts per second (medians), and the median, least and largest of the paired ratios ours / theirs.
+    """
+    rates = np.array([[_rate(run, repeat) for run in (ours, theirs)] for repeat in range(repeats)])
+    ratio = rates[:, 0] / rates[:, 1]
+    medians = np.median(rates, axis=0)
+    return dict(
+        zip(
+            PAIRED,
+            (work, peer, f"{unit}/s", *medians, np.median(ratio), ratio.min(), ratio.max(), repeats),
+            strict=True,
+        )
+    )
+
+
+def _rate(run: Callable, repeat: int) -> float:
+    start = time.perf_counter()
+    amount = run(repeat)
+    return amount / (time.perf_counter() - start)
+
+
+def _questions(n: int, shots: int) -> list[list[dict]]:
+    """``n`` chats that end in a demo multiple-choice question, after ``shots`` answered ones, by personas in turn."""
+    items = datasets.load("mmlu")
+    asked = [tasks.prompt(item) for item in items.itertuples()]
+    answered = "\n\n".join(
+        f"{text}\nTherefore, the answer is ({answer})."
+        for text, answer in zip(asked[:shots], items["answer"], strict=False)
+    )
+    who = personas.select("all")["persona"]
+    texts = [f"{answered}\n\n{asked[shots + index % (len(asked) - shots)]}".strip() for index in range(n)]
+    return [personas.chat(who[index % len(who)], text) for index, text in enumerate(texts)]
+
+
+def choose(lm, *, n: int = 256, batch_size: int = 32, repeats: int = 3) -> pd.DataFrame:
+    """``choose`` zero-shot and with a shared five-shot prefix, against lm-evaluation-harness' loglikelihood.
+
+    Parameters
+    ----------
+    lm : a model in process, which lm-evaluation-harness gets as it is.
+    n, batch_size : questions of four choices; the harness' batch size.
+
+    Returns
+    -------
+    ``PAIRED``, one row per prompt; no row where lm-evaluation-harness is not installed.
+    """
+    if importlib.util.find_spec("lm_eval") is None:
+        return pd.DataFrame(columns=PAIRED)
+    from lm_eval.api.instance import Instance
+    from lm_eval.models.huggingface import HFLM
+
+    harness = HFLM(lm.model, tokenizer=lm.tokenizer, batch_size=batch_size, add_bos_token=False)
+    letters, rows = list("ABCD"), []
+    for work, shots in (("choose, zero-shot", 0), ("choose, shared five-shot prefix", 5)):
+        chats = _questions(n, shots)
+        asked = [
+            Instance("loglikelihood", {}, (lm.render(chat), letter), index)
+            for index, chat in enumerate(chats)
+            for letter in letters
+        ]
+
+        def ours(_: int, chats: Sequence = chats) -> int:
+            return len(lm.choose(chats, letters))
+
+        def theirs(_: int, asked: Sequence = asked) -> int:
+            return len(harness.loglikelihood(asked, disable_tqdm=True)) // len(letters)
+
+        rows.append(paired(work, "lm-evaluation-harness", "questions", ours, theirs, repeats=repeats))
+    return pd.DataFrame(rows)
+
+
+def random_model(folder: Path, *, hidden_size: int = 64, layers: int = 3, seed: int = 0) -> str:
+    """Save a Llama with random weights and the demo model's tokenizer, whose answers vary in length; its folder.
+
+    Twenty-two tokens of the vocabulary end an answer, so lengths are about geometric with a mean near 70 tokens.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(DEMO / "model")
+    config = AutoConfig.from_pretrained(DEMO / "model")
+    heads = hidden_size // config.head_dim
+    size = {"hidden_size": hidden_size, "intermediate_size": 3 * hidden_size, "num_hidden_layers": layers}
+    config.update(size | {"num_attention_heads": heads, "num_key_value_heads": heads})
+    torch.manual_seed(seed)
+    model = AutoModelForCausalLM.from_config(config)
+    ends = np.random.default_rng(seed).choice(np.arange(5, config.vocab_size), 22, replace=False)
+    model.generation_config.eos_token_id = [tokenizer.eos_token_id, *map(int, ends)]
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    return str(folder)
+
+
+def generate(lm, *, n: int = 96, batch_size: int = 32, max_tokens: int = 200, repeats: int = 3) -> pd.DataFrame:
+    """``generate`` on prompts of all tasks, against the transformers pipeline at one batch size.
+
+    Returns
+    -------
+    ``PAIRED``, one row. Tokens are those of the answers, each up to its end.
+    """
+    items = datasets.load("all", items_per_task=-(-n // 5))
+    who = personas.select("all")["persona"]
+    chats = [personas.chat(who[i % len(who)], tasks.prompt(item)) for i, item in enumerate(items.itertuples())][:n]
+    lm.tokenizer.padding_side = "left"
+    peer = pipeline("text-generation", model=lm.model, tokenizer=lm.tokenizer, batch_size=batch_size)
+    lengths = [
+        len(ids) for ids in lm.tokenizer([lm.render(chat) for chat in chats], add_special_tokens=False).input_ids
+    ]
+    ends = loading.eos_ids(lm.tokenizer, lm.model)
+
+    def ours(repeat: int) -> int:
+        answers = lm.generate(chats, Sampling(max_tokens=max_tokens), range(repeat * n, repeat * n + len(chats)))
+        return sum(answer.output_tokens for answer in answers)
+
+    def theirs(repeat: int) -> int:
+        torch.manual_seed(repeat)
+        how = {"max_new_tokens": max_tokens, "do_sample": True, "top_k": 10, "temperature": 1.0}
+        made = peer(chats, return_tensors=True, **how)
+        return sum(
+            _length(answer[0]["generated_token_ids"], length) for answer, length in zip(made, lengths, strict=True)
+        )
+
+    def _length(ids: Sequence[int], prompt: int) -> int:
+        padding = next(i for i, token in enumerate(ids) if token != lm.tokenizer.pad_token_id)
+        answer = ids[padding + prompt :]
+        return next((i + 1 for i, token in enumerate(answer) if token in ends), len(answer))
+
+    return pd.DataFrame(
+        [paired("generate, answers of mixed length", "transformers pipeline", "tokens", ours, theirs, repeats=repeats)]
+    )
+
+
+def permutations(*, n_items: int = 1000, repeats: int = 3) -> pd.DataFrame:
+    """Permutations of PB of 31 identities × 3 runs, against ``scipy.stats.permutation_test`` of the same statistic."""
+    from scipy.stats import permutation_test
+
+    scores = effects.simulate_scores(np.zeros(31), n_items=n_items, n_runs=3)
+    scores = scores[scores["persona"].str.startswith("p")]
+    wide = scores.pivot_table(index="persona", columns="item", values="score", observed=True).to_numpy()
+
+    def statistic(*identities: np.ndarray, axis: int) -> np.ndarray:
+        return np.std(np.stack([identity.mean(axis=axis) for identity in identities]), axis=0)
+
+    def ours(repeat: int) -> int:
+        permuted(wide[:, None, :], 10_000, np.random.default_rng(repeat))
+        return 10_000
+
+    def theirs(repeat: int) -> int:
+        permutation_test(
+            tuple(wide), statistic, permutation_type="samples", vectorized=True, n_resamples=50, batch=25, rng=repeat,
+            alternative="greater",
+        )  # fmt: skip
+        return 50
+
+    work = f"permutations of PB, 31 × {n_items:,} items"
+    return pd.DataFrame([paired(work, "scipy permutation_test", "permutations", ours, theirs, repeats=repeats)])
+
+
+def jobs() -> pd.DataFrame:
+    """Whole jobs: ``work seconds target``, both in seconds, the target for two cores."""
+    rng = np.random.default_rng(0)
+    scores = effects.simulate_scores(np.zeros(31), n_items=14_042, n_runs=3)
+    rewards = rng.normal(size=(9402, 8, 10))
+    voters = users.dirichlet(1000, 0.05, 0, [f"model{i}" for i in range(10)])
+    texts = rng.normal(size=(20_000, 1024)).astype("float32")
+    winning, losing = rng.integers(0, len(texts), (2, 11_000, 50))
+
+    def neighbours() -> None:
+        embedded = adaptation.embed_users(texts, winning, losing, "difference")
+        adaptation.nearest(embedded[:1000], embedded[1000:], 20)
+
+    rows = [
+        ("PB, 10,000 permutations and 10,000 bootstraps, 31 × 14,042 × 3", 15,
+         lambda: effects.personalization_bias(scores, n_permutations=10_000, n_bootstrap=10_000)),
+        ("votes of 1,000 users on 9,402 × 8 × 10", 5, lambda: users.winners(voters, rewards)),
+        ("neighbours of 1,000 users among 10,000 × 50 × 1,024", 20, neighbours),
+    ]  # fmt: skip
+    return pd.DataFrame([{"work": work, "seconds": _seconds(run), "target": target} for work, target, run in rows])
+
+
+def _seconds(run: Callable) -> float:
+    start = time.perf_counter()
+    run()
+    return time.perf_counter() - start
+
+
+def machine() -> dict[str, str]:
+    """What the figures were measured on: processor, cores, GPU, torch and the date."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
+    cores = f"{os.cpu_count()} cores, {torch.get_num_threads()} threads"
+    date = f"{datetime.date.today()}"
+    return {"processor": platform.machine(), "cores": cores, "gpu": gpu, "torch": torch.__version__, "date": date}
