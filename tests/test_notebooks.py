@@ -15,6 +15,15 @@ SMALL = {
         {"runs": 1, "items_per_task": 8, "personas": '["religion", "gender"]'},
         ["scores.parquet", "personalization_bias.csv", "contrasts.csv", "truth.csv"],
     ),
+    "demo_model": (
+        {"steps": 3, "polish": 1, "templates": '["paper"]', "items_per_task": 8},
+        ["agreement.csv", "personalization_bias.csv", "losses.csv"],
+    ),
+    "safety_utility/3_origin": (
+        {"runs": 1, "items_per_task": 8, "personas": '["religion", "gender"]'},
+        ["scores.parquet", "personalization_bias.csv", "contrasts.csv", "paired_change.csv", "truth.csv"],
+    ),
+    "performance": ({"repeats": 1, "layers": 1}, ["benchmarks.csv", "jobs.csv"]),
     "instruments": ({"replications": 2}, ["validation.csv", "noise_floor.csv", "power.csv"]),
     "recentering/1_extraction": (
         {"n_bootstrap": 50},
@@ -42,7 +51,7 @@ SMALL = {
     ),
 }
 #: Notebooks with tests of their own.
-ELSEWHERE = {"demo_model": "test_demo.py", "start_here": "test_explorer.py", "explore": "test_browser.py"}
+ELSEWHERE = {"start_here": "test_explorer.py", "explore": "test_browser.py"}
 
 
 def test_every_notebook_is_run_by_some_test():

@@ -13,7 +13,8 @@ import pandas as pd
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, pipeline
 
-from personagap import adaptation, datasets, effects, personas, tasks, users
+from personagap import datasets, effects, personas, tasks, users
+from personagap.adaptation import icl, neighbours
 from personagap.effects.bias import permuted
 from personagap.models import Sampling, loading
 from personagap.paths import DEMO
@@ -146,10 +147,10 @@ def generate(lm, *, n: int = 96, batch_size: int = 32, max_tokens: int = 200, re
         how = {"max_new_tokens": max_tokens, "do_sample": True, "top_k": 10, "temperature": 1.0}
         made = peer(chats, return_tensors=True, **how)
         return sum(
-            _length(answer[0]["generated_token_ids"], length) for answer, length in zip(made, lengths, strict=True)
+            length_of(answer[0]["generated_token_ids"], length) for answer, length in zip(made, lengths, strict=True)
         )
 
-    def _length(ids: Sequence[int], prompt: int) -> int:
+    def length_of(ids: Sequence[int], prompt: int) -> int:
         padding = next(i for i, token in enumerate(ids) if token != lm.tokenizer.pad_token_id)
         answer = ids[padding + prompt :]
         return next((i + 1 for i, token in enumerate(answer) if token in ends), len(answer))
@@ -191,18 +192,18 @@ def jobs() -> pd.DataFrame:
     scores = effects.simulate_scores(np.zeros(31), n_items=14_042, n_runs=3)
     rewards = rng.normal(size=(9402, 8, 10))
     voters = users.dirichlet(1000, 0.05, 0, [f"model{i}" for i in range(10)])
-    texts = rng.normal(size=(20_000, 1024)).astype("float32")
-    winning, losing = rng.integers(0, len(texts), (2, 11_000, 50))
+    vectors = rng.normal(size=(20_000, 1024)).astype("float32")
+    prompts, (liked, disliked) = rng.integers(0, len(vectors) // 8, (11_000, 50)), rng.integers(0, 8, (2, 11_000, 50))
 
-    def neighbours() -> None:
-        embedded = adaptation.embed_users(texts, winning, losing, "difference")
-        adaptation.nearest(embedded[:1000], embedded[1000:], 20)
+    def look_up() -> None:
+        embedded = neighbours.embed_users(vectors, icl.Examples(prompts, liked, disliked), "difference")
+        icl.nearest(embedded[:1000], embedded[1000:], 20)
 
     rows = [
         ("PB, 10,000 permutations and 10,000 bootstraps, 31 × 14,042 × 3", 15,
          lambda: effects.personalization_bias(scores, n_permutations=10_000, n_bootstrap=10_000)),
         ("votes of 1,000 users on 9,402 × 8 × 10", 5, lambda: users.winners(voters, rewards)),
-        ("neighbours of 1,000 users among 10,000 × 50 × 1,024", 20, neighbours),
+        ("neighbours of 1,000 users among 10,000 × 50 × 1,024", 20, look_up),
     ]  # fmt: skip
     return pd.DataFrame([{"work": work, "seconds": _seconds(run), "target": target} for work, target, run in rows])
 
