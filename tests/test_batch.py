@@ -55,6 +55,11 @@ def test_a_bad_batch_file_is_a_users_mistake(tmp_path, text, error):
         batch.plan(batch.read(tmp_path / "batch.yaml", tmp_path), force=False)
 
 
+def test_a_full_replication_is_priced_without_its_data():
+    plan = batch.plan(batch.read(NOTEBOOKS / "replication.yaml", FIGURES), force=True)
+    assert plan["generations"].tolist() == [370_848, 117_504]
+
+
 def test_the_plan_says_what_a_run_costs_and_what_that_buys(tmp_path):
     parameters = (
         'model = "demo"\ndata = "demo"\ntasks = ["mmlu", "gsm8k"]\npersonas = "religion"\nitems_per_task = 4\nruns = 2'

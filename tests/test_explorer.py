@@ -109,6 +109,10 @@ def test_what_is_missing_is_said_in_a_line(tmp_path):
         assert re.fullmatch(r"<p><em>[^<]+</em></p>", show(widget, title)), title
     show(widget, "Tables")
     assert "f1 0.500 [0.400, 0.600]" in widget.tables.children[0].picture.value
+    (folder / "tables" / "paired.csv").unlink()
+    widget.tabs.selected_index = 0
+    show(widget, "Tables")
+    assert "no table with numbers" in widget.tables.children[0].value
     with pytest.raises(UserError, match="no table other"):
         explorer.live(folder, "other")
 

@@ -16,7 +16,7 @@ import pandas as pd
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from personagap.runs import index, report
+from personagap.runs import diff, index, report, tables
 
 CHROMIUM = shutil.which("chromium")
 needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="opens pages in a browser: install Debian's package chromium")
@@ -161,3 +161,23 @@ def test_the_index_lists_runs_with_relative_links(figures):
 
 def test_an_index_without_runs_says_what_to_do(tmp_path):
     assert "No runs yet" in index.write(tmp_path).read_text()
+
+
+def test_a_table_for_a_paper_is_escaped_and_rounded():
+    table = pd.DataFrame(
+        {"who": ["a_b & 5%"], "f1": [-0.51234], "f1_low": [-0.6], "f1_high": [-0.4], "p_value": [1e-9]}
+    )
+    row = next(line for line in tables.latex(table).splitlines() if "a\\_b" in line)
+    assert row == r"a\_b \& 5\% & $-$0.512 [$-$0.600, $-$0.400] & $<$ 0.001 \\"
+
+
+def test_a_diff_names_what_changed_and_nothing_else():
+    before = pd.DataFrame(
+        {"task": ["x", "y"], "n": [1, 2], "estimate": [1.0, 2.0], "ci_low": [0, 1], "ci_high": [2, 3]}
+    )
+    after = before.assign(estimate=[1.0, 2.5], task=["x", "y"])
+    (changed,) = diff.changes(before, after).itertuples(index=False)
+    assert changed == ("y", "estimate", "2.000 [1, 3]", "2.500 [1, 3]", "0.500")
+    assert diff.changes(before, pd.concat([after, after])).empty  # rows that cannot be told apart
+    only = diff.changes(before, after.head(1))
+    assert only.values.tolist() == [["y", "estimate", "2.000 [1, 3]", "–", ""]]

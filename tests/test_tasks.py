@@ -207,6 +207,30 @@ def test_programs_cannot_cheat_the_grade():
         assert marks(MBPP, texts, protocol) == [0, 0]
 
 
+def test_each_trap_alone_on_the_same_answers():
+    """T4–T8 and T20: what `discrepancies` charges to each is what the tests above show of it."""
+    items = pd.concat([MMLU, GSM8K, MBPP], ignore_index=True)
+    texts = {
+        "mmlu": ["Answer: C", "Let me see.\nThe answer is (C)."],
+        "gsm8k": ["The answer is 18.", "The answer is 18. He rests in 2 days"],
+        "mbpp": ["```python\ndef f(n): return n * 2```", "```python\ndef f(n): return n * 2 if n < 10 else 0\n```"],
+    }
+    answers = pd.concat([respond(items[items["task"] == task].reset_index(), texts[task]) for task in texts])
+    scores = tasks.discrepancies(answers, items).groupby(["task", "persona"])["score"].mean().round(3).to_dict()
+    assert {name: score for (task, name), score in scores.items() if task == "mmlu"} == {
+        "corrected": 1, "paper": 0.5, "code": 0.5, "T6 first match, in any case": 0.5,
+        "T8 cut at the first line break": 0.5,
+    }  # fmt: skip
+    assert {name: score for (task, name), score in scores.items() if task == "gsm8k"} == {
+        "corrected": 1, "paper": 0.5, "code": 0, "T4 number compared with text": 0,
+        "T5 last number, without its sign": 0.5, "T8 cut at the first line break": 1,
+    }  # fmt: skip
+    assert {name: score for (task, name), score in scores.items() if task == "mbpp"} == {
+        "corrected": 0.5, "paper": 0.333, "code": 0, "T7 fence that eats digits": 0,
+        "T7 program compared with 1": 0, "T8 cut at the first line break": 0, "T20 share of asserts": 0.833,
+    }  # fmt: skip
+
+
 # --- safety, and what holds for all tasks ------------------------------------------------------------
 
 

@@ -94,7 +94,8 @@ def batch(file: Path, jobs: int, dask: str | None, dry_run: bool, force: bool, f
     plan = batch.plan(list(requests.values()), force)
     click.echo(plan.to_string(index=False, na_rep="–", max_colwidth=60, float_format="{:,.0f}".format))
     to_do, generations, tokens = (plan["state"] == "to do").sum(), plan["generations"].sum(), plan["tokens"].sum()
-    click.echo(f"{len(plan)} runs, {to_do} to do: at most {generations:,.0f} generations and {tokens:,.0f} tokens,")
+    tokens = f"{tokens:,.0f}" if plan["tokens"].notna().any() else "unknown"
+    click.echo(f"{len(plan)} runs, {to_do} to do: at most {generations:,.0f} generations and {tokens} tokens,")
     click.echo("less what the response store holds. detectable: the difference from the control, in points,")
     click.echo("that the smallest task shows with 80 % power, at worst.\n")
     if dry_run:

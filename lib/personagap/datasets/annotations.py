@@ -21,7 +21,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from personagap.datasets._reading import anonymous, described, read_csv, read_jsonl, refuse, require
@@ -213,15 +212,13 @@ def _relevance(records: Records) -> tuple[pd.DataFrame, pd.DataFrame]:
     labels["nth"] = labels.groupby(["rater", *about]).cumcount()
     places = items[[*UNIT, "attribute"]].assign(nth=items.groupby(about).cumcount())
     labels = labels.drop(columns="item").merge(places, on=[*about, "nth"], how="left")
-    yes = human.dropna(subset="label").assign(label=lambda table: table["label"] == True)  # noqa: E712
-    majority = yes.groupby(about)["label"].mean()
-    names = pd.MultiIndex.from_frame(items[about])
-    relevant, judged = majority.index[majority > 0.5], names.isin(majority.index)
-    if human.empty:  # without annotations, what the stage 3 items state; who is absent there is irrelevant (T21)
-        stated = _each(records["response_no_context"], "attributes", "attribute", "is_relevant")
-        relevant = [(str(one.user_id), _prompt(one), text) for one, _, (text, yes) in stated if yes]
-        judged = len(records["response_no_context"]) > 0
-    gold = items[UNIT].assign(label=names.isin(relevant))[np.broadcast_to(judged, len(items))]
+    said = labels[(labels["rater_kind"] == "human") & labels["label"].notna()]
+    share = said.assign(label=said["label"] == True).groupby(UNIT)["label"].mean()  # noqa: E712
+    gold = (share > 0.5).reset_index()
+    stated = _each(records["response_no_context"], "attributes", "attribute", "is_relevant")
+    relevant = [(str(one.user_id), _prompt(one), text) for one, _, (text, yes) in stated if yes]
+    if human.empty and relevant:  # what the stage 3 items state; what is absent there is irrelevant (T21)
+        gold = items[UNIT].assign(label=pd.MultiIndex.from_frame(items[about]).isin(relevant))
     gold = gold.assign(rater="human_majority", rater_kind="human", personalized_first=False, file="", row=0)
     return items, pd.concat([gold, labels])[LABELLED]
 

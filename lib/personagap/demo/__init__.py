@@ -11,8 +11,9 @@ import pandas as pd
 
 from personagap import personas, tasks
 from personagap.demo.planting import answers, planted
+from personagap.demo.preferences import preference_pairs
 
-__all__ = ["banner", "exact_bias", "planted", "true_scores", "truth"]
+__all__ = ["banner", "exact_bias", "planted", "preference_pairs", "true_scores", "truth"]
 
 
 def banner(data: str):
@@ -100,5 +101,5 @@ def exact_bias(cells: pd.DataFrame, column: str) -> pd.Series:
     identities = cells[~cells["persona"].isin(personas.CONTROLS)]
     means = identities.groupby(["task", "persona"], sort=False)[column].mean().mul(100)
     bias = means.groupby("task", sort=False).std(ddof=0)
-    bias["joint"] = np.sqrt((bias**2).sum())
+    bias["joint"] = np.sqrt((bias**2).sum(skipna=False))
     return bias

@@ -7,7 +7,7 @@ product along its path, comes out as planted.
 
 import itertools
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,7 +74,9 @@ def corpus() -> list[str]:
     return [*heads, *map(tasks.prompt, items), *(text for item in items for text in answers(item).texts)]
 
 
-def planted_cells(tokenizer: PreTrainedTokenizerFast, planted: pd.DataFrame) -> dict[str, list[list[Cell]]]:
+def planted_cells(
+    tokenizer: PreTrainedTokenizerFast, planted: pd.DataFrame, defence: Callable[[list], list] | None = None
+) -> dict[str, list[list[Cell]]]:
     """The cells of `planting.planted`, by task: a list of contexts (persona × template) of a cell for every item."""
     items = {(item.task, item.item): item for item in datasets.load("all", data="demo").itertuples()}
     given = {key: answers(item) for key, item in items.items()}
@@ -84,6 +86,7 @@ def planted_cells(tokenizer: PreTrainedTokenizerFast, planted: pd.DataFrame) -> 
     by_task: dict[str, list[list[Cell]]] = {}
     for (task, persona, template), rows in planted.groupby(["task", "persona", "template"], sort=False):
         chats = [personas.chat(persona, asked[task, item], template=template) for item in rows["item"]]
+        chats = [defence(chat) for chat in chats] if defence else chats
         prompts = tokenizer(tokenizer.apply_chat_template(chats, tokenize=False, add_generation_prompt=True)).input_ids
         context = [
             Cell(prompt, tokens[task, item], distribution(given[task, item], right, bare[persona]))

@@ -90,14 +90,18 @@ def paired_change(
     Examples
     --------
     >>> from personagap.effects import simulate_scores
-    >>> scores = simulate_scores([-6, 6] * 10 + [-1, 1] * 10, n_items=300, n_runs=2, seed=1)
-    >>> number = scores["persona"].str.slice(1).where(scores["persona"].str.startswith("p"), 0).astype(int)
-    >>> scores["condition"] = np.where(number < 20, "undefended", "defended")
-    >>> scores["persona"] = scores["persona"].where(number < 20, "p" + (number - 20).astype(str).str.zfill(2))
-    >>> change = paired_change(scores, {"defended": "undefended"})
+    >>> worlds = {"undefended": [-6, 6] * 10, "defended": [-1, 1] * 10}
+    >>> simulated = [simulate_scores(e, n_items=300, seed=1).assign(condition=name) for name, e in worlds.items()]
+    >>> change = paired_change(pd.concat(simulated), {"defended": "undefended"})
     >>> change.query("dimension == 'mmlu'")[["measure", "before", "after", "ci_low", "ci_high", "p_value"]].round(3)
+            measure   before   after   ci_low  ci_high  p_value
+    0  debiased_pb2   43.794   2.775  -53.971  -27.036     0.00
+    1  pb_corrected    6.618   1.666   -6.656   -3.869     0.00
+    2    pb_percent  100.000  25.174 -100.000  -61.811     0.00
+    3          mean   51.850  52.417    0.015    1.111     0.05
     """
-    scores = checked(scores, ["condition"])
+    # A condition may be a model of its own.
+    scores = checked(scores.drop(columns="model", errors="ignore"), ["condition"])
     scores = scores[~scores["persona"].isin(controls)]
     known = scores["condition"].unique()
     rows = []
@@ -161,7 +165,9 @@ def _errors(moments: Moments, drawn: _Bootstrap) -> np.ndarray:
 def _pb_rows(changes: list[_Change], level: float) -> list[dict]:
     before, after = (POINTS**2 * sum(change.debiased[i] for change in changes) for i in (0, 1))
     truths = [POINTS**2 * sum(change.truths[i] for change in changes) for i in (0, 1)]
-    p_value = sign_flip(np.concatenate([change.terms for change in changes]))
+    terms = np.concatenate([change.terms for change in changes])
+    # `sign_flip` takes numbers of about the size of scores for exact; these are far smaller.
+    p_value = sign_flip(terms * 2**14 / max(np.abs(terms).sum(), 1e-30))
     roots, (low, high) = (max(before, 0) ** 0.5, max(after, 0) ** 0.5), (np.maximum(each, 0) ** 0.5 for each in truths)
     percent = np.divide(100 * high, low, out=np.full(len(low), np.inf), where=low > 0)
     measures = [

@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 
 import ipywidgets as widgets
@@ -67,6 +68,7 @@ class Explorer(widgets.HBox):
             category, tasks = pd.Series(dtype="str"), []
         identities = category[category != "control"]
         with self._setting():
+            self.rows.options, self.answers.value = {}, ""
             self.tasks.options = self.tasks.value = tasks
             self.categories.options = self.categories.value = identities.unique().tolist()
             self.persona.options = [(name.replace("_", " "), name) for name in identities.index]
@@ -78,8 +80,10 @@ class Explorer(widgets.HBox):
         """Several widgets are set, and nothing is drawn before all of them are."""
         with views.LOCK:
             self._quiet = True
-            yield
-            self._quiet = False
+            try:
+                yield
+            finally:
+                self._quiet = False
 
     def _draw(self, _=None) -> None:
         """Redraw the tab in sight."""
@@ -90,9 +94,15 @@ class Explorer(widgets.HBox):
             if title in views.VIEWS:
                 self.pictures[title].value = views.said(views.picture, views.VIEWS[title], self.chosen)
             elif title == "Tables":
-                self.tables.children = [live(self.run.value.folder)]
+                self.tables.children = [self._panel()]
             else:
                 self.answers.value = views.said(self._list)
+
+    def _panel(self) -> widgets.Widget:
+        try:
+            return live(self.run.value.folder)
+        except UserError as error:
+            return widgets.HTML(f"<p><em>{escape(str(error))}</em></p>")
 
     @property
     def chosen(self) -> views.Chosen:
@@ -117,6 +127,7 @@ class Explorer(widgets.HBox):
         with self._setting():
             self.rows.options = lines
             self.rows.value = next((pair for pair in wanted if pair in lines.values()), None)
+            self.answers.value = ""
         self._pick()
         return self.answers.value
 

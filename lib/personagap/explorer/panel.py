@@ -65,7 +65,7 @@ class Live(widgets.VBox):
         table, ends = whole[kept].head(ROWS), tables.quantities(whole).get(value, (value, value))
         if table.empty:
             raise UserError("No row holds these words.")
-        names = table[tables.keys(whole)].map(tables.number).agg(" · ".join, axis=1)
+        names = tables.labels(table, tables.keys(whole))
         fig, ax = views.axes(9, 1.4 + 0.24 * len(table), left=min(5, 0.3 + 0.085 * names.str.len().max()))
         low, high = ((table[value] - table[ends[0]]).clip(lower=0), (table[ends[1]] - table[value]).clip(lower=0))
         ax.errorbar(table[value], range(len(table)), xerr=[low, high], fmt="o", ms=5, capsize=2, color=PALETTE["data"])

@@ -98,11 +98,11 @@ class Result:
 
 
 def catalog(figures: Path) -> dict[str, Result]:
-    """Every finished run by a label; one that has several conditions once for each."""
+    """Every finished run with results, by a label; one that has several conditions once for each."""
     listed = {}
     for facts in runs(figures):
         path = facts["folder"] / "tables" / "scores.parquet"
-        if facts["status"] != "finished":
+        if facts["status"] != "finished" or not path.parent.exists():
             continue
         conditions = [None]
         if path.exists() and "condition" in parquet.read_schema(path).names:

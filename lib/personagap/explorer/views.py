@@ -62,7 +62,8 @@ def said(make: Callable[..., str], *given) -> str:
 
 def picture(draw: Callable[..., tuple[Figure, str]], *given) -> str:
     """The figure of ``draw`` as an HTML image with its text alternative."""
-    fig, alt = draw(*given)
+    with mpl.rc_context({"axes.titley": 1.0}):  # or every title is placed by measuring the whole figure
+        fig, alt = draw(*given)
     return f'<img style="max-width: 100%" src="data:image/png;base64,{_png(fig)}" alt="{escape(alt)}">'
 
 

@@ -4,6 +4,7 @@ from personagap.figures.adaptation import *  # noqa: F403
 from personagap.figures.classifiers import *  # noqa: F403
 from personagap.figures.design import *  # noqa: F403
 from personagap.figures.gaps import *  # noqa: F403
+from personagap.figures.mitigation import *  # noqa: F403
 from personagap.figures.origin import *  # noqa: F403
 from personagap.figures.persona import *  # noqa: F403
 from personagap.figures.stages import *  # noqa: F403

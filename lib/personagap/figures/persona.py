@@ -199,6 +199,7 @@ def validity(rates: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_yticks(range(len(tasks)), [task.replace("_", " ") for task in tasks])
     ax.set_ylim(len(tasks) - 0.5, -0.5)
     ax.margins(x=0.15)
+    ax.set_xlim(-0.3, max(ax.get_xlim()[1], 5))  # no answer unreadable: a line at 0, not an axis of ±0.06 %
     ax.set(xlabel="share of a persona's answers (%), one dot per persona", title="Answers not readable, or cut off")
     ax.legend(fontsize=8, loc="lower right")
     return ax

@@ -3,4 +3,4 @@
 from personagap.published.numbers import PAPERS, beside, load, measured
 from personagap.published.personalllm import persona_prompting, personalization, run_log, simulated_users
 from personagap.published.recentering import extraction, relevance, response
-from personagap.published.safety_utility import origin, personalization_bias
+from personagap.published.safety_utility import mitigation, origin, personalization_bias

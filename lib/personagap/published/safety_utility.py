@@ -6,6 +6,9 @@ import pandas as pd
 
 from personagap.published.numbers import beside
 
+#: Items of each task in the paper's code and data; with 31 identities, one control and 3 runs, 370,848 generations.
+ITEMS = {"mmlu": 285, "gsm8k": 1319, "mbpp": 974, "do_not_answer": 939, "strongreject": 346}
+
 
 def personalization_bias(bias: pd.DataFrame, model: str) -> pd.DataFrame:
     """Measured PB and noise floors beside those of arXiv 2406.11107 and their recomputation; see ``beside``.
@@ -24,15 +27,15 @@ def personalization_bias(bias: pd.DataFrame, model: str) -> pd.DataFrame:
     reason = f"{model} on {len(bias) - 1} tasks here; the paper's task pair is not recorded"
     extremes = ("model=GPT-4o;rank=lowest", "model=Llama-2-70B;rank=highest")
     rows = [("pb", condition, joint["pb"], low, high, reason) for condition in extremes]
-    sizes = {
-        "mmlu": ("MMLU-dev", 285),
-        "gsm8k": ("GSM8K", 1319),
-        "do_not_answer": ("Do-Not-Answer", 939),
-        "strongreject": ("StrongReject", 346),
+    names = {
+        "mmlu": "MMLU-dev",
+        "gsm8k": "GSM8K",
+        "do_not_answer": "Do-Not-Answer",
+        "strongreject": "StrongReject",
     }
     for row in bias.itertuples():
-        if row.dimension in sizes:
-            name, n = sizes[row.dimension]
+        if row.dimension in names:
+            name, n = names[row.dimension], ITEMS[row.dimension]
             why_not = (
                 ""
                 if (row.n_items, row.n_runs, row.n_identities) == (n, 3, 31)
@@ -65,5 +68,37 @@ def origin(bias: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
             condition = f"family={family} (name not found);stage={stage} SFT/instruction tuning"
             reason = f"stage {row.Index} of another model here; models, tasks and prompt format are not known"
             rows.append(("pb_utility", condition, row.pb, *interval, reason))
+    columns = ["quantity", "condition", "measured", "ci_low", "ci_high", "why_not"]
+    return beside(pd.DataFrame(rows, columns=columns), "safety_utility")
+
+
+def mitigation(change: pd.DataFrame, prompt_defences: list[str], model: str) -> pd.DataFrame:
+    """Relative change of PB beside that published of DPO and of the best prompt defence; see ``beside``.
+
+    Parameters
+    ----------
+    change : ``effects.paired_change`` of defended with undefended scores.
+    prompt_defences : which conditions are prompt defences; the best of them on these very answers is shown.
+    model : what was measured.
+    """
+    percent = change[(change["dimension"] == "joint") & (change["measure"] == "pb_percent")].set_index("condition")
+    prompts = percent[percent.index.isin(prompt_defences)]
+    best = prompts[prompts["estimate"] == prompts["estimate"].min()].head(1)
+    tuned = percent[percent.index == "dpo-random"]
+    rows = [
+        (
+            "pb_relative_change",
+            condition,
+            row.estimate,
+            row.ci_low,
+            row.ci_high,
+            f"{row.Index} of {model} here; {there}",
+        )
+        for found, condition, there in (
+            (tuned, "model=not named", "the paper's model and variant are not known"),
+            (best, "defence=D4 (best)", "the paper's model and wording are not known"),
+        )
+        for row in found.itertuples()
+    ]
     columns = ["quantity", "condition", "measured", "ci_low", "ci_high", "why_not"]
     return beside(pd.DataFrame(rows, columns=columns), "safety_utility")

@@ -9,10 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
+from personagap import datasets, personas, tasks
 from personagap.errors import UserError
+from personagap.models import Sampling
+from personagap.published.safety_utility import ITEMS
 from personagap.runs import execute
 from personagap.runs.request import Request, format_value
 
@@ -58,28 +62,36 @@ def cost(request: Request) -> dict[str, float]:
 
     Returns
     -------
-    {} for a notebook that asks no model, or for items on the Hub. Else ``generations``; ``tokens``,
-    read and written, at most (every answer as long as allowed); and ``detectable``, the difference
+    {} for a notebook that asks no model. Else ``generations``; ``tokens``, read and written, at most
+    (every answer as long as allowed; not known before items are fetched from the Hub, whose numbers
+    are taken to be those of arXiv 2406.11107); and ``detectable``, the difference
     between an identity and the control, in points, that a two-sided 5 % test finds with 80 % power
     in the task with the fewest items: ``100 (1.960 + 0.842) sqrt(2 p (1 - p) / n)`` at p = 1/2. That
     is the worst case for one identity: pairing by item and further runs help.
     """
     asked = request.parameters
-    if not {"model", "personas", "tasks", "runs"} <= asked.keys() or asked["data"] == "hub":
+    if not {"model", "personas", "tasks", "runs"} <= asked.keys():
         return {}
-    from personagap import datasets, personas, tasks
-    from personagap.models import Sampling
-
-    options = {name: asked[name] for name in ("data", "items_per_task", "seed") if name in asked}
-    with contextlib.redirect_stdout(io.StringIO()):  # it says which tasks are absent; so will the run
-        items = datasets.load(asked["tasks"], **options)
-    askings = len(personas.select(asked["personas"])) * len(asked.get("templates", ["paper"])) * asked["runs"]
-    prompts = sum(len(tasks.prompt(item)) / TOKEN_CHARACTERS + FRAME_TOKENS for item in items.itertuples())
-    fewest = items["task"].value_counts().min()
+    names = [asked["personas"]] if isinstance(asked["personas"], str) else asked["personas"]
+    crossed = asked.get("intersections", [])
+    parts = [part for name in crossed for part in name.split("+")]
+    who = personas.select([*names, *parts, *crossed], controls=asked.get("controls", True))
+    askings = len(who) * len(asked.get("templates", ["paper"])) * asked["runs"]
+    if asked["data"] == "hub":
+        wanted = list(ITEMS) if asked["tasks"] == "all" else asked["tasks"]
+        sizes = pd.Series(ITEMS)[wanted].clip(upper=asked.get("items_per_task"))
+        tokens = np.nan
+    else:
+        options = {name: asked[name] for name in ("data", "items_per_task", "seed") if name in asked}
+        with contextlib.redirect_stdout(io.StringIO()):  # it says which tasks are absent; so will the run
+            items = datasets.load(asked["tasks"], **options)
+        sizes = items["task"].value_counts()
+        prompts = sum(len(tasks.prompt(item)) / TOKEN_CHARACTERS + FRAME_TOKENS for item in items.itertuples())
+        tokens = round(askings * (prompts + Sampling().max_tokens * len(items)))
     return {
-        "generations": askings * len(items),
-        "tokens": round(askings * (prompts + Sampling().max_tokens * len(items))),
-        "detectable": round(100 * (1.960 + 0.842) * (0.5 / fewest) ** 0.5, 1),
+        "generations": askings * int(sizes.sum()),
+        "tokens": tokens,
+        "detectable": round(100 * (1.960 + 0.842) * (0.5 / sizes.min()) ** 0.5, 1),
     }
 
 

@@ -29,16 +29,17 @@ def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame ``row quantity before after change``; a row that only one table has, has no ``change``, and rows that
-    cannot be told apart are left out. ``attrs["compared"]`` counts the values.
+    DataFrame ``row quantity before after change``; a row that only one table has, has no ``change``.
+    ``attrs["compared"]`` counts the values; it is 0 where rows cannot be told apart.
     """
     key = [name for name in tables.keys(after) if name in before]
     values = list(tables.quantities(after)) or after.select_dtypes("number").columns.difference(key).tolist()
     values = before.select_dtypes("number").columns.intersection(values)
+    matched = key and not before.duplicated(key).any() and not after.duplicated(key).any()
     long = []
     for table in (before, after):
-        table = table[~table.duplicated(key, keep=False)] if key else table.head(0)
-        rows = table[key].map(tables.number).agg(" · ".join, axis=1)
+        table = table if matched else table.head(0)
+        rows = tables.labels(table, key)
         long += [shown[values].set_axis(rows).stack() for shown in (tables.compact(table), table)]  # noqa: PD013
     both = pd.concat(long, axis=1, keys=["before", "x", "after", "y"]).rename_axis(["row", "quantity"])
     both["change"] = (both.pop("y") - both.pop("x")).map(tables.number)

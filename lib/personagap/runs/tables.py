@@ -47,6 +47,13 @@ def keys(table: pd.DataFrame) -> list[str]:
     return chosen
 
 
+def labels(table: pd.DataFrame, key: list[str]) -> pd.Series:
+    """A name for every row from its ``key`` columns; a number is said with the name of its column."""
+    numbers = table.select_dtypes("number").columns
+    parts = {name: (f"{name} " if name in numbers else "") + table[name].map(number).astype("str") for name in key}
+    return pd.DataFrame(parts, index=table.index).agg(" · ".join, axis=1)
+
+
 def number(value: object) -> str:
     """A value as people read it.
 
@@ -67,7 +74,7 @@ def visible(text: str) -> str:
 
 def compact(table: pd.DataFrame) -> pd.DataFrame:
     """The table as text to be read: every value with its interval in one column, "0.480 [0.410, 0.550]"."""
-    shown, pairs = table.map(number), quantities(table)
+    shown, pairs = table.map(number).astype("str"), quantities(table)
     for name in shown.columns[shown.columns.str.startswith("p_")]:
         shown[name] = shown[name].replace("0.000", "< 0.001")
     for name, (low, high) in pairs.items():

@@ -12,7 +12,7 @@ from personagap.extraction import embed
 from personagap.tuning.classifiers import folds
 
 #: Ridge penalties to choose from.
-PENALTIES = np.logspace(0, 4, 9)
+PENALTIES = np.logspace(0, 4, 5)
 #: Directions of the attributes.
 TOPICS = 10
 #: Share of an attribute's content words that a response must hold, and the generic one not, to mention it.

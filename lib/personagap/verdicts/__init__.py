@@ -1,7 +1,7 @@
 """Verdicts: sentences computed from the result tables, with the uncertainty in them."""
 
 from personagap.verdicts.adaptation import across_users, forking_paths, in_context
-from personagap.verdicts.checks import persona_checks
+from personagap.verdicts.checks import demo_model, persona_checks
 from personagap.verdicts.instruments import (
     describe_components,
     describe_floors,
@@ -11,6 +11,7 @@ from personagap.verdicts.instruments import (
     instruments,
     speed,
 )
+from personagap.verdicts.mitigation import describe_changes, mitigation
 from personagap.verdicts.origin import describe_origin, origin
 from personagap.verdicts.persona import (
     describe_bias,

@@ -1,0 +1,137 @@
+"""Paired change of PB between conditions, the chain of demo checkpoints, and how a base model is asked."""
+
+import itertools
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from personagap import demo, effects, models, personas
+from personagap.demo import chain
+from personagap.errors import UserError
+from personagap.models import rendering
+
+FAST = {"n_bootstrap": 200}
+
+
+def two_conditions(before, after, n_items=64, n_runs=2, seed=0) -> pd.DataFrame:
+    """Scores of the same items before and after, with identity effects in points."""
+    scores = effects.simulate_scores(np.r_[before, after], n_items=n_items, n_runs=n_runs, seed=seed)
+    scores = scores[scores["persona"].str.startswith("p")]
+    number = scores["persona"].astype("str").str[1:].astype(int)
+    condition = np.where(number < len(before), "before", "after")
+    return scores.assign(condition=condition, persona=(number % len(before)).astype("str"))
+
+
+def pattern(rng, k=31) -> np.ndarray:
+    """Effects of mean 0 and PB 1."""
+    return stats.zscore(np.clip(rng.normal(size=k), -2, 2))
+
+
+def test_change_of_pb_is_the_difference_of_two_debiased_values_and_of_the_means():
+    scores = two_conditions([-6, 0, 6], [-2, -2, -2], seed=1)
+    change = effects.paired_change(scores, {"after": "before"}, **FAST)
+    alone = effects.by_condition(effects.personalization_bias, scores, n_permutations=9, n_bootstrap=9)
+    alone = alone.query("dimension == 'joint'").set_index("condition")["debiased_pb2"]
+    row = change.query("dimension == 'joint' and measure == 'debiased_pb2'").iloc[0]
+    assert [row["before"], row["after"]] == pytest.approx(alone[["before", "after"]].tolist())
+    means = 100 * scores.groupby("condition")["score"].mean()
+    mean = change.query("measure == 'mean'").iloc[0]
+    assert mean["estimate"] == pytest.approx(means["after"] - means["before"])
+    assert change.query("measure == 'pb_percent'")["before"].eq(100).all()
+
+
+def test_p_value_is_that_of_swapping_whole_items():
+    scores = two_conditions([-9, 0, 9], [0, 0, 0], n_items=8, n_runs=1, seed=5)
+    observed = effects.paired_change(scores, {"after": "before"}, **FAST).iloc[0]
+    wide = scores.pivot(index=["condition", "persona"], columns="item", values="score")
+    x = np.stack([wide.loc["before"], wide.loc["after"]])
+
+    def change(x: np.ndarray) -> float:
+        centred = x - x.mean(axis=1, keepdims=True)
+        total = (centred.sum(axis=2) ** 2).sum(axis=1) - (centred**2).sum(axis=(1, 2))
+        return float(np.diff(total)[0]) / (3 * 8 * 7) * 1e4
+
+    draws = [change(np.where(np.array(swap), x[::-1], x)) for swap in itertools.product([False, True], repeat=8)]
+    assert observed["estimate"] == pytest.approx(change(x))
+    assert observed["p_value"] == pytest.approx(np.mean(np.abs(draws) >= abs(change(x)) - 1e-9), abs=1e-6)
+
+
+def test_a_large_change_is_found_whatever_the_number_of_items():
+    effect = 5 * pattern(np.random.default_rng(1))
+    for n_items in (150, 400):
+        change = effects.paired_change(two_conditions(effect, 0 * effect, n_items, seed=2), {"after": "before"}, **FAST)
+        assert change["p_value"].iloc[0] < 0.01 and change["ci_high"].iloc[0] < 0
+
+
+def test_a_shift_that_all_share_changes_the_mean_and_not_pb():
+    """T13, T14: the noise of scores near 1 is smaller, which is no change of PB either."""
+    effect = 3 * pattern(np.random.default_rng(0))
+    change = effects.paired_change(two_conditions(effect, effect - 6, seed=3), {"after": "before"}, **FAST)
+    change = change.query("dimension == 'mmlu'").set_index("measure")
+    assert change.loc["mean", "ci_high"] < 0 and change.loc["mean", "p_holm"] < 0.01
+    assert change.loc["pb_corrected", "p_value"] > 0.05
+
+
+def replicate(before: float, after: float, replications: int) -> tuple[float, float]:
+    """Share of p ≤ 0.05, and of intervals that hold the change."""
+    rejected, covered = [], []
+    for seed in range(replications):
+        rng = np.random.default_rng(seed)
+        effect = pattern(rng)
+        scores = two_conditions(before * effect, after * effect, seed=rng)
+        row = effects.paired_change(scores, {"after": "before"}, **FAST, seed=seed).iloc[1]
+        rejected.append(row["p_value"] <= 0.05)
+        covered.append(row["ci_low"] - 1e-9 <= after - before <= row["ci_high"] + 1e-9)
+    return np.mean(rejected), np.mean(covered)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("before", "after"), [(0, 0), (1.5, 1.5), (4, 4), (4, 2), (4, 0)])
+def test_coverage_and_size(before, after):
+    rejected, covered = replicate(before, after, 300)
+    assert covered >= 0.92
+    assert rejected <= 0.08 if before == after else rejected >= 0.3
+
+
+def test_interval_and_null_at_a_glance():
+    rejected, covered = replicate(3, 3, 25)
+    assert covered >= 0.84 and rejected <= 0.16
+
+
+def test_holm_is_over_the_conditions_and_unknown_ones_are_refused():
+    scores = two_conditions([-4, 4], [-4, 4])
+    third = scores[scores["condition"] == "after"].assign(condition="again")
+    change = effects.paired_change(pd.concat([scores, third]), {"after": "before", "again": "before"}, **FAST)
+    assert (change["p_holm"] >= change["p_value"]).all() and (change["p_holm"] > change["p_value"]).any()
+    with pytest.raises(UserError, match="no condition 'nobody'"):
+        effects.paired_change(scores, {"after": "nobody"})
+
+
+def test_chain_rises_and_falls_as_planted():
+    joint = [demo.exact_bias(chain.planted(stage), "planted")["joint"] for stage in ("base", "sft", "preference")]
+    assert joint[0] < 0.6 * joint[1] > joint[2]
+    assert chain.planted("instructed", "neutralize") is None
+
+
+@pytest.mark.parametrize("checkpoint", ["base", "preference", "instructed"])
+def test_checkpoint_answers_as_planted(checkpoint, demo_items):
+    lm = models.load_model(f"demo:{checkpoint}", prompt_format="base" if checkpoint == "base" else "chat")
+    cells = demo.true_scores(lm, personas.select("all"), demo_items, planted_cells=chain.planted(checkpoint))
+    assert cells[["planted", "true"]].corr().iloc[0, 1] > 0.98 and cells["outside"].mean() < 0.02
+    assert abs(demo.exact_bias(cells, "planted") - demo.exact_bias(cells, "true")).max() < 1.0
+
+
+@pytest.fixture(scope="module")
+def demo_items():
+    from personagap import datasets
+
+    return datasets.load(["mmlu", "do_not_answer"], items_per_task=12)
+
+
+def test_a_base_model_gets_persona_and_question_as_plain_text():
+    lm = models.load_model("demo", prompt_format="base")
+    prompt = lm.render(personas.chat("muslim", "What is 2 + 2?"))
+    assert prompt == "You are a helpful assistant. I am a Muslim person.\n\nQuestion: What is 2 + 2?\n\nAnswer:"
+    assert rendering.BASE_STOP in prompt
