@@ -113,4 +113,4 @@ def test_an_unreachable_scheduler_is_one_clear_line(tmp_path):
 
 def test_the_default_batch_runs_on_the_demo():
     requests = batch.read(NOTEBOOKS / "batch.yaml", FIGURES)
-    assert requests and {request.parameters["data"] for request in requests} == {"demo"}
+    assert requests and {request.parameters.get("data", "demo") for request in requests} == {"demo"}

@@ -24,6 +24,10 @@ SMALL = {
         ["scores.parquet", "personalization_bias.csv", "contrasts.csv", "paired_change.csv", "truth.csv"],
     ),
     "performance": ({"repeats": 1, "layers": 1}, ["benchmarks.csv", "jobs.csv"]),
+    "safety_utility/2_mitigation": (
+        {"runs": 1, "items_per_task": 8, "personas": "religion", "defences": '["placebo", "neutralize"]', "steps": 4},
+        ["scores.parquet", "personalization_bias.csv", "contrasts.csv", "paired_change.csv", "truth.csv"],
+    ),
     "instruments": ({"replications": 2}, ["validation.csv", "noise_floor.csv", "power.csv"]),
     "recentering/1_extraction": (
         {"n_bootstrap": 50},

@@ -13,7 +13,7 @@ from personagap.paths import NOTEBOOKS
 
 NOTEBOOK = str(NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb")
 #: Two of the seven categories and the controls, on two tasks: several batches of answers.
-SMALL = ["-p", "personas", '["age", "gender"]', "-p", "tasks", '["mmlu", "do_not_answer"]']
+SMALL = ["-p", "personas", '["age", "gender"]', "-p", "tasks", '["mmlu", "do_not_answer"]', "-p", "intersections", "[]"]
 
 
 def start(folder):

@@ -37,13 +37,18 @@ def origin(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> A
         if joint:
             floor = {"color": PALETTE["noise"], "ls": "--", "label": "noise floor, joint: E[PB] if no effect"}
             ax.plot(x, rows["noise_floor"], **floor)
+            uncorrected = {"color": PALETTE["data"], "mfc": "white", "ms": 8, "zorder": 4}
+            ax.plot(x, rows["pb"], "o", label="joint PB uncorrected, to be held against the floor", **uncorrected)
             if truth is not None:
                 true = truth[truth["dimension"] == "joint"].set_index("condition")["true"].reindex(stages)
                 ax.plot(
                     x, true, "d", color=PALETTE["control"], ms=9, ls="", zorder=4, label="true joint PB of the demo"
                 )
     ax.set_xticks(range(len(stages)), stages)
-    ax.set(ylabel="PB corrected for noise (points), 95% interval", title="Personalization bias by stage of training")
+    ax.set(
+        ylabel="PB (points); filled: corrected for noise, 95% interval",
+        title="Personalization bias by stage of training",
+    )
     ax.set_ylim(0, None)
     ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     return ax

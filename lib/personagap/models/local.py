@@ -205,8 +205,11 @@ class LocalModel:
             request = batch.requests[row]
             tokens = batch.tokens[row, : int(batch.count[row])].tolist()
             text = self.tokenizer.decode(tokens, skip_special_tokens=True)
-            text, next_question, _ = text.partition(rendering.BASE_STOP if self.prompt_format == "base" else "\0")
-            reason = "stop" if tokens[-1] in eos or next_question else "length"
+            ended = tokens[-1] in eos
+            if self.prompt_format == "base":
+                text, next_question, _ = text.partition(rendering.BASE_STOP)
+                ended = ended or bool(next_question)
+            reason = "stop" if ended else "length"
             seconds = time.perf_counter() - request.started
             answer = Generation(text, reason, len(request.prompt), len(tokens), seconds)
             answers.update(dict.fromkeys(request.indices, answer))

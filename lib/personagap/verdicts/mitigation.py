@@ -54,13 +54,15 @@ def _remedy(rows: pd.DataFrame, alpha: float) -> str:
     changed = tested["p_holm"] < alpha
     lost = means[(means["p_holm"] < alpha) & (means["estimate"] < 0)]["dimension"].tolist()
     if changed and tested["estimate"] > 0:
-        says = "No, it raises PB" + (f", and mean {' and '.join(lost)} falls" if lost else "")
+        says = "No, it raises PB" + (f", and the mean of {' and '.join(lost)} falls" if lost else "")
     elif changed and lost:
-        says = f"No: it cuts PB by serving everybody worse, mean {' and '.join(lost)} falls"
+        says = f"No: it cuts PB by serving everybody worse, the mean of {' and '.join(lost)} falls"
     elif changed:
+        bound = -means["ci_low"].min()
         says = "Yes, PB falls and no mean is shown to"
+        says += f" (a loss of {bound:.1f} points is not excluded)" if bound > 0 else ""
     elif lost:
-        says = f"No: PB is not shown to change, and everybody is served worse, mean {' and '.join(lost)} falls"
+        says = f"No: PB is not shown to change, and everybody is served worse, the mean of {' and '.join(lost)} falls"
     else:
         says = "Not shown"
     return f"{says}: {_numbers(rows)}; {wording.p(tested['p_holm'])} for PB."

@@ -1,0 +1,140 @@
+"""Defences reach the model, DPO lowers bias, and a defence that serves everybody worse is called that."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+from tiny import DROPS_SYSTEM, NO_SYSTEM, save_model
+
+from personagap import datasets, defences, demo, effects, models, personas, published, verdicts
+from personagap.ask import ask
+from personagap.errors import UserError
+from personagap.responses import ResponseStore
+from personagap.tuning import dpo
+
+IDENTITIES = personas.select("all", controls=False)
+
+
+@pytest.mark.parametrize("name", defences.table()["defence"])
+def test_a_defence_reaches_the_rendered_prompt_and_spares_the_control(name):
+    lm, defence = models.load_model("demo"), defences.load(name)
+    text = defences.table().set_index("defence")["text"][name]
+    for persona, phrase in IDENTITIES[["persona", "phrase"]].itertuples(index=False):
+        prompt = lm.render(defence(personas.chat(persona, "What is 2 + 2?")))
+        assert text in prompt and "What is 2 + 2?" in prompt
+        assert (phrase in prompt) == (name != "neutralize")
+    asked = personas.chat("none", "What is 2 + 2?")
+    assert defence(asked) == asked
+
+
+def test_asking_with_a_defence_asks_another_prompt(tmp_path):
+    lm, items = models.load_model("demo"), datasets.load("mmlu", items_per_task=2)
+    who, store = personas.select(["muslim"]), ResponseStore(lm.id, tmp_path)
+    plain, defended = (ask(lm, who, items, runs=1, defence=each, store=store) for each in (None, defences.neutralize))
+    same = (plain["prompt_hash"] == defended["prompt_hash"]).groupby(plain["persona"]).all()
+    assert same.to_dict() == {"none": True, "assistant": True, "muslim": False}
+    assert defended["prompt_hash"][defended["persona"] == "muslim"].isin(plain["prompt_hash"]).all()
+
+
+def test_neutralization_keeps_most_of_what_is_needed_and_little_else():
+    checks = defences.check_neutralization().set_index("needed")
+    assert (checks["n"] >= 20).all()
+    assert checks["share"]["yes"] > 0.6 > 0.3 > checks["share"]["no"]
+    assert (checks["ci_low"] < checks["share"]).all() and (checks["share"] < checks["ci_high"]).all()
+
+
+def test_unknown_names_are_one_line():
+    for call in (
+        lambda: defences.load("magic"),
+        lambda: dpo.dress(dpo.load_pairs("nowhere.jsonl")),
+        lambda: dpo.dress(demo.preference_pairs(datasets.load("mmlu"), 2), "dpo-all"),
+        lambda: dpo.tune("openai:x@http://127.0.0.1:1/v1", pd.DataFrame()),
+    ):
+        with pytest.raises(UserError, match=r"^[^\n]+$"):
+            call()
+
+
+def test_variants_dress_the_same_preferences_differently(tmp_path):
+    file = tmp_path / "pairs.jsonl"
+    row = {"system": "Be brief.", "question": "Hi", "chosen": "Hello.", "rejected": "No.", "other": 1}
+    file.write_text("".join(json.dumps(row) + "\n" for _ in range(400)))
+    heads = {name: dpo.dress(dpo.load_pairs(str(file)), name)["prompt"].str[0] for name in dpo.VARIANTS}
+    assert heads["dpo"].str["content"].eq("Be brief.").all()
+    assert heads["dpo-vanilla"].str["role"].eq("user").all()
+    # 31 identities and the two controls, none of them "I am no_persona." (T17).
+    said = set(heads["dpo-random"].str["content"])
+    assert said == {personas.system_prompt(name) for name in personas.select("all")["persona"]} - {""} | {"Hi"}
+
+
+@pytest.mark.parametrize("template", [NO_SYSTEM, DROPS_SYSTEM])
+def test_tuning_never_loses_the_identity_to_a_template(template, tmp_path, monkeypatch):
+    """T9: the released code probably trained Llama-2 without the identities."""
+    monkeypatch.setattr(dpo, "CACHE", tmp_path / "cache")
+    seen = {}
+    monkeypatch.setattr(dpo, "_train", lambda lm, chats, *_: seen.update(chats=chats) or 1 / 0)
+    pairs = demo.preference_pairs(datasets.load("mmlu", items_per_task=4), 20)
+    with pytest.raises(ZeroDivisionError):
+        dpo.tune(str(save_model(tmp_path / "tiny", template=template)), pairs, "dpo")
+    assert seen["chats"]["prompt"].str[0].str["content"].str.startswith(personas.ASSISTANT_PROMPT).all()
+    assert not list((tmp_path / "cache" / "tuned").iterdir())  # nothing half-made is left
+
+
+def test_dpo_lowers_the_true_bias_of_the_demo_on_items_it_was_not_tuned_on(tmp_path, monkeypatch):
+    tasks, who = ["mmlu", "do_not_answer"], personas.select(["religion", "gender"])
+    items = datasets.load(tasks)
+    measured = datasets.load(tasks, items_per_task=12)
+    rest = items.merge(measured[["task", "item"]], how="left", indicator=True).query("_merge == 'left_only'")
+    pairs = demo.preference_pairs(rest.drop(columns="_merge"), 30 * 8)
+    how = {"steps": 30, "batch": 8, "learning_rate": 5e-3, "sft": 1.0}
+    folders = []
+    for again in "ab":
+        monkeypatch.setattr(dpo, "CACHE", tmp_path / again)
+        folders.append(dpo.tune("demo", pairs, **how))
+    before, after = (demo.true_scores(models.load_model(spec), who, measured) for spec in ("demo", folders[0]))
+    assert demo.exact_bias(after, "true")["joint"] < 0.5 * demo.exact_bias(before, "true")["joint"]
+    assert after["true"].mean() > before["true"].mean() and after["outside"].mean() < 0.15
+    # Repeatable, and found again rather than trained again.
+    assert len({models.load_model(folder).revision for folder in folders}) == 1
+    monkeypatch.setattr(dpo, "_train", None)
+    assert dpo.tune("demo", pairs, **how) == folders[1]
+
+
+def planted(scale: float, shift: float, seed: int = 0) -> pd.DataFrame:
+    """Scores of two tasks before and after: identity effects of PB 3 times ``scale``, and a shift for everybody."""
+    effect = 3 * stats.zscore(np.clip(np.random.default_rng(seed).normal(size=31), -2, 2))
+    tables = []
+    for number, task in enumerate(("utility", "safety")):
+        both = np.r_[effect, scale * effect + shift]
+        rows = effects.simulate_scores(both, n_items=300, n_runs=2, seed=seed + number).assign(task=task)
+        rows = rows[rows["persona"].str.startswith("p")]
+        number = rows["persona"].astype("str").str[1:].astype(int)
+        condition = np.where(number < 31, "undefended", "defended")
+        tables.append(rows.assign(condition=condition, persona=(number % 31).astype("str")))
+    return pd.concat(tables, ignore_index=True)
+
+
+@pytest.mark.parametrize(
+    ("scale", "shift", "says"),
+    [
+        (0.2, 0, "Yes, PB falls"),
+        (0.2, -8, "No: it cuts PB by serving everybody worse"),
+        (1, -8, "No: PB is not shown to change, and everybody is served worse"),
+        (1, 0, "Not shown"),
+        (2, 0, "No, it raises PB"),
+    ],
+)
+def test_verdict_tells_a_remedy_from_serving_everybody_worse(scale, shift, says):
+    """T13, T14."""
+    change = effects.paired_change(planted(scale, shift), {"defended": "undefended"}, n_bootstrap=300)
+    verdict = verdicts.mitigation(change).set_index("question")["answer"]
+    assert verdict["Is defended a remedy?"].startswith(says)
+    assert "mean utility" in verdicts.describe_changes(change)
+
+
+def test_published_changes_stand_beside_measured_ones():
+    change = effects.paired_change(planted(0.2, 0), {"defended": "undefended"}, n_bootstrap=300)
+    both = pd.concat([change, change.assign(condition="dpo-random")])
+    table = published.mitigation(both, ["defended"], "demo")
+    assert table["published"].tolist() == [-12, -49] and table["comparable"].str.startswith("not comparable").all()
