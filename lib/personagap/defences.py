@@ -24,13 +24,15 @@ EMPTY = re.compile(
 )
 
 
-def table() -> pd.DataFrame:
-    """The defences: ``defence kind text idea``; a ``kind`` "control" is there to test the verdict."""
-    ours = pd.read_csv(DATA / "defences.csv")
+def table(names: str | list[str] = "all") -> pd.DataFrame:
+    """The defences, "all" or by name: ``defence kind text idea``; a ``kind`` "control" is there to test the verdict."""
+    known = pd.read_csv(DATA / "defences.csv")
     idea = "take the identity out of the context unless the request needs it (arXiv 2601.09141)"
-    return pd.concat(
-        [ours, pd.DataFrame([("neutralize", "defence", "", idea)], columns=ours.columns)], ignore_index=True
-    )
+    known.loc[len(known)] = ["neutralize", "defence", "", idea]
+    wanted = [names] if isinstance(names, str) else list(names)
+    if unknown := set(wanted) - {"all", *known["defence"]}:
+        raise UserError(f"unknown defence {sorted(unknown)[0]!r}: choose from {', '.join(known['defence'])}")
+    return known if "all" in wanted else known[known["defence"].isin(wanted)]
 
 
 def load(name: str) -> Callable[[Messages], Messages]:
@@ -45,10 +47,7 @@ def load(name: str) -> Callable[[Messages], Messages]:
     """
     if name == "neutralize":
         return neutralize
-    texts = table().set_index("defence")["text"]
-    if name not in texts:
-        raise UserError(f"unknown defence {name!r}: choose from {', '.join(texts.index)}")
-    return functools.partial(_add, texts[name])
+    return functools.partial(_add, table(name)["text"].iloc[0])
 
 
 def _add(text: str, messages: Messages) -> Messages:

@@ -96,7 +96,7 @@ def paired_change(
     >>> change.query("dimension == 'mmlu'")[["measure", "before", "after", "ci_low", "ci_high", "p_value"]].round(3)
             measure   before   after   ci_low  ci_high  p_value
     0  debiased_pb2   43.794   2.775  -53.971  -27.036     0.00
-    1  pb_corrected    6.618   1.666   -6.656   -3.869     0.00
+    1  pb_corrected    6.618   1.666   -7.649   -3.869     0.00
     2    pb_percent  100.000  25.174 -100.000  -61.811     0.00
     3          mean   51.850  52.417    0.015    1.111     0.05
     """
@@ -178,7 +178,12 @@ def _pb_rows(changes: list[_Change], level: float) -> list[dict]:
         measures.append(("pb_percent", "percent", 100.0, 100 * roots[1] / roots[0], percent - 100))
     rows = []
     for measure, unit, old, new, differences in measures:
-        ends = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2], method="nearest")
+        tails = [(1 - level) / 2, (1 + level) / 2]
+        ends = np.quantile(differences, tails, method="nearest")
+        if measure == "pb_corrected":  # a PB that may be 0 is let be 0, or the draws above 0 would outweigh it
+            (least, most), (least_after, most_after) = (np.quantile(each, tails) for each in (low, high))
+            ends[0] = min(ends[0], -most) if least_after == 0 else ends[0]
+            ends[1] = max(ends[1], most_after) if least == 0 else ends[1]
         rows.append(_row(measure, unit, old, new, ends, p_value, "paired item bootstrap, sign-flip exact"))
     return rows
 

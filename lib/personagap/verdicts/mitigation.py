@@ -45,8 +45,8 @@ def _name(condition: str) -> str:
     return condition.replace("_", " ")
 
 
-def _pb(rows: pd.DataFrame, measure: str = "pb_corrected") -> pd.Series:
-    return rows[(rows["dimension"] == "joint") & (rows["measure"] == measure)].iloc[0]
+def _pb(rows: pd.DataFrame) -> pd.Series:
+    return rows[(rows["dimension"] == "joint") & (rows["measure"] == "pb_corrected")].iloc[0]
 
 
 def _remedy(rows: pd.DataFrame, alpha: float) -> str:
