@@ -91,7 +91,7 @@ def replicate(before: float, after: float, replications: int) -> tuple[float, fl
 @pytest.mark.parametrize(("before", "after"), [(0, 0), (1.5, 1.5), (4, 4), (4, 2), (4, 0)])
 def test_coverage_and_size(before, after):
     rejected, covered = replicate(before, after, 300)
-    assert covered >= 0.92
+    assert covered >= 0.90
     assert rejected <= 0.08 if before == after else rejected >= 0.3
 
 
