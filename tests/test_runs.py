@@ -1,5 +1,6 @@
 """Runs with real processes: papermill, kernels, kills."""
 
+import functools
 import json
 import os
 import signal
@@ -31,7 +32,10 @@ run.record(model={"id": "demo"}, kernel_cwd=os.getcwd())
 
 
 def personagap(*arguments, cwd):
-    return subprocess.Popen([*COMMAND, *arguments], cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    # A shell starts its background jobs with the interrupt ignored, and they pass that on: as from a terminal instead.
+    heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*COMMAND, *arguments], cwd=cwd, preexec_fn=heeding, **pipes)
 
 
 @pytest.fixture
