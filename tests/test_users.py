@@ -1,5 +1,6 @@
 """Simulated users: weights, votes, heterogeneity, regressions, opinions and scoring, each against a second way."""
 
+import json
 import time
 
 import numpy as np
@@ -238,8 +239,76 @@ def test_scoring_with_a_reward_model(classifier, tiny_folder):
     np.testing.assert_allclose(batched, scored["mine"], atol=1e-4)  # in single precision; T21
     tokenizer.chat_template = None
     assert users.scoring.format_pair(tokenizer, "p", "r") == "User: p\nAssistant: r"  # T17
-    with pytest.raises(UserError, match="is LlamaForCausalLM with"):
+    with pytest.raises(UserError, match="is LlamaForCausalLM, not a model of one raw score"):
         users.score_responses(table, {"mine": str(tiny_folder)})
     with pytest.raises(UserError, match="cannot load"):
         users.score_responses(table, {"mine": "/nowhere"})
     assert features.semantic(["Good.", "Bad."], {classifier: {"x": ""}})["x"].notna().all()
+
+
+@pytest.fixture(params=["GPTNeoXRewardModel", "LlamaForScore", "LlamaModelForScore"])
+def published_head(request, tmp_path):
+    """A tiny random reward model in the files of one with a class of its own, its backbone, and its head."""
+    import torch
+    from safetensors.torch import save_file
+    from tiny import tokenizer
+    from transformers import GPTNeoXConfig, GPTNeoXModel, LlamaConfig, LlamaModel
+
+    torch.manual_seed(0)
+    size = {"vocab_size": 400, "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    size["num_hidden_layers"] = 1
+    if neox := request.param.startswith("GPTNeoX"):
+        backbone, prefix, head, bias = GPTNeoXModel(GPTNeoXConfig(**size)), "gpt_neox", "out_proj", torch.randn(1)
+        published = {"model_type": "gpt_neox_reward_model", "pooling": "last"}
+        weights = {f"{head}.bias": bias}
+    else:
+        backbone, prefix, head, bias = LlamaModel(LlamaConfig(**size)), "model", "score_head", torch.zeros(1)
+        published = {"score_type": "cost", "do_normalize": False, "bias": False, "score_dim": 1}
+        weights = {"normalizer.mean": torch.zeros(1), "normalizer.var": torch.ones(1)}
+    config = backbone.config.to_dict() | published | {"architectures": [request.param]}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    weights |= {f"{prefix}.{name}": each for name, each in backbone.state_dict().items()}
+    weights[f"{head}.weight"] = torch.randn(1, 16)
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    tokenizer().save_pretrained(tmp_path)
+    return tmp_path, backbone.eval(), weights[f"{head}.weight"][0], bias, neox
+
+
+def test_scoring_with_a_head_of_its_own(published_head):
+    import torch
+    from transformers import AutoTokenizer
+
+    folder, backbone, weight, bias, neox = published_head
+    table = datasets.load_personalllm().head(5)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    expected = []
+    for row in table.itertuples():
+        text = users.scoring.format_pair(tokenizer, row.prompt_text, row.text)
+        with torch.inference_mode():
+            states = backbone(tokenizer(text, return_tensors="pt")["input_ids"])[0]
+        expected.append((states[0, -1] @ weight + bias).item())
+    models = {"oasst_pythia_1b" if neox else "beaver_7b": str(folder)}
+    sign = 1 if neox else -1  # T17
+    for batch_size in (1, 5):
+        scores = users.score_responses(table, models, batch_size).iloc[:, -1]
+        np.testing.assert_allclose(scores, sign * np.array(expected), atol=1e-4)
+
+
+def test_a_head_that_changes_its_scores_is_refused(published_head):
+    folder, *_, neox = published_head
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | ({"pooling": "mean"} if neox else {"do_normalize": True})))
+    with pytest.raises(UserError, match="not a model of one raw score"):
+        users.score_responses(datasets.load_personalllm().head(1), {"mine": str(folder)})
+
+
+def test_a_reward_model_without_its_head_is_refused(published_head):
+    from safetensors.torch import load_file, save_file
+
+    folder, *_, neox = published_head
+    head = "out_proj.weight" if neox else "score_head.weight"
+    weights = load_file(folder / "model.safetensors")
+    del weights[head]
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match=f"lacks weights \\({head}\\)"):
+        users.score_responses(datasets.load_personalllm().head(1), {"mine": str(folder)})

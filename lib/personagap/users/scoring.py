@@ -46,8 +46,7 @@ def score_responses(
 
     Raises
     ------
-    UserError : a model that cannot be loaded, or is no sequence classifier with one output: beaver and the two
-        pythia models were published with classes of their own.
+    UserError : a model that cannot be loaded, or does not give one score per text.
     """
     scored = table.copy()
     for name, source in models.items():
@@ -68,28 +67,37 @@ def _score(name: str, source: str, table: pd.DataFrame, batch_size: int, device:
     import torch
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+    from personagap.users import heads  # loads the classes, which takes seconds
+
     try:
         config = AutoConfig.from_pretrained(source)
         kind = (config.architectures or ["no model"])[0]
-        if not kind.endswith("ForSequenceClassification") or config.num_labels != 1:
+        model_class = heads.CLASSES.get(kind, AutoModelForSequenceClassification)
+        plain = kind.endswith("ForSequenceClassification") and config.num_labels == 1
+        raw = getattr(config, "pooling", "last") == "last" and not getattr(config, "do_normalize", False)
+        if not (plain or (kind in heads.CLASSES and raw)):
             raise UserError(
-                f"reward model {name}: {source} is {kind} with {config.num_labels} outputs, not a sequence classifier "
-                "with one: score with its own code and add the column"
+                f"reward model {name}: {source} is {kind}, not a model of one raw score per text: score with its own "
+                "code and add the column"
             )
         tokenizer = AutoTokenizer.from_pretrained(TOKENIZERS.get(name, source))
-        model = AutoModelForSequenceClassification.from_pretrained(source, dtype="auto").to(device).eval()
+        model, found = model_class.from_pretrained(source, dtype="auto", output_loading_info=True)
     except (OSError, ValueError) as error:
         cause = str(error).splitlines()[0]
         raise UserError(
             f"reward model {name}: cannot load {source} ({cause}): check the name and the network"
         ) from None
+    if found["missing_keys"]:
+        raise UserError(f"reward model {name}: {source} lacks weights ({min(found['missing_keys'])}): fetch it again")
+    model = model.to(device).eval()
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     texts = [format_pair(tokenizer, row.prompt_text, row.text) for row in table.itertuples()]
-    found = []
+    scores = []
     for start in range(0, len(texts), batch_size):
         batch = texts[start : start + batch_size]
-        tokens = tokenizer(batch, padding=True, truncation=True, max_length=max_length, return_tensors="pt")
+        tokens = tokenizer(batch, padding=True, truncation=True, max_length=max_length, return_tensors="pt").to(device)
         with torch.inference_mode():
-            found += model(**tokens.to(device)).logits[:, 0].float().tolist()
-    return [-value for value in found] if name in COSTS else found
+            logits = model(tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits
+        scores += logits[:, 0].float().tolist()
+    return [-value for value in scores] if name in COSTS else scores
