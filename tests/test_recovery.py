@@ -7,9 +7,9 @@ import pytest
 from personagap import ask, datasets, demo, effects, judges, models, personas, tasks
 from personagap.responses import ResponseStore
 
-#: Data sets. Raised from 50 after that number failed on the retrained demo model (gsm8k covered in 86 %, a null task
-#: significant in more than 8 % of 200); 250 data sets from other seeds had then shown 94-98 % and 4.8-6.8 %.
-SEEDS = 200
+#: Data sets: enough that a coverage of 95 % is known to 0.7 points. Fifty were asked for, and failed once on the
+#: retrained demo model (gsm8k 86 %, a null task significant in 11 %), as about one of twenty sets of fifty does.
+SEEDS = 1000
 
 
 @pytest.fixture(scope="module")
@@ -51,23 +51,23 @@ def test_graded_answers_follow_the_exact_probabilities(lm, who, cells, tmp_path)
 
 
 @pytest.mark.slow
-def test_debiased_pb_interval_covers_the_truth_in_nine_of_ten_data_sets(cells):
+def test_debiased_pb_interval_covers_the_truth_as_often_as_it_says(cells):
     truth = demo.exact_bias(cells, "true") ** 2
     covered = []
     for seed in range(SEEDS):
         bias = effects.personalization_bias(sample(cells, cells["true"].to_numpy(), seed), n_permutations=1, seed=seed)
         true = truth[bias["dimension"]].to_numpy()
         covered.append(((bias["ci_low"] <= true) & (true <= bias["ci_high"])).set_axis(bias["dimension"]))
-    assert pd.DataFrame(covered).mean().min() >= 0.90
+    assert pd.DataFrame(covered).mean().min() >= 0.93
 
 
 @pytest.mark.slow
 def test_without_effects_pb_is_rarely_called_significant(cells):
     no_effect = cells.groupby(["task", "item"])["true"].transform("mean").to_numpy()
     significant = []
-    for seed in range(2 * SEEDS):
+    for seed in range(SEEDS):
         bias = effects.personalization_bias(
             sample(cells, no_effect, seed), n_permutations=199, n_bootstrap=1, seed=seed
         )
         significant.append((bias["p_value"] <= 0.05).set_axis(bias["dimension"]))
-    assert pd.DataFrame(significant).mean().max() <= 0.08
+    assert pd.DataFrame(significant).mean().max() <= 0.07
