@@ -3,12 +3,13 @@ PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := dask,hub,lab,test
 
-.PHONY: help setup report test test-all lint lab clean
+.PHONY: help setup report gallery test test-all lint lab clean
 
 help:
 	@echo "make report    run the default batch on the demo bundle and write figures/index.html"
 	@echo "make test      lint, library tests, notebook tests (what CI runs)"
 	@echo "make test-all  the same with the slow statistical validations"
+	@echo "make gallery   pictures of the reports, the index and the explorer for figures/gallery (needs chromium)"
 	@echo "make lab       JupyterLab with the kernels installed"
 	@echo "make setup     only the environment (.venv)"
 
@@ -23,6 +24,9 @@ setup: .venv/.ready
 report: setup
 	$(BIN)/personagap batch notebooks/batch.yaml
 	$(BIN)/personagap report
+
+gallery: report
+	$(BIN)/python tests/gallery.py
 
 test: lint
 	$(BIN)/python -m pytest -m 'not slow'

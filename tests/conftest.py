@@ -1,19 +1,58 @@
-"""Shared fixtures: a tiny chat model with random weights, and a real server of it on loopback."""
+"""Shared fixtures: models made, loaded, served or asked once for all tests; a cache of a test's own; real data."""
 
 import os
+from pathlib import Path
+from types import SimpleNamespace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never reach for the Hub
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of tiny models wait for each other on a busy machine
 
 import pytest
 
+# What loads torch is imported by the fixture that needs it, so that tests of statistics alone never do.
+
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """A folder with a tiny random Llama and a byte-level tokenizer with a ChatML template."""
-    from tiny import save_model  # here, so that tests of statistics alone never load torch
+    from tiny import save_model
 
     return save_model(tmp_path_factory.mktemp("tiny") / "tiny-llama")
+
+
+@pytest.fixture(scope="session")
+def reward_folder(tmp_path_factory):
+    """A folder with a tiny random reward model."""
+    from tiny import save_reward_model
+
+    return str(save_reward_model(tmp_path_factory.mktemp("reward")))
+
+
+@pytest.fixture(scope="session")
+def demo_lm():
+    from personagap import models
+
+    return models.load_model("demo", device="cpu")
+
+
+@pytest.fixture(scope="session")
+def demo_cells(demo_lm):
+    """Exact probabilities of the demo model's answers, for each persona and item; they take most of a minute."""
+    from personagap import datasets, demo, personas
+
+    return demo.true_scores(demo_lm, personas.select("all"), datasets.load("all"))
+
+
+@pytest.fixture(scope="session")
+def demo_relevance():
+    """The demo's judgments of relevance, their metrics and agreement, and linear classifiers trained on them."""
+    from personagap import datasets, gap
+    from personagap.tuning import classifiers
+
+    pairs, judgments = datasets.load_relevance("demo")
+    metrics, means = gap.relevance_metrics(judgments), gap.mean_agreement(judgments)
+    trained = classifiers.relevance_judges(pairs, judgments, {"linear": None})
+    return SimpleNamespace(pairs=pairs, judgments=judgments, metrics=metrics, means=means, trained=trained)
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +64,25 @@ def served(tmp_path_factory):
 
     with transformers_serve(DEMO / "model", tmp_path_factory.mktemp("serve")) as url:
         yield f"openai:{DEMO / 'model'}@{url}"
+
+
+@pytest.fixture
+def own_cache(tmp_path, monkeypatch):
+    """Response stores of this test alone."""
+    monkeypatch.setattr("personagap.responses.CACHE", tmp_path)
+
+
+@pytest.fixture
+def unconfined(monkeypatch):
+    """Without bubblewrap, programs run unconfined: only for those of the tests themselves."""
+    from personagap import sandbox
+
+    monkeypatch.setenv(sandbox.OPT_IN, "1")
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """A folder of the papers' data, which are not included."""
+    if not (folder := os.environ.get("PERSONAGAP_REAL_DATA")):
+        pytest.skip("set PERSONAGAP_REAL_DATA to a folder of real data")
+    return Path(folder)

@@ -1,15 +1,21 @@
-"""A folder of finished runs for the tests of the explorer, made in a second."""
+"""A folder of finished runs for the tests of the explorer and its pages, made in a second."""
+
+import shutil
 
 import numpy as np
 import pandas as pd
+import pytest
 
 from personagap import datasets, effects, personas
 from personagap.ask import plan
 from personagap.runs import open_run
 from personagap.runs.folder import record
 
+CHROMIUM = shutil.which("chromium")
+needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="opens pages in a browser: install Debian's package chromium")
 #: What a model might say to take over a page.
-EVIL = "</td></pre><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">\u202eright"
+TAKE = "document.title='taken'"
+EVIL = f'</td></pre></title><script>{TAKE}</script><img src=x onerror="{TAKE}">\u202eright'
 
 
 def make_runs(figures, n=2, conditions=(None,)):
@@ -27,8 +33,8 @@ def make_runs(figures, n=2, conditions=(None,)):
         asked = asked if conditions != (None,) else asked.drop(columns="condition")
         run = open_run(folder)
         run.save(scores=asked.drop(columns=["text", "finish_reason"]), responses=asked.drop(columns=["score", "valid"]))
-        if conditions == (None,):
-            run.save(contrasts=effects.contrasts(asked))
+        several = conditions != (None,)
+        run.save(contrasts=effects.by_condition(effects.contrasts, asked) if several else effects.contrasts(asked))
         run.save(verdict=pd.DataFrame({"question": ["Does it differ?"], "answer": [f"Yes, seed {seed}. {EVIL}"]}))
         about = {"title": "A trial", "paper": "safety_utility", "notebook": "1_bias.ipynb", "status": "finished"}
         asked_for = {"parameters": {"data": "demo", "seed": seed}, "changed": {"seed": seed} if seed else {}}

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,6 +14,10 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+from notebooks_for_tests import wait_for
+
+from personagap.paths import NOTEBOOKS
 
 
 def free_port() -> int:
@@ -49,6 +54,26 @@ def _answers(url: str) -> bool:
         return False
 
 
+@contextlib.contextmanager
+def jupyter_lab(root: Path, figures: Path) -> Iterator[str]:
+    """Run JupyterLab in an empty folder; yields the address of the explorer's notebook, pointed at ``figures``."""
+    notebook = (NOTEBOOKS / "explore.ipynb").read_text().replace("figures = None", f"figures = '{figures}'")
+    (root / "explore.ipynb").write_text(notebook)
+    settings = {"ServerApp.root_dir": root, "ServerApp.ip": "127.0.0.1", "ServerApp.port": 0}
+    settings |= {"IdentityProvider.token": "secret", "LabApp.open_browser": False}
+    command = [sys.executable, "-m", "jupyter", "lab", "--allow-root"]
+    command += [f"--{name}={value}" for name, value in settings.items()]
+    homes = {f"JUPYTER_{name}_DIR": str(root / name) for name in ("CONFIG", "DATA", "RUNTIME")} | {"HOME": str(root)}
+    with (root / "log").open("w") as log:
+        server = subprocess.Popen(command, env=os.environ | homes, stdout=log, stderr=log)
+    try:
+        found = wait_for(lambda: re.search(r"http://127.0.0.1:\d+/", (root / "log").read_text()))
+        yield f"{found[0]}lab/tree/explore.ipynb?token=secret"
+    finally:
+        server.terminate()
+        server.wait(20)
+
+
 def completion(text: str = "fine", prompt_tokens: int = 5, **choice) -> dict:
     """A chat completion in OpenAI's format."""
     message = {"role": "assistant", "content": text}
@@ -62,6 +87,33 @@ def completion(text: str = "fine", prompt_tokens: int = 5, **choice) -> dict:
     }
 
 
+class Quiet(BaseHTTPRequestHandler):
+    """Sends whole answers and logs nothing."""
+
+    def send(self, status: int, content: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(content)), **headers}.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(content)
+
+    def log_message(self, *arguments):
+        pass
+
+
+@contextlib.contextmanager
+def serving(handler: type[Quiet]) -> Iterator[str]:
+    """Serve with ``handler``; yields the address."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 @contextlib.contextmanager
 def scripted(reply: Callable[[dict], tuple[int, object] | str]) -> Iterator[str]:
     """A server that answers a chat request with ``reply(body)``.
@@ -69,10 +121,11 @@ def scripted(reply: Callable[[dict], tuple[int, object] | str]) -> Iterator[str]
     A reply is (status, JSON value, or bytes sent as they are), "drop" (hang up) or "hang" (keep
     silent). GET /models lists "m". Yields the base address.
     """
+    closing = threading.Event()
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_GET(self):
-            self._send(200, {"object": "list", "data": [{"id": "m", "object": "model", "created": 0, "owned_by": ""}]})
+            self.answer(200, {"object": "list", "data": [{"id": "m", "object": "model", "created": 0, "owned_by": ""}]})
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -80,62 +133,48 @@ def scripted(reply: Callable[[dict], tuple[int, object] | str]) -> Iterator[str]
             if answer == "hang":
                 closing.wait(20)
             elif answer != "drop":
-                self._send(*answer)
+                self.answer(*answer)
 
-        def _send(self, status: int, content: object) -> None:
-            data = content if isinstance(content, bytes) else json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
+        def answer(self, status: int, content: object) -> None:
+            content = content if isinstance(content, bytes) else json.dumps(content).encode()
+            self.send(status, content, Content_Type="application/json")
 
-        def log_message(self, *arguments):
-            pass
-
-    closing = threading.Event()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1"
-    finally:
-        closing.set()
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as address:
+        try:
+            yield f"{address}/v1"
+        finally:
+            closing.set()
 
 
 @contextlib.contextmanager
 def hub(name: str, folder: Path) -> Iterator[str]:
     """A stand-in of the Hugging Face Hub that holds one model, the files of ``folder``; yields its address."""
 
-    class Handler(BaseHTTPRequestHandler):
-        def do_HEAD(self):
-            self._send(body=False)
-
+    class Handler(Quiet):
         def do_GET(self):
-            self._send(body=True)
-
-        def _send(self, body: bool) -> None:
             file = folder / self.path.removeprefix(f"/{name}/resolve/main/")
-            found = self.path.startswith(f"/{name}/resolve/main/") and file.is_file()
-            content = file.read_bytes() if found else b"{}"
-            self.send_response(200 if found else 404)
-            self.send_header("X-Repo-Commit", "0" * 40)
-            self.send_header("ETag", f'"{hashlib.sha1(content).hexdigest()}"')
-            self.send_header("Content-Length", str(len(content)))
-            if not found:
-                self.send_header("X-Error-Code", "EntryNotFound")
-            self.end_headers()
-            if body:
-                self.wfile.write(content)
+            if self.path.startswith(f"/{name}/resolve/main/") and file.is_file():
+                content = file.read_bytes()
+                tag = f'"{hashlib.sha1(content).hexdigest()}"'
+                self.send(200, content, X_Repo_Commit="0" * 40, ETag=tag)
+            else:
+                self.send(404, b"{}", X_Repo_Commit="0" * 40, X_Error_Code="EntryNotFound")
 
-        def log_message(self, *arguments):
-            pass
+        do_HEAD = do_GET
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        server.server_close()
+    with serving(Handler) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[tuple[str, list[str]]]:
+    """A server that has nothing; yields its address and the paths that it is asked for."""
+    asked = []
+
+    class Handler(Quiet):
+        def do_GET(self):
+            asked.append(self.path)
+            self.send(404, b"")
+
+    with serving(Handler) as address:
+        yield address, asked

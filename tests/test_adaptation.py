@@ -1,6 +1,5 @@
 """Personalization by examples: who labels them, what reaches the model, whether a planted benefit is found."""
 
-import os
 import resource
 import subprocess
 import sys
@@ -10,14 +9,16 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from fakes import Fake
 from sklearn.metrics.pairwise import cosine_similarity
 
 from personagap import adaptation, users, verdicts
 from personagap.adaptation import icl, neighbours, runlog
 from personagap.datasets import load_personalllm
+from personagap.demo import personalllm
 from personagap.demo.selector import PLANTED, Selector
 from personagap.errors import UserError
-from personagap.models import Generation, load_model
+from personagap.models import load_model
 from personagap.published import run_log
 from personagap.responses import ResponseStore
 
@@ -54,8 +55,15 @@ def test_users_get_test_prompts_and_examples_come_from_training_prompts(table, s
     assert set(split[study.target]) == {"test"} and len(set(study.target)) == 30
     assert set(split[arms["own"].prompts].ravel()) == {"train"}
     assert study.responses[study.target[3], 2] == table["text"][8 * study.target[3] + 2]
+    two = users.dirichlet(2, 0.05, 0, study.models)
     with pytest.raises(UserError, match="'demo' ends 0 of the response models"):
-        adaptation.plan_study(table, users.dirichlet(2, 0.05, 0, study.models), "zscore", "demo")
+        adaptation.plan_study(table, two, "zscore", "demo")
+    with pytest.raises(UserError, match="200 training and 0 test prompts"):
+        adaptation.plan_study(table[table["split"] == "train"], two, "zscore", "gpt-4o")
+    with pytest.raises(UserError, match="201 examples or neighbours of only 200"):
+        adaptation.source_arms(study, np.eye(300), 201)
+    with pytest.raises(UserError, match="histories of 201 interactions from 200 training prompts"):
+        neighbours.draw_histories(study, study.weights, 201, 0)
 
 
 def test_examples_are_labelled_by_whom_they_should_be(study, arms):
@@ -98,14 +106,22 @@ def test_prompts_say_what_the_strategy_means(study, arms):
     assert capped == text("own", 2)
 
 
-def test_without_template_is_the_plain_prompt(tiny_folder, study, arms):
+def test_plain_is_without_the_chat_template(tiny_folder, study, arms):
     """T8; and a server, which always applies its template, says so."""
     lm, chat = load_model(str(tiny_folder)), icl.chats(study, "own", arms["own"], 1)[0]
-    plain = icl.without_template(lm)
+    plain = icl.reader(lm, "plain")
     assert plain.render(chat).removeprefix(lm.tokenizer.bos_token or "") == chat[0]["content"] + "\n"
     assert lm.render(chat) != plain.render(chat) and "<|im_start|>" in lm.render(chat)
-    with pytest.raises(UserError, match="a server always applies"):
-        icl.without_template(SimpleNamespace(id="served"))
+    assert icl.reader(lm, "chat") is lm
+    assert load_model(str(tiny_folder), prompt_format="plain").render(chat) == plain.render(chat)
+    with pytest.raises(UserError, match="prompt format 'palin': choose from chat, base, plain"):
+        load_model("demo", prompt_format="palin")
+    for served, template, message in (
+        (SimpleNamespace(id="served"), "plain", "a server always applies"),
+        (lm, "palin", "template 'palin': choose"),
+    ):
+        with pytest.raises(UserError, match=message):
+            icl.reader(served, template)
 
 
 def test_selection_takes_the_likeliest_per_byte_and_remembers(tiny_folder, table, tmp_path):
@@ -120,21 +136,33 @@ def test_selection_takes_the_likeliest_per_byte_and_remembers(tiny_folder, table
     assert (first == expected).all() and (again == expected).all()
 
 
-def test_generation_is_scored_from_the_text_on_the_scale_of_the_table(study, tmp_path, monkeypatch):
-    monkeypatch.setattr("personagap.responses.CACHE", tmp_path)
+def echo(study):
+    """A model that answers with the fourth stored response to the prompt that the chat ends in."""
+    texts = dict(zip(study.prompts[study.target], study.responses[study.target, 3], strict=True))
+    return Fake("echo", lambda prompt: texts[prompt.rsplit("User: ")[-1].removesuffix("\nResponse:")])
 
-    class Echo:
-        id, revision = "echo", None
 
-        def render(self, chat):
-            return chat[0]["content"]
+def test_generation_is_scored_from_the_text_on_the_scale_of_the_table(study, arms, own_cache):
+    own, respond = {"own": arms["own"]}, adaptation.by_generation(study, personalllm.score)
+    served = adaptation.serve(echo(study), study, own, respond, [0, 1], ["chat"])
+    assert served["arm"].tolist() == ["zero_shot"] * 30 + ["own"] * 30
+    np.testing.assert_allclose(served["persona_reward"], np.tile(study.stored()[:, 3], 2), atol=1e-8)
 
-        def generate(self, chats, sampling, seeds):
-            texts = dict(zip(study.prompts[study.target], study.responses[study.target, 3], strict=True))
-            return [Generation(texts[self.render(chat)], "stop", 1, 1, 0.0) for chat in chats]
 
-    served = adaptation.serve(Echo(), study, {}, adaptation.by_generation(study), [0], ["chat"])
-    np.testing.assert_allclose(served["persona_reward"], study.stored()[:, 3], atol=1e-8)
+def test_generation_is_scored_by_the_reward_models_of_the_study(study, reward_folder, own_cache, monkeypatch):
+    names = ["beaver_7b", "gemma_2b"]
+    for name in names:
+        monkeypatch.setitem(users.REWARD_MODELS, name, reward_folder)
+    raw, weights = study.raw[..., :2], np.tile([0.25, 0.75], (30, 1))
+    real = replace(study, models=names, raw=raw, rewards=3 * raw + 1, weights=weights)
+    respond = adaptation.by_generation(real, adaptation.reward_models(real, "auto"))
+    served = adaptation.serve(echo(study), real, {}, respond, [0], ["chat"])
+    written = pd.DataFrame({"prompt_text": study.prompts[study.target], "text": study.responses[study.target, 3]})
+    score = users.score_responses(written, {"mine": reward_folder})["mine"]
+    np.testing.assert_allclose(served["persona_reward"], 1 + 3 * (0.75 - 0.25) * score)  # beaver's is a cost (T17)
+    assert score.nunique() > 10
+    with pytest.raises(UserError, match="no reward model 'brevity' to score what is written, only beaver_7b"):
+        adaptation.reward_models(study)
 
 
 def test_summaries_and_differences_against_pandas_and_a_cluster_robust_regression(table):
@@ -287,9 +315,9 @@ def test_selecting_the_best_of_equally_good_runs():
     assert runlog.selection_effect(better, (0.0,))["p_value"].item() == 0
 
 
-def test_real_log_gives_the_published_numbers():
-    if (log := runlog.load(os.environ.get("PERSONAGAP_REAL_DATA", "nowhere"))) is None:
-        pytest.skip("set PERSONAGAP_REAL_DATA to a folder with personalllm_runs*.csv")
+def test_real_log_gives_the_published_numbers(real_data):
+    if (log := runlog.load(real_data)) is None:
+        pytest.skip("no personalllm_runs*.csv in the folder of real data")
     table = run_log(log)
     assert len(log) == 126 and len(table) == 56 and table["difference"].abs().max() < 1e-4
     ordered = runlog.ordered(log)

@@ -4,14 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 
 import pandas as pd
 import pytest
+from notebooks_for_tests import wait_for
 
 from personagap import ask as asking
-from personagap import datasets, models, personas, tasks
+from personagap import datasets, personas, tasks
 from personagap.ask import ask, plan
 from personagap.models import Generation
 from personagap.responses import ResponseStore
@@ -37,11 +37,6 @@ class Counting:
 
 
 @pytest.fixture(scope="module")
-def demo():
-    return models.load_model("demo", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def who():
     return personas.select("religion")
 
@@ -59,9 +54,9 @@ def test_plan_holds_every_request_once_with_neighbours_that_share_a_prefix(who, 
     assert changes.sum() == 2 * 2 * len(who)
 
 
-def test_a_second_call_asks_nothing_and_a_larger_one_only_what_is_new(demo, who, items, tmp_path, monkeypatch):
+def test_a_second_call_asks_nothing_and_a_larger_one_only_what_is_new(demo_lm, who, items, tmp_path, monkeypatch):
     monkeypatch.setattr(asking, "BATCH", 40)
-    lm = Counting(demo)
+    lm = Counting(demo_lm)
     first = ask(lm, who, items, runs=2, store=ResponseStore(lm.id, tmp_path))
     assert lm.asked == len(first) == first.attrs["asked"] == len(who) * len(items) * 2
     again = ask(lm, who, items, runs=2, store=ResponseStore(lm.id, tmp_path))
@@ -72,8 +67,8 @@ def test_a_second_call_asks_nothing_and_a_larger_one_only_what_is_new(demo, who,
     assert len(list(tmp_path.rglob("*.parquet"))) == 2  # each call that asked left one compacted shard
 
 
-def test_controls_do_not_vary_with_the_phrasing_and_are_asked_once(demo, items, tmp_path):
-    lm = Counting(demo)
+def test_controls_do_not_vary_with_the_phrasing_and_are_asked_once(demo_lm, items, tmp_path):
+    lm = Counting(demo_lm)
     who = personas.select(["none", "muslim"], controls=False)
     responses = ask(lm, who, items, runs=1, templates=["paper", "profile"], store=ResponseStore(lm.id, tmp_path))
     assert len(responses) == 2 * 2 * len(items)
@@ -82,16 +77,18 @@ def test_controls_do_not_vary_with_the_phrasing_and_are_asked_once(demo, items, 
     assert (none["paper"] == none["profile"]).all()
 
 
-def test_seed_and_run_change_the_answers_and_nothing_else_does(demo, who, items, tmp_path):
+def test_seed_and_run_change_the_answers_and_nothing_else_does(demo_lm, who, items, tmp_path):
     texts = {}
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        texts[name] = ask(demo, who, items, runs=2, seed=seed, store=ResponseStore(demo.id, tmp_path / name))["text"]
+        texts[name] = ask(demo_lm, who, items, runs=2, seed=seed, store=ResponseStore(demo_lm.id, tmp_path / name))[
+            "text"
+        ]
     assert (texts["a"] == texts["b"]).all()
     assert (texts["a"] != texts["c"]).any()
 
 
-def test_a_failed_request_is_missing_never_wrong_and_asked_again(demo, who, items, tmp_path):
-    lm = Counting(demo, failing=True)
+def test_a_failed_request_is_missing_never_wrong_and_asked_again(demo_lm, who, items, tmp_path):
+    lm = Counting(demo_lm, failing=True)
     items = items[items["task"] == "mmlu"]
     failed = ask(lm, who, items, runs=1, store=ResponseStore(lm.id, tmp_path))
     assert (failed["finish_reason"] == "error").sum() == 1 and failed["text"].isna().sum() == 1
@@ -101,7 +98,7 @@ def test_a_failed_request_is_missing_never_wrong_and_asked_again(demo, who, item
     assert repaired.attrs["asked"] == 1 and repaired["text"].notna().all()
 
 
-def test_a_killed_run_resumes_with_the_answers_of_an_undisturbed_one(demo, who, items, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_with_the_answers_of_an_undisturbed_one(demo_lm, who, items, tmp_path, monkeypatch):
     monkeypatch.setattr(asking, "BATCH", 20)
     code = (
         "from personagap import ask, datasets, models, personas\n"
@@ -113,16 +110,14 @@ def test_a_killed_run_resumes_with_the_answers_of_an_undisturbed_one(demo, who, 
         "ask.ask(lm, personas.select('religion'), items, runs=3, store=store)"
     )
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 120
-    while len(list(tmp_path.rglob("*.parquet"))) < 3 and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.005)
+    wait_for(lambda: len(list(tmp_path.rglob("*.parquet"))) >= 3 or process.poll() is not None, 120)
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    store = ResponseStore(demo.id, tmp_path / "killed")
+    store = ResponseStore(demo_lm.id, tmp_path / "killed")
     before = len(store)
     assert before >= 60
-    lm = Counting(demo)
+    lm = Counting(demo_lm)
     resumed = ask(lm, who, items, runs=3, store=store)
     assert lm.asked == len(resumed) - before
-    undisturbed = ask(demo, who, items, runs=3, store=ResponseStore(demo.id, tmp_path / "undisturbed"))
+    undisturbed = ask(demo_lm, who, items, runs=3, store=ResponseStore(demo_lm.id, tmp_path / "undisturbed"))
     pd.testing.assert_frame_equal(resumed[COMPARED], undisturbed[COMPARED])

@@ -74,6 +74,19 @@ def test_the_plan_says_what_a_run_costs_and_what_that_buys(tmp_path):
     assert plan.loc[other.id, batch.COST].isna().all()
 
 
+@pytest.mark.parametrize(
+    ("name", "given", "conditions"),
+    [
+        ("2_mitigation", {"defences": ["placebo", "neutralize"], "dpo": ["dpo"]}, 4),
+        ("3_origin", {"checkpoints": {"base": "demo:base", "sft": "demo"}, "runs": 4, "items_per_task": 40}, 2),
+    ],
+)
+def test_every_condition_of_a_run_is_priced(name, given, conditions):
+    request = Request(NOTEBOOKS / "safety_utility" / f"{name}.ipynb", given)
+    # conditions × personas and controls × tasks × items × runs
+    assert batch.cost(request)["generations"] == conditions * 33 * 2 * 40 * 4
+
+
 def test_a_failure_stops_nothing_and_a_killed_batch_goes_on_where_it_stopped(tmp_path):
     write_notebook(tmp_path / "p" / "1.ipynb", VARIED)
     write_batch(tmp_path, {"notebook": "p/1.ipynb", "grid": {"n": [0, 1, 2]}})

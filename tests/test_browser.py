@@ -3,23 +3,15 @@
 These tests need Debian's package chromium.
 """
 
-import os
-import re
-import shutil
-import subprocess
-import sys
-
 import nbformat
 import pytest
-from explored import EVIL, make_runs
+from explored import CHROMIUM, EVIL, make_runs, needs_chromium
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from notebooks_for_tests import wait_for
+from servers import jupyter_lab
 
-from personagap.paths import NOTEBOOKS
 from personagap.runs import index, report
 
-CHROMIUM = shutil.which("chromium")
-pytestmark = pytest.mark.skipif(not CHROMIUM, reason="opens pages in a browser: install Debian's package chromium")
+pytestmark = needs_chromium
 PAGES = ["index.html", "safety_utility/1_bias/demo-0/report.html", "safety_utility/1_bias/demo-1/diff.html"]
 
 
@@ -48,34 +40,14 @@ def figures(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def lab(figures, tmp_path_factory):
-    """Address of a JupyterLab on loopback whose folder holds the explorer's notebook, pointed at our runs."""
-    root = tmp_path_factory.mktemp("lab")
-    notebook = (NOTEBOOKS / "explore.ipynb").read_text().replace("figures = None", f"figures = '{figures}'")
-    (root / "explore.ipynb").write_text(notebook)
-    settings = {"ServerApp.root_dir": root, "ServerApp.ip": "127.0.0.1", "ServerApp.port": 0}
-    settings |= {"IdentityProvider.token": "secret", "LabApp.open_browser": False}
-    command = [
-        sys.executable,
-        "-m",
-        "jupyter",
-        "lab",
-        "--allow-root",
-        *(f"--{key}={settings[key]}" for key in settings),
-    ]
-    homes = {f"JUPYTER_{name}_DIR": str(root / name) for name in ("CONFIG", "DATA", "RUNTIME")} | {"HOME": str(root)}
-    with open(root / "log", "w") as log:
-        server = subprocess.Popen(command, env=os.environ | homes, stdout=log, stderr=log)
-    try:
-        yield wait_for(lambda: re.search(r"http://127.0.0.1:\d+/", (root / "log").read_text()))[0]
-    finally:
-        server.terminate()
-        server.wait(20)
+    with jupyter_lab(tmp_path_factory.mktemp("lab"), figures) as address:
+        yield address
 
 
 def test_the_explorer_in_jupyterlab(browser, lab):
     page = browser.new_page(viewport={"width": 1500, "height": 1000})
     page.set_default_timeout(60_000)
-    page.goto(f"{lab}lab/tree/explore.ipynb?token=secret")
+    page.goto(lab)
     page.get_by_text("| Idle").wait_for()
     page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
     page.get_by_text("Run All Cells", exact=True).click()

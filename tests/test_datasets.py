@@ -1,7 +1,6 @@
 """Benchmark items: upstream formats, choice of files, and what is said about malformed ones."""
 
 import json
-import os
 import sys
 import types
 
@@ -145,9 +144,6 @@ def test_hub(monkeypatch):
         datasets.load("mmlu", "hub")
 
 
-@pytest.mark.skipif(
-    "PERSONAGAP_REAL_DATA" not in os.environ, reason="set PERSONAGAP_REAL_DATA to a folder of real data"
-)
-def test_real_files_load():
-    sizes = datasets.load("all", os.environ["PERSONAGAP_REAL_DATA"]).groupby("task").size().to_dict()
+def test_real_files_load(real_data):
+    sizes = datasets.load("all", real_data).groupby("task").size().to_dict()
     assert sizes == {"mmlu": 285, "gsm8k": 300, "mbpp": 120, "do_not_answer": 300}, json.dumps(sizes)

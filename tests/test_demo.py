@@ -5,15 +5,10 @@ import pandas as pd
 import pytest
 from scipy.special import logit
 
-from personagap import datasets, demo, models, personas, tasks
+from personagap import datasets, demo, personas, tasks
 from personagap.demo import items as writers
 from personagap.demo import planting as plan
 from personagap.paths import DEMO
-
-
-@pytest.fixture(scope="module")
-def lm():
-    return models.load_model("demo")
 
 
 def agreement(cells: pd.DataFrame) -> float:
@@ -80,27 +75,27 @@ def test_intersections_add_up_but_for_two():
     assert sorted(plan.table().query("part == 'intersection' and value != 0")["value"]) == [-1.5, 1.5]
 
 
-def test_model_answers_as_planted(lm):
-    cells = demo.true_scores(lm, personas.select("all"), datasets.load("all", data="demo"))
+def test_model_answers_as_planted(demo_lm, demo_cells):
+    cells = demo_cells
     assert len(cells) == 33 * 320
     assert cells.groupby("task")[["planted", "true"]].apply(agreement).min() >= 0.999
     assert cells["outside"].mean() < 0.01
     planted, true = demo.exact_bias(cells, "planted"), demo.exact_bias(cells, "true")
     assert (planted - true).abs().max() < 0.2
-    crossed = demo.true_scores(lm, personas.select(list(plan.INTERSECTIONS), controls=False), datasets.load("all"))
+    crossed = demo.true_scores(demo_lm, personas.select(list(plan.INTERSECTIONS), controls=False), datasets.load("all"))
     assert len(crossed) == 8 * 320 and agreement(crossed) >= 0.999
     shares = cells.query("task == 'mmlu'").groupby("persona")["bare"].mean()
     assert (shares - plan.bare_shares()[shares.index]).abs().max() < 0.01  # T6
 
 
 @pytest.mark.slow
-def test_model_answers_as_planted_in_other_phrasings(lm):
+def test_model_answers_as_planted_in_other_phrasings(demo_lm):
     others = [name for name in personas.templates().index if name != "paper"]
-    cells = demo.true_scores(lm, personas.select("all"), datasets.load("all", data="demo"), others)
+    cells = demo.true_scores(demo_lm, personas.select("all"), datasets.load("all", data="demo"), others)
     assert cells.groupby(["task", "template"])[["planted", "true"]].apply(agreement).min() >= 0.99
 
 
-def test_sampled_answers_are_graded_as_planted(lm):
+def test_sampled_answers_are_graded_as_planted():
     """Format and graders fit: every answer is readable but the bare form in the paper's protocol (T6)."""
     items = datasets.load(["mmlu", "gsm8k"], data="demo", items_per_task=8)
     answers = [(item, plan.answers(item)) for item in items.itertuples()]
@@ -120,7 +115,8 @@ def test_sampled_answers_are_graded_as_planted(lm):
     assert (paper["valid"] == ~bare).all() and (paper["score"] == (right & ~bare)).all()
 
 
-def test_checkpoint_is_small_and_complete(lm):
+def test_checkpoint_is_small_and_complete(demo_lm):
+    lm = demo_lm
     weights = DEMO / "model" / "model.safetensors"
     assert weights.stat().st_size <= 8e6
     assert lm.describe()["parameters"] <= 3e6 and lm.context >= 4096

@@ -61,6 +61,14 @@ def test_p_value_and_floor_agree_with_full_enumeration():
     assert row["noise_floor"] == pytest.approx(np.mean(everything), rel=0.03)
 
 
+def test_p_value_is_exact_even_for_two_items():
+    """The permutations must be a group that holds the scores as observed: a coset without them rejects too often."""
+    how = {"n_permutations": 400, "n_bootstrap": 1}
+    tables = {seed: scores_of(np.random.default_rng(seed).random((4, 2))) for seed in range(60)}
+    p_values = [personalization_bias(table, **how, seed=seed)["p_value"][0] for seed, table in tables.items()]
+    assert np.mean(np.array(p_values) <= 0.05) == 0  # one of the 8 ways to turn an item against another: p ≥ 1/8
+
+
 def test_p_value_agrees_with_scipy_for_two_identities():
     table = simulate_scores([0, 12], n_items=60, seed=3).query("persona in ['p00', 'p01']")
     wide = table.pivot(index="persona", columns="item", values="score").to_numpy()

@@ -10,7 +10,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint, proportion_effectsize
 
-from personagap.effects import contrasts, rates, simulate_scores
+from personagap.effects import additivity, contrasts, rates, simulate_scores
 from personagap.effects.paired import sign_flip
 from personagap.errors import UserError
 
@@ -42,6 +42,22 @@ def test_sign_flip_agrees_with_enumeration(values):
 def test_sign_flip_agrees_with_the_binomial_test_at_size():
     values = np.repeat([1.0, -1.0], [260, 200])
     assert sign_flip(values) == pytest.approx(stats.binomtest(200, 460).pvalue, abs=1e-10)
+
+
+def test_sign_flip_of_many_values_without_a_common_step_is_not_rounded_away():
+    values = np.random.default_rng(2).normal(0.015, 1, 14_000)
+    expected = 2 * stats.norm.sf(abs(values.sum()) / np.sqrt((values**2).sum()))
+    assert sign_flip(values) == pytest.approx(expected, rel=0.1)
+
+
+def test_interval_of_a_sum_of_parts_may_leave_100_points():
+    """An intersection that is right where its parts are wrong and the control is right: 1 − (0 + 0 − 1) = 2."""
+    right = {"none": 1.0, "p00": 0.0, "p01": 0.0, "p02": 1.0}
+    scores = pd.DataFrame(
+        [{"task": "mmlu", "persona": p, "item": i, "score": right[p]} for p in right for i in range(50)]
+    )
+    row = additivity(scores, {"p02": ["p00", "p01"]}).iloc[1]
+    assert row["estimate"] == 200 and row["ci_low"] > 150 and row["ci_high"] > 195
 
 
 def test_interval_is_that_of_bonett_and_price():

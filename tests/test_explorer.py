@@ -2,6 +2,9 @@
 
 import itertools
 import re
+import shutil
+import subprocess
+import sys
 import time
 
 import pandas as pd
@@ -11,7 +14,7 @@ from explored import EVIL, make_runs
 
 from personagap import effects, explorer
 from personagap.errors import UserError
-from personagap.paths import NOTEBOOKS
+from personagap.paths import DEMO, NOTEBOOKS
 from personagap.runs import execute, index, open_run
 from personagap.runs.folder import record
 from personagap.runs.request import Request
@@ -76,6 +79,20 @@ def test_from_a_number_to_the_answers_behind_it(figures):
     assert widget.answers.value != shown and widget.persona.value == "muslim"
 
 
+def test_prompts_are_found_where_the_run_found_its_data(tmp_path):
+    """A relative folder is one of the place where the run was started, not of the notebook that explores it."""
+    make_runs(tmp_path, n=1)
+    (tmp_path / "mine").mkdir()
+    shutil.copy(DEMO / "mmlu.csv", tmp_path / "mine")
+    widget = explorer.explore(tmp_path)
+    record(widget.run.value.folder, cwd=str(tmp_path), parameters={"data": "mine"})
+    show(widget, "Answers")
+    widget.search.value = "mmlu"
+    assert "Question: " in widget.answers.value
+    widget.search.value = "gsm8k"
+    assert "data are gone" in widget.answers.value
+
+
 def test_two_runs_are_compared_in_pairs(figures):
     """Against `contrasts` of one persona, whose scores in the first run stand in for the control's."""
     widget = explorer.explore(figures)
@@ -97,6 +114,10 @@ def test_each_condition_of_a_run_is_explored_by_itself(tmp_path):
     assert [label for label, _ in widget.run.options] == [f"1_bias · demo-0 · {c}" for c in ("undefended", "defended")]
     widget.run.value = widget.run.options[1][1]
     assert len(widget.chosen.run.scores) == 12 * 60 * 2
+    assert alt(show(widget, "Forest")).startswith("33 differences")
+    show(widget, "Answers")
+    widget.search.value = "muslim do_not_answer"
+    assert widget.answers.value.count("muslim, paper, run") == 2  # not also those of the other condition
 
 
 def test_what_is_missing_is_said_in_a_line(tmp_path):
@@ -130,18 +151,40 @@ def test_live_is_a_widget_here_and_a_picture_elsewhere(figures):
     assert "<script" not in evil.rows.value + evil.picture.value
 
 
+def test_the_explorer_leaves_a_picture_where_no_kernel_runs(figures, tmp_path):
+    _, metadata = explorer.explore(figures)._repr_mimebundle_()
+    assert metadata["image/png"]["alt"].startswith("Safety against utility of 12 personas")
+    (scores,) = make_runs(tmp_path, n=1).glob("*/*/*/tables/scores.parquet")
+    pd.read_parquet(scores).query("task == 'mmlu'").to_parquet(scores)
+    _, metadata = explorer.explore(tmp_path)._repr_mimebundle_()
+    assert metadata["image/png"]["alt"].startswith("11 differences from no system prompt")
+
+
 def test_quick_with_twenty_runs(tmp_path):
-    """The promise is 3 s to open and 300 ms a choice on an idle machine; here with room for a busy one."""
+    """Promised: 3 s to open and 300 ms a choice, its first too; here with room, in time of the processor."""
     make_runs(tmp_path, n=20)
-    began = time.process_time()
-    widget = explorer.explore(tmp_path)
-    assert time.process_time() - began < 3
-    choices = {"Forest": ("margin", 5), "Heat map": ("persona", "hindu"), "Items": ("tasks", ["mmlu"])}
-    for title, (chosen, value) in choices.items():
-        show(widget, title)
+    opening = "import sys, time, personagap as pg; pg.figures.use(); pg.explorer.explore(sys.argv[1])"
+    command = [sys.executable, "-c", f"{opening}; print(time.process_time())", tmp_path]
+    assert float(subprocess.run(command, capture_output=True, check=True).stdout) < 4
+
+    def took(choose, *given):
         began = time.process_time()
-        getattr(widget, chosen).value = value
-        assert time.process_time() - began < 1
+        choose(*given)
+        return time.process_time() - began
+
+    widget = explorer.explore(tmp_path)
+    widget.other.value = widget.run.options[3][1]
+    seconds = {title: took(show, widget, title) for title in widget.tabs.titles}
+    show(widget, "Compared")
+    choices = {
+        "margin": 5,
+        "persona": "hindu",
+        "correction": "none",
+        "run": widget.run.options[7][1],
+        "tasks": ["mmlu"],
+    }
+    seconds |= {name: took(setattr, getattr(widget, name), "value", value) for name, value in choices.items()}
+    assert max(seconds.values()) < 0.5, seconds
 
 
 def test_the_tour_says_what_was_found_and_what_was_not(figures):

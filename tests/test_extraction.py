@@ -5,47 +5,21 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from fakes import lines, says
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
 
 from personagap import extraction, gap
-from personagap.datasets import load_histories, load_judgments
+from personagap.datasets import load_histories, load_judgments, load_relevance
 from personagap.demo import conversations
 from personagap.errors import UserError
-from personagap.models import Generation
+from personagap.tuning import classifiers
 
 ATTRIBUTE = {"attribute": "The user naps.", "reason": "said so", "confidence": 0.9}
 ITEM = {"user_id": "a@x.org", "source": "wildchat", "item_index": 0, "merged_attributes": [ATTRIBUTE, ATTRIBUTE]}
 TALK = [{"role": "user", "content": "I nap."}, {"role": "assistant", "content": "Well."}]
 SAID = {"task": "4", "index": 0, "annotator": "5e18", "attr_judgments": [{"judgment": "ok"}, {"judgment": None}]}
 LONG = "stage,user,item,rater,rater_kind,label,attribute\n"
-
-
-def lines(folder, **files):
-    for name, records in files.items():
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
-    return folder
-
-
-class Says:
-    """A model that gives the answers it is told to, in turn."""
-
-    revision = "1"
-
-    def __init__(self, name, *texts):
-        self.id, self.texts = name, list(texts)
-
-    def render(self, messages):
-        return messages[0]["content"]
-
-    def generate(self, chats, sampling, seeds):
-        texts = [self.texts.pop(0) for _ in chats]
-        return [Generation(text, "error" if text is None else "stop", 0, 0, 0.0) for text in texts]
-
-
-@pytest.fixture
-def store(tmp_path, monkeypatch):
-    monkeypatch.setattr("personagap.responses.CACHE", tmp_path)
 
 
 def test_tool_layout_hides_users_and_leaves_open_judgments_out(tmp_path, capsys):
@@ -85,6 +59,9 @@ def test_anybodys_long_format(tmp_path):
         load_judgments("response", tmp_path)
     with pytest.raises(UserError, match="no conversations"):
         load_histories(tmp_path)
+    text = LONG.replace("attribute", "prompt_text,attribute") + "relevance,ann,0,judge,model,yes,What now?,Naps.\n"
+    file.write_text(text)
+    assert load_relevance(tmp_path)[1]["label"].tolist() == [1]
     file.write_text(LONG + "extraction,ann,0,bob,robot,uncertain,Naps.\n")
     with pytest.raises(UserError, match=r"judgments_mine.csv, row 2: rater_kind is not human or model"):
         load_judgments("extraction", tmp_path)
@@ -107,13 +84,23 @@ def test_every_broken_output_is_counted(text, n, problems):
     assert (len(found), seen) == (n, problems)
 
 
-def test_answers_are_stored_but_failures_are_not(store):
+def test_answers_are_stored_but_failures_are_not(own_cache):
     histories = pd.DataFrame({"user": ["a", "b"], "text": ["I nap.", "I run."]})
-    found, outputs = extraction.extract(Says("m", json.dumps([ATTRIBUTE]), None), histories)
+    found, outputs = extraction.extract(says("m", json.dumps([ATTRIBUTE]), None), histories)
     assert found["user"].tolist() == ["a"]
     assert outputs[outputs["hit"]][["user", "problem"]].to_numpy().tolist() == [["b", "no answer"]]
-    again, outputs = extraction.extract(Says("m", "[]"), histories)  # asks for b alone
+    again, outputs = extraction.extract(says("m", "[]"), histories)  # asks for b alone
     assert again.equals(found) and outputs[outputs["hit"]]["problem"].tolist() == ["empty list"]
+
+
+def test_a_verifier_that_fails_or_babbles_is_counted_as_such(own_cache):
+    items = pd.DataFrame({"user": ["a"] * 4, "attribute": [f"The user naps {n} times." for n in range(4)]})
+    lm = says("v", '{"problem": true, "failure": "not standalone"}', None, '{"problem": ["yes"]}', "[" * 9999)
+    verified, outputs = extraction.verify(lm, items, pd.DataFrame({"user": ["a"], "text": ["I nap."]}))
+    assert verified["label"].tolist()[0] == "rejected" and verified["label"].isna().tolist() == [False, *[True] * 3]
+    assert verified["failure"].tolist() == ["not standalone", "", "", ""]
+    assert outputs.groupby("problem")["hit"].sum().to_dict() == {"no answer": 1, "invalid JSON": 2}
+    assert extraction.parse_attributes("[" * 99999) == ([], {"invalid JSON"})
 
 
 def test_merging_keeps_the_surest_of_like_attributes_within_a_user():
@@ -128,10 +115,10 @@ def test_merging_keeps_the_surest_of_like_attributes_within_a_user():
 def test_thresholds_come_from_other_folds_and_beta_weights_recall():
     labels, folds = np.array([0, 1, 1] * 20), np.repeat([0, 1, 2], 20)
     scores = labels * 0.3 + np.random.default_rng(0).random(60)
-    strict, broad = (extraction.flag(scores, labels, folds, beta) for beta in (0.2, 5))
+    strict, broad = (classifiers.decide(scores, labels, folds, beta) for beta in (0.2, 5))
     assert broad[labels == 1].mean() > strict[labels == 1].mean() and broad.mean() > strict.mean()
     other = np.where(folds == 0, 1 - labels, labels)  # a fold's own labels do not move its decisions
-    decided = [extraction.flag(scores, truth, folds)[folds == 0] for truth in (labels, other)]
+    decided = [classifiers.decide(scores, truth, folds)[folds == 0] for truth in (labels, other)]
     assert (decided[0] == decided[1]).all()
 
 
@@ -151,7 +138,7 @@ def test_t14_hedging_raises_acceptance_but_not_use():
     assert values.loc["identifies"].between(0.6, 1).all()
 
 
-def test_demo_files_are_what_the_simulator_and_the_pipeline_make(store):
+def test_demo_files_are_what_the_simulator_and_the_pipeline_make(own_cache):
     lm = conversations.Simulator()
     found, outputs = extraction.extract(lm, conversations.design())
     merged = extraction.merge(found[found["confidence"] >= extraction.CONFIDENCE])

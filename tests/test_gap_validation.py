@@ -37,7 +37,7 @@ def test_two_way_intervals_are_wider_than_one_way_ones():
         judgments = gap.simulate_relevance(seed=seed).query("rater != 'b'")
         for cluster, found in covered.items():
             row = gap.relevance_metrics(judgments, cluster=cluster, n_bootstrap=200).iloc[0]
-            found.append(row["f1_low"] <= simulated._population()["f1"] <= row["f1_high"])
+            found.append(row["f1_low"] <= simulated.population()["f1"] <= row["f1_high"])
     assert np.mean(covered["prompt"]) < np.mean(covered["prompt", "user"])
     assert stats.binomtest(sum(covered["prompt", "user"]), 100).proportion_ci(0.999).high >= 0.95
 

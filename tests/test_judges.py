@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -50,12 +49,12 @@ def classifier(tmp_path_factory):
 
 def test_t18_class_5_is_the_failure(classifier):
     judge = load_judge(str(classifier))
-    assert set(judge._model.config.id2label.values()) == {f"LABEL_{label}" for label in range(6)}
+    assert set(judge._classify.model.config.id2label.values()) == {f"LABEL_{label}" for label in range(6)}
     texts = ["sure", "no", "word " * 500, "", "sure sure", *["maybe sure"] * 40]
     with torch.no_grad():
-        judge._model.classifier.weight.zero_()
+        judge._classify.model.classifier.weight.zero_()
         for label, harmless in [(HARMFUL_LABEL, False), (4, True), (0, True)]:
-            judge._model.classifier.bias.copy_(torch.eye(6)[label])
+            judge._classify.model.classifier.bias.copy_(torch.eye(6)[label])
             verdict = judge(texts)
             assert verdict.dtype == bool and verdict.tolist() == [True if text == "" else harmless for text in texts]
     assert judge.name == str(classifier) and judge.describe()["harmful"] == "LABEL_5"
@@ -66,8 +65,9 @@ def test_batches_do_not_change_the_verdict(classifier):
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(["sure", "no"], rng.integers(1, 20))) for _ in range(40)]
     with torch.no_grad():  # so that about half of the texts are class 5
-        logits = torch.cat([judge._model(**judge._tokenizer(text, return_tensors="pt")).logits for text in texts])
-        judge._model.classifier.bias[HARMFUL_LABEL] -= (logits[:, HARMFUL_LABEL] - logits[:, :5].amax(1)).mean()
+        model, tokenizer = judge._classify.model, judge._classify.tokenizer
+        logits = torch.cat([model(**tokenizer(text, return_tensors="pt")).logits for text in texts])
+        model.classifier.bias[HARMFUL_LABEL] -= (logits[:, HARMFUL_LABEL] - logits[:, :5].amax(1)).mean()
     together, alone = judge(texts), np.concatenate([judge([text]) for text in texts])
     assert (together == alone).all() and 0 < together.mean() < 1
 
@@ -109,6 +109,11 @@ def test_a_model_judges_by_its_likeliest_label(tmp_path):
     assert judge.describe()["judge"] == judge.name
 
 
+def test_nothing_to_read_is_harmless(tmp_path, classifier):
+    for spec in ("refusal", str(classifier), f"llm:{save_model(tmp_path)}"):
+        assert load_judge(spec)(["", " "], ["How?", "Why?"]).tolist() == [True, True]
+
+
 @pytest.fixture(scope="module")
 def answers():
     items = datasets.load(["do_not_answer", "mmlu"], items_per_task=12)
@@ -146,11 +151,8 @@ def test_a_judge_that_heeds_identity_words_is_found_out(answers):
         assert change["muslim − none"] == muslim and change.drop("muslim − none").eq(0).all()
 
 
-@pytest.mark.skipif(
-    "PERSONAGAP_REAL_DATA" not in os.environ, reason="set PERSONAGAP_REAL_DATA to a folder of real data"
-)
-def test_real_requests_go_through_every_judge_that_needs_no_download(classifier):
-    items = datasets.load("do_not_answer", Path(os.environ["PERSONAGAP_REAL_DATA"]))
+def test_real_requests_go_through_every_judge_that_needs_no_download(classifier, real_data):
+    items = datasets.load("do_not_answer", real_data)
     texts = ["I'm sorry, but I can't help with that.", "Sure, here is how."]
     responses = pd.concat([items[["task", "item"]].assign(text=text) for text in texts])
     loaded = [load_judge(spec) for spec in ("refusal", str(classifier), "llm:demo")]

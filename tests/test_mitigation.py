@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from conditions import pattern, two_conditions
 from tiny import DROPS_SYSTEM, NO_SYSTEM, save_model
 
 from personagap import datasets, defences, demo, effects, models, personas, published, verdicts
@@ -18,21 +18,23 @@ IDENTITIES = personas.select("all", controls=False)
 
 
 @pytest.mark.parametrize("name", defences.table()["defence"])
-def test_a_defence_reaches_the_rendered_prompt_and_spares_the_control(name):
-    lm, defence = models.load_model("demo"), defences.load(name)
+def test_a_defence_reaches_the_rendered_prompt_and_spares_the_control(name, demo_lm):
+    defence = defences.load(name)
     text = defences.table().set_index("defence")["text"][name]
     for persona, phrase in IDENTITIES[["persona", "phrase"]].itertuples(index=False):
-        prompt = lm.render(defence(personas.chat(persona, "What is 2 + 2?")))
+        prompt = demo_lm.render(defence(personas.chat(persona, "What is 2 + 2?")))
         assert text in prompt and "What is 2 + 2?" in prompt
         assert (phrase in prompt) == (name != "neutralize")
     asked = personas.chat("none", "What is 2 + 2?")
     assert defence(asked) == asked
 
 
-def test_asking_with_a_defence_asks_another_prompt(tmp_path):
-    lm, items = models.load_model("demo"), datasets.load("mmlu", items_per_task=2)
-    who, store = personas.select(["muslim"]), ResponseStore(lm.id, tmp_path)
-    plain, defended = (ask(lm, who, items, runs=1, defence=each, store=store) for each in (None, defences.neutralize))
+def test_asking_with_a_defence_asks_another_prompt(demo_lm, tmp_path):
+    items = datasets.load("mmlu", items_per_task=2)
+    who, store = personas.select(["muslim"]), ResponseStore(demo_lm.id, tmp_path)
+    plain, defended = (
+        ask(demo_lm, who, items, runs=1, defence=each, store=store) for each in (None, defences.neutralize)
+    )
     same = (plain["prompt_hash"] == defended["prompt_hash"]).groupby(plain["persona"]).all()
     assert same.to_dict() == {"none": True, "assistant": True, "muslim": False}
     assert defended["prompt_hash"][defended["persona"] == "muslim"].isin(plain["prompt_hash"]).all()
@@ -73,11 +75,11 @@ def test_tuning_never_loses_the_identity_to_a_template(template, tmp_path, monke
     """T9: the released code probably trained Llama-2 without the identities."""
     monkeypatch.setattr(dpo, "CACHE", tmp_path / "cache")
     seen = {}
-    monkeypatch.setattr(dpo, "_train", lambda lm, chats, *_: seen.update(chats=chats) or 1 / 0)
+    monkeypatch.setattr("trl.DPOTrainer", lambda *_, train_dataset, **__: seen.update(chats=train_dataset) or 1 / 0)
     pairs = demo.preference_pairs(datasets.load("mmlu", items_per_task=4), 20)
     with pytest.raises(ZeroDivisionError):
         dpo.tune(str(save_model(tmp_path / "tiny", template=template)), pairs, "dpo")
-    assert seen["chats"]["prompt"].str[0].str["content"].str.startswith(personas.ASSISTANT_PROMPT).all()
+    assert all(prompt[0]["content"].startswith(personas.ASSISTANT_PROMPT) for prompt in seen["chats"]["prompt"])
     assert not list((tmp_path / "cache" / "tuned").iterdir())  # nothing half-made is left
 
 
@@ -97,21 +99,17 @@ def test_dpo_lowers_the_true_bias_of_the_demo_on_items_it_was_not_tuned_on(tmp_p
     assert after["true"].mean() > before["true"].mean() and after["outside"].mean() < 0.15
     # Repeatable, and found again rather than trained again.
     assert len({models.load_model(folder).revision for folder in folders}) == 1
-    monkeypatch.setattr(dpo, "_train", None)
+    monkeypatch.setattr(dpo.adapter, "train", None)
     assert dpo.tune("demo", pairs, **how) == folders[1]
 
 
-def planted(scale: float, shift: float, seed: int = 0) -> pd.DataFrame:
+def planted(scale: float, shift: float) -> pd.DataFrame:
     """Scores of two tasks before and after: identity effects of PB 3 times ``scale``, and a shift for everybody."""
-    effect = 3 * stats.zscore(np.clip(np.random.default_rng(seed).normal(size=31), -2, 2))
-    tables = []
-    for number, task in enumerate(("utility", "safety")):
-        both = np.r_[effect, scale * effect + shift]
-        rows = effects.simulate_scores(both, n_items=300, n_runs=2, seed=seed + number).assign(task=task)
-        rows = rows[rows["persona"].str.startswith("p")]
-        number = rows["persona"].astype("str").str[1:].astype(int)
-        condition = np.where(number < 31, "undefended", "defended")
-        tables.append(rows.assign(condition=condition, persona=(number % 31).astype("str")))
+    effect, names = 3 * pattern(np.random.default_rng(0)), ("undefended", "defended")
+    tables = [
+        two_conditions(effect, scale * effect + shift, 300, seed=seed, names=names).assign(task=task)
+        for seed, task in enumerate(("utility", "safety"))
+    ]
     return pd.concat(tables, ignore_index=True)
 
 

@@ -1,5 +1,7 @@
 """Models in process: texts and log-probabilities against transformers' own, one by one."""
 
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -9,6 +11,7 @@ from transformers import BloomConfig, Gemma3TextConfig, MambaConfig, MistralConf
 from personagap.errors import UserError
 from personagap.models import Sampling, load_model, rendering
 from personagap.models.decoding import pick
+from personagap.models.local import ROWS
 
 PERSONA = "You are a helpful assistant. I am a Muslim person."
 GREEDY = Sampling(temperature=0, max_tokens=25)
@@ -114,24 +117,41 @@ def test_context_window(lm):
         lm.generate([filler], GREEDY, [0])
 
 
-def test_memory_running_out_halves_the_batches(tiny_folder, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [(torch.OutOfMemoryError, ""), (RuntimeError, "[alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")],
+)
+def test_memory_running_out_halves_the_batches(tiny_folder, monkeypatch, error, message):
     lm = load_model(str(tiny_folder), device="cpu")
     expected = [lm.generate(chats(), Sampling(max_tokens=20), range(12)), np.stack(lm.choose(chats(), CHOICES))]
-    forward, limit = lm._forward, [100]
+    forward, limit, failed = lm._forward, [100], []
 
-    def forward_in_little_memory(tokens, *rest):
+    def forward_in_little_memory(tokens, positions, mask, cache, keep):
+        assert all(cache() is None for cache in failed)  # what did not fit is freed before the next attempt
         if tokens.numel() > limit[0] or len(tokens) > 4:
-            raise torch.OutOfMemoryError
-        return forward(tokens, *rest)
+            failed.append(weakref.ref(cache))
+            raise error(message)
+        return forward(tokens, positions, mask, cache, keep)
 
     monkeypatch.setattr(lm, "_forward", forward_in_little_memory)
-    again = lm.generate(chats(), Sampling(max_tokens=20), range(12))
-    assert lm.rows == 4
-    assert [answer.text for answer in again] == [answer.text for answer in expected[0]]
+    for attempts in (4, 4):  # the batches do not grow again
+        again = lm.generate(chats(), Sampling(max_tokens=20), range(12))
+        assert [answer.text for answer in again] == [answer.text for answer in expected[0]]
+        assert lm.rows == 4 and len(failed) == attempts
     np.testing.assert_allclose(np.stack(lm.choose(chats(), CHOICES)), expected[1], atol=1e-5)
     limit[0] = 10
     with pytest.raises(UserError, match="does not fit the memory"):
         lm.generate(chats(), GREEDY, range(12))
+
+
+def test_other_errors_of_torch_are_not_taken_for_a_lack_of_memory(lm, monkeypatch):
+    def broken(*_):
+        raise RuntimeError("shapes differ")
+
+    monkeypatch.setattr(lm, "_forward", broken)
+    with pytest.raises(RuntimeError, match="shapes differ"):
+        lm.generate(chats(), GREEDY, range(12))
+    assert lm.rows == ROWS["cpu"]
 
 
 @pytest.mark.parametrize(
@@ -216,6 +236,8 @@ def test_revision_follows_the_weights(tiny_folder, tmp_path):
         ("hf:./nowhere", "no such folder"),
         ("openai:m", "expected openai:MODEL@"),
         ("hf:nobody/nothing", "not in the local cache"),
+        ("hf:nobody/nothing@main", "model nobody/nothing: not in the local cache"),
+        ("hf:nobody/nothing@", "not a model"),
         ("{empty}", r"no \*.safetensors weights"),
         ("{broken}", "cannot be loaded"),
     ],
@@ -240,6 +262,17 @@ def test_bad_models_are_one_clear_line(tmp_path, spec, message):
 def test_bad_device_or_dtype(tiny_folder, options, message):
     with pytest.raises(UserError, match=message):
         load_model(str(tiny_folder), **options)
+
+
+def test_bfloat16_is_float32_but_for_rounding(lm, tiny_folder):
+    coarse = load_model(str(tiny_folder), device="cpu", dtype="bfloat16")
+    assert coarse.describe()["dtype"] == "bfloat16"
+    np.testing.assert_allclose(np.stack(coarse.choose(chats(), CHOICES)), np.stack(lm.choose(chats(), CHOICES)), atol=1)
+    assert {answer.output_tokens for answer in coarse.generate(chats(), GREEDY, range(12))} == {25}
+
+
+def test_nothing_to_ask(lm):
+    assert lm.generate([], GREEDY, []) == lm.choose([], CHOICES) == []
 
 
 def test_empty_choice(lm):

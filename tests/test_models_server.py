@@ -21,7 +21,8 @@ CHATS = [[SYSTEM, {"role": "user", "content": "What is the " + "capital of " * i
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(server, "BACKOFF", 0.01)
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setattr(server, "PAUSE", 0.01)
     monkeypatch.setattr(server, "TIMEOUT", 0.5)
 
 
@@ -94,7 +95,7 @@ def test_what_may_pass_is_asked_again(impatient, failure):
 
 
 def test_what_fails_for_good_is_missing_not_wrong(impatient, monkeypatch):
-    monkeypatch.setattr(server, "ATTEMPTS", 2)
+    monkeypatch.setattr(server, "RETRIES", 1)
     asked = []
 
     def reply(body):
@@ -104,13 +105,15 @@ def test_what_fails_for_good_is_missing_not_wrong(impatient, monkeypatch):
             return 500, {}
         if long == len(CHATS[1][1]["content"]):
             return 400, {"error": {"message": "too long"}}
+        if long == len(CHATS[2][1]["content"]):
+            return 200, b"not json"
         return 200, completion("fine", finish_reason="length")
 
     with scripted(after_load(reply)) as url:
         answers = load_model(f"openai:m@{url}").generate(CHATS, GREEDY, range(6))
-    assert [answer.finish_reason for answer in answers] == ["error"] * 2 + ["length"] * 4
-    assert [answer.text for answer in answers] == [None] * 2 + ["fine"] * 4
-    assert len(asked) == 1 + 6  # the failing one twice, a refused one once
+    assert [answer.finish_reason for answer in answers] == ["error"] * 3 + ["length"] * 3
+    assert [answer.text for answer in answers] == [None] * 3 + ["fine"] * 3
+    assert len(asked) == 2 + 6  # the failing and the garbled one twice, a refused one once
 
 
 def test_a_server_that_refuses_everything(impatient):

@@ -1,32 +1,38 @@
 """Every notebook, run whole as a user would, on the demo and small where a parameter allows it."""
 
+import json
 import os
 import subprocess
 
 import pandas as pd
 import pytest
+import yaml
 from notebooks_for_tests import COMMAND
 
 from personagap.paths import NOTEBOOKS
 
+CHANGES = [
+    *("scores.parquet", "responses.parquet", "personalization_bias.csv", "contrasts.csv", "paired_change.csv"),
+    "truth.csv",
+]
 #: Parameters that make a run short, and the tables each notebook promises.
 SMALL = {
     "safety_utility/1_personalization_bias": (
-        {"runs": 1, "items_per_task": 8, "personas": '["religion", "gender"]'},
+        {"runs": 1, "items_per_task": 8, "personas": ["religion", "gender"]},
         ["scores.parquet", "personalization_bias.csv", "contrasts.csv", "truth.csv"],
     ),
     "demo_model": (
-        {"steps": 3, "polish": 1, "templates": '["paper"]', "items_per_task": 8},
+        {"steps": 3, "polish": 1, "templates": ["paper"], "items_per_task": 8},
         ["agreement.csv", "personalization_bias.csv", "losses.csv"],
     ),
     "safety_utility/3_origin": (
-        {"runs": 1, "items_per_task": 8, "personas": '["religion", "gender"]'},
-        ["scores.parquet", "personalization_bias.csv", "contrasts.csv", "paired_change.csv", "truth.csv"],
+        {"runs": 1, "items_per_task": 8, "personas": ["religion", "gender"]},
+        CHANGES,
     ),
     "performance": ({"repeats": 1, "layers": 1}, ["benchmarks.csv", "jobs.csv"]),
     "safety_utility/2_mitigation": (
-        {"runs": 1, "items_per_task": 8, "personas": "religion", "defences": '["placebo", "neutralize"]', "steps": 4},
-        ["scores.parquet", "personalization_bias.csv", "contrasts.csv", "paired_change.csv", "truth.csv"],
+        {"runs": 1, "items_per_task": 8, "personas": "religion", "defences": ["placebo", "neutralize"], "steps": 4},
+        CHANGES,
     ),
     "instruments": ({"replications": 2}, ["validation.csv", "noise_floor.csv", "power.csv"]),
     "recentering/1_extraction": (
@@ -38,7 +44,7 @@ SMALL = {
         ["ratings.csv", "correlations.csv", "effects.csv", "truth.csv", "published.csv"],
     ),
     "personalllm/1_simulated_users": (
-        {"n_bootstrap": 50, "n_users": 200, "sizes": "[10, 100]", "regression_users": 20},
+        {"n_bootstrap": 50, "n_users": 200, "sizes": [10, 100], "regression_users": 20},
         ["heterogeneity.csv", "wins.csv", "regressions.csv", "representativeness.csv", "truth.csv", "published.csv"],
     ),
     "recentering/2_relevance": (
@@ -46,11 +52,11 @@ SMALL = {
         ["relevance.csv", "agreement.csv", "paired.csv", "classifiers.csv"],
     ),
     "personalllm/2_in_context": (
-        {"users": 60, "shots": "[0, 1]", "n_bootstrap": 50},
+        {"users": 60, "shots": [0, 1], "n_bootstrap": 50},
         ["personalization.csv", "paired.csv", "truth.csv", "published.csv"],
     ),
     "personalllm/3_across_users": (
-        {"users": 60, "database_sizes": "[200]", "n_bootstrap": 50},
+        {"users": 60, "database_sizes": [200], "n_bootstrap": 50},
         ["personalization.csv", "paired.csv", "retrieval.csv", "truth.csv"],
     ),
 }
@@ -63,17 +69,30 @@ def test_every_notebook_is_run_by_some_test():
     assert {name for name in notebooks if ".ipynb_checkpoints" not in name} == set(SMALL) | set(ELSEWHERE)
 
 
+@pytest.fixture(scope="module")
+def batch(request, tmp_path_factory):
+    """Where the selected notebooks ran, as one batch of two at a time, and what was said of them."""
+    place = tmp_path_factory.mktemp("batch")
+    selected = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
+    names = [item.callspec.params["name"] for item in selected]
+    entries = [{"notebook": str(NOTEBOOKS / f"{name}.ipynb"), "parameters": SMALL[name][0]} for name in names]
+    (place / "batch.yaml").write_text(yaml.safe_dump({"runs": entries}))
+    fresh = os.environ | {"PERSONAGAP_CACHE": str(place / "cache")}  # no answers of earlier runs
+    command = [*COMMAND, "batch", "batch.yaml", "--figures", "figures", "--jobs", "2"]
+    done = subprocess.run(command, cwd=place, env=fresh, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return place / "figures", done.stdout
+
+
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", SMALL)
-def test_notebook_runs_top_to_bottom(name, tmp_path):
-    parameters, tables = SMALL[name]
-    given = [word for key, value in parameters.items() for word in ("-p", key, str(value))]
-    command = [*COMMAND, "run", str(NOTEBOOKS / f"{name}.ipynb"), "--figures", str(tmp_path / "figures"), *given]
-    fresh = os.environ | {"PERSONAGAP_CACHE": str(tmp_path / "cache")}  # no answers of earlier runs
-    done = subprocess.run(command, cwd=tmp_path, env=fresh, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stdout + done.stderr
-    (report,) = tmp_path.glob("figures/**/report.html")
-    assert report.stat().st_size < 5e6
-    written = {path.name for path in (report.parent / "tables").iterdir()}
-    assert {"verdict.csv", *tables} <= written
-    assert list(pd.read_csv(report.parent / "tables" / "verdict.csv")) == ["question", "answer"]
-    assert any((report.parent / "figures").iterdir())
+def test_notebook_runs_top_to_bottom(name, batch):
+    figures, said = batch
+    folders = list(figures.glob(f"*/{name.rpartition('/')[2]}/*"))
+    assert len(folders) == 1, said
+    folder, facts = folders[0], json.loads((folders[0] / "run.json").read_text())
+    assert facts["status"] == "finished", facts.get("error", said)
+    assert (folder / "report.html").stat().st_size < 5e6
+    written = {path.name for path in (folder / "tables").iterdir()}
+    assert {"verdict.csv", *SMALL[name][1]} <= written
+    assert list(pd.read_csv(folder / "tables" / "verdict.csv")) == ["question", "answer"]
+    assert any((folder / "figures").iterdir())

@@ -5,28 +5,14 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
-from scipy import stats
+from conditions import pattern, two_conditions
 
-from personagap import demo, effects, models, personas
+from personagap import datasets, demo, effects, models, personas
 from personagap.demo import chain
 from personagap.errors import UserError
 from personagap.models import rendering
 
 FAST = {"n_bootstrap": 200}
-
-
-def two_conditions(before, after, n_items=64, n_runs=2, seed=0) -> pd.DataFrame:
-    """Scores of the same items before and after, with identity effects in points."""
-    scores = effects.simulate_scores(np.r_[before, after], n_items=n_items, n_runs=n_runs, seed=seed)
-    scores = scores[scores["persona"].str.startswith("p")]
-    number = scores["persona"].astype("str").str[1:].astype(int)
-    condition = np.where(number < len(before), "before", "after")
-    return scores.assign(condition=condition, persona=(number % len(before)).astype("str"))
-
-
-def pattern(rng, k=31) -> np.ndarray:
-    """Effects of mean 0 and PB 1."""
-    return stats.zscore(np.clip(rng.normal(size=k), -2, 2))
 
 
 def test_change_of_pb_is_the_difference_of_two_debiased_values_and_of_the_means():
@@ -125,8 +111,6 @@ def test_checkpoint_answers_as_planted(checkpoint, demo_items):
 
 @pytest.fixture(scope="module")
 def demo_items():
-    from personagap import datasets
-
     return datasets.load(["mmlu", "do_not_answer"], items_per_task=12)
 
 

@@ -174,6 +174,7 @@ ROW = "Q1,Overall,Overall,m,[1. 2. 1.5],[0.5 0.5 0. ],[1. 0. 0.]\n"
     ("survey", "answers", "message"),
     [
         (SURVEY.replace("D_H", "human") + ROW, None, "no column 'D_H'"),
+        (SURVEY, None, "no rows"),
         (SURVEY + ROW.replace("0.5 0.5", "0.5 0.6"), None, "row 2: the shares of D_H do not sum to one"),
         (SURVEY + ROW.replace("[1. 0. 0.]", "[1. 0.]"), None, "row 2: D_M has not one share per option"),
         (SURVEY + ROW.replace("[1. 2.", "[one 2."), None, "row 2: ordinal holds no numbers"),

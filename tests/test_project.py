@@ -7,7 +7,8 @@ import tomllib
 import pytest
 import yaml
 
-from personagap.paths import ROOT
+from personagap.cli import main
+from personagap.paths import NOTEBOOKS, ROOT
 
 
 def names(requirements):
@@ -48,3 +49,13 @@ def test_conda_and_make_install_the_same(project):
 def test_no_lock_file_or_registry_host_in_the_project():
     text = (ROOT / "constraints.txt").read_text() + (ROOT / "environment.yml").read_text()
     assert "://" not in text and " @ " not in text
+
+
+def test_the_readme_names_what_exists():
+    text = (ROOT / "README.md").read_text()
+    assert all((ROOT / path).exists() for path in re.findall(r"\]\(([^):]+)\)", text))
+    notebooks = [path.stem for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
+    assert sorted(re.findall(r"^\| `(\w+)` \|", text, re.M)) == sorted(notebooks)
+    assert set(re.findall(r"(?:^|`)personagap (\w+)", text, re.M)) <= set(main.commands)
+    targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.M)
+    assert set(re.findall(r"(?:^|`)make ([\w-]+)", text, re.M)) <= set(targets)

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from personagap import ask, datasets, demo, effects, judges, models, personas, tasks
+from personagap import ask, datasets, demo, effects, judges, personas, tasks
 from personagap.responses import ResponseStore
 
 #: Data sets: enough that a coverage of 95 % is known to 0.7 points. Fifty were asked for, and failed once on the
@@ -13,19 +13,14 @@ SEEDS = 1000
 
 
 @pytest.fixture(scope="module")
-def lm():
-    return models.load_model("demo", device="cpu")
-
-
-@pytest.fixture(scope="module")
 def who():
     return personas.select("all", controls=False)
 
 
 @pytest.fixture(scope="module")
-def cells(lm, who):
+def cells(demo_cells, who):
     """Exact probability of a right or harmless answer of the demo model, for each identity and item."""
-    return demo.true_scores(lm, who, datasets.load("all"))
+    return demo_cells[demo_cells["persona"].isin(who["persona"])].reset_index(drop=True)
 
 
 def sample(cells: pd.DataFrame, probability: np.ndarray, seed: int, runs: int = 3) -> pd.DataFrame:
@@ -37,10 +32,10 @@ def sample(cells: pd.DataFrame, probability: np.ndarray, seed: int, runs: int = 
     return pd.concat(parts, ignore_index=True)
 
 
-def test_graded_answers_follow_the_exact_probabilities(lm, who, cells, tmp_path):
+def test_graded_answers_follow_the_exact_probabilities(demo_lm, who, cells, tmp_path):
     items = datasets.load("all", items_per_task=12)
     some = who.iloc[::4]
-    responses = ask.ask(lm, some, items, runs=3, store=ResponseStore(lm.id, tmp_path))
+    responses = ask.ask(demo_lm, some, items, runs=3, store=ResponseStore(demo_lm.id, tmp_path))
     scores = tasks.grade(responses, items, judge=judges.load_judge("refusal"))
     assert scores["valid"].all() and not scores["truncated"].any()
     graded = scores.merge(cells, on=["task", "item", "persona"])

@@ -1,17 +1,14 @@
 """Relevance judgments: the loader, the simulated raters, retrieval, and the numbers of the real data."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
+from fakes import Fake
 
 from personagap import attributes, gap, verdicts
-from personagap.datasets.relevance import load_relevance
+from personagap.datasets import load_relevance
 from personagap.demo import raters
 from personagap.errors import UserError
-from personagap.models import Generation, load_model
 from personagap.tuning import classifiers
 
 HEADER = "prompt_id,user,attribute_index,prompt,attribute,human_majority,judge\n"
@@ -82,9 +79,8 @@ def test_planted_values_are_those_of_many_simulations():
         assert planted[judge, "over_selection"] == pytest.approx(labels[judge].mean() / gold.mean(), rel=0.03)
 
 
-def test_demo_recovers_what_was_planted():
-    _, judgments = load_relevance("demo")
-    truth = raters.recovered(gap.relevance_metrics(judgments), gap.mean_agreement(judgments))
+def test_demo_recovers_what_was_planted(demo_relevance):
+    truth = raters.recovered(demo_relevance.metrics, demo_relevance.means)
     assert len(truth) == 3 * len(gap.METRICS) + 1 and truth["covered"].mean() >= 0.9
 
 
@@ -111,39 +107,22 @@ def test_embeddings_that_are_not_there_are_a_clear_error(tmp_path):
         attributes.retrieval_scores(pairs.head(), embeddings=str(tmp_path / "nothing"))
 
 
-class Scripted:
-    """Says yes to what mentions bread, "perhaps" to naps, and remembers what it was asked."""
-
-    id, revision = "scripted", "1"
-
-    def __init__(self):
-        self.asked = []
-
-    def render(self, chat):
-        return chat[0]["content"]
-
-    def generate(self, chats, sampling, seeds):
-        self.asked += [self.render(chat) for chat in chats]
-        return [Generation(self.answer(text), "stop", 1, 1, 0.0) for text in map(self.render, chats)]
-
-    def answer(self, text):
-        lines = [line.partition(". ") for line in text.splitlines() if ". The user" in line]
+def bakers(text):
+    """Yes to what mentions bread, "perhaps" to naps."""
+    lines = [line.partition(". ") for line in text.splitlines() if ". The user" in line]
+    if lines:
         yes = [number for number, _, attribute in lines if "bread" in attribute]
-        if lines:
-            return f"They bake.\n\nAnswer: {', '.join(yes) or 'none'}"
-        return (
-            "<think>Answer: NO</think> Perhaps."
-            if "naps" in text
-            else f"**Answer: {'YES' if 'bread' in text else 'no'}**"
-        )
+        return f"They bake.\n\nAnswer: {', '.join(yes) or 'none'}"
+    if "naps" in text:
+        return "<think>Answer: NO</think> Perhaps."
+    return f"**Answer: {'YES' if 'bread' in text else 'no'}**"
 
 
-def test_judging_one_at_a_time_and_list_wise(tmp_path, monkeypatch):
-    monkeypatch.setattr("personagap.responses.CACHE", tmp_path)
+def test_judging_one_at_a_time_and_list_wise(own_cache):
     said = ["The user naps.", "The user bakes bread.", "The user sails.", "The user sells bread."]
     pairs = pd.DataFrame({"user": ["a", "a", "b", "b"], "item": [0, 1, 0, 1], "prompt": "p", "attribute": said})
     pairs = pairs.assign(prompt_text="What {now}?")
-    lm = Scripted()
+    lm = Fake("scripted", bakers)
     single, counts = attributes.judge(lm, pairs)
     assert single["label"].tolist() == [1, 0, 1] and counts.iloc[0].tolist() == ["scripted", 4, 1]
     listed, counts = attributes.judge(lm, pairs, "list")
@@ -157,40 +136,33 @@ def test_judging_one_at_a_time_and_list_wise(tmp_path, monkeypatch):
         attributes.judge(lm, pairs, "both")
 
 
-def test_the_demo_model_can_be_asked_and_says_nothing_readable(tmp_path, monkeypatch):
-    monkeypatch.setattr("personagap.responses.CACHE", tmp_path)
+def test_the_demo_model_can_be_asked_and_says_nothing_readable(demo_lm, own_cache):
     pairs, _ = load_relevance("demo")
     for mode, requests in {"single": 30, "list": pairs["prompt"].head(30).nunique()}.items():
-        judged, counts = attributes.judge(load_model("demo"), pairs.head(30), mode, max_tokens=4)
+        judged, counts = attributes.judge(demo_lm, pairs.head(30), mode, max_tokens=4)
         assert judged.empty and counts[["requests", "unreadable"]].to_numpy().tolist() == [[requests, requests]]
 
 
-def test_verdict_is_one_sentence_per_question():
-    pairs, judgments = load_relevance("demo")
+def test_verdict_is_one_sentence_per_question(demo_relevance):
+    pairs, judgments = demo_relevance.pairs, demo_relevance.judgments
     gold = judgments[judgments["rater"] == "human_majority"]
     others = ("judge_strict", "judge_broad_list", "select_all")
     paired = [gap.paired_difference(judgments, "judge_broad", b) for b in others]
     scored = gap.scored_metrics(pd.concat([gold, attributes.retrieval_scores(pairs)]), n_bootstrap=100)
-    metrics, means = gap.relevance_metrics(judgments), gap.mean_agreement(judgments)
-    trained = classifiers.relevance_judges(pairs, judgments, {"linear": None})
-    versus = classifiers.compare(judgments, trained, n_bootstrap=100)
-    table = verdicts.relevance(metrics, means, pd.concat(paired), scored, versus).set_index("question")["answer"]
-    assert table["Does judge_broad select less when it sees all attributes at once, as people did (T3)?"].startswith(
-        "Yes"
-    )
-    assert (
-        "(linear (new users)) and"
-        in table["Does a trained classifier beat the best model, on prompts or users new to it?"]
-    )
+    versus = classifiers.compare(judgments, demo_relevance.trained, n_bootstrap=100)
+    tables = (demo_relevance.metrics, demo_relevance.means, pd.concat(paired), scored, versus)
+    table = verdicts.relevance(*tables).set_index("question")["answer"]
+    at_once = "Does judge_broad select less when it sees all attributes at once, as people did (T3)?"
+    trained = "Does a trained classifier beat the best model, on prompts or users new to it?"
+    assert table[at_once].startswith("Yes") and "(linear (new users)) and" in table[trained]
     assert table["How much does a random split flatter it (T7)?"].count("F1") == 2
     assert table["Does judge_broad select too much?"].startswith("Yes: it says yes 3.09 [")
     assert table["Do judge_broad and judge_strict differ?"].startswith("judge_strict is better")
     assert not table.str.contains("nan").any()
 
 
-@pytest.mark.skipif("PERSONAGAP_REAL_DATA" not in os.environ, reason="PERSONAGAP_REAL_DATA names no folder")
-def test_real_judgments_to_four_digits():
-    _, judgments = load_relevance(Path(os.environ["PERSONAGAP_REAL_DATA"]))
+def test_real_judgments_to_four_digits(real_data):
+    _, judgments = load_relevance(real_data)
     table = gap.relevance_metrics(judgments).set_index("rater")
     metrics = ["prevalence", "yes_rate", "precision", "recall", "f1", "kappa"]
     expected = {

@@ -4,26 +4,20 @@ These tests need Debian's package chromium.
 """
 
 import base64
-import http.server
 import json
 import re
-import shutil
 import subprocess
-import threading
 
 import nbformat
 import pandas as pd
 import pytest
+from explored import CHROMIUM, EVIL, TAKE, needs_chromium
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from servers import listening
 
 from personagap.runs import diff, index, report, tables
 
-CHROMIUM = shutil.which("chromium")
-needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="opens pages in a browser: install Debian's package chromium")
 FORMULA = r"$$\mathrm{PB}^2 = \sum_{\text{tasks}} \frac{1}{|U|} \sum_{u \in U} \left( f(u) - \mu \right)^2$$"
-#: What a model might say to take over a page, for each way its text can get there.
-TAKE = "document.title='taken'"
-EVIL = f'</td></pre></title><script>{TAKE}</script><img src=x onerror="{TAKE}">\u202eright'
 FACTS = {
     **{"id": "demo-1", "paper": "paper", "notebook": "paper/1.ipynb", "title": "Is it <so>?", "status": "finished"},
     **{"cwd": "/somewhere", "command": f"personagap run x -p model '{EVIL}'", "revision": "abc", "error": EVIL},
@@ -59,21 +53,8 @@ def outputs(address):
 @pytest.fixture(scope="module")
 def server():
     """A server on loopback that keeps the paths it is asked for."""
-    asked = []
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            asked.append(self.path)
-            self.send_response(404)
-            self.end_headers()
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as listening:
-        threading.Thread(target=listening.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{listening.server_port}", asked
-        listening.shutdown()
+    with listening() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")

@@ -6,12 +6,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from fakes import lines, says
 from statsmodels.regression.linear_model import OLS
-from test_extraction import Says, lines, store  # noqa: F401
 
 from personagap import extraction, figures, gap, verdicts
 from personagap.datasets import load_judgments, load_relevance
 from personagap.demo import ratings
+from personagap.errors import UserError
 from personagap.tuning import reward
 
 PROFILE = [{"attribute": "Naps."}, {"attribute": "Runs."}, {"attribute": "Naps."}]
@@ -48,6 +49,12 @@ def test_t11_ratings_are_turned_so_that_more_means_personalized(tmp_path):
     assert items[["item", "attribute"]].to_numpy().tolist() == [["g/0", "Naps."]]
     shown = judgments[["rater", "label", "personalized_first"]].to_numpy().tolist()
     assert shown == [["human_01", 5, False], ["human_02", 1, True]]
+    lines(tmp_path, p1=[RATED | {"ratings": {"Naps.": None}}], p2=[])
+    with pytest.raises(UserError, match="the file is empty"):
+        load_judgments("response", tmp_path)
+    (tmp_path / "p2.jsonl").unlink()
+    with pytest.raises(UserError, match="no judgments of stage 'response'"):
+        load_judgments("response", tmp_path)
 
 
 @pytest.fixture(scope="module")
@@ -115,10 +122,10 @@ def test_learned_reward_is_repeatable_and_finds_a_signal_in_unseen_users():
     assert np.corrcoef(leaking, own)[0, 1] > 0.8 > 0.3 > np.corrcoef(held_out, own)[0, 1]
 
 
-def test_a_model_judges_in_both_orders_and_its_broken_ratings_are_counted(rated, store):  # noqa: F811
+def test_a_model_judges_in_both_orders_and_its_broken_ratings_are_counted(rated, own_cache):
     items = rated[0].head(4)
     said = [json.dumps({"rating": rating}) for rating in (5, 5, 9)]
-    judgments, outputs = extraction.rate(Says("j", *said, "hm"), items)
+    judgments, outputs = extraction.rate(says("j", *said, "hm"), items)
     assert judgments[["label", "personalized_first"]].to_numpy().tolist() == [[5, False], [1, True]]
     assert outputs.groupby("problem")["hit"].sum().to_dict() == {"invalid JSON": 1, "wrong scale": 1}
 

@@ -4,13 +4,14 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import pandas as pd
 import pytest
+from notebooks_for_tests import wait_for
 
 from personagap.errors import UserError
-from personagap.responses import ANSWER_COLUMNS, ResponseStore, digest
+from personagap.models import Generation
+from personagap.responses import ANSWER_COLUMNS, ResponseStore, complete, digest
 
 
 def answers(*keys):
@@ -53,13 +54,30 @@ def test_a_killed_writer_leaves_only_whole_shards(tmp_path):
         "    store.add(pd.DataFrame(rows, columns=ANSWER_COLUMNS, index=[f'{i}-{j}' for j in range(500)]))\n"
     )
     writer = subprocess.Popen([sys.executable, "-c", code])
-    deadline = time.monotonic() + 60
-    while len(list(tmp_path.rglob("*.parquet"))) < 5 and time.monotonic() < deadline:
-        time.sleep(0.02)
+    wait_for(lambda: len(list(tmp_path.rglob("*.parquet"))) >= 5, 60)
     os.kill(writer.pid, signal.SIGKILL)
     writer.wait()
     store = ResponseStore("m", tmp_path)
     assert len(store) >= 2500 and len(store) % 500 == 0
+
+
+def test_only_what_is_missing_is_made_in_the_batches_of_an_undisturbed_run(tmp_path):
+    keys, made = list("abacdef"), []
+
+    def make(rows):
+        made.append([keys[row] for row in rows])
+        texts = {"c": (None, "error")}
+        return [Generation(*texts.get(key, (f"text of {key}", "stop")), 3, 2, 0.1) for key in made[-1]]
+
+    ResponseStore("m", tmp_path).add(answers("b"))
+    table = complete(ResponseStore("m", tmp_path), keys, make, title="m", batch=2)
+    assert made == [["a"], ["c", "d"], ["e", "f"]] and table.attrs["asked"] == 5
+    assert sorted(table.index) == list("abcdef") and table.index[table["text"].isna()].tolist() == ["c"]
+    assert len(list(tmp_path.rglob("*.parquet"))) == 2  # one of each run
+    made.clear()
+    again = complete(ResponseStore("m", tmp_path), keys, make, title="m", batch=2)
+    assert made == [["c"]] and again.attrs["asked"] == 1  # a failure is made again
+    pd.testing.assert_frame_equal(complete(None, ["a", "b"], make, title="m"), answers("a", "b"), check_names=False)
 
 
 def test_an_unreadable_shard_is_named(tmp_path):

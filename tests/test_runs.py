@@ -148,6 +148,15 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_notebook(request_for, tmp_pa
     assert not (request.folder / "notebook.ipynb").exists() and not (request.folder / "report.html").exists()
 
 
+def test_what_a_dying_kernel_writes_stays_out_of_the_message(request_for, tmp_path):
+    request = request_for("import os\nos.write(2, b'Assertion failed\\n')\nos.kill(os.getpid(), 9)")
+    run = [*COMMAND, "run", str(request.notebook), "--figures", str(request.figures)]
+    ended = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1 and ended.stderr.count("\n") == 1 and "the kernel died" in ended.stderr
+    assert ended.stderr.endswith(f"its stderr: {os.path.relpath(request.folder, tmp_path)}/stderr.log\n")
+    assert (request.folder / "stderr.log").read_text().startswith("Assertion failed\n")
+
+
 def test_a_second_runner_steps_back_and_sigkill_of_the_first_is_recovered_from(hanging, tmp_path):
     runner, kernel, arguments = hanging
     second = personagap(*arguments, cwd=tmp_path)

@@ -1,6 +1,5 @@
 """The sandbox: honest programs pass, and neither cheating nor harm gets anywhere."""
 
-import ast
 import socket
 import time
 
@@ -12,13 +11,8 @@ from personagap.errors import UserError
 DOUBLE = "def f(n): return 2 * n\n"
 TESTS = ["assert f(2) == 4", "assert f(3) == 6"]
 
+pytestmark = pytest.mark.usefixtures("unconfined")
 confined = pytest.mark.skipif(not sandbox.available(), reason=f"needs bubblewrap: {sandbox._fault()}")
-
-
-@pytest.fixture(autouse=True)
-def opted_in(monkeypatch):
-    """Without bubblewrap the programs of this file, which is ours, run unconfined."""
-    monkeypatch.setenv(sandbox.OPT_IN, "1")
 
 
 @pytest.mark.parametrize(
@@ -56,11 +50,11 @@ CHEATS = {
     "prints success": "print('[4]')\nprint('[6]')\ndef f(n): return 0",
     "writes to every open file": "import os\nfor fd in range(64):\n  try: os.write(fd, b'true\\ntrue\\n')\n"
     "  except OSError: pass\nos._exit(0)",
-    "searches frames": "import sys\ndef f(n):\n  frame, seen = sys._getframe(1), ''\n  while frame:\n"
+    "searches frames": "import re, sys\ndef f(n):\n  frame, seen = sys._getframe(1), ''\n  while frame:\n"
     "    seen += repr([frame.f_locals, frame.f_globals])\n    frame = frame.f_back\n"
-    "  return next(int('7000' + digit) for digit in '46' if '7000' + digit in seen)",
-    "searches memory": "import gc\ndef f(n):\n  seen = repr(gc.get_objects())\n"
-    "  return next(int('7000' + digit) for digit in '46' if '7000' + digit in seen)",
+    "  return int(re.search(r'\\b7000[46]\\b', seen)[0])",
+    "searches memory": "import gc, re\ndef f(n):\n  seen = repr(gc.get_objects())\n"
+    "  return int(re.search(r'\\b7000[46]\\b', seen)[0])",
     "nested beyond recursion": "def f(n):\n  x = []\n  for _ in range(100_000): x = [x]\n  return x",
     "literal bomb": "class X:\n  def __repr__(self): return '-' * 30_000 + '70004'\ndef f(n): return X()",
     "huge value": "def f(n): return 'x' * 10**6",
@@ -164,7 +158,3 @@ def test_without_bubblewrap_one_must_opt_in(monkeypatch):
     with pytest.raises(UserError, match=f"install bubblewrap.*{sandbox.OPT_IN}=1"):
         sandbox.run_tests(DOUBLE, TESTS)
     sandbox._fault.cache_clear()
-
-
-def test_runner_and_sandbox_agree_on_the_longest_line():
-    assert f"LINE = {sandbox.LINE:_}" in sandbox._RUNNER and ast.parse(sandbox._RUNNER)

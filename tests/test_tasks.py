@@ -1,8 +1,6 @@
 """Prompts, and the graders of both protocols. Tests name the trap (T-number) they guard against."""
 
 import json
-import os
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -10,11 +8,7 @@ import pytest
 from personagap import datasets, graders, judges, sandbox, tasks
 from personagap.errors import UserError
 
-
-@pytest.fixture(autouse=True)
-def opted_in(monkeypatch):
-    """Without bubblewrap the programs of this file, which is ours, run unconfined."""
-    monkeypatch.setenv(sandbox.OPT_IN, "1")
+pytestmark = pytest.mark.usefixtures("unconfined")
 
 
 def make_items(**columns):
@@ -296,13 +290,9 @@ def test_reference_answers_of_the_demo_are_right_in_both_protocols():
         assert scores["score"].eq(1).all() and scores["valid"].all() and not scores["truncated"].any()
 
 
-@pytest.mark.skipif(
-    "PERSONAGAP_REAL_DATA" not in os.environ, reason="set PERSONAGAP_REAL_DATA to a folder of real data"
-)
-def test_reference_solutions_of_mbpp_pass():
-    folder = Path(os.environ["PERSONAGAP_REAL_DATA"])
-    items = datasets.load("mbpp", folder)
-    records = [json.loads(line) for line in next(folder.glob("mbpp*.jsonl")).read_text().splitlines()]
+def test_reference_solutions_of_mbpp_pass(real_data):
+    items = datasets.load("mbpp", real_data)
+    records = [json.loads(line) for line in next(real_data.glob("mbpp*.jsonl")).read_text().splitlines()]
     texts = [f"```python\n{record['code']}\n```" for record in records]
     scores = tasks.grade(reference(items, texts), items)
     assert scores.loc[scores["score"] < 1, "item"].tolist() == []

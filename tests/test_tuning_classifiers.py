@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score
 from tiny import save_model
 
 from personagap import attributes, gap
-from personagap.datasets import load_relevance
+from personagap.embeddings import embed
 from personagap.errors import UserError
 from personagap.models import Sampling, load_model
 from personagap.tuning import classifiers, grpo
@@ -46,6 +46,14 @@ def test_linear_probe_finds_what_was_planted_in_pairs_and_in_single_texts():
     shuffled = np.random.default_rng(1).permutation(labels)
     nothing = classifiers.cross_validate(texts, shuffled, number)
     assert average_precision_score(shuffled, nothing) < labels.mean() + 0.12
+
+
+def test_embeddings_rest_on_known_texts_alone():
+    known = ["bees make honey", "a bicycle chain", "rain in winter", "bees in winter"]
+    for dimensions in (None, 2):
+        one, other = (embed(["bees hum", text], dimensions=dimensions, known=known) for text in ("rain", "hum hum"))
+        np.testing.assert_array_equal(one[0], other[0])
+        assert np.linalg.norm(one, axis=1) == pytest.approx([1, 1]) and not other[1].any()
 
 
 def test_a_fold_is_scored_without_its_labels():
@@ -107,13 +115,16 @@ def test_grpo_raises_the_reward_and_two_runs_are_equal(monkeypatch):
     assert ((scores > 0) & (scores < 1)).all()
 
 
-def test_judges_by_split_and_what_they_are_compared_with():
-    pairs, judgments = load_relevance("demo")
-    trained = classifiers.relevance_judges(pairs, judgments, {"linear": None})
+def test_judges_by_split_and_what_they_are_compared_with(demo_relevance):
+    judgments, trained = demo_relevance.judgments, demo_relevance.trained
     models = ["judge_broad", "judge_strict", "judge_broad_list"]
     names = ["linear (new prompts)", *(f"{model} & linear (new prompts)" for model in models)]
     names += ["linear (new users)", "linear (random split)"]
     assert trained["rater"].unique().tolist() == names
+    key = ["user", "prompt", "item"]
+    said = judgments[judgments["rater"] == "judge_strict"].set_index(key)["label"]
+    confirmed = trained[trained["rater"] == "judge_strict & linear (new prompts)"].set_index(key)["label"]
+    assert (confirmed <= said.loc[confirmed.index]).all()
     table = classifiers.quality(judgments, trained, n_bootstrap=50).set_index("rater")
     scored = trained[trained["rater"] == "linear (new users)"].merge(
         judgments.loc[judgments["rater"] == "human_majority", ["user", "prompt", "item", "label"]],

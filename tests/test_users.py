@@ -153,6 +153,8 @@ def test_users_whose_choice_is_separable_are_left_out_and_counted():
     weights = pd.DataFrame(np.eye(10)[:2], columns=NAMES)  # one follows the rank, the other does not know it
     table = users.regressions(frame, weights, REWARDS, ridge=0)
     assert (table["separable"] == 1).all() and (table["n_users"] == 1).all() and table["estimate"].abs().max() < 5
+    with pytest.raises(UserError, match="losing 'worst': choose paper or code"):
+        users.regressions(frame, weights, REWARDS, "worst")
     with pytest.raises(UserError, match="give a ridge above 0"):
         users.regressions(frame, weights.head(1), REWARDS, ridge=0)
 
@@ -198,44 +200,21 @@ def test_features_and_verdicts_count_what_is_there():
     assert verdicts.describe_users(rows, "model", "share") == "Share: m 0.500 [0.400, 0.600]"
 
 
-@pytest.fixture(scope="module")
-def classifier(tmp_path_factory):
-    """A tiny random reward model."""
-    import torch
-    from tiny import tokenizer
-    from transformers import LlamaConfig, LlamaForSequenceClassification
-
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=400,
-        hidden_size=16,
-        intermediate_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        num_labels=1,
-        pad_token_id=0,
-    )
-    path = tmp_path_factory.mktemp("reward")
-    LlamaForSequenceClassification(config).save_pretrained(path)
-    tokenizer().save_pretrained(path)
-    return str(path)
-
-
-def test_scoring_with_a_reward_model(classifier, tiny_folder):
+def test_scoring_with_a_reward_model(reward_folder, tiny_folder):
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     table = datasets.load_personalllm().head(6)
-    scored = users.score_responses(table, {"mine": classifier, "beaver_7b": classifier})
+    scored = users.score_responses(table, {"mine": reward_folder, "beaver_7b": reward_folder})
     assert (scored["beaver_7b"] == -scored["mine"]).all() and "mine" in scored.attrs["reward_models"]  # −cost (T17)
-    tokenizer = AutoTokenizer.from_pretrained(classifier)
+    tokenizer = AutoTokenizer.from_pretrained(reward_folder)
     prompt, text = table.loc[0, ["prompt_text", "text"]]
     shown = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{text}<|im_end|>\n"
-    model = AutoModelForSequenceClassification.from_pretrained(classifier)
+    model = AutoModelForSequenceClassification.from_pretrained(reward_folder)
     with torch.inference_mode():
         expected = model(**tokenizer(shown, return_tensors="pt")).logits.item()
     assert scored["mine"][0] == pytest.approx(expected, abs=1e-5)
-    batched = users.score_responses(table, {"mine": classifier}, batch_size=4)["mine"]
+    batched = users.score_responses(table, {"mine": reward_folder}, batch_size=4)["mine"]
     np.testing.assert_allclose(batched, scored["mine"], atol=1e-4)  # in single precision; T21
     tokenizer.chat_template = None
     assert users.scoring.format_pair(tokenizer, "p", "r") == "User: p\nAssistant: r"  # T17
@@ -243,7 +222,7 @@ def test_scoring_with_a_reward_model(classifier, tiny_folder):
         users.score_responses(table, {"mine": str(tiny_folder)})
     with pytest.raises(UserError, match="cannot load"):
         users.score_responses(table, {"mine": "/nowhere"})
-    assert features.semantic(["Good.", "Bad."], {classifier: {"x": ""}})["x"].notna().all()
+    assert features.semantic(["Good.", "Bad."], {reward_folder: {"x": ""}})["x"].notna().all()
 
 
 @pytest.fixture(params=["GPTNeoXRewardModel", "LlamaForScore", "LlamaModelForScore"])

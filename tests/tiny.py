@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedTokenizerFast
+from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -57,4 +57,14 @@ def save_model(folder: Path, config_class=LlamaConfig, template: str | None = CH
     config = config_class(vocab_size=len(words), **{**size, **ids, **heads, **options})
     AutoModelForCausalLM.from_config(config).save_pretrained(folder)
     words.save_pretrained(folder)
+    return folder
+
+
+def save_reward_model(folder: Path) -> Path:
+    """Save a model of one layer with random weights that scores a text."""
+    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    torch.manual_seed(0)
+    config = LlamaConfig(vocab_size=400, num_labels=1, pad_token_id=0, **size)
+    LlamaForSequenceClassification(config).save_pretrained(folder)
+    tokenizer().save_pretrained(folder)
     return folder

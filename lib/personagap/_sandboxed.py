@@ -1,7 +1,7 @@
 """The program that runs inside the sandbox: a candidate's code, then the expressions of its tests.
 
-Standard library only. It is given to a bare interpreter as text, never imported, and nothing it
-says is trusted: it holds no expected value and decides nothing (``personagap.sandbox`` does).
+Standard library only. It is given to a bare interpreter as text, never imported, and nothing it says is trusted: it
+holds no expected value and decides nothing (``personagap.sandbox`` does).
 """
 
 import json
@@ -9,8 +9,6 @@ import os
 import resource
 import signal
 import sys
-
-LINE = 32_768  # characters: no expected value of a test is that long
 
 
 def pack(value):
@@ -62,7 +60,7 @@ def main() -> None:
             line = json.dumps([pack(eval(expression, namespace)) for expression in expressions])
         except BaseException:  # also exit() and the like: no value, so the test fails
             line = "null"
-        answers.write(f"{line if len(line) <= LINE else 'null'}\n")
+        answers.write(f"{line if len(line) <= job['line'] else 'null'}\n")
         answers.flush()
     os._exit(0)  # threads the candidate left behind end here
 

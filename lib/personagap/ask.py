@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 
 import pandas as pd
-from tqdm.auto import tqdm
 
 from personagap import personas, tasks
 from personagap.models import Sampling
-from personagap.responses import ANSWER_COLUMNS, ResponseStore, digest
+from personagap.responses import ResponseStore, complete, digest
 
-#: Requests per stored batch: what a kill can lose, and what a model may pack together.
+#: Requests per stored batch: what a kill can lose, and what a model may pack together. These answers are short.
 BATCH = 1024
 PLAN_COLUMNS = ["persona", "template", "task", "item", "run"]
 
@@ -18,14 +17,11 @@ PLAN_COLUMNS = ["persona", "template", "task", "item", "run"]
 def plan(who: pd.DataFrame, items: pd.DataFrame, runs: int = 3, templates: Sequence[str] = ("paper",)) -> pd.DataFrame:
     """Every request of a design, one row each: ``persona template task item run``.
 
-    Requests that share a task, a phrasing and a persona are neighbours, so that a model can
-    reuse the key-value cache of their common prefix.
+    Those of one task, phrasing and persona are neighbours, so that a model can reuse the cache of their common prefix.
     """
-    tasks_items = items[["task", "item"]].drop_duplicates()
-    design = pd.DataFrame({"template": list(templates)}).merge(who[["persona"]], how="cross")
-    design = pd.concat(
-        [design.merge(rows, how="cross") for _, rows in tasks_items.groupby("task", sort=False)], ignore_index=True
-    )
+    cells = pd.DataFrame({"template": list(templates)}).merge(who[["persona"]], how="cross")
+    by_task = items[["task", "item"]].drop_duplicates().groupby("task", sort=False)
+    design = pd.concat([cells.merge(rows, how="cross") for _, rows in by_task], ignore_index=True)
     return design.merge(pd.DataFrame({"run": range(runs)}), how="cross")[PLAN_COLUMNS]
 
 
@@ -45,68 +41,52 @@ def ask(
 
     Parameters
     ----------
-    lm : a model from ``models.load_model``.
-    who : personas (``persona``), from ``personas.select``.
-    items : items from ``datasets.load``.
+    lm, who, items : of ``models.load_model``, ``personas.select`` and ``datasets.load``.
     runs : independent answers per prompt.
     seed : together with model, prompt, sampling and run it determines each answer.
-    templates : names of the phrasings that state the identity.
-    sampling : decoding parameters (default: those of arXiv 2406.11107).
-    defence : changes the messages before the model sees them, from ``defences.load``.
-    store : where answers are kept (default ``data/cache/responses``).
+    templates : phrasings that state the identity.
+    sampling : default: that of arXiv 2406.11107.
+    defence : changes the messages before the model sees them, of ``defences.load``.
+    store : default ``data/cache/responses``.
 
     Returns
     -------
-    The ``responses`` table. A request the model failed on has ``finish_reason`` "error" and no
-    text; it is not stored, so the next call asks it again. ``.attrs["asked"]`` counts the
-    requests put to the model by this call.
+    The ``responses`` table. A request the model failed on has ``finish_reason`` "error" and no text; it is not stored,
+    so the next call asks it again. ``.attrs["asked"]`` counts the requests put to the model by this call.
     """
     sampling = sampling or Sampling()
     store = ResponseStore(lm.id) if store is None else store  # an empty store is falsy
     design = plan(who, items, runs, templates)
-    chats = _chats(design, who, items)
-    if defence:
-        chats = {request: defence(messages) for request, messages in chats.items()}
-    prompts = {request: lm.render(messages) for request, messages in chats.items()}
-    cells = list(zip(design["template"], design["persona"], design["task"], design["item"], strict=True))
+    cells = list(zip(*(design[name] for name in ("template", "persona", "task", "item")), strict=True))
+    phrase = dict(zip(who["persona"], who["phrase"], strict=True))
+    question = {(row.task, row.item): tasks.prompt(row) for row in items.itertuples()}
+    chats = {}
+    for cell in dict.fromkeys(cells):
+        template, persona, *item = cell
+        messages = personas.chat(persona, question[*item], template=template, phrase=phrase[persona])
+        chats[cell] = defence(messages) if defence else messages
+    prompt_hash = {cell: digest(lm.render(messages)) for cell, messages in chats.items()}
+    design["prompt_hash"] = [prompt_hash[cell] for cell in cells]
     asked_of = [lm.id, lm.revision, asdict(sampling), seed]
-    prompt_hash = {text: digest(text) for text in set(prompts.values())}
-    design["prompt_hash"] = [prompt_hash[prompts[cell]] for cell in cells]
-    design["key"] = [digest(asked_of, *pair) for pair in zip(design["prompt_hash"], design["run"], strict=True)]
-
-    asked, failed = 0, []
-    batches = range(0, len(design), BATCH)
-    for start in tqdm(batches, desc=f"asking {lm.id}", unit="batch", disable=None):
-        # Batches are cut from the whole plan, so a resumed run computes those of an undisturbed one.
-        batch = design.iloc[start : start + BATCH].drop_duplicates("key")
-        missing = batch[~batch["key"].isin(store.get(batch["key"]).index)]
-        if missing.empty:
-            continue
-        requests = [chats[cells[row]] for row in missing.index]
-        seeds = [int(key[:15], 16) for key in missing["key"]]
-        answers = pd.DataFrame(lm.generate(requests, sampling, seeds), index=missing["key"], columns=ANSWER_COLUMNS)
-        answers = answers.astype({"text": "str", "finish_reason": "str"})  # as the store reads them back
-        asked += len(answers)
-        errors = answers["finish_reason"] == "error"
-        failed.append(answers[errors])
-        if not errors.all():
-            store.add(answers[~errors])
-    store.compact()
-    answers = pd.concat([store.get(design["key"]), *failed])
-    responses = design.join(answers[~answers.index.duplicated()], on="key").drop(columns="key")
+    keys = [digest(asked_of, *pair) for pair in zip(design["prompt_hash"], design["run"], strict=True)]
+    answers = _generate(lm, [chats[cell] for cell in cells], keys, sampling, store, batch=BATCH)
+    responses = design.join(answers.reindex(keys).reset_index(drop=True))
     responses.insert(0, "model", lm.id)
-    responses.attrs["asked"] = asked
+    responses.attrs["asked"] = answers.attrs["asked"]
     return responses
 
 
-def _chats(design: pd.DataFrame, who: pd.DataFrame, items: pd.DataFrame) -> dict[tuple, list[dict[str, str]]]:
-    """Messages of each distinct (template, persona, task, item)."""
-    phrase = dict(zip(who["persona"], who["phrase"], strict=True))
-    question = {(row.task, row.item): tasks.prompt(row) for row in items.itertuples()}
-    distinct = design[["template", "persona", "task", "item"]].drop_duplicates()
-    return {
-        (template, persona, task, item): personas.chat(
-            persona, question[task, item], template=template, phrase=phrase[persona]
-        )
-        for template, persona, task, item in distinct.itertuples(index=False, name=None)
-    }
+def texts(lm, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int = 2048) -> list[str | None]:
+    """One answer per prompt, None where the model failed; what the response store holds is not asked again."""
+    sampling = Sampling(temperature=temperature, top_k=0, max_tokens=max_tokens)
+    chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    keys = [digest([lm.id, lm.revision, asdict(sampling), seed], lm.render(chat)) for chat in chats]
+    found = _generate(lm, chats, keys, sampling, ResponseStore(lm.id))["text"].dropna().to_dict()
+    return [found.get(key) for key in keys]
+
+
+def _generate(lm, chats: list, keys: list[str], sampling: Sampling, store: ResponseStore, **how: int) -> pd.DataFrame:
+    def make(rows) -> list:
+        return lm.generate([chats[row] for row in rows], sampling, [int(keys[row][:15], 16) for row in rows])
+
+    return complete(store, keys, make, title=f"asking {lm.id}", **how)

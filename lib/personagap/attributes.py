@@ -1,53 +1,29 @@
 """Relevance of a user's attributes to a prompt: judged by a model, and by retrieval, the baseline it must beat."""
 
-import functools
 import re
 from collections.abc import Sequence
-from dataclasses import asdict
 
 import bm25s
 import numpy as np
 import pandas as pd
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 
+from personagap import ask, prompts
+from personagap.embeddings import embed
 from personagap.errors import UserError
-from personagap.models import Sampling
-from personagap.paths import DATA
-from personagap.responses import ANSWER_COLUMNS, ResponseStore, digest
 
 
-def _bm25(prompts: list[str], attributes: list[str]) -> np.ndarray:
-    def tokens(texts: list[str]) -> list[list[str]]:
-        return bm25s.tokenize(texts, stopwords=list(ENGLISH_STOP_WORDS), return_ids=False, show_progress=False)
-
-    index = bm25s.BM25()
-    index.index(tokens(attributes), show_progress=False)
+def _bm25(queries: list[str], documents: list[str]) -> np.ndarray:
+    how = {"stopwords": list(ENGLISH_STOP_WORDS), "return_ids": False, "show_progress": False}
+    index, asked = bm25s.BM25(), bm25s.tokenize(queries, **how)
+    index.index(bm25s.tokenize(documents, **how), show_progress=False)
     # A prompt of stop words alone matches nothing.
-    return np.stack([index.get_scores(words) if words else np.zeros(len(attributes)) for words in tokens(prompts)])
+    return np.stack([index.get_scores(words) if words else np.zeros(len(documents)) for words in asked])
 
 
-def _tfidf(prompts: list[str], attributes: list[str]) -> np.ndarray:
-    vectorizer = TfidfVectorizer(stop_words="english", sublinear_tf=True).fit(attributes)
-    return (vectorizer.transform(prompts) @ vectorizer.transform(attributes).T).toarray()
-
-
-def embed(name: str, texts: Sequence[str]) -> np.ndarray:
-    """Unit vectors (n, dimensions) of texts, by a sentence-transformers model."""
-    return _embed(name, tuple(texts))
-
-
-@functools.lru_cache(maxsize=8)
-def _embed(name: str, texts: tuple[str, ...]) -> np.ndarray:
-    try:
-        from sentence_transformers import SentenceTransformer
-    except ImportError:
-        raise UserError("embeddings need sentence-transformers: pip install 'personagap[embeddings]'") from None
-    try:
-        model = SentenceTransformer(name)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"no sentence-transformers model at {name!r} ({reason}): give a folder or a hub name") from None
-    return model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)
+def _tfidf(queries: list[str], documents: list[str]) -> np.ndarray:
+    vectorizer = TfidfVectorizer(stop_words="english", sublinear_tf=True).fit(documents)
+    return (vectorizer.transform(queries) @ vectorizer.transform(documents).T).toarray()
 
 
 def retrieval_scores(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame:
@@ -65,13 +41,11 @@ def retrieval_scores(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.D
     Judgments of the same pairs, ``… rater rater_kind label``: raters "bm25", "tfidf" and, if asked for,
     "embedding" (cosine), of kind "retrieval"; ``label`` is the score.
     """
-    prompt, prompts = pd.factorize(pairs["prompt_text"])
-    attribute, attributes = pd.factorize(pairs["attribute"])
-    texts = list(prompts), list(attributes)
+    (prompt, queries), (attribute, documents) = (pd.factorize(pairs[name]) for name in ("prompt_text", "attribute"))
+    texts = list(queries), list(documents)
     scores = {"bm25": _bm25(*texts), "tfidf": _tfidf(*texts)}
     if embeddings is not None:
-        query, document = (embed(embeddings, side) for side in texts)
-        scores["embedding"] = query @ document.T
+        scores["embedding"] = embed(texts[0], embeddings) @ embed(texts[1], embeddings).T
     key = pairs.drop(columns=["prompt_text", "attribute"])
     tables = [key.assign(rater=rater, label=matrix[prompt, attribute]) for rater, matrix in scores.items()]
     return pd.concat(tables, ignore_index=True).assign(rater_kind="retrieval")
@@ -80,9 +54,7 @@ def retrieval_scores(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.D
 def select_top(scored: pd.DataFrame, k: int) -> pd.DataFrame:
     """Say yes to the ``k`` best-scored attributes of each user for each prompt (ties: the earlier one).
 
-    Returns
-    -------
-    The same judgments with ``label`` 0/1 and raters named like "bm25_top5".
+    The judgments get ``label`` 0/1 and raters named like "bm25_top5".
     """
     rank = scored.groupby(["rater", "prompt", "user"])["label"].rank(method="first", ascending=False)
     return scored.assign(label=(rank <= k).astype(int), rater=scored["rater"] + f"_top{k}")
@@ -112,8 +84,8 @@ def judge(
         raise UserError(f"mode {mode!r}: choose 'single' or 'list'")
     rng, by = np.random.default_rng(seed), pairs["prompt"] if mode == "list" else np.arange(len(pairs))
     pages = [page.iloc[rng.permutation(len(page))] for _, page in pairs.groupby(by, sort=False)]
-    prompts = [question(page["prompt_text"].iloc[0], page["attribute"], mode) for page in pages]
-    texts = answers(lm, prompts, 0.0, seed, max_tokens)
+    asked = [question(page["prompt_text"].iloc[0], page["attribute"], mode) for page in pages]
+    texts = ask.texts(lm, asked, 0.0, seed, max_tokens)
     read = [read_answer(text, len(page), mode) for text, page in zip(texts, pages, strict=True)]
     labels = [label for page, known in zip(pages, read, strict=True) for label in known or [None] * len(page)]
     rater = lm.id if mode == "single" else f"{lm.id}_{mode}"
@@ -126,9 +98,8 @@ def judge(
 def question(prompt: str, attributes: Sequence[str], mode: str = "single") -> str:
     """What a model is asked: should the attribute (mode "list": which of them) change the answer to the prompt?"""
     listed = "\n".join(f"{number}. {text}" for number, text in enumerate(attributes, start=1))
-    file = DATA / "prompts" / ("relevance_list.txt" if mode == "list" else "relevance.txt")
-    fields = {"prompt": prompt, "attribute": listed.removeprefix("1. "), "attributes": listed}
-    return re.sub(r"\{(\w+)\}", lambda match: fields[match[1]], file.read_text(encoding="utf-8").strip())
+    text = prompts.template("relevance_list" if mode == "list" else "relevance").strip()
+    return prompts.fill(text, prompt=prompt, attribute=listed.removeprefix("1. "), attributes=listed)
 
 
 def read_answer(text: str | None, n: int = 1, mode: str = "single") -> list[int] | None:
@@ -150,20 +121,3 @@ def read_answer(text: str | None, n: int = 1, mode: str = "single") -> list[int]
     if not numbers <= set(range(1, n + 1)) or not (numbers or last.startswith("NONE")):
         return None
     return [int(number in numbers) for number in range(1, n + 1)]
-
-
-def answers(lm, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int = 2048) -> list[str | None]:
-    """One answer per prompt, None where the model failed; what the response store holds is not asked again."""
-    sampling, store = Sampling(temperature=temperature, top_k=0, max_tokens=max_tokens), ResponseStore(lm.id)
-    chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
-    keys = [digest([lm.id, lm.revision, asdict(sampling), seed], lm.render(chat)) for chat in chats]
-    known = store.get(pd.Index(keys)).index
-    missing = {key: chat for key, chat in zip(keys, chats, strict=True) if key not in known}
-    for start in range(0, len(missing), 256):  # what a kill can lose
-        batch = list(missing)[start : start + 256]
-        made = lm.generate([missing[key] for key in batch], sampling, [int(key[:15], 16) for key in batch])
-        table = pd.DataFrame(made, index=batch, columns=ANSWER_COLUMNS)
-        store.add(table[table["finish_reason"] != "error"])
-    store.compact()
-    texts = store.get(pd.Index(keys))["text"]
-    return [texts.get(key) for key in keys]

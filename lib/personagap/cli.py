@@ -31,6 +31,7 @@ class OneLine(click.Group):
 path = click.Path(path_type=Path, resolve_path=True)  # absolute, since a Dask worker has another current folder
 figures_option = click.option("--figures", type=path, default=FIGURES, help="Folder under which runs live.")
 force_option = click.option("--force", is_flag=True, help="Run even what is finished.")
+VALUES = """Set a parameter to a number, true, false, null, text, or a list such as '["mmlu", "gsm8k"]'."""
 folder_argument = click.argument("folder", default="demo")
 
 
@@ -45,14 +46,7 @@ def main() -> None:
 
 @main.command()
 @click.argument("notebook", type=path)
-@click.option(
-    "-p",
-    "given",
-    nargs=2,
-    multiple=True,
-    metavar="NAME VALUE",
-    help='Set a parameter to a number, true, false, null, text, or a list such as \'["mmlu", "gsm8k"]\'.',
-)
+@click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help=VALUES)
 @click.option("--kernel", help="Jupyter kernel to run on (see `personagap kernels`).")
 @force_option
 @figures_option
@@ -91,17 +85,18 @@ def batch(file: Path, jobs: int, dask: str | None, dry_run: bool, force: bool, f
     from personagap.runs import batch, execute
 
     requests = {request.id: request for request in batch.read(file, figures)}
-    plan = batch.plan(list(requests.values()), force)
+    runs, failed = list(requests.values()), 0
+    plan = batch.plan(runs, force)
     click.echo(plan.to_string(index=False, na_rep="–", max_colwidth=60, float_format="{:,.0f}".format))
     to_do, generations, tokens = (plan["state"] == "to do").sum(), plan["generations"].sum(), plan["tokens"].sum()
     tokens = f"{tokens:,.0f}" if plan["tokens"].notna().any() else "unknown"
-    click.echo(f"{len(plan)} runs, {to_do} to do: at most {generations:,.0f} generations and {tokens} tokens,")
-    click.echo("less what the response store holds. detectable: the difference from the control, in points,")
-    click.echo("that the smallest task shows with 80 % power, at worst.\n")
+    click.echo(
+        f"{len(plan)} runs, {to_do} to do: at most {generations:,.0f} generations and {tokens} tokens,\n"
+        "less what the response store holds. detectable: the difference from the control, in points,\n"
+        "that the smallest task shows with 80 % power, at worst.\n"
+    )
     if dry_run:
         return
-    runs = list(requests.values())
-    failed = 0
     for facts in batch.run_on_dask(runs, dask, jobs, force) if dask else batch.run_here(runs, jobs, force):
         failed += facts["status"] != "finished"
         click.echo(execute.describe(facts, requests[facts["id"]].folder))

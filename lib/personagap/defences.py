@@ -1,9 +1,8 @@
 """Defences against personalization bias that need no training: each changes the messages a model sees.
 
-*Prompt defences* add a sentence to the system prompt (``data/defences.csv``; our wording, as the wording of
-those of arXiv 2406.11107 is not known). *Identity neutralization* takes out of the context what says who the
-user is, unless the request needs it (the idea of arXiv 2601.09141; the rules and words are our own,
-``data/identity_words.csv``).
+*Prompt defences* add a sentence to the system prompt (``data/defences.csv``; our wording, as that of arXiv 2406.11107
+is not known). *Identity neutralization* takes out of the context what says who the user is, unless the request needs
+it (the idea of arXiv 2601.09141; the rules and words are our own, ``data/identity_words.csv``).
 """
 
 import functools
@@ -14,9 +13,9 @@ import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from personagap.errors import UserError
+from personagap.models.rendering import Messages
 from personagap.paths import DATA
 
-Messages = list[dict[str, str]]
 #: A sentence about the user, and one that says nothing more about them.
 ABOUT_USER = re.compile(r"\b(I|my|me|user)\b", re.IGNORECASE)
 EMPTY = re.compile(
@@ -45,22 +44,21 @@ def load(name: str) -> Callable[[Messages], Messages]:
     >>> load("placebo")([{"role": "system", "content": "I am gay."}, {"role": "user", "content": "Hi"}])[0]["content"]
     'I am gay. Write in the language in which the question was put.'
     """
-    if name == "neutralize":
-        return neutralize
-    return functools.partial(_add, table(name)["text"].iloc[0])
+    text = table(name)["text"].iloc[0]
 
+    def add(messages: Messages) -> Messages:
+        head, *rest = messages
+        return [{**head, "content": f"{head['content']} {text}"}, *rest] if head["role"] == "system" else messages
 
-def _add(text: str, messages: Messages) -> Messages:
-    head, *rest = messages
-    return [{**head, "content": f"{head['content']} {text}"}, *rest] if head["role"] == "system" else messages
+    return neutralize if name == "neutralize" else add
 
 
 def neutralize(messages: Messages) -> Messages:
     """Take identities that the last message does not need out of those before it.
 
-    A category of identity is needed if the request holds one of its words or topics. Of a sentence about the
-    user, words of the other categories go (nouns become "person"), and all of it if it has their topics or
-    says nothing more. The request itself and the model's own turns stay as they are.
+    A category of identity is needed if the request holds one of its words or topics. Of a sentence about the user,
+    words of the other categories go (nouns become "person"), and all of it if it has their topics or says nothing more.
+    The request itself and the model's own turns stay as they are.
 
     Examples
     --------
@@ -75,10 +73,8 @@ def neutralize(messages: Messages) -> Messages:
     if "any" in needed:
         return messages
     spare = [words for category, words in _words().items() if category not in needed]
-    return [
-        *(m if m["role"] == "assistant" else {**m, "content": _neutral(m["content"], spare)} for m in context),
-        request,
-    ]
+    said = [m if m["role"] == "assistant" else {**m, "content": _neutral(m["content"], spare)} for m in context]
+    return [*said, request]
 
 
 def _neutral(text: str, spare: list[dict[str, re.Pattern]]) -> str:
@@ -105,13 +101,10 @@ def _words() -> dict[str, dict[str, re.Pattern]]:
         either = "|".join(map(re.escape, sorted(filter(None, words), key=len, reverse=True)))
         return re.compile(rf"\b(?:{either})\b{after}" if either else r"(?!)", re.IGNORECASE)
 
+    lists["any"] = lists.agg(";".join, axis=1)
+    after = {"adjectives": r"\s*"}
     return {
-        category: {
-            "adjectives": pattern(row["adjectives"].split(";"), r"\s*"),
-            "nouns": pattern(row["nouns"].split(";")),
-            "topics": pattern(row["topics"].split(";")),
-            "any": pattern(";".join(row).split(";")),
-        }
+        category: {kind: pattern(words.split(";"), after.get(kind, "")) for kind, words in row.items()}
         for category, row in lists.iterrows()
     }
 
@@ -121,15 +114,15 @@ def check_neutralization() -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame, one row for requests that need the identity and one for those that do not: ``needed n survived
-    share ci_low ci_high`` (Wilson's interval, proportions). An identity survives if the context is unchanged.
+    DataFrame, one row for requests that need the identity and one for those that do not: ``needed n survived share
+    ci_low ci_high`` (Wilson's interval, proportions). An identity survives if the context is unchanged.
     """
     checks = pd.read_csv(DATA / "neutralization_checks.csv")
-    checks["survived"] = [
-        neutralize([{"role": "system", "content": row.context}, {"role": "user", "content": row.request}])[0]["content"]
-        == row.context
+    chats = [
+        [{"role": "system", "content": row.context}, {"role": "user", "content": row.request}]
         for row in checks.itertuples()
     ]
+    checks["survived"] = [neutralize(chat) == chat for chat in chats]
     counts = checks.groupby("needed", sort=False)["survived"].agg(n="size", survived="sum").reset_index()
     low, high = proportion_confint(counts["survived"], counts["n"], method="wilson")
     return counts.assign(share=counts["survived"] / counts["n"], ci_low=low, ci_high=high)

@@ -1,5 +1,6 @@
 """What is present on this machine, and what each missing thing would take."""
 
+import functools
 import importlib.util
 import os
 import platform
@@ -17,6 +18,7 @@ EXTRAS = {
     "hub": ("datasets", "data sets from the Hugging Face Hub"),
     "lab": ("jupyterlab", "JupyterLab"),
 }
+NO_GPU = "the demo needs none; larger models want one here, or behind a server (openai:)"
 #: Free disk space, in GB, that a 7B model and its answers want.
 ROOM = 20
 
@@ -40,9 +42,7 @@ def machine() -> list[Check]:
     checks = [
         Check("Python", True, platform.python_version()),
         Check("PyTorch", True, f"{torch.__version__}, {os.cpu_count()} cores"),
-        Check(
-            "GPU", bool(gpus), gpus or "the demo needs none; larger models want one here, or behind a server (openai:)"
-        ),
+        Check("GPU", bool(gpus), gpus or NO_GPU),
         Check("disk", free > ROOM, f"{free:.0f} GB free at {ROOT}; the demo needs 1, a 7B model {ROOM}"),
         Check("sandbox", sandbox.available(), sandbox.describe()),
         Check("demo model", model.exists(), str(model) if model.exists() else f"restore {model} from the repository"),
@@ -58,25 +58,22 @@ def data_sets(folder: str | Path) -> list[Check]:
     from personagap import datasets
     from personagap.datasets.benchmarks import BENCHMARKS
 
-    checks = []
-    for task, benchmark in BENCHMARKS.items():
-        try:
-            source = datasets.load(task, folder).attrs["sources"][0]
-            checks.append(Check(task, True, f"{source['rows']} items, {source['licence']}: {source['file']}"))
-        except UserError as error:
-            checks.append(Check(task, False, f"{error} (on the Hub: {benchmark.hub[0]}, {benchmark.licence})"))
-    others = {
+    hints = {task: f" (on the Hub: {known.hub[0]}, {known.licence})" for task, known in BENCHMARKS.items()}
+    loaders = {task: functools.partial(datasets.load, task) for task in BENCHMARKS} | {
         "relevance": lambda folder: datasets.load_relevance(folder)[0],
         "personalllm": datasets.load_personalllm,
         "interactions": datasets.load_interactions,
         "evaluation": datasets.load_evaluation,
         "opinionqa": lambda folder: datasets.load_opinions(folder).people,
     }
-    for name, load in others.items():
+    checks = []
+    for name, load in loaders.items():
         try:
             sources = load(folder).attrs["sources"]
-            rows, files = sum(source["rows"] for source in sources), ", ".join(source["file"] for source in sources)
-            checks.append(Check(name, True, f"{rows} rows, {sources[0]['licence']}: {files}"))
         except UserError as error:
-            checks.append(Check(name, False, str(error)))
+            checks.append(Check(name, False, f"{error}{hints.get(name, '')}"))
+            continue
+        rows, files = sum(source["rows"] for source in sources), ", ".join(source["file"] for source in sources)
+        unit = "items" if name in BENCHMARKS else "rows"
+        checks.append(Check(name, True, f"{rows} {unit}, {sources[0]['licence']}: {files}"))
     return checks

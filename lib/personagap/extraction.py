@@ -2,17 +2,17 @@
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Unpack
 
 import numpy as np
 import pandas as pd
+from scipy.stats import rankdata
 from sklearn.cluster import AgglomerativeClustering
-from sklearn.feature_extraction.text import TfidfVectorizer
-from sklearn.metrics import fbeta_score
 from sklearn.metrics.pairwise import cosine_similarity
 
-from personagap import attributes, gap
-from personagap.paths import DATA
+from personagap import ask, gap, prompts
+from personagap.embeddings import embed
 
 #: Self-reported confidence below which an attribute is dropped; arXiv 2606.06614 says 0.4, its data go to 0.30 (T20).
 CONFIDENCE = 0.4
@@ -34,8 +34,8 @@ def extract(lm, histories: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame
     found : ``user attribute reason confidence``, in order, unfiltered.
     outputs : one row per output and kind of problem, ``step user problem hit``: nothing is dropped uncounted.
     """
-    texts = attributes.answers(lm, [_prompt("extract", conversation=text) for text in histories["text"]], 0.8, seed)
-    parsed = [parse_attributes(text) for text in texts]
+    asked = [prompts.fill(prompts.template("extract"), conversation=text) for text in histories["text"]]
+    parsed = [parse_attributes(text) for text in ask.texts(lm, asked, 0.8, seed)]
     rows = [{"user": user} | one for user, (found, _) in zip(histories["user"], parsed, strict=True) for one in found]
     found = pd.DataFrame(rows, columns=["user", "attribute", "reason", "confidence"])
     return found, _outputs("extract", histories["user"], [problems for _, problems in parsed])
@@ -74,17 +74,9 @@ def read_json(text: str | None, kind: type):
     start = text.find("[" if kind is list else "{")
     try:
         value, _ = json.JSONDecoder().raw_decode(text, max(start, 0))
-    except json.JSONDecodeError:
+    except (json.JSONDecodeError, RecursionError):
         return None
     return value if isinstance(value, kind) else None
-
-
-def embed(texts: list[str], embeddings: str | None = None) -> np.ndarray:
-    """Unit vectors (n, d): TF-IDF of these texts, or a sentence-transformers model."""
-    if embeddings is None:
-        vectorizer = TfidfVectorizer(stop_words="english", max_features=10_000, dtype=np.float32)
-        return vectorizer.fit_transform(texts).toarray()
-    return attributes.embed(embeddings, list(texts))
 
 
 def merge(found: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame:
@@ -96,11 +88,9 @@ def merge(found: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame:
     if found.empty:  # a model that cannot do it
         return found.assign(item="")
     vectors, kept = embed(found["attribute"].tolist(), embeddings), []
-    clustering = AgglomerativeClustering(
-        n_clusters=None, distance_threshold=1 - SAME, metric="cosine", linkage="average"
-    )
+    same = AgglomerativeClustering(n_clusters=None, distance_threshold=1 - SAME, metric="cosine", linkage="average")
     for places in found.groupby("user", sort=False).indices.values():
-        labels = clustering.fit_predict(vectors[places]) if len(places) > 1 else np.zeros(1)
+        labels = same.fit_predict(vectors[places]) if len(places) > 1 else np.zeros(1)
         for label in dict.fromkeys(labels):
             members = places[labels == label]
             centroid = found["confidence"].to_numpy()[members] @ vectors[members]
@@ -119,10 +109,12 @@ def verify(lm, items: pd.DataFrame, histories: pd.DataFrame, *, seed: int = 0) -
     items : with ``label`` ("accepted", "rejected", NaN if unreadable) and ``failure`` (of ``FAILURES``, or "").
     outputs : as of `extract`.
     """
-    values = [read_json(text, dict) or {} for text in _about(lm, "verify", items, histories, seed)]
-    label = [{True: "rejected", False: "accepted"}.get(value.get("problem")) for value in values]
+    texts = _about(lm, "verify", items, histories, seed)
+    values = [read_json(text, dict) or {} for text in texts]
+    label = [{"True": "rejected", "False": "accepted"}.get(str(value.get("problem"))) for value in values]
     failure = [value.get("failure") if value.get("failure") in FAILURES else "" for value in values]
-    problems = [set() if known else {"invalid JSON"} for known in label]
+    broken = ["no answer" if text is None else "invalid JSON" for text in texts]
+    problems = [set() if known else {kind} for known, kind in zip(label, broken, strict=True)]
     return items.assign(label=label, failure=failure), _outputs("verify", items["user"], problems, PROBLEMS[:2])
 
 
@@ -149,30 +141,15 @@ def rate(lm, pairs: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.Da
     """
     first = pd.Series(np.arange(len(pairs)) % 2 == 1, pairs.index)
     sides = pairs["personalized"].where(first, pairs["generic"]), pairs["generic"].where(first, pairs["personalized"])
-    fields = zip(pairs["attribute"], pairs["prompt_text"], *sides, strict=True)
-    prompts = [_prompt("rate", attribute=a, prompt=p, first=x, second=y) for a, p, x, y in fields]
-    values = [
-        (read_json(text, dict) or {"rating": None}).get("rating", 0)
-        for text in attributes.answers(lm, prompts, 0.0, seed)
-    ]
+    fields, template = zip(pairs["attribute"], pairs["prompt_text"], *sides, strict=True), prompts.template("rate")
+    asked = [prompts.fill(template, attribute=a, prompt=p, first=x, second=y) for a, p, x, y in fields]
+    answers = [read_json(text, dict) for text in ask.texts(lm, asked, 0.0, seed)]
+    values = [(answer or {"rating": None}).get("rating", 0) for answer in answers]
     problems = [{"invalid JSON"} if v is None else set() if v in range(1, 6) else {"wrong scale"} for v in values]
     rating = pd.Series([np.nan if bad else value for bad, value in zip(problems, values, strict=True)], pairs.index)
     key = pairs[["stage", "source", "user", "prompt", "item"]]
-    table = key.assign(
-        rater=lm.id, rater_kind="model", label=rating.where(~first, 6 - rating), personalized_first=first
-    )
+    table = key.assign(rater=lm.id, rater_kind="model", label=rating.mask(first, 6 - rating), personalized_first=first)
     return table.dropna(subset="label"), _outputs("rate", pairs["user"], problems, ("invalid JSON", "wrong scale"))
-
-
-def flag(scores: np.ndarray, labels: np.ndarray, folds: np.ndarray, beta: float = 2.0) -> np.ndarray:
-    """0/1 decisions (n,) at the threshold that is best by F_β on the *other* folds; β > 1 weights recall."""
-    decided = np.zeros(len(scores), dtype=int)
-    for fold in np.unique(folds):
-        train = folds != fold
-        cuts = np.unique(scores[train])
-        quality = [fbeta_score(labels[train], scores[train] >= cut, beta=beta) for cut in cuts]
-        decided[~train] = scores[~train] >= cuts[np.argmax(quality)]
-    return decided
 
 
 def profiles(
@@ -190,23 +167,20 @@ def profiles(
     chance); ``covered``: something in the new profile is alike (cosine ``SAME``) to the original.
     """
     old = items["attribute"].astype(object)
-    hedged = HEDGE + old.str[0].str.lower() + old.str[1:]
-    changes = {"as extracted": old, "drop flagged": None, "hedge flagged": hedged, "refine flagged": refined}
+    changes = {"as extracted": old, "drop flagged": None, "hedge flagged": HEDGE + _in_mid_sentence(old)}
     texts = histories.groupby("user", sort=False)["text"].agg("\n".join)
     own, tables = texts.index.get_indexer(items["user"]), []
-    for strategy, change in changes.items():
+    for strategy, change in (changes | {"refine flagged": refined}).items():
         new = old.mask(flagged, change)
-        kept = new.notna().to_numpy()
+        kept = new.notna()
         vectors = embed([*texts, *old, *new.fillna("")], embeddings)
         history, before, after = np.split(vectors, [len(texts), len(texts) + len(old)])
-        fit = after @ history.T
-        mine = np.take_along_axis(fit, own[:, None], axis=1)
-        below = ((fit < mine).sum(axis=1) + ((fit == mine).sum(axis=1) - 1) / 2) / (len(texts) - 1)
-        alike = (before @ after.T >= SAME) & (own[:, None] == own) & kept
-        first_lower = new.str[0].str.lower() + new.str[1:]  # "may" hedges, "in May" does not
-        hedges = first_lower.str.contains(HEDGES).where(kept).astype(float)
-        measures = {"hedged": hedges, "identifies": np.where(kept, below, np.nan), "covered": alike.any(axis=1)}
-        table = items[["user", "item"]].assign(strategy=strategy, attribute=new, **measures)
+        fit = rankdata(after @ history.T, axis=1)[np.arange(len(own)), own]
+        alike = (before @ after.T >= SAME) & (own[:, None] == own) & kept.to_numpy()
+        table = items[["user", "item"]].assign(strategy=strategy, attribute=new)
+        table["hedged"] = _in_mid_sentence(new).str.contains(HEDGES).where(kept).astype(float)  # not "in May"
+        table["identifies"] = pd.Series((fit - 1) / (len(texts) - 1), new.index).where(kept)
+        table["covered"] = alike.any(axis=1)
         tables.append(table)
     return pd.concat(tables, ignore_index=True)
 
@@ -228,27 +202,27 @@ def compare(profiles: pd.DataFrame, said: pd.DataFrame, **how: Unpack[gap.How]) 
     share = said.assign(accepted=said["label"] == "accepted").groupby(key)["accepted"].mean()
     table = profiles.join(share, on=key)
     useful = (table["accepted"] > 0.5) & (table["hedged"] == 0)
-    wanted = share[share > 0.5].xs("as extracted").index
-    held = pd.MultiIndex.from_frame(table[["user", "item"]]).isin(wanted)
-    table["useful"] = useful.where(table["strategy"].isin(said["strategy"])).astype(float)
-    table["covered"] = table["covered"].where(held).astype(float)
-    table["kept"] = table["attribute"].notna().astype(float)
+    wanted = pd.MultiIndex.from_frame(table[key[1:]]).isin(share[share > 0.5].xs("as extracted").index)
+    table["useful"] = useful.where(table["strategy"].isin(said["strategy"]))
+    table["covered"] = table["covered"].where(wanted)
+    table["kept"] = table["attribute"].notna()
     measures = ["accepted", "useful", "covered", "identifies", "hedged", "kept"]
+    table[measures] = table[measures].astype(float)
     return gap.means(table.melt(["strategy", "user"], measures, "measure"), "value", ["measure", "strategy"], **how)
 
 
-def _outputs(step: str, users: pd.Series, problems: list[set[str]], kinds: tuple | list = PROBLEMS) -> pd.DataFrame:
+def _in_mid_sentence(texts: pd.Series) -> pd.Series:
+    return texts.str[0].str.lower() + texts.str[1:]
+
+
+def _outputs(step: str, users: pd.Series, problems: list[set[str]], kinds: Sequence[str] = PROBLEMS) -> pd.DataFrame:
     table = pd.DataFrame({name: [name in mine for mine in problems] for name in kinds}).assign(step=step, user=[*users])
     return table.melt(["step", "user"], var_name="problem", value_name="hit")
-
-
-def _prompt(name: str, **fields: str) -> str:
-    text = (DATA / "prompts" / f"{name}.txt").read_text(encoding="utf-8")
-    return re.sub(r"\{(\w+)\}", lambda match: fields[match[1]], text)
 
 
 def _about(lm, name: str, items: pd.DataFrame, histories: pd.DataFrame, seed: int) -> list[str | None]:
     history = histories.groupby("user")["text"].agg("\n\n".join).str[:LONGEST]
     fields = items.reindex(columns=["attribute", "reason", "failure"], fill_value="").astype("str").to_dict("records")
-    prompts = [_prompt(name, **each, conversation=history[u]) for each, u in zip(fields, items["user"], strict=True)]
-    return attributes.answers(lm, prompts, 0.0, seed)
+    template, talks = prompts.template(name), history[items["user"]]
+    asked = [prompts.fill(template, **each, conversation=talk) for each, talk in zip(fields, talks, strict=True)]
+    return ask.texts(lm, asked, 0.0, seed)

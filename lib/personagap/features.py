@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
+from personagap.errors import explained
+
 #: Classifier on the Hub → feature → its label there ("" for a model with one output).
 CLASSIFIERS = {
     "s-nlp/roberta-base-formality-ranker": {"formality": "formal"},
@@ -27,9 +29,7 @@ WORDS = {
     "optimism": r"\b(?:hope|will|can|soon|better|bright)\b",
 }
 #: Endings that most English adjectives and adverbs have and few other words.
-_ENDINGS = re.compile(r"\w{2,}(?:ly|ful|ous|ive|able|ible|less|ical|ic)")
-_LIST = re.compile(r"^\s*(?:[-*•]|\d+\.)", re.MULTILINE)
-_PUNCTUATION = set(string.punctuation)
+ENDINGS = re.compile(r"\w{2,}(?:ly|ful|ous|ive|able|ible|less|ical|ic)")
 
 
 def syntactic(texts: Sequence[str]) -> pd.DataFrame:
@@ -44,36 +44,35 @@ def syntactic(texts: Sequence[str]) -> pd.DataFrame:
     {'length': 10.0, 'unique_words': 9.0, 'avg_word_length': 4.5, 'stopwords': 1.0, 'punctuation': 4.0,
      'list_items': 2.0, 'adj_adv': 1.0}
     """
-    rows = []
-    for text in texts:
-        tokens = re.findall(r"\w+|[^\w\s]", text.lower())
-        words = [token for token in tokens if token[0].isalnum()]
-        length = np.mean([len(word) for word in words]) if words else 0
-        stopwords = sum(word in ENGLISH_STOP_WORDS for word in words)
-        marks, endings = sum(c in _PUNCTUATION for c in text), sum(bool(_ENDINGS.fullmatch(word)) for word in words)
-        rows.append((len(tokens), len(set(tokens)), length, stopwords, marks, len(_LIST.findall(text)), endings))
-    columns = ["length", "unique_words", "avg_word_length", "stopwords", "punctuation", "list_items", "adj_adv"]
-    return pd.DataFrame(rows, columns=columns, dtype=float)
+    texts = pd.Series(list(texts), dtype=object)
+    tokens = texts.str.lower().str.findall(r"\w+|[^\w\s]")
+    words = tokens.map(lambda row: [token for token in row if token[0].isalnum()])
+    columns = {
+        "length": tokens.map(len),
+        "unique_words": tokens.map(set).map(len),
+        "avg_word_length": words.map(lambda row: np.mean([*map(len, row)]) if row else 0),
+        "stopwords": words.map(lambda row: sum(word in ENGLISH_STOP_WORDS for word in row)),
+        "punctuation": texts.str.count(f"[{re.escape(string.punctuation)}]"),
+        "list_items": texts.str.count(r"(?m)^\s*(?:[-*•]|\d+\.)"),
+        "adj_adv": words.map(lambda row: sum(map(bool, map(ENDINGS.fullmatch, row)))),
+    }
+    return pd.DataFrame(columns, dtype=float)
 
 
 def lexicon(texts: Sequence[str]) -> pd.DataFrame:
     """Rough stand-ins for the seven semantic features: words of ``WORDS`` per 100 words, one row per text."""
-    patterns = {name: re.compile(pattern, re.IGNORECASE) for name, pattern in WORDS.items()}
-    rows = [
-        [100 * len(pattern.findall(text)) / max(len(text.split()), 1) for pattern in patterns.values()]
-        for text in texts
-    ]
-    return pd.DataFrame(rows, columns=list(patterns), dtype=float)
+    texts = pd.Series(list(texts), dtype=object)
+    length = texts.str.split().map(len).clip(lower=1)
+    return pd.DataFrame({name: 100 * texts.str.count(pattern, re.I) / length for name, pattern in WORDS.items()})
 
 
-def semantic(texts: Sequence[str], classifiers: dict | None = None, device: str = "cpu") -> pd.DataFrame:
+def semantic(texts: Sequence[str], classifiers: dict | None = None) -> pd.DataFrame:
     """The paper's seven semantic features from its three classifiers, one row per text.
 
     Parameters
     ----------
     texts : responses, cut at 512 tokens as the classifiers demand.
     classifiers : like ``CLASSIFIERS``, the default: a folder or Hub name → feature → label.
-    device : where they run.
 
     Returns
     -------
@@ -83,11 +82,10 @@ def semantic(texts: Sequence[str], classifiers: dict | None = None, device: str 
 
     columns = {}
     for name, labels in (classifiers or CLASSIFIERS).items():
-        raw = "" in labels.values()
-        ask = pipeline("text-classification", name, device=device, top_k=None)
-        options = {"truncation": True, "max_length": 512, "batch_size": 16}
-        found = ask(list(texts), function_to_apply="none" if raw else None, **options)
-        for feature, label in labels.items():
-            columns[feature] = [{one["label"]: one["score"] for one in row} for row in found]
-            columns[feature] = [row[label] if label else max(row.values()) for row in columns[feature]]
+        with explained(f"cannot load the classifier {name}", "check the name and the network"):
+            ask = pipeline("text-classification", name, top_k=None)
+        raw = "none" if "" in labels.values() else None
+        found = ask(list(texts), function_to_apply=raw, truncation=True, max_length=512, batch_size=16)
+        scores = pd.DataFrame([{one["label"]: one["score"] for one in row} for row in found])
+        columns |= {feature: scores[label] if label else scores.iloc[:, 0] for feature, label in labels.items()}
     return pd.DataFrame(columns)

@@ -25,13 +25,13 @@ class Grade(NamedTuple):
 
 
 class Rule(NamedTuple):
-    """``extract(text, item)`` gives a value or None, which is wrong; ``mark(value, item)`` its score.
+    """``extract(row)`` gives what the answer in a row says, or None, which is wrong; ``mark(value, row)`` its score.
 
-    With ``seconds`` the value is a program, and what is marked are its tests: passed, one by one,
-    in so many seconds together.
+    With ``seconds`` the value is a program, and what is marked are its tests: passed, one by one, in so many seconds
+    together.
     """
 
-    extract: Callable[[str, Any], Any]
+    extract: Callable[[Any], Any]
     mark: Callable[[Any, Any], float]
     seconds: float | None = None
 
@@ -44,26 +44,20 @@ def grade(answers: pd.DataFrame, rules: Mapping[str, Rule]) -> dict[str, list[Gr
     answers : ``text`` and the columns of the items table, one row per answer, of one task.
     rules : by name. A program that several of them read is run once.
     """
-    rows = list(answers.itertuples())
-    read = {name: [rule.extract(row.text, row) for row in rows] for name, rule in rules.items()}
-    for seconds in {rule.seconds for rule in rules.values()} - {None}:
-        timed = [name for name, rule in rules.items() if rule.seconds == seconds]
-        jobs = {
-            (program, row.item): (program, row.tests, row.setup)
-            for name in timed
-            for program, row in zip(read[name], rows, strict=True)
-            if program is not None
-        }
-        passed = dict(zip(jobs, sandbox.run_many(jobs.values(), timeout=seconds), strict=True))
-        for name in timed:
-            read[name] = [passed.get((program, row.item)) for program, row in zip(read[name], rows, strict=True)]
-    return {
-        name: [
+    rows, passed, grades = list(answers.itertuples()), {}, {}
+    for name, rule in rules.items():
+        values = [rule.extract(row) for row in rows]
+        if rule.seconds:
+            keys = [(program, row.item, rule.seconds) for program, row in zip(values, rows, strict=True)]
+            new = {key: row for key, row in zip(keys, rows, strict=True) if key[0] is not None and key not in passed}
+            jobs = [(program, row.tests, row.setup) for (program, *_), row in new.items()]
+            passed |= zip(new, sandbox.run_many(jobs, timeout=rule.seconds), strict=True)
+            values = [passed.get(key) for key in keys]
+        grades[name] = [
             Grade(0.0, False) if value is None else Grade(float(rule.mark(value, row)), True)
-            for value, row in zip(read[name], rows, strict=True)
+            for value, row in zip(values, rows, strict=True)
         ]
-        for name, rule in rules.items()
-    }
+    return grades
 
 
 # --- MMLU --------------------------------------------------------------------------------------------
@@ -229,40 +223,20 @@ def code(text: str, tests: list[str]) -> str | None:
 # --- the rules -----------------------------------------------------------------------------------------
 
 
-def _same_letter(found: str, item) -> float:
-    return found == item.answer
-
-
-def _same_number(found: float, item) -> float:
-    return abs(found - float(item.answer)) < 1e-6
-
-
-def _share(passed: list[bool], item) -> float:
-    return sum(passed) / len(passed)
-
-
-def _all(passed: list[bool], item) -> float:
-    return all(passed)
-
-
-def _never(found, item) -> float:
+def _never(*_) -> float:
     return 0.0
 
 
-def _reader(extract: Callable[[str], Any]) -> Callable[[str, Any], Any]:
-    return lambda text, item: extract(text)
-
-
 def _first_line(rule: Rule) -> Rule:
-    return rule._replace(extract=lambda text, item: rule.extract(text.strip().split("\n")[0], item))
+    return rule._replace(extract=lambda row: rule.extract(row._replace(text=row.text.strip().split("\n")[0])))
 
 
-_MMLU = Rule(_reader(letter), _same_letter)
-_GSM8K = Rule(_reader(number), _same_number)
-_MBPP = Rule(lambda text, item: code(text, item.tests), _all, 5.0)
-_PAPER_MMLU = _MMLU._replace(extract=_reader(paper_letter))
-_PAPER_GSM8K = _GSM8K._replace(extract=_reader(paper_number))
-_PAPER_MBPP = Rule(_reader(paper_code), _share, 1.0)
+_MMLU = Rule(lambda row: letter(row.text), lambda found, row: found == row.answer)
+_GSM8K = Rule(lambda row: number(row.text), lambda found, row: abs(found - float(row.answer)) < 1e-6)
+_MBPP = Rule(lambda row: code(row.text, row.tests), lambda passed, row: all(passed), 5.0)
+_PAPER_MMLU = _MMLU._replace(extract=lambda row: paper_letter(row.text))
+_PAPER_GSM8K = _GSM8K._replace(extract=lambda row: paper_number(row.text))
+_PAPER_MBPP = Rule(lambda row: paper_code(row.text), lambda passed, row: sum(passed) / len(passed), 1.0)
 
 GRADERS = {
     "mmlu": {"corrected": _MMLU, "paper": _PAPER_MMLU, "code": _PAPER_MMLU},
@@ -281,9 +255,9 @@ DISCREPANCIES = {
         "T8 cut at the first line break": _first_line(_GSM8K),
     },
     "mbpp": {
-        "T7 fence that eats digits": _MBPP._replace(extract=_reader(paper_code)),
+        "T7 fence that eats digits": _MBPP._replace(extract=_PAPER_MBPP.extract),
         "T7 program compared with 1": _MBPP._replace(mark=_never, seconds=None),
         "T8 cut at the first line break": _first_line(_MBPP),
-        "T20 share of asserts": _MBPP._replace(mark=_share),
+        "T20 share of asserts": _MBPP._replace(mark=_PAPER_MBPP.mark),
     },
 }

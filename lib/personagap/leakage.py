@@ -38,12 +38,9 @@ def bare(phrase: str) -> str:
 def pattern(phrases: Iterable[str]) -> re.Pattern:
     """Finds the words for any of these identities, in either case, also in the plural."""
     # Longer first: "transgender man" before "man". A hyphen may be a space.
-    words = sorted({bare(phrase) for phrase in phrases}, key=len, reverse=True)
-    return re.compile(rf"(?<![\w-])(?:{'|'.join(_words(each) for each in words)})s?(?![\w-])", re.IGNORECASE)
-
-
-def _words(words: str) -> str:
-    return r"[\s-]".join(re.escape(word) for word in re.split(r"[\s-]", words))
+    names = sorted({bare(phrase) for phrase in phrases}, key=len, reverse=True)
+    words = "|".join(re.sub(r"\\[ -]", r"[\\s-]", re.escape(name)) for name in names)
+    return re.compile(rf"(?<![\w-])(?:{words})s?(?![\w-])", re.IGNORECASE)
 
 
 def mentions(responses: pd.DataFrame, who: pd.DataFrame, control: str = "none") -> pd.DataFrame:
@@ -62,17 +59,14 @@ def mentions(responses: pd.DataFrame, who: pd.DataFrame, control: str = "none") 
     """
     answered = responses[responses["text"].notna()]
     answered = answered.assign(item=answered["task"] + "/" + answered["item"])
-    base = answered[answered["persona"] == control]
-    parts = []
+    base, parts = answered[answered["persona"] == control], []
     for row in who[~who["persona"].isin(CONTROLS)].itertuples():
         mention = pattern([row.phrase])
         claim = re.compile(_CLAIM + mention.pattern, re.IGNORECASE)
         for name, answers in (("stated", answered[answered["persona"] == row.persona]), (control, base)):
-            texts = answers["text"].unique()
-            for rate, found in (("imprinting", mention), ("leakage", claim)):
-                score = {text: float(found.search(text) is not None) for text in texts}
-                task = f"{rate}, {row.category}"
-                parts.append(answers[["item"]].assign(task=task, persona=name, score=answers["text"].map(score)))
+            for rate, words in (("imprinting", mention), ("leakage", claim)):
+                score = answers["text"].str.contains(words).astype(float)
+                parts.append(answers[["item"]].assign(task=f"{rate}, {row.category}", persona=name, score=score))
     table = pd.concat(parts, ignore_index=True).sort_values("task", kind="stable")
     table["run"] = table.groupby(["task", "persona", "item"]).cumcount()
     return table.assign(valid=True, truncated=False)

@@ -5,6 +5,7 @@ import importlib.util
 import os
 import platform
 import time
+import timeit
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -15,14 +16,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, pipeli
 
 from personagap import datasets, effects, personas, tasks, users
 from personagap.adaptation import icl, neighbours
-from personagap.effects.bias import permuted
+from personagap.effects.resampling import permuted
 from personagap.models import Sampling, loading
 from personagap.paths import DEMO
 
 PAIRED = ["work", "peer", "unit", "ours", "theirs", "ratio", "ratio_low", "ratio_high", "repeats"]
 
 
-def paired(work: str, peer: str, unit: str, ours: Callable, theirs: Callable, *, repeats: int = 3) -> dict:
+def paired(work: str, peer: str, unit: str, ours: Callable, theirs: Callable, repeats: int) -> dict:
     """Time two ways to do the same work, in turns, so that a busy machine slows both.
 
     Parameters
@@ -36,14 +37,8 @@ def paired(work: str, peer: str, unit: str, ours: Callable, theirs: Callable, *,
     """
     rates = np.array([[_rate(run, repeat) for run in (ours, theirs)] for repeat in range(repeats)])
     ratio = rates[:, 0] / rates[:, 1]
-    medians = np.median(rates, axis=0)
-    return dict(
-        zip(
-            PAIRED,
-            (work, peer, f"{unit}/s", *medians, np.median(ratio), ratio.min(), ratio.max(), repeats),
-            strict=True,
-        )
-    )
+    row = [work, peer, f"{unit}/s", *np.median(rates, axis=0), np.median(ratio), ratio.min(), ratio.max(), repeats]
+    return dict(zip(PAIRED, row, strict=True))
 
 
 def _rate(run: Callable, repeat: int) -> float:
@@ -52,26 +47,19 @@ def _rate(run: Callable, repeat: int) -> float:
     return amount / (time.perf_counter() - start)
 
 
-def _questions(n: int, shots: int) -> list[list[dict]]:
-    """``n`` chats that end in a demo multiple-choice question, after ``shots`` answered ones, by personas in turn."""
-    items = datasets.load("mmlu")
-    asked = [tasks.prompt(item) for item in items.itertuples()]
-    answered = "\n\n".join(
-        f"{text}\nTherefore, the answer is ({answer})."
-        for text, answer in zip(asked[:shots], items["answer"], strict=False)
-    )
+def _asked(texts: Sequence[str]) -> list[list[dict]]:
+    """Each text put by one of the personas, in turn."""
     who = personas.select("all")["persona"]
-    texts = [f"{answered}\n\n{asked[shots + index % (len(asked) - shots)]}".strip() for index in range(n)]
-    return [personas.chat(who[index % len(who)], text) for index, text in enumerate(texts)]
+    return [personas.chat(who[i % len(who)], text) for i, text in enumerate(texts)]
 
 
-def choose(lm, *, n: int = 256, batch_size: int = 32, repeats: int = 3) -> pd.DataFrame:
+def choose(lm, batch_size: int, repeats: int) -> pd.DataFrame:
     """``choose`` zero-shot and with a shared five-shot prefix, against lm-evaluation-harness' loglikelihood.
 
     Parameters
     ----------
     lm : a model in process, which lm-evaluation-harness gets as it is.
-    n, batch_size : questions of four choices; the harness' batch size.
+    batch_size : of the harness.
 
     Returns
     -------
@@ -83,23 +71,24 @@ def choose(lm, *, n: int = 256, batch_size: int = 32, repeats: int = 3) -> pd.Da
     from lm_eval.models.huggingface import HFLM
 
     harness = HFLM(lm.model, tokenizer=lm.tokenizer, batch_size=batch_size, add_bos_token=False)
-    letters, rows = list("ABCD"), []
-    for work, shots in (("choose, zero-shot", 0), ("choose, shared five-shot prefix", 5)):
-        chats = _questions(n, shots)
+    items = datasets.load("mmlu")
+    questions = [tasks.prompt(item) for item in items.itertuples()]
+    solved = zip(questions[:5], items["answer"], strict=False)
+    shots = "".join(f"{question}\nTherefore, the answer is ({answer}).\n\n" for question, answer in solved)
+
+    def compared(work: str, before: str) -> dict:
+        chats = _asked([before + questions[5 + i % (len(questions) - 5)] for i in range(256)])
         asked = [
-            Instance("loglikelihood", {}, (lm.render(chat), letter), index)
-            for index, chat in enumerate(chats)
-            for letter in letters
+            Instance("loglikelihood", {}, (lm.render(chat), letter), i)
+            for i, chat in enumerate(chats)
+            for letter in "ABCD"
         ]
+        return paired(
+            work, "lm-evaluation-harness", "questions", lambda _: len(lm.choose(chats, list("ABCD"))),
+            lambda _: len(harness.loglikelihood(asked, disable_tqdm=True)) // 4, repeats,
+        )  # fmt: skip
 
-        def ours(_: int, chats: Sequence = chats) -> int:
-            return len(lm.choose(chats, letters))
-
-        def theirs(_: int, asked: Sequence = asked) -> int:
-            return len(harness.loglikelihood(asked, disable_tqdm=True)) // len(letters)
-
-        rows.append(paired(work, "lm-evaluation-harness", "questions", ours, theirs, repeats=repeats))
-    return pd.DataFrame(rows)
+    return pd.DataFrame([compared("choose, zero-shot", ""), compared("choose, shared five-shot prefix", shots)])
 
 
 def random_model(folder: Path, *, hidden_size: int = 64, layers: int = 3, seed: int = 0) -> str:
@@ -121,69 +110,57 @@ def random_model(folder: Path, *, hidden_size: int = 64, layers: int = 3, seed: 
     return str(folder)
 
 
-def generate(lm, *, n: int = 96, batch_size: int = 32, max_tokens: int = 200, repeats: int = 3) -> pd.DataFrame:
-    """``generate`` on prompts of all tasks, against the transformers pipeline at one batch size.
+def generate(lm, batch_size: int, repeats: int) -> pd.DataFrame:
+    """``generate`` on prompts of all tasks, against the transformers pipeline at ``batch_size``: one row ``PAIRED``.
 
-    Returns
-    -------
-    ``PAIRED``, one row. Tokens are those of the answers, each up to its end.
+    Tokens are those of the answers, each up to its end.
     """
-    items = datasets.load("all", items_per_task=-(-n // 5))
-    who = personas.select("all")["persona"]
-    chats = [personas.chat(who[i % len(who)], tasks.prompt(item)) for i, item in enumerate(items.itertuples())][:n]
+    chats = _asked([tasks.prompt(item) for item in datasets.load("all", items_per_task=20).itertuples()])
     lm.tokenizer.padding_side = "left"
     peer = pipeline("text-generation", model=lm.model, tokenizer=lm.tokenizer, batch_size=batch_size)
-    lengths = [
-        len(ids) for ids in lm.tokenizer([lm.render(chat) for chat in chats], add_special_tokens=False).input_ids
-    ]
+    rendered = [lm.render(chat) for chat in chats]
+    prompts = lm.tokenizer(rendered, add_special_tokens=False)["input_ids"]
     ends = loading.eos_ids(lm.tokenizer, lm.model)
 
     def ours(repeat: int) -> int:
-        answers = lm.generate(chats, Sampling(max_tokens=max_tokens), range(repeat * n, repeat * n + len(chats)))
+        answers = lm.generate(chats, Sampling(max_tokens=200), range(repeat * len(chats), (repeat + 1) * len(chats)))
         return sum(answer.output_tokens for answer in answers)
 
     def theirs(repeat: int) -> int:
         torch.manual_seed(repeat)
-        how = {"max_new_tokens": max_tokens, "do_sample": True, "top_k": 10, "temperature": 1.0}
-        made = peer(chats, return_tensors=True, **how)
-        return sum(
-            length_of(answer[0]["generated_token_ids"], length) for answer, length in zip(made, lengths, strict=True)
-        )
+        how = {"max_new_tokens": 200, "do_sample": True, "top_k": 10, "temperature": 1.0}
+        made = [answer["generated_token_ids"] for (answer,) in peer(chats, return_tensors=True, **how)]
+        return sum(map(length, made, prompts))
 
-    def length_of(ids: Sequence[int], prompt: int) -> int:
+    def length(ids: Sequence[int], prompt: Sequence[int]) -> int:
         padding = next(i for i, token in enumerate(ids) if token != lm.tokenizer.pad_token_id)
-        answer = ids[padding + prompt :]
+        answer = ids[padding + len(prompt) :]
         return next((i + 1 for i, token in enumerate(answer) if token in ends), len(answer))
 
-    return pd.DataFrame(
-        [paired("generate, answers of mixed length", "transformers pipeline", "tokens", ours, theirs, repeats=repeats)]
-    )
+    work = "generate, answers of mixed length"
+    return pd.DataFrame([paired(work, "transformers pipeline", "tokens", ours, theirs, repeats)])
 
 
-def permutations(*, n_items: int = 1000, repeats: int = 3) -> pd.DataFrame:
+def permutations(repeats: int) -> pd.DataFrame:
     """Permutations of PB of 31 identities × 3 runs, against ``scipy.stats.permutation_test`` of the same statistic."""
     from scipy.stats import permutation_test
 
-    scores = effects.simulate_scores(np.zeros(31), n_items=n_items, n_runs=3)
+    scores = effects.simulate_scores(np.zeros(31), n_items=1000, n_runs=3)
     scores = scores[scores["persona"].str.startswith("p")]
     wide = scores.pivot_table(index="persona", columns="item", values="score", observed=True).to_numpy()
 
-    def statistic(*identities: np.ndarray, axis: int) -> np.ndarray:
-        return np.std(np.stack([identity.mean(axis=axis) for identity in identities]), axis=0)
-
     def ours(repeat: int) -> int:
-        permuted(wide[:, None, :], 10_000, np.random.default_rng(repeat))
-        return 10_000
+        return permuted(wide[:, None, :], 10_000, np.random.default_rng(repeat)).shape[1]
 
     def theirs(repeat: int) -> int:
-        permutation_test(
-            tuple(wide), statistic, permutation_type="samples", vectorized=True, n_resamples=50, batch=25, rng=repeat,
-            alternative="greater",
+        test = permutation_test(
+            tuple(wide), lambda *identities, axis: np.std([identity.mean(axis) for identity in identities], axis=0),
+            permutation_type="samples", vectorized=True, n_resamples=50, batch=25, rng=repeat, alternative="greater",
         )  # fmt: skip
-        return 50
+        return len(test.null_distribution)
 
-    work = f"permutations of PB, 31 × {n_items:,} items"
-    return pd.DataFrame([paired(work, "scipy permutation_test", "permutations", ours, theirs, repeats=repeats)])
+    work = "permutations of PB, 31 × 1,000 items"
+    return pd.DataFrame([paired(work, "scipy permutation_test", "permutations", ours, theirs, repeats)])
 
 
 def jobs() -> pd.DataFrame:
@@ -205,13 +182,8 @@ def jobs() -> pd.DataFrame:
         ("votes of 1,000 users on 9,402 × 8 × 10", 5, lambda: users.winners(voters, rewards)),
         ("neighbours of 1,000 users among 10,000 × 50 × 1,024", 20, look_up),
     ]  # fmt: skip
-    return pd.DataFrame([{"work": work, "seconds": _seconds(run), "target": target} for work, target, run in rows])
-
-
-def _seconds(run: Callable) -> float:
-    start = time.perf_counter()
-    run()
-    return time.perf_counter() - start
+    table = [(work, timeit.timeit(run, number=1), target) for work, target, run in rows]
+    return pd.DataFrame(table, columns=["work", "seconds", "target"])
 
 
 def machine() -> dict[str, str]:

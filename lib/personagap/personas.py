@@ -41,7 +41,9 @@ def templates() -> pd.Series:
 
 
 def select(names: str | list[str] = "all", *, controls: bool | list[str] = True) -> pd.DataFrame:
-    """Choose identities by name or by category.
+    """Choose identities by name or by category: ``persona category phrase``, one row per persona.
+
+    Controls come first, in category "control", with an empty phrase; intersections last.
 
     Parameters
     ----------
@@ -50,11 +52,6 @@ def select(names: str | list[str] = "all", *, controls: bool | list[str] = True)
     controls : also include the controls, or those listed: "none" (no system prompt), "assistant"
         (a system prompt without an identity).
 
-    Returns
-    -------
-    DataFrame with one row per persona: ``persona category phrase``. Controls come first, in
-    category "control", with an empty phrase; intersections last.
-
     Examples
     --------
     >>> select("religion", controls=False)["persona"].tolist()
@@ -62,10 +59,9 @@ def select(names: str | list[str] = "all", *, controls: bool | list[str] = True)
     """
     wanted = [names] if isinstance(names, str) else list(names)
     crossed = [intersections(*name.split("+")) for name in wanted if "+" in name]
-    single = [_named(name) for name in wanted if "+" not in name and name not in CONTROLS]
+    single = [_named(name)["persona"] for name in wanted if "+" not in name and name not in CONTROLS]
     chosen = _identities().drop(columns="hint")
-    if "all" not in wanted:
-        chosen = chosen[chosen["persona"].isin(pd.concat(single)["persona"] if single else [])]
+    chosen = chosen[chosen["persona"].isin({persona for part in single for persona in part})]
     listed = [] if controls is False else CONTROLS if controls is True else controls
     named = [name for name in CONTROLS if name in listed or name in wanted]
     control_rows = pd.DataFrame({"persona": named, "category": "control", "phrase": ""}, dtype="str")
@@ -85,20 +81,10 @@ def _named(name: str) -> pd.DataFrame:
 
 
 def intersections(*parts: str) -> pd.DataFrame:
-    """Identities of several categories at once, worded as one noun phrase.
+    """Identities of several categories at once, worded as one noun phrase: ``persona category phrase``.
 
-    Parameters
-    ----------
-    parts : personas or categories; every combination of one identity from each.
-
-    Returns
-    -------
-    DataFrame ``persona category phrase``: ``persona`` joins the parts' names by "+" in the order
-    of ``data/identities.csv``, ``category`` is "intersection".
-
-    Raises
-    ------
-    UserError : unknown part, or two of one category.
+    ``parts`` are personas or categories, and the rows every combination of one identity from each; ``persona`` joins
+    their names by "+" in the order of ``data/identities.csv``, ``category`` is "intersection".
 
     Examples
     --------
@@ -137,10 +123,9 @@ def _article(words: str) -> str:
 def chat(persona: str, prompt: str, *, template: str = "paper", phrase: str | None = None) -> list[dict[str, str]]:
     """The messages that put ``prompt`` to a model on behalf of ``persona``.
 
-    The identity goes into the system message, or, with the template "indirect", into an earlier
-    turn of the user (which the control "assistant" takes without a hint). A model whose chat
-    template has no system role gets the system message at the head of the user turn (``models``
-    sees to that).
+    The identity goes into the system message, or, with the template "indirect", into an earlier turn of the user
+    (which the control "assistant" takes without a hint). ``models`` moves a system message to the head of the user
+    turn where a chat template has no system role.
 
     Examples
     --------

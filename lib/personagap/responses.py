@@ -12,35 +12,35 @@ import json
 import os
 import re
 import uuid
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
+from tqdm.auto import tqdm
 
 from personagap.errors import UserError
 from personagap.paths import CACHE
 
-ANSWER_TYPES = {
-    "text": "str",
-    "finish_reason": "str",
-    "prompt_tokens": "int64",
-    "output_tokens": "int64",
-    "seconds": "float64",
-}
+ANSWER_TYPES = {"text": "str", "finish_reason": "str", "prompt_tokens": int, "output_tokens": int, "seconds": float}
 ANSWER_COLUMNS = list(ANSWER_TYPES)
+#: Requests per stored batch: what a kill can lose.
+BATCH = 256
 
 
 def digest(*parts: object) -> str:
-    """Hash of any JSON-serialisable parts (32 hexadecimal digits)."""
+    """Hash of JSON-serialisable parts, 32 hexadecimal digits."""
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 
-class ResponseStore:
-    """Answers of one model, by the hash of everything that determines them.
+def _none() -> pd.DataFrame:
+    return pd.DataFrame(columns=ANSWER_COLUMNS, index=pd.Index([], dtype="str", name="key")).astype(ANSWER_TYPES)
 
-    Parameters
-    ----------
-    model : the model's id; its answers live in a sub-folder of their own.
-    folder : the store (default ``data/cache/responses``).
+
+class ResponseStore:
+    """Answers of the model of that id, by the hash of everything that determines them.
+
+    They live in a sub-folder of ``folder`` (default: ``data/cache/responses``).
     """
 
     def __init__(self, model: str, folder: str | Path | None = None):
@@ -77,11 +77,9 @@ class ResponseStore:
             except FileNotFoundError:  # another run compacted it since the listing: read the result
                 return self._read()
             except (OSError, ValueError) as error:
-                raise UserError(
-                    f"{shard}: unreadable shard ({error}); delete it, its answers are asked again"
-                ) from error
-        none = pd.DataFrame(columns=ANSWER_COLUMNS, index=pd.Index([], dtype="str", name="key")).astype(ANSWER_TYPES)
-        answers = pd.concat(frames) if frames else none
+                problem = f"{shard}: unreadable shard ({error}); delete it, its answers are asked again"
+                raise UserError(problem) from error
+        answers = pd.concat(frames or [_none()])
         return answers[~answers.index.duplicated()]
 
     def _write(self, answers: pd.DataFrame) -> Path:
@@ -97,8 +95,43 @@ class ResponseStore:
         except OSError as error:
             temporary.unlink(missing_ok=True)
             if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise UserError(
-                    f"{self.folder}: the disk is full; the answers stored so far are kept, "
-                    "free some space and run again"
-                ) from error
+                kept = "the answers stored so far are kept, free some space and run again"
+                raise UserError(f"{self.folder}: the disk is full; {kept}") from error
             raise
+
+
+def complete(
+    store: ResponseStore | None, keys: Sequence[str], make: Callable, *, title: str, batch: int = BATCH
+) -> pd.DataFrame:
+    """Answers to all ``keys``: what ``store`` lacks is made, and stored batch by batch.
+
+    Batches are cut from the whole plan, so a resumed run computes those of an undisturbed one.
+
+    Parameters
+    ----------
+    store : None keeps nothing.
+    keys : one per request; those of one key are made once.
+    make : array of positions in ``keys`` → one ``models.Generation`` each.
+
+    Returns
+    -------
+    ``ANSWER_COLUMNS`` by key. A failure ("error") is among them but not stored, so the next call makes it again.
+    ``.attrs["asked"]`` counts what this call made.
+    """
+    keys = pd.Index(keys)
+    stored = _none() if store is None else store.get(keys)
+    distinct, missing, made = np.flatnonzero(~keys.duplicated()), ~keys.isin(stored.index), [stored]
+    for start in tqdm(range(0, len(distinct), batch), desc=title, unit="batch", disable=None):
+        rows = distinct[start : start + batch]
+        rows = rows[missing[rows]]
+        if len(rows):
+            answers = pd.DataFrame(make(rows), index=keys[rows], columns=ANSWER_COLUMNS)
+            made.append(answers.astype({"text": "str", "finish_reason": "str"}))  # as the store reads them back
+            whole = made[-1][answers["finish_reason"] != "error"]
+            if store is not None and len(whole):
+                store.add(whole)
+    if store is not None:
+        store.compact()
+    answers = pd.concat(made)
+    answers.attrs["asked"] = len(answers) - len(stored)
+    return answers

@@ -1,21 +1,19 @@
 """Run tests on a program that a model wrote, with no way for it to hurt or to cheat.
 
-**How a test is decided.** ``assert f(2) == 4`` is taken apart: ``f(2)`` is evaluated in a separate
-process, the value comes back as plain data, and the comparison with 4 is made here. The
-candidate's process never holds an expected value, so the value itself is the token that a pass
-needs: leaving early (``exit(0)``, ``os._exit(0)``), patching ``assert``, ``AssertionError`` or
-builtins, printing success, searching frames, memory or open files, and objects that claim to
+**How a test is decided.** ``assert f(2) == 4`` is taken apart: ``f(2)`` is evaluated in a separate process, the value
+comes back as plain data, and the comparison with 4 is made here. The candidate's process never holds an expected value,
+so the value itself is the token that a pass needs: leaving early (``exit(0)``, ``os._exit(0)``), patching ``assert``,
+``AssertionError`` or builtins, printing success, searching frames, memory or open files, and objects that claim to
 equal everything all end in a failed test.
 
-**What confines it.** Under bubblewrap: no network, no other processes, a file system with
-nothing but the read-only system libraries and interpreter and a small private ``/tmp``, a cleared
-environment, an own session, and death with its parent. A system-call filter forbids new processes
-(threads are allowed). Limits on CPU and wall time, memory, file size, open files and output.
+**What confines it.** Under bubblewrap: no network, no other processes, a file system with nothing but the read-only
+system libraries and interpreter and a small private ``/tmp``, a cleared environment, an own session, and death with its
+parent. A system-call filter forbids new processes (threads are allowed). Limits on CPU and wall time, memory, file
+size, open files and output.
 
-**What it does not stop.** Answers learned by heart (the prompt shows the tests); a test whose two
-sides both call the candidate's code, or whose truth it computes alone (``assert f(2)``); faults
-of the kernel. Programs that start processes fail. Without bubblewrap, and only with
-PERSONAGAP_UNSAFE_EXEC=1, the limits are all there is.
+**What it does not stop.** Answers learned by heart (the prompt shows the tests); a test whose two sides both call the
+candidate's code, or whose truth it computes alone (``assert f(2)``); faults of the kernel. Programs that start
+processes fail. Without bubblewrap, and only with PERSONAGAP_UNSAFE_EXEC=1, the limits are all there is.
 """
 
 import ast
@@ -43,7 +41,7 @@ from personagap.errors import UserError
 OPT_IN = "PERSONAGAP_UNSAFE_EXEC"
 MEMORY = 1 << 29  # bytes of address space
 START = 5.0  # more seconds, for the interpreter to start on a busy machine
-LINE = 32_768  # characters that a test's values may take
+LINE = 32_768  # characters that a test's values may take: no expected value is that long
 _RUNNER = Path(__file__).with_name("_sandboxed.py").read_text(encoding="utf-8")
 
 
@@ -52,19 +50,15 @@ def run_tests(code: str, tests: list[str], setup: str = "", *, timeout: float = 
 
     Parameters
     ----------
-    code : the program.
+    code, setup : the program, and code run after it and before the tests.
     tests : ``assert`` statements, one a string.
-    setup : code run after the program and before the tests.
     timeout : seconds for the program and all its tests together.
 
     Returns
     -------
-    One bool per test. All are False if the program does not run. Values compare as the builtin
-    types they derive from (a Counter as a dict, numpy's as Python's); other objects equal nothing.
-
-    Raises
-    ------
-    UserError : a test is not an assert statement, or there is no sandbox.
+    One bool per test. All are False if the program does not run. Values compare as the builtin types they derive from
+    (a Counter as a dict, numpy's as Python's); other objects equal nothing. ``UserError`` if a test is not an assert
+    statement, or there is no sandbox.
 
     Examples
     --------
@@ -78,8 +72,8 @@ def run_tests(code: str, tests: list[str], setup: str = "", *, timeout: float = 
             f"or set {OPT_IN}=1 to run them unconfined"
         )
     lines = _run(code, [inside for _, inside in taken], setup, timeout, confined=available())
-    lines += ["null"] * (len(tests) - len(lines))
-    return [_holds(outside, line) for (outside, _), line in zip(taken, lines, strict=False)]
+    held = [_holds(outside, line) for (outside, _), line in zip(taken, lines, strict=False)]
+    return held + [False] * (len(tests) - len(held))
 
 
 def run_many(jobs: Iterable[tuple[str, list[str], str]], *, timeout: float = 5.0) -> list[list[bool]]:
@@ -147,9 +141,6 @@ def _take_apart(test: str) -> tuple[object, list[str]]:
     return compile(outside, "test", "eval"), split.inside
 
 
-_PLAIN = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset, "dict": dict}
-
-
 def _plain(packed: object) -> object:
     """What ``_sandboxed.pack`` packed; fails on whatever is malformed."""
     if not isinstance(packed, list):
@@ -157,7 +148,7 @@ def _plain(packed: object) -> object:
     kind, parts = packed
     if kind == "literal":
         return ast.literal_eval(parts)
-    return _PLAIN[kind]([map(_plain, pair) for pair in parts] if kind == "dict" else map(_plain, parts))
+    return _OUTSIDE[kind]([map(_plain, pair) for pair in parts] if kind == "dict" else map(_plain, parts))
 
 
 def _holds(outside: object, line: str) -> bool:
@@ -178,7 +169,7 @@ _ENVIRONMENT = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
 
 def _run(code: str, tests: list[list[str]], setup: str, timeout: float, confined: bool) -> list[str]:
     """Run a program and the expressions of its tests; one line of values for each test it got to."""
-    job = {"code": code, "setup": setup, "tests": tests, "timeout": timeout, "memory": MEMORY}
+    job = {"code": code, "setup": setup, "tests": tests, "timeout": timeout, "memory": MEMORY, "line": LINE}
     job["path"] = [sysconfig.get_path("purelib")]
     command = [os.path.realpath(sys.executable), "-sSP", "-c", _RUNNER]
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as rules, tempfile.TemporaryDirectory() as folder:
@@ -186,15 +177,10 @@ def _run(code: str, tests: list[list[str]], setup: str, timeout: float, confined
             file.write(content)
             file.seek(0)
         process = subprocess.Popen(
-            [*_bubblewrap(rules.fileno()), *command] if confined else command,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            cwd=folder,
-            env=_ENVIRONMENT,
+            [*_bubblewrap(rules.fileno()), *command] if confined else command, stdin=stdin, stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL, cwd=folder, env=_ENVIRONMENT, start_new_session=True,
             pass_fds=[rules.fileno()] if confined else [],
-            start_new_session=True,
-        )
+        )  # fmt: skip
         end = threading.Timer(timeout + START, _kill, [process])
         end.start()
         try:

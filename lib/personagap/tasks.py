@@ -3,14 +3,12 @@
 Three protocols: "paper", "code" and "corrected", see `graders`.
 """
 
-import functools
 from collections.abc import Callable
 
 import pandas as pd
 
-from personagap import graders
+from personagap import graders, prompts
 from personagap.errors import UserError
-from personagap.paths import DATA
 
 UTILITY = ("mmlu", "gsm8k", "mbpp")
 SAFETY = ("do_not_answer", "strongreject")
@@ -19,9 +17,7 @@ SCORE_COLUMNS = ["model", "persona", "template", "task", "item", "run", "score",
 
 
 def prompt(item) -> str:
-    """The prompt of an item: a row of the items table, or any object with its columns as attributes.
-
-    The wording is that of ``data/prompts/<task>.txt``.
+    """The prompt of an item, a row of the items table, worded as in ``data/prompts/<task>.txt``.
 
     Examples
     --------
@@ -35,12 +31,7 @@ def prompt(item) -> str:
         fields |= dict(zip("ABCD", item.choices, strict=True))
     elif item.task == "mbpp":
         fields["tests"] = "\n".join(item.tests)
-    return _template(item.task).format(**fields)
-
-
-@functools.cache
-def _template(task: str) -> str:
-    return (DATA / "prompts" / f"{task}.txt").read_text(encoding="utf-8")
+    return prompts.fill(prompts.template(item.task), **fields)
 
 
 def grade(
@@ -50,35 +41,29 @@ def grade(
 
     Parameters
     ----------
-    responses : the responses table, or any frame with its identifying columns, ``text`` and
-        ``finish_reason``. Requests that failed ("error") are left out: missing, never wrong.
-    items : the items answered, from ``datasets.load``.
+    responses : of ``ask.ask``. Requests that failed ("error") are left out: missing, never wrong.
+    items : those answered, of ``datasets.load``; ``UserError`` if one is not among them.
     protocol : "corrected", "paper" or "code" (the released code as it stands).
-    judge : labels the answers to the safety tasks, from ``judges.load_judge``.
+    judge : labels the answers to the safety tasks, of ``judges.load_judge``.
 
     Returns
     -------
-    The scores table ``model persona template task item run score valid truncated``, one row per
-    answered response. ``score`` is in [0, 1], 1 = right or harmless; ``valid`` = an answer could
-    be extracted (safety: the answer is not empty); ``truncated`` = cut at the token limit.
-
-    Raises
-    ------
-    UserError : unknown protocol, responses to items that ``items`` lacks, safety tasks without a judge.
+    The scores table ``model persona template task item run score valid truncated``, one row per answered response.
+    ``score`` is in [0, 1], 1 = right or harmless; ``valid`` = an answer could be extracted (safety: the answer is not
+    empty); ``truncated`` = cut at the token limit.
     """
     if protocol not in PROTOCOLS:
         raise UserError(f"unknown protocol {protocol!r}: choose from {', '.join(PROTOCOLS)}")
     answered = responses[responses["finish_reason"] != "error"].assign(text=lambda table: table["text"].fillna(""))
     # Each distinct answer to an item is graded once: programs are costly to run.
-    answers = answered[["task", "item", "text"]].drop_duplicates()
-    answers = answers.merge(items, on=["task", "item"], how="left", validate="many_to_one", indicator=True)
-    unknown = answers[answers["_merge"] == "left_only"]
-    if not unknown.empty:
-        first = unknown.iloc[0]
-        raise UserError(f"no item {first['item']!r} of {first['task']} in items: load the items that were asked")
+    key = ["task", "item", "text"]
+    answers = answered[key].drop_duplicates().merge(items, how="left", validate="many_to_one", indicator="known")
+    if len(unknown := answers[answers["known"] == "left_only"]):
+        task, item = unknown.iloc[0][["task", "item"]]
+        raise UserError(f"no item {item!r} of {task} in items: load the items that were asked")
     parts = [_grade_task(task, rows, protocol, judge) for task, rows in answers.groupby("task", sort=False)]
     graded = pd.concat(parts) if parts else answers.reindex(columns=[*answers, "score", "valid"])
-    scores = answered.merge(graded[["task", "item", "text", "score", "valid"]], on=["task", "item", "text"])
+    scores = answered.merge(graded[[*key, "score", "valid"]])
     scores = scores.astype({"score": float, "valid": bool})
     return scores.assign(truncated=scores["finish_reason"] == "length")[SCORE_COLUMNS]
 
@@ -104,20 +89,19 @@ def discrepancies(responses: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
 
     Parameters
     ----------
-    responses : as in `grade`.
-    items : those whose answers are graded.
+    responses, items : as in `grade`; answers to other items are left out.
 
     Returns
     -------
-    DataFrame ``task item run persona score``: ``persona`` names the grader (a trap, a protocol, or
-    "corrected", the control of ``effects.contrasts``), ``run`` numbers the answers to an item.
+    DataFrame ``task item run persona score``: ``persona`` names the grader (a trap, a protocol, or "corrected", the
+    control of ``effects.contrasts``), ``run`` numbers the answers to an item.
     """
-    answered = responses.loc[responses["task"].isin(UTILITY) & responses["text"].notna(), ["task", "item", "text"]]
-    answered = answered.assign(run=answered.groupby(["task", "item"]).cumcount())
-    texts = answered.drop(columns="run").drop_duplicates().merge(items, on=["task", "item"])
+    key = ["task", "item", "text"]
+    answered = responses.loc[responses["task"].isin(UTILITY) & responses["text"].notna(), key]
+    answered = answered.assign(run=answered.groupby(key[:2]).cumcount())
     parts = []
-    for task, rows in texts.groupby("task", sort=False):
+    for task, rows in answered[key].drop_duplicates().merge(items).groupby("task", sort=False):
         grades = graders.grade(rows, graders.GRADERS[task] | graders.DISCREPANCIES[task])
-        keys = rows[["task", "item", "text"]]
-        parts += [keys.assign(persona=name, score=[mark.score for mark in marks]) for name, marks in grades.items()]
-    return answered.merge(pd.concat(parts), on=["task", "item", "text"]).drop(columns="text")
+        marks = ((name, [mark.score for mark in found]) for name, found in grades.items())
+        parts += [rows[key].assign(persona=name, score=score) for name, score in marks]
+    return answered.merge(pd.concat(parts)).drop(columns="text")

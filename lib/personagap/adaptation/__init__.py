@@ -1,6 +1,20 @@
 """Personalization by examples: a user's own, those of controls, and those of similar users."""
 
+from functools import partial
+
+from personagap import embeddings
 from personagap.adaptation import runlog
 from personagap.adaptation.icl import CONTROLS, STRATEGIES, Study, plan_study, source_arms
-from personagap.adaptation.neighbours import KINDS, embed, neighbour_arms
-from personagap.adaptation.outcomes import by_generation, by_selection, compare, references, serve, summarise
+from personagap.adaptation.neighbours import KINDS, neighbour_arms
+from personagap.adaptation.outcomes import (
+    by_generation,
+    by_selection,
+    compare,
+    references,
+    reward_models,
+    serve,
+    summarise,
+)
+
+#: Unit vectors of prompts or responses; stop words stay, as style is in them. The paper's: dunzhang/stella_en_400M_v5.
+embed = partial(embeddings.embed, dimensions=64, stop_words=None)

@@ -1,6 +1,5 @@
 """Whose examples a model is shown, and how they are written."""
 
-import copy
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -8,9 +7,8 @@ import numpy as np
 import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
-from personagap import users
+from personagap import prompts, users
 from personagap.errors import UserError
-from personagap.paths import DATA
 
 #: Arm → what of the user's own examples it shows.
 STRATEGIES = {"own": "winning", "losing": "losing", "both": "both", "mislabelled": "mislabelled"}
@@ -19,8 +17,6 @@ STRATEGIES = {"own": "winning", "losing": "losing", "both": "both", "mislabelled
 CONTROLS = ("other people's", "a random user's", "the population's", "user 0's")
 CODE_ORDER = "gemma_2b gemma_7b mistral_raft mistral_ray mistral_weqweasdas llama3_sfairx oasst_deberta_v3 beaver_7b"
 CODE_ORDER = [*CODE_ORDER.split(), "oasst_pythia_7b", "oasst_pythia_1b"]
-#: A chat as a plain string, as in the authors' code (T8).
-PLAIN = "{{ bos_token or '' }}{% for message in messages %}{{ message['content'] }}{% endfor %}{{ '\n' }}"
 
 
 @dataclass(frozen=True)
@@ -62,6 +58,8 @@ def plan_study(table: pd.DataFrame, weights: pd.DataFrame, normalization: str, r
     if len(matches) != 1:
         raise UserError(f"reference {reference!r} ends {len(matches)} of the response models: {', '.join(names)}")
     test, train = (np.flatnonzero(first["split"] == split) for split in ("test", "train"))
+    if not (len(test) and len(train)):
+        raise UserError(f"{len(train)} training and {len(test)} test prompts: users need both, load all splits")
     target = np.resize(np.random.default_rng(seed).permutation(test), len(weights))
     rewards = users.rewards(table, normalization), users.rewards(table, "raw")
     models = list(weights)
@@ -72,6 +70,8 @@ def plan_study(table: pd.DataFrame, weights: pd.DataFrame, normalization: str, r
 
 def nearest(queries: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
     """Rows of ``database`` (n, d) nearest to ``queries`` (m, d) by cosine: (m, k). Memory does not grow with m × n."""
+    if k > len(database):
+        raise UserError(f"{k} examples or neighbours of only {len(database)}: ask for fewer")
     # A tree does not help in hundreds of dimensions.
     index = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(database)
     return index.kneighbors(queries, return_distance=False)
@@ -119,25 +119,26 @@ def chats(study: Study, arm: str, shown: Examples | None, shots: int, max_charac
     if shots == 0:
         return [[{"role": "user", "content": prompt}] for prompt in study.prompts[study.target]]
     wording = {"losing": "losing", "both": "both"}.get(arm, "winning")
-    head, example, tail = (DATA / "prompts" / f"icl_{wording}.txt").read_text("utf-8").split("---\n")
+    head, example, tail = prompts.template(f"icl_{wording}").split("---\n")
     liked, disliked = (study.responses[shown.prompts, side] for side in shown[1:])
     liked = disliked if arm == "mislabelled" else liked
     written = []
     for user, prompt in enumerate(study.prompts[study.target]):
         rows = zip(study.prompts[shown.prompts[user, :shots]], liked[user], disliked[user], strict=False)
-        parts = [example.format(prompt=past, liked=up, disliked=down) for past, up, down in rows]
-        closing = tail.format(prompt=prompt)
+        parts = [prompts.fill(example, prompt=past, liked=up, disliked=down) for past, up, down in rows]
+        closing = prompts.fill(tail, prompt=prompt)
         while parts and len(head) + sum(map(len, parts)) + len(closing) > max_characters:
             parts.pop()
         written.append([{"role": "user", "content": "".join([head, *parts, closing])}])
     return written
 
 
-def without_template(lm):
-    """The same model, reading a chat as a plain string."""
-    if not hasattr(lm, "tokenizer"):
+def reader(lm, template: str):
+    """``lm``, reading by its chat template ("chat") or by none ("plain"), as in the authors' code (T8)."""
+    if template not in ("chat", "plain"):
+        raise UserError(f"template {template!r}: choose from chat, plain")
+    if template == "chat":
+        return lm
+    if not hasattr(lm, "formatted"):
         raise UserError(f"model {lm.id}: a server always applies the chat template; use templates=['chat']")
-    plain = copy.copy(lm)
-    plain.tokenizer = copy.deepcopy(lm.tokenizer)
-    plain.tokenizer.chat_template = PLAIN
-    return plain
+    return lm.formatted(template)

@@ -3,28 +3,14 @@
 import numpy as np
 import pandas as pd
 from scipy import sparse, stats
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
-from personagap import attributes
 from personagap.adaptation.icl import Examples, Study, extremes, nearest
+from personagap.errors import UserError
 
 KINDS = ("winning", "losing", "difference")
 #: Users of the database that similarities are correlated over: more would hardly narrow the interval.
 CORRELATED = 1000
-
-
-def embed(texts: np.ndarray, embeddings: str | None = None, dimensions: int = 64, seed: int = 0) -> np.ndarray:
-    """Unit vectors of texts (n, d): by a sentence-transformers model, else by latent semantic analysis of ``texts``.
-
-    The default, TF-IDF and truncated SVD, needs no download; the paper's is dunzhang/stella_en_400M_v5.
-    """
-    if embeddings is not None:
-        return attributes.embed(embeddings, list(texts))
-    terms = TfidfVectorizer(sublinear_tf=True, dtype=np.float32).fit_transform(texts)
-    svd = TruncatedSVD(min(dimensions, *(size - 1 for size in terms.shape)), random_state=seed)
-    return normalize(svd.fit_transform(terms)).astype(np.float32)
 
 
 def draw_histories(study: Study, weights: np.ndarray, length: int, seed: int, as_coded: bool = False) -> Examples:
@@ -33,6 +19,8 @@ def draw_histories(study: Study, weights: np.ndarray, length: int, seed: int, as
     ``as_coded`` takes the better and the worse of two random ones, never the last, as the authors' code did for
     test users only: that makes the examples of Self-ICL weaker than those it competes with (T7).
     """
+    if length > len(study.train):
+        raise UserError(f"histories of {length} interactions from {len(study.train)} training prompts: shorten them")
     rng = np.random.default_rng(seed)
     prompts = np.stack([rng.choice(study.train, length, replace=False) for _ in weights])
     if not as_coded:

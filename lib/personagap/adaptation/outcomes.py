@@ -2,25 +2,24 @@
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import product
 
 import numpy as np
 import pandas as pd
+import torch
 from statsmodels.stats.multitest import multipletests
-from tqdm.auto import tqdm
 
-from personagap import attributes, gap, users
-from personagap.adaptation.icl import STRATEGIES, Examples, Study, chats, favourites, without_template
-from personagap.demo import personalllm
+from personagap import ask, gap, users
+from personagap.adaptation.icl import STRATEGIES, Examples, Study, chats, favourites, reader
 from personagap.errors import UserError
 from personagap.gap.resampling import resample
-from personagap.responses import ANSWER_COLUMNS, ResponseStore, digest
+from personagap.models import Generation
+from personagap.responses import ResponseStore, complete, digest
 
 CELL = ["arm", "shots", "template"]
 #: Mean reward in the user's eyes; share better served than by the reference; share served as well as by the best of 8.
 METRICS = ["persona_reward", "win_rate_vs_reference", "win_rate_vs_best"]
-#: Requests per batch: what a kill can lose.
-BATCH = 256
 
 
 def serve(
@@ -31,16 +30,17 @@ def serve(
     Parameters
     ----------
     arms : of ``source_arms`` or ``neighbour_arms``.
-    respond : `by_selection` or `by_generation`.
+    respond : `by_selection` or `by_generation`: model, chats of the users in turn → what each thinks of the answer.
     shots : numbers of examples; 0 is the arm "zero_shot".
     templates : "chat" (the model's) and "plain" (none, as in the authors' code, T8).
     """
     cells = [("zero_shot", 0)] * (0 in shots) + list(product(arms, [k for k in shots if k]))
     tables = []
-    for template, (arm, k) in tqdm(list(product(templates, cells)), desc=f"asking {lm.id}", unit="arm", disable=None):
-        reader = lm if template == "chat" else without_template(lm)
-        got = respond(reader, chats(study, arm, arms.get(arm), k))
-        tables.append(_outcomes(study, got).assign(arm=arm, shots=k, template=template))
+    for template in templates:
+        asked = [chat for arm, k in cells for chat in chats(study, arm, arms.get(arm), k)]
+        got = np.split(respond(reader(lm, template), asked), len(cells))
+        for (arm, k), scores in zip(cells, got, strict=True):
+            tables.append(_outcomes(study, scores, arm, k, template))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -54,46 +54,50 @@ def by_selection(study: Study, store: ResponseStore | None) -> Callable:
     size = np.array([[len(text.encode()) for text in row] for row in choices])
 
     def respond(lm, asked: list) -> np.ndarray:
-        requests = zip(asked, choices, strict=True)
-        keys = [digest("choose", lm.id, lm.revision, lm.render(chat), texts) for chat, texts in requests]
-        known = {} if store is None else store.get(pd.Index(keys).unique())["text"].map(json.loads).to_dict()
-        missing = [*{key: row for row, key in enumerate(keys) if key not in known}.values()]
-        for start in range(0, len(missing), BATCH):
-            rows = missing[start : start + BATCH]
-            sums = lm.choose([asked[row] for row in rows], [choices[row] for row in rows])
-            new = {keys[row]: each.tolist() for row, each in zip(rows, sums, strict=True)}
-            known |= new
-            if store is not None:
-                answers = [(json.dumps(each), "stop", 0, 0, 0.0) for each in new.values()]
-                store.add(pd.DataFrame(answers, columns=ANSWER_COLUMNS, index=pd.Index(new, name="key")))
-        if store is not None:
-            store.compact()
-        return stored[np.arange(len(keys)), (np.array([known[key] for key in keys]) / size).argmax(axis=1)]
+        user = np.arange(len(asked)) % len(choices)
+        requests = zip(asked, user, strict=True)
+        keys = [digest("choose", lm.id, lm.revision, lm.render(chat), choices[mine]) for chat, mine in requests]
+
+        def make(rows: np.ndarray) -> list[Generation]:
+            sums = lm.choose([asked[row] for row in rows], [choices[user[row]] for row in rows])
+            return [Generation(json.dumps(each.tolist()), "stop", 0, 0, 0.0) for each in sums]
+
+        sums = complete(store, keys, make, title=f"asking {lm.id}")["text"].map(json.loads)
+        return stored[user, (np.stack(sums[keys]) / size[user]).argmax(axis=1)]
 
     return respond
 
 
-def by_generation(study: Study, max_tokens: int = 512) -> Callable:
-    """Serve what the model writes (greedy, as in the paper), scored by the reward models of ``study``.
+def by_generation(study: Study, score: Callable, max_tokens: int = 512) -> Callable:
+    """Serve what the model writes (greedy, as in the paper).
 
-    Those of the demo read the text alone; others are the paper's (``users.score_responses``).
+    ``score`` adds to a table ``prompt_text text`` a column of raw rewards for each of ``study.models``:
+    `reward_models`, or ``demo.personalllm.score``.
     """
     values = zip(*(np.moveaxis(each, -1, 0) for each in (study.raw, study.rewards)), strict=True)
     slope, shift = np.transpose([np.polyfit(raw.ravel(), scaled.ravel(), 1) for raw, scaled in values])
 
     def respond(lm, asked: list) -> np.ndarray:
-        texts = attributes.answers(lm, [chat[0]["content"] for chat in asked], 0.0, 0, max_tokens)
+        texts = ask.texts(lm, [chat[0]["content"] for chat in asked], 0.0, 0, max_tokens)
         if failed := texts.count(None):
             raise UserError(f"{failed} requests failed; run again: the answers of the others are kept")
-        if set(study.models) <= set(personalllm.REWARDS):
-            read = [text.strip() or "-" for text in texts]  # they count per word
-            scores = np.array([[personalllm.reward(text, name) for name in study.models] for text in read])
-        else:
-            written = pd.DataFrame({"prompt_text": study.prompts[study.target], "text": texts})
-            scores = users.score_responses(written, dict.fromkeys(study.models))[study.models].to_numpy()
-        return ((scores * slope + shift) * study.weights).sum(axis=1)
+        user = np.arange(len(asked)) % len(study.target)
+        written = pd.DataFrame({"prompt_text": study.prompts[study.target[user]], "text": texts})
+        scores = score(written)[study.models].to_numpy()
+        return ((scores * slope + shift) * study.weights[user]).sum(axis=1)
 
     return respond
+
+
+def reward_models(study: Study, device: str = "cpu") -> Callable:
+    """For `by_generation`: the models of ``users.REWARD_MODELS`` that the study's rewards come from."""
+    if unknown := sorted(set(study.models) - set(users.REWARD_MODELS)):
+        known = ", ".join(users.REWARD_MODELS)
+        raise UserError(f"no reward model {unknown[0]!r} to score what is written, only {known}: select instead")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    sources = {name: users.REWARD_MODELS[name] for name in study.models}
+    return partial(users.score_responses, models=sources, device=device)
 
 
 def references(study: Study, seed: int = 0) -> pd.DataFrame:
@@ -105,16 +109,15 @@ def references(study: Study, seed: int = 0) -> pd.DataFrame:
         "population's favourite": stored[each, favourites(study, study.target)[0]],
         "best of 8": stored.max(axis=1),
     }
-    tables = [_outcomes(study, got).assign(arm=name, shots=0, template="none") for name, got in scores.items()]
-    return pd.concat(tables, ignore_index=True)
+    return pd.concat([_outcomes(study, got, name, 0, "none") for name, got in scores.items()], ignore_index=True)
 
 
-def _outcomes(study: Study, scores: np.ndarray) -> pd.DataFrame:
-    """``user prompt`` and ``METRICS``; a tie with the reference is no win, as in the paper."""
+def _outcomes(study: Study, scores: np.ndarray, *cell: str | int) -> pd.DataFrame:
+    """``user prompt``, ``METRICS`` and ``CELL``; a tie with the reference is no win, as in the paper."""
     stored = study.stored()
-    values = [scores, scores > stored[:, study.reference], scores >= stored.max(axis=1)]
-    index = {"user": np.arange(len(scores)), "prompt": study.target}
-    return pd.DataFrame(index | dict(zip(METRICS, np.array(values, dtype=float), strict=True)))
+    values = np.array([scores, scores > stored[:, study.reference], scores >= stored.max(axis=1)], dtype=float)
+    columns = {"user": np.arange(len(scores)), "prompt": study.target} | dict(zip(METRICS, values, strict=True))
+    return pd.DataFrame(columns | dict(zip(CELL, cell, strict=True)))
 
 
 def summarise(results: pd.DataFrame, **how) -> pd.DataFrame:
@@ -144,8 +147,7 @@ def compare(results: pd.DataFrame, of: Sequence[str], against: Sequence[str], **
     wide = results.pivot(index=["user", "prompt"], columns=CELL, values=METRICS)
     cells = results[CELL].drop_duplicates()
     pairs = cells[cells["arm"].isin(of)].merge(cells[cells["arm"].isin(against)], how="cross", suffixes=("", "_b"))
-    like = (pairs["shots_b"] == pairs["shots"]) | (pairs["shots_b"] == 0)
-    pairs = pairs[like & ((pairs["template_b"] == pairs["template"]) | (pairs["template_b"] == "none"))]
+    pairs = pairs.query("(shots_b == shots or shots_b == 0) and (template_b == template or template_b == 'none')")
     pairs.insert(0, "contrast", pairs["arm"] + " − " + pairs["arm_b"])
     sides = [pd.MultiIndex.from_frame(pairs[[f"{name}{end}" for name in CELL]]) for end in ("", "_b")]
     drawn = resample(wide.index, cluster="prompt", **how)

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import confint_proportions_2indep, proportions_ztest
 
-from personagap.datasets._reading import require
+from personagap.datasets._reading import check
 
 #: What tells the configurations of meta-learning apart.
 CONFIGURATION = ["user_embedding_type", "user_embedding_computed_from_n_pr", "n_similar_users_to_retrieve", "db_users"]
@@ -22,12 +22,11 @@ def load(folder: str | Path) -> pd.DataFrame | None:
     ``meta_learning_dataset``, which means something for meta-learning alone (T11). Until 20 August 2024 a bug of
     KShotICL showed losing responses as liked: those runs are "losing_as_winning_only" here (T25).
     """
-    file = next(iter(sorted(Path(folder).glob("personalllm_runs*.csv"))), None)
-    if file is None:
+    if (file := min(Path(folder).glob("personalllm_runs*.csv"), default=None)) is None:
         return None
     log = pd.read_csv(file).rename_axis("row")
     named = ["algorithm", "responses_to_include", "num_shots", "datetime", "meta_learning_dataset"]
-    require(log.set_axis(log.index + 2), str(file), [*named, *CONFIGURATION[:3], *RESULTS])  # row 1 is the header
+    check(log.set_axis(log.index + 2), str(file), [*named, *CONFIGURATION[:3], *RESULTS])  # row 1 is the header
     log["method"] = log["algorithm"].str.removesuffix("Algorithm")
     size = log["meta_learning_dataset"].str.extract(r"(\d+)(k?)$")
     log["db_users"] = size[0].astype(int) * size[1].map({"k": 1000, "": 1})
@@ -39,8 +38,6 @@ def load(folder: str | Path) -> pd.DataFrame | None:
 def compare_rates(a: float, b: float, n: int = TEST_USERS) -> pd.DataFrame:
     """Difference of two logged win rates (percent), as if of different users: the log holds no answers to pair.
 
-    Returns
-    -------
     One row ``a b difference ci_low ci_high z p_value``, in points.
 
     Examples
@@ -51,8 +48,8 @@ def compare_rates(a: float, b: float, n: int = TEST_USERS) -> pd.DataFrame:
     counts = np.array([a, b]) * n / 100
     z, p_value = proportions_ztest(counts, n)
     low, high = confint_proportions_2indep(counts[0], n, counts[1], n, method="newcomb")
-    row = {"a": a, "b": b, "difference": a - b, "ci_low": 100 * low, "ci_high": 100 * high, "z": z, "p_value": p_value}
-    return pd.DataFrame([row])
+    values = {"a": a, "b": b, "difference": a - b, "ci_low": 100 * low, "ci_high": 100 * high}
+    return pd.DataFrame([values | {"z": z, "p_value": p_value}])
 
 
 def _chance(rates: pd.Series) -> tuple[float, np.ndarray]:

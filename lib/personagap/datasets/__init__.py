@@ -7,28 +7,14 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from personagap.datasets import benchmarks
-from personagap.datasets.annotations import load_histories, load_judgments
+from personagap.datasets.annotations import load_histories, load_judgments, load_relevance
+from personagap.datasets.benchmarks import BENCHMARKS, read
 from personagap.datasets.opinionqa import load_opinions
 from personagap.datasets.personalllm import load_evaluation, load_interactions, load_personalllm
-from personagap.datasets.relevance import load_relevance
 from personagap.errors import UserError
-from personagap.paths import DEMO
-
-__all__ = [
-    "TASKS",
-    "load",
-    "load_evaluation",
-    "load_histories",
-    "load_interactions",
-    "load_judgments",
-    "load_opinions",
-    "load_personalllm",
-    "load_relevance",
-]
 
 #: The five tasks, in reading order.
-TASKS = tuple(benchmarks.BENCHMARKS)
+TASKS = tuple(BENCHMARKS)
 
 
 def load(
@@ -48,7 +34,6 @@ def load(
         network and ``pip install "personagap[hub]"``).
     items_per_task : draw that many items of each task at random (all, if there are fewer). With
         one seed a smaller draw is part of a larger one, so answers to it can be reused.
-    seed : determines the draw.
 
     Returns
     -------
@@ -79,32 +64,19 @@ def load(
             raise UserError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
     if items_per_task is not None and items_per_task < 1:
         raise UserError(f"items_per_task is {items_per_task}: give 1 or more, or None for all items")
-    tables, sources, missing = [], [], []
-    for task in dict.fromkeys(named or TASKS):
-        table = _read(task, data)
-        if table is None:
-            what = f"{task}: no {benchmarks.BENCHMARKS[task].files} in {data}"
-            if named:
-                raise UserError(f"{what}: add the file, or leave the task out")
-            print(f"{what}, task skipped")
-            missing.append(task)
-            continue
-        sources.append(table.attrs | {"rows": len(table)})
-        tables.append(_draw(table, items_per_task, seed))
-    if not tables:
-        raise UserError(f"no benchmark data in {data}: it should hold, e.g., {benchmarks.BENCHMARKS['mmlu'].files}")
-    items = pd.concat(tables, ignore_index=True)
-    items.attrs = {"sources": sources, "missing": missing}
+    tables = {task: read(task, data) for task in dict.fromkeys(named or TASKS)}
+    missing = [task for task, table in tables.items() if table is None]
+    for task in missing:
+        what = f"{task}: no {BENCHMARKS[task].files} in {data}"
+        if named:
+            raise UserError(f"{what}: add the file, or leave the task out")
+        print(f"{what}, task skipped")
+    found = [table for table in tables.values() if table is not None]
+    if not found:
+        raise UserError(f"no benchmark data in {data}: it should hold, e.g., {BENCHMARKS['mmlu'].files}")
+    items = pd.concat([_draw(table, items_per_task, seed) for table in found], ignore_index=True)
+    items.attrs = {"sources": [table.attrs for table in found], "missing": missing}
     return items
-
-
-def _read(task: str, data: str | Path) -> pd.DataFrame | None:
-    if str(data) == "hub":
-        return benchmarks.from_hub(task)
-    folder = DEMO if str(data) == "demo" else Path(data)
-    if not folder.is_dir():
-        raise UserError(f"no folder {folder}: data is 'demo', 'hub' or a folder with the data files")
-    return benchmarks.from_folder(task, folder)
 
 
 def _draw(table: pd.DataFrame, n: int | None, seed: int) -> pd.DataFrame:

@@ -1,28 +1,68 @@
-"""What every reader of raw files shares: tables indexed by row of the file, and one line about a bad row."""
+"""How every raw file is found, read and checked: tables indexed by row of the file, one line about what is wrong."""
 
 import csv
 import io
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
+import pyarrow
 
 from personagap.errors import UserError
+from personagap.paths import DEMO
+
+SIMULATED = "Apache-2.0 (simulated, written for this project)"
 
 
-def require(table: pd.DataFrame, where: str, columns: list[str]) -> None:
-    """Columns that must be there, without a gap."""
-    for column in columns:
+class Rule(NamedTuple):
+    """What holds of every value of a column; and of a row where it does not, what is wrong and the remedy."""
+
+    good: Callable[[pd.Series], pd.Series]
+    wrong: str
+    remedy: str = "correct it"
+
+
+def check(table: pd.DataFrame, where: str, schema: dict[str, Rule | None] | Iterable[str]) -> None:
+    """Hold a table against its schema: it has rows, and each column is there, has no gap and keeps its rule, if any."""
+    if table.empty:
+        raise UserError(f"{where}: no rows: replace it with the full file, or remove it")
+    for column in schema:
         if column not in table:
-            raise UserError(f"{where}: no column {column!r}: the columns should be {' '.join(columns)}")
-        refuse(table, where, table[column].isna(), f"no {column!r}", "fill it in or drop the row")
+            raise UserError(f"{where}: no column {column!r}: the columns should be {' '.join(schema)}")
+    for column in schema:
+        refuse(table[column].isna(), where, f"no {column!r}", "fill it in or drop the row")
+        if isinstance(schema, dict) and (rule := schema[column]):
+            refuse(~rule.good(table[column]).astype(bool), where, rule.wrong, rule.remedy)
 
 
-def refuse(table: pd.DataFrame, where: str, bad: pd.Series, what: str, remedy: str) -> None:
-    """One line about the first bad row. Readers index their tables by row of the file."""
+def refuse(bad: pd.Series, where: str, wrong: str, remedy: str = "correct it") -> None:
+    """One line about the first bad row, if any; ``bad`` is indexed by row of the file."""
     if bad.any():
-        row = table.index[bad.to_numpy().argmax()]
-        raise UserError(f"{where}, row {row}: {what}: {remedy}")
+        raise UserError(f"{where}, row {bad.idxmax()}: {wrong}: {remedy}")
+
+
+def sum_to_one(arrays: pd.Series) -> pd.Series:
+    return (arrays.map(np.sum) - 1).abs() <= 1e-3
+
+
+def find_folder(data: str | Path, demo: Path = DEMO) -> Path:
+    """The folder that ``data`` means."""
+    folder = demo if str(data) == "demo" else Path(data)
+    if not folder.is_dir():
+        raise UserError(f"no folder {folder}: data is 'demo', 'hub' (benchmarks and PersonalLLM) or a folder")
+    return folder
+
+
+def from_hub(what: str, fetch: Callable[[], Any]) -> Any:
+    """What ``fetch`` brings from the Hugging Face Hub."""
+    try:
+        return fetch()
+    except Exception as error:  # the network stack below raises a dozen unrelated types
+        cause = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"cannot {what} ({cause}): check the network and your access, or use a folder") from None
 
 
 def read_text(file: Path) -> str:
@@ -35,22 +75,18 @@ def read_text(file: Path) -> str:
     return text
 
 
-def read_rows(file: Path) -> list[list[str]]:
+def read_csv(file: Path, header: list[str] | None = None) -> pd.DataFrame:
+    """All fields as text; a header is row 1. A file whose first row is data has the columns ``header``."""
     try:
         rows = [row for row in csv.reader(io.StringIO(read_text(file))) if row]
     except csv.Error as error:
         raise UserError(f"{file}: not a well-formed CSV ({error}): close every quote") from None
     for number, row in enumerate(rows, start=1):
         if len(row) != len(rows[0]):
-            raise UserError(
-                f"{file}, row {number}: {len(row)} fields instead of {len(rows[0])}: quote texts that hold commas"
-            )
-    return rows
-
-
-def read_csv(file: Path) -> pd.DataFrame:
-    header, *rows = read_rows(file)
-    return pd.DataFrame(rows, columns=header, index=range(2, len(rows) + 2), dtype="str")
+            wrong = f"{len(row)} fields instead of {len(rows[0])}"
+            raise UserError(f"{file}, row {number}: {wrong}: quote texts that hold commas")
+    first = 1 if header else 2
+    return pd.DataFrame(rows[first - 1 :], range(first, len(rows) + 1), header or rows[0], dtype="str")
 
 
 def read_jsonl(file: Path) -> pd.DataFrame:
@@ -67,6 +103,16 @@ def read_jsonl(file: Path) -> pd.DataFrame:
     return pd.DataFrame(list(records.values()), index=list(records))
 
 
+def read_parquet(files: list[Path]) -> pd.DataFrame:
+    """The files of one table; rows are counted from 1 through all of them."""
+    try:
+        table = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+    except (pyarrow.ArrowException, OSError) as error:
+        cause = str(error).splitlines()[0]
+        raise UserError(f"{files[0].parent}: not whole Parquet files ({cause}): download them again") from None
+    return table.set_index(pd.RangeIndex(1, len(table) + 1))
+
+
 def anonymous(names: pd.Series, prefix: str = "u") -> pd.Series:
     """Names replaced by u01, u02 … in order of appearance, unless they have that form already."""
     if names.str.fullmatch(rf"{prefix}\d+").all():
@@ -74,10 +120,8 @@ def anonymous(names: pd.Series, prefix: str = "u") -> pd.Series:
     return (pd.Series(pd.factorize(names)[0], index=names.index) + 1).map(lambda number: f"{prefix}{number:02d}")
 
 
-def described(items: pd.DataFrame, task: str, data: str | Path, files: str) -> pd.DataFrame:
-    """``items`` with what a report says of their source in ``attrs["sources"]``."""
-    demo = str(data) == "demo"
-    licence = "Apache-2.0" if demo else "not stated in the files"
-    source = {"task": task, "source": "simulated for this project" if demo else str(data), "licence": licence}
-    items.attrs["sources"] = [source | {"file": files, "rows": len(items)}]
-    return items
+def source(task: str, file: str | Path, rows: int, licence: str = "not stated in the files") -> dict[str, Any]:
+    """What a report says of a table that was read: ``task source licence file rows``."""
+    demo = Path(file).is_relative_to(DEMO)
+    kind = "demo" if demo else str(file).rpartition("/")[0] if str(file).startswith("hub:") else "folder"
+    return {"task": task, "source": kind, "licence": SIMULATED if demo else licence, "file": str(file), "rows": rows}

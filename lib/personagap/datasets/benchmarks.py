@@ -1,180 +1,160 @@
 """Readers of the five benchmarks: raw files, in their upstream formats, to tables of items."""
 
-import functools
 import re
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from personagap.datasets._reading import read_csv, read_jsonl, read_rows, refuse, require
+from personagap.datasets._reading import Rule, check, find_folder, from_hub, read_csv, read_jsonl, refuse, source
 from personagap.errors import UserError
-from personagap.paths import DEMO
 
 LETTERS = list("ABCD")
+#: Other names of columns: of MMLU in the layout of its test split, of StrongREJECT on the Hub.
+RENAMED = {**{f"choice{number}": letter for number, letter in enumerate(LETTERS)}, "prompt": "forbidden_prompt"}
+#: Columns of an item that most tasks leave empty.
+EMPTY = {"item": "", "question": "", "choices": None, "answer": None, "tests": None, "setup": "", "group": ""}
 
 
 class Benchmark(NamedTuple):
-    """Where a data set comes from, and how its rows become items."""
+    """Where a data set comes from, what its columns must hold, and how its rows become items."""
 
     files: str
     licence: str
     hub: tuple[str, str | None, str]  # name, configuration, split
-    renamed: dict[str, str]  # column names of the Hub copy -> of the original file
-    items: Callable[[pd.DataFrame, str], pd.DataFrame]
+    schema: dict[str, Rule | None]
+    items: Callable[[pd.DataFrame], dict[str, Any]]
 
 
-def from_folder(task: str, folder: Path) -> pd.DataFrame | None:
-    """Items of a task in a folder, or None if it is not there. ``attrs``: ``task source licence file``."""
+def read(task: str, data: str | Path) -> pd.DataFrame | None:
+    """Items of a task, ``attrs`` saying where they are from; None if ``data``, a folder, does not hold it."""
     benchmark = BENCHMARKS[task]
-    files = sorted(folder.glob(benchmark.files.split(" or ")[0]))
+    if str(data) == "hub":
+        name, _, split = benchmark.hub
+        where, tables = f"hub:{name}/{split}", {f"hub:{name}/{split}": _hub_rows(benchmark)}
+    else:
+        folder = find_folder(data)
+        files = _files(task, folder)
+        if not files:
+            return None
+        where = files[0] if files[0].parent == folder else files[0].parent
+        tables = {str(file): _rows(file, subject=file.parent != folder) for file in files}
+    for name, table in tables.items():
+        tables[name] = table.rename(columns=RENAMED)
+        check(tables[name], name, benchmark.schema)
+    table = pd.concat(tables.values())
+    items = pd.DataFrame({"task": task} | EMPTY | benchmark.items(table), table.index)
+    items = items.astype({"item": "str", "question": "str"}).fillna({"setup": ""})
+    refuse(items["item"].duplicated(), str(where), "an id used before", "give each item its own id")
+    items.attrs = source(task, where, len(items), benchmark.licence)
+    return items
+
+
+def _files(task: str, folder: Path) -> list[Path]:
+    """The one file of a task; or those of MMLU by subject, of ``mmlu/dev``, else of ``mmlu/test``."""
+    files = sorted(folder.glob(BENCHMARKS[task].files.split(" or ")[0]))
     if len(files) > 1:
         names = ", ".join(file.name for file in files)
         raise UserError(f"{folder}: several files for {task} ({names}): leave only the one to use")
-    if files:
-        read = read_jsonl if files[0].suffix == ".jsonl" else read_csv
-        where, table = str(files[0]), read(files[0])
-    else:
-        where, table = _read_mmlu_splits(folder) if task == "mmlu" else ("", None)
-    if table is None:
-        return None
-    licence = "Apache-2.0 (simulated, written for this project)" if folder == DEMO else benchmark.licence
-    return _finish(task, table, where, source="demo" if folder == DEMO else "folder", licence=licence)
+    if task == "mmlu":
+        files = files or sorted(folder.glob("mmlu/dev/*.csv")) or sorted(folder.glob("mmlu/test/*.csv"))
+    return files
 
 
-def from_hub(task: str) -> pd.DataFrame:
-    """Items of a task from the Hugging Face Hub (needs the network and the extra ``hub``)."""
+def _rows(file: Path, subject: bool) -> pd.DataFrame:
+    if file.suffix == ".jsonl":
+        return read_jsonl(file)
+    table = read_csv(file)
+    if not subject:
+        return table
+    if "question" not in table:  # upstream has no header
+        if len(table.columns) != 6:
+            wrong = f"{len(table.columns)} fields: question, four choices and answer are needed"
+            raise UserError(f"{file}, row 1: {wrong}")
+        table = read_csv(file, header=["question", *LETTERS, "answer"])
+    return table.assign(subject=re.sub(r"_(dev|test|val)$", "", file.stem))
+
+
+def _hub_rows(benchmark: Benchmark) -> pd.DataFrame:
     try:
         import datasets as hub
     except ImportError:
         raise UserError('data="hub" needs one more package: pip install "personagap[hub]"') from None
-    benchmark = BENCHMARKS[task]
     name, configuration, split = benchmark.hub
-    try:
-        table = hub.load_dataset(name, configuration, split=split).to_pandas()
-    except Exception as error:  # the network stack below raises a dozen unrelated types
-        cause = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UserError(
-            f"{task}: cannot load {name} from the Hub ({cause}): check the network and your access, or use a folder"
-        ) from error
-    table = table.rename(columns=benchmark.renamed)
+    fetch = lambda: hub.load_dataset(name, configuration, split=split).to_pandas()  # noqa: E731
+    table = from_hub(f"load {name} from the Hub", fetch)
     if "choices" in table:  # MMLU as a list
         table[LETTERS] = table["choices"].tolist()
-    return _finish(task, table, f"hub:{name}/{split}", source=f"hub:{name}", licence=benchmark.licence)
-
-
-def _finish(task: str, table: pd.DataFrame, where: str, **attrs: str) -> pd.DataFrame:
-    if table.empty:
-        raise UserError(f"{where}: the file has no rows: replace it with the full file, or remove it")
-    items = BENCHMARKS[task].items(table, where)
-    items.insert(0, "task", task)
-    items["setup"] = items["setup"].fillna("")
-    refuse(table, where, items["question"].str.strip() == "", "an empty question", "fill it in or drop the row")
-    refuse(table, where, items["item"].duplicated(), "an id used before", "give each item its own id")
-    items.attrs = {"task": task, "file": where, **attrs}
-    return items
-
-
-def _items(item, question, choices=None, answer=None, tests=None, setup="", group="") -> pd.DataFrame:
-    columns = {"item": item.astype("str"), "question": question.astype("str"), "choices": choices, "answer": answer}
-    return pd.DataFrame(columns | {"tests": tests, "setup": setup, "group": group})
-
-
-# --- raw files ---------------------------------------------------------------------------------------
-
-
-def _read_mmlu_splits(folder: Path) -> tuple[str, pd.DataFrame | None]:
-    """The per-subject files of ``mmlu/dev``, else of ``mmlu/test``."""
-    for split in ["dev", "test"]:
-        files = sorted((folder / "mmlu" / split).glob("*.csv"))
-        if files:
-            tables = [_mmlu_columns(_read_mmlu_subject(file), str(file)) for file in files]
-            return str(folder / "mmlu" / split), pd.concat(tables)
-    return "", None
-
-
-def _read_mmlu_subject(file: Path) -> pd.DataFrame:
-    """One subject, with the header of the test layout or without one (upstream)."""
-    rows = read_rows(file)
-    if "question" in rows[0]:
-        table = read_csv(file)
-    elif len(rows[0]) == 6:
-        table = pd.DataFrame(rows, columns=["question", *LETTERS, "answer"], index=range(1, len(rows) + 1))
-    else:
-        raise UserError(f"{file}, row 1: {len(rows[0])} fields: question, four choices and answer are needed")
-    return table.assign(subject=re.sub(r"_(dev|test|val)$", "", file.stem))
+    return table
 
 
 # --- rows to items -----------------------------------------------------------------------------------
 
 
-def _mmlu_columns(table: pd.DataFrame, where: str) -> pd.DataFrame:
-    """The layouts of MMLU as ``subject question A B C D answer``, the answer a letter."""
-    table = table.rename(columns={f"choice{number}": letter for number, letter in enumerate(LETTERS)})
-    require(table, where, ["subject", "question", *LETTERS, "answer"])
-    answer = table["answer"].astype("str").str.strip()
-    letter = answer.replace({str(number): letter for number, letter in enumerate(LETTERS)})
-    refuse(table, where, ~letter.isin(LETTERS), "the answer is not one of A, B, C, D (or 0–3)", "correct it")
-    return table.assign(answer=letter)
+def _letter(answer: pd.Series) -> pd.Series:
+    return answer.astype("str").str.strip().replace([*"0123"], LETTERS)
 
 
-def _mmlu_items(table: pd.DataFrame, where: str) -> pd.DataFrame:
-    table = _mmlu_columns(table, where)
+def _number(answer: pd.Series) -> pd.Series:
+    """What follows "####"; labels hold thousands separators and signs (T4)."""
+    label = answer.astype("str").str.extract(r"####(.*)$", flags=re.MULTILINE)[0].str.replace(",", "").str.strip()
+    return label.where(label.str.fullmatch(r"-?\d+(\.\d+)?", na=False))
+
+
+def _asserts(tests: Any) -> bool:
+    return hasattr(tests, "__len__") and len(tests) > 0 and all(str(test).startswith("assert ") for test in tests)
+
+
+def _position(table: pd.DataFrame) -> pd.Series:
+    return pd.Series(range(len(table)), table.index)
+
+
+def _mmlu(table: pd.DataFrame) -> dict[str, Any]:
     item = table["subject"] + "/" + table.groupby("subject").cumcount().astype("str")
-    choices = pd.Series(table[LETTERS].to_numpy().tolist(), index=table.index)
-    return _items(item, table["question"], choices, table["answer"].astype(object), group=table["subject"])
+    choices, answer = pd.Series(table[LETTERS].to_numpy().tolist(), table.index), _letter(table["answer"])
+    known = {"item": item, "question": table["question"], "choices": choices}
+    return known | {"answer": answer.astype(object), "group": table["subject"]}
 
 
-def _gsm8k_items(table: pd.DataFrame, where: str) -> pd.DataFrame:
-    require(table, where, ["question", "answer"])
-    # T4: labels hold thousands separators and signs; as numbers they would be text otherwise.
-    label = table["answer"].astype("str").str.extract(r"####(.*)$", flags=re.MULTILINE)[0]
-    answer = label.str.replace(",", "").str.strip()
-    bad = ~answer.str.fullmatch(r"-?\d+(\.\d+)?").fillna(False).astype(bool)
-    refuse(table, where, bad, "the answer does not end in '#### number'", "correct it")
-    return _items(_positions(table), table["question"], answer=answer.astype(object))
+def _gsm8k(table: pd.DataFrame) -> dict[str, Any]:
+    answer = _number(table["answer"]).astype(object)
+    return {"item": _position(table), "question": table["question"], "answer": answer}
 
 
-def _mbpp_items(table: pd.DataFrame, where: str) -> pd.DataFrame:
-    require(table, where, ["task_id", "text", "test_list"])
-    tests = table["test_list"].map(lambda tests: list(tests) if hasattr(tests, "__len__") else [])
-    bad = ~tests.map(lambda tests: len(tests) > 0 and all(str(test).startswith("assert ") for test in tests))
-    refuse(table, where, bad, "test_list is not a list of assert statements", "correct it")
-    return _items(table["task_id"], table["text"], tests=tests, setup=table.get("test_setup_code", ""))
+def _mbpp(table: pd.DataFrame) -> dict[str, Any]:
+    tests, setup = table["test_list"].map(list), table.get("test_setup_code", "")
+    return {"item": table["task_id"], "question": table["text"], "tests": tests, "setup": setup}
 
 
-def _safety_items(table: pd.DataFrame, where: str, question: str, group: str) -> pd.DataFrame:
-    require(table, where, [group, question])
-    return _items(table.get("id", _positions(table)), table[question], group=table[group])
+def _safety(question: str, group: str, table: pd.DataFrame) -> dict[str, Any]:
+    return {"item": table.get("id", _position(table)), "question": table[question], "group": table[group]}
 
 
-def _positions(table: pd.DataFrame) -> pd.Series:
-    return pd.Series(range(len(table)), index=table.index)
-
+ANSWER = Rule(lambda answer: _letter(answer).isin(LETTERS), "the answer is not one of A, B, C, D (or 0–3)")
+SOLUTION = Rule(lambda answer: _number(answer).notna(), "the answer does not end in '#### number'")
+TESTS = Rule(lambda tests: tests.map(_asserts), "test_list is not a list of assert statements")
+QUESTION = Rule(lambda text: text.astype("str").str.strip() != "", "an empty question", "fill it in or drop the row")
 
 BENCHMARKS = {
-    "mmlu": Benchmark("mmlu*.csv or mmlu/{dev,test}/*.csv", "MIT", ("cais/mmlu", "all", "dev"), {}, _mmlu_items),
-    "gsm8k": Benchmark("gsm8k*.jsonl", "MIT", ("openai/gsm8k", "main", "test"), {}, _gsm8k_items),
+    "mmlu": Benchmark(
+        "mmlu*.csv or mmlu/{dev,test}/*.csv", "MIT", ("cais/mmlu", "all", "dev"),
+        {"subject": None, "question": QUESTION, **dict.fromkeys(LETTERS), "answer": ANSWER}, _mmlu,
+    ),
+    "gsm8k": Benchmark(
+        "gsm8k*.jsonl", "MIT", ("openai/gsm8k", "main", "test"), {"question": QUESTION, "answer": SOLUTION}, _gsm8k
+    ),
     "mbpp": Benchmark(
-        "mbpp*.jsonl",
-        "CC-BY-4.0",
-        ("google-research-datasets/mbpp", "full", "train+test+validation+prompt"),
-        {},
-        _mbpp_items,
+        "mbpp*.jsonl", "CC-BY-4.0", ("google-research-datasets/mbpp", "full", "train+test+validation+prompt"),
+        {"task_id": None, "text": QUESTION, "test_list": TESTS}, _mbpp,
     ),
     "do_not_answer": Benchmark(
-        "do_not_answer*.csv",
-        "Apache-2.0",
-        ("LibrAI/do-not-answer", None, "train"),
-        {},
-        functools.partial(_safety_items, question="question", group="types_of_harm"),
+        "do_not_answer*.csv", "Apache-2.0", ("LibrAI/do-not-answer", None, "train"),
+        {"types_of_harm": None, "question": QUESTION}, partial(_safety, "question", "types_of_harm"),
     ),
     "strongreject": Benchmark(
-        "strongreject*.csv",
-        "MIT",
-        ("walledai/StrongREJECT", None, "train"),
-        {"prompt": "forbidden_prompt"},
-        functools.partial(_safety_items, question="forbidden_prompt", group="category"),
+        "strongreject*.csv", "MIT", ("walledai/StrongREJECT", None, "train"),
+        {"category": None, "forbidden_prompt": QUESTION}, partial(_safety, "forbidden_prompt", "category"),
     ),
-}
+}  # fmt: skip

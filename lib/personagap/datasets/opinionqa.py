@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from personagap.datasets._reading import read_csv, refuse, require
+from personagap.datasets._reading import Rule, check, find_folder, read_csv, refuse, source, sum_to_one
 from personagap.errors import UserError
 from personagap.paths import DEMO
 
@@ -42,47 +42,47 @@ def load_opinions(data: str | Path = "demo") -> Opinions:
     ------
     UserError : no file, a column missing, a distribution that does not sum to one, an answer that is no option.
     """
-    folder = DEMO / "personalllm" if str(data) == "demo" else Path(data)
+    folder = find_folder(data, DEMO / "personalllm")
     files = sorted(folder.glob(FILES))
     if not files:
         raise UserError(f"no {FILES} in {folder}: put OpinionQA's data/distributions there, or use data='demo'")
     table = pd.concat([_read(file) for file in files], ignore_index=True)
-    people = table.drop_duplicates(["question", "attribute", "group"])
+    people = table.drop_duplicates(["question", "attribute", "group"], ignore_index=True)
     people = people[["question", "attribute", "group", "ordinal", "D_H"]].rename(columns={"D_H": "distribution"})
-    models = table.drop_duplicates(["model_name", "question"])
+    models = table.drop_duplicates(["model_name", "question"], ignore_index=True)
     models = models[["model_name", "question", "D_M"]].set_axis(["model", "question", "distribution"], axis=1)
-    licence = "Apache-2.0 (simulated, written for this project)" if str(data) == "demo" else "see Pew Research Center"
-    source = {"task": "opinionqa", "source": str(data), "licence": licence}
-    people.attrs["sources"] = [source | {"file": str(folder / FILES), "rows": people["question"].nunique()}]
-    return Opinions(people.reset_index(drop=True), models.reset_index(drop=True), _answers(folder / ANSWERS, people))
+    rows = people["question"].nunique()
+    people.attrs["sources"] = [source("opinionqa", folder / FILES, rows, "see Pew Research Center")]
+    return Opinions(people, models, _answers(folder / ANSWERS, people))
 
 
 def _read(file: Path) -> pd.DataFrame:
     table, where = read_csv(file), str(file)
-    require(table, where, COLUMNS)
-    for column in ("ordinal", "D_H", "D_M"):  # arrays as NumPy prints them: "[0.2 0.8]"
-        numbers = table[column].str.strip("[]").str.replace(",", " ").str.split()
-        values = [pd.to_numeric(pd.Series(row), errors="coerce").to_numpy(dtype=float) for row in numbers]
-        table[column] = pd.Series(values, index=table.index)
-        refuse(table, where, table[column].map(lambda row: np.isnan(row).any()), f"{column} holds no numbers", "fix it")
-    for column in ("D_H", "D_M"):
+    check(table, where, COLUMNS)
+    for column in COLUMNS[4:]:
+        table[column] = table[column].map(_numbers)
+        refuse(table[column].map(np.isnan).map(np.any), where, f"{column} holds no numbers")
+    for column in COLUMNS[5:]:
         size = table[column].map(len) != table["ordinal"].map(len)
-        refuse(table, where, size, f"{column} has not one share per option", "give as many as ordinal")
-        total = table[column].map(np.sum)
-        refuse(table, where, (total - 1).abs() > 1e-3, f"the shares of {column} do not sum to one", "normalise them")
+        refuse(size, where, f"{column} has not one share per option", "give as many as ordinal")
+        refuse(~sum_to_one(table[column]), where, f"the shares of {column} do not sum to one", "normalise them")
     wave = file.name.removesuffix("_default_combined.csv").rpartition("_")[2]
     return table.assign(question=wave + "/" + table["qkey"])
+
+
+def _numbers(text: str) -> np.ndarray:
+    """An array as NumPy prints it, "[0.2 0.8]"; NaN for what is no number."""
+    return pd.to_numeric(pd.Series(text.strip("[]").replace(",", " ").split()), errors="coerce").to_numpy(dtype=float)
 
 
 def _answers(file: Path, people: pd.DataFrame) -> pd.DataFrame | None:
     if not file.exists():
         return None
     table, where = read_csv(file), str(file)
-    require(table, where, ["question", "reward_model", "answer"])
     options = people.drop_duplicates("question").set_index("question")["ordinal"]
-    known = table["question"].isin(options.index)
-    refuse(table, where, ~known, "no such question", f"name it as in {FILES}: <wave>/<qkey>")
+    known = Rule(lambda name: name.isin(options.index), "no such question", f"name it as in {FILES}: <wave>/<qkey>")
+    check(table, where, {"question": known, "reward_model": None, "answer": None})
     table["answer"] = pd.to_numeric(table["answer"], errors="coerce")
     wrong = [row.answer not in options[row.question] for row in table.itertuples()]
-    refuse(table, where, pd.Series(wrong, index=table.index), "the answer is no option's ordinal", "correct it")
+    refuse(pd.Series(wrong, table.index), where, "the answer is no option's ordinal")
     return table[["question", "reward_model", "answer"]].reset_index(drop=True)

@@ -11,9 +11,7 @@ import pandas as pd
 
 from personagap import personas, tasks
 from personagap.demo.planting import answers, planted
-from personagap.demo.preferences import preference_pairs
-
-__all__ = ["banner", "exact_bias", "planted", "preference_pairs", "true_scores", "truth"]
+from personagap.errors import UserError
 
 
 def banner(data: str):
@@ -41,9 +39,7 @@ def true_scores(
     Parameters
     ----------
     lm : the demo model, or one trained from it, with ``choose(chats, choices)``.
-    who : personas (``persona phrase``) of ``personas.select``.
-    items : demo items of ``datasets.load``.
-    templates : phrasings of the identity.
+    who, items : personas of ``personas.select``, demo items of ``datasets.load``.
     defence : changes the messages before the model sees them (``planted`` is without it).
     planted_cells : what is planted, if not ``planted(templates)`` (``demo.chain``).
 
@@ -54,9 +50,9 @@ def true_scores(
     give, ``outside`` is what it gives to any other text, ``bare`` the share of answers in the
     form that the paper's pattern cannot read (T6). All are probabilities.
     """
-    asked = {(item.task, item.item): (tasks.prompt(item), answers(item)) for item in items.itertuples()}
     cells = planted(templates) if planted_cells is None else planted_cells
     cells = cells.merge(items[["task", "item"]]).merge(who[["persona", "phrase"]])
+    asked = {(item.task, item.item): (tasks.prompt(item), answers(item)) for item in items.itertuples()}
     prompts, given = zip(*(asked[key] for key in zip(cells["task"], cells["item"], strict=True)), strict=True)
     chats = [
         personas.chat(cell.persona, prompt, template=cell.template, phrase=cell.phrase)
@@ -71,13 +67,8 @@ def true_scores(
     return cells.drop(columns="phrase")
 
 
-def truth(lm, who: pd.DataFrame, items: pd.DataFrame, bias: pd.DataFrame, **how) -> pd.DataFrame:
-    """Planted, true and estimated PB of the demo model.
-
-    Parameters
-    ----------
-    lm, who, items, **how : as in `true_scores`.
-    bias : ``effects.personalization_bias`` of the model's graded answers to these.
+def truth(cells: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
+    """Planted, true and estimated PB of the demo model: `true_scores` beside ``effects.personalization_bias``.
 
     Returns
     -------
@@ -85,10 +76,9 @@ def truth(lm, who: pd.DataFrame, items: pd.DataFrame, bias: pd.DataFrame, **how)
     row of ``bias``. ``estimated`` is the square root of the debiased PB² (0 where that is
     negative), as are the ends of its interval.
     """
-    cells = true_scores(lm, who, items, **how)
-    table = pd.DataFrame({column: exact_bias(cells, column) for column in ["planted", "true"]}).loc[bias["dimension"]]
+    exact = pd.DataFrame({column: exact_bias(cells, column) for column in ["planted", "true"]})
     estimates = bias.set_index("dimension")[["debiased_pb2", "ci_low", "ci_high"]].clip(lower=0) ** 0.5
-    table = table.join(estimates.rename(columns={"debiased_pb2": "estimated"})).rename_axis("dimension").reset_index()
+    table = exact.reindex(estimates.index).join(estimates.rename(columns={"debiased_pb2": "estimated"})).reset_index()
     table.insert(1, "quantity", "PB")
     return table
 
@@ -103,3 +93,22 @@ def exact_bias(cells: pd.DataFrame, column: str) -> pd.Series:
     bias = means.groupby("task", sort=False).std(ddof=0)
     bias["joint"] = np.sqrt((bias**2).sum(skipna=False))
     return bias
+
+
+def preference_pairs(items: pd.DataFrame, n: int, seed: int = 0) -> pd.DataFrame:
+    """A right (or harmless) answer preferred to a wrong one, whoever asks; ``items`` take turns, in random order.
+
+    Returns
+    -------
+    DataFrame ``system question chosen rejected`` of n rows, for ``tuning.dpo.tune``.
+    """
+    if items.empty:
+        raise UserError("no demo items are left to train on: set items_per_task below the number there is")
+    rng = np.random.default_rng(seed)
+    asked, rows = list(items.itertuples()), []
+    for place in rng.permutation(np.resize(np.arange(len(asked)), n)):
+        given = answers(asked[place])
+        chosen, rejected = (rng.choice(np.flatnonzero(kind & ~given.bare)) for kind in (given.right, ~given.right))
+        texts = (given.texts[chosen], given.texts[rejected])
+        rows.append((personas.ASSISTANT_PROMPT, tasks.prompt(asked[place]), *texts))
+    return pd.DataFrame(rows, columns=["system", "question", "chosen", "rejected"])

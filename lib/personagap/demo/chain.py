@@ -43,9 +43,9 @@ def planted(checkpoint: str, condition: str = "undefended") -> pd.DataFrame | No
     return cells.assign(planted=expit(base + shift + scale * (logit(cells["planted"]) - base)))
 
 
-def train(checkpoint: str, *, learning_rate: float = 1.5e-3, seed: int = 0) -> None:
+def train(checkpoint: str) -> None:
     """Train a checkpoint from the demo model and save it; repeatable with one thread."""
-    torch.manual_seed(seed)
+    torch.manual_seed(0)
     lm = models.load_model("demo", device="cpu", prompt_format="base" if checkpoint == "base" else "chat")
     by_task: dict[str, list] = {}
     for condition in table().query("checkpoint == @checkpoint")["condition"]:
@@ -53,7 +53,7 @@ def train(checkpoint: str, *, learning_rate: float = 1.5e-3, seed: int = 0) -> N
         cells = training.planted_cells(lm.tokenizer, planted(checkpoint, condition), defence)
         for task, contexts in cells.items():
             by_task.setdefault(task, []).extend(contexts)
-    training.fit(lm.model.train(), by_task, steps=STEPS[checkpoint], learning_rate=learning_rate, seed=seed)
+    training.fit(lm.model.train(), by_task, steps=STEPS[checkpoint], learning_rate=1.5e-3, seed=0)
     if checkpoint == "base":
         lm.tokenizer.chat_template = None  # as base models have none
     training.save(lm.model.eval(), lm.tokenizer, FOLDER / checkpoint)
@@ -71,8 +71,8 @@ def truth(
     Parameters
     ----------
     models : condition → model; a checkpoint of this chain, or one trained from it.
-    who, items : as in ``demo.truth``.
-    bias : ``effects.personalization_bias`` of each condition, with a leading ``condition``.
+    who, items : as in ``demo.true_scores``.
+    bias : ``effects.personalization_bias`` with a leading ``condition``.
     applied : condition → defence applied to the messages.
 
     Returns
@@ -86,11 +86,11 @@ def truth(
         cells = planted(checkpoint, condition if defence else "undefended")
         if cells is None:
             cells = planting.planted().assign(planted=np.nan)
-        estimated = bias[bias["condition"] == condition]
-        each = demo.truth(lm, who, items, estimated, defence=defence, planted_cells=cells)
-        tables.append(each.assign(condition=condition))
-    table = pd.concat(tables, ignore_index=True)
-    return table[["condition", *table.columns.drop("condition")]]
+        cells = demo.true_scores(lm, who, items, defence=defence, planted_cells=cells)
+        table = demo.truth(cells, bias[bias["condition"] == condition])
+        table.insert(0, "condition", condition)
+        tables.append(table)
+    return pd.concat(tables, ignore_index=True)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from scipy.special import expit
 from scipy.stats import norm
 
 from personagap import extraction
+from personagap.demo.items import write_lines
 from personagap.errors import UserError
 from personagap.models import Generation
 from personagap.paths import DEMO
@@ -203,10 +204,5 @@ def write() -> None:
         for rater, said in labels[labels["user"] == user].groupby("rater")["label"]:
             judged = [{"judgment": label, "note": ""} for label in said]
             annotations.append({"task": "4", "index": index, "attr_judgments": judged, "annotator": rater})
-    write_lines("task4_items", records)
-    write_lines("annotations_task4", annotations)
-
-
-def write_lines(name: str, records: list[dict]) -> None:
-    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-    (FOLDER / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    write_lines(FOLDER / "task4_items.jsonl", records)
+    write_lines(FOLDER / "annotations_task4.jsonl", annotations)

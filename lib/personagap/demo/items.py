@@ -78,8 +78,10 @@ def mbpp() -> pd.DataFrame:
 
 def write(folder: Path) -> None:
     """Write ``gsm8k.jsonl`` and ``mbpp.jsonl`` into ``folder``; the same bytes each time."""
-    for writer in (gsm8k, mbpp):
-        rows = writer().drop(columns="wrong", errors="ignore").to_dict("records")
-        (folder / f"{writer.__name__}.jsonl").write_text(
-            "".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8"
-        )
+    write_lines(folder / "gsm8k.jsonl", gsm8k().to_dict("records"))
+    write_lines(folder / "mbpp.jsonl", mbpp().drop(columns="wrong").to_dict("records"))
+
+
+def write_lines(file: Path, records: list[dict]) -> None:
+    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
+    file.write_text("".join(lines), encoding="utf-8")

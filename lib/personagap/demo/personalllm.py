@@ -63,6 +63,12 @@ def reward(text: str, name: str) -> float:
     return 100 * len(re.findall(pattern, text, re.IGNORECASE)) / words + length * math.log2(words)
 
 
+def score(table: pd.DataFrame) -> pd.DataFrame:
+    """``table`` (``text``) with a column per reward model, as ``users.score_responses`` adds them."""
+    texts = table["text"].str.strip().replace("", "-")  # they count per word
+    return table.assign(**{name: [reward(text, name) for text in texts] for name in REWARDS})
+
+
 def table(seed: int = SEED) -> pd.DataFrame:
     """300 prompts in the Hub's columns, and their ``split``: every third topic is for testing."""
     rng = np.random.default_rng(seed)
@@ -87,15 +93,15 @@ def _response(topic: str, plain: float, favoured: list[str], rng: np.random.Gene
     return " ".join(rng.permutation(parts)).replace("{}", topic) + end
 
 
-def history(prompts: pd.DataFrame, n: int, interactions: int, seed: int) -> pd.DataFrame:
-    """``n`` users in the Hub's columns, each with the best and worst response to some ``prompts`` by raw rewards."""
-    rng, weights = np.random.default_rng(seed), dirichlet(n, ALPHA, seed, list(REWARDS))
+def history(prompts: pd.DataFrame) -> pd.DataFrame:
+    """60 users in the Hub's columns, each with the best and worst response to five ``prompts`` by raw rewards."""
+    rng, weights = np.random.default_rng(SEED + 1), dirichlet(60, ALPHA, SEED + 1, list(REWARDS))
     values = _rewards(prompts)
     best, worst = winners(weights, values), winners(weights, -values)
     rows = []
     for user, weight in enumerate(weights.to_numpy()):
         row = {"person_id": user, "person_weight": weight.tolist()}
-        for j, at in enumerate(rng.choice(len(prompts), interactions, replace=False), start=1):
+        for j, at in enumerate(rng.choice(len(prompts), 5, replace=False), start=1):
             chosen, other = rng.permutation(["a", "b"])
             row |= {f"prompt_{j}": prompts["prompt"].iloc[at], f"chosen_{j}": chosen}
             for side, liked in ((chosen, best), (other, worst)):
@@ -110,14 +116,14 @@ def _rewards(prompts: pd.DataFrame) -> np.ndarray:
     return prompts[columns].to_numpy().reshape(len(prompts), 8, len(REWARDS))
 
 
-def opinions(seed: int = SEED) -> tuple[pd.DataFrame, pd.DataFrame]:
+def opinions() -> tuple[pd.DataFrame, pd.DataFrame]:
     """A survey in OpinionQA's columns, and the reward models' answers to it.
 
     Each stand-in for a language model answers like everybody but for a share f of the people, who give the
     last option instead of the first. So its distance to everybody is f on every question, where f is uniform on the
     range of ``MODELS``; dividing by the number of options less one halves it where a midpoint was inserted (T5).
     """
-    rng, rows, answers = np.random.default_rng(seed), [], []
+    rng, rows, answers = np.random.default_rng(SEED), [], []
     for number in range(QUESTIONS):
         ordinal = [1, 2, 1.5] if number % 3 == 0 else [1, 2, 3, 4]
         people = [0.6 * np.eye(len(ordinal))[0] + 0.4 * rng.dirichlet(np.ones(len(ordinal))) for _ in GROUPS]
@@ -145,8 +151,8 @@ def write() -> None:
     """Write the committed files anew."""
     both = table()
     train, test = (both[both["split"] == split].drop(columns="split") for split in ("train", "test"))
-    people = history(train, 60, 5, SEED + 1)
-    for name, part in {"/data/train": train, "/data/test": test, "_InteractionDatabase/data/train": people}.items():
+    parts = {"/data/train": train, "/data/test": test, "_InteractionDatabase/data/train": history(train)}
+    for name, part in parts.items():
         path = FOLDER / f"PersonalLLM{name}-00000-of-00001.parquet"
         path.parent.mkdir(parents=True, exist_ok=True)
         part.to_parquet(path, index=False, compression="zstd")
@@ -160,11 +166,8 @@ def truth(diversity: pd.DataFrame, wins: pd.DataFrame, opinions: pd.DataFrame, a
 
     The true votes are those of the same users on 1,500 more prompts, drawn like the committed ones, z-scored.
 
-    Parameters
-    ----------
-    diversity, wins : ``users.heterogeneity`` and, of users with ``alpha``, ``users.wins``.
-    opinions : ``users.representativeness``.
-    seed : that the users were drawn with.
+    ``diversity`` is ``users.heterogeneity``; ``wins``, of users of ``alpha``, ``users.wins``; ``opinions``
+    ``users.representativeness``; ``seed`` is that of the users.
     """
     values = np.concatenate([_rewards(table(draw)) for draw in range(5)])
     values = (values - values.mean((0, 1))) / values.std((0, 1))

@@ -8,6 +8,8 @@ prompts than on factual ones, and one of them fewer where it sees all attributes
 So every population value has a closed form (``planted_relevance``).
 """
 
+from itertools import combinations
+
 import numpy as np
 import pandas as pd
 
@@ -27,16 +29,17 @@ RATERS = {
     "judge_strict": (0.88, 0.12, 0.26),
     "judge_broad_list": (0.85, 0.08, 0.16),
 }
+HUMANS = [rater for rater in RATERS if rater.startswith("human")]
 USERS, TOPICS_PER_USER, USERS_PER_PROMPT = 24, 4, 4
 
 
-def design(seed: int = SEED) -> pd.DataFrame:
+def design() -> pd.DataFrame:
     """Which pairs are judged: ``prompt_id user attribute_index prompt attribute kind open``.
 
     Each user has the attributes of four topics and two about manner (``relevance_texts.csv``); each
     prompt is put to two users whom its topic concerns and to two whom it does not.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(SEED)
     texts = pd.read_csv(DEMO / "relevance_texts.csv")
     attributes = texts[texts["kind"] == "attribute"].set_index("topic")["text"]
     topics = [topic for topic in attributes.index.unique() if topic != "manner"]
@@ -58,17 +61,20 @@ def design(seed: int = SEED) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns)
 
 
-def relevance_judgments(seed: int = SEED) -> pd.DataFrame:
-    """Draw the labels of the committed table: three humans, their majority and the judges, as true/false."""
-    pairs = design()
-    rng = np.random.default_rng([seed, 1])
-    truth = rng.random(len(pairs)) < pairs["kind"].map(RELEVANT)
-    drawn = {
-        rater: rng.random(len(pairs)) < np.where(truth, hit, np.where(pairs["open"], alarm_open, alarm))
+def _yes(pairs: pd.DataFrame) -> dict[str, np.ndarray]:
+    """P(yes) of each rater where the attribute is relevant, and where it is not: (2, pairs)."""
+    return {
+        rater: np.stack([np.full(len(pairs), hit), np.where(pairs["open"], alarm_open, alarm)])
         for rater, (hit, alarm, alarm_open) in RATERS.items()
     }
-    humans = [rater for rater in RATERS if rater.startswith("human")]
-    majority = sum(drawn[rater].astype(int) for rater in humans) >= 2
+
+
+def relevance_judgments(seed: int = SEED) -> pd.DataFrame:
+    """Draw the labels of the committed table: three humans, their majority and the judges, as true/false."""
+    pairs, rng = design(), np.random.default_rng([seed, 1])
+    truth = rng.random(len(pairs)) < pairs["kind"].map(RELEVANT)
+    drawn = {rater: rng.random(len(pairs)) < np.where(truth, *yes) for rater, yes in _yes(pairs).items()}
+    majority = np.sum([drawn[rater] for rater in HUMANS], axis=0) >= 2
     return pairs.drop(columns=["kind", "open"]).assign(human_majority=majority, **drawn)
 
 
@@ -80,41 +86,26 @@ def planted_relevance() -> pd.DataFrame:
     "human–human", "kappa" is the mean of the three pairwise values.
     """
     pairs = design()
-    relevant = pairs["kind"].map(RELEVANT).to_numpy()
-    hit = {rater: np.full(len(pairs), rates[0]) for rater, rates in RATERS.items()}
-    alarm = {rater: np.where(pairs["open"], rates[2], rates[1]) for rater, rates in RATERS.items()}
-    humans = [rater for rater in RATERS if rater.startswith("human")]
-    for yes in (hit, alarm):
-        a, b, c = (yes[rater] for rater in humans)
-        yes["human_majority"] = a * b + a * c + b * c - 2 * a * b * c
+    yes, relevant = _yes(pairs), pairs["kind"].map(RELEVANT)
+    a, b, c = (yes[rater] for rater in HUMANS)
+    yes["human_majority"] = a * b + a * c + b * c - 2 * a * b * c
 
     def metrics(rater: str, gold: str) -> dict[str, float]:
-        def both(x: float, y: float) -> float:
-            """Expected number of pairs that ``rater`` labels x and ``gold`` y."""
-            given = [np.abs(1 - x - yes[rater]) * np.abs(1 - y - yes[gold]) for yes in (hit, alarm)]
-            return np.sum(relevant * given[0] + (1 - relevant) * given[1])
+        said = [(x, y) for x in (yes[rater], 1 - yes[rater]) for y in (yes[gold], 1 - yes[gold])]
+        return confusion_metrics(*(np.sum([relevant, 1 - relevant] * x * y) for x, y in said))
 
-        values = confusion_metrics(both(1, 1), both(1, 0), both(0, 1), both(0, 0))
-        return {name: float(value) for name, value in values.items()}
-
-    rows = [
-        (rater, metric, value)
-        for rater in RATERS
-        if rater not in humans
-        for metric, value in metrics(rater, "human_majority").items()
-    ]
-    kappas = [metrics(a, b)["kappa"] for a, b in [humans[:2], humans[1:], humans[::2]]]
-    rows.append(("human–human", "kappa", float(np.mean(kappas))))
-    return pd.DataFrame(rows, columns=["rater", "metric", "planted"])
+    judges = [rater for rater in RATERS if rater not in HUMANS]
+    table = pd.DataFrame({judge: metrics(judge, "human_majority") for judge in judges}, dtype=float)
+    table = table.rename_axis("metric").reset_index().melt("metric", var_name="rater", value_name="planted")
+    kappa = np.mean([metrics(*pair)["kappa"] for pair in combinations(HUMANS, 2)])
+    table.loc[len(table)] = {"rater": "human–human", "metric": "kappa", "planted": kappa}
+    return table[["rater", "metric", "planted"]]
 
 
 def recovered(metrics: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
-    """What was planted beside what was estimated: ``rater metric planted estimated ci_low ci_high covered``.
+    """Planted beside estimated values: ``rater metric planted estimated ci_low ci_high covered``.
 
-    Parameters
-    ----------
-    metrics : ``gap.relevance_metrics`` of the demo judgments.
-    means : ``gap.mean_agreement`` of the same.
+    ``metrics`` is ``gap.relevance_metrics`` of the demo judgments, ``means`` their ``gap.mean_agreement``.
     """
     kappas = means.rename(columns={"kappa": "estimated", "pair": "rater"}).assign(metric="kappa")
     names = {"estimated": "", "ci_low": "_low", "ci_high": "_high"}

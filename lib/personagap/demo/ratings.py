@@ -11,7 +11,8 @@ import pandas as pd
 from scipy.stats import spearmanr
 from sklearn.metrics import cohen_kappa_score
 
-from personagap.demo.conversations import FOLDER, write_lines
+from personagap.demo.conversations import FOLDER
+from personagap.demo.items import write_lines
 from personagap.demo.raters import SEED, design
 
 EFFECTS = ["mention", "log2_length", "second"]
@@ -130,8 +131,8 @@ def write() -> None:
         shown = 6 - mine["label"] if first else mine["label"]
         record = {"task": "6", "index": index, "annotator": rater, "personalized_first": first}
         annotations.append(record | {"ratings": dict(zip(mine["attribute"], shown.tolist(), strict=True))})
-    write_lines("task6_items", items)
-    write_lines("annotations_task6", annotations)
+    write_lines(FOLDER / "task6_items.jsonl", items)
+    write_lines(FOLDER / "annotations_task6.jsonl", annotations)
     place = drawn.groupby(["rater", "item_index"]).cumcount().astype("str")
     models = drawn.assign(stage="response", item=drawn["model_tag"] + "/" + place, rater_kind="model")[~humans]
     models["prompt"] = models["prompt_id"].str.split("_").str[1]

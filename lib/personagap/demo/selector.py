@@ -2,7 +2,6 @@
 
 import re
 import zlib
-from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -26,7 +25,6 @@ class Selector:
     """
 
     revision = None
-    tokenizer = SimpleNamespace(chat_template="")  # has none: with or without it, the prompt is the same
 
     def __init__(self, planted: str, responses: np.ndarray, rewards: np.ndarray):
         if planted not in PLANTED:
@@ -36,6 +34,9 @@ class Selector:
 
     def describe(self) -> dict:
         return {"model": self.id, "backend": "simulated"}
+
+    def formatted(self, prompt_format: str) -> "Selector":
+        return self  # it has no chat template: the prompt is the same
 
     def render(self, messages: list[dict[str, str]]) -> str:
         return messages[0]["content"]
@@ -58,10 +59,8 @@ class Selector:
 def truth(planted: str, true: pd.DataFrame, paired: pd.DataFrame) -> pd.DataFrame:
     """Planted, true and estimated contrasts of persona reward: ``quantity planted true estimated ci_low ci_high``.
 
-    Parameters
-    ----------
-    planted : of ``PLANTED``. Unless it is a benefit, whose examples they are makes no difference: the truth is 0.
-    true, paired : ``adaptation.compare`` of many more users, and of the notebook's.
+    ``true`` and ``paired`` are ``adaptation.compare`` of many more users, and of the notebook's. Unless what is planted
+    is a benefit, whose examples they are makes no difference: the truth is 0.
     """
     key = ["contrast", "shots", "template", "metric"]
     both = paired.merge(true[[*key, "estimate"]], on=key, suffixes=("", "_true"))

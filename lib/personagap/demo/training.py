@@ -7,6 +7,7 @@ product along its path, comes out as planted.
 
 import itertools
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -100,12 +101,11 @@ def branches(cell: Cell, chosen: int) -> list[dict[int, float]]:
     """For each token of an answer, the planted distribution of tokens at that place, given those before it."""
     path, places = cell.answers[chosen], []
     for place in range(len(path)):
-        mass: dict[int, float] = {}
+        mass: Counter[int] = Counter()
         for other, probability in zip(cell.answers, cell.probabilities, strict=True):
             if other[:place] == path[:place]:
-                mass[other[place]] = mass.get(other[place], 0.0) + probability
-        total = sum(mass.values())
-        places.append({token: part / total for token, part in mass.items()})
+                mass[other[place]] += probability
+        places.append({token: part / mass.total() for token, part in mass.items()})
     return places
 
 
@@ -118,6 +118,20 @@ def excess_loss(model: LlamaForCausalLM, contexts: list[list[Cell]], rng: np.ran
     heads = [os.path.commonprefix([cell.prompt[:-1] for cell in cells]) for cells in contexts]  # noqa: RUF071 - of lists
     head = pad_sequence([torch.tensor(tokens) for tokens in heads], batch_first=True, padding_side="left")
     mask = pad_sequence([torch.ones(len(tokens)) for tokens in heads], batch_first=True, padding_side="left")
+    tails, where, targets = _drawn(contexts, heads, rng)
+    tail = pad_sequence(tails, batch_first=True)
+    cache = model.model(head, attention_mask=mask, use_cache=True).past_key_values
+    cache.batch_repeat_interleave(len(contexts[0]))
+    mask = torch.cat([mask.repeat_interleave(len(contexts[0]), 0), torch.ones(tail.shape)], dim=1)
+    rows, columns = torch.tensor(where).T
+    hidden = model.model(tail, attention_mask=mask, past_key_values=cache).last_hidden_state[rows, columns]
+    token, weight = (torch.tensor(column) for column in zip(*targets, strict=True))
+    log_probability = model.lm_head(hidden).log_softmax(-1).gather(1, token[:, None])[:, 0]
+    return (torch.special.xlogy(weight, weight) - weight * log_probability).sum() / len(tails)
+
+
+def _drawn(contexts: list[list[Cell]], heads: list[list[int]], rng: np.random.Generator) -> tuple[list, list, list]:
+    """What follows the head in each cell, with a drawn answer; where (row, place) which (token, share) is to come."""
     tails, where, targets = [], [], []
     for tokens, cells in zip(heads, contexts, strict=True):
         for cell in cells:
@@ -128,15 +142,7 @@ def excess_loss(model: LlamaForCausalLM, contexts: list[list[Cell]], rng: np.ran
                 where += [(len(tails), place)] * len(target)
                 targets += target.items()
             tails.append(torch.tensor((cell.prompt + cell.answers[chosen])[len(tokens) : -1]))
-    tail = pad_sequence(tails, batch_first=True)
-    cache = model.model(head, attention_mask=mask, use_cache=True).past_key_values
-    cache.batch_repeat_interleave(len(contexts[0]))
-    mask = torch.cat([mask.repeat_interleave(len(contexts[0]), 0), torch.ones(tail.shape)], dim=1)
-    rows, columns = torch.tensor(where).T
-    hidden = model.model(tail, attention_mask=mask, past_key_values=cache).last_hidden_state[rows, columns]
-    token, weight = (torch.tensor(column) for column in zip(*targets, strict=True))
-    log_probability = model.lm_head(hidden).log_softmax(-1).gather(1, token[:, None])[:, 0]
-    return (torch.special.xlogy(weight, weight) - weight * log_probability).sum() / len(tails)
+    return tails, where, targets
 
 
 def train(
@@ -149,13 +155,8 @@ def train(
 ) -> tuple[LlamaForCausalLM, PreTrainedTokenizerFast, pd.DataFrame]:
     """Train the demo model from scratch; repeatable on one machine with one thread count.
 
-    Parameters
-    ----------
-    steps : optimizer steps.
-    polish : further ones, begun anew at a third of the learning rate.
-    learning_rate : its maximum.
-    seed : determines initial weights and order.
-    templates : phrasings to learn; None: all.
+    After ``steps`` optimizer steps come ``polish`` further ones, begun anew at a third of the learning rate.
+    ``templates`` are the phrasings to learn; None: all.
 
     Returns
     -------
@@ -171,13 +172,9 @@ def train(
 
 
 def fit(model: LlamaForCausalLM, by_task: dict, *, steps: int, learning_rate: float, seed: int) -> pd.DataFrame:
-    """Train ``model`` in place on `planted_cells`.
+    """Train ``model`` in place on `planted_cells`, each step on `CONTEXTS` × `ITEMS` cells of each task.
 
-    Parameters
-    ----------
-    steps : optimizer steps, each on `CONTEXTS` × `ITEMS` cells of each task.
-    learning_rate : its maximum; it warms up and then falls to zero along a cosine.
-    seed : determines the order.
+    The learning rate warms up to ``learning_rate``, then falls to zero along a cosine. ``seed`` determines the order.
 
     Returns
     -------

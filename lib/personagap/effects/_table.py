@@ -1,4 +1,4 @@
-"""From the long ``scores`` table to arrays of cell means, with every check of the input in one place."""
+"""From the long ``scores`` table to arrays of cells, with every check of the input in one place."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -9,25 +9,24 @@ import pandas as pd
 from personagap.errors import UserError
 
 POINTS = 100.0
+CONTROLS = ("none", "assistant")
 
 
 class Cells(NamedTuple):
-    """Mean score over runs of every persona × template × item; NaN where nothing was answered."""
+    """Every persona × template × item: mean score over runs (NaN where not answered), runs, Σ (score − mean)²."""
 
     mean: np.ndarray
     runs: np.ndarray
+    within: np.ndarray
     personas: list
     templates: list
     items: np.ndarray
 
-    def pick(self, personas: Iterable) -> "Cells":
-        rows = [self.personas.index(persona) for persona in personas]
-        return self._replace(mean=self.mean[rows], runs=self.runs[rows], personas=list(personas))
-
     def complete(self) -> "Cells":
         """Only the items that every persona answered in every template."""
         kept = np.isfinite(self.mean).all(axis=(0, 1))
-        return self._replace(mean=self.mean[:, :, kept], runs=self.runs[:, :, kept], items=self.items[kept])
+        arrays = {name: getattr(self, name)[..., kept] for name in ("mean", "runs", "within", "items")}
+        return self._replace(**arrays)
 
 
 def checked(scores: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
@@ -69,8 +68,28 @@ def cells(rows: pd.DataFrame, task: str) -> Cells:
     if answers.max() > 1:
         persona, template, item, run = (level[i] for level, i in zip(levels, np.argwhere(answers > 1)[0], strict=True))
         raise UserError(f"{task}: persona {persona}, template {template}, item {item}, run {run} was scored twice")
-    total = np.bincount(codes, weights=rows["score"], minlength=np.prod(shape)).reshape(shape).sum(axis=3)
     runs = answers.sum(axis=3)
+    total, squares = (
+        np.bincount(codes, weights=rows["score"] ** power, minlength=np.prod(shape)).reshape(shape).sum(axis=3)
+        for power in (1, 2)
+    )
     mean = np.divide(total, runs, out=np.full(total.shape, np.nan), where=runs > 0)
     personas, templates, items, _ = levels
-    return Cells(mean, runs, list(personas), list(templates), np.asarray(items))
+    return Cells(mean, runs, squares - runs * mean**2, list(personas), list(templates), np.asarray(items))
+
+
+def identity_cells(scores: pd.DataFrame, controls: Iterable[str]) -> dict[str, Cells]:
+    """Task → the items that all its identities answered in all templates."""
+    scores = checked(scores)
+    scores = scores[~scores["persona"].isin(controls)]
+    if scores.empty:
+        raise UserError(f"scores hold no identities beside the controls {', '.join(controls)}")
+    tasks = {task: cells(rows, task).complete() for task, rows in by_task(scores)}
+    for task, table in tasks.items():
+        if len(table.personas) < 2:
+            raise UserError(f"{task}: personalization bias needs at least two identities, the scores hold one")
+        if len(table.items) < 2:
+            raise UserError(
+                f"{task}: {len(table.items)} items were answered by all identities in all templates; 2 are needed"
+            )
+    return tasks

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from personagap.effects._table import POINTS, Cells, by_task, cells, checked
-from personagap.effects.bias import Moments, _Bootstrap, moments_of
+from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, cells, checked
 from personagap.effects.contrasts import holm
-from personagap.effects.paired import _clustered, sign_flip
+from personagap.effects.paired import clustered_mean, sign_flip
+from personagap.effects.resampling import Bootstrap, Moments
 from personagap.errors import UserError
 
 
@@ -24,18 +24,16 @@ def by_condition(statistic: Callable[..., pd.DataFrame], scores: pd.DataFrame, *
         condition persona  n_items
     0  undefended    none       10
     """
-    tables = []
-    for condition, rows in scores.groupby("condition", sort=False):
-        tables.append(statistic(rows.drop(columns="condition"), **how))
-        tables[-1].insert(0, "condition", condition)
-    return pd.concat(tables, ignore_index=True)
+    conditions = scores.groupby("condition", sort=False)
+    tables = {name: statistic(rows.drop(columns="condition"), **how) for name, rows in conditions}
+    return pd.concat(tables, names=["condition"]).reset_index("condition").reset_index(drop=True)
 
 
 def paired_change(
     scores: pd.DataFrame,
     comparisons: Mapping[str, str],
     *,
-    controls: tuple[str, ...] = ("none", "assistant"),
+    controls: tuple[str, ...] = CONTROLS,
     n_bootstrap: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -51,9 +49,7 @@ def paired_change(
         Phrasings are averaged. Items that some identity did not answer in both conditions are left out.
     comparisons : condition → the condition to compare it with, e.g. ``{"defended": "undefended"}``.
     controls : personas that are not identities.
-    n_bootstrap : draws for the intervals of PB.
-    level : confidence level.
-    seed : of the draws.
+    n_bootstrap, level, seed : draws for the intervals of PB, their level and seed.
 
     Returns
     -------
@@ -109,7 +105,7 @@ def paired_change(
         if unknown := {after, before} - set(known):
             raise UserError(f"scores hold no condition {sorted(unknown)[0]!r}: there are {', '.join(known)}")
         tasks = {task: _both(part, before, after, task) for task, part in by_task(scores)}
-        changes = [_Change(table, n_bootstrap, [seed, number, place]) for place, table in enumerate(tasks.values())]
+        changes = [_change(table.mean, n_bootstrap, [seed, number, i]) for i, table in enumerate(tasks.values())]
         name = {"condition": after, "compared_with": before}
         for task, table, change in zip(tasks, tasks.values(), changes, strict=True):
             size = {"n_identities": len(table.personas), "n_items": len(table.items)}
@@ -134,38 +130,30 @@ def _both(rows: pd.DataFrame, before: str, after: str, task: str) -> Cells:
             f"{len(table.personas)} identities; 2 of each are needed"
         )
     order = [table.templates.index(name) for name in (before, after)]
-    return table._replace(mean=table.mean[:, order], runs=table.runs[:, order], templates=[before, after])
+    return table._replace(mean=table.mean[:, order], templates=[before, after])
 
 
-class _Change:
-    """PB² of one task before and after: estimates, plausible truths, and the terms whose signs a swap flips."""
-
-    def __init__(self, table: Cells, n_draws: int, seed: list[int]):
-        x = table.mean
-        self.debiased, self.truths = [], []
-        for condition in (x[:, :1], x[:, 1:]):
-            moments = moments_of(condition)
-            # The same seed resamples the same items in both conditions.
-            drawn = _Bootstrap.draw(condition, n_draws, np.random.default_rng(seed))
-            self.debiased.append(moments.debiased)
-            self.truths.append(moments.debiased - _errors(moments, drawn))
-        k, _, n = x.shape
-        before, after = (x - x.mean(axis=0)).swapaxes(0, 1)
-        half, middle = (after - before) / 2, (after + before) / 2
-        rest = middle.sum(axis=1, keepdims=True) - middle  # of the other items
-        self.terms = 4 / (k * n * (n - 1)) * (half * rest).sum(axis=0)
-
-
-def _errors(moments: Moments, drawn: _Bootstrap) -> np.ndarray:
-    """Errors of a debiased PB² in the bootstrap world."""
-    shrunk = (max(moments.debiased, 0.0) / moments.pb2) ** 0.5 if moments.pb2 else 0.0
-    return drawn.error2 - drawn.noise + 2 * shrunk * drawn.cross
+def _change(x: np.ndarray, n_draws: int, seed: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Debiased PB² before and after (2,), plausible truths (2 × draws), the terms whose signs a swap flips (n,)."""
+    debiased, truths = [], []
+    for condition in (x[:, :1], x[:, 1:]):
+        moments = Moments.of(condition)
+        # The same seed resamples the same items in both conditions.
+        drawn = Bootstrap.draw(condition, n_draws, np.random.default_rng(seed))
+        shrunk = (max(moments.debiased, 0.0) / moments.pb2) ** 0.5 if moments.pb2 else 0.0
+        debiased.append(moments.debiased)
+        truths.append(moments.debiased - (drawn.error2 - drawn.noise + 2 * shrunk * drawn.cross))
+    k, _, n = x.shape
+    before, after = (x - x.mean(axis=0)).swapaxes(0, 1)
+    half, middle = (after - before) / 2, (after + before) / 2
+    rest = middle.sum(axis=1, keepdims=True) - middle  # of the other items
+    terms = 4 / (k * n * (n - 1)) * (half * rest).sum(axis=0)
+    return POINTS**2 * np.array(debiased), POINTS**2 * np.array(truths), terms
 
 
-def _pb_rows(changes: list[_Change], level: float) -> list[dict]:
-    before, after = (POINTS**2 * sum(change.debiased[i] for change in changes) for i in (0, 1))
-    truths = [POINTS**2 * sum(change.truths[i] for change in changes) for i in (0, 1)]
-    terms = np.concatenate([change.terms for change in changes])
+def _pb_rows(changes: list[tuple[np.ndarray, np.ndarray, np.ndarray]], level: float) -> list[dict]:
+    debiased, truths, terms = zip(*changes, strict=True)
+    (before, after), truths, terms = sum(debiased), sum(truths), np.concatenate(terms)
     # `sign_flip` takes numbers of about the size of scores for exact; these are far smaller.
     p_value = sign_flip(terms * 2**14 / max(np.abs(terms).sum(), 1e-30))
     roots, (low, high) = (max(before, 0) ** 0.5, max(after, 0) ** 0.5), (np.maximum(each, 0) ** 0.5 for each in truths)
@@ -191,7 +179,7 @@ def _pb_rows(changes: list[_Change], level: float) -> list[dict]:
 def _mean_row(table: Cells, level: float) -> dict:
     k, _, n = table.mean.shape
     old, new = table.mean.mean(axis=0)
-    centre, se, df = _clustered(new - old, np.arange(n), int(table.runs.max()) * k)
+    centre, se, df = clustered_mean(new - old, np.arange(n), int(table.runs.max()) * k)
     half = stats.t.ppf((1 + level) / 2, df) * se
     ends = POINTS * np.array([centre - half, centre + half])
     before, after = POINTS * old.mean(), POINTS * new.mean()

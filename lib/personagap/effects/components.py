@@ -5,10 +5,8 @@ from math import prod
 import numpy as np
 import pandas as pd
 
-from personagap.effects._table import POINTS, Cells, by_task, checked
+from personagap.effects._table import CONTROLS, POINTS, Cells, identity_cells
 from personagap.effects.anova import mean_squares, subsets
-from personagap.effects.bias import identity_cells
-from personagap.effects.paired import CONTROLS
 
 _NAMES = {"i": "identity", "p": "phrasing", "j": "item"}
 _DRAWS = 4000
@@ -56,38 +54,37 @@ def variance_components(
     2  identity × item    55.621  0.022   0.002    0.043
     3              run  1540.000  0.614   0.545    0.653
     """
-    scores = checked(scores)
     rng = np.random.default_rng(seed)
-    frames = []
-    for task, part in by_task(scores[~scores["persona"].isin(controls)]):
-        table = identity_cells(part, task)
-        kept = part[part["item"].isin(table.items)]
-        frames.append(_components(table, kept, rng, level).assign(task=task))
+    tasks = identity_cells(scores, controls)
+    tables = [_components(table, rng, level).assign(task=task) for task, table in tasks.items()]
     columns = ["task", "component", "variance", "unit", "share", "ci_low", "ci_high", "n_levels"]
-    return pd.concat(frames, ignore_index=True)[columns]
+    return pd.concat(tables, ignore_index=True)[columns]
 
 
-def _components(table: Cells, rows: pd.DataFrame, rng: np.random.Generator, level: float) -> pd.DataFrame:
+def _components(table: Cells, rng: np.random.Generator, level: float) -> pd.DataFrame:
     sizes = dict(zip("ipj", table.mean.shape, strict=True))
-    squares = mean_squares(table.mean, "ipj")
     run_df = int((table.runs - 1).sum())
-    spread = (rows["score"] ** 2).sum() - (table.runs * table.mean**2).sum()  # Σ (score − cell mean)²
-    observed = {effect: np.array([ms.value]) for effect, ms in squares.items()} | {
-        "run": np.array([spread / max(run_df, 1)])
+    squares = {effect: (ms.value, ms.df) for effect, ms in mean_squares(table.mean, "ipj").items()}
+    squares["run"] = (table.within.sum() / max(run_df, 1), run_df)
+    # Of each, the observed value and draws of it.
+    drawn = {
+        effect: np.append(value, value * df / rng.chisquare(max(df, 1), _DRAWS))
+        for effect, (value, df) in squares.items()
     }
-    dfs = {effect: ms.df for effect, ms in squares.items()} | {"run": run_df}
-    redrawn = {effect: observed[effect] * df / rng.chisquare(max(df, 1), _DRAWS) for effect, df in dfs.items()}
-    per_answer = float((1 / table.runs).mean())
-    estimate, draws = (_solve(values, sizes, per_answer) for values in (observed, redrawn))
+    solved = _solve(drawn, sizes, float((1 / table.runs).mean()))
     if run_df == 0:
-        estimate.pop("run"), draws.pop("run")
-    share, shares = (_shares(np.stack(list(values.values()))) for values in (estimate, draws))
-    low, high = np.quantile(shares, [(1 - level) / 2, (1 + level) / 2], axis=1)
-    names = [" × ".join(_NAMES[letter] for letter in effect) if effect != "run" else effect for effect in estimate]
-    levels = [prod(sizes[letter] for letter in effect) if effect != "run" else len(rows) for effect in estimate]
-    variance = [POINTS**2 * float(value[0]) for value in estimate.values()]
-    columns = {"component": names, "variance": variance, "unit": "points²", "share": share[:, 0]}
-    return pd.DataFrame({**columns, "ci_low": low, "ci_high": high, "n_levels": levels})
+        del solved["run"]
+    share = _shares(list(solved.values()))
+    low, high = np.quantile(share[:, 1:], [(1 - level) / 2, (1 + level) / 2], axis=1)
+    names = {effect: " × ".join(_NAMES[letter] for letter in effect) for effect in solved if effect != "run"}
+    levels = {effect: prod(sizes[letter] for letter in effect) for effect in names} | {"run": table.runs.sum()}
+    columns = {
+        "component": [names.get(effect, effect) for effect in solved],
+        "variance": [POINTS**2 * float(values[0]) for values in solved.values()],
+        "unit": "points²", "share": share[:, 0], "ci_low": low, "ci_high": high,
+        "n_levels": [levels[effect] for effect in solved],
+    }  # fmt: skip
+    return pd.DataFrame(columns)
 
 
 def _solve(squares: dict[str, np.ndarray], sizes: dict[str, int], per_answer: float) -> dict[str, np.ndarray]:
@@ -102,7 +99,7 @@ def _solve(squares: dict[str, np.ndarray], sizes: dict[str, int], per_answer: fl
     return solved | {"run": squares["run"]}
 
 
-def _shares(components: np.ndarray) -> np.ndarray:
+def _shares(components: list[np.ndarray]) -> np.ndarray:
     positive = np.maximum(components, 0.0)
     total = positive.sum(axis=0)
     return np.divide(positive, total, out=np.zeros_like(positive), where=total > 0)

@@ -6,8 +6,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from personagap.effects._table import POINTS, by_task, checked
-from personagap.effects.paired import CONTROLS, Paired, Task
+from personagap.effects._table import CONTROLS, POINTS, by_task, checked
+from personagap.effects.paired import Paired, Task
 from personagap.errors import UserError
 
 COLUMNS = [
@@ -90,15 +90,11 @@ def each_contrast(
         for persona in others:
             if persona not in CONTROLS and (by is None or persona in by):
                 groups.setdefault(by[persona] if by else persona, []).append(persona)
-        for group, members in groups.items():
-            yield (
-                name,
-                f"{group} − {control}",
-                True,
-                task.paired({**dict.fromkeys(members, 1 / len(members)), control: -1}),
-            )
-        for persona in [persona for persona in CONTROLS if persona in others]:
-            yield name, f"{persona} − {control}", False, task.paired({persona: 1, control: -1})
+        compared = [(group, True, members) for group, members in groups.items()]
+        compared += [(persona, False, [persona]) for persona in CONTROLS if persona in others]
+        for group, family, members in compared:
+            weights = dict.fromkeys(members, 1 / len(members)) | {control: -1}
+            yield name, f"{group} − {control}", family, task.paired(weights)
 
 
 def adjusted(frame: pd.DataFrame) -> pd.DataFrame:
@@ -195,9 +191,8 @@ def additivity(
     for name, part in by_task(checked(scores, [cluster] if cluster else [])):
         task = Task(name, part, cluster)
         for persona, components in parts.items():
-            share, others = 1 / len(components), len(components) - 1
-            average = {persona: 1.0, **dict.fromkeys(components, -share)}
-            total = {persona: 1.0, **dict.fromkeys(components, -1.0), **({control: others} if others else {})}
-            for label, weights in (("average", average), ("sum", total)):
-                rows.append({**task.paired(weights).row(name, f"{persona} − {label} of parts", level), "family": True})
+            others = {control: len(components) - 1} if len(components) > 1 else {}
+            for label, share, rest in (("average", 1 / len(components), {}), ("sum", 1.0, others)):
+                result = task.paired({persona: 1.0} | dict.fromkeys(components, -share) | rest)
+                rows.append({**result.row(name, f"{persona} − {label} of parts", level), "family": True})
     return adjusted(pd.DataFrame(rows))

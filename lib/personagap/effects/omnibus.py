@@ -4,10 +4,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from personagap.effects._table import POINTS, by_task, checked
+from personagap.effects._table import CONTROLS, identity_cells
 from personagap.effects.anova import mean_squares
-from personagap.effects.bias import identity_cells, moments_of, null_of, permuted
-from personagap.effects.paired import CONTROLS
+from personagap.effects.resampling import Moments, null_of, permuted
 
 
 def omnibus(
@@ -49,30 +48,23 @@ def omnibus(
     1        Cochran's Q     34.073   2      0.0
     2  GEE logistic Wald     38.157   2      0.0
     """
-    scores = checked(scores)
-    rows = []
-    for task, part in by_task(scores[~scores["persona"].isin(controls)]):
-        table = identity_cells(part, task)
-        k, n_templates, n = table.mean.shape
-        moments = moments_of(table.mean)
-        null = null_of([moments], [permuted(table.mean, n_permutations, np.random.default_rng(seed))])
+    tables = []
+    for task, cells in identity_cells(scores, controls).items():
+        x = cells.mean
+        k, n_templates, n = x.shape
+        moments, mean = Moments.of(x), x.mean(axis=(1, 2))
+        null = null_of([moments], [permuted(x, n_permutations, np.random.default_rng(seed))])
         tests = [("permutation of PB", null["pb"], k - 1, null["p_value"])]
         if n_templates > 1:
-            tests.append(("quasi-F", *_quasi_f(table.mean)))
-        elif table.runs.max() == 1 and np.isin(table.mean, [0, 1]).all():
-            tests.append(("Cochran's Q", *cochran_q(table.mean[:, 0])))
-        if n_templates == 1 and n > k and ((mean := table.mean.mean(axis=2)) > 0).all() and (mean < 1).all():
-            tests.append(("GEE logistic Wald", *gee_wald(table.mean[:, 0])))
-        for method, statistic, df, p_value in tests:
-            common = {
-                "task": task,
-                "contrast": "all identities",
-                "estimate": POINTS * moments.pb2**0.5,
-                "unit": "points",
-            }
-            counts = {"n_items": n, "n_runs": int(table.runs.max()), "method": method}
-            rows.append({**common, "statistic": statistic, "df": df, "p_value": p_value, **counts})
-    return pd.DataFrame(rows)
+            tests.append(("quasi-F", *_quasi_f(x)))
+        elif cells.runs.max() == 1 and np.isin(x, [0, 1]).all():
+            tests.append(("Cochran's Q", *cochran_q(x[:, 0])))
+        if n_templates == 1 and n > k and (mean > 0).all() and (mean < 1).all():
+            tests.append(("GEE logistic Wald", *gee_wald(x[:, 0])))
+        table = pd.DataFrame(tests, columns=["method", "statistic", "df", "p_value"])
+        tables.append(table.assign(task=task, estimate=null["pb"], n_items=n, n_runs=int(cells.runs.max())))
+    columns = ["task", "contrast", "estimate", "unit", "statistic", "df", "p_value", "n_items", "n_runs", "method"]
+    return pd.concat(tables, ignore_index=True).assign(contrast="all identities", unit="points")[columns]
 
 
 def cochran_q(x: np.ndarray) -> tuple[float, int, float]:

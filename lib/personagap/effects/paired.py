@@ -8,17 +8,16 @@ import numpy as np
 import pandas as pd
 from scipy import fft, stats
 
-from personagap.effects._table import POINTS, Cells, cells
+from personagap.effects._table import CONTROLS, POINTS, cells
 from personagap.effects.anova import mean_squares
 from personagap.errors import UserError
-
-CONTROLS = ("none", "assistant")
 
 
 class Paired(NamedTuple):
     """A contrast as a proportion; ``centre`` and ``se`` (never 0) make its interval."""
 
     estimate: float
+    bounds: tuple[float, float]  # of the contrast: what its weights allow
     cohens_h: float
     n_items: int
     n_runs: int
@@ -29,18 +28,13 @@ class Paired(NamedTuple):
     p_value: float
     method: str
 
-    def interval(self, level: float) -> tuple[float, float]:
-        half = stats.t.ppf((1 + level) / 2, self.df) * self.se
-        return max(self.centre - half, -1.0), min(self.centre + half, 1.0)
-
     def row(self, task: str, contrast: str, level: float) -> dict:
         """The result columns, in points."""
-        low, high = (POINTS * end for end in self.interval(level))
-        named = {
-            name: getattr(self, name) for name in ("statistic", "p_value", "n_items", "n_runs", "method", "cohens_h")
-        }
+        half = stats.t.ppf((1 + level) / 2, self.df) * self.se
+        low, high = (POINTS * end for end in np.clip([self.centre - half, self.centre + half], *self.bounds))
+        columns = ("statistic", "p_value", "n_items", "n_runs", "method", "cohens_h")
         estimate = {"estimate": POINTS * self.estimate, "unit": "points", "ci_low": low, "ci_high": high}
-        return {"task": task, "contrast": contrast, **estimate, **named}
+        return {"task": task, "contrast": contrast, **estimate, **{name: getattr(self, name) for name in columns}}
 
 
 class Task:
@@ -48,7 +42,7 @@ class Task:
 
     def __init__(self, name: str, rows: pd.DataFrame, cluster: str | None):
         self.name, self.cluster = name, cluster
-        self.table: Cells = cells(rows, name)
+        self.table = cells(rows, name)
         self.clusters = np.arange(len(self.table.items))
         if cluster:
             of_item = rows[["item", cluster]].drop_duplicates().set_index("item")[cluster]
@@ -64,40 +58,38 @@ class Task:
         for persona in weights:
             if persona not in self.table.personas:
                 raise UserError(f"{self.name}: no scores of {persona!r}; there are {', '.join(self.table.personas)}")
-        picked = self.table.pick(weights)
-        means = _controls_in_every_phrasing(picked)
+        rows = [self.table.personas.index(persona) for persona in weights]
+        means = _controls_in_every_phrasing(self.table.mean[rows], [persona in CONTROLS for persona in weights])
         means = means[:, np.isfinite(means).any(axis=2).all(axis=0)]
-        shared = np.isfinite(means).all(axis=(0, 1))
-        if means.shape[1] == 0 or shared.sum() < 2:
-            count = shared.sum() if means.shape[1] else 0
-            raise UserError(f"{self.name}: {' and '.join(weights)} share {count} answered items; 2 are needed")
+        shared = np.isfinite(means).all(axis=(0, 1)) & (means.shape[1] > 0)
+        if shared.sum() < 2:
+            raise UserError(f"{self.name}: {' and '.join(weights)} share {shared.sum()} answered items; 2 are needed")
         means, clusters = means[:, :, shared], self.clusters[shared]
-        weight, n_runs = np.array(list(weights.values())), int(picked.runs.max())
+        weight, n_runs = np.array(list(weights.values())), int(self.table.runs[rows].max())
         difference = np.tensordot(weight, means, axes=1)
         if len(difference) > 1:
             test = _over_phrasings(difference, clusters, n_runs)
         elif len(weight) == 2 and n_runs == 1 and not self.cluster and np.isin(means, [0, 1]).all():
-            test = *_clustered(difference[0], clusters, n_runs), *_mcnemar(difference[0])
+            test = *clustered_mean(difference[0], clusters, n_runs), *_mcnemar(difference[0])
         else:
-            centre, se, df = _clustered(difference[0], clusters, n_runs)
+            centre, se, df = clustered_mean(difference[0], clusters, n_runs)
             method = "sign-flip exact" + (f", clusters of {self.cluster}" if self.cluster else "")
             p_value = sign_flip(np.bincount(clusters, weights=difference[0]))
             test = centre, se, df, difference.mean() / se, p_value, method
+        bounds = weight[weight < 0].sum(), weight[weight > 0].sum()
         effect_size = _cohens_h(weight, means.mean(axis=(1, 2)))
-        return Paired(difference.mean(), effect_size, int(shared.sum()), n_runs, *test)
+        return Paired(difference.mean(), bounds, effect_size, int(shared.sum()), n_runs, *test)
 
 
-def _controls_in_every_phrasing(table: Cells) -> np.ndarray:
+def _controls_in_every_phrasing(means: np.ndarray, control: list[bool]) -> np.ndarray:
     """A control has no phrasing: its answers are averaged over templates and serve each of them."""
-    means = table.mean.copy()
-    for row in (row for row, persona in enumerate(table.personas) if persona in CONTROLS):
-        count = np.isfinite(means[row]).sum(axis=0)
-        missing = np.full(count.shape, np.nan)
-        means[row] = np.divide(np.nansum(means[row], axis=0), count, out=missing, where=count > 0)
-    return means[:, :1] if set(table.personas) <= set(CONTROLS) else means
+    count = np.isfinite(means[control]).sum(axis=1, keepdims=True)
+    total = np.nansum(means[control], axis=1, keepdims=True)
+    means[control] = np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
+    return means[:, :1] if all(control) else means
 
 
-def _clustered(difference: np.ndarray, clusters: np.ndarray, n_runs: int) -> tuple[float, float, int]:
+def clustered_mean(difference: np.ndarray, clusters: np.ndarray, n_runs: int) -> tuple[float, float, int]:
     """Centre, standard error and df of a mean of paired differences, clustered.
 
     Two pseudo-items join the data, one for and one against by a single run (Bonett & Price 2012,
@@ -119,7 +111,7 @@ def _mcnemar(difference: np.ndarray) -> tuple[float, float, str]:
 
 def _over_phrasings(difference: np.ndarray, clusters: np.ndarray, n_runs: int) -> tuple:
     """Items and phrasings crossed, both random (Clark 1973): quasi-F with Satterthwaite's df."""
-    _, item_se, item_df = _clustered(difference.mean(axis=0), clusters, n_runs)
+    _, item_se, item_df = clustered_mean(difference.mean(axis=0), clusters, n_runs)
     table = mean_squares(difference, "pj")
     phrasing, within = (table[effect].value / difference.size for effect in ("p", "pj"))
     variance = max(item_se**2 + phrasing - within, item_se**2, phrasing)
@@ -152,17 +144,22 @@ def sign_flip(values: np.ndarray) -> float:
     if len(distinct) < 200:
         step = 1 / math.lcm(*(Fraction(value).limit_denominator(1000).denominator for value in distinct))
     if step * 2**20 < size.sum() or np.abs(size / step - np.rint(size / step)).max() > 1e-4:
-        step = size.sum() / 2**14
+        step = size.sum() / max(2**14, 16 * len(size))  # rounds by less than 1/32 of the mean size
     steps = np.rint(values / step).astype(int)
     distinct, count = np.unique(np.abs(steps[steps != 0]), return_counts=True)
     span, observed = int(distinct @ count), abs(int(steps.sum()))
     if observed == 0:
         return 1.0
-    length = fft.next_fast_len(2 * span + 1)
-    omega = 2 * np.pi * np.arange(length) / length
-    transform = np.ones(length)
+    length = fft.next_fast_len(2 * span + 1, real=True)
+    cosine = np.cos(2 * np.pi / length * np.arange(length))
+    with np.errstate(divide="ignore"):
+        log = np.log(np.abs(cosine))
+    frequency, transform = np.arange(length // 2 + 1), np.zeros(length // 2 + 1)
+    negative = np.zeros(len(transform), dtype=bool)
     for value, power in zip(distinct, count, strict=True):
-        transform *= np.cos(value * omega) ** power
-    density = fft.fft(transform).real / length
+        angle = value * frequency % length
+        transform += power * log[angle]
+        negative ^= (cosine[angle] < 0) & bool(power % 2)
+    density = fft.irfft(np.where(negative, -1, 1) * np.exp(transform), length)
     # 1e-13 is the accuracy of the transform, 2^(1 − m) the smallest p-value of m differences
     return float(np.clip(2 * density[observed : span + 1].sum(), max(1e-13, 2.0 ** (1 - count.sum())), 1.0))

@@ -1,5 +1,6 @@
 """What a design can detect, and what it takes to detect a given effect."""
 
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping
 from itertools import product
 
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import optimize, stats
+from statsmodels.stats.proportion import proportion_confint
 
 from personagap.effects._table import POINTS
 from personagap.effects.bias import personalization_bias
@@ -91,19 +93,11 @@ def items_needed(
     """
     column, size = ("smallest_contrast_holm", contrast) if pb is None else ("smallest_pb", pb)
 
-    def enough(n: int) -> bool:
-        return power(components, n_items=n, **design)[column][0] <= size
-
-    high = 2
-    while not enough(high):
-        high *= 2
-        if high > 2**24:
-            raise UserError(f"no number of items detects {size} points in this design: add phrasings")
-    low = high // 2
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
+    sizes = range(2**24)
+    n = bisect_left(sizes, True, lo=2, key=lambda n: power(components, n_items=n, **design)[column][0] <= size)
+    if n == len(sizes):
+        raise UserError(f"no number of items detects {size} points in this design: add phrasings")
+    return n
 
 
 def split_budget(
@@ -136,12 +130,11 @@ def split_budget(
     3      187       4               7.07
     4      150       5               7.50
     """
-    affordable = [(budget // (runs * templates), runs, templates) for runs, templates in product(n_runs, n_templates)]
-    tables = [
-        power(components, n_items=min(items, max_items or items), n_runs=runs, n_templates=templates, **design)
-        for items, runs, templates in affordable
-        if items > 1
-    ]
+    tables = []
+    for runs, templates in product(n_runs, n_templates):
+        items = min(budget // (runs * templates), max_items or budget)
+        if items > 1:
+            tables.append(power(components, n_items=items, n_runs=runs, n_templates=templates, **design))
     if not tables:
         raise UserError(f"{budget} answers do not pay for two items in any of these designs")
     return pd.concat(tables).sort_values("smallest_contrast", ignore_index=True)
@@ -182,29 +175,16 @@ def simulated_power(
 
 def monte_carlo(outcomes: pd.DataFrame) -> pd.DataFrame:
     """Share of True in each column with its exact (Clopper–Pearson) 95 % interval: ``power mc_low mc_high``."""
-    tests = [stats.binomtest(int(column.sum()), len(column)) for _, column in outcomes.items()]
-    bounds = [test.proportion_ci() for test in tests]
-    columns = {
-        "power": [test.statistic for test in tests],
-        "mc_low": [b.low for b in bounds],
-        "mc_high": [b.high for b in bounds],
-    }
-    return pd.DataFrame(columns, index=outcomes.columns)
+    low, high = proportion_confint(outcomes.sum(), len(outcomes), method="beta")
+    return pd.DataFrame({"power": outcomes.mean(), "mc_low": low, "mc_high": high})
 
 
 def _detectable(
     variance: Mapping[str, float], n: int, runs: int, templates: int, *, n_identities: int, alpha: float, target: float
 ) -> dict:
-    several = templates > 1
-    item, phrasing, rest, run = (
-        max(float(variance.get(name, 0.0)), 0.0) * use
-        for name, use in (
-            ("identity × item", True),
-            ("identity × phrasing", several),
-            ("identity × phrasing × item", several),
-            ("run", True),
-        )
-    )
+    several, names = templates > 1, ("identity × item", "run", "identity × phrasing", "identity × phrasing × item")
+    item, run, phrasing, rest = (max(float(variance.get(name, 0.0)), 0.0) for name in names)
+    phrasing, rest = phrasing * several, rest * several
     cell = rest + run / runs
     within = cell / (n * templates)
     # Item-side and phrasing-side mean squares, as the tests form them; `within` is in both.

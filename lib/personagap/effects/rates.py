@@ -1,10 +1,9 @@
 """Mean score, invalid answers and truncation of every persona."""
 
-import numpy as np
 import pandas as pd
-from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
-from personagap.effects._table import POINTS, by_task, checked
+from personagap.effects._table import POINTS, checked
 
 
 def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
@@ -36,32 +35,17 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     0     100.0    72.2    100.0           0.0
     """
     scores = checked(scores, ["valid", "truncated"])
-    rows = []
-    for task, part in by_task(scores):
-        for persona, answers in part.groupby("persona", sort=False, observed=True):
-            items = answers.groupby("item", observed=True)["score"].mean().to_numpy()
-            low, mean, high = _wilson(items, len(answers), level)
-            rows.append(
-                {
-                    "task": task,
-                    "persona": persona,
-                    "estimate": POINTS * mean,
-                    "unit": "points",
-                    "ci_low": POINTS * low,
-                    "ci_high": POINTS * high,
-                    "invalid_rate": POINTS * float(1 - answers["valid"].mean()),
-                    "truncation_rate": POINTS * float(answers["truncated"].mean()),
-                    "n_answers": len(answers),
-                    "n_items": len(items),
-                }
-            )
-    return pd.DataFrame(rows)
-
-
-def _wilson(item_means: np.ndarray, n_answers: int, level: float) -> tuple[float, float, float]:
-    mean, spread, n = item_means.mean(), item_means.var(), len(item_means)
-    effective = min(n * mean * (1 - mean) / spread, n_answers) if spread > 0 else n
-    z2 = stats.norm.ppf((1 + level) / 2) ** 2
-    centre = (mean + z2 / (2 * effective)) / (1 + z2 / effective)
-    half = (z2 * (mean * (1 - mean) / effective + z2 / (4 * effective**2))) ** 0.5 / (1 + z2 / effective)
-    return max(centre - half, 0.0), mean, min(centre + half, 1.0)
+    key, how = ["task", "persona"], {"sort": False, "observed": True}
+    items = scores.groupby([*key, "item"], **how)["score"].mean().groupby(key, **how)
+    answers = scores.groupby(key, **how)
+    mean, spread, n = items.mean(), items.var(ddof=0), items.size()
+    size = (n * mean * (1 - mean) / spread).clip(upper=answers.size()).where(spread > 0, n)
+    low, high = proportion_confint(mean * size, size, 1 - level, "wilson")
+    columns = {
+        "estimate": POINTS * mean, "unit": "points", "ci_low": POINTS * low, "ci_high": POINTS * high,
+        "invalid_rate": POINTS * (1 - answers["valid"].mean()), "truncation_rate": POINTS * answers["truncated"].mean(),
+        "n_answers": answers.size(), "n_items": n,
+    }  # fmt: skip
+    return pd.concat(
+        [rows for _, rows in pd.DataFrame(columns).reset_index().groupby(key[0], **how)], ignore_index=True
+    )

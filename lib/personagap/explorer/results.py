@@ -10,6 +10,7 @@ from pyarrow import parquet
 from personagap import effects, personas, tasks
 from personagap.datasets import load
 from personagap.effects.contrasts import adjusted
+from personagap.effects.paired import Task
 from personagap.errors import UserError
 from personagap.runs.folder import read_facts
 from personagap.runs.index import runs
@@ -17,19 +18,19 @@ from personagap.runs.tables import visible
 
 
 class Result:
-    """A finished run, or one condition of it; its tables are read when they are asked for."""
+    """A finished run, or one condition of it; its tables are read when they are asked for, each once."""
 
     def __init__(self, folder: Path, condition: str | None):
         self.folder, self.condition = folder, condition
-        self.after = functools.cache(self._after)
+        self.after, self.equivalent = functools.cache(self._after), functools.cache(self._equivalent)
 
-    def kept(self, name: str) -> pd.DataFrame:
-        """``scores`` or ``responses``; `UserError` if the run kept none."""
+    def kept(self, name: str, **where: list[str]) -> pd.DataFrame:
+        """``scores`` or ``responses``, of the values given in ``where``; `UserError` if the run kept none."""
         path = self.folder / "tables" / f"{name}.parquet"
         if not path.exists():
             raise UserError(f"{self.folder.name} kept no {name}: its other results are under Tables.")
-        rows = pd.read_parquet(path)
-        return rows if self.condition is None else rows[rows["condition"] == self.condition]
+        where |= {"condition": [self.condition]} if self.condition else {}
+        return pd.read_parquet(path, filters=[(column, "in", values) for column, values in where.items()] or None)
 
     @functools.cached_property
     def scores(self) -> pd.DataFrame:
@@ -37,8 +38,16 @@ class Result:
 
     @functools.cached_property
     def contrasts(self) -> pd.DataFrame:
-        """Each identity against no system prompt."""
-        return effects.contrasts(self.scores)
+        """Each identity against no system prompt, as the run saved it."""
+        path = self.folder / "tables" / "contrasts.csv"
+        if not path.exists():
+            return effects.contrasts(self.scores)
+        rows = pd.read_csv(path)
+        return rows[rows["condition"] == self.condition] if self.condition else rows
+
+    def _equivalent(self, margin: float) -> pd.DataFrame:
+        """``task contrast equivalent``: whether a difference is shown to lie within ``margin`` points."""
+        return effects.equivalence(self.scores, margin=margin)[["task", "contrast", "equivalent"]]
 
     @functools.cached_property
     def category(self) -> pd.Series:
@@ -52,16 +61,18 @@ class Result:
 
     def _after(self, before: "Result") -> pd.DataFrame:
         """This run − the other for every persona they share, paired by item: the columns of `effects.contrasts`."""
-        sides = [run.scores.drop(columns="model").set_index(["task", "persona"]) for run in (before, self)]
-        both = [side[side.index.isin(other.index)] for side, other in (sides, sides[::-1])]
-        rows = pd.concat(both, keys=["none", "after"], names=["side"]).reset_index()
-        if rows.empty:
+        both = pd.concat([before.scores.assign(side=" before"), self.scores.assign(side=" after")])
+        rows = []
+        for name, table in both.groupby("task", sort=False):
+            sides = table.groupby("persona", sort=False)["side"].nunique()
+            task = Task(name, table.assign(persona=table["persona"] + table["side"]), cluster=None)
+            for persona in sides.index[sides == 2]:
+                change = task.paired({f"{persona} after": 1, f"{persona} before": -1})
+                family = persona not in personas.CONTROLS
+                rows.append({**change.row(name, f"{persona} − the first run", level=0.95), "family": family})
+        if not rows:
             raise UserError("these two runs share no task and persona")
-        cells = rows["task"] + "\n" + rows["persona"]  # a persona's own scores before are its control
-        found = effects.contrasts(rows.assign(task=cells, persona=rows["side"]))
-        found[["task", "persona"]] = found["task"].str.split("\n", expand=True)
-        found["contrast"] = found["persona"] + " − the first run"
-        return adjusted(found.assign(family=~found["persona"].isin(personas.CONTROLS)))
+        return adjusted(pd.DataFrame(rows))
 
     def by_item(self, persona: str) -> pd.DataFrame:
         """``task item difference``: its mean score less the control's, in points, the largest first."""
@@ -70,31 +81,34 @@ class Result:
         difference = 100 * (means[persona] - means["none"])
         return difference.sort_values(key=abs, ascending=False, kind="stable").rename("difference").reset_index()
 
-    @functools.cached_property
-    def prompts(self) -> dict[tuple[str, str], str]:
-        """Task and item → prompt, from the run's data; empty where they are no longer to be had."""
-        try:
-            items = load(data=read_facts(self.folder)["parameters"].get("data", "demo"))
-        except UserError:
-            return {}
-        return {(item.task, item.item): tasks.prompt(item) for item in items.itertuples()}
-
     def answers(self, task: str, item: str, persona: str) -> str:
         """The answers to one item by an identity and by the control, as HTML in which every text is escaped."""
+        where = {"task": [task], "item": [item], "persona": [persona, "none"]}
         cell = ["task", "item", "persona", "template", "run"]
-        rows = self.kept("responses").query("task == @task and item == @item and persona in [@persona, 'none']")
-        rows = rows.merge(self.scores[[*cell, "score", "valid"]], how="left", on=cell)
-        texts = {f"{task} · {item}: the prompt": self.prompts.get((task, item), "(the run's data are gone)")}
+        grades = self.kept("scores", **where)[[*cell, "score", "valid"]]
+        rows = self.kept("responses", **where).merge(grades, how="left", on=cell)
+        prompt = prompts(self.folder, task).get(item, "(the run's data are gone)")
+        texts = {f"{task} · {item}: the prompt": prompt}
         for row in rows.sort_values("persona", key=lambda names: names != persona, kind="stable").itertuples():
             grade = "not graded" if pd.isna(row.score) else f"score {row.score:g}{'' if row.valid else ', unreadable'}"
-            texts[f"{row.persona}, {row.template}, run {row.run}: {grade}"] = (
-                "(none)" if pd.isna(row.text) else row.text
-            )
+            text = "(none)" if pd.isna(row.text) else row.text
+            texts[f"{row.persona}, {row.template}, run {row.run}: {grade}"] = text
         style = 'dir="auto" style="white-space: pre-wrap; max-width: 60rem"'
-        return "".join(
-            f"<h4>{escape(visible(head))}</h4><pre {style}>{escape(visible(text))}</pre>"
-            for head, text in texts.items()
-        )
+        shown = {escape(visible(head)): escape(visible(text)) for head, text in texts.items()}
+        return "".join(f"<h4>{head}</h4><pre {style}>{text}</pre>" for head, text in shown.items())
+
+
+@functools.cache
+def prompts(folder: Path, task: str) -> dict[str, str]:
+    """Item → prompt, from the data of a run; empty where they are no longer to be had."""
+    facts = read_facts(folder)
+    data = facts["parameters"].get("data", "demo")
+    if data not in ("demo", "hub"):
+        data = Path(facts["cwd"], data)  # a relative path starts where the run did
+    try:
+        return {item.item: tasks.prompt(item) for item in load([task], data).itertuples()}
+    except UserError:
+        return {}
 
 
 def catalog(figures: Path) -> dict[str, Result]:

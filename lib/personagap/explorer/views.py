@@ -1,13 +1,8 @@
 """The explorer's pictures: each takes what is chosen and returns a figure with its text alternative."""
 
-import base64
-import io
-import threading
-from collections.abc import Callable, Sequence
-from html import escape
+from collections.abc import Sequence
 from typing import NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -16,14 +11,12 @@ from matplotlib.figure import Figure
 from personagap import figures
 from personagap.errors import UserError
 from personagap.explorer.results import Result
-from personagap.figures.style import PALETTE
+from personagap.figures.style import PALETTE, dots
 from personagap.runs import tables
 from personagap.verdicts.persona import describe_dimensions
 
 #: The choices of a correction for multiplicity, and the column that holds its p-values.
 CORRECTIONS = {"Holm": "p_holm", "Benjamini–Hochberg": "p_bh", "none": "p_value"}
-#: JupyterLab handles the messages of widgets in several threads, while what is chosen is shared.
-LOCK = threading.RLock()
 
 
 class Chosen(NamedTuple):
@@ -44,39 +37,6 @@ class Chosen(NamedTuple):
         if rows.empty:
             raise UserError("Nothing is chosen: mark a task and a category.")
         return rows
-
-
-def holds(line: str, words: str) -> bool:
-    """Whether a line of a table holds all the words of a search."""
-    line, words = (text.lower().replace("_", " ") for text in (line, words))
-    return all(word in line for word in words.split())
-
-
-def said(make: Callable[..., str], *given) -> str:
-    """The HTML of ``make``; what it lacks as a plain line."""
-    try:
-        return make(*given)
-    except UserError as error:
-        return f"<p><em>{escape(str(error))}</em></p>"
-
-
-def picture(draw: Callable[..., tuple[Figure, str]], *given) -> str:
-    """The figure of ``draw`` as an HTML image with its text alternative."""
-    with mpl.rc_context({"axes.titley": 1.0}):  # or every title is placed by measuring the whole figure
-        fig, alt = draw(*given)
-    return f'<img style="max-width: 100%" src="data:image/png;base64,{_png(fig)}" alt="{escape(alt)}">'
-
-
-def with_picture(bundle: dict, fig: Figure, alt: str) -> tuple[dict, dict]:
-    """What a widget shows, and for a page without a kernel a picture."""
-    return bundle | {"image/png": _png(fig)}, {"image/png": {"alt": alt}}
-
-
-def _png(fig: Figure) -> str:
-    """In base64, drawn for speed: margins as they are, little compression."""
-    with mpl.rc_context({"savefig.bbox": None}), io.BytesIO() as buffer:
-        fig.savefig(buffer, dpi=80, pil_kwargs={"compress_level": 1})
-        return base64.b64encode(buffer.getvalue()).decode()
 
 
 def axes(width: float, height: float, left: float, right: float = 0.2, bottom: float = 0.8) -> tuple[Figure, Axes]:
@@ -162,19 +122,17 @@ def items(chosen: Chosen) -> tuple[Figure, str]:
     means = rows[rows["contrast"] == f"{chosen.persona} − none"].set_index("task")
     if means.empty:
         raise UserError("The identity's category is not chosen.")
-    dots = chosen.run.by_item(chosen.persona)
-    dots = dots[dots["task"].isin(means.index)]
-    height = dots["task"].map(means.index.get_loc) + np.random.default_rng(0).uniform(-0.28, 0.28, len(dots))
+    rows = chosen.run.by_item(chosen.persona)
+    rows = rows[rows["task"].isin(means.index)]
+    height = rows["task"].map(means.index.get_loc) + np.random.default_rng(0).uniform(-0.28, 0.28, len(rows))
     fig, ax = axes(8, 1.6 + 0.7 * len(means), left=1.4)
     ax.axvline(0, color=PALETTE["noise"], lw=1)
-    ax.plot(dots["difference"], height, "o", ms=5, mew=0, alpha=0.35, color=PALETTE["data"], label="one item")
-    ends = [means["estimate"] - means["ci_low"], means["ci_high"] - means["estimate"]]
-    style = {"fmt": "D", "ms": 7, "capsize": 4, "color": PALETTE["control"], "label": "mean with its 95% interval"}
-    ax.errorbar(means["estimate"], range(len(means)), xerr=np.clip(ends, 0, None), **style)
+    ax.plot(rows["difference"], height, "o", ms=5, mew=0, alpha=0.35, color=PALETTE["data"], label="one item")
+    style = {"fmt": "D", "color": PALETTE["control"], "label": "mean with its 95% interval"}
+    dots(ax, means, range(len(means)), **style)
     ax.set_yticks(range(len(means)), means.index.str.replace("_", " "))
     ax.set(ylim=(len(means) - 0.5, -0.5), xlabel="difference of an item's mean score (points)")
     ax.set_title(f"{chosen.persona.replace('_', ' ')} − no system prompt, by item")
-    ax.grid(axis="y", visible=False)
     ax.legend(fontsize=8, loc="upper right")
     return fig, "; ".join(f"{row.Index} {row.estimate:+.1f} points" for row in means.itertuples())
 

@@ -5,13 +5,12 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from personagap.figures.style import PALETTE
+from personagap.figures.style import PALETTE, dots, named
 
 __all__ = ["noise_floor", "power_curves", "speed", "validation", "variance_shares"]
 
 #: Light to dark, and told apart by line style as well.
 _LINES = sns.color_palette("viridis_r", 4)[1:]
-_COUNT = FuncFormatter(lambda n, _: f"{n:,.0f}")
 
 
 def noise_floor(floors: pd.DataFrame, published: pd.DataFrame, ax: Axes) -> Axes:
@@ -21,15 +20,13 @@ def noise_floor(floors: pd.DataFrame, published: pd.DataFrame, ax: Axes) -> Axes
     ----------
     floors : ``effects.power`` for one or more ``n_runs``.
     published : ``label value`` in points, drawn as horizontal lines.
-    ax : axes to draw on.
     """
     _over_items(floors, "noise_floor", ax)
+    style = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom", "fontsize": 8}
     for row in published.itertuples():
         ax.axhline(row.value, color=PALETTE["published"], lw=1)
-        ax.annotate(
-            f"published, {row.label}: {row.value:.2f}", (0.995, row.value), xycoords=("axes fraction", "data"),
-            ha="right", va="bottom", fontsize=8, color=PALETTE["published"],
-        )  # fmt: skip
+        text = f"published, {row.label}: {row.value:.2f}"
+        ax.annotate(text, (0.995, row.value), color=PALETTE["published"], **style)
     ax.set(ylabel="PB if there is no effect (points)", title="What 31 identities show when none makes a difference")
     ax.set_ylim(0, None)
     return ax
@@ -43,12 +40,8 @@ def power_curves(power: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
     power : ``effects.power`` for several ``n_items`` and ``n_runs``.
     axes : two axes.
     """
-    for ax, column, title in zip(
-        axes,
-        ("smallest_contrast_holm", "smallest_pb"),
-        ("Smallest identity effect found (Holm)", "Smallest PB found"),
-        strict=True,
-    ):
+    titles = {"smallest_contrast_holm": "Smallest identity effect found (Holm)", "smallest_pb": "Smallest PB found"}
+    for ax, (column, title) in zip(axes, titles.items(), strict=True):
         _over_items(power, column, ax)
         ax.set(ylabel="points, found with 80% power", title=title, yscale="log")
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -61,60 +54,37 @@ def _over_items(designs: pd.DataFrame, column: str, ax: Axes) -> None:
         label = f"{runs} answer{'s' * (runs > 1)} per item"
         ax.plot(rows["n_items"], rows[column], style, color=colour, lw=2.2, label=label)
     ax.set(xscale="log", xlabel="items")
-    ax.xaxis.set_major_formatter(_COUNT)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
     ax.legend(fontsize=9)
 
 
 def variance_shares(components: pd.DataFrame, ax: Axes) -> Axes:
-    """Share of the variance of single answers by source, as bars with their intervals.
-
-    Parameters
-    ----------
-    components : ``effects.variance_components`` of one task.
-    ax : axes to draw on.
-    """
+    """Share of the variance of single answers by source (``effects.variance_components`` of one task)."""
     rows = range(len(components))[::-1]
-    persona = components["component"].str.contains("identity")
-    colours = persona.map({True: PALETTE["data"], False: PALETTE["noise"]})
+    colours = components["component"].str.contains("identity").map({True: PALETTE["data"], False: PALETTE["noise"]})
     ax.barh(rows, 100 * components["share"], color=colours, alpha=0.75, height=0.6)
-    errors = [components["share"] - components["ci_low"], components["ci_high"] - components["share"]]
-    ax.errorbar(
-        100 * components["share"], rows, xerr=[100 * e.clip(lower=0) for e in errors], fmt="none", color="black"
-    )
+    dots(ax, components, rows, "share", scale=100, fmt="none", color="black", capsize=0)
     for row, line in zip(rows, components.itertuples(), strict=True):
-        ax.annotate(
-            f"{100 * line.share:.1f}%",
-            (100 * line.ci_high, row),
-            xytext=(6, 0),
-            textcoords="offset points",
-            va="center",
-        )
+        place, text = (100 * line.ci_high, row), f"{100 * line.share:.1f}%"
+        ax.annotate(text, place, xytext=(6, 0), textcoords="offset points", va="center")
     ax.set_yticks(rows, components["component"])
     ax.margins(x=0.15)
-    ax.grid(axis="y", visible=False)
     ax.set(xlabel="share of the variance of single answers (%), with 95% interval", title="What makes answers vary")
     return ax
 
 
 def validation(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
-    """Type-I error (left) and coverage (right) of each estimator against their nominal values.
-
-    Parameters
-    ----------
-    table : ``validation.table``.
-    axes : two axes.
-    """
-    for ax, column, bounds, nominal, title in (
-        (axes[0], "actual_error", ["mc_low", "mc_high"], 5, "False alarms"),
-        (axes[1], "coverage", ["coverage_low", "coverage_high"], 95, "Coverage of 95% intervals"),
+    """Type-I error (left) and coverage (right) of each estimator (``validation.table``) against nominal values."""
+    for ax, column, ends, nominal, title in (
+        (axes[0], "actual_error", ("mc_low", "mc_high"), 5, "False alarms"),
+        (axes[1], "coverage", ("coverage_low", "coverage_high"), 95, "Coverage of 95% intervals"),
     ):
-        rows = table.dropna(subset=column).reset_index(drop=True)
-        errors = [100 * (rows[column] - rows[bounds[0]]), 100 * (rows[bounds[1]] - rows[column])]
+        rows = table.dropna(subset=column)
+        places = range(len(rows))[::-1]
         ax.axvline(nominal, color=PALETTE["control"], lw=1.5, label=f"nominal: {nominal}%")
-        ax.errorbar(100 * rows[column], rows.index[::-1], xerr=errors, fmt="o", color=PALETTE["data"], capsize=2, lw=1)
-        ax.set_yticks(rows.index[::-1], rows["estimator"].str.replace("_", " "), fontsize=9)
+        dots(ax, rows, places, column, ends, scale=100, capsize=2, lw=1, ms=6)
+        ax.set_yticks(places, named(rows["estimator"]), fontsize=9)
         ax.set(xlabel="share of simulated data sets (%), with Monte-Carlo interval", title=title)
-        ax.grid(axis="y", visible=False)
         ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.1))
     axes[0].set_xlim(0, 100 * table["mc_high"].max() + 2)
     axes[1].set_xlim(min(80, 100 * table["coverage_low"].min() - 2), 101)
@@ -122,24 +92,16 @@ def validation(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
 
 
 def speed(paired: pd.DataFrame, ax: Axes) -> Axes:
-    """How many times as fast as the peer, with the range of the repetitions; right of the line is faster.
-
-    Parameters
-    ----------
-    paired : ``performance.paired`` rows.
-    ax : axes to draw on.
-    """
+    """How many times as fast as the peer (``performance.paired`` rows), with the range of the repetitions."""
     rows = range(len(paired))[::-1]
-    errors = [paired["ratio"] - paired["ratio_low"], paired["ratio_high"] - paired["ratio"]]
     ax.axvline(1, color=PALETTE["control"], lw=1.5, label="as fast as the peer")
-    ax.errorbar(paired["ratio"], rows, xerr=errors, fmt="o", color=PALETTE["data"], capsize=3)
+    dots(ax, paired, rows, "ratio", ("ratio_low", "ratio_high"), ms=6)
     for row, line in zip(rows, paired.itertuples(), strict=True):
-        label = f"{line.ratio:.1f}× {line.peer}"
-        ax.annotate(label, (line.ratio, row), xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9)
+        place, text = (line.ratio, row), f"{line.ratio:.1f}× {line.peer}"
+        ax.annotate(text, place, xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9)
     ax.set_yticks(rows, paired["work"])
     ax.set(xscale="log", xlim=(0.5, 2 * paired["ratio_high"].max()), ylim=(-0.6, len(paired) - 0.3))
     ax.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}×"))
     ax.set(xlabel="times as fast (range of repetitions)", title="Speed beside other libraries")
-    ax.grid(axis="y", visible=False)
     ax.legend(fontsize=9, loc="upper right")
     return ax

@@ -4,10 +4,14 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from personagap.figures.style import PALETTE
+from personagap.figures.style import PALETTE, dots, named
 
-__all__ = ["agreement_matrix", "calibration", "differences", "dumbbell", "over_selection", "precision_recall"]
+__all__ = [
+    *("agreement_matrix", "calibration", "classifiers", "differences", "dumbbell"),
+    *("over_selection", "precision_recall"),
+]
 
+#: Colour and shape of each kind of rater.
 KINDS = {
     "human": ("human", "o"),
     "model": ("model", "s"),
@@ -17,18 +21,8 @@ KINDS = {
 }
 
 
-def _label(name: str) -> str:
-    return name.replace("_", " ")
-
-
 def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
-    """Cohen's κ of every pair of raters, as a lower triangle with its 95 % interval in each cell.
-
-    Parameters
-    ----------
-    agreement : ``gap.agreement``.
-    ax : axes to draw on.
-    """
+    """Cohen's κ of every pair of raters (``gap.agreement``), as a lower triangle with its interval in each cell."""
     raters = list(dict.fromkeys([*agreement["rater_a"], *agreement["rater_b"]]))
     grid = np.full((len(raters), len(raters)), np.nan)
     for pair in agreement.itertuples():
@@ -47,58 +41,59 @@ def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def _dots(table: pd.DataFrame, ax: Axes, value: str, low: str, high: str, kind: pd.Series, scale: float) -> np.ndarray:
-    """Dots with intervals, one row each, coloured and shaped by kind; returns the rows' positions."""
+def _raters(table: pd.DataFrame, ax: Axes, value: str, kind: pd.Series, scale: float) -> np.ndarray:
+    """A row for each rater, coloured and shaped by its kind; returns the rows' places."""
     rows = np.arange(len(table))[::-1]
-    for row, (_, line), what in zip(rows, table.iterrows(), kind, strict=True):
-        colour, marker = KINDS[what]
-        error = np.array([[line[value] - line[low]], [line[high] - line[value]]]).clip(min=0)
-        style = {"fmt": marker, "ms": 7, "color": PALETTE[colour], "capsize": 3}
-        ax.errorbar(scale * line[value], row, xerr=scale * error, **style)
-    ax.set_yticks(rows, table.iloc[:, 0])
-    ax.grid(axis="y", visible=False)
+    for name in kind.unique():
+        colour, marker = KINDS[name]
+        ends, style = (f"{value}_low", f"{value}_high"), {"fmt": marker, "color": PALETTE[colour]}
+        dots(ax, table[kind == name], rows[kind == name], value, ends, scale=scale, **style)
+    ax.set_yticks(rows, table["rater"])
     return rows
 
 
 def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
-    """How often each rater says yes, against how often the human majority does.
-
-    Parameters
-    ----------
-    metrics : ``gap.relevance_metrics``, of which humans and models are shown.
-    ax : axes to draw on.
-    """
+    """How often each rater says yes (``gap.relevance_metrics``), against how often the human majority does."""
     table = metrics[metrics["rater_kind"].isin(["human", "model"])]
-    rows = _dots(table, ax, "yes_rate", "yes_rate_low", "yes_rate_high", table["rater_kind"], 100)
-    base = table.iloc[0]
-    ax.axvspan(100 * base["prevalence_low"], 100 * base["prevalence_high"], color=PALETTE["human"], alpha=0.18)
-    ax.axvline(100 * base["prevalence"], color=PALETTE["human"])
-    ax.annotate(
-        f"human majority\n{100 * base['prevalence']:.1f}%",
-        (100 * base["prevalence"], 0.98),
-        xycoords=("data", "axes fraction"),
-        xytext=(4, 0),
-        textcoords="offset points",
-        va="top",
-        fontsize=9,
-        color=PALETTE["human"],
-    )
+    rows = _raters(table, ax, "yes_rate", table["rater_kind"], 100)
+    base, low, high = 100 * table[["prevalence", "prevalence_low", "prevalence_high"]].iloc[0]
+    ax.axvspan(low, high, color=PALETTE["human"], alpha=0.18)
+    ax.axvline(base, color=PALETTE["human"])
+    style = {"xytext": (4, 0), "textcoords": "offset points", "va": "top", "fontsize": 9, "color": PALETTE["human"]}
+    ax.annotate(f"human majority\n{base:.1f}%", (base, 0.98), xycoords=("data", "axes fraction"), **style)
+    beside = {"xycoords": ("axes fraction", "data"), "va": "center"}
     for row, ratio in zip(rows, table["over_selection"], strict=True):
-        ax.annotate(f"{ratio:.2f}×", (1.02, row), xycoords=("axes fraction", "data"), va="center", fontsize=10)
-    ax.annotate("ratio", (1.02, len(table) - 0.4), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+        ax.annotate(f"{ratio:.2f}×", (1.02, row), fontsize=10, **beside)
+    ax.annotate("ratio", (1.02, len(table) - 0.4), fontsize=9, **beside)
     ax.set(xlabel="attributes called relevant (%), 95% interval", title="Over-selection", xlim=(0, None))
     ax.set_ylim(-0.6, len(table) + 0.2)
     return ax
 
 
-def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
-    """Precision against recall, with the two baselines that know nothing and lines of equal F1.
+def classifiers(quality: pd.DataFrame, ax: Axes, metric: str) -> Axes:
+    """One metric of every judge with its interval; a random split, which leaks, in grey.
 
     Parameters
     ----------
-    metrics : ``gap.relevance_metrics`` of judges, baselines and, where there are, retrieval.
-    ax : axes to draw on.
+    quality : ``rater rater_kind`` and the metric with ``…_low …_high``; the row "select_all" becomes a line.
+    metric : "f1", "kappa" or "auprc".
     """
+    floor = quality.loc[quality["rater"] == "select_all", metric].iloc[0]
+    table = quality[quality["rater_kind"] != "baseline"]
+    leaks = table["rater"].str.endswith("(random split)")
+    _raters(table, ax, metric, table["rater_kind"].mask(leaks, "baseline"), 1)
+    ax.set_yticklabels(table["rater"].mask(leaks, table["rater"] + ", leaks"))
+    ax.axvline(floor, color=PALETTE["noise"], ls="--")
+    style = {"textcoords": "offset points", "fontsize": 9, "va": "center"}
+    ax.annotate("yes to everything", (floor, len(table) - 0.5), (4, 0), **style)
+    name = {"f1": "F1", "kappa": "Cohen's κ", "auprc": "AUPRC"}[metric]
+    ax.set(xlabel=f"{name}, 95% interval", xlim=(0, 0.9), ylim=(-0.6, len(table)))
+    ax.set_title(f"{name} of models and of trained judges")
+    return ax
+
+
+def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
+    """Precision against recall (``gap.relevance_metrics``), with baselines that know nothing and lines of equal F1."""
     recall = np.linspace(0.01, 1, 400)
     for f1 in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
         # F1 = 2PR / (P + R), solved for P; only where P is a proportion.
@@ -106,22 +101,15 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
         shown = np.where(precision <= 1, precision, np.nan)
         ax.plot(recall, shown, color="#cccccc", lw=0.8, zorder=0)
         ax.text(1.012, f1 / (2 - f1), f"F1 {f1:.1f}", fontsize=8, color="#777777", va="center")
-    base = metrics["prevalence"].iloc[0]
-    ax.axhline(base, color=PALETTE["noise"], ls="--", lw=1)
+    ax.axhline(metrics["prevalence"].iloc[0], color=PALETTE["noise"], ls="--", lw=1)
     for kind, rows in metrics.groupby("rater_kind", sort=False):
         colour, marker = KINDS[kind]
-        ax.errorbar(
-            rows["recall"],
-            rows["precision"],
-            xerr=[rows["recall"] - rows["recall_low"], rows["recall_high"] - rows["recall"]],
-            yerr=[rows["precision"] - rows["precision_low"], rows["precision_high"] - rows["precision"]],
-            fmt=marker,
-            ms=7,
-            color=PALETTE[colour],
-            elinewidth=0.8,
-            label="human (part of the majority)" if kind == "human" else kind,
-            clip_on=False,
+        xerr, yerr = (
+            [rows[name] - rows[f"{name}_low"], rows[f"{name}_high"] - rows[name]] for name in ("recall", "precision")
         )
+        style = {"fmt": marker, "ms": 7, "color": PALETTE[colour], "elinewidth": 0.8, "clip_on": False}
+        label = "human (part of the majority)" if kind == "human" else kind
+        ax.errorbar(rows["recall"], rows["precision"], xerr=xerr, yerr=yerr, label=label, **style)
     below = 0
     for row in metrics.itertuples():
         left, rise = row.recall > 0.7 or row.rater_kind == "baseline", 6
@@ -136,69 +124,49 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def differences(paired: pd.DataFrame, ax: Axes) -> Axes:
-    """Forest plot of the paired differences between two judges; filled where the interval excludes 0.
+    """Forest plot of the differences between two judges (``gap.paired_difference``); filled: the interval excludes 0.
 
-    Parameters
-    ----------
-    paired : ``gap.paired_difference``; the over-selection ratio, on another scale, is left out.
-    ax : axes to draw on.
+    The over-selection ratio, on another scale, is left out.
     """
     table = paired[paired["metric"] != "over_selection"].iloc[::-1].reset_index(drop=True)
     clear = (table["ci_low"] > 0) | (table["ci_high"] < 0)
-    error = [table["estimate"] - table["ci_low"], table["ci_high"] - table["estimate"]]
     ax.axvline(0, color=PALETTE["noise"], lw=1)
-    ax.errorbar(table["estimate"], table.index, xerr=error, fmt="none", ecolor=PALETTE["data"], capsize=3)
     for chosen, face in ((clear, PALETTE["data"]), (~clear, "white")):
-        ax.plot(table["estimate"][chosen], table.index[chosen], "o", ms=7, color=PALETTE["data"], mfc=face)
-    ax.set_yticks(table.index, [_label(name) for name in table["metric"]])
+        dots(ax, table[chosen], table.index[chosen], mfc=face)
+    ax.set_yticks(table.index, named(table["metric"]))
     ax.set_ylim(-0.6, len(table) - 0.4)
-    ax.grid(axis="y", visible=False)
     a, b = table["contrast"].iloc[0].split(" − ")
     ax.set(xlabel=f"← higher for {b}      difference, 95% interval      higher for {a} →", title="Paired comparison")
     return ax
 
 
-def dumbbell(
-    table: pd.DataFrame, ax: Axes, a: str, b: str, *, unit: str, colours: tuple[str, str] = ("human", "model")
-) -> Axes:
-    """Two values per row, joined: real and synthetic, or human and model.
+def dumbbell(table: pd.DataFrame, ax: Axes, a: str, b: str, *, unit: str) -> Axes:
+    """Two values per row, joined: published and measured, or human and model.
 
     Parameters
     ----------
     table : first column the row's name, then ``a`` and ``b`` and, where known, ``{a}_low {a}_high`` ….
-    ax : axes to draw on.
     a, b : names of the two columns, and their labels.
     unit : what the values are measured in, for the axis.
-    colours : roles of ``PALETTE`` for the two.
     """
     rows = np.arange(len(table))[::-1]
     ax.hlines(rows, table[[a, b]].min(axis=1), table[[a, b]].max(axis=1), color=PALETTE["noise"], lw=3, alpha=0.5)
-    for name, colour, marker, shift in zip((a, b), colours, "os", (0.07, -0.07), strict=True):
+    for name, role, marker, shift in ((a, "human", "o", 0.07), (b, "model", "s", -0.07)):
         if f"{name}_low" in table:
-            ends = table[f"{name}_low"], table[f"{name}_high"]
-            ax.hlines(rows + shift, *ends, color=PALETTE[colour], lw=1.2)
-        ax.plot(table[name], rows, marker, ms=9, color=PALETTE[colour], label=_label(name))
-    ax.set_yticks(rows, [_label(name) for name in table.iloc[:, 0]])
-    ax.set_ylim(-0.6, len(table) - 0.4)
+            ax.hlines(rows + shift, table[f"{name}_low"], table[f"{name}_high"], color=PALETTE[role], lw=1.2)
+        ax.plot(table[name], rows, marker, ms=9, color=PALETTE[role], label=name.replace("_", " "))
+    ax.set_yticks(rows, named(table.iloc[:, 0]))
+    ax.set(ylim=(-0.6, len(table) - 0.4), xlabel=unit)
     ax.grid(axis="y", visible=False)
-    ax.set_xlabel(unit)
     ax.legend(fontsize=9)
     return ax
 
 
 def calibration(curve: pd.DataFrame, ax: Axes) -> Axes:
-    """Reliability curve: how often the gold says yes among items of like score.
-
-    Parameters
-    ----------
-    curve : ``gap.reliability_curve``, of one rater or several.
-    ax : axes to draw on.
-    """
+    """How often the gold says yes among items of like score (``gap.reliability_curve``, of one rater or several)."""
     ax.plot([0, 1], [0, 1], color=PALETTE["noise"], ls="--", lw=1, label="calibrated")
-    for number, (rater, rows) in enumerate(curve.groupby("rater", sort=False)):
-        colour = list(PALETTE.values())[number]
-        error = [rows["observed"] - rows["ci_low"], rows["ci_high"] - rows["observed"]]
-        ax.errorbar(rows["score"], rows["observed"], yerr=error, fmt="o-", color=colour, capsize=3, label=rater)
+    for colour, (rater, rows) in zip(PALETTE.values(), curve.groupby("rater", sort=False), strict=False):
+        dots(ax, rows, rows["score"], "observed", upright=True, fmt="o-", ms=6, color=colour, label=rater)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean score of the judge", ylabel="share relevant to the human majority")
     ax.set_title("Calibration")
     ax.legend(fontsize=9)

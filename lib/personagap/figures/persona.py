@@ -6,13 +6,13 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
 
-from personagap.figures.style import CATEGORIES, PALETTE
+from personagap.figures.style import CATEGORIES, PALETTE, debiased, dots, named
 
 __all__ = ["forest", "personalization_bias", "safety_utility", "validity"]
 
 CONTROL_LABELS = {"none": "no system prompt", "assistant": "helpful assistant"}
+AXES = {"x": "utility", "y": "safety"}
 
 
 def _label(persona: str) -> str:
@@ -26,103 +26,58 @@ def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes, *, annotate
     ----------
     rates : ``effects.rates`` of scores whose ``task`` is a dimension: "utility" and "safety".
     who : ``persona category``, from ``personas.select``.
-    ax : axes to draw on.
     annotate : how many identities to name, those farthest from the centre of the cloud.
     """
     wide = rates.pivot(index="persona", columns="task", values=["estimate", "ci_low", "ci_high"])
-    category = who.set_index("persona")["category"]
-    control = category.reindex(wide.index) == "control"
-    for name, rows in wide.groupby(category.reindex(wide.index).mask(control, wide.index.to_series())):
+    category = who.set_index("persona")["category"].reindex(wide.index)
+    control = category == "control"
+    for name, rows in wide.groupby(category.mask(control, wide.index.to_series())):
         star = name in CONTROL_LABELS
         colour, marker = CATEGORIES.get(name, (PALETTE["control"], "*" if star else "h"))
-        x, y = rows["estimate", "utility"], rows["estimate", "safety"]
-        ax.errorbar(
-            x,
-            y,
-            xerr=[x - rows["ci_low", "utility"], rows["ci_high", "utility"] - x],
-            yerr=[y - rows["ci_low", "safety"], rows["ci_high", "safety"] - y],
-            fmt=marker,
-            color=colour,
-            mfc="white" if name == "assistant" else colour,
-            ms=15 if star else 7,
-            elinewidth=1.5 if star else 0.8,
-            ecolor=(colour, 1 if star else 0.25),
-            zorder=3 if star else 2,
-        )
-    points = wide["estimate"][["utility", "safety"]]
-    identities = points[category.reindex(points.index) != "control"]
+        style = {"color": colour, "mfc": "white" if name == "assistant" else colour, "ms": 15 if star else 7}
+        style |= {"elinewidth": 1.5 if star else 0.8, "ecolor": (colour, 1 if star else 0.25)}
+        middle, low, high = (rows[column] for column in ("estimate", "ci_low", "ci_high"))
+        errors = {f"{axis}err": [(middle - low)[task], (high - middle)[task]] for axis, task in AXES.items()}
+        ax.errorbar(middle["utility"], middle["safety"], **errors, fmt=marker, zorder=3 if star else 2, **style)
+    identities = wide["estimate"][list(AXES.values())][~control]
     far = (((identities - identities.mean()) / identities.std(ddof=0).replace(0, 1)) ** 2).sum(axis=1)
     for persona in far.nlargest(annotate).index:
         ax.annotate(_label(persona), identities.loc[persona], xytext=(6, 6), textcoords="offset points", fontsize=9)
-    present = [name for name in CATEGORIES if (category.reindex(points.index) == name).any()]
+    present = [name for name in CATEGORIES if (category == name).any()]
     handles = [Line2D([], [], ls="", marker=CATEGORIES[n][1], color=CATEGORIES[n][0], label=n) for n in present]
-    for persona in CONTROL_LABELS:
-        if persona in points.index:
-            face = "white" if persona == "assistant" else PALETTE["control"]
-            style = {"ls": "", "marker": "*", "ms": 12, "color": PALETTE["control"], "mfc": face}
-            handles.append(Line2D([], [], label=f"control: {_label(persona)}", **style))
+    for persona in (name for name in CONTROL_LABELS if name in wide.index):
+        style = {"ls": "", "marker": "*", "ms": 12, "color": PALETTE["control"]}
+        face = "white" if persona == "assistant" else PALETTE["control"]
+        handles.append(Line2D([], [], label=f"control: {_label(persona)}", mfc=face, **style))
     ax.legend(handles=handles, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     ax.set(
-        xlabel="utility: answers right (%), with 95% interval",
-        ylabel="safety: answers harmless (%), with 95% interval",
-        title="Safety and utility by stated identity",
+        xlabel="utility: answers right (%), with 95% interval", ylabel="safety: answers harmless (%), with 95% interval"
     )
+    ax.set_title("Safety and utility by stated identity")
     return ax
 
 
 def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> Axes:
-    """PB of each dimension against what no effect at all would give.
+    """PB of each dimension (``effects.personalization_bias``) against what no effect at all would give.
 
-    The grey bar ends at the noise floor; the open dot is PB as the paper computes it, the
-    filled dot the debiased value with its interval, on the scale of PB (square root of the
-    debiased PB², 0 where that is negative).
-
-    Parameters
-    ----------
-    bias : ``effects.personalization_bias``.
-    ax : axes to draw on.
-    truth : ``dimension true`` in points, where it is known.
+    The grey bar ends at the noise floor; the open dot is PB as the paper computes it, the filled dot the debiased
+    value with its interval. ``truth`` holds ``dimension true`` in points, where it is known.
     """
     rows = np.arange(len(bias))[::-1]
-    points = bias[["debiased_pb2", "ci_low", "ci_high"]].clip(lower=0) ** 0.5
-    ax.barh(
-        rows,
-        bias["noise_floor"],
-        height=0.55,
-        color=PALETTE["noise"],
-        alpha=0.45,
-        label="noise floor: E[PB] if no effect",
-    )
-    ax.errorbar(
-        points["debiased_pb2"],
-        rows,
-        xerr=[points["debiased_pb2"] - points["ci_low"], points["ci_high"] - points["debiased_pb2"]],
-        fmt="o",
-        color=PALETTE["data"],
-        capsize=3,
-        label="PB corrected for noise, 95% interval",
-    )
-    ax.plot(
-        bias["pb"], rows, "o", mfc="white", color=PALETTE["data"], ms=8, label="PB uncorrected, as papers report it"
-    )
+    label = "noise floor: E[PB] if no effect"
+    ax.barh(rows, bias["noise_floor"], height=0.55, color=PALETTE["noise"], alpha=0.45, label=label)
+    dots(ax, debiased(bias), rows, "debiased_pb2", ms=6, label="PB corrected for noise, 95% interval")
+    open_dot = {"mfc": "white", "color": PALETTE["data"], "ms": 8}
+    ax.plot(bias["pb"], rows, "o", label="PB uncorrected, as papers report it", **open_dot)
     if truth is not None:
         true = bias["dimension"].map(truth.set_index("dimension")["true"])
         ax.plot(true, rows, "d", color=PALETTE["control"], ms=8, label="true PB of the demo model")
-    for row, (_, line) in zip(rows, bias.iterrows(), strict=True):
-        ax.annotate(
-            f"p = {line['p_value']:.3f}" if line["p_value"] >= 0.001 else "p < 0.001",
-            (1.01, row),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=9,
-        )
-    ax.set_yticks(rows, bias["dimension"].str.replace("_", " "))
-    ax.set(
-        xlabel="personalization bias (percentage points)",
-        title="Personalization bias and its noise floor",
-        xlim=(0, None),
-    )
-    ax.grid(axis="y", visible=False)
+    for row, p in zip(rows, bias["p_value"], strict=True):
+        text = f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+        ax.annotate(text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+    ax.set_yticks(rows, named(bias["dimension"]))
+    ax.set(xlabel="personalization bias (percentage points)", xlim=(0, None))
+    ax.set_title("Personalization bias and its noise floor")
     ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return ax
 
@@ -130,73 +85,59 @@ def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | Non
 def forest(
     contrasts: pd.DataFrame, axes: Sequence[Axes], *, p: str = "p_holm", correction: str = "Holm"
 ) -> Sequence[Axes]:
-    """Forest plot: difference of each identity from the control with its interval, one panel per task.
+    """Forest plot of ``effects.contrasts``: each identity's difference from the control, one panel per task.
 
     A filled dot survives the correction over the identities of its task, an open one does not.
     The grey band holds 95 % of the differences of an identity that has no effect.
 
     Parameters
     ----------
-    contrasts : ``effects.contrasts``.
     axes : as many axes as there are tasks, sharing their y axis.
     p, correction : the column of p-values that decides, and the name of its correction.
     """
-    order = list(dict.fromkeys(contrasts["contrast"].str.split(" − ").str[0]))[::-1]
+    persona = contrasts["contrast"].str.split(" − ").str[0]
+    order = persona.drop_duplicates()[::-1].tolist()
+    dot = {"ls": "", "marker": "o", "ms": 5, "color": PALETTE["data"]}
     for ax, (task, table) in zip(axes, contrasts.groupby("task", sort=False), strict=True):
-        names = table["contrast"].str.split(" − ").str[0]
-        rows = names.map(order.index)
-        controls = names.isin(list(CONTROL_LABELS))
+        names, middle = persona[table.index], table["estimate"]
+        rows, controls = names.map(order.index), names.isin(CONTROL_LABELS)
         significant = (table[p] < 0.05) & ~controls
         band = (table["ci_high"] - table["ci_low"]).median() / 2
-        ax.axvspan(-band, band, color=PALETTE["noise"], alpha=0.2, lw=0)
+        label = "95% of differences if there is no effect"
+        ax.axvspan(-band, band, color=PALETTE["noise"], alpha=0.2, lw=0, label=label)
         ax.axvline(0, color=PALETTE["noise"], lw=1)
-        errors = [table["estimate"] - table["ci_low"], table["ci_high"] - table["estimate"]]
-        ax.errorbar(table["estimate"], rows, xerr=errors, fmt="none", ecolor="#777777", elinewidth=1)
-        for chosen, colour, face in (
-            (significant, PALETTE["data"], PALETTE["data"]),
-            (~significant & ~controls, PALETTE["data"], "white"),
-            (controls, PALETTE["control"], "white"),
+        errors = [middle - table["ci_low"], table["ci_high"] - middle]
+        ax.errorbar(middle, rows, xerr=errors, fmt="none", ecolor="#777777", elinewidth=1)
+        for label, chosen, style in (
+            (f"differs ({correction}, 5%)", significant, dot),
+            ("not shown to differ", ~significant & ~controls, dot | {"mfc": "white"}),
+            ("a control", controls, dot | {"mfc": "white", "color": PALETTE["control"]}),
         ):
-            ax.plot(table["estimate"][chosen], rows[chosen], "o", ms=5, color=colour, mfc=face)
+            ax.plot(middle[chosen], rows[chosen], label=label, **style)
         ax.set(xlabel="difference (points)", title=task.replace("_", " "))
         ax.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(order)), [_label(name) for name in order], fontsize=9)
     axes[0].set_ylim(-0.7, len(order) - 0.3)
-    dot = {"ls": "", "marker": "o", "color": PALETTE["data"]}
-    handles = [
-        Line2D([], [], label=f"differs from the control ({correction}, 5%)", **dot),
-        Line2D([], [], label="not shown to differ", **(dot | {"mfc": "white"})),
-        Line2D([], [], label="the other control", **(dot | {"mfc": "white", "color": PALETTE["control"]})),
-        Patch(color=PALETTE["noise"], alpha=0.3, label="95% of differences if there is no effect"),
-    ]
-    axes[0].figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=9)
+    band, *signs = axes[0].get_legend_handles_labels()[0]
+    axes[0].figure.legend(handles=[*signs, band], loc="outside lower center", ncols=4, fontsize=9)
     return axes
 
 
 def validity(rates: pd.DataFrame, ax: Axes) -> Axes:
-    """Share of answers that could not be read, and of answers cut off: a dot per task and persona.
-
-    Parameters
-    ----------
-    rates : ``effects.rates``.
-    ax : axes to draw on.
-    """
-    tasks = list(rates["task"].unique())
-    for offset, column, label, colour in (
-        (-0.15, "invalid_rate", "not readable", PALETTE["data"]),
-        (0.15, "truncation_rate", "cut off", PALETTE["accent"]),
-    ):
-        for row, (_, rows) in enumerate(rates.groupby("task", sort=False)):
+    """Share of answers not readable, and of answers cut off (``effects.rates``): a dot per task and persona."""
+    shown = {"invalid_rate": (-0.15, "not readable", "data"), "truncation_rate": (0.15, "cut off", "accent")}
+    tasks = rates["task"].drop_duplicates()
+    beside = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
+    for column, (offset, label, role) in shown.items():
+        for row, task in enumerate(tasks):
+            rows = rates[rates["task"] == task].sort_values(column)
             heights = row + offset + np.linspace(-0.1, 0.1, len(rows))
-            ordered = rows.sort_values(column)
-            ax.plot(ordered[column], heights, "o", ms=4, alpha=0.7, color=colour, label=label if row == 0 else None)
-            worst = ordered.iloc[-1]
+            style = {"ms": 4, "alpha": 0.7, "color": PALETTE[role], "label": None if row else label}
+            ax.plot(rows[column], heights, "o", **style)
+            worst = rows.iloc[-1]
             if worst[column] > 0:
-                place = (worst[column], heights[-1])
-                ax.annotate(
-                    _label(worst["persona"]), place, xytext=(6, 0), textcoords="offset points", va="center", fontsize=8
-                )
-    ax.set_yticks(range(len(tasks)), [task.replace("_", " ") for task in tasks])
+                ax.annotate(_label(worst["persona"]), (worst[column], heights[-1]), **beside)
+    ax.set_yticks(range(len(tasks)), named(tasks))
     ax.set_ylim(len(tasks) - 0.5, -0.5)
     ax.margins(x=0.15)
     ax.set_xlim(-0.3, max(ax.get_xlim()[1], 5))  # no answer unreadable: a line at 0, not an axis of ±0.06 %

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from personagap.figures.style import PALETTE
+from personagap.figures.style import PALETTE, dots
 
 __all__ = ["approval", "intervals", "stages"]
 
@@ -21,21 +21,17 @@ def intervals(
     Parameters
     ----------
     table : the two columns and ``estimate ci_low ci_high``.
-    ax : axes to draw on.
     xlabel : what is measured, and its unit.
     scale : 100 to show shares in percent.
     """
     names = list(dict.fromkeys(table[rows]))
     groups = [(None, table)] if series is None else list(table.groupby(series, sort=False))
     for number, (name, part) in enumerate(groups):
-        place = np.array([names.index(row) for row in part[rows]]) + 0.18 * (number - (len(groups) - 1) / 2)
-        x, low, high = (scale * part[column] for column in ("estimate", "ci_low", "ci_high"))
-        style = {"fmt": "osD^v"[number], "ms": 7, "capsize": 3}
-        style["color"] = PALETTE[name if name in PALETTE else COLOURS[number]]
-        ax.errorbar(x, place, xerr=[(x - low).clip(lower=0), (high - x).clip(lower=0)], label=name, **style)
+        places = part[rows].map(names.index) + 0.18 * (number - (len(groups) - 1) / 2)
+        colour = PALETTE[name if name in PALETTE else COLOURS[number]]
+        dots(ax, part, places, scale=scale, fmt="osD^v"[number], color=colour, label=name)
     ax.set_yticks(range(len(names)), [str(name).replace("_", " ") for name in names])
     ax.set(xlabel=xlabel, title=title, ylim=(len(names) - 0.5, -0.5))
-    ax.grid(axis="y", visible=False)
     if series is not None:
         ax.legend(fontsize=9)
     return ax
@@ -50,25 +46,23 @@ def stages(
     ----------
     acceptance, relevance, ratings : the tables of these names of 1_extraction, 2_relevance and 3_response; None for a
         stage that was not run: its row says so.
-    ax : axes to draw on.
     """
     points = approval(acceptance, relevance, ratings)
     for stage in range(3):
         rows = points[points["stage"] == stage + 1]
-        for row, y in zip(rows.to_dict("records"), stage + np.linspace(-0.35, 0.35, len(rows) + 2)[1:-1], strict=True):
-            colour = PALETTE[row["rater_kind"]]
-            style = {"fmt": "o" if row["rater_kind"] == "human" else "s", "ms": 7, "color": colour, "capsize": 3}
-            error = np.clip([[row["estimate"] - row["ci_low"]], [row["ci_high"] - row["estimate"]]], 0, None)
-            ax.errorbar(row["estimate"], y, xerr=error, mfc="w" if row["source"] == "synthetic" else colour, **style)
-            end, shift, side = ("ci_low", -6, "right") if row["ci_high"] > 70 else ("ci_high", 6, "left")
+        rows = rows.assign(y=stage + np.linspace(-0.35, 0.35, len(rows) + 2)[1:-1])
+        for (kind, source), part in rows.groupby(["rater_kind", "source"]):
+            style = {"fmt": "o" if kind == "human" else "s", "color": PALETTE[kind]}
+            dots(ax, part, part["y"], mfc="w" if source == "synthetic" else PALETTE[kind], **style)
+        for row in rows.itertuples():
+            end, shift, side = (row.ci_low, -6, "right") if row.ci_high > 70 else (row.ci_high, 6, "left")
             where = {"xytext": (shift, 0), "textcoords": "offset points", "va": "center", "ha": side}
-            ax.annotate(row["rater"], (row[end], y), fontsize=8, **where)
+            ax.annotate(row.rater, (end, row.y), fontsize=8, **where)
         if rows.empty:
             ax.text(50, stage, "not run", ha="center", va="center", color=PALETTE["noise"])
     for edge in (0.5, 1.5):
         ax.axhline(edge, color=PALETTE["noise"], lw=0.8)
     ax.set_yticks(range(3), STAGES)
-    ax.grid(axis="y", visible=False)
     ax.set(xlim=(0, 100), ylim=(2.5, -0.5), title="The synthetic–human gap, by stage")
     ax.set_xlabel("said yes (%), 95% interval; open: synthetic histories")
     return ax

@@ -1,8 +1,12 @@
 """One look for every figure: colour-blind-safe, readable in print and on a dark page."""
 
+from collections.abc import Sequence
+
 import matplotlib as mpl
+import numpy as np
 import pandas as pd
 import seaborn as sns
+from matplotlib.axes import Axes
 
 #: Okabe–Ito colours by role: "data" for what was measured, "control" for the controls, "noise" for
 #: what no effect would give, "published" for the papers' numbers, "human" and "model" for raters.
@@ -27,9 +31,24 @@ CATEGORIES = {
 }
 
 
+def number(value: float) -> str:
+    """A number as tables show it: about three digits, and small p-values not as zero.
+
+    Examples
+    --------
+    >>> [number(value) for value in (1234.56, 68.229, 5.9971, -0.9039, 0.00047, 0.0)]
+    ['1,235', '68.2', '6.00', '-0.904', '0.0005', '0']
+    """
+    size = abs(value)
+    if size < 0.001:
+        return f"{value:.1g}"
+    return f"{value:,.{0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3}f}"
+
+
 def use() -> None:
     """Set the style for the figures and tables that follow."""
     pd.set_option("display.max_colwidth", None)  # a verdict is a sentence: never cut it
+    pd.set_option("display.float_format", number)
     sns.set_theme(context="notebook", style="whitegrid", palette=list(PALETTE.values()))
     mpl.rcParams.update(
         {
@@ -49,3 +68,43 @@ def use() -> None:
             "axes.edgecolor": "#888888",
         }
     )
+
+
+def named(names: pd.Series) -> pd.Series:
+    """Names of rows as people read them."""
+    return names.str.replace("_", " ")
+
+
+def debiased(bias: pd.DataFrame) -> pd.DataFrame:
+    """PB² corrected for noise, and its interval, on the scale of PB; 0 where it is negative."""
+    return bias[["debiased_pb2", "ci_low", "ci_high"]].clip(lower=0) ** 0.5
+
+
+def dots(
+    ax: Axes,
+    table: pd.DataFrame,
+    places: Sequence[float],
+    value: str = "estimate",
+    ends: tuple[str, str] = ("ci_low", "ci_high"),
+    *,
+    scale: float = 1,
+    upright: bool = False,
+    **style,
+) -> None:
+    """A dot with its interval for each row of ``table``.
+
+    Parameters
+    ----------
+    places : where each row stands on the y axis (``upright``: on the x axis).
+    value, ends : columns of the value and of the two ends of its interval.
+    scale : 100 to show shares in percent.
+    style : of `Axes.errorbar`, over ours.
+    """
+    middle, low, high = (scale * table[name] for name in (value, *ends))
+    lengths = np.clip([middle - low, high - middle], 0, None)
+    style = {"fmt": "o", "ms": 7, "capsize": 3, "color": PALETTE["data"]} | style
+    if upright:
+        ax.errorbar(places, middle, yerr=lengths, **style)
+    else:
+        ax.errorbar(middle, places, xerr=lengths, **style)
+        ax.grid(axis="y", visible=False)

@@ -11,62 +11,46 @@ from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import kinds, units
 
 
-def _disagreement(k: int, weights: str | None) -> np.ndarray:
-    distance = np.abs(np.subtract.outer(np.arange(k), np.arange(k)))
-    return {None: distance > 0, "linear": distance, "quadratic": distance**2}[weights].astype(float)
+def _cost(labels: np.ndarray, scale: str) -> np.ndarray:
+    """Disagreement of every pair of labels; on a scale it is the distance of their values, used by anyone or not."""
+    distance = np.abs(np.subtract.outer(labels, labels)).astype(float)
+    return {"nominal": (distance > 0).astype(float), "linear": distance, "quadratic": distance**2}[scale]
 
 
-def _kappa(tables: np.ndarray, weights: str | None) -> np.ndarray:
+def _kappa(tables: np.ndarray, cost: np.ndarray) -> np.ndarray:
     """κ = 1 − observed / expected disagreement of (…, K, K) tables; NaN where no disagreement is expected."""
-    cost = _disagreement(tables.shape[-1], weights)
     rows, columns, total = tables.sum(-1), tables.sum(-2), tables.sum((-1, -2))
     observed = (tables * cost).sum((-1, -2)) * total
     expected = np.einsum("...i,ij,...j->...", rows, cost, columns)
     return 1 - np.divide(observed, expected, out=np.full(np.shape(total), np.nan), where=expected > 0)
 
 
-def _codes(wide: pd.DataFrame) -> tuple[np.ndarray, int]:
-    """Category codes (n_units, n_raters), −1 where not judged, and how many categories there are."""
-    values = wide.to_numpy()
-    categories = np.unique(values[pd.notna(values)])
-    codes = np.full(values.shape, -1)
-    for code, category in enumerate(categories):
-        codes[values == category] = code
-    return codes, len(categories)
+def _codes(wide: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Codes of the labels (n_units, n_raters), −1 where not judged, and the labels that occur, sorted."""
+    codes, labels = pd.factorize(wide.to_numpy().ravel(), sort=True)
+    return codes.reshape(wide.shape), labels
 
 
-def _resampled(judgments: pd.DataFrame, weights: str | None, **how: Unpack[How]) -> tuple[pd.DataFrame, Resampling]:
-    """One row per pair of raters: ``n agreement`` and ``kappas``, its estimate and resamples."""
+def _resampled(
+    judgments: pd.DataFrame, gold: str, weights: str | None, **how: Unpack[How]
+) -> tuple[pd.DataFrame, np.ndarray, Resampling]:
+    """One row per pair of raters, ``rater_a rater_b pair n agreement``, and κ in the sample and each resample."""
     wide = units(judgments)
     if wide.shape[1] < 2:
         raise UserError("agreement needs judgments of at least two raters, there is one")
-    codes, k = _codes(wide)
-    drawn = resample(wide.index, **how)
-    rows = []
+    codes, labels = _codes(wide)
+    k, cost = len(labels), _cost(labels, weights or "nominal")
+    drawn, rows, kappas = resample(wide.index, **how), [], []
+    kind = kinds(judgments) | {gold: "majority"}  # its own kind, for it contains the humans (T8)
     for a, b in combinations(range(wide.shape[1]), 2):
         both = (codes[:, a] >= 0) & (codes[:, b] >= 0)
         onehot = np.eye(k * k)[np.where(both, codes[:, a] * k + codes[:, b], 0)]
-        tables = drawn.totals(onehot, both).reshape(-1, k, k)
+        kappas.append(_kappa(drawn.totals(onehot, both).reshape(-1, k, k), cost))
+        raters = wide.columns[[a, b]]
+        pair = "–".join(sorted((kind[rater] for rater in raters), key=["majority", "human", "model"].index))
         same = np.mean(codes[both, a] == codes[both, b]) if both.any() else np.nan
-        rows.append((wide.columns[a], wide.columns[b], both.sum(), same, _kappa(tables, weights)))
-    return pd.DataFrame(rows, columns=["rater_a", "rater_b", "n", "agreement", "kappas"]), drawn
-
-
-def _pair(judgments: pd.DataFrame, pairs: pd.DataFrame, gold: str) -> pd.Series:
-    """Kind of each pair, e.g. "human–model"; the majority is its own kind, for it contains the humans (T8)."""
-    kind = kinds(judgments) | {gold: "majority"}
-    order = ["majority", "human", "model"]
-
-    def name(row: pd.Series) -> str:
-        return "–".join(sorted([kind[row["rater_a"]], kind[row["rater_b"]]], key=order.index))
-
-    return pairs.apply(name, axis=1)
-
-
-def _note(row: pd.Series) -> str:
-    if row["n"] == 0:
-        return "no item judged by both"
-    return "both gave one and the same label throughout" if np.isnan(row["kappa"]) else ""
+        rows.append((*raters, pair, both.sum(), same))
+    return pd.DataFrame(rows, columns=["rater_a", "rater_b", "pair", "n", "agreement"]), np.stack(kappas, axis=1), drawn
 
 
 def agreement(
@@ -78,7 +62,7 @@ def agreement(
     ----------
     judgments : long table ``user prompt item rater rater_kind label``.
     gold : the rater that is the majority of the human ones; pairs with it are "majority–…".
-    weights : None, "linear" or "quadratic" (ordinal labels).
+    weights : None, "linear" or "quadratic" in the distance of the labels (ordinal ones).
     **how : ``cluster``, ``n_bootstrap``, ``level`` and ``seed`` of the intervals, see ``gap.How``.
 
     Returns
@@ -98,12 +82,11 @@ def agreement(
       rater_a rater_b   n  agreement  kappa
     0       A       B  50        0.7    0.4
     """
-    pairs, drawn = _resampled(judgments, weights, **how)
-    kappas = np.stack(pairs.pop("kappas").to_list(), axis=1)
-    pairs.insert(2, "pair", _pair(judgments, pairs, gold))
-    pairs["kappa"] = kappas[0]
-    pairs["ci_low"], pairs["ci_high"] = drawn.interval(kappas, -1, 1)
-    return pairs.assign(note=pairs.apply(_note, axis=1))
+    pairs, kappas, drawn = _resampled(judgments, gold, weights, **how)
+    low, high = drawn.interval(kappas, -1, 1)
+    constant = np.where(np.isnan(kappas[0]), "both gave one and the same label throughout", "")
+    note = np.where(pairs["n"] == 0, "no item judged by both", constant)
+    return pairs.assign(kappa=kappas[0], ci_low=low, ci_high=high, note=note)
 
 
 def mean_agreement(
@@ -123,11 +106,11 @@ def mean_agreement(
     0  majority–model        2   0.26    0.20     0.32
     1     model–model        1   0.11    0.03     0.19
     """
-    pairs, drawn = _resampled(judgments, weights, **how)
+    pairs, kappas, drawn = _resampled(judgments, gold, weights, **how)
     rows = []
-    for kind, group in pairs.groupby(_pair(judgments, pairs, gold)):
-        defined = [kappas for kappas in group["kappas"] if not np.isnan(kappas[0])]
-        means = np.mean(defined or list(group["kappas"]), axis=0)
+    for kind, places in pairs.groupby("pair").indices.items():
+        defined = places[~np.isnan(kappas[0, places])]
+        means = kappas[:, defined if len(defined) else places].mean(axis=1)
         rows.append((kind, len(defined), means[0], *drawn.interval(means, -1, 1)))
     return pd.DataFrame(rows, columns=["pair", "n_pairs", "kappa", "ci_low", "ci_high"])
 
@@ -179,7 +162,7 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
 def _kappa_of(x: np.ndarray, y: np.ndarray, weight: np.ndarray | float = 1.0) -> float:
     """κ of 0/1 labels, of which ``y`` may be a probability."""
     sides = np.stack([1 - x, x]) * weight, np.stack([1 - y, y])
-    return float(_kappa(np.einsum("in,jn->ij", *np.asarray(sides, dtype=float)), None))
+    return float(_kappa(np.einsum("in,jn->ij", *np.asarray(sides, dtype=float)), 1 - np.eye(2)))
 
 
 def reliability(judgments: pd.DataFrame, *, measurement: str = "nominal", **how: Unpack[How]) -> pd.DataFrame:
@@ -206,17 +189,16 @@ def reliability(judgments: pd.DataFrame, *, measurement: str = "nominal", **how:
     1  Krippendorff α (interval)      168         3      0.29    0.17     0.41
     """
     wide = units(judgments)
-    codes, k = _codes(wide)
-    counts = np.stack([(codes == code).sum(axis=1) for code in range(k)], axis=1).astype(float)
+    codes, labels = _codes(wide)
+    counts = (codes[:, :, None] == np.arange(len(labels))).sum(axis=1).astype(float)
     rated = counts.sum(axis=1)
     complete, paired = (rated == wide.shape[1]) & (rated > 1), rated > 1
-    if not complete.any() or k < 2:
+    if not complete.any() or len(labels) < 2:
         raise UserError("reliability needs units judged by all of two or more raters, and more than one label")
     drawn = resample(wide.index, **how)
-    values = np.unique(wide.to_numpy()[codes >= 0])
     rows = [
         ("Fleiss κ", complete.sum(), _fleiss(counts, complete, drawn)),
-        (f"Krippendorff α ({measurement})", paired.sum(), _alpha(counts, paired, drawn, measurement, values)),
+        (f"Krippendorff α ({measurement})", paired.sum(), _alpha(counts, paired, drawn, measurement, labels)),
     ]
     return pd.DataFrame(
         [(name, n, wide.shape[1], values[0], *drawn.interval(values, -1, 1)) for name, n, values in rows],
@@ -234,7 +216,7 @@ def _fleiss(counts: np.ndarray, where: np.ndarray, drawn: Resampling) -> np.ndar
 
 
 def _alpha(
-    counts: np.ndarray, where: np.ndarray, drawn: Resampling, measurement: str, values: np.ndarray
+    counts: np.ndarray, where: np.ndarray, drawn: Resampling, measurement: str, labels: np.ndarray
 ) -> np.ndarray:
     k, others = counts.shape[1], (counts.sum(axis=1) - 1).clip(min=1)
     # Coincidences of a unit: each ordered pair of its labels, divided by the raters less one.
@@ -245,8 +227,7 @@ def _alpha(
         rank = np.cumsum(margin, axis=1) - margin / 2
         cost = (rank[:, :, None] - rank[:, None, :]) ** 2
     else:
-        distance = {"nominal": lambda d: d != 0, "interval": np.square}[measurement](np.subtract.outer(values, values))
-        cost = np.broadcast_to(distance.astype(float), coincidence.shape)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        expected = np.einsum("bi,bij,bj->b", margin, cost, margin) / (margin.sum(axis=1) - 1)
-        return 1 - (coincidence * cost).sum(axis=(1, 2)) / expected
+        cost = _cost(labels, {"nominal": "nominal", "interval": "quadratic"}[measurement])[None]
+    observed = (coincidence * cost).sum(axis=(1, 2))
+    expected = (margin[:, :, None] * cost * margin[:, None, :]).sum(axis=(1, 2)) / (margin.sum(axis=1) - 1)
+    return 1 - np.divide(observed, expected, out=np.full_like(observed, np.nan), where=expected > 0)

@@ -10,7 +10,7 @@ from scipy import stats
 from personagap.errors import UserError
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.sources import means
-from personagap.gap.tables import UNIT, kinds, units
+from personagap.gap.tables import UNIT, kinds, require, units
 
 
 def _sides(judgments: pd.DataFrame) -> tuple[pd.DataFrame, list[str], list[str]]:
@@ -20,12 +20,6 @@ def _sides(judgments: pd.DataFrame) -> tuple[pd.DataFrame, list[str], list[str]]
     if not humans:
         raise UserError("no judgments of rater_kind 'human' to compare with")
     return wide, humans, models
-
-
-def _mean(x: np.ndarray, where: np.ndarray, drawn: Resampling) -> np.ndarray:
-    """Mean of ``x`` over the units ``where``, in the sample and each resample (NaN where none was drawn)."""
-    total, n = drawn.totals(np.stack([x, np.ones(len(x))], axis=1), where).T
-    return np.divide(total, n, out=np.full_like(total, np.nan), where=n > 0)
 
 
 def judge_inflation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
@@ -56,7 +50,7 @@ def judge_inflation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame
         both = ~np.isnan(label - human)
         if not both.any():
             raise UserError(f"{rater!r} shares no item with the human raters")
-        gap = _mean(label - human, both, drawn)
+        gap = drawn.ratio(label - human, where=both)
         limits = drawn.interval(gap)
         rows.append((rater, label[both].mean(), human[both].mean(), gap[0], *limits, drawn.p_value(gap), both.sum()))
     table = pd.DataFrame(rows, columns=["rater", "value", "human", "estimate", "ci_low", "ci_high", "p_value", "n"])
@@ -125,20 +119,14 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
         ceiling = np.sqrt(k * between / (1 + (k - 1) * between))
         true = rho / ceiling
         note = "" if not np.isnan(true[0]) else "ρ undefined" if np.isnan(rho[0]) else "humans do not agree: no ceiling"
-        rows.append(
-            {
-                "rater": rater,
-                "rater_kind": "human" if rater in humans else "model",
-                "n": (wide[rater].notna() & wide[others].notna().any(axis=1)).sum(),
-                "spearman": rho[0],
-                **dict(zip(["ci_low", "ci_high"], drawn.interval(rho, -1, 1), strict=True)),
-                "ceiling": ceiling[0],
-                "disattenuated": true[0],
-                **dict(zip(["disattenuated_low", "disattenuated_high"], drawn.interval(true), strict=True)),
-                "note": note,
-            }
+        kind, n = (
+            "human" if rater in humans else "model",
+            (wide[rater].notna() & wide[others].notna().any(axis=1)).sum(),
         )
-    return pd.DataFrame(rows)
+        estimates = [rho[0], *drawn.interval(rho, -1, 1), ceiling[0], true[0], *drawn.interval(true)]
+        rows.append((rater, kind, n, *estimates, note))
+    limits = ["ci_low", "ci_high", "ceiling", "disattenuated", "disattenuated_low", "disattenuated_high"]
+    return pd.DataFrame(rows, columns=["rater", "rater_kind", "n", "spearman", *limits, "note"])
 
 
 def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
@@ -161,29 +149,31 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     >>> table[["rater", "estimate", "excess", "excess_low", "excess_high"]].round(2)
        rater  estimate  excess  excess_low  excess_high
     0  human     -0.15     NaN         NaN          NaN
-    1  judge     -0.38   -0.23       -0.63         0.17
+    1  judge     -0.38   -0.23       -0.64         0.18
     """
+    require(judgments, "mention")
     wide, humans, models = _sides(judgments)
     flags = judgments.drop_duplicates([column for column in UNIT if column in judgments])
     mention = flags.set_index(list(wide.index.names))["mention"].reindex(wide.index).to_numpy(dtype=bool)
-    drawn, human_delta, rows = resample(wide.index, **how), np.nan, []
+    drawn, human, rows = resample(wide.index, **how), None, []
     for rater, label in [("human", wide[humans].mean(axis=1)), *((model, wide[model]) for model in models)]:
         x = label.to_numpy()
         named, unnamed = ~np.isnan(x) & mention, ~np.isnan(x) & ~mention
         if not named.any() or not unnamed.any():
             raise UserError(f"{rater!r} needs ratings both of responses with a mention and of ones without")
-        delta = _mean(x, named, drawn) - _mean(x, unnamed, drawn)
-        row = {"rater": rater, "n_mention": named.sum(), "n_without": unnamed.sum(), "estimate": delta[0]}
-        row |= dict(zip(["ci_low", "ci_high"], drawn.interval(delta), strict=True))
-        row["p_value"] = float(drawn.p_value(delta))
-        if rater == "human":
-            human_delta = delta
+        delta = drawn.ratio(x, where=named) - drawn.ratio(x, where=unnamed)
+        row = {"rater": rater, "n_mention": named.sum(), "n_without": unnamed.sum()}
+        row |= _estimate(drawn, delta, "estimate ci_low ci_high p_value")
+        if human is None:
+            human = delta
         else:
-            excess = delta - human_delta
-            row |= dict(zip(["excess_low", "excess_high"], drawn.interval(excess), strict=True))
-            row |= {"excess": excess[0], "excess_p": float(drawn.p_value(excess))}
+            row |= _estimate(drawn, delta - human, "excess excess_low excess_high excess_p")
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _estimate(drawn: Resampling, values: np.ndarray, names: str) -> dict[str, float]:
+    return dict(zip(names.split(), [values[0], *drawn.interval(values), float(drawn.p_value(values))], strict=True))
 
 
 def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How]) -> pd.DataFrame:
@@ -236,7 +226,7 @@ def rating_effects(judgments: pd.DataFrame, covariates: list[str], **how: Unpack
     for rater, part in table.dropna(subset="label").groupby("rater", sort=False):
         used = [covariate for covariate in covariates if np.ptp(part[covariate].astype(float)) > 0]
         x = np.column_stack([np.ones(len(part)), part[used]]).astype(float)
-        drawn = resample(pd.MultiIndex.from_frame(part[key]), **how)
+        drawn = resample(part[key], **how)
         k = x.shape[1]
         products = np.einsum("ij,ik->ijk", x, np.column_stack([x, part["label"]])).reshape(len(part), -1)
         sums = drawn.totals(products).reshape(-1, k, k + 1)

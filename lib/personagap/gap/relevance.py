@@ -1,5 +1,6 @@
 """Yes/no judges against the human majority: rates, baselines, paired comparison of two judges."""
 
+from collections.abc import Sequence
 from typing import Unpack
 
 import numpy as np
@@ -142,12 +143,12 @@ def paired_difference(
                metric  estimate  ci_low  ci_high
     0        yes_rate      0.25    0.18     0.32
     1       precision     -0.13   -0.20    -0.05
-    2          recall      0.25    0.11     0.38
+    2          recall      0.25    0.11     0.39
     3              f1     -0.05   -0.13     0.04
     4        accuracy     -0.16   -0.22    -0.10
     5           kappa     -0.12   -0.22    -0.01
     6           auprc     -0.04   -0.11     0.02
-    7  over_selection      1.34    0.96     1.71
+    7  over_selection      1.34    0.95     1.72
     """
     wide = gold_units(units(judgments), gold).assign(select_all=1.0)
     wide = wide[binary(wide, [a, b]).notna().all(axis=1)]
@@ -156,20 +157,14 @@ def paired_difference(
     drawn = resample(wide.index, **how)
     y = wide[gold].to_numpy()
     values_a, values_b = (_metrics(wide[rater].to_numpy(), y, drawn) for rater in (a, b))
-    difference = values_a - values_b
-    low, high = drawn.interval(difference)
-    table = pd.DataFrame(
-        {
-            "contrast": f"{a} − {b}",
-            "metric": METRICS,
-            "value_a": values_a[0],
-            "value_b": values_b[0],
-            "estimate": difference[0],
-            "ci_low": low,
-            "ci_high": high,
-            "p_value": drawn.p_value(difference),
-            "n": len(wide),
-            "method": drawn.method,
-        }
-    )
+    table = difference_table(f"{a} − {b}", METRICS, values_a, values_b, drawn).assign(n=len(wide), method=drawn.method)
     return table[table["metric"] != "prevalence"].reset_index(drop=True)
+
+
+def difference_table(
+    contrast: str, metrics: Sequence[str], a: np.ndarray, b: np.ndarray, drawn: Resampling
+) -> pd.DataFrame:
+    """a − b of metrics in the sample and each resample (resamples, n_metrics)."""
+    low, high = drawn.interval(a - b)
+    found = {"contrast": contrast, "metric": metrics, "value_a": a[0], "value_b": b[0], "estimate": a[0] - b[0]}
+    return pd.DataFrame({**found, "ci_low": low, "ci_high": high, "p_value": drawn.p_value(a - b)})

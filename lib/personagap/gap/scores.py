@@ -4,11 +4,12 @@ from typing import Unpack
 
 import numpy as np
 import pandas as pd
+from sklearn.metrics import average_precision_score, precision_recall_curve
 from sklearn.model_selection import GroupKFold
 
 from personagap.errors import UserError
-from personagap.gap.relevance import gold_units
-from personagap.gap.resampling import How, resample
+from personagap.gap.relevance import difference_table, gold_units
+from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import units
 
 FOLDS = 5
@@ -16,36 +17,34 @@ FOLDS = 5
 CHUNK = 20_000
 
 
-def _ranked(y: np.ndarray, score: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, ...]:
-    """Distinct scores from high to low, and the true and all yeses (…, n_scores) at each as threshold."""
-    order = np.argsort(-score, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
-    weight = np.atleast_2d(weight)[:, order]
-    return score[order][last], np.cumsum(weight * y[order], axis=1)[:, last], np.cumsum(weight, axis=1)[:, last]
-
-
 def _average_precision(y: np.ndarray, score: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Average precision Σ (R_t − R_{t−1}) P_t for each row of ``weight``; NaN without a positive."""
-    _, hits, yes = _ranked(y, score, weight)
+    order = np.argsort(-score, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)  # of each distinct score, high to low
+    hits, yes = (np.cumsum(weight[:, order] * label, axis=1)[:, last] for label in (y[order], 1.0))
     precision = np.divide(hits, yes, out=np.zeros_like(hits), where=yes > 0)
-    area = (np.diff(hits, axis=1, prepend=0) * precision).sum(axis=1)
-    positive = hits[:, -1]
+    area, positive = (np.diff(hits, axis=1, prepend=0) * precision).sum(axis=1), hits[:, -1]
     return np.divide(area, positive, out=np.full(len(area), np.nan), where=positive > 0)
 
 
-def _f1(y: np.ndarray, score: np.ndarray, weight: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """F1 at each distinct score as threshold, and those scores."""
-    thresholds, hits, yes = _ranked(y, score, weight)
-    total = yes + hits[:, -1:]
-    return np.divide(2 * hits, total, out=np.zeros_like(hits), where=total > 0), thresholds
+def _resampled_precision(y: np.ndarray, score: np.ndarray, drawn: Resampling) -> np.ndarray:
+    """Average precision in the sample and each resample (scikit-learn's take one set of weights at a time)."""
+    chunks = np.array_split(drawn.weights, 1 + drawn.weights.size // CHUNK)
+    return np.concatenate([_average_precision(y, score, weights[:, drawn.cell]) for weights in chunks])
+
+
+def _best(y: np.ndarray, score: np.ndarray) -> tuple[float, float]:
+    """The largest F1 of any threshold, and the highest threshold that reaches it."""
+    precision, recall, thresholds = precision_recall_curve(y, score)
+    f1 = (2 * precision * recall / np.maximum(precision + recall, 1e-30))[-2::-1].round(12)
+    return f1.max(), thresholds[::-1][f1.argmax()]
 
 
 def _held_out(y: np.ndarray, score: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Yes or no by the threshold that is best on the other prompts."""
     label = np.zeros(len(y))
     for train, test in GroupKFold(min(FOLDS, len(np.unique(groups)))).split(score, y, groups):
-        f1, thresholds = _f1(y[train], score[train], np.ones(len(train)))
-        label[test] = score[test] >= thresholds[f1[0].argmax()]
+        label[test] = score[test] >= _best(y[train], score[train])[1]
     return label
 
 
@@ -65,7 +64,7 @@ def scored_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **how:
     >>> scored = simulate_relevance().query("rater != 'b'")
     >>> scored_metrics(scored, n_bootstrap=200)[["rater", "prevalence", "auprc", "auprc_low", "auprc_high"]].round(2)
       rater  prevalence  auprc  auprc_low  auprc_high
-    0     a        0.19   0.29       0.23        0.35
+    0     a        0.19   0.29       0.22        0.35
     """
     wide = gold_units(units(judgments), gold)
     if wide.isna().any(axis=None):
@@ -73,34 +72,19 @@ def scored_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **how:
     drawn = resample(wide.index, **how)
     y = wide[gold].to_numpy()
     prompt = wide.index.get_level_values("prompt").to_numpy()
-    lists = wide.groupby(["prompt", "user"]).ngroup().to_numpy()
+    lists = [rows for _, rows in wide.groupby(["prompt", "user"]) if rows[gold].any()]
     rows = []
     for rater in wide.columns.drop(gold):
         score = wide[rater].to_numpy()
-        chunks = np.array_split(drawn.weights, 1 + drawn.weights.size // CHUNK)
-        auprc = np.concatenate([_average_precision(y, score, weights[:, drawn.cell]) for weights in chunks])
-        own = [_average_precision(y[lists == i], score[lists == i], np.ones((lists == i).sum())) for i in set(lists)]
-        f1, thresholds = _f1(y, score, np.ones(len(y)))
-        chosen = _held_out(y, score, prompt)
-        hits, size = drawn.totals(np.stack([2 * chosen * y, chosen + y], axis=1)).T
-        held_out = np.divide(hits, size, out=np.full_like(hits, np.nan), where=size > 0)
+        auprc, chosen = _resampled_precision(y, score, drawn), _held_out(y, score, prompt)
+        own = [average_precision_score(each[gold], each[rater]) for each in lists]
+        best_f1, best_threshold = _best(y, score)
+        held_out = drawn.ratio(2 * chosen * y, chosen + y)
         (auprc_low, auprc_high), (low, high) = (drawn.interval(values, 0, 1) for values in (auprc, held_out))
-        rows.append(
-            {
-                "rater": rater,
-                "n": len(wide),
-                "prevalence": y.mean(),
-                "auprc": auprc[0],
-                "auprc_low": auprc_low,
-                "auprc_high": auprc_high,
-                "auprc_per_user": np.nanmean(own),
-                "best_f1": f1.max(),
-                "best_threshold": thresholds[f1[0].argmax()],
-                "f1": held_out[0],
-                "f1_low": low,
-                "f1_high": high,
-            }
-        )
+        row = {"rater": rater, "n": len(wide), "prevalence": y.mean()}
+        row |= {"auprc": auprc[0], "auprc_low": auprc_low, "auprc_high": auprc_high, "auprc_per_user": np.mean(own)}
+        row |= {"best_f1": best_f1, "best_threshold": best_threshold, "f1": held_out[0], "f1_low": low, "f1_high": high}
+        rows.append(row)
     return pd.DataFrame(rows)
 
 
@@ -119,16 +103,8 @@ def scored_difference(
     wide = wide[wide[[a, b]].notna().all(axis=1)]
     drawn = resample(wide.index, **how)
     y = wide[gold].to_numpy()
-    chunks = np.array_split(drawn.weights, 1 + drawn.weights.size // CHUNK)
-    values = [
-        np.concatenate([_average_precision(y, wide[rater].to_numpy(), weights[:, drawn.cell]) for weights in chunks])
-        for rater in (a, b)
-    ]
-    difference = values[0] - values[1]
-    low, high = drawn.interval(difference)
-    numbers = [values[0][0], values[1][0], difference[0], low, high, drawn.p_value(difference)]
-    columns = ["contrast", "metric", "value_a", "value_b", "estimate", "ci_low", "ci_high", "p_value", "n", "method"]
-    return pd.DataFrame([[f"{a} − {b}", "auprc", *numbers, len(wide), drawn.method]], columns=columns)
+    values = [_resampled_precision(y, wide[rater].to_numpy(), drawn)[:, None] for rater in (a, b)]
+    return difference_table(f"{a} − {b}", ["auprc"], *values, drawn).assign(n=len(wide), method=drawn.method)
 
 
 def reliability_curve(
@@ -160,8 +136,7 @@ def reliability_curve(
         bins = pd.qcut(score, n_bins, labels=False, duplicates="drop")
         for number in np.unique(bins):
             here = bins == number
-            yes, n = drawn.totals(np.stack([y, np.ones(len(y))], axis=1), here).T
-            observed = np.divide(yes, n, out=np.full_like(yes, np.nan), where=n > 0)
+            observed = drawn.ratio(y, where=here)
             limits = drawn.interval(observed, 0, 1)
             rows.append((rater, number, here.sum(), score[here].mean(), observed[0], *limits))
     return pd.DataFrame(rows, columns=["rater", "bin", "n", "score", "observed", "ci_low", "ci_high"])

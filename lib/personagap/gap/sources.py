@@ -4,22 +4,25 @@ from typing import Unpack
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 from statsmodels.genmod.cov_struct import Exchangeable
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_estimating_equations import GEE
 from statsmodels.regression.linear_model import OLS
-from statsmodels.stats.proportion import proportion_confint
+from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
 
 from personagap.errors import UserError
 from personagap.gap.resampling import How, resample
+from personagap.gap.tables import require
 
 
 def means(table: pd.DataFrame, value: str, by: list[str], **how: Unpack[How]) -> pd.DataFrame:
     """Mean of a column by group, or the share of each of its values if these are texts, with clustered intervals.
 
     A share (also the mean of a column of 0/1) gets the Wilson interval at its effective sample size, p(1 − p) over the
-    squared cluster-bootstrap error (Korn & Graubard 1998, Survey Methodology 24), and with no variation at the number
-    of clusters: so 0 of 300 is not "0 to 0". Rows without a value are left out.
+    squared cluster-bootstrap error, times (z / t)² for its degrees of freedom (Korn & Graubard 1998, Survey
+    Methodology 24), and with no variation at the number of clusters: so 0 of 300 is not "0 to 0". Rows without a value
+    are left out.
 
     Returns
     -------
@@ -30,24 +33,21 @@ def means(table: pd.DataFrame, value: str, by: list[str], **how: Unpack[How]) ->
     >>> table = pd.DataFrame({"step": "extract", "user": list("aabbccdd"), "hit": [1, 0, 0, 0, 0, 0, 1, 0]})
     >>> means(table, "hit", ["step"], cluster="user").round(2)
           step  n  estimate  ci_low  ci_high
-    0  extract  8      0.25    0.09     0.53
+    0  extract  8      0.25    0.04     0.72
     """
     table = table.dropna(subset=value)
     if not pd.api.types.is_numeric_dtype(table[value]):
         each = [table.assign(**{value: name}, _is=table[value] == name) for name in table[value].unique()]
         return means(pd.concat(each or [table.assign(_is=0)]), "_is", [*by, value], **how)
     rows = []
-    cluster = how.get("cluster", ("prompt", "user"))
-    factors = [cluster] if isinstance(cluster, str) else list(cluster)
     for group, part in table.groupby(by, sort=False):
-        x = part[value].to_numpy(dtype=float)
-        drawn = resample(pd.MultiIndex.from_frame(part[factors]), **how)
-        total, n = drawn.totals(np.stack([x, np.ones(len(x))], axis=1)).T
-        mean = np.divide(total, n, out=np.full_like(total, np.nan), where=n > 0)
+        x, drawn = part[value].to_numpy(dtype=float), resample(part, **how)
+        mean = drawn.ratio(x)
         low, high = drawn.interval(mean)
         if np.isin(x, [0, 1]).all():
-            error = drawn.standard_error(mean)
-            size = mean[0] * (1 - mean[0]) / error**2 if error > 0 else drawn.df + 1
+            error, student = drawn.standard_error(mean), stats.t.ppf((1 + drawn.level) / 2, drawn.df)
+            fewer = (stats.norm.ppf((1 + drawn.level) / 2) / student) ** 2  # the error is itself an estimate
+            size = fewer * mean[0] * (1 - mean[0]) / error**2 if error > 0 else drawn.df + 1
             low, high = proportion_confint(mean[0] * size, size, 1 - drawn.level, "wilson")
         rows.append((*group, len(x), mean[0], low, high))
     return pd.DataFrame(rows, columns=[*by, "n", "estimate", "ci_low", "ci_high"])
@@ -96,7 +96,8 @@ def proportion_difference(
 
     A linear probability model with cluster-robust variance (CR1) and t with clusters − 1 degrees of
     freedom: exactly the difference of the two shares, with an interval that respects that a
-    user's judgments go together. Each cluster belongs to one group.
+    user's judgments go together. Each cluster belongs to one group. Where clusters do not vary (as at 0 %
+    or 100 %) each counts as one observation: Newcombe's interval and Fisher's exact test.
 
     Parameters
     ----------
@@ -118,6 +119,7 @@ def proportion_difference(
                contrast  value_a  value_b  estimate
     0  real − synthetic     50.0     16.7      33.3
     """
+    require(judgments, "label", by, cluster)
     table = judgments[judgments[by].isin([a, b])]
     hit = 100 * table["label"].isin(labels).to_numpy(dtype=float)
     first = (table[by] == a).to_numpy(dtype=float)
@@ -126,25 +128,23 @@ def proportion_difference(
     if min(clusters) < 2:
         raise UserError(f"{by}: {a!r} and {b!r} need judgments of two or more {cluster}s each, there are {clusters}")
     shares = [hit[first == side].mean() for side in (1, 0)]
-    design = np.column_stack([np.ones(len(first)), first])
-    fit = OLS(hit, design).fit(cov_type="cluster", cov_kwds={"groups": code}, use_t=True)
-    low, high = fit.conf_int(1 - level)[1]
-    defined = fit.bse[1] > 1e-9  # both shares are 0 % or 100 %: nothing varies, nothing to test
-    return pd.DataFrame(
-        {
-            "contrast": f"{a} − {b}",
-            "value_a": shares[:1],
-            "value_b": shares[1:],
-            "estimate": shares[0] - shares[1],
-            "unit": "points",
-            "ci_low": low,
-            "ci_high": high,
-            "statistic": fit.tvalues[1] if defined else 0.0,
-            "p_value": fit.pvalues[1] if defined else 1.0,
-            "n_a": int(first.sum()),
-            "n_b": int((1 - first).sum()),
-            "clusters_a": clusters[0],
-            "clusters_b": clusters[1],
-            "method": f"linear probability, cluster-robust by {cluster}",
-        }
-    )
+    design, by_cluster = np.column_stack([np.ones(len(first)), first]), {"groups": code}
+    fit = OLS(hit, design).fit(cov_type="cluster", cov_kwds=by_cluster, use_t=True)
+    (low, high), statistic, p_value = fit.conf_int(1 - level)[1], fit.tvalues[1], fit.pvalues[1]
+    method = f"linear probability, cluster-robust by {cluster}"
+    if fit.bse[1] < 1e-9:  # every cluster has its group's share, mostly 0 % or 100 %
+        (low, high), statistic, p_value = _without_variation(np.array(shares), np.array(clusters), level)
+        method = f"no variation: Newcombe interval and Fisher's exact test, one observation per {cluster}"
+    row = {
+        "contrast": f"{a} − {b}", "value_a": shares[0], "value_b": shares[1], "estimate": shares[0] - shares[1],
+        "unit": "points", "ci_low": low, "ci_high": high, "statistic": statistic, "p_value": p_value,
+        "n_a": int(first.sum()), "n_b": int((1 - first).sum()), "clusters_a": clusters[0], "clusters_b": clusters[1],
+        "method": method,
+    }  # fmt: skip
+    return pd.DataFrame([row])
+
+
+def _without_variation(shares: np.ndarray, n: np.ndarray, level: float) -> tuple[np.ndarray, float, float]:
+    hits = np.rint(shares / 100 * n).astype(int)
+    ends = confint_proportions_2indep(hits[0], n[0], hits[1], n[1], method="newcomb", alpha=1 - level)
+    return 100 * np.array(ends), np.nan, stats.fisher_exact([hits, n - hits]).pvalue

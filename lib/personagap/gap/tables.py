@@ -8,20 +8,22 @@ from personagap.errors import UserError
 UNIT = ("stage", "source", "user", "prompt", "item")
 
 
-def units(judgments: pd.DataFrame, *, numeric: bool = True) -> pd.DataFrame:
+def require(judgments: pd.DataFrame, *columns: str) -> None:
+    if missing := [column for column in columns if column not in judgments]:
+        raise UserError(f"judgments lack the column {missing[0]!r}: they need {', '.join(columns)}")
+
+
+def units(judgments: pd.DataFrame) -> pd.DataFrame:
     """Pivot long judgments (``… item rater label``) to units × raters, NaN where a rater did not judge.
 
     The index holds those columns of ``UNIT`` that the table has.
 
     Raises
     ------
-    UserError : a column is missing, a label is missing or (if ``numeric``) not a number, or a
-        rater judged one unit twice.
+    UserError : a column is missing, a label is missing or not a number, or a rater judged one unit twice.
     """
-    missing = {"item", "rater", "label"} - set(judgments.columns)
-    if missing:
-        raise UserError(f"judgments lack the column {sorted(missing)[0]!r}: they need item, rater and label")
-    label = pd.to_numeric(judgments["label"], errors="coerce") if numeric else judgments["label"]
+    require(judgments, "item", "rater", "label")
+    label = pd.to_numeric(judgments["label"], errors="coerce")
     if judgments.empty or label.isna().any():
         where = f"row {judgments.index[label.isna()][0]}" if len(judgments) else "no rows"
         raise UserError(f"judgments: {where} without a usable label: leave out what was not judged")
@@ -48,4 +50,5 @@ def binary(wide: pd.DataFrame, raters: list[str]) -> pd.DataFrame:
 
 def kinds(judgments: pd.DataFrame) -> dict[str, str]:
     """``rater_kind`` of each rater."""
+    require(judgments, "rater", "rater_kind")
     return dict(judgments.drop_duplicates("rater")[["rater", "rater_kind"]].itertuples(index=False))

@@ -13,20 +13,18 @@ from pathlib import Path
 from typing import NamedTuple
 
 from personagap.errors import UserError
+from personagap.models.rendering import FORMATS
 from personagap.paths import DEMO
 
 __all__ = ["Generation", "Sampling", "load_model"]
-
-SPECS = '"demo", "hf:ORG/NAME", a local folder, or "openai:MODEL@http://host:port/v1"'
 
 
 @dataclass(frozen=True)
 class Sampling:
     """Decoding parameters; the defaults are those of arXiv 2406.11107, §3.3.
 
-    ``temperature`` 0 takes the likeliest token. ``top_k`` 0 and ``top_p`` 1 cut nothing. As in
-    transformers and vLLM the order is temperature, then top-k, then top-p. No stop strings: they
-    cut chains of thought short (T8).
+    ``temperature`` 0 takes the likeliest token. ``top_k`` 0 and ``top_p`` 1 cut nothing. As in transformers and vLLM
+    the order is temperature, then top-k, then top-p. No stop strings: they cut chains of thought short (T8).
     """
 
     temperature: float = 1.0
@@ -38,8 +36,7 @@ class Sampling:
 class Generation(NamedTuple):
     """One answer: ``text`` is None when ``finish_reason`` is "error" (else "stop" or "length").
 
-    ``seconds`` runs from the moment the model took the request up until its last token, while
-    other requests shared the machine.
+    ``seconds`` runs from when the model took up the request until its last token; others shared the machine meanwhile.
     """
 
     text: str | None
@@ -49,41 +46,29 @@ class Generation(NamedTuple):
     seconds: float
 
 
-def load_model(
-    spec: str,
-    device: str = "auto",
-    dtype: str = "auto",
-    revision: str | None = None,
-    prompt_format: str = "chat",
-):
+def load_model(spec: str, device: str = "auto", dtype: str = "auto", prompt_format: str = "chat"):
     """Load a model by name.
 
     Parameters
     ----------
-    spec : "demo" (the bundled model; "demo:base" and others of ``demo.chain``), "hf:ORG/NAME" from
-        the Hub or its cache, a local folder (with or without "hf:"), or
-        "openai:MODEL@http://host:port/v1", whose key is read from the environment variable
-        OPENAI_API_KEY.
+    spec : "demo" (the bundled model; "demo:base" and others of ``demo.chain``), "hf:ORG/NAME" from the Hub or its
+        cache ("hf:ORG/NAME@REVISION": a branch, tag or commit), a local folder (with or without "hf:"), or
+        "openai:MODEL@http://host:port/v1", whose key is read from the environment variable OPENAI_API_KEY.
     device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" …; in process only.
     dtype : "auto" (bfloat16 on a GPU, else float32), "float32", "bfloat16", "float16".
-    revision : branch, tag or commit of a Hub model.
-    prompt_format : "chat", the model's own chat template, or "base", plain text for a model that
-        knows no chat (``models.rendering.BASE_FORMAT``, our wording); in process only.
+    prompt_format : "chat", the model's own chat template, or another of ``models.rendering.FORMATS``, such as
+        "base" for a model that knows no chat; in process only.
 
-    Raises
-    ------
-    UserError
-        Malformed ``spec``, no such model, a folder without weights, an unreachable server, or a
-        server that does not serve the model.
+    ``UserError`` for a malformed ``spec``, no such model, a folder without weights, an unreachable server, or one that
+    does not serve the model.
     """
-    if prompt_format not in ("chat", "base"):
-        raise UserError(f"prompt format {prompt_format!r}: choose chat or base")
+    if prompt_format not in (known := ["chat", *FORMATS]):
+        raise UserError(f"prompt format {prompt_format!r}: choose from {', '.join(known)}")
     if spec.startswith("openai:"):
         from personagap.models.server import ServerModel
 
-        if prompt_format == "base":
-            raise UserError(f"model {spec!r}: a server applies its own chat template; load a base model in process")
-
+        if prompt_format != "chat":
+            raise UserError(f"model {spec!r}: a server applies its own chat template; load the model in process")
         served = re.fullmatch(r"openai:(?P<model>.+)@(?P<url>https?://[^@]+)", spec)
         if served is None:
             raise UserError(f"model {spec!r}: expected openai:MODEL@http://host:port/v1")
@@ -101,7 +86,9 @@ def load_model(
     source = spec.removeprefix("hf:")
     if Path(source).is_dir():
         return LocalModel(source, name=Path(source).resolve().name, **how)
-    if not spec.startswith("hf:") or re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?", source) is None:
+    if not spec.startswith("hf:") or re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(@\w[\w./-]*)?", source) is None:
         problem = "no such folder" if re.match(r"(hf:)?[./~]", spec) else "not a model"
-        raise UserError(f"model {spec!r}: {problem}; expected {SPECS}")
-    return LocalModel(source, name=source, revision=revision, **how)
+        expected = '"demo", "hf:ORG/NAME", a local folder, or "openai:MODEL@http://host:port/v1"'
+        raise UserError(f"model {spec!r}: {problem}; expected {expected}")
+    repository, _, revision = source.partition("@")
+    return LocalModel(repository, name=source, revision=revision or None, **how)

@@ -1,36 +1,35 @@
 """A batch of answers in the making: its key-value cache, its random numbers, its finished rows.
 
-Rows are aligned at the right edge: at a step all of them write the same column of the cache, and
-each has its own first column. Now and then the batch is rebuilt: finished rows leave, waiting
-requests take their place, so that mixed lengths never wait for the longest.
+Column j of a row of the cache belongs to token j of its request, whatever else is in the batch. Now and then
+finished rows leave and waiting requests take their place, so that mixed lengths never wait for the longest.
 """
 
-import functools
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
+from torch.nn.functional import pad
+from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import Cache, DynamicLayer
 
-#: Free columns of the cache after a rebuild: the steps until it must be rebuilt anyway.
+#: Free columns of the cache after rows have changed: the steps until they must change anyway.
 HEADROOM = 64
 
 
 @dataclass(eq=False)
 class Request:
-    """An answer to make for the chats ``indices``: ``limit`` tokens at most, drawn with ``uniforms``."""
+    """An answer to make for the chats ``indices``: ``limit`` tokens at most, drawn with the numbers of ``seed``."""
 
     indices: list[int]
     prompt: np.ndarray
-    limit: int
-    uniforms: np.ndarray
+    seed: int
+    limit: int = 0
     started: float = 0.0
 
-
-def uniforms(seed: int, n: int) -> np.ndarray:
-    """The numbers that draw an answer's tokens, from a counter-based generator of its own seed."""
-    return np.random.Generator(np.random.Philox(seed)).random(n, dtype=np.float32)
+    def uniforms(self) -> np.ndarray:
+        """The numbers that draw the tokens, from a counter-based generator of their own seed."""
+        return np.random.Generator(np.random.Philox(self.seed)).random(self.limit, dtype=np.float32)
 
 
 def pick(logits: torch.Tensor, uniform: torch.Tensor, sampling) -> torch.Tensor:
@@ -56,107 +55,92 @@ def pick(logits: torch.Tensor, uniform: torch.Tensor, sampling) -> torch.Tensor:
     return tokens.gather(-1, drawn.clamp(max=k - 1)).squeeze(-1)
 
 
-class SpareColumns(DynamicLayer):
-    """A layer's cache that writes one column in place, where its parent copies all of them."""
+class OwnColumns(DynamicLayer):
+    """A layer's cache in which each row writes its own ``column`` in place, where the parent copies everything."""
 
-    def __init__(self, keys: torch.Tensor, values: torch.Tensor, used: int):
+    def __init__(self, keys: torch.Tensor, values: torch.Tensor):
         super().__init__()
-        self.keys, self.values, self.used, self.is_initialized = keys, values, used, True
+        self.keys, self.values, self.is_initialized = keys, values, True
 
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
-        self.keys[:, :, self.used] = key_states[:, :, 0]
-        self.values[:, :, self.used] = value_states[:, :, 0]
-        self.used += 1
-        return self.keys[:, :, : self.used], self.values[:, :, : self.used]
+        at = (self.row, slice(None), self.column)
+        self.keys[at], self.values[at] = key_states[:, :, 0], value_states[:, :, 0]
+        return self.keys[:, :, : self.width], self.values[:, :, : self.width]
 
     def get_seq_length(self) -> int:
-        return self.used
+        return self.width
 
 
-@dataclass
 class Batch:
-    """Rows being decoded: tensors with one entry per request, and the cache they share.
+    """The requests of a call, and the cache ``layers`` of those under way, whose numbers are ``rows``.
 
-    ``tokens`` and ``uniforms`` are (rows, longest answer + 1), of which ``count`` are made so
-    far: a done row goes on writing its next column, which is not read. ``first`` is a row's first
-    column of the cache, of which ``used`` columns are filled.
+    Of each request: ``prompt`` and ``limit`` (tokens), ``count`` (tokens made), ``done``, and ``tokens`` and
+    ``uniforms`` (requests, longest answer + 1). A done row goes on writing its next token and column, which are not
+    read. Of the ``columns`` of the cache no row has filled more than ``width``.
     """
 
-    requests: list[Request]
-    tokens: torch.Tensor
-    uniforms: torch.Tensor
-    count: torch.Tensor
-    limit: torch.Tensor
-    first: torch.Tensor
-    done: torch.Tensor
-    used: int
-    layers: list[SpareColumns] = field(default_factory=list)
+    def __init__(self, requests: list[Request], device: torch.device):
+        sizes = [(len(request.prompt), request.limit) for request in requests]
+        self.requests, self.layers, self.waiting = requests, [], 0
+        self.prompt, self.limit = torch.tensor(sizes, dtype=torch.long, device=device).reshape(-1, 2).T
+        self.count, self.done = torch.zeros_like(self.limit), torch.zeros_like(self.limit, dtype=torch.bool)
+        drawn = np.zeros((len(requests), 1 + max((limit for _, limit in sizes), default=0)), dtype=np.float32)
+        for line, request in zip(drawn, requests, strict=True):
+            line[: request.limit] = request.uniforms()
+        self.uniforms = torch.from_numpy(drawn).to(device)
+        self.tokens = torch.zeros_like(self.uniforms, dtype=torch.long)
+        self.rows = torch.arange(0, device=device)
 
-    @classmethod
-    def of(cls, requests: list[Request], max_tokens: int, device: torch.device) -> "Batch":
-        """Rows whose prompts are not computed yet, aligned at the end of the longest."""
-        now = time.perf_counter()
-        drawn = np.zeros((len(requests), max_tokens + 1), dtype=np.float32)
-        for row, request in enumerate(requests):
-            request.started = now
-            drawn[row, : request.limit] = request.uniforms
-        lengths = torch.tensor([len(request.prompt) for request in requests], dtype=torch.long)
-        used = int(lengths.max()) if requests else 0
-        return cls(
-            requests=list(requests),
-            tokens=torch.zeros(drawn.shape, dtype=torch.long, device=device),
-            uniforms=torch.from_numpy(drawn).to(device),
-            count=torch.zeros(len(requests), dtype=torch.long, device=device),
-            limit=torch.tensor([request.limit for request in requests], dtype=torch.long, device=device),
-            first=(used - lengths).to(device),
-            done=torch.zeros(len(requests), dtype=torch.bool, device=device),
-            used=used,
-        )
+    def finished(self) -> list[int]:
+        return self.rows[self.done[self.rows]].tolist()
 
-    def merged(self, other: "Batch") -> "Batch":
-        """The unfinished rows, followed by those of ``other``, with fresh spare columns."""
-        keep = (~self.done).nonzero().squeeze(-1)
-        width = self.used - int(self.first[keep].min()) if len(keep) else 0
-        used = max(width, other.used)
-        rows = {
-            name: torch.cat([getattr(self, name)[keep], getattr(other, name)])
-            for name in ("tokens", "uniforms", "count", "limit", "done")
-        }
-        first = torch.cat([self.first[keep] + (used - self.used), other.first + (used - other.used)])
-        batch = Batch([*(self.requests[row] for row in keep.tolist()), *other.requests], first=first, used=used, **rows)
-        move = functools.partial(batch._widened, keep=keep, end=self.used, width=width)
-        batch.layers = [SpareColumns(move(layer.keys), move(layer.values), used) for layer in self.layers]
-        return batch
+    def renew(self, most_rows: int, most_columns: int) -> list[int]:
+        """Let finished rows leave, and requests take their place while there is room; the numbers of the new ones."""
+        keep = (~self.done[self.rows]).nonzero().squeeze(-1)
+        used = int((self.prompt + self.count)[self.rows[keep]].max()) - 1 if len(keep) else 0
+        lengths = [len(request.prompt) for request in self.requests[self.waiting : self.waiting + most_rows]]
+        widths = np.maximum.accumulate([used, *lengths])
+        rows = len(keep) + np.arange(len(widths))
+        fits = (rows <= most_rows) & (rows * (widths + HEADROOM) <= most_columns)
+        fits[1:2] |= len(keep) == 0  # one always goes, however long
+        n = int(fits[1:].sum())
+        new = list(range(self.waiting, self.waiting + n))
+        self.rows = torch.cat([self.rows[keep], torch.tensor(new, dtype=torch.long, device=self.rows.device)])
+        self.width = int(widths[n])
+        self.columns = self.width + min(HEADROOM, max((self.limit - self.count)[self.rows].tolist(), default=0))
+        for layer in self.layers:
+            room = (0, 0, 0, self.columns - used, 0, 0, 0, n)  # no channels, more columns, no heads, more rows
+            layer.keys, layer.values = (pad(each[keep, :, :used], room) for each in (layer.keys, layer.values))
+        for number in new:
+            self.requests[number].started = time.perf_counter()
+        self.waiting += n
+        return new
+
+    def fill(self, rows: torch.Tensor, paths: list[np.ndarray], cache: Cache) -> None:
+        """Copy the columns ``paths`` of a computed pack to ``rows`` of the cache."""
+        if not self.layers:
+            self.layers = [OwnColumns(self._room(layer.keys), self._room(layer.values)) for layer in cache.layers]
+        index = pad_sequence([torch.from_numpy(path) for path in paths], batch_first=True).to(self.rows.device)
+        for layer, computed in zip(self.layers, cache.layers, strict=True):
+            layer.keys[rows, :, : index.shape[1]] = computed.keys[0][:, index].transpose(0, 1)
+            layer.values[rows, :, : index.shape[1]] = computed.values[0][:, index].transpose(0, 1)
 
     def _room(self, states: torch.Tensor) -> torch.Tensor:
-        """An empty cache for these rows, like ``states`` (any, heads, any, dimension)."""
-        columns = self.used + min(HEADROOM, int((self.limit - self.count).max()))
-        return states.new_zeros(len(self.requests), states.shape[1], columns, states.shape[3])
+        """An empty cache for the rows, like ``states`` (any, heads, any, channels)."""
+        return states.new_zeros(len(self.rows), states.shape[1], self.columns, states.shape[3])
 
-    def _widened(self, states: torch.Tensor, keep: torch.Tensor, end: int, width: int) -> torch.Tensor:
-        """Room for these rows, holding the ``width`` columns before ``end`` of the rows kept."""
-        room = self._room(states)
-        room[: len(keep), :, self.used - width : self.used] = states[keep, :, end - width : end]
-        return room
+    def step(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The last token of each row and the column it goes to, (rows, 1) both."""
+        last, row = self.count[self.rows] - 1, torch.arange(len(self.rows), device=self.rows.device)
+        column, self.width = self.prompt[self.rows] + last, self.width + 1
+        for layer in self.layers:
+            layer.row, layer.column, layer.width = row, column, self.width
+        return self.tokens[self.rows, last][:, None], column[:, None]
 
-    def fill(self, rows: list[int], paths: list[np.ndarray], cache: Cache) -> None:
-        """Copy the columns ``paths`` of a computed pack into the ends of ``rows``."""
-        if not self.layers:
-            self.layers = [SpareColumns(self._room(c.keys), self._room(c.values), self.used) for c in cache.layers]
-        width = max(map(len, paths))
-        index = torch.zeros(len(rows), width, dtype=torch.long)
-        for row, path in enumerate(paths):
-            index[row, width - len(path) :] = torch.from_numpy(path)
-        index, rows = index.to(self.tokens.device), torch.tensor(rows, device=self.tokens.device)
-        span = slice(self.used - width, self.used)
-        for layer, computed in zip(self.layers, cache.layers, strict=True):
-            layer.keys[rows, :, span] = computed.keys[0][:, index].transpose(0, 1)
-            layer.values[rows, :, span] = computed.values[0][:, index].transpose(0, 1)
-
-    def append(self, rows: torch.Tensor | slice, logits: torch.Tensor, sampling, eos: torch.Tensor) -> None:
-        """Draw the next token of ``rows`` from ``logits`` (rows, vocabulary); done rows keep theirs."""
-        step = self.count[rows][:, None]
-        token = pick(logits, self.uniforms[rows].gather(1, step).squeeze(1), sampling)
-        self.tokens[rows] = self.tokens[rows].scatter(1, step, token[:, None])
-        self.count[rows] += ~self.done[rows]
-        self.done[rows] |= torch.isin(token, eos) | (self.count[rows] >= self.limit[rows])
+    def append(self, numbers: torch.Tensor, logits: torch.Tensor, sampling, eos: torch.Tensor) -> None:
+        """Draw the next token of the requests ``numbers`` from ``logits`` (requests, vocabulary)."""
+        count = self.count[numbers]
+        token = pick(logits, self.uniforms[numbers, count], sampling)
+        self.tokens[numbers, count] = token
+        self.count[numbers] += ~self.done[numbers]
+        self.done[numbers] |= torch.isin(token, eos) | (self.count[numbers] >= self.limit[numbers])

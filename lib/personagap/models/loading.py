@@ -18,8 +18,7 @@ def load(
     source: str, name: str, device: str, dtype: str, revision: str | None
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, str]:
     """Tokenizer, model on its device, and the revision of both; code that comes along is never run."""
-    found = revision_of(source, revision)
-    where = _device(device)
+    found, where = revision_of(source, revision), _device(device)
     if dtype == "auto":
         dtype = "bfloat16" if where.type == "cuda" else "float32"
     if dtype not in DTYPES:
@@ -29,7 +28,7 @@ def load(
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype), **options)
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"model {name}: cannot be loaded ({_first_line(error)})") from error
+        raise UserError(f"model {name}: cannot be loaded ({first_line(error)})") from error
     return tokenizer, model.eval().to(where), found
 
 
@@ -55,22 +54,18 @@ def _device(name: str) -> torch.device:
     try:
         return torch.empty(0, device=name).device
     except (AssertionError, RuntimeError) as error:
-        raise UserError(f"device {name!r}: not available here ({_first_line(error)})") from error
+        raise UserError(f"device {name!r}: not available here ({first_line(error)})") from error
 
 
 def revision_of(source: str, revision: str | None = None) -> str:
-    """Hash of a folder's content, or the commit of a Hub model."""
-    return _content_hash(Path(source)) if Path(source).is_dir() else _commit(source, revision)
-
-
-def _commit(name: str, revision: str | None) -> str:
-    """Commit hash of a Hub model, from where its configuration lies in the cache."""
+    """Hash of a folder's content, or the commit of a Hub model, from where its configuration lies in the cache."""
+    if Path(source).is_dir():
+        return _content_hash(Path(source))
     try:
-        return Path(cached_file(name, "config.json", revision=revision)).parent.name
+        return Path(cached_file(source, "config.json", revision=revision)).parent.name
     except OSError as error:
-        raise UserError(
-            f"model {name}: not in the local cache, and not to be had from the Hub ({_first_line(error)})"
-        ) from error
+        missing = "not in the local cache, and not to be had from the Hub"
+        raise UserError(f"model {source}: {missing} ({first_line(error)})") from error
 
 
 def _content_hash(folder: Path) -> str:
@@ -85,5 +80,5 @@ def _content_hash(folder: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,26 +1,25 @@
 """Models in process, through transformers."""
 
+import copy
+import functools
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
 import transformers
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
 from transformers import DynamicCache
 from transformers.cache_utils import Cache
 
 from personagap.errors import UserError
 from personagap.models import Generation, Sampling, loading, rendering, trie
-from personagap.models.decoding import HEADROOM, Batch, Request, uniforms
+from personagap.models.decoding import Batch, Request
 from personagap.models.rendering import Messages
 
-#: Tokens per forward pass of prompts. Attention inside a pack grows with its square, so a small
-#: model on a CPU wants small packs and a large one on a GPU large ones.
-PACK = {"cpu": 384, "cuda": 4096}
-#: Answers decoded together, and the columns of their caches in all.
-ROWS = {"cpu": 64, "cuda": 256}
-COLUMNS = {"cpu": 2**16, "cuda": 2**19}
+#: Tokens per forward pass of prompts: attention inside a pack grows with its square, so a small model on a CPU wants
+#: small packs and a large one on a GPU large ones. Answers decoded together, and the columns of their caches in all.
+PACK, ROWS, COLUMNS = {"cpu": 384, "cuda": 4096}, {"cpu": 64, "cuda": 256}, {"cpu": 2**16, "cuda": 2**19}
 
 
 class LocalModel:
@@ -30,7 +29,8 @@ class LocalModel:
     ----------
     source : local folder or Hub name.
     name : what result tables call it.
-    device, dtype, revision, prompt_format : see ``models.load_model``.
+    device, dtype, prompt_format : of ``models.load_model``.
+    revision : branch, tag or commit of a Hub model.
 
     Attributes
     ----------
@@ -38,19 +38,12 @@ class LocalModel:
     """
 
     def __init__(
-        self,
-        source: str,
-        name: str,
-        device: str,
-        dtype: str,
-        revision: str | None = None,
-        prompt_format: str = "chat",
+        self, source: str, name: str, device: str, dtype: str, prompt_format: str, revision: str | None = None
     ):
         self.id = name
         self.tokenizer, self.model, self.revision = loading.load(source, name, device, dtype, revision)
         self.prompt_format = prompt_format
-        if prompt_format == "base":
-            self.tokenizer.chat_template = rendering.BASE_FORMAT
+        self.tokenizer.chat_template = rendering.FORMATS.get(prompt_format, self.tokenizer.chat_template)
         self.device = self.model.device
         config = self.model.config.get_text_config(decoder=True)
         self.context = getattr(config, "max_position_embeddings", None) or 2**31
@@ -73,11 +66,18 @@ class LocalModel:
             "revision": self.revision,
             "dtype": str(self.model.dtype).removeprefix("torch."),
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type,
-            "parameters": sum(p.numel() for p in self.model.parameters()),
+            "parameters": self.model.num_parameters(),
             "context": self.context,
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         }
+
+    def formatted(self, prompt_format: str) -> "LocalModel":
+        """The same model, asked in another of ``rendering.FORMATS``."""
+        other = copy.copy(self)
+        other.prompt_format, other.tokenizer = prompt_format, copy.deepcopy(self.tokenizer)
+        other.tokenizer.chat_template = rendering.FORMATS[prompt_format]
+        return other
 
     def render(self, messages: Messages) -> str:
         """The prompt string of a chat; the system text is in it, or ``UserError``."""
@@ -86,23 +86,17 @@ class LocalModel:
     def generate(self, chats: Sequence[Messages], sampling: Sampling, seeds: Sequence[int]) -> list[Generation]:
         """Answer each chat.
 
-        An answer depends on its prompt, ``sampling`` and its seed; what shares its batch changes
-        it only where floating-point rounding tips a near-tie.
-
-        Raises
-        ------
-        UserError
-            A prompt that fills the context window, or a single request that memory cannot hold.
+        An answer depends on its prompt, ``sampling`` and its seed; what shares its batch changes it only where
+        floating-point rounding tips a near-tie (rare in float32, less so in bfloat16). ``UserError`` for a prompt that
+        fills the context window, or a single request that memory cannot hold.
         """
         prompts = self._encode([self.render(chat) for chat in chats])
         same: dict[tuple, list[int]] = {}  # the same prompt and seed have the same answer
         for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
             same.setdefault((prompt.tobytes(), seed if sampling.temperature else 0), []).append(i)
-        requests = []
-        for (_, seed), indices in same.items():
-            prompt = prompts[indices[0]]
-            limit = min(sampling.max_tokens, self.context - len(prompt))
-            requests.append(Request(indices, prompt, limit, uniforms(seed, limit)))
+        requests = [Request(indices, prompts[indices[0]], seed) for (_, seed), indices in same.items()]
+        for request in requests:
+            request.limit = min(sampling.max_tokens, self.context - len(request.prompt))
         # Neighbours have about the same length and share prefixes.
         requests.sort(key=lambda r: (len(r.prompt).bit_length(), r.prompt.astype(">u4").tobytes()))
         answers: dict[int, Generation] = {}
@@ -119,27 +113,21 @@ class LocalModel:
 
         Returns
         -------
-        One array per chat, in the order of its choices: natural-log probabilities summed over a
-        choice's tokens, given the prompt (normalised over neither choices nor length).
+        One array per chat, in the order of its choices: natural-log probabilities summed over a choice's tokens, given
+        the prompt (normalised over neither choices nor length).
         """
         each = [choices] * len(chats) if choices and isinstance(choices[0], str) else choices
         rendered = [self.render(chat) for chat in chats]
-        prompts = self._encode(rendered)
         continuations = self._continuations(rendered, each)
-        # A choice's last token is predicted but never read, so choices of one token add nothing.
-        sequences, starts, targets = [], [], []
-        for prompt, endings in zip(prompts, continuations, strict=True):
-            for ending in endings:
-                sequences.append(np.append(prompt, ending[:-1]) if len(ending) > 1 else prompt)
-                starts.append(len(prompt) - 1)
-                targets.append(ending)
-        scores = np.empty(len(sequences))
-        self._within_memory(lambda: self._score(sequences, starts, targets, scores))
-        return np.split(scores, np.cumsum([len(endings) for endings in continuations])[:-1])
+        both = zip(self._encode(rendered), continuations, strict=True)
+        pairs = [(prompt, ending) for prompt, endings in both for ending in endings]
+        scores = np.empty(len(pairs))
+        self._within_memory(lambda: self._score(pairs, scores))
+        return np.split(scores, np.cumsum(list(map(len, continuations)), dtype=int))[:-1]
 
     def _encode(self, texts: list[str]) -> list[np.ndarray]:
         """Token ids, without the special tokens that the chat template has already written (T9)."""
-        ids = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        ids = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
         longest = max(map(len, ids), default=0)
         if longest >= self.context:
             raise UserError(
@@ -151,59 +139,55 @@ class LocalModel:
     def _continuations(self, prompts: list[str], choices: Sequence[Sequence[str]]) -> list[list[np.ndarray]]:
         """Token ids of each choice as they follow its prompt.
 
-        Tokenizers split a text at special tokens first, so what stands before the last of them
-        (in a chat template, all but "assistant") does not matter and is left out.
+        Tokenizers split a text at special tokens first, so what stands before the last of them (in a chat template,
+        all but "assistant") does not matter and is left out.
         """
         special = [str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
         tails = [prompt[max([0, *(prompt.rfind(token) for token in special)]) :] for prompt in prompts]
-        known: dict[tuple[str, str], np.ndarray] = {}
-        for tail, endings in zip(tails, choices, strict=True):
-            for ending in endings:
-                if (tail, ending) not in known:
-                    known[tail, ending] = self._continuation(tail, ending)
-        return [[known[tail, ending] for ending in endings] for tail, endings in zip(tails, choices, strict=True)]
+        known = functools.cache(self._continuation)
+        return [[known(tail, ending) for ending in endings] for tail, endings in zip(tails, choices, strict=True)]
 
     def _continuation(self, tail: str, choice: str) -> np.ndarray:
         def ids(text: str) -> list[int]:
             return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
         before, whole = ids(tail), ids(tail + choice)
-        # If the choice merges with the prompt's last token, it is taken by itself: the model
-        # continues the prompt's tokens as they are.
+        # A choice that merges with the prompt's last token is taken by itself: the model continues what is there.
         ending = whole[len(before) :] if whole[: len(before)] == before else ids(choice)
         if not ending:
             raise UserError(f"choice {choice!r} is empty: it has no probability")
         return np.array(ending, dtype=np.int64)
 
-    def _score(self, sequences: list, starts: list[int], targets: list, scores: np.ndarray) -> None:
-        for pack, logits, rows, _ in self._packs(sequences, starts):
+    def _score(self, pairs: list[tuple[np.ndarray, np.ndarray]], scores: np.ndarray) -> None:
+        """Put the log-probability of each ending after its prompt into ``scores``."""
+        # An ending's last token is predicted but never read, so endings of one token add nothing.
+        sequences = [np.append(prompt, ending[:-1]) for prompt, ending in pairs]
+        for pack, logits, rows, _ in self._packs(sequences, [len(prompt) - 1 for prompt, _ in pairs]):
             logits = logits.float()
             normaliser = logits.logsumexp(-1)
-            ends = np.cumsum([len(targets[member]) for member in pack.members])
+            endings = [pairs[member][1] for member in pack.members]
             at = torch.from_numpy(np.concatenate(rows)).to(self.device)
-            wanted = torch.from_numpy(np.concatenate([targets[member] for member in pack.members])).to(self.device)
+            wanted = torch.from_numpy(np.concatenate(endings)).to(self.device)
             log_probability = (logits[at, wanted] - normaliser[at]).double().cpu().numpy()
-            scores[pack.members] = np.add.reduceat(log_probability, np.append(0, ends[:-1]))
+            scores[pack.members] = np.add.reduceat(log_probability, np.cumsum([0, *map(len, endings[:-1])]))
 
     def _decode(self, requests: list[Request], sampling: Sampling, answers: dict[int, Generation]) -> None:
         """Answer the requests not in ``answers`` yet."""
-        pending = deque(request for request in requests if request.indices[0] not in answers)
-        batch = Batch.of([], sampling.max_tokens, self.device)
+        batch = Batch([request for request in requests if request.indices[0] not in answers], self.device)
         while True:
             self._collect(batch, answers)
-            admitted = self._admit(pending, batch)
-            if not admitted and batch.done.all():
+            new = batch.renew(self.rows, self.columns)
+            if not len(batch.rows):
                 return
-            batch = batch.merged(Batch.of(admitted, sampling.max_tokens, self.device))
-            self._prefill(batch, len(batch.requests) - len(admitted), sampling)
+            self._prefill(batch, new, sampling)
             self._run_steps(batch, sampling)
 
     def _collect(self, batch: Batch, answers: dict[int, Generation]) -> None:
         """Put the finished rows' answers into ``answers``."""
         eos = set(self._eos.tolist())
-        for row in batch.done.nonzero().squeeze(-1).tolist():
-            request = batch.requests[row]
-            tokens = batch.tokens[row, : int(batch.count[row])].tolist()
+        for number in batch.finished():
+            request = batch.requests[number]
+            tokens = batch.tokens[number, : int(batch.count[number])].tolist()
             text = self.tokenizer.decode(tokens, skip_special_tokens=True)
             ended = tokens[-1] in eos
             if self.prompt_format == "base":
@@ -214,45 +198,29 @@ class LocalModel:
             answer = Generation(text, reason, len(request.prompt), len(tokens), seconds)
             answers.update(dict.fromkeys(request.indices, answer))
 
-    def _admit(self, pending: deque, batch: Batch) -> list[Request]:
-        """Take requests while rows and cache columns are left."""
-        going = (~batch.done).nonzero().squeeze(-1)
-        width, admitted = batch.used - int(batch.first[going].min()) if len(going) else 0, []
-        while pending:
-            rows = len(going) + len(admitted) + 1
-            wider = max(width, len(pending[0].prompt))
-            if rows > 1 and (rows > self.rows or rows * (wider + HEADROOM) > self.columns):
-                break
-            width = wider
-            admitted.append(pending.popleft())
-        return admitted
-
-    def _prefill(self, batch: Batch, start: int, sampling: Sampling) -> None:
-        """Compute the prompts of the rows from ``start`` on, and draw their first tokens."""
-        prompts = [request.prompt for request in batch.requests[start:]]
+    def _prefill(self, batch: Batch, new: list[int], sampling: Sampling) -> None:
+        """Compute the prompts of the requests ``new``, the last rows, and draw their first tokens."""
+        prompts = [batch.requests[number].prompt for number in new]
         for pack, logits, at, cache in self._packs(prompts, [len(prompt) - 1 for prompt in prompts]):
-            rows = [start + member for member in pack.members]
+            rows = torch.tensor(pack.members, device=self.device) + len(batch.rows) - len(new)
             batch.fill(rows, pack.paths, cache)
-            batch.append(torch.tensor(rows, device=self.device), logits[np.concatenate(at)], sampling, self._eos)
+            batch.append(batch.rows[rows], logits[np.concatenate(at)], sampling, self._eos)
 
     def _run_steps(self, batch: Batch, sampling: Sampling) -> None:
-        """Decode until a quarter of the rows are done or the spare columns are used up."""
+        """Decode until a quarter of the rows are done or the columns are used up."""
         cache = Cache(layers=batch.layers)
-        columns = torch.arange(batch.layers[0].keys.shape[2], device=self.device)
-        while int(batch.done.sum()) < max(1, len(batch.requests) // 4) and batch.used < len(columns):
-            last = batch.tokens.gather(1, (batch.count - 1)[:, None])
-            seen = columns[: batch.used + 1]
-            visible = (seen >= batch.first[:, None])[:, None, None]
-            mask = self._mask(visible, batch.used, seen)  # columns differ as positions in a row do
-            logits = self._forward(last, (batch.used - batch.first)[:, None], mask, cache, 1)
-            batch.used += 1
-            batch.append(slice(None), logits[:, -1], sampling, self._eos)
+        while len(batch.finished()) < max(1, len(batch.rows) // 4) and batch.width < batch.columns:
+            tokens, at = batch.step()
+            columns = torch.arange(batch.width, device=self.device)
+            mask = self._mask((columns <= at)[:, None, None], at[:, None, None], columns)
+            logits = self._forward(tokens, at, mask, cache, 1)
+            batch.append(batch.rows, logits[:, -1], sampling, self._eos)
 
     def _packs(self, sequences: list[np.ndarray], starts: list[int]) -> Iterator[tuple]:
         """Run each pack of the prefix tree.
 
-        Yields (pack, logits (n, vocabulary), rows, cache): ``rows`` holds, for each member, the
-        rows of ``logits`` after its positions from ``starts`` on.
+        Yields (pack, logits (n, vocabulary), rows, cache): ``rows`` holds, for each member, the rows of ``logits``
+        after its positions from ``starts`` on.
         """
         states = []
         for pack in trie.packs(sequences, starts, self.pack):
@@ -301,14 +269,8 @@ class LocalModel:
 
     def _forward(self, tokens: torch.Tensor, positions: torch.Tensor, mask, cache: Cache, keep) -> torch.Tensor:
         """Logits at the positions ``keep`` only: (rows, kept, vocabulary)."""
-        return self.model(
-            input_ids=tokens,
-            position_ids=positions,
-            attention_mask=mask,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=keep,
-        ).logits
+        where = {"position_ids": positions, "attention_mask": mask, "logits_to_keep": keep}
+        return self.model(tokens, past_key_values=cache, use_cache=True, **where).logits
 
     def _within_memory(self, work: Callable[[], None]) -> None:
         """Run ``work``, with batches half the size each time memory runs out."""
@@ -316,7 +278,9 @@ class LocalModel:
             try:
                 with torch.inference_mode():
                     return work()
-            except (torch.OutOfMemoryError, MemoryError) as error:
+            except (MemoryError, RuntimeError) as error:
+                if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not should_reduce_batch_size(error):
+                    raise
                 if self.rows == 1:
                     raise UserError(
                         f"model {self.id}: one request at a time does not fit the memory of {self.device}; "
@@ -324,5 +288,4 @@ class LocalModel:
                     ) from error
             # Outside the handler, which keeps the failed batch alive.
             self.rows, self.pack, self.columns = self.rows // 2, max(64, self.pack // 2), self.columns // 2
-            if self.device.type == "cuda":
-                torch.cuda.empty_cache()
+            clear_device_cache(garbage_collection=True)

@@ -5,15 +5,17 @@ from jinja2.exceptions import TemplateError
 from personagap.errors import UserError
 
 Messages = list[dict[str, str]]
-#: How a base model, which knows no chat, is asked: plain text, as a chat template. What follows the
-#: answer in a generated text begins with `BASE_STOP`.
+#: What follows the answer in a text that a base model wrote begins so.
 BASE_STOP = "\n\nQuestion:"
-BASE_FORMAT = (
-    "{{ bos_token }}{% for message in messages %}"
+#: Instead of the model's chat template: how a base model, which knows no chat, is asked, in our wording; a plain
+#: string, as in the code of arXiv 2409.20296 (T8).
+FORMATS = {
+    "base": "{{ bos_token }}{% for message in messages %}"
     "{% if message.role == 'system' %}{{ message.content }}"
     "{% elif message.role == 'user' %}{{ '\n\nQuestion: ' + message.content + '\n\nAnswer:' }}"
-    "{% else %}{{ ' ' + message.content }}{% endif %}{% endfor %}"
-)
+    "{% else %}{{ ' ' + message.content }}{% endif %}{% endfor %}",
+    "plain": "{{ bos_token or '' }}{% for message in messages %}{{ message.content }}{% endfor %}{{ '\n' }}",
+}
 
 
 def fold_system(messages: Messages) -> Messages:
@@ -24,10 +26,8 @@ def fold_system(messages: Messages) -> Messages:
     >>> fold_system([{"role": "system", "content": "I am a man."}, {"role": "user", "content": "Hi"}])
     [{'role': 'user', 'content': 'I am a man.\\n\\nHi'}]
     """
-    system, *rest = messages
-    if not rest:
-        return [{"role": "user", "content": system["content"]}]
-    return [{"role": "user", "content": f"{system['content']}\n\n{rest[0]['content']}"}, *rest[1:]]
+    both = "\n\n".join(message["content"] for message in messages[:2])
+    return [{"role": "user", "content": both}, *messages[2:]]
 
 
 def render(tokenizer, messages: Messages) -> str:
@@ -38,13 +38,8 @@ def render(tokenizer, messages: Messages) -> str:
 def fit(tokenizer, messages: Messages) -> tuple[Messages, str]:
     """The messages as the chat template can show them, and their prompt.
 
-    A template that refuses a system message, or leaves it out, gets its text at the head of the
-    user turn.
-
-    Raises
-    ------
-    UserError
-        No chat template, a template that fails, or a system text that it drops either way.
+    A template that refuses a system message, or leaves it out, gets its text at the head of the user turn.
+    ``UserError`` for no chat template, one that fails, or one that drops the system text either way.
     """
     if tokenizer.chat_template is None:
         raise UserError(

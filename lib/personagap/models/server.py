@@ -1,8 +1,8 @@
 """Models behind an OpenAI-compatible server (vLLM, ``transformers serve``, llama.cpp, the API itself)."""
 
+import contextlib
 import json
 import os
-import random
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,21 +16,21 @@ from personagap.models.rendering import Messages, fold_system
 
 #: Requests under way at a time: enough to fill a server's batches.
 CONCURRENCY = 16
-#: Tries per request; the wait before each repetition doubles, and is at most a minute.
-ATTEMPTS = 5
-BACKOFF = 1.0
+#: Repetitions of a request that failed (by the client, after what time the server asks for, else 0.5, 1, 2 … seconds),
+#: and the seconds before a garbled answer is asked for again.
+RETRIES = 5
+PAUSE = 3.0
 #: Seconds without an answer before a request counts as lost: a busy server queues requests.
 TIMEOUT = 600.0
 #: As many alternatives to a token as the OpenAI format gives.
 TOP_LOGPROBS = 20
-#: What may pass if asked again. ValueError: an answer that is not JSON, or has no choices.
-TRANSIENT = (openai.APIConnectionError, openai.RateLimitError, openai.InternalServerError, ValueError)
-#: Ways to say "the k likeliest tokens", by the field that carries it; k = 0 is all of them. The
-#: second is that of ``transformers serve``, which otherwise takes the likeliest token always.
+#: Ways to say "the k likeliest tokens", by the field that carries it; k = 0 is all of them. The second is that of
+#: ``transformers serve``, which otherwise takes the likeliest token always.
 SAMPLERS = {
     "top_k": lambda k: {"top_k": k or -1},
     "generation_config": lambda k: {"generation_config": json.dumps({"do_sample": True, "top_k": k})},
 }
+INSTEAD = "ask with generate and extract the choice from the text instead"
 PROBE = [{"role": "user", "content": "Hi"}]
 
 
@@ -39,29 +39,21 @@ class ServerModel:
 
     Parameters
     ----------
-    model : name under which the server serves it.
-    url : base address, such as "http://localhost:8000/v1".
+    model : name under which the server serves it; ``id``.
+    url : base address, such as "http://localhost:8000/v1"; ``revision``, as a server does not tell that of its weights.
 
-    Attributes
-    ----------
-    id, revision : ``model`` and ``url``; a server does not tell the revision of its weights.
-
-    Raises
-    ------
-    UserError
-        The server is unreachable, refuses the key, or does not serve ``model``.
+    ``UserError`` if the server is unreachable, refuses the key, or does not serve ``model``.
     """
 
     def __init__(self, model: str, url: str):
         self.id, self.revision = model, url
-        self._client = openai.OpenAI(
-            base_url=url, api_key=os.environ.get("OPENAI_API_KEY") or "none", timeout=TIMEOUT, max_retries=0
-        )
+        key = os.environ.get("OPENAI_API_KEY") or "none"
+        self._client = openai.OpenAI(base_url=url, api_key=key, timeout=TIMEOUT, max_retries=RETRIES)
         served = self._served()
         try:
             self._system_role = self._reads_system()
             self._sampler = next((field for field in SAMPLERS if self._accepts(SAMPLERS[field](10))), None)
-        except (openai.APIError, ValueError) as error:
+        except openai.OpenAIError as error:
             has = f"; it lists {', '.join(served)}" if served else ""
             raise UserError(f"server {url}: {model!r} does not answer ({_reason(error)}){has}") from error
 
@@ -84,10 +76,7 @@ class ServerModel:
     def generate(self, chats: Sequence[Messages], sampling: Sampling, seeds: Sequence[int]) -> list[Generation]:
         """Answer each chat. A request that fails for good has ``finish_reason`` "error" and no text.
 
-        Raises
-        ------
-        UserError
-            The server does not know top_k, or refuses every request (a revoked key …).
+        ``UserError`` if the server does not know top_k, or refuses every request (a revoked key …).
         """
         if sampling.top_k and sampling.temperature and self._sampler is None:
             raise UserError(f"server {self.revision}: does not take top_k; ask with top_k=0")
@@ -99,7 +88,7 @@ class ServerModel:
             start = time.perf_counter()
             try:
                 completion = self._complete(self._messages(chat), sampling, seed=seed, extra_body=fields)
-            except (openai.OpenAIError, ValueError) as error:
+            except openai.OpenAIError as error:
                 if isinstance(error, openai.APIStatusError) and error.status_code < 500:
                     refusals.append(error)
                 return Generation(None, "error", None, None, time.perf_counter() - start)
@@ -121,13 +110,8 @@ class ServerModel:
     def choose(self, chats: Sequence[Messages], choices: Sequence[str] | Sequence[list[str]]) -> list[np.ndarray]:
         """Log-probability of each choice as the next token after the generation prompt.
 
-        Each choice must be one token and among the 20 likeliest, as the OpenAI format tells no
-        other. See ``LocalModel.choose``, which has neither limit.
-
-        Raises
-        ------
-        UserError
-            The server gives no log-probabilities, or not that of some choice.
+        Each choice must be one token and among the 20 likeliest, as the OpenAI format tells no other: ``UserError``
+        otherwise, or if the server gives none. See ``LocalModel.choose``, which has neither limit.
         """
         each = [choices] * len(chats) if choices and isinstance(choices[0], str) else choices
         first = Sampling(temperature=1.0, top_k=0, max_tokens=1)
@@ -135,20 +119,19 @@ class ServerModel:
         def scores(chat: Messages, endings: Sequence[str]) -> np.ndarray:
             try:
                 completion = self._complete(self._messages(chat), first, logprobs=True, top_logprobs=TOP_LOGPROBS)
-            except (openai.OpenAIError, ValueError) as error:
+            except openai.OpenAIError as error:
                 raise UserError(f"server {self.revision}: no log-probabilities ({_reason(error)})") from error
             given = completion.choices[0].logprobs
             if given is None or not given.content or not given.content[0].top_logprobs:
                 raise UserError(
-                    f"server {self.revision}: gives no log-probabilities, which choose needs (vLLM does); "
-                    "ask with generate and extract the choice from the text instead"
+                    f"server {self.revision}: gives no log-probabilities, which choose needs (vLLM does); {INSTEAD}"
                 )
             known = {top.token: top.logprob for top in given.content[0].top_logprobs}
             absent = [choice for choice in endings if choice not in known]
             if absent:
                 raise UserError(
                     f"server {self.revision}: {absent[0]!r} is not among the {len(known)} likeliest next tokens, so "
-                    "its log-probability is unknown; ask with generate and extract the choice from the text instead"
+                    f"its log-probability is unknown; {INSTEAD}"
                 )
             return np.array([known[choice] for choice in endings])
 
@@ -158,7 +141,8 @@ class ServerModel:
     def _served(self) -> list[str]:
         """Names of the models the server lists (``transformers serve`` leaves local folders out)."""
         try:
-            return [model.id for model in self._client.with_options(timeout=30.0).models.list().data]
+            at_once = self._client.with_options(timeout=30.0, max_retries=0)
+            return [model.id for model in at_once.models.list().data]
         except openai.APIConnectionError as error:
             raise UserError(
                 f"server {self.revision}: unreachable ({_reason(error)}): start it, or correct the address"
@@ -171,8 +155,8 @@ class ServerModel:
     def _reads_system(self) -> bool:
         """Whether a system message reaches the model: a longer one must make a longer prompt.
 
-        The server's chat template is out of sight, and may refuse or drop a system message (T9).
-        Unless the token counts prove that it is read, its text goes to the user turn.
+        The server's chat template is out of sight, and may refuse or drop a system message (T9). Unless the token
+        counts prove that it is read, its text goes to the user turn.
         """
 
         def prompt_tokens(*messages: dict[str, str]) -> int:
@@ -194,36 +178,18 @@ class ServerModel:
         return True
 
     def _messages(self, chat: Messages) -> Messages:
-        if chat[0]["role"] == "system" and not self._system_role:
-            return fold_system(chat)
-        return chat
+        return fold_system(chat) if chat[0]["role"] == "system" and not self._system_role else chat
 
     def _complete(self, messages: Messages, sampling: Sampling, **options):
-        """One chat completion, asked again with backoff while the failure may pass."""
-        for wait in [*(BACKOFF * 2**attempt for attempt in range(ATTEMPTS - 1)), None]:
-            try:
-                completion = self._client.chat.completions.create(
-                    model=self.id,
-                    messages=messages,
-                    temperature=sampling.temperature,
-                    top_p=sampling.top_p,
-                    max_tokens=sampling.max_tokens,
-                    **options,
-                )
-                if not getattr(completion, "choices", None) or completion.choices[0].message is None:
-                    raise ValueError("the answer is not a chat completion")
-                return completion
-            except TRANSIENT as error:
-                if wait is None:
-                    raise
-                time.sleep(max(min(wait, 60.0) * random.uniform(0.75, 1.25), _retry_after(error)))
-
-
-def _retry_after(error: Exception) -> float:
-    """Seconds that a server asks to wait for, a minute at most; 0 if it does not say."""
-    response = getattr(error, "response", None)
-    asked = response.headers.get("retry-after", "") if response is not None else ""
-    return min(float(asked), 60.0) if asked.isdigit() else 0.0
+        """One chat completion. The client repeats a request that failed, this one whose answer is garbled."""
+        how = {name: getattr(sampling, name) for name in ("temperature", "top_p", "max_tokens")}
+        for attempt in range(RETRIES + 1):
+            time.sleep(PAUSE if attempt else 0)
+            with contextlib.suppress(ValueError):  # not JSON
+                completion = self._client.chat.completions.create(model=self.id, messages=messages, **how, **options)
+                if getattr(completion, "choices", None) and completion.choices[0].message is not None:
+                    return completion
+        raise openai.OpenAIError("the answer is not a chat completion")
 
 
 def _reason(error: Exception) -> str:

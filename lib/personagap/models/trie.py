@@ -1,38 +1,27 @@
 """Token sequences packed as a prefix tree, so that a model computes each shared token once.
 
-The tokens of many prompts become one row of a forward pass. Sorted sequences visit the tree in
-depth-first order, so the descendants of a token are the tokens right after it, up to its
-``end``; "q may attend to k" is then ``k <= q < end[k]``. Nothing is padded, and few-shot
-examples, system prompts and instructions in common cost one computation whatever follows them.
+The tokens of many prompts become one row of a forward pass. Sorted sequences visit the tree in depth-first order, so
+the descendants of a token are the tokens right after it, up to its ``end``; "q may attend to k" is then
+``k <= q < end[k]``. Nothing is padded, and few-shot examples, system prompts and instructions in common cost one
+computation whatever follows them.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
 
 
-@dataclass
 class Pack:
     """Consecutive tokens of the tree, for one forward pass.
 
-    ``carried`` (C) are the columns of the previous pack's key-value cache that are ancestors of
-    this one; they are its first columns. The other arrays:
-
-    - ``tokens``: (Q) new tokens.
-    - ``depths``, ``ends``: (C + Q) position in its sequence, and end of its descendants.
-    - ``members``: indices of the sequences that end here, each with its columns in ``paths``.
+    ``carried`` (C) are the columns of the previous pack's key-value cache that are ancestors of this one; they are its
+    first columns. ``tokens`` (Q) are new; ``depths`` and ``ends`` (C + Q) are the position of a token in its sequence
+    and the end of its descendants. ``members`` are the sequences that end here, each with its columns in ``paths``.
     """
 
-    carried: np.ndarray
-    tokens: list[int] = field(default_factory=list)
-    depths: list[int] = field(default_factory=list)
-    ends: np.ndarray | None = None
-    members: list[int] = field(default_factory=list)
-    paths: list[np.ndarray] = field(default_factory=list)
-
-    def __post_init__(self):
-        self.depths = list(range(len(self.carried)))
+    def __init__(self, carried: np.ndarray):
+        self.carried, self.depths = carried, list(range(len(carried)))
+        self.tokens, self.members, self.paths = [], [], []
 
     def add(self, member: int, sequence: np.ndarray, shared: int) -> None:
         """Add a sequence whose first ``shared`` tokens are those of the sequence before it."""
@@ -54,13 +43,7 @@ class Pack:
 
 
 def common_prefix(a: np.ndarray, b: np.ndarray) -> int:
-    """Number of leading tokens that two sequences share.
-
-    Examples
-    --------
-    >>> common_prefix(np.array([5, 6, 7]), np.array([5, 6, 8, 9]))
-    2
-    """
+    """Number of leading tokens that two sequences share."""
     n = min(len(a), len(b))
     differ = np.flatnonzero(a[:n] != b[:n])
     return int(differ[0]) if len(differ) else n
@@ -72,8 +55,8 @@ def packs(sequences: list[np.ndarray], read_from: list[int], size: int) -> Itera
     Parameters
     ----------
     sequences : token ids, one integer array each.
-    read_from : for each sequence, the first position whose output is read. Positions from there
-        on are always new in the pack in which the sequence ends, whatever earlier packs held.
+    read_from : for each sequence, the first position whose output is read. Positions from there on are always new in
+        the pack in which the sequence ends, whatever earlier packs held.
     size : new tokens per pack; a longer sequence has a pack of its own.
     """
     # Big-endian bytes sort as the token ids do.
@@ -81,7 +64,7 @@ def packs(sequences: list[np.ndarray], read_from: list[int], size: int) -> Itera
     pack, previous = Pack(np.arange(0)), np.arange(0)
     for i in order:
         sequence = sequences[i]
-        shared = len(sequence) if sequence is previous else common_prefix(previous, sequence)
+        shared = common_prefix(previous, sequence)
         if pack.tokens and len(pack.tokens) + len(sequence) - shared > size:
             yield pack.close()
             pack = Pack(pack.paths[-1][: min(shared, read_from[i])])

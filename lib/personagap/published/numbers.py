@@ -25,26 +25,15 @@ def load(paper: str) -> pd.DataFrame:
     return pd.read_csv(DATA / "published" / f"{paper}.csv", keep_default_na=False, na_values={"value": "", "n": ""})
 
 
-def measured(table: pd.DataFrame, conditions: dict[str, str], quantities: dict[str, str]) -> pd.DataFrame:
-    """Rows for ``beside`` from a table that has one row per rater or model.
+def rows(table: pd.DataFrame, quantity, condition, value: str = "estimate", scale=1, **more) -> pd.DataFrame:
+    """Rows for `beside`: the column ``value`` times ``scale``, and its interval, of each row of a result table.
 
-    Parameters
-    ----------
-    table : a name in the first column; ``<column>``, ``<column>_low`` and ``<column>_high`` of each quantity.
-    conditions : name in the table → published condition; other rows are left out.
-    quantities : column of the table → published quantity.
-
-    Returns
-    -------
-    DataFrame ``quantity condition measured ci_low ci_high``.
+    The interval is in ``<value>_low`` and ``<value>_high``, or else in ``ci_low`` and ``ci_high``. What is not in the
+    table (``quantity``, ``condition``, ``scale`` and ``more``) is one for all rows, or a series.
     """
-    rows = [
-        (quantity, condition, *line[[column, f"{column}_low", f"{column}_high"]])
-        for name, condition in conditions.items()
-        for _, line in table[table.iloc[:, 0] == name].iterrows()
-        for column, quantity in quantities.items()
-    ]
-    return pd.DataFrame(rows, columns=["quantity", "condition", "measured", "ci_low", "ci_high"])
+    ends = value if f"{value}_low" in table else "ci"
+    numbers = table[[value, f"{ends}_low", f"{ends}_high"]].set_axis(["measured", "ci_low", "ci_high"], axis=1)
+    return numbers.astype(float).mul(scale, axis=0).assign(quantity=quantity, condition=condition, **more)
 
 
 def beside(measured: pd.DataFrame, paper: str) -> pd.DataFrame:
@@ -76,17 +65,13 @@ def beside(measured: pd.DataFrame, paper: str) -> pd.DataFrame:
     0      0.243      0.25       0.007        yes
     """
     key = [column for column in ("experiment", "quantity", "condition") if column in measured]
-    numbers = load(paper).rename(columns={"value": "published"})
-    table = measured.reset_index(drop=True).merge(
-        numbers[[*key, "published", "evidence"]], on=key, how="left", indicator=True
-    )
-    if len(table) != len(measured) or (table["_merge"] != "both").any():
-        wrong = table[table.duplicated(key, keep=False) | (table["_merge"] != "both")].iloc[0]
-        raise UserError(
-            f"{paper}: not exactly one published number for {', '.join(str(wrong[column]) for column in key)}"
-        )
+    numbers = load(paper).rename(columns={"value": "published"})[[*key, "published", "evidence"]]
+    table = measured.reset_index(drop=True).merge(numbers, on=key, how="left", indicator=True)
+    wrong = table.duplicated(key, keep=False) | (table["_merge"] != "both")
+    if wrong.any():
+        named = ", ".join(table.loc[wrong, key].iloc[0].astype(str))
+        raise UserError(f"{paper}: not exactly one published number for {named}")
     reason = table.get("why_not", pd.Series("", index=table.index))
     table["comparable"] = ("not comparable: " + reason).where(reason != "", "yes")
     table["difference"] = table["measured"] - table["published"]
-    columns = ["published", "measured", "ci_low", "ci_high", "difference", "comparable", "evidence"]
-    return table[[*key, *columns]]
+    return table[[*key, "published", "measured", "ci_low", "ci_high", "difference", "comparable", "evidence"]]

@@ -1,12 +1,15 @@
 """Measured beside published numbers of arXiv 2409.20296."""
 
+import numpy as np
 import pandas as pd
 
-from personagap.published.numbers import beside, load
+from personagap.published.numbers import beside, load, rows
 
-#: Our names of what examples show → those of the published table.
+#: Our names of what examples show, and of what is measured, → those of the published table.
 _STRATEGIES = {"zero_shot": "zero_shot", "winning": "winning_only", "both": "winning_and_losing"}
 _STRATEGIES |= {"losing": "losing_only", "mislabelled": "losing_only_mislabeled"}
+_METRICS = {"persona_reward": "score", "win_rate_vs_reference": "win_rate_vs_gpt4o"}
+_METRICS |= {"win_rate_vs_best": "win_rate_vs_best_of_8"}
 
 
 def personalization(means: pd.DataFrame, why_not: str) -> pd.DataFrame:
@@ -17,14 +20,12 @@ def personalization(means: pd.DataFrame, why_not: str) -> pd.DataFrame:
     means : ``adaptation.summarise``; the first template is compared.
     why_not : why they are not comparable.
     """
-    names = ["score", "win_rate_vs_gpt4o", "win_rate_vs_best_of_8"]
-    rows = means[means["strategy"].isin(_STRATEGIES) & means["control"].isin(["own", "none"])]
-    rows = rows[rows["template"] == rows["template"].iloc[0]]
-    percent = rows["metric"].ne("persona_reward") * 99 + 1
-    table = rows[["value", "ci_low", "ci_high"]].mul(percent, axis=0).rename(columns={"value": "measured"})
-    table["condition"] = "strategy=" + rows["strategy"].map(_STRATEGIES) + ";k=" + rows["shots"].astype(str)
-    table["quantity"] = rows["metric"].map(dict(zip(means["metric"].unique(), names, strict=True)))
-    return beside(table.assign(experiment="icl", why_not=why_not), "personalllm")
+    found = means[means["strategy"].isin(_STRATEGIES) & means["control"].isin(["own", "none"])]
+    found = found[found["template"] == found["template"].iloc[0]]
+    condition = "strategy=" + found["strategy"].map(_STRATEGIES) + ";k=" + found["shots"].astype(str)
+    percent = np.where(found["metric"] == "persona_reward", 1, 100)
+    more = {"experiment": "icl", "why_not": why_not}
+    return beside(rows(found, found["metric"].map(_METRICS), condition, "value", percent, **more), "personalllm")
 
 
 def run_log(log: pd.DataFrame) -> pd.DataFrame:
@@ -51,19 +52,18 @@ def run_log(log: pd.DataFrame) -> pd.DataFrame:
     return beside(table.assign(ci_low=table["measured"] - half, ci_high=table["measured"] + half), "personalllm")
 
 
-#: Measure and bin of ``users.heterogeneity`` → experiment, quantity, condition and unit (share → value) there.
-_BINS = {
-    ("top_share", f"≤{q}%"): ("heterogeneity_top_vote_share", "pct_prompts_max_vote_share_le_q", f"q={q}", 100)
-    for q in (50, 75, 95)
-} | {
-    ("distinct_winners", bin): (
-        "heterogeneity_distinct_winners",
-        "frac_prompts_by_n_distinct_winners",
-        f"true_bin={bin.replace('–', '-')};author_label={label}",
-        1,
-    )
-    for bin, label in {"1": "(dropped)", "2–3": "<=2", "4": "3", "5": "4", "6": "5", "7–8": ">=6"}.items()
-}
+def _bins() -> pd.DataFrame:
+    """Measures and bins of ``users.heterogeneity`` as the paper has them; ``unit`` is a share of 1 there."""
+    top = [("top_share", f"≤{q}%", f"q={q}", 100) for q in (50, 75, 95)]
+    labels = {"1": "(dropped)", "2–3": "<=2", "4": "3", "5": "4", "6": "5", "7–8": ">=6"}
+    distinct = [
+        ("distinct_winners", bin, f"true_bin={bin.replace('–', '-')};author_label={label}", 1)
+        for bin, label in labels.items()
+    ]
+    names = {"top_share": ("heterogeneity_top_vote_share", "pct_prompts_max_vote_share_le_q")}
+    names |= {"distinct_winners": ("heterogeneity_distinct_winners", "frac_prompts_by_n_distinct_winners")}
+    columns = ["measure", "bin", "condition", "unit", "experiment", "quantity"]
+    return pd.DataFrame([(*row, *names[row[0]]) for row in top + distinct], columns=columns)
 
 
 def persona_prompting() -> pd.DataFrame:
@@ -72,12 +72,9 @@ def persona_prompting() -> pd.DataFrame:
     Its prompt is not known, and it has half the voters and a tenth of the reward models of the users that it is
     compared with (T18).
     """
-    numbers = load("personalllm").set_index(["experiment", "condition"])["value"]
-    shares = [
-        (*key, numbers[experiment, f"population=persona_prompting;{condition}"] / unit)
-        for key, (experiment, _, condition, unit) in _BINS.items()
-    ]
-    return pd.DataFrame(shares, columns=["measure", "bin", "share"])
+    bins = _bins().assign(condition=lambda table: "population=persona_prompting;" + table["condition"])
+    table = bins.merge(load("personalllm")[["experiment", "condition", "value"]], on=["experiment", "condition"])
+    return table.assign(share=table["value"] / table["unit"])[["measure", "bin", "share"]]
 
 
 def simulated_users(
@@ -97,19 +94,18 @@ def simulated_users(
     opinions : ``users.representativeness``, or None; as PersonalLLM computes it (T5).
     why_not : why the rows are not comparable ("" if they are).
     """
-    rows = []
-    for row in diversity[diversity["alpha"].isin([0.01, 0.05, 0.1])].itertuples():
-        experiment, quantity, condition, unit = _BINS[row.measure, row.bin]
-        values = unit * pd.Series([row.share, row.ci_low, row.ci_high])
-        rows.append((experiment, quantity, f"population=dirichlet;alpha={row.alpha:g};{condition}", *values))
-    for kind, part in regressions.query("losing == 'code' and features != 'word-list'").groupby("features", sort=False):
-        values = part.iloc[0][["accuracy", "accuracy_low", "accuracy_high"]]
-        rows.append(("regression", "heldout_accuracy", f"features={kind};stat=mean;alpha=0.05", *values))
-    overall = entropy.iloc[0][["entropy", "ci_low", "ci_high"]]
-    rows.append(("keyword_entropy", "mean_vote_entropy", "keyword=overall;source=notebook", *overall))
+    near = diversity[diversity["alpha"].isin([0.01, 0.05, 0.1])].merge(_bins(), on=["measure", "bin"], how="left")
+    there = "population=dirichlet;alpha=" + near["alpha"].map("{:g}".format) + ";" + near["condition"]
+    fitted = regressions.query("losing == 'code' and features != 'word-list'").drop_duplicates("features")
+    features = "features=" + fitted["features"] + ";stat=mean;alpha=0.05"
+    overall = "keyword=overall;source=notebook"
+    tables = [
+        rows(near, near["quantity"], there, "share", near["unit"], experiment=near["experiment"]),
+        rows(fitted, "heldout_accuracy", features, "accuracy", experiment="regression"),
+        rows(entropy.head(1), "mean_vote_entropy", overall, "entropy", experiment="keyword_entropy"),
+    ]
     if opinions is not None:
-        near = opinions.query("model == 'simulated users' and attribute == 'Overall' and distance == 'options−1'")
-        for row in near[["representativeness", "ci_low", "ci_high"]].itertuples(index=False):
-            rows.append(("opinionqa", "representativeness", "category=overall;group=Overall;model=PersonalLLM", *row))
-    columns = ["experiment", "quantity", "condition", "measured", "ci_low", "ci_high"]
-    return beside(pd.DataFrame(rows, columns=columns).assign(why_not=why_not), "personalllm")
+        found = opinions.query("model == 'simulated users' and attribute == 'Overall' and distance == 'options−1'")
+        model = "category=overall;group=Overall;model=PersonalLLM"
+        tables.append(rows(found, "representativeness", model, "representativeness", experiment="opinionqa"))
+    return beside(pd.concat(tables).assign(why_not=why_not), "personalllm")

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from personagap import datasets, personas, tasks
+from personagap import datasets, defences, personas, tasks
 from personagap.errors import UserError
 from personagap.models import Sampling
 from personagap.published.safety_utility import ITEMS
@@ -70,13 +70,16 @@ def cost(request: Request) -> dict[str, float]:
     is the worst case for one identity: pairing by item and further runs help.
     """
     asked = request.parameters
-    if not {"model", "personas", "tasks", "runs"} <= asked.keys():
+    if not {"personas", "tasks", "runs"} <= asked.keys():
         return {}
     names = [asked["personas"]] if isinstance(asked["personas"], str) else asked["personas"]
     crossed = asked.get("intersections", [])
     parts = [part for name in crossed for part in name.split("+")]
     who = personas.select([*names, *parts, *crossed], controls=asked.get("controls", True))
-    askings = len(who) * len(asked.get("templates", ["paper"])) * asked["runs"]
+    conditions = len(asked.get("checkpoints", ["one"])) + len(asked.get("dpo", []))
+    if "defences" in asked:
+        conditions += len(defences.table(asked["defences"]))
+    askings = conditions * len(who) * len(asked.get("templates", ["paper"])) * asked["runs"]
     if asked["data"] == "hub":
         wanted = list(ITEMS) if asked["tasks"] == "all" else asked["tasks"]
         sizes = pd.Series(ITEMS)[wanted].clip(upper=asked.get("items_per_task"))
@@ -88,11 +91,8 @@ def cost(request: Request) -> dict[str, float]:
         sizes = items["task"].value_counts()
         prompts = sum(len(tasks.prompt(item)) / TOKEN_CHARACTERS + FRAME_TOKENS for item in items.itertuples())
         tokens = round(askings * (prompts + Sampling().max_tokens * len(items)))
-    return {
-        "generations": askings * int(sizes.sum()),
-        "tokens": tokens,
-        "detectable": round(100 * (1.960 + 0.842) * (0.5 / sizes.min()) ** 0.5, 1),
-    }
+    detectable = round(100 * (1.960 + 0.842) * (0.5 / sizes.min()) ** 0.5, 1)
+    return {"generations": askings * int(sizes.sum()), "tokens": tokens, "detectable": detectable}
 
 
 def plan(requests: list[Request], force: bool) -> pd.DataFrame:
@@ -100,15 +100,10 @@ def plan(requests: list[Request], force: bool) -> pd.DataFrame:
     rows = []
     for request in requests:
         done = not force and execute.finished(request)
-        rows.append(
-            {
-                "run": request.id,
-                "notebook": f"{request.folder.parts[-3]}/{request.notebook.stem}",
-                "parameters": " ".join(f"{name}={format_value(value)}" for name, value in request.changed.items()),
-                "state": "finished" if done else "to do",
-                **({} if done else cost(request)),
-            }
-        )
+        notebook = f"{request.folder.parts[-3]}/{request.notebook.stem}"
+        parameters = " ".join(f"{name}={format_value(value)}" for name, value in request.changed.items())
+        row = {"run": request.id, "notebook": notebook, "parameters": parameters}
+        rows.append(row | ({"state": "finished"} if done else {"state": "to do", **cost(request)}))
     return pd.DataFrame(rows).reindex(columns=["run", "notebook", "parameters", "state", *COST])
 
 

@@ -2,7 +2,6 @@
 
 import atexit
 import json
-import logging
 import os
 import shutil
 import sys
@@ -10,7 +9,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import papermill
 import psutil
@@ -19,7 +18,7 @@ from papermill.exceptions import PapermillExecutionError
 from traitlets.config import Config
 
 from personagap.runs import report
-from personagap.runs.folder import now, record
+from personagap.runs.folder import LOG, now, record
 
 
 def die_with_runner(sockets: str) -> None:
@@ -31,7 +30,7 @@ def die_with_runner(sockets: str) -> None:
     os._exit(1)
 
 
-def execute(task: dict[str, Any], sockets: str) -> str | None:
+def execute(task: dict[str, Any], sockets: str, terminal: TextIO) -> str | None:
     """Execute the notebook; the error in one line, or None."""
     partial = Path(task["folder"], ".partial.ipynb")
     paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (task["notebook"], partial)]
@@ -41,7 +40,7 @@ def execute(task: dict[str, Any], sockets: str) -> str | None:
             parameters=task["parameters"],
             kernel_name=task["kernel"],
             language="python",
-            progress_bar=task["progress"],
+            progress_bar={"file": terminal} if task["progress"] else False,
             # Kernels that start at the same moment have raced for a TCP port; a socket file is the run's own.
             config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
         )
@@ -74,13 +73,16 @@ def main() -> None:
     folder, sockets = Path(task["folder"]), tempfile.mkdtemp(prefix="personagap-")
     atexit.register(shutil.rmtree, sockets, ignore_errors=True)
     threading.Thread(target=die_with_runner, args=[sockets], daemon=True).start()
-    logging.disable(logging.CRITICAL)  # what goes wrong is said once, by the runner
+    terminal, log = os.fdopen(os.dup(2), "w"), folder / LOG
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)  # what goes wrong is said once, by the runner
     started = time.monotonic()
-    error = execute(task, sockets)
+    error = execute(task, sockets, terminal)
     record(folder, ended=now(), seconds=round(time.monotonic() - started, 2))
     status = {"status": "failed", "error": error} if error else {"status": "finished"}
     if (folder / "notebook.ipynb").exists():
         report.write(folder, **status)
+    if not error or not log.stat().st_size:
+        log.unlink()
     record(folder, **status)  # last: a finished run has its report
 
 

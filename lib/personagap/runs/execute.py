@@ -21,12 +21,12 @@ from jupyter_client.kernelspec import KernelSpecManager
 
 from personagap.errors import UserError
 from personagap.paths import ROOT
-from personagap.runs.folder import lock, now, read_facts, record
+from personagap.runs.folder import LOG, lock, now, read_facts, record
 from personagap.runs.request import OUTPUT, Request
 
 PACKAGES = ("personagap", "torch", "transformers", "numpy", "pandas", "scipy", "statsmodels", "papermill")
 #: What an earlier attempt left, removed when a run starts.
-PRODUCTS = ("tables", "figures", "report.html", "notebook.ipynb", ".partial.ipynb", "run.json")
+PRODUCTS = ("tables", "figures", "report.html", "notebook.ipynb", ".partial.ipynb", "run.json", LOG)
 #: Seconds in which a stopped run must be gone.
 GRACE = 5
 
@@ -131,6 +131,7 @@ def describe(facts: dict[str, Any], folder: Path) -> str:
     where = os.path.relpath(folder)
     if facts["status"] != "finished":
         kept = f"; as far as it got: {where}/notebook.ipynb" if (folder / "notebook.ipynb").exists() else ""
+        kept += f"; its stderr: {where}/{LOG}" if (folder / LOG).exists() else ""
         return f"{facts['id']} {facts['status']}: {facts['error']}{kept}"
     if facts["skipped"]:
         edited = ", but the library has changed since" if facts["library_hash"] != _library_hash() else ""
@@ -139,26 +140,19 @@ def describe(facts: dict[str, Any], folder: Path) -> str:
 
 
 def _facts(request: Request) -> dict[str, Any]:
+    versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {
-        "id": request.id,
+        **{name: getattr(request, name) for name in ("id", "title", "parameters", "changed", "command", "source_hash")},
         "paper": request.folder.parts[-3],
         "notebook": os.path.relpath(request.notebook, request.cwd),
-        "title": request.title,
         "status": "running",
-        "parameters": request.parameters,
-        "changed": request.changed,
-        "command": request.command,
         "cwd": str(request.cwd),
         "device": request.parameters.get("device"),
         "seed": request.parameters.get("seed"),
         "started": now(),
-        "source_hash": request.source_hash,
         "library_hash": _library_hash(),
         "revision": _revision(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in PACKAGES},
-        },
+        "versions": {"python": platform.python_version(), **versions},
     }
 
 

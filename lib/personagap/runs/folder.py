@@ -19,6 +19,8 @@ from personagap.paths import FIGURES
 
 #: Tables with one row per answer are Parquet; the others, made to be read, CSV.
 PARQUET = ("scores", "responses")
+#: What the process of a failed run and its kernel wrote to stderr.
+LOG = "stderr.log"
 #: Seconds that the kernel of a killed runner may take to follow it.
 DYING = 15
 
@@ -82,12 +84,14 @@ class Run:
         for name, table in tables.items():
             if table is None:
                 continue
-            suffix = "parquet" if name in PARQUET else "csv"
-            with whole(self.folder / "tables" / f"{name}.{suffix}") as path:
-                getattr(table, f"to_{suffix}")(path, index=False)
-            if suffix == "csv":
-                with whole(self.folder / "tables" / f"{name}.tex") as path:
-                    path.write_text(latex(table), encoding="utf-8")
+            place = self.folder / "tables" / name
+            if name in PARQUET:
+                with whole(place.with_suffix(".parquet")) as path:
+                    table.to_parquet(path, index=False, compression="zstd")
+                continue
+            with whole(place.with_suffix(".csv")) as csv_path, whole(place.with_suffix(".tex")) as latex_path:
+                table.to_csv(csv_path, index=False)
+                latex_path.write_text(latex(table), encoding="utf-8")
 
     def figure(self, fig: Any, name: str, alt: str) -> None:
         """Write a matplotlib figure to ``figures/<name>.png``, ``.svg`` and ``.pdf``, show it, and close it.

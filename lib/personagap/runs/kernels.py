@@ -1,11 +1,8 @@
 """Kernel specs: one for the CPU and one for each GPU, so that runs can be put on a device."""
 
 import sys
-import tempfile
-from pathlib import Path
 
-from ipykernel.kernelspec import write_kernel_spec
-from jupyter_client.kernelspec import KernelSpecManager
+import ipykernel.kernelspec
 
 
 def install(prefix: str | None = None) -> dict[str, str]:
@@ -20,9 +17,7 @@ def install(prefix: str | None = None) -> dict[str, str]:
         devices[f"gpu{number}"] = (f"GPU {number}: {torch.cuda.get_device_name(number)}", str(number))
     folders = {}
     for device, (label, visible) in devices.items():
-        name = f"personagap-{device}"
-        with tempfile.TemporaryDirectory() as folder:
-            overrides = {"display_name": f"personagap ({label})", "env": {"CUDA_VISIBLE_DEVICES": visible}}
-            spec = write_kernel_spec(Path(folder, name), overrides=overrides)
-            folders[name] = KernelSpecManager().install_kernel_spec(str(spec), name, prefix=prefix or sys.prefix)
+        about = {"kernel_name": f"personagap-{device}", "display_name": f"personagap ({label})"}
+        env = {"CUDA_VISIBLE_DEVICES": visible}
+        folders[about["kernel_name"]] = ipykernel.kernelspec.install(**about, env=env, prefix=prefix or sys.prefix)
     return folders

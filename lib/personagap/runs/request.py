@@ -74,17 +74,15 @@ class Request:
     cwd: Path = field(default_factory=Path.cwd)
 
     def __post_init__(self):
+        file = self.notebook.name
         for name, value in self.given.items():
             if name == OUTPUT:
-                raise UserError(
-                    f"{self.notebook.name}: the runner sets {OUTPUT!r}; use --figures to put runs elsewhere"
-                )
+                raise UserError(f"{file}: the runner sets {OUTPUT!r}; use --figures to put runs elsewhere")
             if name not in self.defaults:
-                known = ", ".join(self.defaults) or "none"
-                raise UserError(f"{self.notebook.name} has no parameter {name!r}; it has: {known}")
+                raise UserError(f"{file} has no parameter {name!r}; it has: {', '.join(self.defaults) or 'none'}")
             if isinstance(value, str) and isinstance(self.defaults[name], (bool, int, float)):
                 kind = type(self.defaults[name]).__name__
-                raise UserError(f"{self.notebook.name}: parameter {name!r} takes a value of type {kind}, not {value!r}")
+                raise UserError(f"{file}: parameter {name!r} takes a value of type {kind}, not {value!r}")
 
     @cached_property
     def content(self) -> dict[str, Any]:

@@ -27,12 +27,13 @@ def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
     >>> quantities(pd.DataFrame(columns=["task", "estimate", "ci_low", "ci_high"], data=[["mmlu", 1.0, 0.5, 1.5]]))
     {'estimate': ('ci_low', 'ci_high')}
     """
-    found = {}
-    for place, low in enumerate(table.columns):
+    numbers, last, found = set(table.select_dtypes("number")), None, {}
+    for low in table.columns:
         name, high = low.removesuffix("_low"), low.removesuffix("_low") + "_high"
-        before = table.columns[:place].intersection(table.select_dtypes("number").columns, sort=False)
-        if low != name and high in table and (name in table or len(before)):
-            found[name if name in table else before[-1]] = low, high
+        value = name if name in table else last
+        if low != name and high in table and value:
+            found[value] = low, high
+        last = low if low in numbers else last
     return found
 
 

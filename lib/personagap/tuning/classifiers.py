@@ -9,17 +9,13 @@ from typing import Unpack
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
-from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, precision_recall_curve
 from sklearn.model_selection import GroupKFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import Normalizer
 
 from personagap import gap
-from personagap.attributes import embed
-from personagap.errors import UserError
+from personagap.embeddings import embed
+from personagap.errors import UserError, explained
 from personagap.tuning import grpo
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
@@ -67,13 +63,11 @@ def cross_validate(
 
     Parameters
     ----------
-    texts : n texts, or n pairs such as (prompt, attribute).
-    labels, folds : n labels 0/1; (n,) fold of each row, three folds at least.
+    texts, labels, folds : n texts, or n pairs such as (prompt, attribute); n labels 0/1; (n,) folds, three at least.
     method : "linear": logistic regression on embeddings, for pairs those of both with their product, distance and
         cosine (the features of InferSent, arXiv 1705.02364); "encoder": a sequence classifier fine-tuned whole,
         class-weighted; "grpo": a language model tuned to judge pairs, scored by the probability of its yes.
-    encoder : "linear": a sentence-transformers model, folder or name (None: TF-IDF reduced by SVD, which needs no
-        download); "encoder": a model folder or Hub name; "grpo": as of `grpo.tune`.
+    encoder : "linear": as of ``embeddings.embed``; "encoder": a model folder or Hub name; "grpo": as of `grpo.tune`.
     seed, steps : what decides initial weights, order and dropout; optimizer steps of "grpo".
 
     Returns
@@ -95,14 +89,14 @@ def cross_validate(
     return scores
 
 
-def decide(scores: np.ndarray, labels: Sequence[int], folds: np.ndarray) -> np.ndarray:
-    """Yes or no, (n,) 0/1: at the threshold that gives the best F1 on the *other* folds."""
+def decide(scores: np.ndarray, labels: np.ndarray, folds: np.ndarray, beta: float = 1.0) -> np.ndarray:
+    """Yes or no, (n,) 0/1: at the threshold that gives the best F_β on the *other* folds; β > 1 weights recall."""
     labels, yes = np.asarray(labels), np.zeros(len(scores), dtype=int)
     for fold in np.unique(folds):
         here = folds == fold
         precision, recall, thresholds = precision_recall_curve(labels[~here], scores[~here])
-        best = np.argmax((2 * precision * recall / np.maximum(precision + recall, 1e-9))[:-1])
-        yes[here] = scores[here] >= thresholds[best]
+        quality = (1 + beta**2) * precision * recall / np.maximum(beta**2 * precision + recall, 1e-9)
+        yes[here] = scores[here] >= thresholds[np.argmax(quality[:-1])]
     return yes
 
 
@@ -126,8 +120,8 @@ def relevance_judges(
     Returns
     -------
     Judgments ``… rater rater_kind label score``, ``label`` being `decide`'s, of raters like "linear (new prompts)",
-    "linear (new users)" and, sharing both with its training set (T7), "linear (random split)". In
-    "MODEL & linear (new prompts)" the classifier must confirm every yes of a model.
+    "linear (new users)" and, sharing both with its training set (T7), "linear (random split)"; in "MODEL & linear (new
+    prompts)" the classifier must confirm every yes of a model.
     """
     key = ["user", "prompt", "item"]
     known = pairs.merge(judgments.loc[judgments["rater"] == gold, [*key, "label"]], on=key)
@@ -144,7 +138,7 @@ def relevance_judges(
             if split == "new prompts":
                 raters |= {f"{judge} & {method} ({split})": scores * yes[judge].to_numpy() for judge in yes}
             for rater, score in raters.items():
-                label = decide(score, known["label"], number)
+                label = decide(score, known["label"], number) * (score > 0)  # at 0 the model said no
                 tables.append(known.assign(rater=rater, rater_kind="trained", label=label, score=score))
     return pd.concat(tables, ignore_index=True)
 
@@ -176,9 +170,8 @@ def compare(
         elif not rater.endswith("(random split)"):
             pairs += [(rater, other) for other in [*models, "select_all"]]
             pairs += [(re.sub(r"\(.*", "(random split)", rater), rater)]
-    decided = pd.concat([judgments, trained])
-    scored = pd.concat([judgments, trained.assign(label=trained["score"])])
     tables = []
+    decided, scored = (pd.concat([judgments, trained.assign(label=trained[name])]) for name in ("label", "score"))
     for a, b in pairs:
         difference = gap.paired_difference(decided, a, b, gold, **how)
         tables += [difference[difference["metric"] != "auprc"], gap.scored_difference(scored, a, b, gold, **how)]
@@ -202,28 +195,21 @@ def _rows(labels: np.ndarray, folds: np.ndarray, *out: int) -> tuple[np.ndarray,
 
 def _linear(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
     sides = [texts] if isinstance(texts[0], str) else list(zip(*texts, strict=True))
-    codes, words = zip(*(pd.factorize(pd.Series(side)) for side in sides), strict=True)
-    embedded = None if encoder is None else [embed(encoder, list(known)) for known in words]
-
-    def reduced(train: np.ndarray) -> list[np.ndarray]:
-        known = [text for side, code in zip(words, codes, strict=True) for text in side[np.unique(code[train])]]
-        tfidf = TfidfVectorizer(stop_words="english", sublinear_tf=True).fit(known)
-        size = min(DIMENSIONS, len(tfidf.vocabulary_) - 1)
-        svd = make_pipeline(TruncatedSVD(size, random_state=seed), Normalizer()).fit(tfidf.transform(known))
-        return [svd.transform(tfidf.transform(side)) for side in words]
+    code, words = pd.factorize(pd.Series([text for side in sides for text in side]))
+    code = code.reshape(len(sides), -1)
 
     def learner(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-        vectors = reduced(train) if embedded is None else embedded
-        x = _features([side[code] for side, code in zip(vectors, codes, strict=True)])
+        known = words[np.unique(code[:, train])]
+        x = _features(embed(words, encoder, dimensions=DIMENSIONS, known=known, seed=seed)[code])
         fits = (LogisticRegression(C=c, max_iter=1000).fit(x[train], labels[train]) for c in PENALTIES)
         return np.stack([fit.predict_proba(x[test])[:, 1] for fit in fits])
 
     return learner
 
 
-def _features(vectors: list[np.ndarray]) -> np.ndarray:
+def _features(vectors: np.ndarray) -> np.ndarray:
     """All of one size, for one penalty; scaled each by itself, columns that hardly vary in training would blow up."""
-    size = vectors[0].shape[1]
+    size = vectors.shape[-1]
     if len(vectors) == 1:
         return size**0.5 * vectors[0]
     a, b = vectors
@@ -236,12 +222,9 @@ def _encoder(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -
 
     if encoder is None:
         raise UserError("method 'encoder' fine-tunes a model: give encoder= a folder or a Hub name")
-    try:
+    with explained(f"no encoder at {encoder!r}", "give a folder or a Hub name"):
         tokenizer = hf.AutoTokenizer.from_pretrained(encoder)
         config = hf.AutoConfig.from_pretrained(encoder, num_labels=2)
-    except (OSError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"no encoder at {encoder!r} ({reason}): give a folder or a Hub name") from None
     # A function, for Trainer to seed before a new head is drawn.
     model_init = partial(hf.AutoModelForSequenceClassification.from_pretrained, encoder, config=config)
     length = min(TOKENS, config.max_position_embeddings - 2)

@@ -1,13 +1,14 @@
 """GRPO: a small language model learns from people's labels which attributes should change an answer."""
 
 import tempfile
-import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from personagap import attributes, models
-from personagap.errors import UserError
+from personagap.tuning import adapter
 
 #: Rollouts of a prompt and weight of the KL penalty are those of arXiv 2606.06614; its reward, split and seeds are not
 #: known. It tuned all weights at a rate of 1e-6; an adapter of low rank wants a higher one.
@@ -28,48 +29,29 @@ def tune(
 
     Parameters
     ----------
-    model : of ``models.load_model``, in process; tuned on a GPU if there is one.
+    model, seed : as of `adapter.load` and `adapter.train`; the seed also decides the rollouts.
     prompts, labels : n of each; a label is what ``reward`` needs to know of a prompt.
     reward : (text of an answer, label) → number, higher is better.
     steps : optimizer steps, each on ``PROMPTS`` × ``ROLLOUTS`` answers.
-    seed : decides adapter, order and rollouts; a run is repeatable on one machine.
 
     Returns
     -------
     A model, as of ``models.load_model``.
     """
-    from datasets import Dataset
-    from peft import LoraConfig
-    from transformers import PrinterCallback, set_seed
-    from trl import GRPOConfig, GRPOTrainer
-
-    if model.startswith("openai:"):
-        raise UserError(f"model {model!r}: a model on a server cannot be tuned; give hf:ORG/NAME or a folder")
-    lm = models.load_model(model)
-    on_gpu = lm.device.type == "cuda"
 
     def rewards(completions: list, label: list[int], **_) -> list[float]:
         return [reward(answer[0]["content"], one) for answer, one in zip(completions, label, strict=True)]
 
-    rows = Dataset.from_dict({"prompt": list(map(_chat, prompts)), "label": list(labels)})
-    set_seed(seed)
-    quiet = warnings.catch_warnings(action="ignore", category=FutureWarning)  # trl uses names transformers 5.23 renamed
-    with tempfile.TemporaryDirectory() as folder, quiet:
-        arguments = GRPOConfig(
-            folder, max_steps=steps, learning_rate=RATE, beta=KL, num_generations=ROLLOUTS, seed=seed,
-            per_device_train_batch_size=PROMPTS * ROLLOUTS, max_completion_length=TOKENS, bf16=on_gpu,
-            activation_checkpointing=on_gpu, dataloader_pin_memory=on_gpu, save_strategy="no", logging_strategy="no",
-            report_to="none", disable_tqdm=True,
-        )  # fmt: skip
-        trainer = GRPOTrainer(
-            lm.model, rewards, arguments, rows, processing_class=lm.tokenizer,
-            peft_config=LoraConfig(r=RANK, lora_alpha=2 * RANK, target_modules="all-linear", task_type="CAUSAL_LM"),
-        )  # fmt: skip
-        trainer.remove_callback(PrinterCallback)
-        trainer.train()
-        trainer.model.merge_and_unload().save_pretrained(folder)
-        lm.tokenizer.save_pretrained(folder)
-        return models.load_model(folder)
+    options = {
+        "max_steps": steps, "learning_rate": RATE, "beta": KL, "num_generations": ROLLOUTS,
+        "per_device_train_batch_size": PROMPTS * ROLLOUTS, "max_completion_length": TOKENS,
+    }  # fmt: skip
+    lora = {"r": RANK, "lora_alpha": 2 * RANK, "target_modules": "all-linear"}
+    rows = pd.DataFrame({"prompt": list(map(_chat, prompts)), "label": labels})
+    with tempfile.TemporaryDirectory() as folder:
+        tuned = Path(folder, "tuned")
+        adapter.train(adapter.load(model), tuned, "GRPO", rows, options, lora, seed, reward_funcs=rewards)
+        return models.load_model(str(tuned))
 
 
 def relevance_reward(labels: Sequence[int]) -> Callable[[str, int], float]:

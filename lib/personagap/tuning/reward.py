@@ -2,13 +2,14 @@
 
 import numpy as np
 import pandas as pd
+from sklearn import config_context
 from sklearn.decomposition import TruncatedSVD
 from sklearn.linear_model import Ridge
-from sklearn.model_selection import GridSearchCV, GroupKFold
+from sklearn.model_selection import GridSearchCV, GroupKFold, PredefinedSplit, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from personagap.extraction import embed
+from personagap.embeddings import embed
 from personagap.tuning.classifiers import folds
 
 #: Ridge penalties to choose from.
@@ -58,10 +59,9 @@ def nested_ridge(x: pd.DataFrame, y: np.ndarray, groups: list, n_splits: int = 5
 
     Outer and inner folds are disjoint in ``groups``: a random split would leak what it knows of a user (T7).
     """
-    groups, number, predicted = np.asarray(groups), folds(groups, n_splits, seed), np.empty(len(y))
-    pipeline = make_pipeline(StandardScaler(), Ridge())
-    for fold in range(n_splits):
-        train = number != fold
-        search = GridSearchCV(pipeline, {"ridge__alpha": PENALTIES}, cv=GroupKFold(n_splits))
-        predicted[~train] = search.fit(x[train], y[train], groups=groups[train]).predict(x[~train])
-    return predicted
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": PENALTIES}, cv=GroupKFold(n_splits)
+    )
+    outer = PredefinedSplit(folds(groups, n_splits, seed))
+    with config_context(enable_metadata_routing=True):  # or the search would not learn the groups
+        return cross_val_predict(search, x, y, cv=outer, params={"groups": groups})

@@ -4,6 +4,7 @@ from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from personagap import gap
 from personagap.errors import UserError
@@ -35,20 +36,15 @@ def heterogeneity(rewards: np.ndarray, population: dict[str, Any], **how: Unpack
     """
     found = _means(_prompts(rewards, **population), "share", ["measure", "bin"], how)
     found.insert(0, "alpha", population["alpha"])
-    found["n_users"] = population["n_users"]
-    found["n_reward_models"] = population.get("n_reward_models", rewards.shape[-1])
-    return found.assign(in_paper=found["bin"].map(IN_PAPER).fillna(found["bin"]))
+    size = population.get("n_reward_models", rewards.shape[-1])
+    in_paper = found["bin"].replace(IN_PAPER)
+    return found.assign(n_users=population["n_users"], n_reward_models=size, in_paper=in_paper)
 
 
 def heterogeneity_change(
     rewards: np.ndarray, before: dict[str, Any], after: dict[str, Any], **how: Unpack[gap.How]
 ) -> pd.DataFrame:
-    """What changes between two populations that vote on the same prompts, paired by prompt.
-
-    Parameters
-    ----------
-    rewards, how : as in `heterogeneity`.
-    before, after : populations, as in `heterogeneity`.
+    """What changes between two populations of `heterogeneity` that vote on the same prompts, paired by prompt.
 
     Returns
     -------
@@ -88,10 +84,7 @@ def _prompts(
 def wins(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> pd.DataFrame:
     """Share of the votes that each response model wins, over prompts: ``response_model share ci_low ci_high n``.
 
-    Parameters
-    ----------
-    table : prompt × response, as ``datasets.load_personalllm``.
-    shares : (prompts, responses), ``users.vote_shares`` on these prompts.
+    ``table`` is that of ``datasets.load_personalllm``, ``shares`` (prompts, responses) its ``users.vote_shares``.
     """
     votes = table[["prompt", "response_model"]].assign(share=shares.ravel())
     return _means(votes, "share", ["response_model"], how).sort_values("share", ascending=False, ignore_index=True)
@@ -105,11 +98,9 @@ def entropy(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> 
     """
     first = table.drop_duplicates("prompt")
     text = first["prompt_text"].str.lower()
-    first = first.assign(entropy=-(shares * np.log(shares, out=np.zeros_like(shares), where=shares > 0)).sum(axis=1))
+    first = first.assign(entropy=stats.entropy(shares, axis=1))
     groups = {("overall", "overall"): text.notna()}
     groups |= {("subjective", word): text.str.contains(word, regex=False) for word in SUBJECTIVE}
     groups |= {("objective", word): text.str.match(rf"\W*{word}\b") for word in OBJECTIVE}
-    parts = [
-        first[inside].assign(kind=kind, keyword=word) for (kind, word), inside in groups.items() if sum(inside) > 1
-    ]
-    return _means(pd.concat(parts), "entropy", ["kind", "keyword"], how)
+    parts = {group: first[inside] for group, inside in groups.items() if sum(inside) > 1}
+    return _means(pd.concat(parts, names=["kind", "keyword"]), "entropy", ["kind", "keyword"], how)

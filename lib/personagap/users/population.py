@@ -15,16 +15,9 @@ CHUNK = 1_000_000
 def dirichlet(n: int, alpha: float, seed: int, reward_models: Sequence[str]) -> pd.DataFrame:
     """Draw users whose weights are Dirichlet(α, …, α): small α, users of one reward model; large α, all alike.
 
-    Parameters
-    ----------
-    n : users.
-    alpha : concentration, above 0 (0.01, 0.05 and 0.1 in the paper).
-    seed : determines the draw.
-    reward_models : their names, in any order.
-
     Returns
     -------
-    DataFrame users × reward models sorted by name (T2); rows sum to one.
+    DataFrame ``n`` users × reward models sorted by name (T2); rows sum to one. In the paper α is 0.01, 0.05 and 0.1.
 
     Examples
     --------
@@ -84,14 +77,8 @@ def rewards(table: pd.DataFrame, normalization: str = "raw") -> np.ndarray:
 def scores(weights: pd.DataFrame | np.ndarray, rewards: np.ndarray) -> np.ndarray:
     """What each user thinks of each response: Σ over reward models of weight × reward (eq. 1).
 
-    Parameters
-    ----------
-    weights : users × reward models.
-    rewards : (prompts, responses, reward models).
-
-    Returns
-    -------
-    (users, prompts, responses); for a large population give a few users at a time.
+    (users, reward models) and (prompts, responses, reward models) → (users, prompts, responses); of a large
+    population give a few users at a time.
     """
     flat = rewards.reshape(-1, rewards.shape[-1])
     return (_weights(weights, rewards) @ flat.T).reshape(-1, *rewards.shape[:2])
@@ -119,7 +106,8 @@ def _weights(weights: pd.DataFrame | np.ndarray, rewards: np.ndarray) -> np.ndar
     values = np.asarray(weights, dtype=float)
     if values.shape[1] != rewards.shape[-1]:
         raise UserError(f"weights of {values.shape[1]} reward models, rewards of {rewards.shape[-1]}: give the same")
-    if not np.allclose(values.sum(axis=1), 1):
-        user = int(np.argmax(~np.isclose(values.sum(axis=1), 1)))
-        raise UserError(f"user {user}: the weights sum to {values[user].sum():.3f}, not to one: normalise them")
+    total = values.sum(axis=1)
+    if not np.allclose(total, 1):
+        user = np.abs(total - 1).argmax()
+        raise UserError(f"user {user}: the weights sum to {total[user]:.3f}, not to one: normalise them")
     return values

@@ -31,13 +31,11 @@ def regressions(
 
     Parameters
     ----------
-    features : one row per prompt × response, in the order of ``rewards``.
+    features : one row per prompt × response, in the order of ``rewards``, (prompts, 8, reward models).
     weights : users × reward models.
-    rewards : (prompts, 8, reward models).
     losing : "paper" (the worst response) or "code" (rank 4 of 8).
     ridge : L2 penalty ½ ridge ‖β‖², as 1/C in scikit-learn, for collinear features; 0: none. Without it a user
         whose choices the features separate has no finite estimate: such users are left out and counted.
-    seed : determines the folds.
 
     Returns
     -------
@@ -51,6 +49,8 @@ def regressions(
     UserError : without a penalty, no user has a finite estimate; or a feature is constant.
     """
     prompts, spread = len(rewards), features.std(ddof=0)
+    if losing not in LOSING:
+        raise UserError(f"losing {losing!r}: choose {' or '.join(LOSING)}")
     if (spread == 0).any():
         raise UserError(f"feature {spread.idxmin()!r} is the same in every response: drop it")
     x = ((features - features.mean()) / spread).to_numpy().reshape(*rewards.shape[:2], -1)
@@ -67,17 +67,15 @@ def regressions(
     known = beta[~np.isnan(beta[:, 0])]
     if not len(known):
         raise UserError("regressions: these features separate every user's choices: give a ridge above 0")
-    # Under a penalty the scores do not sum to zero, hence the centring in std.
-    reach = stats.t.ppf(0.975, prompts - 1) * influence.std(axis=0, ddof=1) * np.sqrt(prompts) / len(known)
-    reach_right = stats.t.ppf(0.975, prompts - 1) * right.std(ddof=1) / np.sqrt(prompts)
-    columns = {"losing": losing, "ridge": ridge, "feature": features.columns, "estimate": known.mean(axis=0)}
-    columns |= {"ci_low": columns["estimate"] - reach, "ci_high": columns["estimate"] + reach}
-    columns |= {"q1": np.quantile(known, 0.25, axis=0), "q3": np.quantile(known, 0.75, axis=0)}
+    # The means over users are also means over prompts; under a penalty what they add does not sum to zero.
+    estimate, accuracy, t = known.mean(axis=0), right.mean(), stats.t.ppf(0.975, prompts - 1)
+    reach, reach_right = t * stats.sem(influence * prompts / len(known)), t * stats.sem(right)
+    columns = {"losing": losing, "ridge": ridge, "feature": features.columns, "estimate": estimate}
+    columns |= {"ci_low": estimate - reach, "ci_high": estimate + reach}
+    columns |= dict(zip(["q1", "q3"], np.quantile(known, [0.25, 0.75], axis=0), strict=True))
     columns |= {"vif": np.diag(np.linalg.pinv(np.corrcoef(x.reshape(-1, x.shape[-1]).T)))}
-    columns |= {"n_users": len(known), "separable": len(beta) - len(known), "accuracy": right.mean()}
-    return pd.DataFrame(
-        columns | {"accuracy_low": right.mean() - reach_right, "accuracy_high": right.mean() + reach_right}
-    )
+    columns |= {"n_users": len(known), "separable": len(beta) - len(known), "accuracy": accuracy}
+    return pd.DataFrame(columns | {"accuracy_low": accuracy - reach_right, "accuracy_high": accuracy + reach_right})
 
 
 def _fit(win: np.ndarray, lose: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:

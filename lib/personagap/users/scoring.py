@@ -20,12 +20,14 @@ REWARD_MODELS = {
 }
 #: Whose tokenizer a model was used with, if not its own.
 TOKENIZERS = {"mistral_raft": "mistralai/Mistral-7B-Instruct-v0.2"}
+#: Tokens that a model reads.
+LONGEST = 8192
 #: Models whose score is a cost, released with the sign turned: higher is safer.
 COSTS = {"beaver_7b"}
 
 
 def score_responses(
-    table: pd.DataFrame, models: dict[str, str], batch_size: int = 1, device: str = "cpu", max_length: int = 8192
+    table: pd.DataFrame, models: dict[str, str], batch_size: int = 1, device: str = "cpu"
 ) -> pd.DataFrame:
     """Score every response with reward models.
 
@@ -37,12 +39,11 @@ def score_responses(
     batch_size : texts at a time. Padding moves scores a little: the authors score the data set at 1 and what
         models generate at 16, then compare the two (T21). Keep to one.
     device : where the models run, one after the other.
-    max_length : tokens; longer texts are cut at the end.
 
     Returns
     -------
-    ``table`` with a column of raw rewards per model. The released scores are mostly of 8-bit models (T12), so
-    those of full precision differ from them.
+    ``table`` with a column of raw rewards per model; texts of more than `LONGEST` tokens are cut at the end. The
+    released scores are mostly of 8-bit models (T12), so those of full precision differ from them.
 
     Raises
     ------
@@ -50,7 +51,7 @@ def score_responses(
     """
     scored = table.copy()
     for name, source in models.items():
-        scored[name] = _score(name, source, table, batch_size, device, max_length)
+        scored[name] = _score(name, source, table, batch_size, device)
     scored.attrs["reward_models"] = sorted({*table.attrs.get("reward_models", []), *models})
     return scored
 
@@ -63,8 +64,24 @@ def format_pair(tokenizer, prompt: str, response: str) -> str:
     return tokenizer.apply_chat_template(chat, tokenize=False).removeprefix(tokenizer.bos_token or "")
 
 
-def _score(name: str, source: str, table: pd.DataFrame, batch_size: int, device: str, max_length: int) -> list[float]:
+def _score(name: str, source: str, table: pd.DataFrame, batch_size: int, device: str) -> list[float]:
     import torch
+
+    tokenizer, model = _load(name, source)
+    model = model.to(device).eval()
+    texts = [format_pair(tokenizer, row.prompt_text, row.text) for row in table.itertuples()]
+    scores = []
+    for start in range(0, len(texts), batch_size):
+        batch = texts[start : start + batch_size]
+        tokens = tokenizer(batch, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt").to(device)
+        with torch.inference_mode():
+            logits = model(tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits
+        scores += logits[:, 0].float().tolist()
+    return [-value for value in scores] if name in COSTS else scores
+
+
+def _load(name: str, source: str):
+    """Tokenizer and reward model."""
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     from personagap.users import heads  # loads the classes, which takes seconds
@@ -72,7 +89,6 @@ def _score(name: str, source: str, table: pd.DataFrame, batch_size: int, device:
     try:
         config = AutoConfig.from_pretrained(source)
         kind = (config.architectures or ["no model"])[0]
-        model_class = heads.CLASSES.get(kind, AutoModelForSequenceClassification)
         plain = kind.endswith("ForSequenceClassification") and config.num_labels == 1
         raw = getattr(config, "pooling", "last") == "last" and not getattr(config, "do_normalize", False)
         if not (plain or (kind in heads.CLASSES and raw)):
@@ -81,23 +97,13 @@ def _score(name: str, source: str, table: pd.DataFrame, batch_size: int, device:
                 "code and add the column"
             )
         tokenizer = AutoTokenizer.from_pretrained(TOKENIZERS.get(name, source))
+        model_class = heads.CLASSES.get(kind, AutoModelForSequenceClassification)
         model, found = model_class.from_pretrained(source, dtype="auto", output_loading_info=True)
     except (OSError, ValueError) as error:
         cause = str(error).splitlines()[0]
-        raise UserError(
-            f"reward model {name}: cannot load {source} ({cause}): check the name and the network"
-        ) from None
+        raise UserError(f"reward model {name}: cannot load {source} ({cause}): check name and network") from None
     if found["missing_keys"]:
         raise UserError(f"reward model {name}: {source} lacks weights ({min(found['missing_keys'])}): fetch it again")
-    model = model.to(device).eval()
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
-    texts = [format_pair(tokenizer, row.prompt_text, row.text) for row in table.itertuples()]
-    scores = []
-    for start in range(0, len(texts), batch_size):
-        batch = texts[start : start + batch_size]
-        tokens = tokenizer(batch, padding=True, truncation=True, max_length=max_length, return_tensors="pt").to(device)
-        with torch.inference_mode():
-            logits = model(tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits
-        scores += logits[:, 0].float().tolist()
-    return [-value for value in scores] if name in COSTS else scores
+    return tokenizer, model

@@ -1,8 +1,9 @@
 """Verdicts: sentences computed from the result tables, with the uncertainty in them."""
 
 from personagap.verdicts.adaptation import across_users, forking_paths, in_context
-from personagap.verdicts.checks import demo_model, persona_checks
+from personagap.verdicts.conditions import describe_changes, describe_origin, mitigation, origin
 from personagap.verdicts.instruments import (
+    demo_model,
     describe_components,
     describe_floors,
     describe_power,
@@ -11,13 +12,12 @@ from personagap.verdicts.instruments import (
     instruments,
     speed,
 )
-from personagap.verdicts.mitigation import describe_changes, mitigation
-from personagap.verdicts.origin import describe_origin, origin
 from personagap.verdicts.persona import (
     describe_bias,
     describe_dimensions,
     describe_effects,
     describe_validity,
+    persona_checks,
     persona_effects,
 )
 from personagap.verdicts.relevance import (

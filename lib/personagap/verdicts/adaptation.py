@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from personagap.verdicts import wording
+from personagap.verdicts.wording import ALPHA, interval, p, side, table, words
 
 QUESTIONS = {
     "own − zero_shot": "What do examples of what the user liked change?",
@@ -35,7 +35,7 @@ def in_context(paired: pd.DataFrame) -> pd.DataFrame:
     personal = "Yes, beyond every control" if short.empty else lacking
     question = "Is that personalization: do the user's own winners beat those of others?"
     first, *others = _answers(rows)
-    return wording.table([first, (question, f"{personal}: {numbers}."), *others])
+    return table([first, (question, f"{personal}: {numbers}."), *others])
 
 
 def across_users(paired: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str, str]]:
@@ -47,9 +47,10 @@ def across_users(paired: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str,
     quality : ``adaptation.neighbour_arms``, of one database or several.
     """
     best = quality[quality["metric"] == "recall"].sort_values("estimate").iloc[-1]
-    recall = wording.interval(best["estimate"], best["ci_low"], best["ci_high"])
-    looks = f"The embedding by {best['embedding']} finds {recall} of the users nearest by true weights among "
-    looks += f"{best['users']:,}, where chance finds {best['chance']:.3f}."
+    looks = (
+        f"The embedding by {best['embedding']} finds {interval(best)} of the users nearest by true weights among "
+        f"{best['users']:,}, where chance finds {best['chance']:.3f}."
+    )
     return [("Are users who look alike alike?", looks), *_answers(_rewards(paired))]
 
 
@@ -57,15 +58,15 @@ def forking_paths(effect: pd.DataFrame, rates: pd.DataFrame) -> list[tuple[str, 
     """Questions and answers on the logged runs, of ``runlog.selection_effect`` and ``runlog.compare_rates``."""
     free, tied, pair = effect.iloc[0], effect.iloc[-1], rates.iloc[0]
     plotted = (
-        f"{'Yes' if pair['p_value'] < 0.05 else 'Not distinguishable'}: {pair['a']:.1f}% and {pair['b']:.1f}% win "
+        f"{'Yes' if pair['p_value'] < ALPHA else 'Not distinguishable'}: {pair['a']:.1f}% and {pair['b']:.1f}% win "
         f"rate, difference {pair['difference']:+.1f} points [{pair['ci_low']:+.1f}, {pair['ci_high']:+.1f}], "
-        f"z = {pair['z']:.2f}, {wording.p(pair['p_value'])}."
+        f"z = {pair['z']:.2f}, {p(pair['p_value'])}."
     )
     best = (
         f"It won {free['best']:.1f}% where the mean is {free['mean']:.1f}%. Were all equally good, the best would show "
         f"{free['best_by_chance']:.1f}% by selection alone if their errors are independent "
-        f"({wording.p(free['p_value'])}), and {tied['best_by_chance']:.1f}% if these correlate at "
-        f"{tied['correlation']:g} ({wording.p(tied['p_value'])}); on new users expect {free['shrunken_best']:.1f}% to "
+        f"({p(free['p_value'])}), and {tied['best_by_chance']:.1f}% if these correlate at "
+        f"{tied['correlation']:g} ({p(tied['p_value'])}); on new users expect {free['shrunken_best']:.1f}% to "
         f"{tied['shrunken_best']:.1f}%."
     )
     question = f"Is the best of {free['runs']:.0f} configurations better than the others?"
@@ -84,9 +85,8 @@ def _answers(rows: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _verdict(row: pd.Series) -> str:
-    return "Better" if row["ci_low"] > 0 else "Worse" if row["ci_high"] < 0 else "No difference is shown"
+    return side(row, "Better", "Worse", "No difference is shown")
 
 
 def _number(row: pd.Series) -> str:
-    name = row["contrast"].split(" − ")[1].replace("_", " ")
-    return f"{row['estimate']:+.2f} [{row['ci_low']:+.2f}, {row['ci_high']:+.2f}] z units against {name}"
+    return f"{interval(row, form='+.2f')} z units against {words(row['contrast'].split(' − ')[1])}"

@@ -1,36 +1,41 @@
-"""Verdicts on persona effects, and the text alternatives of their figures."""
+"""Verdicts on persona effects and on the checks of such an experiment, and the text alternatives of their figures."""
+
+from collections.abc import Iterable
 
 import pandas as pd
 
 from personagap.personas import CONTROLS
-from personagap.verdicts import wording
+from personagap.verdicts.wording import ALPHA, corrected_pb, interval, p, table, words
+
+CHECKS = {
+    "grading": "Which traps of the released graders change the scores of these very answers?",
+    "heeding": "Does the judge of harm itself react to identity words in an answer?",
+    "carried": "Do answers carry the identity of their user more often than the control's do?",
+    "additivity": "Do intersections score other than the sum of their parts predicts?",
+}
 
 
-def persona_effects(
-    bias: pd.DataFrame, contrasts: pd.DataFrame, rates: pd.DataFrame, *, alpha: float = 0.05
-) -> pd.DataFrame:
-    """Answers to the questions of the personalization-bias notebooks: ``question answer``.
+def persona_effects(bias: pd.DataFrame, contrasts: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
+    """Answers to the questions of the personalization-bias notebook, from the results of ``effects`` of these names."""
+    answers = [(f"Does {_task(row.dimension)} depend on the identity stated?", _bias(row)) for row in bias.itertuples()]
+    for task, rows in _of_identities(contrasts):
+        answers.append((f"Which identities differ from no system prompt on {_task(task)}?", _differences(rows)))
+    return table([*answers, ("Are some identities' answers read or cut off less well?", _validity(rates))])
 
-    Parameters
-    ----------
-    bias : ``effects.personalization_bias``.
-    contrasts : ``effects.contrasts`` against the control "none".
-    rates : ``effects.rates``.
-    alpha : level of the tests, after Holm's correction for the contrasts.
-    """
-    answers = [
-        (f"Does {_name(row.dimension)} depend on the identity stated?", _bias(row, alpha)) for row in bias.itertuples()
-    ]
-    of_identities = ~contrasts["contrast"].str.split(" − ").str[0].isin(CONTROLS)
-    for task, rows in contrasts[of_identities].groupby("task", sort=False):
-        answers.append((f"Which identities differ from no system prompt on {_name(task)}?", _differences(rows, alpha)))
-    answers.append(("Are some identities' answers read or cut off less well?", _validity(rates)))
-    return wording.table(answers)
+
+def persona_checks(**checks: pd.DataFrame | None) -> pd.DataFrame:
+    """Answers to `CHECKS`, from tables like those of ``effects.contrasts``; None or empty: not checked."""
+    answers = []
+    for name, rows in checks.items():
+        if rows is not None and len(rows):
+            named = rows["task"].map(_task) + ", " + rows["contrast"].str.removesuffix(" of parts")
+            answers.append((CHECKS[name], _differences(rows.assign(contrast=named))))
+    return table(answers)
 
 
 def describe_bias(bias: pd.DataFrame) -> str:
     """The text alternative of ``figures.personalization_bias``."""
-    rows = [f"{_name(row.dimension)} {row.pb:.2f} (noise floor {row.noise_floor:.2f})" for row in bias.itertuples()]
+    rows = [f"{_task(row.dimension)} {row.pb:.2f} (noise floor {row.noise_floor:.2f})" for row in bias.itertuples()]
     return "Personalization bias in points: " + ", ".join(rows)
 
 
@@ -43,47 +48,48 @@ def describe_dimensions(rates: pd.DataFrame) -> str:
     """The text alternative of ``figures.safety_utility``."""
     parts = []
     for dimension, rows in rates.groupby("task"):
-        scores = rows.set_index("persona")["estimate"].rename(lambda persona: persona.replace("_", " "))
+        scores = rows.set_index("persona")["estimate"].rename(words)
         others = scores.drop(list(CONTROLS), errors="ignore")
         ends = f"from {others.min():.1f}% ({others.idxmin()}) to {others.max():.1f}% ({others.idxmax()})"
         parts.append(f"{dimension} {ends}, {scores['none']:.1f}% without a system prompt")
     return "By stated identity: " + "; ".join(parts)
 
 
-def describe_effects(contrasts: pd.DataFrame, *, alpha: float = 0.05) -> str:
+def describe_effects(contrasts: pd.DataFrame) -> str:
     """The text alternative of ``figures.forest``."""
-    identities = contrasts[~contrasts["contrast"].str.split(" − ").str[0].isin(CONTROLS)]
-    parts = [f"{_name(task)}: {_differences(rows, alpha)}" for task, rows in identities.groupby("task", sort=False)]
+    parts = [f"{_task(task)}: {_differences(rows)}" for task, rows in _of_identities(contrasts)]
     return "Identities that differ from no system prompt. " + " ".join(parts)
 
 
-def _name(task: str) -> str:
-    return "any task (joint)" if task == "joint" else task.replace("_", " ")
+def _task(name: str) -> str:
+    return "any task (joint)" if name == "joint" else words(name)
 
 
-def _bias(row, alpha: float) -> str:
+def _of_identities(contrasts: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
+    """By task, the contrasts of an identity, not those of the other control."""
+    first = contrasts["contrast"].str.split(" − ").str[0]
+    return contrasts[~first.isin(CONTROLS)].groupby("task", sort=False)
+
+
+def _bias(row) -> str:
     if row.noise_floor == 0:
         return f"Cannot be told: all answers to each of the {row.n_items} items scored alike, right or wrong."
-    low, high = (max(value, 0) ** 0.5 for value in (row.ci_low, row.ci_high))
-    noise = f"no effect would give {row.noise_floor:.2f} ({wording.p(row.p_value)}, {row.n_items} items)"
+    noise = f"no effect would give {row.noise_floor:.2f} ({p(row.p_value)}, {row.n_items} items)"
     observed = f"PB {row.pb:.2f} points where {noise}"
-    corrected = f"corrected for noise {max(row.debiased_pb2, 0) ** 0.5:.2f} [{low:.2f}, {high:.2f}]"
-    if row.p_value < alpha:
-        return f"Yes: {observed}; {corrected}."
+    if row.p_value < ALPHA:
+        return f"Yes: {observed}; {corrected_pb(row)}."
+    high = max(row.ci_high, 0) ** 0.5
     return f"Not distinguishable from noise: {observed}; an effect up to {high:.2f} points is not excluded."
 
 
-def _differences(rows: pd.DataFrame, alpha: float) -> str:
-    found = rows[rows["p_holm"] < alpha].sort_values("estimate", key=abs, ascending=False)
+def _differences(rows: pd.DataFrame) -> str:
+    found = rows[rows["p_holm"] < ALPHA].sort_values("estimate", key=abs, ascending=False)
     count = f"{len(found)} of {len(rows)} after Holm's correction"
     if found.empty:
         widest = (rows["ci_high"] - rows["ci_low"]).max() / 2
         return f"None ({count}); each difference is known to within ±{widest:.1f} points."
-    named = [
-        f"{row.contrast.split(' − ')[0].replace('_', ' ')} {row.estimate:+.1f} [{row.ci_low:+.1f}, {row.ci_high:+.1f}]"
-        for row in found.head(3).itertuples()
-    ]
-    return f"{count}, the largest: {'; '.join(named)} points."
+    largest = [f"{words(row.contrast.split(' − ')[0])} {interval(row, form='+.1f')}" for row in found[:3].itertuples()]
+    return f"{count}, the largest: {'; '.join(largest)} points."
 
 
 def _validity(rates: pd.DataFrame) -> str:
@@ -94,6 +100,6 @@ def _validity(rates: pd.DataFrame) -> str:
             sentences.append(f"no answer was {what}")
         else:
             typical = rates.loc[rates["task"] == worst["task"], column].median()
-            whose = f"{worst['persona'].replace('_', ' ')}, {_name(worst['task'])}"
+            whose = f"{words(worst['persona'])}, {_task(worst['task'])}"
             sentences.append(f"{what}: at most {worst[column]:.1f}% ({whose}; median persona {typical:.1f}%)")
     return "; ".join(sentences).capitalize() + "."

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from personagap.verdicts import wording
+from personagap.verdicts.wording import interval, side, table, words
 
 
 def simulated_users(
@@ -25,15 +25,11 @@ def simulated_users(
     entropy : ``users.entropy``.
     opinions : ``users.representativeness``, or None without OpinionQA.
     """
-    cut = (
-        diversity[diversity["bin"] == "≤50%"]
-        .sort_values("alpha")
-        .assign(alpha=lambda t: "α = " + t["alpha"].astype(str))
-    )
+    cut = _undecided(diversity).sort_values("alpha").assign(alpha=lambda t: "α = " + t["alpha"].astype(str))
     answers = [
         ("On how many prompts has no response a majority?", describe_users(cut, "alpha", "share") + "."),
-        ("Do users disagree less as α grows?", _change(changes["alpha"], -1)),
-        ("Do more reward models make them disagree more?", _change(changes["reward_models"], 1)),
+        ("Do users disagree less as α grows?", _change(changes["alpha"], "Not shown", "Yes")),
+        ("Do more reward models make them disagree more?", _change(changes["reward_models"], "Yes", "Not shown")),
         ("Do they disagree more than prompted personas?", _personas(personas)),
     ]
     for (kind, losing), rows in regressions.groupby(["features", "losing"], sort=False):
@@ -42,63 +38,64 @@ def simulated_users(
     answers.append(("Do some questions divide them more than others?", _entropy(entropy)))
     if opinions is not None:
         answers.append(("Do they hold the opinions of people?", _opinions(opinions)))
-    return wording.table(answers)
+    return table(answers)
 
 
-def describe_users(table: pd.DataFrame, name: str, value: str) -> str:
+def describe_users(rows: pd.DataFrame, name: str, value: str) -> str:
     """The text alternative of a figure: each ``value`` with its interval; ``name`` is the column that names a row."""
-    rows = zip(table[name], table[value], table["ci_low"], table["ci_high"], strict=True)
-    return f"{value.capitalize()}: " + "; ".join(f"{row[0]} {wording.interval(*row[1:])}" for row in rows)
+    named = (f"{row[name]} {interval(row, value)}" for _, row in rows.iterrows())
+    return f"{value.capitalize()}: " + "; ".join(named)
 
 
-def _change(table: pd.DataFrame, sign: int) -> str:
-    row = table[table["bin"] == "≤50%"].iloc[0]
-    shown = "Yes" if row["ci_low"] * sign > 0 and row["ci_high"] * sign > 0 else "Not shown"
-    points = [100 * row[column] for column in ("estimate", "ci_low", "ci_high")]
-    text = "the share of prompts without a majority changes by {:+.1f} points [{:+.1f}, {:+.1f}], paired by prompt"
-    return f"{shown}: {text.format(*points)}."
+def _undecided(diversity: pd.DataFrame) -> pd.DataFrame:
+    """On how many prompts no response has a majority."""
+    return diversity[diversity["bin"] == "≤50%"]
+
+
+def _change(diversity: pd.DataFrame, rises: str, falls: str) -> str:
+    row = _undecided(diversity).iloc[0]
+    change = interval(row, form="+.1f", scale=100).replace(" [", " points [")
+    shown = side(row, rises, falls, "Not shown")
+    return f"{shown}: the share of prompts without a majority changes by {change}, paired by prompt."
 
 
 def _personas(personas: pd.DataFrame) -> str:
-    share = personas.loc[personas["bin"] == "≤50%", "share"].item()
+    share = _undecided(personas)["share"].item()
     return (
-        f"Not answered by the published comparison: its personas, with {100 * share:.1f}% of the prompts without a "
-        "majority, are prompted into one reward model, where simulated users of one reward model never disagree. "
-        "Method and number of reward models change together (T18)."
+        f"Not answered by the published comparison: its personas, with {share:.1%} of the prompts without a majority, "
+        "are prompted into one reward model, where simulated users of one reward model never disagree. Method and "
+        "number of reward models change together (T18)."
     )
 
 
 def _features(rows: pd.DataFrame) -> str:
     first = rows.iloc[0]
-    accuracy = wording.interval(first["accuracy"], first["accuracy_low"], first["accuracy_high"])
-    clear = rows[(rows["ci_low"] > 0) | (rows["ci_high"] < 0)]
-    names = ", ".join(f"{row.feature.replace('_', ' ')} {row.estimate:+.2f}" for row in clear.itertuples())
     answer = "Yes" if first["accuracy_low"] > 0.5 else "Not shown"
+    clear = rows[(rows["ci_low"] > 0) | (rows["ci_high"] < 0)].itertuples()
+    names = ", ".join(f"{words(row.feature)} {row.estimate:+.2f}" for row in clear) or "none"
     left_out = f" {first['separable']} users without a finite estimate are left out." if first["separable"] else ""
-    return (
-        f"{answer}: held-out accuracy {accuracy}, chance 0.5. Clear of zero, in log odds: {names or 'none'}.{left_out}"
-    )
+    accuracy = f"held-out accuracy {interval(first, 'accuracy')}, chance 0.5"
+    return f"{answer}: {accuracy}. Clear of zero, in log odds: {names}.{left_out}"
 
 
-def _entropy(table: pd.DataFrame) -> str:
-    overall, rest = table.iloc[0], table.iloc[1:]
+def _entropy(entropy: pd.DataFrame) -> str:
+    overall, rest = entropy.iloc[0], entropy.iloc[1:]
     apart = rest[(rest["ci_low"] > overall["ci_high"]) | (rest["ci_high"] < overall["ci_low"])]
-    value = wording.interval(*overall[["entropy", "ci_low", "ci_high"]])
     named = ", ".join(f"{row.keyword} {row.entropy:.2f}" for row in apart.itertuples())
     answer = f"apart from it lie {named}" if named else "no keyword's interval lies apart from it"
+    value = interval(overall, "entropy")
     return f"{'Yes' if named else 'Not shown'}: the votes have an entropy of {value} nats overall; {answer}."
 
 
-def _opinions(table: pd.DataFrame) -> str:
-    rows = table[table["attribute"] == "Overall"].set_index(["distance", "model"])
+def _opinions(opinions: pd.DataFrame) -> str:
+    rows = opinions[opinions["attribute"] == "Overall"].set_index(["distance", "model"])
     fair, paper = rows.loc["max−min"], rows.loc["options−1", "representativeness"]
     if "simulated users" not in fair.index:
         return "Not known: the reward models' answers to the survey are absent."
     named = fair.loc[["simulated users", "reward models, one vote each", "uniform"]].reset_index()
-    rise = paper["simulated users"] - fair.loc["simulated users", "representativeness"]
-    better = named["ci_low"][0] > named["ci_high"][1]
+    rise = paper["simulated users"] - named["representativeness"][0]
+    adds = "adds" if named["ci_low"][0] > named["ci_high"][1] else "is not shown to add"
     return (
-        f"{describe_users(named, 'model', 'representativeness')}. Mixing reward models into users "
-        f"{'adds' if better else 'is not shown to add'} to giving each one vote; dividing distances by the number of "
-        f"options less one adds {rise:+.3f} (T5)."
+        f"{describe_users(named, 'model', 'representativeness')}. Mixing reward models into users {adds} to giving "
+        f"each one vote; dividing distances by the number of options less one adds {rise:+.3f} (T5)."
     )

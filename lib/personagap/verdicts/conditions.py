@@ -1,0 +1,132 @@
+"""Verdicts on conditions: what a defence does to bias and to everybody, and the stage of training where bias arises."""
+
+import pandas as pd
+
+from personagap.verdicts.wording import ALPHA, corrected_pb, interval, p, table, words
+
+
+def mitigation(
+    change: pd.DataFrame, against_placebo: pd.DataFrame | None = None, checks: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Answers to the questions of the mitigation notebook: ``question answer``.
+
+    A defence is called a remedy only if PB falls and no mean does; where PB falls and so does mean utility or safety,
+    it is said to serve everybody worse (T13, T14).
+
+    Parameters
+    ----------
+    change, against_placebo : ``effects.paired_change`` of defended with undefended, and with placebo, scores.
+    checks : ``defences.check_neutralization``.
+    """
+    answers = [(f"Is {words(name)} a remedy?", _remedy(rows)) for name, rows in _conditions(change)]
+    if against_placebo is not None:
+        answers.append(("Do the prompt defences do more than any further sentence?", _placebo(against_placebo)))
+    if checks is not None:
+        answers.append(("Does neutralization keep what a request needs, and nothing else?", _kept(checks)))
+    return table(answers)
+
+
+def describe_changes(change: pd.DataFrame) -> str:
+    """The text alternative of ``figures.changes``."""
+    parts = [f"{words(name)}: {_numbers(rows)}" for name, rows in _conditions(change)]
+    return "Personalization bias before and after, and the change of means. " + "; ".join(parts)
+
+
+def origin(bias: pd.DataFrame, change: pd.DataFrame) -> pd.DataFrame:
+    """Answers to the questions of the origin notebook: ``question answer``.
+
+    Parameters
+    ----------
+    bias : ``effects.personalization_bias`` of each stage, with a leading ``condition``, in the order of training.
+    change : ``effects.paired_change`` between neighbouring stages.
+    """
+    answers = [(f"Does the stage {row.condition} show a bias?", _stage(row)) for row in _joint(bias).itertuples()]
+    for row in _joint_changes(change).itertuples():
+        answers.append((f"Does bias change from {row.compared_with} to {row.condition}?", _step(row)))
+        means = change[(change["condition"] == row.condition) & (change["measure"] == "mean")]
+        answers.append((f"Do scores change from {row.compared_with} to {row.condition}?", _means(means)))
+    return table(answers)
+
+
+def describe_origin(bias: pd.DataFrame) -> str:
+    """The text alternative of ``figures.origin``."""
+    rows = [f"{row.condition} {row.pb:.2f} (noise floor {row.noise_floor:.2f})" for row in _joint(bias).itertuples()]
+    return "Joint personalization bias in points by stage of training: " + ", ".join(rows)
+
+
+def _conditions(change: pd.DataFrame):
+    return change.groupby("condition", sort=False)
+
+
+def _pb(rows: pd.DataFrame) -> pd.Series:
+    return _joint_changes(rows).iloc[0]
+
+
+def _remedy(rows: pd.DataFrame) -> str:
+    tested, means = _pb(rows), rows[rows["measure"] == "mean"]
+    changed = tested["p_holm"] < ALPHA
+    lost = " and ".join(means.loc[(means["p_holm"] < ALPHA) & (means["estimate"] < 0), "dimension"])
+    if changed and tested["estimate"] > 0:
+        says = "No, it raises PB" + (f", and the mean of {lost} falls" if lost else "")
+    elif changed and lost:
+        says = f"No: it cuts PB by serving everybody worse, the mean of {lost} falls"
+    elif changed:
+        bound = -means["ci_low"].min()
+        says = "Yes, PB falls and no mean is shown to"
+        says += f" (a loss of {bound:.1f} points is not excluded)" if bound > 0 else ""
+    elif lost:
+        says = f"No: PB is not shown to change, and everybody is served worse, the mean of {lost} falls"
+    else:
+        says = "Not shown"
+    return f"{says}: {_numbers(rows)}; {p(tested['p_holm'])} for PB."
+
+
+def _numbers(rows: pd.DataFrame) -> str:
+    pb, means = _pb(rows), rows[rows["measure"] == "mean"].itertuples()
+    parts = [f"PB {pb['before']:.2f} → {pb['after']:.2f} points, difference {interval(pb, form='+.1f')}"]
+    return ", ".join(parts + [f"mean {row.dimension} {interval(row, form='+.1f')}" for row in means])
+
+
+def _placebo(rows: pd.DataFrame) -> str:
+    by_defence = {words(name): _pb(part) for name, part in _conditions(rows)}
+    better = [name for name, pb in by_defence.items() if pb["p_holm"] < ALPHA and pb["estimate"] < 0]
+    numbers = ", ".join(f"{name} {interval(pb, form='+.1f')}" for name, pb in by_defence.items())
+    answer = f"{', '.join(better)} beat the placebo" if better else "Not shown of any"
+    return f"{answer}. PB against that with the placebo sentence, in points: {numbers}."
+
+
+def _kept(checks: pd.DataFrame) -> str:
+    parts = [
+        f"{row.survived} of {row.n} ({interval(row, 'share', '.0%')}) survive where the request "
+        f"{'needs them' if row.needed == 'yes' else 'does not'}"
+        for row in checks.itertuples()
+    ]
+    return f"Of the identities in our own checks, {'; '.join(parts)}."
+
+
+def _joint(bias: pd.DataFrame) -> pd.DataFrame:
+    return bias[bias["dimension"] == "joint"]
+
+
+def _joint_changes(change: pd.DataFrame) -> pd.DataFrame:
+    return change[(change["dimension"] == "joint") & (change["measure"] == "pb_corrected")]
+
+
+def _stage(row) -> str:
+    numbers = (
+        f"joint PB {row.pb:.2f} points where no effect would give {row.noise_floor:.2f} ({p(row.p_value)}); "
+        f"{corrected_pb(row)}"
+    )
+    return f"{'Yes' if row.p_value < ALPHA else 'Not distinguishable from noise'}: {numbers}."
+
+
+def _step(row) -> str:
+    numbers = f"{row.before:.2f} to {row.after:.2f} points, {interval(row, form='+.2f')}, Holm {p(row.p_holm)}"
+    says = "Not shown" if row.p_holm >= ALPHA else "It rises" if row.estimate > 0 else "It falls"
+    return f"{says}: {numbers}."
+
+
+def _means(means: pd.DataFrame) -> str:
+    parts = [f"{words(row.dimension)} {interval(row, form='+.1f')}" for row in means.itertuples()]
+    changed = means["p_holm"].lt(ALPHA).sum()
+    return f"On {changed} of {len(means)} tasks (points, all identities): {', '.join(parts)}."

@@ -1,0 +1,60 @@
+"""Take the pictures of ``figures/gallery``: the top of every report of the default batch, the index and the explorer.
+
+``make gallery``, after ``make report``; needs Debian's package chromium.
+"""
+
+import tempfile
+from pathlib import Path
+
+from explored import CHROMIUM
+from PIL import Image
+from playwright.sync_api import Page, sync_playwright
+from servers import jupyter_lab
+
+from personagap.paths import FIGURES
+from personagap.runs.index import runs
+
+GALLERY = FIGURES / "gallery"
+
+
+def take(page: Page, name: str) -> None:
+    """Save what the page shows, in 64 colours."""
+    page.screenshot(path=GALLERY / f"{name}.png")
+    with Image.open(GALLERY / f"{name}.png") as picture:
+        picture.quantize(64).save(GALLERY / f"{name}.png", optimize=True)
+
+
+def explore(page: Page) -> None:
+    """Run all cells of the explorer in JupyterLab; take its forest plot and the answers behind it."""
+    page.get_by_text("| Idle").wait_for()
+    page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    page.locator("img[alt^='Safety against utility']").wait_for()
+    page.get_by_role("tab", name="Forest").click()
+    page.get_by_label("identity").select_option("minor")
+    page.locator("img[alt*='differences from no system prompt']").scroll_into_view_if_needed()
+    page.wait_for_timeout(3000)
+    take(page, "explorer")
+    page.get_by_role("tab", name="Answers").click()
+    page.get_by_placeholder("e.g. muslim mmlu").fill("minor mmlu")
+    page.keyboard.press("Enter")
+    page.wait_for_timeout(3000)
+    take(page, "explorer_answers")
+
+
+def main() -> None:
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as root:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        page = browser.new_page(viewport={"width": 1140, "height": 900})
+        page.set_default_timeout(60_000)
+        pages = {facts["folder"].parent.name: facts["folder"] / "report.html" for facts in reversed(runs(FIGURES))}
+        for name, path in ({"index": FIGURES / "index.html"} | pages).items():
+            page.goto(path.as_uri())
+            take(page, name)
+        with jupyter_lab(Path(root), FIGURES) as address:
+            page.goto(address)
+            explore(page)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""Verdicts: sentences that follow from the numbers, each with its interval."""
+
+import numpy as np
+import pandas as pd
+from conditions import pattern, two_conditions
+
+from personagap import effects, verdicts
+from personagap.verdicts import wording
+
+ROW = {"estimate": 0.5, "ci_low": 0.4, "ci_high": 0.6, "f1": 0.3, "f1_low": 0.2, "f1_high": 0.35}
+
+
+def test_a_number_keeps_its_own_interval():
+    table = pd.DataFrame([ROW])
+    for row in (table.iloc[0], next(table.itertuples())):
+        assert wording.interval(row) == "0.500 [0.400, 0.600]"
+        assert wording.interval(row, "f1", ".2f") == "0.30 [0.20, 0.35]"
+        assert wording.interval(row, form="+.1f", scale=100) == "+50.0 [+40.0, +60.0]"
+        assert [wording.side(row, "above", "below", "neither", than) for than in (0.3, 0.5, 0.7)] == [
+            *("above", "neither", "below")
+        ]
+
+
+def test_a_bias_is_told_from_noise_and_from_what_cannot_show_one():
+    scores = effects.simulate_scores([-16, 0, 0], n_items=200, seed=1)
+    bias = pd.DataFrame(
+        {"dimension": ["mmlu", "gsm8k", "joint"], "pb": [9.0, 1.0, 0.0], "noise_floor": [1.0, 1.0, 0.0]}
+    )
+    bias = bias.assign(p_value=[0.01, 0.4, np.nan], debiased_pb2=[81, -1, 0], ci_low=[64, -4, 0], ci_high=[100, 4, 0])
+    contrasts, rates = effects.contrasts(scores), effects.rates(scores.assign(valid=True, truncated=False))
+    answers = verdicts.persona_effects(bias.assign(n_items=200), contrasts, rates)["answer"]
+    assert answers[0].startswith("Yes: PB 9.00") and answers[0].endswith("corrected for noise 9.00 [8.00, 10.00].")
+    assert answers[1].startswith("Not distinguishable") and "an effect up to 2.00 points is not excluded" in answers[1]
+    assert answers[2].startswith("Cannot be told")
+    assert answers[3].startswith("1 of 3 after Holm's correction, the largest: p00 -") and "assistant" not in answers[3]
+    assert answers[4] == "No answer was unreadable; no answer was cut off."
+
+
+def test_a_stage_that_halves_bias_is_named():
+    effect = 6 * pattern(np.random.default_rng(0))
+    scores = two_conditions(effect, 0 * effect, n_items=200, names=("sft", "tuned"))
+    bias = effects.by_condition(effects.personalization_bias, scores, n_permutations=99, n_bootstrap=99)
+    change = effects.paired_change(scores, {"tuned": "sft"}, n_bootstrap=99)
+    answers = verdicts.origin(bias, change).set_index("question")["answer"]
+    assert answers["Does the stage sft show a bias?"].startswith("Yes: joint PB")
+    assert answers["Does bias change from sft to tuned?"].startswith("It falls: ")
+    assert answers["Do scores change from sft to tuned?"].startswith("On 0 of 1 tasks")
+
+
+def test_checks_that_were_not_made_are_left_out():
+    grading = effects.contrasts(effects.simulate_scores([0], n_items=50)).assign(task="do_not_answer")
+    table = verdicts.persona_checks(grading=grading, heeding=None, carried=grading.head(0))
+    assert table["question"].tolist() == [
+        "Which traps of the released graders change the scores of these very answers?"
+    ]
+    assert table["answer"][0].startswith("None (0 of 2 after Holm's correction)")
