@@ -1,7 +1,10 @@
 """The project's own files agree with each other."""
 
+import ast
+import importlib.metadata
 import itertools
 import re
+import sys
 import tomllib
 
 import pytest
@@ -31,6 +34,19 @@ def test_every_dependency_is_pinned(project, pins):
     extras = itertools.chain.from_iterable(project["optional-dependencies"].values())
     wanted = names([*project["dependencies"], *extras])
     assert wanted - {name.replace("_", "-") for name in names(pins)} == set()
+
+
+def test_every_package_the_library_imports_is_declared(project):
+    declared = names([*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())])
+    imported = set()
+    for path in (ROOT / "lib" / "personagap").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Import | ast.ImportFrom):
+                named = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+                imported |= {name.split(".")[0] for name in named}
+    distributions = {name: names(found) for name, found in importlib.metadata.packages_distributions().items()}
+    ours = {*sys.stdlib_module_names, "personagap", "lm_eval"}  # performance measures lm_eval where it is installed
+    assert {name for name in imported - ours if not distributions.get(name, {name}) & declared} == set()
 
 
 def test_torch_is_pinned_exactly(pins):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import fft, stats
+from scipy import fft, special, stats
 
 from personagap.effects._table import CONTROLS, POINTS, cells
 from personagap.effects.anova import mean_squares
@@ -30,7 +30,7 @@ class Paired(NamedTuple):
 
     def row(self, task: str, contrast: str, level: float) -> dict:
         """The result columns, in points."""
-        half = stats.t.ppf((1 + level) / 2, self.df) * self.se
+        half = special.stdtrit(self.df, (1 + level) / 2) * self.se
         low, high = (POINTS * end for end in np.clip([self.centre - half, self.centre + half], *self.bounds))
         columns = ("statistic", "p_value", "n_items", "n_runs", "method", "cohens_h")
         estimate = {"estimate": POINTS * self.estimate, "unit": "points", "ci_low": low, "ci_high": high}
