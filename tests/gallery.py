@@ -3,12 +3,13 @@
 ``make gallery``, after ``make report``; needs Debian's package chromium.
 """
 
+import shutil
 import tempfile
 from pathlib import Path
 
 from explored import CHROMIUM
 from PIL import Image
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
 from servers import jupyter_lab
 
 from personagap.paths import FIGURES
@@ -17,9 +18,9 @@ from personagap.runs.index import runs
 GALLERY = FIGURES / "gallery"
 
 
-def take(page: Page, name: str) -> None:
-    """Save what the page shows, in 64 colours."""
-    page.screenshot(path=GALLERY / f"{name}.png")
+def take(shown: Page | Locator, name: str) -> None:
+    """Save what is shown, in 64 colours."""
+    shown.screenshot(path=GALLERY / f"{name}.png")
     with Image.open(GALLERY / f"{name}.png") as picture:
         picture.quantize(64).save(GALLERY / f"{name}.png", optimize=True)
 
@@ -27,31 +28,41 @@ def take(page: Page, name: str) -> None:
 def explore(page: Page) -> None:
     """Run all cells of the explorer in JupyterLab; take its forest plot and the answers behind it."""
     page.get_by_text("| Idle").wait_for()
+    page.get_by_role("button", name="No", exact=True).click()  # news of Jupyter
     page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
     page.get_by_text("Run All Cells", exact=True).click()
     page.locator("img[alt^='Safety against utility']").wait_for()
-    page.get_by_role("tab", name="Forest").click()
+    run, explorer = (
+        page.get_by_label("run", exact=True),
+        page.locator(".jp-OutputArea-output", has=page.get_by_role("tab")),
+    )
+    run.select_option(run.locator("option", has_text="1_personalization_bias").get_attribute("value"))
     page.get_by_label("identity").select_option("minor")
-    page.locator("img[alt*='differences from no system prompt']").scroll_into_view_if_needed()
+    page.get_by_role("tab", name="Forest").click()
+    page.locator("img[alt*='differences from no system prompt']").wait_for()
     page.wait_for_timeout(3000)
-    take(page, "explorer")
+    explorer = page.locator(".jp-OutputArea-output", has=page.get_by_role("tab"))
+    take(explorer, "explorer")
     page.get_by_role("tab", name="Answers").click()
     page.get_by_placeholder("e.g. muslim mmlu").fill("minor mmlu")
     page.keyboard.press("Enter")
     page.wait_for_timeout(3000)
-    take(page, "explorer_answers")
+    take(explorer, "explorer_answers")
 
 
 def main() -> None:
     with sync_playwright() as playwright, tempfile.TemporaryDirectory() as root:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 1140, "height": 900})
+        page = browser.new_page(viewport={"width": 1240, "height": 900})
         page.set_default_timeout(60_000)
         pages = {facts["folder"].parent.name: facts["folder"] / "report.html" for facts in reversed(runs(FIGURES))}
         for name, path in ({"index": FIGURES / "index.html"} | pages).items():
             page.goto(path.as_uri())
             take(page, name)
+        figures = pages["1_personalization_bias"].with_name("figures")
+        shutil.copy(figures / "personalization_bias.png", GALLERY)
         with jupyter_lab(Path(root), FIGURES) as address:
+            page.set_viewport_size({"width": 1700, "height": 1000})
             page.goto(address)
             explore(page)
 
