@@ -46,7 +46,7 @@ def test_every_package_the_library_imports_is_declared(project):
                 imported |= {name.split(".")[0] for name in named}
     distributions = {name: names(found) for name, found in importlib.metadata.packages_distributions().items()}
     ours = {*sys.stdlib_module_names, "personagap", "lm_eval"}  # performance measures lm_eval where it is installed
-    assert {name for name in imported - ours if not distributions.get(name, {name}) & declared} == set()
+    assert {name for name in imported - ours if not distributions.get(name, names([name])) & declared} == set()
 
 
 def test_torch_is_pinned_exactly(pins):
