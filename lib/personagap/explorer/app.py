@@ -42,6 +42,7 @@ class Explorer(widgets.HBox):
         super().__init__([choices, self.tabs])
         for widget in (*choices.children[1:], self.search):
             widget.observe(self._draw, "value")
+        self.other.observe(self._pair, "value")
         self.tabs.observe(self._draw, "selected_index")
         self.run.observe(self._open, "value")
         self.rows.observe(self._pick, "value")
@@ -84,6 +85,12 @@ class Explorer(widgets.HBox):
             self.persona.options = [(name.replace("_", " "), name) for name in identities.index]
             self.persona.value = next(iter(identities.index), None)
         self._draw()
+
+    def _pair(self, _=None) -> None:
+        """A second run was chosen: pair it with the first now, so that the comparison is quick to look at."""
+        if self.other.value:
+            with contextlib.suppress(UserError):  # said where the comparison is shown
+                self.other.value.after(self.run.value)
 
     @contextlib.contextmanager
     def _setting(self) -> Iterator[None]:
