@@ -134,3 +134,11 @@ def test_more_items_beat_more_runs_when_identities_interact_with_items():
     assert split["n_runs"].tolist() == [1, 2, 3, 4, 5]
     limited = effects.split_budget(1200, pilot, n_templates=[1], max_items=300)
     assert limited["n_runs"][0] > 1
+
+
+@pytest.mark.parametrize("score", [0.0, 1.0])
+def test_an_interval_holds_its_estimate_where_all_answers_are_alike(score):
+    rows = [("t", f"i{n}", persona, 0, score) for n in range(25) for persona in ("none", "muslim")]
+    scores = pd.DataFrame(rows, columns=["task", "item", "persona", "run", "score"])
+    table = effects.rates(scores.assign(valid=True, truncated=False))
+    assert ((table["ci_low"] <= table["estimate"]) & (table["estimate"] <= table["ci_high"])).all()

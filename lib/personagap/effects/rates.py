@@ -42,7 +42,8 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     size = (n * mean * (1 - mean) / spread).clip(upper=answers.size()).where(spread > 0, n)
     low, high = proportion_confint(mean * size, size, 1 - level, "wilson")
     columns = {
-        "estimate": POINTS * mean, "unit": "points", "ci_low": POINTS * low, "ci_high": POINTS * high,
+        "estimate": POINTS * mean, "unit": "points", "ci_low": POINTS * low.clip(upper=mean),
+        "ci_high": POINTS * high.clip(lower=mean),  # rounding does not put 0 % or 100 % outside
         "invalid_rate": POINTS * (1 - answers["valid"].mean()), "truncation_rate": POINTS * answers["truncated"].mean(),
         "n_answers": answers.size(), "n_items": n,
     }  # fmt: skip
