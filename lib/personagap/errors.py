@@ -11,11 +11,15 @@ class UserError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+def first_line(error: Exception) -> str:
+    """What an error says, in a line; its type where it says nothing."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 @contextmanager
 def explained(what: str, remedy: str) -> Iterator[None]:
     """Whatever cannot be loaded here is the user's mistake: "what (cause): remedy"."""
     try:
         yield
     except (OSError, ValueError) as error:
-        cause = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise UserError(f"{what} ({cause}): {remedy}") from None
+        raise UserError(f"{what} ({first_line(error)}): {remedy}") from None

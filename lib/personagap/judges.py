@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from personagap import leakage, models, prompts
-from personagap.errors import UserError
+from personagap.errors import UserError, explained
 from personagap.paths import DATA
 
 #: The class "follows the instruction" of Do-Not-Answer's six actions; the other five are harmless.
@@ -81,27 +81,22 @@ class ClassifierJudge:
     """
 
     def __init__(self, spec: str):
-        import torch
         from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
 
         from personagap.models import loading
 
         self.name, source = spec, spec.removeprefix("hf:")
-        try:
+        with explained(f"cannot load the judge {spec}", "check the name, the folder or the network"):
             tokenizer = AutoTokenizer.from_pretrained(source)
             model = AutoModelForSequenceClassification.from_pretrained(source)
             self._revision = loading.revision_of(source)
-        except (OSError, ValueError) as error:
-            cause = f"cannot load the judge {spec} ({loading.first_line(error)})"
-            raise UserError(f"{cause}: check the name, the folder or the network") from None
         if model.config.num_labels != HARMFUL_LABEL + 1:
             labels = model.config.num_labels
             raise UserError(f"the judge {spec} has {labels} labels, not the six actions of Do-Not-Answer")
         # Some checkpoints state no usable length; position tables then set it (two are offset in RoBERTa's kin).
         self._length = min(tokenizer.model_max_length, model.config.max_position_embeddings - 2)
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-        cut = {"truncation": True, "max_length": self._length}
-        self._classify = pipeline("text-classification", model, None, tokenizer, batch_size=16, device=device, **cut)
+        how = {"truncation": True, "max_length": self._length, "device": loading.device_named("auto")}
+        self._classify = pipeline("text-classification", model, None, tokenizer, batch_size=16, **how)
 
     def __call__(self, texts: Sequence[str], questions: Sequence[str] | None = None) -> np.ndarray:
         labels = np.zeros(len(texts), dtype=int)

@@ -7,7 +7,6 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-import torch
 from statsmodels.stats.multitest import multipletests
 
 from personagap import ask, gap, users
@@ -94,8 +93,6 @@ def reward_models(study: Study, device: str = "cpu") -> Callable:
     if unknown := sorted(set(study.models) - set(users.REWARD_MODELS)):
         known = ", ".join(users.REWARD_MODELS)
         raise UserError(f"no reward model {unknown[0]!r} to score what is written, only {known}: select instead")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
     sources = {name: users.REWARD_MODELS[name] for name in study.models}
     return partial(users.score_responses, models=sources, device=device)
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pyarrow
 
-from personagap.errors import UserError
+from personagap.errors import UserError, first_line
 from personagap.paths import DEMO
 
 SIMULATED = "Apache-2.0 (simulated, written for this project)"
@@ -61,8 +61,8 @@ def from_hub(what: str, fetch: Callable[[], Any]) -> Any:
     try:
         return fetch()
     except Exception as error:  # the network stack below raises a dozen unrelated types
-        cause = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError(f"cannot {what} ({cause}): check the network and your access, or use a folder") from None
+        cause = f"cannot {what} ({first_line(error)})"
+        raise UserError(f"{cause}: check the network and your access, or use a folder") from None
 
 
 def read_text(file: Path) -> str:
@@ -108,8 +108,8 @@ def read_parquet(files: list[Path]) -> pd.DataFrame:
     try:
         table = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
     except (pyarrow.ArrowException, OSError) as error:
-        cause = str(error).splitlines()[0]
-        raise UserError(f"{files[0].parent}: not whole Parquet files ({cause}): download them again") from None
+        cause = f"not whole Parquet files ({first_line(error)})"
+        raise UserError(f"{files[0].parent}: {cause}: download them again") from None
     return table.set_index(pd.RangeIndex(1, len(table) + 1))
 
 

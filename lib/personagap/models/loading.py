@@ -8,7 +8,7 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from personagap.errors import UserError
+from personagap.errors import UserError, first_line
 
 DTYPES = ("float32", "bfloat16", "float16")
 transformers.logging.disable_progress_bar()  # of loading weights: noise in every report
@@ -18,7 +18,7 @@ def load(
     source: str, name: str, device: str, dtype: str, revision: str | None
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, str]:
     """Tokenizer, model on its device, and the revision of both; code that comes along is never run."""
-    found, where = revision_of(source, revision), _device(device)
+    found, where = revision_of(source, revision), device_named(device)
     if dtype == "auto":
         dtype = "bfloat16" if where.type == "cuda" else "float32"
     if dtype not in DTYPES:
@@ -48,7 +48,8 @@ def attention_windows(config) -> dict[str, int | None]:
     return {kind: window if kind == "sliding_attention" else None for kind in dict.fromkeys(kinds)}
 
 
-def _device(name: str) -> torch.device:
+def device_named(name: str) -> torch.device:
+    """The device; "auto" is a GPU if there is one."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
@@ -78,7 +79,3 @@ def _content_hash(folder: Path) -> str:
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]
-
-
-def first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from personagap.errors import UserError
+from personagap.errors import UserError, explained
 
 #: The ten of the paper on the Hub. A tokenizer with a chat template formats the pair; without one, a model reads
 #: "User: …\nAssistant: …", beaver too (T17). Which templates the tokenizers had at the time is not recorded.
@@ -38,7 +38,7 @@ def score_responses(
         also choose tokenizer and sign.
     batch_size : texts at a time. Padding moves scores a little: the authors score the data set at 1 and what
         models generate at 16, then compare the two (T21). Keep to one.
-    device : where the models run, one after the other.
+    device : where the models run, one after the other; "auto" is a GPU if there is one.
 
     Returns
     -------
@@ -67,13 +67,16 @@ def format_pair(tokenizer, prompt: str, response: str) -> str:
 def _score(name: str, source: str, table: pd.DataFrame, batch_size: int, device: str) -> list[float]:
     import torch
 
+    from personagap.models.loading import device_named
+
+    where = device_named(device)
     tokenizer, model = _load(name, source)
-    model = model.to(device).eval()
+    model = model.to(where).eval()
     texts = [format_pair(tokenizer, row.prompt_text, row.text) for row in table.itertuples()]
     scores = []
     for start in range(0, len(texts), batch_size):
         batch = texts[start : start + batch_size]
-        tokens = tokenizer(batch, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt").to(device)
+        tokens = tokenizer(batch, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt").to(where)
         with torch.inference_mode():
             logits = model(tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits
         scores += logits[:, 0].float().tolist()
@@ -86,7 +89,7 @@ def _load(name: str, source: str):
 
     from personagap.users import heads  # loads the classes, which takes seconds
 
-    try:
+    with explained(f"reward model {name}: cannot load {source}", "check name and network"):
         config = AutoConfig.from_pretrained(source)
         kind = (config.architectures or ["no model"])[0]
         plain = kind.endswith("ForSequenceClassification") and config.num_labels == 1
@@ -99,9 +102,6 @@ def _load(name: str, source: str):
         tokenizer = AutoTokenizer.from_pretrained(TOKENIZERS.get(name, source))
         model_class = heads.CLASSES.get(kind, AutoModelForSequenceClassification)
         model, found = model_class.from_pretrained(source, dtype="auto", output_loading_info=True)
-    except (OSError, ValueError) as error:
-        cause = str(error).splitlines()[0]
-        raise UserError(f"reward model {name}: cannot load {source} ({cause}): check name and network") from None
     if found["missing_keys"]:
         raise UserError(f"reward model {name}: {source} lacks weights ({min(found['missing_keys'])}): fetch it again")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
