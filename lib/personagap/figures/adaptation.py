@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from personagap.figures.style import PALETTE
+from personagap.figures.style import PALETTE, dots
 
 __all__ = ["forking_paths", "shots"]
 
@@ -25,9 +25,9 @@ def shots(means: pd.DataFrame, ax: Axes) -> Axes:
     zero = means[means["strategy"] == "zero_shot"]
     for number, (strategy, rows) in enumerate(means[means["shots"] > 0].groupby("strategy", sort=False)):
         line = pd.concat([zero, rows]).sort_values("shots")
-        error = [line["value"] - line["ci_low"], line["ci_high"] - line["value"]]
-        style = {"color": PALETTE[("data", "accent", "human", "control")[number]], "capsize": 3, "label": strategy}
-        ax.errorbar(line["shots"] + 0.06 * (number - 1.5), line["value"], yerr=error, fmt="ovs^"[number] + "-", **style)
+        style = {"color": PALETTE[("data", "accent", "human", "control")[number]], "label": strategy, "ms": 6}
+        places = line["shots"] + 0.06 * (number - 1.5)
+        dots(ax, line, places, "value", upright=True, fmt="ovs^"[number] + "-", **style)
     for row in means[means["template"] == "none"].itertuples():
         ax.axhline(row.value, color=PALETTE["noise"], ls=":", lw=1.2)
         ax.annotate(f" {row.strategy}", (1, row.value), xycoords=("axes fraction", "data"), va="center", fontsize=9)

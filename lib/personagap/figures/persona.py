@@ -37,8 +37,7 @@ def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes, *, annotate
         style = {"color": colour, "mfc": "white" if name == "assistant" else colour, "ms": 15 if star else 7}
         style |= {"elinewidth": 1.5 if star else 0.8, "ecolor": (colour, 1 if star else 0.25)}
         middle, low, high = (rows[column] for column in ("estimate", "ci_low", "ci_high"))
-        below, above = (middle - low).clip(lower=0), (high - middle).clip(lower=0)  # no −1e−17 where nobody is right
-        errors = {f"{axis}err": [below[task], above[task]] for axis, task in AXES.items()}
+        errors = {f"{axis}err": [(middle - low)[task], (high - middle)[task]] for axis, task in AXES.items()}
         ax.errorbar(middle["utility"], middle["safety"], **errors, fmt=marker, zorder=3 if star else 2, **style)
     identities = wide["estimate"][list(AXES.values())][~control]
     far = (((identities - identities.mean()) / identities.std(ddof=0).replace(0, 1)) ** 2).sum(axis=1)
@@ -107,8 +106,7 @@ def forest(
         label = "95% of differences if there is no effect"
         ax.axvspan(-band, band, color=PALETTE["noise"], alpha=0.2, lw=0, label=label)
         ax.axvline(0, color=PALETTE["noise"], lw=1)
-        errors = np.clip([middle - table["ci_low"], table["ci_high"] - middle], 0, None)  # no −1e-15 by rounding
-        ax.errorbar(middle, rows, xerr=errors, fmt="none", ecolor="#777777", elinewidth=1)
+        dots(ax, table, rows, fmt="none", ecolor="#777777", elinewidth=1, capsize=0)
         for label, chosen, style in (
             (f"differs ({correction}, 5%)", significant, dot),
             ("not shown to differ", ~significant & ~controls, dot | {"mfc": "white"}),
@@ -116,7 +114,6 @@ def forest(
         ):
             ax.plot(middle[chosen], rows[chosen], label=label, **style)
         ax.set(xlabel="difference (points)", title=task.replace("_", " "))
-        ax.grid(axis="y", visible=False)
     axes[0].set_yticks(range(len(order)), [_label(name) for name in order], fontsize=9)
     axes[0].set_ylim(-0.7, len(order) - 0.3)
     band, *signs = axes[0].get_legend_handles_labels()[0]
