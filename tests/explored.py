@@ -1,5 +1,6 @@
-"""A folder of finished runs for the tests of the explorer and its pages, made in a second."""
+"""The explorer and its pages in a browser, and a folder of finished runs for them, made in a second."""
 
+import contextlib
 import shutil
 
 import numpy as np
@@ -16,6 +17,27 @@ needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="opens pages in a brows
 #: What a model might say to take over a page.
 TAKE = "document.title='taken'"
 EVIL = f'</td></pre></title><script>{TAKE}</script><img src=x onerror="{TAKE}">\u202eright'
+#: The explorer's forest plot, once it is drawn.
+FOREST = "img[alt*='differences from no system prompt']"
+
+
+@contextlib.contextmanager
+def chromium():
+    """A headless browser."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+def run_all_cells(page):
+    """Run the notebook that JupyterLab shows, up to the explorer's first picture."""
+    page.get_by_text("| Idle").wait_for()
+    page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
+    page.get_by_text("Run All Cells", exact=True).click()
+    page.locator("img[alt^='Safety against utility']").wait_for()
 
 
 def make_runs(figures, n=2, conditions=(None,)):

@@ -7,9 +7,9 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from explored import CHROMIUM
+from explored import FOREST, chromium, run_all_cells
 from PIL import Image
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import Locator, Page
 from servers import jupyter_lab
 
 from personagap.paths import FIGURES
@@ -26,12 +26,7 @@ def take(shown: Page | Locator, name: str) -> None:
 
 
 def explore(page: Page) -> None:
-    """Run all cells of the explorer in JupyterLab; take its forest plot and the answers behind it."""
-    page.get_by_text("| Idle").wait_for()
-    page.get_by_role("button", name="No", exact=True).click()  # news of Jupyter
-    page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
-    page.get_by_text("Run All Cells", exact=True).click()
-    page.locator("img[alt^='Safety against utility']").wait_for()
+    """Take the explorer's forest plot and the answers behind it."""
     run, explorer = (
         page.get_by_label("run", exact=True),
         page.locator(".jp-OutputArea-output", has=page.get_by_role("tab")),
@@ -39,9 +34,8 @@ def explore(page: Page) -> None:
     run.select_option(run.locator("option", has_text="1_personalization_bias").get_attribute("value"))
     page.get_by_label("identity").select_option("minor")
     page.get_by_role("tab", name="Forest").click()
-    page.locator("img[alt*='differences from no system prompt']").wait_for()
+    page.locator(FOREST).wait_for()
     page.wait_for_timeout(3000)
-    explorer = page.locator(".jp-OutputArea-output", has=page.get_by_role("tab"))
     take(explorer, "explorer")
     page.get_by_role("tab", name="Answers").click()
     page.get_by_placeholder("e.g. muslim mmlu").fill("minor mmlu")
@@ -51,8 +45,7 @@ def explore(page: Page) -> None:
 
 
 def main() -> None:
-    with sync_playwright() as playwright, tempfile.TemporaryDirectory() as root:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with chromium() as browser, tempfile.TemporaryDirectory() as root:
         page = browser.new_page(viewport={"width": 1240, "height": 900})
         page.set_default_timeout(60_000)
         pages = {facts["folder"].parent.name: facts["folder"] / "report.html" for facts in reversed(runs(FIGURES))}
@@ -64,6 +57,8 @@ def main() -> None:
         with jupyter_lab(Path(root), FIGURES) as address:
             page.set_viewport_size({"width": 1700, "height": 1000})
             page.goto(address)
+            page.get_by_role("button", name="No", exact=True).click()  # news of Jupyter
+            run_all_cells(page)
             explore(page)
 
 

@@ -5,7 +5,7 @@ These tests need Debian's package chromium.
 
 import nbformat
 import pytest
-from explored import CHROMIUM, EVIL, make_runs, needs_chromium
+from explored import EVIL, FOREST, chromium, make_runs, needs_chromium, run_all_cells
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from servers import jupyter_lab
 
@@ -17,12 +17,8 @@ PAGES = ["index.html", "safety_utility/1_bias/demo-0/report.html", "safety_utili
 
 @pytest.fixture(scope="module")
 def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+    with chromium() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")
@@ -48,12 +44,9 @@ def test_the_explorer_in_jupyterlab(browser, lab):
     page = browser.new_page(viewport={"width": 1500, "height": 1000})
     page.set_default_timeout(60_000)
     page.goto(lab)
-    page.get_by_text("| Idle").wait_for()
-    page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
-    page.get_by_text("Run All Cells", exact=True).click()
-    page.locator("img[alt^='Safety against utility']").wait_for()
+    run_all_cells(page)
     page.get_by_role("tab", name="Forest").click()
-    picture = page.locator("img[alt*='differences from no system prompt']")
+    picture = page.locator(FOREST)
     pictures = [picture.get_attribute("src")]
     page.get_by_label("correction").select_option("none")
     page.locator("img[alt*='correction: none']").wait_for()
