@@ -14,6 +14,7 @@ from explored import EVIL, make_runs
 
 from personagap import effects, explorer
 from personagap.errors import UserError
+from personagap.explorer import views
 from personagap.paths import DEMO, NOTEBOOKS
 from personagap.runs import execute, index, open_run
 from personagap.runs.folder import record
@@ -36,14 +37,14 @@ def show(widget, title):
 
 def test_every_view_follows_every_choice(figures):
     widget = explorer.explore(figures)
-    assert "12 personas" in alt(show(widget, "Safety–utility"))
+    assert "12 personas" in alt(show(widget, "Trade-off"))
     forest = show(widget, "Forest")
     assert "found" not in forest and alt(forest).startswith("33 differences from no system prompt, ")
     widget.categories.value = ["religion"]
     assert alt(show(widget, "Forest")).startswith("18 differences")
     widget.tasks.value = ["mmlu", "gsm8k"]
     assert alt(show(widget, "Forest")).startswith("12 differences")
-    assert "needs a task of each" in show(widget, "Safety–utility")
+    assert "needs a task of each" in show(widget, "Trade-off")
     widget.correction.value = "none"
     assert "(correction: none)" in alt(show(widget, "Forest"))
     assert "muslim − none" in alt(show(widget, "Heat map"))
@@ -158,6 +159,16 @@ def test_the_explorer_leaves_a_picture_where_no_kernel_runs(figures, tmp_path):
     pd.read_parquet(scores).query("task == 'mmlu'").to_parquet(scores)
     _, metadata = explorer.explore(tmp_path)._repr_mimebundle_()
     assert metadata["image/png"]["alt"].startswith("11 differences from no system prompt")
+
+
+def test_panels_of_an_earlier_forest_plot_leave_no_trace(figures):
+    """A forest plot is drawn into the panels of the last one: to the letter as into new ones."""
+    widget = explorer.explore(figures)
+    show(widget, "Forest")
+    widget.run.value = widget.run.options[1][1]
+    again = widget.pictures["Forest"].image("png")
+    views._new_panels.cache_clear()
+    assert widget.pictures["Forest"].image("png") == again
 
 
 def test_quick_with_twenty_runs(tmp_path):

@@ -101,10 +101,10 @@ def adjusted(frame: pd.DataFrame) -> pd.DataFrame:
     """``p_holm`` and ``p_bh`` over each task's ``family``; rows outside it keep their p-value."""
     if frame.empty:
         raise UserError("scores hold nothing to compare: are there identities, and does `by` name them?")
+    families = frame[frame["family"]].groupby("task")["p_value"]
     for column, method in (("p_holm", holm), ("p_bh", stats.false_discovery_control)):
-        frame[column] = frame["p_value"]
-        for _, family in frame[frame["family"]].groupby("task"):
-            frame.loc[family.index, column] = method(family["p_value"].to_numpy())
+        frame[column] = families.transform(lambda p, method=method: method(p.to_numpy()))
+        frame[column] = frame[column].fillna(frame["p_value"])
     return frame[[*COLUMNS, *(name for name in frame if name not in (*COLUMNS, "family"))]]
 
 

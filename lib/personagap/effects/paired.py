@@ -83,6 +83,8 @@ class Task:
 
 def _controls_in_every_phrasing(means: np.ndarray, control: list[bool]) -> np.ndarray:
     """A control has no phrasing: its answers are averaged over templates and serve each of them."""
+    if means.shape[1] == 1:
+        return means
     count = np.isfinite(means[control]).sum(axis=1, keepdims=True)
     total = np.nansum(means[control], axis=1, keepdims=True)
     means[control] = np.divide(total, count, out=np.full(count.shape, np.nan), where=count > 0)
@@ -124,7 +126,7 @@ def _over_phrasings(difference: np.ndarray, clusters: np.ndarray, n_runs: int) -
 
 def _cohens_h(weight: np.ndarray, score: np.ndarray) -> float:
     """Of the weighted mean scores on the two sides of the contrast."""
-    sides = (np.average(score, weights=np.maximum(sign * weight, 0)) for sign in (1, -1))
+    sides = (side @ score / side.sum() for side in np.maximum([weight, -weight], 0))
     up, down = (2 * math.asin(min(side, 1.0) ** 0.5) for side in sides)
     return up - down
 

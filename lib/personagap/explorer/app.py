@@ -36,6 +36,7 @@ class Explorer(widgets.HBox):
     def __init__(self, catalog: dict[str, results.Result]):
         self.pictures = {name: Picture() for name in views.VIEWS}
         self._drawn: dict[str, views.Chosen] = {}
+        self._offered = None
         choices, table, self.tables = self._choices(catalog), self._table(), widgets.VBox()
         titles = [*views.VIEWS, "Answers", "Tables"]
         self.tabs = widgets.Tab([*self.pictures.values(), table, self.tables], titles=titles)
@@ -78,12 +79,15 @@ class Explorer(widgets.HBox):
         except UserError:
             category, tasks = pd.Series(dtype="str"), []
         identities = category[category != "control"]
+        offered = tasks, identities.to_dict()
         with self._setting():
             self.rows.options, self.answers.value = {}, ""
-            self.tasks.options = self.tasks.value = tasks
-            self.categories.options = self.categories.value = identities.unique().tolist()
-            self.persona.options = [(name.replace("_", " "), name) for name in identities.index]
-            self.persona.value = next(iter(identities.index), None)
+            if offered != self._offered:  # else what was chosen in the last run stays chosen
+                self._offered = offered
+                self.tasks.options = self.tasks.value = tasks
+                self.categories.options = self.categories.value = identities.unique().tolist()
+                self.persona.options = [(name.replace("_", " "), name) for name in identities.index]
+                self.persona.value = next(iter(identities.index), None)
         self._draw()
 
     def _pair(self, _=None) -> None:
@@ -109,9 +113,10 @@ class Explorer(widgets.HBox):
             if self._quiet:
                 return
             if title in views.VIEWS:
-                if self._drawn.get(title) != self.chosen:
-                    self._drawn[title] = self.chosen
-                    self.pictures[title].draw(views.VIEWS[title], self.chosen)
+                chosen = self.chosen if title == "Compared" else self.chosen._replace(other=None)
+                if self._drawn.get(title) != chosen:
+                    self._drawn[title] = chosen
+                    self.pictures[title].draw(views.VIEWS[title], chosen)
             elif title == "Tables":
                 self.tables.children = [line := widgets.HTML()]
                 with said_in(line):
@@ -170,7 +175,7 @@ class Explorer(widgets.HBox):
                     self.answers.value = self.run.value.answers(task, self.item.value, persona)
 
     def _repr_mimebundle_(self, **how) -> tuple[dict, dict]:
-        first, forest = (self.pictures[title] for title in ("Safety–utility", "Forest"))
-        if first.png is None:  # the run has tasks of utility alone, or of safety
+        first, forest = (self.pictures[title] for title in ("Trade-off", "Forest"))
+        if first.image is None:  # the run has tasks of utility alone, or of safety
             forest.draw(views.forest, self.chosen)
-        return (first if first.png else forest).beside(super()._repr_mimebundle_(**how))
+        return (first if first.image else forest).beside(super()._repr_mimebundle_(**how))

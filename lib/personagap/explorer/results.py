@@ -52,8 +52,7 @@ class Result:
     @functools.cached_property
     def category(self) -> pd.Series:
         """Persona → category of everybody in the scores, "other" for an identity of the user's own."""
-        known = personas.select("all").set_index("persona")["category"]
-        return known.reindex(self.scores["persona"].unique()).fillna("other")
+        return _known().reindex(self.scores["persona"].unique()).fillna("other")
 
     def dimensions(self, chosen: tuple[str, ...]) -> pd.DataFrame:
         """Mean scores by dimension, over the chosen tasks."""
@@ -61,13 +60,17 @@ class Result:
 
     def _after(self, before: "Result") -> pd.DataFrame:
         """This run − the other for every persona they share, paired by item: the columns of `effects.contrasts`."""
-        both = pd.concat([before.scores.assign(side=" before"), self.scores.assign(side=" after")])
+        cell = ["task", "persona", "template", "item", "run", "score"]
+        sides = {" before": before.scores[cell], " after": self.scores[cell]}
+        both = pd.concat([scores.assign(persona=scores["persona"] + side) for side, scores in sides.items()])
         rows = []
         for name, table in both.groupby("task", sort=False):
-            sides = table.groupby("persona", sort=False)["side"].nunique()
-            task = Task(name, table.assign(persona=table["persona"] + table["side"]), cluster=None)
-            for persona in sides.index[sides == 2]:
-                change = task.paired({f"{persona} after": 1, f"{persona} before": -1})
+            task = Task(name, table, cluster=None)
+            for persona in before.category.index:
+                weights = {f"{persona} after": 1, f"{persona} before": -1}
+                if not weights.keys() <= {*task.table.personas}:
+                    continue
+                change = task.paired(weights)
                 family = persona not in personas.CONTROLS
                 rows.append({**change.row(name, f"{persona} − the first run", level=0.95), "family": family})
         if not rows:
@@ -96,6 +99,12 @@ class Result:
         style = 'dir="auto" style="white-space: pre-wrap; max-width: 60rem"'
         shown = {escape(visible(head)): escape(visible(text)) for head, text in texts.items()}
         return "".join(f"<h4>{head}</h4><pre {style}>{text}</pre>" for head, text in shown.items())
+
+
+@functools.cache
+def _known() -> pd.Series:
+    """Persona → category of the identities that come with the project, and of the controls."""
+    return personas.select("all").set_index("persona")["category"]
 
 
 @functools.cache

@@ -1,5 +1,6 @@
 """The explorer's pictures: each takes what is chosen and returns a figure with its text alternative."""
 
+import functools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from personagap import figures
 from personagap.errors import UserError
@@ -74,10 +76,8 @@ def compared(chosen: Chosen) -> tuple[Figure, str]:
 
 
 def _forest(chosen: Chosen, rows: pd.DataFrame, control: str) -> tuple[Figure, str]:
-    panels, p = rows["task"].nunique(), CORRECTIONS[chosen.correction]
-    fig = Figure(figsize=(2.2 + 2 * panels, 1.9 + 0.2 * rows["contrast"].nunique()))
-    panel = fig.subplots(1, panels, sharex=True, sharey=True, squeeze=False)[0]
-    fig.subplots_adjust(left=2 / fig.get_figwidth(), right=0.99, bottom=1.1 / fig.get_figheight(), top=0.93)
+    p = CORRECTIONS[chosen.correction]
+    fig, panel = _panels(rows["task"].nunique(), rows["contrast"].nunique())
     figures.forest(rows, panel, p=p, correction=chosen.correction)
     _mark(panel, chosen.persona)
     for ax in panel:
@@ -85,6 +85,30 @@ def _forest(chosen: Chosen, rows: pd.DataFrame, control: str) -> tuple[Figure, s
         ax.axvline(chosen.margin, color=PALETTE["control"], ls="--", lw=1)
     found = f"{(rows[p] < 0.05).sum()} with p < 5% (correction: {chosen.correction})"
     return fig, f"{len(rows)} differences from {control}, {found}"
+
+
+def _panels(tasks: int, rows: int) -> tuple[Figure, Sequence[Axes]]:
+    """A panel for each task, empty; those of the last forest plot of this size, as their ticks take long to make."""
+    fig, panels = _new_panels(tasks, rows)
+    fig.legends.clear()
+    for ax in panels:
+        for artist in (*ax.lines, *ax.collections, *ax.patches):
+            artist.remove()
+        ax.containers.clear()
+        ax.dataLim.set(Bbox.null())
+    return fig, panels
+
+
+@functools.lru_cache(maxsize=8)
+def _new_panels(tasks: int, rows: int) -> tuple[Figure, Sequence[Axes]]:
+    fig = Figure(figsize=(2.2 + 2 * tasks, 1.9 + 0.2 * rows))
+    panels = fig.subplots(1, tasks, sharex=True, sharey=True, squeeze=False)[0]
+    fig.subplots_adjust(left=2 / fig.get_figwidth(), right=0.99, bottom=1.1 / fig.get_figheight(), top=0.93)
+    for ax in panels:
+        ax.xaxis.set_label_coords(0.5, -0.05)
+    for ax in panels[1:]:
+        ax.yaxis.set_visible(False)  # or each panel would lay out the first one's labels again
+    return fig, panels
 
 
 def _mark(panel: Sequence[Axes], persona: str) -> None:
@@ -127,7 +151,8 @@ def items(chosen: Chosen) -> tuple[Figure, str]:
     height = rows["task"].map(means.index.get_loc) + np.random.default_rng(0).uniform(-0.28, 0.28, len(rows))
     fig, ax = axes(8, 1.6 + 0.7 * len(means), left=1.4)
     ax.axvline(0, color=PALETTE["noise"], lw=1)
-    ax.plot(rows["difference"], height, "o", ms=5, mew=0, alpha=0.35, color=PALETTE["data"], label="one item")
+    dot = {"ms": 5, "mew": 0, "alpha": 0.35, "color": PALETTE["data"], "rasterized": len(rows) > 2000}
+    ax.plot(rows["difference"], height, "o", label="one item", **dot)
     style = {"fmt": "D", "color": PALETTE["control"], "label": "mean with its 95% interval"}
     dots(ax, means, range(len(means)), **style)
     ax.set_yticks(range(len(means)), means.index.str.replace("_", " "))
@@ -157,5 +182,5 @@ def gaps(chosen: Chosen) -> tuple[Figure, str]:
     )
 
 
-VIEWS = {"Safety–utility": scatter, "Forest": forest, "Heat map": heat_map}
+VIEWS = {"Trade-off": scatter, "Forest": forest, "Heat map": heat_map}
 VIEWS |= {"Items": items, "Gaps": gaps, "Compared": compared}
