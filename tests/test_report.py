@@ -144,6 +144,17 @@ def test_an_index_without_runs_says_what_to_do(tmp_path):
     assert "No runs yet" in index.write(tmp_path).read_text()
 
 
+def test_the_index_leaves_out_what_no_runner_wrote(tmp_path):
+    """A notebook run by hand records no status; a damaged file costs its own run, not the page."""
+    for name, text in {"whole": json.dumps(FACTS), "by hand": '{"model": {}}', "cut": '{"status": "fin'}.items():
+        folder = tmp_path / "paper" / "1" / name
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(text)
+    with pytest.warns(UserWarning, match="cut/run.json is damaged .*: delete it") as warned:
+        assert [facts["folder"].name for facts in index.runs(tmp_path)] == ["whole"]
+    assert len(warned) == 1
+
+
 def test_a_table_for_a_paper_is_escaped_and_rounded():
     table = pd.DataFrame(
         {"who": ["a_b & 5%"], "f1": [-0.51234], "f1_low": [-0.6], "f1_high": [-0.4], "p_value": [1e-9]}

@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from personagap.errors import UserError
+from personagap.errors import UserError, first_line
 from personagap.paths import FIGURES
 
 #: Tables with one row per answer are Parquet; the others, made to be read, CSV.
@@ -48,7 +48,10 @@ def now() -> str:
 def read_facts(folder: Path) -> dict[str, Any]:
     """What ``run.json`` says ({} when there is none)."""
     path = folder / "run.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    try:
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except ValueError as error:
+        raise UserError(f"{path} is damaged ({first_line(error)}): delete it and run the notebook again") from None
 
 
 def record(folder: Path, **facts: Any) -> dict[str, Any]:

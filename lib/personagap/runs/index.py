@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader
 from PIL import Image
 
+from personagap.errors import UserError
 from personagap.paths import FIGURES, NOTEBOOKS
 from personagap.runs import diff
 from personagap.runs.folder import is_locked, now, read_facts, read_verdict, whole
@@ -22,11 +24,17 @@ THUMBNAIL = (320, 220)
 def runs(figures: Path) -> list[dict[str, Any]]:
     """What ``run.json`` says of each run under ``figures``, and its ``folder``; newest first.
 
-    A run that says it is running while nobody holds its lock was interrupted.
+    A run that says it is running while nobody holds its lock was interrupted. Of a damaged ``run.json`` it warns.
     """
     found = []
     for path in figures.glob("*/*/*/run.json"):
-        facts = {**read_facts(path.parent), "folder": path.parent}
+        try:
+            facts = {**read_facts(path.parent), "folder": path.parent}
+        except UserError as error:
+            warnings.warn(str(error), stacklevel=2)
+            continue
+        if "status" not in facts:  # left by a notebook that somebody ran by hand, cell by cell
+            continue
         if facts["status"] == "running" and not is_locked(path.parent):
             facts["status"] = "interrupted"
         found.append(facts)
