@@ -1,8 +1,9 @@
 """Verdicts on judgments of relevance, and the text alternatives of their figures."""
 
 import pandas as pd
+from statsmodels.stats.multitest import multipletests
 
-from personagap.verdicts.wording import interval, p, side, table
+from personagap.verdicts.wording import ALPHA, interval, p, side, table
 
 
 def relevance(
@@ -18,13 +19,12 @@ def relevance(
     versus : ``tuning.classifiers.compare``.
     """
     models = metrics[metrics["rater_kind"] == "model"].itertuples()
-    best = scored.loc[scored["auprc"].idxmax()]
     return table(
         [
             ("Do raters agree, beyond chance?", _agreement(means)),
             *((f"Does {row.rater} select too much?", _selection(row)) for row in models),
             *_judges(paired[paired["metric"] == "f1"]),
-            ("Does retrieval find the relevant attributes?", _retrieval(best)),
+            ("Does retrieval find the relevant attributes?", _retrieval(scored)),
             *_presentation(paired[paired["metric"] == "over_selection"]),
             *_trained(versus),
         ]
@@ -83,7 +83,7 @@ def _selection(row) -> str:
 def _judges(f1: pd.DataFrame) -> list[tuple[str, str]]:
     """Of each model against saying yes to everything, then of the models against each other."""
     against_all, between = [], []
-    for row in f1.itertuples():
+    for row in _corrected(f1).itertuples():
         a, b = row.contrast.split(" − ")
         if b == "select_all":
             against_all.append((f"Is {a} better than saying yes to everything?", _f1_difference(row)))
@@ -92,14 +92,21 @@ def _judges(f1: pd.DataFrame) -> list[tuple[str, str]]:
     return against_all + between
 
 
+def _corrected(f1: pd.DataFrame) -> pd.DataFrame:
+    """With ``p_holm``, corrected over the comparisons that are told."""
+    return f1.assign(p_holm=multipletests(f1["p_value"], method="holm")[1])
+
+
 def _difference(row) -> str:
     return f"{interval(row, form='+.3f')}, {p(row.p_value)}"
 
 
 def _f1_difference(row) -> str:
     a, b = row.contrast.split(" − ")
-    says = side(row, f"{a} is better", f"{b} is better", "Not resolved by these data")
-    return f"{says}: F1 {row.value_a:.3f} ({a}) and {row.value_b:.3f} ({b}), paired difference {_difference(row)}."
+    unresolved = "Not resolved by these data"
+    says = side(row, f"{a} is better", f"{b} is better", unresolved) if row.p_holm < ALPHA else unresolved
+    difference = f"{interval(row, form='+.3f')}, {p(row.p_holm)} after Holm"
+    return f"{says}: F1 {row.value_a:.3f} ({a}) and {row.value_b:.3f} ({b}), paired difference {difference}."
 
 
 def _presentation(paired: pd.DataFrame) -> list[tuple[str, str]]:
@@ -121,21 +128,28 @@ def _trained(versus: pd.DataFrame) -> list[tuple[str, str]]:
     f1, against = versus[versus["metric"] == "f1"], {False: [], True: []}
     judges = f1["contrast"].str.split(" − ", expand=True)
     leaking = judges[0].str.endswith("(random split)")
-    for rater, rows in f1[~leaking & (judges[1] != "select_all")].groupby(judges[0], sort=False):
-        against[" & " in rater].append(_f1_difference(rows.loc[rows["value_b"].idxmax()]))
+    told = f1[~leaking & (judges[1] != "select_all")]
+    told = told.loc[told.groupby(judges[0], sort=False)["value_b"].idxmax()]  # the better model
+    for row in _corrected(told).itertuples():
+        against[" & " in row.contrast].append(_f1_difference(row))
     leaks = versus[versus["contrast"].isin(f1.loc[leaking, "contrast"]) & versus["metric"].isin(["f1", "auprc"])]
     flattered = [
         f"{contrast}: {', '.join(f'{row.metric.upper()} {_difference(row)}' for row in rows.itertuples())}."
         for contrast, rows in leaks.groupby("contrast", sort=False)
     ]
+    fell = "With the folds of this seed, on which it depends: "
     return [
-        ("Does a trained classifier beat the best model, on prompts or users new to it?", " ".join(against[False])),
-        ("Does a model gain where the classifier must confirm its yes?", " ".join(against[True])),
+        (
+            "Does a trained classifier beat the best model, on prompts or users new to it?",
+            fell + " ".join(against[False]),
+        ),
+        ("Does a model gain where the classifier must confirm its yes?", fell + " ".join(against[True])),
         ("How much does a random split flatter it (T7)?", " ".join(flattered)),
     ]
 
 
-def _retrieval(best: pd.Series) -> str:
-    found = "above chance" if best["auprc_low"] > best["prevalence"] else "not clearly above chance"
-    auprc = f"AUPRC {interval(best, 'auprc')} where chance gives {best['prevalence']:.3f}"
-    return f"The best of them, {best['rater']}, is {found}: {auprc}."
+def _retrieval(scored: pd.DataFrame) -> str:
+    above = scored["auprc_low"] > scored["prevalence"]
+    found = [f"{row.rater} {interval(row, 'auprc')}" for row in scored.itertuples()]
+    chance = f"AUPRC {', '.join(found)} where chance gives {scored['prevalence'].iloc[0]:.3f}"
+    return f"{above.sum()} of {len(scored)} do better than chance: {chance}."
