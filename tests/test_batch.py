@@ -46,13 +46,50 @@ def test_grids_expand_to_distinct_runs(tmp_path):
         ("runs: [{notebook: p/1.ipynb, grid: {n: 3}}]", "run 1: each name under `grid` needs a list"),
         ("runs: [{notebook: p/1.ipynb, parameters: {m: 3}}]", "no parameter 'm'"),
         ("runs: [{notebook: p/2.ipynb}]", None),
+        ("runs: [{notebook: 3}]", "run 1: `notebook` needs a text, not 3"),
+        ("runs: [{notebook: p/1.ipynb, kernel: 3}]", "run 1: `kernel` needs a text, not 3"),
+        ("runs: [{notebook: p/1.ipynb, parameters: [a]}]", "run 1: `parameters` needs lines NAME: VALUE"),
+        ("runs: [{notebook: p/1.ipynb, grid: [a]}]", "run 1: `grid` needs lines NAME: VALUE"),
+        ("runs: [{notebook: p/1.ipynb, grid: {n: []}}]", "run 1: each name under `grid` needs a list"),
+        ("runs: [{notebook: p/1.ipynb, parameters: {n: [1]}}]", "'n' takes a value of type int"),
+        ("runs: []", "no entries under `runs:`"),
+        ("runs:", "not a YAML file with a list under `runs:`"),
+        ("runs: [{notebook: p/1.ipynb}]".encode("utf-16"), "not a YAML file"),
     ],
 )
 def test_a_bad_batch_file_is_a_users_mistake(tmp_path, text, error):
     write_notebook(tmp_path / "p" / "1.ipynb")
-    (tmp_path / "batch.yaml").write_text(text)
+    (tmp_path / "batch.yaml").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(UserError, match=error or "no notebook"):
         batch.plan(batch.read(tmp_path / "batch.yaml", tmp_path), force=False)
+
+
+def test_an_empty_grid_is_one_run(tmp_path):
+    write_notebook(tmp_path / "p" / "1.ipynb")
+    entry = {"notebook": "p/1.ipynb", "grid": None, "parameters": None}
+    assert len(batch.read(write_batch(tmp_path, entry), tmp_path)) == 1
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"items_per_task": "abc"},
+        {"items_per_task": -1},
+        {"runs": -1},
+        {"runs": 0},
+        {"personas": ["nobody"]},
+        {"personas": [5]},
+        {"data": "nowhere"},
+        {"data": "hub", "tasks": ["nonsense"]},
+        {"data": "hub", "items_per_task": -3},
+    ],
+)
+def test_a_run_that_cannot_be_priced_stops_no_other(wrong):
+    notebook = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
+    bad, good = (Request(notebook, given | {"seed": 1}) for given in (wrong, {}))
+    with pytest.warns(UserWarning, match=f"{bad.id}: its cost is unknown"):
+        plan = batch.plan([bad, good], force=True).set_index("run")
+    assert plan.loc[bad.id, batch.COST].isna().all() and plan.loc[good.id, "generations"] > 0
 
 
 def test_a_full_replication_is_priced_without_its_data():

@@ -7,9 +7,11 @@ import nbformat
 import pytest
 from explored import EVIL, FOREST, chromium, make_runs, needs_chromium, run_all_cells
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 from servers import jupyter_lab
 
 from personagap.runs import index, report
+from personagap.runs.folder import record
 
 pytestmark = needs_chromium
 PAGES = ["index.html", "safety_utility/1_bias/demo-0/report.html", "safety_utility/1_bias/demo-1/diff.html"]
@@ -107,3 +109,16 @@ def test_the_index_sorts_by_keyboard_and_reads_without_scripts(browser, figures)
     plain = browser.new_context(java_script_enabled=False).new_page()
     plain.goto((figures / "index.html").as_uri())
     assert plain.locator("tbody tr").count() == 2 and plain.locator("th button").count() == 0
+
+
+def test_the_index_fits_a_common_screen(browser, tmp_path):
+    """Every column, with names as long as they get, a picture and a model that is no default."""
+    for folder in make_runs(tmp_path).glob("*/*/*"):
+        changed, title = {"model": "hf:mistralai/Mistral-7B-Instruct-v0.3"}, "Does a model serve people differently?"
+        about = {"id": f"Mistral-7B-Instruct-v0.3-{folder.name}", "unanswered": 3, "figures": {"line": "A line"}}
+        record(folder, changed=changed, title=title, **about)
+        (folder / "figures").mkdir()
+        Image.new("RGB", (640, 440)).save(folder / "figures" / "line.png")
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(index.write(tmp_path).as_uri())
+    assert page.evaluate("document.querySelector('table').scrollWidth <= document.querySelector('.scroll').clientWidth")

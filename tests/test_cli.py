@@ -35,9 +35,17 @@ def test_a_mistake_is_one_line_and_exit_status_2(personagap, tmp_path):
         (["run", tmp_path / "none.ipynb"], "no notebook"),
         (["batch", tmp_path / "none.yaml"], "no batch file"),
         (["run", notebook, "--kernel", "nix"], "no kernel 'nix'"),
+        (["data", tmp_path / "none"], f"no folder {tmp_path}/none"),
+        (["doctor", tmp_path / "none"], f"no folder {tmp_path}/none"),
+        (["report", "--figures", tmp_path / "none" / "x"], f"no folder {tmp_path}/none/x"),
     ]:
         result = personagap(*arguments)
         assert result.exit_code == 2 and error in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_a_report_makes_no_folders(personagap, tmp_path):
+    personagap("report", "--figures", tmp_path / "none" / "x")
+    assert not (tmp_path / "none").exists()
 
 
 def test_data_says_where_each_set_is_or_where_to_get_it(personagap, tmp_path):

@@ -6,16 +6,26 @@ These tests need Debian's package chromium.
 import base64
 import json
 import re
+import shutil
 import subprocess
+import warnings
 
 import nbformat
 import pandas as pd
 import pytest
-from explored import CHROMIUM, EVIL, TAKE, needs_chromium
+from click.testing import CliRunner
+from explored import CHROMIUM, EVIL, TAKE, make_runs, needs_chromium
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from notebooks_for_tests import write_notebook
+from PIL import Image
 from servers import listening
 
-from personagap.runs import diff, index, report, tables
+from personagap.cli import main
+from personagap.errors import UserError
+from personagap.explorer import explore, results
+from personagap.runs import batch, diff, execute, index, report, tables
+from personagap.runs.folder import record, simulated
+from personagap.runs.request import Request
 
 FORMULA = r"$$\mathrm{PB}^2 = \sum_{\text{tasks}} \frac{1}{|U|} \sum_{u \in U} \left( f(u) - \mu \right)^2$$"
 FACTS = {
@@ -153,6 +163,92 @@ def test_the_index_leaves_out_what_no_runner_wrote(tmp_path):
     with pytest.warns(UserWarning, match="cut/run.json is damaged .*: delete it") as warned:
         assert [facts["folder"].name for facts in index.runs(tmp_path)] == ["whole"]
     assert len(warned) == 1
+
+
+DAMAGE = {
+    "run.json": [b"", b"{}", b"[]", b"\x80\x81\xff", b'{"status": "finished"}', b'{"status": "fin', None],
+    "tables/verdict.csv": [b"\x80\x81\xff", b"a,b\n1,2\n", None],
+    "tables/effects.csv": [b"\x80\x81\xff", b"a,b\n1,2\n3,4,5\n", b'"', None],
+    "figures/line.png": [b"", b"\x89PNG\r\n\x1a\n cut", None, "gone"],
+}
+
+
+@pytest.mark.parametrize(("name", "content"), [(name, one) for name, held in DAMAGE.items() for one in held])
+def test_a_damaged_file_is_named_and_costs_nothing_else(tmp_path, name, content):
+    notebook = write_notebook(tmp_path / "p" / "1.ipynb")
+    figures = tmp_path / "figures"
+    requests = [Request(notebook, {"n": n}, None, figures, tmp_path) for n in (3, 4, 5)]
+    for request in requests:
+        for folder in ("tables", "figures"):
+            (request.folder / folder).mkdir(parents=True)
+        facts = {"id": request.id, "parameters": request.parameters, "changed": request.changed, "seconds": 1}
+        facts |= {"figures": {"line": "A line"}, "status": "finished", "source_hash": request.source_hash}
+        facts |= {"started": "2026-01-02T03:04:05+00:00", "inputs": execute._inputs(request)}
+        (request.folder / "run.json").write_text(json.dumps(facts))
+        (request.folder / "report.html").touch()
+        (request.folder / "tables" / "verdict.csv").write_text("question,answer\nq,a\n")
+        (request.folder / "tables" / "effects.csv").write_text("task,estimate\nmmlu,1.5\n")
+        Image.new("RGB", (4, 4)).save(request.folder / "figures" / "line.png")
+    damaged = requests[1].folder / name
+    damaged.unlink()
+    if content is None:
+        damaged.mkdir()
+    elif content != "gone":
+        damaged.write_bytes(content)
+    done = CliRunner().invoke(main, ["report", "--figures", str(figures)])
+    assert done.exit_code == 0, done.output
+    said = [line for line in done.stderr.splitlines() if "damaged" in line]
+    assert (len(said) == 1 and str(damaged) in said[0] and said == done.stderr.splitlines()) or content == b"{}"
+    page = (figures / "index.html").read_text()
+    assert all((request.id in page) is (name != "run.json" or request is not requests[1]) for request in requests)
+    with warnings.catch_warnings(record=True):
+        plan = batch.plan(requests, force=False)
+        assert plan["state"].tolist() == ["finished", "to do" if name == "run.json" else "finished", "finished"]
+        assert len(results.catalog(figures)) == (2 if name == "run.json" else 3)
+        index.latest(figures), index.latest_tables(figures, "1", "demo")
+
+
+def test_a_damaged_run_is_run_again(tmp_path):
+    request = Request(write_notebook(tmp_path / "p" / "1.ipynb"), {}, None, tmp_path / "figures", tmp_path)
+    (request.folder / "run.json").mkdir(parents=True)
+    with pytest.warns(UserWarning, match="run.json is damaged"):
+        assert execute.run(request)["status"] == "finished"
+
+
+def test_damaged_scores_leave_the_explorer_its_other_runs(tmp_path):
+    make_runs(tmp_path)
+    damaged = tmp_path / "safety_utility" / "1_bias" / "demo-1" / "tables" / "scores.parquet"
+    damaged.write_bytes(b"")
+    with pytest.warns(UserWarning, match=f"{damaged} is damaged"):
+        widget = explore(tmp_path)
+    assert len(widget.run.options) == 2
+    with pytest.raises(UserError, match=r"no folder .*nowhere"):
+        explore(tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ({"data": "demo", "model": "demo:base"}, "Simulated: demo data and demo model with planted"),
+        ({"data": "demo", "model": "simulated"}, "Simulated: demo data and demo model with planted"),
+        ({"data": "demo", "checkpoints": {"base": "demo:base"}}, "Simulated: demo data and demo model"),
+        ({"data": "demo", "model": "hf:x/y"}, "Simulated: demo data with planted effects; nothing here is about real"),
+        ({"data": "mine", "model": "demo"}, "Simulated in part: a demo model"),
+        ({"data": "mine", "checkpoints": {"base": "hf:x/y"}}, ""),
+        ({"data": "hub", "model": "hf:demo/y"}, ""),
+        ({"n": 3}, ""),
+    ],
+)
+def test_what_is_simulated_is_said_before_anything_else(figures, tmp_path, parameters, said):
+    assert simulated({"parameters": parameters})[: len(said) or None] == said
+    folder = shutil.copytree(figures / "paper" / "1" / "demo-1", tmp_path / "paper" / "1" / "demo-1")
+    record(folder, parameters={"data": None, "model": None, **parameters})
+    report.write(folder)
+    page, listed = (folder / "report.html").read_text(), index.write(tmp_path).read_text()
+    if said:
+        assert page.index(said) < page.index("In short") and 'class="badge"' in listed and said in listed
+    else:
+        assert 'class="notice"' not in page and 'class="badge"' not in listed
 
 
 def test_a_table_for_a_paper_is_escaped_and_rounded():

@@ -1,10 +1,12 @@
 """Runs with real processes: papermill, kernels, kills."""
 
+import errno
 import functools
 import json
 import os
 import signal
 import subprocess
+import sys
 import time
 
 import pandas as pd
@@ -85,6 +87,16 @@ def test_a_run_leaves_what_the_design_promises(finished):
     assert pd.read_parquet(request.folder / "tables" / "scores.parquet")["score"].tolist() == [0.5, 1.0]
 
 
+def test_a_table_is_written_alike_whatever_was_asked_for_it(tmp_path):
+    for asked, place in ((3, tmp_path / "whole"), (0, tmp_path / "resumed")):
+        responses = pd.DataFrame({"item": [1, 2, 3]})
+        responses.attrs["asked"] = asked
+        open_run(place).save(responses=responses)
+        assert responses.attrs["asked"] == asked
+    written = [(tmp_path / name / "tables" / "responses.parquet").read_bytes() for name in ("whole", "resumed")]
+    assert written[0] == written[1]
+
+
 def test_the_report_carries_the_alternative_text(finished):
     assert 'alt="A line to &lt;n&gt;"' in (finished[0].folder / "report.html").read_text()
 
@@ -100,6 +112,47 @@ def test_the_same_request_is_skipped_until_its_notebook_changes(finished):
         write_notebook(request.notebook, RESULTS)
 
 
+def test_changed_inputs_and_open_questions_are_run_again(tmp_path, monkeypatch):
+    prompts = tmp_path / "project"
+    for name in ("prompts/mmlu.txt", "identities.csv"):
+        (prompts / name).parent.mkdir(parents=True, exist_ok=True)
+        (prompts / name).write_text("as it was")
+    monkeypatch.setattr(execute, "DATA", prompts)
+    mine = tmp_path / "mine"
+    (mine / "figures").mkdir(parents=True)  # runs that go into the folder of the data do not count
+    (mine / "mmlu.csv").write_text("a,b")
+    code = "from pathlib import Path\nimport personagap as pg\nunanswered = int(Path('failing').exists()) * n"
+    code += "\npg.runs.open_run(output).record(unanswered=unanswered)"
+    notebook = write_notebook(tmp_path / "1.ipynb", code, parameters='data = "demo"\nn = 3\noutput = None')
+
+    def run():
+        request = Request(notebook, {"data": "mine"}, None, mine / "figures", tmp_path)
+        facts = execute.run(request)
+        said = execute.describe(facts, request.folder)
+        index.write(mine / "figures")
+        return facts["skipped"], said, (request.folder / "report.html").read_text(), facts
+
+    skipped, said, _, facts = run()
+    assert not skipped and {"project/prompts/mmlu.txt", "project/identities.csv", "mine"} <= facts["inputs"].keys()
+    assert run()[0]
+    for path in (mine / "mmlu.csv", prompts / "prompts" / "mmlu.txt", prompts / "identities.csv"):
+        path.write_text("as it is")
+        skipped, said, *_ = run()
+        name = "mine" if path.parent == mine else path.relative_to(tmp_path)
+        assert not skipped and f"run again, changed since: {name})" in said
+        assert run()[0]
+    (tmp_path / "failing").touch()
+    (mine / "mmlu.csv").write_text("another")
+    for _ in range(2):  # as long as requests fail
+        skipped, said, page, _ = run()
+        assert not skipped and "3 requests unanswered: run again" in said and "3 requests unanswered" in page
+        assert "3 requests unanswered: run again" in (mine / "figures" / "index.html").read_text()
+    (tmp_path / "failing").unlink()
+    skipped, said, page, _ = run()
+    assert not skipped and "run again, 3 requests unanswered)" in said and "unanswered: run" not in page
+    assert run()[0]
+
+
 def test_identity_of_a_run(tmp_path):
     notebook = write_notebook(
         tmp_path / "p" / "1.ipynb", parameters='model = "demo"\ndata: str = "demo"\nk = [1]  # a = b'
@@ -113,6 +166,19 @@ def test_identity_of_a_run(tmp_path):
     here, there = (Request(notebook, {"data": "./data"}, cwd=tmp_path / place) for place in ("a", "b"))
     assert here.id != there.id  # one text, two folders
     assert here.id == Request(notebook, {"data": "../a/data"}, cwd=tmp_path / "b").id
+
+
+@pytest.mark.parametrize("name", ["data", "my data", "demo", "hub"])
+def test_a_name_without_a_slash_is_another_folder_elsewhere_unless_it_is_a_word(tmp_path, name):
+    parameters = 'data = "demo"  # "demo", a folder or "hub"\njudges = []\nmodels = {"a": "demo"}'
+    notebook = write_notebook(tmp_path / "p" / "1.ipynb", parameters=parameters)
+    for place in ("a", "b"):
+        (tmp_path / place / name).mkdir(parents=True)
+    for given in ({"data": name}, {"judges": [name]}, {"models": {"a": name}}):
+        here, there = (Request(notebook, given, cwd=tmp_path / place) for place in ("a", "b"))
+        word = name in {"data": ("demo", "hub"), "models": ("demo",)}.get(*given, ())
+        assert (here.id == there.id) is word
+        assert here.paths == ({} if word else {name: tmp_path / "a" / name})
 
 
 @pytest.mark.parametrize("value", [3, 0.5, True, None, "demo", "3", "true", "a b", '["x"]', ["mmlu", 1], "'", "none"])
@@ -175,7 +241,7 @@ def test_a_second_runner_steps_back_and_sigkill_of_the_first_is_recovered_from(h
 def test_a_stopped_runner_takes_its_kernel_with_it(hanging, number, tmp_path):
     runner, kernel, _ = hanging
     runner.send_signal(number)
-    assert runner.wait(timeout=15) != 0
+    assert runner.wait(timeout=15) == 128 + number
     assert gone(kernel)
     assert [facts["status"] for facts in index.runs(tmp_path / "figures")] == ["interrupted"]
 
@@ -195,6 +261,32 @@ def test_nothing_is_left_half_written(tmp_path):
         temporary.write_text("ne")
         raise OSError("disk full")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_error_names_the_file_and_not_its_temporary_name(tmp_path, monkeypatch):
+    with pytest.raises(PermissionError) as caught, folder.whole(tmp_path / "index.html") as temporary:
+        raise PermissionError(errno.EACCES, "Permission denied", str(temporary))
+    assert caught.value.filename == str(tmp_path / "index.html")
+    with pytest.raises(OSError, match=r"disk full: '.*index.html'"), folder.whole(tmp_path / "index.html"):
+        raise OSError("disk full")  # as pyarrow does
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "pwrite", full)
+    with pytest.raises(OSError, match=r"No space left on device: '.*run/.lock'"):
+        folder.lock(tmp_path / "run")
+
+
+def test_notebooks_executed_by_hand_do_not_share_a_folder(tmp_path):
+    code = "import personagap as pg\nprint(pg.runs.open_run().folder)"
+    for name in ("one", "two"):
+        write_notebook(tmp_path / f"{name}.ipynb", code, parameters=f"which = {name!r}")
+    environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
+    for name in ("one", "two"):
+        command = [sys.executable, "-m", "jupyter", "execute", "--inplace", f"{name}.ipynb"]
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=60)
+        assert f"figures/interactive/{name}\\n" in (tmp_path / f"{name}.ipynb").read_text()
 
 
 def test_in_jupyterlab_results_go_to_the_notebooks_own_folder(monkeypatch):
@@ -225,3 +317,43 @@ def test_parameters_are_checked_before_anything_runs(request_for):
         request_for(n="many")
     with pytest.raises(UserError, match="the runner sets 'output'"):
         request_for(output="x")
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"templates": "paper"}, ["paper"]),
+        ({"shots": 3}, [3]),
+        ({"shots": [0.5]}, [0.5]),
+        ({"tasks": "all"}, "all"),
+        ({"tasks": ["mmlu"]}, ["mmlu"]),
+        ({"few": "all"}, "all"),
+        ({"model": None}, None),
+        ({"rate": 1}, 1),
+        ({"free": {"a": 1}}, {"a": 1}),
+        ({"judges": ["x", 1]}, ["x", 1]),
+        ({"templates": 5}, "list of str, not 5"),
+        ({"templates": True}, "list of str, not True"),
+        ({"templates": {"a": 1}}, "list of str, not {'a': 1}"),
+        ({"shots": ["x"]}, r"list of number, not \['x'\]"),
+        ({"tasks": 3}, "str, not 3"),
+        ({"model": ["a"]}, r"str, not \['a'\]"),
+        ({"n": True}, "int, not True"),
+        ({"n": 1.5}, "int, not 1.5"),
+        ({"n": None}, "int, not None"),
+        ({"rate": [1]}, r"float, not \[1\]"),
+        ({"flag": 1}, "bool, not 1"),
+        ({"stages": "demo"}, "dict, not 'demo'"),
+    ],
+)
+def test_a_parameter_is_of_its_defaults_type(tmp_path, given, expected):
+    lines = [
+        'model = "demo"\ntasks = "all"\nfew = ["mmlu"]  # "all", or a list\ntemplates = ["paper"]\nshots = [0, 1]',
+        'n = 1\nrate = 1.0\nflag = True\nfree = None\njudges = []\nstages = {"base": "demo"}',
+    ]
+    notebook, (name,) = write_notebook(tmp_path / "1.ipynb", parameters="\n".join(lines)), given
+    if isinstance(expected, str) and expected != "all":
+        with pytest.raises(UserError, match=f"1.ipynb: parameter '{name}' takes a value of type {expected}"):
+            Request(notebook, given)
+    else:
+        assert Request(notebook, given).parameters[name] == expected

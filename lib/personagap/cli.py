@@ -1,7 +1,9 @@
 """The ``personagap`` command."""
 
+import functools
 import signal
 import sys
+import warnings
 from pathlib import Path
 
 import click
@@ -19,7 +21,13 @@ class OneLine(click.Group):
     def invoke(self, ctx: click.Context):
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warn = functools.cache(lambda text: click.echo(f"personagap: {text}", err=True))  # of each thing once
+                warnings.showwarning = lambda message, *_, **__: warn(str(message))
+                return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo("personagap: interrupted", err=True)
+            sys.exit(128 + signal.SIGINT)
         except UserError as error:
             message = str(error)
         except OSError as error:  # no space, no permission …
@@ -54,8 +62,9 @@ def run(notebook: Path, given: tuple[tuple[str, str], ...], kernel: str | None, 
     """Run NOTEBOOK and write its report.
 
     The same notebook with the same parameters is the same run: finished, it is skipped (unless the
-    notebook was edited); broken off, it resumes with the answers it has. Relative paths in
-    parameters are relative to the current folder.
+    notebook, the project's prompts or the data it names were changed, or requests are unanswered);
+    broken off, it resumes with the answers it has. Relative paths in parameters are relative to the
+    current folder.
 
     Exit status: 0 finished, 1 the run failed, 2 a mistake in the command.
     """
@@ -129,7 +138,7 @@ def data(folder: str) -> None:
     """List the data sets with licence, and whether FOLDER (default: the demo bundle) holds them."""
     from personagap import doctor
 
-    _echo(doctor.data_sets(folder))
+    _echo(doctor.data_sets(_existing(folder)))
 
 
 @main.command()
@@ -138,7 +147,13 @@ def doctor(folder: str) -> None:
     """Say what is present, and what each missing thing would take; FOLDER holds your data sets."""
     from personagap import doctor
 
-    _echo(doctor.machine() + doctor.data_sets(folder))
+    _echo(doctor.machine() + doctor.data_sets(_existing(folder)))
+
+
+def _existing(folder: str) -> str:
+    if folder not in ("demo", "hub") and not Path(folder).is_dir():
+        raise UserError(f"no folder {folder}: give the one that holds your data sets")
+    return folder
 
 
 def _echo(checks: list) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from numbers import Integral, Real
 
 
 class UserError(Exception):
@@ -23,3 +24,21 @@ def explained(what: str, remedy: str) -> Iterator[None]:
         yield
     except (OSError, ValueError) as error:
         raise UserError(f"{what} ({first_line(error)}): {remedy}") from None
+
+
+def at_least(low: float, *, each: bool = False, whole: bool = True, **given: object) -> None:
+    """Parameters that must be (``whole``) numbers of at least ``low``, or with ``each`` lists of such.
+
+    Examples
+    --------
+    >>> at_least(1, users=400)
+    >>> at_least(1, users=0)
+    Traceback (most recent call last):
+    personagap.errors.UserError: users is 0: give a whole number of at least 1
+    """
+    kind, name_of_kind = (Integral, "a whole number") if whole else (Real, "a number")
+    for name, value in given.items():
+        values = value if each and isinstance(value, (list, tuple)) else [] if each else [value]
+        if not values or not all(isinstance(one, kind) and type(one) is not bool and one >= low for one in values):
+            wanted = f"a list of {name_of_kind.removeprefix('a ')}s" if each else name_of_kind
+            raise UserError(f"{name} is {value!r}: give {wanted} of at least {low}")

@@ -21,6 +21,8 @@ COLUMNS = f"{'task':15}{'identity':20}{'points':>7}  {'95% interval':15}{'p':8}e
 
 def explore(figures: str | os.PathLike | None = None) -> widgets.Widget:
     """Widgets over all finished runs under ``figures`` (default: the project's)."""
+    if figures and not Path(figures).is_dir():
+        raise UserError(f"no folder {figures}: give the one that runs went to")
     catalog = results.catalog(Path(figures or FIGURES).resolve())
     if not catalog:
         place = escape(str(figures or FIGURES))

@@ -11,8 +11,8 @@ from personagap import effects, personas, tasks
 from personagap.datasets import load
 from personagap.effects.contrasts import adjusted
 from personagap.effects.paired import Task
-from personagap.errors import UserError
-from personagap.runs.folder import read_facts
+from personagap.errors import UserError, explained
+from personagap.runs.folder import read_facts, spared
 from personagap.runs.index import runs
 from personagap.runs.tables import visible
 
@@ -30,7 +30,9 @@ class Result:
         if not path.exists():
             raise UserError(f"{self.folder.name} kept no {name}: its other results are under Tables.")
         where |= {"condition": [self.condition]} if self.condition else {}
-        return pd.read_parquet(path, filters=[(column, "in", values) for column, values in where.items()] or None)
+        filters = [(column, "in", values) for column, values in where.items()] or None
+        with explained(f"{path} is damaged", "run its notebook again"):
+            return pd.read_parquet(path, filters=filters)
 
     @functools.cached_property
     def scores(self) -> pd.DataFrame:
@@ -42,7 +44,8 @@ class Result:
         path = self.folder / "tables" / "contrasts.csv"
         if not path.exists():
             return effects.contrasts(self.scores)
-        rows = pd.read_csv(path)
+        with explained(f"{path} is damaged", "run its notebook again"):
+            rows = pd.read_csv(path)
         return rows[rows["condition"] == self.condition] if self.condition else rows
 
     def _equivalent(self, margin: float) -> pd.DataFrame:
@@ -128,8 +131,9 @@ def catalog(figures: Path) -> dict[str, Result]:
         if facts["status"] != "finished" or not path.parent.exists():
             continue
         conditions = [None]
-        if path.exists() and "condition" in parquet.read_schema(path).names:
-            conditions = pd.read_parquet(path, columns=["condition"])["condition"].unique().tolist()
+        with spared(path):
+            if path.exists() and "condition" in parquet.read_schema(path).names:
+                conditions = pd.read_parquet(path, columns=["condition"])["condition"].unique().tolist()
         for condition in conditions:
             label = [facts["folder"].parent.name, facts["id"], *([condition] if condition else [])]
             listed[" · ".join(label)] = Result(facts["folder"], condition)

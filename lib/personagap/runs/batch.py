@@ -5,6 +5,7 @@ import io
 import itertools
 import os
 import time
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pandas as pd
 import yaml
 
 from personagap import datasets, defences, personas, tasks
-from personagap.errors import UserError
+from personagap.errors import UserError, at_least, first_line
 from personagap.models import Sampling
 from personagap.published.safety_utility import ITEMS
 from personagap.runs import execute
@@ -42,18 +43,26 @@ def read(file: Path, figures: Path) -> list[Request]:
         entries = list(yaml.safe_load(file.read_text(encoding="utf-8"))["runs"])
     except FileNotFoundError:
         raise UserError(f"no batch file {file}") from None
-    except (yaml.YAMLError, TypeError, KeyError):
+    except (yaml.YAMLError, ValueError, TypeError, KeyError):  # the second: another encoding than UTF-8
         raise UserError(f"{file}: not a YAML file with a list under `runs:`") from None
     requests = []
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict) or "notebook" not in entry or not entry.keys() <= {"notebook", *OPTIONS}:
             raise UserError(f"{file}, run {number}: needs `notebook`, and may have {', '.join(OPTIONS)}")
-        grid = entry.get("grid", {})
-        if not all(isinstance(values, list) for values in grid.values()):
+        parameters, grid = entry.get("parameters") or {}, entry.get("grid") or {}
+        for name, held in {"notebook": entry["notebook"], "kernel": entry.get("kernel") or ""}.items():
+            if not isinstance(held, str):
+                raise UserError(f"{file}, run {number}: `{name}` needs a text, not {held!r}")
+        for name, held in {"parameters": parameters, "grid": grid}.items():
+            if not isinstance(held, dict):
+                raise UserError(f"{file}, run {number}: `{name}` needs lines NAME: VALUE, not {held!r}")
+        if not all(isinstance(values, list) and values for values in grid.values()):
             raise UserError(f"{file}, run {number}: each name under `grid` needs a list of values")
         for values in itertools.product(*grid.values()):
-            given = entry.get("parameters", {}) | dict(zip(grid, values, strict=True))
+            given = parameters | dict(zip(grid, values, strict=True))
             requests.append(Request(file.parent / entry["notebook"], given, entry.get("kernel"), figures))
+    if not requests:
+        raise UserError(f"{file}: no entries under `runs:`")
     return list({request.id: request for request in requests}.values())
 
 
@@ -72,6 +81,9 @@ def cost(request: Request) -> dict[str, float]:
     asked = request.parameters
     if not {"personas", "tasks", "runs"} <= asked.keys():
         return {}
+    at_least(1, runs=asked["runs"])
+    if (limit := asked.get("items_per_task")) is not None:
+        at_least(1, items_per_task=limit)
     names = [asked["personas"]] if isinstance(asked["personas"], str) else asked["personas"]
     crossed = asked.get("intersections", [])
     parts = [part for name in crossed for part in name.split("+")]
@@ -82,7 +94,7 @@ def cost(request: Request) -> dict[str, float]:
     askings = conditions * len(who) * len(asked.get("templates", ["paper"])) * asked["runs"]
     if asked["data"] == "hub":
         wanted = list(ITEMS) if asked["tasks"] == "all" else asked["tasks"]
-        sizes = pd.Series(ITEMS)[wanted].clip(upper=asked.get("items_per_task"))
+        sizes = pd.Series(ITEMS)[wanted].clip(upper=limit)
         tokens = np.nan
     else:
         options = {name: asked[name] for name in ("data", "items_per_task", "seed") if name in asked}
@@ -95,6 +107,15 @@ def cost(request: Request) -> dict[str, float]:
     return {"generations": askings * int(sizes.sum()), "tokens": tokens, "detectable": detectable}
 
 
+def _cost(request: Request) -> dict[str, float]:
+    """`cost`, or {} and a warning: parameters that only the notebook can judge stop no other run."""
+    try:
+        return cost(request)
+    except Exception as error:  # from anything that was given for a list, a name or a number
+        warnings.warn(f"{request.id}: its cost is unknown ({first_line(error)})", stacklevel=3)
+        return {}
+
+
 def plan(requests: list[Request], force: bool) -> pd.DataFrame:
     """What a batch will do: ``run notebook parameters state generations tokens detectable``, one row per run."""
     rows = []
@@ -103,7 +124,7 @@ def plan(requests: list[Request], force: bool) -> pd.DataFrame:
         notebook = f"{request.folder.parts[-3]}/{request.notebook.stem}"
         parameters = " ".join(f"{name}={format_value(value)}" for name, value in request.changed.items())
         row = {"run": request.id, "notebook": notebook, "parameters": parameters}
-        rows.append(row | ({"state": "finished"} if done else {"state": "to do", **cost(request)}))
+        rows.append(row | ({"state": "finished"} if done else {"state": "to do", **_cost(request)}))
     return pd.DataFrame(rows).reindex(columns=["run", "notebook", "parameters", "state", *COST])
 
 

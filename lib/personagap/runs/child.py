@@ -52,7 +52,7 @@ def execute(task: dict[str, Any], sockets: str, terminal: TextIO) -> str | None:
     except RuntimeError as error:
         return f"the kernel did not start: {error}"
     except OSError as error:
-        return f"{error.filename or partial}: {error.strerror}"
+        return f"{error.filename or partial}: {error.strerror}".replace(partial.name, "notebook.ipynb")
     finally:
         keep(partial)
     return None
@@ -80,8 +80,11 @@ def main() -> None:
     record(folder, ended=now(), seconds=round(time.monotonic() - started, 2))
     status = {"status": "failed", "error": error} if error else {"status": "finished"}
     if (folder / "notebook.ipynb").exists():
-        report.write(folder, **status)
-    if not error or not log.stat().st_size:
+        try:
+            report.write(folder, **status)
+        except OSError as failure:  # a full disk
+            status = {"status": "failed", "error": error or f"{failure.filename}: {failure.strerror}"}
+    if status["status"] == "finished" or not log.stat().st_size:
         log.unlink()
     record(folder, **status)  # last: a finished run has its report
 

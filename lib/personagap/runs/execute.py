@@ -5,6 +5,7 @@ kernel (125) and cannot resume (824): a process per run, a pipe that tells it of
 death, and the response store see to these.
 """
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -20,8 +21,8 @@ from typing import Any
 from jupyter_client.kernelspec import KernelSpecManager
 
 from personagap.errors import UserError
-from personagap.paths import ROOT
-from personagap.runs.folder import LOG, lock, now, read_facts, record
+from personagap.paths import CACHE, DATA, DEMO, ROOT
+from personagap.runs.folder import LOG, lock, now, read_facts, record, spared, unanswered
 from personagap.runs.request import OUTPUT, Request
 
 PACKAGES = ("personagap", "torch", "transformers", "numpy", "pandas", "scipy", "statsmodels", "papermill")
@@ -62,10 +63,28 @@ class Job:
 
 
 def finished(request: Request) -> dict[str, Any] | None:
-    """The facts of a run that is done and whose notebook has not been edited since, else None."""
-    facts = read_facts(request.folder)
-    unchanged = facts.get("status") == "finished" and facts["source_hash"] == request.source_hash
-    return {**facts, "skipped": True} if unchanged and (request.folder / "report.html").exists() else None
+    """The facts of a run that is done and has all answers, and whose inputs are as they were, else None."""
+    facts = _done(request)
+    return {**facts, "skipped": True} if facts and not _again(facts, request) else None
+
+
+def _done(request: Request) -> dict[str, Any]:
+    """The facts of a run that came to its end, else {}."""
+    facts = {}
+    with spared(request.folder / "run.json"):
+        facts = read_facts(request.folder)
+    return facts if facts.get("status") == "finished" and (request.folder / "report.html").exists() else {}
+
+
+def _again(facts: dict[str, Any], request: Request) -> str:
+    """Why a run that is done should be run again; "" if it need not."""
+    if facts.get("source_hash") != request.source_hash:
+        return "its notebook was edited"
+    if facts.get("unanswered"):
+        return unanswered(facts)
+    before, after = facts.get("inputs", {}), _inputs(request)
+    changed = sorted(name for name in before | after if before.get(name) != after.get(name))
+    return f"changed since: {', '.join(changed[:3])}{' …' if len(changed) > 3 else ''}" if changed else ""
 
 
 def start(request: Request, threads: int | None = None, progress: bool = False) -> Job:
@@ -83,10 +102,11 @@ def start(request: Request, threads: int | None = None, progress: bool = False) 
     kernel = request.kernel or request.content["metadata"].get("kernelspec", {}).get("name", "python3")
     if kernel not in (installed := KernelSpecManager().find_kernel_specs()):
         raise UserError(f"no kernel {kernel!r}; installed: {', '.join(installed)} (`personagap kernels` adds ours)")
-    descriptor = lock(request.folder)
+    descriptor, before = lock(request.folder), _done(request)
+    again = {"again": reason} if before and (reason := _again(before, request)) else {}
     for path in map(request.folder.joinpath, PRODUCTS):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    record(request.folder, **_facts(request), kernel=kernel)
+    record(request.folder, **_facts(request), **again, kernel=kernel)
     task = {
         "notebook": str(request.notebook.resolve()),
         "folder": str(request.folder),
@@ -134,9 +154,11 @@ def describe(facts: dict[str, Any], folder: Path) -> str:
         kept += f"; its stderr: {where}/{LOG}" if (folder / LOG).exists() else ""
         return f"{facts['id']} {facts['status']}: {facts['error']}{kept}"
     if facts["skipped"]:
-        edited = ", but the library has changed since" if facts["library_hash"] != _library_hash() else ""
+        edited = ", but the library has changed since" if facts.get("library_hash") != _library_hash() else ""
         return f"{facts['id']} was finished already{edited} (--force runs it again): {where}/report.html"
-    return f"{facts['id']} finished in {facts['seconds']:.0f} s: {where}/report.html"
+    again = f" (run again, {facts['again']})" if facts.get("again") else ""
+    missing = f", but {unanswered(facts)}: run again" if facts.get("unanswered") else ""
+    return f"{facts['id']} finished in {facts['seconds']:.0f} s{again}{missing}: {where}/report.html"
 
 
 def _facts(request: Request) -> dict[str, Any]:
@@ -150,10 +172,39 @@ def _facts(request: Request) -> dict[str, Any]:
         "device": request.parameters.get("device"),
         "seed": request.parameters.get("seed"),
         "started": now(),
+        "inputs": _inputs(request),
         "library_hash": _library_hash(),
         "revision": _revision(),
         "versions": {"python": platform.python_version(), **versions},
     }
+
+
+def _inputs(request: Request) -> dict[str, str]:
+    """Hashes of the project's prompts and small tables, and of what the parameters name, whose texts are not read."""
+    small = [*DATA.glob("*.csv"), *DATA.glob("*.txt"), *(DATA / "prompts").glob("*.txt")]
+    read = {path.relative_to(DATA.parent).as_posix(): _digest(path.read_bytes()) for path in sorted(small)}
+    written = {request.figures.resolve(), CACHE.resolve()}
+    return {**read, "data/demo": _listing(DEMO, written)} | {
+        name: _listing(path, written) for name, path in sorted(request.paths.items())
+    }
+
+
+def _listing(place: Path, written: set[Path]) -> str:
+    """A hash of the names, sizes and times of files; hidden ones, and what runs have ``written``, do not count."""
+    found = [] if place.is_dir() else [(place.name, place.stat().st_size, place.stat().st_mtime_ns)]
+    for folder, folders, files in os.walk(place):
+        if Path(folder) in written:
+            folders.clear()
+            continue
+        folders[:] = [name for name in sorted(folders) if not name.startswith((".", "__"))]
+        for path in (Path(folder, name) for name in sorted(files) if not name.startswith(".")):
+            with contextlib.suppress(OSError):  # a link to nowhere
+                found.append((str(path.relative_to(place)), path.stat().st_size, path.stat().st_mtime_ns))
+    return _digest(repr(found).encode())
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def _library_hash() -> str:

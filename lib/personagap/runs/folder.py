@@ -2,11 +2,14 @@
 
 import contextlib
 import csv
+import errno
 import fcntl
+import hashlib
 import json
 import os
 import socket
 import time
+import warnings
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -33,9 +36,9 @@ def whole(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
-    except OSError as error:
-        error.filename = error.filename or str(path)  # "No space left on device" alone does not say where
-        raise
+    except OSError as error:  # it may name no file, or the temporary one
+        place = str(path) if str(error.filename) in ("None", str(temporary)) else error.filename
+        raise OSError(error.errno or errno.EIO, error.strerror or first_line(error), place) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -45,13 +48,55 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
+@contextlib.contextmanager
+def spared(path: Path) -> Iterator[None]:
+    """A damaged file costs what it holds, and a warning that names it, not the page or the other runs."""
+    try:
+        yield
+    except (OSError, ValueError, SyntaxError, csv.Error) as error:  # the second and third, of parsers
+        warnings.warn(f"{path} is damaged ({first_line(error)}): run its notebook again", stacklevel=4)
+    except UserError as error:
+        warnings.warn(str(error), stacklevel=4)
+
+
 def read_facts(folder: Path) -> dict[str, Any]:
-    """What ``run.json`` says ({} when there is none)."""
+    """What ``run.json`` says ({} when there is none).
+
+    Raises
+    ------
+    UserError : it cannot be read, or lacks what every run that has a status records.
+    """
     path = folder / "run.json"
     try:
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    except ValueError as error:
+        facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    except (OSError, ValueError) as error:
         raise UserError(f"{path} is damaged ({first_line(error)}): delete it and run the notebook again") from None
+    recorded = {**dict.fromkeys(("id", "started"), str), **dict.fromkeys(("parameters", "changed"), dict)}
+    if not isinstance(facts, dict) or (
+        "status" in facts and not all(isinstance(facts.get(name), kind) for name, kind in recorded.items())
+    ):
+        raise UserError(f"{path} is damaged (no {', '.join(recorded)}): delete it and run the notebook again")
+    return facts
+
+
+def unanswered(facts: dict[str, Any]) -> str:
+    """How many requests got no answer, in words; "" if all did."""
+    number = facts.get("unanswered")
+    return f"{number} request{'s' if number > 1 else ''} unanswered" if number else ""
+
+
+def simulated(facts: dict[str, Any]) -> str:
+    """What is simulated of a run on the demo, in a sentence; "" if nothing is."""
+    asked = facts["parameters"]
+    stages = asked.get("checkpoints")
+    models = [asked.get("model"), *(stages.values() if isinstance(stages, dict) else [])]
+    model = any(str(name).partition(":")[0] in ("demo", "simulated") for name in models)
+    if asked.get("data") == "demo":
+        what = "demo data and demo model" if model else "demo data"
+        return f"Simulated: {what} with planted effects; nothing here is about real people."
+    return (
+        "Simulated in part: a demo model with planted effects; its answers say nothing of real models." if model else ""
+    )
 
 
 def record(folder: Path, **facts: Any) -> dict[str, Any]:
@@ -67,8 +112,14 @@ def record(folder: Path, **facts: Any) -> dict[str, Any]:
 
 def read_verdict(folder: Path) -> list[dict[str, str]]:
     """Rows ``question answer`` of ``tables/verdict.csv`` ([] when there is none)."""
-    path = folder / "tables" / "verdict.csv"
-    return list(csv.DictReader(path.read_text(encoding="utf-8").splitlines(keepends=True))) if path.exists() else []
+    path, answers = folder / "tables" / "verdict.csv", []
+    with spared(path):
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
+        for row in csv.DictReader(lines, restval=""):
+            if not {"question", "answer"} <= row.keys():
+                raise ValueError("no columns question, answer")
+            answers.append({name: row[name] for name in ("question", "answer")})
+    return answers
 
 
 class Run:
@@ -80,7 +131,7 @@ class Run:
     def save(self, **tables: Any) -> None:
         """Write DataFrames to ``tables/<name>.csv`` and ``.tex`` (``scores`` and ``responses``: ``.parquet``).
 
-        The index is not written; a table that is None is left out.
+        The index and ``attrs`` are not written; a table that is None is left out.
         """
         from personagap.runs.tables import latex
 
@@ -89,8 +140,10 @@ class Run:
                 continue
             place = self.folder / "tables" / name
             if name in PARQUET:
+                plain = table.copy(deep=False)
+                plain.attrs = {}  # such as how many answers were asked for: a resumed run writes the same file
                 with whole(place.with_suffix(".parquet")) as path:
-                    table.to_parquet(path, index=False, compression="zstd")
+                    plain.to_parquet(path, index=False, compression="zstd")
                 continue
             with whole(place.with_suffix(".csv")) as csv_path, whole(place.with_suffix(".tex")) as latex_path:
                 table.to_csv(csv_path, index=False)
@@ -127,8 +180,26 @@ def open_run(output: str | os.PathLike | None = None) -> Run:
     that name; None, as in JupyterLab, stands for ``figures/interactive/<notebook>``.
     """
     if output is None:
-        output = FIGURES / "interactive" / Path(os.environ.get("JPY_SESSION_NAME", "notebook")).stem
+        name = os.environ.get("JPY_SESSION_NAME")
+        output = FIGURES / "interactive" / (Path(name).stem if name else _executed())
     return Run(output)
+
+
+def _executed() -> str:
+    """The notebook of this kernel: the one in the current folder that holds what was executed, or a hash of that."""
+    from IPython import get_ipython
+
+    shell = get_ipython()
+    inputs = [text for text in shell.history_manager.input_hist_raw if text] if shell else []
+    found = []
+    for path in Path.cwd().glob("*.ipynb"):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            cells = json.loads(path.read_text(encoding="utf-8"))["cells"]
+            if {*inputs} <= {"".join(cell["source"]) for cell in cells}:
+                found.append(path.stem)
+    if inputs and len(found) == 1:
+        return found[0]
+    return f"notebook-{hashlib.sha256(inputs[0].encode()).hexdigest()[:8]}" if inputs else "notebook"
 
 
 def lock(folder: Path) -> int:
@@ -150,8 +221,12 @@ def lock(folder: Path) -> int:
             os.close(descriptor)
             raise UserError(f"{folder.name} is already being run (process {owner}): wait for it or stop it")
         time.sleep(0.1)
-    os.ftruncate(descriptor, 0)
-    os.pwrite(descriptor, f"{os.getpid()} on {socket.gethostname()}".encode(), 0)
+    try:
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"{os.getpid()} on {socket.gethostname()}".encode(), 0)
+    except OSError as error:  # a full disk: say which
+        os.close(descriptor)
+        raise OSError(error.errno, error.strerror, str(folder / ".lock")) from None
     return descriptor
 
 

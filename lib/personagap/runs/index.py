@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import io
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from PIL import Image
 from personagap.errors import UserError
 from personagap.paths import FIGURES, NOTEBOOKS
 from personagap.runs import diff
-from personagap.runs.folder import is_locked, now, read_facts, read_verdict, whole
+from personagap.runs.folder import is_locked, now, read_facts, read_verdict, simulated, spared, unanswered, whole
 from personagap.runs.request import Request, format_value
 from personagap.runs.tables import read, visible
 
@@ -28,11 +27,9 @@ def runs(figures: Path) -> list[dict[str, Any]]:
     """
     found = []
     for path in figures.glob("*/*/*/run.json"):
-        try:
+        facts = {}
+        with spared(path):
             facts = {**read_facts(path.parent), "folder": path.parent}
-        except UserError as error:
-            warnings.warn(str(error), stacklevel=2)
-            continue
         if "status" not in facts:  # left by a notebook that somebody ran by hand, cell by cell
             continue
         if facts["status"] == "running" and not is_locked(path.parent):
@@ -56,20 +53,30 @@ def latest(figures: Path | None = None) -> pd.DataFrame:
 
 
 def latest_tables(figures: Path, notebook: str, data: str) -> dict[str, pd.DataFrame]:
-    """The tables of the latest finished run of ``notebook`` (its file's name) on ``data``; {} if there is none."""
+    """The tables of the latest finished run of ``notebook`` (its file's name) on ``data``; {} if there is none.
+
+    ``attrs["run"]`` of each is the run's id.
+    """
     for facts in runs(figures):
         asked = facts["folder"].parent.name, facts["parameters"].get("data"), facts["status"]
         if asked == (notebook, data, "finished"):
-            return read(facts["folder"])
+            tables = read(facts["folder"])
+            for table in tables.values():
+                table.attrs["run"] = facts["id"]
+            return tables
     return {}
 
 
 def write(figures: Path) -> Path:
     """Rebuild ``index.html`` under ``figures`` from the runs there: one file, relative links, no request.
 
+    `UserError`: there is no such folder.
+
     Beside each run but one of a notebook goes ``diff.html``, against the run with the fewest changes of the
     notebook's defaults (of several, the newest).
     """
+    if not figures.is_dir():
+        raise UserError(f"no folder {figures}: give the one that runs went to, or run a notebook first")
     environment = Environment(loader=PackageLoader("personagap.runs"), autoescape=True, trim_blocks=True)
     rows, references = [], {}
     for facts in sorted(runs(figures), key=lambda facts: len(facts["changed"])):
@@ -95,14 +102,19 @@ def write(figures: Path) -> Path:
 def _row(facts: dict[str, Any], figures: Path) -> dict[str, Any]:
     folder = facts["folder"]
     page = next(page for page in ("report.html", "notebook.ipynb", "run.json") if (folder / page).exists())
-    first = next(iter(facts.get("figures", {}).items()), None)
+    thumbnail = None
+    for name, alt in list(facts.get("figures", {}).items())[:1]:
+        with spared(picture := folder / "figures" / f"{name}.png"):
+            thumbnail = {"image": _thumbnail(picture), "alt": alt}
     return {
         **facts,
         "name": folder.parent.name,
         "link": (folder / page).relative_to(figures).as_posix(),
         "changes": {name: format_value(value) for name, value in facts["changed"].items()},
         "verdict": read_verdict(folder),
-        "thumbnail": first and {"image": _thumbnail(folder / "figures" / f"{first[0]}.png"), "alt": first[1]},
+        "thumbnail": thumbnail,
+        "simulated": simulated(facts),
+        "missing": unanswered(facts),
     }
 
 

@@ -13,7 +13,7 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
 
-from personagap.runs.folder import read_facts, read_verdict, whole
+from personagap.runs.folder import read_facts, read_verdict, simulated, unanswered, whole
 from personagap.runs.request import TITLE, format_value
 from personagap.runs.tables import visible
 
@@ -110,6 +110,8 @@ def write(folder: Path, **facts: Any) -> None:
         "summary": _summary(facts),
         "details": {name: format_value(value) for name, value in facts["parameters"].items()} | facts["versions"],
         "verdict": read_verdict(folder),
+        "simulated": simulated(facts),
+        "unanswered": unanswered(facts),
         "style": (TEMPLATES / "style.css").read_text(encoding="utf-8"),
         "highlight": {"light": light, "dark": dark},
     }

@@ -21,6 +21,10 @@ from personagap.paths import FIGURES, ROOT
 OUTPUT = "output"
 #: A notebook's first heading.
 TITLE = re.compile(r"^# +(.+)$", re.MULTILINE)
+#: Types of default and of value that go together though they differ.
+SUITABLE = {("float", "int"), ("str", "NoneType")}
+#: What a parameter's lines quote are words, not paths.
+QUOTED = re.compile(r"""["']([^"'/]+)["']""")
 WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
 
 
@@ -75,14 +79,13 @@ class Request:
 
     def __post_init__(self):
         file = self.notebook.name
-        for name, value in self.given.items():
+        for name in self.given:
             if name == OUTPUT:
                 raise UserError(f"{file}: the runner sets {OUTPUT!r}; use --figures to put runs elsewhere")
             if name not in self.defaults:
                 raise UserError(f"{file} has no parameter {name!r}; it has: {', '.join(self.defaults) or 'none'}")
-            if isinstance(value, str) and isinstance(self.defaults[name], (bool, int, float)):
-                kind = type(self.defaults[name]).__name__
-                raise UserError(f"{file}: parameter {name!r} takes a value of type {kind}, not {value!r}")
+        fitted = {name: self._fitted(name, value) for name, value in self.given.items()}
+        object.__setattr__(self, "given", fitted)  # the same request, whether [x] or x was given for a list
 
     @cached_property
     def content(self) -> dict[str, Any]:
@@ -101,10 +104,9 @@ class Request:
 
         papermill's own inspection drops a line with a second "=" in it, for instance in its comment.
         """
-        tagged = [cell for cell in self.content["cells"] if "parameters" in cell["metadata"].get("tags", [])]
         values = {}
         try:
-            for line in ast.parse("".join(tagged[0]["source"])).body if tagged else []:
+            for line in ast.parse(self._declared).body:
                 target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
                 values[target.id] = ast.literal_eval(line.value)
         except (SyntaxError, ValueError, AttributeError):
@@ -137,7 +139,7 @@ class Request:
         """``<model or data>-<hash>``: the same for the same notebook and parameters, from wherever it is asked for."""
         path = self.notebook.resolve()
         name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-        request = [str(name), {key: self._located(value) for key, value in self.parameters.items()}]
+        request = [str(name), {key: self._located(key, value) for key, value in self.parameters.items()}]
         label = str(self.parameters.get("model") or self.parameters.get("data") or "run")
         label = re.sub(r"^(hf|openai):|@.*$", "", label).rstrip("/").rsplit("/", 1)[-1]
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', label).strip('.-')[:32] or 'run'}-{_digest(request)[:8]}"
@@ -155,10 +157,68 @@ class Request:
             words += ["-p", name, format_value(value)]
         return shlex.join(words + (["--kernel", self.kernel] if self.kernel else []))
 
-    def _located(self, value: Any) -> Any:
+    @property
+    def paths(self) -> dict[str, Path]:
+        """The files and folders that the parameters name, by the names they give them."""
+        found, values = {}, list(self.parameters.items())
+        while values:
+            name, value = values.pop()
+            if isinstance(value, (dict, list)):
+                values += [(name, part) for part in (value.values() if isinstance(value, dict) else value)]
+            elif path := self._path(name, value):
+                found[value] = path
+        return found
+
+    @property
+    def _declared(self) -> str:
+        """The text of the parameters cell."""
+        tagged = [cell for cell in self.content["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+        return "".join(tagged[0]["source"]) if tagged else ""
+
+    @cached_property
+    def _words(self) -> dict[str, set[str]]:
+        """What each parameter's lines quote, as default or in the comment: "demo", "hub", "all" …"""
+        lines = self._declared.splitlines()
+        targets = [(node, getattr(node, "target", None) or node.targets[0]) for node in ast.parse(self._declared).body]
+        quoted = {name.id: " ".join(lines[node.lineno - 1 : node.end_lineno]) for node, name in targets}
+        return {name: {*QUOTED.findall(text)} for name, text in quoted.items()}
+
+    def _path(self, name: str, value: Any) -> Path | None:
+        """What a parameter's value names in ``cwd``; a folder called "demo" does not stand for the word "demo"."""
+        if not isinstance(value, str) or not value or value in self._words[name]:
+            return None
+        return (self.cwd / value).resolve() if os.path.exists(self.cwd / value) else None
+
+    def _located(self, name: str, value: Any) -> Any:
         """A relative path means another file elsewhere: let it count as the file it names."""
-        is_path = isinstance(value, str) and "/" in value and (self.cwd / value).exists()
-        return str((self.cwd / value).resolve()) if is_path else value
+        if isinstance(value, dict):
+            return {key: self._located(name, part) for key, part in value.items()}
+        if isinstance(value, list):
+            return [self._located(name, part) for part in value]
+        return str(self._path(name, value) or value) if isinstance(value, str) else value
+
+    def _fitted(self, name: str, value: Any) -> Any:
+        """The value, if it is of the default's kind; one value for a list becomes a list of it."""
+        default = self.defaults[name]
+        kind, given = _kind(default), _kind(value)
+        if default is None or (kind, given) in SUITABLE or (kind == "list" and value == "all" in self._words[name]):
+            return value
+        if kind == "list":
+            values = value if given == "list" else [value]
+            parts = {_kind(part, "number") for part in default}
+            fits = not parts or {_kind(part, "number") for part in values} <= parts
+            if fits and given not in ("NoneType", "bool", "dict"):
+                return values
+            kind += f" of {'/'.join(sorted(parts))}" if parts else ""
+        elif kind == given or (default == "all" and given == "list"):
+            return value
+        raise UserError(f"{self.notebook.name}: parameter {name!r} takes a value of type {kind}, not {value!r}")
+
+
+def _kind(value: Any, number: str = "") -> str:
+    """The name of a value's type; a tuple counts as a list, and with ``number`` every number as that."""
+    kind = "list" if isinstance(value, tuple) else type(value).__name__
+    return number if number and kind in ("int", "float") else kind
 
 
 def _digest(value: Any) -> str:

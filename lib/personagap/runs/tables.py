@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pandas as pd
 
+from personagap.runs.folder import spared
+
 #: What pdflatex cannot read as it stands.
 LATEX = {"<": "$<$", "≥": r"$\geq$", "−": "$-$", "×": r"$\times$", "²": "$^2$", "α": r"$\alpha$", "κ": r"$\kappa$"}
 #: Characters that reorder the text around them, so that it reads as something else than it is.
@@ -13,8 +15,12 @@ REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 def read(folder: Path) -> dict[str, pd.DataFrame]:
     """Every CSV table of a run folder that has rows, by name."""
-    paths = [path for path in sorted((folder / "tables").glob("*.csv")) if path.read_text(encoding="utf-8").strip()]
-    return {path.stem: table for path in paths if len(table := pd.read_csv(path))}
+    found = {}
+    for path in sorted((folder / "tables").glob("*.csv")):
+        with spared(path):
+            if path.read_text(encoding="utf-8").strip() and len(table := pd.read_csv(path)):
+                found[path.stem] = table
+    return found
 
 
 def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
