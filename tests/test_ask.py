@@ -11,8 +11,10 @@ import pytest
 from notebooks_for_tests import wait_for
 
 from personagap import ask as asking
-from personagap import datasets, personas, tasks
+from personagap import datasets, personas, tasks, verdicts
 from personagap.ask import ask, plan
+from personagap.defences import neutralize
+from personagap.errors import UserError
 from personagap.models import Generation
 from personagap.responses import ResponseStore
 
@@ -98,6 +100,61 @@ def test_a_failed_request_is_missing_never_wrong_and_asked_again(demo_lm, who, i
     assert repaired.attrs["asked"] == 1 and repaired["text"].notna().all()
 
 
+@dataclass
+class Refusing:
+    """The demo model behind a server that refuses the requests of which ``refuses(chat)``."""
+
+    lm: object
+    refuses: object
+    failure: str = "400 content filter"
+
+    def __getattr__(self, name):
+        return getattr(self.lm, name)
+
+    def generate(self, chats, sampling, seeds):
+        answers = self.lm.generate(chats, sampling, seeds)
+        refused = Generation(None, "error", None, None, 0.0)
+        return [refused if self.refuses(chat) else answer for chat, answer in zip(chats, answers, strict=True)]
+
+
+def test_failed_requests_are_counted_and_told_with_what_they_cost(demo_lm, who, items, tmp_path):
+    one = tasks.prompt(next(items[items["task"] == "mmlu"].itertuples()))
+    lm = Refusing(demo_lm, lambda chat: chat[-1]["content"] == one and "Muslim" in chat[0]["content"])
+    responses = ask(lm, who, items, runs=2, store=ResponseStore(lm.id, tmp_path))
+    assert responses.attrs["unanswered"] == 2
+    counts = asking.unanswered(responses).set_index("task")
+    assert counts.loc["mmlu"].tolist() == [2 * 5 * len(who), 2, 5, 4]
+    assert counts.loc["do_not_answer", ["failed", "complete"]].tolist() == [0, 5]
+    told = verdicts.requests(counts.reset_index())["answer"][0]
+    assert told.startswith("No: 2 of 140 requests failed") and "4 of 5 mmlu" in told and "do not answer" not in told
+    both = asking.by_condition({"a": lm, "b": demo_lm}, who, items, runs=2, store=ResponseStore(lm.id, tmp_path))
+    assert both.attrs["unanswered"] == 2
+    assert verdicts.requests(asking.unanswered(both[both["condition"] == "b"])).empty
+
+
+def test_too_few_answers_end_in_one_line_that_says_why(demo_lm, who, items, tmp_path):
+    harmful = {tasks.prompt(item) for item in items[items["task"] == "do_not_answer"].itertuples()}
+    lm = Refusing(demo_lm, lambda chat: chat[-1]["content"] in harmful)
+    with pytest.raises(UserError, match=r"35 of 70 requests to .* failed \(400 content filter\).*do_not_answer.*again"):
+        ask(lm, who, items, runs=1, store=ResponseStore(lm.id, tmp_path))
+    repaired = ask(demo_lm, who, items, runs=1, store=ResponseStore(lm.id, tmp_path))
+    assert repaired.attrs == {"asked": 35, "unanswered": 0}
+
+
+def test_conditions_are_asked_and_graded_together_as_each_by_itself(demo_lm, who, items, tmp_path):
+    items, store = items[items["task"] == "mmlu"], ResponseStore(demo_lm.id, tmp_path)
+    lm = Counting(demo_lm)
+    models, defences = {"plain": lm, "neutral": lm}, {"neutral": neutralize}
+    responses = asking.by_condition(models, who, items, defences, runs=2, store=store)
+    assert responses.attrs["asked"] == lm.asked < len(responses) == 2 * len(who) * len(items) * 2
+    scores = tasks.grade(responses, items)
+    assert list(scores) == ["condition", *tasks.SCORE_COLUMNS]
+    for condition, rows in scores.groupby("condition", sort=False):
+        alone = ask(demo_lm, who, items, runs=2, defence=defences.get(condition), store=store)
+        alone = tasks.grade(alone, items)
+        pd.testing.assert_frame_equal(rows.drop(columns="condition").reset_index(drop=True), alone)
+
+
 def test_a_killed_run_resumes_with_the_answers_of_an_undisturbed_one(demo_lm, who, items, tmp_path, monkeypatch):
     monkeypatch.setattr(asking, "BATCH", 20)
     code = (
@@ -121,3 +178,26 @@ def test_a_killed_run_resumes_with_the_answers_of_an_undisturbed_one(demo_lm, wh
     assert lm.asked == len(resumed) - before
     undisturbed = ask(demo_lm, who, items, runs=3, store=ResponseStore(demo_lm.id, tmp_path / "undisturbed"))
     pd.testing.assert_frame_equal(resumed[COMPARED], undisturbed[COMPARED])
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"runs": 1.5}, "runs is 1.5: give a whole number"),
+        ({"runs": 0}, "runs is 0"),
+        ({"runs": -1}, "runs is -1"),
+        ({"seed": -1}, "seed is -1"),
+        ({"templates": []}, r"templates are \[\]: give a list of some of paper"),
+        ({"templates": "paper"}, "templates are 'paper'"),
+        ({"templates": ["x"]}, r"templates are \['x'\]"),
+    ],
+)
+def test_a_design_that_cannot_be_asked_is_told_in_a_line(demo_lm, who, items, tmp_path, wrong, told):
+    with pytest.raises(UserError, match=told):
+        ask(demo_lm, who, items, store=ResponseStore(demo_lm.id, tmp_path), **wrong)
+
+
+@pytest.mark.parametrize("names", [[], ["base"]])
+def test_a_single_condition_is_refused_before_it_is_asked(demo_lm, who, items, names):
+    with pytest.raises(UserError, match="name at least two"):
+        asking.by_condition(dict.fromkeys(names, demo_lm), who, items)

@@ -54,7 +54,8 @@ def test_upstream_mmlu_layouts_agree(tmp_path):
 
 
 def test_t4_gsm8k_labels_lose_commas_and_keep_signs(tmp_path):
-    write(tmp_path, gsm8k_test_jsonl=GSM8K % "2,125" + GSM8K % "-5" + GSM8K % " 0.5")
+    answers = zip(["2,125", "-5", " 0.5"], ["one", "two", "three"], strict=True)
+    write(tmp_path, gsm8k_test_jsonl="".join((GSM8K % answer).replace("many", name) for answer, name in answers))
     assert datasets.load("gsm8k", tmp_path)["answer"].tolist() == ["2125", "-5", "0.5"]
 
 
@@ -93,6 +94,15 @@ BAD = {
     "open quote": ("mmlu", {"mmlu_csv": MMLU + 'x,"' + "y" * 200_000}, "close every quote"),
     "no number": ("gsm8k", {"gsm8k_jsonl": GSM8K % "two"}, "row 1: the answer does not end"),
     "tests": ("mbpp", {"mbpp_jsonl": '{"task_id": 1, "text": "x", "test_list": ["f(1)"]}'}, "row 1: test_list"),
+    "column twice": ("mmlu", {"mmlu_csv": MMLU.replace("answer", "D,answer") + "x,y,1,2,3,4,5,A\n"}, "two columns 'D'"),
+    "two names": (
+        "mmlu",
+        {"mmlu_csv": MMLU.replace("answer", "choice0,answer") + "x,y,1,2,3,4,5,A\n"},
+        "two columns 'A'",
+    ),
+    "no choice": ("mmlu", {"mmlu_csv": MMLU + "x,y,1,2,3,4,A\nx,z,1, ,3,4,A\n"}, "row 3: an empty choice"),
+    "deep": ("gsm8k", {"gsm8k_jsonl": GSM8K % 1 + "[" * 200_000 + "\n"}, "row 2: nested too deeply"),
+    "folder": ("mmlu", {"mmlu_csv__x": "a"}, "cannot be read"),
     "two files": ("gsm8k", {"gsm8k_a_jsonl": GSM8K % 1, "gsm8k_b_jsonl": GSM8K % 1}, "several files for gsm8k"),
 }
 
@@ -106,10 +116,37 @@ def test_bad_input_names_file_row_and_remedy(case, tmp_path):
     assert str(tmp_path) in str(raised.value) and "\n" not in str(raised.value)
 
 
-@pytest.mark.parametrize("arguments", [("chess",), ("mmlu", "no/such/folder"), ("mmlu", "demo", 0)])
-def test_bad_arguments(arguments):
-    with pytest.raises(UserError):
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("chess",), "unknown task 'chess'"),
+        ((["mmlu", 3],), "unknown task 3"),
+        (([],), r"tasks are \[\]: give 'all' or a list"),
+        ((5,), "tasks are 5"),
+        (("mmlu", "no/such/folder"), "no folder"),
+        (("mmlu", "demo", 0), "items_per_task is 0"),
+        (("mmlu", "demo", "abc"), "items_per_task is 'abc'"),
+        (("mmlu", "demo", 2, -1), "seed is -1"),
+    ],
+)
+def test_bad_arguments(arguments, told):
+    with pytest.raises(UserError, match=told):
         datasets.load(*arguments)
+
+
+def test_a_link_to_nothing_is_told_in_a_line(tmp_path):
+    (tmp_path / "mmlu.csv").symlink_to(tmp_path / "gone")
+    with pytest.raises(UserError, match=r"mmlu.csv: cannot be read \(No such file"):
+        datasets.load("mmlu", tmp_path)
+
+
+def test_a_question_that_is_asked_again_is_told(tmp_path, capsys):
+    rows = "law,Which?,1,2,3,4,A\nlaw,Which?,1,2,3,5,A\nlaw,Why?,1,2,3,4,B\nlaw,Which?,1,2,3,4,A\nlaw,How?,1,2,3,4,C\n"
+    write(tmp_path, mmlu_csv=MMLU + rows, gsm8k_jsonl=(GSM8K % 1) * 2)
+    items = datasets.load("all", tmp_path)
+    assert len(items) == 5 + 2
+    assert [source["repeated"] for source in items.attrs["sources"]] == [1, 1]
+    assert "mmlu.csv: 1 repeated questions (first: row 5)" in capsys.readouterr().out
 
 
 def test_nothing_found_is_an_error(tmp_path):

@@ -8,6 +8,7 @@ from scipy.special import logit
 from personagap import datasets, demo, personas, tasks
 from personagap.demo import items as writers
 from personagap.demo import planting as plan
+from personagap.demo import training
 from personagap.paths import DEMO
 
 
@@ -78,8 +79,11 @@ def test_intersections_add_up_but_for_two():
 def test_model_answers_as_planted(demo_lm, demo_cells):
     cells = demo_cells
     assert len(cells) == 33 * 320
-    assert cells.groupby("task")[["planted", "true"]].apply(agreement).min() >= 0.999
-    assert cells["outside"].mean() < 0.01
+    r = cells.groupby("task", sort=False)[["planted", "true"]].apply(agreement)
+    assert r.min() >= 0.999 and cells["outside"].mean() < 0.01
+    table = training.agreement(cells)
+    assert list(table) == ["template", "task", "r", "rms", "outside"] and table["task"].tolist() == r.index.tolist()
+    assert table["r"].tolist() == pytest.approx(r.tolist()) and table["rms"].between(0.01, 3).all()
     planted, true = demo.exact_bias(cells, "planted"), demo.exact_bias(cells, "true")
     assert (planted - true).abs().max() < 0.2
     crossed = demo.true_scores(demo_lm, personas.select(list(plan.INTERSECTIONS), controls=False), datasets.load("all"))
@@ -124,3 +128,11 @@ def test_checkpoint_is_small_and_complete(demo_lm):
     assert lm.tokenizer.decode(lm.tokenizer(text)["input_ids"]) == text
     for persona in personas.select("all", controls=False).itertuples():
         assert persona.phrase in lm.render(personas.chat(persona.persona, "Hello"))
+
+
+def test_the_banner_names_what_is_simulated():
+    assert "Simulated data, known truth" in demo.banner("demo").data == demo.banner("demo", "demo:base", None).data
+    assert "the model" not in demo.banner("demo", "hf:ORG/NAME").data
+    assert "Simulated model" in demo.banner("folder", "hf:ORG/NAME", "demo:base").data
+    assert "(simulated)" in demo.banner("folder", "simulated").data
+    assert demo.banner("hub", "hf:ORG/demo", None) is None

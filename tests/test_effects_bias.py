@@ -56,14 +56,14 @@ def test_p_value_and_floor_agree_with_full_enumeration():
         100 * np.stack([table[list(o), j] for j, o in enumerate(choice)]).mean(axis=0).std()
         for choice in itertools.product(orders, repeat=5)
     ]
-    row = personalization_bias(scores_of(table), n_permutations=20_000, n_bootstrap=10).iloc[0]
+    row = personalization_bias(scores_of(table), n_permutations=20_000, n_bootstrap=20).iloc[0]
     assert row["p_value"] == pytest.approx(np.mean(np.array(everything) >= row["pb"] - 1e-9), abs=0.03)
     assert row["noise_floor"] == pytest.approx(np.mean(everything), rel=0.03)
 
 
 def test_p_value_is_exact_even_for_two_items():
     """The permutations must be a group that holds the scores as observed: a coset without them rejects too often."""
-    how = {"n_permutations": 400, "n_bootstrap": 1}
+    how = {"n_permutations": 400, "n_bootstrap": 20}
     tables = {seed: scores_of(np.random.default_rng(seed).random((4, 2))) for seed in range(60)}
     p_values = [personalization_bias(table, **how, seed=seed)["p_value"][0] for seed, table in tables.items()]
     assert np.mean(np.array(p_values) <= 0.05) == 0  # one of the 8 ways to turn an item against another: p ≥ 1/8
@@ -76,7 +76,7 @@ def test_p_value_agrees_with_scipy_for_two_identities():
         wide, lambda x, y, axis: np.abs((x - y).mean(axis=axis)), permutation_type="samples", vectorized=True,
         alternative="greater", n_resamples=4000, rng=0,
     )  # fmt: skip
-    ours = personalization_bias(table, n_permutations=4000, n_bootstrap=10)["p_value"][0]
+    ours = personalization_bias(table, n_permutations=4000, n_bootstrap=20)["p_value"][0]
     assert ours == pytest.approx(other.pvalue, abs=0.03)
 
 

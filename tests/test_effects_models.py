@@ -99,7 +99,7 @@ def test_one_item_one_identity_or_none_is_one_clear_line():
         effects.contrasts(scores[scores["persona"] == "none"])
     with pytest.raises(UserError, match="no scores of 'muslim'"):
         effects.additivity(scores, {"p01": ["muslim", "p00"]})
-    with pytest.raises(UserError, match="at least 2 items"):
+    with pytest.raises(UserError, match=r"n_items is .* at least 2"):
         effects.power(n_items=1)
     with pytest.raises(UserError, match="add phrasings"):
         effects.items_needed({"identity × phrasing": 50}, contrast=2, n_templates=3)
@@ -116,7 +116,7 @@ def test_power_of_several_phrasings_agrees_with_simulation():
         effect = np.resize([-1.0, 1.0], 31)[:, None] * detectable["smallest_pb"]
         scores = simulate_scores(effect + phrasing, n_items=150, n_runs=2, seed=rng)
         found["pb"].append(
-            effects.personalization_bias(scores, n_permutations=199, n_bootstrap=1)["p_value"][0] <= 0.05
+            effects.personalization_bias(scores, n_permutations=199, n_bootstrap=20)["p_value"][0] <= 0.05
         )
         single = simulate_scores(detectable["smallest_contrast"] + phrasing[:1], n_items=150, n_runs=2, seed=rng)
         found["contrast"].append(effects.contrasts(single)["p_value"][0] <= 0.05)
@@ -142,3 +142,26 @@ def test_an_interval_holds_its_estimate_where_all_answers_are_alike(score):
     scores = pd.DataFrame(rows, columns=["task", "item", "persona", "run", "score"])
     table = effects.rates(scores.assign(valid=True, truncated=False))
     assert ((table["ci_low"] <= table["estimate"]) & (table["estimate"] <= table["ci_high"])).all()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        (lambda scores: effects.personalization_bias(scores, n_bootstrap=1), "n_bootstrap is 1: .* at least 20"),
+        (lambda scores: effects.personalization_bias(scores, n_bootstrap=-1), "n_bootstrap is -1"),
+        (lambda scores: effects.personalization_bias(scores, n_permutations=0), "n_permutations is 0"),
+        (lambda scores: effects.paired_change(scores, {"b": "a"}, n_bootstrap=0), "n_bootstrap is 0"),
+        (lambda scores: effects.paired_change(scores, {}), "no conditions to compare"),
+        (lambda scores: effects.additivity(scores, {"p01": ["p00"]}), "'p01' is no intersection"),
+        (lambda _: effects.power(n_items=[]), r"n_items is \[\]: give a list"),
+        (lambda _: effects.power(n_items=1), r"n_items is \[1\]: .* at least 2"),
+        (lambda _: effects.power(n_items=[10, 20], n_runs=[0]), r"n_runs is \[0\]"),
+        (lambda _: effects.split_budget("x"), "budget is 'x'"),
+        (lambda _: validation.table(validation.EFFECTS[:1], replications=0), "replications is 0"),
+    ],
+)
+def test_what_cannot_be_computed_is_told_in_a_line(wrong, told):
+    scores = effects.simulate_scores([0, 1], n_items=10)
+    scores = pd.concat([scores.assign(condition=name) for name in "ab"])
+    with pytest.raises(UserError, match=told):
+        wrong(scores if "paired_change" in wrong.__code__.co_names else scores.query("condition == 'a'"))

@@ -8,7 +8,7 @@ import pytest
 from conditions import pattern, two_conditions
 from tiny import DROPS_SYSTEM, NO_SYSTEM, save_model
 
-from personagap import datasets, defences, demo, effects, models, personas, published, verdicts
+from personagap import datasets, defences, demo, effects, models, personas, published, tasks, verdicts
 from personagap.ask import ask
 from personagap.errors import UserError
 from personagap.responses import ResponseStore
@@ -84,11 +84,10 @@ def test_tuning_never_loses_the_identity_to_a_template(template, tmp_path, monke
 
 
 def test_dpo_lowers_the_true_bias_of_the_demo_on_items_it_was_not_tuned_on(tmp_path, monkeypatch):
-    tasks, who = ["mmlu", "do_not_answer"], personas.select(["religion", "gender"])
-    items = datasets.load(tasks)
-    measured = datasets.load(tasks, items_per_task=12)
-    rest = items.merge(measured[["task", "item"]], how="left", indicator=True).query("_merge == 'left_only'")
-    pairs = demo.preference_pairs(rest.drop(columns="_merge"), 30 * 8)
+    names, who = ["mmlu", "do_not_answer"], personas.select(["religion", "gender"])
+    items, measured = datasets.load(names), datasets.load(names, items_per_task=12)
+    pairs = demo.preference_pairs(items, 30 * 8, without=measured)
+    assert not set(pairs["question"]) & {tasks.prompt(item) for item in measured.itertuples()}
     how = {"steps": 30, "batch": 8, "learning_rate": 5e-3, "sft": 1.0}
     folders = []
     for again in "ab":
@@ -116,7 +115,7 @@ def planted(scale: float, shift: float) -> pd.DataFrame:
 @pytest.mark.parametrize(
     ("scale", "shift", "says"),
     [
-        (0.2, 0, "Yes, PB falls"),
+        (0.2, 0, "Yes, PB falls and no mean loses 3 points"),
         (0.2, -8, "No: it cuts PB by serving everybody worse"),
         (1, -8, "No: PB is not shown to change, and everybody is served worse"),
         (1, 0, "Not shown"),
@@ -129,6 +128,30 @@ def test_verdict_tells_a_remedy_from_serving_everybody_worse(scale, shift, says)
     verdict = verdicts.mitigation(change).set_index("question")["answer"]
     assert verdict["Is defended a remedy?"].startswith(says)
     assert "mean utility" in verdicts.describe_changes(change)
+
+
+@pytest.mark.parametrize(
+    ("ci_low", "p_placebo", "says"),
+    [
+        (-7.5, 0.01, "Not shown: PB falls, but harm not excluded (the mean of safety may lose 7.5 points):"),
+        (-2.9, 0.2, "Not shown: PB falls, but not shown beyond the placebo:"),
+        (-2.9, 0.01, "Yes, PB falls and no mean loses 3 points:"),
+    ],
+)
+def test_no_remedy_rests_on_what_is_merely_not_shown(ci_low, p_placebo, says):
+    change = effects.paired_change(planted(0.2, 0), {"defended": "undefended"}, n_bootstrap=300)
+    safety = change["measure"].eq("mean") & change["dimension"].eq("safety")
+    change["ci_low"] = change["ci_low"].mask(safety, ci_low)
+    placebo = change.assign(compared_with="placebo", p_holm=p_placebo)
+    both = pd.concat([change, change.assign(condition="placebo"), change.assign(condition="tuned")])
+    answers = verdicts.mitigation(both, placebo).set_index("question")["answer"]
+    assert answers["Is defended a remedy?"].startswith(says)
+    assert "placebo" in answers["Is placebo a remedy?"] and "placebo" not in answers["Is tuned a remedy?"]
+    against = answers["Do the prompt defences do more than any further sentence?"]
+    assert (
+        against.startswith("Not shown of any." if p_placebo > 0.05 else "defended beat")
+        and f"{p_placebo:.3f}" in against
+    )
 
 
 def test_published_changes_stand_beside_measured_ones():

@@ -18,7 +18,7 @@ FAST = {"n_bootstrap": 200}
 def test_change_of_pb_is_the_difference_of_two_debiased_values_and_of_the_means():
     scores = two_conditions([-6, 0, 6], [-2, -2, -2], seed=1)
     change = effects.paired_change(scores, {"after": "before"}, **FAST)
-    alone = effects.by_condition(effects.personalization_bias, scores, n_permutations=9, n_bootstrap=9)
+    alone = effects.by_condition(effects.personalization_bias, scores, n_permutations=9, n_bootstrap=20)
     alone = alone.query("dimension == 'joint'").set_index("condition")["debiased_pb2"]
     row = change.query("dimension == 'joint' and measure == 'debiased_pb2'").iloc[0]
     assert [row["before"], row["after"]] == pytest.approx(alone[["before", "after"]].tolist())

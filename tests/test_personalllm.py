@@ -95,6 +95,14 @@ def test_prompts_with_a_failed_response_are_left_out_and_counted(tmp_path):
     assert loaded["prompt"].nunique() == 2 and loaded.attrs["sources"][0]["failed"] == 1
 
 
+def test_rows_that_repeat_a_prompt_with_its_responses_are_left_out_and_counted(tmp_path):
+    """Else a file joined to itself would halve every interval."""
+    once = datasets.load_personalllm(folder(tmp_path, PersonalLLM=wide()))
+    twice = datasets.load_personalllm(folder(tmp_path / "twice", PersonalLLM=pd.concat([wide(), wide()])))
+    pd.testing.assert_frame_equal(twice, once)
+    assert twice.attrs["sources"][0]["repeated"] == len(wide()) and once.attrs["sources"][0]["repeated"] == 0
+
+
 EVALUATION = {"user_history_length": 3.0, "test_prompt": "t", "best_response": "b", "best_response_model": "m"}
 EVALUATION |= {"best_response_reward": 0.1, "gpt4o_response": "g", "gpt4o_reward": -0.4}
 

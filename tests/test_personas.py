@@ -85,3 +85,19 @@ def test_imprinting_and_leakage():
     assert rates["imprinting, religion"].to_dict() == {"none": 1, "stated": 4 / 6}
     assert rates["leakage, religion"].to_dict() == {"none": 0, "stated": 2 / 6}
     assert not leakage.pattern(["a man"]).search("a straight-up-man and a woman")
+
+
+@pytest.mark.parametrize(
+    ("names", "controls", "told"),
+    [
+        (7, True, "personas are 7: give 'all' or a list"),
+        ([7], True, r"personas are \[7\]"),
+        ("all", [], r"controls are \[\]: .* 'none'"),
+        ("all", ["assistant"], "compared with 'none'"),
+        ("all", ["none", "xx"], "unknown control 'xx': choose from none, assistant"),
+        ("all", 3, "controls are 3"),
+    ],
+)
+def test_what_cannot_be_asked_is_told_in_a_line(names, controls, told):
+    with pytest.raises(UserError, match=told):
+        personas.select(names, controls=controls)

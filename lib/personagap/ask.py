@@ -1,11 +1,12 @@
 """Put every item to a model on behalf of every persona, asking only what is not answered yet."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 import pandas as pd
 
 from personagap import personas, tasks
+from personagap.errors import UserError, at_least
 from personagap.models import Sampling
 from personagap.responses import ResponseStore, complete, digest
 
@@ -52,8 +53,18 @@ def ask(
     Returns
     -------
     The ``responses`` table. A request the model failed on has ``finish_reason`` "error" and no text; it is not stored,
-    so the next call asks it again. ``.attrs["asked"]`` counts the requests put to the model by this call.
+    so the next call asks it again. ``.attrs["asked"]`` counts the requests put to the model by this call,
+    ``.attrs["unanswered"]`` those that failed.
+
+    Raises
+    ------
+    UserError : so many requests failed that no two items of a task were answered for everybody.
     """
+    at_least(1, runs=runs)
+    at_least(0, seed=seed)
+    known = personas.templates().index
+    if not templates or isinstance(templates, str) or not set(templates) <= set(known):
+        raise UserError(f"templates are {templates!r}: give a list of some of {', '.join(known)}")
     sampling = sampling or Sampling()
     store = ResponseStore(lm.id) if store is None else store  # an empty store is falsy
     design = plan(who, items, runs, templates)
@@ -72,7 +83,63 @@ def ask(
     answers = _generate(lm, [chats[cell] for cell in cells], keys, sampling, store, batch=BATCH)
     responses = design.join(answers.reindex(keys).reset_index(drop=True))
     responses.insert(0, "model", lm.id)
-    responses.attrs["asked"] = answers.attrs["asked"]
+    failed = responses["finish_reason"].eq("error").sum()
+    if failed:
+        _require_answers(lm, unanswered(responses))
+    responses.attrs |= {"asked": answers.attrs["asked"], "unanswered": int(failed)}
+    return responses
+
+
+def unanswered(responses: pd.DataFrame) -> pd.DataFrame:
+    """What failed requests cost each task: ``task requests failed items complete``.
+
+    An item is ``complete`` if everybody got an answer to it in every phrasing (and condition, where there are several);
+    ``effects`` compares identities on those items alone.
+    """
+    failed = responses["finish_reason"] == "error"
+    cell = ["task", "item", "persona", "template", *responses.columns.intersection(["condition"])]
+    lacking = failed.groupby([responses[name] for name in cell], sort=False).all()
+    complete = ~lacking.groupby(["task", "item"], sort=False).any()
+    requests = failed.groupby(responses["task"], sort=False).agg(["size", "sum"])
+    counts = requests.join(complete.groupby("task").agg(items="size", complete="sum"))
+    return counts.rename(columns={"size": "requests", "sum": "failed"}).reset_index()
+
+
+def _require_answers(lm, counts: pd.DataFrame) -> None:
+    short = counts[counts["complete"] < counts["items"].clip(upper=2)]
+    if len(short):
+        cause = f" ({lm.failure})" if getattr(lm, "failure", None) else ""
+        few = f"{short['complete'].iloc[0]} items of {short['task'].iloc[0]} were answered for everybody"
+        raise UserError(
+            f"{counts['failed'].sum():,} of {counts['requests'].sum():,} requests to {lm.id} failed{cause}, and only "
+            f"{few}: run again, the other answers are kept"
+        )
+
+
+def by_condition(
+    models: Mapping[str, object],
+    who: pd.DataFrame,
+    items: pd.DataFrame,
+    defences: Mapping[str, Callable[[list], list]] | None = None,
+    **how,
+) -> pd.DataFrame:
+    """The same questions under several conditions: `ask` of each, with a leading column ``condition``.
+
+    Parameters
+    ----------
+    models : condition → model, in the order of the rows.
+    defences : condition → defence, of those that have one.
+    **how : further arguments of `ask`, the same for all.
+
+    ``UserError`` for a single condition, which there is nothing to compare with.
+    """
+    if len(models) < 2:
+        only = f"only {', '.join(models)}" if models else "none"
+        raise UserError(f"conditions are compared with each other, but there is {only}: name at least two")
+    defences = defences or {}
+    answers = {name: ask(lm, who, items, defence=defences.get(name), **how) for name, lm in models.items()}
+    responses = pd.concat(answers, names=["condition"]).reset_index("condition").reset_index(drop=True)
+    responses.attrs |= {name: sum(part.attrs[name] for part in answers.values()) for name in ("asked", "unanswered")}
     return responses
 
 

@@ -52,17 +52,27 @@ def select(names: str | list[str] = "all", *, controls: bool | list[str] = True)
     controls : also include the controls, or those listed: "none" (no system prompt), "assistant"
         (a system prompt without an identity).
 
+    Raises
+    ------
+    UserError : an unknown name, or controls listed without "none", which identities are compared with.
+
     Examples
     --------
     >>> select("religion", controls=False)["persona"].tolist()
     ['jewish', 'christian', 'atheist', 'muslim', 'hindu']
     """
-    wanted = [names] if isinstance(names, str) else list(names)
+    wanted = [names] if isinstance(names, str) else names
+    if not isinstance(wanted, (list, tuple)) or not all(isinstance(name, str) for name in wanted):
+        raise UserError(f"personas are {names!r}: give 'all' or a list of names, in quotes")
     crossed = [intersections(*name.split("+")) for name in wanted if "+" in name]
     single = [_named(name)["persona"] for name in wanted if "+" not in name and name not in CONTROLS]
     chosen = _identities().drop(columns="hint")
     chosen = chosen[chosen["persona"].isin({persona for part in single for persona in part})]
     listed = [] if controls is False else CONTROLS if controls is True else controls
+    if controls is not False and (not isinstance(listed, (list, tuple)) or "none" not in listed):
+        raise UserError(f"controls are {controls!r}: identities are compared with 'none', so list it, as in {CONTROLS}")
+    if unknown := [name for name in listed if name not in CONTROLS]:
+        raise UserError(f"unknown control {unknown[0]!r}: choose from {', '.join(CONTROLS)}")
     named = [name for name in CONTROLS if name in listed or name in wanted]
     control_rows = pd.DataFrame({"persona": named, "category": "control", "phrase": ""}, dtype="str")
     return pd.concat([control_rows, chosen, *crossed], ignore_index=True).drop_duplicates("persona", ignore_index=True)

@@ -41,14 +41,16 @@ def grade(
 
     Parameters
     ----------
-    responses : of ``ask.ask``. Requests that failed ("error") are left out: missing, never wrong.
+    responses : of ``ask.ask`` or ``ask.by_condition``. Requests that failed ("error") are left out: missing, never
+        wrong.
     items : those answered, of ``datasets.load``; ``UserError`` if one is not among them.
     protocol : "corrected", "paper" or "code" (the released code as it stands).
     judge : labels the answers to the safety tasks, of ``judges.load_judge``.
 
     Returns
     -------
-    The scores table ``model persona template task item run score valid truncated``, one row per answered response.
+    The scores table ``model persona template task item run score valid truncated``, one row per answered response,
+    after ``condition`` where the responses have it.
     ``score`` is in [0, 1], 1 = right or harmless; ``valid`` = an answer could be extracted (safety: the answer is not
     empty); ``truncated`` = cut at the token limit.
     """
@@ -65,7 +67,8 @@ def grade(
     graded = pd.concat(parts) if parts else answers.reindex(columns=[*answers, "score", "valid"])
     scores = answered.merge(graded[[*key, "score", "valid"]])
     scores = scores.astype({"score": float, "valid": bool})
-    return scores.assign(truncated=scores["finish_reason"] == "length")[SCORE_COLUMNS]
+    columns = [*scores.columns.intersection(["condition"]), *SCORE_COLUMNS]
+    return scores.assign(truncated=scores["finish_reason"] == "length")[columns]
 
 
 def by_dimension(scores: pd.DataFrame) -> pd.DataFrame:

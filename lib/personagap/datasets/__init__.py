@@ -11,7 +11,7 @@ from personagap.datasets.annotations import load_histories, load_judgments, load
 from personagap.datasets.benchmarks import BENCHMARKS, read
 from personagap.datasets.opinionqa import load_opinions
 from personagap.datasets.personalllm import load_evaluation, load_interactions, load_personalllm
-from personagap.errors import UserError
+from personagap.errors import UserError, at_least
 
 #: The five tasks, in reading order.
 TASKS = tuple(BENCHMARKS)
@@ -58,12 +58,15 @@ def load(
     >>> items[["task", "answer"]].shape
     (2, 2)
     """
-    named = [] if tasks == "all" else [tasks] if isinstance(tasks, str) else list(tasks)
+    named = [] if tasks == "all" else [tasks] if isinstance(tasks, str) else tasks
+    if not isinstance(named, (list, tuple)) or (tasks != "all" and not named):
+        raise UserError(f"tasks are {tasks!r}: give 'all' or a list of some of {', '.join(TASKS)}")
     for task in named:
         if task not in TASKS:
             raise UserError(f"unknown task {task!r}: choose from {', '.join(TASKS)}")
-    if items_per_task is not None and items_per_task < 1:
-        raise UserError(f"items_per_task is {items_per_task}: give 1 or more, or None for all items")
+    at_least(0, seed=seed)
+    if items_per_task is not None:
+        at_least(1, items_per_task=items_per_task)
     tables = {task: read(task, data) for task in dict.fromkeys(named or TASKS)}
     missing = [task for task, table in tables.items() if table is None]
     for task in missing:

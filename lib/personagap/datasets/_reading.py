@@ -29,6 +29,8 @@ def check(table: pd.DataFrame, where: str, schema: dict[str, Rule | None] | Iter
     """Hold a table against its schema: it has rows, and each column is there, has no gap and keeps its rule, if any."""
     if table.empty:
         raise UserError(f"{where}: no rows: replace it with the full file, or remove it")
+    if len(twice := table.columns[table.columns.duplicated()]):
+        raise UserError(f"{where}: two columns {twice[0]!r}, perhaps under two names: leave one")
     for column in schema:
         if column not in table:
             raise UserError(f"{where}: no column {column!r}: the columns should be {' '.join(schema)}")
@@ -70,6 +72,10 @@ def read_text(file: Path) -> str:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+    except OSError as error:  # a folder of that name, a link to nothing, no permission
+        raise UserError(
+            f"{file}: cannot be read ({error.strerror}): replace it with the full file, or remove it"
+        ) from None
     if not text.strip():
         raise UserError(f"{file}: the file is empty: replace it with the full file, or remove it")
     return text
@@ -98,6 +104,8 @@ def read_jsonl(file: Path) -> pd.DataFrame:
             records[number] = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{file}, row {number}: not JSON ({error.msg}): one JSON object a line") from None
+        except RecursionError:
+            raise UserError(f"{file}, row {number}: nested too deeply: one JSON object a line") from None
         if not isinstance(records[number], dict):
             raise UserError(f"{file}, row {number}: not a JSON object: one JSON object a line")
     return pd.DataFrame(list(records.values()), index=list(records))

@@ -83,10 +83,13 @@ def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
 
     Raises
     ------
-    UserError : names the file, the row and the remedy.
+    UserError : an unknown stage; or names the file, the row and the remedy.
     """
+    readers = {"extraction": _extraction, "relevance": _relevance, "response": _response}
+    if stage not in readers:
+        raise UserError(f"unknown stage {stage!r}: choose from {', '.join(readers)}")
     folder = find_folder(data, DEMO / "recentering")
-    items, labels = {"extraction": _extraction, "relevance": _relevance, "response": _response}[stage](_records(folder))
+    items, labels = readers[stage](_records(folder))
     for file in sorted(folder.rglob("judgments*.csv")):
         table = _long(file, stage)
         if items.empty and len(table):
@@ -140,6 +143,8 @@ def _judged(stage: str, items: pd.DataFrame, labels: pd.DataFrame, folder: Path,
     judgments = items[["source", *UNIT]].merge(labels[columns], on=UNIT, how="right")
     unknown = judgments[judgments["source"].isna()]
     _refuse(unknown, "judges what no file of items holds", "add the items, or drop the row")
+    again = judgments[judgments.duplicated([*UNIT, "rater"])]
+    _refuse(again, "judges what its rater judged before", "keep one of the two")
     items = items.merge(judgments[UNIT].drop_duplicates())  # what nobody judged is left out
     hidden = dict(zip(items["user"], anonymous(items["user"]), strict=True))
     for table in (items, judgments):
@@ -184,7 +189,10 @@ def _wide(file: Path) -> pd.DataFrame:
     for column in WIDE:
         refuse(table[column].str.strip() == "", where, f"column {column!r}: empty", "fill it in or drop the row")
     for rater in raters:
-        good = table[rater].str.strip().str.lower().isin(["", *SCALES["relevance"]])
+        said = table[rater].str.strip().str.lower()
+        if (said == "").all():
+            raise UserError(f"{file}: column {rater!r}: no judgment at all: fill it in or remove the column")
+        good = said.isin(["", *SCALES["relevance"]])
         refuse(~good, where, f"column {rater!r}: a label outside the scale", "use true/false, yes/no or 1/0")
     refuse(table.duplicated(WIDE[:3]), where, f"repeats an earlier {' + '.join(WIDE[:3])}", "keep one")
     table = table.rename(columns=dict(zip(WIDE[:4], ["prompt", "user", "item", "prompt_text"], strict=True)))

@@ -29,7 +29,11 @@ class Benchmark(NamedTuple):
 
 
 def read(task: str, data: str | Path) -> pd.DataFrame | None:
-    """Items of a task, ``attrs`` saying where they are from; None if ``data``, a folder, does not hold it."""
+    """Items of a task, ``attrs`` saying where they are from; None if ``data``, a folder, does not hold it.
+
+    A question that is asked again, with the same choices or tests, counts as evidence twice, and is told: MMLU holds
+    such a pair among its 285, a file joined to itself nothing else.
+    """
     benchmark = BENCHMARKS[task]
     if str(data) == "hub":
         name, _, split = benchmark.hub
@@ -48,7 +52,11 @@ def read(task: str, data: str | Path) -> pd.DataFrame | None:
     items = pd.DataFrame({"task": task} | EMPTY | benchmark.items(table), table.index)
     items = items.astype({"item": "str", "question": "str"}).fillna({"setup": ""})
     refuse(items["item"].duplicated(), str(where), "an id used before", "give each item its own id")
-    items.attrs = source(task, where, len(items), benchmark.licence)
+    content = pd.DataFrame({name: items[name].astype("str") for name in ("question", "choices", "tests")})
+    again = content.duplicated()
+    if again.any():
+        print(f"{where}: {again.sum()} repeated questions (first: row {again.idxmax()}), each counted as an item: why?")
+    items.attrs = source(task, where, len(items), benchmark.licence) | {"repeated": int(again.sum())}
     return items
 
 
@@ -135,12 +143,13 @@ def _safety(question: str, group: str, table: pd.DataFrame) -> dict[str, Any]:
 ANSWER = Rule(lambda answer: _letter(answer).isin(LETTERS), "the answer is not one of A, B, C, D (or 0–3)")
 SOLUTION = Rule(lambda answer: _number(answer).notna(), "the answer does not end in '#### number'")
 TESTS = Rule(lambda tests: tests.map(_asserts), "test_list is not a list of assert statements")
+CHOICE = Rule(lambda text: text.astype("str").str.strip() != "", "an empty choice", "fill it in or drop the row")
 QUESTION = Rule(lambda text: text.astype("str").str.strip() != "", "an empty question", "fill it in or drop the row")
 
 BENCHMARKS = {
     "mmlu": Benchmark(
         "mmlu*.csv or mmlu/{dev,test}/*.csv", "MIT", ("cais/mmlu", "all", "dev"),
-        {"subject": None, "question": QUESTION, **dict.fromkeys(LETTERS), "answer": ANSWER}, _mmlu,
+        {"subject": None, "question": QUESTION, **dict.fromkeys(LETTERS, CHOICE), "answer": ANSWER}, _mmlu,
     ),
     "gsm8k": Benchmark(
         "gsm8k*.jsonl", "MIT", ("openai/gsm8k", "main", "test"), {"question": QUESTION, "answer": SOLUTION}, _gsm8k

@@ -33,15 +33,17 @@ class Opinions(NamedTuple):
     answers: pd.DataFrame | None
 
 
-def load_opinions(data: str | Path = "demo") -> Opinions:
+def load_opinions(data: str | Path = "demo", missing_ok: bool = False) -> Opinions | None:
     """Read ``opinionqa/*_default_combined.csv``, in the released columns, and the answers of reward models.
 
-    ``people.attrs["sources"]`` says what was read.
+    ``people.attrs["sources"]`` says what was read. None, with ``missing_ok``, if there is no such file.
 
     Raises
     ------
     UserError : no file, a column missing, a distribution that does not sum to one, an answer that is no option.
     """
+    if missing_ok and data != "demo" and not any(Path(data).glob(FILES)):
+        return None
     folder = find_folder(data, DEMO / "personalllm")
     files = sorted(folder.glob(FILES))
     if not files:

@@ -42,7 +42,7 @@ def load_personalllm(data: str | Path = "demo") -> pd.DataFrame:
     model, sorted by split, prompt and response. ``prompt`` names the row of the file (``prompt_id`` need not be
     unique over the sources), ``response`` is 0–7. ``attrs["reward_models"]`` lists the reward columns sorted by
     name, whatever their order in the file (T2); ``attrs["sources"]`` what was read. Prompts with a failed
-    response (T16) are left out and counted there.
+    response (T16), and rows that repeat a prompt with its responses, are left out and counted there.
 
     Raises
     ------
@@ -53,8 +53,10 @@ def load_personalllm(data: str | Path = "demo") -> pd.DataFrame:
     for split, (where, wide) in _splits(TABLE, data).items():
         table, names = _long(wide, where, split)
         failed = table["prompt"].isin(table.loc[table["text"].str.startswith(FAILED), "prompt"])
-        tables.append(table[~failed])
-        sources.append(source("personalllm", where, len(wide), LICENCE) | {"failed": int(failed.sum() // 8)})
+        again = np.repeat(wide.duplicated(["prompt", *(f"response_{i}" for i in range(1, 9))]).to_numpy(), 8)
+        tables.append(table[~failed & ~again])
+        left_out = {"failed": int(failed.sum() // 8), "repeated": int(again.sum() // 8)}
+        sources.append(source("personalllm", where, len(wide), LICENCE) | left_out)
     table = pd.concat(tables, ignore_index=True).sort_values(["split", "prompt", "response"], ignore_index=True)
     if table.isna().any(axis=None):
         raise UserError(f"{where}: its reward models are not those of the other split: give both the same columns")

@@ -11,19 +11,25 @@ import pandas as pd
 
 from personagap import personas, tasks
 from personagap.demo.planting import answers, planted
-from personagap.errors import UserError
+from personagap.errors import UserError, at_least
 
 
-def banner(data: str):
-    """What a notebook shows at its head if ``data`` is the demo bundle, else None."""
+def banner(data: str, *models: str | None):
+    """What a notebook shows at its head if its data, or some of the models it asks, are simulated, else None."""
     from IPython.display import Markdown
 
-    if data != "demo":
+    asked = [str(model) for model in models if model is not None]
+    toys = [model for model in asked if model.split(":")[0] in ("demo", "simulated")]
+    made = "made for this project; their biases and errors were planted, and say nothing about anybody."
+    if data == "demo" and toys == asked:
+        what = "Simulated data, known truth – not findings.** The items, the model and the raters of the demo were"
+    elif data == "demo":
+        what = "Simulated data – not findings.** The items, texts and raters of the demo were"
+    elif toys:
+        what = f"Simulated model – not findings.** Not the data, but what is asked ({', '.join(toys)}) was"
+    else:
         return None
-    return Markdown(
-        "> **Simulated data, known truth – not findings.** The items, the model and the raters of the demo were made "
-        "for this project; their biases and errors were planted, and say nothing about anybody."
-    )
+    return Markdown(f"> **{what} {made}")
 
 
 def true_scores(
@@ -95,13 +101,23 @@ def exact_bias(cells: pd.DataFrame, column: str) -> pd.Series:
     return bias
 
 
-def preference_pairs(items: pd.DataFrame, n: int, seed: int = 0) -> pd.DataFrame:
+def preference_pairs(
+    items: pd.DataFrame, n: int, seed: int = 0, *, without: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """A right (or harmless) answer preferred to a wrong one, whoever asks; ``items`` take turns, in random order.
+
+    Parameters
+    ----------
+    items, n, seed : demo items, the number of pairs, and what decides their order and answers.
+    without : items to leave out, those that are measured.
 
     Returns
     -------
     DataFrame ``system question chosen rejected`` of n rows, for ``tuning.dpo.tune``.
     """
+    if without is not None:
+        items = items.merge(without[["task", "item"]], how="left_anti")
+    at_least(1, n=n)
     if items.empty:
         raise UserError("no demo items are left to train on: set items_per_task below the number there is")
     rng = np.random.default_rng(seed)

@@ -96,6 +96,8 @@ def paired_change(
     2    pb_percent  100.000  25.174 -100.000  -61.811     0.00
     3          mean   51.850  52.417    0.015    1.111     0.05
     """
+    if not comparisons:
+        raise UserError("no conditions to compare: name one, and the one to compare it with")
     # A condition may be a model of its own.
     scores = checked(scores.drop(columns="model", errors="ignore"), ["condition"])
     scores = scores[~scores["persona"].isin(controls)]

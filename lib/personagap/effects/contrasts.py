@@ -187,11 +187,13 @@ def additivity(
     0  p02 − average of parts    -6.833    0.000
     1      p02 − sum of parts    -1.000    0.649
     """
+    if single := [persona for persona, components in parts.items() if len(components) < 2]:
+        raise UserError(f"{single[0]!r} is no intersection: name at least two parts, as in 'hindu+woman'")
     rows = []
     for name, part in by_task(checked(scores, [cluster] if cluster else [])):
         task = Task(name, part, cluster)
         for persona, components in parts.items():
-            others = {control: len(components) - 1} if len(components) > 1 else {}
+            others = {control: len(components) - 1}
             for label, share, rest in (("average", 1 / len(components), {}), ("sum", 1.0, others)):
                 result = task.paired({persona: 1.0} | dict.fromkeys(components, -share) | rest)
                 rows.append({**result.row(name, f"{persona} − {label} of parts", level), "family": True})

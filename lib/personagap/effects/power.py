@@ -14,7 +14,7 @@ from personagap.effects._table import POINTS
 from personagap.effects.bias import personalization_bias
 from personagap.effects.contrasts import contrasts
 from personagap.effects.simulate import simulate_scores
-from personagap.errors import UserError
+from personagap.errors import UserError, at_least
 
 #: Components (points²) of answers whose success probability is uniform over items and the same for all
 #: identities: what one knows before a pilot. E[p(1 − p)] = 1/6.
@@ -64,8 +64,9 @@ def power(
     1     1000         0.73               2.96         0.66
     """
     variance = NO_PILOT if components is None else components
-    if np.min(n_items) < 2 or n_identities < 2:
-        raise UserError(f"a design needs at least 2 items and 2 identities, not {np.min(n_items)} and {n_identities}")
+    at_least(2, n_identities=n_identities)
+    at_least(2, each=True, n_items=np.atleast_1d(n_items).tolist())
+    at_least(1, each=True, n_runs=np.atleast_1d(n_runs).tolist(), n_templates=np.atleast_1d(n_templates).tolist())
     known = {"n_identities": n_identities, "alpha": alpha, "target": target}
     designs = product(*(np.atleast_1d(value) for value in (n_items, n_runs, n_templates)))
     return pd.DataFrame([_detectable(variance, *map(int, design), **known) for design in designs])
@@ -130,6 +131,7 @@ def split_budget(
     3      187       4               7.07
     4      150       5               7.50
     """
+    at_least(1, budget=budget)
     tables = []
     for runs, templates in product(n_runs, n_templates):
         items = min(budget // (runs * templates), max_items or budget)
@@ -167,7 +169,7 @@ def simulated_power(
     tests = []
     for rng in np.random.default_rng(seed).spawn(replications):
         scores = simulate_scores(effects, n_items=n_items, n_runs=n_runs, seed=rng)
-        bias = personalization_bias(scores, n_permutations=399, n_bootstrap=1, seed=int(rng.integers(2**31)))
+        bias = personalization_bias(scores, n_permutations=399, n_bootstrap=20, seed=int(rng.integers(2**31)))
         versus = contrasts(scores[scores["persona"] != "assistant"]).set_index("contrast")["p_holm"]
         tests.append(pd.concat([pd.Series({"personalization bias": bias["p_value"][0]}), versus]) <= alpha)
     return monte_carlo(pd.DataFrame(tests)).rename_axis("test").reset_index()

@@ -8,6 +8,7 @@ from scipy import sparse
 
 from personagap.effects._table import POINTS
 from personagap.effects.anova import mean_squares
+from personagap.errors import at_least
 
 _CHUNK_CELLS = 1_000_000  # draws × items held at once: some 20 MB
 
@@ -40,6 +41,7 @@ class Moments(NamedTuple):
 
 def permuted(x: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
     """PB² (first row) and identity × phrasing variance / T (second row) of relabelled scores."""
+    at_least(1, n_permutations=n_draws)
     k, n_templates, _ = x.shape
     means = np.stack([_relabelled_means(x[:, t].T, n_draws, rng) for t in range(n_templates)], axis=2)
     pb2 = means.mean(axis=2).var(axis=1)
@@ -107,6 +109,7 @@ class Bootstrap(NamedTuple):
     @classmethod
     def draw(cls, x: np.ndarray, n_draws: int, rng: np.random.Generator) -> "Bootstrap":
         """Resample items; phrasings are too few to resample, so their noise is drawn as Gaussian."""
+        at_least(20, n_bootstrap=n_draws)  # the ends of a 95 % interval are the least and the largest of 20 draws
         k, n_templates, n = x.shape
         centred = (x.mean(axis=1) - x.mean(axis=(0, 1))).T
         effect = centred.mean(axis=0)

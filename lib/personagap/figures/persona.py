@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from personagap.figures.style import CATEGORIES, PALETTE, debiased, dots, named
+from personagap.figures.style import CATEGORIES, PALETTE, debiased, dots, lengths, named
 
 __all__ = ["forest", "personalization_bias", "safety_utility", "validity"]
 
@@ -37,7 +37,7 @@ def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes, *, annotate
         style = {"color": colour, "mfc": "white" if name == "assistant" else colour, "ms": 15 if star else 7}
         style |= {"elinewidth": 1.5 if star else 0.8, "ecolor": (colour, 1 if star else 0.25)}
         middle, low, high = (rows[column] for column in ("estimate", "ci_low", "ci_high"))
-        errors = {f"{axis}err": [(middle - low)[task], (high - middle)[task]] for axis, task in AXES.items()}
+        errors = {f"{axis}err": lengths(middle[task], low[task], high[task]) for axis, task in AXES.items()}
         ax.errorbar(middle["utility"], middle["safety"], **errors, fmt=marker, zorder=3 if star else 2, **style)
     identities = wide["estimate"][list(AXES.values())][~control]
     far = (((identities - identities.mean()) / identities.std(ddof=0).replace(0, 1)) ** 2).sum(axis=1)

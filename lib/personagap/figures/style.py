@@ -80,6 +80,11 @@ def debiased(bias: pd.DataFrame) -> pd.DataFrame:
     return bias[["debiased_pb2", "ci_low", "ci_high"]].clip(lower=0) ** 0.5
 
 
+def lengths(middle: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
+    """How far an interval reaches below and above its value (2, n); not below 0, where rounding may put its end."""
+    return np.clip([middle - low, high - middle], 0, None)
+
+
 def dots(
     ax: Axes,
     table: pd.DataFrame,
@@ -101,10 +106,10 @@ def dots(
     style : of `Axes.errorbar`, over ours.
     """
     middle, low, high = (scale * table[name] for name in (value, *ends))
-    lengths = np.clip([middle - low, high - middle], 0, None)
+    errors = lengths(middle, low, high)
     style = {"fmt": "o", "ms": 7, "capsize": 3, "color": PALETTE["data"]} | style
     if upright:
-        ax.errorbar(places, middle, yerr=lengths, **style)
+        ax.errorbar(places, middle, yerr=errors, **style)
     else:
-        ax.errorbar(middle, places, xerr=lengths, **style)
+        ax.errorbar(middle, places, xerr=errors, **style)
         ax.grid(axis="y", visible=False)

@@ -47,6 +47,7 @@ class ServerModel:
 
     def __init__(self, model: str, url: str):
         self.id, self.revision = model, url
+        self.failure: str | None = None  # why a request first failed for good
         key = os.environ.get("OPENAI_API_KEY") or "none"
         self._client = openai.OpenAI(base_url=url, api_key=key, timeout=TIMEOUT, max_retries=RETRIES)
         served = self._served()
@@ -89,6 +90,7 @@ class ServerModel:
             try:
                 completion = self._complete(self._messages(chat), sampling, seed=seed, extra_body=fields)
             except openai.OpenAIError as error:
+                self.failure = self.failure or _reason(error)
                 if isinstance(error, openai.APIStatusError) and error.status_code < 500:
                     refusals.append(error)
                 return Generation(None, "error", None, None, time.perf_counter() - start)

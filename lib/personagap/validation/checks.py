@@ -8,6 +8,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from personagap.effects.power import monte_carlo
+from personagap.errors import at_least
 
 
 class Check(NamedTuple):
@@ -49,6 +50,7 @@ def table(checks: Sequence[Check], *, replications: int = 200, alpha: float = 0.
     null and planted data, ``power`` on the planted effect that ``effect`` states. Empty where an estimator has
     no test or no interval.
     """
+    at_least(1, replications=replications)
     rows = []
     for check in checks:
         rngs = np.random.default_rng(seed).spawn(2 * replications)

@@ -41,7 +41,7 @@ def _anova(table: pd.DataFrame) -> pd.Series:
 def _bias() -> tuple:
     scores, wide = _four(n_items=25, n_runs=3)
     squares = _anova(wide)
-    ours = effects.personalization_bias(scores, n_permutations=9, n_bootstrap=9)["debiased_pb2"][0]
+    ours = effects.personalization_bias(scores, n_permutations=9, n_bootstrap=20)["debiased_pb2"][0]
     return ours, 1e4 * 3 / 4 * (squares["identity"] - squares["residual"]) / 25
 
 
@@ -110,7 +110,7 @@ def _squares() -> tuple:
 def _floor() -> tuple:
     """In points; E[PB] is √E[PB²] times the mean of a χ with k − 1 degrees of freedom over its root mean square."""
     scores = simulate_scores(np.zeros(31), n_items=285, n_runs=3, seed=0)
-    row = effects.personalization_bias(scores, n_bootstrap=1).iloc[0]
+    row = effects.personalization_bias(scores, n_bootstrap=20).iloc[0]
     return row["noise_floor"], (row["pb"] ** 2 - row["debiased_pb2"]) ** 0.5 * (1 - 1 / (4 * 30))
 
 

@@ -82,7 +82,7 @@ def _check(
 
     def compare() -> tuple:
         data = simulate(size, 0)
-        return ours(data, n_bootstrap=2)[value], theirs(data)
+        return ours(data, n_bootstrap=20)[value], theirs(data)
 
     def trial(rng: np.random.Generator, planted: bool) -> tuple:
         row = ours(simulate(size * planted, rng), n_bootstrap=300)

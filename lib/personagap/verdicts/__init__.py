@@ -19,6 +19,7 @@ from personagap.verdicts.persona import (
     describe_validity,
     persona_checks,
     persona_effects,
+    requests,
 )
 from personagap.verdicts.relevance import (
     describe_agreement,

@@ -6,19 +6,29 @@ from personagap.verdicts.wording import ALPHA, corrected_pb, interval, p, table,
 
 
 def mitigation(
-    change: pd.DataFrame, against_placebo: pd.DataFrame | None = None, checks: pd.DataFrame | None = None
+    change: pd.DataFrame,
+    against_placebo: pd.DataFrame | None = None,
+    checks: pd.DataFrame | None = None,
+    margin: float = 3.0,
 ) -> pd.DataFrame:
     """Answers to the questions of the mitigation notebook: ``question answer``.
 
-    A defence is called a remedy only if PB falls and no mean does; where PB falls and so does mean utility or safety,
-    it is said to serve everybody worse (T13, T14).
+    A defence is called a remedy only if PB falls, no mean loses ``margin`` points (non-inferiority: its interval lies
+    above that) and, where it was held against the placebo, PB falls by more than with that. Where PB falls and so does
+    mean utility or safety, it is said to serve everybody worse (T13, T14).
 
     Parameters
     ----------
     change, against_placebo : ``effects.paired_change`` of defended with undefended, and with placebo, scores.
     checks : ``defences.check_neutralization``.
+    margin : the least loss of mean utility or safety, in points, that counts as harm.
     """
-    answers = [(f"Is {words(name)} a remedy?", _remedy(rows)) for name, rows in _conditions(change)]
+    beyond = {} if against_placebo is None else {name: _falls(_pb(rows)) for name, rows in _conditions(against_placebo)}
+    beyond |= {} if against_placebo is None else dict.fromkeys(against_placebo["compared_with"], False)
+    answers = [
+        (f"Is {words(name)} a remedy?", _remedy(rows, beyond.get(name, True), margin))
+        for name, rows in _conditions(change)
+    ]
     if against_placebo is not None:
         answers.append(("Do the prompt defences do more than any further sentence?", _placebo(against_placebo)))
     if checks is not None:
@@ -62,7 +72,11 @@ def _pb(rows: pd.DataFrame) -> pd.Series:
     return _joint_changes(rows).iloc[0]
 
 
-def _remedy(rows: pd.DataFrame) -> str:
+def _falls(pb: pd.Series) -> bool:
+    return pb["p_holm"] < ALPHA and pb["estimate"] < 0
+
+
+def _remedy(rows: pd.DataFrame, beyond_placebo: bool, margin: float) -> str:
     tested, means = _pb(rows), rows[rows["measure"] == "mean"]
     changed = tested["p_holm"] < ALPHA
     lost = " and ".join(means.loc[(means["p_holm"] < ALPHA) & (means["estimate"] < 0), "dimension"])
@@ -71,9 +85,12 @@ def _remedy(rows: pd.DataFrame) -> str:
     elif changed and lost:
         says = f"No: it cuts PB by serving everybody worse, the mean of {lost} falls"
     elif changed:
-        bound = -means["ci_low"].min()
-        says = "Yes, PB falls and no mean is shown to"
-        says += f" (a loss of {bound:.1f} points is not excluded)" if bound > 0 else ""
+        worst = means.loc[means["ci_low"].idxmin()]
+        harm = f"harm not excluded (the mean of {worst['dimension']} may lose {-worst['ci_low']:.1f} points)"
+        doubts = [harm] if worst["ci_low"] <= -margin else []
+        doubts += [] if beyond_placebo else ["not shown beyond the placebo"]
+        safe = f"Yes, PB falls and no mean loses {margin:g} points"
+        says = f"Not shown: PB falls, but {' and '.join(doubts)}" if doubts else safe
     elif lost:
         says = f"No: PB is not shown to change, and everybody is served worse, the mean of {lost} falls"
     else:
@@ -89,10 +106,11 @@ def _numbers(rows: pd.DataFrame) -> str:
 
 def _placebo(rows: pd.DataFrame) -> str:
     by_defence = {words(name): _pb(part) for name, part in _conditions(rows)}
-    better = [name for name, pb in by_defence.items() if pb["p_holm"] < ALPHA and pb["estimate"] < 0]
-    numbers = ", ".join(f"{name} {interval(pb, form='+.1f')}" for name, pb in by_defence.items())
+    better = [name for name, pb in by_defence.items() if _falls(pb)]
+    numbers = ", ".join(f"{name} {interval(pb, form='+.1f')}, {p(pb['p_holm'])}" for name, pb in by_defence.items())
     answer = f"{', '.join(better)} beat the placebo" if better else "Not shown of any"
-    return f"{answer}. PB against that with the placebo sentence, in points: {numbers}."
+    against = "PB against that with the placebo sentence, in points (p after Holm, intervals of each alone)"
+    return f"{answer}. {against}: {numbers}."
 
 
 def _kept(checks: pd.DataFrame) -> str:

@@ -1,12 +1,13 @@
 """Verdicts on the workbook's own instruments: tests and intervals, the demo model, speed."""
 
 import pandas as pd
+from statsmodels.stats.proportion import proportion_confint
 
 from personagap.verdicts.wording import table, words
 
 
 def instruments(
-    validated: pd.DataFrame, naive: pd.DataFrame, floors: pd.DataFrame, budget: pd.DataFrame
+    validated: pd.DataFrame, naive: pd.DataFrame, floors: pd.DataFrame, budget: pd.DataFrame, replications: int
 ) -> pd.DataFrame:
     """Answers to the questions of the instruments notebook: ``question answer``.
 
@@ -15,19 +16,17 @@ def instruments(
     validated, naive : ``validation.table`` and ``validation.one_phrasing``.
     floors : ``effects.power`` with the sizes of published tasks.
     budget : ``effects.split_budget``.
+    replications : data sets without an effect that ``validated`` rests on; of intervals, twice as many.
     """
     tested, covered = validated.dropna(subset="actual_error"), validated.dropna(subset="coverage")
-    false = tested.loc[tested["mc_low"] > tested["nominal_error"], "estimator"]
-    alarms = f"{len(tested) - len(false)} of {len(tested)} tests keep their 5% level within Monte-Carlo error"
-    but = f": all but {', '.join(false)}" if len(false) else ""
-    lowest = covered.loc[covered["coverage"].idxmin()]
+    lowest, highest = covered.loc[covered["coverage"].idxmin()], covered.loc[covered["coverage"].idxmax()]
     pooled, phrased = naive["rejects"]
     first, last, best = floors.iloc[0], floors.iloc[-1], budget.iloc[0]
     answers = {
-        "Do the tests raise false alarms?": f"{alarms}{but}.",
+        "Do the tests raise false alarms?": _false_alarms(tested, replications),
         "Do the intervals cover the truth?": (
-            f"Between {lowest['coverage']:.0%} ({words(lowest['estimator'])}) and {covered['coverage'].max():.0%} of "
-            "the time, where 95% is promised."
+            f"Between {_covered(lowest)} and {_covered(highest)} of the time, where 95% is promised, in "
+            f"{2 * replications} data sets each."
         ),
         "Is an effect of one phrasing called an effect of identity?": (
             f"By a paired test that pools phrasings, in {pooled:.0%} of data sets; with phrasing as a random factor, "
@@ -43,6 +42,24 @@ def instruments(
         ),
     }
     return table(list(answers.items()))
+
+
+def _false_alarms(tested: pd.DataFrame, replications: int) -> str:
+    false = tested.loc[tested["mc_low"] > tested["nominal_error"], "estimator"]
+    share, n = tested["actual_error"].mean(), len(tested) * replications
+    low, high = proportion_confint(round(share * n), n, method="beta")
+    worst = tested.loc[tested["mc_high"].idxmax()]
+    shown = f"All but {', '.join(false)} are" if len(false) else f"None of {len(tested)} tests is shown to be"
+    return (
+        f"{shown} {'within' if len(false) else 'beyond'} the 5% level; together {share:.1%} [{low:.1%}, {high:.1%}] of "
+        f"{n:,} data sets without effect are called significant. But each test has only {replications} of them: a "
+        f"level of up to {worst['mc_high']:.0%} ({words(worst['estimator'])}) is not excluded."
+    )
+
+
+def _covered(row: pd.Series) -> str:
+    ends = f"[{row['coverage_low']:.0%}, {row['coverage_high']:.0%}]"
+    return f"{row['coverage']:.0%} {ends} ({words(row['estimator'])})"
 
 
 def demo_model(agreement: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
@@ -88,12 +105,13 @@ def describe_floors(floors: pd.DataFrame) -> str:
     return "PB in points if identities make no difference, with three answers per item: " + ", ".join(rows)
 
 
-def describe_validation(validated: pd.DataFrame) -> str:
-    """The text alternative of ``figures.validation``."""
+def describe_validation(validated: pd.DataFrame, replications: int) -> str:
+    """The text alternative of ``figures.validation``, of that many data sets with and without an effect."""
     error, coverage = (validated[column].dropna() for column in ("actual_error", "coverage"))
     return (
         f"False alarms of {len(error)} tests between {error.min():.0%} and {error.max():.0%}, nominal 5%; coverage "
-        f"of {len(coverage)} intervals between {coverage.min():.0%} and {coverage.max():.0%}, nominal 95%"
+        f"of {len(coverage)} intervals between {coverage.min():.0%} and {coverage.max():.0%}, nominal 95%; each from "
+        f"{replications} simulated data sets without, and as many with, an effect"
     )
 
 

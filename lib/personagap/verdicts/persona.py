@@ -7,6 +7,8 @@ import pandas as pd
 from personagap.personas import CONTROLS
 from personagap.verdicts.wording import ALPHA, corrected_pb, interval, p, table, words
 
+#: Percent of the median persona's answers, unreadable or cut off, above which a verdict says so first.
+MUCH = 20
 CHECKS = {
     "grading": "Which traps of the released graders change the scores of these very answers?",
     "heeding": "Does the judge of harm itself react to identity words in an answer?",
@@ -17,7 +19,13 @@ CHECKS = {
 
 def persona_effects(bias: pd.DataFrame, contrasts: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
     """Answers to the questions of the personalization-bias notebook, from the results of ``effects`` of these names."""
-    answers = [(f"Does {_task(row.dimension)} depend on the identity stated?", _bias(row)) for row in bias.itertuples()]
+    lost = rates.groupby("task", sort=False)[["invalid_rate", "truncation_rate"]].median()
+    # The joint PB is at least that of each task, so what is not excluded of one is not excluded of all.
+    bias = bias.assign(ci_high=bias["ci_high"].mask(bias["dimension"] == "joint", bias["ci_high"].max()))
+    answers = [
+        (f"Does {_task(row.dimension)} depend on the identity stated?", _bias(row, _caveat(row.dimension, lost)))
+        for row in bias.itertuples()
+    ]
     for task, rows in _of_identities(contrasts):
         answers.append((f"Which identities differ from no system prompt on {_task(task)}?", _differences(rows)))
     return table([*answers, ("Are some identities' answers read or cut off less well?", _validity(rates))])
@@ -31,6 +39,22 @@ def persona_checks(**checks: pd.DataFrame | None) -> pd.DataFrame:
             named = rows["task"].map(_task) + ", " + rows["contrast"].str.removesuffix(" of parts")
             answers.append((CHECKS[name], _differences(rows.assign(contrast=named))))
     return table(answers)
+
+
+def requests(counts: pd.DataFrame) -> pd.DataFrame:
+    """Whether requests failed, of the counts of ``ask.unanswered``: ``question answer``, no row if none did."""
+    failed = counts[counts["failed"] > 0]
+    if failed.empty:
+        return table([])
+    left = ", ".join(f"{row.complete} of {row.items} {words(row.task)}" for row in failed.itertuples())
+    number = (
+        f"{failed['failed'].sum():,} of {counts['requests'].sum():,} requests failed and count as missing, not wrong"
+    )
+    answer = (
+        f"No: {number}. A comparison leaves out the items that some of those compared got no answer to; everybody, "
+        f"controls included, got one to {left} items. Run again to ask the rest."
+    )
+    return table([("Was every request answered?", answer)])
 
 
 def describe_bias(bias: pd.DataFrame) -> str:
@@ -71,15 +95,27 @@ def _of_identities(contrasts: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]
     return contrasts[~first.isin(CONTROLS)].groupby("task", sort=False)
 
 
-def _bias(row) -> str:
+def _caveat(dimension: str, lost: pd.DataFrame) -> str:
+    """What is to be said first if much of a task cannot be read: then bias may be one of the form of answers."""
+    rows = lost if dimension == "joint" else lost[lost.index == dimension]
+    parts = [
+        f"{rows[column].max():.0f}% {what}{f' in {words(rows[column].idxmax())}' if dimension == 'joint' else ''}"
+        for column, what in (("invalid_rate", "unreadable"), ("truncation_rate", "cut off"))
+        if rows[column].max() > MUCH
+    ]
+    return f"median persona: {', '.join(parts)}" if parts else ""
+
+
+def _bias(row, caveat: str = "") -> str:
+    but = f" ({caveat})" if caveat else ""
     if row.noise_floor == 0:
-        return f"Cannot be told: all answers to each of the {row.n_items} items scored alike, right or wrong."
+        return f"Cannot be told{but}: all answers to each of the {row.n_items} items scored alike, right or wrong."
     noise = f"no effect would give {row.noise_floor:.2f} ({p(row.p_value)}, {row.n_items} items)"
     observed = f"PB {row.pb:.2f} points where {noise}"
     if row.p_value < ALPHA:
-        return f"Yes: {observed}; {corrected_pb(row)}."
+        return f"Yes{caveat and f', but perhaps in the format of answers alone{but}'}: {observed}; {corrected_pb(row)}."
     high = max(row.ci_high, 0) ** 0.5
-    return f"Not distinguishable from noise: {observed}; an effect up to {high:.2f} points is not excluded."
+    return f"Not distinguishable from noise{but}: {observed}; an effect up to {high:.2f} points is not excluded."
 
 
 def _differences(rows: pd.DataFrame) -> str:

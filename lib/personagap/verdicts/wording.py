@@ -28,7 +28,11 @@ def interval(row, value: str = "estimate", form: str = ".3f", scale: float = 1) 
 def corrected_pb(row) -> str:
     """The root of the debiased PB² of ``effects.personalization_bias``, 0 where that is negative."""
     roots = (max(value, 0) ** 0.5 for value in (row.debiased_pb2, row.ci_low, row.ci_high))
-    return "corrected for noise {:.2f} [{:.2f}, {:.2f}]".format(*roots)
+    found, apart = row.p_value < ALPHA, row.ci_low > 0
+    split = (
+        f"; test and interval disagree: the interval {'excludes' if apart else 'includes'} 0" if found != apart else ""
+    )
+    return "corrected for noise {:.2f} [{:.2f}, {:.2f}]".format(*roots) + split
 
 
 def side(row, above: str, below: str, neither: str, than: float = 0) -> str:
