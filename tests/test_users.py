@@ -96,7 +96,7 @@ def test_users_of_one_reward_model_agree_and_more_do_not():
     change = users.heterogeneity_change(REWARDS, one, POPULATION, n_bootstrap=200).set_index("bin")
     assert change.loc["≤95%", "ci_low"] > 0 and change.loc["1", "ci_high"] < 0
     same = users.heterogeneity_change(REWARDS, POPULATION, POPULATION, n_bootstrap=20)
-    assert (same["estimate"] == 0).all()
+    assert (same["estimate"] == 0).all() and (same["ci_low"] < 0).all() and (same["ci_high"] > 0).all()
 
 
 def test_entropy_and_wins():

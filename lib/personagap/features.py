@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from personagap.errors import explained
+from personagap.errors import UserError, explained
 
 #: Classifier on the Hub → feature → its label there ("" for a model with one output).
 CLASSIFIERS = {
@@ -64,6 +64,14 @@ def lexicon(texts: Sequence[str]) -> pd.DataFrame:
     texts = pd.Series(list(texts), dtype=object)
     length = texts.str.split().map(len).clip(lower=1)
     return pd.DataFrame({name: 100 * texts.str.count(pattern, re.I) / length for name, pattern in WORDS.items()})
+
+
+def kinds(texts: Sequence[str], semantic_by: str = "lexicon") -> dict[str, pd.DataFrame]:
+    """`syntactic` features under that name, and `lexicon` as "word-list" or, by "classifiers", `semantic` ones."""
+    if semantic_by not in ("lexicon", "classifiers"):
+        raise UserError(f"semantic is {semantic_by!r}: choose from lexicon, classifiers")
+    more = {"word-list": lexicon(texts)} if semantic_by == "lexicon" else {"semantic": semantic(texts)}
+    return {"syntactic": syntactic(texts)} | more
 
 
 def semantic(texts: Sequence[str], classifiers: dict | None = None) -> pd.DataFrame:

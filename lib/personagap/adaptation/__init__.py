@@ -4,9 +4,10 @@ from functools import partial
 
 from personagap import embeddings
 from personagap.adaptation import runlog
-from personagap.adaptation.icl import CONTROLS, STRATEGIES, Study, plan_study, source_arms
+from personagap.adaptation.icl import CONTROLS, STRATEGIES, Examples, Study, plan_study, source_arms
 from personagap.adaptation.neighbours import KINDS, neighbour_arms
 from personagap.adaptation.outcomes import (
+    by_database,
     by_generation,
     by_selection,
     compare,

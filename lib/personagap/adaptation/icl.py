@@ -12,9 +12,11 @@ from personagap.errors import UserError
 
 #: Arm → what of the user's own examples it shows.
 STRATEGIES = {"own": "winning", "losing": "losing", "both": "both", "mislabelled": "mislabelled"}
-#: Arms that show others' winners: of another user for each example, of one other user, of most users, and of user
-#: 0 for everybody, whose weights meet raw rewards in another order, as in the authors' code (T1).
+#: Arms that show others' winners: of a stranger for each example, of one stranger, of most users, and of user 0 for
+#: everybody, whose weights meet raw rewards in another order, as in the authors' code (T1).
 CONTROLS = ("other people's", "a random user's", "the population's", "user 0's")
+#: The model's chat template; none, as in the authors' code (T8).
+TEMPLATES = ("chat", "plain")
 CODE_ORDER = "gemma_2b gemma_7b mistral_raft mistral_ray mistral_weqweasdas llama3_sfairx oasst_deberta_v3 beaver_7b"
 CODE_ORDER = [*CODE_ORDER.split(), "oasst_pythia_7b", "oasst_pythia_1b"]
 
@@ -32,6 +34,7 @@ class Study:
     target: np.ndarray  # (n_users,) each user's test prompt, a row of prompts
     train: np.ndarray  # rows of prompts that examples come from
     reference: int  # column of responses that win rates are against (GPT-4o)
+    unit: str = "z units"  # of rewards
 
     def stored(self) -> np.ndarray:
         """(n_users, 8) what each user thinks of the stored responses to the test prompt."""
@@ -54,7 +57,7 @@ def plan_study(table: pd.DataFrame, weights: pd.DataFrame, normalization: str, r
     """
     responses = table["text"].to_numpy().reshape(-1, table["response"].nunique())
     first, names = table.iloc[:: responses.shape[1]], table["response_model"].iloc[: responses.shape[1]]
-    matches = np.flatnonzero(names.str.endswith(reference))
+    matches = np.flatnonzero(names.str.endswith(str(reference)))
     if len(matches) != 1:
         raise UserError(f"reference {reference!r} ends {len(matches)} of the response models: {', '.join(names)}")
     test, train = (np.flatnonzero(first["split"] == split) for split in ("test", "train"))
@@ -62,16 +65,15 @@ def plan_study(table: pd.DataFrame, weights: pd.DataFrame, normalization: str, r
         raise UserError(f"{len(train)} training and {len(test)} test prompts: users need both, load all splits")
     target = np.resize(np.random.default_rng(seed).permutation(test), len(weights))
     rewards = users.rewards(table, normalization), users.rewards(table, "raw")
-    models = list(weights)
-    return Study(
-        first["prompt_text"].to_numpy(), responses, *rewards, weights.to_numpy(), models, target, train, int(matches[0])
-    )
+    texts, models = first["prompt_text"].to_numpy(), list(weights)
+    unit = "raw units" if normalization == "raw" else "z units"
+    return Study(texts, responses, *rewards, weights.to_numpy(), models, target, train, int(matches[0]), unit)
 
 
 def nearest(queries: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
     """Rows of ``database`` (n, d) nearest to ``queries`` (m, d) by cosine: (m, k). Memory does not grow with m × n."""
-    if k > len(database):
-        raise UserError(f"{k} examples or neighbours of only {len(database)}: ask for fewer")
+    if not 1 <= k <= len(database):
+        raise UserError(f"{k} examples or neighbours of only {len(database)}: ask for 1 to {len(database)}")
     # A tree does not help in hundreds of dimensions.
     index = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(database)
     return index.kneighbors(queries, return_distance=False)
@@ -90,19 +92,25 @@ def favourites(study: Study, prompts: np.ndarray) -> list[np.ndarray]:
     return [users.vote_shares(each).argmax(axis=1)[where].reshape(prompts.shape) for each in votes]
 
 
-def source_arms(study: Study, vectors: np.ndarray, k: int, seed: int = 0) -> dict[str, Examples]:
+def source_arms(study: Study, vectors: np.ndarray, k: int, alpha: float, seed: int = 0) -> dict[str, Examples]:
     """The ``k`` training prompts most similar to each user's, with the user's examples and those of `CONTROLS`.
 
-    ``vectors`` (n_prompts, d) are embeddings of the prompts.
+    Parameters
+    ----------
+    vectors : (n_prompts, d) embeddings of the prompts.
+    alpha : of the Dirichlet distribution of n_users · k strangers, each of whom chooses one example for one user
+        alone. Did the users choose for each other, one of them would be in the controls of many, and intervals that
+        take users for independent would cover 80 % instead of 95 %.
     """
+    n, models = study.weights.shape
     prompts = study.train[nearest(vectors[study.target], vectors[study.train], k)]
-    n, rewards, rng = len(prompts), study.rewards[prompts], np.random.default_rng(seed)
-    others = (np.arange(n)[:, None] + rng.integers(1, n, size=prompts.shape)) % n  # steps to somebody else
+    others = users.dirichlet(n * k, alpha, [seed, 1], study.models).to_numpy().reshape(n, k, models)
+    rewards = study.rewards[prompts]
     order = [study.models.index(name) for name in CODE_ORDER if name in study.models] or slice(None, None, -1)
     labelled = {
         "own": extremes(study.weights[:, None], rewards),
-        "other people's": extremes(study.weights[others], rewards),
-        "a random user's": extremes(study.weights[others[:, :1]], rewards),
+        "other people's": extremes(others, rewards),
+        "a random user's": extremes(others[:, :1], rewards),
         "the population's": favourites(study, prompts),
         "user 0's": extremes(study.weights[0], study.raw[prompts][..., order]),
     }
@@ -135,8 +143,8 @@ def chats(study: Study, arm: str, shown: Examples | None, shots: int, max_charac
 
 def reader(lm, template: str):
     """``lm``, reading by its chat template ("chat") or by none ("plain"), as in the authors' code (T8)."""
-    if template not in ("chat", "plain"):
-        raise UserError(f"template {template!r}: choose from chat, plain")
+    if template not in TEMPLATES:
+        raise UserError(f"template {template!r}: choose from {', '.join(TEMPLATES)}")
     if template == "chat":
         return lm
     if not hasattr(lm, "formatted"):

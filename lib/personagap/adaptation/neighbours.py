@@ -1,5 +1,7 @@
 """Users like a given one: embeddings, histories, examples from them, and how good the retrieval is."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy import sparse, stats
@@ -69,6 +71,7 @@ def neighbour_arms(
     own_interactions: int = 5,
     neighbours: int = 20,
     shots: int = 3,
+    kinds: Sequence[str] = KINDS,
     seed: int = 0,
 ) -> tuple[dict[str, Examples], pd.DataFrame]:
     """Examples from users' own histories and from those of similar users, and how good the retrieval is.
@@ -78,6 +81,7 @@ def neighbour_arms(
     database : weights of the historical users, as of ``users.dirichlet``.
     prompt_vectors, response_vectors : (n_prompts, d), (n_prompts · 8, d) embeddings.
     interactions, own_interactions : lengths of the histories of historical users and of the study's.
+    kinds : embeddings to find similar users by, of `KINDS`.
 
     Returns
     -------
@@ -85,12 +89,15 @@ def neighbour_arms(
         users" and "oracle users", the latter nearest by the true weights.
     quality : `retrieval_quality` of each embedding, with ``embedding users``.
     """
+    if shots > min(interactions, own_interactions):
+        shorter = f"histories of {own_interactions} (own_interactions) and {interactions} (interactions)"
+        raise UserError(f"{shots} examples from {shorter}: show fewer")
     own, others, n = study.weights, database.to_numpy(), len(study.weights)
     history = draw_histories(study, others, interactions, seed)
     mine, coded = (draw_histories(study, own, own_interactions, seed + 1, each) for each in (False, True))
     random = np.random.default_rng(seed).integers(len(others), size=(n, neighbours))
     near, quality = {"random users": random, "oracle users": nearest(own, others, neighbours)}, []
-    for kind in KINDS:
+    for kind in kinds:
         looks = [embed_users(response_vectors, each, kind) for each in (mine, history)]
         near[f"similar by {kind}"] = found = nearest(*looks, neighbours)
         table = retrieval_quality(found, near["oracle users"], looks, (own, others))

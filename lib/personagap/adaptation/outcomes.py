@@ -10,7 +10,7 @@ import pandas as pd
 from statsmodels.stats.multitest import multipletests
 
 from personagap import ask, gap, users
-from personagap.adaptation.icl import STRATEGIES, Examples, Study, chats, favourites, reader
+from personagap.adaptation.icl import STRATEGIES, TEMPLATES, Examples, Study, chats, favourites, reader
 from personagap.errors import UserError
 from personagap.gap.resampling import resample
 from personagap.models import Generation
@@ -33,6 +33,9 @@ def serve(
     shots : numbers of examples; 0 is the arm "zero_shot".
     templates : "chat" (the model's) and "plain" (none, as in the authors' code, T8).
     """
+    if not templates or not set(templates) <= set(TEMPLATES):
+        raise UserError(f"templates is {templates!r}: give a list of {', '.join(TEMPLATES)}")
+    shots, templates = dict.fromkeys(shots), dict.fromkeys(templates)
     cells = [("zero_shot", 0)] * (0 in shots) + list(product(arms, [k for k in shots if k]))
     tables = []
     for template in templates:
@@ -157,3 +160,19 @@ def compare(results: pd.DataFrame, of: Sequence[str], against: Sequence[str], **
         holm = multipletests(p, method="holm")[1]
         tables.append(pairs[["contrast", "shots", "template"]].assign(**found, p_holm=holm, n_users=len(wide)))
     return pd.concat(tables, ignore_index=True)
+
+
+def by_database(results: pd.DataFrame, study: Study, seed: int = 0, **how) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """`summarise` and `compare` of users who were served from several databases, each with a column ``users``.
+
+    ``results`` is of `serve` with ``neighbour_arms``, and has ``users``, the size of the database. Similar users are
+    held against everything else, and the own history against the one drawn as in the authors' code (T7).
+    """
+    against = ["zero_shot", "random users", "own history", "oracle users", "population's favourite"]
+    means, paired = [], []
+    for size, served in results.groupby("users"):
+        both = pd.concat([served.drop(columns="users"), references(study, seed)])
+        means.append(summarise(both, seed=seed, **how).assign(users=size))
+        for pair in ((["similar by difference"], against), (["own history"], ["own history as coded"])):
+            paired.append(compare(both, *pair, seed=seed, **how).assign(users=size))
+    return pd.concat(means), pd.concat(paired)

@@ -7,6 +7,7 @@ import pandas as pd
 from statsmodels.stats.proportion import confint_proportions_2indep, proportions_ztest
 
 from personagap.datasets._reading import check
+from personagap.errors import UserError
 
 #: What tells the configurations of meta-learning apart.
 CONFIGURATION = ["user_embedding_type", "user_embedding_computed_from_n_pr", "n_similar_users_to_retrieve", "db_users"]
@@ -15,14 +16,17 @@ RESULTS = ["total_score", "win_rate_against_gpt4o"]
 TEST_USERS = 1000
 
 
-def load(folder: str | Path) -> pd.DataFrame | None:
+def load(folder: str | Path, missing_ok: bool = True) -> pd.DataFrame | None:
     """The log ``personalllm_runs*.csv`` in ``folder``, one row per run in the authors' columns; None if there is none.
 
     Scores are in z units, win rates in percent. ``method`` shortens ``algorithm``; ``db_users`` is the size in
     ``meta_learning_dataset``, which means something for meta-learning alone (T11). Until 20 August 2024 a bug of
     KShotICL showed losing responses as liked: those runs are "losing_as_winning_only" here (T25).
     """
-    if (file := min(Path(folder).glob("personalllm_runs*.csv"), default=None)) is None:
+    file = min(Path(folder).glob("personalllm_runs*.csv"), default=None)
+    if file is None and not missing_ok:
+        raise UserError(f"no personalllm_runs*.csv in {folder}: give the folder that holds it, or none")
+    if file is None:
         return None
     log = pd.read_csv(file).rename_axis("row")
     named = ["algorithm", "responses_to_include", "num_shots", "datetime", "meta_learning_dataset"]

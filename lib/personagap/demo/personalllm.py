@@ -173,7 +173,7 @@ def truth(diversity: pd.DataFrame, wins: pd.DataFrame, opinions: pd.DataFrame, a
     values = (values - values.mean((0, 1))) / values.std((0, 1))
     n = int(diversity["n_users"].iloc[0])
     populations = [{"alpha": each, "n_users": n, "seed": seed} for each in diversity["alpha"].unique()]
-    true = pd.concat(heterogeneity(values, each, n_bootstrap=2) for each in populations).rename(
+    true = pd.concat(heterogeneity(values, each, n_bootstrap=20) for each in populations).rename(
         columns={"share": "true"}
     )
     rows = diversity.merge(true[["alpha", "measure", "bin", "true"]]).rename(columns={"share": "estimated"})

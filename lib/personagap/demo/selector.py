@@ -7,7 +7,12 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from personagap.adaptation import Examples, Study, by_generation, by_selection, reward_models, serve
+from personagap.demo.personalllm import score
 from personagap.errors import UserError
+from personagap.gap.resampling import resample
+from personagap.models import load_model
+from personagap.responses import ResponseStore
 
 #: What it makes of its examples: likes responses whose rewards are like those of the liked ones and unlike
 #: those of the disliked; once it sees any, likes what all reward models like; makes nothing of them.
@@ -56,15 +61,74 @@ class Selector:
         return np.array([len(text.encode()) for text in texts]) * (fit + 0.3 * stats.norm.ppf(uniform) - 9)
 
 
-def truth(planted: str, true: pd.DataFrame, paired: pd.DataFrame) -> pd.DataFrame:
-    """Planted, true and estimated contrasts of persona reward: ``quantity planted true estimated ci_low ci_high``.
+def open_model(
+    model: str, planted: str, study: Study, evaluation: str = "select", data: str = "demo", device: str = "auto"
+) -> tuple:
+    """Who serves the study's users, and how: the model, and what ``adaptation.serve`` takes as ``respond``.
 
-    ``true`` and ``paired`` are ``adaptation.compare`` of many more users, and of the notebook's. Unless what is planted
-    is a benefit, whose examples they are makes no difference: the truth is 0.
+    Parameters
+    ----------
+    model : "simulated" (`Selector` with what is ``planted``), or that of ``models.load_model``, whose answers are kept.
+    evaluation : "select" among the stored responses, or "generate" and score: with the demo's rewards if ``data`` is
+        the demo, else with the reward models.
     """
-    key = ["contrast", "shots", "template", "metric"]
-    both = paired.merge(true[[*key, "estimate"]], on=key, suffixes=("", "_true"))
-    both = both[both["metric"] == "persona_reward"].rename(columns={"contrast": "quantity", "estimate": "estimated"})
-    both["planted"] = "follows its examples" if planted == "benefit" else "0"
-    both["true"] = both["estimate_true"] if planted == "benefit" else 0.0
-    return both[["quantity", "planted", "true", "estimated", "ci_low", "ci_high"]].reset_index(drop=True)
+    for name, value, known in (("planted", planted, PLANTED), ("evaluation", evaluation, ("select", "generate"))):
+        if value not in known:
+            raise UserError(f"{name} is {value!r}: choose from {', '.join(known)}")
+    if model == "simulated":
+        lm, store = Selector(planted, study.responses, study.rewards), None
+    else:
+        lm = load_model(model, device=device)
+        store = ResponseStore(lm.id)
+    if evaluation == "select":
+        return lm, by_selection(study, store)
+    return lm, by_generation(study, score if data == "demo" else reward_models(study, device))
+
+
+def truth(lm: Selector, crowd: Study, arms: dict[str, Examples], paired: pd.DataFrame) -> pd.DataFrame:
+    """Planted, true and estimated differences in persona reward between ``arms``, and how good such intervals are.
+
+    True is the mean over endlessly many users of that distribution on these test prompts, with the same training
+    prompts, historical users and model. A ``crowd`` gives it up to ``true_se``, the standard error over its users
+    within prompts (unknown with one user each). Where what is planted does not depend on whose the examples are, it
+    is how the model's noise falls on these prompts. The intervals of ``paired`` resample test prompts as well, so
+    they cover that and the planted 0.
+
+    Parameters
+    ----------
+    crowd : many times the users of ``paired``.
+    arms : of the crowd; contrasts of ``paired`` (``adaptation.compare``) with other arms are left out.
+
+    Returns
+    -------
+    ``quantity shots planted true true_se estimated ci_low ci_high covered coverage``; ``covered`` allows for the error
+    of ``true``. ``coverage`` is the share of studies, cut from the crowd and as large as that of ``paired``, whose
+    intervals cover the truth.
+    """
+    rows = paired[(paired["metric"] == "persona_reward") & (paired["template"] == paired["template"].iloc[0])]
+    sides = rows["contrast"].str.split(" − ", expand=True)
+    known = sides.isin(list(arms)).all(axis=1)
+    rows, sides = rows[known].reset_index(drop=True), sides[known]
+    shown = {name: arms[name] for name in np.unique(sides)}
+    served = serve(lm, crowd, shown, by_selection(crowd, None), rows["shots"].unique(), rows["template"].unique())
+    rewards = served.pivot(index=["prompt", "user"], columns=["arm", "shots"], values="persona_reward")
+    first, second = (rewards[pd.MultiIndex.from_arrays([side, rows["shots"]])].to_numpy() for _, side in sides.items())
+    difference = pd.DataFrame(first - second, rewards.index)
+    error = np.sqrt(difference.groupby("prompt").var().mean() / len(difference))
+    table = rows[["contrast", "shots"]].rename(columns={"contrast": "quantity"})
+    table["planted"] = "follows its examples" if lm.planted == "benefit" else "0"
+    table["true"], table["true_se"] = difference.mean(), error
+    table[["estimated", "ci_low", "ci_high"]] = rows[["estimate", "ci_low", "ci_high"]]
+    reach = np.hypot(table["ci_high"] - table["estimated"], 1.96 * table["true_se"].fillna(0))
+    table["covered"] = (table["true"] - table["estimated"]).abs() <= reach
+    return table.assign(coverage=_coverage(difference, table["true"].to_numpy(), rows["n_users"].iloc[0]))
+
+
+def _coverage(difference: pd.DataFrame, true: np.ndarray, n_users: int) -> np.ndarray:
+    """Share of the studies of ``n_users`` in ``difference`` (prompt and user × contrast) that cover ``true``."""
+    covered = []
+    for _, rows in difference.groupby(difference.index.get_level_values("user") // n_users):
+        drawn = resample(rows.index, cluster="prompt", n_bootstrap=500)
+        low, high = drawn.interval(np.stack([drawn.ratio(each) for each in rows.to_numpy().T], axis=1))
+        covered.append((low <= true) & (true <= high))
+    return np.mean(covered, axis=0)

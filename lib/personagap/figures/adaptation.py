@@ -6,14 +6,15 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from personagap.figures.stages import COLOURS, intervals
 from personagap.figures.style import PALETTE, dots
 
-__all__ = ["forking_paths", "shots"]
+__all__ = ["forking_paths", "retrieval", "shots"]
 
 RATE = "win_rate_against_gpt4o"
 
 
-def shots(means: pd.DataFrame, ax: Axes) -> Axes:
+def shots(means: pd.DataFrame, ax: Axes, unit: str = "z units") -> Axes:
     """Mean reward against the number of the user's own examples, by strategy, beside what needs no model.
 
     Parameters
@@ -21,6 +22,7 @@ def shots(means: pd.DataFrame, ax: Axes) -> Axes:
     means : rows of ``adaptation.summarise`` of one metric: control "own" and zero-shot of one template, and the arms
         of ``adaptation.references``.
     ax : axes to draw on.
+    unit : of rewards.
     """
     zero = means[means["strategy"] == "zero_shot"]
     for number, (strategy, rows) in enumerate(means[means["shots"] > 0].groupby("strategy", sort=False)):
@@ -32,10 +34,31 @@ def shots(means: pd.DataFrame, ax: Axes) -> Axes:
         ax.axhline(row.value, color=PALETTE["noise"], ls=":", lw=1.2)
         ax.annotate(f" {row.strategy}", (1, row.value), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     ax.margins(y=0.08)
-    ax.set(xlabel="examples shown", ylabel="mean persona reward (z units), 95% interval")
+    ax.set(xlabel="examples shown", ylabel=f"mean persona reward ({unit}), 95% interval")
     ax.set_title("What the user's own examples are worth")
     ax.legend(fontsize=9, title="examples", title_fontsize=9)
     return ax
+
+
+def retrieval(quality: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """How good the retrieval of similar users is, by embedding and size of the database, beside chance.
+
+    Parameters
+    ----------
+    quality : ``adaptation.neighbour_arms``, of one database or several.
+    axes : one for each metric.
+    """
+    quality = quality.assign(database=quality["users"].map("{:,} users".format))
+    for ax, (metric, rows) in zip(axes, quality.groupby("metric", sort=False), strict=True):
+        title = {"recall": "Nearest users by weights, found"}.get(metric, "Similar looks, similar weights")
+        chances = rows.groupby("database", sort=False)["chance"].first()
+        alike = len(set(chances)) == 1
+        label = f"{metric}, 95% interval (dotted: chance{'' if alike else ' for that size'})"
+        intervals(rows, ax, "embedding", "database", xlabel=label, title=title)
+        for chance, colour in zip(chances, COLOURS, strict=False):
+            ax.axvline(chance, color=PALETTE["noise" if alike else colour], ls=":")
+    axes[0].get_legend().remove()
+    return axes
 
 
 def forking_paths(log: pd.DataFrame, ordered: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:

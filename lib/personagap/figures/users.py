@@ -26,7 +26,7 @@ def heterogeneity(table: pd.DataFrame, personas: pd.DataFrame, axes: list[Axes])
         x = np.arange(len(bins))
         for number, (alpha, part) in enumerate(rows.groupby("alpha")):
             shifted = x + 0.12 * (number - 1.5)
-            style = {"fmt": _MARKERS[number], "color": colours[number], "label": f"α = {alpha:g}"}
+            style = {"fmt": _MARKERS[number % len(_MARKERS)], "color": colours[number], "label": f"α = {alpha:g}"}
             dots(ax, part, shifted, "share", scale=100, upright=True, **_SMALL, **style)
         prompted = personas[personas["measure"] == measure].set_index("bin")["share"].reindex(bins["bin"])
         ax.plot(x + 0.3, 100 * prompted, "X", ms=8, color=PALETTE["published"], label="persona prompting (published)")

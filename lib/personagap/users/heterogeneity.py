@@ -52,12 +52,21 @@ def heterogeneity_change(
     """
     key = ["measure", "bin", "prompt"]
     shares = [_prompts(rewards, **each).groupby(key, sort=False)["share"].mean() for each in (before, after)]
-    return _means((shares[1] - shares[0]).rename("estimate").reset_index(), "estimate", key[:2], how)
+    return _means((shares[1] - shares[0]).rename("estimate").reset_index(), "estimate", key[:2], how, differences=True)
 
 
-def _means(table: pd.DataFrame, value: str, by: list[str], how: gap.How) -> pd.DataFrame:
+def dependence(rewards: np.ndarray, varied: dict[str, list[dict[str, Any]]], **how: Unpack[gap.How]) -> pd.DataFrame:
+    """`heterogeneity` of several populations; ``varied`` names in a column ``varies`` what tells them apart."""
+    tables = [
+        heterogeneity(rewards, each, **how).assign(varies=name) for name, these in varied.items() for each in these
+    ]
+    return pd.concat(tables)
+
+
+def _means(table: pd.DataFrame, value: str, by: list[str], how: gap.How, *, differences: bool = False) -> pd.DataFrame:
     """Mean of ``value`` by group, under its own name, with an interval over prompts."""
-    found = gap.means(table, value, by, **{"cluster": "prompt", **how}).rename(columns={"estimate": value})
+    found = gap.means(table, value, by, differences=differences, **{"cluster": "prompt", **how})
+    found = found.rename(columns={"estimate": value})
     return found[[*by, value, "ci_low", "ci_high", "n"]]
 
 
@@ -66,9 +75,9 @@ def _prompts(
 ) -> pd.DataFrame:
     """``prompt measure bin share``, shares of 0 or 1, for each set of reward models."""
     total, rng, parts = rewards.shape[-1], np.random.default_rng(seed), []
-    size = n_reward_models or total
-    if size > total:
-        raise UserError(f"n_reward_models is {size}, but there are {total}: give at most that many")
+    size = total if n_reward_models is None else n_reward_models
+    if not 1 <= size <= total:
+        raise UserError(f"n_reward_models is {size}, but there are {total}: give 1 to {total}")
     for draw in range(1 if size == total else 10):
         chosen = np.sort(rng.permutation(total)[:size])
         weights = dirichlet(n_users, alpha, seed + draw, [f"{number:03d}" for number in chosen])

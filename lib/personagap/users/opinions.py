@@ -85,6 +85,12 @@ def representativeness(people: pd.DataFrame, models: pd.DataFrame, **how: Unpack
     return table[table["n"] > 0].reset_index(drop=True)
 
 
+def survey(opinions: Opinions, weights: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
+    """`representativeness` of the survey's language models, and of simulated users if reward models answered it."""
+    simulated = [] if opinions.answers is None else [simulated_opinions(opinions, weights)]
+    return representativeness(opinions.people, pd.concat([opinions.models, *simulated]), **how)
+
+
 def _near(people: pd.DataFrame, models: pd.DataFrame) -> np.ndarray:
     """1 − distance on one question: (models, groups, distances)."""
     ordinal = people["ordinal"].iloc[0]

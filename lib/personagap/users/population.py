@@ -1,6 +1,7 @@
 """Simulated users: weighted ensembles of reward models, and how they vote (arXiv 2409.20296, §2)."""
 
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 import pandas as pd
@@ -12,7 +13,7 @@ from personagap.errors import UserError
 CHUNK = 1_000_000
 
 
-def dirichlet(n: int, alpha: float, seed: int, reward_models: Sequence[str]) -> pd.DataFrame:
+def dirichlet(n: int, alpha: float, seed: int | Sequence[int], reward_models: Sequence[str]) -> pd.DataFrame:
     """Draw users whose weights are Dirichlet(α, …, α): small α, users of one reward model; large α, all alike.
 
     Returns
@@ -24,7 +25,7 @@ def dirichlet(n: int, alpha: float, seed: int, reward_models: Sequence[str]) -> 
     >>> dirichlet(2, 0.5, 0, ["b", "a"]).round(2).to_numpy().tolist()
     [[0.18, 0.82], [1.0, 0.0]]
     """
-    if alpha <= 0:
+    if not isinstance(alpha, Real) or alpha <= 0:
         raise UserError(f"alpha is {alpha}: give a number above 0, such as 0.05")
     names = sorted(reward_models)
     # By logarithms: gamma variates of so small a shape underflow to 0, and 0/0 is no weight (T13).

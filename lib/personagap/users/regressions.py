@@ -1,5 +1,7 @@
 """Which features of a response simulated users like: one logistic regression per user (arXiv 2409.20296, §3.2)."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -49,6 +51,8 @@ def regressions(
     UserError : without a penalty, no user has a finite estimate; or a feature is constant.
     """
     prompts, spread = len(rewards), features.std(ddof=0)
+    if ridge < 0:
+        raise UserError(f"ridge is {ridge}: give 0 or more")
     if losing not in LOSING:
         raise UserError(f"losing {losing!r}: choose {' or '.join(LOSING)}")
     if (spread == 0).any():
@@ -76,6 +80,20 @@ def regressions(
     columns |= {"vif": np.diag(np.linalg.pinv(np.corrcoef(x.reshape(-1, x.shape[-1]).T)))}
     columns |= {"n_users": len(known), "separable": len(beta) - len(known), "accuracy": accuracy}
     return pd.DataFrame(columns | {"accuracy_low": accuracy - reach_right, "accuracy_high": accuracy + reach_right})
+
+
+def compare_regressions(
+    kinds: dict[str, pd.DataFrame], weights: pd.DataFrame, rewards: np.ndarray, losing: Sequence[str], **how
+) -> pd.DataFrame:
+    """`regressions` on several kinds of features, by name, and against several losing responses.
+
+    A leading column ``features`` names the kind; ``how`` holds ``ridge seed``.
+    """
+    if not losing or not set(losing) <= set(LOSING):
+        raise UserError(f"losing is {losing!r}: give a list of {', '.join(LOSING)}")
+    fits = {(kind, rank): regressions(x, weights, rewards, rank, **how) for kind, x in kinds.items() for rank in losing}
+    table = pd.concat({key: fit.drop(columns="losing") for key, fit in fits.items()}, names=["features", "losing"])
+    return table.reset_index(level=[0, 1]).reset_index(drop=True)
 
 
 def _fit(win: np.ndarray, lose: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:

@@ -3,6 +3,7 @@
 import pandas as pd
 
 from personagap.errors import UserError, explained
+from personagap.gap.tables import UNIT
 
 #: The ten of the paper on the Hub. A tokenizer with a chat template formats the pair; without one, a model reads
 #: "User: …\nAssistant: …", beaver too (T17). Which templates the tokenizers had at the time is not recorded.
@@ -47,13 +48,36 @@ def score_responses(
 
     Raises
     ------
-    UserError : a model that cannot be loaded, or does not give one score per text.
+    UserError : ``models`` is no dictionary of names; a model cannot be loaded, or does not give one score per text.
     """
+    if not isinstance(models, dict) or not all(isinstance(source, str) for source in models.values()):
+        raise UserError(f"reward_models is {models!r}: give a name for each Hub name or folder, {{NAME: FOLDER}}")
     scored = table.copy()
     for name, source in models.items():
         scored[name] = _score(name, source, table, batch_size, device)
     scored.attrs["reward_models"] = sorted({*table.attrs.get("reward_models", []), *models})
     return scored
+
+
+def score_pairs(pairs: pd.DataFrame, models: dict[str, str], device: str = "cpu") -> pd.DataFrame:
+    """Reward models as judges of pairs: the reward of the personalized response less that of the generic one.
+
+    Parameters
+    ----------
+    pairs : items of the stage "response", of ``datasets.load_judgments``; a response that recurs is scored once.
+    models, device : as of `score_responses`.
+
+    Returns
+    -------
+    Judgments ``stage source user prompt item rater label rater_kind``, one row per pair and model, for ``gap``.
+    """
+    columns = ["prompt_text", "text"]
+    better, worse = (pairs[["prompt_text", side]].set_axis(columns, axis=1) for side in ("personalized", "generic"))
+    texts = pd.concat([better, worse]).drop_duplicates(ignore_index=True)
+    scored = score_responses(texts, models, device=device)
+    better, worse = (side.merge(scored, how="left").set_index(pairs.index)[[*models]] for side in (better, worse))
+    judged = pairs[[*UNIT]].join(better - worse)
+    return judged.melt(UNIT, [*models], "rater", "label").assign(rater_kind="model")
 
 
 def format_pair(tokenizer, prompt: str, response: str) -> str:

@@ -1,6 +1,7 @@
 """Verdicts on personalization by examples, and on the authors' logged runs."""
 
 import pandas as pd
+from statsmodels.stats.multitest import multipletests
 
 from personagap.verdicts.wording import ALPHA, interval, p, side, table, words
 
@@ -16,7 +17,7 @@ QUESTIONS = {
 }
 
 
-def in_context(paired: pd.DataFrame) -> pd.DataFrame:
+def in_context(paired: pd.DataFrame, unit: str = "z units") -> pd.DataFrame:
     """Answers to the questions of the in-context notebook: ``question answer``.
 
     Whether a benefit is personal is an intersection–union test: every control must be beaten, so their number
@@ -25,33 +26,36 @@ def in_context(paired: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     paired : ``adaptation.compare`` of "own" with every control; optionally of "losing" with "mislabelled".
+    unit : of rewards.
     """
     rows = _rewards(paired)
     controls = rows.loc[["own − other people's", "own − a random user's", "own − the population's"]]
     short = controls[controls["ci_low"] <= 0]
-    numbers = ", ".join(_number(row) for _, row in (controls if short.empty else short).iterrows())
+    numbers = ", ".join(_number(row, unit) for _, row in (controls if short.empty else short).iterrows())
     names = " or ".join(contrast.split(" − ")[1] for contrast in short.index)
     lacking = f"No personalization benefit is shown beyond examples in {names} taste"
     personal = "Yes, beyond every control" if short.empty else lacking
     question = "Is that personalization: do the user's own winners beat those of others?"
-    first, *others = _answers(rows)
+    first, *others = _answers(rows, unit)
     return table([first, (question, f"{personal}: {numbers}."), *others])
 
 
-def across_users(paired: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str, str]]:
+def across_users(paired: pd.DataFrame, quality: pd.DataFrame, unit: str = "z units") -> list[tuple[str, str]]:
     """Questions and answers on similar users.
 
     Parameters
     ----------
     paired : ``adaptation.compare`` of "similar by difference" with the others, and of "own history" with "… as coded".
     quality : ``adaptation.neighbour_arms``, of one database or several.
+    unit : of rewards.
     """
-    best = quality[quality["metric"] == "recall"].sort_values("estimate").iloc[-1]
+    largest = quality[(quality["metric"] == "recall") & (quality["users"] == quality["users"].max())]
+    best = largest.loc[largest["estimate"].idxmax()]
     looks = (
         f"The embedding by {best['embedding']} finds {interval(best)} of the users nearest by true weights among "
         f"{best['users']:,}, where chance finds {best['chance']:.3f}."
     )
-    return [("Are users who look alike alike?", looks), *_answers(_rewards(paired))]
+    return [("Are users who look alike alike?", looks), *_answers(_rewards(paired), unit)]
 
 
 def forking_paths(effect: pd.DataFrame, rates: pd.DataFrame) -> list[tuple[str, str]]:
@@ -79,14 +83,20 @@ def _rewards(paired: pd.DataFrame) -> pd.DataFrame:
     return paired[chosen & (paired["metric"] == "persona_reward")].set_index("contrast", drop=False)
 
 
-def _answers(rows: pd.DataFrame) -> list[tuple[str, str]]:
-    asked = [(question, rows.loc[contrast]) for contrast, question in QUESTIONS.items() if contrast in rows.index]
-    return [(question, f"{_verdict(row)}: {_number(row)} ({row['shots']}-shot).") for question, row in asked]
+def _answers(rows: pd.DataFrame, unit: str) -> list[tuple[str, str]]:
+    """The questions that ``rows`` can answer, p-values corrected by Holm over them."""
+    told = rows.loc[[contrast for contrast in QUESTIONS if contrast in rows.index]]
+    told = told.assign(p_holm=multipletests(told["p_value"], method="holm")[1])
+    return [
+        (question, f"{_verdict(row)}: {_number(row, unit)}, {p(row['p_holm'])} after Holm ({row['shots']}-shot).")
+        for question, (_, row) in zip(map(QUESTIONS.get, told.index), told.iterrows(), strict=True)
+    ]
 
 
 def _verdict(row: pd.Series) -> str:
-    return side(row, "Better", "Worse", "No difference is shown")
+    none = "No difference is shown"
+    return side(row, "Better", "Worse", none) if row["p_holm"] < ALPHA else none
 
 
-def _number(row: pd.Series) -> str:
-    return f"{interval(row, form='+.2f')} z units against {words(row['contrast'].split(' − ')[1])}"
+def _number(row: pd.Series, unit: str) -> str:
+    return f"{interval(row, form='+.2f')} {unit} against {words(row['contrast'].split(' − ')[1])}"
