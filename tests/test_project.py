@@ -7,11 +7,14 @@ import re
 import sys
 import tomllib
 
+import pandas as pd
 import pytest
 import yaml
 
 from personagap.cli import main
-from personagap.paths import NOTEBOOKS, ROOT
+from personagap.paths import DATA, NOTEBOOKS, ROOT
+
+TRAP = re.compile(r"\bT\d{1,2}\b")
 
 
 def names(requirements):
@@ -75,3 +78,13 @@ def test_the_readme_names_what_exists():
     assert set(re.findall(r"(?:^|`)personagap (\w+)", text, re.M)) <= set(main.commands)
     targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.M)
     assert set(re.findall(r"(?:^|`)make ([\w-]+)", text, re.M)) <= set(targets)
+
+
+def test_every_trap_that_is_cited_is_explained():
+    """T-numbers stand in docstrings, notebooks and verdicts; ``data/traps.csv`` says what they are, by paper."""
+    traps = pd.read_csv(DATA / "traps.csv")
+    for paper, known in traps.groupby("paper")["trap"]:
+        cited = {trap for path in (NOTEBOOKS / paper).glob("*.ipynb") for trap in TRAP.findall(path.read_text())}
+        assert cited and cited <= {*known}, paper
+    cited = {trap for path in (ROOT / "lib").rglob("*.py") for trap in TRAP.findall(path.read_text())}
+    assert cited <= {*traps["trap"]} and not traps.duplicated(["paper", "trap"]).any()
