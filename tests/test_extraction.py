@@ -55,8 +55,13 @@ def test_anybodys_long_format(tmp_path):
     items, judgments = load_judgments("extraction", tmp_path)
     assert items["attribute"].tolist() == ["Naps."] and items["user"].tolist() == ["u01"]
     assert judgments["rater"].tolist() == ["human_01", "judge"]
+    file.write_text(LONG + 2 * "extraction,ann,0,bob,human,uncertain,Naps.\n")
+    with pytest.raises(UserError, match=r"judgments_mine.csv, row 3: judges what its rater judged before: keep one"):
+        load_judgments("extraction", tmp_path)
     with pytest.raises(UserError, match="no judgments of stage 'response'"):
         load_judgments("response", tmp_path)
+    with pytest.raises(UserError, match="unknown stage 'responses': choose from extraction, relevance, response"):
+        load_judgments("responses", tmp_path)
     with pytest.raises(UserError, match="no conversations"):
         load_histories(tmp_path)
     text = LONG.replace("attribute", "prompt_text,attribute") + "relevance,ann,0,judge,model,yes,What now?,Naps.\n"
@@ -122,17 +127,42 @@ def test_thresholds_come_from_other_folds_and_beta_weights_recall():
     assert (decided[0] == decided[1]).all()
 
 
+def test_flags_of_people_a_classifier_and_the_extractor_itself():
+    items, judgments = load_judgments("extraction", "demo")
+    said = judgments.assign(label=judgments["label"].isin(extraction.PROBLEMATIC).astype(int))
+    said = said[said["user"] != "u01"]  # whom nobody judged
+    flags = classifiers.flags(items, said, beta=2)
+    assert list(flags) == ["human_majority", "trained verifier", "own confidence"]
+    assert flags.index.equals(items.index) and (flags.isna().all(axis=1) == (items["user"] == "u01")).all()
+    votes = items.join(said.groupby(["user", "item"])["label"].median(), on=["user", "item"])["label"]  # of three
+    pd.testing.assert_series_equal(flags["human_majority"], votes, check_names=False)
+    yes = flags["human_majority"] == 1
+    assert flags["trained verifier"][yes].mean() > flags["trained verifier"][~yes].mean()
+    assert list(classifiers.flags(items.assign(confidence=np.nan), said)) == ["human_majority", "trained verifier"]
+
+
+def test_contrasts_of_sources_and_at_equal_length_where_it_is_known():
+    items, judgments = load_judgments("extraction", "demo")
+    judgments = judgments.merge(items[["user", "item", "dataset", "turns"]])
+    found = extraction.contrasts(judgments)["contrast"].tolist()
+    each = [f"real − {name}" for name in ("synthetic", "synthetic_a", "synthetic_b", "synthetic_c")]
+    assert found == [*each, "real − synthetic, at equal log2_turns"]
+    assert extraction.contrasts(judgments.assign(turns=0))["contrast"].tolist() == each
+
+
 def test_t14_hedging_raises_acceptance_but_not_use():
     items, judgments = load_judgments("extraction", "demo")
     items["flagged"] = items["attribute"].map(conversations.kind) != "supported"
     nothing = pd.Series(None, items.index[items["flagged"]], dtype=object)
-    table = extraction.profiles(items, items["flagged"], nothing, load_histories("demo"))
+    table = extraction.profiles(items, nothing, load_histories("demo"))
     assert table.groupby("strategy")["attribute"].count()["refine flagged"] == (~items["flagged"]).sum()
     hedged = conversations.judge(table[table["strategy"] == "hedge flagged"])
-    said = pd.concat([judgments.assign(strategy="as extracted"), hedged])
-    values = extraction.compare(table, said, cluster="user").set_index(["measure", "strategy"])["estimate"].unstack()
+    compared = extraction.compare(table, judgments, hedged, cluster="user")
+    values = compared.set_index(["measure", "strategy"])["estimate"].unstack()
     assert values.loc["accepted", "hedge flagged"] > values.loc["accepted", "as extracted"] + 0.1
     assert values.loc["useful", "hedge flagged"] < values.loc["useful", "as extracted"]
+    itself = compared[(compared["strategy"] == "as extracted") & compared["measure"].isin(["covered", "kept"])]
+    assert (itself[["estimate", "ci_low", "ci_high"]] == 1).all(axis=None) and len(itself) == 2
     assert values.loc["covered", "as extracted"] == 1 > values.loc["covered", "drop flagged"] > 0.5
     assert values.loc["hedged", "as extracted"] == 0  # "in May" is no hedge
     assert values.loc["identifies"].between(0.6, 1).all()

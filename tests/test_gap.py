@@ -1,6 +1,7 @@
 """Gap statistics against independent implementations, textbook cases, and input without an answer."""
 
 import warnings
+from functools import partial
 
 import krippendorff
 import numpy as np
@@ -70,7 +71,8 @@ def test_baselines_know_nothing(rng):
     assert rows.loc["select_all", "f1"] == pytest.approx(sk.f1_score(y, np.ones(400)), **SAME)
     assert rows.loc["prevalence", ["precision", "recall", "f1"]].astype(float).tolist() == pytest.approx([y.mean()] * 3)
     assert rows.loc[["select_all", "prevalence"], "kappa"].tolist() == pytest.approx([0, 0], abs=1e-12)
-    assert rows.loc["judge", ["f1", "f1_low", "f1_high"]].tolist() == [1, 1, 1]
+    assert rows.loc["judge", ["f1", "f1_high"]].tolist() == [1, 1]
+    assert rows.loc["judge", "f1_low"] == pytest.approx(5 / (5 + stats.norm.ppf(0.975) ** 2))  # of five users
 
 
 def test_a_resample_is_what_repeating_its_rows_gives(rng):
@@ -115,6 +117,61 @@ def test_interval_of_a_share_covers_with_a_few_users():
         row = gap.means(rows, "hit", ["all"], cluster="user", n_bootstrap=200).iloc[0]
         covered.append(row["ci_low"] <= 0.3 <= row["ci_high"])
     assert np.mean(covered) >= 0.92
+
+
+def test_shares_of_0_and_1_are_wilson_at_the_number_of_their_clusters():
+    """That a judge said yes to all of 40 items of ten prompts is no proof that it always will."""
+    y, z2 = np.tile([1, 0, 0, 0], 10) * (np.arange(40) < 12), stats.norm.ppf(0.975) ** 2
+    judgments = table({"human_majority": y, "yes": np.ones(40), "half": np.tile([1, 0], 20)})
+    rows = gap.relevance_metrics(judgments, cluster="prompt", n_bootstrap=50).set_index("rater")
+    expected = {"yes_rate_low": 10 / (10 + z2), "yes_rate_high": 1, "recall_low": 3 / (3 + z2), "recall_high": 1}
+    assert rows.loc["yes", list(expected)].to_dict() == pytest.approx(expected)
+    assert rows.loc["yes", "precision_low"] < rows.loc["yes", "precision"] < rows.loc["yes", "precision_high"]
+    assert rows.loc["half", ["yes_rate_low", "yes_rate_high"]].tolist() == [0.5, 0.5]  # a rule: two of each list
+    assert (rows.loc["select_all", ["yes_rate_low", "recall_low"]] == 1).all()  # by definition
+    scored = table({"human_majority": y, "judge": 0.9 * y})
+    curve = gap.reliability_curve(scored, n_bins=2, cluster="prompt", n_bootstrap=50)
+    assert ((curve["ci_low"] < curve["observed"]) | (curve["ci_high"] > curve["observed"])).all()
+    f1 = gap.scored_metrics(scored, cluster="prompt", n_bootstrap=50).iloc[0]
+    assert f1["f1"] == 1 and f1["f1_low"] == pytest.approx(3 / (3 + z2))
+    third = pd.DataFrame({"user": np.repeat(np.arange(7), 3), "hit": [1, 0, 0] * 7, "all": 1})
+    row = gap.means(third, "hit", ["all"], cluster="user", n_bootstrap=50).iloc[0]
+    assert row["ci_low"] < 0.2 and row["ci_high"] > 0.5
+
+
+def mean_difference(x, **how):
+    rows = pd.DataFrame({"prompt": np.arange(len(x)), "x": x, "all": 1})
+    return gap.means(rows, "x", ["all"], differences=True, cluster="prompt", **how).iloc[0]
+
+
+@pytest.mark.parametrize("changed", [0, 1])
+def test_one_change_of_a_hundred_prompts_is_no_proof(changed):
+    """A sign test gives p = 1; Wilson's interval of a share would exclude 0."""
+    x = np.arange(100) < changed
+    row, opposite = mean_difference(1.0 * x), mean_difference(-1.0 * x)
+    assert row["estimate"] == changed / 100 and row["ci_low"] < -0.01 and 0.02 < row["ci_high"] < 0.05
+    assert [-opposite["ci_high"], -opposite["ci_low"]] == pytest.approx([row["ci_low"], row["ci_high"]])
+
+
+@pytest.mark.parametrize(("up", "down"), [(0.01, 0.0), (0.01, 0.01), (0.03, 0.0), (0.2, 0.1)])
+def test_interval_of_differences_covers_where_changes_are_rare(up, down):
+    covered = []
+    for seed in range(200):
+        x = np.random.default_rng(seed).choice([1.0, -1.0, 0.0], 100, p=[up, down, 1 - up - down])
+        row = mean_difference(x, n_bootstrap=200)
+        covered.append(row["ci_low"] <= up - down <= row["ci_high"])
+    assert np.mean(covered) >= 0.92
+
+
+def test_interval_of_a_share_near_one_covers_where_prompts_hardly_vary():
+    """Prompts that are right, or wrong, as a whole: with a width of 0 where none is wrong it would cover in half."""
+    covered, y = [], np.tile([1, 0, 0, 0], 20)
+    for seed in range(200):
+        right = np.repeat(np.random.default_rng(seed).random(20) < 0.97, 4)
+        judgments = table({"human_majority": y, "judge": np.where(right, y, 1 - y)})
+        row = gap.relevance_metrics(judgments, cluster="prompt", n_bootstrap=200).iloc[0]
+        covered.append([row[f"{name}_low"] <= 0.97 <= row[f"{name}_high"] for name in ("accuracy", "recall")])
+    assert (np.mean(covered, axis=0) >= 0.94).all()
 
 
 @pytest.mark.parametrize("weights", [None, "linear", "quadratic"])
@@ -195,8 +252,9 @@ def test_spearman_and_its_resamples_equal_scipy(ordinal):
     between = np.mean(pairs)
     ceiling = (3 * between / (1 + 2 * between)) ** 0.5
     assert rows.loc["judge", "ceiling"] == pytest.approx(ceiling, **SAME)
+    assert 0 < rows.loc["judge", "ceiling_low"] < ceiling < rows.loc["judge", "ceiling_high"] <= 1
     assert rows.loc["judge", "disattenuated"] == pytest.approx(rows.loc["judge", "spearman"] / ceiling, **SAME)
-    drawn = resample(gap.tables.units(table(ordinal)).index, n_bootstrap=5)
+    drawn = resample(gap.tables.units(table(ordinal)).index, n_bootstrap=20)
     times = drawn.weights[3][drawn.cell].astype(int)
     expected = stats.spearmanr(np.repeat(ordinal["judge"], times), np.repeat(mean, times)).statistic
     assert gap.ratings._spearman(ordinal["judge"], mean, drawn)[3] == pytest.approx(expected, **SAME)
@@ -293,6 +351,11 @@ def test_humans_who_do_not_agree_give_no_ceiling():
     ("labels", "call", "message"),
     [
         ({"human_1": [0, 1] * 4}, gap.agreement, "at least two raters"),
+        (
+            {"human_1": [0, 1] * 4, "human_majority": [0, 1] * 4, "judge": [0, 1] * 4},
+            partial(gap.agreement, gold="judge"),
+            "gold 'judge' is a model.*: choose from human_1, human_majority",
+        ),
         ({"human_1": [0, 1] * 4}, gap.reliability, "two or more raters"),
         ({"human_1": [0] * 8, "human_2": [0] * 8}, gap.reliability, "more than one label"),
         ({"human_1": [0, 1] * 4, "human_2": [0, 1] * 4}, gap.majority_bias, "odd number"),
@@ -310,12 +373,27 @@ def test_input_without_an_answer_is_one_clear_error(labels, call, message):
         call(table(labels))
 
 
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [
+        *(({"n_bootstrap": n}, "^n_bootstrap is .*: give a whole number of at least 20$") for n in (-1, 0, 1, 2, 99.5)),
+        *(({"level": level}, "^level is .*: give a number between 0 and 1") for level in (0, 1, 95, -0.5)),
+    ],
+)
+def test_resamples_and_levels_that_make_no_interval_are_one_clear_error(how, message):
+    judgments = table({"human_1": [1, 2] * 4, "human_2": [1, 3] * 4, "judge": [2, 2] * 4})
+    for function in (gap.judge_inflation, gap.mean_agreement, gap.judge_correlation):
+        with pytest.raises(UserError, match=message):
+            function(judgments, **how)
+
+
 def test_malformed_judgments_are_one_clear_error(rng):
     judgments = table({"human_majority": [0, 1] * 4, "judge": [0, 1] * 4})
     for broken, message in [
         (judgments.drop(columns="label"), "lack the column 'label'"),
         (judgments.assign(label=[np.nan, *judgments["label"][1:]]), "row 0 without a usable label"),
         (pd.concat([judgments, judgments.head(1)], ignore_index=True), "row 16 repeats"),
+        (pd.concat([judgments, judgments]), "row 0 repeats an item of rater 'human_majority': keep one"),
         (judgments.head(0), "no rows"),
     ]:
         with pytest.raises(UserError, match=message):

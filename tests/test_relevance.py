@@ -33,6 +33,7 @@ def folder_with(tmp_path, text):
         ),
         (HEADER + ROW + ROW, "row 3: repeats"),
         (HEADER + ROW.replace("no", "maybe"), "row 2: column 'judge': a label outside the scale"),
+        (HEADER + ROW.replace("no", " "), "column 'judge': no judgment at all"),
         (HEADER + ROW + ROW.replace("ann@x.org", ""), "row 3: column 'user': empty"),
         (HEADER + ROW + ROW.strip() + ",1,1\n", "row 3: 9 fields instead of 7"),
         (HEADER.encode() + ROW.replace("naps", "sié").encode("latin-1"), "not UTF-8"),
@@ -95,7 +96,7 @@ def test_retrieval_prefers_shared_words_and_ignores_stop_words():
     ]
     scores = attributes.retrieval_scores(pairs)
     assert scores.groupby("rater")["label"].apply(np.argmax).tolist() == [1, 1]
-    top = attributes.select_top(scores, 1)
+    top = attributes.select_top(scores, [1])
     assert top["rater"].unique().tolist() == ["bm25_top1", "tfidf_top1"] and top["label"].tolist() == [0, 1, 0] * 2
     silent = attributes.retrieval_scores(pairs.assign(prompt_text="How do you do?"))
     assert (silent["label"] == 0).all()
@@ -159,6 +160,9 @@ def test_verdict_is_one_sentence_per_question(demo_relevance):
     assert table["Does judge_broad select too much?"].startswith("Yes: it says yes 3.09 [")
     assert table["Do judge_broad and judge_strict differ?"].startswith("judge_strict is better")
     assert not table.str.contains("nan").any()
+    said = " ".join([*table.index, *table])
+    assert not any(name in said for name in ("tfidf", "bm25", "_list", "select_all"))
+    assert "judge_broad list-wise" in said and "TF-IDF 0." in said
 
 
 def test_real_judgments_to_four_digits(real_data):

@@ -9,10 +9,11 @@ import pytest
 from fakes import lines, says
 from statsmodels.regression.linear_model import OLS
 
-from personagap import extraction, figures, gap, verdicts
+from personagap import effects, extraction, figures, gap, personas, users, verdicts
 from personagap.datasets import load_judgments, load_relevance
 from personagap.demo import ratings
 from personagap.errors import UserError
+from personagap.runs.index import latest_tables
 from personagap.tuning import reward
 
 PROFILE = [{"attribute": "Naps."}, {"attribute": "Runs."}, {"attribute": "Naps."}]
@@ -122,6 +123,33 @@ def test_learned_reward_is_repeatable_and_finds_a_signal_in_unseen_users():
     assert np.corrcoef(leaking, own)[0, 1] > 0.8 > 0.3 > np.corrcoef(held_out, own)[0, 1]
 
 
+def test_learned_reward_leaves_out_what_nobody_rated(rated):
+    items, x, table = rated
+    people = table[table["rater_kind"] == "human"]
+    judged = reward.learned(items, people[people["item"] != items["item"][0]], x)
+    assert set(judged["item"]) == set(items["item"]) - {items["item"][0]}
+    ranks = gap.judge_correlation(pd.concat([table, judged]), n_bootstrap=20).set_index("rater")
+    assert ranks.loc["learned reward", "n"] == len(judged) and ranks.loc["learned reward", "spearman"] > 0.1
+
+
+def test_released_rewards_judge_pairs_and_score_each_response_once(rated, monkeypatch):
+    asked = []
+
+    def score(name, source, table, batch_size, device):
+        asked.extend(table["text"])
+        return (table["text"].str.len() * float(source)).tolist()
+
+    monkeypatch.setattr(users.scoring, "_score", score)
+    items = rated[0]
+    judged = users.score_pairs(items, {"long": "1", "short": "-1"})
+    assert len(asked) == 2 * len(set(asked)) < 2 * len(items)
+    longer = items["personalized"].str.len() - items["generic"].str.len()
+    for rater, sign in (("long", 1), ("short", -1)):
+        mine = judged[judged["rater"] == rater].merge(items.assign(longer=longer))
+        assert len(mine) == len(items) and (mine["label"] == sign * mine["longer"]).all()
+    assert users.score_pairs(items, {}).empty
+
+
 def test_a_model_judges_in_both_orders_and_its_broken_ratings_are_counted(rated, own_cache):
     items = rated[0].head(4)
     said = [json.dumps({"rating": rating}) for rating in (5, 5, 9)]
@@ -142,3 +170,50 @@ def test_the_gap_figure_draws_what_was_run_and_says_what_was_not(rated):
     assert [text.get_text() for text in ax.texts].count("not run") == 1
     plt.close(fig)
     assert len(figures.approval(None, None, None)) == 0
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_figures_of_shares_of_0_and_100_percent_are_drawn(beside):
+    """Also where rounding has put the end of an interval on the wrong side of its value."""
+    pairs = [(item, rater) for item in range(12) for rater in ("human_majority", "right", "wrong")]
+    judgments = pd.DataFrame(pairs, columns=["item", "rater"]).assign(rater_kind="model")
+    judgments["prompt"], yes = judgments["item"] // 3, judgments["item"] % 2
+    judgments["label"] = yes.where(judgments["rater"] != "wrong", 1 - yes)
+    metrics = gap.relevance_metrics(judgments, cluster="prompt", n_bootstrap=20)
+    who = personas.select("religion")
+    scores = who[["persona"]].merge(pd.DataFrame({"task": ["utility", "safety"], "score": [0.0, 1.0]}), how="cross")
+    scores = scores.merge(pd.DataFrame({"item": range(5)}), how="cross").assign(valid=True, truncated=False)
+    rates = effects.rates(scores)
+    if beside:
+        for table, value, low, high in [
+            *((metrics, name, f"{name}_low", f"{name}_high") for name in ("precision", "recall")),
+            (rates, "estimate", "ci_low", "ci_high"),
+        ]:
+            table[low], table[high] = np.nextafter(table[value], np.inf), np.nextafter(table[value], -np.inf)
+    fig, axes = plt.subplots(1, 2)
+    figures.precision_recall(metrics, axes[0])
+    figures.safety_utility(rates, who, axes[1])
+    fig.draw_without_rendering()
+    plt.close(fig)
+
+
+def test_tables_of_other_stages_say_which_run_they_are_of(tmp_path):
+    for name, started, status in (("old", "2025", "finished"), ("new", "2026", "finished"), ("last", "2027", "failed")):
+        folder = tmp_path / "recentering" / "1_extraction" / name
+        (folder / "tables").mkdir(parents=True)
+        (folder / "tables" / "acceptance.csv").write_text("label,estimate\naccepted,0.5\n")
+        facts = {"id": name, "started": started, "status": status, "parameters": {"data": "demo"}, "changed": {}}
+        (folder / "run.json").write_text(json.dumps(facts))
+    assert latest_tables(tmp_path, "1_extraction", "demo")["acceptance"].attrs["run"] == "new"
+    assert latest_tables(tmp_path, "1_extraction", "mine") == {}
+
+
+def test_intervals_mark_the_null_and_the_ceiling():
+    rows = pd.DataFrame({"rater": ["a", "b"], "estimate": [0.2, 0.5], "ci_low": [0.1, 0.4], "ci_high": [0.3, 0.6]})
+    fig, ax = plt.subplots()
+    figures.intervals(
+        rows.assign(most=[0.7, 0.8]), ax, "rater", xlabel="x", title="t", scale=100, null=0, ceiling="most"
+    )
+    assert [0, 0] in [list(line.get_xdata()) for line in ax.lines]
+    assert [70, 80] in [list(line.get_xdata()) for line in ax.lines]
+    plt.close(fig)

@@ -6,7 +6,8 @@ import pytest
 from sklearn.metrics import average_precision_score
 from tiny import save_model
 
-from personagap import attributes, gap
+from personagap import attributes, gap, performance, users
+from personagap.demo import training
 from personagap.embeddings import embed
 from personagap.errors import UserError
 from personagap.models import Sampling, load_model
@@ -82,6 +83,31 @@ def test_user_errors():
     }.items():
         with pytest.raises(UserError, match=message):
             classifiers.cross_validate(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: classifiers.folds([1, 2, 3], n_splits=1), "n_splits is 1: give a whole number of at least 2"),
+        (lambda: classifiers.decide(np.ones(4), [0, 1, 0, 1], np.arange(4), beta=-1), "beta is -1: give a number"),
+        (lambda: classifiers.flags(None, None, "nope"), "verifier 'nope': choose from linear, encoder"),
+        (lambda: classifiers.flags(None, None, "grpo"), "verifier 'grpo': choose from linear, encoder"),
+        (lambda: attributes.select_top(None, []), r"top_k is \[\]: give a list of whole numbers of at least 1"),
+        (lambda: attributes.select_top(None, [0]), r"top_k is \[0\]: give a list"),
+        (lambda: users.score_responses(None, ["a"]), r"reward_models is \['a'\]: give a name"),
+        (lambda: users.score_responses(None, {"a": 1}), r"reward_models is \{'a': 1\}: give a name"),
+        (lambda: performance.permutations(repeats=0), "repeats is 0: give a whole number of at least 1"),
+        (lambda: performance.generate(None, 0, 1), "batch_size is 0"),
+        (lambda: performance.random_model(None, layers=0), "layers is 0"),
+        (lambda: performance.random_model(None, hidden_size=3), "hidden_size is 3: give a whole number of at least"),
+        (lambda: training.train(steps=0), "steps is 0: give a whole number of at least 1"),
+        (lambda: training.train(polish=-1), "polish is -1"),
+        (lambda: training.train(learning_rate=-0.1), "learning_rate is -0.1: give a number of at least 0"),
+    ],
+)
+def test_wrong_parameters_of_the_notebooks_are_one_clear_error(call, message):
+    with pytest.raises(UserError, match=f"^{message}"):
+        call()
 
 
 def test_encoder_learns_and_two_runs_are_equal(tmp_path, monkeypatch):

@@ -36,6 +36,20 @@ def test_a_bias_is_told_from_noise_and_from_what_cannot_show_one():
     assert answers[4] == "No answer was unreadable; no answer was cut off."
 
 
+def test_scores_that_cannot_be_read_are_no_plain_yes():
+    bias = pd.DataFrame({"dimension": ["mmlu", "gsm8k", "joint"], "pb": 9.0, "noise_floor": 1.0, "p_value": 0.01})
+    bias = bias.assign(debiased_pb2=81.0, ci_low=[64.0, 0.0, 1.0], ci_high=[100.0, 400.0, 200.0], n_items=200)
+    scores = effects.simulate_scores([0, 0], n_items=200, seed=1).assign(valid=True, truncated=False)
+    scores = pd.concat([scores, scores.assign(task="gsm8k", valid=scores["item"] % 10 > 8)])
+    answers = verdicts.persona_effects(bias, effects.contrasts(scores), effects.rates(scores))["answer"]
+    assert answers[0].startswith("Yes: PB 9.00")
+    assert answers[1].startswith("Yes, but perhaps in the format of answers alone (median persona: 90% unreadable): PB")
+    assert "90% unreadable in gsm8k" in answers[2]
+    assert answers[1].endswith("[0.00, 20.00]; test and interval disagree: the interval includes 0.")
+    assert answers[2].endswith("[1.00, 20.00].")  # not below what is possible of one task
+    assert "disagree" not in answers[0]
+
+
 def test_a_stage_that_halves_bias_is_named():
     effect = 6 * pattern(np.random.default_rng(0))
     scores = two_conditions(effect, 0 * effect, n_items=200, names=("sft", "tuned"))
@@ -54,3 +68,21 @@ def test_checks_that_were_not_made_are_left_out():
         "Which traps of the released graders change the scores of these very answers?"
     ]
     assert table["answer"][0].startswith("None (0 of 2 after Holm's correction)")
+
+
+def test_a_level_held_in_few_data_sets_is_not_called_held():
+    row = {"estimator": "a", "nominal_error": 0.05, "actual_error": 0.05, "mc_low": 0.001, "mc_high": 0.249}
+    row |= {"coverage": 0.95, "coverage_low": 0.83, "coverage_high": 0.994}
+    table = pd.DataFrame([row, row | {"estimator": "b", "mc_high": 0.2, "coverage": 1.0}])
+    floors = effects.power(n_items=[100, 1000])
+    best = effects.split_budget(300)
+    naive = pd.DataFrame({"rejects": [0.9, 0.04]})
+    answers = verdicts.instruments(table, naive, floors, best, replications=20)["answer"]
+    assert answers[0].startswith(
+        "None of 2 tests is shown to be beyond the 5% level; together 5.0% [0.6%, 16.9%] of 40"
+    )
+    assert answers[0].endswith("each test has only 20 of them: a level of up to 25% (a) is not excluded.")
+    assert answers[1].startswith("Between 95% [83%, 99%] (a) and 100%") and "40 data sets each" in answers[1]
+    broken = verdicts.instruments(table.assign(mc_low=[0.06, 0]), naive, floors, best, replications=20)["answer"][0]
+    assert broken.startswith("All but a are within the 5% level")
+    assert "20 simulated data sets without" in verdicts.describe_validation(table, 20)

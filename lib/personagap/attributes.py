@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 
 from personagap import ask, prompts
 from personagap.embeddings import embed
-from personagap.errors import UserError
+from personagap.errors import UserError, at_least
 
 
 def _bm25(queries: list[str], documents: list[str]) -> np.ndarray:
@@ -51,13 +51,15 @@ def retrieval_scores(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.D
     return pd.concat(tables, ignore_index=True).assign(rater_kind="retrieval")
 
 
-def select_top(scored: pd.DataFrame, k: int) -> pd.DataFrame:
-    """Say yes to the ``k`` best-scored attributes of each user for each prompt (ties: the earlier one).
+def select_top(scored: pd.DataFrame, top_k: Sequence[int]) -> pd.DataFrame:
+    """Say yes to the k best-scored attributes of each user for each prompt (ties: the earlier one), for each k.
 
     The judgments get ``label`` 0/1 and raters named like "bm25_top5".
     """
+    at_least(1, each=True, top_k=top_k)
     rank = scored.groupby(["rater", "prompt", "user"])["label"].rank(method="first", ascending=False)
-    return scored.assign(label=(rank <= k).astype(int), rater=scored["rater"] + f"_top{k}")
+    tables = [scored.assign(label=(rank <= k).astype(int), rater=scored["rater"] + f"_top{k}") for k in top_k]
+    return pd.concat(tables, ignore_index=True)
 
 
 def judge(

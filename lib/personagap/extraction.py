@@ -22,8 +22,33 @@ SAME = 0.7
 LONGEST = 80_000
 PROBLEMS = ("no answer", "invalid JSON", "empty list", "missing field", "wrong scale", "repeated attribute")
 FAILURES = ("overgeneralization", "missing evidence", "task-context confusion", "not standalone")
+#: Labels of attributes that do not hold.
+PROBLEMATIC = ["uncertain", "rejected"]
 HEDGES = r"\b(?:may|might|could|likely|possibly|possible|perhaps|probably|maybe|seems?)\b"
 HEDGE = "It is possible that "
+
+
+def contrasts(judgments: pd.DataFrame) -> pd.DataFrame:
+    """Are attributes of real histories more often problematic than those of synthetic ones?
+
+    Parameters
+    ----------
+    judgments : of people, ``source user label``, with the ``dataset`` and the number of ``turns`` of the history.
+
+    Returns
+    -------
+    ``gap.proportion_difference`` from all synthetic histories, then from those of each data set; last, if the length of
+    every history is known, ``gap.adjusted_difference`` at equal log2 of the turns (T13).
+    """
+    synthetic = judgments["source"] == "synthetic"
+    by_dataset = judgments.assign(source=judgments["dataset"].where(synthetic, "real"))
+    names = sorted(set(judgments["dataset"][synthetic]))
+    tables = [gap.proportion_difference(judgments, PROBLEMATIC)]
+    tables += [gap.proportion_difference(by_dataset, PROBLEMATIC, b=name) for name in names]
+    if judgments["turns"].min() > 0:
+        with_length = judgments.assign(log2_turns=np.log2(judgments["turns"]))
+        tables.append(gap.adjusted_difference(with_length, PROBLEMATIC, ["log2_turns"]))
+    return pd.concat(tables, ignore_index=True)
 
 
 def extract(lm, histories: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -119,7 +144,9 @@ def verify(lm, items: pd.DataFrame, histories: pd.DataFrame, *, seed: int = 0) -
 
 
 def refine(lm, flagged: pd.DataFrame, histories: pd.DataFrame, *, seed: int = 0) -> tuple[pd.Series, pd.DataFrame]:
-    """Send flagged attributes back for revision: their new texts (None: nothing left to say), and the outputs."""
+    """Send flagged attributes back for revision: their new texts, with the index of ``flagged`` (None: nothing left
+    to say), and the outputs.
+    """
     parsed = [parse_attributes(text) for text in _about(lm, "refine", flagged, histories, seed)]
     texts = [found[0]["attribute"] if found else None for found, _ in parsed]
     kinds = [kind for kind in PROBLEMS if kind != "empty list"]  # that is an answer here
@@ -153,9 +180,9 @@ def rate(lm, pairs: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.Da
 
 
 def profiles(
-    items: pd.DataFrame, flagged: pd.Series, refined: pd.Series, histories: pd.DataFrame, embeddings: str | None = None
+    items: pd.DataFrame, refined: pd.Series, histories: pd.DataFrame, embeddings: str | None = None
 ) -> pd.DataFrame:
-    """What becomes of flagged attributes, by strategy, and how much the profiles still say (T14).
+    """What becomes of flagged attributes, those in ``refined``, by strategy, and how much the profiles still say (T14).
 
     "hedge flagged" puts "It is possible that" before them: no remedy, but a control that shows what a measure of
     acceptance alone rewards.
@@ -166,7 +193,7 @@ def profiles(
     like "might"; ``identifies``: share of other users whose history it fits less well than its own user's (0.5 is
     chance); ``covered``: something in the new profile is alike (cosine ``SAME``) to the original.
     """
-    old = items["attribute"].astype(object)
+    old, flagged = items["attribute"].astype(object), items.index.isin(refined.index)
     changes = {"as extracted": old, "drop flagged": None, "hedge flagged": HEDGE + _in_mid_sentence(old)}
     texts = histories.groupby("user", sort=False)["text"].agg("\n".join)
     own, tables = texts.index.get_indexer(items["user"]), []
@@ -185,20 +212,24 @@ def profiles(
     return pd.concat(tables, ignore_index=True)
 
 
-def compare(profiles: pd.DataFrame, said: pd.DataFrame, **how: Unpack[gap.How]) -> pd.DataFrame:
+def compare(
+    profiles: pd.DataFrame, judgments: pd.DataFrame, anew: pd.DataFrame | None = None, **how: Unpack[gap.How]
+) -> pd.DataFrame:
     """What each strategy gains and what it costs: ``measure strategy n estimate ci_low ci_high``, shares.
 
     Parameters
     ----------
     profiles : of `profiles`.
-    said : judgments of people, ``strategy user item label``; a strategy nobody judged has no acceptance.
+    judgments : of people, ``user item label``, of what was extracted.
+    anew : of people, ``strategy user item label``, of what became of it; a strategy nobody judged has no acceptance.
 
     Returns
     -------
     ``accepted`` (judgments of what is kept), ``useful`` (of *all* originals: now accepted by most, and unhedged),
-    ``covered`` (of the originals that most accepted), ``identifies``, ``hedged`` and ``kept``.
+    ``covered`` (of the originals that most accepted), ``identifies``, ``hedged`` and ``kept``. What was extracted
+    covers and keeps itself by definition: an interval of width 0.
     """
-    key = ["strategy", "user", "item"]
+    key, said = ["strategy", "user", "item"], pd.concat([judgments.assign(strategy="as extracted"), anew])
     share = said.assign(accepted=said["label"] == "accepted").groupby(key)["accepted"].mean()
     table = profiles.join(share, on=key)
     useful = (table["accepted"] > 0.5) & (table["hedged"] == 0)
@@ -208,7 +239,10 @@ def compare(profiles: pd.DataFrame, said: pd.DataFrame, **how: Unpack[gap.How]) 
     table["kept"] = table["attribute"].notna()
     measures = ["accepted", "useful", "covered", "identifies", "hedged", "kept"]
     table[measures] = table[measures].astype(float)
-    return gap.means(table.melt(["strategy", "user"], measures, "measure"), "value", ["measure", "strategy"], **how)
+    found = gap.means(table.melt(["strategy", "user"], measures, "measure"), "value", ["measure", "strategy"], **how)
+    itself = (found["strategy"] == "as extracted") & found["measure"].isin(["covered", "kept"])
+    found.loc[itself & (found["estimate"] == 1), ["ci_low", "ci_high"]] = 1.0
+    return found
 
 
 def _in_mid_sentence(texts: pd.Series) -> pd.Series:

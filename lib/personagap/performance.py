@@ -17,6 +17,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, pipeli
 from personagap import datasets, effects, personas, tasks, users
 from personagap.adaptation import icl, neighbours
 from personagap.effects.resampling import permuted
+from personagap.errors import at_least
 from personagap.models import Sampling, loading
 from personagap.paths import DEMO
 
@@ -35,6 +36,7 @@ def paired(work: str, peer: str, unit: str, ours: Callable, theirs: Callable, re
     -------
     ``PAIRED``: amounts per second (medians), and the median, least and largest of the paired ratios ours / theirs.
     """
+    at_least(1, repeats=repeats)
     rates = np.array([[_rate(run, repeat) for run in (ours, theirs)] for repeat in range(repeats)])
     ratio = rates[:, 0] / rates[:, 1]
     row = [work, peer, f"{unit}/s", *np.median(rates, axis=0), np.median(ratio), ratio.min(), ratio.max(), repeats]
@@ -98,6 +100,9 @@ def random_model(folder: Path, *, hidden_size: int = 64, layers: int = 3, seed: 
     """
     tokenizer = AutoTokenizer.from_pretrained(DEMO / "model")
     config = AutoConfig.from_pretrained(DEMO / "model")
+    at_least(config.head_dim, hidden_size=hidden_size)
+    at_least(1, layers=layers)
+    at_least(0, seed=seed)
     heads = hidden_size // config.head_dim
     size = {"hidden_size": hidden_size, "intermediate_size": 3 * hidden_size, "num_hidden_layers": layers}
     config.update(size | {"num_attention_heads": heads, "num_key_value_heads": heads})
@@ -115,6 +120,7 @@ def generate(lm, batch_size: int, repeats: int) -> pd.DataFrame:
 
     Tokens are those of the answers, each up to its end.
     """
+    at_least(1, batch_size=batch_size)
     chats = _asked([tasks.prompt(item) for item in datasets.load("all", items_per_task=20).itertuples()])
     lm.tokenizer.padding_side = "left"
     peer = pipeline("text-generation", model=lm.model, tokenizer=lm.tokenizer, batch_size=batch_size)

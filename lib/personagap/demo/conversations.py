@@ -138,7 +138,8 @@ class Simulator:
 
 
 def judge(items: pd.DataFrame, seed: int = SEED) -> pd.DataFrame:
-    """What simulated people say of attributes: the table thrice, with ``rater rater_kind label``."""
+    """What simulated people say of attributes: the table's rows with one, thrice, with ``rater rater_kind label``."""
+    items = items.dropna(subset="attribute")
     rng, names = np.random.default_rng([seed, 2]), np.array(["accepted", "uncertain", "rejected"])
     above = np.cumsum([_chance(LABELS, text) for text in items["attribute"]], axis=1)[:, :2]
     user, tables = pd.factorize(items["user"])[0], []

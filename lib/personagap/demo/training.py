@@ -22,6 +22,7 @@ from transformers.optimization import get_cosine_schedule_with_warmup
 
 from personagap import datasets, personas, tasks
 from personagap.demo.planting import INTERSECTIONS, answers, bare_shares, distribution, planted
+from personagap.errors import at_least
 
 END = "<|end|>"
 SPECIAL = ["<|pad|>", END, "<|system|>", "<|user|>", "<|assistant|>"]
@@ -162,6 +163,9 @@ def train(
     -------
     The model, its tokenizer, and the losses of `fit`.
     """
+    at_least(1, steps=steps)
+    at_least(0, polish=polish, seed=seed)
+    at_least(0, whole=False, learning_rate=learning_rate)
     torch.manual_seed(seed)
     tokenizer = build_tokenizer(corpus())
     by_task = planted_cells(tokenizer, planted(templates or personas.templates().index))
@@ -196,6 +200,21 @@ def fit(model: LlamaForCausalLM, by_task: dict, *, steps: int, learning_rate: fl
         schedule.step()
         optimizer.zero_grad()
     return pd.DataFrame(losses, columns=["step", "task", "loss"])
+
+
+def agreement(cells: pd.DataFrame) -> pd.DataFrame:
+    """Do the exact probabilities agree with the planted ones? Over the cells of ``demo.true_scores``.
+
+    Returns
+    -------
+    DataFrame ``template task r rms outside``: correlation, root mean square of true − planted in points, and the mean
+    probability of anything but an answer.
+    """
+    cells = cells.assign(error=100 * (cells["true"] - cells["planted"]))
+    by_task = cells.groupby(["template", "task"], sort=False)
+    r = by_task[["planted", "true"]].apply(lambda rows: rows["planted"].corr(rows["true"]))
+    rms = by_task["error"].agg(lambda error: (error**2).mean() ** 0.5)
+    return pd.DataFrame({"r": r, "rms": rms, "outside": by_task["outside"].mean()}).reset_index()
 
 
 def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:

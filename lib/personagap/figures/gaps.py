@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from personagap.figures.style import PALETTE, dots, named
+from personagap.figures.style import PALETTE, dots, lengths, named
 
 __all__ = [
     *("agreement_matrix", "calibration", "classifiers", "differences", "dumbbell"),
@@ -104,19 +104,20 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
     ax.axhline(metrics["prevalence"].iloc[0], color=PALETTE["noise"], ls="--", lw=1)
     for kind, rows in metrics.groupby("rater_kind", sort=False):
         colour, marker = KINDS[kind]
-        xerr, yerr = (
-            [rows[name] - rows[f"{name}_low"], rows[f"{name}_high"] - rows[name]] for name in ("recall", "precision")
-        )
+        xerr, yerr = (lengths(*(rows[name + end] for end in ("", "_low", "_high"))) for name in ("recall", "precision"))
         style = {"fmt": marker, "ms": 7, "color": PALETTE[colour], "elinewidth": 0.8, "clip_on": False}
         label = "human (part of the majority)" if kind == "human" else kind
         ax.errorbar(rows["recall"], rows["precision"], xerr=xerr, yerr=yerr, label=label, **style)
-    below = 0
+    below = []
     for row in metrics.itertuples():
-        left, rise = row.recall > 0.7 or row.rater_kind == "baseline", 6
+        left, rise, name = row.recall > 0.7 or row.rater_kind == "baseline", 6, row.rater
         if row.rater_kind in ("baseline", "retrieval"):  # these crowd at the base rate: their names go below, in turn
-            below, rise = below + 1, -18 - 11 * (below % 4)
+            near = [each for each in below if abs(each.recall - row.recall) < 0.15]
+            hidden = any(np.hypot(each.recall - row.recall, each.precision - row.precision) < 0.005 for each in near)
+            rise, name = -14 - 11 * len(near), "= " * hidden + name
+            below.append(row)
         place = {"xytext": (-7 if left else 7, rise), "ha": "right" if left else "left"}
-        ax.annotate(row.rater, (row.recall, row.precision), textcoords="offset points", fontsize=9, **place)
+        ax.annotate(name, (row.recall, row.precision), textcoords="offset points", fontsize=9, **place)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall of the relevant attributes", ylabel="precision")
     ax.set_title("Precision and recall against the human majority")
     ax.legend(fontsize=8, loc="upper left")

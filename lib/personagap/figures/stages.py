@@ -14,7 +14,16 @@ STAGES = ["1 extraction\nattribute holds", "2 relevance\nattribute matters", "3 
 
 
 def intervals(
-    table: pd.DataFrame, ax: Axes, rows: str, series: str | None = None, *, xlabel: str, title: str, scale: float = 1
+    table: pd.DataFrame,
+    ax: Axes,
+    rows: str,
+    series: str | None = None,
+    *,
+    xlabel: str,
+    title: str,
+    scale: float = 1,
+    null: float | None = None,
+    ceiling: str | None = None,
 ) -> Axes:
     """Dots with their 95 % intervals, one line per value of ``rows``, side by side for each of ``series``.
 
@@ -23,6 +32,8 @@ def intervals(
     table : the two columns and ``estimate ci_low ci_high``.
     xlabel : what is measured, and its unit.
     scale : 100 to show shares in percent.
+    null : the value that no difference would have, as a dashed line.
+    ceiling : a column with the most that each row could reach, as a mark.
     """
     names = list(dict.fromkeys(table[rows]))
     groups = [(None, table)] if series is None else list(table.groupby(series, sort=False))
@@ -34,6 +45,10 @@ def intervals(
     ax.set(xlabel=xlabel, title=title, ylim=(len(names) - 0.5, -0.5))
     if series is not None:
         ax.legend(fontsize=9)
+    if null is not None:
+        ax.axvline(null, color=PALETTE["noise"], ls="--")
+    if ceiling is not None:
+        ax.plot(scale * table[ceiling], table[rows].map(names.index), "|", ms=18, mew=2, color=PALETTE["accent"])
     return ax
 
 

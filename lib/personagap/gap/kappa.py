@@ -41,7 +41,11 @@ def _resampled(
     codes, labels = _codes(wide)
     k, cost = len(labels), _cost(labels, weights or "nominal")
     drawn, rows, kappas = resample(wide.index, **how), [], []
-    kind = kinds(judgments) | {gold: "majority"}  # its own kind, for it contains the humans (T8)
+    kind = kinds(judgments)
+    if kind.get(gold) == "model":
+        people = ", ".join(rater for rater, side in kind.items() if side == "human")
+        raise UserError(f"gold {gold!r} is a model, and the reference is people: choose from {people or 'none here'}")
+    kind |= {gold: "majority"}  # its own kind, for it contains the humans (T8)
     for a, b in combinations(range(wide.shape[1]), 2):
         both = (codes[:, a] >= 0) & (codes[:, b] >= 0)
         onehot = np.eye(k * k)[np.where(both, codes[:, a] * k + codes[:, b], 0)]

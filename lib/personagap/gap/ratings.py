@@ -89,8 +89,8 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
     -------
     DataFrame, one row per model and per human (against the mean of the *other* humans, so the two
     are to be compared through the disattenuated values): ``rater rater_kind n spearman ci_low ci_high
-    ceiling disattenuated disattenuated_low disattenuated_high note``. Where humans do not correlate
-    positively the ceiling is undefined, as the note says.
+    ceiling ceiling_low ceiling_high disattenuated disattenuated_low disattenuated_high note``. Where
+    humans do not correlate positively the ceiling is undefined, as the note says.
 
     Examples
     --------
@@ -123,9 +123,11 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
             "human" if rater in humans else "model",
             (wide[rater].notna() & wide[others].notna().any(axis=1)).sum(),
         )
-        estimates = [rho[0], *drawn.interval(rho, -1, 1), ceiling[0], true[0], *drawn.interval(true)]
+        estimates = [rho[0], *drawn.interval(rho, -1, 1), ceiling[0], *drawn.interval(ceiling, 0, 1)]
+        estimates += [true[0], *drawn.interval(true)]
         rows.append((rater, kind, n, *estimates, note))
-    limits = ["ci_low", "ci_high", "ceiling", "disattenuated", "disattenuated_low", "disattenuated_high"]
+    limits = ["ci_low", "ci_high"]
+    limits += [name + end for name in ("ceiling", "disattenuated") for end in ("", "_low", "_high")]
     return pd.DataFrame(rows, columns=["rater", "rater_kind", "n", "spearman", *limits, "note"])
 
 

@@ -57,6 +57,14 @@ def _metrics(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:
     return _stack(confusion_metrics(*drawn.totals(outcomes, ~np.isnan(x)).T))
 
 
+def _clusters(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:
+    """How many clusters each of ``METRICS`` rests on; 0 for those that are no share of anything."""
+    judged = ~np.isnan(x)
+    units = {"precision": x == 1, "recall": judged & (y == 1), "f1": judged & ((x == 1) | (y == 1))}
+    units |= dict.fromkeys(["prevalence", "yes_rate", "accuracy"], judged)
+    return np.array([drawn.clusters(units[name]) if name in units else 0 for name in METRICS])
+
+
 def _stack(metrics: dict[str, np.ndarray]) -> np.ndarray:
     return np.stack([metrics[name] for name in METRICS], axis=1)
 
@@ -83,7 +91,8 @@ def relevance_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **h
     -------
     DataFrame, one row per rater and for the baselines "select_all" (always yes, T5) and "prevalence"
     (yes at random at the base rate; expected values): ``rater n prevalence yes_rate precision recall f1
-    accuracy kappa auprc over_selection``, each metric with ``…_low …_high``, and ``rater_kind``.
+    accuracy kappa auprc over_selection``, each metric with ``…_low …_high``, and ``rater_kind``. A share of 0 or 1
+    has Wilson's interval at the number of its clusters, unless it is a baseline's by definition.
 
     Examples
     --------
@@ -109,15 +118,17 @@ def relevance_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **h
         n = wide[rater].notna().sum()
         if n == 0:
             raise UserError(f"rater {rater!r} shares no item with {gold!r}: leave the rater out")
-        rows.append((rater, n, kind[rater], _metrics(wide[rater].to_numpy(), y, drawn)))
-    rows.append(("select_all", len(y), "baseline", _stack(confusion_metrics(yes, no, 0 * yes, 0 * no))))
-    rows.append(("prevalence", len(y), "baseline", _stack(confusion_metrics(yes * yes, yes * no, no * yes, no * no))))
+        x = wide[rater].to_numpy()
+        rows.append((rater, n, kind[rater], _metrics(x, y, drawn), _clusters(x, y, drawn)))
+    everything, chance = (yes, no, 0 * yes, 0 * no), (yes * yes, yes * no, no * yes, no * no)
+    rows.append(("select_all", len(y), "baseline", _stack(confusion_metrics(*everything)), 0))
+    rows.append(("prevalence", len(y), "baseline", _stack(confusion_metrics(*chance)), 0))
     return pd.DataFrame([_row(*row, drawn) for row in rows])
 
 
-def _row(rater: str, n: int, kind: str, values: np.ndarray, drawn: Resampling) -> dict:
+def _row(rater: str, n: int, kind: str, values: np.ndarray, clusters: np.ndarray, drawn: Resampling) -> dict:
     row = {"rater": rater, "n": n, **dict(zip(METRICS, values[0], strict=True))}
-    limits = drawn.interval(values, LOWEST, HIGHEST)
+    limits = drawn.interval(values, LOWEST, HIGHEST, clusters)
     for name, low, high in zip(METRICS, *limits, strict=True):
         row |= {f"{name}_low": low, f"{name}_high": high}
     return row | {"rater_kind": kind}

@@ -9,6 +9,15 @@ from a bootstrap of its own, and G − 1 is that of the smaller factor (Cameron,
 (21 prompts × 40 users, much as in the real data) that covers in 95–96 %, where clustering by prompt
 alone covers in 90–93 % (``personagap.validation.gap``). The pigeonhole bootstrap (Owen 2007), which
 multiplies the two multiplicities, covered in 97–100 % of a like trial: needlessly wide.
+
+A statistic that is the same in every cluster has V = 0, which does not make it certain. For shares of 0
+or 1 there is a remedy: G independent clusters are all at 1 with a probability of at most (true share)^G,
+however much the judgments of a cluster go together. So they count as G observations, and Wilson's
+interval of G in G says how far below 1 the share may be: 3.84 / (G + 3.84), much as the rule of three
+(Hanley & Lippman-Hand 1983, JAMA 249, 1743–1745). Shares of 95–99 % of 20 prompts are covered in all of
+150 trials with it, in 15–65 % without. Means of paired differences of shares have one as well
+(``rare_differences``). For other statistics there is none: κ, AUPRC, ρ, means of ratings and differences of
+metrics that do not vary have an interval of width 0.
 """
 
 from dataclasses import dataclass
@@ -17,8 +26,14 @@ from typing import TypedDict
 import numpy as np
 import pandas as pd
 from scipy import stats
+from statsmodels.stats.proportion import proportion_confint
 
-from personagap.errors import UserError
+from personagap.errors import UserError, at_least
+
+#: Resamples below this say nothing of an error; a report wants hundreds.
+FEWEST = 20
+#: Standard errors below this are 0, rounding apart.
+TINY = 1e-9
 
 
 class How(TypedDict, total=False):
@@ -46,20 +61,29 @@ class Resampling:
     weights : (1 + k · n_bootstrap, n_cells) multiplicities. Row 0 is all ones, the sample itself, so
         a statistic of weighted sums yields its estimate and its resamples at once; then come k
         blocks, one (k = 1) or those of the two factors and of their cells (k = 3).
-    sizes : (k,) number of clusters of each block.
+    codes : (k, n_cells) the cluster of each cell in each block.
     level : coverage of the intervals.
     method : how intervals are made, in words.
     """
 
     cell: np.ndarray
     weights: np.ndarray
-    sizes: np.ndarray
+    codes: np.ndarray
     level: float
     method: str
 
     @property
+    def sizes(self) -> np.ndarray:
+        """(k,) number of clusters of each block."""
+        return self.codes.max(axis=1) + 1
+
+    @property
     def df(self) -> int:
         return int(self.sizes.min()) - 1
+
+    def clusters(self, where: np.ndarray | slice = slice(None)) -> int:
+        """Number of clusters that hold units ``where``, of the factor that has fewer."""
+        return min(len(np.unique(code[self.cell[where]])) for code in self.codes)
 
     def totals(self, values: np.ndarray, where: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Weighted sums of ``values`` (n_units, m), or of those rows ``where``: (1 + k · n_bootstrap, m)."""
@@ -81,16 +105,48 @@ class Resampling:
             variance = np.maximum(variance[:2].sum(axis=0) - variance[2], variance[:2].max(axis=0))[None]
         return np.sqrt(variance[0])
 
-    def interval(self, values: np.ndarray, low: float = -np.inf, high: float = np.inf) -> np.ndarray:
-        """Confidence limits (2, …) of a statistic that cannot leave [``low``, ``high``]."""
-        reach = stats.t.ppf((1 + self.level) / 2, self.df) * self.standard_error(values)
-        return np.clip(np.stack([values[0] - reach, values[0] + reach]), low, high)
+    def interval(
+        self, values: np.ndarray, low: float = -np.inf, high: float = np.inf, clusters: float | np.ndarray = 0
+    ) -> np.ndarray:
+        """Confidence limits (2, …) of a statistic that cannot leave [``low``, ``high``].
+
+        ``clusters``, for a share: how many it rests on, for Wilson's interval where it is 0 or 1 in all of them. (Where
+        it is the same but neither, that is a rule, such as that of a retriever that takes five of each list.)
+        """
+        error = self.standard_error(values)
+        reach = stats.t.ppf((1 + self.level) / 2, self.df) * error
+        limits = np.clip(np.stack([values[0] - reach, values[0] + reach]), low, high)
+        constant = (error < TINY) & np.isin(values[0], [0, 1]) & (np.asarray(clusters) > 0)
+        if constant.any():
+            known = wilson(values[0], np.where(constant, clusters, np.nan), self.level)
+            limits = np.where(constant, known, limits)
+        return limits
 
     def p_value(self, values: np.ndarray) -> np.ndarray:
         """Two-sided p of the statistic being 0, by the same t distribution."""
         error = self.standard_error(values)
         t = np.divide(values[0], error, out=np.where(values[0] == 0, 0.0, np.inf), where=error > 0)
         return np.where(np.isnan(error), np.nan, 2 * stats.t.sf(np.abs(t), self.df))
+
+
+def wilson(share: float | np.ndarray, size: float | np.ndarray, level: float) -> np.ndarray:
+    """Wilson's limits (2, …) of shares at effective sample sizes; rounding does not put 0 or 1 outside them."""
+    low, high = proportion_confint(share * size, size, 1 - level, "wilson")
+    return np.stack([np.minimum(low, share), np.maximum(high, share)])
+
+
+def rare_differences(mean: float, error: float, clusters: int, df: int, level: float) -> tuple[float, float]:
+    """Limits of a mean of paired differences in [−1, 1], honest also where hardly a cluster differs, or none.
+
+    Two pseudo-clusters join, one at 1 and one at −1 (Bonett & Price 2012, Journal of Educational and
+    Behavioral Statistics 37, 479–488, there for pairs of 0/1; ``effects.contrasts`` does it too). They vanish as
+    clusters come in.
+    """
+    n = clusters + 2
+    centre = clusters * mean / n
+    squares = error**2 * clusters * (clusters - 1) + 2 + 2 * clusters * mean**2 / n
+    reach = stats.t.ppf((1 + level) / 2, df) * np.sqrt(squares / (n * (n - 1)))
+    return max(centre - reach, -1.0), min(centre + reach, 1.0)
 
 
 def resample(
@@ -105,8 +161,11 @@ def resample(
 
     Raises
     ------
-    UserError : the judgments lack the factor, or all share one level of it.
+    UserError : the judgments lack the factor, or all share one level of it; too few resamples, or no such level.
     """
+    at_least(FEWEST, n_bootstrap=n_bootstrap)
+    if not 0 < level < 1:
+        raise UserError(f"level is {level!r}: give a number between 0 and 1, as 0.95")
     factors = [cluster] if isinstance(cluster, str) else list(cluster)
     if len(factors) not in (1, 2):
         raise UserError(f"cluster= takes one column or two that cross, not {len(factors)}")
@@ -124,4 +183,4 @@ def resample(
     for code, n in zip(blocks, sizes, strict=True):
         weights.append(rng.multinomial(n, np.full(n, 1 / n), size=n_bootstrap)[:, code])
     how = f"cluster bootstrap by {' and '.join(factors)}, {n_bootstrap} resamples, t interval"
-    return Resampling(cell.ravel(), np.concatenate(weights), sizes, level, how)
+    return Resampling(cell.ravel(), np.concatenate(weights), np.stack(blocks), level, how)

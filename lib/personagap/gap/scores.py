@@ -80,7 +80,8 @@ def scored_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **how:
         own = [average_precision_score(each[gold], each[rater]) for each in lists]
         best_f1, best_threshold = _best(y, score)
         held_out = drawn.ratio(2 * chosen * y, chosen + y)
-        (auprc_low, auprc_high), (low, high) = (drawn.interval(values, 0, 1) for values in (auprc, held_out))
+        auprc_low, auprc_high = drawn.interval(auprc, 0, 1)
+        low, high = drawn.interval(held_out, 0, 1, drawn.clusters(chosen + y > 0))
         row = {"rater": rater, "n": len(wide), "prevalence": y.mean()}
         row |= {"auprc": auprc[0], "auprc_low": auprc_low, "auprc_high": auprc_high, "auprc_per_user": np.mean(own)}
         row |= {"best_f1": best_f1, "best_threshold": best_threshold, "f1": held_out[0], "f1_low": low, "f1_high": high}
@@ -137,6 +138,6 @@ def reliability_curve(
         for number in np.unique(bins):
             here = bins == number
             observed = drawn.ratio(y, where=here)
-            limits = drawn.interval(observed, 0, 1)
+            limits = drawn.interval(observed, 0, 1, drawn.clusters(here))
             rows.append((rater, number, here.sum(), score[here].mean(), observed[0], *limits))
     return pd.DataFrame(rows, columns=["rater", "bin", "n", "score", "observed", "ci_low", "ci_high"])

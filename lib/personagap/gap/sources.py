@@ -9,20 +9,27 @@ from statsmodels.genmod.cov_struct import Exchangeable
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_estimating_equations import GEE
 from statsmodels.regression.linear_model import OLS
-from statsmodels.stats.proportion import confint_proportions_2indep, proportion_confint
+from statsmodels.stats.proportion import confint_proportions_2indep
 
 from personagap.errors import UserError
-from personagap.gap.resampling import How, resample
+from personagap.gap.resampling import TINY, How, rare_differences, resample, wilson
 from personagap.gap.tables import require
 
 
-def means(table: pd.DataFrame, value: str, by: list[str], **how: Unpack[How]) -> pd.DataFrame:
+def means(
+    table: pd.DataFrame, value: str, by: list[str], *, differences: bool = False, **how: Unpack[How]
+) -> pd.DataFrame:
     """Mean of a column by group, or the share of each of its values if these are texts, with clustered intervals.
 
     A share (also the mean of a column of 0/1) gets the Wilson interval at its effective sample size, p(1 − p) over the
     squared cluster-bootstrap error, times (z / t)² for its degrees of freedom (Korn & Graubard 1998, Survey
     Methodology 24), and with no variation at the number of clusters: so 0 of 300 is not "0 to 0". Rows without a value
     are left out.
+
+    Parameters
+    ----------
+    differences : the values are paired differences of shares, in [−1, 1]: their mean is no share, even if all are 0 or
+        1. Its interval has two pseudo-clusters (Bonett & Price 2012), so a change in 0 or 1 of 100 stays unproven.
 
     Returns
     -------
@@ -44,11 +51,14 @@ def means(table: pd.DataFrame, value: str, by: list[str], **how: Unpack[How]) ->
         x, drawn = part[value].to_numpy(dtype=float), resample(part, **how)
         mean = drawn.ratio(x)
         low, high = drawn.interval(mean)
-        if np.isin(x, [0, 1]).all():
-            error, student = drawn.standard_error(mean), stats.t.ppf((1 + drawn.level) / 2, drawn.df)
+        error = drawn.standard_error(mean)
+        if differences:
+            low, high = rare_differences(mean[0], error, drawn.clusters(), drawn.df, drawn.level)
+        elif np.isin(x, [0, 1]).all():
+            student = stats.t.ppf((1 + drawn.level) / 2, drawn.df)
             fewer = (stats.norm.ppf((1 + drawn.level) / 2) / student) ** 2  # the error is itself an estimate
-            size = fewer * mean[0] * (1 - mean[0]) / error**2 if error > 0 else drawn.df + 1
-            low, high = proportion_confint(mean[0] * size, size, 1 - drawn.level, "wilson")
+            size = fewer * mean[0] * (1 - mean[0]) / error**2 if error > TINY else drawn.clusters()
+            low, high = wilson(mean[0], size, drawn.level)
         rows.append((*group, len(x), mean[0], low, high))
     return pd.DataFrame(rows, columns=[*by, "n", "estimate", "ci_low", "ci_high"])
 

@@ -30,8 +30,8 @@ def units(judgments: pd.DataFrame) -> pd.DataFrame:
     key = [column for column in UNIT if column in judgments]
     twice = judgments.duplicated([*key, "rater"])
     if twice.any():
-        row = judgments.index[twice][0]
-        raise UserError(f"judgments: row {row} repeats an item of rater {judgments['rater'][row]!r}: keep one")
+        row, rater = judgments.index[twice][0], judgments["rater"][twice].iloc[0]
+        raise UserError(f"judgments: row {row} repeats an item of rater {rater!r}: keep one")
     wide = judgments.assign(label=label).set_index([*key, "rater"])["label"].unstack("rater", sort=False)
     if len(key) == 1:
         wide.index = pd.MultiIndex.from_arrays([wide.index], names=key)

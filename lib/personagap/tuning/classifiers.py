@@ -15,7 +15,7 @@ from sklearn.model_selection import GroupKFold
 
 from personagap import gap
 from personagap.embeddings import embed
-from personagap.errors import UserError, explained
+from personagap.errors import UserError, at_least, explained
 from personagap.tuning import grpo
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
@@ -38,6 +38,7 @@ def folds(groups: Sequence[Hashable], n_splits: int = 5, seed: int = 0) -> np.nd
     >>> folds(["ann", "ann", "bob", "cy"], n_splits=3).tolist()
     [2, 2, 1, 0]
     """
+    at_least(2, n_splits=n_splits)
     if len(set(groups)) < n_splits:
         raise UserError(f"{len(set(groups))} groups cannot be split into {n_splits} folds: take fewer or more data")
     number = np.empty(len(groups), dtype=int)
@@ -91,6 +92,7 @@ def cross_validate(
 
 def decide(scores: np.ndarray, labels: np.ndarray, folds: np.ndarray, beta: float = 1.0) -> np.ndarray:
     """Yes or no, (n,) 0/1: at the threshold that gives the best F_β on the *other* folds; β > 1 weights recall."""
+    at_least(0, whole=False, beta=beta)
     labels, yes = np.asarray(labels), np.zeros(len(scores), dtype=int)
     for fold in np.unique(folds):
         here = folds == fold
@@ -98,6 +100,45 @@ def decide(scores: np.ndarray, labels: np.ndarray, folds: np.ndarray, beta: floa
         quality = (1 + beta**2) * precision * recall / np.maximum(beta**2 * precision + recall, 1e-9)
         yes[here] = scores[here] >= thresholds[np.argmax(quality[:-1])]
     return yes
+
+
+def flags(
+    items: pd.DataFrame,
+    judgments: pd.DataFrame,
+    method: str = "linear",
+    encoder: str | None = None,
+    *,
+    beta: float = 1.0,
+    n_splits: int = 5,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Which attributes are flagged as problematic: by people, by a classifier that learned from them, by own doubt.
+
+    Parameters
+    ----------
+    items : ``user item attribute reason confidence``, of ``datasets.load_judgments``; the classifier reads attribute
+        and reason.
+    judgments : of people, ``user item label``, 1 = problematic.
+    method, encoder, seed : as in `cross_validate`; ``n_splits`` folds that share no user (T7).
+    beta : as in `decide`, which sets the thresholds of the classifier and of the extractor's doubt (1 − confidence).
+
+    Returns
+    -------
+    DataFrame 0/1, with the index of ``items``: "human_majority" (more than half of the people), "trained verifier" and,
+    if every item states its confidence, "own confidence". NaN for items that nobody judged.
+    """
+    if method not in ("linear", "encoder"):  # GRPO judges pairs
+        raise UserError(f"verifier {method!r}: choose from linear, encoder")
+    share = judgments.groupby(["user", "item"])["label"].mean().rename("share")
+    known = items.join(share, on=["user", "item"]).dropna(subset="share")
+    labels = (known["share"] > 0.5).to_numpy(dtype=int)
+    number = folds(known["user"].tolist(), n_splits, seed)
+    texts = (known["attribute"] + " " + known["reason"]).tolist()
+    scores = {"trained verifier": cross_validate(texts, labels, number, method, encoder, seed)}
+    if known["confidence"].notna().all():
+        scores["own confidence"] = 1 - known["confidence"].to_numpy(dtype=float)
+    decided = {rater: decide(score, labels, number, beta) for rater, score in scores.items()}
+    return pd.DataFrame({"human_majority": labels} | decided, known.index).reindex(items.index)
 
 
 def relevance_judges(

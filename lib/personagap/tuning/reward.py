@@ -10,6 +10,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from personagap.embeddings import embed
+from personagap.gap.tables import UNIT
 from personagap.tuning.classifiers import folds
 
 #: Ridge penalties to choose from.
@@ -65,3 +66,22 @@ def nested_ridge(x: pd.DataFrame, y: np.ndarray, groups: list, n_splits: int = 5
     outer = PredefinedSplit(folds(groups, n_splits, seed))
     with config_context(enable_metadata_routing=True):  # or the search would not learn the groups
         return cross_val_predict(search, x, y, cv=outer, params={"groups": groups})
+
+
+def learned(pairs: pd.DataFrame, judgments: pd.DataFrame, x: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Judgments of a "learned reward": `nested_ridge` of the mean rating of people, on users it has not seen.
+
+    Parameters
+    ----------
+    pairs : items of the stage "response", of ``datasets.load_judgments``.
+    judgments : of people, ``user prompt item label``; pairs without one are left out.
+    x : `features` of the pairs.
+
+    Returns
+    -------
+    DataFrame ``stage source user prompt item rater rater_kind label``, for ``gap``.
+    """
+    mean = judgments.groupby(["user", "prompt", "item"])["label"].mean().rename("mean")
+    rated = pairs.join(mean, on=["user", "prompt", "item"]).dropna(subset="mean")
+    label = nested_ridge(x.loc[rated.index], rated["mean"].to_numpy(), rated["user"].tolist(), seed=seed)
+    return rated[[*UNIT]].assign(rater="learned reward", rater_kind="model", label=label)

@@ -5,6 +5,9 @@ from statsmodels.stats.multitest import multipletests
 
 from personagap.verdicts.wording import ALPHA, interval, p, side, table
 
+#: Names in the tables → how a sentence puts them.
+READABLE = {r"\bbm25\b": "BM25", r"\btfidf\b": "TF-IDF", r"_list\b": " list-wise", r"\bselect_all\b": "yes to all"}
+
 
 def relevance(
     metrics: pd.DataFrame, means: pd.DataFrame, paired: pd.DataFrame, scored: pd.DataFrame, versus: pd.DataFrame
@@ -28,7 +31,7 @@ def relevance(
             *_presentation(paired[paired["metric"] == "over_selection"]),
             *_trained(versus),
         ]
-    )
+    ).replace(READABLE, regex=True)
 
 
 def describe_agreement(means: pd.DataFrame) -> str:

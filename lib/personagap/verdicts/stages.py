@@ -28,7 +28,8 @@ def extraction(
     answers = [("Do people agree on what is problematic?", between)]
     for row in contrasts.itertuples():
         change = f"{side(row, 'More', 'Fewer', 'Not resolved')}: {_value(row)} points, {p(row.p_value)}."
-        answers.append((f"Problematic attributes, {row.contrast}: do they differ?", change))
+        contrast = row.contrast.replace("log2_turns", "number of turns")
+        answers.append((f"Problematic attributes, {contrast}: do they differ?", change))
     metrics = verifier.set_index("rater")
     trained, everything = metrics.loc["trained verifier"], metrics.loc["select_all", "f1"]
     better = "Better" if trained["f1_low"] > everything else "Not shown to be better"
@@ -39,6 +40,8 @@ def extraction(
         said = describe_intervals(broken, "problem", scale=100) or "none"
         answers.append(("Are the extractor's outputs readable?", f"Outputs with a problem (%): {said}."))
         measured = strategies[strategies["measure"].isin(["accepted", "useful", "covered"])]
+        itself = (measured["measure"] == "covered") & (measured["strategy"] == "as extracted")  # 100 % by definition
+        measured = measured[~itself]
         for name, rows in measured.groupby("strategy", sort=False):
             values = describe_intervals(rows, "measure", scale=100)
             answers.append((f"What becomes of the attributes, {name}?", f"In percent: {values}."))
@@ -60,8 +63,8 @@ def response(
         above = f"{_value(row)} points above people, {p(row.p_value)}."
         answers.append((f"Does {row.rater} rate as people do?", above))
     for row in correlations[correlations["rater_kind"] == "model"].itertuples():
-        rho = f"ρ {interval(row, 'spearman')}; a perfect judge would have {row.ceiling:.3f}."
-        answers.append((f"Does {row.rater} rank as people do?", rho))
+        most = row.note or f"a perfect judge would have {interval(row, 'ceiling')}"
+        answers.append((f"Does {row.rater} rank as people do?", f"ρ {interval(row, 'spearman')}; {most}."))
     for covariate, what in EFFECTS.items():
         said = describe_intervals(effects[effects["covariate"] == covariate], "rater")
         untested = "It never varied, so nobody can tell (T11)."
