@@ -31,7 +31,7 @@ def explore(page: Page) -> None:
         page.get_by_label("run", exact=True),
         page.locator(".jp-OutputArea-output", has=page.get_by_role("tab")),
     )
-    run.select_option(run.locator("option", has_text="1_personalization_bias").get_attribute("value"))
+    run.select_option(run.locator("option", has_text="1_personalization_bias").first.get_attribute("value"))
     page.get_by_label("identity").select_option("minor")
     page.get_by_role("tab", name="Forest").click()
     page.locator(FOREST).wait_for()
