@@ -65,7 +65,7 @@ class Job:
 def finished(request: Request) -> dict[str, Any] | None:
     """The facts of a run that is done and has all answers, and whose inputs are as they were, else None."""
     facts = _done(request)
-    return {**facts, "skipped": True} if facts and not _again(facts, request) else None
+    return {**facts, "skipped": True} if facts and not _again(facts, request, _inputs(request)) else None
 
 
 def _done(request: Request) -> dict[str, Any]:
@@ -76,13 +76,13 @@ def _done(request: Request) -> dict[str, Any]:
     return facts if facts.get("status") == "finished" and (request.folder / "report.html").exists() else {}
 
 
-def _again(facts: dict[str, Any], request: Request) -> str:
+def _again(facts: dict[str, Any], request: Request, after: dict[str, str]) -> str:
     """Why a run that is done should be run again; "" if it need not."""
     if facts.get("source_hash") != request.source_hash:
         return "its notebook was edited"
     if facts.get("unanswered"):
         return unanswered(facts)
-    before, after = facts.get("inputs", {}), _inputs(request)
+    before = facts.get("inputs", {})
     changed = sorted(name for name in before | after if before.get(name) != after.get(name))
     return f"changed since: {', '.join(changed[:3])}{' …' if len(changed) > 3 else ''}" if changed else ""
 
@@ -102,11 +102,11 @@ def start(request: Request, threads: int | None = None, progress: bool = False) 
     kernel = request.kernel or request.content["metadata"].get("kernelspec", {}).get("name", "python3")
     if kernel not in (installed := KernelSpecManager().find_kernel_specs()):
         raise UserError(f"no kernel {kernel!r}; installed: {', '.join(installed)} (`personagap kernels` adds ours)")
-    descriptor, before = lock(request.folder), _done(request)
-    again = {"again": reason} if before and (reason := _again(before, request)) else {}
+    descriptor, before, facts = lock(request.folder), _done(request), _facts(request)
+    again = {"again": reason} if before and (reason := _again(before, request, facts["inputs"])) else {}
     for path in map(request.folder.joinpath, PRODUCTS):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    record(request.folder, **_facts(request), **again, kernel=kernel)
+    record(request.folder, **facts, **again, kernel=kernel)
     task = {
         "notebook": str(request.notebook.resolve()),
         "folder": str(request.folder),

@@ -1,9 +1,8 @@
 """Verdicts on personalization by examples, and on the authors' logged runs."""
 
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
-from personagap.verdicts.wording import ALPHA, interval, p, side, table, words
+from personagap.verdicts.wording import ALPHA, corrected, interval, p, side, table, words
 
 QUESTIONS = {
     "own − zero_shot": "What do examples of what the user liked change?",
@@ -85,8 +84,7 @@ def _rewards(paired: pd.DataFrame) -> pd.DataFrame:
 
 def _answers(rows: pd.DataFrame, unit: str) -> list[tuple[str, str]]:
     """The questions that ``rows`` can answer, p-values corrected by Holm over them."""
-    told = rows.loc[[contrast for contrast in QUESTIONS if contrast in rows.index]]
-    told = told.assign(p_holm=multipletests(told["p_value"], method="holm")[1])
+    told = corrected(rows.loc[[contrast for contrast in QUESTIONS if contrast in rows.index]])
     return [
         (question, f"{_verdict(row)}: {_number(row, unit)}, {p(row['p_holm'])} after Holm ({row['shots']}-shot).")
         for question, (_, row) in zip(map(QUESTIONS.get, told.index), told.iterrows(), strict=True)

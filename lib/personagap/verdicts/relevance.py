@@ -1,9 +1,8 @@
 """Verdicts on judgments of relevance, and the text alternatives of their figures."""
 
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
-from personagap.verdicts.wording import ALPHA, interval, p, side, table
+from personagap.verdicts.wording import ALPHA, corrected, interval, p, side, table
 
 #: Names in the tables → how a sentence puts them.
 READABLE = {r"\bbm25\b": "BM25", r"\btfidf\b": "TF-IDF", r"_list\b": " list-wise", r"\bselect_all\b": "yes to all"}
@@ -86,18 +85,13 @@ def _selection(row) -> str:
 def _judges(f1: pd.DataFrame) -> list[tuple[str, str]]:
     """Of each model against saying yes to everything, then of the models against each other."""
     against_all, between = [], []
-    for row in _corrected(f1).itertuples():
+    for row in corrected(f1).itertuples():
         a, b = row.contrast.split(" − ")
         if b == "select_all":
             against_all.append((f"Is {a} better than saying yes to everything?", _f1_difference(row)))
         else:
             between.append((f"Do {a} and {b} differ?", _f1_difference(row)))
     return against_all + between
-
-
-def _corrected(f1: pd.DataFrame) -> pd.DataFrame:
-    """With ``p_holm``, corrected over the comparisons that are told."""
-    return f1.assign(p_holm=multipletests(f1["p_value"], method="holm")[1])
 
 
 def _difference(row) -> str:
@@ -133,7 +127,7 @@ def _trained(versus: pd.DataFrame) -> list[tuple[str, str]]:
     leaking = judges[0].str.endswith("(random split)")
     told = f1[~leaking & (judges[1] != "select_all")]
     told = told.loc[told.groupby(judges[0], sort=False)["value_b"].idxmax()]  # the better model
-    for row in _corrected(told).itertuples():
+    for row in corrected(told).itertuples():
         against[" & " in row.contrast].append(_f1_difference(row))
     leaks = versus[versus["contrast"].isin(f1.loc[leaking, "contrast"]) & versus["metric"].isin(["f1", "auprc"])]
     flattered = [
