@@ -18,7 +18,7 @@ TRAP = re.compile(r"\bT\d{1,2}\b")
 
 
 def names(requirements):
-    return {re.split(r"[\[<>=]", line)[0].lower().replace("_", "-") for line in requirements}
+    return {re.split(r"[\[<>=;]", line)[0].lower().replace("_", "-") for line in requirements}
 
 
 @pytest.fixture(scope="module")

