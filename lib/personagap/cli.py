@@ -159,3 +159,7 @@ def _existing(folder: str) -> str:
 def _echo(checks: list) -> None:
     for name, present, text in checks:
         click.echo(f"{'present' if present else 'absent':9}{name:15}{text}")
+
+
+if __name__ == "__main__":
+    main(prog_name="personagap")
