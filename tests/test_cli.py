@@ -1,6 +1,7 @@
 """The command line: quick help, one line for a mistake."""
 
 import json
+import re
 import subprocess
 import sys
 
@@ -9,6 +10,9 @@ from click.testing import CliRunner
 from notebooks_for_tests import write_notebook
 
 from personagap.cli import main
+from personagap.paths import NOTEBOOKS
+from personagap.runs import execute
+from personagap.runs.request import Request
 
 
 @pytest.fixture
@@ -25,6 +29,17 @@ def test_every_command_has_help(personagap, command):
 def test_help_loads_nothing_heavy():
     check = "import sys, personagap.cli; print({'torch', 'pandas', 'numpy', 'papermill', 'nbconvert'} & {*sys.modules})"
     assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+@pytest.mark.parametrize("module", ["personagap", "personagap.cli"])
+def test_as_a_module_it_is_the_command(module, tmp_path):
+    command = [sys.executable, "-m", module, "report", "--figures", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (
+        2,
+        f"personagap: no folder {tmp_path}/none: give the one that runs went to, or run a notebook first\n",
+    )
+    assert "Usage: personagap" in subprocess.run([*command[:3], "--help"], capture_output=True, text=True).stdout
 
 
 def test_a_mistake_is_one_line_and_exit_status_2(personagap, tmp_path):
@@ -61,6 +76,28 @@ def test_doctor_reports_the_machine(personagap):
     assert result.exit_code == 0
     names = {line.split()[1] for line in result.output.splitlines()}
     assert {"Python", "PyTorch", "GPU", "disk", "sandbox", "mmlu", "relevance", "dask", "lab"} <= names
+
+
+def test_without_a_sandbox_doctor_and_data_say_what_is_missing_and_what_is_there(no_sandbox, personagap):
+    lines = {line.split()[1]: line for line in personagap("doctor").output.splitlines()}
+    assert lines["sandbox"].startswith("absent") and "cannot start" in lines["sandbox"]
+    assert "leave mbpp out, or set PERSONAGAP_UNSAFE_EXEC=1" in lines["sandbox"]
+    assert lines["mbpp"].startswith("present")
+
+
+def test_without_a_sandbox_the_first_notebook_says_what_it_left_out(no_sandbox, tmp_path, monkeypatch):
+    """In its output, in the head of the report and in run.json; with a sandbox it is run again."""
+    given = {"personas": ["muslim", "jewish"], "intersections": [], "runs": 1, "items_per_task": 4}
+    request = Request(NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb", given, None, tmp_path)
+    facts = execute.run(request)
+    assert facts["status"] == "finished", facts["error"]
+    (line,) = facts["left_out"]
+    assert re.match(r"mbpp: no sandbox .*cannot start: Creating new namespace failed", line)
+    assert f"{line}, task skipped" in (request.folder / "notebook.ipynb").read_text()
+    assert f'<th scope="row">Left out</th><td>{line}</td>' in (request.folder / "report.html").read_text()
+    assert execute.finished(request)
+    monkeypatch.setenv("PERSONAGAP_UNSAFE_EXEC", "1")
+    assert not execute.finished(request)
 
 
 def test_a_run_on_an_installed_kernel(personagap, tmp_path, monkeypatch):

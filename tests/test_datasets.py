@@ -62,11 +62,28 @@ def test_t4_gsm8k_labels_lose_commas_and_keep_signs(tmp_path):
 def test_absent_tasks_are_skipped_aloud_unless_asked_for(tmp_path, capsys):
     write(tmp_path, gsm8k_jsonl=GSM8K % 1, strongreject_dataset_csv="category,source,forbidden_prompt\nx,y,z\n")
     items = datasets.load("all", tmp_path)
-    assert items.attrs["missing"] == ["mmlu", "mbpp", "do_not_answer"]
+    assert [line.partition(":")[0] for line in items.attrs["left_out"]] == ["mmlu", "mbpp", "do_not_answer"]
     assert "mbpp: no mbpp*.jsonl" in capsys.readouterr().out
     assert items[["task", "item", "group"]].to_numpy().tolist() == [["gsm8k", "0", ""], ["strongreject", "0", "x"]]
     with pytest.raises(UserError, match="mbpp"):
         datasets.load(["gsm8k", "mbpp"], tmp_path)
+
+
+def test_without_a_sandbox_programs_are_left_out_aloud_unless_asked_for(no_sandbox, monkeypatch, tmp_path, capsys):
+    items = datasets.load(items_per_task=2)
+    assert {*items["task"]} == {*datasets.TASKS} - {"mbpp"}
+    (line,) = items.attrs["left_out"]
+    assert capsys.readouterr().out == f"{line}, task skipped\n"
+    assert line.startswith("mbpp: no sandbox for programs that a model wrote (bubblewrap of the system")
+    for tasks in ["mbpp", ["mmlu", "mbpp"]]:
+        with pytest.raises(UserError, match=r"mbpp: no sandbox .*: leave mbpp out, or set PERSONAGAP_UNSAFE_EXEC=1"):
+            datasets.load(tasks)
+    mbpp = {"task_id": 1, "text": "x", "test_list": ["assert f(1) == 1"]}
+    with pytest.raises(UserError, match=r"no benchmark data to use in .*mbpp: no sandbox"):
+        datasets.load("all", write(tmp_path / "data", mbpp_jsonl=json.dumps(mbpp)))
+    assert len(datasets.load("mbpp", graded=False)) >= 60
+    monkeypatch.setenv("PERSONAGAP_UNSAFE_EXEC", "1")
+    assert {*datasets.load(items_per_task=2)["task"]} == {*datasets.TASKS}
 
 
 def test_draw_is_seeded_nested_and_in_order():

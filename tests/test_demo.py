@@ -26,7 +26,7 @@ def test_committed_files_are_what_the_code_writes(tmp_path):
 
 
 def test_items_are_distinct_and_short():
-    items = datasets.load("all", data="demo")
+    items = datasets.load("all", graded=False)
     assert items.groupby("task").size().ge(60).all() and items["task"].nunique() == 5
     assert not items.duplicated(["task", "question"]).any()
     assert items["question"].str.split().str.len().max() <= 25
@@ -86,7 +86,7 @@ def test_model_answers_as_planted(demo_lm, demo_cells):
     assert table["r"].tolist() == pytest.approx(r.tolist()) and table["rms"].between(0.01, 3).all()
     planted, true = demo.exact_bias(cells, "planted"), demo.exact_bias(cells, "true")
     assert (planted - true).abs().max() < 0.2
-    crossed = demo.true_scores(demo_lm, personas.select(list(plan.INTERSECTIONS), controls=False), datasets.load("all"))
+    crossed = demo.true_scores(demo_lm, personas.select(list(plan.INTERSECTIONS), controls=False), datasets.load("all", graded=False))
     assert len(crossed) == 8 * 320 and agreement(crossed) >= 0.999
     shares = cells.query("task == 'mmlu'").groupby("persona")["bare"].mean()
     assert (shares - plan.bare_shares()[shares.index]).abs().max() < 0.01  # T6
@@ -95,7 +95,7 @@ def test_model_answers_as_planted(demo_lm, demo_cells):
 @pytest.mark.slow
 def test_model_answers_as_planted_in_other_phrasings(demo_lm):
     others = [name for name in personas.templates().index if name != "paper"]
-    cells = demo.true_scores(demo_lm, personas.select("all"), datasets.load("all", data="demo"), others)
+    cells = demo.true_scores(demo_lm, personas.select("all"), datasets.load("all", graded=False), others)
     assert cells.groupby(["task", "template"])[["planted", "true"]].apply(agreement).min() >= 0.99
 
 

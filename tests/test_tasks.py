@@ -44,7 +44,7 @@ def marks(items, texts, protocol="corrected", **arguments):
 
 
 def test_prompts_hold_everything_the_item_says():
-    items = datasets.load("all", items_per_task=3)
+    items = datasets.load("all", items_per_task=3, graded=False)
     for item in items.itertuples():
         text = tasks.prompt(item)
         assert item.question in text

@@ -59,7 +59,7 @@ def data_sets(folder: str | Path) -> list[Check]:
     from personagap.datasets.benchmarks import BENCHMARKS
 
     hints = {task: f" (on the Hub: {known.hub[0]}, {known.licence})" for task, known in BENCHMARKS.items()}
-    loaders = {task: functools.partial(datasets.load, task) for task in BENCHMARKS} | {
+    loaders = {task: functools.partial(datasets.load, task, graded=False) for task in BENCHMARKS} | {
         "relevance": lambda folder: datasets.load_relevance(folder)[0],
         "personalllm": datasets.load_personalllm,
         "interactions": datasets.load_interactions,

@@ -121,7 +121,7 @@ def generate(lm, batch_size: int, repeats: int) -> pd.DataFrame:
     Tokens are those of the answers, each up to its end.
     """
     at_least(1, batch_size=batch_size)
-    chats = _asked([tasks.prompt(item) for item in datasets.load("all", items_per_task=20).itertuples()])
+    chats = _asked([tasks.prompt(item) for item in datasets.load("all", items_per_task=20, graded=False).itertuples()])
     lm.tokenizer.padding_side = "left"
     peer = pipeline("text-generation", model=lm.model, tokenizer=lm.tokenizer, batch_size=batch_size)
     rendered = [lm.render(chat) for chat in chats]

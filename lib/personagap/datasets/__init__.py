@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from personagap import sandbox
 from personagap.datasets.annotations import load_histories, load_judgments, load_relevance
 from personagap.datasets.benchmarks import BENCHMARKS, read
 from personagap.datasets.opinionqa import load_opinions
@@ -15,6 +16,8 @@ from personagap.errors import UserError, at_least
 
 #: The five tasks, in reading order.
 TASKS = tuple(BENCHMARKS)
+#: Those whose answers are programs.
+PROGRAMS = ("mbpp",)
 
 
 def load(
@@ -22,18 +25,20 @@ def load(
     data: str | Path = "demo",
     items_per_task: int | None = None,
     seed: int = 0,
+    graded: bool = True,
 ) -> pd.DataFrame:
     """Load benchmark items into one table.
 
     Parameters
     ----------
-    tasks : "all" (whatever ``data`` holds), one of `TASKS`, or a list of them.
+    tasks : "all" (whatever ``data`` holds and this machine can grade), one of `TASKS`, or a list.
     data : "demo" (simulated items written for this project), a folder in which each data set is
         found by name (``mmlu*.csv`` or ``mmlu/{dev,test}/*.csv``, ``gsm8k*.jsonl``,
         ``mbpp*.jsonl``, ``do_not_answer*.csv``, ``strongreject*.csv``), or "hub" (needs the
         network and ``pip install "personagap[hub]"``).
     items_per_task : draw that many items of each task at random (all, if there are fewer). With
         one seed a smaller draw is part of a larger one, so answers to it can be reused.
+    graded : answers will be graded here, so that programs (mbpp) need a `sandbox`.
 
     Returns
     -------
@@ -42,15 +47,15 @@ def load(
     ``answer`` a letter (mmlu) or a number as text (gsm8k, else None), ``tests`` a list of
     asserts and ``setup`` the code before them (mbpp, else None and ""), ``group`` the subject,
     type of harm or category. ``attrs["sources"]`` lists ``task source licence file rows`` of
-    what was read; ``attrs["missing"]`` the tasks of "all" that ``data`` does not hold.
+    what was read; ``attrs["left_out"]`` which tasks of "all" are left out and why, a line each.
 
     MMLU is its dev split where a folder has both, and on the Hub, as in the code of
     arXiv 2406.11107; give a folder with ``mmlu/test`` alone to use the test split.
 
     Raises
     ------
-    UserError : unknown task, data of a task asked for by name not found, or malformed data; the
-        message names the file, the row (a CSV header is row 1) and the remedy.
+    UserError : unknown task, data of a task asked for by name not found or no sandbox for it, or
+        malformed data; the message names the file, the row (a CSV header is row 1) and the remedy.
 
     Examples
     --------
@@ -67,18 +72,24 @@ def load(
     at_least(0, seed=seed)
     if items_per_task is not None:
         at_least(1, items_per_task=items_per_task)
-    tables = {task: read(task, data) for task in dict.fromkeys(named or TASKS)}
-    missing = [task for task, table in tables.items() if table is None]
-    for task in missing:
-        what = f"{task}: no {BENCHMARKS[task].files} in {data}"
-        if named:
-            raise UserError(f"{what}: add the file, or leave the task out")
-        print(f"{what}, task skipped")
-    found = [table for table in tables.values() if table is not None]
+    found, left_out = [], []
+    for task in dict.fromkeys(named or TASKS):
+        table = read(task, data)
+        if table is None:
+            lack, remedy = f"no {BENCHMARKS[task].files} in {data}", "add the file, or leave the task out"
+        else:
+            lack, remedy = sandbox.refusal() if graded and task in PROGRAMS else "", sandbox.REMEDY
+        if not lack:
+            found.append(_draw(table, items_per_task, seed))
+        elif named:
+            raise UserError(f"{task}: {lack}: {remedy}")
+        else:
+            left_out.append(f"{task}: {lack}")
+            print(f"{left_out[-1]}, task skipped")
     if not found:
-        raise UserError(f"no benchmark data in {data}: it should hold, e.g., {BENCHMARKS['mmlu'].files}")
-    items = pd.concat([_draw(table, items_per_task, seed) for table in found], ignore_index=True)
-    items.attrs = {"sources": [table.attrs for table in found], "missing": missing}
+        raise UserError(f"no benchmark data to use in {data} ({'; '.join(left_out)}): add one of these files")
+    items = pd.concat(found, ignore_index=True)
+    items.attrs = {"sources": [table.attrs for table in found], "left_out": left_out}
     return items
 
 

@@ -61,7 +61,7 @@ def components() -> pd.DataFrame:
     "bare_form" (share of answers "Answer: (B)"); ``name`` is the item or the persona.
     """
     rng = np.random.default_rng(SEED)
-    items = datasets.load("all", data="demo")
+    items = datasets.load("all", data="demo", graded=False)
     who = personas.select("all")
     named = ~who["persona"].isin(personas.CONTROLS)
     parts = []

@@ -70,7 +70,7 @@ def build_tokenizer(texts: list[str]) -> PreTrainedTokenizerFast:
 
 def corpus() -> list[str]:
     """Every prompt, system prompt and answer of the demo, once."""
-    items = list(datasets.load("all", data="demo").itertuples())
+    items = list(datasets.load("all", data="demo", graded=False).itertuples())
     pairs = itertools.product(personas.select(["all", *INTERSECTIONS])["persona"], personas.templates().index)
     heads = [turn["content"] for persona, template in pairs for turn in personas.chat(persona, "", template=template)]
     return [*heads, *map(tasks.prompt, items), *(text for item in items for text in answers(item).texts)]
@@ -80,7 +80,7 @@ def planted_cells(
     tokenizer: PreTrainedTokenizerFast, planted: pd.DataFrame, defence: Callable[[list], list] | None = None
 ) -> dict[str, list[list[Cell]]]:
     """The cells of `planting.planted`, by task: a list of contexts (persona × template) of a cell for every item."""
-    items = {(item.task, item.item): item for item in datasets.load("all", data="demo").itertuples()}
+    items = {(item.task, item.item): item for item in datasets.load("all", data="demo", graded=False).itertuples()}
     given = {key: answers(item) for key, item in items.items()}
     tokens = {key: [tokenizer.encode(text + END) for text in texts.texts] for key, texts in given.items()}
     asked = {key: tasks.prompt(item) for key, item in items.items()}

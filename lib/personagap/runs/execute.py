@@ -20,6 +20,7 @@ from typing import Any
 
 from jupyter_client.kernelspec import KernelSpecManager
 
+from personagap import sandbox
 from personagap.errors import UserError
 from personagap.paths import CACHE, DATA, DEMO, ROOT
 from personagap.runs.folder import LOG, lock, now, read_facts, record, spared, unanswered
@@ -184,6 +185,8 @@ def _inputs(request: Request) -> dict[str, str]:
     small = [*DATA.glob("*.csv"), *DATA.glob("*.txt"), *(DATA / "prompts").glob("*.txt")]
     read = {path.relative_to(DATA.parent).as_posix(): _digest(path.read_bytes()) for path in sorted(small)}
     written = {request.figures.resolve(), CACHE.resolve()}
+    if request.parameters.get("tasks") == "all" and (reason := sandbox.refusal()):
+        read["sandbox"] = _digest(reason.encode())  # a run that left out programs is run again when there is one
     return {**read, "data/demo": _listing(DEMO, written)} | {
         name: _listing(path, written) for name, path in sorted(request.paths.items())
     }

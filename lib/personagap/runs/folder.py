@@ -167,8 +167,8 @@ class Run:
     def record(self, **facts: Any) -> None:
         """Merge facts into ``run.json``, dictionaries key by key.
 
-        ``model`` (what a model's ``describe()`` returns) and ``data`` (what a table of items has in
-        ``attrs["sources"]``) go to the head of the report.
+        ``model`` (what a model's ``describe()`` returns), ``data`` and ``left_out`` (what a table of items has in
+        ``attrs["sources"]`` and ``attrs["left_out"]``) go to the head of the report.
         """
         record(self.folder, **facts)
 

@@ -142,6 +142,7 @@ def _summary(facts: dict[str, Any]) -> dict[str, str]:
     said = {
         "Model": ", ".join(f"{name} {value}" for name, value in model.items()) or asked.get("model"),
         "Data": "; ".join(sources) or asked.get("data"),
+        "Left out": "; ".join(facts.get("left_out", [])),
         "Protocol": asked.get("protocol"),
         "Parameters": changed or "defaults",
         "Date": f"{facts['started'][:16].replace('T', ' ')} UTC, {facts['seconds']:.0f} s",
