@@ -7,7 +7,7 @@ EXTRAS := dask,hub,lab,test
 
 help:
 	@echo "make report    run the default batch on the demo bundle and write figures/index.html"
-	@echo "make test      lint, library tests, notebook tests (what CI runs)"
+	@echo "make test      lint, library tests, notebook tests; what is skipped, and what would enable it"
 	@echo "make test-all  the same with the slow statistical validations"
 	@echo "make gallery   pictures of the reports, the index and the explorer for figures/gallery (needs chromium)"
 	@echo "make lab       JupyterLab with the kernels installed"
@@ -29,10 +29,10 @@ gallery: report
 	$(BIN)/python tests/gallery.py
 
 test: lint
-	$(BIN)/python -m pytest -m 'not slow'
+	$(BIN)/python -m pytest -rs -m 'not slow'
 
 test-all: lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -rs
 
 lint: setup
 	$(BIN)/ruff check .

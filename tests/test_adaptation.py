@@ -384,7 +384,7 @@ def test_selecting_the_best_of_equally_good_runs():
 
 def test_real_log_gives_the_published_numbers(real_data):
     if (log := runlog.load(real_data)) is None:
-        pytest.skip("no personalllm_runs*.csv in the folder of real data")
+        pytest.skip("add personalllm_runs*.csv to the folder of real data")
     table = run_log(log)
     assert len(log) == 126 and len(table) == 56 and table["difference"].abs().max() < 1e-4
     ordered = runlog.ordered(log)
