@@ -10,6 +10,7 @@ import tomllib
 import pandas as pd
 import pytest
 import yaml
+from packaging.specifiers import SpecifierSet
 
 from personagap.cli import main
 from personagap.paths import DATA, NOTEBOOKS, ROOT
@@ -50,6 +51,14 @@ def test_every_package_the_library_imports_is_declared(project):
     distributions = {name: names(found) for name, found in importlib.metadata.packages_distributions().items()}
     ours = {*sys.stdlib_module_names, "personagap", "lm_eval"}  # performance measures lm_eval where it is installed
     assert {name for name in imported - ours if not distributions.get(name, names([name])) & declared} == set()
+
+
+def test_every_pin_runs_on_the_oldest_python_that_is_promised(project, pins):
+    oldest = project["requires-python"].removeprefix(">=") + ".0"
+    installed = {name: dist for dist in importlib.metadata.distributions() for name in names([dist.name])}
+    needs = {name: installed[name].metadata["Requires-Python"] for name in names(pins) & installed.keys()}
+    assert len(needs) > 100
+    assert {name: need for name, need in needs.items() if need and oldest not in SpecifierSet(need)} == {}
 
 
 def test_torch_is_pinned_exactly(pins):
