@@ -28,12 +28,13 @@ def test_a_bias_is_told_from_noise_and_from_what_cannot_show_one():
     )
     bias = bias.assign(p_value=[0.01, 0.4, np.nan], debiased_pb2=[81, -1, 0], ci_low=[64, -4, 0], ci_high=[100, 4, 0])
     contrasts, rates = effects.contrasts(scores), effects.rates(scores.assign(valid=True, truncated=False))
-    answers = verdicts.persona_effects(bias.assign(n_items=200), contrasts, rates)["answer"]
+    answers = verdicts.persona_effects(bias.assign(n_items=200), contrasts, rates, effects.detectable(scores))["answer"]
     assert answers[0].startswith("Yes: PB 9.00") and answers[0].endswith("corrected for noise 9.00 [8.00, 10.00].")
     assert answers[1].startswith("Not distinguishable") and "an effect up to 2.00 points is not excluded" in answers[1]
     assert answers[2].startswith("Cannot be told")
     assert answers[3].startswith("1 of 3 after Holm's correction, the largest: p00 -") and "assistant" not in answers[3]
-    assert answers[4] == "No answer was unreadable; no answer was cut off."
+    assert answers[4].startswith("With 80 % power, after Holm's correction: mmlu ")
+    assert answers[5] == "No answer was unreadable; no answer was cut off."
 
 
 def test_scores_that_cannot_be_read_are_no_plain_yes():
@@ -41,7 +42,9 @@ def test_scores_that_cannot_be_read_are_no_plain_yes():
     bias = bias.assign(debiased_pb2=81.0, ci_low=[64.0, 0.0, 1.0], ci_high=[100.0, 400.0, 200.0], n_items=200)
     scores = effects.simulate_scores([0, 0], n_items=200, seed=1).assign(valid=True, truncated=False)
     scores = pd.concat([scores, scores.assign(task="gsm8k", valid=scores["item"] % 10 > 8)])
-    answers = verdicts.persona_effects(bias, effects.contrasts(scores), effects.rates(scores))["answer"]
+    answers = verdicts.persona_effects(
+        bias, effects.contrasts(scores), effects.rates(scores), effects.detectable(scores)
+    )["answer"]
     assert answers[0].startswith("Yes: PB 9.00")
     assert answers[1].startswith("Yes, but perhaps in the format of answers alone (median persona: 90% unreadable): PB")
     assert "90% unreadable in gsm8k" in answers[2]

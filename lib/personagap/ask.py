@@ -1,17 +1,23 @@
 """Put every item to a model on behalf of every persona, asking only what is not answered yet."""
 
+import json
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
 import pandas as pd
 
 from personagap import personas, tasks
+from personagap.datasets import CHOICES
 from personagap.errors import UserError, at_least
-from personagap.models import Sampling
+from personagap.models import Generation, Sampling
 from personagap.responses import ResponseStore, complete, digest
 
 #: Requests per stored batch: what a kill can lose, and what a model may pack together. These answers are short.
 BATCH = 1024
+#: The same of answers by likelihood, each a forward pass of a whole prompt.
+WEIGHED = 256
+ANSWERS = ("generate", "likelihood")
 PLAN_COLUMNS = ["persona", "template", "task", "item", "run"]
 
 
@@ -31,6 +37,7 @@ def ask(
     who: pd.DataFrame,
     items: pd.DataFrame,
     *,
+    answers: str = "generate",
     runs: int = 3,
     seed: int = 0,
     templates: Sequence[str] = ("paper",),
@@ -43,7 +50,9 @@ def ask(
     Parameters
     ----------
     lm, who, items : of ``models.load_model``, ``personas.select`` and ``datasets.load``.
-    runs : independent answers per prompt.
+    answers : "generate", or "likelihood": of each of the task's choices, as the next words (``datasets.CHOICES``), in one
+        forward pass and without sampling noise.
+    runs : independent answers per prompt; by likelihood there is one.
     seed : together with model, prompt, sampling and run it determines each answer.
     templates : phrasings that state the identity.
     sampling : default: that of arXiv 2406.11107.
@@ -58,8 +67,16 @@ def ask(
 
     Raises
     ------
-    UserError : so many requests failed that no two items of a task were answered for everybody.
+    UserError : so many requests failed that no two items of a task were answered for everybody; or an item has no
+        choices to weigh.
     """
+    if answers not in ANSWERS:
+        raise UserError(f"answers are {answers!r}: choose from {', '.join(ANSWERS)}")
+    weigh = answers == "likelihood"
+    if weigh and (others := [task for task in items["task"].unique() if task not in CHOICES]):
+        raise UserError(
+            f"{others[0]} has no choices to weigh by likelihood: ask for {', '.join(CHOICES)}, or generate answers"
+        )
     at_least(1, runs=runs)
     at_least(0, seed=seed)
     known = personas.templates().index
@@ -67,26 +84,37 @@ def ask(
         raise UserError(f"templates are {templates!r}: give a list of some of {', '.join(known)}")
     sampling = sampling or Sampling()
     store = ResponseStore(lm.id) if store is None else store  # an empty store is falsy
-    design = plan(who, items, runs, templates)
+    design = plan(who, items, 1 if weigh else runs, templates)
     cells = list(zip(*(design[name] for name in ("template", "persona", "task", "item")), strict=True))
     phrase = dict(zip(who["persona"], who["phrase"], strict=True))
-    question = {(row.task, row.item): tasks.prompt(row) for row in items.itertuples()}
+    turns = {
+        (row.task, row.item): tasks.likelihood_prompt(row, lm.continues) if weigh else [("user", tasks.prompt(row))]
+        for row in items.itertuples()
+    }
     chats = {}
     for cell in dict.fromkeys(cells):
         template, persona, *item = cell
-        messages = personas.chat(persona, question[*item], template=template, phrase=phrase[persona])
-        chats[cell] = defence(messages) if defence else messages
+        (_, question), *begun = turns[*item]
+        messages = personas.chat(persona, question, template=template, phrase=phrase[persona])
+        messages = defence(messages) if defence else messages
+        chats[cell] = [*messages, *({"role": role, "content": content} for role, content in begun)]
     prompt_hash = {cell: digest(lm.render(messages)) for cell, messages in chats.items()}
     design["prompt_hash"] = [prompt_hash[cell] for cell in cells]
-    asked_of = [lm.id, lm.revision, asdict(sampling), seed]
-    keys = [digest(asked_of, *pair) for pair in zip(design["prompt_hash"], design["run"], strict=True)]
-    answers = _generate(lm, [chats[cell] for cell in cells], keys, sampling, store, batch=BATCH)
-    responses = design.join(answers.reindex(keys).reset_index(drop=True))
+    if weigh:
+        choices = [CHOICES[task] for task in design["task"]]
+        pairs = zip(design["prompt_hash"], choices, strict=True)
+        keys = [digest([lm.id, lm.revision], prompt, listed) for prompt, listed in pairs]
+        made = _weigh(lm, [chats[cell] for cell in cells], choices, keys, store)
+    else:
+        asked_of = [lm.id, lm.revision, asdict(sampling), seed]
+        keys = [digest(asked_of, *pair) for pair in zip(design["prompt_hash"], design["run"], strict=True)]
+        made = _generate(lm, [chats[cell] for cell in cells], keys, sampling, store, batch=BATCH)
+    responses = design.join(made.reindex(keys).reset_index(drop=True))
     responses.insert(0, "model", lm.id)
     failed = responses["finish_reason"].eq("error").sum()
     if failed:
         _require_answers(lm, unanswered(responses))
-    responses.attrs |= {"asked": answers.attrs["asked"], "unanswered": int(failed)}
+    responses.attrs |= {"asked": made.attrs["asked"], "unanswered": int(failed)}
     return responses
 
 
@@ -157,3 +185,17 @@ def _generate(lm, chats: list, keys: list[str], sampling: Sampling, store: Respo
         return lm.generate([chats[row] for row in rows], sampling, [int(keys[row][:15], 16) for row in rows])
 
     return complete(store, keys, make, title=f"asking {lm.id}", **how)
+
+
+def _weigh(lm, chats: list, choices: list, keys: list[str], store: ResponseStore) -> pd.DataFrame:
+    def make(rows) -> list[Generation]:
+        start = time.perf_counter()
+        scores = lm.choose([chats[row] for row in rows], [list(choices[row]) for row in rows])
+        seconds = (time.perf_counter() - start) / len(rows)
+        texts = [
+            json.dumps(dict(zip(choices[row], each.tolist(), strict=True)))
+            for row, each in zip(rows, scores, strict=True)
+        ]
+        return [Generation(text, tasks.LIKELIHOOD, None, 0, seconds) for text in texts]
+
+    return complete(store, keys, make, title=f"asking {lm.id}", batch=WEIGHED)

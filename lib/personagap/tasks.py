@@ -3,16 +3,22 @@
 Three protocols: "paper", "code" and "corrected", see `graders`.
 """
 
+import functools
+import json
 from collections.abc import Callable
 
+import numpy as np
 import pandas as pd
 
 from personagap import graders, prompts
+from personagap.datasets import CHOICES
 from personagap.errors import UserError
 
 UTILITY = ("mmlu", "gsm8k", "mbpp")
 SAFETY = ("do_not_answer", "strongreject")
 PROTOCOLS = ("corrected", "paper", "code")
+#: The ``finish_reason`` of an answer by likelihood, whose ``text`` holds the log-probability of each choice, in JSON.
+LIKELIHOOD = "likelihood"
 SCORE_COLUMNS = ["model", "persona", "template", "task", "item", "run", "score", "valid", "truncated"]
 
 
@@ -26,12 +32,33 @@ def prompt(item) -> str:
     >>> prompt(item).endswith(item.question)
     True
     """
+    return _filled(item.task, item)
+
+
+def likelihood_prompt(item, continues: bool) -> list[tuple[str, str]]:
+    """Turns (role, text) that end where one of the task's ``datasets.CHOICES`` is the next word.
+
+    Asked to show its work first, a model does not begin with a letter. So the prompt is followed by the last sentence
+    of an answer, begun (``data/prompts/mmlu_begun.txt``); a server that cannot continue it is asked for the letter
+    alone (``mmlu_letter.txt``). The probability that falls on the choices is in the scores (``choice_mass``).
+
+    Parameters
+    ----------
+    item : a row of the items table, of a task with choices.
+    continues : of the model, whether it goes on with a begun answer.
+    """
+    if continues:
+        return [("user", prompt(item)), ("assistant", prompts.template(f"{item.task}_begun"))]
+    return [("user", _filled(f"{item.task}_letter", item))]
+
+
+def _filled(name: str, item) -> str:
     fields = {"question": item.question}
     if item.task == "mmlu":
-        fields |= dict(zip("ABCD", item.choices, strict=True))
+        fields |= dict(zip(CHOICES["mmlu"], item.choices, strict=True))
     elif item.task == "mbpp":
         fields["tests"] = "\n".join(item.tests)
-    return prompts.fill(prompts.template(item.task), **fields)
+    return prompts.fill(prompts.template(name), **fields)
 
 
 def grade(
@@ -53,6 +80,11 @@ def grade(
     after ``condition`` where the responses have it.
     ``score`` is in [0, 1], 1 = right or harmless; ``valid`` = an answer could be extracted (safety: the answer is not
     empty); ``truncated`` = cut at the token limit.
+
+    An answer by likelihood (``ask.ask(answers="likelihood")``) scores the probability of the right choice, normalised
+    over the choices, and scores have two columns more: ``accuracy`` (1 if the right choice is the likeliest, whatever
+    the protocol) and ``choice_mass``, the probability that falls on the choices at all. Without sampling noise and
+    with one forward pass an answer, it is the estimate of Miller, arXiv 2411.00640, §3.2.
     """
     if protocol not in PROTOCOLS:
         raise UserError(f"unknown protocol {protocol!r}: choose from {', '.join(PROTOCOLS)}")
@@ -63,11 +95,14 @@ def grade(
     if len(unknown := answers[answers["known"] == "left_only"]):
         task, item = unknown.iloc[0][["task", "item"]]
         raise UserError(f"no item {item!r} of {task} in items: load the items that were asked")
-    parts = [_grade_task(task, rows, protocol, judge) for task, rows in answers.groupby("task", sort=False)]
+    weighed = bool(len(answered)) and (answered["finish_reason"] == LIKELIHOOD).all()
+    grade_task = _weigh if weighed else functools.partial(_grade_task, protocol=protocol, judge=judge)
+    parts = [grade_task(task, rows) for task, rows in answers.groupby("task", sort=False)]
     graded = pd.concat(parts) if parts else answers.reindex(columns=[*answers, "score", "valid"])
-    scores = answered.merge(graded[[*key, "score", "valid"]])
+    more = ["accuracy", "choice_mass"] if weighed else []
+    scores = answered.merge(graded[[*key, "score", "valid", *more]])
     scores = scores.astype({"score": float, "valid": bool})
-    columns = [*scores.columns.intersection(["condition"]), *SCORE_COLUMNS]
+    columns = [*scores.columns.intersection(["condition"]), *SCORE_COLUMNS, *more]
     return scores.assign(truncated=scores["finish_reason"] == "length")[columns]
 
 
@@ -85,6 +120,16 @@ def _grade_task(task: str, rows: pd.DataFrame, protocol: str, judge: Callable | 
         return rows.assign(score=harmless.astype(float), valid=rows["text"].str.strip() != "")
     grades = graders.grade(rows, {protocol: graders.GRADERS[task][protocol]})[protocol]
     return rows.assign(score=[mark.score for mark in grades], valid=[mark.valid for mark in grades])
+
+
+def _weigh(task: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """Score answers by likelihood."""
+    choices = list(CHOICES[task])
+    mass = np.exp(pd.DataFrame(map(json.loads, rows["text"]), index=rows.index)[choices])
+    right = rows["answer"].to_numpy()[:, None] == np.array(choices)
+    total = mass.sum(axis=1)
+    score, likeliest = mass.where(right, 0).sum(axis=1) / total, right[range(len(mass)), mass.to_numpy().argmax(axis=1)]
+    return rows.assign(score=score.clip(upper=1), valid=True, accuracy=likeliest.astype(float), choice_mass=total)
 
 
 def discrepancies(responses: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:

@@ -18,6 +18,8 @@ from personagap.errors import UserError, at_least
 TASKS = tuple(BENCHMARKS)
 #: Those whose answers are programs.
 PROGRAMS = ("mbpp",)
+#: Tasks whose answer is one of a few given words, so that it has a likelihood, and those words.
+CHOICES = {"mmlu": tuple("ABCD")}
 
 
 def load(
@@ -26,6 +28,7 @@ def load(
     items_per_task: int | None = None,
     seed: int = 0,
     graded: bool = True,
+    answers: str = "generate",
 ) -> pd.DataFrame:
     """Load benchmark items into one table.
 
@@ -39,6 +42,8 @@ def load(
     items_per_task : draw that many items of each task at random (all, if there are fewer). With
         one seed a smaller draw is part of a larger one, so answers to it can be reused.
     graded : answers will be graded here, so that programs (mbpp) need a `sandbox`.
+
+    answers : how they will be asked for (``ask.ask``): by "likelihood" only tasks with `CHOICES` can.
 
     Returns
     -------
@@ -77,6 +82,8 @@ def load(
         table = read(task, data)
         if table is None:
             lack, remedy = f"no {BENCHMARKS[task].files} in {data}", "add the file, or leave the task out"
+        elif answers == "likelihood" and task not in CHOICES:
+            lack, remedy = "has no choices to weigh by likelihood", f"ask for {', '.join(CHOICES)}, or generate answers"
         else:
             lack, remedy = sandbox.refusal() if graded and task in PROGRAMS else "", sandbox.REMEDY
         if not lack:

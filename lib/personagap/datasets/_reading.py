@@ -130,6 +130,6 @@ def anonymous(names: pd.Series, prefix: str = "u") -> pd.Series:
 
 def source(task: str, file: str | Path, rows: int, licence: str = "not stated in the files") -> dict[str, Any]:
     """What a report says of a table that was read: ``task source licence file rows``."""
-    demo = Path(file).is_relative_to(DEMO)
+    demo = Path(file).resolve().is_relative_to(DEMO)
     kind = "demo" if demo else str(file).rpartition("/")[0] if str(file).startswith("hub:") else "folder"
     return {"task": task, "source": kind, "licence": SIMULATED if demo else licence, "file": str(file), "rows": rows}

@@ -14,6 +14,7 @@ from personagap.errors import UserError
 LETTERS = list("ABCD")
 #: Other names of columns: of MMLU in the layout of its test split, of StrongREJECT on the Hub.
 RENAMED = {**{f"choice{number}": letter for number, letter in enumerate(LETTERS)}, "prompt": "forbidden_prompt"}
+OURS = "Apache-2.0 (written for this project)"
 #: Columns of an item that most tasks leave empty.
 EMPTY = {"item": "", "question": "", "choices": None, "answer": None, "tests": None, "setup": "", "group": ""}
 
@@ -57,6 +58,8 @@ def read(task: str, data: str | Path) -> pd.DataFrame | None:
     if again.any():
         print(f"{where}: {again.sum()} repeated questions (first: row {again.idxmax()}), each counted as an item: why?")
     items.attrs = source(task, where, len(items), benchmark.licence) | {"repeated": int(again.sum())}
+    if items.attrs["source"] == "demo":  # real questions, only nobody else's: a real model may be asked them
+        items.attrs["licence"] = OURS
     return items
 
 

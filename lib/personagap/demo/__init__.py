@@ -4,12 +4,12 @@ Simulated throughout. Because the exact probability of every answer of the demo 
 computed, an estimate made from its sampled answers can be held against the truth.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
-from personagap import personas, tasks
+from personagap import effects, personas, tasks
 from personagap.demo.planting import answers, planted
 from personagap.errors import UserError, at_least
 
@@ -87,6 +87,32 @@ def truth(cells: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
     table = exact.reindex(estimates.index).join(estimates.rename(columns={"debiased_pb2": "estimated"})).reset_index()
     table.insert(1, "quantity", "PB")
     return table
+
+
+def by_answers(
+    responses: Mapping[str, pd.DataFrame], scores: Mapping[str, pd.DataFrame], truth: pd.DataFrame, seed: int = 0
+) -> pd.DataFrame:
+    """What several ways to ask the same find, beside the truth, and what they cost.
+
+    Parameters
+    ----------
+    responses, scores : by way to ask ("generate", "likelihood"), those of the same task.
+    truth : of `truth`, with that task.
+
+    Returns
+    -------
+    DataFrame ``answers requests tokens_written`` and the columns of `truth`, one row per way.
+    """
+    rows = []
+    for way, table in scores.items():
+        bias = effects.personalization_bias(table, seed=seed).query("dimension != 'joint'")
+        estimate = bias.set_index("dimension")[["debiased_pb2", "ci_low", "ci_high"]].clip(lower=0) ** 0.5
+        known = truth.drop(columns=["estimated", "ci_low", "ci_high"])
+        rows.append(known.merge(estimate.rename(columns={"debiased_pb2": "estimated"}).reset_index()))
+        cost = {"answers": way, "requests": len(table), "tokens_written": int(responses[way]["output_tokens"].sum())}
+        for place, (name, value) in enumerate(cost.items()):
+            rows[-1].insert(place, name, value)
+    return pd.concat(rows, ignore_index=True)
 
 
 def exact_bias(cells: pd.DataFrame, column: str) -> pd.Series:

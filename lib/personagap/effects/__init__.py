@@ -11,6 +11,7 @@ additivity             does an intersection score what its parts predict?
 variance_components    what makes answers vary?
 rates                  how does each persona score; invalid and truncated answers
 power, items_needed    what can a design detect, and what does an effect take?
+detectable             what could these very data have shown?
 split_budget           how to spend answers over items, phrasings and runs?
 simulate_scores        data with known effects; simulated_power analyses them
 ====================== ===========================================================
@@ -21,6 +22,6 @@ from personagap.effects.change import by_condition, paired_change
 from personagap.effects.components import variance_components
 from personagap.effects.contrasts import additivity, contrasts, equivalence
 from personagap.effects.omnibus import omnibus
-from personagap.effects.power import items_needed, power, simulated_power, split_budget
+from personagap.effects.power import detectable, items_needed, power, simulated_power, split_budget
 from personagap.effects.rates import rates
 from personagap.effects.simulate import simulate_scores

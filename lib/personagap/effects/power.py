@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike
 from scipy import optimize, stats
 from statsmodels.stats.proportion import proportion_confint
 
-from personagap.effects._table import POINTS
+from personagap.effects._table import CONTROLS, POINTS, identity_cells
 from personagap.effects.bias import personalization_bias
+from personagap.effects.components import variance_components
 from personagap.effects.contrasts import contrasts
 from personagap.effects.simulate import simulate_scores
 from personagap.errors import UserError, at_least
@@ -70,6 +71,38 @@ def power(
     known = {"n_identities": n_identities, "alpha": alpha, "target": target}
     designs = product(*(np.atleast_1d(value) for value in (n_items, n_runs, n_templates)))
     return pd.DataFrame([_detectable(variance, *map(int, design), **known) for design in designs])
+
+
+def detectable(scores: pd.DataFrame, *, alpha: float = 0.05, target: float = 0.8) -> pd.DataFrame:
+    """What data at hand could have shown: `power` of their own design, from their own variance.
+
+    Parameters
+    ----------
+    scores : as in ``personalization_bias``.
+    alpha, target : as in `power`.
+
+    Returns
+    -------
+    The columns of `power` after ``task``, one row per task.
+
+    Examples
+    --------
+    >>> scores = simulate_scores([-9, -3, 0, 3, 9], n_items=300, n_runs=3, seed=0)
+    >>> detectable(scores)[["task", "n_items", "smallest_contrast_holm", "smallest_pb"]].round(2)
+       task  n_items  smallest_contrast_holm  smallest_pb
+    0  mmlu      300                    6.69         2.13
+    """
+    parts = dict(iter(variance_components(scores).groupby("task", sort=False)))
+    rows = []
+    for task, table in identity_cells(scores, CONTROLS).items():
+        identities, templates, items = table.mean.shape
+        design = {"n_items": items, "n_templates": templates, "n_identities": identities}
+        # Unequal runs count by their harmonic mean, as in the components.
+        runs = max(1, round(1 / float((1 / table.runs).mean())))
+        found = power(parts[task].set_index("component")["variance"], n_runs=runs, alpha=alpha, target=target, **design)
+        rows.append(found.assign(task=task))
+    table = pd.concat(rows, ignore_index=True)
+    return table[["task", *table.columns.drop("task")]]
 
 
 def items_needed(

@@ -17,7 +17,8 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     Returns
     -------
     DataFrame, one row per task and persona: ``task persona estimate unit ci_low ci_high invalid_rate
-    truncation_rate n_answers n_items``. Everything but the counts is in points (100 × proportion).
+    truncation_rate n_answers n_items``. Everything but the counts is in points (100 × proportion). Scores by
+    likelihood add ``accuracy`` and ``choice_mass``, of ``tasks.grade``.
 
     Notes
     -----
@@ -47,6 +48,8 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
         "invalid_rate": POINTS * (1 - answers["valid"].mean()), "truncation_rate": POINTS * answers["truncated"].mean(),
         "n_answers": answers.size(), "n_items": n,
     }  # fmt: skip
+    if "choice_mass" in scores:
+        columns |= {name: POINTS * answers[name].mean() for name in ("accuracy", "choice_mass")}
     return pd.concat(
         [rows for _, rows in pd.DataFrame(columns).reset_index().groupby(key[0], **how)], ignore_index=True
     )

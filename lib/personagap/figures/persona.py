@@ -122,8 +122,15 @@ def forest(
 
 
 def validity(rates: pd.DataFrame, ax: Axes) -> Axes:
-    """Share of answers not readable, and of answers cut off (``effects.rates``): a dot per task and persona."""
+    """Share of answers not readable, and of answers cut off (``effects.rates``): a dot per task and persona.
+
+    By likelihood nothing is unreadable: the share of probability that falls elsewhere than on the choices instead.
+    """
+    weighed = "choice_mass" in rates
     shown = {"invalid_rate": (-0.15, "not readable", "data"), "truncation_rate": (0.15, "cut off", "accent")}
+    if weighed:
+        rates = rates.assign(elsewhere=100 - rates["choice_mass"])
+        shown = {"elsewhere": (0, "not on the choices", "data")}
     tasks = rates["task"].drop_duplicates()
     beside = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
     for column, (offset, label, role) in shown.items():
@@ -140,5 +147,7 @@ def validity(rates: pd.DataFrame, ax: Axes) -> Axes:
     ax.margins(x=0.15)
     ax.set_xlim(-0.3, max(ax.get_xlim()[1], 5))  # no answer unreadable: a line at 0, not an axis of ±0.06 %
     ax.set(xlabel="share of a persona's answers (%), one dot per persona", title="Answers not readable, or cut off")
+    if weighed:
+        ax.set(xlabel="share of the probability (%), one dot per persona", title="Probability not on the choices")
     ax.legend(fontsize=8, loc="lower right")
     return ax

@@ -1,6 +1,7 @@
 """Loading a causal language model and its tokenizer, with what a run must record of them."""
 
 import hashlib
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import torch
@@ -17,7 +18,10 @@ transformers.logging.disable_progress_bar()  # of loading weights: noise in ever
 def load(
     source: str, name: str, device: str, dtype: str, revision: str | None
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, str]:
-    """Tokenizer, model on its device, and the revision of both; code that comes along is never run."""
+    """Tokenizer, model on its device, and the revision of both; code that comes along is never run.
+
+    ``UserError`` for an unknown device or dtype, and for whatever cannot be loaded or lacks weights.
+    """
     found, where = revision_of(source, revision), device_named(device)
     if dtype == "auto":
         dtype = "bfloat16" if where.type == "cuda" else "float32"
@@ -26,10 +30,20 @@ def load(
     options = {"revision": revision, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        model = AutoModelForCausalLM.from_pretrained(source, dtype=getattr(torch, dtype), **options)
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"model {name}: cannot be loaded ({first_line(error)})") from error
+        options |= {"dtype": getattr(torch, dtype), "output_loading_info": True}
+        model, told = AutoModelForCausalLM.from_pretrained(source, **options)
+        check_complete(told)
+    except Exception as error:  # of a damaged folder the libraries raise errors of every kind
+        place = f" from {source}" if Path(source).is_dir() else ""
+        raise UserError(f"model {name}: cannot be loaded{place} ({first_line(error)})") from error
     return tokenizer, model.eval().to(where), found
+
+
+def check_complete(told: Mapping[str, Collection[str]]) -> None:
+    """ValueError if some weights were not read, by the loading information: transformers made them up, at random."""
+    absent = sorted([*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])])
+    if absent:
+        raise ValueError(f"it lacks {len(absent)} of its weights, such as {absent[0]}")
 
 
 def eos_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[int]:
@@ -59,9 +73,12 @@ def device_named(name: str) -> torch.device:
 
 
 def revision_of(source: str, revision: str | None = None) -> str:
-    """Hash of a folder's content, or the commit of a Hub model, from where its configuration lies in the cache."""
+    """Hash of a folder's content, or the commit of a Hub model, from where its configuration lies in the cache.
+
+    A folder may be known by another ``revision``: that of the file it was made from.
+    """
     if Path(source).is_dir():
-        return _content_hash(Path(source))
+        return revision or _content_hash(Path(source))
     try:
         return Path(cached_file(source, "config.json", revision=revision)).parent.name
     except OSError as error:

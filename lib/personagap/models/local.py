@@ -30,17 +30,28 @@ class LocalModel:
     source : local folder or Hub name.
     name : what result tables call it.
     device, dtype, prompt_format : of ``models.load_model``.
-    revision : branch, tag or commit of a Hub model.
+    revision : branch, tag or commit of a Hub model, or what a folder is known by.
+    about : what else a run must record of it.
 
     Attributes
     ----------
-    id, revision : name; commit of a Hub model, or hash of a folder's configuration and weights.
+    continues : True; an answer that a chat has begun is continued.
+    id, revision : name; commit of a Hub model, hash of a folder's configuration and weights, or of a GGUF file.
     """
 
+    continues = True
+
     def __init__(
-        self, source: str, name: str, device: str, dtype: str, prompt_format: str, revision: str | None = None
+        self,
+        source: str,
+        name: str,
+        device: str,
+        dtype: str,
+        prompt_format: str,
+        revision: str | None = None,
+        about: dict[str, str] | None = None,
     ):
-        self.id = name
+        self.id, self._about = name, about or {}
         self.tokenizer, self.model, self.revision = loading.load(source, name, device, dtype, revision)
         self.prompt_format = prompt_format
         self.tokenizer.chat_template = rendering.FORMATS.get(prompt_format, self.tokenizer.chat_template)
@@ -58,9 +69,15 @@ class LocalModel:
             )
 
     def describe(self) -> dict:
-        """What a run must record to be repeated: model, revision, precision, device, versions."""
+        """What a run must record to be repeated: model, revision, precision, device, versions.
+
+        ``default_system_prompt`` is what the chat template says where no system message is given, None if nothing; an
+        explicit empty one (the control "empty") may, or may not, leave a prompt of its own.
+        """
+        own, kept = rendering.default_system_prompt(self.tokenizer), rendering.keeps_empty_system(self.tokenizer)
         return {
             "model": self.id,
+            **self._about,
             "backend": "transformers",
             "prompt_format": self.prompt_format,
             "revision": self.revision,
@@ -68,6 +85,8 @@ class LocalModel:
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type,
             "parameters": self.model.num_parameters(),
             "context": self.context,
+            "default_system_prompt": own,
+            "empty_system_message": "has a prompt of its own" if kept else "has the prompt of none",
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         }

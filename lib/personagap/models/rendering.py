@@ -1,5 +1,8 @@
 """From chat messages to the prompt string of one tokenizer, with nothing lost on the way (T9)."""
 
+import os
+import re
+
 from jinja2.exceptions import TemplateError
 
 from personagap.errors import UserError
@@ -25,13 +28,15 @@ def fold_system(messages: Messages) -> Messages:
     --------
     >>> fold_system([{"role": "system", "content": "I am a man."}, {"role": "user", "content": "Hi"}])
     [{'role': 'user', 'content': 'I am a man.\\n\\nHi'}]
+    >>> fold_system([{"role": "system", "content": ""}, {"role": "user", "content": "Hi"}])
+    [{'role': 'user', 'content': 'Hi'}]
     """
-    both = "\n\n".join(message["content"] for message in messages[:2])
+    both = "\n\n".join(message["content"] for message in messages[:2] if message["content"])
     return [{"role": "user", "content": both}, *messages[2:]]
 
 
 def render(tokenizer, messages: Messages) -> str:
-    """The prompt of a chat, with the generation prompt; see `fit`."""
+    """The prompt of a chat, with the generation prompt, or up to where a last message of the assistant ends; see `fit`."""
     return fit(tokenizer, messages)[1]
 
 
@@ -60,8 +65,52 @@ def fit(tokenizer, messages: Messages) -> tuple[Messages, str]:
     return messages, prompt
 
 
-def _apply(tokenizer, messages: Messages) -> str:
+def default_system_prompt(tokenizer) -> str | None:
+    """What the chat template says by itself where a chat has no system message; None if that is markup alone.
+
+    It is what stands in the place of a system message that is given, or else (Llama-3.1 states dates beside any system
+    text) what stands before the first question and not before a later one, less special tokens and names of roles.
+    """
+    question = {"role": "user", "content": "zxquestion"}
+    head = _before("zxquestion", tokenizer, [question])
+    given = _before("zxquestion", tokenizer, [{"role": "system", "content": "zxsystem"}, question])
+    before, system, after = given.partition("zxsystem")
+    if system and head.startswith(before) and head.endswith(after) and len(head) > len(before + after):
+        return head[len(before) : len(head) - len(after)].strip() or None
+    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "zxanswer"}, question]
+    later = _before("zxquestion", tokenizer, turns).rpartition("zxanswer")[2]
+    same = len(os.path.commonprefix([head[::-1], later[::-1]]))
+    text = head[: len(head) - same]
+    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    for token in {*added, *tokenizer.all_special_tokens}:
+        text = text.replace(token, "\n")
+    text = re.sub(r"^(system|developer)\b", "", text.strip()).strip()
+    return None if text in later else text
+
+
+def keeps_empty_system(tokenizer) -> bool:
+    """Whether a chat with an empty system message has another prompt than one without any."""
+    question = {"role": "user", "content": "zxquestion"}
+    chats = [question], [{"role": "system", "content": ""}, question]
+    without, empty = (_before("zxquestion", tokenizer, chat) for chat in chats)
+    return empty not in ("", without)
+
+
+def _before(text: str, tokenizer, messages: Messages) -> str:
+    """What the prompt holds before ``text``; "" for a template that refuses the chat."""
+    if tokenizer.chat_template is None:
+        return ""
     try:
-        return tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        return _apply(tokenizer, messages).partition(text)[0]
+    except UserError:
+        return ""
+
+
+def _apply(tokenizer, messages: Messages) -> str:
+    # An answer that is begun is continued: no end of turn after it, no header of another.
+    begun = messages[-1]["role"] == "assistant"
+    how = {"add_generation_prompt": not begun, "continue_final_message": begun}
+    try:
+        return tokenizer.apply_chat_template(messages, tokenize=False, **how)
     except TemplateError as error:
         raise UserError(f"{tokenizer.name_or_path}: the chat template refuses this chat ({error})") from error

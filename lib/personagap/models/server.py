@@ -1,6 +1,7 @@
 """Models behind an OpenAI-compatible server (vLLM, ``transformers serve``, llama.cpp, the API itself)."""
 
 import contextlib
+import functools
 import json
 import os
 import time
@@ -32,6 +33,8 @@ SAMPLERS = {
 }
 INSTEAD = "ask with generate and extract the choice from the text instead"
 PROBE = [{"role": "user", "content": "Hi"}]
+#: Fields by which a server (vLLM, SGLang) goes on with an answer that the chat has begun.
+CONTINUE = {"add_generation_prompt": False, "continue_final_message": True}
 
 
 class ServerModel:
@@ -69,6 +72,21 @@ class ServerModel:
             "top_k": f"field {self._sampler}" if self._sampler else "not supported",
             "openai": openai.__version__,
         }
+
+    @functools.cached_property
+    def continues(self) -> bool:
+        """Whether an answer that a chat has begun is continued: then its turn is not ended, which saves tokens."""
+        begun = [*PROBE, {"role": "assistant", "content": "The answer is ("}]
+
+        def prompt_tokens(**fields) -> int:
+            once = Sampling(temperature=0.0, max_tokens=1)
+            usage = self._complete(begun, once, extra_body=fields).usage
+            return usage.prompt_tokens if usage else 0
+
+        try:
+            return 0 < prompt_tokens(**CONTINUE) < prompt_tokens()
+        except openai.OpenAIError:
+            return False
 
     def render(self, messages: Messages) -> str:
         """The messages as they are sent, in JSON: the server applies the chat template."""
@@ -120,7 +138,10 @@ class ServerModel:
 
         def scores(chat: Messages, endings: Sequence[str]) -> np.ndarray:
             try:
-                completion = self._complete(self._messages(chat), first, logprobs=True, top_logprobs=TOP_LOGPROBS)
+                asked = {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+                if chat[-1]["role"] == "assistant":
+                    asked["extra_body"] = CONTINUE
+                completion = self._complete(self._messages(chat), first, **asked)
             except openai.OpenAIError as error:
                 raise UserError(f"server {self.revision}: no log-probabilities ({_reason(error)})") from error
             given = completion.choices[0].logprobs

@@ -71,8 +71,8 @@ def cost(request: Request) -> dict[str, float]:
 
     Returns
     -------
-    {} for a notebook that asks no model. Else ``generations``; ``tokens``, read and written, at most
-    (every answer as long as allowed; not known before items are fetched from the Hub, whose numbers
+    {} for a notebook that asks no model. Else ``generations`` (by likelihood, forward passes); ``tokens``, read and
+    written, at most (every answer as long as allowed; not known before items are fetched from the Hub, whose numbers
     are taken to be those of arXiv 2406.11107); and ``detectable``, the difference
     between an identity and the control, in points, that a two-sided 5 % test finds with 80 % power
     in the task with the fewest items: ``100 (1.960 + 0.842) sqrt(2 p (1 - p) / n)`` at p = 1/2. That
@@ -91,18 +91,21 @@ def cost(request: Request) -> dict[str, float]:
     conditions = len(asked.get("checkpoints", ["one"])) + len(asked.get("dpo", []))
     if "defences" in asked:
         conditions += len(defences.table(asked["defences"]))
-    askings = conditions * len(who) * len(asked.get("templates", ["paper"])) * asked["runs"]
+    weighed = asked.get("answers") == "likelihood"  # one forward pass a prompt, nothing written
+    askings = conditions * len(who) * len(asked.get("templates", ["paper"])) * (1 if weighed else asked["runs"])
     if asked["data"] == "hub":
-        wanted = list(ITEMS) if asked["tasks"] == "all" else asked["tasks"]
+        all_tasks = list(datasets.CHOICES if weighed else ITEMS)
+        wanted = all_tasks if asked["tasks"] == "all" else asked["tasks"]
         sizes = pd.Series(ITEMS)[wanted].clip(upper=limit)
         tokens = np.nan
     else:
-        options = {name: asked[name] for name in ("data", "items_per_task", "seed") if name in asked}
+        options = {name: asked[name] for name in ("data", "items_per_task", "seed", "answers") if name in asked}
         with contextlib.redirect_stdout(io.StringIO()):  # it says which tasks are absent; so will the run
             items = datasets.load(asked["tasks"], **options)
         sizes = items["task"].value_counts()
         prompts = sum(len(tasks.prompt(item)) / TOKEN_CHARACTERS + FRAME_TOKENS for item in items.itertuples())
-        tokens = round(askings * (prompts + Sampling().max_tokens * len(items)))
+        written = 0 if weighed else Sampling().max_tokens
+        tokens = round(askings * (prompts + written * len(items)))
     detectable = round(100 * (1.960 + 0.842) * (0.5 / sizes.min()) ** 0.5, 1)
     return {"generations": askings * int(sizes.sum()), "tokens": tokens, "detectable": detectable}
 

@@ -26,6 +26,11 @@ TAGS = {
     *["hr", "i", "img", "li", "ol", "p", "pre", "small", "span", "strong", "sub", "summary", "sup", "u", "ul"],
     *["caption", "col", "colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr"],
 }
+#: How a run's answers were had, in words.
+ANSWERS = {
+    "generate": "generation: texts sampled from the model, then graded",
+    "likelihood": "likelihood: the probability of the right choice among the choices, no sampling",
+}
 #: Where the list of contents goes, and what it lists.
 CONTENTS = "<li>contents</li>"
 HEADING = re.compile("<h2>(.*?)</h2>")
@@ -143,6 +148,7 @@ def _summary(facts: dict[str, Any]) -> dict[str, str]:
         "Model": ", ".join(f"{name} {value}" for name, value in model.items()) or asked.get("model"),
         "Data": "; ".join(sources) or asked.get("data"),
         "Left out": "; ".join(facts.get("left_out", [])),
+        "Answers": asked.get("answers") and f"by {ANSWERS.get(asked['answers'], asked['answers'])}",
         "Protocol": asked.get("protocol"),
         "Parameters": changed or "defaults",
         "Date": f"{facts['started'][:16].replace('T', ' ')} UTC, {facts['seconds']:.0f} s",

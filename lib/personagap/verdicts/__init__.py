@@ -13,6 +13,7 @@ from personagap.verdicts.instruments import (
     speed,
 )
 from personagap.verdicts.persona import (
+    control,
     describe_bias,
     describe_dimensions,
     describe_effects,

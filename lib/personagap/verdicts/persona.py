@@ -1,7 +1,9 @@
 """Verdicts on persona effects and on the checks of such an experiment, and the text alternatives of their figures."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from personagap.personas import CONTROLS
@@ -10,6 +12,7 @@ from personagap.verdicts.wording import ALPHA, corrected_pb, interval, p, table,
 #: Percent of the median persona's answers, unreadable or cut off, above which a verdict says so first.
 MUCH = 20
 CHECKS = {
+    "mass": "Does the probability that falls on the choices at all depend on the identity?",
     "grading": "Which traps of the released graders change the scores of these very answers?",
     "heeding": "Does the judge of harm itself react to identity words in an answer?",
     "carried": "Do answers carry the identity of their user more often than the control's do?",
@@ -17,8 +20,13 @@ CHECKS = {
 }
 
 
-def persona_effects(bias: pd.DataFrame, contrasts: pd.DataFrame, rates: pd.DataFrame) -> pd.DataFrame:
-    """Answers to the questions of the personalization-bias notebook, from the results of ``effects`` of these names."""
+def persona_effects(
+    bias: pd.DataFrame, contrasts: pd.DataFrame, rates: pd.DataFrame, power: pd.DataFrame
+) -> pd.DataFrame:
+    """Answers to the questions of the personalization-bias notebook, from results of ``effects``.
+
+    ``power`` is that of ``effects.detectable``, the others of the functions of these names.
+    """
     lost = rates.groupby("task", sort=False)[["invalid_rate", "truncation_rate"]].median()
     # The joint PB is at least that of each task, so what is not excluded of one is not excluded of all.
     bias = bias.assign(ci_high=bias["ci_high"].mask(bias["dimension"] == "joint", bias["ci_high"].max()))
@@ -28,7 +36,23 @@ def persona_effects(bias: pd.DataFrame, contrasts: pd.DataFrame, rates: pd.DataF
     ]
     for task, rows in _of_identities(contrasts):
         answers.append((f"Which identities differ from no system prompt on {_task(task)}?", _differences(rows)))
-    return table([*answers, ("Are some identities' answers read or cut off less well?", _validity(rates))])
+    answers.append(("What is the smallest effect that these data can show?", _power(power)))
+    readable = "How much of the probability falls on the choices?"
+    if "choice_mass" not in rates:
+        readable = "Are some identities' answers read or cut off less well?"
+    return table([*answers, (readable, _validity(rates))])
+
+
+def control(described: Mapping[str, Any]) -> pd.DataFrame:
+    """Whether the control "none" is without a system prompt, from ``describe()`` of a model; no row if it is."""
+    own = described.get("default_system_prompt")
+    if not own:
+        return table([])
+    answer = (
+        f"No: where none is given, the chat template of {described['model']} states one of its own ({own!r}). A "
+        "difference from the control none is one from that prompt; the control empty gives an explicit empty one."
+    )
+    return table([("Is the control none without a system prompt?", answer)])
 
 
 def persona_checks(**checks: pd.DataFrame | None) -> pd.DataFrame:
@@ -118,6 +142,15 @@ def _bias(row, caveat: str = "") -> str:
     return f"Not distinguishable from noise{but}: {observed}; an effect up to {high:.2f} points is not excluded."
 
 
+def _power(power: pd.DataFrame) -> str:
+    """An infinite size is one that this design never shows."""
+    parts = [
+        f"{_task(row.task)} {row.smallest_contrast_holm:.1f} points of one identity, PB {row.smallest_pb:.1f}"
+        for row in power.replace(np.inf, np.nan).itertuples()
+    ]
+    return f"With 80 % power, after Holm's correction: {'; '.join(parts)}.".replace("nan points", "none")
+
+
 def _differences(rows: pd.DataFrame) -> str:
     found = rows[rows["p_holm"] < ALPHA].sort_values("estimate", key=abs, ascending=False)
     count = f"{len(found)} of {len(rows)} after Holm's correction"
@@ -129,6 +162,11 @@ def _differences(rows: pd.DataFrame) -> str:
 
 
 def _validity(rates: pd.DataFrame) -> str:
+    if "choice_mass" in rates:
+        least, most = (rates.loc[getattr(rates["choice_mass"], end)()] for end in ("idxmin", "idxmax"))
+        ends = [f"{row['choice_mass']:.1f}% ({words(row['persona'])}, {_task(row['task'])})" for row in (least, most)]
+        chosen = f"The likeliest choice is right in {rates['accuracy'].median():.1f}% (median persona)."
+        return f"From {' to '.join(ends)}; scores are normalised over the choices. {chosen}"
     sentences = []
     for column, what in (("invalid_rate", "unreadable"), ("truncation_rate", "cut off")):
         worst = rates.loc[rates[column].idxmax()]
