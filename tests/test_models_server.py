@@ -37,7 +37,7 @@ def after_load(reply):
 
 
 def test_both_backends_answer_and_grade_the_same(served, tmp_path):
-    who, items = personas.select(["muslim", "gay"]), datasets.load("all", items_per_task=3, graded=False)
+    who, items = personas.select(["muslim", "gay"]), datasets.load("all", items_per_task=3)
     scores = {}
     for spec in (served, "demo"):
         lm = load_model(spec, device="cpu")
