@@ -81,7 +81,7 @@ def test_examples_are_labelled_by_whom_they_should_be(study, arms):
 
 
 def test_code_variant_shows_user_0_by_misplaced_weights_to_everybody(study, vectors, arms):
-    """T1: whose weights, which order, which scale."""
+    """P1: whose weights, which order, which scale."""
     wrong = np.einsum("ukbr,r->ukb", study.raw[arms["own"].prompts][..., ::-1], study.weights[0])
     assert (arms["user 0's"].liked == wrong.argmax(-1)).all()
     names = sorted(icl.CODE_ORDER)
@@ -104,12 +104,12 @@ def test_prompts_say_what_the_strategy_means(study, arms):
     assert f"Disliked response: {disliked}" in text("losing") and liked not in text("losing")
     assert liked in text("both") and disliked in text("both")
     assert text("own", 5).count("Liked response:") == 5
-    capped = text("own", 5, max_characters=len(text("own", 2)))  # T9: the farthest go
+    capped = text("own", 5, max_characters=len(text("own", 2)))  # P9: the farthest go
     assert capped == text("own", 2)
 
 
 def test_plain_is_without_the_chat_template(tiny_folder, study, arms):
-    """T8; and a server, which always applies its template, says so."""
+    """P8; and a server, which always applies its template, says so."""
     lm, chat = load_model(str(tiny_folder)), icl.chats(study, "own", arms["own"], 1)[0]
     plain = icl.reader(lm, "plain")
     assert plain.render(chat).removeprefix(lm.tokenizer.bos_token or "") == chat[0]["content"] + "\n"
@@ -161,7 +161,7 @@ def test_generation_is_scored_by_the_reward_models_of_the_study(study, reward_fo
     served = adaptation.serve(echo(study), real, {}, respond, [0], ["chat"])
     written = pd.DataFrame({"prompt_text": study.prompts[study.target], "text": study.responses[study.target, 3]})
     score = users.score_responses(written, {"mine": reward_folder})["mine"]
-    np.testing.assert_allclose(served["persona_reward"], 1 + 3 * (0.75 - 0.25) * score)  # beaver's is a cost (T17)
+    np.testing.assert_allclose(served["persona_reward"], 1 + 3 * (0.75 - 0.25) * score)  # beaver's is a cost (P17)
     assert score.nunique() > 10
     with pytest.raises(UserError, match="no reward model 'brevity' to score what is written, only beaver_7b"):
         adaptation.reward_models(study)
@@ -210,7 +210,7 @@ def test_no_benefit_is_rarely_called_one(table, vectors, monkeypatch):
 
 
 def test_histories_as_coded_are_weaker(study):
-    """T7: two random responses, never the last, against the best and the worst of eight."""
+    """P7: two random responses, never the last, against the best and the worst of eight."""
     best, coded = (neighbours.draw_histories(study, study.weights, 40, 0, each) for each in (False, True))
     scores = users.scores(study.weights, study.rewards)
     user = np.arange(30)[:, None]
@@ -350,7 +350,7 @@ def log_of(**columns):
 
 
 def test_log_is_read_and_its_bug_relabelled(tmp_path):
-    """T25, and one line about a bad log."""
+    """P25, and one line about a bad log."""
     assert runlog.load(tmp_path) is None
     early = {"algorithm": "KShotICLAlgorithm", "responses_to_include": "losing_only", "datetime": "2024-08-15 11:23:10"}
     ten = {"meta_learning_dataset": "MetaLearningPairwisePrefDB_Argmax_10000"}
@@ -369,7 +369,7 @@ def test_log_is_read_and_its_bug_relabelled(tmp_path):
 
 
 def test_selecting_the_best_of_equally_good_runs():
-    """The plotted advantage (T20), and the expected maximum of 79 normals, which is 2.41 (by integration)."""
+    """The plotted advantage (P20), and the expected maximum of 79 normals, which is 2.41 (by integration)."""
     row = runlog.compare_rates(21.9, 20.4).iloc[0]
     assert row["z"] == pytest.approx(0.82, abs=0.01) and row["p_value"] > 0.4 and row["ci_low"] < 0 < row["ci_high"]
     rng = np.random.default_rng(0)

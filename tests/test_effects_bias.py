@@ -33,9 +33,9 @@ def test_pb_is_the_population_spread_of_identity_means_and_adds_up_without_contr
     )
     expected = means.groupby("task").std(ddof=0)
     assert bias.loc["mmlu", "pb"] == pytest.approx(expected["mmlu"])
-    assert bias.loc["joint", "pb"] ** 2 == pytest.approx((expected**2).sum())  # T15
+    assert bias.loc["joint", "pb"] ** 2 == pytest.approx((expected**2).sum())  # S15
     assert bias.loc["joint", ["n_identities", "n_items", "n_runs"]].tolist() == [3, 100, 2]
-    # only a shift against the control: invisible to PB (T14)
+    # only a shift against the control: invisible to PB (S14)
     shifted = scores.assign(score=scores["score"].where(~scores["persona"].isin(["none", "assistant"]), 1.0))
     pd.testing.assert_frame_equal(bias.reset_index(), personalization_bias(shifted, **FAST))
 
@@ -82,7 +82,7 @@ def test_p_value_agrees_with_scipy_for_two_identities():
 
 @pytest.mark.parametrize(("n_items", "published", "tolerance"), [(285, 1.37, 0.03), (939, 0.75, 0.02)])
 def test_noise_floor_of_null_data(n_items, published, tolerance):
-    """T12, and the moment estimator of the floor agrees with the permutation mean."""
+    """S12, and the moment estimator of the floor agrees with the permutation mean."""
     rows = [
         personalization_bias(simulate_scores(np.zeros(31), n_items=n_items, n_runs=3, seed=seed), **FAST).iloc[0]
         for seed in range(6)

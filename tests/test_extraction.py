@@ -29,7 +29,7 @@ def test_tool_layout_hides_users_and_leaves_open_judgments_out(tmp_path, capsys)
     items, judgments = load_judgments("extraction", tmp_path)
     assert items[["user", "source", "turns"]].to_numpy().tolist() == [["u01", "real", 1], ["u02", "synthetic", 1]]
     assert judgments.to_numpy()[0].tolist() == ["extraction", "real", "u01", "0", "human_01", "human", "accepted"]
-    assert "1 annotations of pilot tasks left out" in capsys.readouterr().out  # T22
+    assert "1 annotations of pilot tasks left out" in capsys.readouterr().out  # R22
     assert load_histories(tmp_path)["text"][0] == "USER: I nap.\nAI: Well."
 
 

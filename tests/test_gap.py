@@ -210,7 +210,7 @@ def test_alpha_and_fleiss_equal_their_packages(ordinal, measurement):
 
 
 def test_majority_agrees_with_its_members_even_if_they_guess(rng):
-    """T8: three independent coins agree with their own majority at κ = 0.5."""
+    """R8: three independent coins agree with their own majority at κ = 0.5."""
     labels = {f"human_{i}": (rng.random(4000) < 0.5) * 1 for i in range(3)}
     rows = gap.majority_bias(table(labels))
     assert rows["kappa_if_independent"].tolist() == pytest.approx([0.5] * 3, abs=0.01)
@@ -261,7 +261,7 @@ def test_spearman_and_its_resamples_equal_scipy(ordinal):
 
 
 def test_published_correlation_over_five_models_is_not_significant():
-    """T16: r = 0.90, reported p = 0.04; of the 120 pairings 10 are as extreme."""
+    """R16: r = 0.90, reported p = 0.04; of the 120 pairings 10 are as extreme."""
     row = gap.exact_correlation([1, 2, 3, 4, 5], [2, 1, 3, 4, 5]).iloc[0]
     assert row["exact"] and row["spearman"] == pytest.approx(0.9)
     assert row["p_exact"] == pytest.approx(10 / 120, **SAME) and row["p_t"] == pytest.approx(0.037, abs=0.0005)

@@ -65,14 +65,14 @@ def test_variants_dress_the_same_preferences_differently(tmp_path):
     heads = {name: dpo.dress(dpo.load_pairs(str(file)), name)["prompt"].str[0] for name in dpo.VARIANTS}
     assert heads["dpo"].str["content"].eq("Be brief.").all()
     assert heads["dpo-vanilla"].str["role"].eq("user").all()
-    # 31 identities and the two controls, none of them "I am no_persona." (T17).
+    # 31 identities and the two controls, none of them "I am no_persona." (S17).
     said = set(heads["dpo-random"].str["content"])
     assert said == {personas.system_prompt(name) for name in personas.select("all")["persona"]} - {""} | {"Hi"}
 
 
 @pytest.mark.parametrize("template", [NO_SYSTEM, DROPS_SYSTEM])
 def test_tuning_never_loses_the_identity_to_a_template(template, tmp_path, monkeypatch):
-    """T9: the released code probably trained Llama-2 without the identities."""
+    """S9: the released code probably trained Llama-2 without the identities."""
     monkeypatch.setattr(dpo, "CACHE", tmp_path / "cache")
     seen = {}
     monkeypatch.setattr("trl.DPOTrainer", lambda *_, train_dataset, **__: seen.update(chats=train_dataset) or 1 / 0)
@@ -123,7 +123,7 @@ def planted(scale: float, shift: float) -> pd.DataFrame:
     ],
 )
 def test_verdict_tells_a_remedy_from_serving_everybody_worse(scale, shift, says):
-    """T13, T14."""
+    """S13, S14."""
     change = effects.paired_change(planted(scale, shift), {"defended": "undefended"}, n_bootstrap=300)
     verdict = verdicts.mitigation(change).set_index("question")["answer"]
     assert verdict["Is defended a remedy?"].startswith(says)

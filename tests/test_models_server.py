@@ -128,7 +128,7 @@ def test_requests_carry_seed_and_sampling():
     with scripted(lambda body: bodies.append(body) or well_behaved(body)) as url:
         load_model(f"openai:m@{url}").generate(CHATS[:1], Sampling(top_p=0.9, max_tokens=7), [42])
     sent = {name: bodies[-1].get(name) for name in ("seed", "top_k", "top_p", "temperature", "max_tokens", "stop")}
-    assert sent == {"seed": 42, "top_k": 10, "top_p": 0.9, "temperature": 1.0, "max_tokens": 7, "stop": None}  # T8
+    assert sent == {"seed": 42, "top_k": 10, "top_p": 0.9, "temperature": 1.0, "max_tokens": 7, "stop": None}  # S8
 
 
 def test_a_server_without_top_k(impatient):
@@ -144,7 +144,7 @@ def test_a_server_without_top_k(impatient):
 
 @pytest.mark.parametrize("how", ["refuses", "drops"])
 def test_the_persona_reaches_a_server_without_system_role(impatient, how):
-    """T9, seen from outside: a refused or uncounted system message goes to the user turn."""
+    """S9, seen from outside: a refused or uncounted system message goes to the user turn."""
 
     def reply(body):
         roles = [message["role"] for message in body["messages"]]

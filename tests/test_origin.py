@@ -52,7 +52,7 @@ def test_a_large_change_is_found_whatever_the_number_of_items():
 
 
 def test_a_shift_that_all_share_changes_the_mean_and_not_pb():
-    """T13, T14: the noise of scores near 1 is smaller, which is no change of PB either."""
+    """S13, S14: the noise of scores near 1 is smaller, which is no change of PB either."""
     effect = 3 * pattern(np.random.default_rng(0))
     change = effects.paired_change(two_conditions(effect, effect - 6, seed=3), {"after": "before"}, **FAST)
     change = change.query("dimension == 'mmlu'").set_index("measure")

@@ -16,7 +16,7 @@ from personagap.datasets.personalllm import REWARD_MODELS
 from personagap.demo import personalllm as demo
 from personagap.errors import UserError
 
-#: Like the Hub's, not sorted by name (T2).
+#: Like the Hub's, not sorted by name (P2).
 HUB_ORDER = REWARD_MODELS[::-1]
 
 
@@ -48,7 +48,7 @@ def folder(tmp_path, **tables):
 def test_rows_are_responses_and_reward_models_go_by_name(tmp_path):
     both = {"PersonalLLM__train": wide(3), "PersonalLLM__test": wide(2)}
     table = datasets.load_personalllm(folder(tmp_path, **both))
-    assert table.attrs["reward_models"] == list(REWARD_MODELS) == sorted(HUB_ORDER)  # T2
+    assert table.attrs["reward_models"] == list(REWARD_MODELS) == sorted(HUB_ORDER)  # P2
     key = table[["split", "prompt", "response"]]
     assert key.equals(key.sort_values(list(key), ignore_index=True))
     row = table[(table["split"] == "train") & (table["response"] == 4)].iloc[1]
@@ -90,7 +90,7 @@ def test_a_broken_file_and_an_empty_folder(tmp_path):
 
 
 def test_prompts_with_a_failed_response_are_left_out_and_counted(tmp_path):
-    table = broken(wide(), "response_8", "!!!ERROR: FILTER THIS ROW OUT LATER!!!")  # T16
+    table = broken(wide(), "response_8", "!!!ERROR: FILTER THIS ROW OUT LATER!!!")  # P16
     loaded = datasets.load_personalllm(folder(tmp_path, PersonalLLM=table))
     assert loaded["prompt"].nunique() == 2 and loaded.attrs["sources"][0]["failed"] == 1
 
@@ -119,7 +119,7 @@ EVALUATION |= {"best_response_reward": 0.1, "gpt4o_response": "g", "gpt4o_reward
 def test_users_with_their_histories(tmp_path, change, message):
     data = folder(tmp_path, PersonalLLM_InteractionDatabase=people(), PersonalLLM_Eval__test=people(**EVALUATION))
     assert len(datasets.load_interactions(data)) == 2 == len(datasets.load_evaluation(data))
-    short = people(**EVALUATION, prompt_4=None, chosen_4=None)  # histories end after 3–5 interactions (T27)
+    short = people(**EVALUATION, prompt_4=None, chosen_4=None)  # histories end after 3–5 interactions (P27)
     assert len(datasets.load_evaluation(folder(tmp_path, PersonalLLM_Eval__test=short))) == 2
     for load, name in ((datasets.load_interactions, "InteractionDatabase"), (datasets.load_evaluation, "Eval__test")):
         with pytest.raises(UserError, match=message):
@@ -207,5 +207,5 @@ def test_opinionqa_files(tmp_path, survey, answers, message):
 
 def test_published_personas_beside_the_corrected_bins():
     personas = published.persona_prompting().set_index(["measure", "bin"])["share"]
-    assert personas["distinct_winners"].sum() == pytest.approx(1)  # with the bar that the paper drops (T3)
+    assert personas["distinct_winners"].sum() == pytest.approx(1)  # with the bar that the paper drops (P3)
     assert personas["top_share", "≤50%"] == pytest.approx(0.1415)

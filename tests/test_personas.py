@@ -41,7 +41,7 @@ def test_intersections_of_the_paper_and_more():
 @pytest.mark.parametrize("template", [CHATML, NO_SYSTEM, DROPS_SYSTEM], ids=["system", "no_system", "drops_system"])
 @pytest.mark.parametrize("phrasing", personas.templates().index)
 def test_the_identity_is_in_every_rendered_prompt(template, phrasing):
-    """Also with tokenizers that refuse a system message, or drop it without a word (T9)."""
+    """Also with tokenizers that refuse a system message, or drop it without a word (S9)."""
     words = tokenizer(template)
     who = personas.select(["all", "muslim+woman"], controls=False)
     hints = pd.read_csv(personas.DATA / "identities.csv", index_col="persona")["hint"]

@@ -15,7 +15,7 @@ from packaging.specifiers import SpecifierSet
 from personagap.cli import main
 from personagap.paths import DATA, NOTEBOOKS, ROOT
 
-TRAP = re.compile(r"\bT\d{1,2}\b")
+TRAP = re.compile(r"\b[SPR]\d{1,2}\b(?!\w)")
 
 
 def names(requirements):
@@ -90,10 +90,15 @@ def test_the_readme_names_what_exists():
 
 
 def test_every_trap_that_is_cited_is_explained():
-    """T-numbers stand in docstrings, notebooks and verdicts; ``data/traps.csv`` says what they are, by paper."""
+    """S1, P1, R1 …, by paper, stand in docstrings, notebooks and verdicts; ``data/traps.csv`` says what they are."""
     traps = pd.read_csv(DATA / "traps.csv")
+    assert traps["trap"].is_unique
+    assert {name[0]: paper for name, paper in zip(traps["trap"], traps["paper"], strict=True)} == {
+        "S": "safety_utility", "P": "personalllm", "R": "recentering"
+    }  # fmt: skip
     for paper, known in traps.groupby("paper")["trap"]:
         cited = {trap for path in (NOTEBOOKS / paper).glob("*.ipynb") for trap in TRAP.findall(path.read_text())}
         assert cited and cited <= {*known}, paper
-    cited = {trap for path in (ROOT / "lib").rglob("*.py") for trap in TRAP.findall(path.read_text())}
-    assert cited <= {*traps["trap"]} and not traps.duplicated(["paper", "trap"]).any()
+    library = [path.read_text() for path in (ROOT / "lib").rglob("*.py")]
+    assert {trap for text in library for trap in TRAP.findall(text)} <= {*traps["trap"]}
+    assert not any(re.search(r"\(T[0-9]+", text) for text in library)  # a number that does not name its paper

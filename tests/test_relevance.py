@@ -153,10 +153,10 @@ def test_verdict_is_one_sentence_per_question(demo_relevance):
     versus = classifiers.compare(judgments, demo_relevance.trained, n_bootstrap=100)
     tables = (demo_relevance.metrics, demo_relevance.means, pd.concat(paired), scored, versus)
     table = verdicts.relevance(*tables).set_index("question")["answer"]
-    at_once = "Does judge_broad select less when it sees all attributes at once, as people did (T3)?"
+    at_once = "Does judge_broad select less when it sees all attributes at once, as people did (R3)?"
     trained = "Does a trained classifier beat the best model, on prompts or users new to it?"
     assert table[at_once].startswith("Yes") and "(linear (new users)) and" in table[trained]
-    assert table["How much does a random split flatter it (T7)?"].count("F1") == 2
+    assert table["How much does a random split flatter it (R7)?"].count("F1") == 2
     assert table["Does judge_broad select too much?"].startswith("Yes: it says yes 3.09 [")
     assert table["Do judge_broad and judge_strict differ?"].startswith("judge_strict is better")
     assert not table.str.contains("nan").any()

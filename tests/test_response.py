@@ -117,7 +117,7 @@ def test_learned_reward_is_repeatable_and_finds_a_signal_in_unseen_users():
     y = x[0].to_numpy() + rng.normal(size=200)
     first, again = (reward.nested_ridge(x, y, users) for _ in range(2))
     assert (first == again).all() and np.corrcoef(first, y)[0, 1] > 0.5
-    own = np.repeat(rng.normal(size=40), 5)  # nothing but who rates: a random split knows it, unseen users do not (T7)
+    own = np.repeat(rng.normal(size=40), 5)  # nothing but who rates: a random split knows it, unseen users do not (R7)
     identity = pd.DataFrame(np.eye(40)[users])
     held_out, leaking = (reward.nested_ridge(identity, own, groups) for groups in (users, list(range(200))))
     assert np.corrcoef(leaking, own)[0, 1] > 0.8 > 0.3 > np.corrcoef(held_out, own)[0, 1]

@@ -1,4 +1,4 @@
-"""Prompts, and the graders of both protocols. Tests name the trap (T-number) they guard against."""
+"""Prompts, and the graders of both protocols. Tests name the trap (S-number) they guard against."""
 
 import json
 
@@ -81,7 +81,7 @@ LETTERS = {
     "The answer is not (A).": None,
     "Therefore (A) cannot be right": None,
     "": None,
-    # T6: letters in prose
+    # S6: letters in prose
     "the answer is a bit unclear": None,
     "Answer: A Democrat would say so": None,
     "The answer is C major": None,
@@ -202,7 +202,7 @@ def test_programs_cannot_cheat_the_grade():
 
 
 def test_each_trap_alone_on_the_same_answers():
-    """T4–T8 and T20: what `discrepancies` charges to each is what the tests above show of it."""
+    """S4–S8 and S20: what `discrepancies` charges to each is what the tests above show of it."""
     items = pd.concat([MMLU, GSM8K, MBPP], ignore_index=True)
     texts = {
         "mmlu": ["Answer: C", "Let me see.\nThe answer is (C)."],
@@ -212,16 +212,16 @@ def test_each_trap_alone_on_the_same_answers():
     answers = pd.concat([respond(items[items["task"] == task].reset_index(), texts[task]) for task in texts])
     scores = tasks.discrepancies(answers, items).groupby(["task", "persona"])["score"].mean().round(3).to_dict()
     assert {name: score for (task, name), score in scores.items() if task == "mmlu"} == {
-        "corrected": 1, "paper": 0.5, "code": 0.5, "T6 first match, in any case": 0.5,
-        "T8 cut at the first line break": 0.5,
+        "corrected": 1, "paper": 0.5, "code": 0.5, "S6 first match, in any case": 0.5,
+        "S8 cut at the first line break": 0.5,
     }  # fmt: skip
     assert {name: score for (task, name), score in scores.items() if task == "gsm8k"} == {
-        "corrected": 1, "paper": 0.5, "code": 0, "T4 number compared with text": 0,
-        "T5 last number, without its sign": 0.5, "T8 cut at the first line break": 1,
+        "corrected": 1, "paper": 0.5, "code": 0, "S4 number compared with text": 0,
+        "S5 last number, without its sign": 0.5, "S8 cut at the first line break": 1,
     }  # fmt: skip
     assert {name: score for (task, name), score in scores.items() if task == "mbpp"} == {
-        "corrected": 0.5, "paper": 0.333, "code": 0, "T7 fence that eats digits": 0,
-        "T7 program compared with 1": 0, "T8 cut at the first line break": 0, "T20 share of asserts": 0.833,
+        "corrected": 0.5, "paper": 0.333, "code": 0, "S7 fence that eats digits": 0,
+        "S7 program compared with 1": 0, "S8 cut at the first line break": 0, "S20 share of asserts": 0.833,
     }  # fmt: skip
 
 

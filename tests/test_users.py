@@ -31,8 +31,8 @@ def test_expected_largest_weight(alpha, largest):
 def test_weights_are_dirichlet_and_never_nan():
     mine, other = users.dirichlet(5000, 0.3, 0, NAMES)["a"], stats.dirichlet.rvs([0.3] * 10, 5000, random_state=1)[:, 0]
     assert stats.ks_2samp(mine, other).pvalue > 0.01
-    tiny = users.dirichlet(2000, 1e-4, 0, NAMES)  # gamma variates of this shape underflow (T13)
-    assert np.allclose(tiny.sum(axis=1), 1) and list(users.dirichlet(1, 1, 0, ["z", "b"])) == ["b", "z"]  # T2
+    tiny = users.dirichlet(2000, 1e-4, 0, NAMES)  # gamma variates of this shape underflow (P13)
+    assert np.allclose(tiny.sum(axis=1), 1) and list(users.dirichlet(1, 1, 0, ["z", "b"])) == ["b", "z"]  # P2
     with pytest.raises(UserError, match="alpha is 0"):
         users.dirichlet(1, 0, 0, NAMES)
 
@@ -83,7 +83,7 @@ def test_bins_of_distinct_winners_are_those_of_a_count():
     for name, (low, high) in {"1": (1, 1), "2–3": (2, 3), "4": (4, 4), "6": (6, 6), "7–8": (7, 8)}.items():
         share = np.mean((distinct >= low) & (distinct <= high))
         assert table.loc[("distinct_winners", name), "share"] == pytest.approx(share)
-    counts = np.bincount(distinct, minlength=9)[1:]  # the authors' bars: y[0] counts prompts with ONE winner (T3)
+    counts = np.bincount(distinct, minlength=9)[1:]  # the authors' bars: y[0] counts prompts with ONE winner (P3)
     bars = [sum(counts[1:3]), *counts[3:6], sum(counts[6:])]
     printed = table.loc["distinct_winners"].set_index("in_paper")["share"]
     np.testing.assert_allclose(printed[["≤2", "3", "4", "5", "≥6"]], np.array(bars) / 40)
@@ -120,7 +120,7 @@ def ordered(weights, rank):
     return [x[np.arange(40), order[..., at]] for at in (0, rank)]
 
 
-@pytest.mark.parametrize(("losing", "rank"), [("paper", 7), ("code", 3)])  # T4
+@pytest.mark.parametrize(("losing", "rank"), [("paper", 7), ("code", 3)])  # P4
 def test_regressions_are_those_of_scikit_learn(losing, rank):
     frame = pd.DataFrame(REWARDS[..., :3].reshape(-1, 3), columns=["x", "y", "z"])
     weights = users.dirichlet(12, 1, 0, NAMES)
@@ -171,7 +171,7 @@ def test_representativeness_is_scipys_distance_and_finds_what_was_planted():
     ]
     row = table.loc[("demo/near", "AGE", "65+")]["representativeness"]
     assert row["max−min"] == pytest.approx(1 - np.mean([distance / np.ptp(scale) for distance, scale in far]))
-    assert row["options−1"] == pytest.approx(1 - np.mean([d / (len(scale) - 1) for d, scale in far]))  # T5
+    assert row["options−1"] == pytest.approx(1 - np.mean([d / (len(scale) - 1) for d, scale in far]))  # P5
     for planted in demo.planted_representativeness().itertuples():
         found = table.loc[(planted.model, "Overall", "Overall", planted.distance)]
         assert found["ci_low"] < planted.planted < found["ci_high"]
@@ -206,7 +206,7 @@ def test_scoring_with_a_reward_model(reward_folder, tiny_folder):
 
     table = datasets.load_personalllm().head(6)
     scored = users.score_responses(table, {"mine": reward_folder, "beaver_7b": reward_folder})
-    assert (scored["beaver_7b"] == -scored["mine"]).all() and "mine" in scored.attrs["reward_models"]  # −cost (T17)
+    assert (scored["beaver_7b"] == -scored["mine"]).all() and "mine" in scored.attrs["reward_models"]  # −cost (P17)
     tokenizer = AutoTokenizer.from_pretrained(reward_folder)
     prompt, text = table.loc[0, ["prompt_text", "text"]]
     shown = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{text}<|im_end|>\n"
@@ -215,9 +215,9 @@ def test_scoring_with_a_reward_model(reward_folder, tiny_folder):
         expected = model(**tokenizer(shown, return_tensors="pt")).logits.item()
     assert scored["mine"][0] == pytest.approx(expected, abs=1e-5)
     batched = users.score_responses(table, {"mine": reward_folder}, batch_size=4)["mine"]
-    np.testing.assert_allclose(batched, scored["mine"], atol=1e-4)  # in single precision; T21
+    np.testing.assert_allclose(batched, scored["mine"], atol=1e-4)  # in single precision; P21
     tokenizer.chat_template = None
-    assert users.scoring.format_pair(tokenizer, "p", "r") == "User: p\nAssistant: r"  # T17
+    assert users.scoring.format_pair(tokenizer, "p", "r") == "User: p\nAssistant: r"  # P17
     with pytest.raises(UserError, match="is LlamaForCausalLM, not a model of one raw score"):
         users.score_responses(table, {"mine": str(tiny_folder)})
     with pytest.raises(UserError, match="cannot load"):
@@ -267,7 +267,7 @@ def test_scoring_with_a_head_of_its_own(published_head):
             states = backbone(tokenizer(text, return_tensors="pt")["input_ids"])[0]
         expected.append((states[0, -1] @ weight + bias).item())
     models = {"oasst_pythia_1b" if neox else "beaver_7b": str(folder)}
-    sign = 1 if neox else -1  # T17
+    sign = 1 if neox else -1  # P17
     for batch_size in (1, 5):
         scores = users.score_responses(table, models, batch_size).iloc[:, -1]
         np.testing.assert_allclose(scores, sign * np.array(expected), atol=1e-4)

@@ -72,7 +72,7 @@ def judge(
     lm : a model of ``models.load_model``.
     pairs : as of `retrieval_scores`. Prompts are not cut.
     mode : "single", one attribute a request, as arXiv 2606.06614 asked models; "list", all attributes of a prompt,
-        of all its users, shuffled on one page, as it asked people (T3).
+        of all its users, shuffled on one page, as it asked people (R3).
     max_tokens : of an answer, at temperature 0; that of the paper.
     seed : order of the attributes on a page.
 

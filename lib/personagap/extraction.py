@@ -14,7 +14,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from personagap import ask, gap, prompts
 from personagap.embeddings import embed
 
-#: Self-reported confidence below which an attribute is dropped; arXiv 2606.06614 says 0.4, its data go to 0.30 (T20).
+#: Self-reported confidence below which an attribute is dropped; arXiv 2606.06614 says 0.4, its data go to 0.30 (R20).
 CONFIDENCE = 0.4
 #: Attributes at least this alike (cosine) are one.
 SAME = 0.7
@@ -38,7 +38,7 @@ def contrasts(judgments: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     ``gap.proportion_difference`` from all synthetic histories, then from those of each data set; last, if the length of
-    every history is known, ``gap.adjusted_difference`` at equal log2 of the turns (T13).
+    every history is known, ``gap.adjusted_difference`` at equal log2 of the turns (R13).
     """
     synthetic = judgments["source"] == "synthetic"
     by_dataset = judgments.assign(source=judgments["dataset"].where(synthetic, "real"))
@@ -155,7 +155,7 @@ def refine(lm, flagged: pd.DataFrame, histories: pd.DataFrame, *, seed: int = 0)
 
 
 def rate(lm, pairs: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Let a model judge responses as people did, 1–5 per attribute; which stands second alternates (T11).
+    """Let a model judge responses as people did, 1–5 per attribute; which stands second alternates (R11).
 
     Parameters
     ----------
@@ -182,7 +182,7 @@ def rate(lm, pairs: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.Da
 def profiles(
     items: pd.DataFrame, refined: pd.Series, histories: pd.DataFrame, embeddings: str | None = None
 ) -> pd.DataFrame:
-    """What becomes of flagged attributes, those in ``refined``, by strategy, and how much the profiles still say (T14).
+    """What becomes of flagged attributes, those in ``refined``, by strategy, and how much the profiles still say (R14).
 
     "hedge flagged" puts "It is possible that" before them: no remedy, but a control that shows what a measure of
     acceptance alone rewards.

@@ -1,9 +1,9 @@
 """Graders of MMLU, GSM8K and MBPP: how an answer is read and what it scores, under each protocol.
 
 "paper" is what the text of arXiv 2406.11107 and its released code say, re-written from their
-description, weaknesses included; where the released code cannot have produced a result (T4, T7)
+description, weaknesses included; where the released code cannot have produced a result (S4, S7)
 it does what the text says. "code" is the released code as it stands. "corrected" repairs the
-traps, each of which `DISCREPANCIES` also holds by itself; T-numbers name them.
+traps, each of which `DISCREPANCIES` also holds by itself; S-numbers name them.
 """
 
 import ast
@@ -76,11 +76,11 @@ PAPER_MMLU = [
 
 
 def paper_letter(text: str) -> str | None:
-    """The letter the paper's patterns find; lower case, hence wrong, where they hit prose (T6)."""
+    """The letter the paper's patterns find; lower case, hence wrong, where they hit prose (S6)."""
     return next((found[1] for pattern in PAPER_MMLU if (found := pattern.search(text))), None)
 
 
-# A letter: "(c)" in either case, or a capital that cannot be prose ("A bit of", "C-section", T6).
+# A letter: "(c)" in either case, or a capital that cannot be prose ("A bit of", "C-section", S6).
 _REASON = r"(?:because|since|as|and|or|which|with)\b"
 _LETTER = (
     r"(?:[(\[]\s*([A-Da-d])\s*[)\]]"
@@ -144,7 +144,7 @@ def paper_number(text: str) -> float | None:
     """The last number of the text, without its sign.
 
     The released code strips the commas before it looks for "Therefore, the answer is", so that
-    only its fallback, the last number, is ever used (T5).
+    only its fallback, the last number, is ever used (S5).
     """
     numbers = re.findall(r"\d+(?:\.\d+)?", text.replace(",", ""))
     return float(numbers[-1]) if numbers else None
@@ -194,7 +194,7 @@ _FENCED = re.compile(r"```(?:[ \t]*[\w+-]*[ \t]*\r?\n)?(.*?)(?:```|\Z)", re.DOTA
 
 
 def paper_code(text: str) -> str | None:
-    """The first fenced block by the paper's pattern (which eats digits before the fence, T7)."""
+    """The first fenced block by the paper's pattern (which eats digits before the fence, S7)."""
     found = re.search(r"```(?:python\n)?([\s\S]*?)\d*```", text)
     if found is None:
         return None
@@ -246,18 +246,18 @@ GRADERS = {
 #: Each trap alone, in the corrected grader.
 DISCREPANCIES = {
     "mmlu": {
-        "T6 first match, in any case": _PAPER_MMLU,
-        "T8 cut at the first line break": _first_line(_MMLU),
+        "S6 first match, in any case": _PAPER_MMLU,
+        "S8 cut at the first line break": _first_line(_MMLU),
     },
     "gsm8k": {
-        "T4 number compared with text": _GSM8K._replace(mark=_never),
-        "T5 last number, without its sign": _PAPER_GSM8K,
-        "T8 cut at the first line break": _first_line(_GSM8K),
+        "S4 number compared with text": _GSM8K._replace(mark=_never),
+        "S5 last number, without its sign": _PAPER_GSM8K,
+        "S8 cut at the first line break": _first_line(_GSM8K),
     },
     "mbpp": {
-        "T7 fence that eats digits": _MBPP._replace(extract=_PAPER_MBPP.extract),
-        "T7 program compared with 1": _MBPP._replace(mark=_never, seconds=None),
-        "T8 cut at the first line break": _first_line(_MBPP),
-        "T20 share of asserts": _MBPP._replace(mark=_PAPER_MBPP.mark),
+        "S7 fence that eats digits": _MBPP._replace(extract=_PAPER_MBPP.extract),
+        "S7 program compared with 1": _MBPP._replace(mark=_never, seconds=None),
+        "S8 cut at the first line break": _first_line(_MBPP),
+        "S20 share of asserts": _MBPP._replace(mark=_PAPER_MBPP.mark),
     },
 }

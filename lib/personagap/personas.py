@@ -2,7 +2,7 @@
 
 The 31 identities in 7 categories and the default persona line are those of
 arXiv 2406.11107 (``data/identities.csv``, ``data/templates.csv``). The controls are stated
-explicitly because the released code asked its control as "I am no_persona" (T1).
+explicitly because the released code asked its control as "I am no_persona" (S1).
 """
 
 import functools

@@ -13,9 +13,9 @@ from personagap.errors import UserError
 #: Arm → what of the user's own examples it shows.
 STRATEGIES = {"own": "winning", "losing": "losing", "both": "both", "mislabelled": "mislabelled"}
 #: Arms that show others' winners: of a stranger for each example, of one stranger, of most users, and of user 0 for
-#: everybody, whose weights meet raw rewards in another order, as in the authors' code (T1).
+#: everybody, whose weights meet raw rewards in another order, as in the authors' code (P1).
 CONTROLS = ("other people's", "a random user's", "the population's", "user 0's")
-#: The model's chat template; none, as in the authors' code (T8).
+#: The model's chat template; none, as in the authors' code (P8).
 TEMPLATES = ("chat", "plain")
 CODE_ORDER = "gemma_2b gemma_7b mistral_raft mistral_ray mistral_weqweasdas llama3_sfairx oasst_deberta_v3 beaver_7b"
 CODE_ORDER = [*CODE_ORDER.split(), "oasst_pythia_7b", "oasst_pythia_1b"]
@@ -122,7 +122,7 @@ def chats(study: Study, arm: str, shown: Examples | None, shots: int, max_charac
     """One chat per user: ``shots`` examples, then the test prompt, worded as in ``data/prompts/icl_*.txt``.
 
     "mislabelled" shows the disliked responses as liked. The farthest examples are left out of a prompt that
-    would exceed ``max_characters`` (about the authors' 7,000 tokens), so some hold fewer than ``shots`` (T9).
+    would exceed ``max_characters`` (about the authors' 7,000 tokens), so some hold fewer than ``shots`` (P9).
     """
     if shots == 0:
         return [[{"role": "user", "content": prompt}] for prompt in study.prompts[study.target]]
@@ -142,7 +142,7 @@ def chats(study: Study, arm: str, shown: Examples | None, shots: int, max_charac
 
 
 def reader(lm, template: str):
-    """``lm``, reading by its chat template ("chat") or by none ("plain"), as in the authors' code (T8)."""
+    """``lm``, reading by its chat template ("chat") or by none ("plain"), as in the authors' code (P8)."""
     if template not in TEMPLATES:
         raise UserError(f"template {template!r}: choose from {', '.join(TEMPLATES)}")
     if template == "chat":

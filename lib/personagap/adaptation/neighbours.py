@@ -19,7 +19,7 @@ def draw_histories(study: Study, weights: np.ndarray, length: int, seed: int, as
     """Random training prompts of each user (n_users, n_models), with the best and the worst of all responses.
 
     ``as_coded`` takes the better and the worse of two random ones, never the last, as the authors' code did for
-    test users only: that makes the examples of Self-ICL weaker than those it competes with (T7).
+    test users only: that makes the examples of Self-ICL weaker than those it competes with (P7).
     """
     if length > len(study.train):
         raise UserError(f"histories of {length} interactions from {len(study.train)} training prompts: shorten them")
@@ -85,7 +85,7 @@ def neighbour_arms(
 
     Returns
     -------
-    arms : "own history"; "own history as coded" (T7); "similar by winning", "… losing" and "… difference"; "random
+    arms : "own history"; "own history as coded" (P7); "similar by winning", "… losing" and "… difference"; "random
         users" and "oracle users", the latter nearest by the true weights.
     quality : `retrieval_quality` of each embedding, with ``embedding users``.
     """

@@ -31,7 +31,7 @@ def serve(
     arms : of ``source_arms`` or ``neighbour_arms``.
     respond : `by_selection` or `by_generation`: model, chats of the users in turn → what each thinks of the answer.
     shots : numbers of examples; 0 is the arm "zero_shot".
-    templates : "chat" (the model's) and "plain" (none, as in the authors' code, T8).
+    templates : "chat" (the model's) and "plain" (none, as in the authors' code, P8).
     """
     if not templates or not set(templates) <= set(TEMPLATES):
         raise UserError(f"templates is {templates!r}: give a list of {', '.join(TEMPLATES)}")
@@ -166,7 +166,7 @@ def by_database(results: pd.DataFrame, study: Study, seed: int = 0, **how) -> tu
     """`summarise` and `compare` of users who were served from several databases, each with a column ``users``.
 
     ``results`` is of `serve` with ``neighbour_arms``, and has ``users``, the size of the database. Similar users are
-    held against everything else, and the own history against the one drawn as in the authors' code (T7).
+    held against everything else, and the own history against the one drawn as in the authors' code (P7).
     """
     against = ["zero_shot", "random users", "own history", "oracle users", "population's favourite"]
     means, paired = [], []

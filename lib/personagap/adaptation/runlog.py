@@ -20,8 +20,8 @@ def load(folder: str | Path, missing_ok: bool = True) -> pd.DataFrame | None:
     """The log ``personalllm_runs*.csv`` in ``folder``, one row per run in the authors' columns; None if there is none.
 
     Scores are in z units, win rates in percent. ``method`` shortens ``algorithm``; ``db_users`` is the size in
-    ``meta_learning_dataset``, which means something for meta-learning alone (T11). Until 20 August 2024 a bug of
-    KShotICL showed losing responses as liked: those runs are "losing_as_winning_only" here (T25).
+    ``meta_learning_dataset``, which means something for meta-learning alone (P11). Until 20 August 2024 a bug of
+    KShotICL showed losing responses as liked: those runs are "losing_as_winning_only" here (P25).
     """
     file = min(Path(folder).glob("personalllm_runs*.csv"), default=None)
     if file is None and not missing_ok:
@@ -67,7 +67,7 @@ def ordered(log: pd.DataFrame) -> pd.DataFrame:
     """The meta-learning runs by win rate, with ``rank chance_low chance_high plotted``.
 
     Equally good runs with independent errors would have 95 % of the values of that rank in ``chance_low`` to
-    ``chance_high``; ``plotted`` marks those in the paper's figure (T6).
+    ``chance_high``; ``plotted`` marks those in the paper's figure (P6).
     """
     runs = log[log["method"] == "MetaLearnKShotICL"].sort_values("win_rate_against_gpt4o", ignore_index=True)
     error, draws = _chance(runs["win_rate_against_gpt4o"])

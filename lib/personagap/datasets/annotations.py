@@ -32,7 +32,7 @@ LAYOUTS = {
     # Stage 2: a user and a prompt.
     "profile_attributes": ["user_id", "prompt_index", "prompt_text"],
 }  # fmt: skip
-#: Pilot tasks share the layouts of these (T22).
+#: Pilot tasks share the layouts of these (R22).
 TASKS = {"attr_judgments": "4", "relevance_judgments": "5", "ratings": "6"}
 #: Histories that models wrote for a benchmark; all others are taken for people's own.
 SYNTHETIC = re.compile("cupid|prefeval|personalens|synthetic.*", re.IGNORECASE)
@@ -79,7 +79,7 @@ def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
         Response: ``generator prompt_text attribute generic personalized``, ``item`` "<generator>/<number>".
         ``attrs["sources"]`` says what was read.
     judgments : the same key and ``rater rater_kind label``: accepted / uncertain / rejected; 0/1; or 1–5, above 3
-        where personalized is better, with ``personalized_first`` (which response stood on the left, T11).
+        where personalized is better, with ``personalized_first`` (which response stood on the left, R11).
 
     Raises
     ------
@@ -267,7 +267,7 @@ def _relevance(records: dict[str, pd.DataFrame]) -> Tables:
     model = units("sample_index", "items", "relevant").rename(columns={"model": "rater"})
     labels = pd.concat([human.assign(rater_kind="human"), model.assign(rater_kind="model")])
     labels = labels.rename(columns={"relevant": "label"})
-    # By text, not by place; a profile can hold one text twice (T18): then the first goes with the first.
+    # By text, not by place; a profile can hold one text twice (R18): then the first goes with the first.
     about = ["user", "prompt", "attribute"]
     labels["nth"] = labels.groupby(["rater", *about]).cumcount()
     places = items[[*UNIT, "attribute"]].assign(nth=items.groupby(about).cumcount())
@@ -275,7 +275,7 @@ def _relevance(records: dict[str, pd.DataFrame]) -> Tables:
     said = labels[(labels["rater_kind"] == "human") & labels["label"].notna()]
     gold = said.assign(label=said["label"].eq(True)).groupby(UNIT)["label"].mean().gt(0.5).reset_index()
     stated = _relevant(records)
-    if human.empty and len(stated):  # what the stage 3 items state; what is absent there is irrelevant (T21)
+    if human.empty and len(stated):  # what the stage 3 items state; what is absent there is irrelevant (R21)
         known = pd.MultiIndex.from_frame(items[about]).isin(pd.MultiIndex.from_frame(stated[about]))
         gold = items[UNIT].assign(label=known)
     return items, pd.concat([gold.assign(rater="human_majority", rater_kind="human"), labels])

@@ -109,7 +109,7 @@ def _letter(answer: pd.Series) -> pd.Series:
 
 
 def _number(answer: pd.Series) -> pd.Series:
-    """What follows "####"; labels hold thousands separators and signs (T4)."""
+    """What follows "####"; labels hold thousands separators and signs (S4)."""
     label = answer.astype("str").str.extract(r"####(.*)$", flags=re.MULTILINE)[0].str.replace(",", "").str.strip()
     return label.where(label.str.fullmatch(r"-?\d+(\.\d+)?", na=False))
 

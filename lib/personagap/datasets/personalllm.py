@@ -16,14 +16,14 @@ from personagap.paths import CACHE, DEMO
 #: Data sets of the Hub; in a folder, a subfolder of that name holds the same Parquet files.
 TABLE, EVALUATION, INTERACTIONS = "PersonalLLM", "PersonalLLM_Eval", "PersonalLLM_InteractionDatabase"
 OWNER = "namkoong-lab"
-#: The card and the paper disagree (T14).
+#: The card and the paper disagree (P14).
 LICENCE = "CC-BY-4.0 (card) or CC-BY-NC-4.0 (paper); terms of OpenAI and Anthropic for the responses"
-#: In canonical order, that of the weights: by name (T2).
+#: In canonical order, that of the weights: by name (P2).
 REWARD_MODELS = (
     "beaver_7b", "gemma_2b", "gemma_7b", "llama3_sfairx", "mistral_raft", "mistral_ray", "mistral_weqweasdas",
     "oasst_deberta_v3", "oasst_pythia_1b", "oasst_pythia_7b",
 )  # fmt: skip
-#: What the authors wrote for a response that they could not get (T16).
+#: What the authors wrote for a response that they could not get (P16).
 FAILED = "!!!ERROR"
 BEST = ["best_response", "best_response_model", "best_response_reward", "gpt4o_response", "gpt4o_reward"]
 
@@ -41,8 +41,8 @@ def load_personalllm(data: str | Path = "demo") -> pd.DataFrame:
     DataFrame ``split prompt prompt_text response response_model text`` and a column of raw rewards per reward
     model, sorted by split, prompt and response. ``prompt`` names the row of the file (``prompt_id`` need not be
     unique over the sources), ``response`` is 0–7. ``attrs["reward_models"]`` lists the reward columns sorted by
-    name, whatever their order in the file (T2); ``attrs["sources"]`` what was read. Prompts with a failed
-    response (T16), and rows that repeat a prompt with its responses, are left out and counted there.
+    name, whatever their order in the file (P2); ``attrs["sources"]`` what was read. Prompts with a failed
+    response (P16), and rows that repeat a prompt with its responses, are left out and counted there.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def load_interactions(data: str | Path = "demo") -> pd.DataFrame:
     -------
     DataFrame ``person_id person_weight`` and, for each interaction j from 1, ``prompt_j response_j_a response_j_b
     chosen_j``; ``person_weight`` lists weights of reward models sorted by name, ``chosen_j`` is "a" or "b". The
-    released set has 1,000 users × 50 prompts, not 10,000 (T27). ``attrs["sources"]`` says what was read.
+    released set has 1,000 users × 50 prompts, not 10,000 (P27). ``attrs["sources"]`` says what was read.
 
     Raises
     ------
@@ -81,12 +81,12 @@ def load_interactions(data: str | Path = "demo") -> pd.DataFrame:
 
 
 def load_evaluation(data: str | Path = "demo") -> pd.DataFrame:
-    """Test users, one row each, as on the Hub: a history of 3–5 interactions (T27), a prompt, two stored responses.
+    """Test users, one row each, as on the Hub: a history of 3–5 interactions (P27), a prompt, two stored responses.
 
     Returns
     -------
     DataFrame like `load_interactions`, with ``user_history_length test_prompt best_response best_response_model
-    best_response_reward gpt4o_response gpt4o_reward``; unlike the raw scores the two rewards are z-scored (T2).
+    best_response_reward gpt4o_response gpt4o_reward``; unlike the raw scores the two rewards are z-scored (P2).
     """
     return _people(EVALUATION, data, ["user_history_length", "test_prompt", *BEST])
 
@@ -108,7 +108,7 @@ def _long(wide: pd.DataFrame, where: str, split: str) -> tuple[pd.DataFrame, lis
 
 
 def _reward_models(wide: pd.DataFrame, where: str) -> list[str]:
-    """Those that most responses have, which every response needs; sorted by name (T2)."""
+    """Those that most responses have, which every response needs; sorted by name (P2)."""
     found = wide.columns.str.extract(r"^response_[1-8]_(?!model$)(.+)$")[0].value_counts()
     names = sorted(found.index[found >= 4])
     for name in REWARD_MODELS:
@@ -121,7 +121,7 @@ def _reward_models(wide: pd.DataFrame, where: str) -> list[str]:
 
 
 def _people(name: str, data: str | Path, more: Sequence[str] = ()) -> pd.DataFrame:
-    where, table = next(iter(_splits(name, data).values()))  # the name of its only split has changed (T27)
+    where, table = next(iter(_splits(name, data).values()))  # the name of its only split has changed (P27)
     unit = Rule(sum_to_one, "the weights do not sum to one", "normalise person_weight")
     check(table, where, {"person_id": None, "person_weight": unit, **dict.fromkeys(more)})
     refuse(table["person_weight"].map(np.min) < 0, where, "a negative weight", "give weights of 0 to 1")

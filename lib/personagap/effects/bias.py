@@ -21,8 +21,8 @@ def personalization_bias(
     """Spread of the mean score over identities, with its noise floor, p-value and debiased square.
 
     PB² is the population variance over identities of the mean score (arXiv 2406.11107); the joint
-    PB² is the sum over tasks. PB is positive even without any effect (T12), hence the other columns.
-    The controls are no identities and are left out everywhere (T15).
+    PB² is the sum over tasks. PB is positive even without any effect (S12), hence the other columns.
+    The controls are no identities and are left out everywhere (S15).
 
     Parameters
     ----------

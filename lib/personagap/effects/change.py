@@ -40,7 +40,7 @@ def paired_change(
 ) -> pd.DataFrame:
     """Change of PB and of the mean score between conditions, paired by item.
 
-    A defence can cut PB by serving everybody worse (T13), and PB cannot see a loss that all share (T14),
+    A defence can cut PB by serving everybody worse (S13), and PB cannot see a loss that all share (S14),
     so the change of the mean over identities stands beside that of PB.
 
     Parameters

@@ -45,7 +45,7 @@ def _resampled(
     if kind.get(gold) == "model":
         people = ", ".join(rater for rater, side in kind.items() if side == "human")
         raise UserError(f"gold {gold!r} is a model, and the reference is people: choose from {people or 'none here'}")
-    kind |= {gold: "majority"}  # its own kind, for it contains the humans (T8)
+    kind |= {gold: "majority"}  # its own kind, for it contains the humans (R8)
     for a, b in combinations(range(wide.shape[1]), 2):
         both = (codes[:, a] >= 0) & (codes[:, b] >= 0)
         onehot = np.eye(k * k)[np.where(both, codes[:, a] * k + codes[:, b], 0)]
@@ -120,7 +120,7 @@ def mean_agreement(
 
 
 def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
-    """How much of the agreement of a rater with the majority is agreement with itself (T8).
+    """How much of the agreement of a rater with the majority is agreement with itself (R8).
 
     Parameters
     ----------

@@ -184,7 +184,7 @@ def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How])
     Parameters
     ----------
     judgments : numeric labels, above 3 where personalized is better.
-    item : columns that identify a response, of which several attributes are rated (T9).
+    item : columns that identify a response, of which several attributes are rated (R9).
 
     Returns
     -------
@@ -207,7 +207,7 @@ def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How])
 def rating_effects(judgments: pd.DataFrame, covariates: list[str], **how: Unpack[How]) -> pd.DataFrame:
     """What ratings go up with, and shouldn't: least-squares slopes, each at equal other covariates.
 
-    For length (T17), position (T11) and mention together. A longer response may well be better; so a model's slopes are
+    For length (R17), position (R11) and mention together. A longer response may well be better; so a model's slopes are
     those of its rating *less the people's mean rating* of the same unit.
 
     Parameters
@@ -252,7 +252,7 @@ def exact_correlation(x: np.ndarray, y: np.ndarray, *, n_resamples: int = 50_000
 
     Examples
     --------
-    The published r = 0.90, p = 0.04 over five models (T16):
+    The published r = 0.90, p = 0.04 over five models (R16):
 
     >>> exact_correlation([1, 2, 3, 4, 5], [1, 2, 3, 5, 4]).round(3)
        n  spearman  p_exact    p_t  exact

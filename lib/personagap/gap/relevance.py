@@ -84,12 +84,12 @@ def relevance_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **h
     Parameters
     ----------
     judgments : long table ``user prompt item rater rater_kind label``, labels 0/1.
-    gold : the rater taken as truth. A human that is part of a majority agrees partly with itself (T8).
+    gold : the rater taken as truth. A human that is part of a majority agrees partly with itself (R8).
     **how : ``cluster``, ``n_bootstrap``, ``level`` and ``seed`` of the intervals, see ``gap.How``.
 
     Returns
     -------
-    DataFrame, one row per rater and for the baselines "select_all" (always yes, T5) and "prevalence"
+    DataFrame, one row per rater and for the baselines "select_all" (always yes, R5) and "prevalence"
     (yes at random at the base rate; expected values): ``rater n prevalence yes_rate precision recall f1
     accuracy kappa auprc over_selection``, each metric with ``…_low …_high``, and ``rater_kind``. A share of 0 or 1
     has Wilson's interval at the number of its clusters, unless it is a baseline's by definition.

@@ -66,7 +66,7 @@ def means(
 def adjusted_difference(
     judgments: pd.DataFrame, labels: list, covariates: list[str], *, level: float = 0.95
 ) -> pd.DataFrame:
-    """`proportion_difference` of real and synthetic users who are alike in ``covariates`` (T13).
+    """`proportion_difference` of real and synthetic users who are alike in ``covariates`` (R13).
 
     Logistic regression by generalized estimating equations, exchangeable within users, with the small-sample
     variance of Mancl & DeRouen (2001, Biometrics 57). The estimate is the average marginal effect in percentage

@@ -145,7 +145,7 @@ class LocalModel:
         return np.split(scores, np.cumsum(list(map(len, continuations)), dtype=int))[:-1]
 
     def _encode(self, texts: list[str]) -> list[np.ndarray]:
-        """Token ids, without the special tokens that the chat template has already written (T9)."""
+        """Token ids, without the special tokens that the chat template has already written (S9)."""
         ids = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
         longest = max(map(len, ids), default=0)
         if longest >= self.context:

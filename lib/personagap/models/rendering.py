@@ -1,4 +1,4 @@
-"""From chat messages to the prompt string of one tokenizer, with nothing lost on the way (T9)."""
+"""From chat messages to the prompt string of one tokenizer, with nothing lost on the way (S9)."""
 
 import os
 import re
@@ -11,7 +11,7 @@ Messages = list[dict[str, str]]
 #: What follows the answer in a text that a base model wrote begins so.
 BASE_STOP = "\n\nQuestion:"
 #: Instead of the model's chat template: how a base model, which knows no chat, is asked, in our wording; a plain
-#: string, as in the code of arXiv 2409.20296 (T8).
+#: string, as in the code of arXiv 2409.20296 (P8).
 FORMATS = {
     "base": "{{ bos_token }}{% for message in messages %}"
     "{% if message.role == 'system' %}{{ message.content }}"

@@ -178,7 +178,7 @@ class ServerModel:
     def _reads_system(self) -> bool:
         """Whether a system message reaches the model: a longer one must make a longer prompt.
 
-        The server's chat template is out of sight, and may refuse or drop a system message (T9). Unless the token
+        The server's chat template is out of sight, and may refuse or drop a system message (S9). Unless the token
         counts prove that it is read, its text goes to the user turn.
         """
 

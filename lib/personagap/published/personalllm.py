@@ -70,7 +70,7 @@ def persona_prompting() -> pd.DataFrame:
     """Heterogeneity of 500 personas prompted into one reward model: ``measure bin share``, shares in [0, 1].
 
     Its prompt is not known, and it has half the voters and a tenth of the reward models of the users that it is
-    compared with (T18).
+    compared with (P18).
     """
     bins = _bins().assign(condition=lambda table: "population=persona_prompting;" + table["condition"])
     table = bins.merge(load("personalllm")[["experiment", "condition", "value"]], on=["experiment", "condition"])
@@ -91,7 +91,7 @@ def simulated_users(
     diversity : ``users.heterogeneity``; α other than the paper's 0.01, 0.05 and 0.1 are left out.
     regressions : ``users.regressions`` with a column ``features``; the accuracy against rank 4 is compared.
     entropy : ``users.entropy``; "overall" is compared.
-    opinions : ``users.representativeness``, or None; as PersonalLLM computes it (T5).
+    opinions : ``users.representativeness``, or None; as PersonalLLM computes it (P5).
     why_not : why the rows are not comparable ("" if they are).
     """
     near = diversity[diversity["alpha"].isin([0.01, 0.05, 0.1])].merge(_bins(), on=["measure", "bin"], how="left")

@@ -21,7 +21,7 @@ def relevance(metrics: pd.DataFrame, means: pd.DataFrame, quality: pd.DataFrame,
     n = metrics.loc[metrics["rater"] == "select_all", "n"].iloc[0]
     pairs = "" if n == 3973 else f"{n:,} pairs here, 3,973 there"
     raters = pairs or "other raters than the three people and five models there"
-    classifier = "another classifier; how theirs was split is unknown (T19)"
+    classifier = "another classifier; how theirs was split is unknown (R19)"
     pairs, raters, classifier = (_SIMULATED if simulated else each for each in (pairs, raters, classifier))
     released = {
         "gpt_5_4": "method=GPT-5.4 (released outputs)",

@@ -31,7 +31,7 @@ Learner = Callable[[np.ndarray, np.ndarray], np.ndarray]
 def folds(groups: Sequence[Hashable], n_splits: int = 5, seed: int = 0) -> np.ndarray:
     """Number of the fold of each row: rows of one group share a fold, and groups fall at random.
 
-    A random split, which leaks where users or prompts recur (T7), gives each row a group of its own: ``range(n)``.
+    A random split, which leaks where users or prompts recur (R7), gives each row a group of its own: ``range(n)``.
 
     Examples
     --------
@@ -119,7 +119,7 @@ def flags(
     items : ``user item attribute reason confidence``, of ``datasets.load_judgments``; the classifier reads attribute
         and reason.
     judgments : of people, ``user item label``, 1 = problematic.
-    method, encoder, seed : as in `cross_validate`; ``n_splits`` folds that share no user (T7).
+    method, encoder, seed : as in `cross_validate`; ``n_splits`` folds that share no user (R7).
     beta : as in `decide`, which sets the thresholds of the classifier and of the extractor's doubt (1 − confidence).
 
     Returns
@@ -161,7 +161,7 @@ def relevance_judges(
     Returns
     -------
     Judgments ``… rater rater_kind label score``, ``label`` being `decide`'s, of raters like "linear (new prompts)",
-    "linear (new users)" and, sharing both with its training set (T7), "linear (random split)"; in "MODEL & linear (new
+    "linear (new users)" and, sharing both with its training set (R7), "linear (random split)"; in "MODEL & linear (new
     prompts)" the classifier must confirm every yes of a model.
     """
     key = ["user", "prompt", "item"]

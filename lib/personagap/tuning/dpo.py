@@ -49,7 +49,7 @@ def dress(pairs: pd.DataFrame, variant: str = "dpo-random", seed: int = 0) -> pd
     ----------
     pairs : n rows of `load_pairs`.
     variant : "dpo" keeps the system prompts of the pairs, "dpo-vanilla" leaves them out, "dpo-random" has each pair
-        asked by one of the 31 identities or two controls, in place of the released code's "I am no_persona." (T17).
+        asked by one of the 31 identities or two controls, in place of the released code's "I am no_persona." (S17).
     seed : determines the draw.
 
     Examples
@@ -104,7 +104,7 @@ def tune(
     lm = adapter.load(model)
     settings = (lm.id, lm.revision, steps, batch, learning_rate, sft, seed)
     chats = dress(pairs, variant, seed)
-    # A template without a system role must not lose the identity, as Llama-2's did (T9).
+    # A template without a system role must not lose the identity, as Llama-2's did (S9).
     chats["prompt"] = [rendering.fit(lm.tokenizer, messages)[0] for messages in chats["prompt"]]
     folder = CACHE / "tuned" / f"{lm.id.replace('/', '-')}-{variant}-{digest(settings, chats.to_dict('list'))[:8]}"
     together = math.gcd(batch, 8) if lm.device.type == "cuda" else batch

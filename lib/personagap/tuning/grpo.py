@@ -81,7 +81,7 @@ def learner(texts: Sequence[tuple[str, str]], labels: np.ndarray, model: str, se
     def scores(train: np.ndarray, test: np.ndarray) -> np.ndarray:
         reward = relevance_reward(labels[train])
         tuned = tune(model, [prompts[row] for row in train], reward, labels[train].tolist(), steps, seed)
-        # Read at once, without thinking: a probability has no threshold built in (T4).
+        # Read at once, without thinking: a probability has no threshold built in (R4).
         asked = [_chat(prompts[row]) for row in test]
         yes, no = np.array(tuned.choose(asked, [["Answer: YES", "Answer: NO"]] * len(test))).T
         return 1 / (1 + np.exp(no - yes))[None]

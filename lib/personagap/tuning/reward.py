@@ -58,7 +58,7 @@ def features(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame
 def nested_ridge(x: pd.DataFrame, y: np.ndarray, groups: list, n_splits: int = 5, seed: int = 0) -> np.ndarray:
     """Out-of-fold predictions (n,) of ridge regression; the penalty is chosen within the training folds.
 
-    Outer and inner folds are disjoint in ``groups``: a random split would leak what it knows of a user (T7).
+    Outer and inner folds are disjoint in ``groups``: a random split would leak what it knows of a user (R7).
     """
     search = GridSearchCV(
         make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": PENALTIES}, cv=GroupKFold(n_splits)

@@ -10,7 +10,7 @@ from personagap import gap
 from personagap.errors import UserError
 from personagap.users.population import dirichlet, vote_shares, winners
 
-#: Numbers of distinct winners → the label of their bar in the paper, whose bins are off by one (T3).
+#: Numbers of distinct winners → the label of their bar in the paper, whose bins are off by one (P3).
 IN_PAPER = {"1": "dropped", "2–3": "≤2", "4": "3", "5": "4", "6": "5", "7–8": "≥6"}
 _BIN = np.array(["", "1", "2–3", "2–3", "4", "5", "6", "7–8", "7–8"])
 #: Words of the entropy analysis: anywhere in the prompt, or first in it.
@@ -31,7 +31,7 @@ def heterogeneity(rewards: np.ndarray, population: dict[str, Any], **how: Unpack
     -------
     DataFrame ``alpha measure bin share ci_low ci_high n n_users n_reward_models in_paper``. Measure "top_share":
     share of the prompts whose top response has at most 50 %, 75 % or 95 % of the votes; "distinct_winners": share
-    with so many responses that win a vote, ``in_paper`` the label that the published figure puts on that bar (T3).
+    with so many responses that win a vote, ``in_paper`` the label that the published figure puts on that bar (P3).
     Shares are in [0, 1]; ``n`` counts prompts × sets of reward models.
     """
     found = _means(_prompts(rewards, **population), "share", ["measure", "bin"], how)

@@ -11,7 +11,7 @@ from personagap.errors import UserError
 from personagap.gap.resampling import How, resample
 
 #: What the distance of two answers is divided by: the range of the ordinals, as OpinionQA does, or the number of
-#: options less one, as PersonalLLM does for itself. They differ where a midpoint was inserted (T5).
+#: options less one, as PersonalLLM does for itself. They differ where a midpoint was inserted (P5).
 DISTANCES = ("max−min", "options−1")
 
 

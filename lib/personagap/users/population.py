@@ -18,7 +18,7 @@ def dirichlet(n: int, alpha: float, seed: int | Sequence[int], reward_models: Se
 
     Returns
     -------
-    DataFrame ``n`` users × reward models sorted by name (T2); rows sum to one. In the paper α is 0.01, 0.05 and 0.1.
+    DataFrame ``n`` users × reward models sorted by name (P2); rows sum to one. In the paper α is 0.01, 0.05 and 0.1.
 
     Examples
     --------
@@ -28,7 +28,7 @@ def dirichlet(n: int, alpha: float, seed: int | Sequence[int], reward_models: Se
     if not isinstance(alpha, Real) or alpha <= 0:
         raise UserError(f"alpha is {alpha}: give a number above 0, such as 0.05")
     names = sorted(reward_models)
-    # By logarithms: gamma variates of so small a shape underflow to 0, and 0/0 is no weight (T13).
+    # By logarithms: gamma variates of so small a shape underflow to 0, and 0/0 is no weight (P13).
     rng = np.random.default_rng(seed)
     log = np.log(rng.gamma(alpha + 1, size=(n, len(names)))) + np.log(rng.random((n, len(names)))) / alpha
     weights = np.exp(log - log.max(axis=1, keepdims=True))
@@ -39,7 +39,7 @@ def dirichlet(n: int, alpha: float, seed: int | Sequence[int], reward_models: Se
 def rewards(table: pd.DataFrame, normalization: str = "raw") -> np.ndarray:
     """Rewards as an array, in the order of ``table.attrs["reward_models"]`` (sorted by name).
 
-    The paper states no normalisation, and its code uses several (T2); spreads differ twofold between reward
+    The paper states no normalisation, and its code uses several (P2); spreads differ twofold between reward
     models, so it decides how much each counts.
 
     Parameters

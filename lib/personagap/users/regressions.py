@@ -10,7 +10,7 @@ from scipy.special import expit
 from personagap.errors import UserError
 from personagap.users.population import scores
 
-#: Rank of the "losing" response: the worst in the paper's text, the fourth of eight in its code (T4).
+#: Rank of the "losing" response: the worst in the paper's text, the fourth of eight in its code (P4).
 LOSING = {"paper": -1, "code": 3}
 #: Folds of prompts for held-out accuracy, and users fitted at a time.
 FOLDS, CHUNK = 5, 50

@@ -6,7 +6,7 @@ from personagap.errors import UserError, explained
 from personagap.gap.tables import UNIT
 
 #: The ten of the paper on the Hub. A tokenizer with a chat template formats the pair; without one, a model reads
-#: "User: …\nAssistant: …", beaver too (T17). Which templates the tokenizers had at the time is not recorded.
+#: "User: …\nAssistant: …", beaver too (P17). Which templates the tokenizers had at the time is not recorded.
 REWARD_MODELS = {
     "beaver_7b": "PKU-Alignment/beaver-7b-v1.0-cost",
     "gemma_2b": "weqweasdas/RM-Gemma-2B",
@@ -38,13 +38,13 @@ def score_responses(
     models : name of the new column → folder or Hub name, such as one of ``users.REWARD_MODELS``; the names there
         also choose tokenizer and sign.
     batch_size : texts at a time. Padding moves scores a little: the authors score the data set at 1 and what
-        models generate at 16, then compare the two (T21). Keep to one.
+        models generate at 16, then compare the two (P21). Keep to one.
     device : where the models run, one after the other; "auto" is a GPU if there is one.
 
     Returns
     -------
     ``table`` with a column of raw rewards per model; texts of more than `LONGEST` tokens are cut at the end. The
-    released scores are mostly of 8-bit models (T12), so those of full precision differ from them.
+    released scores are mostly of 8-bit models (P12), so those of full precision differ from them.
 
     Raises
     ------

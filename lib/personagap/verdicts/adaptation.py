@@ -7,12 +7,12 @@ from personagap.verdicts.wording import ALPHA, corrected, interval, p, side, tab
 QUESTIONS = {
     "own − zero_shot": "What do examples of what the user liked change?",
     "own − population's favourite": "And compared with giving everybody the most popular stored response?",
-    "own − user 0's": "And with examples for user 0, as in the authors' code (T1)?",
+    "own − user 0's": "And with examples for user 0, as in the authors' code (P1)?",
     "losing − mislabelled": "Disliked responses: labelled so, against labelled as liked?",
     "similar by difference − random users": "What are similar users worth?",
     "similar by difference − oracle users": "How far is that from perfect retrieval?",
     "similar by difference − own history": "How do they compare with the user's own short history, drawn alike?",
-    "own history − own history as coded": "And the own history, against one drawn as in the authors' code (T7)?",
+    "own history − own history as coded": "And the own history, against one drawn as in the authors' code (P7)?",
 }
 
 

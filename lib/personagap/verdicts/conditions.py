@@ -15,7 +15,7 @@ def mitigation(
 
     A defence is called a remedy only if PB falls, no mean loses ``margin`` points (non-inferiority: its interval lies
     above that) and, where it was held against the placebo, PB falls by more than with that. Where PB falls and so does
-    mean utility or safety, it is said to serve everybody worse (T13, T14).
+    mean utility or safety, it is said to serve everybody worse (S13, S14).
 
     Parameters
     ----------

@@ -114,7 +114,7 @@ def _presentation(paired: pd.DataFrame) -> list[tuple[str, str]]:
         if other == f"{single}_list":
             difference = f"{-row.estimate:+.2f} [{-row.ci_high:+.2f}, {-row.ci_low:+.2f}]"
             ratios = f"{row.value_b:.2f} instead of {row.value_a:.2f} times as often as the human majority"
-            question = f"Does {single} select less when it sees all attributes at once, as people did (T3)?"
+            question = f"Does {single} select less when it sees all attributes at once, as people did (R3)?"
             clear = side(row, "Yes", "No, more", "Not shown")
             answers.append((question, f"{clear}: it says yes {ratios} ({difference})."))
     return answers
@@ -141,7 +141,7 @@ def _trained(versus: pd.DataFrame) -> list[tuple[str, str]]:
             fell + " ".join(against[False]),
         ),
         ("Does a model gain where the classifier must confirm its yes?", fell + " ".join(against[True])),
-        ("How much does a random split flatter it (T7)?", " ".join(flattered)),
+        ("How much does a random split flatter it (R7)?", " ".join(flattered)),
     ]
 
 

@@ -67,7 +67,7 @@ def response(
         answers.append((f"Does {row.rater} rank as people do?", f"ρ {interval(row, 'spearman')}; {most}."))
     for covariate, what in EFFECTS.items():
         said = describe_intervals(effects[effects["covariate"] == covariate], "rater")
-        untested = "It never varied, so nobody can tell (T11)."
+        untested = "It never varied, so nobody can tell (R11)."
         answers.append((f"Does {what} move ratings?", f"In points: {said}." if said else untested))
     return table(answers)
 

@@ -64,7 +64,7 @@ def _personas(personas: pd.DataFrame) -> str:
     return (
         f"Not answered by the published comparison: its personas, with {share:.1%} of the prompts without a majority, "
         "are prompted into one reward model, where simulated users of one reward model never disagree. Method and "
-        "number of reward models change together (T18)."
+        "number of reward models change together (P18)."
     )
 
 
@@ -97,5 +97,5 @@ def _opinions(opinions: pd.DataFrame) -> str:
     adds = "adds" if named["ci_low"][0] > named["ci_high"][1] else "is not shown to add"
     return (
         f"{describe_users(named, 'model', 'representativeness')}. Mixing reward models into users {adds} to giving "
-        f"each one vote; dividing distances by the number of options less one adds {rise:+.3f} (T5)."
+        f"each one vote; dividing distances by the number of options less one adds {rise:+.3f} (P5)."
     )
