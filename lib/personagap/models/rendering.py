@@ -1,6 +1,5 @@
 """From chat messages to the prompt string of one tokenizer, with nothing lost on the way (S9)."""
 
-import os
 import re
 
 from jinja2.exceptions import TemplateError
@@ -36,14 +35,15 @@ def fold_system(messages: Messages) -> Messages:
 
 
 def render(tokenizer, messages: Messages) -> str:
-    """The prompt of a chat, with the generation prompt, or up to where a last message of the assistant ends; see `fit`."""
+    """The prompt of a chat, with the generation prompt, or as far as the assistant has begun to answer; see `fit`."""
     return fit(tokenizer, messages)[1]
 
 
 def fit(tokenizer, messages: Messages) -> tuple[Messages, str]:
     """The messages as the chat template can show them, and their prompt.
 
-    A template that refuses a system message, or leaves it out, gets its text at the head of the user turn.
+    A template that refuses a system message, or leaves it out, gets its text at the head of the user turn. Of an empty
+    one nothing is left there: the prompt is that of none.
     ``UserError`` for no chat template, one that fails, or one that drops the system text either way.
     """
     if tokenizer.chat_template is None:
@@ -56,13 +56,29 @@ def fit(tokenizer, messages: Messages) -> tuple[Messages, str]:
     try:
         prompt = _apply(tokenizer, messages)
     except UserError:
-        prompt = ""
-    if system not in prompt:
+        prompt = None
+    if prompt is None or system not in prompt:
         messages = fold_system(messages)
         prompt = _apply(tokenizer, messages)
     if system not in prompt:
         raise UserError(f"{tokenizer.name_or_path}: the chat template drops the system text {system!r}")
     return messages, prompt
+
+
+def describe(tokenizer) -> dict[str, str | None]:
+    """What the chat template makes of a chat without a system message, and of one that is empty (control "empty").
+
+    ``default_system_prompt`` is the template's own text in the first, None if it has none. The prompt of the second is
+    either another one, or the same: where there is no system role, and where an empty text counts as none.
+    """
+    question = {"role": "user", "content": "zxquestion"}
+    chats = [question], [{"role": "system", "content": ""}, question]
+    without, empty = (_before("zxquestion", tokenizer, chat) for chat in chats)
+    same = empty in ("", without)
+    return {
+        "default_system_prompt": default_system_prompt(tokenizer),
+        "empty_system_message": "same prompt as without" if same else "a prompt of its own",
+    }
 
 
 def default_system_prompt(tokenizer) -> str | None:
@@ -79,21 +95,18 @@ def default_system_prompt(tokenizer) -> str | None:
         return head[len(before) : len(head) - len(after)].strip() or None
     turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "zxanswer"}, question]
     later = _before("zxquestion", tokenizer, turns).rpartition("zxanswer")[2]
-    same = len(os.path.commonprefix([head[::-1], later[::-1]]))
-    text = head[: len(head) - same]
-    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
-    for token in {*added, *tokenizer.all_special_tokens}:
-        text = text.replace(token, "\n")
-    text = re.sub(r"^(system|developer)\b", "", text.strip()).strip()
+    for token in sorted(_special(tokenizer), key=len, reverse=True):
+        head, later = head.replace(token, "\0"), later.replace(token, "\0")
+    text, markup = head, later
+    while text and markup and text[-1] == markup[-1]:
+        text, markup = text[:-1], markup[:-1]
+    text = re.sub(r"^(system|developer)\b", "", text.replace("\0", "\n").strip()).strip()
     return None if text in later else text
 
 
-def keeps_empty_system(tokenizer) -> bool:
-    """Whether a chat with an empty system message has another prompt than one without any."""
-    question = {"role": "user", "content": "zxquestion"}
-    chats = [question], [{"role": "system", "content": ""}, question]
-    without, empty = (_before("zxquestion", tokenizer, chat) for chat in chats)
-    return empty not in ("", without)
+def _special(tokenizer) -> set[str]:
+    added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
+    return {*added, *tokenizer.all_special_tokens}
 
 
 def _before(text: str, tokenizer, messages: Messages) -> str:

@@ -69,6 +69,7 @@ class ServerModel:
             "revision": None,
             "server": self.revision,
             "system_role": "system message" if self._system_role else "head of the user turn",
+            "default_system_prompt": self._default_system_prompt,
             "top_k": f"field {self._sampler}" if self._sampler else "not supported",
             "openai": openai.__version__,
         }
@@ -77,14 +78,8 @@ class ServerModel:
     def continues(self) -> bool:
         """Whether an answer that a chat has begun is continued: then its turn is not ended, which saves tokens."""
         begun = [*PROBE, {"role": "assistant", "content": "The answer is ("}]
-
-        def prompt_tokens(**fields) -> int:
-            once = Sampling(temperature=0.0, max_tokens=1)
-            usage = self._complete(begun, once, extra_body=fields).usage
-            return usage.prompt_tokens if usage else 0
-
         try:
-            return 0 < prompt_tokens(**CONTINUE) < prompt_tokens()
+            return 0 < self._prompt_tokens(*begun, **CONTINUE) < self._prompt_tokens(*begun)
         except openai.OpenAIError:
             return False
 
@@ -181,17 +176,28 @@ class ServerModel:
         The server's chat template is out of sight, and may refuse or drop a system message (S9). Unless the token
         counts prove that it is read, its text goes to the user turn.
         """
-
-        def prompt_tokens(*messages: dict[str, str]) -> int:
-            usage = self._complete([*messages, *PROBE], Sampling(temperature=0.0, max_tokens=1)).usage
-            return usage.prompt_tokens if usage else 0
-
         try:
-            short, long = (prompt_tokens({"role": "system", "content": "one " * n}) for n in (1, 20))
+            short, long = (self._prompt_tokens({"role": "system", "content": "one " * n}, *PROBE) for n in (1, 20))
         except (openai.BadRequestError, openai.UnprocessableEntityError, openai.InternalServerError):
-            prompt_tokens()  # the same error again, if it is not the system message
+            self._prompt_tokens(*PROBE)  # the same error again, if it is not the system message
             return False
         return long - short >= 10
+
+    @functools.cached_property
+    def _default_system_prompt(self) -> str:
+        """What a server gives away of a system prompt that its template puts where a chat has none: its length, if an
+        explicit empty one takes its place.
+        """
+        try:
+            own = self._prompt_tokens(*PROBE) - self._prompt_tokens({"role": "system", "content": ""}, *PROBE)
+        except openai.OpenAIError:
+            own = 0
+        return f"{own} tokens, whose text the server does not tell" if own > 0 else "unknown"
+
+    def _prompt_tokens(self, *messages: dict[str, str], **fields) -> int:
+        """Length of the prompt that the server makes of a chat; 0 if it does not tell."""
+        usage = self._complete(list(messages), Sampling(temperature=0.0, max_tokens=1), extra_body=fields or None).usage
+        return usage.prompt_tokens if usage else 0
 
     def _accepts(self, fields: dict) -> bool:
         try:

