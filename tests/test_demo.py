@@ -86,7 +86,9 @@ def test_model_answers_as_planted(demo_lm, demo_cells):
     assert table["r"].tolist() == pytest.approx(r.tolist()) and table["rms"].between(0.01, 3).all()
     planted, true = demo.exact_bias(cells, "planted"), demo.exact_bias(cells, "true")
     assert (planted - true).abs().max() < 0.2
-    crossed = demo.true_scores(demo_lm, personas.select(list(plan.INTERSECTIONS), controls=False), datasets.load("all", graded=False))
+    crossed = demo.true_scores(
+        demo_lm, personas.select(list(plan.INTERSECTIONS), controls=False), datasets.load("all", graded=False)
+    )
     assert len(crossed) == 8 * 320 and agreement(crossed) >= 0.999
     shares = cells.query("task == 'mmlu'").groupby("persona")["bare"].mean()
     assert (shares - plan.bare_shares()[shares.index]).abs().max() < 0.01  # T6

@@ -273,4 +273,4 @@ def _fault(bwrap: str) -> str:
             return error.strerror or first_line(error)
         stderr.seek(0)
         said = stderr.read().strip() or "no reason given"
-    return "" if works else said.splitlines()[0].removeprefix("bwrap: ")
+    return "" if works else f"{said.splitlines()[0].removeprefix('bwrap: ')}; it needs user namespaces"
