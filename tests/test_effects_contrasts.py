@@ -172,3 +172,19 @@ def test_rates_agree_with_wilson_and_cover_with_runs():
         table = rates(simulate_scores([0], n_items=40, n_runs=3, difficulty=(2, 0.5), seed=seed))
         covered.extend((table["ci_low"] <= 80) & (table["ci_high"] >= 80))
     assert np.mean(covered) >= 0.92
+
+
+def test_intervals_of_scores_in_between_are_as_wide_as_their_own_differences():
+    """Pseudo-items of one whole answer would drown differences of a point: 23 points of width at 12 items."""
+    rng = np.random.default_rng(0)
+    covered, widths = [], []
+    for _ in range(300):
+        base = rng.uniform(0.2, 0.8, 24)
+        scores = pd.concat(
+            pd.DataFrame({"persona": persona, "task": "mmlu", "item": range(24), "score": base + shift})
+            for persona, shift in (("none", 0), ("p00", 0.02 + 0.03 * rng.standard_normal(24)))
+        )
+        row = contrasts(scores).iloc[0]
+        covered.append(row["ci_low"] <= 2 <= row["ci_high"])
+        widths.append(row["ci_high"] - row["ci_low"])
+    assert np.mean(covered) >= 0.93 and np.mean(widths) < 4

@@ -9,7 +9,7 @@ import pandas as pd
 from personagap.errors import UserError
 
 POINTS = 100.0
-CONTROLS = ("none", "assistant")
+CONTROLS = ("none", "empty", "assistant")
 
 
 class Cells(NamedTuple):
@@ -21,6 +21,13 @@ class Cells(NamedTuple):
     personas: list
     templates: list
     items: np.ndarray
+
+    @property
+    def binary(self) -> bool:
+        """Whether every score is 0 or 1: then its square is itself."""
+        answered = self.runs > 0
+        squares, total = self.within + self.runs * self.mean**2, self.runs * self.mean
+        return bool(np.allclose(squares[answered], total[answered], rtol=0, atol=1e-9))
 
     def complete(self) -> "Cells":
         """Only the items that every persona answered in every template."""

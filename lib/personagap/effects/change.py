@@ -8,7 +8,7 @@ from scipy import stats
 
 from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, cells, checked
 from personagap.effects.contrasts import holm
-from personagap.effects.paired import clustered_mean, sign_flip
+from personagap.effects.paired import clustered_mean, largest_difference, sign_flip
 from personagap.effects.resampling import Bootstrap, Moments
 from personagap.errors import UserError
 
@@ -181,7 +181,8 @@ def _pb_rows(changes: list[tuple[np.ndarray, np.ndarray, np.ndarray]], level: fl
 def _mean_row(table: Cells, level: float) -> dict:
     k, _, n = table.mean.shape
     old, new = table.mean.mean(axis=0)
-    centre, se, df = clustered_mean(new - old, np.arange(n), int(table.runs.max()) * k)
+    largest = largest_difference(new - old, 1 / (int(table.runs.max()) * k), table.binary)
+    centre, se, df = clustered_mean(new - old, np.arange(n), largest)
     half = stats.t.ppf((1 + level) / 2, df) * se
     ends = POINTS * np.array([centre - half, centre + half])
     before, after = POINTS * old.mean(), POINTS * new.mean()

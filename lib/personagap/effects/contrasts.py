@@ -54,7 +54,7 @@ def contrasts(
     estimate / standard error.
 
     *Interval*: Student's t with standard errors clustered by item (Miller, arXiv 2411.00640), adjusted as
-    Bonett & Price (2012) do for paired proportions, as the normal approximation fails below a few hundred
+    Bonett & Price (2012) do for paired proportions (see ``paired.clustered_mean`` for scores in between), as the normal approximation fails below a few hundred
     items (Bowyer et al., arXiv 2503.01747).
 
     *Several phrasings*: items and phrasings are crossed random factors (Clark 1973); estimate over its

@@ -67,12 +67,13 @@ class Task:
         means, clusters = means[:, :, shared], self.clusters[shared]
         weight, n_runs = np.array(list(weights.values())), int(self.table.runs[rows].max())
         difference = np.tensordot(weight, means, axes=1)
+        largest = largest_difference(difference, 1 / n_runs, self.table.binary)
         if len(difference) > 1:
-            test = _over_phrasings(difference, clusters, n_runs)
+            test = _over_phrasings(difference, clusters, largest)
         elif len(weight) == 2 and n_runs == 1 and not self.cluster and np.isin(means, [0, 1]).all():
-            test = *clustered_mean(difference[0], clusters, n_runs), *_mcnemar(difference[0])
+            test = *clustered_mean(difference[0], clusters, largest), *_mcnemar(difference[0])
         else:
-            centre, se, df = clustered_mean(difference[0], clusters, n_runs)
+            centre, se, df = clustered_mean(difference[0], clusters, largest)
             method = "sign-flip exact" + (f", clusters of {self.cluster}" if self.cluster else "")
             p_value = sign_flip(np.bincount(clusters, weights=difference[0]))
             test = centre, se, df, difference.mean() / se, p_value, method
@@ -91,16 +92,22 @@ def _controls_in_every_phrasing(means: np.ndarray, control: list[bool]) -> np.nd
     return means[:, :1] if all(control) else means
 
 
-def clustered_mean(difference: np.ndarray, clusters: np.ndarray, n_runs: int) -> tuple[float, float, int]:
+def largest_difference(difference: np.ndarray, one_answer: float, binary: bool) -> float:
+    """What one more item would show: one answer's worth, or of scores in between the most that any item shows."""
+    return one_answer if binary else float(np.abs(difference).max()) or one_answer
+
+
+def clustered_mean(difference: np.ndarray, clusters: np.ndarray, largest: float) -> tuple[float, float, int]:
     """Centre, standard error and df of a mean of paired differences, clustered.
 
-    Two pseudo-items join the data, one for and one against by a single run (Bonett & Price 2012,
-    there for one run). They keep the interval honest when pairs hardly differ and vanish with n.
+    Two pseudo-items join the data, one for and one against by ``largest``: for right or wrong answers that of a
+    single run (Bonett & Price 2012, there for one run), for scores in between the largest difference seen. They keep
+    the interval honest when pairs hardly differ and vanish with n.
     """
     n = len(difference) + 2
     centre = difference.sum() / n
     sums = np.bincount(clusters, weights=difference - centre)[np.bincount(clusters) > 0]
-    sums = np.append(sums, [1 / n_runs - centre, -1 / n_runs - centre])
+    sums = np.append(sums, [largest - centre, -largest - centre])
     groups = len(sums)
     return centre, (groups / (groups - 1) * (sums**2).sum()) ** 0.5 / n, max(groups - 3, 1)
 
@@ -111,9 +118,9 @@ def _mcnemar(difference: np.ndarray) -> tuple[float, float, str]:
     return float(fewer), min(1.0, 2 * float(stats.binom.cdf(fewer, better + worse, 0.5))), "McNemar exact"
 
 
-def _over_phrasings(difference: np.ndarray, clusters: np.ndarray, n_runs: int) -> tuple:
+def _over_phrasings(difference: np.ndarray, clusters: np.ndarray, largest: float) -> tuple:
     """Items and phrasings crossed, both random (Clark 1973): quasi-F with Satterthwaite's df."""
-    _, item_se, item_df = clustered_mean(difference.mean(axis=0), clusters, n_runs)
+    _, item_se, item_df = clustered_mean(difference.mean(axis=0), clusters, largest)
     table = mean_squares(difference, "pj")
     phrasing, within = (table[effect].value / difference.size for effect in ("p", "pj"))
     variance = max(item_se**2 + phrasing - within, item_se**2, phrasing)
