@@ -1,6 +1,6 @@
 """Take the pictures of ``figures/gallery``: the top of every report of the default batch, the index and the explorer.
 
-``make gallery``, after ``make report``; needs Debian's package chromium.
+``make gallery``, after ``make report`` and ``make real``; needs Debian's package chromium.
 """
 
 import shutil
@@ -48,12 +48,17 @@ def main() -> None:
     with chromium() as browser, tempfile.TemporaryDirectory() as root:
         page = browser.new_page(viewport={"width": 1240, "height": 900})
         page.set_default_timeout(60_000)
-        pages = {facts["folder"].parent.name: facts["folder"] / "report.html" for facts in reversed(runs(FIGURES))}
+        done = list(reversed(runs(FIGURES)))
+        real = [facts["folder"] for facts in done if facts["parameters"].get("model") == "smollm2"]
+        pages = {facts["folder"].parent.name: facts["folder"] for facts in done if facts["folder"] not in real}
+        pages = {name: folder / "report.html" for name, folder in pages.items()}
         for name, path in ({"index": FIGURES / "index.html"} | pages).items():
             page.goto(path.as_uri())
             take(page, name)
         figures = pages["1_personalization_bias"].with_name("figures")
         shutil.copy(figures / "personalization_bias.png", GALLERY)
+        for folder in real[-1:]:  # of `make real`
+            shutil.copy(folder / "figures" / "personalization_bias.png", GALLERY / "real_model.png")
         with jupyter_lab(Path(root), FIGURES) as address:
             page.set_viewport_size({"width": 1700, "height": 1000})
             page.goto(address)

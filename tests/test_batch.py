@@ -2,13 +2,14 @@
 
 import subprocess
 
+import numpy as np
 import psutil
 import pytest
 import yaml
 from notebooks_for_tests import COMMAND, HANGS_ONCE, gone, wait_for, write_notebook
 
 from personagap.errors import UserError
-from personagap.paths import FIGURES, NOTEBOOKS
+from personagap.paths import FIGURES, NOTEBOOKS, ROOT
 from personagap.runs import batch, execute
 from personagap.runs.request import Request
 
@@ -164,3 +165,11 @@ def test_an_unreachable_scheduler_is_one_clear_line(tmp_path):
 def test_the_default_batch_runs_on_the_demo():
     requests = batch.read(NOTEBOOKS / "batch.yaml", FIGURES)
     assert requests and {request.parameters.get("data", "demo") for request in requests} == {"demo"}
+
+
+def test_the_real_models_batch_is_priced_by_forward_passes(tmp_path, monkeypatch):
+    """31 identities and two controls on 64 questions, once each; nothing is written."""
+    monkeypatch.chdir(ROOT)  # where make runs it
+    (request,) = batch.read(NOTEBOOKS / "real.yaml", tmp_path)
+    cost = batch.cost(request)
+    assert cost["generations"] == 33 * 64 and cost["tokens"] < 33 * 64 * 150 and np.isnan(cost["detectable"])

@@ -102,7 +102,7 @@ def batch(file: Path, jobs: int, dask: str | None, dry_run: bool, force: bool, f
     click.echo(
         f"{len(plan)} runs, {to_do} to do: at most {generations:,.0f} generations and {tokens} tokens,\n"
         "less what the response store holds. detectable: the difference from the control, in points,\n"
-        "that the smallest task shows with 80 % power, at worst.\n"
+        "that the smallest task shows with 80 % power, at worst; of answers by likelihood the verdict tells it.\n"
     )
     if dry_run:
         return

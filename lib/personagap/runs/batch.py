@@ -76,7 +76,7 @@ def cost(request: Request) -> dict[str, float]:
     are taken to be those of arXiv 2406.11107); and ``detectable``, the difference
     between an identity and the control, in points, that a two-sided 5 % test finds with 80 % power
     in the task with the fewest items: ``100 (1.960 + 0.842) sqrt(2 p (1 - p) / n)`` at p = 1/2. That
-    is the worst case for one identity: pairing by item and further runs help.
+    is the worst case for one identity: pairing by item and further runs help. It is NaN for answers by likelihood.
     """
     asked = request.parameters
     if not {"personas", "tasks", "runs"} <= asked.keys():
@@ -106,7 +106,8 @@ def cost(request: Request) -> dict[str, float]:
         prompts = sum(len(tasks.prompt(item)) / TOKEN_CHARACTERS + FRAME_TOKENS for item in items.itertuples())
         written = 0 if weighed else Sampling().max_tokens
         tokens = round(askings * (prompts + written * len(items)))
-    detectable = round(100 * (1.960 + 0.842) * (0.5 / sizes.min()) ** 0.5, 1)
+    # Of an answer that is right or wrong; how far likelihoods vary is known once they are had (``effects.detectable``).
+    detectable = np.nan if weighed else round(100 * (1.960 + 0.842) * (0.5 / sizes.min()) ** 0.5, 1)
     return {"generations": askings * int(sizes.sum()), "tokens": tokens, "detectable": detectable}
 
 
