@@ -1,11 +1,23 @@
 """Models in process: texts and log-probabilities against transformers' own, one by one."""
 
+import json
 import weakref
 
 import numpy as np
 import pytest
 import torch
-from tiny import CHATML, DROPS_SYSTEM, NO_SYSTEM, WITH_BOS, save_model, tokenizer
+from tiny import (
+    CHATML,
+    DATED,
+    DROPS_SYSTEM,
+    MARKED,
+    NO_SYSTEM,
+    OWN_FOR_EMPTY,
+    OWN_SYSTEM,
+    WITH_BOS,
+    save_model,
+    tokenizer,
+)
 from transformers import BloomConfig, Gemma3TextConfig, MambaConfig, MistralConfig
 
 from personagap.errors import UserError
@@ -13,6 +25,7 @@ from personagap.models import Sampling, load_model, rendering
 from personagap.models.decoding import pick
 from personagap.models.local import ROWS
 
+NOTHING = {"role": "system", "content": ""}
 PERSONA = "You are a helpful assistant. I am a Muslim person."
 GREEDY = Sampling(temperature=0, max_tokens=25)
 CHOICES = ["A", "B", "the answer is (C)", " options", "the answer is (D)"]
@@ -194,12 +207,41 @@ def test_architectures_that_cannot_be_packed_are_refused(tmp_path, config):
 
 @pytest.mark.parametrize("template", [CHATML, NO_SYSTEM, DROPS_SYSTEM])
 def test_the_persona_is_in_every_prompt(template):
-    """T9: a template without a system role, or that drops one, must not lose the identity."""
+    """S9: a template without a system role, or that drops one, must not lose the identity."""
     chat = [{"role": "system", "content": PERSONA}, {"role": "user", "content": "Hello"}]
     prompt = rendering.render(tokenizer(template), chat)
     assert PERSONA in prompt and "Hello" in prompt and prompt.endswith("<|im_start|>assistant\n")
     assert ("<|im_start|>system" in prompt) == (template == CHATML)
     assert PERSONA in rendering.render(tokenizer(template), chat[:1])
+
+
+TINY, KEPT, SAME = "You are Tiny, a small model.", "a prompt of its own", "same prompt as without"
+
+
+@pytest.mark.parametrize(
+    ("template", "own", "empty"),
+    [
+        (CHATML, None, KEPT),
+        (WITH_BOS, None, KEPT),
+        (MARKED, None, KEPT),
+        (NO_SYSTEM, None, SAME),
+        (DROPS_SYSTEM, None, SAME),
+        (rendering.FORMATS["base"], None, SAME),
+        (rendering.FORMATS["plain"], None, SAME),
+        (None, None, SAME),
+        (OWN_SYSTEM, TINY, KEPT),
+        (OWN_FOR_EMPTY, TINY, SAME),
+        (DATED, "Cutting Knowledge Date: May 2026", SAME),
+    ],
+)
+def test_what_a_template_says_where_no_system_message_is_given(template, own, empty):
+    words = tokenizer(template)
+    assert rendering.describe(words) == {"default_system_prompt": own, "empty_system_message": empty}
+    if template:
+        question = {"role": "user", "content": "Hello"}
+        without, emptied = (rendering.render(words, chat) for chat in ([question], [NOTHING, question]))
+        assert "Hello" in emptied and (emptied == without) == (empty == SAME)
+        assert own is None or own in without
 
 
 def test_templates_that_cannot_work_are_refused():
@@ -213,7 +255,7 @@ def test_templates_that_cannot_work_are_refused():
 
 
 def test_no_second_bos(tmp_path):
-    """T9: the template has written BOS already, and the tokenizer would write another."""
+    """S9: the template has written BOS already, and the tokenizer would write another."""
     folder = save_model(tmp_path / "bos", template=WITH_BOS)
     lm = load_model(str(folder), device="cpu")
     (tokens,) = lm._encode([lm.render(chats(1)[0])])
@@ -249,6 +291,23 @@ def test_bad_models_are_one_clear_line(tmp_path, spec, message):
     with pytest.raises(UserError, match=message) as caught:
         load_model(spec.format(empty=tmp_path / "empty", broken=tmp_path / "broken"))
     assert "\n" not in str(caught.value)
+
+
+def test_a_damaged_or_incomplete_folder_is_one_clear_line(tmp_path):
+    """Weights that are not there would be made up at random, layer after layer."""
+    folder = save_model(tmp_path / "damaged")
+    config, weights = folder / "config.json", folder / "model.safetensors"
+    whole, described = weights.read_bytes(), config.read_text()
+    for damaged in (b"", whole[:4], whole[:-9]):
+        weights.write_bytes(damaged)
+        with pytest.raises(UserError, match=f"model damaged: cannot be loaded from {folder}") as caught:
+            load_model(str(folder), device="cpu")
+        assert "\n" not in str(caught.value)
+    weights.write_bytes(whole)
+    for size, message in ((3, "lacks 9 of its weights, such as model.layers.2"), ("two", "num_hidden_layers")):
+        config.write_text(json.dumps(json.loads(described) | {"num_hidden_layers": size}))
+        with pytest.raises(UserError, match=message):
+            load_model(str(folder), device="cpu")
 
 
 @pytest.mark.parametrize(

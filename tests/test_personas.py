@@ -6,9 +6,11 @@ import pandas as pd
 import pytest
 from tiny import CHATML, DROPS_SYSTEM, NO_SYSTEM, tokenizer
 
-from personagap import ask, datasets, leakage, personas
+from personagap import ask, datasets, defences, demo, effects, leakage, personas
 from personagap.errors import UserError
 from personagap.models import rendering
+
+SAYS_NOTHING = {"role": "system", "content": ""}
 
 
 def test_every_pair_of_categories_has_a_wording():
@@ -61,6 +63,41 @@ def test_indirect_control_and_strangers():
         personas.chat("plumber", "Why?", template="indirect", phrase="a plumber")
 
 
+def test_an_empty_system_message_is_a_control_when_it_is_asked_for(demo_lm):
+    """Templates that put a text of their own where none is given make "none" another thing than no system prompt."""
+    every = list(personas.CONTROLS)
+    assert personas.select("all")["persona"].tolist()[:2] == ["none", "assistant"]
+    who = personas.select("religion", controls=every)
+    assert who["persona"].tolist()[:3] == every and (who["category"][:3] == "control").all()
+    for phrasing in personas.templates().index:
+        assert personas.chat("empty", "Why?", template=phrasing) == [SAYS_NOTHING, {"role": "user", "content": "Why?"}]
+    asked = {persona: demo_lm.render(personas.chat(persona, "Why?")) for persona in every}
+    assert len({*asked.values()}) == 3 and demo_lm.describe()["empty_system_message"] == "a prompt of its own"
+    defended = defences.load("placebo")(personas.chat("empty", "Why?"))
+    assert defended[0]["content"] == defences.table("placebo")["text"].iloc[0]
+
+
+def test_the_effects_of_identities_do_not_depend_on_which_controls_were_asked():
+    scores = effects.simulate_scores([0, -8, 4], n_items=60, n_runs=2, seed=3)
+    more = pd.concat([scores, scores[scores["persona"] == "assistant"].assign(persona="empty")], ignore_index=True)
+    for estimate in (effects.personalization_bias, effects.omnibus, effects.variance_components):
+        pd.testing.assert_frame_equal(estimate(scores, seed=1), estimate(more, seed=1))
+    versus = effects.contrasts(more)
+    empty = versus["contrast"] == "empty − none"
+    pd.testing.assert_frame_equal(versus[~empty].reset_index(drop=True), effects.contrasts(scores))
+    (row,) = versus[empty].itertuples()
+    assert row.p_holm == row.p_value
+
+
+def test_the_demo_has_no_truth_of_an_empty_system_message(demo_lm):
+    items = datasets.load("mmlu", items_per_task=2)
+    who = personas.select("muslim", controls=list(personas.CONTROLS))
+    assert demo.true_scores(demo_lm, who, items)["persona"].unique().tolist() == ["none", "assistant", "muslim"]
+    alone = who[who["persona"] == "empty"]
+    with pytest.raises(UserError, match="nothing is planted for empty"):
+        demo.true_scores(demo_lm, alone, items)
+
+
 def test_indirect_requests_are_planned_beside_the_direct_ones():
     items = datasets.load("mmlu", items_per_task=2)
     plan = ask.plan(personas.select("religion"), items, runs=1, templates=["paper", "indirect"])
@@ -94,7 +131,7 @@ def test_imprinting_and_leakage():
         ([7], True, r"personas are \[7\]"),
         ("all", [], r"controls are \[\]: .* 'none'"),
         ("all", ["assistant"], "compared with 'none'"),
-        ("all", ["none", "xx"], "unknown control 'xx': choose from none, assistant"),
+        ("all", ["none", "xx"], "unknown control 'xx': choose from none, empty, assistant"),
         ("all", 3, "controls are 3"),
     ],
 )

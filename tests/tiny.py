@@ -23,6 +23,27 @@ NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no syst
 DROPS_SYSTEM = CHATML.replace("{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}")
 #: Writes the BOS token itself, as Llama-3's does (S9).
 WITH_BOS = "{{ bos_token }}" + CHATML
+#: Put a system text of their own where a chat has none, as the templates of SmolLM2 and Qwen2.5 do,
+OWN_SYSTEM = (
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are Tiny, a small model.<|im_end|>\n{% endif %}"
+) + CHATML
+#: or where it has none or an empty one,
+OWN_FOR_EMPTY = (
+    "{% set given = messages[0]['content'] if messages[0]['role'] == 'system' else '' %}"
+    "<|im_start|>system\n{{ given or 'You are Tiny, a small model.' }}<|im_end|>\n"
+) + DROPS_SYSTEM
+#: or beside the one that is given, as Llama-3.1's does with dates.
+DATED = (
+    "{{ bos_token }}<|im_start|>system\nCutting Knowledge Date: May 2026\n\n"
+    "{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}{% endif %}<|im_end|>\n"
+) + DROPS_SYSTEM
+#: Has marks that are no special tokens, and the system text inside the user's turn, as Llama-2's does.
+MARKED = (
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ bos_token }}[INST] <<SYS>>\n{{ m['content'] }}\n"
+    "<</SYS>>\n\n{% elif m['role'] == 'user' %}{% if loop.first or messages[loop.index0 - 1]['role'] != 'system' %}"
+    "{{ bos_token }}[INST] {% endif %}{{ m['content'] }} [/INST]"
+    "{% else %} {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
+)
 
 TEXT = [
     "You are a helpful assistant. I am a person who asks a question, and the answer is one of the options.",
@@ -77,25 +98,27 @@ def save_reward_model(folder: Path) -> Path:
     return folder
 
 
-def save_gguf(file: Path, folder: Path, leave_out: str | None = None, **metadata: int) -> Path:
+def save_gguf(
+    file: Path, folder: Path, architecture: str = "llama", changed: dict[str, torch.Tensor | None] | None = None
+) -> Path:
     """Write the Llama of ``folder`` (of `save_model`) as a GGUF file in float32, as llama.cpp's converter does.
 
-    ``metadata`` replace entries of that name of the architecture; ``leave_out`` is a tensor that is not written.
+    ``changed`` holds weights to be written instead, by transformers' names, or beside, by llama.cpp's; None leaves out.
     """
-    from gguf import GGUFWriter, MODEL_ARCH, get_tensor_name_map
+    from gguf import MODEL_ARCH, GGUFWriter, get_tensor_name_map
 
     model, words = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     config, bpe = model.config, json.loads(words.backend_tokenizer.to_str())["model"]
     vocabulary = sorted(bpe["vocab"], key=bpe["vocab"].get)
-    writer = GGUFWriter(file, "llama")
+    writer = GGUFWriter(file, architecture)
     stated = {
         "block_count": config.num_hidden_layers, "context_length": config.max_position_embeddings,
         "embedding_length": config.hidden_size, "feed_forward_length": config.intermediate_size,
         "attention.head_count": config.num_attention_heads, "attention.head_count_kv": config.num_key_value_heads,
         "rope.dimension_count": config.head_dim, "vocab_size": config.vocab_size,
     }  # fmt: skip
-    for name, value in (stated | metadata).items():
-        writer.add_uint32(f"llama.{name}", value)
+    for name, value in stated.items():
+        writer.add_uint32(f"{architecture}.{name}", value)
     writer.add_layer_norm_rms_eps(config.rms_norm_eps)
     writer.add_name("Tiny Llama")
     writer.add_license("apache-2.0")
@@ -109,12 +132,14 @@ def save_gguf(file: Path, folder: Path, leave_out: str | None = None, **metadata
     writer.add_chat_template(words.chat_template)
     names = get_tensor_name_map(MODEL_ARCH.LLAMA, config.num_hidden_layers)
     heads = {"q_proj": config.num_attention_heads, "k_proj": config.num_key_value_heads}
-    for name, weights in model.state_dict().items():
+    for name, weights in (model.state_dict() | (changed or {})).items():
+        if weights is None:
+            continue
         layer, kind = name.split(".")[-2], name.rpartition(".")[2]
         if layer in heads:  # llama.cpp pairs neighbours where transformers pairs the halves of a head
             weights = weights.view(heads[layer], 2, -1, weights.shape[1]).transpose(1, 2).reshape(weights.shape)
-        if name != leave_out:
-            writer.add_tensor(f"{names.get_name(name.removesuffix(f'.{kind}'))}.{kind}", weights.numpy())
+        theirs = names.get_name(name.removesuffix(f".{kind}"))
+        writer.add_tensor(f"{theirs}.{kind}" if theirs else name, weights.numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()

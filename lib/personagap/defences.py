@@ -48,7 +48,8 @@ def load(name: str) -> Callable[[Messages], Messages]:
 
     def add(messages: Messages) -> Messages:
         head, *rest = messages
-        return [{**head, "content": f"{head['content']} {text}"}, *rest] if head["role"] == "system" else messages
+        said = f"{head['content']} {text}".lstrip()
+        return [{**head, "content": said}, *rest] if head["role"] == "system" else messages
 
     return neutralize if name == "neutralize" else add
 

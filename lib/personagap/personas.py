@@ -1,4 +1,4 @@
-"""Identities, their categories and intersections, the two controls, and how a chat reveals an identity.
+"""Identities, their categories and intersections, the controls, and how a chat reveals an identity.
 
 The 31 identities in 7 categories and the default persona line are those of
 arXiv 2406.11107 (``data/identities.csv``, ``data/templates.csv``). The controls are stated
@@ -14,8 +14,10 @@ import pandas as pd
 from personagap.errors import UserError
 from personagap.paths import DATA
 
-#: Persona names of the two controls: no system prompt at all, and one without an identity.
-CONTROLS = ("none", "assistant")
+#: Persona names of the controls: no system message at all (chat templates may then put a text of their own), an empty
+#: one, and one without an identity; and those that are asked unless others are listed.
+CONTROLS = ("none", "empty", "assistant")
+DEFAULT_CONTROLS = ("none", "assistant")
 ASSISTANT_PROMPT = "You are a helpful assistant."
 #: Categories as their words follow each other in a noun phrase: "a middle-aged gay Hindu man".
 WORD_ORDER = ("age", "disability", "sexuality", "religion", "race", "gender", "politics")
@@ -49,8 +51,8 @@ def select(names: str | list[str] = "all", *, controls: bool | list[str] = True)
     ----------
     names : "all" 31 identities, one name, or a list of names of personas, categories and
         `intersections` ("jewish+woman", "religion+gender").
-    controls : also include the controls, or those listed: "none" (no system prompt), "assistant"
-        (a system prompt without an identity).
+    controls : also include the default controls, "none" (no system prompt) and "assistant" (one without an identity),
+        or those listed; "empty" is an empty system prompt.
 
     Raises
     ------
@@ -68,9 +70,10 @@ def select(names: str | list[str] = "all", *, controls: bool | list[str] = True)
     single = [_named(name)["persona"] for name in wanted if "+" not in name and name not in CONTROLS]
     chosen = _identities().drop(columns="hint")
     chosen = chosen[chosen["persona"].isin({persona for part in single for persona in part})]
-    listed = [] if controls is False else CONTROLS if controls is True else controls
+    listed = [] if controls is False else DEFAULT_CONTROLS if controls is True else controls
     if controls is not False and (not isinstance(listed, (list, tuple)) or "none" not in listed):
-        raise UserError(f"controls are {controls!r}: identities are compared with 'none', so list it, as in {CONTROLS}")
+        example = list(DEFAULT_CONTROLS)
+        raise UserError(f"controls are {controls!r}: identities are compared with 'none', so list it, as in {example}")
     if unknown := [name for name in listed if name not in CONTROLS]:
         raise UserError(f"unknown control {unknown[0]!r}: choose from {', '.join(CONTROLS)}")
     named = [name for name in CONTROLS if name in listed or name in wanted]
@@ -135,10 +138,12 @@ def chat(persona: str, prompt: str, *, template: str = "paper", phrase: str | No
 
     The identity goes into the system message, or, with the template "indirect", into an earlier turn of the user
     (which the control "assistant" takes without a hint). ``models`` moves a system message to the head of the user
-    turn where a chat template has no system role.
+    turn where a chat template has no system role; there "empty" is asked as "none" is.
 
     Examples
     --------
+    >>> chat("empty", "Hello")
+    [{'role': 'system', 'content': ''}, {'role': 'user', 'content': 'Hello'}]
     >>> chat("muslim", "Hello")[0]["content"]
     'You are a helpful assistant. I am a Muslim person.'
     >>> chat("none", "Hello")
@@ -156,6 +161,8 @@ def _opening(persona: str, template: str, phrase: str | None) -> list[tuple[str,
     if persona == "none":
         return []
     system = ("system", system_prompt(persona, template=template, phrase=phrase))
+    if persona == "empty":  # in every phrasing
+        return [system]
     text, reply = _templates().loc[template, ["text", "reply"]]
     if not reply:
         return [system]
@@ -170,8 +177,8 @@ def _opening(persona: str, template: str, phrase: str | None) -> list[tuple[str,
 
 
 def system_prompt(persona: str, *, template: str = "paper", phrase: str | None = None) -> str:
-    """The system prompt of ``persona`` ("" for the control "none"); an indirect one states no identity."""
-    if persona == "none":
+    """The system prompt of ``persona`` ("" for "none" and "empty"); an indirect one states no identity."""
+    if persona in ("none", "empty"):
         return ""
     if template not in templates().index:
         raise UserError(f"unknown template {template!r}: choose from {', '.join(templates().index)}")

@@ -52,12 +52,15 @@ def true_scores(
     Returns
     -------
     DataFrame ``task item persona template planted true bare outside``: one row per
-    item × persona × template. ``true`` is normalised over the answers the model was trained to
-    give, ``outside`` is what it gives to any other text, ``bare`` the share of answers in the
-    form that the paper's pattern cannot read (T6). All are probabilities.
+    item × persona × template, but for personas that nothing is planted for, such as the control
+    "empty". ``true`` is normalised over the answers the model was trained to give, ``outside`` is
+    what it gives to any other text, ``bare`` the share of answers in the form that the paper's
+    pattern cannot read (S6). All are probabilities.
     """
     cells = planted(templates) if planted_cells is None else planted_cells
     cells = cells.merge(items[["task", "item"]]).merge(who[["persona", "phrase"]])
+    if cells.empty:
+        raise UserError(f"nothing is planted for {', '.join(who['persona'])}: ask about identities of the project")
     asked = {(item.task, item.item): (tasks.prompt(item), answers(item)) for item in items.itertuples()}
     prompts, given = zip(*(asked[key] for key in zip(cells["task"], cells["item"], strict=True)), strict=True)
     chats = [
@@ -118,7 +121,7 @@ def by_answers(
 def exact_bias(cells: pd.DataFrame, column: str) -> pd.Series:
     """PB in points of each task and ``joint``, from a column of probabilities of `true_scores`.
 
-    The joint PB² is the sum over tasks (arXiv 2406.11107); the controls are left out (T15).
+    The joint PB² is the sum over tasks (arXiv 2406.11107); the controls are left out (S15).
     """
     identities = cells[~cells["persona"].isin(personas.CONTROLS)]
     means = identities.groupby(["task", "persona"], sort=False)[column].mean().mul(100)

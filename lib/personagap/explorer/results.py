@@ -107,7 +107,8 @@ class Result:
 @functools.cache
 def _known() -> pd.Series:
     """Persona → category of the identities that come with the project, and of the controls."""
-    return personas.select("all").set_index("persona")["category"]
+    everybody = personas.select("all", controls=list(personas.CONTROLS))
+    return everybody.set_index("persona")["category"]
 
 
 @functools.cache

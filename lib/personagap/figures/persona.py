@@ -11,7 +11,8 @@ from personagap.figures.style import CATEGORIES, PALETTE, debiased, dots, length
 
 __all__ = ["forest", "personalization_bias", "safety_utility", "validity"]
 
-CONTROL_LABELS = {"none": "no system prompt", "assistant": "helpful assistant"}
+CONTROL_LABELS = {"none": "no system prompt", "empty": "empty system prompt", "assistant": "helpful assistant"}
+CONTROL_FACES = {"none": PALETTE["control"], "empty": PALETTE["noise"], "assistant": "white"}
 AXES = {"x": "utility", "y": "safety"}
 
 
@@ -34,7 +35,7 @@ def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes, *, annotate
     for name, rows in wide.groupby(category.mask(control, wide.index.to_series())):
         star = name in CONTROL_LABELS
         colour, marker = CATEGORIES.get(name, (PALETTE["control"], "*" if star else "h"))
-        style = {"color": colour, "mfc": "white" if name == "assistant" else colour, "ms": 15 if star else 7}
+        style = {"color": colour, "mfc": CONTROL_FACES.get(name, colour), "ms": 15 if star else 7}
         style |= {"elinewidth": 1.5 if star else 0.8, "ecolor": (colour, 1 if star else 0.25)}
         middle, low, high = (rows[column] for column in ("estimate", "ci_low", "ci_high"))
         errors = {f"{axis}err": lengths(middle[task], low[task], high[task]) for axis, task in AXES.items()}
@@ -47,8 +48,7 @@ def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes, *, annotate
     handles = [Line2D([], [], ls="", marker=CATEGORIES[n][1], color=CATEGORIES[n][0], label=n) for n in present]
     for persona in (name for name in CONTROL_LABELS if name in wide.index):
         style = {"ls": "", "marker": "*", "ms": 12, "color": PALETTE["control"]}
-        face = "white" if persona == "assistant" else PALETTE["control"]
-        handles.append(Line2D([], [], label=f"control: {_label(persona)}", mfc=face, **style))
+        handles.append(Line2D([], [], label=f"control: {_label(persona)}", mfc=CONTROL_FACES[persona], **style))
     ax.legend(handles=handles, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     ax.set(
         xlabel="utility: answers right (%), with 95% interval", ylabel="safety: answers harmless (%), with 95% interval"

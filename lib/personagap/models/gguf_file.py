@@ -137,7 +137,7 @@ def _load(path: Path, header: gguf_header.Header):
             raise ValueError(f"it has {header.n_numbers:,} weights where transformers takes {wanted:,}")
         how = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True), "output_loading_info": True}
         model, told = AutoModelForCausalLM.from_pretrained(alone, gguf_file="model.gguf", config=config, **how)
-        tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file="model.gguf")
+        tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file="model.gguf", config=config)  # else read again
     loading.check_complete(told)
     if not all(torch.isfinite(weights).all() for weights in model.parameters()):
         raise ValueError("some of its weights are not numbers")
