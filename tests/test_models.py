@@ -6,6 +6,7 @@ import weakref
 import numpy as np
 import pytest
 import torch
+from servers import completion, scripted
 from tiny import (
     CHATML,
     DATED,
@@ -242,6 +243,19 @@ def test_what_a_template_says_where_no_system_message_is_given(template, own, em
         without, emptied = (rendering.render(words, chat) for chat in ([question], [NOTHING, question]))
         assert "Hello" in emptied and (emptied == without) == (empty == SAME)
         assert own is None or own in without
+
+
+@pytest.mark.parametrize("template", [OWN_SYSTEM, CHATML, OWN_FOR_EMPTY])
+def test_what_a_server_gives_away_of_a_system_prompt_of_its_own(template):
+    words = tokenizer(template)
+    length = f"{len(words(TINY).input_ids)} tokens, whose text the server does not tell"
+
+    def reply(body):
+        return 200, completion(prompt_tokens=len(words(rendering.render(words, body["messages"])).input_ids))
+
+    with scripted(reply) as url:
+        about = load_model(f"openai:m@{url}").describe()
+    assert about["default_system_prompt"] == (length if template == OWN_SYSTEM else "unknown")
 
 
 def test_templates_that_cannot_work_are_refused():
