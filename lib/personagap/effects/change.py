@@ -132,7 +132,8 @@ def _both(rows: pd.DataFrame, before: str, after: str, task: str) -> Cells:
             f"{len(table.personas)} identities; 2 of each are needed"
         )
     order = [table.templates.index(name) for name in (before, after)]
-    return table._replace(mean=table.mean[:, order], templates=[before, after])
+    ordered = {name: getattr(table, name)[:, order] for name in ("mean", "runs", "within")}
+    return table._replace(**ordered, templates=[before, after])
 
 
 def _change(x: np.ndarray, n_draws: int, seed: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
