@@ -10,7 +10,7 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint, proportion_effectsize
 
-from personagap.effects import additivity, contrasts, rates, simulate_scores
+from personagap.effects import additivity, contrasts, paired_change, rates, simulate_scores
 from personagap.effects.paired import sign_flip
 from personagap.errors import UserError
 
@@ -188,3 +188,11 @@ def test_intervals_of_scores_in_between_are_as_wide_as_their_own_differences():
         covered.append(row["ci_low"] <= 2 <= row["ci_high"])
         widths.append(row["ci_high"] - row["ci_low"])
     assert np.mean(covered) >= 0.93 and np.mean(widths) < 4
+
+
+def test_a_change_of_the_mean_is_the_same_whichever_condition_comes_first():
+    one, other = (simulate_scores([0, shift], n_items=40, seed=shift).assign(condition=f"c{shift}") for shift in (1, 6))
+    forward, backward = (pd.concat(pair, ignore_index=True) for pair in ((one, other), (other, one)))
+    changes = [paired_change(scores, {"c6": "c1"}, n_bootstrap=20) for scores in (forward, backward)]
+    means = [table[table["measure"] == "mean"].reset_index(drop=True) for table in changes]
+    pd.testing.assert_frame_equal(*means)
