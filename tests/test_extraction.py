@@ -58,6 +58,9 @@ def test_anybodys_long_format(tmp_path):
     file.write_text(LONG + 2 * "extraction,ann,0,bob,human,uncertain,Naps.\n")
     with pytest.raises(UserError, match=r"judgments_mine.csv, row 3: judges what its rater judged before: keep one"):
         load_judgments("extraction", tmp_path)
+    file.write_text(LONG + "".join(f"extraction,ann,0,{who},human,ok,Naps.\n" for who in ("bob", "human_majority")))
+    assert load_judgments("extraction", tmp_path)[1]["rater"].tolist() == ["human_01"]  # who is one person
+    file.write_text(LONG + 2 * "extraction,ann,0,bob,human,uncertain,Naps.\n")
     with pytest.raises(UserError, match="no judgments of stage 'response'"):
         load_judgments("response", tmp_path)
     with pytest.raises(UserError, match="unknown stage 'responses': choose from extraction, relevance, response"):

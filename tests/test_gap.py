@@ -218,6 +218,26 @@ def test_majority_agrees_with_its_members_even_if_they_guess(rng):
     assert rows["kappa_others"].tolist() == pytest.approx([0] * 3, abs=0.04)
 
 
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        *(gap.judge_correlation, gap.judge_inflation, gap.mention_bias),
+        partial(gap.rating_summary, item=["user", "prompt"]),
+        partial(gap.rating_effects, covariates=["mention"]),
+        lambda judgments, **how: gap.reliability(judgments[judgments["rater_kind"] == "human"], **how),
+        lambda judgments, **_: gap.majority_bias(judgments[judgments["rater_kind"] == "human"]),
+    ],
+)
+def test_the_majority_is_nobody(estimator):
+    """Not a rater of its own: with it the ceiling of these three people rises from 0.69 to 0.86."""
+    judgments = gap.simulate_ratings().assign(label=lambda rows: (rows["label"] > 3) * 1)
+    wide = judgments[judgments["rater_kind"] == "human"].pivot(index="item", columns="rater", values="label")
+    majority = judgments[judgments["rater"] == "human_0"].assign(rater="human_majority")
+    majority["label"] = majority["item"].map(wide.median(axis=1)).astype(int)
+    with_it = pd.concat([judgments, majority], ignore_index=True)
+    pd.testing.assert_frame_equal(estimator(with_it, n_bootstrap=20), estimator(judgments, n_bootstrap=20))
+
+
 def test_scored_judges_equal_scikit_learn(rng):
     y = (rng.random(300) < 0.25) * 1
     score = np.round(np.clip(0.3 * y + rng.random(300) * 0.7, 0, 1), 2)  # rounded, so that scores tie

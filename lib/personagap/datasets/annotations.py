@@ -65,7 +65,8 @@ Tables = tuple[pd.DataFrame, pd.DataFrame]
 def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
     """Items of one stage, and what people and models said of them.
 
-    Users become u01, u02 …, human raters human_01 … What an annotator left open is no judgment.
+    Users become u01, u02 …, human raters human_01 … What an annotator left open is no judgment, nor is a
+    ``human_majority`` but of relevance.
 
     Parameters
     ----------
@@ -137,6 +138,8 @@ def _judged(stage: str, items: pd.DataFrame, labels: pd.DataFrame, folder: Path,
     _refuse(labels[labels["label"].isna()], "a label outside the scale", f"use one of {', '.join(SCALES[stage])}")
     if items.duplicated(UNIT).any():
         raise UserError(f"{folder}: some items of stage {stage!r} stand in several files: leave one version of each")
+    if stage != "relevance":  # there it is the reference; elsewhere it would count as one person more
+        labels = labels[labels["rater"] != "human_majority"]
     people = (labels["rater_kind"] == "human") & (labels["rater"] != "human_majority")
     labels["rater"] = labels["rater"].mask(people, anonymous(labels["rater"][people], "human_"))
     columns = [*LABELLED, *["personalized_first"] * (stage == "response")]

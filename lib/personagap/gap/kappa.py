@@ -8,7 +8,7 @@ import pandas as pd
 
 from personagap.errors import UserError
 from personagap.gap.resampling import How, Resampling, resample
-from personagap.gap.tables import kinds, units
+from personagap.gap.tables import individuals, kinds, units
 
 
 def _cost(labels: np.ndarray, scale: str) -> np.ndarray:
@@ -124,8 +124,8 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
 
     Parameters
     ----------
-    judgments : 0/1 labels of three or more raters (an odd number), without their majority;
-        units that all of them judged are used.
+    judgments : 0/1 labels of three or more raters (an odd number); units that all of them judged
+        are used, and a majority among the raters is not.
 
     Returns
     -------
@@ -144,7 +144,7 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
     1  human_1  168            0.69                  0.50          0.27
     2  human_2  168            0.57                  0.50          0.21
     """
-    wide = units(judgments).dropna()
+    wide = units(individuals(judgments)).dropna()
     labels, m = wide.to_numpy(), wide.shape[1]
     if m < 3 or m % 2 == 0 or not len(wide):
         raise UserError(f"majority_bias needs an odd number of raters, three or more, on shared items: there are {m}")
@@ -174,7 +174,7 @@ def reliability(judgments: pd.DataFrame, *, measurement: str = "nominal", **how:
 
     Parameters
     ----------
-    judgments : of the raters of one group only (e.g. the humans, without their majority).
+    judgments : of the raters of one group only (e.g. the humans); their majority is left out.
     measurement : "nominal", "ordinal" or "interval" (α only; Krippendorff 2011, Computing
         Krippendorff's Alpha-Reliability, §E).
 
@@ -192,7 +192,7 @@ def reliability(judgments: pd.DataFrame, *, measurement: str = "nominal", **how:
     0                   Fleiss κ      168         3      0.06   -0.01     0.12
     1  Krippendorff α (interval)      168         3      0.29    0.17     0.41
     """
-    wide = units(judgments)
+    wide = units(individuals(judgments))
     codes, labels = _codes(wide)
     counts = (codes[:, :, None] == np.arange(len(labels))).sum(axis=1).astype(float)
     rated = counts.sum(axis=1)

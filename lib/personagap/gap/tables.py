@@ -6,11 +6,19 @@ from personagap.errors import UserError
 
 #: What identifies the thing that was judged; a table may leave out columns that do not vary.
 UNIT = ("stage", "source", "user", "prompt", "item")
+#: The rater that stands for what more than half of the human ones say; ``datasets`` makes it.
+MAJORITY = "human_majority"
 
 
 def require(judgments: pd.DataFrame, *columns: str) -> None:
     if missing := [column for column in columns if column not in judgments]:
         raise UserError(f"judgments lack the column {missing[0]!r}: they need {', '.join(columns)}")
+
+
+def individuals(judgments: pd.DataFrame) -> pd.DataFrame:
+    """The judgments but for those of the majority: it repeats the people it was made from."""
+    require(judgments, "rater")
+    return judgments[judgments["rater"] != MAJORITY]
 
 
 def units(judgments: pd.DataFrame) -> pd.DataFrame:
