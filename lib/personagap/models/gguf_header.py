@@ -1,7 +1,8 @@
 """The head of a GGUF file, read with every size checked before anything is made of it.
 
-The libraries that load such a file trust what it says of itself: a damaged count keeps them busy, and eating memory,
-for hours. Layout: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md, versions 2 and 3.
+The libraries that load such a file trust what it says of itself: a damaged count keeps them busy,
+and eating memory, for hours. Layout, of versions 2 and 3:
+https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
 import math
@@ -11,18 +12,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 MAGIC, VERSIONS = b"GGUF", (2, 3)
-#: Type numbers of metadata: those of a fixed size by their letter in ``struct``, and the two others.
-FIXED = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
+#: Numbers of the types of metadata: those of fixed size with their letters in ``struct``, and two.
+FIXED = dict(zip((*range(8), 10, 11, 12), "BbHhIif?Qqd", strict=True))
 STRING, ARRAY = 8, 9
-#: Entries of all arrays together: four times the largest vocabularies with their merges. The `gguf` package makes an
-#: object of each.
+#: Entries of all arrays together, of each of which the package ``gguf`` makes an object: four times
+#: the largest vocabularies with their merges.
 MOST_ENTRIES = 2**22
 MOST_DIMENSIONS = 4
 ALIGNMENT = 32
 
 
 class Header(NamedTuple):
-    """What a file says of itself, strings as bytes, and how many numbers its tensors hold in all."""
+    """What a file says of itself, strings as bytes, and how many numbers its tensors hold."""
 
     metadata: dict[str, Any]
     n_numbers: int
@@ -47,7 +48,8 @@ def read(path: Path) -> Header:
             raise ValueError("it does not begin as a GGUF file does")
         version, n_tensors, n_fields = reader.numbers("IQQ")
         if version not in VERSIONS:
-            raise ValueError(f"version {version} of the format, where {' and '.join(map(str, VERSIONS))} are known")
+            known = " and ".join(map(str, VERSIONS))
+            raise ValueError(f"version {version} of the format, where {known} are known")
         metadata = {}
         for _ in range(n_fields):
             name = reader.text()
@@ -69,7 +71,7 @@ class _Reader:
 
     def take(self, size: int) -> bytes:
         if size > len(self.content) - self.place:
-            raise ValueError(f"it says that {size:,} bytes follow byte {self.place:,}, and ends before")
+            raise ValueError(f"it ends before the {size:,} bytes that follow byte {self.place:,}")
         self.place += size
         return self.content[self.place - size : self.place]
 
@@ -90,7 +92,9 @@ class _Reader:
         self.entries += count
         if self.entries > MOST_ENTRIES or kind not in (*FIXED, STRING):
             raise ValueError(f"an array of {count:,} entries of type {kind}")
-        return [self.text() for _ in range(count)] if kind == STRING else list(self.numbers(f"{count}{FIXED[kind]}"))
+        if kind == STRING:
+            return [self.text() for _ in range(count)]
+        return list(self.numbers(f"{count}{FIXED[kind]}"))
 
 
 def _tensor(reader: _Reader) -> Tensor:
@@ -108,11 +112,12 @@ def _tensor(reader: _Reader) -> Tensor:
 
 
 def _check_sizes(metadata: dict[str, Any], tensors: list[Tensor]) -> None:
-    """The model that the metadata describe is of the weights' size: it is built before they are looked at."""
+    """The model that is stated is no larger than the weights: it is made before they are read."""
     longest = max(max(tensor.shape) for tensor in tensors)
     for name, value in metadata.items():
         what, _, kind = name.rpartition("_")
-        if kind not in ("count", "length", "size") or name.startswith("tokenizer.") or what.endswith("context"):
+        sized = kind in ("count", "length", "size") and not name.startswith("tokenizer.")
+        if not sized or what.endswith("context"):
             continue
         most = len(tensors) if name.endswith("block_count") else longest
         largest = max(value, default=0) if isinstance(value, list) else value
