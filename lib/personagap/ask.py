@@ -50,8 +50,8 @@ def ask(
     Parameters
     ----------
     lm, who, items : of ``models.load_model``, ``personas.select`` and ``datasets.load``.
-    answers : "generate", or "likelihood": of each of the task's choices, as the next words (``datasets.CHOICES``), in one
-        forward pass and without sampling noise.
+    answers : "generate", or "likelihood": of each of the task's choices (``datasets.CHOICES``) as the next words, in
+        one forward pass and without sampling noise.
     runs : independent answers per prompt; by likelihood there is one.
     seed : together with model, prompt, sampling and run it determines each answer.
     templates : phrasings that state the identity.

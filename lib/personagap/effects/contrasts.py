@@ -54,8 +54,8 @@ def contrasts(
     estimate / standard error.
 
     *Interval*: Student's t with standard errors clustered by item (Miller, arXiv 2411.00640), adjusted as
-    Bonett & Price (2012) do for paired proportions (see ``paired.clustered_mean`` for scores in between), as the normal approximation fails below a few hundred
-    items (Bowyer et al., arXiv 2503.01747).
+    Bonett & Price (2012) do for paired proportions (for scores in between, see ``paired.clustered_mean``), as
+    the normal approximation fails below a few hundred items (Bowyer et al., arXiv 2503.01747).
 
     *Several phrasings*: items and phrasings are crossed random factors (Clark 1973); estimate over its
     standard error is referred to t with Satterthwaite's degrees of freedom. Two phrasings say little. The
