@@ -1,5 +1,6 @@
 """Batches: expansion, cost, failures, resumption, Dask."""
 
+import re
 import subprocess
 
 import numpy as np
@@ -52,7 +53,7 @@ def test_grids_expand_to_distinct_runs(tmp_path):
         ("runs: [{notebook: p/1.ipynb, parameters: [a]}]", "run 1: `parameters` needs lines NAME: VALUE"),
         ("runs: [{notebook: p/1.ipynb, grid: [a]}]", "run 1: `grid` needs lines NAME: VALUE"),
         ("runs: [{notebook: p/1.ipynb, grid: {n: []}}]", "run 1: each name under `grid` needs a list"),
-        ("runs: [{notebook: p/1.ipynb, parameters: {n: [1]}}]", "'n' takes a value of type int"),
+        ("runs: [{notebook: p/1.ipynb, parameters: {n: [1]}}]", r"1.ipynb: n is \[1\]: give a whole number"),
         ("runs: []", "no entries under `runs:`"),
         ("runs:", "not a YAML file with a list under `runs:`"),
         ("runs: [{notebook: p/1.ipynb}]".encode("utf-16"), "not a YAML file"),
@@ -74,15 +75,9 @@ def test_an_empty_grid_is_one_run(tmp_path):
 @pytest.mark.parametrize(
     "wrong",
     [
-        {"items_per_task": "abc"},
-        {"items_per_task": -1},
-        {"runs": -1},
-        {"runs": 0},
         {"personas": ["nobody"]},
-        {"personas": [5]},
         {"data": "nowhere"},
         {"data": "hub", "tasks": ["nonsense"]},
-        {"data": "hub", "items_per_task": -3},
     ],
 )
 def test_a_run_that_cannot_be_priced_stops_no_other(wrong):
@@ -91,6 +86,31 @@ def test_a_run_that_cannot_be_priced_stops_no_other(wrong):
     with pytest.warns(UserWarning, match=f"{bad.id}: its cost is unknown"):
         plan = batch.plan([bad, good], force=True).set_index("run")
     assert plan.loc[bad.id, batch.COST].isna().all() and plan.loc[good.id, "generations"] > 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "wanted"),
+    [
+        ({"items_per_task": "abc"}, "a whole number of at least 1 or None"),
+        ({"items_per_task": -1}, "a whole number of at least 1 or None"),
+        ({"runs": 0}, "a whole number of at least 1"),
+        ({"personas": [5]}, "a text or a list of texts"),
+    ],
+)
+def test_a_value_of_another_kind_is_refused_before_anything_is_spent(tmp_path, wrong, wanted):
+    notebook = str(NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb")
+    entries = [{"notebook": notebook}, {"notebook": notebook, "parameters": wrong}]
+    ((name, value),) = wrong.items()
+    said = f"1_personalization_bias.ipynb: {name} is {value!r}: give {wanted}"
+    with pytest.raises(UserError, match=re.escape(said)):
+        batch.read(write_batch(tmp_path, *entries), tmp_path)
+
+
+@pytest.mark.parametrize("data", ["demo", "hub"])
+def test_one_task_is_priced_as_a_list_of_it(data):
+    notebook = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
+    one, listed = (batch.cost(Request(notebook, {"data": data, "tasks": tasks})) for tasks in ("mmlu", ["mmlu"]))
+    assert one["generations"] == listed["generations"] > 0
 
 
 def test_a_full_replication_is_priced_without_its_data():

@@ -3,18 +3,23 @@
 import errno
 import functools
 import json
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 
 import pandas as pd
+import papermill
 import psutil
 import pytest
 from notebooks_for_tests import COMMAND, HANGS_ONCE, gone, wait_for, write_notebook
 
+from personagap import parameters
 from personagap.errors import UserError
+from personagap.paths import NOTEBOOKS
 from personagap.runs import execute, folder, index, open_run
 from personagap.runs.request import Request, format_value, parse_value
 
@@ -155,7 +160,7 @@ def test_changed_inputs_and_open_questions_are_run_again(tmp_path, monkeypatch):
 
 def test_identity_of_a_run(tmp_path):
     notebook = write_notebook(
-        tmp_path / "p" / "1.ipynb", parameters='model = "demo"\ndata: str = "demo"\nk = [1]  # a = b'
+        tmp_path / "p" / "1.ipynb", parameters='model = "demo"\ndata: Data = "demo"\nk = [1]  # a = b'
     )
     plain = Request(notebook)
     assert plain.defaults == {"model": "demo", "data": "demo", "k": [1]}
@@ -168,17 +173,41 @@ def test_identity_of_a_run(tmp_path):
     assert here.id == Request(notebook, {"data": "../a/data"}, cwd=tmp_path / "b").id
 
 
-@pytest.mark.parametrize("name", ["data", "my data", "demo", "hub"])
-def test_a_name_without_a_slash_is_another_folder_elsewhere_unless_it_is_a_word(tmp_path, name):
-    parameters = 'data = "demo"  # "demo", a folder or "hub"\njudges = []\nmodels = {"a": "demo"}'
-    notebook = write_notebook(tmp_path / "p" / "1.ipynb", parameters=parameters)
+NAMES = ["data", "my data", "demo", "hub", "demo:base", "llm:demo"]
+#: A parameter of each kind, and those of the names below that are words to it.
+WORDS = {
+    "folder: Folder = 'x'": [],
+    "data: Data = 'demo'": ["demo", "hub"],
+    "model: Optional[Model] = None": ["demo", "demo:base"],
+    "others: list[Judge] = []": ["llm:demo"],
+    "stages: dict[str, Model] = {}": ["demo", "demo:base"],
+    "bare = 'demo'": ["demo"],  # nothing is declared: the default alone
+    "free = None": [],
+    "word: str = 'paper'": NAMES,
+    "names: Names = 'all'": NAMES,
+}
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("declared", WORDS)
+def test_a_name_is_another_folder_elsewhere_unless_it_is_a_word(tmp_path, declared, name):
+    notebook = write_notebook(tmp_path / "p" / "1.ipynb", parameters=declared)
     for place in ("a", "b"):
-        (tmp_path / place / name).mkdir(parents=True)
-    for given in ({"data": name}, {"judges": [name]}, {"models": {"a": name}}):
-        here, there = (Request(notebook, given, cwd=tmp_path / place) for place in ("a", "b"))
-        word = name in {"data": ("demo", "hub"), "models": ("demo",)}.get(*given, ())
-        assert (here.id == there.id) is word
-        assert here.paths == ({} if word else {name: tmp_path / "a" / name})
+        for named in {name, name.removeprefix("llm:")}:
+            (tmp_path / place / named).mkdir(parents=True)
+    parameter = re.match(r"\w+", declared)[0]
+    given = {"others": [name], "stages": {"a": name}}.get(parameter, name)
+    here, there = (Request(notebook, {parameter: given}, cwd=tmp_path / each) for each in ("a", "b"))
+    word = name in WORDS[declared]
+    assert (here.id == there.id) is word
+    assert [*here.paths] == ([] if word else [name])
+
+
+@pytest.mark.parametrize("name", ["mine", "hf:mine", "gguf:mine", "llm:hf:mine"])
+def test_a_file_is_found_after_what_says_how_it_is_loaded(tmp_path, name):
+    (tmp_path / "mine").touch()
+    notebook = write_notebook(tmp_path / "1.ipynb", parameters="judge: Judge = 'refusal'")
+    assert Request(notebook, {"judge": name}, cwd=tmp_path).paths == {name: tmp_path / "mine"}
 
 
 @pytest.mark.parametrize("value", [3, 0.5, True, None, "demo", "3", "true", "a b", '["x"]', ["mmlu", 1], "'", "none"])
@@ -313,47 +342,129 @@ def test_a_bad_notebook_is_a_users_mistake(tmp_path, text, error):
 def test_parameters_are_checked_before_anything_runs(request_for):
     with pytest.raises(UserError, match="no parameter 'm'; it has: n"):
         request_for(m=1)
-    with pytest.raises(UserError, match="takes a value of type int, not 'many'"):
+    with pytest.raises(UserError, match=r"1_trial.ipynb: n is 'many': give a whole number$"):
         request_for(n="many")
     with pytest.raises(UserError, match="the runner sets 'output'"):
         request_for(output="x")
 
 
+DECLARED = """
+from typing import Optional
+
+tasks: Names = "all"
+few: Names = ["mmlu"]  # "all", or others
+templates: list[str] = ["paper"]
+shots: list[AtLeast0] = [0, 1]
+n: AtLeast1 = 1
+limit: Optional[AtLeast1] = 40
+either: int | None = None
+rate: NotNegative = 1.0
+flag: bool = True
+judges: list[Model] = []
+stages: dict[str, Model] = {"base": "demo"}
+model: Optional[Model] = None
+"""
+UNDECLARED = """
+tasks = "all"
+templates = ["paper"]
+shots = [0, 1]
+n: "of no kind" = 1
+rate = 1.0
+flag = True
+judges = []
+stages = {"base": "demo"}
+model = "demo"
+free = None
+"""
+FITS = [
+    ({"templates": "paper"}, ["paper"]),
+    ({"shots": 3}, [3]),
+    ({"tasks": "all"}, "all"),
+    ({"tasks": ["mmlu"]}, ["mmlu"]),
+    ({"model": None}, None),
+    ({"rate": 1}, 1),
+    ({"judges": "x"}, ["x"]),
+    ({"judges": []}, []),
+]
+WRONG = [
+    ({"templates": 5}, "a list of texts"),
+    ({"templates": True}, "a list of texts"),
+    ({"templates": {"a": 1}}, "a list of texts"),
+    ({"tasks": 3}, "a text or a list of texts"),
+    ({"n": True}, "a whole number"),
+    ({"n": 1.5}, "a whole number"),
+    ({"n": None}, "a whole number"),
+    ({"rate": [1]}, "a number"),
+    ({"flag": 1}, "a Boolean"),
+    ({"stages": "demo"}, "a dictionary"),
+]
+
+
 @pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ({"templates": "paper"}, ["paper"]),
-        ({"shots": 3}, [3]),
-        ({"shots": [0.5]}, [0.5]),
-        ({"tasks": "all"}, "all"),
-        ({"tasks": ["mmlu"]}, ["mmlu"]),
-        ({"few": "all"}, "all"),
-        ({"model": None}, None),
-        ({"rate": 1}, 1),
-        ({"free": {"a": 1}}, {"a": 1}),
-        ({"judges": ["x", 1]}, ["x", 1]),
-        ({"templates": 5}, "list of str, not 5"),
-        ({"templates": True}, "list of str, not True"),
-        ({"templates": {"a": 1}}, "list of str, not {'a': 1}"),
-        ({"shots": ["x"]}, r"list of number, not \['x'\]"),
-        ({"tasks": 3}, "str, not 3"),
-        ({"model": ["a"]}, r"str, not \['a'\]"),
-        ({"n": True}, "int, not True"),
-        ({"n": 1.5}, "int, not 1.5"),
-        ({"n": None}, "int, not None"),
-        ({"rate": [1]}, r"float, not \[1\]"),
-        ({"flag": 1}, "bool, not 1"),
-        ({"stages": "demo"}, "dict, not 'demo'"),
+    ("cell", "given", "expected"),
+    [(cell, *pair) for cell in (DECLARED, UNDECLARED) for pair in FITS]
+    + [
+        (DECLARED, {"few": "all"}, "all"),
+        (DECLARED, {"limit": None}, None),
+        (DECLARED, {"either": 3}, 3),
+        (UNDECLARED, {"shots": [0.5]}, [0.5]),
+        (UNDECLARED, {"judges": ["x", 1]}, ["x", 1]),
+        (UNDECLARED, {"free": {"a": 1}}, {"a": 1}),
     ],
 )
-def test_a_parameter_is_of_its_defaults_type(tmp_path, given, expected):
-    lines = [
-        'model = "demo"\ntasks = "all"\nfew = ["mmlu"]  # "all", or a list\ntemplates = ["paper"]\nshots = [0, 1]',
-        'n = 1\nrate = 1.0\nflag = True\nfree = None\njudges = []\nstages = {"base": "demo"}',
-    ]
-    notebook, (name,) = write_notebook(tmp_path / "1.ipynb", parameters="\n".join(lines)), given
-    if isinstance(expected, str) and expected != "all":
-        with pytest.raises(UserError, match=f"1.ipynb: parameter '{name}' takes a value of type {expected}"):
-            Request(notebook, given)
-    else:
-        assert Request(notebook, given).parameters[name] == expected
+def test_a_value_of_a_parameters_kind_is_taken(tmp_path, cell, given, expected):
+    notebook, (name,) = write_notebook(tmp_path / "1.ipynb", parameters=cell), given
+    assert Request(notebook, given).parameters[name] == expected
+
+
+@pytest.mark.parametrize(
+    ("cell", "given", "expected"),
+    [(cell, *pair) for cell in (DECLARED, UNDECLARED) for pair in WRONG]
+    + [
+        (DECLARED, {"n": 0}, "a whole number of at least 1"),
+        (DECLARED, {"rate": -1}, "a number of at least 0"),
+        (DECLARED, {"rate": math.nan}, "a number of at least 0"),
+        (DECLARED, {"limit": "abc"}, "a whole number of at least 1 or None"),
+        (DECLARED, {"either": "abc"}, "a whole number or None"),
+        (DECLARED, {"shots": [0.5]}, "a list of whole numbers of at least 0"),
+        (DECLARED, {"shots": []}, "a list of whole numbers of at least 0"),
+        (DECLARED, {"stages": {"base": 3}}, "a dictionary of texts"),
+        (UNDECLARED, {"shots": ["x"]}, "a list of numbers"),
+        (UNDECLARED, {"model": ["a"]}, "a text or None"),
+    ],
+)
+def test_a_value_of_another_kind_is_a_users_mistake(tmp_path, cell, given, expected):
+    notebook, ((name, value),) = write_notebook(tmp_path / "1.ipynb", parameters=cell), given.items()
+    with pytest.raises(UserError, match=re.escape(f"1.ipynb: {name} is {value!r}: give {expected}")):
+        Request(notebook, given)
+
+
+@pytest.mark.parametrize("given", [{"n": 0}, {"stages": {"base": 3}}])
+def test_a_kernel_checks_parameters_too(tmp_path, given):
+    """For JupyterLab, and for papermill alone."""
+    cell = "from personagap.parameters import *\n" + DECLARED
+    notebook = write_notebook(tmp_path / "1.ipynb", "parameters.check(globals())", parameters=cell)
+    names = {"parameters": parameters}
+    exec(cell, names)
+    parameters.check(names | {"templates": "paper"})  # many functions take a list of names or one
+    with pytest.raises(UserError) as here:
+        parameters.check(names | given)
+    with pytest.raises(UserError) as there:
+        Request(notebook, given)
+    assert str(there.value) == f"1.ipynb: {here.value}"
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.rglob("[!.]*.ipynb")), ids=lambda path: path.stem)
+def test_every_parameter_of_a_notebook_declares_its_kind(path):
+    """As papermill's help shows it; and what the annotations say holds of the defaults."""
+    shown = papermill.inspect_notebook(str(path))
+    assert {name: each["help"] for name, each in shown.items() if not each["help"]} == {}
+    request = Request(path)
+    tagged = [cell for cell in request.content["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+    names = {}
+    exec("".join(tagged[0]["source"]), names)
+    parameters.check(names)
+    assert {*names["__annotations__"]} == {*shown} == {*request.defaults, *({"output"} & {*shown})}
+    assert "None" not in {each["inferred_type_name"] for each in shown.values()}
+    fitted = Request(path, request.defaults)
+    assert fitted.id == request.id and not fitted.changed

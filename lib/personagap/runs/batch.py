@@ -95,7 +95,8 @@ def cost(request: Request) -> dict[str, float]:
     askings = conditions * len(who) * len(asked.get("templates", ["paper"])) * (1 if weighed else asked["runs"])
     if asked["data"] == "hub":
         all_tasks = list(datasets.CHOICES if weighed else ITEMS)
-        wanted = all_tasks if asked["tasks"] == "all" else asked["tasks"]
+        named = [asked["tasks"]] if isinstance(asked["tasks"], str) else asked["tasks"]
+        wanted = all_tasks if named == ["all"] else named
         sizes = pd.Series(ITEMS)[wanted].clip(upper=limit)
         tokens = np.nan
     else:

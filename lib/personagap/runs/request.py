@@ -14,6 +14,7 @@ from typing import Any
 
 import yaml
 
+from personagap import parameters
 from personagap.errors import UserError
 from personagap.paths import FIGURES, ROOT
 
@@ -21,10 +22,6 @@ from personagap.paths import FIGURES, ROOT
 OUTPUT = "output"
 #: A notebook's first heading.
 TITLE = re.compile(r"^# +(.+)$", re.MULTILINE)
-#: Types of default and of value that go together though they differ.
-SUITABLE = {("float", "int"), ("str", "NoneType")}
-#: What a parameter's lines quote are words, not paths.
-QUOTED = re.compile(r"""["']([^"'/]+)["']""")
 WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
 
 
@@ -104,14 +101,7 @@ class Request:
 
         papermill's own inspection drops a line with a second "=" in it, for instance in its comment.
         """
-        values = {}
-        try:
-            for line in ast.parse(self._declared).body:
-                target = line.target if isinstance(line, ast.AnnAssign) else line.targets[0]
-                values[target.id] = ast.literal_eval(line.value)
-        except (SyntaxError, ValueError, AttributeError):
-            raise UserError(f"{self.notebook}: its parameters cell must hold only lines NAME = VALUE") from None
-        return {name: value for name, value in values.items() if name != OUTPUT}
+        return {name: default for name, (default, _) in self._declared.items()}
 
     @property
     def parameters(self) -> dict[str, Any]:
@@ -141,7 +131,7 @@ class Request:
         name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
         request = [str(name), {key: self._located(key, value) for key, value in self.parameters.items()}]
         label = str(self.parameters.get("model") or self.parameters.get("data") or "run")
-        label = re.sub(r"^(hf|openai):|@.*$", "", label).rstrip("/").rsplit("/", 1)[-1]
+        label = re.sub(r"^(hf|gguf|openai):|@.*$|\.gguf$", "", label).rstrip("/").rsplit("/", 1)[-1]
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', label).strip('.-')[:32] or 'run'}-{_digest(request)[:8]}"
 
     @property
@@ -160,34 +150,34 @@ class Request:
     @property
     def paths(self) -> dict[str, Path]:
         """The files and folders that the parameters name, by the names they give them."""
-        found, values = {}, list(self.parameters.items())
-        while values:
-            name, value = values.pop()
-            if isinstance(value, (dict, list)):
-                values += [(name, part) for part in (value.values() if isinstance(value, dict) else value)]
-            elif path := self._path(name, value):
-                found[value] = path
-        return found
-
-    @property
-    def _declared(self) -> str:
-        """The text of the parameters cell."""
-        tagged = [cell for cell in self.content["cells"] if "parameters" in cell["metadata"].get("tags", [])]
-        return "".join(tagged[0]["source"]) if tagged else ""
+        named = (self._paths(name, value) for name, value in self.parameters.items())
+        return {text: path for found in named for text, path in found.items()}
 
     @cached_property
-    def _words(self) -> dict[str, set[str]]:
-        """What each parameter's lines quote, as default or in the comment: "demo", "hub", "all" …"""
-        lines = self._declared.splitlines()
-        targets = [(node, getattr(node, "target", None) or node.targets[0]) for node in ast.parse(self._declared).body]
-        quoted = {name.id: " ".join(lines[node.lineno - 1 : node.end_lineno]) for node, name in targets}
-        return {name: {*QUOTED.findall(text)} for name, text in quoted.items()}
+    def _declared(self) -> dict[str, tuple[Any, Any]]:
+        """Each parameter's default and kind."""
+        cells = self.content["cells"]
+        tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+        found = {}
+        try:
+            for line in ast.parse("".join(tagged[0]["source"]) if tagged else "").body:
+                if isinstance(line, ast.Import | ast.ImportFrom):
+                    continue
+                annotation = getattr(line, "annotation", None)
+                target = line.target if annotation else line.targets[0]
+                default = ast.literal_eval(line.value)
+                found[target.id] = default, parameters.declared(annotation, default)
+        except (SyntaxError, ValueError, AttributeError):
+            what = "its parameters cell must hold only imports and lines NAME = VALUE"
+            raise UserError(f"{self.notebook}: {what}") from None
+        found.pop(OUTPUT, None)
+        return found
 
-    def _path(self, name: str, value: Any) -> Path | None:
-        """What a parameter's value names in ``cwd``; a folder called "demo" does not stand for the word "demo"."""
-        if not isinstance(value, str) or not value or value in self._words[name]:
-            return None
-        return (self.cwd / value).resolve() if os.path.exists(self.cwd / value) else None
+    def _paths(self, name: str, value: Any) -> dict[str, Path]:
+        """What a parameter's texts name in ``cwd``; a folder called "demo" is not the word "demo"."""
+        named = parameters.paths(value, self._declared[name][1])
+        places = {text: self.cwd / path for text, path in named}
+        return {text: path.resolve() for text, path in places.items() if os.path.exists(path)}
 
     def _located(self, name: str, value: Any) -> Any:
         """A relative path means another file elsewhere: let it count as the file it names."""
@@ -195,30 +185,14 @@ class Request:
             return {key: self._located(name, part) for key, part in value.items()}
         if isinstance(value, list):
             return [self._located(name, part) for part in value]
-        return str(self._path(name, value) or value) if isinstance(value, str) else value
+        return str(self._paths(name, value).get(value, value)) if isinstance(value, str) else value
 
     def _fitted(self, name: str, value: Any) -> Any:
-        """The value, if it is of the default's kind; one value for a list becomes a list of it."""
-        default = self.defaults[name]
-        kind, given = _kind(default), _kind(value)
-        if default is None or (kind, given) in SUITABLE or (kind == "list" and value == "all" in self._words[name]):
-            return value
-        if kind == "list":
-            values = value if given == "list" else [value]
-            parts = {_kind(part, "number") for part in default}
-            fits = not parts or {_kind(part, "number") for part in values} <= parts
-            if fits and given not in ("NoneType", "bool", "dict"):
-                return values
-            kind += f" of {'/'.join(sorted(parts))}" if parts else ""
-        elif kind == given or (default == "all" and given == "list"):
-            return value
-        raise UserError(f"{self.notebook.name}: parameter {name!r} takes a value of type {kind}, not {value!r}")
-
-
-def _kind(value: Any, number: str = "") -> str:
-    """The name of a value's type; a tuple counts as a list, and with ``number`` every number as that."""
-    kind = "list" if isinstance(value, tuple) else type(value).__name__
-    return number if number and kind in ("int", "float") else kind
+        """The value, if it is of the parameter's kind; one value for a list becomes a list of it."""
+        try:
+            return parameters.fit(value, self._declared[name][1])
+        except ValueError as kind:
+            raise UserError(f"{self.notebook.name}: {name} is {value!r}: give {kind}") from None
 
 
 def _digest(value: Any) -> str:
