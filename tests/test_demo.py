@@ -57,8 +57,9 @@ def test_planted_effects_are_as_stated():
     weaker = by_template["indirect"] / by_template["paper"]
     assert weaker.drop("mbpp").between(0.45, 0.55).all()  # half the logits
     means = cells[~crossed].query("template == 'paper'").groupby(["task", "persona"])["planted"].mean().unstack("task")
-    controls = means.loc[list(personas.CONTROLS)]
-    drop = controls.mean() - means.drop(index=list(personas.CONTROLS)).mean()
+    named = ["none", "assistant"]  # nothing is planted for the control that is asked for by name, "empty"
+    controls = means.loc[named]
+    drop = controls.mean() - means.drop(index=named).mean()
     assert drop["gsm8k"] == pytest.approx(0.124, abs=0.002)  # T14
     assert drop.drop("gsm8k").abs().max() < 0.012
     assert np.ptp(means["mbpp"]) == 0
