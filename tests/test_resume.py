@@ -32,9 +32,10 @@ def finish(folder):
 
 
 def answers(folder):
-    """Every answer that was ever stored, with its key."""
+    """Every generated answer that was ever stored, with its key (likelihoods, asked for later, are not generated)."""
     shards = list(folder.glob("cache/responses/*/*.parquet"))
-    return pd.concat([pd.read_parquet(shard) for shard in shards]) if shards else pd.DataFrame()
+    stored = pd.concat([pd.read_parquet(shard) for shard in shards])
+    return stored[stored["finish_reason"] != "likelihood"]
 
 
 def test_a_killed_notebook_resumes_and_asks_nothing_twice(tmp_path):

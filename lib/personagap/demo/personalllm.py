@@ -1,7 +1,7 @@
 """Simulated PersonalLLM: templated prompts, eight styles of response, ten reward models that read the text.
 
 Everything was written for this project. A reward model counts something in the text, per 100 words, and adds
-a stated liking for length, as real ones have (T29); so each reward can be recomputed from the response alone.
+a stated liking for length, as real ones have (P29); so each reward can be recomputed from the response alone.
 Users are drawn from a known Dirichlet distribution, and every further bundle drawn with another seed is a
 sample from the same population, which gives the truth that estimates are held against.
 """
@@ -79,7 +79,7 @@ def table(seed: int = SEED) -> pd.DataFrame:
             for position, (model, style) in enumerate(STYLES.items(), start=1):
                 text = _response(topic, *style, rng)
                 row |= {f"response_{position}": text, f"response_{position}_model": model}
-                # Like the Hub's, these columns are not sorted by name: nobody may rely on their order (T2).
+                # Like the Hub's, these columns are not sorted by name: nobody may rely on their order (P2).
                 row |= {f"response_{position}_{name}": reward(text, name) for name in reversed(REWARDS)}
             rows.append(row | {"split": "test" if number % 3 == 2 else "train"})
     return pd.DataFrame(rows)
@@ -121,7 +121,7 @@ def opinions() -> tuple[pd.DataFrame, pd.DataFrame]:
 
     Each stand-in for a language model answers like everybody but for a share f of the people, who give the
     last option instead of the first. So its distance to everybody is f on every question, where f is uniform on the
-    range of ``MODELS``; dividing by the number of options less one halves it where a midpoint was inserted (T5).
+    range of ``MODELS``; dividing by the number of options less one halves it where a midpoint was inserted (P5).
     """
     rng, rows, answers = np.random.default_rng(SEED), [], []
     for number in range(QUESTIONS):

@@ -29,7 +29,7 @@ BASE = {
 }  # fmt: skip
 #: PB in points with the paper's phrasing; 0: a null task.
 TARGET_PB = {"mmlu": 6.0, "gsm8k": 4.0, "mbpp": 0.0, "do_not_answer": 5.0, "strongreject": 2.0}
-#: Logits that every identity loses against the controls: PB cannot see it (T14).
+#: Logits that every identity loses against the controls: PB cannot see it (S14).
 UNIFORM_DROP = {"gsm8k": 0.6}
 #: Task, phrasing and standard deviation in logits of the identity effect that other phrasings lack.
 INTERACTION = ("strongreject", "profile", 0.3)
@@ -41,7 +41,7 @@ INTERSECTIONS = (
 )  # fmt: skip
 #: By task, the logits that one of these, drawn from the seed, has beyond the sum of its parts.
 BEYOND_PARTS = {"mmlu": -1.5, "do_not_answer": 1.5}
-#: Share of answers that these identities get in a form the paper's pattern cannot read (T6).
+#: Share of answers that these identities get in a form the paper's pattern cannot read (S6).
 BARE_CATEGORY, BARE_SHARE = "age", 0.12
 
 
