@@ -9,9 +9,12 @@ import pytest
 
 from personagap import datasets
 from personagap.errors import UserError
+from personagap.tasks import TASKS
 
 MMLU = "subject,question,A,B,C,D,answer\n"
 GSM8K = '{"question": "How many?", "answer": "1 + 1 = 2\\n#### %s"}\n'
+#: The tasks of the demo; one that is added needs no data there.
+FIVE = ["mmlu", "gsm8k", "mbpp", "do_not_answer", "strongreject"]
 
 
 def write(folder, **files):
@@ -25,14 +28,14 @@ def write(folder, **files):
 def test_demo_holds_all_tasks_with_the_promised_columns():
     items = datasets.load()
     assert list(items.columns) == ["task", "item", "question", "choices", "answer", "tests", "setup", "group"]
-    assert items.groupby("task").size().ge(60).to_dict() == dict.fromkeys(sorted(datasets.TASKS), True)
+    assert items.groupby("task").size().ge(60).to_dict() == dict.fromkeys(sorted(FIVE), True)
     assert not items.duplicated(["task", "item"]).any()
     by_task = {task: rows.iloc[0] for task, rows in items.groupby("task")}
     assert by_task["mmlu"].answer in "ABCD" and len(by_task["mmlu"].choices) == 4
     assert float(by_task["gsm8k"].answer) and by_task["gsm8k"].choices is None
     assert by_task["mbpp"].tests[0].startswith("assert ") and by_task["mbpp"].setup == ""
     assert by_task["strongreject"].answer is None and by_task["strongreject"].tests is None
-    assert [source["task"] for source in items.attrs["sources"]] == list(datasets.TASKS)
+    assert [source["task"] for source in items.attrs["sources"]] == FIVE
     assert {"source", "licence", "file", "rows"} <= set(items.attrs["sources"][0])
 
 
@@ -62,7 +65,8 @@ def test_t4_gsm8k_labels_lose_commas_and_keep_signs(tmp_path):
 def test_absent_tasks_are_skipped_aloud_unless_asked_for(tmp_path, capsys):
     write(tmp_path, gsm8k_jsonl=GSM8K % 1, strongreject_dataset_csv="category,source,forbidden_prompt\nx,y,z\n")
     items = datasets.load("all", tmp_path)
-    assert [line.partition(":")[0] for line in items.attrs["left_out"]] == ["mmlu", "mbpp", "do_not_answer"]
+    left_out = [line.partition(":")[0] for line in items.attrs["left_out"]]
+    assert left_out == [task for task in TASKS if task not in ("gsm8k", "strongreject")]
     assert "mbpp: no mbpp*.jsonl" in capsys.readouterr().out
     assert items[["task", "item", "group"]].to_numpy().tolist() == [["gsm8k", "0", ""], ["strongreject", "0", "x"]]
     with pytest.raises(UserError, match="mbpp"):
@@ -71,9 +75,10 @@ def test_absent_tasks_are_skipped_aloud_unless_asked_for(tmp_path, capsys):
 
 def test_without_a_sandbox_programs_are_left_out_aloud_unless_asked_for(no_sandbox, monkeypatch, tmp_path, capsys):
     items = datasets.load(items_per_task=2)
-    assert {*items["task"]} == {*datasets.TASKS} - {"mbpp"}
-    (line,) = items.attrs["left_out"]
-    assert capsys.readouterr().out == f"{line}, task skipped\n"
+    assert {*items["task"]} == {*FIVE} - {"mbpp"}
+    line, *others = items.attrs["left_out"]
+    assert len(others) == len(TASKS) - len(FIVE)
+    assert capsys.readouterr().out.startswith(f"{line}, task skipped\n")
     assert line.startswith("mbpp: no sandbox for programs that a model wrote (bubblewrap of the system")
     for tasks in ["mbpp", ["mmlu", "mbpp"]]:
         with pytest.raises(UserError, match=r"mbpp: no sandbox .*: leave mbpp out, or set PERSONAGAP_UNSAFE_EXEC=1"):
@@ -83,7 +88,7 @@ def test_without_a_sandbox_programs_are_left_out_aloud_unless_asked_for(no_sandb
         datasets.load("all", write(tmp_path / "data", mbpp_jsonl=json.dumps(mbpp)))
     assert len(datasets.load("mbpp", graded=False)) >= 60
     monkeypatch.setenv("PERSONAGAP_UNSAFE_EXEC", "1")
-    assert {*datasets.load(items_per_task=2)["task"]} == {*datasets.TASKS}
+    assert {*datasets.load(items_per_task=2)["task"]} == {*FIVE}
 
 
 def test_draw_is_seeded_nested_and_in_order():
@@ -187,7 +192,7 @@ def test_hub(monkeypatch):
         return types.SimpleNamespace(to_pandas=lambda: pd.DataFrame(rows[name]))
 
     monkeypatch.setitem(sys.modules, "datasets", types.SimpleNamespace(load_dataset=load_dataset))
-    items = datasets.load("all", "hub")
+    items = datasets.load(FIVE, "hub")
     assert items["item"].tolist() == ["law/0", "0", "9", "4", "0"]
     assert items["answer"].tolist() == ["C", "7", None, None, None]
     del rows["cais/mmlu"]

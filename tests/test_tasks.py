@@ -5,8 +5,9 @@ import json
 import pandas as pd
 import pytest
 
-from personagap import datasets, graders, judges, sandbox, tasks
+from personagap import datasets, judges, sandbox, tasks
 from personagap.errors import UserError
+from personagap.tasks import gsm8k, mbpp, mmlu
 
 pytestmark = pytest.mark.usefixtures("unconfined")
 
@@ -93,12 +94,12 @@ LETTERS = {
 
 @pytest.mark.parametrize("text", LETTERS)
 def test_corrected_letter(text):
-    assert graders.letter(text) == LETTERS[text]
+    assert mmlu.letter(text) == LETTERS[text]
 
 
 def test_t6_ignorecase_letter_in_prose():
     texts = ["the answer is based on (C)", "**(C)**", "Answer: C", "The answer is (C)", "Option (C) fits"]
-    assert [graders.paper_letter(text) for text in texts] == ["b", None, None, "C", "C"]
+    assert [mmlu.paper_letter(text) for text in texts] == ["b", None, None, "C", "C"]
     assert marks(MMLU, texts, "paper") == [0, None, None, 1, 1]
     assert marks(MMLU, texts) == [1, 1, 1, 1, None]
 
@@ -136,7 +137,7 @@ NUMBERS = {
 
 @pytest.mark.parametrize("text", NUMBERS)
 def test_corrected_number(text):
-    assert graders.number(text) == NUMBERS[text]
+    assert gsm8k.number(text) == NUMBERS[text]
 
 
 def test_t4_labels_are_compared_as_numbers():
@@ -180,9 +181,9 @@ def test_corrected_code():
 
 def test_t7_fence_eats_digits_and_language_tags():
     eaten = "```python\ndef f(n): return n * 2```"
-    assert graders.paper_code(eaten).endswith("n * ") and graders.code(eaten, ["f(1)"]).endswith("n * 2")
-    assert graders.paper_code("```py\nx = 1\n```").startswith("py\n")
-    assert graders.paper_code("```python\nx = input()\ny = 1\n```") == "# x = input()\ny = 1\n"
+    assert mbpp.paper_code(eaten).endswith("n * ") and mbpp.code(eaten, ["f(1)"]).endswith("n * 2")
+    assert mbpp.paper_code("```py\nx = 1\n```").startswith("py\n")
+    assert mbpp.paper_code("```python\nx = input()\ny = 1\n```") == "# x = input()\ny = 1\n"
     assert marks(MBPP, [eaten, "no block"], "paper") == [0, None]
     assert marks(MBPP, [eaten, "no block"]) == [1, None]
 

@@ -8,7 +8,6 @@ from dataclasses import asdict
 import pandas as pd
 
 from personagap import personas, tasks
-from personagap.datasets import CHOICES
 from personagap.errors import UserError, at_least
 from personagap.models import Generation, Sampling
 from personagap.responses import ResponseStore, complete, digest
@@ -50,8 +49,8 @@ def ask(
     Parameters
     ----------
     lm, who, items : of ``models.load_model``, ``personas.select`` and ``datasets.load``.
-    answers : "generate", or "likelihood": of each of the task's choices (``datasets.CHOICES``) as the next words, in
-        one forward pass and without sampling noise.
+    answers : "generate", or "likelihood": of each of the task's choices, as the next words, in one forward pass and
+        without sampling noise.
     runs : independent answers per prompt; by likelihood there is one.
     seed : together with model, prompt, sampling and run it determines each answer.
     templates : phrasings that state the identity.
@@ -73,10 +72,10 @@ def ask(
     if answers not in ANSWERS:
         raise UserError(f"answers are {answers!r}: choose from {', '.join(ANSWERS)}")
     weigh = answers == "likelihood"
-    if weigh and (others := [task for task in items["task"].unique() if task not in CHOICES]):
-        raise UserError(
-            f"{others[0]} has no choices to weigh by likelihood: ask for {', '.join(CHOICES)}, or generate answers"
-        )
+    choices = {name: tasks.find(name).choices for name in items["task"].unique()}
+    if weigh and (others := [name for name, words in choices.items() if not words]):
+        remedy = f"ask for {', '.join(tasks.WITH_CHOICES)}, or generate answers"
+        raise UserError(f"{others[0]} has no choices to weigh by likelihood: {remedy}")
     at_least(1, runs=runs)
     at_least(0, seed=seed)
     known = personas.templates().index
@@ -101,10 +100,10 @@ def ask(
     prompt_hash = {cell: digest(lm.render(messages)) for cell, messages in chats.items()}
     design["prompt_hash"] = [prompt_hash[cell] for cell in cells]
     if weigh:
-        choices = [CHOICES[task] for task in design["task"]]
-        pairs = zip(design["prompt_hash"], choices, strict=True)
-        keys = [digest([lm.id, lm.revision], prompt, listed) for prompt, listed in pairs]
-        made = _weigh(lm, [chats[cell] for cell in cells], choices, keys, store)
+        listed = [choices[task] for task in design["task"]]
+        pairs = zip(design["prompt_hash"], listed, strict=True)
+        keys = [digest([lm.id, lm.revision], prompt, words) for prompt, words in pairs]
+        made = _weigh(lm, [chats[cell] for cell in cells], listed, keys, store)
     else:
         asked_of = [lm.id, lm.revision, asdict(sampling), seed]
         keys = [digest(asked_of, *pair) for pair in zip(design["prompt_hash"], design["run"], strict=True)]

@@ -56,10 +56,10 @@ def machine() -> list[Check]:
 def data_sets(folder: str | Path) -> list[Check]:
     """Each data set: where in ``folder`` it is, its size and licence, or where to get it."""
     from personagap import datasets
-    from personagap.datasets.benchmarks import BENCHMARKS
+    from personagap.tasks import TASKS
 
-    hints = {task: f" (on the Hub: {known.hub[0]}, {known.licence})" for task, known in BENCHMARKS.items()}
-    loaders = {task: functools.partial(datasets.load, task, graded=False) for task in BENCHMARKS} | {
+    hints = {name: f" (on the Hub: {task.hub.name}, {task.licence})" for name, task in TASKS.items()}
+    loaders = {name: functools.partial(datasets.load, name, graded=False) for name in TASKS} | {
         "relevance": lambda folder: datasets.load_relevance(folder)[0],
         "personalllm": datasets.load_personalllm,
         "interactions": datasets.load_interactions,
@@ -74,6 +74,6 @@ def data_sets(folder: str | Path) -> list[Check]:
             checks.append(Check(name, False, f"{error}{hints.get(name, '')}"))
             continue
         rows, files = sum(source["rows"] for source in sources), ", ".join(source["file"] for source in sources)
-        unit = "items" if name in BENCHMARKS else "rows"
+        unit = "items" if name in TASKS else "rows"
         checks.append(Check(name, True, f"{rows} {unit}, {sources[0]['licence']}: {files}"))
     return checks

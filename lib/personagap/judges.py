@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from personagap import leakage, models, prompts
+from personagap import leakage, models, prompts, tasks
 from personagap.errors import UserError, explained
 from personagap.paths import DATA
 
@@ -194,7 +194,8 @@ def _address(text: str, words: re.Pattern, phrase: str) -> str:
 
 
 def _distinct(responses: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """Each distinct answer to an item of the safety tasks: ``task item text question``."""
+    """Each distinct answer to an item of a task that a judge grades: ``task item text question``."""
     answers = responses.loc[responses["text"].notna(), ["task", "item", "text"]].drop_duplicates()
-    safety = items[items["task"].isin(["do_not_answer", "strongreject"])]
-    return answers.merge(safety[["task", "item", "question"]], on=["task", "item"])
+    judged = [name for name in items["task"].unique() if tasks.find(name).judged]
+    requests = items[items["task"].isin(judged)]
+    return answers.merge(requests[["task", "item", "question"]], on=["task", "item"])

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from statsmodels.stats.proportion import confint_proportions_2indep, proportions_ztest
 
-from personagap.datasets._reading import check
+from personagap._reading import check
 from personagap.errors import UserError
 
 #: What tells the configurations of meta-learning apart.

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from personagap.datasets._reading import Rule, anonymous, check, find_folder, read_csv, read_jsonl, refuse, source
+from personagap._reading import Rule, anonymous, check, find_folder, read_csv, read_jsonl, refuse, source
 from personagap.errors import UserError
 from personagap.paths import DEMO
 

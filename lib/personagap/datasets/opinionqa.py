@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from personagap.datasets._reading import Rule, check, find_folder, read_csv, refuse, source, sum_to_one
+from personagap._reading import Rule, check, find_folder, read_csv, refuse, source, sum_to_one
 from personagap.errors import UserError
 from personagap.paths import DEMO
 

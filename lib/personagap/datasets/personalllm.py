@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from personagap.datasets._reading import Rule, check, from_hub, read_parquet, refuse, source, sum_to_one
+from personagap._reading import Rule, check, from_hub, read_parquet, refuse, source, sum_to_one
 from personagap.errors import UserError
 from personagap.paths import CACHE, DEMO
 

@@ -6,10 +6,11 @@ import numpy as np
 import pandas as pd
 
 from personagap.published.numbers import beside, rows
+from personagap.tasks import TASKS
 
-#: Items of each task in the paper's code and data; with 31 identities, one control and 3 runs, 370,848 generations.
-ITEMS = {"mmlu": 285, "gsm8k": 1319, "mbpp": 974, "do_not_answer": 939, "strongreject": 346}
-_DATASETS = {"mmlu": "MMLU-dev", "gsm8k": "GSM8K", "do_not_answer": "Do-Not-Answer", "strongreject": "StrongReject"}
+#: Tasks whose noise floor was recomputed, and what they are called there.
+_PUBLISHED = {name: task.published_as for name, task in TASKS.items() if task.published_as}
+_N_ITEMS = {name: task.n_items for name, task in TASKS.items()}
 
 
 def personalization_bias(bias: pd.DataFrame, model: str) -> pd.DataFrame:
@@ -23,13 +24,13 @@ def personalization_bias(bias: pd.DataFrame, model: str) -> pd.DataFrame:
     joint = _as_published(bias[bias["dimension"] == "joint"])
     reason = f"{model} on {len(bias) - 1} tasks here; the paper's task pair is not recorded"
     extremes = ("model=GPT-4o;rank=lowest", "model=Llama-2-70B;rank=highest")
-    floors = bias[bias["dimension"].isin(_DATASETS)].assign(ci_low=np.nan, ci_high=np.nan)
-    there = floors.assign(n_items=floors["dimension"].map(ITEMS), n_runs=3, n_identities=31)
+    floors = bias[bias["dimension"].isin(_PUBLISHED)].assign(ci_low=np.nan, ci_high=np.nan)
+    there = floors.assign(n_items=floors["dimension"].map(_N_ITEMS), n_runs=3, n_identities=31)
     here, there = (
         table[["n_items", "n_runs", "n_identities"]].astype("str").agg(" × ".join, axis=1) for table in (floors, there)
     )
     why_not = (here + " items × runs × identities here, " + there + " there").where(here != there, "")
-    condition = "dataset=" + floors["dimension"].map(_DATASETS) + ";item_p=Beta(1 1)"
+    condition = "dataset=" + floors["dimension"].map(_PUBLISHED) + ";item_p=Beta(1 1)"
     noise = rows(floors, "pb_under_no_effect", condition, "noise_floor", why_not=why_not)
     measured = [rows(joint, "pb", condition, "pb", why_not=reason) for condition in extremes]
     return beside(pd.concat([*measured, noise]), "safety_utility")

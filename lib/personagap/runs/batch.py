@@ -17,7 +17,6 @@ import yaml
 from personagap import datasets, defences, personas, tasks
 from personagap.errors import UserError, at_least, first_line
 from personagap.models import Sampling
-from personagap.published.safety_utility import ITEMS
 from personagap.runs import execute
 from personagap.runs.request import Request, format_value
 
@@ -94,10 +93,8 @@ def cost(request: Request) -> dict[str, float]:
     weighed = asked.get("answers") == "likelihood"  # one forward pass a prompt, nothing written
     askings = conditions * len(who) * len(asked.get("templates", ["paper"])) * (1 if weighed else asked["runs"])
     if asked["data"] == "hub":
-        all_tasks = list(datasets.CHOICES if weighed else ITEMS)
-        named = [asked["tasks"]] if isinstance(asked["tasks"], str) else asked["tasks"]
-        wanted = all_tasks if named == ["all"] else named
-        sizes = pd.Series(ITEMS)[wanted].clip(upper=limit)
+        chosen = [task for task in tasks.select(asked["tasks"]) if task.choices or not weighed]
+        sizes = pd.Series({task.name: task.n_items for task in chosen}).clip(upper=limit)
         tokens = np.nan
     else:
         options = {name: asked[name] for name in ("data", "items_per_task", "seed", "answers") if name in asked}

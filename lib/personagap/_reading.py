@@ -1,4 +1,7 @@
-"""How every raw file is found, read and checked: tables indexed by row of the file, one line about what is wrong."""
+"""How every raw file is found, read and checked.
+
+Tables are indexed by row of the file, so that one line can say what is wrong, and where.
+"""
 
 import csv
 import io
@@ -18,7 +21,7 @@ SIMULATED = "Apache-2.0 (simulated, written for this project)"
 
 
 class Rule(NamedTuple):
-    """What holds of every value of a column; and of a row where it does not, what is wrong and the remedy."""
+    """What holds of every value of a column; where it does not, what is wrong and the remedy."""
 
     good: Callable[[pd.Series], pd.Series]
     wrong: str
@@ -26,14 +29,18 @@ class Rule(NamedTuple):
 
 
 def check(table: pd.DataFrame, where: str, schema: dict[str, Rule | None] | Iterable[str]) -> None:
-    """Hold a table against its schema: it has rows, and each column is there, has no gap and keeps its rule, if any."""
+    """Hold a table against its schema.
+
+    It has rows, and each column is there, has no gap and keeps its rule, if any.
+    """
     if table.empty:
         raise UserError(f"{where}: no rows: replace it with the full file, or remove it")
     if len(twice := table.columns[table.columns.duplicated()]):
         raise UserError(f"{where}: two columns {twice[0]!r}, perhaps under two names: leave one")
     for column in schema:
         if column not in table:
-            raise UserError(f"{where}: no column {column!r}: the columns should be {' '.join(schema)}")
+            remedy = f"the columns should be {' '.join(schema)}"
+            raise UserError(f"{where}: no column {column!r}: {remedy}")
     for column in schema:
         refuse(table[column].isna(), where, f"no {column!r}", "fill it in or drop the row")
         if isinstance(schema, dict) and (rule := schema[column]):
@@ -54,7 +61,8 @@ def find_folder(data: str | Path, demo: Path = DEMO) -> Path:
     """The folder that ``data`` means."""
     folder = demo if str(data) == "demo" else Path(data)
     if not folder.is_dir():
-        raise UserError(f"no folder {folder}: data is 'demo', 'hub' (benchmarks and PersonalLLM) or a folder")
+        known = "'demo', 'hub' (benchmarks and PersonalLLM) or a folder"
+        raise UserError(f"no folder {folder}: data is {known}")
     return folder
 
 
@@ -73,16 +81,18 @@ def read_text(file: Path) -> str:
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
     except OSError as error:  # a folder of that name, a link to nothing, no permission
-        raise UserError(
-            f"{file}: cannot be read ({error.strerror}): replace it with the full file, or remove it"
-        ) from None
+        remedy = "replace it with the full file, or remove it"
+        raise UserError(f"{file}: cannot be read ({error.strerror}): {remedy}") from None
     if not text.strip():
         raise UserError(f"{file}: the file is empty: replace it with the full file, or remove it")
     return text
 
 
 def read_csv(file: Path, header: list[str] | None = None) -> pd.DataFrame:
-    """All fields as text; a header is row 1. A file whose first row is data has the columns ``header``."""
+    """All fields as text; a header is row 1.
+
+    A file whose first row is data has the columns ``header``.
+    """
     try:
         rows = [row for row in csv.reader(io.StringIO(read_text(file))) if row]
     except csv.Error as error:
@@ -92,7 +102,8 @@ def read_csv(file: Path, header: list[str] | None = None) -> pd.DataFrame:
             wrong = f"{len(row)} fields instead of {len(rows[0])}"
             raise UserError(f"{file}, row {number}: {wrong}: quote texts that hold commas")
     first = 1 if header else 2
-    return pd.DataFrame(rows[first - 1 :], range(first, len(rows) + 1), header or rows[0], dtype="str")
+    numbers, columns = range(first, len(rows) + 1), header or rows[0]
+    return pd.DataFrame(rows[first - 1 :], numbers, columns, dtype="str")
 
 
 def read_jsonl(file: Path) -> pd.DataFrame:
@@ -103,12 +114,16 @@ def read_jsonl(file: Path) -> pd.DataFrame:
         try:
             records[number] = json.loads(line)
         except json.JSONDecodeError as error:
-            raise UserError(f"{file}, row {number}: not JSON ({error.msg}): one JSON object a line") from None
+            raise _not_an_object(file, number, f"not JSON ({error.msg})") from None
         except RecursionError:
-            raise UserError(f"{file}, row {number}: nested too deeply: one JSON object a line") from None
+            raise _not_an_object(file, number, "nested too deeply") from None
         if not isinstance(records[number], dict):
-            raise UserError(f"{file}, row {number}: not a JSON object: one JSON object a line")
+            raise _not_an_object(file, number, "not a JSON object")
     return pd.DataFrame(list(records.values()), index=list(records))
+
+
+def _not_an_object(file: Path, number: int, wrong: str) -> UserError:
+    return UserError(f"{file}, row {number}: {wrong}: one JSON object a line")
 
 
 def read_parquet(files: list[Path]) -> pd.DataFrame:
@@ -125,11 +140,23 @@ def anonymous(names: pd.Series, prefix: str = "u") -> pd.Series:
     """Names replaced by u01, u02 … in order of appearance, unless they have that form already."""
     if names.str.fullmatch(rf"{prefix}\d+").all():
         return names
-    return (pd.Series(pd.factorize(names)[0], index=names.index) + 1).map(lambda number: f"{prefix}{number:02d}")
+    numbers = pd.Series(pd.factorize(names)[0], index=names.index) + 1
+    return numbers.map(lambda number: f"{prefix}{number:02d}")
 
 
-def source(task: str, file: str | Path, rows: int, licence: str = "not stated in the files") -> dict[str, Any]:
+def source(
+    task: str,
+    file: str | Path,
+    rows: int,
+    licence: str = "not stated in the files",
+) -> dict[str, Any]:
     """What a report says of a table that was read: ``task source licence file rows``."""
     demo = Path(file).resolve().is_relative_to(DEMO)
-    kind = "demo" if demo else str(file).rpartition("/")[0] if str(file).startswith("hub:") else "folder"
-    return {"task": task, "source": kind, "licence": SIMULATED if demo else licence, "file": str(file), "rows": rows}
+    hub = str(file).startswith("hub:")
+    return {
+        "task": task,
+        "source": "demo" if demo else str(file).rpartition("/")[0] if hub else "folder",
+        "licence": SIMULATED if demo else licence,
+        "file": str(file),
+        "rows": rows,
+    }
