@@ -1,5 +1,6 @@
 """The explorer without a browser: what each choice shows, what is missing, how fast."""
 
+import gc
 import itertools
 import re
 import shutil
@@ -11,6 +12,7 @@ import pandas as pd
 import papermill
 import pytest
 from explored import EVIL, make_runs
+from matplotlib.figure import Figure
 
 from personagap import effects, explorer
 from personagap.errors import UserError
@@ -169,6 +171,29 @@ def test_panels_of_an_earlier_forest_plot_leave_no_trace(figures):
     again = widget.pictures["Forest"].image("png")
     views._new_panels.cache_clear()
     assert widget.pictures["Forest"].image("png") == again
+
+
+def test_garbage_collection_is_left_as_the_user_had_it(figures):
+    for enabled in (False, True):
+        (gc.enable if enabled else gc.disable)()
+        widget = explorer.explore(figures)
+        for title in widget.tabs.titles:
+            show(widget, title)
+        widget.tasks.value = []  # nothing to draw
+        assert gc.isenabled() is enabled and gc.get_freeze_count() == 0
+
+
+def test_figures_do_not_pile_up(figures):
+    widget = explorer.explore(figures)
+    show(widget, "Heat map")
+    gc.collect()
+    gc.disable()
+    try:
+        for correction in 5 * widget.correction.options:
+            widget.correction.value = correction
+        assert sum(isinstance(each, Figure) for each in gc.get_objects()) <= len(views.VIEWS)
+    finally:
+        gc.enable()
 
 
 def test_quick_with_twenty_runs(tmp_path):

@@ -1,6 +1,7 @@
 """The project's own files agree with each other."""
 
 import ast
+import graphlib
 import importlib.metadata
 import itertools
 import re
@@ -51,6 +52,21 @@ def test_every_package_the_library_imports_is_declared(project):
     distributions = {name: names(found) for name, found in importlib.metadata.packages_distributions().items()}
     ours = {*sys.stdlib_module_names, "personagap", "lm_eval"}  # performance measures lm_eval where it is installed
     assert {name for name in imported - ours if not distributions.get(name, names([name])) & declared} == set()
+
+
+def test_modules_import_each_other_in_one_direction():
+    """Also inside functions; but a package may load its own modules when it needs them."""
+    library = ROOT / "lib"
+    names = {path: ".".join(path.relative_to(library).with_suffix("").parts) for path in library.rglob("*.py")}
+    names = {path: name.removesuffix(".__init__") for path, name in names.items()}
+    imports = {name: set() for name in names.values()}
+    for path, name in names.items():
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.ImportFrom) and node.module:
+                wanted = {f"{node.module}.{alias.name}" for alias in node.names} & imports.keys() or {node.module}
+                imports[name] |= {each for each in wanted & imports.keys() if not each.startswith(f"{name}.")}
+    assert imports["personagap.runs.tables"]
+    graphlib.TopologicalSorter(imports).prepare()  # CycleError: names the circle
 
 
 def test_every_pin_runs_on_the_oldest_python_that_is_promised(project, pins):

@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import warnings
 
+import matplotlib as mpl
 import nbformat
 import pandas as pd
 import pytest
@@ -23,6 +24,7 @@ from servers import listening
 from personagap.cli import main
 from personagap.errors import UserError
 from personagap.explorer import explore, results
+from personagap.figures import use as use_style
 from personagap.runs import batch, diff, execute, index, report, tables
 from personagap.runs.folder import record, simulated
 from personagap.runs.request import Request
@@ -259,13 +261,24 @@ def test_a_table_for_a_paper_is_escaped_and_rounded():
     assert row == r"a\_b \& 5\% & $-$0.512 [$-$0.600, $-$0.400] & $<$ 0.001 \\"
 
 
+@pytest.mark.parametrize(("value", "text"), [(5.9971, "6.00"), (-0.9039, "−0.904"), (0.00047, "0.0005")])
+def test_a_number_is_written_alike_wherever_a_table_is_shown(value, text):
+    table = pd.DataFrame({"pb": [value]})
+    options = ("display.float_format", None, "display.max_colwidth", 50)
+    with mpl.rc_context(), pd.option_context(*options):  # restored afterwards
+        use_style()
+        in_a_notebook = table.to_string(index=False).split()[-1]
+    for_a_paper = tables.latex(table).replace("$-$", "−")
+    assert [in_a_notebook, tables.compact(table)["pb"].item()] == [text, text] and text in for_a_paper
+
+
 def test_a_diff_names_what_changed_and_nothing_else():
     before = pd.DataFrame(
         {"task": ["x", "y"], "n": [1, 2], "estimate": [1.0, 2.0], "ci_low": [0, 1], "ci_high": [2, 3]}
     )
     after = before.assign(estimate=[1.0, 2.5], task=["x", "y"])
     (changed,) = diff.changes(before, after).itertuples(index=False)
-    assert changed == ("y", "estimate", "2.000 [1, 3]", "2.500 [1, 3]", "0.500")
+    assert changed == ("y", "estimate", "2.00 [1, 3]", "2.50 [1, 3]", "0.500")
     assert diff.changes(before, pd.concat([after, after])).empty  # rows that cannot be told apart
     only = diff.changes(before, after.head(1))
-    assert only.values.tolist() == [["y", "estimate", "2.000 [1, 3]", "–", ""]]
+    assert only.values.tolist() == [["y", "estimate", "2.00 [1, 3]", "–", ""]]

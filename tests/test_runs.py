@@ -20,7 +20,7 @@ from notebooks_for_tests import COMMAND, HANGS_ONCE, gone, wait_for, write_noteb
 from personagap import parameters
 from personagap.errors import UserError
 from personagap.paths import NOTEBOOKS
-from personagap.runs import execute, folder, index, open_run
+from personagap.runs import execute, files, folder, index, open_run
 from personagap.runs.request import Request, format_value, parse_value
 
 RESULTS = """
@@ -286,17 +286,17 @@ def test_a_killed_process_of_a_run_fails_it(hanging):
 def test_nothing_is_left_half_written(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("old")
-    with pytest.raises(OSError), folder.whole(path) as temporary:
+    with pytest.raises(OSError), files.whole(path) as temporary:
         temporary.write_text("ne")
         raise OSError("disk full")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_an_error_names_the_file_and_not_its_temporary_name(tmp_path, monkeypatch):
-    with pytest.raises(PermissionError) as caught, folder.whole(tmp_path / "index.html") as temporary:
+    with pytest.raises(PermissionError) as caught, files.whole(tmp_path / "index.html") as temporary:
         raise PermissionError(errno.EACCES, "Permission denied", str(temporary))
     assert caught.value.filename == str(tmp_path / "index.html")
-    with pytest.raises(OSError, match=r"disk full: '.*index.html'"), folder.whole(tmp_path / "index.html"):
+    with pytest.raises(OSError, match=r"disk full: '.*index.html'"), files.whole(tmp_path / "index.html"):
         raise OSError("disk full")  # as pyarrow does
 
     def full(*_):

@@ -1,7 +1,6 @@
 """`explore`: every finished run, in linked views."""
 
 import contextlib
-import gc
 import os
 from collections.abc import Iterator
 from html import escape
@@ -27,9 +26,7 @@ def explore(figures: str | os.PathLike | None = None) -> widgets.Widget:
     if not catalog:
         place = escape(str(figures or FIGURES))
         return widgets.HTML(f"<p><em>No finished runs under {place}: <code>make report</code> makes some.</em></p>")
-    explorer = Explorer(catalog)
-    gc.freeze()  # going through every library's objects for garbage would hold a choice up by 0.1 s now and then
-    return explorer
+    return Explorer(catalog)
 
 
 class Explorer(widgets.HBox):

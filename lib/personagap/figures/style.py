@@ -8,6 +8,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 
+from personagap.runs.tables import number
+
 #: Okabe–Ito colours by role: "data" for what was measured, "control" for the controls, "noise" for
 #: what no effect would give, "published" for the papers' numbers, "human" and "model" for raters.
 PALETTE = {
@@ -29,20 +31,6 @@ CATEGORIES = {
     "age": ("#56B4E9", "P"),
     "sexuality": ("#8C510A", "X"),
 }
-
-
-def number(value: float) -> str:
-    """A number as tables show it: about three digits, and small p-values not as zero.
-
-    Examples
-    --------
-    >>> [number(value) for value in (1234.56, 68.229, 5.9971, -0.9039, 0.00047, 0.0)]
-    ['1,235', '68.2', '6.00', '-0.904', '0.0005', '0']
-    """
-    size = abs(value)
-    if size < 0.001:
-        return f"{value:.1g}"
-    return f"{value:,.{0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3}f}"
 
 
 def use() -> None:

@@ -6,7 +6,8 @@ import pandas as pd
 from jinja2 import Environment
 
 from personagap.runs import tables
-from personagap.runs.folder import read_facts, read_verdict, whole
+from personagap.runs.files import whole
+from personagap.runs.folder import read_facts, read_verdict
 
 
 def write(folder: Path, reference: Path, environment: Environment) -> None:

@@ -23,7 +23,8 @@ from jupyter_client.kernelspec import KernelSpecManager
 from personagap import sandbox
 from personagap.errors import UserError
 from personagap.paths import CACHE, DATA, DEMO, ROOT
-from personagap.runs.folder import LOG, lock, now, read_facts, record, spared, unanswered
+from personagap.runs.files import spared
+from personagap.runs.folder import LOG, lock, now, read_facts, record, unanswered
 from personagap.runs.request import OUTPUT, Request
 
 PACKAGES = ("personagap", "torch", "transformers", "numpy", "pandas", "scipy", "statsmodels", "papermill")

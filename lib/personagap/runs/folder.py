@@ -2,15 +2,12 @@
 
 import contextlib
 import csv
-import errno
 import fcntl
 import hashlib
 import json
 import os
 import socket
 import time
-import warnings
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,6 +16,7 @@ import psutil
 
 from personagap.errors import UserError, first_line
 from personagap.paths import FIGURES
+from personagap.runs.files import spared, whole
 
 #: Tables with one row per answer are Parquet; the others, made to be read, CSV.
 PARQUET = ("scores", "responses")
@@ -28,35 +26,9 @@ LOG = "stderr.log"
 DYING = 15
 
 
-@contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
-    """A temporary name beside ``path``, renamed to it only when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    except OSError as error:  # it may name no file, or the temporary one
-        place = str(path) if str(error.filename) in ("None", str(temporary)) else error.filename
-        raise OSError(error.errno or errno.EIO, error.strerror or first_line(error), place) from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def now() -> str:
     """The time, as ``run.json`` writes it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-@contextlib.contextmanager
-def spared(path: Path) -> Iterator[None]:
-    """A damaged file costs what it holds, and a warning that names it, not the page or the other runs."""
-    try:
-        yield
-    except (OSError, ValueError, SyntaxError, csv.Error) as error:  # the second and third, of parsers
-        warnings.warn(f"{path} is damaged ({first_line(error)}): run its notebook again", stacklevel=4)
-    except UserError as error:
-        warnings.warn(str(error), stacklevel=4)
 
 
 def read_facts(folder: Path) -> dict[str, Any]:
@@ -133,7 +105,7 @@ class Run:
 
         The index and ``attrs`` are not written; a table that is None is left out.
         """
-        from personagap.runs.tables import latex
+        from personagap.runs.tables import latex  # and pandas, which the runner does without
 
         for name, table in tables.items():
             if table is None:

@@ -13,7 +13,8 @@ from PIL import Image
 from personagap.errors import UserError
 from personagap.paths import FIGURES, NOTEBOOKS
 from personagap.runs import diff
-from personagap.runs.folder import is_locked, now, read_facts, read_verdict, simulated, spared, unanswered, whole
+from personagap.runs.files import spared, whole
+from personagap.runs.folder import is_locked, now, read_facts, read_verdict, simulated, unanswered
 from personagap.runs.request import Request, format_value
 from personagap.runs.tables import read, visible
 

@@ -13,7 +13,8 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
 
-from personagap.runs.folder import read_facts, read_verdict, simulated, unanswered, whole
+from personagap.runs.files import whole
+from personagap.runs.folder import read_facts, read_verdict, simulated, unanswered
 from personagap.runs.request import TITLE, format_value
 from personagap.runs.tables import visible
 

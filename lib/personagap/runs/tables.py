@@ -3,9 +3,10 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
-from personagap.runs.folder import spared
+from personagap.runs.files import spared
 
 #: What pdflatex cannot read as it stands.
 LATEX = {"<": "$<$", "≥": r"$\geq$", "−": "$-$", "×": r"$\times$", "²": "$^2$", "α": r"$\alpha$", "κ": r"$\kappa$"}
@@ -62,16 +63,23 @@ def labels(table: pd.DataFrame, key: list[str]) -> pd.Series:
 
 
 def number(value: object) -> str:
-    """A value as people read it.
+    """A value as people read it, everywhere: about three digits of a number that is not a count.
 
     Examples
     --------
-    >>> [number(value) for value in (-0.12345, 31.26, 64, "mmlu", float("nan"))]
-    ['−0.123', '31.3', '64', 'mmlu', '']
+    >>> [number(value) for value in (1234.56, 68.229, 5.9971, -0.9039, 0.00047, 0.0)]
+    ['1,235', '68.2', '6.00', '−0.904', '0.0005', '0']
+    >>> [number(value) for value in (64, "mmlu", float("nan"))]
+    ['64', 'mmlu', '']
     """
-    if not isinstance(value, float):
+    if not isinstance(value, (float, np.floating)):
         return str(value)
-    return "" if value != value else f"{value:,.{3 if abs(value) < 10 else 1}f}".replace("-", "−")
+    if np.isnan(value):
+        return ""
+    size = abs(value)
+    decimals = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3
+    text = f"{value:,.{decimals}f}" if size >= 0.001 else f"{value:.1g}"
+    return text.replace("-", "−")
 
 
 def visible(text: str) -> str:
@@ -83,7 +91,7 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
     """The table as text to be read: every value with its interval in one column, "0.480 [0.410, 0.550]"."""
     shown, pairs = table.map(number).astype("str"), quantities(table)
     for name in shown.columns[shown.columns.str.startswith("p_")]:
-        shown[name] = shown[name].replace("0.000", "< 0.001")
+        shown[name] = shown[name].mask(table[name] < 0.001, "< 0.001")
     for name, (low, high) in pairs.items():
         interval = " [" + shown[low] + ", " + shown[high] + "]"
         shown[name] += interval.where(shown[low] != "", "")

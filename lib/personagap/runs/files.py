@@ -1,0 +1,37 @@
+"""Files of a run: written whole or not at all, and told of where they are damaged."""
+
+import contextlib
+import csv
+import errno
+import os
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from personagap.errors import UserError, first_line
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A temporary name beside ``path``, renamed to it only when the block ends well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    except OSError as error:  # it may name no file, or the temporary one
+        place = str(path) if str(error.filename) in ("None", str(temporary)) else error.filename
+        raise OSError(error.errno or errno.EIO, error.strerror or first_line(error), place) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def spared(path: Path) -> Iterator[None]:
+    """A damaged file costs what it holds, and a warning that names it, not the page or the other runs."""
+    try:
+        yield
+    except (OSError, ValueError, SyntaxError, csv.Error) as error:  # the second and third, of parsers
+        warnings.warn(f"{path} is damaged ({first_line(error)}): run its notebook again", stacklevel=4)
+    except UserError as error:
+        warnings.warn(str(error), stacklevel=4)
