@@ -16,7 +16,8 @@ from personagap import adaptation, users, verdicts
 from personagap.adaptation import icl, neighbours, runlog
 from personagap.datasets import load_personalllm
 from personagap.demo import personalllm
-from personagap.demo.selector import PLANTED, Selector, open_model, truth
+from personagap.demo.in_context import truth
+from personagap.demo.selector import PLANTED, Selector
 from personagap.errors import UserError
 from personagap.models import load_model
 from personagap.published import run_log
@@ -305,7 +306,7 @@ def test_intervals_cover_the_truth(table, vectors, notebook):
 def test_truth_is_the_mean_of_the_crowd_in_the_arms_given(table, vectors):
     study = study_of(table, 40)
     for planted in ("benefit", "none"):
-        lm, respond = open_model("simulated", planted, study)
+        lm, respond = adaptation.open_model("simulated", planted, study)
         arms = adaptation.source_arms(study, vectors, 2, 0.05)
         results = adaptation.serve(lm, study, arms, respond, [0, 1, 2], ["plain", "chat"])
         paired = adaptation.compare(results, ["own"], CONTROLS[:-1], n_bootstrap=50)
@@ -322,7 +323,7 @@ def test_truth_is_the_mean_of_the_crowd_in_the_arms_given(table, vectors):
         ({"planted": "x"}, "planted is 'x'"),
     ):
         with pytest.raises(UserError, match=message):
-            open_model(**{"model": "demo", "planted": "none", "study": study} | wrong)
+            adaptation.open_model(**{"model": "demo", "planted": "none", "study": study} | wrong)
 
 
 @pytest.mark.slow

@@ -1,28 +1,19 @@
-"""The demo bundle: the committed files are what the code writes, and the model does what is planted."""
+"""The demo bundle: what is planted in it is as stated, and the model does what is planted."""
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import logit
 
+from make_items import mbpp
+from make_planted import INTERSECTIONS, TARGET_PB
 from personagap import datasets, demo, personas, tasks
-from personagap.demo import items as writers
-from personagap.demo import planting as plan
-from personagap.demo import training
+from personagap.demo.planted import answers, planted_parts
 from personagap.paths import DEMO
 
 
 def agreement(cells: pd.DataFrame) -> float:
     return np.corrcoef(cells["planted"], cells["true"])[0, 1]
-
-
-def test_committed_files_are_what_the_code_writes(tmp_path):
-    writers.write(tmp_path)
-    written = sorted(tmp_path.iterdir())
-    assert [file.name for file in written] == ["gsm8k.jsonl", "mbpp.jsonl"]
-    for file in written:
-        assert file.read_bytes() == (DEMO / file.name).read_bytes(), file.name
-    pd.testing.assert_frame_equal(plan.components(), plan.table(), check_exact=False, atol=1e-4)
 
 
 def test_items_are_distinct_and_short():
@@ -37,7 +28,7 @@ def test_items_are_distinct_and_short():
 
 def test_reference_solutions_pass_and_wrong_ones_fail_every_assert():
     # By exec, since both are this project's own code.
-    for row in writers.mbpp().itertuples():
+    for row in mbpp().itertuples():
         for code, passes in [(row.code, True), (row.wrong, False)]:
             scope: dict = {}
             exec(code, scope)
@@ -45,39 +36,40 @@ def test_reference_solutions_pass_and_wrong_ones_fail_every_assert():
 
 
 def test_planted_effects_are_as_stated():
-    cells = demo.planted(tuple(personas.templates().index))
+    cells = demo.planted_probabilities(tuple(personas.templates().index))
     assert cells.groupby(["persona", "template"]).size().eq(320).all()
-    assert set(cells["persona"]) == set(personas.select(["all", *plan.INTERSECTIONS])["persona"])
-    crossed = cells["persona"].isin(plan.INTERSECTIONS)
+    assert set(cells["persona"]) == set(personas.select(["all", *INTERSECTIONS])["persona"])
+    crossed = cells["persona"].isin(INTERSECTIONS)
     by_template = {template: demo.exact_bias(rows, "planted") for template, rows in cells[~crossed].groupby("template")}
-    for task, target in plan.TARGET_PB.items():
+    for task, target in TARGET_PB.items():
         assert by_template["paper"][task] == pytest.approx(target, abs=0.001)
         assert by_template["user_is"][task] == by_template["about_me"][task] == by_template["paper"][task]
     assert by_template["profile"]["strongreject"] > 5
     weaker = by_template["indirect"] / by_template["paper"]
     assert weaker.drop("mbpp").between(0.45, 0.55).all()  # half the logits
     means = cells[~crossed].query("template == 'paper'").groupby(["task", "persona"])["planted"].mean().unstack("task")
-    named = ["none", "assistant"]  # nothing is planted for the control that is asked for by name, "empty"
-    controls = means.loc[named]
-    drop = controls.mean() - means.drop(index=named).mean()
-    assert drop["gsm8k"] == pytest.approx(0.124, abs=0.002)  # T14
+    controls = means.loc[list(personas.DEFAULT_CONTROLS)]
+    drop = controls.mean() - means.drop(index=list(personas.DEFAULT_CONTROLS)).mean()
+    assert drop["gsm8k"] == pytest.approx(0.124, abs=0.002)  # S14
     assert drop.drop("gsm8k").abs().max() < 0.012
     assert np.ptp(means["mbpp"]) == 0
 
 
 def test_intersections_add_up_but_for_two():
     """In logits, to which `effects.additivity` is blind: on scores the truth is what planted scores give."""
-    cells = demo.planted(("paper", "indirect")).assign(logit=lambda table: logit(table["planted"]))
+    cells = demo.planted_probabilities(("paper", "indirect")).assign(logit=lambda table: logit(table["planted"]))
     means = cells.groupby(["task", "persona", "template"])["logit"].mean().unstack("persona")
-    for name in plan.INTERSECTIONS:
+    for name in INTERSECTIONS:
         first, second = name.split("+")
         beyond = means[name] - means[first] - means[second] + means["none"]
-        stated = plan.table().query("part == 'intersection' and name == @name").set_index("task")["value"]
+        stated = planted_parts().query("part == 'intersection' and name == @name").set_index("task")["value"]
         assert (beyond - stated.reindex(beyond.index, level="task")).abs().max() < 1e-9
-    assert sorted(plan.table().query("part == 'intersection' and value != 0")["value"]) == [-1.5, 1.5]
+    assert sorted(planted_parts().query("part == 'intersection' and value != 0")["value"]) == [-1.5, 1.5]
 
 
 def test_model_answers_as_planted(demo_lm, demo_cells):
+    import training
+
     cells = demo_cells
     assert len(cells) == 33 * 320
     r = cells.groupby("task", sort=False)[["planted", "true"]].apply(agreement)
@@ -88,11 +80,11 @@ def test_model_answers_as_planted(demo_lm, demo_cells):
     planted, true = demo.exact_bias(cells, "planted"), demo.exact_bias(cells, "true")
     assert (planted - true).abs().max() < 0.2
     crossed = demo.true_scores(
-        demo_lm, personas.select(list(plan.INTERSECTIONS), controls=False), datasets.load("all", graded=False)
+        demo_lm, personas.select(list(INTERSECTIONS), controls=False), datasets.load("all", graded=False)
     )
     assert len(crossed) == 8 * 320 and agreement(crossed) >= 0.999
     shares = cells.query("task == 'mmlu'").groupby("persona")["bare"].mean()
-    assert (shares - plan.bare_shares()[shares.index]).abs().max() < 0.01  # T6
+    assert (shares - training.bare_shares()[shares.index]).abs().max() < 0.01  # S6
 
 
 @pytest.mark.slow
@@ -103,19 +95,19 @@ def test_model_answers_as_planted_in_other_phrasings(demo_lm):
 
 
 def test_sampled_answers_are_graded_as_planted():
-    """Format and graders fit: every answer is readable but the bare form in the paper's protocol (T6)."""
+    """Format and graders fit: every answer is readable but the bare form in the paper's protocol (S6)."""
     items = datasets.load(["mmlu", "gsm8k"], data="demo", items_per_task=8)
-    answers = [(item, plan.answers(item)) for item in items.itertuples()]
+    known = [(item, answers(item)) for item in items.itertuples()]
     responses = pd.DataFrame(
         [
             ("demo", "none", "paper", item.task, item.item, run, text, "stop")
-            for item, given in answers
+            for item, given in known
             for run, text in enumerate(given.texts)
         ],
         columns=["model", "persona", "template", "task", "item", "run", "text", "finish_reason"],
     )
-    right = np.concatenate([given.right for _, given in answers])
-    bare = np.concatenate([given.bare for _, given in answers])
+    right = np.concatenate([given.right for _, given in known])
+    bare = np.concatenate([given.bare for _, given in known])
     corrected = tasks.grade(responses, items, protocol="corrected")
     assert corrected["valid"].all() and (corrected["score"] == right).all()
     paper = tasks.grade(responses, items, protocol="paper")

@@ -1,6 +1,7 @@
 """Paired change of PB between conditions, the chain of demo checkpoints, and how a base model is asked."""
 
 import itertools
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -11,6 +12,9 @@ from personagap import datasets, demo, effects, models, personas
 from personagap.demo import chain
 from personagap.errors import UserError
 from personagap.models import rendering
+from personagap.paths import NOTEBOOKS
+from personagap.runs import execute
+from personagap.runs.request import Request
 
 FAST = {"n_bootstrap": 200}
 
@@ -96,15 +100,17 @@ def test_holm_is_over_the_conditions_and_unknown_ones_are_refused():
 
 
 def test_chain_rises_and_falls_as_planted():
-    joint = [demo.exact_bias(chain.planted(stage), "planted")["joint"] for stage in ("base", "sft", "preference")]
+    stages = map(chain.planted_probabilities, ("base", "sft", "preference"))
+    joint = [demo.exact_bias(cells, "planted")["joint"] for cells in stages]
     assert joint[0] < 0.6 * joint[1] > joint[2]
-    assert chain.planted("instructed", "neutralize") is None
+    assert chain.planted_probabilities("instructed", "neutralize") is None
 
 
 @pytest.mark.parametrize("checkpoint", ["base", "preference", "instructed"])
 def test_checkpoint_answers_as_planted(checkpoint, demo_items):
     lm = models.load_model(f"demo:{checkpoint}", prompt_format="base" if checkpoint == "base" else "chat")
-    cells = demo.true_scores(lm, personas.select("all"), demo_items, planted_cells=chain.planted(checkpoint))
+    planted = chain.planted_probabilities(checkpoint)
+    cells = demo.true_scores(lm, personas.select("all"), demo_items, planted_cells=planted)
     assert cells[["planted", "true"]].corr().iloc[0, 1] > 0.98 and cells["outside"].mean() < 0.02
     assert abs(demo.exact_bias(cells, "planted") - demo.exact_bias(cells, "true")).max() < 1.0
 
@@ -119,3 +125,16 @@ def test_a_base_model_gets_persona_and_question_as_plain_text():
     prompt = lm.render(personas.chat("muslim", "What is 2 + 2?"))
     assert prompt == "You are a helpful assistant. I am a Muslim person.\n\nQuestion: What is 2 + 2?\n\nAnswer:"
     assert rendering.BASE_STOP in prompt
+
+
+def test_a_real_model_has_no_truth_though_the_data_are_the_demos(tiny_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("PERSONAGAP_CACHE", str(tmp_path / "cache"))  # the kernel is another process
+    folder = shutil.copytree(tiny_folder, tmp_path / "demonstration")  # which is no checkpoint of the demo
+    given = {"checkpoints": {"real": str(folder), "sft": "demo"}, "base_format": [], "personas": "religion"}
+    given |= {"tasks": ["mmlu"], "answers": "likelihood", "items_per_task": 8}
+    request = Request(NOTEBOOKS / "safety_utility" / "3_origin.ipynb", given, None, tmp_path)
+    facts = execute.run(request)
+    assert facts["status"] == "finished", facts["error"]
+    tables = request.folder / "tables"
+    assert {*pd.read_csv(tables / "personalization_bias.csv")["condition"]} == {"real", "sft"}
+    assert {*pd.read_csv(tables / "truth.csv")["condition"]} == {"sft"}

@@ -160,15 +160,11 @@ def test_a_stand_in_of_the_hub(tmp_path):
     assert "UserError: cannot download namkoong-lab/PersonalLLM_InteractionDatabase" in last
 
 
-def test_the_demo_bundle_is_what_the_simulator_writes():
+def test_rewards_of_the_demo_can_be_recomputed_from_the_texts():
     table = datasets.load_personalllm()
     assert table["prompt"].nunique() == 300 and table.attrs["reward_models"] == sorted(demo.REWARDS)
     for name in demo.REWARDS:
         np.testing.assert_allclose(table[name], [demo.reward(text, name) for text in table["text"]])
-    train = demo.table().query("split == 'train'").drop(columns="split").reset_index(drop=True)
-    pd.testing.assert_frame_equal(
-        train, pd.read_parquet(demo.FOLDER / "PersonalLLM/data/train-00000-of-00001.parquet"), check_dtype=False
-    )
     assert sum(path.stat().st_size for path in demo.FOLDER.rglob("*.*") if path.is_file()) < 600_000
     users = datasets.load_interactions()
     assert np.allclose(np.stack(users["person_weight"]).sum(axis=1), 1) and {"chosen_5", "prompt_1"} <= set(users)

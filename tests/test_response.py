@@ -9,6 +9,8 @@ import pytest
 from fakes import lines, says
 from statsmodels.regression.linear_model import OLS
 
+from make_responses import EFFECTS, planted_response, rated_pairs
+from make_responses import ratings as draw_ratings
 from personagap import effects, extraction, figures, gap, personas, users, verdicts
 from personagap.datasets import load_judgments, load_relevance
 from personagap.demo import ratings
@@ -69,11 +71,11 @@ def rated():
 
 def test_demo_is_what_the_simulator_writes_and_recovers_what_it_planted(rated):
     _, features, table = rated
-    drawn = ratings.ratings(ratings.pairs())
+    drawn = draw_ratings(rated_pairs())
     assert table.groupby("rater")["label"].mean().to_dict() == drawn.groupby("rater")["label"].mean().to_dict()
     summary = gap.rating_summary(table, ["user", "prompt", "generator"])
     ranks, kappa = gap.judge_correlation(table), gap.mean_agreement(table, weights="linear")
-    effects = gap.rating_effects(table, ratings.EFFECTS)
+    effects = gap.rating_effects(table, EFFECTS)
     truth = ratings.recovered(summary, kappa, gap.judge_inflation(table), ranks, effects)
     assert len(truth) == 16 and truth["covered"].mean() >= 0.85
     answers = verdicts.response(summary, gap.judge_inflation(table), ranks, effects)["answer"]
@@ -81,11 +83,11 @@ def test_demo_is_what_the_simulator_writes_and_recovers_what_it_planted(rated):
     key = ["user", "prompt", "item"]  # for a model: least squares of its excess over people
     people = table[table["rater_kind"] == "human"].groupby(key)["label"].mean().rename("people")
     mine = table[table["rater"] == "judge_terse"].join(people, on=key)
-    fit = OLS(mine["label"] - mine["people"], mine[ratings.EFFECTS].assign(one=1.0)).fit()
+    fit = OLS(mine["label"] - mine["people"], mine[EFFECTS].assign(one=1.0)).fit()
     assert effects.query("rater == 'judge_terse'")["estimate"].tolist() == pytest.approx(fit.params[:3].tolist())
-    fixed = gap.rating_effects(table.assign(second=1), ratings.EFFECTS)
+    fixed = gap.rating_effects(table.assign(second=1), EFFECTS)
     assert set(fixed["covariate"]) == {"mention", "log2_length"}  # a position that never varies has no effect to show
-    assert (features["mention"] == ratings.pairs()["mention"]).mean() > 0.95
+    assert (features["mention"] == rated_pairs()["mention"]).mean() > 0.95
 
 
 def test_rating_summary_counts_judgments_and_responses():
@@ -98,13 +100,13 @@ def test_rating_summary_counts_judgments_and_responses():
 
 @pytest.mark.slow
 def test_intervals_of_rating_effects_cover():
-    pairs, hits = ratings.pairs(), []
-    planted = ratings.planted(200).set_index(["rater", "quantity"])["planted"]
+    pairs, hits = rated_pairs(), []
+    planted = planted_response(200).set_index(["rater", "quantity"])["planted"]
     for seed in range(1000, 1060):
-        drawn = ratings.ratings(pairs, seed).assign(rater_kind="model").drop(columns="prompt")
+        drawn = draw_ratings(pairs, seed).assign(rater_kind="model").drop(columns="prompt")
         drawn.loc[drawn["rater"].str.startswith("human"), "rater_kind"] = "human"
         drawn["item"] = drawn.groupby("rater").cumcount()
-        found = gap.rating_effects(drawn.rename(columns={"prompt_id": "prompt"}), ratings.EFFECTS, n_bootstrap=200)
+        found = gap.rating_effects(drawn.rename(columns={"prompt_id": "prompt"}), EFFECTS, n_bootstrap=200)
         true = planted[pd.MultiIndex.from_frame(found[["rater", "covariate"]])].to_numpy()
         hits.append(((found["ci_low"] <= true) & (found["ci_high"] >= true)).mean())
     assert 0.91 < np.mean(hits) <= 0.99

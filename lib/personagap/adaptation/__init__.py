@@ -4,6 +4,7 @@ from functools import partial
 
 from personagap import embeddings
 from personagap.adaptation import runlog
+from personagap.adaptation.answering import open_model
 from personagap.adaptation.icl import CONTROLS, STRATEGIES, Examples, Study, plan_study, source_arms
 from personagap.adaptation.neighbours import KINDS, neighbour_arms
 from personagap.adaptation.outcomes import (

@@ -10,26 +10,28 @@ import numpy as np
 import pandas as pd
 
 from personagap import effects, personas, tasks
-from personagap.demo.planting import answers, planted
+from personagap.demo.planted import answers, planted_probabilities
 from personagap.errors import UserError, at_least
 
 
 def banner(data: str, *models: str | None):
-    """What a notebook shows at its head if its data, or some of the models it asks, are simulated, else None."""
-    from IPython.display import Markdown
+    """What a notebook shows at its head if its data or a model it asks are simulated, else None."""
+    from IPython.display import Markdown  # here, so that truths are to be had without a notebook
 
     asked = [str(model) for model in models if model is not None]
     toys = [model for model in asked if model.split(":")[0] in ("demo", "simulated")]
-    made = "made for this project; their biases and errors were planted, and say nothing about anybody."
     if data == "demo" and toys == asked:
-        what = "Simulated data, known truth – not findings.** The items, the model and the raters of the demo were"
+        simulated = "data, known truth"
+        what = "The items, the model and the raters of the demo were"
     elif data == "demo":
-        what = "Simulated data – not findings.** The items, texts and raters of the demo were"
+        simulated, what = "data", "The items, texts and raters of the demo were"
     elif toys:
-        what = f"Simulated model – not findings.** Not the data, but what is asked ({', '.join(toys)}) was"
+        simulated, what = "model", f"Not the data, but what is asked ({', '.join(toys)}) was"
     else:
         return None
-    return Markdown(f"> **{what} {made}")
+    planted = "their biases and errors were planted, and say nothing about anybody."
+    said = f"Simulated {simulated} – not findings.** {what} made for this project; {planted}"
+    return Markdown(f"> **{said}")
 
 
 def true_scores(
@@ -47,7 +49,7 @@ def true_scores(
     lm : the demo model, or one trained from it, with ``choose(chats, choices)``.
     who, items : personas of ``personas.select``, demo items of ``datasets.load``.
     defence : changes the messages before the model sees them (``planted`` is without it).
-    planted_cells : what is planted, if not ``planted(templates)`` (``demo.chain``).
+    planted_cells : what is planted, if not ``planted_probabilities(templates)`` (``demo.chain``).
 
     Returns
     -------
@@ -57,18 +59,23 @@ def true_scores(
     what it gives to any other text, ``bare`` the share of answers in the form that the paper's
     pattern cannot read (S6). All are probabilities.
     """
-    cells = planted(templates) if planted_cells is None else planted_cells
+    cells = planted_probabilities(templates) if planted_cells is None else planted_cells
     cells = cells.merge(items[["task", "item"]]).merge(who[["persona", "phrase"]])
     if cells.empty:
-        raise UserError(f"nothing is planted for {', '.join(who['persona'])}: ask about identities of the project")
-    asked = {(item.task, item.item): (tasks.prompt(item), answers(item)) for item in items.itertuples()}
-    prompts, given = zip(*(asked[key] for key in zip(cells["task"], cells["item"], strict=True)), strict=True)
+        names = ", ".join(who["persona"])
+        raise UserError(f"nothing is planted for {names}: ask about identities of the project")
+    rows = {(item.task, item.item): item for item in items.itertuples()}
+    asked = {key: (tasks.prompt(item), answers(item)) for key, item in rows.items()}
+    keys = zip(cells["task"], cells["item"], strict=True)
+    prompts, given = zip(*(asked[key] for key in keys), strict=True)
+    # As a run asks: what is true of the model must hold of the very chats that are scored.
     chats = [
         personas.chat(cell.persona, prompt, template=cell.template, phrase=cell.phrase)
         for cell, prompt in zip(cells.itertuples(), prompts, strict=True)
     ]
     chats = [defence(messages) for messages in chats] if defence else chats
     mass = [np.exp(each) for each in lm.choose(chats, [each.texts for each in given])]
+    # What the model gives to other texts is told on its own (``outside``), not as wrong.
     total = np.array([each.sum() for each in mass])
     cells["true"] = [each[one.right].sum() for each, one in zip(mass, given, strict=True)] / total
     cells["bare"] = [each[one.bare].sum() for each, one in zip(mass, given, strict=True)] / total
@@ -77,7 +84,12 @@ def true_scores(
 
 
 def truth(cells: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
-    """Planted, true and estimated PB of the demo model: `true_scores` beside ``effects.personalization_bias``.
+    """Planted, true and estimated PB of the demo model.
+
+    Parameters
+    ----------
+    cells : of `true_scores`.
+    bias : of ``effects.personalization_bias``.
 
     Returns
     -------
@@ -86,14 +98,23 @@ def truth(cells: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
     negative), as are the ends of its interval.
     """
     exact = pd.DataFrame({column: exact_bias(cells, column) for column in ["planted", "true"]})
-    estimates = bias.set_index("dimension")[["debiased_pb2", "ci_low", "ci_high"]].clip(lower=0) ** 0.5
-    table = exact.reindex(estimates.index).join(estimates.rename(columns={"debiased_pb2": "estimated"})).reset_index()
+    estimates = _estimated_pb(bias)
+    table = exact.reindex(estimates.index).join(estimates).reset_index()
     table.insert(1, "quantity", "PB")
     return table
 
 
+def _estimated_pb(bias: pd.DataFrame) -> pd.DataFrame:
+    """``estimated ci_low ci_high`` of PB, by dimension, from those of its square."""
+    squares = bias.set_index("dimension")[["debiased_pb2", "ci_low", "ci_high"]]
+    return (squares.clip(lower=0) ** 0.5).rename(columns={"debiased_pb2": "estimated"})
+
+
 def by_answers(
-    responses: Mapping[str, pd.DataFrame], scores: Mapping[str, pd.DataFrame], truth: pd.DataFrame, seed: int = 0
+    responses: Mapping[str, pd.DataFrame],
+    scores: Mapping[str, pd.DataFrame],
+    truth: pd.DataFrame,
+    seed: int = 0,
 ) -> pd.DataFrame:
     """What several ways to ask the same find, beside the truth, and what they cost.
 
@@ -109,10 +130,13 @@ def by_answers(
     rows = []
     for way, table in scores.items():
         bias = effects.personalization_bias(table, seed=seed).query("dimension != 'joint'")
-        estimate = bias.set_index("dimension")[["debiased_pb2", "ci_low", "ci_high"]].clip(lower=0) ** 0.5
         known = truth.drop(columns=["estimated", "ci_low", "ci_high"])
-        rows.append(known.merge(estimate.rename(columns={"debiased_pb2": "estimated"}).reset_index()))
-        cost = {"answers": way, "requests": len(table), "tokens_written": int(responses[way]["output_tokens"].sum())}
+        rows.append(known.merge(_estimated_pb(bias).reset_index()))
+        cost = {
+            "answers": way,
+            "requests": len(table),
+            "tokens_written": int(responses[way]["output_tokens"].sum()),
+        }
         for place, (name, value) in enumerate(cost.items()):
             rows[-1].insert(place, name, value)
     return pd.concat(rows, ignore_index=True)
@@ -133,7 +157,7 @@ def exact_bias(cells: pd.DataFrame, column: str) -> pd.Series:
 def preference_pairs(
     items: pd.DataFrame, n: int, seed: int = 0, *, without: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """A right (or harmless) answer preferred to a wrong one, whoever asks; ``items`` take turns, in random order.
+    """A right (or harmless) answer preferred to a wrong one, whoever asks; items take random turns.
 
     Parameters
     ----------
@@ -144,16 +168,18 @@ def preference_pairs(
     -------
     DataFrame ``system question chosen rejected`` of n rows, for ``tuning.dpo.tune``.
     """
-    if without is not None:
+    if without is not None:  # or tuning would be judged on what it was trained on
         items = items.merge(without[["task", "item"]], how="left_anti")
     at_least(1, n=n)
     if items.empty:
-        raise UserError("no demo items are left to train on: set items_per_task below the number there is")
+        nothing = "no demo items are left to train on"
+        raise UserError(f"{nothing}: set items_per_task below the number there is")
     rng = np.random.default_rng(seed)
     asked, rows = list(items.itertuples()), []
     for place in rng.permutation(np.resize(np.arange(len(asked)), n)):
         given = answers(asked[place])
-        chosen, rejected = (rng.choice(np.flatnonzero(kind & ~given.bare)) for kind in (given.right, ~given.right))
+        kinds = (given.right, ~given.right)
+        chosen, rejected = (rng.choice(np.flatnonzero(kind & ~given.bare)) for kind in kinds)
         texts = (given.texts[chosen], given.texts[rejected])
         rows.append((personas.ASSISTANT_PROMPT, tasks.prompt(asked[place]), *texts))
     return pd.DataFrame(rows, columns=["system", "question", "chosen", "rejected"])

@@ -1,123 +1,26 @@
-"""Simulated relevance judgments: raters and judges with stated error rates around a latent truth.
+"""What was planted in the simulated relevance judgments, beside what is estimated from them.
 
-Everything here was written or drawn for this project; no text or label comes from anyone's data.
-A pair (prompt, attribute) is truly relevant with a probability that its kind fixes (``RELEVANT``).
-Given the truth, three human raters and two model judges label it independently of each other with
-the sensitivities and false-alarm rates of ``RATERS``; judges raise more false alarms on open-ended
-prompts than on factual ones, and one of them fewer where it sees all attributes at once ("_list").
-So every population value has a closed form (``planted_relevance``).
+``data/demo/build/make_relevance.py`` drew the judgments and computed the planted values.
 """
 
-from itertools import combinations
-
-import numpy as np
 import pandas as pd
 
-from personagap.gap import METRICS, confusion_metrics
-from personagap.paths import DEMO
-
-SEED = 20260604
-FILE = DEMO / "relevance_judgments.csv"
-#: P(an attribute is truly relevant), by how it relates to the prompt.
-RELEVANT = {"same topic": 0.80, "manner": 0.35, "other": 0.04}
-#: rater: P(yes | relevant), P(yes | not relevant, factual prompt), the same for an open-ended prompt.
-RATERS = {
-    "human_1": (0.85, 0.05, 0.05),
-    "human_2": (0.75, 0.04, 0.04),
-    "human_3": (0.80, 0.08, 0.08),
-    "judge_broad": (0.95, 0.20, 0.50),
-    "judge_strict": (0.88, 0.12, 0.26),
-    "judge_broad_list": (0.85, 0.08, 0.16),
-}
-HUMANS = [rater for rater in RATERS if rater.startswith("human")]
-USERS, TOPICS_PER_USER, USERS_PER_PROMPT = 24, 4, 4
-
-
-def design() -> pd.DataFrame:
-    """Which pairs are judged: ``prompt_id user attribute_index prompt attribute kind open``.
-
-    Each user has the attributes of four topics and two about manner (``relevance_texts.csv``); each
-    prompt is put to two users whom its topic concerns and to two whom it does not.
-    """
-    rng = np.random.default_rng(SEED)
-    texts = pd.read_csv(DEMO / "relevance_texts.csv")
-    attributes = texts[texts["kind"] == "attribute"].set_index("topic")["text"]
-    topics = [topic for topic in attributes.index.unique() if topic != "manner"]
-    # Topics in rotation, so that every topic has its users; the order within a profile is random.
-    mine = [{topics[(3 * i + step) % len(topics)] for step in range(TOPICS_PER_USER)} for i in range(USERS)]
-    profiles = []
-    for chosen in mine:
-        lines = [("manner", text) for text in rng.choice(attributes["manner"], 2, replace=False)]
-        lines += [(topic, text) for topic in sorted(chosen) for text in attributes[topic]]
-        profiles.append([lines[i] for i in rng.permutation(len(lines))])
-    rows = []
-    for prompt_id, (topic, kind, prompt) in enumerate(texts[texts["kind"] != "attribute"].itertuples(index=False)):
-        groups = [[i for i in range(USERS) if (topic in mine[i]) == concerned] for concerned in (True, False)]
-        for i in sorted(np.concatenate([rng.choice(group, USERS_PER_PROMPT // 2, replace=False) for group in groups])):
-            for index, (about, attribute) in enumerate(profiles[i]):
-                relation = {topic: "same topic", "manner": "manner"}.get(about, "other")
-                rows.append((prompt_id, f"u{i + 1:02d}", index, prompt, attribute, relation, kind == "open"))
-    columns = ["prompt_id", "user", "attribute_index", "prompt", "attribute", "kind", "open"]
-    return pd.DataFrame(rows, columns=columns)
-
-
-def _yes(pairs: pd.DataFrame) -> dict[str, np.ndarray]:
-    """P(yes) of each rater where the attribute is relevant, and where it is not: (2, pairs)."""
-    return {
-        rater: np.stack([np.full(len(pairs), hit), np.where(pairs["open"], alarm_open, alarm)])
-        for rater, (hit, alarm, alarm_open) in RATERS.items()
-    }
-
-
-def relevance_judgments(seed: int = SEED) -> pd.DataFrame:
-    """Draw the labels of the committed table: three humans, their majority and the judges, as true/false."""
-    pairs, rng = design(), np.random.default_rng([seed, 1])
-    truth = rng.random(len(pairs)) < pairs["kind"].map(RELEVANT)
-    drawn = {rater: rng.random(len(pairs)) < np.where(truth, *yes) for rater, yes in _yes(pairs).items()}
-    majority = np.sum([drawn[rater] for rater in HUMANS], axis=0) >= 2
-    return pairs.drop(columns=["kind", "open"]).assign(human_majority=majority, **drawn)
-
-
-def planted_relevance() -> pd.DataFrame:
-    """Population values of the committed design: ``rater metric planted``, each against the human majority.
-
-    Labels are independent given the truth, so the probability of each pair of labels is a sum over
-    the two truths; summed over the pairs these are the expected counts of the four outcomes. The row
-    "human–human", "kappa" is the mean of the three pairwise values.
-    """
-    pairs = design()
-    yes, relevant = _yes(pairs), pairs["kind"].map(RELEVANT)
-    a, b, c = (yes[rater] for rater in HUMANS)
-    yes["human_majority"] = a * b + a * c + b * c - 2 * a * b * c
-
-    def metrics(rater: str, gold: str) -> dict[str, float]:
-        said = [(x, y) for x in (yes[rater], 1 - yes[rater]) for y in (yes[gold], 1 - yes[gold])]
-        return confusion_metrics(*(np.sum([relevant, 1 - relevant] * x * y) for x, y in said))
-
-    judges = [rater for rater in RATERS if rater not in HUMANS]
-    table = pd.DataFrame({judge: metrics(judge, "human_majority") for judge in judges}, dtype=float)
-    table = table.rename_axis("metric").reset_index().melt("metric", var_name="rater", value_name="planted")
-    kappa = np.mean([metrics(*pair)["kappa"] for pair in combinations(HUMANS, 2)])
-    table.loc[len(table)] = {"rater": "human–human", "metric": "kappa", "planted": kappa}
-    return table[["rater", "metric", "planted"]]
+from personagap.demo._recentering import planted_values
+from personagap.gap import METRICS
 
 
 def recovered(metrics: pd.DataFrame, means: pd.DataFrame) -> pd.DataFrame:
     """Planted beside estimated values: ``rater metric planted estimated ci_low ci_high covered``.
 
-    ``metrics`` is ``gap.relevance_metrics`` of the demo judgments, ``means`` their ``gap.mean_agreement``.
+    ``metrics`` is ``gap.relevance_metrics`` of the demo judgments, ``means`` their
+    ``gap.mean_agreement``.
     """
     kappas = means.rename(columns={"kappa": "estimated", "pair": "rater"}).assign(metric="kappa")
     names = {"estimated": "", "ci_low": "_low", "ci_high": "_high"}
-    tables = [
-        metrics[["rater"]].assign(metric=metric, **{name: metrics[metric + suffix] for name, suffix in names.items()})
-        for metric in METRICS
-    ]
+    tables = []
+    for metric in METRICS:
+        values = {name: metrics[metric + end] for name, end in names.items()}
+        tables.append(metrics[["rater"]].assign(metric=metric, **values))
     estimates = pd.concat([*tables, kappas])[["rater", "metric", *names]]
-    table = planted_relevance().merge(estimates, on=["rater", "metric"])
+    table = planted_values("relevance").merge(estimates, on=["rater", "metric"])
     return table.assign(covered=table["planted"].between(table["ci_low"], table["ci_high"]))
-
-
-def write() -> None:
-    """Write the committed table anew."""
-    relevance_judgments().to_csv(FILE, index=False, lineterminator="\n")

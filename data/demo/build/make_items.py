@@ -1,31 +1,44 @@
-"""Writers of the demo items that follow a pattern: word problems and one-line functions.
+"""Write the demo items that follow a pattern: word problems and one-line functions.
 
-The items of the other three tasks are short hand-written lists, kept in ``data/demo`` only.
+The items of the other three tasks are short hand-written lists.
 """
 
-import json
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from writing import target, write_lines, write_table
+
 SEED = 0
-NAMES = ["Ana", "Ben", "Chloe", "Dev", "Emre", "Fatima", "Grace", "Hugo", "Ines", "Jun", "Kofi", "Lena", "Mia", "Noor"]
+NAMES = [
+    *("Ana", "Ben", "Chloe", "Dev", "Emre", "Fatima", "Grace"),
+    *("Hugo", "Ines", "Jun", "Kofi", "Lena", "Mia", "Noor"),
+]
 NUMBERS = ["two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 #: A word problem, its solution, and the range of its two numbers.
 PROBLEMS = [
     ("{name} has {a} boxes with {b} pens in each. How many pens is that?", "{a} * {b}", (3, 9)),
-    ("{name} had {a} coins and found {b} more. How many coins are there now?", "{a} + {b}", (11, 40)),
-    ("{name} read {a} pages on Monday and {b} on Tuesday. How many pages is that?", "{a} + {b}", (11, 40)),
+    (
+        "{name} had {a} coins and found {b} more. How many coins are there now?",
+        *("{a} + {b}", (11, 40)),
+    ),
+    (
+        "{name} read {a} pages on Monday and {b} on Tuesday. How many pages is that?",
+        *("{a} + {b}", (11, 40)),
+    ),
     ("{name} plants {a} rows of {b} trees. How many trees is that?", "{a} * {b}", (3, 9)),
     ("A bus with {a} seats has {b} people on it. How many seats are free?", "{a} - {b}", (12, 60)),
     ("{name} pays {a} coins for bread and {b} for milk. What is the sum?", "{a} + {b}", (11, 40)),
     ("{name} works {a} hours a day for {b} days. How many hours is that?", "{a} * {b}", (3, 9)),
-    ("A rope of {a} metres is cut and {b} metres are taken away. How many are left?", "{a} - {b}", (12, 60)),
+    (
+        "A rope of {a} metres is cut and {b} metres are taken away. How many are left?",
+        *("{a} - {b}", (12, 60)),
+    ),
 ]
 
-#: What a function does, its name, the right and the wrong expression; n is its argument, K its number.
+#: What a function does, its name, the right and the wrong expression of its argument n; K: number.
 FUNCTIONS = [
     ("add {word} to a number", "add_{word}", "n + K", "n - K"),
     ("take {word} away from a number", "take_{word}", "n - K", "n + K"),
@@ -48,7 +61,8 @@ def gsm8k() -> pd.DataFrame:
         solution = solution.format(a=a, b=b)
         result = eval(solution)  # our own arithmetic, two numbers and an operator
         if 10 <= result <= 99:
-            rows[pattern.format(name=rng.choice(NAMES), a=a, b=b)] = f"{solution} = {result}\n#### {result}"
+            question = pattern.format(name=rng.choice(NAMES), a=a, b=b)
+            rows[question] = f"{solution} = {result}\n#### {result}"
     return pd.DataFrame({"question": rows.keys(), "answer": rows.values()})
 
 
@@ -62,26 +76,29 @@ def mbpp() -> pd.DataFrame:
     for what, name, right, wrong in FUNCTIONS:
         for number, word in enumerate(NUMBERS, start=2):
             call = name.format(word=word)
-            code, wrong_code = (
-                f"def {call}(n):\n    return {body.replace('K', str(number))}" for body in (right, wrong)
-            )
-            value, wrong_value = (eval("lambda n: " + text.split("return ")[1]) for text in (code, wrong_code))
+            bodies = [body.replace("K", str(number)) for body in (right, wrong)]
+            code, wrong_code = (f"def {call}(n):\n    return {body}" for body in bodies)
+            value, wrong_value = (eval(f"lambda n: {body}") for body in bodies)
             usable = [n for n in range(1, 21) if value(n) != wrong_value(n)]
             middle = number if number in usable[1:-1] else usable[len(usable) // 2]
+            shown = (usable[0], middle, usable[-1])
             rows.append({
-                "text": f"Write a function to {what.format(word=word)}.", "code": code, "task_id": len(rows) + 1,
-                "test_list": [f"assert {call}({n}) == {value(n)}" for n in (usable[0], middle, usable[-1])],
+                "text": f"Write a function to {what.format(word=word)}.", "code": code,
+                "task_id": len(rows) + 1,
+                "test_list": [f"assert {call}({n}) == {value(n)}" for n in shown],
                 "test_setup_code": "", "challenge_test_list": [], "wrong": wrong_code,
             })  # fmt: skip
     return pd.DataFrame(rows)
 
 
 def write(folder: Path) -> None:
-    """Write ``gsm8k.jsonl`` and ``mbpp.jsonl`` into ``folder``; the same bytes each time."""
+    """Write the items, and the two programs by which the demo model answers each of mbpp."""
+    programs = mbpp()
     write_lines(folder / "gsm8k.jsonl", gsm8k().to_dict("records"))
-    write_lines(folder / "mbpp.jsonl", mbpp().drop(columns="wrong").to_dict("records"))
+    write_lines(folder / "mbpp.jsonl", programs.drop(columns="wrong").to_dict("records"))
+    solutions = programs[["task_id", "code", "wrong"]].set_axis(["item", "right", "wrong"], axis=1)
+    write_table(folder / "mbpp_solutions.csv", solutions)
 
 
-def write_lines(file: Path, records: list[dict]) -> None:
-    lines = [json.dumps(record, ensure_ascii=False) + "\n" for record in records]
-    file.write_text("".join(lines), encoding="utf-8")
+if __name__ == "__main__":
+    write(target())

@@ -1,0 +1,120 @@
+"""Draw simulated relevance judgments: raters with stated error rates around a latent truth.
+
+Everything here was written or drawn for this project; no text or label comes from anyone's data.
+A pair (prompt, attribute) is truly relevant with a probability that its kind fixes (``RELEVANT``).
+Given the truth, three human raters and two model judges label it independently of each other with
+the sensitivities and false-alarm rates of ``RATERS``; judges raise more false alarms on open-ended
+prompts than on factual ones, and one of them fewer where it sees all attributes at once ("_list").
+So every population value has a closed form (``planted_relevance``).
+"""
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from personagap.gap import confusion_metrics
+from personagap.paths import DEMO
+from writing import target, write_planted, write_table
+
+SEED = 20260604
+#: P(an attribute is truly relevant), by how it relates to the prompt.
+RELEVANT = {"same topic": 0.80, "manner": 0.35, "other": 0.04}
+#: rater: P(yes | relevant), P(yes | not relevant, factual prompt), the same for an open prompt.
+RATERS = {
+    "human_1": (0.85, 0.05, 0.05),
+    "human_2": (0.75, 0.04, 0.04),
+    "human_3": (0.80, 0.08, 0.08),
+    "judge_broad": (0.95, 0.20, 0.50),
+    "judge_strict": (0.88, 0.12, 0.26),
+    "judge_broad_list": (0.85, 0.08, 0.16),
+}
+HUMANS = [rater for rater in RATERS if rater.startswith("human")]
+USERS, TOPICS_PER_USER, USERS_PER_PROMPT = 24, 4, 4
+
+
+def judged_pairs() -> pd.DataFrame:
+    """Which pairs are judged: ``prompt_id user attribute_index prompt attribute kind open``.
+
+    Each user has the attributes of four topics and two about manner (``relevance_texts.csv``); each
+    prompt is put to two users whom its topic concerns and to two whom it does not.
+    """
+    rng = np.random.default_rng(SEED)
+    texts = pd.read_csv(DEMO / "relevance_texts.csv")
+    attributes = texts[texts["kind"] == "attribute"].set_index("topic")["text"]
+    topics = [topic for topic in attributes.index.unique() if topic != "manner"]
+    # Topics in rotation, so that every topic has its users; the order within a profile is random.
+    steps = range(TOPICS_PER_USER)
+    mine = [{topics[(3 * i + step) % len(topics)] for step in steps} for i in range(USERS)]
+    profiles = []
+    for chosen in mine:
+        lines = [("manner", text) for text in rng.choice(attributes["manner"], 2, replace=False)]
+        lines += [(topic, text) for topic in sorted(chosen) for text in attributes[topic]]
+        profiles.append([lines[i] for i in rng.permutation(len(lines))])
+    rows, prompts = [], texts[texts["kind"] != "attribute"]
+    for prompt_id, (topic, kind, prompt) in enumerate(prompts.itertuples(index=False)):
+        concerned = [i for i in range(USERS) if topic in mine[i]]
+        others = [i for i in range(USERS) if topic not in mine[i]]
+        half = USERS_PER_PROMPT // 2
+        asked = [rng.choice(group, half, replace=False) for group in (concerned, others)]
+        for i in sorted(np.concatenate(asked)):
+            for index, (about, attribute) in enumerate(profiles[i]):
+                relation = {topic: "same topic", "manner": "manner"}.get(about, "other")
+                user = f"u{i + 1:02d}"
+                rows.append((prompt_id, user, index, prompt, attribute, relation, kind == "open"))
+    columns = ["prompt_id", "user", "attribute_index", "prompt", "attribute", "kind", "open"]
+    return pd.DataFrame(rows, columns=columns)
+
+
+def _chance_of_yes(pairs: pd.DataFrame) -> dict[str, np.ndarray]:
+    """P(yes) of each rater where the attribute is relevant, and where it is not: (2, pairs)."""
+    return {
+        rater: np.stack([np.full(len(pairs), hit), np.where(pairs["open"], alarm_open, alarm)])
+        for rater, (hit, alarm, alarm_open) in RATERS.items()
+    }
+
+
+def relevance_judgments(seed: int = SEED) -> pd.DataFrame:
+    """Draw the labels of the committed table, true/false: of humans, their majority and judges."""
+    pairs, rng = judged_pairs(), np.random.default_rng([seed, 1])
+    relevant = rng.random(len(pairs)) < pairs["kind"].map(RELEVANT)
+    chances = {rater: np.where(relevant, *yes) for rater, yes in _chance_of_yes(pairs).items()}
+    drawn = {rater: rng.random(len(pairs)) < yes for rater, yes in chances.items()}
+    majority = np.sum([drawn[rater] for rater in HUMANS], axis=0) >= 2
+    return pairs.drop(columns=["kind", "open"]).assign(human_majority=majority, **drawn)
+
+
+def planted_relevance() -> pd.DataFrame:
+    """Population values of the design, against the human majority: ``rater metric planted``.
+
+    Labels are independent given the truth, so the probability of each pair of labels is a sum over
+    the two truths; summed over the pairs these are the expected counts of the four outcomes. The
+    row "human–human", "kappa" is the mean of the three pairwise values.
+    """
+    pairs = judged_pairs()
+    yes, relevant = _chance_of_yes(pairs), pairs["kind"].map(RELEVANT)
+    a, b, c = (yes[rater] for rater in HUMANS)
+    yes["human_majority"] = a * b + a * c + b * c - 2 * a * b * c
+
+    def metrics(rater: str, gold: str) -> dict[str, float]:
+        said = [(x, y) for x in (yes[rater], 1 - yes[rater]) for y in (yes[gold], 1 - yes[gold])]
+        return confusion_metrics(*(np.sum([relevant, 1 - relevant] * x * y) for x, y in said))
+
+    judges = [rater for rater in RATERS if rater not in HUMANS]
+    table = pd.DataFrame({judge: metrics(judge, "human_majority") for judge in judges}, dtype=float)
+    table = table.rename_axis("metric").reset_index()
+    table = table.melt("metric", var_name="rater", value_name="planted")
+    kappa = np.mean([metrics(*pair)["kappa"] for pair in combinations(HUMANS, 2)])
+    table.loc[len(table)] = {"rater": "human–human", "metric": "kappa", "planted": kappa}
+    return table[["rater", "metric", "planted"]]
+
+
+def write(folder: Path) -> None:
+    """Write the judgments of stage 2 and their population values."""
+    write_table(folder / "relevance_judgments.csv", relevance_judgments())
+    write_planted(folder / "recentering" / "planted_relevance.csv", planted_relevance())
+
+
+if __name__ == "__main__":
+    write(target())

@@ -1,0 +1,155 @@
+"""The demo bundle can be made again: scripts of ``data/demo/build`` write the committed files."""
+
+import importlib
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from personagap import datasets, demo, models, personas
+from personagap.demo import chain, personalllm
+from personagap.paths import DEMO
+
+#: Script: the files it writes that need no training.
+WRITTEN = {
+    "make_items": ["gsm8k.jsonl", "mbpp.jsonl", "mbpp_solutions.csv"],
+    "make_planted": ["planted.csv"],
+    "make_relevance": ["recentering/planted_relevance.csv", "relevance_judgments.csv"],
+    "make_extraction": [
+        "recentering/annotations_task4.jsonl",
+        "recentering/extractor_outputs.csv",
+        "recentering/planted_extraction.csv",
+        "recentering/task4_items.jsonl",
+    ],
+    "make_responses": [
+        "recentering/annotations_task6.jsonl",
+        "recentering/judgments_response.csv",
+        "recentering/planted_response.csv",
+        "recentering/task6_items.jsonl",
+    ],
+    "make_personalllm": [
+        "personalllm/PersonalLLM/data/test-00000-of-00001.parquet",
+        "personalllm/PersonalLLM/data/train-00000-of-00001.parquet",
+        "personalllm/PersonalLLM_InteractionDatabase/data/train-00000-of-00001.parquet",
+        "personalllm/opinionqa/demo_W01_default_combined.csv",
+        "personalllm/opinionqa/reward_model_answers.csv",
+        "personalllm/planted_representativeness.csv",
+        "personalllm/population.parquet",
+    ],
+}
+#: Its weights are exponentials, in whose last bit processors differ.
+USERS = "personalllm/PersonalLLM_InteractionDatabase/data/train-00000-of-00001.parquet"
+BY_HAND = {
+    *("README.md", "mmlu.csv", "do_not_answer.csv", "strongreject.csv", "relevance_texts.csv"),
+    *("recentering/facts.csv", "personalllm/texts.csv", "chain/planted.csv"),
+}
+
+
+def files_under(folder):
+    found = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    return {name for name in found if "__pycache__" not in name}
+
+
+@pytest.mark.parametrize("script", WRITTEN)
+def test_a_script_writes_the_committed_files(script, tmp_path, own_cache):
+    made = tmp_path / "demo"
+    importlib.import_module(script).write(made)
+    assert files_under(made) == {*WRITTEN[script]}
+    for name in {*WRITTEN[script]} - {USERS}:
+        assert (made / name).read_bytes() == (DEMO / name).read_bytes(), name
+    if script == "make_personalllm":
+        ours, committed = (pd.read_parquet(folder / USERS) for folder in (made, DEMO))
+        weights = [np.stack(table.pop("person_weight")) for table in (ours, committed)]
+        np.testing.assert_allclose(*weights, rtol=0, atol=1e-15)
+        pd.testing.assert_frame_equal(ours, committed)
+
+
+def test_every_file_of_the_bundle_has_a_script_or_was_written_by_hand():
+    trained = {name for name in files_under(DEMO) if name.startswith(("model/", "chain/"))}
+    explained = {name for names in WRITTEN.values() for name in names} | BY_HAND | trained
+    assert {name for name in files_under(DEMO) if not name.startswith("build/")} == explained
+    table = (DEMO / "README.md").read_text(encoding="utf-8")
+    for script in [*WRITTEN, "train_model", "train_checkpoints"]:
+        assert f"`{script}.py`" in table, script
+
+
+def test_the_population_is_of_the_responses_that_the_seeds_give():
+    import make_personalllm
+
+    values, writers = personalllm.population()
+    assert values.shape == (1500, 8, 10) and writers == list(make_personalllm.STYLES)
+    texts = make_personalllm.responses(1)["texts"]
+    names = sorted(personalllm.REWARDS)
+    rewards = [[personalllm.reward(text, name) for name in names] for text in texts[7]]
+    assert values[300 + 7].tolist() == rewards
+
+
+def test_right_answers_share_what_is_planted_and_wrong_ones_the_rest():
+    from training import distribution
+
+    right, bare = np.array([True, False, True]), np.array([False, False, True])
+    given = demo.planted.Answers(["b", "c", "Answer: b"], right, bare)
+    assert distribution(given, 0.75, 0.2).tolist() == pytest.approx([0.6, 0.2, 0.15])
+
+
+def agreement(lm, cells, items):
+    """The correlation of planted and true probabilities, and the widest gap in PB, in points."""
+    cells = demo.true_scores(lm, personas.select("all"), items, planted_cells=cells)
+    gap = demo.exact_bias(cells, "planted") - demo.exact_bias(cells, "true")
+    return cells["planted"].corr(cells["true"]), gap.abs().max()
+
+
+def same_files(made, committed):
+    """The files that training does not decide to the last bit."""
+    for name in (
+        "config.json",
+        "generation_config.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ):
+        assert (made / name).read_bytes() == (committed / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_training_with_one_thread_is_repeatable():
+    import torch
+
+    import training
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    how = {"steps": 2, "polish": 1, "templates": ["paper"]}
+    first, again = (training.train(**how)[0].state_dict() for _ in range(2))
+    torch.set_num_threads(threads)
+    assert all(torch.equal(first[name], again[name]) for name in first)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_training_makes_a_model_that_answers_as_the_committed_one(tmp_path):
+    import train_model
+
+    train_model.write(tmp_path)
+    same_files(tmp_path / "model", DEMO / "model")
+    lm = models.load_model(str(tmp_path / "model"), device="cpu")
+    r, gap = agreement(lm, None, datasets.load("all", graded=False))
+    assert r >= 0.999 and gap < 0.2
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("checkpoint", ["base", "preference", "instructed"])
+def test_training_makes_checkpoints_that_answer_as_the_committed_ones(checkpoint, tmp_path):
+    import train_checkpoints
+
+    train_checkpoints.write(tmp_path, checkpoint)
+    folder = tmp_path / "chain" / checkpoint
+    same_files(folder, DEMO / "chain" / checkpoint)
+    form = "base" if checkpoint == "base" else "chat"
+    lm = models.load_model(str(folder), device="cpu", prompt_format=form)
+    planted, items = chain.planted_probabilities(checkpoint), datasets.load("all", graded=False)
+    committed = models.load_model(f"demo:{checkpoint}", device="cpu", prompt_format=form)
+    r, gap = agreement(lm, planted, items)
+    r_committed, gap_committed = agreement(committed, planted, items)
+    assert r > 0.98 and r == pytest.approx(r_committed, abs=0.005)
+    assert gap == pytest.approx(gap_committed, abs=0.3)
