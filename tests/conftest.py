@@ -48,7 +48,7 @@ def demo_cells(demo_lm):
 def demo_relevance():
     """The demo's judgments of relevance, their metrics and agreement, and linear classifiers trained on them."""
     from personagap import datasets, gap
-    from personagap.tuning import classifiers
+    from personagap.recentering import classifiers
 
     pairs, judgments = datasets.load_relevance("demo")
     metrics, means = gap.relevance_metrics(judgments), gap.mean_agreement(judgments)

@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import nbformat
 from notebooks_for_tests import wait_for
+from papermill.iorw import load_notebook_node
+from papermill.parameterize import parameterize_notebook
 
 from personagap.paths import NOTEBOOKS
 
@@ -57,8 +60,8 @@ def _answers(url: str) -> bool:
 @contextlib.contextmanager
 def jupyter_lab(root: Path, figures: Path) -> Iterator[str]:
     """Run JupyterLab in an empty folder; yields the address of the explorer's notebook, pointed at ``figures``."""
-    notebook = (NOTEBOOKS / "explore.ipynb").read_text().replace("figures = None", f"figures = '{figures}'")
-    (root / "explore.ipynb").write_text(notebook)
+    notebook = load_notebook_node(str(NOTEBOOKS / "explore.ipynb"))
+    nbformat.write(parameterize_notebook(notebook, {"figures": str(figures)}), root / "explore.ipynb")
     settings = {"ServerApp.root_dir": root, "ServerApp.ip": "127.0.0.1", "ServerApp.port": 0}
     settings |= {"IdentityProvider.token": "secret", "LabApp.open_browser": False}
     command = [sys.executable, "-m", "jupyter", "lab", "--allow-root"]

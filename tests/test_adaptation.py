@@ -12,15 +12,16 @@ import pytest
 from fakes import Fake
 from sklearn.metrics.pairwise import cosine_similarity
 
-from personagap import adaptation, users, verdicts
-from personagap.adaptation import icl, neighbours, runlog
+from personagap import personalllm
 from personagap.datasets import load_personalllm
-from personagap.demo import personalllm
+from personagap.demo import personalllm as demo_rewards
 from personagap.demo.in_context import truth
 from personagap.demo.selector import PLANTED, Selector
 from personagap.errors import UserError
 from personagap.models import load_model
-from personagap.published import run_log
+from personagap.personalllm import adaptation, users
+from personagap.personalllm.adaptation import icl, neighbours, runlog
+from personagap.personalllm.published import run_log
 from personagap.responses import ResponseStore
 
 CONTROLS = [*adaptation.CONTROLS, "zero_shot", "population's favourite"]
@@ -146,7 +147,7 @@ def echo(study):
 
 
 def test_generation_is_scored_from_the_text_on_the_scale_of_the_table(study, arms, own_cache):
-    own, respond = {"own": arms["own"]}, adaptation.by_generation(study, personalllm.score)
+    own, respond = {"own": arms["own"]}, adaptation.by_generation(study, demo_rewards.score)
     served = adaptation.serve(echo(study), study, own, respond, [0, 1], ["chat"])
     assert served["arm"].tolist() == ["zero_shot"] * 30 + ["own"] * 30
     np.testing.assert_allclose(served["persona_reward"], np.tile(study.stored()[:, 3], 2), atol=1e-8)
@@ -190,7 +191,7 @@ def test_a_planted_benefit_is_found_against_every_control_and_none_where_none_is
     served = adaptation.serve(lm, study, arms, adaptation.by_selection(study, None), [0, 5], ["chat"])
     results = pd.concat([served, adaptation.references(study)])
     paired = adaptation.compare(results, ["own"], CONTROLS, n_bootstrap=400)
-    answers = verdicts.in_context(paired).set_index("question")["answer"]
+    answers = personalllm.verdicts.in_context(paired).set_index("question")["answer"]
     answer = answers.filter(like="personalization").iloc[0]
     assert answer.startswith("Yes, beyond every control" if planted == "benefit" else "No personalization benefit")
     helps = answers.filter(like="What do examples").iloc[0]
@@ -330,7 +331,7 @@ def test_truth_is_the_mean_of_the_crowd_in_the_arms_given(table, vectors):
 def test_neighbours_of_1000_among_10000_users_within_20_seconds_and_2_gb():
     code = """
 import time, numpy as np
-from personagap.adaptation import icl, neighbours
+from personagap.personalllm.adaptation import icl, neighbours
 rng = np.random.default_rng(0)
 vectors = rng.standard_normal((9402 * 8, 1024), dtype=np.float32)
 draw = lambda n: icl.Examples(rng.integers(9402, size=(n, 50)), *rng.integers(8, size=(2, n, 50)))
@@ -393,4 +394,4 @@ def test_real_log_gives_the_published_numbers(real_data):
     effects = runlog.selection_effect(ordered["win_rate_against_gpt4o"])
     effect, rates = effects.iloc[0], runlog.compare_rates(21.9, 20.4)
     assert effect["best"] == 23.3 and effect["best_by_chance"] > effect["best"] and effect["p_value"] > 0.5
-    assert verdicts.forking_paths(effects, rates)[0][1].startswith("Not distinguishable")
+    assert personalllm.verdicts.forking_paths(effects, rates)[0][1].startswith("Not distinguishable")

@@ -13,10 +13,10 @@ from notebooks_for_tests import wait_for
 from personagap import ask as asking
 from personagap import datasets, personas, tasks, verdicts
 from personagap.ask import ask, plan
-from personagap.defences import neutralize
 from personagap.errors import UserError
 from personagap.models import Generation
 from personagap.responses import ResponseStore
+from personagap.safety_utility.defences import neutralize
 
 COMPARED = ["persona", "template", "task", "item", "run", "prompt_hash", "text", "finish_reason", "output_tokens"]
 

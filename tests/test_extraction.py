@@ -10,11 +10,11 @@ from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_linear_model import GLM
 
 from make_extraction import BROKEN
-from personagap import extraction, gap
+from personagap import gap
 from personagap.datasets import load_histories, load_judgments, load_relevance
 from personagap.demo import conversations
 from personagap.errors import UserError
-from personagap.tuning import classifiers
+from personagap.recentering import classifiers, extraction
 
 ATTRIBUTE = {"attribute": "The user naps.", "reason": "said so", "confidence": 0.9}
 ITEM = {"user_id": "a@x.org", "source": "wildchat", "item_index": 0, "merged_attributes": [ATTRIBUTE, ATTRIBUTE]}

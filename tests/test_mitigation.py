@@ -8,11 +8,11 @@ import pytest
 from conditions import pattern, two_conditions
 from tiny import DROPS_SYSTEM, NO_SYSTEM, save_model
 
-from personagap import datasets, defences, demo, effects, models, personas, published, tasks, verdicts
+from personagap import datasets, demo, effects, models, personas, safety_utility, tasks
 from personagap.ask import ask
 from personagap.errors import UserError
 from personagap.responses import ResponseStore
-from personagap.tuning import dpo
+from personagap.safety_utility import defences, dpo
 
 IDENTITIES = personas.select("all", controls=False)
 
@@ -125,9 +125,9 @@ def planted(scale: float, shift: float) -> pd.DataFrame:
 def test_verdict_tells_a_remedy_from_serving_everybody_worse(scale, shift, says):
     """S13, S14."""
     change = effects.paired_change(planted(scale, shift), {"defended": "undefended"}, n_bootstrap=300)
-    verdict = verdicts.mitigation(change).set_index("question")["answer"]
+    verdict = safety_utility.verdicts.mitigation(change).set_index("question")["answer"]
     assert verdict["Is defended a remedy?"].startswith(says)
-    assert "mean utility" in verdicts.describe_changes(change)
+    assert "mean utility" in safety_utility.verdicts.describe_changes(change)
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_no_remedy_rests_on_what_is_merely_not_shown(ci_low, p_placebo, says):
     change["ci_low"] = change["ci_low"].mask(safety, ci_low)
     placebo = change.assign(compared_with="placebo", p_holm=p_placebo)
     both = pd.concat([change, change.assign(condition="placebo"), change.assign(condition="tuned")])
-    answers = verdicts.mitigation(both, placebo).set_index("question")["answer"]
+    answers = safety_utility.verdicts.mitigation(both, placebo).set_index("question")["answer"]
     assert answers["Is defended a remedy?"].startswith(says)
     assert "placebo" in answers["Is placebo a remedy?"] and "placebo" not in answers["Is tuned a remedy?"]
     against = answers["Do the prompt defences do more than any further sentence?"]
@@ -157,5 +157,5 @@ def test_no_remedy_rests_on_what_is_merely_not_shown(ci_low, p_placebo, says):
 def test_published_changes_stand_beside_measured_ones():
     change = effects.paired_change(planted(0.2, 0), {"defended": "undefended"}, n_bootstrap=300)
     both = pd.concat([change, change.assign(condition="dpo-random")])
-    table = published.mitigation(both, ["defended"], "demo")
+    table = safety_utility.published.mitigation(both, ["defended"], "demo")
     assert table["published"].tolist() == [-12, -49] and table["comparable"].str.startswith("not comparable").all()

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from personagap import datasets, published
+from personagap import datasets, personalllm
 from personagap.datasets.personalllm import REWARD_MODELS
 from personagap.demo import personalllm as demo
 from personagap.errors import UserError
@@ -202,6 +202,6 @@ def test_opinionqa_files(tmp_path, survey, answers, message):
 
 
 def test_published_personas_beside_the_corrected_bins():
-    personas = published.persona_prompting().set_index(["measure", "bin"])["share"]
+    personas = personalllm.published.persona_prompting().set_index(["measure", "bin"])["share"]
     assert personas["distinct_winners"].sum() == pytest.approx(1)  # with the bar that the paper drops (P3)
     assert personas["top_share", "≤50%"] == pytest.approx(0.1415)

@@ -6,9 +6,10 @@ import pandas as pd
 import pytest
 from tiny import CHATML, DROPS_SYSTEM, NO_SYSTEM, tokenizer
 
-from personagap import ask, datasets, defences, demo, effects, leakage, personas
+from personagap import ask, datasets, demo, effects, leakage, personas
 from personagap.errors import UserError
 from personagap.models import rendering
+from personagap.safety_utility import defences
 
 SAYS_NOTHING = {"role": "system", "content": ""}
 

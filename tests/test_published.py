@@ -3,7 +3,7 @@
 import pandas as pd
 import pytest
 
-from personagap import published
+from personagap import published, recentering, safety_utility
 from personagap.errors import UserError
 
 
@@ -38,7 +38,7 @@ def test_difference_and_reason():
 def test_relevance_names_why_the_demo_is_not_comparable(demo_relevance):
     metrics, means = demo_relevance.metrics, demo_relevance.means
     quality = metrics.replace({"rater": {"judge_broad": "linear (new prompts)"}})
-    table = published.relevance(metrics, means, quality, simulated=True)
+    table = recentering.published.relevance(metrics, means, quality, simulated=True)
     assert (table["comparable"] == "not comparable: simulated data").all()
     agreement = {"human-human", "LLM-LLM", "LLM-human"}
     assert agreement | {"method=select all", "method=RoBERTa trained"} == set(table["condition"])
@@ -49,6 +49,6 @@ def test_a_noise_floor_is_compared_with_that_of_the_papers_design():
     bias = bias.assign(ci_low=-1.0, ci_high=5.0, n_items=285, n_identities=31)
     there = "not comparable: 285 × 1 × 31 items × runs × identities here, 285 × 3 × 31 there"
     for runs, said in ((3, "yes"), (1, there)):
-        table = published.personalization_bias(bias.assign(n_runs=runs), "demo")
+        table = safety_utility.published.personalization_bias(bias.assign(n_runs=runs), "demo")
         assert table["comparable"].iloc[-1] == said and table["published"].iloc[-1] == 1.36
         assert table["ci_low"].iloc[0] == 1 and table["ci_high"].iloc[0] == 7**0.5  # with the noise put back

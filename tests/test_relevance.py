@@ -6,11 +6,11 @@ import pytest
 from fakes import Fake
 
 from make_relevance import planted_relevance, relevance_judgments
-from personagap import attributes, gap, verdicts
+from personagap import gap, recentering
 from personagap.datasets import load_relevance
 from personagap.demo import raters
 from personagap.errors import UserError
-from personagap.tuning import classifiers
+from personagap.recentering import attributes, classifiers
 
 HEADER = "prompt_id,user,attribute_index,prompt,attribute,human_majority,judge\n"
 ROW = "1,ann@x.org,0,What now?,The user naps.,true,no\n"
@@ -147,7 +147,7 @@ def test_verdict_is_one_sentence_per_question(demo_relevance):
     scored = gap.scored_metrics(pd.concat([gold, attributes.retrieval_scores(pairs)]), n_bootstrap=100)
     versus = classifiers.compare(judgments, demo_relevance.trained, n_bootstrap=100)
     tables = (demo_relevance.metrics, demo_relevance.means, pd.concat(paired), scored, versus)
-    table = verdicts.relevance(*tables).set_index("question")["answer"]
+    table = recentering.verdicts.relevance(*tables).set_index("question")["answer"]
     at_once = "Does judge_broad select less when it sees all attributes at once, as people did (R3)?"
     trained = "Does a trained classifier beat the best model, on prompts or users new to it?"
     assert table[at_once].startswith("Yes") and "(linear (new users)) and" in table[trained]

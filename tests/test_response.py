@@ -11,12 +11,13 @@ from statsmodels.regression.linear_model import OLS
 
 from make_responses import EFFECTS, planted_response, rated_pairs
 from make_responses import ratings as draw_ratings
-from personagap import effects, extraction, figures, gap, personas, users, verdicts
+from personagap import effects, figures, gap, personas, recentering
 from personagap.datasets import load_judgments, load_relevance
 from personagap.demo import ratings
 from personagap.errors import UserError
+from personagap.personalllm import users
+from personagap.recentering import extraction, reward
 from personagap.runs.index import latest_tables
-from personagap.tuning import reward
 
 PROFILE = [{"attribute": "Naps."}, {"attribute": "Runs."}, {"attribute": "Naps."}]
 PAIR = {"user_id": "x9", "prompt_index": 3, "prompt_text": "What now?", "profile_attributes": PROFILE}
@@ -78,7 +79,7 @@ def test_demo_is_what_the_simulator_writes_and_recovers_what_it_planted(rated):
     effects = gap.rating_effects(table, EFFECTS)
     truth = ratings.recovered(summary, kappa, gap.judge_inflation(table), ranks, effects)
     assert len(truth) == 16 and truth["covered"].mean() >= 0.85
-    answers = verdicts.response(summary, gap.judge_inflation(table), ranks, effects)["answer"]
+    answers = recentering.verdicts.response(summary, gap.judge_inflation(table), ranks, effects)["answer"]
     assert not answers.str.contains("nan").any()
     key = ["user", "prompt", "item"]  # for a model: least squares of its excess over people
     people = table[table["rater_kind"] == "human"].groupby(key)["label"].mean().rename("people")
@@ -164,14 +165,14 @@ def test_the_gap_figure_draws_what_was_run_and_says_what_was_not(rated):
     summary = gap.rating_summary(rated[2], ["user", "prompt", "generator"], n_bootstrap=50)
     _, judgments = load_relevance("demo")
     relevance = gap.relevance_metrics(judgments, n_bootstrap=50)
-    points = figures.approval(None, relevance, summary)
+    points = recentering.figures.approval(None, relevance, summary)
     majority = points[points["rater"] == "people, majority"].iloc[0]
     assert majority["estimate"] == pytest.approx(100 * relevance["prevalence"].iloc[0])
     fig, ax = plt.subplots()
-    figures.stages(None, relevance, summary, ax)
+    recentering.figures.stages(None, relevance, summary, ax)
     assert [text.get_text() for text in ax.texts].count("not run") == 1
     plt.close(fig)
-    assert len(figures.approval(None, None, None)) == 0
+    assert len(recentering.figures.approval(None, None, None)) == 0
 
 
 @pytest.mark.parametrize("beside", [False, True])
@@ -193,7 +194,7 @@ def test_figures_of_shares_of_0_and_100_percent_are_drawn(beside):
         ]:
             table[low], table[high] = np.nextafter(table[value], np.inf), np.nextafter(table[value], -np.inf)
     fig, axes = plt.subplots(1, 2)
-    figures.precision_recall(metrics, axes[0])
+    recentering.figures.precision_recall(metrics, axes[0])
     figures.safety_utility(rates, who, axes[1])
     fig.draw_without_rendering()
     plt.close(fig)

@@ -6,11 +6,12 @@ import pytest
 from sklearn.metrics import average_precision_score
 from tiny import save_model
 
-from personagap import attributes, gap, performance, users
+from personagap import gap, performance
 from personagap.embeddings import embed
 from personagap.errors import UserError
 from personagap.models import Sampling, load_model
-from personagap.tuning import classifiers, grpo
+from personagap.personalllm import users
+from personagap.recentering import attributes, classifiers, grpo
 
 WORDS = ["apples", "trains", "violins", "winter", "chess", "sailing", "bread", "maps", "stars", "glass"]
 

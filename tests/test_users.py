@@ -9,10 +9,11 @@ import pytest
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
-from personagap import datasets, features, published, users, verdicts
+from personagap import datasets, personalllm, published
 from personagap.demo import personalllm as demo
 from personagap.errors import UserError
-from personagap.users import population
+from personagap.personalllm import features, users
+from personagap.personalllm.users import population
 
 NAMES = list("abcdefghij")
 RNG = np.random.default_rng(0)
@@ -197,7 +198,7 @@ def test_features_and_verdicts_count_what_is_there():
     words = features.lexicon([text])
     assert words.loc[0, "excitement"] == pytest.approx(100 / len(text.split())) and words.loc[0, "joy"] > 0
     rows = pd.DataFrame({"model": ["m"], "share": [0.5], "ci_low": [0.4], "ci_high": [0.6]})
-    assert verdicts.describe_users(rows, "model", "share") == "Share: m 0.500 [0.400, 0.600]"
+    assert personalllm.verdicts.describe_users(rows, "model", "share") == "Share: m 0.500 [0.400, 0.600]"
 
 
 def test_scoring_with_a_reward_model(reward_folder, tiny_folder):

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from conditions import pattern, two_conditions
 
-from personagap import effects, verdicts
+from personagap import effects, safety_utility, verdicts
 from personagap.verdicts import wording
 
 ROW = {"estimate": 0.5, "ci_low": 0.4, "ci_high": 0.6, "f1": 0.3, "f1_low": 0.2, "f1_high": 0.35}
@@ -58,7 +58,7 @@ def test_a_stage_that_halves_bias_is_named():
     scores = two_conditions(effect, 0 * effect, n_items=200, names=("sft", "tuned"))
     bias = effects.by_condition(effects.personalization_bias, scores, n_permutations=99, n_bootstrap=99)
     change = effects.paired_change(scores, {"tuned": "sft"}, n_bootstrap=99)
-    answers = verdicts.origin(bias, change).set_index("question")["answer"]
+    answers = safety_utility.verdicts.origin(bias, change).set_index("question")["answer"]
     assert answers["Does the stage sft show a bias?"].startswith("Yes: joint PB")
     assert answers["Does bias change from sft to tuned?"].startswith("It falls: ")
     assert answers["Do scores change from sft to tuned?"].startswith("On 0 of 1 tasks")

@@ -14,8 +14,8 @@ import pandas as pd
 from scipy.special import expit
 from scipy.stats import norm
 
-from personagap import extraction
 from personagap.demo.conversations import FLAWS, LABELS, RESTATED, SEED, Simulator, facts, judge
+from personagap.recentering import extraction
 from writing import target, write_lines, write_planted, write_table
 
 #: Log-odds that an attribute is flawed: constant, real history, twice its length, sd of users.

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from personagap.demo.personalllm import FOLDER, REWARDS, occurrences, reward
-from personagap.users import dirichlet, winners
+from personagap.personalllm.users import dirichlet, winners
 from writing import target, write_planted, write_table
 
 SEED, ALPHA = 20240930, 0.05

@@ -9,8 +9,9 @@ from pathlib import Path
 import torch
 
 import training
-from personagap import defences, models
+from personagap import models
 from personagap.demo import chain
+from personagap.safety_utility import defences
 from writing import target
 
 #: Optimizer steps of each checkpoint; "sft" is the demo model itself.

@@ -6,7 +6,7 @@
 
 "base" (asked as a base model, in plain text), "sft" (the demo model itself) and "preference" are a
 chain of training stages whose PB rises and falls; "instructed" follows the prompt defences of
-``data/defences.csv``. ``data/demo/build/train_checkpoints.py`` trained them.
+``data/safety_utility/defences.csv``. ``data/demo/build/train_checkpoints.py`` trained them.
 """
 
 from collections.abc import Callable, Mapping

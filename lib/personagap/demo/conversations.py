@@ -13,10 +13,10 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from personagap import extraction
 from personagap.demo._recentering import FOLDER, planted_values
 from personagap.errors import UserError
 from personagap.models import Generation
+from personagap.recentering import extraction
 from personagap.responses import digest
 
 SEED = 20260605

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 
-from personagap.adaptation import Examples, Study, by_selection, serve
 from personagap.demo.selector import Selector
 from personagap.gap.resampling import resample
+from personagap.personalllm.adaptation import Examples, Study, by_selection, serve
 
 
 def truth(

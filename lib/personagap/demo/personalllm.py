@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from personagap.paths import DEMO
-from personagap.users import dirichlet, heterogeneity, vote_shares, winners
+from personagap.personalllm.users import dirichlet, heterogeneity, vote_shares, winners
 
 FOLDER = DEMO / "personalllm"
 #: Reward model: what it counts per 100 words, and its liking for each doubling of the length.

@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from personagap import datasets, defences, personas, tasks
+from personagap import datasets, personas, tasks
 from personagap.errors import UserError, at_least, first_line
 from personagap.models import Sampling
 from personagap.runs import execute
 from personagap.runs.request import Request, format_value
+from personagap.safety_utility import defences
 
 #: What an entry may hold besides ``notebook``.
 OPTIONS = ("parameters", "grid", "kernel")

@@ -46,7 +46,7 @@ class Task:
     order : its place among the tasks. Random numbers are drawn task by task, so that a new one
         goes last: the results of the others stay as they are.
     n_items : of the whole data set; of the first five, as the code of arXiv 2406.11107 uses it.
-    published_as : its name among the noise floors of ``data/published/safety_utility.csv``.
+    published_as : its name among the noise floors of ``data/safety_utility/published.csv``.
     licence, hub : of the data set, and where the Hub has it.
     files : what to look for in a folder, in this order, and what reads such a file. One file of a
         pattern is all the items; where the pattern names a folder, every file there is some.

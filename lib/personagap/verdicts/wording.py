@@ -45,3 +45,13 @@ def corrected_pb(row) -> str:
 def side(row, above: str, below: str, neither: str, than: float = 0) -> str:
     """Which to say of an interval that lies above, below or around ``than``."""
     return above if row.ci_low > than else below if row.ci_high < than else neither
+
+
+def describe_intervals(rows: pd.DataFrame, *names: str, scale: float = 1) -> str:
+    """The text alternative of ``figures.intervals``; ``names`` are the columns that name a row."""
+    named = (f"{', '.join(str(row[name]) for name in names)} {value(row, scale)}" for _, row in rows.iterrows())
+    return "; ".join(named)
+
+
+def value(row, scale: float = 1) -> str:
+    return interval(row, form=".2f" if scale == 1 else ".1f", scale=scale)

@@ -1,0 +1,17 @@
+"""Submodules that are imported when they are first used, so that statistics alone never load torch."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+
+
+def on_demand(package: str, path: Iterable[str]) -> tuple[Callable, Callable, list[str]]:
+    """``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562)."""
+    names = [module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_")]
+
+    def load(name: str):
+        if name in names:
+            return importlib.import_module(f"{package}.{name}")
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return load, lambda: sorted(names), names

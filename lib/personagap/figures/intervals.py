@@ -1,0 +1,73 @@
+"""Points with their intervals: the figure of most result tables."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from personagap.figures.style import PALETTE, dots, named
+
+__all__ = ["dumbbell", "intervals"]
+
+#: Of series that are no role of ``PALETTE`` themselves.
+COLOURS = ("data", "accent", "control", "published", "human")
+
+
+def intervals(
+    table: pd.DataFrame,
+    ax: Axes,
+    rows: str,
+    series: str | None = None,
+    *,
+    xlabel: str,
+    title: str,
+    scale: float = 1,
+    null: float | None = None,
+    ceiling: str | None = None,
+) -> Axes:
+    """Dots with their 95 % intervals, one line per value of ``rows``, side by side for each of ``series``.
+
+    Parameters
+    ----------
+    table : the two columns and ``estimate ci_low ci_high``.
+    xlabel : what is measured, and its unit.
+    scale : 100 to show shares in percent.
+    null : the value that no difference would have, as a dashed line.
+    ceiling : a column with the most that each row could reach, as a mark.
+    """
+    names = list(dict.fromkeys(table[rows]))
+    groups = [(None, table)] if series is None else list(table.groupby(series, sort=False))
+    for number, (name, part) in enumerate(groups):
+        places = part[rows].map(names.index) + 0.18 * (number - (len(groups) - 1) / 2)
+        colour = PALETTE[name if name in PALETTE else COLOURS[number]]
+        dots(ax, part, places, scale=scale, fmt="osD^v"[number], color=colour, label=name)
+    ax.set_yticks(range(len(names)), [str(name).replace("_", " ") for name in names])
+    ax.set(xlabel=xlabel, title=title, ylim=(len(names) - 0.5, -0.5))
+    if series is not None:
+        ax.legend(fontsize=9)
+    if null is not None:
+        ax.axvline(null, color=PALETTE["noise"], ls="--")
+    if ceiling is not None:
+        ax.plot(scale * table[ceiling], table[rows].map(names.index), "|", ms=18, mew=2, color=PALETTE["accent"])
+    return ax
+
+
+def dumbbell(table: pd.DataFrame, ax: Axes, a: str, b: str, *, unit: str) -> Axes:
+    """Two values per row, joined: published and measured, or human and model.
+
+    Parameters
+    ----------
+    table : first column the row's name, then ``a`` and ``b`` and, where known, ``{a}_low {a}_high`` ….
+    a, b : names of the two columns, and their labels.
+    unit : what the values are measured in, for the axis.
+    """
+    rows = np.arange(len(table))[::-1]
+    ax.hlines(rows, table[[a, b]].min(axis=1), table[[a, b]].max(axis=1), color=PALETTE["noise"], lw=3, alpha=0.5)
+    for name, role, marker, shift in ((a, "human", "o", 0.07), (b, "model", "s", -0.07)):
+        if f"{name}_low" in table:
+            ax.hlines(rows + shift, table[f"{name}_low"], table[f"{name}_high"], color=PALETTE[role], lw=1.2)
+        ax.plot(table[name], rows, marker, ms=9, color=PALETTE[role], label=name.replace("_", " "))
+    ax.set_yticks(rows, named(table.iloc[:, 0]))
+    ax.set(ylim=(-0.6, len(table) - 0.4), xlabel=unit)
+    ax.grid(axis="y", visible=False)
+    ax.legend(fontsize=9)
+    return ax

@@ -1,0 +1,22 @@
+"""Personalization by examples: a user's own, those of controls, and those of similar users."""
+
+from functools import partial
+
+from personagap import embeddings
+from personagap.personalllm.adaptation import runlog
+from personagap.personalllm.adaptation.answering import open_model
+from personagap.personalllm.adaptation.icl import CONTROLS, STRATEGIES, Examples, Study, plan_study, source_arms
+from personagap.personalllm.adaptation.neighbours import KINDS, neighbour_arms
+from personagap.personalllm.adaptation.outcomes import (
+    by_database,
+    by_generation,
+    by_selection,
+    compare,
+    references,
+    reward_models,
+    serve,
+    summarise,
+)
+
+#: Unit vectors of prompts or responses; stop words stay, as style is in them. The paper's: dunzhang/stella_en_400M_v5.
+embed = partial(embeddings.embed, dimensions=64, stop_words=None)

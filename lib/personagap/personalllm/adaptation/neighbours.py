@@ -1,0 +1,125 @@
+"""Users like a given one: embeddings, histories, examples from them, and how good the retrieval is."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import sparse, stats
+from sklearn.preprocessing import normalize
+
+from personagap.errors import UserError
+from personagap.personalllm.adaptation.icl import Examples, Study, extremes, nearest
+
+KINDS = ("winning", "losing", "difference")
+#: Users of the database that similarities are correlated over: more would hardly narrow the interval.
+CORRELATED = 1000
+
+
+def draw_histories(study: Study, weights: np.ndarray, length: int, seed: int, as_coded: bool = False) -> Examples:
+    """Random training prompts of each user (n_users, n_models), with the best and the worst of all responses.
+
+    ``as_coded`` takes the better and the worse of two random ones, never the last, as the authors' code did for
+    test users only: that makes the examples of Self-ICL weaker than those it competes with (P7).
+    """
+    if length > len(study.train):
+        raise UserError(f"histories of {length} interactions from {len(study.train)} training prompts: shorten them")
+    rng = np.random.default_rng(seed)
+    prompts = np.stack([rng.choice(study.train, length, replace=False) for _ in weights])
+    if not as_coded:
+        sides = [extremes(row, study.rewards[own]) for row, own in zip(weights, prompts, strict=True)]
+        return Examples(prompts, *np.stack(sides, axis=1))
+    pairs = rng.random((*prompts.shape, study.responses.shape[1] - 1)).argsort(axis=-1)[..., :2]
+    sides = extremes(weights[:, None], study.rewards[prompts[..., None], pairs])
+    return Examples(prompts, *(np.take_along_axis(pairs, side[..., None], -1)[..., 0] for side in sides))
+
+
+def pool_examples(study: Study, vectors: np.ndarray, owners: np.ndarray, histories: Examples, k: int) -> Examples:
+    """The ``k`` prompts in the histories of each user's ``owners`` (n_users, m) most similar to the user's prompt.
+
+    ``vectors`` (n_prompts, d) are embeddings of the prompts. Where owners share a prompt, the nearest's counts.
+    """
+    pools = Examples(*(side[owners].reshape(len(owners), -1) for side in histories))
+    chosen, similarity = [], vectors[study.target] @ vectors.T
+    for similar, pool in zip(similarity, pools.prompts, strict=True):
+        distinct, first = np.unique(pool, return_index=True)  # the first is the nearest owner's
+        chosen.append(first[np.argsort(-similar[distinct], kind="stable")[:k]])
+    return Examples(*(np.take_along_axis(side, np.stack(chosen), axis=1) for side in pools))
+
+
+def embed_users(vectors: np.ndarray, history: Examples, kind: str) -> np.ndarray:
+    """Mean embedding (n_users, d) of the responses liked ("winning"), disliked ("losing"), or their difference (§4.2).
+
+    Users share ``vectors`` (n_prompts · 8, d) of the responses, so that a history costs indices and not copies:
+    2 GB for 10,000 users × 50 interactions × 1,024 dimensions.
+    """
+    means = []
+    for side in {"winning": [history.liked], "losing": [history.disliked], "difference": history[1:]}[kind]:
+        start = np.arange(0, side.size + 1, side.shape[1])
+        share = np.full(side.size, 1 / side.shape[1], dtype=np.float32)
+        rows = (history.prompts * 8 + side).ravel()
+        means.append(sparse.csr_array((share, rows, start), shape=(len(side), len(vectors))) @ vectors)
+    return means[0] - means[1] if kind == "difference" else means[0]
+
+
+def neighbour_arms(
+    study: Study,
+    database: pd.DataFrame,
+    prompt_vectors: np.ndarray,
+    response_vectors: np.ndarray,
+    *,
+    interactions: int = 50,
+    own_interactions: int = 5,
+    neighbours: int = 20,
+    shots: int = 3,
+    kinds: Sequence[str] = KINDS,
+    seed: int = 0,
+) -> tuple[dict[str, Examples], pd.DataFrame]:
+    """Examples from users' own histories and from those of similar users, and how good the retrieval is.
+
+    Parameters
+    ----------
+    database : weights of the historical users, as of ``users.dirichlet``.
+    prompt_vectors, response_vectors : (n_prompts, d), (n_prompts · 8, d) embeddings.
+    interactions, own_interactions : lengths of the histories of historical users and of the study's.
+    kinds : embeddings to find similar users by, of `KINDS`.
+
+    Returns
+    -------
+    arms : "own history"; "own history as coded" (P7); "similar by winning", "… losing" and "… difference"; "random
+        users" and "oracle users", the latter nearest by the true weights.
+    quality : `retrieval_quality` of each embedding, with ``embedding users``.
+    """
+    if shots > min(interactions, own_interactions):
+        shorter = f"histories of {own_interactions} (own_interactions) and {interactions} (interactions)"
+        raise UserError(f"{shots} examples from {shorter}: show fewer")
+    own, others, n = study.weights, database.to_numpy(), len(study.weights)
+    history = draw_histories(study, others, interactions, seed)
+    mine, coded = (draw_histories(study, own, own_interactions, seed + 1, each) for each in (False, True))
+    random = np.random.default_rng(seed).integers(len(others), size=(n, neighbours))
+    near, quality = {"random users": random, "oracle users": nearest(own, others, neighbours)}, []
+    for kind in kinds:
+        looks = [embed_users(response_vectors, each, kind) for each in (mine, history)]
+        near[f"similar by {kind}"] = found = nearest(*looks, neighbours)
+        table = retrieval_quality(found, near["oracle users"], looks, (own, others))
+        quality.append(table.assign(embedding=kind, users=len(others)))
+    pools = {"own history": (np.arange(n)[:, None], mine), "own history as coded": (np.arange(n)[:, None], coded)}
+    pools |= {name: (owners, history) for name, owners in near.items()}
+    arms = {name: pool_examples(study, prompt_vectors, *pool, shots) for name, pool in pools.items()}
+    return arms, pd.concat(quality, ignore_index=True)
+
+
+def retrieval_quality(found: np.ndarray, oracle: np.ndarray, looks: tuple, weights: tuple) -> pd.DataFrame:
+    """Whether users who look alike are alike: ``metric estimate ci_low ci_high chance``, means over users, t intervals.
+
+    "recall" is the share of the ``oracle``'s neighbours (n_users, k) among the ``found``; "rank correlation" is
+    Spearman's, over `CORRELATED` users of the database, of the cosine similarities of two pairs (queries, database):
+    ``looks`` holds embeddings, ``weights`` the truth.
+    """
+    k, size = oracle.shape[1], len(looks[1])
+    recall = [len(np.intersect1d(*pair)) / k for pair in zip(found, oracle, strict=True)]
+    similar = [normalize(queries) @ normalize(rows[-CORRELATED:]).T for queries, rows in (looks, weights)]
+    ranks = [stats.zscore(each.argsort(axis=1).argsort(axis=1), axis=1) for each in similar]  # ties are rare
+    values = np.array([recall, (ranks[0] * ranks[1]).mean(axis=1)])
+    mean, half = values.mean(axis=1), stats.t.ppf(0.975, len(found) - 1) * stats.sem(values, axis=1)
+    table = {"metric": ["recall", "rank correlation"], "estimate": mean, "ci_low": mean - half, "ci_high": mean + half}
+    return pd.DataFrame(table | {"chance": [k / size, 0.0]})

@@ -1,0 +1,194 @@
+"""Figures of simulated users: how differently they vote, what they like, whose opinions they have."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
+
+from personagap.figures.intervals import COLOURS, intervals
+from personagap.figures.style import PALETTE, dots, named
+
+_MARKERS = "osD^vP"
+_COLOURS = (PALETTE["data"], PALETTE["accent"])
+_SMALL = {"ms": 6, "capsize": 2, "lw": 1}
+
+
+def heterogeneity(table: pd.DataFrame, personas: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
+    """Votes of the top response (left) and number of distinct winners (right), by α, beside persona prompting.
+
+    ``table`` is ``users.heterogeneity`` for several α, ``personas`` is ``published.persona_prompting``.
+    """
+    colours = sns.color_palette("viridis_r", table["alpha"].nunique() + 1)[1:]
+    for ax, (measure, rows) in zip(axes, table.groupby("measure", sort=False), strict=True):
+        bins = rows.drop_duplicates("bin")
+        x = np.arange(len(bins))
+        for number, (alpha, part) in enumerate(rows.groupby("alpha")):
+            shifted = x + 0.12 * (number - 1.5)
+            style = {"fmt": _MARKERS[number % len(_MARKERS)], "color": colours[number], "label": f"α = {alpha:g}"}
+            dots(ax, part, shifted, "share", scale=100, upright=True, **_SMALL, **style)
+        prompted = personas[personas["measure"] == measure].set_index("bin")["share"].reindex(bins["bin"])
+        ax.plot(x + 0.3, 100 * prompted, "X", ms=8, color=PALETTE["published"], label="persona prompting (published)")
+        labels = bins["bin"] + ("\n“" + bins["in_paper"] + "”").where(bins["bin"] != bins["in_paper"], "")
+        ax.set(ylabel="share of prompts (%), 95% interval", ylim=(-3, 103))
+        ax.set_xticks(x, labels)
+        ax.grid(axis="x", visible=False)
+    axes[0].set(title="Top response", xlabel="votes of the most popular response")
+    axes[1].set(title="Distinct winners", xlabel="responses with a vote\n(“label in the published figure”)")
+    axes[1].legend(fontsize=9, loc="upper left")
+    return axes
+
+
+def dependence(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
+    """How heterogeneity grows with the number of users (left) and of reward models (right).
+
+    ``table`` is ``users.heterogeneity`` for several ``n_users`` and ``n_reward_models``, with a column ``varies`` that
+    says which of them a row belongs to.
+    """
+    shown = {"≤50%": "top response has no majority", "7–8": "7 or 8 winners"}
+    for ax, (varies, rows) in zip(axes, table.groupby("varies", sort=False), strict=True):
+        for number, (name, label) in enumerate(shown.items()):
+            part = rows[rows["bin"] == name]
+            style = {"fmt": f"{_MARKERS[number]}-", "color": _COLOURS[number], "label": label}
+            dots(ax, part, part[varies], "share", scale=100, upright=True, **_SMALL, **style)
+        ax.set(ylabel="share of prompts (%), 95% interval", xscale="log", ylim=(-3, 103))
+        ticks = sorted(rows[varies].unique())
+        ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
+        ax.minorticks_off()
+    axes[0].set(title="More users", xlabel="users, all reward models")
+    axes[1].set(title="More reward models", xlabel="reward models, same number of users")
+    axes[0].legend(fontsize=9)
+    return axes
+
+
+def win_shares(wins: pd.DataFrame, ax: Axes) -> Axes:
+    """Share of the votes that each response model wins (``users.wins``), and an even split."""
+    rows = range(len(wins))[::-1]
+    ax.axvline(100 / len(wins), color=PALETTE["noise"], ls="--", lw=1, label="even split")
+    dots(ax, wins, rows, "share", scale=100, ms=6, capsize=2)
+    ax.set_yticks(rows, wins["response_model"])
+    ax.set(xlabel="share of the users' votes (%), 95% interval", title="Who wins", xlim=(0, None))
+    ax.legend(fontsize=9)
+    return ax
+
+
+def coefficients(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
+    """Forest of mean coefficients, one panel per kind of feature, one colour per losing response.
+
+    ``table`` is ``users.regressions`` of several kinds, with a column ``features`` that names the kind.
+    """
+    labels = {"paper": "against the worst", "code": "against rank 4 of 8"}
+    for ax, (kind, rows) in zip(axes, table.groupby("features", sort=False), strict=True):
+        names = rows["feature"].drop_duplicates()
+        places = np.arange(len(names))[::-1]
+        for number, (losing, part) in enumerate(rows.groupby("losing", sort=False)):
+            y, colour = places + 0.14 * (1 - 2 * number), (PALETTE["data"], PALETTE["control"])[number]
+            ax.hlines(y, part["q1"], part["q3"], color=colour, lw=6, alpha=0.2)
+            label = f"{labels[losing]}: {100 * part['accuracy'].iloc[0]:.0f}% right"
+            dots(ax, part, y, fmt=_MARKERS[number], ms=6, capsize=2, color=colour, label=label)
+        ax.axvline(0, color=PALETTE["noise"], lw=1)
+        ax.xaxis.set_major_locator(MaxNLocator(5))
+        ax.set_yticks(places, named(names))
+        ax.set_title(f"{kind.capitalize()} features")
+        ax.set_xlabel("log odds per standard deviation (bar: middle half of users)")
+        ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, title="held-out accuracy")
+    return axes
+
+
+def representativeness(table: pd.DataFrame, ax: Axes) -> Axes:
+    """How close each population's answers come to everybody's, by both normalisations of the distance.
+
+    Of ``users.representativeness`` the attribute "Overall" is shown.
+    """
+    table = table[table["attribute"] == "Overall"].sort_values("representativeness")
+    names = table.loc[table["distance"] == "max−min", "model"].tolist()
+    labels = "÷ (max − min), as OpinionQA", "÷ (options − 1), as PersonalLLM"
+    for number, (_, rows) in enumerate(table.groupby("distance")):
+        y = rows["model"].map(names.index) + 0.14 * (1 - 2 * number)
+        style = {"fmt": _MARKERS[number], "color": _COLOURS[number], "label": labels[number]}
+        dots(ax, rows, y, "representativeness", ms=6, capsize=2, **style)
+    ax.set_yticks(range(len(names)), names)
+    ax.set(xlabel="representativeness (1: answers like everybody), 95% interval", title="Whose opinions?")
+    ax.legend(fontsize=9, loc="lower right")
+    return ax
+
+
+RATE = "win_rate_against_gpt4o"
+
+
+def shots(means: pd.DataFrame, ax: Axes, unit: str = "z units") -> Axes:
+    """Mean reward against the number of the user's own examples, by strategy, beside what needs no model.
+
+    Parameters
+    ----------
+    means : rows of ``adaptation.summarise`` of one metric: control "own" and zero-shot of one template, and the arms
+        of ``adaptation.references``.
+    ax : axes to draw on.
+    unit : of rewards.
+    """
+    zero = means[means["strategy"] == "zero_shot"]
+    for number, (strategy, rows) in enumerate(means[means["shots"] > 0].groupby("strategy", sort=False)):
+        line = pd.concat([zero, rows]).sort_values("shots")
+        style = {"color": PALETTE[("data", "accent", "human", "control")[number]], "label": strategy, "ms": 6}
+        places = line["shots"] + 0.06 * (number - 1.5)
+        dots(ax, line, places, "value", upright=True, fmt="ovs^"[number] + "-", **style)
+    for row in means[means["template"] == "none"].itertuples():
+        ax.axhline(row.value, color=PALETTE["noise"], ls=":", lw=1.2)
+        ax.annotate(f" {row.strategy}", (1, row.value), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+    ax.margins(y=0.08)
+    ax.set(xlabel="examples shown", ylabel=f"mean persona reward ({unit}), 95% interval")
+    ax.set_title("What the user's own examples are worth")
+    ax.legend(fontsize=9, title="examples", title_fontsize=9)
+    return ax
+
+
+def retrieval(quality: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """How good the retrieval of similar users is, by embedding and size of the database, beside chance.
+
+    Parameters
+    ----------
+    quality : ``adaptation.neighbour_arms``, of one database or several.
+    axes : one for each metric.
+    """
+    quality = quality.assign(database=quality["users"].map("{:,} users".format))
+    for ax, (metric, rows) in zip(axes, quality.groupby("metric", sort=False), strict=True):
+        title = {"recall": "Nearest users by weights, found"}.get(metric, "Similar looks, similar weights")
+        chances = rows.groupby("database", sort=False)["chance"].first()
+        alike = len(set(chances)) == 1
+        label = f"{metric}, 95% interval (dotted: chance{'' if alike else ' for that size'})"
+        intervals(rows, ax, "embedding", "database", xlabel=label, title=title)
+        for chance, colour in zip(chances, COLOURS, strict=False):
+            ax.axvline(chance, color=PALETTE["noise" if alike else colour], ls=":")
+    axes[0].get_legend().remove()
+    return axes
+
+
+def forking_paths(log: pd.DataFrame, ordered: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Every logged run, and the meta-learning runs in order beside what equally good ones would show.
+
+    Parameters
+    ----------
+    log, ordered : ``runlog.load`` and ``runlog.ordered``.
+    axes : two of them.
+    """
+    left, right = axes
+    counts = log["method"].value_counts(sort=False).iloc[::-1]
+    rows = log["method"].map(counts.index.get_loc) + np.random.default_rng(0).uniform(-0.25, 0.25, len(log))
+    left.plot(log[RATE], rows, "o", ms=5, alpha=0.6)
+    left.set_yticks(range(len(counts)), [f"{name} ({count})" for name, count in counts.items()])
+    left.set(xlabel="win rate against GPT-4o (%)", title=f"All {len(log)} logged runs")
+    label = "if all were equally good, with\nindependent errors (95%)"
+    band = ordered["rank"], ordered["chance_low"], ordered["chance_high"]
+    right.fill_between(*band, color=PALETTE["noise"], alpha=0.35, lw=0, label=label)
+    right.plot(ordered["rank"], ordered[RATE], "o", ms=4, label="configurations, in order")
+    plotted = ordered[ordered["plotted"]]
+    style = {"ms": 9, "mfc": "none", "mew": 1.8, "color": PALETTE["control"], "label": "those in the paper's figure"}
+    right.plot(plotted["rank"], plotted[RATE], "D", **style)
+    own = log.query("method == 'SelfKShotICL' and responses_to_include == 'winning_only' and num_shots == 3")
+    right.axhline(own[RATE].iloc[0], color=PALETTE["human"], ls="--", lw=1.2, label="Self-ICL")
+    right.set(xlabel="rank of the configuration", ylabel="win rate against GPT-4o (%)")
+    right.set_title(f"Meta-learning: {len(ordered)} configurations, one test set")
+    right.legend(fontsize=8)
+    return axes

@@ -1,0 +1,115 @@
+"""How differently simulated users vote (arXiv 2409.20296, §3)."""
+
+from typing import Any, Unpack
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from personagap import gap
+from personagap.errors import UserError
+from personagap.personalllm.users.population import dirichlet, vote_shares, winners
+
+#: Numbers of distinct winners → the label of their bar in the paper, whose bins are off by one (P3).
+IN_PAPER = {"1": "dropped", "2–3": "≤2", "4": "3", "5": "4", "6": "5", "7–8": "≥6"}
+_BIN = np.array(["", "1", "2–3", "2–3", "4", "5", "6", "7–8", "7–8"])
+#: Words of the entropy analysis: anywhere in the prompt, or first in it.
+SUBJECTIVE, OBJECTIVE = ("imagine", "opinion", "poem", "taste"), ("who", "what", "where", "when", "why")
+
+
+def heterogeneity(rewards: np.ndarray, population: dict[str, Any], **how: Unpack[gap.How]) -> pd.DataFrame:
+    """Share of the prompts by the votes of their top response, and by their number of distinct winners.
+
+    Parameters
+    ----------
+    rewards : (prompts, responses, reward models), see ``users.rewards``.
+    population : ``alpha``, ``n_users`` and ``seed`` of ``users.dirichlet``, and optionally ``n_reward_models``:
+        so many are drawn ten times at random, and the result is the mean over these populations.
+    how : of the intervals, which resample the prompts; users and sets of reward models stay as drawn.
+
+    Returns
+    -------
+    DataFrame ``alpha measure bin share ci_low ci_high n n_users n_reward_models in_paper``. Measure "top_share":
+    share of the prompts whose top response has at most 50 %, 75 % or 95 % of the votes; "distinct_winners": share
+    with so many responses that win a vote, ``in_paper`` the label that the published figure puts on that bar (P3).
+    Shares are in [0, 1]; ``n`` counts prompts × sets of reward models.
+    """
+    found = _means(_prompts(rewards, **population), "share", ["measure", "bin"], how)
+    found.insert(0, "alpha", population["alpha"])
+    size = population.get("n_reward_models", rewards.shape[-1])
+    in_paper = found["bin"].replace(IN_PAPER)
+    return found.assign(n_users=population["n_users"], n_reward_models=size, in_paper=in_paper)
+
+
+def heterogeneity_change(
+    rewards: np.ndarray, before: dict[str, Any], after: dict[str, Any], **how: Unpack[gap.How]
+) -> pd.DataFrame:
+    """What changes between two populations of `heterogeneity` that vote on the same prompts, paired by prompt.
+
+    Returns
+    -------
+    DataFrame ``measure bin estimate ci_low ci_high n``; ``estimate`` is the difference of the shares, after − before.
+    """
+    key = ["measure", "bin", "prompt"]
+    shares = [_prompts(rewards, **each).groupby(key, sort=False)["share"].mean() for each in (before, after)]
+    return _means((shares[1] - shares[0]).rename("estimate").reset_index(), "estimate", key[:2], how, differences=True)
+
+
+def dependence(rewards: np.ndarray, varied: dict[str, list[dict[str, Any]]], **how: Unpack[gap.How]) -> pd.DataFrame:
+    """`heterogeneity` of several populations; ``varied`` names in a column ``varies`` what tells them apart."""
+    tables = [
+        heterogeneity(rewards, each, **how).assign(varies=name) for name, these in varied.items() for each in these
+    ]
+    return pd.concat(tables)
+
+
+def _means(table: pd.DataFrame, value: str, by: list[str], how: gap.How, *, differences: bool = False) -> pd.DataFrame:
+    """Mean of ``value`` by group, under its own name, with an interval over prompts."""
+    found = gap.means(table, value, by, differences=differences, **{"cluster": "prompt", **how})
+    found = found.rename(columns={"estimate": value})
+    return found[[*by, value, "ci_low", "ci_high", "n"]]
+
+
+def _prompts(
+    rewards: np.ndarray, alpha: float, n_users: int, seed: int, n_reward_models: int | None = None
+) -> pd.DataFrame:
+    """``prompt measure bin share``, shares of 0 or 1, for each set of reward models."""
+    total, rng, parts = rewards.shape[-1], np.random.default_rng(seed), []
+    size = total if n_reward_models is None else n_reward_models
+    if not 1 <= size <= total:
+        raise UserError(f"n_reward_models is {size}, but there are {total}: give 1 to {total}")
+    for draw in range(1 if size == total else 10):
+        chosen = np.sort(rng.permutation(total)[:size])
+        weights = dirichlet(n_users, alpha, seed + draw, [f"{number:03d}" for number in chosen])
+        shares = vote_shares(winners(weights, rewards[..., chosen]), rewards.shape[1])
+        top, distinct = shares.max(axis=1), _BIN[(shares > 0).sum(axis=1)]
+        hits = {("top_share", f"≤{cut}%"): 100 * top <= cut + 1e-9 for cut in (50, 75, 95)}
+        hits |= {("distinct_winners", name): distinct == name for name in IN_PAPER}
+        wide = pd.DataFrame(hits, pd.RangeIndex(len(shares), name="prompt")).astype(float)
+        parts.append(wide.melt(var_name=["measure", "bin"], value_name="share", ignore_index=False))
+    return pd.concat(parts).reset_index()
+
+
+def wins(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> pd.DataFrame:
+    """Share of the votes that each response model wins, over prompts: ``response_model share ci_low ci_high n``.
+
+    ``table`` is that of ``datasets.load_personalllm``, ``shares`` (prompts, responses) its ``users.vote_shares``.
+    """
+    votes = table[["prompt", "response_model"]].assign(share=shares.ravel())
+    return _means(votes, "share", ["response_model"], how).sort_values("share", ascending=False, ignore_index=True)
+
+
+def entropy(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> pd.DataFrame:
+    """Entropy of the votes by words of the prompt: ``kind keyword entropy ci_low ci_high n``, in nats.
+
+    "subjective" prompts hold the word anywhere, "objective" ones begin with it; a prompt can be in several
+    groups, or in "overall" alone. log 8 = 2.08 is the most that eight responses allow.
+    """
+    first = table.drop_duplicates("prompt")
+    text = first["prompt_text"].str.lower()
+    first = first.assign(entropy=stats.entropy(shares, axis=1))
+    groups = {("overall", "overall"): text.notna()}
+    groups |= {("subjective", word): text.str.contains(word, regex=False) for word in SUBJECTIVE}
+    groups |= {("objective", word): text.str.match(rf"\W*{word}\b") for word in OBJECTIVE}
+    parts = {group: first[inside] for group, inside in groups.items() if sum(inside) > 1}
+    return _means(pd.concat(parts, names=["kind", "keyword"]), "entropy", ["kind", "keyword"], how)

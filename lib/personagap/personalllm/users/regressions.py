@@ -1,0 +1,131 @@
+"""Which features of a response simulated users like: one logistic regression per user (arXiv 2409.20296, §3.2)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+from scipy.special import expit
+
+from personagap.errors import UserError
+from personagap.personalllm.users.population import scores
+
+#: Rank of the "losing" response: the worst in the paper's text, the fourth of eight in its code (P4).
+LOSING = {"paper": -1, "code": 3}
+#: Folds of prompts for held-out accuracy, and users fitted at a time.
+FOLDS, CHUNK = 5, 50
+
+
+def regressions(
+    features: pd.DataFrame,
+    weights: pd.DataFrame,
+    rewards: np.ndarray,
+    losing: str = "paper",
+    ridge: float = 1.0,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Regress winning (1) against losing (0) on features, user by user, and average over users.
+
+    Features are standardised once over all responses, so that users share a scale (the authors standardise per
+    user). Without intercept, as there: the two classes are balanced. The interval is that of the mean over
+    users, from the sandwich variance clustered by prompt: users vote on the same prompts, so a thousand
+    simulated users are no more evidence than the prompts are.
+
+    Parameters
+    ----------
+    features : one row per prompt × response, in the order of ``rewards``, (prompts, 8, reward models).
+    weights : users × reward models.
+    losing : "paper" (the worst response) or "code" (rank 4 of 8).
+    ridge : L2 penalty ½ ridge ‖β‖², as 1/C in scikit-learn, for collinear features; 0: none. Without it a user
+        whose choices the features separate has no finite estimate: such users are left out and counted.
+
+    Returns
+    -------
+    DataFrame, one row per feature: ``losing ridge feature estimate ci_low ci_high q1 q3 vif n_users separable
+    accuracy accuracy_low accuracy_high``; ``estimate`` is the mean coefficient (log odds per standard
+    deviation) with its 95 % interval, ``q1`` and ``q3`` its quartiles over users, ``vif`` the variance inflation
+    factor. ``accuracy`` is held out by whole prompts, with a penalty of 0.001 at least; chance is 0.5.
+
+    Raises
+    ------
+    UserError : without a penalty, no user has a finite estimate; or a feature is constant.
+    """
+    prompts, spread = len(rewards), features.std(ddof=0)
+    if ridge < 0:
+        raise UserError(f"ridge is {ridge}: give 0 or more")
+    if losing not in LOSING:
+        raise UserError(f"losing {losing!r}: choose {' or '.join(LOSING)}")
+    if (spread == 0).any():
+        raise UserError(f"feature {spread.idxmin()!r} is the same in every response: drop it")
+    x = ((features - features.mean()) / spread).to_numpy().reshape(*rewards.shape[:2], -1)
+    fold = np.random.default_rng(seed).permutation(prompts) % FOLDS
+    coefficients, influence, right = [], np.zeros((prompts, x.shape[-1])), np.zeros(prompts)
+    for start in range(0, len(weights), CHUNK):
+        order = scores(weights.iloc[start : start + CHUNK], rewards).argsort(axis=-1)[..., ::-1]
+        win, lose = (x[np.arange(prompts), order[..., rank]] for rank in (0, LOSING[losing]))
+        beta, moved = _fit(win, lose, ridge)
+        coefficients.append(beta)
+        influence += np.nansum(moved, axis=0)
+        right += _right(win, lose, fold, max(ridge, 1e-3)) / len(weights)
+    beta = np.concatenate(coefficients)
+    known = beta[~np.isnan(beta[:, 0])]
+    if not len(known):
+        raise UserError("regressions: these features separate every user's choices: give a ridge above 0")
+    # The means over users are also means over prompts; under a penalty what they add does not sum to zero.
+    estimate, accuracy, t = known.mean(axis=0), right.mean(), stats.t.ppf(0.975, prompts - 1)
+    reach, reach_right = t * stats.sem(influence * prompts / len(known)), t * stats.sem(right)
+    columns = {"losing": losing, "ridge": ridge, "feature": features.columns, "estimate": estimate}
+    columns |= {"ci_low": estimate - reach, "ci_high": estimate + reach}
+    columns |= dict(zip(["q1", "q3"], np.quantile(known, [0.25, 0.75], axis=0), strict=True))
+    columns |= {"vif": np.diag(np.linalg.pinv(np.corrcoef(x.reshape(-1, x.shape[-1]).T)))}
+    columns |= {"n_users": len(known), "separable": len(beta) - len(known), "accuracy": accuracy}
+    return pd.DataFrame(columns | {"accuracy_low": accuracy - reach_right, "accuracy_high": accuracy + reach_right})
+
+
+def compare_regressions(
+    kinds: dict[str, pd.DataFrame], weights: pd.DataFrame, rewards: np.ndarray, losing: Sequence[str], **how
+) -> pd.DataFrame:
+    """`regressions` on several kinds of features, by name, and against several losing responses.
+
+    A leading column ``features`` names the kind; ``how`` holds ``ridge seed``.
+    """
+    if not losing or not set(losing) <= set(LOSING):
+        raise UserError(f"losing is {losing!r}: give a list of {', '.join(LOSING)}")
+    fits = {(kind, rank): regressions(x, weights, rewards, rank, **how) for kind, x in kinds.items() for rank in losing}
+    table = pd.concat({key: fit.drop(columns="losing") for key, fit in fits.items()}, names=["features", "losing"])
+    return table.reset_index(level=[0, 1]).reset_index(drop=True)
+
+
+def _fit(win: np.ndarray, lose: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
+    """Newton's method for all users at once, on (users, prompts, features) each.
+
+    Returns
+    -------
+    Coefficients (users, features) and what each prompt adds to them (users, prompts, features), NaN for users
+    where they do not converge.
+    """
+    beta = np.zeros((len(win), win.shape[-1]))
+    for _ in range(25):
+        slope, curve = 0.0, (ridge + 1e-9) * np.eye(win.shape[-1])
+        for side, label in ((win, 1), (lose, 0)):
+            p = expit(np.einsum("unp,up->un", side, beta))[..., None]
+            slope = slope + (label - p) * side
+            curve = curve + np.swapaxes(side * p * (1 - p), 1, 2) @ side
+        step = np.linalg.solve(curve, (slope.sum(axis=1) - ridge * beta)[..., None])[..., 0]
+        beta = beta + step
+        if np.abs(step).max() < 1e-8:
+            break
+    lost = (np.abs(step).max(axis=1) > 1e-4) | (np.abs(beta).max(axis=1) > 50)
+    moved = np.swapaxes(np.linalg.solve(curve, np.swapaxes(slope, 1, 2)), 1, 2)
+    beta[lost], moved[lost] = np.nan, np.nan
+    return beta, moved
+
+
+def _right(win: np.ndarray, lose: np.ndarray, fold: np.ndarray, ridge: float) -> np.ndarray:
+    """Over users, the sum of the shares of a prompt's two responses that a fit to other prompts tells: (prompts,)."""
+    right = np.zeros(len(fold))
+    for held in range(FOLDS):
+        beta, _ = _fit(win[:, fold != held], lose[:, fold != held], ridge)
+        odds = [np.einsum("unp,up->un", side[:, fold == held], beta) for side in (win, lose)]
+        right[fold == held] = ((odds[0] > 0).sum(axis=0) + (odds[1] <= 0).sum(axis=0)) / 2
+    return right

@@ -1,0 +1,133 @@
+"""Score responses with real reward models (arXiv 2409.20296, appendix)."""
+
+import pandas as pd
+
+from personagap.errors import UserError, explained
+from personagap.gap.tables import UNIT
+
+#: The ten of the paper on the Hub. A tokenizer with a chat template formats the pair; without one, a model reads
+#: "User: …\nAssistant: …", beaver too (P17). Which templates the tokenizers had at the time is not recorded.
+REWARD_MODELS = {
+    "beaver_7b": "PKU-Alignment/beaver-7b-v1.0-cost",
+    "gemma_2b": "weqweasdas/RM-Gemma-2B",
+    "gemma_7b": "weqweasdas/RM-Gemma-7B",
+    "llama3_sfairx": "sfairXC/FsfairX-LLaMA3-RM-v0.1",
+    "mistral_raft": "hendrydong/Mistral-RM-for-RAFT-GSHF-v0",
+    "mistral_ray": "Ray2333/reward-model-Mistral-7B-instruct-Unified-Feedback",
+    "mistral_weqweasdas": "weqweasdas/RM-Mistral-7B",
+    "oasst_deberta_v3": "OpenAssistant/reward-model-deberta-v3-large-v2",
+    "oasst_pythia_1b": "OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5",
+    "oasst_pythia_7b": "OpenAssistant/oasst-rm-2-pythia-6.9b-epoch-1",
+}
+#: Whose tokenizer a model was used with, if not its own.
+TOKENIZERS = {"mistral_raft": "mistralai/Mistral-7B-Instruct-v0.2"}
+#: Tokens that a model reads.
+LONGEST = 8192
+#: Models whose score is a cost, released with the sign turned: higher is safer.
+COSTS = {"beaver_7b"}
+
+
+def score_responses(
+    table: pd.DataFrame, models: dict[str, str], batch_size: int = 1, device: str = "cpu"
+) -> pd.DataFrame:
+    """Score every response with reward models.
+
+    Parameters
+    ----------
+    table : ``prompt_text text``, one row per response.
+    models : name of the new column → folder or Hub name, such as one of ``users.REWARD_MODELS``; the names there
+        also choose tokenizer and sign.
+    batch_size : texts at a time. Padding moves scores a little: the authors score the data set at 1 and what
+        models generate at 16, then compare the two (P21). Keep to one.
+    device : where the models run, one after the other; "auto" is a GPU if there is one.
+
+    Returns
+    -------
+    ``table`` with a column of raw rewards per model; texts of more than `LONGEST` tokens are cut at the end. The
+    released scores are mostly of 8-bit models (P12), so those of full precision differ from them.
+
+    Raises
+    ------
+    UserError : ``models`` is no dictionary of names; a model cannot be loaded, or does not give one score per text.
+    """
+    if not isinstance(models, dict) or not all(isinstance(source, str) for source in models.values()):
+        raise UserError(f"reward_models is {models!r}: give a name for each Hub name or folder, {{NAME: FOLDER}}")
+    scored = table.copy()
+    for name, source in models.items():
+        scored[name] = _score(name, source, table, batch_size, device)
+    scored.attrs["reward_models"] = sorted({*table.attrs.get("reward_models", []), *models})
+    return scored
+
+
+def score_pairs(pairs: pd.DataFrame, models: dict[str, str], device: str = "cpu") -> pd.DataFrame:
+    """Reward models as judges of pairs: the reward of the personalized response less that of the generic one.
+
+    Parameters
+    ----------
+    pairs : items of the stage "response", of ``datasets.load_judgments``; a response that recurs is scored once.
+    models, device : as of `score_responses`.
+
+    Returns
+    -------
+    Judgments ``stage source user prompt item rater label rater_kind``, one row per pair and model, for ``gap``.
+    """
+    columns = ["prompt_text", "text"]
+    better, worse = (pairs[["prompt_text", side]].set_axis(columns, axis=1) for side in ("personalized", "generic"))
+    texts = pd.concat([better, worse]).drop_duplicates(ignore_index=True)
+    scored = score_responses(texts, models, device=device)
+    better, worse = (side.merge(scored, how="left").set_index(pairs.index)[[*models]] for side in (better, worse))
+    judged = pairs[[*UNIT]].join(better - worse)
+    return judged.melt(UNIT, [*models], "rater", "label").assign(rater_kind="model")
+
+
+def format_pair(tokenizer, prompt: str, response: str) -> str:
+    """What a reward model reads: its chat template without the opening token, else "User: …\\nAssistant: …"."""
+    if not tokenizer.chat_template:
+        return f"User: {prompt}\nAssistant: {response}"
+    chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
+    return tokenizer.apply_chat_template(chat, tokenize=False).removeprefix(tokenizer.bos_token or "")
+
+
+def _score(name: str, source: str, table: pd.DataFrame, batch_size: int, device: str) -> list[float]:
+    import torch
+
+    from personagap.models.loading import device_named
+
+    where = device_named(device)
+    tokenizer, model = _load(name, source)
+    model = model.to(where).eval()
+    texts = [format_pair(tokenizer, row.prompt_text, row.text) for row in table.itertuples()]
+    scores = []
+    for start in range(0, len(texts), batch_size):
+        batch = texts[start : start + batch_size]
+        tokens = tokenizer(batch, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt").to(where)
+        with torch.inference_mode():
+            logits = model(tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits
+        scores += logits[:, 0].float().tolist()
+    return [-value for value in scores] if name in COSTS else scores
+
+
+def _load(name: str, source: str):
+    """Tokenizer and reward model."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
+
+    from personagap.personalllm.users import heads  # loads the classes, which takes seconds
+
+    with explained(f"reward model {name}: cannot load {source}", "check name and network"):
+        config = AutoConfig.from_pretrained(source)
+        kind = (config.architectures or ["no model"])[0]
+        plain = kind.endswith("ForSequenceClassification") and config.num_labels == 1
+        raw = getattr(config, "pooling", "last") == "last" and not getattr(config, "do_normalize", False)
+        if not (plain or (kind in heads.CLASSES and raw)):
+            raise UserError(
+                f"reward model {name}: {source} is {kind}, not a model of one raw score per text: score with its own "
+                "code and add the column"
+            )
+        tokenizer = AutoTokenizer.from_pretrained(TOKENIZERS.get(name, source))
+        model_class = heads.CLASSES.get(kind, AutoModelForSequenceClassification)
+        model, found = model_class.from_pretrained(source, dtype="auto", output_loading_info=True)
+    if found["missing_keys"]:
+        raise UserError(f"reward model {name}: {source} lacks weights ({min(found['missing_keys'])}): fetch it again")
+    tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
+    model.config.pad_token_id = tokenizer.pad_token_id
+    return tokenizer, model

@@ -1,0 +1,197 @@
+"""Verdicts on simulated users, and the text alternatives of their figures."""
+
+import pandas as pd
+
+from personagap.verdicts.wording import ALPHA, corrected, interval, p, side, table, words
+
+
+def simulated_users(
+    diversity: pd.DataFrame,
+    changes: dict[str, pd.DataFrame],
+    personas: pd.DataFrame,
+    regressions: pd.DataFrame,
+    entropy: pd.DataFrame,
+    opinions: pd.DataFrame | None,
+) -> pd.DataFrame:
+    """Answers to the questions of the notebook on simulated users: ``question answer``.
+
+    Parameters
+    ----------
+    diversity : ``users.heterogeneity`` by α.
+    changes : ``users.heterogeneity_change`` from the smallest to the largest α ("alpha"), and from one reward
+        model to all ("reward_models").
+    personas : ``published.persona_prompting``.
+    regressions : ``users.regressions`` with a column ``features``.
+    entropy : ``users.entropy``.
+    opinions : ``users.representativeness``, or None without OpinionQA.
+    """
+    cut = _undecided(diversity).sort_values("alpha").assign(alpha=lambda t: "α = " + t["alpha"].astype(str))
+    answers = [
+        ("On how many prompts has no response a majority?", describe_users(cut, "alpha", "share") + "."),
+        ("Do users disagree less as α grows?", _change(changes["alpha"], "Not shown", "Yes")),
+        ("Do more reward models make them disagree more?", _change(changes["reward_models"], "Yes", "Not shown")),
+        ("Do they disagree more than prompted personas?", _personas(personas)),
+    ]
+    for (kind, losing), rows in regressions.groupby(["features", "losing"], sort=False):
+        named = {"paper": "the worst response", "code": "rank 4 of 8"}[losing]
+        answers.append((f"Do {kind} features tell the favourite from {named}?", _features(rows)))
+    answers.append(("Do some questions divide them more than others?", _entropy(entropy)))
+    if opinions is not None:
+        answers.append(("Do they hold the opinions of people?", _opinions(opinions)))
+    return table(answers)
+
+
+def describe_users(rows: pd.DataFrame, name: str, value: str) -> str:
+    """The text alternative of a figure: each ``value`` with its interval; ``name`` is the column that names a row."""
+    named = (f"{row[name]} {interval(row, value)}" for _, row in rows.iterrows())
+    return f"{value.capitalize()}: " + "; ".join(named)
+
+
+def _undecided(diversity: pd.DataFrame) -> pd.DataFrame:
+    """On how many prompts no response has a majority."""
+    return diversity[diversity["bin"] == "≤50%"]
+
+
+def _change(diversity: pd.DataFrame, rises: str, falls: str) -> str:
+    row = _undecided(diversity).iloc[0]
+    change = interval(row, form="+.1f", scale=100).replace(" [", " points [")
+    shown = side(row, rises, falls, "Not shown")
+    return f"{shown}: the share of prompts without a majority changes by {change}, paired by prompt."
+
+
+def _personas(personas: pd.DataFrame) -> str:
+    share = _undecided(personas)["share"].item()
+    return (
+        f"Not answered by the published comparison: its personas, with {share:.1%} of the prompts without a majority, "
+        "are prompted into one reward model, where simulated users of one reward model never disagree. Method and "
+        "number of reward models change together (P18)."
+    )
+
+
+def _features(rows: pd.DataFrame) -> str:
+    first = rows.iloc[0]
+    answer = "Yes" if first["accuracy_low"] > 0.5 else "Not shown"
+    clear = rows[(rows["ci_low"] > 0) | (rows["ci_high"] < 0)].itertuples()
+    names = ", ".join(f"{words(row.feature)} {row.estimate:+.2f}" for row in clear) or "none"
+    left_out = f" {first['separable']} users without a finite estimate are left out." if first["separable"] else ""
+    accuracy = f"held-out accuracy {interval(first, 'accuracy')}, chance 0.5"
+    return f"{answer}: {accuracy}. Clear of zero, in log odds: {names}.{left_out}"
+
+
+def _entropy(entropy: pd.DataFrame) -> str:
+    overall, rest = entropy.iloc[0], entropy.iloc[1:]
+    apart = rest[(rest["ci_low"] > overall["ci_high"]) | (rest["ci_high"] < overall["ci_low"])]
+    named = ", ".join(f"{row.keyword} {row.entropy:.2f}" for row in apart.itertuples())
+    answer = f"apart from it lie {named}" if named else "no keyword's interval lies apart from it"
+    value = interval(overall, "entropy")
+    return f"{'Yes' if named else 'Not shown'}: the votes have an entropy of {value} nats overall; {answer}."
+
+
+def _opinions(opinions: pd.DataFrame) -> str:
+    rows = opinions[opinions["attribute"] == "Overall"].set_index(["distance", "model"])
+    fair, paper = rows.loc["max−min"], rows.loc["options−1", "representativeness"]
+    if "simulated users" not in fair.index:
+        return "Not known: the reward models' answers to the survey are absent."
+    named = fair.loc[["simulated users", "reward models, one vote each", "uniform"]].reset_index()
+    rise = paper["simulated users"] - named["representativeness"][0]
+    adds = "adds" if named["ci_low"][0] > named["ci_high"][1] else "is not shown to add"
+    return (
+        f"{describe_users(named, 'model', 'representativeness')}. Mixing reward models into users {adds} to giving "
+        f"each one vote; dividing distances by the number of options less one adds {rise:+.3f} (P5)."
+    )
+
+
+QUESTIONS = {
+    "own − zero_shot": "What do examples of what the user liked change?",
+    "own − population's favourite": "And compared with giving everybody the most popular stored response?",
+    "own − user 0's": "And with examples for user 0, as in the authors' code (P1)?",
+    "losing − mislabelled": "Disliked responses: labelled so, against labelled as liked?",
+    "similar by difference − random users": "What are similar users worth?",
+    "similar by difference − oracle users": "How far is that from perfect retrieval?",
+    "similar by difference − own history": "How do they compare with the user's own short history, drawn alike?",
+    "own history − own history as coded": "And the own history, against one drawn as in the authors' code (P7)?",
+}
+
+
+def in_context(paired: pd.DataFrame, unit: str = "z units") -> pd.DataFrame:
+    """Answers to the questions of the in-context notebook: ``question answer``.
+
+    Whether a benefit is personal is an intersection–union test: every control must be beaten, so their number
+    needs no correction.
+
+    Parameters
+    ----------
+    paired : ``adaptation.compare`` of "own" with every control; optionally of "losing" with "mislabelled".
+    unit : of rewards.
+    """
+    rows = _rewards(paired)
+    controls = rows.loc[["own − other people's", "own − a random user's", "own − the population's"]]
+    short = controls[controls["ci_low"] <= 0]
+    numbers = ", ".join(_number(row, unit) for _, row in (controls if short.empty else short).iterrows())
+    names = " or ".join(contrast.split(" − ")[1] for contrast in short.index)
+    lacking = f"No personalization benefit is shown beyond examples in {names} taste"
+    personal = "Yes, beyond every control" if short.empty else lacking
+    question = "Is that personalization: do the user's own winners beat those of others?"
+    first, *others = _answers(rows, unit)
+    return table([first, (question, f"{personal}: {numbers}."), *others])
+
+
+def across_users(paired: pd.DataFrame, quality: pd.DataFrame, unit: str = "z units") -> list[tuple[str, str]]:
+    """Questions and answers on similar users.
+
+    Parameters
+    ----------
+    paired : ``adaptation.compare`` of "similar by difference" with the others, and of "own history" with "… as coded".
+    quality : ``adaptation.neighbour_arms``, of one database or several.
+    unit : of rewards.
+    """
+    largest = quality[(quality["metric"] == "recall") & (quality["users"] == quality["users"].max())]
+    best = largest.loc[largest["estimate"].idxmax()]
+    looks = (
+        f"The embedding by {best['embedding']} finds {interval(best)} of the users nearest by true weights among "
+        f"{best['users']:,}, where chance finds {best['chance']:.3f}."
+    )
+    return [("Are users who look alike alike?", looks), *_answers(_rewards(paired), unit)]
+
+
+def forking_paths(effect: pd.DataFrame, rates: pd.DataFrame) -> list[tuple[str, str]]:
+    """Questions and answers on the logged runs, of ``runlog.selection_effect`` and ``runlog.compare_rates``."""
+    free, tied, pair = effect.iloc[0], effect.iloc[-1], rates.iloc[0]
+    plotted = (
+        f"{'Yes' if pair['p_value'] < ALPHA else 'Not distinguishable'}: {pair['a']:.1f}% and {pair['b']:.1f}% win "
+        f"rate, difference {pair['difference']:+.1f} points [{pair['ci_low']:+.1f}, {pair['ci_high']:+.1f}], "
+        f"z = {pair['z']:.2f}, {p(pair['p_value'])}."
+    )
+    best = (
+        f"It won {free['best']:.1f}% where the mean is {free['mean']:.1f}%. Were all equally good, the best would show "
+        f"{free['best_by_chance']:.1f}% by selection alone if their errors are independent "
+        f"({p(free['p_value'])}), and {tied['best_by_chance']:.1f}% if these correlate at "
+        f"{tied['correlation']:g} ({p(tied['p_value'])}); on new users expect {free['shrunken_best']:.1f}% to "
+        f"{tied['shrunken_best']:.1f}%."
+    )
+    question = f"Is the best of {free['runs']:.0f} configurations better than the others?"
+    return [("Is the plotted configuration better than Self-ICL?", plotted), (question, best)]
+
+
+def _rewards(paired: pd.DataFrame) -> pd.DataFrame:
+    """Contrasts of persona reward with the most examples, in the first template."""
+    chosen = (paired["shots"] == paired["shots"].max()) & (paired["template"] == paired["template"].iloc[0])
+    return paired[chosen & (paired["metric"] == "persona_reward")].set_index("contrast", drop=False)
+
+
+def _answers(rows: pd.DataFrame, unit: str) -> list[tuple[str, str]]:
+    """The questions that ``rows`` can answer, p-values corrected by Holm over them."""
+    told = corrected(rows.loc[[contrast for contrast in QUESTIONS if contrast in rows.index]])
+    return [
+        (question, f"{_verdict(row)}: {_number(row, unit)}, {p(row['p_holm'])} after Holm ({row['shots']}-shot).")
+        for question, (_, row) in zip(map(QUESTIONS.get, told.index), told.iterrows(), strict=True)
+    ]
+
+
+def _verdict(row: pd.Series) -> str:
+    none = "No difference is shown"
+    return side(row, "Better", "Worse", none) if row["p_holm"] < ALPHA else none
+
+
+def _number(row: pd.Series, unit: str) -> str:
+    return f"{interval(row, form='+.2f')} {unit} against {words(row['contrast'].split(' − ')[1])}"

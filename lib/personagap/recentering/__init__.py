@@ -1,0 +1,5 @@
+"""What only arXiv 2606.06614 (Re-Centering Humans) needs: its three stages, its numbers and words."""
+
+from personagap._submodules import on_demand
+
+__getattr__, __dir__, __all__ = on_demand(__name__, __path__)

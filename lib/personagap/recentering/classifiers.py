@@ -1,0 +1,299 @@
+"""Trained classifiers of texts or of pairs of texts, scored out of fold: no row is judged by what it taught."""
+
+import re
+import tempfile
+from collections.abc import Callable, Hashable, Sequence
+from functools import partial
+from typing import Unpack
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import average_precision_score, precision_recall_curve
+from sklearn.model_selection import GroupKFold
+
+from personagap import gap
+from personagap.embeddings import embed
+from personagap.errors import UserError, at_least, explained
+from personagap.recentering import grpo
+
+Texts = Sequence[str] | Sequence[tuple[str, str]]
+
+#: Inverse strengths of the ridge penalty to choose from, and dimensions of the representation that needs no model.
+PENALTIES, DIMENSIONS = (3e-4, 3e-3, 3e-2), 100
+#: Fine-tuning, at a constant rate, so that an epoch to stop at does not depend on how many would follow.
+EPOCHS, RATE, BATCH, TOKENS = 5, 3e-5, 16, 256
+#: Scores of test rows by a model of training rows, one line per setting: (n_settings, n_test).
+Learner = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def folds(groups: Sequence[Hashable], n_splits: int = 5, seed: int = 0) -> np.ndarray:
+    """Number of the fold of each row: rows of one group share a fold, and groups fall at random.
+
+    A random split, which leaks where users or prompts recur (R7), gives each row a group of its own: ``range(n)``.
+
+    Examples
+    --------
+    >>> folds(["ann", "ann", "bob", "cy"], n_splits=3).tolist()
+    [2, 2, 1, 0]
+    """
+    at_least(2, n_splits=n_splits)
+    if len(set(groups)) < n_splits:
+        raise UserError(f"{len(set(groups))} groups cannot be split into {n_splits} folds: take fewer or more data")
+    number = np.empty(len(groups), dtype=int)
+    splitter = GroupKFold(n_splits, shuffle=True, random_state=seed)
+    for fold, (_, test) in enumerate(splitter.split(number, groups=list(groups))):
+        number[test] = fold
+    return number
+
+
+def cross_validate(
+    texts: Texts,
+    labels: Sequence[int],
+    folds: np.ndarray,
+    method: str = "linear",
+    encoder: str | None = None,
+    seed: int = 0,
+    steps: int = 100,
+) -> np.ndarray:
+    """Out-of-fold scores: each row by a classifier that was neither trained nor tuned on its fold.
+
+    Settings are chosen by average precision, one of the *training folds* held out at a time: the inner split is as
+    disjoint by user or by prompt as the outer one.
+
+    Parameters
+    ----------
+    texts, labels, folds : n texts, or n pairs such as (prompt, attribute); n labels 0/1; (n,) folds, three at least.
+    method : "linear": logistic regression on embeddings, for pairs those of both with their product, distance and
+        cosine (the features of InferSent, arXiv 1705.02364); "encoder": a sequence classifier fine-tuned whole,
+        class-weighted; "grpo": a language model tuned to judge pairs, scored by the probability of its yes.
+    encoder : "linear": as of ``embeddings.embed``; "encoder": a model folder or Hub name; "grpo": as of `grpo.tune`.
+    seed, steps : what decides initial weights, order and dropout; optimizer steps of "grpo".
+
+    Returns
+    -------
+    (n,) scores in [0, 1], higher for label 1. ``UserError`` where training folds hold one label only.
+    """
+    labels = np.asarray(labels)
+    # With how many training folds are held out for settings: fine-tuning is dear, and GRPO has none to choose.
+    learners = {"linear": (_linear, None), "encoder": (_encoder, 1), "grpo": (partial(grpo.learner, steps=steps), 0)}
+    if method not in learners:
+        raise UserError(f"method {method!r}: choose from {', '.join(learners)}")
+    make, n_inner = learners[method]
+    learner = make(texts, labels, encoder, seed)
+    scores = np.empty(len(labels))
+    for fold in np.unique(folds):
+        inner = [_rows(labels, folds, fold, other) for other in np.unique(folds[folds != fold])[:n_inner]]
+        train, test = _rows(labels, folds, fold)
+        scores[test] = learner(train, test)[_best(learner, labels, inner) if inner else 0]
+    return scores
+
+
+def decide(scores: np.ndarray, labels: np.ndarray, folds: np.ndarray, beta: float = 1.0) -> np.ndarray:
+    """Yes or no, (n,) 0/1: at the threshold that gives the best F_β on the *other* folds; β > 1 weights recall."""
+    at_least(0, whole=False, beta=beta)
+    labels, yes = np.asarray(labels), np.zeros(len(scores), dtype=int)
+    for fold in np.unique(folds):
+        here = folds == fold
+        precision, recall, thresholds = precision_recall_curve(labels[~here], scores[~here])
+        quality = (1 + beta**2) * precision * recall / np.maximum(beta**2 * precision + recall, 1e-9)
+        yes[here] = scores[here] >= thresholds[np.argmax(quality[:-1])]
+    return yes
+
+
+def flags(
+    items: pd.DataFrame,
+    judgments: pd.DataFrame,
+    method: str = "linear",
+    encoder: str | None = None,
+    *,
+    beta: float = 1.0,
+    n_splits: int = 5,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Which attributes are flagged as problematic: by people, by a classifier that learned from them, by own doubt.
+
+    Parameters
+    ----------
+    items : ``user item attribute reason confidence``, of ``datasets.load_judgments``; the classifier reads attribute
+        and reason.
+    judgments : of people, ``user item label``, 1 = problematic.
+    method, encoder, seed : as in `cross_validate`; ``n_splits`` folds that share no user (R7).
+    beta : as in `decide`, which sets the thresholds of the classifier and of the extractor's doubt (1 − confidence).
+
+    Returns
+    -------
+    DataFrame 0/1, with the index of ``items``: "human_majority" (more than half of the people), "trained verifier" and,
+    if every item states its confidence, "own confidence". NaN for items that nobody judged.
+    """
+    if method not in ("linear", "encoder"):  # GRPO judges pairs
+        raise UserError(f"verifier {method!r}: choose from linear, encoder")
+    share = judgments.groupby(["user", "item"])["label"].mean().rename("share")
+    known = items.join(share, on=["user", "item"]).dropna(subset="share")
+    labels = (known["share"] > 0.5).to_numpy(dtype=int)
+    number = folds(known["user"].tolist(), n_splits, seed)
+    texts = (known["attribute"] + " " + known["reason"]).tolist()
+    scores = {"trained verifier": cross_validate(texts, labels, number, method, encoder, seed)}
+    if known["confidence"].notna().all():
+        scores["own confidence"] = 1 - known["confidence"].to_numpy(dtype=float)
+    decided = {rater: decide(score, labels, number, beta) for rater, score in scores.items()}
+    return pd.DataFrame({"human_majority": labels} | decided, known.index).reindex(items.index)
+
+
+def relevance_judges(
+    pairs: pd.DataFrame,
+    judgments: pd.DataFrame,
+    models: dict[str, str | None],
+    gold: str = "human_majority",
+    n_splits: int = 5,
+    seed: int = 0,
+    steps: int = 100,
+) -> pd.DataFrame:
+    """Classifiers of (prompt, attribute) as judges of pairs they were not trained on, for each way to split.
+
+    Parameters
+    ----------
+    pairs, judgments : ``datasets.load_relevance``; pairs that ``gold``, the rater to learn from, did not judge are
+        left out.
+    models : method → encoder; they, ``seed`` and ``steps`` as in `cross_validate`.
+
+    Returns
+    -------
+    Judgments ``… rater rater_kind label score``, ``label`` being `decide`'s, of raters like "linear (new prompts)",
+    "linear (new users)" and, sharing both with its training set (R7), "linear (random split)"; in "MODEL & linear (new
+    prompts)" the classifier must confirm every yes of a model.
+    """
+    key = ["user", "prompt", "item"]
+    known = pairs.merge(judgments.loc[judgments["rater"] == gold, [*key, "label"]], on=key)
+    texts = list(zip(known["prompt_text"], known["attribute"], strict=True))
+    yes = judgments[judgments["rater_kind"] == "model"].set_index([*key, "rater"])["label"].unstack(sort=False)
+    yes = yes.reindex(pd.MultiIndex.from_frame(known[key])).fillna(0)
+    known, tables = known.drop(columns=["prompt_text", "attribute"]), []
+    splits = {"new prompts": known["prompt"], "new users": known["user"], "random split": range(len(known))}
+    for split, groups in splits.items():
+        number = folds(groups, n_splits, seed)
+        for method, encoder in models.items():
+            scores = cross_validate(texts, known["label"], number, method, encoder, seed, steps)
+            raters = {f"{method} ({split})": scores}
+            if split == "new prompts":
+                raters |= {f"{judge} & {method} ({split})": scores * yes[judge].to_numpy() for judge in yes}
+            for rater, score in raters.items():
+                label = decide(score, known["label"], number) * (score > 0)  # at 0 the model said no
+                tables.append(known.assign(rater=rater, rater_kind="trained", label=label, score=score))
+    return pd.concat(tables, ignore_index=True)
+
+
+def quality(
+    judgments: pd.DataFrame, trained: pd.DataFrame, gold: str = "human_majority", **how: Unpack[gap.How]
+) -> pd.DataFrame:
+    """``gap.relevance_metrics`` of the models, the baselines and the classifiers, these with AUPRC of their scores."""
+    reference, models = judgments[judgments["rater"] == gold], judgments[judgments["rater_kind"] == "model"]
+    table = gap.relevance_metrics(pd.concat([reference, models, trained]), gold, **how).set_index("rater")
+    scored = gap.scored_metrics(pd.concat([reference, trained.assign(label=trained["score"])]), gold, **how)
+    table.update(scored.set_index("rater")[["auprc", "auprc_low", "auprc_high"]])
+    return table.reset_index().merge(scored[["rater", "best_f1"]], how="left")
+
+
+def compare(
+    judgments: pd.DataFrame, trained: pd.DataFrame, gold: str = "human_majority", **how: Unpack[gap.How]
+) -> pd.DataFrame:
+    """``gap.paired_difference`` of decisions and, as metric "auprc", ``gap.scored_difference`` of scores.
+
+    Of each disjoint classifier − model, model & classifier − model, both − "select_all", and random − disjoint.
+    """
+    models = judgments.loc[judgments["rater_kind"] == "model", "rater"].unique()
+    pairs = []
+    for rater in trained["rater"].unique():
+        model, both, _ = rater.partition(" & ")
+        if both:
+            pairs += [(rater, model), (rater, "select_all")]
+        elif not rater.endswith("(random split)"):
+            pairs += [(rater, other) for other in [*models, "select_all"]]
+            pairs += [(re.sub(r"\(.*", "(random split)", rater), rater)]
+    tables = []
+    decided, scored = (pd.concat([judgments, trained.assign(label=trained[name])]) for name in ("label", "score"))
+    for a, b in pairs:
+        difference = gap.paired_difference(decided, a, b, gold, **how)
+        tables += [difference[difference["metric"] != "auprc"], gap.scored_difference(scored, a, b, gold, **how)]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _best(learner: Learner, labels: np.ndarray, inner: list[tuple[np.ndarray, np.ndarray]]) -> int:
+    held_out = np.concatenate([learner(*rows) for rows in inner], axis=1)
+    gold = labels[np.concatenate([test for _, test in inner])]
+    return int(np.argmax([average_precision_score(gold, line) for line in held_out]))
+
+
+def _rows(labels: np.ndarray, folds: np.ndarray, *out: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows to train on, those outside the folds ``out``, and rows to score, those of the last of them."""
+    train = np.flatnonzero(~np.isin(folds, out))
+    if len(set(labels[train])) < 2:
+        without = " and ".join(map(str, out))
+        raise UserError(f"without fold {without} both labels are not left to train on: take other folds or more data")
+    return train, np.flatnonzero(folds == out[-1])
+
+
+def _linear(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
+    sides = [texts] if isinstance(texts[0], str) else list(zip(*texts, strict=True))
+    code, words = pd.factorize(pd.Series([text for side in sides for text in side]))
+    code = code.reshape(len(sides), -1)
+
+    def learner(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        known = words[np.unique(code[:, train])]
+        x = _features(embed(words, encoder, dimensions=DIMENSIONS, known=known, seed=seed)[code])
+        fits = (LogisticRegression(C=c, max_iter=1000).fit(x[train], labels[train]) for c in PENALTIES)
+        return np.stack([fit.predict_proba(x[test])[:, 1] for fit in fits])
+
+    return learner
+
+
+def _features(vectors: np.ndarray) -> np.ndarray:
+    """All of one size, for one penalty; scaled each by itself, columns that hardly vary in training would blow up."""
+    size = vectors.shape[-1]
+    if len(vectors) == 1:
+        return size**0.5 * vectors[0]
+    a, b = vectors
+    return np.hstack([size**0.5 * np.hstack([a, b, abs(a - b), (a * b).sum(axis=1, keepdims=True)]), size * a * b])
+
+
+def _encoder(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
+    import torch
+    import transformers as hf
+
+    if encoder is None:
+        raise UserError("method 'encoder' fine-tunes a model: give encoder= a folder or a Hub name")
+    with explained(f"no encoder at {encoder!r}", "give a folder or a Hub name"):
+        tokenizer = hf.AutoTokenizer.from_pretrained(encoder)
+        config = hf.AutoConfig.from_pretrained(encoder, num_labels=2)
+    # A function, for Trainer to seed before a new head is drawn.
+    model_init = partial(hf.AutoModelForSequenceClassification.from_pretrained, encoder, config=config)
+    length = min(TOKENS, config.max_position_embeddings - 2)
+    sides = [texts] if isinstance(texts[0], str) else zip(*texts, strict=True)
+    encoded = tokenizer(*map(list, sides), truncation=True, max_length=length)
+    rows = [{name: column[i] for name, column in encoded.items()} | {"labels": int(y)} for i, y in enumerate(labels)]
+
+    def learner(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        weight, epochs = torch.tensor(len(train) / (2 * np.bincount(labels[train]))).float(), []
+
+        def loss(output, gold, num_items_in_batch=None):
+            return torch.nn.functional.cross_entropy(output.logits, gold, weight.to(gold.device))
+
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = hf.TrainingArguments(
+                folder, num_train_epochs=EPOCHS, learning_rate=RATE, lr_scheduler_type="constant", seed=seed,
+                per_device_train_batch_size=BATCH, per_device_eval_batch_size=64, eval_strategy="epoch",
+                save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True,
+                dataloader_pin_memory=torch.cuda.is_available(),
+            )  # fmt: skip
+            trainer = hf.Trainer(
+                args=arguments, model_init=model_init, compute_loss_func=loss,
+                compute_metrics=lambda prediction: epochs.append(prediction.predictions) or {},
+                train_dataset=[rows[i] for i in train], eval_dataset=[rows[i] for i in test],
+                data_collator=hf.DataCollatorWithPadding(tokenizer),
+            )  # fmt: skip
+            trainer.remove_callback(hf.PrinterCallback)
+            trainer.train()
+        return softmax(np.stack(epochs), axis=-1)[..., 1]
+
+    return learner

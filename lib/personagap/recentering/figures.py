@@ -1,0 +1,203 @@
+"""Figures of the human–model and the real–synthetic gap."""
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+
+from personagap.figures.style import PALETTE, dots, lengths, named
+
+#: Colour and shape of each kind of rater.
+KINDS = {
+    "human": ("human", "o"),
+    "model": ("model", "s"),
+    "baseline": ("noise", "D"),
+    "retrieval": ("accent", "^"),
+    "trained": ("control", "P"),
+}
+
+
+def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
+    """Cohen's κ of every pair of raters (``gap.agreement``), as a lower triangle with its interval in each cell."""
+    raters = list(dict.fromkeys([*agreement["rater_a"], *agreement["rater_b"]]))
+    grid = np.full((len(raters), len(raters)), np.nan)
+    for pair in agreement.itertuples():
+        row, column = sorted((raters.index(pair.rater_a), raters.index(pair.rater_b)), reverse=True)
+        grid[row, column] = pair.kappa
+        text = f"{pair.kappa:.2f}\n{pair.ci_low:.2f} – {pair.ci_high:.2f}" if not pair.note else "undefined"
+        colour = "white" if pair.kappa > 0.6 else "black"
+        ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
+    extent = (-0.5, len(raters) - 1.5, len(raters) - 0.5, 0.5)
+    image = ax.imshow(grid[1:, :-1], extent=extent, cmap="Blues", vmin=0, vmax=1)
+    ax.figure.colorbar(image, ax=ax, label="Cohen's κ (0: chance, 1: identical)", shrink=0.8)
+    ax.set_xticks(range(len(raters) - 1), raters[:-1], rotation=30, ha="right")
+    ax.set_yticks(range(1, len(raters)), raters[1:])
+    ax.grid(visible=False)
+    ax.set_title("Agreement between raters (κ, 95% interval)")
+    return ax
+
+
+def _raters(table: pd.DataFrame, ax: Axes, value: str, kind: pd.Series, scale: float) -> np.ndarray:
+    """A row for each rater, coloured and shaped by its kind; returns the rows' places."""
+    rows = np.arange(len(table))[::-1]
+    for name in kind.unique():
+        colour, marker = KINDS[name]
+        ends, style = (f"{value}_low", f"{value}_high"), {"fmt": marker, "color": PALETTE[colour]}
+        dots(ax, table[kind == name], rows[kind == name], value, ends, scale=scale, **style)
+    ax.set_yticks(rows, table["rater"])
+    return rows
+
+
+def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
+    """How often each rater says yes (``gap.relevance_metrics``), against how often the human majority does."""
+    table = metrics[metrics["rater_kind"].isin(["human", "model"])]
+    rows = _raters(table, ax, "yes_rate", table["rater_kind"], 100)
+    base, low, high = 100 * table[["prevalence", "prevalence_low", "prevalence_high"]].iloc[0]
+    ax.axvspan(low, high, color=PALETTE["human"], alpha=0.18)
+    ax.axvline(base, color=PALETTE["human"])
+    style = {"xytext": (4, 0), "textcoords": "offset points", "va": "top", "fontsize": 9, "color": PALETTE["human"]}
+    ax.annotate(f"human majority\n{base:.1f}%", (base, 0.98), xycoords=("data", "axes fraction"), **style)
+    beside = {"xycoords": ("axes fraction", "data"), "va": "center"}
+    for row, ratio in zip(rows, table["over_selection"], strict=True):
+        ax.annotate(f"{ratio:.2f}×", (1.02, row), fontsize=10, **beside)
+    ax.annotate("ratio", (1.02, len(table) - 0.4), fontsize=9, **beside)
+    ax.set(xlabel="attributes called relevant (%), 95% interval", title="Over-selection", xlim=(0, None))
+    ax.set_ylim(-0.6, len(table) + 0.2)
+    return ax
+
+
+def classifiers(quality: pd.DataFrame, ax: Axes, metric: str) -> Axes:
+    """One metric of every judge with its interval; a random split, which leaks, in grey.
+
+    Parameters
+    ----------
+    quality : ``rater rater_kind`` and the metric with ``…_low …_high``; the row "select_all" becomes a line.
+    metric : "f1", "kappa" or "auprc".
+    """
+    floor = quality.loc[quality["rater"] == "select_all", metric].iloc[0]
+    table = quality[quality["rater_kind"] != "baseline"]
+    leaks = table["rater"].str.endswith("(random split)")
+    _raters(table, ax, metric, table["rater_kind"].mask(leaks, "baseline"), 1)
+    ax.set_yticklabels(table["rater"].mask(leaks, table["rater"] + ", leaks"))
+    ax.axvline(floor, color=PALETTE["noise"], ls="--")
+    style = {"textcoords": "offset points", "fontsize": 9, "va": "center"}
+    ax.annotate("yes to everything", (floor, len(table) - 0.5), (4, 0), **style)
+    name = {"f1": "F1", "kappa": "Cohen's κ", "auprc": "AUPRC"}[metric]
+    ax.set(xlabel=f"{name}, 95% interval", xlim=(0, 0.9), ylim=(-0.6, len(table)))
+    ax.set_title(f"{name} of models and of trained judges")
+    return ax
+
+
+def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
+    """Precision against recall (``gap.relevance_metrics``), with baselines that know nothing and lines of equal F1."""
+    recall = np.linspace(0.01, 1, 400)
+    for f1 in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
+        # F1 = 2PR / (P + R), solved for P; only where P is a proportion.
+        precision = np.divide(f1 * recall, 2 * recall - f1, out=np.full_like(recall, np.nan), where=2 * recall > f1)
+        shown = np.where(precision <= 1, precision, np.nan)
+        ax.plot(recall, shown, color="#cccccc", lw=0.8, zorder=0)
+        ax.text(1.012, f1 / (2 - f1), f"F1 {f1:.1f}", fontsize=8, color="#777777", va="center")
+    ax.axhline(metrics["prevalence"].iloc[0], color=PALETTE["noise"], ls="--", lw=1)
+    for kind, rows in metrics.groupby("rater_kind", sort=False):
+        colour, marker = KINDS[kind]
+        xerr, yerr = (lengths(*(rows[name + end] for end in ("", "_low", "_high"))) for name in ("recall", "precision"))
+        style = {"fmt": marker, "ms": 7, "color": PALETTE[colour], "elinewidth": 0.8, "clip_on": False}
+        label = "human (part of the majority)" if kind == "human" else kind
+        ax.errorbar(rows["recall"], rows["precision"], xerr=xerr, yerr=yerr, label=label, **style)
+    below = []
+    for row in metrics.itertuples():
+        left, rise, name = row.recall > 0.7 or row.rater_kind == "baseline", 6, row.rater
+        if row.rater_kind in ("baseline", "retrieval"):  # these crowd at the base rate: their names go below, in turn
+            near = [each for each in below if abs(each.recall - row.recall) < 0.15]
+            hidden = any(np.hypot(each.recall - row.recall, each.precision - row.precision) < 0.005 for each in near)
+            rise, name = -14 - 11 * len(near), "= " * hidden + name
+            below.append(row)
+        place = {"xytext": (-7 if left else 7, rise), "ha": "right" if left else "left"}
+        ax.annotate(name, (row.recall, row.precision), textcoords="offset points", fontsize=9, **place)
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall of the relevant attributes", ylabel="precision")
+    ax.set_title("Precision and recall against the human majority")
+    ax.legend(fontsize=8, loc="upper left")
+    return ax
+
+
+def differences(paired: pd.DataFrame, ax: Axes) -> Axes:
+    """Forest plot of the differences between two judges (``gap.paired_difference``); filled: the interval excludes 0.
+
+    The over-selection ratio, on another scale, is left out.
+    """
+    table = paired[paired["metric"] != "over_selection"].iloc[::-1].reset_index(drop=True)
+    clear = (table["ci_low"] > 0) | (table["ci_high"] < 0)
+    ax.axvline(0, color=PALETTE["noise"], lw=1)
+    for chosen, face in ((clear, PALETTE["data"]), (~clear, "white")):
+        dots(ax, table[chosen], table.index[chosen], mfc=face)
+    ax.set_yticks(table.index, named(table["metric"]))
+    ax.set_ylim(-0.6, len(table) - 0.4)
+    a, b = table["contrast"].iloc[0].split(" − ")
+    ax.set(xlabel=f"← higher for {b}      difference, 95% interval      higher for {a} →", title="Paired comparison")
+    return ax
+
+
+def calibration(curve: pd.DataFrame, ax: Axes) -> Axes:
+    """How often the gold says yes among items of like score (``gap.reliability_curve``, of one rater or several)."""
+    ax.plot([0, 1], [0, 1], color=PALETTE["noise"], ls="--", lw=1, label="calibrated")
+    for colour, (rater, rows) in zip(PALETTE.values(), curve.groupby("rater", sort=False), strict=False):
+        dots(ax, rows, rows["score"], "observed", upright=True, fmt="o-", ms=6, color=colour, label=rater)
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean score of the judge", ylabel="share relevant to the human majority")
+    ax.set_title("Calibration")
+    ax.legend(fontsize=9)
+    return ax
+
+
+STAGES = ["1 extraction\nattribute holds", "2 relevance\nattribute matters", "3 response\npersonalized is better"]
+
+
+def stages(
+    acceptance: pd.DataFrame | None, relevance: pd.DataFrame | None, ratings: pd.DataFrame | None, ax: Axes
+) -> Axes:
+    """The synthetic–human gap in one picture: a row per stage, people beside models, real beside synthetic histories.
+
+    Parameters
+    ----------
+    acceptance, relevance, ratings : the tables of these names of 1_extraction, 2_relevance and 3_response; None for a
+        stage that was not run: its row says so.
+    """
+    points = approval(acceptance, relevance, ratings)
+    for stage in range(3):
+        rows = points[points["stage"] == stage + 1]
+        rows = rows.assign(y=stage + np.linspace(-0.35, 0.35, len(rows) + 2)[1:-1])
+        for (kind, source), part in rows.groupby(["rater_kind", "source"]):
+            style = {"fmt": "o" if kind == "human" else "s", "color": PALETTE[kind]}
+            dots(ax, part, part["y"], mfc="w" if source == "synthetic" else PALETTE[kind], **style)
+        for row in rows.itertuples():
+            end, shift, side = (row.ci_low, -6, "right") if row.ci_high > 70 else (row.ci_high, 6, "left")
+            where = {"xytext": (shift, 0), "textcoords": "offset points", "va": "center", "ha": side}
+            ax.annotate(row.rater, (end, row.y), fontsize=8, **where)
+        if rows.empty:
+            ax.text(50, stage, "not run", ha="center", va="center", color=PALETTE["noise"])
+    for edge in (0.5, 1.5):
+        ax.axhline(edge, color=PALETTE["noise"], lw=0.8)
+    ax.set_yticks(range(3), STAGES)
+    ax.set(xlim=(0, 100), ylim=(2.5, -0.5), title="The synthetic–human gap, by stage")
+    ax.set_xlabel("said yes (%), 95% interval; open: synthetic histories")
+    return ax
+
+
+def approval(
+    acceptance: pd.DataFrame | None, relevance: pd.DataFrame | None, ratings: pd.DataFrame | None
+) -> pd.DataFrame:
+    """How often each side says yes, in %: ``stage rater rater_kind source estimate ci_low ci_high``."""
+    limits = ["estimate", "ci_low", "ci_high"]
+    tables = [pd.DataFrame(columns=["stage", "rater", "rater_kind", "source", *limits])]
+    if acceptance is not None:
+        rows = acceptance[acceptance["label"] == "accepted"]
+        who = rows["rater_kind"].replace("human", "people")
+        tables.append(rows.assign(stage=1, rater=who + ", " + rows["source"] + " histories"))
+    if relevance is not None:
+        majority = relevance.head(1).assign(rater="people, majority", rater_kind="human")
+        models = relevance[relevance["rater_kind"] == "model"]
+        for rows, column in ((majority, "prevalence"), (models, "yes_rate")):
+            names = dict(zip([column, f"{column}_low", f"{column}_high"], limits, strict=True))
+            tables.append(rows.rename(columns=names).assign(stage=2, source="real"))
+    if ratings is not None:
+        tables.append(ratings[ratings["measure"] == "better"].assign(stage=3, source="real"))
+    table = pd.concat([rows[tables[0].columns] for rows in tables if len(rows)] or tables, ignore_index=True)
+    return table.assign(**100 * table[limits])

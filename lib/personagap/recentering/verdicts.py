@@ -1,0 +1,214 @@
+"""Verdicts on judgments of relevance, and the text alternatives of their figures."""
+
+import pandas as pd
+
+from personagap.verdicts.wording import ALPHA, corrected, describe_intervals, interval, p, side, table, value
+
+#: Names in the tables → how a sentence puts them.
+READABLE = {r"\bbm25\b": "BM25", r"\btfidf\b": "TF-IDF", r"_list\b": " list-wise", r"\bselect_all\b": "yes to all"}
+
+
+def relevance(
+    metrics: pd.DataFrame, means: pd.DataFrame, paired: pd.DataFrame, scored: pd.DataFrame, versus: pd.DataFrame
+) -> pd.DataFrame:
+    """Answers to the questions of the relevance notebook: ``question answer``.
+
+    Parameters
+    ----------
+    metrics, means : ``gap.relevance_metrics`` and ``gap.mean_agreement``.
+    paired : ``gap.paired_difference`` of pairs of judges, and of each judge and "select_all".
+    scored : ``gap.scored_metrics`` of the retrieval baselines.
+    versus : ``tuning.classifiers.compare``.
+    """
+    models = metrics[metrics["rater_kind"] == "model"].itertuples()
+    return table(
+        [
+            ("Do raters agree, beyond chance?", _agreement(means)),
+            *((f"Does {row.rater} select too much?", _selection(row)) for row in models),
+            *_judges(paired[paired["metric"] == "f1"]),
+            ("Does retrieval find the relevant attributes?", _retrieval(scored)),
+            *_presentation(paired[paired["metric"] == "over_selection"]),
+            *_trained(versus),
+        ]
+    ).replace(READABLE, regex=True)
+
+
+def describe_agreement(means: pd.DataFrame) -> str:
+    """The text alternative of ``figures.agreement_matrix``."""
+    return "Agreement between raters. " + _agreement(means)
+
+
+def describe_selection(metrics: pd.DataFrame) -> str:
+    """The text alternative of ``figures.over_selection``."""
+    rows = metrics[metrics["rater_kind"].isin(["human", "model"])].itertuples()
+    rates = ", ".join(f"{row.rater} {row.yes_rate:.1%} ({row.over_selection:.2f} times)" for row in rows)
+    majority = metrics["prevalence"].iloc[0]
+    return f"Share of attributes called relevant, by the human majority {majority:.1%}: {rates}"
+
+
+def describe_differences(paired: pd.DataFrame) -> str:
+    """The text alternative of ``figures.differences``."""
+    rows = [f"{row.metric} {interval(row, form='+.3f')}" for row in paired.itertuples()]
+    return f"Paired differences {paired['contrast'].iloc[0]}: " + ", ".join(rows)
+
+
+def describe_relevance(metrics: pd.DataFrame) -> str:
+    """The text alternative of ``figures.precision_recall``."""
+    rows = [f"{row.rater} {row.precision:.2f} and {row.recall:.2f}" for row in metrics.itertuples()]
+    return "Precision and recall against the human majority: " + ", ".join(rows)
+
+
+def describe_classifiers(quality: pd.DataFrame) -> str:
+    """The text alternative of ``figures.classifiers``."""
+    rows = [f"{row.rater} F1 {interval(row, 'f1', '.2f')}" for row in quality.itertuples()]
+    return "Trained classifiers beside the models: " + "; ".join(rows)
+
+
+def describe_calibration(curve: pd.DataFrame) -> str:
+    """The text alternative of ``figures.calibration``."""
+    off = (curve["observed"] - curve["score"]).abs().groupby(curve["rater"], sort=False).max()
+    return "Largest gap of observed from predicted relevance: " + ", ".join(f"{r} {gap:.2f}" for r, gap in off.items())
+
+
+def _agreement(means: pd.DataFrame) -> str:
+    rows = [f"{row.pair} {interval(row, 'kappa')}" for row in means[means["n_pairs"] > 0].itertuples()]
+    return "Mean pairwise κ: " + "; ".join(rows) + "."
+
+
+def _selection(row) -> str:
+    ratio = f"it says yes {interval(row, 'over_selection', '.2f')} times as often as the human majority"
+    if row.over_selection_low > 1:
+        return f"Yes: {ratio}; recall {row.recall:.2f} comes with precision {row.precision:.2f}."
+    return f"No, too little: {ratio}." if row.over_selection_high < 1 else f"Not shown: {ratio}."
+
+
+def _judges(f1: pd.DataFrame) -> list[tuple[str, str]]:
+    """Of each model against saying yes to everything, then of the models against each other."""
+    against_all, between = [], []
+    for row in corrected(f1).itertuples():
+        a, b = row.contrast.split(" − ")
+        if b == "select_all":
+            against_all.append((f"Is {a} better than saying yes to everything?", _f1_difference(row)))
+        else:
+            between.append((f"Do {a} and {b} differ?", _f1_difference(row)))
+    return against_all + between
+
+
+def _difference(row) -> str:
+    return f"{interval(row, form='+.3f')}, {p(row.p_value)}"
+
+
+def _f1_difference(row) -> str:
+    a, b = row.contrast.split(" − ")
+    unresolved = "Not resolved by these data"
+    says = side(row, f"{a} is better", f"{b} is better", unresolved) if row.p_holm < ALPHA else unresolved
+    difference = f"{interval(row, form='+.3f')}, {p(row.p_holm)} after Holm"
+    return f"{says}: F1 {row.value_a:.3f} ({a}) and {row.value_b:.3f} ({b}), paired difference {difference}."
+
+
+def _presentation(paired: pd.DataFrame) -> list[tuple[str, str]]:
+    """Of each model that judged both one at a time and list-wise."""
+    answers = []
+    for row in paired.itertuples():
+        single, other = row.contrast.split(" − ")
+        if other == f"{single}_list":
+            difference = f"{-row.estimate:+.2f} [{-row.ci_high:+.2f}, {-row.ci_low:+.2f}]"
+            ratios = f"{row.value_b:.2f} instead of {row.value_a:.2f} times as often as the human majority"
+            question = f"Does {single} select less when it sees all attributes at once, as people did (R3)?"
+            clear = side(row, "Yes", "No, more", "Not shown")
+            answers.append((question, f"{clear}: it says yes {ratios} ({difference})."))
+    return answers
+
+
+def _trained(versus: pd.DataFrame) -> list[tuple[str, str]]:
+    """Of the disjoint classifiers against the best model, alone and with it; and of the random split against them."""
+    f1, against = versus[versus["metric"] == "f1"], {False: [], True: []}
+    judges = f1["contrast"].str.split(" − ", expand=True)
+    leaking = judges[0].str.endswith("(random split)")
+    told = f1[~leaking & (judges[1] != "select_all")]
+    told = told.loc[told.groupby(judges[0], sort=False)["value_b"].idxmax()]  # the better model
+    for row in corrected(told).itertuples():
+        against[" & " in row.contrast].append(_f1_difference(row))
+    leaks = versus[versus["contrast"].isin(f1.loc[leaking, "contrast"]) & versus["metric"].isin(["f1", "auprc"])]
+    flattered = [
+        f"{contrast}: {', '.join(f'{row.metric.upper()} {_difference(row)}' for row in rows.itertuples())}."
+        for contrast, rows in leaks.groupby("contrast", sort=False)
+    ]
+    fell = "With the folds of this seed, on which it depends: "
+    return [
+        (
+            "Does a trained classifier beat the best model, on prompts or users new to it?",
+            fell + " ".join(against[False]),
+        ),
+        ("Does a model gain where the classifier must confirm its yes?", fell + " ".join(against[True])),
+        ("How much does a random split flatter it (R7)?", " ".join(flattered)),
+    ]
+
+
+def _retrieval(scored: pd.DataFrame) -> str:
+    above = scored["auprc_low"] > scored["prevalence"]
+    found = [f"{row.rater} {interval(row, 'auprc')}" for row in scored.itertuples()]
+    chance = f"AUPRC {', '.join(found)} where chance gives {scored['prevalence'].iloc[0]:.3f}"
+    return f"{above.sum()} of {len(scored)} do better than chance: {chance}."
+
+
+EFFECTS = {"mention": "naming the attribute", "log2_length": "twice the length", "second": "standing second"}
+
+
+def extraction(
+    contrasts: pd.DataFrame,
+    agreement: pd.DataFrame,
+    verifier: pd.DataFrame,
+    failures: pd.DataFrame | None,
+    strategies: pd.DataFrame | None,
+) -> pd.DataFrame:
+    """Answers to the questions of the extraction notebook, from its tables of these names: ``question answer``.
+
+    The first of ``agreement`` is between people; ``failures`` and ``strategies`` are None without a model.
+    """
+    between = f"Mean pairwise κ {interval(agreement.iloc[0], 'kappa')}."
+    answers = [("Do people agree on what is problematic?", between)]
+    for row in contrasts.itertuples():
+        change = f"{side(row, 'More', 'Fewer', 'Not resolved')}: {value(row)} points, {p(row.p_value)}."
+        contrast = row.contrast.replace("log2_turns", "number of turns")
+        answers.append((f"Problematic attributes, {contrast}: do they differ?", change))
+    metrics = verifier.set_index("rater")
+    trained, everything = metrics.loc["trained verifier"], metrics.loc["select_all", "f1"]
+    better = "Better" if trained["f1_low"] > everything else "Not shown to be better"
+    found = f"{better} than flagging all: F1 {interval(trained, 'f1')} where that has {everything:.3f}."
+    answers.append(("Does a trained verifier find the problems?", found))
+    if failures is not None:
+        broken = failures[(failures["step"] == "extract") & (failures["estimate"] > 0)]
+        said = describe_intervals(broken, "problem", scale=100) or "none"
+        answers.append(("Are the extractor's outputs readable?", f"Outputs with a problem (%): {said}."))
+        measured = strategies[strategies["measure"].isin(["accepted", "useful", "covered"])]
+        itself = (measured["measure"] == "covered") & (measured["strategy"] == "as extracted")  # 100 % by definition
+        measured = measured[~itself]
+        for name, rows in measured.groupby("strategy", sort=False):
+            values = describe_intervals(rows, "measure", scale=100)
+            answers.append((f"What becomes of the attributes, {name}?", f"In percent: {values}."))
+    return table(answers)
+
+
+def response(
+    summary: pd.DataFrame, inflation: pd.DataFrame, correlations: pd.DataFrame, effects: pd.DataFrame
+) -> pd.DataFrame:
+    """Answers to the questions of the response notebook, from its tables: ``question answer``."""
+    people = summary[summary["rater"] == "human"].set_index("measure")
+    mean, worse, responses = (people.loc[name] for name in ("mean rating", "no better", "no better, by response"))
+    better = side(mean, "Yes", "No, worse", "Not resolved", than=3)
+    answers = [
+        ("Do people find personalized responses better?", f"{better}: rated {value(mean)} where 3 is no difference."),
+        ("How often no better?", f"{value(worse, 100)} % of judgments, {value(responses, 100)} % of responses."),
+    ]
+    for row in inflation.itertuples():
+        above = f"{value(row)} points above people, {p(row.p_value)}."
+        answers.append((f"Does {row.rater} rate as people do?", above))
+    for row in correlations[correlations["rater_kind"] == "model"].itertuples():
+        most = row.note or f"a perfect judge would have {interval(row, 'ceiling')}"
+        answers.append((f"Does {row.rater} rank as people do?", f"ρ {interval(row, 'spearman')}; {most}."))
+    for covariate, what in EFFECTS.items():
+        said = describe_intervals(effects[effects["covariate"] == covariate], "rater")
+        untested = "It never varied, so nobody can tell (R11)."
+        answers.append((f"Does {what} move ratings?", f"In points: {said}." if said else untested))
+    return table(answers)

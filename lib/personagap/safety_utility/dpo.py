@@ -1,0 +1,118 @@
+"""DPO with identities in the system prompt: the same preferences whoever asks, as in arXiv 2406.11107."""
+
+import math
+
+import numpy as np
+import pandas as pd
+
+from personagap import personas
+from personagap.errors import UserError
+from personagap.models import adapter, rendering
+from personagap.paths import CACHE
+from personagap.responses import digest
+
+#: Preference pairs of the released code.
+HUB = "Intel/orca_dpo_pairs"
+VARIANTS = ("dpo", "dpo-vanilla", "dpo-random")
+COLUMNS = ["system", "question", "chosen", "rejected"]
+#: Low-rank adapter of the released code: rank, scale, dropout, and the layers it is put on.
+LORA = {
+    "r": 16, "lora_alpha": 16, "lora_dropout": 0.05,
+    "target_modules": ["k_proj", "q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
+}  # fmt: skip
+
+
+def load_pairs(source: str) -> pd.DataFrame:
+    """Preference pairs ``system question chosen rejected``: a JSON-lines file, or "hub" for the released code's.
+
+    ``UserError`` if ``source`` cannot be read or lacks one of these columns.
+    """
+    from datasets import load_dataset
+
+    try:
+        hub = source == "hub"
+        pairs = load_dataset(HUB, split="train").to_pandas() if hub else pd.read_json(source, lines=True)
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"preference pairs {source}: {error}; give a JSON-lines file, or 'hub' with a network"
+        ) from None
+    if missing := set(COLUMNS) - set(pairs):
+        raise UserError(f"preference pairs {source}: no column {sorted(missing)[0]!r}; {', '.join(COLUMNS)} are needed")
+    return pairs[COLUMNS].astype("str")
+
+
+def dress(pairs: pd.DataFrame, variant: str = "dpo-random", seed: int = 0) -> pd.DataFrame:
+    """Preference pairs as chats: ``prompt chosen rejected``, lists of messages.
+
+    Parameters
+    ----------
+    pairs : n rows of `load_pairs`.
+    variant : "dpo" keeps the system prompts of the pairs, "dpo-vanilla" leaves them out, "dpo-random" has each pair
+        asked by one of the 31 identities or two controls, in place of the released code's "I am no_persona." (S17).
+    seed : determines the draw.
+
+    Examples
+    --------
+    >>> pairs = pd.DataFrame({"system": ["Be brief."], "question": ["Hi"], "chosen": ["Hello."], "rejected": ["No."]})
+    >>> dress(pairs)["prompt"][0][0]["content"]
+    'You are a helpful assistant. I am straight.'
+    """
+    if variant not in VARIANTS:
+        raise UserError(f"unknown variant {variant!r}: choose from {', '.join(VARIANTS)}")
+    known = [personas.system_prompt(persona) for persona in personas.select("all")["persona"]]
+    drawn = np.random.default_rng(seed).choice(known, len(pairs)).tolist()
+    heads = {"dpo": pairs["system"], "dpo-vanilla": [""] * len(pairs), "dpo-random": drawn}[variant]
+
+    def says(role: str, text: str) -> list[dict[str, str]]:
+        return [{"role": role, "content": text}]
+
+    asked = zip(heads, pairs["question"], strict=True)
+    prompts = [(says("system", head) if head else []) + says("user", question) for head, question in asked]
+    answers = {side: [says("assistant", text) for text in pairs[side]] for side in ("chosen", "rejected")}
+    return pd.DataFrame({"prompt": prompts, **answers})
+
+
+def tune(
+    model: str,
+    pairs: pd.DataFrame,
+    variant: str = "dpo-random",
+    *,
+    steps: int = 100,
+    batch: int = 40,
+    learning_rate: float = 5e-6,
+    sft: float = 0.0,
+    seed: int = 0,
+) -> str:
+    """Tune a low-rank adapter by direct preference optimization (arXiv 2305.18290, trl) and merge it into the model.
+
+    The defaults, β = 0.1, warm-up for half of the steps, then a cosine, are those of the released code, as is QLoRA
+    where `adapter.train` can do it; on a GPU the computing is in bfloat16, where the released code had float16.
+
+    Parameters
+    ----------
+    model : of ``models.load_model``, in process.
+    pairs, variant, seed : as of `dress`; the seed also decides the adapter's start, order and dropout.
+    steps, batch, learning_rate : optimizer steps, pairs of each, maximal rate (a tiny model needs a higher one).
+    sft : weight of the likelihood of the chosen answers beside the preference loss, 0 in the released code. It keeps a
+        model that is moved far from giving neither answer.
+
+    Returns
+    -------
+    A folder for ``models.load_model``. The same request finds it again; a run is repeatable on one machine.
+    """
+    lm = adapter.load(model)
+    settings = (lm.id, lm.revision, steps, batch, learning_rate, sft, seed)
+    chats = dress(pairs, variant, seed)
+    # A template without a system role must not lose the identity, as Llama-2's did (S9).
+    chats["prompt"] = [rendering.fit(lm.tokenizer, messages)[0] for messages in chats["prompt"]]
+    folder = CACHE / "tuned" / f"{lm.id.replace('/', '-')}-{variant}-{digest(settings, chats.to_dict('list'))[:8]}"
+    together = math.gcd(batch, 8) if lm.device.type == "cuda" else batch
+    options = {
+        "max_steps": steps, "learning_rate": learning_rate, "lr_scheduler_type": "cosine", "warmup_steps": steps // 2,
+        "beta": 0.1, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, sft], "max_length": 1024,
+        "per_device_train_batch_size": together, "gradient_accumulation_steps": batch // together,
+        "optim": "adamw_torch",
+    }  # fmt: skip
+    if not folder.exists():
+        adapter.train(lm, folder, "DPO", chats, options, LORA, seed, qlora=True)
+    return str(folder)

@@ -1,1 +1,0 @@
-"""Every training run: classifiers, GRPO, DPO and reward models, each seeded and repeatable."""
