@@ -10,6 +10,7 @@ from personagap import gap, recentering
 from personagap.datasets import load_relevance
 from personagap.demo import raters
 from personagap.errors import UserError
+from personagap.multiplicity import corrected
 from personagap.recentering import attributes, classifiers
 
 HEADER = "prompt_id,user,attribute_index,prompt,attribute,human_majority,judge\n"
@@ -146,15 +147,21 @@ def test_verdict_is_one_sentence_per_question(demo_relevance):
     paired = [gap.paired_difference(judgments, "judge_broad", b) for b in others]
     scored = gap.scored_metrics(pd.concat([gold, attributes.retrieval_scores(pairs)]), n_bootstrap=100)
     versus = classifiers.compare(judgments, demo_relevance.trained, n_bootstrap=100)
-    tables = (demo_relevance.metrics, demo_relevance.means, pd.concat(paired), scored, versus)
+    compared = corrected(pd.concat(paired), ["metric"])
+    tables = (demo_relevance.metrics, demo_relevance.means, compared, scored, versus)
     table = recentering.verdicts.relevance(*tables).set_index("question")["answer"]
     at_once = "Does judge_broad select less when it sees all attributes at once, as people did (R3)?"
     trained = "Does a trained classifier beat the best model, on prompts or users new to it?"
     assert table[at_once].startswith("Yes") and "(linear (new users)) and" in table[trained]
     assert table["How much does a random split flatter it (R7)?"].count("F1") == 2
     assert table["Does judge_broad select too much?"].startswith("Yes: it says yes 3.09 [")
-    assert table["Do judge_broad and judge_strict differ?"].startswith("judge_strict is better")
+    answer = table["Do judge_broad and judge_strict differ?"]
+    assert answer.startswith("judge_strict is better")
     assert not table.str.contains("nan").any()
+    # A p-value that is told is the one that a table holds, and its family is named.
+    told = compared[compared["metric"] == "f1"].iloc[0]
+    assert f"p = {told['p_holm']:.3f}" in answer or "p < 0.001" in answer
+    assert "after Holm over f1 (3 tests)" in answer
     said = " ".join([*table.index, *table])
     assert not any(name in said for name in ("tfidf", "bm25", "_list", "select_all"))
     assert "judge_broad list-wise" in said and "TF-IDF 0." in said

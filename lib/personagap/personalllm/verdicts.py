@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from personagap.verdicts.wording import ALPHA, corrected, interval, p, side, table, words
+from personagap.verdicts.wording import ALPHA, interval, p, side, table, words
 
 
 def simulated_users(
@@ -180,8 +180,8 @@ def _rewards(paired: pd.DataFrame) -> pd.DataFrame:
 
 
 def _answers(rows: pd.DataFrame, unit: str) -> list[tuple[str, str]]:
-    """The questions that ``rows`` can answer, p-values corrected by Holm over them."""
-    told = corrected(rows.loc[[contrast for contrast in QUESTIONS if contrast in rows.index]])
+    """The questions that ``rows`` can answer."""
+    told = rows.loc[[contrast for contrast in QUESTIONS if contrast in rows.index]]
     return [
         (question, f"{_verdict(row)}: {_number(row, unit)}, {p(row['p_holm'])} after Holm ({row['shots']}-shot).")
         for question, (_, row) in zip(map(QUESTIONS.get, told.index), told.iterrows(), strict=True)

@@ -16,6 +16,7 @@ from sklearn.model_selection import GroupKFold
 from personagap import gap
 from personagap.embeddings import embed
 from personagap.errors import UserError, at_least, explained
+from personagap.multiplicity import corrected
 from personagap.recentering import grpo
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
@@ -200,23 +201,27 @@ def compare(
 ) -> pd.DataFrame:
     """``gap.paired_difference`` of decisions and, as metric "auprc", ``gap.scored_difference`` of scores.
 
-    Of each disjoint classifier − model, model & classifier − model, both − "select_all", and random − disjoint.
+    Each disjoint classifier, and each model that it must confirm, is ``compared`` with "a model" and
+    with "select_all"; its random split with "its disjoint split". ``p_holm`` corrects over those of
+    one kind and metric.
     """
     models = judgments.loc[judgments["rater_kind"] == "model", "rater"].unique()
     pairs = []
     for rater in trained["rater"].unique():
         model, both, _ = rater.partition(" & ")
-        if both:
-            pairs += [(rater, model), (rater, "select_all")]
-        elif not rater.endswith("(random split)"):
-            pairs += [(rater, other) for other in [*models, "select_all"]]
-            pairs += [(re.sub(r"\(.*", "(random split)", rater), rater)]
+        if both or not rater.endswith("(random split)"):
+            pairs += [(rater, other, "a model") for other in ([model] if both else models)]
+            pairs += [(rater, "select_all", "select_all")]
+        if not both and not rater.endswith("(random split)"):
+            random = re.sub(r"\(.*", "(random split)", rater)
+            pairs += [(random, rater, "its disjoint split")]
     tables = []
     decided, scored = (pd.concat([judgments, trained.assign(label=trained[name])]) for name in ("label", "score"))
-    for a, b in pairs:
+    for a, b, compared in pairs:
         difference = gap.paired_difference(decided, a, b, gold, **how)
-        tables += [difference[difference["metric"] != "auprc"], gap.scored_difference(scored, a, b, gold, **how)]
-    return pd.concat(tables, ignore_index=True)
+        both = [difference[difference["metric"] != "auprc"], gap.scored_difference(scored, a, b, gold, **how)]
+        tables += [table.assign(compared=compared) for table in both]
+    return corrected(pd.concat(tables, ignore_index=True), ["compared", "metric"])
 
 
 def _best(learner: Learner, labels: np.ndarray, inner: list[tuple[np.ndarray, np.ndarray]]) -> int:

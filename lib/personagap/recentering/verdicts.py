@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from personagap.verdicts.wording import ALPHA, corrected, describe_intervals, interval, p, side, table, value
+from personagap.verdicts.wording import ALPHA, describe_intervals, interval, p, side, table, value
 
 #: Names in the tables → how a sentence puts them.
 READABLE = {r"\bbm25\b": "BM25", r"\btfidf\b": "TF-IDF", r"_list\b": " list-wise", r"\bselect_all\b": "yes to all"}
@@ -85,7 +85,7 @@ def _selection(row) -> str:
 def _judges(f1: pd.DataFrame) -> list[tuple[str, str]]:
     """Of each model against saying yes to everything, then of the models against each other."""
     against_all, between = [], []
-    for row in corrected(f1).itertuples():
+    for row in f1.itertuples():
         a, b = row.contrast.split(" − ")
         if b == "select_all":
             against_all.append((f"Is {a} better than saying yes to everything?", _f1_difference(row)))
@@ -102,7 +102,7 @@ def _f1_difference(row) -> str:
     a, b = row.contrast.split(" − ")
     unresolved = "Not resolved by these data"
     says = side(row, f"{a} is better", f"{b} is better", unresolved) if row.p_holm < ALPHA else unresolved
-    difference = f"{interval(row, form='+.3f')}, {p(row.p_holm)} after Holm"
+    difference = f"{interval(row, form='+.3f')}, {p(row.p_holm)} after Holm over {row.family}"
     return f"{says}: F1 {row.value_a:.3f} ({a}) and {row.value_b:.3f} ({b}), paired difference {difference}."
 
 
@@ -122,14 +122,13 @@ def _presentation(paired: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _trained(versus: pd.DataFrame) -> list[tuple[str, str]]:
     """Of the disjoint classifiers against the best model, alone and with it; and of the random split against them."""
-    f1, against = versus[versus["metric"] == "f1"], {False: [], True: []}
-    judges = f1["contrast"].str.split(" − ", expand=True)
-    leaking = judges[0].str.endswith("(random split)")
-    told = f1[~leaking & (judges[1] != "select_all")]
-    told = told.loc[told.groupby(judges[0], sort=False)["value_b"].idxmax()]  # the better model
-    for row in corrected(told).itertuples():
+    against: dict[bool, list[str]] = {False: [], True: []}
+    told = versus[(versus["metric"] == "f1") & (versus["compared"] == "a model")]
+    judge = told["contrast"].str.split(" − ").str[0]
+    told = told.loc[told.groupby(judge, sort=False)["value_b"].idxmax()]  # the better model
+    for row in told.itertuples():
         against[" & " in row.contrast].append(_f1_difference(row))
-    leaks = versus[versus["contrast"].isin(f1.loc[leaking, "contrast"]) & versus["metric"].isin(["f1", "auprc"])]
+    leaks = versus[(versus["compared"] == "its disjoint split") & versus["metric"].isin(["f1", "auprc"])]
     flattered = [
         f"{contrast}: {', '.join(f'{row.metric.upper()} {_difference(row)}' for row in rows.itertuples())}."
         for contrast, rows in leaks.groupby("contrast", sort=False)

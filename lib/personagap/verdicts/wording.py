@@ -2,19 +2,12 @@
 
 import pandas as pd
 
-from personagap.effects.contrasts import holm
-
 #: Level of the tests. Contrasts and changes are corrected by Holm first, PB of each task is not.
 ALPHA = 0.05
 
 
 def table(answers: list[tuple[str, str]]) -> pd.DataFrame:
     return pd.DataFrame(answers, columns=["question", "answer"])
-
-
-def corrected(rows: pd.DataFrame) -> pd.DataFrame:
-    """With ``p_holm``, corrected by Holm over these rows, the comparisons that are told."""
-    return rows.assign(p_holm=holm(rows["p_value"].to_numpy()))
 
 
 def words(name: str) -> str:

@@ -7,12 +7,12 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from statsmodels.stats.multitest import multipletests
 
 from personagap import ask, gap
 from personagap.errors import UserError
 from personagap.gap.resampling import resample
 from personagap.models import Generation
+from personagap.multiplicity import corrected
 from personagap.personalllm import users
 from personagap.personalllm.adaptation.icl import STRATEGIES, TEMPLATES, Examples, Study, chats, favourites, reader
 from personagap.responses import ResponseStore, complete, digest
@@ -142,8 +142,8 @@ def compare(results: pd.DataFrame, of: Sequence[str], against: Sequence[str], **
 
     Returns
     -------
-    DataFrame ``contrast shots template metric estimate ci_low ci_high p_value p_holm n_users``; ``p_holm`` corrects
-    over the comparisons of one metric.
+    DataFrame ``contrast shots template metric estimate ci_low ci_high p_value p_holm family n_users``;
+    ``p_holm`` corrects over the contrasts of one metric, number of shots and template.
     """
     wide = results.pivot(index=["user", "prompt"], columns=CELL, values=METRICS)
     cells = results[CELL].drop_duplicates()
@@ -158,9 +158,8 @@ def compare(results: pd.DataFrame, of: Sequence[str], against: Sequence[str], **
         values /= drawn.totals(np.ones((len(wide), 1)))
         (low, high), p = drawn.interval(values), drawn.p_value(values)
         found = {"metric": metric, "estimate": values[0], "ci_low": low, "ci_high": high, "p_value": p}
-        holm = multipletests(p, method="holm")[1]
-        tables.append(pairs[["contrast", "shots", "template"]].assign(**found, p_holm=holm, n_users=len(wide)))
-    return pd.concat(tables, ignore_index=True)
+        tables.append(pairs[["contrast", "shots", "template"]].assign(**found, n_users=len(wide)))
+    return corrected(pd.concat(tables, ignore_index=True), ["metric", "shots", "template"])
 
 
 def by_database(results: pd.DataFrame, study: Study, seed: int = 0, **how) -> tuple[pd.DataFrame, pd.DataFrame]:
