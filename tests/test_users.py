@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 from sklearn.linear_model import LogisticRegression
 
-from personagap import datasets, personalllm, published
+from personagap import datasets, published, verdicts
 from personagap.demo import personalllm as demo
 from personagap.errors import UserError
 from personagap.personalllm import features, users
@@ -198,7 +198,7 @@ def test_features_and_verdicts_count_what_is_there():
     words = features.lexicon([text])
     assert words.loc[0, "excitement"] == pytest.approx(100 / len(text.split())) and words.loc[0, "joy"] > 0
     rows = pd.DataFrame({"model": ["m"], "share": [0.5], "ci_low": [0.4], "ci_high": [0.6]})
-    assert personalllm.verdicts.describe_users(rows, "model", "share") == "Share: m 0.500 [0.400, 0.600]"
+    assert verdicts.describe("Votes", rows, ["model"], "share") == "Votes. m: share 0.500 [0.400, 0.600]"
 
 
 def test_scoring_with_a_reward_model(reward_folder, tiny_folder):

@@ -1,5 +1,7 @@
 """Verdicts: sentences that follow from the numbers, each with its interval."""
 
+import re
+
 import numpy as np
 import pandas as pd
 from conditions import pattern, two_conditions
@@ -28,7 +30,9 @@ def test_a_bias_is_told_from_noise_and_from_what_cannot_show_one():
     )
     bias = bias.assign(p_value=[0.01, 0.4, np.nan], debiased_pb2=[81, -1, 0], ci_low=[64, -4, 0], ci_high=[100, 4, 0])
     contrasts, rates = effects.contrasts(scores), effects.rates(scores.assign(valid=True, truncated=False))
-    answers = verdicts.persona_effects(bias.assign(n_items=200), contrasts, rates, effects.detectable(scores))["answer"]
+    bias = bias.assign(n_items=200, n_identities=3)
+    first, *answers = verdicts.persona_effects(bias, contrasts, rates, effects.detectable(scores))["answer"]
+    assert first == "Not told by these data: all answers to each of the 200 items scored alike."
     assert answers[0].startswith("Yes: PB 9.00") and answers[0].endswith("corrected for noise 9.00 [8.00, 10.00].")
     assert answers[1].startswith("Not distinguishable") and "an effect up to 2.00 points is not excluded" in answers[1]
     assert answers[2].startswith("Cannot be told")
@@ -39,12 +43,14 @@ def test_a_bias_is_told_from_noise_and_from_what_cannot_show_one():
 
 def test_scores_that_cannot_be_read_are_no_plain_yes():
     bias = pd.DataFrame({"dimension": ["mmlu", "gsm8k", "joint"], "pb": 9.0, "noise_floor": 1.0, "p_value": 0.01})
-    bias = bias.assign(debiased_pb2=81.0, ci_low=[64.0, 0.0, 1.0], ci_high=[100.0, 400.0, 200.0], n_items=200)
+    bias = bias.assign(debiased_pb2=81.0, ci_low=[64.0, 0.0, 1.0], ci_high=[100.0, 400.0, 200.0])
+    bias = bias.assign(n_items=200, n_identities=2)
     scores = effects.simulate_scores([0, 0], n_items=200, seed=1).assign(valid=True, truncated=False)
     scores = pd.concat([scores, scores.assign(task="gsm8k", valid=scores["item"] % 10 > 8)])
-    answers = verdicts.persona_effects(
-        bias, effects.contrasts(scores), effects.rates(scores), effects.detectable(scores)
-    )["answer"]
+    given = (bias, effects.contrasts(scores), effects.rates(scores), effects.detectable(scores))
+    first, *answers = verdicts.persona_effects(*given)["answer"]
+    assert first.startswith("Yes, but perhaps in the format of answers alone (median persona: 90% unreadable in gsm8k)")
+    assert first.endswith("no single identity is shown to differ from no system prompt.")
     assert answers[0].startswith("Yes: PB 9.00")
     assert answers[1].startswith("Yes, but perhaps in the format of answers alone (median persona: 90% unreadable): PB")
     assert "90% unreadable in gsm8k" in answers[2]
@@ -53,12 +59,27 @@ def test_scores_that_cannot_be_read_are_no_plain_yes():
     assert "disagree" not in answers[0]
 
 
+def test_a_headline_says_yes_or_that_it_is_not_told():
+    scores = effects.simulate_scores([-16, 0, 0], n_items=300, seed=1)
+    found = {}
+    for name, rows in {"effect": scores, "none": scores[scores["persona"] != "p00"]}.items():
+        bias = effects.personalization_bias(rows, n_permutations=199, n_bootstrap=99)
+        rates = effects.rates(rows.assign(valid=True, truncated=False))
+        table = verdicts.persona_effects(bias, effects.contrasts(rows), rates, effects.detectable(rows))
+        found[name] = table["answer"][0]
+    assert re.match(r"Yes: a spread \(PB\) of \d\.\d\d \[.*\] points between identities \(p = 0.005,", found["effect"])
+    assert re.search(r"Farthest from no system prompt: p00 in mmlu, -\d+\.\d \[-.*, -.*\]\.$", found["effect"])
+    assert found["none"].startswith("Not told by these data: PB ") and "is not excluded" in found["none"]
+
+
 def test_a_stage_that_halves_bias_is_named():
     effect = 6 * pattern(np.random.default_rng(0))
     scores = two_conditions(effect, 0 * effect, n_items=200, names=("sft", "tuned"))
     bias = effects.by_condition(effects.personalization_bias, scores, n_permutations=99, n_bootstrap=99)
     change = effects.paired_change(scores, {"tuned": "sft"}, n_bootstrap=99)
     answers = safety_utility.verdicts.origin(bias, change).set_index("question")["answer"]
+    where = answers["At which stage of training does personalization bias arise?"]
+    assert where.startswith("Not told by these data: there is bias in sft; from sft to tuned it falls: ")
     assert answers["Does the stage sft show a bias?"].startswith("Yes: joint PB")
     assert answers["Does bias change from sft to tuned?"].startswith("It falls: ")
     assert answers["Do scores change from sft to tuned?"].startswith("On 0 of 1 tasks")
@@ -88,4 +109,4 @@ def test_a_level_held_in_few_data_sets_is_not_called_held():
     assert answers[1].startswith("Between 95% [83%, 99%] (a) and 100%") and "40 data sets each" in answers[1]
     broken = verdicts.instruments(table.assign(mc_low=[0.06, 0]), naive, floors, best, replications=20)["answer"][0]
     assert broken.startswith("All but a are within the 5% level")
-    assert "20 simulated data sets without" in verdicts.describe_validation(table, 20)
+    assert verdicts.describe("Levels", table, ["estimator"], "coverage").startswith("Levels. a: coverage 0.950 [0.830,")

@@ -15,7 +15,7 @@ from personagap.errors import UserError
 from personagap.explorer.results import Result
 from personagap.figures.style import PALETTE, dots
 from personagap.runs import tables
-from personagap.verdicts.persona import describe_dimensions
+from personagap.verdicts import describe
 
 #: The choices of a correction for multiplicity, and the column that holds its p-values.
 CORRECTIONS = {"Holm": "p_holm", "Benjamini–Hochberg": "p_bh", "none": "p_value"}
@@ -60,7 +60,7 @@ def scatter(chosen: Chosen) -> tuple[Figure, str]:
     here = rates[rates["persona"] == chosen.persona].set_index("task")["estimate"]
     if len(here):
         ax.plot(here["utility"], here["safety"], "o", ms=20, mfc="none", mec=PALETTE["control"], mew=2)
-    return fig, f"Safety against utility of {len(who)} personas. {describe_dimensions(rates)}"
+    return fig, describe(f"Safety against utility of {len(who)} personas", rates, ["persona", "task"])
 
 
 def forest(chosen: Chosen) -> tuple[Figure, str]:

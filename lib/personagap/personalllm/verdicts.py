@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from personagap.verdicts.wording import ALPHA, interval, p, side, table, words
+from personagap.verdicts.wording import ALPHA, OPEN, interval, listed, p, side, table, words
 
 
 def simulated_users(
@@ -27,7 +27,8 @@ def simulated_users(
     """
     cut = _undecided(diversity).sort_values("alpha").assign(alpha=lambda t: "α = " + t["alpha"].astype(str))
     answers = [
-        ("On how many prompts has no response a majority?", describe_users(cut, "alpha", "share") + "."),
+        ("How different are simulated users, and from what?", _headline(cut, changes["reward_models"])),
+        ("On how many prompts has no response a majority?", listed(cut, "alpha", value="share") + "."),
         ("Do users disagree less as α grows?", _change(changes["alpha"], "Not shown", "Yes")),
         ("Do more reward models make them disagree more?", _change(changes["reward_models"], "Yes", "Not shown")),
         ("Do they disagree more than prompted personas?", _personas(personas)),
@@ -41,10 +42,14 @@ def simulated_users(
     return table(answers)
 
 
-def describe_users(rows: pd.DataFrame, name: str, value: str) -> str:
-    """The text alternative of a figure: each ``value`` with its interval; ``name`` is the column that names a row."""
-    named = (f"{row[name]} {interval(row, value)}" for _, row in rows.iterrows())
-    return f"{value.capitalize()}: " + "; ".join(named)
+def _headline(cut: pd.DataFrame, more_models: pd.DataFrame) -> str:
+    """The α in the middle, and what one reward model for all would have shown instead."""
+    row, change = cut.iloc[len(cut) // 2], _undecided(more_models).iloc[0]
+    return (
+        f"At {row['alpha']}, no response has a majority of {row['n_users']:,} users on "
+        f"{interval(row, 'share', '.1f', 100)} % of prompts. Going from the fewest to the most reward models changes "
+        f"that by {interval(change, form='+.1f', scale=100)} points: personas of one are no fair comparison (P18)."
+    )
 
 
 def _undecided(diversity: pd.DataFrame) -> pd.DataFrame:
@@ -96,7 +101,7 @@ def _opinions(opinions: pd.DataFrame) -> str:
     rise = paper["simulated users"] - named["representativeness"][0]
     adds = "adds" if named["ci_low"][0] > named["ci_high"][1] else "is not shown to add"
     return (
-        f"{describe_users(named, 'model', 'representativeness')}. Mixing reward models into users {adds} to giving "
+        f"{listed(named, 'model', value='representativeness')}. Mixing reward models into users {adds} to giving "
         f"each one vote; dividing distances by the number of options less one adds {rise:+.3f} (P5)."
     )
 
@@ -129,11 +134,11 @@ def in_context(paired: pd.DataFrame, unit: str = "z units") -> pd.DataFrame:
     short = controls[controls["ci_low"] <= 0]
     numbers = ", ".join(_number(row, unit) for _, row in (controls if short.empty else short).iterrows())
     names = " or ".join(contrast.split(" − ")[1] for contrast in short.index)
-    lacking = f"No personalization benefit is shown beyond examples in {names} taste"
+    beaten = (controls["ci_high"] < 0).any()
+    lacking = f"{'No' if beaten else OPEN}, no benefit is shown beyond examples in {names} taste"
     personal = "Yes, beyond every control" if short.empty else lacking
-    question = "Is that personalization: do the user's own winners beat those of others?"
-    first, *others = _answers(rows, unit)
-    return table([first, (question, f"{personal}: {numbers}."), *others])
+    question = "Does showing a user's favourites personalize a model?"
+    return table([(question, f"{personal}: {numbers}."), *_answers(rows, unit)])
 
 
 def across_users(paired: pd.DataFrame, quality: pd.DataFrame, unit: str = "z units") -> list[tuple[str, str]]:
@@ -151,7 +156,8 @@ def across_users(paired: pd.DataFrame, quality: pd.DataFrame, unit: str = "z uni
         f"The embedding by {best['embedding']} finds {interval(best)} of the users nearest by true weights among "
         f"{best['users']:,}, where chance finds {best['chance']:.3f}."
     )
-    return [("Are users who look alike alike?", looks), *_answers(_rewards(paired), unit)]
+    help_, *others = _answers(_rewards(paired), unit)
+    return [("Do similar users help?", help_[1]), ("Are users who look alike alike?", looks), *others]
 
 
 def forking_paths(effect: pd.DataFrame, rates: pd.DataFrame) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from personagap.verdicts.wording import ALPHA, describe_intervals, interval, p, side, table, value
+from personagap.verdicts.wording import ALPHA, OPEN, interval, listed, p, side, table
 
 #: Names in the tables → how a sentence puts them.
 READABLE = {r"\bbm25\b": "BM25", r"\btfidf\b": "TF-IDF", r"_list\b": " list-wise", r"\bselect_all\b": "yes to all"}
@@ -23,6 +23,7 @@ def relevance(
     models = metrics[metrics["rater_kind"] == "model"].itertuples()
     return table(
         [
+            ("Do models select the attributes that people would?", _headline(metrics, means)),
             ("Do raters agree, beyond chance?", _agreement(means)),
             *((f"Does {row.rater} select too much?", _selection(row)) for row in models),
             *_judges(paired[paired["metric"] == "f1"]),
@@ -33,41 +34,20 @@ def relevance(
     ).replace(READABLE, regex=True)
 
 
-def describe_agreement(means: pd.DataFrame) -> str:
-    """The text alternative of ``figures.agreement_matrix``."""
-    return "Agreement between raters. " + _agreement(means)
-
-
-def describe_selection(metrics: pd.DataFrame) -> str:
-    """The text alternative of ``figures.over_selection``."""
-    rows = metrics[metrics["rater_kind"].isin(["human", "model"])].itertuples()
-    rates = ", ".join(f"{row.rater} {row.yes_rate:.1%} ({row.over_selection:.2f} times)" for row in rows)
-    majority = metrics["prevalence"].iloc[0]
-    return f"Share of attributes called relevant, by the human majority {majority:.1%}: {rates}"
-
-
-def describe_differences(paired: pd.DataFrame) -> str:
-    """The text alternative of ``figures.differences``."""
-    rows = [f"{row.metric} {interval(row, form='+.3f')}" for row in paired.itertuples()]
-    return f"Paired differences {paired['contrast'].iloc[0]}: " + ", ".join(rows)
-
-
-def describe_relevance(metrics: pd.DataFrame) -> str:
-    """The text alternative of ``figures.precision_recall``."""
-    rows = [f"{row.rater} {row.precision:.2f} and {row.recall:.2f}" for row in metrics.itertuples()]
-    return "Precision and recall against the human majority: " + ", ".join(rows)
-
-
-def describe_classifiers(quality: pd.DataFrame) -> str:
-    """The text alternative of ``figures.classifiers``."""
-    rows = [f"{row.rater} F1 {interval(row, 'f1', '.2f')}" for row in quality.itertuples()]
-    return "Trained classifiers beside the models: " + "; ".join(rows)
-
-
-def describe_calibration(curve: pd.DataFrame) -> str:
-    """The text alternative of ``figures.calibration``."""
-    off = (curve["observed"] - curve["score"]).abs().groupby(curve["rater"], sort=False).max()
-    return "Largest gap of observed from predicted relevance: " + ", ".join(f"{r} {gap:.2f}" for r, gap in off.items())
+def _headline(metrics: pd.DataFrame, means: pd.DataFrame) -> str:
+    """The best model by F1, how often models say yes, and agreement beside that between people."""
+    models = metrics[metrics["rater_kind"] == "model"]
+    best, everything = models.loc[models["f1"].idxmax()], metrics.set_index("rater").loc["select_all", "f1"]
+    least = models.loc[models["over_selection"].idxmin()]
+    answer = "No, all select too much" if (models["over_selection_low"] > 1).all() else OPEN
+    kappa = means.set_index("pair")
+    kappa = kappa[kappa["n_pairs"] > 0].reindex(["human–human", "human–model"]).dropna(subset="kappa")
+    agree = "".join(f"; κ {pair} {interval(row, 'kappa', '.2f')}" for pair, row in kappa.iterrows())
+    return (
+        f"{answer}: even {least['rater']} says yes {interval(least, 'over_selection', '.2f')} times as often as the "
+        f"human majority. Best is {best['rater']}, F1 {interval(best, 'f1', '.2f')} (yes to everything: "
+        f"{everything:.2f}; n = {best['n']:,}{agree})."
+    )
 
 
 def _agreement(means: pd.DataFrame) -> str:
@@ -166,9 +146,13 @@ def extraction(
     The first of ``agreement`` is between people; ``failures`` and ``strategies`` are None without a model.
     """
     between = f"Mean pairwise κ {interval(agreement.iloc[0], 'kappa')}."
-    answers = [("Do people agree on what is problematic?", between)]
+    gap = contrasts.iloc[0]
+    difference = f"{interval(gap, form='+.1f')} points problematic, {p(gap['p_value'])}"
+    held = side(gap, "No, of real people less often", "Of real people more often", OPEN)
+    answers = [("Do inferred attributes hold, of real people as of simulated ones?", f"{held}: {difference}.")]
+    answers += [("Do people agree on what is problematic?", between)]
     for row in contrasts.itertuples():
-        change = f"{side(row, 'More', 'Fewer', 'Not resolved')}: {value(row)} points, {p(row.p_value)}."
+        change = f"{side(row, 'More', 'Fewer', 'Not resolved')}: {interval(row, form='.2f')} points, {p(row.p_value)}."
         contrast = row.contrast.replace("log2_turns", "number of turns")
         answers.append((f"Problematic attributes, {contrast}: do they differ?", change))
     metrics = verifier.set_index("rater")
@@ -178,13 +162,13 @@ def extraction(
     answers.append(("Does a trained verifier find the problems?", found))
     if failures is not None:
         broken = failures[(failures["step"] == "extract") & (failures["estimate"] > 0)]
-        said = describe_intervals(broken, "problem", scale=100) or "none"
+        said = listed(broken, "problem", scale=100) or "none"
         answers.append(("Are the extractor's outputs readable?", f"Outputs with a problem (%): {said}."))
         measured = strategies[strategies["measure"].isin(["accepted", "useful", "covered"])]
         itself = (measured["measure"] == "covered") & (measured["strategy"] == "as extracted")  # 100 % by definition
         measured = measured[~itself]
         for name, rows in measured.groupby("strategy", sort=False):
-            values = describe_intervals(rows, "measure", scale=100)
+            values = listed(rows, "measure", scale=100)
             answers.append((f"What becomes of the attributes, {name}?", f"In percent: {values}."))
     return table(answers)
 
@@ -197,17 +181,36 @@ def response(
     mean, worse, responses = (people.loc[name] for name in ("mean rating", "no better", "no better, by response"))
     better = side(mean, "Yes", "No, worse", "Not resolved", than=3)
     answers = [
-        ("Do people find personalized responses better?", f"{better}: rated {value(mean)} where 3 is no difference."),
-        ("How often no better?", f"{value(worse, 100)} % of judgments, {value(responses, 100)} % of responses."),
+        ("Do people like personalized responses as much as model judges say?", _liked(mean, inflation)),
+        (
+            "Do people find personalized responses better?",
+            f"{better}: rated {interval(mean, form='.2f')} where 3 is no difference.",
+        ),
+        (
+            "How often no better?",
+            f"{interval(worse, form='.1f', scale=100)} % of judgments, "
+            f"{interval(responses, form='.1f', scale=100)} % of responses.",
+        ),
     ]
     for row in inflation.itertuples():
-        above = f"{value(row)} points above people, {p(row.p_value)}."
+        above = f"{interval(row, form='.2f')} points above people, {p(row.p_value)}."
         answers.append((f"Does {row.rater} rate as people do?", above))
     for row in correlations[correlations["rater_kind"] == "model"].itertuples():
         most = row.note or f"a perfect judge would have {interval(row, 'ceiling')}"
         answers.append((f"Does {row.rater} rank as people do?", f"ρ {interval(row, 'spearman')}; {most}."))
     for covariate, what in EFFECTS.items():
-        said = describe_intervals(effects[effects["covariate"] == covariate], "rater")
+        said = listed(effects[effects["covariate"] == covariate], "rater")
         untested = "It never varied, so nobody can tell (R11)."
         answers.append((f"Does {what} move ratings?", f"In points: {said}." if said else untested))
     return table(answers)
+
+
+def _liked(people: pd.Series, inflation: pd.DataFrame) -> str:
+    """Of each judge, how far its mean rating lies from that of people."""
+    apart = inflation[(inflation["ci_low"] > 0) | (inflation["ci_high"] < 0)]
+    rest = inflation.drop(apart.index)
+    above = (apart["estimate"] > 0).all()
+    answer = (("No, less" if above else "No, not the same") if len(apart) else OPEN) + ": people rate "
+    said = [f"{row.rater} {interval(row, form='+.2f')} above that" for row in apart.itertuples()]
+    said += [f"{row.rater} not shown to differ ({interval(row, form='+.2f')})" for row in rest.itertuples()]
+    return answer + f"{interval(people, form='.2f')} (3: no difference); {'; '.join(said)}."

@@ -8,6 +8,7 @@ import json
 import os
 import socket
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -121,14 +122,26 @@ class Run:
                 table.to_csv(csv_path, index=False)
                 latex_path.write_text(latex(table), encoding="utf-8")
 
-    def figure(self, fig: Any, name: str, alt: str) -> None:
+    def figure(
+        self,
+        fig: Any,
+        name: str,
+        title: str,
+        table: Any = None,
+        names: Sequence[str] = (),
+        *values: str,
+    ) -> None:
         """Write a matplotlib figure to ``figures/<name>.png``, ``.svg`` and ``.pdf``, show it, and close it.
 
-        ``alt`` says in words what it shows, for those who cannot see it; the report's ``<img>`` carries it.
+        For those who cannot see it, ``title`` and the rows of ``table`` say what it shows (see
+        ``verdicts.describe``).
         """
         import matplotlib.pyplot as plt
         from IPython.display import Image, display
 
+        from personagap.verdicts import describe
+
+        alt = title if table is None else describe(title, table, names, *values)
         for suffix, metadata in (("svg", {"Date": None}), ("pdf", {"CreationDate": None}), ("png", None)):
             with whole(self.folder / "figures" / f"{name}.{suffix}") as path:
                 fig.savefig(path, format=suffix, dpi=200, bbox_inches="tight", metadata=metadata)
@@ -140,7 +153,8 @@ class Run:
         """Merge facts into ``run.json``, dictionaries key by key.
 
         ``model`` (what a model's ``describe()`` returns), ``data`` and ``left_out`` (what a table of items has in
-        ``attrs["sources"]`` and ``attrs["left_out"]``) go to the head of the report.
+        ``attrs["sources"]`` and ``attrs["left_out"]``) go to the head of the report, and so does the
+        figure that ``headline`` names, beside the first answer of the verdict.
         """
         record(self.folder, **facts)
 

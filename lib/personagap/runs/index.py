@@ -104,7 +104,9 @@ def _row(facts: dict[str, Any], figures: Path) -> dict[str, Any]:
     folder = facts["folder"]
     page = next(page for page in ("report.html", "notebook.ipynb", "run.json") if (folder / page).exists())
     thumbnail = None
-    for name, alt in list(facts.get("figures", {}).items())[:1]:
+    alternatives = facts.get("figures", {})
+    shown = [facts["headline"]] if facts.get("headline") in alternatives else list(alternatives)[:1]
+    for name, alt in ((name, alternatives[name]) for name in shown):
         with spared(picture := folder / "figures" / f"{name}.png"):
             thumbnail = {"image": _thumbnail(picture), "alt": alt}
     return {

@@ -1,5 +1,6 @@
 """``report.html``: an executed notebook as one page that opens offline and runs no script."""
 
+import base64
 import re
 from html import escape as html_escape
 from pathlib import Path
@@ -116,6 +117,7 @@ def write(folder: Path, **facts: Any) -> None:
         "summary": _summary(facts),
         "details": {name: format_value(value) for name, value in facts["parameters"].items()} | facts["versions"],
         "verdict": read_verdict(folder),
+        "headline": _picture(folder, facts),
         "simulated": simulated(facts),
         "unanswered": unanswered(facts),
         "style": (TEMPLATES / "style.css").read_text(encoding="utf-8"),
@@ -125,6 +127,15 @@ def write(folder: Path, **facts: Any) -> None:
     html = with_contents(html)
     with whole(folder / "report.html") as path:
         path.write_text(visible(html), encoding="utf-8")
+
+
+def _picture(folder: Path, facts: dict[str, Any]) -> dict[str, str]:
+    """The figure beside the first answer, as base64 of a PNG, and its text alternative; {} without one."""
+    name = facts.get("headline")
+    path = folder / "figures" / f"{name}.png"
+    if not name or not path.exists():
+        return {}
+    return {"image": base64.b64encode(path.read_bytes()).decode(), "alt": facts.get("figures", {}).get(name, name)}
 
 
 def with_contents(html: str) -> str:

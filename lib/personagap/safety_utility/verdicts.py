@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from personagap.verdicts.wording import ALPHA, corrected_pb, interval, p, table, words
+from personagap.verdicts.wording import ALPHA, OPEN, corrected_pb, interval, p, table, words
 
 
 def mitigation(
@@ -29,17 +29,12 @@ def mitigation(
         (f"Is {words(name)} a remedy?", _remedy(rows, beyond.get(name, True), margin))
         for name, rows in _conditions(change)
     ]
+    answers.insert(0, ("Which defence lowers personalization bias, and at what price?", _headline(answers, change)))
     if against_placebo is not None:
         answers.append(("Do the prompt defences do more than any further sentence?", _placebo(against_placebo)))
     if checks is not None:
         answers.append(("Does neutralization keep what a request needs, and nothing else?", _kept(checks)))
     return table(answers)
-
-
-def describe_changes(change: pd.DataFrame) -> str:
-    """The text alternative of ``figures.changes``."""
-    parts = [f"{words(name)}: {_numbers(rows)}" for name, rows in _conditions(change)]
-    return "Personalization bias before and after, and the change of means. " + "; ".join(parts)
 
 
 def origin(bias: pd.DataFrame, change: pd.DataFrame) -> pd.DataFrame:
@@ -50,18 +45,13 @@ def origin(bias: pd.DataFrame, change: pd.DataFrame) -> pd.DataFrame:
     bias : ``effects.personalization_bias`` of each stage, with a leading ``condition``, in the order of training.
     change : ``effects.paired_change`` between neighbouring stages.
     """
-    answers = [(f"Does the stage {row.condition} show a bias?", _stage(row)) for row in _joint(bias).itertuples()]
+    answers = [("At which stage of training does personalization bias arise?", _arises(bias, change))]
+    answers += [(f"Does the stage {row.condition} show a bias?", _stage(row)) for row in _joint(bias).itertuples()]
     for row in _joint_changes(change).itertuples():
         answers.append((f"Does bias change from {row.compared_with} to {row.condition}?", _step(row)))
         means = change[(change["condition"] == row.condition) & (change["measure"] == "mean")]
         answers.append((f"Do scores change from {row.compared_with} to {row.condition}?", _means(means)))
     return table(answers)
-
-
-def describe_origin(bias: pd.DataFrame) -> str:
-    """The text alternative of ``figures.origin``."""
-    rows = [f"{row.condition} {row.pb:.2f} (noise floor {row.noise_floor:.2f})" for row in _joint(bias).itertuples()]
-    return "Joint personalization bias in points by stage of training: " + ", ".join(rows)
 
 
 def _conditions(change: pd.DataFrame):
@@ -96,6 +86,20 @@ def _remedy(rows: pd.DataFrame, beyond_placebo: bool, margin: float) -> str:
     else:
         says = "Not shown"
     return f"{says}: {_numbers(rows)}; {p(tested['p_holm'])} for PB."
+
+
+def _headline(answers: list[tuple[str, str]], change: pd.DataFrame) -> str:
+    """The remedies, strongest first, and what only looks like one."""
+    told = dict(zip(change["condition"].unique(), (answer for _, answer in answers), strict=True))
+    falls = _joint_changes(change).sort_values("estimate")["condition"]
+    remedies = [name for name in falls if told[name].startswith("Yes")]
+    worse = [words(name) for name in falls if "serving everybody worse" in told[name]]
+    price = f" PB is cut only by serving everybody worse by {', '.join(worse)}." if worse else ""
+    if not remedies:
+        return f"{OPEN}: none of the {len(told)} tried is shown to lower PB without loss.{price}"
+    best = change[change["condition"] == remedies[0]]
+    others = f" (so does {', '.join(map(words, remedies[1:]))})" if remedies[1:] else ""
+    return f"{words(remedies[0]).capitalize()}{others}, of {len(told)} tried: {_numbers(best)}.{price}"
 
 
 def _numbers(rows: pd.DataFrame) -> str:
@@ -148,3 +152,16 @@ def _means(means: pd.DataFrame) -> str:
     parts = [f"{words(row.dimension)} {interval(row, form='+.1f')}" for row in means.itertuples()]
     changed = means["p_holm"].lt(ALPHA).sum()
     return f"On {changed} of {len(means)} tasks (points, all identities): {', '.join(parts)}."
+
+
+def _arises(bias: pd.DataFrame, change: pd.DataFrame) -> str:
+    """The steps between stages at which bias is shown to change; before them, whether it was there."""
+    first, steps = _joint(bias).iloc[0], _joint_changes(change)
+    there = "there is bias" if first["p_value"] < ALPHA else "none is shown"
+    said = [
+        f"from {row.compared_with} to {row.condition} {_step(row)[0].lower()}{_step(row)[1:]}"
+        for row in steps.itertuples()
+    ]
+    rises = steps[(steps["p_holm"] < ALPHA) & (steps["estimate"] > 0)]["condition"]
+    answer = f"At {', '.join(rises)}" if len(rises) else OPEN
+    return f"{answer}: {there} in {first['condition']}; {' '.join(said)}"

@@ -23,7 +23,7 @@ def instruments(
     pooled, phrased = naive["rejects"]
     first, last, best = floors.iloc[0], floors.iloc[-1], budget.iloc[0]
     answers = {
-        "Do the tests raise false alarms?": _false_alarms(tested, replications),
+        "Can these instruments be trusted?": _false_alarms(tested, replications),
         "Do the intervals cover the truth?": (
             f"Between {_covered(lowest)} and {_covered(highest)} of the time, where 95% is promised, in "
             f"{2 * replications} data sets each."
@@ -86,45 +86,10 @@ def speed(paired: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame:
     slow = jobs.loc[jobs["seconds"] > jobs["target"], "work"]
     late = f"All but {', '.join(slow)}" if len(slow) else "All"
     took = "; ".join(f"{row.work}: {row.seconds:.1f} s of {row.target:g} s" for row in jobs.itertuples())
-    faster = ("Is it faster than what one would use instead?", describe_speed(paired) + ".")
-    return table([faster, ("Do the whole jobs keep their time?", f"{late}. {took}.")])
-
-
-def describe_speed(paired: pd.DataFrame) -> str:
-    """The text alternative of ``figures.speed``."""
-    rows = [
+    ratios = [
         f"{row.work} {row.ratio:.1f} times {row.peer} ({row.ratio_low:.1f} to {row.ratio_high:.1f})"
         for row in paired.itertuples()
     ]
-    return "Speed as a multiple of the peer's: " + "; ".join(rows)
-
-
-def describe_floors(floors: pd.DataFrame) -> str:
-    """The text alternative of ``figures.noise_floor``."""
-    rows = [f"{row.n_items:,} items {row.noise_floor:.2f}" for row in floors.itertuples()]
-    return "PB in points if identities make no difference, with three answers per item: " + ", ".join(rows)
-
-
-def describe_validation(validated: pd.DataFrame, replications: int) -> str:
-    """The text alternative of ``figures.validation``, of that many data sets with and without an effect."""
-    error, coverage = (validated[column].dropna() for column in ("actual_error", "coverage"))
-    return (
-        f"False alarms of {len(error)} tests between {error.min():.0%} and {error.max():.0%}, nominal 5%; coverage "
-        f"of {len(coverage)} intervals between {coverage.min():.0%} and {coverage.max():.0%}, nominal 95%; each from "
-        f"{replications} simulated data sets without, and as many with, an effect"
-    )
-
-
-def describe_components(components: pd.DataFrame) -> str:
-    """The text alternative of ``figures.variance_shares``."""
-    rows = [f"{row.component} {row.share:.1%}" for row in components.itertuples()]
-    return "Share of the variance of single answers: " + ", ".join(rows)
-
-
-def describe_power(power: pd.DataFrame) -> str:
-    """The text alternative of ``figures.power_curves``."""
-    rows = [
-        f"{row.n_items:,} items × {row.n_runs} runs {row.smallest_contrast_holm:.1f} and {row.smallest_pb:.1f}"
-        for row in power.itertuples()
-    ]
-    return "Smallest contrast and smallest PB found with 80% power, in points: " + ", ".join(rows)
+    said = "Speed as a multiple of the peer's: " + "; ".join(ratios) + "."
+    faster = ("Is it faster than what one would use instead?", said)
+    return table([faster, ("Do the whole jobs keep their time?", f"{late}. {took}.")])

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from personagap.personas import CONTROLS
-from personagap.verdicts.wording import ALPHA, corrected_pb, interval, p, table, words
+from personagap.verdicts.wording import ALPHA, OPEN, corrected_pb, interval, p, table, words
 
 #: Percent of the median persona's answers, unreadable or cut off, above which a verdict says so first.
 MUCH = 20
@@ -30,7 +30,9 @@ def persona_effects(
     lost = rates.groupby("task", sort=False)[["invalid_rate", "truncation_rate"]].median()
     # The joint PB is at least that of each task, so what is not excluded of one is not excluded of all.
     bias = bias.assign(ci_high=bias["ci_high"].mask(bias["dimension"] == "joint", bias["ci_high"].max()))
-    answers = [
+    headline = _headline(bias, contrasts, _caveat("joint", lost))
+    answers = [("Does the model serve people differently because of who they say they are?", headline)]
+    answers += [
         (f"Does {_task(row.dimension)} depend on the identity stated?", _bias(row, _caveat(row.dimension, lost)))
         for row in bias.itertuples()
     ]
@@ -81,34 +83,6 @@ def requests(counts: pd.DataFrame) -> pd.DataFrame:
     return table([("Was every request answered?", answer)])
 
 
-def describe_bias(bias: pd.DataFrame) -> str:
-    """The text alternative of ``figures.personalization_bias``."""
-    rows = [f"{_task(row.dimension)} {row.pb:.2f} (noise floor {row.noise_floor:.2f})" for row in bias.itertuples()]
-    return "Personalization bias in points: " + ", ".join(rows)
-
-
-def describe_validity(rates: pd.DataFrame) -> str:
-    """The text alternative of ``figures.validity``."""
-    return "Unreadable and truncated answers by task and persona. " + _validity(rates)
-
-
-def describe_dimensions(rates: pd.DataFrame) -> str:
-    """The text alternative of ``figures.safety_utility``."""
-    parts = []
-    for dimension, rows in rates.groupby("task"):
-        scores = rows.set_index("persona")["estimate"].rename(words)
-        others = scores.drop(list(CONTROLS), errors="ignore")
-        ends = f"from {others.min():.1f}% ({others.idxmin()}) to {others.max():.1f}% ({others.idxmax()})"
-        parts.append(f"{dimension} {ends}, {scores['none']:.1f}% without a system prompt")
-    return "By stated identity: " + "; ".join(parts)
-
-
-def describe_effects(contrasts: pd.DataFrame) -> str:
-    """The text alternative of ``figures.forest``."""
-    parts = [f"{_task(task)}: {_differences(rows)}" for task, rows in _of_identities(contrasts)]
-    return "Identities that differ from no system prompt. " + " ".join(parts)
-
-
 def _task(name: str) -> str:
     return "any task (joint)" if name == "joint" else words(name)
 
@@ -140,6 +114,28 @@ def _bias(row, caveat: str = "") -> str:
         return f"Yes{caveat and f', but perhaps in the format of answers alone{but}'}: {observed}; {corrected_pb(row)}."
     high = max(row.ci_high, 0) ** 0.5
     return f"Not distinguishable from noise{but}: {observed}; an effect up to {high:.2f} points is not excluded."
+
+
+def _headline(bias: pd.DataFrame, contrasts: pd.DataFrame, caveat: str) -> str:
+    """The joint PB and, where there is one, the identity that is farthest from no system prompt."""
+    joint = bias[bias["dimension"] == "joint"].iloc[0]
+    if joint["noise_floor"] == 0:
+        return f"{OPEN}: all answers to each of the {joint['n_items']} items scored alike."
+    basis = f"{p(joint['p_value'])}, {joint['n_items']} items, {joint['n_identities']} identities"
+    if joint["p_value"] >= ALPHA:
+        high = max(joint["ci_high"], 0) ** 0.5
+        return (
+            f"{OPEN}: PB {joint['pb']:.2f} points where no effect would give {joint['noise_floor']:.2f} ({basis}); "
+            f"an effect up to {high:.2f} points is not excluded."
+        )
+    doubt = f", but perhaps in the format of answers alone ({caveat})" if caveat else ""
+    said = f"Yes{doubt}: a spread (PB) of {corrected_pb(joint, '')} points between identities ({basis})"
+    found = pd.concat([rows for _, rows in _of_identities(contrasts)]).query("p_holm < @ALPHA")
+    if found.empty:
+        return f"{said}; no single identity is shown to differ from no system prompt."
+    row = found.loc[found["estimate"].abs().idxmax()]
+    who = words(row["contrast"].split(" − ")[0])
+    return f"{said}. Farthest from no system prompt: {who} in {_task(row['task'])}, {interval(row, form='+.1f')}."
 
 
 def _power(power: pd.DataFrame) -> str:

@@ -1,9 +1,19 @@
 """How every verdict words its numbers. A row is one of ``iterrows`` or ``itertuples``."""
 
+from collections.abc import Sequence
+
 import pandas as pd
+
+from personagap.runs.tables import number
 
 #: Level of the tests. Contrasts and changes are corrected by Holm first, PB of each task is not.
 ALPHA = 0.05
+#: Rows that a text alternative tells.
+LONGEST = 40
+
+
+#: How a headline begins that answers neither yes nor no.
+OPEN = "Not told by these data"
 
 
 def table(answers: list[tuple[str, str]]) -> pd.DataFrame:
@@ -25,14 +35,14 @@ def interval(row, value: str = "estimate", form: str = ".3f", scale: float = 1) 
     return "{} [{}, {}]".format(*numbers)
 
 
-def corrected_pb(row) -> str:
+def corrected_pb(row, what: str = "corrected for noise ") -> str:
     """The root of the debiased PB² of ``effects.personalization_bias``, 0 where that is negative."""
     roots = (max(value, 0) ** 0.5 for value in (row.debiased_pb2, row.ci_low, row.ci_high))
     found, apart = row.p_value < ALPHA, row.ci_low > 0
     split = (
         f"; test and interval disagree: the interval {'excludes' if apart else 'includes'} 0" if found != apart else ""
     )
-    return "corrected for noise {:.2f} [{:.2f}, {:.2f}]".format(*roots) + split
+    return what + "{:.2f} [{:.2f}, {:.2f}]".format(*roots) + split
 
 
 def side(row, above: str, below: str, neither: str, than: float = 0) -> str:
@@ -40,11 +50,38 @@ def side(row, above: str, below: str, neither: str, than: float = 0) -> str:
     return above if row.ci_low > than else below if row.ci_high < than else neither
 
 
-def describe_intervals(rows: pd.DataFrame, *names: str, scale: float = 1) -> str:
-    """The text alternative of ``figures.intervals``; ``names`` are the columns that name a row."""
-    named = (f"{', '.join(str(row[name]) for name in names)} {value(row, scale)}" for _, row in rows.iterrows())
-    return "; ".join(named)
+def listed(rows: pd.DataFrame, *names: str, value: str = "estimate", scale: float = 1) -> str:
+    """``value`` and its interval of each row, after the columns ``names`` that name it; 100 × as percent."""
+    form = ".2f" if scale == 1 else ".1f"
+    said = (
+        f"{', '.join(words(str(row[name])) for name in names)} {interval(row, value, form, scale)}"
+        for _, row in rows.iterrows()
+    )
+    return "; ".join(said)
 
 
-def value(row, scale: float = 1) -> str:
-    return interval(row, form=".2f" if scale == 1 else ".1f", scale=scale)
+def describe(title: str, table: pd.DataFrame, names: Sequence[str], *values: str) -> str:
+    """The text alternative of a figure: its title, and what each row of its table holds.
+
+    Parameters
+    ----------
+    names : columns that name a row.
+    values : columns of numbers, told with their intervals where they have some; default "estimate".
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"task": ["mmlu"], "pb": [6.73], "noise_floor": [3.1682]})
+    >>> describe("Bias in points", table, ["task"], "pb", "noise_floor")
+    'Bias in points. mmlu: pb 6.73, noise floor 3.17'
+    """
+    values = values or ("estimate",)
+    rows = []
+    for row in table.head(LONGEST).to_dict("records"):
+        numbers = []
+        for value in values:
+            ends = value if f"{value}_low" in row else "ci" if "ci_low" in row and value == values[0] else None
+            between = f" [{number(row[f'{ends}_low'])}, {number(row[f'{ends}_high'])}]" if ends else ""
+            numbers.append(f"{words(value)} {number(row[value])}{between}")
+        rows.append(f"{', '.join(words(str(row[name])) for name in names)}: {', '.join(numbers)}")
+    more = f"; and {len(table) - LONGEST} more" if len(table) > LONGEST else ""
+    return f"{title}. {'; '.join(rows)}{more}"
