@@ -129,7 +129,7 @@ NUMBERS = {
     "The answer is 20 minutes.\n\nAnswer: none": 20,
     "First 3, then 12": 12,
     "wait...5": 5,
-    "9" * 5000: float("inf"),  # beyond Python's limit for integers
+    "9" * 5000: None,  # beyond Python's limit for integers, and beyond floats
     "1/0": None,
     "none": None,
 }

@@ -1,13 +1,12 @@
 """MBPP (Austin et al. 2021): short Python programs, each held against three assertions."""
 
-import ast
 import re
-import warnings
 from typing import Any
 
 import pandas as pd
 
 from personagap._reading import Rule, read_jsonl
+from personagap.tasks._programs import code
 from personagap.tasks._task import Grader, Hub, Task, filled, first_line, never
 
 # --- its items ------------------------------------------------------------------------------------
@@ -34,33 +33,12 @@ TESTS = Rule(lambda tests: tests.map(_asserts), "test_list is not a list of asse
 
 def paper_code(text: str) -> str | None:
     """The first fenced block by the paper's pattern (which eats digits before the fence, S7)."""
-    found = re.search(r"```(?:python\n)?([\s\S]*?)\d*```", text)
-    if found is None:
+    _, fence, rest = text.partition("```")
+    block, end, _ = rest.removeprefix("python\n").partition("```")
+    if not fence or not end:
         return None
-    return "\n".join(f"# {line}" if "input(" in line else line for line in found[1].split("\n"))
-
-
-_FENCED = re.compile(r"```(?:[ \t]*[\w+-]*[ \t]*\r?\n)?(.*?)(?:```|\Z)", re.DOTALL)
-
-
-def code(text: str, tests: list[str]) -> str | None:
-    """The program of a response: the last fenced block that defines what the tests call.
-
-    Failing that the first block; without a fence the whole text, if it is a program. A last
-    fence may be unclosed (a truncated answer).
-    """
-    blocks = _FENCED.findall(text)
-    called = set(re.findall(r"[A-Za-z_]\w*(?=\s*\()", " ".join(tests)))
-    named = re.compile(r"(?:def|class)\s+(\w+)")
-    defining = [block for block in blocks if called & set(named.findall(block))]
-    if blocks:
-        return defining[-1] if defining else blocks[0]
-    try:
-        with warnings.catch_warnings(action="ignore"):  # the text's own odd escapes
-            parsed = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    return text if any(isinstance(node, ast.FunctionDef) for node in parsed.body) else None
+    block = re.sub(r"(?<!\d)\d+\Z", "", block)
+    return "\n".join(f"# {line}" if "input(" in line else line for line in block.split("\n"))
 
 
 CORRECTED = Grader(

@@ -1,0 +1,176 @@
+"""Which of the choices A–D an answer states: a small grammar of statements."""
+
+import re
+
+from personagap.tasks._wording import CHOICE, CORRECTS, MARKER, denied, keys, plain, stating
+
+_REASON = (
+    r"(?:because|since|as|and|or|which|with|for|given|due|in|here|based|rather|instead|not|weil|da"
+    r"|denn|und|oder|car|parce|puisque|et|ou|porque|pues|ya|perché|poiché|pois|[yoe])\b"
+)
+#: What is no letter of the alphabet by itself: "C-section", "D.C.", "A's".
+_ENDS = r"(?![A-Za-zÀ-ɏ0-9_’'+#]|-\w|\.\w)"
+# A letter: "(c)" in either case, a capital that cannot be prose ("A bit of", S6), or "c" at an end.
+# E to H are read too: whoever states them states none of the choices.
+_BRACKETED = r"[(\[<] ?([A-Ha-h]) ?[)\]>]"
+_CAPITAL = rf"(A(?! (?!{_REASON})\w)|[B-H](?! (?!{_REASON})[a-zà-ɏ])){_ENDS}"
+_SMALL = rf"([a-h]){_ENDS}(?= ?(?:[.,;:!)\]\n]|$)| (?:because|since)\b)"
+_LETTER = rf"(?:{_BRACKETED}|{_CAPITAL}|{_SMALL})"
+_LEAD = (
+    r"(?:(?:(?i:therefore|thus|probably|most likely|likely|clearly|definitely|simply|just|indeed"
+    r"|the|option|choice|letter|answer|number|either|both|given by|die|der|den|das|antwort"
+    r"|buchstabe|möglichkeit|la|le|l'|el|il|o|lettre|letra|lettera|réponse|opción|opção|opzione"
+    r"|respuesta|选项|選項|选|(?:not|nicht|pas) \(?[a-h]\)?,? (?:but|sondern|mais))|a(?= ))"
+    r"[ ,:]{0,2}){0,4}[(\[]?\n?"
+)
+_END = r"(?= ?[.,:;!)]| ?\n| ?$)"
+_SO = (
+    r"(?i:\b(?:therefore|thus|hence|so|daher|also|folglich|donc|ainsi|por lo tanto|así que|quindi"
+    r"|dunque|portanto|logo)\b|因此|所以|故),? ?"
+)
+_IT_IS = (
+    r"(?i:\b(?:it|that|this)(?:'s| is| was| must be| should be| would be| has to be)|\bes ist"
+    r"|\bc'est|\bes(?= la| el| \(?[A-H])|\bè|\bé|应该是|應該是|是) ?"
+)
+_CHOOSES = (
+    r"(?:(?i:\b(?:choose|select|pick|opt for|go(?:ing)? (?:with|for)|i(?:'d| would) say|wähle|nehme"
+    r"|choisis|elijo|escojo|scelgo|escolho)) |[选選][择擇]? ?)"
+)
+#: "### Final answer", and the letter below.
+_HEADING = r"(?m:^)#{0,5} ?(?i:(?:the|my|final|correct|best) ){0,3}" + keys(CHOICE) + r" ?\n"
+_CORRECT = r"(?i:\b(?:correct|richtig|korrekt|correcta)(?: ?:| ist)|\bans ?[.:]) ?"
+_STATEMENT = re.compile(
+    rf"(?:{stating(CHOICE)}|{_CHOOSES}|{_HEADING}|{_CORRECT}){_LEAD}{_LETTER}"
+    # "Therefore, it must be (C)."
+    rf"|{_SO}(?:{_IT_IS})?{_LEAD}{_LETTER}(?=[ .:!。]*(?:\n|$))"
+)
+_CALLED_CORRECT = re.compile(
+    rf"(?:{_BRACKETED}|(?<![\w'’(\[])([A-H])[)\]]?) ?(?:(?i:is|ist|est|es|è|é|está)"
+    r"(?i: (?:also|clearly|indeed|definitely|thus|therefore|the|die|la|le|il|o|a|our|my|most"
+    r" likely|probably)){0,3} (?i:correcta?|right|best|richtige?|korrekte?|correcte?|juste|bonne"
+    r"|giusta|corretta|correta|certa|answer|antwort|réponse|respuesta|risposta|resposta)"
+    r"(?i: (?:answer|one|choice|option|antwort|réponse|correcta|corretta|correta))?+"
+    r"(?! ?(?:only|if|when|for|in|on|about|but|to|nur|si|se|solo|seulement)\b)\b"
+    r"|(?:选项|選項)?(?:是|为|為)?(?:正确|正確|对))"
+)
+_IT = re.compile(_IT_IS + _LEAD + _LETTER + _END)
+_MARKED = MARKER + r"[,:;.!… -]{1,3}"
+_INSTEAD = re.compile(rf"{_MARKED}(?:{_MARKED})?{_LEAD}{_LETTER}{_END}")
+_ALSO = r" ?(?:,|/|&|;|、|或|和|及|,? ?(?i:or|and|oder|und|ou|et|[oye]|as well as)(?= |\()) ?"
+_ANOTHER = re.compile(
+    rf"[)\]]?{_ALSO}(?i:(?:or|and|maybe|perhaps|possibly|option|choice|even) ?){{0,3}}"
+    rf"[(\[]?[A-H]{_ENDS}[)\]]?+"
+    r"(?! (?i:is|are|was|would|does|has|can|cannot|because|ist|est|es|è|é)\b)"
+    rf"|[^.\n]{{1,80}}? (?i:or|oder|ou|and|und|et) [(\[][A-H][)\]]"
+)
+_BEFORE = re.compile(rf"[A-H][)\]]?{_ALSO}[(\[]?$")
+#: A line that is only a choice: "C", "(c)", "Option C."
+_MARK = r"(?:[-•>#+=] ?){0,3}"
+_NAMED = (
+    rf"{_MARK}(?i:(?:option|choice|letter|answer|antwort|réponse|opción|opção|opzione|选项)"
+    r"[ :]{1,2})?"
+)
+_PURE = re.compile(rf"{_NAMED}(?:{_BRACKETED}|([A-Ha-d]))[)\]]?[.:! 。]{{0,3}}")
+#: A line that begins with one: "C) Lima", "(c) Lima", "D, since …", "B because …", "B (Lima)".
+_BEGINS = re.compile(
+    rf"(?:{_MARK}{_BRACKETED}|{_NAMED}{_BRACKETED}[.:]"
+    rf"|{_NAMED}([A-Ha-d])(?:\)|[.:](?! ?[A-Z]\.))(?= |$)"
+    rf"|{_NAMED}([A-H])(?: ?[–—-] (?![A-H]\b)| (?=\()| (?={_REASON})|[,;])) ?(.*)"
+)
+_VERB = re.compile(r"(?:is|was|are|would|could|can|cannot|may|might|does|has|seems|looks|fits)\b")
+_CONCLUDES = re.compile(r"\b(?:answer|correct|therefore)\b", re.IGNORECASE)
+_DENIES = re.compile(r"\b(?:not|cannot|wrong|incorrect)\b|n['’]t\b", re.IGNORECASE)
+_ONE = re.compile(rf"(?<![\w'’])[A-H]{_ENDS}")
+
+
+def letter(text: str) -> str | None:
+    """The choice that a response states last, or None where it states none, or several at once.
+
+    Failing a statement ("the answer is …"), a line that is nothing but a choice counts, if no
+    other line names another, then a choice that is called correct, and then the one choice in
+    brackets of a concluding last line. Statements are read in English, German, French, Spanish,
+    Italian, Portuguese and Chinese; what is thought aloud is none.
+
+    Examples
+    --------
+    >>> letter("The answer is a bit unclear, but **Answer: C**")
+    'C'
+    >>> letter("The answer is (A) or (B).") is None
+    True
+    """
+    text = _unquoted(plain(text))
+    for reading in (_stated, _bare, _called_correct, _concluded):
+        if (found := reading(text)) is not None:
+            return found if found in ("A", "B", "C", "D") else None
+    return None
+
+
+def _unquoted(text: str) -> str:
+    text = re.sub(r"[*`$\"\\]|__|(?<![^\W_])'|'(?!\w)|\{", "", text).replace("}", " ")
+    return re.sub(r"  +", " ", re.sub(r" ?\n ?", "\n", text)).strip()
+
+
+def _group(match: re.Match) -> str:
+    return next(group for group in match.groups() if group).upper()
+
+
+def _last(patterns: list[re.Pattern], text: str) -> tuple[int, str] | None:
+    """End and letter of the last statement; the letter is "" if several are stated at once."""
+    found = [match for pattern in patterns for match in pattern.finditer(text)]
+    for match in sorted(found, key=re.Match.start, reverse=True):
+        if not denied(text, match.start()):
+            place = match.start(match.lastindex)
+            before = text[max(0, place - 30) : place]
+            several = _ANOTHER.match(text, match.end()) or _BEFORE.search(before)
+            return match.end(), "" if several else _group(match)
+    return None
+
+
+def _corrected(text: str, end: int, stated: str) -> str:
+    """The letter stated, or what second thoughts after it put in its place."""
+    rest = text[end:].lstrip(" .,;:)]")
+    thought = CORRECTS.search(rest)
+    patterns = [_INSTEAD, _IT, _CALLED_CORRECT, _STATEMENT]
+    again = thought and _last(patterns, rest[thought.start() :])
+    return again[1] if again else stated
+
+
+def _stated(text: str) -> str | None:
+    found = _last([_STATEMENT], text)
+    return _corrected(text, *found) if found else None
+
+
+def _bare(text: str) -> str | None:
+    start, pure, begun = 0, {}, {}
+    for line in text.split("\n"):
+        if match := _PURE.fullmatch(line):
+            pure[_group(match)] = start + match.end(match.lastindex)
+        elif (match := _BEGINS.fullmatch(line)) and not _remark(match):
+            begun[_group(match)] = start + match.start(match.lastindex)
+        start += len(line) + 1
+    named = pure or begun
+    if len(named) != 1:
+        return None
+    ((stated, end),) = named.items()
+    return _corrected(text, end, stated)
+
+
+def _remark(match: re.Match) -> bool:
+    """Whether a line that begins with a choice goes on to another, or takes it back."""
+    *_, prose, rest = match.groups()
+    if _ANOTHER.match(match.string, match.start(match.lastindex)) or _VERB.match(rest):
+        return True
+    return prose is not None and bool(_ONE.search(rest) or _DENIES.search(rest))
+
+
+def _called_correct(text: str) -> str | None:
+    found = _last([_CALLED_CORRECT], text) or _last([_IT], text)
+    return found[1] if found else None
+
+
+def _concluded(text: str) -> str | None:
+    last = text.rpartition("\n")[2]
+    if not _CONCLUDES.search(last) or _DENIES.search(last):
+        return None
+    named = set(re.findall(r"\(([A-D])\)", last))
+    return named.pop() if len(named) == 1 else None

@@ -1,0 +1,223 @@
+"""Which number an answer states: a small grammar of how numbers are written."""
+
+import itertools
+import math
+import re
+from typing import NamedTuple
+
+from personagap.tasks._wording import ANSWER, CORRECTS, plain, stating
+
+#: How LaTeX and typography write what is read below.
+_REWRITTEN = [
+    (re.compile(pattern), by)
+    for pattern, by in [
+        (r"\{ ?,\\? ?\}", ","),
+        (r"(?<=\d)\{?(?:\\[,!;: ]|~)\}?(?=\d{3})", ""),
+        (r"(?<=\d) ?\\[dtc]?frac(?![a-z])", r" \\frac"),
+        (
+            r"\\[dtc]?frac ?(?:\{ ?(-?[\d,]+) ?\}|(\d)) ?(?:\{ ?([\d,]+) ?\}|(\d))",
+            lambda found: f"{found[1] or found[2]}/{(found[3] or found[4]).replace(',', '')}",
+        ),
+        (r"\\(?:times|cdot|ast)\b|·", "×"),
+        (r"\\approx\b|≈|≅", "="),
+        (r"\^ ?\{ ?(-?\d+) ?\}", r"^\1"),
+        (r"(?<=\d) ?[*×xX] ?(?=10 ?(?:\^|\*\*) ?-?\d)", "×"),
+        (r"(?<=\d) ?(?:\*\*|\^) ?(?=-?\d)", "^"),
+        (r"(?<=\d) ?\* ?(?=\d)", "×"),
+        (r"\\(?=[$%€£#])|[*`]", ""),
+        # Groups of three digits with a space between, but not "5 100/3"
+        (r"(?<![\d.,/^])\d{1,3}(?: \d{3})+(?![\d/])", lambda found: found[0].replace(" ", "")),
+    ]
+]
+_SCALES = {
+    word: 10.0**power
+    for power, words in {
+        2: "hundred hundert 百",
+        3: "k thousand tausend mille mil mila 千",
+        4: "万 萬",
+        5: "lakh lakhs",
+        6: "million millions millionen millón millones milione milioni milhão milhões",
+        7: "crore crores",
+        8: "亿 億",
+        9: "billion billions bn milliarde milliarden milliard milliards miliardi bilhão bilhões",
+        12: "trillion trillions",
+    }.items()
+    for word in words.split()
+}
+_UNITS = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
+    " sixteen seventeen eighteen nineteen"
+)
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_WORDS = {word: value for value, word in enumerate(_UNITS.split())}
+_WORDS |= {word: 10 * ten for ten, word in enumerate(_TENS.split(), start=2)}
+_IN_WORDS = re.compile(
+    r"(?i)[ :,{]*(?:(?:about|approximately|exactly|just|only|simply|equal to|a total of|an?) )?"
+    r"((?:minus |negative )?"
+    rf"(?:(?:{'|'.join(_WORDS)}|hundred|thousand|million|billion|and)\b[ -]?)+)"
+)
+_SCALE = "|".join(sorted(_SCALES, key=len, reverse=True))
+_NUMBER = re.compile(
+    # No digit of "H2O", "x^2" or "3:15"; a sign counts only where nothing stands before it: not
+    # in "5-3".
+    r"(?<![\dA-Za-z_^])(?<!\d[.,:'])"
+    r"(?P<sign>(?<![\w.)%])[-–]|(?i:\b(?:minus|negative) ))?"
+    r"(?:(?:(?:US|CA|A)?[$€£¥₹]|(?:USD|EUR|GBP|Rs\.?)) ?(?P<minus>[-–])?)?"
+    r"(?P<run>\d++(?:[.,'_]\d++)*+|(?<!\.)\.\d++)(?!:\d|(?:st|nd|rd|th)\b)"
+    r"(?:[eE](?P<exponent>[-+]?\d{1,4})\b|×10\^(?P<ten>-?\d{1,4})|\^(?P<power>-?\d{1,4}))?"
+    r"(?: ?/ ?(?P<divisor>\d+)(?![\d/])| (?P<over>\d+)/(?P<under>\d+)(?![\d/]))?"
+    rf"(?: ?(?P<scale>(?i:{_SCALE}))(?![A-Za-zÀ-ɏ]))?"
+)
+_STATED = re.compile(rf"{stating(ANSWER)}|#### ?(?!#)")
+_SENTENCE = re.compile(r"\n|[.!?](?= |\n|$)|[。！？]")
+_TO = re.compile(r" ?(?:-|–|—|to|bis|à|until|up to) ?", re.IGNORECASE)
+_BETWEEN = re.compile(r"\b(?:between|zwischen|entre|tra) ?$", re.IGNORECASE)
+_AND = re.compile(r" (?:and|und|et|y|e) ", re.IGNORECASE)
+_OPERATOR = re.compile(r" ?[-+×÷/–] ?\(?")
+_SO = re.compile(
+    r"\b(?:so|therefore|thus|hence|in total|in all|altogether|total(?:s|ing)?|mak(?:es|ing)"
+    r"|which is|also|donc|quindi|portanto|entonces)\b",
+    re.IGNORECASE,
+)
+_TOTAL = re.compile(r"(?i)\b(?:in total|in all|altogether|insgesamt|au total|en total)\b")
+_REPLACES = re.compile(r"(?i)=|\b(?:it|that|answer|there)\b.{0,20}\b(?:is|be|are)\b|it's|\bso\b")
+
+
+def number(text: str) -> float | None:
+    """The number of the last "answer is" sentence, else the last number of the text.
+
+    Signs, decimals, thousands separators of several countries, currencies, per cent signs,
+    fractions, mixed numbers, powers, scale words and LaTeX are read; in a statement English
+    number words too. Of an equation the result is taken; after second thoughts ("no, wait") what
+    replaces the statement. A range, a time and what overflows are no numbers, and neither is what
+    was thought aloud.
+
+    Examples
+    --------
+    >>> number("So the answer is $1,250.50. He saves it in 3 weeks.")
+    1250.5
+    """
+    text = plain(text)
+    for pattern, by in _REWRITTEN:
+        text = pattern.sub(by, text)
+    for statement in reversed(list(_STATED.finditer(text))):
+        after = text[statement.end() : statement.end() + 300]
+        sentence = _SENTENCE.split(after, maxsplit=1)[0]
+        if denied := re.match(r"(?:not|nicht|pas)\b", sentence):
+            sentence = re.split(r"\b(?:but|rather|sondern|mais)\b", sentence[denied.end() :])[-1]
+        if (found := _result(sentence)) is not None:
+            again = _second_thought(after)
+            return _finite(found if again is None else again)
+    for sentence in reversed(_SENTENCE.split(text)):
+        if _NUMBER.search(sentence):
+            return _finite(numbers[-1].value if (numbers := _numbers(sentence)) else math.nan)
+    words = _IN_WORDS.match(text)
+    return _in_words(text) if words and len(text) - words.end() < 2 else None
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def _second_thought(text: str) -> float | None:
+    """What replaces a number just stated, if anything does."""
+    if not (thought := CORRECTS.search(text)):
+        return None
+    sentences = _SENTENCE.split(text[thought.end() :])
+    results = [(each, _result(each, addends=1)) for each in sentences]
+    results = [(each, value) for each, value in results if value is not None]
+    replacing = [value for each, value in results if _REPLACES.search(each)]
+    return next(iter(replacing or [value for _, value in results]), None)
+
+
+def _result(sentence: str, addends: int = 2) -> float | None:
+    """The number that a sentence comes to; NaN for a range, None where there is no number.
+
+    That is the first number, unless so many others lead up to one ("2 apples and 5 pears, so 7").
+    """
+    if not _NUMBER.search(sentence):
+        return _in_words(sentence)
+    sides = [(side, _numbers(side)) for side in sentence.split("=")]
+    sides = [(side, numbers) for side, numbers in sides if numbers]
+    for side, numbers in reversed(sides):
+        so = list(_SO.finditer(side))
+        before = [each for each in numbers if so and each.end <= so[-1].start()]
+        if addends <= len(before) < len(numbers):
+            return numbers[len(before)].value
+        if addends < len(numbers) and _TOTAL.search(side, numbers[-1].end):
+            return numbers[-1].value
+        one = len(numbers) == 1 or not _OPERATOR.fullmatch(side, numbers[0].end, numbers[1].start)
+        if one or len(sides) == 1:
+            return numbers[0].value
+    return sides[0][1][0].value if sides else math.nan
+
+
+class _Read(NamedTuple):
+    """A number and its place."""
+
+    value: float
+    start: int
+    end: int
+
+
+def _numbers(text: str) -> list[_Read]:
+    """The numbers of a text, without ranges ("4-6", "from 4 to 6", "between 4 and 6")."""
+    read = [_Read(_value(match), *match.span()) for match in _NUMBER.finditer(text)]
+    kept = [each for each in read if not math.isnan(each.value)]
+    for low, high in itertools.pairwise(kept):
+        joined = _TO.fullmatch(text, low.end, high.start) or (
+            _AND.fullmatch(text, low.end, high.start) and _BETWEEN.search(text, 0, low.start)
+        )
+        if joined and low.value < high.value:
+            read = [each for each in read if each not in (low, high)]
+    return [each for each in read if not math.isnan(each.value)]
+
+
+def _value(match: re.Match) -> float:
+    """The number matched; NaN for one that is not well formed."""
+    value = _digits(match["run"])
+    try:
+        if match["exponent"] or match["ten"]:
+            value *= 10.0 ** int(match["exponent"] or match["ten"])
+        if match["power"]:
+            value **= int(match["power"])
+        value /= int(match["divisor"] or 1)
+        if match["over"]:
+            value += int(match["over"]) / int(match["under"])
+    except (ArithmeticError, ValueError):
+        return math.nan
+    value *= _SCALES[match["scale"].lower()] if match["scale"] else 1
+    return -value if match["sign"] or match["minus"] else value
+
+
+def _digits(run: str) -> float:
+    """1,250.50 and 1.250,50 and 2,34,500 and 7,5: the last kind of separator is the decimal one."""
+    run = re.sub("['_]", "", run)
+    last = max(",.", key=run.rfind)
+    if "," in run and "." in run:
+        whole, _, part = run.rpartition(last)
+        return float(re.sub("[,.]", "", whole) + "." + part)
+    first, *groups = run.split(last)
+    thousands = re.fullmatch(r"[1-9]\d{0,2}", first) and all(len(group) == 3 for group in groups)
+    indian = len(groups) > 1 and [len(group) for group in groups] == [2] * (len(groups) - 1) + [3]
+    if len(groups) > 1 and (thousands or (indian and last == ",")):
+        return float(run.replace(last, ""))
+    if len(groups) > 1:  # a list, the last of which counts; or a version
+        return float(groups[-1]) if last == "," else math.nan
+    return float(run.replace(",", "" if thousands and groups else "."))
+
+
+def _in_words(sentence: str) -> float | None:
+    """English number words at the head of a sentence."""
+    if not (found := _IN_WORDS.match(sentence)):
+        return None
+    total, current, known = 0.0, 0.0, False
+    for word in re.findall("[a-z]+", found[1].lower()):
+        if word in _WORDS:
+            current, known = current + _WORDS[word], True
+        elif word == "hundred":
+            current, known = 100 * (current or 1), True
+        elif word in _SCALES:
+            total, current, known = total + _SCALES[word] * (current or 1), 0.0, True
+    value = total + current
+    return None if not known else -value if found[1].lower().startswith(("min", "neg")) else value

@@ -1,0 +1,207 @@
+"""The program that an answer gives: fenced or bare, with what it needs of its other blocks."""
+
+import ast
+import builtins
+import re
+import textwrap
+import warnings
+from typing import NamedTuple
+
+from personagap.models import answers
+
+#: Characters of an answer's code that are parsed: no program of MBPP comes near.
+LENGTH = 50_000
+_BLANKS = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"), "")
+_BLANKS |= dict.fromkeys(map(ord, "\u00a0\u202f"), " ")
+_FENCE = re.compile(r"`{3,}|~{3,}")
+_LABEL = re.compile(r"[\w+#.-]*|\{.*\}|(?:python|py)[\d.]*[\s,:{].*", re.IGNORECASE)
+_PYTHON = re.compile(r"[{.\s]*(?:i?python|py|code\b|$)", re.IGNORECASE)
+_QUOTES = re.compile(r'"""|\'\'\'')
+_NAMES = re.compile(r"\b[A-Za-z_]\w*")
+_BINDS = re.compile(
+    r"^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)|^(\w+)[ \t]*=(?!=)",
+    re.MULTILINE,
+)
+_GOES_ON = re.compile(r"[)\]}]|(?:else|elif|except|finally)\b|$")
+_BETTER = re.compile(
+    r"\b(?:better|corrected|correct|fix|fixed|improved|final|faster|(?<!less )efficient|instead"
+    r"|optimi[sz]ed|updated|cleaner|simpler|shorter)\b",
+    re.IGNORECASE,
+)
+_WORSE = re.compile(
+    r"\b(?:slower|worse|na[iï]ve|inefficient|less|brute[- ]force|alternative(?:ly)?|another|or you"
+    r"|compar(?:e|ison)|incorrect|wrong|buggy|broken|bad|avoid|do(?:n't| not)|mistake|original)\b",
+    re.IGNORECASE,
+)
+
+
+class Block(NamedTuple):
+    """A block of code, the prose before it, and whether its label lets it be Python."""
+
+    code: str
+    prose: str
+    python: bool
+
+
+def code(text: str, tests: list[str]) -> str | None:
+    r"""The program of a response: the last fenced block that defines what the tests call.
+
+    A block that is called worse than the one before does not replace it. Imports and helpers are
+    taken from the other blocks. Without such a block, the statements that the tests need are
+    picked out of the prose; failing that it is the first block. A last fence may be unclosed (a
+    truncated answer).
+
+    Examples
+    --------
+    >>> code("```python\nimport math\n```\n```python\ndef f(n): return math.pi * n\n```", ["f(1)"])
+    'import math\ndef f(n): return math.pi * n'
+    """
+    text = answers.visible(text)[: 4 * LENGTH].translate(_BLANKS).replace("\r\n", "\n")
+    wanted = set(_NAMES.findall("\n".join(tests)))
+    called = set(re.findall(r"[A-Za-z_]\w*(?=\s*\()", "\n".join(tests)))
+    called = called - set(dir(builtins)) or called
+    blocks = _blocks(text)
+    defining = [place for place, block in enumerate(blocks) if called & _bound(block.code)]
+    defining = [place for place in defining if blocks[place].python] or defining
+    if defining:
+        kept = [place for place in defining[1:] if not _called_worse(blocks[place].prose)]
+        chosen = [defining[0], *kept][-1]
+        others = [*blocks[chosen + 1 :], *blocks[:chosen]]
+        return _complete(blocks[chosen].code, [each.code for each in others if each.python], wanted)
+    if called & _bound(text):
+        whole = _parsed(text)
+        if whole and not any(map(_is_prose, whole)):
+            return text
+        return _complete("", _chunks(text[:LENGTH]), wanted)
+    return blocks[0].code if blocks else None
+
+
+def _called_worse(prose: str) -> bool:
+    return bool(_WORSE.search(prose)) and not _BETTER.search(prose)
+
+
+def _bound(program: str) -> set[str]:
+    """Names that a program binds, whether or not it compiles."""
+    return {name for names in _BINDS.findall(program) for name in names}
+
+
+# --- fenced --------------------------------------------------------------------------------------
+
+
+def _blocks(text: str) -> list[Block]:
+    blocks, lines, start, prose = [], text.split("\n"), 0, 0
+    while start < len(lines):
+        line = lines[start]
+        if not (fence := _FENCE.search(line)):
+            start += 1
+            continue
+        before, rest = line[: fence.start()], line[fence.end() :]
+        said = "\n".join([*lines[prose:start], before])[-300:]
+        if fence[0][:3] in rest:  # "```code```", in a line
+            label, body, start = "", [rest[: rest.index(fence[0][:3])]], start + 1
+        else:
+            label = rest.strip() if _LABEL.fullmatch(rest.strip()) else ""
+            end, last = _closing(lines, start + 1, fence[0])
+            body = [*([] if label or not rest.strip() else [rest]), *lines[start + 1 : end], last]
+            start = end + 1
+        blocks.append(Block(_unindented(body, before), said, bool(_PYTHON.match(label))))
+        prose = start
+    return blocks
+
+
+def _closing(lines: list[str], start: int, fence: str) -> tuple[int, str]:
+    """The line that closes a block, and the code before the fence there.
+
+    A fence in a docstring closes nothing, unless there is no other.
+    """
+    quoted, first = None, None
+    for number in range(start, len(lines)):
+        line = lines[number].rstrip()
+        found = line.endswith(fence) and line.count(fence[:3]) * 3 < len(fence) + 3
+        if found and not quoted:
+            return number, line.rstrip(fence[0])
+        first = first or ((number, line.rstrip(fence[0])) if found else None)
+        for quotes in _QUOTES.findall(lines[number]):
+            quoted = quotes if quoted is None else None if quotes == quoted else quoted
+    return first or (len(lines), "")
+
+
+def _unindented(lines: list[str], before: str) -> str:
+    """Lines without the indentation, or the marks of a quotation, that their fence has."""
+    if ">" in before:
+        lines = [re.sub(r"^[ \t]*> ?", "", line) for line in lines]
+    elif not re.search(r"\w", before.lstrip("0123456789. \t)-*+")):
+        lines = [line[min(len(before), len(line) - len(line.lstrip())) :] for line in lines]
+    return textwrap.dedent("\n".join(lines)).strip("\n")
+
+
+# --- bare, and helpers ---------------------------------------------------------------------------
+
+
+def _parsed(program: str) -> list[ast.stmt]:
+    """Its statements; none if it is no program."""
+    try:
+        with warnings.catch_warnings(action="ignore"):  # the text's own odd escapes
+            return ast.parse(program).body if len(program) <= LENGTH else []
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return []
+
+
+def _is_prose(statement: ast.stmt) -> bool:
+    """Whether a statement does nothing, as words and marks do that happen to be Python."""
+    if isinstance(statement, ast.AnnAssign):
+        return statement.value is None
+    acts = ast.Call | ast.Constant
+    return isinstance(statement, ast.Expr) and not isinstance(statement.value, acts)
+
+
+def _chunks(text: str) -> list[str]:
+    """A text cut before each line that may begin a statement; what is indented, as a part too."""
+    chunks, quoted = [[]], None
+    for line in text.split("\n"):
+        decorated = chunks[-1] and chunks[-1][-1].startswith("@")
+        if not (quoted or decorated or line[:1].isspace() or _GOES_ON.match(line)):
+            chunks.append([])
+        chunks[-1].append(line)
+        for quotes in _QUOTES.findall(line):
+            quoted = quotes if quoted is None else None if quotes == quoted else quoted
+    whole = ["\n".join(chunk) for chunk in chunks]
+    return [*(textwrap.dedent(chunk.partition("\n")[2]) for chunk in whole), *whole]
+
+
+def _complete(program: str, sources: list[str], wanted: set[str]) -> str:
+    """A program after those statements of other sources that it, or a test, needs.
+
+    A name that several bind is taken from the last of them.
+    """
+    own, pool, room = _parsed(program), {}, LENGTH
+    for source in sources:
+        room -= len(source)
+        for statement in _parsed(source) if room >= 0 else []:
+            pool |= dict.fromkeys(_names_bound(statement), statement)
+    needed, missing = [], [*wanted, *_names_read(own), "*"]
+    known = {name for statement in own for name in _names_bound(statement)}
+    while missing:
+        name = missing.pop()
+        if name not in known and name in pool:
+            needed.append(pool[name])
+            known |= _names_bound(pool[name])
+            missing += _names_read([pool[name]])
+    helpers = [each for each in dict.fromkeys(pool.values()) if each in needed]
+    return "\n".join([*map(ast.unparse, helpers), program])
+
+
+def _names_bound(statement: ast.stmt) -> set[str]:
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+        return {statement.name}
+    if isinstance(statement, ast.Import | ast.ImportFrom):
+        return {(name.asname or name.name).split(".")[0] for name in statement.names}
+    if isinstance(statement, ast.Assign):
+        nodes = [node for target in statement.targets for node in ast.walk(target)]
+        return {node.id for node in nodes if isinstance(node, ast.Name)}
+    return set()
+
+
+def _names_read(statements: list[ast.stmt]) -> set[str]:
+    nodes = (node for statement in statements for node in ast.walk(statement))
+    return {node.id for node in nodes if isinstance(node, ast.Name)}

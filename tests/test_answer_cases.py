@@ -1,0 +1,74 @@
+"""Answers as real models word them, each with the right value: what graders read in them."""
+
+import csv
+import time
+from pathlib import Path
+
+import pytest
+
+from personagap import sandbox
+from personagap.tasks import gsm8k, mbpp, mmlu
+
+CASES = Path(__file__).with_name("cases")
+TESTS = ["assert total([1, 2]) == 3"]
+
+pytestmark = pytest.mark.usefixtures("unconfined")
+
+
+def cases(name):
+    with (CASES / name).open(encoding="utf-8", newline="") as file:
+        return [(row["kind"].split()[0], row["text"], row["expected"]) for row in csv.DictReader(file)]
+
+
+def program_value(text):
+    program = mbpp.code(text, TESTS)
+    if program is None:
+        return ""
+    return "right" if sandbox.run_tests(program, TESTS) == [True] else "wrong"
+
+
+READERS = {
+    "letter": lambda text: mmlu.letter(text) or "",
+    "number": lambda text: "" if (value := gsm8k.number(text)) is None else value,
+    "code": program_value,
+}
+
+
+@pytest.mark.parametrize("kind", READERS)
+@pytest.mark.parametrize("name", ["answers.csv", "more_answers.csv"])
+def test_every_case_has_its_value(name, kind):
+    wrong = []
+    for _, text, expected in [case for case in cases(name) if case[0] == kind]:
+        value = READERS[kind](text)
+        print(f"{text[:70]!r} -> {value}")
+        same = value == pytest.approx(float(expected)) if kind == "number" and expected else value == expected
+        wrong += [] if same else [(text, value, expected)]
+    assert wrong == []
+
+
+# --- no text takes long --------------------------------------------------------------------------
+
+SIZE = 1_000_000
+REPEATED = [
+    *" \n\ta1,.-=½*`'\"(<\\#选٣",
+    "The answer is ", "the answer is:", "Answer: A or ", "(A) ", "A is correct ", "wait, no, ", "B) x\n", "it is ",
+    "1,", "1 111 ", "1.1", "1/", "10^", "12:", "twenty-", "million ", "between 1 and ", "1-",
+    "\\boxed{", "\\frac{", "{,}", "<think>", "</think>", "```", "```\n", "~~~\n", "'''\n", "def total(xs):\n", "x=1\n",
+]  # fmt: skip
+BEGUN = ["The answer is", "the answer is:", "the answer", "```python\n", "```", "def total(xs):\n", "<think>", "1"]
+
+
+PAPERS = [mmlu.paper_letter, gsm8k.paper_number, mbpp.paper_code]
+
+
+@pytest.mark.parametrize("read", [mmlu.letter, gsm8k.number, lambda text: mbpp.code(text, TESTS), *PAPERS])
+def test_a_megabyte_of_anything_is_read_in_a_second(read):
+    texts = [part * (SIZE // len(part)) for part in REPEATED]
+    texts += [begin + part * (SIZE // len(part)) + "x" for begin in BEGUN for part in " \n1a.,("]
+    slow = []
+    for text in texts:
+        start = time.process_time()
+        read(text)
+        if (seconds := time.process_time() - start) > 1:
+            slow.append((text[:30], seconds))
+    assert slow == []
