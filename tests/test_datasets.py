@@ -206,3 +206,24 @@ def test_hub(monkeypatch):
 def test_real_files_load(real_data):
     sizes = datasets.load("all", real_data).groupby("task").size().to_dict()
     assert sizes == {"mmlu": 285, "gsm8k": 300, "mbpp": 120, "do_not_answer": 300}, json.dumps(sizes)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "said"),
+    [
+        ("test_list", ["assert f("], "not one assert statement"),
+        ("test_list", ["assert f(1) == 10**10**8"], "takes more than 1 s"),
+        ("test_list", ["assert f(1)\nx = 2"], "not one assert statement"),
+        ("test_setup_code", "import no_such_module", "which is not installed"),
+        ("test_setup_code", "x = (", "setup code does not compile"),
+    ],
+)
+def test_tests_that_cannot_be_run_are_refused_with_their_row(field, value, said, tmp_path):
+    good = {"task_id": 1, "text": "x", "test_list": ["assert f(1) == 1; assert f(2) == 4"]}
+    lines = [json.dumps(good), json.dumps({**good, "task_id": 2, field: value})]
+    (tmp_path / "mbpp.jsonl").write_text("\n".join(lines))
+    with pytest.raises(UserError, match=rf"mbpp\.jsonl, row 2: .*{said}"):
+        datasets.load("mbpp", tmp_path, graded=False)
+    (tmp_path / "mbpp.jsonl").write_text(lines[0])
+    (item,) = datasets.load("mbpp", tmp_path, graded=False).itertuples()
+    assert item.tests == ["assert f(1) == 1", "assert f(2) == 4"]

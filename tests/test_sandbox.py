@@ -342,3 +342,112 @@ def test_an_interpreter_behind_a_link_is_found(monkeypatch, tmp_path):
     (tmp_path / "python").symlink_to(sys.base_prefix)
     monkeypatch.setattr(sys, "base_prefix", str(tmp_path / "python"))
     assert sandbox.run_tests(DOUBLE, TESTS) == [True, True]
+
+
+# --- values, tests and time ----------------------------------------------------------------------------
+
+VALUES = """
+from collections import Counter, OrderedDict, deque
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from fractions import Fraction
+d = {'a': 1}
+def f(x): return x
+"""
+COMPARED = {
+    "f(Decimal('1.5')) == 1.5": True,
+    "f(Decimal('1.5')) == Decimal('1.50')": True,
+    "f(Decimal('0.1')) == 0.1": False,
+    "f(Fraction(1, 2)) == 0.5": True,
+    "f(Fraction(1, 3)) == Fraction(2, 6)": True,
+    "f(date(2020, 1, 2)) == date(2020, 1, 2)": True,
+    "f(date(2020, 1, 2)) == datetime(2020, 1, 2)": False,
+    "f(date(2020, 1, 2)) == '2020-01-02'": False,
+    "f(timedelta(1)) == timedelta(hours=24)": True,
+    "f(time(1, 2)) < time(2, 3)": True,
+    "f(deque([1, 2])) == deque([1, 2])": True,
+    "f(deque([1, 2])) == [1, 2]": False,
+    "f(range(3)) == range(0, 3)": True,
+    "f(range(3)) == [0, 1, 2]": False,
+    "2 in f(range(3))": True,
+    "'a' in f(range(10 ** 12))": False,
+    "f(d.keys()) == {'a'}": True,
+    "f(d.keys()) == ['a']": False,
+    "f(d.items()) == {('a', 1)}": True,
+    "f({'a': [1]}.items()) == {'a': [1]}.items()": True,
+    "f(d.values()) == [1]": False,
+    "1 in f(d.values())": True,
+    "f(OrderedDict([(1, 2), (3, 4)])) == {3: 4, 1: 2}": True,
+    "f(OrderedDict([(1, 2), (3, 4)])) == OrderedDict([(3, 4), (1, 2)])": False,
+    "f(Counter('aab')) == {'a': 2, 'b': 1}": True,
+    "f(bytearray(b'x')) == b'x'": True,
+    "f(2 ** 64) == 2 ** 64": True,
+    "f('ab' * 2) == 'ab' * 2": True,
+    "f(float('inf')) == math.inf": True,
+    "f([Decimal(1), {'k': date(2020, 1, 1)}]) == [1, {'k': date(2020, 1, 1)}]": True,
+}
+
+
+def test_values_compare_as_they_do_in_python():
+    results = sandbox.run_tests(VALUES, [f"assert {test}" for test in COMPARED])
+    assert dict(zip(COMPARED, results, strict=True)) == COMPARED
+    namespace = {}
+    exec(f"import math\n{VALUES}", namespace)
+    slow = "'a' in f(range(10 ** 12))"  # in Python too: it tries every number
+    assert {test: eval(test, namespace) for test in COMPARED if test != slow} == {
+        test: held for test, held in COMPARED.items() if test != slow
+    }
+
+
+@pytest.mark.parametrize("constant", ["10**10**8", "9**9**9", "'a' * 10**10", "1 << 10**10", "f'{1:>1000000000}'"])
+def test_what_a_test_computes_is_limited(constant):
+    start = time.process_time()
+    with pytest.raises(UserError, match=r"takes more than 1 s or .* characters: correct it in the data"):
+        sandbox.check_tests([f"assert f(1) == {constant}"])
+    assert time.process_time() - start < 1
+
+
+def test_tests_are_taken_apart_or_refused():
+    assert sandbox.check_tests(["assert f(1) == 1; assert f(2) == 2", "assert f(3)"]) == [
+        "assert f(1) == 1",
+        "assert f(2) == 2",
+        "assert f(3)",
+    ]
+    for tests, setup, said in [
+        (["x = 1\nassert f(x)"], "", "not one assert"),
+        (["assert f("], "", "not one assert"),
+        (["assert f(1)"], "def", "setup code does not compile"),
+        (["assert f(1)"], "import no_such_module", "imports 'no_such_module', which is not installed"),
+    ]:
+        with pytest.raises(UserError, match=said):
+            sandbox.check_tests(tests, setup)
+
+
+@pytest.mark.parametrize(
+    ("code", "timed_out"),
+    [
+        ("while True: pass", True),
+        ("import time\nwhile True: time.sleep(1)", True),
+        ("def f(n):\n  while True: pass", True),
+        ("import signal\nsignal.signal(signal.SIGPROF, signal.SIG_IGN)\nwhile True: pass", True),
+        ("1 / 0", False),
+        ("import os; os._exit(3)", False),
+        (DOUBLE, False),
+    ],
+)
+def test_who_is_stopped_for_time_is_told_from_who_fails(code, timed_out):
+    assert sandbox.run_tests(code, TESTS, timeout=0.5).timed_out == timed_out
+
+
+def test_a_busy_machine_stops_nobody():
+    """Half a second of work that takes much longer by the clock, as other processes have their turn."""
+    code = f"{DOUBLE}import time\nwhile time.process_time() < 0.5: pass\n"
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3 * os.cpu_count())]
+    try:
+        start = time.perf_counter()
+        assert sandbox.run_tests(code, TESTS, timeout=1) == [True, True]
+        assert time.perf_counter() - start > 1
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()

@@ -11,8 +11,29 @@ import signal
 import sys
 
 
+def parts_of(value, name):
+    """What makes a value of the standard library's type ``name``, for ``personagap.sandbox`` to rebuild it."""
+    if name in ("list", "tuple", "set", "frozenset", "deque", "dict_keys", "dict_values", "bytearray"):
+        return list(value)
+    if name in ("dict", "OrderedDict", "Counter"):
+        return [list(pair) for pair in value.items()]
+    if name == "dict_items":
+        return [list(pair) for pair in value]
+    if name == "range":
+        return [value.start, value.stop, value.step]
+    if name == "Fraction":
+        return [value.numerator, value.denominator]
+    if name == "timedelta":
+        return [value.days, value.seconds, value.microseconds]
+    return [str(value) if name == "Decimal" else value.isoformat()] if name in TEXTS else None
+
+
+TEXTS = ("Decimal", "datetime", "date", "time")
+MODULES = ("builtins", "collections", "decimal", "fractions", "datetime")
+
+
 def pack(value):
-    """A value as JSON: builtin types only, anything derived from them as its base type."""
+    """A value as JSON: types of the standard library, anything derived from them as its base type."""
     if type(value).__module__ == "numpy":
         value = value.tolist()
     if value is None:
@@ -20,12 +41,16 @@ def pack(value):
     for kind in (bool, int, float, str):
         if isinstance(value, kind):
             return kind(value)
-    for kind in (list, tuple, set, frozenset):
-        if isinstance(value, kind):
-            return [kind.__name__, [pack(element) for element in value]]
-    if isinstance(value, dict):
-        return ["dict", [[pack(key), pack(element)] for key, element in value.items()]]
+    for kind in type(value).__mro__:
+        name = kind.__name__.replace("odict", "dict")
+        parts = parts_of(value, name) if kind.__module__ in MODULES else None
+        if parts is not None:
+            return [name, [pack(part) for part in parts]]
     return ["literal", repr(value)]  # bytes and complex numbers; any other object will not parse
+
+
+#: Times the limit of processor time that may pass by the clock.
+IDLE = 6
 
 
 def limit(seconds: float, memory: int) -> None:
@@ -41,7 +66,10 @@ def limit(seconds: float, memory: int) -> None:
         hard = resource.getrlimit(kind)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (most, most))
-    signal.setitimer(signal.ITIMER_REAL, seconds)  # default action: the process ends
+    # The default action of both: the process ends. Time is the processor's, so that a busy machine changes no result;
+    # by the clock only who sleeps or waits is stopped.
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    signal.setitimer(signal.ITIMER_REAL, IDLE * seconds)
 
 
 def main() -> None:

@@ -21,8 +21,11 @@ only with PERSONAGAP_UNSAFE_EXEC=1, the limits are all there is.
 """
 
 import ast
+import collections
 import contextlib
+import datetime
 import functools
+import importlib.util
 import json
 import math
 import os
@@ -36,6 +39,8 @@ import tempfile
 import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import NamedTuple
 
@@ -45,25 +50,33 @@ from personagap.errors import UserError, first_line
 OPT_IN = "PERSONAGAP_UNSAFE_EXEC"
 MEMORY = 1 << 29  # bytes of address space
 REMEDY = f"leave mbpp out, or set {OPT_IN}=1 to run them unconfined"
+IDLE = 6  # times the limit of processor time that may pass by the clock, as in _sandboxed.py
 START = 5.0  # more seconds, for the interpreter to start on a busy machine
+STOPPED = (signal.SIGPROF, signal.SIGALRM, signal.SIGXCPU)
 LINE = 32_768  # characters that a test's values may take: no expected value is that long
 _RUNNER = Path(__file__).with_name("_sandboxed.py").read_text(encoding="utf-8")
 
 
-def run_tests(code: str, tests: list[str], setup: str = "", *, timeout: float = 5.0) -> list[bool]:
+class Results(list):
+    """One bool per test: did it pass? ``timed_out`` says whether the program was stopped for its time."""
+
+    timed_out = False
+
+
+def run_tests(code: str, tests: list[str], setup: str = "", *, timeout: float = 5.0) -> Results:
     """Which of a program's tests pass.
 
     Parameters
     ----------
     code, setup : the program, and code run after it and before the tests.
     tests : ``assert`` statements, one a string.
-    timeout : seconds for the program and all its tests together.
+    timeout : seconds of processor time for the program and all its tests together.
 
     Returns
     -------
-    One bool per test. All are False if the program does not run. Values compare as the builtin types they derive from
-    (a Counter as a dict, numpy's as Python's); other objects equal nothing. ``UserError`` if a test is not an assert
-    statement, or there is no sandbox.
+    One bool per test. All are False if the program does not run. Values compare as the types of the standard library
+    that they derive from (numbers, containers, dates; numpy's as Python's); other objects equal nothing. ``UserError``
+    if a test is not an assert statement or cannot be evaluated, or there is no sandbox.
 
     Examples
     --------
@@ -73,12 +86,36 @@ def run_tests(code: str, tests: list[str], setup: str = "", *, timeout: float = 
     taken = [_take_apart(test) for test in tests]
     if reason := refusal():
         raise UserError(f"{reason}: {REMEDY}")
-    lines = _run(code, [inside for _, inside in taken], setup, timeout, _sandbox().path)
+    lines, timed_out = _run(code, [inside for _, inside in taken], setup, timeout, _sandbox().path)
     held = [_holds(outside, line) for (outside, _), line in zip(taken, lines, strict=False)]
-    return held + [False] * (len(tests) - len(held))
+    results = Results(held + [False] * (len(tests) - len(held)))
+    results.timed_out = timed_out
+    return results
 
 
-def run_many(jobs: Iterable[tuple[str, list[str], str]], *, timeout: float = 5.0) -> list[list[bool]]:
+def check_tests(tests: list[str], setup: str = "") -> list[str]:
+    """The single asserts of an item's tests; `UserError` if one cannot be used, or ``setup`` is no program.
+
+    Examples
+    --------
+    >>> check_tests(["assert f(1) == 1\\nassert f(2) == 4", "assert f(3)"])
+    ['assert f(1) == 1', 'assert f(2) == 4', 'assert f(3)']
+    """
+    try:
+        parsed = ast.parse(setup)
+    except (SyntaxError, ValueError) as error:
+        raise UserError(f"the setup code does not compile ({first_line(error)}): correct it in the data") from None
+    imports = [name.name for node in ast.walk(parsed) if isinstance(node, ast.Import) for name in node.names]
+    imports += [node.module for node in ast.walk(parsed) if isinstance(node, ast.ImportFrom) and node.module]
+    if lacking := [name for name in imports if importlib.util.find_spec(name.partition(".")[0]) is None]:
+        raise UserError(f"the setup code imports {lacking[0]!r}, which is not installed: install it, or drop the row")
+    apart = [single for test in tests for single in _singles(test)]
+    for test in apart:
+        _take_apart(test)
+    return apart
+
+
+def run_many(jobs: Iterable[tuple[str, list[str], str]], *, timeout: float = 5.0) -> list[Results]:
     """`run_tests` on many (code, tests, setup), as many at a time as there are processors."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda job: run_tests(*job, timeout=timeout), jobs))
@@ -109,6 +146,31 @@ _OUTSIDE = {kind.__name__: kind for kind in (bool, int, float, str, list, tuple,
 _OUTSIDE |= {"abs": abs, "math": math, "__builtins__": {}}
 
 
+def _range(start: int, stop: int, step: int) -> range:
+    if len(made := range(start, stop, step)) > LINE:
+        raise ValueError("a range so long that to look for a word in it takes for ever")
+    return made
+
+
+#: How a value is rebuilt from its parts.
+_CONTAINERS = {
+    **{kind.__name__: kind for kind in (list, tuple, set, frozenset, dict, bytearray)},
+    **{kind.__name__: kind for kind in (collections.deque, collections.OrderedDict)},
+    "Counter": lambda pairs: collections.Counter(dict(pairs)),
+    "dict_keys": lambda keys: dict.fromkeys(keys).keys(),
+    "dict_values": lambda values: dict(enumerate(values)).values(),
+    "dict_items": lambda pairs: dict(pairs).items(),
+}
+_SCALARS = {
+    **{kind.__name__: kind for kind in (Decimal, Fraction, datetime.timedelta)},
+    **{kind.__name__: kind.fromisoformat for kind in (datetime.datetime, datetime.date, datetime.time)},
+    "range": _range,
+}
+#: Seconds for what a test itself computes, such as 2**64.
+CONSTANT = 1.0
+_COSTLY = ast.Mult | ast.Pow | ast.LShift | ast.Mod | ast.JoinedStr
+
+
 class _Split(ast.NodeTransformer):
     """Replace what needs the candidate's code by names; keep comparisons, logic and constants."""
 
@@ -120,8 +182,10 @@ class _Split(ast.NodeTransformer):
         tolerance = isinstance(node, ast.Call) and ast.unparse(node.func) in ("abs", "math.isclose")
         if difference or tolerance or isinstance(node, ast.Compare | ast.BoolOp | ast.UnaryOp | ast.keyword):
             return self.generic_visit(node)
-        if not isinstance(node, ast.expr) or all(map(_is_constant, ast.walk(node))):
+        if not isinstance(node, ast.expr):
             return node
+        if all(map(_is_constant, ast.walk(node))):
+            return _computed(node)
         self.inside.append(ast.unparse(node))
         return ast.Name(f"_{len(self.inside) - 1}", ast.Load())
 
@@ -131,6 +195,32 @@ def _is_constant(part: ast.AST) -> bool:
     if isinstance(part, ast.Attribute):
         return re.fullmatch(r"math\.[a-z]\w*", ast.unparse(part)) is not None
     return not isinstance(part, ast.Name) or part.id in _OUTSIDE
+
+
+def _computed(constant: ast.expr) -> ast.expr:
+    """The value of a constant expression, if it takes a computation: that is done once, and under a limit."""
+    parts = [*ast.walk(constant)]
+    called = [part.func for part in parts if isinstance(part, ast.Call)]
+    if not any(isinstance(part, _COSTLY) for part in parts) and all(isinstance(func, ast.Name) for func in called):
+        return constant
+    expression = ast.unparse(constant)
+    lines, _ = _run("", [[expression]], "import math", CONSTANT, None)
+    if not lines or lines[0] == "null":
+        most = f"takes more than {CONSTANT:g} s or {LINE:,} characters"
+        raise UserError(f"{expression[:80]!r} in a test {most}: correct it in the data")
+    value = ast.parse(repr(_plain(*json.loads(lines[0]))), mode="eval").body
+    named = any(isinstance(part, ast.Name) and part.id not in _OUTSIDE for part in ast.walk(value))
+    return constant if named else value  # "inf" and "nan" are no literals
+
+
+def _singles(test: str) -> list[str]:
+    """The assert statements of a test; itself, if it holds something else, for `_take_apart` to refuse."""
+    try:
+        statements = ast.parse(test.strip()).body
+    except (SyntaxError, ValueError):
+        return [test]
+    apart = len(statements) > 1 and all(isinstance(statement, ast.Assert) for statement in statements)
+    return list(map(ast.unparse, statements)) if apart else [test]
 
 
 @functools.lru_cache(maxsize=4096)
@@ -157,7 +247,8 @@ def _plain(packed: object) -> object:
     kind, parts = packed
     if kind == "literal":
         return ast.literal_eval(parts)
-    return _OUTSIDE[kind]([map(_plain, pair) for pair in parts] if kind == "dict" else map(_plain, parts))
+    values = map(_plain, parts)
+    return _CONTAINERS[kind](values) if kind in _CONTAINERS else _SCALARS[kind](*values)
 
 
 def _holds(outside: object, line: str) -> bool:
@@ -178,8 +269,9 @@ _ENVIRONMENT = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
 
 def _run(
     code: str, tests: list[list[str]], setup: str, timeout: float, bwrap: str | None, stderr: int = subprocess.DEVNULL
-) -> list[str]:
-    """Run a program and the expressions of its tests; one line of values for each test it got to.
+) -> tuple[list[str], bool]:
+    """Run a program and the expressions of its tests; one line of values for each test it got to, and whether it was
+    stopped for its time.
 
     ``bwrap`` is the path of the bubblewrap that confines it, or None.
     """
@@ -195,16 +287,21 @@ def _run(
             stderr=stderr, cwd=folder, env=_ENVIRONMENT, start_new_session=True,
             pass_fds=[rules.fileno()] if bwrap else [],
         )  # fmt: skip
-        end = threading.Timer(timeout + START, _kill, [process])
+        end = threading.Timer(IDLE * timeout + START, _kill, [process])
         end.start()
         try:
             output = process.stdout.read(len(tests) * (LINE + 1))
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(1)  # whoever says no more may still be running
         finally:
+            late = end.finished.is_set()
             end.cancel()
             _kill(process)
             process.stdout.close()
             process.wait()
-    return output.decode(errors="replace").split("\n")[:-1]  # what follows the last newline is incomplete
+    # bubblewrap passes on what ended the program, as 128 + the signal.
+    late = late or -process.returncode in STOPPED or process.returncode - 128 in STOPPED
+    return output.decode(errors="replace").split("\n")[:-1], late  # what follows the last newline is incomplete
 
 
 def _kill(process: subprocess.Popen) -> None:
@@ -268,7 +365,7 @@ def _fault(bwrap: str) -> str:
     """Why this bubblewrap does not start a process here, "" if it does."""
     with tempfile.TemporaryFile("w+") as stderr:
         try:
-            works = _run("", [["1"]], "", START, bwrap, stderr.fileno()) == ["[1]"]
+            works = _run("", [["1"]], "", START, bwrap, stderr.fileno())[0] == ["[1]"]
         except OSError as error:  # a folder of which no program may be started
             return error.strerror or first_line(error)
         stderr.seek(0)

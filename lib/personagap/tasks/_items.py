@@ -144,6 +144,8 @@ def read(task: Task, data: str | Path) -> pd.DataFrame | None:
     items = pd.DataFrame({"task": task.name} | EMPTY | task.items(table), table.index)
     items = items.astype({"item": "str", "question": "str"}).fillna({"setup": ""})
     refuse(items["item"].duplicated(), where, "an id used before", "give each item its own id")
+    if task.programs:
+        items["tests"] = _single_asserts(items, where)
     items.attrs = source(task.name, where, len(items), task.licence)
     items.attrs["repeated"] = _repeated(items, where)
     if items.attrs["source"] == "demo":
@@ -176,6 +178,17 @@ def _fetch(hub: Hub) -> pd.DataFrame:
         return datasets.load_dataset(hub.name, hub.configuration, split=hub.split).to_pandas()
 
     return from_hub(f"load {hub.name} from the Hub", fetch)
+
+
+def _single_asserts(items: pd.DataFrame, where: str) -> list[list[str]]:
+    """The tests of each item, taken apart; what cannot be run is refused before any answer is."""
+    tests = []
+    for row, given, setup in zip(items.index, items["tests"], items["setup"], strict=True):
+        try:
+            tests.append(sandbox.check_tests(given, setup))
+        except UserError as error:
+            raise UserError(f"{where}, row {row}: {error}") from None
+    return tests
 
 
 def _repeated(items: pd.DataFrame, where: str) -> int:
