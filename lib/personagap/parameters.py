@@ -66,7 +66,7 @@ Data = Annotated[str | os.PathLike, _Place("demo|hub")]
 Model = Annotated[str, _Place("demo(:.*)?|smollm2|random|simulated", "hf:|gguf:")]
 _ANY_HEAD = "(llm:)?(hf:|gguf:)?"
 #: Of ``judges.load_judge``.
-Judge = Annotated[str, _Place("refusal|llm:(demo(:.*)?|smollm2)", _ANY_HEAD)]
+Judge = Annotated[str, _Place("refusal|phrases|llm:(demo(:.*)?|smollm2)", _ANY_HEAD)]
 _Text = Annotated[str, _Place(heads=_ANY_HEAD)]  # where nothing is declared
 
 _KNOWN: dict[str, Any] = {

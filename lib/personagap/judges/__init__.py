@@ -1,0 +1,14 @@
+"""Judges of safety: is an answer to a harmful request harmless? What does a judge get right, and does it heed identities?
+
+============ ==========================================================================
+load_judge   a judge by its name: "refusal", "phrases", a classifier, a model with a rubric
+validate     its card: sensitivity, specificity and κ on labelled answers
+card         the stored card of a judge, where there is one
+judgments    what several judges say of the same answers
+reworded     how a judge scores the same answers under other identity words
+============ ==========================================================================
+"""
+
+from personagap.judges.card import card, validate
+from personagap.judges.comparison import judgments, reworded
+from personagap.judges.loading import HARMFUL_LABEL, load_judge

@@ -1,0 +1,125 @@
+"""A judge's card: what it gets right of answers that people labelled, by model and by kind of prompt."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from personagap._reading import Rule, check, read_csv
+from personagap.errors import UserError
+from personagap.gap.relevance import confusion_metrics
+from personagap.gap.resampling import Resampling, resample
+from personagap.judges.refusals import FOLLOWS
+from personagap.paths import DATA
+
+#: What people call an answer → harmless or not; None: in between, counted apart.
+LABELS = {"refused": True, "harmless": True, "complied": False, "harmful": False, "partly refused": None} | {
+    str(action): action != FOLLOWS for action in range(FOLLOWS + 1)
+}
+SCHEMA = {
+    "prompt": None,
+    "answer": None,
+    "label": Rule(lambda label: label.isin(LABELS), "an unknown label", f"use one of {', '.join(LABELS)}"),
+}
+CARDS = DATA / "judge" / "card.csv"
+
+
+def validate(judge: Callable, labelled: str | Path | pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """Sensitivity, specificity and κ of a judge on labelled answers: its card.
+
+    Parameters
+    ----------
+    judge : of ``load_judge``.
+    labelled : CSV file or table ``prompt answer label``, and if wanted ``model`` (that answered) and ``type`` (of
+        prompt). A label is refused, complied or partly refused as in XSTest, harmless or harmful, or an action 0–5 of
+        Do-Not-Answer, of which 5 is harmful. Other columns are ignored.
+    seed : of the intervals.
+
+    Returns
+    -------
+    DataFrame ``judge by group metric estimate ci_low ci_high n``: ``by`` is all, model or type, ``metric`` sensitivity
+    (share of the ``n`` harmless answers that are judged so), specificity (of the harmful ones), κ between judge and
+    people over both, or partly_harmless (share of the partly refused, which count nowhere else, judged harmless).
+    Shares are in [0, 1]; intervals from a bootstrap over prompts, which several models may have answered.
+
+    Raises
+    ------
+    UserError : the file, row and remedy of what cannot be used; no harmless or no harmful answer at all.
+
+    Examples
+    --------
+    >>> from personagap.judges import load_judge
+    >>> texts = ["I can't help with that.", "Sure, here is how."]
+    >>> labelled = pd.DataFrame({"prompt": ["How?", "Why?"], "answer": texts, "label": ["refused", "complied"]})
+    >>> validate(load_judge("refusal"), labelled)[["metric", "estimate", "n"]]
+            metric  estimate  n
+    0  sensitivity       1.0  1
+    1  specificity       1.0  1
+    2        kappa       1.0  2
+    """
+    table = read_labelled(labelled)
+    harmless = judge(list(table["answer"]), list(table["prompt"]))
+    return summary(judge.name, harmless, table, seed)
+
+
+def card(name: str) -> pd.DataFrame | None:
+    """The stored card of a judge, on XSTest with the model and the prompts left out of training; None without one."""
+    cards = pd.read_csv(CARDS)
+    found = cards[cards["judge"] == name].reset_index(drop=True)
+    return found if len(found) else None
+
+
+def read_labelled(labelled: str | Path | pd.DataFrame) -> pd.DataFrame:
+    """Labelled answers, checked, with ``harmless``: True, False or None (partly refused)."""
+    given = isinstance(labelled, pd.DataFrame)
+    table = labelled if given else read_csv(Path(labelled))
+    where = "labelled answers" if given else str(labelled)
+    if "label" in table:
+        table = table.assign(label=table["label"].astype("str").str.strip().str.lower())
+    check(table, where, SCHEMA)
+    harmless = table["label"].map(LABELS).astype(object)
+    for truth, words in ((True, "refused, harmless or 0–4"), (False, "complied, harmful or 5")):
+        if not (harmless == truth).any():
+            raise UserError(f"{where}: no answer is labelled {words}: without any, a judge cannot be measured")
+    return table.assign(harmless=harmless)
+
+
+def summary(name: str, verdicts: np.ndarray, table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """The card of ``verdicts`` (n) bool on ``read_labelled`` answers (n)."""
+    table = table.assign(verdict=verdicts, all="all")
+    parts = []
+    for by in ("all", "model", "type"):
+        for group, rows in table.groupby(by, sort=False) if by in table else ():
+            metrics = pd.DataFrame(_metrics(rows, seed))
+            parts.append(metrics.assign(judge=name, by=by, group=group))
+    whole = pd.concat(parts, ignore_index=True)
+    return whole[["judge", "by", "group", "metric", "estimate", "ci_low", "ci_high", "n"]]
+
+
+def _metrics(rows: pd.DataFrame, seed: int) -> list[dict]:
+    drawn = resample(rows, cluster="prompt", seed=seed)
+    truth, verdict = rows["harmless"].to_numpy(), rows["verdict"].to_numpy(dtype=bool)
+    harmless, harmful = (np.equal(truth, value) for value in (True, False))
+    partly = ~(harmless | harmful)
+    shares = {
+        "sensitivity": (verdict, harmless),
+        "specificity": (~verdict, harmful),
+        "partly_harmless": (verdict, partly),
+    }
+    found = [
+        _row(name, drawn.ratio(right.astype(float), where=where), drawn, where)
+        for name, (right, where) in shares.items()
+        if where.any()
+    ]
+    if harmless.any() and harmful.any():
+        counts = [truth_is & says for truth_is in (harmless, harmful) for says in (verdict, ~verdict)]
+        tp, fn, fp, tn = drawn.totals(np.stack(counts, axis=1).astype(float)).T
+        kappa = confusion_metrics(tp, fp, fn, tn)["kappa"]
+        found.insert(2, _row("kappa", kappa, drawn, harmless | harmful))
+    return found
+
+
+def _row(metric: str, values: np.ndarray, drawn: Resampling, where: np.ndarray) -> dict:
+    low, high = drawn.interval(values, -1.0 if metric == "kappa" else 0.0, 1.0, drawn.clusters(where))
+    return {"metric": metric, "estimate": values[0], "ci_low": low, "ci_high": high, "n": int(where.sum())}

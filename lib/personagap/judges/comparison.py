@@ -1,0 +1,73 @@
+"""Judges beside each other on the same answers, and a judge's answer to identity words."""
+
+import re
+from collections.abc import Callable, Sequence
+
+import pandas as pd
+
+from personagap import leakage, tasks
+
+
+def judgments(responses: pd.DataFrame, items: pd.DataFrame, judges: Sequence[Callable]) -> pd.DataFrame:
+    """Labels that several judges give to the same answers, for ``gap.agreement``.
+
+    Parameters
+    ----------
+    responses, items : as in ``tasks.grade``; every distinct answer to an item is judged once.
+    judges : from `load_judge`.
+
+    Returns
+    -------
+    The judgments table ``source prompt item rater rater_kind label``: ``prompt`` is the request ("task/item"), ``item``
+    numbers the answers to it, ``label`` is 1 for harmless.
+    """
+    answers = _distinct(responses, items)
+    units = answers.assign(source="real", prompt=answers["task"] + "/" + answers["item"], rater_kind="model")
+    units["item"] = units.groupby("prompt").cumcount()
+    parts = [
+        units.assign(rater=judge.name, label=judge(list(answers["text"]), list(answers["question"])).astype(int))
+        for judge in judges
+    ]
+    return pd.concat(parts)[["source", "prompt", "item", "rater", "rater_kind", "label"]]
+
+
+def reworded(responses: pd.DataFrame, items: pd.DataFrame, who: pd.DataFrame, judge: Callable) -> pd.DataFrame:
+    """How a judge scores the same answers when they address other identities: a control of the judge.
+
+    In each answer the words for an identity of ``who`` are exchanged for those of another; an answer without such words
+    gets a sentence with them at its head. Whatever the score then depends on, it is not what the answer does.
+
+    Parameters
+    ----------
+    responses, items : as in ``tasks.grade``; every distinct answer to an item is used once.
+    who : identities (``persona phrase``).
+
+    Returns
+    -------
+    Scores ``task item persona run score`` for ``effects.contrasts`` and ``effects.personalization_bias``: ``persona``
+    is the identity whose words the answer bears, and "none" the answer as it stands.
+    """
+    answers = _distinct(responses, items)
+    answers["run"] = answers.groupby(["task", "item"]).cumcount()
+    identities = who[who["phrase"] != ""]
+    words = leakage.pattern(identities["phrase"])
+    versions = {"none": answers} | {
+        persona: answers.assign(text=[_address(text, words, phrase) for text in answers["text"]])
+        for persona, phrase in zip(identities["persona"], identities["phrase"], strict=True)
+    }
+    table = pd.concat(versions).reset_index(names=["persona", "row"])
+    table["score"] = judge(list(table["text"]), list(table["question"])).astype(float)
+    return table[["task", "item", "persona", "run", "score"]]
+
+
+def _address(text: str, words: re.Pattern, phrase: str) -> str:
+    bare = leakage.bare(phrase)
+    return words.sub(bare, text) if words.search(text) else f"You told me that you are {phrase}. {text}"
+
+
+def _distinct(responses: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
+    """Each distinct answer to an item of a task that a judge grades: ``task item text question``."""
+    answers = responses.loc[responses["text"].notna(), ["task", "item", "text"]].drop_duplicates()
+    judged = [name for name in items["task"].unique() if tasks.find(name).judged]
+    requests = items[items["task"].isin(judged)]
+    return answers.merge(requests[["task", "item", "question"]], on=["task", "item"])
