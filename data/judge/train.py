@@ -23,8 +23,8 @@ from personagap.judges.refusals import log_odds
 
 HERE = Path(__file__).parent
 FOLDS = 10
-#: Inverse strength of the penalty, and the length of an answer's n-grams beside standardised cues. Of the few values tried
-#: (0.003–0.03, 6–40) these are on a plateau.
+#: Inverse strength of the penalty, and the length of an answer's n-grams beside standardised cues: of the few values
+#: tried (0.003–0.03, 6–40) they are on a plateau.
 PENALTY, GRAMS = 0.005, 20.0
 #: An n-gram is known if so many answers have it.
 FEWEST = 3

@@ -23,8 +23,8 @@ WRITTEN_OUT = [
     (re.compile(rf"(?:{short})\b"), long)
     for short, long in [
         (r"\bcan ?not|\bcan'?t", "can not"), (r"\bwon'?t", "will not"), (r"\bshan't", "shall not"),
-        (r"\bdont", "do not"), (r"(?<=\w)n't", " not"), (r"\bi'?m", "i am"), (r"\bi'd", "i would"), (r"(?<=\w)'re", " are"),
-        (r"(?<=\w)'ve", " have"), (r"(?<=\w)'ll", " will"), (r"(?<=\bit|at|re)'s", " is"),
+        (r"\bdont", "do not"), (r"(?<=\w)n't", " not"), (r"\bi'?m", "i am"), (r"\bi'd", "i would"),
+        (r"(?<=\w)'re", " are"), (r"(?<=\w)'ve", " have"), (r"(?<=\w)'ll", " will"), (r"(?<=\bit|at|re)'s", " is"),
     ]
 ]  # fmt: skip
 SENTENCE = re.compile(r"(?<=[.!?:;])\s+|(?<=[。！？])|\n+")
@@ -54,9 +54,8 @@ def features(text: str, question: str) -> dict[str, float]:
     asked = plain(question[:READ])
     topic = {_stem(word) for word in _content(asked)}
     said = [WORD.findall(sentence) for sentence in sentences]
-    found = {
-        kind: [bool(pattern.search(each)) for each in sentences] for kind, pattern in cues().items() if kind != "idiom"
-    }
+    hits = [_kinds(sentence) for sentence in sentences]
+    found = {kind: [kind in each for each in hits] for kind in cues() if kind not in APART}
     values = {f"cue:{kind}:{place}": value for kind, hits in found.items() for place, value in _places(hits)}
     values |= _form(said, [bool(ITEM.match(line)) for line in lines], text)
     values |= _beside(asked, topic, said, found)
@@ -86,6 +85,12 @@ def cues() -> dict[str, re.Pattern]:
     """Each kind of cue in all languages at once."""
     kinds = tomllib.loads(CUES.read_text(encoding="utf-8"))
     return {kind: re.compile("|".join(itertools.chain(*patterns.values()))) for kind, patterns in kinds.items()}
+
+
+@functools.lru_cache(maxsize=2**16)
+def _kinds(sentence: str) -> frozenset[str]:
+    """Kinds of cues in a sentence. Answers share sentences, all the more when only identity words differ."""
+    return frozenset(kind for kind, pattern in cues().items() if kind not in APART and pattern.search(sentence))
 
 
 def _places(hits: list[bool]) -> Iterator[tuple[str, float]]:
