@@ -10,6 +10,7 @@ equivalence            which is so close to the control that it does not matter?
 additivity             does an intersection score what its parts predict?
 variance_components    what makes answers vary?
 rates                  how does each persona score; invalid and truncated answers
+judge_corrected        the same, and contrasts and bias, without the judge's errors
 power, items_needed    what can a design detect, and what does an effect take?
 detectable             what could these very data have shown?
 split_budget           how to spend answers over items, phrasings and runs?
@@ -21,6 +22,7 @@ from personagap.effects.bias import personalization_bias
 from personagap.effects.change import by_condition, paired_change
 from personagap.effects.components import variance_components
 from personagap.effects.contrasts import additivity, contrasts, equivalence
+from personagap.effects.corrected import judge_corrected
 from personagap.effects.omnibus import omnibus
 from personagap.effects.power import detectable, items_needed, power, simulated_power, split_budget
 from personagap.effects.rates import rates
