@@ -18,7 +18,7 @@ class Fake:
     def render(self, messages):
         return messages[0]["content"]
 
-    def generate(self, chats, sampling, seeds):
+    def generate(self, chats, sampling, seeds, keep=None):
         prompts = [self.render(chat) for chat in chats]
         self.asked += prompts
         return [Generation(text, "error" if text is None else "stop", 0, 0, 0.0) for text in map(self.answer, prompts)]

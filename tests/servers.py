@@ -181,3 +181,21 @@ def listening() -> Iterator[tuple[str, list[str]]]:
 
     with serving(Handler) as address:
         yield address, asked
+
+
+@contextlib.contextmanager
+def counting(word: str, seconds: float = 0.0) -> Iterator[tuple[str, list[str]]]:
+    """A server that answers each chat after so many ``seconds``; yields its address, and the questions with ``word`` in
+    them that it was asked, in order.
+    """
+    asked = []
+
+    def reply(body: dict) -> tuple[int, dict]:
+        question = body["messages"][-1]["content"]
+        if word in question:
+            asked.append(json.dumps(body, sort_keys=True))
+            time.sleep(seconds)
+        return 200, completion(f"answer to {question}", sum(len(each["content"].split()) for each in body["messages"]))
+
+    with scripted(reply) as url:
+        yield url, asked

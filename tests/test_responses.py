@@ -1,14 +1,22 @@
-"""The response store: append-only shards that survive kills, concurrent writers and full disks."""
+"""The response store: survives kills, full disks and other writers, and nothing is asked twice."""
 
+import itertools
 import os
+import re
 import signal
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from click.testing import CliRunner
 from notebooks_for_tests import wait_for
+from servers import counting
 
+from personagap import store as on_disk
+from personagap.cli import main
 from personagap.errors import UserError
 from personagap.models import Generation
 from personagap.responses import ANSWER_COLUMNS, ResponseStore, complete, digest
@@ -19,6 +27,19 @@ def answers(*keys):
     return pd.DataFrame(rows, columns=ANSWER_COLUMNS, index=pd.Index(keys, name="key"))
 
 
+def shard(folder: Path, *keys: str) -> Path:
+    """Answers as earlier versions stored them."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{digest(keys)}.parquet"
+    answers(*keys).to_parquet(path)
+    return path
+
+
+def simply(rows, keep):
+    for i, row in enumerate(rows):
+        keep(i, Generation(f"text {row}", "stop", 3, 2, 0.1))
+
+
 def test_what_was_added_is_there_for_the_next_reader(tmp_path):
     ResponseStore("m", tmp_path).add(answers("a", "b"))
     store = ResponseStore("m", tmp_path)
@@ -26,86 +47,247 @@ def test_what_was_added_is_there_for_the_next_reader(tmp_path):
     assert len(ResponseStore("another model", tmp_path)) == 0
 
 
-def test_compaction_leaves_one_shard_and_every_answer(tmp_path):
-    store = ResponseStore("m", tmp_path)
-    for key in "abc":
-        store.add(answers(key))
-    store.compact()
-    assert len(list(tmp_path.rglob("*.parquet"))) == 1
-    pd.testing.assert_frame_equal(ResponseStore("m", tmp_path).get(pd.Index(list("abc"))), answers(*"abc"))
-
-
-def test_two_writers_at_once_lose_nothing_and_a_repeated_key_is_read_once(tmp_path):
+def test_two_writers_at_once_lose_nothing_and_keep_the_first_answer(tmp_path):
     first, second = ResponseStore("m", tmp_path), ResponseStore("m", tmp_path)
     first.add(answers("a", "b"))
-    second.add(answers("b", "c"))
-    first.compact()
-    second.compact()
-    assert sorted(ResponseStore("m", tmp_path).get(pd.Index(["a", "b", "c"])).index) == ["a", "b", "c"]
+    second.add(answers("b", "c").assign(text="another"))
+    found = first.get(pd.Index(["a", "b", "c"]))["text"].to_dict()
+    assert found == {"a": "text of a", "b": "text of b", "c": "another"}
 
 
-def test_a_killed_writer_leaves_only_whole_shards(tmp_path):
-    code = (
-        "import pandas as pd, itertools\n"
-        "from personagap.responses import ANSWER_COLUMNS, ResponseStore\n"
-        f"store = ResponseStore('m', {str(tmp_path)!r})\n"
-        "for i in itertools.count():\n"
-        "    rows = [('x' * 200, 'stop', 1, 1, 0.0)] * 500\n"
-        "    store.add(pd.DataFrame(rows, columns=ANSWER_COLUMNS, index=[f'{i}-{j}' for j in range(500)]))\n"
-    )
-    writer = subprocess.Popen([sys.executable, "-c", code])
-    wait_for(lambda: len(list(tmp_path.rglob("*.parquet"))) >= 5, 60)
-    os.kill(writer.pid, signal.SIGKILL)
-    writer.wait()
-    store = ResponseStore("m", tmp_path)
-    assert len(store) >= 2500 and len(store) % 500 == 0
+def test_missing_counts_and_odd_texts_are_read_back_as_they_were(tmp_path):
+    odd = pd.DataFrame([("", "stop", None, None, 0.0), ("a\0b\n’😀", "length", None, 1, 0.5)], columns=ANSWER_COLUMNS)
+    odd = odd.set_axis(["a", "b"]).rename_axis("key").astype({"text": "str", "finish_reason": "str"})
+    ResponseStore("m", tmp_path).add(odd)
+    pd.testing.assert_frame_equal(ResponseStore("m", tmp_path).get(["a", "b"]), odd, check_dtype=False)
 
 
 def test_only_what_is_missing_is_made_in_the_batches_of_an_undisturbed_run(tmp_path):
     keys, made = list("abacdef"), []
 
-    def make(rows):
+    def make(rows, keep):
         made.append([keys[row] for row in rows])
         texts = {"c": (None, "error")}
-        return [Generation(*texts.get(key, (f"text of {key}", "stop")), 3, 2, 0.1) for key in made[-1]]
+        for i, key in enumerate(made[-1]):
+            keep(i, Generation(*texts.get(key, (f"text of {key}", "stop")), 3, 2, 0.1))
 
     ResponseStore("m", tmp_path).add(answers("b"))
     table = complete(ResponseStore("m", tmp_path), keys, make, title="m", batch=2)
     assert made == [["a"], ["c", "d"], ["e", "f"]] and table.attrs["asked"] == 5
     assert sorted(table.index) == list("abcdef") and table.index[table["text"].isna()].tolist() == ["c"]
-    assert len(list(tmp_path.rglob("*.parquet"))) == 2  # one of each run
     made.clear()
     again = complete(ResponseStore("m", tmp_path), keys, make, title="m", batch=2)
     assert made == [["c"]] and again.attrs["asked"] == 1  # a failure is made again
     pd.testing.assert_frame_equal(complete(None, ["a", "b"], make, title="m"), answers("a", "b"), check_names=False)
 
 
-def test_an_unreadable_shard_is_named(tmp_path):
-    store = ResponseStore("m", tmp_path)
-    store.add(answers("a"))
-    (store.folder / "broken.parquet").write_bytes(b"PAR1 not really")
+def test_an_answer_is_kept_before_the_batch_it_came_in_is_done(tmp_path):
+    seen = []
+
+    def make(rows, keep):
+        for i in range(len(rows)):
+            keep(i, Generation("text", "stop", 3, 2, 0.1))
+            seen.append(len(ResponseStore("m", tmp_path)))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        complete(ResponseStore("m", tmp_path), list("abc"), make, title="m")
+    assert seen == [1, 2, 3]
+    assert complete(ResponseStore("m", tmp_path), list("abcd"), simply, title="m").attrs["asked"] == 1
+
+
+def test_what_another_asks_is_waited_for_and_asked_here_if_it_fails_there(tmp_path):
+    keys, started, go_on = list("abcd"), threading.Event(), threading.Event()
+    asked, other = [], []
+
+    def slowly(rows, keep):
+        asked.extend(keys[row] for row in rows)
+        started.set()
+        go_on.wait(60)
+        for i, row in enumerate(rows):
+            keep(i, Generation("first", "error" if keys[row] == "c" else "stop", 3, 2, 0.1))
+
+    def here(rows, keep):
+        other.extend(keys[row] for row in rows)
+        go_on.set()
+        for i, _ in enumerate(rows):
+            keep(i, Generation("second", "stop", 3, 2, 0.1))
+
+    first = threading.Thread(
+        target=complete, args=(ResponseStore("m", tmp_path), keys[:3], slowly), kwargs={"title": ""}
+    )
+    first.start()
+    assert started.wait(60)
+    table = complete(ResponseStore("m", tmp_path), keys, here, title="m", batch=2)
+    first.join()
+    assert asked == list("abc") and other == list("dc") and table.attrs["asked"] == 2
+    assert table["text"].to_dict() == {"a": "first", "b": "first", "c": "second", "d": "second"}
+
+
+ASKING = """
+import sys
+from personagap import ask, models
+sys.stdout.write(str(len(ask.texts(models.load_model(sys.argv[1]), [f"question {n}" for n in range(400)], 0.0, 0))))
+"""
+
+
+def asking(url: str, cache: Path) -> subprocess.Popen:
+    environment = os.environ | {"PERSONAGAP_CACHE": str(cache)}
+    command = [sys.executable, "-c", ASKING, f"openai:m@{url}"]
+    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+
+
+def test_killed_while_asking_costs_at_most_what_was_under_way(tmp_path):
+    kills = 6
+    with counting("question", seconds=0.05) as (url, asked):
+        for number in range(kills):
+            process = asking(url, tmp_path)
+            before = len(asked)
+            wait_for(lambda: len(asked) >= before + 50, 120)  # noqa: B023
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+            process.stdout.close()
+            assert len(asked) > before, number
+        last = asking(url, tmp_path)
+        assert last.communicate(timeout=120)[0] == b"400"
+    assert len(set(asked)) == 400
+    assert 400 <= len(asked) <= 400 + 32 * kills
+
+
+def test_processes_that_need_the_same_ask_nothing_twice_even_if_one_is_killed(tmp_path):
+    with counting("question", seconds=0.05) as (url, asked):
+        several = [asking(url, tmp_path) for _ in range(3)]
+        wait_for(lambda: len(asked) >= 100, 120)
+        several[0].kill()
+        assert several[0].wait() == -signal.SIGKILL
+        assert [process.communicate(timeout=120)[0] for process in several][1:] == [b"400", b"400"]
+    assert len(set(asked)) == 400
+    assert 400 <= len(asked) <= 432
+
+
+def test_shards_of_earlier_versions_are_read_once_and_an_unreadable_one_is_named(tmp_path):
+    folder = ResponseStore("m", tmp_path).folder
+    old = shard(folder, "a", "b")
+    assert sorted(ResponseStore("m", tmp_path).get(["a", "b", "c"]).index) == ["a", "b"]
+    old.write_bytes(b"x" * 10)  # read: not looked at again
+    assert len(ResponseStore("m", tmp_path)) == 2
+    (folder / "broken.parquet").write_bytes(b"PAR1 not really")
     with pytest.raises(UserError, match=r"broken\.parquet: unreadable shard .* delete it"):
         ResponseStore("m", tmp_path)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system: run as root")
-def test_a_full_disk_is_one_clear_line_and_keeps_what_is_stored(tmp_path):
-    small = tmp_path / "small"
-    small.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", small], capture_output=True)
+def test_without_locks_each_writer_has_a_file_that_all_read_and_merge(tmp_path, monkeypatch):
+    monkeypatch.setattr(on_disk, "is_shared", lambda folder: True)
+    first, second = ResponseStore("m", tmp_path), ResponseStore("m", tmp_path)
+    first.add(answers("a"))
+    second.add(answers("b"))
+    first.keep([("b", "too late", "stop", 3, 2, 0.1)])
+    (mine,) = (path for path in first.folder.glob("*.jsonl") if '"a"' in path.read_text())
+    with mine.open("a") as file:
+        file.write('["torn", "te')  # killed in the middle of a line
+    assert sorted(ResponseStore("m", tmp_path).get(["a", "b", "torn"]).index) == ["a", "b"]
+    ResponseStore("m", tmp_path).merge()
+    third = ResponseStore("m", tmp_path)
+    third.add(answers("c"))
+    assert len(ResponseStore("m", tmp_path)) == 3
+    ResponseStore("m", tmp_path).merge()
+    assert sorted(ResponseStore("m", tmp_path).get(list("abc")).index) == list("abc")
+    monkeypatch.undo()
+    assert len(ResponseStore("m", tmp_path)) == 3  # moved to a disk with locks
+
+
+def test_a_file_system_without_locks_is_recognised(tmp_path, monkeypatch):
+    assert not on_disk.is_shared(tmp_path)
+    monkeypatch.setattr(on_disk.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(37, "No locks available")))
+    assert on_disk.is_shared(tmp_path)
+
+
+@pytest.mark.parametrize("fault", ["file", "dangling link", "file for the cache", "damaged", "file for a model"])
+def test_where_nothing_can_be_kept_a_line_says_so(tmp_path, fault):
+    root = tmp_path / "cache" / "responses"
+    root.mkdir(parents=True)
+    if fault == "damaged":
+        folder = ResponseStore("m", root).folder
+        (folder / on_disk.DATABASE).write_bytes(b"no database" * 1000)
+    elif fault == "file for a model":
+        folder = ResponseStore("m", root).folder
+        for path in folder.iterdir():
+            path.unlink()
+        folder.rmdir()
+        folder.write_text("")
+    else:
+        root.rmdir()
+        if fault == "file":
+            root.write_text("")
+        elif fault == "dangling link":
+            root.symlink_to(tmp_path / "nowhere")
+        else:
+            root.parent.rmdir()
+            root.parent.write_text("")
+    with pytest.raises(
+        UserError, match=r"cache.*: (damaged .*delete|no answers can be kept there .*PERSONAGAP_CACHE)"
+    ) as told:
+        on_disk.check(root)
+        ResponseStore("m", root)
+    assert "\n" not in str(told.value)
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A file system of 256 KiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", place], capture_output=True)
     if mount.returncode:
-        pytest.skip("mounts a small file system, which this container forbids: allow mounts (CAP_SYS_ADMIN)")
-    try:
-        store = ResponseStore("m", small)
-        store.add(answers("kept"))
-        noise = answers(*(digest(number) for number in range(20_000)))
-        noise["text"] = [digest(number, "text") for number in range(20_000)]
-        with pytest.raises(UserError, match="the disk is full"):
-            store.add(noise)
-        assert list(ResponseStore("m", small).get(pd.Index(["kept"])).index) == ["kept"]
-        assert not list(small.rglob("*.tmp"))
-    finally:
-        subprocess.run(["umount", small], check=True)
+        pytest.skip(
+            "mounts a small file system, which this container forbids: run as root, allow mounts (CAP_SYS_ADMIN)"
+        )
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
+
+
+def test_a_full_disk_is_one_clear_line_and_keeps_what_is_stored(small):
+    store = ResponseStore("m", small)
+    store.add(answers("kept"))
+    noise = answers(*(digest(number) for number in range(20_000)))
+    with pytest.raises(UserError, match=r"full disk|disk is full"):
+        store.add(noise)
+    assert list(store.get(pd.Index(["kept"])).index) == ["kept"]
+    filler = small / "filler"
+    with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        for _ in itertools.repeat(None):
+            file.write(bytes(4096))
+    with pytest.raises(UserError, match="the disk is full"):
+        on_disk.check(small)
+    filler.unlink()
+    assert list(ResponseStore("m", small).get(pd.Index(["kept"])).index) == ["kept"]
+
+
+def test_a_read_only_cache_is_told_before_anything_is_asked(small):
+    subprocess.run(["mount", "-o", "remount,ro", small], check=True)
+    with pytest.raises(UserError, match=r"no answers can be kept there \(Read-only file system\)"):
+        on_disk.check(small / "responses")
+
+
+def test_answers_travel_between_caches(tmp_path, monkeypatch):
+    def personagap(*arguments, cache, **options):
+        monkeypatch.setattr("personagap.cli.RESPONSES", tmp_path / cache)
+        return CliRunner().invoke(main, ["store", *map(str, arguments)], **options)
+
+    ResponseStore("m", tmp_path / "one").add(answers("a", "b"))
+    ResponseStore("n", tmp_path / "one").add(answers("a"))
+    shard(tmp_path / "two" / ResponseStore("m", tmp_path / "one").folder.name, "b", "c")
+    assert re.findall(r"^ +(\d+) .* (m|n)-", personagap("size", cache="one").stdout, re.M) == [("2", "m"), ("1", "n")]
+    exported = tmp_path / "exported.jsonl"
+    assert personagap("export", exported, cache="one").stderr == "3 answers\n"
+    assert personagap("import", exported, cache="three").output == "3 new answers\n"
+    assert personagap("import", "-", cache="three", input=exported.read_text()).output == "0 new answers\n"
+    assert personagap("merge", tmp_path / "two", cache="three").output == "1 new answers\n"
+    assert sorted(ResponseStore("m", tmp_path / "three").get(list("abc")).index) == list("abc")
+    for line in ("x", '{"store": "../x"}', "[" * 9999, "9" * 5000, exported.read_text()[:60], '"\\ud800"', "\0"):
+        told = personagap("import", "-", cache="three", input=line)
+        assert told.exit_code == 2 and re.fullmatch(r"personagap: line 1 is not of .*\n", told.stderr), told.output
+    assert personagap("size", cache="none").exit_code == 2
 
 
 def test_digest_depends_on_every_part():

@@ -10,6 +10,8 @@ import psutil
 from notebooks_for_tests import COMMAND, wait_for
 
 from personagap.paths import NOTEBOOKS
+from personagap.store import Store
+from personagap.store_files import COLUMNS
 
 NOTEBOOK = str(NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb")
 #: Two of the seven categories and the controls, on two tasks: several batches of answers.
@@ -33,8 +35,8 @@ def finish(folder):
 
 def answers(folder):
     """Every generated answer that was ever stored, with its key (likelihoods, asked for later, are not generated)."""
-    shards = list(folder.glob("cache/responses/*/*.parquet"))
-    stored = pd.concat([pd.read_parquet(shard) for shard in shards])
+    stored = [row for place in folder.glob("cache/responses/*") for row in Store(place).rows()]
+    stored = pd.DataFrame(stored, columns=["key", *COLUMNS]).set_index("key")
     return stored[stored["finish_reason"] != "likelihood"]
 
 
@@ -44,7 +46,7 @@ def test_a_killed_notebook_resumes_and_asks_nothing_twice(tmp_path):
     record, scores = finish(undisturbed)
 
     runner = start(killed)
-    wait_for(lambda: len(list(killed.glob("cache/responses/*/*.parquet"))) >= 2, seconds=120)
+    wait_for(lambda: len(answers(killed)) >= 100, seconds=120)
     for process in [*psutil.Process(runner.pid).children(recursive=True), psutil.Process(runner.pid)]:
         process.send_signal(signal.SIGKILL)
     runner.communicate()

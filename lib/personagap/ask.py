@@ -1,5 +1,6 @@
 """Put every item to a model on behalf of every persona, asking only what is not answered yet."""
 
+import itertools
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -12,7 +13,7 @@ from personagap.errors import UserError, at_least
 from personagap.models import Generation, Sampling
 from personagap.responses import ResponseStore, complete, digest
 
-#: Requests per stored batch: what a kill can lose, and what a model may pack together. These answers are short.
+#: Requests put to a model at a time: what it may pack together. These answers are short.
 BATCH = 1024
 #: The same of answers by likelihood, each a forward pass of a whole prompt.
 WEIGHED = 256
@@ -180,21 +181,22 @@ def texts(lm, prompts: Sequence[str], temperature: float, seed: int, max_tokens:
 
 
 def _generate(lm, chats: list, keys: list[str], sampling: Sampling, store: ResponseStore, **how: int) -> pd.DataFrame:
-    def make(rows) -> list:
-        return lm.generate([chats[row] for row in rows], sampling, [int(keys[row][:15], 16) for row in rows])
+    def make(rows, keep: Callable) -> None:
+        seeds = [int(keys[row][:15], 16) for row in rows]
+        for i, answer in enumerate(lm.generate([chats[row] for row in rows], sampling, seeds, keep=keep)):
+            keep(i, answer)
 
     return complete(store, keys, make, title=f"asking {lm.id}", **how)
 
 
 def _weigh(lm, chats: list, choices: list, keys: list[str], store: ResponseStore) -> pd.DataFrame:
-    def make(rows) -> list[Generation]:
-        start = time.perf_counter()
-        scores = lm.choose([chats[row] for row in rows], [list(choices[row]) for row in rows])
-        seconds = (time.perf_counter() - start) / len(rows)
-        texts = [
-            json.dumps(dict(zip(choices[row], each.tolist(), strict=True)))
-            for row, each in zip(rows, scores, strict=True)
-        ]
-        return [Generation(text, tasks.LIKELIHOOD, None, 0, seconds) for text in texts]
+    def make(rows, keep: Callable) -> None:
+        start, told = time.perf_counter(), itertools.count(1)
+
+        def weighed(i: int, scores) -> None:
+            text = json.dumps(dict(zip(choices[rows[i]], scores.tolist(), strict=True)))
+            keep(i, Generation(text, tasks.LIKELIHOOD, None, 0, (time.perf_counter() - start) / next(told)))
+
+        lm.choose([chats[row] for row in rows], [list(choices[row]) for row in rows], keep=weighed)
 
     return complete(store, keys, make, title=f"asking {lm.id}", batch=WEIGHED)

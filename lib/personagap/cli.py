@@ -5,12 +5,13 @@ import signal
 import sys
 import warnings
 from pathlib import Path
+from typing import TextIO
 
 import click
 
 from personagap import __version__
 from personagap.errors import UserError
-from personagap.paths import FIGURES
+from personagap.paths import FIGURES, RESPONSES
 
 # What loads pandas, torch or papermill is imported by the command that needs it, so that --help is quick.
 
@@ -148,6 +149,49 @@ def doctor(folder: str) -> None:
     from personagap import doctor
 
     _echo(doctor.machine() + doctor.data_sets(_existing(folder)))
+
+
+@main.group()
+def store() -> None:
+    """Answers that were given: how many, and how they get from one cache to another."""
+
+
+@store.command()
+def size() -> None:
+    """List the models asked, with answers and megabytes."""
+    for name, answers, size in _stores().sizes(RESPONSES):
+        click.echo(f"{answers:12,} {size / 1e6:10,.1f} MB  {name}")
+
+
+@store.command()
+@click.argument("file", type=click.File("w", lazy=True), default="-")
+def export(file: TextIO) -> None:
+    """Write all answers to FILE (default: the terminal), a line of JSON each."""
+    click.echo(f"{_stores().export(RESPONSES, file):,} answers", err=True)
+
+
+@store.command("import")
+@click.argument("file", type=click.File(encoding="utf-8", errors="replace"))
+def take_in(file: TextIO) -> None:
+    """Add the answers of FILE, which `export` wrote ("-": what is piped in)."""
+    click.echo(f"{_stores().take_in(RESPONSES, file):,} new answers")
+
+
+@store.command()
+@click.argument("folders", type=path, nargs=-1)
+def merge(folders: tuple[Path, ...]) -> None:
+    """Add the answers of other stores: FOLDERS like data/cache/responses.
+
+    Without any, put what the machines of a cluster wrote, each to files of its own, into the
+    database of their shared folder; only while no run is under way.
+    """
+    click.echo(f"{_stores().merge(RESPONSES, list(folders)):,} new answers")
+
+
+def _stores():
+    from personagap import stores
+
+    return stores
 
 
 def _existing(folder: str) -> str:

@@ -8,5 +8,6 @@ DATA = ROOT / "data"
 DEMO = DATA / "demo"
 #: Answers of models, and what is downloaded. ``PERSONAGAP_CACHE`` moves it, e.g. to a larger disk.
 CACHE = Path(os.environ.get("PERSONAGAP_CACHE", DATA / "cache"))
+RESPONSES = CACHE / "responses"
 FIGURES = ROOT / "figures"
 NOTEBOOKS = ROOT / "notebooks"

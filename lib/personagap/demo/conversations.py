@@ -76,7 +76,7 @@ class Simulator:
     def render(self, messages: list[dict[str, str]]) -> str:
         return messages[-1]["content"]
 
-    def generate(self, chats: list, sampling: object, seeds: list[int]) -> list[Generation]:
+    def generate(self, chats: list, sampling: object, seeds: list[int], keep=None) -> list[Generation]:
         rngs = map(np.random.default_rng, seeds)
         prompts = map(self.render, chats)
         texts = [self._answer(prompt, rng) for prompt, rng in zip(prompts, rngs, strict=True)]

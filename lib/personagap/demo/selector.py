@@ -2,6 +2,7 @@
 
 import re
 import zlib
+from collections.abc import Callable
 
 import numpy as np
 from scipy import stats
@@ -45,12 +46,14 @@ class Selector:
     def render(self, messages: list[dict[str, str]]) -> str:
         return messages[0]["content"]
 
-    def generate(self, chats: list, sampling, seeds: list) -> list:
+    def generate(self, chats: list, sampling, seeds: list, keep=None) -> list:
         raise UserError("model simulated writes nothing: use evaluation='select'")
 
-    def choose(self, chats: list, choices: list[list[str]]) -> list[np.ndarray]:
-        prompts = map(self.render, chats)
-        return [self._score(prompt, texts) for prompt, texts in zip(prompts, choices, strict=True)]
+    def choose(self, chats: list, choices: list[list[str]], keep: Callable | None = None) -> list[np.ndarray]:
+        scores = [self._score(self.render(chat), texts) for chat, texts in zip(chats, choices, strict=True)]
+        for i, each in enumerate(scores if keep else []):
+            keep(i, each)
+        return scores
 
     def _score(self, prompt: str, texts: list[str]) -> np.ndarray:
         shown = [(label, text) for label, text in SHOWN.findall(prompt) if text in self._rewards]

@@ -3,8 +3,10 @@
 A model has ``id``, ``revision``, ``describe()`` and
 
 - ``render(messages)``: the prompt a chat becomes, through the model's real chat template;
-- ``generate(chats, sampling, seeds)``: one ``Generation`` per chat;
-- ``choose(chats, choices)``: the log-probability of each choice as the next words.
+- ``generate(chats, sampling, seeds, keep)``: one ``Generation`` per chat;
+- ``choose(chats, choices, keep)``: the log-probability of each choice as the next words.
+
+Of the two ``keep(i, answer)``, if there is one, is told of each chat's answer as it comes.
 """
 
 import re
@@ -12,9 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
+from personagap import store
 from personagap.errors import UserError
 from personagap.models.rendering import FORMATS
-from personagap.paths import DEMO
+from personagap.paths import DEMO, RESPONSES
 
 __all__ = ["Generation", "Sampling", "load_model"]
 
@@ -75,6 +78,7 @@ def load_model(spec: str, device: str = "auto", dtype: str = "auto", prompt_form
         served = re.fullmatch(r"openai:(?P<model>.+)@(?P<url>https?://[^@]+)", spec)
         if served is None:
             raise UserError(f"model {spec!r}: expected openai:MODEL@http://host:port/v1")
+        store.check(RESPONSES)  # before the first request: what it answers must be kept
         return ServerModel(served["model"], served["url"])
     from personagap.models.local import LocalModel
 

@@ -96,8 +96,10 @@ class LocalModel:
         """The prompt string of a chat; the system text is in it, or ``UserError``."""
         return rendering.render(self.tokenizer, messages)
 
-    def generate(self, chats: Sequence[Messages], sampling: Sampling, seeds: Sequence[int]) -> list[Generation]:
-        """Answer each chat.
+    def generate(
+        self, chats: Sequence[Messages], sampling: Sampling, seeds: Sequence[int], keep: Callable | None = None
+    ) -> list[Generation]:
+        """Answer each chat, and tell ``keep(i, answer)`` of each as it comes.
 
         An answer depends on its prompt, ``sampling`` and its seed; what shares its batch changes it only where
         floating-point rounding tips a near-tie (rare in float32, less so in bfloat16). ``UserError`` for a prompt that
@@ -113,16 +115,19 @@ class LocalModel:
         # Neighbours have about the same length and share prefixes.
         requests.sort(key=lambda r: (len(r.prompt).bit_length(), r.prompt.astype(">u4").tobytes()))
         answers: dict[int, Generation] = {}
-        self._within_memory(lambda: self._decode(requests, sampling, answers))
+        self._within_memory(lambda: self._decode(requests, sampling, answers, keep or _ignore))
         return [answers[i] for i in range(len(prompts))]
 
-    def choose(self, chats: Sequence[Messages], choices: Sequence[str] | Sequence[list[str]]) -> list[np.ndarray]:
+    def choose(
+        self, chats: Sequence[Messages], choices: Sequence[str] | Sequence[list[str]], keep: Callable | None = None
+    ) -> list[np.ndarray]:
         """Log-probability of each choice as the words right after the generation prompt.
 
         Parameters
         ----------
         chats : the prompts.
         choices : one list of strings for all chats, or a list of them for each.
+        keep : ``keep(i, array)`` is told of each chat's as it comes.
 
         Returns
         -------
@@ -134,9 +139,17 @@ class LocalModel:
         continuations = self._continuations(rendered, each)
         both = zip(self._encode(rendered), continuations, strict=True)
         pairs = [(prompt, ending) for prompt, endings in both for ending in endings]
-        scores = np.empty(len(pairs))
-        self._within_memory(lambda: self._score(pairs, scores))
-        return np.split(scores, np.cumsum(list(map(len, continuations)), dtype=int))[:-1]
+        scores, sizes = np.full(len(pairs), np.nan), list(map(len, continuations))
+        parts = np.split(scores, np.cumsum(sizes, dtype=int))[:-1]  # views: filled as ``scores`` is
+        chat_of = np.repeat(np.arange(len(sizes)), sizes)
+
+        def scored(members: list[int]) -> None:
+            for chat in set(chat_of[members]):
+                if not np.isnan(parts[chat]).any():
+                    keep(int(chat), parts[chat])
+
+        self._within_memory(lambda: self._score(pairs, scores, scored if keep else _ignore))
+        return parts
 
     def _encode(self, texts: list[str]) -> list[np.ndarray]:
         """Token ids, without the special tokens that the chat template has already written (S9)."""
@@ -171,8 +184,8 @@ class LocalModel:
             raise UserError(f"choice {choice!r} is empty: it has no probability")
         return np.array(ending, dtype=np.int64)
 
-    def _score(self, pairs: list[tuple[np.ndarray, np.ndarray]], scores: np.ndarray) -> None:
-        """Put the log-probability of each ending after its prompt into ``scores``."""
+    def _score(self, pairs: list[tuple[np.ndarray, np.ndarray]], scores: np.ndarray, scored: Callable) -> None:
+        """Put the log-probability of each ending after its prompt into ``scores``, and tell ``scored`` of which."""
         # An ending's last token is predicted but never read, so endings of one token add nothing.
         sequences = [np.append(prompt, ending[:-1]) for prompt, ending in pairs]
         for pack, logits, rows, _ in self._packs(sequences, [len(prompt) - 1 for prompt, _ in pairs]):
@@ -183,23 +196,28 @@ class LocalModel:
             wanted = torch.from_numpy(np.concatenate(endings)).to(self.device)
             log_probability = (logits[at, wanted] - normaliser[at]).double().cpu().numpy()
             scores[pack.members] = np.add.reduceat(log_probability, np.cumsum([0, *map(len, endings[:-1])]))
+            scored(pack.members)
 
-    def _decode(self, requests: list[Request], sampling: Sampling, answers: dict[int, Generation]) -> None:
+    def _decode(
+        self, requests: list[Request], sampling: Sampling, answers: dict[int, Generation], keep: Callable
+    ) -> None:
         """Answer the requests not in ``answers`` yet."""
         batch = Batch([request for request in requests if request.indices[0] not in answers], self.device)
         while True:
-            self._collect(batch, answers)
             new = batch.renew(self.rows, self.columns)
             if not len(batch.rows):
                 return
             self._prefill(batch, new, sampling)
-            self._run_steps(batch, sampling)
+            self._run_steps(batch, sampling, lambda: self._collect(batch, answers, keep))
 
-    def _collect(self, batch: Batch, answers: dict[int, Generation]) -> None:
-        """Put the finished rows' answers into ``answers``."""
-        eos = set(self._eos.tolist())
-        for number in batch.finished():
+    def _collect(self, batch: Batch, answers: dict[int, Generation], keep: Callable) -> int:
+        """Put the finished rows' answers into ``answers``, and tell ``keep``; how many rows are finished."""
+        finished = batch.finished()
+        eos = set(self._eos.tolist()) if finished else ()
+        for number in finished:
             request = batch.requests[number]
+            if request.indices[0] in answers:
+                continue
             tokens = batch.tokens[number, : int(batch.count[number])].tolist()
             text = self.tokenizer.decode(tokens, skip_special_tokens=True)
             ended = tokens[-1] in eos
@@ -209,7 +227,10 @@ class LocalModel:
             reason = "stop" if ended else "length"
             seconds = time.perf_counter() - request.started
             answer = Generation(text, reason, len(request.prompt), len(tokens), seconds)
-            answers.update(dict.fromkeys(request.indices, answer))
+            for index in request.indices:
+                answers[index] = answer
+                keep(index, answer)
+        return len(finished)
 
     def _prefill(self, batch: Batch, new: list[int], sampling: Sampling) -> None:
         """Compute the prompts of the requests ``new``, the last rows, and draw their first tokens."""
@@ -219,10 +240,10 @@ class LocalModel:
             batch.fill(rows, pack.paths, cache)
             batch.append(batch.rows[rows], logits[np.concatenate(at)], sampling, self._eos)
 
-    def _run_steps(self, batch: Batch, sampling: Sampling) -> None:
+    def _run_steps(self, batch: Batch, sampling: Sampling, collect: Callable[[], int]) -> None:
         """Decode until a quarter of the rows are done or the columns are used up."""
         cache = Cache(layers=batch.layers)
-        while len(batch.finished()) < max(1, len(batch.rows) // 4) and batch.width < batch.columns:
+        while collect() < max(1, len(batch.rows) // 4) and batch.width < batch.columns:
             tokens, at = batch.step()
             columns = torch.arange(batch.width, device=self.device)
             mask = self._mask((columns <= at)[:, None, None], at[:, None, None], columns)
@@ -302,3 +323,7 @@ class LocalModel:
             # Outside the handler, which keeps the failed batch alive.
             self.rows, self.pack, self.columns = self.rows // 2, max(64, self.pack // 2), self.columns // 2
             clear_device_cache(garbage_collection=True)
+
+
+def _ignore(*told: object) -> None:
+    """Where nobody wants to be told."""

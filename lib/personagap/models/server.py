@@ -5,7 +5,7 @@ import functools
 import json
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -87,9 +87,12 @@ class ServerModel:
         """The messages as they are sent, in JSON: the server applies the chat template."""
         return json.dumps(self._messages(messages), ensure_ascii=False)
 
-    def generate(self, chats: Sequence[Messages], sampling: Sampling, seeds: Sequence[int]) -> list[Generation]:
-        """Answer each chat. A request that fails for good has ``finish_reason`` "error" and no text.
+    def generate(
+        self, chats: Sequence[Messages], sampling: Sampling, seeds: Sequence[int], keep: Callable | None = None
+    ) -> list[Generation]:
+        """Answer each chat, and tell ``keep(i, answer)`` of each as it comes, from the thread that asked.
 
+        A request that fails for good has ``finish_reason`` "error" and no text.
         ``UserError`` if the server does not know top_k, or refuses every request (a revoked key …).
         """
         if sampling.top_k and sampling.temperature and self._sampler is None:
@@ -109,20 +112,21 @@ class ServerModel:
                 return Generation(None, "error", None, None, time.perf_counter() - start)
             choice, usage = completion.choices[0], completion.usage
             return Generation(
-                choice.message.content or "",
+                (choice.message.content or "").encode(errors="replace").decode(),  # JSON can hold half a character
                 "length" if choice.finish_reason == "length" else "stop",
                 usage.prompt_tokens if usage else None,
                 usage.completion_tokens if usage else None,
                 time.perf_counter() - start,
             )
 
-        with ThreadPoolExecutor(CONCURRENCY) as pool:
-            answers = list(pool.map(answer, chats, seeds))
+        answers = _at_once(answer, chats, seeds, keep)
         if answers and len(refusals) == len(answers):
             raise UserError(f"server {self.revision}: refuses every request ({_reason(refusals[0])})")
         return answers
 
-    def choose(self, chats: Sequence[Messages], choices: Sequence[str] | Sequence[list[str]]) -> list[np.ndarray]:
+    def choose(
+        self, chats: Sequence[Messages], choices: Sequence[str] | Sequence[list[str]], keep: Callable | None = None
+    ) -> list[np.ndarray]:
         """Log-probability of each choice as the next token after the generation prompt.
 
         Each choice must be one token and among the 20 likeliest, as the OpenAI format tells no other: ``UserError``
@@ -153,8 +157,7 @@ class ServerModel:
                 )
             return np.array([known[choice] for choice in endings])
 
-        with ThreadPoolExecutor(CONCURRENCY) as pool:
-            return list(pool.map(scores, chats, each))
+        return _at_once(scores, chats, each, keep)
 
     def _served(self) -> list[str]:
         """Names of the models the server lists (``transformers serve`` leaves local folders out)."""
@@ -219,6 +222,21 @@ class ServerModel:
                 if getattr(completion, "choices", None) and completion.choices[0].message is not None:
                     return completion
         raise openai.OpenAIError("the answer is not a chat completion")
+
+
+def _at_once(work: Callable, chats: Sequence[Messages], more: Sequence, keep: Callable | None) -> list:
+    """``work`` on each chat, several at a time. An answer is kept before its thread asks again, so that a kill costs no
+    more than what was under way.
+    """
+
+    def one(i: int, chat: Messages, argument: object) -> object:
+        answer = work(chat, argument)
+        if keep:
+            keep(i, answer)
+        return answer
+
+    with ThreadPoolExecutor(CONCURRENCY) as pool:
+        return list(pool.map(one, range(len(chats)), chats, more))
 
 
 def _reason(error: Exception) -> str:

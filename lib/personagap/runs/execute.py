@@ -20,9 +20,9 @@ from typing import Any
 
 from jupyter_client.kernelspec import KernelSpecManager
 
-from personagap import sandbox
+from personagap import sandbox, store
 from personagap.errors import UserError
-from personagap.paths import CACHE, DATA, DEMO, ROOT
+from personagap.paths import CACHE, DATA, DEMO, RESPONSES, ROOT
 from personagap.runs.files import spared
 from personagap.runs.folder import LOG, lock, now, read_facts, record, unanswered
 from personagap.runs.request import OUTPUT, Request
@@ -104,6 +104,8 @@ def start(request: Request, threads: int | None = None, progress: bool = False) 
     kernel = request.kernel or request.content["metadata"].get("kernelspec", {}).get("name", "python3")
     if kernel not in (installed := KernelSpecManager().find_kernel_specs()):
         raise UserError(f"no kernel {kernel!r}; installed: {', '.join(installed)} (`personagap kernels` adds ours)")
+    if "model" in request.parameters:
+        store.check(RESPONSES)
     descriptor, before, facts = lock(request.folder), _done(request), _facts(request)
     again = {"again": reason} if before and (reason := _again(before, request, facts["inputs"])) else {}
     for path in map(request.folder.joinpath, PRODUCTS):

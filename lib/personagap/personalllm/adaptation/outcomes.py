@@ -61,9 +61,11 @@ def by_selection(study: Study, store: ResponseStore | None) -> Callable:
         requests = zip(asked, user, strict=True)
         keys = [digest("choose", lm.id, lm.revision, lm.render(chat), choices[mine]) for chat, mine in requests]
 
-        def make(rows: np.ndarray) -> list[Generation]:
-            sums = lm.choose([asked[row] for row in rows], [choices[user[row]] for row in rows])
-            return [Generation(json.dumps(each.tolist()), "stop", 0, 0, 0.0) for each in sums]
+        def make(rows: np.ndarray, keep: Callable) -> None:
+            def weighed(i: int, sums: np.ndarray) -> None:
+                keep(i, Generation(json.dumps(sums.tolist()), "stop", 0, 0, 0.0))
+
+            lm.choose([asked[row] for row in rows], [choices[user[row]] for row in rows], keep=weighed)
 
         sums = complete(store, keys, make, title=f"asking {lm.id}")["text"].map(json.loads)
         return stored[user, (np.stack(sums[keys]) / size[user]).argmax(axis=1)]

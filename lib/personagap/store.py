@@ -1,0 +1,286 @@
+"""Where a model's answers are kept: a folder with an SQLite database.
+
+With its write-ahead log many processes read and write at once, and a kill loses nothing that was written. What is being
+asked is claimed there by an owner, whose lock file the system frees when it dies, so nothing is asked twice.
+
+SQLite is not safe where machines share a file system, or nothing can be locked. There each writer appends to a file of
+its own (JSON lines), which all read and ``personagap store merge`` puts into the database.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import socket
+import sqlite3
+import tempfile
+import threading
+import uuid
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import psutil
+
+from personagap.errors import UserError, first_line
+from personagap.store_files import lines, shard
+
+DATABASE = "answers.sqlite"
+#: ``files`` are those of writers and of earlier versions: how many bytes of each have been read.
+SCHEMA = """
+CREATE TABLE answers (key TEXT PRIMARY KEY, text TEXT, finish_reason TEXT, prompt_tokens INTEGER,
+                      output_tokens INTEGER, seconds REAL);
+CREATE TABLE claims (key TEXT PRIMARY KEY, owner TEXT) WITHOUT ROWID;
+CREATE TABLE files (name TEXT PRIMARY KEY, bytes INTEGER);
+PRAGMA user_version = 1;
+"""
+#: What has been answered, as of a database alone, and of a merged one beside that of this process.
+ALONE = """
+CREATE TEMP VIEW answered AS SELECT * FROM main.answers;
+CREATE TEMP VIEW read AS SELECT * FROM main.files;
+"""
+BESIDE = """
+CREATE TEMP VIEW answered AS SELECT * FROM merged.answers UNION ALL
+    SELECT * FROM main.answers AS own WHERE NOT EXISTS (SELECT 1 FROM merged.answers WHERE key = own.key);
+CREATE TEMP VIEW read AS SELECT * FROM merged.files UNION ALL SELECT * FROM main.files;
+"""
+AMONG = " WHERE key IN (SELECT value FROM json_each(?))"
+INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
+#: File systems that machines share.
+NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "pvfs", "orangefs", "panfs")
+NETWORK += ("wekafs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.rclone", "fuse.s3fs", "fuse.gcsfuse")
+#: Seconds that a process waits for another's write.
+PATIENCE = 60
+#: Keys looked up at a time.
+CHUNK = 5000
+KEPT = "the answers stored so far are kept"
+
+
+class Store:
+    """The answers in ``folder``: rows (key, *COLUMNS).
+
+    ``UserError``, here and from every method, if the folder cannot be read or written.
+    """
+
+    def __init__(self, folder: Path):
+        self.folder, self._guard, self._own = folder, threading.RLock(), None
+        with told(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self.shared = is_shared(folder)
+            self._database = self._scratch() if self.shared else self._open()
+            weakref.finalize(self, self._database.close)
+            self._read_files()
+
+    def __len__(self) -> int:
+        with told(self.folder), self._guard:
+            return self._database.execute("SELECT COUNT(*) FROM answered").fetchone()[0]
+
+    def find(self, keys: Iterable[str]) -> list[tuple]:
+        """The rows of those ``keys`` that are answered."""
+        wanted, rows = sorted(keys), []  # sorted: neighbours in the index share its pages
+        with told(self.folder), self._guard:
+            for start in range(0, len(wanted), CHUNK):
+                among = json.dumps(wanted[start : start + CHUNK])
+                rows += self._database.execute("SELECT * FROM answered" + AMONG, [among])
+        return rows
+
+    def rows(self) -> Iterator[tuple]:
+        """All rows, one after the other."""
+        with told(self.folder), self._guard:
+            yield from self._database.execute("SELECT * FROM answered")
+
+    def keep(self, rows: Sequence[tuple]) -> int:
+        """Store rows, whose keys nobody claims any longer, except for those of stored keys; how many are new."""
+        with self._writing() as database:
+            new = database.executemany(INSERT, rows).rowcount
+            database.executemany("DELETE FROM claims WHERE key = ?", ((row[0],) for row in rows))
+            if self.shared:
+                self._append(rows)
+        return new
+
+    @contextlib.contextmanager
+    def asking(self) -> Iterator[str]:
+        """An owner of claims, until the block ends or the process dies."""
+        owner = uuid.uuid4().hex
+        with contextlib.ExitStack() as stack:
+            if not self.shared:
+                path = self._sign(owner)
+                stack.callback(path.unlink, missing_ok=True)
+                stack.enter_context(locked(path))
+            try:
+                yield owner
+            finally:
+                with self._writing() as database:
+                    database.execute("DELETE FROM claims WHERE owner = ?", [owner])
+
+    def claim(self, owner: str, keys: Sequence[str]) -> set[str]:
+        """Those of ``keys`` that are neither answered nor claimed by a living process: they are ``owner``'s now."""
+        with self._writing() as database:
+            among = [json.dumps(list(keys))]
+            answered = {key for (key,) in database.execute("SELECT key FROM answered" + AMONG, among)}
+            held = dict(database.execute("SELECT key, owner FROM claims" + AMONG, among))
+            dead = {name for name in set(held.values()) if not self._alive(name)}
+            database.executemany("DELETE FROM claims WHERE owner = ?", ((name,) for name in dead))
+            free = {key for key in keys if key not in answered and (key not in held or held[key] in dead)}
+            database.executemany("INSERT INTO claims VALUES (?, ?)", ((key, owner) for key in free))
+        for name in dead:
+            self._sign(name).unlink(missing_ok=True)
+        return free
+
+    def release(self, key: str) -> None:
+        """Claim ``key`` no longer: its request failed."""
+        with self._writing() as database:
+            database.execute("DELETE FROM claims WHERE key = ?", [key])
+
+    def merge(self) -> None:
+        """Put into the database what writers without locks left beside it. Only while none of them is at work."""
+        if not self.shared:
+            return  # opening has
+        with told(self.folder), self._guard, tempfile.TemporaryDirectory() as place:
+            built = Path(place, DATABASE)
+            merged = connect(built)
+            merged.executescript(SCHEMA + "BEGIN")
+            merged.executemany(INSERT, self.rows())
+            files = self._database.execute("SELECT name, MAX(bytes) FROM read GROUP BY name")
+            merged.executemany("INSERT INTO files VALUES (?, ?)", files)
+            merged.execute("COMMIT")
+            merged.close()
+            temporary = self.folder / f".{DATABASE}.tmp"
+            shutil.copyfile(built, temporary)
+            os.replace(temporary, self.folder / DATABASE)
+
+    def _open(self) -> sqlite3.Connection:
+        database = connect(self.folder / DATABASE)
+        if database.execute("PRAGMA user_version").fetchone()[0] == 0:
+            with locked(self.folder / ".lock"):  # changing the journal's mode does not wait for others
+                database.execute("PRAGMA journal_mode = WAL")
+                if database.execute("PRAGMA user_version").fetchone()[0] == 0:
+                    database.executescript("BEGIN;" + SCHEMA + "COMMIT;")
+        database.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last answers, no kill does
+        database.executescript(ALONE)
+        return database
+
+    def _scratch(self) -> sqlite3.Connection:
+        """A database of this process alone, beside the merged one, which nobody writes."""
+        database = connect("")
+        database.executescript(SCHEMA)
+        merged = self.folder / DATABASE
+        if merged.exists():
+            database.execute("ATTACH ? AS merged", [f"{merged.resolve().as_uri()}?immutable=1"])
+        database.executescript(BESIDE if merged.exists() else ALONE)
+        return database
+
+    def _read_files(self) -> None:
+        """Take over what lies beside the database: files of writers without locks, and shards of earlier versions."""
+        if self._unread():
+            with self._writing() as database:
+                for path, done in self._unread():
+                    rows, end = shard(path) if path.suffix == ".parquet" else lines(path, done)
+                    database.executemany(INSERT, rows)
+                    database.execute("INSERT OR REPLACE INTO files VALUES (?, ?)", [path.name, end])
+
+    def _unread(self) -> list[tuple[Path, int]]:
+        known = dict(self._database.execute("SELECT name, MAX(bytes) FROM read GROUP BY name"))
+        paths = sorted([*self.folder.glob("*.parquet"), *self.folder.glob("*.jsonl")])
+        found = ((path, known.get(path.name, 0)) for path in paths)
+        return [(path, done) for path, done in found if path.stat().st_size > done]
+
+    def _append(self, rows: Sequence[tuple]) -> None:
+        if self._own is None:
+            name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}.jsonl"
+            self._own = (self.folder / name).open("ab", buffering=0)
+        try:
+            self._own.write("".join(json.dumps(row) + "\n" for row in rows).encode())
+        except OSError:
+            self._own = None  # it may end in half a line: go on in another
+            raise
+
+    def _sign(self, owner: str) -> Path:
+        return self.folder / f".{owner}.asking"
+
+    def _alive(self, owner: str) -> bool:
+        try:
+            with locked(self._sign(owner), wait=False):
+                return False
+        except FileNotFoundError:
+            return False
+        except BlockingIOError:
+            return True
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        with told(self.folder), self._guard:
+            self._database.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._database
+                self._database.execute("COMMIT")
+            except BaseException:
+                if self._database.in_transaction:  # SQLite itself rolls back when the disk is full
+                    self._database.execute("ROLLBACK")
+                raise
+
+
+def connect(path: str | Path) -> sqlite3.Connection:
+    return sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
+
+
+@contextlib.contextmanager
+def locked(path: Path, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a file, which is made for it. Without ``wait`` BlockingIOError if others hold it, and
+    FileNotFoundError if there is none.
+    """
+    descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if wait else 0), 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def is_shared(folder: Path) -> bool:
+    """Whether other machines may write there as well, or nothing can be locked."""
+    mounts = [(Path(mount.mountpoint), mount.fstype) for mount in psutil.disk_partitions(all=True)]
+    above = [mount for mount in mounts if folder.resolve().is_relative_to(mount[0])]
+    kind = max(enumerate(above), key=lambda found: (len(found[1][0].parts), found[0]))[1][1] if above else ""
+    if kind.startswith(NETWORK):
+        return True
+    try:
+        with locked(folder / ".lock"):
+            return False
+    except OSError as error:
+        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
+            return True
+        raise
+
+
+@contextlib.contextmanager
+def told(folder: Path) -> Iterator[None]:
+    """One line for what the disk, or whoever else uses it, can do to a store."""
+    try:
+        yield
+    except (OSError, sqlite3.Error) as error:
+        name, number = getattr(error, "sqlite_errorname", ""), getattr(error, "errno", None)
+        if name == "SQLITE_FULL" or number in (errno.ENOSPC, errno.EDQUOT):
+            problem = f"the disk is full; {KEPT}, free some space and run again"
+        elif name.startswith("SQLITE_IOERR"):
+            problem = f"{error}, as of a full disk or quota; {KEPT}, make room and run again"
+        elif name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
+            problem = f"{error} by another process; {KEPT}, run again when that is done"
+        elif name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
+            problem = f"damaged ({error}): delete {DATABASE} there, its answers are asked again"
+        else:
+            why = getattr(error, "strerror", None) or first_line(error)
+            problem = (
+                f"no answers can be kept there ({why}): make it a folder that can be written, or set PERSONAGAP_CACHE"
+            )
+        raise UserError(f"{folder}: {problem}") from error
+
+
+def check(root: Path) -> None:
+    """``UserError`` unless answers can be kept in ``root``, told before anybody is asked."""
+    with told(root):
+        root.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=root) as file:
+            file.write(bytes(2**16))

@@ -1,0 +1,50 @@
+"""Answers in other files than the database: of writers without locks, of earlier versions, of other stores."""
+
+import json
+import warnings
+from pathlib import Path
+
+from personagap.errors import UserError, first_line
+
+COLUMNS = ("text", "finish_reason", "prompt_tokens", "output_tokens", "seconds")
+#: What a line that is not of ours makes a reader raise.
+UNREADABLE = (ValueError, TypeError, KeyError, RecursionError)
+
+
+def lines(path: Path, start: int) -> tuple[list[tuple], int]:
+    """The rows of a writer's file from byte ``start`` on, and where its last whole line ends."""
+    with path.open("rb") as file:
+        file.seek(start)
+        whole, newline, _ = file.read().rpartition(b"\n")
+    rows, damaged = [], 0
+    for line in whole.split(b"\n") if whole else []:
+        try:
+            key, *values = json.loads(line)
+            rows.append((key, *values_of(dict(zip(COLUMNS, values, strict=True)))))
+        except UNREADABLE:
+            damaged += 1
+    if damaged:
+        warnings.warn(f"{path}: {damaged} damaged lines, whose answers are asked again", stacklevel=2)
+    return rows, start + len(whole) + len(newline)
+
+
+def shard(path: Path) -> tuple[list[tuple], int]:
+    """The rows of a Parquet file of an earlier version, and its size."""
+    import pandas as pd
+
+    try:
+        table = pd.read_parquet(path)[list(COLUMNS)].astype(object)
+    except (OSError, ValueError, KeyError) as error:
+        problem = f"{path}: unreadable shard ({first_line(error)}); delete it, its answers are asked again"
+        raise UserError(problem) from error
+    return list(table.where(table.notna(), None).itertuples(name=None)), path.stat().st_size
+
+
+def values_of(fields: dict) -> tuple:
+    """The values of a row. ValueError, TypeError or KeyError if they are not what an answer holds."""
+    text, reason, *numbers = (fields[name] for name in COLUMNS)
+    if not all(isinstance(word, str) and word.encode() is not None for word in (text, reason)):  # no lone surrogate
+        raise ValueError("no text")
+    if not all(number is None or abs(number) < 2**53 for number in numbers):
+        raise ValueError("no number")
+    return (text, reason, *numbers)
