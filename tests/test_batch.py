@@ -193,3 +193,41 @@ def test_the_real_models_batch_is_priced_by_forward_passes(tmp_path, monkeypatch
     (request,) = batch.read(NOTEBOOKS / "real.yaml", tmp_path)
     cost = batch.cost(request)
     assert cost["generations"] == 33 * 64 and cost["tokens"] < 33 * 64 * 150 and np.isnan(cost["detectable"])
+
+
+@pytest.mark.parametrize("dask", [None, "local"])
+def test_a_run_that_reads_others_tables_comes_after_them_and_again_when_they_change(tmp_path, dask):
+    first = """
+import pathlib
+import pandas as pd
+import personagap as pg
+pathlib.Path("broken").exists() and 1 / 0
+pg.runs.open_run(output).save(table=pd.DataFrame({"n": [n]}))
+"""
+    second = """
+from pathlib import Path
+import pandas as pd
+import personagap as pg
+from personagap.runs.index import latest_tables
+found = latest_tables(Path(output).parents[2], "1", data).get("table")
+pg.runs.open_run(output).save(read=pd.DataFrame({"rows": [0 if found is None else len(found)]}))
+"""
+    for name, code in (("1", first), ("2", second)):
+        write_notebook(tmp_path / "p" / f"{name}.ipynb", code, parameters='data = "demo"\nn = 1\noutput = None')
+    file = write_batch(tmp_path, {"notebook": "p/2.ipynb"}, {"notebook": "p/1.ipynb"})
+    requests = [
+        Request(one.notebook, one.given, None, tmp_path / "figures", tmp_path) for one in batch.read(file, tmp_path)
+    ]
+
+    def run():
+        plan = batch.plan(requests, force=False)
+        done = batch.run_on_dask(requests, dask, 2, False) if dask else batch.run_here(requests, 2, False)
+        done = [(facts["status"], facts["skipped"]) for facts in done]
+        read = (requests[0].folder / "tables" / "read.csv").read_text().split()[1]
+        return plan["state"].tolist(), done, read
+
+    (tmp_path / "broken").touch()
+    assert run() == (["to do", "to do"], [("failed", False), ("finished", False)], "0")
+    (tmp_path / "broken").unlink()
+    assert run() == (["to do", "to do"], [("finished", False), ("finished", False)], "1")
+    assert run() == (["finished", "finished"], [("finished", True), ("finished", True)], "1")

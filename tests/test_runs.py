@@ -121,7 +121,7 @@ def test_changed_inputs_and_open_questions_are_run_again(tmp_path, monkeypatch):
     prompts = tmp_path / "project"
     for name in ("prompts/mmlu.txt", "identities.csv"):
         (prompts / name).parent.mkdir(parents=True, exist_ok=True)
-        (prompts / name).write_text("as it was")
+        (prompts / name).write_text("as it was")  # nine characters
     monkeypatch.setattr(execute, "DATA", prompts)
     mine = tmp_path / "mine"
     (mine / "figures").mkdir(parents=True)  # runs that go into the folder of the data do not count
@@ -141,7 +141,10 @@ def test_changed_inputs_and_open_questions_are_run_again(tmp_path, monkeypatch):
     assert not skipped and {"project/prompts/mmlu.txt", "project/identities.csv", "mine"} <= facts["inputs"].keys()
     assert run()[0]
     for path in (mine / "mmlu.csv", prompts / "prompts" / "mmlu.txt", prompts / "identities.csv"):
-        path.write_text("as it is")
+        before = path.stat()
+        path.write_text("c,d" if path.parent == mine else "as it is!")
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert path.stat().st_size == before.st_size  # neither size nor time tells that it was edited
         skipped, said, *_ = run()
         name = "mine" if path.parent == mine else path.relative_to(tmp_path)
         assert not skipped and f"run again, changed since: {name})" in said
@@ -468,3 +471,17 @@ def test_every_parameter_of_a_notebook_declares_its_kind(path):
     assert "None" not in {each["inferred_type_name"] for each in shown.values()}
     fitted = Request(path, request.defaults)
     assert fitted.id == request.id and not fitted.changed
+
+
+def test_new_weights_in_a_folder_are_noticed(tmp_path):
+    weights = tmp_path / "tuned" / "model.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"old")
+    notebook = write_notebook(tmp_path / "p" / "1.ipynb", parameters='model: Model = "demo"\njudges = {}\nn = 1')
+    for given in ({"model": "hf:tuned"}, {"model": "tuned"}, {"judges": {"a": "llm:hf:tuned"}}):
+        found = []
+        for content in (b"old", b"new", b"old"):
+            weights.write_bytes(content)
+            os.utime(weights, ns=(0, 0))
+            found.append(execute._inputs(Request(notebook, given, None, tmp_path / "figures", tmp_path)))
+        assert found[0] == found[2] != found[1]

@@ -121,26 +121,29 @@ def _cost(request: Request) -> dict[str, float]:
 
 def plan(requests: list[Request], force: bool) -> pd.DataFrame:
     """What a batch will do: ``run notebook parameters state generations tokens detectable``, one row per run."""
-    rows = []
-    for request in requests:
-        done = not force and execute.finished(request)
+    rows, to_do = [], []
+    for request in _ordered(requests):
+        done = not force and not any(map(request.reads_from, to_do)) and execute.finished(request)
+        to_do += [] if done else [request]
         notebook = f"{request.folder.parts[-3]}/{request.notebook.stem}"
         parameters = " ".join(f"{name}={format_value(value)}" for name, value in request.changed.items())
         row = {"run": request.id, "notebook": notebook, "parameters": parameters}
         rows.append(row | ({"state": "finished"} if done else {"state": "to do", **_cost(request)}))
+    order = [request.id for request in requests]
+    rows.sort(key=lambda row: order.index(row["run"]))
     return pd.DataFrame(rows).reindex(columns=["run", "notebook", "parameters", "state", *COST])
 
 
 def run_here(requests: list[Request], jobs: int, force: bool) -> Iterator[dict[str, Any]]:
     """Run on this machine, ``jobs`` at a time, and yield the facts of each as it ends.
 
-    Numerical libraries get the cores divided by ``jobs``. If the caller stops early, so do the runs.
+    A run that reads the tables of others starts when these have ended, well or not. Numerical libraries get the cores
+    divided by ``jobs``. If the caller stops early, so do the runs.
     """
     waiting, under_way = list(requests), []
     try:
         while waiting or under_way:
-            while waiting and len(under_way) < jobs:
-                request = waiting.pop(0)
+            while len(under_way) < jobs and (request := _next(waiting, [job.request for job in under_way])):
                 if not force and (facts := execute.finished(request)):
                     yield facts
                     continue
@@ -178,10 +181,36 @@ def run_on_dask(requests: list[Request], address: str, jobs: int, force: bool) -
             client = stack.enter_context(Client(address, timeout=10))
         except (OSError, ValueError) as error:
             raise UserError(f"no Dask scheduler at {address}: {error}") from None
-        futures = {client.submit(execute.run, one, **options, key=one.id, pure=False): one for one in requests}
-        for future in as_completed(futures):
+        waiting, under_way, completed = list(requests), {}, as_completed([])
+
+        def submit() -> None:
+            while request := _next(waiting, list(under_way.values())):
+                future = client.submit(execute.run, request, **options, key=request.id, pure=False)
+                under_way[future] = request
+                completed.add(future)
+
+        submit()
+        for future in completed:
+            request = under_way.pop(future)
             error = future.exception()  # the runner's, or Dask's own when a run has cost it several workers
-            yield _failure(futures[future], error) if error else future.result()
+            yield _failure(request, error) if error else future.result()
+            submit()
+
+
+def _next(waiting: list[Request], under_way: list[Request]) -> Request | None:
+    """Take the first of ``waiting`` that reads no tables of a run to come; None if there is none as yet."""
+    to_come = [*waiting, *under_way]
+    ready = (one for one in waiting if not any(map(one.reads_from, to_come)))
+    request = next(ready, waiting[0] if waiting and not under_way else None)  # the second: they read each other's
+    if request:
+        waiting.remove(request)
+    return request
+
+
+def _ordered(requests: list[Request]) -> list[Request]:
+    """The requests, each after those whose tables it reads."""
+    waiting = list(requests)
+    return [_next(waiting, []) for _ in requests]
 
 
 def _threads(jobs: int) -> int:

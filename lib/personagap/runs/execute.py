@@ -6,6 +6,7 @@ death, and the response store see to these.
 """
 
 import contextlib
+import functools
 import hashlib
 import importlib.metadata
 import json
@@ -24,12 +25,14 @@ from personagap import sandbox, store
 from personagap.errors import UserError
 from personagap.paths import CACHE, DATA, DEMO, RESPONSES, ROOT
 from personagap.runs.files import spared
-from personagap.runs.folder import LOG, lock, now, read_facts, record, unanswered
+from personagap.runs.folder import LOG, latest_run, lock, now, read_facts, record, unanswered
 from personagap.runs.request import OUTPUT, Request
 
 PACKAGES = ("personagap", "torch", "transformers", "numpy", "pandas", "scipy", "statsmodels", "papermill")
 #: What an earlier attempt left, removed when a run starts.
 PRODUCTS = ("tables", "figures", "report.html", "notebook.ipynb", ".partial.ipynb", "run.json", LOG)
+#: Files of up to so many bytes, and models of any size, are known by their content.
+SMALL, WEIGHTS = 2**26, (".safetensors", ".gguf", ".bin")
 #: Seconds in which a stopped run must be gone.
 GRACE = 5
 
@@ -192,14 +195,17 @@ def _inputs(request: Request) -> dict[str, str]:
     written = {request.figures.resolve(), CACHE.resolve()}
     if request.parameters.get("tasks") == "all" and (reason := sandbox.refusal()):
         read["sandbox"] = _digest(reason.encode())  # a run that left out programs is run again when there is one
+    for notebook in request.reads:
+        facts = latest_run(request.figures, notebook, request.parameters.get("data"))
+        read[f"tables of {notebook}"] = _listing(facts["folder"] / "tables", set()) if facts else "none"
     return {**read, "data/demo": _listing(DEMO, written)} | {
         name: _listing(path, written) for name, path in sorted(request.paths.items())
     }
 
 
 def _listing(place: Path, written: set[Path]) -> str:
-    """A hash of the names, sizes and times of files; hidden ones, and what runs have ``written``, do not count."""
-    found = [] if place.is_dir() else [(place.name, place.stat().st_size, place.stat().st_mtime_ns)]
+    """A hash of the names and `_mark`s of files; hidden ones, and what runs have ``written``, do not count."""
+    found = [] if place.is_dir() else [(place.name, _mark(place))]
     for folder, folders, files in os.walk(place):
         if Path(folder) in written:
             folders.clear()
@@ -207,8 +213,23 @@ def _listing(place: Path, written: set[Path]) -> str:
         folders[:] = [name for name in sorted(folders) if not name.startswith((".", "__"))]
         for path in (Path(folder, name) for name in sorted(files) if not name.startswith(".")):
             with contextlib.suppress(OSError):  # a link to nowhere
-                found.append((str(path.relative_to(place)), path.stat().st_size, path.stat().st_mtime_ns))
+                found.append((str(path.relative_to(place)), _mark(path)))
     return _digest(repr(found).encode())
+
+
+def _mark(path: Path) -> str:
+    """What tells that a file was changed: its content, or of a large one that is no model size and time."""
+    told = path.stat()
+    if not path.is_file() or (told.st_size > SMALL and path.suffix not in WEIGHTS):
+        return f"{told.st_size} {told.st_mtime_ns}"
+    return _content(path, told.st_size, told.st_mtime_ns, told.st_ctime_ns)
+
+
+@functools.lru_cache(maxsize=2**16)
+def _content(path: Path, *unchanged: int) -> str:
+    """Hash of a file's content, read once while its size and times (of which no program sets the last) stay."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digest(content: bytes) -> str:

@@ -95,6 +95,33 @@ def read_verdict(folder: Path) -> list[dict[str, str]]:
     return answers
 
 
+def runs(figures: Path) -> list[dict[str, Any]]:
+    """What ``run.json`` says of each run under ``figures``, and its ``folder``; newest first.
+
+    A run that says it is running while nobody holds its lock was interrupted. Of a damaged ``run.json`` it warns.
+    """
+    found = []
+    for path in figures.glob("*/*/*/run.json"):
+        facts = {}
+        with spared(path):
+            facts = {**read_facts(path.parent), "folder": path.parent}
+        if "status" not in facts:  # left by a notebook that somebody ran by hand, cell by cell
+            continue
+        if facts["status"] == "running" and not is_locked(path.parent):
+            facts["status"] = "interrupted"
+        found.append(facts)
+    return sorted(found, key=lambda facts: facts["started"], reverse=True)
+
+
+def latest_run(figures: Path, notebook: str, data: str) -> dict[str, Any] | None:
+    """What is known of the latest finished run of ``notebook`` (its file's name) on ``data``; None if there is none."""
+    for facts in runs(figures):
+        asked = facts["folder"].parent.name, facts["parameters"].get("data"), facts["status"]
+        if asked == (notebook, data, "finished"):
+            return facts
+    return None
+
+
 class Run:
     """Where a notebook puts its results; see `open_run`."""
 

@@ -14,29 +14,11 @@ from personagap.errors import UserError
 from personagap.paths import FIGURES, NOTEBOOKS
 from personagap.runs import diff
 from personagap.runs.files import spared, whole
-from personagap.runs.folder import is_locked, now, read_facts, read_verdict, simulated, unanswered
+from personagap.runs.folder import latest_run, now, read_verdict, runs, simulated, unanswered
 from personagap.runs.request import Request, format_value
 from personagap.runs.tables import read, visible
 
 THUMBNAIL = (320, 220)
-
-
-def runs(figures: Path) -> list[dict[str, Any]]:
-    """What ``run.json`` says of each run under ``figures``, and its ``folder``; newest first.
-
-    A run that says it is running while nobody holds its lock was interrupted. Of a damaged ``run.json`` it warns.
-    """
-    found = []
-    for path in figures.glob("*/*/*/run.json"):
-        facts = {}
-        with spared(path):
-            facts = {**read_facts(path.parent), "folder": path.parent}
-        if "status" not in facts:  # left by a notebook that somebody ran by hand, cell by cell
-            continue
-        if facts["status"] == "running" and not is_locked(path.parent):
-            facts["status"] = "interrupted"
-        found.append(facts)
-    return sorted(found, key=lambda facts: facts["started"], reverse=True)
 
 
 def latest(figures: Path | None = None) -> pd.DataFrame:
@@ -56,16 +38,15 @@ def latest(figures: Path | None = None) -> pd.DataFrame:
 def latest_tables(figures: Path, notebook: str, data: str) -> dict[str, pd.DataFrame]:
     """The tables of the latest finished run of ``notebook`` (its file's name) on ``data``; {} if there is none.
 
-    ``attrs["run"]`` of each is the run's id.
+    ``attrs["run"]`` of each is the run's id. The runner finds this call in a notebook's code (``Request.reads``): that
+    run waits for those it reads from, and is run again when their tables change.
     """
-    for facts in runs(figures):
-        asked = facts["folder"].parent.name, facts["parameters"].get("data"), facts["status"]
-        if asked == (notebook, data, "finished"):
-            tables = read(facts["folder"])
-            for table in tables.values():
-                table.attrs["run"] = facts["id"]
-            return tables
-    return {}
+    if (facts := latest_run(figures, notebook, data)) is None:
+        return {}
+    tables = read(facts["folder"])
+    for table in tables.values():
+        table.attrs["run"] = facts["id"]
+    return tables
 
 
 def write(figures: Path) -> Path:

@@ -22,6 +22,8 @@ from personagap.paths import FIGURES, ROOT
 OUTPUT = "output"
 #: A notebook's first heading.
 TITLE = re.compile(r"^# +(.+)$", re.MULTILINE)
+#: A notebook's call for the tables of another.
+READS = re.compile(r"""latest_tables\([^"']*["']([^"']+)["']""")
 WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
 
 
@@ -123,6 +125,17 @@ class Request:
     def source_hash(self) -> str:
         """Changes when the notebook's text does."""
         return _digest(["".join(cell["source"]) for cell in self.content["cells"]])
+
+    @cached_property
+    def reads(self) -> list[str]:
+        """The notebooks whose tables this one reads, of their latest finished runs on the same ``data``."""
+        code = ("".join(cell["source"]) for cell in self.content["cells"] if cell["cell_type"] == "code")
+        return sorted({name for source in code for name in READS.findall(source)})
+
+    def reads_from(self, other: "Request") -> bool:
+        """Whether the tables of that run may be among those this one reads."""
+        data = self.parameters.get("data"), other.parameters.get("data")
+        return other.notebook.stem in self.reads and data[0] == data[1] and other.id != self.id
 
     @cached_property
     def id(self) -> str:
