@@ -100,7 +100,9 @@ def test_without_a_sandbox_the_first_notebook_says_what_it_left_out(no_sandbox, 
     assert re.match(r"mbpp: no sandbox .*cannot start: Creating new namespace failed", line)
     assert f"{line}, task skipped" in (request.folder / "notebook.ipynb").read_text()
     told = f'<th scope="row">Left out</th><td>{"; ".join([line, *others])}</td>'
-    assert told in (request.folder / "report.html").read_text()
+    page = (request.folder / "report.html").read_text()
+    assert told in page and '<th scope="row">Sandbox</th><td>no sandbox' in page
+    assert facts["sandbox"].startswith("no sandbox")
     assert execute.finished(request)
     monkeypatch.setenv("PERSONAGAP_UNSAFE_EXEC", "1")
     assert not execute.finished(request)

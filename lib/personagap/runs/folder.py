@@ -15,6 +15,7 @@ from typing import Any
 
 import psutil
 
+from personagap import sandbox
 from personagap.errors import UserError, first_line
 from personagap.paths import FIGURES
 from personagap.runs.files import spared, whole
@@ -131,13 +132,16 @@ class Run:
     def save(self, **tables: Any) -> None:
         """Write DataFrames to ``tables/<name>.csv`` and ``.tex`` (``scores`` and ``responses``: ``.parquet``).
 
-        The index and ``attrs`` are not written; a table that is None is left out.
+        The index and ``attrs`` are not written; a table that is None is left out. Once programs were run unconfined,
+        a column ``sandbox`` says so.
         """
         from personagap.runs.tables import latex  # and pandas, which the runner does without
 
         for name, table in tables.items():
             if table is None:
                 continue
+            if sandbox.UNCONFINED.is_set():
+                table = table.assign(sandbox="none")
             place = self.folder / "tables" / name
             if name in PARQUET:
                 plain = table.copy(deep=False)

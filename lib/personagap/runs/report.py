@@ -161,6 +161,7 @@ def _summary(facts: dict[str, Any]) -> dict[str, str]:
         "Data": "; ".join(sources) or asked.get("data"),
         "Left out": "; ".join(facts.get("left_out", [])),
         "Answers": asked.get("answers") and f"by {ANSWERS.get(asked['answers'], asked['answers'])}",
+        "Sandbox": facts.get("sandbox"),
         "Protocol": asked.get("protocol"),
         "Parameters": changed or "defaults",
         "Date": f"{facts['started'][:16].replace('T', ' ')} UTC, {facts['seconds']:.0f} s",
