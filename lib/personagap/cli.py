@@ -11,9 +11,15 @@ import click
 
 from personagap import __version__
 from personagap.errors import UserError
+from personagap.leaving import leaving
 from personagap.paths import FIGURES, RESPONSES
 
 # What loads pandas, torch or papermill is imported by the command that needs it, so that --help is quick.
+
+
+def say(text: str, err: bool = False) -> None:
+    """Print what comes from outside: a model, a server, a file."""
+    click.echo(leaving(text), err=err)
 
 
 class OneLine(click.Group):
@@ -23,7 +29,7 @@ class OneLine(click.Group):
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             with warnings.catch_warnings():
-                warn = functools.cache(lambda text: click.echo(f"personagap: {text}", err=True))  # of each thing once
+                warn = functools.cache(lambda text: say(f"personagap: {text}", err=True))  # of each thing once
                 warnings.showwarning = lambda message, *_, **__: warn(str(message))
                 return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -33,7 +39,7 @@ class OneLine(click.Group):
             message = str(error)
         except OSError as error:  # no space, no permission …
             message = f"{error.filename or 'input or output'}: {error.strerror or error}"
-        click.echo(f"personagap: {message}", err=True)
+        say(f"personagap: {message}", err=True)
         sys.exit(2)
 
 
@@ -75,7 +81,7 @@ def run(notebook: Path, given: tuple[tuple[str, str], ...], kernel: str | None, 
     request = Request(notebook, {name: parse_value(value) for name, value in given}, kernel, figures)
     facts = execute.run(request, force=force, progress=sys.stderr.isatty())
     failed = facts["status"] != "finished"
-    click.echo(execute.describe(facts, request.folder), err=failed)
+    say(execute.describe(facts, request.folder), err=failed)
     sys.exit(failed)
 
 
@@ -97,7 +103,7 @@ def batch(file: Path, jobs: int, dask: str | None, dry_run: bool, force: bool, f
     requests = {request.id: request for request in batch.read(file, figures)}
     runs, failed = list(requests.values()), 0
     plan = batch.plan(runs, force)
-    click.echo(plan.to_string(index=False, na_rep="–", max_colwidth=60, float_format="{:,.0f}".format))
+    say(plan.to_string(index=False, na_rep="–", max_colwidth=60, float_format="{:,.0f}".format))
     to_do, generations, tokens = (plan["state"] == "to do").sum(), plan["generations"].sum(), plan["tokens"].sum()
     tokens = f"{tokens:,.0f}" if plan["tokens"].notna().any() else "unknown"
     click.echo(
@@ -109,7 +115,7 @@ def batch(file: Path, jobs: int, dask: str | None, dry_run: bool, force: bool, f
         return
     for facts in batch.run_on_dask(runs, dask, jobs, force) if dask else batch.run_here(runs, jobs, force):
         failed += facts["status"] != "finished"
-        click.echo(execute.describe(facts, requests[facts["id"]].folder))
+        say(execute.describe(facts, requests[facts["id"]].folder))
     click.echo(f"{len(runs) - failed} of {len(runs)} runs finished, {failed} failed")
     sys.exit(failed > 0)
 
@@ -202,7 +208,7 @@ def _existing(folder: str) -> str:
 
 def _echo(checks: list) -> None:
     for name, present, text in checks:
-        click.echo(f"{'present' if present else 'absent':9}{name:15}{text}")
+        say(f"{'present' if present else 'absent':9}{name:15}{text}")
 
 
 if __name__ == "__main__":

@@ -4,9 +4,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
 
+from personagap.leaving import leaving
+
 
 class UserError(Exception):
     """Bad input. The command line prints its message alone; IPython shows it without a traceback."""
+
+    def __init__(self, message: object = ""):
+        super().__init__(leaving(message))
 
     def _render_traceback_(self) -> list[str]:
         return [f"{type(self).__name__}: {self}"]

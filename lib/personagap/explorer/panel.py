@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from personagap.errors import UserError
 from personagap.explorer.views import axes
 from personagap.figures.style import PALETTE, dots
+from personagap.leaving import visible
 from personagap.runs import Run, tables
 
 #: Rows drawn at once; a search finds the others.
@@ -131,7 +132,7 @@ class Live(widgets.VBox):
             shown = shown[kept].head(ROWS)
             self.picture.draw(_figure, self._held[name], value, shown)
             rest = f"<p>{ROWS} of {sum(kept)} rows; search to see others.</p>" if sum(kept) > ROWS else ""
-            html = shown.map(tables.visible).to_html(index=False, border=0)
+            html = shown.map(visible).to_html(index=False, border=0)
             self.rows.value = f'{rest}<div style="overflow-x: auto; white-space: nowrap">{html}</div>'
 
     def _repr_mimebundle_(self, **how) -> tuple[dict, dict]:

@@ -12,10 +12,10 @@ from personagap.datasets import load
 from personagap.effects.contrasts import adjusted
 from personagap.effects.paired import Task
 from personagap.errors import UserError, explained
+from personagap.leaving import visible
 from personagap.runs.files import spared
 from personagap.runs.folder import read_facts
 from personagap.runs.index import runs
-from personagap.runs.tables import visible
 
 
 class Result:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from personagap import store
 from personagap.errors import UserError
+from personagap.leaving import redacted
 from personagap.models.rendering import FORMATS
 from personagap.paths import DEMO, RESPONSES
 
@@ -76,8 +77,8 @@ def load_model(spec: str, device: str = "auto", dtype: str = "auto", prompt_form
         if prompt_format != "chat":
             raise UserError(f"model {spec!r}: a server applies its own chat template; load the model in process")
         served = re.fullmatch(r"openai:(?P<model>.+)@(?P<url>https?://[^@]+)", spec)
-        if served is None:
-            raise UserError(f"model {spec!r}: expected openai:MODEL@http://host:port/v1")
+        if served is None or redacted(spec) != spec:
+            raise UserError(f"model {spec!r}: expected openai:MODEL@http://host:port/v1, and the key in OPENAI_API_KEY")
         store.check(RESPONSES)  # before the first request: what it answers must be kept
         return ServerModel(served["model"], served["url"])
     from personagap.models.local import LocalModel

@@ -12,6 +12,7 @@ import numpy as np
 import openai
 
 from personagap.errors import UserError
+from personagap.leaving import leaving
 from personagap.models import Generation, Sampling
 from personagap.models.rendering import Messages, fold_system
 
@@ -246,4 +247,4 @@ def _reason(error: Exception) -> str:
         message = str(error.__cause__ or error)
     elif isinstance(error, openai.APIStatusError):
         message = f"{error.status_code} {error.response.text}"
-    return " ".join(message.split())[:300] or type(error).__name__
+    return " ".join(leaving(message).split())[:300] or type(error).__name__

@@ -15,10 +15,19 @@ import papermill
 import psutil
 from nbclient.exceptions import DeadKernelError
 from papermill.exceptions import PapermillExecutionError
+from papermill.iorw import LocalHandler, papermill_io
 from traitlets.config import Config
 
+from personagap.leaving import leaving, redacted
 from personagap.runs import report
 from personagap.runs.folder import LOG, now, record
+
+
+class Redacting(LocalHandler):
+    """Writes a notebook without secrets, which a server may have echoed, each time that papermill saves it."""
+
+    def write(self, buf: str, path: str) -> None:
+        super().write(redacted(buf), path)
 
 
 def die_with_runner(sockets: str) -> None:
@@ -33,6 +42,7 @@ def die_with_runner(sockets: str) -> None:
 def execute(task: dict[str, Any], sockets: str, terminal: TextIO) -> str | None:
     """Execute the notebook; the error in one line, or None."""
     partial = Path(task["folder"], ".partial.ipynb")
+    papermill_io.register(task["folder"], Redacting())
     paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (task["notebook"], partial)]
     try:
         papermill.execute_notebook(
@@ -77,6 +87,7 @@ def main() -> None:
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)  # what goes wrong is said once, by the runner
     started = time.monotonic()
     error = execute(task, sockets, terminal)
+    error = error and leaving(error)
     record(folder, ended=now(), seconds=round(time.monotonic() - started, 2))
     status = {"status": "failed", "error": error} if error else {"status": "finished"}
     if (folder / "notebook.ipynb").exists():
@@ -86,6 +97,8 @@ def main() -> None:
             status = {"status": "failed", "error": error or f"{failure.filename}: {failure.strerror}"}
     if status["status"] == "finished" or not log.stat().st_size:
         log.unlink()
+    else:
+        log.write_text(redacted(log.read_text(encoding="utf-8", errors="replace")), encoding="utf-8")
     record(folder, **status)  # last: a finished run has its report
 
 

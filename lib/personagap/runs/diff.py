@@ -5,6 +5,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment
 
+from personagap.leaving import visible
 from personagap.runs import tables
 from personagap.runs.files import whole
 from personagap.runs.folder import read_facts, read_verdict
@@ -22,7 +23,7 @@ def write(folder: Path, reference: Path, environment: Environment) -> None:
     shared = {name: changes(old[name], new[name]) for name in new if name in old and name != "verdict"}
     html = environment.get_template("diff.html.j2").render(before=before, after=after, facts=facts, shared=shared)
     with whole(folder / "diff.html") as path:
-        path.write_text(tables.visible(html), encoding="utf-8")
+        path.write_text(visible(html), encoding="utf-8")
 
 
 def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:

@@ -17,6 +17,7 @@ import psutil
 
 from personagap import sandbox
 from personagap.errors import UserError, first_line
+from personagap.leaving import leaving
 from personagap.paths import FIGURES
 from personagap.runs.files import spared, whole
 
@@ -80,7 +81,7 @@ def record(folder: Path, **facts: Any) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(known.get(name), dict)
         known[name] = {**known[name], **value} if both else value
     with whole(folder / "run.json") as path:
-        path.write_text(json.dumps(known, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
+        path.write_text(leaving(json.dumps(known, indent=2, ensure_ascii=False, default=str)) + "\n", encoding="utf-8")
     return known
 
 

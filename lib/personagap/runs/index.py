@@ -11,12 +11,13 @@ from jinja2 import Environment, PackageLoader
 from PIL import Image
 
 from personagap.errors import UserError
+from personagap.leaving import visible
 from personagap.paths import FIGURES, NOTEBOOKS
 from personagap.runs import diff
 from personagap.runs.files import spared, whole
 from personagap.runs.folder import latest_run, now, read_verdict, runs, simulated, unanswered
 from personagap.runs.request import Request, format_value
-from personagap.runs.tables import read, visible
+from personagap.runs.tables import read
 
 THUMBNAIL = (320, 220)
 

@@ -14,10 +14,10 @@ from nbconvert import HTMLExporter
 from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
 
+from personagap.leaving import visible
 from personagap.runs.files import whole
 from personagap.runs.folder import read_facts, read_verdict, simulated, unanswered
 from personagap.runs.request import TITLE, format_value
-from personagap.runs.tables import visible
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: Figures before tables, and nothing that needs a script.

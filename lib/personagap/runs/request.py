@@ -16,6 +16,7 @@ import yaml
 
 from personagap import parameters
 from personagap.errors import UserError
+from personagap.leaving import redacted
 from personagap.paths import FIGURES, ROOT
 
 #: The parameter through which a notebook learns its run's folder; the runner sets it.
@@ -83,6 +84,10 @@ class Request:
                 raise UserError(f"{file}: the runner sets {OUTPUT!r}; use --figures to put runs elsewhere")
             if name not in self.defaults:
                 raise UserError(f"{file} has no parameter {name!r}; it has: {', '.join(self.defaults) or 'none'}")
+        for name, value in self.parameters.items():
+            if redacted(text := str(value)) != text:  # it would stand in files that are shared
+                remedy = "leave out keys, passwords and queries; a server gets the key in OPENAI_API_KEY"
+                raise UserError(f"{file}: {name} is {text}: {remedy}")
         fitted = {name: self._fitted(name, value) for name, value in self.given.items()}
         object.__setattr__(self, "given", fitted)  # the same request, whether [x] or x was given for a list
 

@@ -1,6 +1,5 @@
 """Result tables by their conventions: what names a row, which columns are values with intervals."""
 
-import re
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,6 @@ from personagap.runs.files import spared
 
 #: What pdflatex cannot read as it stands.
 LATEX = {"<": "$<$", "≥": r"$\geq$", "−": "$-$", "×": r"$\times$", "²": "$^2$", "α": r"$\alpha$", "κ": r"$\kappa$"}
-#: Characters that reorder the text around them, so that it reads as something else than it is.
-REORDERING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 
 def read(folder: Path) -> dict[str, pd.DataFrame]:
@@ -80,11 +77,6 @@ def number(value: object) -> str:
     decimals = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3
     text = f"{value:,.{decimals}f}" if size >= 0.001 else f"{value:.1g}"
     return text.replace("-", "−")
-
-
-def visible(text: str) -> str:
-    """``text`` with its `REORDERING` characters spelt out, as in "[U+202E]"."""
-    return REORDERING.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
 
 
 def compact(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,40 @@
+"""Text that leaves the process, for a terminal, a file or a page: without secrets, and with nothing that hides."""
+
+import json
+import os
+import re
+
+#: Environment variables whose values nobody else may read.
+SECRETS = ("OPENAI_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+#: Shorter values are no secrets but words that servers without keys are given, such as "none" and "EMPTY".
+LONG = 8
+#: User and password, or what follows the "?", of an address.
+USERINFO, QUERY = re.compile(r"(\w://)[^\s\"'<>\\]*@"), re.compile(r"(\w://[^\s\"'<>\\?]*\?)[^\s\"'<>\\)]+")
+#: Characters that command a terminal, or reorder the text around them, so that it reads as something else than it is.
+HIDING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
+
+def redacted(text: str) -> str:
+    """The text without keys of the environment, and without passwords and queries of addresses.
+
+    Examples
+    --------
+    >>> redacted("openai:m@http://me:secret@host/v1 and http://host/v1?key=secret")
+    'openai:m@http://***@host/v1 and http://host/v1?***'
+    """
+    for value in map(os.environ.get, SECRETS):
+        if value and len(value) >= LONG:
+            for written in (value, json.dumps(value)[1:-1]):
+                text = text.replace(written, "***")
+    return QUERY.sub(r"\1***", USERINFO.sub(r"\1***@", text))
+
+
+def visible(text: str) -> str:
+    """``text`` with its `HIDING` characters spelt out, as in "[U+202E]"; half a character as "\\ud800"."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    return HIDING.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
+
+
+def leaving(text: object) -> str:
+    """What of a text may leave: `redacted` and `visible`."""
+    return visible(redacted(str(text)))

@@ -1,0 +1,101 @@
+"""What leaves the process: no key, no password, nothing that commands a terminal."""
+
+import json
+import os
+import subprocess
+
+import pytest
+from notebooks_for_tests import COMMAND, write_notebook
+from servers import Quiet, completion, serving
+
+from personagap.cli import main
+from personagap.errors import UserError
+from personagap.leaving import leaving, visible
+from personagap.models import load_model
+
+KEY = "sk-MARKER-0123456789"
+#: Asks, and reports what it is told in each way that a notebook can.
+TELLS = """
+import sys, warnings
+import personagap as pg
+from personagap import ask, models
+run = pg.runs.open_run(output)
+lm = models.load_model(model)
+if how != "refuses every request":
+    answers = ask.texts(lm, ["question 1", "question 2"], 0.0, 0)
+    print(lm.failure, file=sys.stderr if how == "stderr" else sys.stdout)
+    run.record(model=lm.describe(), failure=lm.failure)
+    warnings.warn(lm.failure)
+    assert how != "assert", lm._client.api_key
+ask.texts(lm, ["question 3"], 0.0, 0)
+"""
+
+
+class Echoes(Quiet):
+    """Answers the probes of a model, and refuses every question with the request's own headers."""
+
+    def do_GET(self):
+        self.reply(200, {"object": "list", "data": [{"id": "m", "object": "model", "created": 0, "owned_by": ""}]})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        question = body["messages"][-1]["content"]
+        if question in ("question 1", "question 3"):
+            padding = "x" * 250  # the key stands where long texts are cut
+            return self.reply(400, {"error": {"message": f"{padding} bad header {self.headers['Authorization']}"}})
+        self.reply(200, completion("fine", sum(len(each["content"].split()) for each in body["messages"])))
+
+    def reply(self, status, content):
+        self.send(status, json.dumps(content).encode(), Content_Type="application/json")
+
+
+@pytest.mark.parametrize("how", ["prints", "stderr", "assert", "refuses every request"])
+def test_a_key_that_a_server_echoes_is_in_no_file_and_on_no_terminal(tmp_path, how):
+    with serving(Echoes) as address:
+        parameters = f'model = "openai:m@{address}/v1"\nhow = "prints"\noutput = None'
+        write_notebook(tmp_path / "p" / "1.ipynb", TELLS, parameters=parameters)
+        environment = os.environ | {"PERSONAGAP_CACHE": str(tmp_path / "cache"), "OPENAI_API_KEY": KEY}
+        told = b""
+        for arguments in (["run", "p/1.ipynb", "-p", "how", how], ["report"]):
+            command = [*COMMAND, *arguments, "--figures", "figures"]
+            done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
+            told += done.stdout + done.stderr
+    left = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert {"run.json", "report.html", "index.html", "notebook.ipynb"} <= {path.name for path in left}
+    assert b"***" in told + b"".join(path.read_bytes() for path in left)
+    for piece in (KEY, KEY[:14]):
+        assert piece.encode() not in told
+        assert not [path for path in left if piece.encode() in path.read_bytes()]
+
+
+@pytest.mark.parametrize(
+    "model",
+    ["openai:m@http://me:PASSWORD@host/v1", "http://me:PASSWORD@host", "openai:m@http://host/v1?key=PASSWORD", KEY],
+)
+def test_a_secret_in_a_parameter_is_refused_without_saying_it(tmp_path, model):
+    notebook = write_notebook(tmp_path / "p" / "1.ipynb", parameters='model = "demo"\noutput = None')
+    environment = os.environ | {"OPENAI_API_KEY": KEY}
+    command = [*COMMAND, "run", str(notebook), "-p", "model", model, "--figures", str(tmp_path / "figures")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "***" in done.stderr
+    assert "PASSWORD" not in done.stderr + done.stdout and KEY not in done.stderr
+    assert not (tmp_path / "figures").exists()
+    if model != KEY:
+        with pytest.raises(UserError) as refused:
+            load_model(model)
+        assert "PASSWORD" not in str(refused.value)
+
+
+def test_what_commands_a_terminal_or_is_no_character_is_spelt_out(capsys, tmp_path):
+    evil = "a\x1b[2Jb\0c\u202ed\x9b\ud800"
+    assert visible(evil) == leaving(evil) == "a[U+001B][2Jb[U+0000]c[U+202E]d[U+009B]\\ud800"
+    with pytest.raises(SystemExit):
+        main(["run", str(tmp_path / "\x1b[2J.ipynb")])
+    said = capsys.readouterr().err
+    assert said == f"personagap: no notebook {tmp_path}/[U+001B][2J.ipynb\n"
+
+
+@pytest.mark.parametrize("word", ["none", "EMPTY"])
+def test_a_word_that_stands_for_no_key_is_left_alone(monkeypatch, word):
+    monkeypatch.setenv("OPENAI_API_KEY", word)
+    assert leaving(f"{word} of it") == f"{word} of it"
