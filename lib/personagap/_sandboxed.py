@@ -56,7 +56,6 @@ IDLE = 6
 def limit(seconds: float, memory: int) -> None:
     limits = {
         resource.RLIMIT_AS: memory,
-        resource.RLIMIT_CPU: int(seconds) + 1,
         resource.RLIMIT_FSIZE: 1 << 20,
         resource.RLIMIT_NOFILE: 64,
         resource.RLIMIT_NPROC: 64,  # binds ordinary users only; the filter of system calls binds all
@@ -66,6 +65,8 @@ def limit(seconds: float, memory: int) -> None:
         hard = resource.getrlimit(kind)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (most, most))
+    # At the soft limit SIGXCPU, which says that time was the reason; who ignores it has a second more.
+    resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 2))
     # The default action of both: the process ends. Time is the processor's, so that a busy machine changes no result;
     # by the clock only who sleeps or waits is stopped.
     signal.setitimer(signal.ITIMER_PROF, seconds)

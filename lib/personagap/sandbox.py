@@ -55,7 +55,7 @@ REMEDY = f"leave mbpp out, or set {OPT_IN}=1 to run them unconfined"
 IDLE = 6  # times the limit of processor time that may pass by the clock, as in _sandboxed.py
 START = 5.0  # seconds, for the interpreter to start on a busy machine
 SLACK = 0.5  # more seconds than a program has, before it is ended from outside
-STOPPED = (signal.SIGPROF, signal.SIGALRM, signal.SIGXCPU)
+STOPPED = (signal.SIGPROF, signal.SIGALRM, signal.SIGXCPU, signal.SIGKILL)
 LINE = 32_768  # characters that a test's values may take: no expected value is that long
 #: Set once this process has run a program unconfined: tables that it saves from then on say so.
 UNCONFINED = threading.Event()
