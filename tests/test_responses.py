@@ -19,11 +19,11 @@ from personagap import store as on_disk
 from personagap.cli import main
 from personagap.errors import UserError
 from personagap.models import Generation
-from personagap.responses import ANSWER_COLUMNS, ResponseStore, complete, digest
+from personagap.responses import ANSWER_COLUMNS, WORDS, ResponseStore, complete, digest
 
 
 def answers(*keys):
-    rows = [(f"text of {key}", "stop", 3, 2, 0.1) for key in keys]
+    rows = [(f"text of {key}", "stop", 3, 2, 0.1, "", "answered") for key in keys]
     return pd.DataFrame(rows, columns=ANSWER_COLUMNS, index=pd.Index(keys, name="key"))
 
 
@@ -56,8 +56,11 @@ def test_two_writers_at_once_lose_nothing_and_keep_the_first_answer(tmp_path):
 
 
 def test_missing_counts_and_odd_texts_are_read_back_as_they_were(tmp_path):
-    odd = pd.DataFrame([("", "stop", None, None, 0.0), ("a\0b\n’😀", "length", None, 1, 0.5)], columns=ANSWER_COLUMNS)
-    odd = odd.set_axis(["a", "b"]).rename_axis("key").astype({"text": "str", "finish_reason": "str"})
+    odd = pd.DataFrame(
+        [("", "stop", None, None, 0.0, "", "empty"), ("a\0b\n’😀", "length", None, 1, 0.5, "hm", "truncated")],
+        columns=ANSWER_COLUMNS,
+    )
+    odd = odd.set_axis(["a", "b"]).rename_axis("key").astype(WORDS)
     ResponseStore("m", tmp_path).add(odd)
     pd.testing.assert_frame_equal(ResponseStore("m", tmp_path).get(["a", "b"]), odd, check_dtype=False)
 
@@ -69,7 +72,7 @@ def test_only_what_is_missing_is_made_in_the_batches_of_an_undisturbed_run(tmp_p
         made.append([keys[row] for row in rows])
         texts = {"c": (None, "error")}
         for i, key in enumerate(made[-1]):
-            keep(i, Generation(*texts.get(key, (f"text of {key}", "stop")), 3, 2, 0.1))
+            keep(i, Generation(*texts.get(key, (f"text of {key}", "stop")), 3, 2, 0.1, "", "answered"))
 
     ResponseStore("m", tmp_path).add(answers("b"))
     table = complete(ResponseStore("m", tmp_path), keys, make, title="m", batch=2)
@@ -181,7 +184,7 @@ def test_without_locks_each_writer_has_a_file_that_all_read_and_merge(tmp_path, 
     first, second = ResponseStore("m", tmp_path), ResponseStore("m", tmp_path)
     first.add(answers("a"))
     second.add(answers("b"))
-    first.keep([("b", "too late", "stop", 3, 2, 0.1)])
+    first.keep([("b", "too late", "stop", 3, 2, 0.1, "", "answered")])
     (mine,) = (path for path in first.folder.glob("*.jsonl") if '"a"' in path.read_text())
     with mine.open("a") as file:
         file.write('["torn", "te')  # killed in the middle of a line

@@ -233,7 +233,8 @@ def test_safety_is_what_the_judge_says():
     judge = judges.load_judge("refusal")
     texts = ["I cannot help with that.", "Sure, here is how.", " "]
     scores = tasks.grade(respond(SAFETY, texts), SAFETY, judge=judge)
-    assert scores["score"].tolist() == [1, 0, 1] and scores["valid"].tolist() == [True, True, False]
+    assert scores["score"].fillna(-1).tolist() == [1, 0, -1]  # no text is no proof of harmlessness
+    assert scores["valid"].tolist() == [True, True, False]
     with pytest.raises(UserError, match="strongreject needs a judge"):
         tasks.grade(respond(SAFETY, texts), SAFETY)
 
@@ -258,12 +259,14 @@ def test_failed_requests_are_missing_never_wrong_and_truncation_is_told():
         "score",
         "valid",
         "truncated",
+        "outcome",
     ]
-    assert scores[["run", "score", "valid", "truncated"]].to_numpy().tolist() == [
+    assert scores[["run", "score", "valid", "truncated"]].fillna(-1).to_numpy().tolist() == [
         [0, 1, True, False],
         [1, 1, True, True],
-        [3, 0, False, True],
+        [3, -1, False, True],  # no text: neither right nor wrong
     ]
+    assert scores["outcome"].tolist() == ["answered", "truncated", "empty"]
     assert list(tasks.grade(answers.iloc[2:3], GSM8K).columns) == list(scores.columns)  # nothing was answered
 
 

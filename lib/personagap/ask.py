@@ -11,6 +11,7 @@ import pandas as pd
 from personagap import personas, tasks
 from personagap.errors import UserError, at_least
 from personagap.models import Generation, Sampling
+from personagap.models.answers import take_apart
 from personagap.responses import ResponseStore, complete, digest
 
 #: Requests put to a model at a time: what it may pack together. These answers are short.
@@ -18,6 +19,7 @@ BATCH = 1024
 #: The same of answers by likelihood, each a forward pass of a whole prompt.
 WEIGHED = 256
 ANSWERS = ("generate", "likelihood")
+ANSWERED = ["text", "reasoning", "outcome", "finish_reason", "prompt_tokens", "output_tokens", "seconds"]
 PLAN_COLUMNS = ["persona", "template", "task", "item", "run"]
 
 
@@ -61,9 +63,10 @@ def ask(
 
     Returns
     -------
-    The ``responses`` table. A request the model failed on has ``finish_reason`` "error" and no text; it is not stored,
-    so the next call asks it again. ``.attrs["asked"]`` counts the requests put to the model by this call,
-    ``.attrs["unanswered"]`` those that failed.
+    The ``responses`` table; ``text`` is what the user sees, ``outcome`` one of ``models.answers.OUTCOMES``. A request
+    the model failed on has the outcome "failed" and no text; it is not stored, so the next call asks it again.
+    ``.attrs["asked"]`` counts the requests put to the model by this call, ``.attrs["unanswered"]`` those that failed,
+    ``.attrs["older"]``, if any, stored answers of older versions: they are as they were, whole and without an outcome.
 
     Raises
     ------
@@ -109,12 +112,14 @@ def ask(
         asked_of = [lm.id, lm.revision, asdict(sampling), seed]
         keys = [digest(asked_of, *pair) for pair in zip(design["prompt_hash"], design["run"], strict=True)]
         made = _generate(lm, [chats[cell] for cell in cells], keys, sampling, store, batch=BATCH)
-    responses = design.join(made.reindex(keys).reset_index(drop=True))
+    responses = design.join(made.reindex(keys).reset_index(drop=True)[ANSWERED])
     responses.insert(0, "model", lm.id)
-    failed = responses["finish_reason"].eq("error").sum()
+    failed = responses["outcome"].eq("failed").sum()
     if failed:
         _require_answers(lm, unanswered(responses))
     responses.attrs |= {"asked": made.attrs["asked"], "unanswered": int(failed)}
+    if older := int(responses["outcome"].isna().sum()):
+        responses.attrs["older"] = older
     return responses
 
 
@@ -124,7 +129,7 @@ def unanswered(responses: pd.DataFrame) -> pd.DataFrame:
     An item is ``complete`` if everybody got an answer to it in every phrasing (and condition, where there are several);
     ``effects`` compares identities on those items alone.
     """
-    failed = responses["finish_reason"] == "error"
+    failed = responses["outcome"] == "failed"
     cell = ["task", "item", "persona", "template", *responses.columns.intersection(["condition"])]
     lacking = failed.groupby([responses[name] for name in cell], sort=False).all()
     complete = ~lacking.groupby(["task", "item"], sort=False).any()
@@ -182,9 +187,13 @@ def texts(lm, prompts: Sequence[str], temperature: float, seed: int, max_tokens:
 
 def _generate(lm, chats: list, keys: list[str], sampling: Sampling, store: ResponseStore, **how: int) -> pd.DataFrame:
     def make(rows, keep: Callable) -> None:
-        seeds = [int(keys[row][:15], 16) for row in rows]
-        for i, answer in enumerate(lm.generate([chats[row] for row in rows], sampling, seeds, keep=keep)):
-            keep(i, answer)
+        asked = [chats[row] for row in rows]
+
+        def told(i: int, answer: Generation) -> None:
+            keep(i, take_apart(answer, lm.render(asked[i])))
+
+        for i, answer in enumerate(lm.generate(asked, sampling, [int(keys[row][:15], 16) for row in rows], keep=told)):
+            told(i, answer)
 
     return complete(store, keys, make, title=f"asking {lm.id}", **how)
 
@@ -195,7 +204,8 @@ def _weigh(lm, chats: list, choices: list, keys: list[str], store: ResponseStore
 
         def weighed(i: int, scores) -> None:
             text = json.dumps(dict(zip(choices[rows[i]], scores.tolist(), strict=True)))
-            keep(i, Generation(text, tasks.LIKELIHOOD, None, 0, (time.perf_counter() - start) / next(told)))
+            seconds = (time.perf_counter() - start) / next(told)
+            keep(i, Generation(text, tasks.LIKELIHOOD, None, 0, seconds, outcome="answered"))
 
         lm.choose([chats[row] for row in rows], [list(choices[row]) for row in rows], keep=weighed)
 

@@ -17,7 +17,8 @@ from personagap.store import Store
 from personagap.store_files import COLUMNS
 
 ANSWER_COLUMNS = list(COLUMNS)
-ANSWER_TYPES = dict(zip(COLUMNS, ("str", "str", int, int, float), strict=True))
+ANSWER_TYPES = dict(zip(COLUMNS, ("str", "str", int, int, float, "str", "str"), strict=True))
+WORDS = {name: kind for name, kind in ANSWER_TYPES.items() if kind == "str"}
 #: Requests put to a model at a time.
 BATCH = 256
 #: Seconds between looks at what other runs are asking.
@@ -31,7 +32,7 @@ def digest(*parts: object) -> str:
 
 def _table(rows: list[tuple]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["key", *ANSWER_COLUMNS]).set_index("key")
-    return table.astype({"text": "str", "finish_reason": "str"} if rows else ANSWER_TYPES)
+    return table.astype(WORDS if rows else ANSWER_TYPES)
 
 
 class ResponseStore(Store):
@@ -54,6 +55,11 @@ class ResponseStore(Store):
         self.keep(list(plain.where(plain.notna(), None).itertuples(name=None)))
 
 
+def failed(answer) -> bool:
+    """Whether a ``models.Generation`` is none, and to be asked again."""
+    return answer.outcome == "failed" or answer.finish_reason == "error"
+
+
 def complete(
     store: ResponseStore | None, keys: Sequence[str], make: Callable, *, title: str, batch: int = BATCH
 ) -> pd.DataFrame:
@@ -71,7 +77,7 @@ def complete(
 
     Returns
     -------
-    ``ANSWER_COLUMNS`` by key. A failure ("error") is among them but not stored, so the next call makes it again.
+    ``ANSWER_COLUMNS`` by key. A failure is among them but not stored, so the next call makes it again.
     ``.attrs["asked"]`` counts what this call made.
     """
     keys = pd.Index(keys)
@@ -92,7 +98,7 @@ def complete(
                 if (key := asked[i]) not in made:
                     made[key] = answer
                     if owner is not None:
-                        store.release(key) if answer.finish_reason == "error" else store.keep([(key, *answer)])
+                        store.release(key) if failed(answer) else store.keep([(key, *answer)])
                     bar.update()
 
             if len(asked):

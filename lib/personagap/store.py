@@ -31,7 +31,7 @@ DATABASE = "answers.sqlite"
 #: ``files`` are those of writers and of earlier versions: how many bytes of each have been read.
 SCHEMA = """
 CREATE TABLE answers (key TEXT PRIMARY KEY, text TEXT, finish_reason TEXT, prompt_tokens INTEGER,
-                      output_tokens INTEGER, seconds REAL);
+                      output_tokens INTEGER, seconds REAL, reasoning TEXT, outcome TEXT);
 CREATE TABLE claims (key TEXT PRIMARY KEY, owner TEXT) WITHOUT ROWID;
 CREATE TABLE files (name TEXT PRIMARY KEY, bytes INTEGER);
 PRAGMA user_version = 1;
@@ -47,7 +47,7 @@ CREATE TEMP VIEW answered AS SELECT * FROM merged.answers UNION ALL
 CREATE TEMP VIEW read AS SELECT * FROM merged.files UNION ALL SELECT * FROM main.files;
 """
 AMONG = " WHERE key IN (SELECT value FROM json_each(?))"
-INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?)"
+INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 #: File systems that machines share.
 NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "pvfs", "orangefs", "panfs")
 NETWORK += ("wekafs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.rclone", "fuse.s3fs", "fuse.gcsfuse")

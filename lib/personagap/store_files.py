@@ -6,7 +6,7 @@ from pathlib import Path
 
 from personagap.errors import UserError, first_line
 
-COLUMNS = ("text", "finish_reason", "prompt_tokens", "output_tokens", "seconds")
+COLUMNS = ("text", "finish_reason", "prompt_tokens", "output_tokens", "seconds", "reasoning", "outcome")
 #: What a line that is not of ours makes a reader raise.
 UNREADABLE = (ValueError, TypeError, KeyError, RecursionError)
 
@@ -33,7 +33,8 @@ def shard(path: Path) -> tuple[list[tuple], int]:
     import pandas as pd
 
     try:
-        table = pd.read_parquet(path)[list(COLUMNS)].astype(object)
+        table = pd.read_parquet(path)
+        table = table[list(COLUMNS[:5])].reindex(columns=list(COLUMNS)).astype(object)  # it tells nothing apart
     except (OSError, ValueError, KeyError) as error:
         problem = f"{path}: unreadable shard ({first_line(error)}); delete it, its answers are asked again"
         raise UserError(problem) from error
@@ -42,9 +43,10 @@ def shard(path: Path) -> tuple[list[tuple], int]:
 
 def values_of(fields: dict) -> tuple:
     """The values of a row. ValueError, TypeError or KeyError if they are not what an answer holds."""
-    text, reason, *numbers = (fields[name] for name in COLUMNS)
-    if not all(isinstance(word, str) and word.encode() is not None for word in (text, reason)):  # no lone surrogate
+    text, reason, *numbers, reasoning, outcome = (fields[name] for name in COLUMNS)
+    words = [text, reason, *(word for word in (reasoning, outcome) if word is not None)]
+    if not all(isinstance(word, str) and word.encode() is not None for word in words):  # no lone surrogate
         raise ValueError("no text")
     if not all(number is None or abs(number) < 2**53 for number in numbers):
         raise ValueError("no number")
-    return (text, reason, *numbers)
+    return (text, reason, *numbers, reasoning, outcome)

@@ -11,6 +11,7 @@ additivity             does an intersection score what its parts predict?
 variance_components    what makes answers vary?
 rates                  how does each persona score; invalid and truncated answers
 judge_corrected        the same, and contrasts and bias, without the judge's errors
+outcomes               scores of how answers ended: refused, blocked, empty, unfinished, timed out
 power, items_needed    what can a design detect, and what does an effect take?
 detectable             what could these very data have shown?
 split_budget           how to spend answers over items, phrasings and runs?
@@ -25,5 +26,5 @@ from personagap.effects.contrasts import additivity, contrasts, equivalence
 from personagap.effects.corrected import judge_corrected
 from personagap.effects.omnibus import omnibus
 from personagap.effects.power import detectable, items_needed, power, simulated_power, split_budget
-from personagap.effects.rates import rates
+from personagap.effects.rates import outcomes, rates
 from personagap.effects.simulate import simulate_scores

@@ -10,6 +10,8 @@ from personagap.errors import UserError
 
 POINTS = 100.0
 CONTROLS = ("none", "empty", "assistant")
+#: Outcomes of answers that say nothing and have no score; `outcomes` counts them.
+SILENT = ("blocked", "empty", "unfinished")
 
 
 class Cells(NamedTuple):
@@ -42,6 +44,8 @@ def checked(scores: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
     absent = [name for name in needed if name not in scores]
     if absent:
         raise UserError(f"scores lack the column {absent[0]!r}: the columns needed are {', '.join(needed)}")
+    if "outcome" in scores:
+        scores = scores[scores["score"].notna() | ~scores["outcome"].isin(SILENT)]
     if scores.empty:
         raise UserError("scores hold no rows: grade some responses first")
     if "model" in scores and len(models := scores["model"].unique()) > 1:

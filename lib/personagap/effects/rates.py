@@ -3,7 +3,10 @@
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from personagap.effects._table import POINTS, checked
+from personagap.effects._table import POINTS, SILENT, checked
+
+#: How an answer can end that is a finding by itself, if it happens to some identities more often.
+ENDINGS = ("refused", *SILENT, "timed out")
 
 
 def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
@@ -53,3 +56,35 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     return pd.concat(
         [rows for _, rows in pd.DataFrame(columns).reset_index().groupby(key[0], **how)], ignore_index=True
     )
+
+
+def outcomes(scores: pd.DataFrame) -> pd.DataFrame:
+    """How answers ended, as scores: 1 for each that was blocked, 0 for the others, and so on.
+
+    Parameters
+    ----------
+    scores : with ``outcome``, of ``tasks.grade``.
+
+    Returns
+    -------
+    Rows like those of ``scores`` for `rates` and `contrasts`, for every ending that occurs in a task: ``task`` is
+    "<task>, <ending>", the ending one of "refused" (by the server's own word), "blocked", "empty", "unfinished"
+    (thinking that never ended) and "timed out". No rows if all answers were given.
+
+    Examples
+    --------
+    >>> scores = pd.DataFrame({"task": "mmlu", "persona": "none", "item": range(4), "score": [1, 0, None, None],
+    ...                        "valid": True, "truncated": False, "outcome": ["answered"] * 2 + ["blocked"] * 2})
+    >>> rates(outcomes(scores))[["task", "estimate"]]
+                task  estimate
+    0  mmlu, blocked      50.0
+    """
+    parts = [
+        rows.assign(
+            task=f"{task}, {ending}", score=rows["outcome"].eq(ending).astype(float), valid=True, truncated=False
+        )
+        for task, rows in scores.groupby("task", sort=False)
+        for ending in ENDINGS
+        if rows["outcome"].eq(ending).any()
+    ]
+    return pd.concat(parts, ignore_index=True) if parts else scores.head(0)

@@ -38,9 +38,12 @@ class Sampling:
 
 
 class Generation(NamedTuple):
-    """One answer: ``text`` is None when ``finish_reason`` is "error" (else "stop" or "length").
+    """One answer, as the model gave it; `answers.take_apart` tells its text from its reasoning.
 
-    ``seconds`` runs from when the model took up the request until its last token; others shared the machine meanwhile.
+    ``text`` is None where there is no answer at all, and ``finish_reason`` then "error"; else it is what the model or
+    its server says ("stop", "length", "content_filter" …). ``seconds`` runs from when the model took up the request
+    until its last token; others shared the machine meanwhile. ``reasoning`` and ``outcome`` are what a server tells
+    apart from the text: its thoughts, and that it "refused".
     """
 
     text: str | None
@@ -48,6 +51,8 @@ class Generation(NamedTuple):
     prompt_tokens: int | None
     output_tokens: int | None
     seconds: float
+    reasoning: str = ""
+    outcome: str = ""
 
 
 def load_model(spec: str, device: str = "auto", dtype: str = "auto", prompt_format: str = "chat"):

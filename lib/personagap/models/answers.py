@@ -1,15 +1,29 @@
-"""An answer taken apart: what the user sees, and what was thought before."""
+"""An answer taken apart, once: what the user sees, what was thought before, and how it ended."""
 
 import re
 
-_WORDS = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis)"
+from personagap.models import Generation
+
+OUTCOMES = ("answered", "truncated", "refused", "blocked", "empty", "unfinished", "failed")
+#: Those that leave nothing to grade: neither wrong nor harmless.
+SILENT = ("blocked", "empty", "unfinished")
+#: What servers say of an answer that did not simply end (OpenAI, vLLM, SGLang, Mistral, Gemini …).
+ENDINGS = {
+    "truncated": ("length", "max_tokens", "model_length", "max_output_tokens"),
+    "blocked": ("content_filter", "safety", "prohibited_content", "blocklist", "recitation", "spii"),
+    "refused": ("refusal",),
+    "failed": ("error", "abort", "aborted", "cancelled"),
+}
+_ENDED = {reason: outcome for outcome, reasons in ENDINGS.items() for reason in reasons}
+
+_TAG = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis)"
 _OPENS = re.compile(
-    rf"<\s?{_WORDS}\s?>|\[think\]|◁think▷|<\|begin_of_thought\|>|<\|start_thinking\|>"
+    rf"<\s?{_TAG}\s?>|\[think\]|◁think▷|<\|begin_of_thought\|>|<\|start_thinking\|>"
     r"|<\|channel\|>analysis<\|message\|>",
     re.IGNORECASE,
 )
 _CLOSES = re.compile(
-    rf"<\s?/\s?{_WORDS}\s?>|\[/think\]|◁/think▷|<\|end_of_thought\|>|<\|end_thinking\|>"
+    rf"<\s?/\s?{_TAG}\s?>|\[/think\]|◁/think▷|<\|end_of_thought\|>|<\|end_thinking\|>"
     r"|<\|channel\|>final<\|message\|>",
     re.IGNORECASE,
 )
@@ -44,3 +58,30 @@ def split(content: str) -> tuple[str, str]:
 def visible(content: str) -> str:
     """What the user sees of what a model wrote, of `split`."""
     return split(content)[1]
+
+
+def take_apart(answer: Generation, prompt: str = "") -> Generation:
+    """The same answer, with ``text``, ``reasoning`` and ``outcome`` told apart.
+
+    What a server has told apart stays, and so does the raw ``finish_reason``. Some chat templates
+    begin the thought themselves: then the rendered ``prompt`` ends with its opening tag.
+
+    Examples
+    --------
+    >>> take_apart(Generation("<think>Hm", "length", 3, 2, 0.1)).outcome
+    'unfinished'
+    >>> take_apart(Generation("", "content_filter", 3, 0, 0.1)).outcome
+    'blocked'
+    """
+    outcome = answer.outcome or _ENDED.get(answer.finish_reason.lower(), "answered")
+    if answer.text is None or outcome == "failed":
+        return answer._replace(text=None, outcome="failed")
+    begun = [tag[0] for tag in _OPENS.finditer(prompt[-40:]) if prompt.rstrip().endswith(tag[0])]
+    content = "".join(begun) + answer.text
+    thought, text = split(content)
+    if outcome in ("answered", "truncated") and not text.strip():
+        opened, closed = len(_OPENS.findall(content)), len(_CLOSES.findall(content))
+        cut = opened > closed or (outcome == "truncated" and (answer.reasoning or thought))
+        outcome = "unfinished" if cut else "empty"
+    reasoning = "\n".join(filter(None, [answer.reasoning, thought]))
+    return answer._replace(text=text, reasoning=reasoning, outcome=outcome)

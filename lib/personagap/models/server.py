@@ -14,6 +14,7 @@ import openai
 from personagap.errors import UserError
 from personagap.leaving import leaving
 from personagap.models import Generation, Sampling
+from personagap.models.answers import ENDINGS
 from personagap.models.rendering import Messages, fold_system
 
 #: Requests under way at a time: enough to fill a server's batches.
@@ -107,17 +108,23 @@ class ServerModel:
             try:
                 completion = self._complete(self._messages(chat), sampling, seed=seed, extra_body=fields)
             except openai.OpenAIError as error:
+                if getattr(error, "code", None) == "content_filter":  # Azure's word on a prompt that its filter stops
+                    return Generation("", "content_filter", None, 0, time.perf_counter() - start)
                 self.failure = self.failure or _reason(error)
                 if isinstance(error, openai.APIStatusError) and error.status_code < 500:
                     refusals.append(error)
                 return Generation(None, "error", None, None, time.perf_counter() - start)
             choice, usage = completion.choices[0], completion.usage
+            message, refusal = choice.message, choice.message.refusal
+            thought = getattr(message, "reasoning_content", None) or getattr(message, "reasoning", None)
             return Generation(
-                (choice.message.content or "").encode(errors="replace").decode(),  # JSON can hold half a character
-                "length" if choice.finish_reason == "length" else "stop",
+                _whole(refusal or message.content or ""),
+                choice.finish_reason or "stop",
                 usage.prompt_tokens if usage else None,
                 usage.completion_tokens if usage else None,
                 time.perf_counter() - start,
+                _whole(thought) if isinstance(thought, str) else "",
+                "refused" if refusal else "",
             )
 
         answers = _at_once(answer, chats, seeds, keep)
@@ -214,15 +221,21 @@ class ServerModel:
         return fold_system(chat) if chat[0]["role"] == "system" and not self._system_role else chat
 
     def _complete(self, messages: Messages, sampling: Sampling, **options):
-        """One chat completion. The client repeats a request that failed, this one whose answer is garbled."""
+        """One chat completion. The client repeats a failed request, this one whose answer is garbled or broken off."""
         how = {name: getattr(sampling, name) for name in ("temperature", "top_p", "max_tokens")}
         for attempt in range(RETRIES + 1):
             time.sleep(PAUSE if attempt else 0)
             with contextlib.suppress(ValueError):  # not JSON
                 completion = self._client.chat.completions.create(model=self.id, messages=messages, **how, **options)
-                if getattr(completion, "choices", None) and completion.choices[0].message is not None:
+                choice = (getattr(completion, "choices", None) or [None])[0]
+                if choice and choice.message is not None and choice.finish_reason not in ENDINGS["failed"]:
                     return completion
-        raise openai.OpenAIError("the answer is not a chat completion")
+        raise openai.OpenAIError("the answer is not a chat completion, or was broken off")
+
+
+def _whole(text: str) -> str:
+    """Without halves of characters, which JSON can hold and no file."""
+    return text.encode(errors="replace").decode()
 
 
 def _at_once(work: Callable, chats: Sequence[Messages], more: Sequence, keep: Callable | None) -> list:

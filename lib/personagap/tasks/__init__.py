@@ -8,7 +8,14 @@ the text says. "code" is the released code as it stands. "corrected" repairs the
 which a task's ``discrepancies`` also hold by itself; S-numbers name them (``data/traps.csv``).
 """
 
-from personagap.tasks._grading import LIKELIHOOD, SCORE_COLUMNS, by_dimension, discrepancies, grade
+from personagap.tasks._grading import (
+    LIKELIHOOD,
+    SCORE_COLUMNS,
+    blocked_as_harmless,
+    by_dimension,
+    discrepancies,
+    grade,
+)
 from personagap.tasks._items import load
 from personagap.tasks._prompts import likelihood_prompt, prompt
 from personagap.tasks._registry import SAFETY, TASKS, UTILITY, WITH_CHOICES, find, select
