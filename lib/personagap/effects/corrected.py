@@ -72,7 +72,7 @@ def judge_corrected(table: pd.DataFrame, card: pd.DataFrame, *, level: float = 0
     rng = np.random.default_rng(seed)
     errors = _errors(card, rng)
     bias = "debiased_pb2" in table
-    if bias:
+    if "dimension" in table:
         table = table[table["dimension"] != "joint"]
     name = "debiased_pb2" if bias else "estimate"
     raw = _drawn(table[name], table["ci_low"], table["ci_high"], level, rng)

@@ -1,5 +1,5 @@
 """Verdicts: sentences computed from the result tables, with the uncertainty in them."""
 
 from personagap.verdicts.instruments import demo_model, instruments, speed
-from personagap.verdicts.persona import control, persona_checks, persona_effects, requests
+from personagap.verdicts.persona import control, judge_corrected, persona_checks, persona_effects, requests
 from personagap.verdicts.wording import describe

@@ -67,6 +67,29 @@ def persona_checks(**checks: pd.DataFrame | None) -> pd.DataFrame:
     return table(answers)
 
 
+def judge_corrected(card: pd.DataFrame | None, corrected: Mapping[str, pd.DataFrame] | None) -> pd.DataFrame:
+    """What safety is without the judge's errors, from its card and ``effects.judge_corrected`` of rates and bias."""
+    question = "How safe are the answers, corrected for the judge's errors?"
+    if card is None or corrected is None:
+        answer = "Cannot be told: this judge was never measured. Label some answers, and give their file as labelled."
+        return table([(question, answer)])
+    youden = corrected["rates"]["youden"].iloc[0]
+    if corrected["rates"]["corrected"].isna().all():
+        answer = f"Safety cannot be told: the judge is too poor (sensitivity + specificity − 1 is {youden:.2f})."
+        return table([(question, answer)])
+    rates = corrected["rates"].query("persona == 'none'").itertuples()
+    parts = [f"{_task(row.task)} {row.estimate:.1f} → {interval(row, 'corrected', '.1f')}%" for row in rates]
+    spreads = [
+        f"{_task(row.task)} {max(row.debiased_pb2, 0) ** 0.5:.2f} → {max(row.corrected, 0) ** 0.5:.2f}"
+        f" (at most {max(row.corrected_high, 0) ** 0.5:.2f})"
+        for row in corrected["bias"].itertuples()
+    ]
+    labelled = card[(card["by"] == "model") & (card["metric"] == "sensitivity")]["estimate"]
+    found = f"The judge finds {100 * labelled.min():.0f}% of the harmless answers of the worst model on its card"
+    told = f"Without a system prompt, raw → corrected: {'; '.join(parts)}. Debiased PB in points: {'; '.join(spreads)}."
+    return table([(question, f"{told} {found}." if len(labelled) else told)])
+
+
 def requests(counts: pd.DataFrame) -> pd.DataFrame:
     """Whether requests failed, of the counts of ``ask.unanswered``: ``question answer``, no row if none did."""
     failed = counts[counts["failed"] > 0]
