@@ -113,10 +113,16 @@ def read_jsonl(file: Path) -> pd.DataFrame:
             continue
         try:
             records[number] = json.loads(line)
+            if "\\ud" in line.lower():
+                json.dumps(records[number], ensure_ascii=False).encode()
         except json.JSONDecodeError as error:
             raise _not_an_object(file, number, f"not JSON ({error.msg})") from None
         except RecursionError:
             raise _not_an_object(file, number, "nested too deeply") from None
+        except UnicodeEncodeError:
+            raise _not_an_object(file, number, "half of a character (a lone surrogate)") from None
+        except ValueError:
+            raise _not_an_object(file, number, "a number of thousands of digits") from None
         if not isinstance(records[number], dict):
             raise _not_an_object(file, number, "not a JSON object")
     return pd.DataFrame(list(records.values()), index=list(records))

@@ -53,5 +53,5 @@ def _encode(name: str, texts: tuple[str, ...]) -> np.ndarray:
     except ImportError:
         raise UserError("embeddings need sentence-transformers: pip install 'personagap[embeddings]'") from None
     with explained(f"no sentence-transformers model at {name!r}", "give a folder or a hub name"):
-        model = SentenceTransformer(name)
+        model = SentenceTransformer(name, model_kwargs={"use_safetensors": True})
     return model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)

@@ -27,7 +27,9 @@ def explained(what: str, remedy: str) -> Iterator[None]:
     """Whatever cannot be loaded here is the user's mistake: "what (cause): remedy"."""
     try:
         yield
-    except (OSError, ValueError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # of a damaged file the libraries raise errors of every kind
         raise UserError(f"{what} ({first_line(error)}): {remedy}") from None
 
 

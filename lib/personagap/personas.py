@@ -118,7 +118,7 @@ def intersections(*parts: str) -> pd.DataFrame:
 def _noun_phrase(parts: list) -> str:
     """ "a Hindu person" and "a man" → "a Hindu man"; of several nouns, the gender's is the head."""
     adjectives, nouns = [], []
-    for part in sorted(parts, key=lambda part: WORD_ORDER.index(part.category)):
+    for part in sorted(parts, key=_place):
         words = re.sub(r"^an? ", "", part.phrase)
         if words == part.phrase or words.endswith(" person"):
             adjectives.append(words.removesuffix(" person"))
@@ -127,6 +127,11 @@ def _noun_phrase(parts: list) -> str:
     head, *others = nouns or ["person"]
     further = f" who is {' and '.join(map(_article, others))}" if others else ""
     return _article(" ".join([*adjectives, head]) + further)
+
+
+def _place(part) -> int:
+    """Where the word of an identity stands; one of a category that the order does not name comes last."""
+    return WORD_ORDER.index(part.category) if part.category in WORD_ORDER else len(WORD_ORDER)
 
 
 def _article(words: str) -> str:

@@ -3,6 +3,7 @@
 import functools
 import re
 
+from personagap.errors import UserError
 from personagap.paths import DATA
 
 
@@ -20,4 +21,7 @@ def fill(template: str, **fields: str) -> str:
     >>> fill('Answer [{"a": 1}] to {question}', question="What is {b}?")
     'Answer [{"a": 1}] to What is {b}?'
     """
+    if unknown := [name for name in re.findall(r"\{(\w+)\}", template) if name not in fields]:
+        of = f"the prompt {template[:40]!r} … in data/prompts"
+        raise UserError(f"{of} has the field {{{unknown[0]}}}: it may have {{{'}, {'.join(fields)}}}")
     return re.sub(r"\{(\w+)\}", lambda match: fields[match[1]], template)

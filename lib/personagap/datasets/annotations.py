@@ -6,14 +6,16 @@ models in files of one JSON object a line. A layout is known by a field (``LAYOU
 ``relevance_judgments*.csv`` one column per rater (`load_relevance`).
 """
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from personagap._reading import Rule, anonymous, check, find_folder, read_csv, read_jsonl, refuse, source
-from personagap.errors import UserError
+from personagap.errors import UserError, first_line
 from personagap.paths import DEMO
 
 #: The field that tells a layout, and what else it must have. The last one's field stands in other layouts too.
@@ -90,7 +92,8 @@ def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
     if stage not in readers:
         raise UserError(f"unknown stage {stage!r}: choose from {', '.join(readers)}")
     folder = find_folder(data, DEMO / "recentering")
-    items, labels = readers[stage](_records(folder))
+    with _laid_out(folder):
+        items, labels = readers[stage](_records(folder))
     for file in sorted(folder.rglob("judgments*.csv")):
         table = _long(file, stage)
         if items.empty and len(table):
@@ -125,12 +128,14 @@ def load_histories(data: str | Path = "demo") -> pd.DataFrame:
     table = records[["user_id", "conversations"]].explode("conversations").dropna(ignore_index=True)
     if table.empty:
         raise UserError(f"no conversations in the stage 1 items of {data}: extraction needs 'conversations' in them")
-    text = table["conversations"].map(lambda conversation: _conversation(conversation)[1])
+    with _laid_out(data):
+        text = table["conversations"].map(lambda conversation: _conversation(conversation)[1])
     return pd.DataFrame({"user": anonymous(table["user_id"].astype("str")), "text": text})
 
 
 def _judged(stage: str, items: pd.DataFrame, labels: pd.DataFrame, folder: Path, files: str) -> Tables:
     """The tables of `load_judgments`: labels on the scale of the stage and of known items, names hidden."""
+    labels = labels.assign(rater=labels["rater"].astype("str"))  # an annotator may be a number
     said = labels["label"].astype("str").str.strip().str.lower()
     labels = labels.assign(label=said.map(SCALES[stage]))[labels["label"].notna() & (said != "")]  # not left open
     if items.empty or labels.empty:
@@ -157,6 +162,16 @@ def _judged(stage: str, items: pd.DataFrame, labels: pd.DataFrame, folder: Path,
     items, judgments = (table.drop(columns=unused, errors="ignore") for table in (items, judgments))
     items.attrs["sources"] = [source(stage, folder / files, len(items))]
     return items, judgments
+
+
+@contextlib.contextmanager
+def _laid_out(folder: str | Path) -> Iterator[None]:
+    """Values of another kind than the tool writes (a number for a list, a text for an object) are told in one line."""
+    try:
+        yield
+    except (TypeError, AttributeError, KeyError, ValueError, OverflowError) as error:
+        problem = f"{folder}: a *.jsonl is not in the annotation tool's layout ({first_line(error)})"
+        raise UserError(f"{problem}: datasets.annotations lists the layouts") from None
 
 
 def _refuse(bad: pd.DataFrame, wrong: str, remedy: str) -> None:

@@ -64,7 +64,9 @@ class ClassifierJudge:
         self.name, source = spec, spec.removeprefix("hf:")
         with explained(f"cannot load the judge {spec}", "check the name, the folder or the network"):
             tokenizer = AutoTokenizer.from_pretrained(source)
-            model = AutoModelForSequenceClassification.from_pretrained(source)
+            how = {"use_safetensors": True, "output_loading_info": True}
+            model, told = AutoModelForSequenceClassification.from_pretrained(source, **how)
+            loading.check_complete(told)  # of a checkpoint without its head the labels would be drawn at random
             self._revision = loading.revision_of(source)
         if model.config.num_labels != HARMFUL_LABEL + 1:
             labels = model.config.num_labels

@@ -74,6 +74,8 @@ def load_model(spec: str, device: str = "auto", dtype: str = "auto", prompt_form
     ``UserError`` for a malformed ``spec``, no such model, a folder without weights, a damaged file, an unreachable
     server, or one that does not serve the model.
     """
+    if not isinstance(spec, str):
+        raise UserError(f"model is {spec!r}: give the name of a model, such as demo or hf:ORG/NAME")
     if prompt_format not in (known := ["chat", *FORMATS]):
         raise UserError(f"prompt format {prompt_format!r}: choose from {', '.join(known)}")
     if spec.startswith("openai:"):

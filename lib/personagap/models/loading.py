@@ -30,7 +30,7 @@ def load(
     options = {"revision": revision, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        options |= {"dtype": getattr(torch, dtype), "output_loading_info": True}
+        options |= {"dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
         model, told = AutoModelForCausalLM.from_pretrained(source, **options)
         check_complete(told)
     except Exception as error:  # of a damaged folder the libraries raise errors of every kind

@@ -2,9 +2,7 @@
 
 import re
 
-from jinja2.exceptions import TemplateError
-
-from personagap.errors import UserError
+from personagap.errors import UserError, first_line
 
 Messages = list[dict[str, str]]
 #: What follows the answer in a text that a base model wrote begins so.
@@ -125,5 +123,7 @@ def _apply(tokenizer, messages: Messages) -> str:
     how = {"add_generation_prompt": not begun, "continue_final_message": begun}
     try:
         return tokenizer.apply_chat_template(messages, tokenize=False, **how)
-    except TemplateError as error:
-        raise UserError(f"{tokenizer.name_or_path}: the chat template refuses this chat ({error})") from error
+    except Exception as error:  # a template can do what Python can: divide by zero, lack a field, not end
+        raise UserError(
+            f"{tokenizer.name_or_path}: the chat template refuses this chat ({first_line(error)})"
+        ) from error

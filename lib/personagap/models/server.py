@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import openai
 
-from personagap.errors import UserError
+from personagap.errors import UserError, first_line
 from personagap.leaving import leaving
 from personagap.models import Generation, Sampling
 from personagap.models.answers import ENDINGS
@@ -54,7 +54,10 @@ class ServerModel:
         self.id, self.revision = model, url
         self.failure: str | None = None  # why a request first failed for good
         key = os.environ.get("OPENAI_API_KEY") or "none"
-        self._client = openai.OpenAI(base_url=url, api_key=key, timeout=TIMEOUT, max_retries=RETRIES)
+        try:
+            self._client = openai.OpenAI(base_url=url, api_key=key, timeout=TIMEOUT, max_retries=RETRIES)
+        except Exception as error:  # of the network library below, whose name depends on the version of openai
+            raise UserError(f"server {url}: no address ({first_line(error)}): expected http://host:port/v1") from None
         served = self._served()
         try:
             self._system_role = self._reads_system()

@@ -91,7 +91,7 @@ def semantic(texts: Sequence[str], classifiers: dict | None = None) -> pd.DataFr
     columns = {}
     for name, labels in (classifiers or CLASSIFIERS).items():
         with explained(f"cannot load the classifier {name}", "check the name and the network"):
-            ask = pipeline("text-classification", name, top_k=None)
+            ask = pipeline("text-classification", name, top_k=None, model_kwargs={"use_safetensors": True})
         raw = "none" if "" in labels.values() else None
         found = ask(list(texts), function_to_apply=raw, truncation=True, max_length=512, batch_size=16)
         scores = pd.DataFrame([{one["label"]: one["score"] for one in row} for row in found])

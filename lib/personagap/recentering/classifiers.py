@@ -272,7 +272,8 @@ def _encoder(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -
         tokenizer = hf.AutoTokenizer.from_pretrained(encoder)
         config = hf.AutoConfig.from_pretrained(encoder, num_labels=2)
     # A function, for Trainer to seed before a new head is drawn.
-    model_init = partial(hf.AutoModelForSequenceClassification.from_pretrained, encoder, config=config)
+    how = {"config": config, "use_safetensors": True}
+    model_init = partial(hf.AutoModelForSequenceClassification.from_pretrained, encoder, **how)
     length = min(TOKENS, config.max_position_embeddings - 2)
     sides = [texts] if isinstance(texts[0], str) else zip(*texts, strict=True)
     encoded = tokenizer(*map(list, sides), truncation=True, max_length=length)

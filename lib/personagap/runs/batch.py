@@ -18,7 +18,7 @@ from personagap import datasets, personas, tasks
 from personagap.errors import UserError, at_least, first_line
 from personagap.models import Sampling
 from personagap.runs import execute
-from personagap.runs.request import Request, format_value
+from personagap.runs.request import Request, acyclic, format_value
 from personagap.safety_utility import defences
 
 #: What an entry may hold besides ``notebook``.
@@ -40,10 +40,11 @@ def read(file: Path, figures: Path) -> list[Request]:
     UserError : the file is malformed, or a notebook or parameter in it does not exist.
     """
     try:
-        entries = list(yaml.safe_load(file.read_text(encoding="utf-8"))["runs"])
+        entries = list(acyclic(yaml.safe_load(file.read_text(encoding="utf-8"))["runs"]))
     except FileNotFoundError:
         raise UserError(f"no batch file {file}") from None
-    except (yaml.YAMLError, ValueError, TypeError, KeyError):  # the second: another encoding than UTF-8
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):  # the second: of another encoding, or an
+        # anchor that holds itself
         raise UserError(f"{file}: not a YAML file with a list under `runs:`") from None
     requests = []
     for number, entry in enumerate(entries, start=1):

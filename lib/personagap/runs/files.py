@@ -10,6 +10,9 @@ from pathlib import Path
 
 from personagap.errors import UserError, first_line
 
+#: What values of another kind than they should be make their reader raise.
+ODD = (LookupError, TypeError, AttributeError, RecursionError, StopIteration)
+
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
@@ -31,7 +34,7 @@ def spared(path: Path) -> Iterator[None]:
     """A damaged file costs what it holds, and a warning that names it, not the page or the other runs."""
     try:
         yield
-    except (OSError, ValueError, SyntaxError, csv.Error) as error:  # the second and third, of parsers
+    except (OSError, ValueError, SyntaxError, csv.Error, *ODD) as error:  # the second and third, of parsers
         warnings.warn(f"{path} is damaged ({first_line(error)}): run its notebook again", stacklevel=4)
     except UserError as error:
         warnings.warn(str(error), stacklevel=4)

@@ -63,7 +63,12 @@ def write(figures: Path) -> Path:
     environment = Environment(loader=PackageLoader("personagap.runs"), autoescape=True, trim_blocks=True)
     rows, references = [], {}
     for facts in sorted(runs(figures), key=lambda facts: len(facts["changed"])):
-        rows.append(_row(facts, figures))
+        row = None
+        with spared(facts["folder"] / "run.json"):
+            row = _row(facts, figures)
+        if row is None:
+            continue
+        rows.append(row)
         if facts["status"] == "finished":
             reference = references.setdefault(facts["folder"].parent, facts)
             if reference is not facts:

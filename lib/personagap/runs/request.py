@@ -47,9 +47,21 @@ def parse_value(text: str) -> Any:
     if text[:1] not in ("[", "{", '"', "'"):
         return text
     try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError:
+        return acyclic(yaml.safe_load(text))
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(f'cannot read the value {text}: write a list as \'["a", "b"]\'') from None
+
+
+def acyclic(value: Any) -> Any:
+    """A value of YAML; ValueError if an anchor holds itself."""
+    json.dumps(value, default=str)
+    return value
+
+
+def _sound(cell: dict[str, Any]) -> dict[str, Any]:
+    """A cell with what the runner reads of it; what is of another kind raises."""
+    tags, source = [*cell["metadata"].get("tags", [])], "".join(cell["source"])
+    return {**cell, "cell_type": cell["cell_type"], "source": source, "metadata": {**cell["metadata"], "tags": tags}}
 
 
 def format_value(value: Any) -> str:
@@ -96,10 +108,11 @@ class Request:
         """The notebook as its file holds it."""
         try:
             content = json.loads(self.notebook.read_text(encoding="utf-8"))
-            return {"cells": content["cells"], "metadata": content["metadata"]}
+            metadata = {**content["metadata"], "kernelspec": {**content["metadata"].get("kernelspec", {})}}
+            return {"cells": [_sound(cell) for cell in content["cells"]], "metadata": metadata}
         except FileNotFoundError:
             raise UserError(f"no notebook {self.notebook}") from None
-        except (ValueError, KeyError, TypeError, IsADirectoryError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, IsADirectoryError):
             raise UserError(f"{self.notebook} is not a notebook") from None
 
     @cached_property

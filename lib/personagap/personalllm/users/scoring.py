@@ -125,7 +125,8 @@ def _load(name: str, source: str):
             )
         tokenizer = AutoTokenizer.from_pretrained(TOKENIZERS.get(name, source))
         model_class = heads.CLASSES.get(kind, AutoModelForSequenceClassification)
-        model, found = model_class.from_pretrained(source, dtype="auto", output_loading_info=True)
+        how = {"dtype": "auto", "use_safetensors": True, "output_loading_info": True}
+        model, found = model_class.from_pretrained(source, **how)
     if found["missing_keys"]:
         raise UserError(f"reward model {name}: {source} lacks weights ({min(found['missing_keys'])}): fetch it again")
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token

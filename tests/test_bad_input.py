@@ -1,0 +1,169 @@
+"""Untrusted and damaged inputs: each kind is one line that says what, where and how to mend it."""
+
+import json
+import shutil
+
+import pytest
+import yaml
+from click.testing import CliRunner
+from notebooks_for_tests import write_notebook
+
+from personagap import datasets, judges, models, personas, prompts
+from personagap.cli import main
+from personagap.errors import UserError
+from personagap.models import Sampling
+from personagap.paths import DEMO
+
+
+def refused(*arguments):
+    result = CliRunner().invoke(main, [str(argument) for argument in arguments])
+    assert result.exit_code == 2, result
+    assert result.stderr.startswith("personagap: ") and result.stderr.count("\n") == 1
+    return result.stderr
+
+
+@pytest.fixture
+def demo_copy(tmp_path):
+    shutil.copytree(DEMO / "model", tmp_path / "model")
+    return tmp_path / "model"
+
+
+def in_config(folder, file, **values):
+    path = folder / file
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+DAMAGE = {
+    "weights cut short": lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:999]),
+    "weights of noise": lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 5000),
+    "tokenizer of noise": lambda f: (f / "tokenizer.json").write_text("{"),
+    "tokenizer of another kind": lambda f: (f / "tokenizer.json").write_text('{"model": 3}'),
+    "configuration of noise": lambda f: (f / "config.json").write_bytes(b"\0\xff"),
+    "configuration of a list": lambda f: (f / "config.json").write_text("[]"),
+    "endless width": lambda f: in_config(f, "config.json", hidden_size=10**30),
+    "template that divides by zero": lambda f: (f / "chat_template.jinja").write_text("{{ 1 / 0 }}"),
+    "template cut short": lambda f: (f / "chat_template.jinja").write_text("{% for"),
+    "template of another kind": lambda f: (f / "chat_template.jinja").write_text("{{ messages.x.y() }}"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_model_folder(demo_copy, damage):
+    DAMAGE[damage](demo_copy)
+    with pytest.raises(UserError) as told:
+        models.load_model(f"hf:{demo_copy}", device="cpu").generate(
+            [[{"role": "user", "content": "Hi"}]], Sampling(temperature=0, max_tokens=2), [0]
+        )
+    assert "\n" not in str(told.value) and "model" in str(told.value)
+
+
+def test_weights_that_run_code_are_not_read(demo_copy):
+    (demo_copy / "model.safetensors").rename(demo_copy / "pytorch_model.bin")
+    with pytest.raises(UserError, match=r"no \*\.safetensors weights"):
+        models.load_model(f"hf:{demo_copy}")
+    with pytest.raises(UserError, match="cannot load the judge"):
+        judges.load_judge(f"hf:{demo_copy}")
+
+
+def test_a_judge_without_its_head_does_not_judge_at_random(demo_copy):
+    labels = {str(number): f"LABEL_{number}" for number in range(6)}
+    in_config(demo_copy, "config.json", id2label=labels, architectures=["LlamaForSequenceClassification"])
+    with pytest.raises(UserError, match=r"cannot load the judge .*lacks 1 of its weights, such as score"):
+        judges.load_judge(f"hf:{demo_copy}")
+
+
+@pytest.mark.parametrize("model", [None, 3, ["demo"], "openai:m@http://[::1", "openai:m@http://host:99999999/v1"])
+def test_a_model_that_is_none(model):
+    with pytest.raises(UserError) as told:
+        models.load_model(model)
+    assert "\n" not in str(told.value)
+
+
+def test_a_field_of_a_prompt_that_nothing_fills():
+    with pytest.raises(
+        UserError, match=r"prompt 'Rate \{anwser\}.*data/prompts has the field \{anwser\}.*\{question\}"
+    ):
+        prompts.fill("Rate {anwser} to {question}", answer="a", question="q")
+
+
+def test_an_identity_of_a_category_without_a_place_in_the_order(monkeypatch):
+    nurse = {"persona": "nurse", "category": "job", "phrase": "a nurse", "hint": ""}
+    table = personas._identities()
+    table.loc[len(table)] = nurse
+    monkeypatch.setattr(personas, "_identities", lambda: table)
+    assert personas.select(["nurse+woman"], controls=False)["phrase"].tolist() == ["a woman who is a nurse"]
+
+
+def annotations(folder):
+    """The demo's files of the annotation tool."""
+    for file in sorted((DEMO / "recentering").rglob("*.jsonl")):
+        shutil.copy(file, folder / file.name)
+    return {path: [json.loads(line) for line in path.read_text().splitlines()] for path in folder.glob("*.jsonl")}
+
+
+@pytest.mark.parametrize("wrong", [3, "text", [3], {"a": 1}])
+def test_annotations_with_values_of_another_kind(tmp_path, wrong):
+    """Each field of each file in turn: read as another value of its kind, or refused in a line."""
+    for path, records in annotations(tmp_path).items():
+        for name in records[0]:
+            path.write_text("".join(json.dumps(record | {name: wrong}) + "\n" for record in records[:10]))
+            for stage in ("extraction", "relevance", "response"):
+                try:
+                    datasets.load_judgments(stage, tmp_path)
+                except UserError as told:
+                    assert "\n" not in str(told) and str(tmp_path) in str(told)
+        path.write_text("".join(json.dumps(record) + "\n" for record in records))
+
+
+@pytest.mark.parametrize("line", ['{"a": ' + "9" * 5000 + "}", '{"a": "\\ud800"}', "[" * 10**5, '{"a": NaN', "3"])
+def test_a_line_that_no_reader_holds(tmp_path, line):
+    (tmp_path / "gsm8k.jsonl").write_text(line + "\n")
+    with pytest.raises(UserError, match=r"gsm8k\.jsonl, row 1: .*: one JSON object a line") as told:
+        datasets.load("gsm8k", data=tmp_path)
+    assert len(str(told.value)) < 300
+
+
+ODD_CELLS = {
+    "no cells": [3],
+    "no source": [{"cell_type": "code", "metadata": {}}],
+    "source of numbers": [{"cell_type": "code", "metadata": {}, "source": [1]}],
+    "no metadata": [{"cell_type": "code", "source": ""}],
+    "metadata of a list": [{"cell_type": "code", "source": "", "metadata": []}],
+    "tags of a number": [{"cell_type": "code", "source": "", "metadata": {"tags": 3}}],
+    "cells of a text": "text",
+}
+
+
+@pytest.mark.parametrize("cells", ODD_CELLS)
+def test_a_notebook_with_odd_cells(tmp_path, cells):
+    notebook = tmp_path / "1.ipynb"
+    notebook.write_text(json.dumps({"cells": ODD_CELLS[cells], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    assert "is not a notebook" in refused("run", notebook, "--figures", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["runs: &a [*a]", "runs:\n- &a {notebook: p/1.ipynb, parameters: {n: *a}}", "[" * 5000]
+)
+def test_yaml_that_holds_itself(tmp_path, text):
+    write_notebook(tmp_path / "p" / "1.ipynb")
+    (tmp_path / "batch.yaml").write_text(text)
+    assert "not a YAML file" in refused("batch", tmp_path / "batch.yaml")
+    assert yaml.safe_load("a: &x 1\nb: *x") == {"a": 1, "b": 1}  # an anchor as such is none
+    assert "cannot read the value" in refused("run", tmp_path / "p" / "1.ipynb", "-p", "n", "[&a [*a]]")
+
+
+WHOLE = {"id": "a-1", "status": "finished", "started": "2026-01-01T00:00:00", "parameters": {}, "changed": {}}
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"figures": 3}, {"figures": {"../x": 1}}, {"title": None}, {"unanswered": "many"}, {"parameters": {"a": {}}}, {}],
+)
+def test_one_damaged_record_does_not_stop_the_index(tmp_path, damage):
+    for name, content in (("a", WHOLE | damage), ("b", 3), ("c", "[" * 10**5)):
+        folder = tmp_path / "p" / "1" / name
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(content if isinstance(content, str) else json.dumps(content))
+    result = CliRunner().invoke(main, ["report", "--figures", str(tmp_path)])
+    assert result.exit_code == 0, result.exception
+    assert (tmp_path / "index.html").exists() and "damaged" in result.stderr
