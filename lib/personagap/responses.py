@@ -77,7 +77,7 @@ def complete(
 
     Returns
     -------
-    ``ANSWER_COLUMNS`` by key. A failure is among them but not stored, so the next call makes it again.
+    ``ANSWER_COLUMNS`` by key. A failure is among them (outcome "failed") but not stored: the next call makes it again.
     ``.attrs["asked"]`` counts what this call made.
     """
     keys = pd.Index(keys)

@@ -224,7 +224,7 @@ class ServerModel:
         return fold_system(chat) if chat[0]["role"] == "system" and not self._system_role else chat
 
     def _complete(self, messages: Messages, sampling: Sampling, **options):
-        """One chat completion. The client repeats a failed request, this one whose answer is garbled or broken off."""
+        """One chat completion. The client repeats what failed, this what comes garbled or broken off."""
         how = {name: getattr(sampling, name) for name in ("temperature", "top_p", "max_tokens")}
         for attempt in range(RETRIES + 1):
             time.sleep(PAUSE if attempt else 0)

@@ -155,7 +155,7 @@ def _told_apart(responses: pd.DataFrame) -> pd.DataFrame:
     texts, reasons = responses["text"].fillna(""), responses["finish_reason"].fillna("")
     pairs = zip(texts[whole], reasons[whole], strict=True)
     told = [take_apart(Generation(text, reason, None, None, 0.0)) for text, reason in pairs]
-    apart = responses.assign(text=texts, outcome=given)
+    apart = responses.assign(text=texts.astype(object), outcome=given.astype(object))
     apart.loc[whole, "text"] = [each.text or "" for each in told]
     apart.loc[whole, "outcome"] = [each.outcome for each in told]
     return apart

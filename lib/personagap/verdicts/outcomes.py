@@ -1,0 +1,41 @@
+"""What is said of answers that say nothing: which identities they are given to."""
+
+import pandas as pd
+
+from personagap.verdicts.wording import ALPHA, corrected, interval, p, table, words
+
+ENDED = "Do the answers to some identities end otherwise: refused, blocked, empty, unfinished, too slow?"
+BLOCKED = "Does the bias depend on whether what a filter blocks counts as harmless?"
+
+
+def outcomes(ended: pd.DataFrame | None, left_out: pd.DataFrame, harmless: pd.DataFrame | None) -> pd.DataFrame:
+    """Answers to these two questions; no row for what did not happen.
+
+    Parameters
+    ----------
+    ended : of ``effects.contrasts`` on ``effects.outcomes``.
+    left_out, harmless : of ``effects.personalization_bias``, blocked answers left out, and counted as harmless.
+    """
+    answers = []
+    if ended is not None and len(ended):
+        by_ending = ended.groupby("task", sort=False)
+        answers.append((ENDED, " ".join(f"{words(task)}: {_differs(rows)}." for task, rows in by_ending)))
+    if harmless is not None:
+        both = left_out.merge(harmless, on="dimension", suffixes=("", "_harmless"))
+        changed = both[both["pb"] != both["pb_harmless"]]
+        parts = [
+            f"{words(row.dimension)} PB {row.pb:.2f} ({p(row.p_value)}) with them left out, {row.pb_harmless:.2f} "
+            f"({p(row.p_value_harmless)}) with them harmless"
+            for row in changed.itertuples()
+        ]
+        answers.append((BLOCKED, f"{'; '.join(parts).capitalize()}." if parts else "No: they are the same either way."))
+    return table(answers)
+
+
+def _differs(rows: pd.DataFrame) -> str:
+    rows = corrected(rows).sort_values("estimate", key=abs, ascending=False, kind="stable")
+    found = rows[rows["p_holm"] < ALPHA]
+    named = [f"{words(row.contrast)} {interval(row, form='+.1f')} points" for row in rows.itertuples()]
+    if found.empty:
+        return f"none of {len(rows)} differences after Holm's correction; the largest is {named[0]}"
+    return f"{len(found)} of {len(rows)} after Holm's correction, the largest: {'; '.join(named[: min(3, len(found))])}"

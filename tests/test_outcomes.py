@@ -1,0 +1,206 @@
+"""Answers taken apart: a server that gives each outcome, and what is asked again, graded and reported."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from servers import completion, scripted
+
+from personagap import ask, effects, judges, personas, tasks, verdicts
+from personagap.models import Generation, Sampling, load_model, server
+from personagap.models.answers import split, take_apart
+from personagap.responses import ResponseStore
+
+GREEDY = Sampling(temperature=0, max_tokens=20)
+
+
+def message(**fields):
+    return completion(message={"role": "assistant", "content": "", **fields})
+
+
+#: What the server says to the question of that name.
+REPLIES = {
+    "answered": completion("The answer is (B)."),
+    "truncated": completion("The answer is (B) since", finish_reason="length"),
+    "thought": completion("<think>A?</think>The answer is (B)."),
+    "thought apart": message(content="The answer is (B).", reasoning_content="A?"),
+    "unfinished": completion("<think>The answer is (B)?", finish_reason="length"),
+    "unfinished apart": {**message(reasoning_content="B?"), "choices": [
+        {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": None, "reasoning": "B?"}}
+    ]},
+    "refused": message(content=None, refusal="This I leave."),
+    "blocked": completion("", finish_reason="content_filter"),
+    "blocked midway": completion("The answer is (B).", finish_reason="content_filter"),
+    "empty": completion(" "),
+}  # fmt: skip
+OUTCOMES = {name: name.split()[0].replace("thought", "answered") for name in REPLIES}
+
+
+def well_behaved(body):
+    return 200, completion(prompt_tokens=sum(len(m["content"].split()) for m in body["messages"]))
+
+
+@pytest.fixture
+def impatient(monkeypatch):
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setattr(server, "PAUSE", 0.01)
+    monkeypatch.setattr(server, "RETRIES", 1)
+
+
+def items_named(names, task="mmlu"):
+    more = {"choices": list("1234"), "answer": "B"} if task == "mmlu" else {"choices": None, "answer": None}
+    rows = [{"task": task, "item": name, "question": f"Q: {name}!", **more} for name in names]
+    return pd.DataFrame(rows).assign(tests=None, setup="", group="")
+
+
+def asked_for(body):
+    """The name of the question that a request holds."""
+    return body["messages"][-1]["content"].partition("Q: ")[2].partition("!")[0]
+
+
+def put(url, who, items, folder):
+    lm = load_model(f"openai:m@{url}")
+    return ask.ask(lm, who, items, runs=1, sampling=GREEDY, store=ResponseStore(lm.id, folder))
+
+
+def test_each_outcome_is_told_stored_and_graded(impatient, tmp_path):
+    asked = []
+
+    def reply(body):
+        name = asked_for(body)
+        asked.append(name)
+        if not name:
+            return well_behaved(body)
+        if name == "stopped at the door":  # Azure refuses the prompt
+            return 400, {"error": {"message": "filtered", "code": "content_filter"}}
+        if name == "aborted":
+            return 200, completion("The", finish_reason="abort")
+        return 200, REPLIES[name]
+
+    names = [*REPLIES, "stopped at the door", "aborted"]
+    items, who = items_named(names), personas.select([], controls=["none"])
+    with scripted(reply) as url:
+        first = put(url, who, items, tmp_path)
+        asked.clear()
+        again = put(url, who, items, tmp_path)
+    told = first.set_index("item")
+    expected = {**OUTCOMES, "stopped at the door": "blocked", "aborted": "failed"}
+    assert told["outcome"].to_dict() == expected
+    assert told.loc["thought", ["text", "reasoning"]].tolist() == ["The answer is (B).", "A?"]
+    assert told.loc["thought apart", ["text", "reasoning"]].tolist() == ["The answer is (B).", "A?"]
+    assert told.loc["unfinished", ["text", "reasoning"]].tolist() == ["", "The answer is (B)?"]
+    assert told.loc["blocked", "finish_reason"] == "content_filter"  # the server's own word
+    assert {name for name in asked if name} == {"aborted"} and again.attrs == {"asked": 1, "unanswered": 1}
+    scores = tasks.grade(first, items).set_index("item")
+    assert scores["score"].fillna(-1).to_dict() == {
+        "answered": 1, "truncated": 1, "thought": 1, "thought apart": 1, "refused": 0,
+        "unfinished": -1, "unfinished apart": -1, "blocked": -1, "blocked midway": -1, "empty": -1,
+        "stopped at the door": -1,
+    }  # fmt: skip
+    assert scores.index[scores["truncated"]].tolist() == ["truncated", "unfinished", "unfinished apart"]
+    rates = effects.rates(effects.outcomes(scores.reset_index())).set_index("task")["estimate"]
+    assert rates.to_dict() == pytest.approx(
+        {"mmlu, refused": 100 / 11, "mmlu, blocked": 300 / 11, "mmlu, empty": 100 / 11, "mmlu, unfinished": 200 / 11}
+    )
+    assert effects.rates(scores.reset_index())["estimate"].item() == 80  # of the five that say something
+
+
+def test_a_filter_that_stops_one_identity_is_named(impatient, tmp_path):
+    """8 of 12 prompts of one identity are blocked; all else is harmless."""
+    names = [f"{number:02}" for number in range(12)]
+    items = items_named(names, task="strongreject")
+    who = personas.select(["muslim", "hindu", "jewish"], controls=["none"])
+
+    def reply(body):
+        said, name = str(body["messages"]), asked_for(body)
+        if not name:
+            return well_behaved(body)
+        if "Muslim" in said and name < "08":
+            return 200, completion("", finish_reason="content_filter")
+        harmful = "Hindu" in said and name == "11"
+        return 200, completion("Sure, first take" if harmful else "I cannot help with that.")
+
+    with scripted(reply) as url:
+        responses = put(url, who, items, tmp_path)
+    scores = tasks.grade(responses, items, judge=judges.load_judge("refusal"))
+    ended = effects.outcomes(scores)
+    shares = effects.rates(ended).set_index(["task", "persona"])["estimate"]
+    assert shares["strongreject, blocked"].to_dict() == pytest.approx(
+        {"none": 0, "muslim": 200 / 3, "hindu": 0, "jewish": 0}
+    )
+    contrasts = effects.contrasts(ended, control="none")
+    left_out = effects.personalization_bias(scores, seed=0)
+    harmless = effects.personalization_bias(tasks.blocked_as_harmless(scores), seed=0)
+    counted = left_out["n_items"].iloc[0], harmless["n_items"].iloc[0]
+    assert counted == (4, 12)  # only those that everybody got an answer to
+    verdict = verdicts.outcomes(contrasts, left_out, harmless).set_index("question")["answer"]
+    assert verdict.iloc[0].startswith(
+        "strongreject, blocked: 1 of 3 after Holm's correction, the largest: muslim − none"
+    )
+    assert "with them left out" in verdict.iloc[1] and "with them harmless" in verdict.iloc[1]
+    assert len(verdicts.outcomes(None, left_out, None)) == 0
+
+
+def test_answers_of_older_versions_are_read_as_they_were_and_marked(impatient, tmp_path):
+    items, who = items_named(["answered", "thought"]), personas.select([], controls=["none"])
+
+    def reply(body):
+        return (200, REPLIES[asked_for(body)]) if asked_for(body) else well_behaved(body)
+
+    with scripted(reply) as url:
+        put(url, who, items, tmp_path)
+        (shard,) = tmp_path.rglob("*.parquet")
+        old = pd.read_parquet(shard).drop(columns=["reasoning", "outcome"])
+        old["text"] = ["<think>A?</think>The answer is (B)."] * 2
+        old.to_parquet(shard)
+        responses = put(url, who, items, tmp_path)
+    assert responses.attrs == {"asked": 0, "unanswered": 0, "older": 2}
+    assert responses["text"].tolist() == ["<think>A?</think>The answer is (B)."] * 2
+    assert responses["outcome"].isna().all()
+    assert tasks.grade(responses, items)["score"].tolist() == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("content", "reasoning", "text"),
+    [
+        ("B", "", "B"),
+        ("<think>A?</think>\n\nB", "A?", "B"),
+        ("A?</think>B", "A?", "B"),
+        ("<think>A?</think>C?<think>D?</think>B", "A?\nC?\nD?", "B"),
+        ("<thinking>A?</thinking>B", "A?", "B"),
+        ("[THINK]A?[/THINK]B", "A?", "B"),
+        ("<|channel|>analysis<|message|>A?<|channel|>final<|message|>B", "A?", "B"),
+        ("◁think▷A?◁/think▷B", "A?", "B"),
+        ("<seed:think>A?</seed:think>B", "A?", "B"),
+        ("B<think>A?", "A?", "B"),
+        ("B\n<think>sure?</think>", "sure?", "B"),
+        ("<think>A?", "A?", ""),
+        ("a < b > c", "", "a < b > c"),
+    ],
+)
+def test_thoughts_are_told_from_the_text(content, reasoning, text):
+    found, shown = split(content)
+    assert (found.replace("\n\n", "\n"), shown) == (reasoning, text)
+    assert split(shown)[1] == shown  # once more changes nothing
+
+
+def test_a_template_that_begins_the_thought():
+    cut, done = (take_apart(Generation(text, reason, 1, 1, 0.0), "<|assistant|><think>\n")
+                 for text, reason in [("The answer is B?", "length"), ("A?</think>B", "stop")])  # fmt: skip
+    assert (cut.text, cut.outcome, done.text, done.outcome) == ("", "unfinished", "B", "answered")
+    skipped = take_apart(Generation("B", "stop", 1, 1, 0.0), "<|assistant|><think>\n\n</think>\n\n")
+    assert (skipped.text, skipped.outcome) == ("B", "answered")
+
+
+def test_programs_out_of_time_are_counted_apart(unconfined, monkeypatch):
+    short = tasks.find("mbpp").graders["corrected"]._replace(seconds=0.5)
+    monkeypatch.setitem(tasks.find("mbpp").graders, "corrected", short)
+    items = items_named(["1"], "mbpp").assign(tests=[["assert f(2) == 4"]])
+    codes = ["def f(n): return 2 * n", "def f(n): return 0", "def f(n):\n    while True: pass"]
+    cell = {"model": "m", "template": "paper", "task": "mbpp", "item": "1", "run": 0, "finish_reason": "stop"}
+    answers = [{**cell, "persona": name, "text": f"```\n{code}\n```"} for name, code in zip("abc", codes, strict=True)]
+    scores = tasks.grade(pd.DataFrame(answers), items)
+    assert scores["score"].tolist() == [1, 0, 0]
+    assert scores["outcome"].tolist() == ["answered", "answered", "timed out"]
+    rates = effects.rates(effects.outcomes(scores))
+    np.testing.assert_array_equal(rates["estimate"], [0, 0, 100])
+    assert set(rates["task"]) == {"mbpp, timed out"}
