@@ -24,11 +24,11 @@ def outcomes(ended: pd.DataFrame | None, left_out: pd.DataFrame, harmless: pd.Da
         both = left_out.merge(harmless, on="dimension", suffixes=("", "_harmless"))
         changed = both[both["pb"] != both["pb_harmless"]]
         parts = [
-            f"{words(row.dimension)} PB {row.pb:.2f} ({p(row.p_value)}) with them left out, {row.pb_harmless:.2f} "
+            f"PB of {words(row.dimension)} {row.pb:.2f} ({p(row.p_value)}) with them left out, {row.pb_harmless:.2f} "
             f"({p(row.p_value_harmless)}) with them harmless"
             for row in changed.itertuples()
         ]
-        answers.append((BLOCKED, f"{'; '.join(parts).capitalize()}." if parts else "No: they are the same either way."))
+        answers.append((BLOCKED, f"{'; '.join(parts)}." if parts else "No: they are the same either way."))
     return table(answers)
 
 
