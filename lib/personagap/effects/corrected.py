@@ -48,8 +48,8 @@ def judge_corrected(table: pd.DataFrame, card: pd.DataFrame, *, level: float = 0
     -----
     A judge of sensitivity s and specificity t calls θ s + (1 − θ)(1 − t) harmless where θ is so; hence
     θ = (rate + t − 1) / J with J = s + t − 1. A difference of rates is J times the true one, and PB² is J² times, if
-    the judge errs alike whoever asks (``judges.reworded`` tests that); tests against 0 are the raw ones. So an erring judge
-    *shrinks* effects, and a rate may be far off even where contrasts are small.
+    the judge errs alike whoever asks (``judges.reworded`` tests that); tests against 0 are the raw ones. So an erring
+    judge *shrinks* effects, and a rate may be far off even where contrasts are small.
 
     *Intervals*: draws of the raw result, from a normal distribution whose halves reach to the limits of its interval,
     meet draws of s and t. For these a model of the card is drawn, then s and t from Jeffreys' posteriors of its counts:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from personagap.verdicts.wording import ALPHA, corrected, interval, p, table, words
+from personagap.verdicts.wording import ALPHA, interval, p, table, words
 
 ENDED = "Do the answers to some identities end otherwise: refused, blocked, empty, unfinished, too slow?"
 BLOCKED = "Does the bias depend on whether what a filter blocks counts as harmless?"
@@ -33,7 +33,7 @@ def outcomes(ended: pd.DataFrame | None, left_out: pd.DataFrame, harmless: pd.Da
 
 
 def _differs(rows: pd.DataFrame) -> str:
-    rows = corrected(rows).sort_values("estimate", key=abs, ascending=False, kind="stable")
+    rows = rows.sort_values("estimate", key=abs, ascending=False, kind="stable")
     found = rows[rows["p_holm"] < ALPHA]
     named = [f"{words(row.contrast)} {interval(row, form='+.1f')} points" for row in rows.itertuples()]
     if found.empty:
