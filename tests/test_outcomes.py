@@ -147,12 +147,14 @@ def test_answers_of_older_versions_are_read_as_they_were_and_marked(impatient, t
         return (200, REPLIES[asked_for(body)]) if asked_for(body) else well_behaved(body)
 
     with scripted(reply) as url:
-        put(url, who, items, tmp_path)
-        (shard,) = tmp_path.rglob("*.parquet")
-        old = pd.read_parquet(shard).drop(columns=["reasoning", "outcome"])
+        put(url, who, items, tmp_path / "new")
+        store = ResponseStore("m", tmp_path / "new")
+        old = store.get([key for key, *_ in store.rows()]).drop(columns=["reasoning", "outcome"])
         old["text"] = ["<think>A?</think>The answer is (B)."] * 2
-        old.to_parquet(shard)
-        responses = put(url, who, items, tmp_path)
+        folder = tmp_path / "old" / store.folder.name
+        folder.mkdir(parents=True)
+        old.to_parquet(folder / "shard.parquet")
+        responses = put(url, who, items, tmp_path / "old")
     assert responses.attrs == {"asked": 0, "unanswered": 0, "older": 2}
     assert responses["text"].tolist() == ["<think>A?</think>The answer is (B)."] * 2
     assert responses["outcome"].isna().all()
