@@ -72,7 +72,7 @@ def test_effects_of_phrasing_do_not_pass_the_omnibus():
     for seed in range(40):
         phrasing = np.random.default_rng(seed).normal(scale=4, size=(12, 3)).clip(-8, 8)
         table = effects.omnibus(simulate_scores(phrasing, n_items=80, seed=seed), n_permutations=199)
-        assert table["method"].tolist() == ["permutation of PB", "quasi-F"]
+        assert table["method"].tolist() == ["sign flip of PB", "quasi-F"]
         rejected.append(table["p_value"] <= 0.05)
     assert np.mean(rejected, axis=0).max() <= 0.15
 

@@ -1,11 +1,13 @@
 """From the long ``scores`` table to arrays of cells, with every check of the input in one place."""
 
+import warnings
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from personagap.effects.anova import completed
 from personagap.errors import UserError
 
 POINTS = 100.0
@@ -31,11 +33,26 @@ class Cells(NamedTuple):
         squares, total = self.within + self.runs * self.mean**2, self.runs * self.mean
         return bool(np.allclose(squares[answered], total[answered], rtol=0, atol=1e-9))
 
-    def complete(self) -> "Cells":
-        """Only the items that every persona answered in every template."""
-        kept = np.isfinite(self.mean).all(axis=(0, 1))
+    def filled(self, task: str) -> "Cells":
+        """Without gaps: see `anova.completed`, by template. Items that half of the personas lack are left out."""
+        kept = (np.isfinite(self.mean).mean(axis=0) > 0.5).all(axis=0)  # so any two personas share items
         arrays = {name: getattr(self, name)[..., kept] for name in ("mean", "runs", "within", "items")}
-        return self._replace(**arrays)
+        if lost := int((~kept).sum()):
+            warnings.warn(
+                f"{task}: {lost} of {len(kept)} items are left out, half of the personas lack answers to them"
+            )
+        mean, asked = arrays["mean"].copy(), arrays["runs"].any(axis=2)
+        if kept.any() and not asked.all():
+            persona, template = np.argwhere(~asked)[0]
+            raise UserError(f"{task}: {self.personas[persona]} has no answers in template {self.templates[template]}")
+        for template in range(mean.shape[1] if kept.any() else 0):
+            mean[:, template] = completed(mean[:, template])
+        return self._replace(**arrays | {"mean": mean})
+
+    @property
+    def missing(self) -> int:
+        """How many cells were not answered."""
+        return int((self.runs == 0).sum())
 
 
 def checked(scores: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
@@ -90,17 +107,28 @@ def cells(rows: pd.DataFrame, task: str) -> Cells:
 
 
 def identity_cells(scores: pd.DataFrame, controls: Iterable[str]) -> dict[str, Cells]:
-    """Task → the items that all its identities answered in all templates."""
+    """Task → its identities and the items that most of them answered in all templates, gaps filled."""
     scores = checked(scores)
     scores = scores[~scores["persona"].isin(controls)]
     if scores.empty:
         raise UserError(f"scores hold no identities beside the controls {', '.join(controls)}")
-    tasks = {task: cells(rows, task).complete() for task, rows in by_task(scores)}
+    tasks = {task: cells(rows, task).filled(task) for task, rows in by_task(scores)}
     for task, table in tasks.items():
         if len(table.personas) < 2:
             raise UserError(f"{task}: personalization bias needs at least two identities, the scores hold one")
         if len(table.items) < 2:
             raise UserError(
-                f"{task}: {len(table.items)} items were answered by all identities in all templates; 2 are needed"
+                f"{task}: {len(table.items)} items were answered by most identities in all templates; 2 are needed"
             )
     return tasks
+
+
+def cluster_codes(rows: pd.DataFrame, cluster: str | None, items: np.ndarray, task: str) -> np.ndarray:
+    """The cluster of each of ``items``, counted from 0; without ``cluster`` every item is one."""
+    if not cluster:
+        return np.arange(len(items))
+    of_item = rows[["item", cluster]].drop_duplicates().set_index("item")[cluster]
+    if of_item.index.has_duplicates:
+        item = of_item.index[of_item.index.duplicated()][0]
+        raise UserError(f"{task}: item {item} lies in several clusters of {cluster!r}; clusters hold whole items")
+    return pd.factorize(of_item.loc[items])[0]

@@ -41,3 +41,27 @@ def mean_squares(x: np.ndarray, factors: str) -> dict[str, MeanSquare]:
         df = prod(sizes[factor] - 1 for factor in subset)
         table[subset] = MeanSquare(float((effect**2).sum()) * x.size / effect.size / df, df)
     return table
+
+
+def completed(y: np.ndarray) -> np.ndarray:
+    """``y`` (rows × columns) without its gaps (NaN): row means are then the least-squares row effects.
+
+    Rows and columns are additive, fitted to the cells there are. A gap gets the fit. The residuals of a row that has n
+    of N cells count N / n times, so that their spread gives the error of its mean. Any two rows must be connected by
+    columns that they share.
+
+    Examples
+    --------
+    >>> completed(np.array([[1.0, 2, np.nan], [3, 4, 8]]))
+    array([[1., 2., 6.],
+           [3., 4., 8.]])
+    """
+    there = np.isfinite(y)
+    if there.all():
+        return y
+    known, per_row, per_column = np.where(there, y, 0.0), there.sum(axis=1), there.sum(axis=0)
+    share = there / per_column
+    normal = np.diag(per_row) - share @ there.T
+    rows = np.linalg.lstsq(normal, known.sum(axis=1) - share @ known.sum(axis=0))[0]
+    fit = rows[:, None] + (known.sum(axis=0) - rows @ there) / per_column
+    return fit + np.where(there, (y - fit) * (y.shape[1] / per_row)[:, None], 0.0)

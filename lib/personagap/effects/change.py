@@ -8,7 +8,7 @@ from scipy import stats
 
 from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, cells, checked
 from personagap.effects.contrasts import holm
-from personagap.effects.paired import clustered_mean, largest_difference, sign_flip
+from personagap.effects.paired import clustered_mean, largest_difference, over_phrasings, sign_flip
 from personagap.effects.resampling import Bootstrap, Moments
 from personagap.errors import UserError
 
@@ -46,7 +46,8 @@ def paired_change(
     Parameters
     ----------
     scores : rows ``condition persona task item score``, optionally ``template run``; ``score`` in [0, 1].
-        Phrasings are averaged. Items that some identity did not answer in both conditions are left out.
+        Phrasings, the same in both conditions, are a random factor as in `personalization_bias`, their noise drawn
+        for each condition by itself. Missing cells as there.
     comparisons : condition → the condition to compare it with, e.g. ``{"defended": "undefended"}``.
     controls : personas that are not identities.
     n_bootstrap, level, seed : draws for the intervals of PB, their level and seed.
@@ -75,11 +76,9 @@ def paired_change(
     `personalization_bias`; the interval holds the central differences. An infinite end says that PB before
     may be 0.
 
-    *p-value of PB*: conditions are swapped item by item, the identities of an item together and without the
-    item's mean, so a shift that all identities share is no part of the hypothesis. Debiased PB² is a mean of
-    products of item vectors; its change is then a sum of one term per item whose sign the swap flips, and the
-    sign-flip distribution is exact for "the identities of an item are treated as before". Noise that shrinks
-    because scores near 0 or 1 does not count as a change.
+    *p-value of PB*: the smallest 1 − level whose interval for the change of debiased PB² leaves out 0, at least
+    2 / (n_bootstrap + 1). Its null is "PB² is as before", also where other identities are hit, or where noise shrinks
+    because scores near 0 or 1.
 
     *Mean*: paired by item, as in `contrasts`.
 
@@ -107,7 +106,7 @@ def paired_change(
         if unknown := {after, before} - set(known):
             raise UserError(f"scores hold no condition {sorted(unknown)[0]!r}: there are {', '.join(known)}")
         tasks = {task: _both(part, before, after, task) for task, part in by_task(scores)}
-        changes = [_change(table.mean, n_bootstrap, [seed, number, i]) for i, table in enumerate(tasks.values())]
+        changes = [_change(table, n_bootstrap, [seed, number, i]) for i, table in enumerate(tasks.values())]
         name = {"condition": after, "compared_with": before}
         for task, table, change in zip(tasks, tasks.values(), changes, strict=True):
             size = {"n_identities": len(table.personas), "n_items": len(table.items)}
@@ -122,43 +121,42 @@ def paired_change(
 
 
 def _both(rows: pd.DataFrame, before: str, after: str, task: str) -> Cells:
-    """Identity × condition (before, after) × item means of the items that were answered throughout."""
+    """Cells of both conditions, those before in the first half of the ``templates``; gaps filled."""
     rows = rows[rows["condition"].isin([before, after])]
-    repetition = rows["template"].astype("str") + "/" + rows["run"].astype("str")
-    table = cells(rows.assign(template=rows["condition"], run=repetition), task).complete()
-    if min(table.mean.shape[0], table.mean.shape[2]) < 2 or set(table.templates) != {before, after}:
+    asked = {name: set(part["template"]) for name, part in rows.groupby("condition")}
+    if len(asked) < 2 or asked[before] != asked[after]:
+        raise UserError(f"{task}: {before} and {after} need scores of the same phrasings; they have {asked}")
+    pair = rows["condition"].astype("str") + "/" + rows["template"].astype("str")
+    table = cells(rows.assign(template=pair), task).filled(task)
+    if min(table.mean.shape[0], table.mean.shape[2]) < 2:
         raise UserError(
-            f"{task}: {before} and {after} share {len(table.items)} items answered by all of "
+            f"{task}: {before} and {after} share {len(table.items)} items answered by most of "
             f"{len(table.personas)} identities; 2 of each are needed"
         )
-    order = [table.templates.index(name) for name in (before, after)]
+    names = [f"{name}/{template}" for name in (before, after) for template in asked[before]]
+    order = [table.templates.index(name) for name in names]
     ordered = {name: getattr(table, name)[:, order] for name in ("mean", "runs", "within")}
-    return table._replace(**ordered, templates=[before, after])
+    return table._replace(**ordered, templates=names)
 
 
-def _change(x: np.ndarray, n_draws: int, seed: list[int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Debiased PB² before and after (2,), plausible truths (2 × draws), the terms whose signs a swap flips (n,)."""
+def _change(table: Cells, n_draws: int, seed: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """Debiased PB² before and after (2,), and plausible truths (2 × draws), in points²."""
     debiased, truths = [], []
-    for condition in (x[:, :1], x[:, 1:]):
+    for half, condition in enumerate(np.split(table.mean, 2, axis=1)):
         moments = Moments.of(condition)
         # The same seed resamples the same items in both conditions.
-        drawn = Bootstrap.draw(condition, n_draws, np.random.default_rng(seed))
-        shrunk = (max(moments.debiased, 0.0) / moments.pb2) ** 0.5 if moments.pb2 else 0.0
+        items, rest = np.random.default_rng(seed), np.random.default_rng([*seed, half])
+        drawn = Bootstrap.draw(condition, n_draws, items, rest, 1 / table.runs.max())
         debiased.append(moments.debiased)
-        truths.append(moments.debiased - (drawn.error2 - drawn.noise + 2 * shrunk * drawn.cross))
-    k, _, n = x.shape
-    before, after = (x - x.mean(axis=0)).swapaxes(0, 1)
-    half, middle = (after - before) / 2, (after + before) / 2
-    rest = middle.sum(axis=1, keepdims=True) - middle  # of the other items
-    terms = 4 / (k * n * (n - 1)) * (half * rest).sum(axis=0)
-    return POINTS**2 * np.array(debiased), POINTS**2 * np.array(truths), terms
+        error = drawn.error2 - drawn.noise + 2 * max(moments.debiased, 0.0) ** 0.5 * drawn.cross
+        truths.append(moments.debiased - error)
+    return POINTS**2 * np.array(debiased), POINTS**2 * np.array(truths)
 
 
-def _pb_rows(changes: list[tuple[np.ndarray, np.ndarray, np.ndarray]], level: float) -> list[dict]:
-    debiased, truths, terms = zip(*changes, strict=True)
-    (before, after), truths, terms = sum(debiased), sum(truths), np.concatenate(terms)
-    # `sign_flip` takes numbers of about the size of scores for exact; these are far smaller.
-    p_value = sign_flip(terms * 2**14 / max(np.abs(terms).sum(), 1e-30))
+def _pb_rows(changes: list[tuple[np.ndarray, np.ndarray]], level: float) -> list[dict]:
+    (before, after), truths = (sum(each) for each in zip(*changes, strict=True))
+    above = np.count_nonzero(truths[1] >= truths[0]), np.count_nonzero(truths[1] <= truths[0])
+    p_value = min(1.0, 2 * (1 + min(above)) / (1 + truths.shape[1]))
     roots, (low, high) = (max(before, 0) ** 0.5, max(after, 0) ** 0.5), (np.maximum(each, 0) ** 0.5 for each in truths)
     percent = np.divide(100 * high, low, out=np.full(len(low), np.inf), where=low > 0)
     measures = [
@@ -175,19 +173,23 @@ def _pb_rows(changes: list[tuple[np.ndarray, np.ndarray, np.ndarray]], level: fl
             (least, most), (least_after, most_after) = (np.quantile(each, tails) for each in (low, high))
             ends[0] = min(ends[0], -most) if least_after == 0 else ends[0]
             ends[1] = max(ends[1], most_after) if least == 0 else ends[1]
-        rows.append(_row(measure, unit, old, new, ends, p_value, "paired item bootstrap, sign-flip exact"))
+        rows.append(_row(measure, unit, old, new, ends, p_value, "paired item bootstrap"))
     return rows
 
 
 def _mean_row(table: Cells, level: float) -> dict:
-    k, _, n = table.mean.shape
-    old, new = table.mean.mean(axis=0)
-    largest = largest_difference(new - old, 1 / (int(table.runs.max()) * k), table.binary)
-    centre, se, df = clustered_mean(new - old, np.arange(n), largest)
+    k, n = len(table.personas), len(table.items)
+    old, new = np.split(table.mean.mean(axis=0), 2)  # phrasings × items
+    difference, method = new - old, "paired t, sign-flip exact"
+    largest = largest_difference(difference.mean(axis=0), 1 / (int(table.runs.max()) * k), table.binary)
+    if len(difference) > 1:
+        centre, se, df, _, p_value, method = over_phrasings(difference, np.arange(n), largest)
+    else:
+        centre, se, df = clustered_mean(difference[0], np.arange(n), largest)
+        p_value = sign_flip(difference[0])
     half = stats.t.ppf((1 + level) / 2, df) * se
     ends = POINTS * np.array([centre - half, centre + half])
-    before, after = POINTS * old.mean(), POINTS * new.mean()
-    return _row("mean", "points", before, after, ends, sign_flip(new - old), "paired t, sign-flip exact")
+    return _row("mean", "points", POINTS * old.mean(), POINTS * new.mean(), ends, p_value, method)
 
 
 def _row(measure: str, unit: str, before: float, after: float, ends: np.ndarray, p_value: float, method: str) -> dict:

@@ -6,7 +6,7 @@ from scipy import stats
 
 from personagap.effects._table import CONTROLS, identity_cells
 from personagap.effects.anova import mean_squares
-from personagap.effects.resampling import Moments, null_of, permuted
+from personagap.effects.resampling import Moments, flipped, null_of
 
 
 def omnibus(
@@ -16,8 +16,8 @@ def omnibus(
 
     Parameters
     ----------
-    scores : rows ``persona task item score``, optionally ``template run``, ``score`` in [0, 1]. Items that
-        some identity did not answer are left out.
+    scores : rows ``persona task item score``, optionally ``template run``, ``score`` in [0, 1]; missing cells as in
+        `personalization_bias`.
     controls : personas that are not identities.
     n_permutations, seed : of the permutation test.
 
@@ -26,9 +26,11 @@ def omnibus(
     DataFrame, one row per task and method: ``task contrast estimate unit statistic df p_value n_items n_runs
     method``. ``estimate`` is PB in points, ``df`` the numerator degrees of freedom. The methods:
 
-    - "permutation of PB": as in `personalization_bias`, valid for any scores and several phrasings.
-    - "Cochran's Q": binary scores of one run and one phrasing; asymptotic χ².
-    - "GEE logistic Wald": one phrasing; ``statistic`` is the robust Wald χ² of a logistic GEE with items as
+    - "sign flip of PB": as in `personalization_bias`, valid for any scores and several phrasings.
+    - "Cochran's Q": binary scores of one run and one phrasing, none missing; asymptotic χ². Its null is that
+      identities are exchangeable within items, which is more than equal means: one identity that varies more, or
+      answers that go together within a category, are also found.
+    - "GEE logistic Wald": one phrasing, none missing; ``statistic`` is the robust Wald χ² of a logistic GEE with items as
       clusters and working independence, which identity dummies make explicit: logits of the means with their
       sandwich covariance. Its p-value is from Hotelling's F, as χ² rejects far too often below thousands of
       items. Left out when a mean is 0 or 1 or there are no more items than identities.
@@ -44,7 +46,7 @@ def omnibus(
     >>> scores = simulate_scores([-8, 0, 8], n_items=200, seed=3)
     >>> omnibus(scores)[["method", "statistic", "df", "p_value"]].round(3)
                   method  statistic  df  p_value
-    0  permutation of PB     10.157   2      0.0
+    0    sign flip of PB     10.157   2      0.0
     1        Cochran's Q     34.073   2      0.0
     2  GEE logistic Wald     38.157   2      0.0
     """
@@ -53,13 +55,13 @@ def omnibus(
         x = cells.mean
         k, n_templates, n = x.shape
         moments, mean = Moments.of(x), x.mean(axis=(1, 2))
-        null = null_of([moments], [permuted(x, n_permutations, np.random.default_rng(seed))])
-        tests = [("permutation of PB", null["pb"], k - 1, null["p_value"])]
+        null = null_of([moments], [flipped(x, n_permutations, np.random.default_rng(seed))])
+        tests = [("sign flip of PB", null["pb"], k - 1, null["p_value"])]
         if n_templates > 1:
             tests.append(("quasi-F", *_quasi_f(x)))
         elif cells.runs.max() == 1 and np.isin(x, [0, 1]).all():
             tests.append(("Cochran's Q", *cochran_q(x[:, 0])))
-        if n_templates == 1 and n > k and (mean > 0).all() and (mean < 1).all():
+        if n_templates == 1 and not cells.missing and n > k and (mean > 0).all() and (mean < 1).all():
             tests.append(("GEE logistic Wald", *gee_wald(x[:, 0])))
         table = pd.DataFrame(tests, columns=["method", "statistic", "df", "p_value"])
         tables.append(table.assign(task=task, estimate=null["pb"], n_items=n, n_runs=int(cells.runs.max())))

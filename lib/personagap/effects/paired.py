@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy import fft, special, stats
 
-from personagap.effects._table import CONTROLS, POINTS, cells
+from personagap.effects._table import CONTROLS, POINTS, cells, cluster_codes
 from personagap.effects.anova import mean_squares
 from personagap.errors import UserError
 
@@ -43,15 +43,7 @@ class Task:
     def __init__(self, name: str, rows: pd.DataFrame, cluster: str | None):
         self.name, self.cluster = name, cluster
         self.table = cells(rows, name)
-        self.clusters = np.arange(len(self.table.items))
-        if cluster:
-            of_item = rows[["item", cluster]].drop_duplicates().set_index("item")[cluster]
-            if of_item.index.has_duplicates:
-                item = of_item.index[of_item.index.duplicated()][0]
-                raise UserError(
-                    f"{name}: item {item} lies in several clusters of {cluster!r}; clusters hold whole items"
-                )
-            self.clusters = pd.factorize(of_item.loc[self.table.items])[0]
+        self.clusters = cluster_codes(rows, cluster, self.table.items, name)
 
     def paired(self, weights: dict[str, float]) -> Paired:
         """Estimate and test Σ weight × mean score, over the items that all its personas answered."""
@@ -69,7 +61,7 @@ class Task:
         difference = np.tensordot(weight, means, axes=1)
         largest = largest_difference(difference, 1 / n_runs, self.table.binary)
         if len(difference) > 1:
-            test = _over_phrasings(difference, clusters, largest)
+            test = over_phrasings(difference, clusters, largest)
         elif len(weight) == 2 and n_runs == 1 and not self.cluster and np.isin(means, [0, 1]).all():
             test = *clustered_mean(difference[0], clusters, largest), *_mcnemar(difference[0])
         else:
@@ -118,7 +110,7 @@ def _mcnemar(difference: np.ndarray) -> tuple[float, float, str]:
     return float(fewer), min(1.0, 2 * float(stats.binom.cdf(fewer, better + worse, 0.5))), "McNemar exact"
 
 
-def _over_phrasings(difference: np.ndarray, clusters: np.ndarray, largest: float) -> tuple:
+def over_phrasings(difference: np.ndarray, clusters: np.ndarray, largest: float) -> tuple:
     """Items and phrasings crossed, both random (Clark 1973): quasi-F with Satterthwaite's df."""
     _, item_se, item_df = clustered_mean(difference.mean(axis=0), clusters, largest)
     table = mean_squares(difference, "pj")

@@ -39,37 +39,34 @@ class Moments(NamedTuple):
         return self.pb2 - (self.k - 1) / self.k * (self.item_noise + self.phrasing_noise)
 
 
-def permuted(x: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
-    """PB² (first row) and identity × phrasing variance / T (second row) of relabelled scores."""
+def clustered(x: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """One "item" for each cluster of items (last axis), such that the mean stays and the spread is that of clusters."""
+    mean, sizes = x.mean(axis=-1, keepdims=True), np.bincount(codes)
+    if len(sizes) == x.shape[-1]:
+        return x
+    return mean + (x - mean) @ np.eye(len(sizes))[codes] * len(sizes) / x.shape[-1]
+
+
+def flipped(x: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+    """PB² (first row) and identity × phrasing variance / T (second row) with every item's deviations ± at random."""
     at_least(1, n_permutations=n_draws)
     k, n_templates, _ = x.shape
-    means = np.stack([_relabelled_means(x[:, t].T, n_draws, rng) for t in range(n_templates)], axis=2)
-    pb2 = means.mean(axis=2).var(axis=1)
+    deviations = x - x.mean(axis=0)
+    means = np.stack([_flipped_means(deviations[:, t].T, n_draws, rng) for t in range(n_templates)], axis=2)
+    pb2 = (means.mean(axis=2) ** 2).mean(axis=1)
     if n_templates == 1:
         return np.stack([pb2, np.zeros(n_draws)])
     rest = means - means.mean(axis=2, keepdims=True)
-    rest = rest - rest.mean(axis=1, keepdims=True)
     return np.stack([pb2, (rest**2).sum(axis=(1, 2)) / ((k - 1) * (n_templates - 1)) / n_templates])
 
 
-def _relabelled_means(values: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Identity means (draws × k) after a random rotation or reflection of each row of ``values`` (n × k).
-
-    A sparse 0/1 matrix sums the rows that are turned alike in a draw: n · k additions a draw, and only n random
-    numbers. Single precision does, once the row means, which do not matter to PB, are taken off. The identities
-    are put on their circle in random order, so that the order they come in does not matter.
-    """
-    n, k = values.shape
-    values = (values - values.mean(axis=1, keepdims=True))[:, rng.permutation(k)].astype(np.float32)
-    means = []
+def _flipped_means(values: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Means of the rows of ``values`` (n × k), each with a random sign: (draws × k). Single precision does."""
+    n, values, means = len(values), values.astype(np.float32), []
     for size in _chunks(n_draws, n):
-        turns = rng.integers(2 * k, size=(n, size), dtype=np.int32) + 2 * k * np.arange(size, dtype=np.int32)
-        starts = np.arange(n + 1, dtype=np.int32) * size
-        group = sparse.csc_array((_ones(n * size, np.float32), turns.ravel(), starts), shape=(size * 2 * k, n))
-        sums = (group @ values).reshape(size, 2, k, k).astype(float)
-        sums = sums[:, 0] + sums[:, 1, :, ::-1]  # the second half are reflected, then turned as well
-        means.append(sum(np.roll(sums[:, turn], turn, axis=1) for turn in range(k)) / n)
-    return np.concatenate(means)
+        bits = np.unpackbits(rng.integers(256, size=(size, (n + 7) // 8), dtype=np.uint8), axis=1, count=n)
+        means.append((bits.astype(np.float32) * 2 - 1) @ values / n)
+    return np.concatenate(means).astype(float)
 
 
 @functools.lru_cache(maxsize=2)
@@ -84,51 +81,61 @@ def _chunks(n_draws: int, n: int) -> list[int]:
 
 
 def null_of(moments: list[Moments], drawn: list[np.ndarray]) -> dict[str, float]:
-    """PB, its mean under permutation and the p-value, summed over the tasks given."""
-    pb2 = sum(m.pb2 for m in moments)
-    floor, scaled = 0.0, 0.0
+    """PB, its mean under random signs, and the p-value of Σ over the tasks given of PB² in units of its own noise."""
+    floor, observed, scaled = 0.0, 0.0, 0.0
     for m, (draws, spread) in zip(moments, drawn, strict=True):
         several = m.phrasing_spread > 0
-        floor = floor + draws * (max(1.0, m.noise / spread.mean()) if several else 1.0)
-        scaled = scaled + draws * (m.noise / np.maximum(spread, 1e-30) if several else 1.0)
-    exceeding = np.count_nonzero(scaled >= pb2 * (1 - 1e-6) - 1e-18)  # ties count, rounding does not
+        noise = m.noise if several else max(draws.mean(), 1e-30)
+        observed, scaled = observed + m.pb2 / noise, scaled + draws / (np.maximum(spread, 1e-30) if several else noise)
+        floor = floor + draws * (max(1.0, noise / spread.mean()) if several else 1.0)
+    exceeding = np.count_nonzero(scaled >= observed * (1 - 1e-6) - 1e-9)  # ties count, rounding does not
     return {
-        "pb": POINTS * pb2**0.5,
+        "pb": POINTS * sum(m.pb2 for m in moments) ** 0.5,
         "noise_floor": POINTS * float(np.sqrt(floor).mean()),
         "p_value": (1 + exceeding) / (1 + len(floor)),
     }
 
 
 class Bootstrap(NamedTuple):
-    """Per draw: mean square of the resampled errors, their product with the effects, the noise estimate."""
+    """Per draw: mean square of the resampled errors, their product with an effect of PB 1, the noise estimate."""
 
     error2: np.ndarray
     cross: np.ndarray
     noise: np.ndarray
 
     @classmethod
-    def draw(cls, x: np.ndarray, n_draws: int, rng: np.random.Generator) -> "Bootstrap":
-        """Resample items; phrasings are too few to resample, so their noise is drawn as Gaussian."""
+    def draw(
+        cls, x: np.ndarray, n_draws: int, items: np.random.Generator, rest: np.random.Generator, one_answer: float
+    ) -> "Bootstrap":
+        """Resample items; what is too rare or too few to resample is drawn as Gaussian, by ``rest``.
+
+        That is the noise of phrasings, and two pseudo-items along the observed effect, one for and one against, as in
+        `paired.clustered_mean`: of the most that an item shows of it, or of ``one_answer`` where no item shows any.
+        """
         at_least(20, n_bootstrap=n_draws)  # the ends of a 95 % interval are the least and the largest of 20 draws
         k, n_templates, n = x.shape
         centred = (x.mean(axis=1) - x.mean(axis=(0, 1))).T
         effect = centred.mean(axis=0)
         columns = np.column_stack([centred, (centred**2).sum(axis=1)])
-        means = np.concatenate([_resampled_means(columns, size, rng) for size in _chunks(n_draws, n)])
+        means = np.concatenate([_resampled_means(columns, size, items) for size in _chunks(n_draws, n)])
         residual = means[:, -1] - (means[:, :-1] ** 2).sum(axis=1)
         noise = residual / (k * (n - 1))  # (k − 1)/k · MS_residual / n
         # n/(n − 1): resampling understates the variance of a mean by that factor
         error = (means[:, :-1] - effect) * np.sqrt(n / (n - 1))
+        direction = effect / np.linalg.norm(effect) if effect.any() else np.eye(k)[0]
+        pseudo = 2**0.5 * (np.abs(centred @ direction).max() or one_answer) / n
+        error = error + rest.normal(size=(n_draws, 1)) * pseudo * direction
+        noise = noise + pseudo**2 / k
         if n_templates > 1:
             # The phrasing variance rests on few degrees of freedom: each draw has its own plausible value.
             observed, df = Moments.of(x), (k - 1) * (n_templates - 1)
             within = observed.phrasing_spread - observed.phrasing_noise
-            spread = observed.phrasing_spread * df / rng.chisquare(df, n_draws)
+            spread = observed.phrasing_spread * df / rest.chisquare(df, n_draws)
             excess = np.maximum(spread - within, 0.0)
-            jitter = rng.normal(size=error.shape) * np.sqrt(excess)[:, None]
+            jitter = rest.normal(size=error.shape) * np.sqrt(excess)[:, None]
             error = error + jitter - jitter.mean(axis=1, keepdims=True)
-            noise = noise + (k - 1) / k * ((within + excess) * rng.chisquare(df, n_draws) / df - within)
-        return cls((error**2).mean(axis=1), (error * effect).mean(axis=1), noise)
+            noise = noise + (k - 1) / k * ((within + excess) * rest.chisquare(df, n_draws) / df - within)
+        return cls((error**2).mean(axis=1), error @ direction / k**0.5, noise)
 
 
 def _resampled_means(columns: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:

@@ -232,7 +232,7 @@ EFFECTS = [
     ),
     Check(
         "omnibus: permutation", "scipy permutation_test", _permutation, "±5 points",
-        partial(_omnibus_trial, method="permutation of PB"),
+        partial(_omnibus_trial, method="sign flip of PB"),
     ),
     Check("omnibus: GEE", "statsmodels GEE", _gee, "±5 points", partial(_omnibus_trial, method="GEE logistic Wald")),
     Check("equivalence: TOST", "interval of contrasts", _equivalence, "0, margin 5", _equivalence_trial),
