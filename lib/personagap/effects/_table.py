@@ -39,7 +39,8 @@ class Cells(NamedTuple):
         arrays = {name: getattr(self, name)[..., kept] for name in ("mean", "runs", "within", "items")}
         if lost := int((~kept).sum()):
             warnings.warn(
-                f"{task}: {lost} of {len(kept)} items are left out, half of the personas lack answers to them"
+                f"{task}: {lost} of {len(kept)} items are left out, half of the personas lack answers to them",
+                stacklevel=4,
             )
         mean, asked = arrays["mean"].copy(), arrays["runs"].any(axis=2)
         if kept.any() and not asked.all():

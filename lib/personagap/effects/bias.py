@@ -41,8 +41,8 @@ def personalization_bias(
     -------
     DataFrame with one row per task and ``joint``: ``dimension pb noise_floor p_value debiased_pb2 ci_low
     ci_high n_identities n_items n_runs n_missing p_holm``. ``pb`` and ``noise_floor`` are in points (100 × score),
-    ``debiased_pb2`` and its interval in points²; ``n_runs`` is the largest number of runs in a cell, ``n_missing`` counts
-    the cells filled. ``p_holm`` is Holm's over the tasks (of which none shares an item with another, so the min-p
+    ``debiased_pb2`` and its interval in points²; ``n_runs`` is the largest number of runs in a cell, ``n_missing``
+    counts the cells filled. ``p_holm`` is Holm's over the tasks (of which none shares an item with another, so the min-p
     of Westfall & Young would gain nothing but Šidák's .001); that of ``joint`` is its own.
 
     Raises
@@ -62,8 +62,9 @@ def personalization_bias(
     it on the scale of PB². It is unbiased, hence signed.
 
     *Several phrasings* are a random factor: identity × phrasing variance counts as noise in the debiased
-    value and its interval; signs are drawn within phrasings, and PB* is compared after dividing both by their own noise (as in an F ratio, so this
-    p-value is approximate), and the floor is raised when phrasings vary by more than items and runs explain.
+    value and its interval; signs are drawn within phrasings, and PB* is compared after dividing both by their own
+    noise (as in an F ratio, so this p-value is approximate), and the floor is raised when phrasings vary by more than
+    items and runs explain.
     So an effect that lives in one phrasing is not called an effect.
 
     *Interval*: bootstrap over items, inverted. For a candidate truth θ the identity means are rescaled so

@@ -30,8 +30,8 @@ def omnibus(
     - "Cochran's Q": binary scores of one run and one phrasing, none missing; asymptotic χ². Its null is that
       identities are exchangeable within items, which is more than equal means: one identity that varies more, or
       answers that go together within a category, are also found.
-    - "GEE logistic Wald": one phrasing, none missing; ``statistic`` is the robust Wald χ² of a logistic GEE with items as
-      clusters and working independence, which identity dummies make explicit: logits of the means with their
+    - "GEE logistic Wald": one phrasing, none missing; ``statistic`` is the robust Wald χ² of a logistic GEE with items
+      as clusters and working independence, which identity dummies make explicit: logits of the means with their
       sandwich covariance. Its p-value is from Hotelling's F, as χ² rejects far too often below thousands of
       items. Left out when a mean is 0 or 1 or there are no more items than identities.
     - "quasi-F": several phrasings; items and phrasings random (Clark 1973), Satterthwaite's df.

@@ -37,7 +37,8 @@ def judge_inflation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame
     Returns
     -------
     DataFrame, one row per model: ``rater value human estimate ci_low ci_high p_value n method``;
-    ``estimate`` is model − human in units of the rating.
+    ``estimate`` is model − human in units of the rating. Two or more people count as drawn from all who might have
+    rated, with their own severity (`Resampling.over_raters`); one person stands for nobody else, as ``method`` says.
 
     Examples
     --------
@@ -56,10 +57,16 @@ def judge_inflation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame
         if not both.any():
             raise UserError(f"{rater!r} shares no item with the human raters")
         gap = drawn.ratio(label - human, where=both)
-        limits = drawn.interval(gap)
-        rows.append((rater, label[both].mean(), human[both].mean(), gap[0], *limits, drawn.p_value(gap), both.sum()))
+        own = (wide[humans].to_numpy() - human[:, None]).T
+        by_rater = np.stack([drawn.ratio(x, where=both & np.isfinite(x)) for x in own], axis=1)
+        low, high, p_value = drawn.limits(gap, by_rater)
+        rows.append((rater, label[both].mean(), human[both].mean(), gap[0], low, high, p_value, both.sum()))
     table = pd.DataFrame(rows, columns=["rater", "value", "human", "estimate", "ci_low", "ci_high", "p_value", "n"])
-    return table.assign(method=drawn.method)
+    return table.assign(method=f"{drawn.method}, {_population(humans)}")
+
+
+def _population(humans: list[str]) -> str:
+    return f"{len(humans)} raters random" if len(humans) > 1 else "this one rater"
 
 
 def _ranks(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -147,7 +154,7 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     -------
     DataFrame, one row for "human" (mean of the human ratings) and per model: ``rater n_mention
     n_without estimate ci_low ci_high p_value`` and, for models, ``excess excess_low excess_high
-    excess_p``, the difference from the humans' value.
+    excess_p``, the difference from the humans' value. People are random, as in `judge_inflation`.
 
     Examples
     --------
@@ -168,19 +175,25 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
         named, unnamed = ~np.isnan(x) & mention, ~np.isnan(x) & ~mention
         if not named.any() or not unnamed.any():
             raise UserError(f"{rater!r} needs ratings both of responses with a mention and of ones without")
-        delta = drawn.ratio(x, where=named) - drawn.ratio(x, where=unnamed)
+        delta = _mention(drawn, x, mention)
+        if human is None:
+            by_rater = np.stack([_mention(drawn, wide[one].to_numpy(), mention) for one in humans], axis=1)
         row = {"rater": rater, "n_mention": named.sum(), "n_without": unnamed.sum()}
-        row |= _estimate(drawn, delta, "estimate ci_low ci_high p_value")
+        of_one = by_rater if human is None else by_rater[:, :1]
+        row |= zip("estimate ci_low ci_high p_value".split(), [delta[0], *drawn.limits(delta, of_one)], strict=True)
         if human is None:
             human = delta
         else:
-            row |= _estimate(drawn, delta - human, "excess excess_low excess_high excess_p")
+            excess = [(delta - human)[0], *drawn.limits(delta - human, by_rater)]
+            row |= zip("excess excess_low excess_high excess_p".split(), excess, strict=True)
         rows.append(row)
     return pd.DataFrame(rows)
 
 
-def _estimate(drawn: Resampling, values: np.ndarray, names: str) -> dict[str, float]:
-    return dict(zip(names.split(), [values[0], *drawn.interval(values), float(drawn.p_value(values))], strict=True))
+def _mention(drawn: Resampling, x: np.ndarray, mention: np.ndarray) -> np.ndarray:
+    """Mean of ``x`` with − without mention; of a rater who rated none of either it is 0, as nothing is known."""
+    named, unnamed = (drawn.ratio(x, where=np.isfinite(x) & side) for side in (mention, ~mention))
+    return np.nan_to_num(named - unnamed)
 
 
 def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How]) -> pd.DataFrame:
@@ -194,10 +207,13 @@ def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How])
     Returns
     -------
     DataFrame ``rater rater_kind measure n estimate ci_low ci_high``: "mean rating", and the shares "better" (above 3),
-    "no better" (of judgments at most 3) and "no better, by response" (of responses whose mean is at most 3).
+    "no better" (of judgments at most 3) and "no better, by response" (of responses whose mean is at most 3). People are
+    random, as in `judge_inflation`, but in the last: that is of the mean of these people.
     """
     judgments = individuals(judgments)
-    table = judgments.assign(rater=judgments["rater"].where(judgments["rater_kind"] == "model", "human"))
+    table = judgments.assign(
+        rater=judgments["rater"].where(judgments["rater_kind"] == "model", "human"), person=judgments["rater"]
+    )
     who = ["rater", "rater_kind"]
     responses = table.groupby([*who, *item], sort=False)["label"].mean().reset_index()
     measures = {
@@ -206,7 +222,10 @@ def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How])
         "no better": table.assign(value=(table["label"] <= 3).astype(int)),
         "no better, by response": responses.assign(value=(responses["label"] <= 3).astype(int)),
     }
-    tables = [means(rows.assign(measure=name), "value", [*who, "measure"], **how) for name, rows in measures.items()]
+    tables = [
+        means(rows.assign(measure=name), "value", [*who, "measure"], raters="person" if "person" in rows else None, **how)
+        for name, rows in measures.items()
+    ]
     return pd.concat(tables, ignore_index=True)
 
 

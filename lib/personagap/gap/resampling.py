@@ -122,6 +122,28 @@ class Resampling:
             limits = np.where(constant, known, limits)
         return limits
 
+    def over_raters(self, values: np.ndarray, by_rater: np.ndarray) -> tuple[float, float]:
+        """Standard error and Satterthwaite's df of ``values`` where raters are drawn from a population as clusters are.
+
+        ``by_rater`` (1 + k · n_bootstrap, n_raters) is the statistic of each rater. The variance over raters, less what
+        resampling says of it, joins that of clusters (as in `effects.contrasts` that of phrasings). One rater: not.
+        """
+        apart = by_rater - np.nanmean(by_rater, axis=1, keepdims=True)
+        error2, raters = float(self.standard_error(values)) ** 2, by_rater.shape[1]
+        if raters < 2:
+            return error2**0.5, self.df
+        parts = (apart[0] ** 2).sum(), (self.standard_error(apart) ** 2).sum()
+        between, within = (float(part) / (raters - 1) / raters for part in parts)
+        variance = max(error2 + between - within, error2, between)
+        spread = error2**2 / self.df + between**2 / (raters - 1) + within**2 / (self.df * (raters - 1))
+        return variance**0.5, variance**2 / spread if spread else self.df
+
+    def limits(self, values: np.ndarray, by_rater: np.ndarray) -> tuple[float, float, float]:
+        """Confidence limits and p-value with raters random, see `over_raters`."""
+        error, df = self.over_raters(values, by_rater)
+        reach, t = stats.t.ppf((1 + self.level) / 2, df) * error, abs(values[0]) / max(error, 1e-30)
+        return values[0] - reach, values[0] + reach, float(2 * stats.t.sf(t, df))
+
     def p_value(self, values: np.ndarray) -> np.ndarray:
         """Two-sided p of the statistic being 0, by the same t distribution."""
         error = self.standard_error(values)

@@ -17,7 +17,13 @@ from personagap.gap.tables import require
 
 
 def means(
-    table: pd.DataFrame, value: str, by: list[str], *, differences: bool = False, **how: Unpack[How]
+    table: pd.DataFrame,
+    value: str,
+    by: list[str],
+    *,
+    differences: bool = False,
+    raters: str | None = None,
+    **how: Unpack[How],
 ) -> pd.DataFrame:
     """Mean of a column by group, or the share of each of its values if these are texts, with clustered intervals.
 
@@ -30,6 +36,7 @@ def means(
     ----------
     differences : the values are paired differences of shares, in [−1, 1]: their mean is no share, even if all are 0 or
         1. Its interval has two pseudo-clusters (Bonett & Price 2012), so a change in 0 or 1 of 100 stays unproven.
+    raters : column of raters who are random too, drawn from all who might have rated.
 
     Returns
     -------
@@ -45,17 +52,22 @@ def means(
     table = table.dropna(subset=value)
     if not pd.api.types.is_numeric_dtype(table[value]):
         each = [table.assign(**{value: name}, _is=table[value] == name) for name in table[value].unique()]
-        return means(pd.concat(each or [table.assign(_is=0)]), "_is", [*by, value], **how)
+        return means(pd.concat(each or [table.assign(_is=0)]), "_is", [*by, value], raters=raters, **how)
     rows = []
     for group, part in table.groupby(by, sort=False):
         x, drawn = part[value].to_numpy(dtype=float), resample(part, **how)
         mean = drawn.ratio(x)
         low, high = drawn.interval(mean)
-        error = drawn.standard_error(mean)
+        error, df = drawn.standard_error(mean), drawn.df
+        if raters and part[raters].nunique() > 1:
+            by_rater = [drawn.ratio(x, where=(part[raters] == name).to_numpy()) for name in part[raters].unique()]
+            error, df = drawn.over_raters(mean, np.stack(by_rater, axis=1))
+            reach = stats.t.ppf((1 + drawn.level) / 2, df) * error
+            low, high = mean[0] - reach, mean[0] + reach
         if differences:
             low, high = rare_differences(mean[0], error, drawn.clusters(), drawn.df, drawn.level)
         elif np.isin(x, [0, 1]).all():
-            student = stats.t.ppf((1 + drawn.level) / 2, drawn.df)
+            student = stats.t.ppf((1 + drawn.level) / 2, df)
             fewer = (stats.norm.ppf((1 + drawn.level) / 2) / student) ** 2  # the error is itself an estimate
             size = fewer * mean[0] * (1 - mean[0]) / error**2 if error > TINY else drawn.clusters()
             low, high = wilson(mean[0], size, drawn.level)

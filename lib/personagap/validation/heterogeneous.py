@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from personagap import effects
+from personagap import effects, gap
 from personagap.effects.power import monte_carlo
 
 QUICK = {"n_permutations": 199, "n_bootstrap": 200}
@@ -52,7 +52,7 @@ AFTER = ["after", "mc_low", "mc_high"]
 
 
 def kept(table: pd.DataFrame) -> pd.Series:
-    """Whether a level of at most 6.5 %, coverage of 93 % or power of 80 % is shown, or its nominal value not excluded."""
+    """Whether a level of at most 6.5 %, coverage of 93 % or power of 80 % is shown, or nominal not excluded."""
     alarm, found = table["event"] == "false alarm", table["event"] == "found"
     shown = table["after"] >= np.where(found, 0.8, 0.93)
     return pd.Series(np.where(alarm, table["after"] <= 0.065, shown)) | np.where(
@@ -216,4 +216,43 @@ CHANGE = [
         ("the same PB; other identities are hit", 0.154, others_hit),
         ("no effect; identity × phrasing of 4 points goes", 0.74, phrased),
     )
+]
+
+
+# --- raters --------------------------------------------------------------------------------------------
+
+
+def severe(rng: np.random.Generator, sd: float, mention_sd: float = 0.0, n: int = 84) -> pd.DataFrame:
+    """Three raters drawn from people whose severity varies; a judge of the mean severity; true mean 3."""
+    value, flag = 3 + 0.7 * rng.normal(size=n), rng.random(n) < 0.4
+    columns = {"prompt": np.arange(n) // 4, "user": rng.integers(40, size=n), "item": np.arange(n), "mention": flag}
+    frames = []
+    for name in ("judge", "human_0", "human_1", "human_2"):
+        person = name != "judge"
+        label = value + person * (sd * rng.normal() + mention_sd * rng.normal() * flag) + 0.7 * rng.normal(size=n)
+        kind = "human" if person else "model"
+        frames.append(pd.DataFrame({**columns, "rater": name, "rater_kind": kind, "label": label}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _inflation_alarm(rng: np.random.Generator, sd: float) -> bool:
+    return gap.judge_inflation(severe(rng, sd), n_bootstrap=200)["p_value"][0] <= 0.05
+
+
+def _mention_alarm(rng: np.random.Generator) -> bool:
+    return gap.mention_bias(severe(rng, 0.3, mention_sd=0.3), n_bootstrap=200)["excess_p"][1] <= 0.05
+
+
+def _mean_covers(rng: np.random.Generator) -> bool:
+    table = gap.rating_summary(severe(rng, 0.3), ["prompt", "user"], n_bootstrap=200)
+    return _covers(table[(table["rater"] == "human") & (table["measure"] == "mean rating")].iloc[0], 3.0)
+
+
+RATERS = [
+    *(
+        Case("judge_inflation", f"3 raters, severity sd {sd}", "false alarm", before, partial(_inflation_alarm, sd=sd))
+        for sd, before in ((0.15, 0.35), (0.3, 0.65), (0.5, 0.79))
+    ),
+    Case("mention_bias", "3 raters, slopes of sd 0.3", "false alarm", np.nan, _mention_alarm),
+    Case("rating_summary", "3 raters, severity sd 0.3", "covered", np.nan, _mean_covers),
 ]
