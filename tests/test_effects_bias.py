@@ -170,13 +170,13 @@ def test_items_that_half_of_the_identities_lack_are_left_out_with_a_warning():
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("case", heterogeneous.BIAS, ids=lambda case: f"{case.estimator}: {case.data}")
+@pytest.mark.parametrize("case", heterogeneous.HETEROGENEOUS, ids=lambda case: f"{case.estimator}: {case.data}")
 def test_heterogeneous_data_run(case):
     heterogeneous.table([case], replications=2)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", heterogeneous.BIAS, ids=lambda case: f"{case.estimator}: {case.data}")
+@pytest.mark.parametrize("case", heterogeneous.HETEROGENEOUS, ids=lambda case: f"{case.estimator}: {case.data}")
 def test_level_coverage_and_power_on_heterogeneous_data(case):
     assert heterogeneous.kept(heterogeneous.table([case], replications=400)).all()
 

@@ -14,6 +14,7 @@ from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 from personagap import gap
 from personagap.errors import UserError
 from personagap.gap.resampling import resample
+from personagap.validation import heterogeneous
 
 SAME = {"rel": 0, "abs": 1e-8}
 
@@ -209,6 +210,17 @@ def test_alpha_and_fleiss_equal_their_packages(ordinal, measurement):
     assert rows["n_units"].tolist() == [complete.shape[1], 120]
 
 
+def test_pools_of_raters_have_a_reliability_and_a_ceiling():
+    """Six raters, three to a unit: nobody rates all, and some pairs share nothing."""
+    pool = heterogeneous.rotating(np.random.default_rng(0))
+    humans = pool[pool["rater_kind"] == "human"].assign(label=lambda rows: rows["label"].round())
+    rows = gap.reliability(humans, n_bootstrap=50)
+    groups = [list(part) for _, part in humans.groupby("item")["label"]]
+    assert rows["estimate"][0] == pytest.approx(fleiss_kappa(aggregate_raters(np.array(groups))[0]), **SAME)
+    assert rows["n_units"].tolist() == [300, 300]
+    assert gap.judge_correlation(pool, n_bootstrap=50)["ceiling"][0] == pytest.approx(0.77, abs=0.06)
+
+
 def test_majority_agrees_with_its_members_even_if_they_guess(rng):
     """R8: three independent coins agree with their own majority at κ = 0.5."""
     labels = {f"human_{i}": (rng.random(4000) < 0.5) * 1 for i in range(3)}
@@ -269,8 +281,9 @@ def test_spearman_and_its_resamples_equal_scipy(ordinal):
     rows = gap.judge_correlation(table(ordinal), n_bootstrap=50).set_index("rater")
     assert rows.loc["judge", "spearman"] == pytest.approx(stats.spearmanr(ordinal["judge"], mean).statistic, **SAME)
     pairs = [stats.spearmanr(humans[a], humans[b], nan_policy="omit").statistic for a, b in ((0, 1), (0, 2), (1, 2))]
-    between = np.mean(pairs)
-    ceiling = (3 * between / (1 + 2 * between)) ** 0.5
+    shared = [np.isfinite(humans[a] + humans[b]).sum() for a, b in ((0, 1), (0, 2), (1, 2))]
+    between, k = np.average(pairs, weights=shared), 1 / np.mean(1 / np.isfinite(humans).sum(axis=0))
+    ceiling = (k * between / (1 + (k - 1) * between)) ** 0.5
     assert rows.loc["judge", "ceiling"] == pytest.approx(ceiling, **SAME)
     assert 0 < rows.loc["judge", "ceiling_low"] < ceiling < rows.loc["judge", "ceiling_high"] <= 1
     assert rows.loc["judge", "disattenuated"] == pytest.approx(rows.loc["judge", "spearman"] / ceiling, **SAME)

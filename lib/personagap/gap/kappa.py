@@ -180,8 +180,9 @@ def reliability(judgments: pd.DataFrame, *, measurement: str = "nominal", **how:
 
     Returns
     -------
-    DataFrame ``measure n_units n_raters estimate ci_low ci_high``. Fleiss' κ rests on the units that
-    every rater judged, α on all that two or more did.
+    DataFrame ``measure n_units n_raters estimate ci_low ci_high``; ``n_raters`` counts all. Raters need not be the
+    same from unit to unit (Fleiss 1971): his κ rests on the units with the most frequent number of ratings, which all
+    units must share, α on all units with two or more.
 
     Examples
     --------
@@ -196,12 +197,13 @@ def reliability(judgments: pd.DataFrame, *, measurement: str = "nominal", **how:
     codes, labels = _codes(wide)
     counts = (codes[:, :, None] == np.arange(len(labels))).sum(axis=1).astype(float)
     rated = counts.sum(axis=1)
-    complete, paired = (rated == wide.shape[1]) & (rated > 1), rated > 1
-    if not complete.any() or len(labels) < 2:
-        raise UserError("reliability needs units judged by all of two or more raters, and more than one label")
+    paired = rated > 1
+    usual = int(np.bincount(rated[paired].astype(int)).argmax()) if paired.any() else 0
+    if not paired.any() or len(labels) < 2:
+        raise UserError("reliability needs units judged by two or more raters, and more than one label")
     drawn = resample(wide.index, **how)
     rows = [
-        ("Fleiss κ", complete.sum(), _fleiss(counts, complete, drawn)),
+        ("Fleiss κ", (rated == usual).sum(), _fleiss(counts, rated == usual, drawn)),
         (f"Krippendorff α ({measurement})", paired.sum(), _alpha(counts, paired, drawn, measurement, labels)),
     ]
     return pd.DataFrame(
@@ -211,7 +213,7 @@ def reliability(judgments: pd.DataFrame, *, measurement: str = "nominal", **how:
 
 
 def _fleiss(counts: np.ndarray, where: np.ndarray, drawn: Resampling) -> np.ndarray:
-    m = counts.sum(axis=1).max()
+    m = counts[where].sum(axis=1).max()
     same = (counts * (counts - 1)).sum(axis=1, keepdims=True) / (m * (m - 1))
     sums = drawn.totals(np.hstack([same, counts / m, np.ones_like(same)]), where)
     with np.errstate(invalid="ignore", divide="ignore"):

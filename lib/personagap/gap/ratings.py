@@ -94,7 +94,7 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
     """Spearman's ρ of each judge with the mean human rating, and the most that human noise allows.
 
     With mean ρ̄ between two humans, the mean of k of them has reliability k ρ̄ / (1 + (k − 1) ρ̄)
-    (Spearman–Brown); a judge that knew the true values would reach its square root, the ceiling.
+    (Spearman–Brown; ρ̄ is weighted by shared units, k the harmonic mean of ratings per unit); a judge that knew the true values would reach its square root, the ceiling.
     ρ over the ceiling is the disattenuated value (Spearman 1904); it can exceed 1 by chance.
 
     Returns
@@ -120,14 +120,17 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
         raise UserError("the noise ceiling needs two or more human raters, there is one")
     drawn = resample(wide.index, **how)
     label = {rater: wide[rater].to_numpy() for rater in wide}
-    pairs = [_spearman(label[a], label[b], drawn) for a, b in combinations(humans, 2)]
-    between = np.mean(pairs, axis=0)
+    pairs = [(np.isfinite(label[a] + label[b]).sum(), a, b) for a, b in combinations(humans, 2)]
+    values = np.stack([_spearman(label[a], label[b], drawn) for _, a, b in pairs])
+    weights = np.array([[n] for n, _, _ in pairs]) * np.isfinite(values)
+    between = (np.nan_to_num(values) * weights).sum(axis=0) / np.maximum(weights.sum(axis=0), 1)
     between = np.where(between > 0, between, np.nan)
     rows = []
     for rater in [*models, *humans]:
         others = [human for human in humans if human != rater]
         rho = _spearman(label[rater], wide[others].mean(axis=1).to_numpy(), drawn)
-        k = len(others)
+        ratings = wide[others].notna().sum(axis=1)[wide[rater].notna()]
+        k = 1 / (1 / ratings[ratings > 0]).mean()  # noise goes with 1 / ratings of a unit
         ceiling = np.sqrt(k * between / (1 + (k - 1) * between))
         true = rho / ceiling
         note = "" if not np.isnan(true[0]) else "ρ undefined" if np.isnan(rho[0]) else "humans do not agree: no ceiling"
@@ -223,7 +226,9 @@ def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How])
         "no better, by response": responses.assign(value=(responses["label"] <= 3).astype(int)),
     }
     tables = [
-        means(rows.assign(measure=name), "value", [*who, "measure"], raters="person" if "person" in rows else None, **how)
+        means(
+            rows.assign(measure=name), "value", [*who, "measure"], raters="person" if "person" in rows else None, **how
+        )
         for name, rows in measures.items()
     ]
     return pd.concat(tables, ignore_index=True)

@@ -6,3 +6,4 @@
 from personagap.validation.checks import Check, table
 from personagap.validation.effects import EFFECTS, one_phrasing
 from personagap.validation.gap import GAP
+from personagap.validation.heterogeneous import HETEROGENEOUS

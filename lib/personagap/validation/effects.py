@@ -78,7 +78,7 @@ def _cochran() -> tuple:
 
 
 def _gee() -> tuple:
-    scores, _ = _four(n_items=60, n_runs=2)
+    scores, _ = _four(n_items=100, n_runs=2)
     long = scores[scores["persona"].str.startswith("p")].assign(persona=lambda rows: rows["persona"].astype("str"))
     model = sm.GEE.from_formula("score ~ C(persona)", "item", long, family=sm.families.Binomial()).fit(ctol=1e-12)
     ours = effects.omnibus(scores).set_index("method").loc["GEE logistic Wald", "statistic"]
@@ -162,7 +162,7 @@ def _one_phrasing_trial(rng: np.random.Generator, planted: bool) -> tuple:
 
 
 def _omnibus_trial(rng: np.random.Generator, planted: bool, method: str) -> tuple:
-    scores = simulate_scores(5.0 * planted * np.repeat([-1, 1], 4), n_items=100, seed=rng)
+    scores = simulate_scores(5.0 * planted * np.repeat([-1, 1], 4), n_items=200, seed=rng)
     return effects.omnibus(scores, n_permutations=199, seed=1).set_index("method").loc[method], None
 
 

@@ -248,7 +248,27 @@ def _mean_covers(rng: np.random.Generator) -> bool:
     return _covers(table[(table["rater"] == "human") & (table["measure"] == "mean rating")].iloc[0], 3.0)
 
 
+def rotating(rng: np.random.Generator, n: int = 300) -> pd.DataFrame:
+    """Six raters, three to a unit in rotation, around a true value (sd 0.7, noise 1): a ceiling of .771."""
+    value, frames = rng.normal(3, 0.7, n), []
+    for i in range(7):
+        units = np.arange(n)[(i == 6) | ((i - np.arange(n)) % 6 < 3)]
+        label = value[units] + rng.normal(size=len(units))
+        name, kind = ("judge", "model") if i == 6 else (f"human_{i}", "human")
+        who = {"rater": name, "rater_kind": kind, "label": label}
+        frames.append(pd.DataFrame({"prompt": units // 4, "user": units % 40, "item": units, **who}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _ceiling_covers(rng: np.random.Generator) -> bool:
+    row = gap.judge_correlation(rotating(rng), n_bootstrap=200).iloc[0]
+    r = 0.49 / 1.49
+    rho = 6 / np.pi * np.arcsin(r / 2)
+    return row["ceiling_low"] <= (3 * rho / (1 + 2 * rho)) ** 0.5 <= row["ceiling_high"]
+
+
 RATERS = [
+    Case("judge_correlation", "six raters, three to a unit: ceiling", "covered", np.nan, _ceiling_covers),
     *(
         Case("judge_inflation", f"3 raters, severity sd {sd}", "false alarm", before, partial(_inflation_alarm, sd=sd))
         for sd, before in ((0.15, 0.35), (0.3, 0.65), (0.5, 0.79))
@@ -256,3 +276,23 @@ RATERS = [
     Case("mention_bias", "3 raters, slopes of sd 0.3", "false alarm", np.nan, _mention_alarm),
     Case("rating_summary", "3 raters, severity sd 0.3", "covered", np.nan, _mean_covers),
 ]
+
+
+def _sure(rng: np.random.Generator) -> bool:
+    """Whether the Wald test, where it is given at all, rejects without effect."""
+    table = effects.omnibus(scores_of(_binary(rng, np.full((31, 1500), 0.95))), n_permutations=9).set_index("method")
+    return "GEE logistic Wald" in table.index and table.loc["GEE logistic Wald", "p_value"] <= 0.05
+
+
+def _any_excludes(rng: np.random.Generator) -> bool:
+    x = _binary(rng, np.tile(rng.random(100), (32, 1)))
+    scores = scores_of(x)
+    table = effects.contrasts(scores.assign(persona=scores["persona"].astype(str)), control="31")
+    return ((table["simultaneous_low"] > 0) | (table["simultaneous_high"] < 0)).any()
+
+
+MANY = [
+    Case("omnibus: GEE", "mean score .95, 1,500 items", "false alarm", 0.2, _sure),
+    Case("contrasts, simultaneous", "31 identities without effect", "false alarm", 0.47, _any_excludes),
+]
+HETEROGENEOUS = [*BIAS, *CHANGE, *RATERS, *MANY]

@@ -30,6 +30,7 @@ def persona_effects(
     lost = rates.groupby("task", sort=False)[["invalid_rate", "truncation_rate"]].median()
     # The joint PB is at least that of each task, so what is not excluded of one is not excluded of all.
     bias = bias.assign(ci_high=bias["ci_high"].mask(bias["dimension"] == "joint", bias["ci_high"].max()))
+    bias = bias.assign(p_value=bias.get("p_holm", bias["p_value"]))
     headline = _headline(bias, contrasts, _caveat("joint", lost))
     answers = [("Does the model serve people differently because of who they say they are?", headline)]
     answers += [
@@ -171,6 +172,8 @@ def _power(power: pd.DataFrame) -> str:
 
 
 def _differences(rows: pd.DataFrame) -> str:
+    if "simultaneous_low" in rows:
+        rows = rows.assign(ci_low=rows["simultaneous_low"], ci_high=rows["simultaneous_high"])
     found = rows[rows["p_holm"] < ALPHA].sort_values("estimate", key=abs, ascending=False)
     count = f"{len(found)} of {len(rows)} after Holm's correction"
     if found.empty:

@@ -6,7 +6,7 @@ import pandas as pd
 
 from personagap.runs.tables import number
 
-#: Level of the tests. Contrasts and changes are corrected by Holm first, PB of each task is not.
+#: Level of the tests. Contrasts, changes and PB of each task are corrected by Holm first.
 ALPHA = 0.05
 #: Rows that a text alternative tells.
 LONGEST = 40
