@@ -42,8 +42,8 @@ def personalization_bias(
     DataFrame with one row per task and ``joint``: ``dimension pb noise_floor p_value debiased_pb2 ci_low
     ci_high n_identities n_items n_runs n_missing p_holm``. ``pb`` and ``noise_floor`` are in points (100 × score),
     ``debiased_pb2`` and its interval in points²; ``n_runs`` is the largest number of runs in a cell, ``n_missing``
-    counts the cells filled. ``p_holm`` is Holm's over the tasks (of which none shares an item with another, so the min-p
-    of Westfall & Young would gain nothing but Šidák's .001); that of ``joint`` is its own.
+    counts the cells filled. ``p_holm`` is Holm's over the tasks (none shares an item with another, so the min-p of
+    Westfall & Young would gain nothing but Šidák's .001); that of ``joint`` is its own.
 
     Raises
     ------

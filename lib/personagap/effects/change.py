@@ -90,10 +90,10 @@ def paired_change(
     >>> change = paired_change(pd.concat(simulated), {"defended": "undefended"})
     >>> change.query("dimension == 'mmlu'")[["measure", "before", "after", "ci_low", "ci_high", "p_value"]].round(3)
             measure   before   after   ci_low  ci_high  p_value
-    0  debiased_pb2   43.794   2.775  -53.971  -27.036     0.00
-    1  pb_corrected    6.618   1.666   -7.649   -3.869     0.00
-    2    pb_percent  100.000  25.174 -100.000  -61.811     0.00
-    3          mean   51.850  52.417    0.015    1.111     0.05
+    0  debiased_pb2   43.794   2.775  -54.306  -26.304    0.001
+    1  pb_corrected    6.618   1.666   -7.666   -3.804    0.001
+    2    pb_percent  100.000  25.174 -100.000  -61.449    0.001
+    3          mean   51.850  52.417    0.015    1.111    0.050
     """
     if not comparisons:
         raise UserError("no conditions to compare: name one, and the one to compare it with")

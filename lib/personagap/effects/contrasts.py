@@ -41,8 +41,8 @@ def contrasts(
     -------
     DataFrame, one row per task and identity (or group), and one for the other control where scores hold
     it: ``task contrast estimate unit ci_low ci_high statistic p_value p_holm p_bh n_items n_runs method
-    cohens_h simultaneous_low simultaneous_high``. Estimates and intervals are in points. Holm's and Benjamini & Hochberg's p-values are over
-    the identities of the task; the other control is no part of that family.
+    cohens_h simultaneous_low simultaneous_high``. Estimates and intervals are in points. Holm's and Benjamini &
+    Hochberg's p-values are over the identities of the task; the other control is no part of that family.
     The simultaneous intervals hold all identities of the task at once (Šidák); of those of one identity each, nearly
     half of null data sets have one of 31 that excludes 0.
 

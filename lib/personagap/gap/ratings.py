@@ -93,8 +93,9 @@ def _spearman(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:
 def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     """Spearman's ρ of each judge with the mean human rating, and the most that human noise allows.
 
-    With mean ρ̄ between two humans, the mean of k of them has reliability k ρ̄ / (1 + (k − 1) ρ̄)
-    (Spearman–Brown; ρ̄ is weighted by shared units, k the harmonic mean of ratings per unit); a judge that knew the true values would reach its square root, the ceiling.
+    With mean ρ̄ between two humans (weighted by the units they share), the mean of k of them has reliability
+    k ρ̄ / (1 + (k − 1) ρ̄) (Spearman–Brown; k is the harmonic mean of ratings per unit); a judge that knew the true
+    values would reach its square root, the ceiling.
     ρ over the ceiling is the disattenuated value (Spearman 1904); it can exceed 1 by chance.
 
     Returns
@@ -166,7 +167,7 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     >>> table[["rater", "estimate", "excess", "excess_low", "excess_high"]].round(2)
        rater  estimate  excess  excess_low  excess_high
     0  human     -0.15     NaN         NaN          NaN
-    1  judge     -0.38   -0.23       -0.64         0.18
+    1  judge     -0.38   -0.23       -0.65         0.19
     """
     require(judgments, "mention")
     wide, humans, models = _sides(judgments)
@@ -183,12 +184,12 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
             by_rater = np.stack([_mention(drawn, wide[one].to_numpy(), mention) for one in humans], axis=1)
         row = {"rater": rater, "n_mention": named.sum(), "n_without": unnamed.sum()}
         of_one = by_rater if human is None else by_rater[:, :1]
-        row |= zip("estimate ci_low ci_high p_value".split(), [delta[0], *drawn.limits(delta, of_one)], strict=True)
+        row |= zip(["estimate", "ci_low", "ci_high", "p_value"], [delta[0], *drawn.limits(delta, of_one)], strict=True)
         if human is None:
             human = delta
         else:
             excess = [(delta - human)[0], *drawn.limits(delta - human, by_rater)]
-            row |= zip("excess excess_low excess_high excess_p".split(), excess, strict=True)
+            row |= zip(["excess", "excess_low", "excess_high", "excess_p"], excess, strict=True)
         rows.append(row)
     return pd.DataFrame(rows)
 

@@ -59,8 +59,9 @@ def means(
         mean = drawn.ratio(x)
         low, high = drawn.interval(mean)
         error, df = drawn.standard_error(mean), drawn.df
-        if raters and part[raters].nunique() > 1:
-            by_rater = [drawn.ratio(x, where=(part[raters] == name).to_numpy()) for name in part[raters].unique()]
+        who = part[raters].unique() if raters else []
+        if len(who) > 1:
+            by_rater = [drawn.ratio(x, where=(part[raters] == name).to_numpy()) for name in who]
             error, df = drawn.over_raters(mean, np.stack(by_rater, axis=1))
             reach = stats.t.ppf((1 + drawn.level) / 2, df) * error
             low, high = mean[0] - reach, mean[0] + reach
