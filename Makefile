@@ -49,6 +49,7 @@ test-all: lint
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/mypy
 	$(BIN)/nbstripout --verify $$(git ls-files '*.ipynb')
 
 lab: setup

@@ -10,7 +10,7 @@ import pandas as pd
 
 from personagap import personas, tasks
 from personagap.errors import UserError, at_least
-from personagap.models import Generation, Sampling
+from personagap.models import Generation, Model, Sampling
 from personagap.models.answers import take_apart
 from personagap.responses import ResponseStore, complete, digest
 
@@ -35,7 +35,7 @@ def plan(who: pd.DataFrame, items: pd.DataFrame, runs: int = 3, templates: Seque
 
 
 def ask(
-    lm,
+    lm: Model,
     who: pd.DataFrame,
     items: pd.DataFrame,
     *,
@@ -138,10 +138,11 @@ def unanswered(responses: pd.DataFrame) -> pd.DataFrame:
     return counts.rename(columns={"size": "requests", "sum": "failed"}).reset_index()
 
 
-def _require_answers(lm, counts: pd.DataFrame) -> None:
+def _require_answers(lm: Model, counts: pd.DataFrame) -> None:
     short = counts[counts["complete"] < counts["items"].clip(upper=2)]
     if len(short):
-        cause = f" ({lm.failure})" if getattr(lm, "failure", None) else ""
+        reason = getattr(lm, "failure", None)  # a server tells
+        cause = f" ({reason})" if reason else ""
         few = f"{short['complete'].iloc[0]} items of {short['task'].iloc[0]} were answered for everybody"
         raise UserError(
             f"{counts['failed'].sum():,} of {counts['requests'].sum():,} requests to {lm.id} failed{cause}, and only "
@@ -150,7 +151,7 @@ def _require_answers(lm, counts: pd.DataFrame) -> None:
 
 
 def by_condition(
-    models: Mapping[str, object],
+    models: Mapping[str, Model],
     who: pd.DataFrame,
     items: pd.DataFrame,
     defences: Mapping[str, Callable[[list], list]] | None = None,
@@ -176,7 +177,7 @@ def by_condition(
     return responses
 
 
-def texts(lm, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int = 2048) -> list[str | None]:
+def texts(lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int = 2048) -> list[str | None]:
     """One answer per prompt, None where the model failed; what the response store holds is not asked again."""
     sampling = Sampling(temperature=temperature, top_k=0, max_tokens=max_tokens)
     chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
@@ -185,7 +186,9 @@ def texts(lm, prompts: Sequence[str], temperature: float, seed: int, max_tokens:
     return [found.get(key) for key in keys]
 
 
-def _generate(lm, chats: list, keys: list[str], sampling: Sampling, store: ResponseStore, **how: int) -> pd.DataFrame:
+def _generate(
+    lm: Model, chats: list, keys: list[str], sampling: Sampling, store: ResponseStore, **how: int
+) -> pd.DataFrame:
     def make(rows, keep: Callable) -> None:
         asked = [chats[row] for row in rows]
 
@@ -198,7 +201,7 @@ def _generate(lm, chats: list, keys: list[str], sampling: Sampling, store: Respo
     return complete(store, keys, make, title=f"asking {lm.id}", **how)
 
 
-def _weigh(lm, chats: list, choices: list, keys: list[str], store: ResponseStore) -> pd.DataFrame:
+def _weigh(lm: Model, chats: list, choices: list, keys: list[str], store: ResponseStore) -> pd.DataFrame:
     def make(rows, keep: Callable) -> None:
         start, told = time.perf_counter(), itertools.count(1)
 

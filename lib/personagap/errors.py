@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
+from typing import Any
 
 from personagap.leaving import leaving
 
@@ -43,7 +44,8 @@ def at_least(low: float, *, each: bool = False, whole: bool = True, **given: obj
     Traceback (most recent call last):
     personagap.errors.UserError: users is 0: give a whole number of at least 1
     """
-    kind, name_of_kind = (Integral, "a whole number") if whole else (Real, "a number")
+    kind: Any = Integral if whole else Real
+    name_of_kind = "a whole number" if whole else "a number"
     for name, value in given.items():
         values = value if each and isinstance(value, (list, tuple)) else [] if each else [value]
         if not values or not all(isinstance(one, kind) and type(one) is not bool and one >= low for one in values):

@@ -114,14 +114,14 @@ def _read(annotation: ast.expr) -> Any:
     match annotation:
         case ast.Constant(value=None):
             return None
-        case ast.Name():
-            return _KNOWN[annotation.id]
-        case ast.BinOp(op=ast.BitOr()):
-            return _read(annotation.left) | _read(annotation.right)
-        case ast.Subscript(value=ast.Name(), slice=ast.Tuple()):
-            return _KNOWN[annotation.value.id][tuple(map(_read, annotation.slice.elts))]
-        case ast.Subscript(value=ast.Name()):
-            return _KNOWN[annotation.value.id][_read(annotation.slice)]
+        case ast.Name(name):
+            return _KNOWN[name]
+        case ast.BinOp(left, ast.BitOr(), right):
+            return _read(left) | _read(right)
+        case ast.Subscript(ast.Name(name), ast.Tuple(parts)):
+            return _KNOWN[name][tuple(map(_read, parts))]
+        case ast.Subscript(ast.Name(name), part):
+            return _KNOWN[name][_read(part)]
     raise KeyError(ast.unparse(annotation))
 
 

@@ -107,8 +107,8 @@ def intersections(*parts: str) -> pd.DataFrame:
     'a middle-aged gay man who is a Republican voter'
     """
     rows = []
-    for together in itertools.product(*(_named(part).itertuples() for part in parts)):
-        together = sorted(together)  # by their place in the table
+    for drawn in itertools.product(*(_named(part).itertuples() for part in parts)):
+        together = sorted(drawn)  # by their place in the table
         if len({part.category for part in together}) < len(parts):
             raise UserError(f"{'+'.join(parts)}: an intersection takes one identity from each of several categories")
         rows.append(("+".join(part.persona for part in together), "intersection", _noun_phrase(together)))
@@ -117,7 +117,8 @@ def intersections(*parts: str) -> pd.DataFrame:
 
 def _noun_phrase(parts: list) -> str:
     """ "a Hindu person" and "a man" → "a Hindu man"; of several nouns, the gender's is the head."""
-    adjectives, nouns = [], []
+    adjectives: list[str] = []
+    nouns: list[str] = []
     for part in sorted(parts, key=_place):
         words = re.sub(r"^an? ", "", part.phrase)
         if words == part.phrase or words.endswith(" person"):

@@ -10,6 +10,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -38,7 +39,7 @@ LAYOUTS = {
 TASKS = {"attr_judgments": "4", "relevance_judgments": "5", "ratings": "6"}
 #: Histories that models wrote for a benchmark; all others are taken for people's own.
 SYNTHETIC = re.compile("cupid|prefeval|personalens|synthetic.*", re.IGNORECASE)
-SCALES = {
+SCALES: dict[str, dict[str, Any]] = {
     "extraction": {"ok": "accepted", "unsure": "uncertain", "bad": "rejected"}
     | {label: label for label in ("accepted", "uncertain", "rejected")},
     "relevance": {"true": 1, "yes": 1, "1": 1, "false": 0, "no": 0, "0": 0},
@@ -187,7 +188,10 @@ def _long(file: Path, stage: str) -> pd.DataFrame:
     """Rows of one stage of the long format, with defaults for columns that may be left out."""
     table, where = read_csv(file), str(file)
     check(table, where, LONG)
-    others = {"extraction": {"reason": "", "confidence": "", "turns": 0}, "response": {"generator": ""}}
+    others: dict[str, dict[str, Any]] = {
+        "extraction": {"reason": "", "confidence": "", "turns": 0},
+        "response": {"generator": ""},
+    }
     defaults = {"source": "real", "prompt": "", "personalized_first": "false"} | others.get(stage, {})
     table = pd.DataFrame(defaults | dict(table.items())).assign(file=where, row=table.index)
     table["personalized_first"] = table["personalized_first"].str.lower() == "true"
@@ -216,7 +220,7 @@ def _wide(file: Path) -> pd.DataFrame:
     table = table.rename(columns=dict(zip(WIDE[:4], ["prompt", "user", "item", "prompt_text"], strict=True)))
     table = table.assign(source="synthetic" if file.parent == DEMO else "real", file=where, row=table.index)
     long = table.melt(table.columns.difference(raters), raters, "rater", "label")
-    return long.assign(rater_kind=np.where(long["rater"].str.startswith("human"), *KINDS))
+    return long.assign(rater_kind=np.where(long["rater"].str.startswith("human"), "human", "model"))
 
 
 # --- the annotation tool's JSONL ---------------------------------------------------------------------

@@ -1,7 +1,7 @@
 """OpinionQA (Santurkar et al. 2023): how survey groups answer, how language models do, and how reward models choose."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple, overload
 
 import numpy as np
 import pandas as pd
@@ -33,6 +33,10 @@ class Opinions(NamedTuple):
     answers: pd.DataFrame | None
 
 
+@overload
+def load_opinions(data: str | Path = "demo", missing_ok: Literal[False] = False) -> Opinions: ...
+@overload
+def load_opinions(data: str | Path = "demo", missing_ok: bool = False) -> Opinions | None: ...
 def load_opinions(data: str | Path = "demo", missing_ok: bool = False) -> Opinions | None:
     """Read ``opinionqa/*_default_combined.csv``, in the released columns, and the answers of reward models.
 

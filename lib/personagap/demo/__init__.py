@@ -12,6 +12,7 @@ import pandas as pd
 from personagap import effects, personas, tasks
 from personagap.demo.planted import answers, planted_probabilities
 from personagap.errors import UserError, at_least
+from personagap.models import Model
 
 
 def banner(data: str, *models: str | None):
@@ -35,7 +36,7 @@ def banner(data: str, *models: str | None):
 
 
 def true_scores(
-    lm,
+    lm: Model,
     who: pd.DataFrame,
     items: pd.DataFrame,
     templates: Sequence[str] = ("paper",),

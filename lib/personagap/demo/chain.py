@@ -17,6 +17,7 @@ from scipy.special import expit, logit
 
 from personagap import demo, personas
 from personagap.demo import planted
+from personagap.models import Model
 from personagap.paths import DEMO
 
 
@@ -39,7 +40,7 @@ def planted_probabilities(checkpoint: str, condition: str = "undefended") -> pd.
 
 
 def truth(
-    models: Mapping[str, object],
+    models: Mapping[str, Model],
     who: pd.DataFrame,
     items: pd.DataFrame,
     bias: pd.DataFrame,

@@ -2,12 +2,14 @@
 
 import re
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy import stats
 
 from personagap.errors import UserError
+from personagap.models import Generation, Sampling
+from personagap.models.rendering import Messages
 
 #: What it makes of its examples: likes responses whose rewards are like those of the liked ones and
 #: unlike those of the disliked; once it sees any, likes what all reward models like; makes nothing
@@ -29,6 +31,7 @@ class Selector:
     """
 
     revision = None
+    continues = False
 
     def __init__(self, planted: str, responses: np.ndarray, rewards: np.ndarray):
         if planted not in PLANTED:
@@ -43,19 +46,24 @@ class Selector:
     def formatted(self, prompt_format: str) -> "Selector":
         return self  # it has no chat template: the prompt is the same
 
-    def render(self, messages: list[dict[str, str]]) -> str:
+    def render(self, messages: Messages) -> str:
         return messages[0]["content"]
 
-    def generate(self, chats: list, sampling, seeds: list, keep=None) -> list:
+    def generate(
+        self, chats: Sequence[Messages], sampling: Sampling, seeds: Sequence[int], keep: Callable | None = None
+    ) -> list[Generation]:
         raise UserError("model simulated writes nothing: use evaluation='select'")
 
-    def choose(self, chats: list, choices: list[list[str]], keep: Callable | None = None) -> list[np.ndarray]:
+    def choose(
+        self, chats: Sequence[Messages], choices: Sequence[str] | Sequence[list[str]], keep: Callable | None = None
+    ) -> list[np.ndarray]:
         scores = [self._score(self.render(chat), texts) for chat, texts in zip(chats, choices, strict=True)]
-        for i, each in enumerate(scores if keep else []):
-            keep(i, each)
+        if keep:
+            for i, each in enumerate(scores):
+                keep(i, each)
         return scores
 
-    def _score(self, prompt: str, texts: list[str]) -> np.ndarray:
+    def _score(self, prompt: str, texts: Sequence[str]) -> np.ndarray:
         shown = [(label, text) for label, text in SHOWN.findall(prompt) if text in self._rewards]
         shown = [self._rewards[text] * (1 if label == "Liked" else -1) for label, text in shown]
         taste = {

@@ -35,7 +35,7 @@ class Explorer(widgets.HBox):
     def __init__(self, catalog: dict[str, results.Result]):
         self.pictures = {name: Picture() for name in views.VIEWS}
         self._drawn: dict[str, views.Chosen] = {}
-        self._offered = None
+        self._offered: tuple[list[str], dict[str, str]] | None = None
         choices, table, self.tables = self._choices(catalog), self._table(), widgets.VBox()
         titles = [*views.VIEWS, "Answers", "Tables"]
         self.tabs = widgets.Tab([*self.pictures.values(), table, self.tables], titles=titles)

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import ipywidgets as widgets
 import matplotlib as mpl
@@ -59,7 +60,7 @@ def holds(line: str, words: str) -> bool:
 
 
 #: For speed, titles and margins stay where they are put and the browser draws the letters.
-QUICK = {"axes.titley": 1.0, "savefig.bbox": None, "svg.fonttype": "none"}
+QUICK: dict[Any, Any] = {"axes.titley": 1.0, "savefig.bbox": None, "svg.fonttype": "none"}
 
 
 class Picture(widgets.HTML):
@@ -94,14 +95,16 @@ class Picture(widgets.HTML):
         return bundle | {"image/png": png}, {"image/png": {"alt": alt}}
 
 
-def live(what: "Run | Path | str | pd.DataFrame", table: str | None = None) -> "Live":
+def live(what: Run | Path | str | pd.DataFrame, table: str | None = None) -> "Live":
     """Widgets over the tables of a run, or over one table; in a report, the picture they show at first.
 
     ``what`` is a run that has saved its tables (``runs.open_run``), its folder, or a result table; ``table`` the one to
     show first (default: the first with intervals). `UserError`: no table with numbers is there, or none of that name.
     """
-    alone = isinstance(what, pd.DataFrame)
-    held = {"table": what.reset_index(drop=True)} if alone else tables.read(Path(getattr(what, "folder", what)))
+    if isinstance(what, pd.DataFrame):
+        held = {"table": what.reset_index(drop=True)}
+    else:
+        held = tables.read(Path(what.folder if isinstance(what, Run) else what))
     ends = {name: tables.quantities(rows) for name, rows in held.items()}
     offered = [(name, value) for name in held for value in ends[name] or held[name].select_dtypes("number")]
     offered.sort(key=lambda pair: (pair[0] != table, not ends[pair[0]]))

@@ -71,7 +71,7 @@ class Result:
         for name, table in both.groupby("task", sort=False):
             task = Task(name, table, cluster=None)
             for persona in before.category.index:
-                weights = {f"{persona} after": 1, f"{persona} before": -1}
+                weights: dict[str, float] = {f"{persona} after": 1, f"{persona} before": -1}
                 if not weights.keys() <= {*task.table.personas}:
                     continue
                 change = task.paired(weights)

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -151,10 +151,10 @@ def items(chosen: Chosen) -> tuple[Figure, str]:
     height = rows["task"].map(means.index.get_loc) + np.random.default_rng(0).uniform(-0.28, 0.28, len(rows))
     fig, ax = axes(8, 1.6 + 0.7 * len(means), left=1.4)
     ax.axvline(0, color=PALETTE["noise"], lw=1)
-    dot = {"ms": 5, "mew": 0, "alpha": 0.35, "color": PALETTE["data"], "rasterized": len(rows) > 2000}
-    ax.plot(rows["difference"], height, "o", label="one item", **dot)
-    style = {"fmt": "D", "color": PALETTE["control"], "label": "mean with its 95% interval"}
-    dots(ax, means, range(len(means)), **style)
+    dot: dict[str, Any] = {"ms": 5, "mew": 0, "alpha": 0.35, "color": PALETTE["data"]}
+    ax.plot(rows["difference"], height, "o", label="one item", rasterized=len(rows) > 2000, **dot)
+    label = "mean with its 95% interval"
+    dots(ax, means, range(len(means)), fmt="D", color=PALETTE["control"], label=label)
     ax.set_yticks(range(len(means)), means.index.str.replace("_", " "))
     ax.set(ylim=(len(means) - 0.5, -0.5), xlabel="difference of an item's mean score (points)")
     ax.set_title(f"{chosen.persona.replace('_', ' ')} − no system prompt, by item")

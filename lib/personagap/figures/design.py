@@ -1,5 +1,7 @@
 """Figures of what a design can detect and of how far the instruments can be trusted."""
 
+from typing import Any
+
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -22,11 +24,11 @@ def noise_floor(floors: pd.DataFrame, published: pd.DataFrame, ax: Axes) -> Axes
     published : ``label value`` in points, drawn as horizontal lines.
     """
     _over_items(floors, "noise_floor", ax)
-    style = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom", "fontsize": 8}
+    style: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
     for row in published.itertuples():
         ax.axhline(row.value, color=PALETTE["published"], lw=1)
         text = f"published, {row.label}: {row.value:.2f}"
-        ax.annotate(text, (0.995, row.value), color=PALETTE["published"], **style)
+        ax.annotate(text, (0.995, row.value), color=PALETTE["published"], fontsize=8, **style)
     ax.set(ylabel="PB if there is no effect (points)", title="What 31 identities show when none makes a difference")
     ax.set_ylim(0, None)
     return ax

@@ -1,6 +1,7 @@
 """Figures of persona effects."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ __all__ = ["forest", "personalization_bias", "safety_utility", "validity"]
 
 CONTROL_LABELS = {"none": "no system prompt", "empty": "empty system prompt", "assistant": "helpful assistant"}
 CONTROL_FACES = {"none": PALETTE["control"], "empty": PALETTE["noise"], "assistant": "white"}
-AXES = {"x": "utility", "y": "safety"}
+DIMENSIONS = ["utility", "safety"]  # x, y
 
 
 def _label(persona: str) -> str:
@@ -33,22 +34,25 @@ def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes, *, annotate
     category = who.set_index("persona")["category"].reindex(wide.index)
     control = category == "control"
     for name, rows in wide.groupby(category.mask(control, wide.index.to_series())):
-        star = name in CONTROL_LABELS
-        colour, marker = CATEGORIES.get(name, (PALETTE["control"], "*" if star else "h"))
-        style = {"color": colour, "mfc": CONTROL_FACES.get(name, colour), "ms": 15 if star else 7}
-        style |= {"elinewidth": 1.5 if star else 0.8, "ecolor": (colour, 1 if star else 0.25)}
+        is_control = name in CONTROL_LABELS
+        colour, marker = CATEGORIES.get(name, (PALETTE["control"], "*" if is_control else "h"))
         middle, low, high = (rows[column] for column in ("estimate", "ci_low", "ci_high"))
-        errors = {f"{axis}err": lengths(middle[task], low[task], high[task]) for axis, task in AXES.items()}
-        ax.errorbar(middle["utility"], middle["safety"], **errors, fmt=marker, zorder=3 if star else 2, **style)
-    identities = wide["estimate"][list(AXES.values())][~control]
+        xerr, yerr = (lengths(middle[task], low[task], high[task]) for task in DIMENSIONS)
+        style: dict[str, Any] = {"fmt": marker, "color": colour, "ms": 7, "zorder": 2}
+        style |= {"mfc": CONTROL_FACES.get(name, colour), "ecolor": (colour, 0.25), "elinewidth": 0.8}
+        if is_control:
+            style |= {"ms": 15, "zorder": 3, "ecolor": colour, "elinewidth": 1.5}
+        ax.errorbar(middle["utility"], middle["safety"], xerr=xerr, yerr=yerr, **style)
+    identities = wide["estimate"][DIMENSIONS][~control]
     far = (((identities - identities.mean()) / identities.std(ddof=0).replace(0, 1)) ** 2).sum(axis=1)
     for persona in far.nlargest(annotate).index:
         ax.annotate(_label(persona), identities.loc[persona], xytext=(6, 6), textcoords="offset points", fontsize=9)
     present = [name for name in CATEGORIES if (category == name).any()]
     handles = [Line2D([], [], ls="", marker=CATEGORIES[n][1], color=CATEGORIES[n][0], label=n) for n in present]
     for persona in (name for name in CONTROL_LABELS if name in wide.index):
-        style = {"ls": "", "marker": "*", "ms": 12, "color": PALETTE["control"]}
-        handles.append(Line2D([], [], label=f"control: {_label(persona)}", mfc=CONTROL_FACES[persona], **style))
+        star: dict[str, Any] = {"ls": "", "marker": "*", "ms": 12, "color": PALETTE["control"]}
+        label, face = f"control: {_label(persona)}", CONTROL_FACES[persona]
+        handles.append(Line2D([], [], label=label, mfc=face, **star))
     ax.legend(handles=handles, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     ax.set(
         xlabel="utility: answers right (%), with 95% interval", ylabel="safety: answers harmless (%), with 95% interval"
@@ -67,8 +71,8 @@ def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | Non
     label = "noise floor: E[PB] if no effect"
     ax.barh(rows, bias["noise_floor"], height=0.55, color=PALETTE["noise"], alpha=0.45, label=label)
     dots(ax, debiased(bias), rows, "debiased_pb2", ms=6, label="PB corrected for noise, 95% interval")
-    open_dot = {"mfc": "white", "color": PALETTE["data"], "ms": 8}
-    ax.plot(bias["pb"], rows, "o", label="PB uncorrected, as papers report it", **open_dot)
+    label = "PB uncorrected, as papers report it"
+    ax.plot(bias["pb"], rows, "o", mfc="white", color=PALETTE["data"], ms=8, label=label)
     if truth is not None:
         true = bias["dimension"].map(truth.set_index("dimension")["true"])
         ax.plot(true, rows, "d", color=PALETTE["control"], ms=8, label="true PB of the demo model")
@@ -97,7 +101,7 @@ def forest(
     """
     persona = contrasts["contrast"].str.split(" − ").str[0]
     order = persona.drop_duplicates()[::-1].tolist()
-    dot = {"ls": "", "marker": "o", "ms": 5, "color": PALETTE["data"]}
+    dot: dict[str, Any] = {"ls": "", "marker": "o", "ms": 5, "color": PALETTE["data"]}
     for ax, (task, table) in zip(axes, contrasts.groupby("task", sort=False), strict=True):
         names, middle = persona[table.index], table["estimate"]
         rows, controls = names.map(order.index), names.isin(CONTROL_LABELS)
@@ -127,21 +131,25 @@ def validity(rates: pd.DataFrame, ax: Axes) -> Axes:
     By likelihood nothing is unreadable: the share of probability that falls elsewhere than on the choices instead.
     """
     weighed = "choice_mass" in rates
-    shown = {"invalid_rate": (-0.15, "not readable", "data"), "truncation_rate": (0.15, "cut off", "accent")}
+    shown = {
+        "invalid_rate": (-0.15, "not readable", "data"),
+        "truncation_rate": (0.15, "cut off", "accent"),
+    }
     if weighed:
         rates = rates.assign(elsewhere=100 - rates["choice_mass"])
         shown = {"elsewhere": (0, "not on the choices", "data")}
     tasks = rates["task"].drop_duplicates()
-    beside = {"xytext": (6, 0), "textcoords": "offset points", "va": "center", "fontsize": 8}
+    beside: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
     for column, (offset, label, role) in shown.items():
         for row, task in enumerate(tasks):
             rows = rates[rates["task"] == task].sort_values(column)
             heights = row + offset + np.linspace(-0.1, 0.1, len(rows))
-            style = {"ms": 4, "alpha": 0.7, "color": PALETTE[role], "label": None if row else label}
-            ax.plot(rows[column], heights, "o", **style)
+            style: dict[str, Any] = {"color": PALETTE[role], "label": None if row else label}
+            ax.plot(rows[column], heights, "o", ms=4, alpha=0.7, **style)
             worst = rows.iloc[-1]
             if worst[column] > 0:
-                ax.annotate(_label(worst["persona"]), (worst[column], heights[-1]), **beside)
+                end = worst[column], heights[-1]
+                ax.annotate(_label(worst["persona"]), end, fontsize=8, **beside)
     ax.set_yticks(range(len(tasks)), named(tasks))
     ax.set_ylim(len(tasks) - 0.5, -0.5)
     ax.margins(x=0.15)

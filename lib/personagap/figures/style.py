@@ -1,12 +1,13 @@
 """One look for every figure: colour-blind-safe, readable in print and on a dark page."""
 
-from collections.abc import Sequence
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from numpy.typing import ArrayLike
 
 from personagap.runs.tables import number
 
@@ -76,13 +77,13 @@ def lengths(middle: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
 def dots(
     ax: Axes,
     table: pd.DataFrame,
-    places: Sequence[float],
+    places: ArrayLike,
     value: str = "estimate",
     ends: tuple[str, str] = ("ci_low", "ci_high"),
     *,
     scale: float = 1,
     upright: bool = False,
-    **style,
+    **style: Any,
 ) -> None:
     """A dot with its interval for each row of ``table``.
 
@@ -95,7 +96,8 @@ def dots(
     """
     middle, low, high = (scale * table[name] for name in (value, *ends))
     errors = lengths(middle, low, high)
-    style = {"fmt": "o", "ms": 7, "capsize": 3, "color": PALETTE["data"]} | style
+    ours: dict[str, Any] = {"fmt": "o", "ms": 7, "capsize": 3, "color": PALETTE["data"]}
+    style = ours | style
     if upright:
         ax.errorbar(places, middle, yerr=errors, **style)
     else:

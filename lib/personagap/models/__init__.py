@@ -1,26 +1,24 @@
 """Language models behind one interface: in process (transformers) or on an OpenAI-compatible server.
 
-A model has ``id``, ``revision``, ``describe()`` and
-
-- ``render(messages)``: the prompt a chat becomes, through the model's real chat template;
-- ``generate(chats, sampling, seeds, keep)``: one ``Generation`` per chat;
-- ``choose(chats, choices, keep)``: the log-probability of each choice as the next words.
-
-Of the two ``keep(i, answer)``, if there is one, is told of each chat's answer as it comes.
+`Model` is the interface: whatever has it can be asked, a test's stand-in too.
 """
 
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
 
 from personagap import store
 from personagap.errors import UserError
 from personagap.leaving import redacted
-from personagap.models.rendering import FORMATS
+from personagap.models.rendering import FORMATS, Messages
 from personagap.paths import DEMO, RESPONSES
 
-__all__ = ["Generation", "Sampling", "load_model"]
+__all__ = ["Generation", "Model", "Sampling", "load_model"]
 
 
 @dataclass(frozen=True)
@@ -55,7 +53,46 @@ class Generation(NamedTuple):
     outcome: str = ""
 
 
-def load_model(spec: str, device: str = "auto", dtype: str = "auto", prompt_format: str = "chat"):
+class Model(Protocol):
+    """What can be asked; tables and the response store know it by ``id`` and ``revision``."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def revision(self) -> str | None: ...
+    @property
+    def continues(self) -> bool:
+        """Whether it goes on with an answer that a chat has begun."""
+
+    def describe(self) -> dict[str, Any]:
+        """What a run must record to be repeated."""
+
+    def render(self, messages: Messages) -> str:
+        """The prompt a chat becomes, through the model's real chat template."""
+
+    def generate(
+        self, chats: Sequence[Messages], sampling: Sampling, seeds: Sequence[int], keep: Callable | None = None
+    ) -> list[Generation]:
+        """One answer per chat; ``keep(i, answer)`` is told of each as it comes."""
+
+    def choose(
+        self, chats: Sequence[Messages], choices: Sequence[str] | Sequence[list[str]], keep: Callable | None = None
+    ) -> list[np.ndarray]:
+        """Log-probability of each choice as the next words; ``choices`` are those of all chats, or a list for each.
+
+        ``keep(i, scores)`` is told of each chat's as they come.
+        """
+
+
+@runtime_checkable
+class Formatted(Protocol):
+    """A model that can be asked in another format than its chat template."""
+
+    def formatted(self, prompt_format: str) -> Model:
+        """The same model, asked in one of ``models.rendering.FORMATS``."""
+
+
+def load_model(spec: str, device: str = "auto", dtype: str = "auto", prompt_format: str = "chat") -> Model:
     """Load a model by name.
 
     Parameters
@@ -90,25 +127,25 @@ def load_model(spec: str, device: str = "auto", dtype: str = "auto", prompt_form
         return ServerModel(served["model"], served["url"])
     from personagap.models.local import LocalModel
 
-    how = {"device": device, "dtype": dtype, "prompt_format": prompt_format}
+    local = partial(LocalModel, device=device, dtype=dtype, prompt_format=prompt_format)
     demo, _, checkpoint = spec.partition(":")
     if demo == "demo":
         folder = DEMO / "chain" / checkpoint if checkpoint else DEMO / "model"
         if not folder.is_dir():
             chain = ", ".join(f"demo:{path.name}" for path in sorted((DEMO / "chain").iterdir()))
             raise UserError(f"model {spec!r}: no such checkpoint; there are demo, {chain}")
-        return LocalModel(str(folder), name=spec, **how)
+        return local(str(folder), spec)
     if spec == "smollm2" or spec.startswith("gguf:"):
         from personagap.models import gguf_file
 
         copy = gguf_file.copy_of(spec)
-        return LocalModel(str(copy.folder), copy.name, revision=copy.revision, about=copy.about, **how)
+        return local(str(copy.folder), copy.name, revision=copy.revision, about=copy.about)
     source = spec.removeprefix("hf:")
     if Path(source).is_dir():
-        return LocalModel(source, name=Path(source).resolve().name, **how)
+        return local(source, Path(source).resolve().name)
     if not spec.startswith("hf:") or re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(@\w[\w./-]*)?", source) is None:
         problem = "no such folder" if re.match(r"(hf:)?[./~]", spec) else "not a model"
         expected = '"demo", "smollm2", "gguf:FILE", "hf:ORG/NAME", a folder, or "openai:MODEL@http://host:port/v1"'
         raise UserError(f"model {spec!r}: {problem}; expected {expected}")
     repository, _, revision = source.partition("@")
-    return LocalModel(repository, name=source, revision=revision or None, **how)
+    return local(repository, source, revision=revision or None)

@@ -49,8 +49,8 @@ def train(
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch, quiet:
         model = lm.model
         if packed:
-            four_bits = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
-            four_bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype="bfloat16", **four_bits)
+            nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
+            four_bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype="bfloat16", **nf4)
             model = _loaded_again(lm, quantization_config=four_bits)
             usual["optim"] = "paged_adamw_32bit"
         set_seed(seed)

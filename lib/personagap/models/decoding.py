@@ -11,10 +11,14 @@ import numpy as np
 import torch
 from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
-from transformers.cache_utils import Cache, DynamicLayer
+from transformers.cache_utils import DynamicLayer
 
 #: Free columns of the cache after rows have changed: the steps until they must change anyway.
 HEADROOM = 64
+
+
+#: Keys and values of a layer, (rows, heads, columns, channels) each.
+States = tuple[torch.Tensor, torch.Tensor]
 
 
 @dataclass(eq=False)
@@ -58,6 +62,13 @@ def pick(logits: torch.Tensor, uniform: torch.Tensor, sampling) -> torch.Tensor:
 class OwnColumns(DynamicLayer):
     """A layer's cache in which each row writes its own ``column`` in place, where the parent copies everything."""
 
+    keys: torch.Tensor  # never None as in the parent
+    values: torch.Tensor
+    #: Where the next token goes, (rows,) and (rows, 1), and how many columns are in use: set at each step.
+    row: torch.Tensor
+    column: torch.Tensor
+    width: int
+
     def __init__(self, keys: torch.Tensor, values: torch.Tensor):
         super().__init__()
         self.keys, self.values, self.is_initialized = keys, values, True
@@ -81,7 +92,8 @@ class Batch:
 
     def __init__(self, requests: list[Request], device: torch.device):
         sizes = [(len(request.prompt), request.limit) for request in requests]
-        self.requests, self.layers, self.waiting = requests, [], 0
+        self.requests, self.waiting = requests, 0
+        self.layers: list[OwnColumns] = []
         self.prompt, self.limit = torch.tensor(sizes, dtype=torch.long, device=device).reshape(-1, 2).T
         self.count, self.done = torch.zeros_like(self.limit), torch.zeros_like(self.limit, dtype=torch.bool)
         drawn = np.zeros((len(requests), 1 + max((limit for _, limit in sizes), default=0)), dtype=np.float32)
@@ -116,14 +128,14 @@ class Batch:
         self.waiting += n
         return new
 
-    def fill(self, rows: torch.Tensor, paths: list[np.ndarray], cache: Cache) -> None:
+    def fill(self, rows: torch.Tensor, paths: list[np.ndarray], states: list[States]) -> None:
         """Copy the columns ``paths`` of a computed pack to ``rows`` of the cache."""
         if not self.layers:
-            self.layers = [OwnColumns(self._room(layer.keys), self._room(layer.values)) for layer in cache.layers]
+            self.layers = [OwnColumns(self._room(keys), self._room(values)) for keys, values in states]
         index = pad_sequence([torch.from_numpy(path) for path in paths], batch_first=True).to(self.rows.device)
-        for layer, computed in zip(self.layers, cache.layers, strict=True):
-            layer.keys[rows, :, : index.shape[1]] = computed.keys[0][:, index].transpose(0, 1)
-            layer.values[rows, :, : index.shape[1]] = computed.values[0][:, index].transpose(0, 1)
+        for layer, (keys, values) in zip(self.layers, states, strict=True):
+            layer.keys[rows, :, : index.shape[1]] = keys[0][:, index].transpose(0, 1)
+            layer.values[rows, :, : index.shape[1]] = values[0][:, index].transpose(0, 1)
 
     def _room(self, states: torch.Tensor) -> torch.Tensor:
         """An empty cache for the rows, like ``states`` (any, heads, any, channels)."""

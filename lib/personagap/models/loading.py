@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -27,11 +28,12 @@ def load(
         dtype = "bfloat16" if where.type == "cuda" else "float32"
     if dtype not in DTYPES:
         raise UserError(f"dtype {dtype!r}: choose auto, {', '.join(DTYPES)}")
-    options = {"revision": revision, "trust_remote_code": False}
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         options |= {"dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
-        model, told = AutoModelForCausalLM.from_pretrained(source, **options)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(source, **options)
+        model, told = loaded  # a pair, for the sake of the loading information, which its types leave out
         check_complete(told)
     except Exception as error:  # of a damaged folder the libraries raise errors of every kind
         place = f" from {source}" if Path(source).is_dir() else ""
@@ -39,7 +41,7 @@ def load(
     return tokenizer, model.eval().to(where), found
 
 
-def check_complete(told: Mapping[str, Collection[str]]) -> None:
+def check_complete(told: Mapping[str, Collection[Any]]) -> None:
     """ValueError if some weights were not read, by the loading information: transformers made them up, at random."""
     absent = sorted([*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])])
     if absent:
@@ -80,7 +82,8 @@ def revision_of(source: str, revision: str | None = None) -> str:
     if Path(source).is_dir():
         return revision or _content_hash(Path(source))
     try:
-        return Path(cached_file(source, "config.json", revision=revision)).parent.name
+        config: Any = cached_file(source, "config.json", revision=revision)  # raises where it finds none
+        return Path(config).parent.name
     except OSError as error:
         missing = "not in the local cache, and not to be had from the Hub"
         raise UserError(f"model {source}: {missing} ({first_line(error)})") from error

@@ -4,6 +4,7 @@ import copy
 import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from transformers.cache_utils import Cache
 
 from personagap.errors import UserError
 from personagap.models import Generation, Sampling, loading, rendering, trie
-from personagap.models.decoding import Batch, Request
+from personagap.models.decoding import Batch, Request, States
 from personagap.models.rendering import Messages
 
 #: Tokens per forward pass of prompts: attention inside a pack grows with its square, so a small model on a CPU wants
@@ -134,7 +135,7 @@ class LocalModel:
         One array per chat, in the order of its choices: natural-log probabilities summed over a choice's tokens, given
         the prompt (normalised over neither choices nor length).
         """
-        each = [choices] * len(chats) if choices and isinstance(choices[0], str) else choices
+        each: Any = [choices] * len(chats) if choices and isinstance(choices[0], str) else choices
         rendered = [self.render(chat) for chat in chats]
         continuations = self._continuations(rendered, each)
         both = zip(self._encode(rendered), continuations, strict=True)
@@ -219,7 +220,7 @@ class LocalModel:
             if request.indices[0] in answers:
                 continue
             tokens = batch.tokens[number, : int(batch.count[number])].tolist()
-            text = self.tokenizer.decode(tokens, skip_special_tokens=True)
+            text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
             ended = tokens[-1] in eos
             if self.prompt_format == "base":
                 text, next_question, _ = text.partition(rendering.BASE_STOP)
@@ -235,14 +236,14 @@ class LocalModel:
     def _prefill(self, batch: Batch, new: list[int], sampling: Sampling) -> None:
         """Compute the prompts of the requests ``new``, the last rows, and draw their first tokens."""
         prompts = [batch.requests[number].prompt for number in new]
-        for pack, logits, at, cache in self._packs(prompts, [len(prompt) - 1 for prompt in prompts]):
+        for pack, logits, at, states in self._packs(prompts, [len(prompt) - 1 for prompt in prompts]):
             rows = torch.tensor(pack.members, device=self.device) + len(batch.rows) - len(new)
-            batch.fill(rows, pack.paths, cache)
+            batch.fill(rows, pack.paths, states)
             batch.append(batch.rows[rows], logits[np.concatenate(at)], sampling, self._eos)
 
     def _run_steps(self, batch: Batch, sampling: Sampling, collect: Callable[[], int]) -> None:
         """Decode until a quarter of the rows are done or the columns are used up."""
-        cache = Cache(layers=batch.layers)
+        cache = Cache(layers=[*batch.layers])
         while collect() < max(1, len(batch.rows) // 4) and batch.width < batch.columns:
             tokens, at = batch.step()
             columns = torch.arange(batch.width, device=self.device)
@@ -253,10 +254,10 @@ class LocalModel:
     def _packs(self, sequences: list[np.ndarray], starts: list[int]) -> Iterator[tuple]:
         """Run each pack of the prefix tree.
 
-        Yields (pack, logits (n, vocabulary), rows, cache): ``rows`` holds, for each member, the rows of ``logits``
-        after its positions from ``starts`` on.
+        Yields (pack, logits (n, vocabulary), rows, states of each layer): ``rows`` holds, for each member, the
+        rows of ``logits`` after its positions from ``starts`` on.
         """
-        states = []
+        states: list[States] = []
         for pack in trie.packs(sequences, starts, self.pack):
             carried = torch.from_numpy(pack.carried).to(self.device)
             cache = DynamicCache([(keys[:, :, carried], values[:, :, carried]) for keys, values in states] or None)
@@ -270,8 +271,9 @@ class LocalModel:
             mask = self._mask(visible[None, None], depths[len(carried) :, None], depths)
             tokens = torch.tensor([pack.tokens], device=self.device)
             logits = self._forward(tokens, depths[None, len(carried) :], mask, cache, keep)[0]
-            states = [(layer.keys, layer.values) for layer in cache.layers]
-            yield pack, logits, np.split(rows, np.cumsum([len(read) for read in reads])[:-1]), cache
+            layers: list[Any] = cache.layers  # their types allow for layers without keys; `_packs_well` refuses these
+            states = [(layer.keys, layer.values) for layer in layers]
+            yield pack, logits, np.split(rows, np.cumsum([len(read) for read in reads])[:-1]), states
 
     @torch.inference_mode()
     def _packs_well(self) -> bool:

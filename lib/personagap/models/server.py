@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import numpy as np
 import openai
@@ -29,7 +30,7 @@ TIMEOUT = 600.0
 TOP_LOGPROBS = 20
 #: Ways to say "the k likeliest tokens", by the field that carries it; k = 0 is all of them. The second is that of
 #: ``transformers serve``, which otherwise takes the likeliest token always.
-SAMPLERS = {
+SAMPLERS: dict[str, Callable[[int], dict[str, Any]]] = {
     "top_k": lambda k: {"top_k": k or -1},
     "generation_config": lambda k: {"generation_config": json.dumps({"do_sample": True, "top_k": k})},
 }
@@ -148,7 +149,7 @@ class ServerModel:
 
         def scores(chat: Messages, endings: Sequence[str]) -> np.ndarray:
             try:
-                asked = {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
+                asked: dict[str, Any] = {"logprobs": True, "top_logprobs": TOP_LOGPROBS}
                 if chat[-1]["role"] == "assistant":
                     asked["extra_body"] = CONTINUE
                 completion = self._complete(self._messages(chat), first, **asked)
@@ -226,10 +227,11 @@ class ServerModel:
     def _complete(self, messages: Messages, sampling: Sampling, **options):
         """One chat completion. The client repeats what failed, this what comes garbled or broken off."""
         how = {name: getattr(sampling, name) for name in ("temperature", "top_p", "max_tokens")}
+        how |= {"model": self.id, "messages": messages}
         for attempt in range(RETRIES + 1):
             time.sleep(PAUSE if attempt else 0)
             with contextlib.suppress(ValueError):  # not JSON
-                completion = self._client.chat.completions.create(model=self.id, messages=messages, **how, **options)
+                completion = self._client.chat.completions.create(**how, **options)
                 choice = (getattr(completion, "choices", None) or [None])[0]
                 if choice and choice.message is not None and choice.finish_reason not in ENDINGS["failed"]:
                     return completion

@@ -21,7 +21,9 @@ class Pack:
 
     def __init__(self, carried: np.ndarray):
         self.carried, self.depths = carried, list(range(len(carried)))
-        self.tokens, self.members, self.paths = [], [], []
+        self.tokens: list[int] = []
+        self.members: list[int] = []
+        self.paths: list[np.ndarray] = []
 
     def add(self, member: int, sequence: np.ndarray, shared: int) -> None:
         """Add a sequence whose first ``shared`` tokens are those of the sequence before it."""

@@ -3,6 +3,7 @@
 import re
 import string
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -44,16 +45,16 @@ def syntactic(texts: Sequence[str]) -> pd.DataFrame:
     {'length': 10.0, 'unique_words': 9.0, 'avg_word_length': 4.5, 'stopwords': 1.0, 'punctuation': 4.0,
      'list_items': 2.0, 'adj_adv': 1.0}
     """
-    texts = pd.Series(list(texts), dtype=object)
-    tokens = texts.str.lower().str.findall(r"\w+|[^\w\s]")
+    text = pd.Series(list(texts), dtype=object)
+    tokens = text.str.lower().str.findall(r"\w+|[^\w\s]")
     words = tokens.map(lambda row: [token for token in row if token[0].isalnum()])
     columns = {
         "length": tokens.map(len),
         "unique_words": tokens.map(set).map(len),
         "avg_word_length": words.map(lambda row: np.mean([*map(len, row)]) if row else 0),
         "stopwords": words.map(lambda row: sum(word in ENGLISH_STOP_WORDS for word in row)),
-        "punctuation": texts.str.count(f"[{re.escape(string.punctuation)}]"),
-        "list_items": texts.str.count(r"(?m)^\s*(?:[-*•]|\d+\.)"),
+        "punctuation": text.str.count(f"[{re.escape(string.punctuation)}]"),
+        "list_items": text.str.count(r"(?m)^\s*(?:[-*•]|\d+\.)"),
         "adj_adv": words.map(lambda row: sum(map(bool, map(ENDINGS.fullmatch, row)))),
     }
     return pd.DataFrame(columns, dtype=float)
@@ -61,9 +62,9 @@ def syntactic(texts: Sequence[str]) -> pd.DataFrame:
 
 def lexicon(texts: Sequence[str]) -> pd.DataFrame:
     """Rough stand-ins for the seven semantic features: words of ``WORDS`` per 100 words, one row per text."""
-    texts = pd.Series(list(texts), dtype=object)
-    length = texts.str.split().map(len).clip(lower=1)
-    return pd.DataFrame({name: 100 * texts.str.count(pattern, re.I) / length for name, pattern in WORDS.items()})
+    text = pd.Series(list(texts), dtype=object)
+    length = text.str.split().map(len).clip(lower=1)
+    return pd.DataFrame({name: 100 * text.str.count(pattern, re.I) / length for name, pattern in WORDS.items()})
 
 
 def kinds(texts: Sequence[str], semantic_by: str = "lexicon") -> dict[str, pd.DataFrame]:
@@ -88,12 +89,13 @@ def semantic(texts: Sequence[str], classifiers: dict | None = None) -> pd.DataFr
     """
     from transformers import pipeline
 
-    columns = {}
+    columns: dict[str, pd.Series] = {}
     for name, labels in (classifiers or CLASSIFIERS).items():
         with explained(f"cannot load the classifier {name}", "check the name and the network"):
             ask = pipeline("text-classification", name, top_k=None, model_kwargs={"use_safetensors": True})
         raw = "none" if "" in labels.values() else None
-        found = ask(list(texts), function_to_apply=raw, truncation=True, max_length=512, batch_size=16)
+        how: dict[str, Any] = {"truncation": True, "max_length": 512, "batch_size": 16}
+        found: Any = ask(list(texts), function_to_apply=raw, **how)  # with top_k, all labels of each text
         scores = pd.DataFrame([{one["label"]: one["score"] for one in row} for row in found])
         columns |= {feature: scores[label] if label else scores.iloc[:, 0] for feature, label in labels.items()}
     return pd.DataFrame(columns)

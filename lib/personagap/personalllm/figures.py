@@ -1,6 +1,7 @@
 """Figures of simulated users: how differently they vote, what they like, whose opinions they have."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from personagap.figures.style import PALETTE, dots, named
 
 _MARKERS = "osD^vP"
 _COLOURS = (PALETTE["data"], PALETTE["accent"])
-_SMALL = {"ms": 6, "capsize": 2, "lw": 1}
+_SMALL: dict[str, Any] = {"ms": 6, "capsize": 2, "lw": 1}
 
 
 def heterogeneity(table: pd.DataFrame, personas: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
@@ -27,8 +28,9 @@ def heterogeneity(table: pd.DataFrame, personas: pd.DataFrame, axes: list[Axes])
         x = np.arange(len(bins))
         for number, (alpha, part) in enumerate(rows.groupby("alpha")):
             shifted = x + 0.12 * (number - 1.5)
-            style = {"fmt": _MARKERS[number % len(_MARKERS)], "color": colours[number], "label": f"α = {alpha:g}"}
-            dots(ax, part, shifted, "share", scale=100, upright=True, **_SMALL, **style)
+            style: dict[str, Any] = {"color": colours[number], "label": f"α = {alpha:g}"}
+            style |= _SMALL | {"fmt": _MARKERS[number % len(_MARKERS)]}
+            dots(ax, part, shifted, "share", scale=100, upright=True, **style)
         prompted = personas[personas["measure"] == measure].set_index("bin")["share"].reindex(bins["bin"])
         ax.plot(x + 0.3, 100 * prompted, "X", ms=8, color=PALETTE["published"], label="persona prompting (published)")
         labels = bins["bin"] + ("\n“" + bins["in_paper"] + "”").where(bins["bin"] != bins["in_paper"], "")
@@ -51,7 +53,7 @@ def dependence(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
     for ax, (varies, rows) in zip(axes, table.groupby("varies", sort=False), strict=True):
         for number, (name, label) in enumerate(shown.items()):
             part = rows[rows["bin"] == name]
-            style = {"fmt": f"{_MARKERS[number]}-", "color": _COLOURS[number], "label": label}
+            style: dict[str, Any] = {"fmt": f"{_MARKERS[number]}-", "color": _COLOURS[number], "label": label}
             dots(ax, part, part[varies], "share", scale=100, upright=True, **_SMALL, **style)
         ax.set(ylabel="share of prompts (%), 95% interval", xscale="log", ylim=(-3, 103))
         ticks = sorted(rows[varies].unique())
@@ -107,7 +109,7 @@ def representativeness(table: pd.DataFrame, ax: Axes) -> Axes:
     labels = "÷ (max − min), as OpinionQA", "÷ (options − 1), as PersonalLLM"
     for number, (_, rows) in enumerate(table.groupby("distance")):
         y = rows["model"].map(names.index) + 0.14 * (1 - 2 * number)
-        style = {"fmt": _MARKERS[number], "color": _COLOURS[number], "label": labels[number]}
+        style: dict[str, Any] = {"fmt": _MARKERS[number], "color": _COLOURS[number], "label": labels[number]}
         dots(ax, rows, y, "representativeness", ms=6, capsize=2, **style)
     ax.set_yticks(range(len(names)), names)
     ax.set(xlabel="representativeness (1: answers like everybody), 95% interval", title="Whose opinions?")
@@ -161,7 +163,7 @@ def retrieval(quality: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         intervals(rows, ax, "embedding", "database", xlabel=label, title=title)
         for chance, colour in zip(chances, COLOURS, strict=False):
             ax.axvline(chance, color=PALETTE["noise" if alike else colour], ls=":")
-    axes[0].get_legend().remove()
+    axes[0].legend().remove()
     return axes
 
 
@@ -184,8 +186,8 @@ def forking_paths(log: pd.DataFrame, ordered: pd.DataFrame, axes: Sequence[Axes]
     right.fill_between(*band, color=PALETTE["noise"], alpha=0.35, lw=0, label=label)
     right.plot(ordered["rank"], ordered[RATE], "o", ms=4, label="configurations, in order")
     plotted = ordered[ordered["plotted"]]
-    style = {"ms": 9, "mfc": "none", "mew": 1.8, "color": PALETTE["control"], "label": "those in the paper's figure"}
-    right.plot(plotted["rank"], plotted[RATE], "D", **style)
+    style: dict[str, Any] = {"ms": 9, "mfc": "none", "mew": 1.8, "color": PALETTE["control"]}
+    right.plot(plotted["rank"], plotted[RATE], "D", label="those in the paper's figure", **style)
     own = log.query("method == 'SelfKShotICL' and responses_to_include == 'winning_only' and num_shots == 3")
     right.axhline(own[RATE].iloc[0], color=PALETTE["human"], ls="--", lw=1.2, label="Self-ICL")
     right.set(xlabel="rank of the configuration", ylabel="win rate against GPT-4o (%)")

@@ -189,8 +189,11 @@ def _answers(rows: pd.DataFrame, unit: str) -> list[tuple[str, str]]:
     """The questions that ``rows`` can answer."""
     told = rows.loc[[contrast for contrast in QUESTIONS if contrast in rows.index]]
     return [
-        (question, f"{_verdict(row)}: {_number(row, unit)}, {p(row['p_holm'])} after Holm ({row['shots']}-shot).")
-        for question, (_, row) in zip(map(QUESTIONS.get, told.index), told.iterrows(), strict=True)
+        (
+            QUESTIONS[contrast],
+            f"{_verdict(row)}: {_number(row, unit)}, {p(row['p_holm'])} after Holm ({row['shots']}-shot).",
+        )
+        for contrast, row in told.iterrows()
     ]
 
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Sequence
+from itertools import repeat
 
 import bm25s
 import numpy as np
@@ -11,6 +12,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 from personagap import ask, prompts
 from personagap.embeddings import embed
 from personagap.errors import UserError, at_least
+from personagap.models import Model
 
 
 def _bm25(queries: list[str], documents: list[str]) -> np.ndarray:
@@ -63,7 +65,7 @@ def select_top(scored: pd.DataFrame, top_k: Sequence[int]) -> pd.DataFrame:
 
 
 def judge(
-    lm, pairs: pd.DataFrame, mode: str = "single", *, max_tokens: int = 4096, seed: int = 0
+    lm: Model, pairs: pd.DataFrame, mode: str = "single", *, max_tokens: int = 4096, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ask a model which attributes should change the answer to a prompt.
 
@@ -89,7 +91,7 @@ def judge(
     asked = [question(page["prompt_text"].iloc[0], page["attribute"], mode) for page in pages]
     texts = ask.texts(lm, asked, 0.0, seed, max_tokens)
     read = [read_answer(text, len(page), mode) for text, page in zip(texts, pages, strict=True)]
-    labels = [label for page, known in zip(pages, read, strict=True) for label in known or [None] * len(page)]
+    labels = [label for page, known in zip(pages, read, strict=True) for label in known or repeat(None, len(page))]
     rater = lm.id if mode == "single" else f"{lm.id}_{mode}"
     judged = pd.concat(pages).drop(columns=["prompt_text", "attribute"]).assign(rater=rater, rater_kind="model")
     judged["label"] = pd.array(labels, dtype="Int64")

@@ -76,18 +76,22 @@ def cross_validate(
     -------
     (n,) scores in [0, 1], higher for label 1. ``UserError`` where training folds hold one label only.
     """
-    labels = np.asarray(labels)
+    gold = np.asarray(labels)
     # With how many training folds are held out for settings: fine-tuning is dear, and GRPO has none to choose.
-    learners = {"linear": (_linear, None), "encoder": (_encoder, 1), "grpo": (partial(grpo.learner, steps=steps), 0)}
+    learners: dict[str, tuple[Callable[..., Learner], int | None]] = {
+        "linear": (_linear, None),
+        "encoder": (_encoder, 1),
+        "grpo": (partial(grpo.learner, steps=steps), 0),
+    }
     if method not in learners:
         raise UserError(f"method {method!r}: choose from {', '.join(learners)}")
     make, n_inner = learners[method]
-    learner = make(texts, labels, encoder, seed)
-    scores = np.empty(len(labels))
+    learner = make(texts, gold, encoder, seed)
+    scores = np.empty(len(gold))
     for fold in np.unique(folds):
-        inner = [_rows(labels, folds, fold, other) for other in np.unique(folds[folds != fold])[:n_inner]]
-        train, test = _rows(labels, folds, fold)
-        scores[test] = learner(train, test)[_best(learner, labels, inner) if inner else 0]
+        inner = [_rows(gold, folds, fold, other) for other in np.unique(folds[folds != fold])[:n_inner]]
+        train, test = _rows(gold, folds, fold)
+        scores[test] = learner(train, test)[_best(learner, gold, inner) if inner else 0]
     return scores
 
 
@@ -285,6 +289,10 @@ def _encoder(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -
         def loss(output, gold, num_items_in_batch=None):
             return torch.nn.functional.cross_entropy(output.logits, gold, weight.to(gold.device))
 
+        def keep(prediction) -> dict[str, float]:
+            epochs.append(prediction.predictions)
+            return {}
+
         with tempfile.TemporaryDirectory() as folder:
             arguments = hf.TrainingArguments(
                 folder, num_train_epochs=EPOCHS, learning_rate=RATE, lr_scheduler_type="constant", seed=seed,
@@ -294,7 +302,7 @@ def _encoder(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -
             )  # fmt: skip
             trainer = hf.Trainer(
                 args=arguments, model_init=model_init, compute_loss_func=loss,
-                compute_metrics=lambda prediction: epochs.append(prediction.predictions) or {},
+                compute_metrics=keep,
                 train_dataset=[rows[i] for i in train], eval_dataset=[rows[i] for i in test],
                 data_collator=hf.DataCollatorWithPadding(tokenizer),
             )  # fmt: skip

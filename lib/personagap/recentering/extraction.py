@@ -13,6 +13,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from personagap import ask, gap, prompts
 from personagap.embeddings import embed
+from personagap.models import Model
 
 #: Self-reported confidence below which an attribute is dropped; arXiv 2606.06614 says 0.4, its data go to 0.30 (R20).
 CONFIDENCE = 0.4
@@ -51,7 +52,7 @@ def contrasts(judgments: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
-def extract(lm, histories: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+def extract(lm: Model, histories: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     """What each conversation (``user text``) says of its user, as ``lm`` puts it at the paper's temperature, 0.8.
 
     Returns
@@ -126,7 +127,9 @@ def merge(found: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame:
     return table
 
 
-def verify(lm, items: pd.DataFrame, histories: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+def verify(
+    lm: Model, items: pd.DataFrame, histories: pd.DataFrame, *, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ask a model whether each attribute holds, and if not, how it fails.
 
     Returns
@@ -143,7 +146,9 @@ def verify(lm, items: pd.DataFrame, histories: pd.DataFrame, *, seed: int = 0) -
     return items.assign(label=label, failure=failure), _outputs("verify", items["user"], problems, PROBLEMS[:2])
 
 
-def refine(lm, flagged: pd.DataFrame, histories: pd.DataFrame, *, seed: int = 0) -> tuple[pd.Series, pd.DataFrame]:
+def refine(
+    lm: Model, flagged: pd.DataFrame, histories: pd.DataFrame, *, seed: int = 0
+) -> tuple[pd.Series, pd.DataFrame]:
     """Send flagged attributes back for revision: their new texts, with the index of ``flagged`` (None: nothing left
     to say), and the outputs.
     """
@@ -154,7 +159,7 @@ def refine(lm, flagged: pd.DataFrame, histories: pd.DataFrame, *, seed: int = 0)
     return pd.Series(texts, flagged.index, dtype=object), outputs
 
 
-def rate(lm, pairs: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
+def rate(lm: Model, pairs: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Let a model judge responses as people did, 1–5 per attribute; which stands second alternates (R11).
 
     Parameters
@@ -254,7 +259,7 @@ def _outputs(step: str, users: pd.Series, problems: list[set[str]], kinds: Seque
     return table.melt(["step", "user"], var_name="problem", value_name="hit")
 
 
-def _about(lm, name: str, items: pd.DataFrame, histories: pd.DataFrame, seed: int) -> list[str | None]:
+def _about(lm: Model, name: str, items: pd.DataFrame, histories: pd.DataFrame, seed: int) -> list[str | None]:
     history = histories.groupby("user")["text"].agg("\n\n".join).str[:LONGEST]
     fields = items.reindex(columns=["attribute", "reason", "failure"], fill_value="").astype("str").to_dict("records")
     template, talks = prompts.template(name), history[items["user"]]

@@ -1,5 +1,7 @@
 """Figures of the human–model and the real–synthetic gap."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
@@ -41,8 +43,8 @@ def _raters(table: pd.DataFrame, ax: Axes, value: str, kind: pd.Series, scale: f
     rows = np.arange(len(table))[::-1]
     for name in kind.unique():
         colour, marker = KINDS[name]
-        ends, style = (f"{value}_low", f"{value}_high"), {"fmt": marker, "color": PALETTE[colour]}
-        dots(ax, table[kind == name], rows[kind == name], value, ends, scale=scale, **style)
+        part, places, ends = table[kind == name], rows[kind == name], (f"{value}_low", f"{value}_high")
+        dots(ax, part, places, value, ends, scale=scale, fmt=marker, color=PALETTE[colour])
     ax.set_yticks(rows, table["rater"])
     return rows
 
@@ -54,9 +56,10 @@ def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
     base, low, high = 100 * table[["prevalence", "prevalence_low", "prevalence_high"]].iloc[0]
     ax.axvspan(low, high, color=PALETTE["human"], alpha=0.18)
     ax.axvline(base, color=PALETTE["human"])
-    style = {"xytext": (4, 0), "textcoords": "offset points", "va": "top", "fontsize": 9, "color": PALETTE["human"]}
-    ax.annotate(f"human majority\n{base:.1f}%", (base, 0.98), xycoords=("data", "axes fraction"), **style)
-    beside = {"xycoords": ("axes fraction", "data"), "va": "center"}
+    style: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "top", "fontsize": 9}
+    style |= {"xycoords": ("data", "axes fraction"), "color": PALETTE["human"]}
+    ax.annotate(f"human majority\n{base:.1f}%", (base, 0.98), **style)
+    beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
     for row, ratio in zip(rows, table["over_selection"], strict=True):
         ax.annotate(f"{ratio:.2f}×", (1.02, row), fontsize=10, **beside)
     ax.annotate("ratio", (1.02, len(table) - 0.4), fontsize=9, **beside)
@@ -79,8 +82,8 @@ def classifiers(quality: pd.DataFrame, ax: Axes, metric: str) -> Axes:
     _raters(table, ax, metric, table["rater_kind"].mask(leaks, "baseline"), 1)
     ax.set_yticklabels(table["rater"].mask(leaks, table["rater"] + ", leaks"))
     ax.axvline(floor, color=PALETTE["noise"], ls="--")
-    style = {"textcoords": "offset points", "fontsize": 9, "va": "center"}
-    ax.annotate("yes to everything", (floor, len(table) - 0.5), (4, 0), **style)
+    place = floor, len(table) - 0.5
+    ax.annotate("yes to everything", place, (4, 0), textcoords="offset points", fontsize=9, va="center")
     name = {"f1": "F1", "kappa": "Cohen's κ", "auprc": "AUPRC"}[metric]
     ax.set(xlabel=f"{name}, 95% interval", xlim=(0, 0.9), ylim=(-0.6, len(table)))
     ax.set_title(f"{name} of models and of trained judges")
@@ -100,10 +103,10 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
     for kind, rows in metrics.groupby("rater_kind", sort=False):
         colour, marker = KINDS[kind]
         xerr, yerr = (lengths(*(rows[name + end] for end in ("", "_low", "_high"))) for name in ("recall", "precision"))
-        style = {"fmt": marker, "ms": 7, "color": PALETTE[colour], "elinewidth": 0.8, "clip_on": False}
-        label = "human (part of the majority)" if kind == "human" else kind
-        ax.errorbar(rows["recall"], rows["precision"], xerr=xerr, yerr=yerr, label=label, **style)
-    below = []
+        style: dict[str, Any] = {"fmt": marker, "ms": 7, "color": PALETTE[colour], "elinewidth": 0.8}
+        style |= {"label": "human (part of the majority)" if kind == "human" else kind, "clip_on": False}
+        ax.errorbar(rows["recall"], rows["precision"], xerr=xerr, yerr=yerr, **style)
+    below: list[Any] = []  # rows
     for row in metrics.itertuples():
         left, rise, name = row.recall > 0.7 or row.rater_kind == "baseline", 6, row.rater
         if row.rater_kind in ("baseline", "retrieval"):  # these crowd at the base rate: their names go below, in turn
@@ -111,7 +114,7 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
             hidden = any(np.hypot(each.recall - row.recall, each.precision - row.precision) < 0.005 for each in near)
             rise, name = -14 - 11 * len(near), "= " * hidden + name
             below.append(row)
-        place = {"xytext": (-7 if left else 7, rise), "ha": "right" if left else "left"}
+        place: dict[str, Any] = {"xytext": (-7 if left else 7, rise), "ha": "right" if left else "left"}
         ax.annotate(name, (row.recall, row.precision), textcoords="offset points", fontsize=9, **place)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall of the relevant attributes", ylabel="precision")
     ax.set_title("Precision and recall against the human majority")
@@ -165,12 +168,13 @@ def stages(
         rows = points[points["stage"] == stage + 1]
         rows = rows.assign(y=stage + np.linspace(-0.35, 0.35, len(rows) + 2)[1:-1])
         for (kind, source), part in rows.groupby(["rater_kind", "source"]):
-            style = {"fmt": "o" if kind == "human" else "s", "color": PALETTE[kind]}
-            dots(ax, part, part["y"], mfc="w" if source == "synthetic" else PALETTE[kind], **style)
+            marker, colour = "o" if kind == "human" else "s", PALETTE[kind]
+            face = "w" if source == "synthetic" else colour
+            dots(ax, part, part["y"], fmt=marker, color=colour, mfc=face)
         for row in rows.itertuples():
             end, shift, side = (row.ci_low, -6, "right") if row.ci_high > 70 else (row.ci_high, 6, "left")
-            where = {"xytext": (shift, 0), "textcoords": "offset points", "va": "center", "ha": side}
-            ax.annotate(row.rater, (end, row.y), fontsize=8, **where)
+            where: dict[str, Any] = {"xytext": (shift, 0), "textcoords": "offset points", "ha": side}
+            ax.annotate(row.rater, (end, row.y), va="center", fontsize=8, **where)
         if rows.empty:
             ax.text(50, stage, "not run", ha="center", va="center", color=PALETTE["noise"])
     for edge in (0.5, 1.5):

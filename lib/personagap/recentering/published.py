@@ -63,7 +63,7 @@ def extraction(
         rows(contrasts.head(1), "problematic_gap_real_minus_synthetic", "uncertain+rejected"),
         _raters(verifier, names, {"f1": "f1_problematic"}),
     ]
-    if taxonomy is not None:
+    if taxonomy is not None and strategies is not None:
         named = taxonomy[taxonomy["failure"] != "none named"]
         tables.append(rows(named, "failure_share", "type=" + named["failure"], scale=100))
         accepted = strategies[strategies["measure"] == "accepted"].set_index("strategy")

@@ -160,7 +160,7 @@ def extraction(
     better = "Better" if trained["f1_low"] > everything else "Not shown to be better"
     found = f"{better} than flagging all: F1 {interval(trained, 'f1')} where that has {everything:.3f}."
     answers.append(("Does a trained verifier find the problems?", found))
-    if failures is not None:
+    if failures is not None and strategies is not None:
         broken = failures[(failures["step"] == "extract") & (failures["estimate"] > 0)]
         said = listed(broken, "problem", scale=100) or "none"
         answers.append(("Are the extractor's outputs readable?", f"Outputs with a problem (%): {said}."))

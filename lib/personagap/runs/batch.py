@@ -141,7 +141,8 @@ def run_here(requests: list[Request], jobs: int, force: bool) -> Iterator[dict[s
     A run that reads the tables of others starts when these have ended, well or not. Numerical libraries get the cores
     divided by ``jobs``. If the caller stops early, so do the runs.
     """
-    waiting, under_way = list(requests), []
+    waiting = list(requests)
+    under_way: list[execute.Job] = []
     try:
         while waiting or under_way:
             while len(under_way) < jobs and (request := _next(waiting, [job.request for job in under_way])):
@@ -216,7 +217,7 @@ def _ordered(requests: list[Request]) -> list[Request]:
 
 def _threads(jobs: int) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, cores // jobs)
+    return max(1, (cores or 1) // jobs)  # a system may not tell
 
 
 def _failure(request: Request, error: BaseException) -> dict[str, Any]:

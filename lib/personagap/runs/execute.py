@@ -45,9 +45,14 @@ class Job:
     process: subprocess.Popen
     lock: int
 
+    def _let_go(self) -> None:
+        """Close the pipe to the process, which takes this for the runner's death."""
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+
     def stop(self) -> None:
         """End the process and its kernel, and say so in ``run.json``."""
-        self.process.stdin.close()  # the process takes this for the runner's death
+        self._let_go()
         try:
             self.process.wait(GRACE)
         except subprocess.TimeoutExpired:
@@ -58,7 +63,7 @@ class Job:
     def result(self) -> dict[str, Any]:
         """Wait for the end; the contents of ``run.json``, with ``skipped`` false."""
         code = self.process.wait()
-        self.process.stdin.close()
+        self._let_go()
         facts = read_facts(self.request.folder)
         if facts["status"] == "running":
             error = f"its process ended with code {code} (a negative code is a signal)"

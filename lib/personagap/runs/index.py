@@ -60,8 +60,10 @@ def write(figures: Path) -> Path:
     """
     if not figures.is_dir():
         raise UserError(f"no folder {figures}: give the one that runs went to, or run a notebook first")
-    environment = Environment(loader=PackageLoader("personagap.runs"), autoescape=True, trim_blocks=True)
-    rows, references = [], {}
+    loader = PackageLoader("personagap.runs")
+    environment = Environment(loader=loader, autoescape=True, trim_blocks=True)
+    rows: list[dict[str, Any]] = []
+    references: dict[Path, dict[str, Any]] = {}
     for facts in sorted(runs(figures), key=lambda facts: len(facts["changed"])):
         row = None
         with spared(facts["folder"] / "run.json"):
@@ -77,7 +79,7 @@ def write(figures: Path) -> Path:
                 rows[-1] |= {"diff": page, "reference": reference["id"]}
     rows.sort(key=lambda row: row["started"], reverse=True)
     rows.sort(key=lambda row: row["folder"].parts[-3:-1])
-    script = environment.loader.get_source(environment, "sort.js")[0]
+    script = loader.get_source(environment, "sort.js")[0]
     allowed = "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     html = environment.get_template("index.html.j2").render(
         rows=rows, written=now(), script=script, script_hash=allowed

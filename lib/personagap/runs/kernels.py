@@ -17,7 +17,10 @@ def install(prefix: str | None = None) -> dict[str, str]:
         devices[f"gpu{number}"] = (f"GPU {number}: {torch.cuda.get_device_name(number)}", str(number))
     folders = {}
     for device, (label, visible) in devices.items():
-        about = {"kernel_name": f"personagap-{device}", "display_name": f"personagap ({label})"}
-        env = {"CUDA_VISIBLE_DEVICES": visible}
-        folders[about["kernel_name"]] = ipykernel.kernelspec.install(**about, env=env, prefix=prefix or sys.prefix)
+        folders[f"personagap-{device}"] = ipykernel.kernelspec.install(
+            kernel_name=f"personagap-{device}",
+            display_name=f"personagap ({label})",
+            env={"CUDA_VISIBLE_DEVICES": visible},
+            prefix=prefix or sys.prefix,
+        )
     return folders

@@ -192,13 +192,19 @@ class Request:
         found = {}
         try:
             for line in ast.parse("".join(tagged[0]["source"]) if tagged else "").body:
-                if isinstance(line, ast.Import | ast.ImportFrom):
-                    continue
-                annotation = getattr(line, "annotation", None)
-                target = line.target if annotation else line.targets[0]
-                default = ast.literal_eval(line.value)
-                found[target.id] = default, parameters.declared(annotation, default)
-        except (SyntaxError, ValueError, AttributeError):
+                annotation: ast.expr | None = None
+                match line:
+                    case ast.Import() | ast.ImportFrom():
+                        continue
+                    case ast.Assign([ast.Name(name)], value):
+                        pass
+                    case ast.AnnAssign(ast.Name(name), kind, ast.expr() as value):
+                        annotation = kind
+                    case _:
+                        raise ValueError(ast.unparse(line))
+                default = ast.literal_eval(value)
+                found[name] = default, parameters.declared(annotation, default)
+        except (SyntaxError, ValueError):
             what = "its parameters cell must hold only imports and lines NAME = VALUE"
             raise UserError(f"{self.notebook}: {what}") from None
         found.pop(OUTPUT, None)

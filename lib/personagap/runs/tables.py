@@ -73,7 +73,7 @@ def number(value: object) -> str:
         return str(value)
     if np.isnan(value):
         return ""
-    size = abs(value)
+    size = abs(float(value))
     decimals = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3
     text = f"{value:,.{decimals}f}" if size >= 0.001 else f"{value:.1g}"
     return text.replace("-", "−")

@@ -1,6 +1,7 @@
 """Figures of what a defence, or a training stage, changes."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -51,7 +52,7 @@ def changes(change: pd.DataFrame, axes: Sequence[Axes], truth: pd.DataFrame | No
 
 
 def _legend(ax: Axes, true: bool) -> None:
-    signs = {
+    signs: dict[str, dict[str, Any]] = {
         "before": {"ls": "", "marker": "o", "color": PALETTE["data"], "mfc": "white"},
         "after, or change, 95% interval of the paired difference": {"marker": "o", "color": PALETTE["data"]},
         "mean falls: everybody is served worse": {"marker": "v", "color": PALETTE["control"]},

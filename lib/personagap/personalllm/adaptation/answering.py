@@ -5,7 +5,7 @@ from collections.abc import Callable
 from personagap.demo.personalllm import score
 from personagap.demo.selector import PLANTED, Selector
 from personagap.errors import UserError
-from personagap.models import load_model
+from personagap.models import Model, load_model
 from personagap.personalllm.adaptation.icl import Study
 from personagap.personalllm.adaptation.outcomes import by_generation, by_selection, reward_models
 from personagap.responses import ResponseStore
@@ -34,11 +34,9 @@ def open_model(
     ):
         if value not in known:
             raise UserError(f"{name} is {value!r}: choose from {', '.join(known)}")
-    if model == "simulated":
-        lm, store = Selector(planted, study.responses, study.rewards), None
-    else:
-        lm = load_model(model, device=device)
-        store = ResponseStore(lm.id)
+    simulated = model == "simulated"
+    lm: Model = Selector(planted, study.responses, study.rewards) if simulated else load_model(model, device=device)
+    store = None if simulated else ResponseStore(lm.id)
     if evaluation == "select":
         return lm, by_selection(study, store)
     return lm, by_generation(study, score if data == "demo" else reward_models(study, device))

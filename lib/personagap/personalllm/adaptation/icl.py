@@ -9,6 +9,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from personagap import prompts
 from personagap.errors import UserError
+from personagap.models import Formatted, Model
 from personagap.personalllm import users
 
 #: Arm → what of the user's own examples it shows.
@@ -18,8 +19,10 @@ STRATEGIES = {"own": "winning", "losing": "losing", "both": "both", "mislabelled
 CONTROLS = ("other people's", "a random user's", "the population's", "user 0's")
 #: The model's chat template; none, as in the authors' code (P8).
 TEMPLATES = ("chat", "plain")
-CODE_ORDER = "gemma_2b gemma_7b mistral_raft mistral_ray mistral_weqweasdas llama3_sfairx oasst_deberta_v3 beaver_7b"
-CODE_ORDER = [*CODE_ORDER.split(), "oasst_pythia_7b", "oasst_pythia_1b"]
+CODE_ORDER = [
+    "gemma_2b", "gemma_7b", "mistral_raft", "mistral_ray", "mistral_weqweasdas", "llama3_sfairx",
+    "oasst_deberta_v3", "beaver_7b", "oasst_pythia_7b", "oasst_pythia_1b",
+]  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ def chats(study: Study, arm: str, shown: Examples | None, shots: int, max_charac
     "mislabelled" shows the disliked responses as liked. The farthest examples are left out of a prompt that
     would exceed ``max_characters`` (about the authors' 7,000 tokens), so some hold fewer than ``shots`` (P9).
     """
-    if shots == 0:
+    if shown is None or shots == 0:
         return [[{"role": "user", "content": prompt}] for prompt in study.prompts[study.target]]
     wording = {"losing": "losing", "both": "both"}.get(arm, "winning")
     head, example, tail = prompts.template(f"icl_{wording}").split("---\n")
@@ -142,12 +145,12 @@ def chats(study: Study, arm: str, shown: Examples | None, shots: int, max_charac
     return written
 
 
-def reader(lm, template: str):
+def reader(lm: Model, template: str) -> Model:
     """``lm``, reading by its chat template ("chat") or by none ("plain"), as in the authors' code (P8)."""
     if template not in TEMPLATES:
         raise UserError(f"template {template!r}: choose from {', '.join(TEMPLATES)}")
     if template == "chat":
         return lm
-    if not hasattr(lm, "formatted"):
+    if not isinstance(lm, Formatted):
         raise UserError(f"model {lm.id}: a server always applies the chat template; use templates=['chat']")
     return lm.formatted(template)

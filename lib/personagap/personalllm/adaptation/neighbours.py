@@ -29,8 +29,8 @@ def draw_histories(study: Study, weights: np.ndarray, length: int, seed: int, as
         sides = [extremes(row, study.rewards[own]) for row, own in zip(weights, prompts, strict=True)]
         return Examples(prompts, *np.stack(sides, axis=1))
     pairs = rng.random((*prompts.shape, study.responses.shape[1] - 1)).argsort(axis=-1)[..., :2]
-    sides = extremes(weights[:, None], study.rewards[prompts[..., None], pairs])
-    return Examples(prompts, *(np.take_along_axis(pairs, side[..., None], -1)[..., 0] for side in sides))
+    told = extremes(weights[:, None], study.rewards[prompts[..., None], pairs])
+    return Examples(prompts, *(np.take_along_axis(pairs, side[..., None], -1)[..., 0] for side in told))
 
 
 def pool_examples(study: Study, vectors: np.ndarray, owners: np.ndarray, histories: Examples, k: int) -> Examples:
@@ -98,9 +98,9 @@ def neighbour_arms(
     random = np.random.default_rng(seed).integers(len(others), size=(n, neighbours))
     near, quality = {"random users": random, "oracle users": nearest(own, others, neighbours)}, []
     for kind in kinds:
-        looks = [embed_users(response_vectors, each, kind) for each in (mine, history)]
-        near[f"similar by {kind}"] = found = nearest(*looks, neighbours)
-        table = retrieval_quality(found, near["oracle users"], looks, (own, others))
+        own_looks, looks = (embed_users(response_vectors, each, kind) for each in (mine, history))
+        near[f"similar by {kind}"] = found = nearest(own_looks, looks, neighbours)
+        table = retrieval_quality(found, near["oracle users"], (own_looks, looks), (own, others))
         quality.append(table.assign(embedding=kind, users=len(others)))
     pools = {"own history": (np.arange(n)[:, None], mine), "own history as coded": (np.arange(n)[:, None], coded)}
     pools |= {name: (owners, history) for name, owners in near.items()}

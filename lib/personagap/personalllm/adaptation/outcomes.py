@@ -11,7 +11,7 @@ import pandas as pd
 from personagap import ask, gap
 from personagap.errors import UserError
 from personagap.gap.resampling import resample
-from personagap.models import Generation
+from personagap.models import Generation, Model
 from personagap.multiplicity import corrected
 from personagap.personalllm import users
 from personagap.personalllm.adaptation.icl import STRATEGIES, TEMPLATES, Examples, Study, chats, favourites, reader
@@ -23,7 +23,12 @@ METRICS = ["persona_reward", "win_rate_vs_reference", "win_rate_vs_best"]
 
 
 def serve(
-    lm, study: Study, arms: dict[str, Examples], respond: Callable, shots: Sequence[int], templates: Sequence[str]
+    lm: Model,
+    study: Study,
+    arms: dict[str, Examples],
+    respond: Callable,
+    shots: Sequence[int],
+    templates: Sequence[str],
 ) -> pd.DataFrame:
     """What users get from ``lm`` after each arm's examples: ``user prompt`` `METRICS` ``arm shots template``.
 
@@ -36,7 +41,7 @@ def serve(
     """
     if not templates or not set(templates) <= set(TEMPLATES):
         raise UserError(f"templates is {templates!r}: give a list of {', '.join(TEMPLATES)}")
-    shots, templates = dict.fromkeys(shots), dict.fromkeys(templates)
+    shots, templates = list(dict.fromkeys(shots)), list(dict.fromkeys(templates))
     cells = [("zero_shot", 0)] * (0 in shots) + list(product(arms, [k for k in shots if k]))
     tables = []
     for template in templates:
@@ -56,7 +61,7 @@ def by_selection(study: Study, store: ResponseStore | None) -> Callable:
     choices, stored = study.responses[study.target].tolist(), study.stored()
     size = np.array([[len(text.encode()) for text in row] for row in choices])
 
-    def respond(lm, asked: list) -> np.ndarray:
+    def respond(lm: Model, asked: list) -> np.ndarray:
         user = np.arange(len(asked)) % len(choices)
         requests = zip(asked, user, strict=True)
         keys = [digest("choose", lm.id, lm.revision, lm.render(chat), choices[mine]) for chat, mine in requests]
@@ -82,7 +87,7 @@ def by_generation(study: Study, score: Callable, max_tokens: int = 512) -> Calla
     values = zip(*(np.moveaxis(each, -1, 0) for each in (study.raw, study.rewards)), strict=True)
     slope, shift = np.transpose([np.polyfit(raw.ravel(), scaled.ravel(), 1) for raw, scaled in values])
 
-    def respond(lm, asked: list) -> np.ndarray:
+    def respond(lm: Model, asked: list) -> np.ndarray:
         texts = ask.texts(lm, [chat[0]["content"] for chat in asked], 0.0, 0, max_tokens)
         if failed := texts.count(None):
             raise UserError(f"{failed} requests failed; run again: the answers of the others are kept")

@@ -45,7 +45,7 @@ class GPTNeoXRewardModel(GPTNeoXPreTrainedModel):
 class LlamaForScore(LlamaPreTrainedModel):
     """Beaver's reward and cost models; scores not normalised (``do_normalize`` false)."""
 
-    _keys_to_ignore_on_load_unexpected = (r"normalizer\..*", r"lm_head\..*")
+    _keys_to_ignore_on_load_unexpected = [r"normalizer\..*", r"lm_head\..*"]  # noqa: RUF012 as in the parent
 
     def __init__(self, config):
         super().__init__(config)

@@ -65,7 +65,8 @@ def dependence(rewards: np.ndarray, varied: dict[str, list[dict[str, Any]]], **h
 
 def _means(table: pd.DataFrame, value: str, by: list[str], how: gap.How, *, differences: bool = False) -> pd.DataFrame:
     """Mean of ``value`` by group, under its own name, with an interval over prompts."""
-    found = gap.means(table, value, by, differences=differences, **{"cluster": "prompt", **how})
+    how = {"cluster": "prompt", **how}
+    found = gap.means(table, value, by, differences=differences, **how)
     found = found.rename(columns={"estimate": value})
     return found[[*by, value, "ci_low", "ci_high", "n"]]
 

@@ -29,8 +29,10 @@ def simulated_opinions(opinions: Opinions, weights: pd.DataFrame) -> pd.DataFram
 
     Raises
     ------
-    UserError : the answers lack a reward model that the users weigh.
+    UserError : the answers lack a reward model that the users weigh, or are absent.
     """
+    if opinions.answers is None:
+        raise UserError("no reward model has answered the survey: add opinionqa/reward_model_answers.csv")
     options = opinions.people.drop_duplicates("question").set_index("question")["ordinal"]
     answers = opinions.answers.pivot(index="question", columns="reward_model", values="answer")
     missing = sorted(set(weights) - set(answers))
@@ -73,9 +75,9 @@ def representativeness(people: pd.DataFrame, models: pd.DataFrame, **how: Unpack
         given = answers[question]
         near[number][np.ix_(given["code"], rows["code"])] = _near(rows, given)
     flat = near.reshape(len(asked), -1)
-    drawn = resample(
-        pd.MultiIndex.from_arrays([range(len(asked))], names=["question"]), **{"cluster": "question", **how}
-    )
+    questions = pd.MultiIndex.from_arrays([range(len(asked))], names=["question"])
+    how = {"cluster": "question", **how}
+    drawn = resample(questions, **how)
     total, n = drawn.totals(np.nan_to_num(flat)), drawn.totals((~np.isnan(flat)).astype(float))
     mean = np.divide(total, n, out=np.full_like(total, np.nan), where=n > 0)
     low, high = drawn.interval(mean, 0, 1)

@@ -106,7 +106,7 @@ def _fit(win: np.ndarray, lose: np.ndarray, ridge: float) -> tuple[np.ndarray, n
     """
     beta = np.zeros((len(win), win.shape[-1]))
     for _ in range(25):
-        slope, curve = 0.0, (ridge + 1e-9) * np.eye(win.shape[-1])
+        slope, curve = np.zeros_like(win), (ridge + 1e-9) * np.eye(win.shape[-1])
         for side, label in ((win, 1), (lose, 0)):
             p = expit(np.einsum("unp,up->un", side, beta))[..., None]
             slope = slope + (label - p) * side

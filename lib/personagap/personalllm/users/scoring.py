@@ -1,5 +1,7 @@
 """Score responses with real reward models (arXiv 2409.20296, appendix)."""
 
+from typing import Any
+
 import pandas as pd
 
 from personagap.errors import UserError, explained
@@ -124,7 +126,8 @@ def _load(name: str, source: str):
                 "code and add the column"
             )
         tokenizer = AutoTokenizer.from_pretrained(TOKENIZERS.get(name, source))
-        model_class = heads.CLASSES.get(kind, AutoModelForSequenceClassification)
+        # Its types leave out the pair that it returns with the loading information.
+        model_class: Any = heads.CLASSES.get(kind, AutoModelForSequenceClassification)
         how = {"dtype": "auto", "use_safetensors": True, "output_loading_info": True}
         model, found = model_class.from_pretrained(source, **how)
     if found["missing_keys"]:
