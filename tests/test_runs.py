@@ -442,6 +442,13 @@ def test_a_value_of_another_kind_is_a_users_mistake(tmp_path, cell, given, expec
         Request(notebook, given)
 
 
+@pytest.mark.parametrize("cell", ["n = m = 3", "n, m = 3, 4", "n: int", "print(3)"])
+def test_a_parameters_cell_of_other_lines_is_a_users_mistake(tmp_path, cell):
+    notebook = write_notebook(tmp_path / "1.ipynb", parameters=cell)
+    with pytest.raises(UserError, match="only imports and lines NAME = VALUE"):
+        Request(notebook, {}).parameters
+
+
 @pytest.mark.parametrize("given", [{"n": 0}, {"stages": {"base": 3}}])
 def test_a_kernel_checks_parameters_too(tmp_path, given):
     """For JupyterLab, and for papermill alone."""

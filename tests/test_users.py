@@ -189,6 +189,8 @@ def test_simulated_opinions_average_and_snap():
     assert found["reward models, one vote each"].tolist() == [0.5, 0.5, 0] and found["b alone"].tolist() == [0, 1, 0]
     with pytest.raises(UserError, match="'c' has not answered"):
         users.simulated_opinions(opinions, weights.assign(c=0.0))
+    with pytest.raises(UserError, match="no reward model has answered"):
+        users.simulated_opinions(opinions._replace(answers=None), weights)
 
 
 def test_features_and_verdicts_count_what_is_there():
