@@ -446,7 +446,7 @@ def test_a_value_of_another_kind_is_a_users_mistake(tmp_path, cell, given, expec
 def test_a_parameters_cell_of_other_lines_is_a_users_mistake(tmp_path, cell):
     notebook = write_notebook(tmp_path / "1.ipynb", parameters=cell)
     with pytest.raises(UserError, match="only imports and lines NAME = VALUE"):
-        Request(notebook, {}).parameters
+        assert Request(notebook, {}).parameters
 
 
 @pytest.mark.parametrize("given", [{"n": 0}, {"stages": {"base": 3}}])
