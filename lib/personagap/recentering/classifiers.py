@@ -78,11 +78,8 @@ def cross_validate(
     """
     gold = np.asarray(labels)
     # With how many training folds are held out for settings: fine-tuning is dear, and GRPO has none to choose.
-    learners: dict[str, tuple[Callable[..., Learner], int | None]] = {
-        "linear": (_linear, None),
-        "encoder": (_encoder, 1),
-        "grpo": (partial(grpo.learner, steps=steps), 0),
-    }
+    learners: dict[str, tuple[Callable[..., Learner], int | None]]
+    learners = {"linear": (_linear, None), "encoder": (_encoder, 1), "grpo": (partial(grpo.learner, steps=steps), 0)}
     if method not in learners:
         raise UserError(f"method {method!r}: choose from {', '.join(learners)}")
     make, n_inner = learners[method]
