@@ -192,8 +192,9 @@ def test_a_planted_benefit_is_found_against_every_control_and_none_where_none_is
     results = pd.concat([served, adaptation.references(study)])
     paired = adaptation.compare(results, ["own"], CONTROLS, n_bootstrap=400)
     answers = personalllm.verdicts.in_context(paired).set_index("question")["answer"]
-    answer = answers.filter(like="personalization").iloc[0]
-    assert answer.startswith("Yes, beyond every control" if planted == "benefit" else "No personalization benefit")
+    answer = answers["Does showing a user's favourites personalize a model?"]
+    none = ("No, no benefit is shown beyond examples in", "Not told by these data, no benefit is shown beyond")
+    assert answer.startswith("Yes, beyond every control" if planted == "benefit" else none)
     helps = answers.filter(like="What do examples").iloc[0]
     assert helps.startswith("No difference" if planted == "none" else "Better")
     with pytest.raises(UserError, match="planted is 'much'"):
