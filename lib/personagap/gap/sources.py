@@ -8,7 +8,6 @@ from scipy import stats
 from statsmodels.genmod.cov_struct import Exchangeable
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_estimating_equations import GEE
-from statsmodels.regression.linear_model import OLS
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from personagap.errors import UserError
@@ -117,8 +116,10 @@ def proportion_difference(
 ) -> pd.DataFrame:
     """Difference between two groups in the share of judgments with one of ``labels``.
 
-    A linear probability model with cluster-robust variance (CR1) and t with clusters − 1 degrees of
-    freedom: exactly the difference of the two shares, with an interval that respects that a
+    Each share has its Wilson interval at its effective sample size, and the difference theirs (MOVER, Zou & Donner
+    2008). With few clusters of rare labels that still covers in 90 % only, as ``method`` says below 20 clusters; the
+    p-value permutes whole clusters. A common cluster-robust variance and t cover in 83–90 % where 47 users face 10.
+    Test and interval respect that a
     user's judgments go together. Each cluster belongs to one group. Where clusters do not vary (as at 0 %
     or 100 %) each counts as one observation: Newcombe's interval and Fisher's exact test.
 
@@ -151,11 +152,17 @@ def proportion_difference(
     if min(clusters) < 2:
         raise UserError(f"{by}: {a!r} and {b!r} need judgments of two or more {cluster}s each, there are {clusters}")
     shares = [hit[first == side].mean() for side in (1, 0)]
-    design, by_cluster = np.column_stack([np.ones(len(first)), first]), {"groups": code}
-    fit = OLS(hit, design).fit(cov_type="cluster", cov_kwds=by_cluster, use_t=True)
-    (low, high), statistic, p_value = fit.conf_int(1 - level)[1], fit.tvalues[1], fit.pvalues[1]
-    method = f"linear probability, cluster-robust by {cluster}"
-    if fit.bse[1] < 1e-9:  # every cluster has its group's share, mostly 0 % or 100 %
+    groups = [_share(hit[first == side] / 100, code[first == side], level) for side in (1, 0)]
+    error = 100 * sum(group[0] ** 2 for group in groups) ** 0.5
+    (_, low_a, high_a), (_, low_b, high_b) = 100 * np.array(groups)
+    estimate = shares[0] - shares[1]
+    low = estimate - np.hypot(shares[0] - low_a, high_b - shares[1])
+    high = estimate + np.hypot(high_a - shares[0], shares[1] - low_b)
+    statistic, p_value = estimate / max(error, 1e-30), _permuted_p(hit, code, first)
+    method = f"clusters of {cluster}: Wilson intervals by MOVER, permutation of whole clusters"
+    if min(clusters) < 20:
+        method += f"; few {cluster}s: where labels are rare the interval may cover in 90 % only"
+    if error < 1e-9:  # every cluster has its group's share, mostly 0 % or 100 %
         (low, high), statistic, p_value = _without_variation(np.array(shares), np.array(clusters), level)
         method = f"no variation: Newcombe interval and Fisher's exact test, one observation per {cluster}"
     row = {
@@ -165,6 +172,28 @@ def proportion_difference(
         "method": method,
     }  # fmt: skip
     return pd.DataFrame([row])
+
+
+def _share(hit: np.ndarray, code: np.ndarray, level: float) -> tuple[float, float, float]:
+    """Clustered standard error of a share and its Wilson limits at the effective sample size, as in `means`."""
+    share, (code, clusters) = hit.mean(), pd.factorize(code)
+    sums, n = np.bincount(code, weights=hit - share), len(clusters)
+    error = (n / (n - 1) * (sums**2).sum()) ** 0.5 / len(hit)
+    fewer = (stats.norm.ppf((1 + level) / 2) / stats.t.ppf((1 + level) / 2, n - 1)) ** 2
+    size = fewer * share * (1 - share) / error**2 if error > TINY else n
+    return error, *wilson(share, size, level)
+
+
+def _permuted_p(hit: np.ndarray, code: np.ndarray, first: np.ndarray, n_draws: int = 1999) -> float:
+    """p of the difference of shares when whole clusters change sides at random (fixed draws)."""
+    totals = np.stack([np.bincount(code, weights=values) for values in (hit, np.ones(len(hit)))])
+    side = np.zeros(totals.shape[1])
+    side[code] = first
+    drawn = np.random.default_rng(0).permuted(np.tile(side, (n_draws, 1)), axis=1)
+    sides = np.vstack([side, drawn])
+    a, b = sides @ totals.T, (1 - sides) @ totals.T
+    differences = np.abs(a[:, 0] / a[:, 1] - b[:, 0] / b[:, 1])
+    return float(np.mean(differences >= differences[0] - 1e-9))
 
 
 def _without_variation(shares: np.ndarray, n: np.ndarray, level: float) -> tuple[np.ndarray, float, float]:

@@ -28,7 +28,7 @@ class Case(NamedTuple):
 
     @property
     def nominal(self) -> float:
-        return {"false alarm": 0.05, "covered": 0.95, "found": 1.0}[self.event]
+        return {"false alarm": 0.05, "covered": 0.95, "covered, stated limit": 0.9, "found": 1.0}[self.event]
 
 
 def table(cases: Sequence[Case], *, replications: int = 200, seed: int = 0) -> pd.DataFrame:
@@ -295,4 +295,27 @@ MANY = [
     Case("omnibus: GEE", "mean score .95, 1,500 items", "false alarm", 0.2, _sure),
     Case("contrasts, simultaneous", "31 identities without effect", "false alarm", 0.47, _any_excludes),
 ]
-HETEROGENEOUS = [*BIAS, *CHANGE, *RATERS, *MANY]
+
+
+def few_users(rng: np.random.Generator, share: float) -> pd.DataFrame:
+    """Judgments of 47 real and 10 synthetic users of one mean share, whose own shares vary."""
+    users = pd.DataFrame({"source": np.repeat(["real", "synthetic"], [47, 10]), "user": np.arange(57)})
+    own, n = rng.beta(4 * share, 4 * (1 - share), 57), rng.integers(10, 60, 57)
+    table = users.loc[np.repeat(np.arange(57), n)].reset_index(drop=True)
+    return table.assign(label=rng.random(len(table)) < np.repeat(own, n))
+
+
+def _few_cover(rng: np.random.Generator, share: float) -> bool:
+    return _covers(gap.proportion_difference(few_users(rng, share), [True]).iloc[0], 0.0)
+
+
+def _few_alarm(rng: np.random.Generator) -> bool:
+    return gap.proportion_difference(few_users(rng, 0.1), [True])["p_value"][0] <= 0.05
+
+
+FEW = [
+    Case("proportion_difference", f"47 against 10 users, share {share}", event, 0.83, partial(_few_cover, share=share))
+    for share, event in ((0.3, "covered"), (0.1, "covered, stated limit"))
+]
+FEW.append(Case("proportion_difference", "47 against 10 users, share 0.1", "false alarm", 0.175, _few_alarm))
+HETEROGENEOUS = [*BIAS, *CHANGE, *RATERS, *MANY, *FEW]
