@@ -136,6 +136,16 @@ def test_more_items_beat_more_runs_when_identities_interact_with_items():
     assert limited["n_runs"][0] > 1
 
 
+@pytest.mark.filterwarnings("error")
+def test_a_missing_cell_hardly_moves_components_and_what_can_be_detected():
+    scores = simulate_scores([-9, -3, 0, 3, 9], n_items=100, n_runs=2, seed=0)
+    less = scores[~((scores["persona"] == "p01") & (scores["item"] == 7))]
+    whole, part = (effects.variance_components(table)["variance"] for table in (scores, less))
+    assert part.to_numpy() == pytest.approx(whole.to_numpy(), abs=30)
+    whole, part = (effects.detectable(table)["smallest_pb"][0] for table in (scores, less))
+    assert part == pytest.approx(whole, rel=0.05)
+
+
 @pytest.mark.parametrize("score", [0.0, 1.0])
 def test_an_interval_holds_its_estimate_where_all_answers_are_alike(score):
     rows = [("t", f"i{n}", persona, 0, score) for n in range(25) for persona in ("none", "muslim")]

@@ -98,7 +98,7 @@ def detectable(scores: pd.DataFrame, *, alpha: float = 0.05, target: float = 0.8
         identities, templates, items = table.mean.shape
         design = {"n_items": items, "n_templates": templates, "n_identities": identities}
         # Unequal runs count by their harmonic mean, as in the components.
-        runs = max(1, round(1 / float((1 / table.runs).mean())))
+        runs = max(1, round(1 / float((1 / table.runs[table.runs > 0]).mean())))
         found = power(parts[task].set_index("component")["variance"], n_runs=runs, alpha=alpha, target=target, **design)
         rows.append(found.assign(task=task))
     table = pd.concat(rows, ignore_index=True)
