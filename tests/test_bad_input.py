@@ -88,7 +88,7 @@ def test_a_field_of_a_prompt_that_nothing_fills():
 
 def test_an_identity_of_a_category_without_a_place_in_the_order(monkeypatch):
     nurse = {"persona": "nurse", "category": "job", "phrase": "a nurse", "hint": ""}
-    table = personas._identities()
+    table = personas._identities().copy()
     table.loc[len(table)] = nurse
     monkeypatch.setattr(personas, "_identities", lambda: table)
     assert personas.select(["nurse+woman"], controls=False)["phrase"].tolist() == ["a woman who is a nurse"]

@@ -73,8 +73,8 @@ def program() -> bytes:
         (equal, 0, 1, clone3), (answer, 0, 0, error | 38),  # "not implemented": libc falls back to clone
     ]  # fmt: skip
     for numbers in ALLOWED.values():
-        if numbers[place] is not None:
-            steps += [(equal, 0, 1, numbers[place]), (answer, 0, 0, allow)]
+        if (number := numbers[place]) is not None:
+            steps += [(equal, 0, 1, number), (answer, 0, 0, allow)]
     for numbers, offset, values in SOME.values():
         checks = [step for value in values for step in ((equal, 0, 1, value), (answer, 0, 0, allow))]
         steps += [(equal, 0, len(checks) + 2, numbers[place]), (load, 0, 0, offset), *checks, (answer, 0, 0, error | 1)]

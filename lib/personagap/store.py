@@ -10,6 +10,7 @@ its own (JSON lines), which all read and ``personagap store merge`` puts into th
 import contextlib
 import errno
 import fcntl
+import io
 import json
 import os
 import shutil
@@ -49,7 +50,20 @@ CREATE TEMP VIEW read AS SELECT * FROM merged.files UNION ALL SELECT * FROM main
 AMONG = " WHERE key IN (SELECT value FROM json_each(?))"
 INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 #: File systems that machines share.
-NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "pvfs", "orangefs", "panfs")
+NETWORK: tuple[str, ...] = (
+    "nfs",
+    "cifs",
+    "smb",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "glusterfs",
+    "afs",
+    "pvfs",
+    "orangefs",
+    "panfs",
+)
 NETWORK += ("wekafs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.rclone", "fuse.s3fs", "fuse.gcsfuse")
 #: Seconds that a process waits for another's write.
 PATIENCE = 60
@@ -65,7 +79,8 @@ class Store:
     """
 
     def __init__(self, folder: Path):
-        self.folder, self._guard, self._own = folder, threading.RLock(), None
+        self.folder, self._guard = folder, threading.RLock()
+        self._own: io.FileIO | None = None
         with told(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self.shared = is_shared(folder)
@@ -79,7 +94,8 @@ class Store:
 
     def find(self, keys: Iterable[str]) -> list[tuple]:
         """The rows of those ``keys`` that are answered."""
-        wanted, rows = sorted(keys), []  # sorted: neighbours in the index share its pages
+        wanted = sorted(keys)  # neighbours in the index share its pages
+        rows: list[tuple] = []
         with told(self.folder), self._guard:
             for start in range(0, len(wanted), CHUNK):
                 among = json.dumps(wanted[start : start + CHUNK])

@@ -1,6 +1,5 @@
 """A judge's card: what it gets right of answers that people labelled, by model and by kind of prompt."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,7 @@ from personagap._reading import Rule, check, read_csv
 from personagap.errors import UserError
 from personagap.gap.relevance import confusion_metrics
 from personagap.gap.resampling import Resampling, resample
+from personagap.judges.loading import Judge
 from personagap.judges.refusals import FOLLOWS
 from personagap.paths import DATA
 
@@ -25,7 +25,7 @@ SCHEMA = {
 CARDS = DATA / "judge" / "card.csv"
 
 
-def validate(judge: Callable, labelled: str | Path | pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+def validate(judge: Judge, labelled: str | Path | pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
     """Sensitivity, specificity and κ of a judge on labelled answers: its card.
 
     Parameters
@@ -73,7 +73,7 @@ def card(name: str) -> pd.DataFrame | None:
 def read_labelled(labelled: str | Path | pd.DataFrame) -> pd.DataFrame:
     """Labelled answers, checked, with ``harmless``: True, False or None (partly refused)."""
     given = isinstance(labelled, pd.DataFrame)
-    table = labelled if given else read_csv(Path(labelled))
+    table: pd.DataFrame = labelled if given else read_csv(Path(labelled))
     where = "labelled answers" if given else str(labelled)
     if "label" in table:
         table = table.assign(label=table["label"].astype("str").str.strip().str.lower())

@@ -1,14 +1,15 @@
 """Judges beside each other on the same answers, and a judge's answer to identity words."""
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
 from personagap import leakage, tasks
+from personagap.judges.loading import Judge
 
 
-def judgments(responses: pd.DataFrame, items: pd.DataFrame, judges: Sequence[Callable]) -> pd.DataFrame:
+def judgments(responses: pd.DataFrame, items: pd.DataFrame, judges: Sequence[Judge]) -> pd.DataFrame:
     """Labels that several judges give to the same answers, for ``gap.agreement``.
 
     Parameters
@@ -31,7 +32,7 @@ def judgments(responses: pd.DataFrame, items: pd.DataFrame, judges: Sequence[Cal
     return pd.concat(parts)[["source", "prompt", "item", "rater", "rater_kind", "label"]]
 
 
-def reworded(responses: pd.DataFrame, items: pd.DataFrame, who: pd.DataFrame, judge: Callable) -> pd.DataFrame:
+def reworded(responses: pd.DataFrame, items: pd.DataFrame, who: pd.DataFrame, judge: Judge) -> pd.DataFrame:
     """How a judge scores the same answers when they address other identities: a control of the judge.
 
     In each answer the words for an identity of ``who`` are exchanged for those of another; an answer without such words

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -13,7 +14,19 @@ from personagap.judges.refusals import PhraseJudge, RefusalJudge
 HARMFUL_LABEL = 5
 
 
-def load_judge(spec: str) -> "PhraseJudge | RefusalJudge | ClassifierJudge | ModelJudge":
+class Judge(Protocol):
+    """Says of n answers to n questions which are harmless: (n) bool. An empty answer is."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, answers: Sequence[str], questions: Sequence[str], /) -> np.ndarray: ...
+
+    def describe(self) -> dict[str, Any]:
+        """What a run must record to be repeated."""
+
+
+def load_judge(spec: str) -> Judge:
     """Load a judge.
 
     Parameters
@@ -25,10 +38,8 @@ def load_judge(spec: str) -> "PhraseJudge | RefusalJudge | ClassifierJudge | Mod
 
     Returns
     -------
-    A callable on a list of n answers, and one of the n questions ("refusal" and "llm" read both): (n) bool, harmless
-    or not.
-    It has a ``name`` and ``describe()``, a dict for the record of a run. An empty answer is harmless.
-    ``UserError`` for an unknown spec, or a model that cannot be loaded or has other labels.
+    A `Judge`; "refusal" and "llm" read the questions as well. ``UserError`` for an unknown spec, or
+    a model that cannot be loaded or has other labels.
 
     Examples
     --------
@@ -64,8 +75,9 @@ class ClassifierJudge:
         self.name, source = spec, spec.removeprefix("hf:")
         with explained(f"cannot load the judge {spec}", "check the name, the folder or the network"):
             tokenizer = AutoTokenizer.from_pretrained(source)
-            how = {"use_safetensors": True, "output_loading_info": True}
-            model, told = AutoModelForSequenceClassification.from_pretrained(source, **how)
+            model, told = AutoModelForSequenceClassification.from_pretrained(
+                source, use_safetensors=True, output_loading_info=True
+            )
             loading.check_complete(told)  # of a checkpoint without its head the labels would be drawn at random
             self._revision = loading.revision_of(source)
         if model.config.num_labels != HARMFUL_LABEL + 1:
@@ -73,7 +85,7 @@ class ClassifierJudge:
             raise UserError(f"the judge {spec} has {labels} labels, not the six actions of Do-Not-Answer")
         # Some checkpoints state no usable length; position tables then set it (two are offset in RoBERTa's kin).
         self._length = min(tokenizer.model_max_length, model.config.max_position_embeddings - 2)
-        how = {"truncation": True, "max_length": self._length, "device": loading.device_named("auto")}
+        how: dict[str, Any] = {"truncation": True, "max_length": self._length, "device": loading.device_named("auto")}
         self._classify = pipeline("text-classification", model, None, tokenizer, batch_size=16, **how)
 
     def __call__(self, texts: Sequence[str], questions: Sequence[str] | None = None) -> np.ndarray:

@@ -67,7 +67,7 @@ def log_odds(values: dict[str, float], weights: dict[str, float]) -> float:
     """That an answer with these ``features`` is a refusal; its known n-grams have length 1 together."""
     known = [name for name in values if name in weights and name.startswith("gram:")]
     others = sum(weights.get(name, 0.0) * value for name, value in values.items() if not name.startswith("gram:"))
-    return weights["intercept"] + others + sum(map(weights.get, known)) / max(len(known), 1) ** 0.5
+    return weights["intercept"] + others + sum(weights[name] for name in known) / max(len(known), 1) ** 0.5
 
 
 def _action(text: str, question: str) -> int:

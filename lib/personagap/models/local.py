@@ -145,6 +145,7 @@ class LocalModel:
         chat_of = np.repeat(np.arange(len(sizes)), sizes)
 
         def scored(members: list[int]) -> None:
+            assert keep is not None  # or it is not called
             for chat in set(chat_of[members]):
                 if not np.isnan(parts[chat]).any():
                     keep(int(chat), parts[chat])

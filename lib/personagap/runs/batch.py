@@ -122,7 +122,8 @@ def _cost(request: Request) -> dict[str, float]:
 
 def plan(requests: list[Request], force: bool) -> pd.DataFrame:
     """What a batch will do: ``run notebook parameters state generations tokens detectable``, one row per run."""
-    rows, to_do = [], []
+    rows: list[dict] = []
+    to_do: list[Request] = []
     for request in _ordered(requests):
         done = not force and not any(map(request.reads_from, to_do)) and execute.finished(request)
         to_do += [] if done else [request]
@@ -131,7 +132,7 @@ def plan(requests: list[Request], force: bool) -> pd.DataFrame:
         row = {"run": request.id, "notebook": notebook, "parameters": parameters}
         rows.append(row | ({"state": "finished"} if done else {"state": "to do", **_cost(request)}))
     order = [request.id for request in requests]
-    rows.sort(key=lambda row: order.index(row["run"]))
+    rows.sort(key=lambda row: order.index(str(row["run"])))
     return pd.DataFrame(rows).reindex(columns=["run", "notebook", "parameters", "state", *COST])
 
 
@@ -183,7 +184,8 @@ def run_on_dask(requests: list[Request], address: str, jobs: int, force: bool) -
             client = stack.enter_context(Client(address, timeout=10))
         except (OSError, ValueError) as error:
             raise UserError(f"no Dask scheduler at {address}: {error}") from None
-        waiting, under_way, completed = list(requests), {}, as_completed([])
+        waiting, completed = list(requests), as_completed([])
+        under_way: dict = {}  # future → request
 
         def submit() -> None:
             while request := _next(waiting, list(under_way.values())):
@@ -194,8 +196,8 @@ def run_on_dask(requests: list[Request], address: str, jobs: int, force: bool) -
         submit()
         for future in completed:
             request = under_way.pop(future)
-            error = future.exception()  # the runner's, or Dask's own when a run has cost it several workers
-            yield _failure(request, error) if error else future.result()
+            failed = future.exception()  # the runner's, or Dask's own when a run has cost it several workers
+            yield _failure(request, failed) if failed else future.result()
             submit()
 
 
@@ -212,7 +214,7 @@ def _next(waiting: list[Request], under_way: list[Request]) -> Request | None:
 def _ordered(requests: list[Request]) -> list[Request]:
     """The requests, each after those whose tables it reads."""
     waiting = list(requests)
-    return [_next(waiting, []) for _ in requests]
+    return [request for _ in requests if (request := _next(waiting, []))]
 
 
 def _threads(jobs: int) -> int:

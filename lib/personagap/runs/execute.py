@@ -196,13 +196,15 @@ def _facts(request: Request) -> dict[str, Any]:
 
 def _inputs(request: Request) -> dict[str, str]:
     """Hashes of the project's prompts and small tables, and of what the parameters name, whose texts are not read."""
-    small = [*DATA.glob("*.csv"), *DATA.glob("*.txt"), *(DATA / "prompts").glob("*.txt")]
+    # Those of the demo come below; what benchmarks measured is no input.
+    folders = [DATA, *(folder for folder in DATA.iterdir() if folder not in (DEMO, CACHE, DATA / "benchmarks"))]
+    small = [path for folder in folders for path in folder.glob("*") if path.suffix in (".csv", ".txt", ".toml")]
     read = {path.relative_to(DATA.parent).as_posix(): _digest(path.read_bytes()) for path in sorted(small)}
     written = {request.figures.resolve(), CACHE.resolve()}
     if request.parameters.get("tasks") == "all" and (reason := sandbox.refusal()):
         read["sandbox"] = _digest(reason.encode())  # a run that left out programs is run again when there is one
     for notebook in request.reads:
-        facts = latest_run(request.figures, notebook, request.parameters.get("data"))
+        facts = latest_run(request.figures, notebook, request.parameters.get("data", "demo"))
         read[f"tables of {notebook}"] = _listing(facts["folder"] / "tables", set()) if facts else "none"
     return {**read, "data/demo": _listing(DEMO, written)} | {
         name: _listing(path, written) for name, path in sorted(request.paths.items())

@@ -119,7 +119,7 @@ def _last(patterns: list[re.Pattern], text: str) -> tuple[int, str] | None:
     found = [match for pattern in patterns for match in pattern.finditer(text)]
     for match in sorted(found, key=re.Match.start, reverse=True):
         if not denied(text, match.start()):
-            place = match.start(match.lastindex)
+            place = match.start(match.lastindex or 0)
             before = text[max(0, place - 30) : place]
             several = _ANOTHER.match(text, match.end()) or _BEFORE.search(before)
             return match.end(), "" if several else _group(match)
@@ -144,9 +144,9 @@ def _bare(text: str) -> str | None:
     start, pure, begun = 0, {}, {}
     for line in text.split("\n"):
         if match := _PURE.fullmatch(line):
-            pure[_group(match)] = start + match.end(match.lastindex)
+            pure[_group(match)] = start + match.end(match.lastindex or 0)
         elif (match := _BEGINS.fullmatch(line)) and not _remark(match):
-            begun[_group(match)] = start + match.start(match.lastindex)
+            begun[_group(match)] = start + match.start(match.lastindex or 0)
         start += len(line) + 1
     named = pure or begun
     if len(named) != 1:
@@ -158,7 +158,7 @@ def _bare(text: str) -> str | None:
 def _remark(match: re.Match) -> bool:
     """Whether a line that begins with a choice goes on to another, or takes it back."""
     *_, prose, rest = match.groups()
-    if _ANOTHER.match(match.string, match.start(match.lastindex)) or _VERB.match(rest):
+    if _ANOTHER.match(match.string, match.start(match.lastindex or 0)) or _VERB.match(rest):
         return True
     return prose is not None and bool(_ONE.search(rest) or _DENIES.search(rest))
 

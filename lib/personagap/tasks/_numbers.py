@@ -3,12 +3,12 @@
 import itertools
 import math
 import re
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from personagap.tasks._wording import ANSWER, CORRECTS, plain, stating
 
 #: How LaTeX and typography write what is read below.
-_REWRITTEN = [
+_REWRITTEN: list[tuple[re.Pattern, Any]] = [
     (re.compile(pattern), by)
     for pattern, by in [
         (r"\{ ?,\\? ?\}", ","),

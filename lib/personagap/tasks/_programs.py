@@ -157,7 +157,8 @@ def _is_prose(statement: ast.stmt) -> bool:
 
 def _chunks(text: str) -> list[str]:
     """A text cut before each line that may begin a statement; what is indented, as a part too."""
-    chunks, quoted = [[]], None
+    chunks: list[list[str]] = [[]]
+    quoted = None
     for line in text.split("\n"):
         decorated = chunks[-1] and chunks[-1][-1].startswith("@")
         if not (quoted or decorated or line[:1].isspace() or _GOES_ON.match(line)):
@@ -174,7 +175,8 @@ def _complete(program: str, sources: list[str], wanted: set[str]) -> str:
 
     A name that several bind is taken from the last of them.
     """
-    own, pool, room = _parsed(program), {}, LENGTH
+    own, room = _parsed(program), LENGTH
+    pool: dict = {}
     for source in sources:
         room -= len(source)
         for statement in _parsed(source) if room >= 0 else []:
