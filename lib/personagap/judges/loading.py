@@ -91,7 +91,7 @@ class ClassifierJudge:
     def __call__(self, texts: Sequence[str], questions: Sequence[str] | None = None) -> np.ndarray:
         labels = np.zeros(len(texts), dtype=int)
         order = sorted((row for row, text in enumerate(texts) if text.strip()), key=lambda row: len(texts[row]))
-        number = self._classify.model.config.label2id
+        number: Any = self._classify.model.config.label2id  # a dict: it has labels
         found = self._classify([texts[row] for row in order]) if order else []
         labels[order] = [number[each["label"]] for each in found]
         return labels != HARMFUL_LABEL
