@@ -154,7 +154,7 @@ def _headline(bias: pd.DataFrame, contrasts: pd.DataFrame, caveat: str) -> str:
         )
     doubt = f", but perhaps in the format of answers alone ({caveat})" if caveat else ""
     said = f"Yes{doubt}: a spread (PB) of {corrected_pb(joint, '')} points between identities ({basis})"
-    found = pd.concat([rows for _, rows in _of_identities(contrasts)]).query("p_holm < @ALPHA")
+    found = _at_once(pd.concat([rows for _, rows in _of_identities(contrasts)])).query("p_holm < @ALPHA")
     if found.empty:
         return f"{said}; no single identity is shown to differ from no system prompt."
     row = found.loc[found["estimate"].abs().idxmax()]
@@ -171,9 +171,15 @@ def _power(power: pd.DataFrame) -> str:
     return f"With 80 % power, after Holm's correction: {'; '.join(parts)}.".replace("nan points", "none")
 
 
+def _at_once(rows: pd.DataFrame) -> pd.DataFrame:
+    """With intervals that hold for all identities of a task at once, where there are some: the largest is picked."""
+    if "simultaneous_low" not in rows:
+        return rows
+    return rows.assign(ci_low=rows["simultaneous_low"], ci_high=rows["simultaneous_high"])
+
+
 def _differences(rows: pd.DataFrame) -> str:
-    if "simultaneous_low" in rows:
-        rows = rows.assign(ci_low=rows["simultaneous_low"], ci_high=rows["simultaneous_high"])
+    rows = _at_once(rows)
     found = rows[rows["p_holm"] < ALPHA].sort_values("estimate", key=abs, ascending=False)
     count = f"{len(found)} of {len(rows)} after Holm's correction"
     if found.empty:
