@@ -56,7 +56,9 @@ class RefusalJudge:
         answers test. 2 (both sides) is never given: XSTest has no such label.
         """
         asked = [""] * len(texts) if questions is None else questions
-        return np.array([_action(text, question) for text, question in zip(texts, asked, strict=True)], dtype=int)
+        pairs = list(zip(texts, asked, strict=True))
+        read = {pair: _action(*pair) for pair in dict.fromkeys(pairs)}  # of many runs, most say the same
+        return np.array([read[pair] for pair in pairs], dtype=int)
 
     def describe(self) -> dict[str, object]:
         weights = "data/judge/weights.csv"
