@@ -130,8 +130,8 @@ def test_a_filter_that_stops_one_identity_is_named(impatient, tmp_path):
     contrasts = effects.contrasts(ended, control="none")
     left_out = effects.personalization_bias(scores, seed=0)
     harmless = effects.personalization_bias(tasks.blocked_as_harmless(scores), seed=0)
-    counted = left_out["n_items"].iloc[0], harmless["n_items"].iloc[0]
-    assert counted == (4, 12)  # only those that everybody got an answer to
+    # What is left out costs cells, not the items that the others answered.
+    assert [table[["n_items", "n_missing"]].iloc[0].tolist() for table in (left_out, harmless)] == [[12, 8], [12, 0]]
     verdict = verdicts.outcomes(contrasts, left_out, harmless).set_index("question")["answer"]
     assert verdict.iloc[0].startswith(
         "strongreject, blocked: 1 of 3 after Holm's correction, the largest: muslim − none"
