@@ -272,9 +272,10 @@ def _encoder(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -
     with explained(f"no encoder at {encoder!r}", "give a folder or a Hub name"):
         tokenizer = hf.AutoTokenizer.from_pretrained(encoder)
         config = hf.AutoConfig.from_pretrained(encoder, num_labels=2)
-    # A function, for Trainer to seed before a new head is drawn.
-    how = {"config": config, "use_safetensors": True}
-    model_init = partial(hf.AutoModelForSequenceClassification.from_pretrained, encoder, **how)
+
+    def model_init():  # for Trainer to seed before a new head is drawn
+        return hf.AutoModelForSequenceClassification.from_pretrained(encoder, config=config, use_safetensors=True)
+
     length = min(TOKENS, config.max_position_embeddings - 2)
     sides = [texts] if isinstance(texts[0], str) else zip(*texts, strict=True)
     encoded = tokenizer(*map(list, sides), truncation=True, max_length=length)
