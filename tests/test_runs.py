@@ -31,7 +31,7 @@ import personagap as pg
 run = pg.runs.open_run(output)
 fig, ax = plt.subplots()
 ax.plot(range(n))
-run.figure(fig, "line", alt="A line to <n>")
+run.figure(fig, "line", "A line to <n>")
 run.save(verdict=pd.DataFrame({"question": ["q"], "answer": [f"n is {n}"]}), truth=None)
 run.save(scores=pd.DataFrame({"score": [0.5, 1.0]}))
 run.record(model={"id": "demo"}, kernel_cwd=os.getcwd())
