@@ -49,11 +49,8 @@ def pack(value):
     return ["literal", repr(value)]  # bytes and complex numbers; any other object will not parse
 
 
-#: Times the limit of processor time that may pass by the clock.
-IDLE = 6
-
-
-def limit(seconds: float, memory: int) -> None:
+def limit(seconds: float, idle: float, memory: int) -> None:
+    """``seconds`` of the processor's time, and ``idle`` by the clock."""
     limits = {
         resource.RLIMIT_AS: memory,
         resource.RLIMIT_FSIZE: 1 << 20,
@@ -70,7 +67,7 @@ def limit(seconds: float, memory: int) -> None:
     # The default action of both: the process ends. Time is the processor's, so that a busy machine changes no result;
     # by the clock only who sleeps or waits is stopped.
     signal.setitimer(signal.ITIMER_PROF, seconds)
-    signal.setitimer(signal.ITIMER_REAL, IDLE * seconds)
+    signal.setitimer(signal.ITIMER_REAL, idle)
 
 
 def main() -> None:
@@ -80,7 +77,7 @@ def main() -> None:
     for stream in (0, 1, 2):
         os.dup2(null, stream)
     sys.path += job["path"]
-    limit(job["timeout"], job["memory"])
+    limit(job["timeout"], job["idle"], job["memory"])
     answers.write("\n")  # from here on the time outside runs: an alarm can be blocked
     answers.flush()
     namespace = {"__name__": "candidate"}

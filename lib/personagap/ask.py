@@ -190,13 +190,15 @@ def _generate(
     lm: Model, chats: list, keys: list[str], sampling: Sampling, store: ResponseStore, **how: int
 ) -> pd.DataFrame:
     def make(rows, keep: Callable) -> None:
-        asked = [chats[row] for row in rows]
+        asked, kept = [chats[row] for row in rows], set()
 
         def told(i: int, answer: Generation) -> None:
+            kept.add(i)
             keep(i, take_apart(answer, lm.render(asked[i])))
 
         for i, answer in enumerate(lm.generate(asked, sampling, [int(keys[row][:15], 16) for row in rows], keep=told)):
-            told(i, answer)
+            if i not in kept:  # by a model that answers all at once
+                told(i, answer)
 
     return complete(store, keys, make, title=f"asking {lm.id}", **how)
 

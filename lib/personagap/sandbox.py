@@ -52,7 +52,7 @@ from personagap.errors import UserError, first_line
 OPT_IN = "PERSONAGAP_UNSAFE_EXEC"
 MEMORY = 1 << 29  # bytes of address space
 REMEDY = f"leave mbpp out, or set {OPT_IN}=1 to run them unconfined"
-IDLE = 6  # times the limit of processor time that may pass by the clock, as in _sandboxed.py
+IDLE = 6  # times the limit of processor time that may pass by the clock
 START = 5.0  # seconds, for the interpreter to start on a busy machine
 SLACK = 0.5  # more seconds than a program has, before it is ended from outside
 STOPPED = (signal.SIGPROF, signal.SIGALRM, signal.SIGXCPU, signal.SIGKILL)
@@ -283,7 +283,7 @@ def _run(
     ``bwrap`` is the path of the bubblewrap that confines it, or None.
     """
     job = {"code": code, "setup": setup, "tests": tests, "timeout": timeout, "memory": MEMORY, "line": LINE}
-    job["path"] = [sysconfig.get_path("purelib")]
+    job |= {"idle": IDLE * timeout, "path": [sysconfig.get_path("purelib")]}
     command = [os.path.realpath(sys.executable), "-sSP", "-c", _RUNNER]
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as rules, tempfile.TemporaryDirectory() as folder:
         for file, content in [(stdin, json.dumps(job).encode()), (rules, _system_calls.program())]:
