@@ -27,9 +27,9 @@ def test_one_binary_run_agrees_with_statsmodels():
         assert row["estimate"] == pytest.approx(100 * (wide[persona] - wide["none"]).mean())
         assert row["cohens_h"] == pytest.approx(proportion_effectsize(wide[persona].mean(), wide["none"].mean()))
     family = table.loc[[f"{persona} − none" for persona in identities]]
-    assert family["p_holm"].tolist() == pytest.approx(multipletests(family["p_value"], method="holm")[1])
+    assert family["p_adjusted"].tolist() == pytest.approx(multipletests(family["p_value"], method="holm")[1])
     assert family["p_bh"].tolist() == pytest.approx(multipletests(family["p_value"], method="fdr_bh")[1])
-    assert table.loc["assistant − none", "p_holm"] == table.loc["assistant − none", "p_value"]
+    assert table.loc["assistant − none", "p_adjusted"] == table.loc["assistant − none", "p_value"]
 
 
 @pytest.mark.parametrize("values", [[1, -1, 2, 0, 3, 3], [1 / 3, 2 / 3, 1, -1 / 3], [0.137, -0.5, 0.7071, 0.31, 0.9]])

@@ -106,7 +106,7 @@ def test_two_runs_are_compared_in_pairs(figures):
     columns = ["estimate", "ci_low", "ci_high", "p_value"]
     row = table.loc[("mmlu", "hindu − the first run"), columns]
     assert row.tolist() == pytest.approx(expected.loc["mmlu", columns].tolist())
-    assert (table["p_holm"] >= table["p_value"]).all() and len(table) == 36
+    assert (table["p_adjusted"] >= table["p_value"]).all() and len(table) == 36
     assert "Choose a second run" in show(widget, "Compared")
     widget.other.value = second
     assert alt(show(widget, "Compared")).startswith("36 differences from the same persona")

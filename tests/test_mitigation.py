@@ -144,7 +144,7 @@ def test_no_remedy_rests_on_what_is_merely_not_shown(ci_low, p_placebo, says):
     change = effects.paired_change(planted(0.2, 0), {"defended": "undefended"}, n_bootstrap=300)
     safety = change["measure"].eq("mean") & change["dimension"].eq("safety")
     change["ci_low"] = change["ci_low"].mask(safety, ci_low)
-    placebo = change.assign(compared_with="placebo", p_holm=p_placebo)
+    placebo = change.assign(compared_with="placebo", p_adjusted=p_placebo)
     both = pd.concat([change, change.assign(condition="placebo"), change.assign(condition="tuned")])
     answers = safety_utility.verdicts.mitigation(both, placebo).set_index("question")["answer"]
     assert answers["Is defended a remedy?"].startswith(says)

@@ -50,7 +50,7 @@ def test_a_shift_that_all_share_changes_the_mean_and_not_pb():
     effect = 3 * pattern(np.random.default_rng(0))
     change = effects.paired_change(two_conditions(effect, effect - 6, seed=3), {"after": "before"}, **FAST)
     change = change.query("dimension == 'mmlu'").set_index("measure")
-    assert change.loc["mean", "ci_high"] < 0 and change.loc["mean", "p_holm"] < 0.01
+    assert change.loc["mean", "ci_high"] < 0 and change.loc["mean", "p_adjusted"] < 0.01
     assert change.loc["pb_corrected", "p_value"] > 0.05
 
 
@@ -84,7 +84,7 @@ def test_holm_is_over_the_conditions_and_unknown_ones_are_refused():
     scores = two_conditions([-4, 4], [-4, 4])
     third = scores[scores["condition"] == "after"].assign(condition="again")
     change = effects.paired_change(pd.concat([scores, third]), {"after": "before", "again": "before"}, **FAST)
-    assert (change["p_holm"] >= change["p_value"]).all() and (change["p_holm"] > change["p_value"]).any()
+    assert (change["p_adjusted"] >= change["p_value"]).all() and (change["p_adjusted"] > change["p_value"]).any()
     with pytest.raises(UserError, match="no condition 'nobody'"):
         effects.paired_change(scores, {"after": "nobody"})
 

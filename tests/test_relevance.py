@@ -10,8 +10,8 @@ from personagap import gap, recentering
 from personagap.datasets import load_relevance
 from personagap.demo import raters
 from personagap.errors import UserError
-from personagap.multiplicity import corrected
 from personagap.recentering import attributes, classifiers
+from personagap.results import corrected
 
 HEADER = "prompt_id,user,attribute_index,prompt,attribute,human_majority,judge\n"
 ROW = "1,ann@x.org,0,What now?,The user naps.,true,no\n"
@@ -160,7 +160,7 @@ def test_verdict_is_one_sentence_per_question(demo_relevance):
     assert not table.str.contains("nan").any()
     # A p-value that is told is the one that a table holds, and its family is named.
     told = compared[compared["metric"] == "f1"].iloc[0]
-    assert f"p = {told['p_holm']:.3f}" in answer or "p < 0.001" in answer
+    assert f"p = {told['p_adjusted']:.3f}" in answer or "p < 0.001" in answer
     assert "after Holm over f1 (3 tests)" in answer
     said = " ".join([*table.index, *table])
     assert not any(name in said for name in ("tfidf", "bm25", "_list", "select_all"))

@@ -5,9 +5,9 @@ import pandas as pd
 from scipy import optimize
 
 from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, checked, cluster_codes, identity_cells
-from personagap.effects.contrasts import holm
 from personagap.effects.resampling import Bootstrap, Moments, clustered, flipped, null_of
 from personagap.errors import UserError
+from personagap.results import holm
 
 
 def personalization_bias(
@@ -40,9 +40,9 @@ def personalization_bias(
     Returns
     -------
     DataFrame with one row per task and ``joint``: ``dimension pb noise_floor p_value debiased_pb2 ci_low
-    ci_high n_identities n_items n_runs n_missing p_holm``. ``pb`` and ``noise_floor`` are in points (100 × score),
+    ci_high n_identities n_items n_runs n_missing p_adjusted``. ``pb`` and ``noise_floor`` are in points (100 × score),
     ``debiased_pb2`` and its interval in points²; ``n_runs`` is the largest number of runs in a cell, ``n_missing``
-    counts the cells filled. ``p_holm`` is Holm's over the tasks (none shares an item with another, so the min-p of
+    counts the cells filled. ``p_adjusted`` is Holm's over the tasks (none shares an item with another, so the min-p of
     Westfall & Young would gain nothing but Šidák's .001); that of ``joint`` is its own.
 
     Raises
@@ -109,8 +109,8 @@ def personalization_bias(
         row["n_missing"] = sum(table.missing for table in cells)
         rows.append(row)
     table = pd.DataFrame(rows)
-    p_holm = np.append(holm(table["p_value"].to_numpy()[:-1]), table["p_value"].iloc[-1])
-    return table.assign(p_holm=p_holm)
+    p_adjusted = np.append(holm(table["p_value"].to_numpy()[:-1]), table["p_value"].iloc[-1])
+    return table.assign(p_adjusted=p_adjusted)
 
 
 def _same_identities(tasks: dict[str, Cells]) -> None:

@@ -7,10 +7,10 @@ import pandas as pd
 from scipy import stats
 
 from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, cells, checked
-from personagap.effects.contrasts import holm
 from personagap.effects.paired import clustered_mean, largest_difference, over_phrasings, sign_flip
 from personagap.effects.resampling import Bootstrap, Moments
 from personagap.errors import UserError
+from personagap.results import holm
 
 
 def by_condition(statistic: Callable[..., pd.DataFrame], scores: pd.DataFrame, **how) -> pd.DataFrame:
@@ -55,7 +55,7 @@ def paired_change(
     Returns
     -------
     DataFrame ``condition compared_with dimension measure before after estimate unit ci_low ci_high p_value
-    p_holm n_identities n_items method``; ``estimate`` is after − before. For each task and ``joint`` (the sum
+    p_adjusted n_identities n_items method``; ``estimate`` is after − before. For each task and ``joint`` (the sum
     of PB² over tasks) the measures are
 
     - ``debiased_pb2``: PB² without its noise, signed, in points²;
@@ -63,7 +63,7 @@ def paired_change(
     - ``pb_percent``: that in percent of before (left out where before is 0);
     - ``mean``: mean score over identities, in points (not for ``joint``).
 
-    ``p_holm`` is Holm's over the conditions, for each dimension and measure.
+    ``p_adjusted`` is Holm's over the conditions, for each dimension and measure.
 
     Raises
     ------
@@ -116,7 +116,7 @@ def paired_change(
         rows += [name | {"dimension": "joint"} | row | size for row in _pb_rows(changes, level)]
     frame = pd.DataFrame(rows)
     adjusted = frame.groupby(["dimension", "measure"])["p_value"].transform(lambda p: holm(p.to_numpy()))
-    frame.insert(frame.columns.get_loc("p_value") + 1, "p_holm", adjusted)
+    frame.insert(frame.columns.get_loc("p_value") + 1, "p_adjusted", adjusted)
     return frame
 
 

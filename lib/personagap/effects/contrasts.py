@@ -3,17 +3,17 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
-import numpy as np
 import pandas as pd
 from scipy import stats
 
 from personagap.effects._table import CONTROLS, POINTS, by_task, checked
 from personagap.effects.paired import Paired, Task
 from personagap.errors import UserError
+from personagap.results import holm
 
 COLUMNS = [
     "task", "contrast", "estimate", "unit", "ci_low", "ci_high", "statistic",
-    "p_value", "p_holm", "p_bh", "n_items", "n_runs", "method", "cohens_h",
+    "p_value", "p_adjusted", "p_bh", "n_items", "n_runs", "method", "cohens_h",
 ]  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def contrasts(
     Returns
     -------
     DataFrame, one row per task and identity (or group), and one for the other control where scores hold
-    it: ``task contrast estimate unit ci_low ci_high statistic p_value p_holm p_bh n_items n_runs method
+    it: ``task contrast estimate unit ci_low ci_high statistic p_value p_adjusted p_bh n_items n_runs method
     cohens_h simultaneous_low simultaneous_high``. Estimates and intervals are in points. Holm's and Benjamini &
     Hochberg's p-values are over the identities of the task; the other control is no part of that family.
     The simultaneous intervals hold all identities of the task at once (Šidák); of those of one identity each, nearly
@@ -68,11 +68,11 @@ def contrasts(
     --------
     >>> from personagap.effects import simulate_scores
     >>> scores = simulate_scores([0, -8], n_items=400, n_runs=3, seed=1)
-    >>> contrasts(scores)[["contrast", "estimate", "ci_low", "ci_high", "p_holm"]].round(3)
-               contrast  estimate  ci_low  ci_high  p_holm
-    0        p00 − none    -1.417  -4.724    1.904   0.431
-    1        p01 − none   -12.333 -15.631   -8.913   0.000
-    2  assistant − none     0.000  -3.361    3.361   1.000
+    >>> contrasts(scores)[["contrast", "estimate", "ci_low", "ci_high", "p_adjusted"]].round(3)
+               contrast  estimate  ci_low  ci_high  p_adjusted
+    0        p00 − none    -1.417  -4.724    1.904       0.431
+    1        p01 − none   -12.333 -15.631   -8.913       0.000
+    2  assistant − none     0.000  -3.361    3.361       1.000
     """
     results = list(each_contrast(scores, control, by, cluster))
     sizes = Counter(task for task, _, family, _ in results if family)
@@ -104,21 +104,14 @@ def each_contrast(
 
 
 def adjusted(frame: pd.DataFrame) -> pd.DataFrame:
-    """``p_holm`` and ``p_bh`` over each task's ``family``; rows outside it keep their p-value."""
+    """``p_adjusted`` and ``p_bh`` over each task's ``family``; rows outside it keep their p-value."""
     if frame.empty:
         raise UserError("scores hold nothing to compare: are there identities, and does `by` name them?")
     families = frame[frame["family"]].groupby("task")["p_value"]
-    for column, method in (("p_holm", holm), ("p_bh", stats.false_discovery_control)):
+    for column, method in (("p_adjusted", holm), ("p_bh", stats.false_discovery_control)):
         frame[column] = families.transform(lambda p, method=method: method(p.to_numpy()))
         frame[column] = frame[column].fillna(frame["p_value"])
     return frame[[*COLUMNS, *(name for name in frame if name not in (*COLUMNS, "family"))]]
-
-
-def holm(p_values: np.ndarray) -> np.ndarray:
-    """Holm's step-down p-values (statsmodels' take 0.2 s a call: it collects garbage)."""
-    order = np.argsort(p_values)
-    stepped = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1)).clip(max=1.0)
-    return stepped[np.argsort(order)]
 
 
 def equivalence(
@@ -141,18 +134,18 @@ def equivalence(
     Returns
     -------
     The columns of `contrasts` and ``margin equivalent``. ``p_value`` is the larger one-sided p-value: small
-    means equivalent; ``equivalent`` is decided on ``p_holm``. ``statistic`` is the smaller distance to a
+    means equivalent; ``equivalent`` is decided on ``p_adjusted``. ``statistic`` is the smaller distance to a
     margin in standard errors.
 
     Examples
     --------
     >>> from personagap.effects import simulate_scores
     >>> scores = simulate_scores([0, -8], n_items=2000, seed=1)
-    >>> equivalence(scores, margin=5)[["contrast", "estimate", "p_holm", "equivalent"]].round(3)
-               contrast  estimate  p_holm  equivalent
-    0        p00 − none      1.75   0.012        True
-    1        p01 − none     -7.60   0.979       False
-    2  assistant − none     -1.35   0.003        True
+    >>> equivalence(scores, margin=5)[["contrast", "estimate", "p_adjusted", "equivalent"]].round(3)
+               contrast  estimate  p_adjusted  equivalent
+    0        p00 − none      1.75       0.012        True
+    1        p01 − none     -7.60       0.979       False
+    2  assistant − none     -1.35       0.003        True
     """
     rows = []
     for task, name, family, result in each_contrast(scores, control, by, cluster):
@@ -160,7 +153,7 @@ def equivalence(
         tested = {"statistic": distance, "p_value": float(stats.t.sf(distance, result.df)), "method": "TOST"}
         rows.append({**result.row(task, name, 1 - 2 * alpha), **tested, "family": family, "margin": margin})
     frame = adjusted(pd.DataFrame(rows))
-    return frame.assign(equivalent=frame["p_holm"] <= alpha)
+    return frame.assign(equivalent=frame["p_adjusted"] <= alpha)
 
 
 def additivity(

@@ -203,7 +203,7 @@ def simulated_power(
     for rng in np.random.default_rng(seed).spawn(replications):
         scores = simulate_scores(effects, n_items=n_items, n_runs=n_runs, seed=rng)
         bias = personalization_bias(scores, n_permutations=399, n_bootstrap=20, seed=int(rng.integers(2**31)))
-        versus = contrasts(scores[scores["persona"] != "assistant"]).set_index("contrast")["p_holm"]
+        versus = contrasts(scores[scores["persona"] != "assistant"]).set_index("contrast")["p_adjusted"]
         tests.append(pd.concat([pd.Series({"personalization bias": bias["p_value"][0]}), versus]) <= alpha)
     return monte_carlo(pd.DataFrame(tests)).rename_axis("test").reset_index()
 

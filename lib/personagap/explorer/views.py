@@ -18,7 +18,7 @@ from personagap.runs import tables
 from personagap.verdicts import describe
 
 #: The choices of a correction for multiplicity, and the column that holds its p-values.
-CORRECTIONS = {"Holm": "p_holm", "Benjamini–Hochberg": "p_bh", "none": "p_value"}
+CORRECTIONS = {"Holm": "p_adjusted", "Benjamini–Hochberg": "p_bh", "none": "p_value"}
 
 
 class Chosen(NamedTuple):

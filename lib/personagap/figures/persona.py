@@ -87,7 +87,7 @@ def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | Non
 
 
 def forest(
-    contrasts: pd.DataFrame, axes: Sequence[Axes], *, p: str = "p_holm", correction: str = "Holm"
+    contrasts: pd.DataFrame, axes: Sequence[Axes], *, p: str = "p_adjusted", correction: str = "Holm"
 ) -> Sequence[Axes]:
     """Forest plot of ``effects.contrasts``: each identity's difference from the control, one panel per task.
 

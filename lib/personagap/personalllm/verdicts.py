@@ -191,7 +191,7 @@ def _answers(rows: pd.DataFrame, unit: str) -> list[tuple[str, str]]:
     return [
         (
             QUESTIONS[contrast],
-            f"{_verdict(row)}: {_number(row, unit)}, {p(row['p_holm'])} after Holm ({row['shots']}-shot).",
+            f"{_verdict(row)}: {_number(row, unit)}, {p(row['p_adjusted'])} after Holm ({row['shots']}-shot).",
         )
         for contrast, row in told.iterrows()
     ]
@@ -199,7 +199,7 @@ def _answers(rows: pd.DataFrame, unit: str) -> list[tuple[str, str]]:
 
 def _verdict(row: pd.Series) -> str:
     none = "No difference is shown"
-    return side(row, "Better", "Worse", none) if row["p_holm"] < ALPHA else none
+    return side(row, "Better", "Worse", none) if row["p_adjusted"] < ALPHA else none
 
 
 def _number(row: pd.Series, unit: str) -> str:

@@ -16,8 +16,8 @@ from sklearn.model_selection import GroupKFold
 from personagap import gap
 from personagap.embeddings import embed
 from personagap.errors import UserError, at_least, explained
-from personagap.multiplicity import corrected
 from personagap.recentering import grpo
+from personagap.results import corrected
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 
@@ -203,7 +203,7 @@ def compare(
     """``gap.paired_difference`` of decisions and, as metric "auprc", ``gap.scored_difference`` of scores.
 
     Each disjoint classifier, and each model that it must confirm, is ``compared`` with "a model" and
-    with "select_all"; its random split with "its disjoint split". ``p_holm`` corrects over those of
+    with "select_all"; its random split with "its disjoint split". ``p_adjusted`` corrects over those of
     one kind and metric.
     """
     models = judgments.loc[judgments["rater_kind"] == "model", "rater"].unique()

@@ -81,8 +81,8 @@ def _difference(row) -> str:
 def _f1_difference(row) -> str:
     a, b = row.contrast.split(" − ")
     unresolved = "Not resolved by these data"
-    says = side(row, f"{a} is better", f"{b} is better", unresolved) if row.p_holm < ALPHA else unresolved
-    difference = f"{interval(row, form='+.3f')}, {p(row.p_holm)} after Holm over {row.family}"
+    says = side(row, f"{a} is better", f"{b} is better", unresolved) if row.p_adjusted < ALPHA else unresolved
+    difference = f"{interval(row, form='+.3f')}, {p(row.p_adjusted)} after Holm over {row.family}"
     return f"{says}: F1 {row.value_a:.3f} ({a}) and {row.value_b:.3f} ({b}), paired difference {difference}."
 
 

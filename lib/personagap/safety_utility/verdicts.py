@@ -63,13 +63,13 @@ def _pb(rows: pd.DataFrame) -> pd.Series:
 
 
 def _falls(pb: pd.Series) -> bool:
-    return pb["p_holm"] < ALPHA and pb["estimate"] < 0
+    return pb["p_adjusted"] < ALPHA and pb["estimate"] < 0
 
 
 def _remedy(rows: pd.DataFrame, beyond_placebo: bool, margin: float) -> str:
     tested, means = _pb(rows), rows[rows["measure"] == "mean"]
-    changed = tested["p_holm"] < ALPHA
-    lost = " and ".join(means.loc[(means["p_holm"] < ALPHA) & (means["estimate"] < 0), "dimension"])
+    changed = tested["p_adjusted"] < ALPHA
+    lost = " and ".join(means.loc[(means["p_adjusted"] < ALPHA) & (means["estimate"] < 0), "dimension"])
     if changed and tested["estimate"] > 0:
         says = "No, it raises PB" + (f", and the mean of {lost} falls" if lost else "")
     elif changed and lost:
@@ -85,7 +85,7 @@ def _remedy(rows: pd.DataFrame, beyond_placebo: bool, margin: float) -> str:
         says = f"No: PB is not shown to change, and everybody is served worse, the mean of {lost} falls"
     else:
         says = "Not shown"
-    return f"{says}: {_numbers(rows)}; {p(tested['p_holm'])} for PB."
+    return f"{says}: {_numbers(rows)}; {p(tested['p_adjusted'])} for PB."
 
 
 def _headline(answers: list[tuple[str, str]], change: pd.DataFrame) -> str:
@@ -111,7 +111,7 @@ def _numbers(rows: pd.DataFrame) -> str:
 def _placebo(rows: pd.DataFrame) -> str:
     by_defence = {words(name): _pb(part) for name, part in _conditions(rows)}
     better = [name for name, pb in by_defence.items() if _falls(pb)]
-    numbers = ", ".join(f"{name} {interval(pb, form='+.1f')}, {p(pb['p_holm'])}" for name, pb in by_defence.items())
+    numbers = ", ".join(f"{name} {interval(pb, form='+.1f')}, {p(pb['p_adjusted'])}" for name, pb in by_defence.items())
     answer = f"{', '.join(better)} beat the placebo" if better else "Not shown of any"
     against = "PB against that with the placebo sentence, in points (p after Holm, intervals of each alone)"
     return f"{answer}. {against}: {numbers}."
@@ -143,14 +143,14 @@ def _stage(row) -> str:
 
 
 def _step(row) -> str:
-    numbers = f"{row.before:.2f} to {row.after:.2f} points, {interval(row, form='+.2f')}, Holm {p(row.p_holm)}"
-    says = "Not shown" if row.p_holm >= ALPHA else "It rises" if row.estimate > 0 else "It falls"
+    numbers = f"{row.before:.2f} to {row.after:.2f} points, {interval(row, form='+.2f')}, Holm {p(row.p_adjusted)}"
+    says = "Not shown" if row.p_adjusted >= ALPHA else "It rises" if row.estimate > 0 else "It falls"
     return f"{says}: {numbers}."
 
 
 def _means(means: pd.DataFrame) -> str:
     parts = [f"{words(row.dimension)} {interval(row, form='+.1f')}" for row in means.itertuples()]
-    changed = means["p_holm"].lt(ALPHA).sum()
+    changed = means["p_adjusted"].lt(ALPHA).sum()
     return f"On {changed} of {len(means)} tasks (points, all identities): {', '.join(parts)}."
 
 
@@ -162,6 +162,6 @@ def _arises(bias: pd.DataFrame, change: pd.DataFrame) -> str:
         f"from {row.compared_with} to {row.condition} {_step(row)[0].lower()}{_step(row)[1:]}"
         for row in steps.itertuples()
     ]
-    rises = steps[(steps["p_holm"] < ALPHA) & (steps["estimate"] > 0)]["condition"]
+    rises = steps[(steps["p_adjusted"] < ALPHA) & (steps["estimate"] > 0)]["condition"]
     answer = f"At {', '.join(rises)}" if len(rises) else OPEN
     return f"{answer}: {there} in {first['condition']}; {' '.join(said)}"

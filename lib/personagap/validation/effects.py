@@ -57,7 +57,7 @@ def _contrasts() -> tuple:
     wide, ours = _wide(scores), effects.contrasts(scores).iloc[:4]
     p = [mcnemar(pd.crosstab(wide[f"p{i:02d}"], wide["none"]), exact=True).pvalue for i in range(4)]
     theirs = [p, multipletests(p, method="holm")[1], multipletests(p, method="fdr_bh")[1]]
-    return ours[["p_value", "p_holm", "p_bh"]].to_numpy().T, theirs
+    return ours[["p_value", "p_adjusted", "p_bh"]].to_numpy().T, theirs
 
 
 def _sign_flip() -> tuple:

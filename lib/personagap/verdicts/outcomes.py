@@ -34,7 +34,7 @@ def outcomes(ended: pd.DataFrame | None, left_out: pd.DataFrame, harmless: pd.Da
 
 def _differs(rows: pd.DataFrame) -> str:
     rows = rows.sort_values("estimate", key=abs, ascending=False, kind="stable")
-    found = rows[rows["p_holm"] < ALPHA]
+    found = rows[rows["p_adjusted"] < ALPHA]
     named = [f"{words(row.contrast)} {interval(row, form='+.1f')} points" for row in rows.itertuples()]
     if found.empty:
         return f"none of {len(rows)} differences after Holm's correction; the largest is {named[0]}"

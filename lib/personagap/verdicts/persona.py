@@ -30,7 +30,7 @@ def persona_effects(
     lost = rates.groupby("task", sort=False)[["invalid_rate", "truncation_rate"]].median()
     # The joint PB is at least that of each task, so what is not excluded of one is not excluded of all.
     bias = bias.assign(ci_high=bias["ci_high"].mask(bias["dimension"] == "joint", bias["ci_high"].max()))
-    bias = bias.assign(p_value=bias.get("p_holm", bias["p_value"]))
+    bias = bias.assign(p_value=bias.get("p_adjusted", bias["p_value"]))
     headline = _headline(bias, contrasts, _caveat("joint", lost))
     answers = [("Does the model serve people differently because of who they say they are?", headline)]
     answers += [
@@ -154,7 +154,7 @@ def _headline(bias: pd.DataFrame, contrasts: pd.DataFrame, caveat: str) -> str:
         )
     doubt = f", but perhaps in the format of answers alone ({caveat})" if caveat else ""
     said = f"Yes{doubt}: a spread (PB) of {corrected_pb(joint, '')} points between identities ({basis})"
-    found = _at_once(pd.concat([rows for _, rows in _of_identities(contrasts)])).query("p_holm < @ALPHA")
+    found = _at_once(pd.concat([rows for _, rows in _of_identities(contrasts)])).query("p_adjusted < @ALPHA")
     if found.empty:
         return f"{said}; no single identity is shown to differ from no system prompt."
     row = found.loc[found["estimate"].abs().idxmax()]
@@ -180,7 +180,7 @@ def _at_once(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _differences(rows: pd.DataFrame) -> str:
     rows = _at_once(rows)
-    found = rows[rows["p_holm"] < ALPHA].sort_values("estimate", key=abs, ascending=False)
+    found = rows[rows["p_adjusted"] < ALPHA].sort_values("estimate", key=abs, ascending=False)
     count = f"{len(found)} of {len(rows)} after Holm's correction"
     if found.empty:
         widest = (rows["ci_high"] - rows["ci_low"]).max() / 2

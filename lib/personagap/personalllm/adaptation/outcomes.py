@@ -12,10 +12,10 @@ from personagap import ask, gap
 from personagap.errors import UserError
 from personagap.gap.resampling import resample
 from personagap.models import Generation, Model
-from personagap.multiplicity import corrected
 from personagap.personalllm import users
 from personagap.personalllm.adaptation.icl import STRATEGIES, TEMPLATES, Examples, Study, chats, favourites, reader
 from personagap.responses import ResponseStore, complete, digest
+from personagap.results import corrected
 
 CELL = ["arm", "shots", "template"]
 #: Mean reward in the user's eyes; share better served than by the reference; share served as well as by the best of 8.
@@ -149,8 +149,8 @@ def compare(results: pd.DataFrame, of: Sequence[str], against: Sequence[str], **
 
     Returns
     -------
-    DataFrame ``contrast shots template metric estimate ci_low ci_high p_value p_holm family n_users``;
-    ``p_holm`` corrects over the contrasts of one metric, number of shots and template.
+    DataFrame ``contrast shots template metric estimate ci_low ci_high p_value p_adjusted family n_users``;
+    ``p_adjusted`` corrects over the contrasts of one metric, number of shots and template.
     """
     wide = results.pivot(index=["user", "prompt"], columns=CELL, values=METRICS)
     cells = results[CELL].drop_duplicates()
