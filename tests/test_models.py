@@ -148,7 +148,8 @@ def test_memory_running_out_halves_the_batches(tiny_folder, monkeypatch, error, 
         return forward(tokens, positions, mask, cache, keep)
 
     monkeypatch.setattr(lm, "_forward", forward_in_little_memory)
-    for attempts in (4, 4):  # the batches do not grow again
+    attempts = int(np.log2(lm.rows / 4))
+    for _ in range(2):  # the batches do not grow again
         again = lm.generate(chats(), Sampling(max_tokens=20), range(12))
         assert [answer.text for answer in again] == [answer.text for answer in expected[0]]
         assert lm.rows == 4 and len(failed) == attempts

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 
+import numpy as np
 import pandas as pd
 
 from personagap import personas, tasks
@@ -186,6 +187,14 @@ def texts(lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_
     return [found.get(key) for key in keys]
 
 
+def weigh(lm: Model, chats: Sequence, choices: Sequence[Sequence[str]]) -> list[np.ndarray]:
+    """``lm.choose`` of each chat's own choices; what the response store holds is not weighed again."""
+    prompts = [digest(lm.render(chat)) for chat in chats]
+    keys = [digest([lm.id, lm.revision], prompt, list(words)) for prompt, words in zip(prompts, choices, strict=True)]
+    found = _weigh(lm, list(chats), list(choices), keys, ResponseStore(lm.id), WEIGHED * 16)["text"]
+    return [np.array(list(json.loads(text).values())) for text in found.reindex(keys)]
+
+
 def _generate(
     lm: Model, chats: list, keys: list[str], sampling: Sampling, store: ResponseStore, **how: int
 ) -> pd.DataFrame:
@@ -203,7 +212,9 @@ def _generate(
     return complete(store, keys, make, title=f"asking {lm.id}", **how)
 
 
-def _weigh(lm: Model, chats: list, choices: list, keys: list[str], store: ResponseStore) -> pd.DataFrame:
+def _weigh(
+    lm: Model, chats: list, choices: list, keys: list[str], store: ResponseStore, batch: int = WEIGHED
+) -> pd.DataFrame:
     def make(rows, keep: Callable) -> None:
         start, told = time.perf_counter(), itertools.count(1)
 
@@ -214,4 +225,4 @@ def _weigh(lm: Model, chats: list, choices: list, keys: list[str], store: Respon
 
         lm.choose([chats[row] for row in rows], [list(choices[row]) for row in rows], keep=weighed)
 
-    return complete(store, keys, make, title=f"asking {lm.id}", batch=WEIGHED)
+    return complete(store, keys, make, title=f"asking {lm.id}", batch=batch)

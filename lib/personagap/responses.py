@@ -92,7 +92,7 @@ def complete(
         def ask(rows: np.ndarray) -> np.ndarray:
             """Make those of ``rows`` that no other process is making, and return the others."""
             mine = np.ones(len(rows), bool) if owner is None else keys[rows].isin(store.claim(owner, keys[rows]))
-            asked = keys[rows[mine]]
+            asked = keys[rows[mine]].tolist()
 
             def keep(i: int, answer: tuple) -> None:
                 if (key := asked[i]) not in made:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from personagap import effects, personas, tasks
+from personagap import ask, effects, personas, tasks
 from personagap.demo.planted import answers, planted_probabilities
 from personagap.errors import UserError, at_least
 from personagap.models import Model
@@ -75,7 +75,7 @@ def true_scores(
         for cell, prompt in zip(cells.itertuples(), prompts, strict=True)
     ]
     chats = [defence(messages) for messages in chats] if defence else chats
-    mass = [np.exp(each) for each in lm.choose(chats, [each.texts for each in given])]
+    mass = [np.exp(each) for each in ask.weigh(lm, chats, [each.texts for each in given])]
     # What the model gives to other texts is told on its own (``outside``), not as wrong.
     total = np.array([each.sum() for each in mass])
     cells["true"] = [each[one.right].sum() for each, one in zip(mass, given, strict=True)] / total

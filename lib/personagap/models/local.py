@@ -20,7 +20,9 @@ from personagap.models.rendering import Messages
 
 #: Tokens per forward pass of prompts: attention inside a pack grows with its square, so a small model on a CPU wants
 #: small packs and a large one on a GPU large ones. Answers decoded together, and the columns of their caches in all.
-PACK, ROWS, COLUMNS = {"cpu": 384, "cuda": 4096}, {"cpu": 64, "cuda": 256}, {"cpu": 2**16, "cuda": 2**19}
+PACK, ROWS, COLUMNS = {"cpu": 384, "cuda": 4096}, {"cpu": 128, "cuda": 256}, {"cpu": 2**15, "cuda": 2**19}
+#: Prompts whose rendering is remembered.
+RENDERED = 2**14
 
 
 class LocalModel:
@@ -53,6 +55,7 @@ class LocalModel:
         about: dict[str, str] | None = None,
     ):
         self.id, self._about = name, about or {}
+        self._rendered: dict[tuple, str] = {}
         self.tokenizer, self.model, self.revision = loading.load(source, name, device, dtype, revision)
         self.prompt_format = prompt_format
         self.tokenizer.chat_template = rendering.FORMATS.get(prompt_format, self.tokenizer.chat_template)
@@ -90,12 +93,19 @@ class LocalModel:
         """The same model, asked in another of ``rendering.FORMATS``."""
         other = copy.copy(self)
         other.prompt_format, other.tokenizer = prompt_format, copy.deepcopy(self.tokenizer)
+        other._rendered = {}
         other.tokenizer.chat_template = rendering.FORMATS[prompt_format]
         return other
 
     def render(self, messages: Messages) -> str:
         """The prompt string of a chat; the system text is in it, or ``UserError``."""
-        return rendering.render(self.tokenizer, messages)
+        # A template costs a small model as much as its answer, and each prompt is asked for several times.
+        turns = tuple(tuple(message.items()) for message in messages)
+        if turns not in self._rendered:
+            if len(self._rendered) == RENDERED:
+                self._rendered.clear()
+            self._rendered[turns] = rendering.render(self.tokenizer, messages)
+        return self._rendered[turns]
 
     def generate(
         self, chats: Sequence[Messages], sampling: Sampling, seeds: Sequence[int], keep: Callable | None = None
@@ -106,18 +116,19 @@ class LocalModel:
         floating-point rounding tips a near-tie (rare in float32, less so in bfloat16). ``UserError`` for a prompt that
         fills the context window, or a single request that memory cannot hold.
         """
-        prompts = self._encode([self.render(chat) for chat in chats])
         same: dict[tuple, list[int]] = {}  # the same prompt and seed have the same answer
-        for i, (prompt, seed) in enumerate(zip(prompts, seeds, strict=True)):
-            same.setdefault((prompt.tobytes(), seed if sampling.temperature else 0), []).append(i)
-        requests = [Request(indices, prompts[indices[0]], seed) for (_, seed), indices in same.items()]
+        for i, (chat, seed) in enumerate(zip(chats, seeds, strict=True)):
+            same.setdefault((self.render(chat), seed if sampling.temperature else 0), []).append(i)
+        texts = list(dict.fromkeys(prompt for prompt, _ in same))
+        prompts = dict(zip(texts, self._encode(texts), strict=True))
+        requests = [Request(indices, prompts[prompt], seed) for (prompt, seed), indices in same.items()]
         for request in requests:
             request.limit = min(sampling.max_tokens, self.context - len(request.prompt))
         # Neighbours have about the same length and share prefixes.
         requests.sort(key=lambda r: (len(r.prompt).bit_length(), r.prompt.astype(">u4").tobytes()))
         answers: dict[int, Generation] = {}
         self._within_memory(lambda: self._decode(requests, sampling, answers, keep or _ignore))
-        return [answers[i] for i in range(len(prompts))]
+        return [answers[i] for i in range(len(chats))]
 
     def choose(
         self, chats: Sequence[Messages], choices: Sequence[str] | Sequence[list[str]], keep: Callable | None = None
