@@ -79,7 +79,9 @@ def test_tuning_never_loses_the_identity_to_a_template(template, tmp_path, monke
     pairs = demo.preference_pairs(datasets.load("mmlu", items_per_task=4), 20)
     with pytest.raises(ZeroDivisionError):
         dpo.tune(str(save_model(tmp_path / "tiny", template=template)), pairs, "dpo")
-    assert all(prompt[0]["content"].startswith(personas.ASSISTANT_PROMPT) for prompt in seen["chats"]["prompt"])
+    assert all(
+        prompt[0]["content"].startswith(personas.system_prompt("assistant")) for prompt in seen["chats"]["prompt"]
+    )
     assert not list((tmp_path / "cache" / "tuned").iterdir())  # nothing half-made is left
 
 

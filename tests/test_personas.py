@@ -58,7 +58,7 @@ def test_the_identity_is_in_every_rendered_prompt(template, phrasing):
 
 def test_indirect_control_and_strangers():
     reveal = [turn["content"] for turn in personas.chat("assistant", "Why?", template="indirect")]
-    assert len(reveal) == 4 and reveal[0] == personas.ASSISTANT_PROMPT and not reveal[1].startswith(" ")
+    assert len(reveal) == 4 and reveal[0] == personas.system_prompt("assistant") and not reveal[1].startswith(" ")
     assert personas.chat("none", "Why?", template="indirect") == personas.chat("none", "Why?")
     with pytest.raises(UserError, match="no hint at the identity 'plumber'"):
         personas.chat("plumber", "Why?", template="indirect", phrase="a plumber")

@@ -90,7 +90,7 @@ def ask(
     store = ResponseStore(lm.id) if store is None else store  # an empty store is falsy
     design = plan(who, items, 1 if weigh else runs, templates)
     cells = list(zip(*(design[name] for name in ("template", "persona", "task", "item")), strict=True))
-    phrase = dict(zip(who["persona"], who["phrase"], strict=True))
+    stated = who.set_index("persona")[["phrase", "hint"]].to_dict("index")
     turns = {
         (row.task, row.item): tasks.likelihood_prompt(row, lm.continues) if weigh else [("user", tasks.prompt(row))]
         for row in items.itertuples()
@@ -99,7 +99,7 @@ def ask(
     for cell in dict.fromkeys(cells):
         template, persona, *item = cell
         (_, question), *begun = turns[*item]
-        messages = personas.chat(persona, question, template=template, phrase=phrase[persona])
+        messages = personas.chat(persona, question, template=template, **stated[persona])
         messages = defence(messages) if defence else messages
         chats[cell] = [*messages, *({"role": role, "content": content} for role, content in begun)]
     prompt_hash = {cell: digest(lm.render(messages)) for cell, messages in chats.items()}

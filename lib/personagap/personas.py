@@ -8,9 +8,12 @@ explicitly because the released code asked its control as "I am no_persona" (S1)
 import functools
 import itertools
 import re
+from pathlib import Path
 
 import pandas as pd
 
+from personagap import prompts
+from personagap._reading import Rule, check, read_csv, refuse
 from personagap.errors import UserError
 from personagap.paths import DATA
 
@@ -18,9 +21,14 @@ from personagap.paths import DATA
 #: one, and one without an identity; and those that are asked unless others are listed.
 CONTROLS = ("none", "empty", "assistant")
 DEFAULT_CONTROLS = ("none", "assistant")
-ASSISTANT_PROMPT = "You are a helpful assistant."
 #: Categories as their words follow each other in a noun phrase: "a middle-aged gay Hindu man".
 WORD_ORDER = ("age", "disability", "sexuality", "religion", "race", "gender", "politics")
+
+
+#: What the name of an identity may not hold: "+" joins those of an intersection, " − " those of a contrast.
+JOINTS = re.compile(r"\+| − ")
+ARTICLE = re.compile(r"^an? ")
+_STATED = Rule(lambda text: text.str.strip() != "", "an empty persona, category or phrase", "fill it in")
 
 
 @functools.cache
@@ -28,9 +36,30 @@ def _identities() -> pd.DataFrame:
     return pd.read_csv(DATA / "identities.csv")
 
 
-@functools.cache
+def load(file: str | Path | None = None) -> pd.DataFrame:
+    """Identities of a CSV of one's own, ``persona category phrase hint``; of None, those of the project.
+
+    Categories and language are free; the template states the phrase ("You are a helpful assistant. I am {phrase}."),
+    or says the hint, which may be left out.
+    """
+    if file is None:
+        return _identities()
+    table, where = read_csv(Path(file)), str(file)
+    check(table, where, dict.fromkeys(["persona", "category", "phrase"], _STATED))
+    taken = table["persona"].isin([*CONTROLS, "all", *table["category"]]) | table["persona"].str.contains(JOINTS)
+    refuse(taken, where, "this name of a persona has another meaning", "give it a name of its own")
+    refuse(table["category"].isin(["control", "intersection"]), where, "this category has another meaning", "rename it")
+    refuse(table["persona"].duplicated(), where, "this persona stands above already", "keep one of the two")
+    return table.assign(hint=table.get("hint", ""))[["persona", "category", "phrase", "hint"]]
+
+
 def _templates() -> pd.DataFrame:
-    return pd.read_csv(DATA / "templates.csv", index_col="template", keep_default_na=False)
+    return _read_templates(prompts.file("templates.csv") or DATA / "templates.csv")
+
+
+@functools.cache
+def _read_templates(file: Path) -> pd.DataFrame:
+    return pd.read_csv(file, index_col="template", keep_default_na=False)
 
 
 def templates() -> pd.Series:
@@ -42,8 +71,10 @@ def templates() -> pd.Series:
     return _templates()["text"]
 
 
-def select(names: str | list[str] = "all", *, controls: bool | list[str] = True) -> pd.DataFrame:
-    """Choose identities by name or by category: ``persona category phrase``, one row per persona.
+def select(
+    names: str | list[str] = "all", *, controls: bool | list[str] = True, identities: str | Path | None = None
+) -> pd.DataFrame:
+    """Choose identities by name or by category: ``persona category phrase hint``, one row per persona.
 
     Controls come first, in category "control", with an empty phrase; intersections last.
 
@@ -53,6 +84,7 @@ def select(names: str | list[str] = "all", *, controls: bool | list[str] = True)
         `intersections` ("jewish+woman", "religion+gender").
     controls : also include the default controls, "none" (no system prompt) and "assistant" (one without an identity),
         or those listed; "empty" is an empty system prompt.
+    identities : the file they are in, of `load`; default: the project's.
 
     Raises
     ------
@@ -66,9 +98,9 @@ def select(names: str | list[str] = "all", *, controls: bool | list[str] = True)
     wanted = [names] if isinstance(names, str) else names
     if not isinstance(wanted, (list, tuple)) or not all(isinstance(name, str) for name in wanted):
         raise UserError(f"personas are {names!r}: give 'all' or a list of names, in quotes")
-    crossed = [intersections(*name.split("+")) for name in wanted if "+" in name]
-    single = [_named(name)["persona"] for name in wanted if "+" not in name and name not in CONTROLS]
-    chosen = _identities().drop(columns="hint")
+    chosen = load(identities)
+    crossed = [intersections(*name.split("+"), identities=identities) for name in wanted if "+" in name]
+    single = [_named(name, chosen)["persona"] for name in wanted if "+" not in name and name not in CONTROLS]
     chosen = chosen[chosen["persona"].isin({persona for part in single for persona in part})]
     listed = [] if controls is False else DEFAULT_CONTROLS if controls is True else controls
     if controls is not False and (not isinstance(listed, (list, tuple)) or "none" not in listed):
@@ -77,13 +109,12 @@ def select(names: str | list[str] = "all", *, controls: bool | list[str] = True)
     if unknown := [name for name in listed if name not in CONTROLS]:
         raise UserError(f"unknown control {unknown[0]!r}: choose from {', '.join(CONTROLS)}")
     named = [name for name in CONTROLS if name in listed or name in wanted]
-    control_rows = pd.DataFrame({"persona": named, "category": "control", "phrase": ""}, dtype="str")
+    control_rows = pd.DataFrame({"persona": named, "category": "control", "phrase": "", "hint": ""}, dtype="str")
     return pd.concat([control_rows, chosen, *crossed], ignore_index=True).drop_duplicates("persona", ignore_index=True)
 
 
-def _named(name: str) -> pd.DataFrame:
+def _named(name: str, table: pd.DataFrame) -> pd.DataFrame:
     """The identities of a persona name, a category or "all"."""
-    table = _identities()
     found = table[(table["persona"] == name) | (table["category"] == name) | (name == "all")]
     if found.empty:
         raise UserError(
@@ -93,11 +124,12 @@ def _named(name: str) -> pd.DataFrame:
     return found
 
 
-def intersections(*parts: str) -> pd.DataFrame:
-    """Identities of several categories at once, worded as one noun phrase: ``persona category phrase``.
+def intersections(*parts: str, identities: str | Path | None = None) -> pd.DataFrame:
+    """Identities of several categories at once, worded as one noun phrase: ``persona category phrase hint``.
 
     ``parts`` are personas or categories, and the rows every combination of one identity from each; ``persona`` joins
-    their names by "+" in the order of ``data/identities.csv``, ``category`` is "intersection".
+    their names by "+" in the order of their file, ``category`` is "intersection". Of ``identities`` of one's own the
+    words follow in the file's order too, and phrases in another language ("une infirmière") are listed.
 
     Examples
     --------
@@ -107,20 +139,26 @@ def intersections(*parts: str) -> pd.DataFrame:
     'a middle-aged gay man who is a Republican voter'
     """
     rows = []
-    for drawn in itertools.product(*(_named(part).itertuples() for part in parts)):
+    table = load(identities)
+    for drawn in itertools.product(*(_named(part, table).itertuples() for part in parts)):
         together = sorted(drawn)  # by their place in the table
         if len({part.category for part in together}) < len(parts):
             raise UserError(f"{'+'.join(parts)}: an intersection takes one identity from each of several categories")
-        rows.append(("+".join(part.persona for part in together), "intersection", _noun_phrase(together)))
-    return pd.DataFrame(rows, columns=["persona", "category", "phrase"], dtype="str")
+        ordered = sorted(together, key=_place) if identities is None else together
+        hints = [part.hint for part in together]
+        name, hint = "+".join(part.persona for part in together), " ".join(hints) if all(hints) else ""
+        rows.append((name, "intersection", _noun_phrase(ordered), hint))
+    return pd.DataFrame(rows, columns=["persona", "category", "phrase", "hint"], dtype="str")
 
 
 def _noun_phrase(parts: list) -> str:
     """ "a Hindu person" and "a man" → "a Hindu man"; of several nouns, the gender's is the head."""
+    if not any(ARTICLE.match(part.phrase) for part in parts):
+        return ", ".join(part.phrase for part in parts)
     adjectives: list[str] = []
     nouns: list[str] = []
-    for part in sorted(parts, key=_place):
-        words = re.sub(r"^an? ", "", part.phrase)
+    for part in parts:
+        words = ARTICLE.sub("", part.phrase)
         if words == part.phrase or words.endswith(" person"):
             adjectives.append(words.removesuffix(" person"))
         else:
@@ -139,7 +177,9 @@ def _article(words: str) -> str:
     return f"{'an' if words[0].lower() in 'aeiou' else 'a'} {words}"
 
 
-def chat(persona: str, prompt: str, *, template: str = "paper", phrase: str | None = None) -> list[dict[str, str]]:
+def chat(
+    persona: str, prompt: str, *, template: str = "paper", phrase: str | None = None, hint: str | None = None
+) -> list[dict[str, str]]:
     """The messages that put ``prompt`` to a model on behalf of ``persona``.
 
     The identity goes into the system message, or, with the template "indirect", into an earlier turn of the user
@@ -157,13 +197,16 @@ def chat(persona: str, prompt: str, *, template: str = "paper", phrase: str | No
     >>> chat("muslim", "Hello", template="indirect")[1]["content"]
     'I am fasting for Ramadan this month. Do you have an idea for my free evening?'
     """
-    turns = [*_opening(persona, template, phrase), ("user", prompt)]
+    turns = [*_opening(persona, template, phrase, hint, prompts.folder()), ("user", prompt)]
     return [{"role": role, "content": content} for role, content in turns]
 
 
 @functools.cache
-def _opening(persona: str, template: str, phrase: str | None) -> list[tuple[str, str]]:
-    """Role and content of what comes before the prompt, which all items of a persona share."""
+def _opening(persona: str, template: str, phrase: str | None, hint: str | None, _: object) -> list[tuple[str, str]]:
+    """Role and content of what comes before the prompt, which all items of a persona share.
+
+    The last argument is where prompts come from, so that what is kept of another folder is not taken for it.
+    """
     if persona == "none":
         return []
     system = ("system", system_prompt(persona, template=template, phrase=phrase))
@@ -172,13 +215,12 @@ def _opening(persona: str, template: str, phrase: str | None) -> list[tuple[str,
     text, reply = _templates().loc[template, ["text", "reply"]]
     if not reply:
         return [system]
-    hints = _identities().set_index("persona")["hint"]
-    parts = [part for part in persona.split("+") if part != "assistant"]
-    if unknown := [part for part in parts if part not in hints]:
-        raise UserError(
-            f"no hint at the identity {unknown[0]!r} in data/identities.csv: template {template!r} needs one"
-        )
-    earlier = text.format(hint=" ".join(hints[parts])).strip()
+    if hint is None:
+        known = _identities().set_index("persona")["hint"]
+        hint = " ".join(known.get(part, "") for part in persona.split("+"))
+    if not hint.strip() and persona != "assistant":
+        raise UserError(f"no hint at the identity {persona!r} beside its phrase: template {template!r} needs one")
+    earlier = text.format(hint=hint).strip()
     return [system, ("user", earlier), ("assistant", reply)]
 
 
@@ -189,7 +231,7 @@ def system_prompt(persona: str, *, template: str = "paper", phrase: str | None =
     if template not in templates().index:
         raise UserError(f"unknown template {template!r}: choose from {', '.join(templates().index)}")
     if persona == "assistant" or _templates().loc[template, "reply"]:
-        return ASSISTANT_PROMPT
+        return prompts.template("assistant").strip()
     if phrase is None:
         phrase = select(persona, controls=False)["phrase"].iloc[0]
     return templates()[template].format(phrase=phrase)

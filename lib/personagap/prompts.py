@@ -1,16 +1,71 @@
-"""Texts of ``data/prompts/*.txt``: our wording, replaceable by the authors' own."""
+"""Texts of ``data/prompts/*.txt``: our wording, replaceable by the authors' own, or one's own in any language."""
 
 import functools
 import re
+from pathlib import Path
 
+from personagap._reading import check, read_csv, read_text, refuse
 from personagap.errors import UserError
 from personagap.paths import DATA
 
+_FIELD = re.compile(r"\{(\w+)\}")
+#: Files in place of the project's, by name.
+_replaced: dict[str, Path] = {}
+_read = functools.cache(read_text)
 
-@functools.cache
+
+def use(folder: str | Path | None = None) -> None:
+    """Take the prompts of a folder in place of the project's of the same names, from now on; None: the project's.
+
+    The folder holds some of ``data/prompts/*.txt``, each with the fields of the original, and if wanted
+    ``templates.csv``, like ``data/templates.csv``: the phrasings that state an identity (``assistant.txt`` is the
+    control's). `UserError` tells the first file that has another name, or lacks or adds a field.
+    """
+    _replaced.clear()
+    if folder is None:
+        return
+    files = {file.name: file for file in sorted(Path(folder).glob("*")) if file.suffix in (".txt", ".csv")}
+    if not files:
+        raise UserError(f"no prompts in {folder}: give a folder with some of data/prompts/*.txt in your wording")
+    known = {file.name for file in (DATA / "prompts").glob("*.txt")} | {"templates.csv"}
+    for name, file in files.items():
+        if name not in known:
+            raise UserError(f"{file}: no prompt of this name: it may be {', '.join(sorted(known))}")
+        if name == "templates.csv":
+            _check_templates(file)
+        elif wrong := _fields(read_text(file)) ^ _fields((DATA / "prompts" / name).read_text(encoding="utf-8")):
+            what = "lacks" if wrong - _fields(read_text(file)) else "has"
+            raise UserError(f"{file}: {what} the field {{{min(wrong)}}}: write the fields of data/prompts/{name}")
+    _replaced.update(files)
+
+
+def _fields(text: str) -> set[str]:
+    return set(_FIELD.findall(text))
+
+
+def _check_templates(file: Path) -> None:
+    table = read_csv(file)
+    check(table, str(file), ["template", "text", "reply"])
+    refuse(table["template"].duplicated(), str(file), "this template stands above already", "keep one of the two")
+    for row, text, reply in zip(table.index, table["text"], table["reply"], strict=True):
+        field = "hint" if reply else "phrase"  # with a reply, an earlier turn of the user
+        if _fields(text) != {field}:
+            raise UserError(f"{file}, row {row}: the text must have the field {{{field}}} and no other: write it in")
+
+
+def folder() -> Path | None:
+    """Where prompts are taken from, None for the project's own."""
+    return next(iter(_replaced.values())).parent if _replaced else None
+
+
+def file(name: str) -> Path | None:
+    """The file of that name that stands in place of the project's, if any."""
+    return _replaced.get(name)
+
+
 def template(name: str) -> str:
     """The file of that name, with {fields} to fill."""
-    return (DATA / "prompts" / f"{name}.txt").read_text(encoding="utf-8")
+    return _read(_replaced.get(f"{name}.txt", DATA / "prompts" / f"{name}.txt"))
 
 
 def fill(template: str, **fields: str) -> str:
@@ -21,7 +76,7 @@ def fill(template: str, **fields: str) -> str:
     >>> fill('Answer [{"a": 1}] to {question}', question="What is {b}?")
     'Answer [{"a": 1}] to What is {b}?'
     """
-    if unknown := [name for name in re.findall(r"\{(\w+)\}", template) if name not in fields]:
+    if unknown := [name for name in _FIELD.findall(template) if name not in fields]:
         of = f"the prompt {template[:40]!r} … in data/prompts"
         raise UserError(f"{of} has the field {{{unknown[0]}}}: it may have {{{'}, {'.join(fields)}}}")
-    return re.sub(r"\{(\w+)\}", lambda match: fields[match[1]], template)
+    return _FIELD.sub(lambda match: fields[match[1]], template)

@@ -182,5 +182,5 @@ def preference_pairs(
         kinds = (given.right, ~given.right)
         chosen, rejected = (rng.choice(np.flatnonzero(kind & ~given.bare)) for kind in kinds)
         texts = (given.texts[chosen], given.texts[rejected])
-        rows.append((personas.ASSISTANT_PROMPT, tasks.prompt(asked[place]), *texts))
+        rows.append((personas.system_prompt("assistant"), tasks.prompt(asked[place]), *texts))
     return pd.DataFrame(rows, columns=["system", "question", "chosen", "rejected"])

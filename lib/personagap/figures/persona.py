@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from personagap.figures.style import CATEGORIES, PALETTE, debiased, dots, lengths, named
+from personagap.figures.style import PALETTE, debiased, dots, lengths, marks, named
 
 __all__ = ["forest", "personalization_bias", "safety_utility", "validity"]
 
@@ -33,9 +33,10 @@ def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes, *, annotate
     wide = rates.pivot(index="persona", columns="task", values=["estimate", "ci_low", "ci_high"])
     category = who.set_index("persona")["category"].reindex(wide.index)
     control = category == "control"
+    style_of = marks(category[~control])
     for name, rows in wide.groupby(category.mask(control, wide.index.to_series())):
         is_control = name in CONTROL_LABELS
-        colour, marker = CATEGORIES.get(name, (PALETTE["control"], "*" if is_control else "h"))
+        colour, marker = style_of.get(name, (PALETTE["control"], "*"))
         middle, low, high = (rows[column] for column in ("estimate", "ci_low", "ci_high"))
         xerr, yerr = (lengths(middle[task], low[task], high[task]) for task in DIMENSIONS)
         style: dict[str, Any] = {"fmt": marker, "color": colour, "ms": 7, "zorder": 2}
@@ -47,8 +48,7 @@ def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes, *, annotate
     far = (((identities - identities.mean()) / identities.std(ddof=0).replace(0, 1)) ** 2).sum(axis=1)
     for persona in far.nlargest(annotate).index:
         ax.annotate(_label(persona), identities.loc[persona], xytext=(6, 6), textcoords="offset points", fontsize=9)
-    present = [name for name in CATEGORIES if (category == name).any()]
-    handles = [Line2D([], [], ls="", marker=CATEGORIES[n][1], color=CATEGORIES[n][0], label=n) for n in present]
+    handles = [Line2D([], [], ls="", marker=m, color=colour, label=name) for name, (colour, m) in style_of.items()]
     for persona in (name for name in CONTROL_LABELS if name in wide.index):
         star: dict[str, Any] = {"ls": "", "marker": "*", "ms": 12, "color": PALETTE["control"]}
         label, face = f"control: {_label(persona)}", CONTROL_FACES[persona]

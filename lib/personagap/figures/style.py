@@ -1,5 +1,7 @@
 """One look for every figure: colour-blind-safe, readable in print and on a dark page."""
 
+import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import matplotlib as mpl
@@ -32,6 +34,19 @@ CATEGORIES = {
     "age": ("#56B4E9", "P"),
     "sexuality": ("#8C510A", "X"),
 }
+#: Those of one's own take these in turn.
+FURTHER = [
+    *(("#117733", "<"), ("#882255", ">"), ("#332288", "p"), ("#999933", "h")),
+    *(("#661100", "d"), ("#44AA99", "H"), ("#AA4499", "8"), ("#777777", "*")),
+]
+
+
+def marks(categories: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each category, in the order given after those of the project."""
+    names = dict.fromkeys(categories)
+    own = [name for name in names if name not in CATEGORIES]
+    further = dict(zip(own, itertools.cycle(FURTHER), strict=False))
+    return {name: style for name, style in CATEGORIES.items() if name in names} | further
 
 
 def use() -> None:

@@ -1,0 +1,284 @@
+"""The ``scores`` table from answers that other tools asked for and graded.
+
+============ =================================================================================
+from_lm_eval per-sample logs of lm-evaluation-harness (``--log_samples``)
+from_inspect logs of inspect_ai (``.eval`` or ``.json``)
+from_csv     a CSV with a row per answer
+============ =================================================================================
+
+Each takes ``columns``, which says where a column of ``scores`` is to be found, and returns ``model persona template
+task item run score valid truncated``: one row per graded answer, ``score`` between 0 and 1 (1: right, or harmless).
+Answers of one persona to the same item are runs, in the order of the files. None of the tools needs to be installed.
+"""
+
+import functools
+import json
+import re
+import struct
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow
+
+from personagap import personas
+from personagap._reading import read_csv, read_jsonl, read_text, source
+from personagap.errors import UserError, explained
+
+COLUMNS = ["model", "persona", "template", "task", "item", "run", "score", "valid", "truncated"]
+#: Words for a score: those of inspect_ai (correct, partially, incorrect, no answer), and of anybody's table.
+VALUES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
+#: Names of what a persona is read from, if it is not a field.
+SYSTEM, FILE = "system prompt", "file"
+_SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
+_ZSTANDARD = 93  # a method of ZIP that Python's own library reads from 3.14 on
+Wanted = Mapping[str, str]
+
+
+def from_lm_eval(
+    folder: str | Path, columns: Wanted | None = None, *, task: str | None = None, control: str = "none"
+) -> pd.DataFrame:
+    """Scores from every ``samples_*.jsonl`` under a folder, as ``lm-eval run --log_samples --output_path`` writes them.
+
+    The tool does not say which answers were cut off: ``truncated`` is False. ``valid`` is whether its filter found an
+    answer.
+
+    Parameters
+    ----------
+    columns : where to find ``persona``: "system prompt" (the default: an identity of the project by its phrasing, any
+        other text by itself, no system prompt as "none"), "file" (the first part of its path below the folder: one
+        folder per persona), or a field of the task's documents; ``item``: "doc_id" or a field, which must be the same
+        for all personas; ``score``: the metric, where there are several filters as in the tool's own results
+        ("exact_match,strict-match"; default: the first).
+    task : one name for all, such as "mmlu" for its 57 subjects; default: each by itself.
+    control : the persona that others are compared with; it will be called "none".
+
+    Raises
+    ------
+    UserError : no such files, or names the file, what is wrong and the remedy.
+    """
+    rows = _rows(folder, "samples_*.jsonl", _lm_eval, columns or {})
+    return _scores(rows, folder, task, control)
+
+
+def from_inspect(
+    log: str | Path, columns: Wanted | None = None, *, task: str | None = None, control: str = "none"
+) -> pd.DataFrame:
+    """Scores from a log of inspect_ai, or all logs under a folder; epochs are runs.
+
+    ``valid`` is whether the scorer found an answer, ``truncated`` whether the model stopped at its limit of tokens.
+    Samples that ended in an error are left out.
+
+    Parameters
+    ----------
+    columns, task, control : as of `from_lm_eval`; the fields are those of a sample's metadata, the log's metadata and
+        the task's arguments; ``item``: "id" or a field; ``score``: the scorer ("scorer,key" where its values are
+        dictionaries; default: the first).
+    """
+    rows = _rows(log, "*.eval *.json", _inspect, columns or {})
+    return _scores(rows, log, task, control)
+
+
+def from_csv(
+    file: str | Path, columns: Wanted | None = None, *, task: str | None = None, control: str = "none"
+) -> pd.DataFrame:
+    """Scores from a CSV, or all of a folder: one row per answer.
+
+    Parameters
+    ----------
+    columns : column of ``scores`` → the file's name for it, such as ``{"persona": "user", "score": "correct"}``.
+        ``persona`` (or "file", one file per persona), ``item`` and ``score`` (a number, true/false, yes/no; empty: not
+        answered) are needed, the others may be left out.
+    task, control : as of `from_lm_eval`; a file without a column ``task`` is one.
+    """
+    rows = _rows(file, "*.csv", _csv, columns or {})
+    return _scores(rows, file, task, control)
+
+
+def _rows(place: str | Path, patterns: str, read: Callable, columns: Wanted) -> Iterator[dict[str, Any]]:
+    place = Path(place)
+    if unknown := [name for name in columns if name not in COLUMNS]:
+        raise UserError(f"scores have no column {unknown[0]!r}: columns may name {', '.join(COLUMNS)}")
+    files = [place] if place.is_file() else [file for each in patterns.split() for file in place.rglob(each)]
+    if not files:
+        raise UserError(f"no {patterns.replace(' ', ' or ')} in {place}: give the folder or file that holds the scores")
+    for file in sorted(files, key=lambda file: (file.name, file)):  # names begin or end with the time
+        persona = file.relative_to(place).parts[0] if file != place else file.name
+        with explained(f"{file}: not in the format expected", "give the log as the tool wrote it, and its kind"):
+            yield from (
+                {**row, "log": file} for row in read(file, re.sub(r"\.(csv|eval|jsonl?)$", "", persona), columns)
+            )
+
+
+def _scores(rows: Iterable[dict[str, Any]], place: str | Path, task: str | None, control: str) -> pd.DataFrame:
+    """The rows as the ``scores`` table; ``attrs["sources"]`` says what was read."""
+    table = pd.DataFrame(rows)
+    if table.empty:
+        raise UserError(f"{place}: no graded answers: give logs that hold some")
+    who = table["persona"].unique()
+    if control not in who:
+        known = ", ".join(repr(name) for name in who[:12])
+        raise UserError(f"{place}: no persona {control!r}, which others are compared with: control is one of {known}")
+    table["persona"] = table["persona"].replace(control, "none")
+    if task is not None:
+        table = table.assign(item=table["task"] + "/" + table["item"], task=task)
+    if "run" not in table:
+        table["run"] = table.groupby(["model", "persona", "template", "task", "item"]).cumcount()
+    scores = table[COLUMNS]
+    counts = table.groupby("task", sort=False).size()
+    scores.attrs["sources"] = [source(name, place, count) for name, count in counts.items()]
+    return scores
+
+
+def _score(value: Any, file: Path, what: str) -> float:
+    text = str(value).strip()
+    number = VALUES.get(text, VALUES.get(text.lower()))
+    if number is None:
+        try:
+            number = float(text)
+        except ValueError:
+            number = -1.0
+    if not 0 <= number <= 1:
+        raise UserError(f"{file}: {what} is {text[:40]!r}, no score between 0 and 1: choose another, or rescale it")
+    return number
+
+
+def _field(fields: Mapping[str, Any], name: str, file: Path) -> str:
+    if fields.get(name) is None:
+        known = ", ".join(key for key, value in fields.items() if isinstance(value, (str, int)))
+        raise UserError(f"{file}: no field {name!r}: choose from {known}")
+    return str(fields[name])
+
+
+def _who(columns: Wanted, system: str | None, persona: str, fields: Mapping[str, Any], file: Path) -> dict[str, str]:
+    """Persona and template of an answer."""
+    asked = columns.get("persona", SYSTEM)
+    named, template = _stated().get(system, (system, "paper")) if system is not None else ("none", "paper")
+    if asked != SYSTEM:
+        named = persona if asked == FILE else _field(fields, asked, file)
+    return {"persona": str(named), "template": template}
+
+
+@functools.cache
+def _stated() -> dict[str, tuple[str, str]]:
+    """System prompt → persona and template, of those that the project words."""
+    who = personas.select("all", controls=list(personas.CONTROLS))["persona"]
+    direct = [name for name in personas.templates().index if "{phrase}" in personas.templates()[name]]
+    return {personas.system_prompt(name, template=each): (name, each) for each in direct[::-1] for name in who[1:]}
+
+
+# --- lm-evaluation-harness ---------------------------------------------------------------------------
+
+
+def _lm_eval(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, Any]]:
+    named = _SAMPLES.fullmatch(file.name)
+    task, date = (named["task"], named["date"]) if named else (file.stem.removeprefix("samples_"), "")
+    results = file.with_name(f"results_{date}.json")
+    told = json.loads(read_text(results)) if results.exists() else {}
+    samples = read_jsonl(file).to_dict("records")
+    metrics = {f"{name},{each['filter']}": name for each in samples for name in each["metrics"]}
+    asked = columns.get("score", next(iter(metrics)))
+    chosen = next((name for name in metrics if asked in (name, metrics[name])), None)
+    if chosen is None:
+        raise UserError(f"{file}: no metric {asked!r}: choose from {', '.join(metrics)}")
+    for sample in samples:
+        if sample["filter"] != chosen.rpartition(",")[2]:
+            continue
+        fields = {**(sample["doc"] if isinstance(sample["doc"], dict) else {}), "doc_id": sample["doc_id"]}
+        yield {
+            "model": told.get("model_name") or file.parent.name,
+            **_who(columns, told.get("system_instruction"), persona, fields, file),
+            "task": task,
+            "item": _field(fields, columns.get("item", "doc_id"), file),
+            "score": _score(sample[metrics[chosen]], file, f"metric {metrics[chosen]!r}"),
+            "valid": "[invalid]" not in sample["filtered_resps"],
+            "truncated": False,
+        }
+
+
+# --- inspect_ai --------------------------------------------------------------------------------------
+
+
+def _inspect(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, Any]]:
+    header, samples = _opened(file)
+    if header is None:  # another JSON of a folder
+        return
+    told = header["eval"]
+    kept = [sample for sample in samples if sample.get("scores") and not sample.get("error")]
+    answers = any(score.get("answer") for sample in kept for score in sample["scores"].values())
+    for sample in sorted(kept, key=lambda sample: sample["epoch"]):
+        scorer, _, key = columns.get("score", next(iter(sample["scores"]))).partition(",")
+        if scorer not in sample["scores"]:
+            raise UserError(f"{file}: no scorer {scorer!r}: choose from {', '.join(sample['scores'])}")
+        score = sample["scores"][scorer]
+        value = score["value"][key] if key else score["value"]
+        named = told.get("task_args"), told.get("metadata"), sample.get("metadata"), {"id": sample["id"]}
+        fields = {name: value for each in named if each for name, value in each.items()}
+        reasons = [choice.get("stop_reason") for choice in sample["output"].get("choices", [])]
+        yield {
+            "model": told["model"],
+            **_who(columns, _system(sample), persona, fields, file),
+            "task": told["task"].rpartition("/")[2],
+            "item": _field(fields, columns.get("item", "id"), file),
+            "score": _score(value, file, f"scorer {scorer!r}"),
+            "valid": value != "N" and (bool(score.get("answer")) or not answers),
+            "truncated": bool({"max_tokens", "model_length"} & {*reasons}),
+        }
+
+
+def _opened(file: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
+    """The head of a log and its samples."""
+    if file.suffix == ".json":
+        log = json.loads(read_text(file))
+        return (log, log.get("samples") or []) if "eval" in log else (None, [])
+    with zipfile.ZipFile(file) as archive:
+        names = archive.namelist()
+        if "header.json" not in names:
+            raise UserError(f"{file}: the evaluation did not come to its end: run `inspect eval-retry` on it")
+        samples = [json.loads(_member(archive, name)) for name in names if name.startswith("samples/")]
+        return json.loads(_member(archive, "header.json")), samples
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> bytes:
+    told = archive.getinfo(name)
+    if told.compress_type != _ZSTANDARD:
+        return archive.read(name)
+    with open(str(archive.filename), "rb") as file:
+        file.seek(told.header_offset + 26)
+        file.seek(sum(struct.unpack("<HH", file.read(4))), 1)  # past its name and extra field
+        packed = file.read(told.compress_size)
+    return pyarrow.CompressedInputStream(pyarrow.py_buffer(packed), "zstd").read()
+
+
+def _system(sample: dict[str, Any]) -> str | None:
+    """The text of a sample's system message, if there is one."""
+    messages = sample.get("messages") or (sample["input"] if isinstance(sample["input"], list) else [])
+    texts = [message["content"] for message in messages if message["role"] == "system"]
+    if not texts or isinstance(texts[0], str):
+        return texts[0] if texts else None
+    return "".join(part.get("text", "") for part in texts[0])
+
+
+# --- a table -----------------------------------------------------------------------------------------
+
+
+def _csv(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, Any]]:
+    table = read_csv(file)
+    named = {name: columns.get(name, name) for name in COLUMNS}
+    here = {name: theirs for name, theirs in named.items() if theirs in table}
+    defaults = {"model": "", "template": "paper", "task": file.stem, "valid": "true", "truncated": "false"}
+    if named["persona"] == FILE and "persona" not in here:
+        defaults["persona"] = persona
+    for name in ("persona", "item", "score", *columns):
+        if name not in here and not (name == "persona" and name in defaults):
+            header = ", ".join(table.columns)
+            raise UserError(f"{file}: no column {named[name]!r} for {name}: say which of {header} it is in columns")
+    for row, told in zip(table.index, table.to_dict("records"), strict=True):
+        values = defaults | {name: told[theirs].strip() for name, theirs in here.items()}
+        if not values["score"]:
+            continue
+        where = Path(f"{file}, row {row}")
+        flags = {name: bool(_score(values[name], where, name)) for name in ("valid", "truncated")}
+        yield {**values, "score": _score(values["score"], where, named["score"]), **flags}
