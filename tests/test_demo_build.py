@@ -14,6 +14,7 @@ from personagap.paths import DEMO
 WRITTEN = {
     "make_items": ["gsm8k.jsonl", "mbpp.jsonl", "mbpp_solutions.csv"],
     "make_planted": ["planted.csv"],
+    "make_scores": ["scores.csv"],
     "make_relevance": ["recentering/planted_relevance.csv", "relevance_judgments.csv"],
     "make_extraction": [
         "recentering/annotations_task4.jsonl",

@@ -4,6 +4,7 @@
 from_lm_eval per-sample logs of lm-evaluation-harness (``--log_samples``)
 from_inspect logs of inspect_ai (``.eval`` or ``.json``)
 from_csv     a CSV with a row per answer
+load         any of these
 ============ =================================================================================
 
 Each takes ``columns``, which says where a column of ``scores`` is to be found, and returns ``model persona template
@@ -26,6 +27,7 @@ import pyarrow
 from personagap import personas
 from personagap._reading import read_csv, read_jsonl, read_text, source
 from personagap.errors import UserError, explained
+from personagap.paths import DEMO
 
 COLUMNS = ["model", "persona", "template", "task", "item", "run", "score", "valid", "truncated"]
 #: Words for a score: those of inspect_ai (correct, partially, incorrect, no answer), and of anybody's table.
@@ -35,6 +37,20 @@ SYSTEM, FILE = "system prompt", "file"
 _SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
 _ZSTANDARD = 93  # a method of ZIP that Python's own library reads from 3.14 on
 Wanted = Mapping[str, str]
+
+
+def load(place: str | Path, kind: str = "auto", columns: Wanted | None = None, **how: Any) -> pd.DataFrame:
+    """Scores of a file or folder by its ``kind``: "lm_eval", "inspect", "csv", or by what it holds; "demo" is ours.
+
+    ``columns`` and ``how`` are those of the three functions.
+    """
+    place = DEMO / "scores.csv" if str(place) == "demo" else Path(place)
+    if kind not in ("auto", *KINDS):
+        raise UserError(f"unknown kind of scores {kind!r}: choose from auto, {', '.join(KINDS)}")
+    for name, (read, patterns) in KINDS.items():
+        if name == kind or (kind == "auto" and _files(place, patterns)):
+            return read(place, columns, **how)
+    raise UserError(f"no scores in {place}: give a CSV, or logs of lm-evaluation-harness or inspect_ai")
 
 
 def from_lm_eval(
@@ -59,7 +75,7 @@ def from_lm_eval(
     ------
     UserError : no such files, or names the file, what is wrong and the remedy.
     """
-    rows = _rows(folder, "samples_*.jsonl", _lm_eval, columns or {})
+    rows = _rows(folder, "lm_eval", _lm_eval, columns or {})
     return _scores(rows, folder, task, control)
 
 
@@ -77,7 +93,7 @@ def from_inspect(
         the task's arguments; ``item``: "id" or a field; ``score``: the scorer ("scorer,key" where its values are
         dictionaries; default: the first).
     """
-    rows = _rows(log, "*.eval *.json", _inspect, columns or {})
+    rows = _rows(log, "inspect", _inspect, columns or {})
     return _scores(rows, log, task, control)
 
 
@@ -93,18 +109,32 @@ def from_csv(
         answered) are needed, the others may be left out.
     task, control : as of `from_lm_eval`; a file without a column ``task`` is one.
     """
-    rows = _rows(file, "*.csv", _csv, columns or {})
+    rows = _rows(file, "csv", _csv, columns or {})
     return _scores(rows, file, task, control)
 
 
-def _rows(place: str | Path, patterns: str, read: Callable, columns: Wanted) -> Iterator[dict[str, Any]]:
-    place = Path(place)
+#: How each kind is read, and the names of its files.
+KINDS: dict[str, tuple[Callable, str]] = {
+    "lm_eval": (from_lm_eval, "samples_*.jsonl"),
+    "inspect": (from_inspect, "*.eval *.json"),
+    "csv": (from_csv, "*.csv"),
+}
+
+
+def _files(place: Path, patterns: str) -> list[Path]:
+    """The files of a kind, by name, which begins or ends with the time; or the one file that is given."""
+    if place.is_file():
+        return [place] if any(place.match(each) for each in patterns.split()) else []
+    return sorted((file for each in patterns.split() for file in place.rglob(each)), key=lambda file: (file.name, file))
+
+
+def _rows(place: str | Path, kind: str, read: Callable, columns: Wanted) -> Iterator[dict[str, Any]]:
+    place, patterns = Path(place), KINDS[kind][1]
     if unknown := [name for name in columns if name not in COLUMNS]:
         raise UserError(f"scores have no column {unknown[0]!r}: columns may name {', '.join(COLUMNS)}")
-    files = [place] if place.is_file() else [file for each in patterns.split() for file in place.rglob(each)]
-    if not files:
+    if not (files := _files(place, patterns)):
         raise UserError(f"no {patterns.replace(' ', ' or ')} in {place}: give the folder or file that holds the scores")
-    for file in sorted(files, key=lambda file: (file.name, file)):  # names begin or end with the time
+    for file in files:
         persona = file.relative_to(place).parts[0] if file != place else file.name
         with explained(f"{file}: not in the format expected", "give the log as the tool wrote it, and its kind"):
             yield from (
