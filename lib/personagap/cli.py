@@ -12,7 +12,7 @@ import click
 from personagap import __version__
 from personagap.errors import UserError
 from personagap.leaving import leaving
-from personagap.paths import FIGURES, RESPONSES
+from personagap.paths import FIGURES, NOTEBOOKS, RESPONSES, shown
 
 # What loads pandas, torch or papermill is imported by the command that needs it, so that --help is quick.
 
@@ -56,17 +56,35 @@ def main() -> None:
     """Persona effects and the synthetic-human gap in language models, with honest error bars.
 
     Runs live in figures/PAPER/NOTEBOOK/RUN/: notebook.ipynb, report.html, run.json, tables, figures.
+
+    Completion in the shell: eval "$(_PERSONAGAP_COMPLETE=bash_source personagap)" in ~/.bashrc; zsh_source in ~/.zshrc;
+    for fish, _PERSONAGAP_COMPLETE=fish_source personagap | source.
     """
 
 
+def _notebooks(start: str = "") -> list[Path]:
+    """The project's notebooks whose name begins so."""
+    found = sorted(NOTEBOOKS.rglob("[!.]*.ipynb"))
+    return [path for path in found if path.stem.startswith(start) and ".ipynb_checkpoints" not in path.parts]
+
+
+def _notebook(given: str) -> Path:
+    """A notebook's file, or one of the project's by its name."""
+    path, name = Path(given), given.removesuffix(".ipynb")
+    named = [each for each in _notebooks() if each.with_suffix("").match(name)]
+    if path.exists() or len(named) != 1:
+        return path.resolve()
+    return named[0]
+
+
 @main.command()
-@click.argument("notebook", type=path)
+@click.argument("notebook", shell_complete=lambda _, __, start: [path.stem for path in _notebooks(start)])
 @click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help=VALUES)
 @click.option("--kernel", help="Jupyter kernel to run on (see `personagap kernels`).")
 @force_option
 @figures_option
-def run(notebook: Path, given: tuple[tuple[str, str], ...], kernel: str | None, force: bool, figures: Path) -> None:
-    """Run NOTEBOOK and write its report.
+def run(notebook: str, given: tuple[tuple[str, str], ...], kernel: str | None, force: bool, figures: Path) -> None:
+    """Run NOTEBOOK, a file or one of the project's by its name (2_relevance), and write its report.
 
     The same notebook with the same parameters is the same run: finished, it is skipped (unless the
     notebook, the project's prompts or the data it names were changed, or requests are unanswered);
@@ -78,7 +96,7 @@ def run(notebook: Path, given: tuple[tuple[str, str], ...], kernel: str | None, 
     from personagap.runs import execute
     from personagap.runs.request import Request, parse_value
 
-    request = Request(notebook, {name: parse_value(value) for name, value in given}, kernel, figures)
+    request = Request(_notebook(notebook), {name: parse_value(value) for name, value in given}, kernel, figures)
     facts = execute.run(request, force=force, progress=sys.stderr.isatty())
     failed = facts["status"] != "finished"
     say(execute.describe(facts, request.folder), err=failed)
@@ -122,11 +140,23 @@ def batch(file: Path, jobs: int, dask: str | None, dry_run: bool, force: bool, f
 
 @main.command()
 @figures_option
-def report(figures: Path) -> None:
+def index(figures: Path) -> None:
     """Rebuild figures/index.html, the page of all runs."""
     from personagap.runs import index
 
-    click.echo(index.write(figures))
+    click.echo(shown(index.write(figures)))
+
+
+main.add_command(click.Command("report", params=index.params, callback=index.callback, help=index.help, hidden=True))
+
+
+@main.command()
+@click.argument("run", type=path)
+def cite(run: Path) -> None:
+    """How to cite RUN (its folder): a sentence for the methods, and BibTeX."""
+    from personagap.runs import cite
+
+    click.echo(cite.text(run))
 
 
 @main.command()
@@ -141,10 +171,21 @@ def kernels(prefix: str | None) -> None:
 
 @main.command()
 @folder_argument
-def data(folder: str) -> None:
+@click.option(
+    "--template",
+    type=click.Choice(["extraction", "relevance", "response"]),
+    help="Write an example of judgments into FOLDER (default: the current one), and say what its columns are.",
+)
+def data(folder: str, template: str | None) -> None:
     """List the data sets with licence, and whether FOLDER (default: the demo bundle) holds them."""
     from personagap import doctor
 
+    if template:
+        from personagap.datasets import examples
+
+        written, columns = examples.write(template, "." if folder == "demo" else _existing(folder))
+        click.echo(f"{columns}\n\n{shown(written)}")
+        return
     _echo(doctor.data_sets(_existing(folder)))
 
 

@@ -11,3 +11,8 @@ CACHE = Path(os.environ.get("PERSONAGAP_CACHE", DATA / "cache"))
 RESPONSES = CACHE / "responses"
 FIGURES = ROOT / "figures"
 NOTEBOOKS = ROOT / "notebooks"
+
+
+def shown(path: str | Path) -> str:
+    """A path as people read it: from the current folder, if that is shorter."""
+    return min(str(path), os.path.relpath(path), key=len)

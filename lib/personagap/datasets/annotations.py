@@ -2,11 +2,13 @@
 
 The tool (github.com/orange0629/personalize-annotation, layouts as of 9d65d9e) keeps items, annotations and outputs of
 models in files of one JSON object a line. A layout is known by a field (``LAYOUTS``), wherever the file lies.
-``judgments*.csv`` holds ``stage user prompt item rater rater_kind label`` and, if wanted, ``source`` and texts;
+A CSV of any name holds ``stage user prompt item rater rater_kind label`` and, if wanted, ``source`` and texts
+(``personagap data --template STAGE`` writes an example);
 ``relevance_judgments*.csv`` one column per rater (`load_relevance`).
 """
 
 import contextlib
+import csv
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -95,13 +97,13 @@ def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
     folder = find_folder(data, DEMO / "recentering")
     with _laid_out(folder):
         items, labels = readers[stage](_records(folder))
-    for file in sorted(folder.rglob("judgments*.csv")):
+    for file in _long_files(folder):
         table = _long(file, stage)
         if items.empty and len(table):
             check(table, str(file), TEXTS[stage])
             items = table.drop(columns=[*LABELLED[3:], "personalized_first"]).drop_duplicates(UNIT, ignore_index=True)
         labels = pd.concat([labels, table])
-    return _judged(stage, items, labels, folder, "*.jsonl, judgments*.csv")
+    return _judged(stage, items, labels, folder, "*.jsonl, *.csv")
 
 
 def load_relevance(data: str | Path = "demo") -> Tables:
@@ -113,9 +115,11 @@ def load_relevance(data: str | Path = "demo") -> Tables:
     their majority), all others are models.
     """
     folder = find_folder(data)
-    files = sorted(folder.glob("relevance_judgments*.csv"))
-    if not files and not any(folder.rglob("*.jsonl")) and not any(folder.rglob("judgments*.csv")):
-        raise UserError(f"no relevance_judgments*.csv in {folder}: give the folder that holds it, or 'demo'")
+    files = [file for file in sorted(folder.glob("relevance_judgments*.csv")) if not _is_long(file)]
+    if not files and not any(folder.rglob("*.jsonl")) and not _long_files(folder):
+        raise UserError(
+            f"no relevance_judgments*.csv in {folder}: give the folder that holds it, or {_example('relevance')}"
+        )
     if not files:
         return load_judgments("relevance", folder)
     labels = pd.concat([_wide(file) for file in files], ignore_index=True)
@@ -140,7 +144,8 @@ def _judged(stage: str, items: pd.DataFrame, labels: pd.DataFrame, folder: Path,
     said = labels["label"].astype("str").str.strip().str.lower()
     labels = labels.assign(label=said.map(SCALES[stage]))[labels["label"].notna() & (said != "")]  # not left open
     if items.empty or labels.empty:
-        raise UserError(f"no judgments of stage {stage!r} in {folder}: datasets.annotations lists the layouts")
+        known = "the annotation tool's *.jsonl (datasets.annotations lists the layouts)"
+        raise UserError(f"no judgments of stage {stage!r} in {folder}: give {known} or {_example(stage)}")
     _refuse(labels[labels["label"].isna()], "a label outside the scale", f"use one of {', '.join(SCALES[stage])}")
     if items.duplicated(UNIT).any():
         raise UserError(f"{folder}: some items of stage {stage!r} stand in several files: leave one version of each")
@@ -184,6 +189,23 @@ def _refuse(bad: pd.DataFrame, wrong: str, remedy: str) -> None:
 # --- anybody's CSV -----------------------------------------------------------------------------------
 
 
+def _example(stage: str) -> str:
+    return f"a CSV such as `personagap data --template {stage}` writes"
+
+
+def _long_files(folder: Path) -> list[Path]:
+    """Those in the long format, under any name; one called judgments*.csv should be."""
+    return [file for file in sorted(folder.rglob("*.csv")) if file.name.startswith("judgments") or _is_long(file)]
+
+
+def _is_long(file: Path) -> bool:
+    try:
+        with file.open(encoding="utf-8-sig", newline="") as lines:
+            return {*LONG} <= {*next(csv.reader(lines), [])}
+    except (OSError, UnicodeDecodeError, csv.Error):  # told where a file is read in earnest
+        return False
+
+
 def _long(file: Path, stage: str) -> pd.DataFrame:
     """Rows of one stage of the long format, with defaults for columns that may be left out."""
     table, where = read_csv(file), str(file)
@@ -204,6 +226,9 @@ def _long(file: Path, stage: str) -> pd.DataFrame:
 def _wide(file: Path) -> pd.DataFrame:
     """One row per pair and rater of the format of `load_relevance`."""
     table, where = read_csv(file), str(file)
+    if lacking := [name for name in WIDE if name not in table]:
+        what = f"{where}: no column {lacking[0]!r}: the columns should be {' '.join(WIDE)} and one for each rater"
+        raise UserError(f"{what}, or take {_example('relevance')}")
     check(table, where, WIDE)
     raters = table.columns[table.columns.get_loc("attribute") + 1 :]
     if raters.str.startswith("human").all():

@@ -152,7 +152,7 @@ class Run:
                 continue
             with whole(place.with_suffix(".csv")) as csv_path, whole(place.with_suffix(".tex")) as latex_path:
                 table.to_csv(csv_path, index=False)
-                latex_path.write_text(latex(table), encoding="utf-8")
+                latex_path.write_text(latex(table, name), encoding="utf-8")
 
     def figure(
         self,

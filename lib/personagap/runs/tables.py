@@ -1,5 +1,6 @@
 """Result tables by their conventions: what names a row, which columns are values with intervals."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,8 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
 def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """Columns that are values with an interval, each with the names of its two ends.
 
-    The ends of ``x`` are ``x_low`` and ``x_high``; ``ci_low`` and ``ci_high`` belong to the last number before.
+    The ends of ``x`` are ``x_low`` and ``x_high``; ``ci_low`` and ``ci_high`` belong to the last number before. Those
+    that hold simultaneously stand by themselves: their value has an interval already.
 
     Examples
     --------
@@ -35,7 +37,7 @@ def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
     for low in table.columns:
         name, high = low.removesuffix("_low"), low.removesuffix("_low") + "_high"
         value = name if name in table else last
-        if low != name and high in table and value:
+        if low != name and high in table and value and name != "simultaneous":
             found[value] = low, high
         last = low if low in numbers else last
     return found
@@ -90,7 +92,15 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
     return shown.drop(columns=[end for ends in pairs.values() for end in ends])
 
 
-def latex(table: pd.DataFrame) -> str:
-    """A table for a paper that loads booktabs and longtable: numbers rounded, texts escaped."""
-    text = compact(table).to_latex(index=False, escape=True, longtable=len(table) > 40)
-    return text.translate(str.maketrans(LATEX))
+def latex(table: pd.DataFrame, name: str) -> str:
+    """A table for a paper that loads booktabs and longtable, with a caption and the label ``tab:<name>``.
+
+    Numbers are rounded, texts escaped; a column that says the same in every row goes into the caption.
+    """
+    shown = compact(table).rename(columns=lambda column: column.replace("_", " "))
+    same = [column for column in shown if len(shown) > 1 and shown[column].eq(shown[column].iloc[0]).all()]
+    told = [f"{column}: {shown[column].iloc[0]}" for column in same if shown[column].iloc[0]]
+    shown = shown.drop(columns=same) if len(same) < len(shown.columns) else shown
+    caption = re.sub(r"([&%$#_{}])", r"\\\1", ". ".join([name.replace("_", " ").capitalize(), *told])) + "."
+    how = {"caption": caption, "label": f"tab:{name}", "longtable": len(table) > 40}
+    return shown.to_latex(index=False, escape=True, **how).translate(str.maketrans(LATEX))
