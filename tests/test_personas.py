@@ -6,9 +6,12 @@ import pandas as pd
 import pytest
 from tiny import CHATML, DROPS_SYSTEM, NO_SYSTEM, tokenizer
 
-from personagap import ask, datasets, demo, effects, leakage, personas
+from personagap import ask, datasets, demo, effects, figures, leakage, personas, prompts, tasks
 from personagap.errors import UserError
 from personagap.models import rendering
+from personagap.paths import DATA, NOTEBOOKS
+from personagap.runs import execute
+from personagap.runs.request import Request
 from personagap.safety_utility import defences
 
 SAYS_NOTHING = {"role": "system", "content": ""}
@@ -139,3 +142,130 @@ def test_imprinting_and_leakage():
 def test_what_cannot_be_asked_is_told_in_a_line(names, controls, told):
     with pytest.raises(UserError, match=told):
         personas.select(names, controls=controls)
+
+
+OWN = """persona,category,phrase,hint
+nurse,profession,a nurse,I am back from the night shift.
+lawyer,profession,a lawyer,I spent the day in court.
+baker,profession,a baker,
+infirmière,métier,une infirmière,Je rentre de ma garde.
+parisienne,ville,une Parisienne,J'habite à Paris.
+"""
+
+
+@pytest.fixture
+def own(tmp_path):
+    """A file of identities of one's own."""
+    file = tmp_path / "mine.csv"
+    file.write_text(OWN, encoding="utf-8")
+    return file
+
+
+@pytest.fixture
+def french(tmp_path):
+    """A folder of prompts in another language, in force until the test ends."""
+    folder = tmp_path / "french"
+    folder.mkdir()
+    (folder / "templates.csv").write_text("template,text,reply\npaper,Tu aides. Je suis {phrase}.,\n", encoding="utf-8")
+    (folder / "assistant.txt").write_text("Tu aides.", encoding="utf-8")
+    (folder / "gsm8k.txt").write_text("Réponds : {question}", encoding="utf-8")
+    yield folder
+    prompts.use()
+
+
+def test_identities_of_ones_own_and_their_intersections(own):
+    who = personas.select("all", identities=own)
+    assert who["persona"].tolist() == ["none", "assistant", "nurse", "lawyer", "baker", "infirmière", "parisienne"]
+    assert personas.select("profession", controls=False, identities=own)["phrase"].tolist()[0] == "a nurse"
+    crossed = personas.intersections("ville", "métier", identities=own)
+    assert crossed[["persona", "phrase", "hint"]].to_numpy().tolist() == [
+        ["infirmière+parisienne", "une infirmière, une Parisienne", "Je rentre de ma garde. J'habite à Paris."]
+    ]
+    with pytest.raises(UserError, match="unknown persona 'muslim': choose from the categories profession, métier"):
+        personas.select("muslim", identities=own)
+    with pytest.raises(UserError, match="no hint at the identity 'baker'"):
+        personas.chat("baker", "Why?", template="indirect", phrase="a baker", hint="")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "told"),
+    [
+        ("category", "kind", "no column 'category'"),
+        ("lawyer,", "nurse,", "row 3: this persona stands above already"),
+        ("nurse,", "none,", "row 2: this name of a persona has another meaning"),
+        ("nurse,", "a+b,", "row 2: this name of a persona has another meaning"),
+        ("ville", "control", "row 6: this category has another meaning"),
+        ("a baker", " ", "row 4: an empty persona, category or phrase"),
+    ],
+)
+def test_a_file_of_identities_that_cannot_be_used_is_told_in_a_line(own, before, after, told):
+    own.write_text(OWN.replace(before, after, 1), encoding="utf-8")
+    with pytest.raises(UserError, match=told) as error:
+        personas.select("all", identities=own)
+    assert str(own) in str(error.value) and "\n" not in str(error.value)
+
+
+def test_categories_of_ones_own_have_colours_of_their_own(own):
+    who = personas.select("all", identities=own)
+    assert set(figures.marks(personas.select("all", controls=False)["category"])) == set(figures.CATEGORIES)
+    marks = figures.marks([*figures.CATEGORIES, *who["category"][2:]])
+    assert len({*marks.values()}) == len({colour for colour, _ in marks.values()}) == 7 + 3
+    assert figures.PALETTE["control"] not in {colour for colour, _ in marks.values()}
+
+
+def test_prompts_in_another_language_reach_the_model_and_leave_again(french, own, demo_lm, own_cache):
+    item = datasets.load("gsm8k", items_per_task=1)
+    ours = tasks.prompt(item.iloc[0]), personas.chat("muslim", "?"), personas.system_prompt("assistant")
+    prompts.use(french)
+    assert tasks.prompt(item.iloc[0]) == f"Réponds : {item['question'].iloc[0]}"
+    assert personas.chat("muslim", "?")[0]["content"] == "Tu aides. Je suis a Muslim person."
+    assert personas.system_prompt("assistant") == "Tu aides."
+    who = personas.select("métier", identities=own)
+    asked = ask.ask(demo_lm, who, item, runs=1)["prompt_hash"]
+    with pytest.raises(UserError, match="choose from paper"):
+        personas.system_prompt("muslim", template="profile")
+    prompts.use()
+    assert ours == (tasks.prompt(item.iloc[0]), personas.chat("muslim", "?"), personas.system_prompt("assistant"))
+    assert not {*asked} & {*ask.ask(demo_lm, who, item, runs=1)["prompt_hash"]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "told"),
+    [
+        (
+            "gsm8k.txt",
+            "Réponds.",
+            r"gsm8k.txt: lacks the field \{question\}: write the fields of data/prompts/gsm8k.txt",
+        ),
+        ("gsm8k.txt", "{question} {age}", r"gsm8k.txt: has the field \{age\}"),
+        ("gsm9k.txt", "{question}", "gsm9k.txt: no prompt of this name: it may be assistant.txt"),
+        ("gsm8k.txt", "", "the file is empty"),
+        ("templates.csv", "template,text,reply\npaper,Je suis.,\n", r"row 2: the text must have the field \{phrase\}"),
+        ("templates.csv", "template,text,reply\nindirect,Je suis {phrase}.,Bien.\n", r"row 2: .* \{hint\}"),
+        ("templates.csv", "template,text\npaper,{phrase}\n", "no column 'reply'"),
+    ],
+)
+def test_prompts_are_checked_when_they_are_loaded(french, name, text, told):
+    (french / name).write_text(text, encoding="utf-8")
+    with pytest.raises(UserError, match=told) as error:
+        prompts.use(french)
+    assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="no prompts in"):
+        prompts.use(french / "none")
+    assert tasks.prompt(datasets.load("gsm8k").iloc[0]).startswith((DATA / "prompts" / "gsm8k.txt").read_text()[:20])
+
+
+def test_the_first_notebook_asks_and_draws_identities_of_ones_own(own, french, tmp_path):
+    given = {"identities": str(own), "prompts": str(french), "runs": 1, "items_per_task": 6}
+    given["tasks"] = ["mmlu", "do_not_answer"]
+    request = Request(NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb", given, None, tmp_path)
+    facts = execute.run(request)
+    assert facts["status"] == "finished", facts["error"]
+    scores = pd.read_parquet(request.folder / "tables" / "scores.parquet")
+    assert set(scores["persona"]) == {"none", "assistant", "nurse", "lawyer", "baker", "infirmière", "parisienne"}
+    drawn = (request.folder / "figures" / "safety_utility.svg").read_text(encoding="utf-8")
+    for category, (colour, _) in figures.marks(["profession", "métier", "ville"]).items():
+        assert category in drawn and colour in drawn
+    assert {"safety_utility_page.pdf", "safety_utility_column.pdf"} <= {
+        path.name for path in (request.folder / "figures").iterdir()
+    }

@@ -3,4 +3,4 @@
 from personagap.figures.design import *  # noqa: F403
 from personagap.figures.intervals import *  # noqa: F403
 from personagap.figures.persona import *  # noqa: F403
-from personagap.figures.style import CATEGORIES, PALETTE, use
+from personagap.figures.style import CATEGORIES, PALETTE, marks, use

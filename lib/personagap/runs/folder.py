@@ -165,18 +165,24 @@ class Run:
     ) -> None:
         """Write a matplotlib figure to ``figures/<name>.png``, ``.svg`` and ``.pdf``, show it, and close it.
 
+        In the widths of a paper it goes to ``<name>_page.pdf`` and ``<name>_column.pdf``.
+
         For those who cannot see it, ``title`` and the rows of ``table`` say what it shows (see
         ``verdicts.describe``).
         """
         import matplotlib.pyplot as plt
         from IPython.display import Image, display
 
+        from personagap.figures.sizes import for_paper
         from personagap.verdicts import describe
 
         alt = title if table is None else describe(title, table, names, *values)
         for suffix, metadata in (("svg", {"Date": None}), ("pdf", {"CreationDate": None}), ("png", None)):
             with whole(self.folder / "figures" / f"{name}.{suffix}") as path:
                 fig.savefig(path, format=suffix, dpi=200, bbox_inches="tight", metadata=metadata)
+        for width in for_paper(fig):
+            with whole(self.folder / "figures" / f"{name}_{width}.pdf") as path:
+                fig.savefig(path, format="pdf", metadata={"CreationDate": None})
         self.record(figures={name: alt})
         plt.close(fig)  # or IPython would show it again at the end of the cell
         display(Image(self.folder / "figures" / f"{name}.png", retina=True, alt=alt))

@@ -1,0 +1,46 @@
+"""A figure in the widths of a paper's page and column."""
+
+import contextlib
+from collections.abc import Iterator
+
+from matplotlib.figure import Figure
+from matplotlib.legend import Legend
+from matplotlib.lines import Line2D
+from matplotlib.text import Text
+
+#: Widths in inches, as journals and conferences have them.
+WIDTHS = {"page": 6.9, "column": 3.35}
+#: The least that texts and markers are scaled by: 10 points become 6.2.
+SMALLEST = 0.62
+#: Size of a legend in points, and the longest entry of which two stand beside each other in a column.
+LEGEND, LONG = 6.5, 27
+
+
+def for_paper(fig: Figure) -> Iterator[str]:
+    """Lay ``fig`` out anew in each of `WIDTHS`, legends below; yields its name for the caller to save the figure."""
+    legends = fig.findobj(Legend)
+    entries = {
+        text.get_text(): handle
+        for each in legends
+        for text, handle in zip(each.get_texts(), each.legend_handles, strict=True)
+    }
+    for each in legends:
+        each.remove()
+    width, height = fig.get_size_inches()
+    texts = {text: text.get_fontsize() for text in fig.findobj(Text)}
+    lines = {line: line.get_markersize() for line in fig.findobj(Line2D)}
+    with contextlib.suppress(RuntimeError):  # a colour bar keeps the layout that it was made with
+        fig.set_layout_engine("constrained")
+    for name, wanted in WIDTHS.items():
+        scale = min(max(wanted / width, SMALLEST), 1)
+        fig.set_size_inches(wanted, height * scale)
+        for text, size in texts.items():
+            text.set_fontsize(scale * size)
+        for line, size in lines.items():
+            line.set_markersize(scale * size)
+        columns = 4 if name == "page" else 2 if max(map(len, entries), default=0) <= LONG else 1
+        below = {"loc": "outside lower center", "ncols": columns, "fontsize": LEGEND}
+        legend = fig.legend(entries.values(), entries.keys(), **below) if entries else None
+        yield name
+        if legend:
+            legend.remove()
