@@ -1,6 +1,7 @@
 """The command line: quick help, one line for a mistake."""
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +10,10 @@ import pytest
 from click.testing import CliRunner
 from notebooks_for_tests import write_notebook
 
+from personagap import __version__, datasets, paths
 from personagap.cli import main
+from personagap.datasets import annotations
+from personagap.errors import UserError
 from personagap.paths import NOTEBOOKS
 from personagap.runs import execute
 from personagap.runs.request import Request
@@ -24,7 +28,10 @@ def personagap():
     return lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-@pytest.mark.parametrize("command", [[], ["run"], ["batch"], ["report"], ["kernels"], ["data"], ["doctor"]])
+COMMANDS = [[], ["run"], ["batch"], ["index"], ["report"], ["cite"], ["kernels"], ["data"], ["doctor"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_every_command_has_help(personagap, command):
     result = personagap(*command, "--help")
     assert result.exit_code == 0 and "Usage:" in result.output
@@ -65,6 +72,92 @@ def test_a_mistake_is_one_line_and_exit_status_2(personagap, tmp_path):
 def test_a_report_makes_no_folders(personagap, tmp_path):
     personagap("report", "--figures", tmp_path / "none" / "x")
     assert not (tmp_path / "none").exists()
+
+
+def test_a_notebook_is_found_by_its_name(personagap, tmp_path):
+    """One of the project's; of a folder where two have the name, or none has, a file is asked for."""
+    for name in ("2_relevance", "2_relevance.ipynb", "recentering/2_relevance"):
+        result = personagap("run", name, "-p", "nothing", "1", "--figures", tmp_path)
+        assert result.exit_code == 2 and "2_relevance.ipynb has no parameter 'nothing'" in result.stderr
+    result = personagap("run", "2_relevanc", "--figures", tmp_path)
+    assert result.exit_code == 2 and "no notebook" in result.stderr
+    environment = os.environ | {"_PERSONAGAP_COMPLETE": "bash_complete", "COMP_WORDS": "personagap run 2_re"}
+    command = [sys.executable, "-c", "from personagap.cli import main; main(prog_name='personagap')"]
+    done = subprocess.run(command, env=environment | {"COMP_CWORD": "2"}, capture_output=True, text=True)
+    assert done.stdout == "plain,2_relevance\n"
+
+
+def test_paths_are_shown_short(personagap, tmp_path, monkeypatch):
+    (tmp_path / "figures").mkdir()
+    monkeypatch.chdir(tmp_path)
+    for command in ("index", "report"):
+        assert personagap(command, "--figures", "figures").output == "figures/index.html\n"
+    assert paths.shown("/x") == "/x"
+
+
+@pytest.mark.parametrize("stage", ["extraction", "relevance", "response"])
+def test_an_example_of_judgments_is_written_and_can_be_read_under_any_name(personagap, tmp_path, monkeypatch, stage):
+    monkeypatch.chdir(tmp_path)
+    said = personagap("data", "--template", stage).output.splitlines()
+    written = tmp_path / said[-1]
+    columns = written.read_text().splitlines()[0].split(",")
+    assert [line.split()[0] for line in said[:-2]] == columns and all(len(line.split()) > 2 for line in said[:-2])
+    again = personagap("data", "--template", stage)
+    assert again.exit_code == 2 and "is there already" in again.stderr
+    written.rename(tmp_path / "anything.csv")
+    items, judgments = datasets.load_judgments(stage, tmp_path)
+    assert len(items) == 2 and judgments["rater_kind"].value_counts().to_dict() == {"human": 4, "model": 2}
+    assert set(judgments["label"]) <= {*annotations.SCALES[stage].values()}
+    if stage == "relevance":
+        assert len(datasets.load_relevance(tmp_path)[0]) == 2
+        (tmp_path / "anything.csv").rename(tmp_path / "relevance_judgments.csv")  # the name of the wide format
+        assert len(datasets.load_relevance(tmp_path)[0]) == 2
+
+
+@pytest.mark.parametrize("name", [None, "relevance_judgments.csv"])
+def test_missing_judgments_name_the_command_that_writes_an_example(tmp_path, name):
+    if name:
+        (tmp_path / name).write_text("prompt,user,answer\np,u,yes\n")
+    with pytest.raises(UserError, match="personagap data --template relevance"):
+        datasets.load_relevance(tmp_path)
+
+
+def test_a_run_says_how_to_cite_it(personagap, tmp_path):
+    save = """
+import pandas as pd
+from personagap.runs import open_run
+run = open_run(output)
+source = {"task": "mmlu", "rows": 64, "source": "folder", "licence": "MIT"}
+run.record(model={"model": "org/name", "revision": "abc123"}, data=[source])
+sizes = {"dimension": ["mmlu", "joint"], "n_items": 64, "n_identities": 31, "n_runs": 3, "p_holm": 0.5}
+run.save(personalization_bias=pd.DataFrame(sizes))
+"""
+    parameters = "seed = 7\nprotocol = 'paper'\noutput = None"
+    text = "# A trial\n\nAs in arXiv 2406.11107."
+    notebook = write_notebook(tmp_path / "p" / "1_trial.ipynb", save, parameters=parameters, text=text)
+    assert personagap("run", notebook, "--figures", tmp_path / "f").exit_code == 0
+    (folder,) = tmp_path.glob("f/p/1_trial/*")
+    said = personagap("cite", folder).output
+    revision = json.loads((folder / "run.json").read_text())["revision"] or "unknown"
+    for part in (
+        f"org/name (revision abc123) was asked with 1_trial of personagap {__version__} (git {revision[:12]}",
+        "mmlu (64 rows)",
+        "64 items, 31 identities, 3 independent",
+        "Random seed: 7. Grading protocol: paper. P-values are adjusted by Holm's method",
+        "@software{personagap,",
+        "@misc{arxiv:2406.11107,\n  title = {{Exploring Safety-Utility Trade-Offs",
+        "author = {Vijjini and Basu Roy Chowdhury and Chaturvedi}",
+    ):
+        assert part in said
+    assert "2606.06614" not in said
+    result = personagap("cite", tmp_path)
+    assert result.exit_code == 2 and "is no finished run" in result.stderr
+    table = (folder / "tables" / "personalization_bias.tex").read_text()
+    caption = "Personalization bias. n items: 64. n identities: 31. n runs: 3. p holm: 0.500."
+    assert rf"\caption{{{caption}}}" in table and r"\label{tab:personalization_bias}" in table
+    assert [line.strip() for line in table.splitlines() if line.endswith(r"\\")] == [
+        r"dimension \\", r"mmlu \\", r"joint \\"
+    ]  # fmt: skip
 
 
 def test_data_says_where_each_set_is_or_where_to_get_it(personagap, tmp_path):
