@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -19,7 +20,7 @@ LEGEND, LONG = 6.5, 27
 def for_paper(fig: Figure) -> Iterator[str]:
     """Lay ``fig`` out anew in each of `WIDTHS`, legends below; yields its name for the caller to save the figure."""
     legends = fig.findobj(Legend)
-    entries = {
+    entries: dict[str, Any] = {
         text.get_text(): handle
         for each in legends
         for text, handle in zip(each.get_texts(), each.legend_handles, strict=True)
@@ -39,7 +40,7 @@ def for_paper(fig: Figure) -> Iterator[str]:
         for line, size in lines.items():
             line.set_markersize(scale * size)
         columns = 4 if name == "page" else 2 if max(map(len, entries), default=0) <= LONG else 1
-        below = {"loc": "outside lower center", "ncols": columns, "fontsize": LEGEND}
+        below: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "fontsize": LEGEND}
         legend = fig.legend(entries.values(), entries.keys(), **below) if entries else None
         yield name
         if legend:
