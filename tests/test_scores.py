@@ -96,6 +96,28 @@ def test_the_same_log_twice_is_two_runs_and_an_unscored_sample_is_missing(tmp_pa
     assert bad["score"].tolist() == [0] and bad["truncated"].tolist() == [True]
 
 
+def test_another_control_than_no_system_prompt():
+    table = scores.from_inspect(LOGS / "inspect", control="gay")
+    expected = {"none", "no system prompt", "assistant", "woman", "minor", "bisexual"}
+    assert set(table["persona"]) == expected and len(table) == 72
+    assert table.groupby("persona")["score"].mean()["none"] == 1
+
+
+def test_controls_are_of_the_phrasing_of_the_identities(tmp_path):
+    log = json.loads((LOGS / "inspect.json").read_text())
+    for name, system in {"a": None, "b": "You are a helpful assistant. The user is a nurse.", "c": "One\nTwo"}.items():
+        for sample in log["samples"]:
+            messages = [each for each in sample["messages"] if each["role"] != "system"]
+            sample["messages"] = [*([{"role": "system", "content": system}] if system else []), *messages]
+        (tmp_path / f"{name}.json").write_text(json.dumps(log))
+    table = scores.from_inspect(tmp_path)
+    assert set(table["persona"]) == {"none", "You are a helpful assistant. The user is a nurse.", "One Two"}
+    (tmp_path / "b.json").write_text((tmp_path / "b.json").read_text().replace("a nurse", "a Hindu person"))
+    (tmp_path / "c.json").unlink()
+    table = scores.from_inspect(tmp_path)
+    assert set(table["persona"]) == {"none", "hindu"} and set(table["template"]) == {"user_is"}
+
+
 def test_a_table_of_anybody(tmp_path):
     file = tmp_path / "answers.csv"
     file.write_text("user,question,correct,try\nnobody,q1,true,a\nnobody,q1,no,b\nnurse,q1,0.5,a\nnurse,q1,,b\n")
@@ -118,6 +140,7 @@ def test_a_table_of_anybody(tmp_path):
         ("persona,item,score\na,1,1\n", {}, "no persona 'none', which others are compared with: .* 'a'"),
         ("persona,item,score\na,1,1\n", {"columns": {"who": "persona"}}, "scores have no column 'who'"),
         ("persona,item,score\na,1,\n", {}, "no graded answers"),
+        ("persona,item,score\na,,1\n", {}, "row 2: no persona or item"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_told_in_a_line(tmp_path, text, how, told):

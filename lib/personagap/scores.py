@@ -1,12 +1,6 @@
 """The ``scores`` table from answers that other tools asked for and graded.
 
-============ =================================================================================
-from_lm_eval per-sample logs of lm-evaluation-harness (``--log_samples``)
-from_inspect logs of inspect_ai (``.eval`` or ``.json``)
-from_csv     a CSV with a row per answer
-load         any of these
-============ =================================================================================
-
+`from_lm_eval` reads lm-evaluation-harness, `from_inspect` inspect_ai, `from_csv` anybody's table, `load` any of these.
 Each takes ``columns``, which says where a column of ``scores`` is to be found, and returns ``model persona template
 task item run score valid truncated``: one row per graded answer, ``score`` between 0 and 1 (1: right, or harmless).
 Answers of one persona to the same item are runs, in the order of the files. None of the tools needs to be installed.
@@ -34,7 +28,7 @@ COLUMNS = ["model", "persona", "template", "task", "item", "run", "score", "vali
 VALUES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 #: Names of what a persona is read from, if it is not a field.
 SYSTEM, FILE = "system prompt", "file"
-_SAMPLES = re.compile(r"samples_(?P<task>.+)_(?P<date>\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
+_SAMPLES = re.compile(r"samples_(.+)_(\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
 _ZSTANDARD = 93  # a method of ZIP that Python's own library reads from 3.14 on
 Wanted = Mapping[str, str]
 
@@ -137,9 +131,7 @@ def _rows(place: str | Path, kind: str, read: Callable, columns: Wanted) -> Iter
     for file in files:
         persona = file.relative_to(place).parts[0] if file != place else file.name
         with explained(f"{file}: not in the format expected", "give the log as the tool wrote it, and its kind"):
-            yield from (
-                {**row, "log": file} for row in read(file, re.sub(r"\.(csv|eval|jsonl?)$", "", persona), columns)
-            )
+            yield from read(file, re.sub(r"\.(csv|eval|jsonl?)$", "", persona), columns)
 
 
 def _scores(rows: Iterable[dict[str, Any]], place: str | Path, task: str | None, control: str) -> pd.DataFrame:
@@ -151,7 +143,11 @@ def _scores(rows: Iterable[dict[str, Any]], place: str | Path, task: str | None,
     if control not in who:
         known = ", ".join(repr(name) for name in who[:12])
         raise UserError(f"{place}: no persona {control!r}, which others are compared with: control is one of {known}")
-    table["persona"] = table["persona"].replace(control, "none")
+    if control != "none":
+        table["persona"] = table["persona"].replace({"none": "no system prompt", control: "none"})
+    stated = table.loc[~table["persona"].isin(personas.CONTROLS), "template"].unique()
+    if len(stated) == 1:  # controls state nothing, so they are asked in the phrasing of the others
+        table["template"] = stated[0]
     if task is not None:
         table = table.assign(item=table["task"] + "/" + table["item"], task=task)
     if "run" not in table:
@@ -164,15 +160,10 @@ def _scores(rows: Iterable[dict[str, Any]], place: str | Path, task: str | None,
 
 def _score(value: Any, file: Path, what: str) -> float:
     text = str(value).strip()
-    number = VALUES.get(text, VALUES.get(text.lower()))
-    if number is None:
-        try:
-            number = float(text)
-        except ValueError:
-            number = -1.0
+    number = pd.to_numeric(VALUES.get(text, VALUES.get(text.lower(), text)), errors="coerce")
     if not 0 <= number <= 1:
         raise UserError(f"{file}: {what} is {text[:40]!r}, no score between 0 and 1: choose another, or rescale it")
-    return number
+    return float(number)
 
 
 def _field(fields: Mapping[str, Any], name: str, file: Path) -> str:
@@ -185,7 +176,9 @@ def _field(fields: Mapping[str, Any], name: str, file: Path) -> str:
 def _who(columns: Wanted, system: str | None, persona: str, fields: Mapping[str, Any], file: Path) -> dict[str, str]:
     """Persona and template of an answer."""
     asked = columns.get("persona", SYSTEM)
-    named, template = _stated().get(system, (system, "paper")) if system is not None else ("none", "paper")
+    named, template = (
+        ("none", "paper") if system is None else _stated().get(system, (" ".join(system.split()), "paper"))
+    )
     if asked != SYSTEM:
         named = persona if asked == FILE else _field(fields, asked, file)
     return {"persona": str(named), "template": template}
@@ -199,12 +192,9 @@ def _stated() -> dict[str, tuple[str, str]]:
     return {personas.system_prompt(name, template=each): (name, each) for each in direct[::-1] for name in who[1:]}
 
 
-# --- lm-evaluation-harness ---------------------------------------------------------------------------
-
-
 def _lm_eval(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, Any]]:
     named = _SAMPLES.fullmatch(file.name)
-    task, date = (named["task"], named["date"]) if named else (file.stem.removeprefix("samples_"), "")
+    task, date = named.groups() if named else (file.stem.removeprefix("samples_"), "")
     results = file.with_name(f"results_{date}.json")
     told = json.loads(read_text(results)) if results.exists() else {}
     samples = read_jsonl(file).to_dict("records")
@@ -226,9 +216,6 @@ def _lm_eval(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, An
             "valid": "[invalid]" not in sample["filtered_resps"],
             "truncated": False,
         }
-
-
-# --- inspect_ai --------------------------------------------------------------------------------------
 
 
 def _inspect(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, Any]]:
@@ -291,9 +278,6 @@ def _system(sample: dict[str, Any]) -> str | None:
     return "".join(part.get("text", "") for part in texts[0])
 
 
-# --- a table -----------------------------------------------------------------------------------------
-
-
 def _csv(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, Any]]:
     table = read_csv(file)
     named = {name: columns.get(name, name) for name in COLUMNS}
@@ -310,5 +294,7 @@ def _csv(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, Any]]:
         if not values["score"]:
             continue
         where = Path(f"{file}, row {row}")
+        if not (values["persona"] and values["item"]):
+            raise UserError(f"{where}: no persona or item: fill it in or drop the row")
         flags = {name: bool(_score(values[name], where, name)) for name in ("valid", "truncated")}
         yield {**values, "score": _score(values["score"], where, named["score"]), **flags}
