@@ -1,6 +1,8 @@
 """From chat messages to the prompt string of one tokenizer, with nothing lost on the way (S9)."""
 
+import datetime
 import re
+from typing import Any
 
 from personagap.errors import UserError, first_line
 
@@ -15,6 +17,24 @@ FORMATS = {
     "{% elif message.role == 'user' %}{{ '\n\nQuestion: ' + message.content + '\n\nAnswer:' }}"
     "{% else %}{{ ' ' + message.content }}{% endif %}{% endfor %}",
     "plain": "{{ bos_token or '' }}{% for message in messages %}{{ message.content }}{% endfor %}{{ '\n' }}",
+}
+
+#: Today, as chat templates state it. It is one day for all runs, so that prompts, and the answers stored under their
+#: hashes, stay the same after midnight, when a run is taken up again, and when it is repeated.
+DATE = datetime.date(2026, 1, 1)
+#: The same as templates write it that read it from a field.
+DATE_STRING = f"{DATE:%d %b %Y}"
+#: Before a template that asks for the date: templates are given plain data alone, so that the function they call is
+#: written in their own language. It puts parts of the date for the directives of its format.
+PINNED = (
+    "{%- macro strftime_now(format) -%}{%- set text = namespace(made=format) -%}"
+    "{%- for directive, value in date_parts.items() -%}"
+    "{%- set text.made = text.made.replace(directive, value) -%}"
+    "{%- endfor -%}{{- text.made -}}{%- endmacro %}"
+)
+#: Directives of ``strftime``; of those with a dash, C libraries leave the leading zero out.
+DATE_PARTS = {f"%{letter}": DATE.strftime(f"%{letter}") for letter in "aAbBcdDeFgGhHIjklmMnpPrRsSTuUVwWxXyYzZ"} | {
+    f"%-{letter}": str(int(DATE.strftime(f"%{letter}"))) for letter in "dmyjHIMS"
 }
 
 
@@ -76,7 +96,13 @@ def describe(tokenizer) -> dict[str, str | None]:
     return {
         "default_system_prompt": default_system_prompt(tokenizer),
         "empty_system_message": "same prompt as without" if same else "a prompt of its own",
+        **({"date": f"{DATE}, wherever asked"} if states_date(tokenizer) else {}),
     }
+
+
+def states_date(tokenizer) -> bool:
+    """Whether the chat template asks what day it is."""
+    return tokenizer.chat_template is not None and "strftime_now" in tokenizer.get_chat_template()
 
 
 def default_system_prompt(tokenizer) -> str | None:
@@ -120,8 +146,10 @@ def _before(text: str, tokenizer, messages: Messages) -> str:
 def _apply(tokenizer, messages: Messages) -> str:
     # An answer that is begun is continued: no end of turn after it, no header of another.
     begun = messages[-1]["role"] == "assistant"
-    how = {"add_generation_prompt": not begun, "continue_final_message": begun}
+    how: dict[str, Any] = {"add_generation_prompt": not begun, "continue_final_message": begun}
     try:
+        if states_date(tokenizer):
+            how |= {"chat_template": PINNED + tokenizer.get_chat_template(), "date_parts": DATE_PARTS}
         return tokenizer.apply_chat_template(messages, tokenize=False, **how)
     except Exception as error:  # a template can do what Python can: divide by zero, lack a field, not end
         raise UserError(
