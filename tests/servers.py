@@ -106,9 +106,9 @@ class Quiet(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(handler: type[Quiet]) -> Iterator[str]:
+def serving(handler: type[Quiet], port: int = 0) -> Iterator[str]:
     """Serve with ``handler``; yields the address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
@@ -118,10 +118,10 @@ def serving(handler: type[Quiet]) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def scripted(reply: Callable[[dict], tuple[int, object] | str]) -> Iterator[str]:
+def scripted(reply: Callable[[dict], tuple | str], port: int = 0) -> Iterator[str]:
     """A server that answers a chat request with ``reply(body)``.
 
-    A reply is (status, JSON value, or bytes sent as they are), "drop" (hang up) or "hang" (keep
+    A reply is (status, JSON value, or bytes sent as they are, and headers if any), "drop" (hang up) or "hang" (keep
     silent). GET /models lists "m". Yields the base address.
     """
     closing = threading.Event()
@@ -138,11 +138,11 @@ def scripted(reply: Callable[[dict], tuple[int, object] | str]) -> Iterator[str]
             elif answer != "drop":
                 self.answer(*answer)
 
-        def answer(self, status: int, content: object) -> None:
+        def answer(self, status: int, content: object, headers: dict | None = None) -> None:
             content = content if isinstance(content, bytes) else json.dumps(content).encode()
-            self.send(status, content, Content_Type="application/json")
+            self.send(status, content, Content_Type="application/json", **(headers or {}))
 
-    with serving(Handler) as address:
+    with serving(Handler, port) as address:
         try:
             yield f"{address}/v1"
         finally:

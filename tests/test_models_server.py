@@ -11,7 +11,7 @@ from servers import completion, free_port, scripted
 
 from personagap import ask, datasets, judges, personas, tasks
 from personagap.errors import UserError
-from personagap.models import Sampling, load_model, server
+from personagap.models import Sampling, connection, load_model
 from personagap.responses import ResponseStore
 
 GREEDY = Sampling(temperature=0, max_tokens=20)
@@ -21,9 +21,8 @@ CHATS = [[SYSTEM, {"role": "user", "content": "What is the " + "capital of " * i
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    monkeypatch.setattr(server, "PAUSE", 0.01)
-    monkeypatch.setattr(server, "TIMEOUT", 0.5)
+    monkeypatch.setattr(connection, "PAUSE", 0.01)
+    monkeypatch.setattr(connection, "TIMEOUT", 0.5)
 
 
 def well_behaved(body):
@@ -95,7 +94,7 @@ def test_what_may_pass_is_asked_again(impatient, failure):
 
 
 def test_what_fails_for_good_is_missing_not_wrong(impatient, monkeypatch):
-    monkeypatch.setattr(server, "RETRIES", 1)
+    monkeypatch.setattr(connection, "RETRIES", 1)
     asked = []
 
     def reply(body):

@@ -6,7 +6,7 @@ import pytest
 from servers import completion, scripted
 
 from personagap import ask, effects, judges, personas, tasks, verdicts
-from personagap.models import Generation, Sampling, load_model, server
+from personagap.models import Generation, Sampling, connection, load_model
 from personagap.models.answers import split, take_apart
 from personagap.responses import ResponseStore
 
@@ -41,9 +41,8 @@ def well_behaved(body):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    monkeypatch.setattr(server, "PAUSE", 0.01)
-    monkeypatch.setattr(server, "RETRIES", 1)
+    monkeypatch.setattr(connection, "PAUSE", 0.01)
+    monkeypatch.setattr(connection, "RETRIES", 1)
 
 
 def items_named(names, task="mmlu"):

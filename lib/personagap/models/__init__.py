@@ -13,12 +13,15 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from personagap import store
-from personagap.errors import UserError
+from personagap.errors import UserError, at_least
 from personagap.leaving import redacted
 from personagap.models.rendering import FORMATS, Messages
 from personagap.paths import DEMO, RESPONSES
 
-__all__ = ["Generation", "Model", "Sampling", "load_model"]
+__all__ = ["PATIENCE", "Generation", "Model", "Sampling", "load_model"]
+
+#: Seconds for which a server that stops answering is waited for.
+PATIENCE = 600.0
 
 
 @dataclass(frozen=True)
@@ -92,7 +95,9 @@ class Formatted(Protocol):
         """The same model, asked in one of ``models.rendering.FORMATS``."""
 
 
-def load_model(spec: str, device: str = "auto", dtype: str = "auto", prompt_format: str = "chat") -> Model:
+def load_model(
+    spec: str, device: str = "auto", dtype: str = "auto", prompt_format: str = "chat", patience: float = PATIENCE
+) -> Model:
     """Load a model by name.
 
     Parameters
@@ -105,6 +110,7 @@ def load_model(spec: str, device: str = "auto", dtype: str = "auto", prompt_form
     dtype : "auto" (bfloat16 on a GPU, else float32), "float32", "bfloat16", "float16".
     prompt_format : "chat", the model's own chat template, or another of ``models.rendering.FORMATS``, such as
         "base" for a model that knows no chat; in process only.
+    patience : seconds for which a server that stops answering is waited for; then the run ends, with a line.
 
     A GGUF file is de-quantised, once, into a copy in ``data/cache/models``; its ``revision`` is the hash of the file.
 
@@ -123,8 +129,9 @@ def load_model(spec: str, device: str = "auto", dtype: str = "auto", prompt_form
         served = re.fullmatch(r"openai:(?P<model>.+)@(?P<url>https?://[^@]+)", spec)
         if served is None or redacted(spec) != spec:
             raise UserError(f"model {spec!r}: expected openai:MODEL@http://host:port/v1, and the key in OPENAI_API_KEY")
+        at_least(0, whole=False, patience=patience)
         store.check(RESPONSES)  # before the first request: what it answers must be kept
-        return ServerModel(served["model"], served["url"])
+        return ServerModel(served["model"], served["url"], patience)
     from personagap.models.local import LocalModel
 
     local = partial(LocalModel, device=device, dtype=dtype, prompt_format=prompt_format)

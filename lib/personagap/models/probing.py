@@ -1,0 +1,230 @@
+"""What a server understands, tried once before anything is asked: servers of one format speak dialects of it."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from personagap.errors import UserError
+from personagap.models import Sampling
+from personagap.models.answers import visible
+from personagap.models.connection import Connection
+from personagap.models.rendering import DATE, DATE_STRING
+from personagap.models.replies import Failure, alternatives, generation, usage
+
+PROBE = [{"role": "user", "content": "Hi"}]
+#: Has many answers, whose first tokens differ; the longer ones are for models that begin with a thought.
+DRAW = [{"role": "user", "content": "Choose a number between 100 and 999 at random. Say the number alone."}]
+DRAWN_TOKENS = (1, 32)
+SEEDS = range(1, 9)
+#: Seeds over which the likeliest token alone must repeat itself.
+REPEATED = 4
+LIMITS = ("max_tokens", "max_completion_tokens")
+#: As many alternatives to a token as the OpenAI format gives, and as some servers do at most.
+ALTERNATIVES = (20, 5)
+#: Ways to say "the k likeliest tokens", by the field that carries it; k = 0 is all of them, which is -1 to some servers
+#: and 0 to others. The last is that of ``transformers serve``, which otherwise takes the likeliest token always.
+SAMPLERS: dict[str, Callable[[int], dict[str, Any]]] = {
+    "top_k": lambda k: {"top_k": k or -1},
+    "top_k, 0 for all": lambda k: {"top_k": k},
+    "generation_config": lambda k: {"generation_config": json.dumps({"do_sample": True, "top_k": k})},
+}
+#: Said by models that think, of a limit that leaves no token for the answer.
+TOO_SHORT = "output limit was reached"
+
+
+@dataclass
+class Dialect:
+    """How one model on one server is asked.
+
+    ``limit`` is the field for the length of an answer, ``temperatures`` those it takes of 0, 0.5 and 1, ``sampler`` one
+    of `SAMPLERS` if it keeps to one, ``date`` the fields that pin the date. ``found`` says all of it in words.
+    """
+
+    server: str
+    limit: str
+    temperatures: tuple[float, ...] = (0.0, 0.5, 1.0)
+    top_p: bool = True
+    seed: bool = True
+    system: bool = True
+    date: dict[str, Any] = field(default_factory=dict)
+    sampler: str | None = None
+    found: dict[str, str] = field(default_factory=dict)
+
+    def fields(self, sampling: Sampling, seed: int | None = None) -> dict[str, Any]:
+        """A request for one answer, less its messages; ``UserError`` for sampling that the server does not do."""
+        heat, top_p, top_k = sampling.temperature, sampling.top_p, sampling.top_k
+        taken = (heat if heat in (0, 1) else 0.5) in self.temperatures
+        if not taken and heat != 1:  # without the field it is 1
+            self._refuse("temperature", f"asks for {heat:g}")
+        if top_p != 1 and not self.top_p:
+            self._refuse("top_p", f"asks for {top_p:g}")
+        if top_k and heat and not self.sampler:
+            self._refuse("top_k", f"asks for {top_k}; ask with top_k=0")
+        body: dict[str, Any] = {self.limit: sampling.max_tokens, **self.date}
+        body |= {"temperature": heat} if taken else {}
+        body |= {"top_p": top_p} if self.top_p else {}
+        body |= {"seed": seed} if self.seed and seed is not None else {}
+        # At temperature 0 the likeliest token is taken, whatever top_k.
+        return body | (SAMPLERS[self.sampler](top_k) if self.sampler and heat else {})
+
+    def _refuse(self, name: str, asked: str) -> None:
+        raise UserError(f"server {self.server}: {name} is {self.found[name]}, and this {asked}")
+
+
+def probe(connection: Connection) -> Dialect:
+    """Try what the server understands; `Failure` if it does not answer at all.
+
+    A field is taken if a request with it is not refused. Whether more comes of it is drawn: top_k is kept to if the
+    likeliest token alone repeats itself over seeds where all tokens do not.
+    """
+    found = Dialect(connection.url, _limit(connection))
+    connection.probe = base = {"messages": PROBE, found.limit: 1}
+
+    def takes(**fields: Any) -> bool:
+        return _takes(connection, base | fields)
+
+    if not takes(temperature=0.0, top_p=1.0, seed=1):
+        found.temperatures = tuple(heat for heat in found.temperatures if takes(temperature=heat))
+        found.top_p, found.seed = takes(top_p=1.0), takes(seed=1)
+    found.system = _lengthens(lambda text: prompt_tokens(connection, {"role": "system", "content": text}, *PROBE))
+    dated = _lengthens(lambda text: prompt_tokens(connection, *PROBE, **_dated(text)))
+    found.date = _dated(DATE_STRING) if dated else {}
+    found.found = {
+        "answer_limit": f"field {found.limit}",
+        "temperature": _say_temperatures(found.temperatures),
+        "top_p": "taken" if found.top_p else "refused",
+        "seed": "taken" if found.seed else "refused: the same request may be answered differently",
+        "system_role": "system message" if found.system else "head of the user turn",
+        "date": f"{DATE}, wherever asked" if dated else "the server's, if its chat template states one",
+    }
+    _Draws(connection, found).judge(takes)
+    return found
+
+
+def _say_temperatures(taken: tuple[float, ...]) -> str:
+    if len(taken) == 3:
+        return "taken"
+    return "fixed at 1" if 0.5 not in taken else f"taken, but for {'0' if 0.0 not in taken else '1'}"
+
+
+def _dated(text: str) -> dict[str, Any]:
+    """What gives a chat template that reads its date from a field (Llama's) another than today's."""
+    return {"chat_template_kwargs": {"date_string": text}}
+
+
+def prompt_tokens(connection: Connection, *messages: dict[str, str], **fields: Any) -> int:
+    """Length of the prompt that the server makes of a chat; 0 if it does not tell."""
+    reply = connection.complete(**{**(connection.probe or {}), "messages": list(messages), **fields})
+    return usage(reply, "prompt_tokens") or 0
+
+
+def _takes(connection: Connection, body: dict) -> bool:
+    try:
+        connection.complete(**body)
+    except Failure as error:
+        if error.status not in (400, 422):
+            raise
+        return TOO_SHORT in str(error)
+    return True
+
+
+def _limit(connection: Connection) -> str:
+    """The field for the length of an answer; newer models refuse the older one."""
+    for name in LIMITS[:-1]:
+        try:
+            connection.complete(messages=PROBE, **{name: 1})
+            return name
+        except Failure as error:
+            first = error
+            if error.status not in (400, 422):
+                raise
+    if not _takes(connection, {"messages": PROBE, LIMITS[-1]: 1}):
+        raise first
+    return LIMITS[-1]
+
+
+def _lengthens(tokens: Callable[[str], int]) -> bool:
+    """Whether a longer text makes a longer prompt: then it reaches the model.
+
+    The server's chat template is out of sight, and may refuse or drop a system message (S9). Unless the token counts
+    prove that it is read, its text goes to the user turn.
+    """
+    try:
+        short, long = (tokens("one " * n) for n in (1, 20))
+    except Failure as error:
+        if error.status is None:  # nothing came back
+            raise
+        return False
+    return long - short >= 10
+
+
+def alternatives_told(connection: Connection, **body: Any) -> int:
+    """Of how many of the likeliest next tokens the server tells the log-probabilities; 0 if it tells none.
+
+    `Failure` for a server that refuses to be asked for them.
+    """
+    refused = None
+    for number in ALTERNATIVES:
+        try:
+            if alternatives(connection.complete(**body, logprobs=True, top_logprobs=number)):
+                return number
+        except Failure as error:
+            refused = error
+    if refused:
+        raise refused
+    return 0
+
+
+class _Draws:
+    """Beginnings of answers to one question: do they differ between seeds, and repeat themselves where they should?"""
+
+    def __init__(self, connection: Connection, dialect: Dialect):
+        self._connection, self._dialect, self._tokens = connection, dialect, DRAWN_TOKENS[0]
+
+    def judge(self, takes: Callable[..., bool]) -> None:
+        """Find a field that keeps to top_k, and what becomes of seeds and of temperature 0."""
+        dialect, said = self._dialect, self._dialect.found
+        said["top_k"], drawn = "refused", None
+        for name, sampler in SAMPLERS.items():
+            if not (takes(**sampler(10)) and takes(**sampler(0))):
+                continue
+            varied = self._vary(sampler(0))
+            if varied and self._repeat(SEEDS[:REPEATED], sampler(1)):
+                dialect.sampler, said["top_k"], drawn = name, f"field {name}, kept to", sampler(0)
+                break
+            if varied and not dialect.sampler:
+                said["top_k"], drawn = f"taken in the field {name.partition(',')[0]}, but not kept to", sampler(0)
+            elif not varied and not dialect.sampler:
+                dialect.sampler, said["top_k"] = name, f"field {name}, taken; no answer ever varied, to try it on"
+        if drawn is None and not self._vary({}):
+            return
+        if dialect.seed:
+            repeats = self._repeat([1] * REPEATED, drawn or {})
+            said["seed"] = "taken, and repeats its answer" if repeats else "taken, but does not repeat its answer"
+        if 0.0 in dialect.temperatures and not self._repeat(SEEDS[:REPEATED], {}, heat=0.0):
+            said["temperature"] += "; at 0 the answers differ all the same"
+
+    def _vary(self, more: dict) -> bool:
+        """Whether answers differ; longer ones are drawn where the shortest say nothing yet."""
+        for self._tokens in DRAWN_TOKENS:
+            told = self._told(SEEDS, more, 1.0)
+            if len(set(told)) > 1:
+                return True
+            if visible(told[0]).strip():
+                break
+        return False
+
+    def _repeat(self, seeds: Sequence[int], more: dict, heat: float = 1.0) -> bool:
+        return len(set(self._told(seeds, more, heat))) == 1
+
+    def _told(self, seeds: Sequence[int], more: dict, heat: float) -> list[str]:
+        """The answers, up to one that differs from the first."""
+        told: list[str] = []
+        for seed in seeds:
+            body = self._dialect.fields(Sampling(heat, top_k=0, max_tokens=self._tokens), seed) | more
+            answer = generation(self._connection.complete(messages=DRAW, **body), 0.0)
+            told.append(f"{answer.reasoning}{answer.text}")
+            if told[-1] != told[0]:
+                break
+        return told

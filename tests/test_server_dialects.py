@@ -1,0 +1,263 @@
+"""Dialects of the OpenAI format: what a server understands is tried once, recorded, and kept to."""
+
+import datetime
+import random
+
+import numpy as np
+import pytest
+from servers import completion, scripted
+from tiny import tokenizer
+
+from personagap.errors import UserError
+from personagap.models import Sampling, load_model, rendering, replies
+
+CHAT = [{"role": "system", "content": "I am a man."}, {"role": "user", "content": "What is it?"}]
+#: States the date as Llama-3.1's template does, or in a format that is put together.
+DATED = (
+    "{%- if not date_string is defined %}{%- set date_string = strftime_now('%d %b %Y') %}{%- endif %}"
+    "Today's date: {{ date_string }}\n{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+)
+ASSEMBLED = (
+    "{% set dash = '-' %}{{ strftime_now('%Y' ~ dash ~ '%m' ~ dash ~ '%-d') }} {{ messages[-1]['content'] }}"
+    "{{ 'now' if strftime_now is defined }}"
+)
+
+
+class Model:
+    """Draws words as a language model would, and refuses or disregards the fields it is told to."""
+
+    def __init__(self, refuses=(), disregards=(), words=50, thinks=False, temperatures=None):
+        self.refuses, self.disregards, self.words, self.thinks = set(refuses), set(disregards), words, thinks
+        self.temperatures, self.bodies = temperatures, []
+
+    def reply(self, body):
+        self.bodies.append(body)
+        if refused := self.refuses & set(body):
+            return 400, {"error": {"message": f"Unsupported parameter: {refused}", "code": "unsupported_parameter"}}
+        if self.temperatures and body.get("temperature", 1) not in self.temperatures:
+            return 400, {"error": {"message": "temperature does not support this value", "param": "temperature"}}
+        heard = {name: value for name, value in body.items() if name not in self.disregards}
+        greedy = heard.get("temperature") == 0 or heard.get("top_k") == 1
+        word = "one" if greedy else f"word{random.Random(heard.get('seed')).randrange(self.words)}"
+        length = heard.get("max_tokens") or heard.get("max_completion_tokens")
+        text = f"<think>{word if length > 1 else ''}" if self.thinks else word
+        dated = len(heard.get("chat_template_kwargs", {}).get("date_string", "").split())
+        return 200, completion(text, sum(len(m["content"].split()) for m in body["messages"]) + dated)
+
+
+#: A model, what is found of it, and what it is asked with, or the sampling that it is not asked for.
+PLAIN = Sampling(top_k=0, max_tokens=7)
+GREEDY = Sampling(temperature=0, max_tokens=7)
+DEAF = "taken in the field generation_config, but not kept to"
+DIALECTS = {
+    "all of it": (
+        Model(),
+        {"answer_limit": "field max_tokens", "top_k": "field top_k, kept to", "seed": "taken, and repeats its answer"},
+        {"max_tokens": 7, "top_k": -1, "top_p": 1, "temperature": 1, "seed": 3},
+    ),
+    "newer limit": (
+        Model(["max_tokens"]),
+        {"answer_limit": "field max_completion_tokens"},
+        {"max_tokens": None, "max_completion_tokens": 7},
+    ),
+    "fixed temperature": (
+        Model(["top_p"], temperatures=[1]),
+        {"temperature": "fixed at 1", "top_p": "refused"},
+        {"temperature": 1, "top_p": None},
+    ),
+    "no temperature": (
+        Model(["temperature"]),
+        {"temperature": "fixed at 1"},
+        {"temperature": None, "top_p": 1},
+    ),
+    "no greedy": (Model(temperatures=[0.5, 1]), {"temperature": "taken, but for 0"}, {"temperature": 1}),
+    "no seed": (
+        Model(["seed"]),
+        {"seed": "refused: the same request may be answered differently"},
+        {"seed": None},
+    ),
+    "deaf to seeds": (Model(disregards=["seed"]), {"seed": "taken, but does not repeat its answer"}, {"seed": 3}),
+    "deaf to temperature": (
+        Model(disregards=["temperature"]),
+        {"temperature": "taken; at 0 the answers differ all the same"},
+        {},
+    ),
+    "no top_k": (Model(["top_k", "generation_config"]), {"top_k": "refused"}, {"top_k": None}),
+    "deaf to top_k": (Model(disregards=["top_k"]), {"top_k": DEAF}, {"top_k": None}),
+    "one word": (
+        Model(words=1),
+        {"top_k": "field top_k, taken; no answer ever varied, to try it on"},
+        {"top_k": -1},
+    ),
+    "thinks": (Model(thinks=True), {"top_k": "field top_k, kept to"}, {}),
+    "thinks, deaf to top_k": (Model(thinks=True, disregards=["top_k"]), {"top_k": DEAF}, {}),
+    "no date": (
+        Model(["chat_template_kwargs"]),
+        {"date": "the server's, if its chat template states one"},
+        {"chat_template_kwargs": None},
+    ),
+    "date": (
+        Model(),
+        {"date": "2026-01-01, wherever asked"},
+        {"chat_template_kwargs": {"date_string": "01 Jan 2026"}},
+    ),
+}
+REFUSED = {
+    "fixed temperature": (GREEDY, r"temperature is fixed at 1, and this asks for 0$"),
+    "no temperature": (Sampling(temperature=0.8, top_k=0), r"temperature is fixed at 1, and this asks for 0.8$"),
+    "no greedy": (GREEDY, "temperature is taken, but for 0, and"),
+    "no top_k": (Sampling(), "top_k is refused, and this asks for 10; ask with top_k=0"),
+    "deaf to top_k": (Sampling(), "top_k is taken in the field generation_config, but not kept to, and"),
+    "thinks, deaf to top_k": (Sampling(), "not kept to"),
+    "fixed temperature, no top_p": (Sampling(top_k=0, top_p=0.9), "top_p is refused, and this asks for 0.9"),
+}
+
+
+@pytest.mark.parametrize("name", DIALECTS)
+def test_a_dialect_is_found_recorded_and_kept_to(name):
+    server, found, sent = DIALECTS[name]
+    with scripted(server.reply) as url:
+        lm = load_model(f"openai:m@{url}")
+        about = lm.describe()
+        lm.generate([CHAT], PLAIN, [3])
+        assert found.items() <= about.items()
+        assert {field: server.bodies[-1].get(field) for field in sent} == sent
+        for case, (sampling, line) in REFUSED.items():
+            if case.partition(", no")[0] == name:
+                before = len(server.bodies)
+                with pytest.raises(UserError, match=line):
+                    lm.generate([CHAT], sampling, [3])
+                assert len(server.bodies) == before  # nothing is asked with other sampling
+
+
+def test_what_is_tried_is_tried_once():
+    server = Model()
+    with scripted(server.reply) as url:
+        lm = load_model(f"openai:m@{url}")
+        tried = len(server.bodies)
+        lm.generate([CHAT] * 20, Sampling(), range(20))
+        assert tried < 40 and len(server.bodies) == tried + 20
+
+
+@pytest.mark.parametrize(
+    ("content", "text", "reasoning", "outcome"),
+    [
+        ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab", "", ""),
+        (["a", "b"], "ab", "", ""),
+        ([{"text": "a"}, {"type": "output_text", "text": "b"}, {"type": "image_url"}], "ab", "", ""),
+        ([{"type": "thinking", "thinking": [{"type": "text", "text": "A?"}]}, {"text": "B"}], "B", "A?", ""),
+        ([{"type": "reasoning", "text": "A?"}, {"type": "text", "text": "B"}], "B", "A?", ""),
+        ([{"type": "refusal", "refusal": "No."}], "No.", "", "refused"),
+        ([], "", "", ""),
+        (None, "", "", ""),
+    ],
+)
+def test_content_in_parts_is_joined(content, text, reasoning, outcome):
+    answer = replies.generation(completion(message={"role": "assistant", "content": content}), 0.0)
+    assert (answer.text, answer.reasoning, answer.outcome) == (text, reasoning, outcome)
+
+
+def listed(**probabilities):
+    return [(token, np.log(p)) for token, p in probabilities.items()]
+
+
+def test_tokens_that_read_as_one_choice_are_added_up():
+    tokens = [("A", np.log(0.3)), (" A", np.log(0.2)), ("A", np.log(0.1)), ("B", np.log(0.25)), ("\nB ", np.log(0.05))]
+    weights, unknown = replies.weigh(tokens, ["A", "B"])
+    np.testing.assert_allclose(np.exp(weights), [0.6, 0.3])
+    assert unknown is None
+    both, _ = replies.weigh(tokens, ["A", " A"])  # these are not one choice
+    np.testing.assert_allclose(np.exp(both), [0.4, 0.2])
+
+
+def test_token_strings_are_read_as_text():
+    tops = [
+        {"token": "ĠA", "logprob": -1.0, "bytes": None},
+        {"token": "▁A", "logprob": -2.0},
+        {"token": "?", "logprob": -3.0, "bytes": [32, 65]},
+        {"token": "\\xe2", "logprob": -4.0, "bytes": [226]},
+    ]
+    reply = completion("A", logprobs={"content": [{**tops[0], "top_logprobs": tops}]})
+    assert replies.alternatives(reply) == [(" A", -1.0), (" A", -2.0), (" A", -3.0), ("\\xe2", -4.0)]
+    assert replies.alternatives(completion("A")) == []
+
+
+def test_a_choice_that_is_not_listed_has_an_upper_bound():
+    """No likelier than the last that is listed, nor than all that is not listed."""
+    by_last, unknown = replies.weigh(listed(A=0.7, B=0.2, x=0.001), ["A", "B", "C", "D"])
+    np.testing.assert_allclose(np.exp(by_last), [0.7, 0.2, 0.001, 0.001])
+    assert unknown is None  # the shares are right to within 0.2 points
+    by_rest, unknown = replies.weigh(listed(A=0.7, x=0.2, B=0.0999), ["A", "C", "B"])
+    np.testing.assert_allclose(np.exp(by_rest), [0.7, 0.0001, 0.0999])
+    assert unknown is None
+    _, unknown = replies.weigh(listed(x=0.9, A=0.002, y=0.001), ["A", "C"])
+    assert unknown == "C"  # it may be a third of what falls on the choices
+    _, unknown = replies.weigh(listed(x=0.9, y=0.05), ["A", "C"])
+    assert unknown == "A"
+    none, unknown = replies.weigh([("A", 0.0), ("B", -9999.0)], ["A", "B"])  # OpenAI's word for "very unlikely"
+    assert none.tolist() == [0.0, -9999.0] and unknown is None
+
+
+def test_shares_of_choices_are_within_what_is_promised():
+    """Cut lists of the likeliest tokens, against the whole distribution."""
+    draw, choices, told = np.random.default_rng(0), list("ABCD"), 0
+    for _ in range(300):
+        p = draw.dirichlet(np.r_[draw.choice([0.02, 0.3, 5.0], 4), np.full(60, 0.05)])
+        tokens = sorted(zip([*choices, *map(str, range(60))], np.log(p), strict=True), key=lambda pair: -pair[1])[:20]
+        weights, unknown = replies.weigh(tokens, choices)
+        if unknown is None:
+            told += 1
+            shares = np.exp(weights) / np.exp(weights).sum()
+            assert np.abs(shares - p[:4] / p[:4].sum()).max() <= replies.UNKNOWN + 1e-9
+    assert 50 < told < 300
+
+
+def test_choose_adds_up_and_bounds(own_cache):
+    def reply(body):
+        tops = [
+            {"token": t, "logprob": float(np.log(p))} for t, p in [("A", 0.6), (" A", 0.2), ("B", 0.19), ("x", 1e-4)]
+        ]
+        return 200, completion("A", logprobs={"content": [{**tops[0], "top_logprobs": tops}]})
+
+    with scripted(lambda body: reply(body) if body.get("logprobs") else Model().reply(body)) as url:
+        lm = load_model(f"openai:m@{url}")
+        assert lm.describe()["logprobs"] == "of the 20 likeliest tokens"
+        np.testing.assert_allclose(np.exp(lm.choose([CHAT], ["A", "B", "C"])), [[0.8, 0.19, 1e-4]])
+
+
+def test_a_server_with_fewer_alternatives():
+    def reply(body):
+        if body.get("top_logprobs", 0) > 5:
+            return 400, {"error": {"message": "top_logprobs must be at most 5"}}
+        tops = [{"token": letter, "logprob": float(np.log(0.2))} for letter in "ABCD"]
+        return 200, completion("A", logprobs={"content": [{**tops[0], "top_logprobs": tops}]})
+
+    with scripted(lambda body: reply(body) if body.get("logprobs") else Model().reply(body)) as url:
+        lm = load_model(f"openai:m@{url}")
+        assert np.allclose(lm.choose([CHAT] * 3, list("ABCD")), np.log(0.2))
+        assert lm.describe()["logprobs"] == "of the 5 likeliest tokens"
+
+
+class Tomorrow(datetime.datetime):
+    @classmethod
+    def now(cls, tz=None):
+        return cls(2031, 12, 24, 23, 59)
+
+
+@pytest.mark.parametrize(("template", "stated"), [(DATED, "Today's date: 01 Jan 2026"), (ASSEMBLED, "2026-01-1 ")])
+def test_a_template_that_states_the_date_states_one_date(template, stated, monkeypatch):
+    words = tokenizer(template)
+    prompt = rendering.render(words, CHAT[1:])
+    assert prompt.startswith(stated)
+    assert rendering.describe(words)["date"] == "2026-01-01, wherever asked"
+    monkeypatch.setattr("transformers.utils.chat_template_utils.datetime", Tomorrow)
+    assert "2031" in words.apply_chat_template(CHAT[1:], tokenize=False)  # what it states by itself
+    assert rendering.render(words, CHAT[1:]) == prompt
+    assert "date" not in rendering.describe(tokenizer())
+
+
+def test_the_parts_of_a_date_are_those_of_the_clock():
+    today = datetime.datetime(2026, 1, 1)
+    template = "{{ strftime_now('" + "|".join(rendering.DATE_PARTS) + "') }}"
+    written = rendering.render(tokenizer(template), CHAT[1:])
+    assert written == today.strftime("|".join(rendering.DATE_PARTS))
