@@ -35,16 +35,23 @@ def transformers_serve(folder: Path, logs: Path, seconds: float = 120) -> Iterat
     port = free_port()
     command = [Path(sys.executable).with_name("transformers"), "serve", folder, "--host", "127.0.0.1"]
     command += ["--port", port, "--device", "cpu", "--dtype", "float32"]
+    with run_server(command, f"http://127.0.0.1:{port}/health", logs / "serve.log", seconds):
+        yield f"http://127.0.0.1:{port}/v1"
+
+
+@contextlib.contextmanager
+def run_server(command: list, health: str, log: Path, seconds: float = 120) -> Iterator[None]:
+    """Run a server, from when it answers at the address ``health``."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    with (logs / "serve.log").open("w") as log:
-        process = subprocess.Popen([str(part) for part in command], stdout=log, stderr=log, env=environment)
+    with log.open("w") as told:
+        process = subprocess.Popen([str(part) for part in command], stdout=told, stderr=told, env=environment)
     try:
         deadline = time.monotonic() + seconds
-        while not _answers(f"http://127.0.0.1:{port}/health"):
+        while not _answers(health):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"transformers serve did not start: {(logs / 'serve.log').read_text()[-2000:]}")
+                raise RuntimeError(f"{command[0]} did not start: {log.read_text()[-2000:]}")
             time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/v1"
+        yield
     finally:
         process.terminate()
         process.wait(timeout=30)

@@ -39,7 +39,6 @@ class Connection:
     Attributes
     ----------
     probe : the smallest request that the server answers. Until that is known, nothing is waited for.
-    stopped : set where the requests under way are to end.
     """
 
     def __init__(self, model: str, url: str, patience: float):
@@ -51,12 +50,12 @@ class Connection:
         except Exception as error:  # of the network library below, whose name depends on the version of openai
             raise UserError(f"server {url}: no address ({first_line(error)}): expected http://host:port/v1") from None
         self.probe: dict | None = None
-        self.stopped = threading.Event()
+        self._stopped = threading.Event()
         self._looking = threading.Lock()
         self._answered = self._not_before = 0.0
         self._failing: float | None = None  # since when nothing was answered
         self._failed = 0  # requests that failed for good since then
-        self._gone: UserError | None = None
+        self._ends: UserError | None = None  # why all requests under way end
         self._took: dict[object, deque] = defaultdict(lambda: deque(maxlen=4 * CONCURRENCY))
 
     def served(self) -> list[str]:
@@ -104,21 +103,28 @@ class Connection:
         """``work`` on each chat, several at a time. An answer is kept before its thread asks again, so that a kill
         costs no more than what was under way.
         """
-        self.stopped.clear()
-        self._gone = None
 
         def one(i: int, chat: object, argument: object) -> object:
-            answer = work(chat, argument)
+            try:
+                answer = work(chat, argument)
+            except UserError as error:
+                self._ends = self._ends or error
+                self._stopped.set()
+                raise
             if keep:
                 keep(i, answer)
             return answer
 
-        with ThreadPoolExecutor(CONCURRENCY) as pool:
-            try:
-                return list(pool.map(one, range(len(chats)), chats, more))
-            except BaseException:  # Ctrl-C too
-                self.stopped.set()
-                raise
+        try:
+            with ThreadPoolExecutor(CONCURRENCY) as pool:
+                try:
+                    return list(pool.map(one, range(len(chats)), chats, more))
+                except BaseException:  # Ctrl-C too: what waits for the server must not
+                    self._stopped.set()
+                    raise
+        finally:
+            self._stopped.clear()
+            self._ends = None
 
     def _post(self, body: dict, seconds: float) -> dict:
         timeout = openai.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT))
@@ -157,7 +163,7 @@ class Connection:
         if self.probe is not None:
             with self._looking:
                 if self._answered < sent:
-                    self._look(error, start)
+                    self._look(error, max(start, self._answered))
         if self._failed >= CONCURRENCY and time.monotonic() > start + self.patience:
             self._give_up(error, f"answers single tokens, but no request for {time.monotonic() - start:,.0f} s")
         self._sleep(pause)
@@ -185,12 +191,10 @@ class Connection:
             tqdm.write(f"server {self.url}: answers again")
 
     def _give_up(self, error: Failure, what: str) -> None:
-        self._gone = UserError(
+        raise UserError(
             f"server {self.url}: {what} ({error}), and patience is {self.patience:,.0f} s: run the same again when it "
             "answers; the other answers are kept"
         )
-        self.stopped.set()
-        raise self._gone
 
     def _hold(self) -> None:
         """Until the time before which the server wants to hear nothing."""
@@ -199,8 +203,8 @@ class Connection:
         self._sleep(0)
 
     def _sleep(self, seconds: float) -> None:
-        if self.stopped.wait(min(max(seconds, 0), threading.TIMEOUT_MAX)):
-            raise self._gone or Failure("stopped", passes=False)
+        if self._stopped.wait(min(max(seconds, 0), threading.TIMEOUT_MAX)):
+            raise self._ends or Failure("stopped", passes=False)
 
 
 def _pause(attempt: int) -> float:

@@ -96,7 +96,7 @@ class ServerModel:
                 if error.code == "content_filter":  # Azure's word on a prompt that its filter stops
                     return Generation("", "content_filter", None, 0, time.perf_counter() - start)
                 self.failure = self.failure or str(error)
-                if 400 <= (error.status or 0) < 500:
+                if error.status and not error.passes:
                     refusals.append(error)
                 return Generation(None, "error", None, None, time.perf_counter() - start)
             return replies.generation(reply, time.perf_counter() - start)

@@ -1,0 +1,90 @@
+"""Real servers of a real model beside the same model in process: they agree as far as quantisation allows."""
+
+import contextlib
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from servers import free_port, run_server, transformers_serve
+
+from personagap import personas
+from personagap.errors import UserError
+from personagap.models import Sampling, gguf_file, load_model
+
+#: A Python that has llama.cpp's server, where the one that runs the tests has none.
+LLAMA_PYTHON = os.environ.get("PERSONAGAP_LLAMA_PYTHON", sys.executable)
+LLAMA = "needs llama.cpp's server: pip install 'llama-cpp-python[server]', which builds it, or PERSONAGAP_LLAMA_PYTHON"
+QUESTION = "What is the capital of France?"
+CHATS = [personas.chat(persona, QUESTION) for persona in ("none", "assistant", "muslim", "woman")]
+LETTERS = [
+    [{"role": "user", "content": f"{question} Say the letter alone.\nA. Paris\nB. London\nC. Rome\nD. Berlin"}]
+    for question in ("Which is the capital of France?", "Which is the capital of Italy?")
+]
+GREEDY, DRAWN = Sampling(temperature=0, max_tokens=12), Sampling(top_k=5, max_tokens=12)
+
+
+@pytest.fixture(scope="module")
+def lm():
+    try:
+        return load_model("smollm2", device="cpu")
+    except UserError as error:
+        if "not installed" not in str(error):
+            raise
+        pytest.skip(f"needs a real model: {gguf_file.INSTALL}")
+
+
+@contextlib.contextmanager
+def llama_cpp(logs):
+    """llama.cpp's server on the quantised file; yields its base address."""
+    found = subprocess.run([LLAMA_PYTHON, "-c", "import llama_cpp.server.app"], capture_output=True)
+    if found.returncode:
+        pytest.skip(LLAMA)
+    port = free_port()
+    command = [LLAMA_PYTHON, "-m", "llama_cpp.server", "--model", str(gguf_file._smollm2()), "--model_alias", "smollm2"]
+    command += ["--host", "127.0.0.1", "--port", str(port), "--logits_all", "true", "--n_threads", "1"]
+    with run_server(command, f"http://127.0.0.1:{port}/v1/models", logs / "llama.log"):
+        yield f"http://127.0.0.1:{port}/v1"
+
+
+@pytest.fixture(scope="module")
+def transformers_model(lm, tmp_path_factory):
+    folder = gguf_file.copy_of("smollm2").folder
+    with transformers_serve(folder, tmp_path_factory.mktemp("serve"), seconds=300) as url:
+        yield load_model(f"openai:{folder}@{url}")
+
+
+@pytest.fixture(scope="module")
+def llama_model(lm, tmp_path_factory):
+    with llama_cpp(tmp_path_factory.mktemp("llama")) as url:
+        yield load_model(f"openai:smollm2@{url}")
+
+
+def test_transformers_serve(lm, transformers_model):
+    about = transformers_model.describe()
+    print(about)
+    assert (about["system_role"], about["answer_limit"]) == ("system message", "field max_tokens")
+    assert about["top_k"] == "field generation_config, kept to" and about["logprobs"] == "not given"
+    greedy = [[answer.text for answer in one.generate(CHATS, GREEDY, range(4))] for one in (lm, transformers_model)]
+    assert greedy[0] == greedy[1]
+    assert len({answer.text for answer in transformers_model.generate(CHATS[:1] * 6, DRAWN, range(6))}) > 1
+    with pytest.raises(UserError, match="no log-probabilities"):
+        transformers_model.choose(LETTERS, list("ABCD"))
+
+
+def test_llama_cpp(lm, llama_model):
+    about = llama_model.describe()
+    print(about)
+    assert (about["system_role"], about["answer_limit"]) == ("system message", "field max_tokens")
+    assert about["top_k"].endswith("kept to") and about["logprobs"] == "of the 20 likeliest tokens"
+    greedy = [[answer.text for answer in one.generate(CHATS, GREEDY, range(4))] for one in (lm, llama_model)]
+    print(greedy)
+    assert sum(a.split()[:5] == b.split()[:5] for a, b in zip(*greedy, strict=True)) >= 3
+    drawn = [[answer.text for answer in llama_model.generate(CHATS[:1] * 6, DRAWN, range(6))] for _ in range(2)]
+    assert len(set(drawn[0])) > 1
+    assert (drawn[0] == drawn[1]) is ("and repeats" in about["seed"])
+    with np.printoptions(precision=3, suppress=True):
+        here, there = (np.array(one.choose(LETTERS, list("ABCD"))) for one in (lm, llama_model))
+        print(here, there)
+    np.testing.assert_allclose(np.exp(there), np.exp(here), atol=0.1)

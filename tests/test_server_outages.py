@@ -1,0 +1,289 @@
+"""A server that is away, for a while or for good; one that asks to be left alone; one that is slow."""
+
+import itertools
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+from servers import completion, free_port, scripted
+
+from personagap.errors import UserError
+from personagap.models import Sampling, connection, load_model, replies
+from personagap.models.connection import Connection
+from personagap.models.replies import Failure
+
+SAMPLING = Sampling(top_k=0, max_tokens=20)
+CHATS = [[{"role": "user", "content": f"Question {i}"}] for i in range(96)]
+#: A server of its own process, which answers on the port it is told; it imports little, to start fast.
+SERVER = """
+import json, sys, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.answer({"object": "list", "data": [{"id": "m", "object": "model", "created": 0, "owned_by": ""}]})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        time.sleep(0.05 if body["max_tokens"] > 1 else 0)
+        message = {"role": "assistant", "content": "answer to " + body["messages"][-1]["content"]}
+        self.answer({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+
+    def answer(self, content):
+        content = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *arguments):
+        pass
+
+server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
+print("ready", flush=True)
+server.serve_forever()
+"""
+
+
+class Server:
+    """A server that can be killed and started again."""
+
+    def __init__(self):
+        self.port, self.process = free_port(), None
+
+    def start(self):
+        command = [sys.executable, "-c", SERVER, str(self.port)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert self.process.stdout.readline() == b"ready\n"
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def killable():
+    server = Server()
+    server.start()
+    yield server
+    server.kill()
+
+
+def kept_after(number, then):
+    """A ``keep`` that calls ``then`` once, when so many answers are kept; and what it kept."""
+    kept, lock = {}, threading.Lock()
+
+    def keep(i, answer):
+        with lock:
+            kept[i] = answer.text
+            if len(kept) == number:
+                then()
+
+    return keep, kept
+
+
+def test_an_outage_is_waited_out(killable, capsys):
+    def outage():
+        killable.kill()
+        threading.Timer(3, killable.start).start()
+
+    lm = load_model(f"openai:m@http://127.0.0.1:{killable.port}/v1", patience=60)
+    keep, kept = kept_after(30, outage)
+    answers = lm.generate(CHATS, SAMPLING, range(96), keep)
+    assert [answer.text for answer in answers] == [f"answer to Question {i}" for i in range(96)]
+    assert len(kept) == 96 and lm.failure is None
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and "does not answer" in said[0] and "waiting up to 60 s" in said[0]
+    assert said[1].endswith("answers again")
+
+
+def test_a_server_that_is_gone_ends_the_run_within_the_patience(killable):
+    lm = load_model(f"openai:m@http://127.0.0.1:{killable.port}/v1", patience=3)
+    keep, kept = kept_after(30, killable.kill)
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"has not answered for 3 s .*run the same again.*are kept") as caught:
+        lm.generate(CHATS, SAMPLING, range(96), keep)
+    assert time.monotonic() - start < 30 and "\n" not in str(caught.value)
+    assert 30 <= sum(text is not None for text in kept.values()) < 30 + connection.CONCURRENCY
+    killable.start()
+    answers = lm.generate(CHATS, SAMPLING, range(96))  # the same model, taken up again
+    assert all(answer.text for answer in answers)
+
+
+def test_one_looks_whether_the_server_is_back_while_the_others_wait(monkeypatch):
+    monkeypatch.setattr(connection, "PAUSE", 0.05)
+    down, asked = threading.Event(), []
+
+    def reply(body):
+        if not down.is_set():
+            return 200, completion("fine")
+        asked.append((time.monotonic(), body["messages"][-1]["content"]))
+        if [question for _, question in asked].count("Hi") == 7:
+            down.clear()
+        return 503, b"<html>starting</html>"
+
+    with scripted(reply) as url:
+        lm = load_model(f"openai:m@{url}", patience=60)
+        down.set()
+        answers = lm.generate(CHATS, SAMPLING, range(96))
+    assert {answer.text for answer in answers} == {"fine"}
+    questions = [question for _, question in asked if question != "Hi"]
+    looks = [when for when, question in asked if question == "Hi"]
+    assert len(questions) <= connection.CONCURRENCY  # those under way; no other was sent
+    gaps = [later - sooner for sooner, later in itertools.pairwise(looks)]
+    assert len(gaps) == 6 and gaps[-1] > 3 * gaps[0]
+
+
+def served_once(first, **how):
+    """An answer of a server whose first reply to a question is ``first``, and the seconds it took."""
+    replied = itertools.chain([first], itertools.repeat((200, completion("at last"))))
+    with scripted(lambda body: (200, completion()) if body["max_tokens"] == 1 else next(replied)) as url:
+        lm = load_model(f"openai:m@{url}", **how)
+        start = time.monotonic()
+        (answer,) = lm.generate(CHATS[:1], SAMPLING, [0])
+        return answer, time.monotonic() - start, lm.failure
+
+
+ERROR = {"message": "slow down", "code": "rate_limit_exceeded"}
+IN_A_MOMENT = {"Retry_After": "1.5"}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        (429, {"error": ERROR}, IN_A_MOMENT),
+        (503, b"<html>busy</html>", IN_A_MOMENT),
+        (403, {"error": ERROR}, IN_A_MOMENT),
+        (429, {"error": ERROR}, {"Retry_After_Ms": "1500"}),
+        (200, {"error": ERROR}, IN_A_MOMENT),
+        (200, {"error": {**ERROR, "code": 429, "metadata": {"headers": {"Retry-After": "1.5"}}}}),
+        (200, {"error": {**ERROR, "retry_after_ms": 1500}}),
+        (200, {"choices": [{"index": 0, "error": ERROR, "message": {"content": "The"}}]}, IN_A_MOMENT),
+        (200, {"object": "error", **ERROR}, IN_A_MOMENT),
+    ],
+    ids=str,
+)
+def test_a_server_is_left_alone_as_long_as_it_asks(reply):
+    answer, seconds, _ = served_once(reply)
+    assert answer.text == "at last" and 1.5 <= seconds < 30
+
+
+@pytest.mark.parametrize("asked", ["3600", "1e300", "inf", "Fri, 31 Dec 2099 23:59:59 GMT"])
+def test_a_server_that_asks_for_more_than_the_patience_is_not_asked_again(asked):
+    count = []
+
+    def reply(body):
+        count.append(body)
+        return (200, completion()) if body["max_tokens"] == 1 else (429, {"error": ERROR}, {"Retry_After": asked})
+
+    with scripted(reply) as url:
+        lm = load_model(f"openai:m@{url}")
+        count.clear()
+        with pytest.raises(UserError, match=r"asks to be left alone for .* s \(429 .*slow down.*patience is 600 s"):
+            lm.generate(CHATS[:1], SAMPLING, [0])
+        assert len(count) == 1
+
+
+@pytest.mark.parametrize(
+    ("headers", "text", "seconds"),
+    [
+        ({"retry-after": "150"}, "", 150),  # the client of openai would not ask again at all
+        ({"retry-after": "0"}, "", 0),
+        ({"retry-after": "-3"}, "", 0),
+        ({"retry-after": "soon"}, "", None),
+        ({"retry-after": "nan"}, "", None),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:00 GMT"}, "", 0),
+        ({}, '{"error": {"Retry-After": "7"}}', 7),
+        ({}, "no", None),
+    ],
+)
+def test_how_long_a_server_asks_to_be_left_alone(headers, text, seconds):
+    assert replies.wait_asked(headers, text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"message": "x", "code": 502}, 502),
+        ({"message": "x", "code": "400"}, 400),
+        ({"message": "Rate limit reached"}, 429),
+        ({"message": "The model is overloaded"}, 503),
+        ({"message": "x", "type": "invalid_request_error"}, 400),
+        ({"message": "Incorrect API key provided"}, 401),
+        ("it broke", 500),
+    ],
+)
+def test_an_error_inside_an_answer_is_that_error(monkeypatch, error, status):
+    monkeypatch.setattr(connection, "RETRIES", 0)
+    said = error if isinstance(error, str) else error["message"]
+    if status < 500 and status != 429:  # refused, as all that was asked
+        with pytest.raises(UserError, match=f"refuses every request .{status} .*{said}"):
+            served_once((200, {"error": error}))
+    else:
+        answer, _, failure = served_once((200, {"error": error}))
+        assert answer.finish_reason == "error" and failure.startswith(f"{status} ") and said in failure
+
+
+def test_the_wait_for_an_answer_adapts_to_how_long_answers_take(monkeypatch):
+    monkeypatch.setattr(connection, "SHORTEST_TIMEOUT", 0.4)
+    hung = []
+
+    def reply(body):
+        question = body["messages"][-1]["content"]
+        if question == "Question 95" and len(hung) < 2:
+            hung.append(time.monotonic())
+            return "hang"
+        return 200, completion("fine")
+
+    with scripted(reply) as url:
+        lm = load_model(f"openai:m@{url}")
+        assert lm._connection._timeout({"max_tokens": 20}) == connection.TIMEOUT  # nothing is known yet
+        answers = lm.generate(CHATS, SAMPLING, range(96))
+    assert {answer.text for answer in answers} == {"fine"}
+    assert 0.4 < hung[1] - hung[0] < 120  # of a time-out of 600
+
+
+def test_answers_that_take_long_are_given_longer():
+    line = Connection("m", "http://127.0.0.1:1/v1", 60)
+    line._took[300].extend([30.0] * connection.CONCURRENCY)
+    line._took[1].extend([0.01] * connection.CONCURRENCY)
+    assert line._timeout({"max_tokens": 300}) == 300 and line._timeout({"max_completion_tokens": 300}) == 300
+    assert line._timeout({"max_tokens": 1}) == connection.SHORTEST_TIMEOUT
+    assert line._timeout({"max_tokens": 5}) == connection.TIMEOUT
+
+
+def test_a_server_that_answers_no_request_though_it_answers_probes(monkeypatch):
+    monkeypatch.setattr(connection, "PAUSE", 0.01)
+    with scripted(lambda body: (200, completion()) if body["max_tokens"] == 1 else (500, {})) as url:
+        lm = load_model(f"openai:m@{url}", patience=2)
+        start = time.monotonic()
+        with pytest.raises(UserError, match="answers single tokens, but no request for"):
+            lm.generate(CHATS * 20, SAMPLING, range(96 * 20))
+    assert time.monotonic() - start < 60
+
+
+def test_a_few_requests_that_always_fail_do_not_end_a_run(monkeypatch):
+    monkeypatch.setattr(connection, "PAUSE", 0.01)
+    poison = {f"Question {i}" for i in (3, 90, 95)}
+
+    def reply(body):
+        return (500, {}) if body["messages"][-1]["content"] in poison else (200, completion("fine"))
+
+    with scripted(reply) as url:
+        lm = load_model(f"openai:m@{url}", patience=0.01)
+        answers = lm.generate(CHATS, SAMPLING, range(96))
+    assert [i for i, answer in enumerate(answers) if answer.text is None] == [3, 90, 95]
+
+
+def test_patience_is_checked():
+    with pytest.raises(UserError, match="patience is -1: give a number of at least 0"):
+        load_model("openai:m@http://127.0.0.1:1/v1", patience=-1)
+
+
+def test_a_failure_says_why_in_a_line():
+    assert str(Failure("a\nb" + "x" * 400)) == "a b" + "x" * 297
