@@ -26,14 +26,16 @@ ASSEMBLED = (
 class Model:
     """Draws words as a language model would, and refuses or disregards the fields it is told to."""
 
-    def __init__(self, refuses=(), disregards=(), words=50, thinks=False, temperatures=None):
-        self.refuses, self.disregards, self.words, self.thinks = set(refuses), set(disregards), words, thinks
-        self.temperatures, self.bodies = temperatures, []
+    def __init__(self, refuses=(), disregards=(), words=50, thinks=False, temperatures=None, breaks=False):
+        self.refuses, self.disregards, self.temperatures = set(refuses), set(disregards), temperatures
+        self.words, self.thinks, self.breaks, self.bodies = words, thinks, breaks, []
 
     def reply(self, body):
         self.bodies.append(body)
         if refused := self.refuses & set(body):
             return 400, {"error": {"message": f"Unsupported parameter: {refused}", "code": "unsupported_parameter"}}
+        if self.breaks and body.get("top_k") == -1:  # as llama.cpp's Python server does
+            return 500, {"error": {"message": "top_k should be greater than or equal to 0"}}
         if self.temperatures and body.get("temperature", 1) not in self.temperatures:
             return 400, {"error": {"message": "temperature does not support this value", "param": "temperature"}}
         heard = {name: value for name, value in body.items() if name not in self.disregards}
@@ -82,6 +84,7 @@ DIALECTS = {
         {"temperature": "taken; at 0 the answers differ all the same"},
         {},
     ),
+    "broken by -1": (Model(breaks=True), {"top_k": "field top_k, 0 for all, kept to"}, {"top_k": 0}),
     "no top_k": (Model(["top_k", "generation_config"]), {"top_k": "refused"}, {"top_k": None}),
     "deaf to top_k": (Model(disregards=["top_k"]), {"top_k": DEAF}, {"top_k": None}),
     "one word": (

@@ -71,8 +71,12 @@ class Connection:
         except (openai.OpenAIError, ValueError, AttributeError):
             return []  # not every server lists its models; the first chat tells
 
-    def complete(self, **body) -> dict:
-        """One chat completion. `Failure` for a request that fails for good, ``UserError`` for a server that does."""
+    def complete(self, body: dict, retries: int | None = None) -> dict:
+        """One chat completion, asked again so many times, by default `RETRIES`, if it fails.
+
+        `Failure` for a request that fails for good, ``UserError`` for a server that stops answering.
+        """
+        retries = RETRIES if retries is None else retries
         spent, timeouts = 0.0, 0
         for attempt in itertools.count():
             with self._looking:
@@ -89,7 +93,7 @@ class Connection:
                 if not error.passes:
                     raise
                 self._failing = self._failing or sent
-                if spent > RETRIES:
+                if spent > retries:
                     self._failed += 1
                     raise
                 self._wait(error, sent, _pause(attempt))

@@ -29,6 +29,9 @@ SAMPLERS: dict[str, Callable[[int], dict[str, Any]]] = {
     "top_k, 0 for all": lambda k: {"top_k": k},
     "generation_config": lambda k: {"generation_config": json.dumps({"do_sample": True, "top_k": k})},
 }
+#: Statuses of a request that the server does not understand; llama.cpp's Python server says 500. So what is tried is
+#: tried no more than twice.
+REFUSED, TRIES_MORE = (400, 422, 500, 501), 1
 #: Said by models that think, of a limit that leaves no token for the answer.
 TOO_SHORT = "output limit was reached"
 
@@ -115,15 +118,16 @@ def _dated(text: str) -> dict[str, Any]:
 
 def prompt_tokens(connection: Connection, *messages: dict[str, str], **fields: Any) -> int:
     """Length of the prompt that the server makes of a chat; 0 if it does not tell."""
-    reply = connection.complete(**{**(connection.probe or {}), "messages": list(messages), **fields})
+    body = (connection.probe or {}) | {"messages": list(messages)} | fields
+    reply = connection.complete(body, TRIES_MORE)
     return usage(reply, "prompt_tokens") or 0
 
 
 def _takes(connection: Connection, body: dict) -> bool:
     try:
-        connection.complete(**body)
+        connection.complete(body, TRIES_MORE)
     except Failure as error:
-        if error.status not in (400, 422):
+        if error.status not in REFUSED:
             raise
         return TOO_SHORT in str(error)
     return True
@@ -133,11 +137,11 @@ def _limit(connection: Connection) -> str:
     """The field for the length of an answer; newer models refuse the older one."""
     for name in LIMITS[:-1]:
         try:
-            connection.complete(messages=PROBE, **{name: 1})
+            connection.complete({"messages": PROBE, name: 1})
             return name
         except Failure as error:
             first = error
-            if error.status not in (400, 422):
+            if error.status not in REFUSED:
                 raise
     if not _takes(connection, {"messages": PROBE, LIMITS[-1]: 1}):
         raise first
@@ -159,7 +163,7 @@ def _lengthens(tokens: Callable[[str], int]) -> bool:
     return long - short >= 10
 
 
-def alternatives_told(connection: Connection, **body: Any) -> int:
+def alternatives_told(connection: Connection, body: dict) -> int:
     """Of how many of the likeliest next tokens the server tells the log-probabilities; 0 if it tells none.
 
     `Failure` for a server that refuses to be asked for them.
@@ -167,7 +171,8 @@ def alternatives_told(connection: Connection, **body: Any) -> int:
     refused = None
     for number in ALTERNATIVES:
         try:
-            if alternatives(connection.complete(**body, logprobs=True, top_logprobs=number)):
+            asked = body | {"logprobs": True, "top_logprobs": number}
+            if alternatives(connection.complete(asked, TRIES_MORE)):
                 return number
         except Failure as error:
             refused = error
@@ -223,7 +228,7 @@ class _Draws:
         told: list[str] = []
         for seed in seeds:
             body = self._dialect.fields(Sampling(heat, top_k=0, max_tokens=self._tokens), seed) | more
-            answer = generation(self._connection.complete(messages=DRAW, **body), 0.0)
+            answer = generation(self._connection.complete({"messages": DRAW} | body), 0.0)
             told.append(f"{answer.reasoning}{answer.text}")
             if told[-1] != told[0]:
                 break

@@ -91,7 +91,8 @@ class ServerModel:
         def answer(chat: Messages, seed: int) -> Generation:
             start = time.perf_counter()
             try:
-                reply = self._connection.complete(messages=self._messages(chat), **self._dialect.fields(sampling, seed))
+                asked = {"messages": self._messages(chat)} | self._dialect.fields(sampling, seed)
+                reply = self._connection.complete(asked)
             except Failure as error:
                 if error.code == "content_filter":  # Azure's word on a prompt that its filter stops
                     return Generation("", "content_filter", None, 0, time.perf_counter() - start)
@@ -123,7 +124,7 @@ class ServerModel:
                 fields |= CONTINUE
             try:
                 fields |= {"logprobs": True, "top_logprobs": self._likeliest(fields)}
-                listed = replies.alternatives(self._connection.complete(**fields))
+                listed = replies.alternatives(self._connection.complete(fields))
             except Failure as error:
                 raise UserError(f"server {self.revision}: no log-probabilities ({error})") from error
             if not listed:
@@ -150,7 +151,7 @@ class ServerModel:
         """Of how many of the likeliest tokens the server tells, tried once, on the first request that wants to know."""
         with self._trying:
             if self._told is None:
-                self._told = probing.alternatives_told(self._connection, **fields)
+                self._told = probing.alternatives_told(self._connection, fields)
         return self._told
 
     @functools.cached_property
