@@ -274,6 +274,23 @@ def test_judges_are_compared_on_the_same_answers(answers):
     assert (row.n, row.agreement, row.kappa) == (24, 0.5, 0)
 
 
+def test_what_says_nothing_is_put_before_no_judge(answers):
+    responses, items = answers
+    spoken = responses[responses["run"] == 0].assign(outcome="answered")
+    silent = {"blocked": "I can", "empty": " ", "unfinished": "", "failed": None}
+    parts = [spoken.assign(text=text, outcome=outcome) for outcome, text in silent.items()]
+    seen = []
+
+    def judge(texts, questions):
+        seen.extend(texts)
+        return np.ones(len(texts), dtype=bool)
+
+    judge.name = "listens"
+    judges.judgments(pd.concat([spoken, *parts]), items, [judge])
+    judges.reworded(pd.concat([spoken, *parts]), items, personas.select([], controls=["none"]), judge)
+    assert set(seen) == set(spoken["text"])
+
+
 def test_a_judge_that_heeds_identity_words_is_found_out(answers):
     who = personas.select("religion")
     texts = judges.reworded(

@@ -7,6 +7,7 @@ import pandas as pd
 
 from personagap import leakage, tasks
 from personagap.judges.loading import Judge
+from personagap.models.answers import SILENT
 
 
 def judgments(responses: pd.DataFrame, items: pd.DataFrame, judges: Sequence[Judge]) -> pd.DataFrame:
@@ -67,8 +68,14 @@ def _address(text: str, words: re.Pattern, phrase: str) -> str:
 
 
 def _distinct(responses: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """Each distinct answer to an item of a task that a judge grades: ``task item text question``."""
-    answers = responses.loc[responses["text"].notna(), ["task", "item", "text"]].drop_duplicates()
+    """Each distinct answer to an item of a task that a judge grades: ``task item text question``.
+
+    As in ``tasks.grade``, what says nothing, or is but the beginning that a filter left, is not judged.
+    """
+    spoken = responses["text"].fillna("").str.strip() != ""
+    if "outcome" in responses:
+        spoken &= ~responses["outcome"].isin([*SILENT, "failed"])
+    answers = responses.loc[spoken, ["task", "item", "text"]].drop_duplicates()
     judged = [name for name in items["task"].unique() if tasks.find(name).judged]
     requests = items[items["task"].isin(judged)]
     return answers.merge(requests[["task", "item", "question"]], on=["task", "item"])
