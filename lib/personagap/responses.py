@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from tqdm.auto import tqdm
 
+from personagap import progress
 from personagap.paths import CACHE
 from personagap.store import Store
 from personagap.store_files import COLUMNS
@@ -84,9 +84,7 @@ def complete(
     stored = _table([]) if store is None else store.get(keys)
     distinct, missing, made = np.flatnonzero(~keys.duplicated()), ~keys.isin(stored.index), {}
     with contextlib.ExitStack() as stack:
-        bar = stack.enter_context(
-            tqdm(desc=title, total=len(distinct), initial=len(stored), unit="request", disable=None)
-        )
+        told = stack.enter_context(progress.asking(title, len(distinct), len(stored)))
         owner = stack.enter_context(store.asking()) if store is not None and missing.any() else None
 
         def ask(rows: np.ndarray) -> np.ndarray:
@@ -94,12 +92,12 @@ def complete(
             mine = np.ones(len(rows), bool) if owner is None else keys[rows].isin(store.claim(owner, keys[rows]))
             asked = keys[rows[mine]].tolist()
 
-            def keep(i: int, answer: tuple) -> None:
+            def keep(i: int, answer) -> None:
                 if (key := asked[i]) not in made:
                     made[key] = answer
                     if owner is not None:
                         store.release(key) if failed(answer) else store.keep([(key, *answer)])
-                    bar.update()
+                    told(tokens=answer.output_tokens or 0)
 
             if len(asked):
                 make(rows[mine], keep)
@@ -111,7 +109,7 @@ def complete(
         while len(awaited):
             head = awaited[:batch]
             found = store.get(keys[head])
-            bar.update(len(found))
+            told(len(found))
             stored = pd.concat([stored, found]) if len(found) else stored
             waiting = ask(head[~keys[head].isin(found.index)])
             if len(waiting) == len(head):

@@ -25,6 +25,8 @@ from personagap.runs.files import spared, whole
 PARQUET = ("scores", "responses")
 #: What the process of a failed run and its kernel wrote to stderr.
 LOG = "stderr.log"
+#: What a run under way is at: the section of its notebook, and below it what is asked there.
+PROGRESS = ".progress"
 #: Seconds that the kernel of a killed runner may take to follow it.
 DYING = 15
 

@@ -1,0 +1,58 @@
+"""What runs under way are at, shown to who waits: a line for each, that changes in a terminal, or one a minute."""
+
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from personagap.leaving import leaving
+from personagap.progress import MINUTE
+from personagap.runs.folder import PROGRESS, is_locked
+
+
+def state(folder: Path) -> str:
+    """What the run in ``folder`` asks, and in which section of its notebook; "" if it is not under way."""
+    with contextlib.suppress(OSError):
+        section, *asked = (folder / PROGRESS).read_text(encoding="utf-8").splitlines() or [""]
+        if section and is_locked(folder):  # and not left behind by a runner that was killed
+            return leaving(f"{folder.name}: {' · '.join([*filter(None, asked), section])}")
+    return ""
+
+
+@contextlib.contextmanager
+def watching(folders: Sequence[Path]) -> Iterator[None]:
+    """Show on stderr what the runs in ``folders`` are at while the block runs."""
+    ended = threading.Event()
+    show = _bars if sys.stderr.isatty() else _lines
+    thread = threading.Thread(target=show, args=[folders, ended], daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def _bars(folders: Sequence[Path], ended: threading.Event) -> None:
+    bars: dict[Path, tqdm] = {}
+    while not ended.wait(0.5):
+        columns, rows = os.get_terminal_size(sys.stderr.fileno())  # 0 where a terminal does not tell
+        for folder in folders:
+            if text := state(folder):
+                if folder not in bars:
+                    bars[folder] = tqdm(bar_format="{desc}", leave=False, ncols=columns, nrows=rows or len(folders) + 2)
+                bars[folder].set_description_str(text[: (columns or len(text) + 1) - 1])  # one line, or it would stay
+            elif folder in bars and not (folder / PROGRESS).exists():
+                bars.pop(folder).close()
+    for bar in bars.values():
+        bar.close()
+
+
+def _lines(folders: Sequence[Path], ended: threading.Event) -> None:
+    while not ended.wait(MINUTE):
+        for text in filter(None, map(state, folders)):
+            print(text, file=sys.stderr, flush=True)

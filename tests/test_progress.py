@@ -1,0 +1,124 @@
+"""How far a run is: in a terminal, in a batch, in JupyterLab, and as plain lines."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import pytest
+from notebooks_for_tests import write_notebook
+from servers import counting
+
+from personagap import progress
+from personagap.models import Generation
+from personagap.responses import complete
+from personagap.runs import watch
+
+#: Asks 40 questions, 16 at a time.
+ASKS = """
+from personagap import ask, models
+texts = ask.texts(models.load_model(model), [f"question {n} {number}" for number in range(40)], 0.0, 0)
+assert None not in texts
+"""
+#: The command, whose minutes are short.
+COMMAND = "from personagap.runs import watch\nwatch.MINUTE = 0.3\nfrom personagap.cli import main\nmain()"
+LINE = r"m-[0-9a-f]{8}: \d+ of 40 requests, [\d,]+ tokens/s, \d\d:\d\d left · asking m · cell \[4\], Ask them"
+
+
+def simply(rows, keep):
+    for i, _ in enumerate(rows):
+        keep(i, Generation("text", "stop", 3, 50, 0.1))
+
+
+def batch_of_two(folder, url):
+    """Two runs, whose notebook asks in its second section."""
+    parameters = f'model = "openai:m@{url}"\nn = 1\noutput = None'
+    write_notebook(folder / "p" / "1.ipynb", "1", ASKS, parameters=parameters, text="# A trial\n\n## Ask them")
+    (folder / "batch.yaml").write_text("runs: [{notebook: p/1.ipynb, grid: {n: [1, 2]}}]")
+    arguments = ["batch", "batch.yaml", "--jobs", "2", "--figures", "figures"]
+    environment = os.environ | {"PERSONAGAP_CACHE": str(folder / "cache")}
+    return [sys.executable, "-c", COMMAND, *arguments], {"cwd": folder, "env": environment}
+
+
+def test_without_a_terminal_a_batch_says_a_line_for_each_run_every_minute(tmp_path):
+    with counting("question", seconds=0.5) as (url, _):
+        command, how = batch_of_two(tmp_path, url)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, **how)
+    assert done.returncode == 0, done.stdout
+    said = [line for line in done.stderr.splitlines() if re.fullmatch(LINE, line)]
+    assert len({line.split()[0] for line in said}) == 2, done.stderr
+    assert "\r" not in done.stderr and not [*tmp_path.rglob(watch.PROGRESS)]
+
+
+def test_in_a_terminal_each_run_has_a_line_that_changes(tmp_path):
+    with counting("question", seconds=0.5) as (url, _):
+        command, how = batch_of_two(tmp_path, url)
+        ours, theirs = pty.openpty()
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, **how)
+        os.close(theirs)
+        said = b""
+        try:
+            while part := os.read(ours, 1 << 16):
+                said += part
+        except OSError:  # the terminal's other end is closed
+            os.close(ours)
+    assert process.wait(60) == 0
+    assert len({*re.findall(r"m-[0-9a-f]{8}: \d+ of 40", said.decode())}) > 2
+    assert b"\r" in said and b"\x1b[A" in said  # one line above the other
+
+
+def test_jupyterlab_shows_a_bar(tmp_path):
+    code = "import sys\nsys.path.insert(0, PATH)\nfrom test_progress import complete, simply\n"
+    code = code.replace("PATH", repr(os.path.dirname(__file__)))
+    path = write_notebook(tmp_path / "1.ipynb", code + "complete(None, ['a', 'b'], simply, title='asking m');")
+    environment = {name: value for name, value in os.environ.items() if name != progress.FILE}
+    command = [sys.executable, "-m", "jupyter", "execute", "--inplace", path.name]
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=120)
+    notebook = json.loads(path.read_text())
+    (shown,) = notebook["cells"][-1]["outputs"]
+    assert "application/vnd.jupyter.widget-view+json" in shown["data"]
+    assert re.search(r"2/2\s.*tokens/s", json.dumps(notebook["metadata"]["widgets"], ensure_ascii=False))
+
+
+def test_who_asks_without_a_terminal_is_told_every_minute(monkeypatch, capsys):
+    monkeypatch.delenv(progress.FILE, raising=False)
+    complete(None, ["a", "b"], simply, title="asking m")
+    assert capsys.readouterr().err == ""  # sooner than a minute
+    monkeypatch.setattr(progress, "MINUTE", 0.0)
+    complete(None, ["a", "b"], simply, title="asking m")
+    assert re.search(r"^2 of 2 requests, [\d,]+ tokens/s, 00:00 left · asking m$", capsys.readouterr().err, re.M)
+
+
+@pytest.mark.parametrize("place", ["run", "nowhere"])
+def test_what_is_told_holds_no_secret_and_stops_no_answer(tmp_path, monkeypatch, place):
+    monkeypatch.setenv("OPENAI_API_KEY", "sk-MARKER-0123456789")
+    (tmp_path / "run").mkdir()
+    file = tmp_path / place / watch.PROGRESS
+    monkeypatch.setenv(progress.FILE, str(file))
+    seen = []
+    if place == "run":
+        file.write_text("cell [1]")
+
+    def asked(rows, keep):
+        simply(rows, keep)
+        seen.append(file.read_text() if place == "run" else "")
+
+    answers = complete(None, ["a", "b"], asked, title="asking \x1b[2J sk-MARKER-0123456789")
+    assert len(answers) == 2
+    if place == "run":
+        assert seen == ["cell [1]\n0 of 2 requests, ? left · asking [U+001B][2J ***"]
+        assert file.read_text() == "cell [1]\n"
+        assert watch.state(file.parent) == ""  # nobody is at that run
+
+
+def test_a_line_is_shown_of_runs_under_way_alone(tmp_path):
+    from personagap.runs.folder import lock
+
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / watch.PROGRESS).write_text("cell [2], Ask\n1 of 2 requests · asking m")
+    assert watch.state(tmp_path / "run") == ""  # left behind
+    descriptor = lock(tmp_path / "run")
+    assert watch.state(tmp_path / "run") == "run: 1 of 2 requests · asking m · cell [2], Ask"
+    os.close(descriptor)
