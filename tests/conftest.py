@@ -1,6 +1,7 @@
 """Shared fixtures: models made, loaded, served or asked once for all tests; a cache of a test's own; real data."""
 
 import os
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -71,6 +72,20 @@ def served(tmp_path_factory):
 def own_cache(tmp_path, monkeypatch):
     """Response stores of this test alone."""
     monkeypatch.setattr("personagap.responses.CACHE", tmp_path)
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A file system of 256 KiB."""
+    place = tmp_path / "small"
+    place.mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", place], capture_output=True)
+    if mount.returncode:
+        pytest.skip(
+            "mounts a small file system, which this container forbids: run as root, allow mounts (CAP_SYS_ADMIN)"
+        )
+    yield place
+    subprocess.run(["umount", "--lazy", place], check=True)
 
 
 @pytest.fixture

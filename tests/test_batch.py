@@ -1,7 +1,9 @@
 """Batches: expansion, cost, failures, resumption, Dask."""
 
+import json
 import re
 import subprocess
+import sys
 
 import numpy as np
 import psutil
@@ -160,6 +162,69 @@ def test_a_failure_stops_nothing_and_a_killed_batch_goes_on_where_it_stopped(tmp
     assert "was finished already" in again.stdout and "2 of 3 runs finished, 1 failed" in again.stdout
     threads = batch._threads(2)
     assert sorted((tmp_path / "log").read_text().split(";")) == ["", *(f"{n} {threads}" for n in (0, 0, 1, 2, 2))]
+
+
+@pytest.mark.parametrize("full", ["before", "by the run"])
+def test_a_full_disk_ends_one_run_and_not_the_batch(tmp_path, small, full):
+    """One run's folder lies on a small disk, which is full, or which its table fills."""
+    code = "import pandas as pd\nimport personagap as pg\nrun = pg.runs.open_run(output)\n"
+    code += "run.save(scores=pd.DataFrame({'x': range(n * 100_000)}))"
+    write_notebook(tmp_path / "p" / "1.ipynb", code, parameters="n = 0\noutput = None")
+    file = write_batch(tmp_path, {"notebook": "p/1.ipynb", "grid": {"n": [0, 3, 1]}})
+    one = batch.read(file, tmp_path / "figures")[1]
+    one.folder.parent.mkdir(parents=True)
+    one.folder.symlink_to(small)
+    if full == "before":
+        with (small / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError, match="No space"):
+            while True:
+                filler.write(bytes(4096))
+    command = [*COMMAND, "batch", "batch.yaml", "--figures", "figures", "--jobs", "1"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1 and done.stdout.endswith("\n2 of 3 runs finished, 1 failed\n"), done
+    assert done.stdout.count("No space left on device") == 1 and "Traceback" not in done.stdout + done.stderr
+
+
+def test_a_lost_scheduler_is_one_line_and_the_summary(tmp_path):
+    pytest.importorskip("distributed", reason='needs pip install "personagap[dask]"')
+    write_notebook(tmp_path / "p" / "1.ipynb", HANGS_ONCE)
+    write_batch(tmp_path, {"notebook": "p/1.ipynb", "grid": {"n": [1, 2]}})
+    options = ["--no-dashboard", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", "address.json"]
+    dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", *options]
+    quiet = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    scheduler = subprocess.Popen(dask, **quiet)
+    wait_for((tmp_path / "address.json").exists, 120)
+    address = json.loads((tmp_path / "address.json").read_text())["address"]
+    command = [*COMMAND, "batch", "batch.yaml", "--figures", "figures", "--dask", address]
+    batch = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    dask[2] = "distributed.cli.dask_worker"
+    worker = subprocess.Popen([*dask[:3], address, "--no-dashboard", "--nthreads", "1"], **quiet)
+    wait_for((tmp_path / "kernel").exists, 120)
+    scheduler.kill()
+    said, problem = batch.communicate(timeout=180)
+    for process in (scheduler, worker):
+        process.terminate()
+        process.wait(30)
+    assert batch.returncode == 1 and said.endswith("0 of 2 runs finished, 0 failed, 2 did not come to an end\n")
+    lines = problem.splitlines()
+    assert lines[-1].startswith(f"personagap: lost the Dask scheduler at {address}: start it") and len(lines) < 3
+
+
+def test_unanswered_requests_are_an_exit_status_of_their_own(tmp_path):
+    code = "import personagap as pg\nfrom personagap.errors import Unanswered\n"
+    code += "pg.runs.open_run(output).record(unanswered=n % 3)\n"
+    code += "if n > 3: raise Unanswered('5 of 6 requests failed')\nassert n != 3"
+    notebook = write_notebook(tmp_path / "p" / "1.ipynb", code, parameters="n = 0\noutput = None")
+
+    def status(*given):
+        command = [*COMMAND, *given, "--figures", "figures", "--jobs", "1"][: -2 if given[0] == "run" else None]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        return done.returncode, (done.stdout.splitlines() or [""])[-1]
+
+    assert status("run", str(notebook), "-p", "n", "1")[0] == 3
+    write_batch(tmp_path, {"notebook": "p/1.ipynb", "grid": {"n": [0, 1, 4]}})
+    assert status("batch", "batch.yaml") == (3, "2 of 3 runs finished, 1 failed; 2 with unanswered requests: run again")
+    write_batch(tmp_path, {"notebook": "p/1.ipynb", "grid": {"n": [0, 1, 3]}})
+    assert status("batch", "batch.yaml") == (1, "2 of 3 runs finished, 1 failed; 1 with unanswered requests: run again")
 
 
 def test_dask_survives_a_killed_worker(tmp_path):

@@ -235,20 +235,6 @@ def test_where_nothing_can_be_kept_a_line_says_so(tmp_path, fault):
     assert "\n" not in str(told.value)
 
 
-@pytest.fixture
-def small(tmp_path):
-    """A file system of 256 KiB."""
-    place = tmp_path / "small"
-    place.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", place], capture_output=True)
-    if mount.returncode:
-        pytest.skip(
-            "mounts a small file system, which this container forbids: run as root, allow mounts (CAP_SYS_ADMIN)"
-        )
-    yield place
-    subprocess.run(["umount", "--lazy", place], check=True)
-
-
 def test_a_full_disk_is_one_clear_line_and_keeps_what_is_stored(small):
     store = ResponseStore("m", small)
     store.add(answers("kept"))

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from personagap import personas, tasks
-from personagap.errors import UserError, at_least
+from personagap.errors import Unanswered, UserError, at_least
 from personagap.models import Generation, Model, Sampling
 from personagap.models.answers import take_apart
 from personagap.responses import ResponseStore, complete, digest
@@ -71,8 +71,8 @@ def ask(
 
     Raises
     ------
-    UserError : so many requests failed that no two items of a task were answered for everybody; or an item has no
-        choices to weigh.
+    Unanswered : so many requests failed that no two items of a task were answered for everybody.
+    UserError : an item has no choices to weigh.
     """
     if answers not in ANSWERS:
         raise UserError(f"answers are {answers!r}: choose from {', '.join(ANSWERS)}")
@@ -145,7 +145,7 @@ def _require_answers(lm: Model, counts: pd.DataFrame) -> None:
         reason = getattr(lm, "failure", None)  # a server tells
         cause = f" ({reason})" if reason else ""
         few = f"{short['complete'].iloc[0]} items of {short['task'].iloc[0]} were answered for everybody"
-        raise UserError(
+        raise Unanswered(
             f"{counts['failed'].sum():,} of {counts['requests'].sum():,} requests to {lm.id} failed{cause}, and only "
             f"{few}: run again, the other answers are kept"
         )

@@ -91,16 +91,18 @@ def run(notebook: str, given: tuple[tuple[str, str], ...], kernel: str | None, f
     broken off, it resumes with the answers it has. Relative paths in parameters are relative to the
     current folder.
 
-    Exit status: 0 finished, 1 the run failed, 2 a mistake in the command.
+    Exit status: 0 finished, 1 the run failed, 2 a mistake in the command, 3 requests are unanswered:
+    the same command asks these again.
     """
     from personagap.runs import execute
     from personagap.runs.request import Request, parse_value
+    from personagap.runs.watch import watching
 
     request = Request(_notebook(notebook), {name: parse_value(value) for name, value in given}, kernel, figures)
-    facts = execute.run(request, force=force, progress=sys.stderr.isatty())
-    failed = facts["status"] != "finished"
-    say(execute.describe(facts, request.folder), err=failed)
-    sys.exit(failed)
+    with watching([request.folder]):
+        facts = execute.run(request, force=force)
+    say(execute.describe(facts, request.folder), err=facts["status"] != "finished")
+    sys.exit(execute.exit_status(facts))
 
 
 @main.command()
@@ -114,12 +116,16 @@ def batch(file: Path, jobs: int, dask: str | None, dry_run: bool, force: bool, f
     """Run the notebooks × parameter grids of FILE (YAML).
 
     Finished runs are skipped, so an interrupted batch goes on where it stopped. One failed run
-    never stops the others. Exit status: 0 all finished, 1 some failed, 2 a mistake in FILE.
+    never stops the others. Exit status: 0 all finished, 1 some failed, 2 a mistake in FILE, 3 none
+    failed otherwise, but requests are unanswered: the same command asks these again.
     """
+    from tqdm import tqdm
+
     from personagap.runs import batch, execute
+    from personagap.runs.watch import watching
 
     requests = {request.id: request for request in batch.read(file, figures)}
-    runs, failed = list(requests.values()), 0
+    runs, ended = list(requests.values()), []
     plan = batch.plan(runs, force)
     say(plan.to_string(index=False, na_rep="–", max_colwidth=60, float_format="{:,.0f}".format))
     to_do, generations, tokens = (plan["state"] == "to do").sum(), plan["generations"].sum(), plan["tokens"].sum()
@@ -131,11 +137,20 @@ def batch(file: Path, jobs: int, dask: str | None, dry_run: bool, force: bool, f
     )
     if dry_run:
         return
-    for facts in batch.run_on_dask(runs, dask, jobs, force) if dask else batch.run_here(runs, jobs, force):
-        failed += facts["status"] != "finished"
-        say(execute.describe(facts, requests[facts["id"]].folder))
-    click.echo(f"{len(runs) - failed} of {len(runs)} runs finished, {failed} failed")
-    sys.exit(failed > 0)
+    try:
+        with watching([request.folder for request in runs]):
+            for facts in batch.run_on_dask(runs, dask, jobs, force) if dask else batch.run_here(runs, jobs, force):
+                ended.append(facts)
+                with tqdm.external_write_mode():  # above the lines that say what runs are at
+                    say(execute.describe(facts, requests[facts["id"]].folder))
+    except UserError as error:  # no cluster, or no longer
+        say(f"personagap: {error}", err=True)
+    failed = sum(facts["status"] != "finished" for facts in ended)
+    codes = [execute.exit_status(facts) for facts in ended] + [1] * (len(runs) - len(ended))
+    more = f", {len(runs) - len(ended)} did not come to an end" if len(ended) < len(runs) else ""
+    more += f"; {codes.count(3)} with unanswered requests: run again" if 3 in codes else ""
+    click.echo(f"{len(ended) - failed} of {len(runs)} runs finished, {failed} failed{more}")
+    sys.exit(1 if 1 in codes else max(codes, default=0))
 
 
 @main.command()

@@ -18,6 +18,10 @@ class UserError(Exception):
         return [f"{type(self).__name__}: {self}"]
 
 
+class Unanswered(UserError):
+    """Too many requests got no answer to go on with; those that did are kept, and a later run asks the others."""
+
+
 def first_line(error: Exception) -> str:
     """What an error says, in a line; its type where it says nothing."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

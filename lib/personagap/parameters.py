@@ -97,6 +97,11 @@ def check(namespace: dict[str, Any]) -> None:
             raise UserError(f"{name} is {namespace[name]!r}: give {describe(kind)}")
 
 
+def names_models(kind: Any) -> bool:
+    """Whether values of this kind name models, which are asked and whose answers are stored."""
+    return kind in (Model, Judge) or any(map(names_models, get_args(kind)))
+
+
 def _usable(value: Any, kind: Any) -> bool:
     """Of the kind, or a name where many functions take a list of names or one."""
     return matches(value, kind) or (isinstance(value, str) and matches([value], kind))

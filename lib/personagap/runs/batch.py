@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import logging
 import os
 import time
 import warnings
@@ -156,7 +157,7 @@ def run_here(requests: list[Request], jobs: int, force: bool) -> Iterator[dict[s
                     yield _failure(request, error)
             for job in [job for job in under_way if job.process.poll() is not None]:
                 under_way.remove(job)
-                yield job.result()
+                yield _result(job)
             time.sleep(0.05)
     finally:
         for job in under_way:
@@ -170,6 +171,11 @@ def run_on_dask(requests: list[Request], address: str, jobs: int, force: bool) -
     ----------
     address : of a scheduler whose workers see the same files and this package, or "local" for
         ``jobs`` worker processes on this machine. A run whose worker is lost goes to another.
+
+    Raises
+    ------
+    UserError : there is no scheduler, or it was lost; what its workers were at is broken off, and resumes when asked
+        for again.
     """
     try:
         from dask.distributed import Client, LocalCluster, as_completed
@@ -177,13 +183,19 @@ def run_on_dask(requests: list[Request], address: str, jobs: int, force: bool) -
         raise UserError('Dask is not installed: pip install "personagap[dask]"') from None
     options = {"force": force, "threads": _threads(jobs) if address == "local" else None}
     with contextlib.ExitStack() as stack:
-        if address == "local":
-            cluster = LocalCluster(n_workers=jobs, threads_per_worker=1, processes=True, dashboard_address=None)
-            address = stack.enter_context(cluster)
+        logging.disable()  # what Dask says in pages is said here in a line
+        stack.callback(logging.disable, logging.NOTSET)
         try:
-            client = stack.enter_context(Client(address, timeout=10))
-        except (OSError, ValueError) as error:
-            raise UserError(f"no Dask scheduler at {address}: {error}") from None
+            if address == "local":
+                size = {"n_workers": jobs, "threads_per_worker": 1, "processes": True}
+                cluster = LocalCluster(**size, dashboard_address=None, silence_logs=logging.CRITICAL)
+                client = stack.enter_context(Client(stack.enter_context(cluster)))
+            else:
+                client = stack.enter_context(Client(address, timeout=10))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise UserError(f"no Dask scheduler at {address}: {first_line(error)}") from None
+        if not client.scheduler_info()["workers"]:
+            warnings.warn(f"the Dask scheduler at {address} has no workers yet: runs wait for one", stacklevel=2)
         waiting, completed = list(requests), as_completed([])
         under_way: dict = {}  # future → request
 
@@ -196,6 +208,8 @@ def run_on_dask(requests: list[Request], address: str, jobs: int, force: bool) -
         submit()
         for future in completed:
             request = under_way.pop(future)
+            if future.status in ("cancelled", "lost"):
+                raise UserError(f"lost the Dask scheduler at {address}: start it and run the batch again to go on")
             failed = future.exception()  # the runner's, or Dask's own when a run has cost it several workers
             yield _failure(request, failed) if failed else future.result()
             submit()
@@ -222,5 +236,14 @@ def _threads(jobs: int) -> int:
     return max(1, (cores or 1) // jobs)  # a system may not tell
 
 
+def _result(job: execute.Job) -> dict[str, Any]:
+    """A run's facts, though its disk may be full, which ends that run alone."""
+    try:
+        return job.result()
+    except (UserError, OSError) as error:
+        return _failure(job.request, error)
+
+
 def _failure(request: Request, error: BaseException) -> dict[str, Any]:
-    return {"id": request.id, "status": "failed", "error": str(error) or type(error).__name__, "skipped": False}
+    text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
+    return {"id": request.id, "status": "failed", "error": text or type(error).__name__, "skipped": False}

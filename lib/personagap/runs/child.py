@@ -1,16 +1,18 @@
 """The process in which one run is executed: ``python -m personagap.runs.child TASK``."""
 
 import atexit
+import contextlib
 import json
 import os
+import re
 import shutil
 import sys
-import tempfile
 import threading
 import time
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
+import nbformat
 import papermill
 import psutil
 from nbclient.exceptions import DeadKernelError
@@ -19,8 +21,10 @@ from papermill.iorw import LocalHandler, papermill_io
 from traitlets.config import Config
 
 from personagap.leaving import leaving, redacted
-from personagap.runs import report
-from personagap.runs.folder import LOG, now, record
+from personagap.runs import report, system
+from personagap.runs.folder import LOG, PROGRESS, now, record
+
+HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 
 
 class Redacting(LocalHandler):
@@ -30,7 +34,35 @@ class Redacting(LocalHandler):
         super().write(redacted(buf), path)
 
 
-def die_with_runner(sockets: str) -> None:
+class Position:
+    """Where in its notebook a run is, told to who watches it; and how a kernel came to die there."""
+
+    def __init__(self, folder: Path):
+        self.file, self.section, self.number = folder / PROGRESS, "", 0
+        self.before = system.memory_kills()
+        self.kernels: list[int] = []
+
+    def reach(self, cell: nbformat.NotebookNode, cell_index: int) -> None:
+        """A cell's turn has come."""
+        if cell.cell_type != "code":
+            self.section = (HEADING.findall(cell.source) or [self.section])[-1]
+        elif cell.source.strip():
+            self.number += 1
+            self.kernels = [process.pid for process in psutil.Process().children()]
+            with contextlib.suppress(OSError):  # a full disk ends a run where it costs a result
+                self.file.write_text(leaving(str(self)), encoding="utf-8")
+
+    def __str__(self) -> str:
+        return f"cell [{self.number}]" + (f", {self.section}" if self.section else "")
+
+    def death(self) -> str:
+        """What became of the kernel, in a line."""
+        witness = system.out_of_memory(self.kernels, self.before)
+        how = f"memory ran out, says {witness}" if witness else "it was killed, it crashed, or memory ran out"
+        return f"the kernel died in {self}: {how}"
+
+
+def die_with_runner(sockets: Path) -> None:
     """End this process and its kernel when the runner's end of the pipe closes, however that came about."""
     os.read(0, 1)
     for process in psutil.Process().children(recursive=True):
@@ -39,33 +71,40 @@ def die_with_runner(sockets: str) -> None:
     os._exit(1)
 
 
-def execute(task: dict[str, Any], sockets: str, terminal: TextIO) -> str | None:
-    """Execute the notebook; the error in one line, or None."""
+def execute(task: dict[str, Any], sockets: Path) -> dict[str, Any]:
+    """Execute the notebook; ``status``, and of a failed run ``error`` in one line, and whether answers are lacking."""
     partial = Path(task["folder"], ".partial.ipynb")
+    position = Position(partial.parent)
     papermill_io.register(task["folder"], Redacting())
     paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (task["notebook"], partial)]
+    lacking = False
     try:
         papermill.execute_notebook(
             *paths,  # which papermill takes for format strings
             parameters=task["parameters"],
             kernel_name=task["kernel"],
             language="python",
-            progress_bar={"file": terminal} if task["progress"] else False,
+            progress_bar=False,
+            on_cell_start=position.reach,
             # Kernels that start at the same moment have raced for a TCP port; a socket file is the run's own.
             config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
         )
-    except PapermillExecutionError as error:
-        last = error.evalue.strip().rpartition("\n")[2]
-        return last if error.ename == "UserError" else f"{error.ename}: {last} (in cell [{error.exec_count}])"
+        return {"status": "finished"}
+    except PapermillExecutionError as failure:
+        last = failure.evalue.strip().rpartition("\n")[2]
+        lacking = failure.ename == "Unanswered"
+        users = lacking or failure.ename == "UserError"
+        error = last if users else f"{failure.ename}: {last} (in cell [{failure.exec_count}])"
     except DeadKernelError:
-        return "the kernel died: it was killed, it crashed, or memory ran out"
-    except RuntimeError as error:
-        return f"the kernel did not start: {error}"
-    except OSError as error:
-        return f"{error.filename or partial}: {error.strerror}".replace(partial.name, "notebook.ipynb")
+        error = position.death()
+    except RuntimeError as failure:
+        error = f"the kernel did not start: {failure}"
+    except OSError as failure:
+        error = f"{failure.filename or partial}: {failure.strerror}".replace(partial.name, "notebook.ipynb")
     finally:
         keep(partial)
-    return None
+        position.file.unlink(missing_ok=True)
+    return {"status": "failed", "error": leaving(error), **({"lacks_answers": True} if lacking else {})}
 
 
 def keep(partial: Path) -> None:
@@ -80,21 +119,21 @@ def keep(partial: Path) -> None:
 
 def main() -> None:
     task = json.loads(sys.argv[1])
-    folder, sockets = Path(task["folder"]), tempfile.mkdtemp(prefix="personagap-")
+    folder, sockets = Path(task["folder"]), system.socket_folder()
     atexit.register(shutil.rmtree, sockets, ignore_errors=True)
     threading.Thread(target=die_with_runner, args=[sockets], daemon=True).start()
-    terminal, log = os.fdopen(os.dup(2), "w"), folder / LOG
+    log = folder / LOG
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)  # what goes wrong is said once, by the runner
     started = time.monotonic()
-    error = execute(task, sockets, terminal)
-    error = error and leaving(error)
+    status = execute(task, sockets)
     record(folder, ended=now(), seconds=round(time.monotonic() - started, 2))
-    status = {"status": "failed", "error": error} if error else {"status": "finished"}
     if (folder / "notebook.ipynb").exists():
         try:
             report.write(folder, **status)
         except OSError as failure:  # a full disk
-            status = {"status": "failed", "error": error or f"{failure.filename}: {failure.strerror}"}
+            status = {"status": "failed", "error": f"{failure.filename}: {failure.strerror}"} | (
+                status if status["status"] == "failed" else {}
+            )
     if status["status"] == "finished" or not log.stat().st_size:
         log.unlink()
     else:

@@ -21,16 +21,16 @@ from typing import Any
 
 from jupyter_client.kernelspec import KernelSpecManager
 
-from personagap import sandbox, store
+from personagap import progress, sandbox, store
 from personagap.errors import UserError
 from personagap.paths import CACHE, DATA, DEMO, RESPONSES, ROOT
 from personagap.runs.files import spared
-from personagap.runs.folder import LOG, latest_run, lock, now, read_facts, record, unanswered
+from personagap.runs.folder import LOG, PROGRESS, latest_run, lock, now, read_facts, record, unanswered
 from personagap.runs.request import OUTPUT, Request
 
 PACKAGES = ("personagap", "torch", "transformers", "numpy", "pandas", "scipy", "statsmodels", "papermill")
 #: What an earlier attempt left, removed when a run starts.
-PRODUCTS = ("tables", "figures", "report.html", "notebook.ipynb", ".partial.ipynb", "run.json", LOG)
+PRODUCTS = ("tables", "figures", "report.html", "notebook.ipynb", ".partial.ipynb", "run.json", LOG, PROGRESS)
 #: Files of up to so many bytes, and models of any size, are known by their content.
 SMALL, WEIGHTS = 2**26, (".safetensors", ".gguf", ".bin")
 #: Seconds in which a stopped run must be gone.
@@ -57,18 +57,24 @@ class Job:
             self.process.wait(GRACE)
         except subprocess.TimeoutExpired:
             self.process.kill()
-        record(self.request.folder, status="interrupted", error="stopped before its end", ended=now())
+        with contextlib.suppress(OSError):  # a full disk keeps no other run from being stopped
+            record(self.request.folder, status="interrupted", error="stopped before its end", ended=now())
         os.close(self.lock)
 
     def result(self) -> dict[str, Any]:
-        """Wait for the end; the contents of ``run.json``, with ``skipped`` false."""
+        """Wait for the end; the contents of ``run.json``, with ``skipped`` false.
+
+        OSError or UserError if that file cannot be written or read, as on a full disk.
+        """
         code = self.process.wait()
         self._let_go()
-        facts = read_facts(self.request.folder)
-        if facts["status"] == "running":
-            error = f"its process ended with code {code} (a negative code is a signal)"
-            facts = record(self.request.folder, status="failed", error=error, ended=now())
-        os.close(self.lock)
+        try:
+            facts = read_facts(self.request.folder)
+            if facts["status"] == "running":
+                error = f"its process ended with code {code} (a negative code is a signal)"
+                facts = record(self.request.folder, status="failed", error=error, ended=now())
+        finally:
+            os.close(self.lock)
         return {**facts, "skipped": False}
 
 
@@ -97,13 +103,12 @@ def _again(facts: dict[str, Any], request: Request, after: dict[str, str]) -> st
     return f"changed since: {', '.join(changed[:3])}{' …' if len(changed) > 3 else ''}" if changed else ""
 
 
-def start(request: Request, threads: int | None = None, progress: bool = False) -> Job:
+def start(request: Request, threads: int | None = None) -> Job:
     """Take the run's lock, clear what an earlier attempt left, and start the notebook.
 
     Parameters
     ----------
     threads : how many threads numerical libraries may use in the kernel; None leaves that to them.
-    progress : show a bar of cells on stderr.
 
     Raises
     ------
@@ -112,7 +117,7 @@ def start(request: Request, threads: int | None = None, progress: bool = False) 
     kernel = request.kernel or request.content["metadata"].get("kernelspec", {}).get("name", "python3")
     if kernel not in (installed := KernelSpecManager().find_kernel_specs()):
         raise UserError(f"no kernel {kernel!r}; installed: {', '.join(installed)} (`personagap kernels` adds ours)")
-    if "model" in request.parameters:
+    if request.asks:
         store.check(RESPONSES)
     descriptor, before, facts = lock(request.folder), _done(request), _facts(request)
     again = {"again": reason} if before and (reason := _again(before, request, facts["inputs"])) else {}
@@ -124,11 +129,11 @@ def start(request: Request, threads: int | None = None, progress: bool = False) 
         "folder": str(request.folder),
         "parameters": {**request.given, OUTPUT: str(request.folder)},
         "kernel": kernel,
-        "progress": progress,
     }
     # OpenMP's threads spin while they wait for each other, unless told to sleep: beside other work on the machine that
     # made a real model 2.5 times slower. And without the second, kernels warn about frozen modules.
     environment = {"OMP_WAIT_POLICY": "passive", "PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ}
+    environment[progress.FILE] = str(request.folder / PROGRESS)
     if threads:
         environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
     process = subprocess.Popen(
@@ -143,7 +148,7 @@ def start(request: Request, threads: int | None = None, progress: bool = False) 
     return Job(request, process, descriptor)
 
 
-def run(request: Request, *, force: bool = False, threads: int | None = None, progress: bool = False) -> dict[str, Any]:
+def run(request: Request, *, force: bool = False, threads: int | None = None) -> dict[str, Any]:
     """Run a notebook unless it is `finished`; what was answered before comes from the response store.
 
     Returns
@@ -152,7 +157,7 @@ def run(request: Request, *, force: bool = False, threads: int | None = None, pr
     """
     if not force and (facts := finished(request)):
         return facts
-    job = start(request, threads, progress)
+    job = start(request, threads)
     try:
         return job.result()
     except BaseException:  # Ctrl-C, SIGTERM: leave no process behind
@@ -173,6 +178,13 @@ def describe(facts: dict[str, Any], folder: Path) -> str:
     again = f" (run again, {facts['again']})" if facts.get("again") else ""
     missing = f", but {unanswered(facts)}: run again" if facts.get("unanswered") else ""
     return f"{facts['id']} finished in {facts['seconds']:.0f} s{again}{missing}: {where}/report.html"
+
+
+def exit_status(facts: dict[str, Any]) -> int:
+    """0: the run finished; 1: it failed; 3: requests are unanswered, which a later run asks again."""
+    if facts["status"] == "finished":
+        return 3 if facts.get("unanswered") else 0
+    return 3 if facts.get("lacks_answers") else 1
 
 
 def _facts(request: Request) -> dict[str, Any]:

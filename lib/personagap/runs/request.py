@@ -171,6 +171,12 @@ class Request:
         return self.figures.resolve() / self.notebook.resolve().parent.name / self.notebook.stem / self.id
 
     @property
+    def asks(self) -> bool:
+        """Whether the notebook may ask a model."""
+        named = (name == "model" or parameters.names_models(kind) for name, (_, kind) in self._declared.items())
+        return any(named)
+
+    @property
     def command(self) -> str:
         """The command line that asks for this run."""
         words = ["personagap", "run", os.path.relpath(self.notebook, self.cwd)]

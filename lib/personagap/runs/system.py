@@ -1,0 +1,70 @@
+"""What a run leaves on its machine, and what the system says of a process's end."""
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+CGROUPS = Path("/sys/fs/cgroup")
+#: Folders for sockets of kernels: their paths must be shorter than a run's folder may be.
+SOCKETS = "personagap-kernel-"
+
+
+def socket_folder() -> Path:
+    """A new folder of this process; those that killed processes left are removed.
+
+    Its lock, which the system frees, tells that it is in use: nobody sees it under its name before it is locked.
+    """
+    place = Path(tempfile.gettempdir())
+    for old in place.glob(f"{SOCKETS}*"):
+        with contextlib.suppress(OSError):  # in use, or of another user
+            descriptor = os.open(old, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(old)
+            finally:
+                os.close(descriptor)
+    hidden = tempfile.mkdtemp(prefix=f".{SOCKETS}", dir=place)
+    fcntl.flock(os.open(hidden, os.O_RDONLY), fcntl.LOCK_EX)
+    return Path(hidden).rename(place / Path(hidden).name.removeprefix("."))
+
+
+def memory_kills() -> dict[str, int]:
+    """How many processes were ended for want of memory, in this process's control group and on the whole machine."""
+    found = {"group": 0, "machine": 0}
+    with contextlib.suppress(OSError):
+        found["machine"] = _count(Path("/proc/vmstat"))
+        for line in Path("/proc/self/cgroup").read_text().splitlines():
+            _, kind, path = line.split(":", 2)
+            if kind == "":
+                found["group"] += _count(CGROUPS / path.lstrip("/") / "memory.events")
+            elif kind == "memory":  # of the first version
+                found["group"] += _count(CGROUPS / "memory" / path.lstrip("/") / "memory.oom_control")
+    return found
+
+
+def out_of_memory(processes: Sequence[int], before: dict[str, int]) -> str:
+    """Who says that one of ``processes`` was ended for want of memory; "" if nobody does.
+
+    ``before`` is what `memory_kills` gave when they started.
+    """
+    after = memory_kills()
+    if after["group"] > before["group"]:
+        return "the control group"
+    if after["machine"] > before["machine"]:
+        with contextlib.suppress(OSError):  # no dmesg; and it may tell nothing to an ordinary user
+            log = subprocess.run(["dmesg"], capture_output=True, text=True).stdout
+            if {*map(int, re.findall(r"Killed process (\d+)", log))} & {*processes}:
+                return "the system's log"
+    return ""
+
+
+def _count(file: Path) -> int:
+    text = file.read_text() if file.exists() else ""
+    found = re.search(r"^oom_kill (\d+)$", text, re.MULTILINE)
+    return int(found[1]) if found else 0
