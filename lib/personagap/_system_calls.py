@@ -21,7 +21,7 @@ ALLOWED = {
     **{"getcwd": (79, 17), "chdir": (80, 49), "fchdir": (81, 50), "umask": (95, 166), "fadvise64": (221, 223)},
     **{"rename": (82, None), "renameat": (264, 38), "renameat2": (316, 276), "mkdir": (83, None)},
     **{"mkdirat": (258, 34), "rmdir": (84, None), "unlink": (87, None), "unlinkat": (263, 35)},
-    **{"dup": (32, 23), "dup2": (33, None), "dup3": (292, 24), "fcntl": (72, 25), "sendfile": (40, 71)},
+    **{"dup": (32, 23), "dup2": (33, None), "dup3": (292, 24), "sendfile": (40, 71)},
     **{"copy_file_range": (326, 285), "pipe": (22, None), "pipe2": (293, 59), "close_range": (436, 436)},
     # Memory, which RLIMIT_AS counts.
     **{"mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "brk": (12, 214), "mremap": (25, 216)},
@@ -51,6 +51,8 @@ ALLOWED = {
 }
 #: Allowed for some values of an argument: number, offset of the argument, the values.
 SOME = {
+    # To copy a descriptor, to close it at exec, not to block; no locks or leases, which hold up writers of the host.
+    "fcntl": ((72, 25), 24, (0, 1, 2, 3, 4, 1030)),
     "ioctl": ((16, 29), 24, (0x5401, 0x5413, 0x5421, 0x5450, 0x5451)),  # is it a terminal, may it block, closed by exec
     "prctl": ((157, 167), 16, (15, 16)),  # the name of a thread
     "socketpair": ((53, 199), 16, (1,)),  # AF_UNIX: other families may reach past the namespaces
