@@ -167,3 +167,96 @@ def test_one_damaged_record_does_not_stop_the_index(tmp_path, damage):
     result = CliRunner().invoke(main, ["report", "--figures", str(tmp_path)])
     assert result.exit_code == 0, result.exception
     assert (tmp_path / "index.html").exists() and "damaged" in result.stderr
+
+
+QUESTION = '{"question": "1 + 1?", "answer": "#### 2"}\n'
+#: Files of a data set that cannot be read as such: name, content.
+FILES = {
+    "an empty file": ("gsm8k.jsonl", b""),
+    "a missing column": ("gsm8k.jsonl", b'{"question": "1 + 1?"}\n'),
+    "another encoding": ("gsm8k.jsonl", QUESTION.encode("utf-16")),
+    "a line cut short": ("gsm8k.jsonl", (QUESTION + QUESTION[:20]).encode()),
+    "a table without its columns": ("do_not_answer.csv", b"a,b\n1,2\n"),
+    "no table": ("do_not_answer.csv", b'"a\n' * 9),
+    "a test that is no assert": (
+        "mbpp.jsonl",
+        b'{"task_id": 1, "text": "x", "code": "x", "test_list": ["f(1) == 1"]}\n',
+    ),
+    "an answer without a number": ("gsm8k.jsonl", b'{"question": "1 + 1?", "answer": "two"}\n'),
+    "a choice that is none": ("mmlu.csv", b"subject,question,A,B,C,D,answer\nsums,1 + 1?,1,2,3,4,E\n"),
+    "judgments of nobody": ("relevance_judgments.csv", b"user_id,prompt_id,attribute,label\nu,p,a,maybe\n"),
+}
+
+
+def asks(spec):
+    return lambda _: models.load_model(spec)
+
+
+def reads(file, content):
+    def read(folder):
+        (folder / file).write_bytes(content)
+        name = file.partition(".")[0]
+        datasets.load_relevance(folder) if "relevance" in name else datasets.load(name, data=folder)
+
+    return read
+
+
+def commands(*arguments):
+    def run(folder):
+        write_notebook(folder / "p" / "1.ipynb")
+        result = CliRunner().invoke(main, [str(argument).format(folder) for argument in arguments])
+        assert result.exit_code == 2 and isinstance(result.exception, SystemExit), result
+        raise UserError(result.stderr.strip().removeprefix("personagap: "))
+
+    return run
+
+
+def damaged(damage):
+    def load(folder):
+        shutil.copytree(DEMO / "model", folder / "model")
+        damage(folder / "model")
+        chat = [{"role": "user", "content": "Hi"}]
+        models.load_model(f"hf:{folder / 'model'}", device="cpu").generate([chat], Sampling(0.0, max_tokens=2), [0])
+
+    return load
+
+
+NOTEBOOK = ("run", "{}/p/1.ipynb", "--figures", "{}/figures")
+TABLE = {
+    **{f"a data set: {name}": reads(*file) for name, file in FILES.items()},
+    **{f"a model: {name}": damaged(damage) for name, damage in DAMAGE.items()},
+    "a model that is nowhere": asks("hf:nobody/nothing"),
+    "a file for a model": asks(f"gguf:{DEMO / 'README.md'}"),
+    "a server that is down": asks("openai:m@http://127.0.0.1:9/v1"),
+    "an address that is none": asks("openai:m@nowhere"),
+    "a password in an address": asks("openai:m@http://me:secret@host/v1"),
+    "an unknown persona": lambda _: personas.select(["nobody"]),
+    "an unknown task": lambda _: datasets.load("nothing"),
+    "a folder that is nowhere": lambda folder: datasets.load("gsm8k", data=folder / "nowhere"),
+    "a judge that is none": lambda _: judges.load_judge("nobody"),
+    "a notebook that is nowhere": commands("run", "{}/nowhere.ipynb"),
+    "an unknown parameter": commands(*NOTEBOOK, "-p", "m", 3),
+    "a value of another kind": commands(*NOTEBOOK, "-p", "n", "many"),
+    "a list that is none": commands(*NOTEBOOK, "-p", "n", "[1"),
+    "a kernel that is nowhere": commands(*NOTEBOOK, "--kernel", "nowhere"),
+    "a batch that is nowhere": commands("batch", "{}/nowhere.yaml"),
+    "a notebook for a batch": commands("batch", "{}/p/1.ipynb"),
+    "figures that are nowhere": commands("report", "--figures", "{}/nowhere"),
+}
+
+
+def test_the_table_of_bad_input(tmp_path):
+    """Shown by ``pytest tests/test_bad_input.py -k table -s``: what was tried, and the line that was said."""
+    said = {}
+    for number, (tried, attempt) in enumerate(TABLE.items()):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        try:
+            attempt(folder)
+            said[tried] = "NOTHING"
+        except UserError as told:
+            said[tried] = str(told).replace(str(folder), "…")
+        except Exception as error:
+            said[tried] = f"{type(error).__name__.upper()}: {error}"
+        print(f"  {tried:45} {said[tried]}")
+    assert {tried: line for tried, line in said.items() if "\n" in line or line.split(":")[0].isupper()} == {}
