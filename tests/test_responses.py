@@ -16,6 +16,7 @@ from notebooks_for_tests import wait_for
 from servers import counting
 
 from personagap import store as on_disk
+from personagap import store_folder
 from personagap.cli import main
 from personagap.errors import UserError
 from personagap.models import Generation
@@ -201,7 +202,9 @@ def test_without_locks_each_writer_has_a_file_that_all_read_and_merge(tmp_path, 
 
 def test_a_file_system_without_locks_is_recognised(tmp_path, monkeypatch):
     assert not on_disk.is_shared(tmp_path)
-    monkeypatch.setattr(on_disk.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(37, "No locks available")))
+    monkeypatch.setattr(
+        store_folder.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(37, "No locks available"))
+    )
     assert on_disk.is_shared(tmp_path)
 
 
@@ -211,7 +214,7 @@ def test_where_nothing_can_be_kept_a_line_says_so(tmp_path, fault):
     root.mkdir(parents=True)
     if fault == "damaged":
         folder = ResponseStore("m", root).folder
-        (folder / on_disk.DATABASE).write_bytes(b"no database" * 1000)
+        (folder / store_folder.DATABASE).write_bytes(b"no database" * 1000)
     elif fault == "file for a model":
         folder = ResponseStore("m", root).folder
         for path in folder.iterdir():

@@ -8,8 +8,6 @@ its own (JSON lines), which all read and ``personagap store merge`` puts into th
 """
 
 import contextlib
-import errno
-import fcntl
 import io
 import json
 import os
@@ -23,12 +21,9 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import psutil
-
-from personagap.errors import UserError, first_line
 from personagap.store_files import lines, shard
+from personagap.store_folder import DATABASE, is_shared, locked, told
 
-DATABASE = "answers.sqlite"
 #: ``files`` are those of writers and of earlier versions: how many bytes of each have been read.
 SCHEMA = """
 CREATE TABLE answers (key TEXT PRIMARY KEY, text TEXT, finish_reason TEXT, prompt_tokens INTEGER,
@@ -49,27 +44,10 @@ CREATE TEMP VIEW read AS SELECT * FROM merged.files UNION ALL SELECT * FROM main
 """
 AMONG = " WHERE key IN (SELECT value FROM json_each(?))"
 INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-#: File systems that machines share.
-NETWORK: tuple[str, ...] = (
-    "nfs",
-    "cifs",
-    "smb",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "ceph",
-    "glusterfs",
-    "afs",
-    "pvfs",
-    "orangefs",
-    "panfs",
-)
-NETWORK += ("wekafs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.rclone", "fuse.s3fs", "fuse.gcsfuse")
 #: Seconds that a process waits for another's write.
 PATIENCE = 60
 #: Keys looked up at a time.
 CHUNK = 5000
-KEPT = "the answers stored so far are kept"
 
 
 class Store:
@@ -240,58 +218,6 @@ class Store:
 
 def connect(path: str | Path) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
-
-
-@contextlib.contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a file, which is made for it. Without ``wait`` BlockingIOError if others hold it, and
-    FileNotFoundError if there is none.
-    """
-    descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if wait else 0), 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def is_shared(folder: Path) -> bool:
-    """Whether other machines may write there as well, or nothing can be locked."""
-    mounts = [(Path(mount.mountpoint), mount.fstype) for mount in psutil.disk_partitions(all=True)]
-    above = [mount for mount in mounts if folder.resolve().is_relative_to(mount[0])]
-    kind = max(enumerate(above), key=lambda found: (len(found[1][0].parts), found[0]))[1][1] if above else ""
-    if kind.startswith(NETWORK):
-        return True
-    try:
-        with locked(folder / ".lock"):
-            return False
-    except OSError as error:
-        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
-            return True
-        raise
-
-
-@contextlib.contextmanager
-def told(folder: Path) -> Iterator[None]:
-    """One line for what the disk, or whoever else uses it, can do to a store."""
-    try:
-        yield
-    except (OSError, sqlite3.Error) as error:
-        name, number = getattr(error, "sqlite_errorname", ""), getattr(error, "errno", None)
-        if name == "SQLITE_FULL" or number in (errno.ENOSPC, errno.EDQUOT):
-            problem = f"the disk is full; {KEPT}, free some space and run again"
-        elif name.startswith("SQLITE_IOERR"):
-            problem = f"{error}, as of a full disk or quota; {KEPT}, make room and run again"
-        elif name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
-            problem = f"{error} by another process; {KEPT}, run again when that is done"
-        elif name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
-            problem = f"damaged ({error}): delete {DATABASE} there, its answers are asked again"
-        else:
-            why = getattr(error, "strerror", None) or first_line(error)
-            problem = (
-                f"no answers can be kept there ({why}): make it a folder that can be written, or set PERSONAGAP_CACHE"
-            )
-        raise UserError(f"{folder}: {problem}") from error
 
 
 def check(root: Path) -> None:
