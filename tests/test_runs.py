@@ -9,7 +9,9 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import pandas as pd
 import papermill
@@ -20,7 +22,7 @@ from notebooks_for_tests import COMMAND, HANGS_ONCE, gone, wait_for, write_noteb
 from personagap import parameters
 from personagap.errors import UserError
 from personagap.paths import NOTEBOOKS
-from personagap.runs import execute, files, folder, index, open_run
+from personagap.runs import execute, files, folder, index, open_run, system
 from personagap.runs.request import Request, format_value, parse_value
 
 RESULTS = """
@@ -235,6 +237,50 @@ def test_failures_are_one_line_and_keep_the_notebook(request_for, code, error):
     assert "so far" in (request.folder / "notebook.ipynb").read_text()
     assert "so far" in (request.folder / "report.html").read_text()
     assert execute.finished(request) is None
+
+
+@pytest.fixture
+def little_memory():
+    """What puts a process that is started with it into a control group with 600 MB."""
+    version_1, version_2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+    root, limit = (version_1, "memory.limit_in_bytes") if version_1.is_dir() else (version_2, "memory.max")
+    group = root / f"personagap-test-{os.getpid()}"
+    try:
+        group.mkdir()
+        (group / limit).write_text(str(600 << 20))
+    except OSError as error:
+        pytest.skip(f"makes a control group, which is not allowed here ({error.strerror}): run as root")
+    yield lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
+    wait_for(lambda: not (group / "cgroup.procs").read_text())
+    group.rmdir()
+
+
+def test_a_kernel_that_ran_out_of_memory_says_so_and_where(request_for, tmp_path, little_memory):
+    request = request_for("1", "held = [b'x' * (50 << 20) + bytes([n]) for n in range(40)]")
+    run = [*COMMAND, "run", str(request.notebook), "--figures", str(request.figures)]
+    ended = subprocess.run(run, capture_output=True, text=True, timeout=120, preexec_fn=little_memory)
+    assert ended.returncode == 1 and "the kernel died in cell [4], A trial: memory ran out, says the " in ended.stderr
+
+
+def test_folders_of_sockets_that_killed_processes_left_are_removed(hanging, tmp_path, monkeypatch):
+    runner, kernel, _ = hanging
+    place = Path(tempfile.gettempdir())
+    (sockets,) = (path for path in place.glob(f"{system.SOCKETS}*") if f"{path}/" in _ports(kernel))
+    processes = kernel, psutil.Process(kernel).ppid(), runner.pid
+    for pid in processes:
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: all(map(gone, processes)))
+    assert sockets.is_dir()
+    mine = system.socket_folder()
+    assert not sockets.exists() and mine.is_dir()
+    other = subprocess.run([sys.executable, "-c", "from personagap.runs import system; print(system.socket_folder())"])
+    assert other.returncode == 0 and mine.is_dir()  # in use
+
+
+def _ports(kernel):
+    """The connection file of a kernel, which tells where its sockets are."""
+    (file,) = (word for word in psutil.Process(kernel).cmdline() if word.endswith(".json"))
+    return Path(file).read_text()
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_notebook(request_for, tmp_path):

@@ -1,7 +1,9 @@
 """Answers in other files than the database: of writers without locks, of earlier versions, of other stores."""
 
 import json
+import mmap
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from personagap.errors import UserError, first_line
@@ -11,21 +13,25 @@ COLUMNS = ("text", "finish_reason", "prompt_tokens", "output_tokens", "seconds",
 UNREADABLE = (ValueError, TypeError, KeyError, RecursionError)
 
 
-def lines(path: Path, start: int) -> tuple[list[tuple], int]:
-    """The rows of a writer's file from byte ``start`` on, and where its last whole line ends."""
+def lines(path: Path, start: int) -> tuple[Iterator[tuple], int]:
+    """The rows of a writer's file from byte ``start`` on, one after the other, and where its last whole line ends."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        end = max(start, content.rfind(b"\n") + 1)
+    return _rows(path, start, end), end
+
+
+def _rows(path: Path, start: int, end: int) -> Iterator[tuple]:
+    damaged = 0
     with path.open("rb") as file:
         file.seek(start)
-        whole, newline, _ = file.read().rpartition(b"\n")
-    rows, damaged = [], 0
-    for line in whole.split(b"\n") if whole else []:
-        try:
-            key, *values = json.loads(line)
-            rows.append((key, *values_of(dict(zip(COLUMNS, values, strict=True)))))
-        except UNREADABLE:
-            damaged += 1
+        while file.tell() < end:
+            try:
+                key, *values = json.loads(file.readline())
+                yield key, *values_of(dict(zip(COLUMNS, values, strict=True)))
+            except UNREADABLE:
+                damaged += 1
     if damaged:
         warnings.warn(f"{path}: {damaged} damaged lines, whose answers are asked again", stacklevel=2)
-    return rows, start + len(whole) + len(newline)
 
 
 def shard(path: Path) -> tuple[list[tuple], int]:

@@ -245,5 +245,6 @@ def _result(job: execute.Job) -> dict[str, Any]:
 
 
 def _failure(request: Request, error: BaseException) -> dict[str, Any]:
-    text = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) and error.filename else str(error)
-    return {"id": request.id, "status": "failed", "error": text or type(error).__name__, "skipped": False}
+    named = isinstance(error, OSError) and error.filename
+    text = f"{error.filename}: {error.strerror}" if named else first_line(error)
+    return {"id": request.id, "status": "failed", "error": text, "skipped": False}
