@@ -28,12 +28,12 @@ LINE = "{n:,} of {total:,} requests{postfix}, {remaining} left · {desc}"
 class _Lines(io.TextIOBase):
     """Hands on the lines that tqdm writes, without what clears them from a terminal."""
 
-    def __init__(self, tell: Callable[[str], None]):
-        self.tell = tell
+    def __init__(self, hand_on: Callable[[str], None]):
+        self._hand_on = hand_on
 
     def write(self, text: str) -> int:
         if line := text.strip():
-            self.tell(line)
+            self._hand_on(line)
         return len(text)
 
 

@@ -41,10 +41,10 @@ def memory_kills() -> dict[str, int]:
         found["machine"] = _count(Path("/proc/vmstat"))
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             _, kind, path = line.split(":", 2)
-            if kind == "":
-                found["group"] += _count(CGROUPS / path.lstrip("/") / "memory.events")
-            elif kind == "memory":  # of the first version
-                found["group"] += _count(CGROUPS / "memory" / path.lstrip("/") / "memory.oom_control")
+            if kind in ("", "memory"):  # of the second version, of the first
+                root, name = CGROUPS / kind, "memory.oom_control" if kind else "memory.events"
+                # Inside a container the path may be the host's, and the container's own group the root.
+                found["group"] += sum(_count(place / name) for place in {root, root / path.lstrip("/")})
     return found
 
 
