@@ -332,6 +332,17 @@ def test_a_killed_process_of_a_run_fails_it(hanging):
     wait_for(lambda: gone(kernel), 10)
 
 
+@pytest.mark.parametrize("cell", ["model = 'demo'", "judges: list[Model] = []", "stages: dict[str, Model] = {}"])
+def test_a_cache_that_cannot_be_written_is_told_before_a_run_starts(tmp_path, monkeypatch, cell):
+    (tmp_path / "cache").write_text("")
+    monkeypatch.setattr(execute, "RESPONSES", tmp_path / "cache" / "responses")
+    request = Request(write_notebook(tmp_path / "p" / "1.ipynb", parameters=cell), figures=tmp_path)
+    with pytest.raises(UserError, match=r"cache/responses: no answers can be kept there .*PERSONAGAP_CACHE"):
+        execute.start(request)
+    assert not request.folder.exists()
+    assert not Request(write_notebook(tmp_path / "p" / "2.ipynb"), figures=tmp_path).asks
+
+
 def test_nothing_is_left_half_written(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("old")

@@ -5,7 +5,6 @@ See ``personagap.sandbox``, which says why.
 
 import ast
 import collections
-import copy
 import datetime
 import functools
 import json
@@ -112,11 +111,10 @@ def take_apart(test: str) -> tuple[object, list[str]]:
         expression = None
     if expression is None:
         raise UserError(f"the test {test[:80]!r} is not one assert statement: correct it in the data")
-    for known in (_OUTSIDE.keys() | _BUILTINS.keys(), _OUTSIDE.keys()):
-        split = _Split(known)
-        outside = ast.fix_missing_locations(ast.Expression(split.visit(copy.deepcopy(expression))))
-        if split.inside:
-            break
+    names = {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
+    both = _OUTSIDE.keys() | _BUILTINS.keys()
+    split = _Split(both if names - both else _OUTSIDE.keys())
+    outside = ast.fix_missing_locations(ast.Expression(split.visit(expression)))
     if isinstance(outside.body, ast.Name):  # the candidate's value itself is the truth: any object may be true
         split.inside = [f"not not ({split.inside[0]})"]
     return compile(outside, "test", "eval"), split.inside
