@@ -25,6 +25,8 @@ from personagap.safety_utility import defences
 #: What an entry may hold besides ``notebook``.
 OPTIONS = ("parameters", "grid", "kernel")
 COST = ["generations", "tokens", "detectable"]
+#: Seconds between looks at whether a cluster has workers.
+LOOK = 30
 #: Tokens of a system prompt and a chat's markers, and characters of a token of English, roughly.
 FRAME_TOKENS, TOKEN_CHARACTERS = 20, 4
 
@@ -178,7 +180,7 @@ def run_on_dask(requests: list[Request], address: str, jobs: int, force: bool) -
         for again.
     """
     try:
-        from dask.distributed import Client, LocalCluster, as_completed
+        from dask.distributed import CancelledError, Client, LocalCluster, wait
     except ModuleNotFoundError:
         raise UserError('Dask is not installed: pip install "personagap[dask]"') from None
     options = {"force": force, "threads": _threads(jobs) if address == "local" else None}
@@ -194,25 +196,25 @@ def run_on_dask(requests: list[Request], address: str, jobs: int, force: bool) -
                 client = stack.enter_context(Client(address, timeout=10))
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"no Dask scheduler at {address}: {first_line(error)}") from None
-        if not client.scheduler_info()["workers"]:
-            warnings.warn(f"the Dask scheduler at {address} has no workers yet: runs wait for one", stacklevel=2)
-        waiting, completed = list(requests), as_completed([])
+        waiting = list(requests)
         under_way: dict = {}  # future → request
-
-        def submit() -> None:
+        while waiting or under_way:
             while request := _next(waiting, list(under_way.values())):
                 future = client.submit(execute.run, request, **options, key=request.id, pure=False)
                 under_way[future] = request
-                completed.add(future)
-
-        submit()
-        for future in completed:
-            request = under_way.pop(future)
-            if future.status in ("cancelled", "lost"):
-                raise UserError(f"lost the Dask scheduler at {address}: start it and run the batch again to go on")
-            failed = future.exception()  # the runner's, or Dask's own when a run has cost it several workers
-            yield _failure(request, failed) if failed else future.result()
-            submit()
+            if not client.scheduler_info()["workers"]:
+                warnings.warn(f"the Dask scheduler at {address} has no workers: runs wait for one", stacklevel=2)
+            try:
+                ended = wait([*under_way], timeout=LOOK, return_when="FIRST_COMPLETED").done
+            except TimeoutError:
+                continue
+            except CancelledError:
+                problem = f"lost the Dask scheduler at {address}: start it and run the batch again to go on"
+                raise UserError(problem) from None
+            for future in ended:
+                failed = future.exception()  # the runner's, or Dask's own when a run has cost it several workers
+                yield _failure(under_way[future], failed) if failed else future.result()
+                del under_way[future]
 
 
 def _next(waiting: list[Request], under_way: list[Request]) -> Request | None:
