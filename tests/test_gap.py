@@ -140,6 +140,34 @@ def test_shares_of_0_and_1_are_wilson_at_the_number_of_their_clusters():
     assert row["ci_low"] < 0.2 and row["ci_high"] > 0.5
 
 
+@pytest.mark.parametrize(("units", "proof"), [(4, False), (6, True)])
+def test_a_few_units_that_all_say_the_same_are_proof_only_where_the_sign_test_has_one(units, proof):
+    same = {"human_1": np.full(units, 3.0), "human_2": np.full(units, 3.0), "judge": np.full(units, 4.0)}
+    alike = table(same).assign(prompt=lambda rows: rows["item"])
+    how = {"cluster": "prompt", "n_bootstrap": 50}
+    row = gap.judge_inflation(alike, **how).iloc[0]
+    assert (row["p_value"] <= 0.05) == (row["ci_low"] > 0) == proof and row["ci_low"] < 1 < row["ci_high"]
+    mean = gap.means(alike.query("rater == 'judge'"), "label", ["rater"], **how).iloc[0]
+    assert mean["ci_low"] < 4 < mean["ci_high"]
+    labels = np.arange(units) % 2
+    kappa = gap.agreement(table({"human_1": labels, "human_2": labels}).assign(prompt=alike["item"]), **how).iloc[0]
+    assert kappa["kappa"] == kappa["ci_high"] == 1 and kappa["ci_low"] < 0.7
+
+
+def test_true_and_false_are_labels_and_99_is_none(ordinal):
+    labels = {"human_1": np.tile([True, False], 8), "human_2": np.tile([True, True, False, False], 4)}
+    numbers = {rater: column * 1 for rater, column in labels.items()}
+    pd.testing.assert_frame_equal(
+        gap.agreement(table(labels), n_bootstrap=20), gap.agreement(table(numbers), n_bootstrap=20)
+    )
+    rated = table(ordinal)
+    for code in (99, -9):
+        wrong = rated.assign(label=rated["label"].where(rated.index != 5, code))
+        for function in (gap.judge_inflation, gap.judge_correlation, partial(gap.rating_summary, item=["item"])):
+            with pytest.raises(UserError, match=f"row 5 has the label {code}, where all others lie in 1–5"):
+                function(wrong)
+
+
 def mean_difference(x, **how):
     rows = pd.DataFrame({"prompt": np.arange(len(x)), "x": x, "all": 1})
     return gap.means(rows, "x", ["all"], differences=True, cluster="prompt", **how).iloc[0]

@@ -14,7 +14,7 @@ from scipy import stats
 from personagap.errors import UserError
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.sources import means
-from personagap.gap.tables import UNIT, individuals, kinds, require, units
+from personagap.gap.tables import UNIT, individuals, kinds, no_code, require, units
 
 
 def _sides(judgments: pd.DataFrame) -> tuple[pd.DataFrame, list[str], list[str]]:
@@ -215,6 +215,7 @@ def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How])
     random, as in `judge_inflation`, but in the last: that is of the mean of these people.
     """
     judgments = individuals(judgments)
+    no_code(judgments["label"])
     table = judgments.assign(
         rater=judgments["rater"].where(judgments["rater_kind"] == "model", "human"), person=judgments["rater"]
     )

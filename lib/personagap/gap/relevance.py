@@ -58,11 +58,11 @@ def _metrics(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:
 
 
 def _clusters(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:
-    """How many clusters each of ``METRICS`` rests on; 0 for those that are no share of anything."""
+    """How many clusters each of ``METRICS`` rests on; NaN for those that are no share of anything."""
     judged = ~np.isnan(x)
     units = {"precision": x == 1, "recall": judged & (y == 1), "f1": judged & ((x == 1) | (y == 1))}
     units |= dict.fromkeys(["prevalence", "yes_rate", "accuracy"], judged)
-    return np.array([drawn.clusters(units[name]) if name in units else 0 for name in METRICS])
+    return np.array([drawn.clusters(units[name]) if name in units else np.nan for name in METRICS])
 
 
 def _stack(metrics: dict[str, np.ndarray]) -> np.ndarray:

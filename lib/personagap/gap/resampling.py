@@ -15,9 +15,9 @@ or 1 there is a remedy: G independent clusters are all at 1 with a probability o
 however much the judgments of a cluster go together. So they count as G observations, and Wilson's
 interval of G in G says how far below 1 the share may be: 3.84 / (G + 3.84), much as the rule of three
 (Hanley & Lippman-Hand 1983, JAMA 249, 1743–1745). Shares of 95–99 % of 20 prompts are covered in all of
-150 trials with it, in 15–65 % without. Means of paired differences of shares have one as well
-(``rare_differences``). For other statistics there is none: κ, AUPRC, ρ, means of ratings and differences of
-metrics that do not vary have an interval of width 0.
+150 trials with it, in 15–65 % without. Means of paired differences of shares get two pseudo-clusters
+(``pseudo``), and so does any other statistic that is the same in every cluster and not 0: one for it and one
+against, of its own size. Then four clusters at +1 are no proof, six are, as by the sign test.
 """
 
 from dataclasses import dataclass
@@ -106,21 +106,29 @@ class Resampling:
         return np.sqrt(variance[0])
 
     def interval(
-        self, values: np.ndarray, low: float = -np.inf, high: float = np.inf, clusters: float | np.ndarray = 0
+        self, values: np.ndarray, low: float = -np.inf, high: float = np.inf, clusters: float | np.ndarray = np.nan
     ) -> np.ndarray:
         """Confidence limits (2, …) of a statistic that cannot leave [``low``, ``high``].
 
         ``clusters``, for a share: how many it rests on, for Wilson's interval where it is 0 or 1 in all of them. (Where
-        it is the same but neither, that is a rule, such as that of a retriever that takes five of each list.)
+        it is the same but neither, that is a rule, such as that of a retriever that takes five of each list.) 0: it is
+        what it is by definition. NaN: it is no share.
         """
-        error = self.standard_error(values)
+        centre, error = self._centred(values, np.isnan(clusters))
         reach = stats.t.ppf((1 + self.level) / 2, self.df) * error
-        limits = np.clip(np.stack([values[0] - reach, values[0] + reach]), low, high)
+        limits = np.clip(np.stack([centre - reach, centre + reach]), low, high)
         constant = (error < TINY) & np.isin(values[0], [0, 1]) & (np.asarray(clusters) > 0)
         if constant.any():
             known = wilson(values[0], np.where(constant, clusters, np.nan), self.level)
             limits = np.where(constant, known, limits)
         return limits
+
+    def _centred(self, values: np.ndarray, no_share: bool | np.ndarray = True) -> tuple[np.ndarray, np.ndarray]:
+        """Centre and standard error; with pseudo-clusters where a statistic that is ``no_share`` does not vary."""
+        error = self.standard_error(values)
+        constant = (error < TINY) & no_share
+        centre, least = pseudo(values[0], 0.0, self.df + 1, np.abs(values[0]))
+        return np.where(constant, centre, values[0]), np.where(constant, least, error)
 
     def over_raters(self, values: np.ndarray, by_rater: np.ndarray) -> tuple[float, float]:
         """Standard error and Satterthwaite's df of ``values`` where raters are drawn from a population as clusters are.
@@ -140,14 +148,16 @@ class Resampling:
 
     def limits(self, values: np.ndarray, by_rater: np.ndarray) -> tuple[float, float, float]:
         """Confidence limits and p-value with raters random, see `over_raters`."""
-        error, df = self.over_raters(values, by_rater)
-        reach, t = stats.t.ppf((1 + self.level) / 2, df) * error, abs(values[0]) / max(error, 1e-30)
-        return values[0] - reach, values[0] + reach, float(2 * stats.t.sf(t, df))
+        (error, df), centre = self.over_raters(values, by_rater), values[0]
+        if error < TINY:
+            centre, error = self._centred(values)
+        reach, t = stats.t.ppf((1 + self.level) / 2, df) * error, abs(centre) / max(error, 1e-30)
+        return centre - reach, centre + reach, float(2 * stats.t.sf(t, df))
 
     def p_value(self, values: np.ndarray) -> np.ndarray:
         """Two-sided p of the statistic being 0, by the same t distribution."""
-        error = self.standard_error(values)
-        t = np.divide(values[0], error, out=np.where(values[0] == 0, 0.0, np.inf), where=error > 0)
+        centre, error = self._centred(values)
+        t = np.divide(centre, error, out=np.zeros_like(centre), where=error > 0)
         return np.where(np.isnan(error), np.nan, 2 * stats.t.sf(np.abs(t), self.df))
 
 
@@ -157,17 +167,22 @@ def wilson(share: float | np.ndarray, size: float | np.ndarray, level: float) ->
     return np.stack([np.minimum(low, share), np.maximum(high, share)])
 
 
-def rare_differences(mean: float, error: float, clusters: int, df: int, level: float) -> tuple[float, float]:
-    """Limits of a mean of paired differences in [−1, 1], honest also where hardly a cluster differs, or none.
+def pseudo(mean: float, error: float, clusters: int, largest: float = 1.0) -> tuple[float, float]:
+    """Centre and standard error of a mean, honest also where hardly a cluster differs, or none.
 
-    Two pseudo-clusters join, one at 1 and one at −1 (Bonett & Price 2012, Journal of Educational and
+    Two pseudo-clusters join, one at ``largest`` and one at minus that (Bonett & Price 2012, Journal of Educational and
     Behavioral Statistics 37, 479–488, there for pairs of 0/1; ``effects.contrasts`` does it too). They vanish as
     clusters come in.
     """
     n = clusters + 2
-    centre = clusters * mean / n
-    squares = error**2 * clusters * (clusters - 1) + 2 + 2 * clusters * mean**2 / n
-    reach = stats.t.ppf((1 + level) / 2, df) * np.sqrt(squares / (n * (n - 1)))
+    squares = error**2 * clusters * (clusters - 1) + 2 * largest**2 + 2 * clusters * mean**2 / n
+    return clusters * mean / n, np.sqrt(squares / (n * (n - 1)))
+
+
+def rare_differences(mean: float, error: float, clusters: int, df: int, level: float) -> tuple[float, float]:
+    """Limits of a mean of paired differences in [−1, 1], with ``pseudo`` clusters."""
+    centre, error = pseudo(mean, error, clusters)
+    reach = stats.t.ppf((1 + level) / 2, df) * error
     return max(centre - reach, -1.0), min(centre + reach, 1.0)
 
 

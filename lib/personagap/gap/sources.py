@@ -11,7 +11,7 @@ from statsmodels.genmod.generalized_estimating_equations import GEE
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from personagap.errors import UserError
-from personagap.gap.resampling import TINY, How, rare_differences, resample, wilson
+from personagap.gap.resampling import TINY, How, pseudo, rare_differences, resample, wilson
 from personagap.gap.tables import require
 
 
@@ -66,6 +66,9 @@ def means(
             low, high = mean[0] - reach, mean[0] + reach
         if differences:
             low, high = rare_differences(mean[0], error, drawn.clusters(), drawn.df, drawn.level)
+        elif not np.ptp(x) and x[0] not in (0, 1):  # one rating throughout: a step of the scale for and against
+            half = stats.t.ppf((1 + drawn.level) / 2, df) * pseudo(0.0, 0.0, drawn.clusters())[1]
+            low, high = mean[0] - half, mean[0] + half
         elif np.isin(x, [0, 1]).all():
             student = stats.t.ppf((1 + drawn.level) / 2, df)
             fewer = (stats.norm.ppf((1 + drawn.level) / 2) / student) ** 2  # the error is itself an estimate

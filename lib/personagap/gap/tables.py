@@ -1,5 +1,6 @@
 """Judgments in, one matrix out: units in rows, raters in columns."""
 
+import numpy as np
 import pandas as pd
 
 from personagap.errors import UserError
@@ -28,13 +29,14 @@ def units(judgments: pd.DataFrame) -> pd.DataFrame:
 
     Raises
     ------
-    UserError : a column is missing, a label is missing or not a number, or a rater judged one unit twice.
+    UserError : a column or a label is missing, a label is no number or a code such as 99, a rater judged a unit twice.
     """
     require(judgments, "item", "rater", "label")
-    label = pd.to_numeric(judgments["label"], errors="coerce")
+    label = pd.to_numeric(judgments["label"], errors="coerce").astype(float)  # true and false are 1 and 0
     if judgments.empty or label.isna().any():
         where = f"row {judgments.index[label.isna()][0]}" if len(judgments) else "no rows"
         raise UserError(f"judgments: {where} without a usable label: leave out what was not judged")
+    no_code(label)
     key = [column for column in UNIT if column in judgments]
     twice = judgments.duplicated([*key, "rater"])
     if twice.any():
@@ -44,6 +46,19 @@ def units(judgments: pd.DataFrame) -> pd.DataFrame:
     if len(key) == 1:
         wide.index = pd.MultiIndex.from_arrays([wide.index], names=key)
     return wide.rename_axis(columns=None)
+
+
+def no_code(label: pd.Series) -> None:
+    """No whole number far from all others: on a scale from 1 to 5 a 99 says that there is no label."""
+    values = np.unique(label)
+    if (values % 1).any() or len(values) < 3:
+        return
+    for code, rest in ((values[-1], values[:-1]), (values[0], values[1:])):
+        if max(code - rest[-1], rest[0] - code) > max(2 * np.ptp(rest), 4):
+            raise UserError(
+                f"judgments: row {label.index[label == code][0]} has the label {code:g}, where all others lie in "
+                f"{rest[0]:g}–{rest[-1]:g}: leave out what was not judged"
+            )
 
 
 def binary(wide: pd.DataFrame, raters: list[str]) -> pd.DataFrame:
