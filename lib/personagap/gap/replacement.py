@@ -1,0 +1,134 @@
+"""May a model judge replace the people? The alternative annotator test."""
+
+from typing import Literal, Unpack
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from personagap._result import result_table
+from personagap.errors import UserError
+from personagap.gap.resampling import How, Resampling, resample
+from personagap.gap.tables import MAJORITY, individuals, kinds, units
+
+
+def alternative_annotator_test(
+    judgments: pd.DataFrame,
+    *,
+    epsilon: float = 0.1,
+    measurement: Literal["nominal", "interval"] = "nominal",
+    alpha: float = 0.05,
+    **how: Unpack[How],
+) -> pd.DataFrame:
+    """Does a model stand for the people at least as well as one of them would?
+
+    Each person is left out in turn; on every unit the model and that person are held against the remaining people, and
+    whoever is closer to them wins it (a tie is won by both). Calderon, Reichart & Dror 2025 (arXiv 2501.10970, §3):
+    the model's advantage probability ρᶠ against that person's ρʰ, H₀: ρᶠ ≤ ρʰ − ε, corrected over people by Benjamini
+    & Yekutieli; the winning rate ω is the share of people for whom H₀ is rejected, and a model with ω ≥ 0.5 passes.
+
+    Parameters
+    ----------
+    judgments : long table ``user prompt item rater rater_kind label`` of two or more people (three are better) and one
+        model or more. A majority vote is nobody who could be left out.
+    epsilon : what people may be better by, for they cost more: 0.2 for experts, 0.15 for trained annotators, 0.1 for
+        crowd workers (the paper's §4).
+    measurement : "nominal" labels (closeness is the share of the others who gave the same) or "interval" ratings
+        (closeness is minus the root mean square of the distances).
+    alpha : level of the tests and of the winning rate; not of the intervals, that is ``level`` of **how.
+
+    Returns
+    -------
+    DataFrame ``rater annotator metric …``. For each model and person: "advantage probability" ρᶠ, and "advantage"
+    ρᶠ − ρʰ with the p-value of H₀. For each model and "all": "winning rate" and "mean advantage probability".
+
+    Raises
+    ------
+    UserError : fewer than two people, as where only their majority is stored; no model; nothing that they share.
+
+    Notes
+    -----
+    The paper's t test takes units for independent; here prompts and users are resampled (`gap.How`), and two
+    pseudo-clusters as large as the largest seen, one for and one against, keep it honest where hardly any unit
+    is decided (Bonett & Price 2012).
+
+    Examples
+    --------
+    >>> from personagap.gap import simulate_ratings
+    >>> ratings = simulate_ratings()  # of three people and a judge that is as good
+    >>> table = alternative_annotator_test(ratings, measurement="interval", n_bootstrap=200)
+    >>> table[["annotator", "metric", "estimate", "p_adjusted"]].round(3).iloc[1::2]
+      annotator                      metric  estimate  p_adjusted
+    1   human_0                   advantage     0.202       0.007
+    3   human_1                   advantage     0.167       0.019
+    5   human_2                   advantage     0.286       0.005
+    7       all  mean advantage probability     0.609         NaN
+    """
+    humans, models, wide = _people_and_models(judgments)
+    labels, drawn = wide[humans].to_numpy(), resample(wide.index, **how)
+    rows = []
+    for model in models:
+        x, tests, wins = wide[model].to_numpy(), [], []
+        for j, name in enumerate(humans):
+            won, lost, usable = _won(x, labels[:, j], np.delete(labels, j, axis=1), measurement)
+            if not usable.any():
+                raise UserError(f"{model!r} and {name!r} share no unit with another person: leave one of them out")
+            key = {"rater": model, "annotator": name, "n": int(usable.sum()), "method": drawn.method}
+            share = drawn.ratio(won, where=usable)
+            low, high = drawn.interval(share, 0, 1, drawn.clusters(usable))
+            probability = {"metric": "advantage probability", "estimate": share[0], "ci_low": low, "ci_high": high}
+            tests += [key | probability, key | _advantage(won - lost, usable, drawn, epsilon)]
+            wins.append(share)
+        adjusted = stats.false_discovery_control([test["p_value"] for test in tests[1::2]], method="by")
+        for test, p_adjusted in zip(tests[1::2], adjusted, strict=True):
+            test |= {"p_adjusted": p_adjusted, "family": f"{len(humans)} people, Benjamini–Yekutieli"}
+        mean, found = np.mean(wins, axis=0), float(np.mean(adjusted <= alpha))
+        low, high = drawn.interval(mean, 0, 1)
+        every = {"rater": model, "annotator": "all", "n": len(humans)}
+        rate = f"share of people whom the model is as good as, ε = {epsilon}; it passes from 0.5"
+        rows += [*tests, every | {"metric": "winning rate", "estimate": found, "method": rate}]
+        ends = {"estimate": mean[0], "ci_low": low, "ci_high": high, "method": drawn.method}
+        rows.append(every | {"metric": "mean advantage probability"} | ends)
+    return result_table([row | {"unit": "share"} for row in rows], ["rater", "annotator"])
+
+
+def _people_and_models(judgments: pd.DataFrame) -> tuple[list[str], list[str], pd.DataFrame]:
+    everyone = kinds(judgments)
+    people = individuals(judgments)
+    humans, models = ([name for name, kind in kinds(people).items() if kind == side] for side in ("human", "model"))
+    if len(humans) < 2:
+        stored = "nothing but their majority" if not humans and MAJORITY in everyone else f"those of {len(humans)}"
+        raise UserError(
+            f"the alternative annotator test leaves one person out and needs the labels of two or more; there are "
+            f"{stored}: load the labels of each rater"
+        )
+    if not models:
+        raise UserError("no judgments of rater_kind 'model' to compare with the people")
+    return humans, models, units(people)
+
+
+def _won(x: np.ndarray, own: np.ndarray, others: np.ndarray, measurement: str) -> tuple[np.ndarray, ...]:
+    """Units (n,) that the model wins and the person wins (ties both), and those that all sides judged."""
+    usable = np.isfinite(x + own) & np.isfinite(others).any(axis=1)
+    scores = []
+    for label in (x, own):
+        apart = np.abs(others - label[:, None])
+        cost = (apart > 0) if measurement == "nominal" else apart**2
+        scores.append(-np.nanmean(np.where(np.isfinite(apart), cost, np.nan)[usable], axis=1))
+    won, lost = np.zeros(len(x)), np.zeros(len(x))
+    # Rounded, or equal closeness would be decided by the last bit.
+    difference = (scores[0] - scores[1]).round(9)
+    won[usable], lost[usable] = difference >= 0, difference <= 0
+    return won, lost, usable
+
+
+def _advantage(d: np.ndarray, usable: np.ndarray, drawn: Resampling, epsilon: float) -> dict:
+    """ρᶠ − ρʰ, its interval, and p of the null that it is −ε or less."""
+    values = drawn.ratio(d, where=usable)
+    code = drawn.codes[int(drawn.sizes.argmin())][drawn.cell[usable]]
+    largest = max(np.abs(np.bincount(code, weights=d[usable])).max(), 1.0) / usable.sum()
+    error = np.hypot(drawn.standard_error(values), 2**0.5 * largest)
+    reach = stats.t.ppf((1 + drawn.level) / 2, drawn.df) * error
+    low, high = np.clip([values[0] - reach, values[0] + reach], -1, 1)
+    p_value = float(stats.t.sf((values[0] + epsilon) / error, drawn.df))
+    return {"metric": "advantage", "estimate": values[0], "ci_low": low, "ci_high": high, "p_value": p_value}
