@@ -43,7 +43,13 @@ def test_two_way_intervals_are_wider_than_one_way_ones():
 
 
 @pytest.mark.slow
-def test_level_coverage_and_power():
-    check_level([check for check in GAP if check.trial], 300)
-    found = table([check for check in GAP if check.estimator in ("judge inflation", "paired difference of yes rate")])
+@pytest.mark.parametrize("check", [check for check in GAP if check.trial], ids=lambda check: check.estimator)
+def test_level_and_coverage(check):
+    check_level([check], 300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("estimator", ["judge inflation", "paired difference of yes rate"])
+def test_power(estimator):
+    found = table([check for check in GAP if check.estimator == estimator])
     assert (found["power"] > 0.9).all()

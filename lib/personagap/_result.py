@@ -17,5 +17,5 @@ def result_table(rows: Iterable[dict], keys: Sequence[str]) -> pd.DataFrame:
     ['judge', 'f1', 0.5, nan, nan, nan, nan, '', 40, '', '']
     """
     table = pd.DataFrame(rows).reindex(columns=[*keys, *COLUMNS])
-    table[TEXTS] = table[TEXTS].fillna("").astype(str)
+    table[TEXTS] = table[TEXTS].astype(object).fillna("").astype(str)
     return table.astype(dict.fromkeys(COLUMNS[1:6], float))

@@ -5,6 +5,8 @@ label``. Every function takes such a table and returns a table; randomness comes
 """
 
 from personagap.gap.kappa import agreement, majority_bias, mean_agreement, reliability
+from personagap.gap.latent import latent_truth
+from personagap.gap.prediction_powered import prediction_powered_mean
 from personagap.gap.ratings import (
     exact_correlation,
     judge_correlation,
@@ -14,6 +16,7 @@ from personagap.gap.ratings import (
     rating_summary,
 )
 from personagap.gap.relevance import METRICS, confusion_metrics, paired_difference, relevance_metrics
+from personagap.gap.replacement import alternative_annotator_test
 from personagap.gap.resampling import How
 from personagap.gap.scores import reliability_curve, scored_difference, scored_metrics
 from personagap.gap.simulate import simulate_ratings, simulate_relevance

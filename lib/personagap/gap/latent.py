@@ -1,0 +1,179 @@
+"""The truth behind raters who err: Dawid & Skene's model in place of a majority vote."""
+
+from typing import NamedTuple, Unpack
+
+import numpy as np
+import pandas as pd
+
+from personagap._result import result_table
+from personagap.errors import UserError
+from personagap.gap.relevance import HIGHEST, LOWEST, METRICS, confusion_metrics
+from personagap.gap.resampling import How, Resampling, resample
+from personagap.gap.tables import MAJORITY, binary, individuals, kinds, units
+
+_STEPS, _CLOSE = 500, 1e-5
+
+
+class _Fit(NamedTuple):
+    """Of the sample and each resample: share of yes, and each rater's rate of yes where the truth is yes, or no."""
+
+    prevalence: np.ndarray  # (resamples,)
+    sensitivity: np.ndarray  # (resamples, n_raters)
+    false_alarm: np.ndarray
+
+    def posterior(self, patterns: np.ndarray) -> np.ndarray:
+        """P(yes) of each pattern of labels (n_patterns, n_raters), NaN where not judged: (resamples, n_patterns)."""
+        said = np.nan_to_num(patterns.T), np.nan_to_num(1 - patterns.T)
+        yes, no = (np.log(rate) @ said[0] + np.log(1 - rate) @ said[1] for rate in self[1:])
+        odds = np.log(self.prevalence / (1 - self.prevalence))[:, None] + yes - no
+        return 1 / (1 + np.exp(-odds))
+
+
+def latent_truth(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
+    """Models judged against the truth that the people's labels point to, beside their majority.
+
+    Each person says yes with a probability of their own where the truth is yes, and with another where it is
+    no, independently given the truth; prevalence and probabilities are fitted by maximum likelihood (Dawid &
+    Skene 1979, Applied Statistics 28, 20–28, eqs. 2.3–2.5). A unit then is a yes with some probability,
+    and true and false positives are expected counts. A model's own two probabilities are fitted likewise,
+    given the people's: it has no say in what the truth is.
+
+    Parameters
+    ----------
+    judgments : long table ``user prompt item rater rater_kind label``, labels 0/1, of three or more people
+        (two leave the model undetermined), not all of whom need judge all units. Models do not vote.
+
+    Returns
+    -------
+    DataFrame ``rater truth metric …``. For every model the metrics of `relevance_metrics` against "latent"
+    and against "majority" (ties are left out), and the "difference" of the two; for every person
+    "sensitivity" and "specificity" against "latent"; for "people" the "prevalence" under each.
+
+    Raises
+    ------
+    UserError : fewer than three people, as where only their majority is stored.
+
+    Notes
+    -----
+    Each resample of the clusters is fitted anew. People who err on the same (hard) units agree more than the
+    model explains, and it takes them for better than they are: the latent truth is then nearer to the
+    majority than it should be.
+
+    Examples
+    --------
+    Three people who are right in 80 % of cases, of whom a judge knows nothing but the truth.
+
+    >>> rng = np.random.default_rng(0)
+    >>> truth = rng.random(600) < 0.3
+    >>> said = {f"human_{i}": np.where(rng.random(600) < 0.8, truth, ~truth) for i in range(3)}
+    >>> frames = [pd.DataFrame({"prompt": np.arange(600) // 20, "user": np.arange(600) % 25, "item": np.arange(600),
+    ...     "rater": name, "rater_kind": "model" if name == "judge" else "human", "label": label})
+    ...     for name, label in {**said, "judge": truth}.items()]
+    >>> table = latent_truth(pd.concat(frames), n_bootstrap=200)
+    >>> table.query("metric == 'f1'")[["rater", "truth", "estimate", "ci_low", "ci_high"]].round(2)
+        rater       truth  estimate  ci_low  ci_high
+    11  judge      latent      0.94    0.85     1.00
+    12  judge    majority      0.82    0.78     0.87
+    13  judge  difference      0.12    0.04     0.20
+    """
+    everyone, people = kinds(judgments), individuals(judgments)
+    humans = [name for name, kind in kinds(people).items() if kind == "human"]
+    if len(humans) < 3:
+        stored = "nothing but their majority" if not humans and MAJORITY in everyone else f"those of {len(humans)}"
+        raise UserError(
+            f"the latent truth needs the labels of three people or more, there are {stored}: load the labels of each"
+        )
+    wide = units(people)
+    binary(wide, list(wide))
+    wide = wide[wide[humans].notna().any(axis=1)]
+    labels, drawn = wide[humans].to_numpy(), resample(wide.index, **how)
+    patterns, which = np.unique(np.nan_to_num(labels, nan=-1.0), axis=0, return_inverse=True)
+    patterns[patterns < 0] = np.nan
+    fit = _fitted(patterns, _counts(drawn, which, len(patterns)))
+    truth = fit.posterior(patterns)
+    votes = np.nanmean(labels, axis=1)
+    rows = [
+        _row(drawn, "people", name, "prevalence", values, len(labels), 0, 1)
+        for name, values in (("latent", fit.prevalence), ("majority", drawn.ratio(votes > 0.5, where=votes != 0.5)))
+    ]
+    for rater in [name for name in wide if name not in humans]:
+        rows += _judged(drawn, rater, wide[rater].to_numpy(), truth, which, votes)
+    for name, *rates in zip(humans, fit.sensitivity.T, 1 - fit.false_alarm.T, strict=True):
+        n = int(wide[name].notna().sum())
+        for metric, values in zip(("sensitivity", "specificity"), rates, strict=True):
+            rows.append(_row(drawn, name, "latent", metric, values, n, 0, 1))
+    return result_table(rows, ["rater", "truth"])
+
+
+def _counts(drawn: Resampling, which: np.ndarray, n: int, where: np.ndarray | slice = slice(None)) -> np.ndarray:
+    """How often each pattern occurs, of units ``where``: (resamples, n_patterns)."""
+    return drawn.totals(np.eye(n)[which], where)
+
+
+def _fitted(patterns: np.ndarray, counts: np.ndarray) -> _Fit:
+    """EM for all resamples at once, from the majority's vote."""
+    yes, judged = np.nan_to_num(patterns), np.isfinite(patterns).astype(float)
+    truth = np.broadcast_to(np.nanmean(patterns, axis=1), counts.shape)
+    before = np.inf
+    for _ in range(_STEPS):
+        weights = counts * truth, counts * (1 - truth)
+        prevalence = _rate(weights[0].sum(axis=1), counts.sum(axis=1))
+        fit = _Fit(prevalence, *(_rate(weight @ yes, weight @ judged) for weight in weights))
+        truth = fit.posterior(patterns)
+        if np.abs(prevalence - before).max() < _CLOSE:
+            break
+        before = prevalence
+    return fit
+
+
+def _judged(
+    drawn: Resampling, rater: str, x: np.ndarray, truth: np.ndarray, which: np.ndarray, votes: np.ndarray
+) -> list[dict]:
+    y, decided = votes > 0.5, np.isfinite(x) & (votes != 0.5)
+    counted = np.stack([x * y, x * (1 - y), (1 - x) * y, (1 - x) * (1 - y)], axis=1)
+    found = {
+        "latent": confusion_metrics(*_outcomes(drawn, x, truth, which)),
+        "majority": confusion_metrics(*drawn.totals(counted, decided).T),
+    }
+    found["difference"] = {metric: found["latent"][metric] - found["majority"][metric] for metric in METRICS}
+    n = {"latent": np.isfinite(x).sum(), "majority": decided.sum(), "difference": decided.sum()}
+    rows = []
+    for metric, *ends in zip(METRICS[1:], LOWEST[1:], HIGHEST[1:], strict=True):
+        for name, metrics in found.items():
+            bounds = (-np.inf, np.inf) if name == "difference" else ends
+            rows.append(_row(drawn, rater, name, metric, metrics[metric], int(n[name]), *bounds))
+        rows[-1]["p_value"] = float(drawn.p_value(found["difference"][metric]))
+    return rows
+
+
+def _outcomes(drawn: Resampling, x: np.ndarray, truth: np.ndarray, which: np.ndarray) -> list[np.ndarray]:
+    """Expected tp, fp, fn, tn of a model, whose two rates are fitted while the people's stay as they are.
+
+    Its label tells of the truth too; expected counts that ignore this would take a model that knows the truth for one
+    that is as uncertain as the people's labels are.
+    """
+    yes, no = (_counts(drawn, which, truth.shape[1], x == said) for said in (1, 0))
+    after = before = np.full((2, len(truth), 1), np.nan)
+    given = truth, truth
+    for _ in range(_STEPS):
+        tp, fn = ((n * each).sum(axis=1, keepdims=True) for n, each in zip((yes, no), given, strict=True))
+        fp, tn = (n.sum(axis=1, keepdims=True) - hit for n, hit in zip((yes, no), (tp, fn), strict=True))
+        after = _rate(np.stack([tp, fp]), np.stack([tp + fn, fp + tn]))
+        given = tuple(truth * a / (truth * a + (1 - truth) * b) for a, b in (after, 1 - after))
+        if np.abs(after - before).max() < _CLOSE:
+            break
+        before = after
+    return [outcome[:, 0] for outcome in (tp, fp, fn, tn)]
+
+
+def _rate(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Off 0 and 1, where a single label would settle the truth."""
+    return (part / np.maximum(whole, 1e-12)).clip(1e-4, 1 - 1e-4)
+
+
+def _row(
+    drawn: Resampling, rater: str, truth: str, metric: str, values: np.ndarray, n: int, least: float, most: float
+) -> dict:
+    low, high = drawn.interval(values, least, most)
+    ends = {"estimate": values[0], "ci_low": low, "ci_high": high}
+    return {"rater": rater, "truth": truth, "metric": metric, **ends, "n": n, "unit": "", "method": drawn.method}

@@ -1,0 +1,108 @@
+"""Few human labels, many judge labels: prediction-powered inference."""
+
+from typing import Unpack
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from personagap._result import result_table
+from personagap.errors import UserError
+from personagap.gap.resampling import TINY, How, Resampling, pseudo, resample
+from personagap.gap.tables import kinds, units
+
+
+def prediction_powered_mean(
+    judgments: pd.DataFrame, judge: str, *, gold: str | None = None, **how: Unpack[How]
+) -> pd.DataFrame:
+    """Mean human rating, or rate of a 0/1 label, where people judged some units and a model judged all.
+
+    The judge's mean over all units, less its error where people judged too:
+    θ = mean(y) + λ (mean of f over units without y − mean of f over units with y), y the people's value
+    and f the judge's (Angelopoulos, Duchi & Zrnic 2023, PPI++, arXiv 2311.01453, eq. 3 and §6). It is
+    right however bad the judge is; λ in [0, 1] is what makes the interval shortest (0: people alone).
+
+    Parameters
+    ----------
+    judgments : long table ``user prompt item rater rater_kind label``.
+    judge : the model; units that it did not judge are left out.
+    gold : the rater taken for the people, as "human_majority"; None: the mean of all human ratings of a
+        unit. The units that people judged must be as good as a random draw (of units, prompts or users).
+
+    Returns
+    -------
+    DataFrame ``rater estimator metric …``, "mean" by "people alone", "judge alone" (its errors included) and
+    "prediction-powered"; then "lambda" and "gain": how many times as many human labels would have given
+    people alone as short an interval. A gain of about 1 says that the judge does not help.
+
+    Raises
+    ------
+    UserError : no such judge; fewer than two clusters that people judged, or none left without their labels.
+
+    Notes
+    -----
+    Prompts and users are resampled, labelled and unlabelled units alike, and θ is computed in each resample
+    (`gap.How`; PPI++ takes units for independent). Both ways the people's raters are these people.
+    The interval is Student's, on the labelled clusters.
+
+    Examples
+    --------
+    People rated 42 of 168 units, the judge all.
+
+    >>> from personagap.gap import simulate_ratings
+    >>> ratings = simulate_ratings(inflation=0.4)  # the true mean is 3
+    >>> few = ratings[(ratings["rater"] == "judge") | (ratings["item"] % 4 == 0)]
+    >>> table = prediction_powered_mean(few, "judge", n_bootstrap=200)
+    >>> table[["estimator", "metric", "estimate", "ci_low", "ci_high"]].round(2)
+                estimator  metric  estimate  ci_low  ci_high
+    0        people alone    mean      3.06    2.65     3.47
+    1         judge alone    mean      3.32    2.90     3.73
+    2  prediction-powered    mean      3.04    2.66     3.42
+    3  prediction-powered  lambda      0.39     NaN      NaN
+    4  prediction-powered    gain      1.22     NaN      NaN
+    """
+    wide, kind = units(judgments), kinds(judgments)
+    people = [gold] if gold else [name for name in wide if kind[name] == "human"]
+    if unknown := {judge, *people} - set(wide):
+        raise UserError(f"no rater {sorted(unknown)[0]!r} in the judgments: they are {', '.join(wide)}")
+    if not people:
+        raise UserError("no judgments of rater_kind 'human': prediction-powered inference needs some")
+    wide = wide[wide[judge].notna()]
+    f, y = wide[judge].to_numpy(), wide[people].mean(axis=1).to_numpy()
+    known, drawn = np.isfinite(y), resample(wide.index, **how)
+    if known.all() or drawn.clusters(known) < 2:
+        raise UserError(
+            f"people judged {known.sum()} of {len(y)} units, of {drawn.clusters(known)} clusters: "
+            f"{judge!r} can only help where some units, of two clusters or more, have human labels and some have none"
+        )
+    human, everywhere = drawn.ratio(y, where=known), drawn.ratio(f)
+    gap = drawn.ratio(f, where=~known) - drawn.ratio(f, where=known)
+    tried = np.linspace(0, 1, 101)
+    powered = human[:, None] + tried * gap[:, None]
+    best = int(drawn.standard_error(powered).argmin())
+    bounds = (0.0, 1.0) if np.isin(np.append(f, y[known]), [0, 1]).all() else (-np.inf, np.inf)
+    estimators = {"people alone": (human, known), "judge alone": (everywhere, np.isfinite(f))}
+    estimators["prediction-powered"] = powered[:, best], known
+    rows, widths = [], []
+    for name, (values, where) in estimators.items():
+        low, high, width = _limits(values, drawn, drawn.clusters(where), bounds)
+        widths.append(width)
+        rows.append({"estimator": name, "metric": "mean", "estimate": values[0], "ci_low": low, "ci_high": high})
+        rows[-1] |= {"n": int(where.sum()), "unit": "label", "method": drawn.method}
+    gain = (widths[0] / widths[2]) ** 2
+    told = {"estimator": "prediction-powered", "n": int(known.sum()), "method": "the shortest interval"}
+    rows += [told | {"metric": "lambda", "estimate": tried[best]}, told | {"metric": "gain", "estimate": gain}]
+    return result_table([row | {"rater": judge} for row in rows], ["rater", "estimator"])
+
+
+def _limits(
+    values: np.ndarray, drawn: Resampling, clusters: int, bounds: tuple[float, float]
+) -> tuple[float, float, float]:
+    """Confidence limits of a mean that rests on some of the clusters, and the width before they are clipped."""
+    error, all_of_them = float(drawn.standard_error(values)), drawn.df + 1
+    # Resampling all clusters understates the error of few as if they were as many.
+    error *= (clusters / (clusters - 1) * drawn.df / all_of_them) ** 0.5
+    error = error if error > TINY else pseudo(0.0, 0.0, clusters)[1]
+    half = stats.t.ppf((1 + drawn.level) / 2, clusters - 1) * error
+    low, high = np.clip([values[0] - half, values[0] + half], *bounds)
+    return low, high, 2 * half
