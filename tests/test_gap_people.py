@@ -113,7 +113,7 @@ def test_prediction_powered_mean_is_the_formula_s_where_units_are_independent():
         judgments({"human": np.where(known, y, np.nan), "judge": f}), "judge", cluster="item", n_bootstrap=3000
     ).set_index(["estimator", "metric"])
     n, m = known.sum(), (~known).sum()
-    # PPI++, eq. 3 and §6: λ = Cov(y, f) / ((1 + n/N) Var(f))
+    # PPI++: λ = Cov(y, f) / ((1 + n/N) Var(f))
     best = np.cov(y[known], f[known])[0, 1] / ((1 + n / m) * f.var(ddof=1))
     estimate = y[known].mean() + best * (f[~known].mean() - f[known].mean())
     variance = (y - best * f)[known].var(ddof=1) / n + best**2 * f[~known].var(ddof=1) / m

@@ -13,8 +13,10 @@ def result_table(rows: Iterable[dict], keys: Sequence[str]) -> pd.DataFrame:
 
     Examples
     --------
-    >>> result_table([{"rater": "judge", "metric": "f1", "estimate": 0.5, "n": 40}], ["rater"]).iloc[0].tolist()
-    ['judge', 'f1', 0.5, nan, nan, nan, nan, '', 40, '', '']
+    >>> table = result_table([{"rater": "judge", "metric": "f1", "estimate": 0.5, "n": 40}], ["rater"])
+    >>> table[["rater", "metric", "estimate", "ci_low", "n"]]
+       rater metric  estimate  ci_low   n
+    0  judge     f1       0.5     NaN  40
     """
     table = pd.DataFrame(rows).reindex(columns=[*keys, *COLUMNS])
     table[TEXTS] = table[TEXTS].astype(object).fillna("").astype(str)

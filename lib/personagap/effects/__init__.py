@@ -7,6 +7,10 @@ contrasts              which identity, or category, differs from the control?
 paired_change          what does a condition change, paired by item?
 by_condition           any of these, of each condition by itself
 equivalence            which is so close to the control that it does not matter?
+bias_equivalence       is PB itself too small to matter?
+partial_pooling        which identity, without 31 tests: effects shrunk by what is noise in them
+watched_contrasts      contrasts that may be looked at as results come in
+answer_flips           how often does an answer change with the identity, and by itself?
 additivity             does an intersection score what its parts predict?
 variance_components    what makes answers vary?
 rates                  how does each persona score; invalid and truncated answers
@@ -21,10 +25,13 @@ simulate_scores        data with known effects; simulated_power analyses them
 
 from personagap.effects.bias import personalization_bias
 from personagap.effects.change import by_condition, paired_change
+from personagap.effects.closeness import answer_flips, bias_equivalence
 from personagap.effects.components import variance_components
 from personagap.effects.contrasts import additivity, contrasts, equivalence
 from personagap.effects.corrected import judge_corrected
 from personagap.effects.omnibus import omnibus
+from personagap.effects.pooling import partial_pooling
 from personagap.effects.power import detectable, items_needed, power, simulated_power, split_budget
 from personagap.effects.rates import outcomes, rates
+from personagap.effects.sequential import watched_contrasts
 from personagap.effects.simulate import simulate_scores

@@ -1,5 +1,7 @@
 """Personalization bias (PB) and how much of it is noise."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pandas as pd
 from scipy import optimize
@@ -100,7 +102,7 @@ def personalization_bias(
     rows = []
     for dimension, names in [*((task, [task]) for task in tasks), ("joint", list(tasks))]:
         own, cells = [moments[name] for name in names], [tasks[name] for name in names]
-        low, high = _interval(own, [errors[name] for name in names], level)
+        low, high = interval(own, [errors[name] for name in names], level)
         row = {"dimension": dimension, **null_of(own, [drawn[name] for name in names])}
         row["debiased_pb2"] = POINTS**2 * sum(m.debiased for m in own)
         row |= {"ci_low": POINTS**2 * low, "ci_high": POINTS**2 * high, "n_identities": len(cells[0].personas)}
@@ -122,8 +124,8 @@ def _same_identities(tasks: dict[str, Cells]) -> None:
             )
 
 
-def _interval(moments: list[Moments], errors: list[Bootstrap], level: float) -> tuple[float, float]:
-    """Truths θ under which the debiased estimate is not surprising, by inverting the bootstrap."""
+def inverted(moments: list[Moments], errors: list[Bootstrap]) -> tuple[float, Callable[[float], np.ndarray]]:
+    """Debiased PB², and the function that draws it in a world whose true PB² is θ."""
     estimate = sum(m.debiased for m in moments)
     share = np.array([max(m.debiased, 0.0) for m in moments])
     if not share.any():
@@ -133,10 +135,16 @@ def _interval(moments: list[Moments], errors: list[Bootstrap], level: float) -> 
     share = share / share.sum()
     base = sum(b.error2 - b.noise for b in errors)
     slope = sum(2 * np.sqrt(s) * b.cross for s, b in zip(share, errors, strict=True))
+    return estimate, lambda theta: base + theta**0.5 * slope + theta
+
+
+def interval(moments: list[Moments], errors: list[Bootstrap], level: float) -> tuple[float, float]:
+    """Truths θ under which the debiased estimate is not surprising, by inverting the bootstrap."""
+    estimate, world = inverted(moments, errors)
 
     def solve(quantile: float) -> float:
         def surplus(theta: float) -> float:
-            return np.quantile(base + theta**0.5 * slope, quantile) + theta - estimate
+            return np.quantile(world(theta), quantile) - estimate
 
         high = -surplus(0.0)
         if high <= 0:

@@ -19,7 +19,7 @@ def prediction_powered_mean(
 
     The judge's mean over all units, less its error where people judged too:
     θ = mean(y) + λ (mean of f over units without y − mean of f over units with y), y the people's value
-    and f the judge's (Angelopoulos, Duchi & Zrnic 2023, PPI++, arXiv 2311.01453, eq. 3 and §6). It is
+    and f the judge's (Angelopoulos, Duchi & Zrnic 2023, PPI++, arXiv 2311.01453, of means). It is
     right however bad the judge is; λ in [0, 1] is what makes the interval shortest (0: people alone).
 
     Parameters

@@ -32,7 +32,7 @@ def alternative_annotator_test(
     judgments : long table ``user prompt item rater rater_kind label`` of two or more people (three are better) and one
         model or more. A majority vote is nobody who could be left out.
     epsilon : what people may be better by, for they cost more: 0.2 for experts, 0.15 for trained annotators, 0.1 for
-        crowd workers (the paper's §4).
+        crowd workers (the paper's rule of thumb).
     measurement : "nominal" labels (closeness is the share of the others who gave the same) or "interval" ratings
         (closeness is minus the root mean square of the distances).
     alpha : level of the tests and of the winning rate; not of the intervals, that is ``level`` of **how.

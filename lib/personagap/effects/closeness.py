@@ -1,0 +1,193 @@
+"""Is a bias too small to matter, and do answers change more than they change by themselves?"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from personagap._result import result_table
+from personagap.effects._table import CONTROLS, POINTS, by_task, checked, cluster_codes, identity_cells
+from personagap.effects.bias import interval, inverted
+from personagap.effects.contrasts import holm
+from personagap.effects.paired import clustered_mean
+from personagap.effects.resampling import Bootstrap, Moments, clustered
+from personagap.errors import UserError, at_least
+
+
+def bias_equivalence(
+    scores: pd.DataFrame,
+    *,
+    margin: float,
+    controls: tuple[str, ...] = CONTROLS,
+    cluster: str | None = None,
+    n_bootstrap: int = 2000,
+    alpha: float = 0.05,
+    seed: int = 0,
+) -> pd.DataFrame:
+    """Is PB itself below ``margin`` points? A large p-value of `personalization_bias` does not say so.
+
+    Parameters
+    ----------
+    scores, controls, cluster, n_bootstrap, seed : as in `personalization_bias`.
+    margin : the PB in points from which on it would matter; for the joint row too, which sums over tasks.
+    alpha : level of the test; the interval is the 1 − 2·alpha one, below the margin just when p ≤ alpha.
+
+    Returns
+    -------
+    DataFrame ``task metric …``, metric "pb": one row per task, corrected for multiplicity over tasks (Holm), and
+    "joint". ``estimate`` is PB after its noise is taken off (0 where nothing is left), in points. A small p-value
+    says that PB is smaller than the margin.
+
+    Notes
+    -----
+    One-sided test by inverting the bootstrap of `personalization_bias`: in a world whose PB is the margin, how often
+    would debiased PB² be as small as it is? (Schuirmann's test needs one side only, for PB has no other.)
+
+    Examples
+    --------
+    >>> from personagap.effects import simulate_scores
+    >>> scores = simulate_scores([-0.5, 0.5] * 5, n_items=1000, n_runs=3, seed=1)
+    >>> bias_equivalence(scores, margin=2)[["task", "metric", "estimate", "ci_high", "p_value"]].round(3)
+        task metric  estimate  ci_high  p_value
+    0   mmlu     pb     0.309    0.887      0.0
+    1  joint     pb     0.309    0.887      0.0
+    """
+    at_least(0, whole=False, margin=margin)
+    scores = checked(scores, [cluster] if cluster else [])
+    moments, errors, items = {}, {}, {}
+    rngs = iter(np.random.default_rng(seed).spawn(scores["task"].nunique()))
+    rows = scores[~scores["persona"].isin(controls)]
+    parts = dict(by_task(rows))
+    for task, table in identity_cells(scores, controls).items():
+        x = clustered(table.mean, cluster_codes(parts[task], cluster, table.items, task))
+        moments[task], rng, items[task] = Moments.of(x), next(rngs), len(table.items)
+        errors[task] = Bootstrap.draw(x, n_bootstrap, rng, rng, 1 / table.runs.max())
+    found = []
+    for name, tasks in [*((task, [task]) for task in moments), ("joint", list(moments))]:
+        own, drawn = [moments[task] for task in tasks], [errors[task] for task in tasks]
+        estimate, world = inverted(own, drawn)
+        p_value = (1 + np.count_nonzero(world((margin / POINTS) ** 2) <= estimate)) / (1 + n_bootstrap)
+        ends = np.maximum(interval(own, drawn, 1 - 2 * alpha), 0) ** 0.5
+        row = {"task": name, "estimate": POINTS * max(estimate, 0) ** 0.5, "p_value": p_value}
+        row |= {"ci_low": POINTS * ends[0], "ci_high": POINTS * ends[1], "n": sum(items[task] for task in tasks)}
+        found.append(row)
+    adjusted = holm(np.array([row["p_value"] for row in found[:-1]]))
+    for row, p_adjusted in zip(found, [*adjusted, found[-1]["p_value"]], strict=True):
+        row |= {"p_adjusted": p_adjusted, "family": "joint alone"}
+    for row in found[:-1]:
+        row["family"] = f"{len(moments)} tasks, Holm"
+    method = f"item bootstrap inverted at a PB of {margin:g}, one-sided"
+    return result_table([row | {"metric": "pb", "unit": "points", "method": method} for row in found], ["task"])
+
+
+def answer_flips(
+    scores: pd.DataFrame,
+    control: str = "none",
+    *,
+    answer: str = "score",
+    personas: Sequence[str] | None = None,
+    cluster: str | None = None,
+    level: float = 0.95,
+) -> pd.DataFrame:
+    """How often an answer changes with the identity, beside how often it changes from one run to the next.
+
+    Equal mean scores can hide answers that change both ways. But sampled answers change by themselves, so the
+    share that differs between identity and control is held against that between two runs of the control.
+
+    Parameters
+    ----------
+    scores : rows ``persona task item run score``; the control with two runs or more of an item.
+    answer : column whose values are compared for equality: "score" (right or wrong), or the option chosen.
+    personas : those to compare; None: all but the controls.
+    cluster, level : as in `contrasts`.
+
+    Returns
+    -------
+    DataFrame ``task contrast metric …``, in percent of items: "flips" (pairs of a run of the identity and one of the
+    control), "control flips" (pairs of runs of the control, of the same items) and "excess flips", flips less the mean
+    of those within the control and, if it has two runs, within the identity. Only the excess has a p-value (H₀: the
+    identity's answers are distributed as the control's, item by item), corrected over identities (Holm).
+
+    Raises
+    ------
+    UserError : the control has one run of each item.
+
+    Notes
+    -----
+    For an item on which the control gives an answer with probabilities pₐ and the identity with qₐ, the excess is
+    ½ Σₐ(pₐ − qₐ)² where both have two runs (half the squared energy distance; Székely & Rizzo 2013): 0 just where
+    they are the same. With one run of the identity it is Σₐ pₐ(pₐ − qₐ), which can be negative. Estimates are
+    unbiased; intervals as of `contrasts` (Student's t, clustered, with two pseudo-items).
+
+    Examples
+    --------
+    >>> from personagap.effects import simulate_scores
+    >>> scores = simulate_scores([0, 15], n_items=400, n_runs=3, seed=0)
+    >>> table = answer_flips(scores)
+    >>> table[["contrast", "metric", "estimate", "ci_low", "ci_high", "p_adjusted"]].round(3)
+         contrast         metric  estimate  ci_low  ci_high  p_adjusted
+    0  p00 − none          flips    32.417  29.759   34.752         NaN
+    1  p00 − none  control flips    31.833  28.334   35.016         NaN
+    2  p00 − none   excess flips    -0.417  -2.402    1.573       0.682
+    3  p01 − none          flips    31.917  29.058   34.458         NaN
+    4  p01 − none  control flips    31.833  28.334   35.016         NaN
+    5  p01 − none   excess flips     3.750   1.437    6.025       0.003
+    """
+    scores = checked(scores, [answer, *([cluster] if cluster else [])])
+    rows = []
+    for task, part in by_task(scores):
+        there = [persona for persona in part["persona"].unique() if persona not in CONTROLS and persona != control]
+        if control not in set(part["persona"]):
+            raise UserError(f"{task}: no scores of the control {control!r}")
+        counts = _counts(part, answer)
+        tests = []
+        for persona in there if personas is None else personas:
+            flips = _flips(counts[control], counts.get(persona), task, control, persona)
+            code = cluster_codes(part, cluster, flips.index.to_numpy(), task)
+            key = {"task": task, "contrast": f"{persona} − {control}", "unit": "percent", "n": len(flips)}
+            measured = [key | _mean(flips[metric].to_numpy(), code, level, metric) for metric in flips]
+            tests.append(measured[-1])
+            rows += measured
+        for test, p_adjusted in zip(tests, holm(np.array([test["p_value"] for test in tests])), strict=True):
+            test |= {"p_adjusted": p_adjusted, "family": f"{len(tests)} identities, Holm"}
+    return result_table(rows, ["task", "contrast"])
+
+
+def _counts(part: pd.DataFrame, answer: str) -> dict[str, pd.DataFrame]:
+    """Persona → items × answers: how many runs (and phrasings) gave it."""
+    counts = part.groupby(["persona", "item", answer], observed=True).size().unstack(answer, fill_value=0)
+    return {persona: rows.droplevel("persona") for persona, rows in counts.groupby("persona", observed=True)}
+
+
+def _flips(a: pd.DataFrame, b: pd.DataFrame | None, task: str, control: str, persona: str) -> pd.DataFrame:
+    """Items × the three shares, of the items of which the control has two runs and the identity one."""
+    if b is None:
+        raise UserError(f"{task}: no scores of {persona!r}")
+    items = a.index[a.sum(axis=1) > 1].intersection(b.index)
+    if len(items) < 2:
+        raise UserError(
+            f"{task}: {control} has two runs of {len(items)} items that {persona} answered: ask with runs=2 or more"
+        )
+    a, b = a.loc[items].to_numpy(), b.loc[items].to_numpy()
+    between = 1 - (a * b).sum(axis=1) / (a.sum(axis=1) * b.sum(axis=1))
+    within, own = (_within(each) for each in (a, b))
+    excess = between - np.where(np.isnan(own), within, (within + own) / 2)
+    return pd.DataFrame({"flips": between, "control flips": within, "excess flips": excess}, index=items)
+
+
+def _within(counts: np.ndarray) -> np.ndarray:
+    """Share of pairs of runs of an item that differ; NaN of a single run."""
+    n = counts.sum(axis=1)
+    same = (counts * (counts - 1)).sum(axis=1)
+    return 1 - np.divide(same, n * (n - 1), out=np.full(len(n), np.nan), where=n > 1)
+
+
+def _mean(x: np.ndarray, code: np.ndarray, level: float, metric: str) -> dict:
+    centre, se, df = clustered_mean(x, code, 1.0)
+    half = special.stdtrit(df, (1 + level) / 2) * se
+    least = -1 if metric == "excess flips" else 0
+    low, high = np.clip([centre - half, centre + half], least, 1)
+    row = {"metric": metric, "estimate": 100 * x.mean(), "ci_low": 100 * low, "ci_high": 100 * high}
+    row["method"] = "pairs of runs, t over items, two pseudo-items"
+    return row | ({"p_value": 2 * float(special.stdtr(df, -abs(centre) / se))} if least else {})

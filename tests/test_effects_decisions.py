@@ -1,0 +1,139 @@
+"""Equivalence of PB, flips, partial pooling, looking as results come in: references and input without an answer."""
+
+from itertools import combinations, product
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import stats
+
+from personagap import effects
+from personagap._result import COLUMNS
+from personagap.effects import simulate_scores
+from personagap.effects.pooling import hierarchical
+from personagap.effects.sequential import _sequence
+from personagap.errors import UserError
+
+
+def test_equivalence_of_pb_is_dual_to_its_interval():
+    """With the margin at the upper end of the 90 % interval, p is 5 %."""
+    scores = simulate_scores([-3, 3] * 4, n_items=200, n_runs=2, seed=0)
+    high = effects.bias_equivalence(scores, margin=5)["ci_high"][0]
+    assert effects.bias_equivalence(scores, margin=high)["p_value"][0] == pytest.approx(0.05, abs=0.002)
+    bias = effects.personalization_bias(scores, level=0.9, n_permutations=20).iloc[0]
+    assert high**2 == pytest.approx(bias["ci_high"], rel=0.1)  # other draws
+    same = effects.bias_equivalence(scores, margin=high)
+    assert same.columns.tolist() == ["task", *COLUMNS] and same["task"].tolist() == ["mmlu", "joint"]
+
+
+def test_flips_are_counted_pair_by_pair():
+    rng = np.random.default_rng(0)
+    rows = [("t", persona, item, run) for persona in ("none", "p") for item in range(40) for run in range(3)]
+    scores = pd.DataFrame(rows, columns=["task", "persona", "item", "run"])
+    scores["choice"] = rng.choice(list("ABCD"), len(scores))
+    scores["score"] = (scores["choice"] == "A") * 1.0
+    said = scores.set_index(["persona", "item", "run"])["choice"]
+    between, control, own = [], [], []
+    for item in range(40):
+        a, b = said["none", item].tolist(), said["p", item].tolist()
+        between.append(np.mean([x != y for x, y in product(a, b)]))
+        control.append(np.mean([x != y for x, y in combinations(a, 2)]))
+        own.append(np.mean([x != y for x, y in combinations(b, 2)]))
+    table = effects.answer_flips(scores, answer="choice").set_index("metric")
+    between, control, own = (np.array(each) for each in (between, control, own))
+    assert table["estimate"].tolist() == pytest.approx(
+        [100 * each.mean() for each in (between, control, between - (control + own) / 2)]
+    )
+    reference = stats.ttest_1samp(between - (control + own) / 2, 0)
+    assert table.loc["excess flips", "p_value"] == pytest.approx(reference.pvalue, abs=0.1)
+    assert table.columns.tolist() == ["task", "contrast", *(name for name in COLUMNS if name != "metric")]
+
+
+def test_changes_both_ways_are_flips_where_means_are_equal():
+    """The identity is wrong where the control is right, and right as often where that is wrong."""
+    rows = [("t", who, i, run, (i + (who == "p")) % 2) for who in ("none", "p") for i in range(50) for run in (0, 1)]
+    scores = pd.DataFrame(rows, columns=["task", "persona", "item", "run", "score"])
+    assert effects.contrasts(scores)["estimate"][0] == 0
+    table = effects.answer_flips(scores).set_index("metric")
+    assert table["estimate"].tolist() == [100, 0, 100] and table["p_adjusted"].iloc[-1] < 1e-6
+
+
+def test_shrinkage_is_that_of_the_eight_schools():
+    """Gelman et al., Bayesian Data Analysis, 3rd ed., table 5.3: medians and quartiles (of 200 draws there)."""
+    y, se = np.array([28, 8, -3, 7, -1, 1, 18, 12.0]), np.array([15, 10, 16, 11, 9, 11, 10, 18.0])
+    drawn = hierarchical(y, np.diag(se**2)).draws(np.eye(8), np.random.default_rng(0))
+    low, middle, high = np.quantile(drawn, [0.25, 0.5, 0.75], axis=1)
+    assert middle == pytest.approx([10, 8, 7, 8, 5, 6, 10, 8], abs=1.2)
+    assert low == pytest.approx([7, 3, 2, 4, 1, 2, 7, 3], abs=1.7)
+    assert high == pytest.approx([16, 12, 11, 11, 10, 10, 15, 13], abs=1.7)
+
+
+def test_a_category_that_differs_is_found_and_noise_is_shrunk_away():
+    by = {f"p{i:02d}": "abcdef"[i % 6] for i in range(24)}
+    effect = np.where(np.arange(24) % 6 == 0, -9.0, 0.0)
+    table = effects.partial_pooling(simulate_scores(effect, n_items=400, n_runs=2, seed=0), by)
+    category = table.query("level == 'category' and metric == 'shrunken effect'").set_index("contrast")
+    assert category.loc["a − mean", "ci_high"] < -3 and (category["ci_low"] > -9)[1:].all()
+    raw, shrunken = (table.query(f"level == 'identity' and metric == '{m} effect'") for m in ("raw", "shrunken"))
+    true = effect - effect.mean()
+    errors = [np.mean((part["estimate"] - true) ** 2) for part in (raw, shrunken)]
+    assert errors[1] < 0.6 * errors[0]
+    assert table.columns[3:].tolist() == COLUMNS
+
+
+def test_confidence_sequence_is_the_capital_of_a_bettor():
+    """Of Waudby-Smith & Ramdas 2024, step by step."""
+    x, alpha = np.random.default_rng(0).beta(2, 3, 80), 0.1
+    low, high, against_half = _sequence(x, alpha)
+    for m in (0.5, low - 0.001, low + 0.001, high - 0.001, high + 0.001):
+        capital = capital_of(x, alpha, m)
+        assert (low <= m <= high) == (max(capital) < 1 / alpha)
+    assert against_half[1:].tolist() == pytest.approx(capital_of(x, alpha, 0.5)) and against_half[0] == 1
+
+
+def capital_of(x, alpha, m):
+    up = down = 1.0
+    before, capital = [], []
+    for t, value in enumerate(x, 1):
+        means = [(0.5 + sum(before[: i + 1])) / (i + 2) for i in range(t - 1)]
+        variance = (0.25 + sum((a - b) ** 2 for a, b in zip(before, means, strict=True))) / t
+        stake = np.sqrt(2 * np.log(2 / alpha) / (variance * t * np.log(1 + t)))
+        up *= 1 + min(stake, 0.5 / m) * (value - m)
+        down *= 1 - min(stake, 0.5 / (1 - m)) * (value - m)
+        capital.append((up + down) / 2)
+        before.append(value)
+    return capital
+
+
+def test_looking_after_every_item_finds_an_effect_and_keeps_it():
+    scores = simulate_scores([0, -12], n_items=600, n_runs=3, seed=1)
+    p_values = []
+    for n in (50, 200, 600):
+        table = effects.watched_contrasts(scores[scores["item"] < n]).set_index("contrast")
+        p_values.append(table.loc[["p01 − none", "any − none"], "p_value"].tolist())
+        assert table.loc["p00 − none", "p_value"] > 0.05 and table["n"].tolist() == [n] * 3
+    assert np.diff(p_values, axis=0).max() <= 0 and max(p_values[-1]) < 0.001
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda scores: effects.bias_equivalence(scores, margin=-1), "margin is -1: give a number of at least 0"),
+        (lambda scores: effects.bias_equivalence(scores, margin="x"), "margin is 'x'"),
+        (lambda scores: effects.answer_flips(scores), "none has two runs of 0 items that p00 answered"),
+        (lambda scores: effects.answer_flips(scores, "control"), "no scores of the control 'control'"),
+        (lambda scores: effects.answer_flips(scores, answer="choice"), "lack the column 'choice'"),
+        (lambda scores: effects.answer_flips(scores, personas=["p77"]), "no scores of 'p77'"),
+        (lambda scores: effects.watched_contrasts(scores, "control"), "no scores of 'control'"),
+        (lambda scores: effects.watched_contrasts(scores, by={}), "nothing to compare"),
+        (lambda scores: effects.partial_pooling(scores[scores["persona"] != "p02"]), "three identities or more"),
+        (lambda scores: effects.partial_pooling(scores, {"p00": "a"}), "no category of 'p01'"),
+        (
+            lambda scores: effects.partial_pooling(scores, dict.fromkeys(["p00", "p01", "p02"], "a")),
+            "three categories or more",
+        ),
+    ],
+)
+def test_what_cannot_be_computed_is_told_in_a_line(call, message):
+    with pytest.raises(UserError, match=message):
+        call(simulate_scores([0, 1, 2], n_items=20))
