@@ -10,9 +10,9 @@ from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
+from personagap import validation
 from personagap.effects import personalization_bias, simulate_scores
 from personagap.errors import UserError
-from personagap.validation import heterogeneous
 
 FAST = {"n_permutations": 199, "n_bootstrap": 200}
 
@@ -170,15 +170,15 @@ def test_items_that_half_of_the_identities_lack_are_left_out_with_a_warning():
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("case", heterogeneous.HETEROGENEOUS, ids=lambda case: f"{case.estimator}: {case.data}")
+@pytest.mark.parametrize("case", validation.UNEVEN, ids=lambda case: f"{case.estimator}: {case.data}")
 def test_heterogeneous_data_run(case):
-    heterogeneous.table([case], replications=2)
+    validation.uneven_table([case], replications=2)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", heterogeneous.HETEROGENEOUS, ids=lambda case: f"{case.estimator}: {case.data}")
+@pytest.mark.parametrize("case", validation.UNEVEN, ids=lambda case: f"{case.estimator}: {case.data}")
 def test_level_coverage_and_power_on_heterogeneous_data(case):
-    assert heterogeneous.kept(heterogeneous.table([case], replications=400)).all()
+    assert validation.kept(validation.uneven_table([case], replications=400)).all()
 
 
 def test_bad_scores_are_one_clear_line():

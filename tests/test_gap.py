@@ -14,7 +14,7 @@ from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 from personagap import gap
 from personagap.errors import UserError
 from personagap.gap.resampling import resample
-from personagap.validation import heterogeneous
+from personagap.validation.uneven_raters import rotating
 
 SAME = {"rel": 0, "abs": 1e-8}
 
@@ -240,7 +240,7 @@ def test_alpha_and_fleiss_equal_their_packages(ordinal, measurement):
 
 def test_pools_of_raters_have_a_reliability_and_a_ceiling():
     """Six raters, three to a unit: nobody rates all, and some pairs share nothing."""
-    pool = heterogeneous.rotating(np.random.default_rng(0))
+    pool = rotating(np.random.default_rng(0))
     humans = pool[pool["rater_kind"] == "human"].assign(label=lambda rows: rows["label"].round())
     rows = gap.reliability(humans, n_bootstrap=50)
     groups = [list(part) for _, part in humans.groupby("item")["label"]]

@@ -3,7 +3,15 @@
 ``python -m personagap.validation`` prints the table; ``instruments.ipynb`` shows it.
 """
 
+from personagap.validation.cases import Case, kept
+from personagap.validation.cases import table as uneven_table
 from personagap.validation.checks import Check, table
+from personagap.validation.decisions import DECISIONS, UNEVEN_DECISIONS
 from personagap.validation.effects import EFFECTS, one_phrasing
 from personagap.validation.gap import GAP
-from personagap.validation.heterogeneous import HETEROGENEOUS
+from personagap.validation.heterogeneous import BIAS, CHANGE, MANY
+from personagap.validation.people import PEOPLE, UNEVEN_PEOPLE
+from personagap.validation.uneven_raters import FEW, RATERS
+
+#: Data that are not alike.
+UNEVEN = [*BIAS, *CHANGE, *RATERS, *MANY, *FEW, *UNEVEN_PEOPLE, *UNEVEN_DECISIONS]

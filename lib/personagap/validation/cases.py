@@ -1,0 +1,68 @@
+"""What it is to try an estimator on data that are not alike, and the table of such trials."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from personagap.effects.power import monte_carlo
+
+
+class Case(NamedTuple):
+    """``trial(rng)`` says whether the event happened whose share is to be ``nominal``: an error, or a covered truth."""
+
+    estimator: str
+    data: str
+    event: str
+    before: float
+    trial: Callable[[np.random.Generator], bool]
+
+    @property
+    def nominal(self) -> float:
+        return {"false alarm": 0.05, "covered": 0.95, "covered, stated limit": 0.9, "found": 1.0}[self.event]
+
+
+def table(cases: Sequence[Case], *, replications: int = 200, seed: int = 0) -> pd.DataFrame:
+    """Run the cases.
+
+    Returns
+    -------
+    DataFrame, one row per case: ``estimator data event nominal before after mc_low mc_high``, the last two the 95 %
+    Monte-Carlo interval of ``after``.
+    """
+    rows = []
+    for case in cases:
+        outcomes = [bool(case.trial(rng)) for rng in np.random.default_rng(seed).spawn(replications)]
+        found = monte_carlo(pd.DataFrame({"event": outcomes})).iloc[0]
+        told = {"estimator": case.estimator, "data": case.data, "event": case.event}
+        rows.append(told | {"nominal": case.nominal, "before": case.before} | dict(zip(AFTER, found, strict=True)))
+    return pd.DataFrame(rows)
+
+
+AFTER = ["after", "mc_low", "mc_high"]
+
+
+def kept(table: pd.DataFrame) -> pd.Series:
+    """Whether a level of at most 6.5 %, coverage of 93 % or power of 80 % is shown, or nominal not excluded."""
+    alarm, found = table["event"] == "false alarm", table["event"] == "found"
+    shown = table["after"] >= np.where(found, 0.8, 0.93)
+    return pd.Series(np.where(alarm, table["after"] <= 0.065, shown)) | np.where(
+        alarm, table["mc_low"] <= 0.05, table["mc_high"] >= table["nominal"]
+    )
+
+
+def scores_of(x: np.ndarray, task: str = "t", **item_columns: np.ndarray) -> pd.DataFrame:
+    """Scores of identities × items, identities × phrasings × items or, with NaN where there is none, a gap."""
+    x = x[:, None] if x.ndim == 2 else x
+    persona, template, item = np.nonzero(np.isfinite(x))
+    columns = {"task": task, "persona": persona, "template": template, "item": item, "score": x[np.isfinite(x)]}
+    return pd.DataFrame(columns | {name: values[item] for name, values in item_columns.items()})
+
+
+def binary(rng: np.random.Generator, p: np.ndarray) -> np.ndarray:
+    return (rng.random(p.shape) < p).astype(float)
+
+
+def covers(row: pd.Series, truth: float) -> bool:
+    return row["ci_low"] <= truth <= row["ci_high"]

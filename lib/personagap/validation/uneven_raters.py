@@ -1,0 +1,88 @@
+"""Raters and users that are not alike: uneven severity, rotating pools, few users of a source."""
+
+from functools import partial
+
+import numpy as np
+import pandas as pd
+
+from personagap import gap
+from personagap.validation.cases import Case, covers
+
+
+def severe(rng: np.random.Generator, sd: float, mention_sd: float = 0.0, n: int = 84) -> pd.DataFrame:
+    """Three raters drawn from people whose severity varies; a judge of the mean severity; true mean 3."""
+    value, flag = 3 + 0.7 * rng.normal(size=n), rng.random(n) < 0.4
+    columns = {"prompt": np.arange(n) // 4, "user": rng.integers(40, size=n), "item": np.arange(n), "mention": flag}
+    frames = []
+    for name in ("judge", "human_0", "human_1", "human_2"):
+        person = name != "judge"
+        label = value + person * (sd * rng.normal() + mention_sd * rng.normal() * flag) + 0.7 * rng.normal(size=n)
+        kind = "human" if person else "model"
+        frames.append(pd.DataFrame({**columns, "rater": name, "rater_kind": kind, "label": label}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _inflation_alarm(rng: np.random.Generator, sd: float) -> bool:
+    return gap.judge_inflation(severe(rng, sd), n_bootstrap=200)["p_value"][0] <= 0.05
+
+
+def _mention_alarm(rng: np.random.Generator) -> bool:
+    return gap.mention_bias(severe(rng, 0.3, mention_sd=0.3), n_bootstrap=200)["excess_p"][1] <= 0.05
+
+
+def _mean_covers(rng: np.random.Generator) -> bool:
+    table = gap.rating_summary(severe(rng, 0.3), ["prompt", "user"], n_bootstrap=200)
+    return covers(table[(table["rater"] == "human") & (table["measure"] == "mean rating")].iloc[0], 3.0)
+
+
+def rotating(rng: np.random.Generator, n: int = 300) -> pd.DataFrame:
+    """Six raters, three to a unit in rotation, around a true value (sd 0.7, noise 1): a ceiling of .771."""
+    value, frames = rng.normal(3, 0.7, n), []
+    for i in range(7):
+        units = np.arange(n)[(i == 6) | ((i - np.arange(n)) % 6 < 3)]
+        label = value[units] + rng.normal(size=len(units))
+        name, kind = ("judge", "model") if i == 6 else (f"human_{i}", "human")
+        who = {"rater": name, "rater_kind": kind, "label": label}
+        frames.append(pd.DataFrame({"prompt": units // 4, "user": units % 40, "item": units, **who}))
+    return pd.concat(frames, ignore_index=True)
+
+
+def _ceiling_covers(rng: np.random.Generator) -> bool:
+    row = gap.judge_correlation(rotating(rng), n_bootstrap=200).iloc[0]
+    r = 0.49 / 1.49
+    rho = 6 / np.pi * np.arcsin(r / 2)
+    return row["ceiling_low"] <= (3 * rho / (1 + 2 * rho)) ** 0.5 <= row["ceiling_high"]
+
+
+RATERS = [
+    Case("judge_correlation", "six raters, three to a unit: ceiling", "covered", np.nan, _ceiling_covers),
+    *(
+        Case("judge_inflation", f"3 raters, severity sd {sd}", "false alarm", before, partial(_inflation_alarm, sd=sd))
+        for sd, before in ((0.15, 0.35), (0.3, 0.65), (0.5, 0.79))
+    ),
+    Case("mention_bias", "3 raters, slopes of sd 0.3", "false alarm", np.nan, _mention_alarm),
+    Case("rating_summary", "3 raters, severity sd 0.3", "covered", np.nan, _mean_covers),
+]
+
+
+def few_users(rng: np.random.Generator, share: float) -> pd.DataFrame:
+    """Judgments of 47 real and 10 synthetic users of one mean share, whose own shares vary."""
+    users = pd.DataFrame({"source": np.repeat(["real", "synthetic"], [47, 10]), "user": np.arange(57)})
+    own, n = rng.beta(4 * share, 4 * (1 - share), 57), rng.integers(10, 60, 57)
+    table = users.loc[np.repeat(np.arange(57), n)].reset_index(drop=True)
+    return table.assign(label=rng.random(len(table)) < np.repeat(own, n))
+
+
+def _few_cover(rng: np.random.Generator, share: float) -> bool:
+    return covers(gap.proportion_difference(few_users(rng, share), [True]).iloc[0], 0.0)
+
+
+def _few_alarm(rng: np.random.Generator) -> bool:
+    return gap.proportion_difference(few_users(rng, 0.1), [True])["p_value"][0] <= 0.05
+
+
+FEW = [
+    Case("proportion_difference", f"47 against 10 users, share {share}", event, 0.83, partial(_few_cover, share=share))
+    for share, event in ((0.3, "covered"), (0.1, "covered, stated limit"))
+]
+FEW.append(Case("proportion_difference", "47 against 10 users, share 0.1", "false alarm", 0.175, _few_alarm))
