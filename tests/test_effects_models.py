@@ -176,3 +176,16 @@ def test_what_cannot_be_computed_is_told_in_a_line(wrong, told):
     scores = pd.concat([scores.assign(condition=name) for name in "ab"])
     with pytest.raises(UserError, match=told):
         wrong(scores if "paired_change" in wrong.__code__.co_names else scores.query("condition == 'a'"))
+
+
+def test_a_pilot_of_one_run_does_not_pretend_to_know_what_more_runs_bring():
+    """Its identity × item holds the noise of runs, which more runs would halve."""
+    scores = simulate_scores([-9, -3, 0, 3, 9], n_items=300, n_runs=2, seed=0)
+    once, twice = (effects.variance_components(part) for part in (scores.query("run == 0"), scores))
+    pilots = [table.set_index("component")["variance"] for table in (once, twice)]
+    same = [effects.power(pilot, n_items=300, n_runs=1)["smallest_contrast"][0] for pilot in pilots]
+    assert same[0] == pytest.approx(same[1], rel=0.1)
+    for plan in (effects.power, effects.split_budget):
+        with pytest.raises(UserError, match=r"pilot twice \(runs=2\), or plan for n_runs=1"):
+            plan(components=pilots[0], **({"n_items": 300, "n_runs": 2} if plan is effects.power else {"budget": 900}))
+    assert effects.detectable(scores.query("run == 0"))["smallest_pb"][0] > 0

@@ -34,13 +34,31 @@ def mean_squares(x: np.ndarray, factors: str) -> dict[str, MeanSquare]:
     """
     sizes = dict(zip(factors, x.shape, strict=True))
     table = {}
-    for subset in subsets("".join(factor for factor in factors if sizes[factor] > 1)):
-        effect = x.mean(axis=tuple(axis for axis, factor in enumerate(factors) if factor not in subset), keepdims=True)
-        for axis in (factors.index(factor) for factor in subset):
-            effect = effect - effect.mean(axis=axis, keepdims=True)
+    for subset, effect in _effects(x, factors):
         df = prod(sizes[factor] - 1 for factor in subset)
         table[subset] = MeanSquare(float((effect**2).sum()) * x.size / effect.size / df, df)
     return table
+
+
+def by_level(x: np.ndarray, factors: str, factor: str) -> dict[str, np.ndarray]:
+    """What each level of ``factor`` adds, up to a constant, to the mean squares that it has a part in.
+
+    Examples
+    --------
+    >>> by_level(np.array([[1.0, 2, 3], [3, 4, 8]]), "ab", "b")["b"]
+    array([2.25, 0.25, 4.  ])
+    """
+    rest = tuple(axis for axis, name in enumerate(factors) if name != factor)
+    return {subset: (effect**2).sum(axis=rest) for subset, effect in _effects(x, factors) if factor in subset}
+
+
+def _effects(x: np.ndarray, factors: str) -> Iterator[tuple[str, np.ndarray]]:
+    """Main effects and interactions, of factors with two levels or more."""
+    for subset in subsets("".join(factor for factor, size in zip(factors, x.shape, strict=True) if size > 1)):
+        effect = x.mean(axis=tuple(axis for axis, factor in enumerate(factors) if factor not in subset), keepdims=True)
+        for axis in (factors.index(factor) for factor in subset):
+            effect = effect - effect.mean(axis=axis, keepdims=True)
+        yield subset, effect
 
 
 def completed(y: np.ndarray) -> np.ndarray:

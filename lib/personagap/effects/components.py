@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from personagap.effects._table import CONTROLS, POINTS, Cells, identity_cells
-from personagap.effects.anova import mean_squares, subsets
+from personagap.effects.anova import by_level, mean_squares, subsets
 
 _NAMES = {"i": "identity", "p": "phrasing", "j": "item"}
 _DRAWS = 4000
@@ -41,8 +41,10 @@ def variance_components(
     Moment estimators from the mean squares of the balanced layout of cell means (Searle, Casella & McCulloch,
     *Variance Components*, ch. 4); unequal runs enter by their harmonic mean. They agree with REML on balanced
     data and take any size. Intervals are generalised confidence intervals (Burdick, Borror & Montgomery
-    2005): each mean square is redrawn as MS · df / χ², which takes effects for normal; of binary items, whose spread
-    is far from it, they can cover in half of cases only. Missing cells as in `personalization_bias`.
+    2005): mean squares are redrawn together. Those that items have no part in are redrawn as MS · df / χ², for normal
+    effects. The others are averages over items, and right or wrong answers are far from normal: items are resampled
+    for them, and for the runs, as MS · MS / MS*. Where
+    only a few of some 60 items are hard, intervals cover in about 90 %. Missing cells as in `personalization_bias`.
 
     Examples
     --------
@@ -50,10 +52,10 @@ def variance_components(
     >>> scores = simulate_scores([-9, -3, 0, 3, 9], n_items=300, n_runs=3, seed=0)
     >>> variance_components(scores)[["component", "variance", "share", "ci_low", "ci_high"]].round(3)
              component  variance  share  ci_low  ci_high
-    0         identity    31.416  0.013   0.004    0.103
-    1             item   880.601  0.351   0.300    0.394
-    2  identity × item    55.621  0.022   0.002    0.043
-    3              run  1540.000  0.614   0.545    0.653
+    0         identity    31.416  0.013   0.004    0.108
+    1             item   880.601  0.351   0.298    0.392
+    2  identity × item    55.621  0.022   0.001    0.044
+    3              run  1540.000  0.614   0.545    0.655
     """
     rng = np.random.default_rng(seed)
     tasks = identity_cells(scores, controls)
@@ -68,11 +70,17 @@ def _components(table: Cells, rng: np.random.Generator, level: float) -> pd.Data
     run_df = int((runs - 1).sum())
     squares = {effect: (ms.value, ms.df) for effect, ms in mean_squares(table.mean, "ipj").items()}
     squares["run"] = (np.nansum(table.within) / max(run_df, 1), run_df)
+    of_items = by_level(table.mean, "ipj", "j") | {"run": np.nansum(table.within, axis=(0, 1))}
+    picked = rng.multinomial(sizes["j"], np.full(sizes["j"], 1 / sizes["j"]), _DRAWS) / sizes["j"]
     # Of each, the observed value and draws of it.
-    drawn = {
-        effect: np.append(value, value * df / rng.chisquare(max(df, 1), _DRAWS))
-        for effect, (value, df) in squares.items()
-    }
+    drawn = {}
+    for effect, (value, df) in squares.items():
+        if effect in of_items:
+            shares = of_items[effect] / max(of_items[effect].mean(), 1e-30)
+            draws = value / np.maximum(picked @ shares, 1e-3)
+        else:
+            draws = value * df / rng.chisquare(max(df, 1), _DRAWS)
+        drawn[effect] = np.append(value, draws)
     solved = _solve(drawn, sizes, float((1 / runs).mean()))
     if run_df == 0:
         del solved["run"]

@@ -37,7 +37,8 @@ def power(
     Parameters
     ----------
     components : component → variance in points², as `variance_components` of a pilot gives them for one task:
-        ``pilot.set_index("component")["variance"]``. Default: no interactions, items of uniform difficulty.
+        ``pilot.set_index("component")["variance"]``. Default: no interactions, items of uniform difficulty. Those of a
+        pilot of one run hold the noise of runs in their highest interaction and serve designs of one run only.
     n_items, n_runs, n_templates : numbers, or lists of numbers of which all combinations are tried.
     n_identities : of which each is compared with the control.
     alpha, target : level of the tests and power wished for.
@@ -68,6 +69,11 @@ def power(
     at_least(2, n_identities=n_identities)
     at_least(2, each=True, n_items=np.atleast_1d(n_items).tolist())
     at_least(1, each=True, n_runs=np.atleast_1d(n_runs).tolist(), n_templates=np.atleast_1d(n_templates).tolist())
+    if components is not None and "run" not in components and np.max(n_runs) > 1:
+        raise UserError(
+            "the components have no 'run', which a pilot of one run hides in its highest interaction: ask the pilot "
+            "twice (runs=2), or plan for n_runs=1"
+        )
     known = {"n_identities": n_identities, "alpha": alpha, "target": target}
     designs = product(*(np.atleast_1d(value) for value in (n_items, n_runs, n_templates)))
     return pd.DataFrame([_detectable(variance, *map(int, design), **known) for design in designs])

@@ -8,6 +8,7 @@ from scipy import stats
 from statsmodels.genmod.cov_struct import Exchangeable
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_estimating_equations import GEE
+from statsmodels.genmod.generalized_linear_model import GLM
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from personagap.errors import UserError
@@ -84,8 +85,12 @@ def adjusted_difference(
     """`proportion_difference` of real and synthetic users who are alike in ``covariates`` (R13).
 
     Logistic regression by generalized estimating equations, exchangeable within users, with the small-sample
-    variance of Mancl & DeRouen (2001, Biometrics 57). The estimate is the average marginal effect in percentage
-    points: what would change if every judgment changed its source and nothing else.
+    variance of Mancl & DeRouen (2001, Biometrics 57) and Student's t, whose degrees of freedom are those of Welch for
+    the users of each source. The estimate is the average marginal effect in percentage points: what would change if
+    every judgment changed its source and nothing else. The p-value permutes the sources of whole users and compares
+    studentized scores (as DiCiccio & Romano 2017 do for partial correlations, Journal of the American Statistical
+    Association 112): 47 users facing 10 are too few for a normal approximation.
+    Where labels are rare among few users the interval may cover in 92 % only, as that of `proportion_difference`.
 
     Parameters
     ----------
@@ -97,14 +102,45 @@ def adjusted_difference(
         raise UserError(f"{', '.join(covariates)}: constant, or settled by source: the two cannot be told apart")
     users = pd.factorize(pd.MultiIndex.from_frame(judgments[["source", "user"]]))[0]
     model = GEE(hit, design, groups=users, family=Binomial(), cov_struct=Exchangeable())
-    effects = model.fit(cov_type="bias_reduced").get_margeff(dummy=True).summary_frame(1 - level)
-    estimate, _, statistic, p_value, low, high = effects.loc["real"]
+    fit = model.fit(cov_type="bias_reduced")
+    estimate, error, statistic, *_ = fit.get_margeff(dummy=True).summary_frame().loc["real"]
+    side = design["real"].groupby(users).first().to_numpy()
+    reach = error * stats.t.ppf(
+        (1 + level) / 2, _welch(np.bincount(users, weights=fit.resid), np.bincount(users), side)
+    )
+    low, high = estimate - reach, estimate + reach
     row = {
         "contrast": f"real − synthetic, at equal {' and '.join(covariates)}",
         **{"estimate": 100 * estimate, "unit": "points", "ci_low": 100 * low, "ci_high": 100 * high},
-        **{"statistic": statistic, "p_value": p_value, "method": "GEE logit, marginal effect, clusters: user"},
+        **{"statistic": statistic, "p_value": _score_p(hit, design.drop(columns="real"), users, side)},
+        "method": "GEE logit, marginal effect, Student's t; permutation of whole users",
     }
     return pd.DataFrame([row])
+
+
+def _welch(sums: np.ndarray, sizes: np.ndarray, side: np.ndarray) -> float:
+    """Welch's degrees of freedom for the users of two sides, from each user's sum of residuals."""
+    parts = [((sums[side == s] ** 2).sum() / sizes[side == s].sum() ** 2, (side == s).sum() - 1) for s in (0, 1)]
+    spread = sum(variance**2 / max(df, 1) for variance, df in parts)
+    return sum(variance for variance, _ in parts) ** 2 / spread if spread else 1.0
+
+
+def _score_p(
+    hit: pd.Series, covariates: pd.DataFrame, users: np.ndarray, side: np.ndarray, n_draws: int = 1999
+) -> float:
+    """p of the studentized score of the users' ``side`` given the covariates, sides permuted (fixed draws)."""
+    x, mean = covariates.to_numpy(), GLM(hit, covariates, family=Binomial()).fit().fittedvalues.to_numpy()
+    residual, weight = hit.to_numpy() - mean, mean * (1 - mean)
+    # Of each user: Σ residuals, Σ covariates × residuals, and what the user adds to the side's regression on them.
+    own, with_x, towards = (
+        np.stack([np.bincount(users, weights=column) for column in columns.T])
+        for columns in (residual[:, None], x * residual[:, None], x * weight[:, None])
+    )
+    slopes = np.linalg.pinv(x.T @ (x * weight[:, None])) @ towards
+    sides = np.vstack([side, np.random.default_rng(0).permuted(np.tile(side, (n_draws, 1)), axis=1)])
+    scores = sides * own - (sides @ slopes.T) @ with_x
+    studentized = np.abs(scores.sum(axis=1)) / np.sqrt((scores**2).sum(axis=1).clip(min=1e-30))
+    return float(np.mean(studentized >= studentized[0] - 1e-9))
 
 
 def proportion_difference(

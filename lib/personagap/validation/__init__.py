@@ -13,5 +13,6 @@ from personagap.validation.heterogeneous import BIAS, CHANGE, MANY
 from personagap.validation.people import PEOPLE, UNEVEN_PEOPLE
 from personagap.validation.uneven_raters import FEW, RATERS
 
-#: Data that are not alike.
+#: Data that are alike, and data that are not.
+EVEN = [*EFFECTS, *DECISIONS, *GAP, *PEOPLE]
 UNEVEN = [*BIAS, *CHANGE, *RATERS, *MANY, *FEW, *UNEVEN_PEOPLE, *UNEVEN_DECISIONS]

@@ -28,8 +28,9 @@ def table(cases: Sequence[Case], *, replications: int = 200, seed: int = 0) -> p
 
     Returns
     -------
-    DataFrame, one row per case: ``estimator data event nominal before after mc_low mc_high``, the last two the 95 %
-    Monte-Carlo interval of ``after``.
+    DataFrame, one row per case: ``estimator data event nominal before after mc_low mc_high kept``: the share before
+    the estimator was repaired (NaN: there was no such estimator) and now, the 95 % Monte-Carlo interval of that, and
+    whether it is `kept`.
     """
     rows = []
     for case in cases:
@@ -37,7 +38,8 @@ def table(cases: Sequence[Case], *, replications: int = 200, seed: int = 0) -> p
         found = monte_carlo(pd.DataFrame({"event": outcomes})).iloc[0]
         told = {"estimator": case.estimator, "data": case.data, "event": case.event}
         rows.append(told | {"nominal": case.nominal, "before": case.before} | dict(zip(AFTER, found, strict=True)))
-    return pd.DataFrame(rows)
+    found = pd.DataFrame(rows)
+    return found.assign(kept=kept(found))
 
 
 AFTER = ["after", "mc_low", "mc_high"]

@@ -169,7 +169,16 @@ def _any_excludes(rng: np.random.Generator) -> bool:
     return ((table["simultaneous_low"] > 0) | (table["simultaneous_high"] < 0)).any()
 
 
+def _components_cover(rng: np.random.Generator) -> bool:
+    """The share of runs in the variance of right and wrong answers, of which one item in two is nearly always right."""
+    q, identity = rng.choice([0.1, 0.9], 100), 0.03 * rng.normal(size=(31, 1)).clip(-2.5, 2.5)
+    runs = [scores_of(binary(rng, q + identity)).assign(run=run) for run in (0, 1)]
+    table = effects.variance_components(pd.concat(runs), seed=int(rng.integers(2**31))).set_index("component")
+    return covers(table.loc["item"], 0.16 / (0.16 + 0.0009 + 0.09 - 0.0009))
+
+
 MANY = [
+    Case("variance_components, item", "items right in 10 or 90 %", "covered", 0.36, _components_cover),
     Case("omnibus: GEE", "mean score .95, 1,500 items", "false alarm", 0.2, _sure),
     Case("contrasts, simultaneous", "31 identities without effect", "false alarm", 0.47, _any_excludes),
 ]

@@ -86,3 +86,13 @@ FEW = [
     for share, event in ((0.3, "covered"), (0.1, "covered, stated limit"))
 ]
 FEW.append(Case("proportion_difference", "47 against 10 users, share 0.1", "false alarm", 0.175, _few_alarm))
+
+
+def _adjusted_alarm(rng: np.random.Generator) -> bool:
+    """Real users have longer histories; labels do not depend on these, nor on the source."""
+    table = few_users(rng, 0.1)
+    length = rng.normal(size=57)[table["user"]] + (table["source"] == "real")
+    return gap.adjusted_difference(table.assign(length=length), [True], ["length"])["p_value"][0] <= 0.05
+
+
+FEW.append(Case("adjusted_difference", "47 against 10 users, share 0.1", "false alarm", 0.175, _adjusted_alarm))
