@@ -18,8 +18,16 @@ def test_estimators_agree_with_their_references(check):
     assert check.difference() <= tolerance.get(check.estimator, 1e-8)
 
 
+@pytest.mark.parametrize("check", validation.DECISIONS + validation.PEOPLE, ids=lambda check: check.estimator)
+def test_new_estimators_agree_with_their_references(check):
+    tolerance = {"answer_flips": 1, "partial_pooling": 1, "watched_contrasts": 0.02, "alternative annotator test": 1e-8}
+    assert check.difference() <= tolerance.get(check.estimator, 0.01)
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("check", validation.EFFECTS, ids=lambda check: check.estimator)
+@pytest.mark.parametrize(
+    "check", validation.EFFECTS + validation.DECISIONS + validation.PEOPLE, ids=lambda check: check.estimator
+)
 def test_validation_table_keeps_its_promises(check):
     table = validation.table([check], replications=300)
     assert (table["mc_low"].dropna() <= 0.05).all()
