@@ -20,7 +20,8 @@ def prediction_powered_mean(
     The judge's mean over all units, less its error where people judged too:
     θ = mean(y) + λ (mean of f over units without y − mean of f over units with y), y the people's value
     and f the judge's (Angelopoulos, Duchi & Zrnic 2023, PPI++, arXiv 2311.01453, of means). It is
-    right however bad the judge is; λ in [0, 1] is what makes the interval shortest (0: people alone).
+    right however bad the judge is. λ = Cov(y, f) / ((1 + n/N) Var f), in [0, 1], for n units with y and N
+    without, tunes it to how good the judge is (0: people alone).
 
     Parameters
     ----------
@@ -57,9 +58,9 @@ def prediction_powered_mean(
                 estimator  metric  estimate  ci_low  ci_high
     0        people alone    mean      3.06    2.65     3.47
     1         judge alone    mean      3.32    2.90     3.73
-    2  prediction-powered    mean      3.04    2.66     3.42
-    3  prediction-powered  lambda      0.39     NaN      NaN
-    4  prediction-powered    gain      1.22     NaN      NaN
+    2  prediction-powered    mean      3.03    2.65     3.41
+    3  prediction-powered  lambda      0.49     NaN      NaN
+    4  prediction-powered    gain      1.19     NaN      NaN
     """
     wide, kind = units(judgments), kinds(judgments)
     people = [gold] if gold else [name for name in wide if kind[name] == "human"]
@@ -77,12 +78,11 @@ def prediction_powered_mean(
         )
     human, everywhere = drawn.ratio(y, where=known), drawn.ratio(f)
     gap = drawn.ratio(f, where=~known) - drawn.ratio(f, where=known)
-    tried = np.linspace(0, 1, 101)
-    powered = human[:, None] + tried * gap[:, None]
-    best = int(drawn.standard_error(powered).argmin())
+    spread = (1 + known.sum() / (~known).sum()) * f.var(ddof=1)
+    weight = float(np.clip(np.cov(y[known], f[known])[0, 1] / spread, 0, 1)) if spread > TINY else 0.0
     bounds = (0.0, 1.0) if np.isin(np.append(f, y[known]), [0, 1]).all() else (-np.inf, np.inf)
     estimators = {"people alone": (human, known), "judge alone": (everywhere, np.isfinite(f))}
-    estimators["prediction-powered"] = powered[:, best], known
+    estimators["prediction-powered"] = human + weight * gap, known
     rows, widths = [], []
     for name, (values, where) in estimators.items():
         low, high, width = _limits(values, drawn, drawn.clusters(where), bounds)
@@ -90,8 +90,8 @@ def prediction_powered_mean(
         rows.append({"estimator": name, "metric": "mean", "estimate": values[0], "ci_low": low, "ci_high": high})
         rows[-1] |= {"n": int(where.sum()), "unit": "label", "method": drawn.method}
     gain = (widths[0] / widths[2]) ** 2
-    told = {"estimator": "prediction-powered", "n": int(known.sum()), "method": "the shortest interval"}
-    rows += [told | {"metric": "lambda", "estimate": tried[best]}, told | {"metric": "gain", "estimate": gain}]
+    told = {"estimator": "prediction-powered", "n": int(known.sum()), "method": "Cov(y, f) / ((1 + n/N) Var f)"}
+    rows += [told | {"metric": "lambda", "estimate": weight}, told | {"metric": "gain", "estimate": gain}]
     return result_table([row | {"rater": judge} for row in rows], ["rater", "estimator"])
 
 

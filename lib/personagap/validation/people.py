@@ -74,7 +74,6 @@ def _powered(judgments: pd.DataFrame, **how) -> pd.Series:
 
 
 def _powered_reference() -> tuple:
-    """With λ of the formula, in place of that of the shortest interval."""
     rng = np.random.default_rng(0)
     value = rng.normal(3, 1, 2000)
     f, y = value + 0.5 + rng.normal(0, 0.5, 2000), value + rng.normal(0, 0.3, 2000)
@@ -145,7 +144,7 @@ def _latent_reference() -> tuple:
 
 PEOPLE = [
     Check("alternative annotator test", "pandas, unit by unit", _replacement, "as good, ε = 0.1", _replacement_trial),
-    Check("prediction-powered mean", "PPI++ with its λ", _powered_reference, trial=_powered_trial),
+    Check("prediction-powered mean", "PPI++, by hand", _powered_reference, trial=_powered_trial),
     Check("latent truth: F1", "planted rates, 40,000 units", _latent_reference, trial=_latent_trial),
 ]
 UNEVEN_PEOPLE = [
