@@ -11,7 +11,7 @@ import pytest
 
 from personagap import effects, gap
 from personagap.cli import main
-from personagap.paths import ROOT
+from personagap.paths import NOTEBOOKS, ROOT
 from personagap.runs.request import Request, parse_value
 
 SITE = ROOT / "build" / "docs"
@@ -103,7 +103,7 @@ def test_the_statistics_pages_say_of_every_function_when_to_use_it():
 def commands():
     """The commands in blocks of shell, with where they stand; a line that ends in a backslash goes on."""
     for page in [ROOT / "README.md", *PAGES]:
-        for block in re.findall(r"^```sh\n(.+?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        for block in re.findall(r"^ *```sh\n(.+?)^ *```", page.read_text(), re.MULTILINE | re.DOTALL):
             for line in block.replace("\\\n", " ").splitlines():
                 yield page, shlex.split(line, comments=True)
 
@@ -112,6 +112,7 @@ def test_every_command_is_one():
     found = [(page, words) for page, words in commands() if words[:1] in (["personagap"], ["make"])]
     assert len(found) > 20
     targets = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    notebooks = {path.stem: path for path in NOTEBOOKS.rglob("*.ipynb")}
     for page, (program, *words) in found:
         if program == "make":
             assert set(words) <= targets, page
@@ -120,6 +121,6 @@ def test_every_command_is_one():
         while hasattr(command, "commands"):
             command = command.commands[words.pop(0)]
         options, _, _ = command.make_parser(command.make_context("", [], resilient_parsing=True)).parse_args(words)
-        notebook = Path(options.get("notebook") or "")
-        if (ROOT / notebook).is_file():  # parameters that it has, and values of their kind
-            Request(ROOT / notebook, {name: parse_value(value) for name, value in options.get("given") or []})
+        if notebook := notebooks.get(Path(options.get("notebook") or "").stem):
+            # Parameters that it has, and values of their kind:
+            Request(notebook, {name: parse_value(value) for name, value in options.get("given") or []})
