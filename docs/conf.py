@@ -35,7 +35,7 @@ napoleon_custom_sections = [("Returns", "free text")]
 def described(app, what, name, obj, options, lines):
     """What follows the colon of a parameter is its description; the numpy style takes it for the type."""
     text = re.sub(r"^([*\w][\w*]*(?:, [*\w]+)*) : (.+)$", r"\1\n    \2", "\n".join(lines), flags=re.M)
-    lines[:] = text.splitlines()
+    lines[:] = re.sub(r"(?<!`)\*\*(?=\w+\b(?!\*))", r"\\*\\*", text).splitlines()  # **how is not bold
 
 
 def glossary(app, name, source):
