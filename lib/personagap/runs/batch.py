@@ -89,9 +89,11 @@ def cost(request: Request) -> dict[str, float]:
     if (limit := asked.get("items_per_task")) is not None:
         at_least(1, items_per_task=limit)
     names = [asked["personas"]] if isinstance(asked["personas"], str) else asked["personas"]
-    crossed = asked.get("intersections", [])
+    identities = asked.get("identities")
+    # Those of the default are of the project's identities.
+    crossed = [] if identities and "intersections" not in request.changed else asked.get("intersections", [])
     parts = [part for name in crossed for part in name.split("+")]
-    who = personas.select([*names, *parts, *crossed], controls=asked.get("controls", True))
+    who = personas.select([*names, *parts, *crossed], controls=asked.get("controls", True), identities=identities)
     conditions = len(asked.get("checkpoints", ["one"])) + len(asked.get("dpo", []))
     if "defences" in asked:
         conditions += len(defences.table(asked["defences"]))
