@@ -114,7 +114,7 @@ def _fitted(patterns: np.ndarray, counts: np.ndarray) -> _Fit:
     """EM for all resamples at once, from the majority's vote."""
     yes, judged = np.nan_to_num(patterns), np.isfinite(patterns).astype(float)
     truth = np.broadcast_to(np.nanmean(patterns, axis=1), counts.shape)
-    before = np.inf
+    before = np.full(len(counts), np.inf)
     for _ in range(_STEPS):
         weights = counts * truth, counts * (1 - truth)
         prevalence = _rate(weights[0].sum(axis=1), counts.sum(axis=1))
