@@ -44,6 +44,8 @@ def bias_equivalence(
     One-sided test by inverting the bootstrap of `personalization_bias`: in a world whose PB is the margin, how often
     would debiased PB² be as small as it is? (Schuirmann's test needs one side only, for PB has no other.)
 
+    Where all of the bias is a handful of items (one identity that refuses six of 285), the test errs in up to 10 %.
+
     Examples
     --------
     >>> from personagap.effects import simulate_scores

@@ -171,7 +171,7 @@ DECISIONS = [
 UNEVEN_DECISIONS = [
     Case("bias_equivalence", "PB at the margin, on a quarter of the items", "false alarm", np.nan,
          partial(_equivalence_alarm, data=contested, missing=0.003)),
-    Case("bias_equivalence", "PB at the margin, one identity refuses 2 % of 285", "false alarm", np.nan,
+    Case("bias_equivalence", "PB at the margin, one identity refuses 2 % of 285", "false alarm, stated limit", np.nan,
          partial(_equivalence_alarm, data=sparse, n=285)),
     Case("answer_flips", "few items unsure", "false alarm", np.nan, _flips_alarm),
     Case("partial_pooling", "no effect", "covered", np.nan,
