@@ -26,6 +26,17 @@ def test_equivalence_of_pb_is_dual_to_its_interval():
     assert same.columns.tolist() == ["task", *COLUMNS] and same["task"].tolist() == ["mmlu", "joint"]
 
 
+def test_the_equivalence_of_a_pb_that_rests_on_a_handful_of_items_says_so():
+    right = np.ones((31, 285))
+    right[0, :6] = 0
+    persona, item = np.indices(right.shape).reshape(2, -1)
+    scores = pd.DataFrame({"task": "t", "persona": persona, "item": item, "score": right.ravel()})
+    scores["persona"] = "p" + scores["persona"].astype(str)
+    assert "only 6 items differ" in effects.bias_equivalence(scores, margin=1)["method"][0]
+    even = effects.simulate_scores([-1, 1] * 5, n_items=100, seed=0)
+    assert "only" not in effects.bias_equivalence(even, margin=1)["method"][0]
+
+
 def test_flips_are_counted_pair_by_pair():
     rng = np.random.default_rng(0)
     rows = [("t", persona, item, run) for persona in ("none", "p") for item in range(40) for run in range(3)]
