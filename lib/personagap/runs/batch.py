@@ -248,7 +248,8 @@ def _result(job: execute.Job) -> dict[str, Any]:
         return _failure(job.request, error)
 
 
-def _failure(request: Request, error: BaseException) -> dict[str, Any]:
-    named = isinstance(error, OSError) and error.filename
-    text = f"{error.filename}: {error.strerror}" if named else first_line(error)
+def _failure(request: Request, error: Exception) -> dict[str, Any]:
+    text = first_line(error)
+    if isinstance(error, OSError) and error.filename:
+        text = f"{error.filename}: {error.strerror}"
     return {"id": request.id, "status": "failed", "error": text, "skipped": False}
