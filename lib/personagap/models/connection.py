@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import openai
 from tqdm import tqdm
 
-from personagap.errors import UserError, first_line
+from personagap.errors import Unanswered, UserError, first_line
 from personagap.models.replies import Failure, choice_of, error_in, failure
 
 #: Requests under way at a time: enough to fill a server's batches.
@@ -74,7 +74,7 @@ class Connection:
     def complete(self, body: dict, retries: int | None = None) -> dict:
         """One chat completion, asked again so many times, by default `RETRIES`, if it fails.
 
-        `Failure` for a request that fails for good, ``UserError`` for a server that stops answering.
+        `Failure` for a request that fails for good, ``Unanswered`` for a server that stops answering.
         """
         retries = RETRIES if retries is None else retries
         spent, timeouts = 0.0, 0
@@ -195,7 +195,7 @@ class Connection:
             tqdm.write(f"server {self.url}: answers again")
 
     def _give_up(self, error: Failure, what: str) -> None:
-        raise UserError(
+        raise Unanswered(
             f"server {self.url}: {what} ({error}), and patience is {self.patience:,.0f} s: run the same again when it "
             "answers; the other answers are kept"
         )
