@@ -3,14 +3,15 @@
 These tests need Debian's package chromium.
 """
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import nbformat
 import pytest
 from explored import EVIL, FOREST, chromium, make_runs, needs_chromium, run_all_cells
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-from PIL import Image
 from servers import jupyter_lab
 
-from personagap.runs import index, report
+from personagap.runs import index, open_run, report
 from personagap.runs.folder import record
 
 pytestmark = needs_chromium
@@ -89,36 +90,42 @@ def test_pages_are_accessible(browser, figures, path, scheme):
 def test_the_report_is_found_through_by_keyboard_and_contents(browser, figures):
     page = browser.new_page()
     page.goto((figures / PAGES[1]).as_uri())
-    assert page.locator("nav a").all_inner_texts() == ["In short", "One", "Two"]
+    assert page.locator("nav a").all_inner_texts() == ["In short", "One", "Two", "Terms and footnotes"]
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the notebook"
-    page.locator("nav a").last.press("Enter")
+    page.get_by_role("link", name="Two").press("Enter")
     assert page.evaluate("location.hash") == "#section-2" and page.locator("#section-2").inner_text() == "Two"
 
 
 def test_the_index_sorts_by_keyboard_and_reads_without_scripts(browser, figures):
     page = browser.new_page()
     page.goto((figures / "index.html").as_uri())
-    runs = page.locator("tbody th > a")
+    runs = page.locator("#cards a.run")
     assert runs.all_inner_texts() == ["demo-1", "demo-0"]
     page.get_by_role("button", name="Run").press("Enter")
     assert runs.all_inner_texts() == ["demo-0", "demo-1"]
-    assert page.locator("th[aria-sort=ascending]").inner_text().startswith("Run")
+    assert page.locator("button[aria-pressed=true]").inner_text() == "Run"
+    page.get_by_label("Search the runs").fill("DEMO-1")
+    assert page.locator("#cards > li:visible").count() == 1
     page.get_by_role("link", name="diff").click()
     assert "seed" in page.locator("tbody").first.inner_text() and "demo-0" in page.locator("main").inner_text()
     plain = browser.new_context(java_script_enabled=False).new_page()
     plain.goto((figures / "index.html").as_uri())
-    assert plain.locator("tbody tr").count() == 2 and plain.locator("th button").count() == 0
+    assert plain.locator("#cards > li").count() == 2 and not plain.locator("#tools").is_visible()
 
 
-def test_the_index_fits_a_common_screen(browser, tmp_path):
-    """Every column, with names as long as they get, a picture and a model that is no default."""
+@pytest.mark.parametrize("width", [390, 1280])
+def test_pages_fit_their_screen_and_figures_stay_legible(browser, tmp_path, width):
+    """With names as long as they get, and a picture and a model that is no default."""
     for folder in make_runs(tmp_path).glob("*/*/*"):
         changed, title = {"model": "hf:mistralai/Mistral-7B-Instruct-v0.3"}, "Does a model serve people differently?"
-        about = {"id": f"Mistral-7B-Instruct-v0.3-{folder.name}", "unanswered": 3, "figures": {"line": "A line"}}
+        about = {"id": f"Mistral-7B-Instruct-v0.3-{folder.name}", "unanswered": 3}
         record(folder, changed=changed, title=title, **about)
-        (folder / "figures").mkdir()
-        Image.new("RGB", (640, 440)).save(folder / "figures" / "line.png")
-    page = browser.new_page(viewport={"width": 1280, "height": 900})
+        with mpl.rc_context({"svg.fonttype": "none"}):
+            fig, ax = plt.subplots(figsize=(9, 4))
+            ax.set_xlabel("a label to read")
+            open_run(folder).figure(fig, "line", "A line")
+    page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(index.write(tmp_path).as_uri())
-    assert page.evaluate("document.querySelector('table').scrollWidth <= document.querySelector('.scroll').clientWidth")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.locator("text", has_text="a label to read").first.bounding_box()["height"] > 8  # pixels

@@ -11,21 +11,23 @@ import subprocess
 import warnings
 
 import matplotlib as mpl
+import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
 from explored import CHROMIUM, EVIL, TAKE, make_runs, needs_chromium
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 from notebooks_for_tests import write_notebook
-from PIL import Image
 from servers import listening
 
+import personagap as pg
 from personagap.cli import main
 from personagap.errors import UserError
 from personagap.explorer import explore, results
 from personagap.figures import use as use_style
-from personagap.runs import batch, diff, execute, index, report, tables
+from personagap.runs import batch, diff, execute, index, open_run, readable, report, tables, terms, vector
 from personagap.runs.folder import record, simulated
 from personagap.runs.request import Request
 
@@ -107,7 +109,7 @@ def test_pages_run_no_script_and_ask_for_nothing(figures, server, page):
     document = opened(figures / page)
     assert asked == []
     assert "<title>" in document and "<title>taken" not in document
-    ours = re.escape((report.TEMPLATES / "sort.js").read_text()) if page == "index.html" else "$."
+    ours = re.escape((report.TEMPLATES / "cards.js").read_text()) if page == "index.html" else "$."
     document = re.sub(f"<script>{ours}</script>", "", document)
     assert "<script" not in document and "onerror" not in re.sub(r"&lt;.*?&gt;", "", document)
     assert "\u202e" not in document and "[U+202E]right" in document
@@ -148,8 +150,8 @@ def test_a_report_stands_alone(figures):
 
 def test_the_index_lists_runs_with_relative_links(figures):
     html = (figures / "index.html").read_text()
-    assert re.findall(r'href="([^"]*)"', html) == ["paper/1/demo-1/report.html"]
-    assert "Is it &lt;so&gt;?" in html and "model = " in html and "03:04, 3 s" in html
+    assert {*re.findall(r'href="([^"]*)"', html)} == {"paper/1/demo-1/report.html"}
+    assert "Is it &lt;so&gt;?" in html and "model = " in html and "03:04 UTC, 3 s" in html
 
 
 def test_an_index_without_runs_says_what_to_do(tmp_path):
@@ -171,7 +173,7 @@ DAMAGE = {
     "run.json": [b"", b"{}", b"[]", b"\x80\x81\xff", b'{"status": "finished"}', b'{"status": "fin', None],
     "tables/verdict.csv": [b"\x80\x81\xff", b"a,b\n1,2\n", None],
     "tables/effects.csv": [b"\x80\x81\xff", b"a,b\n1,2\n3,4,5\n", b'"', None],
-    "figures/line.png": [b"", b"\x89PNG\r\n\x1a\n cut", None, "gone"],
+    "figures/line.svg": [b"", b"<svg><g>cut", None, "gone"],
 }
 
 
@@ -190,7 +192,7 @@ def test_a_damaged_file_is_named_and_costs_nothing_else(tmp_path, name, content)
         (request.folder / "report.html").touch()
         (request.folder / "tables" / "verdict.csv").write_text("question,answer\nq,a\n")
         (request.folder / "tables" / "effects.csv").write_text("task,estimate\nmmlu,1.5\n")
-        Image.new("RGB", (4, 4)).save(request.folder / "figures" / "line.png")
+        (request.folder / "figures" / "line.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
     damaged = requests[1].folder / name
     damaged.unlink()
     if content is None:
@@ -248,7 +250,8 @@ def test_what_is_simulated_is_said_before_anything_else(figures, tmp_path, param
     report.write(folder)
     page, listed = (folder / "report.html").read_text(), index.write(tmp_path).read_text()
     if said:
-        assert page.index(said) < page.index("In short") and 'class="badge"' in listed and said in listed
+        plain = re.sub("<[^>]*>", "", page)  # words of it may lead to the glossary
+        assert plain.index(said) < plain.index("In short") and 'class="badge"' in listed and said in listed
     else:
         assert 'class="notice"' not in page and 'class="badge"' not in listed
 
@@ -259,6 +262,75 @@ def test_a_table_for_a_paper_is_escaped_and_rounded():
     )
     row = next(line for line in tables.latex(table, "a_b").splitlines() if "a\\_b" in line)
     assert row == r"a\_b \& 5\% & $-$0.512 [$-$0.600, $-$0.400] & $<$ 0.001 \\"
+
+
+def test_a_table_for_readers_says_all_that_the_saved_one_does(tmp_path):
+    """Plain names with units, values with their intervals, what is the same once, and nothing of pandas."""
+    table = pd.DataFrame(
+        {
+            "metric": ["yes_rate", "f1"], "estimate": [5.9971, -0.0312], "unit": "points", "ci_low": [4.43, np.nan],
+            "ci_high": [7.601, np.nan], "p_holm": [0.00001, 0.2], "n_items": [1440, np.nan], "note": np.nan,
+            "persona": "gay_person", "sizes": [{"a": 1}, None], "ok": [True, False],
+        },
+        index=[5, 9],
+    )  # fmt: skip
+    shown, same = readable.readable(table)
+    assert shown.columns.tolist() == ["metric", "estimate (points)", "p (Holm)", "items", "sizes", "ok"]
+    assert shown.to_numpy().tolist() == [
+        ["share of yes", "6.0 [4.4, 7.6]", "< 0.001", "1,440", "a: 1", "yes"],
+        ["F1", "−0.031", "0.200", "–", "–", "no"],
+    ]
+    assert same == {"in brackets": "95 % interval", "identity": "gay person"}
+    html = readable.html(table.assign(metric=EVIL))
+    assert "<script" not in html and "\u202e" not in html and "nan" not in html.lower() and "None" not in html
+    assert "identity: gay person" in html and html.count("<tr>") == 3
+
+
+def test_digits_follow_the_interval():
+    wide = pd.DataFrame({"x": [1, 2], "value": [22.0, 0.726], "ci_low": [10.32, 0.65], "ci_high": [24.93, 0.79]})
+    assert readable.readable(wide)[0]["value"].tolist() == ["22 [10, 25]", "0.73 [0.65, 0.79]"]
+    alike = wide.assign(ci_low=[20.1, 0.1], ci_high=[24.2, 2.3])
+    assert readable.readable(alike)[0]["value"].tolist() == ["22.0 [20.1, 24.2]", "0.7 [0.1, 2.3]"]
+
+
+def test_indices_and_heads_in_several_rows_become_plain_columns():
+    table = pd.DataFrame({"task": ["mmlu", "mmlu"], "persona": ["a", "b"], "c": ["x", "y"], "estimate": [1.0, 2.0]})
+    wide = table.pivot(index=["task", "persona"], columns="c", values=["estimate"])
+    shown, same = readable.readable(wide)
+    assert shown.columns.tolist() == ["identity", "estimate · x", "estimate · y"] and same == {"task": "mmlu"}
+    assert shown.iloc[0].tolist() == ["a", "1.00", "–"]
+
+
+def test_terms_and_traps_are_explained_where_they_are_used():
+    page = '<nav>PB</nav><p title="S13 > x">PB is (S12), PB (S12), <code>S13</code></p>S99 P1 <svg>Holm</svg>'
+    html, notes = terms.linked(page, "safety_utility")
+    assert html.count('href="#S12"') == 2 and len(re.findall('href="#term_[0-9]+"', html)) == 1
+    assert re.findall(r'<dt id="[^"]*">(.*?)</dt>', notes) == ["S12", "PB"]
+    assert "<nav>PB</nav>" in html and "<code>S13</code>" in html and 'title="S13 > x"' in html and "S99 P1" in html
+
+
+def test_the_glossary_names_what_it_explains():
+    for row in terms._rows("glossary"):
+        assert re.search(row["pattern"], row["term"]), row["term"]
+
+
+def test_a_mark_says_its_exact_numbers(tmp_path):
+    table = pd.DataFrame({"estimate": [0.4724, 0.65, np.nan], "ci_low": [0.42, 0.6, 0], "ci_high": [0.526, 0.697, 1]})
+    fig, ax = plt.subplots()
+    pg.figures.style.dots(ax, table.head(2), [0, 1], label="model")
+    ax.plot(table["estimate"], [0, 0, 1], "s")
+    ax.barh([0, 1], [0.3, 0.4])
+    ax.set_yticks([0, 1], ["mmlu", EVIL])
+    ax.set_xlabel("share")
+    open_run(tmp_path).figure(fig, "dots", "Dots")
+    html = vector.inline(tmp_path, "dots", "Dots")
+    said = re.findall("<title>(.*?)</title>", html)
+    assert said.count("mmlu, model: 0.472 [0.420, 0.526] (share)") == 2  # the dot and its interval
+    assert "mmlu: 0.472 (share)" in said and "mmlu: 0.300 (share)" in said and len(said) == 8
+    assert 'aria-label="Dots"' in html and "<style" not in html and "<script" not in html
+    assert vector.inline(tmp_path, "../figures/dots", "x") == vector.inline(tmp_path, None, "x") == ""
+    names = {*re.findall(r'id="([^"]*)"', html)}
+    assert {*re.findall(r'(?:href="|url\()#([^")]*)', html)} <= names
 
 
 @pytest.mark.parametrize(("value", "text"), [(5.9971, "6.00"), (-0.9039, "−0.904"), (0.00047, "0.0005")])

@@ -11,6 +11,7 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from numpy.typing import ArrayLike
 
+from personagap.runs import readable
 from personagap.runs.tables import number
 
 #: Okabe–Ito colours by role: "data" for what was measured, "control" for the controls, "noise" for
@@ -51,6 +52,7 @@ def marks(categories: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 def use() -> None:
     """Set the style for the figures and tables that follow."""
+    readable.use()
     pd.set_option("display.max_colwidth", None)  # a verdict is a sentence: never cut it
     pd.set_option("display.float_format", number)
     sns.set_theme(context="notebook", style="whitegrid", palette=list(PALETTE.values()))

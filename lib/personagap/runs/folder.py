@@ -170,24 +170,28 @@ class Run:
         In the widths of a paper it goes to ``<name>_page.pdf`` and ``<name>_column.pdf``.
 
         For those who cannot see it, ``title`` and the rows of ``table`` say what it shows (see
-        ``verdicts.describe``).
+        ``verdicts.describe``). The SVG, which the report shows, says the numbers of a mark where it is pointed at.
         """
         import matplotlib.pyplot as plt
         from IPython.display import Image, display
 
         from personagap.figures.sizes import for_paper
+        from personagap.runs import tooltips
         from personagap.verdicts import describe
 
         alt = title if table is None else describe(title, table, names, *values)
-        for suffix, metadata in (("svg", {"Date": None}), ("pdf", {"CreationDate": None}), ("png", None)):
-            with whole(self.folder / "figures" / f"{name}.{suffix}") as path:
+        place = self.folder / "figures" / name
+        for suffix, metadata in (("pdf", {"CreationDate": None}), ("png", None)):
+            with whole(place.with_name(f"{name}.{suffix}")) as path:
                 fig.savefig(path, format=suffix, dpi=200, bbox_inches="tight", metadata=metadata)
+        with whole(place.with_name(f"{name}.svg")) as path:
+            path.write_text(tooltips.svg(fig, bbox_inches="tight", metadata={"Date": None}), encoding="utf-8")
         for width in for_paper(fig):
             with whole(self.folder / "figures" / f"{name}_{width}.pdf") as path:
                 fig.savefig(path, format="pdf", metadata={"CreationDate": None})
         self.record(figures={name: alt})
         plt.close(fig)  # or IPython would show it again at the end of the cell
-        display(Image(self.folder / "figures" / f"{name}.png", retina=True, alt=alt))
+        display(Image(place.with_name(f"{name}.png"), retina=True, alt=alt, metadata={"figure": name}))
 
     def record(self, **facts: Any) -> None:
         """Merge facts into ``run.json``, dictionaries key by key.

@@ -2,13 +2,11 @@
 
 import base64
 import hashlib
-import io
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader
-from PIL import Image
 
 from personagap.errors import UserError
 from personagap.leaving import visible
@@ -18,8 +16,7 @@ from personagap.runs.files import spared, whole
 from personagap.runs.folder import latest_run, now, read_verdict, runs, simulated, unanswered
 from personagap.runs.request import Request, format_value
 from personagap.runs.tables import read
-
-THUMBNAIL = (320, 220)
+from personagap.runs.vector import inline
 
 
 def latest(figures: Path | None = None) -> pd.DataFrame:
@@ -79,7 +76,7 @@ def write(figures: Path) -> Path:
                 rows[-1] |= {"diff": page, "reference": reference["id"]}
     rows.sort(key=lambda row: row["started"], reverse=True)
     rows.sort(key=lambda row: row["folder"].parts[-3:-1])
-    script = loader.get_source(environment, "sort.js")[0]
+    script = loader.get_source(environment, "cards.js")[0]
     allowed = "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     html = environment.get_template("index.html.j2").render(
         rows=rows, written=now(), script=script, script_hash=allowed
@@ -92,27 +89,15 @@ def write(figures: Path) -> Path:
 def _row(facts: dict[str, Any], figures: Path) -> dict[str, Any]:
     folder = facts["folder"]
     page = next(page for page in ("report.html", "notebook.ipynb", "run.json") if (folder / page).exists())
-    thumbnail = None
     alternatives = facts.get("figures", {})
-    shown = [facts["headline"]] if facts.get("headline") in alternatives else list(alternatives)[:1]
-    for name, alt in ((name, alternatives[name]) for name in shown):
-        with spared(picture := folder / "figures" / f"{name}.png"):
-            thumbnail = {"image": _thumbnail(picture), "alt": alt}
+    shown = facts.get("headline") if facts.get("headline") in alternatives else next(iter(alternatives), "")
     return {
         **facts,
         "name": folder.parent.name,
         "link": (folder / page).relative_to(figures).as_posix(),
         "changes": {name: format_value(value) for name, value in facts["changed"].items()},
         "verdict": read_verdict(folder),
-        "thumbnail": thumbnail,
+        "picture": inline(folder, shown, alternatives.get(shown, "")),
         "simulated": simulated(facts),
         "missing": unanswered(facts),
     }
-
-
-def _thumbnail(path: Path) -> str:
-    """A small copy of a picture, as base64 of a PNG."""
-    with Image.open(path) as picture, io.BytesIO() as buffer:
-        picture.thumbnail(THUMBNAIL)
-        picture.convert("RGB").quantize(64).save(buffer, "PNG", optimize=True)
-        return base64.b64encode(buffer.getvalue()).decode()

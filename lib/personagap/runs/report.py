@@ -1,6 +1,5 @@
 """``report.html``: an executed notebook as one page that opens offline and runs no script."""
 
-import base64
 import re
 from html import escape as html_escape
 from pathlib import Path
@@ -17,7 +16,10 @@ from pygments.formatters import HtmlFormatter
 from personagap.leaving import visible
 from personagap.runs.files import whole
 from personagap.runs.folder import read_facts, read_verdict, simulated, unanswered
+from personagap.runs.readable import said
 from personagap.runs.request import TITLE, format_value
+from personagap.runs.terms import linked
+from personagap.runs.vector import inline
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: Figures before tables, and nothing that needs a script.
@@ -33,6 +35,8 @@ ANSWERS = {
     "generate": "generation: texts sampled from the model, then graded",
     "likelihood": "likelihood: the probability of the right choice among the choices, no sampling",
 }
+#: Where what a page explains goes.
+NOTES = "<dt>notes</dt>"
 #: Where the list of contents goes, and what it lists.
 CONTENTS = "<li>contents</li>"
 HEADING = re.compile("<h2>(.*?)</h2>")
@@ -61,7 +65,7 @@ class ReportExporter(HTMLExporter):
     def __init__(self):
         super().__init__(template_name="report", extra_template_basedirs=[str(TEMPLATES)])
         self.config.NbConvertBase.display_data_priority = FORMATS
-        for function in (sanitized, markdown_output):
+        for function in (sanitized, markdown_output, inline):
             self.register_filter(function.__name__, function)
 
     @pass_context
@@ -110,32 +114,26 @@ def write(folder: Path, **facts: Any) -> None:
     titled = [cell for cell in notebook.cells if cell.cell_type == "markdown" and TITLE.search(cell.source)]
     if titled:  # the head of the page shows it
         titled[0].source = TITLE.sub("", titled[0].source, count=1)
+    headline = facts.get("headline")
     light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "github-dark"))
     resources = {
         "metadata": {"name": facts["title"], "path": str(Path(facts["cwd"], facts["notebook"]).parent)},
         "facts": facts,
         "summary": _summary(facts),
-        "details": {name: format_value(value) for name, value in facts["parameters"].items()} | facts["versions"],
+        "details": {name: said(value) for name, value in (facts["parameters"] | facts["versions"]).items()},
         "verdict": read_verdict(folder),
-        "headline": _picture(folder, facts),
+        "folder": folder,
+        "headline": inline(folder, headline, facts.get("figures", {}).get(headline, "")),
         "simulated": simulated(facts),
         "unanswered": unanswered(facts),
         "style": (TEMPLATES / "style.css").read_text(encoding="utf-8"),
         "highlight": {"light": light, "dark": dark},
     }
     html, _ = ReportExporter().from_notebook_node(notebook, resources)
-    html = with_contents(html)
+    html, notes = linked(html, facts["paper"])
+    html = with_contents(html.replace(NOTES, notes, 1))
     with whole(folder / "report.html") as path:
         path.write_text(visible(html), encoding="utf-8")
-
-
-def _picture(folder: Path, facts: dict[str, Any]) -> dict[str, str]:
-    """The figure beside the first answer, as base64 of a PNG, and its text alternative; {} without one."""
-    name = facts.get("headline")
-    path = folder / "figures" / f"{name}.png"
-    if not name or not path.exists():
-        return {}
-    return {"image": base64.b64encode(path.read_bytes()).decode(), "alt": facts.get("figures", {}).get(name, name)}
 
 
 def with_contents(html: str) -> str:
@@ -154,10 +152,10 @@ def _summary(facts: dict[str, Any]) -> dict[str, str]:
     asked, versions, model = facts["parameters"], facts["versions"], facts.get("model", {})
     changed = " ".join(f"{name}={format_value(value)}" for name, value in facts["changed"].items())
     sources = [
-        f"{row['task']}: {row['rows']} rows, {row['source']} ({row['licence']})" for row in facts.get("data", [])
+        f"{row['task']}: {row['rows']:,} rows, {row['source']} ({row['licence']})" for row in facts.get("data", [])
     ]
-    said = {
-        "Model": ", ".join(f"{name} {value}" for name, value in model.items()) or asked.get("model"),
+    lines = {
+        "Model": said(model) if model else asked.get("model"),
         "Data": "; ".join(sources) or asked.get("data"),
         "Left out": "; ".join(facts.get("left_out", [])),
         "Answers": asked.get("answers") and f"by {ANSWERS.get(asked['answers'], asked['answers'])}",
@@ -167,4 +165,4 @@ def _summary(facts: dict[str, Any]) -> dict[str, str]:
         "Date": f"{facts['started'][:16].replace('T', ' ')} UTC, {facts['seconds']:.0f} s",
         "Versions": ", ".join(f"{name} {versions[name]}" for name in ("personagap", "python", "torch")),
     }
-    return {name: value for name, value in said.items() if value}
+    return {name: value for name, value in lines.items() if value}

@@ -1,0 +1,185 @@
+"""Result tables as people read them. The saved CSV keeps the names and all digits.
+
+``data/columns.csv`` says how a column is called and in which unit it is, here and in the explorer.
+"""
+
+import csv
+import functools
+import re
+from html import escape
+
+import numpy as np
+import pandas as pd
+
+from personagap.leaving import visible
+from personagap.paths import DATA
+from personagap.runs.tables import number, quantities
+
+#: Rows shown of a long table; all of them are in its CSV.
+ROWS = 60
+#: Columns whose values are themselves names of columns.
+NAMES = ("metric", "measure")
+#: A name as the library writes it, alone or in a contrast: "do_not_answer", "muslim − none".
+IDENTIFIER = re.compile(r"\w+( [−–·+] \w+)*( \(.*\))?")
+#: Columns that count something, though a missing value may have made them floats.
+COUNTS = re.compile("n(_|$)|clusters")
+#: Where intervals of one column differ in width by more than this, each has digits of its own.
+ALIKE = 20
+MISSING = "–"
+
+
+@functools.cache
+def _columns() -> dict[str, tuple[str, str]]:
+    with (DATA / "columns.csv").open(encoding="utf-8", newline="") as file:
+        return {row["column"]: (row["label"], row["unit"]) for row in csv.DictReader(file)}
+
+
+def label(column: str) -> str:
+    """What readers call a column, without its unit: one that is not listed, by its name without underscores.
+
+    Examples
+    --------
+    >>> [label(column) for column in ("p_holm", "yes_rate", "response_model")]
+    ['p (Holm)', 'share of yes', 'response model']
+    """
+    return _columns().get(column, (plain(column), ""))[0]
+
+
+def said(value: object) -> str:
+    """A value without Python's own spelling.
+
+    Examples
+    --------
+    >>> said({"model": "demo_1", "pinned": True, "sizes": [64, 1440], "device": None})
+    'model: demo_1, pinned: yes, sizes: 64, 1,440, device: –'
+    """
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{plain(name)}: {said(each)}" for name, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(said, value))
+    if value is None or value is pd.NaT or value is pd.NA:
+        return MISSING
+    if isinstance(value, (int, np.integer)):
+        return f"{value:,}".replace("-", "−")
+    return number(value)
+
+
+def plain(value: object) -> str:
+    """A cell as people read it: `said`, and a name without underscores."""
+    text = said(value)
+    return text.replace("_", " ") if isinstance(value, str) and IDENTIFIER.fullmatch(text) else text
+
+
+def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
+    """A table as text to be read, and what is the same in all its rows.
+
+    Every value stands with its interval in one column, "5.9 [4.4, 7.6]", with as many digits as the interval allows;
+    a named index becomes columns, another is left out, and so is what is empty.
+
+    Examples
+    --------
+    >>> rows = [["mmlu", 5.9971, 4.432, 7.601, 60], ["gsm8k", 1.2, -0.31, 2.6, 60]]
+    >>> readable(pd.DataFrame(rows, columns=["task", "estimate", "ci_low", "ci_high", "n_items"]))
+    (    task         estimate
+    0   mmlu   6.0 [4.4, 7.6]
+    1  gsm8k  1.2 [−0.3, 2.6], {'in brackets': '95 % interval', 'items': '60'})
+    """
+    table = _flat(table)
+    pairs = quantities(table)
+    ends = {end for pair in pairs.values() for end in pair}
+    units = set(table.get("unit", []))
+    unit = next(iter(units)) if len(units) == 1 else ""
+    # Two one-sided tests at 5 % go with an interval of 90 %.
+    shown, same = {}, {"in brackets": f"{90 if 'equivalent' in table else 95} % interval"} if pairs else {}
+    for name in table.columns.difference(ends, sort=False):
+        column, text = table[name], _texts(table, name, pairs.get(name))
+        if column.isin(["", None]).all() or column.isna().all() or (name == "unit" and unit):
+            continue
+        if len(table) > 1 and len(set(text)) == 1 and name not in pairs:
+            same[_head(name)] = text.iloc[0]
+            continue
+        head = _head(name, unit if name in ("estimate", "value") else "")
+        shown[head] = text
+    return pd.DataFrame(shown, index=table.index), same
+
+
+def _flat(table: pd.DataFrame) -> pd.DataFrame:
+    """The table without an index, and with one row of heads."""
+    named = [name for name in table.index.names if name is not None]
+    table = table.reset_index(level=named).reset_index(drop=True) if named else table.reset_index(drop=True)
+    if table.columns.nlevels > 1:
+        table.columns = [" · ".join(str(part) for part in parts if part != "") for parts in table.columns]
+    return table.loc[:, ~table.columns.duplicated()].rename(columns=str)
+
+
+def _head(name: str, unit: str = "") -> str:
+    unit = unit or _columns().get(name, ("", ""))[1]
+    return f"{label(name)} ({unit})" if unit else label(name)
+
+
+def _texts(table: pd.DataFrame, name: str, ends: tuple[str, str] | None) -> pd.Series:
+    """The cells of a column as text."""
+    column = table[name]
+    if name in NAMES:
+        return column.map(lambda value: label(value) if isinstance(value, str) else plain(value))
+    if COUNTS.match(name) and _numeric(column):
+        column = column.astype("Int64") if (column.dropna() % 1 == 0).all() else column
+    if ends is None:
+        text = column.map(plain).where(column.notna(), MISSING).astype(str)
+        return text.mask(column < 0.001, "< 0.001") if re.match("p(_|$)", name) and _numeric(column) else text
+    low, high = (table[end] for end in ends)
+    decimals = _decimals(high - low)
+    parts = [pd.Series(map(_rounded, values, decimals), table.index) for values in (column, low, high)]
+    interval = " [" + parts[1] + ", " + parts[2] + "]"
+    return (parts[0] + interval.where(low.notna() & high.notna(), "")).where(column.notna(), MISSING)
+
+
+def _numeric(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column) and not pd.api.types.is_bool_dtype(column)
+
+
+def _decimals(widths: pd.Series) -> list[int]:
+    """Decimals that show intervals with two digits, as more would be noise; alike down a column where that can be."""
+    known = widths[widths > 0]
+    if known.max() / known.min() < ALIKE:
+        widths = widths.mask(widths.notna(), known.median())
+    with np.errstate(divide="ignore"):
+        decimals = np.clip(1 - np.floor(np.log10(widths.astype(float))), 0, 4)
+    return decimals.fillna(3).astype(int).tolist()
+
+
+def _rounded(value: float, decimals: int) -> str:
+    text = f"{value:,.{decimals}f}"
+    text = text.removeprefix("-") if not text.strip("-0.") else text
+    return text.replace("-", "−").replace("inf", "∞")
+
+
+def html(table: pd.DataFrame) -> str:
+    """The table as HTML: what is the same in all rows in its caption, what names a row in its first column."""
+    shown, same = readable(table)
+    body = shown.head(ROWS)
+    notes = [f"{name}: {value}" for name, value in same.items()]
+    if len(shown) > len(body):
+        notes.insert(0, f"the first {len(body)} of {len(shown)} rows")
+    caption = f"<caption>{_safe('; '.join(notes))}</caption>" if notes else ""
+    heads = "".join(f'<th scope="col">{_safe(head)}</th>' for head in shown)
+    rows = []
+    for first, *rest in body.itertuples(index=False, name=None):
+        cells = "".join(f"<td>{_safe(cell)}</td>" for cell in rest)
+        rows.append(f'<tr><th scope="row">{_safe(first)}</th>{cells}</tr>')
+    kind = "dataframe answers" if {"question", "answer"} <= set(table.columns) else "dataframe"
+    return f'<table class="{kind}">{caption}<thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+
+
+def _safe(text: str) -> str:
+    return escape(visible(text))
+
+
+def use() -> None:
+    """In this kernel, show every DataFrame so."""
+    from IPython import get_ipython
+
+    if shell := get_ipython():
+        shell.display_formatter.formatters["text/html"].for_type(pd.DataFrame, html)

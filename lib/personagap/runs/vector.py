@@ -1,0 +1,52 @@
+"""SVG: written, and made part of a page."""
+
+import base64
+from html import escape
+from pathlib import Path
+from xml.etree import ElementTree
+
+from personagap.runs.files import spared
+
+#: What every name of an element begins with.
+SVG = "{http://www.w3.org/2000/svg}"
+#: Bytes of an SVG that a page shows; a larger one would make it slow.
+LARGEST = 500_000
+#: What an SVG says of itself, and a style that would hold for the whole page: `JOINS` stands in for it.
+NOT_DRAWN = ("metadata", "style", "script")
+JOINS = "stroke-linejoin: round; stroke-linecap: butt"
+
+
+def written(root: ElementTree.Element) -> str:
+    """The text of a picture, its elements without a prefix, as pages need it."""
+    ElementTree.register_namespace("", SVG[1:-1])
+    ElementTree.register_namespace("xlink", "http://www.w3.org/1999/xlink")
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def inline(folder: Path, name: object, alt: str) -> str:
+    """A figure that a run saved, as HTML: its SVG, to be pointed at, or its PNG; "" if it has none of that name."""
+    path, html = folder / "figures" / f"{name}.svg", ""
+    if not name or path.name != f"{name}.svg":
+        return html
+    with spared(path):
+        if path.stat().st_size < LARGEST:
+            return _part_of_a_page(ElementTree.fromstring(path.read_text(encoding="utf-8")), str(name), alt)
+        image = base64.b64encode(path.with_suffix(".png").read_bytes()).decode()
+        html = f'<img src="data:image/png;base64,{image}" alt="{escape(alt)}">'
+    return html
+
+
+def _part_of_a_page(root: ElementTree.Element, name: str, alt: str) -> str:
+    """The picture with anchors of its own, as several figures share a page."""
+    for element in root.iter():
+        for child in [child for child in element if child.tag.rpartition("}")[2] in NOT_DRAWN]:
+            element.remove(child)
+        for attribute, value in element.items():
+            if attribute == "id":
+                element.set(attribute, f"{name}-{value}")
+            elif attribute.endswith("href"):
+                element.set(attribute, value.replace("#", f"#{name}-", 1))
+            else:
+                element.set(attribute, value.replace("url(#", f"url(#{name}-"))
+    root.attrib |= {"role": "img", "aria-label": alt, "style": f"{JOINS}; --natural: {root.get('width', '0pt')}"}
+    return written(root)
