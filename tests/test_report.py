@@ -293,6 +293,17 @@ def test_digits_follow_the_interval():
     assert readable.readable(alike)[0]["value"].tolist() == ["22.0 [20.1, 24.2]", "0.7 [0.1, 2.3]"]
 
 
+def test_an_interval_goes_with_its_own_value_only():
+    columns = ["contrast", "estimate", "ci_low", "ci_high", "cohens_h", "simultaneous_low", "simultaneous_high"]
+    table = pd.DataFrame(
+        [["a − b", 5.0, 1.0, 9.0, 0.2, -1.0, 11.0], ["c − b", 4.0, 0.0, 8.0, 0.1, -2.0, 10.0]], columns=columns
+    )
+    first = readable.readable(table)[0].iloc[0]
+    assert first.to_dict() == {
+        "contrast": "a − b", "estimate": "5.0 [1.0, 9.0]", "Cohen's h": "0.200", "interval for all together": "[−1, 11]"
+    }  # fmt: skip
+
+
 def test_indices_and_heads_in_several_rows_become_plain_columns():
     table = pd.DataFrame({"task": ["mmlu", "mmlu"], "persona": ["a", "b"], "c": ["x", "y"], "estimate": [1.0, 2.0]})
     wide = table.pivot(index=["task", "persona"], columns="c", values=["estimate"])
@@ -322,11 +333,15 @@ def test_a_mark_says_its_exact_numbers(tmp_path):
     ax.barh([0, 1], [0.3, 0.4])
     ax.set_yticks([0, 1], ["mmlu", EVIL])
     ax.set_xlabel("share")
+    other = fig.add_subplot(sharey=ax, label="the labels of the rows are its neighbour's")
+    other.tick_params(labelleft=False)
+    other.plot([0.9], [0], "o")
     open_run(tmp_path).figure(fig, "dots", "Dots")
     html = vector.inline(tmp_path, "dots", "Dots")
     said = re.findall("<title>(.*?)</title>", html)
     assert said.count("mmlu, model: 0.472 [0.420, 0.526] (share)") == 2  # the dot and its interval
-    assert "mmlu: 0.472 (share)" in said and "mmlu: 0.300 (share)" in said and len(said) == 8
+    assert "mmlu: 0.472 (share)" in said and "mmlu: 0.300 (share)" in said and len(said) == 9
+    assert "mmlu: 0.900" in said
     assert 'aria-label="Dots"' in html and "<style" not in html and "<script" not in html
     assert vector.inline(tmp_path, "../figures/dots", "x") == vector.inline(tmp_path, None, "x") == ""
     names = {*re.findall(r'id="([^"]*)"', html)}

@@ -43,7 +43,8 @@ def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes, *, annotate
         style |= {"mfc": CONTROL_FACES.get(name, colour), "ecolor": (colour, 0.25), "elinewidth": 0.8}
         if is_control:
             style |= {"ms": 15, "zorder": 3, "ecolor": colour, "elinewidth": 1.5}
-        ax.errorbar(middle["utility"], middle["safety"], xerr=xerr, yerr=yerr, **style)
+        drawn = ax.errorbar(middle["utility"], middle["safety"], xerr=xerr, yerr=yerr, **style)
+        drawn.lines[0].set_gid("\n".join(map(_label, middle.index)))  # said where a dot of the report is pointed at
     identities = wide["estimate"][DIMENSIONS][~control]
     far = (((identities - identities.mean()) / identities.std(ddof=0).replace(0, 1)) ** 2).sum(axis=1)
     for persona in far.nlargest(annotate).index:

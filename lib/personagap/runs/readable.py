@@ -16,7 +16,7 @@ from personagap.paths import DATA
 from personagap.runs.tables import number, quantities
 
 #: Rows shown of a long table; all of them are in its CSV.
-ROWS = 60
+ROWS = 30
 #: Columns whose values are themselves names of columns.
 NAMES = ("metric", "measure")
 #: A name as the library writes it, alone or in a contrast: "do_not_answer", "muslim − none".
@@ -86,7 +86,7 @@ def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     0   mmlu   6.0 [4.4, 7.6]
     1  gsm8k  1.2 [−0.3, 2.6], {'in brackets': '95 % interval', 'items': '60'})
     """
-    table = _flat(table)
+    table = _joined(_flat(table))
     pairs = quantities(table)
     ends = {end for pair in pairs.values() for end in pair}
     units = set(table.get("unit", []))
@@ -112,6 +112,19 @@ def _flat(table: pd.DataFrame) -> pd.DataFrame:
     if table.columns.nlevels > 1:
         table.columns = [" · ".join(str(part) for part in parts if part != "") for parts in table.columns]
     return table.loc[:, ~table.columns.duplicated()].rename(columns=str)
+
+
+def _joined(table: pd.DataFrame) -> pd.DataFrame:
+    """Ends that are no value's, such as those of a simultaneous interval, in one column."""
+    ends = {end for pair in quantities(table).values() for end in pair}
+    for low in [name for name in table.columns if name.endswith("_low") and name not in ends]:
+        name, high = low.removesuffix("_low"), low.removesuffix("_low") + "_high"
+        if high in table:
+            decimals = _decimals(table[high] - table[low])
+            texts = [pd.Series(map(_rounded, table[end], decimals), table.index) for end in (low, high)]
+            table = table.drop(columns=high).rename(columns={low: name})
+            table[name] = ("[" + texts[0] + ", " + texts[1] + "]").where(table[name].notna())
+    return table
 
 
 def _head(name: str, unit: str = "") -> str:

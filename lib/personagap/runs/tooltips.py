@@ -12,6 +12,7 @@ from matplotlib.axis import Axis
 from matplotlib.collections import PathCollection
 from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
+from matplotlib.text import Annotation
 
 from personagap.runs.tables import number
 from personagap.runs.vector import SVG, written
@@ -26,6 +27,7 @@ class Marks(NamedTuple):
 
 def svg(fig: Figure, **how) -> str:
     """The figure as SVG with a title in every dot, interval and bar."""
+    fig.draw_without_rendering()  # ticks are where they will be
     marks = [each for ax in fig.axes for each in _marks(ax)]
     before = [each.artist.get_gid() for each in marks]
     for place, each in enumerate(marks):
@@ -95,7 +97,11 @@ def _errorbar(ax: Axes, container: ErrorbarContainer) -> list[str]:
             along = int(np.ptp(segment[:, 1]) > np.ptp(segment[:, 0])) if len(segment) else 0
             if len(segment):
                 held[along] = " [" + ", ".join(number(float(end)) for end in sorted(segment[:, along])) + "]"
-    return [_said(ax, container.get_label(), x, y, held) for (x, y), held in zip(places, ends, strict=True)]
+    texts = [_said(ax, container.get_label(), x, y, held) for (x, y), held in zip(places, ends, strict=True)]
+    names = (line.get_gid() or "").splitlines()  # a figure may give each dot a name that it has no room for
+    return (
+        [f"{name}: {text}" for name, text in zip(names, texts, strict=True)] if len(names) == len(texts) > 1 else texts
+    )
 
 
 def _said(ax: Axes, series: object, x: float, y: float, ends: dict[int, str] | None = None) -> str:
@@ -108,17 +114,19 @@ def _said(ax: Axes, series: object, x: float, y: float, ends: dict[int, str] | N
         else:
             what = axis.get_label_text().replace("\n", " ")
             values.append(f"{number(float(value))}{(ends or {}).get(along, '')}" + (f" ({what})" if what else ""))
+    if len(values) == 2:  # a dot among others: what is written beside it
+        notes = [note for note in ax.texts if isinstance(note, Annotation) and note.xycoords == "data"]
+        names += [note.get_text() for note in notes if np.allclose(note.xy, (x, y))]
     series = str(series or "")
-    title = ax.get_title("left") or ax.get_title()
     names += [series] if series and not series.startswith("_") else []
-    names += [title] if not names and title else []
     return f"{', '.join(names)}: {'; '.join(values)}" if names else "; ".join(values)
 
 
 def _row(axis: Axis, value: float) -> str | None:
     """The name of the row or column at ``value``; None where the axis has numbers."""
-    ticks, labels = axis.get_ticklocs(), [label.get_text() for label in axis.get_ticklabels()]
-    if not len(ticks) or len(ticks) != len(labels) or not any(any(map(str.isalpha, label)) for label in labels):
+    ticks = axis.get_majorticklocs()
+    labels = axis.get_major_formatter().format_ticks(ticks)  # also of an axis that leaves its labels to a neighbour
+    if not any(any(map(str.isalpha, label)) and "mathdefault" not in label for label in labels):
         return None
-    nearest = int(np.abs(ticks - value).argmin())
+    nearest = int(np.abs(np.asarray(ticks) - value).argmin())
     return labels[nearest].replace("\n", " ") if abs(ticks[nearest] - value) < 0.5 else None
