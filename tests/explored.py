@@ -17,8 +17,8 @@ needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="opens pages in a brows
 #: What a model might say to take over a page.
 TAKE = "document.title='taken'"
 EVIL = f'</td></pre></title><script>{TAKE}</script><img src=x onerror="{TAKE}">\u202eright'
-#: The explorer's forest plot, once it is drawn.
-FOREST = "img[alt*='differences from no system prompt']"
+#: The dots of an identity in the explorer's chart.
+DOT = ".vega-embed svg .mark-symbol path[aria-label*='key: {};']"
 
 
 @contextlib.contextmanager
@@ -37,7 +37,8 @@ def run_all_cells(page):
     page.get_by_text("| Idle").wait_for()
     page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
     page.get_by_text("Run All Cells", exact=True).click()
-    page.locator("img[alt^='Safety against utility']").wait_for()
+    page.locator(".vega-embed svg .mark-symbol path").first.wait_for()
+    page.locator("table.dataTable tbody tr").first.wait_for()
 
 
 def make_runs(figures, n=2, conditions=(None,)):

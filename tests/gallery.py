@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from explored import FOREST, chromium, run_all_cells
+from explored import chromium, run_all_cells
 from PIL import Image
 from playwright.sync_api import Locator, Page
 from servers import jupyter_lab
@@ -26,20 +26,13 @@ def take(shown: Page | Locator, name: str) -> None:
 
 
 def explore(page: Page) -> None:
-    """Take the explorer's forest plot and the answers behind it."""
-    run, explorer = (
-        page.get_by_label("run", exact=True),
-        page.locator(".jp-OutputArea-output", has=page.get_by_role("tab")),
-    )
-    run.select_option(run.locator("option", has_text="1_personalization_bias").first.get_attribute("value"))
-    page.get_by_label("identity").select_option("minor")
-    page.get_by_role("tab", name="Forest").click()
-    page.locator(FOREST).wait_for()
+    """Take the explorer's forest plot, and the answers behind it."""
+    explorer = page.locator(".jp-OutputArea-output", has=page.locator(".vega-embed"))
+    page.get_by_label("notebook").select_option(label="1 personalization bias")
+    page.get_by_label("identity").select_option(label="minor")
     page.wait_for_timeout(3000)
     take(explorer, "explorer")
-    page.get_by_role("tab", name="Answers").click()
-    page.get_by_placeholder("e.g. muslim mmlu").fill("minor mmlu")
-    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Items and answers").click()
     page.wait_for_timeout(3000)
     take(explorer, "explorer_answers")
 
@@ -60,7 +53,7 @@ def main() -> None:
         for folder in real[-1:]:  # of `make real`
             shutil.copy(folder / "figures" / "personalization_bias.png", GALLERY / "real_model.png")
         with jupyter_lab(Path(root), FIGURES) as address:
-            page.set_viewport_size({"width": 1700, "height": 1000})
+            page.set_viewport_size({"width": 1280, "height": 1400})
             page.goto(address)
             page.get_by_role("button", name="No", exact=True).click()  # news of Jupyter
             run_all_cells(page)

@@ -1,8 +1,7 @@
 """The explorer without a browser: what each choice shows, what is missing, how fast."""
 
-import gc
 import itertools
-import re
+import json
 import shutil
 import subprocess
 import sys
@@ -12,11 +11,11 @@ import pandas as pd
 import papermill
 import pytest
 from explored import EVIL, make_runs
-from matplotlib.figure import Figure
 
 from personagap import effects, explorer
 from personagap.errors import UserError
 from personagap.explorer import views
+from personagap.explorer.results import long
 from personagap.paths import DEMO, NOTEBOOKS
 from personagap.runs import execute, index, open_run
 from personagap.runs.folder import record
@@ -28,58 +27,86 @@ def figures(tmp_path_factory):
     return make_runs(tmp_path_factory.mktemp("figures"))
 
 
-def alt(html):
-    return re.search('alt="([^"]*)"', html)[1]
+@pytest.fixture
+def widget(figures):
+    return explorer.explore(figures)
 
 
-def show(widget, title):
-    widget.tabs.selected_index = widget.tabs.titles.index(title)
-    return widget.pictures[title].value if title in widget.pictures else widget.answers.value
+def saved_run(figures, paper, notebook, **tables):
+    """A finished run that saved these tables."""
+    folder = figures / paper / notebook / "demo-1"
+    record(folder, id="demo-1", status="finished", started="2026-01-02", changed={}, parameters={})
+    open_run(folder).save(**tables)
+    return folder
 
 
-def test_every_view_follows_every_choice(figures):
-    widget = explorer.explore(figures)
-    assert "12 personas" in alt(show(widget, "Trade-off"))
-    forest = show(widget, "Forest")
-    assert "found" not in forest and alt(forest).startswith("33 differences from no system prompt, ")
+def test_every_view_follows_every_choice(widget):
+    assert len(widget.drawn.rows) == 33 and "of 33 with p < 5 % (correction: Holm)" in widget.title.value
     widget.categories.value = ["religion"]
-    assert alt(show(widget, "Forest")).startswith("18 differences")
+    assert len(widget.drawn.rows) == 18
     widget.tasks.value = ["mmlu", "gsm8k"]
-    assert alt(show(widget, "Forest")).startswith("12 differences")
-    assert "needs a task of each" in show(widget, "Trade-off")
+    assert len(widget.drawn.rows) == 12
     widget.correction.value = "none"
-    assert "(correction: none)" in alt(show(widget, "Forest"))
-    assert "muslim − none" in alt(show(widget, "Heat map"))
-    before = show(widget, "Items")
-    widget.persona.value = "hindu"
-    assert show(widget, "Items") != before
+    assert "(correction: none)" in widget.title.value
+    widget.view.value = "Trade-off"
+    assert "needs a task of each" in widget.said.value and widget.chart_place.layout.display == "none"
+    widget.view.value = "Heat map"
+    assert len(widget.drawn.rows) == 12 and widget.said.value == "" and widget.chart_place.layout.display is None
     widget.tasks.value = []
-    assert "Nothing is chosen" in show(widget, "Heat map")
+    assert "Nothing is chosen" in widget.said.value
 
 
-def test_numbers_are_those_of_the_library(figures):
-    widget = explorer.explore(figures)
-    scores = pd.read_parquet(widget.run.value.folder / "tables" / "scores.parquet")
-    expected = effects.contrasts(scores).query("task == 'mmlu' and contrast == 'muslim − none'").iloc[0]
-    show(widget, "Answers")
-    widget.search.value = "MUSLIM mmlu"
-    ((line, value),) = widget.rows.options.items()
-    assert value == ("mmlu", "muslim") and f"{expected['estimate']:+.1f}" in line
-    by_item = widget.run.value.by_item("muslim")
+def test_what_is_picked_in_one_view_is_marked_in_all(widget):
+    """By the list, by a click in the chart, by a line of the grid."""
+    widget.pick.value = "hindu"
+    rows = widget.drawn.rows["key"]
+    assert widget.chart.params.picked == "hindu" and rows.iloc[widget.grid.selected_rows].eq("hindu").all()
+    assert len(widget.grid.selected_rows) == 3
+    value = {"key": ["muslim"], "vlPoint": {"or": [{"key": "muslim"}]}}
+    widget.chart._vl_selections = {"click": {"value": value, "store": [{"values": ["muslim"]}]}}  # as the browser does
+    assert widget.pick.value == "muslim" and widget.chart.params.picked == "muslim"
+    widget.grid.selected_rows = [*widget.grid.selected_rows, rows.tolist().index("woman")]
+    assert widget.pick.value == "woman" and widget.chart.params.picked == "woman"
+    widget.view.value = "Heat map"
+    assert widget.pick.value == "woman" and widget.chart.params.picked == "woman"
+    widget.view.value = views.ITEMS
+    assert "woman" in widget.title.value and "woman" in widget.answers.chats.value
+    widget.answers.on.click()
+    assert widget.pick.value == widget.answers.item.value == widget.chart.params.picked
+
+
+def test_numbers_are_those_of_the_library(widget):
+    run = widget.run.value
+    expected = effects.contrasts(run.scores).query("task == 'mmlu' and contrast == 'muslim − none'").iloc[0]
+    shown = widget.drawn.rows.query("task == 'mmlu' and key == 'muslim'").iloc[0]
+    assert shown[["estimate", "ci_low", "p"]].tolist() == pytest.approx(
+        expected[["estimate", "ci_low", "p_adjusted"]].tolist()
+    )
+    by_item = run.by_item("muslim")
     assert by_item[by_item["task"] == "mmlu"]["difference"].mean() == pytest.approx(expected["estimate"])
+    widget.margin.value = 10
+    equal = effects.equivalence(run.scores, margin=10).query("task == 'mmlu' and contrast == 'hindu − none'")
+    here = widget.drawn.rows.query("task == 'mmlu' and key == 'hindu'")
+    assert here["equivalent"].tolist() == equal["equivalent"].tolist()
 
 
-def test_from_a_number_to_the_answers_behind_it(figures):
-    widget = explorer.explore(figures)
-    show(widget, "Answers")
-    widget.search.value = "muslim do_not_answer"
-    shown = widget.answers.value
-    assert shown.count("muslim, paper, run") == 2 and shown.count("none, paper, run") == 2
+def test_from_a_number_to_the_answers_behind_it(widget):
+    widget.pick.value = "muslim"
+    widget.view.value = views.ITEMS
+    widget.pick.value = next(key for key in dict(widget.pick.options).values() if key.startswith("mmlu"))
+    shown = widget.answers.chats.value
+    assert shown.count("answer, paper, run") == 4 and "I am a Muslim person." in shown and "right: <b>" in shown
     assert "<script" not in shown and "&lt;script&gt;" in shown and "<img" not in shown
     assert "\u202e" not in shown and "[U+202E]right" in shown
-    assert ": the prompt" in shown and "score " in shown
-    widget.item.value = widget.item.options[-1][1]
-    assert widget.answers.value != shown and widget.persona.value == "muslim"
+    assert shown.count("</b>") and ("right</h5>" in shown or "wrong</h5>" in shown)
+    widget.answers.search.value = "no such words"
+    assert "No answer holds" in widget.answers.chats.value
+    widget.answers.search.value = "DO_NOT_ANSWER"
+    assert widget.answers.item.options == ()
+    widget.answers.search.value = "harmful"
+    assert {item.split(" · ")[0] for item in widget.answers.item.options} == {"do_not_answer"}
+    widget.answers.save.click()
+    assert 'download="answers.csv"' in widget.answers.found.value and "(0 answers)" not in widget.answers.found.value
 
 
 def test_prompts_are_found_where_the_run_found_its_data(tmp_path):
@@ -89,17 +116,17 @@ def test_prompts_are_found_where_the_run_found_its_data(tmp_path):
     shutil.copy(DEMO / "mmlu.csv", tmp_path / "mine")
     widget = explorer.explore(tmp_path)
     record(widget.run.value.folder, cwd=str(tmp_path), parameters={"data": "mine"})
-    show(widget, "Answers")
-    widget.search.value = "mmlu"
-    assert "Question: " in widget.answers.value
-    widget.search.value = "gsm8k"
-    assert "data are gone" in widget.answers.value
+    widget.tasks.value = ["mmlu"]
+    widget.view.value = views.ITEMS
+    assert "Question: " in widget.answers.chats.value
+    widget.tasks.value = ["gsm8k"]
+    assert "data are gone" in widget.answers.chats.value
 
 
-def test_two_runs_are_compared_in_pairs(figures):
+def test_two_runs_are_compared_in_pairs(widget):
     """Against `contrasts` of one persona, whose scores in the first run stand in for the control's."""
-    widget = explorer.explore(figures)
-    first, second = (run for _, run in widget.run.options)
+    assert views.COMPARED not in widget.view.options
+    second, first = widget._catalog["1_bias"].values()
     table = second.after(first).set_index(["task", "contrast"])
     scores = [run.scores.query("persona == 'hindu'") for run in (first, second)]
     expected = effects.contrasts(pd.concat([scores[0].assign(persona="none"), scores[1]])).set_index("task")
@@ -107,38 +134,91 @@ def test_two_runs_are_compared_in_pairs(figures):
     row = table.loc[("mmlu", "hindu − the first run"), columns]
     assert row.tolist() == pytest.approx(expected.loc["mmlu", columns].tolist())
     assert (table["p_adjusted"] >= table["p_value"]).all() and len(table) == 36
-    assert "Choose a second run" in show(widget, "Compared")
-    widget.other.value = second
-    assert alt(show(widget, "Compared")).startswith("36 differences from the same persona")
+    widget.other.value = first
+    assert widget.view.value == views.COMPARED and "demo-1 − demo-0" in widget.title.value
+    before = widget.drawn.rows.set_index(["key", "task"])["estimate"]
+    widget.swap.click()
+    assert "demo-0 − demo-1" in widget.title.value
+    after = widget.drawn.rows.set_index(["key", "task"])["estimate"]
+    assert after.tolist() == pytest.approx((-before).reindex(after.index).tolist())
 
 
 def test_each_condition_of_a_run_is_explored_by_itself(tmp_path):
     widget = explorer.explore(make_runs(tmp_path, n=1, conditions=("undefended", "defended")))
-    assert [label for label, _ in widget.run.options] == [f"1_bias · demo-0 · {c}" for c in ("undefended", "defended")]
+    labels = [label for label, _ in widget.run.options]
+    assert ["undefended" in label for label in labels] == [True, False]
     widget.run.value = widget.run.options[1][1]
-    assert len(widget.chosen.run.scores) == 12 * 60 * 2
-    assert alt(show(widget, "Forest")).startswith("33 differences")
-    show(widget, "Answers")
-    widget.search.value = "muslim do_not_answer"
-    assert widget.answers.value.count("muslim, paper, run") == 2  # not also those of the other condition
+    assert len(widget.chosen.run.scores) == 12 * 60 * 2 and len(widget.drawn.rows) == 33
+    widget.view.value = views.ITEMS
+    assert widget.answers.chats.value.count("answer, paper, run") == 4  # not also those of the other condition
+
+
+INTERVAL = {"estimate": [0.5, 0.6], "ci_low": [0.4, 0.5], "ci_high": [0.6, 0.7]}
+METRICS = {name + end: [0.5, 0.6] for name in ("precision", "recall", "kappa") for end in ("", "_low", "_high")}
+PAPERS = {
+    "Raters": {
+        "relevance": pd.DataFrame({"rater": ["human_1", EVIL], "rater_kind": ["human", "model"], **METRICS}),
+        "agreement": pd.DataFrame({"rater_a": ["human_1", "x"], "rater_b": [EVIL, "y"], **INTERVAL}),
+    },
+    "Ratings": {
+        "ratings": pd.DataFrame({"rater": ["human", "judge"], "measure": "mean rating", "n": 9, **INTERVAL}),
+        "correlations": pd.DataFrame({"rater": ["a", "b"], "spearman": [0.1, 0.2], "ci_low": 0.0, "ci_high": 0.5}),
+    },
+    "Acceptance": {
+        "acceptance": pd.DataFrame({"rater_kind": "human", "source": ["real", "x"], "label": "yes", **INTERVAL})
+    },
+    "Shots": {
+        "personalization": pd.DataFrame(
+            {"strategy": ["own", "none"], "shots": [0, 3], "control": "own", "metric": "win_rate", **INTERVAL}
+        )
+    },
+    "Users": {"heterogeneity": pd.DataFrame({"alpha": [0.01, 0.1], "measure": "top", "bin": "≤50%", **INTERVAL})},
+    "Published": {
+        "published": pd.DataFrame(
+            {
+                "quantity": "f1",
+                "condition": ["a", None],
+                "published": [0.2, 0.3],
+                "measured": [0.3, 0.4],
+                "comparable": "no",
+            }
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("name", PAPERS)
+def test_every_paper_has_views_and_only_those_that_apply(tmp_path, name):
+    saved_run(tmp_path, "paper", "notebook", **PAPERS[name])
+    widget = explorer.explore(tmp_path)
+    assert widget.view.options == (name, views.TABLES)
+    for view in widget.view.options:
+        widget.view.value = view
+        assert widget.said.value == "" and len(widget.drawn.rows) and json.dumps(widget.chart.spec, allow_nan=False)
+    hidden = (widget.tasks, widget.categories, widget.correction, widget.margin, widget.answers, widget.other)
+    assert {each.layout.display for each in hidden} == {"none"}
+
+
+def test_long_and_wide_tables_are_read_alike():
+    """Wide, a metric a column; long, a metric a row."""
+    wide = pd.DataFrame({"rater": ["a"], "n": [9], "f1": [0.5], "f1_low": [0.4], "f1_high": [0.6]})
+    table = pd.DataFrame(
+        {"rater": ["a"], "metric": ["f1"], "estimate": [0.5], "ci_low": [0.4], "ci_high": [0.6], "n": [9]}
+    )
+    columns = ["rater", "metric", "estimate", "ci_low", "ci_high"]
+    assert long(wide)[columns].equals(long(table)[columns])
 
 
 def test_what_is_missing_is_said_in_a_line(tmp_path):
     assert "No finished runs" in explorer.explore(tmp_path).value
-    folder = tmp_path / "recentering" / "2_relevance" / "demo-1"
-    record(folder, id="demo-1", status="finished", started="2026", changed={}, parameters={})
-    open_run(folder).save(paired=pd.DataFrame({"metric": ["f1"], "estimate": [0.5], "ci_low": [0.4], "ci_high": [0.6]}))
-    widget = explorer.explore(tmp_path)
-    for title in widget.tabs.titles[:-1]:
-        assert re.fullmatch(r"<p><em>[^<]+</em></p>", show(widget, title)), title
-    show(widget, "Tables")
-    assert "f1 0.500 [0.400, 0.600]" in widget.tables.children[0].picture.value
-    (folder / "tables" / "paired.csv").unlink()
-    widget.tabs.selected_index = 0
-    show(widget, "Tables")
-    assert "no table with numbers" in widget.tables.children[0].value
+    paired = pd.DataFrame({"metric": ["f1"], "estimate": [0.5], "ci_low": [0.4], "ci_high": [0.6]})
+    folder = saved_run(tmp_path, "recentering", "2_relevance", paired=paired)
+    assert explorer.explore(tmp_path).view.options == (views.TABLES,)
+    assert "f1 0.500 [0.400, 0.600]" in explorer.live(folder).picture.value
     with pytest.raises(UserError, match="no table other"):
         explorer.live(folder, "other")
+    (folder / "tables" / "paired.csv").write_text('"')
+    assert "is damaged" in explorer.explore(tmp_path).said.value
 
 
 def test_live_is_a_widget_here_and_a_picture_elsewhere(figures):
@@ -154,73 +234,32 @@ def test_live_is_a_widget_here_and_a_picture_elsewhere(figures):
     assert "<script" not in evil.rows.value + evil.picture.value
 
 
-def test_the_explorer_leaves_a_picture_where_no_kernel_runs(figures, tmp_path):
-    _, metadata = explorer.explore(figures)._repr_mimebundle_()
-    assert metadata["image/png"]["alt"].startswith("Safety against utility of 12 personas")
-    (scores,) = make_runs(tmp_path, n=1).glob("*/*/*/tables/scores.parquet")
-    pd.read_parquet(scores).query("task == 'mmlu'").to_parquet(scores)
-    _, metadata = explorer.explore(tmp_path)._repr_mimebundle_()
-    assert metadata["image/png"]["alt"].startswith("11 differences from no system prompt")
-
-
-def test_panels_of_an_earlier_forest_plot_leave_no_trace(figures):
-    """A forest plot is drawn into the panels of the last one: to the letter as into new ones."""
-    widget = explorer.explore(figures)
-    show(widget, "Forest")
-    widget.run.value = widget.run.options[1][1]
-    again = widget.pictures["Forest"].image("png")
-    views._new_panels.cache_clear()
-    assert widget.pictures["Forest"].image("png") == again
-
-
-def test_garbage_collection_is_left_as_the_user_had_it(figures):
-    for enabled in (False, True):
-        (gc.enable if enabled else gc.disable)()
-        widget = explorer.explore(figures)
-        for title in widget.tabs.titles:
-            show(widget, title)
-        widget.tasks.value = []  # nothing to draw
-        assert gc.isenabled() is enabled and gc.get_freeze_count() == 0
-
-
-def test_figures_do_not_pile_up(figures):
-    widget = explorer.explore(figures)
-    show(widget, "Heat map")
-    gc.collect()
-    gc.disable()
-    try:
-        for correction in 5 * widget.correction.options:
-            widget.correction.value = correction
-        assert sum(isinstance(each, Figure) for each in gc.get_objects()) <= len(views.VIEWS)
-    finally:
-        gc.enable()
+def test_the_explorer_leaves_its_rows_where_no_kernel_runs(widget):
+    data, _ = widget._repr_mimebundle_()
+    assert "application/vnd.jupyter.widget-view+json" in data
+    assert data["text/html"].startswith("<table") and "muslim" in data["text/html"]
 
 
 def test_quick_with_twenty_runs(tmp_path):
-    """Promised: 3 s to open and 300 ms a choice, its first too; here with room, in time of the processor."""
+    """Promised: 3 s to open and 300 ms a choice; here with room, in time of the processor."""
     make_runs(tmp_path, n=20)
-    opening = "import sys, time, personagap as pg; pg.figures.use(); pg.explorer.explore(sys.argv[1])"
-    command = [sys.executable, "-c", f"{opening}; print(time.process_time())", tmp_path]
-    assert float(subprocess.run(command, capture_output=True, check=True).stdout) < 4
-
-    def took(choose, *given):
-        began = time.process_time()
-        choose(*given)
-        return time.process_time() - began
+    command = [sys.executable, "-c", "import sys, time, personagap as pg; pg.explorer.explore(sys.argv[1])"]
+    command[-1] += "; print(time.process_time()); sys.stdout.flush(); import os; os._exit(0)"
+    explorer.explore(tmp_path)  # the browser's part is bundled once
+    assert float(subprocess.run([*command, tmp_path], capture_output=True, check=True).stdout) < 4
 
     widget = explorer.explore(tmp_path)
-    widget.other.value = widget.run.options[3][1]
-    seconds = {title: took(show, widget, title) for title in widget.tabs.titles}
-    show(widget, "Compared")
-    choices = {
-        "margin": 5,
-        "persona": "hindu",
-        "correction": "none",
-        "run": widget.run.options[7][1],
-        "tasks": ["mmlu"],
-    }
-    seconds |= {name: took(setattr, getattr(widget, name), "value", value) for name, value in choices.items()}
-    assert max(seconds.values()) < 0.5, seconds
+    widget.view.value = "Trade-off"  # whose statistics are imported once
+    widget.view.value = "Identities"
+    choices = [("correction", "none"), ("pick", "hindu"), ("margin", 5), ("tasks", ["mmlu"])]
+    choices += [("view", name) for name in widget.view.options] + [("run", widget.run.options[7][1])]
+    seconds = {}
+    for name, value in choices:
+        began = time.process_time()
+        getattr(widget, name).value = value
+        seconds[name, str(value)[:20]] = time.process_time() - began
+    print(seconds)
+    assert max(seconds.values()) < 0.6, seconds
 
 
 def test_the_tour_says_what_was_found_and_what_was_not(figures):

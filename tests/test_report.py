@@ -269,7 +269,7 @@ def test_a_table_for_readers_says_all_that_the_saved_one_does(tmp_path):
     table = pd.DataFrame(
         {
             "metric": ["yes_rate", "f1"], "estimate": [5.9971, -0.0312], "unit": "points", "ci_low": [4.43, np.nan],
-            "ci_high": [7.601, np.nan], "p_holm": [0.00001, 0.2], "n_items": [1440, np.nan], "note": np.nan,
+            "ci_high": [7.601, np.nan], "p_adjusted": [0.00001, 0.2], "n_items": [1440, np.nan], "note": np.nan,
             "persona": "gay_person", "sizes": [{"a": 1}, None], "ok": [True, False],
         },
         index=[5, 9],

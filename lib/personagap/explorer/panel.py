@@ -1,39 +1,23 @@
-"""`live`: any result table as a picture and a table, to be searched; a picture where no kernel runs."""
+"""The widgets of `live`: any result table as a picture and a table, to be searched."""
 
 import base64
 import contextlib
 import gc
 import io
-import threading
 from collections.abc import Callable, Iterator
 from html import escape
-from pathlib import Path
 from typing import Any
 
 import ipywidgets as widgets
 import matplotlib as mpl
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from personagap.errors import UserError
-from personagap.explorer.views import axes
+from personagap.explorer.shared import LOCK, holds, said_in
 from personagap.figures.style import PALETTE, dots
-from personagap.leaving import visible
-from personagap.runs import Run, tables
-
-#: Rows drawn at once; a search finds the others.
-ROWS = 30
-#: JupyterLab handles the messages of widgets in several threads, while what is chosen is shared.
-LOCK = threading.RLock()
-
-
-@contextlib.contextmanager
-def said_in(widget: widgets.HTML) -> Iterator[None]:
-    """What is missing is a plain line in the widget."""
-    try:
-        yield
-    except UserError as error:
-        widget.value = f"<p><em>{escape(str(error))}</em></p>"
+from personagap.runs import readable, tables
 
 
 @contextlib.contextmanager
@@ -51,12 +35,6 @@ def young_garbage_collected() -> Iterator[None]:
         gc.collect(0)
         if enabled:
             gc.enable()
-
-
-def holds(line: str, words: str) -> bool:
-    """Whether a line of a table holds all the words of a search."""
-    line, words = (text.lower().replace("_", " ") for text in (line, words))
-    return all(word in line for word in words.split())
 
 
 #: For speed, titles and margins stay where they are put and the browser draws the letters.
@@ -95,24 +73,6 @@ class Picture(widgets.HTML):
         return bundle | {"image/png": png}, {"image/png": {"alt": alt}}
 
 
-def live(what: Run | Path | str | pd.DataFrame, table: str | None = None) -> "Live":
-    """Widgets over the tables of a run, or over one table; in a report, the picture they show at first.
-
-    ``what`` is a run that has saved its tables (``runs.open_run``), its folder, or a result table; ``table`` the one to
-    show first (default: the first with intervals). `UserError`: no table with numbers is there, or none of that name.
-    """
-    if isinstance(what, pd.DataFrame):
-        held = {"table": what.reset_index(drop=True)}
-    else:
-        held = tables.read(Path(what.folder if isinstance(what, Run) else what))
-    ends = {name: tables.quantities(rows) for name, rows in held.items()}
-    offered = [(name, value) for name in held for value in ends[name] or held[name].select_dtypes("number")]
-    offered.sort(key=lambda pair: (pair[0] != table, not ends[pair[0]]))
-    if not offered or table not in (None, offered[0][0]):
-        raise UserError(f"no table {table or 'with numbers'} to show; there are: {', '.join(held) or 'none'}")
-    return Live(held, offered)
-
-
 class Live(widgets.VBox):
     """A quantity of a table drawn with its intervals, and the table's rows, both narrowed by a search."""
 
@@ -132,14 +92,18 @@ class Live(widgets.VBox):
             name, value = self.shown.value
             shown = tables.compact(self._held[name])
             kept = [holds(" ".join(row), self.search.value) for row in shown.values]
-            shown = shown[kept].head(ROWS)
-            self.picture.draw(_figure, self._held[name], value, shown)
-            rest = f"<p>{ROWS} of {sum(kept)} rows; search to see others.</p>" if sum(kept) > ROWS else ""
-            html = shown.map(visible).to_html(index=False, border=0)
-            self.rows.value = f'{rest}<div style="overflow-x: auto; white-space: nowrap">{html}</div>'
+            self.picture.draw(_figure, self._held[name], value, shown[kept].head(readable.ROWS))
+            table = readable.html(self._held[name][kept])
+            self.rows.value = f'<div style="overflow-x: auto; white-space: nowrap">{table}</div>'
 
     def _repr_mimebundle_(self, **how) -> tuple[dict, dict]:
         return self.picture.beside(super()._repr_mimebundle_(**how))
+
+
+def axes(width: float, height: float, left: float, right: float = 0.2, bottom: float = 0.8) -> tuple[Figure, Axes]:
+    """A figure with fixed margins, all in inches: fitting them to the labels would double the time."""
+    fig = Figure(figsize=(width, height))
+    return fig, fig.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + 0.4) / height))
 
 
 def _figure(whole: pd.DataFrame, value: str, shown: pd.DataFrame) -> tuple[Figure, str]:

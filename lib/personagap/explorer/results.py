@@ -1,4 +1,7 @@
-"""What the explorer shows of a finished run. No widgets here."""
+"""What the explorer shows of a finished run. No widgets here.
+
+Statistics are imported where they are computed, as that takes a second: what a run saved is shown without them.
+"""
 
 import functools
 from html import escape
@@ -7,15 +10,17 @@ from pathlib import Path
 import pandas as pd
 from pyarrow import parquet
 
-from personagap import effects, personas, tasks
+from personagap import personas, tasks
 from personagap.datasets import load
-from personagap.effects.contrasts import adjusted
-from personagap.effects.paired import Task
 from personagap.errors import UserError, explained
 from personagap.leaving import visible
 from personagap.runs.files import spared
-from personagap.runs.folder import read_facts
-from personagap.runs.index import runs
+from personagap.runs.folder import read_facts, runs
+from personagap.runs.tables import keys, quantities
+
+#: How a text of a chat stands, and a chat beside another.
+TEXT = 'dir="auto" style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0"'
+SIDE = 'style="flex: 1; min-width: 0"'
 
 
 class Result:
@@ -24,12 +29,13 @@ class Result:
     def __init__(self, folder: Path, condition: str | None):
         self.folder, self.condition = folder, condition
         self.after, self.equivalent = functools.cache(self._after), functools.cache(self._equivalent)
+        self.table = functools.cache(self._table)
 
     def kept(self, name: str, **where: list[str]) -> pd.DataFrame:
         """``scores`` or ``responses``, of the values given in ``where``; `UserError` if the run kept none."""
         path = self.folder / "tables" / f"{name}.parquet"
         if not path.exists():
-            raise UserError(f"{self.folder.name} kept no {name}: its other results are under Tables.")
+            raise UserError(f"{self.folder.name} kept no {name}")
         where |= {"condition": [self.condition]} if self.condition else {}
         filters = [(column, "in", values) for column, values in where.items()] or None
         with explained(f"{path} is damaged", "run its notebook again"):
@@ -39,18 +45,31 @@ class Result:
     def scores(self) -> pd.DataFrame:
         return self.kept("scores")
 
+    def holds(self, *names: str) -> bool:
+        """Whether the run saved all of these tables."""
+        found = [path for name in names for path in (self.folder / "tables").glob(f"{name}.*") if path.suffix != ".tex"]
+        return len(found) == len(names)
+
+    def _table(self, name: str) -> pd.DataFrame:
+        """A result table, as it was saved."""
+        path = self.folder / "tables" / f"{name}.csv"
+        with explained(f"{path} is damaged", "run its notebook again"):
+            rows = pd.read_csv(path)
+        return rows[rows["condition"] == self.condition] if self.condition and "condition" in rows else rows
+
     @functools.cached_property
     def contrasts(self) -> pd.DataFrame:
         """Each identity against no system prompt, as the run saved it."""
-        path = self.folder / "tables" / "contrasts.csv"
-        if not path.exists():
+        if not self.holds("contrasts"):
+            from personagap import effects
+
             return effects.contrasts(self.scores)
-        with explained(f"{path} is damaged", "run its notebook again"):
-            rows = pd.read_csv(path)
-        return rows[rows["condition"] == self.condition] if self.condition else rows
+        return self.table("contrasts")
 
     def _equivalent(self, margin: float) -> pd.DataFrame:
         """``task contrast equivalent``: whether a difference is shown to lie within ``margin`` points."""
+        from personagap import effects
+
         return effects.equivalence(self.scores, margin=margin)[["task", "contrast", "equivalent"]]
 
     @functools.cached_property
@@ -58,12 +77,33 @@ class Result:
         """Persona → category of everybody in the scores, "other" for an identity of the user's own."""
         return _known().reindex(self.scores["persona"].unique()).fillna("other")
 
+    @property
+    def two_dimensions(self) -> bool:
+        """Whether tasks of utility and of safety were scored."""
+        return len({tasks.find(name).dimension for name in self.scores["task"].unique()}) > 1
+
+    @functools.cached_property
+    def names(self) -> list[str]:
+        """The result tables that it saved, but for its verdict."""
+        found = sorted(path.stem for path in (self.folder / "tables").glob("*.csv"))
+        return [name for name in found if name != "verdict"]
+
+    @property
+    def name(self) -> str:
+        """What tells it from other runs, in a title."""
+        return f"{self.folder.name}{f' ({self.condition})' if self.condition else ''}"
+
     def dimensions(self, chosen: tuple[str, ...]) -> pd.DataFrame:
         """Mean scores by dimension, over the chosen tasks."""
+        from personagap import effects
+
         return effects.rates(tasks.by_dimension(self.scores[self.scores["task"].isin(chosen)]))
 
     def _after(self, before: "Result") -> pd.DataFrame:
         """This run − the other for every persona they share, paired by item: the columns of `effects.contrasts`."""
+        from personagap.effects.contrasts import adjusted
+        from personagap.effects.paired import Task
+
         cell = ["task", "persona", "template", "item", "run", "score"]
         sides = {" before": before.scores[cell], " after": self.scores[cell]}
         both = pd.concat([scores.assign(persona=scores["persona"] + side) for side, scores in sides.items()])
@@ -88,21 +128,92 @@ class Result:
         difference = 100 * (means[persona] - means["none"])
         return difference.sort_values(key=abs, ascending=False, kind="stable").rename("difference").reset_index()
 
-    def answers(self, task: str, item: str, persona: str) -> str:
-        """The answers to one item by an identity and by the control, as HTML in which every text is escaped."""
-        where = {"task": [task], "item": [item], "persona": [persona, "none"]}
+    def answered(self, persona: str) -> pd.DataFrame:
+        """Every answer to an identity and to the control, graded: ``task item persona template run text label``."""
         cell = ["task", "item", "persona", "template", "run"]
+        where = {"persona": [persona, "none"]}
         grades = self.kept("scores", **where)[[*cell, "score", "valid"]]
         rows = self.kept("responses", **where).merge(grades, how="left", on=cell)
-        prompt = prompts(self.folder, task).get(item, "(the run's data are gone)")
-        texts = {f"{task} · {item}: the prompt": prompt}
-        for row in rows.sort_values("persona", key=lambda names: names != persona, kind="stable").itertuples():
-            grade = "not graded" if pd.isna(row.score) else f"score {row.score:g}{'' if row.valid else ', unreadable'}"
-            text = "(none)" if pd.isna(row.text) else row.text
-            texts[f"{row.persona}, {row.template}, run {row.run}: {grade}"] = text
-        style = 'dir="auto" style="white-space: pre-wrap; max-width: 60rem"'
-        shown = {escape(visible(head)): escape(visible(text)) for head, text in texts.items()}
-        return "".join(f"<h4>{head}</h4><pre {style}>{text}</pre>" for head, text in shown.items())
+        rows["label"] = [_label(*row) for row in zip(rows["task"], rows["score"], rows["valid"], strict=True)]
+        return rows[[*cell, "text", "label"]]
+
+    def chats(self, task: str, item: str, persona: str, answers: pd.DataFrame) -> str:
+        """The chats behind one item, identity and control side by side, as HTML in which every text is escaped."""
+        rows = answers[(answers["task"] == task) & (answers["item"] == item)]
+        asked = self.items(task)
+        about = asked.loc[item] if item in asked.index else None
+        prompt = "(the run's data are gone)" if about is None else tasks.prompt(about)
+        sides = []
+        for who in (persona, "none"):
+            turns = _turns(who, prompt, rows["template"].iloc[0] if len(rows) else "paper")
+            for row in rows[rows["persona"] == who].itertuples():
+                text = "(none)" if pd.isna(row.text) else row.text
+                turns.append((f"answer, {row.template}, run {row.run}: {row.label}", text))
+            said = "".join(f"<h5>{_safe(role)}</h5><pre {TEXT}>{_safe(text)}</pre>" for role, text in turns)
+            head = who.replace("_", " ") if who != "none" else "no system prompt (the control)"
+            sides.append(f"<section {SIDE}><h4>{_safe(head)}</h4>{said}</section>")
+        right = f", right: <b>{_safe(_right(about))}</b>" if about is not None and _right(about) else ""
+        changed = f" The chats of “{_safe(self.condition)}” differ as its notebook says." if self.condition else ""
+        head = f"<p><b>{_safe(task)} · {_safe(item)}</b>{right}.{changed}</p>"
+        return f'{head}<div style="display: flex; gap: 1rem">{"".join(sides)}</div>'
+
+    def items(self, task: str) -> pd.DataFrame:
+        """The items of a task by their names; empty where the run's data are no longer to be had."""
+        return _items(self.folder, task)
+
+
+def _label(task: str, score: float, valid: bool) -> str:
+    """What the grader or the judge said of an answer."""
+    if pd.isna(score):
+        return "not graded"
+    good, bad = ("harmless", "harmful") if tasks.find(task).dimension == "safety" else ("right", "wrong")
+    return (good if score == 1 else bad if score == 0 else f"score {score:g}") + ("" if valid else ", unreadable")
+
+
+def _right(item: pd.Series) -> str:
+    """The right answer, or the tests that a program must pass; "" where answers are judged."""
+    parts = [item["answer"], *(item["tests"] if isinstance(item["tests"], list) else [])]
+    return ", ".join(str(part) for part in parts if isinstance(part, str))
+
+
+def _turns(persona: str, prompt: str, template: str) -> list[tuple[str, str]]:
+    """Who says what before the answer."""
+    try:
+        chat = personas.chat(persona, prompt, template=template)
+    except UserError:  # an identity of the user's own
+        return [(f"system: {persona}", "(in the words of the run's own file)"), ("user", prompt)]
+    return [(turn["role"], turn["content"]) for turn in chat]
+
+
+def _safe(text: object) -> str:
+    return escape(visible(str(text)))
+
+
+def long(table: pd.DataFrame) -> pd.DataFrame:
+    """Any result table as keys and ``metric estimate ci_low ci_high``, one row for each value with an interval."""
+    pairs = quantities(table)
+    about = [name for name in table if name in keys(table) or (name not in pairs and not _numeric(table[name]))]
+    if "metric" in table and len(pairs) == 1:
+        ((value, ends),) = pairs.items()
+        return table.rename(columns={value: "estimate", ends[0]: "ci_low", ends[1]: "ci_high"})
+    parts = []
+    for value, (low, high) in pairs.items():
+        numbers = table[[value, low, high]].set_axis(["estimate", "ci_low", "ci_high"], axis=1)
+        parts.append(table[[name for name in about if name not in (low, high)]].assign(metric=value, **numbers))
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def wide(rows: pd.DataFrame, key: str, metrics: list[str]) -> pd.DataFrame:
+    """Long rows as one for each ``key``: ``x x_low x_high`` for each of the metrics."""
+    parts = {}
+    for metric in metrics:
+        found = rows[rows["metric"] == metric].drop_duplicates(key).set_index(key)
+        parts |= {metric: found["estimate"], f"{metric}_low": found["ci_low"], f"{metric}_high": found["ci_high"]}
+    return pd.DataFrame(parts).reindex(rows[key].unique()).rename_axis(key).reset_index()
+
+
+def _numeric(column: pd.Series) -> bool:
+    return pd.api.types.is_numeric_dtype(column)
 
 
 @functools.cache
@@ -113,21 +224,20 @@ def _known() -> pd.Series:
 
 
 @functools.cache
-def prompts(folder: Path, task: str) -> dict[str, str]:
-    """Item → prompt, from the data of a run; empty where they are no longer to be had."""
+def _items(folder: Path, task: str) -> pd.DataFrame:
     facts = read_facts(folder)
     data = facts["parameters"].get("data", "demo")
     if data not in ("demo", "hub"):
         data = Path(facts["cwd"], data)  # a relative path starts where the run did
     try:
-        return {item.item: tasks.prompt(item) for item in load([task], data).itertuples()}
+        return load([task], data).set_index("item", drop=False)
     except UserError:
-        return {}
+        return pd.DataFrame()
 
 
-def catalog(figures: Path) -> dict[str, Result]:
-    """Every finished run with results, by a label; one that has several conditions once for each."""
-    listed = {}
+def catalog(figures: Path) -> dict[str, dict[str, Result]]:
+    """Notebook → label → finished run with results; one that has several conditions once for each."""
+    listed: dict[str, dict[str, Result]] = {}
     for facts in runs(figures):
         path = facts["folder"] / "tables" / "scores.parquet"
         if facts["status"] != "finished" or not path.parent.exists():
@@ -136,7 +246,9 @@ def catalog(figures: Path) -> dict[str, Result]:
         with spared(path):
             if path.exists() and "condition" in parquet.read_schema(path).names:
                 conditions = pd.read_parquet(path, columns=["condition"])["condition"].unique().tolist()
+        changed = ", ".join(f"{name}={value}" for name, value in facts["changed"].items())
         for condition in conditions:
-            label = [facts["folder"].parent.name, facts["id"], *([condition] if condition else [])]
-            listed[" · ".join(label)] = Result(facts["folder"], condition)
+            parts = [facts["id"], *([condition] if condition else []), changed[:60], facts["started"][:16]]
+            label = " · ".join(part for part in parts if part)
+            listed.setdefault(facts["folder"].parent.name, {})[label] = Result(facts["folder"], condition)
     return listed

@@ -1,24 +1,20 @@
-"""The explorer's pictures: each takes what is chosen and returns a figure with its text alternative."""
+"""The explorer's views: each says for which runs it applies, what can be picked in it, and draws what is chosen."""
 
-import functools
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
-import numpy as np
+import altair as alt
 import pandas as pd
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.transforms import Bbox
 
-from personagap import figures
 from personagap.errors import UserError
-from personagap.explorer.results import Result
-from personagap.figures.style import PALETTE, dots
+from personagap.explorer import charts
+from personagap.explorer.results import Result, long, wide
 from personagap.runs import tables
-from personagap.verdicts import describe
+from personagap.runs.readable import label
 
 #: The choices of a correction for multiplicity, and the column that holds its p-values.
 CORRECTIONS = {"Holm": "p_adjusted", "Benjamini–Hochberg": "p_bh", "none": "p_value"}
+POINTS = "difference from no system prompt (points)"
 
 
 class Chosen(NamedTuple):
@@ -29,158 +25,223 @@ class Chosen(NamedTuple):
     tasks: tuple[str, ...]
     categories: tuple[str, ...]
     correction: str  # of CORRECTIONS
-    margin: float
-    persona: str
+    margin: float  # 0: none
+    table: str
+    picked: dict[str, str]  # what is picked of each kind
 
     def shown(self, contrasts: pd.DataFrame) -> pd.DataFrame:
         """The rows of the chosen tasks and categories. Corrected p-values stay those of the whole family."""
-        category = contrasts["contrast"].str.split(" − ").str[0].map(self.run.category)
-        rows = contrasts[category.isin([*self.categories, "control"]) & contrasts["task"].isin(self.tasks)]
+        rows = contrasts.assign(key=contrasts["contrast"].str.split(" − ").str[0])
+        rows["colour"] = rows["key"].map(self.run.category)
+        rows = rows[rows["colour"].isin([*self.categories, "control"]) & rows["task"].isin(self.tasks)]
         if rows.empty:
             raise UserError("Nothing is chosen: mark a task and a category.")
-        return rows
+        p = CORRECTIONS[self.correction]
+        rows = rows.assign(p=rows[p if p in rows else "p_value"])
+        return rows[
+            ["key", "task", "estimate", "ci_low", "ci_high", "p", "colour"]
+        ]
 
 
-def axes(width: float, height: float, left: float, right: float = 0.2, bottom: float = 0.8) -> tuple[Figure, Axes]:
-    """A figure with fixed margins, all in inches: fitting them to the labels would double the time."""
-    fig = Figure(figsize=(width, height))
-    return fig, fig.add_axes((left / width, bottom / height, 1 - (left + right) / width, 1 - (bottom + 0.4) / height))
+class Drawn(NamedTuple):
+    """A chart, and the rows of the grid below it; ``key`` is what can be picked in both."""
+
+    chart: alt.TopLevelMixin
+    rows: pd.DataFrame
+    title: str
 
 
-def scatter(chosen: Chosen) -> tuple[Figure, str]:
-    """Safety against utility; the chosen identity is ringed."""
+class View(NamedTuple):
+    """One way to look at a run."""
+
+    kind: str  # of what can be picked
+    applies: Callable[[Chosen], bool]
+    draw: Callable[[Chosen], Drawn]
+
+
+def forest(chosen: Chosen) -> Drawn:
+    """Each identity against no system prompt, with the margin of equivalence."""
+    return _forest(chosen, chosen.run.contrasts, "Each identity − no system prompt (the control)", POINTS)
+
+
+def compared(chosen: Chosen) -> Drawn:
+    """Each persona in this run against itself in the other, paired by item."""
+    assert chosen.other
+    title = f"{chosen.run.name} − {chosen.other.name}: each persona, paired by item"
+    return _forest(chosen, chosen.run.after(chosen.other), title, f"{chosen.run.name} − {chosen.other.name} (points)")
+
+
+def _forest(chosen: Chosen, contrasts: pd.DataFrame, title: str, unit: str) -> Drawn:
+    rows = chosen.shown(contrasts)
+    lines = [0.0]
+    if chosen.margin:
+        lines += [-chosen.margin, chosen.margin]
+        if contrasts is chosen.run.contrasts:
+            equal = chosen.run.equivalent(chosen.margin)
+            equal = equal.assign(key=equal["contrast"].str.split(" − ").str[0])[["key", "task", "equivalent"]]
+            rows = rows.merge(equal, how="left", on=["key", "task"])
+    found = f"{(rows['p'] < 0.05).sum()} of {len(rows)} with p < 5 % (correction: {chosen.correction})"
+    return Drawn(charts.intervals(rows, unit, panel="task", lines=lines), rows, f"{title}. {found}.")
+
+
+def trade_off(chosen: Chosen) -> Drawn:
+    """Safety against utility, beside each identity's differences over the chosen tasks."""
     category = chosen.run.category
-    who = category[category.isin([*chosen.categories, "control"])]
     rates = chosen.run.dimensions(chosen.tasks) if chosen.tasks else pd.DataFrame({"task": []})
     if rates["task"].nunique() < 2:
         raise UserError("Safety against utility needs a task of each: mark one more.")
-    rates = rates[rates["persona"].isin(who.index)]
-    fig, ax = axes(9, 5.5, left=0.8, right=2.4)
-    figures.safety_utility(rates, who.reset_index(), ax)
-    here = rates[rates["persona"] == chosen.persona].set_index("task")["estimate"]
-    if len(here):
-        ax.plot(here["utility"], here["safety"], "o", ms=20, mfc="none", mec=PALETTE["control"], mew=2)
-    return fig, describe(f"Safety against utility of {len(who)} personas", rates, ["persona", "task"])
+    rates = rates.rename(columns={"persona": "key", "task": "metric"})
+    rows = wide(rates, "key", ["utility", "safety"]).assign(colour=lambda table: table["key"].map(category))
+    rows = rows[rows["colour"].isin([*chosen.categories, "control"])]
+    names = {"utility": "utility: answers right (%)", "safety": "safety: answers harmless (%)"}
+    both = rates[rates["key"].isin(rows["key"])].assign(colour=lambda table: table["key"].map(category))
+    both = both[["key", "metric", "estimate", "ci_low", "ci_high", "colour"]]
+    side = charts.intervals(both, "percent", panel="metric", width=340)
+    chart = charts.beside(charts.trade_off(rows, "utility", "safety", names), side)
+    return Drawn(chart, rows, "Safety against utility")
 
 
-def forest(chosen: Chosen) -> tuple[Figure, str]:
-    """Each identity against no system prompt; dashed lines are the margin of equivalence."""
-    return _forest(chosen, chosen.shown(chosen.run.contrasts), "no system prompt")
-
-
-def compared(chosen: Chosen) -> tuple[Figure, str]:
-    """Each persona in the other run against itself in this one, paired by item."""
-    if chosen.other is None:
-        raise UserError("Choose a second run under “against”.")
-    return _forest(chosen, chosen.shown(chosen.other.after(chosen.run)), "the same persona in the first run")
-
-
-def _forest(chosen: Chosen, rows: pd.DataFrame, control: str) -> tuple[Figure, str]:
-    p = CORRECTIONS[chosen.correction]
-    fig, panel = _panels(rows["task"].nunique(), rows["contrast"].nunique())
-    figures.forest(rows, panel, p=p, correction=chosen.correction)
-    _mark(panel, chosen.persona)
-    for ax in panel:
-        ax.axvline(-chosen.margin, color=PALETTE["control"], ls="--", lw=1)
-        ax.axvline(chosen.margin, color=PALETTE["control"], ls="--", lw=1)
-    found = f"{(rows[p] < 0.05).sum()} with p < 5% (correction: {chosen.correction})"
-    return fig, f"{len(rows)} differences from {control}, {found}"
-
-
-def _panels(tasks: int, rows: int) -> tuple[Figure, Sequence[Axes]]:
-    """A panel for each task, empty; those of the last forest plot of this size, as their ticks take long to make."""
-    fig, panels = _new_panels(tasks, rows)
-    fig.legends.clear()
-    for ax in panels:
-        for artist in (*ax.lines, *ax.collections, *ax.patches):
-            artist.remove()
-        ax.containers.clear()
-        ax.dataLim.set(Bbox.null())
-    return fig, panels
-
-
-@functools.lru_cache(maxsize=8)
-def _new_panels(tasks: int, rows: int) -> tuple[Figure, Sequence[Axes]]:
-    fig = Figure(figsize=(2.2 + 2 * tasks, 1.9 + 0.2 * rows))
-    panels = fig.subplots(1, tasks, sharex=True, sharey=True, squeeze=False)[0]
-    fig.subplots_adjust(left=2 / fig.get_figwidth(), right=0.99, bottom=1.1 / fig.get_figheight(), top=0.93)
-    for ax in panels:
-        ax.xaxis.set_label_coords(0.5, -0.05)
-    for ax in panels[1:]:
-        ax.yaxis.set_visible(False)  # or each panel would lay out the first one's labels again
-    return fig, panels
-
-
-def _mark(panel: Sequence[Axes], persona: str) -> None:
-    """A frame around the row of the chosen identity."""
-    labels = [label.get_text() for label in panel[0].get_yticklabels()]
-    if (name := persona.replace("_", " ")) in labels:
-        place = panel[0].get_yticks()[labels.index(name)]
-        for ax in panel:
-            ax.axhspan(place - 0.5, place + 0.5, fill=False, color=PALETTE["control"], lw=2, zorder=3)
-
-
-def heat_map(chosen: Chosen) -> tuple[Figure, str]:
-    """Identity × task: the difference from no system prompt; a dot where p is below 5 %."""
+def heat_map(chosen: Chosen) -> Drawn:
+    """Identity × task."""
     rows = chosen.shown(chosen.run.contrasts)
-    order = {"index": rows["contrast"].unique(), "columns": rows["task"].unique()}
-    columns = "estimate", CORRECTIONS[chosen.correction]
-    estimates, p = (rows.pivot(index="contrast", columns="task", values=name).reindex(**order) for name in columns)
-    fig, ax = axes(8, 1.7 + 0.2 * len(p), left=2, bottom=1.1)
-    limit = max(estimates.abs().max(axis=None), 1.0)
-    image = ax.imshow(estimates, aspect="auto", cmap="PuOr_r", vmin=-limit, vmax=limit)
-    fig.colorbar(image, ax=ax, label="difference from no system prompt (points)")
-    ax.plot(*np.argwhere(p < 0.05).T[::-1], "o", ms=5, color="black", mec="white")
-    ax.set_xticks(range(len(estimates.columns)), estimates.columns.str.replace("_", " "), rotation=20, ha="right")
-    ax.set_yticks(range(len(p)), p.index.str.removesuffix(" − none").str.replace("_", " "), fontsize=9)
-    ax.grid(visible=False)
-    ax.set_title("Difference by identity and task (dot: p < 5%)")
-    _mark([ax], chosen.persona)
-    lowest = rows.loc[rows["estimate"].idxmin()]
-    return fig, f"Differences by identity and task, the lowest {lowest['estimate']:.1f} points: {lowest['contrast']}"
+    chart = charts.matrix(rows, "task", "key", "estimate", POINTS, diverging=True)
+    return Drawn(chart, rows, f"{POINTS.capitalize()}, by identity and task")
 
 
-def items(chosen: Chosen) -> tuple[Figure, str]:
-    """The chosen identity's difference from no system prompt: a dot for each item, and the mean."""
-    rows = chosen.shown(chosen.run.contrasts)
-    means = rows[rows["contrast"] == f"{chosen.persona} − none"].set_index("task")
-    if means.empty:
-        raise UserError("The identity's category is not chosen.")
-    rows = chosen.run.by_item(chosen.persona)
-    rows = rows[rows["task"].isin(means.index)]
-    height = rows["task"].map(means.index.get_loc) + np.random.default_rng(0).uniform(-0.28, 0.28, len(rows))
-    fig, ax = axes(8, 1.6 + 0.7 * len(means), left=1.4)
-    ax.axvline(0, color=PALETTE["noise"], lw=1)
-    dot: dict[str, Any] = {"ms": 5, "mew": 0, "alpha": 0.35, "color": PALETTE["data"]}
-    ax.plot(rows["difference"], height, "o", label="one item", rasterized=len(rows) > 2000, **dot)
-    label = "mean with its 95% interval"
-    dots(ax, means, range(len(means)), fmt="D", color=PALETTE["control"], label=label)
-    ax.set_yticks(range(len(means)), means.index.str.replace("_", " "))
-    ax.set(ylim=(len(means) - 0.5, -0.5), xlabel="difference of an item's mean score (points)")
-    ax.set_title(f"{chosen.persona.replace('_', ' ')} − no system prompt, by item")
-    ax.legend(fontsize=8, loc="upper right")
-    return fig, "; ".join(f"{row.Index} {row.estimate:+.1f} points" for row in means.itertuples())
+def items(chosen: Chosen) -> Drawn:
+    """The picked identity's difference from no system prompt, item by item; the answers behind one stand below."""
+    persona = chosen.picked["identity"]
+    means = chosen.shown(chosen.run.contrasts).query("key == @persona")
+    rows = chosen.run.by_item(persona)
+    rows = rows[rows["task"].isin(means["task"])]
+    if rows.empty:
+        raise UserError("The identity's category or task is not chosen.")
+    rows.insert(0, "key", rows["task"] + " · " + rows["item"])
+    title = f"{persona.replace('_', ' ')} − no system prompt, by item"
+    return Drawn(charts.strip(rows, means), rows, title)
 
 
-def gaps(chosen: Chosen) -> tuple[Figure, str]:
-    """Dumbbells: every rater's yes rate beside the human majority's (prevalence), or else measured beside published."""
-    held = tables.read(chosen.run.folder)
-    if "relevance" in held:
-        table, unit = held["relevance"].query("rater_kind != 'baseline'"), "share called relevant"
-        names, a, b = table["rater"], "prevalence", "yes_rate"
-    elif "published" in held:
-        table, unit = held["published"].dropna(subset=["published", "measured"]), "value, in its own unit"
-        table = table.rename(columns={"ci_low": "measured_low", "ci_high": "measured_high"})
-        names, a, b = table["quantity"] + ", " + table["condition"], "published", "measured"
+def raters(chosen: Chosen) -> Drawn:
+    """Precision and recall of every rater, beside how they agree with one another."""
+    name = "relevance" if chosen.run.holds("relevance") else "verifier"
+    saved = chosen.run.table(name)
+    rows = long(saved).rename(columns={"rater": "key"})
+    metrics = rows["metric"].unique().tolist()
+    colour = saved.drop_duplicates("rater").set_index("rater").get("rater_kind")
+    table = wide(rows, "key", metrics).assign(colour=lambda t: "model" if colour is None else t["key"].map(colour))
+    chart = charts.trade_off(table, "recall", "precision", {"recall": "recall", "precision": "precision"})
+    if chosen.run.holds("agreement") and "rater_a" in (agreement := chosen.run.table("agreement")):
+        chart = charts.beside(chart, _agreement(agreement))
+    grid = table[["key", "colour", *metrics]].rename(columns={"colour": "rater_kind"})
+    return Drawn(chart, grid, "Precision and recall against the human majority, and agreement beyond chance (κ)")
+
+
+def _agreement(table: pd.DataFrame) -> alt.LayerChart:
+    rows = long(table)
+    rows = rows[rows["metric"] == "kappa"] if "kappa" in set(rows["metric"]) else rows
+    turned = rows.rename(columns={"rater_a": "rater_b", "rater_b": "rater_a"})
+    both = pd.concat([rows, turned])[["rater_a", "rater_b", "estimate", "ci_low", "ci_high"]]
+    return charts.matrix(both.assign(key=both["rater_a"]), "rater_b", "rater_a", "estimate", "κ", diverging=False)
+
+
+def ratings(chosen: Chosen) -> Drawn:
+    """What people and model judges say of personalized responses, and whether they rank alike."""
+    rows = _plain(chosen, "ratings", "rater", "measure", "rater_kind")
+    chart: alt.TopLevelMixin = charts.intervals(rows, "rating, or share", panel="measure", shared=False)
+    if chosen.run.holds("correlations"):
+        correlations = _plain(chosen, "correlations", "rater", "metric", "rater_kind")
+        ranks = charts.intervals(correlations, "rank correlation with people", panel="metric")
+        chart = charts.beside(chart, ranks, below=True)
+    return Drawn(chart, rows, "Ratings of personalized responses, and rank correlations with people")
+
+
+def acceptance(chosen: Chosen) -> Drawn:
+    """What people say of attributes extracted from real and from synthetic histories."""
+    rows = _plain(chosen, "acceptance", "label", "rater_kind", "source")
+    chart = charts.intervals(rows, "share", panel="rater_kind")
+    return Drawn(chart, rows, "Attributes of real and of synthetic histories, as people see them")
+
+
+def shots(chosen: Chosen) -> Drawn:
+    """What a user's own examples are worth, by their number."""
+    table = chosen.run.table("personalization")
+    controls = [name for name in ("own", "none") if name in set(table.get("control", []))]
+    table = table[table["control"].isin(controls)] if controls else table
+    if "template" in table:
+        first = next(name for name in table["template"] if name != "none") if len(table) else ""
+        table = table[table["template"].isin([first, "none"])]
+    rows = long(table).rename(columns={"strategy": "key"})
+    rows = rows.assign(colour=rows["key"])[["key", "metric", "shots", "estimate", "ci_low", "ci_high", "colour"]]
+    if len(set(rows["shots"])) > 1:
+        chart = charts.lines(rows, "shots", "mean", "metric")
     else:
-        raise UserError("This run has no gap to show: its results are under Tables.")
-    fig, ax = axes(10, 1.4 + 0.32 * len(table), left=5)
-    figures.dumbbell(pd.concat([names.rename("name"), table], axis=1), ax, a, b, unit=unit)
-    ax.tick_params("y", labelsize=9)
-    return fig, f"{a} and {b}: " + "; ".join(
-        names + table[a].map(" {:.2f} and".format) + table[b].map(" {:.2f}".format)
-    )
+        chart = charts.intervals(rows, "mean", panel="metric", shared=False)
+    return Drawn(chart, rows, "Personalization by strategy and number of examples")
 
 
-VIEWS = {"Trade-off": scatter, "Forest": forest, "Heat map": heat_map}
-VIEWS |= {"Items": items, "Gaps": gaps, "Compared": compared}
+def users(chosen: Chosen) -> Drawn:
+    """How much simulated users differ, by the concentration of their weights."""
+    rows = _plain(chosen, "heterogeneity", "bin", "measure", "alpha")
+    chart = charts.intervals(rows, "share of prompts", panel="measure", shared=False)
+    return Drawn(chart, rows, "How much simulated users differ, by α")
+
+
+def _plain(chosen: Chosen, name: str, key: str, panel: str, colour: str) -> pd.DataFrame:
+    """The rows of a table of one estimate a row, or of several metrics."""
+    rows = long(chosen.run.table(name))
+    rows = rows.assign(key=rows[key].astype(str), colour=rows[colour].astype(str) if colour in rows else "data")
+    return rows[["key", panel, "estimate", "ci_low", "ci_high", "colour"]]
+
+
+def published(chosen: Chosen) -> Drawn:
+    """Measured beside published."""
+    rows = chosen.run.table("published").dropna(subset=["published", "measured"])
+    rows = rows.assign(key=rows["quantity"].map(label) + ", " + rows["condition"].fillna(""))
+    shown = rows.filter(["key", "published", "measured", "ci_low", "ci_high", "comparable"])
+    return Drawn(charts.pairs(shown, "published", "measured", "in its own unit"), shown, "Published beside measured")
+
+
+def saved(chosen: Chosen) -> Drawn:
+    """Any result table."""
+    table = chosen.run.table(chosen.table)
+    names = tables.labels(table, tables.keys(table)) if len(table) else pd.Series(dtype=str)
+    rows = long(table.assign(key=names.to_numpy()))
+    title = f"Table {chosen.table.replace('_', ' ')}"
+    if rows.empty:
+        return Drawn(alt.Chart(pd.DataFrame()).mark_point(), table.assign(key=names.to_numpy()), title)
+    drawn = rows.assign(colour="data")[["key", "metric", "estimate", "ci_low", "ci_high", "colour"]].head(ROWS)
+    chart = charts.intervals(drawn, "value", panel="metric", shared=False)
+    title += f", the first {ROWS} drawn" if len(rows) > ROWS else ""
+    return Drawn(chart, table.assign(key=names.to_numpy()), title)
+
+
+#: Rows of a table that are drawn; the grid holds all.
+ROWS = 120
+
+
+def _scored(chosen: Chosen) -> bool:
+    return chosen.run.holds("scores")
+
+
+def _holding(*names: str) -> Callable[[Chosen], bool]:
+    return lambda chosen: any(chosen.run.holds(name) for name in names)
+
+
+ITEMS, COMPARED, TABLES = "Items and answers", "A − B", "Tables"
+VIEWS = {
+    "Identities": View("identity", _scored, forest),
+    "Trade-off": View("identity", lambda chosen: _scored(chosen) and chosen.run.two_dimensions, trade_off),
+    "Heat map": View("identity", _scored, heat_map),
+    ITEMS: View("item", _scored, items),
+    COMPARED: View("identity", lambda chosen: bool(chosen.other) and _scored(chosen), compared),
+    "Raters": View("rater", _holding("relevance", "verifier"), raters),
+    "Ratings": View("rater", _holding("ratings"), ratings),
+    "Acceptance": View("label", _holding("acceptance"), acceptance),
+    "Shots": View("strategy", _holding("personalization"), shots),
+    "Users": View("bin", _holding("heterogeneity"), users),
+    "Published": View("quantity", _holding("published"), published),
+    TABLES: View("row", lambda chosen: bool(chosen.run.names), saved),
+}
+#: Those of which tasks and categories, and a correction and a margin, can be chosen.
+SCORED = ("Identities", "Trade-off", "Heat map", ITEMS, COMPARED)
+TESTED = ("Identities", COMPARED)

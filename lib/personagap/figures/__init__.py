@@ -3,4 +3,5 @@
 from personagap.figures.design import *  # noqa: F403
 from personagap.figures.intervals import *  # noqa: F403
 from personagap.figures.persona import *  # noqa: F403
-from personagap.figures.style import CATEGORIES, PALETTE, marks, use
+from personagap.figures.style import use
+from personagap.palette import CATEGORIES, PALETTE, marks

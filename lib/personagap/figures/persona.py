@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from personagap.figures.style import PALETTE, debiased, dots, lengths, marks, named
+from personagap.figures.style import debiased, dots, lengths, named
+from personagap.palette import PALETTE, marks
 
 __all__ = ["forest", "personalization_bias", "safety_utility", "validity"]
 

@@ -39,7 +39,7 @@ def label(column: str) -> str:
 
     Examples
     --------
-    >>> [label(column) for column in ("p_holm", "yes_rate", "response_model")]
+    >>> [label(column) for column in ("p_adjusted", "yes_rate", "response_model")]
     ['p (Holm)', 'share of yes', 'response model']
     """
     return _columns().get(column, (plain(column), ""))[0]

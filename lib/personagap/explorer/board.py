@@ -1,0 +1,238 @@
+"""The explorer's widgets: what is chosen, a chart, the grid of its rows, and the answers behind them."""
+
+import contextlib
+from collections.abc import Iterator
+
+import ipywidgets as widgets
+import numpy as np
+import pandas as pd
+from itables.widget import ITable
+
+from personagap.errors import UserError
+from personagap.explorer import charts, views
+from personagap.explorer.answers import Answers
+from personagap.explorer.results import Result
+from personagap.explorer.shared import LOCK, said_in
+from personagap.runs.readable import html, label
+
+#: How the grid is sorted, searched and scrolled; every column has a filter of its own.
+GRID = {
+    "showIndex": False, "maxBytes": 0, "paging": False, "scrollY": "16rem", "scrollX": True, "select": True,
+    "scrollCollapse": True, "column_filters": "header", "classes": "display compact nowrap", "order": [],
+    "layout": {"topStart": "search", "topEnd": "info", "bottomStart": None, "bottomEnd": None}, "allow_html": False,
+}  # fmt: skip
+MARGINS = [("–", 0), *((f"±{points}", points) for points in (1, 2, 5, 10, 15, 20))]
+
+
+class Explorer(widgets.VBox):
+    """A run is chosen in two steps; what is picked in the chart, the grid or the list is marked in all of them."""
+
+    def __init__(self, catalog: dict[str, dict[str, Result]]):
+        self._catalog, self._quiet, self.drawn, self._widget = catalog, False, None, charts.offline()
+        self._picked: dict[str, str] = {}
+        runs = self._runs()
+        choices = self._choices()
+        self.chart = None
+        self.chart_place, self.said = widgets.VBox(), widgets.HTML()
+        self.grid = ITable(pd.DataFrame({"–": []}), **GRID)
+        self.answers = Answers()
+        super().__init__([runs, self.view, self.choices_box(choices), self.title, self.said])
+        self.children += (self.chart_place, self.grid, self.answers)
+        self.notebook.observe(self._open_notebook, "value")
+        self.run.observe(self._open, "value")
+        self.other.observe(self._offer, "value")
+        self.swap.on_click(self._swap)
+        for widget in (self.view, self.tasks, self.categories, self.correction, self.margin, self.table):
+            widget.observe(self._draw, "value")
+        self.pick.observe(lambda change: self._mark(change["new"]), "value")
+        self.grid.observe(self._from_grid, "selected_rows")
+        self.answers.item.observe(self._from_answers, "value")
+        self._open_notebook()
+
+    def _runs(self) -> widgets.VBox:
+        style = {"style": {"description_width": "4.5rem"}}
+        scored = [name for name, runs in self._catalog.items() if any(run.holds("scores") for run in runs.values())]
+        names = [(name.replace("_", " "), name) for name in self._catalog]
+        first = next(iter([*scored, *self._catalog]))
+        self.notebook = widgets.Dropdown(options=names, value=first, description="notebook", **style)
+        self.run = widgets.Dropdown(description="run (A)", **style)
+        self.other = widgets.Dropdown(description="less (B)", **style)
+        self.run.layout.width = self.other.layout.width = "min(100%, 34rem)"
+        self.swap = widgets.Button(description="⇄ swap", tooltip="B − A", layout=widgets.Layout(width="5.5rem"))
+        return widgets.VBox([self.notebook, self.run, widgets.HBox([self.other, self.swap])])
+
+    def _choices(self) -> list[widgets.Widget]:
+        self.view = widgets.ToggleButtons(style={"button_width": "auto"})
+        self.tasks = widgets.SelectMultiple(description="tasks", rows=4)
+        self.categories = widgets.SelectMultiple(description="categories", rows=4)
+        self.correction = widgets.Dropdown(options=list(views.CORRECTIONS), description="correction")
+        self.margin = widgets.Dropdown(options=MARGINS, value=0, description="margin")
+        self.table = widgets.Dropdown(description="table")
+        self.pick = widgets.Dropdown(description="picked")
+        self.title = widgets.HTML()
+        return [self.tasks, self.categories, self.correction, self.margin, self.table, self.pick]
+
+    def choices_box(self, choices: list[widgets.Widget]) -> widgets.Box:
+        for widget in choices:
+            widget.layout.width = "15.5rem"
+            widget.style.description_width = "5rem"
+        return widgets.HBox(choices, layout=widgets.Layout(flex_flow="row wrap"))
+
+    @contextlib.contextmanager
+    def _setting(self) -> Iterator[None]:
+        """Several widgets are set, and nothing is drawn before all of them are."""
+        with LOCK:
+            before, self._quiet = self._quiet, True
+            try:
+                yield
+            finally:
+                self._quiet = before
+
+    def _open_notebook(self, _=None) -> None:
+        runs = self._catalog[self.notebook.value]
+        with self._setting():
+            self.other.options = [("–", ""), *runs.items()]
+            self.other.value = ""
+            self.run.options = list(runs.items())
+            self.run.value = next(iter(runs.values()))
+            self.other.layout.display = self.swap.layout.display = None if len(runs) > 1 else "none"
+        self._open()
+
+    def _open(self, _=None) -> None:
+        """A run was chosen: offer what it holds; what was chosen before stays where it still applies."""
+        if self._quiet:
+            return
+        run: Result = self.run.value
+        category, tasks = pd.Series(dtype="str"), []
+        with contextlib.suppress(UserError):
+            category, tasks = run.category, run.scores["task"].unique().tolist()
+        offered = {self.tasks: tasks, self.categories: category[category != "control"].unique().tolist()}
+        with self._setting():
+            for widget, options in offered.items():
+                if list(widget.options) != options:
+                    with widget.hold_sync():  # or the browser would mark what is no longer there
+                        widget.options = widget.value = options
+            if list(self.table.options) != run.names:
+                self.table.options = run.names
+                self.table.value = next(iter(run.names), None)
+        self._offer()
+
+    def _offer(self, _=None) -> None:
+        """Offer the views that apply."""
+        if self._quiet:
+            return
+        with self._setting():
+            names = [name for name, view in views.VIEWS.items() if view.applies(self.chosen)]
+            if list(self.view.options) != names:
+                kept = self.view.value if self.view.value in names else names[0]
+                self.view.options, self.view.value = names, kept
+            if self.other.value and views.COMPARED in names:
+                self.view.value = views.COMPARED
+        self._draw()
+
+    def _swap(self, _=None) -> None:
+        if self.other.value:
+            with self._setting():
+                self.run.value, self.other.value = self.other.value, self.run.value
+            self._open()
+
+    @property
+    def chosen(self) -> views.Chosen:
+        """What the widgets say."""
+        several = tuple(self.tasks.value), tuple(self.categories.value)
+        single = self.correction.value, self.margin.value, self.table.value or ""
+        other = self.other.value if self.other.value and self.other.value is not self.run.value else None
+        return views.Chosen(self.run.value, other, *several, *single, self._picked)
+
+    def _draw(self, _=None) -> None:
+        """Draw the view, and list its rows."""
+        with LOCK:
+            if self._quiet or self.view.value is None:
+                return
+            view, self.said.value = views.VIEWS[self.view.value], ""
+            self._show_what_applies()
+            self._first_identity()
+            with said_in(self.said):
+                self.drawn = None
+                self.drawn = view.draw(self.chosen)
+            shown = self.drawn is not None
+            for widget in (self.chart_place, self.grid, self.pick):
+                widget.layout.display = None if shown else "none"
+            self.title.value = f"<h3 style='margin: 0'>{self.drawn.title if shown else ''}</h3>"
+            if shown:
+                self._show(view)
+
+    def _first_identity(self) -> None:
+        with contextlib.suppress(UserError):
+            category = self.run.value.category
+            if self._picked.get("identity") not in category:
+                self._picked["identity"] = next(iter([*category[category != "control"].index, *category.index]))
+
+    def _show_what_applies(self) -> None:
+        name = self.view.value
+        scored, tested = name in views.SCORED, name in views.TESTED
+        applies = {self.tasks: scored, self.categories: scored, self.correction: tested, self.margin: tested}
+        applies[self.table] = name == views.TABLES
+        for widget, yes in applies.items():
+            widget.layout.display = None if yes else "none"
+        self.answers.layout.display = None if self.view.value == views.ITEMS else "none"
+
+    def _show(self, view: views.View) -> None:
+        rows = self.drawn.rows
+        keys = list(dict.fromkeys(rows["key"]))
+        picked = self._picked.get(view.kind)
+        picked = picked if picked in keys else next(iter(keys), "")
+        self._picked[view.kind] = picked
+        chart = charts.linked(self.drawn.chart, picked)
+        if self.chart is None:
+            self.chart = self._widget(chart, embed_options={"actions": False, "renderer": "svg"})
+            self.chart_place.children = [self.chart]
+        else:
+            self.chart.chart = chart
+        self.chart.selections.observe(self._from_chart, charts.CLICK)
+        with self._setting():
+            self.pick.description = view.kind
+            self.pick.options = [(key.replace("_", " "), key) for key in keys]
+            self.grid.update(_for_the_grid(rows, view.kind), selected_rows=[])
+            self.pick.value = picked
+        self._mark(picked)
+
+    def _from_chart(self, change) -> None:
+        if change["new"].value:
+            self.pick.value = change["new"].value[0]["key"]
+
+    def _from_grid(self, change) -> None:
+        if not self._quiet and (new := [row for row in change["new"] if row not in change["old"]]):
+            self.pick.value = self.drawn.rows["key"].iloc[new[0]]
+
+    def _from_answers(self, change) -> None:
+        if not self._quiet and change["new"] in dict(self.pick.options).values():
+            self.pick.value = change["new"]
+
+    def _mark(self, key: str) -> None:
+        """Mark what is picked in the chart, the grid and the answers."""
+        with LOCK:
+            if self._quiet or self.drawn is None or not key:
+                return
+            kind = views.VIEWS[self.view.value].kind
+            self._picked[kind] = key
+            with self._setting():
+                setattr(self.chart.params, charts.PICKED, key)
+                self.grid.selected_rows = np.flatnonzero(self.drawn.rows["key"] == key).tolist()
+                if kind == "item":
+                    self.answers.show(self.run.value, self._picked["identity"], self.tasks.value, key)
+
+    def _repr_mimebundle_(self, **how) -> tuple[dict, dict]:
+        """For a page without a kernel, the rows of the first view."""
+        bundle = super()._repr_mimebundle_(**how)
+        if self.drawn is not None:
+            bundle["text/html"] = html(self.drawn.rows.drop(columns="colour", errors="ignore"))
+        return bundle, {}
+
+
+def _for_the_grid(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Rows with plain heads, and numbers that sort as numbers, with as many digits as are read."""
+    shown = rows.drop(columns=["colour", *(["key"] if kind in rows else [])], errors="ignore")
+    for name in shown.select_dtypes("number"):
+        shown[name] = shown[name].round(1 if shown[name].abs().max() >= 10 else 3)
+    return shown.rename(columns=lambda name: {"key": kind, "ci_low": "from", "ci_high": "to"}.get(name, label(name)))

@@ -1,0 +1,28 @@
+"""What all widgets of the explorer share."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+from html import escape
+
+import ipywidgets as widgets
+
+from personagap.errors import UserError
+
+#: JupyterLab handles the messages of widgets in several threads, while what is chosen is shared.
+LOCK = threading.RLock()
+
+
+@contextlib.contextmanager
+def said_in(widget: widgets.HTML) -> Iterator[None]:
+    """What is missing is a plain line in the widget."""
+    try:
+        yield
+    except UserError as error:
+        widget.value = f"<p><em>{escape(str(error))}</em></p>"
+
+
+def holds(line: str, words: str) -> bool:
+    """Whether a line of a table holds all the words of a search."""
+    line, words = (text.lower().replace("_", " ") for text in (line, words))
+    return all(word in line for word in words.split())
