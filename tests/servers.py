@@ -77,7 +77,7 @@ def jupyter_lab(root: Path, figures: Path) -> Iterator[str]:
     with (root / "log").open("w") as log:
         server = subprocess.Popen(command, env=os.environ | homes, stdout=log, stderr=log)
     try:
-        found = wait_for(lambda: re.search(r"http://127.0.0.1:\d+/", (root / "log").read_text()))
+        found = wait_for(lambda: re.search(r"http://127.0.0.1:\d+/", (root / "log").read_text()), seconds=120)
         yield f"{found[0]}lab/tree/explore.ipynb?token=secret"
     finally:
         server.terminate()

@@ -124,7 +124,7 @@ def _said(ax: Axes, series: object, x: float, y: float, ends: dict[int, str] | N
 
 def _row(axis: Axis, value: float) -> str | None:
     """The name of the row or column at ``value``; None where the axis has numbers."""
-    ticks = axis.get_majorticklocs()
+    ticks = [float(tick) for tick in axis.get_majorticklocs()]
     labels = axis.get_major_formatter().format_ticks(ticks)  # also of an axis that leaves its labels to a neighbour
     if not any(any(map(str.isalpha, label)) and "mathdefault" not in label for label in labels):
         return None
