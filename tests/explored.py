@@ -37,7 +37,7 @@ def run_all_cells(page):
     page.get_by_text("| Idle").wait_for()
     page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
     page.get_by_text("Run All Cells", exact=True).click()
-    page.locator(".vega-embed svg .mark-symbol path").first.wait_for()
+    page.locator(".vega-embed svg").first.wait_for()
     page.locator("table.dataTable tbody tr").first.wait_for()
 
 
