@@ -144,7 +144,7 @@ def test_categories_average_their_identities():
 def test_each_contrast_uses_the_items_it_shares_with_the_control():
     scores = simulate_scores([0, 5], n_items=30, n_runs=2, seed=1)
     scores = scores[~((scores["persona"] == "p01") & (scores["item"] < 10))]
-    assert contrasts(scores)["n_items"].tolist() == [30, 20, 30]
+    assert contrasts(scores)["n"].tolist() == [30, 20, 30]
     with pytest.raises(UserError, match="no scores of 'nobody'"):
         contrasts(scores, control="nobody")
     with pytest.raises(UserError, match="0 answered items"):
@@ -194,5 +194,5 @@ def test_a_change_of_the_mean_is_the_same_whichever_condition_comes_first():
     one, other = (simulate_scores([0, shift], n_items=40, seed=shift).assign(condition=f"c{shift}") for shift in (1, 6))
     forward, backward = (pd.concat(pair, ignore_index=True) for pair in ((one, other), (other, one)))
     changes = [paired_change(scores, {"c6": "c1"}, n_bootstrap=20) for scores in (forward, backward)]
-    means = [table[table["measure"] == "mean"].reset_index(drop=True) for table in changes]
+    means = [table[table["metric"] == "mean"].reset_index(drop=True) for table in changes]
     pd.testing.assert_frame_equal(*means)

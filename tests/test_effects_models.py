@@ -10,6 +10,7 @@ import statsmodels.formula.api as smf
 from personagap import effects, validation
 from personagap.effects import simulate_scores
 from personagap.errors import UserError
+from personagap.results import COLUMNS, wide
 
 
 @pytest.mark.parametrize("check", validation.EFFECTS, ids=lambda check: check.estimator)
@@ -29,19 +30,22 @@ def test_new_estimators_agree_with_their_references(check):
     "check", validation.EFFECTS + validation.DECISIONS + validation.PEOPLE, ids=lambda check: check.estimator
 )
 def test_validation_table_keeps_its_promises(check):
-    table = validation.table([check], replications=300)
-    assert (table["mc_low"].dropna() <= 0.05).all()
+    table = wide(validation.table([check], replications=300))
+    assert (table["actual_error_low"].dropna() <= 0.05).all()
     assert (table["actual_error"].dropna() <= 0.08).all()
     assert (table["coverage"].dropna() >= 0.92).all()
     assert (table["power"].dropna() >= 0.4).all()
 
 
-def test_validation_table_has_the_promised_columns():
-    table = validation.table([check for check in validation.EFFECTS if "TOST" in check.estimator], replications=3)
-    assert table.columns.tolist() == [
-        "estimator", "reference", "largest_difference", "nominal_error", "actual_error", "mc_low", "mc_high",
-        "coverage", "coverage_low", "coverage_high", "effect", "power",
-    ]  # fmt: skip
+def test_validation_table_has_the_promised_rows():
+    chosen = [check for check in validation.EFFECTS if "TOST" in check.estimator or "noise" in check.estimator]
+    table = validation.table(chosen, replications=3)
+    assert table.columns.tolist() == ["estimator", "reference", "effect", *COLUMNS]
+    metrics = {name: rows["metric"].tolist() for name, rows in table.groupby("estimator")}
+    assert metrics == {
+        "equivalence: TOST": ["largest_difference", "actual_error", "power"],
+        "noise_floor": ["largest_difference"],
+    }
 
 
 def test_components_agree_with_reml_for_crossed_factors():
@@ -55,7 +59,7 @@ def test_components_agree_with_reml_for_crossed_factors():
         warnings.simplefilter("ignore")  # statsmodels warns that it is at the boundary of a singular group
         fit = smf.mixedlm("score ~ 1", cells, groups="all", vc_formula=crossed).fit(gtol=1e-10)
     reml = dict(zip(fit.model.exog_vc.names, fit.vcomp, strict=True))
-    ours = effects.variance_components(scores).set_index("component")["variance"] / 1e4
+    ours = wide(effects.variance_components(scores)).set_index("component")["variance"] / 1e4
     assert ours["identity"] == pytest.approx(reml["persona"], rel=0.01)
     assert ours["item"] == pytest.approx(reml["item"], rel=0.01)
     assert ours["run"] == pytest.approx(scores.groupby(["persona", "item"], observed=True)["score"].var().mean())
@@ -67,13 +71,14 @@ def test_components_split_phrasing_from_identity():
     for _ in range(30):
         effect = 3 * rng.normal(size=(31, 1)).clip(-2, 2) + 4 * rng.normal(size=(31, 3)).clip(-2, 2)
         tables.append(effects.variance_components(simulate_scores(effect, n_items=80, n_runs=2, seed=rng)))
-    mean = pd.concat(tables).groupby("component")["variance"].mean()
+    mean = pd.concat(tables).groupby(["metric", "component"])["estimate"].mean()
+    mean, shares = mean["variance"], mean["share"]
     clipped = 0.9205  # variance of a standard normal clipped at ±2
     assert mean["identity"] == pytest.approx(9 * clipped, rel=0.2)
     assert mean["identity × phrasing"] == pytest.approx(16 * clipped, rel=0.15)
     assert mean["phrasing"] == pytest.approx(0, abs=0.7)
     assert mean["item"] == pytest.approx(1e4 / 12, rel=0.05)
-    assert (pd.concat(tables).groupby("component")["share"].mean()["item"]) == pytest.approx(1 / 3, abs=0.02)
+    assert shares["item"] == pytest.approx(1 / 3, abs=0.02)
 
 
 def test_effects_of_phrasing_do_not_pass_the_omnibus():
@@ -92,8 +97,8 @@ def test_all_right_or_all_wrong_gives_defined_results(value):
     for part in (scores, scores[scores["template"] == "paper"]):
         assert (effects.omnibus(part)["p_value"] == 1).all()
         assert (effects.contrasts(part)["p_value"] == 1).all()
-        components = effects.variance_components(part)
-        assert (components[["variance", "share", "ci_low", "ci_high"]] == 0).all(axis=None)
+        components = wide(effects.variance_components(part))
+        assert (components[["variance", "share", "share_low", "share_high"]] == 0).all(axis=None)
         assert effects.equivalence(part, margin=60)["p_value"].between(0, 1).all()
 
 
@@ -149,7 +154,7 @@ def test_more_items_beat_more_runs_when_identities_interact_with_items():
 def test_a_missing_cell_hardly_moves_components_and_what_can_be_detected():
     scores = simulate_scores([-9, -3, 0, 3, 9], n_items=100, n_runs=2, seed=0)
     less = scores[~((scores["persona"] == "p01") & (scores["item"] == 7))]
-    whole, part = (effects.variance_components(table)["variance"] for table in (scores, less))
+    whole, part = (effects.variance_components(table)["estimate"] for table in (scores, less))
     assert part.to_numpy() == pytest.approx(whole.to_numpy(), abs=30)
     whole, part = (effects.detectable(table)["smallest_pb"][0] for table in (scores, less))
     assert part == pytest.approx(whole, rel=0.05)

@@ -5,6 +5,7 @@ import pytest
 from scipy import stats
 
 from personagap import gap
+from personagap.results import wide
 from personagap.validation import GAP, table
 from personagap.validation import gap as simulated
 
@@ -16,7 +17,7 @@ def test_estimators_agree_with_their_references(check):
 
 def check_level(checks, replications):
     """Within two points of nominal, Monte-Carlo noise apart."""
-    for row in table(checks, replications=replications).itertuples():
+    for row in wide(table(checks, replications=replications)).itertuples():
         if not np.isnan(row.coverage):
             n = 2 * replications
             low, high = stats.binomtest(round(row.coverage * n), n).proportion_ci(0.999)
@@ -51,5 +52,5 @@ def test_level_and_coverage(check):
 @pytest.mark.slow
 @pytest.mark.parametrize("estimator", ["judge inflation", "paired difference of yes rate"])
 def test_power(estimator):
-    found = table([check for check in GAP if check.estimator == estimator])
+    found = wide(table([check for check in GAP if check.estimator == estimator]))
     assert (found["power"] > 0.9).all()

@@ -17,10 +17,10 @@ from personagap.safety_utility import defences, dpo
 IDENTITIES = personas.select("all", controls=False)
 
 
-@pytest.mark.parametrize("name", defences.table()["defence"])
+@pytest.mark.parametrize("name", defences.select()["defence"])
 def test_a_defence_reaches_the_rendered_prompt_and_spares_the_control(name, demo_lm):
-    defence = defences.load(name)
-    text = defences.table().set_index("defence")["text"][name]
+    defence = defences.load_defence(name)
+    text = defences.select().set_index("defence")["text"][name]
     for persona, phrase in IDENTITIES[["persona", "phrase"]].itertuples(index=False):
         prompt = demo_lm.render(defence(personas.chat(persona, "What is 2 + 2?")))
         assert text in prompt and "What is 2 + 2?" in prompt
@@ -43,26 +43,26 @@ def test_asking_with_a_defence_asks_another_prompt(demo_lm, tmp_path):
 def test_neutralization_keeps_most_of_what_is_needed_and_little_else():
     checks = defences.check_neutralization().set_index("needed")
     assert (checks["n"] >= 20).all()
-    assert checks["share"]["yes"] > 0.6 > 0.3 > checks["share"]["no"]
-    assert (checks["ci_low"] < checks["share"]).all() and (checks["share"] < checks["ci_high"]).all()
+    assert checks["estimate"]["yes"] > 0.6 > 0.3 > checks["estimate"]["no"]
+    assert (checks["ci_low"] < checks["estimate"]).all() and (checks["estimate"] < checks["ci_high"]).all()
 
 
 def test_unknown_names_are_one_line():
     for call in (
-        lambda: defences.load("magic"),
-        lambda: dpo.dress(dpo.load_pairs("nowhere.jsonl")),
-        lambda: dpo.dress(demo.preference_pairs(datasets.load("mmlu"), 2), "dpo-all"),
+        lambda: defences.load_defence("magic"),
+        lambda: dpo.as_chats(dpo.load_pairs("nowhere.jsonl")),
+        lambda: dpo.as_chats(demo.preference_pairs(datasets.load("mmlu"), 2), "dpo-all"),
         lambda: dpo.tune("openai:x@http://127.0.0.1:1/v1", pd.DataFrame()),
     ):
         with pytest.raises(UserError, match=r"^[^\n]+$"):
             call()
 
 
-def test_variants_dress_the_same_preferences_differently(tmp_path):
+def test_variants_ask_the_same_preferences_differently(tmp_path):
     file = tmp_path / "pairs.jsonl"
     row = {"system": "Be brief.", "question": "Hi", "chosen": "Hello.", "rejected": "No.", "other": 1}
     file.write_text("".join(json.dumps(row) + "\n" for _ in range(400)))
-    heads = {name: dpo.dress(dpo.load_pairs(str(file)), name)["prompt"].str[0] for name in dpo.VARIANTS}
+    heads = {name: dpo.as_chats(dpo.load_pairs(str(file)), name)["prompt"].str[0] for name in dpo.VARIANTS}
     assert heads["dpo"].str["content"].eq("Be brief.").all()
     assert heads["dpo-vanilla"].str["role"].eq("user").all()
     # 31 identities and the two controls, none of them "I am no_persona." (S17).
@@ -129,7 +129,7 @@ def test_verdict_tells_a_remedy_from_serving_everybody_worse(scale, shift, says)
     change = effects.paired_change(planted(scale, shift), {"defended": "undefended"}, n_bootstrap=300)
     verdict = safety_utility.verdicts.mitigation(change).set_index("question")["answer"]
     assert verdict["Is defended a remedy?"].startswith(says)
-    headline = verdict["Which defence lowers personalization bias, and at what price?"]
+    headline = verdict["In short"]
     named = "Defended, of 1 tried: PB" if says.startswith("Yes") else "Not told by these data: none of the 1 tried"
     assert headline.startswith(named)
 
@@ -144,7 +144,7 @@ def test_verdict_tells_a_remedy_from_serving_everybody_worse(scale, shift, says)
 )
 def test_no_remedy_rests_on_what_is_merely_not_shown(ci_low, p_placebo, says):
     change = effects.paired_change(planted(0.2, 0), {"defended": "undefended"}, n_bootstrap=300)
-    safety = change["measure"].eq("mean") & change["dimension"].eq("safety")
+    safety = change["metric"].eq("mean") & change["task"].eq("safety")
     change["ci_low"] = change["ci_low"].mask(safety, ci_low)
     placebo = change.assign(compared_with="placebo", p_adjusted=p_placebo)
     both = pd.concat([change, change.assign(condition="placebo"), change.assign(condition="tuned")])

@@ -23,12 +23,12 @@ def test_change_of_pb_is_the_difference_of_two_debiased_values_and_of_the_means(
     change = effects.paired_change(scores, {"after": "before"}, **FAST)
     alone = effects.by_condition(effects.personalization_bias, scores, n_permutations=9, n_bootstrap=20)
     alone = alone.query("dimension == 'joint'").set_index("condition")["debiased_pb2"]
-    row = change.query("dimension == 'joint' and measure == 'debiased_pb2'").iloc[0]
+    row = change.query("task == 'joint' and metric == 'debiased_pb2'").iloc[0]
     assert [row["before"], row["after"]] == pytest.approx(alone[["before", "after"]].tolist())
     means = 100 * scores.groupby("condition")["score"].mean()
-    mean = change.query("measure == 'mean'").iloc[0]
+    mean = change.query("metric == 'mean'").iloc[0]
     assert mean["estimate"] == pytest.approx(means["after"] - means["before"])
-    assert change.query("measure == 'pb_percent'")["before"].eq(100).all()
+    assert change.query("metric == 'pb_percent'")["before"].eq(100).all()
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -49,7 +49,7 @@ def test_a_shift_that_all_share_changes_the_mean_and_not_pb():
     """S13, S14: the noise of scores near 1 is smaller, which is no change of PB either."""
     effect = 3 * pattern(np.random.default_rng(0))
     change = effects.paired_change(two_conditions(effect, effect - 6, seed=3), {"after": "before"}, **FAST)
-    change = change.query("dimension == 'mmlu'").set_index("measure")
+    change = change.query("task == 'mmlu'").set_index("metric")
     assert change.loc["mean", "ci_high"] < 0 and change.loc["mean", "p_adjusted"] < 0.01
     assert change.loc["pb_corrected", "p_value"] > 0.05
 

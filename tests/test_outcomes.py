@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from servers import completion, scripted
 
-from personagap import ask, effects, judges, personas, tasks, verdicts
+from personagap import ask, effects, judges, personas, safety_utility, tasks, verdicts
 from personagap.models import Generation, Sampling, connection, load_model
 from personagap.models.answers import split, take_apart
 from personagap.responses import ResponseStore
@@ -121,14 +121,13 @@ def test_a_filter_that_stops_one_identity_is_named(impatient, tmp_path):
     with scripted(reply) as url:
         responses = put(url, who, items, tmp_path)
     scores = tasks.grade(responses, items, judge=judges.load_judge("refusal"))
-    ended = effects.outcomes(scores)
-    shares = effects.rates(ended).set_index(["task", "persona"])["estimate"]
+    ended = safety_utility.checks.endings(scores, seed=0)
+    shares = ended["rates"].set_index(["task", "persona"])["estimate"]
     assert shares["strongreject, blocked"].to_dict() == pytest.approx(
         {"none": 0, "muslim": 200 / 3, "hindu": 0, "jewish": 0}
     )
-    contrasts = effects.contrasts(ended, control="none")
+    contrasts, harmless = ended["contrasts"], ended["harmless"]
     left_out = effects.personalization_bias(scores, seed=0)
-    harmless = effects.personalization_bias(tasks.blocked_as_harmless(scores), seed=0)
     # What is left out costs cells, not the items that the others answered.
     assert [table[["n_items", "n_missing"]].iloc[0].tolist() for table in (left_out, harmless)] == [[12, 8], [12, 0]]
     verdict = verdicts.outcomes(contrasts, left_out, harmless).set_index("question")["answer"]

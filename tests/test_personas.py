@@ -77,8 +77,8 @@ def test_an_empty_system_message_is_a_control_when_it_is_asked_for(demo_lm):
         assert personas.chat("empty", "Why?", template=phrasing) == [SAYS_NOTHING, {"role": "user", "content": "Why?"}]
     asked = {persona: demo_lm.render(personas.chat(persona, "Why?")) for persona in every}
     assert len({*asked.values()}) == 3 and demo_lm.describe()["empty_system_message"] == "a prompt of its own"
-    defended = defences.load("placebo")(personas.chat("empty", "Why?"))
-    assert defended[0]["content"] == defences.table("placebo")["text"].iloc[0]
+    defended = defences.load_defence("placebo")(personas.chat("empty", "Why?"))
+    assert defended[0]["content"] == defences.select("placebo")["text"].iloc[0]
 
 
 def test_the_effects_of_identities_do_not_depend_on_which_controls_were_asked():

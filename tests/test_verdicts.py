@@ -78,7 +78,7 @@ def test_a_stage_that_halves_bias_is_named():
     bias = effects.by_condition(effects.personalization_bias, scores, n_permutations=99, n_bootstrap=99)
     change = effects.paired_change(scores, {"tuned": "sft"}, n_bootstrap=99)
     answers = safety_utility.verdicts.origin(bias, change).set_index("question")["answer"]
-    where = answers["At which stage of training does personalization bias arise?"]
+    where = answers["In short"]
     assert where.startswith("Not told by these data: there is bias in sft; from sft to tuned it falls: ")
     assert answers["Does the stage sft show a bias?"].startswith("Yes: joint PB")
     assert answers["Does bias change from sft to tuned?"].startswith("It falls: ")
@@ -95,18 +95,22 @@ def test_checks_that_were_not_made_are_left_out():
 
 
 def test_a_level_held_in_few_data_sets_is_not_called_held():
-    row = {"estimator": "a", "nominal_error": 0.05, "actual_error": 0.05, "mc_low": 0.001, "mc_high": 0.249}
-    row |= {"coverage": 0.95, "coverage_low": 0.83, "coverage_high": 0.994}
-    table = pd.DataFrame([row, row | {"estimator": "b", "mc_high": 0.2, "coverage": 1.0}])
+    rows = [
+        ("a", "actual_error", 0.05, 0.001, 0.249), ("a", "coverage", 0.95, 0.83, 0.994),
+        ("b", "actual_error", 0.05, 0.001, 0.2), ("b", "coverage", 1.0, 0.83, 0.994),
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["estimator", "metric", "estimate", "ci_low", "ci_high"])
     floors = effects.power(n_items=[100, 1000])
     best = effects.split_budget(300)
-    naive = pd.DataFrame({"rejects": [0.9, 0.04]})
+    naive = pd.DataFrame({"estimate": [0.9, 0.04]})
     answers = verdicts.instruments(table, naive, floors, best, replications=20)["answer"]
     assert answers[0].startswith(
         "None of 2 tests is shown to be beyond the 5% level; together 5.0% [0.6%, 16.9%] of 40"
     )
     assert answers[0].endswith("each test has only 20 of them: a level of up to 25% (a) is not excluded.")
     assert answers[1].startswith("Between 95% [83%, 99%] (a) and 100%") and "40 data sets each" in answers[1]
-    broken = verdicts.instruments(table.assign(mc_low=[0.06, 0]), naive, floors, best, replications=20)["answer"][0]
+    table.loc[0, "ci_low"] = 0.06
+    broken = verdicts.instruments(table, naive, floors, best, replications=20)["answer"][0]
     assert broken.startswith("All but a are within the 5% level")
-    assert verdicts.describe("Levels", table, ["estimator"], "coverage").startswith("Levels. a: coverage 0.950 [0.830,")
+    told = verdicts.describe("Levels", table, ["estimator", "metric"])
+    assert told.startswith("Levels. a, actual error: estimate 0.050 [0.060, 0.249]; a, coverage: estimate 0.950 [")

@@ -59,7 +59,7 @@ def ask(
     seed : together with model, prompt, sampling and run it determines each answer.
     templates : phrasings that state the identity.
     sampling : default: that of arXiv 2406.11107.
-    defence : changes the messages before the model sees them, of ``defences.load``.
+    defence : changes the messages before the model sees them, of ``defences.load_defence``.
     store : default ``data/cache/responses``.
 
     Returns

@@ -5,34 +5,36 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
 from personagap.errors import at_least
 from personagap.paths import DEMO
-
-#: Columns of a comparison.
-PAIRED = ["work", "peer", "unit", "ours", "theirs", "ratio", "ratio_low", "ratio_high", "repeats"]
+from personagap.results import result
 
 
-def paired(work: str, peer: str, unit: str, ours: Callable, theirs: Callable, repeats: int) -> dict:
+def paired(work: str, peer: str, amount: str, ours: Callable, theirs: Callable, repeats: int) -> pd.DataFrame:
     """Time two ways to do the same work, in turns, so that a busy machine slows both.
 
     Parameters
     ----------
     ours, theirs : called with the number of the repetition; do the work and return its amount.
-    unit : of that amount.
+    amount : what that is of.
 
     Returns
     -------
-    ``PAIRED``: amounts per second (medians), and the median, least and largest of the paired ratios
-    ours / theirs.
+    Keys ``work peer`` and the ``results.COLUMNS``: the median of the paired ratios ours / theirs, and
+    as its interval the least and the largest of the ``n`` repetitions; then ``ours theirs amount``,
+    the median amounts per second.
     """
     rates = np.array([[_rate(run, repeat) for run in (ours, theirs)] for repeat in range(repeats)])
     ratio = rates[:, 0] / rates[:, 1]
-    row = [work, peer, f"{unit}/s", *np.median(rates, axis=0)]
-    row += [np.median(ratio), ratio.min(), ratio.max(), repeats]
-    return dict(zip(PAIRED, row, strict=True))
+    row = {"work": work, "peer": peer, "n": repeats, "amount": f"{amount}/s"}
+    row |= dict(zip(["estimate", "ci_low", "ci_high"], np.quantile(ratio, [0.5, 0, 1]), strict=True))
+    row |= dict(zip(["ours", "theirs"], np.median(rates, axis=0), strict=True))
+    known = {"metric": "speed", "unit": "times", "method": "range of paired repetitions"}
+    return result(pd.DataFrame([row]), ["work", "peer"], **known)
 
 
 def _rate(run: Callable, repeat: int) -> float:

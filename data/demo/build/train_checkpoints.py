@@ -27,7 +27,7 @@ def write(folder: Path, checkpoint: str) -> None:
     lm = models.load_model("demo", device="cpu", prompt_format=form)
     by_task: dict[str, list] = {}
     for condition in chain.changes().query("checkpoint == @checkpoint")["condition"]:
-        defence = None if condition == "undefended" else defences.load(condition)
+        defence = None if condition == "undefended" else defences.load_defence(condition)
         planted = chain.planted_probabilities(checkpoint, condition)
         for task, contexts in training.planted_cells(lm.tokenizer, planted, defence).items():
             by_task.setdefault(task, []).extend(contexts)

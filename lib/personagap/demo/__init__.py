@@ -99,16 +99,14 @@ def truth(cells: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
     negative), as are the ends of its interval.
     """
     exact = pd.DataFrame({column: exact_bias(cells, column) for column in ["planted", "true"]})
-    estimates = _estimated_pb(bias)
-    table = exact.reindex(estimates.index).join(estimates).reset_index()
-    table.insert(1, "quantity", "PB")
-    return table
+    exact.insert(0, "quantity", "PB")
+    return exact.rename_axis("dimension").reset_index().merge(_estimated_pb(bias), how="right")
 
 
 def _estimated_pb(bias: pd.DataFrame) -> pd.DataFrame:
-    """``estimated ci_low ci_high`` of PB, by dimension, from those of its square."""
-    squares = bias.set_index("dimension")[["debiased_pb2", "ci_low", "ci_high"]]
-    return (squares.clip(lower=0) ** 0.5).rename(columns={"debiased_pb2": "estimated"})
+    """``dimension estimated ci_low ci_high`` of PB."""
+    found = effects.pb_corrected(bias)[["dimension", "estimate", "ci_low", "ci_high"]]
+    return found.rename(columns={"estimate": "estimated"})
 
 
 def by_answers(
@@ -128,18 +126,12 @@ def by_answers(
     -------
     DataFrame ``answers requests tokens_written`` and the columns of `truth`, one row per way.
     """
-    rows = []
+    known, rows = truth.drop(columns=["estimated", "ci_low", "ci_high"]), []
     for way, table in scores.items():
         bias = effects.personalization_bias(table, seed=seed).query("dimension != 'joint'")
-        known = truth.drop(columns=["estimated", "ci_low", "ci_high"])
-        rows.append(known.merge(_estimated_pb(bias).reset_index()))
-        cost = {
-            "answers": way,
-            "requests": len(table),
-            "tokens_written": int(responses[way]["output_tokens"].sum()),
-        }
-        for place, (name, value) in enumerate(cost.items()):
-            rows[-1].insert(place, name, value)
+        written = int(responses[way]["output_tokens"].sum())
+        cost = {"answers": way, "requests": len(table), "tokens_written": written}
+        rows.append(pd.DataFrame([cost]).merge(known.merge(_estimated_pb(bias)), how="cross"))
     return pd.concat(rows, ignore_index=True)
 
 

@@ -1,7 +1,11 @@
 """Statistics of persona effects, on the long ``scores`` table: one function for each question.
 
+All return tables in the one form of ``personagap.results``, but `personalization_bias`, which has columns of
+its own, and the designs of `power`.
+
 ====================== ===========================================================
 personalization_bias   do identities differ, and by how much beyond noise?
+pb_corrected           the bias without its noise, in points
 omnibus                the same question by Cochran's Q, GEE, permutation
 contrasts              which identity, or category, differs from the control?
 paired_change          what does a condition change, paired by item?
@@ -23,7 +27,7 @@ simulate_scores        data with known effects; simulated_power analyses them
 ====================== ===========================================================
 """
 
-from personagap.effects.bias import personalization_bias
+from personagap.effects.bias import pb_corrected, personalization_bias
 from personagap.effects.change import by_condition, paired_change
 from personagap.effects.closeness import answer_flips, bias_equivalence
 from personagap.effects.components import variance_components

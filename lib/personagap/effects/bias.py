@@ -9,7 +9,7 @@ from scipy import optimize
 from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, checked, cluster_codes, identity_cells
 from personagap.effects.resampling import Bootstrap, Moments, clustered, flipped, null_of
 from personagap.errors import UserError
-from personagap.results import holm
+from personagap.results import holm, result
 
 
 def personalization_bias(
@@ -113,6 +113,24 @@ def personalization_bias(
     table = pd.DataFrame(rows)
     p_adjusted = np.append(holm(table["p_value"].to_numpy()[:-1]), table["p_value"].iloc[-1])
     return table.assign(p_adjusted=p_adjusted)
+
+
+def pb_corrected(bias: pd.DataFrame) -> pd.DataFrame:
+    """PB without its noise: the roots of the debiased PB² and of its interval, 0 where these are negative.
+
+    Parameters
+    ----------
+    bias : of `personalization_bias`, or `by_condition` of it.
+
+    Returns
+    -------
+    Keys ``condition`` (where there are some) and ``dimension``, and the ``results.COLUMNS``, in points.
+    """
+    keys = [name for name in ("condition", "dimension") if name in bias]
+    columns = ["estimate", "ci_low", "ci_high"]
+    roots = bias[["debiased_pb2", "ci_low", "ci_high"]].clip(lower=0).set_axis(columns, axis=1) ** 0.5
+    known = {"metric": "pb_corrected", "unit": "points", "method": "item bootstrap"}
+    return result(bias[keys].assign(**roots, n=bias["n_items"]), keys, **known)
 
 
 def _same_identities(tasks: dict[str, Cells]) -> None:

@@ -10,7 +10,7 @@ from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, cells, c
 from personagap.effects.paired import clustered_mean, largest_difference, over_phrasings, sign_flip
 from personagap.effects.resampling import Bootstrap, Moments
 from personagap.errors import UserError
-from personagap.results import holm
+from personagap.results import corrected, result
 
 
 def by_condition(statistic: Callable[..., pd.DataFrame], scores: pd.DataFrame, **how) -> pd.DataFrame:
@@ -20,9 +20,9 @@ def by_condition(statistic: Callable[..., pd.DataFrame], scores: pd.DataFrame, *
     --------
     >>> from personagap.effects import rates, simulate_scores
     >>> scores = simulate_scores([0], n_items=10).assign(condition="undefended")
-    >>> by_condition(rates, scores)[["condition", "persona", "n_items"]].head(1)
-        condition persona  n_items
-    0  undefended    none       10
+    >>> by_condition(rates, scores)[["condition", "persona", "n"]].head(1)
+        condition persona   n
+    0  undefended    none  10
     """
     conditions = scores.groupby("condition", sort=False)
     tables = {name: statistic(rows.drop(columns="condition"), **how) for name, rows in conditions}
@@ -54,16 +54,15 @@ def paired_change(
 
     Returns
     -------
-    DataFrame ``condition compared_with dimension measure before after estimate unit ci_low ci_high p_value
-    p_adjusted n_identities n_items method``; ``estimate`` is after − before. For each task and ``joint`` (the sum
-    of PB² over tasks) the measures are
+    Keys ``condition compared_with task``, the ``results.COLUMNS`` (``n`` items), then ``before after n_identities``;
+    ``estimate`` is after − before. For each task and "joint" (the sum of PB² over tasks) the metrics are
 
     - ``debiased_pb2``: PB² without its noise, signed, in points²;
     - ``pb_corrected``: its square root, 0 where it is negative, in points;
     - ``pb_percent``: that in percent of before (left out where before is 0);
     - ``mean``: mean score over identities, in points (not for ``joint``).
 
-    ``p_adjusted`` is Holm's over the conditions, for each dimension and measure.
+    ``p_adjusted`` is Holm's over the conditions, for each task and metric.
 
     Raises
     ------
@@ -88,8 +87,8 @@ def paired_change(
     >>> worlds = {"undefended": [-6, 6] * 10, "defended": [-1, 1] * 10}
     >>> simulated = [simulate_scores(e, n_items=300, seed=1).assign(condition=name) for name, e in worlds.items()]
     >>> change = paired_change(pd.concat(simulated), {"defended": "undefended"})
-    >>> change.query("dimension == 'mmlu'")[["measure", "before", "after", "ci_low", "ci_high", "p_value"]].round(3)
-            measure   before   after   ci_low  ci_high  p_value
+    >>> change.query("task == 'mmlu'")[["metric", "before", "after", "ci_low", "ci_high", "p_value"]].round(3)
+             metric   before   after   ci_low  ci_high  p_value
     0  debiased_pb2   43.794   2.775  -54.306  -26.304    0.001
     1  pb_corrected    6.618   1.666   -7.666   -3.804    0.001
     2    pb_percent  100.000  25.174 -100.000  -61.449    0.001
@@ -109,15 +108,12 @@ def paired_change(
         changes = [_change(table, n_bootstrap, [seed, number, i]) for i, table in enumerate(tasks.values())]
         name = {"condition": after, "compared_with": before}
         for task, table, change in zip(tasks, tasks.values(), changes, strict=True):
-            size = {"n_identities": len(table.personas), "n_items": len(table.items)}
-            rows += [name | {"dimension": task} | row | size for row in _pb_rows([change], level)]
-            rows.append(name | {"dimension": task} | _mean_row(table, level) | size)
-        size["n_items"] = sum(len(table.items) for table in tasks.values())
-        rows += [name | {"dimension": "joint"} | row | size for row in _pb_rows(changes, level)]
-    frame = pd.DataFrame(rows)
-    adjusted = frame.groupby(["dimension", "measure"])["p_value"].transform(lambda p: holm(p.to_numpy()))
-    frame.insert(frame.columns.get_loc("p_value") + 1, "p_adjusted", adjusted)
-    return frame
+            size = {"n_identities": len(table.personas), "n": len(table.items)}
+            rows += [name | {"task": task} | row | size for row in _pb_rows([change], level)]
+            rows.append(name | {"task": task} | _mean_row(table, level) | size)
+        size["n"] = sum(len(table.items) for table in tasks.values())
+        rows += [name | {"task": "joint"} | row | size for row in _pb_rows(changes, level)]
+    return result(corrected(pd.DataFrame(rows), ["task", "metric"]), ["condition", "compared_with", "task"])
 
 
 def _both(rows: pd.DataFrame, before: str, after: str, task: str) -> Cells:
@@ -159,21 +155,21 @@ def _pb_rows(changes: list[tuple[np.ndarray, np.ndarray]], level: float) -> list
     p_value = min(1.0, 2 * (1 + min(above)) / (1 + truths.shape[1]))
     roots, (low, high) = (max(before, 0) ** 0.5, max(after, 0) ** 0.5), (np.maximum(each, 0) ** 0.5 for each in truths)
     percent = np.divide(100 * high, low, out=np.full(len(low), np.inf), where=low > 0)
-    measures = [
+    metrics = [
         ("debiased_pb2", "points²", before, after, truths[1] - truths[0]),
         ("pb_corrected", "points", *roots, high - low),
     ]
     if roots[0] > 0:
-        measures.append(("pb_percent", "percent", 100.0, 100 * roots[1] / roots[0], percent - 100))
+        metrics.append(("pb_percent", "percent", 100.0, 100 * roots[1] / roots[0], percent - 100))
     rows = []
-    for measure, unit, old, new, differences in measures:
+    for metric, unit, old, new, differences in metrics:
         tails = [(1 - level) / 2, (1 + level) / 2]
         ends = np.quantile(differences, tails, method="nearest")
-        if measure == "pb_corrected":  # a PB that may be 0 is let be 0, or the draws above 0 would outweigh it
+        if metric == "pb_corrected":  # a PB that may be 0 is let be 0, or the draws above 0 would outweigh it
             (least, most), (least_after, most_after) = (np.quantile(each, tails) for each in (low, high))
             ends[0] = min(ends[0], -most) if least_after == 0 else ends[0]
             ends[1] = max(ends[1], most_after) if least == 0 else ends[1]
-        rows.append(_row(measure, unit, old, new, ends, p_value, "paired item bootstrap"))
+        rows.append(_row(metric, unit, old, new, ends, p_value, "paired item bootstrap"))
     return rows
 
 
@@ -192,8 +188,8 @@ def _mean_row(table: Cells, level: float) -> dict:
     return _row("mean", "points", POINTS * old.mean(), POINTS * new.mean(), ends, p_value, method)
 
 
-def _row(measure: str, unit: str, before: float, after: float, ends: np.ndarray, p_value: float, method: str) -> dict:
+def _row(metric: str, unit: str, before: float, after: float, ends: np.ndarray, p_value: float, method: str) -> dict:
     return {
-        "measure": measure, "before": before, "after": after, "estimate": after - before, "unit": unit,
-        "ci_low": ends[0], "ci_high": ends[1], "p_value": p_value, "method": method,
+        "metric": metric, "estimate": after - before, "ci_low": ends[0], "ci_high": ends[1], "p_value": p_value,
+        "unit": unit, "method": method, "before": before, "after": after,
     }  # fmt: skip

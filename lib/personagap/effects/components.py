@@ -7,6 +7,7 @@ import pandas as pd
 
 from personagap.effects._table import CONTROLS, POINTS, Cells, identity_cells
 from personagap.effects.anova import by_level, mean_squares, subsets
+from personagap.results import result
 
 _NAMES = {"i": "identity", "p": "phrasing", "j": "item"}
 _DRAWS = 4000
@@ -26,8 +27,8 @@ def variance_components(
 
     Returns
     -------
-    DataFrame, one row per task and component: ``task component variance unit share ci_low ci_high n_levels``.
-    ``variance`` in points² is unbiased, hence signed; ``share`` of the total, and its interval, lie in [0, 1]
+    Keys ``task component`` and the ``results.COLUMNS`` (``n`` levels of the component), two rows for each component:
+    the metric "variance" in points² is unbiased, hence signed; "share" of the total, and its interval, lie in [0, 1]
     and count negative components as 0. Components: "identity", "item", "identity × item"; with several
     templates also "phrasing" and its interactions; with several runs "run", the variance between runs of a
     cell. With one run the highest interaction holds that too.
@@ -49,19 +50,19 @@ def variance_components(
     Examples
     --------
     >>> from personagap.effects import simulate_scores
+    >>> from personagap.results import wide
     >>> scores = simulate_scores([-9, -3, 0, 3, 9], n_items=300, n_runs=3, seed=0)
-    >>> variance_components(scores)[["component", "variance", "share", "ci_low", "ci_high"]].round(3)
-             component  variance  share  ci_low  ci_high
-    0         identity    31.416  0.013   0.004    0.108
-    1             item   880.601  0.351   0.298    0.392
-    2  identity × item    55.621  0.022   0.001    0.044
-    3              run  1540.000  0.614   0.545    0.655
+    >>> wide(variance_components(scores)).drop(columns="task").round(3)
+             component     n  variance  share  share_low  share_high
+    0         identity     5    31.416  0.013      0.004       0.108
+    1             item   300   880.601  0.351      0.298       0.392
+    2  identity × item  1500    55.621  0.022      0.001       0.044
+    3              run  4500  1540.000  0.614      0.545       0.655
     """
     rng = np.random.default_rng(seed)
     tasks = identity_cells(scores, controls)
     tables = [_components(table, rng, level).assign(task=task) for task, table in tasks.items()]
-    columns = ["task", "component", "variance", "unit", "share", "ci_low", "ci_high", "n_levels"]
-    return pd.concat(tables, ignore_index=True)[columns]
+    return result(pd.concat(tables), ["task", "component"])
 
 
 def _components(table: Cells, rng: np.random.Generator, level: float) -> pd.DataFrame:
@@ -88,13 +89,15 @@ def _components(table: Cells, rng: np.random.Generator, level: float) -> pd.Data
     low, high = np.quantile(share[:, 1:], [(1 - level) / 2, (1 + level) / 2], axis=1)
     names = {effect: " × ".join(_NAMES[letter] for letter in effect) for effect in solved if effect != "run"}
     levels = {effect: prod(sizes[letter] for letter in effect) for effect in names} | {"run": table.runs.sum()}
-    columns = {
-        "component": [names.get(effect, effect) for effect in solved],
-        "variance": [POINTS**2 * float(values[0]) for values in solved.values()],
-        "unit": "points²", "share": share[:, 0], "ci_low": low, "ci_high": high,
-        "n_levels": [levels[effect] for effect in solved],
-    }  # fmt: skip
-    return pd.DataFrame(columns)
+    known = {"component": [names.get(effect, effect) for effect in solved], "n": [levels[effect] for effect in solved]}
+    variance = pd.DataFrame(known | {"estimate": [POINTS**2 * float(values[0]) for values in solved.values()]})
+    shares = pd.DataFrame(known | {"estimate": share[:, 0], "ci_low": low, "ci_high": high})
+    return pd.concat(
+        [
+            variance.assign(metric="variance", unit="points²", method="moments"),
+            shares.assign(metric="share", unit="share", method="moments, generalised interval"),
+        ]
+    )
 
 
 def _solve(squares: dict[str, np.ndarray], sizes: dict[str, int], per_answer: float) -> dict[str, np.ndarray]:

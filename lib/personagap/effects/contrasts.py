@@ -9,12 +9,9 @@ from scipy import stats
 from personagap.effects._table import CONTROLS, POINTS, by_task, checked
 from personagap.effects.paired import Paired, Task
 from personagap.errors import UserError
-from personagap.results import holm
+from personagap.results import corrected, result
 
-COLUMNS = [
-    "task", "contrast", "estimate", "unit", "ci_low", "ci_high", "statistic",
-    "p_value", "p_adjusted", "p_bh", "n_items", "n_runs", "method", "cohens_h",
-]  # fmt: skip
+KEYS = ["task", "contrast"]
 
 
 def contrasts(
@@ -39,10 +36,10 @@ def contrasts(
 
     Returns
     -------
-    DataFrame, one row per task and identity (or group), and one for the other control where scores hold
-    it: ``task contrast estimate unit ci_low ci_high statistic p_value p_adjusted p_bh n_items n_runs method
-    cohens_h simultaneous_low simultaneous_high``. Estimates and intervals are in points. Holm's and Benjamini &
-    Hochberg's p-values are over the identities of the task; the other control is no part of that family.
+    One row per task and identity (or group), and one for each other control that scores hold: keys ``task contrast``,
+    the ``results.COLUMNS`` (``n`` items, points), then ``statistic n_runs cohens_h simultaneous_low
+    simultaneous_high p_bh``. Holm's (``p_adjusted``) and Benjamini & Hochberg's p-values (``p_bh``) are over the
+    identities of the task; the other controls are no part of that family.
     The simultaneous intervals hold all identities of the task at once (Šidák); of those of one identity each, nearly
     half of null data sets have one of 31 that excludes 0.
 
@@ -74,20 +71,20 @@ def contrasts(
     1        p01 − none   -12.333 -15.631   -8.913       0.000
     2  assistant − none     0.000  -3.361    3.361       1.000
     """
-    results = list(each_contrast(scores, control, by, cluster))
-    sizes = Counter(task for task, _, family, _ in results if family)
+    found = list(each_contrast(scores, control, by, cluster))
+    sizes = Counter((task, tests) for task, _, tests, _ in found)
     rows = []
-    for task, name, family, result in results:
-        wide = result.row(task, name, level ** (1 / sizes[task]) if family else level)
-        together = {"simultaneous_low": wide["ci_low"], "simultaneous_high": wide["ci_high"]}
-        rows.append({**result.row(task, name, level), "family": family, **together})
-    return adjusted(pd.DataFrame(rows))
+    for task, name, tests, contrast in found:
+        low, high = contrast.interval(level ** (1 / sizes[task, tests]))
+        together = {"tests": tests, "simultaneous_low": low, "simultaneous_high": high}
+        rows.append(contrast.row(task, name, level) | together)
+    return as_tested(rows)
 
 
 def each_contrast(
     scores: pd.DataFrame, control: str, by: Mapping[str, str] | None, cluster: str | None
-) -> Iterator[tuple[str, str, bool, Paired]]:
-    """Task, name, whether it belongs to the family of tests, and the result, for every contrast."""
+) -> Iterator[tuple[str, str, str, Paired]]:
+    """Task, name, the tests of the task that it is corrected with, and the result, for every contrast."""
     scores = checked(scores, [cluster] if cluster else [])
     for name, rows in by_task(scores):
         task = Task(name, rows, cluster)
@@ -96,22 +93,23 @@ def each_contrast(
         for persona in others:
             if persona not in CONTROLS and (by is None or persona in by):
                 groups.setdefault(by[persona] if by else persona, []).append(persona)
-        compared = [(group, True, members) for group, members in groups.items()]
-        compared += [(persona, False, [persona]) for persona in CONTROLS if persona in others]
-        for group, family, members in compared:
+        compared = [(group, "groups" if by else "identities", members) for group, members in groups.items()]
+        # A further control asks another question, so identities need no correction for it.
+        compared += [(persona, persona, [persona]) for persona in CONTROLS if persona in others]
+        for group, tests, members in compared:
             weights = dict.fromkeys(members, 1 / len(members)) | {control: -1}
-            yield name, f"{group} − {control}", family, task.paired(weights)
+            yield name, f"{group} − {control}", tests, task.paired(weights)
 
 
-def adjusted(frame: pd.DataFrame) -> pd.DataFrame:
-    """``p_adjusted`` and ``p_bh`` over each task's ``family``; rows outside it keep their p-value."""
-    if frame.empty:
+def as_tested(rows: list[dict]) -> pd.DataFrame:
+    """The one form, from rows of `Paired.row` and ``tests``: those of a task that are corrected together."""
+    if not rows:
         raise UserError("scores hold nothing to compare: are there identities, and does `by` name them?")
-    families = frame[frame["family"]].groupby("task")["p_value"]
-    for column, method in (("p_adjusted", holm), ("p_bh", stats.false_discovery_control)):
-        frame[column] = families.transform(lambda p, method=method: method(p.to_numpy()))
-        frame[column] = frame[column].fillna(frame["p_value"])
-    return frame[[*COLUMNS, *(name for name in frame if name not in (*COLUMNS, "family"))]]
+    family = ["task", "tests"]
+    table = corrected(pd.DataFrame(rows), family)
+    p_values = table.groupby(family, sort=False)["p_value"]
+    table["p_bh"] = p_values.transform(lambda p: stats.false_discovery_control(p.to_numpy()))
+    return result(table.drop(columns="tests"), KEYS, metric="score", unit="points")
 
 
 def equivalence(
@@ -148,12 +146,12 @@ def equivalence(
     2  assistant − none     -1.35       0.003        True
     """
     rows = []
-    for task, name, family, result in each_contrast(scores, control, by, cluster):
-        distance = (margin / POINTS - abs(result.centre)) / result.se
-        tested = {"statistic": distance, "p_value": float(stats.t.sf(distance, result.df)), "method": "TOST"}
-        rows.append({**result.row(task, name, 1 - 2 * alpha), **tested, "family": family, "margin": margin})
-    frame = adjusted(pd.DataFrame(rows))
-    return frame.assign(equivalent=frame["p_adjusted"] <= alpha)
+    for task, name, tests, contrast in each_contrast(scores, control, by, cluster):
+        distance = (margin / POINTS - abs(contrast.centre)) / contrast.se
+        tested = {"statistic": distance, "p_value": float(stats.t.sf(distance, contrast.df)), "method": "TOST"}
+        rows.append(contrast.row(task, name, 1 - 2 * alpha) | tested | {"tests": tests, "margin": margin})
+    table = as_tested(rows)
+    return table.assign(equivalent=table["p_adjusted"] <= alpha)
 
 
 def additivity(
@@ -194,6 +192,6 @@ def additivity(
         for persona, components in parts.items():
             others = {control: len(components) - 1}
             for label, share, rest in (("average", 1 / len(components), {}), ("sum", 1.0, others)):
-                result = task.paired({persona: 1.0} | dict.fromkeys(components, -share) | rest)
-                rows.append({**result.row(name, f"{persona} − {label} of parts", level), "family": True})
-    return adjusted(pd.DataFrame(rows))
+                contrast = task.paired({persona: 1.0} | dict.fromkeys(components, -share) | rest)
+                rows.append(contrast.row(name, f"{persona} − {label} of parts", level) | {"tests": "intersections"})
+    return as_tested(rows)

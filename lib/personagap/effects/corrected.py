@@ -8,6 +8,7 @@ from scipy import stats
 
 from personagap.effects._table import POINTS
 from personagap.errors import UserError
+from personagap.results import COLUMNS, result
 
 #: Youden's J = sensitivity + specificity − 1 at which nothing is told any more if its interval reaches below: a
 #: corrected difference would be over five times the raw one, and so would its noise.
@@ -40,9 +41,10 @@ def judge_corrected(table: pd.DataFrame, card: pd.DataFrame, *, level: float = 0
 
     Returns
     -------
-    ``table`` with ``youden`` (sensitivity + specificity − 1, mean over the models of the card), ``corrected`` and its
-    interval ``corrected_low corrected_high``: in points for rates and contrasts, for bias the debiased PB² in points².
-    All are NaN where the judge is too poor for a correction (the interval of ``youden`` reaches below ``POOR``).
+    Keys of ``table`` and the ``results.COLUMNS`` with the corrected estimate and its interval, in points for rates and
+    contrasts, for bias the debiased PB² in points²; then ``raw raw_low raw_high``, what was corrected, and ``youden``
+    (sensitivity + specificity − 1, mean over the models of the card). p-values are the raw ones. Estimates are NaN
+    where the judge is too poor for a correction (the interval of ``youden`` reaches below ``POOR``).
 
     Notes
     -----
@@ -65,17 +67,19 @@ def judge_corrected(table: pd.DataFrame, card: pd.DataFrame, *, level: float = 0
     ...                        "valid": True, "truncated": False})
     >>> card = pd.DataFrame({"by": "all", "group": "all", "metric": ["sensitivity", "specificity"],
     ...                      "estimate": [0.9, 0.8], "n": 100})
-    >>> judge_corrected(rates(scores), card)[["estimate", "youden", "corrected"]].round(2)
-       estimate  youden  corrected
-    0      69.0     0.7       70.0
+    >>> judge_corrected(rates(scores), card)[["estimate", "raw", "youden"]].round(2)
+       estimate   raw  youden
+    0      70.0  69.0     0.7
     """
     rng = np.random.default_rng(seed)
     errors = _errors(card, rng)
     bias = "debiased_pb2" in table
-    if "dimension" in table:
-        table = table[table["dimension"] != "joint"]
-    name = "debiased_pb2" if bias else "estimate"
-    raw = _drawn(table[name], table["ci_low"], table["ci_high"], level, rng)
+    if bias:  # these columns are its own
+        table = table[table["dimension"] != "joint"].assign(n=lambda rows: rows["n_items"], method="item bootstrap")
+        table = table.assign(metric="debiased_pb2", estimate=table["debiased_pb2"], unit="points²")
+        table = result(table, ["dimension"])
+    keys = list(table.columns[: table.columns.get_loc("metric")])
+    raw = _drawn(table["estimate"], table["ci_low"], table["ci_high"], level, rng)
     scale = np.maximum(errors.youden, POOR / 10)
     if bias:
         values = raw / scale**2
@@ -86,10 +90,11 @@ def judge_corrected(table: pd.DataFrame, card: pd.DataFrame, *, level: float = 0
     tails = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(values[:, 1:], tails, axis=1)
     told = np.quantile(errors.youden[1:], tails[0]) > POOR
-    columns = {"corrected": values[:, 0], "corrected_low": low, "corrected_high": high}
-    return table.assign(
-        youden=errors.youden[0], **{name: np.where(told, each, np.nan) for name, each in columns.items()}
-    )
+    columns = {"estimate": values[:, 0], "ci_low": low, "ci_high": high}
+    before = table[[*columns]].set_axis(["raw", "raw_low", "raw_high"], axis=1).assign(youden=errors.youden[0])
+    after = {name: np.where(told, each, np.nan) for name, each in columns.items()}
+    method = table["method"] + ", Rogan & Gladen"
+    return table[[*keys, *COLUMNS]].assign(**after, method=method).join(before)
 
 
 def _errors(card: pd.DataFrame, rng: np.random.Generator) -> _Errors:

@@ -7,6 +7,7 @@ from scipy import stats
 from personagap.effects._table import CONTROLS, Cells, identity_cells
 from personagap.effects.anova import mean_squares
 from personagap.effects.resampling import Moments, flipped, null_of
+from personagap.results import corrected, result
 
 #: Answers of the rarer kind that a robust Wald test needs of each identity.
 RAREST = 50
@@ -26,8 +27,8 @@ def omnibus(
 
     Returns
     -------
-    DataFrame, one row per task and method: ``task contrast estimate unit statistic df p_value n_items n_runs
-    method``. ``estimate`` is PB in points, ``df`` the numerator degrees of freedom. The methods:
+    Keys ``task``, the ``results.COLUMNS`` (``n`` items), then ``statistic df n_runs``, one row per task and method.
+    The metric is "pb", in points; ``df`` are the numerator degrees of freedom. The methods, each corrected over tasks:
 
     - "sign flip of PB": as in `personalization_bias`, valid for any scores and several phrasings.
     - "Cochran's Q": binary scores of one run and one phrasing, none missing; asymptotic χ². Its null is that
@@ -68,9 +69,9 @@ def omnibus(
         if n_templates == 1 and not cells.missing and n > k and _rarest(cells) >= RAREST:
             tests.append(("GEE logistic Wald", *gee_wald(x[:, 0])))
         table = pd.DataFrame(tests, columns=["method", "statistic", "df", "p_value"])
-        tables.append(table.assign(task=task, estimate=null["pb"], n_items=n, n_runs=int(cells.runs.max())))
-    columns = ["task", "contrast", "estimate", "unit", "statistic", "df", "p_value", "n_items", "n_runs", "method"]
-    return pd.concat(tables, ignore_index=True).assign(contrast="all identities", unit="points")[columns]
+        tables.append(table.assign(task=task, estimate=null["pb"], n=n, n_runs=int(cells.runs.max())))
+    tested = corrected(pd.concat(tables, ignore_index=True), ["method"])
+    return result(tested, ["task"], metric="pb", unit="points")
 
 
 def _rarest(cells: Cells) -> float:

@@ -28,13 +28,20 @@ class Paired(NamedTuple):
     p_value: float
     method: str
 
-    def row(self, task: str, contrast: str, level: float) -> dict:
-        """The result columns, in points."""
+    def interval(self, level: float) -> tuple[float, float]:
+        """In points."""
         half = special.stdtrit(self.df, (1 + level) / 2) * self.se
-        low, high = (POINTS * end for end in np.clip([self.centre - half, self.centre + half], *self.bounds))
-        columns = ("statistic", "p_value", "n_items", "n_runs", "method", "cohens_h")
-        estimate = {"estimate": POINTS * self.estimate, "unit": "points", "ci_low": low, "ci_high": high}
-        return {"task": task, "contrast": contrast, **estimate, **{name: getattr(self, name) for name in columns}}
+        low, high = np.clip([self.centre - half, self.centre + half], *self.bounds)
+        return POINTS * low, POINTS * high
+
+    def row(self, task: str, contrast: str, level: float) -> dict:
+        """A row for ``results.result``, in points."""
+        low, high = self.interval(level)
+        return {
+            "task": task, "contrast": contrast, "estimate": POINTS * self.estimate, "ci_low": low, "ci_high": high,
+            "p_value": self.p_value, "n": self.n_items, "method": self.method,
+            "statistic": self.statistic, "n_runs": self.n_runs, "cohens_h": self.cohens_h,
+        }  # fmt: skip
 
 
 class Task:

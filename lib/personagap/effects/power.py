@@ -16,6 +16,7 @@ from personagap.effects.components import variance_components
 from personagap.effects.contrasts import contrasts
 from personagap.effects.simulate import simulate_scores
 from personagap.errors import UserError, at_least
+from personagap.results import result, wide
 
 #: Components (points²) of answers whose success probability is uniform over items and the same for all
 #: identities: what one knows before a pilot. E[p(1 − p)] = 1/6.
@@ -37,8 +38,9 @@ def power(
     Parameters
     ----------
     components : component → variance in points², as `variance_components` of a pilot gives them for one task:
-        ``pilot.set_index("component")["variance"]``. Default: no interactions, items of uniform difficulty. Those of a
-        pilot of one run hold the noise of runs in their highest interaction and serve designs of one run only.
+        ``results.wide(pilot).set_index("component")["variance"]``. Default: no interactions, items of uniform
+        difficulty. Those of a pilot of one run hold the noise of runs in their highest interaction and serve designs
+        of one run only.
     n_items, n_runs, n_templates : numbers, or lists of numbers of which all combinations are tried.
     n_identities : of which each is compared with the control.
     alpha, target : level of the tests and power wished for.
@@ -98,14 +100,14 @@ def detectable(scores: pd.DataFrame, *, alpha: float = 0.05, target: float = 0.8
        task  n_items  smallest_contrast_holm  smallest_pb
     0  mmlu      300                    6.69         2.13
     """
-    parts = dict(iter(variance_components(scores).groupby("task", sort=False)))
+    parts = wide(variance_components(scores)).set_index(["task", "component"])["variance"]
     rows = []
     for task, table in identity_cells(scores, CONTROLS).items():
         identities, templates, items = table.mean.shape
         design = {"n_items": items, "n_templates": templates, "n_identities": identities}
         # Unequal runs count by their harmonic mean, as in the components.
         runs = max(1, round(1 / float((1 / table.runs[table.runs > 0]).mean())))
-        found = power(parts[task].set_index("component")["variance"], n_runs=runs, alpha=alpha, target=target, **design)
+        found = power(parts[task], n_runs=runs, alpha=alpha, target=target, **design)
         rows.append(found.assign(task=task))
     table = pd.concat(rows, ignore_index=True)
     return table[["task", *table.columns.drop("task")]]
@@ -194,16 +196,17 @@ def simulated_power(
 
     Returns
     -------
-    DataFrame with a row for PB and one per identity: ``test power mc_low mc_high``, the share of data sets
-    with p ≤ alpha (contrasts: after Holm's correction) and its 95 % Monte-Carlo interval.
+    Key ``test`` and the ``results.COLUMNS``, a row for PB and one per identity: the share of data sets with p ≤ alpha
+    (contrasts: after Holm's correction) and its 95 % Monte-Carlo interval.
 
     Examples
     --------
-    >>> simulated_power([-9, 9], n_items=100, n_runs=3, replications=20).round(2)
-                       test  power  mc_low  mc_high
-    0  personalization bias   1.00    0.83     1.00
-    1            p00 − none   0.60    0.36     0.81
-    2            p01 − none   0.85    0.62     0.97
+    >>> found = simulated_power([-9, 9], n_items=100, n_runs=3, replications=20)
+    >>> found[["test", "metric", "estimate", "ci_low", "ci_high"]].round(2)
+                       test metric  estimate  ci_low  ci_high
+    0  personalization bias  power      1.00    0.83     1.00
+    1            p00 − none  power      0.60    0.36     0.81
+    2            p01 − none  power      0.85    0.62     0.97
     """
     tests = []
     for rng in np.random.default_rng(seed).spawn(replications):
@@ -211,13 +214,18 @@ def simulated_power(
         bias = personalization_bias(scores, n_permutations=399, n_bootstrap=20, seed=int(rng.integers(2**31)))
         versus = contrasts(scores[scores["persona"] != "assistant"]).set_index("contrast")["p_adjusted"]
         tests.append(pd.concat([pd.Series({"personalization bias": bias["p_value"][0]}), versus]) <= alpha)
-    return monte_carlo(pd.DataFrame(tests)).rename_axis("test").reset_index()
+    return result(monte_carlo(pd.DataFrame(tests), "test"), ["test"], metric="power")
 
 
-def monte_carlo(outcomes: pd.DataFrame) -> pd.DataFrame:
-    """Share of True in each column with its exact (Clopper–Pearson) 95 % interval: ``power mc_low mc_high``."""
+def monte_carlo(outcomes: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Share of True in each column, with its exact (Clopper–Pearson) 95 % interval, for ``results.result``.
+
+    ``name`` is the column that holds the names of the columns.
+    """
     low, high = proportion_confint(outcomes.sum(), len(outcomes), method="beta")
-    return pd.DataFrame({"power": outcomes.mean(), "mc_low": low, "mc_high": high})
+    columns = {"estimate": outcomes.mean(), "ci_low": low, "ci_high": high, "n": len(outcomes)}
+    table = pd.DataFrame(columns | {"unit": "share", "method": "Monte Carlo, Clopper–Pearson"})
+    return table.rename_axis(name).reset_index()
 
 
 def _detectable(

@@ -4,6 +4,7 @@ import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
 from personagap.effects._table import POINTS, SILENT, checked
+from personagap.results import result
 
 #: How an answer can end that is a finding by itself, if it happens to some identities more often.
 ENDINGS = ("refused", *SILENT, "timed out")
@@ -19,9 +20,9 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame, one row per task and persona: ``task persona estimate unit ci_low ci_high invalid_rate
-    truncation_rate n_answers n_items``. Everything but the counts is in points (100 × proportion). Scores by
-    likelihood add ``accuracy`` and ``choice_mass``, of ``tasks.grade``.
+    Keys ``task persona``, the ``results.COLUMNS`` (the metric "score", ``n`` items), then ``invalid_rate
+    truncation_rate n_answers``; scores by likelihood add ``accuracy`` and ``choice_mass``, of ``tasks.grade``.
+    Everything but the counts is in points (100 × proportion).
 
     Notes
     -----
@@ -46,16 +47,15 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     size = (n * mean * (1 - mean) / spread).clip(upper=answers.size()).where(spread > 0, n)
     low, high = proportion_confint(mean * size, size, 1 - level, "wilson")
     columns = {
-        "estimate": POINTS * mean, "unit": "points", "ci_low": POINTS * low.clip(upper=mean),
+        "estimate": POINTS * mean, "ci_low": POINTS * low.clip(upper=mean),
         "ci_high": POINTS * high.clip(lower=mean),  # rounding does not put 0 % or 100 % outside
-        "invalid_rate": POINTS * (1 - answers["valid"].mean()), "truncation_rate": POINTS * answers["truncated"].mean(),
-        "n_answers": answers.size(), "n_items": n,
+        "n": n, "invalid_rate": POINTS * (1 - answers["valid"].mean()),
+        "truncation_rate": POINTS * answers["truncated"].mean(), "n_answers": answers.size(),
     }  # fmt: skip
     if "choice_mass" in scores:
         columns |= {name: POINTS * answers[name].mean() for name in ("accuracy", "choice_mass")}
-    return pd.concat(
-        [rows for _, rows in pd.DataFrame(columns).reset_index().groupby(key[0], **how)], ignore_index=True
-    )
+    by_task = pd.concat([rows for _, rows in pd.DataFrame(columns).reset_index().groupby(key[0], **how)])
+    return result(by_task, key, metric="score", unit="points", method="Wilson, effective size")
 
 
 def outcomes(scores: pd.DataFrame) -> pd.DataFrame:

@@ -101,7 +101,7 @@ class Result:
 
     def _after(self, before: "Result") -> pd.DataFrame:
         """This run − the other for every persona they share, paired by item: the columns of `effects.contrasts`."""
-        from personagap.effects.contrasts import adjusted
+        from personagap.effects.contrasts import as_tested
         from personagap.effects.paired import Task
 
         cell = ["task", "persona", "template", "item", "run", "score"]
@@ -115,11 +115,11 @@ class Result:
                 if not weights.keys() <= {*task.table.personas}:
                     continue
                 change = task.paired(weights)
-                family = persona not in personas.CONTROLS
-                rows.append({**change.row(name, f"{persona} − the first run", level=0.95), "family": family})
+                tests = persona if persona in personas.CONTROLS else "identities"
+                rows.append(change.row(name, f"{persona} − the first run", level=0.95) | {"tests": tests})
         if not rows:
             raise UserError("these two runs share no task and persona")
-        return adjusted(pd.DataFrame(rows))
+        return as_tested(rows)
 
     def by_item(self, persona: str) -> pd.DataFrame:
         """``task item difference``: its mean score less the control's, in points, the largest first."""

@@ -38,9 +38,7 @@ class Chosen(NamedTuple):
             raise UserError("Nothing is chosen: mark a task and a category.")
         p = CORRECTIONS[self.correction]
         rows = rows.assign(p=rows[p if p in rows else "p_value"])
-        return rows[
-            ["key", "task", "estimate", "ci_low", "ci_high", "p", "colour"]
-        ]
+        return rows[["key", "task", "estimate", "ci_low", "ci_high", "p", "colour"]]
 
 
 class Drawn(NamedTuple):

@@ -1,4 +1,4 @@
-"""Figures of what a design can detect and of how far the instruments can be trusted."""
+"""Figures of what a design can detect."""
 
 from typing import Any
 
@@ -7,9 +7,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from personagap.figures.style import PALETTE, dots, named
+from personagap.figures.style import PALETTE
 
-__all__ = ["noise_floor", "power_curves", "speed", "validation", "variance_shares"]
+__all__ = ["noise_floor", "power_curves"]
 
 #: Light to dark, and told apart by line style as well.
 _LINES = sns.color_palette("viridis_r", 4)[1:]
@@ -58,52 +58,3 @@ def _over_items(designs: pd.DataFrame, column: str, ax: Axes) -> None:
     ax.set(xscale="log", xlabel="items")
     ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
     ax.legend(fontsize=9)
-
-
-def variance_shares(components: pd.DataFrame, ax: Axes) -> Axes:
-    """Share of the variance of single answers by source (``effects.variance_components`` of one task)."""
-    rows = range(len(components))[::-1]
-    colours = components["component"].str.contains("identity").map({True: PALETTE["data"], False: PALETTE["noise"]})
-    ax.barh(rows, 100 * components["share"], color=colours, alpha=0.75, height=0.6)
-    dots(ax, components, rows, "share", scale=100, fmt="none", color="black", capsize=0)
-    for row, line in zip(rows, components.itertuples(), strict=True):
-        place, text = (100 * line.ci_high, row), f"{100 * line.share:.1f}%"
-        ax.annotate(text, place, xytext=(6, 0), textcoords="offset points", va="center")
-    ax.set_yticks(rows, components["component"])
-    ax.margins(x=0.15)
-    ax.set(xlabel="share of the variance of single answers (%), with 95% interval", title="What makes answers vary")
-    return ax
-
-
-def validation(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
-    """Type-I error (left) and coverage (right) of each estimator (``validation.table``) against nominal values."""
-    for ax, column, ends, nominal, title in (
-        (axes[0], "actual_error", ("mc_low", "mc_high"), 5, "False alarms"),
-        (axes[1], "coverage", ("coverage_low", "coverage_high"), 95, "Coverage of 95% intervals"),
-    ):
-        rows = table.dropna(subset=column)
-        places = range(len(rows))[::-1]
-        ax.axvline(nominal, color=PALETTE["control"], lw=1.5, label=f"nominal: {nominal}%")
-        dots(ax, rows, places, column, ends, scale=100, capsize=2, lw=1, ms=6)
-        ax.set_yticks(places, named(rows["estimator"]), fontsize=9)
-        ax.set(xlabel="share of simulated data sets (%), with Monte-Carlo interval", title=title)
-        ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.1))
-    axes[0].set_xlim(0, 100 * table["mc_high"].max() + 2)
-    axes[1].set_xlim(min(80, 100 * table["coverage_low"].min() - 2), 101)
-    return axes
-
-
-def speed(paired: pd.DataFrame, ax: Axes) -> Axes:
-    """How many times as fast as the peer (``performance.paired`` rows), with the range of the repetitions."""
-    rows = range(len(paired))[::-1]
-    ax.axvline(1, color=PALETTE["control"], lw=1.5, label="as fast as the peer")
-    dots(ax, paired, rows, "ratio", ("ratio_low", "ratio_high"), ms=6)
-    for row, line in zip(rows, paired.itertuples(), strict=True):
-        place, text = (line.ratio, row), f"{line.ratio:.1f}× {line.peer}"
-        ax.annotate(text, place, xytext=(0, 8), textcoords="offset points", ha="center", fontsize=9)
-    ax.set_yticks(rows, paired["work"])
-    ax.set(xscale="log", xlim=(0.5, 2 * paired["ratio_high"].max()), ylim=(-0.6, len(paired) - 0.3))
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda ratio, _: f"{ratio:g}×"))
-    ax.set(xlabel="times as fast (range of repetitions)", title="Speed beside other libraries")
-    ax.legend(fontsize=9, loc="upper right")
-    return ax

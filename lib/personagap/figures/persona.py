@@ -8,7 +8,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
-from personagap.figures.style import debiased, dots, lengths, named
+from personagap.effects import pb_corrected
+from personagap.figures.style import dots, lengths, named
 from personagap.palette import PALETTE, marks
 
 __all__ = ["forest", "personalization_bias", "safety_utility", "validity"]
@@ -72,7 +73,7 @@ def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | Non
     rows = np.arange(len(bias))[::-1]
     label = "noise floor: E[PB] if no effect"
     ax.barh(rows, bias["noise_floor"], height=0.55, color=PALETTE["noise"], alpha=0.45, label=label)
-    dots(ax, debiased(bias), rows, "debiased_pb2", ms=6, label="PB corrected for noise, 95% interval")
+    dots(ax, pb_corrected(bias), rows, ms=6, label="PB corrected for noise, 95% interval")
     label = "PB uncorrected, as papers report it"
     ax.plot(bias["pb"], rows, "o", mfc="white", color=PALETTE["data"], ms=8, label=label)
     if truth is not None:

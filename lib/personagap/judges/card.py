@@ -12,6 +12,7 @@ from personagap.gap.resampling import Resampling, resample
 from personagap.judges.loading import Judge
 from personagap.judges.refusals import FOLLOWS
 from personagap.paths import DATA
+from personagap.results import result
 
 #: What people call an answer → harmless or not; None: in between, counted apart.
 LABELS = {"refused": True, "harmless": True, "complied": False, "harmful": False, "partly refused": None} | {
@@ -38,7 +39,7 @@ def validate(judge: Judge, labelled: str | Path | pd.DataFrame, *, seed: int = 0
 
     Returns
     -------
-    DataFrame ``judge by group metric estimate ci_low ci_high n``: ``by`` is all, model or type, ``metric`` sensitivity
+    Keys ``judge by group`` and the ``results.COLUMNS``: ``by`` is all, model or type, ``metric`` sensitivity
     (share of the ``n`` harmless answers that are judged so), specificity (of the harmful ones), κ between judge and
     people over both, or partly_harmless (share of the partly refused, which count nowhere else, judged harmless).
     Shares are in [0, 1]; intervals from a bootstrap over prompts, which several models may have answered.
@@ -65,7 +66,7 @@ def validate(judge: Judge, labelled: str | Path | pd.DataFrame, *, seed: int = 0
 
 def card(name: str) -> pd.DataFrame | None:
     """The stored card of a judge, on XSTest with the model and the prompts left out of training; None without one."""
-    cards = pd.read_csv(CARDS)
+    cards = pd.read_csv(CARDS, dtype={"family": "str"}).fillna({"family": "", "unit": ""})
     found = cards[cards["judge"] == name].reset_index(drop=True)
     return found if len(found) else None
 
@@ -92,9 +93,8 @@ def summary(name: str, verdicts: np.ndarray, table: pd.DataFrame, seed: int = 0)
     for by in ("all", "model", "type"):
         for group, rows in table.groupby(by, sort=False) if by in table else ():
             metrics = pd.DataFrame(_metrics(rows, seed))
-            parts.append(metrics.assign(judge=name, by=by, group=group))
-    whole = pd.concat(parts, ignore_index=True)
-    return whole[["judge", "by", "group", "metric", "estimate", "ci_low", "ci_high", "n"]]
+            parts.append(metrics.assign(by=by, group=group))
+    return result(pd.concat(parts), ["judge", "by", "group"], judge=name, method="bootstrap over prompts")
 
 
 def _metrics(rows: pd.DataFrame, seed: int) -> list[dict]:
@@ -122,4 +122,6 @@ def _metrics(rows: pd.DataFrame, seed: int) -> list[dict]:
 
 def _row(metric: str, values: np.ndarray, drawn: Resampling, where: np.ndarray) -> dict:
     low, high = drawn.interval(values, -1.0 if metric == "kappa" else 0.0, 1.0, drawn.clusters(where))
-    return {"metric": metric, "estimate": values[0], "ci_low": low, "ci_high": high, "n": int(where.sum())}
+    unit = "" if metric == "kappa" else "share"
+    row = {"metric": metric, "estimate": values[0], "ci_low": low, "ci_high": high, "n": int(where.sum())}
+    return row | {"unit": unit}

@@ -96,7 +96,7 @@ def cost(request: Request) -> dict[str, float]:
     who = personas.select([*names, *parts, *crossed], controls=asked.get("controls", True), identities=identities)
     conditions = len(asked.get("checkpoints", ["one"])) + len(asked.get("dpo", []))
     if "defences" in asked:
-        conditions += len(defences.table(asked["defences"]))
+        conditions += len(defences.select(asked["defences"]))
     weighed = asked.get("answers") == "likelihood"  # one forward pass a prompt, nothing written
     askings = conditions * len(who) * len(asked.get("templates", ["paper"])) * (1 if weighed else asked["runs"])
     if asked["data"] == "hub":

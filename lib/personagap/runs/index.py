@@ -27,7 +27,7 @@ def latest(figures: Path | None = None) -> pd.DataFrame:
         notebook = path.parent.name, path.stem
         facts = next((facts for facts in finished if facts["folder"].parts[-3:-1] == notebook), None)
         answers = read_verdict(facts["folder"]) if facts else []
-        answer = " ".join(answers[0].values()) if answers else "not run yet"
+        answer = answers[0]["answer"] if answers else "not run yet"
         run = f"{facts['id']}, {facts['started'][:10]}" if facts else "–"
         rows.append(("/".join(notebook), Request(path).title, answer, run))
     return pd.DataFrame(rows, columns=["notebook", "question", "answer", "run"])

@@ -16,6 +16,7 @@ from statsmodels.stats.proportion import proportion_confint
 from personagap.errors import UserError
 from personagap.models.rendering import Messages
 from personagap.paths import DATA
+from personagap.results import result
 
 #: A sentence about the user, and one that says nothing more about them.
 ABOUT_USER = re.compile(r"\b(I|my|me|user)\b", re.IGNORECASE)
@@ -24,7 +25,7 @@ EMPTY = re.compile(
 )
 
 
-def table(names: str | list[str] = "all") -> pd.DataFrame:
+def select(names: str | list[str] = "all") -> pd.DataFrame:
     """The defences, "all" or by name: ``defence kind text idea``; a ``kind`` "control" is there to test the verdict."""
     known = pd.read_csv(DATA / "safety_utility" / "defences.csv")
     idea = "take the identity out of the context unless the request needs it (arXiv 2601.09141)"
@@ -35,17 +36,18 @@ def table(names: str | list[str] = "all") -> pd.DataFrame:
     return known if "all" in wanted else known[known["defence"].isin(wanted)]
 
 
-def load(name: str) -> Callable[[Messages], Messages]:
-    """The defence ``name`` of `table`, for ``ask.ask``.
+def load_defence(name: str) -> Callable[[Messages], Messages]:
+    """The defence ``name`` of `select`, for ``ask.ask``.
 
     A chat without a system prompt (the control "none") is left as it is: the undefended reference.
 
     Examples
     --------
-    >>> load("placebo")([{"role": "system", "content": "I am gay."}, {"role": "user", "content": "Hi"}])[0]["content"]
+    >>> chat = [{"role": "system", "content": "I am gay."}, {"role": "user", "content": "Hi"}]
+    >>> load_defence("placebo")(chat)[0]["content"]
     'I am gay. Write in the language in which the question was put.'
     """
-    text = table(name)["text"].iloc[0]
+    text = select(name)["text"].iloc[0]
 
     def add(messages: Messages) -> Messages:
         head, *rest = messages
@@ -118,8 +120,8 @@ def check_neutralization() -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame, one row for requests that need the identity and one for those that do not: ``needed n survived share
-    ci_low ci_high`` (Wilson's interval, proportions). An identity survives if the context is unchanged.
+    Key ``needed`` (yes or no) and the ``results.COLUMNS`` (``n`` requests), then ``survived``, their number; shares,
+    with Wilson's interval. An identity survives if the context is unchanged.
     """
     checks = pd.read_csv(DATA / "safety_utility" / "neutralization_checks.csv")
     chats = [
@@ -129,4 +131,5 @@ def check_neutralization() -> pd.DataFrame:
     checks["survived"] = [neutralize(chat) == chat for chat in chats]
     counts = checks.groupby("needed", sort=False)["survived"].agg(n="size", survived="sum").reset_index()
     low, high = proportion_confint(counts["survived"], counts["n"], method="wilson")
-    return counts.assign(share=counts["survived"] / counts["n"], ci_low=low, ci_high=high)
+    counts = counts.assign(estimate=counts["survived"] / counts["n"], ci_low=low, ci_high=high)
+    return result(counts, ["needed"], metric="identity survives", unit="share", method="Wilson")

@@ -41,7 +41,7 @@ def load_pairs(source: str) -> pd.DataFrame:
     return pairs[COLUMNS].astype("str")
 
 
-def dress(pairs: pd.DataFrame, variant: str = "dpo-random", seed: int = 0) -> pd.DataFrame:
+def as_chats(pairs: pd.DataFrame, variant: str = "dpo-random", seed: int = 0) -> pd.DataFrame:
     """Preference pairs as chats: ``prompt chosen rejected``, lists of messages.
 
     Parameters
@@ -54,7 +54,7 @@ def dress(pairs: pd.DataFrame, variant: str = "dpo-random", seed: int = 0) -> pd
     Examples
     --------
     >>> pairs = pd.DataFrame({"system": ["Be brief."], "question": ["Hi"], "chosen": ["Hello."], "rejected": ["No."]})
-    >>> dress(pairs)["prompt"][0][0]["content"]
+    >>> as_chats(pairs)["prompt"][0][0]["content"]
     'You are a helpful assistant. I am straight.'
     """
     if variant not in VARIANTS:
@@ -91,7 +91,7 @@ def tune(
     Parameters
     ----------
     model : of ``models.load_model``, in process.
-    pairs, variant, seed : as of `dress`; the seed also decides the adapter's start, order and dropout.
+    pairs, variant, seed : as of `as_chats`; the seed also decides the adapter's start, order and dropout.
     steps, batch, learning_rate : optimizer steps, pairs of each, maximal rate (a tiny model needs a higher one).
     sft : weight of the likelihood of the chosen answers beside the preference loss, 0 in the released code. It keeps a
         model that is moved far from giving neither answer.
@@ -102,7 +102,7 @@ def tune(
     """
     lm = adapter.load(model)
     settings = (lm.id, lm.revision, steps, batch, learning_rate, sft, seed)
-    chats = dress(pairs, variant, seed)
+    chats = as_chats(pairs, variant, seed)
     # A template without a system role must not lose the identity, as Llama-2's did (S9).
     chats["prompt"] = [rendering.fit(lm.tokenizer, messages)[0] for messages in chats["prompt"]]
     folder = CACHE / "tuned" / f"{lm.id.replace('/', '-')}-{variant}-{digest(settings, chats.to_dict('list'))[:8]}"

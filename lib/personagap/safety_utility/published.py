@@ -71,7 +71,7 @@ def mitigation(change: pd.DataFrame, prompt_defences: list[str], model: str) -> 
     prompt_defences : which conditions are prompt defences; the best of them on these very answers is shown.
     model : what was measured.
     """
-    percent = change[(change["dimension"] == "joint") & (change["measure"] == "pb_percent")]
+    percent = change[(change["task"] == "joint") & (change["metric"] == "pb_percent")]
     tuned = percent[percent["condition"] == "dpo-random"]
     best = percent[percent["condition"].isin(prompt_defences)].nsmallest(1, "estimate")
     tables = [

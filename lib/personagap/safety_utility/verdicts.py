@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from personagap.verdicts.wording import ALPHA, OPEN, corrected_pb, interval, p, table, words
+from personagap.verdicts.wording import ALPHA, HEADLINE, OPEN, corrected_pb, interval, p, table, words
 
 
 def mitigation(
@@ -29,7 +29,7 @@ def mitigation(
         (f"Is {words(name)} a remedy?", _remedy(rows, beyond.get(name, True), margin))
         for name, rows in _conditions(change)
     ]
-    answers.insert(0, ("Which defence lowers personalization bias, and at what price?", _headline(answers, change)))
+    answers.insert(0, (HEADLINE, _headline(answers, change)))
     if against_placebo is not None:
         answers.append(("Do the prompt defences do more than any further sentence?", _placebo(against_placebo)))
     if checks is not None:
@@ -45,11 +45,11 @@ def origin(bias: pd.DataFrame, change: pd.DataFrame) -> pd.DataFrame:
     bias : ``effects.personalization_bias`` of each stage, with a leading ``condition``, in the order of training.
     change : ``effects.paired_change`` between neighbouring stages.
     """
-    answers = [("At which stage of training does personalization bias arise?", _arises(bias, change))]
+    answers = [(HEADLINE, _arises(bias, change))]
     answers += [(f"Does the stage {row.condition} show a bias?", _stage(row)) for row in _joint(bias).itertuples()]
     for row in _joint_changes(change).itertuples():
         answers.append((f"Does bias change from {row.compared_with} to {row.condition}?", _step(row)))
-        means = change[(change["condition"] == row.condition) & (change["measure"] == "mean")]
+        means = change[(change["condition"] == row.condition) & (change["metric"] == "mean")]
         answers.append((f"Do scores change from {row.compared_with} to {row.condition}?", _means(means)))
     return table(answers)
 
@@ -67,16 +67,16 @@ def _falls(pb: pd.Series) -> bool:
 
 
 def _remedy(rows: pd.DataFrame, beyond_placebo: bool, margin: float) -> str:
-    tested, means = _pb(rows), rows[rows["measure"] == "mean"]
+    tested, means = _pb(rows), rows[rows["metric"] == "mean"]
     changed = tested["p_adjusted"] < ALPHA
-    lost = " and ".join(means.loc[(means["p_adjusted"] < ALPHA) & (means["estimate"] < 0), "dimension"])
+    lost = " and ".join(means.loc[(means["p_adjusted"] < ALPHA) & (means["estimate"] < 0), "task"])
     if changed and tested["estimate"] > 0:
         says = "No, it raises PB" + (f", and the mean of {lost} falls" if lost else "")
     elif changed and lost:
         says = f"No: it cuts PB by serving everybody worse, the mean of {lost} falls"
     elif changed:
         worst = means.loc[means["ci_low"].idxmin()]
-        harm = f"harm not excluded (the mean of {worst['dimension']} may lose {-worst['ci_low']:.1f} points)"
+        harm = f"harm not excluded (the mean of {worst['task']} may lose {-worst['ci_low']:.1f} points)"
         doubts = [harm] if worst["ci_low"] <= -margin else []
         doubts += [] if beyond_placebo else ["not shown beyond the placebo"]
         safe = f"Yes, PB falls and no mean loses {margin:g} points"
@@ -103,9 +103,9 @@ def _headline(answers: list[tuple[str, str]], change: pd.DataFrame) -> str:
 
 
 def _numbers(rows: pd.DataFrame) -> str:
-    pb, means = _pb(rows), rows[rows["measure"] == "mean"].itertuples()
+    pb, means = _pb(rows), rows[rows["metric"] == "mean"].itertuples()
     parts = [f"PB {pb['before']:.2f} → {pb['after']:.2f} points, difference {interval(pb, form='+.1f')}"]
-    return ", ".join(parts + [f"mean {row.dimension} {interval(row, form='+.1f')}" for row in means])
+    return ", ".join(parts + [f"mean {row.task} {interval(row, form='+.1f')}" for row in means])
 
 
 def _placebo(rows: pd.DataFrame) -> str:
@@ -119,7 +119,7 @@ def _placebo(rows: pd.DataFrame) -> str:
 
 def _kept(checks: pd.DataFrame) -> str:
     parts = [
-        f"{row.survived} of {row.n} ({interval(row, 'share', '.0%')}) survive where the request "
+        f"{row.survived} of {row.n} ({interval(row, form='.0%')}) survive where the request "
         f"{'needs them' if row.needed == 'yes' else 'does not'}"
         for row in checks.itertuples()
     ]
@@ -131,7 +131,7 @@ def _joint(bias: pd.DataFrame) -> pd.DataFrame:
 
 
 def _joint_changes(change: pd.DataFrame) -> pd.DataFrame:
-    return change[(change["dimension"] == "joint") & (change["measure"] == "pb_corrected")]
+    return change[(change["task"] == "joint") & (change["metric"] == "pb_corrected")]
 
 
 def _stage(row) -> str:
@@ -149,7 +149,7 @@ def _step(row) -> str:
 
 
 def _means(means: pd.DataFrame) -> str:
-    parts = [f"{words(row.dimension)} {interval(row, form='+.1f')}" for row in means.itertuples()]
+    parts = [f"{words(row.task)} {interval(row, form='+.1f')}" for row in means.itertuples()]
     changed = means["p_adjusted"].lt(ALPHA).sum()
     return f"On {changed} of {len(means)} tasks (points, all identities): {', '.join(parts)}."
 

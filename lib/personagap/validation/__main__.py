@@ -1,13 +1,13 @@
 """Print how every estimator holds up: ``python -m personagap.validation``; some ten minutes of one core."""
 
 from personagap import validation
+from personagap.results import wide
 
 REPLICATIONS = 100
 
-for title, table, rows in (
-    ("Data that are alike:", validation.table, validation.EVEN),
-    ("Data that are not alike, before and after the repairs:", validation.uneven_table, validation.UNEVEN),
-):
-    print(f"\n{title}", flush=True)
-    found = table(rows, replications=REPLICATIONS)
-    print(found.to_string(index=False, float_format="{:.3g}".format, na_rep=""), flush=True)
+even = wide(validation.table(validation.EVEN, replications=REPLICATIONS))
+print(f"Data that are alike:\n{even.to_string(index=False, float_format='{:.3g}'.format, na_rep='')}", flush=True)
+uneven = validation.uneven_table(validation.UNEVEN, replications=REPLICATIONS)
+columns = ["estimator", "data", "metric", "nominal", "before", "estimate", "ci_low", "ci_high", "kept"]
+shown = uneven[columns].to_string(index=False, float_format="{:.3g}".format, na_rep="")
+print(f"\nData that are not alike, before and after the repairs:\n{shown}")

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from personagap.effects.power import monte_carlo
+from personagap.results import result
 
 
 class Case(NamedTuple):
@@ -28,29 +29,25 @@ def table(cases: Sequence[Case], *, replications: int = 200, seed: int = 0) -> p
 
     Returns
     -------
-    DataFrame, one row per case: ``estimator data event nominal before after mc_low mc_high kept``: the share before
-    the estimator was repaired (NaN: there was no such estimator) and now, the 95 % Monte-Carlo interval of that, and
-    whether it is `kept`.
+    Keys ``estimator data`` and the ``results.COLUMNS``, one row per case: the share of data sets in which the event
+    that ``metric`` names happened, with its 95 % Monte-Carlo interval; then ``nominal before kept``: the share before
+    the estimator was repaired (NaN: there was no such estimator), and whether it is `kept`.
     """
-    rows = []
+    tables = []
     for case in cases:
         outcomes = [bool(case.trial(rng)) for rng in np.random.default_rng(seed).spawn(replications)]
-        found = monte_carlo(pd.DataFrame({"event": outcomes})).iloc[0]
-        told = {"estimator": case.estimator, "data": case.data, "event": case.event}
-        rows.append(told | {"nominal": case.nominal, "before": case.before} | dict(zip(AFTER, found, strict=True)))
-    found = pd.DataFrame(rows)
+        told = {"estimator": case.estimator, "data": case.data, "nominal": case.nominal, "before": case.before}
+        tables.append(monte_carlo(pd.DataFrame({case.event: outcomes}), "metric").assign(**told))
+    found = result(pd.concat(tables), ["estimator", "data"])
     return found.assign(kept=kept(found))
-
-
-AFTER = ["after", "mc_low", "mc_high"]
 
 
 def kept(table: pd.DataFrame) -> pd.Series:
     """Whether a level of at most 6.5 %, coverage of 93 % or power of 80 % is shown, or nominal not excluded."""
-    alarm, found = table["event"].str.startswith("false alarm"), table["event"] == "found"
-    shown = table["after"] >= np.where(found, 0.8, 0.93)
-    return pd.Series(np.where(alarm, table["after"] <= 0.065, shown)) | np.where(
-        alarm, table["mc_low"] <= table["nominal"], table["mc_high"] >= table["nominal"]
+    alarm, found = table["metric"].str.startswith("false alarm"), table["metric"] == "found"
+    shown = table["estimate"] >= np.where(found, 0.8, 0.93)
+    return pd.Series(np.where(alarm, table["estimate"] <= 0.065, shown)) | np.where(
+        alarm, table["ci_low"] <= table["nominal"], table["ci_high"] >= table["nominal"]
     )
 
 

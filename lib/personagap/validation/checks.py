@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike
 
 from personagap.effects.power import monte_carlo
 from personagap.errors import at_least
+from personagap.results import result
 
 
 class Check(NamedTuple):
@@ -44,25 +45,24 @@ def table(checks: Sequence[Check], *, replications: int = 200, alpha: float = 0.
 
     Returns
     -------
-    DataFrame, one row per check: ``estimator reference largest_difference nominal_error actual_error mc_low
-    mc_high coverage coverage_low coverage_high effect power``. ``actual_error`` is the share of null data sets
-    with p ≤ ``alpha`` and ``mc_low mc_high`` its 95 % Monte-Carlo interval; ``coverage``, with its own, is over
-    null and planted data, ``power`` on the planted effect that ``effect`` states. Empty where an estimator has
-    no test or no interval.
+    Keys ``estimator reference effect`` and the ``results.COLUMNS``, several rows for each check. The metrics are
+    "largest_difference", from the reference, in the estimator's unit; "actual_error", the share of ``n`` null data sets
+    with p ≤ ``alpha``; "power", that of data sets with the planted ``effect``; "coverage", over null and planted data:
+    with 95 % Monte-Carlo intervals, and left out where an estimator has no test or no interval.
     """
     at_least(1, replications=replications)
-    rows = []
+    tables = []
     for check in checks:
         rngs = np.random.default_rng(seed).spawn(2 * replications)
         trials = pd.DataFrame([check.outcome(rng, i % 2 == 1) for i, rng in enumerate(rngs)], columns=["p", "covered"])
-        row = {"estimator": check.estimator, "reference": check.reference, "largest_difference": check.difference()}
+        events: dict[str, pd.Series] = {}
         if trials["p"].notna().any():
             found = trials["p"] <= alpha
-            row |= {"nominal_error": alpha, "effect": check.effect, "power": found[1::2].mean()}
-            row |= zip(["actual_error", "mc_low", "mc_high"], monte_carlo(found[::2].to_frame()).iloc[0], strict=True)
+            events = {"actual_error": found[::2], "power": found[1::2]}
         if trials["covered"].notna().any():
-            covered = monte_carlo(trials[["covered"]].astype(bool)).iloc[0]
-            row |= zip(["coverage", "coverage_low", "coverage_high"], covered, strict=True)
-        rows.append(row)
-    columns = ["estimator", "reference", "largest_difference", "nominal_error", "actual_error", "mc_low", "mc_high"]
-    return pd.DataFrame(rows, columns=[*columns, "coverage", "coverage_low", "coverage_high", "effect", "power"])
+            events["coverage"] = trials["covered"].astype(bool)
+        rows = [monte_carlo(event.to_frame(metric), "metric") for metric, event in events.items()]
+        rows.insert(0, pd.DataFrame({"metric": ["largest_difference"], "estimate": check.difference()}))
+        known = {"estimator": check.estimator, "reference": check.reference, "effect": check.effect}
+        tables.append(pd.concat(rows).assign(**known))
+    return result(pd.concat(tables), list(known))

@@ -16,6 +16,7 @@ from personagap import effects
 from personagap.effects.anova import mean_squares
 from personagap.effects.power import monte_carlo
 from personagap.effects.simulate import simulate_scores
+from personagap.results import result
 from personagap.validation.checks import Check
 
 
@@ -49,7 +50,7 @@ def _components() -> tuple:
     scores, wide = _four(n_items=25)
     identity, item, residual = _anova(wide)
     theirs = 1e4 * np.array([(identity - residual) / 25, (item - residual) / 4, residual])
-    return effects.variance_components(scores)["variance"], theirs
+    return effects.variance_components(scores).query("metric == 'variance'")["estimate"], theirs
 
 
 def _contrasts() -> tuple:
@@ -118,7 +119,7 @@ def _power() -> tuple:
     """A contrast said to be found in 80 % of studies: in what share is it?"""
     size = effects.power(n_items=150, n_runs=3, n_identities=2)["smallest_contrast"][0]
     found = effects.simulated_power([size, 0], n_items=150, n_runs=3, alpha=0.1, replications=200)
-    return 0.8, found["power"][1]  # Holm's first step tests the larger of two contrasts at 0.1 / 2
+    return 0.8, found["estimate"][1]  # Holm's first step tests the larger of two contrasts at 0.1 / 2
 
 
 def _equivalence() -> tuple:
@@ -181,7 +182,7 @@ def _components_trial(rng: np.random.Generator, _: bool, component: str, share: 
     """Identity effects of sd 5 points; items of uniform difficulty, so a third of the variance is theirs."""
     scores = simulate_scores(_spread(rng, 5, (31,), limit=3), n_items=150, n_runs=2, seed=rng)
     table = effects.variance_components(scores, seed=int(rng.integers(2**31)))
-    return table.set_index("component").loc[component], share
+    return table[table["metric"] == "share"].set_index("component").loc[component], share
 
 
 def _rates_trial(rng: np.random.Generator, _: bool) -> tuple:
@@ -197,7 +198,7 @@ def one_phrasing(replications: int = 100, seed: int = 0) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame ``test rejects mc_low mc_high``: share of data sets with p ≤ 0.05 and its Monte-Carlo interval.
+    Key ``test`` and the ``results.COLUMNS``: the share of data sets with p ≤ 0.05, with its Monte-Carlo interval.
     """
     p_values = []
     for rng in np.random.default_rng(seed).spawn(replications):
@@ -206,8 +207,8 @@ def one_phrasing(replications: int = 100, seed: int = 0) -> pd.DataFrame:
         difference = cells["p00"] - cells["none"].droplevel("template")
         p_values.append((stats.ttest_1samp(difference, 0).pvalue, effects.contrasts(scores)["p_value"][0]))
     tests = ["paired t-test, phrasings pooled", "effects.contrasts, phrasing random"]
-    table = monte_carlo(pd.DataFrame(p_values, columns=tests) <= 0.05)
-    return table.rename_axis("test").reset_index().rename(columns={"power": "rejects"})
+    rejected = pd.DataFrame(p_values, columns=tests) <= 0.05
+    return result(monte_carlo(rejected, "test"), ["test"], metric="rejects")
 
 
 EFFECTS = [

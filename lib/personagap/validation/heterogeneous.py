@@ -116,7 +116,7 @@ BIAS = [
 def _changed(rng: np.random.Generator, data: Callable) -> bool:
     before, after = (scores_of(x).assign(condition=name) for x, name in zip(data(rng), "ab", strict=True))
     change = effects.paired_change(pd.concat([before, after]), {"b": "a"}, n_bootstrap=399)
-    change = change[change["dimension"] == "t"].set_index("measure")
+    change = change[change["task"] == "t"].set_index("metric")
     return change.loc["pb_corrected", "p_value"] <= 0.05
 
 

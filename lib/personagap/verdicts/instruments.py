@@ -3,7 +3,7 @@
 import pandas as pd
 from statsmodels.stats.proportion import proportion_confint
 
-from personagap.verdicts.wording import table, words
+from personagap.verdicts.wording import ALPHA, HEADLINE, interval, table, words
 
 
 def instruments(
@@ -18,12 +18,12 @@ def instruments(
     budget : ``effects.split_budget``.
     replications : data sets without an effect that ``validated`` rests on; of intervals, twice as many.
     """
-    tested, covered = validated.dropna(subset="actual_error"), validated.dropna(subset="coverage")
-    lowest, highest = covered.loc[covered["coverage"].idxmin()], covered.loc[covered["coverage"].idxmax()]
-    pooled, phrased = naive["rejects"]
+    tested, covered = (validated[validated["metric"] == metric] for metric in ("actual_error", "coverage"))
+    lowest, highest = (covered.loc[end] for end in (covered["estimate"].idxmin(), covered["estimate"].idxmax()))
+    pooled, phrased = naive["estimate"]
     first, last, best = floors.iloc[0], floors.iloc[-1], budget.iloc[0]
     answers = {
-        "Can these instruments be trusted?": _false_alarms(tested, replications),
+        HEADLINE: _false_alarms(tested, replications),
         "Do the intervals cover the truth?": (
             f"Between {_covered(lowest)} and {_covered(highest)} of the time, where 95% is promised, in "
             f"{2 * replications} data sets each."
@@ -45,21 +45,20 @@ def instruments(
 
 
 def _false_alarms(tested: pd.DataFrame, replications: int) -> str:
-    false = tested.loc[tested["mc_low"] > tested["nominal_error"], "estimator"]
-    share, n = tested["actual_error"].mean(), len(tested) * replications
+    false = tested.loc[tested["ci_low"] > ALPHA, "estimator"]
+    share, n = tested["estimate"].mean(), len(tested) * replications
     low, high = proportion_confint(round(share * n), n, method="beta")
-    worst = tested.loc[tested["mc_high"].idxmax()]
+    worst = tested.loc[tested["ci_high"].idxmax()]
     shown = f"All but {', '.join(false)} are" if len(false) else f"None of {len(tested)} tests is shown to be"
     return (
         f"{shown} {'within' if len(false) else 'beyond'} the 5% level; together {share:.1%} [{low:.1%}, {high:.1%}] of "
         f"{n:,} data sets without effect are called significant. But each test has only {replications} of them: a "
-        f"level of up to {worst['mc_high']:.0%} ({words(worst['estimator'])}) is not excluded."
+        f"level of up to {worst['ci_high']:.0%} ({words(worst['estimator'])}) is not excluded."
     )
 
 
 def _covered(row: pd.Series) -> str:
-    ends = f"[{row['coverage_low']:.0%}, {row['coverage_high']:.0%}]"
-    return f"{row['coverage']:.0%} {ends} ({words(row['estimator'])})"
+    return f"{interval(row, form='.0%')} ({words(row['estimator'])})"
 
 
 def demo_model(agreement: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
@@ -78,7 +77,7 @@ def demo_model(agreement: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
         f"({worst['template']}, {words(worst['task'])}); no PB is more than {gap:.2f} points off. Exact, no sampling."
     )
     good = "Yes" if paper >= 0.999 and gap < 0.2 else "No, not closely enough (r 0.999, 0.2 points)"
-    return table([("Does the model answer as planted?", f"{good}: {numbers}")])
+    return table([(HEADLINE, f"{good}: {numbers}")])
 
 
 def speed(paired: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame:
@@ -87,9 +86,9 @@ def speed(paired: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame:
     late = f"All but {', '.join(slow)}" if len(slow) else "All"
     took = "; ".join(f"{row.work}: {row.seconds:.1f} s of {row.target:g} s" for row in jobs.itertuples())
     ratios = [
-        f"{row.work} {row.ratio:.1f} times {row.peer} ({row.ratio_low:.1f} to {row.ratio_high:.1f})"
+        f"{row.work} {row.estimate:.1f} times {row.peer} ({row.ci_low:.1f} to {row.ci_high:.1f})"
         for row in paired.itertuples()
     ]
     said = "Speed as a multiple of the peer's: " + "; ".join(ratios) + "."
-    faster = ("Is it faster than what one would use instead?", said)
+    faster = (HEADLINE, said)
     return table([faster, ("Do the whole jobs keep their time?", f"{late}. {took}.")])

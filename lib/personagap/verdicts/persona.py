@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from personagap.personas import CONTROLS
-from personagap.verdicts.wording import ALPHA, OPEN, corrected_pb, interval, p, table, words
+from personagap.verdicts.wording import ALPHA, HEADLINE, OPEN, corrected_pb, interval, p, table, words
 
 #: Percent of the median persona's answers, unreadable or cut off, above which a verdict says so first.
 MUCH = 20
@@ -32,7 +32,7 @@ def persona_effects(
     bias = bias.assign(ci_high=bias["ci_high"].mask(bias["dimension"] == "joint", bias["ci_high"].max()))
     bias = bias.assign(p_value=bias.get("p_adjusted", bias["p_value"]))
     headline = _headline(bias, contrasts, _caveat("joint", lost))
-    answers = [("Does the model serve people differently because of who they say they are?", headline)]
+    answers = [(HEADLINE, headline)]
     answers += [
         (f"Does {_task(row.dimension)} depend on the identity stated?", _bias(row, _caveat(row.dimension, lost)))
         for row in bias.itertuples()
@@ -75,14 +75,14 @@ def judge_corrected(card: pd.DataFrame | None, corrected: Mapping[str, pd.DataFr
         answer = "Cannot be told: this judge was never measured. Label some answers, and give their file as labelled."
         return table([(question, answer)])
     youden = corrected["rates"]["youden"].iloc[0]
-    if corrected["rates"]["corrected"].isna().all():
+    if corrected["rates"]["estimate"].isna().all():
         answer = f"Safety cannot be told: the judge is too poor (sensitivity + specificity − 1 is {youden:.2f})."
         return table([(question, answer)])
     rates = corrected["rates"].query("persona == 'none'").itertuples()
-    parts = [f"{_task(row.task)} {row.estimate:.1f} → {interval(row, 'corrected', '.1f')}%" for row in rates]
+    parts = [f"{_task(row.task)} {row.raw:.1f} → {interval(row, form='.1f')}%" for row in rates]
     spreads = [
-        f"{_task(row.task)} {max(row.debiased_pb2, 0) ** 0.5:.2f} → {max(row.corrected, 0) ** 0.5:.2f}"
-        f" (at most {max(row.corrected_high, 0) ** 0.5:.2f})"
+        f"{_task(row.dimension)} {max(row.raw, 0) ** 0.5:.2f} → {max(row.estimate, 0) ** 0.5:.2f}"
+        f" (at most {max(row.ci_high, 0) ** 0.5:.2f})"
         for row in corrected["bias"].itertuples()
     ]
     labelled = card[(card["by"] == "model") & (card["metric"] == "sensitivity")]["estimate"]

@@ -10,8 +10,8 @@ from personagap.runs.tables import number
 ALPHA = 0.05
 #: Rows that a text alternative tells.
 LONGEST = 40
-
-
+#: The first "question" of a verdict: the notebook's own, which its title asks.
+HEADLINE = "In short"
 #: How a headline begins that answers neither yes nor no.
 OPEN = "Not told by these data"
 

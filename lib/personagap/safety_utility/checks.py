@@ -1,0 +1,84 @@
+"""What else could look like a bias, or hide one: endings, intersections, the judge, identity words in answers."""
+
+from collections.abc import Sequence
+
+import pandas as pd
+
+from personagap import demo, effects, judges, leakage, tasks
+from personagap.judges.loading import Judge
+
+
+def endings(scores: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
+    """How answers ended that say nothing, or were refused by the server's own word.
+
+    Returns
+    -------
+    The tables that there are: "rates" and "contrasts" of ``effects.outcomes``, and "harmless", PB with blocked answers
+    counted as harmless. None of them if all answers were given.
+    """
+    ended, found = effects.outcomes(scores), {}
+    if len(ended):
+        found = {"rates": effects.rates(ended), "contrasts": effects.contrasts(ended, control="none")}
+    if (scores["outcome"] == "blocked").any():
+        found["harmless"] = effects.personalization_bias(tasks.blocked_as_harmless(scores), seed=seed)
+    return found
+
+
+def by_template(
+    scores: pd.DataFrame, exact: pd.DataFrame | None = None, seed: int = 0
+) -> tuple[pd.DataFrame, pd.DataFrame | None]:
+    """PB of each phrasing by itself, with a leading ``condition``; and ``demo.truth`` of each, where it is known.
+
+    ``exact`` is that of ``demo.true_scores``.
+    """
+    conditions = scores.assign(condition=scores["template"])
+    bias = effects.by_condition(effects.personalization_bias, conditions, seed=seed)
+    if exact is None:
+        return bias, None
+    cells = exact.groupby("template", sort=False)
+    true = {name: demo.truth(rows, bias[bias["condition"] == name]) for name, rows in cells}
+    return bias, pd.concat(true, names=["condition"]).droplevel(1).reset_index()
+
+
+def intersections(scores: pd.DataFrame, names: Sequence[str], exact: pd.DataFrame | None = None) -> pd.DataFrame:
+    """``effects.additivity`` of intersections, beside the truth.
+
+    Parameters
+    ----------
+    scores : of the intersections, their parts and the control.
+    names : the intersections, as in "hindu+woman".
+    exact : of ``demo.true_scores``, where the truth is known: a column ``true`` is added, in points.
+    """
+    table = effects.additivity(scores, {name: name.split("+") for name in names})
+    if exact is None:
+        return table
+    mean = 100 * exact.groupby(["task", "persona"])["true"].mean().unstack("persona")
+    true = {}
+    for name in names:
+        parts = mean[name.split("+")]
+        true[f"{name} − average of parts"] = mean[name] - parts.mean(axis=1)
+        true[f"{name} − sum of parts"] = mean[name] - parts.sum(axis=1) + (parts.shape[1] - 1) * mean["none"]
+    known = pd.DataFrame(true).melt(var_name="contrast", value_name="true", ignore_index=False)
+    return table.merge(known.reset_index(), how="left")
+
+
+def reworded(responses: pd.DataFrame, items: pd.DataFrame, who: pd.DataFrame, asked: Sequence[Judge]) -> pd.DataFrame:
+    """``judges.reworded`` of several judges, as scores of tasks that are named after them."""
+    worded = {judge.name: judges.reworded(responses, items, who, judge) for judge in asked}
+    return pd.concat([rows.assign(task=f"{name} judge, " + rows["task"]) for name, rows in worded.items()])
+
+
+def without_judge_errors(
+    card: pd.DataFrame, rates: pd.DataFrame, contrasts: pd.DataFrame, bias: pd.DataFrame, seed: int = 0
+) -> dict[str, pd.DataFrame]:
+    """``effects.judge_corrected`` of the results on the tasks that a judge scores: "rates", "contrasts", "bias"."""
+    tables = {"rates": rates, "contrasts": contrasts, "bias": bias}
+    judged = {name: table[table[table.columns[0]].isin(tasks.SAFETY)] for name, table in tables.items()}
+    return {name: effects.judge_corrected(table, card, seed=seed) for name, table in judged.items()}
+
+
+def carried(responses: pd.DataFrame, who: pd.DataFrame) -> pd.DataFrame:
+    """``effects.contrasts`` of ``leakage.mentions``, with both rates in points: ``stated base_rate``."""
+    mentions = leakage.mentions(responses, who)
+    shares = effects.rates(mentions).pivot(index="task", columns="persona", values="estimate")
+    return effects.contrasts(mentions).join(shares.rename(columns={"none": "base_rate"}), on="task")
