@@ -175,8 +175,8 @@ def test_summaries_and_differences_against_pandas_and_a_cluster_robust_regressio
     study = study_of(table, 400)
     results = adaptation.references(study)
     means = adaptation.summarise(results, n_bootstrap=200).query("metric == 'persona_reward'").set_index("strategy")
-    assert means.loc["best of 8", "value"] == pytest.approx(study.stored().max(axis=1).mean())
-    assert means.loc["random response", "value"] == pytest.approx(study.stored().mean(), abs=0.1)
+    assert means.loc["best of 8", "estimate"] == pytest.approx(study.stored().max(axis=1).mean())
+    assert means.loc["random response", "estimate"] == pytest.approx(study.stored().mean(), abs=0.1)
     one, stored = adaptation.compare(results, ["best of 8"], ["reference"], n_bootstrap=4000).iloc[0], study.stored()
     difference = stored.max(axis=1) - stored[:, study.reference]
     fit = OLS(difference, np.ones(400)).fit(cov_type="cluster", cov_kwds={"groups": study.target}, use_t=True)
@@ -374,12 +374,13 @@ def test_log_is_read_and_its_bug_relabelled(tmp_path):
 def test_selecting_the_best_of_equally_good_runs():
     """The plotted advantage (P20), and the expected maximum of 79 normals, which is 2.41 (by integration)."""
     row = runlog.compare_rates(21.9, 20.4).iloc[0]
-    assert row["z"] == pytest.approx(0.82, abs=0.01) and row["p_value"] > 0.4 and row["ci_low"] < 0 < row["ci_high"]
+    assert row["statistic"] == pytest.approx(0.82, abs=0.01)
+    assert row["p_value"] > 0.4 and row["ci_low"] < 0 < row["ci_high"]
     rng = np.random.default_rng(0)
     equal = pd.Series(rng.binomial(1000, 0.2, 79) / 10)
     free, tied = runlog.selection_effect(equal, (0.0, 0.75)).to_dict("records")
-    assert free["selection_effect"] / free["sd_chance"] == pytest.approx(2.41, abs=0.03)
-    assert tied["selection_effect"] == pytest.approx(free["selection_effect"] / 2)
+    assert free["estimate"] / free["sd_chance"] == pytest.approx(2.41, abs=0.03)
+    assert tied["estimate"] == pytest.approx(free["estimate"] / 2)
     assert free["p_value"] > 0.05 and free["shrunken_best"] < equal.mean() + 0.3 * (equal.max() - equal.mean())
     better = pd.concat([equal, pd.Series([40.0])])
     assert runlog.selection_effect(better, (0.0,))["p_value"].item() == 0

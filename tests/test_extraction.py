@@ -162,10 +162,10 @@ def test_t14_hedging_raises_acceptance_but_not_use():
     assert table.groupby("strategy")["attribute"].count()["refine flagged"] == (~items["flagged"]).sum()
     hedged = conversations.judge(table[table["strategy"] == "hedge flagged"])
     compared = extraction.compare(table, judgments, hedged, cluster="user")
-    values = compared.set_index(["measure", "strategy"])["estimate"].unstack()
+    values = compared.set_index(["metric", "strategy"])["estimate"].unstack()
     assert values.loc["accepted", "hedge flagged"] > values.loc["accepted", "as extracted"] + 0.1
     assert values.loc["useful", "hedge flagged"] < values.loc["useful", "as extracted"]
-    itself = compared[(compared["strategy"] == "as extracted") & compared["measure"].isin(["covered", "kept"])]
+    itself = compared[(compared["strategy"] == "as extracted") & compared["metric"].isin(["covered", "kept"])]
     assert (itself[["estimate", "ci_low", "ci_high"]] == 1).all(axis=None) and len(itself) == 2
     assert values.loc["covered", "as extracted"] == 1 > values.loc["covered", "drop flagged"] > 0.5
     assert values.loc["hedged", "as extracted"] == 0  # "in May" is no hedge

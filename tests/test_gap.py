@@ -14,6 +14,7 @@ from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 from personagap import gap
 from personagap.errors import UserError
 from personagap.gap.resampling import resample
+from personagap.results import COLUMNS, wide
 from personagap.validation.uneven_raters import rotating
 
 SAME = {"rel": 0, "abs": 1e-8}
@@ -32,6 +33,16 @@ def table(labels, n_users=5, kinds=None):
         )
         frames[-1]["label"] = column
     return pd.concat(frames, ignore_index=True).dropna(subset="label")
+
+
+def by_rater(judgments, **how):
+    """Relevance metrics, a row for each rater."""
+    return wide(gap.relevance_metrics(judgments, **how)).set_index("rater")
+
+
+def by_metric(table, metric):
+    """The rows of a metric, by rater."""
+    return table[table["metric"] == metric].set_index("rater")
 
 
 @pytest.fixture
@@ -53,7 +64,7 @@ def ordinal(rng):
 
 def test_relevance_metrics_equal_scikit_learn(rng):
     y, x = rng.random(200) < 0.2, rng.random(200) < 0.45
-    row = gap.relevance_metrics(table({"human_majority": y * 1, "judge": x * 1}), n_bootstrap=50).iloc[0]
+    row = by_rater(table({"human_majority": y * 1, "judge": x * 1}), n_bootstrap=50).loc["judge"]
     expected = {
         "precision": sk.precision_score(y, x),
         "recall": sk.recall_score(y, x),
@@ -68,7 +79,7 @@ def test_relevance_metrics_equal_scikit_learn(rng):
 
 def test_baselines_know_nothing(rng):
     y = (rng.random(400) < 0.25) * 1
-    rows = gap.relevance_metrics(table({"human_majority": y, "judge": y}), n_bootstrap=50).set_index("rater")
+    rows = by_rater(table({"human_majority": y, "judge": y}), n_bootstrap=50)
     assert rows.loc["select_all", "f1"] == pytest.approx(sk.f1_score(y, np.ones(400)), **SAME)
     assert rows.loc["prevalence", ["precision", "recall", "f1"]].astype(float).tolist() == pytest.approx([y.mean()] * 3)
     assert rows.loc[["select_all", "prevalence"], "kappa"].tolist() == pytest.approx([0, 0], abs=1e-12)
@@ -124,7 +135,7 @@ def test_shares_of_0_and_1_are_wilson_at_the_number_of_their_clusters():
     """That a judge said yes to all of 40 items of ten prompts is no proof that it always will."""
     y, z2 = np.tile([1, 0, 0, 0], 10) * (np.arange(40) < 12), stats.norm.ppf(0.975) ** 2
     judgments = table({"human_majority": y, "yes": np.ones(40), "half": np.tile([1, 0], 20)})
-    rows = gap.relevance_metrics(judgments, cluster="prompt", n_bootstrap=50).set_index("rater")
+    rows = by_rater(judgments, cluster="prompt", n_bootstrap=50)
     expected = {"yes_rate_low": 10 / (10 + z2), "yes_rate_high": 1, "recall_low": 3 / (3 + z2), "recall_high": 1}
     assert rows.loc["yes", list(expected)].to_dict() == pytest.approx(expected)
     assert rows.loc["yes", "precision_low"] < rows.loc["yes", "precision"] < rows.loc["yes", "precision_high"]
@@ -132,8 +143,8 @@ def test_shares_of_0_and_1_are_wilson_at_the_number_of_their_clusters():
     assert (rows.loc["select_all", ["yes_rate_low", "recall_low"]] == 1).all()  # by definition
     scored = table({"human_majority": y, "judge": 0.9 * y})
     curve = gap.reliability_curve(scored, n_bins=2, cluster="prompt", n_bootstrap=50)
-    assert ((curve["ci_low"] < curve["observed"]) | (curve["ci_high"] > curve["observed"])).all()
-    f1 = gap.scored_metrics(scored, cluster="prompt", n_bootstrap=50).iloc[0]
+    assert ((curve["ci_low"] < curve["estimate"]) | (curve["ci_high"] > curve["estimate"])).all()
+    f1 = wide(gap.scored_metrics(scored, cluster="prompt", n_bootstrap=50)).iloc[0]
     assert f1["f1"] == 1 and f1["f1_low"] == pytest.approx(3 / (3 + z2))
     third = pd.DataFrame({"user": np.repeat(np.arange(7), 3), "hit": [1, 0, 0] * 7, "all": 1})
     row = gap.means(third, "hit", ["all"], cluster="user", n_bootstrap=50).iloc[0]
@@ -198,7 +209,7 @@ def test_interval_of_a_share_near_one_covers_where_prompts_hardly_vary():
     for seed in range(200):
         right = np.repeat(np.random.default_rng(seed).random(20) < 0.97, 4)
         judgments = table({"human_majority": y, "judge": np.where(right, y, 1 - y)})
-        row = gap.relevance_metrics(judgments, cluster="prompt", n_bootstrap=200).iloc[0]
+        row = by_rater(judgments, cluster="prompt", n_bootstrap=200).loc["judge"]
         covered.append([row[f"{name}_low"] <= 0.97 <= row[f"{name}_high"] for name in ("accuracy", "recall")])
     assert (np.mean(covered, axis=0) >= 0.94).all()
 
@@ -209,33 +220,32 @@ def test_cohen_kappa_equals_scikit_learn(ordinal, weights):
     for row in rows.itertuples():
         a, b = ordinal[row.rater_a], ordinal[row.rater_b]
         both = ~np.isnan(a + b)
-        assert row.kappa == pytest.approx(sk.cohen_kappa_score(a[both], b[both], weights=weights), **SAME)
-        assert row.n == both.sum() and row.ci_low < row.kappa < row.ci_high
+        assert row.estimate == pytest.approx(sk.cohen_kappa_score(a[both], b[both], weights=weights), **SAME)
+        assert row.n == both.sum() and row.ci_low < row.estimate < row.ci_high
     means = gap.mean_agreement(table(ordinal), weights=weights, n_bootstrap=50).set_index("pair")
-    assert means["n_pairs"].to_dict() == {"human–human": 3, "human–model": 3}
-    assert means.loc["human–model", "kappa"] == pytest.approx(
-        rows[rows["pair"] == "human–model"]["kappa"].mean(), **SAME
-    )
+    assert means["n"].to_dict() == {"human–human": 3, "human–model": 3}
+    of_pairs = rows[rows["pair"] == "human–model"]["estimate"]
+    assert means.loc["human–model", "estimate"] == pytest.approx(of_pairs.mean(), **SAME)
 
 
 @pytest.mark.parametrize("weights", ["linear", "quadratic"])
 def test_weighted_kappa_knows_the_steps_of_the_scale_that_nobody_used(weights):
     a, b = [1, 2, 4, 5, 5, 2, 1, 4], [1, 4, 4, 5, 4, 2, 2, 2]
     row = gap.agreement(table({"human_1": a, "human_2": b}), weights=weights, n_bootstrap=20).iloc[0]
-    assert row["kappa"] == pytest.approx(sk.cohen_kappa_score(a, b, weights=weights, labels=[1, 2, 3, 4, 5]), **SAME)
+    assert row["estimate"] == pytest.approx(sk.cohen_kappa_score(a, b, weights=weights, labels=[1, 2, 3, 4, 5]), **SAME)
 
 
 @pytest.mark.parametrize("measurement", ["nominal", "ordinal", "interval"])
 def test_alpha_and_fleiss_equal_their_packages(ordinal, measurement):
     humans = {rater: labels for rater, labels in ordinal.items() if rater != "judge"}
     matrix = np.stack(list(humans.values()))
-    rows = gap.reliability(table(humans), measurement=measurement, n_bootstrap=50).set_index("measure")
+    rows = gap.reliability(table(humans), measurement=measurement, n_bootstrap=50).set_index("metric")
     alpha = krippendorff.alpha(reliability_data=matrix, level_of_measurement=measurement)
     assert rows.loc[f"Krippendorff α ({measurement})", "estimate"] == pytest.approx(alpha, **SAME)
     complete = matrix[:, ~np.isnan(matrix).any(axis=0)]
     kappa = fleiss_kappa(aggregate_raters(complete.T.astype(int))[0])
     assert rows.loc["Fleiss κ", "estimate"] == pytest.approx(kappa, **SAME)
-    assert rows["n_units"].tolist() == [complete.shape[1], 120]
+    assert rows["n"].tolist() == [complete.shape[1], 120]
 
 
 def test_pools_of_raters_have_a_reliability_and_a_ceiling():
@@ -245,17 +255,18 @@ def test_pools_of_raters_have_a_reliability_and_a_ceiling():
     rows = gap.reliability(humans, n_bootstrap=50)
     groups = [list(part) for _, part in humans.groupby("item")["label"]]
     assert rows["estimate"][0] == pytest.approx(fleiss_kappa(aggregate_raters(np.array(groups))[0]), **SAME)
-    assert rows["n_units"].tolist() == [300, 300]
-    assert gap.judge_correlation(pool, n_bootstrap=50)["ceiling"][0] == pytest.approx(0.77, abs=0.06)
+    assert rows["n"].tolist() == [300, 300]
+    ceiling = by_metric(gap.judge_correlation(pool, n_bootstrap=50), "ceiling")["estimate"]
+    assert ceiling["judge"] == pytest.approx(0.77, abs=0.06)
 
 
 def test_majority_agrees_with_its_members_even_if_they_guess(rng):
     """R8: three independent coins agree with their own majority at κ = 0.5."""
     labels = {f"human_{i}": (rng.random(4000) < 0.5) * 1 for i in range(3)}
-    rows = gap.majority_bias(table(labels))
-    assert rows["kappa_if_independent"].tolist() == pytest.approx([0.5] * 3, abs=0.01)
-    assert rows["kappa_majority"].tolist() == pytest.approx([0.5] * 3, abs=0.04)
-    assert rows["kappa_others"].tolist() == pytest.approx([0] * 3, abs=0.04)
+    rows = wide(gap.majority_bias(table(labels)))
+    assert rows["κ if independent"].tolist() == pytest.approx([0.5] * 3, abs=0.01)
+    assert rows["κ with the majority"].tolist() == pytest.approx([0.5] * 3, abs=0.04)
+    assert rows["κ with the others"].tolist() == pytest.approx([0] * 3, abs=0.04)
 
 
 @pytest.mark.parametrize(
@@ -282,7 +293,7 @@ def test_scored_judges_equal_scikit_learn(rng):
     y = (rng.random(300) < 0.25) * 1
     score = np.round(np.clip(0.3 * y + rng.random(300) * 0.7, 0, 1), 2)  # rounded, so that scores tie
     judgments = table({"human_majority": y, "judge": score})
-    row = gap.scored_metrics(judgments, n_bootstrap=50).iloc[0]
+    row = wide(gap.scored_metrics(judgments, n_bootstrap=50)).iloc[0]
     assert row["auprc"] == pytest.approx(sk.average_precision_score(y, score), **SAME)
     precision, recall, thresholds = sk.precision_recall_curve(y, score)
     f1 = 2 * precision * recall / (precision + recall)
@@ -290,8 +301,8 @@ def test_scored_judges_equal_scikit_learn(rng):
     assert row["best_threshold"] == thresholds[np.nanargmax(f1)]
     assert row["f1"] <= row["best_f1"]
     curve = gap.reliability_curve(judgments, n_bins=5, n_bootstrap=50)
-    assert np.average(curve["observed"], weights=curve["n"]) == pytest.approx(y.mean(), **SAME)
-    assert curve["observed"].is_monotonic_increasing
+    assert np.average(curve["estimate"], weights=curve["n"]) == pytest.approx(y.mean(), **SAME)
+    assert curve["estimate"].is_monotonic_increasing
 
 
 def test_scored_resamples_are_weighted_average_precision(rng):
@@ -306,7 +317,7 @@ def test_spearman_and_its_resamples_equal_scipy(ordinal):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)
         mean = np.nanmean(humans, axis=0)
-    rows = gap.judge_correlation(table(ordinal), n_bootstrap=50).set_index("rater")
+    rows = wide(gap.judge_correlation(table(ordinal), n_bootstrap=50)).set_index("rater")
     assert rows.loc["judge", "spearman"] == pytest.approx(stats.spearmanr(ordinal["judge"], mean).statistic, **SAME)
     pairs = [stats.spearmanr(humans[a], humans[b], nan_policy="omit").statistic for a, b in ((0, 1), (0, 2), (1, 2))]
     shared = [np.isfinite(humans[a] + humans[b]).sum() for a, b in ((0, 1), (0, 2), (1, 2))]
@@ -318,14 +329,14 @@ def test_spearman_and_its_resamples_equal_scipy(ordinal):
     drawn = resample(gap.tables.units(table(ordinal)).index, n_bootstrap=20)
     times = drawn.weights[3][drawn.cell].astype(int)
     expected = stats.spearmanr(np.repeat(ordinal["judge"], times), np.repeat(mean, times)).statistic
-    assert gap.ratings._spearman(ordinal["judge"], mean, drawn)[3] == pytest.approx(expected, **SAME)
+    assert gap.ranks._spearman(ordinal["judge"], mean, drawn)[3] == pytest.approx(expected, **SAME)
 
 
 def test_published_correlation_over_five_models_is_not_significant():
     """R16: r = 0.90, reported p = 0.04; of the 120 pairings 10 are as extreme."""
     row = gap.exact_correlation([1, 2, 3, 4, 5], [2, 1, 3, 4, 5]).iloc[0]
-    assert row["exact"] and row["spearman"] == pytest.approx(0.9)
-    assert row["p_exact"] == pytest.approx(10 / 120, **SAME) and row["p_t"] == pytest.approx(0.037, abs=0.0005)
+    assert row["method"] == "exact permutation" and row["estimate"] == pytest.approx(0.9)
+    assert row["p_value"] == pytest.approx(10 / 120, **SAME) and row["p_t"] == pytest.approx(0.037, abs=0.0005)
 
 
 def test_inflation_and_mention_bias_find_what_is_planted(rng):
@@ -336,11 +347,11 @@ def test_inflation_and_mention_bias_find_what_is_planted(rng):
     inflation = gap.judge_inflation(judgments, n_bootstrap=200).iloc[0]
     assert inflation["ci_low"] < 0.25 < inflation["ci_high"] and inflation["p_value"] < 1e-6
     judgments["mention"] = mention[judgments["item"]]
-    human, judge = gap.mention_bias(judgments, n_bootstrap=200).to_dict("records")
+    human, judge, excess = gap.mention_bias(judgments, n_bootstrap=200).to_dict("records")
     assert judge["estimate"] == pytest.approx(
         labels["judge"][mention].mean() - labels["judge"][~mention].mean(), **SAME
     )
-    assert judge["excess_low"] < -0.3 < judge["excess_high"] and judge["excess_p"] < 1e-6
+    assert excess["ci_low"] < -0.3 < excess["ci_high"] and excess["p_value"] < 1e-6
     assert human["p_value"] > 0.01
 
 
@@ -379,6 +390,27 @@ def test_seed_determines_the_interval(ordinal):
     assert first["ci_low"].iloc[0] != other["ci_low"].iloc[0]
 
 
+@pytest.mark.parametrize(
+    ("estimator", "keys"),
+    [
+        (gap.agreement, ["rater_a", "rater_b", "pair"]),
+        (gap.mean_agreement, ["pair"]),
+        (gap.judge_correlation, ["rater", "rater_kind"]),
+        *((each, ["rater"]) for each in (gap.judge_inflation, gap.mention_bias)),
+        (partial(gap.rating_summary, item=["user", "prompt"]), ["rater", "rater_kind"]),
+        (partial(gap.rating_effects, covariates=["mention"]), ["rater"]),
+        (partial(gap.means, value="label", by=["rater"]), ["rater"]),
+        (lambda judgments, **how: gap.reliability(judgments.query("rater_kind == 'human'"), **how), []),
+    ],
+)
+def test_every_estimator_returns_the_one_form(estimator, keys):
+    judgments = gap.simulate_ratings().assign(label=lambda rows: rows["label"].round())
+    found = estimator(judgments, n_bootstrap=20)
+    assert list(found)[: len(keys) + len(COLUMNS)] == [*keys, *COLUMNS]
+    assert not found.duplicated([*keys, "metric"]).any() and (found["method"] != "").all()
+    assert (found["p_value"].isna() == found["p_adjusted"].isna()).all()  # who tests says over what it corrected
+
+
 # ------------------------------------------------------------------- input without an answer
 
 
@@ -391,12 +423,12 @@ def test_no_overlap_or_constant_labels_are_undefined_and_say_so():
     rows = gap.agreement(table({"human_1": [1] * 8, "human_2": [np.nan] * 4 + [1] * 4}), n_bootstrap=20)
     assert rows["n"].item() == 4 and "one and the same label" in rows["note"].item()
     means = gap.mean_agreement(table({"human_1": [1] * 8, "human_2": [1] * 8, "a": [0, 1] * 4}), n_bootstrap=20)
-    assert means.set_index("pair")["n_pairs"].to_dict() == {"human–human": 0, "human–model": 2}
+    assert means.set_index("pair")["n"].to_dict() == {"human–human": 0, "human–model": 2}
 
 
 def test_judges_that_always_say_the_same_have_defined_metrics():
     judgments = table({"human_majority": [0, 1] * 8, "never": [0] * 16, "always": [1] * 16})
-    rows = gap.relevance_metrics(judgments, n_bootstrap=50).set_index("rater")
+    rows = by_rater(judgments, n_bootstrap=50)
     assert rows.loc["never", ["precision", "recall", "f1", "kappa"]].tolist() == [0, 0, 0, 0]
     assert rows.loc["always", ["f1", "kappa"]].tolist() == rows.loc["select_all", ["f1", "kappa"]].tolist()
     assert not rows.isna().any(axis=None)
@@ -404,7 +436,7 @@ def test_judges_that_always_say_the_same_have_defined_metrics():
 
 def test_humans_who_do_not_agree_give_no_ceiling():
     labels = {"human_1": [1, 2, 3, 4] * 5, "human_2": [4, 3, 2, 1] * 5, "judge": [1, 2, 3, 5] * 5, "flat": [3] * 20}
-    rows = gap.judge_correlation(table(labels), n_bootstrap=20).set_index("rater")
+    rows = by_metric(gap.judge_correlation(table(labels), n_bootstrap=20), "spearman")
     assert rows["note"].tolist() == ["ρ undefined", "ρ undefined", *["humans do not agree: no ceiling"] * 2]
 
 

@@ -37,8 +37,9 @@ def test_two_way_intervals_are_wider_than_one_way_ones():
     for seed in range(100):
         judgments = gap.simulate_relevance(seed=seed).query("rater != 'b'")
         for cluster, found in covered.items():
-            row = gap.relevance_metrics(judgments, cluster=cluster, n_bootstrap=200).iloc[0]
-            found.append(row["f1_low"] <= simulated.population()["f1"] <= row["f1_high"])
+            rows = gap.relevance_metrics(judgments, cluster=cluster, n_bootstrap=200).set_index("metric")
+            row = rows.loc["f1"].iloc[0]
+            found.append(row["ci_low"] <= simulated.population()["f1"] <= row["ci_high"])
     assert np.mean(covered["prompt"]) < np.mean(covered["prompt", "user"])
     assert stats.binomtest(sum(covered["prompt", "user"]), 100).proportion_ci(0.999).high >= 0.95
 

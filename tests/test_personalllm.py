@@ -202,6 +202,6 @@ def test_opinionqa_files(tmp_path, survey, answers, message):
 
 
 def test_published_personas_beside_the_corrected_bins():
-    personas = personalllm.published.persona_prompting().set_index(["measure", "bin"])["share"]
+    personas = personalllm.published.persona_prompting().set_index(["measure", "bin"])["estimate"]
     assert personas["distinct_winners"].sum() == pytest.approx(1)  # with the bar that the paper drops (P3)
     assert personas["top_share", "≤50%"] == pytest.approx(0.1415)

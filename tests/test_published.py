@@ -8,7 +8,8 @@ from personagap.errors import UserError
 
 
 def rows(**columns):
-    return pd.DataFrame({"quantity": ["f1"], "measured": 0.3, "ci_low": 0.2, "ci_high": 0.4, **columns})
+    row = {"quantity": "f1", "estimate": 0.3, "ci_low": 0.2, "ci_high": 0.4, "unit": ""}
+    return pd.DataFrame([row | columns])
 
 
 @pytest.mark.parametrize("paper", published.PAPERS)
@@ -21,18 +22,25 @@ def test_unknown_paper_and_unknown_or_ambiguous_quantity():
     with pytest.raises(UserError, match="choose from"):
         published.load("nature")
     with pytest.raises(UserError, match="method=ESP"):
-        published.beside(rows(condition="method=ESP"), "recentering")
+        published.compare(rows(condition="method=ESP"), "recentering")
     with pytest.raises(UserError, match="not exactly one"):
-        published.beside(rows().assign(quantity="temperature").rename(columns={"condition": "_"}), "recentering")
+        published.compare(rows(quantity="temperature"), "recentering")
 
 
 def test_difference_and_reason():
     both = pd.concat(
         [rows(condition="method=BM25", why_not=""), rows(condition="method=embedding", why_not="other data")]
     )
-    table = published.beside(both, "recentering")
+    table = published.compare(both.reset_index(drop=True), "recentering")
     assert table["difference"].round(3).tolist() == [0.057, -0.084]
     assert table["comparable"].tolist() == ["yes", "not comparable: other data"]
+
+
+def test_shares_are_told_in_the_unit_of_the_published_number():
+    accepted = rows(quantity="human_acceptance", condition="stage=before", unit="share", estimate=0.61)
+    row = published.compare(accepted, "recentering").iloc[0]
+    assert [row["published"], row["measured"], row["ci_low"], row["difference"]] == [58, 61, 20, 3]
+    assert published.compare(accepted.assign(unit="percent"), "recentering")["measured"].item() == 0.61
 
 
 def test_relevance_names_why_the_demo_is_not_comparable(demo_relevance):

@@ -8,10 +8,10 @@ from fakes import Fake
 from make_relevance import planted_relevance, relevance_judgments
 from personagap import gap, recentering
 from personagap.datasets import load_relevance
-from personagap.demo import raters
+from personagap.demo.recentering import truth
 from personagap.errors import UserError
 from personagap.recentering import attributes, classifiers
-from personagap.results import corrected
+from personagap.results import corrected, wide
 
 HEADER = "prompt_id,user,attribute_index,prompt,attribute,human_majority,judge\n"
 ROW = "1,ann@x.org,0,What now?,The user naps.,true,no\n"
@@ -77,8 +77,8 @@ def test_planted_values_are_those_of_many_simulations():
 
 
 def test_demo_recovers_what_was_planted(demo_relevance):
-    truth = raters.recovered(demo_relevance.metrics, demo_relevance.means)
-    assert len(truth) == 3 * len(gap.METRICS) + 1 and truth["covered"].mean() >= 0.9
+    table = truth("relevance", demo_relevance.metrics, demo_relevance.means)
+    assert len(table) == 3 * len(gap.METRICS) + 1 and table["covered"].mean() >= 0.9
 
 
 def test_retrieval_prefers_shared_words_and_ignores_stop_words():
@@ -169,7 +169,7 @@ def test_verdict_is_one_sentence_per_question(demo_relevance):
 
 def test_real_judgments_to_four_digits(real_data):
     _, judgments = load_relevance(real_data)
-    table = gap.relevance_metrics(judgments).set_index("rater")
+    table = wide(gap.relevance_metrics(judgments)).set_index("rater")
     metrics = ["prevalence", "yes_rate", "precision", "recall", "f1", "kappa"]
     expected = {
         "gpt_5_4": [0.1820, 0.4485, 0.3377, 0.8320, 0.4804, 0.2988],

@@ -13,11 +13,12 @@ from make_responses import EFFECTS, planted_response, rated_pairs
 from make_responses import ratings as draw_ratings
 from personagap import effects, figures, gap, personas, recentering
 from personagap.datasets import load_judgments, load_relevance
-from personagap.demo import ratings
+from personagap.demo.recentering import truth
 from personagap.errors import UserError
 from personagap.personalllm import users
 from personagap.recentering import extraction, reward
-from personagap.runs.index import latest_tables
+from personagap.results import wide
+from personagap.runs import open_run
 
 PROFILE = [{"attribute": "Naps."}, {"attribute": "Runs."}, {"attribute": "Naps."}]
 PAIR = {"user_id": "x9", "prompt_index": 3, "prompt_text": "What now?", "profile_attributes": PROFILE}
@@ -77,8 +78,8 @@ def test_demo_is_what_the_simulator_writes_and_recovers_what_it_planted(rated):
     summary = gap.rating_summary(table, ["user", "prompt", "generator"])
     ranks, kappa = gap.judge_correlation(table), gap.mean_agreement(table, weights="linear")
     effects = gap.rating_effects(table, EFFECTS)
-    truth = ratings.recovered(summary, kappa, gap.judge_inflation(table), ranks, effects)
-    assert len(truth) == 16 and truth["covered"].mean() >= 0.85
+    beside = truth("response", summary, kappa, gap.judge_inflation(table), ranks, effects)
+    assert len(beside) == 16 and beside["covered"].mean() >= 0.85
     answers = recentering.verdicts.response(summary, gap.judge_inflation(table), ranks, effects)["answer"]
     assert not answers.str.contains("nan").any()
     key = ["user", "prompt", "item"]  # for a model: least squares of its excess over people
@@ -87,14 +88,14 @@ def test_demo_is_what_the_simulator_writes_and_recovers_what_it_planted(rated):
     fit = OLS(mine["label"] - mine["people"], mine[EFFECTS].assign(one=1.0)).fit()
     assert effects.query("rater == 'judge_terse'")["estimate"].tolist() == pytest.approx(fit.params[:3].tolist())
     fixed = gap.rating_effects(table.assign(second=1), EFFECTS)
-    assert set(fixed["covariate"]) == {"mention", "log2_length"}  # a position that never varies has no effect to show
+    assert set(fixed["metric"]) == {"mention", "log2_length"}  # a position that never varies has no effect to show
     assert (features["mention"] == rated_pairs()["mention"]).mean() > 0.95
 
 
 def test_rating_summary_counts_judgments_and_responses():
     table = pd.DataFrame({"prompt": [0, 0, 1, 1, 2, 2], "user": [0, 0, 1, 1, 2, 2], "item": [0, 1] * 3})
     table = table.assign(rater="ann", rater_kind="human", label=[5, 1, 4, 4, 3, 4])
-    summary = gap.rating_summary(table, ["user", "prompt"], cluster="user").set_index("measure")["estimate"]
+    summary = gap.rating_summary(table, ["user", "prompt"], cluster="user").set_index("metric")["estimate"]
     shares = {"better": 0.667, "no better": 0.333, "no better, by response": 0.333}
     assert summary.round(3).to_dict() == {"mean rating": 3.5} | shares
 
@@ -102,13 +103,13 @@ def test_rating_summary_counts_judgments_and_responses():
 @pytest.mark.slow
 def test_intervals_of_rating_effects_cover():
     pairs, hits = rated_pairs(), []
-    planted = planted_response(200).set_index(["rater", "quantity"])["planted"]
+    planted = planted_response(200).set_index(["rater", "metric"])["planted"]
     for seed in range(1000, 1060):
         drawn = draw_ratings(pairs, seed).assign(rater_kind="model").drop(columns="prompt")
         drawn.loc[drawn["rater"].str.startswith("human"), "rater_kind"] = "human"
         drawn["item"] = drawn.groupby("rater").cumcount()
         found = gap.rating_effects(drawn.rename(columns={"prompt_id": "prompt"}), EFFECTS, n_bootstrap=200)
-        true = planted[pd.MultiIndex.from_frame(found[["rater", "covariate"]])].to_numpy()
+        true = planted[pd.MultiIndex.from_frame(found[["rater", "metric"]])].to_numpy()
         hits.append(((found["ci_low"] <= true) & (found["ci_high"] >= true)).mean())
     assert 0.91 < np.mean(hits) <= 0.99
 
@@ -131,7 +132,7 @@ def test_learned_reward_leaves_out_what_nobody_rated(rated):
     people = table[table["rater_kind"] == "human"]
     judged = reward.learned(items, people[people["item"] != items["item"][0]], x)
     assert set(judged["item"]) == set(items["item"]) - {items["item"][0]}
-    ranks = gap.judge_correlation(pd.concat([table, judged]), n_bootstrap=20).set_index("rater")
+    ranks = wide(gap.judge_correlation(pd.concat([table, judged]), n_bootstrap=20)).set_index("rater")
     assert ranks.loc["learned reward", "n"] == len(judged) and ranks.loc["learned reward", "spearman"] > 0.1
 
 
@@ -164,7 +165,7 @@ def test_a_model_judges_in_both_orders_and_its_broken_ratings_are_counted(rated,
 def test_the_gap_figure_draws_what_was_run_and_says_what_was_not(rated):
     summary = gap.rating_summary(rated[2], ["user", "prompt", "generator"], n_bootstrap=50)
     _, judgments = load_relevance("demo")
-    relevance = gap.relevance_metrics(judgments, n_bootstrap=50)
+    relevance = wide(gap.relevance_metrics(judgments, n_bootstrap=50))
     points = recentering.figures.approval(None, relevance, summary)
     majority = points[points["rater"] == "people, majority"].iloc[0]
     assert majority["estimate"] == pytest.approx(100 * relevance["prevalence"].iloc[0])
@@ -188,11 +189,9 @@ def test_figures_of_shares_of_0_and_100_percent_are_drawn(beside):
     scores = scores.merge(pd.DataFrame({"item": range(5)}), how="cross").assign(valid=True, truncated=False)
     rates = effects.rates(scores)
     if beside:
-        for table, value, low, high in [
-            *((metrics, name, f"{name}_low", f"{name}_high") for name in ("precision", "recall")),
-            (rates, "estimate", "ci_low", "ci_high"),
-        ]:
-            table[low], table[high] = np.nextafter(table[value], np.inf), np.nextafter(table[value], -np.inf)
+        for table in (metrics, rates):
+            value = table["estimate"]
+            table["ci_low"], table["ci_high"] = np.nextafter(value, np.inf), np.nextafter(value, -np.inf)
     fig, axes = plt.subplots(1, 2)
     recentering.figures.precision_recall(metrics, axes[0])
     figures.safety_utility(rates, who, axes[1])
@@ -207,16 +206,17 @@ def test_tables_of_other_stages_say_which_run_they_are_of(tmp_path):
         (folder / "tables" / "acceptance.csv").write_text("label,estimate\naccepted,0.5\n")
         facts = {"id": name, "started": started, "status": status, "parameters": {"data": "demo"}, "changed": {}}
         (folder / "run.json").write_text(json.dumps(facts))
-    assert latest_tables(tmp_path, "1_extraction", "demo")["acceptance"].attrs["run"] == "new"
-    assert latest_tables(tmp_path, "1_extraction", "mine") == {}
+    mine = open_run(tmp_path / "recentering" / "3_response" / "mine")  # knows where the others lie
+    assert mine.latest_tables("1_extraction", "demo")["acceptance"].attrs["run"] == "new"
+    assert mine.latest_tables("1_extraction", "mine") == {}
 
 
 def test_intervals_mark_the_null_and_the_ceiling():
     rows = pd.DataFrame({"rater": ["a", "b"], "estimate": [0.2, 0.5], "ci_low": [0.1, 0.4], "ci_high": [0.3, 0.6]})
     fig, ax = plt.subplots()
-    figures.intervals(
-        rows.assign(most=[0.7, 0.8]), ax, "rater", xlabel="x", title="t", scale=100, null=0, ceiling="most"
-    )
+    most = rows.assign(estimate=[0.7, 0.8])
+    figures.intervals(rows.assign(unit="share"), ax, "rater", xlabel="x", title="t", null=0, ceiling=most)
     assert [0, 0] in [list(line.get_xdata()) for line in ax.lines]
-    assert [70, 80] in [list(line.get_xdata()) for line in ax.lines]
+    assert [0.7, 0.8] in [list(line.get_xdata()) for line in ax.lines]
+    assert ax.xaxis.get_major_formatter()(0.25) == "25%"  # shares are told in percent
     plt.close(fig)

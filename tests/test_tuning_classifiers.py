@@ -11,7 +11,8 @@ from personagap.embeddings import embed
 from personagap.errors import UserError
 from personagap.models import Sampling, load_model
 from personagap.personalllm import users
-from personagap.recentering import attributes, classifiers, grpo
+from personagap.recentering import attributes, classifiers, grpo, learners
+from personagap.results import wide
 
 WORDS = ["apples", "trains", "violins", "winter", "chess", "sailing", "bread", "maps", "stars", "glass"]
 
@@ -105,8 +106,8 @@ def test_wrong_parameters_of_the_notebooks_are_one_clear_error(call, message):
 
 
 def test_encoder_learns_and_two_runs_are_equal(tmp_path, monkeypatch):
-    monkeypatch.setattr(classifiers, "RATE", 3e-3)
-    monkeypatch.setattr(classifiers, "EPOCHS", 3)
+    monkeypatch.setattr(learners, "RATE", 3e-3)
+    monkeypatch.setattr(learners, "EPOCHS", 3)
     texts, labels, prompt = planted(120)
     folder = save_model(tmp_path / "encoder", initializer_range=0.02)
     first, second = (
@@ -145,7 +146,7 @@ def test_judges_by_split_and_what_they_are_compared_with(demo_relevance):
     said = judgments[judgments["rater"] == "judge_strict"].set_index(key)["label"]
     confirmed = trained[trained["rater"] == "judge_strict & linear (new prompts)"].set_index(key)["label"]
     assert (confirmed <= said.loc[confirmed.index]).all()
-    table = classifiers.quality(judgments, trained, n_bootstrap=50).set_index("rater")
+    table = wide(classifiers.quality(judgments, trained, n_bootstrap=50)).set_index("rater")
     scored = trained[trained["rater"] == "linear (new users)"].merge(
         judgments.loc[judgments["rater"] == "human_majority", ["user", "prompt", "item", "label"]],
         on=["user", "prompt", "item"],
@@ -158,5 +159,5 @@ def test_judges_by_split_and_what_they_are_compared_with(demo_relevance):
     assert len(contrasts) == 2 * (len(models) + 2) + 2 * len(models)
     assert {"linear (new prompts) − select_all", "linear (random split) − linear (new prompts)"} <= set(contrasts)
     both = gap.scored_difference(judgments, "judge_broad", "judge_strict", n_bootstrap=50)
-    table = gap.relevance_metrics(judgments, n_bootstrap=50).set_index("rater")["auprc"]
+    table = wide(gap.relevance_metrics(judgments, n_bootstrap=50)).set_index("rater")["auprc"]
     assert both["estimate"].iloc[0] == pytest.approx(table["judge_broad"] - table["judge_strict"])

@@ -65,6 +65,45 @@ def wide(table: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
     return pd.DataFrame(columns).reindex(columns["n"].index).reset_index()
 
 
+def beside(measured: pd.DataFrame, reference: pd.DataFrame, on: Sequence[str], name: str = "estimated") -> pd.DataFrame:
+    """Estimates beside what they are held against: published numbers, planted or true values.
+
+    Parameters
+    ----------
+    measured : of `result`; rows without a reference are left out.
+    reference : the columns ``on`` and others, of which the last number is the value; where its ``unit`` is
+        a percentage, shares are told in percent.
+    name : of the column of estimates.
+
+    Returns
+    -------
+    DataFrame, in the order of ``reference``: its columns but for the unit, then ``<name> ci_low ci_high
+    difference covered``: the estimate less the value, and whether its interval holds it.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"rater": ["a", "b"], "estimate": 0.5, "ci_low": 0.4, "ci_high": 0.6})
+    >>> measured = result(rows, ["rater"], metric="accuracy", unit="share")
+    >>> beside(measured, pd.DataFrame({"rater": ["a"], "planted": [62.0], "unit": "percent"}), ["rater"])
+      rater  planted  estimated  ci_low  ci_high  difference  covered
+    0     a     62.0       50.0    40.0     60.0       -12.0    False
+    """
+    estimates = measured[[*on, "estimate", "ci_low", "ci_high", "unit"]]
+    both = reference.merge(estimates, on=on, suffixes=("", "_measured"), validate="m:1")
+    value = both[reference.columns].select_dtypes("number").iloc[:, -1]
+    columns = [column for column in reference if column != "unit"]
+    if "unit" in reference:
+        percent = both["unit"].str.startswith("percent", na=False) & (both["unit_measured"] == "share")
+    else:
+        percent = pd.Series(False, index=both.index)
+    scale = percent.map({True: 100.0, False: 1.0})
+    numbers = both[["estimate", "ci_low", "ci_high"]].mul(scale, axis=0)
+    numbers.columns = [name, "ci_low", "ci_high"]
+    # An interval may end at 0 or 1 exactly, and the value there differ by rounding.
+    covered = value.between(numbers["ci_low"] - 1e-9, numbers["ci_high"] + 1e-9)
+    return both[columns].join(numbers).assign(difference=numbers[name] - value, covered=covered)
+
+
 def holm(p_values: np.ndarray) -> np.ndarray:
     """Holm's step-down p-values (statsmodels' take 0.2 s a call: it collects garbage)."""
     order = np.argsort(p_values)

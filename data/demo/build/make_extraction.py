@@ -87,10 +87,7 @@ def _output(found: list[dict], rng: np.random.Generator) -> str:
 
 
 def planted_extraction(made: pd.DataFrame) -> pd.DataFrame:
-    """Population values of the committed design: ``quantity planted``.
-
-    Shares are in percent, differences in points.
-    """
+    """Population values of the committed design: ``quantity unit planted``."""
     users = made.drop_duplicates("user")
     real, turns = users["real"].to_numpy(), users["turns"].to_numpy()
     quantiles = FLAWED["user"] * norm.ppf((np.arange(200) + 0.5) / 200)
@@ -105,14 +102,14 @@ def planted_extraction(made: pd.DataFrame) -> pd.DataFrame:
     equal = 100 * np.average(accepted(0 * everyone) - accepted(everyone), weights=turns)
     a = np.average(mine, weights=turns) / 100
     rows = {
-        "accepted, real": shares[0],
-        "accepted, synthetic": shares[1],
-        "problematic, real − synthetic": shares[1] - shares[0],
-        "the same at equal length": equal,
-        "κ between people": (good - a) * (a - bad) / (a * (1 - a)),
-        **{f"outputs with {name}": 100 * rate for name, rate in BROKEN.items()},
+        ("accepted, real", "percent"): shares[0],
+        ("accepted, synthetic", "percent"): shares[1],
+        ("problematic, real − synthetic", "points"): shares[1] - shares[0],
+        ("problematic, real − synthetic, at equal log2_turns", "points"): equal,
+        ("κ, human–human", ""): (good - a) * (a - bad) / (a * (1 - a)),
+        **{(f"outputs with {name}", "percent"): 100 * rate for name, rate in BROKEN.items()},
     }
-    return pd.DataFrame(rows.items(), columns=["quantity", "planted"])
+    return pd.Series(rows, name="planted").rename_axis(["quantity", "unit"]).reset_index()
 
 
 def write(folder: Path) -> None:

@@ -81,7 +81,7 @@ def ratings(pairs: pd.DataFrame, seed: int = SEED) -> pd.DataFrame:
 
 
 def planted_response(n: int = 60) -> pd.DataFrame:
-    """Population values of the design: ``quantity rater planted``, means of ``n`` simulations."""
+    """Population values of the design: ``metric rater planted``, means of ``n`` simulations."""
     pairs = rated_pairs()
     drawn = pd.DataFrame([_quantities(ratings(pairs, seed)) for seed in range(n)])
     return drawn.mean().rename("planted").reset_index()
@@ -98,18 +98,18 @@ def _quantities(drawn: pd.DataFrame) -> pd.Series:
     values = {
         ("no better", "human"): (drawn["label"][is_human] <= 3).mean(),
         ("mean rating", "human"): people.mean(),
-        ("weighted κ", "human"): np.mean(kappas),
+        ("kappa", "human–human"): np.mean(kappas),
     }
     explained = {"human": (drawn[is_human], drawn["label"][is_human])}
     for rater, rows in drawn[~is_human].groupby("rater"):
         excess = label[rater] - people
         rank = spearmanr(label[rater], people).statistic
-        values |= {("inflation", rater): excess.mean(), ("Spearman", rater): rank}
+        values |= {("inflation", rater): excess.mean(), ("spearman", rater): rank}
         explained[rater] = rows, excess
     for rater, (rows, y) in explained.items():
         slopes = np.linalg.lstsq(rows[EFFECTS].assign(one=1).astype(float), y)[0]
         values |= {(effect, rater): slope for effect, slope in zip(EFFECTS, slopes, strict=False)}
-    return pd.Series(values).rename_axis(["quantity", "rater"])
+    return pd.Series(values).rename_axis(["metric", "rater"])
 
 
 def write(folder: Path) -> None:

@@ -13,11 +13,12 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from personagap.demo._recentering import FOLDER, planted_values
+from personagap.demo.recentering import FOLDER, planted
 from personagap.errors import UserError
 from personagap.models import Generation
 from personagap.recentering import extraction
 from personagap.responses import digest
+from personagap.results import beside
 
 SEED = 20260605
 #: How an attribute may be flawed.
@@ -117,27 +118,19 @@ def judge(items: pd.DataFrame, seed: int = SEED) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True).assign(rater_kind="human")
 
 
-def recovered(
+def truth(
     acceptance: pd.DataFrame,
     contrasts: pd.DataFrame,
     agreement: pd.DataFrame,
     failures: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Planted beside estimates: ``quantity planted estimated ci_low ci_high covered``."""
-    table = planted_values("extraction")
-    limits = ["estimated", "ci_low", "ci_high"]
-    given = (acceptance, contrasts, failures)
-    accepted, differences, problems = (t.rename(columns={"estimate": "estimated"}) for t in given)
-    people = accepted.query("rater_kind == 'human' and label == 'accepted'").set_index("source")
-    broken = problems.query("step == 'extract'").set_index("problem")
-    kappa = agreement.rename(columns={"kappa": "estimated"})
-    # In the order of the planted table, which ends with the ways in which an output is broken.
-    kinds = table["quantity"].str.extract("^outputs with (.*)")[0].dropna()
-    found = [
-        people.loc[["real", "synthetic"], limits] * 100,
-        differences[limits].iloc[[0, -1]],
-        kappa[limits].head(1),
-        broken.loc[kinds, limits] * 100,
+    """Planted beside estimated values of the extraction notebook's tables, see ``results.beside``."""
+    people = acceptance.query("rater_kind == 'human' and label == 'accepted'")
+    broken = failures.query("step == 'extract'")
+    named = [
+        people.assign(quantity="accepted, " + people["source"]),
+        contrasts.assign(quantity="problematic, " + contrasts["contrast"]),
+        agreement.assign(quantity="κ, " + agreement["pair"]),
+        broken.assign(quantity="outputs with " + broken["problem"]),
     ]
-    table = table.join(pd.concat(found, ignore_index=True))
-    return table.assign(covered=table["planted"].between(table["ci_low"], table["ci_high"]))
+    return beside(pd.concat(named), planted("extraction"), ["quantity"])

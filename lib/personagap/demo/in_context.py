@@ -53,7 +53,7 @@ def truth(
     table[["estimated", "ci_low", "ci_high"]] = rows[["estimate", "ci_low", "ci_high"]]
     reach = np.hypot(table["ci_high"] - table["estimated"], 1.96 * table["true_se"].fillna(0))
     table["covered"] = (table["true"] - table["estimated"]).abs() <= reach
-    coverage = _coverage(difference, table["true"].to_numpy(), rows["n_users"].iloc[0])
+    coverage = _coverage(difference, table["true"].to_numpy(), rows["n"].iloc[0])
     return table.assign(coverage=coverage)
 
 

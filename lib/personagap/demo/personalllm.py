@@ -13,6 +13,7 @@ import pandas as pd
 
 from personagap.paths import DEMO
 from personagap.personalllm.users import dirichlet, heterogeneity, vote_shares, winners
+from personagap.results import beside
 
 FOLDER = DEMO / "personalllm"
 #: Reward model: what it counts per 100 words, and its liking for each doubling of the length.
@@ -92,7 +93,7 @@ def truth(
 
     Returns
     -------
-    DataFrame ``quantity planted true estimated ci_low ci_high covered``.
+    As of ``results.beside``: ``quantity planted true estimated ci_low ci_high difference covered``.
     """
     values, writers = population()
     values = (values - values.mean((0, 1))) / values.std((0, 1))
@@ -100,19 +101,30 @@ def truth(
     alphas = diversity["alpha"].unique()
     drawn = [{"alpha": each, "n_users": n, "seed": seed} for each in alphas]
     # Of the fewest resamples, since nothing but the shares is used.
-    true = pd.concat(heterogeneity(values, each, n_bootstrap=20) for each in drawn)
-    true = true.rename(columns={"share": "true"})[["alpha", "measure", "bin", "true"]]
-    rows = diversity.merge(true).rename(columns={"share": "estimated"})
-    place = " at α = " + rows["alpha"].map("{:g}".format)
-    rows["quantity"] = rows["measure"] + " " + rows["bin"] + place
+    votes = pd.concat(heterogeneity(values, each, n_bootstrap=20) for each in drawn)
     shares = vote_shares(winners(dirichlet(n, alpha, seed, list(REWARDS)), values)).mean(axis=0)
-    won = wins.rename(columns={"share": "estimated"})
-    won["quantity"] = "wins of " + won["response_model"]
-    won["true"] = won["response_model"].map(dict(zip(writers, shares, strict=True)))
-    near = opinions[opinions["attribute"] == "Overall"].merge(planted_representativeness())
-    near = near.rename(columns={"representativeness": "estimated"}).assign(true=near["planted"])
-    near["quantity"] = "representativeness of " + near["model"] + " (" + near["distance"] + ")"
-    both = pd.concat([rows, won, near], ignore_index=True)
-    low, high = both["ci_low"] - 1e-9, both["ci_high"] + 1e-9  # ends that are 0 or 1
-    both["covered"] = both["true"].between(low, high)
-    return both[["quantity", "planted", "true", "estimated", "ci_low", "ci_high", "covered"]]
+    won = pd.DataFrame({"response_model": writers, "true": shares})
+    near = planted_representativeness()
+    reference = [
+        _named_votes(votes.assign(true=votes["estimate"])),
+        _named_wins(won),
+        _named_opinions(near.assign(true=near["planted"])),
+    ]
+    overall = opinions[opinions["attribute"] == "Overall"]
+    measured = pd.concat([_named_votes(diversity), _named_wins(wins), _named_opinions(overall)])
+    columns = ["quantity", "planted", "true"]
+    return beside(measured, pd.concat(reference)[columns], ["quantity"])
+
+
+def _named_votes(table: pd.DataFrame) -> pd.DataFrame:
+    place = " at α = " + table["alpha"].map("{:g}".format)
+    return table.assign(quantity=table["measure"] + " " + table["bin"] + place)
+
+
+def _named_wins(table: pd.DataFrame) -> pd.DataFrame:
+    return table.assign(quantity="wins of " + table["response_model"])
+
+
+def _named_opinions(table: pd.DataFrame) -> pd.DataFrame:
+    whose = table["model"] + " (" + table["distance"] + ")"
+    return table.assign(quantity="representativeness of " + whose)

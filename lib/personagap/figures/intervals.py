@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from personagap.figures.style import PALETTE, dots, named
+from personagap.figures.style import PALETTE, dots, named, percent
 
 __all__ = ["dumbbell", "intervals"]
 
@@ -20,34 +20,34 @@ def intervals(
     *,
     xlabel: str,
     title: str,
-    scale: float = 1,
     null: float | None = None,
-    ceiling: str | None = None,
+    ceiling: pd.DataFrame | None = None,
 ) -> Axes:
     """Dots with their 95 % intervals, one line per value of ``rows``, side by side for each of ``series``.
 
     Parameters
     ----------
-    table : the two columns and ``estimate ci_low ci_high``.
+    table : of `results`, with the two columns; shares are told in percent.
     xlabel : what is measured, and its unit.
-    scale : 100 to show shares in percent.
     null : the value that no difference would have, as a dashed line.
-    ceiling : a column with the most that each row could reach, as a mark.
+    ceiling : the most that each of ``rows`` could reach, another such table, as marks.
     """
     names = list(dict.fromkeys(table[rows]))
     groups = [(None, table)] if series is None else list(table.groupby(series, sort=False))
     for number, (name, part) in enumerate(groups):
         places = part[rows].map(names.index) + 0.18 * (number - (len(groups) - 1) / 2)
         colour = PALETTE[name if name in PALETTE else COLOURS[number]]
-        dots(ax, part, places, scale=scale, fmt="osD^v"[number], color=colour, label=name)
+        dots(ax, part, places, fmt="osD^v"[number], color=colour, label=name)
     ax.set_yticks(range(len(names)), [str(name).replace("_", " ") for name in names])
     ax.set(xlabel=xlabel, title=title, ylim=(len(names) - 0.5, -0.5))
+    if "unit" in table and (table["unit"] == "share").all():
+        percent(ax.xaxis)
     if series is not None:
         ax.legend(fontsize=9)
     if null is not None:
         ax.axvline(null, color=PALETTE["noise"], ls="--")
     if ceiling is not None:
-        ax.plot(scale * table[ceiling], table[rows].map(names.index), "|", ms=18, mew=2, color=PALETTE["accent"])
+        ax.plot(ceiling["estimate"], ceiling[rows].map(names.index), "|", ms=18, mew=2, color=PALETTE["accent"])
     return ax
 
 

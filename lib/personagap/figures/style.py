@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
 
 from personagap.palette import PALETTE
@@ -48,6 +50,11 @@ def named(names: pd.Series) -> pd.Series:
 def debiased(bias: pd.DataFrame) -> pd.DataFrame:
     """PB² corrected for noise, and its interval, on the scale of PB; 0 where it is negative."""
     return bias[["debiased_pb2", "ci_low", "ci_high"]].clip(lower=0) ** 0.5
+
+
+def percent(axis: Axis) -> None:
+    """Tell shares in percent along an axis."""
+    axis.set_major_formatter(PercentFormatter(1))
 
 
 def lengths(middle: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:

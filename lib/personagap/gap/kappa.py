@@ -9,6 +9,7 @@ import pandas as pd
 from personagap.errors import UserError
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import individuals, kinds, units
+from personagap.results import result
 
 
 def _cost(labels: np.ndarray, scale: str) -> np.ndarray:
@@ -71,8 +72,8 @@ def agreement(
 
     Returns
     -------
-    DataFrame ``rater_a rater_b pair n agreement kappa ci_low ci_high note``. κ is undefined (NaN,
-    with a note that says why) where a pair shares no item or both gave a single label.
+    `results`, with the keys ``rater_a rater_b pair``, and the share of equal labels, ``agreement``. κ is
+    undefined (NaN, with a ``note`` that says why) where a pair shares no item or both gave a single label.
 
     Examples
     --------
@@ -82,15 +83,16 @@ def agreement(
     >>> judgments = pd.DataFrame([
     ...     {"prompt": i % 5, "item": i, "rater": rater, "rater_kind": "human", "label": label}
     ...     for i, pair in enumerate(pairs) for rater, label in zip("AB", pair)])
-    >>> agreement(judgments, cluster="prompt")[["rater_a", "rater_b", "n", "agreement", "kappa"]].round(3)
-      rater_a rater_b   n  agreement  kappa
-    0       A       B  50        0.7    0.4
+    >>> agreement(judgments, cluster="prompt")[["rater_a", "rater_b", "estimate", "n", "agreement"]].round(3)
+      rater_a rater_b  estimate   n  agreement
+    0       A       B       0.4  50        0.7
     """
     pairs, kappas, drawn = _resampled(judgments, gold, weights, **how)
     low, high = drawn.interval(kappas, -1, 1)
     constant = np.where(np.isnan(kappas[0]), "both gave one and the same label throughout", "")
     note = np.where(pairs["n"] == 0, "no item judged by both", constant)
-    return pairs.assign(kappa=kappas[0], ci_low=low, ci_high=high, note=note)
+    found = pairs.assign(estimate=kappas[0], ci_low=low, ci_high=high, note=note)
+    return result(found, ["rater_a", "rater_b", "pair"], metric="kappa", method=drawn.method)
 
 
 def mean_agreement(
@@ -100,15 +102,15 @@ def mean_agreement(
 
     Returns
     -------
-    DataFrame ``pair n_pairs kappa ci_low ci_high``; ``n_pairs`` counts the pairs with a defined κ.
+    `results`, with the key ``pair``; ``n`` counts the pairs of raters with a defined κ.
 
     Examples
     --------
     >>> from personagap.gap import simulate_relevance
-    >>> mean_agreement(simulate_relevance(), n_bootstrap=200).dropna().round(2)
-                 pair  n_pairs  kappa  ci_low  ci_high
-    0  majority–model        2   0.26    0.20     0.32
-    1     model–model        1   0.11    0.03     0.19
+    >>> mean_agreement(simulate_relevance(), n_bootstrap=200).iloc[:, :5].round(2)
+                 pair metric  estimate  ci_low  ci_high
+    0  majority–model  kappa      0.26    0.20     0.32
+    1     model–model  kappa      0.11    0.03     0.19
     """
     pairs, kappas, drawn = _resampled(judgments, gold, weights, **how)
     rows = []
@@ -116,7 +118,8 @@ def mean_agreement(
         defined = places[~np.isnan(kappas[0, places])]
         means = kappas[:, defined if len(defined) else places].mean(axis=1)
         rows.append((kind, len(defined), means[0], *drawn.interval(means, -1, 1)))
-    return pd.DataFrame(rows, columns=["pair", "n_pairs", "kappa", "ci_low", "ci_high"])
+    table = pd.DataFrame(rows, columns=["pair", "n", "estimate", "ci_low", "ci_high"])
+    return result(table, ["pair"], metric="kappa", method=drawn.method)
 
 
 def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
@@ -129,20 +132,19 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame, one row per rater: ``kappa_majority`` (with the majority that contains the rater),
-    ``kappa_if_independent`` (what that would be, exactly, if raters with these yes rates labelled
-    independently: 0 without the bias) and ``kappa_others`` (with the majority of the others, ties
-    split evenly).
+    `results`, with the key ``rater``; metrics "κ with the majority" that contains the rater, "κ if independent"
+    (what that would be, exactly, if raters with these yes rates labelled independently: 0 without the bias) and
+    "κ with the others" (with their majority, ties split evenly).
 
     Examples
     --------
     >>> from personagap.gap import simulate_ratings
     >>> yes = simulate_ratings().query("rater_kind == 'human'").assign(label=lambda rows: (rows["label"] > 3) * 1)
-    >>> majority_bias(yes).round(2)
-         rater    n  kappa_majority  kappa_if_independent  kappa_others
-    0  human_0  168            0.58                  0.49          0.22
-    1  human_1  168            0.69                  0.50          0.27
-    2  human_2  168            0.57                  0.50          0.21
+    >>> majority_bias(yes).loc[:2, ["rater", "metric", "estimate"]].round(2)
+         rater               metric  estimate
+    0  human_0  κ with the majority      0.58
+    1  human_0     κ if independent      0.49
+    2  human_0    κ with the others      0.22
     """
     wide = units(individuals(judgments)).dropna()
     labels, m = wide.to_numpy(), wide.shape[1]
@@ -154,13 +156,13 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for j, rater in enumerate(wide.columns):
         others = np.delete(labels, j, axis=1).mean(axis=1)
-        kappas = [
-            _kappa_of(labels[:, j], labels.mean(axis=1) > 0.5),
-            _kappa_of(every[:, j], every.mean(axis=1) > 0.5, chance),
-            _kappa_of(labels[:, j], np.where(others == 0.5, 0.5, others > 0.5)),
-        ]
-        rows.append((rater, len(wide), *kappas))
-    return pd.DataFrame(rows, columns=["rater", "n", "kappa_majority", "kappa_if_independent", "kappa_others"])
+        kappas = {
+            "κ with the majority": _kappa_of(labels[:, j], labels.mean(axis=1) > 0.5),
+            "κ if independent": _kappa_of(every[:, j], every.mean(axis=1) > 0.5, chance),
+            "κ with the others": _kappa_of(labels[:, j], np.where(others == 0.5, 0.5, others > 0.5)),
+        }
+        rows += [(rater, *each) for each in kappas.items()]
+    return result(pd.DataFrame(rows, columns=["rater", "metric", "estimate"]), ["rater"], n=len(wide))
 
 
 def _kappa_of(x: np.ndarray, y: np.ndarray, weight: np.ndarray | float = 1.0) -> float:
@@ -180,18 +182,18 @@ def reliability(judgments: pd.DataFrame, *, measurement: str = "nominal", **how:
 
     Returns
     -------
-    DataFrame ``measure n_units n_raters estimate ci_low ci_high``; ``n_raters`` counts all. Raters need not be the
-    same from unit to unit (Fleiss 1971): his κ rests on the units with the most frequent number of ratings, which all
-    units must share, α on all units with two or more.
+    `results` of both, with ``n_raters``, which counts all; ``n`` are units. Raters need not be the same from unit to
+    unit (Fleiss 1971): his κ rests on the units with the most frequent number of ratings, which all units must share,
+    α on all units with two or more.
 
     Examples
     --------
     >>> from personagap.gap import simulate_ratings
     >>> ratings = simulate_ratings().query("rater_kind == 'human'").assign(label=lambda rows: rows["label"].round())
-    >>> reliability(ratings, measurement="interval", n_bootstrap=200).round(2)
-                         measure  n_units  n_raters  estimate  ci_low  ci_high
-    0                   Fleiss κ      168         3      0.06   -0.01     0.12
-    1  Krippendorff α (interval)      168         3      0.29    0.17     0.41
+    >>> reliability(ratings, measurement="interval", n_bootstrap=200).iloc[:, :4].round(2)
+                          metric  estimate  ci_low  ci_high
+    0                   Fleiss κ      0.06   -0.01     0.12
+    1  Krippendorff α (interval)      0.29    0.17     0.41
     """
     wide = units(individuals(judgments))
     codes, labels = _codes(wide)
@@ -206,10 +208,9 @@ def reliability(judgments: pd.DataFrame, *, measurement: str = "nominal", **how:
         ("Fleiss κ", (rated == usual).sum(), _fleiss(counts, rated == usual, drawn)),
         (f"Krippendorff α ({measurement})", paired.sum(), _alpha(counts, paired, drawn, measurement, labels)),
     ]
-    return pd.DataFrame(
-        [(name, n, wide.shape[1], values[0], *drawn.interval(values, -1, 1)) for name, n, values in rows],
-        columns=["measure", "n_units", "n_raters", "estimate", "ci_low", "ci_high"],
-    )
+    found = [(name, n, values[0], *drawn.interval(values, -1, 1)) for name, n, values in rows]
+    table = pd.DataFrame(found, columns=["metric", "n", "estimate", "ci_low", "ci_high"])
+    return result(table, [], method=drawn.method, n_raters=wide.shape[1])
 
 
 def _fleiss(counts: np.ndarray, where: np.ndarray, drawn: Resampling) -> np.ndarray:

@@ -9,10 +9,14 @@ import pandas as pd
 from personagap.errors import UserError
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import binary, kinds, units
+from personagap.results import result
 
 METRICS = ("prevalence", "yes_rate", "precision", "recall", "f1", "accuracy", "kappa", "auprc", "over_selection")
 LOWEST = [-1 if name == "kappa" else 0 for name in METRICS]
 HIGHEST = [np.inf if name == "over_selection" else 1 for name in METRICS]
+#: κ, F1 and AUPRC are no shares of anything.
+UNITS = {"prevalence": "share", "yes_rate": "share", "precision": "share", "recall": "share", "accuracy": "share"}
+UNITS["over_selection"] = "ratio"
 
 
 def confusion_metrics(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray) -> dict[str, np.ndarray]:
@@ -89,10 +93,9 @@ def relevance_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **h
 
     Returns
     -------
-    DataFrame, one row per rater and for the baselines "select_all" (always yes, R5) and "prevalence"
-    (yes at random at the base rate; expected values): ``rater n prevalence yes_rate precision recall f1
-    accuracy kappa auprc over_selection``, each metric with ``…_low …_high``, and ``rater_kind``. A share of 0 or 1
-    has Wilson's interval at the number of its clusters, unless it is a baseline's by definition.
+    `results`, with the keys ``rater rater_kind``: `METRICS` of each rater and of the baselines "select_all" (always
+    yes, R5) and "prevalence" (yes at random at the base rate; expected values). A share of 0 or 1 has Wilson's interval
+    at the number of its clusters, unless it is a baseline's by definition.
 
     Examples
     --------
@@ -100,11 +103,12 @@ def relevance_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **h
     >>> judgments = pd.DataFrame([
     ...     {"prompt": i // 2, "item": i, "rater": rater, "rater_kind": "model", "label": label}
     ...     for rater, column in labels.items() for i, label in enumerate(column)])
-    >>> relevance_metrics(judgments, cluster="prompt")[["rater", "precision", "recall", "f1"]].round(3)
-            rater  precision  recall     f1
-    0       judge      0.500   1.000  0.667
-    1  select_all      0.333   1.000  0.500
-    2  prevalence      0.333   0.333  0.333
+    >>> from personagap.results import wide
+    >>> wide(relevance_metrics(judgments, cluster="prompt"), ["f1"]).round(3)
+            rater rater_kind  n     f1  f1_low  f1_high
+    0       judge      model  6  0.667     0.0    1.000
+    1  select_all   baseline  6  0.500     0.0    1.000
+    2  prevalence   baseline  6  0.333     0.0    0.968
     """
     wide = gold_units(units(judgments), gold)
     raters = [rater for rater in wide.columns if rater != gold]
@@ -123,15 +127,14 @@ def relevance_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **h
     everything, chance = (yes, no, 0 * yes, 0 * no), (yes * yes, yes * no, no * yes, no * no)
     rows.append(("select_all", len(y), "baseline", _stack(confusion_metrics(*everything)), 0))
     rows.append(("prevalence", len(y), "baseline", _stack(confusion_metrics(*chance)), 0))
-    return pd.DataFrame([_row(*row, drawn) for row in rows])
-
-
-def _row(rater: str, n: int, kind: str, values: np.ndarray, clusters: np.ndarray, drawn: Resampling) -> dict:
-    row = {"rater": rater, "n": n, **dict(zip(METRICS, values[0], strict=True))}
-    limits = drawn.interval(values, LOWEST, HIGHEST, clusters)
-    for name, low, high in zip(METRICS, *limits, strict=True):
-        row |= {f"{name}_low": low, f"{name}_high": high}
-    return row | {"rater_kind": kind}
+    tables = []
+    for rater, n, of, values, clusters in rows:
+        low, high = drawn.interval(values, LOWEST, HIGHEST, clusters)
+        row = {"rater": rater, "rater_kind": of, "metric": METRICS, "estimate": values[0], "n": n}
+        tables.append(pd.DataFrame({**row, "ci_low": low, "ci_high": high}))
+    table = pd.concat(tables)
+    unit = table["metric"].map(UNITS).fillna("")
+    return result(table, ["rater", "rater_kind"], unit=unit, method=drawn.method)
 
 
 def paired_difference(
@@ -143,8 +146,9 @@ def paired_difference(
 
     Returns
     -------
-    DataFrame, one row per metric: ``contrast metric value_a value_b estimate ci_low ci_high p_value n
-    method``; ``estimate`` is a − b. The p-value is that of the interval: below 1 − ``level`` where it excludes 0.
+    `results`, one row per metric, with the key ``contrast`` and ``value_a value_b``; ``estimate`` is a − b. The p-value
+    is that of the interval: below 1 − ``level`` where it excludes 0. Tests are corrected where several pairs are
+    compared (`results.corrected`).
 
     Examples
     --------
@@ -168,14 +172,17 @@ def paired_difference(
     drawn = resample(wide.index, **how)
     y = wide[gold].to_numpy()
     values_a, values_b = (_metrics(wide[rater].to_numpy(), y, drawn) for rater in (a, b))
-    table = difference_table(f"{a} − {b}", METRICS, values_a, values_b, drawn).assign(n=len(wide), method=drawn.method)
+    table = difference_table(f"{a} − {b}", METRICS, values_a, values_b, drawn, len(wide))
     return table[table["metric"] != "prevalence"].reset_index(drop=True)
 
 
 def difference_table(
-    contrast: str, metrics: Sequence[str], a: np.ndarray, b: np.ndarray, drawn: Resampling
+    contrast: str, metrics: Sequence[str], a: np.ndarray, b: np.ndarray, drawn: Resampling, n: int
 ) -> pd.DataFrame:
-    """a − b of metrics in the sample and each resample (resamples, n_metrics)."""
+    """a − b of metrics in the sample and each resample (resamples, n_metrics), on ``n`` units."""
     low, high = drawn.interval(a - b)
-    found = {"contrast": contrast, "metric": metrics, "value_a": a[0], "value_b": b[0], "estimate": a[0] - b[0]}
-    return pd.DataFrame({**found, "ci_low": low, "ci_high": high, "p_value": drawn.p_value(a - b)})
+    found = {"metric": metrics, "value_a": a[0], "value_b": b[0], "estimate": a[0] - b[0]}
+    found |= {"ci_low": low, "ci_high": high, "p_value": drawn.p_value(a - b)}
+    table = pd.DataFrame(found)
+    unit = table["metric"].map(UNITS).fillna("")
+    return result(table.assign(unit=unit), ["contrast"], contrast=contrast, n=n, method=drawn.method)

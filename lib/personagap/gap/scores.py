@@ -11,6 +11,7 @@ from personagap.errors import UserError
 from personagap.gap.relevance import difference_table, gold_units
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import units
+from personagap.results import result
 
 FOLDS = 5
 #: Cells × resamples that are unfolded to units at a time, to bound memory.
@@ -53,18 +54,19 @@ def scored_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **how:
 
     Returns
     -------
-    DataFrame, one row per rater: ``rater n prevalence auprc auprc_per_user best_f1 best_threshold f1`` and
-    ``auprc_low auprc_high f1_low f1_high``. ``auprc_per_user`` is the mean over prompt × user lists that hold a
-    relevant attribute. ``best_f1`` is optimistic, for its threshold is chosen on the same items (its chance level is
-    that of select-all); ``f1`` chooses it on other prompts (cross-fitted).
+    `results`, with the key ``rater``; metrics "prevalence", "auprc", "auprc_per_user" (the mean over prompt × user
+    lists that hold a relevant attribute), "best_f1", "best_threshold" and "f1". The best F1 is optimistic, for its
+    threshold is chosen on the same items (its chance level is that of select-all); "f1" chooses it on other prompts
+    (cross-fitted).
 
     Examples
     --------
     >>> from personagap.gap import simulate_relevance
     >>> scored = simulate_relevance().query("rater != 'b'")
-    >>> scored_metrics(scored, n_bootstrap=200)[["rater", "prevalence", "auprc", "auprc_low", "auprc_high"]].round(2)
-      rater  prevalence  auprc  auprc_low  auprc_high
-    0     a        0.19   0.29       0.22        0.35
+    >>> scored_metrics(scored, n_bootstrap=200).iloc[:2, :5].round(2)
+      rater      metric  estimate  ci_low  ci_high
+    0     a  prevalence      0.19     NaN      NaN
+    1     a       auprc      0.29    0.22     0.35
     """
     wide = gold_units(units(judgments), gold)
     if wide.isna().any(axis=None):
@@ -73,20 +75,25 @@ def scored_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **how:
     y = wide[gold].to_numpy()
     prompt = wide.index.get_level_values("prompt").to_numpy()
     lists = [rows for _, rows in wide.groupby(["prompt", "user"]) if rows[gold].any()]
-    rows = []
+    rows, unknown = [], [np.nan, np.nan]
     for rater in wide.columns.drop(gold):
         score = wide[rater].to_numpy()
         auprc, chosen = _resampled_precision(y, score, drawn), _held_out(y, score, prompt)
         own = [average_precision_score(each[gold], each[rater]) for each in lists]
         best_f1, best_threshold = _best(y, score)
         held_out = drawn.ratio(2 * chosen * y, chosen + y)
-        auprc_low, auprc_high = drawn.interval(auprc, 0, 1)
-        low, high = drawn.interval(held_out, 0, 1, drawn.clusters(chosen + y > 0))
-        row = {"rater": rater, "n": len(wide), "prevalence": y.mean()}
-        row |= {"auprc": auprc[0], "auprc_low": auprc_low, "auprc_high": auprc_high, "auprc_per_user": np.mean(own)}
-        row |= {"best_f1": best_f1, "best_threshold": best_threshold, "f1": held_out[0], "f1_low": low, "f1_high": high}
-        rows.append(row)
-    return pd.DataFrame(rows)
+        limits = drawn.interval(held_out, 0, 1, drawn.clusters(chosen + y > 0))
+        found = {
+            "prevalence": [y.mean(), *unknown],
+            "auprc": [auprc[0], *drawn.interval(auprc, 0, 1)],
+            "auprc_per_user": [np.mean(own), *unknown],
+            "best_f1": [best_f1, *unknown],
+            "best_threshold": [best_threshold, *unknown],
+            "f1": [held_out[0], *limits],
+        }
+        rows += [(rater, metric, *values) for metric, values in found.items()]
+    table = pd.DataFrame(rows, columns=["rater", "metric", "estimate", "ci_low", "ci_high"])
+    return result(table, ["rater"], n=len(wide), method=drawn.method)
 
 
 def scored_difference(
@@ -98,14 +105,14 @@ def scored_difference(
 
     Returns
     -------
-    One row, metric "auprc", with the columns of ``paired_difference``.
+    One row, metric "auprc", like those of ``paired_difference``.
     """
     wide = gold_units(units(judgments), gold).assign(select_all=1.0)
     wide = wide[wide[[a, b]].notna().all(axis=1)]
     drawn = resample(wide.index, **how)
     y = wide[gold].to_numpy()
     values = [_resampled_precision(y, wide[rater].to_numpy(), drawn)[:, None] for rater in (a, b)]
-    return difference_table(f"{a} − {b}", ["auprc"], *values, drawn).assign(n=len(wide), method=drawn.method)
+    return difference_table(f"{a} − {b}", ["auprc"], *values, drawn, len(wide))
 
 
 def reliability_curve(
@@ -115,16 +122,16 @@ def reliability_curve(
 
     Returns
     -------
-    DataFrame ``rater bin n score observed ci_low ci_high``: bins of equal count (fewer where scores tie),
-    their mean score and the gold's yes rate.
+    `results`, with the keys ``rater bin``: bins of equal count (fewer where scores tie), metric "observed", the gold's
+    yes rate, and the mean ``score``.
 
     Examples
     --------
     >>> from personagap.gap import simulate_relevance
     >>> scored = simulate_relevance().query("rater != 'b'")
-    >>> reliability_curve(scored, n_bins=2, n_bootstrap=200)[["rater", "bin", "n", "score", "observed"]].round(2)
-      rater  bin     n  score  observed
-    0     a    0  1008   0.51      0.19
+    >>> reliability_curve(scored, n_bins=2, n_bootstrap=200)[["rater", "bin", "estimate", "n", "score"]].round(2)
+      rater  bin  estimate     n  score
+    0     a    0      0.19  1008   0.51
     """
     wide = gold_units(units(judgments), gold)
     drawn = resample(wide.index, **how)
@@ -140,4 +147,5 @@ def reliability_curve(
             observed = drawn.ratio(y, where=here)
             limits = drawn.interval(observed, 0, 1, drawn.clusters(here))
             rows.append((rater, number, here.sum(), score[here].mean(), observed[0], *limits))
-    return pd.DataFrame(rows, columns=["rater", "bin", "n", "score", "observed", "ci_low", "ci_high"])
+    table = pd.DataFrame(rows, columns=["rater", "bin", "n", "score", "estimate", "ci_low", "ci_high"])
+    return result(table, ["rater", "bin"], metric="observed", unit="share", method=drawn.method)

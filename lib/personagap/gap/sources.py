@@ -14,6 +14,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 from personagap.errors import UserError
 from personagap.gap.resampling import TINY, How, pseudo, rare_differences, resample, wilson
 from personagap.gap.tables import require
+from personagap.results import result
 
 
 def means(
@@ -23,6 +24,7 @@ def means(
     *,
     differences: bool = False,
     raters: str | None = None,
+    unit: str = "",
     **how: Unpack[How],
 ) -> pd.DataFrame:
     """Mean of a column by group, or the share of each of its values if these are texts, with clustered intervals.
@@ -37,23 +39,25 @@ def means(
     differences : the values are paired differences of shares, in [−1, 1]: their mean is no share, even if all are 0 or
         1. Its interval has two pseudo-clusters (Bonett & Price 2012), so a change in 0 or 1 of 100 stays unproven.
     raters : column of raters who are random too, drawn from all who might have rated.
+    unit : of the values, unless they are shares.
 
     Returns
     -------
-    DataFrame, the columns ``by`` (and ``value``, if texts) and ``n estimate ci_low ci_high``.
+    `results`, with the keys ``by`` (and ``value``, if texts): metric "share" or "mean", unless ``by`` has a
+    ``metric`` itself. Shares are in [0, 1].
 
     Examples
     --------
     >>> table = pd.DataFrame({"step": "extract", "user": list("aabbccdd"), "hit": [1, 0, 0, 0, 0, 0, 1, 0]})
-    >>> means(table, "hit", ["step"], cluster="user").round(2)
-          step  n  estimate  ci_low  ci_high
-    0  extract  8      0.25    0.04     0.72
+    >>> means(table, "hit", ["step"], cluster="user").iloc[:, :5].round(2)
+          step metric  estimate  ci_low  ci_high
+    0  extract  share      0.25    0.04     0.72
     """
     table = table.dropna(subset=value)
     if not pd.api.types.is_numeric_dtype(table[value]):
         each = [table.assign(**{value: name}, _is=table[value] == name) for name in table[value].unique()]
         return means(pd.concat(each or [table.assign(_is=0)]), "_is", [*by, value], raters=raters, **how)
-    rows = []
+    keys, rows = [name for name in by if name != "metric"], []
     for group, part in table.groupby(by, sort=False):
         x, drawn = part[value].to_numpy(dtype=float), resample(part, **how)
         mean = drawn.ratio(x)
@@ -65,18 +69,22 @@ def means(
             error, df = drawn.over_raters(mean, np.stack(by_rater, axis=1))
             reach = stats.t.ppf((1 + drawn.level) / 2, df) * error
             low, high = mean[0] - reach, mean[0] + reach
+        share = differences or bool(np.isin(x, [0, 1]).all())
         if differences:
             low, high = rare_differences(mean[0], error, drawn.clusters(), drawn.df, drawn.level)
         elif not np.ptp(x) and x[0] not in (0, 1):  # one rating throughout: a step of the scale for and against
             half = stats.t.ppf((1 + drawn.level) / 2, df) * pseudo(0.0, 0.0, drawn.clusters())[1]
             low, high = mean[0] - half, mean[0] + half
-        elif np.isin(x, [0, 1]).all():
+        elif share:
             student = stats.t.ppf((1 + drawn.level) / 2, df)
             fewer = (stats.norm.ppf((1 + drawn.level) / 2) / student) ** 2  # the error is itself an estimate
             size = fewer * mean[0] * (1 - mean[0]) / error**2 if error > TINY else drawn.clusters()
             low, high = wilson(mean[0], size, drawn.level)
-        rows.append((*group, len(x), mean[0], low, high))
-    return pd.DataFrame(rows, columns=[*by, "n", "estimate", "ci_low", "ci_high"])
+        row = {"metric": "share" if share else "mean", **dict(zip(by, group, strict=True))}
+        row |= {"estimate": mean[0], "ci_low": low, "ci_high": high, "n": len(x)}
+        rows.append(row | {"unit": "share" if share else unit, "method": drawn.method})
+    columns = [*keys, "metric", "estimate", "ci_low", "ci_high", "n", "unit", "method"]
+    return result(pd.DataFrame(rows, columns=columns), keys)
 
 
 def adjusted_difference(
@@ -95,6 +103,10 @@ def adjusted_difference(
     Parameters
     ----------
     covariates : numeric columns, on the scale on which they act linearly (a history's length: its logarithm).
+
+    Returns
+    -------
+    `results`, one row, with the key ``contrast`` and the ``statistic``.
     """
     hit = judgments["label"].isin(labels).astype(float)
     design = judgments[covariates].assign(real=judgments["source"] == "real", constant=1).astype(float)
@@ -111,11 +123,11 @@ def adjusted_difference(
     low, high = estimate - reach, estimate + reach
     row = {
         "contrast": f"real − synthetic, at equal {' and '.join(covariates)}",
-        **{"estimate": 100 * estimate, "unit": "points", "ci_low": 100 * low, "ci_high": 100 * high},
+        **{"estimate": 100 * estimate, "ci_low": 100 * low, "ci_high": 100 * high, "n": len(judgments)},
         **{"statistic": statistic, "p_value": _score_p(hit, design.drop(columns="real"), users, side)},
         "method": "GEE logit, marginal effect, Student's t; permutation of whole users",
     }
-    return pd.DataFrame([row])
+    return result(pd.DataFrame([row]), ["contrast"], metric="share", unit="points")
 
 
 def _welch(sums: np.ndarray, sizes: np.ndarray, side: np.ndarray) -> float:
@@ -171,8 +183,8 @@ def proportion_difference(
 
     Returns
     -------
-    One row ``contrast value_a value_b estimate unit ci_low ci_high statistic p_value n_a n_b clusters_a
-    clusters_b method``, the shares and their difference a − b in percentage points.
+    `results`, one row, with the key ``contrast`` and ``value_a value_b statistic n_a n_b clusters_a clusters_b``:
+    the shares and their difference a − b in percentage points.
 
     Examples
     --------
@@ -205,12 +217,11 @@ def proportion_difference(
         (low, high), statistic, p_value = _without_variation(np.array(shares), np.array(clusters), level)
         method = f"no variation: Newcombe interval and Fisher's exact test, one observation per {cluster}"
     row = {
-        "contrast": f"{a} − {b}", "value_a": shares[0], "value_b": shares[1], "estimate": shares[0] - shares[1],
-        "unit": "points", "ci_low": low, "ci_high": high, "statistic": statistic, "p_value": p_value,
+        "contrast": f"{a} − {b}", "estimate": estimate, "ci_low": low, "ci_high": high, "p_value": p_value,
+        "n": len(table), "method": method, "value_a": shares[0], "value_b": shares[1], "statistic": statistic,
         "n_a": int(first.sum()), "n_b": int((1 - first).sum()), "clusters_a": clusters[0], "clusters_b": clusters[1],
-        "method": method,
     }  # fmt: skip
-    return pd.DataFrame([row])
+    return result(pd.DataFrame([row]), ["contrast"], metric="share", unit="points")
 
 
 def _share(hit: np.ndarray, code: np.ndarray, level: float) -> tuple[float, float, float]:

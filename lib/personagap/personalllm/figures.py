@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from personagap.figures.intervals import COLOURS, intervals
-from personagap.figures.style import PALETTE, dots, named
+from personagap.figures.style import PALETTE, dots, named, percent
 
 _MARKERS = "osD^vP"
 _COLOURS = (PALETTE["data"], PALETTE["accent"])
@@ -30,11 +30,12 @@ def heterogeneity(table: pd.DataFrame, personas: pd.DataFrame, axes: list[Axes])
             shifted = x + 0.12 * (number - 1.5)
             style: dict[str, Any] = {"color": colours[number], "label": f"α = {alpha:g}"}
             style |= _SMALL | {"fmt": _MARKERS[number % len(_MARKERS)]}
-            dots(ax, part, shifted, "share", scale=100, upright=True, **style)
-        prompted = personas[personas["measure"] == measure].set_index("bin")["share"].reindex(bins["bin"])
-        ax.plot(x + 0.3, 100 * prompted, "X", ms=8, color=PALETTE["published"], label="persona prompting (published)")
+            dots(ax, part, shifted, upright=True, **style)
+        prompted = personas[personas["measure"] == measure].set_index("bin")["estimate"].reindex(bins["bin"])
+        ax.plot(x + 0.3, prompted, "X", ms=8, color=PALETTE["published"], label="persona prompting (published)")
         labels = bins["bin"] + ("\n“" + bins["in_paper"] + "”").where(bins["bin"] != bins["in_paper"], "")
-        ax.set(ylabel="share of prompts (%), 95% interval", ylim=(-3, 103))
+        ax.set(ylabel="share of prompts, 95% interval", ylim=(-0.03, 1.03))
+        percent(ax.yaxis)
         ax.set_xticks(x, labels)
         ax.grid(axis="x", visible=False)
     axes[0].set(title="Top response", xlabel="votes of the most popular response")
@@ -54,8 +55,9 @@ def dependence(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
         for number, (name, label) in enumerate(shown.items()):
             part = rows[rows["bin"] == name]
             style: dict[str, Any] = {"fmt": f"{_MARKERS[number]}-", "color": _COLOURS[number], "label": label}
-            dots(ax, part, part[varies], "share", scale=100, upright=True, **_SMALL, **style)
-        ax.set(ylabel="share of prompts (%), 95% interval", xscale="log", ylim=(-3, 103))
+            dots(ax, part, part[varies], upright=True, **_SMALL, **style)
+        ax.set(ylabel="share of prompts, 95% interval", xscale="log", ylim=(-0.03, 1.03))
+        percent(ax.yaxis)
         ticks = sorted(rows[varies].unique())
         ax.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
         ax.minorticks_off()
@@ -65,30 +67,21 @@ def dependence(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
     return axes
 
 
-def win_shares(wins: pd.DataFrame, ax: Axes) -> Axes:
-    """Share of the votes that each response model wins (``users.wins``), and an even split."""
-    rows = range(len(wins))[::-1]
-    ax.axvline(100 / len(wins), color=PALETTE["noise"], ls="--", lw=1, label="even split")
-    dots(ax, wins, rows, "share", scale=100, ms=6, capsize=2)
-    ax.set_yticks(rows, wins["response_model"])
-    ax.set(xlabel="share of the users' votes (%), 95% interval", title="Who wins", xlim=(0, None))
-    ax.legend(fontsize=9)
-    return ax
-
-
 def coefficients(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
     """Forest of mean coefficients, one panel per kind of feature, one colour per losing response.
 
-    ``table`` is ``users.regressions`` of several kinds, with a column ``features`` that names the kind.
+    ``table`` is ``users.compare_regressions``.
     """
     labels = {"paper": "against the worst", "code": "against rank 4 of 8"}
+    right = table[table["metric"] == "accuracy"].set_index(["features", "losing"])["estimate"]
+    table = table[table["metric"] == "coefficient"]
     for ax, (kind, rows) in zip(axes, table.groupby("features", sort=False), strict=True):
         names = rows["feature"].drop_duplicates()
         places = np.arange(len(names))[::-1]
         for number, (losing, part) in enumerate(rows.groupby("losing", sort=False)):
             y, colour = places + 0.14 * (1 - 2 * number), (PALETTE["data"], PALETTE["control"])[number]
             ax.hlines(y, part["q1"], part["q3"], color=colour, lw=6, alpha=0.2)
-            label = f"{labels[losing]}: {100 * part['accuracy'].iloc[0]:.0f}% right"
+            label = f"{labels[losing]}: {right[kind, losing]:.0%} right"
             dots(ax, part, y, fmt=_MARKERS[number], ms=6, capsize=2, color=colour, label=label)
         ax.axvline(0, color=PALETTE["noise"], lw=1)
         ax.xaxis.set_major_locator(MaxNLocator(5))
@@ -99,28 +92,10 @@ def coefficients(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
     return axes
 
 
-def representativeness(table: pd.DataFrame, ax: Axes) -> Axes:
-    """How close each population's answers come to everybody's, by both normalisations of the distance.
-
-    Of ``users.representativeness`` the attribute "Overall" is shown.
-    """
-    table = table[table["attribute"] == "Overall"].sort_values("representativeness")
-    names = table.loc[table["distance"] == "max−min", "model"].tolist()
-    labels = "÷ (max − min), as OpinionQA", "÷ (options − 1), as PersonalLLM"
-    for number, (_, rows) in enumerate(table.groupby("distance")):
-        y = rows["model"].map(names.index) + 0.14 * (1 - 2 * number)
-        style: dict[str, Any] = {"fmt": _MARKERS[number], "color": _COLOURS[number], "label": labels[number]}
-        dots(ax, rows, y, "representativeness", ms=6, capsize=2, **style)
-    ax.set_yticks(range(len(names)), names)
-    ax.set(xlabel="representativeness (1: answers like everybody), 95% interval", title="Whose opinions?")
-    ax.legend(fontsize=9, loc="lower right")
-    return ax
-
-
 RATE = "win_rate_against_gpt4o"
 
 
-def shots(means: pd.DataFrame, ax: Axes, unit: str = "z units") -> Axes:
+def shots(means: pd.DataFrame, ax: Axes) -> Axes:
     """Mean reward against the number of the user's own examples, by strategy, beside what needs no model.
 
     Parameters
@@ -128,19 +103,18 @@ def shots(means: pd.DataFrame, ax: Axes, unit: str = "z units") -> Axes:
     means : rows of ``adaptation.summarise`` of one metric: control "own" and zero-shot of one template, and the arms
         of ``adaptation.references``.
     ax : axes to draw on.
-    unit : of rewards.
     """
     zero = means[means["strategy"] == "zero_shot"]
     for number, (strategy, rows) in enumerate(means[means["shots"] > 0].groupby("strategy", sort=False)):
         line = pd.concat([zero, rows]).sort_values("shots")
         style = {"color": PALETTE[("data", "accent", "human", "control")[number]], "label": strategy, "ms": 6}
         places = line["shots"] + 0.06 * (number - 1.5)
-        dots(ax, line, places, "value", upright=True, fmt="ovs^"[number] + "-", **style)
+        dots(ax, line, places, upright=True, fmt="ovs^"[number] + "-", **style)
     for row in means[means["template"] == "none"].itertuples():
-        ax.axhline(row.value, color=PALETTE["noise"], ls=":", lw=1.2)
-        ax.annotate(f" {row.strategy}", (1, row.value), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+        ax.axhline(row.estimate, color=PALETTE["noise"], ls=":", lw=1.2)
+        ax.annotate(f" {row.strategy}", (1, row.estimate), xycoords=("axes fraction", "data"), va="center", fontsize=9)
     ax.margins(y=0.08)
-    ax.set(xlabel="examples shown", ylabel=f"mean persona reward ({unit}), 95% interval")
+    ax.set(xlabel="examples shown", ylabel=f"mean persona reward ({zero['unit'].iloc[0]}), 95% interval")
     ax.set_title("What the user's own examples are worth")
     ax.legend(fontsize=9, title="examples", title_fontsize=9)
     return ax

@@ -21,14 +21,14 @@ def simulated_users(
     changes : ``users.heterogeneity_change`` from the smallest to the largest α ("alpha"), and from one reward
         model to all ("reward_models").
     personas : ``published.persona_prompting``.
-    regressions : ``users.regressions`` with a column ``features``.
+    regressions : ``users.compare_regressions``.
     entropy : ``users.entropy``.
     opinions : ``users.representativeness``, or None without OpinionQA.
     """
     cut = _undecided(diversity).sort_values("alpha").assign(alpha=lambda t: "α = " + t["alpha"].astype(str))
     answers = [
         ("How different are simulated users, and from what?", _headline(cut, changes["reward_models"])),
-        ("On how many prompts has no response a majority?", listed(cut, "alpha", value="share") + "."),
+        ("On how many prompts has no response a majority?", listed(cut, "alpha") + "."),
         ("Do users disagree less as α grows?", _change(changes["alpha"], "Not shown", "Yes")),
         ("Do more reward models make them disagree more?", _change(changes["reward_models"], "Yes", "Not shown")),
         ("Do they disagree more than prompted personas?", _personas(personas)),
@@ -47,8 +47,8 @@ def _headline(cut: pd.DataFrame, more_models: pd.DataFrame) -> str:
     row, change = cut.iloc[len(cut) // 2], _undecided(more_models).iloc[0]
     return (
         f"At {row['alpha']}, no response has a majority of {row['n_users']:,} users on "
-        f"{interval(row, 'share', '.1f', 100)} % of prompts. Going from the fewest to the most reward models changes "
-        f"that by {interval(change, form='+.1f', scale=100)} points: personas of one are no fair comparison (P18)."
+        f"{interval(row, form='.1%')} of prompts. Going from the fewest to the most reward models changes "
+        f"that by {interval(change, form='+.1f')} points: personas of one are no fair comparison (P18)."
     )
 
 
@@ -59,13 +59,13 @@ def _undecided(diversity: pd.DataFrame) -> pd.DataFrame:
 
 def _change(diversity: pd.DataFrame, rises: str, falls: str) -> str:
     row = _undecided(diversity).iloc[0]
-    change = interval(row, form="+.1f", scale=100).replace(" [", " points [")
     shown = side(row, rises, falls, "Not shown")
-    return f"{shown}: the share of prompts without a majority changes by {change}, paired by prompt."
+    change = f"the share of prompts without a majority changes by {interval(row, form='+.1f')} points"
+    return f"{shown}: {change}, paired by prompt."
 
 
 def _personas(personas: pd.DataFrame) -> str:
-    share = _undecided(personas)["share"].item()
+    share = _undecided(personas)["estimate"].item()
     return (
         f"Not answered by the published comparison: its personas, with {share:.1%} of the prompts without a majority, "
         "are prompted into one reward model, where simulated users of one reward model never disagree. Method and "
@@ -74,34 +74,35 @@ def _personas(personas: pd.DataFrame) -> str:
 
 
 def _features(rows: pd.DataFrame) -> str:
-    first = rows.iloc[0]
-    answer = "Yes" if first["accuracy_low"] > 0.5 else "Not shown"
+    rows, right = rows[rows["metric"] == "coefficient"], rows[rows["metric"] == "accuracy"].iloc[0]
+    answer = "Yes" if right["ci_low"] > 0.5 else "Not shown"
     clear = rows[(rows["ci_low"] > 0) | (rows["ci_high"] < 0)].itertuples()
     names = ", ".join(f"{words(row.feature)} {row.estimate:+.2f}" for row in clear) or "none"
-    left_out = f" {first['separable']} users without a finite estimate are left out." if first["separable"] else ""
-    accuracy = f"held-out accuracy {interval(first, 'accuracy')}, chance 0.5"
+    lost = rows["separable"].iloc[0]
+    left_out = f" {lost:.0f} users without a finite estimate are left out." if lost else ""
+    accuracy = f"held-out accuracy {interval(right)}, chance 0.5"
     return f"{answer}: {accuracy}. Clear of zero, in log odds: {names}.{left_out}"
 
 
 def _entropy(entropy: pd.DataFrame) -> str:
     overall, rest = entropy.iloc[0], entropy.iloc[1:]
     apart = rest[(rest["ci_low"] > overall["ci_high"]) | (rest["ci_high"] < overall["ci_low"])]
-    named = ", ".join(f"{row.keyword} {row.entropy:.2f}" for row in apart.itertuples())
+    named = ", ".join(f"{row.keyword} {row.estimate:.2f}" for row in apart.itertuples())
     answer = f"apart from it lie {named}" if named else "no keyword's interval lies apart from it"
-    value = interval(overall, "entropy")
+    value = interval(overall)
     return f"{'Yes' if named else 'Not shown'}: the votes have an entropy of {value} nats overall; {answer}."
 
 
 def _opinions(opinions: pd.DataFrame) -> str:
     rows = opinions[opinions["attribute"] == "Overall"].set_index(["distance", "model"])
-    fair, paper = rows.loc["max−min"], rows.loc["options−1", "representativeness"]
+    fair, paper = rows.loc["max−min"], rows.loc["options−1", "estimate"]
     if "simulated users" not in fair.index:
         return "Not known: the reward models' answers to the survey are absent."
     named = fair.loc[["simulated users", "reward models, one vote each", "uniform"]].reset_index()
-    rise = paper["simulated users"] - named["representativeness"][0]
+    rise = paper["simulated users"] - named["estimate"][0]
     adds = "adds" if named["ci_low"][0] > named["ci_high"][1] else "is not shown to add"
     return (
-        f"{listed(named, 'model', value='representativeness')}. Mixing reward models into users {adds} to giving "
+        f"{listed(named, 'model')}. Mixing reward models into users {adds} to giving "
         f"each one vote; dividing distances by the number of options less one adds {rise:+.3f} (P5)."
     )
 
@@ -118,7 +119,7 @@ QUESTIONS = {
 }
 
 
-def in_context(paired: pd.DataFrame, unit: str = "z units") -> pd.DataFrame:
+def in_context(paired: pd.DataFrame) -> pd.DataFrame:
     """Answers to the questions of the in-context notebook: ``question answer``.
 
     Whether a benefit is personal is an intersection–union test: every control must be beaten, so their number
@@ -127,28 +128,26 @@ def in_context(paired: pd.DataFrame, unit: str = "z units") -> pd.DataFrame:
     Parameters
     ----------
     paired : ``adaptation.compare`` of "own" with every control; optionally of "losing" with "mislabelled".
-    unit : of rewards.
     """
     rows = _rewards(paired)
     controls = rows.loc[["own − other people's", "own − a random user's", "own − the population's"]]
     short = controls[controls["ci_low"] <= 0]
-    numbers = ", ".join(_number(row, unit) for _, row in (controls if short.empty else short).iterrows())
+    numbers = ", ".join(_number(row) for _, row in (controls if short.empty else short).iterrows())
     names = " or ".join(contrast.split(" − ")[1] for contrast in short.index)
     beaten = (controls["ci_high"] < 0).any()
     lacking = f"{'No' if beaten else OPEN}, no benefit is shown beyond examples in {names} taste"
     personal = "Yes, beyond every control" if short.empty else lacking
     question = "Does showing a user's favourites personalize a model?"
-    return table([(question, f"{personal}: {numbers}."), *_answers(rows, unit)])
+    return table([(question, f"{personal}: {numbers}."), *_answers(rows)])
 
 
-def across_users(paired: pd.DataFrame, quality: pd.DataFrame, unit: str = "z units") -> list[tuple[str, str]]:
+def across_users(paired: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str, str]]:
     """Questions and answers on similar users.
 
     Parameters
     ----------
     paired : ``adaptation.compare`` of "similar by difference" with the others, and of "own history" with "… as coded".
     quality : ``adaptation.neighbour_arms``, of one database or several.
-    unit : of rewards.
     """
     largest = quality[(quality["metric"] == "recall") & (quality["users"] == quality["users"].max())]
     best = largest.loc[largest["estimate"].idxmax()]
@@ -156,7 +155,7 @@ def across_users(paired: pd.DataFrame, quality: pd.DataFrame, unit: str = "z uni
         f"The embedding by {best['embedding']} finds {interval(best)} of the users nearest by true weights among "
         f"{best['users']:,}, where chance finds {best['chance']:.3f}."
     )
-    help_, *others = _answers(_rewards(paired), unit)
+    help_, *others = _answers(_rewards(paired))
     return [("Do similar users help?", help_[1]), ("Are users who look alike alike?", looks), *others]
 
 
@@ -164,9 +163,9 @@ def forking_paths(effect: pd.DataFrame, rates: pd.DataFrame) -> list[tuple[str, 
     """Questions and answers on the logged runs, of ``runlog.selection_effect`` and ``runlog.compare_rates``."""
     free, tied, pair = effect.iloc[0], effect.iloc[-1], rates.iloc[0]
     plotted = (
-        f"{'Yes' if pair['p_value'] < ALPHA else 'Not distinguishable'}: {pair['a']:.1f}% and {pair['b']:.1f}% win "
-        f"rate, difference {pair['difference']:+.1f} points [{pair['ci_low']:+.1f}, {pair['ci_high']:+.1f}], "
-        f"z = {pair['z']:.2f}, {p(pair['p_value'])}."
+        f"{'Yes' if pair['p_value'] < ALPHA else 'Not distinguishable'}: {pair['value_a']:.1f}% and "
+        f"{pair['value_b']:.1f}% win rate, difference {interval(pair, form='+.1f')} points, "
+        f"z = {pair['statistic']:.2f}, {p(pair['p_value'])}."
     )
     best = (
         f"It won {free['best']:.1f}% where the mean is {free['mean']:.1f}%. Were all equally good, the best would show "
@@ -175,7 +174,7 @@ def forking_paths(effect: pd.DataFrame, rates: pd.DataFrame) -> list[tuple[str, 
         f"{tied['correlation']:g} ({p(tied['p_value'])}); on new users expect {free['shrunken_best']:.1f}% to "
         f"{tied['shrunken_best']:.1f}%."
     )
-    question = f"Is the best of {free['runs']:.0f} configurations better than the others?"
+    question = f"Is the best of {free['n']:.0f} configurations better than the others?"
     return [("Is the plotted configuration better than Self-ICL?", plotted), (question, best)]
 
 
@@ -185,13 +184,13 @@ def _rewards(paired: pd.DataFrame) -> pd.DataFrame:
     return paired[chosen & (paired["metric"] == "persona_reward")].set_index("contrast", drop=False)
 
 
-def _answers(rows: pd.DataFrame, unit: str) -> list[tuple[str, str]]:
+def _answers(rows: pd.DataFrame) -> list[tuple[str, str]]:
     """The questions that ``rows`` can answer."""
     told = rows.loc[[contrast for contrast in QUESTIONS if contrast in rows.index]]
     return [
         (
             QUESTIONS[contrast],
-            f"{_verdict(row)}: {_number(row, unit)}, {p(row['p_adjusted'])} after Holm ({row['shots']}-shot).",
+            f"{_verdict(row)}: {_number(row)}, {p(row['p_adjusted'])} after Holm ({row['shots']}-shot).",
         )
         for contrast, row in told.iterrows()
     ]
@@ -202,5 +201,5 @@ def _verdict(row: pd.Series) -> str:
     return side(row, "Better", "Worse", none) if row["p_adjusted"] < ALPHA else none
 
 
-def _number(row: pd.Series, unit: str) -> str:
-    return f"{interval(row, form='+.2f')} {unit} against {words(row['contrast'].split(' − ')[1])}"
+def _number(row: pd.Series) -> str:
+    return f"{interval(row, form='+.2f')} {row['unit']} against {words(row['contrast'].split(' − ')[1])}"

@@ -1,32 +1,20 @@
 """Trained classifiers of texts or of pairs of texts, scored out of fold: no row is judged by what it taught."""
 
 import re
-import tempfile
 from collections.abc import Callable, Hashable, Sequence
 from functools import partial
 from typing import Unpack
 
 import numpy as np
 import pandas as pd
-from scipy.special import softmax
-from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import average_precision_score, precision_recall_curve
 from sklearn.model_selection import GroupKFold
 
 from personagap import gap
-from personagap.embeddings import embed
-from personagap.errors import UserError, at_least, explained
+from personagap.errors import UserError, at_least
 from personagap.recentering import grpo
+from personagap.recentering.learners import Learner, Texts, encoder_learner, linear_learner
 from personagap.results import corrected
-
-Texts = Sequence[str] | Sequence[tuple[str, str]]
-
-#: Inverse strengths of the ridge penalty to choose from, and dimensions of the representation that needs no model.
-PENALTIES, DIMENSIONS = (3e-4, 3e-3, 3e-2), 100
-#: Fine-tuning, at a constant rate, so that an epoch to stop at does not depend on how many would follow.
-EPOCHS, RATE, BATCH, TOKENS = 5, 3e-5, 16, 256
-#: Scores of test rows by a model of training rows, one line per setting: (n_settings, n_test).
-Learner = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
 def folds(groups: Sequence[Hashable], n_splits: int = 5, seed: int = 0) -> np.ndarray:
@@ -79,7 +67,11 @@ def cross_validate(
     gold = np.asarray(labels)
     # With how many training folds are held out for settings: fine-tuning is dear, and GRPO has none to choose.
     learners: dict[str, tuple[Callable[..., Learner], int | None]]
-    learners = {"linear": (_linear, None), "encoder": (_encoder, 1), "grpo": (partial(grpo.learner, steps=steps), 0)}
+    learners = {
+        "linear": (linear_learner, None),
+        "encoder": (encoder_learner, 1),
+        "grpo": (partial(grpo.learner, steps=steps), 0),
+    }
     if method not in learners:
         raise UserError(f"method {method!r}: choose from {', '.join(learners)}")
     make, n_inner = learners[method]
@@ -189,12 +181,15 @@ def relevance_judges(
 def quality(
     judgments: pd.DataFrame, trained: pd.DataFrame, gold: str = "human_majority", **how: Unpack[gap.How]
 ) -> pd.DataFrame:
-    """``gap.relevance_metrics`` of the models, the baselines and the classifiers, these with AUPRC of their scores."""
+    """``gap.relevance_metrics`` of the models, the baselines and the classifiers; these with AUPRC and best F1 of their
+    scores.
+    """
     reference, models = judgments[judgments["rater"] == gold], judgments[judgments["rater_kind"] == "model"]
-    table = gap.relevance_metrics(pd.concat([reference, models, trained]), gold, **how).set_index("rater")
+    decided = gap.relevance_metrics(pd.concat([reference, models, trained]), gold, **how)
     scored = gap.scored_metrics(pd.concat([reference, trained.assign(label=trained["score"])]), gold, **how)
-    table.update(scored.set_index("rater")[["auprc", "auprc_low", "auprc_high"]])
-    return table.reset_index().merge(scored[["rater", "best_f1"]], how="left")
+    scored = scored[scored["metric"].isin(["auprc", "best_f1"])].assign(rater_kind="trained")
+    by_score = (decided["rater_kind"] == "trained") & (decided["metric"] == "auprc")
+    return pd.concat([decided[~by_score], scored[decided.columns]], ignore_index=True)
 
 
 def compare(
@@ -238,74 +233,3 @@ def _rows(labels: np.ndarray, folds: np.ndarray, *out: int) -> tuple[np.ndarray,
         without = " and ".join(map(str, out))
         raise UserError(f"without fold {without} both labels are not left to train on: take other folds or more data")
     return train, np.flatnonzero(folds == out[-1])
-
-
-def _linear(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
-    sides = [texts] if isinstance(texts[0], str) else list(zip(*texts, strict=True))
-    code, words = pd.factorize(pd.Series([text for side in sides for text in side]))
-    code = code.reshape(len(sides), -1)
-
-    def learner(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-        known = words[np.unique(code[:, train])]
-        x = _features(embed(words, encoder, dimensions=DIMENSIONS, known=known, seed=seed)[code])
-        fits = (LogisticRegression(C=c, max_iter=1000).fit(x[train], labels[train]) for c in PENALTIES)
-        return np.stack([fit.predict_proba(x[test])[:, 1] for fit in fits])
-
-    return learner
-
-
-def _features(vectors: np.ndarray) -> np.ndarray:
-    """All of one size, for one penalty; scaled each by itself, columns that hardly vary in training would blow up."""
-    size = vectors.shape[-1]
-    if len(vectors) == 1:
-        return size**0.5 * vectors[0]
-    a, b = vectors
-    return np.hstack([size**0.5 * np.hstack([a, b, abs(a - b), (a * b).sum(axis=1, keepdims=True)]), size * a * b])
-
-
-def _encoder(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
-    import torch
-    import transformers as hf
-
-    if encoder is None:
-        raise UserError("method 'encoder' fine-tunes a model: give encoder= a folder or a Hub name")
-    with explained(f"no encoder at {encoder!r}", "give a folder or a Hub name"):
-        tokenizer = hf.AutoTokenizer.from_pretrained(encoder)
-        config = hf.AutoConfig.from_pretrained(encoder, num_labels=2)
-
-    def model_init():  # for Trainer to seed before a new head is drawn
-        return hf.AutoModelForSequenceClassification.from_pretrained(encoder, config=config, use_safetensors=True)
-
-    length = min(TOKENS, config.max_position_embeddings - 2)
-    sides = [texts] if isinstance(texts[0], str) else zip(*texts, strict=True)
-    encoded = tokenizer(*map(list, sides), truncation=True, max_length=length)
-    rows = [{name: column[i] for name, column in encoded.items()} | {"labels": int(y)} for i, y in enumerate(labels)]
-
-    def learner(train: np.ndarray, test: np.ndarray) -> np.ndarray:
-        weight, epochs = torch.tensor(len(train) / (2 * np.bincount(labels[train]))).float(), []
-
-        def loss(output, gold, num_items_in_batch=None):
-            return torch.nn.functional.cross_entropy(output.logits, gold, weight.to(gold.device))
-
-        def keep(prediction) -> dict[str, float]:
-            epochs.append(prediction.predictions)
-            return {}
-
-        with tempfile.TemporaryDirectory() as folder:
-            arguments = hf.TrainingArguments(
-                folder, num_train_epochs=EPOCHS, learning_rate=RATE, lr_scheduler_type="constant", seed=seed,
-                per_device_train_batch_size=BATCH, per_device_eval_batch_size=64, eval_strategy="epoch",
-                save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True,
-                dataloader_pin_memory=torch.cuda.is_available(),
-            )  # fmt: skip
-            trainer = hf.Trainer(
-                args=arguments, model_init=model_init, compute_loss_func=loss,
-                compute_metrics=keep,
-                train_dataset=[rows[i] for i in train], eval_dataset=[rows[i] for i in test],
-                data_collator=hf.DataCollatorWithPadding(tokenizer),
-            )  # fmt: skip
-            trainer.remove_callback(hf.PrinterCallback)
-            trainer.train()
-        return softmax(np.stack(epochs), axis=-1)[..., 1]
-
-    return learner

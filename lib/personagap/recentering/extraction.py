@@ -14,6 +14,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from personagap import ask, gap, prompts
 from personagap.embeddings import embed
 from personagap.models import Model
+from personagap.results import corrected
 
 #: Self-reported confidence below which an attribute is dropped; arXiv 2606.06614 says 0.4, its data go to 0.30 (R20).
 CONFIDENCE = 0.4
@@ -39,7 +40,8 @@ def contrasts(judgments: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     ``gap.proportion_difference`` from all synthetic histories, then from those of each data set; last, if the length of
-    every history is known, ``gap.adjusted_difference`` at equal log2 of the turns (R13).
+    every history is known, ``gap.adjusted_difference`` at equal log2 of the turns (R13). ``p_adjusted`` corrects over
+    all of them.
     """
     synthetic = judgments["source"] == "synthetic"
     by_dataset = judgments.assign(source=judgments["dataset"].where(synthetic, "real"))
@@ -49,7 +51,8 @@ def contrasts(judgments: pd.DataFrame) -> pd.DataFrame:
     if judgments["turns"].min() > 0:
         with_length = judgments.assign(log2_turns=np.log2(judgments["turns"]))
         tables.append(gap.adjusted_difference(with_length, PROBLEMATIC, ["log2_turns"]))
-    return pd.concat(tables, ignore_index=True)
+    found = pd.concat(tables, ignore_index=True).assign(metric="problematic")
+    return corrected(found, ["metric"])
 
 
 def extract(lm: Model, histories: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -220,7 +223,7 @@ def profiles(
 def compare(
     profiles: pd.DataFrame, judgments: pd.DataFrame, anew: pd.DataFrame | None = None, **how: Unpack[gap.How]
 ) -> pd.DataFrame:
-    """What each strategy gains and what it costs: ``measure strategy n estimate ci_low ci_high``, shares.
+    """What each strategy gains and what it costs: `results` with the key ``strategy``, shares.
 
     Parameters
     ----------
@@ -242,10 +245,11 @@ def compare(
     table["useful"] = useful.where(table["strategy"].isin(said["strategy"]))
     table["covered"] = table["covered"].where(wanted)
     table["kept"] = table["attribute"].notna()
-    measures = ["accepted", "useful", "covered", "identifies", "hedged", "kept"]
-    table[measures] = table[measures].astype(float)
-    found = gap.means(table.melt(["strategy", "user"], measures, "measure"), "value", ["measure", "strategy"], **how)
-    itself = (found["strategy"] == "as extracted") & found["measure"].isin(["covered", "kept"])
+    metrics = ["accepted", "useful", "covered", "identifies", "hedged", "kept"]
+    table[metrics] = table[metrics].astype(float)
+    long = table.melt(["strategy", "user"], metrics, "metric")
+    found = gap.means(long, "value", ["metric", "strategy"], unit="share", **how)
+    itself = (found["strategy"] == "as extracted") & found["metric"].isin(["covered", "kept"])
     found.loc[itself & (found["estimate"] == 1), ["ci_low", "ci_high"]] = 1.0
     return found
 

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from personagap.figures.style import PALETTE, dots, lengths, named
+from personagap.figures.style import PALETTE, dots, lengths, percent
+from personagap.results import result, wide
 
 #: Colour and shape of each kind of rater.
 KINDS = {
@@ -24,9 +25,9 @@ def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
     grid = np.full((len(raters), len(raters)), np.nan)
     for pair in agreement.itertuples():
         row, column = sorted((raters.index(pair.rater_a), raters.index(pair.rater_b)), reverse=True)
-        grid[row, column] = pair.kappa
-        text = f"{pair.kappa:.2f}\n{pair.ci_low:.2f} – {pair.ci_high:.2f}" if not pair.note else "undefined"
-        colour = "white" if pair.kappa > 0.6 else "black"
+        grid[row, column] = pair.estimate
+        text = f"{pair.estimate:.2f}\n{pair.ci_low:.2f} – {pair.ci_high:.2f}" if not pair.note else "undefined"
+        colour = "white" if pair.estimate > 0.6 else "black"
         ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     extent = (-0.5, len(raters) - 1.5, len(raters) - 0.5, 0.5)
     image = ax.imshow(grid[1:, :-1], extent=extent, cmap="Blues", vmin=0, vmax=1)
@@ -38,60 +39,34 @@ def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def _raters(table: pd.DataFrame, ax: Axes, value: str, kind: pd.Series, scale: float) -> np.ndarray:
-    """A row for each rater, coloured and shaped by its kind; returns the rows' places."""
-    rows = np.arange(len(table))[::-1]
-    for name in kind.unique():
-        colour, marker = KINDS[name]
-        part, places, ends = table[kind == name], rows[kind == name], (f"{value}_low", f"{value}_high")
-        dots(ax, part, places, value, ends, scale=scale, fmt=marker, color=PALETTE[colour])
-    ax.set_yticks(rows, table["rater"])
-    return rows
-
-
 def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
     """How often each rater says yes (``gap.relevance_metrics``), against how often the human majority does."""
-    table = metrics[metrics["rater_kind"].isin(["human", "model"])]
-    rows = _raters(table, ax, "yes_rate", table["rater_kind"], 100)
-    base, low, high = 100 * table[["prevalence", "prevalence_low", "prevalence_high"]].iloc[0]
+    judges = metrics[metrics["rater_kind"].isin(["human", "model"])]
+    table, base, ratios = (judges[judges["metric"] == name] for name in ("yes_rate", "prevalence", "over_selection"))
+    rows = np.arange(len(table))[::-1]
+    for kind in table["rater_kind"].unique():
+        (colour, marker), here = KINDS[kind], (table["rater_kind"] == kind).to_numpy()
+        dots(ax, table[here], rows[here], fmt=marker, color=PALETTE[colour])
+    ax.set_yticks(rows, table["rater"])
+    base, low, high = base[["estimate", "ci_low", "ci_high"]].iloc[0]
     ax.axvspan(low, high, color=PALETTE["human"], alpha=0.18)
     ax.axvline(base, color=PALETTE["human"])
     style: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "top", "fontsize": 9}
     style |= {"xycoords": ("data", "axes fraction"), "color": PALETTE["human"]}
-    ax.annotate(f"human majority\n{base:.1f}%", (base, 0.98), **style)
+    ax.annotate(f"human majority\n{base:.1%}", (base, 0.98), **style)
     beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
-    for row, ratio in zip(rows, table["over_selection"], strict=True):
+    for row, ratio in zip(rows, ratios["estimate"], strict=True):
         ax.annotate(f"{ratio:.2f}×", (1.02, row), fontsize=10, **beside)
     ax.annotate("ratio", (1.02, len(table) - 0.4), fontsize=9, **beside)
-    ax.set(xlabel="attributes called relevant (%), 95% interval", title="Over-selection", xlim=(0, None))
+    ax.set(xlabel="attributes called relevant, 95% interval", title="Over-selection", xlim=(0, None))
+    percent(ax.xaxis)
     ax.set_ylim(-0.6, len(table) + 0.2)
-    return ax
-
-
-def classifiers(quality: pd.DataFrame, ax: Axes, metric: str) -> Axes:
-    """One metric of every judge with its interval; a random split, which leaks, in grey.
-
-    Parameters
-    ----------
-    quality : ``rater rater_kind`` and the metric with ``…_low …_high``; the row "select_all" becomes a line.
-    metric : "f1", "kappa" or "auprc".
-    """
-    floor = quality.loc[quality["rater"] == "select_all", metric].iloc[0]
-    table = quality[quality["rater_kind"] != "baseline"]
-    leaks = table["rater"].str.endswith("(random split)")
-    _raters(table, ax, metric, table["rater_kind"].mask(leaks, "baseline"), 1)
-    ax.set_yticklabels(table["rater"].mask(leaks, table["rater"] + ", leaks"))
-    ax.axvline(floor, color=PALETTE["noise"], ls="--")
-    place = floor, len(table) - 0.5
-    ax.annotate("yes to everything", place, (4, 0), textcoords="offset points", fontsize=9, va="center")
-    name = {"f1": "F1", "kappa": "Cohen's κ", "auprc": "AUPRC"}[metric]
-    ax.set(xlabel=f"{name}, 95% interval", xlim=(0, 0.9), ylim=(-0.6, len(table)))
-    ax.set_title(f"{name} of models and of trained judges")
     return ax
 
 
 def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
     """Precision against recall (``gap.relevance_metrics``), with baselines that know nothing and lines of equal F1."""
+    metrics = wide(metrics, ["prevalence", "precision", "recall"])
     recall = np.linspace(0.01, 1, 400)
     for f1 in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
         # F1 = 2PR / (P + R), solved for P; only where P is a proportion.
@@ -122,28 +97,11 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
     return ax
 
 
-def differences(paired: pd.DataFrame, ax: Axes) -> Axes:
-    """Forest plot of the differences between two judges (``gap.paired_difference``); filled: the interval excludes 0.
-
-    The over-selection ratio, on another scale, is left out.
-    """
-    table = paired[paired["metric"] != "over_selection"].iloc[::-1].reset_index(drop=True)
-    clear = (table["ci_low"] > 0) | (table["ci_high"] < 0)
-    ax.axvline(0, color=PALETTE["noise"], lw=1)
-    for chosen, face in ((clear, PALETTE["data"]), (~clear, "white")):
-        dots(ax, table[chosen], table.index[chosen], mfc=face)
-    ax.set_yticks(table.index, named(table["metric"]))
-    ax.set_ylim(-0.6, len(table) - 0.4)
-    a, b = table["contrast"].iloc[0].split(" − ")
-    ax.set(xlabel=f"← higher for {b}      difference, 95% interval      higher for {a} →", title="Paired comparison")
-    return ax
-
-
 def calibration(curve: pd.DataFrame, ax: Axes) -> Axes:
     """How often the gold says yes among items of like score (``gap.reliability_curve``, of one rater or several)."""
     ax.plot([0, 1], [0, 1], color=PALETTE["noise"], ls="--", lw=1, label="calibrated")
     for colour, (rater, rows) in zip(PALETTE.values(), curve.groupby("rater", sort=False), strict=False):
-        dots(ax, rows, rows["score"], "observed", upright=True, fmt="o-", ms=6, color=colour, label=rater)
+        dots(ax, rows, rows["score"], upright=True, fmt="o-", ms=6, color=colour, label=rater)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean score of the judge", ylabel="share relevant to the human majority")
     ax.set_title("Calibration")
     ax.legend(fontsize=9)
@@ -160,8 +118,8 @@ def stages(
 
     Parameters
     ----------
-    acceptance, relevance, ratings : the tables of these names of 1_extraction, 2_relevance and 3_response; None for a
-        stage that was not run: its row says so.
+    acceptance, relevance, ratings : the tables of these names that 1_extraction, 2_relevance and 3_response saved; None
+        for a stage that was not run: its row says so.
     """
     points = approval(acceptance, relevance, ratings)
     for stage in range(3):
@@ -188,7 +146,7 @@ def stages(
 def approval(
     acceptance: pd.DataFrame | None, relevance: pd.DataFrame | None, ratings: pd.DataFrame | None
 ) -> pd.DataFrame:
-    """How often each side says yes, in %: ``stage rater rater_kind source estimate ci_low ci_high``."""
+    """How often each side says yes: `results` with the keys ``stage rater rater_kind source``, in percent."""
     limits = ["estimate", "ci_low", "ci_high"]
     tables = [pd.DataFrame(columns=["stage", "rater", "rater_kind", "source", *limits])]
     if acceptance is not None:
@@ -202,6 +160,6 @@ def approval(
             names = dict(zip([column, f"{column}_low", f"{column}_high"], limits, strict=True))
             tables.append(rows.rename(columns=names).assign(stage=2, source="real"))
     if ratings is not None:
-        tables.append(ratings[ratings["measure"] == "better"].assign(stage=3, source="real"))
+        tables.append(ratings[ratings["metric"] == "better"].assign(stage=3, source="real"))
     table = pd.concat([rows[tables[0].columns] for rows in tables if len(rows)] or tables, ignore_index=True)
-    return table.assign(**100 * table[limits])
+    return result(table.assign(**100 * table[limits]), [*tables[0].columns[:4]], metric="said yes", unit="percent")

@@ -2,27 +2,26 @@
 
 import pandas as pd
 
-from personagap.published import beside, rows
+from personagap.published import compare
 
 _OTHERS = "other items and people than there"
 _SIMULATED = "simulated data"
 
 
 def relevance(metrics: pd.DataFrame, means: pd.DataFrame, quality: pd.DataFrame, *, simulated: bool) -> pd.DataFrame:
-    """The relevance notebook's numbers beside those of arXiv 2606.06614, stage 2; see ``beside``.
+    """The relevance notebook's numbers beside those of arXiv 2606.06614, stage 2; see ``published.compare``.
 
     Parameters
     ----------
     metrics : ``gap.relevance_metrics``, with retrieval baselines like "bm25_top5".
     means : ``gap.mean_agreement``.
-    quality : ``tuning.classifiers.quality``; its fine-tuned classifier, or the linear one, stands beside RoBERTa.
+    quality : ``classifiers.quality``; its fine-tuned classifier, or the linear one, stands beside RoBERTa.
     simulated : the judgments are those of the demo.
     """
     n = metrics.loc[metrics["rater"] == "select_all", "n"].iloc[0]
     pairs = "" if n == 3973 else f"{n:,} pairs here, 3,973 there"
     raters = pairs or "other raters than the three people and five models there"
     classifier = "another classifier; how theirs was split is unknown (R19)"
-    pairs, raters, classifier = (_SIMULATED if simulated else each for each in (pairs, raters, classifier))
     released = {
         "gpt_5_4": "method=GPT-5.4 (released outputs)",
         "gemma_4_31b": "method=Gemma-4-31B-it (released outputs)",
@@ -33,14 +32,16 @@ def relevance(metrics: pd.DataFrame, means: pd.DataFrame, quality: pd.DataFrame,
     tuned = {f"{method} (new prompts)": "method=RoBERTa trained", "grpo (new prompts)": "method=Qwen3-4B + GRPO"}
     quantities = {name: name for name in ("precision", "recall", "f1")}
     groups = {"human–human": "human-human", "human–model": "LLM-human", "model–model": "LLM-LLM"}
-    kappas = means[means["pair"].isin(groups) & means["kappa"].notna()]
+    kappas = means[means["pair"].isin(groups) & means["estimate"].notna()]
+    kappas = kappas.assign(quantity="mean_pairwise_kappa", condition=kappas["pair"].map(groups))
     tables = [
-        _raters(metrics, released, quantities | {"kappa": "kappa_vs_majority"}, why_not=pairs),
-        _raters(metrics, bm25, {"f1": "f1"}, why_not=pairs),
-        _raters(quality, tuned, quantities, why_not=classifier),
-        rows(kappas, "mean_pairwise_kappa", kappas["pair"].map(groups), "kappa", why_not=raters),
+        _raters(metrics, released, quantities | {"kappa": "kappa_vs_majority"}).assign(why_not=pairs),
+        _raters(metrics, bm25, {"f1": "f1"}).assign(why_not=pairs),
+        _raters(quality, tuned, quantities).assign(why_not=classifier),
+        kappas.assign(why_not=raters),
     ]
-    return beside(pd.concat(tables), "recentering")
+    measured = pd.concat(tables, ignore_index=True)
+    return compare(measured.assign(why_not=_SIMULATED) if simulated else measured, "recentering")
 
 
 def extraction(
@@ -51,7 +52,7 @@ def extraction(
     *,
     simulated: bool,
 ) -> pd.DataFrame:
-    """The extraction notebook's numbers beside those of arXiv 2606.06614, stage 1; see ``beside``.
+    """The extraction notebook's numbers beside those of arXiv 2606.06614, stage 1; see ``published.compare``.
 
     The arguments are the notebook's tables; ``taxonomy`` and ``strategies`` are None without a model.
     """
@@ -59,40 +60,40 @@ def extraction(
         "trained verifier": "model=roberta-base trained",
         "model verifier": "model=Claude Sonnet 4.6;prompt=optimized",
     }
+    gap = contrasts.head(1)
     tables = [
-        rows(contrasts.head(1), "problematic_gap_real_minus_synthetic", "uncertain+rejected"),
+        gap.assign(quantity="problematic_gap_real_minus_synthetic", condition="uncertain+rejected"),
         _raters(verifier, names, {"f1": "f1_problematic"}),
     ]
     if taxonomy is not None and strategies is not None:
         named = taxonomy[taxonomy["failure"] != "none named"]
-        tables.append(rows(named, "failure_share", "type=" + named["failure"], scale=100))
-        accepted = strategies[strategies["measure"] == "accepted"].set_index("strategy")
-        for strategy, stage in {"as extracted": "stage=before", "refine flagged": "stage=after"}.items():
-            tables.append(rows(accepted[accepted.index == strategy], "human_acceptance", stage, scale=100))
-    return beside(pd.concat(tables).assign(why_not=_SIMULATED if simulated else _OTHERS), "recentering")
+        tables.append(named.assign(quantity="failure_share", condition="type=" + named["failure"]))
+        stages = {"as extracted": "stage=before", "refine flagged": "stage=after"}
+        accepted = strategies[(strategies["metric"] == "accepted") & strategies["strategy"].isin(stages)]
+        tables.append(accepted.assign(quantity="human_acceptance", condition=accepted["strategy"].map(stages)))
+    why_not = _SIMULATED if simulated else _OTHERS
+    return compare(pd.concat(tables, ignore_index=True).assign(why_not=why_not), "recentering")
 
 
 def response(
     summary: pd.DataFrame, correlations: pd.DataFrame, kappa: pd.DataFrame, mention: pd.DataFrame, *, simulated: bool
 ) -> pd.DataFrame:
-    """The response notebook's numbers beside those of arXiv 2606.06614, stage 3; see ``beside``."""
-    people = summary[summary["rater"] == "human"].set_index("measure")
-    between = kappa[kappa["pair"] == "human–human"]
-    learned = correlations[correlations["rater"] == "learned reward"]
-    tables = [
-        rows(people.loc[["mean rating"]], "mean_rating", "rater=human"),
-        rows(people.loc[["no better"]], "share_judged_no_better", "human;rating<=3", scale=100),
-        rows(between, "inter_annotator_weighted_kappa", "human-human", "kappa"),
-        rows(mention.head(1), "delta_mean_rating_mention_minus_none", "rater=human"),
-        rows(learned, "spearman", "ModernBERT / Qwen2.5-1.5B / Llama-3.2-1B", "spearman"),
-    ]
-    return beside(pd.concat(tables).assign(why_not=_SIMULATED if simulated else _OTHERS), "recentering")
+    """The response notebook's numbers beside those of arXiv 2606.06614, stage 3; see ``published.compare``."""
+    people = summary[summary["rater"] == "human"].set_index("metric")
+    ranked = correlations[correlations["metric"] == "spearman"]
+    tables = {
+        ("mean_rating", "rater=human"): people.loc[["mean rating"]],
+        ("share_judged_no_better", "human;rating<=3"): people.loc[["no better"]],
+        ("inter_annotator_weighted_kappa", "human-human"): kappa[kappa["pair"] == "human–human"],
+        ("delta_mean_rating_mention_minus_none", "rater=human"): mention.head(1),
+        ("spearman", "ModernBERT / Qwen2.5-1.5B / Llama-3.2-1B"): ranked[ranked["rater"] == "learned reward"],
+    }
+    rows = [table.assign(quantity=quantity, condition=which) for (quantity, which), table in tables.items()]
+    why_not = _SIMULATED if simulated else _OTHERS
+    return compare(pd.concat(rows, ignore_index=True).assign(why_not=why_not), "recentering")
 
 
-def _raters(table: pd.DataFrame, conditions: dict[str, str], quantities: dict[str, str], **more) -> pd.DataFrame:
-    """The quantities (column → published name) of the raters that have a published condition (rater → condition)."""
-    return pd.concat(
-        rows(table[table["rater"] == rater], quantity, condition, column, **more)
-        for rater, condition in conditions.items()
-        for column, quantity in quantities.items()
-    )
+def _raters(table: pd.DataFrame, conditions: dict[str, str], quantities: dict[str, str]) -> pd.DataFrame:
+    """The rows of raters that have a published condition, and of metrics that have a published name."""
+    found = table[table["rater"].isin(conditions) & table["metric"].isin(quantities)]
+    return found.assign(condition=found["rater"].map(conditions), quantity=found["metric"].map(quantities))

@@ -20,12 +20,15 @@ def relevance(
     scored : ``gap.scored_metrics`` of the retrieval baselines.
     versus : ``tuning.classifiers.compare``.
     """
-    models = metrics[metrics["rater_kind"] == "model"].itertuples()
+    over = _of(metrics, "over_selection")
     return table(
         [
             ("Do models select the attributes that people would?", _headline(metrics, means)),
             ("Do raters agree, beyond chance?", _agreement(means)),
-            *((f"Does {row.rater} select too much?", _selection(row)) for row in models),
+            *(
+                (f"Does {rater} select too much?", _selection(row, metrics))
+                for rater, row in over[over["rater_kind"] == "model"].iterrows()
+            ),
             *_judges(paired[paired["metric"] == "f1"]),
             ("Does retrieval find the relevant attributes?", _retrieval(scored)),
             *_presentation(paired[paired["metric"] == "over_selection"]),
@@ -34,32 +37,37 @@ def relevance(
     ).replace(READABLE, regex=True)
 
 
+def _of(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """The rows of a metric, by rater."""
+    return metrics[metrics["metric"] == metric].set_index("rater", drop=False)
+
+
 def _headline(metrics: pd.DataFrame, means: pd.DataFrame) -> str:
     """The best model by F1, how often models say yes, and agreement beside that between people."""
-    models = metrics[metrics["rater_kind"] == "model"]
-    best, everything = models.loc[models["f1"].idxmax()], metrics.set_index("rater").loc["select_all", "f1"]
-    least = models.loc[models["over_selection"].idxmin()]
-    answer = "No, all select too much" if (models["over_selection_low"] > 1).all() else OPEN
-    kappa = means.set_index("pair")
-    kappa = kappa[kappa["n_pairs"] > 0].reindex(["human–human", "human–model"]).dropna(subset="kappa")
-    agree = "".join(f"; κ {pair} {interval(row, 'kappa', '.2f')}" for pair, row in kappa.iterrows())
+    f1, models = _of(metrics, "f1"), metrics[metrics["rater_kind"] == "model"]
+    over = _of(models, "over_selection")
+    best, least = f1.loc[_of(models, "f1")["estimate"].idxmax()], over.loc[over["estimate"].idxmin()]
+    answer = "No, all select too much" if (over["ci_low"] > 1).all() else OPEN
+    kappa = means[means["n"] > 0].set_index("pair")
+    kappa = kappa.loc[[pair for pair in ("human–human", "human–model") if pair in kappa.index]]
+    agree = "".join(f"; κ {pair} {interval(row, form='.2f')}" for pair, row in kappa.iterrows())
     return (
-        f"{answer}: even {least['rater']} says yes {interval(least, 'over_selection', '.2f')} times as often as the "
-        f"human majority. Best is {best['rater']}, F1 {interval(best, 'f1', '.2f')} (yes to everything: "
-        f"{everything:.2f}; n = {best['n']:,}{agree})."
+        f"{answer}: even {least['rater']} says yes {interval(least, form='.2f')} times as often as the human majority. "
+        f"Best is {best['rater']}, F1 {interval(best, form='.2f')} (yes to everything: "
+        f"{f1.loc['select_all', 'estimate']:.2f}; n = {best['n']:,}{agree})."
     )
 
 
 def _agreement(means: pd.DataFrame) -> str:
-    rows = [f"{row.pair} {interval(row, 'kappa')}" for row in means[means["n_pairs"] > 0].itertuples()]
+    rows = [f"{row.pair} {interval(row)}" for row in means[means["n"] > 0].itertuples()]
     return "Mean pairwise κ: " + "; ".join(rows) + "."
 
 
-def _selection(row) -> str:
-    ratio = f"it says yes {interval(row, 'over_selection', '.2f')} times as often as the human majority"
-    if row.over_selection_low > 1:
-        return f"Yes: {ratio}; recall {row.recall:.2f} comes with precision {row.precision:.2f}."
-    return f"No, too little: {ratio}." if row.over_selection_high < 1 else f"Not shown: {ratio}."
+def _selection(over: pd.Series, metrics: pd.DataFrame) -> str:
+    ratio = f"it says yes {interval(over, form='.2f')} times as often as the human majority"
+    recall, precision = (_of(metrics, name).loc[over["rater"], "estimate"] for name in ("recall", "precision"))
+    too_much = f"Yes: {ratio}; recall {recall:.2f} comes with precision {precision:.2f}."
+    return side(over, too_much, f"No, too little: {ratio}.", f"Not shown: {ratio}.", than=1)
 
 
 def _judges(f1: pd.DataFrame) -> list[tuple[str, str]]:
@@ -125,10 +133,10 @@ def _trained(versus: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _retrieval(scored: pd.DataFrame) -> str:
-    above = scored["auprc_low"] > scored["prevalence"]
-    found = [f"{row.rater} {interval(row, 'auprc')}" for row in scored.itertuples()]
-    chance = f"AUPRC {', '.join(found)} where chance gives {scored['prevalence'].iloc[0]:.3f}"
-    return f"{above.sum()} of {len(scored)} do better than chance: {chance}."
+    ranked, chance = _of(scored, "auprc"), scored.loc[scored["metric"] == "prevalence", "estimate"].iloc[0]
+    found = ", ".join(f"{row.rater} {interval(row)}" for row in ranked.itertuples())
+    above = (ranked["ci_low"] > chance).sum()
+    return f"{above} of {len(ranked)} do better than chance: AUPRC {found} where chance gives {chance:.3f}."
 
 
 EFFECTS = {"mention": "naming the attribute", "log2_length": "twice the length", "second": "standing second"}
@@ -145,7 +153,7 @@ def extraction(
 
     The first of ``agreement`` is between people; ``failures`` and ``strategies`` are None without a model.
     """
-    between = f"Mean pairwise κ {interval(agreement.iloc[0], 'kappa')}."
+    between = f"Mean pairwise κ {interval(agreement.iloc[0])}."
     gap = contrasts.iloc[0]
     difference = f"{interval(gap, form='+.1f')} points problematic, {p(gap['p_value'])}"
     held = side(gap, "No, of real people less often", "Of real people more often", OPEN)
@@ -155,21 +163,20 @@ def extraction(
         change = f"{side(row, 'More', 'Fewer', 'Not resolved')}: {interval(row, form='.2f')} points, {p(row.p_value)}."
         contrast = row.contrast.replace("log2_turns", "number of turns")
         answers.append((f"Problematic attributes, {contrast}: do they differ?", change))
-    metrics = verifier.set_index("rater")
-    trained, everything = metrics.loc["trained verifier"], metrics.loc["select_all", "f1"]
-    better = "Better" if trained["f1_low"] > everything else "Not shown to be better"
-    found = f"{better} than flagging all: F1 {interval(trained, 'f1')} where that has {everything:.3f}."
+    f1 = _of(verifier, "f1")
+    trained, everything = f1.loc["trained verifier"], f1.loc["select_all", "estimate"]
+    better = "Better" if trained["ci_low"] > everything else "Not shown to be better"
+    found = f"{better} than flagging all: F1 {interval(trained)} where that has {everything:.3f}."
     answers.append(("Does a trained verifier find the problems?", found))
     if failures is not None and strategies is not None:
         broken = failures[(failures["step"] == "extract") & (failures["estimate"] > 0)]
-        said = listed(broken, "problem", scale=100) or "none"
-        answers.append(("Are the extractor's outputs readable?", f"Outputs with a problem (%): {said}."))
-        measured = strategies[strategies["measure"].isin(["accepted", "useful", "covered"])]
-        itself = (measured["measure"] == "covered") & (measured["strategy"] == "as extracted")  # 100 % by definition
+        said = listed(broken, "problem") or "none"
+        answers.append(("Are the extractor's outputs readable?", f"Outputs with a problem: {said}."))
+        measured = strategies[strategies["metric"].isin(["accepted", "useful", "covered"])]
+        itself = (measured["metric"] == "covered") & (measured["strategy"] == "as extracted")  # 100 % by definition
         measured = measured[~itself]
         for name, rows in measured.groupby("strategy", sort=False):
-            values = listed(rows, "measure", scale=100)
-            answers.append((f"What becomes of the attributes, {name}?", f"In percent: {values}."))
+            answers.append((f"What becomes of the attributes, {name}?", f"Shares: {listed(rows, 'metric')}."))
     return table(answers)
 
 
@@ -177,7 +184,7 @@ def response(
     summary: pd.DataFrame, inflation: pd.DataFrame, correlations: pd.DataFrame, effects: pd.DataFrame
 ) -> pd.DataFrame:
     """Answers to the questions of the response notebook, from its tables: ``question answer``."""
-    people = summary[summary["rater"] == "human"].set_index("measure")
+    people = summary[summary["rater"] == "human"].set_index("metric")
     mean, worse, responses = (people.loc[name] for name in ("mean rating", "no better", "no better, by response"))
     better = side(mean, "Yes", "No, worse", "Not resolved", than=3)
     answers = [
@@ -188,18 +195,19 @@ def response(
         ),
         (
             "How often no better?",
-            f"{interval(worse, form='.1f', scale=100)} % of judgments, "
-            f"{interval(responses, form='.1f', scale=100)} % of responses.",
+            f"{interval(worse, form='.1%')} of judgments, {interval(responses, form='.1%')} of responses.",
         ),
     ]
     for row in inflation.itertuples():
         above = f"{interval(row, form='.2f')} points above people, {p(row.p_value)}."
         answers.append((f"Does {row.rater} rate as people do?", above))
-    for row in correlations[correlations["rater_kind"] == "model"].itertuples():
-        most = row.note or f"a perfect judge would have {interval(row, 'ceiling')}"
-        answers.append((f"Does {row.rater} rank as people do?", f"ρ {interval(row, 'spearman')}; {most}."))
+    ceilings = _of(correlations, "ceiling")
+    ranked = _of(correlations, "spearman")
+    for rater, row in ranked[ranked["rater_kind"] == "model"].iterrows():
+        most = row["note"] or f"a perfect judge would have {interval(ceilings.loc[rater])}"
+        answers.append((f"Does {rater} rank as people do?", f"ρ {interval(row)}; {most}."))
     for covariate, what in EFFECTS.items():
-        said = listed(effects[effects["covariate"] == covariate], "rater")
+        said = listed(effects[effects["metric"] == covariate], "rater")
         untested = "It never varied, so nobody can tell (R11)."
         answers.append((f"Does {what} move ratings?", f"In points: {said}." if said else untested))
     return table(answers)

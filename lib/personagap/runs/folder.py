@@ -129,8 +129,16 @@ def latest_run(figures: Path, notebook: str, data: str) -> dict[str, Any] | None
 class Run:
     """Where a notebook puts its results; see `open_run`."""
 
-    def __init__(self, folder: str | os.PathLike):
+    def __init__(self, folder: str | os.PathLike, figures: Path | None = None):
         self.folder = Path(folder).resolve()
+        #: Where all runs lie; the runner's layout is ``<figures>/<paper>/<notebook>/<run id>``.
+        self.figures = figures or self.folder.parents[2]
+
+    def latest_tables(self, notebook: str, data: str) -> dict[str, Any]:
+        """The tables of the latest finished run of another notebook on the same data, see `index.latest_tables`."""
+        from personagap.runs.index import latest_tables
+
+        return latest_tables(self.figures, notebook, data)
 
     def save(self, **tables: Any) -> None:
         """Write DataFrames to ``tables/<name>.csv`` and ``.tex`` (``scores`` and ``responses``: ``.parquet``).
@@ -211,7 +219,7 @@ def open_run(output: str | os.PathLike | None = None) -> Run:
     """
     if output is None:
         name = os.environ.get("JPY_SESSION_NAME")
-        output = FIGURES / "interactive" / (Path(name).stem if name else _executed())
+        return Run(FIGURES / "interactive" / (Path(name).stem if name else _executed()), FIGURES)
     return Run(output)
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from personagap.published import beside, rows
+from personagap.published import compare
 from personagap.tasks import TASKS
 
 #: Tasks whose noise floor was recomputed, and what they are called there.
@@ -14,30 +14,35 @@ _N_ITEMS = {name: task.n_items for name, task in TASKS.items()}
 
 
 def personalization_bias(bias: pd.DataFrame, model: str) -> pd.DataFrame:
-    """Measured PB and noise floors beside those of arXiv 2406.11107 and their recomputation; see ``beside``.
+    """Measured PB and noise floors beside those of arXiv 2406.11107 and their recomputation.
 
     Parameters
     ----------
     bias : ``effects.personalization_bias``.
     model : what was measured.
+
+    Returns
+    -------
+    As of ``published.compare``.
     """
     joint = _as_published(bias[bias["dimension"] == "joint"])
     reason = f"{model} on {len(bias) - 1} tasks here; the paper's task pair is not recorded"
     extremes = ("model=GPT-4o;rank=lowest", "model=Llama-2-70B;rank=highest")
-    floors = bias[bias["dimension"].isin(_PUBLISHED)].assign(ci_low=np.nan, ci_high=np.nan)
+    floors = bias[bias["dimension"].isin(_PUBLISHED)]
     there = floors.assign(n_items=floors["dimension"].map(_N_ITEMS), n_runs=3, n_identities=31)
     here, there = (
         table[["n_items", "n_runs", "n_identities"]].astype("str").agg(" × ".join, axis=1) for table in (floors, there)
     )
     why_not = (here + " items × runs × identities here, " + there + " there").where(here != there, "")
     condition = "dataset=" + floors["dimension"].map(_PUBLISHED) + ";item_p=Beta(1 1)"
-    noise = rows(floors, "pb_under_no_effect", condition, "noise_floor", why_not=why_not)
-    measured = [rows(joint, "pb", condition, "pb", why_not=reason) for condition in extremes]
-    return beside(pd.concat([*measured, noise]), "safety_utility")
+    noise = floors.assign(estimate=floors["noise_floor"], ci_low=np.nan, ci_high=np.nan, unit="points")
+    noise = noise.assign(quantity="pb_under_no_effect", condition=condition, why_not=why_not)
+    measured = [joint.assign(quantity="pb", condition=condition, why_not=reason) for condition in extremes]
+    return compare(pd.concat([*measured, noise], ignore_index=True), "safety_utility")
 
 
 def origin(bias: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
-    """PB of utility before and after instruction tuning, beside those of two model families; see ``beside``.
+    """PB of utility before and after instruction tuning, beside those of two model families.
 
     Parameters
     ----------
@@ -49,21 +54,19 @@ def origin(bias: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
     stages = utility.groupby("condition", sort=False)[["pb", "debiased_pb2", "ci_low", "ci_high"]].sum()
     stages = _as_published(stages.assign(pb=stages["pb"] ** 0.5))
     tables = [
-        rows(
-            stages.iloc[[place]],
-            "pb_utility",
-            f"family={family} (name not found);stage={when} SFT/instruction tuning",
-            "pb",
+        stages.iloc[[place]].assign(
+            quantity="pb_utility",
+            condition=f"family={family} (name not found);stage={when} SFT/instruction tuning",
             why_not=f"stage {stages.index[place]} of another model here; models, tasks and prompt format are not known",
         )
         for place, when in enumerate(("before", "after")[: len(stages)])
         for family in "AB"
     ]
-    return beside(pd.concat(tables), "safety_utility")
+    return compare(pd.concat(tables, ignore_index=True), "safety_utility")
 
 
 def mitigation(change: pd.DataFrame, prompt_defences: list[str], model: str) -> pd.DataFrame:
-    """Relative change of PB beside that published of DPO and of the best prompt defence; see ``beside``.
+    """Relative change of PB beside that published of DPO and of the best prompt defence.
 
     Parameters
     ----------
@@ -75,17 +78,21 @@ def mitigation(change: pd.DataFrame, prompt_defences: list[str], model: str) -> 
     tuned = percent[percent["condition"] == "dpo-random"]
     best = percent[percent["condition"].isin(prompt_defences)].nsmallest(1, "estimate")
     tables = [
-        rows(found, "pb_relative_change", condition, why_not=found["condition"] + f" of {model} here; {unknown}")
-        for found, condition, unknown in (
-            (tuned, "model=not named", "the paper's model and variant are not known"),
-            (best, "defence=D4 (best)", "the paper's model and wording are not known"),
+        found.assign(
+            quantity="pb_relative_change",
+            condition=there,
+            why_not=found["condition"] + f" of {model} here; the paper's {unknown}",
+        )
+        for found, there, unknown in (
+            (tuned, "model=not named", "model and variant are not known"),
+            (best, "defence=D4 (best)", "model and wording are not known"),
         )
     ]
-    return beside(pd.concat(tables), "safety_utility")
+    return compare(pd.concat(tables, ignore_index=True).assign(unit="percent"), "safety_utility")
 
 
 def _as_published(bias: pd.DataFrame) -> pd.DataFrame:
-    """With the interval of PB: that of the debiased PB² with the noise put back, as published values hold it."""
+    """PB as the estimate, in points; its interval: that of the debiased PB² with the noise put back."""
     noise = bias["pb"] ** 2 - bias["debiased_pb2"]
     ends = bias[["ci_low", "ci_high"]].add(noise, axis=0).clip(lower=0) ** 0.5
-    return bias.assign(**ends)
+    return bias.assign(estimate=bias["pb"], unit="points", **ends)

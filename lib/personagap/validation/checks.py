@@ -16,8 +16,8 @@ class Check(NamedTuple):
     """How one estimator is validated.
 
     ``compare()`` returns its value and the reference's. ``trial(rng, planted)`` analyses simulated data with or
-    without the planted ``effect``: a row of results, and the truth that the interval in ``columns`` must cover (None:
-    there is no interval).
+    without the planted ``effect``: a row of `results`, and the truth that its interval must cover (None: there is no
+    interval).
     """
 
     estimator: str
@@ -25,7 +25,6 @@ class Check(NamedTuple):
     compare: Callable[[], tuple[ArrayLike, ArrayLike]]
     effect: str = ""
     trial: Callable[[np.random.Generator, bool], tuple[pd.Series, float | None]] | None = None
-    columns: str = "p_value ci_low ci_high"
 
     def difference(self) -> float:
         """The largest difference from the reference."""
@@ -36,8 +35,7 @@ class Check(NamedTuple):
         if self.trial is None:
             return None, None
         row, truth = self.trial(rng, planted)
-        p_value, low, high = self.columns.split()
-        return row.get(p_value), None if truth is None else row[low] <= truth <= row[high]
+        return row.get("p_value"), None if truth is None else row["ci_low"] <= truth <= row["ci_high"]
 
 
 def table(checks: Sequence[Check], *, replications: int = 200, alpha: float = 0.05, seed: int = 0) -> pd.DataFrame:

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from functools import cache
 from itertools import combinations
 
-import krippendorff
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -51,6 +50,12 @@ def _humans(judgments: pd.DataFrame) -> pd.Series:
     return _wide(judgments).drop(columns="judge").mean(axis=1)
 
 
+def _excess(judgments: pd.DataFrame) -> float:
+    """What a mention adds to the judge's mean rating, less what it adds to that of people."""
+    added = judgments.pivot_table(index="mention", columns="rater", values="label").diff().iloc[1]
+    return added["judge"] - added.drop("judge").mean()
+
+
 def _points(size: float, seed: int | np.random.Generator) -> pd.DataFrame:
     """Six, of slope ``size`` standard deviations of the noise."""
     rng = np.random.default_rng(seed)
@@ -71,14 +76,13 @@ def _check(
     effect: str = "",
     size: float = 0.0,
     truth: Callable[[float], float] | None = None,
-    columns: str = "estimate p_value ci_low ci_high",
+    value: str = "estimate",
 ) -> Check:
     """A check whose reference and trials share data and analysis.
 
-    ``ours`` and ``theirs`` analyse ``simulate(size, seed)``; ``columns`` of ours are the value that both give, p-value
-    and interval. ``effect`` says what ``size`` is; the interval must cover the ``truth`` of a size.
+    ``ours`` and ``theirs`` analyse ``simulate(size, seed)``; ``value`` is the column of ours that both give. ``effect``
+    says what ``size`` is; the interval must cover the ``truth`` of a size.
     """
-    value, rest = columns.split(maxsplit=1)
 
     def compare() -> tuple:
         data = simulate(size, 0)
@@ -88,22 +92,27 @@ def _check(
         row = ours(simulate(size * planted, rng), n_bootstrap=300)
         return row, truth and truth(size * planted)
 
-    return Check(estimator, reference, compare, effect, trial if effect or truth else None, rest)
+    return Check(estimator, reference, compare, effect, trial if effect or truth else None)
+
+
+def _row(table: pd.DataFrame, metric: str) -> pd.Series:
+    """Of a metric, the first row."""
+    return table[table["metric"] == metric].iloc[0]
 
 
 def _metric(estimator: str, metric: str, reference: Callable) -> Check:
     return _check(
         estimator, "scikit-learn", lambda _, seed: gap.simulate_relevance(seed=seed).query("rater != 'b'"),
-        lambda judgments, **how: gap.relevance_metrics(judgments, **how).iloc[0],
+        lambda judgments, **how: _row(gap.relevance_metrics(judgments, **how), metric),
         lambda judgments: reference(*_wide(judgments)[["human_majority", "a"]].to_numpy().T),
-        truth=lambda _: population()[metric], columns=f"{metric} p_value {metric}_low {metric}_high",
+        truth=lambda _: population()[metric],
     )  # fmt: skip
 
 
 def _paired(estimator: str, metric: str, reference: Callable) -> Check:
     return _check(
         estimator, "scikit-learn", lambda size, seed: gap.simulate_relevance(stricter=size, seed=seed),
-        lambda judgments, **how: gap.paired_difference(judgments, "a", "b", **how).set_index("metric").loc[metric],
+        lambda judgments, **how: _row(gap.paired_difference(judgments, "a", "b", **how), metric),
         lambda judgments: -np.diff([reference(*_wide(judgments)[["human_majority", x]].to_numpy().T) for x in "ab"]),
         effect="1 logit stricter", size=1.0,
     )  # fmt: skip
@@ -116,25 +125,31 @@ def _kappa(weights: str | None) -> Check:
         lambda judgments: [
             metrics.cohen_kappa_score(a, b, weights=weights) for a, b in combinations(_wide(judgments).to_numpy().T, 2)
         ],
-        columns="kappa p_value ci_low ci_high",
     )  # fmt: skip
 
 
 def _reliability(estimator: str, reference: str, place: int, theirs: Callable) -> Check:
     return _check(
         estimator, reference, lambda size, seed: _integers(size, seed).query("rater_kind == 'human'"),
-        lambda judgments, **how: gap.reliability(judgments, measurement="ordinal", **how).iloc[place],
+        lambda judgments, **how: gap.reliability(judgments, measurement="interval", **how).iloc[place],
         lambda judgments: theirs(_wide(judgments).to_numpy()),
     )  # fmt: skip
 
 
-def _spearman(estimator: str, reference: str, r: float, interval: str) -> Check:
+def _spearman(estimator: str, reference: str, r: float, metric: str) -> Check:
     """The ρ of normal variables with Pearson's ``r`` is (6/π) asin(r/2)."""
+
+    def theirs(judgments: pd.DataFrame) -> float:
+        rho = stats.spearmanr(_wide(judgments)["judge"], _humans(judgments)).statistic
+        pairs = combinations(_wide(judgments).drop(columns="judge").to_numpy().T, 2)
+        between = np.mean([stats.spearmanr(*pair).statistic for pair in pairs])
+        return rho if metric == "spearman" else rho / (3 * between / (1 + 2 * between)) ** 0.5
+
     return _check(
         estimator, reference, lambda _, seed: gap.simulate_ratings(seed=seed),
-        lambda judgments, **how: gap.judge_correlation(judgments, **how).iloc[0],
-        lambda judgments: stats.spearmanr(_wide(judgments)["judge"], _humans(judgments)).statistic,
-        truth=lambda _: 6 / np.pi * np.arcsin(r / 2), columns=f"spearman p_value {interval}",
+        lambda judgments, **how: _row(gap.judge_correlation(judgments, **how), metric),
+        theirs,
+        truth=lambda _: 6 / np.pi * np.arcsin(r / 2),
     )  # fmt: skip
 
 
@@ -145,9 +160,8 @@ GAP = [
     _metric("AUPRC", "auprc", metrics.average_precision_score),
     *(_kappa(weights) for weights in (None, "linear", "quadratic")),
     _reliability("Fleiss κ", "statsmodels", 0, lambda labels: fleiss_kappa(aggregate_raters(labels.astype(int))[0])),
-    _reliability(
-        "Krippendorff α", "krippendorff", 1,
-        lambda labels: krippendorff.alpha(labels.T, level_of_measurement="ordinal"),
+    _reliability(  # of intervals, where all rated all: variance within units over that of all labels
+        "Krippendorff α", "numpy", 1, lambda labels: 1 - labels.var(axis=1, ddof=1).mean() / labels.var(ddof=1)
     ),
     _paired("paired difference of F1", "f1", metrics.f1_score),
     _paired("paired difference of yes rate", "yes_rate", lambda gold, judge: judge.mean()),
@@ -159,14 +173,12 @@ GAP = [
     ),
     _check(
         "mention bias, excess of the judge", "pandas", lambda size, seed: gap.simulate_ratings(mention=size, seed=seed),
-        lambda judgments, **how: gap.mention_bias(judgments, **how).iloc[1],
-        lambda judgments: judgments.query("rater == 'judge'").groupby("mention")["label"].mean().diff().iloc[1],
-        effect="−0.4 of a rating", size=-0.4, truth=float, columns="estimate excess_p excess_low excess_high",
+        lambda judgments, **how: _row(gap.mention_bias(judgments, **how), "excess"),
+        _excess,
+        effect="−0.4 of a rating", size=-0.4, truth=float,
     ),
-    _spearman("Spearman ρ", "scipy", _TRUE_R * (0.49 / (0.49 + 1 / 3)) ** 0.5, "ci_low ci_high"),
-    _spearman(
-        "Spearman ρ, disattenuated", "scipy, before the correction", _TRUE_R, "disattenuated_low disattenuated_high"
-    ),
+    _spearman("Spearman ρ", "scipy", _TRUE_R * (0.49 / (0.49 + 1 / 3)) ** 0.5, "spearman"),
+    _spearman("Spearman ρ, disattenuated", "scipy", _TRUE_R, "disattenuated"),
     _check(
         "real − synthetic", "pandas", _histories,
         lambda judgments, **_: gap.proportion_difference(judgments, [True]).iloc[0],
@@ -180,6 +192,6 @@ GAP = [
             (points["x"],), lambda x: abs(stats.spearmanr(x, points["y"]).statistic).round(9),
             permutation_type="pairings", n_resamples=np.inf, alternative="greater",
         ).pvalue,
-        effect="slope of 4 sd", size=4.0, columns="p_exact p_exact ci_low ci_high",
+        effect="slope of 4 sd", size=4.0, value="p_value",
     ),
 ]  # fmt: skip

@@ -27,12 +27,13 @@ def _inflation_alarm(rng: np.random.Generator, sd: float) -> bool:
 
 
 def _mention_alarm(rng: np.random.Generator) -> bool:
-    return gap.mention_bias(severe(rng, 0.3, mention_sd=0.3), n_bootstrap=200)["excess_p"][1] <= 0.05
+    bias = gap.mention_bias(severe(rng, 0.3, mention_sd=0.3), n_bootstrap=200)
+    return bias["p_value"][2] <= 0.05  # the judge's excess
 
 
 def _mean_covers(rng: np.random.Generator) -> bool:
     table = gap.rating_summary(severe(rng, 0.3), ["prompt", "user"], n_bootstrap=200)
-    return covers(table[(table["rater"] == "human") & (table["measure"] == "mean rating")].iloc[0], 3.0)
+    return covers(table[(table["rater"] == "human") & (table["metric"] == "mean rating")].iloc[0], 3.0)
 
 
 def rotating(rng: np.random.Generator, n: int = 300) -> pd.DataFrame:
@@ -48,10 +49,10 @@ def rotating(rng: np.random.Generator, n: int = 300) -> pd.DataFrame:
 
 
 def _ceiling_covers(rng: np.random.Generator) -> bool:
-    row = gap.judge_correlation(rotating(rng), n_bootstrap=200).iloc[0]
+    row = gap.judge_correlation(rotating(rng), n_bootstrap=200).set_index("metric").loc["ceiling"].iloc[0]
     r = 0.49 / 1.49
     rho = 6 / np.pi * np.arcsin(r / 2)
-    return row["ceiling_low"] <= (3 * rho / (1 + 2 * rho)) ** 0.5 <= row["ceiling_high"]
+    return covers(row, (3 * rho / (1 + 2 * rho)) ** 0.5)
 
 
 RATERS = [

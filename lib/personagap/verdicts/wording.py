@@ -50,13 +50,12 @@ def side(row, above: str, below: str, neither: str, than: float = 0) -> str:
     return above if row.ci_low > than else below if row.ci_high < than else neither
 
 
-def listed(rows: pd.DataFrame, *names: str, value: str = "estimate", scale: float = 1) -> str:
-    """``value`` and its interval of each row, after the columns ``names`` that name it; 100 × as percent."""
-    form = ".2f" if scale == 1 else ".1f"
-    said = (
-        f"{', '.join(words(str(row[name])) for name in names)} {interval(row, value, form, scale)}"
-        for _, row in rows.iterrows()
-    )
+def listed(rows: pd.DataFrame, *names: str) -> str:
+    """The estimate and interval of each row, after the columns ``names`` that name it; shares in percent."""
+    said = []
+    for _, row in rows.iterrows():
+        form = ".1%" if row["unit"] == "share" else ".2f"
+        said.append(f"{', '.join(words(str(row[name])) for name in names)} {interval(row, form=form)}")
     return "; ".join(said)
 
 

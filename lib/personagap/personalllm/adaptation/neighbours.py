@@ -9,6 +9,7 @@ from sklearn.preprocessing import normalize
 
 from personagap.errors import UserError
 from personagap.personalllm.adaptation.icl import Examples, Study, extremes, nearest
+from personagap.results import result
 
 KINDS = ("winning", "losing", "difference")
 #: Users of the database that similarities are correlated over: more would hardly narrow the interval.
@@ -87,7 +88,7 @@ def neighbour_arms(
     -------
     arms : "own history"; "own history as coded" (P7); "similar by winning", "… losing" and "… difference"; "random
         users" and "oracle users", the latter nearest by the true weights.
-    quality : `retrieval_quality` of each embedding, with ``embedding users``.
+    quality : `retrieval_quality` of each embedding, with the keys ``embedding users``.
     """
     if shots > min(interactions, own_interactions):
         shorter = f"histories of {own_interactions} (own_interactions) and {interactions} (interactions)"
@@ -105,11 +106,11 @@ def neighbour_arms(
     pools = {"own history": (np.arange(n)[:, None], mine), "own history as coded": (np.arange(n)[:, None], coded)}
     pools |= {name: (owners, history) for name, owners in near.items()}
     arms = {name: pool_examples(study, prompt_vectors, *pool, shots) for name, pool in pools.items()}
-    return arms, pd.concat(quality, ignore_index=True)
+    return arms, result(pd.concat(quality), ["embedding", "users"])
 
 
 def retrieval_quality(found: np.ndarray, oracle: np.ndarray, looks: tuple, weights: tuple) -> pd.DataFrame:
-    """Whether users who look alike are alike: ``metric estimate ci_low ci_high chance``, means over users, t intervals.
+    """Whether users who look alike are alike: `results` with ``chance``, means over users with t intervals.
 
     "recall" is the share of the ``oracle``'s neighbours (n_users, k) among the ``found``; "rank correlation" is
     Spearman's, over `CORRELATED` users of the database, of the cosine similarities of two pairs (queries, database):
@@ -122,4 +123,5 @@ def retrieval_quality(found: np.ndarray, oracle: np.ndarray, looks: tuple, weigh
     values = np.array([recall, (ranks[0] * ranks[1]).mean(axis=1)])
     mean, half = values.mean(axis=1), stats.t.ppf(0.975, len(found) - 1) * stats.sem(values, axis=1)
     table = {"metric": ["recall", "rank correlation"], "estimate": mean, "ci_low": mean - half, "ci_high": mean + half}
-    return pd.DataFrame(table | {"chance": [k / size, 0.0]})
+    table |= {"chance": [k / size, 0.0], "unit": ["share", ""]}
+    return result(pd.DataFrame(table), [], n=len(found), method="t interval over users")

@@ -15,7 +15,7 @@ from personagap.models import Generation, Model
 from personagap.personalllm import users
 from personagap.personalllm.adaptation.icl import STRATEGIES, TEMPLATES, Examples, Study, chats, favourites, reader
 from personagap.responses import ResponseStore, complete, digest
-from personagap.results import corrected
+from personagap.results import corrected, result
 
 CELL = ["arm", "shots", "template"]
 #: Mean reward in the user's eyes; share better served than by the reference; share served as well as by the best of 8.
@@ -30,7 +30,7 @@ def serve(
     shots: Sequence[int],
     templates: Sequence[str],
 ) -> pd.DataFrame:
-    """What users get from ``lm`` after each arm's examples: ``user prompt`` `METRICS` ``arm shots template``.
+    """What users get from ``lm`` after each arm's examples: ``user prompt`` `METRICS` ``arm shots template unit``.
 
     Parameters
     ----------
@@ -121,15 +121,17 @@ def references(study: Study, seed: int = 0) -> pd.DataFrame:
 
 
 def _outcomes(study: Study, scores: np.ndarray, *cell: str | int) -> pd.DataFrame:
-    """``user prompt``, ``METRICS`` and ``CELL``; a tie with the reference is no win, as in the paper."""
+    """``user prompt``, ``METRICS``, ``CELL`` and the ``unit`` of rewards; a tie with the reference is no win, as in the
+    paper.
+    """
     stored = study.stored()
     values = np.array([scores, scores > stored[:, study.reference], scores >= stored.max(axis=1)], dtype=float)
     columns = {"user": np.arange(len(scores)), "prompt": study.target} | dict(zip(METRICS, values, strict=True))
-    return pd.DataFrame(columns | dict(zip(CELL, cell, strict=True)))
+    return pd.DataFrame(columns | dict(zip(CELL, cell, strict=True)) | {"unit": study.unit})
 
 
 def summarise(results: pd.DataFrame, **how) -> pd.DataFrame:
-    """Means of all cells: ``strategy shots control metric value ci_low ci_high template n``.
+    """Means of all cells: `results` with the keys ``strategy shots control template``.
 
     ``how`` holds ``n_bootstrap level seed`` of ``gap.How``. Intervals resample test prompts, and with each the users
     that it was dealt to: users alone, where there are no more users than prompts.
@@ -137,9 +139,8 @@ def summarise(results: pd.DataFrame, **how) -> pd.DataFrame:
     table = results.melt([*CELL, "user", "prompt"], METRICS, "metric")
     table["control"] = table["arm"].where(table["shots"] > 0, "none").mask(table["arm"].isin(STRATEGIES), "own")
     table["strategy"] = table["arm"].where(table["shots"] == 0, table["arm"].map(STRATEGIES).fillna("winning"))
-    columns = ["strategy", "shots", "control", "metric", "template"]
-    means = gap.means(table, "value", columns, cluster="prompt", **how).rename(columns={"estimate": "value"})
-    return means[[*columns[:4], "value", "ci_low", "ci_high", "template", "n"]]
+    columns = ["strategy", "shots", "control", "template", "metric"]
+    return gap.means(table, "value", columns, unit=results["unit"].iloc[0], cluster="prompt", **how)
 
 
 def compare(results: pd.DataFrame, of: Sequence[str], against: Sequence[str], **how) -> pd.DataFrame:
@@ -149,8 +150,8 @@ def compare(results: pd.DataFrame, of: Sequence[str], against: Sequence[str], **
 
     Returns
     -------
-    DataFrame ``contrast shots template metric estimate ci_low ci_high p_value p_adjusted family n_users``;
-    ``p_adjusted`` corrects over the contrasts of one metric, number of shots and template.
+    `results`, with the keys ``contrast shots template``; ``n`` counts users, ``p_adjusted`` corrects over the contrasts
+    of one metric, number of shots and template.
     """
     wide = results.pivot(index=["user", "prompt"], columns=CELL, values=METRICS)
     cells = results[CELL].drop_duplicates()
@@ -165,12 +166,15 @@ def compare(results: pd.DataFrame, of: Sequence[str], against: Sequence[str], **
         values /= drawn.totals(np.ones((len(wide), 1)))
         (low, high), p = drawn.interval(values), drawn.p_value(values)
         found = {"metric": metric, "estimate": values[0], "ci_low": low, "ci_high": high, "p_value": p}
-        tables.append(pairs[["contrast", "shots", "template"]].assign(**found, n_users=len(wide)))
-    return corrected(pd.concat(tables, ignore_index=True), ["metric", "shots", "template"])
+        unit = results["unit"].iloc[0] if metric == "persona_reward" else "share"
+        tables.append(pairs[CELL[1:]].assign(contrast=pairs["contrast"], **found, unit=unit))
+    keys = ["contrast", "shots", "template"]
+    table = result(pd.concat(tables), keys, n=len(wide), method=drawn.method)
+    return corrected(table, ["metric", "shots", "template"])
 
 
 def by_database(results: pd.DataFrame, study: Study, seed: int = 0, **how) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """`summarise` and `compare` of users who were served from several databases, each with a column ``users``.
+    """`summarise` and `compare` of users who were served from several databases, with a further key, ``users``.
 
     ``results`` is of `serve` with ``neighbour_arms``, and has ``users``, the size of the database. Similar users are
     held against everything else, and the own history against the one drawn as in the authors' code (P7).
@@ -182,4 +186,5 @@ def by_database(results: pd.DataFrame, study: Study, seed: int = 0, **how) -> tu
         means.append(summarise(both, seed=seed, **how).assign(users=size))
         for pair in ((["similar by difference"], against), (["own history"], ["own history as coded"])):
             paired.append(compare(both, *pair, seed=seed, **how).assign(users=size))
-    return pd.concat(means), pd.concat(paired)
+    keys = ["users", "strategy", "shots", "control", "template"]
+    return result(pd.concat(means), keys), result(pd.concat(paired), ["users", "contrast", "shots", "template"])

@@ -8,6 +8,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportions
 
 from personagap._reading import check
 from personagap.errors import UserError
+from personagap.results import result
 
 #: What tells the configurations of meta-learning apart.
 CONFIGURATION = ["user_embedding_type", "user_embedding_computed_from_n_pr", "n_similar_users_to_retrieve", "db_users"]
@@ -42,18 +43,20 @@ def load(folder: str | Path, missing_ok: bool = True) -> pd.DataFrame | None:
 def compare_rates(a: float, b: float, n: int = TEST_USERS) -> pd.DataFrame:
     """Difference of two logged win rates (percent), as if of different users: the log holds no answers to pair.
 
-    One row ``a b difference ci_low ci_high z p_value``, in points.
+    `results`, one row, in points, with ``value_a value_b`` and z as ``statistic``.
 
     Examples
     --------
-    >>> compare_rates(21.9, 20.4)[["z", "p_value"]].round(2).values.tolist()
+    >>> compare_rates(21.9, 20.4)[["statistic", "p_value"]].round(2).values.tolist()
     [[0.82, 0.41]]
     """
     counts = np.array([a, b]) * n / 100
     z, p_value = proportions_ztest(counts, n)
     low, high = confint_proportions_2indep(counts[0], n, counts[1], n, method="newcomb")
-    values = {"a": a, "b": b, "difference": a - b, "ci_low": 100 * low, "ci_high": 100 * high}
-    return pd.DataFrame([values | {"z": z, "p_value": p_value}])
+    row = {"estimate": a - b, "ci_low": 100 * low, "ci_high": 100 * high, "p_value": p_value, "n": n}
+    row |= {"value_a": a, "value_b": b, "statistic": z}
+    same = {"metric": "win rate", "unit": "points", "method": "z test of two proportions, Newcombe interval"}
+    return result(pd.DataFrame([row]), [], **same)
 
 
 def _chance(rates: pd.Series) -> tuple[float, np.ndarray]:
@@ -84,17 +87,19 @@ def selection_effect(rates: pd.Series, correlations: tuple[float, ...] = (0.0, 0
 
     Returns
     -------
-    One row per assumed correlation of errors: ``correlation runs mean best sd_observed sd_chance best_by_chance
-    selection_effect p_value shrunken_best``, in points. ``best_by_chance`` is the expected maximum of equally good
-    runs, ``selection_effect`` what it has above the mean, ``p_value`` the chance of a best as good as the one seen;
-    ``shrunken_best``, by empirical Bayes with moments, what the best would show on new users.
+    `results`, one row per assumed ``correlation`` of errors, in points: the selection effect of ``n`` runs, that is
+    what the expected maximum of equally good ones, ``best_by_chance``, has above their ``mean``; ``p_value`` is the
+    chance of a best as good as the one seen. Beside it ``best sd_observed sd_chance`` and ``shrunken_best``: by
+    empirical Bayes with moments, what the best would show on new users.
     """
     error, draws = _chance(rates)
-    table = pd.DataFrame({"correlation": correlations, "runs": len(rates), "mean": rates.mean(), "best": rates.max()})
+    table = pd.DataFrame({"correlation": correlations, "n": len(rates), "mean": rates.mean(), "best": rates.max()})
     noise, above = error * np.sqrt(1 - table["correlation"]), rates.max() - rates.mean()
     table["sd_observed"], table["sd_chance"] = rates.std(), noise
-    table["selection_effect"] = noise * draws[:, -1].mean()
-    table["best_by_chance"] = table["mean"] + table["selection_effect"]
+    table["estimate"] = noise * draws[:, -1].mean()
+    table["best_by_chance"] = table["mean"] + table["estimate"]
     table["p_value"] = [(each * draws[:, -1] >= above).mean() for each in noise]
     between = (rates.var() - noise**2).clip(lower=0)
-    return table.assign(shrunken_best=table["mean"] + between / (between + noise**2) * above)
+    table["shrunken_best"] = table["mean"] + between / (between + noise**2) * above
+    same = {"metric": "selection effect", "unit": "points", "method": f"{len(draws):,} simulations"}
+    return result(table, ["correlation"], **same)

@@ -29,7 +29,7 @@ def heterogeneity(rewards: np.ndarray, population: dict[str, Any], **how: Unpack
 
     Returns
     -------
-    DataFrame ``alpha measure bin share ci_low ci_high n n_users n_reward_models in_paper``. Measure "top_share":
+    `results`, with the keys ``alpha measure bin`` and ``n_users n_reward_models in_paper``. Measure "top_share":
     share of the prompts whose top response has at most 50 %, 75 % or 95 % of the votes; "distinct_winners": share
     with so many responses that win a vote, ``in_paper`` the label that the published figure puts on that bar (P3).
     Shares are in [0, 1]; ``n`` counts prompts × sets of reward models.
@@ -48,11 +48,14 @@ def heterogeneity_change(
 
     Returns
     -------
-    DataFrame ``measure bin estimate ci_low ci_high n``; ``estimate`` is the difference of the shares, after − before.
+    `results`, with the keys ``measure bin``: the difference of the shares, after − before, in points.
     """
     key = ["measure", "bin", "prompt"]
     shares = [_prompts(rewards, **each).groupby(key, sort=False)["share"].mean() for each in (before, after)]
-    return _means((shares[1] - shares[0]).rename("estimate").reset_index(), "estimate", key[:2], how, differences=True)
+    change = (shares[1] - shares[0]).rename("change").reset_index()
+    found = _means(change, "change", key[:2], how, differences=True)
+    limits = ["estimate", "ci_low", "ci_high"]
+    return found.assign(**100 * found[limits], unit="points")
 
 
 def dependence(rewards: np.ndarray, varied: dict[str, list[dict[str, Any]]], **how: Unpack[gap.How]) -> pd.DataFrame:
@@ -63,12 +66,12 @@ def dependence(rewards: np.ndarray, varied: dict[str, list[dict[str, Any]]], **h
     return pd.concat(tables)
 
 
-def _means(table: pd.DataFrame, value: str, by: list[str], how: gap.How, *, differences: bool = False) -> pd.DataFrame:
-    """Mean of ``value`` by group, under its own name, with an interval over prompts."""
+def _means(
+    table: pd.DataFrame, value: str, by: list[str], how: gap.How, *, differences: bool = False, unit: str = "share"
+) -> pd.DataFrame:
+    """Mean of ``value`` by group, a metric of its own, with an interval over prompts."""
     how = {"cluster": "prompt", **how}
-    found = gap.means(table, value, by, differences=differences, **how)
-    found = found.rename(columns={"estimate": value})
-    return found[[*by, value, "ci_low", "ci_high", "n"]]
+    return gap.means(table, value, by, differences=differences, **how).assign(metric=value, unit=unit)
 
 
 def _prompts(
@@ -92,16 +95,16 @@ def _prompts(
 
 
 def wins(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> pd.DataFrame:
-    """Share of the votes that each response model wins, over prompts: ``response_model share ci_low ci_high n``.
+    """Share of the votes that each response model wins, over prompts: `results` with the key ``response_model``.
 
     ``table`` is that of ``datasets.load_personalllm``, ``shares`` (prompts, responses) its ``users.vote_shares``.
     """
     votes = table[["prompt", "response_model"]].assign(share=shares.ravel())
-    return _means(votes, "share", ["response_model"], how).sort_values("share", ascending=False, ignore_index=True)
+    return _means(votes, "share", ["response_model"], how).sort_values("estimate", ascending=False, ignore_index=True)
 
 
 def entropy(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> pd.DataFrame:
-    """Entropy of the votes by words of the prompt: ``kind keyword entropy ci_low ci_high n``, in nats.
+    """Entropy of the votes by words of the prompt: `results` with the keys ``kind keyword``, in nats.
 
     "subjective" prompts hold the word anywhere, "objective" ones begin with it; a prompt can be in several
     groups, or in "overall" alone. log 8 = 2.08 is the most that eight responses allow.
@@ -113,4 +116,4 @@ def entropy(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> 
     groups |= {("subjective", word): text.str.contains(word, regex=False) for word in SUBJECTIVE}
     groups |= {("objective", word): text.str.match(rf"\W*{word}\b") for word in OBJECTIVE}
     parts = {group: first[inside] for group, inside in groups.items() if sum(inside) > 1}
-    return _means(pd.concat(parts, names=["kind", "keyword"]), "entropy", ["kind", "keyword"], how)
+    return _means(pd.concat(parts, names=["kind", "keyword"]), "entropy", ["kind", "keyword"], how, unit="nats")

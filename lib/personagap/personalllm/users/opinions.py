@@ -9,6 +9,7 @@ import pandas as pd
 from personagap.datasets.opinionqa import Opinions
 from personagap.errors import UserError
 from personagap.gap.resampling import How, resample
+from personagap.results import result
 
 #: What the distance of two answers is divided by: the range of the ordinals, as OpinionQA does, or the number of
 #: options less one, as PersonalLLM does for itself. They differ where a midpoint was inserted (P5).
@@ -62,8 +63,7 @@ def representativeness(people: pd.DataFrame, models: pd.DataFrame, **how: Unpack
 
     Returns
     -------
-    DataFrame ``model attribute group distance representativeness ci_low ci_high n``, in [0, 1]; one row for each
-    of ``DISTANCES``.
+    `results`, with the keys ``model attribute group distance``, in [0, 1]; one row for each of ``DISTANCES``.
     """
     model, names = pd.factorize(models["model"])
     group, groups = pd.factorize(pd.MultiIndex.from_frame(people[["attribute", "group"]]))
@@ -82,9 +82,9 @@ def representativeness(people: pd.DataFrame, models: pd.DataFrame, **how: Unpack
     mean = np.divide(total, n, out=np.full_like(total, np.nan), where=n > 0)
     low, high = drawn.interval(mean, 0, 1)
     keys = [(name, *pair, distance) for name, pair, distance in product(names, groups, DISTANCES)]
-    table = pd.DataFrame(keys, columns=["model", "attribute", "group", "distance"])
-    table = table.assign(representativeness=mean[0], ci_low=low, ci_high=high, n=n[0].astype(int))
-    return table[table["n"] > 0].reset_index(drop=True)
+    columns = ["model", "attribute", "group", "distance"]
+    table = pd.DataFrame(keys, columns=columns).assign(estimate=mean[0], ci_low=low, ci_high=high, n=n[0].astype(int))
+    return result(table[table["n"] > 0], columns, metric="representativeness", method=drawn.method)
 
 
 def survey(opinions: Opinions, weights: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:

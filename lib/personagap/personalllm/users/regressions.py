@@ -1,6 +1,7 @@
 """Which features of a response simulated users like: one logistic regression per user (arXiv 2409.20296, §3.2)."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from scipy.special import expit
 
 from personagap.errors import UserError
 from personagap.personalllm.users.population import scores
+from personagap.results import result
 
 #: Rank of the "losing" response: the worst in the paper's text, the fourth of eight in its code (P4).
 LOSING = {"paper": -1, "code": 3}
@@ -41,10 +43,9 @@ def regressions(
 
     Returns
     -------
-    DataFrame, one row per feature: ``losing ridge feature estimate ci_low ci_high q1 q3 vif n_users separable
-    accuracy accuracy_low accuracy_high``; ``estimate`` is the mean coefficient (log odds per standard
-    deviation) with its 95 % interval, ``q1`` and ``q3`` its quartiles over users, ``vif`` the variance inflation
-    factor. ``accuracy`` is held out by whole prompts, with a penalty of 0.001 at least; chance is 0.5.
+    `results`, with the keys ``losing ridge feature``. Metric "coefficient", one row per feature: its mean over users,
+    with the quartiles ``q1 q3``, the variance inflation factor ``vif``, and how many users are ``separable``. Metric
+    "accuracy", one row of feature "all": held out by whole prompts, with a penalty of 0.001 at least; chance is 0.5.
 
     Raises
     ------
@@ -74,12 +75,17 @@ def regressions(
     # The means over users are also means over prompts; under a penalty what they add does not sum to zero.
     estimate, accuracy, t = known.mean(axis=0), right.mean(), stats.t.ppf(0.975, prompts - 1)
     reach, reach_right = t * stats.sem(influence * prompts / len(known)), t * stats.sem(right)
-    columns = {"losing": losing, "ridge": ridge, "feature": features.columns, "estimate": estimate}
-    columns |= {"ci_low": estimate - reach, "ci_high": estimate + reach}
-    columns |= dict(zip(["q1", "q3"], np.quantile(known, [0.25, 0.75], axis=0), strict=True))
-    columns |= {"vif": np.diag(np.linalg.pinv(np.corrcoef(x.reshape(-1, x.shape[-1]).T)))}
-    columns |= {"n_users": len(known), "separable": len(beta) - len(known), "accuracy": accuracy}
-    return pd.DataFrame(columns | {"accuracy_low": accuracy - reach_right, "accuracy_high": accuracy + reach_right})
+    fitted: dict[str, Any] = {"metric": "coefficient", "feature": features.columns, "estimate": estimate}
+    fitted |= {"ci_low": estimate - reach, "ci_high": estimate + reach}
+    fitted |= {"n": len(known), "unit": "log odds per standard deviation"}
+    fitted |= dict(zip(["q1", "q3"], np.quantile(known, [0.25, 0.75], axis=0), strict=True))
+    fitted |= {"vif": np.diag(np.linalg.pinv(np.corrcoef(x.reshape(-1, x.shape[-1]).T)))}
+    fitted |= {"separable": len(beta) - len(known)}
+    told: dict[str, Any] = {"metric": "accuracy", "feature": "all", "estimate": accuracy, "n": len(beta)}
+    told |= {"ci_low": accuracy - reach_right, "ci_high": accuracy + reach_right, "unit": "share"}
+    table = pd.concat([pd.DataFrame(fitted), pd.DataFrame([told])], ignore_index=True)
+    keys = ["losing", "ridge", "feature"]
+    return result(table, keys, losing=losing, ridge=ridge, method="sandwich variance, clusters: prompt")
 
 
 def compare_regressions(
@@ -87,13 +93,16 @@ def compare_regressions(
 ) -> pd.DataFrame:
     """`regressions` on several kinds of features, by name, and against several losing responses.
 
-    A leading column ``features`` names the kind; ``how`` holds ``ridge seed``.
+    A further key, ``features``, names the kind; ``how`` holds ``ridge seed``.
     """
     if not losing or not set(losing) <= set(LOSING):
         raise UserError(f"losing is {losing!r}: give a list of {', '.join(LOSING)}")
-    fits = {(kind, rank): regressions(x, weights, rewards, rank, **how) for kind, x in kinds.items() for rank in losing}
-    table = pd.concat({key: fit.drop(columns="losing") for key, fit in fits.items()}, names=["features", "losing"])
-    return table.reset_index(level=[0, 1]).reset_index(drop=True)
+    fits = [
+        regressions(x, weights, rewards, rank, **how).assign(features=kind)
+        for kind, x in kinds.items()
+        for rank in losing
+    ]
+    return result(pd.concat(fits), ["features", "losing", "ridge", "feature"])
 
 
 def _fit(win: np.ndarray, lose: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,92 @@
+"""What `classifiers` can learn with: a linear model of embeddings, or an encoder fine-tuned whole."""
+
+import tempfile
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pandas as pd
+from scipy.special import softmax
+from sklearn.linear_model import LogisticRegression
+
+from personagap.embeddings import embed
+from personagap.errors import UserError, explained
+
+Texts = Sequence[str] | Sequence[tuple[str, str]]
+
+#: Inverse strengths of the ridge penalty to choose from, and dimensions of the representation that needs no model.
+PENALTIES, DIMENSIONS = (3e-4, 3e-3, 3e-2), 100
+#: Fine-tuning, at a constant rate, so that an epoch to stop at does not depend on how many would follow.
+EPOCHS, RATE, BATCH, TOKENS = 5, 3e-5, 16, 256
+#: Scores of test rows by a model of training rows, one line per setting: (n_settings, n_test).
+Learner = Callable[[np.ndarray, np.ndarray], np.ndarray]
+
+
+def linear_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
+    sides = [texts] if isinstance(texts[0], str) else list(zip(*texts, strict=True))
+    code, words = pd.factorize(pd.Series([text for side in sides for text in side]))
+    code = code.reshape(len(sides), -1)
+
+    def learner(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        known = words[np.unique(code[:, train])]
+        x = _features(embed(words, encoder, dimensions=DIMENSIONS, known=known, seed=seed)[code])
+        fits = (LogisticRegression(C=c, max_iter=1000).fit(x[train], labels[train]) for c in PENALTIES)
+        return np.stack([fit.predict_proba(x[test])[:, 1] for fit in fits])
+
+    return learner
+
+
+def _features(vectors: np.ndarray) -> np.ndarray:
+    """All of one size, for one penalty; scaled each by itself, columns that hardly vary in training would blow up."""
+    size = vectors.shape[-1]
+    if len(vectors) == 1:
+        return size**0.5 * vectors[0]
+    a, b = vectors
+    return np.hstack([size**0.5 * np.hstack([a, b, abs(a - b), (a * b).sum(axis=1, keepdims=True)]), size * a * b])
+
+
+def encoder_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
+    import torch
+    import transformers as hf
+
+    if encoder is None:
+        raise UserError("method 'encoder' fine-tunes a model: give encoder= a folder or a Hub name")
+    with explained(f"no encoder at {encoder!r}", "give a folder or a Hub name"):
+        tokenizer = hf.AutoTokenizer.from_pretrained(encoder)
+        config = hf.AutoConfig.from_pretrained(encoder, num_labels=2)
+
+    def model_init():  # for Trainer to seed before a new head is drawn
+        return hf.AutoModelForSequenceClassification.from_pretrained(encoder, config=config, use_safetensors=True)
+
+    length = min(TOKENS, config.max_position_embeddings - 2)
+    sides = [texts] if isinstance(texts[0], str) else zip(*texts, strict=True)
+    encoded = tokenizer(*map(list, sides), truncation=True, max_length=length)
+    rows = [{name: column[i] for name, column in encoded.items()} | {"labels": int(y)} for i, y in enumerate(labels)]
+
+    def learner(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        weight, epochs = torch.tensor(len(train) / (2 * np.bincount(labels[train]))).float(), []
+
+        def loss(output, gold, num_items_in_batch=None):
+            return torch.nn.functional.cross_entropy(output.logits, gold, weight.to(gold.device))
+
+        def keep(prediction) -> dict[str, float]:
+            epochs.append(prediction.predictions)
+            return {}
+
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = hf.TrainingArguments(
+                folder, num_train_epochs=EPOCHS, learning_rate=RATE, lr_scheduler_type="constant", seed=seed,
+                per_device_train_batch_size=BATCH, per_device_eval_batch_size=64, eval_strategy="epoch",
+                save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True,
+                dataloader_pin_memory=torch.cuda.is_available(),
+            )  # fmt: skip
+            trainer = hf.Trainer(
+                args=arguments, model_init=model_init, compute_loss_func=loss,
+                compute_metrics=keep,
+                train_dataset=[rows[i] for i in train], eval_dataset=[rows[i] for i in test],
+                data_collator=hf.DataCollatorWithPadding(tokenizer),
+            )  # fmt: skip
+            trainer.remove_callback(hf.PrinterCallback)
+            trainer.train()
+        return softmax(np.stack(epochs), axis=-1)[..., 1]
+
+    return learner
