@@ -16,12 +16,12 @@ COLUMNS = ["metric", "estimate", "ci_low", "ci_high", "p_value", "p_adjusted", "
 _TEXTS = {"family": "", "unit": "", "method": ""}
 
 
-def result(rows: pd.DataFrame, keys: Sequence[str], **same: object) -> pd.DataFrame:
+def result(rows: pd.DataFrame | Sequence[dict], keys: Sequence[str], **same: object) -> pd.DataFrame:
     """``rows`` in the one form: ``keys``, then ``COLUMNS``, then what else they hold.
 
     Parameters
     ----------
-    rows : with ``estimate`` at least. What it lacks of ``COLUMNS`` is NaN, or "" where it is a text.
+    rows : a table, or a dictionary for each row. What it lacks of the columns is NaN, or "" where it is a text.
     keys : the columns that say what a row is about.
     **same : columns that have one value in all rows (``metric="accuracy"``, ``unit="share"``).
 
@@ -32,9 +32,8 @@ def result(rows: pd.DataFrame, keys: Sequence[str], **same: object) -> pd.DataFr
       rater    metric  estimate  ci_low  ci_high
     0     a  accuracy       0.5     0.4      0.6
     """
-    rows = rows.assign(**same)
-    rows = rows.assign(**{name: _TEXTS.get(name, np.nan) for name in COLUMNS if name not in rows})
-    first = [*keys, *COLUMNS]
+    rows, first = pd.DataFrame(rows).assign(**same), [*keys, *COLUMNS]
+    rows = rows.assign(**{name: _TEXTS.get(name, np.nan) for name in first if name not in rows})
     return rows[[*first, *(name for name in rows if name not in first)]].reset_index(drop=True)
 
 
@@ -88,20 +87,16 @@ def beside(measured: pd.DataFrame, reference: pd.DataFrame, on: Sequence[str], n
       rater  planted  estimated  ci_low  ci_high  difference  covered
     0     a     62.0       50.0    40.0     60.0       -12.0    False
     """
-    estimates = measured[[*on, "estimate", "ci_low", "ci_high", "unit"]]
-    both = reference.merge(estimates, on=on, suffixes=("", "_measured"), validate="m:1")
+    numbers = ["estimate", "ci_low", "ci_high"]
+    found = measured[[*on, *numbers, "unit"]].rename(columns={"unit": "unit_here"})
+    both = reference.reindex(columns=dict.fromkeys([*reference, "unit"])).merge(found, on=on, validate="m:1")
     value = both[reference.columns].select_dtypes("number").iloc[:, -1]
-    columns = [column for column in reference if column != "unit"]
-    if "unit" in reference:
-        percent = both["unit"].str.startswith("percent", na=False) & (both["unit_measured"] == "share")
-    else:
-        percent = pd.Series(False, index=both.index)
-    scale = percent.map({True: 100.0, False: 1.0})
-    numbers = both[["estimate", "ci_low", "ci_high"]].mul(scale, axis=0)
-    numbers.columns = [name, "ci_low", "ci_high"]
+    percent = both.pop("unit").astype("str").str.startswith("percent").eq(True) & both.pop("unit_here").eq("share")
+    both[numbers] = both[numbers].mul(percent.map({True: 100, False: 1}), axis=0)
     # An interval may end at 0 or 1 exactly, and the value there differ by rounding.
-    covered = value.between(numbers["ci_low"] - 1e-9, numbers["ci_high"] + 1e-9)
-    return both[columns].join(numbers).assign(difference=numbers[name] - value, covered=covered)
+    covered = value.between(both["ci_low"] - 1e-9, both["ci_high"] + 1e-9)
+    both = both.assign(difference=both["estimate"] - value, covered=covered)
+    return both.rename(columns={"estimate": name})
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:

@@ -88,10 +88,9 @@ def agreement(
     0       A       B       0.4  50        0.7
     """
     pairs, kappas, drawn = _resampled(judgments, gold, weights, **how)
-    low, high = drawn.interval(kappas, -1, 1)
     constant = np.where(np.isnan(kappas[0]), "both gave one and the same label throughout", "")
     note = np.where(pairs["n"] == 0, "no item judged by both", constant)
-    found = pairs.assign(estimate=kappas[0], ci_low=low, ci_high=high, note=note)
+    found = pairs.assign(**drawn.row(kappas, -1, 1), note=note)
     return result(found, ["rater_a", "rater_b", "pair"], metric="kappa", method=drawn.method)
 
 
@@ -117,9 +116,8 @@ def mean_agreement(
     for kind, places in pairs.groupby("pair").indices.items():
         defined = places[~np.isnan(kappas[0, places])]
         means = kappas[:, defined if len(defined) else places].mean(axis=1)
-        rows.append((kind, len(defined), means[0], *drawn.interval(means, -1, 1)))
-    table = pd.DataFrame(rows, columns=["pair", "n", "estimate", "ci_low", "ci_high"])
-    return result(table, ["pair"], metric="kappa", method=drawn.method)
+        rows.append({"pair": kind, "n": len(defined), **drawn.row(means, -1, 1)})
+    return result(rows, ["pair"], metric="kappa", method=drawn.method)
 
 
 def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
@@ -161,8 +159,8 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
             "κ if independent": _kappa_of(every[:, j], every.mean(axis=1) > 0.5, chance),
             "κ with the others": _kappa_of(labels[:, j], np.where(others == 0.5, 0.5, others > 0.5)),
         }
-        rows += [(rater, *each) for each in kappas.items()]
-    return result(pd.DataFrame(rows, columns=["rater", "metric", "estimate"]), ["rater"], n=len(wide))
+        rows += [{"rater": rater, "metric": name, "estimate": kappa} for name, kappa in kappas.items()]
+    return result(rows, ["rater"], n=len(wide))
 
 
 def _kappa_of(x: np.ndarray, y: np.ndarray, weight: np.ndarray | float = 1.0) -> float:
@@ -208,9 +206,8 @@ def reliability(judgments: pd.DataFrame, *, measurement: str = "nominal", **how:
         ("Fleiss κ", (rated == usual).sum(), _fleiss(counts, rated == usual, drawn)),
         (f"Krippendorff α ({measurement})", paired.sum(), _alpha(counts, paired, drawn, measurement, labels)),
     ]
-    found = [(name, n, values[0], *drawn.interval(values, -1, 1)) for name, n, values in rows]
-    table = pd.DataFrame(found, columns=["metric", "n", "estimate", "ci_low", "ci_high"])
-    return result(table, [], method=drawn.method, n_raters=wide.shape[1])
+    found = [{"metric": name, "n": n, **drawn.row(values, -1, 1)} for name, n, values in rows]
+    return result(found, [], method=drawn.method, n_raters=wide.shape[1])
 
 
 def _fleiss(counts: np.ndarray, where: np.ndarray, drawn: Resampling) -> np.ndarray:

@@ -83,12 +83,11 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
         true = rho / ceiling
         note = "" if not np.isnan(true[0]) else "ρ undefined" if np.isnan(rho[0]) else "humans do not agree: no ceiling"
         n = (wide[rater].notna() & wide[others].notna().any(axis=1)).sum()
-        who = rater, "human" if rater in humans else "model", n, note
-        rows.append((*who, "spearman", rho[0], *drawn.interval(rho, -1, 1)))
-        rows.append((*who, "ceiling", ceiling[0], *drawn.interval(ceiling, 0, 1)))
-        rows.append((*who, "disattenuated", true[0], *drawn.interval(true)))
-    columns = ["rater", "rater_kind", "n", "note", "metric", "estimate", "ci_low", "ci_high"]
-    return result(pd.DataFrame(rows, columns=columns), ["rater", "rater_kind"], method=drawn.method)
+        who = {"rater": rater, "rater_kind": "human" if rater in humans else "model", "n": n, "note": note}
+        rows.append({**who, "metric": "spearman", **drawn.row(rho, -1, 1)})
+        rows.append({**who, "metric": "ceiling", **drawn.row(ceiling, 0, 1)})
+        rows.append({**who, "metric": "disattenuated", **drawn.row(true)})
+    return result(rows, ["rater", "rater_kind"], method=drawn.method)
 
 
 def exact_correlation(x: np.ndarray, y: np.ndarray, *, n_resamples: int = 50_000, seed: int = 0) -> pd.DataFrame:
@@ -127,5 +126,5 @@ def exact_correlation(x: np.ndarray, y: np.ndarray, *, n_resamples: int = 50_000
     rho, p_t = stats.spearmanr(x, y)
     exact = len(test.null_distribution) < n_resamples
     method = "exact permutation" if exact else f"permutation, {n_resamples} draws"
-    row = {"metric": "spearman", "estimate": rho, "p_value": test.pvalue, "n": len(x), "method": method, "p_t": p_t}
-    return result(pd.DataFrame([row]), [])
+    row = {"estimate": rho, "p_value": test.pvalue, "n": len(x), "method": method, "p_t": p_t}
+    return result([row], [], metric="spearman")

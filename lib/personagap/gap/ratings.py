@@ -57,11 +57,10 @@ def judge_inflation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame
         gap = drawn.ratio(label - human, where=both)
         own = (wide[humans].to_numpy() - human[:, None]).T
         by_rater = np.stack([drawn.ratio(x, where=both & np.isfinite(x)) for x in own], axis=1)
-        low, high, p_value = drawn.limits(gap, by_rater)
-        rows.append((rater, gap[0], low, high, p_value, both.sum(), label[both].mean(), human[both].mean()))
-    table = pd.DataFrame(rows, columns=["rater", "estimate", "ci_low", "ci_high", "p_value", "n", "value", "human"])
+        means = {"value": label[both].mean(), "human": human[both].mean()}
+        rows.append({"rater": rater, "n": both.sum(), **drawn.tested_over_raters(gap, by_rater), **means})
     same = {"metric": "inflation", "unit": "rating", "method": f"{drawn.method}, {_population(humans)}"}
-    return corrected(result(table, ["rater"], **same), ["metric"])
+    return corrected(result(rows, ["rater"], **same), ["metric"])
 
 
 def _population(humans: list[str]) -> str:
@@ -103,17 +102,15 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
         if not named.any() or not unnamed.any():
             raise UserError(f"{rater!r} needs ratings both of responses with a mention and of ones without")
         delta = _mention(drawn, x, mention)
-        who = rater, (named | unnamed).sum(), named.sum()
+        who = {"rater": rater, "n": (named | unnamed).sum(), "n_mention": named.sum()}
+        one = by_rater if rater == "human" else by_rater[:, :1]  # a model stands for itself
+        rows.append({**who, "metric": "mention bias", **drawn.tested_over_raters(delta, one)})
         if rater == "human":
             human = delta
-            rows.append((*who, "mention bias", delta[0], *drawn.limits(delta, by_rater)))
         else:
-            excess = delta - human
-            rows.append((*who, "mention bias", delta[0], *drawn.limits(delta, by_rater[:, :1])))
-            rows.append((*who, "excess", excess[0], *drawn.limits(excess, by_rater)))
-    columns = ["rater", "n", "n_mention", "metric", "estimate", "ci_low", "ci_high", "p_value"]
+            rows.append({**who, "metric": "excess", **drawn.tested_over_raters(delta - human, by_rater)})
     same = {"unit": "rating", "method": f"{drawn.method}, {_population(humans)}"}
-    return corrected(result(pd.DataFrame(rows, columns=columns), ["rater"], **same), ["metric"])
+    return corrected(result(rows, ["rater"], **same), ["metric"])
 
 
 def _mention(drawn: Resampling, x: np.ndarray, mention: np.ndarray) -> np.ndarray:
@@ -187,7 +184,6 @@ def rating_effects(judgments: pd.DataFrame, covariates: list[str], **how: Unpack
         sums = drawn.totals(products).reshape(-1, k, k + 1)
         slopes = (np.linalg.pinv(sums[:, :, :k]) @ sums[:, :, k:])[:, :, 0]
         for covariate, values in zip(used, slopes.T[1:], strict=True):
-            rows.append((rater, covariate, len(part), values[0], *drawn.interval(values), float(drawn.p_value(values))))
-    table = pd.DataFrame(rows, columns=["rater", "metric", "n", "estimate", "ci_low", "ci_high", "p_value"])
+            rows.append({"rater": rater, "metric": covariate, "n": len(part), **drawn.tested(values)})
     same = {"unit": "rating per unit", "method": f"least squares, {drawn.method}"}
-    return corrected(result(table, ["rater"], **same), ["metric"])
+    return corrected(result(rows, ["rater"], **same), ["metric"])

@@ -15,8 +15,7 @@ METRICS = ("prevalence", "yes_rate", "precision", "recall", "f1", "accuracy", "k
 LOWEST = [-1 if name == "kappa" else 0 for name in METRICS]
 HIGHEST = [np.inf if name == "over_selection" else 1 for name in METRICS]
 #: κ, F1 and AUPRC are no shares of anything.
-UNITS = {"prevalence": "share", "yes_rate": "share", "precision": "share", "recall": "share", "accuracy": "share"}
-UNITS["over_selection"] = "ratio"
+UNITS = {"over_selection": "ratio", **dict.fromkeys(("f1", "kappa", "auprc"), "")}
 
 
 def confusion_metrics(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray) -> dict[str, np.ndarray]:
@@ -127,14 +126,15 @@ def relevance_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **h
     everything, chance = (yes, no, 0 * yes, 0 * no), (yes * yes, yes * no, no * yes, no * no)
     rows.append(("select_all", len(y), "baseline", _stack(confusion_metrics(*everything)), 0))
     rows.append(("prevalence", len(y), "baseline", _stack(confusion_metrics(*chance)), 0))
-    tables = []
-    for rater, n, of, values, clusters in rows:
-        low, high = drawn.interval(values, LOWEST, HIGHEST, clusters)
-        row = {"rater": rater, "rater_kind": of, "metric": METRICS, "estimate": values[0], "n": n}
-        tables.append(pd.DataFrame({**row, "ci_low": low, "ci_high": high}))
-    table = pd.concat(tables)
-    unit = table["metric"].map(UNITS).fillna("")
-    return result(table, ["rater", "rater_kind"], unit=unit, method=drawn.method)
+    tables = [
+        pd.DataFrame({"rater": rater, "rater_kind": of, "n": n, **_by_metric(drawn.row(values, LOWEST, HIGHEST, held))})
+        for rater, n, of, values, held in rows
+    ]
+    return result(pd.concat(tables), ["rater", "rater_kind"], method=drawn.method)
+
+
+def _by_metric(columns: dict[str, np.ndarray], metrics: Sequence[str] = METRICS) -> dict:
+    return {"metric": metrics, "unit": [UNITS.get(name, "share") for name in metrics], **columns}
 
 
 def paired_difference(
@@ -180,9 +180,5 @@ def difference_table(
     contrast: str, metrics: Sequence[str], a: np.ndarray, b: np.ndarray, drawn: Resampling, n: int
 ) -> pd.DataFrame:
     """a − b of metrics in the sample and each resample (resamples, n_metrics), on ``n`` units."""
-    low, high = drawn.interval(a - b)
-    found = {"metric": metrics, "value_a": a[0], "value_b": b[0], "estimate": a[0] - b[0]}
-    found |= {"ci_low": low, "ci_high": high, "p_value": drawn.p_value(a - b)}
-    table = pd.DataFrame(found)
-    unit = table["metric"].map(UNITS).fillna("")
-    return result(table.assign(unit=unit), ["contrast"], contrast=contrast, n=n, method=drawn.method)
+    table = pd.DataFrame({**_by_metric(drawn.tested(a - b), metrics), "value_a": a[0], "value_b": b[0]})
+    return result(table, ["contrast"], contrast=contrast, n=n, method=drawn.method)

@@ -130,6 +130,17 @@ class Resampling:
         centre, least = pseudo(values[0], 0.0, self.df + 1, np.abs(values[0]))
         return np.where(constant, centre, values[0]), np.where(constant, least, error)
 
+    def row(
+        self, values: np.ndarray, low: float = -np.inf, high: float = np.inf, clusters: float | np.ndarray = np.nan
+    ) -> dict[str, np.ndarray]:
+        """``estimate ci_low ci_high`` of a statistic, see `interval`."""
+        ends = self.interval(values, low, high, clusters)
+        return {"estimate": values[0], "ci_low": ends[0], "ci_high": ends[1]}
+
+    def tested(self, values: np.ndarray) -> dict[str, np.ndarray]:
+        """`row` of a difference, with the p-value of its being 0."""
+        return {**self.row(values), "p_value": self.p_value(values)}
+
     def over_raters(self, values: np.ndarray, by_rater: np.ndarray) -> tuple[float, float]:
         """Standard error and Satterthwaite's df of ``values`` where raters are drawn from a population as clusters are.
 
@@ -146,13 +157,14 @@ class Resampling:
         spread = error2**2 / self.df + between**2 / (raters - 1) + within**2 / (self.df * (raters - 1))
         return variance**0.5, variance**2 / spread if spread else self.df
 
-    def limits(self, values: np.ndarray, by_rater: np.ndarray) -> tuple[float, float, float]:
-        """Confidence limits and p-value with raters random, see `over_raters`."""
+    def tested_over_raters(self, values: np.ndarray, by_rater: np.ndarray) -> dict[str, float]:
+        """`tested`, with raters random, see `over_raters`."""
         (error, df), centre = self.over_raters(values, by_rater), values[0]
         if error < TINY:
             centre, error = self._centred(values)
         reach, t = stats.t.ppf((1 + self.level) / 2, df) * error, abs(centre) / max(error, 1e-30)
-        return centre - reach, centre + reach, float(2 * stats.t.sf(t, df))
+        ends = {"ci_low": centre - reach, "ci_high": centre + reach}
+        return {"estimate": values[0], **ends, "p_value": float(2 * stats.t.sf(t, df))}
 
     def p_value(self, values: np.ndarray) -> np.ndarray:
         """Two-sided p of the statistic being 0, by the same t distribution."""

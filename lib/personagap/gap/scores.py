@@ -75,25 +75,22 @@ def scored_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **how:
     y = wide[gold].to_numpy()
     prompt = wide.index.get_level_values("prompt").to_numpy()
     lists = [rows for _, rows in wide.groupby(["prompt", "user"]) if rows[gold].any()]
-    rows, unknown = [], [np.nan, np.nan]
+    rows = []
     for rater in wide.columns.drop(gold):
         score = wide[rater].to_numpy()
         auprc, chosen = _resampled_precision(y, score, drawn), _held_out(y, score, prompt)
         own = [average_precision_score(each[gold], each[rater]) for each in lists]
         best_f1, best_threshold = _best(y, score)
         held_out = drawn.ratio(2 * chosen * y, chosen + y)
-        limits = drawn.interval(held_out, 0, 1, drawn.clusters(chosen + y > 0))
-        found = {
-            "prevalence": [y.mean(), *unknown],
-            "auprc": [auprc[0], *drawn.interval(auprc, 0, 1)],
-            "auprc_per_user": [np.mean(own), *unknown],
-            "best_f1": [best_f1, *unknown],
-            "best_threshold": [best_threshold, *unknown],
-            "f1": [held_out[0], *limits],
-        }
-        rows += [(rater, metric, *values) for metric, values in found.items()]
-    table = pd.DataFrame(rows, columns=["rater", "metric", "estimate", "ci_low", "ci_high"])
-    return result(table, ["rater"], n=len(wide), method=drawn.method)
+        rows += [
+            {"rater": rater, "metric": "prevalence", "estimate": y.mean()},
+            {"rater": rater, "metric": "auprc", **drawn.row(auprc, 0, 1)},
+            {"rater": rater, "metric": "auprc_per_user", "estimate": np.mean(own)},
+            {"rater": rater, "metric": "best_f1", "estimate": best_f1},
+            {"rater": rater, "metric": "best_threshold", "estimate": best_threshold},
+            {"rater": rater, "metric": "f1", **drawn.row(held_out, 0, 1, drawn.clusters(chosen + y > 0))},
+        ]
+    return result(rows, ["rater"], n=len(wide), method=drawn.method)
 
 
 def scored_difference(
@@ -145,7 +142,6 @@ def reliability_curve(
         for number in np.unique(bins):
             here = bins == number
             observed = drawn.ratio(y, where=here)
-            limits = drawn.interval(observed, 0, 1, drawn.clusters(here))
-            rows.append((rater, number, here.sum(), score[here].mean(), observed[0], *limits))
-    table = pd.DataFrame(rows, columns=["rater", "bin", "n", "score", "estimate", "ci_low", "ci_high"])
-    return result(table, ["rater", "bin"], metric="observed", unit="share", method=drawn.method)
+            row = {"rater": rater, "bin": number, "n": here.sum(), "score": score[here].mean()}
+            rows.append({**row, **drawn.row(observed, 0, 1, drawn.clusters(here))})
+    return result(rows, ["rater", "bin"], metric="observed", unit="share", method=drawn.method)

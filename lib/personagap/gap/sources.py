@@ -83,8 +83,7 @@ def means(
         row = {"metric": "share" if share else "mean", **dict(zip(by, group, strict=True))}
         row |= {"estimate": mean[0], "ci_low": low, "ci_high": high, "n": len(x)}
         rows.append(row | {"unit": "share" if share else unit, "method": drawn.method})
-    columns = [*keys, "metric", "estimate", "ci_low", "ci_high", "n", "unit", "method"]
-    return result(pd.DataFrame(rows, columns=columns), keys)
+    return result(rows, keys)
 
 
 def adjusted_difference(
@@ -127,7 +126,7 @@ def adjusted_difference(
         **{"statistic": statistic, "p_value": _score_p(hit, design.drop(columns="real"), users, side)},
         "method": "GEE logit, marginal effect, Student's t; permutation of whole users",
     }
-    return result(pd.DataFrame([row]), ["contrast"], metric="share", unit="points")
+    return result([row], ["contrast"], metric="share", unit="points")
 
 
 def _welch(sums: np.ndarray, sizes: np.ndarray, side: np.ndarray) -> float:
@@ -221,7 +220,7 @@ def proportion_difference(
         "n": len(table), "method": method, "value_a": shares[0], "value_b": shares[1], "statistic": statistic,
         "n_a": int(first.sum()), "n_b": int((1 - first).sum()), "clusters_a": clusters[0], "clusters_b": clusters[1],
     }  # fmt: skip
-    return result(pd.DataFrame([row]), ["contrast"], metric="share", unit="points")
+    return result([row], ["contrast"], metric="share", unit="points")
 
 
 def _share(hit: np.ndarray, code: np.ndarray, level: float) -> tuple[float, float, float]:

@@ -164,12 +164,10 @@ def compare(results: pd.DataFrame, of: Sequence[str], against: Sequence[str], **
     for metric in METRICS:
         values = drawn.totals(np.subtract(*(wide[metric][side].to_numpy() for side in sides)))
         values /= drawn.totals(np.ones((len(wide), 1)))
-        (low, high), p = drawn.interval(values), drawn.p_value(values)
-        found = {"metric": metric, "estimate": values[0], "ci_low": low, "ci_high": high, "p_value": p}
         unit = results["unit"].iloc[0] if metric == "persona_reward" else "share"
-        tables.append(pairs[CELL[1:]].assign(contrast=pairs["contrast"], **found, unit=unit))
-    keys = ["contrast", "shots", "template"]
-    table = result(pd.concat(tables), keys, n=len(wide), method=drawn.method)
+        found = pairs[["contrast", *CELL[1:]]].assign(metric=metric, unit=unit, **drawn.tested(values))
+        tables.append(found)
+    table = result(pd.concat(tables), ["contrast", *CELL[1:]], n=len(wide), method=drawn.method)
     return corrected(table, ["metric", "shots", "template"])
 
 

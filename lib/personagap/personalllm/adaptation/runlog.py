@@ -56,7 +56,7 @@ def compare_rates(a: float, b: float, n: int = TEST_USERS) -> pd.DataFrame:
     row = {"estimate": a - b, "ci_low": 100 * low, "ci_high": 100 * high, "p_value": p_value, "n": n}
     row |= {"value_a": a, "value_b": b, "statistic": z}
     same = {"metric": "win rate", "unit": "points", "method": "z test of two proportions, Newcombe interval"}
-    return result(pd.DataFrame([row]), [], **same)
+    return result([row], [], **same)
 
 
 def _chance(rates: pd.Series) -> tuple[float, np.ndarray]:

@@ -80,10 +80,9 @@ def representativeness(people: pd.DataFrame, models: pd.DataFrame, **how: Unpack
     drawn = resample(questions, **how)
     total, n = drawn.totals(np.nan_to_num(flat)), drawn.totals((~np.isnan(flat)).astype(float))
     mean = np.divide(total, n, out=np.full_like(total, np.nan), where=n > 0)
-    low, high = drawn.interval(mean, 0, 1)
     keys = [(name, *pair, distance) for name, pair, distance in product(names, groups, DISTANCES)]
     columns = ["model", "attribute", "group", "distance"]
-    table = pd.DataFrame(keys, columns=columns).assign(estimate=mean[0], ci_low=low, ci_high=high, n=n[0].astype(int))
+    table = pd.DataFrame(keys, columns=columns).assign(**drawn.row(mean, 0, 1), n=n[0].astype(int))
     return result(table[table["n"] > 0], columns, metric="representativeness", method=drawn.method)
 
 

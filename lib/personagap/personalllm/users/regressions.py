@@ -1,7 +1,6 @@
 """Which features of a response simulated users like: one logistic regression per user (arXiv 2409.20296, §3.2)."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -75,17 +74,15 @@ def regressions(
     # The means over users are also means over prompts; under a penalty what they add does not sum to zero.
     estimate, accuracy, t = known.mean(axis=0), right.mean(), stats.t.ppf(0.975, prompts - 1)
     reach, reach_right = t * stats.sem(influence * prompts / len(known)), t * stats.sem(right)
-    fitted: dict[str, Any] = {"metric": "coefficient", "feature": features.columns, "estimate": estimate}
-    fitted |= {"ci_low": estimate - reach, "ci_high": estimate + reach}
-    fitted |= {"n": len(known), "unit": "log odds per standard deviation"}
-    fitted |= dict(zip(["q1", "q3"], np.quantile(known, [0.25, 0.75], axis=0), strict=True))
-    fitted |= {"vif": np.diag(np.linalg.pinv(np.corrcoef(x.reshape(-1, x.shape[-1]).T)))}
-    fitted |= {"separable": len(beta) - len(known)}
-    told: dict[str, Any] = {"metric": "accuracy", "feature": "all", "estimate": accuracy, "n": len(beta)}
-    told |= {"ci_low": accuracy - reach_right, "ci_high": accuracy + reach_right, "unit": "share"}
-    table = pd.concat([pd.DataFrame(fitted), pd.DataFrame([told])], ignore_index=True)
-    keys = ["losing", "ridge", "feature"]
-    return result(table, keys, losing=losing, ridge=ridge, method="sandwich variance, clusters: prompt")
+    table = pd.DataFrame({"feature": features.columns, "estimate": estimate, "reach": reach, "n": len(known)})
+    table[["q1", "q3"]] = np.quantile(known, [0.25, 0.75], axis=0).T
+    table["vif"] = np.diag(np.linalg.pinv(np.corrcoef(x.reshape(-1, x.shape[-1]).T)))
+    table = table.assign(metric="coefficient", unit="log odds per sd", separable=len(beta) - len(known))
+    told = {"metric": "accuracy", "feature": "all", "estimate": accuracy, "reach": reach_right, "unit": "share"}
+    table = pd.concat([table, pd.DataFrame([{**told, "n": len(beta)}])], ignore_index=True)
+    table = table.assign(ci_low=table["estimate"] - table["reach"], ci_high=table["estimate"] + table.pop("reach"))
+    same = {"losing": losing, "ridge": ridge, "method": "sandwich variance, clusters: prompt"}
+    return result(table, ["losing", "ridge", "feature"], **same)
 
 
 def compare_regressions(
