@@ -132,7 +132,7 @@ class Run:
     def __init__(self, folder: str | os.PathLike, figures: Path | None = None):
         self.folder = Path(folder).resolve()
         #: Where all runs lie; the runner's layout is ``<figures>/<paper>/<notebook>/<run id>``.
-        self.figures = figures or self.folder.parents[2]
+        self.figures = figures or self.folder.joinpath("../../..").resolve()
 
     def latest_tables(self, notebook: str, data: str) -> dict[str, Any]:
         """The tables of the latest finished run of another notebook on the same data, see `index.latest_tables`."""
