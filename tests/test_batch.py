@@ -271,12 +271,11 @@ pathlib.Path("broken").exists() and 1 / 0
 pg.runs.open_run(output).save(table=pd.DataFrame({"n": [n]}))
 """
     second = """
-from pathlib import Path
 import pandas as pd
 import personagap as pg
-from personagap.runs.index import latest_tables
-found = latest_tables(Path(output).parents[2], "1", data).get("table")
-pg.runs.open_run(output).save(read=pd.DataFrame({"rows": [0 if found is None else len(found)]}))
+run = pg.runs.open_run(output)
+found = run.latest_tables("1", data).get("table")
+run.save(read=pd.DataFrame({"rows": [0 if found is None else len(found)]}))
 """
     for name, code in (("1", first), ("2", second)):
         write_notebook(tmp_path / "p" / f"{name}.ipynb", code, parameters='data = "demo"\nn = 1\noutput = None')

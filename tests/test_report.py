@@ -28,7 +28,7 @@ from personagap.errors import UserError
 from personagap.explorer import explore, results
 from personagap.figures import use as use_style
 from personagap.runs import batch, diff, execute, index, open_run, readable, report, tables, terms, vector
-from personagap.runs.folder import record, simulated
+from personagap.runs.folder import Run, record, simulated
 from personagap.runs.request import Request
 
 FORMULA = r"$$\mathrm{PB}^2 = \sum_{\text{tasks}} \frac{1}{|U|} \sum_{u \in U} \left( f(u) - \mu \right)^2$$"
@@ -209,7 +209,7 @@ def test_a_damaged_file_is_named_and_costs_nothing_else(tmp_path, name, content)
         plan = batch.plan(requests, force=False)
         assert plan["state"].tolist() == ["finished", "to do" if name == "run.json" else "finished", "finished"]
         assert len(results.catalog(figures)) == (2 if name == "run.json" else 3)
-        index.latest(figures), index.latest_tables(figures, "1", "demo")
+        index.latest(figures), Run(requests[0].folder).latest_tables("1", "demo")
 
 
 def test_a_damaged_run_is_run_again(tmp_path):

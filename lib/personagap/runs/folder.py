@@ -135,10 +135,19 @@ class Run:
         self.figures = figures or self.folder.joinpath("../../..").resolve()
 
     def latest_tables(self, notebook: str, data: str) -> dict[str, Any]:
-        """The tables of the latest finished run of another notebook on the same data, see `index.latest_tables`."""
-        from personagap.runs.index import latest_tables
+        """The tables of the latest finished run of another notebook (its file's name) on ``data``; {} if there is none.
 
-        return latest_tables(self.figures, notebook, data)
+        ``attrs["run"]`` of each is the run's id. The runner finds this call in a notebook's code (``Request.reads``):
+        that run waits for those it reads from, and is run again when their tables change.
+        """
+        from personagap.runs.tables import read
+
+        if (facts := latest_run(self.figures, notebook, data)) is None:
+            return {}
+        tables = read(facts["folder"])
+        for table in tables.values():
+            table.attrs["run"] = facts["id"]
+        return tables
 
     def save(self, **tables: Any) -> None:
         """Write DataFrames to ``tables/<name>.csv`` and ``.tex`` (``scores`` and ``responses``: ``.parquet``).

@@ -13,9 +13,8 @@ from personagap.leaving import visible
 from personagap.paths import FIGURES, NOTEBOOKS
 from personagap.runs import diff
 from personagap.runs.files import spared, whole
-from personagap.runs.folder import latest_run, now, read_verdict, runs, simulated, unanswered
+from personagap.runs.folder import now, read_verdict, runs, simulated, unanswered
 from personagap.runs.request import Request, format_value
-from personagap.runs.tables import read
 from personagap.runs.vector import inline
 
 
@@ -31,20 +30,6 @@ def latest(figures: Path | None = None) -> pd.DataFrame:
         run = f"{facts['id']}, {facts['started'][:10]}" if facts else "–"
         rows.append(("/".join(notebook), Request(path).title, answer, run))
     return pd.DataFrame(rows, columns=["notebook", "question", "answer", "run"])
-
-
-def latest_tables(figures: Path, notebook: str, data: str) -> dict[str, pd.DataFrame]:
-    """The tables of the latest finished run of ``notebook`` (its file's name) on ``data``; {} if there is none.
-
-    ``attrs["run"]`` of each is the run's id. The runner finds this call in a notebook's code (``Request.reads``): that
-    run waits for those it reads from, and is run again when their tables change.
-    """
-    if (facts := latest_run(figures, notebook, data)) is None:
-        return {}
-    tables = read(facts["folder"])
-    for table in tables.values():
-        table.attrs["run"] = facts["id"]
-    return tables
 
 
 def write(figures: Path) -> Path:
