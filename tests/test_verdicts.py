@@ -9,15 +9,14 @@ from conditions import pattern, two_conditions
 from personagap import effects, safety_utility, verdicts
 from personagap.verdicts import wording
 
-ROW = {"estimate": 0.5, "ci_low": 0.4, "ci_high": 0.6, "f1": 0.3, "f1_low": 0.2, "f1_high": 0.35}
+ROW = {"estimate": 0.5, "ci_low": 0.4, "ci_high": 0.6}
 
 
 def test_a_number_keeps_its_own_interval():
     table = pd.DataFrame([ROW])
     for row in (table.iloc[0], next(table.itertuples())):
         assert wording.interval(row) == "0.500 [0.400, 0.600]"
-        assert wording.interval(row, "f1", ".2f") == "0.30 [0.20, 0.35]"
-        assert wording.interval(row, form="+.1f", scale=100) == "+50.0 [+40.0, +60.0]"
+        assert wording.interval(row, form="+.0%") == "+50% [+40%, +60%]"
         assert [wording.side(row, "above", "below", "neither", than) for than in (0.3, 0.5, 0.7)] == [
             *("above", "neither", "below")
         ]

@@ -13,6 +13,7 @@ from personagap import ask, effects, personas, tasks
 from personagap.demo.planted import answers, planted_probabilities
 from personagap.errors import UserError, at_least
 from personagap.models import Model
+from personagap.results import beside
 
 
 def banner(data: str, *models: str | None):
@@ -94,19 +95,13 @@ def truth(cells: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame ``dimension quantity planted true estimated ci_low ci_high``, in points, one row per
-    row of ``bias``. ``estimated`` is the square root of the debiased PB² (0 where that is
-    negative), as are the ends of its interval.
+    As of ``results.beside``, in points, one row per row of ``bias``: ``dimension quantity planted true
+    estimated ci_low ci_high difference covered``. ``estimated`` is that of ``effects.pb_corrected``.
     """
     exact = pd.DataFrame({column: exact_bias(cells, column) for column in ["planted", "true"]})
     exact.insert(0, "quantity", "PB")
-    return exact.rename_axis("dimension").reset_index().merge(_estimated_pb(bias), how="right")
-
-
-def _estimated_pb(bias: pd.DataFrame) -> pd.DataFrame:
-    """``dimension estimated ci_low ci_high`` of PB."""
-    found = effects.pb_corrected(bias)[["dimension", "estimate", "ci_low", "ci_high"]]
-    return found.rename(columns={"estimate": "estimated"})
+    exact = exact.rename_axis("dimension").reset_index()
+    return beside(effects.pb_corrected(bias), exact, ["dimension"])
 
 
 def by_answers(
@@ -126,12 +121,12 @@ def by_answers(
     -------
     DataFrame ``answers requests tokens_written`` and the columns of `truth`, one row per way.
     """
-    known, rows = truth.drop(columns=["estimated", "ci_low", "ci_high"]), []
+    known, rows = truth[["dimension", "quantity", "planted", "true"]], []
     for way, table in scores.items():
         bias = effects.personalization_bias(table, seed=seed).query("dimension != 'joint'")
         written = int(responses[way]["output_tokens"].sum())
         cost = {"answers": way, "requests": len(table), "tokens_written": written}
-        rows.append(pd.DataFrame([cost]).merge(known.merge(_estimated_pb(bias)), how="cross"))
+        rows.append(pd.DataFrame([cost]).merge(beside(effects.pb_corrected(bias), known, ["dimension"]), how="cross"))
     return pd.concat(rows, ignore_index=True)
 
 

@@ -113,7 +113,9 @@ def _figure(whole: pd.DataFrame, value: str, shown: pd.DataFrame) -> tuple[Figur
     table = whole.loc[shown.index]
     names = tables.labels(table, tables.keys(whole))
     fig, ax = axes(9, 1.4 + 0.24 * len(table), left=min(5, 0.3 + 0.085 * names.str.len().max()))
-    dots(ax, table, range(len(table)), value, tables.quantities(whole).get(value, (value, value)), ms=5, capsize=2)
+    columns = [value, *tables.quantities(whole).get(value, (value, value))]
+    drawn = table[columns].set_axis(["estimate", "ci_low", "ci_high"], axis=1)
+    dots(ax, drawn, range(len(table)), ms=5, capsize=2)
     if table[value].min() < 0 < table[value].max():
         ax.axvline(0, color=PALETTE["noise"], lw=1)
     ax.set_yticks(range(len(table)), names.str.replace("_", " "), fontsize=8)

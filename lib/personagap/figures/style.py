@@ -47,11 +47,6 @@ def named(names: pd.Series) -> pd.Series:
     return names.str.replace("_", " ")
 
 
-def debiased(bias: pd.DataFrame) -> pd.DataFrame:
-    """PB² corrected for noise, and its interval, on the scale of PB; 0 where it is negative."""
-    return bias[["debiased_pb2", "ci_low", "ci_high"]].clip(lower=0) ** 0.5
-
-
 def percent(axis: Axis) -> None:
     """Tell shares in percent along an axis."""
     axis.set_major_formatter(PercentFormatter(1))
@@ -62,28 +57,15 @@ def lengths(middle: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
     return np.clip([middle - low, high - middle], 0, None)
 
 
-def dots(
-    ax: Axes,
-    table: pd.DataFrame,
-    places: ArrayLike,
-    value: str = "estimate",
-    ends: tuple[str, str] = ("ci_low", "ci_high"),
-    *,
-    scale: float = 1,
-    upright: bool = False,
-    **style: Any,
-) -> None:
-    """A dot with its interval for each row of ``table``.
+def dots(ax: Axes, table: pd.DataFrame, places: ArrayLike, *, upright: bool = False, **style: Any) -> None:
+    """A dot with its interval for each row of ``table``, of `results`.
 
     Parameters
     ----------
     places : where each row stands on the y axis (``upright``: on the x axis).
-    value, ends : columns of the value and of the two ends of its interval.
-    scale : 100 to show shares in percent.
     style : of `Axes.errorbar`, over ours.
     """
-    middle, low, high = (scale * table[name] for name in (value, *ends))
-    errors = lengths(middle, low, high)
+    middle, errors = table["estimate"], lengths(table["estimate"], table["ci_low"], table["ci_high"])
     ours: dict[str, Any] = {"fmt": "o", "ms": 7, "capsize": 3, "color": PALETTE["data"]}
     style = ours | style
     if upright:

@@ -28,11 +28,9 @@ def p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
-def interval(row, value: str = "estimate", form: str = ".3f", scale: float = 1) -> str:
-    """``value`` with its interval: columns ``<value>_low`` and ``<value>_high``, or else ``ci_low`` and ``ci_high``."""
-    ends = value if hasattr(row, f"{value}_low") else "ci"
-    numbers = [format(scale * getattr(row, name), form) for name in (value, f"{ends}_low", f"{ends}_high")]
-    return "{} [{}, {}]".format(*numbers)
+def interval(row, form: str = ".3f") -> str:
+    """The estimate of a row of `results`, with its interval."""
+    return "{} [{}, {}]".format(*(format(number, form) for number in (row.estimate, row.ci_low, row.ci_high)))
 
 
 def corrected_pb(row, what: str = "corrected for noise ") -> str:
