@@ -8,11 +8,11 @@ import pytest
 from scipy import stats
 
 from personagap import effects
-from personagap._result import COLUMNS
 from personagap.effects import simulate_scores
 from personagap.effects.pooling import hierarchical
 from personagap.effects.sequential import _sequence
 from personagap.errors import UserError
+from personagap.results import COLUMNS
 
 
 def test_equivalence_of_pb_is_dual_to_its_interval():

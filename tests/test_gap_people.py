@@ -7,8 +7,8 @@ from scipy import stats
 from statsmodels.stats.multitest import multipletests
 
 from personagap import gap
-from personagap._result import COLUMNS
 from personagap.errors import UserError
+from personagap.results import COLUMNS
 
 QUICK = {"n_bootstrap": 100}
 #: Of ``DawidSkene(500, tol=1e-9)`` of crowd-kit 1.4.2, for the labels of ``votes``.

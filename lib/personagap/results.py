@@ -34,6 +34,7 @@ def result(rows: pd.DataFrame | Sequence[dict], keys: Sequence[str], **same: obj
     """
     rows, first = pd.DataFrame(rows).assign(**same), [*keys, *COLUMNS]
     rows = rows.assign(**{name: _TEXTS.get(name, np.nan) for name in first if name not in rows})
+    rows = rows.fillna({name: text for name, text in _TEXTS.items() if rows[name].isna().any()})
     return rows[[*first, *(name for name in rows if name not in first)]].reset_index(drop=True)
 
 

@@ -6,13 +6,12 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from personagap._result import result_table
 from personagap.effects._table import CONTROLS, POINTS, by_task, checked, cluster_codes, identity_cells
 from personagap.effects.bias import interval, inverted
-from personagap.effects.contrasts import holm
 from personagap.effects.paired import clustered_mean
 from personagap.effects.resampling import Bootstrap, Moments, clustered
 from personagap.errors import UserError, at_least
+from personagap.results import holm, result
 
 #: Items that identities must have been scored differently on for the test to keep its level.
 FEW = 30
@@ -87,7 +86,7 @@ def bias_equivalence(
         row |= {"p_adjusted": p_adjusted, "family": "joint alone"}
     for row in found[:-1]:
         row["family"] = f"{len(moments)} tasks, Holm"
-    return result_table([row | {"metric": "pb", "unit": "points"} for row in found], ["task"])
+    return result([row | {"metric": "pb", "unit": "points"} for row in found], ["task"])
 
 
 def answer_flips(
@@ -160,7 +159,7 @@ def answer_flips(
             rows += measured
         for test, p_adjusted in zip(tests, holm(np.array([test["p_value"] for test in tests])), strict=True):
             test |= {"p_adjusted": p_adjusted, "family": f"{len(tests)} identities, Holm"}
-    return result_table(rows, ["task", "contrast"])
+    return result(rows, ["task", "contrast"])
 
 
 def _counts(part: pd.DataFrame, answer: str) -> dict[str, pd.DataFrame]:

@@ -7,10 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from personagap._result import result_table
 from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, checked, cluster_codes, identity_cells
 from personagap.effects.resampling import Moments, clustered
 from personagap.errors import UserError
+from personagap.results import result
 
 _GRID, _DRAWS = 30, 4000
 
@@ -91,7 +91,7 @@ def partial_pooling(
         pooled, error = _pool(table, codes, group)
         rows += [{"task": task, **row} for row in _rows(table, pooled, error, group, level, rng)]
     method = "partial pooling, hierarchical normal model"
-    return result_table([row | {"unit": "points", "method": method} for row in rows], ["task", "level", "contrast"])
+    return result([row | {"unit": "points", "method": method} for row in rows], ["task", "level", "contrast"])
 
 
 def _groups(table: Cells, by: Mapping[str, str] | None, task: str) -> pd.Series:

@@ -6,11 +6,10 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
-from personagap._result import result_table
 from personagap.effects._table import CONTROLS, POINTS, by_task, checked
-from personagap.effects.contrasts import holm
 from personagap.effects.paired import Task
 from personagap.errors import UserError
+from personagap.results import holm, result
 
 _MOST = 0.5  # of the capital that is staked against the worst outcome
 
@@ -81,7 +80,7 @@ def watched_contrasts(
         found[-1]["p_adjusted"] = found[-1]["p_value"]
         rows += [{"task": task, "metric": "difference", "unit": "points", **row} for row in found]
     method = "confidence sequence by betting, valid at every look"
-    return result_table([row | {"method": method} for row in rows], ["task", "contrast"])
+    return result([row | {"method": method} for row in rows], ["task", "contrast"])
 
 
 def _differences(task: Task, control: str, by: Mapping[str, str] | None):

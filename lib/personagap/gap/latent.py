@@ -5,11 +5,11 @@ from typing import NamedTuple, Unpack
 import numpy as np
 import pandas as pd
 
-from personagap._result import result_table
 from personagap.errors import UserError
 from personagap.gap.relevance import HIGHEST, LOWEST, METRICS, confusion_metrics
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import MAJORITY, binary, individuals, kinds, units
+from personagap.results import result
 
 _STEPS, _CLOSE = 500, 1e-5
 
@@ -102,7 +102,7 @@ def latent_truth(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
         n = int(wide[name].notna().sum())
         for metric, values in zip(("sensitivity", "specificity"), rates, strict=True):
             rows.append(_row(drawn, name, "latent", metric, values, n, 0, 1))
-    return result_table(rows, ["rater", "truth"])
+    return result(rows, ["rater", "truth"])
 
 
 def _counts(drawn: Resampling, which: np.ndarray, n: int, where: np.ndarray | slice = slice(None)) -> np.ndarray:

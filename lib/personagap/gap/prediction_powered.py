@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from personagap._result import result_table
 from personagap.errors import UserError
 from personagap.gap.resampling import TINY, How, Resampling, pseudo, resample
 from personagap.gap.tables import kinds, units
+from personagap.results import result
 
 
 def prediction_powered_mean(
@@ -92,7 +92,7 @@ def prediction_powered_mean(
     gain = (widths[0] / widths[2]) ** 2
     told = {"estimator": "prediction-powered", "n": int(known.sum()), "method": "Cov(y, f) / ((1 + n/N) Var f)"}
     rows += [told | {"metric": "lambda", "estimate": weight}, told | {"metric": "gain", "estimate": gain}]
-    return result_table([row | {"rater": judge} for row in rows], ["rater", "estimator"])
+    return result([row | {"rater": judge} for row in rows], ["rater", "estimator"])
 
 
 def _limits(

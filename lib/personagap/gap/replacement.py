@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from personagap._result import result_table
 from personagap.errors import UserError
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import MAJORITY, individuals, kinds, units
+from personagap.results import result
 
 
 def alternative_annotator_test(
@@ -89,7 +89,7 @@ def alternative_annotator_test(
         rows += [*tests, every | {"metric": "winning rate", "estimate": found, "method": rate}]
         ends = {"estimate": mean[0], "ci_low": low, "ci_high": high, "method": drawn.method}
         rows.append(every | {"metric": "mean advantage probability"} | ends)
-    return result_table([row | {"unit": "share"} for row in rows], ["rater", "annotator"])
+    return result([row | {"unit": "share"} for row in rows], ["rater", "annotator"])
 
 
 def _people_and_models(judgments: pd.DataFrame) -> tuple[list[str], list[str], pd.DataFrame]:
