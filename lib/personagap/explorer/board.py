@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
@@ -28,11 +29,12 @@ class Explorer(widgets.VBox):
     """A run is chosen in two steps; what is picked in the chart, the grid or the list is marked in all of them."""
 
     def __init__(self, catalog: dict[str, dict[str, Result]]):
-        self._catalog, self._quiet, self.drawn, self._widget = catalog, False, None, charts.offline()
+        self._catalog, self._quiet, self._widget = catalog, False, charts.offline()
+        self.drawn: views.Drawn | None = None
         self._picked: dict[str, str] = {}
         runs = self._runs()
         choices = self._choices()
-        self.chart = None
+        self.chart: Any = None
         self.chart_place, self.said = widgets.VBox(), widgets.HTML()
         self.grid = ITable(pd.DataFrame({"–": []}), **GRID)
         self.answers = Answers()
@@ -155,12 +157,12 @@ class Explorer(widgets.VBox):
             with said_in(self.said):
                 self.drawn = None
                 self.drawn = view.draw(self.chosen)
-            shown = self.drawn is not None
+            drawn = self.drawn
             for widget in (self.chart_place, self.grid, self.pick):
-                widget.layout.display = None if shown else "none"
-            self.title.value = f"<h3 style='margin: 0'>{self.drawn.title if shown else ''}</h3>"
-            if shown:
-                self._show(view)
+                widget.layout.display = "none" if drawn is None else None
+            self.title.value = f"<h3 style='margin: 0'>{'' if drawn is None else drawn.title}</h3>"
+            if drawn is not None:
+                self._show(view, drawn)
 
     def _first_identity(self) -> None:
         with contextlib.suppress(UserError):
@@ -177,13 +179,13 @@ class Explorer(widgets.VBox):
             widget.layout.display = None if yes else "none"
         self.answers.layout.display = None if self.view.value == views.ITEMS else "none"
 
-    def _show(self, view: views.View) -> None:
-        rows = self.drawn.rows
+    def _show(self, view: views.View, drawn: views.Drawn) -> None:
+        rows = drawn.rows
         keys = list(dict.fromkeys(rows["key"]))
-        picked = self._picked.get(view.kind)
-        picked = picked if picked in keys else next(iter(keys), "")
+        picked = self._picked.get(view.kind, "")
+        picked = picked if picked in keys else str(next(iter(keys), ""))
         self._picked[view.kind] = picked
-        chart = charts.linked(self.drawn.chart, picked)
+        chart = charts.linked(drawn.chart, picked)
         if self.chart is None:
             self.chart = self._widget(chart, embed_options={"actions": False, "renderer": "svg"})
             self.chart_place.children = [self.chart]
@@ -202,7 +204,11 @@ class Explorer(widgets.VBox):
             self.pick.value = change["new"].value[0]["key"]
 
     def _from_grid(self, change) -> None:
-        if not self._quiet and (new := [row for row in change["new"] if row not in change["old"]]):
+        if (
+            not self._quiet
+            and self.drawn is not None
+            and (new := [row for row in change["new"] if row not in change["old"]])
+        ):
             self.pick.value = self.drawn.rows["key"].iloc[new[0]]
 
     def _from_answers(self, change) -> None:

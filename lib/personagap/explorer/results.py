@@ -205,7 +205,7 @@ def long(table: pd.DataFrame) -> pd.DataFrame:
 
 def wide(rows: pd.DataFrame, key: str, metrics: list[str]) -> pd.DataFrame:
     """Long rows as one for each ``key``: ``x x_low x_high`` for each of the metrics."""
-    parts = {}
+    parts: dict[str, pd.Series] = {}
     for metric in metrics:
         found = rows[rows["metric"] == metric].drop_duplicates(key).set_index(key)
         parts |= {metric: found["estimate"], f"{metric}_low": found["ci_low"], f"{metric}_high": found["ci_high"]}
