@@ -195,7 +195,7 @@ def test_a_pilot_of_one_run_does_not_pretend_to_know_what_more_runs_bring():
     """Its identity × item holds the noise of runs, which more runs would halve."""
     scores = simulate_scores([-9, -3, 0, 3, 9], n_items=300, n_runs=2, seed=0)
     once, twice = (effects.variance_components(part) for part in (scores.query("run == 0"), scores))
-    pilots = [table.set_index("component")["variance"] for table in (once, twice)]
+    pilots = [wide(table).set_index("component")["variance"] for table in (once, twice)]
     same = [effects.power(pilot, n_items=300, n_runs=1)["smallest_contrast"][0] for pilot in pilots]
     assert same[0] == pytest.approx(same[1], rel=0.1)
     for plan in (effects.power, effects.split_budget):

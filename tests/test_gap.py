@@ -161,8 +161,9 @@ def test_a_few_units_that_all_say_the_same_are_proof_only_where_the_sign_test_ha
     mean = gap.means(alike.query("rater == 'judge'"), "label", ["rater"], **how).iloc[0]
     assert mean["ci_low"] < 4 < mean["ci_high"]
     labels = np.arange(units) % 2
-    kappa = gap.agreement(table({"human_1": labels, "human_2": labels}).assign(prompt=alike["item"]), **how).iloc[0]
-    assert kappa["kappa"] == kappa["ci_high"] == 1 and kappa["ci_low"] < 0.7
+    both = table({"human_1": labels, "human_2": labels}).assign(prompt=alike["item"])
+    kappa = gap.agreement(both, **how).query("metric == 'kappa'").iloc[0]
+    assert kappa["estimate"] == kappa["ci_high"] == 1 and kappa["ci_low"] < 0.7
 
 
 def test_true_and_false_are_labels_and_99_is_none(ordinal):

@@ -208,7 +208,8 @@ def test_a_damaged_file_is_named_and_costs_nothing_else(tmp_path, name, content)
     with warnings.catch_warnings(record=True):
         plan = batch.plan(requests, force=False)
         assert plan["state"].tolist() == ["finished", "to do" if name == "run.json" else "finished", "finished"]
-        assert len(results.catalog(figures)) == (2 if name == "run.json" else 3)
+        offered = sum(map(len, results.catalog(figures).values()))
+        assert offered == (2 if name == "run.json" else 3)
         index.latest(figures), Run(requests[0].folder).latest_tables("1", "demo")
 
 

@@ -84,6 +84,7 @@ def test_a_run_leaves_what_the_design_promises(finished):
     assert left == {
         *(".lock", "notebook.ipynb", "report.html", "run.json", "tables/verdict.csv", "tables/scores.parquet"),
         *("tables/verdict.tex", "figures/line.png", "figures/line.svg", "figures/line.pdf"),
+        *("figures/line_page.pdf", "figures/line_column.pdf"),
     }
     assert facts == {**json.loads((request.folder / "run.json").read_text()), "skipped": False}
     assert facts["status"] == "finished" and facts["parameters"] == {"n": 4} == facts["changed"]
@@ -105,7 +106,7 @@ def test_a_table_is_written_alike_whatever_was_asked_for_it(tmp_path):
 
 
 def test_the_report_carries_the_alternative_text(finished):
-    assert 'alt="A line to &lt;n&gt;"' in (finished[0].folder / "report.html").read_text()
+    assert 'aria-label="A line to &lt;n&gt;"' in (finished[0].folder / "report.html").read_text()
 
 
 def test_the_same_request_is_skipped_until_its_notebook_changes(finished):

@@ -124,13 +124,19 @@ class Explorer(widgets.VBox):
         if self._quiet:
             return
         with self._setting():
-            names = [name for name, view in views.VIEWS.items() if view.applies(self.chosen)]
+            names = [name for name, view in views.VIEWS.items() if self._applies(view)]
             if list(self.view.options) != names:
                 kept = self.view.value if self.view.value in names else names[0]
                 self.view.options, self.view.value = names, kept
             if self.other.value and views.COMPARED in names:
                 self.view.value = views.COMPARED
         self._draw()
+
+    def _applies(self, view: views.View) -> bool:
+        try:
+            return view.applies(self.chosen)
+        except UserError:  # of a damaged table
+            return False
 
     def _swap(self, _=None) -> None:
         if self.other.value:
