@@ -266,6 +266,6 @@ def test_the_first_notebook_asks_and_draws_identities_of_ones_own(own, french, t
     drawn = (request.folder / "figures" / "safety_utility.svg").read_text(encoding="utf-8")
     for category, (colour, _) in figures.marks(["profession", "métier", "ville"]).items():
         assert category in drawn and colour in drawn
-    assert {"safety_utility_page.pdf", "safety_utility_column.pdf"} <= {
+    assert {"safety_utility.pdf", "safety_utility_column.pdf"} <= {
         path.name for path in (request.folder / "figures").iterdir()
     }

@@ -9,8 +9,8 @@ from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
 
-#: Widths in inches, as journals and conferences have them.
-WIDTHS = {"page": 6.9, "column": 3.35}
+#: Widths in inches of a page and of a column, as journals and conferences have them, by the end of a file's name.
+WIDTHS = {"": 6.9, "_column": 3.35}
 #: The least that texts and markers are scaled by: 10 points become 6.2.
 SMALLEST = 0.62
 #: Size of a legend in points, and the longest entry of which two stand beside each other in a column.
@@ -18,7 +18,7 @@ LEGEND, LONG = 6.5, 27
 
 
 def for_paper(fig: Figure) -> Iterator[str]:
-    """Lay ``fig`` out anew in each of `WIDTHS`, legends below; yields its name for the caller to save the figure."""
+    """Lay ``fig`` out anew in each of `WIDTHS`, legends below; yields the end of the name to save it by."""
     legends = fig.findobj(Legend)
     entries: dict[str, Any] = {
         text.get_text(): handle
@@ -39,7 +39,7 @@ def for_paper(fig: Figure) -> Iterator[str]:
             text.set_fontsize(scale * size)
         for line, size in lines.items():
             line.set_markersize(scale * size)
-        columns = 4 if name == "page" else 2 if max(map(len, entries), default=0) <= LONG else 1
+        columns = 4 if not name else 2 if max(map(len, entries), default=0) <= LONG else 1
         below: dict[str, Any] = {"loc": "outside lower center", "ncols": columns, "fontsize": LEGEND}
         legend = fig.legend(entries.values(), entries.keys(), **below) if entries else None
         yield name

@@ -184,7 +184,7 @@ class Run:
     ) -> None:
         """Write a matplotlib figure to ``figures/<name>.png``, ``.svg`` and ``.pdf``, show it, and close it.
 
-        In the widths of a paper it goes to ``<name>_page.pdf`` and ``<name>_column.pdf``.
+        The PDF has the width of a paper's page; ``<name>_column.pdf`` has that of a column.
 
         For those who cannot see it, ``title`` and the rows of ``table`` say what it shows (see
         ``verdicts.describe``). The SVG, which the report shows, says the numbers of a mark where it is pointed at.
@@ -198,13 +198,12 @@ class Run:
 
         alt = title if table is None else describe(title, table, names, *values)
         place = self.folder / "figures" / name
-        for suffix, metadata in (("pdf", {"CreationDate": None}), ("png", None)):
-            with whole(place.with_name(f"{name}.{suffix}")) as path:
-                fig.savefig(path, format=suffix, dpi=200, bbox_inches="tight", metadata=metadata)
+        with whole(place.with_name(f"{name}.png")) as path:
+            fig.savefig(path, format="png", dpi=200, bbox_inches="tight")
         with whole(place.with_name(f"{name}.svg")) as path:
             path.write_text(tooltips.svg(fig, bbox_inches="tight", metadata={"Date": None}), encoding="utf-8")
         for width in for_paper(fig):
-            with whole(self.folder / "figures" / f"{name}_{width}.pdf") as path:
+            with whole(place.with_name(f"{name}{width}.pdf")) as path:
                 fig.savefig(path, format="pdf", metadata={"CreationDate": None})
         self.record(figures={name: alt})
         plt.close(fig)  # or IPython would show it again at the end of the cell
