@@ -13,6 +13,8 @@ def test_the_truth_of_an_intersection_is_what_exact_scores_would_give():
     table = checks.intersections(exact.assign(score=exact["true"]), ["a+b"], exact)
     assert len(table) == 4 and np.allclose(table["true"], table["estimate"])
     assert "true" not in checks.intersections(exact.assign(score=exact["true"]), ["a+b"])
+    without = exact[exact["persona"] != "a+b"]  # not planted
+    assert "true" not in checks.intersections(exact.assign(score=exact["true"]), ["a+b"], without)
 
 
 def test_results_on_the_tasks_that_a_judge_scores_are_corrected():

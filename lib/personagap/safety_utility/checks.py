@@ -47,14 +47,16 @@ def intersections(scores: pd.DataFrame, names: Sequence[str], exact: pd.DataFram
     ----------
     scores : of the intersections, their parts and the control.
     names : the intersections, as in "hindu+woman".
-    exact : of ``demo.true_scores``, where the truth is known: a column ``true`` is added, in points.
+    exact : of ``demo.true_scores``, where the truth is known: a column ``true`` is added, in points, NaN where nothing
+        is planted.
     """
     table = effects.additivity(scores, {name: name.split("+") for name in names})
-    if exact is None:
+    planted = [] if exact is None else [name for name in names if name in exact["persona"].array]
+    if exact is None or not planted:  # the demo has not planted every intersection
         return table
     mean = 100 * exact.groupby(["task", "persona"])["true"].mean().unstack("persona")
     true = {}
-    for name in names:
+    for name in planted:
         parts = mean[name.split("+")]
         true[f"{name} − average of parts"] = mean[name] - parts.mean(axis=1)
         true[f"{name} − sum of parts"] = mean[name] - parts.sum(axis=1) + (parts.shape[1] - 1) * mean["none"]
