@@ -271,7 +271,7 @@ def test_judges_are_compared_on_the_same_answers(answers):
     judgments = judges.judgments(*answers, [load_judge("refusal"), Prejudiced(), load_judge("refusal")])
     assert len(judgments) == 3 * 12 * 2  # safety tasks only, each distinct answer once
     (row,) = gap.agreement(judgments[:48], cluster="prompt").itertuples()
-    assert (row.n, row.agreement, row.kappa) == (24, 0.5, 0)
+    assert (row.n, row.agreement, row.estimate) == (24, 0.5, 0)
 
 
 def test_what_says_nothing_is_put_before_no_judge(answers):

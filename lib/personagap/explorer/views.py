@@ -88,7 +88,7 @@ def trade_off(chosen: Chosen) -> Drawn:
     rates = chosen.run.dimensions(chosen.tasks) if chosen.tasks else pd.DataFrame({"task": []})
     if rates["task"].nunique() < 2:
         raise UserError("Safety against utility needs a task of each: mark one more.")
-    rates = rates.rename(columns={"persona": "key", "task": "metric"})
+    rates = rates.drop(columns="metric").rename(columns={"persona": "key", "task": "metric"})
     rows = wide(rates, "key", ["utility", "safety"]).assign(colour=lambda table: table["key"].map(category))
     rows = rows[rows["colour"].isin([*chosen.categories, "control"])]
     names = {"utility": "utility: answers right (%)", "safety": "safety: answers harmless (%)"}

@@ -173,8 +173,10 @@ def _components_cover(rng: np.random.Generator) -> bool:
     """The share of runs in the variance of right and wrong answers, of which one item in two is nearly always right."""
     q, identity = rng.choice([0.1, 0.9], 100), 0.03 * rng.normal(size=(31, 1)).clip(-2.5, 2.5)
     runs = [scores_of(binary(rng, q + identity)).assign(run=run) for run in (0, 1)]
-    table = effects.variance_components(pd.concat(runs), seed=int(rng.integers(2**31))).set_index("component")
-    return covers(table.loc["item"], 0.16 / (0.16 + 0.0009 + 0.09 - 0.0009))
+    table = effects.variance_components(pd.concat(runs), seed=int(rng.integers(2**31)))
+    return covers(
+        table.set_index(["component", "metric"]).loc[("item", "share")], 0.16 / (0.16 + 0.0009 + 0.09 - 0.0009)
+    )
 
 
 MANY = [
