@@ -172,7 +172,7 @@ def test_doctor_reports_the_machine(personagap):
     result = personagap("doctor")
     assert result.exit_code == 0
     names = {line.split()[1] for line in result.output.splitlines()}
-    assert {"Python", "PyTorch", "GPU", "disk", "sandbox", "mmlu", "relevance", "dask", "lab"} <= names
+    assert {"Python", "PyTorch", "GPU", "disk", "sandbox", "mmlu", "relevance", "dask", "lab", "smollm2"} <= names
 
 
 def test_without_a_sandbox_doctor_and_data_say_what_is_missing_and_what_is_there(no_sandbox, personagap):

