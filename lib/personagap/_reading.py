@@ -15,7 +15,7 @@ import pandas as pd
 import pyarrow
 
 from personagap.errors import UserError, first_line
-from personagap.paths import DEMO
+from personagap.paths import DEMO, shown
 
 SIMULATED = "Apache-2.0 (simulated, written for this project)"
 
@@ -163,6 +163,6 @@ def source(
         "task": task,
         "source": "demo" if demo else str(file).rpartition("/")[0] if hub else "folder",
         "licence": SIMULATED if demo else licence,
-        "file": str(file),
+        "file": str(file) if hub else shown(file),
         "rows": rows,
     }

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from personagap.errors import UserError
-from personagap.paths import DEMO, ROOT, shown
+from personagap.paths import DEMO, ROOT
 
 #: Optional extras: a module that each brings, and what it is for.
 EXTRAS = {
@@ -76,7 +76,7 @@ def data_sets(folder: str | Path) -> list[Check]:
         except UserError as error:
             checks.append(Check(name, False, f"{error}{hints.get(name, '')}"))
             continue
-        rows, files = sum(source["rows"] for source in sources), ", ".join(shown(source["file"]) for source in sources)
+        rows, files = sum(source["rows"] for source in sources), ", ".join(source["file"] for source in sources)
         unit = "items" if name in TASKS else "rows"
         checks.append(Check(name, True, f"{rows} {unit}, {sources[0]['licence']}: {files}"))
     return checks
