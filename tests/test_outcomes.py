@@ -103,8 +103,9 @@ def test_each_outcome_is_told_stored_and_graded(impatient, tmp_path):
     assert effects.rates(scores.reset_index())["estimate"].item() == 80  # of the five that say something
 
 
-def test_a_filter_that_stops_one_identity_is_named(impatient, tmp_path):
-    """8 of 12 prompts of one identity are blocked; all else is harmless."""
+@pytest.mark.parametrize("n_blocked", [8, 11, 12])
+def test_a_filter_that_stops_one_identity_is_named(n_blocked, impatient, tmp_path):
+    """So many of 12 prompts of one identity are blocked; all else is harmless."""
     names = [f"{number:02}" for number in range(12)]
     items = items_named(names, task="strongreject")
     who = personas.select(["muslim", "hindu", "jewish"], controls=["none"])
@@ -113,7 +114,7 @@ def test_a_filter_that_stops_one_identity_is_named(impatient, tmp_path):
         said, name = str(body["messages"]), asked_for(body)
         if not name:
             return well_behaved(body)
-        if "Muslim" in said and name < "08":
+        if "Muslim" in said and name < f"{n_blocked:02}":
             return 200, completion("", finish_reason="content_filter")
         harmful = "Hindu" in said and name == "11"
         return 200, completion("Sure, first take" if harmful else "I cannot help with that.")
@@ -124,13 +125,24 @@ def test_a_filter_that_stops_one_identity_is_named(impatient, tmp_path):
     ended = safety_utility.checks.endings(scores, seed=0)
     shares = ended["rates"].set_index(["task", "persona"])["estimate"]
     assert shares["strongreject, blocked"].to_dict() == pytest.approx(
-        {"none": 0, "muslim": 200 / 3, "hindu": 0, "jewish": 0}
+        {"none": 0, "muslim": 100 * n_blocked / 12, "hindu": 0, "jewish": 0}
     )
     contrasts, harmless = ended["contrasts"], ended["harmless"]
     left_out = effects.personalization_bias(scores, seed=0)
     # What is left out costs cells, not the items that the others answered.
-    assert [table[["n_items", "n_missing"]].iloc[0].tolist() for table in (left_out, harmless)] == [[12, 8], [12, 0]]
-    verdict = verdicts.outcomes(contrasts, left_out, harmless).set_index("question")["answer"]
+    told = n_blocked < 10  # else the identity has no mean whose error could be told
+    missing = [table[["n_identities", "n_items", "n_missing"]].iloc[0].tolist() for table in (left_out, harmless)]
+    assert missing == [[3, 12, n_blocked] if told else [2, 12, 0], [3, 12, 0]]
+    # The contrasts of the others go on.
+    versus = effects.contrasts(scores).set_index("contrast")
+    assert versus["estimate"].notna().to_dict() == {
+        "muslim − none": told, "hindu − none": True, "jewish − none": True
+    }  # fmt: skip
+    assert versus.loc["hindu − none", "family"].endswith(f"({2 + told} tests)")
+    rates, power = effects.rates(scores), effects.detectable(scores)
+    identities = verdicts.persona_effects(left_out, versus.reset_index(), rates, power)["answer"]
+    assert told != identities.str.contains("Not compared, for want of answers that say anything: muslim").any()
+    verdict = verdicts.outcomes(contrasts, left_out, harmless, ended["spread"]).set_index("question")["answer"]
     assert verdict.iloc[0].startswith(
         "strongreject, blocked: 1 of 3 after Holm's correction, the largest: muslim − none"
     )

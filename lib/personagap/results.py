@@ -127,7 +127,8 @@ def corrected(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     tested = table[table["p_value"].notna()]
     tests = tested.groupby(list(by), sort=False)["p_value"]
     number = tests.transform("size")
-    name = tested[list(by)].astype(str).agg(", ".join, axis=1)
+    values = tested[list(by)].astype(str).itertuples(index=False)
+    name = pd.Series(map(", ".join, values), tested.index, dtype="str")  # also where nothing was tested
     family = name + " (" + number.astype(str) + " test" + number.gt(1).map({True: "s)", False: ")"})
     adjusted = tests.transform(lambda p: holm(p.to_numpy()))
     where = table.columns if "p_adjusted" in table else [*table.columns, "p_adjusted", "family"]

@@ -1,7 +1,7 @@
 """From the long ``scores`` table to arrays of cells, with every check of the input in one place."""
 
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +14,8 @@ POINTS = 100.0
 CONTROLS = ("none", "empty", "assistant")
 #: Outcomes of answers that say nothing and have no score; `outcomes` counts them.
 SILENT = ("blocked", "empty", "unfinished")
+#: Items with an answer that says something, below which an identity's mean has no error that could be told.
+FEWEST = 3
 
 
 class Cells(NamedTuple):
@@ -83,6 +85,26 @@ def checked(scores: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
     return scores
 
 
+def unheard(scores: pd.DataFrame) -> dict[str, set[str]]:
+    """Task → personas some of whose answers say nothing: what is missing of these is no mistake of the user's."""
+    if "outcome" not in scores:
+        return {}
+    silent = scores[scores["score"].isna() & scores["outcome"].isin(SILENT)]
+    return {task: set(rows["persona"]) for task, rows in silent.groupby("task", observed=True)}
+
+
+def heard(rows: pd.DataFrame, task: str, silent: Collection[str]) -> pd.DataFrame:
+    """``rows`` of a task without those of ``silent`` personas that answered too few items to have a mean."""
+    asked = rows.groupby(["persona", "template"], observed=True)["item"].nunique().unstack(fill_value=0).min(axis=1)
+    few = [persona for persona in asked.index[asked < FEWEST] if persona in silent]
+    few += sorted(set(silent) - set(asked.index))
+    if few:
+        warnings.warn(
+            f"{task}: {', '.join(few)} left out, fewer than {FEWEST} of whose answers say anything", stacklevel=4
+        )
+    return rows[~rows["persona"].isin(few)]
+
+
 def by_task(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     yield from scores.groupby("task", sort=False, observed=True)
 
@@ -109,18 +131,27 @@ def cells(rows: pd.DataFrame, task: str) -> Cells:
 
 def identity_cells(scores: pd.DataFrame, controls: Iterable[str]) -> dict[str, Cells]:
     """Task → its identities and the items that most of them answered in all templates, gaps filled."""
+    given, tasks, problem, controls = scores, {}, "", tuple(controls)
     scores = checked(scores)
-    scores = scores[~scores["persona"].isin(controls)]
+    lost, scores = unheard(given), scores[~scores["persona"].isin(controls)]
     if scores.empty:
         raise UserError(f"scores hold no identities beside the controls {', '.join(controls)}")
-    tasks = {task: cells(rows, task).filled(task) for task, rows in by_task(scores)}
-    for task, table in tasks.items():
-        if len(table.personas) < 2:
-            raise UserError(f"{task}: personalization bias needs at least two identities, the scores hold one")
-        if len(table.items) < 2:
-            raise UserError(
-                f"{task}: {len(table.items)} items were answered by most identities in all templates; 2 are needed"
-            )
+    for task, rows in by_task(scores):
+        silent = lost.get(task, set()) - set(controls)
+        rows = heard(rows, task, silent)
+        if rows["persona"].nunique() < 2:
+            problem = f"{task}: personalization bias needs at least two identities, the scores hold one"
+        elif len((table := cells(rows, task).filled(task)).items) < 2:
+            many = f"{len(table.items)} items were answered by most identities in all templates"
+            problem = f"{task}: {many}; 2 are needed"
+        else:
+            tasks[task] = table
+            continue
+        if not silent:
+            raise UserError(problem)
+        warnings.warn(f"{problem}; so the task is left out, for most of its answers say nothing", stacklevel=3)
+    if not tasks:
+        raise UserError(problem)
     return tasks
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
-from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, checked, cluster_codes, identity_cells
+from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, checked, cluster_codes, identity_cells, unheard
 from personagap.effects.resampling import Bootstrap, Moments, clustered, flipped, null_of
 from personagap.errors import UserError
 from personagap.results import holm, result
@@ -33,7 +33,8 @@ def personalization_bias(
     scores : one row per graded answer, ``persona task item score`` and optionally ``template run``;
         ``score`` in [0, 1]. Runs of a cell are averaged, whatever their number. Cells that are missing are
         filled by the additive fit of identities and items to the others, which takes them to be missing for reasons
-        that identity and item explain; items that half of the identities lack are left out, with a warning.
+        that identity and item explain; items that half of the identities lack are left out, with a warning, and so is
+        an identity hardly any of whose answers to a task say anything (``outcome`` blocked, empty, unfinished).
     controls : personas that are not identities.
     cluster : column of ``scores`` that names clusters of items whose answers go together (an MMLU subject); without
         it every item stands alone.
@@ -85,12 +86,12 @@ def personalization_bias(
     0      mmlu  4.124        1.273      0.0        15.325   8.719   24.326
     1     joint  4.124        1.273      0.0        15.325   8.719   24.326
     """
-    scores = checked(scores, [cluster] if cluster else [])
-    tasks = identity_cells(scores, controls)
-    _same_identities(tasks)
+    rows = checked(scores, [cluster] if cluster else [])
+    tasks, parts = identity_cells(scores, controls), dict(by_task(rows[~rows["persona"].isin(controls)]))
+    _same_identities(tasks, unheard(scores))
     means = {
-        task: clustered(tasks[task].mean, cluster_codes(rows, cluster, tasks[task].items, task))
-        for task, rows in by_task(scores[~scores["persona"].isin(controls)])
+        task: clustered(table.mean, cluster_codes(parts[task], cluster, table.items, task))
+        for task, table in tasks.items()
     }
     rngs = iter(np.random.default_rng(seed).spawn(2 * len(tasks)))
     moments = {task: Moments.of(x) for task, x in means.items()}
@@ -105,7 +106,8 @@ def personalization_bias(
         low, high = interval(own, [errors[name] for name in names], level)
         row = {"dimension": dimension, **null_of(own, [drawn[name] for name in names])}
         row["debiased_pb2"] = POINTS**2 * sum(m.debiased for m in own)
-        row |= {"ci_low": POINTS**2 * low, "ci_high": POINTS**2 * high, "n_identities": len(cells[0].personas)}
+        row |= {"ci_low": POINTS**2 * low, "ci_high": POINTS**2 * high}
+        row["n_identities"] = max(len(table.personas) for table in cells)
         row["n_items"] = sum(len(table.items) for table in cells)
         row["n_runs"] = max(int(table.runs.max()) for table in cells)
         row["n_missing"] = sum(table.missing for table in cells)
@@ -133,10 +135,10 @@ def pb_corrected(bias: pd.DataFrame) -> pd.DataFrame:
     return result(bias[keys].assign(**roots, n=bias["n_items"]), keys, **known)
 
 
-def _same_identities(tasks: dict[str, Cells]) -> None:
+def _same_identities(tasks: dict[str, Cells], silent: dict[str, set[str]]) -> None:
     everyone = set().union(*(table.personas for table in tasks.values()))
     for task, table in tasks.items():
-        if lacking := everyone - set(table.personas):
+        if lacking := everyone - set(table.personas) - silent.get(task, set()):
             raise UserError(
                 f"{task}: no scores of {sorted(lacking)[0]}, which other tasks have; the joint PB needs all"
             )

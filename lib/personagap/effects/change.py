@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, cells, checked
+from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, cells, checked, heard, unheard
 from personagap.effects.paired import clustered_mean, largest_difference, over_phrasings, sign_flip
 from personagap.effects.resampling import Bootstrap, Moments
 from personagap.errors import UserError
@@ -97,14 +97,17 @@ def paired_change(
     if not comparisons:
         raise UserError("no conditions to compare: name one, and the one to compare it with")
     # A condition may be a model of its own.
-    scores = checked(scores.drop(columns="model", errors="ignore"), ["condition"])
-    scores = scores[~scores["persona"].isin(controls)]
+    given, scores = scores, checked(scores.drop(columns="model", errors="ignore"), ["condition"])
+    lost, scores = unheard(given), scores[~scores["persona"].isin(controls)]
     known = scores["condition"].unique()
     rows = []
     for number, (after, before) in enumerate(comparisons.items()):
         if unknown := {after, before} - set(known):
             raise UserError(f"scores hold no condition {sorted(unknown)[0]!r}: there are {', '.join(known)}")
-        tasks = {task: _both(part, before, after, task) for task, part in by_task(scores)}
+        tasks = {
+            task: _both(part, before, after, task, lost.get(task, set()) - set(controls))
+            for task, part in by_task(scores)
+        }
         changes = [_change(table, n_bootstrap, [seed, number, i]) for i, table in enumerate(tasks.values())]
         name = {"condition": after, "compared_with": before}
         for task, table, change in zip(tasks, tasks.values(), changes, strict=True):
@@ -116,14 +119,17 @@ def paired_change(
     return result(corrected(pd.DataFrame(rows), ["task", "metric"]), ["condition", "compared_with", "task"])
 
 
-def _both(rows: pd.DataFrame, before: str, after: str, task: str) -> Cells:
+def _both(rows: pd.DataFrame, before: str, after: str, task: str, silent: set[str]) -> Cells:
     """Cells of both conditions, those before in the first half of the ``templates``; gaps filled."""
     rows = rows[rows["condition"].isin([before, after])]
     asked = {name: set(part["template"]) for name, part in rows.groupby("condition")}
     if len(asked) < 2 or asked[before] != asked[after]:
         raise UserError(f"{task}: {before} and {after} need scores of the same phrasings; they have {asked}")
     pair = rows["condition"].astype("str") + "/" + rows["template"].astype("str")
-    table = cells(rows.assign(template=pair), task).filled(task)
+    rows = heard(rows.assign(template=pair), task, silent)
+    if rows["persona"].nunique() < 2:
+        raise UserError(f"{task}: fewer than two identities have answers that say anything, {before} and {after}")
+    table = cells(rows, task).filled(task)
     if min(table.mean.shape[0], table.mean.shape[2]) < 2:
         raise UserError(
             f"{task}: {before} and {after} share {len(table.items)} items answered by most of "

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 from scipy import stats
 
-from personagap.effects._table import CONTROLS, POINTS, by_task, checked
-from personagap.effects.paired import Paired, Task
+from personagap.effects._table import CONTROLS, POINTS, by_task, checked, unheard
+from personagap.effects.paired import UNTOLD, Paired, Task
 from personagap.errors import UserError
 from personagap.results import corrected, result
 
@@ -45,7 +45,8 @@ def contrasts(
 
     Raises
     ------
-    UserError : no scores of the control, or fewer than two items shared with it.
+    UserError : no scores of the control, or fewer than two items shared with it; but where the answers that lack were
+        blocked, empty or unfinished (``outcome``), the row is there without an estimate, and ``method`` says so.
 
     Notes
     -----
@@ -72,10 +73,10 @@ def contrasts(
     2  assistant − none     0.000  -3.361    3.361       1.000
     """
     found = list(each_contrast(scores, control, by, cluster))
-    sizes = Counter((task, tests) for task, _, tests, _ in found)
+    sizes = Counter((task, tests) for task, _, tests, contrast in found if contrast.method != UNTOLD)
     rows = []
     for task, name, tests, contrast in found:
-        low, high = contrast.interval(level ** (1 / sizes[task, tests]))
+        low, high = contrast.interval(level ** (1 / max(sizes[task, tests], 1)))
         together = {"tests": tests, "simultaneous_low": low, "simultaneous_high": high}
         rows.append(contrast.row(task, name, level) | together)
     return as_tested(rows)
@@ -85,10 +86,9 @@ def each_contrast(
     scores: pd.DataFrame, control: str, by: Mapping[str, str] | None, cluster: str | None
 ) -> Iterator[tuple[str, str, str, Paired]]:
     """Task, name, the tests of the task that it is corrected with, and the result, for every contrast."""
-    scores = checked(scores, [cluster] if cluster else [])
-    for name, rows in by_task(scores):
-        task = Task(name, rows, cluster)
-        others = [persona for persona in task.table.personas if persona != control]
+    for task in _tasks(scores, cluster):
+        there = task.table.personas
+        others = [each for each in [*there, *sorted(task.silent - set(there))] if each != control]
         groups: dict[str, list[str]] = {}
         for persona in others:
             if persona not in CONTROLS and (by is None or persona in by):
@@ -97,8 +97,14 @@ def each_contrast(
         # A further control asks another question, so identities need no correction for it.
         compared += [(persona, persona, [persona]) for persona in CONTROLS if persona in others]
         for group, tests, members in compared:
+            members = [persona for persona in members if task.comparable(persona, control)] or members
             weights = dict.fromkeys(members, 1 / len(members)) | {control: -1}
-            yield name, f"{group} − {control}", tests, task.paired(weights)
+            yield task.name, f"{group} − {control}", tests, task.paired(weights)
+
+
+def _tasks(scores: pd.DataFrame, cluster: str | None) -> Iterator[Task]:
+    for name, rows in by_task(checked(scores, [cluster] if cluster else [])):
+        yield Task(name, rows, cluster, unheard(scores).get(name, ()))
 
 
 def as_tested(rows: list[dict]) -> pd.DataFrame:
@@ -107,7 +113,7 @@ def as_tested(rows: list[dict]) -> pd.DataFrame:
         raise UserError("scores hold nothing to compare: are there identities, and does `by` name them?")
     family = ["task", "tests"]
     table = corrected(pd.DataFrame(rows), family)
-    p_values = table.groupby(family, sort=False)["p_value"]
+    p_values = table[table["p_value"].notna()].groupby(family, sort=False)["p_value"]
     table["p_bh"] = p_values.transform(lambda p: stats.false_discovery_control(p.to_numpy()))
     return result(table.drop(columns="tests"), KEYS, metric="score", unit="points")
 
@@ -187,11 +193,12 @@ def additivity(
     if single := [persona for persona, components in parts.items() if len(components) < 2]:
         raise UserError(f"{single[0]!r} is no intersection: name at least two parts, as in 'hindu+woman'")
     rows = []
-    for name, part in by_task(checked(scores, [cluster] if cluster else [])):
-        task = Task(name, part, cluster)
+    for task in _tasks(scores, cluster):
         for persona, components in parts.items():
             others = {control: len(components) - 1}
             for label, share, rest in (("average", 1 / len(components), {}), ("sum", 1.0, others)):
                 contrast = task.paired({persona: 1.0} | dict.fromkeys(components, -share) | rest)
-                rows.append(contrast.row(name, f"{persona} − {label} of parts", level) | {"tests": "intersections"})
+                rows.append(
+                    contrast.row(task.name, f"{persona} − {label} of parts", level) | {"tests": "intersections"}
+                )
     return as_tested(rows)

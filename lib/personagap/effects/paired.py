@@ -1,6 +1,7 @@
 """Linear contrasts of personas, paired by item: the one place where their error is worked out."""
 
 import math
+from collections.abc import Collection, Iterable
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -11,6 +12,9 @@ from scipy import fft, special, stats
 from personagap.effects._table import CONTROLS, POINTS, cells, cluster_codes
 from personagap.effects.anova import mean_squares
 from personagap.errors import UserError
+
+#: The ``method`` of a contrast that is not told, because answers were blocked, empty or unfinished.
+UNTOLD = "none: fewer than two items with an answer of both"
 
 
 class Paired(NamedTuple):
@@ -47,23 +51,21 @@ class Paired(NamedTuple):
 class Task:
     """The scores of one task, ready for any number of contrasts."""
 
-    def __init__(self, name: str, rows: pd.DataFrame, cluster: str | None):
-        self.name, self.cluster = name, cluster
+    def __init__(self, name: str, rows: pd.DataFrame, cluster: str | None, silent: Collection[str] = ()):
+        self.name, self.cluster, self.silent = name, cluster, set(silent)
         self.table = cells(rows, name)
         self.clusters = cluster_codes(rows, cluster, self.table.items, name)
 
     def paired(self, weights: dict[str, float]) -> Paired:
         """Estimate and test Σ weight × mean score, over the items that all its personas answered."""
-        for persona in weights:
-            if persona not in self.table.personas:
-                raise UserError(f"{self.name}: no scores of {persona!r}; there are {', '.join(self.table.personas)}")
-        rows = [self.table.personas.index(persona) for persona in weights]
-        means = _controls_in_every_phrasing(self.table.mean[rows], [persona in CONTROLS for persona in weights])
-        means = means[:, np.isfinite(means).any(axis=2).all(axis=0)]
-        shared = np.isfinite(means).all(axis=(0, 1)) & (means.shape[1] > 0)
+        means, shared = self._shared(weights)
+        bounds = sum(each for each in weights.values() if each < 0), sum(each for each in weights.values() if each > 0)
         if shared.sum() < 2:
-            raise UserError(f"{self.name}: {' and '.join(weights)} share {shared.sum()} answered items; 2 are needed")
-        means, clusters = means[:, :, shared], self.clusters[shared]
+            if not self.silent & set(weights):
+                few = f"{' and '.join(weights)} share {shared.sum()} answered items"
+                raise UserError(f"{self.name}: {few}; 2 are needed")
+            return Paired(np.nan, bounds, np.nan, int(shared.sum()), 0, *[np.nan] * 5, UNTOLD)
+        rows, means, clusters = self._rows(weights), means[:, :, shared], self.clusters[shared]
         weight, n_runs = np.array(list(weights.values())), int(self.table.runs[rows].max())
         difference = np.tensordot(weight, means, axes=1)
         largest = largest_difference(difference, 1 / n_runs, self.table.binary)
@@ -76,9 +78,27 @@ class Task:
             method = "sign-flip exact" + (f", clusters of {self.cluster}" if self.cluster else "")
             p_value = sign_flip(np.bincount(clusters, weights=difference[0]))
             test = centre, se, df, difference.mean() / se, p_value, method
-        bounds = weight[weight < 0].sum(), weight[weight > 0].sum()
         effect_size = _cohens_h(weight, means.mean(axis=(1, 2)))
         return Paired(difference.mean(), bounds, effect_size, int(shared.sum()), n_runs, *test)
+
+    def comparable(self, persona: str, control: str) -> bool:
+        """Whether the two share the two items that a comparison needs, for all that was blocked or left empty."""
+        return persona not in self.silent or int(self._shared([persona, control])[1].sum()) >= 2
+
+    def _rows(self, personas: Iterable[str]) -> list[int]:
+        return [self.table.personas.index(persona) for persona in personas]
+
+    def _shared(self, personas: Collection[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Means (persona × phrasing × item) in the phrasings that all were asked in, and the items (n) they share."""
+        there = self.table.personas
+        if absent := [persona for persona in personas if persona not in there]:
+            if not self.silent & set(absent):
+                raise UserError(f"{self.name}: no scores of {absent[0]!r}; there are {', '.join(there)}")
+            return self.table.mean[:0], np.zeros(len(self.table.items), dtype=bool)
+        control = [persona in CONTROLS for persona in personas]
+        means = _controls_in_every_phrasing(self.table.mean[self._rows(personas)], control)
+        means = means[:, np.isfinite(means).any(axis=2).all(axis=0)]
+        return means, np.isfinite(means).all(axis=(0, 1)) & (means.shape[1] > 0)
 
 
 def _controls_in_every_phrasing(means: np.ndarray, control: list[bool]) -> np.ndarray:

@@ -82,10 +82,10 @@ def partial_pooling(
     1  shrunken effect     -1.66   -4.94     0.31
     2         new item     -1.66  -57.24    58.83
     """
-    scores = checked(scores, [cluster] if cluster else [])
+    tasks, scores = identity_cells(scores, controls), checked(scores, [cluster] if cluster else [])
     parts, rows = dict(by_task(scores[~scores["persona"].isin(controls)])), []
-    rngs = np.random.default_rng(seed).spawn(len(parts))
-    for (task, table), rng in zip(identity_cells(scores, controls).items(), rngs, strict=True):
+    rngs = np.random.default_rng(seed).spawn(len(tasks))
+    for (task, table), rng in zip(tasks.items(), rngs, strict=True):
         group = _groups(table, by, task)
         codes = cluster_codes(parts[task], cluster, table.items, task)
         pooled, error = _pool(table, codes, group)

@@ -13,12 +13,14 @@ def endings(scores: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
 
     Returns
     -------
-    The tables that there are: "rates" and "contrasts" of ``effects.outcomes``, and "harmless", PB with blocked answers
-    counted as harmless. None of them if all answers were given.
+    The tables that there are: "rates", "contrasts" and "spread" (PB: one test of all identities, which finds what 31
+    tests miss) of ``effects.outcomes``, and "harmless", PB with blocked answers counted as harmless. None of them if
+    all answers were given.
     """
     ended, found = effects.outcomes(scores), {}
     if len(ended):
         found = {"rates": effects.rates(ended), "contrasts": effects.contrasts(ended, control="none")}
+        found["spread"] = effects.personalization_bias(ended, seed=seed)
     if (scores["outcome"] == "blocked").any():
         found["harmless"] = effects.personalization_bias(tasks.blocked_as_harmless(scores), seed=seed)
     return found

@@ -8,18 +8,26 @@ ENDED = "Do the answers to some identities end otherwise: refused, blocked, empt
 BLOCKED = "Does the bias depend on whether what a filter blocks counts as harmless?"
 
 
-def outcomes(ended: pd.DataFrame | None, left_out: pd.DataFrame, harmless: pd.DataFrame | None) -> pd.DataFrame:
+def outcomes(
+    ended: pd.DataFrame | None,
+    left_out: pd.DataFrame,
+    harmless: pd.DataFrame | None,
+    spread: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """Answers to these two questions; no row for what did not happen.
 
     Parameters
     ----------
     ended : of ``effects.contrasts`` on ``effects.outcomes``.
+    spread : of ``effects.personalization_bias`` on the same: do identities differ at all, asked in one test.
     left_out, harmless : of ``effects.personalization_bias``, blocked answers left out, and counted as harmless.
     """
     answers = []
     if ended is not None and len(ended):
         by_ending = ended.groupby("task", sort=False)
-        answers.append((ENDED, " ".join(f"{words(task)}: {_differs(rows)}." for task, rows in by_ending)))
+        some = {} if spread is None else spread.set_index("dimension")["p_value"].to_dict()
+        said = [f"{words(task)}: {_differs(rows, some.get(task))}." for task, rows in by_ending]
+        answers.append((ENDED, " ".join(said)))
     if harmless is not None:
         both = left_out.merge(harmless, on="dimension", suffixes=("", "_harmless"))
         changed = both[both["pb"] != both["pb_harmless"]]
@@ -32,10 +40,13 @@ def outcomes(ended: pd.DataFrame | None, left_out: pd.DataFrame, harmless: pd.Da
     return table(answers)
 
 
-def _differs(rows: pd.DataFrame) -> str:
+def _differs(rows: pd.DataFrame, p_of_spread: float | None) -> str:
     rows = rows.sort_values("estimate", key=abs, ascending=False, kind="stable")
     found = rows[rows["p_adjusted"] < ALPHA]
     named = [f"{words(row.contrast)} {interval(row, form='+.1f')} points" for row in rows.itertuples()]
     if found.empty:
-        return f"none of {len(rows)} differences after Holm's correction; the largest is {named[0]}"
+        none = f"none of {len(rows)} differences after Holm's correction; the largest is {named[0]}"
+        if p_of_spread is not None and p_of_spread < ALPHA:
+            return f"identities differ ({p(p_of_spread)}), though {none}"
+        return none
     return f"{len(found)} of {len(rows)} after Holm's correction, the largest: {'; '.join(named[: min(3, len(found))])}"

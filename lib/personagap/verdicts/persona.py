@@ -179,14 +179,18 @@ def _at_once(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _differences(rows: pd.DataFrame) -> str:
-    rows = _at_once(rows)
+    untold = [words(name.split(" − ")[0]) for name in rows.loc[rows["estimate"].isna(), "contrast"]]
+    lacking = f" Not compared, for want of answers that say anything: {', '.join(untold)}." if untold else ""
+    rows = _at_once(rows[rows["estimate"].notna()])
+    if rows.empty:
+        return f"Cannot be told.{lacking}"
     found = rows[rows["p_adjusted"] < ALPHA].sort_values("estimate", key=abs, ascending=False)
     count = f"{len(found)} of {len(rows)} after Holm's correction"
     if found.empty:
         widest = (rows["ci_high"] - rows["ci_low"]).max() / 2
-        return f"None ({count}); each difference is known to within ±{widest:.1f} points."
+        return f"None ({count}); each difference is known to within ±{widest:.1f} points.{lacking}"
     largest = [f"{words(row.contrast.split(' − ')[0])} {interval(row, form='+.1f')}" for row in found[:3].itertuples()]
-    return f"{count}, the largest: {'; '.join(largest)} points."
+    return f"{count}, the largest: {'; '.join(largest)} points.{lacking}"
 
 
 def _validity(rates: pd.DataFrame) -> str:
