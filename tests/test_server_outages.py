@@ -103,7 +103,8 @@ def test_an_outage_is_waited_out(killable, capsys):
 
 
 def test_a_server_that_is_gone_ends_the_run_within_the_patience(killable):
-    lm = load_model(f"openai:m@http://127.0.0.1:{killable.port}/v1", patience=3)
+    lm = load_model(f"openai:m@http://127.0.0.1:{killable.port}/v1#patience=3")
+    assert lm.revision.endswith("/v1")  # nothing of it is sent, or part of what answers are stored under
     keep, kept = kept_after(30, killable.kill)
     start = time.monotonic()
     with pytest.raises(UserError, match=r"has not answered for 3 s .*run the same again.*are kept") as caught:
@@ -283,6 +284,8 @@ def test_a_few_requests_that_always_fail_do_not_end_a_run(monkeypatch):
 def test_patience_is_checked():
     with pytest.raises(UserError, match="patience is -1: give a number of at least 0"):
         load_model("openai:m@http://127.0.0.1:1/v1", patience=-1)
+    with pytest.raises(UserError, match="#patience=SECONDS"):
+        load_model("openai:m@http://127.0.0.1:1/v1#patience=long")
 
 
 def test_a_failure_says_why_in_a_line():

@@ -110,7 +110,8 @@ def load_model(
     dtype : "auto" (bfloat16 on a GPU, else float32), "float32", "bfloat16", "float16".
     prompt_format : "chat", the model's own chat template, or another of ``models.rendering.FORMATS``, such as
         "base" for a model that knows no chat; in process only.
-    patience : seconds for which a server that stops answering is waited for; then the run ends, with a line.
+    patience : seconds for which a server that stops answering is waited for; then the run ends, with a line. A ``spec``
+        that ends in "#patience=3600" says it itself, as in a notebook's parameter.
 
     A GGUF file is de-quantised, once, into a copy in ``data/cache/models``; its ``revision`` is the hash of the file.
 
@@ -126,12 +127,13 @@ def load_model(
 
         if prompt_format != "chat":
             raise UserError(f"model {spec!r}: a server applies its own chat template; load the model in process")
-        served = re.fullmatch(r"openai:(?P<model>.+)@(?P<url>https?://[^@]+)", spec)
+        served = re.fullmatch(r"openai:(?P<model>.+)@(?P<url>https?://[^@#]+)(#patience=(?P<patience>\d+))?", spec)
         if served is None or redacted(spec) != spec:
-            raise UserError(f"model {spec!r}: expected openai:MODEL@http://host:port/v1, and the key in OPENAI_API_KEY")
+            expected = "expected openai:MODEL@http://host:port/v1, if wanted with #patience=SECONDS at its end"
+            raise UserError(f"model {spec!r}: {expected}, and the key in OPENAI_API_KEY")
         at_least(0, whole=False, patience=patience)
         store.check(RESPONSES)  # before the first request: what it answers must be kept
-        return ServerModel(served["model"], served["url"], patience)
+        return ServerModel(served["model"], served["url"], float(served["patience"] or patience))
     from personagap.models.local import LocalModel
 
     local = partial(LocalModel, device=device, dtype=dtype, prompt_format=prompt_format)

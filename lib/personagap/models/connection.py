@@ -196,8 +196,8 @@ class Connection:
 
     def _give_up(self, error: Failure, what: str) -> None:
         raise Unanswered(
-            f"server {self.url}: {what} ({error}), and patience is {self.patience:,.0f} s: run the same again when it "
-            "answers; the other answers are kept"
+            f"server {self.url}: {what} ({error}), and patience is {self.patience:,.0f} s (for more, end the model's "
+            "name in #patience=SECONDS): run the same again when it answers; the other answers are kept"
         )
 
     def _hold(self) -> None:

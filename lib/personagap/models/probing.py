@@ -63,7 +63,7 @@ class Dialect:
         if top_p != 1 and not self.top_p:
             self._refuse("top_p", f"asks for {top_p:g}")
         if top_k and heat and not self.sampler:
-            self._refuse("top_k", f"asks for {top_k}; ask with top_k=0")
+            self._refuse("top_k", f"asks for {top_k}; ask with top_k=0 (-p top_k 0), all tokens")
         body: dict[str, Any] = {self.limit: sampling.max_tokens, **self.date}
         body |= {"temperature": heat} if taken else {}
         body |= {"top_p": top_p} if self.top_p else {}
