@@ -24,7 +24,7 @@ from transformers import BloomConfig, Gemma3TextConfig, MambaConfig, MistralConf
 from personagap.errors import UserError
 from personagap.models import Sampling, load_model, rendering
 from personagap.models.decoding import pick
-from personagap.models.local import ROWS
+from personagap.models.packed import ROWS
 
 NOTHING = {"role": "system", "content": ""}
 PERSONA = "You are a helpful assistant. I am a Muslim person."

@@ -1,0 +1,111 @@
+"""A causal language model run over prompts that are packed as a prefix tree, in batches that fit its memory."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate.utils.memory import clear_device_cache, should_reduce_batch_size
+from transformers import DynamicCache, PreTrainedModel
+from transformers.cache_utils import Cache
+
+from personagap.errors import UserError
+from personagap.models import loading, trie
+from personagap.models.decoding import States
+
+#: Tokens per forward pass of prompts: attention inside a pack grows with its square, so a small model on a CPU wants
+#: small packs and a large one on a GPU large ones. Answers decoded together, and the columns of their caches in all.
+PACK, ROWS, COLUMNS = {"cpu": 384, "cuda": 4096}, {"cpu": 128, "cuda": 256}, {"cpu": 2**15, "cuda": 2**19}
+
+
+class Packed:
+    """Forward passes of ``model``, known as ``name``, and what of it fits into memory at a time.
+
+    ``UserError`` for a model whose attention cannot be told what it sees.
+    """
+
+    def __init__(self, model: PreTrainedModel, name: str):
+        self.id, self.model, self.device = name, model, model.device
+        self._windows = loading.attention_windows(model.config.get_text_config(decoder=True))
+        kind = self.device.type if self.device.type in PACK else "cpu"
+        self.pack, self.rows, self.columns = PACK[kind], ROWS[kind], COLUMNS[kind]
+        if not self._packs_well():
+            raise UserError(
+                f"model {name}: {type(model).__name__} does not take prepared attention masks; serve it "
+                "(vLLM, transformers serve) and use openai:MODEL@http://host:port/v1"
+            )
+
+    def _packs(self, sequences: list[np.ndarray], starts: list[int]) -> Iterator[tuple]:
+        """Run each pack of the prefix tree.
+
+        Yields (pack, logits (n, vocabulary), rows, states of each layer): ``rows`` holds, for each member, the
+        rows of ``logits`` after its positions from ``starts`` on.
+        """
+        states: list[States] = []
+        for pack in trie.packs(sequences, starts, self.pack):
+            carried = torch.from_numpy(pack.carried).to(self.device)
+            cache = DynamicCache([(keys[:, :, carried], values[:, :, carried]) for keys, values in states] or None)
+            reads = [path[starts[member] :] for member, path in zip(pack.members, pack.paths, strict=True)]
+            kept, rows = np.unique(np.concatenate(reads), return_inverse=True)
+            keep = torch.from_numpy(kept - len(carried)).to(self.device)
+            depths = torch.tensor(pack.depths, device=self.device)
+            columns = torch.arange(len(depths), device=self.device)
+            queries = columns[len(carried) :, None]
+            visible = (columns <= queries) & (queries < torch.from_numpy(pack.ends).to(self.device))
+            mask = self._mask(visible[None, None], depths[len(carried) :, None], depths)
+            tokens = torch.tensor([pack.tokens], device=self.device)
+            logits = self._forward(tokens, depths[None, len(carried) :], mask, cache, keep)[0]
+            layers: list[Any] = cache.layers  # their types allow for layers without keys; `_packs_well` refuses these
+            states = [(layer.keys, layer.values) for layer in layers]
+            yield pack, logits, np.split(rows, np.cumsum([len(read) for read in reads])[:-1]), states
+
+    @torch.inference_mode()
+    def _packs_well(self) -> bool:
+        """Whether packed prompts give the logits of plain ones (not so in recurrent layers, ALiBi …)."""
+        if not set(self._windows) <= {"full_attention", "sliding_attention"}:
+            return False
+        sequences = [np.array([1, 2, 3, 4, 5]), np.array([1, 2, 3, 6, 7, 8])]
+        try:
+            pack, packed, rows, _ = next(self._packs(sequences, [len(sequence) - 1 for sequence in sequences]))
+        except (AttributeError, NotImplementedError, TypeError, ValueError):
+            return False
+        for member, (row,) in zip(pack.members, rows, strict=True):
+            plain = self.model(torch.from_numpy(sequences[member])[None].to(self.device)).logits[0, -1]
+            if (packed[row] - plain).abs().mean() > 0.05 * plain.std():
+                return False
+        return True
+
+    def _mask(self, visible: torch.Tensor, queries, keys: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
+        """Additive attention mask (rows, 1, queries, keys), one per kind of layer where they differ.
+
+        ``queries`` and ``keys`` are positions: a sliding window also hides what is too far back.
+        """
+        masks = {}
+        for kind, window in self._windows.items():
+            allowed = visible if window is None else visible & (queries - keys < window)
+            nothing = torch.zeros(allowed.shape, dtype=self.model.dtype, device=self.device)
+            masks[kind] = nothing.masked_fill_(~allowed, torch.finfo(self.model.dtype).min)
+        return masks if len(masks) > 1 else next(iter(masks.values()))
+
+    def _forward(self, tokens: torch.Tensor, positions: torch.Tensor, mask, cache: Cache, keep) -> torch.Tensor:
+        """Logits at the positions ``keep`` only: (rows, kept, vocabulary)."""
+        where = {"position_ids": positions, "attention_mask": mask, "logits_to_keep": keep}
+        return self.model(tokens, past_key_values=cache, use_cache=True, **where).logits
+
+    def _within_memory(self, work: Callable[[], None]) -> None:
+        """Run ``work``, with batches half the size each time memory runs out."""
+        while True:
+            try:
+                with torch.inference_mode():
+                    return work()
+            except (MemoryError, RuntimeError) as error:
+                if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not should_reduce_batch_size(error):
+                    raise
+                if self.rows == 1:
+                    raise UserError(
+                        f"model {self.id}: one request at a time does not fit the memory of {self.device}; "
+                        "use a smaller model or dtype, shorter prompts, or a server"
+                    ) from error
+            # Outside the handler, which keeps the failed batch alive.
+            self.rows, self.pack, self.columns = self.rows // 2, max(64, self.pack // 2), self.columns // 2
+            clear_device_cache(garbage_collection=True)
