@@ -114,7 +114,7 @@ def test_what_is_told_holds_no_secret_and_stops_no_answer(tmp_path, monkeypatch,
 
 
 def test_a_line_is_shown_of_runs_under_way_alone(tmp_path):
-    from personagap.runs.folder import lock
+    from personagap.runs.lock import lock
 
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / watch.PROGRESS).write_text("cell [2], Ask\n1 of 2 requests · asking m")

@@ -22,7 +22,7 @@ from notebooks_for_tests import COMMAND, HANGS_ONCE, gone, wait_for, write_noteb
 from personagap import parameters
 from personagap.errors import UserError
 from personagap.paths import NOTEBOOKS
-from personagap.runs import execute, files, folder, index, open_run, system
+from personagap.runs import execute, files, index, lock, open_run, system
 from personagap.runs.request import Request, format_value, parse_value
 
 RESULTS = """
@@ -365,7 +365,7 @@ def test_an_error_names_the_file_and_not_its_temporary_name(tmp_path, monkeypatc
 
     monkeypatch.setattr(os, "pwrite", full)
     with pytest.raises(OSError, match=r"No space left on device: '.*run/.lock'"):
-        folder.lock(tmp_path / "run")
+        lock.lock(tmp_path / "run")
 
 
 def test_notebooks_executed_by_hand_do_not_share_a_folder(tmp_path):

@@ -25,7 +25,8 @@ from personagap import progress, sandbox, store
 from personagap.errors import UserError
 from personagap.paths import CACHE, DATA, DEMO, RESPONSES, ROOT
 from personagap.runs.files import spared
-from personagap.runs.folder import LOG, PROGRESS, latest_run, lock, now, read_facts, record, unanswered
+from personagap.runs.folder import LOG, PROGRESS, latest_run, now, read_facts, record, unanswered
+from personagap.runs.lock import lock
 from personagap.runs.request import OUTPUT, Request
 
 PACKAGES = ("personagap", "torch", "transformers", "numpy", "pandas", "scipy", "statsmodels", "papermill")

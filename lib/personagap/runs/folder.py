@@ -1,25 +1,21 @@
-"""A run's folder: tables, figures and ``run.json``, each written whole or not at all, and its lock."""
+"""A run's folder: tables, figures and ``run.json``, each written whole or not at all."""
 
 import contextlib
 import csv
-import fcntl
 import hashlib
 import json
 import os
-import socket
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-import psutil
 
 from personagap import sandbox
 from personagap.errors import UserError, first_line
 from personagap.leaving import leaving
 from personagap.paths import FIGURES
 from personagap.runs.files import spared, whole
+from personagap.runs.lock import is_locked
 
 #: Tables with one row per answer are Parquet; the others, made to be read, CSV.
 PARQUET = ("scores", "responses")
@@ -27,8 +23,6 @@ PARQUET = ("scores", "responses")
 LOG = "stderr.log"
 #: What a run under way is at: the section of its notebook, and below it what is asked there.
 PROGRESS = ".progress"
-#: Seconds that the kernel of a killed runner may take to follow it.
-DYING = 15
 
 
 def now() -> str:
@@ -246,58 +240,3 @@ def _executed() -> str:
     if inputs and len(found) == 1:
         return found[0]
     return f"notebook-{hashlib.sha256(inputs[0].encode()).hexdigest()[:8]}" if inputs else "notebook"
-
-
-def lock(folder: Path) -> int:
-    """Take the run for this process and those that inherit the returned file descriptor.
-
-    The system frees the lock when the last of them ends, however it ends, so none is ever stale.
-
-    Raises
-    ------
-    UserError : another runner, here or on another machine, is at it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    asked = time.monotonic()
-    while not _take(descriptor):
-        owner = os.pread(descriptor, 200, 0).decode()
-        # A glance by `is_locked` may be in the way, or the kernel of a runner that was killed.
-        if time.monotonic() - asked > (0.5 if _alive(owner) else DYING):
-            os.close(descriptor)
-            raise UserError(f"{folder.name} is already being run (process {owner}): wait for it or stop it")
-        time.sleep(0.1)
-    try:
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"{os.getpid()} on {socket.gethostname()}".encode(), 0)
-    except OSError as error:  # a full disk: say which
-        os.close(descriptor)
-        raise OSError(error.errno, error.strerror, str(folder / ".lock")) from None
-    return descriptor
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether somebody is at this run now."""
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        return not _take(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _take(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _alive(owner: str) -> bool:
-    pid, _, host = owner.partition(" on ")
-    if host != socket.gethostname():
-        return host != ""  # not signed yet, or out of our sight
-    try:
-        return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False

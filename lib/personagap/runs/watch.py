@@ -11,7 +11,8 @@ from tqdm import tqdm
 
 from personagap.leaving import leaving
 from personagap.progress import MINUTE
-from personagap.runs.folder import PROGRESS, is_locked
+from personagap.runs.folder import PROGRESS
+from personagap.runs.lock import is_locked
 
 
 def state(folder: Path) -> str:
