@@ -1,46 +1,23 @@
-"""Judgments of the three stages: the annotation tool's JSONL layouts, and anybody's in CSV.
+"""Judgments of the three stages: the annotation tool's JSONL layouts (`annotation_tool`), and anybody's in CSV.
 
-The tool (github.com/orange0629/personalize-annotation, layouts as of 9d65d9e) keeps items, annotations and outputs of
-models in files of one JSON object a line. A layout is known by a field (``LAYOUTS``), wherever the file lies.
 A CSV of any name holds ``stage user prompt item rater rater_kind label`` and, if wanted, ``source`` and texts
 (``personagap data --template STAGE`` writes an example);
 ``relevance_judgments*.csv`` one column per rater (`load_relevance`).
 """
 
-import contextlib
 import csv
-import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from personagap._reading import Rule, anonymous, check, find_folder, read_csv, read_jsonl, refuse, source
-from personagap.errors import UserError, first_line
+from personagap._reading import Rule, anonymous, check, find_folder, read_csv, refuse, source
+from personagap.datasets import annotation_tool as tool
+from personagap.datasets.annotation_tool import LABELLED, UNIT, Tables
+from personagap.errors import UserError
 from personagap.paths import DEMO
 
-#: The field that tells a layout, and what else it must have. The last one's field stands in other layouts too.
-LAYOUTS = {
-    # Stage 1: a user's attributes and conversations; what one annotator says of them, ok / unsure / bad (task 4).
-    "merged_attributes": ["user_id", "source", "item_index", "conversations"],
-    "attr_judgments": ["task", "index", "annotator"],
-    # Stage 2: true / false, by one annotator (task 5) or by a model.
-    "relevance_judgments": ["task", "user_id", "prompt_index", "annotator"],
-    "sample_index": ["user_id", "prompt_index", "model", "items"],
-    # Stage 3: a generic and a personalized response; one annotator's 1–5 by attribute (task 6).
-    "response_no_context": [
-        "user_id", "prompt_id", "prompt_text", "model_tag", "item_index", "response_personalized", "attributes"
-    ],
-    "ratings": ["task", "index", "annotator"],
-    # Stage 2: a user and a prompt.
-    "profile_attributes": ["user_id", "prompt_index", "prompt_text"],
-}  # fmt: skip
-#: Pilot tasks share the layouts of these (R22).
-TASKS = {"attr_judgments": "4", "relevance_judgments": "5", "ratings": "6"}
-#: Histories that models wrote for a benchmark; all others are taken for people's own.
-SYNTHETIC = re.compile("cupid|prefeval|personalens|synthetic.*", re.IGNORECASE)
 SCALES: dict[str, dict[str, Any]] = {
     "extraction": {"ok": "accepted", "unsure": "uncertain", "bad": "rejected"}
     | {label: label for label in ("accepted", "uncertain", "rejected")},
@@ -53,8 +30,6 @@ TEXTS = {
     "relevance": ["prompt_text", "attribute"],
     "response": ["prompt_text", "attribute", "generic", "personalized"],
 }
-UNIT = ["user", "prompt", "item"]
-LABELLED = [*UNIT, "rater", "rater_kind", "label", "file", "row"]
 KINDS = ["human", "model"]
 #: Columns of the long format, and the first ones of the wide one.
 LONG = {
@@ -64,7 +39,6 @@ LONG = {
     "label": None,
 }
 WIDE = ["prompt_id", "user", "attribute_index", "prompt", "attribute"]
-Tables = tuple[pd.DataFrame, pd.DataFrame]
 
 
 def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
@@ -91,12 +65,12 @@ def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
     ------
     UserError : an unknown stage; or names the file, the row and the remedy.
     """
-    readers = {"extraction": _extraction, "relevance": _relevance, "response": _response}
+    readers = {"extraction": tool.extraction, "relevance": tool.relevance, "response": tool.response}
     if stage not in readers:
         raise UserError(f"unknown stage {stage!r}: choose from {', '.join(readers)}")
     folder = find_folder(data, DEMO / "recentering")
-    with _laid_out(folder):
-        items, labels = readers[stage](_records(folder))
+    with tool.laid_out(folder):
+        items, labels = readers[stage](tool.records(folder))
     for file in _long_files(folder):
         table = _long(file, stage)
         if items.empty and len(table):
@@ -129,12 +103,12 @@ def load_relevance(data: str | Path = "demo") -> Tables:
 
 def load_histories(data: str | Path = "demo") -> pd.DataFrame:
     """Conversations of the users of stage 1, one row each: ``user text``, the users named as by `load_judgments`."""
-    records = _records(find_folder(data, DEMO / "recentering"))["merged_attributes"]
+    records = tool.records(find_folder(data, DEMO / "recentering"))["merged_attributes"]
     table = records[["user_id", "conversations"]].explode("conversations").dropna(ignore_index=True)
     if table.empty:
         raise UserError(f"no conversations in the stage 1 items of {data}: extraction needs 'conversations' in them")
-    with _laid_out(data):
-        text = table["conversations"].map(lambda conversation: _conversation(conversation)[1])
+    with tool.laid_out(data):
+        text = table["conversations"].map(lambda conversation: tool.conversation(conversation)[1])
     return pd.DataFrame({"user": anonymous(table["user_id"].astype("str")), "text": text})
 
 
@@ -144,9 +118,9 @@ def _judged(stage: str, items: pd.DataFrame, labels: pd.DataFrame, folder: Path,
     said = labels["label"].astype("str").str.strip().str.lower()
     labels = labels.assign(label=said.map(SCALES[stage]))[labels["label"].notna() & (said != "")]  # not left open
     if items.empty or labels.empty:
-        known = "the annotation tool's *.jsonl (datasets.annotations lists the layouts)"
+        known = "the annotation tool's *.jsonl (datasets.annotation_tool lists the layouts)"
         raise UserError(f"no judgments of stage {stage!r} in {folder}: give {known} or {_example(stage)}")
-    _refuse(labels[labels["label"].isna()], "a label outside the scale", f"use one of {', '.join(SCALES[stage])}")
+    tool.refuse(labels[labels["label"].isna()], "a label outside the scale", f"use one of {', '.join(SCALES[stage])}")
     if items.duplicated(UNIT).any():
         raise UserError(f"{folder}: some items of stage {stage!r} stand in several files: leave one version of each")
     if stage != "relevance":  # there it is the reference; elsewhere it would count as one person more
@@ -156,9 +130,9 @@ def _judged(stage: str, items: pd.DataFrame, labels: pd.DataFrame, folder: Path,
     columns = [*LABELLED, *["personalized_first"] * (stage == "response")]
     judgments = items[["source", *UNIT]].merge(labels[columns], on=UNIT, how="right")
     unknown = judgments[judgments["source"].isna()]
-    _refuse(unknown, "judges what no file of items holds", "add the items, or drop the row")
+    tool.refuse(unknown, "judges what no file of items holds", "add the items, or drop the row")
     again = judgments[judgments.duplicated([*UNIT, "rater"])]
-    _refuse(again, "judges what its rater judged before", "keep one of the two")
+    tool.refuse(again, "judges what its rater judged before", "keep one of the two")
     items = items.merge(judgments[UNIT].drop_duplicates())  # what nobody judged is left out
     hidden = dict(zip(items["user"], anonymous(items["user"]), strict=True))
     for table in (items, judgments):
@@ -168,22 +142,6 @@ def _judged(stage: str, items: pd.DataFrame, labels: pd.DataFrame, folder: Path,
     items, judgments = (table.drop(columns=unused, errors="ignore") for table in (items, judgments))
     items.attrs["sources"] = [source(stage, folder / files, len(items))]
     return items, judgments
-
-
-@contextlib.contextmanager
-def _laid_out(folder: str | Path) -> Iterator[None]:
-    """Values of another kind than the tool writes (a number for a list, a text for an object) are told in one line."""
-    try:
-        yield
-    except (TypeError, AttributeError, KeyError, ValueError, OverflowError) as error:
-        problem = f"{folder}: a *.jsonl is not in the annotation tool's layout ({first_line(error)})"
-        raise UserError(f"{problem}: datasets.annotations lists the layouts") from None
-
-
-def _refuse(bad: pd.DataFrame, wrong: str, remedy: str) -> None:
-    """One line about the first of bad rows, which say their ``file`` and ``row``."""
-    if len(bad):
-        raise UserError(f"{bad['file'].iloc[0]}, row {bad['row'].iloc[0]}: {wrong}: {remedy}")
 
 
 # --- anybody's CSV -----------------------------------------------------------------------------------
@@ -246,107 +204,3 @@ def _wide(file: Path) -> pd.DataFrame:
     table = table.assign(source="synthetic" if file.parent == DEMO else "real", file=where, row=table.index)
     long = table.melt(table.columns.difference(raters), raters, "rater", "label")
     return long.assign(rater_kind=np.where(long["rater"].str.startswith("human"), "human", "model"))
-
-
-# --- the annotation tool's JSONL ---------------------------------------------------------------------
-
-
-def _records(folder: Path) -> dict[str, pd.DataFrame]:
-    """Lines by layout, each with the ``file`` and ``row`` it came from; other files are passed over."""
-    found: dict[str, list[pd.DataFrame]] = {layout: [] for layout in LAYOUTS}
-    for file in sorted(folder.rglob("*.jsonl")):
-        table = read_jsonl(file)
-        layout = next((name for name in LAYOUTS if name in table), None)
-        if layout is None or "mode" in table:  # nothing of ours, or a plain set of responses
-            continue
-        check(table, str(file), [layout, *LAYOUTS[layout]])
-        if layout in TASKS:
-            pilot = table["task"].astype("str") != TASKS[layout]
-            if pilot.any():
-                print(f"{file}: {pilot.sum()} annotations of pilot tasks left out")
-            table = table[~pilot]
-        found[layout].append(table.assign(file=str(file), row=table.index))
-    none = {name: pd.DataFrame(columns=[name, *fields, "file", "row"]) for name, fields in LAYOUTS.items()}
-    return {name: pd.concat(tables or [none[name]], ignore_index=True) for name, tables in found.items()}
-
-
-def _each(records: pd.DataFrame, column: str, *fields: str) -> pd.DataFrame:
-    """One row per element of lists of objects: what its record says, its place (``item``) and its ``fields``."""
-    table = records[records[column].map(len) > 0].explode(column)
-    table["item"] = table.groupby(level=0).cumcount().astype("str")
-    bad = [not (isinstance(each, dict) and set(fields) <= set(each)) for each in table[column]]
-    wrong = f"{column}[{table['item'][bad].iloc[0]}]: not an object with {', '.join(fields)}" if any(bad) else ""
-    _refuse(table[bad], wrong, "write the tool's layout")
-    found = [[each[field] for field in fields] for each in table[column]]
-    return table.assign(**pd.DataFrame(found, table.index, fields, dtype=object).infer_objects())
-
-
-def _conversation(conversation: list | dict) -> tuple[int, str]:
-    """Turns of the user, and the text, of a list of messages ``role content``, or of an object that holds one."""
-    if isinstance(conversation, dict):
-        conversation = next((value for value in conversation.values() if isinstance(value, list)), [])
-    who = ["USER" if message.get("role") == "user" else "AI" for message in conversation]
-    lines = [f"{name}: {message.get('content', '')}" for name, message in zip(who, conversation, strict=True)]
-    return who.count("USER"), "\n".join(lines)
-
-
-def _extraction(records: dict[str, pd.DataFrame]) -> Tables:
-    items = _each(records["merged_attributes"], "merged_attributes", "attribute", "confidence")
-    items = items.assign(user=items["user_id"].astype("str"), prompt="", dataset=items["source"])
-    items["source"] = ["synthetic" if SYNTHETIC.fullmatch(name) else "real" for name in items["dataset"]]
-    items["reason"] = [each.get("reason", "") for each in items["merged_attributes"]]
-    items["turns"] = [sum(_conversation(each)[0] for each in every) for every in items["conversations"]]
-    labels = _each(records["attr_judgments"], "attr_judgments", "judgment")
-    users = labels["index"].map(dict(zip(items["item_index"], items["user"], strict=True)))
-    labels = labels.rename(columns={"annotator": "rater", "judgment": "label"})
-    labels = labels.assign(user=users, prompt="", rater_kind="human")
-    return items[["source", *UNIT, "dataset", "attribute", "confidence", "reason", "turns"]], labels
-
-
-def _relevance(records: dict[str, pd.DataFrame]) -> Tables:
-    def units(layout: str, column: str, *fields: str) -> pd.DataFrame:
-        table = _each(records[layout], column, "attribute", *fields)
-        return table.assign(user=table["user_id"].astype("str"), prompt=table["prompt_index"].astype("str"))
-
-    items = units("profile_attributes", "profile_attributes").assign(source="real")
-    items = items[["source", *UNIT, "prompt_text", "attribute"]].reset_index(drop=True)
-    human = units("relevance_judgments", "relevance_judgments", "relevant").rename(columns={"annotator": "rater"})
-    model = units("sample_index", "items", "relevant").rename(columns={"model": "rater"})
-    labels = pd.concat([human.assign(rater_kind="human"), model.assign(rater_kind="model")])
-    labels = labels.rename(columns={"relevant": "label"})
-    # By text, not by place; a profile can hold one text twice (R18): then the first goes with the first.
-    about = ["user", "prompt", "attribute"]
-    labels["nth"] = labels.groupby(["rater", *about]).cumcount()
-    places = items[[*UNIT, "attribute"]].assign(nth=items.groupby(about).cumcount())
-    labels = labels.drop(columns="item").merge(places, on=[*about, "nth"], how="left")
-    said = labels[(labels["rater_kind"] == "human") & labels["label"].notna()]
-    gold = said.assign(label=said["label"].eq(True)).groupby(UNIT)["label"].mean().gt(0.5).reset_index()
-    stated = _relevant(records)
-    if human.empty and len(stated):  # what the stage 3 items state; what is absent there is irrelevant (R21)
-        known = pd.MultiIndex.from_frame(items[about]).isin(pd.MultiIndex.from_frame(stated[about]))
-        gold = items[UNIT].assign(label=known)
-    return items, pd.concat([gold.assign(rater="human_majority", rater_kind="human"), labels])
-
-
-def _relevant(records: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The attributes that each pair of responses of stage 3 was made with."""
-    table = _each(records["response_no_context"], "attributes", "attribute", "is_relevant")
-    table = table[table["is_relevant"].eq(True)].astype({"user_id": "str", "prompt_id": "str"})
-    names = zip(table["user_id"], table["prompt_id"], strict=True)
-    return table.assign(user=table["user_id"], prompt=[prompt.removeprefix(f"{user}_") for user, prompt in names])
-
-
-def _response(records: dict[str, pd.DataFrame]) -> Tables:
-    texts = {"model_tag": "generator", "response_no_context": "generic", "response_personalized": "personalized"}
-    items = _relevant(records).rename(columns=texts).assign(source="real")
-    items["item"] = items["generator"] + "/" + items["item"]
-    units = {(one.item_index, one.attribute): (one.user, one.prompt, one.item) for one in items.itertuples()}
-    labels = []
-    for one in records["ratings"].itertuples():
-        first = getattr(one, "personalized_first", False) is True  # the tool shows it on the right
-        for text, rating in one.ratings.items():
-            label = 6 - rating if first and isinstance(rating, int) else rating
-            unit = units.get((one.index, text), (None, None, None))
-            labels.append((*unit, one.annotator, "human", label, one.file, one.row, first))
-    columns = ["source", *UNIT, "generator", "prompt_text", "attribute", "generic", "personalized"]
-    return items[columns], pd.DataFrame(labels, columns=[*LABELLED, "personalized_first"])
