@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from conditions import pattern, two_conditions
 
-from personagap import effects, safety_utility, verdicts
+from personagap import effects, safety_utility, validation, verdicts
 from personagap.verdicts import wording
 
 ROW = {"estimate": 0.5, "ci_low": 0.4, "ci_high": 0.6}
@@ -95,21 +95,22 @@ def test_checks_that_were_not_made_are_left_out():
 
 def test_a_level_held_in_few_data_sets_is_not_called_held():
     rows = [
-        ("a", "actual_error", 0.05, 0.001, 0.249), ("a", "coverage", 0.95, 0.83, 0.994),
-        ("b", "actual_error", 0.05, 0.001, 0.2), ("b", "coverage", 1.0, 0.83, 0.994),
+        ("a", "actual_error", 0.05, 0.001, 0.249, 20), ("a", "coverage", 0.95, 0.83, 0.994, 40),
+        ("b", "actual_error", 0.05, 0.001, 0.2, 20), ("b", "coverage", 1.0, 0.83, 0.994, 40),
     ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["estimator", "metric", "estimate", "ci_low", "ci_high"])
+    table = pd.DataFrame(rows, columns=["estimator", "metric", "estimate", "ci_low", "ci_high", "n"])
+    together = validation.false_alarms(table)
     floors = effects.power(n_items=[100, 1000])
     best = effects.split_budget(300)
     naive = pd.DataFrame({"estimate": [0.9, 0.04]})
-    answers = verdicts.instruments(table, naive, floors, best, replications=20)["answer"]
+    answers = verdicts.instruments(table, together, naive, floors, best)["answer"]
     assert answers[0].startswith(
         "None of 2 tests is shown to be beyond the 5% level; together 5.0% [0.6%, 16.9%] of 40"
     )
     assert answers[0].endswith("each test has only 20 of them: a level of up to 25% (a) is not excluded.")
     assert answers[1].startswith("Between 95% [83%, 99%] (a) and 100%") and "40 data sets each" in answers[1]
     table.loc[0, "ci_low"] = 0.06
-    broken = verdicts.instruments(table, naive, floors, best, replications=20)["answer"][0]
+    broken = verdicts.instruments(table, together, naive, floors, best)["answer"][0]
     assert broken.startswith("All but a are within the 5% level")
     told = verdicts.describe("Levels", table, ["estimator", "metric"])
     assert told.startswith("Levels. a, actual error: estimate 0.050 [0.060, 0.249]; a, coverage: estimate 0.950 [")

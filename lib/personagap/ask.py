@@ -3,7 +3,7 @@
 import itertools
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 
 import numpy as np
@@ -106,8 +106,7 @@ def ask(
     design["prompt_hash"] = [prompt_hash[cell] for cell in cells]
     if weigh:
         listed = [choices[task] for task in design["task"]]
-        pairs = zip(design["prompt_hash"], listed, strict=True)
-        keys = [digest([lm.id, lm.revision], prompt, words) for prompt, words in pairs]
+        keys = _keys_of_weights(lm, design["prompt_hash"], listed)
         made = _weigh(lm, [chats[cell] for cell in cells], listed, keys, store)
     else:
         asked_of = [lm.id, lm.revision, asdict(sampling), seed]
@@ -189,10 +188,15 @@ def texts(lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_
 
 def weigh(lm: Model, chats: Sequence, choices: Sequence[Sequence[str]]) -> list[np.ndarray]:
     """``lm.choose`` of each chat's own choices; what the response store holds is not weighed again."""
-    prompts = [digest(lm.render(chat)) for chat in chats]
-    keys = [digest([lm.id, lm.revision], prompt, list(words)) for prompt, words in zip(prompts, choices, strict=True)]
+    keys = _keys_of_weights(lm, [digest(lm.render(chat)) for chat in chats], choices)
     found = _weigh(lm, list(chats), list(choices), keys, ResponseStore(lm.id), WEIGHED * 16)["text"]
     return [np.array(list(json.loads(text).values())) for text in found.reindex(keys)]
+
+
+def _keys_of_weights(lm: Model, prompt_hashes: Iterable[str], choices: Iterable[Sequence[str]]) -> list[str]:
+    """What an answer by likelihood is stored under: all that determines it."""
+    pairs = zip(prompt_hashes, choices, strict=True)
+    return [digest([lm.id, lm.revision], prompt, list(words)) for prompt, words in pairs]
 
 
 def _generate(

@@ -6,6 +6,7 @@ import pandas as pd
 from personagap.demo.selector import Selector
 from personagap.gap.resampling import resample
 from personagap.personalllm.adaptation import Examples, Study, by_selection, serve
+from personagap.results import beside
 
 
 def truth(
@@ -29,8 +30,8 @@ def truth(
 
     Returns
     -------
-    ``quantity shots planted true true_se estimated ci_low ci_high covered coverage``; ``covered``
-    allows for the error of ``true``. ``coverage`` is the share of studies, cut from the crowd and
+    ``quantity shots planted true_se true estimated ci_low ci_high difference covered coverage``;
+    ``covered`` allows for the error of ``true``. ``coverage`` is the share of studies, cut from the crowd and
     as large as that of ``paired``, whose intervals cover the truth.
     """
     rows = paired[paired["metric"] == "persona_reward"]
@@ -47,12 +48,11 @@ def truth(
     first, second = (rewards[arm].to_numpy() for arm in columns)
     difference = pd.DataFrame(first - second, rewards.index)
     error = np.sqrt(difference.groupby("prompt").var().mean() / len(difference))
-    table = rows[["contrast", "shots"]].rename(columns={"contrast": "quantity"})
-    table["planted"] = "follows its examples" if lm.planted == "benefit" else "0"
-    table["true"], table["true_se"] = difference.mean(), error
-    table[["estimated", "ci_low", "ci_high"]] = rows[["estimate", "ci_low", "ci_high"]]
+    known = rows[["contrast", "shots"]].assign(true_se=error, true=difference.mean())
+    table = beside(rows, known, ["contrast", "shots"]).rename(columns={"contrast": "quantity"})
+    table.insert(2, "planted", "follows its examples" if lm.planted == "benefit" else "0")
     reach = np.hypot(table["ci_high"] - table["estimated"], 1.96 * table["true_se"].fillna(0))
-    table["covered"] = (table["true"] - table["estimated"]).abs() <= reach
+    table["covered"] = table["difference"].abs() <= reach
     coverage = _coverage(difference, table["true"].to_numpy(), rows["n"].iloc[0])
     return table.assign(coverage=coverage)
 

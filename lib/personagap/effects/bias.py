@@ -9,7 +9,7 @@ from scipy import optimize
 from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, checked, cluster_codes, identity_cells, unheard
 from personagap.effects.resampling import Bootstrap, Moments, clustered, flipped, null_of
 from personagap.errors import UserError
-from personagap.results import holm, result
+from personagap.results import corrected, result
 
 
 def personalization_bias(
@@ -42,8 +42,8 @@ def personalization_bias(
 
     Returns
     -------
-    DataFrame with one row per task and ``joint``: ``dimension pb noise_floor p_value debiased_pb2 ci_low
-    ci_high n_identities n_items n_runs n_missing p_adjusted``. ``pb`` and ``noise_floor`` are in points (100 × score),
+    DataFrame with one row per task and ``joint``: ``dimension pb noise_floor p_value debiased_pb2 ci_low ci_high
+    n_identities n_items n_runs n_missing p_adjusted family``. ``pb`` and ``noise_floor`` are in points (100 × score),
     ``debiased_pb2`` and its interval in points²; ``n_runs`` is the largest number of runs in a cell, ``n_missing``
     counts the cells filled. ``p_adjusted`` is Holm's over the tasks (none shares an item with another, so the min-p of
     Westfall & Young would gain nothing but Šidák's .001); that of ``joint`` is its own.
@@ -111,10 +111,9 @@ def personalization_bias(
         row["n_items"] = sum(len(table.items) for table in cells)
         row["n_runs"] = max(int(table.runs.max()) for table in cells)
         row["n_missing"] = sum(table.missing for table in cells)
+        row["tests"] = "joint" if dimension == "joint" else "tasks"  # joint needs no correction for them
         rows.append(row)
-    table = pd.DataFrame(rows)
-    p_adjusted = np.append(holm(table["p_value"].to_numpy()[:-1]), table["p_value"].iloc[-1])
-    return table.assign(p_adjusted=p_adjusted)
+    return corrected(pd.DataFrame(rows), ["tests"]).drop(columns="tests")
 
 
 def pb_corrected(bias: pd.DataFrame) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from personagap.effects.bias import interval, inverted
 from personagap.effects.paired import clustered_mean
 from personagap.effects.resampling import Bootstrap, Moments, clustered
 from personagap.errors import UserError, at_least
-from personagap.results import holm, result
+from personagap.results import corrected, result
 
 #: Items that identities must have been scored differently on for the test to keep its level.
 FEW = 30
@@ -75,18 +75,15 @@ def bias_equivalence(
         estimate, world = inverted(own, drawn)
         p_value = (1 + np.count_nonzero(world((margin / POINTS) ** 2) <= estimate)) / (1 + n_bootstrap)
         ends = np.maximum(interval(own, drawn, 1 - 2 * alpha), 0) ** 0.5
-        row = {"task": name, "estimate": POINTS * max(estimate, 0) ** 0.5, "p_value": p_value}
+        tests = "joint" if name == "joint" else "tasks"  # another question, which takes no correction from theirs
+        row = {"task": name, "tests": tests, "estimate": POINTS * max(estimate, 0) ** 0.5, "p_value": p_value}
         row |= {"ci_low": POINTS * ends[0], "ci_high": POINTS * ends[1], "n": sum(items[task] for task in tasks)}
         row["method"] = f"item bootstrap inverted at a PB of {margin:g}, one-sided"
         if (few := sum(uneven[task] for task in tasks)) < FEW:
             row["method"] += f"; only {few} items differ between identities: may err in 10 %"
         found.append(row)
-    adjusted = holm(np.array([row["p_value"] for row in found[:-1]]))
-    for row, p_adjusted in zip(found, [*adjusted, found[-1]["p_value"]], strict=True):
-        row |= {"p_adjusted": p_adjusted, "family": "joint alone"}
-    for row in found[:-1]:
-        row["family"] = f"{len(moments)} tasks, Holm"
-    return result([row | {"metric": "pb", "unit": "points"} for row in found], ["task"])
+    table = corrected(pd.DataFrame(found), ["tests"]).drop(columns="tests")
+    return result(table, ["task"], metric="pb", unit="points")
 
 
 def answer_flips(
@@ -149,17 +146,12 @@ def answer_flips(
         if control not in set(part["persona"]):
             raise UserError(f"{task}: no scores of the control {control!r}")
         counts = _counts(part, answer)
-        tests = []
         for persona in there if personas is None else personas:
             flips = _flips(counts[control], counts.get(persona), task, control, persona)
             code = cluster_codes(part, cluster, flips.index.to_numpy(), task)
             key = {"task": task, "contrast": f"{persona} − {control}", "unit": "percent", "n": len(flips)}
-            measured = [key | _mean(flips[metric].to_numpy(), code, level, metric) for metric in flips]
-            tests.append(measured[-1])
-            rows += measured
-        for test, p_adjusted in zip(tests, holm(np.array([test["p_value"] for test in tests])), strict=True):
-            test |= {"p_adjusted": p_adjusted, "family": f"{len(tests)} identities, Holm"}
-    return result(rows, ["task", "contrast"])
+            rows += [key | _mean(flips[metric].to_numpy(), code, level, metric) for metric in flips]
+    return result(corrected(pd.DataFrame(rows), ["task", "metric"]), ["task", "contrast"])
 
 
 def _counts(part: pd.DataFrame, answer: str) -> dict[str, pd.DataFrame]:

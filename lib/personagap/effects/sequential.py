@@ -9,7 +9,7 @@ from scipy import optimize
 from personagap.effects._table import CONTROLS, POINTS, by_task, checked
 from personagap.effects.paired import Task
 from personagap.errors import UserError
-from personagap.results import holm, result
+from personagap.results import corrected, result
 
 _MOST = 0.5  # of the capital that is staked against the worst outcome
 
@@ -68,19 +68,15 @@ def watched_contrasts(
             x = x[there]
             low, high, capital = _sequence((x + 1) / 2, 1 - level)
             ends = {"estimate": POINTS * x.mean(), "ci_low": POINTS * (2 * low - 1), "ci_high": POINTS * (2 * high - 1)}
-            found.append({"contrast": f"{name} − {control}", "n": len(x), **ends, "p_value": _p(capital)})
+            row = {"contrast": f"{name} − {control}", "tests": "contrasts", "n": len(x), **ends}
+            found.append(row | {"p_value": _p(capital)})
             capitals.append(capital[np.append(0, np.cumsum(there))])  # after each item, asked or not
-        family = f"{len(found)} contrasts, Holm"
-        for row, p_adjusted in zip(found, holm(np.array([row["p_value"] for row in found])), strict=True):
-            row |= {"p_adjusted": p_adjusted, "family": family}
         together = np.mean(capitals, axis=0)
-        found.append(
-            {"contrast": f"any − {control}", "n": len(together) - 1, "p_value": _p(together), "family": "alone"}
-        )
-        found[-1]["p_adjusted"] = found[-1]["p_value"]
-        rows += [{"task": task, "metric": "difference", "unit": "points", **row} for row in found]
+        row = {"contrast": f"any − {control}", "tests": "any", "n": len(together) - 1, "p_value": _p(together)}
+        rows += [{"task": task, **each} for each in [*found, row]]
+    table = corrected(pd.DataFrame(rows), ["task", "tests"]).drop(columns="tests")
     method = "confidence sequence by betting, valid at every look"
-    return result([row | {"method": method} for row in rows], ["task", "contrast"])
+    return result(table, ["task", "contrast"], metric="difference", unit="points", method=method)
 
 
 def _differences(task: Task, control: str, by: Mapping[str, str] | None):

@@ -5,7 +5,7 @@
 
 from personagap.validation.cases import Case, kept
 from personagap.validation.cases import table as uneven_table
-from personagap.validation.checks import Check, table
+from personagap.validation.checks import Check, false_alarms, table
 from personagap.validation.decisions import DECISIONS, UNEVEN_DECISIONS
 from personagap.validation.effects import EFFECTS, one_phrasing
 from personagap.validation.gap import GAP

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
+from statsmodels.stats.proportion import proportion_confint
 
 from personagap.effects.power import monte_carlo
 from personagap.errors import at_least
@@ -64,3 +65,11 @@ def table(checks: Sequence[Check], *, replications: int = 200, alpha: float = 0.
         known = {"estimator": check.estimator, "reference": check.reference, "effect": check.effect}
         tables.append(pd.concat(rows).assign(**known))
     return result(pd.concat(tables), list(known))
+
+
+def false_alarms(validated: pd.DataFrame) -> pd.Series:
+    """All null data sets of `table` together: the share ``estimate`` called significant, ``ci_low ci_high n``."""
+    tested = validated[validated["metric"] == "actual_error"]
+    n, found = tested["n"].sum(), (tested["estimate"] * tested["n"]).sum()
+    low, high = proportion_confint(round(found), n, method="beta")
+    return pd.Series({"estimate": found / n, "ci_low": low, "ci_high": high, "n": n})

@@ -1,32 +1,31 @@
 """Verdicts on the workbook's own instruments: tests and intervals, the demo model, speed."""
 
 import pandas as pd
-from statsmodels.stats.proportion import proportion_confint
 
 from personagap.verdicts.wording import ALPHA, HEADLINE, interval, table, words
 
 
 def instruments(
-    validated: pd.DataFrame, naive: pd.DataFrame, floors: pd.DataFrame, budget: pd.DataFrame, replications: int
+    validated: pd.DataFrame, together: pd.Series, naive: pd.DataFrame, floors: pd.DataFrame, budget: pd.DataFrame
 ) -> pd.DataFrame:
     """Answers to the questions of the instruments notebook: ``question answer``.
 
     Parameters
     ----------
     validated, naive : ``validation.table`` and ``validation.one_phrasing``.
+    together : ``validation.false_alarms`` of the first.
     floors : ``effects.power`` with the sizes of published tasks.
     budget : ``effects.split_budget``.
-    replications : data sets without an effect that ``validated`` rests on; of intervals, twice as many.
     """
     tested, covered = (validated[validated["metric"] == metric] for metric in ("actual_error", "coverage"))
     lowest, highest = (covered.loc[end] for end in (covered["estimate"].idxmin(), covered["estimate"].idxmax()))
     pooled, phrased = naive["estimate"]
     first, last, best = floors.iloc[0], floors.iloc[-1], budget.iloc[0]
     answers = {
-        HEADLINE: _false_alarms(tested, replications),
+        HEADLINE: _false_alarms(tested, together),
         "Do the intervals cover the truth?": (
             f"Between {_covered(lowest)} and {_covered(highest)} of the time, where 95% is promised, in "
-            f"{2 * replications} data sets each."
+            f"{covered['n'].iloc[0]:.0f} data sets each."
         ),
         "Is an effect of one phrasing called an effect of identity?": (
             f"By a paired test that pools phrasings, in {pooled:.0%} of data sets; with phrasing as a random factor, "
@@ -44,15 +43,14 @@ def instruments(
     return table(list(answers.items()))
 
 
-def _false_alarms(tested: pd.DataFrame, replications: int) -> str:
+def _false_alarms(tested: pd.DataFrame, together: pd.Series) -> str:
     false = tested.loc[tested["ci_low"] > ALPHA, "estimator"]
-    share, n = tested["estimate"].mean(), len(tested) * replications
-    low, high = proportion_confint(round(share * n), n, method="beta")
     worst = tested.loc[tested["ci_high"].idxmax()]
     shown = f"All but {', '.join(false)} are" if len(false) else f"None of {len(tested)} tests is shown to be"
     return (
-        f"{shown} {'within' if len(false) else 'beyond'} the 5% level; together {share:.1%} [{low:.1%}, {high:.1%}] of "
-        f"{n:,} data sets without effect are called significant. But each test has only {replications} of them: a "
+        f"{shown} {'within' if len(false) else 'beyond'} the 5% level; together {interval(together, form='.1%')} of "
+        f"{together['n']:,.0f} data sets without effect are called significant. But each test has only "
+        f"{tested['n'].iloc[0]:.0f} of them: a "
         f"level of up to {worst['ci_high']:.0%} ({words(worst['estimator'])}) is not excluded."
     )
 
