@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from personagap.effects._table import CONTROLS, POINTS, by_task, checked, cluster_codes, identity_cells
+from personagap.effects._table import CONTROLS, POINTS, by_task, checked, cluster_codes, identity_cells, unheard
 from personagap.effects.bias import interval, inverted
 from personagap.effects.paired import clustered_mean
 from personagap.effects.resampling import Bootstrap, Moments, clustered
@@ -139,15 +139,21 @@ def answer_flips(
     4  p01 − none  control flips    31.833  28.334   35.016         NaN
     5  p01 − none   excess flips     3.750   1.437    6.025       0.003
     """
+    given, rows = scores, []
     scores = checked(scores, [answer, *([cluster] if cluster else [])])
-    rows = []
+    lost = unheard(given)
     for task, part in by_task(scores):
         there = [persona for persona in part["persona"].unique() if persona not in CONTROLS and persona != control]
-        if control not in set(part["persona"]):
+        counts, silent = _counts(part, answer), lost.get(task, set())
+        if control not in counts and control not in silent:
             raise UserError(f"{task}: no scores of the control {control!r}")
-        counts = _counts(part, answer)
         for persona in there if personas is None else personas:
-            flips = _flips(counts[control], counts.get(persona), task, control, persona)
+            try:
+                flips = _flips(counts.get(control), counts.get(persona), task, control, persona)
+            except UserError:
+                if not {persona, control} & silent:
+                    raise
+                continue  # blocked, empty or unfinished on nearly all items: `outcomes` says so
             code = cluster_codes(part, cluster, flips.index.to_numpy(), task)
             key = {"task": task, "contrast": f"{persona} − {control}", "unit": "percent", "n": len(flips)}
             rows += [key | _mean(flips[metric].to_numpy(), code, level, metric) for metric in flips]
@@ -160,10 +166,10 @@ def _counts(part: pd.DataFrame, answer: str) -> dict[str, pd.DataFrame]:
     return {persona: rows.droplevel("persona") for persona, rows in counts.groupby("persona", observed=True)}
 
 
-def _flips(a: pd.DataFrame, b: pd.DataFrame | None, task: str, control: str, persona: str) -> pd.DataFrame:
+def _flips(a: pd.DataFrame | None, b: pd.DataFrame | None, task: str, control: str, persona: str) -> pd.DataFrame:
     """Items × the three shares, of the items of which the control has two runs and the identity one."""
-    if b is None:
-        raise UserError(f"{task}: no scores of {persona!r}")
+    if a is None or b is None:
+        raise UserError(f"{task}: no scores of {control if a is None else persona!r}")
     items = a.index[a.sum(axis=1) > 1].intersection(b.index)
     if len(items) < 2:
         raise UserError(

@@ -67,7 +67,8 @@ def watched_contrasts(
             there = np.isfinite(x)
             x = x[there]
             low, high, capital = _sequence((x + 1) / 2, 1 - level)
-            ends = {"estimate": POINTS * x.mean(), "ci_low": POINTS * (2 * low - 1), "ci_high": POINTS * (2 * high - 1)}
+            estimate = POINTS * x.mean() if len(x) else np.nan
+            ends = {"estimate": estimate, "ci_low": POINTS * (2 * low - 1), "ci_high": POINTS * (2 * high - 1)}
             row = {"contrast": f"{name} − {control}", "tests": "contrasts", "n": len(x), **ends}
             found.append(row | {"p_value": _p(capital)})
             capitals.append(capital[np.append(0, np.cumsum(there))])  # after each item, asked or not
@@ -89,7 +90,8 @@ def _differences(task: Task, control: str, by: Mapping[str, str] | None):
             groups.setdefault(by[persona] if by else persona, []).append(persona)
     if not groups:
         raise UserError(f"{task.name}: nothing to compare: are there identities, and does `by` name them?")
-    task.paired({control: 1.0, next(iter(groups.values()))[0]: -1.0})  # tells what is missing
+    if control not in of_item:
+        raise UserError(f"{task.name}: no scores of {control!r}; there are {', '.join(table.personas)}")
     for name, members in groups.items():
         yield name, np.mean([of_item[persona] for persona in members], axis=0) - of_item[control]
 
@@ -102,6 +104,8 @@ def _over_phrasings(mean: np.ndarray) -> np.ndarray:
 
 def _sequence(x: np.ndarray, alpha: float) -> tuple[float, float, np.ndarray]:
     """Ends of the confidence sequence of the mean of ``x`` in [0, 1] at its end, and the capital (n + 1,) against ½."""
+    if not len(x):
+        return 0.0, 1.0, np.ones(1)
     n = np.arange(1, len(x) + 1)
     mean = (0.5 + np.cumsum(x)) / (n + 1)
     variance = (0.25 + np.cumsum((x - mean) ** 2)) / (n + 1)

@@ -26,6 +26,25 @@ def endings(scores: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
     return found
 
 
+def closer(scores: pd.DataFrame, who: pd.DataFrame, margin: float, seed: int = 0) -> dict[str, pd.DataFrame]:
+    """What stands beside PB and contrasts, as far as the design allows it.
+
+    Returns
+    -------
+    "pooled" of ``effects.partial_pooling`` (three identities or more; by category, if there are three), "equivalence"
+    of ``effects.bias_equivalence`` with ``margin`` points, and "flips" of ``effects.answer_flips`` (two runs or more of
+    the control).
+    """
+    found = {"equivalence": effects.bias_equivalence(scores, margin=margin, seed=seed)}
+    category = who[who["category"] != "control"].set_index("persona")["category"]
+    if len(category) > 2:
+        groups = category.to_dict() if category.nunique() > 2 else None
+        found["pooled"] = effects.partial_pooling(scores, groups, seed=seed)
+    if scores.loc[scores["persona"] == "none", "run"].max() > 0:
+        found["flips"] = effects.answer_flips(scores)
+    return found
+
+
 def by_template(
     scores: pd.DataFrame, exact: pd.DataFrame | None = None, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
