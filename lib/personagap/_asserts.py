@@ -56,6 +56,7 @@ class _Split(ast.NodeTransformer):
         self.known, self.inside = known, list[str]()
 
     def visit(self, node: ast.AST) -> ast.AST:
+        # What compares values is made here, so that no object of the candidate's decides it.
         difference = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub)
         tolerance = isinstance(node, ast.Call) and ast.unparse(node.func) in ("abs", "math.isclose")
         if difference or tolerance or isinstance(node, ast.Compare | ast.BoolOp | ast.UnaryOp | ast.keyword):
@@ -115,6 +116,7 @@ def take_apart(test: str) -> tuple[object, list[str]]:
     both = _OUTSIDE.keys() | _BUILTINS.keys()
     split = _Split(both if names - both else _OUTSIDE.keys())
     outside = ast.fix_missing_locations(ast.Expression(split.visit(expression)))
+    # Its truth is told where it is made: an object of the candidate's own does not travel.
     if isinstance(outside.body, ast.Name):  # the candidate's value itself is the truth: any object may be true
         split.inside = [f"not not ({split.inside[0]})"]
     return compile(outside, "test", "eval"), split.inside

@@ -73,6 +73,7 @@ def limit(seconds: float, idle: float, memory: int) -> None:
 def main() -> None:
     job = json.loads(sys.stdin.buffer.read())
     answers = os.fdopen(os.dup(1), "w")
+    # The usual numbers lead nowhere. A candidate that guesses the channel's can write values there, as it may anyway.
     null = os.open("/dev/null", os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)

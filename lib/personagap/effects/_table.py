@@ -37,7 +37,8 @@ class Cells(NamedTuple):
 
     def filled(self, task: str) -> "Cells":
         """Without gaps: see `anova.completed`, by template. Items that half of the personas lack are left out."""
-        kept = (np.isfinite(self.mean).mean(axis=0) > 0.5).all(axis=0)  # so any two personas share items
+        # More than half each, so any two personas share items, without which the additive fit is not determined.
+        kept = (np.isfinite(self.mean).mean(axis=0) > 0.5).all(axis=0)
         arrays = {name: getattr(self, name)[..., kept] for name in ("mean", "runs", "within", "items")}
         if lost := int((~kept).sum()):
             warnings.warn(
@@ -115,6 +116,7 @@ def cells(rows: pd.DataFrame, task: str) -> Cells:
     for name in ("persona", "template", "item", "run"):
         code, level = pd.factorize(rows[name])
         codes, shape, levels = codes * len(level) + code, [*shape, len(level)], [*levels, level]
+    # Dense over all cells, also those not asked: designs are crossed, so hardly any is empty.
     answers = np.bincount(codes, minlength=np.prod(shape)).reshape(shape)
     if answers.max() > 1:
         persona, template, item, run = (level[i] for level, i in zip(levels, np.argwhere(answers > 1)[0], strict=True))

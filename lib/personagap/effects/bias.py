@@ -146,6 +146,7 @@ def _same_identities(tasks: dict[str, Cells], silent: dict[str, set[str]]) -> No
 def inverted(moments: list[Moments], errors: list[Bootstrap]) -> tuple[float, Callable[[float], np.ndarray]]:
     """Debiased PB², and the function that draws it in a world whose true PB² is θ."""
     estimate = sum(m.debiased for m in moments)
+    # A joint θ is spread over tasks as the estimates are; without any, as PB² itself, or evenly.
     share = np.array([max(m.debiased, 0.0) for m in moments])
     if not share.any():
         share = np.array([m.pb2 for m in moments])
@@ -166,7 +167,7 @@ def interval(moments: list[Moments], errors: list[Bootstrap], level: float) -> t
             return np.quantile(world(theta), quantile) - estimate
 
         high = -surplus(0.0)
-        if high <= 0:
+        if high <= 0:  # even a world without effect shows more: go on below 0 in a straight line
             return high
         while surplus(high) < 0:
             high *= 2

@@ -160,6 +160,7 @@ def _pb_rows(changes: list[tuple[np.ndarray, np.ndarray]], level: float) -> list
     above = np.count_nonzero(truths[1] >= truths[0]), np.count_nonzero(truths[1] <= truths[0])
     p_value = min(1.0, 2 * (1 + min(above)) / (1 + truths.shape[1]))
     roots, (low, high) = (max(before, 0) ** 0.5, max(after, 0) ** 0.5), (np.maximum(each, 0) ** 0.5 for each in truths)
+    # Where PB before may be 0, the change in percent has no end.
     percent = np.divide(100 * high, low, out=np.full(len(low), np.inf), where=low > 0)
     metrics = [
         ("debiased_pb2", "points²", before, after, truths[1] - truths[0]),

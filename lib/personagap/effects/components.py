@@ -79,7 +79,7 @@ def _components(table: Cells, rng: np.random.Generator, level: float) -> pd.Data
         if effect in of_items:
             shares = of_items[effect] / max(of_items[effect].mean(), 1e-30)
             draws = value / np.maximum(picked @ shares, 1e-3)
-        else:
+        else:  # of few levels, identities or phrasings: too few to resample, so as of normal effects
             draws = value * df / rng.chisquare(max(df, 1), _DRAWS)
         drawn[effect] = np.append(value, draws)
     solved = _solve(drawn, sizes, float((1 / runs).mean()))

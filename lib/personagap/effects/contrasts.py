@@ -153,7 +153,7 @@ def equivalence(
     """
     rows = []
     for task, name, tests, contrast in each_contrast(scores, control, by, cluster):
-        distance = (margin / POINTS - abs(contrast.centre)) / contrast.se
+        distance = (margin / POINTS - abs(contrast.centre)) / contrast.se  # to the nearer margin: the other follows
         tested = {"statistic": distance, "p_value": float(stats.t.sf(distance, contrast.df)), "method": "TOST"}
         rows.append(contrast.row(task, name, 1 - 2 * alpha) | tested | {"tests": tests, "margin": margin})
     table = as_tested(rows)

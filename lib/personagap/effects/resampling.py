@@ -62,7 +62,7 @@ def flipped(x: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray
 
 def _flipped_means(values: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
     """Means of the rows of ``values`` (n × k), each with a random sign: (draws × k). Single precision does."""
-    n, values, means = len(values), values.astype(np.float32), []
+    n, values, means = len(values), values.astype(np.float32), []  # a p-value needs no more than seven digits
     for size in _chunks(n_draws, n):
         bits = np.unpackbits(rng.integers(256, size=(size, (n + 7) // 8), dtype=np.uint8), axis=1, count=n)
         means.append((bits.astype(np.float32) * 2 - 1) @ values / n)
@@ -119,9 +119,10 @@ class Bootstrap(NamedTuple):
         columns = np.column_stack([centred, (centred**2).sum(axis=1)])
         means = np.concatenate([_resampled_means(columns, size, items) for size in _chunks(n_draws, n)])
         residual = means[:, -1] - (means[:, :-1] ** 2).sum(axis=1)
-        noise = residual / (k * (n - 1))  # (k − 1)/k · MS_residual / n
+        noise = residual / (k * (n - 1))  # (k − 1)/k · MS_residual / n, from the same draw: they err together
         # n/(n − 1): resampling understates the variance of a mean by that factor
         error = (means[:, :-1] - effect) * np.sqrt(n / (n - 1))
+        # Along the effect an error changes PB² in proportion to itself, across it only by its square.
         direction = effect / np.linalg.norm(effect) if effect.any() else np.eye(k)[0]
         pseudo = 2**0.5 * (np.abs(centred @ direction).max() or one_answer) / n
         error = error + rest.normal(size=(n_draws, 1)) * pseudo * direction

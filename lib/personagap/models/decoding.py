@@ -33,6 +33,7 @@ class Request:
 
     def uniforms(self) -> np.ndarray:
         """The numbers that draw the tokens, from a counter-based generator of their own seed."""
+        # All at once, before the first token: what is drawn does not depend on when the request runs, or with whom.
         return np.random.Generator(np.random.Philox(self.seed)).random(self.limit, dtype=np.float32)
 
 
@@ -120,7 +121,7 @@ class Batch:
         self.rows = torch.cat([self.rows[keep], torch.tensor(new, dtype=torch.long, device=self.rows.device)])
         self.width = int(widths[n])
         self.columns = self.width + min(HEADROOM, max((self.limit - self.count)[self.rows].tolist(), default=0))
-        for layer in self.layers:
+        for layer in self.layers:  # one copy for all changes: rows out, rows in, and columns for the steps to come
             room = (0, 0, 0, self.columns - used, 0, 0, 0, n)  # no channels, more columns, no heads, more rows
             layer.keys, layer.values = (pad(each[keep, :, :used], room) for each in (layer.keys, layer.values))
         for number in new:
@@ -153,6 +154,6 @@ class Batch:
         """Draw the next token of the requests ``numbers`` from ``logits`` (requests, vocabulary)."""
         count = self.count[numbers]
         token = pick(logits, self.uniforms[numbers, count], sampling)
-        self.tokens[numbers, count] = token
+        self.tokens[numbers, count] = token  # of a done row it lies behind its end, where nobody looks
         self.count[numbers] += ~self.done[numbers]
         self.done[numbers] |= torch.isin(token, eos) | (self.count[numbers] >= self.limit[numbers])

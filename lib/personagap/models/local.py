@@ -190,7 +190,7 @@ class LocalModel(Packed):
         # An ending's last token is predicted but never read, so endings of one token add nothing.
         sequences = [np.append(prompt, ending[:-1]) for prompt, ending in pairs]
         for pack, logits, rows, _ in self._packs(sequences, [len(prompt) - 1 for prompt, _ in pairs]):
-            logits = logits.float()
+            logits = logits.float()  # a sum over the vocabulary loses whole digits in bfloat16
             normaliser = logits.logsumexp(-1)
             endings = [pairs[member][1] for member in pack.members]
             at = torch.from_numpy(np.concatenate(rows)).to(self.device)
@@ -222,7 +222,7 @@ class LocalModel(Packed):
             tokens = batch.tokens[number, : int(batch.count[number])].tolist()
             text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
             ended = tokens[-1] in eos
-            if self.prompt_format == "base":
+            if self.prompt_format == "base":  # it knows no end of a turn, and goes on with a question of its own
                 text, next_question, _ = text.partition(rendering.BASE_STOP)
                 ended = ended or bool(next_question)
             reason = "stop" if ended else "length"
@@ -244,6 +244,7 @@ class LocalModel(Packed):
     def _run_steps(self, batch: Batch, sampling: Sampling, collect: Callable[[], int]) -> None:
         """Decode until a quarter of the rows are done or the columns are used up."""
         cache = Cache(layers=[*batch.layers])
+        # Renewing a batch copies its cache: done for each row that ends, it would be most of the work.
         while collect() < max(1, len(batch.rows) // 4) and batch.width < batch.columns:
             tokens, at = batch.step()
             columns = torch.arange(batch.width, device=self.device)

@@ -45,6 +45,7 @@ class Packed:
         for pack in trie.packs(sequences, starts, self.pack):
             carried = torch.from_numpy(pack.carried).to(self.device)
             cache = DynamicCache([(keys[:, :, carried], values[:, :, carried]) for keys, values in states] or None)
+            # Logits cost as much as a layer or more: only those are computed that somebody reads, each once.
             reads = [path[starts[member] :] for member, path in zip(pack.members, pack.paths, strict=True)]
             kept, rows = np.unique(np.concatenate(reads), return_inverse=True)
             keep = torch.from_numpy(kept - len(carried)).to(self.device)
@@ -64,6 +65,7 @@ class Packed:
         """Whether packed prompts give the logits of plain ones (not so in recurrent layers, ALiBi …)."""
         if not set(self._windows) <= {"full_attention", "sliding_attention"}:
             return False
+        # Two that share a beginning, and of different lengths: so that both masks and positions matter.
         sequences = [np.array([1, 2, 3, 4, 5]), np.array([1, 2, 3, 6, 7, 8])]
         try:
             pack, packed, rows, _ = next(self._packs(sequences, [len(sequence) - 1 for sequence in sequences]))
@@ -71,6 +73,7 @@ class Packed:
             return False
         for member, (row,) in zip(pack.members, rows, strict=True):
             plain = self.model(torch.from_numpy(sequences[member])[None].to(self.device)).logits[0, -1]
+            # Rounding differs a little in bfloat16; a layer that lets neighbours in differs by the spread itself.
             if (packed[row] - plain).abs().mean() > 0.05 * plain.std():
                 return False
         return True
@@ -83,6 +86,7 @@ class Packed:
         masks = {}
         for kind, window in self._windows.items():
             allowed = visible if window is None else visible & (queries - keys < window)
+            # Added to the scores of attention, and not boolean: every implementation of it takes that form.
             nothing = torch.zeros(allowed.shape, dtype=self.model.dtype, device=self.device)
             masks[kind] = nothing.masked_fill_(~allowed, torch.finfo(self.model.dtype).min)
         return masks if len(masks) > 1 else next(iter(masks.values()))
