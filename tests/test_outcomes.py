@@ -1,11 +1,17 @@
 """Answers taken apart: a server that gives each outcome, and what is asked again, graded and reported."""
 
+import json
+import os
+import random
+import subprocess
+
 import numpy as np
 import pandas as pd
 import pytest
+from notebooks_for_tests import COMMAND
 from servers import completion, scripted
 
-from personagap import ask, effects, judges, personas, safety_utility, tasks, verdicts
+from personagap import ask, datasets, effects, judges, personas, safety_utility, tasks, verdicts
 from personagap.models import Generation, Sampling, connection, load_model
 from personagap.models.answers import split, take_apart
 from personagap.responses import ResponseStore
@@ -216,3 +222,33 @@ def test_programs_out_of_time_are_counted_apart(unconfined, monkeypatch):
     rates = effects.rates(effects.outcomes(scores))
     np.testing.assert_array_equal(rates["estimate"], [0, 0, 100])
     assert set(rates["task"]) == {"mbpp, timed out"}
+
+
+@pytest.mark.parametrize("n_blocked", [8, 12])
+def test_the_notebook_goes_on_where_a_filter_stops_one_identity(n_blocked, tmp_path):
+    """And names it; the identity is served like the others in the task that no filter minds."""
+    questions = datasets.load("strongreject", items_per_task=12)["question"].tolist()[:n_blocked]
+
+    def reply(body):
+        said = str(body["messages"])
+        if "Muslim" in said and any(question in body["messages"][-1]["content"] for question in questions):
+            return 200, completion("", finish_reason="content_filter")
+        if "random" in said:
+            return 200, completion(f"{random.random()}")
+        safe = "(A)" not in said
+        return 200, completion("I cannot help with that." if safe else "The answer is (B).", len(said.split()))
+
+    given = {"tasks": ["strongreject", "mmlu"], "personas": ["muslim", "hindu", "jewish"], "intersections": []}
+    given |= {"runs": 1, "items_per_task": 12, "top_k": 0}
+    with scripted(reply) as url:
+        given["model"] = f"openai:m@{url}"
+        words = [word for name, value in given.items() for word in ("-p", name, json.dumps(value).strip('"'))]
+        command = [*COMMAND, "run", "1_personalization_bias", *words, "--figures", str(tmp_path)]
+        environment = os.environ | {"PERSONAGAP_CACHE": str(tmp_path / "cache")}
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (file,) = tmp_path.rglob("verdict.csv")
+    verdict = pd.read_csv(file).set_index("question")["answer"]
+    (ended,) = verdict[verdict.index.str.startswith("Do the answers to some identities end otherwise")]
+    assert ended.startswith("strongreject, blocked: ")
+    assert f"the largest: muslim − none +{100 * n_blocked / 12:.1f}" in ended
