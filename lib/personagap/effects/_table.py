@@ -1,7 +1,7 @@
 """From the long ``scores`` table to arrays of cells, with every check of the input in one place."""
 
 import warnings
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -104,6 +104,15 @@ def heard(rows: pd.DataFrame, task: str, silent: Collection[str]) -> pd.DataFram
             f"{task}: {', '.join(few)} left out, fewer than {FEWEST} of whose answers say anything", stacklevel=4
         )
     return rows[~rows["persona"].isin(few)]
+
+
+def grouped(personas: Iterable[str], control: str, by: Mapping[str, str] | None) -> dict[str, list[str]]:
+    """Group → its identities; without ``by`` each is a group. What ``by`` does not name is left out."""
+    groups: dict[str, list[str]] = {}
+    for persona in personas:
+        if persona != control and persona not in CONTROLS and (by is None or persona in by):
+            groups.setdefault(by[persona] if by else persona, []).append(persona)
+    return groups
 
 
 def by_task(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:

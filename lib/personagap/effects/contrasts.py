@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import pandas as pd
 from scipy import stats
 
-from personagap.effects._table import CONTROLS, POINTS, by_task, checked, unheard
+from personagap.effects._table import CONTROLS, POINTS, by_task, checked, grouped, unheard
 from personagap.effects.paired import UNTOLD, Paired, Task
 from personagap.errors import UserError
 from personagap.results import corrected, result
@@ -89,11 +89,8 @@ def each_contrast(
     for task in _tasks(scores, cluster):
         there = task.table.personas
         others = [each for each in [*there, *sorted(task.silent - set(there))] if each != control]
-        groups: dict[str, list[str]] = {}
-        for persona in others:
-            if persona not in CONTROLS and (by is None or persona in by):
-                groups.setdefault(by[persona] if by else persona, []).append(persona)
-        compared = [(group, "groups" if by else "identities", members) for group, members in groups.items()]
+        groups = grouped(others, control, by).items()
+        compared = [(group, "groups" if by else "identities", members) for group, members in groups]
         # A further control asks another question, so identities need no correction for it.
         compared += [(persona, persona, [persona]) for persona in CONTROLS if persona in others]
         for group, tests, members in compared:

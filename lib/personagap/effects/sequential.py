@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
-from personagap.effects._table import CONTROLS, POINTS, by_task, checked
+from personagap.effects._table import POINTS, by_task, checked, grouped
 from personagap.effects.paired import Task
 from personagap.errors import UserError
 from personagap.results import corrected, result
@@ -84,10 +84,7 @@ def _differences(task: Task, control: str, by: Mapping[str, str] | None):
     """Name and paired differences of each identity or group, item by item; NaN where one of them has no answer."""
     table = task.table
     of_item = dict(zip(table.personas, _over_phrasings(table.mean), strict=True))
-    groups: dict[str, list[str]] = {}
-    for persona in table.personas:
-        if persona != control and persona not in CONTROLS and (by is None or persona in by):
-            groups.setdefault(by[persona] if by else persona, []).append(persona)
+    groups = grouped(table.personas, control, by)
     if not groups:
         raise UserError(f"{task.name}: nothing to compare: are there identities, and does `by` name them?")
     if control not in of_item:

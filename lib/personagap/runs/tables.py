@@ -25,8 +25,7 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
 def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """Columns that are values with an interval, each with the names of its two ends.
 
-    The ends of ``x`` are ``x_low`` and ``x_high``; ``ci_low`` and ``ci_high`` belong to the last number before, and so
-    do ``mc_low`` and ``mc_high``, of the error of a simulation.
+    The ends of ``x`` are ``x_low`` and ``x_high``; ``ci_low`` and ``ci_high`` belong to the last number before.
 
     Examples
     --------
@@ -36,7 +35,7 @@ def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
     numbers, last, found = set(table.select_dtypes("number")), None, {}
     for low in table.columns:
         name, high = low.removesuffix("_low"), low.removesuffix("_low") + "_high"
-        value = name if name in table else last if name in ("ci", "mc") else None
+        value = name if name in table else last if name == "ci" else None
         if low != name and high in table and value:
             found[value] = low, high
         last = low if low in numbers else last
