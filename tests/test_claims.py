@@ -1,0 +1,84 @@
+"""What published designs could show: against simulations and against what others recomputed."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from scipy import stats
+
+from personagap import claims, figures, published
+
+
+@pytest.fixture(scope="module")
+def table():
+    return claims.claims().set_index("claim")
+
+
+def test_noise_floor_is_the_recomputed_one():
+    floors = published.load("safety_utility").query("experiment == 'pb_noise_floor'").set_index("condition")["value"]
+    # Three runs: 285 items of MMLU and 939 of Do-Not-Answer, both difficulties.
+    found = [noise**0.5 for noise, _ in claims._noises("pb", 4)]
+    for spread in ("Beta(1 1)", "Beta(.3 .2)"):
+        want = floors[f"dataset=joint MMLU-dev+DNA;item_p={spread}"]
+        assert min(abs(np.array(found) - want)) < 0.02
+
+
+@pytest.mark.parametrize("true", [0.0, 1.0, 3.0])
+def test_interval_holds_the_true_pb(true):
+    """95 % of studies of 31 identities: two dimensions of unequal noise, mean scores of identities around their own."""
+    rng, errors = np.random.default_rng(0), np.array([1.37, 0.75]) * (31 / 30) ** 0.5
+    effects = rng.normal(size=(2, 31))
+    effects -= effects.mean(axis=1, keepdims=True)
+    effects *= true / max((effects**2).mean(axis=1).sum() ** 0.5, 1e-12)
+    seen = effects + rng.normal(size=(400, 2, 31)) * errors[:, None]
+    seen -= seen.mean(axis=2, keepdims=True)
+    pb = (seen**2).mean(axis=2).sum(axis=1) ** 0.5
+    variances = errors**2
+    noise = variances.sum() * 30 / 31, 30 * variances.sum() ** 2 / (variances**2).sum()
+    ends = np.array([claims._true_pb(value, noise) for value in pb])
+    covered = ((ends[:, 0] <= true) & (true <= ends[:, 1])).mean()
+    # With no effect the lower end alone can miss.
+    assert covered >= 0.93
+    assert true == 0 or covered <= 0.985
+
+
+def test_smallest_pb_is_found_in_80_percent():
+    noise = (2.4, 45.0)
+    true = claims._smallest_pb(noise)
+    unit = noise[0] / noise[1]
+    seen = stats.ncx2.rvs(noise[1], true**2 / unit, size=20_000, random_state=0)
+    assert (seen > stats.chi2.ppf(0.95, noise[1])).mean() == pytest.approx(0.8, abs=0.01)
+
+
+def test_differences_of_win_rates(table):
+    """The notes on the paper recompute z = 0.82 for 21.9 against 20.4, and 2.6 points as half of an interval."""
+    row = table.loc["Other users' histories help more than one's own"]
+    assert row["estimate"] / ((row["ci_high"] - row["ci_low"]) / 2 / 1.96) == pytest.approx(0.82, abs=0.01)
+    numbers = claims.numbers().query("quantity == 'win_rate_vs_gpt4o' and estimate == 21.9")
+    assert ((numbers["ci_high"] - numbers["ci_low"]) / 2).to_list() == pytest.approx([2.6] * len(numbers), abs=0.05)
+
+
+def test_five_models_are_not_enough(table):
+    """ρ = .9 over five models: the exact p is .083, the published one .04."""
+    assert table.loc["Models that mention the profile are rated higher by models", "verdict"] == claims.NOISE
+
+
+def test_verdicts_follow_the_intervals(table):
+    assert (table.loc[table["verdict"] == claims.STANDS, "ci_low"] > 0).all()
+    assert (table.loc[table["verdict"] == claims.DEPENDS, "ci_low"] <= 0).all()
+    assert set(table["verdict"]) == {claims.STANDS, claims.DEPENDS, claims.NOISE}
+    # The least noisy design is no wider than the most noisy one.
+    compared = table[table["metric"] != "PB"]
+    assert (compared["best_high"] - compared["best_low"] <= compared["ci_high"] - compared["ci_low"] + 1e-9).all()
+
+
+def test_the_lowest_published_bias_is_within_the_noise_of_some_designs(table):
+    row = table.loc["The least biased model serves people differently"]
+    assert row["floor_low"] < row["estimate"] < row["floor_high"]
+
+
+def test_figure_names_every_claim():
+    table = claims.claims().query("paper == 'recentering'")
+    fig, ax = plt.subplots()
+    figures.claims(table, ax, title="Re-Centering Humans")
+    assert {label.get_text() for label in ax.get_yticklabels()} == set(table["claim"])
+    plt.close(fig)
