@@ -22,6 +22,40 @@ from papermill.parameterize import parameterize_notebook
 
 from personagap.paths import NOTEBOOKS
 
+#: A server of its own process, which answers on the port it is told; it imports little, to start fast.
+SERVER = """
+import json, sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.answer({"object": "list", "data": [{"id": "m", "object": "model", "created": 0, "owned_by": ""}]})
+
+    def do_POST(self):
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        with seats:
+            time.sleep(0.05 if body["max_tokens"] > 1 else 0)
+        message = {"role": "assistant", "content": "answer to " + body["messages"][-1]["content"]}
+        self.answer({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
+
+    def answer(self, content):
+        content = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *arguments):
+        pass
+
+seats = threading.BoundedSemaphore(int(sys.argv[2]))
+server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
+print("ready", flush=True)
+server.serve_forever()
+"""
+
 
 def free_port() -> int:
     with socket.socket() as probe:
@@ -113,9 +147,9 @@ class Quiet(BaseHTTPRequestHandler):
 
 
 @contextlib.contextmanager
-def serving(handler: type[Quiet], port: int = 0) -> Iterator[str]:
+def serving(handler: type[Quiet]) -> Iterator[str]:
     """Serve with ``handler``; yields the address."""
-    server = ThreadingHTTPServer(("127.0.0.1", port), handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"
@@ -125,17 +159,18 @@ def serving(handler: type[Quiet], port: int = 0) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def scripted(reply: Callable[[dict], tuple | str], port: int = 0) -> Iterator[str]:
+def scripted(reply: Callable[[dict], tuple | str], lists: str = "m") -> Iterator[str]:
     """A server that answers a chat request with ``reply(body)``.
 
     A reply is (status, JSON value, or bytes sent as they are, and headers if any), "drop" (hang up) or "hang" (keep
-    silent). GET /models lists "m". Yields the base address.
+    silent). GET /models gives what it ``lists``. Yields the base address.
     """
     closing = threading.Event()
 
     class Handler(Quiet):
         def do_GET(self):
-            self.answer(200, {"object": "list", "data": [{"id": "m", "object": "model", "created": 0, "owned_by": ""}]})
+            model = {"id": lists, "object": "model", "created": 0, "owned_by": ""}
+            self.answer(200, {"object": "list", "data": [model]})
 
         def do_POST(self):
             body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -149,7 +184,7 @@ def scripted(reply: Callable[[dict], tuple | str], port: int = 0) -> Iterator[st
             content = content if isinstance(content, bytes) else json.dumps(content).encode()
             self.send(status, content, Content_Type="application/json", **(headers or {}))
 
-    with serving(Handler, port) as address:
+    with serving(Handler) as address:
         try:
             yield f"{address}/v1"
         finally:
@@ -206,3 +241,21 @@ def counting(word: str, seconds: float = 0.0) -> Iterator[tuple[str, list[str]]]
 
     with scripted(reply) as url:
         yield url, asked
+
+
+class Server:
+    """A server that can be killed and started again; it answers so many requests at a time, in 0.05 s each."""
+
+    def __init__(self, at_a_time: int = 1000):
+        self.port, self.at_a_time, self.process = free_port(), at_a_time, None
+        self.url = f"http://127.0.0.1:{self.port}/v1"
+
+    def start(self):
+        command = [sys.executable, "-c", SERVER, str(self.port), str(self.at_a_time)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
+        assert self.process.stdout.readline() == b"ready\n"
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()

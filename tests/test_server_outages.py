@@ -1,13 +1,11 @@
 """A server that is away, for a while or for good; one that asks to be left alone; one that is slow."""
 
 import itertools
-import subprocess
-import sys
 import threading
 import time
 
 import pytest
-from servers import completion, free_port, scripted
+from servers import Server, completion, scripted
 
 from personagap.errors import UserError
 from personagap.models import Sampling, connection, load_model, replies
@@ -16,54 +14,6 @@ from personagap.models.replies import Failure
 
 SAMPLING = Sampling(top_k=0, max_tokens=20)
 CHATS = [[{"role": "user", "content": f"Question {i}"}] for i in range(96)]
-#: A server of its own process, which answers on the port it is told; it imports little, to start fast.
-SERVER = """
-import json, sys, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        self.answer({"object": "list", "data": [{"id": "m", "object": "model", "created": 0, "owned_by": ""}]})
-
-    def do_POST(self):
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        time.sleep(0.05 if body["max_tokens"] > 1 else 0)
-        message = {"role": "assistant", "content": "answer to " + body["messages"][-1]["content"]}
-        self.answer({"choices": [{"index": 0, "message": message, "finish_reason": "stop"}]})
-
-    def answer(self, content):
-        content = json.dumps(content).encode()
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
-
-    def log_message(self, *arguments):
-        pass
-
-server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
-print("ready", flush=True)
-server.serve_forever()
-"""
-
-
-class Server:
-    """A server that can be killed and started again."""
-
-    def __init__(self):
-        self.port, self.process = free_port(), None
-
-    def start(self):
-        command = [sys.executable, "-c", SERVER, str(self.port)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE)
-        assert self.process.stdout.readline() == b"ready\n"
-
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
 
 
 @pytest.fixture

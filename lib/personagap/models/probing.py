@@ -71,6 +71,11 @@ class Dialect:
         # At temperature 0 the likeliest token is taken, whatever top_k.
         return body | (SAMPLERS[self.sampler](top_k) if self.sampler and heat else {})
 
+    def differing(self, other: "Dialect") -> str:
+        """In what the other is asked in another way, in words; "" if in nothing."""
+        asked = vars(self).keys() - {"server", "found"}
+        return ", ".join(sorted(name for name in asked if getattr(self, name) != getattr(other, name)))
+
     def _refuse(self, name: str, asked: str) -> None:
         raise UserError(f"server {self.server}: {name} is {self.found[name]}, and this {asked}")
 

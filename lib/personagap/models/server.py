@@ -21,29 +21,39 @@ CONTINUE = {"add_generation_prompt": False, "continue_final_message": True}
 
 
 class ServerModel:
-    """A model on an OpenAI-compatible server, asked through chat completions.
+    """A model on an OpenAI-compatible server, or several, asked through chat completions.
 
     Parameters
     ----------
     model : name under which the server serves it; ``id``.
     url : base address, such as "http://localhost:8000/v1"; ``revision``, as a server does not tell that of its weights.
+        Of several, separated by commas, each takes the next request as it is done with one; if one is lost, the others
+        go on.
     patience : seconds for which a server that stops answering is waited for.
 
-    ``UserError`` if the server is unreachable, refuses the key, or does not serve ``model``.
+    ``UserError`` if a server is unreachable, refuses the key, or does not serve ``model``; or if several differ in the
+    models that they serve, or in what they understand.
     """
 
     def __init__(self, model: str, url: str, patience: float = PATIENCE):
-        self.id, self.revision = model, url
+        # In one order, since answers are stored under it.
+        urls = sorted({each.strip() for each in url.split(",")})
+        self.id, self.revision = model, ",".join(urls)
         self.failure: str | None = None  # why a request first failed for good
         self._told: int | None = None
         self._trying = threading.Lock()
-        self._connection = Connection(model, url, patience)
-        served = self._connection.served()
-        try:
-            self._dialect = probing.probe(self._connection)
-        except Failure as error:
-            has = f"; it lists {', '.join(served)}" if served else ""
-            raise UserError(f"server {url}: {model!r} does not answer ({error}){has}") from error
+        lines = [Connection(model, each, patience) for each in urls]
+        served = [line.served() for line in lines]
+        lists = {tuple(sorted(names)) for names in served if names}
+        if len(lists) > 1 and not all(model in names for names in lists):
+            each = "; ".join(f"{line.url}: {', '.join(names)}" for line, names in zip(lines, served, strict=True))
+            raise UserError(f"servers {self.revision}: they serve different models ({each})")
+        dialects = [_dialect(line, names) for line, names in zip(lines, served, strict=True)]
+        self._connection, self._dialect = lines[0], dialects[0]
+        for line, dialect in zip(lines[1:], dialects[1:], strict=True):
+            if differing := self._dialect.differing(dialect):
+                raise UserError(f"servers {self.revision}: they differ in {differing}: ask each by itself")
+            self._connection.join(line)
 
     def describe(self) -> dict:
         """What a run must record: model, server, and what the server was found to understand."""
@@ -171,3 +181,11 @@ class ServerModel:
 
     def _messages(self, chat: Messages) -> Messages:
         return fold_system(chat) if chat[0]["role"] == "system" and not self._dialect.system else chat
+
+
+def _dialect(line: Connection, served: list[str]) -> probing.Dialect:
+    try:
+        return probing.probe(line)
+    except Failure as error:
+        has = f"; it lists {', '.join(served)}" if served else ""
+        raise UserError(f"server {line.url}: {line.model!r} does not answer ({error}){has}") from error
