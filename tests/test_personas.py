@@ -2,11 +2,14 @@
 
 import itertools
 
+import numpy as np
 import pandas as pd
 import pytest
 from tiny import CHATML, DROPS_SYSTEM, NO_SYSTEM, tokenizer
 
 from personagap import ask, datasets, demo, effects, figures, leakage, personas, prompts, tasks
+from personagap.demo import conversations
+from personagap.demo.selector import Selector
 from personagap.errors import UserError
 from personagap.models import rendering
 from personagap.paths import DATA, NOTEBOOKS
@@ -243,6 +246,8 @@ def test_prompts_in_another_language_reach_the_model_and_leave_again(french, own
         ("templates.csv", "template,text,reply\npaper,Je suis.,\n", r"row 2: the text must have the field \{phrase\}"),
         ("templates.csv", "template,text,reply\nindirect,Je suis {phrase}.,Bien.\n", r"row 2: .* \{hint\}"),
         ("templates.csv", "template,text\npaper,{phrase}\n", "no column 'reply'"),
+        ("icl_winning.txt", "Bonjour : {prompt}, {liked}, {prompt}", "write 3 parts between lines of ---"),
+        ("icl_winning.txt", "A\n---\n{prompt}, {liked}\n---\nB", r"lacks the field \{prompt\}"),
     ],
 )
 def test_prompts_are_checked_when_they_are_loaded(french, name, text, told):
@@ -253,6 +258,31 @@ def test_prompts_are_checked_when_they_are_loaded(french, name, text, told):
     with pytest.raises(UserError, match="no prompts in"):
         prompts.use(french / "none")
     assert tasks.prompt(datasets.load("gsm8k").iloc[0]).startswith((DATA / "prompts" / "gsm8k.txt").read_text()[:20])
+
+
+def test_simulated_models_read_no_other_prompts_and_say_so(french):
+    (french / "extract.txt").write_text("Lis : {conversation}", encoding="utf-8")
+    prompts.use(french)
+    with pytest.raises(UserError, match=r"simulated extractor reads the project's prompts only, not .*extract\.txt"):
+        conversations.Simulator()
+    (french / "icl_both.txt").write_text((DATA / "prompts" / "icl_both.txt").read_text(), encoding="utf-8")
+    prompts.use(french)
+    with pytest.raises(UserError, match=r"simulated \(benefit\) reads the project's prompts only"):
+        Selector("benefit", np.array([["a"]]), np.zeros((1, 1, 1)))
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*/*.ipynb")), ids=lambda path: path.stem)
+def test_every_notebook_that_asks_takes_prompts_of_ones_own(path):
+    code = "".join("".join(cell["source"]) for cell in Request(path).content["cells"])
+    assert ("prompts" in Request(path).defaults) == Request(path).asks == ("pg.prompts.use(prompts)" in code)
+
+
+def test_a_mistake_in_prompts_of_ones_own_is_told_before_anything_is_asked(french, tmp_path):
+    (french / "rate.txt").write_text("{attribute} {prompt} {first}", encoding="utf-8")
+    facts = execute.run(
+        Request(NOTEBOOKS / "recentering" / "3_response.ipynb", {"prompts": str(french)}, None, tmp_path)
+    )
+    assert facts["status"] == "failed" and "rate.txt: lacks the field {second}" in facts["error"]
 
 
 def test_the_first_notebook_asks_and_draws_identities_of_ones_own(own, french, tmp_path):

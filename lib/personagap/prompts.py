@@ -33,10 +33,27 @@ def use(folder: str | Path | None = None) -> None:
             raise UserError(f"{file}: no prompt of this name: it may be {', '.join(sorted(known))}")
         if name == "templates.csv":
             _check_templates(file)
-        elif wrong := _fields(read_text(file)) ^ _fields((DATA / "prompts" / name).read_text(encoding="utf-8")):
-            what = "lacks" if wrong - _fields(read_text(file)) else "has"
-            raise UserError(f"{file}: {what} the field {{{min(wrong)}}}: write the fields of data/prompts/{name}")
+        else:
+            _check_fields(file)
     _replaced.update(files)
+
+
+def _check_fields(file: Path) -> None:
+    """The same fields as the original's, in each part of one that consists of several."""
+    original = (DATA / "prompts" / file.name).read_text(encoding="utf-8")
+    ours, given = parts(original), [read_text(file)]
+    given = parts(given[0]) if len(ours) > 1 else given
+    if len(given) != len(ours):
+        raise UserError(f"{file}: write {len(ours)} parts between lines of ---, as data/prompts/{file.name} has")
+    for text, wanted in zip(map(_fields, given), map(_fields, ours), strict=True):
+        if wrong := text ^ wanted:
+            what = "lacks" if wrong - text else "has"
+            raise UserError(f"{file}: {what} the field {{{min(wrong)}}}: write the fields of data/prompts/{file.name}")
+
+
+def parts(text: str) -> list[str]:
+    """The parts of a prompt that is put together from several, between lines of ---."""
+    return text.split("---\n")
 
 
 def _fields(text: str) -> set[str]:
@@ -61,6 +78,13 @@ def folder() -> Path | None:
 def file(name: str) -> Path | None:
     """The file of that name that stands in place of the project's, if any."""
     return _replaced.get(name)
+
+
+def require_ours(reader: str, *names: str) -> None:
+    """`UserError` if a prompt is not the project's: a simulated model makes nothing of another wording."""
+    for name in names:
+        if other := file(f"{name}.txt"):
+            raise UserError(f"{reader} reads the project's prompts only, not {other}: choose another model")
 
 
 def template(name: str) -> str:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from personagap import prompts
 from personagap.demo.recentering import FOLDER, planted
 from personagap.errors import UserError
 from personagap.models import Generation
@@ -67,6 +68,7 @@ class Simulator:
     id = "simulated extractor"
 
     def __init__(self, outputs: Mapping[str, str] | None = None):
+        prompts.require_ours(self.id, "extract", "verify", "refine")
         self._outputs = extractor_outputs() if outputs is None else dict(outputs)
         # Stored answers hold for as long as the simulator would give them again.
         self.revision = digest(self._outputs, VERIFIES, NAMES)
@@ -79,8 +81,8 @@ class Simulator:
 
     def generate(self, chats: list, sampling: object, seeds: list[int], keep=None) -> list[Generation]:
         rngs = map(np.random.default_rng, seeds)
-        prompts = map(self.render, chats)
-        texts = [self._answer(prompt, rng) for prompt, rng in zip(prompts, rngs, strict=True)]
+        asked = map(self.render, chats)
+        texts = [self._answer(prompt, rng) for prompt, rng in zip(asked, rngs, strict=True)]
         return [Generation(text, "stop", 0, len(text.split()), 0.0) for text in texts]
 
     def _answer(self, prompt: str, rng: np.random.Generator) -> str:

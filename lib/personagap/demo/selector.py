@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy import stats
 
+from personagap import prompts
 from personagap.errors import UserError
 from personagap.models import Generation, Sampling
 from personagap.models.rendering import Messages
@@ -37,6 +38,7 @@ class Selector:
         if planted not in PLANTED:
             raise UserError(f"planted is {planted!r}: choose from {', '.join(PLANTED)}")
         self.id, self.planted = f"simulated ({planted})", planted
+        prompts.require_ours(self.id, "icl_winning", "icl_losing", "icl_both")
         vectors = rewards.reshape(responses.size, -1)
         self._rewards = dict(zip(responses.ravel(), vectors, strict=True))
 

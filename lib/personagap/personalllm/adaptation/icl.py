@@ -131,7 +131,7 @@ def chats(study: Study, arm: str, shown: Examples | None, shots: int, max_charac
     if shown is None or shots == 0:
         return [[{"role": "user", "content": prompt}] for prompt in study.prompts[study.target]]
     wording = {"losing": "losing", "both": "both"}.get(arm, "winning")
-    head, example, tail = prompts.template(f"icl_{wording}").split("---\n")
+    head, example, tail = prompts.parts(prompts.template(f"icl_{wording}"))
     liked, disliked = (study.responses[shown.prompts, side] for side in shown[1:])
     liked = disliked if arm == "mislabelled" else liked
     written = []
