@@ -68,6 +68,31 @@ def test_a_second_call_asks_nothing_and_a_larger_one_only_what_is_new(demo_lm, w
     assert more.attrs["asked"] == len(who) * len(items)
 
 
+@pytest.mark.parametrize("answers", ["generate", "likelihood"])
+def test_the_cost_is_known_before_anything_is_asked(demo_lm, who, items, own_cache, answers):
+    items, how = items[items["task"] == "mmlu"], {"answers": answers, "runs": 2, "templates": ["paper", "profile"]}
+    lm = Counting(demo_lm)
+    cost = asking.cost(lm, who, items, **how).iloc[0]
+    assert lm.asked == cost["stored"] == 0 and cost["to_ask"] == cost["requests"]
+    one = sum(asking.tokens(items, answers).values())  # of every item
+    askings = cost["requests"] / len(items)
+    assert askings == (len(who) * 2 - 2) * (
+        1 if answers == "likelihood" else 2
+    )  # a control is the same in both phrasings
+    assert cost["max_tokens"] == pytest.approx(askings * one, abs=1)
+    assert ask(lm, who[:4], items, **how).attrs["asked"] == asking.cost(lm, who, items, **how).iloc[0]["stored"]
+    rest = asking.cost(lm, who, items, **how).iloc[0]
+    assert ask(lm, who, items, **how).attrs["asked"] == rest["to_ask"]
+    assert asking.cost(lm, who, items, **how).iloc[0].tolist() == [cost["requests"], cost["requests"], 0, 0]
+
+
+def test_the_cost_of_conditions_is_theirs_together(demo_lm, who, items, own_cache):
+    models, applied = dict.fromkeys(["plain", "neutral"], demo_lm), {"neutral": neutralize}
+    cost = asking.cost(models, who, items, applied, runs=1).iloc[0]
+    responses = asking.by_condition(models, who, items, applied, runs=1)
+    assert responses.attrs["asked"] == cost["to_ask"] < len(responses)
+
+
 def test_controls_do_not_vary_with_the_phrasing_and_are_asked_once(demo_lm, items, tmp_path):
     lm = Counting(demo_lm)
     who = personas.select(["none", "muslim"], controls=False)

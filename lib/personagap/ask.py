@@ -20,6 +20,8 @@ BATCH = 1024
 #: The same of answers by likelihood, each a forward pass of a whole prompt.
 WEIGHED = 256
 ANSWERS = ("generate", "likelihood")
+#: Tokens of a system prompt and a chat's markers, and characters of a token of English, roughly.
+FRAME_TOKENS, TOKEN_CHARACTERS = 20, 4
 ANSWERED = ["text", "reasoning", "outcome", "finish_reason", "prompt_tokens", "output_tokens", "seconds"]
 PLAN_COLUMNS = ["persona", "template", "task", "item", "run"]
 
@@ -74,6 +76,39 @@ def ask(
     Unanswered : so many requests failed that no two items of a task were answered for everybody.
     UserError : an item has no choices to weigh.
     """
+    sampling = sampling or Sampling()
+    store = ResponseStore(lm.id) if store is None else store  # an empty store is falsy
+    how = (answers, runs, seed, templates, sampling, defence)
+    design, chats, listed, keys = _requests(lm, who, items, *how)
+    if answers == "likelihood":
+        made = _weigh(lm, chats, listed, keys, store)
+    else:
+        made = _generate(lm, chats, keys, sampling, store, batch=BATCH)
+    responses = design.join(made.reindex(keys).reset_index(drop=True)[ANSWERED])
+    responses.insert(0, "model", lm.id)
+    failed = responses["outcome"].eq("failed").sum()
+    if failed:
+        _require_answers(lm, unanswered(responses))
+    responses.attrs |= {"asked": made.attrs["asked"], "unanswered": int(failed)}
+    if older := int(responses["outcome"].isna().sum()):
+        responses.attrs["older"] = older
+    return responses
+
+
+def _requests(
+    lm: Model,
+    who: pd.DataFrame,
+    items: pd.DataFrame,
+    answers: str = "generate",
+    runs: int = 3,
+    seed: int = 0,
+    templates: Sequence[str] = ("paper",),
+    sampling: Sampling | None = None,
+    defence: Callable[[list], list] | None = None,
+) -> tuple[pd.DataFrame, list, list, list[str]]:
+    """Of the arguments of `ask`: the rows of `plan` with ``prompt_hash``, and of each its chat, its choices (none where
+    they are not weighed) and its key in the response store.
+    """
     if answers not in ANSWERS:
         raise UserError(f"answers are {answers!r}: choose from {', '.join(ANSWERS)}")
     weigh = answers == "likelihood"
@@ -86,8 +121,6 @@ def ask(
     known = personas.templates().index
     if not templates or isinstance(templates, str) or not set(templates) <= set(known):
         raise UserError(f"templates are {templates!r}: give a list of some of {', '.join(known)}")
-    sampling = sampling or Sampling()
-    store = ResponseStore(lm.id) if store is None else store  # an empty store is falsy
     design = plan(who, items, 1 if weigh else runs, templates)
     cells = list(zip(*(design[name] for name in ("template", "persona", "task", "item")), strict=True))
     stated = who.set_index("persona")[["phrase", "hint"]].to_dict("index")
@@ -104,23 +137,48 @@ def ask(
         chats[cell] = [*messages, *({"role": role, "content": content} for role, content in begun)]
     prompt_hash = {cell: digest(lm.render(messages)) for cell, messages in chats.items()}
     design["prompt_hash"] = [prompt_hash[cell] for cell in cells]
+    asked, listed = [chats[cell] for cell in cells], [choices[task] if weigh else None for task in design["task"]]
     if weigh:
-        listed = [choices[task] for task in design["task"]]
-        keys = _keys_of_weights(lm, design["prompt_hash"], listed)
-        made = _weigh(lm, [chats[cell] for cell in cells], listed, keys, store)
-    else:
-        asked_of = [lm.id, lm.revision, asdict(sampling), seed]
-        keys = [digest(asked_of, *pair) for pair in zip(design["prompt_hash"], design["run"], strict=True)]
-        made = _generate(lm, [chats[cell] for cell in cells], keys, sampling, store, batch=BATCH)
-    responses = design.join(made.reindex(keys).reset_index(drop=True)[ANSWERED])
-    responses.insert(0, "model", lm.id)
-    failed = responses["outcome"].eq("failed").sum()
-    if failed:
-        _require_answers(lm, unanswered(responses))
-    responses.attrs |= {"asked": made.attrs["asked"], "unanswered": int(failed)}
-    if older := int(responses["outcome"].isna().sum()):
-        responses.attrs["older"] = older
-    return responses
+        return design, asked, listed, _keys_of_weights(lm, design["prompt_hash"], listed)
+    asked_of = [lm.id, lm.revision, asdict(sampling or Sampling()), seed]
+    keys = [digest(asked_of, *pair) for pair in zip(design["prompt_hash"], design["run"], strict=True)]
+    return design, asked, listed, keys
+
+
+def cost(
+    lm: Model | Mapping[str, Model],
+    who: pd.DataFrame,
+    items: pd.DataFrame,
+    defences: Mapping[str, Callable[[list], list]] | None = None,
+    **how,
+) -> pd.DataFrame:
+    """What `ask`, or of several models `by_condition`, would ask with the same arguments; nothing is asked.
+
+    Returns
+    -------
+    One row ``requests stored to_ask max_tokens``. Requests that are alike, as those of a control in several phrasings,
+    are one; ``stored`` are answered already, ``max_tokens`` what the others read and write if every answer is as long
+    as it may be.
+    """
+    models = lm if isinstance(lm, Mapping) else {"": lm}
+    size: dict[tuple, float] = tokens(items, how.get("answers", "generate"), how.get("sampling"))
+    of: dict[str, tuple] = {}
+    for name, model in models.items():
+        design, _, _, keys = _requests(model, who, items, defence=(defences or {}).get(name), **how)
+        of |= dict(zip(keys, zip(design["task"], design["item"], strict=True), strict=True))
+    found = {row[0] for name in {model.id for model in models.values()} for row in ResponseStore(name).find(of)}
+    rest = [size[cell] for key, cell in of.items() if key not in found]
+    row = {"requests": len(of), "stored": len(found), "to_ask": len(rest), "max_tokens": round(sum(rest))}
+    return pd.DataFrame([row])
+
+
+def tokens(items: pd.DataFrame, answers: str = "generate", sampling: Sampling | None = None) -> dict[tuple, float]:
+    """Tokens that one request for each item, by its task and name, reads and writes at most."""
+    written = 0 if answers == "likelihood" else (sampling or Sampling()).max_tokens
+    return {
+        (item.task, item.item): len(tasks.prompt(item)) / TOKEN_CHARACTERS + FRAME_TOKENS + written
+        for item in items.itertuples()
+    }
 
 
 def unanswered(responses: pd.DataFrame) -> pd.DataFrame:

@@ -46,6 +46,9 @@ class OneLine(click.Group):
 path = click.Path(path_type=Path, resolve_path=True)  # absolute, since a Dask worker has another current folder
 figures_option = click.option("--figures", type=path, default=FIGURES, help="Folder under which runs live.")
 force_option = click.option("--force", is_flag=True, help="Run even what is finished.")
+dry_run_option = click.option(
+    "--dry-run", is_flag=True, help="Say what would be done and what it costs, and do nothing."
+)
 VALUES = """Set a parameter to a number, true, false, null, text, or a list such as '["mmlu", "gsm8k"]'."""
 folder_argument = click.argument("folder", default="demo")
 
@@ -81,9 +84,12 @@ def _notebook(given: str) -> Path:
 @click.argument("notebook", shell_complete=lambda _, __, start: [path.stem for path in _notebooks(start)])
 @click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help=VALUES)
 @click.option("--kernel", help="Jupyter kernel to run on (see `personagap kernels`).")
+@dry_run_option
 @force_option
 @figures_option
-def run(notebook: str, given: tuple[tuple[str, str], ...], kernel: str | None, force: bool, figures: Path) -> None:
+def run(
+    notebook: str, given: tuple[tuple[str, str], ...], kernel: str | None, dry_run: bool, force: bool, figures: Path
+) -> None:
     """Run NOTEBOOK, a file or one of the project's by its name (2_relevance), and write its report.
 
     The same notebook with the same parameters is the same run: finished, it is skipped (unless the
@@ -99,6 +105,9 @@ def run(notebook: str, given: tuple[tuple[str, str], ...], kernel: str | None, f
     from personagap.runs.watch import watching
 
     request = Request(_notebook(notebook), {name: parse_value(value) for name, value in given}, kernel, figures)
+    if dry_run:
+        _say_plan([request], force)
+        return
     with watching([request.folder]):
         facts = execute.run(request, force=force)
     say(execute.describe(facts, request.folder), err=facts["status"] != "finished")
@@ -109,7 +118,7 @@ def run(notebook: str, given: tuple[tuple[str, str], ...], kernel: str | None, f
 @click.argument("file", type=path)
 @click.option("--jobs", default=2, show_default=True, type=click.IntRange(1), help="Runs at a time on this machine.")
 @click.option("--dask", metavar="ADDRESS", help='Run on a Dask cluster: the address of its scheduler, or "local".')
-@click.option("--dry-run", is_flag=True, help="Say what would be done and what it costs, and do nothing.")
+@dry_run_option
 @force_option
 @figures_option
 def batch(file: Path, jobs: int, dask: str | None, dry_run: bool, force: bool, figures: Path) -> None:
@@ -126,15 +135,7 @@ def batch(file: Path, jobs: int, dask: str | None, dry_run: bool, force: bool, f
 
     requests = {request.id: request for request in batch.read(file, figures)}
     runs, ended = list(requests.values()), []
-    plan = batch.plan(runs, force)
-    say(plan.to_string(index=False, na_rep="–", max_colwidth=60, float_format="{:,.0f}".format))
-    to_do, generations, tokens = (plan["state"] == "to do").sum(), plan["generations"].sum(), plan["tokens"].sum()
-    tokens = f"{tokens:,.0f}" if plan["tokens"].notna().any() else "unknown"
-    click.echo(
-        f"{len(plan)} runs, {to_do} to do: at most {generations:,.0f} generations and {tokens} tokens,\n"
-        "less what the response store holds. detectable: the difference from the control, in points,\n"
-        "that the smallest task shows with 80 % power, at worst; of answers by likelihood the verdict tells it.\n"
-    )
+    _say_plan(runs, force)
     if dry_run:
         return
     try:
@@ -151,6 +152,21 @@ def batch(file: Path, jobs: int, dask: str | None, dry_run: bool, force: bool, f
     more += f"; {codes.count(3)} with unanswered requests: run again" if 3 in codes else ""
     click.echo(f"{len(ended) - failed} of {len(runs)} runs finished, {failed} failed{more}")
     sys.exit(1 if 1 in codes else max(codes, default=0))
+
+
+def _say_plan(requests: list, force: bool) -> None:
+    """What runs would do, and what that costs."""
+    from personagap.runs import batch
+
+    plan = batch.plan(requests, force)
+    say(plan.to_string(index=False, na_rep="–", max_colwidth=60, float_format="{:,.0f}".format))
+    to_do, generations, tokens = (plan["state"] == "to do").sum(), plan["generations"].sum(), plan["tokens"].sum()
+    tokens = f"{tokens:,.0f}" if plan["tokens"].notna().any() else "unknown"
+    click.echo(
+        f"{len(plan)} runs, {to_do} to do: at most {generations:,.0f} generations and {tokens} tokens,\n"
+        "less what the response store holds. detectable: the difference from the control, in points,\n"
+        "that the smallest task shows with 80 % power, at worst; of answers by likelihood the verdict tells it.\n"
+    )
 
 
 @main.command()

@@ -15,9 +15,8 @@ import numpy as np
 import pandas as pd
 import yaml
 
-from personagap import datasets, personas, tasks
+from personagap import ask, datasets, personas, tasks
 from personagap.errors import UserError, at_least, first_line
-from personagap.models import Sampling
 from personagap.runs import execute
 from personagap.runs.request import Request, acyclic, format_value
 from personagap.safety_utility import defences
@@ -27,8 +26,6 @@ OPTIONS = ("parameters", "grid", "kernel")
 COST = ["generations", "tokens", "detectable"]
 #: Seconds between looks at whether a cluster has workers.
 LOOK = 30
-#: Tokens of a system prompt and a chat's markers, and characters of a token of English, roughly.
-FRAME_TOKENS, TOKEN_CHARACTERS = 20, 4
 
 
 def read(file: Path, figures: Path) -> list[Request]:
@@ -108,9 +105,7 @@ def cost(request: Request) -> dict[str, float]:
         with contextlib.redirect_stdout(io.StringIO()):  # it says which tasks are absent; so will the run
             items = datasets.load(asked["tasks"], **options)
         sizes = items["task"].value_counts()
-        prompts = sum(len(tasks.prompt(item)) / TOKEN_CHARACTERS + FRAME_TOKENS for item in items.itertuples())
-        written = 0 if weighed else Sampling().max_tokens
-        tokens = round(askings * (prompts + written * len(items)))
+        tokens = round(askings * sum(ask.tokens(items, asked.get("answers", "generate")).values()))
     # Of an answer that is right or wrong; how far likelihoods vary is known once they are had (``effects.detectable``).
     detectable = np.nan if weighed else round(100 * (1.960 + 0.842) * (0.5 / sizes.min()) ** 0.5, 1)
     return {"generations": askings * int(sizes.sum()), "tokens": tokens, "detectable": detectable}

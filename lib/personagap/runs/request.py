@@ -124,6 +124,11 @@ class Request:
         return {name: default for name, (default, _) in self._declared.items()}
 
     @property
+    def kinds(self) -> dict[str, Any]:
+        """What each parameter may be, of `parameters`."""
+        return {name: kind for name, (_, kind) in self._declared.items()}
+
+    @property
     def parameters(self) -> dict[str, Any]:
         """Every parameter with the value it has in this run."""
         return {**self.defaults, **self.given}
@@ -173,8 +178,7 @@ class Request:
     @property
     def asks(self) -> bool:
         """Whether the notebook may ask a model."""
-        named = (name == "model" or parameters.names_models(kind) for name, (_, kind) in self._declared.items())
-        return any(named)
+        return any(name == "model" or parameters.names_models(kind) for name, kind in self.kinds.items())
 
     @property
     def command(self) -> str:
