@@ -69,6 +69,18 @@ def test_changes_both_ways_are_flips_where_means_are_equal():
     assert table["estimate"].tolist() == [100, 0, 100] and table["p_adjusted"].iloc[-1] < 1e-6
 
 
+def test_an_answer_by_likelihood_flips_with_the_identity_alone():
+    """It is the same at every run, so one run of the control says that it does not flip by itself."""
+    chosen = {"none": "AABB", "p": "AABA", "q": "AABB"}
+    rows = [("t", who, *answer, 0.5, 0.9) for who, letters in chosen.items() for answer in enumerate(letters)]
+    scores = pd.DataFrame(rows, columns=["task", "persona", "item", "choice", "score", "choice_mass"])
+    table = effects.answer_flips(scores, answer="choice").set_index(["contrast", "metric"])["estimate"]
+    assert table.tolist() == [25, 0, 25, 0, 0, 0]
+    assert table["p − none", "excess flips"] == 25
+    with pytest.raises(UserError, match="ask with runs=2 or more"):
+        effects.answer_flips(scores.drop(columns="choice_mass"), answer="choice")
+
+
 def test_shrinkage_is_that_of_the_eight_schools():
     """Gelman et al., Bayesian Data Analysis, 3rd ed., table 5.3: medians and quartiles (of 200 draws there)."""
     y, se = np.array([28, 8, -3, 7, -1, 1, 18, 12.0]), np.array([15, 10, 16, 11, 9, 11, 10, 18.0])

@@ -102,7 +102,8 @@ def answer_flips(
 
     Parameters
     ----------
-    scores : rows ``persona task item run score``; the control with two runs or more of an item.
+    scores : rows ``persona task item run score``; the control with two runs or more of an item. Answers by likelihood
+        (``choice_mass``, of ``tasks.grade``) are the same at every run, so one does.
     answer : column whose values are compared for equality: "score" (right or wrong), or the option chosen.
     personas : those to compare; None: all but the controls.
     cluster, level : as in `contrasts`.
@@ -116,7 +117,7 @@ def answer_flips(
 
     Raises
     ------
-    UserError : the control has one run of each item.
+    UserError : the control has one run of each item, drawn at random.
 
     Notes
     -----
@@ -149,7 +150,7 @@ def answer_flips(
             raise UserError(f"{task}: no scores of the control {control!r}")
         for persona in there if personas is None else personas:
             try:
-                flips = _flips(counts.get(control), counts.get(persona), task, control, persona)
+                flips = _flips(counts.get(control), counts.get(persona), task, control, persona, "choice_mass" in part)
             except UserError:
                 if not {persona, control} & silent:
                     raise
@@ -166,27 +167,29 @@ def _counts(part: pd.DataFrame, answer: str) -> dict[str, pd.DataFrame]:
     return {persona: rows.droplevel("persona") for persona, rows in counts.groupby("persona", observed=True)}
 
 
-def _flips(a: pd.DataFrame | None, b: pd.DataFrame | None, task: str, control: str, persona: str) -> pd.DataFrame:
-    """Items × the three shares, of the items of which the control has two runs and the identity one."""
+def _flips(
+    a: pd.DataFrame | None, b: pd.DataFrame | None, task: str, control: str, persona: str, exact: bool
+) -> pd.DataFrame:
+    """Items × the three shares, of items of which the control has two runs (``exact``: one) and the identity one."""
     if a is None or b is None:
         raise UserError(f"{task}: no scores of {control if a is None else persona!r}")
-    items = a.index[a.sum(axis=1) > 1].intersection(b.index)
+    items = a.index[exact | (a.sum(axis=1) > 1)].intersection(b.index)
     if len(items) < 2:
         raise UserError(
             f"{task}: {control} has two runs of {len(items)} items that {persona} answered: ask with runs=2 or more"
         )
     a, b = a.loc[items].to_numpy(), b.loc[items].to_numpy()
     between = 1 - (a * b).sum(axis=1) / (a.sum(axis=1) * b.sum(axis=1))
-    within, own = (_within(each) for each in (a, b))
+    within, own = (_within(each, 0.0 if exact else np.nan) for each in (a, b))
     excess = between - np.where(np.isnan(own), within, (within + own) / 2)
     return pd.DataFrame({"flips": between, "control flips": within, "excess flips": excess}, index=items)
 
 
-def _within(counts: np.ndarray) -> np.ndarray:
-    """Share of pairs of runs of an item that differ; NaN of a single run."""
+def _within(counts: np.ndarray, single: float) -> np.ndarray:
+    """Share of pairs of runs of an item that differ; ``single`` where there is one run."""
     n = counts.sum(axis=1)
     same = (counts * (counts - 1)).sum(axis=1)
-    return 1 - np.divide(same, n * (n - 1), out=np.full(len(n), np.nan), where=n > 1)
+    return 1 - np.divide(same, n * (n - 1), out=np.full(len(n), 1 - single), where=n > 1)
 
 
 def _mean(x: np.ndarray, code: np.ndarray, level: float, metric: str) -> dict:
