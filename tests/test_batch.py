@@ -1,6 +1,8 @@
 """Batches: expansion, cost, failures, resumption, Dask."""
 
 import json
+import math
+import os
 import re
 import subprocess
 import sys
@@ -115,6 +117,12 @@ def test_one_task_is_priced_as_a_list_of_it(data):
     assert one["generations"] == listed["generations"] > 0
 
 
+@pytest.mark.parametrize("file", sorted(NOTEBOOKS.glob("*.yaml")), ids=lambda file: file.name)
+def test_the_batches_of_the_project_ask_for_what_their_notebooks_have(file):
+    grids = [entry.get("grid", {}).values() for entry in yaml.safe_load(file.read_text())["runs"]]
+    assert len(batch.read(file, FIGURES)) == sum(math.prod(map(len, grid)) for grid in grids)  # none of them twice
+
+
 def test_a_full_replication_is_priced_without_its_data():
     plan = batch.plan(batch.read(NOTEBOOKS / "replication.yaml", FIGURES), force=True)
     assert plan["generations"].tolist() == [370_848, 117_504]
@@ -151,17 +159,19 @@ def test_a_failure_stops_nothing_and_a_killed_batch_goes_on_where_it_stopped(tmp
     write_notebook(tmp_path / "p" / "1.ipynb", VARIED)
     write_batch(tmp_path, {"notebook": "p/1.ipynb", "grid": {"n": [0, 1, 2]}})
     command = [*COMMAND, "batch", "batch.yaml", "--figures", "figures", "--jobs", "2"]
-    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL)
+    unset = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
+    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, env=unset)
     one = batch.read(tmp_path / "batch.yaml", tmp_path / "figures")[1]
     wait_for(lambda: (tmp_path / "kernel").exists() and execute.finished(one), 60)
     running.kill()
     running.wait()
     wait_for(lambda: gone(int((tmp_path / "kernel").read_text())), 10)
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    limited = unset | {"OMP_NUM_THREADS": "7"}
+    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=limited)
     assert again.returncode == 1 and "AssertionError: n is zero" in again.stdout
     assert "was finished already" in again.stdout and "2 of 3 runs finished, 1 failed" in again.stdout
-    threads = batch._threads(2)
-    assert sorted((tmp_path / "log").read_text().split(";")) == ["", *(f"{n} {threads}" for n in (0, 0, 1, 2, 2))]
+    first, second = ({f"{n} {threads}" for n in ran} for ran, threads in (([0, 1, 2], batch._threads(2)), ([0, 2], 7)))
+    assert sorted((tmp_path / "log").read_text().split(";")) == sorted(["", *first, *second])
 
 
 @pytest.mark.parametrize("full", ["before", "by the run"])

@@ -140,7 +140,7 @@ def run_here(requests: list[Request], jobs: int, force: bool) -> Iterator[dict[s
     """Run on this machine, ``jobs`` at a time, and yield the facts of each as it ends.
 
     A run that reads the tables of others starts when these have ended, well or not. Numerical libraries get the cores
-    divided by ``jobs``. If the caller stops early, so do the runs.
+    divided by ``jobs``, unless OMP_NUM_THREADS is set. If the caller stops early, so do the runs.
     """
     waiting = list(requests)
     under_way: list[execute.Job] = []

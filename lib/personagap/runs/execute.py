@@ -109,7 +109,8 @@ def start(request: Request, threads: int | None = None) -> Job:
 
     Parameters
     ----------
-    threads : how many threads numerical libraries may use in the kernel; None leaves that to them.
+    threads : how many threads numerical libraries may use in the kernel, unless OMP_NUM_THREADS is set; None leaves
+        that to them.
 
     Raises
     ------
@@ -136,7 +137,9 @@ def start(request: Request, threads: int | None = None) -> Job:
     environment = {"OMP_WAIT_POLICY": "passive", "PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ}
     environment[progress.FILE] = str(request.folder / PROGRESS)
     if threads:
-        environment |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
+        said = os.environ.get("OMP_NUM_THREADS", str(threads))
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        environment = dict.fromkeys(names, said) | environment
     process = subprocess.Popen(
         [sys.executable, "-P", "-m", "personagap.runs.child", json.dumps(task, default=str)],
         stdin=subprocess.PIPE,
