@@ -104,6 +104,18 @@ def test_a_category_that_differs_is_found_and_noise_is_shrunk_away():
     assert table.columns[3:].tolist() == COLUMNS
 
 
+def test_small_differences_of_likelihoods_are_not_drowned_by_items():
+    """Probabilities differ by a point between identities and by twenty between items: raw intervals are paired ones."""
+    rng = np.random.default_rng(0)
+    spread = np.linspace(0.2, 1.5, 12)[:, None]
+    x = 0.5 + rng.normal(scale=0.2, size=80).clip(-0.4, 0.4) + 0.01 * spread * rng.normal(size=(12, 80))
+    rows = [("t", f"p{i:02d}", j, value) for i, line in enumerate(x) for j, value in enumerate(line)]
+    table = effects.partial_pooling(pd.DataFrame(rows, columns=["task", "persona", "item", "score"]))
+    raw = table.query("metric == 'raw effect'")
+    paired = stats.sem(x - x.mean(axis=0), axis=1) * stats.t.ppf(0.975, 79) * 100
+    assert ((raw["ci_high"] - raw["ci_low"]) / 2).tolist() == pytest.approx(paired, rel=0.25)
+
+
 def test_confidence_sequence_is_the_capital_of_a_bettor():
     """Of Waudby-Smith & Ramdas 2024, step by step."""
     x, alpha = np.random.default_rng(0).beta(2, 3, 80), 0.1

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import stats
 
 from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, checked, cluster_codes, identity_cells
+from personagap.effects.paired import largest_difference
 from personagap.effects.resampling import Moments, clustered
 from personagap.errors import UserError
 from personagap.results import result
@@ -112,13 +113,18 @@ def _pool(table: Cells, codes: np.ndarray, group: pd.Series) -> tuple[Pooled, np
     x = clustered(table.mean, codes)
     of_item = x.mean(axis=1)
     k, n = of_item.shape
-    covariance = np.cov(of_item)
+    # Items that are hard for all say nothing of differences, and would drown them.
+    deviation = of_item - of_item.mean(axis=0)
+    covariance = np.cov(deviation)
     same = group.to_numpy()[:, None] == group.to_numpy()
     apart, within = ~same, same & ~np.eye(k, dtype=bool)
-    # Items that are hard for all say nothing of differences; what a category shares is its own error.
+    # What a category shares is its own error.
     common = covariance[apart if apart.any() else within].mean()
     shared = covariance[within].mean() - common if within.any() and apart.any() else 0.0
-    own = np.maximum(np.diag(covariance) - common, 0) + 2 / (n * table.runs.max() ** 2)
+    largest = np.array([largest_difference(row, 1 / table.runs.max(), table.binary) for row in deviation])
+    own = np.diag(covariance) - common
+    own = (own - 2 / k * own.mean()) / (1 - 2 / k)  # each is part of the mean that it deviates from
+    own = np.maximum(own, 0) + 2 * largest**2 / n
     shared = np.clip(shared, 0, 0.95 * own.min())
     error = (np.diag(own - shared) + shared * same) / n + np.eye(k) * max(Moments.of(x).phrasing_noise, 0)
     return hierarchical(of_item.mean(axis=1), error, group.to_numpy() if apart.any() else None), error
