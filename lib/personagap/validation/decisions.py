@@ -125,6 +125,14 @@ def _phrasing_covers(rng: np.random.Generator) -> bool:
     return covers(row, effect[place, 4] - effect[:, 4].mean())
 
 
+def _likelihood_covers(rng: np.random.Generator) -> bool:
+    """Probabilities that move by a tenth of a point with the identity, a point with both, twenty with the item."""
+    effect = 0.1 * rng.normal(size=31)
+    x = rng.uniform(0.2, 0.8, 80) + effect[:, None] / 100 + 0.01 * rng.normal(size=(31, 80))
+    row, place = _pooled(rng, scores_of(x), "raw effect")
+    return covers(row, effect[place] - effect.mean())
+
+
 def _eight_schools() -> tuple:
     """Medians of table 5.3 of Bayesian Data Analysis (3rd ed.), there in whole points and of 200 draws."""
     y, se = np.array([28, 8, -3, 7, -1, 1, 18, 12.0]), np.array([15, 10, 16, 11, 9, 11, 10, 18.0])
@@ -182,6 +190,8 @@ UNEVEN_DECISIONS = [
     Case("partial_pooling, category", "flips shared within categories", "covered", np.nan, _category_covers),
     Case("partial_pooling, new item", "identity × item of 15 points", "covered", np.nan, _item_covers),
     Case("partial_pooling, new phrasing", "identity × phrasing of 3 points", "covered", np.nan, _phrasing_covers),
+    Case("partial_pooling, raw", "likelihoods, 0.1 points of identity beside 20 of item", "covered", np.nan,
+         _likelihood_covers),
     Case("watched_contrasts", "300 looks at five identities, few items unsure", "false alarm", np.nan, _peeking_alarm),
     Case("watched_contrasts", "2 % of items flip, every look", "covered", np.nan, _peeked_covers),
 ]  # fmt: skip
