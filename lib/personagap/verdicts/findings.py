@@ -1,9 +1,60 @@
-"""Verdicts on the findings: one headline for each question, and what stands behind it."""
+"""Verdicts on the findings: a headline for each question, and what stands behind it."""
 
 import pandas as pd
 
 from personagap.claims import DEPENDS, NOISE, STANDS
-from personagap.verdicts.wording import table
+from personagap.verdicts.wording import ALPHA, corrected_pb, interval, p, table, words
+
+
+def real_persona_effects(bias: pd.DataFrame, by_protocol: pd.DataFrame) -> pd.DataFrame:
+    """Does a real model serve people differently: ``question answer``.
+
+    Parameters
+    ----------
+    bias : ``findings.bias``.
+    by_protocol : the same answers under several graders and judges.
+    """
+    found = bias[bias["p_value"] < ALPHA]
+    designs = "; ".join(f"{row.dimension} {_bias(row)}" for row in bias.itertuples())
+    answer = (
+        f"Yes, in {len(found)} of {len(bias)} designs" if len(found) else f"Not shown in any of {len(bias)} designs"
+    )
+    told = by_protocol[by_protocol["metric"] == "pb"]
+    papers = "; ".join(
+        f"{row.task}, {row.protocol or 'judge ' + row.judge}: PB {row.estimate:.2f}, {p(row.p_value)}"
+        for row in told[told["task"] != "joint"].fillna("").itertuples()
+    )
+    return table(
+        [
+            ("Does a real model serve people differently?", f"{answer}: {designs}."),
+            ("What would the paper's protocol have found on the same answers?", f"{papers}."),
+        ]
+    )
+
+
+def _bias(row) -> str:
+    return (
+        f"{corrected_pb(row, what='PB ')} points, {p(row.p_value)}, finds {row.smallest_pb:.2f} (n = {row.n_items:,})"
+    )
+
+
+def real_remedies(remedies: pd.DataFrame) -> pd.DataFrame:
+    """Do remedies work on it: ``question answer``.
+
+    Parameters
+    ----------
+    remedies : paired changes of PB and of means under each defence.
+    """
+    changes = remedies[(remedies["compared_with"] == "undefended") & (remedies["metric"] == "pb_corrected")]
+    changes = changes[changes["task"] != "joint"]
+    works = changes[(changes["p_adjusted"] < ALPHA) & (changes["ci_high"] < 0)]
+    named = ", ".join(dict.fromkeys(map(words, works["condition"])))
+    answer = f"{named} lower PB" if len(works) else f"None of {changes['condition'].nunique()} is shown to lower PB"
+    rows = "; ".join(
+        f"{words(row.condition)} ({words(row.task)}) {interval(row, form='+.2f')}, {p(row.p_adjusted)}"
+        for row in changes.itertuples()
+    )
+    return table([("Do remedies work on it?", f"{answer}. Change of PB in points: {rows}.")])
 
 
 def published_claims(found: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
