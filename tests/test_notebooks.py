@@ -34,6 +34,7 @@ SMALL = {
         {"runs": 1, "items_per_task": 8, "personas": "religion", "defences": ["placebo", "neutralize"], "steps": 4},
         CHANGES,
     ),
+    "findings": ({}, ["persona_effects.csv", "identities.csv", "remedies.csv", "relevance.csv", "claims.csv"]),
     "your_own_scores": ({}, ["scores.parquet", "personalization_bias.csv", "contrasts.csv", "rates.csv", "power.csv"]),
     "instruments": ({"replications": 2}, ["validation.csv", "noise_floor.csv", "power.csv"]),
     "recentering/1_extraction": (

@@ -6,6 +6,7 @@ import pandas as pd
 
 from personagap.errors import UserError
 from personagap.paths import DATA
+from personagap.results import result
 
 #: Made by the scripts of ``data/findings`` from the runs of ``notebooks/findings.yaml``.
 TABLES = ("persona_effects", "identities", "answer_flips", "by_protocol", "remedies", "relevance")
@@ -62,3 +63,22 @@ def identities(table: pd.DataFrame) -> pd.DataFrame:
     order = effects["contrast"].map(shrunken.abs().rank(ascending=False, method="first"))
     effects = effects.assign(contrast=effects["contrast"].str.removesuffix(" − mean"))
     return effects.iloc[order.argsort(kind="stable")].drop(columns=[*DESIGN, "level", "run"]).reset_index(drop=True)
+
+
+def relevance(table: pd.DataFrame) -> pd.DataFrame:
+    """F1 of classifiers, by how their folds were made, and of the models beside them; the best first.
+
+    Of several draws of the folds the means, of estimates and of the ends of intervals: how far one draw can be trusted.
+
+    Returns
+    -------
+    DataFrame of `results` after ``classifier folds``.
+    """
+    f1 = table[(table["metric"] == "f1") & table["versus"].fillna("").eq("")].fillna({"folds": ""})
+    f1 = f1.assign(folds=f1["folds"].replace("", "not trained"))
+    keys = ["classifier", "folds", "metric", "unit", "method"]
+    numbers = ["estimate", "ci_low", "ci_high", "n"]
+    means = f1.groupby(keys, sort=False, dropna=False)[numbers].mean().reset_index()
+    best = means.groupby("classifier")["estimate"].transform("max")
+    order = best.sort_values(ascending=False, kind="stable").index
+    return result(means.loc[order], ["classifier", "folds"])

@@ -57,6 +57,35 @@ def real_remedies(remedies: pd.DataFrame) -> pd.DataFrame:
     return table([("Do remedies work on it?", f"{answer}. Change of PB in points: {rows}.")])
 
 
+def real_relevance(relevance: pd.DataFrame) -> pd.DataFrame:
+    """Do models pick what people find relevant: ``question answer``.
+
+    Parameters
+    ----------
+    relevance : metrics of each classifier and model, and their paired differences (``versus``), a row for each draw of
+        the folds.
+    """
+    f1 = relevance[relevance["metric"] == "f1"].fillna({"versus": "", "folds": ""})
+    alone = f1[f1["versus"] == ""].groupby(["classifier", "folds"], sort=False)["estimate"].mean()
+    fair = alone[alone.index.get_level_values("folds") == "prompt-disjoint"]
+    name, models = fair.idxmax()[0], alone[alone.index.get_level_values("folds") == ""]
+    stored = f1.loc[(f1["classifier"] == name) & (f1["folds"] == "prompt-disjoint"), "versus"]
+    rival = models[models.index.get_level_values("classifier").isin(stored)].idxmax()[0]
+    against = f1[(f1["classifier"] == name) & (f1["folds"] == "prompt-disjoint") & (f1["versus"] == rival)]
+    draws = "; ".join(f"{interval(row, form='+.3f')}, {p(row.p_value)}" for row in against.itertuples())
+    won = int((against["ci_low"] > 0).sum())
+    leak = alone.get((name, "random (leaks)"))
+    headline = (
+        f"The best that has not seen a prompt is {name}, F1 {fair.max():.3f}; the better model whose judgments are "
+        f"public, {rival}, reaches {models.loc[rival, ''].item():.3f}. Above it in {won} of {len(against)} draws: {draws}."
+    )
+    answers = [("Do models pick what people find relevant?", headline)]
+    if leak is not None:
+        told = f"{name}: F1 {fair.max():.3f} on unseen prompts, {leak:.3f} where pairs of a prompt are in both"
+        answers.append(("How much does a split that leaks add?", f"{leak - fair.max():+.3f}. {told}."))
+    return table(answers)
+
+
 def published_claims(found: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
     """How much of the published results is noise: ``question answer``.
 
