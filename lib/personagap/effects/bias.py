@@ -34,7 +34,7 @@ def personalization_bias(
         ``score`` in [0, 1]. Runs of a cell are averaged, whatever their number. Cells that are missing are
         filled by the additive fit of identities and items to the others, which takes them to be missing for reasons
         that identity and item explain; items that half of the identities lack are left out, with a warning, and so is
-        an identity hardly any of whose answers to a task say anything (``outcome`` blocked, empty, unfinished).
+        an identity that answered less than a third of the items that others did.
     controls : personas that are not identities.
     cluster : column of ``scores`` that names clusters of items whose answers go together (an MMLU subject); without
         it every item stands alone.

@@ -1,10 +1,12 @@
 """What else could look like a bias, or hide one: endings, intersections, the judge, identity words in answers."""
 
+import contextlib
 from collections.abc import Sequence
 
 import pandas as pd
 
 from personagap import demo, effects, judges, leakage, tasks
+from personagap.errors import UserError
 from personagap.judges.loading import Judge
 
 
@@ -37,8 +39,8 @@ def closer(scores: pd.DataFrame, who: pd.DataFrame, margin: float, seed: int = 0
     """
     found = {"equivalence": effects.bias_equivalence(scores, margin=margin, seed=seed)}
     category = who[who["category"] != "control"].set_index("persona")["category"]
-    if len(category) > 2:
-        groups = category.to_dict() if category.nunique() > 2 else None
+    groups = category.to_dict() if category.nunique() > 2 else None
+    with contextlib.suppress(UserError):  # fewer than three identities, or only so many that a filter spares
         found["pooled"] = effects.partial_pooling(scores, groups, seed=seed)
     if scores.loc[scores["persona"] == "none", "run"].max() > 0:
         found["flips"] = effects.answer_flips(scores)
