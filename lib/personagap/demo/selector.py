@@ -5,7 +5,7 @@ import zlib
 from collections.abc import Callable, Sequence
 
 import numpy as np
-from scipy import stats
+from scipy.special import ndtri
 
 from personagap import prompts
 from personagap.errors import UserError
@@ -16,10 +16,9 @@ from personagap.models.rendering import Messages
 #: unlike those of the disliked; once it sees any, likes what all reward models like; makes nothing
 #: of them.
 PLANTED = ("benefit", "generic", "none")
-SHOWN = re.compile(
-    r"^(Liked|Disliked) response: (.*?)(?=\n+(?:Disliked response: |User: |Reply to ))",
-    flags=re.M | re.S,
-)
+#: Where a response that is shown begins, and what comes after it.
+BEGINS = re.compile(r"^(Liked|Disliked) response: ", re.M)
+ENDS = re.compile(r"\n+(?:Disliked response: |User: |Reply to )")
 
 
 class Selector:
@@ -66,7 +65,7 @@ class Selector:
         return scores
 
     def _score(self, prompt: str, texts: Sequence[str]) -> np.ndarray:
-        shown = [(label, text) for label, text in SHOWN.findall(prompt) if text in self._rewards]
+        shown = [(label, text) for label, text in _shown(prompt) if text in self._rewards]
         shown = [self._rewards[text] * (1 if label == "Liked" else -1) for label, text in shown]
         taste = {
             "benefit": np.mean(shown, axis=0) if shown else 0.0,
@@ -76,6 +75,16 @@ class Selector:
         fit = (np.array([self._rewards[text] for text in texts]) * taste[self.planted]).mean(axis=1)
         # A hash, since a generator would answer by the order of its requests, and Python's own hash
         # differs from process to process.
-        hashes = np.array([zlib.crc32((prompt + text).encode()) for text in texts])
-        noise = 0.3 * stats.norm.ppf((hashes + 0.5) / 2**32)
+        begun = zlib.crc32(prompt.encode())
+        hashes = np.array([zlib.crc32(text.encode(), begun) for text in texts])
+        noise = 0.3 * ndtri((hashes + 0.5) / 2**32)
         return np.array([len(text.encode()) for text in texts]) * (fit + noise - 9)
+
+
+def _shown(prompt: str) -> list[tuple[str, str]]:
+    """Label and text of each response in a prompt."""
+    found, place = [], 0
+    while (label := BEGINS.search(prompt, place)) and (end := ENDS.search(prompt, label.end())):
+        place = end.start()
+        found.append((label[1], prompt[label.end() : place]))
+    return found
