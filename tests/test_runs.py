@@ -13,6 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import papermill
 import psutil
@@ -22,12 +23,13 @@ from notebooks_for_tests import COMMAND, HANGS_ONCE, gone, wait_for, write_noteb
 from personagap import parameters
 from personagap.errors import UserError
 from personagap.paths import NOTEBOOKS
-from personagap.runs import execute, files, index, lock, open_run, system
+from personagap.runs import execute, files, index, lock, open_run, system, tables
 from personagap.runs.request import Request, format_value, parse_value
 
 RESULTS = """
 import os
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 import personagap as pg
 run = pg.runs.open_run(output)
@@ -103,6 +105,29 @@ def test_a_table_is_written_alike_whatever_was_asked_for_it(tmp_path):
         assert responses.attrs["asked"] == asked
     written = [(tmp_path / name / "tables" / "responses.parquet").read_bytes() for name in ("whole", "resumed")]
     assert written[0] == written[1]
+
+
+def test_a_kept_table_is_made_again_when_anything_that_decides_it_changed(tmp_path, monkeypatch):
+    monkeypatch.setattr(tables, "CACHE", tmp_path / "cache")
+    made, run = [], open_run(tmp_path / "paper/notebook/run")
+
+    def make():
+        made.append(len(made))
+        return pd.DataFrame(
+            {"estimate": [0.1 + 0.2, np.nan], "n": [1, 2], "covered": [True, False], "name": ["α", None]}
+        )
+
+    run.kept("truths", make)
+    run.kept("truths", make)  # nothing is known of the run: by hand, in JupyterLab
+    run.record(**{name: {"a": 1} for name in tables.DECIDES})
+    first, again = run.kept("truths", make), run.kept("truths", make)
+    pd.testing.assert_frame_equal(first, make())
+    pd.testing.assert_frame_equal(again, first)
+    assert made == [0, 1, 2, 3]
+    for number, name in enumerate(tables.DECIDES, start=5):
+        run.record(**{name: {"a": 2}})
+        run.kept("truths", make)
+        assert len(made) == number
 
 
 def test_the_report_carries_the_alternative_text(finished):

@@ -167,6 +167,12 @@ class Run:
                 table.to_csv(csv_path, index=False)
                 latex_path.write_text(latex(table, name), encoding="utf-8")
 
+    def kept(self, name: str, make: Any) -> Any:
+        """A DataFrame that takes long to make: ``make()``, or what an earlier run like this kept; see `tables.kept`."""
+        from personagap.runs.tables import kept
+
+        return kept(self.folder, name, make)
+
     def figure(
         self,
         fig: Any,

@@ -1,13 +1,19 @@
 """Result tables by their conventions: what names a row, which columns are values with intervals."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from personagap.runs.files import spared
+from personagap.paths import CACHE
+from personagap.responses import digest
+from personagap.runs.files import spared, whole
+from personagap.runs.folder import read_facts
 
+#: What of a run decides a table that no model's answer is in.
+DECIDES = ("source_hash", "parameters", "inputs", "library_hash", "versions")
 #: What pdflatex cannot read as it stands.
 LATEX = {"<": "$<$", "≥": r"$\geq$", "−": "$-$", "×": r"$\times$", "²": "$^2$", "α": r"$\alpha$", "κ": r"$\kappa$"}
 
@@ -20,6 +26,22 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
             if path.read_text(encoding="utf-8").strip() and len(table := pd.read_csv(path)):
                 found[path.stem] = table
     return found
+
+
+def kept(folder: Path, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The table that ``make`` makes for the run in ``folder``, from ``data/cache/tables`` if it was made before.
+
+    It must depend on nothing but the notebook, its parameters and inputs, the library and the versions of packages; a
+    change of any makes it anew. A notebook that nobody runs (JupyterLab) makes it each time.
+    """
+    facts = read_facts(folder)
+    if not facts.keys() >= {*DECIDES}:
+        return make()
+    path = CACHE / "tables" / f"{name}-{digest(name, [facts[each] for each in DECIDES])}.parquet"
+    if not path.exists():
+        with whole(path) as place:
+            make().to_parquet(place, index=False)
+    return pd.read_parquet(path)
 
 
 def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
