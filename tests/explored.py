@@ -32,13 +32,14 @@ def chromium():
         browser.close()
 
 
-def run_all_cells(page):
-    """Run the notebook that JupyterLab shows, up to the explorer's first picture."""
+def run_all_cells(page, until=(".vega-embed svg", "table.dataTable tbody tr")):
+    """Run the notebook that JupyterLab shows, up to the explorer's first picture, or what else is waited for."""
     page.get_by_text("| Idle").wait_for()
+    page.keyboard.press("Control+b")  # without the list of files, which takes most of a narrow screen
     page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
     page.get_by_text("Run All Cells", exact=True).click()
-    page.locator(".vega-embed svg").first.wait_for()
-    page.locator("table.dataTable tbody tr").first.wait_for()
+    for shown in until:
+        page.locator(shown).first.wait_for()
 
 
 def make_runs(figures, n=2, conditions=(None,)):

@@ -100,13 +100,22 @@ def _answers(url: str) -> bool:
 
 @contextlib.contextmanager
 def jupyter_lab(root: Path, figures: Path) -> Iterator[str]:
-    """Run JupyterLab in an empty folder; yields the address of the explorer's notebook, pointed at ``figures``."""
-    notebook = load_notebook_node(str(NOTEBOOKS / "explore.ipynb"))
-    nbformat.write(parameterize_notebook(notebook, {"figures": str(figures)}), root / "explore.ipynb")
-    settings = {"ServerApp.root_dir": root, "ServerApp.ip": "127.0.0.1", "ServerApp.port": 0}
-    settings |= {"IdentityProvider.token": "secret", "LabApp.open_browser": False}
+    """Run JupyterLab in an empty folder; yields the address of the explorer's notebook, pointed at ``figures``.
+
+    Beside it is ``start_here.ipynb``. The theme is the browser's colour scheme, and nobody is asked about news.
+    """
+    wanted = {"themes": {"adaptive-theme": True}, "notification": {"fetchNews": "false", "checkForUpdates": False}}
+    settings = root / "CONFIG" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+    settings.mkdir(parents=True)
+    for name, values in wanted.items():
+        (settings / f"{name}.jupyterlab-settings").write_text(json.dumps(values))
+    for name in ("explore.ipynb", "start_here.ipynb"):
+        notebook = load_notebook_node(str(NOTEBOOKS / name))
+        nbformat.write(parameterize_notebook(notebook, {"figures": str(figures)}), root / name)
+    options = {"ServerApp.root_dir": root, "ServerApp.ip": "127.0.0.1", "ServerApp.port": 0}
+    options |= {"IdentityProvider.token": "secret", "LabApp.open_browser": False}
     command = [sys.executable, "-m", "jupyter", "lab", "--allow-root"]
-    command += [f"--{name}={value}" for name, value in settings.items()]
+    command += [f"--{name}={value}" for name, value in options.items()]
     homes = {f"JUPYTER_{name}_DIR": str(root / name) for name in ("CONFIG", "DATA", "RUNTIME")} | {"HOME": str(root)}
     with (root / "log").open("w") as log:
         server = subprocess.Popen(command, env=os.environ | homes, stdout=log, stderr=log)

@@ -17,6 +17,7 @@ from personagap.runs import index, open_run, report
 from personagap.runs.folder import record
 
 pytestmark = needs_chromium
+FITS = "[...document.querySelectorAll('.lm-Panel.jp-OutputArea-output')].every(e => e.scrollWidth <= e.clientWidth)"
 PAGES = ["index.html", "safety_utility/1_bias/demo-0/report.html", "safety_utility/1_bias/demo-1/diff.html"]
 
 
@@ -47,24 +48,38 @@ def lab(figures, tmp_path_factory):
 
 @pytest.fixture
 def explored(browser, lab):
-    """The explorer in JupyterLab, and what the browser noticed.
-
-    A browser that is starved for 2 s gives up on a widget: it is opened again.
-    """
-    for _ in range(3):
-        page, noticed = browser.new_page(viewport={"width": 1280, "height": 1400}), []
-        page.on("console", lambda said, noticed=noticed: noticed.append(said.text) if said.type == "error" else None)
-        page.on("pageerror", lambda error, noticed=noticed: noticed.append(str(error)))
-        page.on("request", lambda sent, noticed=noticed: noticed.append(sent.url) if elsewhere(sent.url) else None)
-        page.set_default_timeout(150_000)
-        page.goto(lab)
-        began = time.monotonic()
-        run_all_cells(page)
-        print(f"first view, kernel and all: {time.monotonic() - began:.1f} s")
-        if not any("Failed to initialize" in text for text in noticed):
-            break
-        page.close()
+    """The explorer in JupyterLab, and what the browser noticed."""
+    page, noticed = opened(browser, lab)
+    began = time.monotonic()
+    run_all_cells(page)
+    print(f"first view, kernel and all: {time.monotonic() - began:.1f} s")
     return page, noticed
+
+
+def opened(browser, address):
+    """A page in JupyterLab, and the errors and requests to elsewhere that the browser notices."""
+    page, noticed = browser.new_page(viewport={"width": 1280, "height": 1400}), []
+    page.on("console", lambda said: noticed.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: noticed.append(str(error)))
+    page.on("request", lambda sent: noticed.append(sent.url) if elsewhere(sent.url) else None)
+    page.set_default_timeout(150_000)
+    page.goto(address)
+    return page, noticed
+
+
+def assert_fits(page):
+    """No widgets are wider than a narrow screen, or a usual one."""
+    for width in (390, 1280):
+        page.set_viewport_size({"width": width, "height": 1400})
+        page.wait_for_timeout(500)
+        assert page.evaluate(FITS), width
+
+
+def serious(page, **where):
+    """The serious violations that axe finds."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="install axe-playwright-python")
+    found = axe.Axe().run(page, **where).response["violations"]
+    return [rule["id"] for rule in found if rule["impact"] in ("serious", "critical")]
 
 
 def elsewhere(address):
@@ -93,11 +108,20 @@ def test_the_explorer_in_jupyterlab(explored):
     page.get_by_role("button", name="Items and answers").click()
     page.get_by_text("onerror=").first.wait_for()
     assert page.title() != "taken" and page.get_by_text("[U+202E]right").count() >= 2
-    fits = "[...document.querySelectorAll('.jp-OutputArea-output')].every(e => e.scrollWidth <= e.clientWidth)"
-    assert page.evaluate(fits)
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="install axe-playwright-python")
-    found = axe.Axe().run(page, context={"include": [[".jp-OutputArea-output"]]}).response["violations"]
-    assert [rule["id"] for rule in found if rule["impact"] in ("serious", "critical")] == []
+    assert_fits(page)
+    assert serious(page, context={"include": [[".jp-OutputArea-output"]]}) == []
+    assert noticed == []
+
+
+def test_the_form_in_jupyterlab(browser, lab):
+    page, noticed = opened(browser, lab.replace("explore.ipynb", "start_here.ipynb"))
+    run_all_cells(page, until=[".jp-OutputArea-output pre"])
+    page.get_by_label("runs", exact=True).fill("2")
+    page.get_by_label("runs", exact=True).press("Enter")
+    page.locator("pre", has_text="personagap run notebooks/").filter(has_text="-p runs 2").wait_for()
+    page.get_by_text("At most").wait_for()
+    assert_fits(page)
+    assert serious(page, context={"include": [[".jp-OutputArea-output"]]}) == []
     assert noticed == []
 
 
@@ -117,11 +141,9 @@ def test_pages_open_with_the_network_blocked(browser, figures, path):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", PAGES)
 def test_pages_are_accessible(browser, figures, path, scheme):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="install axe-playwright-python")
     page = browser.new_page(color_scheme=scheme, bypass_csp=True)
     page.goto((figures / path).as_uri())
-    found = axe.Axe().run(page).response["violations"]
-    assert [rule["id"] for rule in found if rule["impact"] in ("serious", "critical")] == []
+    assert serious(page) == []
 
 
 def test_the_report_is_found_through_by_keyboard_and_contents(browser, figures):

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import papermill
 import pytest
 from explored import EVIL, make_runs
 
-from personagap import effects, explorer
+from personagap import effects, explorer, palette
 from personagap.errors import UserError
 from personagap.explorer import views
 from personagap.explorer.results import long
@@ -49,9 +50,10 @@ def test_every_view_follows_every_choice(widget):
     widget.correction.value = "none"
     assert "(correction: none)" in widget.title.value
     widget.view.value = "Trade-off"
-    assert "needs a task of each" in widget.said.value and widget.chart_place.layout.display == "none"
+    assert "needs a task of each" in widget.said.value and widget.chart.layout.display == "none"
     widget.view.value = "Heat map"
-    assert len(widget.drawn.rows) == 12 and widget.said.value == "" and widget.chart_place.layout.display is None
+    widget.drawn.chart.to_dict()  # held against the schema, as the explorer itself does not
+    assert len(widget.drawn.rows) == 12 and widget.said.value == "" and widget.chart.layout.display is None
     widget.tasks.value = []
     assert "Nothing is chosen" in widget.said.value
 
@@ -60,19 +62,18 @@ def test_what_is_picked_in_one_view_is_marked_in_all(widget):
     """By the list, by a click in the chart, by a line of the grid."""
     widget.pick.value = "hindu"
     rows = widget.drawn.rows["key"]
-    assert widget.chart.params.picked == "hindu" and rows.iloc[widget.grid.selected_rows].eq("hindu").all()
+    assert widget.chart.picked == "hindu" and rows.iloc[widget.grid.selected_rows].eq("hindu").all()
     assert len(widget.grid.selected_rows) == 3
-    value = {"key": ["muslim"], "vlPoint": {"or": [{"key": "muslim"}]}}
-    widget.chart._vl_selections = {"click": {"value": value, "store": [{"values": ["muslim"]}]}}  # as the browser does
-    assert widget.pick.value == "muslim" and widget.chart.params.picked == "muslim"
+    widget.chart._handle_custom_msg({"clicked": "muslim"}, [])  # as the browser does
+    assert widget.pick.value == "muslim" and widget.chart.picked == "muslim"
     widget.grid.selected_rows = [*widget.grid.selected_rows, rows.tolist().index("woman")]
-    assert widget.pick.value == "woman" and widget.chart.params.picked == "woman"
+    assert widget.pick.value == "woman" and widget.chart.picked == "woman"
     widget.view.value = "Heat map"
-    assert widget.pick.value == "woman" and widget.chart.params.picked == "woman"
+    assert widget.pick.value == "woman" and widget.chart.picked == "woman"
     widget.view.value = views.ITEMS
     assert "woman" in widget.title.value and "woman" in widget.answers.chats.value
     widget.answers.on.click()
-    assert widget.pick.value == widget.answers.item.value == widget.chart.params.picked
+    assert widget.pick.value == widget.answers.item.value == widget.chart.picked
 
 
 def test_numbers_are_those_of_the_library(widget):
@@ -143,6 +144,36 @@ def test_two_runs_are_compared_in_pairs(widget):
     assert after.tolist() == pytest.approx((-before).reindex(after.index).tolist())
 
 
+def test_identities_of_ones_own_have_their_categories_colours_and_words(tmp_path):
+    """In the colours of the figures, and of the same ones whatever is chosen."""
+    text = "persona,category,phrase,hint\nnurse,profession,a nurse,\ninfirmière,métier,une infirmière,\nold,age,old,\n"
+    (tmp_path / "mine.csv").write_text(text, encoding="utf-8")
+    (folder,) = make_runs(tmp_path, n=1).glob("*/*/*")
+    record(folder, cwd=str(tmp_path), parameters={"identities": "mine.csv", "prompts": "<french>"})
+    renamed = {"hindu": "nurse", "muslim": "infirmière", "jewish": "old"}
+    for name in ("scores", "responses"):
+        path = folder / "tables" / f"{name}.parquet"
+        rows = pd.read_parquet(path)
+        rows = rows[rows["persona"].isin(["none", *renamed])]
+        rows.assign(persona=rows["persona"].replace(renamed)).to_parquet(path)
+    scores = pd.read_parquet(folder / "tables" / "scores.parquet")
+    open_run(folder).save(contrasts=effects.contrasts(scores))
+    widget = explorer.explore(tmp_path)
+    assert set(widget.categories.options) == {"profession", "métier", "age"}
+    expected = {name: colour for name, (colour, _) in palette.marks(widget.categories.options).items()}
+    for chosen in (widget.categories.options, ("métier",)):
+        widget.categories.value = chosen
+        scale = json.loads(re.search(r'"scale": ({"domain"[^}]*})', json.dumps(widget.chart.spec))[1])
+        assert dict(zip(scale["domain"], scale["range"], strict=True)) == {name: expected[name] for name in chosen}
+    widget.pick.value = "infirmière"
+    widget.view.value = views.ITEMS
+    shown = widget.answers.chats.value
+    assert "I am une infirmière." in shown and "words of &lt;french&gt;" in shown
+    (tmp_path / "mine.csv").unlink()
+    widget = explorer.explore(tmp_path)
+    assert set(widget.categories.options) == {"other"}
+
+
 def test_each_condition_of_a_run_is_explored_by_itself(tmp_path):
     widget = explorer.explore(make_runs(tmp_path, n=1, conditions=("undefended", "defended")))
     labels = [label for label, _ in widget.run.options]
@@ -195,6 +226,7 @@ def test_every_paper_has_views_and_only_those_that_apply(tmp_path, name):
     for view in widget.view.options:
         widget.view.value = view
         assert widget.said.value == "" and len(widget.drawn.rows) and json.dumps(widget.chart.spec, allow_nan=False)
+        widget.drawn.chart.to_dict()  # held against the schema
     hidden = (widget.tasks, widget.categories, widget.correction, widget.margin, widget.answers, widget.other)
     assert {each.layout.display for each in hidden} == {"none"}
 
@@ -259,7 +291,7 @@ def test_quick_with_twenty_runs(tmp_path):
         getattr(widget, name).value = value
         seconds[name, str(value)[:20]] = time.process_time() - began
     print(seconds)
-    assert max(seconds.values()) < 0.6, seconds
+    assert max(seconds.values()) < 0.4, seconds
 
 
 def test_the_tour_says_what_was_found_and_what_was_not(figures):

@@ -1,5 +1,5 @@
-"""Widgets over finished runs: `explore` shows all of them, `live` the tables of one."""
+"""Widgets over runs: `explore` shows all finished ones, `live` the tables of one, `form` asks for one."""
 
-from personagap.explorer.app import explore, live
+from personagap.explorer.app import explore, form, live
 
-__all__ = ["explore", "live"]
+__all__ = ["explore", "form", "live"]

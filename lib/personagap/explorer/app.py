@@ -1,4 +1,7 @@
-"""`explore`: every finished run, in linked views; `live`: the tables of one. Both import what they draw with."""
+"""`explore`: every finished run, in linked views; `live`: the tables of one; `form`: a run to come.
+
+Each imports what it draws with.
+"""
 
 import importlib
 import os
@@ -33,6 +36,16 @@ def explore(figures: str | os.PathLike | None = None) -> widgets.Widget:
     # What computes is at hand when it is asked for, and the first view did not wait for it.
     threading.Thread(target=importlib.import_module, args=["personagap.effects.contrasts"], daemon=True).start()
     return explorer
+
+
+def form(figures: str | os.PathLike | None = None) -> widgets.Widget:
+    """Widgets that choose a notebook and its parameters, write the command for the run and say what it costs.
+
+    ``figures`` is the folder under which it would live (default: the project's).
+    """
+    from personagap.explorer.parameters import Form
+
+    return Form(Path(figures or FIGURES).resolve())
 
 
 def live(what: Run | Path | str | pd.DataFrame, table: str | None = None) -> widgets.Widget:

@@ -2,16 +2,15 @@
 
 import contextlib
 from collections.abc import Iterator
-from typing import Any
 
 import ipywidgets as widgets
 import numpy as np
 import pandas as pd
-from itables.widget import ITable
 
 from personagap.errors import UserError
 from personagap.explorer import charts, views
 from personagap.explorer.answers import Answers
+from personagap.explorer.browser import Chart, Grid
 from personagap.explorer.results import Result
 from personagap.explorer.shared import LOCK, said_in
 from personagap.runs.readable import html, label
@@ -29,17 +28,17 @@ class Explorer(widgets.VBox):
     """A run is chosen in two steps; what is picked in the chart, the grid or the list is marked in all of them."""
 
     def __init__(self, catalog: dict[str, dict[str, Result]]):
-        self._catalog, self._quiet, self._widget = catalog, False, charts.offline()
+        self._catalog, self._quiet = catalog, False
         self.drawn: views.Drawn | None = None
         self._picked: dict[str, str] = {}
         runs = self._runs()
         choices = self._choices()
-        self.chart: Any = None
-        self.chart_place, self.said = widgets.VBox(), widgets.HTML()
-        self.grid = ITable(pd.DataFrame({"–": []}), **GRID)
+        self.chart, self.said = Chart(), widgets.HTML()
+        self.grid = Grid(pd.DataFrame({"–": []}), **GRID)
         self.answers = Answers()
         super().__init__([runs, self.view, self.choices_box(choices), self.title, self.said])
-        self.children += (self.chart_place, self.grid, self.answers)
+        self.children += (self.chart, self.grid, self.answers)
+        self.chart.on_msg(self._from_chart)
         self.notebook.observe(self._open_notebook, "value")
         self.run.observe(self._open, "value")
         self.other.observe(self._offer, "value")
@@ -164,7 +163,7 @@ class Explorer(widgets.VBox):
                 self.drawn = None
                 self.drawn = view.draw(self.chosen)
             drawn = self.drawn
-            for widget in (self.chart_place, self.grid, self.pick):
+            for widget in (self.chart, self.grid, self.pick):
                 widget.layout.display = "none" if drawn is None else None
             self.title.value = f"<h3 style='margin: 0'>{'' if drawn is None else drawn.title}</h3>"
             if drawn is not None:
@@ -191,23 +190,18 @@ class Explorer(widgets.VBox):
         picked = self._picked.get(view.kind, "")
         picked = picked if picked in keys else str(next(iter(keys), ""))
         self._picked[view.kind] = picked
-        chart = charts.linked(drawn.chart, picked)
-        if self.chart is None:
-            self.chart = self._widget(chart, embed_options={"actions": False, "renderer": "svg"})
-            self.chart_place.children = [self.chart]
-        else:
-            self.chart.chart = chart
-        self.chart.selections.observe(self._from_chart, charts.CLICK)
         with self._setting():
+            with self.chart.hold_sync():
+                self.chart.spec, self.chart.picked = charts.linked(drawn.chart, picked), picked
             self.pick.description = view.kind
             self.pick.options = [(key.replace("_", " "), key) for key in keys]
             self.grid.update(_for_the_grid(rows, view.kind), selected_rows=[])
             self.pick.value = picked
         self._mark(picked)
 
-    def _from_chart(self, change) -> None:
-        if change["new"].value:
-            self.pick.value = change["new"].value[0]["key"]
+    def _from_chart(self, _, content: dict, __) -> None:
+        if content.get("clicked") in dict(self.pick.options).values():
+            self.pick.value = content["clicked"]
 
     def _from_grid(self, change) -> None:
         if (
@@ -229,7 +223,7 @@ class Explorer(widgets.VBox):
             kind = views.VIEWS[self.view.value].kind
             self._picked[kind] = key
             with self._setting():
-                setattr(self.chart.params, charts.PICKED, key)
+                self.chart.picked = key
                 self.grid.selected_rows = np.flatnonzero(self.drawn.rows["key"] == key).tolist()
                 if kind == "item":
                     self.answers.show(self.run.value, self._picked["identity"], self.tasks.value, key)

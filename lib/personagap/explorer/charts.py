@@ -3,54 +3,61 @@
 Each takes rows with a column ``key``, which is what can be picked, and returns an `altair.Chart`.
 """
 
-import warnings
+import itertools
+from collections.abc import Iterator
 
 import altair as alt
 import pandas as pd
 from altair.utils import schemapi
 
-from personagap.palette import CATEGORIES, PALETTE
-from personagap.paths import CACHE
-from personagap.runs.files import whole
+from personagap.palette import PALETTE, marks
 from personagap.runs.readable import label
 
 #: What is picked, set from the kernel; a click sets the selection of that name.
 PICKED, CLICK = "picked", "click"
+alt.data_transformers.disable_max_rows()
+schemapi.disable_debug_mode()  # each part would be checked by itself
+_numbers = itertools.count(1)
 #: Pixels that all parts of a chart may take, beside the axis of names.
 WIDTH = 690
 
 
-def offline() -> type[alt.JupyterChart]:
-    """altair's widget with everything it needs in the browser, bundled once and kept: that takes 2 s."""
-    path = CACHE / f"altair-{alt.__version__}.js"
-    if not path.exists():
-        alt.JupyterChart.enable_offline()
-        with whole(path) as temporary:
-            temporary.write_text(alt.JupyterChart._esm, encoding="utf-8")
-    alt.JupyterChart._esm, alt.JupyterChart._is_offline = path.read_text(encoding="utf-8"), True
-    alt.data_transformers.disable_max_rows()
-    schemapi.disable_debug_mode()  # each part would be checked by itself, which doubles the time; the whole still is
-    return alt.JupyterChart
+def linked(chart: alt.TopLevelMixin, picked: str) -> dict:
+    """The chart in Vega-Lite's words, with what is picked marked in all its parts, and a click in any of them.
+
+    Parameters are put into the words, since altair copies the whole chart for each; and these are not held against the
+    schema, which the tests do. Both take longer than all else.
+    """
+    spec = chart.to_dict(validate=False)
+    click = {"name": CLICK, "select": {"type": "point", "fields": ["key"], "toggle": False}}
+    spec["params"] = [{"name": PICKED, "value": picked}]
+    spec["params"] += [click | {"views": views}] if (views := list(_clickable(spec))) else []
+    spec["config"] |= {"axis": {"labelLimit": 220, "titleFontWeight": "normal"}}
+    return spec
 
 
-def linked(chart: alt.TopLevelMixin, picked: str) -> alt.TopLevelMixin:
-    """The chart with what is picked marked in all its parts."""
-    return chart.add_params(alt.param(PICKED, value=picked)).configure_axis(labelLimit=220, titleFontWeight="normal")
+def _clickable(spec: dict) -> Iterator[str]:
+    """The names of the parts that can be clicked."""
+    if spec.get("name", "").startswith(CLICK):
+        yield spec["name"]
+    for name in ("spec", "layer", "hconcat", "vconcat"):
+        parts = spec.get(name, [])
+        for part in parts if isinstance(parts, list) else [parts]:
+            yield from _clickable(part)
 
 
 def beside(*parts: alt.TopLevelMixin, below: bool = False) -> alt.TopLevelMixin:
     """Charts side by side, or one below the other, in which a click means the same."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Automatically deduplicated selection")
-        return alt.vconcat(*parts) if below else alt.hconcat(*parts)
+    return alt.vconcat(*parts) if below else alt.hconcat(*parts)
 
 
 def _clicked(chart: alt.Chart) -> alt.Chart:
-    return chart.add_params(alt.selection_point(CLICK, fields=["key"], toggle=False, empty=False))
+    return chart.properties(name=f"{CLICK}_{next(_numbers)}")
 
 
-def _is_picked(yes: float | str, no: float | str) -> dict:
-    return alt.when(f"datum.key == {PICKED}").then(alt.value(yes)).otherwise(alt.value(no))
+def _is_picked(channel: type, yes: float | str, no: float | str) -> alt.SchemaBase:
+    """One value for what is picked and another for the rest; in the channel's own class, which spares a long search."""
+    return channel(no, condition={"test": f"datum.key == {PICKED}", "value": yes})
 
 
 def _tooltips(rows: pd.DataFrame) -> list[alt.Tooltip]:
@@ -63,11 +70,10 @@ def _tooltips(rows: pd.DataFrame) -> list[alt.Tooltip]:
     ]
 
 
-def _colour(rows: pd.DataFrame) -> alt.Color:
+def _colour(rows: pd.DataFrame, known: dict[str, str] | None) -> alt.Color:
     present = [str(name) for name in rows["colour"].unique()]
-    known = {name: colour for name, (colour, _) in CATEGORIES.items()} | PALETTE
-    spare = iter([*CATEGORIES.values()] * (1 + len(present)))
-    scale = alt.Scale(domain=present, range=[known.get(name) or next(spare)[0] for name in present])
+    known = known or {name: colour for name, (colour, _) in marks(present).items()} | PALETTE
+    scale = alt.Scale(domain=present, range=[known[name] for name in present])
     return alt.Color("colour:N", scale=scale, title=None, legend=alt.Legend(orient="bottom", columns=6))
 
 
@@ -79,10 +85,12 @@ def intervals(
     lines: list[float] | None = None,
     width: int = WIDTH,
     shared: bool = True,
+    known: dict[str, str] | None = None,
 ) -> alt.FacetChart:
     """A dot with its interval for each row; the values of the column ``panel`` stand side by side.
 
-    ``lines`` are values that are marked, ``shared`` says whether all panels have one scale.
+    ``lines`` are values that are marked, ``shared`` says whether all panels have one scale, ``known`` the colours of
+    more than these rows.
     """
     panels, crowded = rows[panel].nunique(), rows.duplicated(["key", panel]).any()
     columns = min(panels, 5)
@@ -92,34 +100,36 @@ def intervals(
     base = alt.Chart(rows, width=each, height=height)
     names = alt.Y("key:N", sort=None, title=None)
     offset = {"yOffset": alt.YOffset("colour:N", sort=None)} if crowded else {}
-    base = base.encode(y=names, color=_colour(rows), tooltip=_tooltips(rows), **offset)
+    base = base.encode(y=names, color=_colour(rows, known), tooltip=_tooltips(rows), **offset)
     ends = base.mark_rule(aria=False).encode(
         x=alt.X("ci_low:Q", title=unit),
         x2="ci_high:Q",
-        strokeWidth=_is_picked(4, 1.3),
+        strokeWidth=_is_picked(alt.StrokeWidthValue, 4, 1.3),
     )
-    dots = base.mark_point(filled=True, opacity=1).encode(x="estimate:Q", size=_is_picked(190, 55))
+    dots = base.mark_point(filled=True, opacity=1).encode(x="estimate:Q", size=_is_picked(alt.SizeValue, 190, 55))
     marks = [
-        alt.Chart(rows).mark_rule(aria=False, strokeDash=[4, 3], color="#999").encode(x=alt.datum(at))
+        alt.Chart(rows).mark_rule(aria=False, strokeDash=[4, 3], color="#999").encode(x=alt.XDatum(at))
         for at in lines or []
     ]
-    chart = alt.layer(_clicked(dots), ends, *marks)  # altair looks for clicks in the first layer
+    chart = alt.layer(_clicked(dots), ends, *marks)
     chart = chart.facet(alt.Facet(f"{panel}:N", sort=None, title=None), columns=columns, spacing=8)
     return chart if shared else chart.resolve_scale(x="independent")
 
 
-def trade_off(rows: pd.DataFrame, x: str, y: str, names: dict[str, str]) -> alt.LayerChart:
-    """One column against another, each with its interval."""
-    base = alt.Chart(rows, width=330, height=330).encode(color=_colour(rows), tooltip=_tooltips(rows))
+def trade_off(
+    rows: pd.DataFrame, x: str, y: str, names: dict[str, str], known: dict[str, str] | None = None
+) -> alt.LayerChart:
+    """One column against another, each with its interval; ``known`` as of `intervals`."""
+    base = alt.Chart(rows, width=330, height=330).encode(color=_colour(rows, known), tooltip=_tooltips(rows))
     scale = alt.Scale(zero=False)
     across = alt.X(f"{x}:Q", title=names[x], scale=scale), alt.Y(f"{y}:Q", title=names[y], scale=scale)
-    dots = base.mark_point(filled=True, opacity=1).encode(*across, size=_is_picked(260, 70))
-    width = _is_picked(2.5, 0.4)
+    dots = base.mark_point(filled=True, opacity=1).encode(*across, size=_is_picked(alt.SizeValue, 260, 70))
+    width = _is_picked(alt.StrokeWidthValue, 2.5, 0.4)
     flat = base.mark_rule(aria=False).encode(alt.X(f"{x}_low:Q"), alt.X2(f"{x}_high:Q"), across[1], strokeWidth=width)
     upright = base.mark_rule(aria=False).encode(
         across[0], alt.Y(f"{y}_low:Q"), alt.Y2(f"{y}_high:Q"), strokeWidth=width
     )
-    text = base.mark_text(aria=False, dy=-12).encode(*across, text="key:N", opacity=_is_picked(1, 0))
+    text = base.mark_text(aria=False, dy=-12).encode(*across, text="key:N", opacity=_is_picked(alt.OpacityValue, 1, 0))
     return alt.layer(flat, upright, _clicked(dots), text)
 
 
@@ -132,9 +142,10 @@ def matrix(rows: pd.DataFrame, x: str, y: str, value: str, title: str, *, diverg
     base = alt.Chart(rows, **size).encode(x=across, y=alt.Y(f"{y}:N", sort=None, title=None))
     cells = base.mark_rect().encode(
         color=alt.Color(f"{value}:Q", title=title, scale=scale, legend=None), tooltip=_tooltips(rows),
-        stroke=_is_picked("black", "white"), strokeWidth=_is_picked(2, 0.5),
+        stroke=_is_picked(alt.StrokeValue, "black", "white"), strokeWidth=_is_picked(alt.StrokeWidthValue, 2, 0.5),
     )  # fmt: skip
-    ink = alt.when(alt.expr.abs(alt.datum[value]) > 0.6 * limit).then(alt.value("white")).otherwise(alt.value("black"))
+    dark = {"test": f"abs(datum['{value}']) > {0.6 * limit}", "value": "white"}
+    ink = alt.ColorValue("black", condition=dark)
     numbers = alt.Text(f"{value}:Q", format=".0f" if diverging else ".2f")
     return alt.layer(_clicked(cells), base.mark_text(aria=False, fontSize=10).encode(text=numbers, color=ink))
 
@@ -144,12 +155,14 @@ def lines(rows: pd.DataFrame, x: str, unit: str, panel: str) -> alt.FacetChart:
     columns = min(3, rows[panel].nunique())
     base = alt.Chart(rows, width=(WIDTH + 120) // columns - 80, height=210).encode(
         x=alt.X(f"{x}:Q", title=label(x), axis=alt.Axis(values=sorted(rows[x].unique()))),
-        y=alt.Y("estimate:Q", title=unit, scale=alt.Scale(zero=False)), color=_colour(rows), detail="key:N",
+        y=alt.Y("estimate:Q", title=unit, scale=alt.Scale(zero=False)), color=_colour(rows, None), detail="key:N",
         tooltip=_tooltips(rows),
     )  # fmt: skip
-    ends = base.mark_rule(aria=False).encode(y="ci_low:Q", y2="ci_high:Q", strokeWidth=_is_picked(2.5, 0.7))
-    path = base.mark_line(aria=False).encode(strokeWidth=_is_picked(4, 1.2))
-    dots = base.mark_point(filled=True, opacity=1).encode(size=_is_picked(140, 45))
+    ends = base.mark_rule(aria=False).encode(
+        y="ci_low:Q", y2="ci_high:Q", strokeWidth=_is_picked(alt.StrokeWidthValue, 2.5, 0.7)
+    )
+    path = base.mark_line(aria=False).encode(strokeWidth=_is_picked(alt.StrokeWidthValue, 4, 1.2))
+    dots = base.mark_point(filled=True, opacity=1).encode(size=_is_picked(alt.SizeValue, 140, 45))
     chart = alt.layer(_clicked(dots), ends, path).facet(alt.Facet(f"{panel}:N", sort=None, title=None), columns=columns)
     return chart.resolve_scale(y="independent")
 
@@ -160,8 +173,10 @@ def strip(rows: pd.DataFrame, means: pd.DataFrame) -> alt.LayerChart:
     base = alt.Chart(rows, width=WIDTH, height=alt.Step(34)).encode(
         x=alt.X("difference:Q", title=unit), y=alt.Y("task:N", sort=None, title=None), tooltip=_tooltips(rows)
     )
-    colour = _is_picked(PALETTE["control"], PALETTE["data"])
-    each = base.mark_point(filled=True).encode(opacity=_is_picked(1, 0.35), size=_is_picked(260, 55), color=colour)
+    colour = _is_picked(alt.ColorValue, PALETTE["control"], PALETTE["data"])
+    each = base.mark_point(filled=True).encode(
+        opacity=_is_picked(alt.OpacityValue, 1, 0.35), size=_is_picked(alt.SizeValue, 260, 55), color=colour
+    )
     mean = alt.Chart(means).encode(y=alt.Y("task:N", sort=None), tooltip=_tooltips(means))
     dot = mean.mark_point(filled=True, size=90, color="black", shape="diamond", opacity=1).encode(x="estimate:Q")
     return alt.layer(
@@ -175,9 +190,11 @@ def pairs(rows: pd.DataFrame, a: str, b: str, unit: str) -> alt.LayerChart:
         y=alt.Y("key:N", sort=None, title=None, axis=alt.Axis(labelLimit=330)), tooltip=_tooltips(rows)
     )
     rule = base.mark_rule(aria=False, color="#888").encode(
-        x=alt.X(f"{a}:Q", title=f"{unit}: {label(a)} ○, {label(b)} ●"), x2=f"{b}:Q", strokeWidth=_is_picked(3, 1)
+        x=alt.X(f"{a}:Q", title=f"{unit}: {label(a)} ○, {label(b)} ●"),
+        x2=f"{b}:Q",
+        strokeWidth=_is_picked(alt.StrokeWidthValue, 3, 1),
     )
-    size = _is_picked(160, 55)
+    size = _is_picked(alt.SizeValue, 160, 55)
     first = base.mark_point(filled=False, color=PALETTE["published"], opacity=1).encode(x=f"{a}:Q", size=size)
     second = base.mark_point(filled=True, color=PALETTE["data"], opacity=1).encode(x=f"{b}:Q", size=size)
     return alt.layer(rule, first, _clicked(second))

@@ -3,6 +3,7 @@
 Statistics are imported where they are computed, as that takes a second: what a run saved is shown without them.
 """
 
+import contextlib
 import functools
 from html import escape
 from pathlib import Path
@@ -10,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 from pyarrow import parquet
 
-from personagap import personas, tasks
+from personagap import palette, personas, tasks
 from personagap.datasets import load
 from personagap.errors import UserError, explained
 from personagap.leaving import visible
@@ -20,7 +21,7 @@ from personagap.runs.tables import keys, quantities
 
 #: How a text of a chat stands, and a chat beside another.
 TEXT = 'dir="auto" style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0"'
-SIDE = 'style="flex: 1; min-width: 0"'
+SIDE = 'style="flex: 1 1 18rem; min-width: 0"'
 
 
 class Result:
@@ -29,7 +30,7 @@ class Result:
     def __init__(self, folder: Path, condition: str | None):
         self.folder, self.condition = folder, condition
         self.after, self.equivalent = functools.cache(self._after), functools.cache(self._equivalent)
-        self.table = functools.cache(self._table)
+        self.table, self.dimensions = functools.cache(self._table), functools.cache(self._dimensions)
 
     def kept(self, name: str, **where: list[str]) -> pd.DataFrame:
         """``scores`` or ``responses``, of the values given in ``where``; `UserError` if the run kept none."""
@@ -74,8 +75,28 @@ class Result:
 
     @functools.cached_property
     def category(self) -> pd.Series:
-        """Persona → category of everybody in the scores, "other" for an identity of the user's own."""
-        return _known().reindex(self.scores["persona"].unique()).fillna("other")
+        """Persona → category of everybody in the scores, "other" for an identity whose file is gone."""
+        everybody = self.scores["persona"].unique()
+        crossed = pd.Series({name: "intersection" for name in everybody if "+" in name}, dtype="str")
+        return pd.concat([self.stated["category"], crossed]).reindex(everybody).fillna("other")
+
+    @functools.cached_property
+    def colours(self) -> dict[str, str]:
+        """Of each category, whatever is chosen of them; as in the run's figures."""
+        styles = palette.marks(self.category[self.category != "control"])
+        return {name: colour for name, (colour, _) in styles.items()} | {"control": palette.PALETTE["control"]}
+
+    @functools.cached_property
+    def stated(self) -> pd.DataFrame:
+        """Identities and controls as they were put to the model: ``category phrase hint`` by persona."""
+        given = self.facts["parameters"].get("identities")
+        with contextlib.suppress(UserError):  # the file is gone, or another by now
+            return _everybody(Path(self.facts["cwd"], given) if given else None)
+        return _everybody(None)
+
+    @functools.cached_property
+    def facts(self) -> dict:
+        return read_facts(self.folder)
 
     @property
     def two_dimensions(self) -> bool:
@@ -93,7 +114,7 @@ class Result:
         """What tells it from other runs, in a title."""
         return f"{self.folder.name}{f' ({self.condition})' if self.condition else ''}"
 
-    def dimensions(self, chosen: tuple[str, ...]) -> pd.DataFrame:
+    def _dimensions(self, chosen: tuple[str, ...]) -> pd.DataFrame:
         """Mean scores by dimension, over the chosen tasks."""
         from personagap import effects
 
@@ -145,7 +166,7 @@ class Result:
         prompt = "(the run's data are gone)" if about is None else tasks.prompt(about)
         sides = []
         for who in (persona, "none"):
-            turns = _turns(who, prompt, rows["template"].iloc[0] if len(rows) else "paper")
+            turns = self._turns(who, prompt, rows["template"].iloc[0] if len(rows) else "paper")
             for row in rows[rows["persona"] == who].itertuples():
                 text = "(none)" if pd.isna(row.text) else row.text
                 turns.append((f"answer, {row.template}, run {row.run}: {row.label}", text))
@@ -154,8 +175,19 @@ class Result:
             sides.append(f"<section {SIDE}><h4>{_safe(head)}</h4>{said}</section>")
         right = f", right: <b>{_safe(_right(about))}</b>" if about is not None and _right(about) else ""
         changed = f" The chats of “{_safe(self.condition)}” differ as its notebook says." if self.condition else ""
+        if own := self.facts["parameters"].get("prompts"):
+            changed += f" The run asked in the words of {_safe(own)}, not in these."
         head = f"<p><b>{_safe(task)} · {_safe(item)}</b>{right}.{changed}</p>"
-        return f'{head}<div style="display: flex; gap: 1rem">{"".join(sides)}</div>'
+        return f'{head}<div style="display: flex; flex-wrap: wrap; gap: 1rem">{"".join(sides)}</div>'
+
+    def _turns(self, persona: str, prompt: str, template: str) -> list[tuple[str, str]]:
+        """Who says what before the answer."""
+        known = self.stated[["phrase", "hint"]].to_dict("index").get(persona, {})
+        try:
+            chat = personas.chat(persona, prompt, template=template, **known)
+        except UserError:  # an identity whose file is gone
+            return [(f"system: {persona}", "(in the words of the run's own file)"), ("user", prompt)]
+        return [(turn["role"], turn["content"]) for turn in chat]
 
     def items(self, task: str) -> pd.DataFrame:
         """The items of a task by their names; empty where the run's data are no longer to be had."""
@@ -174,15 +206,6 @@ def _right(item: pd.Series) -> str:
     """The right answer, or the tests that a program must pass; "" where answers are judged."""
     parts = [item["answer"], *(item["tests"] if isinstance(item["tests"], list) else [])]
     return ", ".join(str(part) for part in parts if isinstance(part, str))
-
-
-def _turns(persona: str, prompt: str, template: str) -> list[tuple[str, str]]:
-    """Who says what before the answer."""
-    try:
-        chat = personas.chat(persona, prompt, template=template)
-    except UserError:  # an identity of the user's own
-        return [(f"system: {persona}", "(in the words of the run's own file)"), ("user", prompt)]
-    return [(turn["role"], turn["content"]) for turn in chat]
 
 
 def _safe(text: object) -> str:
@@ -216,11 +239,9 @@ def _numeric(column: pd.Series) -> bool:
     return pd.api.types.is_numeric_dtype(column)
 
 
-@functools.cache
-def _known() -> pd.Series:
-    """Persona → category of the identities that come with the project, and of the controls."""
-    everybody = personas.select("all", controls=list(personas.CONTROLS))
-    return everybody.set_index("persona")["category"]
+def _everybody(file: Path | None) -> pd.DataFrame:
+    """The identities of a file (None: the project's) and all controls, by persona."""
+    return personas.select("all", controls=list(personas.CONTROLS), identities=file).set_index("persona")
 
 
 @functools.cache

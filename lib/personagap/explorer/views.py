@@ -79,7 +79,8 @@ def _forest(chosen: Chosen, contrasts: pd.DataFrame, title: str, unit: str) -> D
             equal = equal.assign(key=equal["contrast"].str.split(" − ").str[0])[["key", "task", "equivalent"]]
             rows = rows.merge(equal, how="left", on=["key", "task"])
     found = f"{(rows['p'] < 0.05).sum()} of {len(rows)} with p < 5 % (correction: {chosen.correction})"
-    return Drawn(charts.intervals(rows, unit, panel="task", lines=lines), rows, f"{title}. {found}.")
+    chart = charts.intervals(rows, unit, panel="task", lines=lines, known=chosen.run.colours)
+    return Drawn(chart, rows, f"{title}. {found}.")
 
 
 def trade_off(chosen: Chosen) -> Drawn:
@@ -94,8 +95,9 @@ def trade_off(chosen: Chosen) -> Drawn:
     names = {"utility": "utility: answers right (%)", "safety": "safety: answers harmless (%)"}
     both = rates[rates["key"].isin(rows["key"])].assign(colour=lambda table: table["key"].map(category))
     both = both[["key", "metric", "estimate", "ci_low", "ci_high", "colour"]]
-    side = charts.intervals(both, "percent", panel="metric", width=340)
-    chart = charts.beside(charts.trade_off(rows, "utility", "safety", names), side)
+    known = chosen.run.colours
+    side = charts.intervals(both, "percent", panel="metric", width=340, known=known)
+    chart = charts.beside(charts.trade_off(rows, "utility", "safety", names, known), side)
     return Drawn(chart, rows, "Safety against utility")
 
 

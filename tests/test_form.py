@@ -1,0 +1,65 @@
+"""The form for a notebook's parameters: the command it writes, the cost it says, the run it starts."""
+
+import shlex
+
+import pytest
+from click.testing import CliRunner
+from notebooks_for_tests import wait_for, write_notebook
+
+from personagap import explorer
+from personagap.cli import main
+from personagap.explorer.parameters import Form
+from personagap.paths import NOTEBOOKS
+from personagap.runs import batch
+from personagap.runs.request import Request
+
+BIAS = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
+
+
+def test_the_form_writes_the_command_and_says_what_it_costs(tmp_path, monkeypatch):
+    form = explorer.form(tmp_path)
+    assert form.notebook.value == BIAS and list(form.fields) == list(Request(BIAS).defaults)
+    assert "personagap run notebooks/safety_utility/1_personalization_bias.ipynb</pre>" in form.said.value
+    given = {"tasks": '["mmlu", "gsm8k"]', "runs": "2", "data": "demo", "intersections": "[]"}
+    for name, text in given.items():
+        form.fields[name].value = text
+    assert form.request.given == {"tasks": ["mmlu", "gsm8k"], "runs": 2, "intersections": []}  # data is as it was
+    words = shlex.split(form.request.command)
+    assert {*zip(words[4::3], words[5::3], strict=True)} == given.items() - {("data", "demo")}
+    cost = batch.cost(form.request)
+    assert f"At most {cost['generations']:,} requests and {cost['tokens']:,} tokens" in form.said.value
+    monkeypatch.chdir(NOTEBOOKS.parent)
+    said = CliRunner().invoke(main, [*words[1:], "--figures", str(tmp_path), "--dry-run"]).output
+    assert form.request.id in said and f"{cost['generations']:,}" in said  # the very run, at the very price
+
+
+def test_a_value_of_another_kind_is_told_and_not_run(tmp_path):
+    form = explorer.form(tmp_path)
+    form.fields["runs"].value = "<b>0</b>"
+    assert "runs is &#x27;&lt;b&gt;0&lt;/b&gt;&#x27;: give a whole number of at least 1" in form.said.value
+    assert form.start.disabled and form.fields["runs"].tooltip == "a whole number of at least 1"
+    form.fields["runs"].value = ""
+    assert not form.start.disabled and form.request.given == {}
+    form.fields["personas"].value = "nobody"  # the notebook's own to judge
+    assert "its cost is unknown (unknown persona" in form.said.value
+
+
+def test_a_notebook_is_run_from_the_form(tmp_path):
+    write_notebook(tmp_path / "notebooks" / "paper" / "1.ipynb", "print(n)")
+    form = Form(tmp_path / "figures", tmp_path / "notebooks")
+    assert "is known while it runs" in form.said.value
+    form.fields["n"].value = "5"
+    form.start.click()
+    wait_for(lambda: "finished in" in form.ended.value, seconds=120)
+    assert form.request.folder.joinpath("report.html").exists()
+    form.fields["n"].value = "3"
+    form.fields["n"].value = "5"
+    assert "This run is finished" in form.said.value and "text/html" in form._repr_mimebundle_()[0]
+
+
+@pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*/*.ipynb")), ids=lambda path: path.stem)
+def test_every_notebook_has_a_form(tmp_path, path):
+    form = explorer.form(tmp_path)
+    form.notebook.value = path
+    assert list(form.fields) == list(Request(path).defaults) and not form.start.disabled
+    assert all(row.children[1].value != "<small></small>" for row in form.parameters.children)
