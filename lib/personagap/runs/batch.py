@@ -7,6 +7,7 @@ import logging
 import os
 import time
 import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -121,14 +122,20 @@ def _cost(request: Request) -> dict[str, float]:
 
 
 def plan(requests: list[Request], force: bool) -> pd.DataFrame:
-    """What a batch will do: ``run notebook parameters state generations tokens detectable``, one row per run."""
+    """What a batch will do: ``run notebook parameters state generations tokens detectable``, one row per run.
+
+    Parameters that few runs share come first: a terminal cuts off the last, and these tell the runs apart.
+    """
     rows: list[dict] = []
     to_do: list[Request] = []
+    changed = {one.id: {name: format_value(value) for name, value in one.changed.items()} for one in requests}
+    shared = Counter(pair for each in changed.values() for pair in each.items())
     for request in _ordered(requests):
         done = not force and not any(map(request.reads_from, to_do)) and execute.finished(request)
         to_do += [] if done else [request]
         notebook = f"{request.folder.parts[-3]}/{request.notebook.stem}"
-        parameters = " ".join(f"{name}={format_value(value)}" for name, value in request.changed.items())
+        rare = sorted(changed[request.id].items(), key=shared.__getitem__)
+        parameters = " ".join(f"{name}={value}" for name, value in rare)
         row = {"run": request.id, "notebook": notebook, "parameters": parameters}
         rows.append(row | ({"state": "finished"} if done else {"state": "to do", **_cost(request)}))
     order = [request.id for request in requests]
