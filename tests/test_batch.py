@@ -123,6 +123,12 @@ def test_the_batches_of_the_project_ask_for_what_their_notebooks_have(file):
     assert len(batch.read(file, FIGURES)) == sum(math.prod(map(len, grid)) for grid in grids)  # none of them twice
 
 
+def test_findings_are_no_input_of_the_runs_that_they_come_from():
+    run = batch.read(NOTEBOOKS / "findings.yaml", FIGURES)[0]
+    assert list((ROOT / "data" / "findings").glob("*.csv"))
+    assert not [name for name in execute._inputs(run) if "findings" in name]
+
+
 def test_a_full_replication_is_priced_without_its_data():
     plan = batch.plan(batch.read(NOTEBOOKS / "replication.yaml", FIGURES), force=True)
     assert plan["generations"].tolist() == [370_848, 117_504]
@@ -140,6 +146,14 @@ def test_the_plan_says_what_a_run_costs_and_what_that_buys(tmp_path):
     assert row["generations"] * 300 < row["tokens"] < row["generations"] * 700
     assert row["detectable"] == pytest.approx(99.1)  # 280.2 sqrt(0.5 / 4)
     assert plan.loc[other.id, batch.COST].isna().all()
+
+
+def test_what_tells_runs_apart_is_told_first(tmp_path):
+    write_notebook(tmp_path / "p" / "1.ipynb", parameters='model = "demo"\ndata = "demo"\nn = 1')
+    same = {"model": "m", "data": "d"}
+    entries = [{"notebook": "p/1.ipynb", "parameters": same | {"n": n}} for n in (2, 3)]
+    plan = batch.plan(batch.read(write_batch(tmp_path, *entries), tmp_path), force=False)
+    assert plan["parameters"].tolist() == ["n=2 model=m data=d", "n=3 model=m data=d"]
 
 
 @pytest.mark.parametrize(

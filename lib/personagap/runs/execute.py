@@ -212,8 +212,9 @@ def _facts(request: Request) -> dict[str, Any]:
 
 def _inputs(request: Request) -> dict[str, str]:
     """Hashes of the project's prompts and small tables, and of what the parameters name, whose texts are not read."""
-    # Those of the demo come below; what benchmarks measured is no input.
-    folders = [DATA, *(folder for folder in DATA.iterdir() if folder not in (DEMO, CACHE, DATA / "benchmarks"))]
+    # Those of the demo come below; what was measured or found, by runs too, is no input.
+    others = (DEMO, CACHE, DATA / "benchmarks", DATA / "findings")
+    folders = [DATA, *(folder for folder in DATA.iterdir() if folder not in others)]
     small = [path for folder in folders for path in folder.glob("*") if path.suffix in (".csv", ".txt", ".toml")]
     read = {path.relative_to(DATA.parent).as_posix(): _digest(path.read_bytes()) for path in sorted(small)}
     written = {request.figures.resolve(), CACHE.resolve()}
