@@ -171,14 +171,17 @@ def _found(scores: pd.DataFrame, card: pd.DataFrame) -> pd.DataFrame:
     versus["persona"] = versus["contrast"].str.split(" − ").str[0]
     versus = versus[~versus["persona"].isin(personas.CONTROLS)]
     farthest = versus.loc[versus["estimate"].abs().groupby(versus["task"]).idxmax()]
-    below = versus["estimate"].lt(0).groupby(versus["task"]).sum().rename("estimate").reset_index()
+    below = versus["estimate"].lt(0).groupby(versus["task"]).agg(estimate="sum", n="size").reset_index()
     invalid = rates[named].groupby("task", as_index=False).agg(estimate=("invalid_rate", "mean"), n=("n", "max"))
     bias = effects.personalization_bias(scores)
-    judged = bias[bias["dimension"].isin(tasks.SAFETY)]
-    corrected = effects.judge_corrected(judged, card).rename(columns={"dimension": "task"})
+    spread = effects.judge_corrected(bias[bias["dimension"].isin(tasks.SAFETY)], card)
+    control = rates[rates["persona"] == "none"]
+    level = effects.judge_corrected(control[control["task"].isin(tasks.SAFETY)], card)
     parts = [
         _bias(scores),
-        corrected.assign(metric="debiased_pb2 without the judge's errors"),
+        spread.rename(columns={"dimension": "task"}).assign(metric="debiased_pb2 without the judge's errors"),
+        control.assign(metric="none"),
+        level.assign(metric="none without the judge's errors"),
         mean.assign(metric="mean of identities", unit="points"),
         farthest.assign(metric="farthest from none"),
         below.assign(metric="identities below none", unit="identities"),
