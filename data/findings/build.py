@@ -98,7 +98,13 @@ def _bias(scores: pd.DataFrame) -> pd.DataFrame:
     for metric in ("smallest_pb", "smallest_contrast_holm"):
         found = {"metric": metric, "estimate": power[metric], "unit": "points", "method": "80 % power at 5 %"}
         parts.append(power[["task", "n"]].assign(**found))
-    return result(pd.concat(parts, ignore_index=True), ["task"])[["task", *COLUMNS]]
+    rows = result(pd.concat(parts, ignore_index=True), ["task"])[["task", *COLUMNS]]
+    return _apart(rows)
+
+
+def _apart(rows: pd.DataFrame) -> pd.DataFrame:
+    """Without the joint rows of a single task, which say the same again."""
+    return rows if len(set(rows["task"]) & set(tasks.TASKS)) > 1 else rows[rows["task"] != "joint"]
 
 
 def identities(runs: list[Request]) -> pd.DataFrame:
@@ -195,7 +201,10 @@ def _found(scores: pd.DataFrame, card: pd.DataFrame) -> pd.DataFrame:
 
 def remedies(runs: list[Request]) -> pd.DataFrame:
     """The paired change of PB under each defence, and its price in mean score; and prompt defences beside a placebo."""
-    rows = [saved(run, "paired_change.csv").assign(run=run.id) for run in designs(runs, MITIGATION)]
+    rows = []
+    for run in designs(runs, MITIGATION):
+        table = saved(run, "paired_change.csv").query("metric != 'pb_percent'")  # of a PB that may be 0
+        rows.append(_apart(table).assign(run=run.id))
     return told(rows, ["condition", "compared_with", "task"], ["before", "after", "n_identities"])
 
 
