@@ -48,6 +48,11 @@ class Paired(NamedTuple):
         }  # fmt: skip
 
 
+def _untold(bounds: tuple[float, float], n_items: int) -> Paired:
+    unknown = dict.fromkeys(["estimate", "cohens_h", "centre", "se", "df", "statistic", "p_value"], np.nan)
+    return Paired(bounds=bounds, n_items=n_items, n_runs=0, method=UNTOLD, **unknown)
+
+
 class Task:
     """The scores of one task, ready for any number of contrasts."""
 
@@ -64,7 +69,7 @@ class Task:
             if not self.silent & set(weights):
                 few = f"{' and '.join(weights)} share {shared.sum()} answered items"
                 raise UserError(f"{self.name}: {few}; 2 are needed")
-            return Paired(np.nan, bounds, np.nan, int(shared.sum()), 0, *[np.nan] * 5, UNTOLD)
+            return _untold(bounds, int(shared.sum()))
         rows, means, clusters = self._rows(weights), means[:, :, shared], self.clusters[shared]
         weight, n_runs = np.array(list(weights.values())), int(self.table.runs[rows].max())
         difference = np.tensordot(weight, means, axes=1)

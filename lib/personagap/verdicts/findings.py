@@ -77,7 +77,8 @@ def real_relevance(relevance: pd.DataFrame) -> pd.DataFrame:
     leak = alone.get((name, "random (leaks)"))
     headline = (
         f"The best that has not seen a prompt is {name}, F1 {fair.max():.3f}; the better model whose judgments are "
-        f"public, {rival}, reaches {models.loc[rival, ''].item():.3f}. Above it in {won} of {len(against)} draws: {draws}."
+        f"public, {rival}, reaches {models.loc[rival, ''].item():.3f}. It is above in {won} of {len(against)} draws of "
+        f"the folds: {draws}."
     )
     answers = [("Do models pick what people find relevant?", headline)]
     if leak is not None:
