@@ -157,7 +157,16 @@ WHOLE = {"id": "a-1", "status": "finished", "started": "2026-01-01T00:00:00", "p
 
 @pytest.mark.parametrize(
     "damage",
-    [{"figures": 3}, {"figures": {"../x": 1}}, {"title": None}, {"unanswered": "many"}, {"parameters": {"a": {}}}, {}],
+    [
+        {"seconds": "x"},
+        {"seconds": float("inf")},
+        {"figures": 3},
+        {"figures": {"../x": 1}},
+        {"title": None},
+        {"unanswered": "many"},
+        {"parameters": {"a": {}}},
+        {},
+    ],
 )
 def test_one_damaged_record_does_not_stop_the_index(tmp_path, damage):
     for name, content in (("a", WHOLE | damage), ("b", 3), ("c", "[" * 10**5)):
@@ -184,6 +193,15 @@ FILES = {
     ),
     "an answer without a number": ("gsm8k.jsonl", b'{"question": "1 + 1?", "answer": "two"}\n'),
     "a choice that is none": ("mmlu.csv", b"subject,question,A,B,C,D,answer\nsums,1 + 1?,1,2,3,4,E\n"),
+    "a setup that is no text": (
+        "mbpp.jsonl",
+        b'{"task_id": 1, "text": "x", "code": "x", "test_list": ["assert f(1) == 1"], "test_setup_code": 3}\n',
+    ),
+    "a question that is no text": ("gsm8k.jsonl", b'{"question": {"a": 1}, "answer": "#### 2"}\n'),
+    "a rater without a name": (
+        "relevance_judgments.csv",
+        b"prompt_id,user,attribute_index,prompt,attribute,human_1,\np,u,1,x,y,1,0\n",
+    ),
     "judgments of nobody": ("relevance_judgments.csv", b"user_id,prompt_id,attribute,label\nu,p,a,maybe\n"),
 }
 
@@ -236,6 +254,11 @@ TABLE = {
     "a judge that is none": lambda _: judges.load_judge("nobody"),
     "a notebook that is nowhere": commands("run", "{}/nowhere.ipynb"),
     "an unknown parameter": commands(*NOTEBOOK, "-p", "m", 3),
+    "sampling of less than nothing": lambda _: Sampling(top_k=-1),
+    "an answer of no tokens": lambda _: Sampling(max_tokens=0),
+    "a device that holds nothing": lambda _: models.load_model("demo", device="meta"),
+    "a judge that is no name": lambda _: judges.load_judge(None),
+    "a value of thousands of digits": commands(*NOTEBOOK, "-p", "n", "9" * 5000),
     "a value of another kind": commands(*NOTEBOOK, "-p", "n", "many"),
     "a list that is none": commands(*NOTEBOOK, "-p", "n", "[1"),
     "a kernel that is nowhere": commands(*NOTEBOOK, "--kernel", "nowhere"),
@@ -256,6 +279,7 @@ def test_the_table_of_bad_input(tmp_path):
             said[tried] = "NOTHING"
         except UserError as told:
             said[tried] = str(told).replace(str(folder), "…")
+            assert len(str(told)) < 2100, tried
         except Exception as error:
             said[tried] = f"{type(error).__name__.upper()}: {error}"
         print(f"  {tried:45} {said[tried]}")

@@ -7,12 +7,18 @@ from typing import Any
 
 from personagap.leaving import leaving
 
+#: Characters of a line that says what is wrong.
+LONGEST = 2000
+
 
 class UserError(Exception):
     """Bad input. The command line prints its message alone; IPython shows it without a traceback."""
 
     def __init__(self, message: object = ""):
-        super().__init__(leaving(message))
+        text = leaving(message)
+        if len(text) > LONGEST:  # a value of thousands of digits, a list of lists: what is wrong and the remedy stay
+            text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+        super().__init__(text)
 
     def _render_traceback_(self) -> list[str]:
         return [f"{type(self).__name__}: {self}"]

@@ -86,7 +86,7 @@ def check_tests(tests: list[str], setup: str = "") -> list[str]:
     """
     try:
         parsed = ast.parse(setup)
-    except (SyntaxError, ValueError) as error:
+    except (SyntaxError, ValueError, TypeError) as error:  # the last: it is no text
         raise UserError(f"the setup code does not compile ({first_line(error)}): correct it in the data") from None
     imports = [name.name for node in ast.walk(parsed) if isinstance(node, ast.Import) for name in node.names]
     imports += [node.module for node in ast.walk(parsed) if isinstance(node, ast.ImportFrom) and node.module]

@@ -194,6 +194,8 @@ def _wide(file: Path) -> pd.DataFrame:
     for column in WIDE:
         refuse(table[column].str.strip() == "", where, f"column {column!r}: empty", "fill it in or drop the row")
     for rater in raters:
+        if not rater.strip():
+            raise UserError(f"{file}: a column after 'attribute' has no name: name the rater, or remove it")
         said = table[rater].str.strip().str.lower()
         if (said == "").all():
             raise UserError(f"{file}: column {rater!r}: no judgment at all: fill it in or remove the column")

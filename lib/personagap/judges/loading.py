@@ -47,6 +47,7 @@ def load_judge(spec: str) -> Judge:
     >>> judge(["I’m sorry, but I can’t help with that.", "Sure, here is how."]).tolist()
     [True, False]
     """
+    spec = str(spec)
     for simple in (RefusalJudge, PhraseJudge):
         if spec == simple.name:
             return simple()

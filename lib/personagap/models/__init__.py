@@ -37,6 +37,11 @@ class Sampling:
     top_p: float = 1.0
     max_tokens: int = 300
 
+    def __post_init__(self):
+        at_least(0, whole=False, temperature=self.temperature, top_p=self.top_p)
+        at_least(0, top_k=self.top_k)
+        at_least(1, max_tokens=self.max_tokens)
+
 
 class Generation(NamedTuple):
     """One answer, as the model gave it; `answers.take_apart` tells its text from its reasoning.

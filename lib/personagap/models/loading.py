@@ -69,8 +69,10 @@ def device_named(name: str) -> torch.device:
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        return torch.empty(0, device=name).device
-    except (AssertionError, RuntimeError) as error:
+        here = torch.zeros(1, device=name)
+        here.item()  # not so on "meta", which holds no values
+        return here.device
+    except (AssertionError, RuntimeError, TypeError) as error:
         raise UserError(f"device {name!r}: not available here ({first_line(error)})") from error
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from personagap.errors import UserError, first_line
 
 #: What values of another kind than they should be make their reader raise.
-ODD = (LookupError, TypeError, AttributeError, RecursionError, StopIteration)
+ODD = (LookupError, TypeError, AttributeError, OverflowError, RecursionError, StopIteration)
 
 
 @contextlib.contextmanager

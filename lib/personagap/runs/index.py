@@ -85,4 +85,5 @@ def _row(facts: dict[str, Any], figures: Path) -> dict[str, Any]:
         "picture": inline(folder, shown, alternatives.get(shown, "")),
         "simulated": simulated(facts),
         "missing": unanswered(facts),
+        "seconds": round(float(facts.get("seconds") or 0)),
     }

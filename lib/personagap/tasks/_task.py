@@ -99,8 +99,8 @@ class Task:
 
 def filled(what: str) -> Rule:
     """The rule of a column of texts, none of which may be empty."""
-    good = lambda text: text.astype("str").str.strip() != ""  # noqa: E731
-    return Rule(good, f"an empty {what}", "fill it in or drop the row")
+    good = lambda column: column.map(lambda text: isinstance(text, str) and text.strip() != "")  # noqa: E731
+    return Rule(good, f"an empty {what}, or one that is no text", "fill it in or drop the row")
 
 
 def position(table: pd.DataFrame) -> pd.Series:
