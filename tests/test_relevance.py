@@ -81,6 +81,27 @@ def test_demo_recovers_what_was_planted(demo_relevance):
     assert len(table) == 3 * len(gap.METRICS) + 1 and table["covered"].mean() >= 0.9
 
 
+def test_a_truth_behind_people_and_a_person_left_out_recover_what_was_planted(demo_relevance):
+    judgments, quick = demo_relevance.judgments, {"n_bootstrap": 200}
+    latent = gap.latent_truth(judgments, **quick)
+    replacement = gap.alternative_annotator_test(judgments, **quick)
+    found = truth("relevance", replacement, latent)
+    # Of three judges three metrics and the advantage; of three people two; and the prevalence.
+    assert len(found) == 3 * 4 + 3 * 2 + 1 and found["covered"].mean() >= 0.8
+    assert found["difference"].abs().max() < 0.08
+    gold = judgments[judgments["rater"] == "human_majority"].sample(frac=0.25, random_state=0)
+    few = gap.prediction_powered_mean(
+        pd.concat([gold, judgments[judgments["rater"] == "judge_strict"]]),
+        "judge_strict",
+        gold="human_majority",
+        **quick,
+    )
+    answers = recentering.verdicts.stand_in(replacement, latent, few)["answer"]
+    assert "judge_broad list-wise: " in answers[0] and "of 3 (advantage probability 0." in answers[0]
+    assert answers[1].count("judge_") == 3 and "with judge_strict 1." in answers[2]
+    assert recentering.verdicts.stand_in(None).empty
+
+
 def test_retrieval_prefers_shared_words_and_ignores_stop_words():
     pairs = pd.DataFrame(
         {"prompt": "p", "user": "u", "item": range(3), "prompt_text": "How do I bake sourdough bread?"}

@@ -90,12 +90,15 @@ def planted_relevance() -> pd.DataFrame:
 
     Labels are independent given the truth, so the probability of each pair of labels is a sum over
     the two truths; summed over the pairs these are the expected counts of the four outcomes. The
-    row "human–human", "kappa" is the mean of the three pairwise values.
+    row "human–human", "kappa" is the mean of the three pairwise values. Raters named "… (latent)" are
+    held against the truth itself. In the alternative annotator test, a judge loses to a person where
+    the three people agree and it does not.
     """
     pairs = judged_pairs()
     yes, relevant = _chance_of_yes(pairs), pairs["kind"].map(RELEVANT)
     a, b, c = (yes[rater] for rater in HUMANS)
     yes["human_majority"] = a * b + a * c + b * c - 2 * a * b * c
+    yes["truth"] = np.stack([np.ones(len(pairs)), np.zeros(len(pairs))])
 
     def metrics(rater: str, gold: str) -> dict[str, float]:
         said = [(x, y) for x in (yes[rater], 1 - yes[rater]) for y in (yes[gold], 1 - yes[gold])]
@@ -106,8 +109,18 @@ def planted_relevance() -> pd.DataFrame:
     table = table.rename_axis("metric").reset_index()
     table = table.melt("metric", var_name="rater", value_name="planted")
     kappa = np.mean([metrics(*pair)["kappa"] for pair in combinations(HUMANS, 2)])
-    table.loc[len(table)] = {"rater": "human–human", "metric": "kappa", "planted": kappa}
-    return table[["rater", "metric", "planted"]]
+    more = [("human–human", "kappa", kappa), ("people (latent)", "prevalence", relevant.mean())]
+    for human in HUMANS:
+        hit, alarm, _ = RATERS[human]
+        more += [(f"{human} (latent)", "sensitivity", hit), (f"{human} (latent)", "specificity", 1 - alarm)]
+    for judge in judges:
+        found, m = metrics(judge, "truth"), yes[judge]
+        more += [(f"{judge} (latent)", metric, float(found[metric])) for metric in ("precision", "recall", "f1")]
+        lost = a * b * c * (1 - m) + (1 - a) * (1 - b) * (1 - c) * m
+        chance = ([relevant, 1 - relevant] * lost).sum(axis=0)
+        more.append((judge, "mean advantage probability", 1 - chance.mean()))
+    columns = ["rater", "metric", "planted"]
+    return pd.concat([table[columns], pd.DataFrame(more, columns=columns)], ignore_index=True)
 
 
 def write(folder: Path) -> None:

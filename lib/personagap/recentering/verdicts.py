@@ -139,6 +139,36 @@ def _retrieval(scored: pd.DataFrame) -> str:
     return f"{above} of {len(ranked)} do better than chance: AUPRC {found} where chance gives {chance:.3f}."
 
 
+def stand_in(
+    replacement: pd.DataFrame | None, latent: pd.DataFrame | None = None, few_labels: pd.DataFrame | None = None
+) -> pd.DataFrame:
+    """Whether models may stand in for people: ``question answer``, no row for what was not computed.
+
+    The arguments are of ``gap.alternative_annotator_test``, ``latent_truth`` and ``prediction_powered_mean``.
+    """
+    answers = []
+    if replacement is not None:
+        rates = replacement[replacement["metric"] == "winning rate"].set_index("rater")
+        means = _of(replacement, "mean advantage probability")
+        said = [
+            f"{rater}: {'yes' if row.estimate >= 0.5 else 'not shown'}, as good as {row.estimate * row.n:.0f} of "
+            f"{row.n:.0f} (advantage probability {interval(means.loc[rater], form='.2f')})"
+            for rater, row in rates.iterrows()
+        ]
+        answers.append(("May a model stand in for one of the people?", "; ".join(said) + "."))
+    if latent is not None:
+        f1 = latent[(latent["metric"] == "f1") & (latent["truth"] == "difference")]
+        said = [f"{row.rater} {interval(row, form='+.3f')}, {p(row.p_value)}" for row in f1.itertuples()]
+        question = "Do models look better against the truth behind people who err than against their majority?"
+        answers.append((question, f"F1 against the one less F1 against the other: {'; '.join(said)}."))
+    if few_labels is not None:
+        gain = few_labels[few_labels["metric"] == "gain"]
+        said = [f"with {row.rater} {row.estimate:.2f}" for row in gain.itertuples()]
+        question = "How many labels of people is one worth where a model judges all pairs?"
+        answers.append((question, f"Where people judged {gain['n'].iloc[0]:,.0f}: {', '.join(said)}."))
+    return table(answers).replace(READABLE, regex=True)
+
+
 EFFECTS = {"mention": "naming the attribute", "log2_length": "twice the length", "second": "standing second"}
 
 
