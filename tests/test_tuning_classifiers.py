@@ -50,6 +50,21 @@ def test_linear_probe_finds_what_was_planted_in_pairs_and_in_single_texts():
     assert average_precision_score(shuffled, nothing) < labels.mean() + 0.12
 
 
+def test_kernel_knows_alike_attributes_and_how_close_one_is_beside_its_prompt_s_others():
+    texts, labels, prompt = planted()
+    number = classifiers.folds(prompt)
+    scores = classifiers.cross_validate(texts, labels, number, "kernel")
+    assert average_precision_score(labels, scores) > 0.85 and ((scores >= 0) & (scores <= 1)).all()
+    shuffled = np.random.default_rng(1).permutation(labels)
+    nothing = classifiers.cross_validate(texts, shuffled, number, "kernel")
+    assert average_precision_score(shuffled, nothing) < labels.mean() + 0.12
+    # Of each prompt's attributes the one on its topic is relevant; no attribute is so of itself.
+    texts = [(f"Tell me about {topic}.", f"The user likes {word}.") for topic in WORDS for word in WORDS]
+    labels = np.array([prompt.split()[-1] == attribute.split()[-1] for prompt, attribute in texts]).astype(int)
+    scores = classifiers.cross_validate(texts, labels, classifiers.folds([prompt for prompt, _ in texts]), "kernel")
+    assert scores[labels == 1].min() > scores[labels == 0].max()
+
+
 def test_embeddings_rest_on_known_texts_alone():
     known = ["bees make honey", "a bicycle chain", "rain in winter", "bees in winter"]
     for dimensions in (None, 2):
@@ -58,13 +73,14 @@ def test_embeddings_rest_on_known_texts_alone():
         assert np.linalg.norm(one, axis=1) == pytest.approx([1, 1]) and not other[1].any()
 
 
-def test_a_fold_is_scored_without_its_labels():
+@pytest.mark.parametrize("method", ["linear", "kernel"])
+def test_a_fold_is_scored_without_its_labels(method):
     """Neither training, nor the choice of settings, nor the threshold may see them."""
     texts, labels, prompt = planted()
     number = classifiers.folds(prompt)
     here = number == 2
-    scores = classifiers.cross_validate(texts, labels, number)
-    other = classifiers.cross_validate(texts, np.where(here, 1 - labels, labels), number)
+    scores = classifiers.cross_validate(texts, labels, number, method)
+    other = classifiers.cross_validate(texts, np.where(here, 1 - labels, labels), number, method)
     np.testing.assert_array_equal(scores[here], other[here])
     assert (scores[~here] != other[~here]).any()
     decided = classifiers.decide(scores, np.where(here, 1 - labels, labels), number)
@@ -77,6 +93,7 @@ def test_user_errors():
     for message, arguments in {
         "method 'forest'": (texts, labels, number, "forest"),
         "without fold 0 and 1": (texts, labels, number % 2),
+        "'kernel' judges pairs": ([attribute for _, attribute in texts], labels, number, "kernel"),
         "both labels are not left": (texts, (number == 0).astype(int), number),
         "give encoder=": (texts, labels, number, "encoder"),
         "no encoder at": (texts, labels, number, "encoder", "/no/such/folder"),
@@ -134,6 +151,17 @@ def test_grpo_raises_the_reward_and_two_runs_are_equal(monkeypatch):
     monkeypatch.setattr(grpo, "tune", lambda *_: first)
     scores = classifiers.cross_validate(texts, labels, np.arange(16) % 3, "grpo", "demo")
     assert ((scores > 0) & (scores < 1)).all()
+
+
+def test_kernel_on_the_demo_ranks_better_than_the_linear_probe(demo_relevance):
+    pairs, judgments = demo_relevance.pairs, demo_relevance.judgments
+    trained = classifiers.relevance_judges(pairs, judgments, {"kernel": None})
+    both = pd.concat([demo_relevance.trained, trained[trained["rater"].str.startswith("kernel")]])
+    auprc = wide(classifiers.quality(judgments, both, n_bootstrap=50)).set_index("rater")["auprc"]
+    for split in ("new prompts", "new users"):
+        assert auprc[f"kernel ({split})"] > auprc[f"linear ({split})"] + 0.05
+    with pytest.raises(UserError, match="no classifier to train"):
+        classifiers.relevance_judges(pairs, judgments, {})
 
 
 def test_judges_by_split_and_what_they_are_compared_with(demo_relevance):

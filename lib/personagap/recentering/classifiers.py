@@ -13,7 +13,7 @@ from sklearn.model_selection import GroupKFold
 from personagap import gap
 from personagap.errors import UserError, at_least
 from personagap.recentering import grpo
-from personagap.recentering.learners import Learner, Texts, encoder_learner, linear_learner
+from personagap.recentering.learners import Learner, Texts, encoder_learner, kernel_learner, linear_learner
 from personagap.results import corrected
 
 
@@ -55,9 +55,11 @@ def cross_validate(
     ----------
     texts, labels, folds : n texts, or n pairs such as (prompt, attribute); n labels 0/1; (n,) folds, three at least.
     method : "linear": logistic regression on embeddings, for pairs those of both with their product, distance and
-        cosine (the features of InferSent, arXiv 1705.02364); "encoder": a sequence classifier fine-tuned whole,
+        cosine (the features of InferSent, arXiv 1705.02364); "kernel": ridge regression of pairs with a kernel of the
+        embeddings of both (`learners.kernel_learner`); "encoder": a sequence classifier fine-tuned whole,
         class-weighted; "grpo": a language model tuned to judge pairs, scored by the probability of its yes.
-    encoder : "linear": as of ``embeddings.embed``; "encoder": a model folder or Hub name; "grpo": as of `grpo.tune`.
+    encoder : "linear", "kernel": as of ``embeddings.embed``; "encoder": a model folder or Hub name; "grpo": as of
+        `grpo.tune`.
     seed, steps : what decides initial weights, order and dropout; optimizer steps of "grpo".
 
     Returns
@@ -69,6 +71,7 @@ def cross_validate(
     learners: dict[str, tuple[Callable[..., Learner], int | None]]
     learners = {
         "linear": (linear_learner, None),
+        "kernel": (kernel_learner, None),
         "encoder": (encoder_learner, 1),
         "grpo": (partial(grpo.learner, steps=steps), 0),
     }
@@ -158,6 +161,8 @@ def relevance_judges(
     "linear (new users)" and, sharing both with its training set (R7), "linear (random split)"; in "MODEL & linear (new
     prompts)" the classifier must confirm every yes of a model.
     """
+    if not models:
+        raise UserError("no classifier to train: give linear or kernel, or a model for encoder or grpo")
     key = ["user", "prompt", "item"]
     known = pairs.merge(judgments.loc[judgments["rater"] == gold, [*key, "label"]], on=key)
     texts = list(zip(known["prompt_text"], known["attribute"], strict=True))

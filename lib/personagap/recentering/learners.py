@@ -1,4 +1,4 @@
-"""What `classifiers` can learn with: a linear model of embeddings, or an encoder fine-tuned whole."""
+"""What `classifiers` can learn with: a linear model or kernels of embeddings, or an encoder fine-tuned whole."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -6,7 +6,10 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pandas as pd
 from scipy.special import softmax
+from sklearn.kernel_ridge import KernelRidge
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics.pairwise import rbf_kernel
+from sklearn.preprocessing import normalize, scale
 
 from personagap.embeddings import embed
 from personagap.errors import UserError, explained
@@ -15,6 +18,8 @@ Texts = Sequence[str] | Sequence[tuple[str, str]]
 
 #: Inverse strengths of the ridge penalty to choose from, and dimensions of the representation that needs no model.
 PENALTIES, DIMENSIONS = (3e-4, 3e-3, 3e-2), 100
+#: Width of the Gaussian kernels, on unit vectors, and strengths of the ridge penalty to choose from.
+WIDTH, RIDGES = 0.8, (1.0, 3.0)
 #: Fine-tuning, at a constant rate, so that an epoch to stop at does not depend on how many would follow.
 EPOCHS, RATE, BATCH, TOKENS = 5, 3e-5, 16, 256
 #: Scores of test rows by a model of training rows, one line per setting: (n_settings, n_test).
@@ -42,6 +47,40 @@ def _features(vectors: np.ndarray) -> np.ndarray:
         return size**0.5 * vectors[0]
     a, b = vectors
     return np.hstack([size**0.5 * np.hstack([a, b, abs(a - b), (a * b).sum(axis=1, keepdims=True)]), size * a * b])
+
+
+def kernel_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
+    """Kernel ridge regression of pairs, by a pairwise kernel (Stock et al. 2018, arXiv 1803.01575).
+
+    K = k(a, a') (1 + k(p, p')) + s·s'/d: what is known of like attributes counts, more so with a like prompt, and so
+    does how similar an attribute is to its prompt, beside the others of that prompt. That takes no labels of theirs.
+    """
+    if isinstance(texts[0], str):
+        raise UserError("method 'kernel' judges pairs of a prompt and an attribute: choose linear or encoder")
+    code, words = pd.factorize(pd.Series([text for side in zip(*texts, strict=True) for text in side]))
+    code = code.reshape(2, -1)
+    overlap = _beside(embed(words)[code], code[0])
+
+    def learner(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        known = words[np.unique(code[:, train])]
+        vectors = embed(words, encoder, dimensions=DIMENSIONS, known=known, seed=seed)[code]
+        both, near = np.concatenate([train, test]), np.hstack([overlap, _beside(vectors, code[0])])
+        centred = (normalize(x - x.mean(axis=0)) for x in vectors)
+        prompt, attribute = (rbf_kernel(x[both], x[train], gamma=0.5 / WIDTH**2) for x in centred)
+        kernel = attribute * (1 + prompt) + near[both] @ near[train].T / near.shape[1]
+        share = labels[train].mean()
+        fits = (KernelRidge(alpha=alpha, kernel="precomputed") for alpha in RIDGES)
+        fits = (fit.fit(kernel[: len(train)], labels[train] - share) for fit in fits)
+        return np.stack([share + fit.predict(kernel[len(train) :]) for fit in fits]).clip(0, 1)
+
+    return learner
+
+
+def _beside(vectors: np.ndarray, prompt: np.ndarray) -> np.ndarray:
+    """Cosine of prompt and attribute, also less its mean and as its rank among those of the prompt: (n, 3), scaled."""
+    cosine = pd.Series((vectors[0] * vectors[1]).sum(axis=1))
+    page = cosine.groupby(prompt)
+    return scale(np.column_stack([cosine, cosine - page.transform("mean"), page.rank(pct=True)]))
 
 
 def encoder_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
