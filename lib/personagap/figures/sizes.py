@@ -4,10 +4,12 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from matplotlib import rcParams
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
 from matplotlib.text import Text
+from matplotlib.transforms import Bbox
 
 #: Widths in inches of a page and of a column, as journals and conferences have them, by the end of a file's name.
 WIDTHS = {"": 6.9, "_column": 3.35}
@@ -15,6 +17,15 @@ WIDTHS = {"": 6.9, "_column": 3.35}
 SMALLEST = 0.62
 #: Size of a legend in points, and the longest entry of which two stand beside each other in a column.
 LEGEND, LONG = 6.5, 27
+
+
+def fitted(fig: Figure) -> Bbox:
+    """Lay a figure out, once for all files that are written of it; its bounds in inches, as of ``bbox_inches="tight"``,
+    which would lay it out anew for each.
+    """
+    fig.draw_without_rendering()
+    fig.set_layout_engine("none")  # keeps what was laid out
+    return fig.get_tightbbox().padded(rcParams["savefig.pad_inches"])
 
 
 def for_paper(fig: Figure) -> Iterator[str]:
@@ -30,9 +41,9 @@ def for_paper(fig: Figure) -> Iterator[str]:
     width, height = fig.get_size_inches()
     texts = {text: text.get_fontsize() for text in fig.findobj(Text)}
     lines = {line: line.get_markersize() for line in fig.findobj(Line2D)}
-    with contextlib.suppress(RuntimeError):  # a colour bar keeps the layout that it was made with
-        fig.set_layout_engine("constrained")
     for name, wanted in WIDTHS.items():
+        with contextlib.suppress(RuntimeError):  # a colour bar keeps the layout that it was made with
+            fig.set_layout_engine("constrained")
         scale = min(max(wanted / width, SMALLEST), 1)
         fig.set_size_inches(wanted, height * scale)
         for text, size in texts.items():

@@ -26,8 +26,7 @@ class Marks(NamedTuple):
 
 
 def svg(fig: Figure, **how) -> str:
-    """The figure as SVG with a title in every dot, interval and bar."""
-    fig.draw_without_rendering()  # ticks are where they will be
+    """A figure that was laid out as SVG with a title in every dot, interval and bar."""
     marks = [each for ax in fig.axes for each in _marks(ax)]
     before = [each.artist.get_gid() for each in marks]
     for place, each in enumerate(marks):
