@@ -19,21 +19,22 @@ from personagap.runs.index import runs
 GALLERY = FIGURES / "gallery"
 SIZES = {"": (1440, 900), "_narrow": (390, 844)}
 SCHEMES = {"": "light", "_dark": "dark"}
-#: Enough for letters, two colours of each mark and the shades between.
-COLOURS = 32
+COLOURS = 64
 
 
-def take(page: Page, name: str) -> None:
-    """Save what a screen shows, in both sizes and both schemes."""
+def take(page: Page, name: str, around: str = "body") -> None:
+    """Save what a screen shows, around an element, in both sizes and both schemes."""
     for narrow, (width, height) in SIZES.items():
         page.set_viewport_size({"width": width, "height": height})
         for dark, scheme in SCHEMES.items():
             page.emulate_media(color_scheme=scheme)
             page.wait_for_timeout(1000)  # charts and themes come after
+            page.locator(around).last.evaluate("shown => shown.scrollIntoView({ block: 'nearest' })")
             path = GALLERY / f"{name}{narrow}{dark}.png"
             page.screenshot(path=path)
             with Image.open(path) as picture:
-                picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE).save(path, optimize=True)
+                few = picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, 2, dither=Image.Dither.NONE)
+                few.save(path, optimize=True)  # of which none is a mixture of two that mean something
 
 
 def reports(page: Page) -> None:
@@ -41,34 +42,32 @@ def reports(page: Page) -> None:
     done = list(reversed(runs(FIGURES)))
     real = [facts["folder"] for facts in done if facts["parameters"].get("model") == "smollm2"]
     found = {facts["folder"].parent.name: facts["folder"] for facts in done if facts["folder"] not in real}
-    for name, path in {"index": FIGURES / "index.html"} | {n: f / "report.html" for n, f in found.items()}.items():
+    pages = {"index": FIGURES / "index.html"} | {name: folder / "report.html" for name, folder in found.items()}
+    for name, path in pages.items():
         page.goto(path.as_uri())
         take(page, name)
-    for name, folder in {
-        "personalization_bias": found["1_personalization_bias"],
-        "real_model": next(iter(real), None),
-    }.items():
-        if folder:  # of `make real`
-            shutil.copy(folder / "figures" / "personalization_bias.png", GALLERY / f"{name}.png")
+    heads = {"personalization_bias": found["1_personalization_bias"]}
+    heads |= {"real_model": real[-1]} if real else {}  # of `make real`
+    for name, folder in heads.items():
+        shutil.copy(folder / "figures" / "personalization_bias.png", GALLERY / f"{name}.png")
 
 
 def explorer(page: Page) -> None:
     """Take the explorer's forest plot, and the answers behind it."""
     page.get_by_label("notebook").select_option(label="1 personalization bias")
     page.get_by_label("identity").select_option(label="minor")
-    page.locator(".vega-embed svg").first.scroll_into_view_if_needed()
-    take(page, "explorer")
+    take(page, "explorer", ".vega-embed")
     page.get_by_role("button", name="Items and answers").click()
-    page.get_by_label("search").scroll_into_view_if_needed()
-    take(page, "explorer_answers")
+    page.locator("h4").last.wait_for()
+    take(page, "explorer_answers", "h4")
 
 
 def form(page: Page) -> None:
     """Take the form with a parameter changed."""
     page.get_by_label("runs", exact=True).fill("5")
     page.get_by_label("runs", exact=True).press("Enter")
-    page.get_by_role("heading", name="Ask for a run").scroll_into_view_if_needed()
-    take(page, "form")
+    page.locator("pre", has_text="-p runs 5").wait_for()
+    take(page, "form", ".jp-OutputArea-output pre")
 
 
 def main() -> None:

@@ -5,6 +5,8 @@ the browser is busy these libraries take longer. So the script is a few lines, a
 loaded by the first drawing, which nothing hurries.
 """
 
+from importlib import metadata
+
 import altair as alt
 import anywidget
 import traitlets
@@ -55,8 +57,8 @@ export default { render };
 
 def _bundle() -> str:
     """`DRAW` with all that it needs, bundled once and kept: that takes 2 s."""
-    version = "_".join(alt.SCHEMA_VERSION.split(".")[:2])
-    path = CACHE / f"chart-{digest(vl_convert.__version__, version, DRAW)[:8]}.js"
+    version, bundler = "_".join(alt.SCHEMA_VERSION.split(".")[:2]), metadata.version("vl-convert-python")
+    path = CACHE / f"chart-{digest(bundler, version, DRAW)[:8]}.js"
     if not path.exists():
         with whole(path) as temporary:
             temporary.write_text(vl_convert.javascript_bundle(DRAW, vl_version=version), encoding="utf-8")

@@ -17,6 +17,9 @@ from personagap.runs.readable import label
 PICKED, CLICK = "picked", "click"
 alt.data_transformers.disable_max_rows()
 schemapi.disable_debug_mode()  # each part would be checked by itself
+#: Names without underscores, on an axis and over a panel.
+PLAIN = "replace(datum.label, /_/g, ' ')"
+HEAD = alt.Header(labelExpr=PLAIN)
 _numbers = itertools.count(1)
 #: Pixels that all parts of a chart may take, beside the axis of names.
 WIDTH = 690
@@ -98,7 +101,7 @@ def intervals(
     unit = unit if columns < 3 else unit.rpartition("(")[2].strip(")")  # there is no room for more below a panel
     height = alt.Step(12 if rows["key"].nunique() > 20 else 22)
     base = alt.Chart(rows, width=each, height=height)
-    names = alt.Y("key:N", sort=None, title=None)
+    names = alt.Y("key:N", sort=None, title=None, axis=alt.Axis(labelExpr=PLAIN))
     offset = {"yOffset": alt.YOffset("colour:N", sort=None)} if crowded else {}
     base = base.encode(y=names, color=_colour(rows, known), tooltip=_tooltips(rows), **offset)
     ends = base.mark_rule(aria=False).encode(
@@ -112,7 +115,7 @@ def intervals(
         for at in lines or []
     ]
     chart = alt.layer(_clicked(dots), ends, *marks)
-    chart = chart.facet(alt.Facet(f"{panel}:N", sort=None, title=None), columns=columns, spacing=8)
+    chart = chart.facet(alt.Facet(f"{panel}:N", sort=None, title=None, header=HEAD), columns=columns, spacing=8)
     return chart if shared else chart.resolve_scale(x="independent")
 
 

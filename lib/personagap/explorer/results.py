@@ -20,7 +20,7 @@ from personagap.runs.folder import read_facts, runs
 from personagap.runs.tables import keys, quantities
 
 #: How a text of a chat stands, and a chat beside another.
-TEXT = 'dir="auto" style="white-space: pre-wrap; overflow-wrap: anywhere; margin: 0"'
+TEXT = 'dir="auto" style="white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere; margin: 0"'
 SIDE = 'style="flex: 1 1 18rem; min-width: 0"'
 
 
