@@ -55,6 +55,7 @@ def reports(page: Page) -> None:
 def explorer(page: Page) -> None:
     """Take the explorer's forest plot, and the answers behind it."""
     page.get_by_label("notebook").select_option(label="1 personalization bias")
+    page.wait_for_timeout(3000)
     page.get_by_label("identity").select_option(label="minor")
     take(page, "explorer", ".vega-embed")
     page.get_by_role("button", name="Items and answers").click()
