@@ -75,7 +75,7 @@ def relevance(table: pd.DataFrame) -> pd.DataFrame:
     DataFrame of `results` after ``classifier folds``.
     """
     f1 = table[(table["metric"] == "f1") & table["versus"].fillna("").eq("")].fillna({"folds": ""})
-    f1 = f1.assign(folds=f1["folds"].replace("", "not trained"))
+    f1 = f1[f1["classifier"] != "prevalence"].assign(folds=f1["folds"].replace("", "not trained"))
     keys = ["classifier", "folds", "metric", "unit", "method"]
     numbers = ["estimate", "ci_low", "ci_high", "n"]
     means = f1.groupby(keys, sort=False, dropna=False)[numbers].mean().reset_index()
