@@ -138,8 +138,9 @@ def answer_flips(runs: list[Request]) -> pd.DataFrame:
             scores = scores.merge(answers[key].assign(choice=[max(each, key=each.get) for each in logs]), on=key)
         stated = ~scores["persona"].isin(personas.CONTROLS)
         pooled = scores.assign(persona=scores["persona"].mask(stated, "any identity"))
-        for table in (pooled, scores):
-            found = effects.answer_flips(table, "assistant", answer=answer)
+        others = [name for name in run.parameters["controls"] if name != "assistant"]
+        for table, compared in ((pooled, None), (scores, others), (scores, None)):
+            found = effects.answer_flips(table, "assistant", answer=answer, personas=compared)
             rows.append(found.assign(answer=answer, run=run.id, **design(run)))
     return told(rows, ["task", "answers", "phrasings", "answer", "contrast"])
 
