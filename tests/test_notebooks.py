@@ -43,7 +43,7 @@ SMALL = {
     ),
     "recentering/3_response": (
         {"n_bootstrap": 50},
-        ["ratings.csv", "correlations.csv", "effects.csv", "truth.csv", "published.csv"],
+        ["ratings.csv", "correlations.csv", "effects.csv", "replacement.csv", "truth.csv", "published.csv"],
     ),
     "personalllm/1_simulated_users": (
         {"n_bootstrap": 50, "n_users": 200, "sizes": [10, 100], "regression_users": 20},
@@ -51,7 +51,10 @@ SMALL = {
     ),
     "recentering/2_relevance": (
         {"n_bootstrap": 50},
-        ["relevance.csv", "agreement.csv", "paired.csv", "classifiers.csv"],
+        [
+            *("relevance.csv", "agreement.csv", "paired.csv", "classifiers.csv"),
+            *("replacement.csv", "latent.csv", "few_labels.csv", "truth.csv"),
+        ],
     ),
     "personalllm/2_in_context": (
         {"users": 60, "shots": [0, 1], "n_bootstrap": 50},
