@@ -32,7 +32,8 @@ def means(
     A share (also the mean of a column of 0/1) gets the Wilson interval at its effective sample size, p(1 − p) over the
     squared cluster-bootstrap error, times (z / t)² for its degrees of freedom (Korn & Graubard 1998, Survey
     Methodology 24), and with no variation at the number of clusters: so 0 of 300 is not "0 to 0". Rows without a value
-    are left out.
+    are left out. Of ten users whose own shares vary much (a standard deviation of 0.13 around 0.1) it covers in 91 %,
+    around 0.03 in 88 %: below 20 clusters ``method`` says so.
 
     Parameters
     ----------
@@ -82,7 +83,10 @@ def means(
             low, high = wilson(mean[0], size, drawn.level)
         row = {"metric": "share" if share else "mean", **dict(zip(by, group, strict=True))}
         row |= {"estimate": mean[0], "ci_low": low, "ci_high": high, "n": len(x)}
-        rows.append(row | {"unit": "share" if share else unit, "method": drawn.method})
+        method = drawn.method
+        if share and not differences and drawn.clusters() < 20:
+            method += "; few clusters: of a rare value it may cover in 90 % only"
+        rows.append(row | {"unit": "share" if share else unit, "method": method})
     return result(rows, keys)
 
 
