@@ -206,7 +206,8 @@ def remedies(runs: list[Request]) -> pd.DataFrame:
     for run in designs(runs, MITIGATION):
         table = saved(run, "paired_change.csv").query("metric != 'pb_percent'")  # of a PB that may be 0
         rows.append(_apart(table).assign(run=run.id))
-    return told(rows, ["condition", "compared_with", "task"], ["before", "after", "n_identities"])
+    table = told(rows, keys := ["condition", "compared_with", "task"], ["before", "after", "n_identities"])
+    return table.drop_duplicates([*keys, "metric"], ignore_index=True)  # DPO ran beside a defence that had run before
 
 
 TABLES = [persona_effects, identities, answer_flips, by_protocol, remedies]
