@@ -65,8 +65,8 @@ class Selector:
         return scores
 
     def _score(self, prompt: str, texts: Sequence[str]) -> np.ndarray:
-        shown = [(label, text) for label, text in _shown(prompt) if text in self._rewards]
-        shown = [self._rewards[text] * (1 if label == "Liked" else -1) for label, text in shown]
+        known = [(label, text) for label, text in _shown(prompt) if text in self._rewards]
+        shown = [self._rewards[text] * (1 if label == "Liked" else -1) for label, text in known]
         taste = {
             "benefit": np.mean(shown, axis=0) if shown else 0.0,
             "generic": float(bool(shown)),

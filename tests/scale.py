@@ -1,0 +1,138 @@
+"""How time and memory grow: each amount and ten times as much, in a process of its own.
+
+``python tests/scale.py FILE`` writes the table of `data/benchmarks/scale.csv` and prints it. Seconds are of the
+processor, so a busy machine disturbs them little; ``order`` is the power of the amount with which they grow.
+"""
+
+import datetime
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+import personagap as pg
+from personagap.cli import main as command
+from personagap.paths import NOTEBOOKS
+from personagap.store import Store
+
+#: Items of the tasks of arXiv 2406.11107: 31 identities and a control, three runs, 370,848 requests.
+PAPER = {"mmlu": 285, "gsm8k": 1319, "mbpp": 974, "do_not_answer": 939, "strongreject": 346}
+
+
+def scores(n_identities: int, sizes: dict[str, int], n_runs: int = 3) -> pd.DataFrame:
+    effects = np.resize([-2.0, 2.0], n_identities)
+    parts = (pg.effects.simulate_scores(effects, n_items=n, n_runs=n_runs, task=task) for task, n in sizes.items())
+    return pd.concat(parts, ignore_index=True)
+
+
+def statistics(table: pd.DataFrame) -> None:
+    pg.effects.personalization_bias(table)
+    pg.effects.contrasts(table, control="none")
+    pg.effects.rates(table)
+
+
+def items(n: int):
+    table = scores(31, {"mmlu": n})
+    return lambda: statistics(table)
+
+
+def identities(n: int):
+    table = scores(n, {"mmlu": 300})
+    return lambda: statistics(table)
+
+
+def users(n: int):
+    from personagap.personalllm.adaptation.icl import nearest
+
+    rng = np.random.default_rng(0)
+    rewards, voters = rng.normal(size=(940, 8, 10)), pg.personalllm.users.dirichlet(n, 0.05, 0, [*"abcdefghij"])
+    looks = rng.normal(size=(n, 64)).astype("float32")
+
+    def job() -> None:
+        pg.personalllm.users.vote_shares(pg.personalllm.users.winners(voters, rewards))
+        nearest(looks[:1000], looks, 20)
+
+    return job
+
+
+def answers(n: int):
+    folder = tempfile.TemporaryDirectory()
+    store = Store(Path(folder.name))
+    for start in range(0, n, 100_000):
+        rows = ((f"{i * 2654435761 % 2**32:032x}", "text", "stop", 1, 1, 0.0, "", "answered") for i in range(start, n))
+        store.keep([row for row, _ in zip(rows, range(min(100_000, n - start)), strict=False)])
+    wanted = [f"{i * 2654435761 % 2**32:032x}" for i in range(33_600)]
+
+    def job() -> None:
+        assert len(Store(Path(folder.name)).find(wanted)) == min(n, 33_600)
+        folder.cleanup()
+
+    return job
+
+
+def planned(n: int):
+    """The grid of the paper: every request as a row, and the price of the batch."""
+    who = pg.personas.select("all", controls=["none"])
+    table = pd.concat([pd.DataFrame({"task": task, "item": range(size)}) for task, size in PAPER.items()])
+
+    def job() -> None:
+        assert len(pg.ask.plan(who, table)) == n
+        command(["batch", str(NOTEBOOKS / "replication.yaml"), "--dry-run"], standalone_mode=False)
+
+    return job
+
+
+def judged(n: int):
+    table = scores(31, PAPER)
+    table = table[table["persona"] != "assistant"]
+    assert len(table) == n
+    return lambda: statistics(table)
+
+
+JOBS = {
+    "items: PB, contrasts and rates of 31 identities × 3 runs": (items, [1_000, 10_000]),
+    "identities: the same on 300 items × 3 runs": (identities, [31, 310]),
+    "users: votes on 940 × 8 × 10, 20 neighbours of 1,000 of them": (users, [1_000, 10_000]),
+    "stored answers: open, look up 33,600": (answers, [100_000, 1_000_000]),
+    "requests of the first paper: planned and dry-run": (planned, [370_848]),
+    "scores of the first paper: PB, contrasts, rates": (judged, [370_848]),
+}
+
+
+def measure(work: str, amount: int) -> dict[str, float]:
+    """In this process: processor seconds of the job, and the most memory of all."""
+    job = JOBS[work][0](amount)
+    start = time.process_time()
+    job()
+    seconds = time.process_time() - start
+    return {"seconds": round(seconds, 2), "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+
+
+def main(file: str) -> None:
+    rows = []
+    for work, (_, amounts) in JOBS.items():
+        for amount in amounts:
+            asked = [sys.executable, __file__, work, str(amount)]
+            said = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+            rows.append({"work": work, "amount": amount, **json.loads(said)})
+            if amount != amounts[0]:
+                rows[-1]["order"] = round(float(np.log10(rows[-1]["seconds"] / rows[-2]["seconds"])), 2)
+            print(rows[-1], flush=True)
+    machine = f"{os.cpu_count()} cores, {platform.machine()}"
+    table = pd.DataFrame(rows).assign(date=datetime.date.today(), hardware=machine)
+    table[["date", "hardware", "work", "amount", "seconds", "mb", "order"]].to_csv(file, index=False)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 2:
+        main(sys.argv[1])
+    else:
+        print(json.dumps(measure(sys.argv[1], int(sys.argv[2]))))
