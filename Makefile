@@ -6,7 +6,7 @@ EXTRAS := dask,hub,lab,test
 TEST := -rfEs -n 2 --dist loadfile
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: help setup real smollm2 report gallery docs test test-all lint lab clean
+.PHONY: help setup real smollm2 report gallery bench docs test test-all lint lab clean
 
 help:
 	@echo "make report    run the default batch on the demo bundle and write figures/index.html"
@@ -14,6 +14,7 @@ help:
 	@echo "make test      lint, library tests, notebook tests; what is skipped, and what would enable it"
 	@echo "make test-all  the same with the slow statistical validations"
 	@echo "make gallery   pictures of the reports, the index and the explorer for figures/gallery (needs chromium)"
+	@echo "make bench     speed beside its targets, on an idle machine; fails below one (lm-evaluation-harness, if installed)"
 	@echo "make docs      the documentation, build/docs/index.html; what is wrong in it, or leads nowhere, is an error"
 	@echo "make lab       JupyterLab with the kernels installed"
 	@echo "make setup     only the environment (.venv)"
@@ -41,6 +42,9 @@ smollm2: setup
 
 gallery: report
 	$(BIN)/python tests/gallery.py
+
+bench: smollm2
+	$(BIN)/python tests/bench.py
 
 docs: setup
 	$(INSTALL) -e '.[docs]'

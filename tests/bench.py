@@ -1,0 +1,136 @@
+"""Speed, held to its targets: prints each figure beside its target, and fails below one.
+
+``make bench`` on a machine that does nothing else; ``python tests/bench.py servers dask batch engine`` names the parts.
+Ratios are medians of five pairs, timed in turns; seconds of the default batch are of one run each.
+"""
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+import yaml
+from notebooks_for_tests import COMMAND, write_notebook
+from servers import Server
+
+from personagap.models import Sampling, load_model
+from personagap.paths import ROOT
+from personagap.performance import paired
+from personagap.runs.tables import read
+
+PAIRS = 5
+#: The least that ours may be of the peer's at the batch size that suits the peer best, by work: a real model on a CPU.
+ENGINE = {
+    "choose, zero-shot": 1.25,
+    "choose, shared five-shot prefix": 4.0,
+    "generate, answers of mixed length": 1.8,
+    "PB without any effect, 31 × 1,000 items": 1.0,
+}
+BATCH_SIZES = (8, 32)
+
+
+class Row(NamedTuple):
+    """A figure and its target: the least of a ratio ("times"), the most of seconds ("s")."""
+
+    work: str
+    value: float
+    unit: str
+    target: float
+
+    @property
+    def met(self) -> bool:
+        return self.value >= self.target if self.unit == "times" else self.value <= self.target
+
+
+def personagap(folder: Path, *arguments: str, cache: Path | None = None) -> float:
+    """Seconds that the command takes."""
+    environment = os.environ | {"PERSONAGAP_CACHE": str(cache or folder / "cache")}
+    start = time.perf_counter()
+    subprocess.run([*COMMAND, *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
+    return time.perf_counter() - start
+
+
+def ratio(work: str, peer: str, ours: Callable, theirs: Callable, target: float) -> Row:
+    found = paired(work, peer, "pieces", ours, theirs, PAIRS)["estimate"].iloc[0]
+    return Row(f"{work} over {peer}", found, "times", target)
+
+
+def engine(folder: Path) -> Iterator[Row]:
+    """The real model, and statistics; the peers at the batch size that suits them best."""
+    small = ["-p", "questions", "32", "-p", "texts", "4", "-p", "repeats", str(PAIRS), "-p", "model", "smollm2"]
+    found = {}
+    for size in BATCH_SIZES:
+        figures = folder / f"figures-{size}"
+        personagap(folder, "run", "performance", *small, "-p", "batch_size", str(size), "--figures", str(figures))
+        (run,) = (figures / "notebooks" / "performance").iterdir()
+        found[size] = read(run)
+    ratios = pd.concat(tables["benchmarks"] for tables in found.values()).groupby(["work", "peer"])["estimate"].min()
+    for (work, peer), value in ratios.items():
+        yield Row(f"{work} over {peer}", value, "times", ENGINE[work])
+    for job in found[BATCH_SIZES[0]]["jobs"].itertuples():
+        yield Row(job.work, job.seconds, "s", job.target)
+
+
+def servers(folder: Path) -> Iterator[Row]:
+    """Two servers that answer so many requests at a time, beside one of them."""
+    both = [Server(at_a_time=2), Server(at_a_time=2)]
+    for server in both:
+        server.start()
+    alone = load_model(f"openai:m@{both[0].url}")
+    spread = load_model(f"openai:m@{both[0].url},{both[1].url}")
+    chats = [[{"role": "user", "content": f"Question {i}"}] for i in range(256)]
+
+    def ask(lm) -> Callable:
+        return lambda repeat: len(lm.generate(chats, Sampling(top_k=0, max_tokens=20), range(len(chats))))
+
+    try:
+        yield ratio("requests to two servers", "one", ask(spread), ask(alone), 1.8)
+    finally:
+        for server in both:
+            server.kill()
+
+
+def dask(folder: Path) -> Iterator[Row]:
+    """Six runs of some ten seconds of one core, on two worker processes beside one."""
+    busy = "import time\nwhile time.process_time() < 10: pass"
+    write_notebook(folder / "busy" / "busy.ipynb", busy)
+    entries = {"runs": [{"notebook": "busy/busy.ipynb", "grid": {"n": [*range(6)]}}]}
+    (folder / "busy.yaml").write_text(yaml.safe_dump(entries))
+
+    def on(workers: int) -> Callable:
+        command = ["batch", str(folder / "busy.yaml"), "--force", "--dask", "local", "--jobs", str(workers)]
+        return lambda repeat: bool(personagap(folder, *command, "--figures", str(folder / "figures"))) * 6
+
+    yield ratio("runs on two Dask workers", "one", on(2), on(1), 1.6)
+
+
+def batch(folder: Path) -> Iterator[Row]:
+    """The default batch: nothing stored, all answers stored, nothing to do."""
+    command = ["batch", "notebooks/batch.yaml", "--figures", str(folder / "figures")]
+    yield Row("default batch, cold", personagap(folder, *command), "s", 180)
+    yield Row("default batch, all answers stored", personagap(folder, *command, "--force"), "s", 90)
+    yield Row("default batch, nothing to do", personagap(folder, *command), "s", 3)
+
+
+PARTS = {"servers": servers, "dask": dask, "batch": batch, "engine": engine}
+
+
+def main(names: list[str]) -> int:
+    missed = 0
+    for name in names or PARTS:
+        with tempfile.TemporaryDirectory() as folder:
+            for row in PARTS[name](Path(folder)):
+                bound = "at least" if row.unit == "times" else "at most"
+                verdict = "" if row.met else "  MISSED"
+                print(f"{row.value:9.2f} {row.unit:6}{bound:>9} {row.target:6g}  {row.work}{verdict}", flush=True)
+                missed += not row.met
+    return min(missed, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
