@@ -3,6 +3,7 @@
 These tests need Debian's package chromium.
 """
 
+import re
 import time
 
 import matplotlib as mpl
@@ -119,7 +120,7 @@ def test_the_form_in_jupyterlab(browser, lab):
     page.get_by_label("runs", exact=True).fill("2")
     page.get_by_label("runs", exact=True).press("Enter")
     page.locator("pre", has_text="personagap run notebooks/").filter(has_text="-p runs 2").wait_for()
-    page.get_by_text("At most").wait_for()
+    page.get_by_text(re.compile(r"At most [\d,]+ requests")).wait_for()
     assert_fits(page)
     assert serious(page, context={"include": [[".jp-OutputArea-output"]]}) == []
     assert noticed == []

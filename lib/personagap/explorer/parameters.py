@@ -17,7 +17,7 @@ from personagap.runs import batch, execute
 from personagap.runs.request import Request, format_value, parse_value
 
 FIRST = "1_personalization_bias"
-STYLE, WIDTH = {"description_width": "8rem"}, "min(100%, 26rem)"
+STYLE, WIDTH = {"description_width": "8rem"}, "calc(min(100%, 26rem) - 4px)"
 
 
 class Form(widgets.VBox):
