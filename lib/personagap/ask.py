@@ -137,7 +137,7 @@ def _requests(
         chats[cell] = [*messages, *({"role": role, "content": content} for role, content in begun)]
     prompt_hash = {cell: digest(lm.render(messages)) for cell, messages in chats.items()}
     design["prompt_hash"] = [prompt_hash[cell] for cell in cells]
-    asked, listed = [chats[cell] for cell in cells], [choices[task] if weigh else None for task in design["task"]]
+    asked, listed = [chats[cell] for cell in cells], [choices[task] for task in design["task"]]
     if weigh:
         return design, asked, listed, _keys_of_weights(lm, design["prompt_hash"], listed)
     asked_of = [lm.id, lm.revision, asdict(sampling or Sampling()), seed]

@@ -1,5 +1,7 @@
 """Published claims beside what their designs could show."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 
@@ -26,7 +28,7 @@ def claims(table: pd.DataFrame, ax: Axes, *, title: str, legend: bool = True) ->
         part = table[table["verdict"] == verdict]
         ax.hlines(part.index, part["best_low"], part["best_high"], lw=7, alpha=0.3, color=PALETTE[role])
         dots(ax, part, part.index, fmt=marker, color=PALETTE[role], label=verdict)
-    style = {"ls": "", "marker": "|", "ms": 16, "mew": 2, "color": PALETTE["control"]}
+    style: dict[str, Any] = {"ls": "", "marker": "|", "ms": 16, "mew": 2, "color": PALETTE["control"]}
     ax.plot(table["detectable"], table.index, label="smallest effect found with 80 % power", **style)
     ax.axvline(0, color=PALETTE["noise"], ls="--")
     ax.set_yticks(table.index, table["claim"])
