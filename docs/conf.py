@@ -17,7 +17,7 @@ extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 html_theme = "furo"
 html_title = "personagap"
 html_static_path = ["_static"]
-html_css_files = ["site.css"]
+html_css_files, html_js_files = ["site.css"], ["accessible.js"]
 html_show_copyright = html_show_sphinx = html_copy_source = False
 html_math_renderer = "mathml"
 nb_execution_timeout = 300

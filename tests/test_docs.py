@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+from explored import chromium, needs_chromium
 
 from personagap import effects, gap
 from personagap.cli import main
@@ -81,6 +82,19 @@ def test_no_page_asks_another_host(site):
     assert asked and not {link for link in asked if re.match(r"(\w+:)?//", link)}
     styles = [path.read_text(encoding="utf-8") for path in SITE.rglob("*.css")]
     assert styles and not [text for text in styles if re.search(r"""(@import|url\()\s*["']?(\w+:)?//""", text)]
+
+
+@needs_chromium
+def test_pages_are_accessible_on_a_narrow_screen(site):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="install axe-playwright-python")
+    found = {}
+    with chromium() as browser:
+        page = browser.new_page(viewport={"width": 390, "height": 844})
+        for name in ("index", "costs", "howto/notebooks", "statistics/which", "reference/effects"):
+            page.goto((SITE / f"{name}.html").as_uri())
+            violations = axe.Axe().run(page).response["violations"]
+            found[name] = [rule["id"] for rule in violations if rule["impact"] in ("serious", "critical")]
+    assert not any(found.values()), found
 
 
 @pytest.mark.parametrize("package", [effects, gap], ids=["effects", "gap"])
