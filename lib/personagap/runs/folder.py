@@ -171,7 +171,7 @@ class Run:
         """A DataFrame that takes long to make: ``make()``, or what an earlier run like this kept; see `tables.kept`."""
         from personagap.runs.tables import kept
 
-        return kept(self.folder, name, make)
+        return kept(read_facts(self.folder), name, make)
 
     def figure(
         self,

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,7 +11,6 @@ import pandas as pd
 from personagap.paths import CACHE
 from personagap.responses import digest
 from personagap.runs.files import spared, whole
-from personagap.runs.folder import read_facts
 
 #: What of a run decides a table that no model's answer is in.
 DECIDES = ("source_hash", "parameters", "inputs", "library_hash", "versions")
@@ -28,13 +28,13 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
     return found
 
 
-def kept(folder: Path, name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """The table that ``make`` makes for the run in ``folder``, from ``data/cache/tables`` if it was made before.
+def kept(facts: dict[str, Any], name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """The table that ``make`` makes for a run, from ``data/cache/tables`` if it was made before.
 
-    It must depend on nothing but the notebook, its parameters and inputs, the library and the versions of packages; a
-    change of any makes it anew. A notebook that nobody runs (JupyterLab) makes it each time.
+    ``facts`` are what the run's ``run.json`` holds. The table must depend on nothing but the notebook, its parameters
+    and inputs, the library and the versions of packages; a change of any makes it anew. A notebook that nobody runs
+    (JupyterLab) makes it each time.
     """
-    facts = read_facts(folder)
     if not facts.keys() >= {*DECIDES}:
         return make()
     path = CACHE / "tables" / f"{name}-{digest(name, [facts[each] for each in DECIDES])}.parquet"
