@@ -257,6 +257,8 @@ def test_prompts_are_checked_when_they_are_loaded(french, name, text, told):
     assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="no prompts in"):
         prompts.use(french / "none")
+    with pytest.raises(UserError, match="prompts are 3: give a folder"):
+        prompts.use(3)
     assert tasks.prompt(datasets.load("gsm8k").iloc[0]).startswith((DATA / "prompts" / "gsm8k.txt").read_text()[:20])
 
 

@@ -24,6 +24,8 @@ def use(folder: str | Path | None = None) -> None:
     _replaced.clear()
     if folder is None:
         return
+    if not isinstance(folder, str | Path):
+        raise UserError(f"prompts are {folder!r}: give a folder, or None for the project's")
     files = {file.name: file for file in sorted(Path(folder).glob("*")) if file.suffix in (".txt", ".csv")}
     if not files:
         raise UserError(f"no prompts in {folder}: give a folder with some of data/prompts/*.txt in your wording")
