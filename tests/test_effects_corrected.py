@@ -73,6 +73,7 @@ def coverage(studies, effect):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("effect", [-10, 0])
 def test_intervals_cover_the_truth_and_raw_ones_do_not(effect):
     """At 0 the last share is one minus the type I error."""
@@ -89,6 +90,7 @@ def test_coverage_at_length(sensitivity, specificity, effect):
     assert corrected >= 0.92 and contrast >= 0.92
 
 
+@pytest.mark.slow
 def test_a_judge_that_differs_by_model_is_uncertain_on_a_new_one():
     """It knows 50–98 % of ten models' refusals: an eleventh is covered, which pooled counts would promise in vain."""
     rng, hits = np.random.default_rng(0), np.zeros(2)

@@ -205,6 +205,7 @@ def test_interval_of_differences_covers_where_changes_are_rare(up, down):
     assert np.mean(covered) >= 0.92
 
 
+@pytest.mark.slow
 def test_interval_of_a_share_near_one_covers_where_prompts_hardly_vary():
     """Prompts that are right, or wrong, as a whole: with a width of 0 where none is wrong it would cover in half."""
     covered, y = [], np.tile([1, 0, 0, 0], 20)

@@ -27,10 +27,12 @@ def check_level(checks, replications):
             assert low <= 0.07, row
 
 
+@pytest.mark.slow
 def test_real_and_synthetic_users_and_exact_permutations():
     check_level([check for check in GAP if check.estimator.startswith(("real", "exact"))], 120)
 
 
+@pytest.mark.slow
 def test_two_way_intervals_are_wider_than_one_way_ones():
     """Users and prompts both recur: an interval that resamples prompts alone covers too rarely."""
     covered = {"prompt": [], ("prompt", "user"): []}

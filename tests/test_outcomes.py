@@ -224,7 +224,7 @@ def test_programs_out_of_time_are_counted_apart(unconfined, monkeypatch):
     assert set(rates["task"]) == {"mbpp, timed out"}
 
 
-@pytest.mark.parametrize("n_blocked", [8, 12])
+@pytest.mark.parametrize("n_blocked", [pytest.param(8, marks=pytest.mark.slow), 12])
 def test_the_notebook_goes_on_where_a_filter_stops_one_identity(n_blocked, tmp_path):
     """And names it; the identity is served like the others in the task that no filter minds."""
     questions = datasets.load("strongreject", items_per_task=12)["question"].tolist()[:n_blocked]

@@ -42,6 +42,7 @@ def batch_of_two(folder, url):
     return [sys.executable, "-c", COMMAND, *arguments], {"cwd": folder, "env": environment}
 
 
+@pytest.mark.slow
 def test_without_a_terminal_a_batch_says_a_line_for_each_run_every_minute(tmp_path):
     with counting("question", seconds=0.5) as (url, _):
         command, how = batch_of_two(tmp_path, url)

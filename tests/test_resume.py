@@ -7,6 +7,7 @@ import subprocess
 
 import pandas as pd
 import psutil
+import pytest
 from notebooks_for_tests import COMMAND, wait_for
 
 from personagap.paths import NOTEBOOKS
@@ -14,8 +15,9 @@ from personagap.store import Store
 from personagap.store_files import COLUMNS
 
 NOTEBOOK = str(NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb")
-#: Two of the seven categories and the controls, on two tasks: several batches of answers.
-SMALL = ["-p", "personas", '["age", "gender"]', "-p", "tasks", '["mmlu", "do_not_answer"]', "-p", "intersections", "[]"]
+#: One of the seven categories and the controls, on half of two tasks: several batches of answers.
+SMALL = ["-p", "personas", '["age"]', "-p", "tasks", '["mmlu", "do_not_answer"]', "-p", "intersections", "[]"]
+SMALL += ["-p", "items_per_task", "32"]
 
 
 def start(folder):
@@ -40,6 +42,7 @@ def answers(folder):
     return stored[stored["finish_reason"] != "likelihood"]
 
 
+@pytest.mark.slow
 def test_a_killed_notebook_resumes_and_asks_nothing_twice(tmp_path):
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
     undisturbed.mkdir(), killed.mkdir()

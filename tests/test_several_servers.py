@@ -31,6 +31,7 @@ def seconds(lm):
     return time.perf_counter() - start
 
 
+@pytest.mark.slow
 def test_two_servers_answer_nearly_twice_as_fast_as_one(two):
     alone, both = load_model(f"openai:m@{two[0].url}"), load_model(f"openai:m@{two[0].url},{two[1].url}")
     ratios = sorted(seconds(alone) / seconds(both) for _ in range(3))

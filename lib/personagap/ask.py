@@ -77,9 +77,9 @@ def ask(
     UserError : an item has no choices to weigh.
     """
     sampling = sampling or Sampling()
-    store = ResponseStore(lm.id) if store is None else store  # an empty store is falsy
     how = (answers, runs, seed, templates, sampling, defence)
     design, chats, listed, keys = _requests(lm, who, items, *how)
+    store = ResponseStore(lm.id) if store is None else store  # an empty store is falsy
     if answers == "likelihood":
         made = _weigh(lm, chats, listed, keys, store)
     else:

@@ -79,9 +79,9 @@ def partial_pooling(
     >>> pooled = partial_pooling(scores)
     >>> pooled.query("contrast == 'p00 − mean'")[["metric", "estimate", "ci_low", "ci_high"]].round(2)
                 metric  estimate  ci_low  ci_high
-    0       raw effect     -3.78   -6.74    -0.82
-    1  shrunken effect     -1.66   -4.94     0.31
-    2         new item     -1.66  -57.24    58.83
+    0       raw effect     -3.78   -6.97    -0.59
+    1  shrunken effect     -1.42   -4.85     0.47
+    2         new item     -1.42  -57.03    59.02
     """
     tasks, scores = identity_cells(scores, controls), checked(scores, [cluster] if cluster else [])
     parts, rows = dict(by_task(scores[~scores["persona"].isin(controls)])), []
