@@ -90,7 +90,7 @@ def numbers() -> pd.DataFrame:
     tables = tables[(tables["metric"] == "PB") | tables["n"].notna()]
     rows = []
     for number in tables.to_dict("records"):
-        value = number["value"] * (1 if number["unit"] in ("points", "percent") else 100)
+        value = number["value"] * _scale(number["unit"])
         claim = {
             "measure": number["metric"],
             "quantity": number["quantity"],
@@ -99,8 +99,12 @@ def numbers() -> pd.DataFrame:
             "n_worst": np.nan,
         }
         least, most, row = _designs(claim, number["n"], value)
-        row |= dict(zip(["best_low", "best_high", "ci_low", "ci_high"], [*least(value), *most(value)], strict=True))
-        rows.append(number | row | {"estimate": value, "unit": "points", "method": _METHODS[number["metric"]]})
+        rows.append(
+            number
+            | row
+            | _ends(least(value), most(value))
+            | {"estimate": value, "unit": "points", "method": _METHODS[number["metric"]]}
+        )
     table = result(rows, ["paper", "experiment", "quantity", "condition"])
     return table.drop(columns=["value", "note", "detectable"])
 
@@ -110,7 +114,7 @@ def _against_design(claim: dict) -> dict:
     numbers = load(claim["paper"]).query("experiment == @claim['experiment'] and quantity == @claim['quantity']")
     numbers = numbers.set_index("condition")
     number, than = numbers.loc[claim["condition"]], claim["than"]
-    points = numbers["value"] * (1 if number["unit"] in ("points", "percent") else 100)
+    points = numbers["value"] * _scale(number["unit"])
     value = points[claim["condition"]]
     other = points[than] if than in points else float(than or 0)
     least, most, row = _designs(claim, number["n"], min(value, other) if than else value)
@@ -122,9 +126,17 @@ def _against_design(claim: dict) -> dict:
     else:
         best, worst = least(value), most(value)
         row |= {"estimate": value}
-    row |= {"best_low": best[0], "best_high": best[1], "ci_low": worst[0], "ci_high": worst[1]}
     told = {name: claim[name] for name in ("paper", "claim", "note")} | {"evidence": number["evidence"]}
-    return told | {"metric": claim["measure"], "method": _METHODS[claim["measure"]]} | row
+    return told | {"metric": claim["measure"], "method": _METHODS[claim["measure"]]} | row | _ends(best, worst)
+
+
+def _scale(unit: str) -> int:
+    """From a published unit to points."""
+    return 1 if unit in ("points", "percent") else 100
+
+
+def _ends(best: tuple[float, float], worst: tuple[float, float]) -> dict[str, float]:
+    return {"best_low": best[0], "best_high": best[1], "ci_low": worst[0], "ci_high": worst[1]}
 
 
 def _designs(claim: dict, n: float, smallest: float) -> tuple[Interval, Interval, dict]:

@@ -28,7 +28,7 @@ def load(folder: str | Path | None = None) -> dict[str, pd.DataFrame]:
     folder = Path(folder or DATA / "findings")
     if lacking := [name for name in TABLES if not (folder / f"{name}.csv").is_file()]:
         raise UserError(f"no {lacking[0]}.csv in {folder}: the scripts of data/findings make it, see its README")
-    return {name: pd.read_csv(folder / f"{name}.csv", keep_default_na=True) for name in TABLES}
+    return {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}
 
 
 def bias(persona_effects: pd.DataFrame) -> pd.DataFrame:
