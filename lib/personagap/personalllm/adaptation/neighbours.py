@@ -40,10 +40,14 @@ def pool_examples(study: Study, vectors: np.ndarray, owners: np.ndarray, histori
     ``vectors`` (n_prompts, d) are embeddings of the prompts. Where owners share a prompt, the nearest's counts.
     """
     pools = Examples(*(side[owners].reshape(len(owners), -1) for side in histories))
-    chosen, similarity = [], vectors[study.target] @ vectors.T
-    for similar, pool in zip(similarity, pools.prompts, strict=True):
-        distinct, first = np.unique(pool, return_index=True)  # the first is the nearest owner's
-        chosen.append(first[np.argsort(-similar[distinct], kind="stable")[:k]])
+    targets, own = np.unique(study.target, return_inverse=True)
+    order = np.argsort(-(vectors[targets] @ vectors.T), axis=1, kind="stable")
+    ranks = np.argsort(order, axis=1).astype(np.min_scalar_type(len(vectors)))  # small integers sort in linear time
+    chosen = []
+    for rank, pool in zip(ranks[own], pools.prompts, strict=True):
+        near = rank[pool].argsort(kind="stable")  # of a prompt that owners share, the nearest owner's comes first
+        first = np.append(True, np.diff(rank[pool[near]]) != 0)
+        chosen.append(near[first][:k])
     return Examples(*(np.take_along_axis(side, np.stack(chosen), axis=1) for side in pools))
 
 
@@ -73,6 +77,7 @@ def neighbour_arms(
     neighbours: int = 20,
     shots: int = 3,
     kinds: Sequence[str] = KINDS,
+    rated: bool = True,
     seed: int = 0,
 ) -> tuple[dict[str, Examples], pd.DataFrame]:
     """Examples from users' own histories and from those of similar users, and how good the retrieval is.
@@ -83,12 +88,13 @@ def neighbour_arms(
     prompt_vectors, response_vectors : (n_prompts, d), (n_prompts · 8, d) embeddings.
     interactions, own_interactions : lengths of the histories of historical users and of the study's.
     kinds : embeddings to find similar users by, of `KINDS`.
+    rated : whether to rate the retrieval, which takes longer than it does.
 
     Returns
     -------
     arms : "own history"; "own history as coded" (P7); "similar by winning", "… losing" and "… difference"; "random
         users" and "oracle users", the latter nearest by the true weights.
-    quality : `retrieval_quality` of each embedding, with the keys ``embedding users``.
+    quality : `retrieval_quality` of each embedding, with the keys ``embedding users``; without rows unless ``rated``.
     """
     if shots > min(interactions, own_interactions):
         shorter = f"histories of {own_interactions} (own_interactions) and {interactions} (interactions)"
@@ -101,12 +107,13 @@ def neighbour_arms(
     for kind in kinds:
         own_looks, looks = (embed_users(response_vectors, each, kind) for each in (mine, history))
         near[f"similar by {kind}"] = found = nearest(own_looks, looks, neighbours)
-        table = retrieval_quality(found, near["oracle users"], (own_looks, looks), (own, others))
-        quality.append(table.assign(embedding=kind, users=len(others)))
+        if rated:
+            table = retrieval_quality(found, near["oracle users"], (own_looks, looks), (own, others))
+            quality.append(table.assign(embedding=kind, users=len(others)))
     pools = {"own history": (np.arange(n)[:, None], mine), "own history as coded": (np.arange(n)[:, None], coded)}
     pools |= {name: (owners, history) for name, owners in near.items()}
     arms = {name: pool_examples(study, prompt_vectors, *pool, shots) for name, pool in pools.items()}
-    return arms, result(pd.concat(quality), ["embedding", "users"])
+    return arms, result(pd.concat(quality) if rated else [], ["embedding", "users"])
 
 
 def retrieval_quality(found: np.ndarray, oracle: np.ndarray, looks: tuple, weights: tuple) -> pd.DataFrame:
