@@ -244,11 +244,18 @@ def texts(lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_
     return [found.get(key) for key in keys]
 
 
-def weigh(lm: Model, chats: Sequence, choices: Sequence[Sequence[str]]) -> list[np.ndarray]:
-    """``lm.choose`` of each chat's own choices; what the response store holds is not weighed again."""
+def weigh(
+    lm: Model, chats: Sequence, choices: Sequence[Sequence[str]], known: Callable[[list[str]], dict] | None = None
+) -> list[np.ndarray]:
+    """``lm.choose`` of each chat's own choices; what ``known`` or the response store holds is not weighed again."""
     keys = _keys_of_weights(lm, [digest(lm.render(chat)) for chat in chats], choices)
-    found = _weigh(lm, list(chats), list(choices), keys, ResponseStore(lm.id), WEIGHED * 16)["text"]
-    return [np.array(list(json.loads(text).values())) for text in found.reindex(keys)]
+    weights = known(keys) if known else {}
+    rest = [i for i, key in enumerate(keys) if key not in weights]
+    if rest:
+        asked = [chats[i] for i in rest], [choices[i] for i in rest], [keys[i] for i in rest]
+        found = _weigh(lm, *asked, ResponseStore(lm.id), WEIGHED * 16)["text"]
+        weights |= {key: np.array(list(json.loads(text).values())) for key, text in found.items()}
+    return [weights[key] for key in keys]
 
 
 def _keys_of_weights(lm: Model, prompt_hashes: Iterable[str], choices: Iterable[Sequence[str]]) -> list[str]:

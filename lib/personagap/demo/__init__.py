@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from personagap import ask, effects, personas, tasks
+from personagap.demo import exact
 from personagap.demo.planted import answers, planted_probabilities
 from personagap.errors import UserError, at_least
 from personagap.models import Model
@@ -43,6 +44,7 @@ def true_scores(
     templates: Sequence[str] = ("paper",),
     defence: Callable[[list], list] | None = None,
     planted_cells: pd.DataFrame | None = None,
+    known: Callable[[list[str]], dict] | None = exact.known,
 ) -> pd.DataFrame:
     """Exact probability that the demo model answers right (or harmlessly), beside the planted one.
 
@@ -52,6 +54,7 @@ def true_scores(
     who, items : personas of ``personas.select``, demo items of ``datasets.load``.
     defence : changes the messages before the model sees them (``planted`` is without it).
     planted_cells : what is planted, if not ``planted_probabilities(templates)`` (``demo.chain``).
+    known : of ``ask.weigh``: what the bundle holds is not weighed again; None weighs all that is not stored.
 
     Returns
     -------
@@ -76,7 +79,7 @@ def true_scores(
         for cell, prompt in zip(cells.itertuples(), prompts, strict=True)
     ]
     chats = [defence(messages) for messages in chats] if defence else chats
-    mass = [np.exp(each) for each in ask.weigh(lm, chats, [each.texts for each in given])]
+    mass = [np.exp(each) for each in ask.weigh(lm, chats, [each.texts for each in given], known)]
     # What the model gives to other texts is told on its own (``outside``), not as wrong.
     total = np.array([each.sum() for each in mass])
     cells["true"] = [each[one.right].sum() for each, one in zip(mass, given, strict=True)] / total

@@ -1,0 +1,55 @@
+"""Weigh every answer to what the safety-utility notebooks ask by default: exact probabilities, each by its key.
+
+They are kept as the response store would keep them (``ask.weigh``), so that what differs from what was asked here (a
+model trained anew, another wording) is simply not found, and weighed when it is asked.
+"""
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from personagap import datasets, demo, models, personas, responses
+from personagap.demo import exact
+from personagap.safety_utility import defences
+from writing import target
+
+#: As in 1_personalization_bias.
+INTERSECTIONS = ["christian+republican", "hindu+middle_aged"]
+#: As in 2_mitigation and 3_origin.
+COMPARED, SAMPLED = ["mmlu", "do_not_answer"], 40
+
+
+def asked() -> Iterator[tuple]:
+    """Model, who, items and defence of each condition."""
+    who = personas.select("all")
+    yield "demo", "chat", personas.select(["all", *INTERSECTIONS]), datasets.load("all", data="demo"), None
+    compared = datasets.load(COMPARED, data="demo")
+    yield "demo:base", "base", who, compared, None
+    yield "demo:preference", "chat", who, compared, None
+    sampled = datasets.load(COMPARED, data="demo", items_per_task=SAMPLED, seed=0)
+    for defence in [None, *defences.select("all")["defence"]]:
+        yield "demo:instructed", "chat", who, sampled, defence and defences.load_defence(defence)
+
+
+def write(folder: Path) -> None:
+    """Write ``exact.parquet``."""
+    found = {}
+    with tempfile.TemporaryDirectory() as place:
+        responses.CACHE = Path(place)
+        for name, prompt_format, who, items, defence in asked():
+            lm = models.load_model(name, device="cpu", prompt_format=prompt_format)
+            demo.true_scores(lm, who, items, defence=defence, known=None)
+            found |= {key: list(json.loads(text).values()) for key, text, *_ in responses.ResponseStore(lm.id).rows()}
+    keys = np.array([exact.number(key) for key in found], dtype=np.uint64)
+    columns = {"key": keys, "log_probabilities": pa.array(found.values(), pa.list_(pa.float32()))}
+    small = {"compression": "zstd", "compression_level": 19, "use_dictionary": False, "use_byte_stream_split": True}
+    pq.write_table(pa.table(columns).sort_by("key"), folder / "exact.parquet", **small)
+
+
+if __name__ == "__main__":
+    write(target())
