@@ -60,3 +60,5 @@ def test_a_noise_floor_is_compared_with_that_of_the_papers_design():
         table = safety_utility.published.personalization_bias(bias.assign(n_runs=runs), "demo")
         assert table["comparable"].iloc[-1] == said and table["published"].iloc[-1] == 1.36
         assert table["ci_low"].iloc[0] == 1 and table["ci_high"].iloc[0] == 7**0.5  # with the noise put back
+    alone = safety_utility.published.personalization_bias(bias.assign(n_runs=3).tail(1), "demo")
+    assert "pb_under_no_effect" not in set(alone["quantity"]) and len(alone) == 2  # a task without a published number

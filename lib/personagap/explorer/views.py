@@ -204,7 +204,7 @@ def published(chosen: Chosen) -> Drawn:
 def saved(chosen: Chosen) -> Drawn:
     """Any result table."""
     table = chosen.run.table(chosen.table)
-    names = tables.labels(table, tables.keys(table)) if len(table) else pd.Series(dtype=str)
+    names = tables.labels(table, tables.keys(table))
     rows = long(table.assign(key=names.to_numpy()))
     title = f"Table {chosen.table.replace('_', ' ')}"
     if rows.empty:

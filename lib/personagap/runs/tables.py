@@ -78,8 +78,8 @@ def keys(table: pd.DataFrame) -> list[str]:
 def labels(table: pd.DataFrame, key: list[str]) -> pd.Series:
     """A name for every row from its ``key`` columns; a number is said with the name of its column."""
     numbers = table.select_dtypes("number").columns
-    parts = {name: (f"{name} " if name in numbers else "") + table[name].map(number).astype("str") for name in key}
-    return pd.DataFrame(parts, index=table.index).agg(" · ".join, axis=1)
+    parts = ((f"{name} " if name in numbers else "") + table[name].map(number).astype("str") for name in key)
+    return pd.Series(map(" · ".join, zip(*parts, strict=True)), table.index, dtype="str")  # also of no rows
 
 
 def number(value: object) -> str:

@@ -30,9 +30,8 @@ def personalization_bias(bias: pd.DataFrame, model: str) -> pd.DataFrame:
     extremes = ("model=GPT-4o;rank=lowest", "model=Llama-2-70B;rank=highest")
     floors = bias[bias["dimension"].isin(_PUBLISHED)]
     there = floors.assign(n_items=floors["dimension"].map(_N_ITEMS), n_runs=3, n_identities=31)
-    here, there = (
-        table[["n_items", "n_runs", "n_identities"]].astype("str").agg(" × ".join, axis=1) for table in (floors, there)
-    )
+    sizes = (table[["n_items", "n_runs", "n_identities"]].astype("str") for table in (floors, there))
+    here, there = (size["n_items"] + " × " + size["n_runs"] + " × " + size["n_identities"] for size in sizes)
     why_not = (here + " items × runs × identities here, " + there + " there").where(here != there, "")
     condition = "dataset=" + floors["dimension"].map(_PUBLISHED) + ";item_p=Beta(1 1)"
     noise = floors.assign(estimate=floors["noise_floor"], ci_low=np.nan, ci_high=np.nan, unit="points")
