@@ -32,10 +32,12 @@ def result(rows: pd.DataFrame | Sequence[dict], keys: Sequence[str], **same: obj
       rater    metric  estimate  ci_low  ci_high
     0     a  accuracy       0.5     0.4      0.6
     """
-    rows, first = pd.DataFrame(rows).assign(**same), [*keys, *COLUMNS]
-    rows = rows.assign(**{name: _TEXTS.get(name, np.nan) for name in first if name not in rows})
-    rows = rows.fillna({name: text for name, text in _TEXTS.items() if rows[name].isna().any()})
-    return rows[[*first, *(name for name in rows if name not in first)]].reset_index(drop=True)
+    rows = pd.DataFrame(rows).assign(**same)
+    columns = {name: rows[name] if name in rows else _TEXTS.get(name, np.nan) for name in [*keys, *COLUMNS]}
+    for name in (name for name in _TEXTS if name in rows and rows[name].isna().any()):
+        columns[name] = rows[name].fillna(_TEXTS[name])
+    columns |= {name: rows[name] for name in rows if name not in columns}
+    return pd.DataFrame(columns, rows.index).reset_index(drop=True)
 
 
 def wide(table: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
@@ -124,13 +126,22 @@ def corrected(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     1     f1     0.04        0.04    f1 (2 tests)
     2  kappa     0.04        0.04  kappa (1 test)
     """
-    tested = table[table["p_value"].notna()]
-    tests = tested.groupby(list(by), sort=False)["p_value"]
-    number = tests.transform("size")
-    values = tested[list(by)].astype(str).itertuples(index=False)
-    name = pd.Series(map(", ".join, values), tested.index, dtype="str")  # also where nothing was tested
-    family = name + " (" + number.astype(str) + " test" + number.gt(1).map({True: "s)", False: ")"})
-    adjusted = tests.transform(lambda p: holm(p.to_numpy()))
+    p_values = table["p_value"].to_numpy(dtype=float)
+    adjusted, names = np.full(len(table), np.nan), [""] * len(table)
+    for values, places in families(table, by).items():
+        adjusted[places] = holm(p_values[places])
+        name = f"{', '.join(map(str, values))} ({len(places)} test{'s' if len(places) > 1 else ''})"
+        for place in places:
+            names[place] = name
     where = table.columns if "p_adjusted" in table else [*table.columns, "p_adjusted", "family"]
-    new = {"p_adjusted": adjusted.reindex(table.index), "family": family.reindex(table.index, fill_value="")}
-    return table.assign(**new)[[*where]]
+    family = pd.Series(names, table.index, dtype="str")  # also where nothing was tested
+    return table.assign(p_adjusted=adjusted, family=family)[[*where]]
+
+
+def families(table: pd.DataFrame, by: Sequence[str]) -> dict[tuple, list[int]]:
+    """Values of ``by`` → the rows that share them and have a ``p_value``; loops of a few rows beat any groupby."""
+    found: dict[tuple, list[int]] = {}
+    values = list(zip(*(table[name].tolist() for name in by), strict=True))
+    for place in np.flatnonzero(table["p_value"].notna()):
+        found.setdefault(values[place], []).append(place)
+    return found

@@ -3,13 +3,14 @@
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
 import pandas as pd
 from scipy import stats
 
 from personagap.effects._table import CONTROLS, POINTS, by_task, checked, grouped, unheard
 from personagap.effects.paired import UNTOLD, Paired, Task
 from personagap.errors import UserError
-from personagap.results import corrected, result
+from personagap.results import corrected, families, result
 
 KEYS = ["task", "contrast"]
 
@@ -110,8 +111,10 @@ def as_tested(rows: list[dict]) -> pd.DataFrame:
         raise UserError("scores hold nothing to compare: are there identities, and does `by` name them?")
     family = ["task", "tests"]
     table = corrected(pd.DataFrame(rows), family)
-    p_values = table[table["p_value"].notna()].groupby(family, sort=False)["p_value"]
-    table["p_bh"] = p_values.transform(lambda p: stats.false_discovery_control(p.to_numpy()))
+    p_values, adjusted = table["p_value"].to_numpy(dtype=float), np.full(len(table), np.nan)
+    for places in families(table, family).values():
+        adjusted[places] = stats.false_discovery_control(p_values[places])
+    table["p_bh"] = adjusted
     return result(table.drop(columns="tests"), KEYS, metric="score", unit="points")
 
 
