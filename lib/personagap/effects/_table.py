@@ -20,7 +20,10 @@ FEWEST = 1 / 3
 
 
 class Cells(NamedTuple):
-    """Every persona × template × item: mean score over runs (NaN where not answered), runs, Σ (score − mean)²."""
+    """Every persona × template × item: mean score over runs (NaN where not answered), runs, Σ (score − mean)².
+
+    ``clusters`` are the codes of those that ``items`` lie in, counted from 0; each its own where none were named.
+    """
 
     mean: np.ndarray
     runs: np.ndarray
@@ -28,6 +31,7 @@ class Cells(NamedTuple):
     personas: list
     templates: list
     items: np.ndarray
+    clusters: np.ndarray
 
     @property
     def binary(self) -> bool:
@@ -41,6 +45,7 @@ class Cells(NamedTuple):
         # More than half each, so any two personas share items, without which the additive fit is not determined.
         kept = (np.isfinite(self.mean).mean(axis=0) > 0.5).all(axis=0)
         arrays = {name: getattr(self, name)[..., kept] for name in ("mean", "runs", "within", "items")}
+        arrays["clusters"] = pd.factorize(self.clusters[kept])[0]
         if lost := int((~kept).sum()):
             warnings.warn(
                 f"{task}: {lost} of {len(kept)} items are left out, half of the personas lack answers to them",
@@ -95,15 +100,17 @@ def unheard(scores: pd.DataFrame) -> dict[str, set[str]]:
     return {task: set(rows["persona"]) for task, rows in silent.groupby("task", observed=True)}
 
 
-def heard(rows: pd.DataFrame, task: str, silent: Collection[str]) -> pd.DataFrame:
-    """``rows`` of a task without those of personas that answered too few items; of ``silent`` ones perhaps none."""
-    asked = rows.groupby(["persona", "template"], observed=True)["item"].nunique().unstack(fill_value=0).min(axis=1)
-    excused = asked.index.isin(list(silent))
-    few = asked.index[(asked < FEWEST * asked.median()) & ((asked > 0) | excused) | (asked < 2) & excused]
-    if few := [*few, *sorted(set(silent) - set(asked.index))]:
+def heard(rows: pd.DataFrame, task: str, silent: Collection[str], cluster: str | None = None) -> Cells:
+    """`cells` of a task without personas that answered too few items; of ``silent`` ones perhaps none is left."""
+    table = cells(rows, task, cluster)
+    asked = (table.runs > 0).sum(axis=2).min(axis=1)
+    excused = np.array([persona in silent for persona in table.personas])
+    out = (asked < FEWEST * np.median(asked)) & ((asked > 0) | excused) | (asked < 2) & excused
+    few = sorted(persona for persona, left in zip(table.personas, out, strict=True) if left)
+    if lost := [*few, *sorted(set(silent) - set(table.personas))]:
         many = f"less than {FEWEST:.0%} of the items that others answered"
-        warnings.warn(f"{task}: {', '.join(map(str, few))} left out, with answers to {many}", stacklevel=4)
-    return rows[~rows["persona"].isin(few)]
+        warnings.warn(f"{task}: {', '.join(map(str, lost))} left out, with answers to {many}", stacklevel=4)
+    return cells(rows[~rows["persona"].isin(few)], task, cluster) if few else table
 
 
 def grouped(personas: Iterable[str], control: str, by: Mapping[str, str] | None) -> dict[str, list[str]]:
@@ -116,10 +123,12 @@ def grouped(personas: Iterable[str], control: str, by: Mapping[str, str] | None)
 
 
 def by_task(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
-    yield from scores.groupby("task", sort=False, observed=True)
+    codes, tasks = pd.factorize(scores["task"])
+    for code, task in enumerate(tasks):
+        yield task, scores[codes == code] if len(tasks) > 1 else scores
 
 
-def cells(rows: pd.DataFrame, task: str) -> Cells:
+def cells(rows: pd.DataFrame, task: str, cluster: str | None = None) -> Cells:
     """Cell means of one task. Counting by integer codes keeps a million rows under a second."""
     codes, shape, levels = np.zeros(len(rows), dtype=np.int64), [], []
     for name in ("persona", "template", "item", "run"):
@@ -127,32 +136,33 @@ def cells(rows: pd.DataFrame, task: str) -> Cells:
         codes, shape, levels = codes * len(level) + code, [*shape, len(level)], [*levels, level]
     # Dense over all cells, also those not asked: designs are crossed, so hardly any is empty.
     answers = np.bincount(codes, minlength=np.prod(shape)).reshape(shape)
-    if answers.max() > 1:
+    if answers.max(initial=0) > 1:
         persona, template, item, run = (level[i] for level, i in zip(levels, np.argwhere(answers > 1)[0], strict=True))
         raise UserError(f"{task}: persona {persona}, template {template}, item {item}, run {run} was scored twice")
-    runs = answers.sum(axis=3)
+    runs, score = answers.sum(axis=3), rows["score"].to_numpy()
     total, squares = (
-        np.bincount(codes, weights=rows["score"] ** power, minlength=np.prod(shape)).reshape(shape).sum(axis=3)
-        for power in (1, 2)
+        np.bincount(codes, weights=values, minlength=np.prod(shape)).reshape(shape).sum(axis=3)
+        for values in (score, score**2)
     )
     mean = np.divide(total, runs, out=np.full(total.shape, np.nan), where=runs > 0)
-    personas, templates, items, _ = levels
-    return Cells(mean, runs, squares - runs * mean**2, list(personas), list(templates), np.asarray(items))
+    personas, templates, items = list(levels[0]), list(levels[1]), np.asarray(levels[2])
+    clusters = cluster_codes(rows, cluster, items, task)
+    return Cells(mean, runs, squares - runs * mean**2, personas, templates, items, clusters)
 
 
-def identity_cells(scores: pd.DataFrame, controls: Iterable[str]) -> dict[str, Cells]:
+def identity_cells(scores: pd.DataFrame, controls: Iterable[str], cluster: str | None = None) -> dict[str, Cells]:
     """Task → its identities and the items that most of them answered in all templates, gaps filled."""
     given, tasks, problem, controls = scores, {}, "", tuple(controls)
-    scores = checked(scores)
+    scores = checked(scores, [cluster] if cluster else [])
     lost, scores = unheard(given), scores[~scores["persona"].isin(controls)]
     if scores.empty:
         raise UserError(f"scores hold no identities beside the controls {', '.join(controls)}")
     for task, rows in by_task(scores):
         silent = lost.get(task, set()) - set(controls)
-        rows = heard(rows, task, silent)
-        if rows["persona"].nunique() < 2:
+        table = heard(rows, task, silent, cluster)
+        if len(table.personas) < 2:
             problem = f"{task}: personalization bias needs at least two identities, the scores hold one"
-        elif len((table := cells(rows, task).filled(task)).items) < 2:
+        elif len((table := table.filled(task)).items) < 2:
             many = f"{len(table.items)} items were answered by most identities in all templates"
             problem = f"{task}: {many}; 2 are needed"
         else:

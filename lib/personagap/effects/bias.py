@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
-from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, checked, cluster_codes, identity_cells, unheard
+from personagap.effects._table import CONTROLS, POINTS, Cells, identity_cells, unheard
 from personagap.effects.resampling import Bootstrap, Moments, clustered, flipped, null_of
 from personagap.errors import UserError
 from personagap.results import corrected, result
@@ -86,13 +86,9 @@ def personalization_bias(
     0      mmlu  4.124        1.273      0.0        15.325   8.719   24.326
     1     joint  4.124        1.273      0.0        15.325   8.719   24.326
     """
-    rows = checked(scores, [cluster] if cluster else [])
-    tasks, parts = identity_cells(scores, controls), dict(by_task(rows[~rows["persona"].isin(controls)]))
+    tasks = identity_cells(scores, controls, cluster)
     _same_identities(tasks, unheard(scores))
-    means = {
-        task: clustered(table.mean, cluster_codes(parts[task], cluster, table.items, task))
-        for task, table in tasks.items()
-    }
+    means = {task: clustered(table.mean, table.clusters) for task, table in tasks.items()}
     rngs = iter(np.random.default_rng(seed).spawn(2 * len(tasks)))
     moments = {task: Moments.of(x) for task, x in means.items()}
     drawn = {task: flipped(x, n_permutations, next(rngs)) for task, x in means.items()}

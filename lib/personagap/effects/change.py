@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, cells, checked, heard, unheard
+from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, checked, heard, unheard
 from personagap.effects.paired import clustered_mean, largest_difference, over_phrasings, sign_flip
 from personagap.effects.resampling import Bootstrap, Moments
 from personagap.errors import UserError
@@ -126,10 +126,10 @@ def _both(rows: pd.DataFrame, before: str, after: str, task: str, silent: set[st
     if len(asked) < 2 or asked[before] != asked[after]:
         raise UserError(f"{task}: {before} and {after} need scores of the same phrasings; they have {asked}")
     pair = rows["condition"].astype("str") + "/" + rows["template"].astype("str")
-    rows = heard(rows.assign(template=pair), task, silent)
-    if rows["persona"].nunique() < 2:
+    table = heard(rows.assign(template=pair), task, silent)
+    if len(table.personas) < 2:
         raise UserError(f"{task}: fewer than two identities have answers that say anything, {before} and {after}")
-    table = cells(rows, task).filled(task)
+    table = table.filled(task)
     if min(table.mean.shape[0], table.mean.shape[2]) < 2:
         raise UserError(
             f"{task}: {before} and {after} share {len(table.items)} items answered by most of "

@@ -59,14 +59,11 @@ def bias_equivalence(
     1  joint     pb     0.309    0.887      0.0
     """
     at_least(0, whole=False, margin=margin)
-    tables, scores = identity_cells(scores, controls), checked(scores, [cluster] if cluster else [])
+    tables = identity_cells(scores, controls, cluster)
     moments, errors, items, uneven = {}, {}, {}, {}
-    rngs = iter(np.random.default_rng(seed).spawn(scores["task"].nunique()))
-    rows = scores[~scores["persona"].isin(controls)]
-    parts = dict(by_task(rows))
-    for task, table in tables.items():
-        x = clustered(table.mean, cluster_codes(parts[task], cluster, table.items, task))
-        moments[task], rng, items[task] = Moments.of(x), next(rngs), len(table.items)
+    for (task, table), rng in zip(tables.items(), np.random.default_rng(seed).spawn(len(tables)), strict=True):
+        x = clustered(table.mean, table.clusters)
+        moments[task], items[task] = Moments.of(x), len(table.items)
         uneven[task] = int((np.ptp(x, axis=0) > 0).any(axis=0).sum())
         errors[task] = Bootstrap.draw(x, n_bootstrap, rng, rng, 1 / table.runs.max())
     found = []

@@ -101,8 +101,9 @@ def each_contrast(
 
 
 def _tasks(scores: pd.DataFrame, cluster: str | None) -> Iterator[Task]:
+    silent = unheard(scores)
     for name, rows in by_task(checked(scores, [cluster] if cluster else [])):
-        yield Task(name, rows, cluster, unheard(scores).get(name, ()))
+        yield Task(name, rows, cluster, silent.get(name, ()))
 
 
 def as_tested(rows: list[dict]) -> pd.DataFrame:

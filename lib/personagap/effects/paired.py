@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import fft, special, stats
 
-from personagap.effects._table import CONTROLS, POINTS, cells, cluster_codes
+from personagap.effects._table import CONTROLS, POINTS, cells
 from personagap.effects.anova import mean_squares
 from personagap.errors import UserError
 
@@ -58,8 +58,8 @@ class Task:
 
     def __init__(self, name: str, rows: pd.DataFrame, cluster: str | None, silent: Collection[str] = ()):
         self.name, self.cluster, self.silent = name, cluster, set(silent)
-        self.table = cells(rows, name)
-        self.clusters = cluster_codes(rows, cluster, self.table.items, name)
+        self.table = cells(rows, name, cluster)
+        self.binary = self.table.binary
 
     def paired(self, weights: dict[str, float]) -> Paired:
         """Estimate and test Σ weight × mean score, over the items that all its personas answered."""
@@ -70,10 +70,10 @@ class Task:
                 few = f"{' and '.join(weights)} share {shared.sum()} answered items"
                 raise UserError(f"{self.name}: {few}; 2 are needed")
             return _untold(bounds, int(shared.sum()))
-        rows, means, clusters = self._rows(weights), means[:, :, shared], self.clusters[shared]
+        rows, means, clusters = self._rows(weights), means[:, :, shared], self.table.clusters[shared]
         weight, n_runs = np.array(list(weights.values())), int(self.table.runs[rows].max())
         difference = np.tensordot(weight, means, axes=1)
-        largest = largest_difference(difference, 1 / n_runs, self.table.binary)
+        largest = largest_difference(difference, 1 / n_runs, self.binary)
         if len(difference) > 1:
             test = over_phrasings(difference, clusters, largest)
         elif len(weight) == 2 and n_runs == 1 and not self.cluster and np.isin(means, [0, 1]).all():

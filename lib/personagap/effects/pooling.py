@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, checked, cluster_codes, identity_cells
+from personagap.effects._table import CONTROLS, POINTS, Cells, identity_cells
 from personagap.effects.paired import largest_difference
 from personagap.effects.resampling import Moments, clustered
 from personagap.errors import UserError
@@ -83,13 +83,11 @@ def partial_pooling(
     1  shrunken effect     -1.42   -4.85     0.47
     2         new item     -1.42  -57.03    59.02
     """
-    tasks, scores = identity_cells(scores, controls), checked(scores, [cluster] if cluster else [])
-    parts, rows = dict(by_task(scores[~scores["persona"].isin(controls)])), []
+    tasks, rows = identity_cells(scores, controls, cluster), []
     rngs = np.random.default_rng(seed).spawn(len(tasks))
     for (task, table), rng in zip(tasks.items(), rngs, strict=True):
         group = _groups(table, by, task)
-        codes = cluster_codes(parts[task], cluster, table.items, task)
-        pooled, error = _pool(table, codes, group)
+        pooled, error = _pool(table, group)
         rows += [{"task": task, **row} for row in _rows(table, pooled, error, group, level, rng)]
     method = "partial pooling, hierarchical normal model"
     return result([row | {"unit": "points", "method": method} for row in rows], ["task", "level", "contrast"])
@@ -109,8 +107,8 @@ def _groups(table: Cells, by: Mapping[str, str] | None, task: str) -> pd.Series:
     return group
 
 
-def _pool(table: Cells, codes: np.ndarray, group: pd.Series) -> tuple[Pooled, np.ndarray]:
-    x = clustered(table.mean, codes)
+def _pool(table: Cells, group: pd.Series) -> tuple[Pooled, np.ndarray]:
+    x, binary = clustered(table.mean, table.clusters), table.binary
     of_item = x.mean(axis=1)
     k, n = of_item.shape
     # Items that are hard for all say nothing of differences, and would drown them.
@@ -121,7 +119,7 @@ def _pool(table: Cells, codes: np.ndarray, group: pd.Series) -> tuple[Pooled, np
     # What a category shares is its own error.
     common = covariance[apart if apart.any() else within].mean()
     shared = covariance[within].mean() - common if within.any() and apart.any() else 0.0
-    largest = np.array([largest_difference(row, 1 / table.runs.max(), table.binary) for row in deviation])
+    largest = np.array([largest_difference(row, 1 / table.runs.max(), binary) for row in deviation])
     own = np.diag(covariance) - common
     own = (own - 2 / k * own.mean()) / (1 - 2 / k)  # each is part of the mean that it deviates from
     own = np.maximum(own, 0) + 2 * largest**2 / n
