@@ -21,11 +21,13 @@ class _Fit(NamedTuple):
     sensitivity: np.ndarray  # (resamples, n_raters)
     false_alarm: np.ndarray
 
-    def posterior(self, patterns: np.ndarray) -> np.ndarray:
-        """P(yes) of each pattern of labels (n_patterns, n_raters), NaN where not judged: (resamples, n_patterns)."""
-        said = np.nan_to_num(patterns.T), np.nan_to_num(1 - patterns.T)
-        yes, no = (np.log(rate) @ said[0] + np.log(1 - rate) @ said[1] for rate in self[1:])
-        odds = np.log(self.prevalence / (1 - self.prevalence))[:, None] + yes - no
+    def posterior(self, yes: np.ndarray, no: np.ndarray) -> np.ndarray:
+        """P(yes) of patterns of labels, 1 where ``yes`` or ``no`` was said (n_patterns, n_raters): one for each.
+
+        Returns (resamples, n_patterns).
+        """
+        if_yes, if_no = (np.log(rate) @ yes.T + np.log(1 - rate) @ no.T for rate in self[1:])
+        odds = np.log(self.prevalence / (1 - self.prevalence))[:, None] + if_yes - if_no
         return 1 / (1 + np.exp(-odds))
 
 
@@ -88,9 +90,9 @@ def latent_truth(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     wide = wide[wide[humans].notna().any(axis=1)]
     labels, drawn = wide[humans].to_numpy(), resample(wide.index, **how)
     patterns, which = np.unique(np.nan_to_num(labels, nan=-1.0), axis=0, return_inverse=True)
-    patterns[patterns < 0] = np.nan
-    fit = _fitted(patterns, _counts(drawn, which, len(patterns)))
-    truth = fit.posterior(patterns)
+    said = tuple((patterns == label).astype(float) for label in (1, 0))
+    fit = _fitted(*said, _counts(drawn, which, len(patterns)))
+    truth = fit.posterior(*said)
     votes = np.nanmean(labels, axis=1)
     rows = [
         _row(drawn, "people", name, "prevalence", values, len(labels), 0, 1)
@@ -110,16 +112,16 @@ def _counts(drawn: Resampling, which: np.ndarray, n: int, where: np.ndarray | sl
     return drawn.totals(np.eye(n)[which], where)
 
 
-def _fitted(patterns: np.ndarray, counts: np.ndarray) -> _Fit:
+def _fitted(yes: np.ndarray, no: np.ndarray, counts: np.ndarray) -> _Fit:
     """EM for all resamples at once, from the majority's vote."""
-    yes, judged = np.nan_to_num(patterns), np.isfinite(patterns).astype(float)
-    truth = np.broadcast_to(np.nanmean(patterns, axis=1), counts.shape)
+    judged, total = yes + no, counts.sum(axis=1)
+    truth = np.broadcast_to(yes.sum(axis=1) / judged.sum(axis=1), counts.shape)
     before = np.full(len(counts), np.inf)
     for _ in range(_STEPS):
         weights = counts * truth, counts * (1 - truth)
-        prevalence = _rate(weights[0].sum(axis=1), counts.sum(axis=1))
+        prevalence = _rate(weights[0].sum(axis=1), total)
         fit = _Fit(prevalence, *(_rate(weight @ yes, weight @ judged) for weight in weights))
-        truth = fit.posterior(patterns)
+        truth = fit.posterior(yes, no)
         if np.abs(prevalence - before).max() < _CLOSE:
             break
         before = prevalence

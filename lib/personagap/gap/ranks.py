@@ -19,9 +19,12 @@ from personagap.results import result
 
 def _ranks(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Mid-ranks of ``x`` (n,) in each resample: (resamples, n)."""
-    _, code = np.unique(x, return_inverse=True)
-    counts = weight @ np.eye(code.max() + 1)[code]
-    return (np.cumsum(counts, axis=1) - counts / 2)[:, code]
+    _, first, code = np.unique(np.sort(x), return_index=True, return_inverse=True)
+    order = np.argsort(x, kind="stable")
+    counts = np.add.reduceat(weight[:, order], first, axis=1)
+    ranks = np.empty(weight.shape)
+    ranks[:, order] = (np.cumsum(counts, axis=1) - counts / 2)[:, code]
+    return ranks
 
 
 def _spearman(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:

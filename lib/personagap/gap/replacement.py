@@ -4,7 +4,7 @@ from typing import Literal, Unpack
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 
 from personagap.errors import UserError
 from personagap.gap.resampling import How, Resampling, resample
@@ -128,7 +128,7 @@ def _advantage(d: np.ndarray, usable: np.ndarray, drawn: Resampling, epsilon: fl
     code = drawn.codes[int(drawn.sizes.argmin())][drawn.cell[usable]]
     largest = max(np.abs(np.bincount(code, weights=d[usable])).max(), 1.0) / usable.sum()
     error = np.hypot(drawn.standard_error(values), 2**0.5 * largest)
-    reach = stats.t.ppf((1 + drawn.level) / 2, drawn.df) * error
+    reach = special.stdtrit(drawn.df, (1 + drawn.level) / 2) * error
     low, high = np.clip([values[0] - reach, values[0] + reach], -1, 1)
-    p_value = float(stats.t.sf((values[0] + epsilon) / error, drawn.df))
+    p_value = float(special.stdtr(drawn.df, -(values[0] + epsilon) / error))
     return {"metric": "advantage", "estimate": values[0], "ci_low": low, "ci_high": high, "p_value": p_value}

@@ -25,7 +25,7 @@ from typing import TypedDict
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 from statsmodels.stats.proportion import proportion_confint
 
 from personagap.errors import UserError, at_least
@@ -99,8 +99,10 @@ class Resampling:
     def standard_error(self, values: np.ndarray) -> np.ndarray:
         """Of a statistic's values (1 + k · n_bootstrap, …); resamples in which it is undefined are left out."""
         k = len(self.sizes)
-        blocks = np.ma.masked_invalid(values[1:]).reshape(k, -1, *values.shape[1:])
-        variance = (blocks.var(axis=1).filled(np.nan).T * self.sizes / (self.sizes - 1)).T
+        blocks = values[1:].reshape(k, -1, *values.shape[1:])
+        if not np.isfinite(blocks).all():
+            blocks = np.ma.masked_invalid(blocks)
+        variance = (np.ma.filled(blocks.var(axis=1), np.nan).T * self.sizes / (self.sizes - 1)).T
         if k == 3:  # the difference of variances can fall below either factor's own, by chance
             variance = np.maximum(variance[:2].sum(axis=0) - variance[2], variance[:2].max(axis=0))[None]
         return np.sqrt(variance[0])
@@ -115,7 +117,7 @@ class Resampling:
         what it is by definition. NaN: it is no share.
         """
         centre, error = self._centred(values, np.isnan(clusters))
-        reach = stats.t.ppf((1 + self.level) / 2, self.df) * error
+        reach = special.stdtrit(self.df, (1 + self.level) / 2) * error
         limits = np.clip(np.stack([centre - reach, centre + reach]), low, high)
         constant = (error < TINY) & np.isin(values[0], [0, 1]) & (np.asarray(clusters) > 0)
         if constant.any():
@@ -162,15 +164,15 @@ class Resampling:
         (error, df), centre = self.over_raters(values, by_rater), values[0]
         if error < TINY:
             centre, error = self._centred(values)
-        reach, t = stats.t.ppf((1 + self.level) / 2, df) * error, abs(centre) / max(error, 1e-30)
+        reach, t = special.stdtrit(df, (1 + self.level) / 2) * error, abs(centre) / max(error, 1e-30)
         ends = {"ci_low": centre - reach, "ci_high": centre + reach}
-        return {"estimate": values[0], **ends, "p_value": float(2 * stats.t.sf(t, df))}
+        return {"estimate": values[0], **ends, "p_value": float(2 * special.stdtr(df, -t))}
 
     def p_value(self, values: np.ndarray) -> np.ndarray:
         """Two-sided p of the statistic being 0, by the same t distribution."""
         centre, error = self._centred(values)
         t = np.divide(centre, error, out=np.zeros_like(centre), where=error > 0)
-        return np.where(np.isnan(error), np.nan, 2 * stats.t.sf(np.abs(t), self.df))
+        return np.where(np.isnan(error), np.nan, 2 * special.stdtr(self.df, -np.abs(t)))
 
 
 def wilson(share: float | np.ndarray, size: float | np.ndarray, level: float) -> np.ndarray:
@@ -194,7 +196,7 @@ def pseudo(mean: float, error: float, clusters: int, largest: float = 1.0) -> tu
 def rare_differences(mean: float, error: float, clusters: int, df: int, level: float) -> tuple[float, float]:
     """Limits of a mean of paired differences in [−1, 1], with ``pseudo`` clusters."""
     centre, error = pseudo(mean, error, clusters)
-    reach = stats.t.ppf((1 + level) / 2, df) * error
+    reach = special.stdtrit(df, (1 + level) / 2) * error
     return max(centre - reach, -1.0), min(centre + reach, 1.0)
 
 
@@ -222,14 +224,16 @@ def resample(
     for factor in factors:
         if factor not in table:
             raise UserError(f"no column {factor!r} in the judgments: choose cluster= among {', '.join(table)}")
-        codes.append(pd.factorize(table[factor])[0])
+        codes.append(pd.factorize(table[factor], use_na_sentinel=False)[0])
         if codes[-1].max() == 0:
             raise UserError(f"only one {factor} in the judgments, so no interval over {factor}s: change cluster=")
-    cells, cell = np.unique(np.stack(codes), axis=1, return_inverse=True)
-    blocks = [*cells, np.arange(cells.shape[1])] if len(factors) == 2 else [cells[0]]
+    sizes = [code.max() + 1 for code in codes]
+    numbers, cell = np.unique(np.ravel_multi_index(codes, sizes), return_inverse=True)
+    cells = np.unravel_index(numbers, sizes)
+    blocks = [*cells, np.arange(len(numbers))] if len(factors) == 2 else [cells[0]]
     sizes = np.array([code.max() + 1 for code in blocks])
-    rng, weights = np.random.default_rng(seed), [np.ones((1, cells.shape[1]))]
+    rng, weights = np.random.default_rng(seed), [np.ones((1, len(numbers)))]
     for code, n in zip(blocks, sizes, strict=True):
         weights.append(rng.multinomial(n, np.full(n, 1 / n), size=n_bootstrap)[:, code])
     how = f"cluster bootstrap by {' and '.join(factors)}, {n_bootstrap} resamples, t interval"
-    return Resampling(cell.ravel(), np.concatenate(weights), np.stack(blocks), level, how)
+    return Resampling(cell, np.concatenate(weights), np.stack(blocks), level, how)

@@ -83,7 +83,7 @@ def _shared(rng: np.random.Generator, design: pd.DataFrame, sd: float) -> np.nda
 
 def _long(design: pd.DataFrame, **labels: np.ndarray) -> pd.DataFrame:
     kinds = {True: "human", False: "model"}
-    return pd.concat(
-        [design.assign(rater=r, rater_kind=kinds[r.startswith("human")], label=x) for r, x in labels.items()],
-        ignore_index=True,
-    )
+    columns = {name: np.tile(design[name], len(labels)) for name in design}
+    columns["rater"] = np.repeat(list(labels), len(design))
+    columns["rater_kind"] = np.repeat([kinds[rater.startswith("human")] for rater in labels], len(design))
+    return pd.DataFrame(columns | {"label": np.concatenate(list(labels.values()))})

@@ -38,14 +38,20 @@ def units(judgments: pd.DataFrame) -> pd.DataFrame:
         raise UserError(f"judgments: {where} without a usable label: leave out what was not judged")
     no_code(label)
     key = [column for column in UNIT if column in judgments]
-    twice = judgments.duplicated([*key, "rater"])
+    unit = np.zeros(len(judgments), dtype=np.int64)
+    for name in key:  # numbered anew after each, or many columns would overflow
+        codes, levels = pd.factorize(judgments[name], use_na_sentinel=False)
+        unit = pd.factorize(unit * len(levels) + codes)[0]
+    rater, raters = pd.factorize(judgments["rater"], use_na_sentinel=False)
+    twice = pd.Series(unit * len(raters) + rater).duplicated().to_numpy()
     if twice.any():
-        row, rater = judgments.index[twice][0], judgments["rater"][twice].iloc[0]
+        place = int(twice.argmax())
+        row, rater = judgments.index[place], judgments["rater"].iloc[place]
         raise UserError(f"judgments: row {row} repeats an item of rater {rater!r}: keep one")
-    wide = judgments.assign(label=label).set_index([*key, "rater"])["label"].unstack("rater", sort=False)
-    if len(key) == 1:
-        wide.index = pd.MultiIndex.from_arrays([wide.index], names=key)
-    return wide.rename_axis(columns=None)
+    values = np.full((unit.max() + 1, len(raters)), np.nan)
+    values[unit, rater] = label
+    first = ~pd.Series(unit).duplicated().to_numpy()
+    return pd.DataFrame(values, pd.MultiIndex.from_frame(judgments.loc[first, key]), raters)
 
 
 def no_code(label: pd.Series) -> None:
@@ -74,4 +80,5 @@ def binary(wide: pd.DataFrame, raters: list[str]) -> pd.DataFrame:
 def kinds(judgments: pd.DataFrame) -> dict[str, str]:
     """``rater_kind`` of each rater."""
     require(judgments, "rater", "rater_kind")
-    return dict(judgments.drop_duplicates("rater")[["rater", "rater_kind"]].itertuples(index=False))
+    first = ~judgments["rater"].duplicated()
+    return dict(zip(judgments["rater"][first], judgments["rater_kind"][first], strict=True))
