@@ -32,12 +32,14 @@ def result(rows: pd.DataFrame | Sequence[dict], keys: Sequence[str], **same: obj
       rater    metric  estimate  ci_low  ci_high
     0     a  accuracy       0.5     0.4      0.6
     """
-    rows = pd.DataFrame(rows).assign(**same)
-    columns = {name: rows[name] if name in rows else _TEXTS.get(name, np.nan) for name in [*keys, *COLUMNS]}
-    for name in (name for name in _TEXTS if name in rows and rows[name].isna().any()):
-        columns[name] = rows[name].fillna(_TEXTS[name])
-    columns |= {name: rows[name] for name in rows if name not in columns}
-    return pd.DataFrame(columns, rows.index).reset_index(drop=True)
+    rows = pd.DataFrame(rows)
+    # One table of plain columns: adding, filling and sorting them one by one takes longer than most statistics.
+    known = {name: column.array for name, column in rows.items()} | same
+    columns = {name: known.pop(name, _TEXTS.get(name, np.nan)) for name in [*keys, *COLUMNS]} | known
+    for name, text in _TEXTS.items():
+        if name in rows and name not in same and rows[name].isna().any():
+            columns[name] = rows[name].fillna(text).array
+    return pd.DataFrame(columns, range(len(rows)))
 
 
 def wide(table: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
@@ -133,9 +135,8 @@ def corrected(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
         name = f"{', '.join(map(str, values))} ({len(places)} test{'s' if len(places) > 1 else ''})"
         for place in places:
             names[place] = name
-    where = table.columns if "p_adjusted" in table else [*table.columns, "p_adjusted", "family"]
-    family = pd.Series(names, table.index, dtype="str")  # also where nothing was tested
-    return table.assign(p_adjusted=adjusted, family=family)[[*where]]
+    # Texts also where nothing was tested.
+    return table.assign(p_adjusted=adjusted, family=pd.Series(names, table.index, dtype="str"))
 
 
 def families(table: pd.DataFrame, by: Sequence[str]) -> dict[tuple, list[int]]:

@@ -78,15 +78,16 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
     between = np.where(between > 0, between, np.nan)
     rows = []
     for rater in [*models, *humans]:
-        others = [human for human in humans if human != rater]
-        rho = _spearman(label[rater], wide[others].mean(axis=1).to_numpy(), drawn)
-        ratings = wide[others].notna().sum(axis=1)[wide[rater].notna()]
-        k = 1 / (1 / ratings[ratings > 0]).mean()  # noise goes with 1 / ratings of a unit
+        others = wide[[human for human in humans if human != rater]]
+        rho = _spearman(label[rater], others.mean(axis=1).to_numpy(), drawn)
+        ratings = others.notna().to_numpy().sum(axis=1)[np.isfinite(label[rater])]
+        ratings = ratings[ratings > 0]
+        k = 1 / (1 / ratings).mean()  # noise goes with 1 / ratings of a unit
         ceiling = np.sqrt(k * between / (1 + (k - 1) * between))
         true = rho / ceiling
         note = "" if not np.isnan(true[0]) else "ρ undefined" if np.isnan(rho[0]) else "humans do not agree: no ceiling"
-        n = (wide[rater].notna() & wide[others].notna().any(axis=1)).sum()
-        who = {"rater": rater, "rater_kind": "human" if rater in humans else "model", "n": n, "note": note}
+        kind = "human" if rater in humans else "model"
+        who = {"rater": rater, "rater_kind": kind, "n": len(ratings), "note": note}
         rows.append({**who, "metric": "spearman", **drawn.row(rho, -1, 1)})
         rows.append({**who, "metric": "ceiling", **drawn.row(ceiling, 0, 1)})
         rows.append({**who, "metric": "disattenuated", **drawn.row(true)})

@@ -1,6 +1,7 @@
 """What it is to validate an estimator, and the table of those that were."""
 
 from collections.abc import Callable, Sequence
+from functools import wraps
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +38,21 @@ class Check(NamedTuple):
             return None, None
         row, truth = self.trial(rng, planted)
         return row.get("p_value"), None if truth is None else row["ci_low"] <= truth <= row["ci_high"]
+
+
+def once(analysis: Callable) -> Callable:
+    """An ``analysis(rng, …)`` of data drawn by a fresh generator, kept for all checks that look at the same."""
+    kept: dict[tuple, object] = {}
+
+    @wraps(analysis)
+    def analysed(rng: np.random.Generator, *how: object) -> object:
+        source = rng.bit_generator.seed_seq
+        key = (source.entropy, source.spawn_key, *how)
+        if key not in kept:
+            kept[key] = analysis(rng, *how)
+        return kept[key]
+
+    return analysed
 
 
 def table(checks: Sequence[Check], *, replications: int = 200, alpha: float = 0.05, seed: int = 0) -> pd.DataFrame:

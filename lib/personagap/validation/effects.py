@@ -17,7 +17,7 @@ from personagap.effects.anova import mean_squares
 from personagap.effects.power import monte_carlo
 from personagap.effects.simulate import simulate_scores
 from personagap.results import result
-from personagap.validation.checks import Check
+from personagap.validation.checks import Check, once
 
 
 def _wide(scores: pd.DataFrame) -> pd.DataFrame:
@@ -180,9 +180,14 @@ def _additivity_trial(rng: np.random.Generator, planted: bool) -> tuple:
 
 def _components_trial(rng: np.random.Generator, _: bool, component: str, share: float) -> tuple:
     """Identity effects of sd 5 points; items of uniform difficulty, so a third of the variance is theirs."""
-    scores = simulate_scores(_spread(rng, 5, (31,), limit=3), n_items=150, n_runs=2, seed=rng)
-    table = effects.variance_components(scores, seed=int(rng.integers(2**31)))
+    table = _components_table(rng)
     return table[table["metric"] == "share"].set_index("component").loc[component], share
+
+
+@once
+def _components_table(rng: np.random.Generator) -> pd.DataFrame:
+    scores = simulate_scores(_spread(rng, 5, (31,), limit=3), n_items=150, n_runs=2, seed=rng)
+    return effects.variance_components(scores, seed=int(rng.integers(2**31)))
 
 
 def _rates_trial(rng: np.random.Generator, _: bool) -> tuple:

@@ -1,7 +1,7 @@
 """How the statistics of gaps between raters are validated."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from itertools import combinations
 
 import numpy as np
@@ -12,7 +12,7 @@ from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
 from personagap import gap
 from personagap.gap.simulate import yes
-from personagap.validation.checks import Check
+from personagap.validation.checks import Check, once
 
 # --- simulated judgments -------------------------------------------------------------------------------
 
@@ -35,6 +35,22 @@ def _histories(difference: float, seed: int | np.random.Generator) -> pd.DataFra
             own = rng.beta(share * 5, (1 - share) * 5)
             rows += [(source, user, label) for label in rng.random(rng.integers(30, 100)) < own]
     return pd.DataFrame(rows, columns=["source", "user", "label"])
+
+
+def _one_judge(_: float, seed: int | np.random.Generator) -> pd.DataFrame:
+    return gap.simulate_relevance(seed=seed).query("rater != 'b'")
+
+
+def _two_judges(stricter: float, seed: int | np.random.Generator) -> pd.DataFrame:
+    return gap.simulate_relevance(stricter=stricter, seed=seed)
+
+
+def _a_less_b(judgments: pd.DataFrame, **how) -> pd.DataFrame:
+    return gap.paired_difference(judgments, "a", "b", **how)
+
+
+def _ratings(_: float, seed: int | np.random.Generator) -> pd.DataFrame:
+    return gap.simulate_ratings(seed=seed)
 
 
 def _integers(_: float, seed: int) -> pd.DataFrame:
@@ -73,6 +89,7 @@ def _check(
     ours: Callable,
     theirs: Callable,
     *,
+    row: Callable = lambda table: table,
     effect: str = "",
     size: float = 0.0,
     truth: Callable[[float], float] | None = None,
@@ -80,19 +97,23 @@ def _check(
 ) -> Check:
     """A check whose reference and trials share data and analysis.
 
-    ``ours`` and ``theirs`` analyse ``simulate(size, seed)``; ``value`` is the column of ours that both give. ``effect``
-    says what ``size`` is; the interval must cover the ``truth`` of a size.
+    ``ours`` and ``theirs`` analyse ``simulate(size, seed)``; ``value`` is the column of the ``row`` of ours that both
+    give. ``effect`` says what ``size`` is; the interval must cover the ``truth`` of a size.
     """
 
     def compare() -> tuple:
         data = simulate(size, 0)
-        return ours(data, n_bootstrap=20)[value], theirs(data)
+        return row(ours(data, n_bootstrap=20))[value], theirs(data)
 
     def trial(rng: np.random.Generator, planted: bool) -> tuple:
-        row = ours(simulate(size * planted, rng), n_bootstrap=300)
-        return row, truth and truth(size * planted)
+        return row(_analysed(rng, simulate, ours, size * planted)), truth and truth(size * planted)
 
     return Check(estimator, reference, compare, effect, trial if effect or truth else None)
+
+
+@once
+def _analysed(rng: np.random.Generator, simulate: Callable, ours: Callable, size: float) -> pd.DataFrame | pd.Series:
+    return ours(simulate(size, rng), n_bootstrap=300)
 
 
 def _row(table: pd.DataFrame, metric: str) -> pd.Series:
@@ -102,19 +123,17 @@ def _row(table: pd.DataFrame, metric: str) -> pd.Series:
 
 def _metric(estimator: str, metric: str, reference: Callable) -> Check:
     return _check(
-        estimator, "scikit-learn", lambda _, seed: gap.simulate_relevance(seed=seed).query("rater != 'b'"),
-        lambda judgments, **how: _row(gap.relevance_metrics(judgments, **how), metric),
+        estimator, "scikit-learn", _one_judge, gap.relevance_metrics,
         lambda judgments: reference(*_wide(judgments)[["human_majority", "a"]].to_numpy().T),
-        truth=lambda _: population()[metric],
+        row=partial(_row, metric=metric), truth=lambda _: population()[metric],
     )  # fmt: skip
 
 
 def _paired(estimator: str, metric: str, reference: Callable) -> Check:
     return _check(
-        estimator, "scikit-learn", lambda size, seed: gap.simulate_relevance(stricter=size, seed=seed),
-        lambda judgments, **how: _row(gap.paired_difference(judgments, "a", "b", **how), metric),
+        estimator, "scikit-learn", _two_judges, _a_less_b,
         lambda judgments: -np.diff([reference(*_wide(judgments)[["human_majority", x]].to_numpy().T) for x in "ab"]),
-        effect="1 logit stricter", size=1.0,
+        row=partial(_row, metric=metric), effect="1 logit stricter", size=1.0,
     )  # fmt: skip
 
 
@@ -146,10 +165,8 @@ def _spearman(estimator: str, reference: str, r: float, metric: str) -> Check:
         return rho if metric == "spearman" else rho / (3 * between / (1 + 2 * between)) ** 0.5
 
     return _check(
-        estimator, reference, lambda _, seed: gap.simulate_ratings(seed=seed),
-        lambda judgments, **how: _row(gap.judge_correlation(judgments, **how), metric),
-        theirs,
-        truth=lambda _: 6 / np.pi * np.arcsin(r / 2),
+        estimator, reference, _ratings, gap.judge_correlation, theirs,
+        row=partial(_row, metric=metric), truth=lambda _: 6 / np.pi * np.arcsin(r / 2),
     )  # fmt: skip
 
 
