@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from personagap import models
-from personagap.models import adapter
 from personagap.recentering import attributes
 
 #: Rollouts of a prompt and weight of the KL penalty are those of arXiv 2606.06614; its reward, split and seeds are not
@@ -39,6 +38,7 @@ def tune(
     -------
     A model, as of ``models.load_model``.
     """
+    from personagap.models import adapter  # and torch, which other classifiers do without
 
     def rewards(completions: list, label: list[int], **_) -> list[float]:
         return [reward(answer[0]["content"], one) for answer, one in zip(completions, label, strict=True)]
