@@ -48,7 +48,8 @@ def test_every_case_has_its_value(name, kind):
 
 # --- no text takes long --------------------------------------------------------------------------
 
-SIZE = 1_000_000
+#: Characters, and seconds that reading them may take: far too few for whatever takes square time.
+SIZE, SECONDS = 250_000, 0.5
 REPEATED = [
     *" \n\ta1,.-=½*`'\"(<\\#选٣",
     "The answer is ", "the answer is:", "Answer: A or ", "(A) ", "A is correct ", "wait, no, ", "B) x\n", "it is ",
@@ -62,13 +63,13 @@ PAPERS = [mmlu.paper_letter, gsm8k.paper_number, mbpp.paper_code]
 
 
 @pytest.mark.parametrize("read", [mmlu.letter, gsm8k.number, lambda text: mbpp.code(text, TESTS), *PAPERS])
-def test_a_megabyte_of_anything_is_read_in_a_second(read):
+def test_a_long_text_of_anything_is_read_at_once(read):
     texts = [part * (SIZE // len(part)) for part in REPEATED]
     texts += [begin + part * (SIZE // len(part)) + "x" for begin in BEGUN for part in " \n1a.,("]
     slow = []
     for text in texts:
         start = time.process_time()
         read(text)
-        if (seconds := time.process_time() - start) > 1:
+        if (seconds := time.process_time() - start) > SECONDS:
             slow.append((text[:30], seconds))
     assert slow == []

@@ -45,6 +45,12 @@ WRONG = {
 
 
 @pytest.fixture(autouse=True)
+def no_files_of_figures(monkeypatch):
+    """Drawing is part of what meets a value; writing each figure in four formats takes most of the time and is not."""
+    monkeypatch.setattr("personagap.runs.folder.Run.figure", lambda run, fig, *said: plt.close(fig))
+
+
+@pytest.fixture(autouse=True)
 def style_ends_here():
     """The notebooks set how figures and numbers look."""
     looks = {name: pd.get_option(name) for name in ("display.max_colwidth", "display.float_format")}
