@@ -78,34 +78,19 @@ def numbers() -> pd.DataFrame:
     >>> numbers().groupby("metric").size().to_dict()
     {'F1': 12, 'PB': 8, 'rate': 55}
     """
-    measures = {
-        "pb": "PB",
-        "pb_utility": "PB",
-        "f1": "F1",
-        "win_rate_vs_gpt4o": "rate",
-        "win_rate_vs_best_of_8": "rate",
-    }
+    measures = {"pb": "PB", "pb_utility": "PB", "f1": "F1"}
+    measures |= dict.fromkeys(["win_rate_vs_gpt4o", "win_rate_vs_best_of_8"], "rate")
     tables = pd.concat([load(paper) for paper in ("safety_utility", "personalllm", "recentering")])
     tables = tables.assign(metric=tables["quantity"].map(measures)).dropna(subset=["metric", "value"])
     tables = tables[(tables["metric"] == "PB") | tables["n"].notna()]
     rows = []
     for number in tables.to_dict("records"):
         value = number["value"] * _scale(number["unit"])
-        claim = {
-            "measure": number["metric"],
-            "quantity": number["quantity"],
-            "than": "",
-            "n": np.nan,
-            "n_worst": np.nan,
-        }
-        least, most, row = _designs(claim, number["n"], value)
-        rows.append(
-            number
-            | row
-            | _ends(least(value), most(value))
-            | {"estimate": value, "unit": "points", "method": _METHODS[number["metric"]]}
-        )
-    table = result(rows, ["paper", "experiment", "quantity", "condition"])
+        alone = {"than": "", "n": np.nan, "n_worst": np.nan}
+        least, most, row = _designs(number | alone | {"measure": number["metric"]}, number["n"], value)
+        rows.append(number | row | _ends(least(value), most(value)) | {"estimate": value})
+    same = {"unit": "points", "method": [_METHODS[row["metric"]] for row in rows]}
+    table = result(rows, ["paper", "experiment", "quantity", "condition"], **same)
     return table.drop(columns=["value", "note", "detectable"])
 
 
