@@ -43,27 +43,27 @@ def pattern(phrases: Iterable[str]) -> re.Pattern:
     return re.compile(rf"(?<![\w-])(?:{words})s?(?![\w-])", re.IGNORECASE)
 
 
-def mentions(responses: pd.DataFrame, who: pd.DataFrame, control: str = "none") -> pd.DataFrame:
+def mentions(responses: pd.DataFrame, who: pd.DataFrame) -> pd.DataFrame:
     """Whether each answer mentions, or claims, the identity of its user, beside the base rate of its words.
 
     Parameters
     ----------
-    responses : the responses table, with the answers of ``control``; unanswered requests are left out.
+    responses : the responses table, with the answers of the control "none"; unanswered requests are left out.
     who : personas asked (``persona category phrase``).
 
     Returns
     -------
     Scores for ``effects.rates`` and ``effects.contrasts``: ``task persona item run score valid truncated``.
     ``task`` is the rate and the category, as in "leakage, religion"; ``persona`` is "stated" for the
-    answers to identities of that category, ``control`` for the control's, searched for the same words.
+    answers to identities of that category, "none" for the control's, searched for the same words.
     """
     answered = responses[responses["text"].notna()]
     answered = answered.assign(item=answered["task"] + "/" + answered["item"])
-    base, parts = answered[answered["persona"] == control], []
+    base, parts = answered[answered["persona"] == "none"], []
     for row in who[~who["persona"].isin(CONTROLS)].itertuples():
         mention = pattern([row.phrase])
         claim = re.compile(_CLAIM + mention.pattern, re.IGNORECASE)
-        for name, answers in (("stated", answered[answered["persona"] == row.persona]), (control, base)):
+        for name, answers in (("stated", answered[answered["persona"] == row.persona]), ("none", base)):
             for rate, words in (("imprinting", mention), ("leakage", claim)):
                 score = answers["text"].str.contains(words).astype(float)
                 parts.append(answers[["item"]].assign(task=f"{rate}, {row.category}", persona=name, score=score))

@@ -49,11 +49,6 @@ def _clickable(spec: dict) -> Iterator[str]:
             yield from _clickable(part)
 
 
-def beside(*parts: alt.TopLevelMixin, below: bool = False) -> alt.TopLevelMixin:
-    """Charts side by side, or one below the other, in which a click means the same."""
-    return alt.vconcat(*parts) if below else alt.hconcat(*parts)
-
-
 def _clicked(chart: alt.Chart) -> alt.Chart:
     return chart.properties(name=f"{CLICK}_{next(_numbers)}")
 
@@ -65,11 +60,10 @@ def _is_picked(channel: type, yes: float | str, no: float | str) -> alt.SchemaBa
 
 def _tooltips(rows: pd.DataFrame) -> list[alt.Tooltip]:
     """Everything that is known of a row."""
-    shown = [name for name in rows if name not in ("key", "colour") and not name.startswith("_")]
-    numbers = rows.select_dtypes("number").columns
+    formats = {name: {"format": ".4~g"} for name in rows.select_dtypes("number")}
     return [
-        alt.Tooltip(name, title=label(name), format=".4~g") if name in numbers else alt.Tooltip(name, title=label(name))
-        for name in shown
+        alt.Tooltip(name, title=label(name), **formats.get(name, {}))
+        for name in rows.columns.drop(["key", "colour"], errors="ignore")
     ]
 
 

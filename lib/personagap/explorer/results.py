@@ -101,7 +101,7 @@ class Result:
     @property
     def two_dimensions(self) -> bool:
         """Whether tasks of utility and of safety were scored."""
-        return len({tasks.find(name).dimension for name in self.scores["task"].unique()}) > 1
+        return self.holds("scores") and len({tasks.find(name).dimension for name in self.scores["task"].unique()}) > 1
 
     @functools.cached_property
     def names(self) -> list[str]:

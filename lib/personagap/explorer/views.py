@@ -97,7 +97,7 @@ def trade_off(chosen: Chosen) -> Drawn:
     both = both[["key", "metric", "estimate", "ci_low", "ci_high", "colour"]]
     known = chosen.run.colours
     side = charts.intervals(both, "percent", panel="metric", width=340, known=known)
-    chart = charts.beside(charts.trade_off(rows, "utility", "safety", names, known), side)
+    chart = alt.hconcat(charts.trade_off(rows, "utility", "safety", names, known), side)
     return Drawn(chart, rows, "Safety against utility")
 
 
@@ -131,7 +131,7 @@ def raters(chosen: Chosen) -> Drawn:
     table = wide(rows, "key", metrics).assign(colour=lambda t: "model" if colour is None else t["key"].map(colour))
     chart = charts.trade_off(table, "recall", "precision", {"recall": "recall", "precision": "precision"})
     if chosen.run.holds("agreement") and "rater_a" in (agreement := chosen.run.table("agreement")):
-        chart = charts.beside(chart, _agreement(agreement))
+        chart = alt.hconcat(chart, _agreement(agreement))
     grid = table[["key", "colour", *metrics]].rename(columns={"colour": "rater_kind"})
     return Drawn(chart, grid, "Precision and recall against the human majority, and agreement beyond chance (κ)")
 
@@ -151,15 +151,8 @@ def ratings(chosen: Chosen) -> Drawn:
     if chosen.run.holds("correlations"):
         correlations = _plain(chosen, "correlations", "rater", "metric", "rater_kind")
         ranks = charts.intervals(correlations, "rank correlation with people", panel="metric")
-        chart = charts.beside(chart, ranks, below=True)
+        chart = alt.vconcat(chart, ranks)
     return Drawn(chart, rows, "Ratings of personalized responses, and rank correlations with people")
-
-
-def acceptance(chosen: Chosen) -> Drawn:
-    """What people say of attributes extracted from real and from synthetic histories."""
-    rows = _plain(chosen, "acceptance", "label", "rater_kind", "source")
-    chart = charts.intervals(rows, "share", panel="rater_kind")
-    return Drawn(chart, rows, "Attributes of real and of synthetic histories, as people see them")
 
 
 def shots(chosen: Chosen) -> Drawn:
@@ -179,11 +172,15 @@ def shots(chosen: Chosen) -> Drawn:
     return Drawn(chart, rows, "Personalization by strategy and number of examples")
 
 
-def users(chosen: Chosen) -> Drawn:
-    """How much simulated users differ, by the concentration of their weights."""
-    rows = _plain(chosen, "heterogeneity", "bin", "measure", "alpha")
-    chart = charts.intervals(rows, "share of prompts", panel="measure", shared=False)
-    return Drawn(chart, rows, "How much simulated users differ, by α")
+def _of_table(name: str, *columns: str, title: str, unit: str, shared: bool = True) -> View:
+    """The view of one table, of whose ``columns`` a row's key, its panel and its colour are taken."""
+    key, panel, _ = columns
+
+    def draw(chosen: Chosen) -> Drawn:
+        rows = _plain(chosen, name, *columns)
+        return Drawn(charts.intervals(rows, unit, panel=panel, shared=shared), rows, title)
+
+    return View(key, _holding(name), draw)
 
 
 def _plain(chosen: Chosen, name: str, key: str, panel: str, colour: str) -> pd.DataFrame:
@@ -219,26 +216,24 @@ def saved(chosen: Chosen) -> Drawn:
 ROWS = 120
 
 
-def _scored(chosen: Chosen) -> bool:
-    return chosen.run.holds("scores")
-
-
 def _holding(*names: str) -> Callable[[Chosen], bool]:
     return lambda chosen: any(chosen.run.holds(name) for name in names)
 
 
 ITEMS, COMPARED, TABLES = "Items and answers", "A − B", "Tables"
+ACCEPTANCE = "Attributes of real and of synthetic histories, as people see them"
+USERS = "How much simulated users differ, by α"
 VIEWS = {
-    "Identities": View("identity", _scored, forest),
-    "Trade-off": View("identity", lambda chosen: _scored(chosen) and chosen.run.two_dimensions, trade_off),
-    "Heat map": View("identity", _scored, heat_map),
-    ITEMS: View("item", _scored, items),
-    COMPARED: View("identity", lambda chosen: bool(chosen.other) and _scored(chosen), compared),
+    "Identities": View("identity", _holding("scores"), forest),
+    "Trade-off": View("identity", lambda chosen: chosen.run.two_dimensions, trade_off),
+    "Heat map": View("identity", _holding("scores"), heat_map),
+    ITEMS: View("item", _holding("scores"), items),
+    COMPARED: View("identity", lambda chosen: bool(chosen.other) and chosen.run.holds("scores"), compared),
     "Raters": View("rater", _holding("relevance", "verifier"), raters),
     "Ratings": View("rater", _holding("ratings"), ratings),
-    "Acceptance": View("label", _holding("acceptance"), acceptance),
+    "Acceptance": _of_table("acceptance", "label", "rater_kind", "source", title=ACCEPTANCE, unit="share"),
     "Shots": View("strategy", _holding("personalization"), shots),
-    "Users": View("bin", _holding("heterogeneity"), users),
+    "Users": _of_table("heterogeneity", "bin", "measure", "alpha", title=USERS, unit="share of prompts", shared=False),
     "Published": View("quantity", _holding("published"), published),
     TABLES: View("row", lambda chosen: bool(chosen.run.names), saved),
 }

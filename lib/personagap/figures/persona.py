@@ -17,20 +17,21 @@ __all__ = ["forest", "personalization_bias", "safety_utility", "validity"]
 CONTROL_LABELS = {"none": "no system prompt", "empty": "empty system prompt", "assistant": "helpful assistant"}
 CONTROL_FACES = {"none": PALETTE["control"], "empty": PALETTE["noise"], "assistant": "white"}
 DIMENSIONS = ["utility", "safety"]  # x, y
+#: Identities named in a scatter: those farthest from the centre of the cloud.
+NAMED = 6
 
 
 def _label(persona: str) -> str:
     return CONTROL_LABELS.get(persona, persona.replace("_", " "))
 
 
-def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes, *, annotate: int = 6) -> Axes:
+def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes) -> Axes:
     """Scatter of safety against utility, one point per persona with its intervals.
 
     Parameters
     ----------
     rates : ``effects.rates`` of scores whose ``task`` is a dimension: "utility" and "safety".
     who : ``persona category``, from ``personas.select``.
-    annotate : how many identities to name, those farthest from the centre of the cloud.
     """
     wide = rates.pivot(index="persona", columns="task", values=["estimate", "ci_low", "ci_high"])
     category = who.set_index("persona")["category"].reindex(wide.index)
@@ -49,7 +50,7 @@ def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes, *, annotate
         drawn.lines[0].set_gid("\n".join(map(_label, middle.index)))  # said where a dot of the report is pointed at
     identities = wide["estimate"][DIMENSIONS][~control]
     far = (((identities - identities.mean()) / identities.std(ddof=0).replace(0, 1)) ** 2).sum(axis=1)
-    for persona in far.nlargest(annotate).index:
+    for persona in far.nlargest(NAMED).index:  # more names would cover each other
         ax.annotate(_label(persona), identities.loc[persona], xytext=(6, 6), textcoords="offset points", fontsize=9)
     handles = [Line2D([], [], ls="", marker=m, color=colour, label=name) for name, (colour, m) in style_of.items()]
     for persona in (name for name in CONTROL_LABELS if name in wide.index):
@@ -89,18 +90,11 @@ def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | Non
     return ax
 
 
-def forest(
-    contrasts: pd.DataFrame, axes: Sequence[Axes], *, p: str = "p_adjusted", correction: str = "Holm"
-) -> Sequence[Axes]:
+def forest(contrasts: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     """Forest plot of ``effects.contrasts``: each identity's difference from the control, one panel per task.
 
-    A filled dot survives the correction over the identities of its task, an open one does not.
-    The grey band holds 95 % of the differences of an identity that has no effect.
-
-    Parameters
-    ----------
-    axes : as many axes as there are tasks, sharing their y axis.
-    p, correction : the column of p-values that decides, and the name of its correction.
+    A filled dot survives Holm's correction over the identities of its task, an open one does not. The grey band holds
+    95 % of the differences of an identity that has no effect. ``axes``, one per task, share their y axis.
     """
     persona = contrasts["contrast"].str.split(" − ").str[0]
     order = persona.drop_duplicates()[::-1].tolist()
@@ -108,14 +102,14 @@ def forest(
     for ax, (task, table) in zip(axes, contrasts.groupby("task", sort=False), strict=True):
         names, middle = persona[table.index], table["estimate"]
         rows, controls = names.map(order.index), names.isin(CONTROL_LABELS)
-        significant = (table[p] < 0.05) & ~controls
+        significant = (table["p_adjusted"] < 0.05) & ~controls
         band = (table["ci_high"] - table["ci_low"]).median() / 2
         label = "95% of differences if there is no effect"
         ax.axvspan(-band, band, color=PALETTE["noise"], alpha=0.2, lw=0, label=label)
         ax.axvline(0, color=PALETTE["noise"], lw=1)
         dots(ax, table, rows, fmt="none", ecolor="#777777", elinewidth=1, capsize=0)
         for label, chosen, style in (
-            (f"differs ({correction}, 5%)", significant, dot),
+            ("differs (Holm, 5%)", significant, dot),
             ("not shown to differ", ~significant & ~controls, dot | {"mfc": "white"}),
             ("a control", controls, dot | {"mfc": "white", "color": PALETTE["control"]}),
         ):
@@ -133,14 +127,12 @@ def validity(rates: pd.DataFrame, ax: Axes) -> Axes:
 
     By likelihood nothing is unreadable: the share of probability that falls elsewhere than on the choices instead.
     """
-    weighed = "choice_mass" in rates
-    shown = {
-        "invalid_rate": (-0.15, "not readable", "data"),
-        "truncation_rate": (0.15, "cut off", "accent"),
-    }
-    if weighed:
+    shown = {"invalid_rate": (-0.15, "not readable", "data"), "truncation_rate": (0.15, "cut off", "accent")}
+    title, xlabel = "Answers not readable, or cut off", "share of a persona's answers (%), one dot per persona"
+    if "choice_mass" in rates:
         rates = rates.assign(elsewhere=100 - rates["choice_mass"])
         shown = {"elsewhere": (0, "not on the choices", "data")}
+        title, xlabel = "Probability not on the choices", "share of the probability (%), one dot per persona"
     tasks = rates["task"].drop_duplicates()
     beside: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
     for column, (offset, label, role) in shown.items():
@@ -157,8 +149,6 @@ def validity(rates: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_ylim(len(tasks) - 0.5, -0.5)
     ax.margins(x=0.15)
     ax.set_xlim(-0.3, max(ax.get_xlim()[1], 5))  # no answer unreadable: a line at 0, not an axis of ±0.06 %
-    ax.set(xlabel="share of a persona's answers (%), one dot per persona", title="Answers not readable, or cut off")
-    if weighed:
-        ax.set(xlabel="share of the probability (%), one dot per persona", title="Probability not on the choices")
+    ax.set(xlabel=xlabel, title=title)
     ax.legend(fontsize=8, loc="lower right")
     return ax

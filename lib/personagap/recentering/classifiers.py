@@ -106,7 +106,6 @@ def flags(
     encoder: str | None = None,
     *,
     beta: float = 1.0,
-    n_splits: int = 5,
     seed: int = 0,
 ) -> pd.DataFrame:
     """Which attributes are flagged as problematic: by people, by a classifier that learned from them, by own doubt.
@@ -116,7 +115,7 @@ def flags(
     items : ``user item attribute reason confidence``, of ``datasets.load_judgments``; the classifier reads attribute
         and reason.
     judgments : of people, ``user item label``, 1 = problematic.
-    method, encoder, seed : as in `cross_validate`; ``n_splits`` folds that share no user (R7).
+    method, encoder, seed : as in `cross_validate`, on five folds that share no user (R7).
     beta : as in `decide`, which sets the thresholds of the classifier and of the extractor's doubt (1 − confidence).
 
     Returns
@@ -129,7 +128,7 @@ def flags(
     share = judgments.groupby(["user", "item"])["label"].mean().rename("share")
     known = items.join(share, on=["user", "item"]).dropna(subset="share")
     labels = (known["share"] > 0.5).to_numpy(dtype=int)
-    number = folds(known["user"].tolist(), n_splits, seed)
+    number = folds(known["user"].tolist(), seed=seed)
     texts = (known["attribute"] + " " + known["reason"]).tolist()
     scores = {"trained verifier": cross_validate(texts, labels, number, method, encoder, seed)}
     if known["confidence"].notna().all():

@@ -55,15 +55,13 @@ def features(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame
     return pd.DataFrame(table | {f"about_{i}": column for i, column in enumerate(about.T)}, index=pairs.index)
 
 
-def nested_ridge(x: pd.DataFrame, y: np.ndarray, groups: list, n_splits: int = 5, seed: int = 0) -> np.ndarray:
+def nested_ridge(x: pd.DataFrame, y: np.ndarray, groups: list, seed: int = 0) -> np.ndarray:
     """Out-of-fold predictions (n,) of ridge regression; the penalty is chosen within the training folds.
 
     Outer and inner folds are disjoint in ``groups``: a random split would leak what it knows of a user (R7).
     """
-    search = GridSearchCV(
-        make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": PENALTIES}, cv=GroupKFold(n_splits)
-    )
-    outer = PredefinedSplit(folds(groups, n_splits, seed))
+    search = GridSearchCV(make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": PENALTIES}, cv=GroupKFold(5))
+    outer = PredefinedSplit(folds(groups, seed=seed))
     with config_context(enable_metadata_routing=True):  # or the search would not learn the groups
         return cross_val_predict(search, x, y, cv=outer, params={"groups": groups})
 

@@ -40,7 +40,7 @@ def load(folder: str | Path, missing_ok: bool = True) -> pd.DataFrame | None:
     return log.astype(dict.fromkeys(CONFIGURATION[1:3], int))
 
 
-def compare_rates(a: float, b: float, n: int = TEST_USERS) -> pd.DataFrame:
+def compare_rates(a: float, b: float) -> pd.DataFrame:
     """Difference of two logged win rates (percent), as if of different users: the log holds no answers to pair.
 
     `results`, one row, in points, with ``value_a value_b`` and z as ``statistic``.
@@ -50,7 +50,7 @@ def compare_rates(a: float, b: float, n: int = TEST_USERS) -> pd.DataFrame:
     >>> compare_rates(21.9, 20.4)[["statistic", "p_value"]].round(2).values.tolist()
     [[0.82, 0.41]]
     """
-    counts = np.array([a, b]) * n / 100
+    n, counts = TEST_USERS, np.array([a, b]) * TEST_USERS / 100
     z, p_value = proportions_ztest(counts, n)
     low, high = confint_proportions_2indep(counts[0], n, counts[1], n, method="newcomb")
     row = {"estimate": a - b, "ci_low": 100 * low, "ci_high": 100 * high, "p_value": p_value, "n": n}
