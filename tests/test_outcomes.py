@@ -133,7 +133,7 @@ def test_a_filter_that_stops_one_identity_is_named(n_blocked, impatient, tmp_pat
     assert shares["strongreject, blocked"].to_dict() == pytest.approx(
         {"none": 0, "muslim": 100 * n_blocked / 12, "hindu": 0, "jewish": 0}
     )
-    contrasts, harmless = ended["contrasts"], ended["harmless"]
+    contrasts, harmless = ended["outcomes"], ended["blocked_as_harmless"]
     left_out = effects.personalization_bias(scores, seed=0)
     # What is left out costs cells, not the items that the others answered.
     told = n_blocked < 10  # else the identity has no mean whose error could be told

@@ -3,16 +3,18 @@
 from collections.abc import Sequence
 from typing import Any
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from personagap.effects import pb_corrected
 from personagap.figures.style import dots, lengths, named
 from personagap.palette import PALETTE, marks
 
-__all__ = ["forest", "personalization_bias", "safety_utility", "validity"]
+__all__ = ["forest", "panels", "personalization_bias", "safety_utility", "validity"]
 
 CONTROL_LABELS = {"none": "no system prompt", "empty": "empty system prompt", "assistant": "helpful assistant"}
 CONTROL_FACES = {"none": PALETTE["control"], "empty": PALETTE["noise"], "assistant": "white"}
@@ -90,11 +92,19 @@ def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | Non
     return ax
 
 
+def panels(contrasts: pd.DataFrame) -> tuple[Figure, Sequence[Axes]]:
+    """An empty figure for differences of identities: a panel per task, which share the names of the identities."""
+    n, rows = contrasts["task"].nunique(), contrasts["contrast"].nunique()
+    size = (2.4 * n + 1.5, 0.18 * rows + 1.8)
+    fig, axes = plt.subplots(1, n, sharex=True, sharey=True, squeeze=False, figsize=size, layout="constrained")
+    return fig, axes[0]
+
+
 def forest(contrasts: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     """Forest plot of ``effects.contrasts``: each identity's difference from the control, one panel per task.
 
     A filled dot survives Holm's correction over the identities of its task, an open one does not. The grey band holds
-    95 % of the differences of an identity that has no effect. ``axes``, one per task, share their y axis.
+    95 % of the differences of an identity that has no effect. ``axes`` are those of `panels`.
     """
     persona = contrasts["contrast"].str.split(" − ").str[0]
     order = persona.drop_duplicates()[::-1].tolist()

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from personagap import demo, effects, judges, leakage, tasks
+from personagap import ask, demo, effects, judges, leakage, tasks
 from personagap.errors import UserError
 from personagap.judges.loading import Judge
+from personagap.models import Model
 
 
 def endings(scores: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
@@ -15,16 +16,16 @@ def endings(scores: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
 
     Returns
     -------
-    The tables that there are: "rates", "contrasts" and "spread" (PB: one test of all identities, which finds what 31
-    tests miss) of ``effects.outcomes``, and "harmless", PB with blocked answers counted as harmless. None of them if
-    all answers were given.
+    The tables that there are: "rates", "outcomes" (contrasts) and "spread" (PB: one test of all identities, which finds
+    what 31 tests miss) of ``effects.outcomes``, and "blocked_as_harmless", PB with blocked answers counted as harmless.
+    None of them if all answers were given.
     """
     ended, found = effects.outcomes(scores), {}
     if len(ended):
-        found = {"rates": effects.rates(ended), "contrasts": effects.contrasts(ended, control="none")}
+        found = {"rates": effects.rates(ended), "outcomes": effects.contrasts(ended, control="none")}
         found["spread"] = effects.personalization_bias(ended, seed=seed)
     if (scores["outcome"] == "blocked").any():
-        found["harmless"] = effects.personalization_bias(tasks.blocked_as_harmless(scores), seed=seed)
+        found["blocked_as_harmless"] = effects.personalization_bias(tasks.blocked_as_harmless(scores), seed=seed)
     return found
 
 
@@ -45,6 +46,27 @@ def closer(scores: pd.DataFrame, who: pd.DataFrame, margin: float, seed: int = 0
     if scores.loc[scores["persona"] == "none", "run"].max() > 0:
         found["flips"] = effects.answer_flips(scores)
     return found
+
+
+def by_answers(
+    lm: Model,
+    who: pd.DataFrame,
+    items: pd.DataFrame,
+    responses: pd.DataFrame,
+    truth: pd.DataFrame,
+    protocol: str,
+    seed: int = 0,
+) -> pd.DataFrame | None:
+    """``demo.by_answers`` of ``responses`` and of likelihoods, asked here; None if no task has choices to weigh."""
+    items = items[items["task"].isin(tasks.WITH_CHOICES)]
+    if items.empty:
+        return None
+    templates, given = list(responses["template"].unique()), responses[responses["task"].isin(items["task"])]
+    weighed = (given["finish_reason"] == tasks.LIKELIHOOD).all()
+    made = {} if weighed else {"generate": given}
+    made["likelihood"] = ask.ask(lm, who, items, answers="likelihood", seed=seed, templates=templates)
+    graded = {way: tasks.grade(rows, items, protocol=protocol) for way, rows in made.items()}
+    return demo.by_answers(made, graded, truth, seed=seed)
 
 
 def by_template(

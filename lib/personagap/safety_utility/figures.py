@@ -50,6 +50,13 @@ def changes(change: pd.DataFrame, axes: Sequence[Axes], truth: pd.DataFrame | No
     return axes
 
 
+def pooled(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """Raw and shrunken effects of identities (``effects.partial_pooling``), in ``figures.panels``."""
+    for ax, (task, rows) in zip(axes, table.groupby("task", sort=False), strict=True):
+        intervals(rows, ax, "contrast", "metric", xlabel="points", title=task, null=0)
+    return axes
+
+
 def origin(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> Axes:
     """PB of each stage of training, corrected for noise, one line per task and a heavy one for all together.
 

@@ -12,7 +12,7 @@ from personagap.verdicts.wording import ALPHA, HEADLINE, OPEN, corrected_pb, int
 #: Percent of the median persona's answers, unreadable or cut off, above which a verdict says so first.
 MUCH = 20
 CHECKS = {
-    "mass": "Does the probability that falls on the choices at all depend on the identity?",
+    "choice_mass": "Does the probability that falls on the choices at all depend on the identity?",
     "grading": "Which traps of the released graders change the scores of these very answers?",
     "heeding": "Does the judge of harm itself react to identity words in an answer?",
     "carried": "Do answers carry the identity of their user more often than the control's do?",
@@ -59,12 +59,14 @@ def control(described: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def persona_checks(**checks: pd.DataFrame | None) -> pd.DataFrame:
-    """Answers to `CHECKS`, from tables like those of ``effects.contrasts``; None or empty: not checked."""
+    """Answers to `CHECKS`, from tables like those of ``effects.contrasts``; of others nothing is said."""
     answers = []
-    for name, rows in checks.items():
+    for name, question in CHECKS.items():
+        rows = checks.get(name)
         if rows is not None and len(rows):
+            rows = rows[~rows["contrast"].str.endswith("average of parts")]  # additivity is about sums
             named = rows["task"].map(_task) + ", " + rows["contrast"].str.removesuffix(" of parts")
-            answers.append((CHECKS[name], _differences(rows.assign(contrast=named))))
+            answers.append((question, _differences(rows.assign(contrast=named))))
     return table(answers)
 
 
