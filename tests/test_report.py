@@ -322,7 +322,7 @@ def test_terms_and_traps_are_explained_where_they_are_used():
 
 
 def test_the_glossary_names_what_it_explains():
-    for row in terms._rows("glossary"):
+    for row in terms.entries("glossary"):
         assert re.search(row["pattern"], row["term"]), row["term"]
 
 

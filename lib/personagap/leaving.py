@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from html import escape
 
 #: Environment variables whose values nobody else may read.
 SECRETS = ("OPENAI_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
@@ -33,6 +34,11 @@ def visible(text: str) -> str:
     """``text`` with its `HIDING` characters spelt out, as in "[U+202E]"; half a character as "\\ud800"."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return HIDING.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
+
+
+def escaped(text: object) -> str:
+    """``text`` in a page: `visible`, and no markup."""
+    return escape(visible(str(text)))
 
 
 def leaving(text: object) -> str:

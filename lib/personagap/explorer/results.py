@@ -5,7 +5,6 @@ Statistics are imported where they are computed, as that takes a second: what a 
 
 import contextlib
 import functools
-from html import escape
 from pathlib import Path
 
 import pandas as pd
@@ -14,7 +13,7 @@ from pyarrow import parquet
 from personagap import palette, personas, tasks
 from personagap.datasets import load
 from personagap.errors import UserError, explained
-from personagap.leaving import visible
+from personagap.leaving import escaped
 from personagap.runs.files import spared
 from personagap.runs.folder import read_facts, runs
 from personagap.runs.tables import keys, quantities
@@ -170,14 +169,14 @@ class Result:
             for row in rows[rows["persona"] == who].itertuples():
                 text = "(none)" if pd.isna(row.text) else row.text
                 turns.append((f"answer, {row.template}, run {row.run}: {row.label}", text))
-            said = "".join(f"<h5>{_safe(role)}</h5><pre {TEXT}>{_safe(text)}</pre>" for role, text in turns)
+            said = "".join(f"<h5>{escaped(role)}</h5><pre {TEXT}>{escaped(text)}</pre>" for role, text in turns)
             head = who.replace("_", " ") if who != "none" else "no system prompt (the control)"
-            sides.append(f"<section {SIDE}><h4>{_safe(head)}</h4>{said}</section>")
-        right = f", right: <b>{_safe(_right(about))}</b>" if about is not None and _right(about) else ""
-        changed = f" The chats of “{_safe(self.condition)}” differ as its notebook says." if self.condition else ""
+            sides.append(f"<section {SIDE}><h4>{escaped(head)}</h4>{said}</section>")
+        right = f", right: <b>{escaped(_right(about))}</b>" if about is not None and _right(about) else ""
+        changed = f" The chats of “{escaped(self.condition)}” differ as its notebook says." if self.condition else ""
         if own := self.facts["parameters"].get("prompts"):
-            changed += f" The run asked in the words of {_safe(own)}, not in these."
-        head = f"<p><b>{_safe(task)} · {_safe(item)}</b>{right}.{changed}</p>"
+            changed += f" The run asked in the words of {escaped(own)}, not in these."
+        head = f"<p><b>{escaped(task)} · {escaped(item)}</b>{right}.{changed}</p>"
         return f'{head}<div style="display: flex; flex-wrap: wrap; gap: 1rem">{"".join(sides)}</div>'
 
     def _turns(self, persona: str, prompt: str, template: str) -> list[tuple[str, str]]:
@@ -206,10 +205,6 @@ def _right(item: pd.Series) -> str:
     """The right answer, or the tests that a program must pass; "" where answers are judged."""
     parts = [item["answer"], *(item["tests"] if isinstance(item["tests"], list) else [])]
     return ", ".join(str(part) for part in parts if isinstance(part, str))
-
-
-def _safe(text: object) -> str:
-    return escape(visible(str(text)))
 
 
 def long(table: pd.DataFrame) -> pd.DataFrame:

@@ -44,20 +44,19 @@ def read(file: Path, figures: Path) -> list[Request]:
         entries = list(acyclic(yaml.safe_load(file.read_text(encoding="utf-8"))["runs"]))
     except FileNotFoundError:
         raise UserError(f"no batch file {file}") from None
-    except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):  # the second: of another encoding, or an
-        # anchor that holds itself
+    except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):
+        # ValueError: of another encoding, or an anchor that holds itself.
         raise UserError(f"{file}: not a YAML file with a list under `runs:`") from None
     requests = []
     for number, entry in enumerate(entries, start=1):
         if not isinstance(entry, dict) or "notebook" not in entry or not entry.keys() <= {"notebook", *OPTIONS}:
             raise UserError(f"{file}, run {number}: needs `notebook`, and may have {', '.join(OPTIONS)}")
         parameters, grid = entry.get("parameters") or {}, entry.get("grid") or {}
-        for name, held in {"notebook": entry["notebook"], "kernel": entry.get("kernel") or ""}.items():
-            if not isinstance(held, str):
-                raise UserError(f"{file}, run {number}: `{name}` needs a text, not {held!r}")
-        for name, held in {"parameters": parameters, "grid": grid}.items():
-            if not isinstance(held, dict):
-                raise UserError(f"{file}, run {number}: `{name}` needs lines NAME: VALUE, not {held!r}")
+        texts = {"notebook": entry["notebook"], "kernel": entry.get("kernel") or ""}
+        for name, held in {**texts, "parameters": parameters, "grid": grid}.items():
+            kind, wanted = (str, "a text") if name in texts else (dict, "lines NAME: VALUE")
+            if not isinstance(held, kind):
+                raise UserError(f"{file}, run {number}: `{name}` needs {wanted}, not {held!r}")
         if not all(isinstance(values, list) and values for values in grid.values()):
             raise UserError(f"{file}, run {number}: each name under `grid` needs a list of values")
         for values in itertools.product(*grid.values()):

@@ -131,9 +131,8 @@ def main() -> None:
         try:
             report.write(folder, **status)
         except OSError as failure:  # a full disk
-            status = {"status": "failed", "error": f"{failure.filename}: {failure.strerror}"} | (
-                status if status["status"] == "failed" else {}
-            )
+            if status["status"] == "finished":  # else the first error is the one to tell
+                status = {"status": "failed", "error": f"{failure.filename}: {failure.strerror}"}
     if status["status"] == "finished" or not log.stat().st_size:
         log.unlink()
     else:

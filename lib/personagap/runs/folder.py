@@ -174,13 +174,7 @@ class Run:
         return kept(read_facts(self.folder), name, make)
 
     def figure(
-        self,
-        fig: Any,
-        name: str,
-        title: str,
-        table: Any = None,
-        names: Sequence[str] = (),
-        *values: str,
+        self, fig: Any, name: str, title: str, table: Any = None, names: Sequence[str] = (), *values: str
     ) -> None:
         """Write a matplotlib figure to ``figures/<name>.png``, ``.svg`` and ``.pdf``, show it, and close it.
 

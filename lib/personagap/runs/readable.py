@@ -3,16 +3,14 @@
 ``data/columns.csv`` says how a column is called and in which unit it is, here and in the explorer.
 """
 
-import csv
 import functools
 import re
-from html import escape
 
 import numpy as np
 import pandas as pd
 
-from personagap.leaving import visible
-from personagap.paths import DATA
+from personagap.leaving import escaped
+from personagap.runs.files import entries
 from personagap.runs.tables import number, quantities
 
 #: Rows shown of a long table; all of them are in its CSV.
@@ -30,8 +28,7 @@ MISSING = "–"
 
 @functools.cache
 def _columns() -> dict[str, tuple[str, str]]:
-    with (DATA / "columns.csv").open(encoding="utf-8", newline="") as file:
-        return {row["column"]: (row["label"], row["unit"]) for row in csv.DictReader(file)}
+    return {row["column"]: (row["label"], row["unit"]) for row in entries("columns")}
 
 
 def label(column: str) -> str:
@@ -176,18 +173,14 @@ def html(table: pd.DataFrame) -> str:
     notes = [f"{name}: {value}" for name, value in same.items()]
     if len(shown) > len(body):
         notes.insert(0, f"the first {len(body)} of {len(shown)} rows")
-    caption = f"<caption>{_safe('; '.join(notes))}</caption>" if notes else ""
-    heads = "".join(f'<th scope="col">{_safe(head)}</th>' for head in shown)
+    caption = f"<caption>{escaped('; '.join(notes))}</caption>" if notes else ""
+    heads = "".join(f'<th scope="col">{escaped(head)}</th>' for head in shown)
     rows = []
     for first, *rest in body.itertuples(index=False, name=None):
-        cells = "".join(f"<td>{_safe(cell)}</td>" for cell in rest)
-        rows.append(f'<tr><th scope="row">{_safe(first)}</th>{cells}</tr>')
+        cells = "".join(f"<td>{escaped(cell)}</td>" for cell in rest)
+        rows.append(f'<tr><th scope="row">{escaped(first)}</th>{cells}</tr>')
     kind = "dataframe answers" if {"question", "answer"} <= set(table.columns) else "dataframe"
     return f'<table class="{kind}">{caption}<thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
-
-
-def _safe(text: str) -> str:
-    return escape(visible(text))
 
 
 def use() -> None:

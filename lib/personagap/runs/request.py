@@ -141,18 +141,18 @@ class Request:
     @property
     def title(self) -> str:
         """The notebook's first heading, or its file's name."""
-        texts = ["".join(cell["source"]) for cell in self.content["cells"] if cell["cell_type"] == "markdown"]
+        texts = [cell["source"] for cell in self.content["cells"] if cell["cell_type"] == "markdown"]
         return next((found[1].strip() for text in texts if (found := TITLE.search(text))), self.notebook.stem)
 
     @property
     def source_hash(self) -> str:
         """Changes when the notebook's text does."""
-        return _digest(["".join(cell["source"]) for cell in self.content["cells"]])
+        return _digest([cell["source"] for cell in self.content["cells"]])
 
     @cached_property
     def reads(self) -> list[str]:
         """The notebooks whose tables this one reads, of their latest finished runs on the same ``data``."""
-        code = ("".join(cell["source"]) for cell in self.content["cells"] if cell["cell_type"] == "code")
+        code = (cell["source"] for cell in self.content["cells"] if cell["cell_type"] == "code")
         return sorted({name for source in code for name in READS.findall(source)})
 
     def reads_from(self, other: "Request") -> bool:
@@ -197,11 +197,10 @@ class Request:
     @cached_property
     def _declared(self) -> dict[str, tuple[Any, Any]]:
         """Each parameter's default and kind."""
-        cells = self.content["cells"]
-        tagged = [cell for cell in cells if "parameters" in cell["metadata"].get("tags", [])]
+        tagged = (cell["source"] for cell in self.content["cells"] if "parameters" in cell["metadata"]["tags"])
         found = {}
         try:
-            for line in ast.parse("".join(tagged[0]["source"]) if tagged else "").body:
+            for line in ast.parse(next(tagged, "")).body:
                 annotation: ast.expr | None = None
                 match line:
                     case ast.Import() | ast.ImportFrom():

@@ -1,27 +1,19 @@
 """What a report explains at its end: the terms of the field that it uses, and the traps that it cites."""
 
-import csv
-import functools
 import re
 from html import escape
 
-from personagap.paths import DATA
+from personagap.runs.files import entries
 
 #: Markup of a page; what it holds is prose unless it is inside one of these.
 TAG = re.compile(r"""(<(?:[^<>"']|"[^"]*"|'[^']*')*>)""")
 NO_PROSE = re.compile(r"<(/?)(a|code|h\d|math|nav|pre|script|style|summary|svg|title)\b")
 
 
-@functools.cache
-def _rows(name: str) -> list[dict[str, str]]:
-    with (DATA / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
-
-
 def _explained(paper: str) -> dict[str, tuple[str, str, str]]:
     """Anchor → name, pattern and meaning: of a paper's traps by their numbers, and of the glossary's terms."""
-    traps = [row for row in _rows("traps") if row["paper"] == paper]
-    glossary = enumerate(_rows("glossary"))
+    traps = [row for row in entries("traps") if row["paper"] == paper]
+    glossary = enumerate(entries("glossary"))
     return {row["trap"]: (row["trap"], rf"\b{row['trap']}\b", row["what"]) for row in traps} | {
         f"term_{number}": (row["term"], row["pattern"], row["meaning"]) for number, row in glossary
     }
