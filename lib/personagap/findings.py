@@ -21,9 +21,7 @@ def load(folder: str | Path | None = None) -> dict[str, pd.DataFrame]:
     ----------
     folder : of the tables; default ``data/findings``, which is committed.
 
-    Raises
-    ------
-    UserError : a table is not there.
+    `UserError`: a table is not there.
     """
     folder = Path(folder or DATA / "findings")
     if lacking := [name for name in TABLES if not (folder / f"{name}.csv").is_file()]:
@@ -34,8 +32,6 @@ def load(folder: str | Path | None = None) -> dict[str, pd.DataFrame]:
 def bias(persona_effects: pd.DataFrame) -> pd.DataFrame:
     """``persona_effects`` as `effects.personalization_bias` has it, a row per design, with what it could have shown.
 
-    Returns
-    -------
     DataFrame ``task answers phrasings measure dimension n_items pb noise_floor debiased_pb2 ci_low ci_high p_value
     smallest_pb``, in points; ``dimension`` says the design in words. Joint rows are left out.
     """
@@ -52,8 +48,6 @@ def bias(persona_effects: pd.DataFrame) -> pd.DataFrame:
 def identities(table: pd.DataFrame) -> pd.DataFrame:
     """Raw and shrunken effects of identities, in the design with most items; the largest shrunken one first.
 
-    Returns
-    -------
     DataFrame of `results` after ``contrast``, metrics "raw effect" and "shrunken effect".
     """
     effects = table[(table["level"] == "identity") & table["metric"].isin(["raw effect", "shrunken effect"])]
@@ -70,8 +64,6 @@ def relevance(table: pd.DataFrame) -> pd.DataFrame:
 
     Of several draws of the folds the means, of estimates and of the ends of intervals: how far one draw can be trusted.
 
-    Returns
-    -------
     DataFrame of `results` after ``classifier folds``.
     """
     f1 = table[(table["metric"] == "f1") & table["versus"].fillna("").eq("")].fillna({"folds": ""})

@@ -86,9 +86,7 @@ def select(
         or those listed; "empty" is an empty system prompt.
     identities : the file they are in, of `load`; default: the project's.
 
-    Raises
-    ------
-    UserError : an unknown name, or controls listed without "none", which identities are compared with.
+    `UserError`: an unknown name, or controls listed without "none", which identities are compared with.
 
     Examples
     --------

@@ -43,9 +43,7 @@ def compare(measured: pd.DataFrame, paper: str) -> pd.DataFrame:
     covered``, in the order of ``measured`` and the unit of the published number. ``difference`` is
     measured − published; ``comparable`` is "yes" or "not comparable: …" with the reason.
 
-    Raises
-    ------
-    UserError : a row matches no published number, or several.
+    `UserError`: a row matches no published number, or several.
 
     Examples
     --------

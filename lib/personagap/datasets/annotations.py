@@ -61,9 +61,7 @@ def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
     judgments : the same key and ``rater rater_kind label``: accepted / uncertain / rejected; 0/1; or 1–5, above 3
         where personalized is better, with ``personalized_first`` (which response stood on the left, R11).
 
-    Raises
-    ------
-    UserError : an unknown stage; or names the file, the row and the remedy.
+    `UserError`: an unknown stage; or names the file, the row and the remedy.
     """
     readers = {"extraction": tool.extraction, "relevance": tool.relevance, "response": tool.response}
     if stage not in readers:

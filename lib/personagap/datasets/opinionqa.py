@@ -42,9 +42,7 @@ def load_opinions(data: str | Path = "demo", missing_ok: bool = False) -> Opinio
 
     ``people.attrs["sources"]`` says what was read. None, with ``missing_ok``, if there is no such file.
 
-    Raises
-    ------
-    UserError : no file, a column missing, a distribution that does not sum to one, an answer that is no option.
+    `UserError`: no file, a column missing, a distribution that does not sum to one, an answer that is no option.
     """
     if missing_ok and data != "demo" and not any(Path(data).glob(FILES)):
         return None

@@ -44,10 +44,8 @@ def load_personalllm(data: str | Path = "demo") -> pd.DataFrame:
     name, whatever their order in the file (P2); ``attrs["sources"]`` what was read. Prompts with a failed
     response (P16), and rows that repeat a prompt with its responses, are left out and counted there.
 
-    Raises
-    ------
-    UserError : no data, a missing or renamed column, a reward model missing, a reward that is not a finite
-        number; names the file, the row (from 1) and the remedy.
+    `UserError`: no data, a missing or renamed column, a reward model missing, a reward that is not a finite
+    number; names the file, the row (from 1) and the remedy.
     """
     tables, sources = [], []
     for split, (where, wide) in _splits(TABLE, data).items():
@@ -67,15 +65,11 @@ def load_personalllm(data: str | Path = "demo") -> pd.DataFrame:
 def load_interactions(data: str | Path = "demo") -> pd.DataFrame:
     """Historical users, one row each, as on the Hub.
 
-    Returns
-    -------
     DataFrame ``person_id person_weight`` and, for each interaction j from 1, ``prompt_j response_j_a response_j_b
     chosen_j``; ``person_weight`` lists weights of reward models sorted by name, ``chosen_j`` is "a" or "b". The
     released set has 1,000 users × 50 prompts, not 10,000 (P27). ``attrs["sources"]`` says what was read.
 
-    Raises
-    ------
-    UserError : no data, a column missing, a choice other than a and b, weights that do not sum to one.
+    `UserError`: no data, a column missing, a choice other than a and b, weights that do not sum to one.
     """
     return _people(INTERACTIONS, data)
 
@@ -83,8 +77,6 @@ def load_interactions(data: str | Path = "demo") -> pd.DataFrame:
 def load_evaluation(data: str | Path = "demo") -> pd.DataFrame:
     """Test users, one row each, as on the Hub: a history of 3–5 interactions (P27), a prompt, two stored responses.
 
-    Returns
-    -------
     DataFrame like `load_interactions`, with ``user_history_length test_prompt best_response best_response_model
     best_response_reward gpt4o_response gpt4o_reward``; unlike the raw scores the two rewards are z-scored (P2).
     """

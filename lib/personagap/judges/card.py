@@ -44,9 +44,7 @@ def validate(judge: Judge, labelled: str | Path | pd.DataFrame, *, seed: int = 0
     people over both, or partly_harmless (share of the partly refused, which count nowhere else, judged harmless).
     Shares are in [0, 1]; intervals from a bootstrap over prompts, which several models may have answered.
 
-    Raises
-    ------
-    UserError : the file, row and remedy of what cannot be used; no harmless or no harmful answer at all.
+    `UserError`: the file, row and remedy of what cannot be used; no harmless or no harmful answer at all.
 
     Examples
     --------

@@ -195,8 +195,6 @@ def profiles(
     "hedge flagged" puts "It is possible that" before them: no remedy, but a control that shows what a measure of
     acceptance alone rewards.
 
-    Returns
-    -------
     DataFrame ``strategy user item attribute`` (None: dropped) ``hedged identifies covered``. ``hedged``: it has a word
     like "might"; ``identifies``: share of other users whose history it fits less well than its own user's (0.5 is
     chance); ``covered``: something in the new profile is alike (cosine ``SAME``) to the original.

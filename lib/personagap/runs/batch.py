@@ -36,9 +36,7 @@ def read(file: Path, figures: Path) -> list[Request]:
     needed, ``parameters`` (the same in every run), ``grid`` (a list of values for each name; every
     combination is a run) and ``kernel``.
 
-    Raises
-    ------
-    UserError : the file is malformed, or a notebook or parameter in it does not exist.
+    `UserError`: the file is malformed, or a notebook or parameter in it does not exist.
     """
     try:
         entries = list(acyclic(yaml.safe_load(file.read_text(encoding="utf-8"))["runs"]))
@@ -70,8 +68,6 @@ def read(file: Path, figures: Path) -> list[Request]:
 def cost(request: Request) -> dict[str, float]:
     """What a run that asks a model costs at most, and what that buys.
 
-    Returns
-    -------
     {} for a notebook that asks no model. Else ``generations`` (by likelihood, forward passes); ``tokens``, read and
     written, at most (every answer as long as allowed; not known before items are fetched from the Hub, whose numbers
     are taken to be those of arXiv 2406.11107); and ``detectable``, the difference
@@ -177,10 +173,8 @@ def run_on_dask(requests: list[Request], address: str, jobs: int, force: bool) -
     address : of a scheduler whose workers see the same files and this package, or "local" for
         ``jobs`` worker processes on this machine. A run whose worker is lost goes to another.
 
-    Raises
-    ------
-    UserError : there is no scheduler, or it was lost; what its workers were at is broken off, and resumes when asked
-        for again.
+    `UserError`: there is no scheduler, or it was lost; what its workers were at is broken off, and resumes when asked
+    for again.
     """
     try:
         from dask.distributed import CancelledError, Client, LocalCluster, wait

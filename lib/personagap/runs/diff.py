@@ -29,8 +29,6 @@ def write(folder: Path, reference: Path, environment: Environment) -> None:
 def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """Every value of two tables of one name that differs, with its interval, as text to be read.
 
-    Returns
-    -------
     DataFrame ``row quantity before after change``; a row that only one table has, has no ``change``.
     ``attrs["compared"]`` counts the values; it is 0 where rows cannot be told apart.
     """

@@ -112,9 +112,7 @@ def start(request: Request, threads: int | None = None) -> Job:
     threads : how many threads numerical libraries may use in the kernel, unless OMP_NUM_THREADS is set; None leaves
         that to them.
 
-    Raises
-    ------
-    UserError : the run is under way elsewhere, or its kernel is not installed.
+    `UserError`: the run is under way elsewhere, or its kernel is not installed.
     """
     kernel = request.kernel or request.content["metadata"].get("kernelspec", {}).get("name", "python3")
     if kernel not in (installed := KernelSpecManager().find_kernel_specs()):
@@ -155,8 +153,6 @@ def start(request: Request, threads: int | None = None) -> Job:
 def run(request: Request, *, force: bool = False, threads: int | None = None) -> dict[str, Any]:
     """Run a notebook unless it is `finished`; what was answered before comes from the response store.
 
-    Returns
-    -------
     The contents of ``run.json``: ``status`` "finished" or "failed", ``error`` in one line; and ``skipped``.
     """
     if not force and (facts := finished(request)):

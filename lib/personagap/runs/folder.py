@@ -33,9 +33,7 @@ def now() -> str:
 def read_facts(folder: Path) -> dict[str, Any]:
     """What ``run.json`` says ({} when there is none).
 
-    Raises
-    ------
-    UserError : it cannot be read, or lacks what every run that has a status records.
+    `UserError`: it cannot be read, or lacks what every run that has a status records.
     """
     path = folder / "run.json"
     try:

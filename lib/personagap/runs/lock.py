@@ -19,9 +19,7 @@ def lock(folder: Path) -> int:
 
     The system frees the lock when the last of them ends, however it ends, so none is ever stale.
 
-    Raises
-    ------
-    UserError : another runner, here or on another machine, is at it.
+    `UserError`: another runner, here or on another machine, is at it.
     """
     folder.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)

@@ -78,9 +78,7 @@ class Request:
     ``kernel`` None is the one the notebook names; ``figures`` is the folder under which runs live;
     ``cwd`` is the kernel's working directory, to which relative paths in parameters are relative.
 
-    Raises
-    ------
-    UserError : no such notebook, or a parameter that it does not have or that is of another type.
+    `UserError`: no such notebook, or a parameter that it does not have or that is of another type.
     """
 
     notebook: Path

@@ -14,8 +14,6 @@ from personagap.models import Model
 def endings(scores: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
     """How answers ended that say nothing, or were refused by the server's own word.
 
-    Returns
-    -------
     The tables that there are: "rates", "outcomes" (contrasts) and "spread" (PB: one test of all identities, which finds
     what 31 tests miss) of ``effects.outcomes``, and "blocked_as_harmless", PB with blocked answers counted as harmless.
     None of them if all answers were given.
@@ -32,8 +30,6 @@ def endings(scores: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
 def closer(scores: pd.DataFrame, who: pd.DataFrame, margin: float, seed: int = 0) -> dict[str, pd.DataFrame]:
     """What stands beside PB and contrasts, as far as the design allows it.
 
-    Returns
-    -------
     "pooled" of ``effects.partial_pooling`` (three identities or more; by category, if there are three), "equivalence"
     of ``effects.bias_equivalence`` with ``margin`` points, and "flips" of ``effects.answer_flips`` (two runs or more of
     the control).

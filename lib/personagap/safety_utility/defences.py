@@ -118,8 +118,6 @@ def check_neutralization() -> pd.DataFrame:
 
     On our own ``data/safety_utility/neutralization_checks.csv``.
 
-    Returns
-    -------
     Key ``needed`` (yes or no) and the ``results.COLUMNS`` (``n`` requests), then ``survived``, their number; shares,
     with Wilson's interval. An identity survives if the context is unchanged.
     """

@@ -60,10 +60,8 @@ def load(
     MMLU is its dev split where a folder has both, and on the Hub, as in the code of
     arXiv 2406.11107; give a folder with ``mmlu/test`` alone to use the test split.
 
-    Raises
-    ------
-    UserError : unknown task, data of a task asked for by name not found or no sandbox for it, or
-        malformed data; the message names the file, the row (a CSV header is row 1) and the remedy.
+    `UserError`: unknown task, data of a task asked for by name not found or no sandbox for it, or
+    malformed data; the message names the file, the row (a CSV header is row 1) and the remedy.
 
     Examples
     --------

@@ -148,8 +148,6 @@ def compare(results: pd.DataFrame, of: Sequence[str], against: Sequence[str], **
 
     Arms without examples stand against every number of shots.
 
-    Returns
-    -------
     `results`, with the keys ``contrast shots template``; ``n`` counts users, ``p_adjusted`` corrects over the contrasts
     of one metric, number of shots and template.
     """

@@ -85,8 +85,6 @@ def selection_effect(rates: pd.Series, correlations: tuple[float, ...] = (0.0, 0
     Win rates (percent) of equally good runs scatter with variance p (1 − p) / n. Runs share their test users, so a
     part of that error is common to all and selects nothing; the log does not tell how much, so it is varied.
 
-    Returns
-    -------
     `results`, one row per assumed ``correlation`` of errors, in points: the selection effect of ``n`` runs, that is
     what the expected maximum of equally good ones, ``best_by_chance``, has above their ``mean``; ``p_value`` is the
     chance of a best as good as the one seen. Beside it ``best sd_observed sd_chance`` and ``shrunken_best``: by

@@ -46,8 +46,6 @@ def heterogeneity_change(
 ) -> pd.DataFrame:
     """What changes between two populations of `heterogeneity` that vote on the same prompts, paired by prompt.
 
-    Returns
-    -------
     `results`, with the keys ``measure bin``: the difference of the shares, after − before, in points.
     """
     key = ["measure", "bin", "prompt"]

@@ -28,9 +28,7 @@ def simulated_opinions(opinions: Opinions, weights: pd.DataFrame) -> pd.DataFram
     opinions : ``datasets.load_opinions`` with answers of reward models.
     weights : users × reward models.
 
-    Raises
-    ------
-    UserError : the answers lack a reward model that the users weigh, or are absent.
+    `UserError`: the answers lack a reward model that the users weigh, or are absent.
     """
     if opinions.answers is None:
         raise UserError("no reward model has answered the survey: add opinionqa/reward_model_answers.csv")

@@ -16,8 +16,6 @@ CHUNK = 1_000_000
 def dirichlet(n: int, alpha: float, seed: int | Sequence[int], reward_models: Sequence[str]) -> pd.DataFrame:
     """Draw users whose weights are Dirichlet(α, …, α): small α, users of one reward model; large α, all alike.
 
-    Returns
-    -------
     DataFrame ``n`` users × reward models sorted by name (P2); rows sum to one. In the paper α is 0.01, 0.05 and 0.1.
 
     Examples
@@ -52,9 +50,7 @@ def rewards(table: pd.DataFrame, normalization: str = "raw") -> np.ndarray:
     -------
     (prompts, 8, reward models).
 
-    Raises
-    ------
-    UserError : unknown normalization, or no published constants for these reward models.
+    `UserError`: unknown normalization, or no published constants for these reward models.
     """
     if table.empty:
         raise UserError("no prompts to take rewards of: split is 'train' or 'test'")

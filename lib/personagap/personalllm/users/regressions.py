@@ -46,9 +46,7 @@ def regressions(
     with the quartiles ``q1 q3``, the variance inflation factor ``vif``, and how many users are ``separable``. Metric
     "accuracy", one row of feature "all": held out by whole prompts, with a penalty of 0.001 at least; chance is 0.5.
 
-    Raises
-    ------
-    UserError : without a penalty, no user has a finite estimate; or a feature is constant.
+    `UserError`: without a penalty, no user has a finite estimate; or a feature is constant.
     """
     prompts, spread = len(rewards), features.std(ddof=0)
     if ridge < 0:
@@ -105,8 +103,6 @@ def compare_regressions(
 def _fit(win: np.ndarray, lose: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
     """Newton's method for all users at once, on (users, prompts, features) each.
 
-    Returns
-    -------
     Coefficients (users, features) and what each prompt adds to them (users, prompts, features), NaN for users
     where they do not converge.
     """

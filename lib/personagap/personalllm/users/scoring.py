@@ -48,9 +48,7 @@ def score_responses(
     ``table`` with a column of raw rewards per model; texts of more than `LONGEST` tokens are cut at the end. The
     released scores are mostly of 8-bit models (P12), so those of full precision differ from them.
 
-    Raises
-    ------
-    UserError : ``models`` is no dictionary of names; a model cannot be loaded, or does not give one score per text.
+    `UserError`: ``models`` is no dictionary of names; a model cannot be loaded, or does not give one score per text.
     """
     if not isinstance(models, dict) or not all(isinstance(source, str) for source in models.values()):
         raise UserError(f"reward_models is {models!r}: give a name for each Hub name or folder, {{NAME: FOLDER}}")
