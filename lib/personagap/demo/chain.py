@@ -48,17 +48,9 @@ def truth(
 ) -> pd.DataFrame:
     """``demo.truth`` of each condition, with a leading ``condition``.
 
-    Parameters
-    ----------
-    models : condition → model; a checkpoint of this chain, or one trained from it.
-    who, items : as in ``demo.true_scores``.
-    bias : ``effects.personalization_bias`` with a leading ``condition``.
-    applied : condition → defence applied to the messages.
-
-    Returns
-    -------
-    The columns of ``demo.truth`` after ``condition``; ``planted`` is NaN where nothing was (DPO,
-    neutralization).
+    ``models`` are checkpoints of this chain, or trained from one, by condition; ``applied`` the
+    defences, by condition; ``bias`` has a leading ``condition``. ``planted`` is NaN where nothing
+    was (DPO, neutralization).
     """
     tables = []
     for condition, lm in models.items():

@@ -73,27 +73,11 @@ def planted_representativeness() -> pd.DataFrame:
     return pd.read_csv(FOLDER / "planted_representativeness.csv")
 
 
-def truth(
-    diversity: pd.DataFrame,
-    wins: pd.DataFrame,
-    opinions: pd.DataFrame,
-    alpha: float,
-    seed: int,
-) -> pd.DataFrame:
-    """Planted or true values beside estimates.
+def truth(diversity: pd.DataFrame, wins: pd.DataFrame, opinions: pd.DataFrame, alpha: float, seed: int) -> pd.DataFrame:
+    """Planted or true values beside estimates of ``users.heterogeneity wins representativeness``, see `beside`.
 
-    The true votes are those of the same users on the prompts of `population`, z-scored.
-
-    Parameters
-    ----------
-    diversity : ``users.heterogeneity``.
-    wins : ``users.wins``, of users of ``alpha``.
-    opinions : ``users.representativeness``.
-    alpha, seed : of the users.
-
-    Returns
-    -------
-    As of ``results.beside``: ``quantity planted true estimated ci_low ci_high difference covered``.
+    The true votes are those of the same users (``alpha seed``) on the prompts of `population`,
+    z-scored.
     """
     values, writers = population()
     values = (values - values.mean((0, 1))) / values.std((0, 1))

@@ -14,13 +14,8 @@ _STYLES = {STANDS: ("o", "data"), DEPENDS: ("s", "accent"), NOISE: ("D", "noise"
 
 
 def claims(table: pd.DataFrame, ax: Axes, *, title: str, legend: bool = True) -> Axes:
-    """One line per claim: number or difference, intervals, and the smallest effect that its design finds.
-
-    Parameters
-    ----------
-    table : of ``claims.claims``, of one paper.
-    title : what these claims are of.
-    legend : whether this is the panel that explains the marks.
+    """One line per claim of a paper (``claims.claims``): number or difference, intervals, the smallest effect that its
+    design finds. ``legend`` is for the panel that explains the marks.
     """
     order = {verdict: place for place, verdict in enumerate(_STYLES)}
     table = table.sort_values("verdict", key=lambda column: column.map(order), kind="stable").reset_index(drop=True)

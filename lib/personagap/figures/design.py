@@ -18,10 +18,7 @@ _LINES = sns.color_palette("viridis_r", 4)[1:]
 def noise_floor(floors: pd.DataFrame, published: pd.DataFrame, ax: Axes) -> Axes:
     """PB that no effect at all gives, over the number of items, with published PB beside it.
 
-    Parameters
-    ----------
-    floors : ``effects.power`` for one or more ``n_runs``.
-    published : ``label value`` in points, drawn as horizontal lines.
+    ``floors`` is ``effects.power`` for one or more ``n_runs``, ``published`` has ``label value``, in points.
     """
     _over_items(floors, "noise_floor", ax)
     style: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
@@ -35,13 +32,7 @@ def noise_floor(floors: pd.DataFrame, published: pd.DataFrame, ax: Axes) -> Axes
 
 
 def power_curves(power: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
-    """Smallest contrast (left) and smallest PB (right) that a design finds with 80 % power.
-
-    Parameters
-    ----------
-    power : ``effects.power`` for several ``n_items`` and ``n_runs``.
-    axes : two axes.
-    """
+    """Smallest contrast (left) and smallest PB (right) that designs find with 80 % power (``effects.power``)."""
     titles = {"smallest_contrast_holm": "Smallest identity effect found (Holm)", "smallest_pb": "Smallest PB found"}
     for ax, (column, title) in zip(axes, titles.items(), strict=True):
         _over_items(power, column, ax)

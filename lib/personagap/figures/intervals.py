@@ -54,11 +54,8 @@ def intervals(
 def dumbbell(table: pd.DataFrame, ax: Axes, a: str, b: str, *, unit: str) -> Axes:
     """Two values per row, joined: published and measured, or human and model.
 
-    Parameters
-    ----------
-    table : first column the row's name, then ``a`` and ``b`` and, where known, ``{a}_low {a}_high`` ….
-    a, b : names of the two columns, and their labels.
-    unit : what the values are measured in, for the axis.
+    The first column of ``table`` is the row's name; ``a`` and ``b`` name the two others, whose ends, where known,
+    are in ``{a}_low {a}_high`` ….
     """
     rows = np.arange(len(table))[::-1]
     ax.hlines(rows, table[[a, b]].min(axis=1), table[[a, b]].max(axis=1), color=PALETTE["noise"], lw=3, alpha=0.5)

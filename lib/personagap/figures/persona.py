@@ -30,10 +30,8 @@ def _label(persona: str) -> str:
 def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes) -> Axes:
     """Scatter of safety against utility, one point per persona with its intervals.
 
-    Parameters
-    ----------
-    rates : ``effects.rates`` of scores whose ``task`` is a dimension: "utility" and "safety".
-    who : ``persona category``, from ``personas.select``.
+    ``rates`` is ``effects.rates`` of scores whose ``task`` is a dimension, "utility" or "safety"; ``who`` has ``persona
+    category``.
     """
     wide = rates.pivot(index="persona", columns="task", values=["estimate", "ci_low", "ci_high"])
     category = who.set_index("persona")["category"].reindex(wide.index)

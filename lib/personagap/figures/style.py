@@ -58,12 +58,9 @@ def lengths(middle: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
 
 
 def dots(ax: Axes, table: pd.DataFrame, places: ArrayLike, *, upright: bool = False, **style: Any) -> None:
-    """A dot with its interval for each row of ``table``, of `results`.
+    """A dot with its interval for each row of ``table``, of `results`, at its place on the y axis (``upright``: x).
 
-    Parameters
-    ----------
-    places : where each row stands on the y axis (``upright``: on the x axis).
-    style : of `Axes.errorbar`, over ours.
+    ``style`` is of `Axes.errorbar`, over ours.
     """
     middle, errors = table["estimate"], lengths(table["estimate"], table["ci_low"], table["ci_high"])
     ours: dict[str, Any] = {"fmt": "o", "ms": 7, "capsize": 3, "color": PALETTE["data"]}

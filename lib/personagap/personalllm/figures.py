@@ -98,11 +98,8 @@ RATE = "win_rate_against_gpt4o"
 def shots(means: pd.DataFrame, ax: Axes) -> Axes:
     """Mean reward against the number of the user's own examples, by strategy, beside what needs no model.
 
-    Parameters
-    ----------
-    means : rows of ``adaptation.summarise`` of one metric: control "own" and zero-shot of one template, and the arms
-        of ``adaptation.references``.
-    ax : axes to draw on.
+    ``means`` are rows of ``adaptation.summarise`` of one metric: control "own" and zero-shot of one template, and the
+    arms of ``adaptation.references``.
     """
     zero = means[means["strategy"] == "zero_shot"]
     for number, (strategy, rows) in enumerate(means[means["shots"] > 0].groupby("strategy", sort=False)):
@@ -123,10 +120,7 @@ def shots(means: pd.DataFrame, ax: Axes) -> Axes:
 def retrieval(quality: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     """How good the retrieval of similar users is, by embedding and size of the database, beside chance.
 
-    Parameters
-    ----------
-    quality : ``adaptation.neighbour_arms``, of one database or several.
-    axes : one for each metric.
+    ``quality`` is of ``adaptation.neighbour_arms``, of one database or several; an axis is drawn for each metric.
     """
     quality = quality.assign(database=quality["users"].map("{:,} users".format))
     for ax, (metric, rows) in zip(axes, quality.groupby("metric", sort=False), strict=True):
@@ -142,12 +136,8 @@ def retrieval(quality: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
 
 
 def forking_paths(log: pd.DataFrame, ordered: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """Every logged run, and the meta-learning runs in order beside what equally good ones would show.
-
-    Parameters
-    ----------
-    log, ordered : ``runlog.load`` and ``runlog.ordered``.
-    axes : two of them.
+    """Every logged run (``runlog.load``), and the meta-learning runs in order (``runlog.ordered``) beside what equally
+    good ones would show.
     """
     left, right = axes
     counts = log["method"].value_counts(sort=False).iloc[::-1]

@@ -14,10 +14,7 @@ _METRICS |= {"win_rate_vs_best": "win_rate_vs_best_of_8"}
 def personalization(means: pd.DataFrame, why_not: str) -> pd.DataFrame:
     """Rewards and win rates of the user's own examples beside those of experiment 1; see ``published.compare``.
 
-    Parameters
-    ----------
-    means : ``adaptation.summarise``; the first template is compared.
-    why_not : why they are not comparable.
+    ``means`` is ``adaptation.summarise``, of which the first template is compared.
     """
     found = means[means["strategy"].isin(_STRATEGIES) & means["control"].isin(["own", "none"])]
     found = found[found["template"] == found["template"].iloc[0]]

@@ -13,12 +13,8 @@ def relevance(
 ) -> pd.DataFrame:
     """Answers to the questions of the relevance notebook: ``question answer``.
 
-    Parameters
-    ----------
-    metrics, means : ``gap.relevance_metrics`` and ``gap.mean_agreement``.
-    paired : ``gap.paired_difference`` of pairs of judges, and of each judge and "select_all".
-    scored : ``gap.scored_metrics`` of the retrieval baselines.
-    versus : ``tuning.classifiers.compare``.
+    ``metrics means scored`` are of ``gap.relevance_metrics mean_agreement scored_metrics`` (of retrieval), ``paired``
+    of ``gap.paired_difference`` (judges, and each and "select_all"), ``versus`` of ``classifiers.compare``.
     """
     over = _of(metrics, "over_selection")
     return table(

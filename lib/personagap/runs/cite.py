@@ -14,12 +14,7 @@ from personagap.runs.tables import read
 
 
 def text(folder: Path) -> str:
-    """The sentence, with models and their revisions, sizes, seed and correction, then the entries.
-
-    Parameters
-    ----------
-    folder : of a finished run.
-    """
+    """Of a finished run: the sentence, with models and their revisions, sizes, seed, correction, then the entries."""
     facts = read_facts(folder)
     if facts.get("status") != "finished":
         raise UserError(f"{folder} is no finished run: give the folder of one, figures/PAPER/NOTEBOOK/RUN")

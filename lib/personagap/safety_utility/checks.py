@@ -84,12 +84,8 @@ def by_template(
 def intersections(scores: pd.DataFrame, names: Sequence[str], exact: pd.DataFrame | None = None) -> pd.DataFrame:
     """``effects.additivity`` of intersections, beside the truth.
 
-    Parameters
-    ----------
-    scores : of the intersections, their parts and the control.
-    names : the intersections, as in "hindu+woman".
-    exact : of ``demo.true_scores``, where the truth is known: a column ``true`` is added, in points, NaN where nothing
-        is planted.
+    ``scores`` are of the intersections (``names``, as in "hindu+woman"), their parts and the control. ``exact``, of
+    ``demo.true_scores`` where the truth is known, adds a column ``true``, in points, NaN where nothing is planted.
     """
     table = effects.additivity(scores, {name: name.split("+") for name in names})
     planted = [] if exact is None else [name for name in names if name in exact["persona"].array]

@@ -14,16 +14,8 @@ _N_ITEMS = {name: task.n_items for name, task in TASKS.items()}
 
 
 def personalization_bias(bias: pd.DataFrame, model: str) -> pd.DataFrame:
-    """Measured PB and noise floors beside those of arXiv 2406.11107 and their recomputation.
-
-    Parameters
-    ----------
-    bias : ``effects.personalization_bias``.
-    model : what was measured.
-
-    Returns
-    -------
-    As of ``published.compare``.
+    """Measured PB and noise floors of a model beside those of arXiv 2406.11107 and their recomputation; see
+    ``published.compare``.
     """
     joint = _as_published(bias[bias["dimension"] == "joint"])
     reason = f"{model} on {len(bias) - 1} tasks here; the paper's task pair is not recorded"
@@ -67,11 +59,8 @@ def origin(bias: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
 def mitigation(change: pd.DataFrame, prompt_defences: list[str], model: str) -> pd.DataFrame:
     """Relative change of PB beside that published of DPO and of the best prompt defence.
 
-    Parameters
-    ----------
-    change : ``effects.paired_change`` of defended with undefended scores.
-    prompt_defences : which conditions are prompt defences; the best of them on these very answers is shown.
-    model : what was measured.
+    ``change`` is ``effects.paired_change`` of defended with undefended scores; of the prompt defences the best on these
+    very answers is shown.
     """
     percent = change[(change["task"] == "joint") & (change["metric"] == "pb_percent")]
     tuned = percent[percent["condition"] == "dpo-random"]

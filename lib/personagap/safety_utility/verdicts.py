@@ -40,10 +40,7 @@ def mitigation(
 def origin(bias: pd.DataFrame, change: pd.DataFrame) -> pd.DataFrame:
     """Answers to the questions of the origin notebook: ``question answer``.
 
-    Parameters
-    ----------
-    bias : ``effects.personalization_bias`` of each stage, with a leading ``condition``, in the order of training.
-    change : ``effects.paired_change`` between neighbouring stages.
+    ``bias`` has a leading ``condition``, the stages in the order of training; ``change`` is between neighbours.
     """
     answers = [(HEADLINE, _arises(bias, change))]
     answers += [(f"Does the stage {row.condition} show a bias?", _stage(row)) for row in _joint(bias).itertuples()]

@@ -8,12 +8,8 @@ from personagap.verdicts.wording import ALPHA, corrected_pb, interval, p, table,
 
 
 def real_persona_effects(bias: pd.DataFrame, by_protocol: pd.DataFrame) -> pd.DataFrame:
-    """Does a real model serve people differently: ``question answer``.
-
-    Parameters
-    ----------
-    bias : ``findings.bias``.
-    by_protocol : the same answers under several graders and judges.
+    """Does a real model serve people differently (``findings.bias``), and what several graders and judges make of the
+    same answers: ``question answer``.
     """
     found = bias[bias["p_value"] < ALPHA]
     designs = "; ".join(f"{row.dimension} {_bias(row)}" for row in bias.itertuples())
@@ -40,12 +36,7 @@ def _bias(row) -> str:
 
 
 def real_remedies(remedies: pd.DataFrame) -> pd.DataFrame:
-    """Do remedies work on it: ``question answer``.
-
-    Parameters
-    ----------
-    remedies : paired changes of PB and of means under each defence.
-    """
+    """Do remedies work on it, by paired changes under each: ``question answer``."""
     changes = remedies[(remedies["compared_with"] == "undefended") & (remedies["metric"] == "pb_corrected")]
     changes = changes[changes["task"] != "joint"]
     works = changes[(changes["p_adjusted"] < ALPHA) & (changes["ci_high"] < 0)]
@@ -61,10 +52,8 @@ def real_remedies(remedies: pd.DataFrame) -> pd.DataFrame:
 def real_relevance(relevance: pd.DataFrame) -> pd.DataFrame:
     """Do models pick what people find relevant: ``question answer``.
 
-    Parameters
-    ----------
-    relevance : metrics of each classifier and model, and their paired differences (``versus``), a row for each draw of
-        the folds.
+    ``relevance`` has the metrics of each classifier and model, and their paired differences (``versus``), a row for
+    each draw of the folds.
     """
     f1 = relevance[relevance["metric"] == "f1"].fillna({"versus": "", "folds": ""})
     alone = f1[f1["versus"] == ""].groupby(["classifier", "folds"], sort=False)["estimate"].mean()
@@ -106,12 +95,7 @@ def real_relevance(relevance: pd.DataFrame) -> pd.DataFrame:
 
 
 def published_claims(found: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
-    """How much of the published results is noise: ``question answer``.
-
-    Parameters
-    ----------
-    found, numbers : ``claims.claims`` and ``claims.numbers``.
-    """
+    """How much of the published results is noise, of ``claims.claims`` and ``claims.numbers``: ``question answer``."""
     counts = found["verdict"].value_counts().reindex([STANDS, DEPENDS, NOISE], fill_value=0)
     biases = numbers[numbers["metric"] == "PB"]
     told = int((biases["ci_low"] > 0).sum())

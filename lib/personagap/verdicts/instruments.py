@@ -62,10 +62,8 @@ def _covered(row: pd.Series) -> str:
 def demo_model(agreement: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
     """Whether a demo model may be used: ``question answer``.
 
-    Parameters
-    ----------
-    agreement : ``template task r``, the correlation of planted and true probabilities over cells.
-    bias : ``dimension planted true``, PB in points with the paper's phrasing.
+    ``agreement`` has ``template task r``, the correlation of planted and true probabilities over cells, ``bias``
+    ``dimension planted true``, PB in points with the paper's phrasing.
     """
     paper = agreement.loc[agreement["template"] == "paper", "r"].min()
     worst = agreement.loc[agreement["r"].idxmin()]
