@@ -17,7 +17,7 @@ from personagap.demo import personalllm as demo
 from personagap.errors import UserError
 
 #: Like the Hub's, not sorted by name (P2).
-HUB_ORDER = REWARD_MODELS[::-1]
+HUB_ORDER = [*REWARD_MODELS][::-1]
 
 
 def wide(n=3):

@@ -150,19 +150,11 @@ def anonymous(names: pd.Series, prefix: str = "u") -> pd.Series:
     return numbers.map(lambda number: f"{prefix}{number:02d}")
 
 
-def source(
-    task: str,
-    file: str | Path,
-    rows: int,
-    licence: str = "not stated in the files",
-) -> dict[str, Any]:
+def source(task: str, file: str | Path, rows: int, licence: str = "not stated in the files") -> dict[str, Any]:
     """What a report says of a table that was read: ``task source licence file rows``."""
-    demo = Path(file).resolve().is_relative_to(DEMO)
-    hub = str(file).startswith("hub:")
-    return {
-        "task": task,
-        "source": "demo" if demo else str(file).rpartition("/")[0] if hub else "folder",
-        "licence": SIMULATED if demo else licence,
-        "file": str(file) if hub else shown(file),
-        "rows": rows,
-    }
+    place, name = "folder", shown(file)
+    if Path(file).resolve().is_relative_to(DEMO):
+        place, licence = "demo", SIMULATED
+    elif str(file).startswith("hub:"):
+        place, name = str(file).rpartition("/")[0], str(file)
+    return {"task": task, "source": place, "licence": licence, "file": name, "rows": rows}

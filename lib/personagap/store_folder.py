@@ -14,21 +14,9 @@ from personagap.errors import UserError, first_line
 
 DATABASE = "answers.sqlite"
 #: File systems that machines share.
-NETWORK: tuple[str, ...] = (
-    "nfs",
-    "cifs",
-    "smb",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "ceph",
-    "glusterfs",
-    "afs",
-    "pvfs",
-    "orangefs",
-    "panfs",
-)
-NETWORK += ("wekafs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.rclone", "fuse.s3fs", "fuse.gcsfuse")
+NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "pvfs")
+NETWORK += ("orangefs", "panfs", "wekafs")
+NETWORK += tuple(f"fuse.{name}" for name in ("sshfs", "glusterfs", "ceph", "rclone", "s3fs", "gcsfuse"))
 KEPT = "the answers stored so far are kept"
 
 
@@ -78,7 +66,6 @@ def told(folder: Path) -> Iterator[None]:
             problem = f"damaged ({error}): delete {DATABASE} there, its answers are asked again"
         else:
             why = getattr(error, "strerror", None) or first_line(error)
-            problem = (
-                f"no answers can be kept there ({why}): make it a folder that can be written, or set PERSONAGAP_CACHE"
-            )
+            remedy = "make it a folder that can be written, or set PERSONAGAP_CACHE"
+            problem = f"no answers can be kept there ({why}): {remedy}"
         raise UserError(f"{folder}: {problem}") from error

@@ -18,11 +18,21 @@ TABLE, EVALUATION, INTERACTIONS = "PersonalLLM", "PersonalLLM_Eval", "PersonalLL
 OWNER = "namkoong-lab"
 #: The card and the paper disagree (P14).
 LICENCE = "CC-BY-4.0 (card) or CC-BY-NC-4.0 (paper); terms of OpenAI and Anthropic for the responses"
-#: In canonical order, that of the weights: by name (P2).
-REWARD_MODELS = (
-    "beaver_7b", "gemma_2b", "gemma_7b", "llama3_sfairx", "mistral_raft", "mistral_ray", "mistral_weqweasdas",
-    "oasst_deberta_v3", "oasst_pythia_1b", "oasst_pythia_7b",
-)  # fmt: skip
+#: The ten of the paper on the Hub, in canonical order, that of the weights: by name (P2). A tokenizer with a chat
+#: template formats the pair that one scores; without one, it reads "User: …\nAssistant: …", beaver too (P17). Which
+#: templates the tokenizers had at the time is not recorded.
+REWARD_MODELS = {
+    "beaver_7b": "PKU-Alignment/beaver-7b-v1.0-cost",
+    "gemma_2b": "weqweasdas/RM-Gemma-2B",
+    "gemma_7b": "weqweasdas/RM-Gemma-7B",
+    "llama3_sfairx": "sfairXC/FsfairX-LLaMA3-RM-v0.1",
+    "mistral_raft": "hendrydong/Mistral-RM-for-RAFT-GSHF-v0",
+    "mistral_ray": "Ray2333/reward-model-Mistral-7B-instruct-Unified-Feedback",
+    "mistral_weqweasdas": "weqweasdas/RM-Mistral-7B",
+    "oasst_deberta_v3": "OpenAssistant/reward-model-deberta-v3-large-v2",
+    "oasst_pythia_1b": "OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5",
+    "oasst_pythia_7b": "OpenAssistant/oasst-rm-2-pythia-6.9b-epoch-1",
+}
 #: What the authors wrote for a response that they could not get (P16).
 FAILED = "!!!ERROR"
 BEST = ["best_response", "best_response_model", "best_response_reward", "gpt4o_response", "gpt4o_reward"]

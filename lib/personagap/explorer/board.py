@@ -32,11 +32,13 @@ class Explorer(widgets.VBox):
         self.drawn: views.Drawn | None = None
         self._picked: dict[str, str] = {}
         runs = self._runs()
-        choices = self._choices()
+        choices = widgets.HBox(self._choices(), layout=widgets.Layout(flex_flow="row wrap"))
+        for widget in choices.children:
+            widget.layout.width, widget.style.description_width = "15.5rem", "5rem"
         self.chart, self.said = Chart(), widgets.HTML()
         self.grid = Grid(pd.DataFrame({"–": []}), **GRID)
         self.answers = Answers()
-        super().__init__([runs, self.view, self.choices_box(choices), self.title, self.said])
+        super().__init__([runs, self.view, choices, self.title, self.said])
         self.children += (self.chart, self.grid, self.answers)
         self.chart.on_msg(self._from_chart)
         self.notebook.observe(self._open_notebook, "value")
@@ -72,12 +74,6 @@ class Explorer(widgets.VBox):
         self.pick = widgets.Dropdown(description="picked")
         self.title = widgets.HTML()
         return [self.tasks, self.categories, self.correction, self.margin, self.table, self.pick]
-
-    def choices_box(self, choices: list[widgets.Widget]) -> widgets.Box:
-        for widget in choices:
-            widget.layout.width = "15.5rem"
-            widget.style.description_width = "5rem"
-        return widgets.HBox(choices, layout=widgets.Layout(flex_flow="row wrap"))
 
     @contextlib.contextmanager
     def _setting(self) -> Iterator[None]:
@@ -204,11 +200,8 @@ class Explorer(widgets.VBox):
             self.pick.value = content["clicked"]
 
     def _from_grid(self, change) -> None:
-        if (
-            not self._quiet
-            and self.drawn is not None
-            and (new := [row for row in change["new"] if row not in change["old"]])
-        ):
+        new = [row for row in change["new"] if row not in change["old"]]
+        if new and not self._quiet and self.drawn is not None:
             self.pick.value = self.drawn.rows["key"].iloc[new[0]]
 
     def _from_answers(self, change) -> None:

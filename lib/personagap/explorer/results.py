@@ -160,7 +160,7 @@ class Result:
     def chats(self, task: str, item: str, persona: str, answers: pd.DataFrame) -> str:
         """The chats behind one item, identity and control side by side, as HTML in which every text is escaped."""
         rows = answers[(answers["task"] == task) & (answers["item"] == item)]
-        asked = self.items(task)
+        asked = _items(self.folder, task)
         about = asked.loc[item] if item in asked.index else None
         prompt = "(the run's data are gone)" if about is None else tasks.prompt(about)
         sides = []
@@ -188,10 +188,6 @@ class Result:
             return [(f"system: {persona}", "(in the words of the run's own file)"), ("user", prompt)]
         return [(turn["role"], turn["content"]) for turn in chat]
 
-    def items(self, task: str) -> pd.DataFrame:
-        """The items of a task by their names; empty where the run's data are no longer to be had."""
-        return _items(self.folder, task)
-
 
 def _label(task: str, score: float, valid: bool) -> str:
     """What the grader or the judge said of an answer."""
@@ -210,7 +206,8 @@ def _right(item: pd.Series) -> str:
 def long(table: pd.DataFrame) -> pd.DataFrame:
     """Any result table as keys and ``metric estimate ci_low ci_high``, one row for each value with an interval."""
     pairs = quantities(table)
-    about = [name for name in table if name in keys(table) or (name not in pairs and not _numeric(table[name]))]
+    texts = table.columns.difference([*table.select_dtypes(["number", "bool"]), *pairs])
+    about = [name for name in table if name in keys(table) or name in texts]
     if "metric" in table and len(pairs) == 1:
         ((value, ends),) = pairs.items()
         return table.rename(columns={value: "estimate", ends[0]: "ci_low", ends[1]: "ci_high"})
@@ -230,10 +227,6 @@ def wide(rows: pd.DataFrame, key: str, metrics: list[str]) -> pd.DataFrame:
     return pd.DataFrame(parts).reindex(rows[key].unique()).rename_axis(key).reset_index()
 
 
-def _numeric(column: pd.Series) -> bool:
-    return pd.api.types.is_numeric_dtype(column)
-
-
 def _everybody(file: Path | None) -> pd.DataFrame:
     """The identities of a file (None: the project's) and all controls, by persona."""
     return personas.select("all", controls=list(personas.CONTROLS), identities=file).set_index("persona")
@@ -241,6 +234,7 @@ def _everybody(file: Path | None) -> pd.DataFrame:
 
 @functools.cache
 def _items(folder: Path, task: str) -> pd.DataFrame:
+    """The items of a task by their names; empty where the run's data are no longer to be had."""
     facts = read_facts(folder)
     data = facts["parameters"].get("data", "demo")
     if data not in ("demo", "hub"):

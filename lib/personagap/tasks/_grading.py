@@ -1,8 +1,8 @@
 """Grades of responses, under each protocol."""
 
-import functools
 import json
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,18 +18,8 @@ from personagap.tasks._task import PROTOCOLS, Grader
 #: ``finish_reason`` of an answer by likelihood, whose ``text`` holds the log-probability of each
 #: choice, in JSON.
 LIKELIHOOD = "likelihood"
-SCORE_COLUMNS = [
-    "model",
-    "persona",
-    "template",
-    "task",
-    "item",
-    "run",
-    "score",
-    "valid",
-    "truncated",
-    "outcome",
-]
+SCORE_COLUMNS = ["model", "persona", "template", "task", "item", "run"]
+SCORE_COLUMNS += ["score", "valid", "truncated", "outcome"]
 #: The outcome of a program that was stopped for its time, which scores 0.
 TIMED_OUT = "timed out"
 
@@ -43,10 +33,7 @@ class Grade(NamedTuple):
 
 
 def grade(
-    responses: pd.DataFrame,
-    items: pd.DataFrame,
-    protocol: str = "corrected",
-    judge: Callable | None = None,
+    responses: pd.DataFrame, items: pd.DataFrame, protocol: str = "corrected", judge: Callable | None = None
 ) -> pd.DataFrame:
     """Grade every answered response.
 
@@ -84,8 +71,7 @@ def grade(
     key = ["task", "item", "text"]
     answers = _with_items(answered.loc[~silent, key].drop_duplicates(), items)
     weighed = bool(len(answered)) and (answered["finish_reason"] == LIKELIHOOD).all()
-    grading = functools.partial(_grade_task, protocol=protocol, judge=judge)
-    grade_task = _weigh if weighed else grading
+    grade_task = _weigh if weighed else partial(_grade_task, protocol=protocol, judge=judge)
     parts = [grade_task(task, rows) for task, rows in answers.groupby("task", sort=False)]
     marks = ["score", "valid", "timed_out"]
     graded = pd.concat(parts) if parts else answers.reindex(columns=[*answers, *marks])
@@ -172,12 +158,7 @@ def _with_items(answers: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     return merged
 
 
-def _grade_task(
-    name: str,
-    rows: pd.DataFrame,
-    protocol: str,
-    judge: Callable | None,
-) -> pd.DataFrame:
+def _grade_task(name: str, rows: pd.DataFrame, protocol: str, judge: Callable | None) -> pd.DataFrame:
     task = find(name)
     if not task.judged:
         grades = _grades(rows, {protocol: task.graders[protocol]})[protocol]

@@ -15,15 +15,8 @@ from personagap.tasks._task import Hub, Task
 
 OURS = "Apache-2.0 (written for this project)"
 #: Columns of an item that most tasks leave empty.
-EMPTY = {
-    "item": "",
-    "question": "",
-    "choices": None,
-    "answer": None,
-    "tests": None,
-    "setup": "",
-    "group": "",
-}
+EMPTY = {"item": "", "question": "", "choices": None, "answer": None}
+EMPTY |= {"tests": None, "setup": "", "group": ""}
 
 
 def load(
@@ -92,13 +85,7 @@ def load(
     return items
 
 
-def _lack(
-    task: Task,
-    present: bool,
-    data: str | Path,
-    graded: bool,
-    answers: str,
-) -> tuple[str, str]:
+def _lack(task: Task, present: bool, data: str | Path, graded: bool, answers: str) -> tuple[str, str]:
     """What keeps a task from being used here, "" if nothing does, and the remedy."""
     if not present:
         return f"no {' or '.join(task.files)} in {data}", "add the file, or leave the task out"

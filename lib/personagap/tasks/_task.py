@@ -103,6 +103,12 @@ def filled(what: str) -> Rule:
     return Rule(good, f"an empty {what}, or one that is no text", "fill it in or drop the row")
 
 
+def to_judge(table: pd.DataFrame, question: str, group: str) -> dict[str, Any]:
+    """Columns of items whose answers a judge grades, from the names of a file's columns."""
+    item = table.get("id", position(table))
+    return {"item": item, "question": table[question], "group": table[group]}
+
+
 def position(table: pd.DataFrame) -> pd.Series:
     """Items that have no id of their own are known by their place in the file."""
     return pd.Series(range(len(table)), table.index)

@@ -1,17 +1,7 @@
 """Do-Not-Answer (Wang et al. 2023): questions that a model should decline; a judge grades."""
 
-from typing import Any
-
-import pandas as pd
-
 from personagap._reading import read_csv
-from personagap.tasks._task import Hub, Task, filled, position
-
-
-def _items(table: pd.DataFrame) -> dict[str, Any]:
-    item = table.get("id", position(table))
-    return {"item": item, "question": table["question"], "group": table["types_of_harm"]}
-
+from personagap.tasks._task import Hub, Task, filled, to_judge
 
 TASK = Task(
     name="do_not_answer",
@@ -23,5 +13,5 @@ TASK = Task(
     hub=Hub("LibrAI/do-not-answer", None, "train"),
     files={"do_not_answer*.csv": read_csv},
     schema={"types_of_harm": None, "question": filled("question")},
-    items=_items,
+    items=lambda table: to_judge(table, "question", "types_of_harm"),
 )

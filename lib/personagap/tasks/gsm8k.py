@@ -39,10 +39,7 @@ def paper_number(text: str) -> float | None:
     return float(numbers[-1]) if numbers else None
 
 
-CORRECTED = Grader(
-    extract=lambda row: number(row.text),
-    mark=lambda found, row: abs(found - float(row.answer)) < 1e-6,
-)
+CORRECTED = Grader(lambda row: number(row.text), mark=lambda found, row: abs(found - float(row.answer)) < 1e-6)
 PAPER = CORRECTED._replace(extract=lambda row: paper_number(row.text))
 
 TASK = Task(
@@ -56,11 +53,7 @@ TASK = Task(
     files={"gsm8k*.jsonl": read_jsonl},
     schema={"question": filled("question"), "answer": SOLUTION},
     items=_items,
-    graders={
-        "corrected": CORRECTED,
-        "paper": PAPER,
-        "code": PAPER._replace(mark=never),
-    },
+    graders={"corrected": CORRECTED, "paper": PAPER, "code": PAPER._replace(mark=never)},
     discrepancies={
         "S4 number compared with text": CORRECTED._replace(mark=never),
         "S5 last number, without its sign": PAPER,

@@ -41,16 +41,8 @@ def paper_code(text: str) -> str | None:
     return "\n".join(f"# {line}" if "input(" in line else line for line in block.split("\n"))
 
 
-CORRECTED = Grader(
-    extract=lambda row: code(row.text, row.tests),
-    mark=lambda passed, row: all(passed),
-    seconds=5.0,
-)
-PAPER = Grader(
-    extract=lambda row: paper_code(row.text),
-    mark=lambda passed, row: sum(passed) / len(passed),
-    seconds=1.0,
-)
+CORRECTED = Grader(lambda row: code(row.text, row.tests), lambda passed, _: all(passed), seconds=5)
+PAPER = Grader(lambda row: paper_code(row.text), lambda passed, _: sum(passed) / len(passed), seconds=1)
 
 TASK = Task(
     name="mbpp",
@@ -63,11 +55,7 @@ TASK = Task(
     schema={"task_id": None, "text": filled("question"), "test_list": TESTS},
     items=_items,
     fields=lambda item: {"tests": "\n".join(item.tests)},
-    graders={
-        "corrected": CORRECTED,
-        "paper": PAPER,
-        "code": PAPER._replace(mark=never, seconds=None),
-    },
+    graders={"corrected": CORRECTED, "paper": PAPER, "code": PAPER._replace(mark=never, seconds=None)},
     discrepancies={
         "S7 fence that eats digits": CORRECTED._replace(extract=PAPER.extract),
         "S7 program compared with 1": CORRECTED._replace(mark=never, seconds=None),

@@ -49,10 +49,8 @@ def _items(table: pd.DataFrame) -> dict[str, Any]:
     }
 
 
-ANSWER = Rule(
-    lambda answer: _answer(answer).isin(LETTERS),
-    "the answer is not one of A, B, C, D (or 0–3)",
-)
+WRONG = "the answer is not one of A, B, C, D (or 0–3)"
+ANSWER = Rule(lambda answer: _answer(answer).isin(LETTERS), WRONG)
 
 # --- how an answer is read ------------------------------------------------------------------------
 
@@ -74,10 +72,7 @@ def paper_letter(text: str) -> str | None:
     return next((found[1] for pattern in PAPER_PATTERNS if (found := pattern.search(text))), None)
 
 
-CORRECTED = Grader(
-    extract=lambda row: letter(row.text),
-    mark=lambda found, row: found == row.answer,
-)
+CORRECTED = Grader(lambda row: letter(row.text), mark=lambda found, row: found == row.answer)
 PAPER = CORRECTED._replace(extract=lambda row: paper_letter(row.text))
 
 TASK = Task(
@@ -91,12 +86,8 @@ TASK = Task(
     # The dev split where there are both, as in the released code.
     files={"mmlu*.csv": read_csv, "mmlu/dev/*.csv": _subject, "mmlu/test/*.csv": _subject},
     columns=_columns,
-    schema={
-        "subject": None,
-        "question": filled("question"),
-        **dict.fromkeys(LETTERS, filled("choice")),
-        "answer": ANSWER,
-    },
+    schema={"subject": None, "question": filled("question")}
+    | {**dict.fromkeys(LETTERS, filled("choice")), "answer": ANSWER},
     items=_items,
     fields=lambda item: dict(zip(LETTERS, item.choices, strict=True)),
     choices=tuple(LETTERS),

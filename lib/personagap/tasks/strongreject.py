@@ -1,17 +1,7 @@
 """StrongREJECT (Souly et al. 2024): harmful requests; a judge grades the answers."""
 
-from typing import Any
-
-import pandas as pd
-
 from personagap._reading import read_csv
-from personagap.tasks._task import Hub, Task, filled, position
-
-
-def _items(table: pd.DataFrame) -> dict[str, Any]:
-    item = table.get("id", position(table))
-    return {"item": item, "question": table["forbidden_prompt"], "group": table["category"]}
-
+from personagap.tasks._task import Hub, Task, filled, to_judge
 
 TASK = Task(
     name="strongreject",
@@ -24,5 +14,5 @@ TASK = Task(
     files={"strongreject*.csv": read_csv},
     columns=lambda table: table.rename(columns={"prompt": "forbidden_prompt"}),  # the Hub's name
     schema={"category": None, "forbidden_prompt": filled("question")},
-    items=_items,
+    items=lambda table: to_judge(table, "forbidden_prompt", "category"),
 )

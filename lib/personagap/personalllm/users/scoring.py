@@ -7,20 +7,6 @@ import pandas as pd
 from personagap.errors import UserError, explained
 from personagap.gap.tables import UNIT
 
-#: The ten of the paper on the Hub. A tokenizer with a chat template formats the pair; without one, a model reads
-#: "User: …\nAssistant: …", beaver too (P17). Which templates the tokenizers had at the time is not recorded.
-REWARD_MODELS = {
-    "beaver_7b": "PKU-Alignment/beaver-7b-v1.0-cost",
-    "gemma_2b": "weqweasdas/RM-Gemma-2B",
-    "gemma_7b": "weqweasdas/RM-Gemma-7B",
-    "llama3_sfairx": "sfairXC/FsfairX-LLaMA3-RM-v0.1",
-    "mistral_raft": "hendrydong/Mistral-RM-for-RAFT-GSHF-v0",
-    "mistral_ray": "Ray2333/reward-model-Mistral-7B-instruct-Unified-Feedback",
-    "mistral_weqweasdas": "weqweasdas/RM-Mistral-7B",
-    "oasst_deberta_v3": "OpenAssistant/reward-model-deberta-v3-large-v2",
-    "oasst_pythia_1b": "OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5",
-    "oasst_pythia_7b": "OpenAssistant/oasst-rm-2-pythia-6.9b-epoch-1",
-}
 #: Whose tokenizer a model was used with, if not its own.
 TOKENIZERS = {"mistral_raft": "mistralai/Mistral-7B-Instruct-v0.2"}
 #: Tokens that a model reads.
