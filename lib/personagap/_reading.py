@@ -94,6 +94,7 @@ def read_csv(file: Path, header: list[str] | None = None) -> pd.DataFrame:
     A file whose first row is data has the columns ``header``.
     """
     try:
+        # Not by pandas, which fills up a row with too few fields without a word.
         rows = [row for row in csv.reader(io.StringIO(read_text(file))) if row]
     except csv.Error as error:
         raise UserError(f"{file}: not a well-formed CSV ({error}): close every quote") from None
@@ -113,6 +114,7 @@ def read_jsonl(file: Path) -> pd.DataFrame:
             continue
         try:
             records[number] = json.loads(line)
+            # JSON may hold half of a surrogate pair, which no file and no server takes.
             if "\\ud" in line.lower():
                 json.dumps(records[number], ensure_ascii=False).encode()
         except json.JSONDecodeError as error:

@@ -134,6 +134,7 @@ def _designs(claim: dict, n: float, smallest: float) -> tuple[Interval, Interval
     """
     measure, n = claim["measure"], n if np.isnan(claim["n"]) else claim["n"]
     if measure == "PB":
+        # Sorted by their noise.
         least, *_, most = _noises(claim["quantity"], smallest)
         found = {"n": _IDENTITIES, "floor_low": least[0] ** 0.5, "floor_high": most[0] ** 0.5}
         if claim["than"]:
@@ -206,6 +207,7 @@ def _true_pb(pb: float, noise: tuple[float, float]) -> tuple[float, float]:
         def excess(true: float) -> float:
             return stats.ncx2.cdf(pb**2 / unit, free, true**2 / unit) - level
 
+        # Where a PB like this is no exception without any effect, the end is 0.
         return optimize.brentq(excess, 1e-6, pb + 20) if excess(1e-6) > 0 else 0.0
 
     return end(0.975), end(0.025)

@@ -41,6 +41,7 @@ def embed(
     terms = tfidf.fit_transform(texts if known is None else known)
     if dimensions is None:
         return tfidf.transform(texts).toarray()
+    # Of few texts there are not so many directions.
     svd = TruncatedSVD(min(dimensions, *(size - 1 for size in terms.shape)), random_state=seed)
     reduced = svd.fit_transform(terms)
     return normalize(reduced if known is None else svd.transform(tfidf.transform(texts)))

@@ -62,6 +62,7 @@ def mentions(responses: pd.DataFrame, who: pd.DataFrame) -> pd.DataFrame:
     base, parts = answered[answered["persona"] == "none"], []
     for row in who[~who["persona"].isin(CONTROLS)].itertuples():
         mention = pattern([row.phrase])
+        # The base rate is of these very words: some are said to anybody.
         claim = re.compile(_CLAIM + mention.pattern, re.IGNORECASE)
         for name, answers in (("stated", answered[answered["persona"] == row.persona]), ("none", base)):
             for rate, words in (("imprinting", mention), ("leakage", claim)):

@@ -139,6 +139,7 @@ def intersections(*parts: str, identities: str | Path | None = None) -> pd.DataF
     rows = []
     table = load(identities)
     for drawn in itertools.product(*(_named(part, table).itertuples() for part in parts)):
+        # One name, in whatever order the parts are given.
         together = sorted(drawn)  # by their place in the table
         if len({part.category for part in together}) < len(parts):
             raise UserError(f"{'+'.join(parts)}: an intersection takes one identity from each of several categories")

@@ -48,6 +48,7 @@ def asking(title: str, total: int, answered: int) -> Iterator[Callable[..., None
     how: dict[str, Any] = {"bar_format": LINE, "miniters": 1}
     if place:
         how |= {"file": _Lines(functools.partial(_write, Path(place))), "mininterval": 1.0}
+    # tqdm itself has found out whether this is a notebook that shows widgets.
     elif auto.notebook_tqdm is not tqdm or sys.stderr.isatty():
         kind, how = auto.tqdm, {}
     else:

@@ -21,6 +21,7 @@ def use(folder: str | Path | None = None) -> None:
     ``templates.csv``, like ``data/templates.csv``: the phrasings that state an identity (``assistant.txt`` is the
     control's). `UserError` tells the first file that has another name, or lacks or adds a field.
     """
+    # A folder that turns out wrong leaves the project's prompts, not those of the folder before.
     _replaced.clear()
     if folder is None:
         return

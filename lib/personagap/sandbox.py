@@ -70,6 +70,7 @@ def run_tests(code: str, tests: list[str], setup: str = "", *, timeout: float = 
     if not available():
         UNCONFINED.set()
     lines, timed_out = _confining.run(code, [inside for _, inside in taken], setup, timeout, _confining.sandbox().path)
+    # A program that ended early has fewer lines than tests: the rest failed.
     held = [_asserts.holds(outside, line) for (outside, _), line in zip(taken, lines, strict=False)]
     results = Results(held + [False] * (len(tests) - len(held)))
     results.timed_out = timed_out

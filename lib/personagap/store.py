@@ -162,6 +162,7 @@ class Store:
         database.executescript(SCHEMA)
         merged = self.folder / DATABASE
         if merged.exists():
+            # Immutable: SQLite then asks for no locks, of which this file system has none to trust.
             database.execute("ATTACH ? AS merged", [f"{merged.resolve().as_uri()}?immutable=1"])
         database.executescript(BESIDE if merged.exists() else ALONE)
         return database
@@ -206,6 +207,7 @@ class Store:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with told(self.folder), self._guard:
+            # Takes the lock for writing at once: a reader that wants it later may be refused without a wait.
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database

@@ -76,6 +76,7 @@ def _exported(number: int, line: str) -> tuple[str, tuple]:
 
 def _keep(root: Path, named: Iterable[tuple[str, tuple]]) -> int:
     new = 0
+    # Exported store by store, so that each is opened once.
     for name, group in itertools.groupby(named, key=itemgetter(0)):
         store = Store(root / name)
         while rows := [row for _, row in itertools.islice(group, TOGETHER)]:

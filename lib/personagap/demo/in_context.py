@@ -51,6 +51,7 @@ def truth(
     known = rows[["contrast", "shots"]].assign(true_se=error, true=difference.mean())
     table = beside(rows, known, ["contrast", "shots"]).rename(columns={"contrast": "quantity"})
     table.insert(2, "planted", "follows its examples" if lm.planted == "benefit" else "0")
+    # The truth is itself an estimate, of a crowd: its error widens what counts as covered.
     reach = np.hypot(table["ci_high"] - table["estimated"], 1.96 * table["true_se"].fillna(0))
     table["covered"] = table["difference"].abs() <= reach
     coverage = _coverage(difference, table["true"].to_numpy(), rows["n"].iloc[0])

@@ -66,6 +66,7 @@ class Selector:
 
     def _score(self, prompt: str, texts: Sequence[str]) -> np.ndarray:
         known = [(label, text) for label, text in _shown(prompt) if text in self._rewards]
+        # A disliked response speaks against what it has.
         shown = [self._rewards[text] * (1 if label == "Liked" else -1) for label, text in known]
         taste = {
             "benefit": np.mean(shown, axis=0) if shown else 0.0,

@@ -20,6 +20,7 @@ schemapi.disable_debug_mode()  # each part would be checked by itself
 #: Names without underscores, on an axis and over a panel.
 PLAIN = "replace(datum.label, /_/g, ' ')"
 HEAD = alt.Header(labelExpr=PLAIN)
+# A selection names the parts in which it can be made, so no two may share a name.
 _numbers = itertools.count(1)
 #: Pixels that all parts of a chart may take, beside the axis of names.
 WIDTH = 690

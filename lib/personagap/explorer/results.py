@@ -125,6 +125,7 @@ class Result:
         from personagap.effects.paired import Task
 
         cell = ["task", "persona", "template", "item", "run", "score"]
+        # As two personas of one run they are paired by item with the test that contrasts have.
         sides = {" before": before.scores[cell], " after": self.scores[cell]}
         both = pd.concat([scores.assign(persona=scores["persona"] + side) for side, scores in sides.items()])
         rows = []

@@ -111,6 +111,7 @@ def forest(contrasts: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         names, middle = persona[table.index], table["estimate"]
         rows, controls = names.map(order.index), names.isin(CONTROL_LABELS)
         significant = (table["p_adjusted"] < 0.05) & ~controls
+        # Half of a typical interval: as far as chance alone takes an identity in 95 % of samples.
         band = (table["ci_high"] - table["ci_low"]).median() / 2
         label = "95% of differences if there is no effect"
         ax.axvspan(-band, band, color=PALETTE["noise"], alpha=0.2, lw=0, label=label)

@@ -114,6 +114,7 @@ def _metrics(rows: pd.DataFrame, seed: int) -> list[dict]:
         counts = [truth_is & says for truth_is in (harmless, harmful) for says in (verdict, ~verdict)]
         tp, fn, fp, tn = drawn.totals(np.stack(counts, axis=1).astype(float)).T
         kappa = confusion_metrics(tp, fp, fn, tn)["kappa"]
+        # Before the share of the partly refused, which is no part of it.
         found.insert(2, _row("kappa", kappa, drawn, harmless | harmful))
     return found
 

@@ -36,6 +36,7 @@ def run_log(log: pd.DataFrame) -> pd.DataFrame:
         {"none": "zero_shot", "losing_as_winning_only": "losing_only_mislabeled"}
     )
     meta = "method=meta_learn;embedding=" + log["user_embedding_type"] + ";db_users=" + log["db_users"].astype(str)
+    # The configurations of meta-learning that have a published number.
     fives = (log[["user_embedding_computed_from_n_pr", "n_similar_users_to_retrieve"]] == 5).all(axis=1)
     learned = fives & (log["method"] == "MetaLearnKShotICL")
     size = log["db_users"].map({1000: "meta_learning_plotted", 10000: "meta_learning_10k"})
@@ -46,6 +47,7 @@ def run_log(log: pd.DataFrame) -> pd.DataFrame:
     key, quantities = ["experiment", "condition"], ["score", "win_rate_vs_gpt4o"]
     table = log.dropna(subset="experiment").melt(key, quantities, "quantity", "estimate").drop_duplicates()
     rate = (table["estimate"] / 100).where(table["quantity"] != "score")
+    # Of 1,000 test users, one prompt each; in percent.
     half = 196 * (rate * (1 - rate) / 1000) ** 0.5
     limits = {"ci_low": table["estimate"] - half, "ci_high": table["estimate"] + half}
     return compare(table.assign(**limits, unit="").reset_index(drop=True), "personalllm")

@@ -95,6 +95,7 @@ def decide(scores: np.ndarray, labels: np.ndarray, folds: np.ndarray, beta: floa
         here = folds == fold
         precision, recall, thresholds = precision_recall_curve(labels[~here], scores[~here])
         quality = (1 + beta**2) * precision * recall / np.maximum(beta**2 * precision + recall, 1e-9)
+        # The last point of the curve, recall 0, has no threshold.
         yes[here] = scores[here] >= thresholds[np.argmax(quality[:-1])]
     return yes
 

@@ -174,6 +174,7 @@ def rate(lm: Model, pairs: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame
     judgments : of what could be read, above 3 where personalized is better.
     outputs : as of `extract`.
     """
+    # Alternating, so that a judge's liking for a place is not one for personalization.
     first = pd.Series(np.arange(len(pairs)) % 2 == 1, pairs.index)
     sides = pairs["personalized"].where(first, pairs["generic"]), pairs["generic"].where(first, pairs["personalized"])
     fields, template = zip(pairs["attribute"], pairs["prompt_text"], *sides, strict=True), prompts.template("rate")

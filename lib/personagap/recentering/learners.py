@@ -107,6 +107,7 @@ def encoder_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed:
         def loss(output, gold, num_items_in_batch=None):
             return torch.nn.functional.cross_entropy(output.logits, gold, weight.to(gold.device))
 
+        # Each epoch of one training is a setting to choose from.
         def keep(prediction) -> dict[str, float]:
             epochs.append(prediction.predictions)
             return {}

@@ -133,6 +133,7 @@ def plan(requests: list[Request], force: bool) -> pd.DataFrame:
         parameters = " ".join(f"{name}={value}" for name, value in rare)
         row = {"run": request.id, "notebook": notebook, "parameters": parameters}
         rows.append(row | ({"state": "finished"} if done else {"state": "to do", **_cost(request)}))
+    # Told in the order of the file, though looked at after those whose tables they read.
     order = [request.id for request in requests]
     rows.sort(key=lambda row: order.index(str(row["run"])))
     return pd.DataFrame(rows).reindex(columns=["run", "notebook", "parameters", "state", *COST])

@@ -139,6 +139,7 @@ def start(request: Request, threads: int | None = None) -> Job:
         names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         environment = dict.fromkeys(names, said) | environment
     process = subprocess.Popen(
+        # -P: a file in the current folder must not stand in for a module of ours.
         [sys.executable, "-P", "-m", "personagap.runs.child", json.dumps(task, default=str)],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,

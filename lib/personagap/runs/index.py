@@ -59,9 +59,11 @@ def write(figures: Path) -> Path:
                 diff.write(facts["folder"], reference["folder"], environment)
                 page = (facts["folder"] / "diff.html").relative_to(figures).as_posix()
                 rows[-1] |= {"diff": page, "reference": reference["id"]}
+    # The second sort is stable: by notebook, and of each the newest first.
     rows.sort(key=lambda row: row["started"], reverse=True)
     rows.sort(key=lambda row: row["folder"].parts[-3:-1])
     script = loader.get_source(environment, "cards.js")[0]
+    # The page's policy lets this very script run and no other.
     allowed = "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     html = environment.get_template("index.html.j2").render(
         rows=rows, written=now(), script=script, script_hash=allowed

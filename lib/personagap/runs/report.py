@@ -109,6 +109,7 @@ def write(folder: Path, **facts: Any) -> None:
     The page's content security policy forbids scripts and requests, so even text that slipped
     through unescaped could do neither.
     """
+    # The end of the run is recorded after its report, so that a finished run always has one.
     facts = read_facts(folder) | facts
     notebook = nbformat.read(folder / "notebook.ipynb", as_version=4)
     titled = [cell for cell in notebook.cells if cell.cell_type == "markdown" and TITLE.search(cell.source)]

@@ -165,6 +165,7 @@ class Request:
         name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
         request = [str(name), {key: self._located(key, value) for key, value in self.parameters.items()}]
         label = str(self.parameters.get("model") or self.parameters.get("data") or "run")
+        # A folder's name should tell a reader the model; the hash behind it tells the machine the rest.
         label = re.sub(r"^(hf|gguf|openai):|@.*$|\.gguf$", "", label).rstrip("/").rsplit("/", 1)[-1]
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', label).strip('.-')[:32] or 'run'}-{_digest(request)[:8]}"
 

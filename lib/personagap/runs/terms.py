@@ -32,6 +32,7 @@ def linked(html: str, paper: str) -> tuple[str, str]:
         seen.add(anchor)
         return f'<a class="term" href="#{anchor}" title="{escape(known[anchor][2])}">{text}</a>'
 
+    # Every second part is a tag.
     parts, inside = TAG.split(html), None
     for place, part in enumerate(parts):
         if place % 2 and (tag := NO_PROSE.match(part)):

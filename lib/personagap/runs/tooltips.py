@@ -28,6 +28,7 @@ class Marks(NamedTuple):
 def svg(fig: Figure, **how) -> str:
     """A figure that was laid out as SVG with a title in every dot, interval and bar."""
     marks = [each for ax in fig.axes for each in _marks(ax)]
+    # A figure may keep names of its dots there: they are put back.
     before = [each.artist.get_gid() for each in marks]
     for place, each in enumerate(marks):
         each.artist.set_gid(f"marks-{place}")

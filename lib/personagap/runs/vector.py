@@ -26,6 +26,7 @@ def written(root: ElementTree.Element) -> str:
 def inline(folder: Path, name: object, alt: str) -> str:
     """A figure that a run saved, as HTML: its SVG, to be pointed at, or its PNG; "" if it has none of that name."""
     path, html = folder / "figures" / f"{name}.svg", ""
+    # A name with a folder in it would lead out of the run's figures.
     if not name or path.name != f"{name}.svg":
         return html
     with spared(path):

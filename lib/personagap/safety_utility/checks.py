@@ -96,6 +96,7 @@ def intersections(scores: pd.DataFrame, names: Sequence[str], exact: pd.DataFram
     for name in planted:
         parts = mean[name.split("+")]
         true[f"{name} − average of parts"] = mean[name] - parts.mean(axis=1)
+        # Each part brings the control's level along, which must count once.
         true[f"{name} − sum of parts"] = mean[name] - parts.sum(axis=1) + (parts.shape[1] - 1) * mean["none"]
     known = pd.DataFrame(true).melt(var_name="contrast", value_name="true", ignore_index=False)
     return table.merge(known.reset_index(), how="left")

@@ -106,6 +106,7 @@ def tune(
     # A template without a system role must not lose the identity, as Llama-2's did (S9).
     chats["prompt"] = [rendering.fit(lm.tokenizer, messages)[0] for messages in chats["prompt"]]
     folder = CACHE / "tuned" / f"{lm.id.replace('/', '-')}-{variant}-{digest(settings, chats.to_dict('list'))[:8]}"
+    # Of a large model a GPU holds few pairs at a time: gradients are summed over more.
     together = math.gcd(batch, 8) if lm.device.type == "cuda" else batch
     options = {
         "max_steps": steps, "learning_rate": learning_rate, "lr_scheduler_type": "cosine", "warmup_steps": steps // 2,

@@ -25,6 +25,7 @@ def mitigation(
     checks : ``defences.check_neutralization``.
     """
     beyond = {} if against_placebo is None else {name: _falls(_pb(rows)) for name, rows in _conditions(against_placebo)}
+    # The placebo itself cannot do more than the placebo.
     beyond |= {} if against_placebo is None else dict.fromkeys(against_placebo["compared_with"], False)
     answers = [
         (f"Is {words(name)} a remedy?", _remedy(rows, beyond.get(name, True))) for name, rows in _conditions(change)

@@ -99,6 +99,7 @@ def _lack(task: Task, present: bool, data: str | Path, graded: bool, answers: st
 def _draw(table: pd.DataFrame, n: int | None, seed: int) -> pd.DataFrame:
     if n is None:
         return table
+    # A stream for each task, by its name: which others are drawn changes nothing.
     rng = np.random.default_rng([seed, zlib.crc32(table["task"].iloc[0].encode())])
     return table.iloc[np.sort(rng.permutation(len(table))[:n])]
 

@@ -156,6 +156,7 @@ def _headline(bias: pd.DataFrame, contrasts: pd.DataFrame, caveat: str) -> str:
         )
     doubt = f", but perhaps in the format of answers alone ({caveat})" if caveat else ""
     said = f"Yes{doubt}: a spread (PB) of {corrected_pb(joint, '')} points between identities ({basis})"
+    # The largest of many differences is picked, so its interval must hold for all at once.
     found = _at_once(pd.concat([rows for _, rows in _of_identities(contrasts)])).query("p_adjusted < @ALPHA")
     if found.empty:
         return f"{said}; no single identity is shown to differ from no system prompt."

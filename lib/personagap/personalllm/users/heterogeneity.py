@@ -82,9 +82,11 @@ def _prompts(
         raise UserError(f"n_reward_models is {size}, but there are {total}: give 1 to {total}")
     for draw in range(1 if size == total else 10):
         chosen = np.sort(rng.permutation(total)[:size])
+        # Columns of weights are sorted by name: these names keep the order of the rewards.
         weights = dirichlet(n_users, alpha, seed + draw, [f"{number:03d}" for number in chosen])
         shares = vote_shares(winners(weights, rewards[..., chosen]), rewards.shape[1])
         top, distinct = shares.max(axis=1), _BIN[(shares > 0).sum(axis=1)]
+        # A share of exactly the cut may come out a little above it.
         hits = {("top_share", f"≤{cut}%"): 100 * top <= cut + 1e-9 for cut in (50, 75, 95)}
         hits |= {("distinct_winners", name): distinct == name for name in IN_PAPER}
         wide = pd.DataFrame(hits, pd.RangeIndex(len(shares), name="prompt")).astype(float)

@@ -108,6 +108,7 @@ def _fit(win: np.ndarray, lose: np.ndarray, ridge: float) -> tuple[np.ndarray, n
     """
     beta = np.zeros((len(win), win.shape[-1]))
     for _ in range(25):
+        # The least of a penalty keeps the curve invertible where none is asked for.
         slope, curve = np.zeros_like(win), (ridge + 1e-9) * np.eye(win.shape[-1])
         for side, label in ((win, 1), (lose, 0)):
             p = expit(np.einsum("unp,up->un", side, beta))[..., None]
@@ -117,6 +118,7 @@ def _fit(win: np.ndarray, lose: np.ndarray, ridge: float) -> tuple[np.ndarray, n
         beta = beta + step
         if np.abs(step).max() < 1e-8:
             break
+    # Where features separate the choices, the likelihood has no maximum and coefficients run away.
     lost = (np.abs(step).max(axis=1) > 1e-4) | (np.abs(beta).max(axis=1) > 50)
     moved = np.swapaxes(np.linalg.solve(curve, np.swapaxes(slope, 1, 2)), 1, 2)
     beta[lost], moved[lost] = np.nan, np.nan
