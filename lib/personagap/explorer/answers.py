@@ -24,8 +24,7 @@ class Answers(widgets.VBox):
         flow = widgets.Layout(flex_flow="row wrap")
         bar = widgets.HBox([self.search, self.item, self.back, self.on, self.save, self.found], layout=flow)
         super().__init__([bar, self.chats])
-        self._run: Result | None = None
-        self._of: tuple = ()
+        self._of: tuple = ()  # run, identity, tasks
         self._rows = pd.DataFrame()
         self.search.observe(self._find, "value")
         self.item.observe(self._read, "value")
@@ -39,7 +38,7 @@ class Answers(widgets.VBox):
             if self._of != (run, persona, tasks):
                 rows = run.answered(persona)
                 self._rows = rows[rows["task"].isin(tasks)]
-                self._run, self._of = run, (run, persona, tasks)
+                self._of = (run, persona, tasks)
                 self._find()
             if item in self.item.options:
                 self.item.value = item
@@ -59,9 +58,9 @@ class Answers(widgets.VBox):
             self.item.index = (self.item.index + by) % len(self.item.options)
 
     def _read(self, _=None) -> None:
-        if self._run is not None and self.item.value:
-            task, _, item = self.item.value.partition(" · ")
-            self.chats.value = self._run.chats(task, item, self._of[1], self._rows)
+        if self._of and self.item.value:
+            (run, persona, _), (task, _, item) = self._of, self.item.value.partition(" · ")
+            self.chats.value = run.chats(task, item, persona, self._rows)
 
     def _export(self, _=None) -> None:
         """A link to a table of the answers found."""

@@ -17,20 +17,17 @@ def relevance(
     of ``gap.paired_difference`` (judges, and each and "select_all"), ``versus`` of ``classifiers.compare``.
     """
     over = _of(metrics, "over_selection")
-    return table(
-        [
-            ("Do models select the attributes that people would?", _headline(metrics, means)),
-            ("Do raters agree, beyond chance?", _agreement(means)),
-            *(
-                (f"Does {rater} select too much?", _selection(row, metrics))
-                for rater, row in over[over["rater_kind"] == "model"].iterrows()
-            ),
-            *_judges(paired[paired["metric"] == "f1"]),
-            ("Does retrieval find the relevant attributes?", _retrieval(scored)),
-            *_presentation(paired[paired["metric"] == "over_selection"]),
-            *_trained(versus),
-        ]
-    ).replace(READABLE, regex=True)
+    models = over[over["rater_kind"] == "model"].iterrows()
+    answers = [
+        ("Do models select the attributes that people would?", _headline(metrics, means)),
+        ("Do raters agree, beyond chance?", _agreement(means)),
+        *((f"Does {rater} select too much?", _selection(row, metrics)) for rater, row in models),
+        *_judges(paired[paired["metric"] == "f1"]),
+        ("Does retrieval find the relevant attributes?", _retrieval(scored)),
+        *_presentation(paired[paired["metric"] == "over_selection"]),
+        *_trained(versus),
+    ]
+    return table(answers).replace(READABLE, regex=True)
 
 
 def _of(metrics: pd.DataFrame, metric: str) -> pd.DataFrame:
@@ -118,11 +115,9 @@ def _trained(versus: pd.DataFrame) -> list[tuple[str, str]]:
         for contrast, rows in leaks.groupby("contrast", sort=False)
     ]
     fell = "With the folds of this seed, on which it depends: "
+    beats = "Does a trained classifier beat the best model, on prompts or users new to it?"
     return [
-        (
-            "Does a trained classifier beat the best model, on prompts or users new to it?",
-            fell + " ".join(against[False]),
-        ),
+        (beats, fell + " ".join(against[False])),
         ("Does a model gain where the classifier must confirm its yes?", fell + " ".join(against[True])),
         ("How much does a random split flatter it (R7)?", " ".join(flattered)),
     ]
@@ -213,16 +208,12 @@ def response(
     people = summary[summary["rater"] == "human"].set_index("metric")
     mean, worse, responses = (people.loc[name] for name in ("mean rating", "no better", "no better, by response"))
     better = side(mean, "Yes", "No, worse", "Not resolved", than=3)
+    rated = f"{better}: rated {interval(mean, form='.2f')} where 3 is no difference."
+    often = f"{interval(worse, form='.1%')} of judgments, {interval(responses, form='.1%')} of responses."
     answers = [
         ("Do people like personalized responses as much as model judges say?", _liked(mean, inflation)),
-        (
-            "Do people find personalized responses better?",
-            f"{better}: rated {interval(mean, form='.2f')} where 3 is no difference.",
-        ),
-        (
-            "How often no better?",
-            f"{interval(worse, form='.1%')} of judgments, {interval(responses, form='.1%')} of responses.",
-        ),
+        ("Do people find personalized responses better?", rated),
+        ("How often no better?", often),
     ]
     for row in inflation.itertuples():
         above = f"{interval(row, form='.2f')} points above people, {p(row.p_value)}."

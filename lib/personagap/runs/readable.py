@@ -117,10 +117,9 @@ def _joined(table: pd.DataFrame) -> pd.DataFrame:
     for low in [name for name in table.columns if name.endswith("_low") and name not in ends]:
         name, high = low.removesuffix("_low"), low.removesuffix("_low") + "_high"
         if high in table:
-            decimals = _decimals(table[high] - table[low])
-            texts = [pd.Series(map(_rounded, table[end], decimals), table.index) for end in (low, high)]
+            interval, _ = _interval(table, low, high)
             table = table.drop(columns=high).rename(columns={low: name})
-            table[name] = ("[" + texts[0] + ", " + texts[1] + "]").where(table[name].notna())
+            table[name] = interval.where(table[name].notna())
     return table
 
 
@@ -139,11 +138,17 @@ def _texts(table: pd.DataFrame, name: str, ends: tuple[str, str] | None) -> pd.S
     if ends is None:
         text = column.map(plain).where(column.notna(), MISSING).astype(str)
         return text.mask(column < 0.001, "< 0.001") if re.match("p(_|$)", name) and _numeric(column) else text
-    low, high = (table[end] for end in ends)
-    decimals = _decimals(high - low)
-    parts = [pd.Series(map(_rounded, values, decimals), table.index) for values in (column, low, high)]
-    interval = " [" + parts[1] + ", " + parts[2] + "]"
-    return (parts[0] + interval.where(low.notna() & high.notna(), "")).where(column.notna(), MISSING)
+    interval, decimals = _interval(table, *ends)
+    known = table[list(ends)].notna().all(axis=1)
+    text = pd.Series(map(_rounded, column, decimals), table.index)
+    return (text + (" " + interval).where(known, "")).where(column.notna(), MISSING)
+
+
+def _interval(table: pd.DataFrame, low: str, high: str) -> tuple[pd.Series, list[int]]:
+    """Intervals as text, and how many decimals each value in one has."""
+    decimals = _decimals(table[high] - table[low])
+    ends = [pd.Series(map(_rounded, table[end], decimals), table.index) for end in (low, high)]
+    return "[" + ends[0] + ", " + ends[1] + "]", decimals
 
 
 def _numeric(column: pd.Series) -> bool:

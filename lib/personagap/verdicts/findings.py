@@ -13,26 +13,19 @@ def real_persona_effects(bias: pd.DataFrame, by_protocol: pd.DataFrame) -> pd.Da
     """
     found = bias[bias["p_value"] < ALPHA]
     designs = "; ".join(f"{row.dimension} {_bias(row)}" for row in bias.itertuples())
-    answer = (
-        f"Yes, in {len(found)} of {len(bias)} designs" if len(found) else f"Not shown in any of {len(bias)} designs"
-    )
+    answer = f"{f'Yes, in {len(found)}' if len(found) else 'Not shown in any'} of {len(bias)} designs"
     told = by_protocol[by_protocol["metric"] == "pb"]
     papers = "; ".join(
         f"{row.task}, {row.protocol or 'judge ' + row.judge}: PB {row.estimate:.2f}, {p(row.p_value)}"
         for row in told[told["task"] != "joint"].fillna("").itertuples()
     )
-    return table(
-        [
-            ("Does a real model serve people differently?", f"{answer}: {designs}."),
-            ("What would the paper's protocol have found on the same answers?", f"{papers}."),
-        ]
-    )
+    protocol = "What would the paper's protocol have found on the same answers?"
+    return table([("Does a real model serve people differently?", f"{answer}: {designs}."), (protocol, f"{papers}.")])
 
 
 def _bias(row) -> str:
-    return (
-        f"{corrected_pb(row, what='PB ')} points, {p(row.p_value)}, finds {row.smallest_pb:.2f} (n = {row.n_items:,})"
-    )
+    pb = corrected_pb(row, what="PB ")
+    return f"{pb} points, {p(row.p_value)}, finds {row.smallest_pb:.2f} (n = {row.n_items:,})"
 
 
 def real_remedies(remedies: pd.DataFrame) -> pd.DataFrame:
@@ -72,26 +65,19 @@ def real_relevance(relevance: pd.DataFrame) -> pd.DataFrame:
 
     won, draws = above(best)
     answer = "Yes, a trained classifier does better" if won else f"Not better than {rival}, as far as is shown"
-    answers = [
-        (
-            "Do models pick what people find relevant?",
-            f"{answer}. On unseen prompts the best classifier, {best}, reaches F1 {unseen[best]:.3f}, {draws}.",
-        )
-    ]
+    reached = f"On unseen prompts the best classifier, {best}, reaches F1 {unseen[best]:.3f}, {draws}."
+    answers = [("Do models pick what people find relevant?", f"{answer}. {reached}")]
     for name in others:
         question = "Do classifier and models know different things?"
         answers.append((question, f"{name}: F1 {unseen[name]:.3f}, {above(name)[1]}."))
     leaks = alone.xs("random (leaks)", level="folds")
-    told = (
-        f"{best}: F1 {unseen[best]:.3f} on unseen prompts, {leaks[best]:.3f} where pairs of a prompt are on both sides"
-    )
+    both = f"{leaks[best]:.3f} where pairs of a prompt are on both sides"
+    told = f"{best}: F1 {unseen[best]:.3f} on unseen prompts, {both}"
     numbers = load("recentering").query("experiment == 'stage2' and quantity == 'f1'").set_index("condition")["value"]
     tuned = numbers[["method=RoBERTa trained", "method=Qwen3-4B + GRPO"]]
     published = f"Published are {' and '.join(map(str, tuned))}, of splits that are not known (R19)"
-    answers.append(
-        ("How much does a split that leaks add?", f"{leaks[best] - unseen[best]:+.3f}. {told}. {published}.")
-    )
-    return table(answers)
+    adds = f"{leaks[best] - unseen[best]:+.3f}. {told}. {published}."
+    return table([*answers, ("How much does a split that leaks add?", adds)])
 
 
 def published_claims(found: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:

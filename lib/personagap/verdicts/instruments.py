@@ -81,10 +81,9 @@ def speed(paired: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame:
     slow = jobs.loc[jobs["seconds"] > jobs["target"], "work"]
     late = f"All but {', '.join(slow)}" if len(slow) else "All"
     took = "; ".join(f"{row.work}: {row.seconds:.1f} s of {row.target:g} s" for row in jobs.itertuples())
-    ratios = [
+    ratios = "; ".join(
         f"{row.work} {row.estimate:.1f} times {row.peer} ({row.ci_low:.1f} to {row.ci_high:.1f})"
         for row in paired.itertuples()
-    ]
-    said = "Speed as a multiple of the peer's: " + "; ".join(ratios) + "."
-    faster = (HEADLINE, said)
+    )
+    faster = (HEADLINE, f"Speed as a multiple of the peer's: {ratios}.")
     return table([faster, ("Do the whole jobs keep their time?", f"{late}. {took}.")])

@@ -4,7 +4,6 @@ from functools import partial
 
 from personagap import embeddings
 from personagap.personalllm.adaptation import runlog
-from personagap.personalllm.adaptation.answering import open_model
 from personagap.personalllm.adaptation.icl import CONTROLS, STRATEGIES, Examples, Study, plan_study, source_arms
 from personagap.personalllm.adaptation.neighbours import KINDS, neighbour_arms
 from personagap.personalllm.adaptation.outcomes import (
@@ -12,6 +11,7 @@ from personagap.personalllm.adaptation.outcomes import (
     by_generation,
     by_selection,
     compare,
+    open_model,
     references,
     reward_models,
     serve,

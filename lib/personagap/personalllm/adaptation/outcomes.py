@@ -9,15 +9,19 @@ import numpy as np
 import pandas as pd
 
 from personagap import ask, gap
+from personagap.demo import personalllm as demo_rewards
+from personagap.demo.selector import PLANTED, Selector
 from personagap.errors import UserError
 from personagap.gap.resampling import resample
-from personagap.models import Generation, Model
+from personagap.models import Generation, Model, load_model
 from personagap.personalllm import users
 from personagap.personalllm.adaptation.icl import STRATEGIES, TEMPLATES, Examples, Study, chats, favourites, reader
 from personagap.responses import ResponseStore, complete, digest
 from personagap.results import corrected, result
 
 CELL = ["arm", "shots", "template"]
+#: Of an answer that is written, as in the authors' code.
+TOKENS = 512
 #: Mean reward in the user's eyes; share better served than by the reference; share served as well as by the best of 8.
 METRICS = ["persona_reward", "win_rate_vs_reference", "win_rate_vs_best"]
 
@@ -52,6 +56,27 @@ def serve(
     return pd.concat(tables, ignore_index=True)
 
 
+def open_model(
+    model: str, planted: str, study: Study, evaluation: str = "select", data: str = "demo", device: str = "auto"
+) -> tuple[object, Callable]:
+    """Who serves the study's users, and how: a model, and what `serve` takes as ``respond``.
+
+    Parameters
+    ----------
+    model : "simulated" (`Selector` with what is ``planted``), or that of ``models.load_model``, whose answers are kept.
+    evaluation : "select" among the stored responses, or "generate" and score: with the demo's rewards if ``data`` is
+        the demo, else with the reward models.
+    """
+    for name, value, known in (("planted", planted, PLANTED), ("evaluation", evaluation, ("select", "generate"))):
+        if value not in known:
+            raise UserError(f"{name} is {value!r}: choose from {', '.join(known)}")
+    simulated = model == "simulated"
+    lm: Model = Selector(planted, study.responses, study.rewards) if simulated else load_model(model, device=device)
+    if evaluation == "select":
+        return lm, by_selection(study, None if simulated else ResponseStore(lm.id))
+    return lm, by_generation(study, demo_rewards.score if data == "demo" else reward_models(study, device))
+
+
 def by_selection(study: Study, store: ResponseStore | None) -> Callable:
     """Serve the stored response that the model finds likeliest per byte; needs no reward model.
 
@@ -78,7 +103,7 @@ def by_selection(study: Study, store: ResponseStore | None) -> Callable:
     return respond
 
 
-def by_generation(study: Study, score: Callable, max_tokens: int = 512) -> Callable:
+def by_generation(study: Study, score: Callable) -> Callable:
     """Serve what the model writes (greedy, as in the paper).
 
     ``score`` adds to a table ``prompt_text text`` a column of raw rewards for each of ``study.models``:
@@ -88,7 +113,7 @@ def by_generation(study: Study, score: Callable, max_tokens: int = 512) -> Calla
     slope, shift = np.transpose([np.polyfit(raw.ravel(), scaled.ravel(), 1) for raw, scaled in values])
 
     def respond(lm: Model, asked: list) -> np.ndarray:
-        texts = ask.texts(lm, [chat[0]["content"] for chat in asked], 0.0, 0, max_tokens)
+        texts = ask.texts(lm, [chat[0]["content"] for chat in asked], 0.0, 0, TOKENS)
         if failed := texts.count(None):
             raise UserError(f"{failed} requests failed; run again: the answers of the others are kept")
         user = np.arange(len(asked)) % len(study.target)
