@@ -112,7 +112,9 @@ def personalization_bias(
         row["n_missing"] = sum(table.missing for table in cells)
         row["tests"] = "joint" if dimension == "joint" else "tasks"  # joint needs no correction for them
         rows.append(row)
-    return corrected(pd.DataFrame(rows), ["tests"]).drop(columns="tests")
+    table = corrected(pd.DataFrame(rows), ["tests"])
+    del table["tests"]
+    return table
 
 
 def pb_corrected(bias: pd.DataFrame) -> pd.DataFrame:

@@ -142,44 +142,49 @@ def answer_flips(
     lost = unheard(given)
     for task, part in by_task(scores):
         there = [persona for persona in part["persona"].unique() if persona not in CONTROLS and persona != control]
-        counts, silent = _counts(part, answer), lost.get(task, set())
+        (counts, items), silent = _counts(part, answer), lost.get(task, set())
+        clusters = cluster_codes(part, cluster, items, task)
         if control not in counts and control not in silent:
             raise UserError(f"{task}: no scores of the control {control!r}")
         for persona in there if personas is None else personas:
             try:
-                flips = _flips(counts.get(control), counts.get(persona), task, control, persona, "choice_mass" in part)
+                pair = counts.get(control), counts.get(persona)
+                shared, flips = _flips(*pair, task, control, persona, "choice_mass" in part)
             except UserError:
                 if not {persona, control} & silent:
                     raise
                 continue  # blocked, empty or unfinished on nearly all items: `outcomes` says so
-            code = cluster_codes(part, cluster, flips.index.to_numpy(), task)
-            key = {"task": task, "contrast": f"{persona} − {control}", "unit": "percent", "n": len(flips)}
-            rows += [key | _mean(flips[metric].to_numpy(), code, level, metric) for metric in flips]
+            code = pd.factorize(clusters[shared])[0]
+            key = {"task": task, "contrast": f"{persona} − {control}", "unit": "percent", "n": len(code)}
+            rows += [key | _mean(shares, code, level, metric) for metric, shares in flips.items()]
     return result(corrected(pd.DataFrame(rows), ["task", "metric"]), ["task", "contrast"])
 
 
-def _counts(part: pd.DataFrame, answer: str) -> dict[str, pd.DataFrame]:
-    """Persona → items × answers: how many runs (and phrasings) gave it."""
-    counts = part.groupby(["persona", "item", answer], observed=True).size().unstack(answer, fill_value=0)
-    return {persona: rows.droplevel("persona") for persona, rows in counts.groupby("persona", observed=True)}
+def _counts(part: pd.DataFrame, answer: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Persona → items × answers: how many runs (and phrasings) gave it; and the items, sorted."""
+    coded = [pd.factorize(part[name], sort=name == "item") for name in ("persona", "item", answer)]
+    codes, levels = zip(*coded, strict=True)
+    shape = [len(level) for level in levels]
+    counts = np.bincount(np.ravel_multi_index(codes, shape), minlength=np.prod(shape)).reshape(shape)
+    return dict(zip(levels[0], counts, strict=True)), np.asarray(levels[1])
 
 
 def _flips(
-    a: pd.DataFrame | None, b: pd.DataFrame | None, task: str, control: str, persona: str, exact: bool
-) -> pd.DataFrame:
-    """Items × the three shares, of items of which the control has two runs (``exact``: one) and the identity one."""
+    a: np.ndarray | None, b: np.ndarray | None, task: str, control: str, persona: str, exact: bool
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Items of which the control has two runs (``exact``: one) and the identity one, and the three shares of each."""
     if a is None or b is None:
         raise UserError(f"{task}: no scores of {control if a is None else persona!r}")
-    items = a.index[exact | (a.sum(axis=1) > 1)].intersection(b.index)
-    if len(items) < 2:
+    shared = (a.sum(axis=1) > (0 if exact else 1)) & (b.sum(axis=1) > 0)
+    if shared.sum() < 2:
         raise UserError(
-            f"{task}: {control} has two runs of {len(items)} items that {persona} answered: ask with runs=2 or more"
+            f"{task}: {control} has two runs of {shared.sum()} items that {persona} answered: ask with runs=2 or more"
         )
-    a, b = a.loc[items].to_numpy(), b.loc[items].to_numpy()
+    a, b = a[shared], b[shared]
     between = 1 - (a * b).sum(axis=1) / (a.sum(axis=1) * b.sum(axis=1))
     within, own = (_within(each, 0.0 if exact else np.nan) for each in (a, b))
     excess = between - np.where(np.isnan(own), within, (within + own) / 2)
-    return pd.DataFrame({"flips": between, "control flips": within, "excess flips": excess}, index=items)
+    return shared, {"flips": between, "control flips": within, "excess flips": excess}
 
 
 def _within(counts: np.ndarray, single: float) -> np.ndarray:

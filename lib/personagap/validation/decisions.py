@@ -102,7 +102,8 @@ def _pooling_trial(rng: np.random.Generator, planted: bool) -> tuple:
 def _category_covers(rng: np.random.Generator) -> bool:
     """No effect, but identities of a category mostly answer an item alike."""
     table = effects.partial_pooling(scores_of(shared_flips(rng)), CATEGORIES, seed=int(rng.integers(2**31)))
-    row = table.query("level == 'category' and metric == 'shrunken effect'").iloc[int(rng.integers(6))]
+    shown = table[(table["level"] == "category") & (table["metric"] == "shrunken effect")]
+    row = shown.iloc[int(rng.integers(6))]
     return covers(row, 0.0)
 
 

@@ -38,7 +38,8 @@ def _histories(difference: float, seed: int | np.random.Generator) -> pd.DataFra
 
 
 def _one_judge(_: float, seed: int | np.random.Generator) -> pd.DataFrame:
-    return gap.simulate_relevance(seed=seed).query("rater != 'b'")
+    judgments = gap.simulate_relevance(seed=seed)
+    return judgments[judgments["rater"] != "b"]
 
 
 def _two_judges(stricter: float, seed: int | np.random.Generator) -> pd.DataFrame:

@@ -15,12 +15,11 @@ def _long(labels: dict[str, np.ndarray], n_prompts: int = 21) -> pd.DataFrame:
     """Judgments from {rater: labels}, NaN = not judged: prompts in blocks, 40 users in rotation."""
     unit = np.arange(len(next(iter(labels.values()))))
     where = {"prompt": unit * n_prompts // len(unit), "user": unit % 40, "item": unit}
-    kinds = {name: "human" if name.startswith("human") else "model" for name in labels}
-    frames = [
-        pd.DataFrame({**where, "rater": name, "rater_kind": kinds[name], "label": label * 1.0})
-        for name, label in labels.items()
-    ]
-    return pd.concat(frames, ignore_index=True).dropna(subset="label")
+    columns = {name: np.tile(values, len(labels)) for name, values in where.items()}
+    columns["rater"] = np.repeat(list(labels), len(unit))
+    columns["rater_kind"] = np.where(np.char.startswith(columns["rater"], "human"), "human", "model")
+    table = pd.DataFrame(columns | {"label": np.concatenate(list(labels.values())) * 1.0})
+    return table[table["label"].notna()]
 
 
 def _said(rng: np.random.Generator, truth: np.ndarray, right: np.ndarray | float) -> np.ndarray:
@@ -127,7 +126,7 @@ def _latent_trial(rng: np.random.Generator, _: bool) -> tuple:
 
 def _latent(judgments: pd.DataFrame) -> pd.Series:
     table = gap.latent_truth(judgments, **QUICK)
-    return table.query("rater == 'judge' and truth == 'latent' and metric == 'f1'").iloc[0]
+    return table[(table["rater"] == "judge") & (table["truth"] == "latent") & (table["metric"] == "f1")].iloc[0]
 
 
 def _latent_covers(rng: np.random.Generator) -> bool:
