@@ -26,8 +26,9 @@ class Pooled(NamedTuple):
     def draws(self, contrast: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Of linear contrasts (m × k) of the effects: (m, draws), each contrast by itself."""
         point = rng.choice(len(self.weight), _DRAWS, p=self.weight)
-        centre = self.mean @ contrast.T
-        spread = np.sqrt(np.maximum(np.einsum("mk,pkl,ml->pm", contrast, self.covariance, contrast), 0))
+        used, point = np.unique(point, return_inverse=True)  # most have no weight
+        centre = (self.mean @ contrast.T)[used]
+        spread = np.sqrt(np.maximum(np.einsum("mk,pkl,ml->pm", contrast, self.covariance[used], contrast), 0))
         return (centre[point] + spread[point] * rng.normal(size=(_DRAWS, len(contrast)))).T
 
 

@@ -119,7 +119,7 @@ class Resampling:
         centre, error = self._centred(values, np.isnan(clusters))
         reach = special.stdtrit(self.df, (1 + self.level) / 2) * error
         limits = np.clip(np.stack([centre - reach, centre + reach]), low, high)
-        constant = (error < TINY) & np.isin(values[0], [0, 1]) & (np.asarray(clusters) > 0)
+        constant = (error < TINY) & ((values[0] == 0) | (values[0] == 1)) & (np.asarray(clusters) > 0)
         if constant.any():
             known = wilson(values[0], np.where(constant, clusters, np.nan), self.level)
             limits = np.where(constant, known, limits)

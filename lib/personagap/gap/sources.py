@@ -4,7 +4,7 @@ from typing import Unpack
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special, stats
 from statsmodels.genmod.cov_struct import Exchangeable
 from statsmodels.genmod.families import Binomial
 from statsmodels.genmod.generalized_estimating_equations import GEE
@@ -68,17 +68,17 @@ def means(
         if len(who) > 1:
             by_rater = [drawn.ratio(x, where=(part[raters] == name).to_numpy()) for name in who]
             error, df = drawn.over_raters(mean, np.stack(by_rater, axis=1))
-            reach = stats.t.ppf((1 + drawn.level) / 2, df) * error
+            reach = special.stdtrit(df, (1 + drawn.level) / 2) * error
             low, high = mean[0] - reach, mean[0] + reach
         share = differences or bool(np.isin(x, [0, 1]).all())
         if differences:
             low, high = rare_differences(mean[0], error, drawn.clusters(), drawn.df, drawn.level)
         elif not np.ptp(x) and x[0] not in (0, 1):  # one rating throughout: a step of the scale for and against
-            half = stats.t.ppf((1 + drawn.level) / 2, df) * pseudo(0.0, 0.0, drawn.clusters())[1]
+            half = special.stdtrit(df, (1 + drawn.level) / 2) * pseudo(0.0, 0.0, drawn.clusters())[1]
             low, high = mean[0] - half, mean[0] + half
         elif share:
-            student = stats.t.ppf((1 + drawn.level) / 2, df)
-            fewer = (stats.norm.ppf((1 + drawn.level) / 2) / student) ** 2  # the error is itself an estimate
+            student = special.stdtrit(df, (1 + drawn.level) / 2)
+            fewer = (special.ndtri((1 + drawn.level) / 2) / student) ** 2  # the error is itself an estimate
             size = fewer * mean[0] * (1 - mean[0]) / error**2 if error > TINY else drawn.clusters()
             low, high = wilson(mean[0], size, drawn.level)
         row = {"metric": "share" if share else "mean", **dict(zip(by, group, strict=True))}
