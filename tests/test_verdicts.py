@@ -93,6 +93,19 @@ def test_checks_that_were_not_made_are_left_out():
     assert table["answer"][0].startswith("None (0 of 2 after Holm's correction)")
 
 
+def test_a_difference_that_rests_on_few_items_is_told_with_its_doubt():
+    rng = np.random.default_rng(0)
+    shift = 0.3 * np.arange(9).clip(max=1)[:, None] + 0.1 * rng.normal(size=(9, 40))
+    missed = rng.lognormal(-7, 1.5, 40) * np.exp(shift)
+    scores = validation.cases.scores_of(1 - missed)
+    scores["persona"] = np.array(["none", *"abcdefgh"])[scores["persona"]]
+    mass = effects.contrasts(scores)
+    holds_0 = ((mass["simultaneous_low"] <= 0) & (mass["simultaneous_high"] >= 0)).sum()
+    assert holds_0 and (mass["p_adjusted"] < 0.001).all()  # nearly every difference is below 0
+    answer = verdicts.persona_checks(mass=mass)["answer"][0]
+    assert answer.startswith(f"8 of 8 after Holm's correction; the mean difference may still be 0 in {holds_0} of ")
+
+
 def test_a_level_held_in_few_data_sets_is_not_called_held():
     rows = [
         ("a", "actual_error", 0.05, 0.001, 0.249, 20), ("a", "coverage", 0.95, 0.83, 0.994, 40),

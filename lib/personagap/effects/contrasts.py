@@ -53,7 +53,9 @@ def contrasts(
     -----
     *Test*: McNemar's exact test for binary scores of one run; otherwise the sign-flip permutation test of the
     item (or cluster) differences, exact at any size; ``statistic`` is the smaller discordant count, or
-    estimate / standard error.
+    estimate / standard error. What the flips test is that differences are symmetric about 0. Where nearly all are
+    below 0 but a few items make up most of their mean (probabilities near 1), they are not, and yet the interval of the
+    mean may hold 0: one more such item could turn it.
 
     *Interval*: Student's t with standard errors clustered by item (Miller, arXiv 2411.00640), adjusted as
     Bonett & Price (2012) do for paired proportions (for scores in between, see ``paired.clustered_mean``), as
