@@ -13,6 +13,14 @@ import pytest
 
 # What loads torch is imported by the fixture that needs it, so that tests of statistics alone never do.
 
+#: Files that take longest: they come first, so that no worker is left alone with one of them at the end.
+LONGEST = ["notebooks", "batch", "runs", "real_servers", "personas", "leaving", "tuning_classifiers", "browser"]
+
+
+def pytest_collection_modifyitems(items):
+    first = [f"test_{name}.py" for name in LONGEST]
+    items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
+
 
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
