@@ -28,7 +28,8 @@ def write_notebook(path, *code, parameters="n = 3  # how many\noutput = None", t
     return path
 
 
-def wait_for(condition, seconds=30):
+def wait_for(condition, seconds=120):
+    """The bound is for a busy machine: what comes is not waited for any longer."""
     deadline = time.monotonic() + seconds
     while not (result := condition()):
         assert time.monotonic() < deadline, "waited in vain"

@@ -259,7 +259,7 @@ def test_failures_are_one_line_and_keep_the_notebook(request_for, code, error):
     request = request_for("print('so far')", code)
     facts = execute.run(request)
     assert facts["status"] == "failed" and facts["error"].startswith(error) and "\n" not in facts["error"]
-    assert time.monotonic() - started < 30  # a dead kernel must not hang its run
+    assert time.monotonic() - started < 120  # a dead kernel must not hang its run
     assert "so far" in (request.folder / "notebook.ipynb").read_text()
     assert "so far" in (request.folder / "report.html").read_text()
     assert execute.finished(request) is None
@@ -315,7 +315,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_notebook(request_for, tmp_pa
     request = request_for("print('x' * 50_000)")
     limited = ["bash", "-c", 'ulimit -f 20 && exec "$@"', "bash", *COMMAND]  # no file above 20 KiB
     run = [*limited, "run", str(request.notebook), "--figures", str(request.figures)]
-    ended = subprocess.run(run, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(run, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1 and ended.stderr.count("\n") == 1 and "File too large" in ended.stderr
     assert not (request.folder / "notebook.ipynb").exists() and not (request.folder / "report.html").exists()
 
@@ -323,7 +323,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_notebook(request_for, tmp_pa
 def test_what_a_dying_kernel_writes_stays_out_of_the_message(request_for, tmp_path):
     request = request_for("import os\nos.write(2, b'Assertion failed\\n')\nos.kill(os.getpid(), 9)")
     run = [*COMMAND, "run", str(request.notebook), "--figures", str(request.figures)]
-    ended = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1 and ended.stderr.count("\n") == 1 and "the kernel died" in ended.stderr
     assert ended.stderr.endswith(f"its stderr: {os.path.relpath(request.folder, tmp_path)}/stderr.log\n")
     assert (request.folder / "stderr.log").read_text().startswith("Assertion failed\n")
@@ -332,14 +332,14 @@ def test_what_a_dying_kernel_writes_stays_out_of_the_message(request_for, tmp_pa
 def test_a_second_runner_steps_back_and_sigkill_of_the_first_is_recovered_from(hanging, tmp_path):
     runner, kernel, arguments = hanging
     second = personagap(*arguments, cwd=tmp_path)
-    _, said = second.communicate(timeout=30)
+    _, said = second.communicate(timeout=120)
     assert second.returncode == 2 and "already being run" in said and said.count("\n") == 1
     assert [facts["status"] for facts in index.runs(tmp_path / "figures")] == ["running"]
     runner.kill()
-    wait_for(lambda: gone(kernel), 10)
-    wait_for(lambda: index.runs(tmp_path / "figures")[0]["status"] == "interrupted", 10)
+    wait_for(lambda: gone(kernel))
+    wait_for(lambda: index.runs(tmp_path / "figures")[0]["status"] == "interrupted")
     third = personagap(*arguments, cwd=tmp_path)
-    said, _ = third.communicate(timeout=60)
+    said, _ = third.communicate(timeout=120)
     assert third.returncode == 0 and "finished in" in said
 
 
@@ -347,17 +347,17 @@ def test_a_second_runner_steps_back_and_sigkill_of_the_first_is_recovered_from(h
 def test_a_stopped_runner_takes_its_kernel_with_it(hanging, number, tmp_path):
     runner, kernel, _ = hanging
     runner.send_signal(number)
-    assert runner.wait(timeout=15) == 128 + number
-    assert gone(kernel)
+    assert runner.wait(timeout=120) == 128 + number
+    wait_for(lambda: gone(kernel))
     assert [facts["status"] for facts in index.runs(tmp_path / "figures")] == ["interrupted"]
 
 
 def test_a_killed_process_of_a_run_fails_it(hanging):
     runner, kernel, _ = hanging
     os.kill(psutil.Process(kernel).ppid(), signal.SIGKILL)
-    _, said = runner.communicate(timeout=15)
+    _, said = runner.communicate(timeout=120)
     assert runner.returncode == 1 and "its process ended with code -9" in said
-    wait_for(lambda: gone(kernel), 10)
+    wait_for(lambda: gone(kernel))
 
 
 @pytest.mark.parametrize("cell", ["model = 'demo'", "judges: list[Model] = []", "stages: dict[str, Model] = {}"])
@@ -402,7 +402,7 @@ def test_notebooks_executed_by_hand_do_not_share_a_folder(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
     for name in ("one", "two"):
         command = [sys.executable, "-m", "jupyter", "execute", "--inplace", f"{name}.ipynb"]
-        subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=60)
+        subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=120)
         assert f"figures/interactive/{name}\\n" in (tmp_path / f"{name}.ipynb").read_text()
 
 

@@ -132,7 +132,7 @@ def test_private_folder_and_threads_are_allowed_and_nothing_remains():
 def test_time_is_limited(code):
     start = time.perf_counter()
     assert sandbox.run_tests(code, TESTS, timeout=0.5) == [False, False]
-    assert time.perf_counter() - start < 5
+    assert time.perf_counter() - start < 0.5 * _confining.IDLE + _confining.SLACK + _confining.START
 
 
 @pytest.mark.parametrize(

@@ -57,9 +57,9 @@ def test_votes_by_hand_and_in_chunks(monkeypatch):
 
 def test_votes_of_the_full_size_take_seconds():
     rewards, weights = np.random.default_rng(0).normal(size=(9402, 8, 10)), users.dirichlet(1000, 0.05, 0, NAMES)
-    start = time.perf_counter()
+    start = time.process_time()
     assert users.winners(weights, rewards).shape == (1000, 9402)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
 
 
 def test_normalisation_is_explicit():
