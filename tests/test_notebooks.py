@@ -18,50 +18,50 @@ CHANGES = [
 #: Parameters that make a run short, and the tables each notebook promises.
 SMALL = {
     "safety_utility/1_personalization_bias": (
-        {"runs": 1, "items_per_task": 8, "personas": ["religion", "gender"]},
+        {"runs": 1, "items_per_task": 8, "personas": "gender"},
         ["scores.parquet", "personalization_bias.csv", "contrasts.csv", "truth.csv"],
     ),
     "demo_model": (
-        {"steps": 3, "polish": 1, "templates": ["paper"], "items_per_task": 8},
+        {"steps": 2, "polish": 1, "templates": ["paper"], "items_per_task": 2},
         ["agreement.csv", "personalization_bias.csv", "losses.csv"],
     ),
     "safety_utility/3_origin": (
-        {"runs": 1, "items_per_task": 8, "personas": ["religion", "gender"]},
+        {"runs": 1, "items_per_task": 8, "personas": "gender"},
         CHANGES,
     ),
-    "performance": ({"repeats": 1, "layers": 1}, ["benchmarks.csv", "jobs.csv"]),
+    "performance": ({"repeats": 1, "layers": 1, "questions": 32, "texts": 2}, ["benchmarks.csv", "jobs.csv"]),
     "safety_utility/2_mitigation": (
-        {"runs": 1, "items_per_task": 8, "personas": "religion", "defences": ["placebo", "neutralize"], "steps": 4},
+        {"runs": 1, "items_per_task": 8, "personas": "gender", "defences": ["placebo", "neutralize"], "steps": 4},
         CHANGES,
     ),
     "findings": ({}, ["persona_effects.csv", "identities.csv", "remedies.csv", "relevance.csv", "claims.csv"]),
     "your_own_scores": ({}, ["scores.parquet", "personalization_bias.csv", "contrasts.csv", "rates.csv", "power.csv"]),
-    "instruments": ({"replications": 2}, ["validation.csv", "noise_floor.csv", "power.csv"]),
+    "instruments": ({"replications": 1, "sizes": [100, 1000]}, ["validation.csv", "noise_floor.csv", "power.csv"]),
     "recentering/1_extraction": (
-        {"n_bootstrap": 50},
+        {"n_bootstrap": 20},
         ["acceptance.csv", "failures.csv", "verifier.csv", "strategies.csv", "truth.csv", "published.csv"],
     ),
     "recentering/3_response": (
-        {"n_bootstrap": 50},
+        {"n_bootstrap": 20},
         ["ratings.csv", "correlations.csv", "effects.csv", "replacement.csv", "truth.csv", "published.csv"],
     ),
     "personalllm/1_simulated_users": (
-        {"n_bootstrap": 50, "n_users": 200, "sizes": [10, 100], "regression_users": 20},
+        {"n_bootstrap": 20, "n_users": 200, "sizes": [10, 100], "regression_users": 20},
         ["heterogeneity.csv", "wins.csv", "regressions.csv", "representativeness.csv", "truth.csv", "published.csv"],
     ),
     "recentering/2_relevance": (
-        {"n_bootstrap": 50},
+        {"n_bootstrap": 20},
         [
             *("relevance.csv", "agreement.csv", "paired.csv", "classifiers.csv"),
             *("replacement.csv", "latent.csv", "few_labels.csv", "truth.csv"),
         ],
     ),
     "personalllm/2_in_context": (
-        {"users": 60, "shots": [0, 1], "n_bootstrap": 50},
+        {"users": 60, "shots": [0, 1], "n_bootstrap": 20},
         ["personalization.csv", "paired.csv", "truth.csv", "published.csv"],
     ),
     "personalllm/3_across_users": (
-        {"users": 60, "database_sizes": [200], "n_bootstrap": 50},
+        {"users": 60, "database_sizes": [200], "n_bootstrap": 20},
         ["personalization.csv", "paired.csv", "retrieval.csv", "truth.csv"],
     ),
 }
