@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import nbformat
 import pytest
 from click.testing import CliRunner
 from notebooks_for_tests import write_notebook
@@ -184,8 +185,11 @@ def test_without_a_sandbox_doctor_and_data_say_what_is_missing_and_what_is_there
 
 def test_without_a_sandbox_the_first_notebook_says_what_it_left_out(no_sandbox, tmp_path, monkeypatch):
     """In its output, in the head of the report and in run.json; with a sandbox it is run again."""
-    given = {"personas": ["muslim", "jewish"], "intersections": [], "runs": 1, "items_per_task": 4}
-    request = Request(NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb", given, None, tmp_path)
+    notebook = nbformat.read(NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb", as_version=4)
+    (loads,) = (place for place, cell in enumerate(notebook.cells) if "left_out=" in cell.source)
+    notebook.cells = notebook.cells[: loads + 1]  # nothing needs to be asked
+    nbformat.write(notebook, tmp_path / "1_personalization_bias.ipynb")
+    request = Request(tmp_path / "1_personalization_bias.ipynb", {"items_per_task": 4}, None, tmp_path / "figures")
     facts = execute.run(request)
     assert facts["status"] == "finished", facts["error"]
     line, *others = facts["left_out"]
