@@ -168,14 +168,15 @@ def test_changed_inputs_and_open_questions_are_run_again(tmp_path, monkeypatch):
     skipped, said, _, facts = run()
     assert not skipped and {"project/prompts/mmlu.txt", "project/identities.csv", "mine"} <= facts["inputs"].keys()
     assert run()[0]
-    for path in (mine / "mmlu.csv", prompts / "prompts" / "mmlu.txt", prompts / "identities.csv"):
-        before = path.stat()
-        path.write_text("c,d" if path.parent == mine else "as it is!")
-        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-        assert path.stat().st_size == before.st_size  # neither size nor time tells that it was edited
+    for edited in ([mine / "mmlu.csv"], [prompts / "identities.csv", prompts / "prompts" / "mmlu.txt"]):
+        for path in edited:
+            before = path.stat()
+            path.write_text("c,d" if path.parent == mine else "as it is!")
+            os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+            assert path.stat().st_size == before.st_size  # neither size nor time tells that it was edited
         skipped, said, *_ = run()
-        name = "mine" if path.parent == mine else path.relative_to(tmp_path)
-        assert not skipped and f"run again, changed since: {name})" in said
+        names = ["mine" if path.parent == mine else str(path.relative_to(tmp_path)) for path in edited]
+        assert not skipped and f"run again, changed since: {', '.join(names)})" in said
         assert run()[0]
     (tmp_path / "failing").touch()
     (mine / "mmlu.csv").write_text("another")
