@@ -1,6 +1,6 @@
 """The one exception a user's mistake raises: a line that says what, where and how to fix it."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any
@@ -42,6 +42,12 @@ def explained(what: str, remedy: str) -> Iterator[None]:
         raise
     except Exception as error:  # of a damaged file the libraries raise errors of every kind
         raise UserError(f"{what} ({first_line(error)}): {remedy}") from None
+
+
+def one_of(known: Iterable[str], what: str, value: object) -> None:
+    """A name must be among those that are known, else `UserError`: "unknown protocol 'x': choose from …"."""
+    if value not in (names := list(known)):
+        raise UserError(f"{what} {value!r}: choose from {', '.join(names)}")
 
 
 def at_least(low: float, *, each: bool = False, whole: bool = True, **given: object) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from personagap import prompts
 from personagap._reading import Rule, check, read_csv, refuse
-from personagap.errors import UserError
+from personagap.errors import UserError, one_of
 from personagap.paths import DATA
 
 #: Persona names of the controls: no system message at all (chat templates may then put a text of their own), an empty
@@ -104,8 +104,8 @@ def select(
     if controls is not False and (not isinstance(listed, (list, tuple)) or "none" not in listed):
         example = list(DEFAULT_CONTROLS)
         raise UserError(f"controls are {controls!r}: identities are compared with 'none', so list it, as in {example}")
-    if unknown := [name for name in listed if name not in CONTROLS]:
-        raise UserError(f"unknown control {unknown[0]!r}: choose from {', '.join(CONTROLS)}")
+    for name in listed:
+        one_of(CONTROLS, "unknown control", name)
     named = [name for name in CONTROLS if name in listed or name in wanted]
     control_rows = pd.DataFrame({"persona": named, "category": "control", "phrase": "", "hint": ""}, dtype="str")
     return pd.concat([control_rows, chosen, *crossed], ignore_index=True).drop_duplicates("persona", ignore_index=True)
@@ -227,8 +227,7 @@ def system_prompt(persona: str, *, template: str = "paper", phrase: str | None =
     """The system prompt of ``persona`` ("" for "none" and "empty"); an indirect one states no identity."""
     if persona in ("none", "empty"):
         return ""
-    if template not in templates().index:
-        raise UserError(f"unknown template {template!r}: choose from {', '.join(templates().index)}")
+    one_of(templates().index, "unknown template", template)
     if persona == "assistant" or _templates().loc[template, "reply"]:
         return prompts.template("assistant").strip()
     if phrase is None:

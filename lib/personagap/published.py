@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from personagap.errors import UserError
+from personagap.errors import UserError, one_of
 from personagap.paths import DATA
 from personagap.results import beside
 
@@ -22,8 +22,7 @@ def load(paper: str) -> pd.DataFrame:
     >>> table.loc[table["condition"] == "method=BM25", ["quantity", "value", "evidence"]].values.tolist()
     [['f1', 0.243, "authors' blog"]]
     """
-    if paper not in PAPERS:
-        raise UserError(f"no published numbers of {paper!r}: choose from {', '.join(PAPERS)}")
+    one_of(PAPERS, "no published numbers of", paper)
     return pd.read_csv(DATA / paper / "published.csv", keep_default_na=False, na_values={"value": "", "n": ""})
 
 

@@ -11,7 +11,7 @@ import json
 import re
 import struct
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import pyarrow
 
 from personagap import personas
 from personagap._reading import read_csv, read_jsonl, read_text, source
-from personagap.errors import UserError, explained
+from personagap.errors import UserError, explained, one_of
 from personagap.paths import DEMO
 
 COLUMNS = ["model", "persona", "template", "task", "item", "run", "score", "valid", "truncated"]
@@ -39,8 +39,7 @@ def load(place: str | Path, kind: str = "auto", columns: Wanted | None = None, *
     ``columns`` and ``how`` are those of the three functions.
     """
     place = DEMO / "scores.csv" if str(place) == "demo" else Path(place)
-    if kind not in ("auto", *KINDS):
-        raise UserError(f"unknown kind of scores {kind!r}: choose from auto, {', '.join(KINDS)}")
+    one_of(["auto", *KINDS], "unknown kind of scores", kind)
     for name, (read, patterns) in KINDS.items():
         if name == kind or (kind == "auto" and _files(place, patterns)):
             return read(place, columns, **how)
@@ -69,8 +68,7 @@ def from_lm_eval(
     ------
     UserError : no such files, or names the file, what is wrong and the remedy.
     """
-    rows = _rows(folder, "lm_eval", _lm_eval, columns or {})
-    return _scores(rows, folder, task, control)
+    return _scores(_lm_eval, "lm_eval", Path(folder), columns or {}, task, control)
 
 
 def from_inspect(
@@ -87,8 +85,7 @@ def from_inspect(
         the task's arguments; ``item``: "id" or a field; ``score``: the scorer ("scorer,key" where its values are
         dictionaries; default: the first).
     """
-    rows = _rows(log, "inspect", _inspect, columns or {})
-    return _scores(rows, log, task, control)
+    return _scores(_inspect, "inspect", Path(log), columns or {}, task, control)
 
 
 def from_csv(
@@ -103,8 +100,7 @@ def from_csv(
         answered) are needed, the others may be left out.
     task, control : as of `from_lm_eval`; a file without a column ``task`` is one.
     """
-    rows = _rows(file, "csv", _csv, columns or {})
-    return _scores(rows, file, task, control)
+    return _scores(_csv, "csv", Path(file), columns or {}, task, control)
 
 
 #: How each kind is read, and the names of its files.
@@ -122,8 +118,7 @@ def _files(place: Path, patterns: str) -> list[Path]:
     return sorted((file for each in patterns.split() for file in place.rglob(each)), key=lambda file: (file.name, file))
 
 
-def _rows(place: str | Path, kind: str, read: Callable, columns: Wanted) -> Iterator[dict[str, Any]]:
-    place, patterns = Path(place), KINDS[kind][1]
+def _rows(read: Callable, patterns: str, place: Path, columns: Wanted) -> Iterator[dict[str, Any]]:
     if unknown := [name for name in columns if name not in COLUMNS]:
         raise UserError(f"scores have no column {unknown[0]!r}: columns may name {', '.join(COLUMNS)}")
     if not (files := _files(place, patterns)):
@@ -134,9 +129,9 @@ def _rows(place: str | Path, kind: str, read: Callable, columns: Wanted) -> Iter
             yield from read(file, re.sub(r"\.(csv|eval|jsonl?)$", "", persona), columns)
 
 
-def _scores(rows: Iterable[dict[str, Any]], place: str | Path, task: str | None, control: str) -> pd.DataFrame:
-    """The rows as the ``scores`` table; ``attrs["sources"]`` says what was read."""
-    table = pd.DataFrame(rows)
+def _scores(read: Callable, kind: str, place: Path, columns: Wanted, task: str | None, control: str) -> pd.DataFrame:
+    """What ``read`` finds as the ``scores`` table; ``attrs["sources"]`` says where."""
+    table = pd.DataFrame(_rows(read, KINDS[kind][1], place, columns))
     if table.empty:
         raise UserError(f"{place}: no graded answers: give logs that hold some")
     who = table["persona"].unique()
@@ -175,10 +170,9 @@ def _field(fields: Mapping[str, Any], name: str, file: Path) -> str:
 
 def _who(columns: Wanted, system: str | None, persona: str, fields: Mapping[str, Any], file: Path) -> dict[str, str]:
     """Persona and template of an answer."""
-    asked = columns.get("persona", SYSTEM)
-    named, template = (
-        ("none", "paper") if system is None else _stated().get(system, (" ".join(system.split()), "paper"))
-    )
+    asked, named, template = columns.get("persona", SYSTEM), "none", "paper"
+    if system is not None:
+        named, template = _stated().get(system, (" ".join(system.split()), "paper"))
     if asked != SYSTEM:
         named = persona if asked == FILE else _field(fields, asked, file)
     return {"persona": str(named), "template": template}

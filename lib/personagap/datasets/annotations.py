@@ -15,7 +15,7 @@ import pandas as pd
 from personagap._reading import Rule, anonymous, check, find_folder, read_csv, refuse, source
 from personagap.datasets import annotation_tool as tool
 from personagap.datasets.annotation_tool import LABELLED, UNIT, Tables
-from personagap.errors import UserError
+from personagap.errors import UserError, one_of
 from personagap.paths import DEMO
 
 SCALES: dict[str, dict[str, Any]] = {
@@ -64,8 +64,7 @@ def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
     `UserError`: an unknown stage; or names the file, the row and the remedy.
     """
     readers = {"extraction": tool.extraction, "relevance": tool.relevance, "response": tool.response}
-    if stage not in readers:
-        raise UserError(f"unknown stage {stage!r}: choose from {', '.join(readers)}")
+    one_of(readers, "unknown stage", stage)
     folder = find_folder(data, DEMO / "recentering")
     with tool.laid_out(folder):
         items, labels = readers[stage](tool.records(folder))

@@ -8,7 +8,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from personagap import prompts
-from personagap.errors import UserError
+from personagap.errors import UserError, one_of
 from personagap.models import Generation, Sampling
 from personagap.models.rendering import Messages
 
@@ -34,8 +34,7 @@ class Selector:
     continues = False
 
     def __init__(self, planted: str, responses: np.ndarray, rewards: np.ndarray):
-        if planted not in PLANTED:
-            raise UserError(f"planted is {planted!r}: choose from {', '.join(PLANTED)}")
+        one_of(PLANTED, "planted is", planted)
         self.id, self.planted = f"simulated ({planted})", planted
         prompts.require_ours(self.id, "icl_winning", "icl_losing", "icl_both")
         vectors = rewards.reshape(responses.size, -1)

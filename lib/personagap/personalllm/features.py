@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-from personagap.errors import UserError, explained
+from personagap.errors import explained, one_of
 
 #: Classifier on the Hub → feature → its label there ("" for a model with one output).
 CLASSIFIERS = {
@@ -69,8 +69,7 @@ def lexicon(texts: Sequence[str]) -> pd.DataFrame:
 
 def kinds(texts: Sequence[str], semantic_by: str = "lexicon") -> dict[str, pd.DataFrame]:
     """`syntactic` features under that name, and `lexicon` as "word-list" or, by "classifiers", `semantic` ones."""
-    if semantic_by not in ("lexicon", "classifiers"):
-        raise UserError(f"semantic is {semantic_by!r}: choose from lexicon, classifiers")
+    one_of(["lexicon", "classifiers"], "semantic is", semantic_by)
     more = {"word-list": lexicon(texts)} if semantic_by == "lexicon" else {"semantic": semantic(texts)}
     return {"syntactic": syntactic(texts)} | more
 

@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from sklearn.model_selection import GroupKFold
 
 from personagap import gap
-from personagap.errors import UserError, at_least
+from personagap.errors import UserError, at_least, one_of
 from personagap.recentering import grpo
 from personagap.recentering.learners import Learner, Texts, encoder_learner, kernel_learner, linear_learner
 from personagap.results import corrected
@@ -75,8 +75,7 @@ def cross_validate(
         "encoder": (encoder_learner, 1),
         "grpo": (partial(grpo.learner, steps=steps), 0),
     }
-    if method not in learners:
-        raise UserError(f"method {method!r}: choose from {', '.join(learners)}")
+    one_of(learners, "method", method)
     make, n_inner = learners[method]
     learner = make(texts, gold, encoder, seed)
     scores = np.empty(len(gold))
@@ -124,8 +123,7 @@ def flags(
     DataFrame 0/1, with the index of ``items``: "human_majority" (more than half of the people), "trained verifier" and,
     if every item states its confidence, "own confidence". NaN for items that nobody judged.
     """
-    if method not in ("linear", "encoder"):  # GRPO judges pairs
-        raise UserError(f"verifier {method!r}: choose from linear, encoder")
+    one_of(["linear", "encoder"], "verifier", method)  # the other methods judge pairs
     share = judgments.groupby(["user", "item"])["label"].mean().rename("share")
     known = items.join(share, on=["user", "item"]).dropna(subset="share")
     labels = (known["share"] > 0.5).to_numpy(dtype=int)

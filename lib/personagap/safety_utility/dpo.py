@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from personagap import personas
-from personagap.errors import UserError
+from personagap.errors import UserError, one_of
 from personagap.models import adapter, rendering
 from personagap.paths import CACHE
 from personagap.responses import digest
@@ -57,8 +57,7 @@ def as_chats(pairs: pd.DataFrame, variant: str = "dpo-random", seed: int = 0) ->
     >>> as_chats(pairs)["prompt"][0][0]["content"]
     'You are a helpful assistant. I am straight.'
     """
-    if variant not in VARIANTS:
-        raise UserError(f"unknown variant {variant!r}: choose from {', '.join(VARIANTS)}")
+    one_of(VARIANTS, "unknown variant", variant)
     known = [personas.system_prompt(persona) for persona in personas.select("all")["persona"]]
     drawn = np.random.default_rng(seed).choice(known, len(pairs)).tolist()
     heads = {"dpo": pairs["system"], "dpo-vanilla": [""] * len(pairs), "dpo-random": drawn}[variant]

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from personagap import sandbox
-from personagap.errors import UserError
+from personagap.errors import UserError, one_of
 from personagap.models import Generation
 from personagap.models.answers import ENDINGS, SILENT, take_apart
 from personagap.tasks._registry import SAFETY, find
@@ -62,8 +62,7 @@ def grade(
     falls on the choices at all. Without sampling noise and with one forward pass an answer, it is
     the estimate of Miller, arXiv 2411.00640, §3.2.
     """
-    if protocol not in PROTOCOLS:
-        raise UserError(f"unknown protocol {protocol!r}: choose from {', '.join(PROTOCOLS)}")
+    one_of(PROTOCOLS, "unknown protocol", protocol)
     answered = _told_apart(responses)
     answered = answered[answered["outcome"] != "failed"]
     silent = answered["outcome"].isin(SILENT)

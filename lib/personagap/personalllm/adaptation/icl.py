@@ -8,7 +8,7 @@ import pandas as pd
 from sklearn.neighbors import NearestNeighbors
 
 from personagap import prompts
-from personagap.errors import UserError
+from personagap.errors import UserError, one_of
 from personagap.models import Formatted, Model
 from personagap.personalllm import users
 
@@ -147,8 +147,7 @@ def chats(study: Study, arm: str, shown: Examples | None, shots: int, max_charac
 
 def reader(lm: Model, template: str) -> Model:
     """``lm``, reading by its chat template ("chat") or by none ("plain"), as in the authors' code (P8)."""
-    if template not in TEMPLATES:
-        raise UserError(f"template {template!r}: choose from {', '.join(TEMPLATES)}")
+    one_of(TEMPLATES, "template", template)
     if template == "chat":
         return lm
     if not isinstance(lm, Formatted):

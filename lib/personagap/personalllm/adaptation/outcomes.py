@@ -11,7 +11,7 @@ import pandas as pd
 from personagap import ask, gap
 from personagap.demo import personalllm as demo_rewards
 from personagap.demo.selector import PLANTED, Selector
-from personagap.errors import UserError
+from personagap.errors import UserError, one_of
 from personagap.gap.resampling import resample
 from personagap.models import Generation, Model, load_model
 from personagap.personalllm import users
@@ -67,9 +67,8 @@ def open_model(
     evaluation : "select" among the stored responses, or "generate" and score: with the demo's rewards if ``data`` is
         the demo, else with the reward models.
     """
-    for name, value, known in (("planted", planted, PLANTED), ("evaluation", evaluation, ("select", "generate"))):
-        if value not in known:
-            raise UserError(f"{name} is {value!r}: choose from {', '.join(known)}")
+    one_of(PLANTED, "planted is", planted)
+    one_of(["select", "generate"], "evaluation is", evaluation)
     simulated = model == "simulated"
     lm: Model = Selector(planted, study.responses, study.rewards) if simulated else load_model(model, device=device)
     if evaluation == "select":
