@@ -14,7 +14,7 @@ from personagap.errors import UserError, first_line
 
 DATABASE = "answers.sqlite"
 #: File systems that machines share.
-NETWORK = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "pvfs")
+NETWORK: tuple[str, ...] = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "pvfs")
 NETWORK += ("orangefs", "panfs", "wekafs")
 NETWORK += tuple(f"fuse.{name}" for name in ("sshfs", "glusterfs", "ceph", "rclone", "s3fs", "gcsfuse"))
 KEPT = "the answers stored so far are kept"
