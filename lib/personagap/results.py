@@ -143,6 +143,6 @@ def families(table: pd.DataFrame, by: Sequence[str]) -> dict[tuple, list[int]]:
     """Values of ``by`` → the rows that share them and have a ``p_value``; loops of a few rows beat any groupby."""
     found: dict[tuple, list[int]] = {}
     values = list(zip(*(table[name].tolist() for name in by), strict=True))
-    for place in np.flatnonzero(table["p_value"].notna()):
+    for place in np.flatnonzero(table["p_value"].notna()).tolist():
         found.setdefault(values[place], []).append(place)
     return found

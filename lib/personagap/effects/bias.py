@@ -96,7 +96,7 @@ def personalization_bias(
         task: Bootstrap.draw(x, n_bootstrap, rng := next(rngs), rng, 1 / tasks[task].runs.max())
         for task, x in means.items()
     }
-    rows = []
+    rows: list[dict] = []
     for dimension, names in [*((task, [task]) for task in tasks), ("joint", list(tasks))]:
         if rows and len(tasks) == 1:  # then joint is the same
             rows.append(rows[0] | {"dimension": dimension, "tests": "joint"})

@@ -90,9 +90,9 @@ def latent_truth(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     wide = wide[wide[humans].notna().any(axis=1)]
     labels, drawn = wide[humans].to_numpy(), resample(wide.index, **how)
     patterns, which = np.unique(np.nan_to_num(labels, nan=-1.0), axis=0, return_inverse=True)
-    said = tuple((patterns == label).astype(float) for label in (1, 0))
-    fit = _fitted(*said, _counts(drawn, which, len(patterns)))
-    truth = fit.posterior(*said)
+    yes, no = ((patterns == label).astype(float) for label in (1, 0))
+    fit = _fitted(yes, no, _counts(drawn, which, len(patterns)))
+    truth = fit.posterior(yes, no)
     votes = np.nanmean(labels, axis=1)
     rows = [
         _row(drawn, "people", name, "prevalence", values, len(labels), 0, 1)
