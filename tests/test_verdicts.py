@@ -102,7 +102,7 @@ def test_a_difference_that_rests_on_few_items_is_told_with_its_doubt():
     mass = effects.contrasts(scores)
     holds_0 = ((mass["simultaneous_low"] <= 0) & (mass["simultaneous_high"] >= 0)).sum()
     assert holds_0 and (mass["p_adjusted"] < 0.001).all()  # nearly every difference is below 0
-    answer = verdicts.persona_checks(mass=mass)["answer"][0]
+    answer = verdicts.persona_checks(choice_mass=mass)["answer"][0]
     assert answer.startswith(f"8 of 8 after Holm's correction; the mean difference may still be 0 in {holds_0} of ")
 
 
