@@ -14,7 +14,7 @@ from scipy import optimize, stats
 from statsmodels.stats.proportion import proportion_confint
 
 from personagap.paths import DATA
-from personagap.published import load
+from personagap.published import PAPERS, load
 from personagap.results import result
 
 #: What becomes of a claim: under every design that fits, under the least noisy alone, under none.
@@ -80,7 +80,7 @@ def numbers() -> pd.DataFrame:
     """
     measures = {"pb": "PB", "pb_utility": "PB", "f1": "F1"}
     measures |= dict.fromkeys(["win_rate_vs_gpt4o", "win_rate_vs_best_of_8"], "rate")
-    tables = pd.concat([load(paper) for paper in ("safety_utility", "personalllm", "recentering")])
+    tables = pd.concat(map(load, PAPERS))
     tables = tables.assign(metric=tables["quantity"].map(measures)).dropna(subset=["metric", "value"])
     tables = tables[(tables["metric"] == "PB") | tables["n"].notna()]
     rows = []
