@@ -40,11 +40,10 @@ def pool_examples(study: Study, vectors: np.ndarray, owners: np.ndarray, histori
     ``vectors`` (n_prompts, d) are embeddings of the prompts. Where owners share a prompt, the nearest's counts.
     """
     pools = Examples(*(side[owners].reshape(len(owners), -1) for side in histories))
-    targets, own = np.unique(study.target, return_inverse=True)
-    order = np.argsort(-(vectors[targets] @ vectors.T), axis=1, kind="stable")
+    order = np.argsort(-(vectors[study.target] @ vectors.T), axis=1, kind="stable")
     ranks = np.argsort(order, axis=1).astype(np.min_scalar_type(len(vectors)))  # small integers sort in linear time
     chosen = []
-    for rank, pool in zip(ranks[own], pools.prompts, strict=True):
+    for rank, pool in zip(ranks, pools.prompts, strict=True):
         near = rank[pool].argsort(kind="stable")  # of a prompt that owners share, the nearest owner's comes first
         first = np.append(True, np.diff(rank[pool[near]]) != 0)
         chosen.append(near[first][:k])
