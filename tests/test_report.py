@@ -370,3 +370,17 @@ def test_a_diff_names_what_changed_and_nothing_else():
     assert diff.changes(before, pd.concat([after, after])).empty  # rows that cannot be told apart
     only = diff.changes(before, after.head(1))
     assert only.values.tolist() == [["y", "estimate", "2.00 [1, 3]", "–", ""]]
+
+
+def test_a_text_is_as_wide_in_every_file_so_that_none_is_cut():
+    with plt.rc_context():
+        use_style()
+        fig, ax = plt.subplots()
+        ax.set_yticks([0], ["Models that mention the profile are rated higher by models"])
+        widths = []
+        for dpi in (72, 100, 200, 300):
+            fig.set_dpi(dpi)
+            fig.draw_without_rendering()
+            widths.append(ax.get_yticklabels()[0].get_window_extent().width / dpi)
+        plt.close(fig)
+    assert max(widths) < 1.005 * min(widths)  # with hinting 1.04: three letters of such a label

@@ -25,6 +25,7 @@ def use() -> None:
     mpl.rcParams.update(
         {
             "figure.dpi": 100,
+            "text.hinting": "none",  # a text is as wide at every resolution: what is laid out once holds in each file
             "savefig.dpi": 150,
             "savefig.bbox": "tight",
             "svg.fonttype": "none",
