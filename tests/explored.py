@@ -34,11 +34,22 @@ def chromium():
 
 def run_all_cells(page, until=(".vega-embed svg", "table.dataTable tbody tr")):
     """Run the notebook that JupyterLab shows, up to the explorer's first picture, or what else is waited for."""
+    from playwright.sync_api import TimeoutError
+
     page.get_by_text("| Idle").wait_for()
     if page.locator("#jp-left-stack").is_visible():  # the list of files takes most of a narrow screen
         page.keyboard.press("Control+b")
-    page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
-    page.get_by_text("Run All Cells", exact=True).click()
+    wanted, kernel = page.locator(until[0]), page.locator(".jp-Dialog .jp-mod-accept")
+    for _ in range(4):
+        if kernel.is_visible():  # asked for by a notebook that was still being opened
+            kernel.click()
+        else:
+            page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
+            page.get_by_text("Run All Cells", exact=True).click()
+        with contextlib.suppress(TimeoutError):
+            wanted.or_(kernel).first.wait_for(timeout=60_000)
+        if wanted.first.is_visible():
+            break
     for shown in until:
         page.locator(shown).first.wait_for()
 
