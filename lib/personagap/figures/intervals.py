@@ -22,6 +22,7 @@ def intervals(
     title: str,
     null: float | None = None,
     ceiling: pd.DataFrame | None = None,
+    legend: bool = True,
 ) -> Axes:
     """Dots with their 95 % intervals, one line per value of ``rows``, side by side for each of ``series``.
 
@@ -31,6 +32,7 @@ def intervals(
     xlabel : what is measured, and its unit.
     null : the value that no difference would have, as a dashed line.
     ceiling : the most that each of ``rows`` could reach, another such table, as marks.
+    legend : whether to explain the series on these axes; panels share one beside them.
     """
     names = list(dict.fromkeys(table[rows]))
     groups = [(None, table)] if series is None else list(table.groupby(series, sort=False))
@@ -42,7 +44,7 @@ def intervals(
     ax.set(xlabel=xlabel, title=title, ylim=(len(names) - 0.5, -0.5))
     if "unit" in table and (table["unit"] == "share").all():
         percent(ax.xaxis)
-    if series is not None:
+    if series is not None and legend:
         ax.legend(fontsize=9)
     if null is not None:
         ax.axvline(null, color=PALETTE["noise"], ls="--")

@@ -53,8 +53,8 @@ def changes(change: pd.DataFrame, axes: Sequence[Axes], truth: pd.DataFrame | No
 def pooled(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     """Raw and shrunken effects of identities (``effects.partial_pooling``), in ``figures.panels``."""
     for ax, (task, rows) in zip(axes, table.groupby("task", sort=False), strict=True):
-        intervals(rows, ax, "contrast", "metric", xlabel="points", title=task.replace("_", " "), null=0)
-        ax.get_legend().remove()  # it would lie on the marks
+        how = {"xlabel": "points", "title": task.replace("_", " "), "null": 0, "legend": False}
+        intervals(rows, ax, "contrast", "metric", **how)
     handles, labels = axes[0].get_legend_handles_labels()
     axes[0].figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
     return axes
