@@ -38,13 +38,14 @@ def asked() -> Iterator[tuple]:
 
 def write(folder: Path) -> None:
     """Write ``exact.parquet``."""
-    found = {}
     with tempfile.TemporaryDirectory() as place:
-        responses.CACHE = Path(place)
+        responses.CACHE, stores = Path(place), set()
         for name, prompt_format, who, items, defence in asked():
             lm = models.load_model(name, device="cpu", prompt_format=prompt_format)
             demo.true_scores(lm, who, items, defence=defence, known=None)
-            found |= {key: list(json.loads(text).values()) for key, text, *_ in responses.ResponseStore(lm.id).rows()}
+            stores.add(lm.id)
+        rows = [row for name in stores for row in responses.ResponseStore(name).rows()]
+    found = {key: list(json.loads(text).values()) for key, text, *_ in rows}
     keys = np.array([exact.number(key) for key in found], dtype=np.uint64)
     columns = {"key": keys, "log_probabilities": pa.array(found.values(), pa.list_(pa.float32()))}
     small = {"compression": "zstd", "compression_level": 19, "use_dictionary": False, "use_byte_stream_split": True}
