@@ -51,6 +51,7 @@ class Handler(BaseHTTPRequestHandler):
         pass
 
 seats = threading.BoundedSemaphore(int(sys.argv[2]))
+ThreadingHTTPServer.request_queue_size = 128
 server = ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Handler)
 print("ready", flush=True)
 server.serve_forever()
@@ -155,10 +156,16 @@ class Quiet(BaseHTTPRequestHandler):
         pass
 
 
+class Listening(ThreadingHTTPServer):
+    """One to which many may connect at a time; more than Python's five are turned away."""
+
+    request_queue_size = 128
+
+
 @contextlib.contextmanager
 def serving(handler: type[Quiet]) -> Iterator[str]:
     """Serve with ``handler``; yields the address."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server = Listening(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
         yield f"http://127.0.0.1:{server.server_port}"

@@ -87,6 +87,47 @@ def test_a_server_that_refuses_leaves_the_requests_to_the_other(monkeypatch, sta
     assert len(asked) <= 2 * connection.CONCURRENCY
 
 
+@pytest.mark.parametrize("status", [401, 403, 404])
+def test_where_one_refuses_the_other_is_waited_for(monkeypatch, status):
+    monkeypatch.setattr(connection, "PAUSE", 0.05)
+    begun, free = threading.Event(), []
+
+    def refuses(body):
+        return (status, {"error": {"message": "no"}}) if begun.is_set() else (200, completion())
+
+    def stumbles(body):
+        busy = begun.is_set() and time.monotonic() < free[0]
+        return (503, {"error": {"message": "busy"}}) if busy else (200, completion("fine"))
+
+    with scripted(refuses) as first, scripted(stumbles) as second:
+        lm = load_model(f"openai:m@{first},{second}")
+        free.append(time.monotonic() + 1)
+        begun.set()
+        answers = lm.generate(CHATS, SAMPLING, range(128))
+    assert {answer.text for answer in answers} == {"fine"} and lm.failure is None
+
+
+def test_an_answer_from_before_the_loss_is_no_return(monkeypatch, capsys):
+    monkeypatch.setattr(connection, "PAUSE", 5)
+    gone, late = threading.Event(), threading.Event()
+
+    def answers_once_more(body):
+        if not gone.is_set():
+            return 200, completion()
+        if late.is_set():
+            return 503, {"error": {"message": "no"}}
+        late.set()
+        time.sleep(1)
+        return 200, completion("late")
+
+    with scripted(answers_once_more) as first, scripted(lambda body: (200, completion("fine"))) as second:
+        lm = load_model(f"openai:m@{first},{second}")
+        gone.set()
+        answers = [answer.text for answer in lm.generate(CHATS, SAMPLING, range(128))]
+    assert sorted(answers) == ["fine"] * 127 + ["late"]
+    assert capsys.readouterr().out.count("\n") == 1
+
+
 def refuses_seeds(body):
     return (400, {"error": {"message": "no seed"}}) if "seed" in body else (200, completion())
 

@@ -35,12 +35,16 @@ GONE = (401, 403, 404)
 
 @dataclass(eq=False)
 class Endpoint:
-    """A server, with how many requests are under way to it, how often it failed in a row, and when to try it again."""
+    """A server, with how many requests are under way to it, how often it failed in a row, when it last did, whether
+    it answers nobody, and when to try it again.
+    """
 
     url: str
     client: openai.OpenAI
     under_way: int = 0
     failures: int = 0
+    failed_at: float = 0.0
+    refuses: bool = False
     away_until: float = 0.0
 
     @property
@@ -116,7 +120,7 @@ class Connection:
                 put_off = self.probe is not None and (error.status == 429 or error.wait is not None)
                 spent += LOST if lost else PUT_OFF if put_off else 1
                 timeouts += lost
-                if not error.passes and not (error.status in GONE and self._another()):
+                if not error.passes and not (error.status in GONE and self._others()):
                     raise
                 self._failing = self._failing or sent
                 if spent > retries:
@@ -156,6 +160,10 @@ class Connection:
             self._stopped.clear()
             self._ends = None
 
+    def _others(self) -> bool:
+        """Whether one of several servers may answer what another refuses, be it away for the moment."""
+        return len(self.endpoints) > 1 and not all(endpoint.refuses for endpoint in self.endpoints)
+
     def _another(self) -> bool:
         """Whether one of several servers can be asked at once."""
         return len(self.endpoints) > 1 and any(endpoint.present for endpoint in self.endpoints)
@@ -163,8 +171,10 @@ class Connection:
     def _post(self, body: dict, seconds: float) -> dict:
         with self._choosing:
             present = [endpoint for endpoint in self.endpoints if endpoint.present]
-            chosen = min(present or self.endpoints, key=lambda each: each.under_way if present else each.away_until)
+            by = (lambda each: each.under_way) if present else (lambda each: (each.refuses, each.away_until))
+            chosen = min(present or self.endpoints, key=by)
             chosen.under_way += 1
+        sent = time.monotonic()
         try:
             answer = self._exchange(chosen.client, body, seconds)
         except Failure as error:
@@ -174,8 +184,12 @@ class Connection:
         finally:
             with self._choosing:
                 chosen.under_way -= 1
-        if chosen.failures:
-            chosen.failures, chosen.away_until = 0, 0.0
+        with self._choosing:
+            # An answer to what was asked before the failure only arrives late: it does not tell that the server is back.
+            back = chosen.failures and sent > chosen.failed_at
+            if back:
+                chosen.failures, chosen.refuses, chosen.away_until = 0, False, 0.0
+        if back:
             tqdm.write(f"server {chosen.url}: answers again")
         return answer
 
@@ -185,6 +199,7 @@ class Connection:
             first, now = not endpoint.failures, time.monotonic()
             if now >= endpoint.away_until:  # else it failed on several requests at a time
                 endpoint.failures += 1
+            endpoint.failed_at, endpoint.refuses = now, error.status in GONE
             endpoint.away_until = now + max(_pause(endpoint.failures), error.wait or 0)
         if first:
             tqdm.write(f"server {endpoint.url}: does not answer ({error}); going on with the other servers")
