@@ -16,6 +16,7 @@ from notebooks_for_tests import COMMAND, HANGS_ONCE, gone, wait_for, write_noteb
 from personagap.errors import UserError
 from personagap.paths import FIGURES, NOTEBOOKS, ROOT
 from personagap.runs import batch, execute
+from personagap.runs.cost import cost
 from personagap.runs.request import Request
 
 #: Notes that it was run, and with how many threads; fails for n = 0, and hangs once for n = 2.
@@ -113,7 +114,7 @@ def test_a_value_of_another_kind_is_refused_before_anything_is_spent(tmp_path, w
 @pytest.mark.parametrize("data", ["demo", "hub"])
 def test_one_task_is_priced_as_a_list_of_it(data):
     notebook = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
-    one, listed = (batch.cost(Request(notebook, {"data": data, "tasks": tasks})) for tasks in ("mmlu", ["mmlu"]))
+    one, listed = (cost(Request(notebook, {"data": data, "tasks": tasks})) for tasks in ("mmlu", ["mmlu"]))
     assert one["generations"] == listed["generations"] > 0
 
 
@@ -166,7 +167,7 @@ def test_what_tells_runs_apart_is_told_first(tmp_path):
 def test_every_condition_of_a_run_is_priced(name, given, conditions):
     request = Request(NOTEBOOKS / "safety_utility" / f"{name}.ipynb", given)
     # conditions × personas and controls × tasks × items × runs
-    assert batch.cost(request)["generations"] == conditions * 33 * 2 * 40 * 4
+    assert cost(request)["generations"] == conditions * 33 * 2 * 40 * 4
 
 
 def test_a_failure_stops_nothing_and_a_killed_batch_goes_on_where_it_stopped(tmp_path):
@@ -281,8 +282,8 @@ def test_the_real_models_batch_is_priced_by_forward_passes(tmp_path, monkeypatch
     """31 identities and two controls on 64 questions, once each; nothing is written."""
     monkeypatch.chdir(ROOT)  # where make runs it
     (request,) = batch.read(NOTEBOOKS / "real.yaml", tmp_path)
-    cost = batch.cost(request)
-    assert cost["generations"] == 33 * 64 and cost["tokens"] < 33 * 64 * 150 and np.isnan(cost["detectable"])
+    found = cost(request)
+    assert found["generations"] == 33 * 64 and found["tokens"] < 33 * 64 * 150 and np.isnan(found["detectable"])
 
 
 @pytest.mark.parametrize("dask", [None, "local"])

@@ -10,7 +10,7 @@ from personagap import explorer
 from personagap.cli import main
 from personagap.explorer.parameters import Form
 from personagap.paths import NOTEBOOKS
-from personagap.runs import batch
+from personagap.runs.cost import cost
 from personagap.runs.request import Request
 
 BIAS = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
@@ -26,11 +26,11 @@ def test_the_form_writes_the_command_and_says_what_it_costs(tmp_path, monkeypatc
     assert form.request.given == {"tasks": ["mmlu", "gsm8k"], "runs": 2, "intersections": []}  # data is as it was
     words = shlex.split(form.request.command)
     assert {*zip(words[4::3], words[5::3], strict=True)} == given.items() - {("data", "demo")}
-    cost = batch.cost(form.request)
-    assert f"At most {cost['generations']:,} requests and {cost['tokens']:,} tokens" in form.said.value
+    price = cost(form.request)
+    assert f"At most {price['generations']:,} requests and {price['tokens']:,} tokens" in form.said.value
     monkeypatch.chdir(NOTEBOOKS.parent)
     said = CliRunner().invoke(main, [*words[1:], "--figures", str(tmp_path), "--dry-run"]).output
-    assert form.request.id in said and f"{cost['generations']:,}" in said  # the very run, at the very price
+    assert form.request.id in said and f"{price['generations']:,}" in said  # the very run, at the very price
 
 
 def test_a_value_of_another_kind_is_told_and_not_run(tmp_path):

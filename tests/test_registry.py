@@ -16,7 +16,7 @@ import personagap
 from personagap import ask, datasets, judges, personas, tasks
 from personagap.errors import UserError
 from personagap.paths import DATA, NOTEBOOKS
-from personagap.runs import batch
+from personagap.runs.cost import cost
 from personagap.runs.request import Request
 
 NOTEBOOK = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
@@ -57,7 +57,7 @@ import json, sys
 from pathlib import Path
 import pandas as pd
 from personagap import datasets, doctor, tasks
-from personagap.runs import batch
+from personagap.runs.cost import cost
 from personagap.runs.request import Request
 
 folder, notebook = sys.argv[1], Path(sys.argv[2])
@@ -71,7 +71,7 @@ text = json.dumps({"yes": -1.0, "no": -2.0})
 likely = responses.head(1).assign(text=text, finish_reason=tasks.LIKELIHOOD)
 traps = tasks.discrepancies(responses, items)
 costs = {
-    data: batch.cost(Request(notebook, {"data": data, "tasks": ["claims"], "runs": 1}))
+    data: cost(Request(notebook, {"data": data, "tasks": ["claims"], "runs": 1}))
     for data in (folder, "hub")
 }
 print(json.dumps({
@@ -128,7 +128,7 @@ def test_a_sixth_task_is_one_file(with_a_sixth):
 def test_a_sixth_task_is_priced_with_its_data_and_without(with_a_sixth):
     request = Request(NOTEBOOK, {"data": "hub", "tasks": ["gsm8k"], "runs": 1})
     limit = request.parameters["items_per_task"] or np.inf
-    askings = batch.cost(request)["generations"] / min(limit, tasks.find("gsm8k").n_items)
+    askings = cost(request)["generations"] / min(limit, tasks.find("gsm8k").n_items)
     assert with_a_sixth["generations"] == [askings * 2, askings * min(limit, 120)]
 
 
@@ -175,8 +175,8 @@ UNKNOWN = {
     "discrepancies": lambda items, answers: tasks.discrepancies(answers, items),
     "dimension": lambda items, answers: tasks.by_dimension(answers.assign(score=1.0)),
     "judgments": lambda items, answers: judges.judgments(answers, items, []),
-    "cost": lambda items, answers: batch.cost(Request(NOTEBOOK, {"tasks": ["chess"]})),
-    "cost on the Hub": lambda items, answers: batch.cost(Request(NOTEBOOK, ON_THE_HUB)),
+    "cost": lambda items, answers: cost(Request(NOTEBOOK, {"tasks": ["chess"]})),
+    "cost on the Hub": lambda items, answers: cost(Request(NOTEBOOK, ON_THE_HUB)),
 }
 
 

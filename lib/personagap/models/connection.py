@@ -185,7 +185,7 @@ class Connection:
             with self._choosing:
                 chosen.under_way -= 1
         with self._choosing:
-            # An answer to what was asked before the failure only arrives late: it does not tell that the server is back.
+            # An answer to what was asked before the failure only arrives late: it does not tell that it is back.
             back = chosen.failures and sent > chosen.failed_at
             if back:
                 chosen.failures, chosen.refuses, chosen.away_until = 0, False, 0.0

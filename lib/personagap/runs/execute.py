@@ -213,7 +213,7 @@ def _inputs(request: Request) -> dict[str, str]:
     others = (DEMO, CACHE, DATA / "benchmarks", DATA / "findings")
     folders = [DATA, *(folder for folder in DATA.iterdir() if folder not in others)]
     small = [path for folder in folders for path in folder.glob("*") if path.suffix in (".csv", ".txt", ".toml")]
-    read = {path.relative_to(DATA.parent).as_posix(): _digest(path.read_bytes()) for path in sorted(small)}
+    read = {path.relative_to(DATA.parent).as_posix(): _content(path, path.stat())[:16] for path in sorted(small)}
     written = {request.figures.resolve(), CACHE.resolve()}
     if request.parameters.get("tasks") == "all" and (reason := sandbox.refusal()):
         read["sandbox"] = _digest(reason.encode())  # a run that left out programs is run again when there is one
@@ -244,12 +244,16 @@ def _mark(path: Path) -> str:
     told = path.stat()
     if not path.is_file() or (told.st_size > SMALL and path.suffix not in WEIGHTS):
         return f"{told.st_size} {told.st_mtime_ns}"
-    return _content(path, told.st_size, told.st_mtime_ns, told.st_ctime_ns)
+    return _content(path, told)
+
+
+def _content(path: Path, told: os.stat_result) -> str:
+    """Hash of a file's content, read once while its size and times (of which no program sets the last) stay."""
+    return _read(path, told.st_size, told.st_mtime_ns, told.st_ctime_ns)
 
 
 @functools.lru_cache(maxsize=2**16)
-def _content(path: Path, *unchanged: int) -> str:
-    """Hash of a file's content, read once while its size and times (of which no program sets the last) stay."""
+def _read(path: Path, *unchanged: int) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
