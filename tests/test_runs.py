@@ -361,6 +361,29 @@ def test_a_killed_process_of_a_run_fails_it(hanging):
     wait_for(lambda: gone(kernel))
 
 
+#: A runner's death is told to a process of which one child is gone by the time that it is to be killed.
+ONE_IS_GONE = """
+import subprocess, sys
+from pathlib import Path
+import psutil
+from personagap.runs import child
+quiet = dict.fromkeys(["stdout", "stderr"], subprocess.DEVNULL)
+sleeping = [subprocess.Popen(["sleep", "60"], **quiet) for _ in range(2)]
+found = [psutil.Process(each.pid) for each in sleeping]
+sleeping[0].kill(), sleeping[0].wait()
+psutil.Process.children = lambda *_, **__: found
+print(sleeping[1].pid, flush=True)
+child.die_with_runner(Path(sys.argv[1]))
+"""
+
+
+def test_a_process_that_is_gone_already_keeps_no_other_of_a_run(tmp_path):
+    (tmp_path / "sockets").mkdir()
+    command = [sys.executable, "-c", ONE_IS_GONE, str(tmp_path / "sockets")]
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    assert gone(int(ended.stdout)) and not (tmp_path / "sockets").exists() and ended.stderr == ""
+
+
 @pytest.mark.parametrize("cell", ["model = 'demo'", "judges: list[Model] = []", "stages: dict[str, Model] = {}"])
 def test_a_cache_that_cannot_be_written_is_told_before_a_run_starts(tmp_path, monkeypatch, cell):
     (tmp_path / "cache").write_text("")

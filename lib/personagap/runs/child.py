@@ -66,7 +66,8 @@ def die_with_runner(sockets: Path) -> None:
     """End this process and its kernel when the runner's end of the pipe closes, however that came about."""
     os.read(0, 1)
     for process in psutil.Process().children(recursive=True):
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # it went with one that was killed before it
+            process.kill()
     shutil.rmtree(sockets, ignore_errors=True)
     os._exit(1)
 
