@@ -20,7 +20,7 @@ from personagap.errors import first_line
 
 MEMORY = 1 << 29  # bytes of address space
 IDLE = 6  # times the limit of processor time that may pass by the clock
-START = 5.0  # seconds, for the interpreter to start on a busy machine
+START = 60.0  # seconds, for the interpreter to start on a busy machine: nothing of the program runs before
 SLACK = 0.5  # more seconds than a program has, before it is ended from outside
 STOPPED = (signal.SIGPROF, signal.SIGALRM, signal.SIGXCPU, signal.SIGKILL)
 LINE = 32_768  # characters that a test's values may take: no expected value is that long
@@ -56,8 +56,8 @@ def run(
             if started:
                 with _ending(process, IDLE * timeout + SLACK) as end:
                     output = process.stdout.read(len(tests) * (LINE + 1))
-                    with contextlib.suppress(subprocess.TimeoutExpired):
-                        process.wait(1)  # whoever says no more may still be running
+                    process.stdout.close()  # who says more has nobody to say it to
+                    process.wait()  # who says no more may still be running
                     late = end.finished.is_set()
         finally:
             _kill(process)
