@@ -22,6 +22,8 @@ from papermill.parameterize import parameterize_notebook
 
 from personagap.paths import NOTEBOOKS
 
+#: The sockets of `free_port`, which hold ports and never listen.
+HELD: list[socket.socket] = []
 #: A server of its own process, which answers on the port it is told; it imports little, to start fast.
 SERVER = """
 import json, sys, threading, time
@@ -59,9 +61,12 @@ server.serve_forever()
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    """A port that a server of ours can have, and, while the tests run, nobody who asks the system for a free one."""
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # who sets it too may listen there
+    held.bind(("127.0.0.1", 0))
+    HELD.append(held)
+    return held.getsockname()[1]
 
 
 @contextlib.contextmanager

@@ -1,5 +1,6 @@
 """Batches: expansion, cost, failures, resumption, Dask."""
 
+import contextlib
 import json
 import math
 import os
@@ -209,6 +210,12 @@ def test_a_full_disk_ends_one_run_and_not_the_batch(tmp_path, small, full):
     assert done.stdout.count("No space left on device") == 1 and "Traceback" not in done.stdout + done.stderr
 
 
+def _address(file):
+    """Of a scheduler, once it has written all of its file; None before."""
+    with contextlib.suppress(FileNotFoundError, ValueError):
+        return json.loads(file.read_text())["address"]
+
+
 def test_a_lost_scheduler_is_one_line_and_the_summary(tmp_path):
     pytest.importorskip("distributed", reason='needs pip install "personagap[dask]"')
     write_notebook(tmp_path / "p" / "1.ipynb", HANGS_ONCE)
@@ -217,8 +224,7 @@ def test_a_lost_scheduler_is_one_line_and_the_summary(tmp_path):
     dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", *options]
     quiet = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     scheduler = subprocess.Popen(dask, **quiet)
-    wait_for((tmp_path / "address.json").exists)
-    address = json.loads((tmp_path / "address.json").read_text())["address"]
+    address = wait_for(lambda: _address(tmp_path / "address.json"))
     command = [*COMMAND, "batch", "batch.yaml", "--figures", "figures", "--dask", address]
     batch = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     dask[2] = "distributed.cli.dask_worker"
@@ -228,7 +234,7 @@ def test_a_lost_scheduler_is_one_line_and_the_summary(tmp_path):
     said, problem = batch.communicate(timeout=180)
     for process in (scheduler, worker):
         process.terminate()
-        process.wait(30)
+        process.wait(120)
     assert batch.returncode == 1 and said.endswith("0 of 2 runs finished, 0 failed, 2 did not come to an end\n")
     lines = problem.splitlines()
     assert lines[-1].startswith(f"personagap: lost the Dask scheduler at {address}: start it") and len(lines) < 3

@@ -206,6 +206,6 @@ def test_bad_scores_are_one_clear_line():
 @pytest.mark.slow
 def test_full_mmlu_is_fast():
     scores = simulate_scores(np.zeros(31), n_items=14_042, n_runs=3, seed=0)
-    start = time.perf_counter()
+    start = time.process_time()
     personalization_bias(scores, n_permutations=10_000, n_bootstrap=10_000)
-    assert time.perf_counter() - start < 15
+    assert time.process_time() - start < 15

@@ -60,6 +60,15 @@ def request_for(tmp_path):
 
 
 @pytest.fixture
+def own_place(monkeypatch):
+    """A folder of temporary files of this test alone, with a short name, as sockets need."""
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
+        monkeypatch.setenv("TMPDIR", place)
+        monkeypatch.setattr(tempfile, "tempdir", place)
+        yield Path(place)
+
+
+@pytest.fixture
 def hanging(tmp_path):
     """A runner whose notebook hangs, with the process number of its kernel."""
     write_notebook(tmp_path / "paper" / "1_trial.ipynb", HANGS_ONCE)
@@ -289,17 +298,17 @@ def test_a_kernel_that_ran_out_of_memory_says_so_and_where(request_for, tmp_path
     assert ended.returncode == 1 and "the kernel died in cell [4], A trial: memory ran out, says the " in ended.stderr
 
 
-def test_folders_of_sockets_that_killed_processes_left_are_removed(hanging, tmp_path, monkeypatch):
+def test_folders_of_sockets_that_killed_processes_left_are_removed(own_place, hanging):
     runner, kernel, _ = hanging
-    place = Path(tempfile.gettempdir())
-    (sockets,) = (path for path in place.glob(f"{system.SOCKETS}*") if f"{path}/" in _ports(kernel))
+    (sockets,) = own_place.glob(f"{system.SOCKETS}*")
+    assert f"{sockets}/" in _ports(kernel)
     processes = kernel, psutil.Process(kernel).ppid(), runner.pid
     for pid in processes:
         os.kill(pid, signal.SIGKILL)
     wait_for(lambda: all(map(gone, processes)))
     assert sockets.is_dir()
     mine = system.socket_folder()
-    # Threads of a killed process, or another run that is just removing it, may hold the folder a moment longer.
+    # Threads of a killed process may hold the folder a moment longer.
     wait_for(lambda: not sockets.exists() or not system.socket_folder())
     assert mine.is_dir()
     other = subprocess.run([sys.executable, "-c", "from personagap.runs import system; print(system.socket_folder())"])

@@ -45,7 +45,7 @@ def test_a_server_that_is_lost_is_named_and_the_other_goes_on(two, capsys):
 
     def keep(i, answer):
         kept.append(i)
-        if len(kept) == 30:
+        if kept.index(i) == 29:  # told from several threads at a time
             two[0].kill()
             threading.Timer(2, two[0].start).start()
 
@@ -63,7 +63,7 @@ def test_both_gone_is_as_one_that_is_gone(two):
     lm = load_model(f"openai:m@{two[0].url},{two[1].url}", patience=2)
     for server in two:
         server.kill()
-    with pytest.raises(UserError, match=r"has not answered for 2 s .*run the same again"):
+    with pytest.raises(UserError, match=r"has not answered for \d+ s .*patience is 2 s .*run the same again"):
         lm.generate(CHATS, SAMPLING, range(128))
     for server in two:
         server.start()
