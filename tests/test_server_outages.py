@@ -52,6 +52,32 @@ def test_an_outage_is_waited_out(killable, capsys):
     assert said[1].endswith("answers again")
 
 
+def test_an_answer_from_before_the_outage_does_not_end_it(monkeypatch, capsys):
+    """As of a server that is being stopped: it takes nothing new, and finishes what it was asked."""
+    monkeypatch.setattr(connection, "PAUSE", 0.2)
+    stopped, late, looks = threading.Event(), threading.Event(), []
+
+    def reply(body):
+        if body["max_tokens"] == 1 and stopped.is_set():
+            looks.append(body)
+            if len(looks) == 3:
+                late.set()
+            if len(looks) == 6:
+                stopped.clear()
+        elif stopped.is_set() and body["messages"][-1]["content"] == "Question 0":
+            late.wait(60)
+            return 200, completion("fine")
+        return (503, {"error": {"message": "no"}}) if stopped.is_set() else (200, completion("fine"))
+
+    with scripted(reply) as url:
+        lm = load_model(f"openai:m@{url}", patience=60)
+        stopped.set()
+        answers = lm.generate(CHATS, SAMPLING, range(96))
+    assert {answer.text for answer in answers} == {"fine"} and lm.failure is None
+    said = capsys.readouterr().out.splitlines()
+    assert len(said) == 2 and "does not answer" in said[0] and said[1].endswith("answers again")
+
+
 def test_a_server_that_is_gone_ends_the_run_within_the_patience(killable):
     lm = load_model(f"openai:m@http://127.0.0.1:{killable.port}/v1#patience=3")
     assert lm.revision.endswith("/v1")  # nothing of it is sent, or part of what answers are stored under

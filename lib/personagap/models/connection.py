@@ -116,7 +116,7 @@ class Connection:
             try:
                 answer = self._post(body, self._timeout(body) * 2**timeouts)
             except Failure as error:
-                lost = isinstance(error.__cause__, openai.APITimeoutError)
+                lost = _timed_out(error)
                 put_off = self.probe is not None and (error.status == 429 or error.wait is not None)
                 spent += LOST if lost else PUT_OFF if put_off else 1
                 timeouts += lost
@@ -258,7 +258,8 @@ class Connection:
                 break
             except Failure as again:
                 error = again
-            if not error.passes or self._failing is None:  # it is there: the request hears what it says
+            # It is there: the request hears what it says; or it lets the probe wait and answers others, so it is busy.
+            if not error.passes or (self._failing is None and _timed_out(error)):
                 break
             left, pause = start + self.patience - time.monotonic(), max(_pause(attempt), error.wait or 0)
             if left <= (error.wait or 0):
@@ -289,6 +290,10 @@ class Connection:
 
 def _pause(attempt: int) -> float:
     return min(PAUSE * 2.0 ** min(attempt, 10), LONGEST_PAUSE)
+
+
+def _timed_out(error: Failure) -> bool:
+    return isinstance(error.__cause__, openai.APITimeoutError)
 
 
 def _length(body: dict) -> object:
