@@ -24,6 +24,7 @@ from personagap import parameters
 from personagap.errors import UserError
 from personagap.paths import NOTEBOOKS
 from personagap.runs import execute, files, index, lock, open_run, system, tables
+from personagap.runs.folder import read_facts
 from personagap.runs.request import Request, format_value, parse_value
 
 RESULTS = """
@@ -402,6 +403,12 @@ def test_a_cache_that_cannot_be_written_is_told_before_a_run_starts(tmp_path, mo
         execute.start(request)
     assert not request.folder.exists()
     assert not Request(write_notebook(tmp_path / "p" / "2.ipynb"), figures=tmp_path).asks
+
+
+def test_a_run_that_starts_meanwhile_is_not_told_as_damaged(tmp_path, monkeypatch):
+    """It removes its ``run.json``, which was there a moment ago."""
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    assert read_facts(tmp_path) == {}
 
 
 def test_nothing_is_left_half_written(tmp_path):

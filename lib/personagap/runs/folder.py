@@ -35,9 +35,10 @@ def read_facts(folder: Path) -> dict[str, Any]:
 
     `UserError`: it cannot be read, or lacks what every run that has a status records.
     """
-    path = folder / "run.json"
+    path, facts = folder / "run.json", {}
     try:
-        facts = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a run that starts may have just removed it
+            facts = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is damaged ({first_line(error)}): delete it and run the notebook again") from None
     recorded = {**dict.fromkeys(("id", "started"), str), **dict.fromkeys(("parameters", "changed"), dict)}
