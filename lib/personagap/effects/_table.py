@@ -150,15 +150,15 @@ def cells(rows: pd.DataFrame, task: str, cluster: str | None = None) -> Cells:
     return Cells(mean, runs, squares - runs * mean**2, personas, templates, items, clusters)
 
 
-def identity_cells(scores: pd.DataFrame, controls: Iterable[str], cluster: str | None = None) -> dict[str, Cells]:
+def identity_cells(scores: pd.DataFrame, cluster: str | None = None) -> dict[str, Cells]:
     """Task → its identities and the items that most of them answered in all templates, gaps filled."""
-    given, tasks, problem, controls = scores, {}, "", tuple(controls)
+    given, tasks, problem = scores, {}, ""
     scores = checked(scores, [cluster] if cluster else [])
-    lost, scores = unheard(given), scores[~scores["persona"].isin(controls)]
+    lost, scores = unheard(given), scores[~scores["persona"].isin(CONTROLS)]
     if scores.empty:
-        raise UserError(f"scores hold no identities beside the controls {', '.join(controls)}")
+        raise UserError(f"scores hold no identities beside the controls {', '.join(CONTROLS)}")
     for task, rows in by_task(scores):
-        silent = lost.get(task, set()) - set(controls)
+        silent = lost.get(task, set()) - set(CONTROLS)
         table = heard(rows, task, silent, cluster)
         if len(table.personas) < 2:
             problem = f"{task}: personalization bias needs at least two identities, the scores hold one"

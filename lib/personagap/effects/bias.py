@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
-from personagap.effects._table import CONTROLS, POINTS, Cells, identity_cells, unheard
+from personagap.effects._table import POINTS, Cells, identity_cells, unheard
 from personagap.effects.resampling import Bootstrap, Moments, clustered, flipped, null_of
 from personagap.errors import UserError
 from personagap.results import corrected, result
@@ -15,7 +15,6 @@ from personagap.results import corrected, result
 def personalization_bias(
     scores: pd.DataFrame,
     *,
-    controls: tuple[str, ...] = CONTROLS,
     cluster: str | None = None,
     n_permutations: int = 2000,
     n_bootstrap: int = 2000,
@@ -35,7 +34,6 @@ def personalization_bias(
         filled by the additive fit of identities and items to the others, which takes them to be missing for reasons
         that identity and item explain; items that half of the identities lack are left out, with a warning, and so is
         an identity that answered less than a third of the items that others did.
-    controls : personas that are not identities.
     cluster : column of ``scores`` that names clusters of items whose answers go together (an MMLU subject); without
         it every item stands alone.
     n_permutations, n_bootstrap, level, seed : draws of the test and of the interval, its level, their seed.
@@ -86,7 +84,7 @@ def personalization_bias(
     0      mmlu  4.124        1.273      0.0        15.325   8.719   24.326
     1     joint  4.124        1.273      0.0        15.325   8.719   24.326
     """
-    tasks = identity_cells(scores, controls, cluster)
+    tasks = identity_cells(scores, cluster)
     _same_identities(tasks, unheard(scores))
     means = {task: clustered(table.mean, table.clusters) for task, table in tasks.items()}
     rngs = iter(np.random.default_rng(seed).spawn(2 * len(tasks)))

@@ -33,7 +33,6 @@ def paired_change(
     scores: pd.DataFrame,
     comparisons: Mapping[str, str],
     *,
-    controls: tuple[str, ...] = CONTROLS,
     n_bootstrap: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -49,7 +48,6 @@ def paired_change(
         Phrasings, the same in both conditions, are a random factor as in `personalization_bias`, their noise drawn
         for each condition by itself. Missing cells as there.
     comparisons : condition → the condition to compare it with, e.g. ``{"defended": "undefended"}``.
-    controls : personas that are not identities.
     n_bootstrap, level, seed : draws for the intervals of PB, their level and seed.
 
     Returns
@@ -98,14 +96,14 @@ def paired_change(
         raise UserError("no conditions to compare: name one, and the one to compare it with")
     # A condition may be a model of its own.
     given, scores = scores, checked(scores.drop(columns="model", errors="ignore"), ["condition"])
-    lost, scores = unheard(given), scores[~scores["persona"].isin(controls)]
+    lost, scores = unheard(given), scores[~scores["persona"].isin(CONTROLS)]
     known = scores["condition"].unique()
     rows = []
     for number, (after, before) in enumerate(comparisons.items()):
         if unknown := {after, before} - set(known):
             raise UserError(f"scores hold no condition {sorted(unknown)[0]!r}: there are {', '.join(known)}")
         tasks = {
-            task: _both(part, before, after, task, lost.get(task, set()) - set(controls))
+            task: _both(part, before, after, task, lost.get(task, set()) - set(CONTROLS))
             for task, part in by_task(scores)
         }
         changes = [_change(table, n_bootstrap, [seed, number, i]) for i, table in enumerate(tasks.values())]

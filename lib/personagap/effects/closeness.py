@@ -21,7 +21,6 @@ def bias_equivalence(
     scores: pd.DataFrame,
     *,
     margin: float,
-    controls: tuple[str, ...] = CONTROLS,
     cluster: str | None = None,
     n_bootstrap: int = 2000,
     alpha: float = 0.05,
@@ -31,7 +30,7 @@ def bias_equivalence(
 
     Parameters
     ----------
-    scores, controls, cluster, n_bootstrap, seed : as in `personalization_bias`.
+    scores, cluster, n_bootstrap, seed : as in `personalization_bias`.
     margin : the PB in points from which on it would matter; for the joint row too, which sums over tasks.
     alpha : level of the test; the interval is the 1 − 2·alpha one, below the margin just when p ≤ alpha.
 
@@ -59,7 +58,7 @@ def bias_equivalence(
     1  joint     pb     0.309    0.887      0.0
     """
     at_least(0, whole=False, margin=margin)
-    tables = identity_cells(scores, controls, cluster)
+    tables = identity_cells(scores, cluster)
     moments, errors, items, uneven = {}, {}, {}, {}
     for (task, table), rng in zip(tables.items(), np.random.default_rng(seed).spawn(len(tables)), strict=True):
         x = clustered(table.mean, table.clusters)

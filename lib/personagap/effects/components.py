@@ -5,7 +5,7 @@ from math import prod
 import numpy as np
 import pandas as pd
 
-from personagap.effects._table import CONTROLS, POINTS, Cells, identity_cells
+from personagap.effects._table import POINTS, Cells, identity_cells
 from personagap.effects.anova import by_level, mean_squares, subsets
 from personagap.results import result
 
@@ -13,16 +13,13 @@ _NAMES = {"i": "identity", "p": "phrasing", "j": "item"}
 _DRAWS = 4000
 
 
-def variance_components(
-    scores: pd.DataFrame, *, controls: tuple[str, ...] = CONTROLS, level: float = 0.95, seed: int = 0
-) -> pd.DataFrame:
+def variance_components(scores: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
     """Variance components of a single answer, identities, phrasings, items and runs crossed and random.
 
     Parameters
     ----------
     scores : rows ``persona task item score``, optionally ``template run``, ``score`` in [0, 1]. missing
         cells are filled.
-    controls : personas that are not identities.
     level, seed : of the intervals.
 
     Returns
@@ -60,7 +57,7 @@ def variance_components(
     3              run  4500  1540.000  0.614      0.545       0.655
     """
     rng = np.random.default_rng(seed)
-    tasks = identity_cells(scores, controls)
+    tasks = identity_cells(scores)
     tables = [_components(table, rng, level).assign(task=task) for task, table in tasks.items()]
     return result(pd.concat(tables), ["task", "component"])
 

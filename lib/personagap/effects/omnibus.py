@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from personagap.effects._table import CONTROLS, Cells, identity_cells
+from personagap.effects._table import Cells, identity_cells
 from personagap.effects.anova import mean_squares
 from personagap.effects.resampling import Moments, flipped, null_of
 from personagap.results import corrected, result
@@ -13,16 +13,13 @@ from personagap.results import corrected, result
 RAREST = 50
 
 
-def omnibus(
-    scores: pd.DataFrame, *, controls: tuple[str, ...] = CONTROLS, n_permutations: int = 2000, seed: int = 0
-) -> pd.DataFrame:
+def omnibus(scores: pd.DataFrame, *, n_permutations: int = 2000, seed: int = 0) -> pd.DataFrame:
     """Tests of "all identities have the same mean score", in each task.
 
     Parameters
     ----------
     scores : rows ``persona task item score``, optionally ``template run``, ``score`` in [0, 1]; missing cells as in
         `personalization_bias`.
-    controls : personas that are not identities.
     n_permutations, seed : of the permutation test.
 
     Returns
@@ -56,7 +53,7 @@ def omnibus(
     2  GEE logistic Wald     38.157   2      0.0
     """
     tables = []
-    for task, cells in identity_cells(scores, controls).items():
+    for task, cells in identity_cells(scores).items():
         x = cells.mean
         k, n_templates, n = x.shape
         moments = Moments.of(x)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from personagap.effects._table import CONTROLS, POINTS, Cells, identity_cells
+from personagap.effects._table import POINTS, Cells, identity_cells
 from personagap.effects.paired import largest_difference
 from personagap.effects.resampling import Moments, clustered
 from personagap.errors import UserError
@@ -36,7 +36,6 @@ def partial_pooling(
     scores: pd.DataFrame,
     by: Mapping[str, str] | None = None,
     *,
-    controls: tuple[str, ...] = CONTROLS,
     cluster: str | None = None,
     level: float = 0.95,
     seed: int = 0,
@@ -49,7 +48,7 @@ def partial_pooling(
 
     Parameters
     ----------
-    scores, controls, cluster : as in `personalization_bias`; three identities or more.
+    scores, cluster : as in `personalization_bias`; three identities or more.
     by : persona → category, of three categories or more, e.g. ``dict(zip(who["persona"], who["category"]))``.
     level, seed : of the intervals.
 
@@ -84,7 +83,7 @@ def partial_pooling(
     1  shrunken effect     -1.42   -4.85     0.47
     2         new item     -1.42  -57.03    59.02
     """
-    tasks, rows = identity_cells(scores, controls, cluster), []
+    tasks, rows = identity_cells(scores, cluster), []
     rngs = np.random.default_rng(seed).spawn(len(tasks))
     for (task, table), rng in zip(tasks.items(), rngs, strict=True):
         group = _groups(table, by, task)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from scipy import optimize, stats
 from statsmodels.stats.proportion import proportion_confint
 
-from personagap.effects._table import CONTROLS, POINTS, identity_cells
+from personagap.effects._table import POINTS, identity_cells
 from personagap.effects.bias import personalization_bias
 from personagap.effects.components import variance_components
 from personagap.effects.contrasts import contrasts
@@ -102,7 +102,7 @@ def detectable(scores: pd.DataFrame, *, alpha: float = 0.05, target: float = 0.8
     """
     parts = wide(variance_components(scores)).set_index(["task", "component"])["variance"]
     rows = []
-    for task, table in identity_cells(scores, CONTROLS).items():
+    for task, table in identity_cells(scores).items():
         identities, templates, items = table.mean.shape
         design = {"n_items": items, "n_templates": templates, "n_identities": identities}
         # Unequal runs count by their harmonic mean, as in the components.

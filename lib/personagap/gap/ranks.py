@@ -16,6 +16,9 @@ from personagap.gap.ratings import people_and_models
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.results import result
 
+#: Pairings tried: all n! of eight values or fewer, as many drawn of more.
+_PAIRINGS = 50_000
+
 
 def _ranks(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Mid-ranks of ``x`` (n,) in each resample: (resamples, n)."""
@@ -94,13 +97,13 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
     return result(rows, ["rater", "rater_kind"], method=drawn.method)
 
 
-def exact_correlation(x: np.ndarray, y: np.ndarray, *, n_resamples: int = 50_000, seed: int = 0) -> pd.DataFrame:
+def exact_correlation(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
     """Spearman's ρ with its permutation p-value: exact when there are few points, which no t test is.
 
     Parameters
     ----------
     x, y : (n,) paired values, n ≥ 3.
-    n_resamples : all n! pairings are enumerated if they are no more than this (n ≤ 8), else drawn.
+    seed : of the pairings drawn where there are too many to try all (n > 8).
 
     Returns
     -------
@@ -124,11 +127,11 @@ def exact_correlation(x: np.ndarray, y: np.ndarray, *, n_resamples: int = 50_000
         lambda ranks, axis: (ranks * centred).sum(axis=axis),
         permutation_type="pairings",
         vectorized=True,
-        n_resamples=n_resamples,
+        n_resamples=_PAIRINGS,
         rng=np.random.default_rng(seed),
     )
     rho, p_t = stats.spearmanr(x, y)
-    exact = len(test.null_distribution) < n_resamples
-    method = "exact permutation" if exact else f"permutation, {n_resamples} draws"
+    exact = len(test.null_distribution) < _PAIRINGS
+    method = "exact permutation" if exact else f"permutation, {_PAIRINGS} draws"
     row = {"estimate": rho, "p_value": test.pvalue, "n": len(x), "method": method, "p_t": p_t}
     return result([row], [], metric="spearman")

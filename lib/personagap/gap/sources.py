@@ -16,6 +16,9 @@ from personagap.gap.resampling import TINY, How, pseudo, rare_differences, resam
 from personagap.gap.tables import require
 from personagap.results import result
 
+#: Permutations of whole users: with the observed one 2,000, so the smallest p-value is 0.0005.
+_DRAWS = 1999
+
 
 def means(
     table: pd.DataFrame,
@@ -140,9 +143,7 @@ def _welch(sums: np.ndarray, sizes: np.ndarray, side: np.ndarray) -> float:
     return sum(variance for variance, _ in parts) ** 2 / spread if spread else 1.0
 
 
-def _score_p(
-    hit: pd.Series, covariates: pd.DataFrame, users: np.ndarray, side: np.ndarray, n_draws: int = 1999
-) -> float:
+def _score_p(hit: pd.Series, covariates: pd.DataFrame, users: np.ndarray, side: np.ndarray) -> float:
     """p of the studentized score of the users' ``side`` given the covariates, sides permuted (fixed draws)."""
     x, mean = covariates.to_numpy(), GLM(hit, covariates, family=Binomial()).fit().fittedvalues.to_numpy()
     residual, weight = hit.to_numpy() - mean, mean * (1 - mean)
@@ -152,7 +153,7 @@ def _score_p(
         for columns in (residual[:, None], x * residual[:, None], x * weight[:, None])
     )
     slopes = np.linalg.pinv(x.T @ (x * weight[:, None])) @ towards
-    sides = np.vstack([side, np.random.default_rng(0).permuted(np.tile(side, (n_draws, 1)), axis=1)])
+    sides = np.vstack([side, np.random.default_rng(0).permuted(np.tile(side, (_DRAWS, 1)), axis=1)])
     scores = sides * own - (sides @ slopes.T) @ with_x
     studentized = np.abs(scores.sum(axis=1)) / np.sqrt((scores**2).sum(axis=1).clip(min=1e-30))
     return float(np.mean(studentized >= studentized[0] - 1e-9))
@@ -162,26 +163,24 @@ def proportion_difference(
     judgments: pd.DataFrame,
     labels: list,
     *,
-    by: str = "source",
-    a: str = "real",
     b: str = "synthetic",
     cluster: str = "user",
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Difference between two groups in the share of judgments with one of ``labels``.
+    """Difference between real users and another source in the share of judgments with one of ``labels``.
 
     Each share has its Wilson interval at its effective sample size, and the difference theirs (MOVER, Zou & Donner
     2008). With few clusters of rare labels that still covers in 90 % only, as ``method`` says below 20 clusters; the
     p-value permutes whole clusters. A common cluster-robust variance and t cover in 83–90 % where 47 users face 10.
     Test and interval respect that a
-    user's judgments go together. Each cluster belongs to one group. Where clusters do not vary (as at 0 %
+    user's judgments go together. Each cluster belongs to one source. Where clusters do not vary (as at 0 %
     or 100 %) each counts as one observation: Newcombe's interval and Fisher's exact test.
 
     Parameters
     ----------
-    judgments : one row per judgment, with ``label`` and the columns named below.
+    judgments : one row per judgment, ``source label`` and the clusters.
     labels : labels that count, e.g. ["uncertain", "rejected"].
-    by, a, b : column of the groups, and the two of them.
+    b : the other source.
     cluster : column of the clusters.
 
     Returns
@@ -197,14 +196,14 @@ def proportion_difference(
                contrast  value_a  value_b  estimate
     0  real − synthetic     50.0     16.7      33.3
     """
-    require(judgments, "label", by, cluster)
-    table = judgments[judgments[by].isin([a, b])]
+    require(judgments, "label", "source", cluster)
+    table = judgments[judgments["source"].isin(["real", b])]
     hit = 100 * table["label"].isin(labels).to_numpy(dtype=float)
-    first = (table[by] == a).to_numpy(dtype=float)
-    code = pd.factorize(pd.MultiIndex.from_frame(table[[by, cluster]]))[0]
+    first = (table["source"] == "real").to_numpy(dtype=float)
+    code = pd.factorize(pd.MultiIndex.from_frame(table[["source", cluster]]))[0]
     clusters = [len(np.unique(code[first == side])) for side in (1, 0)]
     if min(clusters) < 2:
-        raise UserError(f"{by}: {a!r} and {b!r} need judgments of two or more {cluster}s each, there are {clusters}")
+        raise UserError(f"source: 'real' and {b!r} need judgments of two or more {cluster}s each, there are {clusters}")
     shares = [hit[first == side].mean() for side in (1, 0)]
     groups = [_share(hit[first == side] / 100, code[first == side], level) for side in (1, 0)]
     error = 100 * sum(group[0] ** 2 for group in groups) ** 0.5
@@ -220,7 +219,7 @@ def proportion_difference(
         (low, high), statistic, p_value = _without_variation(np.array(shares), np.array(clusters), level)
         method = f"no variation: Newcombe interval and Fisher's exact test, one observation per {cluster}"
     row = {
-        "contrast": f"{a} − {b}", "estimate": estimate, "ci_low": low, "ci_high": high, "p_value": p_value,
+        "contrast": f"real − {b}", "estimate": estimate, "ci_low": low, "ci_high": high, "p_value": p_value,
         "n": len(table), "method": method, "value_a": shares[0], "value_b": shares[1], "statistic": statistic,
         "n_a": int(first.sum()), "n_b": int((1 - first).sum()), "clusters_a": clusters[0], "clusters_b": clusters[1],
     }  # fmt: skip
@@ -237,12 +236,12 @@ def _share(hit: np.ndarray, code: np.ndarray, level: float) -> tuple[float, floa
     return error, *wilson(share, size, level)
 
 
-def _permuted_p(hit: np.ndarray, code: np.ndarray, first: np.ndarray, n_draws: int = 1999) -> float:
+def _permuted_p(hit: np.ndarray, code: np.ndarray, first: np.ndarray) -> float:
     """p of the difference of shares when whole clusters change sides at random (fixed draws)."""
     totals = np.stack([np.bincount(code, weights=values) for values in (hit, np.ones(len(hit)))])
     side = np.zeros(totals.shape[1])
     side[code] = first
-    drawn = np.random.default_rng(0).permuted(np.tile(side, (n_draws, 1)), axis=1)
+    drawn = np.random.default_rng(0).permuted(np.tile(side, (_DRAWS, 1)), axis=1)
     sides = np.vstack([side, drawn])
     a, b = sides @ totals.T, (1 - sides) @ totals.T
     differences = np.abs(a[:, 0] / a[:, 1] - b[:, 0] / b[:, 1])
