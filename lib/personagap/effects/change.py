@@ -120,7 +120,8 @@ def paired_change(
 def _both(rows: pd.DataFrame, before: str, after: str, task: str, silent: set[str]) -> Cells:
     """Cells of both conditions, those before in the first half of the ``templates``; gaps filled."""
     rows = rows[rows["condition"].isin([before, after])]
-    asked = {name: set(part["template"]) for name, part in rows.groupby("condition")}
+    # Sorted, for sums of floats depend on their order and that of a set is another in every process.
+    asked = {name: sorted(set(part["template"])) for name, part in rows.groupby("condition")}
     if len(asked) < 2 or asked[before] != asked[after]:
         raise UserError(f"{task}: {before} and {after} need scores of the same phrasings; they have {asked}")
     pair = rows["condition"].astype("str") + "/" + rows["template"].astype("str")
