@@ -77,8 +77,7 @@ def ask(
     UserError : an item has no choices to weigh.
     """
     sampling = sampling or Sampling()
-    how = (answers, runs, seed, templates, sampling, defence)
-    design, chats, listed, keys = _requests(lm, who, items, *how)
+    design, chats, listed, keys = _requests(lm, who, items, answers, runs, seed, templates, sampling, defence)
     store = ResponseStore(lm.id) if store is None else store  # an empty store is falsy
     if answers == "likelihood":
         made = _weigh(lm, chats, listed, keys, store)
@@ -99,12 +98,12 @@ def _requests(
     lm: Model,
     who: pd.DataFrame,
     items: pd.DataFrame,
-    answers: str = "generate",
-    runs: int = 3,
-    seed: int = 0,
-    templates: Sequence[str] = ("paper",),
-    sampling: Sampling | None = None,
-    defence: Callable[[list], list] | None = None,
+    answers: str,
+    runs: int,
+    seed: int,
+    templates: Sequence[str],
+    sampling: Sampling,
+    defence: Callable[[list], list] | None,
 ) -> tuple[pd.DataFrame, list, list, list[str]]:
     """Of the arguments of `ask`: the rows of `plan` with ``prompt_hash``, and of each its chat, its choices (none where
     they are not weighed) and its key in the response store.
@@ -140,7 +139,7 @@ def _requests(
     asked, listed = [chats[cell] for cell in cells], [choices[task] for task in design["task"]]
     if weigh:
         return design, asked, listed, _keys_of_weights(lm, design["prompt_hash"], listed)
-    asked_of = [lm.id, lm.revision, asdict(sampling or Sampling()), seed]
+    asked_of = [lm.id, lm.revision, asdict(sampling), seed]
     keys = [digest(asked_of, *pair) for pair in zip(design["prompt_hash"], design["run"], strict=True)]
     return design, asked, listed, keys
 
@@ -161,10 +160,12 @@ def cost(
     as it may be.
     """
     models = lm if isinstance(lm, Mapping) else {"": lm}
-    size: dict[tuple, float] = tokens(items, how.get("answers", "generate"), how.get("sampling"))
+    how = {name: default for name, default in (ask.__kwdefaults__ or {}).items() if name != "store"} | how
+    how["sampling"] = how["sampling"] or Sampling()
+    size: dict[tuple, float] = tokens(items, how["answers"], how["sampling"])
     of: dict[str, tuple] = {}
     for name, model in models.items():
-        design, _, _, keys = _requests(model, who, items, defence=(defences or {}).get(name), **how)
+        design, _, _, keys = _requests(model, who, items, **how | {"defence": (defences or {}).get(name)})
         of |= dict(zip(keys, zip(design["task"], design["item"], strict=True), strict=True))
     found = {row[0] for name in {model.id for model in models.values()} for row in ResponseStore(name).find(of)}
     rest = [size[cell] for key, cell in of.items() if key not in found]
