@@ -96,9 +96,6 @@ def personalization_bias(
     }
     rows: list[dict] = []
     for dimension, names in [*((task, [task]) for task in tasks), ("joint", list(tasks))]:
-        if rows and len(tasks) == 1:  # then joint is the same
-            rows.append(rows[0] | {"dimension": dimension, "tests": "joint"})
-            break
         own, cells = [moments[name] for name in names], [tasks[name] for name in names]
         low, high = interval(own, [errors[name] for name in names], level)
         row = {"dimension": dimension, **null_of(own, [drawn[name] for name in names])}

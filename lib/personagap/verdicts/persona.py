@@ -59,7 +59,8 @@ def control(described: Mapping[str, Any]) -> pd.DataFrame:
 
 
 def persona_checks(**checks: pd.DataFrame | None) -> pd.DataFrame:
-    """Answers to `CHECKS`, from tables like those of ``effects.contrasts``; of others nothing is said."""
+    """Answers to `CHECKS`, from tables like those of ``effects.contrasts``; none of a check that was not made."""
+    assert checks.keys() <= CHECKS.keys(), f"no question in CHECKS for {sorted(checks.keys() - CHECKS.keys())}"
     answers = []
     for name, question in CHECKS.items():
         rows = checks.get(name)
