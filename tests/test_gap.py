@@ -460,7 +460,7 @@ def test_humans_who_do_not_agree_give_no_ceiling():
         ({"human_1": [0, 1] * 4}, gap.relevance_metrics, "no rater 'human_majority'"),
         ({"human_majority": [0, 1] * 4, "a": [2] * 8}, gap.reliability_curve, r"score in \[0, 1\]"),
         ({"a": [1, 2] * 4, "b": [1, 2] * 4}, gap.judge_inflation, "rater_kind 'human'"),
-        ({"human_1": [1, 2] * 4, "b": [1, 2] * 4}, gap.judge_correlation, "two or more human raters"),
+        ({"human_1": [1, 2] * 4, "b": [1, 2] * 4}, gap.judge_correlation, "labels of 2 or more people"),
         ({"human_1": [0, 1], "human_2": [0, 1]}, gap.agreement, "only one prompt"),
     ],
 )

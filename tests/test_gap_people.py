@@ -171,7 +171,7 @@ def test_of_a_majority_alone_nothing_can_be_said(votes, function):
     [
         ({"human_0": [0, 1] * 8, "judge": [0, 1] * 8}, gap.alternative_annotator_test, "there are those of 1: load"),
         ({"human_0": [0, 1] * 8, "human_1": [0, 1] * 8}, gap.alternative_annotator_test, "no judgments of .* 'model'"),
-        ({"human_0": [0, 1] * 8, "human_1": [1, 1] * 8, "judge": [0, 1] * 8}, gap.latent_truth, "three people or more"),
+        ({"human_0": [0, 1] * 8, "human_1": [1, 1] * 8, "judge": [0, 1] * 8}, gap.latent_truth, "of 3 or more people"),
         (
             {"human_0": [0, 1] * 8, "judge": [0, 1] * 8},
             lambda table, **how: gap.prediction_powered_mean(table, "judge", **how),

@@ -5,10 +5,9 @@ from typing import NamedTuple, Unpack
 import numpy as np
 import pandas as pd
 
-from personagap.errors import UserError
 from personagap.gap.relevance import HIGHEST, LOWEST, METRICS, confusion_metrics
 from personagap.gap.resampling import How, Resampling, resample
-from personagap.gap.tables import MAJORITY, binary, individuals, kinds, units
+from personagap.gap.tables import binary, people_and_models
 from personagap.results import result
 
 _STEPS, _CLOSE = 500, 1e-5
@@ -78,14 +77,7 @@ def latent_truth(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     12  judge    majority      0.82    0.78     0.87
     13  judge  difference      0.12    0.04     0.20
     """
-    everyone, people = kinds(judgments), individuals(judgments)
-    humans = [name for name, kind in kinds(people).items() if kind == "human"]
-    if len(humans) < 3:
-        stored = "nothing but their majority" if not humans and MAJORITY in everyone else f"those of {len(humans)}"
-        raise UserError(
-            f"the latent truth needs the labels of three people or more, there are {stored}: load the labels of each"
-        )
-    wide = units(people)
+    wide, humans, _ = people_and_models(judgments, "the latent truth", 3)
     binary(wide, list(wide))
     wide = wide[wide[humans].notna().any(axis=1)]
     labels, drawn = wide[humans].to_numpy(), resample(wide.index, **how)

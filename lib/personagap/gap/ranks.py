@@ -12,8 +12,8 @@ import pandas as pd
 from scipy import stats
 
 from personagap.errors import UserError
-from personagap.gap.ratings import people_and_models
 from personagap.gap.resampling import How, Resampling, resample
+from personagap.gap.tables import people_and_models
 from personagap.results import result
 
 #: Pairings tried: all n! of eight values or fewer, as many drawn of more.
@@ -69,9 +69,7 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
     2    judge  disattenuated      0.78
     3  human_0       spearman      0.40
     """
-    wide, humans, models = people_and_models(judgments)
-    if len(humans) < 2:
-        raise UserError("the noise ceiling needs two or more human raters, there is one")
+    wide, humans, models = people_and_models(judgments, "the noise ceiling", 2)
     drawn = resample(wide.index, **how)
     label = {rater: wide[rater].to_numpy() for rater in wide}
     pairs = [(np.isfinite(label[a] + label[b]).sum(), a, b) for a, b in combinations(humans, 2)]

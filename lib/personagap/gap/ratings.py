@@ -11,18 +11,8 @@ import pandas as pd
 from personagap.errors import UserError
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.sources import means
-from personagap.gap.tables import UNIT, individuals, kinds, no_code, require, units
+from personagap.gap.tables import UNIT, individuals, no_code, people_and_models, require
 from personagap.results import corrected, result
-
-
-def people_and_models(judgments: pd.DataFrame) -> tuple[pd.DataFrame, list[str], list[str]]:
-    """Units × raters, the human raters and the models; the majority vote is neither."""
-    judgments = individuals(judgments)
-    wide, kind = units(judgments), kinds(judgments)
-    humans, models = ([rater for rater in wide if kind[rater] == side] for side in ("human", "model"))
-    if not humans:
-        raise UserError("no judgments of rater_kind 'human' to compare with")
-    return wide, humans, models
 
 
 def judge_inflation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
@@ -46,7 +36,7 @@ def judge_inflation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame
        rater  estimate  ci_low  ci_high
     0  judge      0.33    0.14     0.51
     """
-    wide, humans, models = people_and_models(judgments)
+    wide, humans, models = people_and_models(judgments, "judge inflation")
     drawn, human = resample(wide.index, **how), wide[humans].mean(axis=1).to_numpy()
     rows = []
     for rater in models:
@@ -91,7 +81,7 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     2  judge        excess     -0.23   -0.65     0.19
     """
     require(judgments, "mention")
-    wide, humans, models = people_and_models(judgments)
+    wide, humans, models = people_and_models(judgments, "mention bias")
     flags = judgments.drop_duplicates([column for column in UNIT if column in judgments])
     mention = flags.set_index(list(wide.index.names))["mention"].reindex(wide.index).to_numpy(dtype=bool)
     drawn, rows = resample(wide.index, **how), []

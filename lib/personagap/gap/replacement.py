@@ -8,7 +8,7 @@ from scipy import special, stats
 
 from personagap.errors import UserError
 from personagap.gap.resampling import How, Resampling, resample
-from personagap.gap.tables import MAJORITY, individuals, kinds, units
+from personagap.gap.tables import people_and_models
 from personagap.results import result
 
 
@@ -64,7 +64,10 @@ def alternative_annotator_test(
     5   human_2                   advantage     0.286       0.005
     7       all  mean advantage probability     0.609         NaN
     """
-    humans, models, wide = _people_and_models(judgments)
+    # One person is left out, and somebody must be left whom the model and that person can be held against.
+    wide, humans, models = people_and_models(judgments, "the alternative annotator test", 2)
+    if not models:
+        raise UserError("no judgments of rater_kind 'model' to compare with the people")
     labels, drawn = wide[humans].to_numpy(), resample(wide.index, **how)
     rows = []
     for model in models:
@@ -90,21 +93,6 @@ def alternative_annotator_test(
         ends = {"estimate": mean[0], "ci_low": low, "ci_high": high, "method": drawn.method}
         rows.append(every | {"metric": "mean advantage probability"} | ends)
     return result([row | {"unit": "share"} for row in rows], ["rater", "annotator"])
-
-
-def _people_and_models(judgments: pd.DataFrame) -> tuple[list[str], list[str], pd.DataFrame]:
-    everyone = kinds(judgments)
-    people = individuals(judgments)
-    humans, models = ([name for name, kind in kinds(people).items() if kind == side] for side in ("human", "model"))
-    if len(humans) < 2:
-        stored = "nothing but their majority" if not humans and MAJORITY in everyone else f"those of {len(humans)}"
-        raise UserError(
-            f"the alternative annotator test leaves one person out and needs the labels of two or more; there are "
-            f"{stored}: load the labels of each rater"
-        )
-    if not models:
-        raise UserError("no judgments of rater_kind 'model' to compare with the people")
-    return humans, models, units(people)
 
 
 def _won(x: np.ndarray, own: np.ndarray, others: np.ndarray, measurement: str) -> tuple[np.ndarray, ...]:

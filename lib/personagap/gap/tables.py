@@ -82,3 +82,17 @@ def kinds(judgments: pd.DataFrame) -> dict[str, str]:
     require(judgments, "rater", "rater_kind")
     first = ~judgments["rater"].duplicated()
     return dict(zip(judgments["rater"][first], judgments["rater_kind"][first], strict=True))
+
+
+def people_and_models(judgments: pd.DataFrame, what: str, fewest: int = 1) -> tuple[pd.DataFrame, list[str], list[str]]:
+    """Units × raters, the human raters and the models; the majority vote is neither.
+
+    `UserError`: fewer people than ``what`` needs, as where only their majority is stored.
+    """
+    everyone, people = kinds(judgments), individuals(judgments)
+    humans, models = ([name for name, kind in kinds(people).items() if kind == side] for side in ("human", "model"))
+    if len(humans) < fewest:
+        stored = "nothing but their majority" if not humans and MAJORITY in everyone else f"those of {len(humans)}"
+        needed = f"{what} needs labels of {fewest} or more people (rater_kind 'human')"
+        raise UserError(f"{needed}, there are {stored}: load the labels of each")
+    return units(people), humans, models
