@@ -169,4 +169,5 @@ def interval(moments: list[Moments], errors: list[Bootstrap], level: float) -> t
             high *= 2
         return optimize.brentq(surplus, 0.0, high, xtol=1e-15)
 
+    # No true PB² is negative, and the interval must hold some truth; only its lower end goes on below 0.
     return solve((1 + level) / 2), max(solve((1 - level) / 2), 0.0)

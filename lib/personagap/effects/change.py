@@ -170,6 +170,7 @@ def _pb_rows(changes: list[tuple[np.ndarray, np.ndarray]], level: float) -> list
     rows = []
     for metric, unit, old, new, differences in metrics:
         tails = [(1 - level) / 2, (1 + level) / 2]
+        # Nearest, for between two infinite changes there is nothing to interpolate.
         ends = np.quantile(differences, tails, method="nearest")
         if metric == "pb_corrected":  # a PB that may be 0 is let be 0, or the draws above 0 would outweigh it
             (least, most), (least_after, most_after) = (np.quantile(each, tails) for each in (low, high))
@@ -183,6 +184,7 @@ def _mean_row(table: Cells, level: float) -> dict:
     k, n = len(table.personas), len(table.items)
     old, new = np.split(table.mean.mean(axis=0), 2)  # phrasings × items
     difference, method = new - old, "paired t, sign-flip exact"
+    # A mean over k identities changes by a k-th of an answer when one of them answers otherwise.
     largest = largest_difference(difference.mean(axis=0), 1 / (int(table.runs.max()) * k), table.binary)
     if len(difference) > 1:
         centre, se, df, _, p_value, method = over_phrasings(difference, np.arange(n), largest)

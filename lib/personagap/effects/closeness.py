@@ -69,6 +69,7 @@ def bias_equivalence(
     for name, tasks in [*((task, [task]) for task in moments), ("joint", list(moments))]:
         own, drawn = [moments[task] for task in tasks], [errors[task] for task in tasks]
         estimate, world = inverted(own, drawn)
+        # The data count as one draw more, or p could be 0.
         p_value = (1 + np.count_nonzero(world((margin / POINTS) ** 2) <= estimate)) / (1 + n_bootstrap)
         ends = np.maximum(interval(own, drawn, 1 - 2 * alpha), 0) ** 0.5
         tests = "joint" if name == "joint" else "tasks"  # another question, which takes no correction from theirs

@@ -79,6 +79,7 @@ def contrasts(
     sizes = Counter((task, tests) for task, _, tests, contrast in found if contrast.method != UNTOLD)
     rows = []
     for task, name, tests, contrast in found:
+        # Šidák: the levels of independent intervals multiply.
         low, high = contrast.interval(level ** (1 / max(sizes[task, tests], 1)))
         together = {"tests": tests, "simultaneous_low": low, "simultaneous_high": high}
         rows.append(contrast.row(task, name, level) | together)
@@ -199,6 +200,7 @@ def additivity(
     rows = []
     for task in _tasks(scores, cluster):
         for persona, components in parts.items():
+            # Each part brings the control's level along, which must count once.
             others = {control: len(components) - 1}
             for label, share, rest in (("average", 1 / len(components), {}), ("sum", 1.0, others)):
                 contrast = task.paired({persona: 1.0} | dict.fromkeys(components, -share) | rest)

@@ -80,6 +80,7 @@ def judge_corrected(table: pd.DataFrame, card: pd.DataFrame, *, level: float = 0
         table = result(table, ["dimension"])
     keys = list(table.columns[: table.columns.get_loc("metric")])
     raw = _drawn(table["estimate"], table["ci_low"], table["ci_high"], level, rng)
+    # Draws near J = 0 have no bound; where they are many, nothing is told (below).
     scale = np.maximum(errors.youden, POOR / 10)
     if bias:
         values = raw / scale**2

@@ -133,6 +133,7 @@ def clustered_mean(difference: np.ndarray, clusters: np.ndarray, largest: float)
     sums = np.bincount(clusters, weights=difference - centre)[np.bincount(clusters) > 0]
     sums = np.append(sums, [largest - centre, -largest - centre])
     groups = len(sums)
+    # Degrees of freedom are those of the clusters seen: the pseudo-items are no evidence of a spread.
     return centre, (groups / (groups - 1) * (sums**2).sum()) ** 0.5 / n, max(groups - 3, 1)
 
 

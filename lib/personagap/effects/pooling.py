@@ -122,7 +122,9 @@ def _pool(table: Cells, group: pd.Series) -> tuple[Pooled, np.ndarray]:
     largest = np.array([largest_difference(row, 1 / table.runs.max(), binary) for row in deviation])
     own = np.diag(covariance) - common
     own = (own - 2 / k * own.mean()) / (1 - 2 / k)  # each is part of the mean that it deviates from
+    # Two pseudo-items, as in `paired.clustered_mean`: where hardly an answer differs, the spread seen is too small.
     own = np.maximum(own, 0) + 2 * largest**2 / n
+    # Below each identity's own error, or the covariance would not be one.
     shared = np.clip(shared, 0, 0.95 * own.min())
     error = (np.diag(own - shared) + shared * same) / n + np.eye(k) * max(Moments.of(x).phrasing_noise, 0)
     return hierarchical(of_item.mean(axis=1), error, group.to_numpy() if apart.any() else None), error

@@ -248,13 +248,16 @@ def _detectable(
         pb_df = noise**2 / (((item / n + within) ** 2 / (n - 1) + by_phrasing**2 / (templates - 1)) / (k - 1))
     else:
         se2, df, pb_df = by_item, n - 1, (k - 1) * (n - 1)
+    # The mean of a χ with k − 1 degrees of freedom lies by 1 / (4 (k − 1)) below its root mean square.
+    of_chi = 1 - 1 / (4 * (k - 1))
     return {
         "n_items": n,
         "n_runs": runs,
         "n_templates": templates,
         "n_answers": n * runs * templates,
-        "noise_floor": (noise * (k - 1) / k) ** 0.5 * (1 - 1 / (4 * (k - 1))),
+        "noise_floor": (noise * (k - 1) / k) ** 0.5 * of_chi,
         "smallest_contrast": _possible(_noncentral_t(alpha, target, df) * se2**0.5),
+        # Holm holds the smallest of k p-values against alpha / k.
         "smallest_contrast_holm": _possible(_noncentral_t(alpha / k, target, df) * se2**0.5),
         "smallest_pb": _possible((_noncentral_f(alpha, target, k - 1, pb_df) * noise / k) ** 0.5),
     }

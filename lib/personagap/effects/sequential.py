@@ -106,6 +106,7 @@ def _sequence(x: np.ndarray, alpha: float) -> tuple[float, float, np.ndarray]:
     n = np.arange(1, len(x) + 1)
     mean = (0.5 + np.cumsum(x)) / (n + 1)
     variance = (0.25 + np.cumsum((x - mean) ** 2)) / (n + 1)
+    # A stake may use nothing but the items before: the capital is a martingale only if it is chosen unseen.
     before = np.concatenate([[0.25], variance[:-1]])
     stake = np.sqrt(2 * np.log(2 / alpha) / (before * n * np.log(1 + n)))
 

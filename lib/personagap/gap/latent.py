@@ -106,6 +106,7 @@ def _counts(drawn: Resampling, which: np.ndarray, n: int, where: np.ndarray | sl
 
 def _fitted(yes: np.ndarray, no: np.ndarray, counts: np.ndarray) -> _Fit:
     """EM for all resamples at once, from the majority's vote."""
+    # From there, for with yes and no exchanged the likelihood is the same.
     judged, total = yes + no, counts.sum(axis=1)
     truth = np.broadcast_to(yes.sum(axis=1) / judged.sum(axis=1), counts.shape)
     before = np.full(len(counts), np.inf)

@@ -245,6 +245,7 @@ def _permuted_p(hit: np.ndarray, code: np.ndarray, first: np.ndarray) -> float:
     sides = np.vstack([side, drawn])
     a, b = sides @ totals.T, (1 - sides) @ totals.T
     differences = np.abs(a[:, 0] / a[:, 1] - b[:, 0] / b[:, 1])
+    # Sides dealt as they are count, though their sums be rounded otherwise.
     return float(np.mean(differences >= differences[0] - 1e-9))
 
 
