@@ -219,15 +219,6 @@ def long(table: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def wide(rows: pd.DataFrame, key: str, metrics: list[str]) -> pd.DataFrame:
-    """Long rows as one for each ``key``: ``x x_low x_high`` for each of the metrics."""
-    parts: dict[str, pd.Series] = {}
-    for metric in metrics:
-        found = rows[rows["metric"] == metric].drop_duplicates(key).set_index(key)
-        parts |= {metric: found["estimate"], f"{metric}_low": found["ci_low"], f"{metric}_high": found["ci_high"]}
-    return pd.DataFrame(parts).reindex(rows[key].unique()).rename_axis(key).reset_index()
-
-
 def _everybody(file: Path | None) -> pd.DataFrame:
     """The identities of a file (None: the project's) and all controls, by persona."""
     return personas.select("all", controls=list(personas.CONTROLS), identities=file).set_index("persona")

@@ -8,13 +8,15 @@ import pandas as pd
 
 from personagap.errors import UserError
 from personagap.explorer import charts
-from personagap.explorer.results import Result, long, wide
+from personagap.explorer.results import Result, long
+from personagap.results import wide
 from personagap.runs import tables
 from personagap.runs.readable import label
 
 #: The choices of a correction for multiplicity, and the column that holds its p-values.
 CORRECTIONS = {"Holm": "p_adjusted", "Benjamini–Hochberg": "p_bh", "none": "p_value"}
 POINTS = "difference from no system prompt (points)"
+LIMITS = ["metric", "estimate", "ci_low", "ci_high"]
 
 
 class Chosen(NamedTuple):
@@ -90,11 +92,12 @@ def trade_off(chosen: Chosen) -> Drawn:
     if rates["task"].nunique() < 2:
         raise UserError("Safety against utility needs a task of each: mark one more.")
     rates = rates.drop(columns="metric").rename(columns={"persona": "key", "task": "metric"})
-    rows = wide(rates, "key", ["utility", "safety"]).assign(colour=lambda table: table["key"].map(category))
+    rows = wide(rates[["key", *LIMITS, "n"]], ["utility", "safety"]).drop(columns="n")
+    rows = rows.assign(colour=rows["key"].map(category))
     rows = rows[rows["colour"].isin([*chosen.categories, "control"])]
     names = {"utility": "utility: answers right (%)", "safety": "safety: answers harmless (%)"}
     both = rates[rates["key"].isin(rows["key"])].assign(colour=lambda table: table["key"].map(category))
-    both = both[["key", "metric", "estimate", "ci_low", "ci_high", "colour"]]
+    both = both[["key", *LIMITS, "colour"]]
     known = chosen.run.colours
     side = charts.intervals(both, "percent", panel="metric", width=340, known=known)
     chart = alt.hconcat(charts.trade_off(rows, "utility", "safety", names, known), side)
@@ -124,15 +127,14 @@ def items(chosen: Chosen) -> Drawn:
 def raters(chosen: Chosen) -> Drawn:
     """Precision and recall of every rater, beside how they agree with one another."""
     name = "relevance" if chosen.run.holds("relevance") else "verifier"
-    saved = chosen.run.table(name)
-    rows = long(saved).rename(columns={"rater": "key"})
-    metrics = rows["metric"].unique().tolist()
-    colour = saved.drop_duplicates("rater").set_index("rater").get("rater_kind")
-    table = wide(rows, "key", metrics).assign(colour=lambda t: "model" if colour is None else t["key"].map(colour))
+    saved = chosen.run.table(name).drop_duplicates("rater").rename(columns={"rater": "key"})
+    pairs = tables.quantities(saved)
+    table = saved[["key", *(each for metric, ends in pairs.items() for each in (metric, *ends))]]
+    table = table.assign(colour=saved.get("rater_kind", "model"))
     chart = charts.trade_off(table, "recall", "precision", {"recall": "recall", "precision": "precision"})
     if chosen.run.holds("agreement") and "rater_a" in (agreement := chosen.run.table("agreement")):
         chart = alt.hconcat(chart, _agreement(agreement))
-    grid = table[["key", "colour", *metrics]].rename(columns={"colour": "rater_kind"})
+    grid = table[["key", "colour", *pairs]].rename(columns={"colour": "rater_kind"})
     return Drawn(chart, grid, "Precision and recall against the human majority, and agreement beyond chance (κ)")
 
 
