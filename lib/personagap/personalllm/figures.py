@@ -120,7 +120,7 @@ def shots(means: pd.DataFrame, ax: Axes) -> Axes:
 def retrieval(quality: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     """How good the retrieval of similar users is, by embedding and size of the database, beside chance.
 
-    ``quality`` is of ``adaptation.neighbour_arms``, of one database or several; an axis is drawn for each metric.
+    ``quality`` is of ``adaptation.quality``, of one database or several; an axis is drawn for each metric.
     """
     quality = quality.assign(database=quality["users"].map("{:,} users".format))
     for ax, (metric, rows) in zip(axes, quality.groupby("metric", sort=False), strict=True):

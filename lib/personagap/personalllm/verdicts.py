@@ -147,7 +147,7 @@ def across_users(paired: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str,
     Parameters
     ----------
     paired : ``adaptation.compare`` of "similar by difference" with the others, and of "own history" with "… as coded".
-    quality : ``adaptation.neighbour_arms``, of one database or several.
+    quality : ``adaptation.quality``, of one database or several.
     """
     largest = quality[(quality["metric"] == "recall") & (quality["users"] == quality["users"].max())]
     best = largest.loc[largest["estimate"].idxmax()]

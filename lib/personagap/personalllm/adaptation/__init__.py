@@ -5,7 +5,7 @@ from functools import partial
 from personagap import embeddings
 from personagap.personalllm.adaptation import runlog
 from personagap.personalllm.adaptation.icl import CONTROLS, STRATEGIES, Examples, Study, plan_study, source_arms
-from personagap.personalllm.adaptation.neighbours import KINDS, neighbour_arms
+from personagap.personalllm.adaptation.neighbours import KINDS, neighbour_arms, quality
 from personagap.personalllm.adaptation.outcomes import (
     by_database,
     by_generation,

@@ -76,10 +76,9 @@ def neighbour_arms(
     neighbours: int = 20,
     shots: int = 3,
     kinds: Sequence[str] = KINDS,
-    rated: bool = True,
     seed: int = 0,
-) -> tuple[dict[str, Examples], pd.DataFrame]:
-    """Examples from users' own histories and from those of similar users, and how good the retrieval is.
+) -> tuple[dict[str, Examples], dict[str, tuple[np.ndarray, ...]]]:
+    """Examples from users' own histories and from those of similar users, and who these are.
 
     Parameters
     ----------
@@ -87,13 +86,12 @@ def neighbour_arms(
     prompt_vectors, response_vectors : (n_prompts, d), (n_prompts · 8, d) embeddings.
     interactions, own_interactions : lengths of the histories of historical users and of the study's.
     kinds : embeddings to find similar users by, of `KINDS`.
-    rated : whether to rate the retrieval, which takes longer than it does.
 
     Returns
     -------
     arms : "own history"; "own history as coded" (P7); "similar by winning", "… losing" and "… difference"; "random
         users" and "oracle users", the latter nearest by the true weights.
-    quality : `retrieval_quality` of each embedding, with the keys ``embedding users``; without rows unless ``rated``.
+    similar : of each embedding the users found, and the vectors of the study's and of the historical users.
     """
     if shots > min(interactions, own_interactions):
         shorter = f"histories of {own_interactions} (own_interactions) and {interactions} (interactions)"
@@ -102,20 +100,28 @@ def neighbour_arms(
     history = draw_histories(study, others, interactions, seed)
     mine, coded = (draw_histories(study, own, own_interactions, seed + 1, each) for each in (False, True))
     random = np.random.default_rng(seed).integers(len(others), size=(n, neighbours))
-    near, quality = {"random users": random, "oracle users": nearest(own, others, neighbours)}, []
+    near, similar = {"random users": random, "oracle users": nearest(own, others, neighbours)}, {}
     for kind in kinds:
         own_looks, looks = (embed_users(response_vectors, each, kind) for each in (mine, history))
-        near[f"similar by {kind}"] = found = nearest(own_looks, looks, neighbours)
-        if rated:
-            table = retrieval_quality(found, near["oracle users"], (own_looks, looks), (own, others))
-            quality.append(table.assign(embedding=kind, users=len(others)))
+        near[f"similar by {kind}"] = nearest(own_looks, looks, neighbours)
+        similar[kind] = near[f"similar by {kind}"], own_looks, looks
     pools = {"own history": (np.arange(n)[:, None], mine), "own history as coded": (np.arange(n)[:, None], coded)}
     pools |= {name: (owners, history) for name, owners in near.items()}
     arms = {name: pool_examples(study, prompt_vectors, *pool, shots) for name, pool in pools.items()}
-    return arms, result(pd.concat(quality) if rated else [], ["embedding", "users"])
+    return arms, similar
 
 
-def retrieval_quality(found: np.ndarray, oracle: np.ndarray, looks: tuple, weights: tuple) -> pd.DataFrame:
+def quality(study: Study, database: pd.DataFrame, similar: dict[str, tuple[np.ndarray, ...]]) -> pd.DataFrame:
+    """`retrieval_quality` of each embedding of `neighbour_arms`, with the keys ``embedding users``."""
+    weights = study.weights, database.to_numpy()
+    tables = [
+        retrieval_quality(found, nearest(*weights, found.shape[1]), looks, weights).assign(embedding=kind)
+        for kind, (found, *looks) in similar.items()
+    ]
+    return result(pd.concat(tables).assign(users=len(database)), ["embedding", "users"])
+
+
+def retrieval_quality(found: np.ndarray, oracle: np.ndarray, looks: Sequence, weights: tuple) -> pd.DataFrame:
     """Whether users who look alike are alike: `results` with ``chance``, means over users with t intervals.
 
     "recall" is the share of the ``oracle``'s neighbours (n_users, k) among the ``found``; "rank correlation" is
