@@ -69,8 +69,7 @@ def true_scores(
     if cells.empty:
         names = ", ".join(who["persona"])
         raise UserError(f"nothing is planted for {names}: ask about identities of the project")
-    rows = {(item.task, item.item): item for item in items.itertuples()}
-    asked = {key: (tasks.prompt(item), answers(item)) for key, item in rows.items()}
+    asked = {(item.task, item.item): (tasks.prompt(item), answers(item)) for item in items.itertuples()}
     keys = zip(cells["task"], cells["item"], strict=True)
     prompts, given = zip(*(asked[key] for key in keys), strict=True)
     # As a run asks: what is true of the model must hold of the very chats that are scored.

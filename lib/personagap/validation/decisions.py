@@ -73,12 +73,12 @@ def _flips() -> tuple:
 # --- partial pooling -----------------------------------------------------------------------------------
 
 
-def _pooled(rng: np.random.Generator, scores: pd.DataFrame, metric: str, by: dict | None = None) -> pd.Series:
+def _pooled(rng: np.random.Generator, scores: pd.DataFrame, metric: str) -> tuple[pd.Series, int]:
     """The row of an identity drawn at random, with its number."""
     place = int(rng.integers(31))
-    table = effects.partial_pooling(scores, by, seed=int(rng.integers(2**31)))
+    table = effects.partial_pooling(scores, seed=int(rng.integers(2**31)))
     name = f"{scores['persona'].unique()[place]} − mean"
-    return table[(table["contrast"] == name) & (table["metric"] == metric)].iloc[0].set_axis(table.columns), place
+    return table[(table["contrast"] == name) & (table["metric"] == metric)].iloc[0], place
 
 
 def _difficult(rng: np.random.Generator, effect: np.ndarray, n: int = 150, n_templates: int = 1) -> np.ndarray:
@@ -87,16 +87,17 @@ def _difficult(rng: np.random.Generator, effect: np.ndarray, n: int = 150, n_tem
     return binary(rng, np.broadcast_to(p, (31, n_templates, n)))
 
 
-def _pooling_covers(rng: np.random.Generator, effect, metric: str = "shrunken effect") -> bool:
-    true = effect(rng)
-    row, place = _pooled(rng, scores_of(_difficult(rng, true)), metric)
-    return covers(row, true[place] - true.mean())
+def _shrunken(rng: np.random.Generator, true: np.ndarray) -> tuple[pd.Series, float]:
+    row, place = _pooled(rng, scores_of(_difficult(rng, true)), "shrunken effect")
+    return row, true[place] - true.mean()
+
+
+def _pooling_covers(rng: np.random.Generator, true: np.ndarray) -> bool:
+    return covers(*_shrunken(rng, true))
 
 
 def _pooling_trial(rng: np.random.Generator, planted: bool) -> tuple:
-    true = 2.0 * planted * rng.normal(size=31)
-    row, place = _pooled(rng, scores_of(_difficult(rng, true)), "shrunken effect")
-    return row, true[place] - true.mean()
+    return _shrunken(rng, 2.0 * planted * rng.normal(size=31))
 
 
 def _category_covers(rng: np.random.Generator) -> bool:
@@ -184,9 +185,9 @@ UNEVEN_DECISIONS = [
          partial(_equivalence_alarm, data=sparse, n=285)),
     Case("answer_flips", "few items unsure", "false alarm", np.nan, _flips_alarm),
     Case("partial_pooling", "no effect", "covered", np.nan,
-         partial(_pooling_covers, effect=lambda rng: np.zeros(31))),
+         partial(_pooling_covers, true=np.zeros(31))),
     Case("partial_pooling", "one of 31 differs by 10 points", "covered", np.nan,
-         partial(_pooling_covers, effect=lambda rng: -10.0 * (np.arange(31) == 3))),
+         partial(_pooling_covers, true=-10.0 * (np.arange(31) == 3))),
     Case("partial_pooling", "one noisy identity", "covered", np.nan, _noisy_covers),
     Case("partial_pooling, category", "flips shared within categories", "covered", np.nan, _category_covers),
     Case("partial_pooling, new item", "identity × item of 15 points", "covered", np.nan, _item_covers),
