@@ -100,7 +100,8 @@ def neighbour_arms(
     history = draw_histories(study, others, interactions, seed)
     mine, coded = (draw_histories(study, own, own_interactions, seed + 1, each) for each in (False, True))
     random = np.random.default_rng(seed).integers(len(others), size=(n, neighbours))
-    near, similar = {"random users": random, "oracle users": nearest(own, others, neighbours)}, {}
+    near = {"random users": random, "oracle users": nearest(own, others, neighbours)}
+    similar: dict[str, tuple[np.ndarray, ...]] = {}
     for kind in kinds:
         own_looks, looks = (embed_users(response_vectors, each, kind) for each in (mine, history))
         near[f"similar by {kind}"] = nearest(own_looks, looks, neighbours)
