@@ -17,7 +17,7 @@ from notebooks_for_tests import COMMAND, HANGS_ONCE, gone, wait_for, write_noteb
 from personagap.errors import UserError
 from personagap.paths import FIGURES, NOTEBOOKS, ROOT
 from personagap.runs import batch, execute
-from personagap.runs.cost import cost
+from personagap.runs.costs import cost
 from personagap.runs.request import Request
 
 #: Notes that it was run, and with how many threads; fails for n = 0, and hangs once for n = 2.

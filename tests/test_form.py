@@ -10,7 +10,7 @@ from personagap import explorer
 from personagap.cli import main
 from personagap.explorer.parameters import Form
 from personagap.paths import NOTEBOOKS
-from personagap.runs.cost import cost
+from personagap.runs.costs import cost
 from personagap.runs.request import Request
 
 BIAS = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"

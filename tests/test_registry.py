@@ -16,7 +16,7 @@ import personagap
 from personagap import ask, datasets, judges, personas, tasks
 from personagap.errors import UserError
 from personagap.paths import DATA, NOTEBOOKS
-from personagap.runs.cost import cost
+from personagap.runs.costs import cost
 from personagap.runs.request import Request
 
 NOTEBOOK = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
@@ -57,7 +57,7 @@ import json, sys
 from pathlib import Path
 import pandas as pd
 from personagap import datasets, doctor, tasks
-from personagap.runs.cost import cost
+from personagap.runs.costs import cost
 from personagap.runs.request import Request
 
 folder, notebook = sys.argv[1], Path(sys.argv[2])

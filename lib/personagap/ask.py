@@ -22,6 +22,8 @@ WEIGHED = 256
 ANSWERS = ("generate", "likelihood")
 #: Tokens of a system prompt and a chat's markers, and characters of a token of English, roughly.
 FRAME_TOKENS, TOKEN_CHARACTERS = 20, 4
+#: Tokens of a text that is written, unless somebody says otherwise.
+WRITTEN = 2048
 ANSWERED = ["text", "reasoning", "outcome", "finish_reason", "prompt_tokens", "output_tokens", "seconds"]
 PLAN_COLUMNS = ["persona", "template", "task", "item", "run"]
 
@@ -167,19 +169,26 @@ def cost(
     for name, model in models.items():
         design, _, _, keys = _requests(model, who, items, **how | {"defence": (defences or {}).get(name)})
         of |= dict(zip(keys, zip(design["task"], design["item"], strict=True), strict=True))
-    found = {row[0] for name in {model.id for model in models.values()} for row in ResponseStore(name).find(of)}
-    rest = [size[cell] for key, cell in of.items() if key not in found]
-    row = {"requests": len(of), "stored": len(found), "to_ask": len(rest), "max_tokens": round(sum(rest))}
+    return price({key: size[cell] for key, cell in of.items()}, {model.id for model in models.values()})
+
+
+def price(sizes: Mapping[str, float], models: Iterable[str]) -> pd.DataFrame:
+    """The row of `cost` of requests to models of these ids: ``sizes`` are their tokens by key in the response store."""
+    found = {row[0] for name in models for row in ResponseStore(name).find(sizes)}
+    rest = [size for key, size in sizes.items() if key not in found]
+    row = {"requests": len(sizes), "stored": len(found), "to_ask": len(rest), "max_tokens": round(sum(rest))}
     return pd.DataFrame([row])
 
 
 def tokens(items: pd.DataFrame, answers: str = "generate", sampling: Sampling | None = None) -> dict[tuple, float]:
     """Tokens that one request for each item, by its task and name, reads and writes at most."""
     written = 0 if answers == "likelihood" else (sampling or Sampling()).max_tokens
-    return {
-        (item.task, item.item): len(tasks.prompt(item)) / TOKEN_CHARACTERS + FRAME_TOKENS + written
-        for item in items.itertuples()
-    }
+    return {(item.task, item.item): length(tasks.prompt(item), written) for item in items.itertuples()}
+
+
+def length(prompt: str, written: float) -> float:
+    """Tokens that a request reads, roughly, and writes."""
+    return len(prompt) / TOKEN_CHARACTERS + FRAME_TOKENS + written
 
 
 def unanswered(responses: pd.DataFrame) -> pd.DataFrame:
@@ -236,13 +245,28 @@ def by_condition(
     return responses
 
 
-def texts(lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int = 2048) -> list[str | None]:
+def texts(
+    lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int = WRITTEN
+) -> list[str | None]:
     """One answer per prompt, None where the model failed; what the response store holds is not asked again."""
+    chats, keys, sampling = _texts(lm, prompts, temperature, seed, max_tokens)
+    found = _generate(lm, chats, keys, sampling, ResponseStore(lm.id))["text"].dropna().to_dict()
+    return [found.get(key) for key in keys]
+
+
+def cost_of_texts(
+    lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int = WRITTEN
+) -> pd.DataFrame:
+    """What `texts` would ask with the same arguments, a row as of `cost`; nothing is asked."""
+    _, keys, _ = _texts(lm, prompts, temperature, seed, max_tokens)
+    return price(dict(zip(keys, (length(prompt, max_tokens) for prompt in prompts), strict=True)), [lm.id])
+
+
+def _texts(lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int) -> tuple:
     sampling = Sampling(temperature=temperature, top_k=0, max_tokens=max_tokens)
     chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
     keys = [digest([lm.id, lm.revision, asdict(sampling), seed], lm.render(chat)) for chat in chats]
-    found = _generate(lm, chats, keys, sampling, ResponseStore(lm.id))["text"].dropna().to_dict()
-    return [found.get(key) for key in keys]
+    return chats, keys, sampling
 
 
 def weigh(

@@ -11,8 +11,12 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 
 from personagap import ask, prompts
 from personagap.embeddings import embed
-from personagap.errors import UserError, at_least
+from personagap.errors import at_least, one_of
 from personagap.models import Model
+
+#: Of an answer, as in arXiv 2606.06614.
+TOKENS = 4096
+MODES = ("single", "list")
 
 
 def _bm25(queries: list[str], documents: list[str]) -> np.ndarray:
@@ -65,7 +69,7 @@ def select_top(scored: pd.DataFrame, top_k: Sequence[int]) -> pd.DataFrame:
 
 
 def judge(
-    lm: Model, pairs: pd.DataFrame, mode: str = "single", *, max_tokens: int = 4096, seed: int = 0
+    lm: Model, pairs: pd.DataFrame, mode: str = "single", *, max_tokens: int = TOKENS, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Ask a model which attributes should change the answer to a prompt.
 
@@ -84,11 +88,7 @@ def judge(
         "list" with "_list".
     outputs : one row ``rater requests unreadable``. An unreadable answer is no judgment; the paper's code reads NO.
     """
-    if mode not in ("single", "list"):
-        raise UserError(f"mode {mode!r}: choose 'single' or 'list'")
-    rng, by = np.random.default_rng(seed), pairs["prompt"] if mode == "list" else np.arange(len(pairs))
-    pages = [page.iloc[rng.permutation(len(page))] for _, page in pairs.groupby(by, sort=False)]
-    asked = [question(page["prompt_text"].iloc[0], page["attribute"], mode) for page in pages]
+    pages, asked = pages_of(pairs, mode, seed)
     texts = ask.texts(lm, asked, 0.0, seed, max_tokens)
     read = [read_answer(text, len(page), mode) for text, page in zip(texts, pages, strict=True)]
     labels = [label for page, known in zip(pages, read, strict=True) for label in known or repeat(None, len(page))]
@@ -97,6 +97,22 @@ def judge(
     judged["label"] = pd.array(labels, dtype="Int64")
     counts = {"rater": rater, "requests": len(pages), "unreadable": read.count(None)}
     return judged.dropna(subset="label").astype({"label": int}).sort_index(), pd.DataFrame([counts])
+
+
+def cost(lms: Sequence[Model], pairs: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
+    """What `judge` would ask ``lms`` in both modes: rows as of ``ask.cost`` by ``model mode``; nothing is asked."""
+    keys = [(lm, mode) for lm in lms for mode in MODES]
+    prices = [ask.cost_of_texts(lm, pages_of(pairs, mode, seed)[1], 0.0, seed, TOKENS) for lm, mode in keys]
+    named = [(lm.id, mode) for lm, mode in keys]
+    return pd.concat(prices, keys=named, names=["model", "mode"]).droplevel(2).reset_index()
+
+
+def pages_of(pairs: pd.DataFrame, mode: str, seed: int = 0) -> tuple[list[pd.DataFrame], list[str]]:
+    """The pairs of each request of `judge`, and its prompt."""
+    one_of(MODES, "mode", mode)
+    rng, by = np.random.default_rng(seed), pairs["prompt"] if mode == "list" else np.arange(len(pairs))
+    pages = [page.iloc[rng.permutation(len(page))] for _, page in pairs.groupby(by, sort=False)]
+    return pages, [question(page["prompt_text"].iloc[0], page["attribute"], mode) for page in pages]
 
 
 def question(prompt: str, attributes: Sequence[str], mode: str = "single") -> str:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Unpack
 
 import numpy as np
@@ -28,6 +28,8 @@ FAILURES = ("overgeneralization", "missing evidence", "task-context confusion", 
 PROBLEMATIC = ["uncertain", "rejected"]
 HEDGES = r"\b(?:may|might|could|likely|possibly|possible|perhaps|probably|maybe|seems?)\b"
 HEDGE = "It is possible that "
+#: Of steps that are not asked at 0.
+TEMPERATURES = {"extract": 0.8}
 
 
 def contrasts(judgments: pd.DataFrame) -> pd.DataFrame:
@@ -63,8 +65,7 @@ def extract(lm: Model, histories: pd.DataFrame, *, seed: int = 0) -> tuple[pd.Da
     found : ``user attribute reason confidence``, in order, unfiltered.
     outputs : one row per output and kind of problem, ``step user problem hit``: nothing is dropped uncounted.
     """
-    asked = [prompts.fill(prompts.template("extract"), conversation=text) for text in histories["text"]]
-    parsed = [parse_attributes(text) for text in ask.texts(lm, asked, 0.8, seed)]
+    parsed = [parse_attributes(text) for text in _texts(lm, "extract", histories, seed=seed)]
     rows = [{"user": user} | one for user, (found, _) in zip(histories["user"], parsed, strict=True) for one in found]
     found = pd.DataFrame(rows, columns=["user", "attribute", "reason", "confidence"])
     return found, _outputs("extract", histories["user"], [problems for _, problems in parsed])
@@ -140,7 +141,7 @@ def verify(
     items : with ``label`` ("accepted", "rejected", NaN if unreadable) and ``failure`` (of ``FAILURES``, or "").
     outputs : as of `extract`.
     """
-    texts = _about(lm, "verify", items, histories, seed)
+    texts = _texts(lm, "verify", items, histories, seed)
     values = [read_json(text, dict) or {} for text in texts]
     label = [{"True": "rejected", "False": "accepted"}.get(str(value.get("problem"))) for value in values]
     failure = [value.get("failure") if value.get("failure") in FAILURES else "" for value in values]
@@ -155,7 +156,7 @@ def refine(
     """Send flagged attributes back for revision: their new texts, with the index of ``flagged`` (None: nothing left
     to say), and the outputs.
     """
-    parsed = [parse_attributes(text) for text in _about(lm, "refine", flagged, histories, seed)]
+    parsed = [parse_attributes(text) for text in _texts(lm, "refine", flagged, histories, seed)]
     texts = [found[0]["attribute"] if found else None for found, _ in parsed]
     kinds = [kind for kind in PROBLEMS if kind != "empty list"]  # that is an answer here
     outputs = _outputs("refine", flagged["user"], [problems for _, problems in parsed], kinds)
@@ -174,12 +175,7 @@ def rate(lm: Model, pairs: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame
     judgments : of what could be read, above 3 where personalized is better.
     outputs : as of `extract`.
     """
-    # Alternating, so that a judge's liking for a place is not one for personalization.
-    first = pd.Series(np.arange(len(pairs)) % 2 == 1, pairs.index)
-    sides = pairs["personalized"].where(first, pairs["generic"]), pairs["generic"].where(first, pairs["personalized"])
-    fields, template = zip(pairs["attribute"], pairs["prompt_text"], *sides, strict=True), prompts.template("rate")
-    asked = [prompts.fill(template, attribute=a, prompt=p, first=x, second=y) for a, p, x, y in fields]
-    answers = [read_json(text, dict) for text in ask.texts(lm, asked, 0.0, seed)]
+    first, answers = _first(pairs), [read_json(text, dict) for text in _texts(lm, "rate", pairs, seed=seed)]
     values = [(answer or {"rating": None}).get("rating", 0) for answer in answers]
     problems = [{"invalid JSON"} if v is None else set() if v in range(1, 6) else {"wrong scale"} for v in values]
     rating = pd.Series([np.nan if bad else value for bad, value in zip(problems, values, strict=True)], pairs.index)
@@ -253,6 +249,18 @@ def compare(
     return found
 
 
+def cost(
+    lm: Model, steps: Mapping[str, pd.DataFrame], histories: pd.DataFrame | None = None, *, seed: int = 0
+) -> pd.DataFrame:
+    """What ``steps``, each with the table of `asked`, would ask: rows as of ``ask.cost``; nothing is asked.
+
+    What "verify" finds stands in the prompts of "refine": until it is known, none of these counts as stored.
+    """
+    how = {step: (asked(step, table, histories), TEMPERATURES.get(step, 0.0), seed) for step, table in steps.items()}
+    tables = [ask.cost_of_texts(lm, *each).assign(step=step) for step, each in how.items()]
+    return pd.concat(tables)[["step", *tables[0].columns.drop("step")]]
+
+
 def _in_mid_sentence(texts: pd.Series) -> pd.Series:
     return texts.str[0].str.lower() + texts.str[1:]
 
@@ -262,9 +270,29 @@ def _outputs(step: str, users: pd.Series, problems: list[set[str]], kinds: Seque
     return table.melt(["step", "user"], var_name="problem", value_name="hit")
 
 
-def _about(lm: Model, name: str, items: pd.DataFrame, histories: pd.DataFrame, seed: int) -> list[str | None]:
-    history = histories.groupby("user")["text"].agg("\n\n".join).str[:LONGEST]
-    fields = items.reindex(columns=["attribute", "reason", "failure"], fill_value="").astype("str").to_dict("records")
-    template, talks = prompts.template(name), history[items["user"]]
-    asked = [prompts.fill(template, **each, conversation=talk) for each, talk in zip(fields, talks, strict=True)]
-    return ask.texts(lm, asked, 0.0, seed)
+def asked(step: str, table: pd.DataFrame, histories: pd.DataFrame | None = None) -> list[str]:
+    """The prompts of a step: "extract" from histories, "verify" or "refine" items, "rate" pairs of responses."""
+    if step == "extract":
+        fields = table[["text"]].set_axis(["conversation"], axis=1)
+    elif step == "rate":
+        first, (personalized, generic) = _first(table), (table["personalized"], table["generic"])
+        fields = table[["attribute", "prompt_text"]].set_axis(["attribute", "prompt"], axis=1)
+        fields = fields.assign(first=personalized.where(first, generic), second=generic.where(first, personalized))
+    else:
+        history = histories.groupby("user")["text"].agg("\n\n".join).str[:LONGEST]
+        fields = table.reindex(columns=["attribute", "reason", "failure"], fill_value="").astype("str")
+        fields = fields.assign(conversation=history[table["user"]].to_numpy())
+    return [prompts.fill(prompts.template(step), **each) for each in fields.to_dict("records")]
+
+
+def _first(pairs: pd.DataFrame) -> pd.Series:
+    """Whether the personalized response stands first: alternating, so that a judge's liking for a place is not one for
+    personalization.
+    """
+    return pd.Series(np.arange(len(pairs)) % 2 == 1, pairs.index)
+
+
+def _texts(
+    lm: Model, step: str, table: pd.DataFrame, histories: pd.DataFrame | None = None, seed: int = 0
+) -> list[str | None]:
+    return ask.texts(lm, asked(step, table, histories), TEMPERATURES.get(step, 0.0), seed)

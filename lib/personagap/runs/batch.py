@@ -20,7 +20,6 @@ from personagap.runs.request import Request, acyclic, format_value
 
 #: What an entry may hold besides ``notebook``.
 OPTIONS = ("parameters", "grid", "kernel")
-COST = ["generations", "tokens", "detectable"]
 #: Seconds between looks at whether a cluster has workers.
 LOOK = 30
 
@@ -62,8 +61,8 @@ def read(file: Path, figures: Path) -> list[Request]:
 
 
 def _cost(request: Request) -> dict[str, float]:
-    """`cost.cost`, or {} and a warning: parameters that only the notebook can judge stop no other run."""
-    from personagap.runs.cost import cost  # and statistics, which a batch with nothing to do does without
+    """`costs.cost`, or {} and a warning: parameters that only the notebook can judge stop no other run."""
+    from personagap.runs.costs import cost  # and statistics, which a batch with nothing to do does without
 
     try:
         return cost(request)

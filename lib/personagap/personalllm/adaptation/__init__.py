@@ -5,12 +5,13 @@ from functools import partial
 from personagap import embeddings
 from personagap.personalllm.adaptation import runlog
 from personagap.personalllm.adaptation.icl import CONTROLS, STRATEGIES, Examples, Study, plan_study, source_arms
-from personagap.personalllm.adaptation.neighbours import KINDS, neighbour_arms, quality
+from personagap.personalllm.adaptation.neighbours import KINDS, NEAR, neighbour_arms, quality
 from personagap.personalllm.adaptation.outcomes import (
     by_database,
     by_generation,
     by_selection,
     compare,
+    cost,
     open_model,
     references,
     reward_models,

@@ -1,9 +1,9 @@
 """What users get from a model that sees examples: rewards, win rates, and paired differences with intervals."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import product
+from itertools import cycle, product
 
 import numpy as np
 import pandas as pd
@@ -43,17 +43,57 @@ def serve(
     shots : numbers of examples; 0 is the arm "zero_shot".
     templates : "chat" (the model's) and "plain" (none, as in the authors' code, P8).
     """
+    tables = []
+    for template, model, cells, asked in _asked(lm, study, arms, shots, templates):
+        got = np.split(respond(model, asked), len(cells))
+        for (arm, k), scores in zip(cells, got, strict=True):
+            tables.append(_outcomes(study, scores, arm, k, template))
+    return pd.concat(tables, ignore_index=True)
+
+
+def cost(
+    lm: Model,
+    study: Study,
+    arms: dict[str, Examples],
+    shots: Sequence[int],
+    templates: Sequence[str],
+    evaluation: str = "select",
+) -> pd.DataFrame:
+    """What `serve` would ask, rows as of ``ask.cost`` by ``template``; nothing is asked.
+
+    ``evaluation`` is that of `open_model`, the other arguments are those of `serve`.
+    """
+    prices = []
+    for template, model, _, asked in _asked(lm, study, arms, shots, templates):
+        texts = [chat[0]["content"] for chat in asked]
+        if evaluation == "generate":
+            price = ask.cost_of_texts(model, texts, 0.0, 0, TOKENS)
+        else:
+            choices = study.responses[study.target].tolist()
+            read = np.resize([sum(map(len, row)) / ask.TOKEN_CHARACTERS for row in choices], len(texts))
+            sizes = [ask.length(text, more) for text, more in zip(texts, read, strict=True)]
+            price = ask.price(dict(zip(_keys(model, asked, choices), sizes, strict=True)), [model.id])
+        prices.append(price.assign(template=template))
+    return pd.concat(prices)[["template", *prices[0].columns.drop("template")]]
+
+
+def _asked(
+    lm: Model, study: Study, arms: dict[str, Examples], shots: Sequence[int], templates: Sequence[str]
+) -> Iterator[tuple]:
+    """Of each template: the model that reads by it, its cells (arm, shots), and the chats of each cell's users."""
     if not templates or not set(templates) <= set(TEMPLATES):
         raise UserError(f"templates is {templates!r}: give a list of {', '.join(TEMPLATES)}")
     shots, templates = list(dict.fromkeys(shots)), list(dict.fromkeys(templates))
     cells = [("zero_shot", 0)] * (0 in shots) + list(product(arms, [k for k in shots if k]))
-    tables = []
     for template in templates:
         asked = [chat for arm, k in cells for chat in chats(study, arm, arms.get(arm), k)]
-        got = np.split(respond(reader(lm, template), asked), len(cells))
-        for (arm, k), scores in zip(cells, got, strict=True):
-            tables.append(_outcomes(study, scores, arm, k, template))
-    return pd.concat(tables, ignore_index=True)
+        yield template, reader(lm, template), cells, asked
+
+
+def _keys(lm: Model, asked: list, choices: list) -> list[str]:
+    """What the choice of each chat, of the users in turn, is stored under."""
+    requests = zip(asked, cycle(choices))
+    return [digest("choose", lm.id, lm.revision, lm.render(chat), mine) for chat, mine in requests]
 
 
 def open_model(
@@ -87,8 +127,7 @@ def by_selection(study: Study, store: ResponseStore | None) -> Callable:
 
     def respond(lm: Model, asked: list) -> np.ndarray:
         user = np.arange(len(asked)) % len(choices)
-        requests = zip(asked, user, strict=True)
-        keys = [digest("choose", lm.id, lm.revision, lm.render(chat), choices[mine]) for chat, mine in requests]
+        keys = _keys(lm, asked, choices)
 
         def make(rows: np.ndarray, keep: Callable) -> None:
             def weighed(i: int, sums: np.ndarray) -> None:

@@ -1,0 +1,97 @@
+"""What a notebook's prompts cost is known before anything is asked: as they are asked, and as the dry run says."""
+
+import numpy as np
+import pytest
+from fakes import Fake
+
+from personagap import datasets
+from personagap.demo import conversations, personalllm
+from personagap.demo.selector import Selector
+from personagap.paths import NOTEBOOKS
+from personagap.personalllm import adaptation
+from personagap.personalllm.users import dirichlet
+from personagap.recentering import attributes, extraction
+from personagap.responses import ResponseStore
+from personagap.runs.costs import cost
+from personagap.runs.request import Request
+
+
+def planned(notebook, **given):
+    return cost(Request(NOTEBOOKS / f"{notebook}.ipynb", given))
+
+
+def held(lm):
+    return len(ResponseStore(lm.id))
+
+
+def test_the_steps_of_extraction_are_priced_as_they_are_asked(own_cache):
+    (items, _), histories = datasets.load_judgments("extraction"), datasets.load_histories()
+    flagged, lm = items.head(7), conversations.Simulator()
+    steps = {"extract": histories, "verify": items, "refine": flagged}
+    price = extraction.cost(lm, steps, histories).set_index("step")
+    assert held(lm) == 0 and (price["to_ask"] == price["requests"]).all()
+    assert price.loc["verify", "max_tokens"] > len(items) * 2048
+    extraction.extract(lm, histories)
+    assert held(lm) == price.loc["extract", "to_ask"]
+    verified, _ = extraction.verify(lm, items, histories)
+    assert held(lm) == price.loc[["extract", "verify"], "to_ask"].sum()
+    extraction.refine(lm, verified.head(7), histories)
+    assert held(lm) == price["to_ask"].sum()
+    steps["refine"] = verified.head(7)
+    assert extraction.cost(lm, steps, histories)["to_ask"].tolist() == [0, 0, 0]
+    assert planned("recentering/1_extraction")["generations"] == len(histories) + 2 * len(items)
+    assert planned("recentering/1_extraction", model=None) == {}
+
+
+def test_judges_of_relevance_and_of_responses_are_priced_as_they_are_asked(demo_lm, own_cache):
+    pairs, _ = datasets.load_relevance()
+    few = pairs.head(12)
+    price, whole = attributes.cost([demo_lm], few), attributes.cost([demo_lm], pairs)
+    assert held(demo_lm) == 0
+    for mode in attributes.MODES:
+        attributes.judge(demo_lm, few, mode, max_tokens=attributes.TOKENS)
+    assert held(demo_lm) == price["to_ask"].sum() == 12 + few["prompt"].nunique()
+    assert (attributes.cost([demo_lm], few)["stored"] == price["to_ask"]).all()
+    asked = planned("recentering/2_relevance", judges=["demo", "smollm2"])
+    # What is asked of two users alike is asked once.
+    assert asked["generations"] == 2 * whole["requests"].sum() < 2 * (len(pairs) + pairs["prompt"].nunique())
+    assert asked["tokens"] == pytest.approx(2 * whole["max_tokens"].sum(), abs=9)
+    assert planned("recentering/2_relevance") == {}
+    items, _ = datasets.load_judgments("response")
+    assert planned("recentering/3_response", model="demo")["generations"] == len(items)
+    assert extraction.cost(demo_lm, {"rate": items})["requests"].tolist() == [len(items)]
+
+
+@pytest.mark.parametrize("evaluation", ["select", "generate"])
+def test_examples_are_priced_as_they_are_shown(own_cache, evaluation):
+    table = datasets.load_personalllm()
+    study = adaptation.plan_study(table, dirichlet(3, 0.05, 0, table.attrs["reward_models"]), "zscore", "gpt-4o")
+    arms = adaptation.source_arms(study, adaptation.embed(study.prompts), 1, 0.05)
+    lm, respond = Fake("echo", lambda prompt: "As you like."), adaptation.by_generation(study, personalllm.score)
+    if evaluation == "select":
+        lm = Selector("none", study.responses, study.rewards)
+        respond = adaptation.by_selection(study, ResponseStore(lm.id))
+    asked = lm, study, {name: arms[name] for name in ("own", "losing")}
+    price = adaptation.cost(*asked, [0, 1], ["chat"], evaluation).iloc[0]
+    assert held(lm) == 0 and price["requests"] == price["to_ask"] == 3 * 3
+    adaptation.serve(*asked, respond, [0, 1], ["chat"])
+    assert held(lm) == price["to_ask"]
+    assert adaptation.cost(*asked, [0, 1], ["chat"], evaluation)["to_ask"].tolist() == [0]
+
+
+def test_the_dry_run_counts_the_arms_that_notebooks_show(own_cache):
+    table = datasets.load_personalllm()
+    weights = dirichlet(4, 0.05, 0, table.attrs["reward_models"])
+    study = adaptation.plan_study(table, weights, "zscore", "gpt-4o")
+    source = adaptation.source_arms(study, adaptation.embed(study.prompts), 1, 0.05)
+    near, _ = adaptation.neighbour_arms(
+        study, dirichlet(30, 0.05, 1, table.attrs["reward_models"]), neighbours=2, shots=1,
+        prompt_vectors=adaptation.embed(study.prompts), response_vectors=adaptation.embed(study.responses.ravel()),
+    )  # fmt: skip
+    given = {"model": "demo", "users": 4}
+    asked = planned("personalllm/2_in_context", **given, shots=[0, 1, 3])
+    assert asked["generations"] == 4 * (1 + 2 * len(source)) * 2 and np.isnan(asked["tokens"])
+    assert planned("personalllm/2_in_context", **given, shots=[1])["generations"] == 4 * len(source) * 2
+    asked = planned("personalllm/3_across_users", **given, database_sizes=[30, 60])
+    assert asked["generations"] == 4 * 2 * (1 + len(near))
+    assert planned("personalllm/2_in_context") == planned("personalllm/1_simulated_users") == {}
