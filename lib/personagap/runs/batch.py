@@ -20,6 +20,7 @@ from personagap.runs.request import Request, acyclic, format_value
 
 #: What an entry may hold besides ``notebook``.
 OPTIONS = ("parameters", "grid", "kernel")
+COST = ["generations", "tokens", "detectable"]
 #: Seconds between looks at whether a cluster has workers.
 LOOK = 30
 
