@@ -54,7 +54,7 @@ def test_without_a_terminal_a_batch_says_a_line_for_each_run_every_minute(tmp_pa
 
 
 def test_in_a_terminal_each_run_has_a_line_that_changes(tmp_path):
-    with counting("question", seconds=0.5) as (url, _):
+    with counting("question", seconds=1.0) as (url, _):  # so that looks see several
         command, how = batch_of_two(tmp_path, url)
         ours, theirs = pty.openpty()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=theirs, **how)
