@@ -94,7 +94,7 @@ def run_server(command: list, health: str, log: Path, seconds: float = 120) -> I
         yield
     finally:
         process.terminate()
-        process.wait(timeout=30)
+        process.wait(timeout=120)
 
 
 def _answers(url: str) -> bool:
@@ -130,7 +130,7 @@ def jupyter_lab(root: Path, figures: Path) -> Iterator[str]:
         yield f"{found[0]}lab/tree/explore.ipynb?token=secret"
     finally:
         server.terminate()
-        server.wait(20)
+        server.wait(timeout=120)
 
 
 def completion(text: str = "fine", prompt_tokens: int = 5, **choice) -> dict:

@@ -179,6 +179,7 @@ def test_a_failure_stops_nothing_and_a_killed_batch_goes_on_where_it_stopped(tmp
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, env=unset)
     one = batch.read(tmp_path / "batch.yaml", tmp_path / "figures")[1]
     wait_for(lambda: (tmp_path / "kernel").exists() and execute.finished(one))
+    wait_for(lambda: (tmp_path / "log").read_text().count(";") == 3)  # of the first two, either may be done first
     running.kill()
     running.wait()
     wait_for(lambda: gone(int((tmp_path / "kernel").read_text())))
