@@ -12,9 +12,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
-import pyarrow
 
-from personagap.errors import UserError, first_line
+from personagap.errors import UserError, explained
 from personagap.paths import DEMO, shown
 
 SIMULATED = "Apache-2.0 (simulated, written for this project)"
@@ -68,11 +67,8 @@ def find_folder(data: str | Path, demo: Path = DEMO) -> Path:
 
 def from_hub(what: str, fetch: Callable[[], Any]) -> Any:
     """What ``fetch`` brings from the Hugging Face Hub."""
-    try:
+    with explained(f"cannot {what}", "check the network and your access, or use a folder"):
         return fetch()
-    except Exception as error:  # the network stack below raises a dozen unrelated types
-        cause = f"cannot {what} ({first_line(error)})"
-        raise UserError(f"{cause}: check the network and your access, or use a folder") from None
 
 
 def read_text(file: Path) -> str:
@@ -136,11 +132,8 @@ def _not_an_object(file: Path, number: int, wrong: str) -> UserError:
 
 def read_parquet(files: list[Path]) -> pd.DataFrame:
     """The files of one table; rows are counted from 1 through all of them."""
-    try:
+    with explained(f"{files[0].parent}: not whole Parquet files", "download them again"):
         table = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
-    except (pyarrow.ArrowException, OSError) as error:
-        cause = f"not whole Parquet files ({first_line(error)})"
-        raise UserError(f"{files[0].parent}: {cause}: download them again") from None
     return table.set_index(pd.RangeIndex(1, len(table) + 1))
 
 

@@ -30,7 +30,7 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from personagap import _asserts, _confining, _system_calls
-from personagap.errors import UserError, first_line
+from personagap.errors import UserError, explained
 
 OPT_IN = "PERSONAGAP_UNSAFE_EXEC"
 REMEDY = f"leave mbpp out, or set {OPT_IN}=1 to run them unconfined"
@@ -85,10 +85,8 @@ def check_tests(tests: list[str], setup: str = "") -> list[str]:
     >>> check_tests(["assert f(1) == 1\\nassert f(2) == 4", "assert f(3)"])
     ['assert f(1) == 1', 'assert f(2) == 4', 'assert f(3)']
     """
-    try:
+    with explained("the setup code does not compile", "correct it in the data"):
         parsed = ast.parse(setup)
-    except (SyntaxError, ValueError, TypeError) as error:  # the last: it is no text
-        raise UserError(f"the setup code does not compile ({first_line(error)}): correct it in the data") from None
     imports = [name.name for node in ast.walk(parsed) if isinstance(node, ast.Import) for name in node.names]
     imports += [node.module for node in ast.walk(parsed) if isinstance(node, ast.ImportFrom) and node.module]
     if lacking := [name for name in imports if importlib.util.find_spec(name.partition(".")[0]) is None]:

@@ -22,7 +22,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from personagap.store_files import lines, shard
-from personagap.store_folder import DATABASE, is_shared, locked, told
+from personagap.store_folder import DATABASE, is_locked, is_shared, locked, told
 
 #: ``files`` are those of writers and of earlier versions: how many bytes of each have been read.
 SCHEMA = """
@@ -115,7 +115,7 @@ class Store:
             among = [json.dumps(list(keys))]
             answered = {key for (key,) in database.execute("SELECT key FROM answered" + AMONG, among)}
             held = dict(database.execute("SELECT key, owner FROM claims" + AMONG, among))
-            dead = {name for name in set(held.values()) if not self._alive(name)}
+            dead = {name for name in set(held.values()) if not is_locked(self._sign(name))}
             database.executemany("DELETE FROM claims WHERE owner = ?", ((name,) for name in dead))
             free = {key for key in keys if key not in answered and (key not in held or held[key] in dead)}
             database.executemany("INSERT INTO claims VALUES (?, ?)", ((key, owner) for key in free))
@@ -194,15 +194,6 @@ class Store:
 
     def _sign(self, owner: str) -> Path:
         return self.folder / f".{owner}.asking"
-
-    def _alive(self, owner: str) -> bool:
-        try:
-            with locked(self._sign(owner), wait=False):
-                return False
-        except FileNotFoundError:
-            return False
-        except BlockingIOError:
-            return True
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:

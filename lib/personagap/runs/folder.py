@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from personagap import sandbox
-from personagap.errors import UserError, first_line
+from personagap.errors import UserError, explained
 from personagap.leaving import leaving
 from personagap.paths import FIGURES
 from personagap.runs.files import spared, whole
-from personagap.runs.lock import is_locked
+from personagap.store_folder import is_locked
 
 #: Tables with one row per answer are Parquet; the others, made to be read, CSV.
 PARQUET = ("scores", "responses")
@@ -36,11 +36,9 @@ def read_facts(folder: Path) -> dict[str, Any]:
     `UserError`: it cannot be read, or lacks what every run that has a status records.
     """
     path, facts = folder / "run.json", {}
-    try:
+    with explained(f"{path} is damaged", "delete it and run the notebook again"):
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a run that starts may have just removed it
             facts = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({first_line(error)}): delete it and run the notebook again") from None
     recorded = {**dict.fromkeys(("id", "started"), str), **dict.fromkeys(("parameters", "changed"), dict)}
     if not isinstance(facts, dict) or (
         "status" in facts and not all(isinstance(facts.get(name), kind) for name, kind in recorded.items())
@@ -104,7 +102,7 @@ def runs(figures: Path) -> list[dict[str, Any]]:
             facts = {**read_facts(path.parent), "folder": path.parent}
         if "status" not in facts:  # left by a notebook that somebody ran by hand, cell by cell
             continue
-        if facts["status"] == "running" and not is_locked(path.parent):
+        if facts["status"] == "running" and not is_locked(path.with_name(".lock")):
             facts["status"] = "interrupted"
         found.append(facts)
     return sorted(found, key=lambda facts: facts["started"], reverse=True)

@@ -26,7 +26,7 @@ def lock(folder: Path) -> int:
     asked = time.monotonic()
     while not _take(descriptor):
         owner = os.pread(descriptor, 200, 0).decode()
-        # A glance by `is_locked` may be in the way, or the kernel of a runner that was killed.
+        # A glance whether it `is_locked` may be in the way, or the kernel of a runner that was killed.
         if time.monotonic() - asked > (0.5 if _alive(owner) else DYING):
             os.close(descriptor)
             raise UserError(f"{folder.name} is already being run (process {owner}): wait for it or stop it")
@@ -38,15 +38,6 @@ def lock(folder: Path) -> int:
         os.close(descriptor)
         raise OSError(error.errno, error.strerror, str(folder / ".lock")) from None
     return descriptor
-
-
-def is_locked(folder: Path) -> bool:
-    """Whether somebody is at this run now."""
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
-    try:
-        return not _take(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _take(descriptor: int) -> bool:

@@ -12,14 +12,14 @@ from tqdm import tqdm
 from personagap.leaving import leaving
 from personagap.progress import MINUTE
 from personagap.runs.folder import PROGRESS
-from personagap.runs.lock import is_locked
+from personagap.store_folder import is_locked
 
 
 def state(folder: Path) -> str:
     """What the run in ``folder`` asks, and in which section of its notebook; "" if it is not under way."""
     with contextlib.suppress(OSError):
         section, *asked = (folder / PROGRESS).read_text(encoding="utf-8").splitlines() or [""]
-        if section and is_locked(folder):  # and not left behind by a runner that was killed
+        if section and is_locked(folder / ".lock"):  # and not left behind by a runner that was killed
             return leaving(f"{folder.name}: {' · '.join([*filter(None, asked), section])}")
     return ""
 
