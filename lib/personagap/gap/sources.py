@@ -80,10 +80,7 @@ def means(
             half = special.stdtrit(df, (1 + drawn.level) / 2) * pseudo(0.0, 0.0, drawn.clusters())[1]
             low, high = mean[0] - half, mean[0] + half
         elif share:
-            student = special.stdtrit(df, (1 + drawn.level) / 2)
-            fewer = (special.ndtri((1 + drawn.level) / 2) / student) ** 2  # the error is itself an estimate
-            size = fewer * mean[0] * (1 - mean[0]) / error**2 if error > TINY else drawn.clusters()
-            low, high = wilson(mean[0], size, drawn.level)
+            low, high = _at_effective_size(mean[0], error, df, drawn.clusters(), drawn.level)
         row = {"metric": "share" if share else "mean", **dict(zip(by, group, strict=True))}
         row |= {"estimate": mean[0], "ci_low": low, "ci_high": high, "n": len(x)}
         method = drawn.method
@@ -231,9 +228,15 @@ def _share(hit: np.ndarray, code: np.ndarray, level: float) -> tuple[float, floa
     share, (code, clusters) = hit.mean(), pd.factorize(code)
     sums, n = np.bincount(code, weights=hit - share), len(clusters)
     error = (n / (n - 1) * (sums**2).sum()) ** 0.5 / len(hit)
-    fewer = (stats.norm.ppf((1 + level) / 2) / stats.t.ppf((1 + level) / 2, n - 1)) ** 2
-    size = fewer * share * (1 - share) / error**2 if error > TINY else n
-    return error, *wilson(share, size, level)
+    return error, *_at_effective_size(share, error, n - 1, n, level)
+
+
+def _at_effective_size(share: float, error: float, df: float, clusters: int, level: float) -> np.ndarray:
+    """Wilson's limits of a share whose clustered standard error is ``error``, see `means`."""
+    # The error is itself an estimate: as Student's t is wider than the normal, the size is smaller.
+    fewer = (special.ndtri((1 + level) / 2) / special.stdtrit(df, (1 + level) / 2)) ** 2
+    size = fewer * share * (1 - share) / error**2 if error > TINY else clusters
+    return wilson(share, size, level)
 
 
 def _permuted_p(hit: np.ndarray, code: np.ndarray, first: np.ndarray) -> float:
