@@ -7,6 +7,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -65,10 +66,9 @@ def find_folder(data: str | Path, demo: Path = DEMO) -> Path:
     return folder
 
 
-def from_hub(what: str, fetch: Callable[[], Any]) -> Any:
-    """What ``fetch`` brings from the Hugging Face Hub."""
-    with explained(f"cannot {what}", "check the network and your access, or use a folder"):
-        return fetch()
+def from_hub(what: str) -> AbstractContextManager:
+    """Whatever fails while the block fetches from the Hugging Face Hub is told in one line."""
+    return explained(f"cannot {what}", "check the network and your access, or use a folder")
 
 
 def read_text(file: Path) -> str:

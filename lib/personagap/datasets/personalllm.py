@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Sequence
-from functools import partial
 from itertools import count, product
 from pathlib import Path
 
@@ -143,7 +142,7 @@ def _splits(name: str, data: str | Path) -> dict[str, tuple[str, pd.DataFrame]]:
     """Split → where it was read, and its table with rows counted from 1."""
     hub, repo = str(data) == "hub", f"{OWNER}/{name}"
     root = DEMO / "personalllm" if str(data) == "demo" else Path(data)
-    folder = from_hub(f"download {repo}", partial(_download, repo)) if hub else root / name
+    folder = _download(repo) if hub else root / name
     files = pd.Series(sorted(folder.rglob("*.parquet")), dtype=object)
     if files.empty:
         raise UserError(f"no {name}/**/*.parquet in {root}: download {repo} there, or use data='hub'")
@@ -155,4 +154,5 @@ def _splits(name: str, data: str | Path) -> dict[str, tuple[str, pd.DataFrame]]:
 def _download(repo: str) -> Path:
     from huggingface_hub import snapshot_download
 
-    return Path(snapshot_download(repo, repo_type="dataset", allow_patterns="*.parquet", cache_dir=CACHE))
+    with from_hub(f"download {repo}"):
+        return Path(snapshot_download(repo, repo_type="dataset", allow_patterns="*.parquet", cache_dir=CACHE))

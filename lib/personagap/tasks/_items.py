@@ -159,11 +159,8 @@ def _fetch(hub: Hub) -> pd.DataFrame:
     except ImportError:
         remedy = 'data="hub" needs one more package: pip install "personagap[hub]"'
         raise UserError(remedy) from None
-
-    def fetch() -> pd.DataFrame:
+    with from_hub(f"load {hub.name} from the Hub"):
         return datasets.load_dataset(hub.name, hub.configuration, split=hub.split).to_pandas()
-
-    return from_hub(f"load {hub.name} from the Hub", fetch)
 
 
 def _single_asserts(items: pd.DataFrame, where: str) -> list[list[str]]:
