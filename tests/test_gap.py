@@ -458,6 +458,7 @@ def test_humans_who_do_not_agree_give_no_ceiling():
         ({"human_majority": [0] * 8, "a": [1] * 8}, gap.relevance_metrics, "never says yes"),
         ({"human_majority": [0, 1] * 4, "a": [0.5] * 8}, gap.relevance_metrics, "other than 0 and 1"),
         ({"human_1": [0, 1] * 4}, gap.relevance_metrics, "no rater 'human_majority'"),
+        ({"human_majority": [0, 1] * 4}, partial(gap.scored_difference, a="a", b="select_all"), "no rater 'a'"),
         ({"human_majority": [0, 1] * 4, "a": [2] * 8}, gap.reliability_curve, r"score in \[0, 1\]"),
         ({"a": [1, 2] * 4, "b": [1, 2] * 4}, gap.judge_inflation, "rater_kind 'human'"),
         ({"human_1": [1, 2] * 4, "b": [1, 2] * 4}, gap.judge_correlation, "labels of 2 or more people"),

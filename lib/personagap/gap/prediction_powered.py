@@ -8,7 +8,7 @@ from scipy import stats
 
 from personagap.errors import UserError
 from personagap.gap.resampling import TINY, How, Resampling, pseudo, resample
-from personagap.gap.tables import kinds, units
+from personagap.gap.tables import columns_of, kinds, units
 from personagap.results import result
 
 
@@ -64,10 +64,9 @@ def prediction_powered_mean(
     """
     wide, kind = units(judgments), kinds(judgments)
     people = [gold] if gold else [name for name in wide if kind[name] == "human"]
-    if unknown := {judge, *people} - set(wide):
-        raise UserError(f"no rater {sorted(unknown)[0]!r} in the judgments: they are {', '.join(wide)}")
     if not people:
         raise UserError("no judgments of rater_kind 'human': prediction-powered inference needs some")
+    columns_of(wide, [judge, *people])  # or it says who is unknown
     wide = wide[wide[judge].notna()]
     f, y = wide[judge].to_numpy(), wide[people].mean(axis=1).to_numpy()
     known, drawn = np.isfinite(y), resample(wide.index, **how)

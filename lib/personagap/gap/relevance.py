@@ -8,7 +8,7 @@ import pandas as pd
 
 from personagap.errors import UserError
 from personagap.gap.resampling import How, Resampling, resample
-from personagap.gap.tables import binary, kinds, units
+from personagap.gap.tables import binary, columns_of, kinds, units
 from personagap.results import result
 
 METRICS = ("prevalence", "yes_rate", "precision", "recall", "f1", "accuracy", "kappa", "auprc", "over_selection")
@@ -79,6 +79,15 @@ def gold_units(wide: pd.DataFrame, gold: str) -> pd.DataFrame:
     if not judged[gold].any():
         raise UserError(f"{gold!r} never says yes, so recall, F1 and AUPRC are undefined: choose another gold")
     return judged
+
+
+def shared_units(judgments: pd.DataFrame, a: str, b: str, gold: str) -> pd.DataFrame:
+    """The units that the gold rater and both others judged; the rater "select_all" says yes to every one."""
+    wide = gold_units(units(judgments), gold).assign(select_all=1.0)
+    wide = wide[columns_of(wide, [a, b]).notna().all(axis=1)]
+    if wide.empty:
+        raise UserError(f"{a!r}, {b!r} and {gold!r} share no item")
+    return wide
 
 
 def relevance_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **how: Unpack[How]) -> pd.DataFrame:
@@ -165,13 +174,9 @@ def paired_difference(
     6           auprc     -0.04   -0.11     0.02
     7  over_selection      1.34    0.95     1.72
     """
-    wide = gold_units(units(judgments), gold).assign(select_all=1.0)
-    wide = wide[binary(wide, [a, b]).notna().all(axis=1)]
-    if wide.empty:
-        raise UserError(f"{a!r}, {b!r} and {gold!r} share no item")
-    drawn = resample(wide.index, **how)
-    y = wide[gold].to_numpy()
-    values_a, values_b = (_metrics(wide[rater].to_numpy(), y, drawn) for rater in (a, b))
+    wide = shared_units(judgments, a, b, gold)
+    drawn, y = resample(wide.index, **how), wide[gold].to_numpy()
+    values_a, values_b = (_metrics(labels.to_numpy(), y, drawn) for _, labels in binary(wide, [a, b]).items())
     table = difference_table(f"{a} − {b}", METRICS, values_a, values_b, drawn, len(wide))
     return table[table["metric"] != "prevalence"].reset_index(drop=True)
 

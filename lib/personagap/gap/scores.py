@@ -8,7 +8,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from sklearn.model_selection import GroupKFold
 
 from personagap.errors import UserError
-from personagap.gap.relevance import difference_table, gold_units
+from personagap.gap.relevance import difference_table, gold_units, shared_units
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import units
 from personagap.results import result
@@ -105,10 +105,8 @@ def scored_difference(
     -------
     One row, metric "auprc", like those of ``paired_difference``.
     """
-    wide = gold_units(units(judgments), gold).assign(select_all=1.0)
-    wide = wide[wide[[a, b]].notna().all(axis=1)]
-    drawn = resample(wide.index, **how)
-    y = wide[gold].to_numpy()
+    wide = shared_units(judgments, a, b, gold)
+    drawn, y = resample(wide.index, **how), wide[gold].to_numpy()
     values = [_resampled_precision(y, wide[rater].to_numpy(), drawn)[:, None] for rater in (a, b)]
     return difference_table(f"{a} − {b}", ["auprc"], *values, drawn, len(wide))
 
