@@ -48,6 +48,12 @@ CHEATS = {
     "JSON without end": "import os\nos.write(3, b'[' * 60_000 + b'\\n')\nos._exit(0)",
     "a flood of lines": "import os\nwhile True: os.write(3, b'[70000]\\n' * 9999)",
     "its own time-out": "import os, signal\nos.kill(os.getpid(), signal.SIGPROF)",
+    "a power of ten for a fraction": 'import os\nos.write(3, b\'[["Fraction", ["1e999999999"]]]\\n\')\nos._exit(0)',
+    "a decimal for a fraction": "import os\n"
+    'os.write(3, b\'[["Fraction", [["Decimal", ["1e999999999"]]]]]\\n\')\nos._exit(0)',
+    "an iterator without end": "class X(list):\n  def __iter__(self):\n    while True: yield 1\ndef f(n): return X()",
+    "a base without end": "class M(type):\n  __mro__ = property(lambda cls: iter(lambda: object, None))\n"
+    "class X(metaclass=M): pass\ndef f(n): return X()",
     "a number without end": "from decimal import Decimal\ndef f(n): return Decimal('1e999999999')",
     "no number": "def f(n): return float('nan')",
     "a mock": "from unittest.mock import MagicMock\nf = MagicMock()",
