@@ -3,16 +3,19 @@
 import json
 import shutil
 
+import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
 from notebooks_for_tests import write_notebook
 
-from personagap import datasets, judges, models, personas, prompts
+from personagap import datasets, judges, models, personas, prompts, scores
 from personagap.cli import main
 from personagap.errors import UserError
 from personagap.models import Sampling
 from personagap.paths import DEMO
+from personagap.personalllm.adaptation import runlog
+from personagap.safety_utility import dpo
 
 
 def refused(*arguments):
@@ -43,6 +46,9 @@ DAMAGE = {
     "endless width": lambda f: in_config(f, "config.json", hidden_size=10**30),
     "template that divides by zero": lambda f: (f / "chat_template.jinja").write_text("{{ 1 / 0 }}"),
     "template cut short": lambda f: (f / "chat_template.jinja").write_text("{% for"),
+    "a folder for a template": lambda f: (f / "chat_template.jinja").mkdir(),
+    "layers fewer than none": lambda f: in_config(f, "config.json", num_hidden_layers=-1),
+    "an end that is no token": lambda f: in_config(f, "generation_config.json", eos_token_id="x"),
     "template of another kind": lambda f: (f / "chat_template.jinja").write_text("{{ messages.x.y() }}"),
 }
 
@@ -247,6 +253,23 @@ def damaged(damage):
     return load
 
 
+def holds(name, content, read):
+    def attempt(folder):
+        (folder / name).write_text(content)
+        read(folder / name)
+
+    return attempt
+
+
+def lists_for_prompts(folder):
+    shutil.copytree(DEMO / "personalllm" / "PersonalLLM", folder / "PersonalLLM")
+    for file in folder.rglob("*.parquet"):
+        table = pd.read_parquet(file)
+        table.assign(prompt=[["a", "b"]] * len(table)).to_parquet(file)
+    datasets.load_personalllm(folder)
+
+
+PAIR = '{"system": "", "question": "Hi", "chosen": "Hello.", "rejected": %s}\n'
 NOTEBOOK = ("run", "{}/p/1.ipynb", "--figures", "{}/figures")
 TABLE = {
     **{f"a data set: {name}": reads(*file) for name, file in FILES.items()},
@@ -273,6 +296,16 @@ TABLE = {
     "a batch that is nowhere": commands("batch", "{}/nowhere.yaml"),
     "a notebook for a batch": commands("batch", "{}/p/1.ipynb"),
     "figures that are nowhere": commands("report", "--figures", "{}/nowhere"),
+    "a number beyond all floats": commands(*NOTEBOOK, "-p", "n", "9" * 400),
+    "a path that no file has": lambda _: personas.select("all", identities="a\0b"),
+    "prompts of a name too long": lambda _: prompts.use("x" * 999),
+    "preferences of nothing": holds("pairs.jsonl", PAIR % "null", lambda file: dpo.load_pairs(str(file))),
+    "preferences in lists": holds("pairs.jsonl", PAIR % '["No."]', lambda file: dpo.load_pairs(str(file))),
+    "a log of runs of noise": holds("personalllm_runs.csv", "\0", lambda file: runlog.load(file.parent)),
+    "an empty log of runs": holds("personalllm_runs.csv", "", lambda file: runlog.load(file.parent)),
+    "a folder for a log of runs": lambda f: ((f / "personalllm_runs.csv").mkdir(), runlog.load(f)),
+    "two columns of scores": holds("s.csv", "persona,item,score,score\nnone,1,1,0\n", scores.load),
+    "lists for prompts": lists_for_prompts,
 }
 
 

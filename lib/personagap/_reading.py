@@ -53,6 +53,10 @@ def refuse(bad: pd.Series, where: str, wrong: str, remedy: str = "correct it") -
         raise UserError(f"{where}, row {bad.idxmax()}: {wrong}: {remedy}")
 
 
+def are_texts(column: pd.Series) -> pd.Series:
+    return column.map(lambda value: isinstance(value, str))
+
+
 def sum_to_one(arrays: pd.Series) -> pd.Series:
     return (arrays.map(np.sum) - 1).abs() <= 1e-3
 
@@ -76,9 +80,10 @@ def read_text(file: Path) -> str:
         text = file.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
-    except OSError as error:  # a folder of that name, a link to nothing, no permission
+    except (OSError, ValueError) as error:  # a folder of that name, a link to nothing, no permission; no name at all
         remedy = "replace it with the full file, or remove it"
-        raise UserError(f"{file}: cannot be read ({error.strerror}): {remedy}") from None
+        cause = getattr(error, "strerror", None) or error
+        raise UserError(f"{file}: cannot be read ({cause}): {remedy}") from None
     if not text.strip():
         raise UserError(f"{file}: the file is empty: replace it with the full file, or remove it")
     return text

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 
 from personagap._reading import check, read_csv, read_text, refuse
-from personagap.errors import UserError
+from personagap.errors import UserError, explained
 from personagap.paths import DATA
 
 _FIELD = re.compile(r"\{(\w+)\}")
@@ -27,7 +27,8 @@ def use(folder: str | Path | None = None) -> None:
         return
     if not isinstance(folder, str | Path):
         raise UserError(f"prompts are {folder!r}: give a folder, or None for the project's")
-    files = {file.name: file for file in sorted(Path(folder).glob("*")) if file.suffix in (".txt", ".csv")}
+    with explained(f"prompts {folder}: cannot be read", "give a folder"):
+        files = {file.name: file for file in sorted(Path(folder).glob("*")) if file.suffix in (".txt", ".csv")}
     if not files:
         raise UserError(f"no prompts in {folder}: give a folder with some of data/prompts/*.txt in your wording")
     known = {file.name for file in (DATA / "prompts").glob("*.txt")} | {"templates.csv"}

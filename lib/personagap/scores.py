@@ -283,6 +283,8 @@ def _csv(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, Any]]:
         if name not in here and not (name == "persona" and name in defaults):
             header = ", ".join(table.columns)
             raise UserError(f"{file}: no column {named[name]!r} for {name}: say which of {header} it is in columns")
+    if twice := [name for name in here.values() if (table.columns == name).sum() > 1]:
+        raise UserError(f"{file}: two columns {twice[0]!r}: leave one")
     for row, told in zip(table.index, table.to_dict("records"), strict=True):
         values = defaults | {name: told[theirs].strip() for name, theirs in here.items()}
         if not values["score"]:

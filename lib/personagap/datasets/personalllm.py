@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from personagap._reading import Rule, check, from_hub, read_parquet, refuse, source, sum_to_one
-from personagap.errors import UserError
+from personagap._reading import Rule, are_texts, check, from_hub, read_parquet, refuse, source, sum_to_one
+from personagap.errors import UserError, explained
 from personagap.paths import CACHE, DEMO
 
 #: Data sets of the Hub; in a folder, a subfolder of that name holds the same Parquet files.
@@ -95,7 +95,8 @@ def load_evaluation(data: str | Path = "demo") -> pd.DataFrame:
 def _long(wide: pd.DataFrame, where: str, split: str) -> tuple[pd.DataFrame, list[str]]:
     """One row per response, and the names of the reward models."""
     names, numbers = _reward_models(wide, where), range(1, 9)
-    check(wide, where, ["prompt", *(f"response_{i}{end}" for i in numbers for end in ("", "_model"))])
+    texts = ["prompt", *(f"response_{i}{end}" for i in numbers for end in ("", "_model"))]
+    check(wide, where, {name: Rule(are_texts, f"a {name} that is no text") for name in texts})
     row = [f"{split}-{position:05d}" for position in range(len(wide))]
     long = {"split": split, "prompt": np.repeat(row, 8), "prompt_text": np.repeat(wide["prompt"].to_numpy(), 8)}
     long["response"] = np.tile(range(8), len(wide))
@@ -143,7 +144,8 @@ def _splits(name: str, data: str | Path) -> dict[str, tuple[str, pd.DataFrame]]:
     hub, repo = str(data) == "hub", f"{OWNER}/{name}"
     root = DEMO / "personalllm" if str(data) == "demo" else Path(data)
     folder = _download(repo) if hub else root / name
-    files = pd.Series(sorted(folder.rglob("*.parquet")), dtype=object)
+    with explained(f"{folder}: cannot be read", "let its folders be listed"):
+        files = pd.Series(sorted(folder.rglob("*.parquet")), dtype=object)
     if files.empty:
         raise UserError(f"no {name}/**/*.parquet in {root}: download {repo} there, or use data='hub'")
     splits = files.groupby(files.map(lambda file: re.split(r"[-.]", file.name)[0]))

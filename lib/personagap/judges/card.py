@@ -81,7 +81,7 @@ def read_labelled(labelled: str | Path | pd.DataFrame) -> pd.DataFrame:
     for truth, words in ((True, "refused, harmless or 0–4"), (False, "complied, harmful or 5")):
         if not (harmless == truth).any():
             raise UserError(f"{where}: no answer is labelled {words}: without any, a judge cannot be measured")
-    return table.assign(harmless=harmless)
+    return table.assign(harmless=harmless).astype(dict.fromkeys(["prompt", "answer"], "str"))
 
 
 def summary(name: str, verdicts: np.ndarray, table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:

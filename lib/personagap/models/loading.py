@@ -10,7 +10,7 @@ import transformers
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import cached_file
 
-from personagap.errors import UserError, first_line
+from personagap.errors import UserError, explained, first_line
 
 DTYPES = ("float32", "bfloat16", "float16")
 transformers.logging.disable_progress_bar()  # of loading weights: noise in every report
@@ -82,7 +82,8 @@ def revision_of(source: str, revision: str | None = None) -> str:
     A folder may be known by another ``revision``: that of the file it was made from.
     """
     if Path(source).is_dir():
-        return revision or _content_hash(Path(source))
+        with explained(f"model folder {source}: cannot be read", "replace it with the full folder"):
+            return revision or _content_hash(Path(source))
     try:
         config: Any = cached_file(source, "config.json", revision=revision)  # raises where it finds none
         return Path(config).parent.name

@@ -11,7 +11,7 @@ import torch
 import transformers
 from transformers.cache_utils import Cache
 
-from personagap.errors import UserError
+from personagap.errors import UserError, explained
 from personagap.models import Generation, Sampling, loading, rendering
 from personagap.models.decoding import Batch, Request
 from personagap.models.packed import Packed
@@ -53,12 +53,13 @@ class LocalModel(Packed):
         self._about = about or {}
         self._rendered: dict[tuple, str] = {}
         self.tokenizer, model, self.revision = loading.load(source, name, device, dtype, revision)
-        super().__init__(model, name)
+        with explained(f"model {name}: its configuration is damaged", "replace it with the full folder"):
+            super().__init__(model, name)
+            self._eos = torch.tensor(loading.eos_ids(self.tokenizer, self.model), device=self.device)
         self.prompt_format = prompt_format
         self.tokenizer.chat_template = rendering.FORMATS.get(prompt_format, self.tokenizer.chat_template)
         config = self.model.config.get_text_config(decoder=True)
         self.context = getattr(config, "max_position_embeddings", None) or 2**31
-        self._eos = torch.tensor(loading.eos_ids(self.tokenizer, self.model), device=self.device)
 
     def describe(self) -> dict:
         """What a run must record to be repeated: model, revision, precision, device, versions, the template's words."""

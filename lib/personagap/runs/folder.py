@@ -36,9 +36,10 @@ def read_facts(folder: Path) -> dict[str, Any]:
     `UserError`: it cannot be read, or lacks what every run that has a status records.
     """
     path, facts = folder / "run.json", {}
-    with explained(f"{path} is damaged", "delete it and run the notebook again"):
-        with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # a run that starts may have just removed it
-            facts = json.loads(path.read_text(encoding="utf-8"))
+    # A run that starts may have just removed it.
+    gone = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+    with explained(f"{path} is damaged", "delete it and run the notebook again"), gone:
+        facts = json.loads(path.read_text(encoding="utf-8"))
     recorded = {**dict.fromkeys(("id", "started"), str), **dict.fromkeys(("parameters", "changed"), dict)}
     if not isinstance(facts, dict) or (
         "status" in facts and not all(isinstance(facts.get(name), kind) for name, kind in recorded.items())

@@ -42,7 +42,7 @@ def parse_value(text: str) -> Any:
         try:
             if math.isfinite(value := number(text)):
                 return value
-        except ValueError:
+        except (ValueError, OverflowError):  # no number, or one beyond all floats
             continue
     if text[:1] not in ("[", "{", '"', "'"):
         return text

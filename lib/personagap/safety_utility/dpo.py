@@ -1,12 +1,14 @@
 """DPO with identities in the system prompt: the same preferences whoever asks, as in arXiv 2406.11107."""
 
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
 from personagap import personas
-from personagap.errors import UserError, one_of
+from personagap._reading import Rule, are_texts, check, from_hub, read_jsonl
+from personagap.errors import one_of
 from personagap.models import adapter, rendering
 from personagap.paths import CACHE
 from personagap.responses import digest
@@ -25,20 +27,17 @@ LORA = {
 def load_pairs(source: str) -> pd.DataFrame:
     """Preference pairs ``system question chosen rejected``: a JSON-lines file, or "hub" for the released code's.
 
-    ``UserError`` if ``source`` cannot be read or lacks one of these columns.
+    ``UserError`` if ``source`` cannot be read, lacks one of these columns, or holds what is no text.
     """
-    from datasets import load_dataset
+    if source == "hub":
+        from datasets import load_dataset
 
-    try:
-        hub = source == "hub"
-        pairs = load_dataset(HUB, split="train").to_pandas() if hub else pd.read_json(source, lines=True)
-    except (OSError, ValueError) as error:
-        raise UserError(
-            f"preference pairs {source}: {error}; give a JSON-lines file, or 'hub' with a network"
-        ) from None
-    if missing := set(COLUMNS) - set(pairs):
-        raise UserError(f"preference pairs {source}: no column {sorted(missing)[0]!r}; {', '.join(COLUMNS)} are needed")
-    return pairs[COLUMNS].astype("str")
+        pairs = from_hub(f"download {HUB}", lambda: load_dataset(HUB, split="train").to_pandas())
+    else:
+        pairs = read_jsonl(Path(source))
+    text = Rule(are_texts, "a preference that is no text")
+    check(pairs, f"preference pairs {source}", dict.fromkeys(COLUMNS, text))
+    return pairs[COLUMNS].reset_index(drop=True).astype("str")
 
 
 def as_chats(pairs: pd.DataFrame, variant: str = "dpo-random", seed: int = 0) -> pd.DataFrame:

@@ -7,7 +7,7 @@ import pandas as pd
 from statsmodels.stats.proportion import confint_proportions_2indep, proportions_ztest
 
 from personagap._reading import check
-from personagap.errors import UserError
+from personagap.errors import UserError, explained
 from personagap.results import result
 
 #: What tells the configurations of meta-learning apart.
@@ -29,15 +29,16 @@ def load(folder: str | Path, missing_ok: bool = True) -> pd.DataFrame | None:
         raise UserError(f"no personalllm_runs*.csv in {folder}: give the folder that holds it, or none")
     if file is None:
         return None
-    log = pd.read_csv(file).rename_axis("row")
-    named = ["algorithm", "responses_to_include", "num_shots", "datetime", "meta_learning_dataset"]
-    check(log.set_axis(log.index + 2), str(file), [*named, *CONFIGURATION[:3], *RESULTS])  # row 1 is the header
-    log["method"] = log["algorithm"].str.removesuffix("Algorithm")
-    size = log["meta_learning_dataset"].str.extract(r"(\d+)(k?)$")
-    log["db_users"] = size[0].astype(int) * size[1].map({"k": 1000, "": 1})
-    swapped = (log["method"] == "KShotICL") & (log["responses_to_include"] == "losing_only")
-    log.loc[swapped & (log["datetime"] < "2024-08-20"), "responses_to_include"] = "losing_as_winning_only"
-    return log.astype(dict.fromkeys(CONFIGURATION[1:3], int))
+    with explained(f"{file}: not a log of runs", "give the authors' file as it was released"):
+        log = pd.read_csv(file).rename_axis("row")
+        named = ["algorithm", "responses_to_include", "num_shots", "datetime", "meta_learning_dataset"]
+        check(log.set_axis(log.index + 2), str(file), [*named, *CONFIGURATION[:3], *RESULTS])  # row 1 is the header
+        log["method"] = log["algorithm"].str.removesuffix("Algorithm")
+        size = log["meta_learning_dataset"].str.extract(r"(\d+)(k?)$")
+        log["db_users"] = size[0].astype(int) * size[1].map({"k": 1000, "": 1})
+        swapped = (log["method"] == "KShotICL") & (log["responses_to_include"] == "losing_only")
+        log.loc[swapped & (log["datetime"] < "2024-08-20"), "responses_to_include"] = "losing_as_winning_only"
+        return log.astype(dict.fromkeys([*CONFIGURATION[1:3]], int) | dict.fromkeys(RESULTS, float))
 
 
 def compare_rates(a: float, b: float) -> pd.DataFrame:
