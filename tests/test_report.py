@@ -265,6 +265,13 @@ def test_a_table_for_a_paper_is_escaped_and_rounded():
     assert row == r"a\_b \& 5\% & $-$0.512 [$-$0.600, $-$0.400] & $<$ 0.001 \\"
 
 
+def test_numbers_stand_to_the_right_and_text_to_the_left():
+    rows = [["mmlu", 5.9971, 4.432, 7.601, 60, 0.0001, "3 people"], ["gsm8k", 1.2, -0.31, 2.6, 59, np.nan, "no"]]
+    table = pd.DataFrame(rows, columns=["task", "estimate", "ci_low", "ci_high", "n", "p_adjusted", "told"])
+    cells = re.findall(r"<t[hd][^>]* (class|style)=", readable.html(table))
+    assert cells == ["style", "class", "class", "class", "style"] * 3
+
+
 def test_a_table_for_readers_says_all_that_the_saved_one_does(tmp_path):
     """Plain names with units, values with their intervals, what is the same once, and nothing of pandas."""
     table = pd.DataFrame(

@@ -24,6 +24,8 @@ COUNTS = re.compile("n(_|$)|clusters")
 #: Where intervals of one column differ in width by more than this, each has digits of its own.
 ALIKE = 20
 MISSING = "–"
+#: A cell that is a number, with or without its interval, share or order.
+NUMBER = re.compile(r"(< )?[+−]?[\d∞][\d,.∞]*( ?%)?( \[.*\])?|\[[\d,.−∞ ]+\]|–")
 
 
 @functools.cache
@@ -171,6 +173,11 @@ def _rounded(value: float, decimals: int) -> str:
     return text.replace("-", "−").replace("inf", "∞")
 
 
+def _is_number(cells: pd.Series) -> bool:
+    """Whether a column of text holds nothing but numbers."""
+    return bool(cells.str.fullmatch(NUMBER).all() and (cells != MISSING).any())
+
+
 def html(table: pd.DataFrame) -> str:
     """The table as HTML: what is the same in all rows in its caption, what names a row in its first column."""
     shown, same = readable(table)
@@ -179,11 +186,13 @@ def html(table: pd.DataFrame) -> str:
     if len(shown) > len(body):
         notes.insert(0, f"the first {len(body)} of {len(shown)} rows")
     caption = f"<caption>{escaped('; '.join(notes))}</caption>" if notes else ""
-    heads = "".join(f'<th scope="col">{escaped(head)}</th>' for head in shown)
+    # Numbers to the right, text to the left: here JupyterLab's default is the first, a report's the second.
+    sides = ['class="number"' if _is_number(body[head]) else 'style="text-align: left"' for head in shown]
+    heads = "".join(f'<th scope="col" {side}>{escaped(head)}</th>' for head, side in zip(shown, sides, strict=True))
     rows = []
     for first, *rest in body.itertuples(index=False, name=None):
-        cells = "".join(f"<td>{escaped(cell)}</td>" for cell in rest)
-        rows.append(f'<tr><th scope="row">{escaped(first)}</th>{cells}</tr>')
+        cells = "".join(f"<td {side}>{escaped(cell)}</td>" for cell, side in zip(rest, sides[1:], strict=True))
+        rows.append(f'<tr><th scope="row" {sides[0]}>{escaped(first)}</th>{cells}</tr>')
     kind = "dataframe answers" if {"question", "answer"} <= set(table.columns) else "dataframe"
     return f'<table class="{kind}">{caption}<thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
