@@ -32,7 +32,8 @@ def load_pairs(source: str) -> pd.DataFrame:
     if source == "hub":
         from datasets import load_dataset
 
-        pairs = from_hub(f"download {HUB}", lambda: load_dataset(HUB, split="train").to_pandas())
+        with from_hub(f"download {HUB}"):
+            pairs = load_dataset(HUB, split="train").to_pandas()
     else:
         pairs = read_jsonl(Path(source))
     text = Rule(are_texts, "a preference that is no text")
