@@ -12,20 +12,31 @@ def real_persona_effects(bias: pd.DataFrame, by_protocol: pd.DataFrame) -> pd.Da
     same answers: ``question answer``.
     """
     found = bias[bias["p_value"] < ALPHA]
-    designs = "; ".join(f"{row.dimension} {_bias(row)}" for row in bias.itertuples())
-    answer = f"{f'Yes, in {len(found)}' if len(found) else 'Not shown in any'} of {len(bias)} designs"
+    if len(found):
+        answer, named = f"Yes, a real model's answers depend on the persona in {len(found)}", found
+    else:
+        answer, named = "No persona effect of a real model is shown in any", bias.nsmallest(1, "smallest_pb")
+    headline = f"{answer} of {len(bias)} designs{'' if len(found) else '; most sensitive'}: {_designs(named)}."
     told = by_protocol[by_protocol["metric"] == "pb"]
     papers = "; ".join(
         f"{row.task}, {row.protocol or 'judge ' + row.judge}: PB {row.estimate:.2f}, {p(row.p_value)}"
         for row in told[told["task"] != "joint"].fillna("").itertuples()
     )
-    protocol = "What would the paper's protocol have found on the same answers?"
-    return table([("Does a real model serve people differently?", f"{answer}: {designs}."), (protocol, f"{papers}.")])
+    answers = [
+        ("Does a real model serve people differently?", headline),
+        ("What does each design show?", f"{_designs(bias)}."),
+        ("What would the paper's protocol have found on the same answers?", f"{papers}."),
+    ]
+    return table(answers)
 
 
-def _bias(row) -> str:
-    pb = corrected_pb(row, what="PB ")
-    return f"{pb} points, {p(row.p_value)}, finds {row.smallest_pb:.2f} (n = {row.n_items:,})"
+def _designs(bias: pd.DataFrame) -> str:
+    """PB of each design, and the smallest that it finds with 80 % power."""
+    return "; ".join(
+        f"{row.dimension}: {corrected_pb(row, what='PB ')} points, {p(row.p_value)}, "
+        f"would find {row.smallest_pb:.2f} (n = {row.n_items:,})"
+        for row in bias.itertuples()
+    )
 
 
 def real_remedies(remedies: pd.DataFrame) -> pd.DataFrame:
