@@ -5,6 +5,7 @@ import json
 import math
 import os
 import re
+import socket
 import subprocess
 import sys
 
@@ -272,6 +273,15 @@ def test_dask_survives_a_killed_worker(tmp_path):
     said, problem = running.communicate(timeout=120)
     assert running.returncode == 0 and "1 of 1 runs finished" in said
     assert "Traceback" not in problem
+
+
+def test_another_cluster_on_this_machine_is_no_concern_of_a_batch(recwarn):
+    pytest.importorskip("distributed", reason='needs pip install "personagap[dask]"')
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # where one runs indeed
+            stack.enter_context(socket.create_server(("127.0.0.1", 8787)))
+        assert list(batch.run_on_dask([], "local", 1, False)) == []
+    assert [str(told.message) for told in recwarn if "already in use" in str(told.message)] == []
 
 
 def test_an_unreachable_scheduler_is_one_clear_line(tmp_path):

@@ -144,7 +144,9 @@ def run_on_dask(requests: list[Request], address: str, jobs: int, force: bool) -
         try:
             if address == "local":
                 size = {"n_workers": jobs, "threads_per_worker": 1, "processes": True}
-                cluster = LocalCluster(**size, dashboard_address=None, silence_logs=logging.CRITICAL)
+                # Any port: without a dashboard too Dask serves pages, and warns where another cluster does at its own.
+                served = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+                cluster = LocalCluster(**size, scheduler_kwargs=served, silence_logs=logging.CRITICAL)
                 client = stack.enter_context(Client(stack.enter_context(cluster)))
             else:
                 client = stack.enter_context(Client(address, timeout=10))
