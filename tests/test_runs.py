@@ -61,8 +61,8 @@ def request_for(tmp_path):
 
 
 @pytest.fixture
-def own_place(monkeypatch):
-    """A folder of temporary files of this test alone, with a short name, as sockets need."""
+def own_place(tmp_path, monkeypatch):
+    """A folder of temporary files of this test alone, with a short name, as sockets need; pytest's lie elsewhere."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         monkeypatch.setenv("TMPDIR", place)
         monkeypatch.setattr(tempfile, "tempdir", place)
