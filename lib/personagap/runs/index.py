@@ -75,7 +75,7 @@ def write(figures: Path) -> Path:
 
 def _row(facts: dict[str, Any], figures: Path) -> dict[str, Any]:
     folder = facts["folder"]
-    page = next(page for page in ("report.html", "notebook.ipynb", "run.json") if (folder / page).exists())
+    page = next((page for page in ("report.html", "notebook.ipynb") if (folder / page).exists()), "run.json")
     alternatives = facts.get("figures", {})
     shown = facts.get("headline") if facts.get("headline") in alternatives else next(iter(alternatives), "")
     return {
