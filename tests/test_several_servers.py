@@ -88,8 +88,10 @@ def test_a_server_that_refuses_leaves_the_requests_to_the_other(monkeypatch, sta
 
 
 @pytest.mark.parametrize("status", [401, 403, 404])
-def test_where_one_refuses_the_other_is_waited_for(monkeypatch, status):
+def test_where_one_refuses_the_other_is_waited_for(monkeypatch, capsys, status):
+    """Longer than a request is repeated, and not told to answer again because the one that refuses does."""
     monkeypatch.setattr(connection, "PAUSE", 0.05)
+    monkeypatch.setattr(connection, "LONGEST_PAUSE", 0.1)
     begun, free = threading.Event(), []
 
     def refuses(body):
@@ -100,11 +102,12 @@ def test_where_one_refuses_the_other_is_waited_for(monkeypatch, status):
         return (503, {"error": {"message": "busy"}}) if busy else (200, completion("fine"))
 
     with scripted(refuses) as first, scripted(stumbles) as second:
-        lm = load_model(f"openai:m@{first},{second}")
-        free.append(time.monotonic() + 1)
+        lm = load_model(f"openai:m@{first},{second}", patience=30)
+        free.append(time.monotonic() + 2)
         begun.set()
         answers = lm.generate(CHATS, SAMPLING, range(128))
     assert {answer.text for answer in answers} == {"fine"} and lm.failure is None
+    assert capsys.readouterr().out.count("answers again") <= 2  # the one, and so both
 
 
 def test_an_answer_from_before_the_loss_is_no_return(monkeypatch, capsys):

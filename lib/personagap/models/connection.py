@@ -120,7 +120,7 @@ class Connection:
                 put_off = self.probe is not None and (error.status == 429 or error.wait is not None)
                 spent += LOST if lost else PUT_OFF if put_off else 1
                 timeouts += lost
-                if not error.passes and not (error.status in GONE and self._others()):
+                if not self._may_pass(error):
                     raise
                 self._failing = self._failing or sent
                 if spent > retries:
@@ -160,9 +160,10 @@ class Connection:
             self._stopped.clear()
             self._ends = None
 
-    def _others(self) -> bool:
-        """Whether one of several servers may answer what another refuses, be it away for the moment."""
-        return len(self.endpoints) > 1 and not all(endpoint.refuses for endpoint in self.endpoints)
+    def _may_pass(self, error: Failure) -> bool:
+        """Whether to ask again: one of several servers may answer what another refuses, be it away for the moment."""
+        others = len(self.endpoints) > 1 and not all(endpoint.refuses for endpoint in self.endpoints)
+        return error.passes or (error.status in GONE and others)
 
     def _another(self) -> bool:
         """Whether one of several servers can be asked at once."""
@@ -171,8 +172,10 @@ class Connection:
     def _post(self, body: dict, seconds: float) -> dict:
         with self._choosing:
             present = [endpoint for endpoint in self.endpoints if endpoint.present]
-            by = (lambda each: each.under_way) if present else (lambda each: (each.refuses, each.away_until))
-            chosen = min(present or self.endpoints, key=by)
+            if present:  # of equally idle ones the last to fail comes last, or it alone might be tried
+                chosen = min(present, key=lambda each: (each.under_way, each.failed_at))
+            else:
+                chosen = min(self.endpoints, key=lambda each: (each.refuses, each.away_until))
             chosen.under_way += 1
         sent = time.monotonic()
         try:
@@ -259,7 +262,7 @@ class Connection:
             except Failure as again:
                 error = again
             # It is there: the request hears what it says; or it lets the probe wait and answers others, so it is busy.
-            if not error.passes or (self._failing is None and _timed_out(error)):
+            if not self._may_pass(error) or (self._failing is None and _timed_out(error)):
                 break
             left, pause = start + self.patience - time.monotonic(), max(_pause(attempt), error.wait or 0)
             if left <= (error.wait or 0):
