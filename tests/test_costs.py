@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from fakes import Fake
+from notebooks_for_tests import write_notebook
 
 from personagap import datasets
 from personagap.demo import conversations, personalllm
@@ -95,3 +96,8 @@ def test_the_dry_run_counts_the_arms_that_notebooks_show(own_cache):
     asked = planned("personalllm/3_across_users", **given, database_sizes=[30, 60])
     assert asked["generations"] == 4 * 2 * (1 + len(near))
     assert planned("personalllm/2_in_context") == planned("personalllm/1_simulated_users") == {}
+
+
+def test_a_notebook_of_ones_own_is_taken_for_no_other(tmp_path):
+    cell = "model = 'demo'\ndata = 'demo'\nn_bootstrap = 20\nembeddings = None\nseed = 0"
+    assert cost(Request(write_notebook(tmp_path / "p" / "own.ipynb", parameters=cell))) == {}

@@ -274,11 +274,12 @@ def asked(step: str, table: pd.DataFrame, histories: pd.DataFrame | None = None)
     """The prompts of a step: "extract" from histories, "verify" or "refine" items, "rate" pairs of responses."""
     if step == "extract":
         fields = table[["text"]].set_axis(["conversation"], axis=1)
-    elif step == "rate" or histories is None:
+    elif step == "rate":
         first, (personalized, generic) = _first(table), (table["personalized"], table["generic"])
         fields = table[["attribute", "prompt_text"]].set_axis(["attribute", "prompt"], axis=1)
         fields = fields.assign(first=personalized.where(first, generic), second=generic.where(first, personalized))
     else:
+        assert histories is not None, f"{step} shows the conversations: give the histories"
         history = histories.groupby("user")["text"].agg("\n\n".join).str[:LONGEST]
         fields = table.reindex(columns=["attribute", "reason", "failure"], fill_value="").astype("str")
         fields = fields.assign(conversation=history[table["user"]].to_numpy())

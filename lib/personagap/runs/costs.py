@@ -29,7 +29,7 @@ def cost(request: Request) -> dict[str, float]:
         return _of_identities(request)
     if {"planted", "shots", "users"} <= asked.keys():
         return _of_examples(asked)
-    if {"gold", "judges"} <= asked.keys() or {"model", "n_bootstrap", "embeddings"} <= asked.keys():
+    if any(names <= asked.keys() for names in ({"gold", "judges"}, {"model", "verifier"}, {"model", "reward_device"})):
         return _of_judgments(asked)
     return {}
 
