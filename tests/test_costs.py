@@ -2,10 +2,13 @@
 
 import numpy as np
 import pytest
+import yaml
+from click.testing import CliRunner
 from fakes import Fake
 from notebooks_for_tests import write_notebook
 
 from personagap import datasets
+from personagap.cli import main
 from personagap.demo import conversations, personalllm
 from personagap.demo.selector import Selector
 from personagap.paths import NOTEBOOKS
@@ -96,6 +99,15 @@ def test_the_dry_run_counts_the_arms_that_notebooks_show(own_cache):
     asked = planned("personalllm/3_across_users", **given, database_sizes=[30, 60])
     assert asked["generations"] == 4 * 2 * (1 + len(near))
     assert planned("personalllm/2_in_context") == planned("personalllm/1_simulated_users") == {}
+
+
+def test_a_sum_that_lacks_the_tokens_of_a_run_is_not_told_as_the_most(tmp_path):
+    grid = [("2_in_context", {"model": "demo"}), ("1_personalization_bias", {"tasks": ["mmlu"]})]
+    found = {path.stem: path for path in NOTEBOOKS.rglob("*.ipynb")}
+    batch = [{"notebook": str(found[name]), "parameters": given} for name, given in grid]
+    (tmp_path / "batch.yaml").write_text(yaml.safe_dump({"runs": batch}))
+    asked = ["batch", str(tmp_path / "batch.yaml"), "--figures", str(tmp_path / "figures"), "--dry-run"]
+    assert "generations and an unknown number of tokens" in CliRunner().invoke(main, asked).output
 
 
 def test_a_notebook_of_ones_own_is_taken_for_no_other(tmp_path):

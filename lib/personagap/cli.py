@@ -161,7 +161,8 @@ def _say_plan(requests: list, force: bool) -> None:
     plan = batch.plan(requests, force)
     say(plan.to_string(index=False, na_rep="–", max_colwidth=60, float_format="{:,.0f}".format))
     to_do, generations, tokens = (plan["state"] == "to do").sum(), plan["generations"].sum(), plan["tokens"].sum()
-    tokens = f"{tokens:,.0f}" if plan["tokens"].notna().any() else "unknown"
+    untold = plan["generations"].notna() & plan["tokens"].isna()
+    tokens = "an unknown number of" if untold.any() else f"{tokens:,.0f}"
     click.echo(
         f"{len(plan)} runs, {to_do} to do: at most {generations:,.0f} generations and {tokens} tokens,\n"
         "less what the response store holds. detectable: the difference from the control, in points,\n"
