@@ -58,6 +58,12 @@ def test_unknown_names_are_one_line():
             call()
 
 
+def test_preferences_that_cannot_be_fetched_may_be_given_in_a_file(monkeypatch):
+    monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: {}["no network"])
+    with pytest.raises(UserError, match=r"^cannot download Intel/orca_dpo_pairs .*: .* or give a JSON-lines file$"):
+        dpo.load_pairs("hub")
+
+
 def test_variants_ask_the_same_preferences_differently(tmp_path):
     file = tmp_path / "pairs.jsonl"
     row = {"system": "Be brief.", "question": "Hi", "chosen": "Hello.", "rejected": "No.", "other": 1}

@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 
 from personagap import personas
-from personagap._reading import Rule, are_texts, check, from_hub, read_jsonl
-from personagap.errors import one_of
+from personagap._reading import Rule, are_texts, check, read_jsonl
+from personagap.errors import explained, one_of
 from personagap.models import adapter, rendering
 from personagap.paths import CACHE
 from personagap.responses import digest
@@ -32,7 +32,7 @@ def load_pairs(source: str) -> pd.DataFrame:
     if source == "hub":
         from datasets import load_dataset
 
-        with from_hub(f"download {HUB}"):
+        with explained(f"cannot download {HUB}", "check the network and your access, or give a JSON-lines file"):
             pairs = load_dataset(HUB, split="train").to_pandas()
     else:
         pairs = read_jsonl(Path(source))
