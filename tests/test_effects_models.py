@@ -31,6 +31,7 @@ def test_new_estimators_agree_with_their_references(check):
 )
 def test_validation_table_keeps_its_promises(check):
     found = validation.table([check], replications=300).set_index("metric")
+    assert {"actual_error", "coverage", "power"} & set(found.index)
     error, coverage, power = (found[found.index == name] for name in ("actual_error", "coverage", "power"))
     assert (error["ci_low"] <= 0.05).all() and (error["estimate"] <= 0.08).all()
     assert (coverage["estimate"] >= 0.92).all() and (power["estimate"] >= 0.4).all()

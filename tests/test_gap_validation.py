@@ -17,7 +17,9 @@ def test_estimators_agree_with_their_references(check):
 
 def check_level(checks, replications):
     """Within two points of nominal, Monte-Carlo noise apart."""
-    for row in table(checks, replications=replications).itertuples():
+    found = table(checks, replications=replications)
+    assert {"coverage", "actual_error"} & set(found["metric"])
+    for row in found.itertuples():
         if row.metric == "coverage":
             n = 2 * replications
             low, high = stats.binomtest(round(row.estimate * n), n).proportion_ci(0.999)
