@@ -85,9 +85,11 @@ def test_intervals_cover_the_truth_and_raw_ones_do_not(effect):
 @pytest.mark.parametrize(("sensitivity", "specificity"), [(0.95, 0.98), (0.7, 0.9), (0.65, 0.75)])
 @pytest.mark.parametrize("effect", [-10, 0])
 def test_coverage_at_length(sensitivity, specificity, effect):
-    studies = [replicate(trial, sensitivity, specificity, effect) for trial in range(400)]
+    """So many studies that chance alone, from .95, is no reason to fail: its standard error is 0.007."""
+    studies = [replicate(trial, sensitivity, specificity, effect) for trial in range(1000)]
     corrected, _, contrast = coverage(studies, effect)
-    assert corrected >= 0.92 and contrast >= 0.92
+    print(f"J {sensitivity + specificity - 1:.2f}, effect {effect}: covered {corrected:.3f} and {contrast:.3f}")
+    assert corrected >= 0.93 and contrast >= 0.93
 
 
 @pytest.mark.slow
