@@ -22,6 +22,15 @@ def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
 
 
+@pytest.fixture(autouse=True)
+def plain_tables():
+    """What a test sets for tables to print (``figures.use``) is undone: the examples in docstrings print plain ones."""
+    yield
+    if pandas := sys.modules.get("pandas"):
+        for option in ("display.float_format", "display.max_colwidth"):
+            pandas.reset_option(option)
+
+
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory):
     """A folder with a tiny random Llama and a byte-level tokenizer with a ChatML template."""
