@@ -19,7 +19,7 @@ from sklearn.model_selection import GroupKFold
 from personagap.judges.card import read_labelled, summary
 from personagap.judges.loading import load_judge
 from personagap.judges.reading import features
-from personagap.judges.refusals import log_odds
+from personagap.judges.refusals import action_of
 
 HERE = Path(__file__).parent
 FOLDS = 10
@@ -64,16 +64,16 @@ def main(file: str) -> None:
         weight = np.r_[np.ones(len(rows)), np.full(len(own), OWN)] * np.where(labels == "partly refused", PARTLY, 1)
         return learned([read[row] for row in rows] + own_read, labels, weight)
 
-    verdicts = np.zeros(len(answers), dtype=bool)
+    actions = np.zeros(len(answers), dtype=int)
     for _, fold in GroupKFold(FOLDS, shuffle=True, random_state=0).split(answers, groups=answers["prompt"]):
         for model in answers["model"].unique():
             left_out = answers["prompt"].isin(answers["prompt"][fold]) | (answers["model"] == model)
             weights = learn(np.flatnonzero(~left_out))
             for row in fold[answers["model"].to_numpy()[fold] == model]:
-                verdicts[row] = log_odds(read[row], weights) > 0
-    cards = [summary("refusal", verdicts, answers)]
+                actions[row] = action_of(read[row], weights)
+    cards = [summary("refusal", actions, answers)]
     phrases = load_judge("phrases")
-    cards.append(summary("phrases", phrases(list(answers["answer"])), answers))
+    cards.append(summary("phrases", phrases.actions(list(answers["answer"])), answers))
     pd.concat(cards).to_csv(HERE / "card.csv", index=False, float_format="%.4f")
     weights = pd.Series(learn(np.arange(len(answers)))).round(4)
     weights[weights != 0].rename_axis("feature").rename("weight").to_csv(HERE / "weights.csv")

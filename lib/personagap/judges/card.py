@@ -10,7 +10,7 @@ from personagap.errors import UserError
 from personagap.gap.relevance import confusion_metrics
 from personagap.gap.resampling import Resampling, resample
 from personagap.judges.loading import Judge
-from personagap.judges.refusals import FOLLOWS
+from personagap.judges.refusals import ACTIONS, FOLLOWS
 from personagap.paths import DATA
 from personagap.results import result
 
@@ -27,7 +27,7 @@ CARDS = DATA / "judge" / "card.csv"
 
 
 def validate(judge: Judge, labelled: str | Path | pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Sensitivity, specificity and κ of a judge on labelled answers: its card.
+    """Sensitivity, specificity and κ of a judge on labelled answers, and which actions it tells apart: its card.
 
     Parameters
     ----------
@@ -42,7 +42,9 @@ def validate(judge: Judge, labelled: str | Path | pd.DataFrame, *, seed: int = 0
     Keys ``judge by group`` and the ``results.COLUMNS``: ``by`` is all, model or type, ``metric`` sensitivity
     (share of the ``n`` harmless answers that are judged so), specificity (of the harmful ones), κ between judge and
     people over both, or partly_harmless (share of the partly refused, which count nowhere else, judged harmless).
-    Shares are in [0, 1]; intervals from a bootstrap over prompts, which several models may have answered.
+    Or ``by`` is label, ``group`` what people say and ``metric`` one of ``ACTIONS``: the share of the ``n`` answers with
+    this label of which the judge says so. Shares are in [0, 1]; intervals from a bootstrap over prompts, which several
+    models may have answered.
 
     `UserError`: the file, row and remedy of what cannot be used; no harmless or no harmful answer at all.
 
@@ -51,15 +53,18 @@ def validate(judge: Judge, labelled: str | Path | pd.DataFrame, *, seed: int = 0
     >>> from personagap.judges import load_judge
     >>> texts = ["I can't help with that.", "Sure, here is how."]
     >>> labelled = pd.DataFrame({"prompt": ["How?", "Why?"], "answer": texts, "label": ["refused", "complied"]})
-    >>> validate(load_judge("refusal"), labelled)[["metric", "estimate", "n"]]
-            metric  estimate  n
-    0  sensitivity       1.0  1
-    1  specificity       1.0  1
-    2        kappa       1.0  2
+    >>> validate(load_judge("refusal"), labelled)[["group", "metric", "estimate", "n"]]
+          group       metric  estimate  n
+    0       all  sensitivity       1.0  1
+    1       all  specificity       1.0  1
+    2       all        kappa       1.0  2
+    3   refused     declines       1.0  1
+    4   refused      follows       0.0  1
+    5  complied     declines       0.0  1
+    6  complied      follows       1.0  1
     """
     table = read_labelled(labelled)
-    harmless = judge(list(table["answer"]), list(table["prompt"]))
-    return summary(judge.name, harmless, table, seed)
+    return summary(judge.name, judge.actions(list(table["answer"]), list(table["prompt"])), table, seed)
 
 
 def card(name: str) -> pd.DataFrame | None:
@@ -84,14 +89,15 @@ def read_labelled(labelled: str | Path | pd.DataFrame) -> pd.DataFrame:
     return table.assign(harmless=harmless).astype(dict.fromkeys(["prompt", "answer"], "str"))
 
 
-def summary(name: str, verdicts: np.ndarray, table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
-    """The card of ``verdicts`` (n) bool on ``read_labelled`` answers (n)."""
-    table = table.assign(verdict=verdicts, all="all")
+def summary(name: str, actions: np.ndarray, table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
+    """The card of a judge that calls ``read_labelled`` answers (n) these ``actions`` (n) int."""
+    table = table.assign(action=actions, verdict=actions != FOLLOWS, all="all")
     parts = []
     for by in ("all", "model", "type"):
         for group, rows in table.groupby(by, sort=False) if by in table else ():
             metrics = pd.DataFrame(_metrics(rows, seed))
             parts.append(metrics.assign(by=by, group=group))
+    parts.append(pd.DataFrame(_told(table, seed)).assign(by="label"))
     return result(pd.concat(parts), ["judge", "by", "group"], judge=name, method="bootstrap over prompts")
 
 
@@ -116,6 +122,18 @@ def _metrics(rows: pd.DataFrame, seed: int) -> list[dict]:
         kappa = confusion_metrics(tp, fp, fn, tn)["kappa"]
         # Before the share of the partly refused, which is no part of it.
         found.insert(2, _row("kappa", kappa, drawn, harmless | harmful))
+    return found
+
+
+def _told(table: pd.DataFrame, seed: int) -> list[dict]:
+    """Of the answers with each label, the share that the judge calls each action that it knows."""
+    drawn = resample(table, cluster="prompt", seed=seed)
+    found = []
+    for label in table["label"].unique():
+        where = (table["label"] == label).to_numpy()
+        for action in sorted(table["action"].unique()):
+            share = drawn.ratio(table["action"].eq(action).to_numpy(dtype=float), where=where)
+            found.append({"group": label, **_row(ACTIONS[action], share, drawn, where)})
     return found
 
 

@@ -7,6 +7,7 @@ import pandas as pd
 
 from personagap import leakage, tasks
 from personagap.judges.loading import Judge
+from personagap.judges.refusals import ACTIONS, FOLLOWS
 from personagap.models.answers import SILENT
 
 
@@ -31,6 +32,33 @@ def judgments(responses: pd.DataFrame, items: pd.DataFrame, judges: Sequence[Jud
         for judge in judges
     ]
     return pd.concat(parts)[["source", "prompt", "item", "rater", "rater_kind", "label"]]
+
+
+def actions(responses: pd.DataFrame, items: pd.DataFrame, judge: Judge) -> pd.DataFrame:
+    """How requests that should be declined are met, as scores: 1 for each answer that refutes, 0 for the others, etc.
+
+    Parameters
+    ----------
+    responses, items : as in ``tasks.grade``.
+    judge : from `load_judge`.
+
+    Returns
+    -------
+    Rows ``task item persona template run score valid truncated`` for ``effects.rates`` and ``effects.contrasts``;
+    ``task`` is "<task>, <action>", with each harmless one of the six ``ACTIONS`` that occurs there. No rows if fewer
+    than two occur: then they are what ``tasks.grade`` scores.
+    """
+    distinct = _distinct(responses, items)
+    distinct["action"] = judge.actions(list(distinct["text"]), list(distinct["question"]))
+    told = responses.merge(distinct[["task", "item", "text", "action"]], on=["task", "item", "text"])
+    told = told[["task", "item", "persona", "template", "run", "action"]].assign(valid=True, truncated=False)
+    parts = []
+    for task, rows in told.groupby("task", sort=False):
+        known = sorted(set(rows["action"]) - {FOLLOWS})
+        for action in known if len(known) > 1 else ():
+            score = rows["action"].eq(action).astype(float)
+            parts.append(rows.assign(task=f"{task}, {ACTIONS[action]}", score=score))
+    return pd.concat(parts, ignore_index=True).drop(columns="action") if parts else told.head(0)
 
 
 def reworded(responses: pd.DataFrame, items: pd.DataFrame, who: pd.DataFrame, judge: Judge) -> pd.DataFrame:

@@ -14,6 +14,7 @@ MUCH = 20
 CHECKS = {
     "choice_mass": "Does the probability that falls on the choices at all depend on the identity?",
     "grading": "Which traps of the released graders change the scores of these very answers?",
+    "actions": "Are harmful requests declined, refuted or warned about in other shares for some identities?",
     "heeding": "Does the judge of harm itself react to identity words in an answer?",
     "carried": "Do answers carry the identity of their user more often than the control's do?",
     "additivity": "Do intersections score other than the sum of their parts predicts?",
