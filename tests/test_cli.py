@@ -54,6 +54,20 @@ def test_as_a_module_it_is_the_command(module, tmp_path):
     assert "Usage: personagap" in subprocess.run([*command[:3], "--help"], capture_output=True, text=True).stdout
 
 
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["run", "--nope"], "personagap: No such option '--nope'. Did you mean '--force'?: see {} run --help"),
+        (["run"], "personagap: Missing argument 'NOTEBOOK': see {} run --help"),
+        (["store", "nope"], "personagap: No such command 'nope': see {} store --help"),
+        (["--nope"], "personagap: No such option '--nope': see {} --help"),
+    ],
+)
+def test_a_misused_command_is_told_in_one_line(personagap, arguments, line):
+    result = personagap(*arguments)
+    assert (result.exit_code, result.stderr) == (2, line.format("main") + "\n")
+
+
 def test_a_mistake_is_one_line_and_exit_status_2(personagap, tmp_path):
     notebook = write_notebook(tmp_path / "p" / "1.ipynb")
     for arguments, error in [
