@@ -196,6 +196,13 @@ def test_identities_of_ones_own_and_their_intersections(own):
         ("category", "kind", "no column 'category'"),
         ("lawyer,", "nurse,", "row 3: this persona stands above already"),
         ("nurse,", "none,", "row 2: this name of a persona has another meaning"),
+        (
+            "nurse,",
+            "nur\u202ese,",
+            "row 2: this persona has a space at an end, a line break or a mark that is not seen",
+        ),
+        ("nurse,", "nurse ,", "row 2: this persona has a space at an end"),
+        ("ville", '"vil\nle"', "row 6: this category has a space at an end, a line break"),
         ("nurse,", "a+b,", "row 2: this name of a persona has another meaning"),
         ("ville", "control", "row 6: this category has another meaning"),
         ("a baker", " ", "row 4: an empty persona, category or phrase"),

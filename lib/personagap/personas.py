@@ -15,6 +15,7 @@ import pandas as pd
 from personagap import prompts
 from personagap._reading import Rule, check, read_csv, refuse
 from personagap.errors import UserError, one_of
+from personagap.leaving import HIDING
 from personagap.paths import DATA
 
 #: Persona names of the controls: no system message at all (chat templates may then put a text of their own), an empty
@@ -27,6 +28,8 @@ WORD_ORDER = ("age", "disability", "sexuality", "religion", "race", "gender", "p
 
 #: What the name of an identity may not hold: "+" joins those of an intersection, " − " those of a contrast.
 JOINTS = re.compile(r"\+| − ")
+#: What nobody sees in a name, so that two identities would look alike, or one break the line that it stands in.
+UNSEEN = re.compile(rf"^\s|\s$|[\t\n\r\u00ad\u200b\u200e\u200f\u2028\u2029\ufeff]|{HIDING.pattern}")
 ARTICLE = re.compile(r"^an? ")
 _STATED = Rule(lambda text: text.str.strip() != "", "an empty persona, category or phrase", "fill it in")
 
@@ -46,6 +49,11 @@ def load(file: str | Path | None = None) -> pd.DataFrame:
         return _identities()
     table, where = read_csv(Path(file)), str(file)
     check(table, where, dict.fromkeys(["persona", "category", "phrase"], _STATED))
+    for name in ("persona", "category"):
+        unseen = table[name].str.contains(UNSEEN)
+        refuse(
+            unseen, where, f"this {name} has a space at an end, a line break or a mark that is not seen", "remove it"
+        )
     taken = table["persona"].isin([*CONTROLS, "all", *table["category"]]) | table["persona"].str.contains(JOINTS)
     refuse(taken, where, "this name of a persona has another meaning", "give it a name of its own")
     refuse(table["category"].isin(["control", "intersection"]), where, "this category has another meaning", "rename it")
