@@ -71,6 +71,23 @@ def test_weights_that_run_code_are_not_read(demo_copy):
         judges.load_judge(f"hf:{demo_copy}")
 
 
+def test_weights_that_are_no_numbers_answer_nothing(demo_copy):
+    """Whatever is asked of them, the first of the possible answers would be the likeliest."""
+    from safetensors.torch import load_file, save_file
+
+    weights = load_file(demo_copy / "model.safetensors")
+    next(iter(weights.values()))[0] = float("nan")
+    save_file(weights, demo_copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="cannot be loaded .*its weights are not all numbers, such as those of model"):
+        models.load_model(f"hf:{demo_copy}")
+    labels = {str(number): f"LABEL_{number}" for number in range(6)}
+    in_config(demo_copy, "config.json", id2label=labels, architectures=["LlamaForSequenceClassification"])
+    weights["score.weight"] = weights["model.norm.weight"].repeat(6, 1)
+    save_file(weights, demo_copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(UserError, match="cannot load the judge .*not all numbers"):
+        judges.load_judge(f"hf:{demo_copy}")
+
+
 def test_a_judge_without_its_head_does_not_judge_at_random(demo_copy):
     labels = {str(number): f"LABEL_{number}" for number in range(6)}
     in_config(demo_copy, "config.json", id2label=labels, architectures=["LlamaForSequenceClassification"])

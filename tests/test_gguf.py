@@ -114,7 +114,7 @@ DAMAGES = {
     "a wide layer": (lambda whole: numbered(whole, "llama.feed_forward_length", 2**31), "feed_forward_length is"),
     "more layers": (lambda whole: numbered(whole, "llama.block_count", 3), "weights where transformers takes"),
     "no heads": (lambda whole: numbered(whole, "llama.attention.head_count", 0), "transformers cannot convert it"),
-    "not numbers": (lambda whole: whole[:-2000] + b"\xff" * 2000, "some of its weights are not numbers"),
+    "not numbers": (lambda whole: whole[:-2000] + b"\xff" * 2000, "its weights are not all numbers"),
 }
 
 
@@ -136,7 +136,7 @@ def test_a_damaged_file_is_one_clear_line(whole, tmp_path, cache, damage, capfd)
         ({"architecture": "mystery"}, "architecture mystery is not supported yet.*serve the file with llama.cpp"),
         ({"changed": {"model.layers.1.mlp.up_proj.weight": None}}, "weights where transformers takes"),
         ({"changed": {"rope_freqs.weight": torch.ones(8)}}, "weights where transformers takes"),
-        ({"changed": {"model.norm.weight": torch.full((64,), torch.nan)}}, "are not numbers"),
+        ({"changed": {"model.norm.weight": torch.full((64,), torch.nan)}}, "are not all numbers"),
     ],
     ids=["architecture", "missing", "left out", "not numbers"],
 )

@@ -53,6 +53,9 @@ def _encode(name: str, texts: tuple[str, ...]) -> np.ndarray:
         from sentence_transformers import SentenceTransformer
     except ImportError:
         raise UserError("embeddings need sentence-transformers: pip install 'personagap[embeddings]'") from None
+    from personagap.models import loading  # imports torch, which TF-IDF does without
+
     with explained(f"no sentence-transformers model at {name!r}", "give a folder or a hub name"):
         model = SentenceTransformer(name, model_kwargs={"use_safetensors": True})
+        loading.check_weights(model)
     return model.encode(list(texts), normalize_embeddings=True, show_progress_bar=False)

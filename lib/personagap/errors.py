@@ -41,6 +41,8 @@ def explained(what: str, remedy: str) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # of a damaged file the libraries raise errors of every kind
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+            remedy = "free some memory"
         raise UserError(f"{what} ({first_line(error)}): {remedy}") from None
 
 

@@ -80,7 +80,7 @@ class ClassifierJudge:
             model, told = AutoModelForSequenceClassification.from_pretrained(
                 source, use_safetensors=True, output_loading_info=True
             )
-            loading.check_complete(told)  # of a checkpoint without its head the labels would be drawn at random
+            loading.check_weights(model, told)  # of a checkpoint without its head the labels would be drawn at random
             self._revision = loading.revision_of(source)
         if model.config.num_labels != len(ACTIONS):
             labels = model.config.num_labels

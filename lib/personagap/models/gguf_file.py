@@ -153,9 +153,7 @@ def _load(path: Path, header: gguf_header.Header):
         )
         tokenizer = AutoTokenizer.from_pretrained(alone, **source)
     model, told = loaded  # a pair, for the sake of the loading information, which its types leave out
-    loading.check_complete(told)
-    if not all(torch.isfinite(weights).all() for weights in model.parameters()):
-        raise ValueError("some of its weights are not numbers")
+    loading.check_weights(model, told)
     _split_digits(tokenizer, header.metadata.get("tokenizer.ggml.pre"))
     return tokenizer, model
 

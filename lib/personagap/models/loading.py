@@ -34,18 +34,24 @@ def load(
         options |= {"dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
         loaded: Any = AutoModelForCausalLM.from_pretrained(source, **options)
         model, told = loaded  # a pair, for the sake of the loading information, which its types leave out
-        check_complete(told)
+        check_weights(model, told)
     except Exception as error:  # of a damaged folder the libraries raise errors of every kind
         place = f" from {source}" if Path(source).is_dir() else ""
         raise UserError(f"model {name}: cannot be loaded{place} ({first_line(error)})") from error
     return tokenizer, model.eval().to(where), found
 
 
-def check_complete(told: Mapping[str, Collection[Any]]) -> None:
-    """ValueError if some weights were not read, by the loading information: transformers made them up, at random."""
-    absent = sorted([*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])])
+def check_weights(model: torch.nn.Module, told: Mapping[str, Collection[Any]] | None = None) -> None:
+    """ValueError for weights that are not finite, or that the loading information ``told`` says were not read.
+
+    transformers makes the latter up, at random; the former make every answer the first of those possible.
+    """
+    absent = sorted([*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])]) if told else []
     if absent:
         raise ValueError(f"it lacks {len(absent)} of its weights, such as {absent[0]}")
+    for name, weights in model.named_parameters():
+        if not torch.isfinite(weights.sum(dtype=torch.float32)):  # one pass, and no second copy as large as the first
+            raise ValueError(f"its weights are not all numbers, such as those of {name}")
 
 
 def eos_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[int]:

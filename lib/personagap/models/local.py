@@ -53,7 +53,7 @@ class LocalModel(Packed):
         self._about = about or {}
         self._rendered: dict[tuple, str] = {}
         self.tokenizer, model, self.revision = loading.load(source, name, device, dtype, revision)
-        with explained(f"model {name}: its configuration is damaged", "replace it with the full folder"):
+        with explained(f"model {name}: cannot be used", "replace it with the full folder"):
             super().__init__(model, name)
             self._eos = torch.tensor(loading.eos_ids(self.tokenizer, self.model), device=self.device)
         self.prompt_format = prompt_format

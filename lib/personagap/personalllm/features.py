@@ -88,10 +88,13 @@ def semantic(texts: Sequence[str], classifiers: dict | None = None) -> pd.DataFr
     """
     from transformers import pipeline
 
+    from personagap.models import loading
+
     columns: dict[str, pd.Series] = {}
     for name, labels in (classifiers or CLASSIFIERS).items():
         with explained(f"cannot load the classifier {name}", "check the name and the network"):
             ask = pipeline("text-classification", name, top_k=None, model_kwargs={"use_safetensors": True})
+            loading.check_weights(ask.model)
         raw = "none" if "" in labels.values() else None
         how: dict[str, Any] = {"truncation": True, "max_length": 512, "batch_size": 16}
         found: Any = ask(list(texts), function_to_apply=raw, **how)  # with top_k, all labels of each text

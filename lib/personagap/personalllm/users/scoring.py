@@ -97,6 +97,7 @@ def _load(name: str, source: str):
     """Tokenizer and reward model."""
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
+    from personagap.models import loading
     from personagap.personalllm.users import heads  # loads the classes, which takes seconds
 
     with explained(f"reward model {name}: cannot load {source}", "check name and network"):
@@ -113,9 +114,8 @@ def _load(name: str, source: str):
         # Its types leave out the pair that it returns with the loading information.
         model_class: Any = heads.CLASSES.get(kind, AutoModelForSequenceClassification)
         how = {"dtype": "auto", "use_safetensors": True, "output_loading_info": True}
-        model, found = model_class.from_pretrained(source, **how)
-    if found["missing_keys"]:
-        raise UserError(f"reward model {name}: {source} lacks weights ({min(found['missing_keys'])}): fetch it again")
+        model, told = model_class.from_pretrained(source, **how)
+        loading.check_weights(model, told)
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     return tokenizer, model
