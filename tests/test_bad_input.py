@@ -78,13 +78,13 @@ def test_weights_that_are_no_numbers_answer_nothing(demo_copy):
     weights = load_file(demo_copy / "model.safetensors")
     next(iter(weights.values()))[0] = float("nan")
     save_file(weights, demo_copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match="cannot be loaded .*its weights are not all numbers, such as those of model"):
+    with pytest.raises(UserError, match=r"cannot be loaded .*its weights are not all numbers, such as those of model"):
         models.load_model(f"hf:{demo_copy}")
     labels = {str(number): f"LABEL_{number}" for number in range(6)}
     in_config(demo_copy, "config.json", id2label=labels, architectures=["LlamaForSequenceClassification"])
     weights["score.weight"] = weights["model.norm.weight"].repeat(6, 1)
     save_file(weights, demo_copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match="cannot load the judge .*not all numbers"):
+    with pytest.raises(UserError, match=r"cannot load the judge .*not all numbers"):
         judges.load_judge(f"hf:{demo_copy}")
 
 

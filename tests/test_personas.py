@@ -199,7 +199,7 @@ def test_identities_of_ones_own_and_their_intersections(own):
         (
             "nurse,",
             "nur\u202ese,",
-            "row 2: this persona has a space at an end, a line break or a mark that is not seen",
+            "row 2: this persona has a space at an end, a line break or an unseen mark",
         ),
         ("nurse,", "nurse ,", "row 2: this persona has a space at an end"),
         ("ville", '"vil\nle"', "row 6: this category has a space at an end, a line break"),
