@@ -158,6 +158,14 @@ def test_who_is_done_in_time_is_not_late_where_its_end_is(tmp_path):
     assert _confining.run(DOUBLE, inside, "", 5, str(program(tmp_path, slow))) == (["[4]", "[6]"], False)
 
 
+@pytest.mark.parametrize("stands_in", ["sleep 60", "exit 1"])
+def test_a_sandbox_that_does_not_start_fails_no_program(tmp_path, monkeypatch, stands_in):
+    """It would be graded as wrong, for good."""
+    monkeypatch.setattr(_confining, "START", 0.5)
+    with pytest.raises(UserError, match="no program could be started within"):
+        _confining.run(DOUBLE, [["1"]], "", 5, str(program(tmp_path, stands_in)))
+
+
 def test_many_keep_their_order():
     jobs = [(f"def f(n): return {k}", ["assert f(0) == 3"], "") for k in range(6)]
     assert sandbox.run_many(jobs) == [[k == 3] for k in range(6)]

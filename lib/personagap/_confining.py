@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from personagap import _system_calls
-from personagap.errors import first_line
+from personagap.errors import UserError, first_line
 
 MEMORY = 1 << 29  # bytes of address space
 IDLE = 6  # times the limit of processor time that may pass by the clock
@@ -35,7 +35,8 @@ def run(
     """Run a program and the expressions of its tests; one line of values for each test it got to, and whether it was
     stopped for its time.
 
-    ``bwrap`` is the path of the bubblewrap that confines it, or None.
+    ``bwrap`` is the path of the bubblewrap that confines it, or None. `UserError` if nothing started, which is no
+    program's fault.
     """
     job = {"code": code, "setup": setup, "tests": tests, "timeout": timeout, "memory": MEMORY, "line": LINE}
     job |= {"idle": IDLE * timeout, "path": [sysconfig.get_path("purelib")]}
@@ -49,16 +50,18 @@ def run(
             stderr=stderr, cwd=folder, env=_ENVIRONMENT, start_new_session=True,
             pass_fds=[rules.fileno()] if bwrap else [],
         )  # fmt: skip
-        output, late = b"", False
         try:
             with _ending(process, START):
                 started = process.stdout.readline()
-            if started:
-                with _ending(process, IDLE * timeout + SLACK) as end:
-                    output = process.stdout.read(len(tests) * (LINE + 1))
-                    process.stdout.close()  # who says more has nobody to say it to
-                    process.wait()  # who says no more may still be running
-                    late = end.finished.is_set()
+            if not started:
+                raise UserError(
+                    f"no program could be started within {START:.0f} s: make room on the machine, run again"
+                )
+            with _ending(process, IDLE * timeout + SLACK) as end:
+                output = process.stdout.read(len(tests) * (LINE + 1))
+                process.stdout.close()  # who says more has nobody to say it to
+                process.wait()  # who says no more may still be running
+                late = end.finished.is_set()
         finally:
             _kill(process)
             process.stdout.close()
@@ -141,6 +144,8 @@ def _fault(bwrap: str) -> str:
     with tempfile.TemporaryFile("w+") as stderr:
         try:
             works = run("", [["1"]], "", START, bwrap, stderr.fileno())[0] == ["[1]"]
+        except UserError:
+            works = False
         except OSError as error:  # a folder of which no program may be started
             return error.strerror or first_line(error)
         stderr.seek(0)

@@ -51,9 +51,7 @@ def load(file: str | Path | None = None) -> pd.DataFrame:
     check(table, where, dict.fromkeys(["persona", "category", "phrase"], _STATED))
     for name in ("persona", "category"):
         unseen = table[name].str.contains(UNSEEN)
-        refuse(
-            unseen, where, f"this {name} has a space at an end, a line break or a mark that is not seen", "remove it"
-        )
+        refuse(unseen, where, f"this {name} has a space at an end, a line break or an unseen mark", "remove it")
     taken = table["persona"].isin([*CONTROLS, "all", *table["category"]]) | table["persona"].str.contains(JOINTS)
     refuse(taken, where, "this name of a persona has another meaning", "give it a name of its own")
     refuse(table["category"].isin(["control", "intersection"]), where, "this category has another meaning", "rename it")
