@@ -299,6 +299,19 @@ def test_a_kernel_that_ran_out_of_memory_says_so_and_where(request_for, tmp_path
     assert ended.returncode == 1 and "the kernel died in cell [4], A trial: memory ran out, says the " in ended.stderr
 
 
+def test_of_another_control_group_the_systems_log_says_that_memory_ran_out(little_memory):
+    if subprocess.run(["dmesg"], capture_output=True).returncode:
+        pytest.skip("reads the system's log, which is not allowed here: run as root")
+    before = system.memory_kills()
+    greedy = [sys.executable, "-c", "held = [b'x' * (50 << 20) + bytes([n]) for n in range(40)]"]
+    process = subprocess.Popen(greedy, preexec_fn=little_memory)
+    assert process.wait(60) == -signal.SIGKILL
+    said = system.out_of_memory([process.pid], before)
+    within = system.memory_kills()["group"] > before["group"]  # its group may be one of our own
+    assert said == ("the control group" if within else "the system's log")
+    assert system.out_of_memory([os.getpid()], before | {"group": 10**6}) == ""  # another's end
+
+
 def test_folders_of_sockets_that_killed_processes_left_are_removed(own_place, hanging):
     runner, kernel, _ = hanging
     (sockets,) = own_place.glob(f"{system.SOCKETS}*")
