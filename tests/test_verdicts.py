@@ -22,6 +22,17 @@ def test_a_number_keeps_its_own_interval():
         ]
 
 
+def test_a_p_value_names_what_it_is_corrected_over():
+    rows = {
+        "p_value": [0.01, 0.04, 0.04],
+        "p_adjusted": [0.02, 0.04, np.nan],
+        "family": ["f1 (2 tests)", "x (1 test)", ""],
+    }
+    assert [wording.tested(row) for row in pd.DataFrame(rows).itertuples()] == [
+        *("p = 0.020, Holm over 2 tests of F1", "p = 0.040, one test", "p = 0.040, not corrected")
+    ]
+
+
 def test_a_bias_is_told_from_noise_and_from_what_cannot_show_one():
     scores = effects.simulate_scores([-16, 0, 0], n_items=200, seed=1)
     bias = pd.DataFrame(

@@ -83,7 +83,7 @@ def persona_effects(runs: list[Request]) -> pd.DataFrame:
 def _bias(scores: pd.DataFrame) -> pd.DataFrame:
     """`effects.personalization_bias` and `effects.detectable` as rows."""
     bias = effects.personalization_bias(scores).rename(columns={"dimension": "task", "n_items": "n"})
-    tested = bias[["task", "n", "p_value", "p_adjusted"]].assign(family=f"{len(bias) - 1} tasks, Holm; joint alone")
+    tested = bias[["task", "n", "p_value", "p_adjusted", "family"]]
     signs = "sign flips within items"
     parts = [
         tested.assign(metric="pb", estimate=bias["pb"], unit="points", method=signs),
@@ -91,8 +91,8 @@ def _bias(scores: pd.DataFrame) -> pd.DataFrame:
         bias.assign(metric="debiased_pb2", estimate=bias["debiased_pb2"], unit="points²", method="item bootstrap"),
         effects.pb_corrected(bias.rename(columns={"task": "dimension", "n": "n_items"})),
     ]
-    parts[1] = parts[1].drop(columns=["ci_low", "ci_high", "p_value", "p_adjusted"])
-    parts[2] = parts[2].drop(columns=["p_value", "p_adjusted"])
+    parts[1] = parts[1].drop(columns=["ci_low", "ci_high", "p_value", "p_adjusted", "family"])
+    parts[2] = parts[2].drop(columns=["p_value", "p_adjusted", "family"])
     parts[3] = parts[3].rename(columns={"dimension": "task"})
     power = effects.detectable(scores).rename(columns={"n_items": "n"})
     for metric in ("smallest_pb", "smallest_contrast_holm"):

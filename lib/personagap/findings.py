@@ -33,13 +33,13 @@ def bias(persona_effects: pd.DataFrame) -> pd.DataFrame:
     """``persona_effects`` as `effects.personalization_bias` has it, a row per design, with what it could have shown.
 
     DataFrame ``task answers phrasings measure dimension n_items pb noise_floor debiased_pb2 ci_low ci_high p_value
-    smallest_pb``, in points; ``dimension`` says the design in words. Joint rows are left out.
+    p_adjusted family smallest_pb``, in points; ``dimension`` says the design in words. Joint rows are left out.
     """
     told = persona_effects[persona_effects["task"] != "joint"]
     wide = told.pivot_table(index=DESIGN, columns="metric", values="estimate", sort=False)
     squared = told[told["metric"] == "debiased_pb2"].set_index(DESIGN)[["ci_low", "ci_high"]]
-    tested = told[told["metric"] == "pb"].set_index(DESIGN)[["p_value", "n"]].rename(columns={"n": "n_items"})
-    table = wide.join(squared).join(tested).reset_index()
+    tested = told[told["metric"] == "pb"].set_index(DESIGN)[["p_value", "p_adjusted", "family", "n"]]
+    table = wide.join(squared).join(tested.rename(columns={"n": "n_items"})).reset_index()
     phrasings = table["phrasings"].map(lambda n: f", {n} phrasings" if n > 1 else "")
     how = table["answers"].map({"likelihood": "likelihood", "generate": "answers"}) + " (" + table["measure"] + ")"
     return table.assign(dimension=table["task"] + ", " + how + phrasings)

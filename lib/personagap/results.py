@@ -4,6 +4,7 @@ The keys come first (``task``, ``contrast``, ``rater``, ``condition`` …), then
 this estimator knows. Units are in the table, so that nothing that shows it needs to know them.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -137,6 +138,22 @@ def corrected(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
             names[place] = name
     # Texts also where nothing was tested.
     return table.assign(p_adjusted=adjusted, family=pd.Series(names, table.index, dtype="str"))
+
+
+def correction(family: str) -> str:
+    """What was done to a p-value of this ``family``, in words.
+
+    Examples
+    --------
+    >>> [correction(family) for family in ("f1 (6 tests)", "joint (1 test)", "")]
+    ['Holm over 6 tests of f1', 'one test', 'not corrected']
+    """
+    if not isinstance(family, str) or not family:  # read from a file, "" is NaN
+        return "not corrected"
+    counted = re.fullmatch(r"(.*) \((\d+) tests?\)", family)
+    if counted is None or counted[2] == "1":
+        return "one test" if counted else family
+    return f"Holm over {counted[2]} tests of {counted[1]}"
 
 
 def families(table: pd.DataFrame, by: Sequence[str]) -> dict[tuple, list[int]]:

@@ -15,6 +15,8 @@ from personagap.runs.readable import label
 
 #: The choices of a correction for multiplicity, and the column that holds its p-values.
 CORRECTIONS = {"Holm": "p_adjusted", "Benjamini–Hochberg": "p_bh", "none": "p_value"}
+#: What is said of a correction: `effects.contrasts` makes it over these.
+OVER = {"none": "none"} | {name: f"{name}, over the identities of a task" for name in ("Holm", "Benjamini–Hochberg")}
 POINTS = "difference from no system prompt (points)"
 LIMITS = ["metric", "estimate", "ci_low", "ci_high"]
 
@@ -80,7 +82,7 @@ def _forest(chosen: Chosen, contrasts: pd.DataFrame, title: str, unit: str) -> D
             equal = chosen.run.equivalent(chosen.margin)
             equal = equal.assign(key=equal["contrast"].str.split(" − ").str[0])[["key", "task", "equivalent"]]
             rows = rows.merge(equal, how="left", on=["key", "task"])
-    found = f"{(rows['p'] < 0.05).sum()} of {len(rows)} with p < 5 % (correction: {chosen.correction})"
+    found = f"{(rows['p'] < 0.05).sum()} of {len(rows)} with p < 5 % (correction: {OVER[chosen.correction]})"
     chart = charts.intervals(rows, unit, panel="task", lines=lines, known=chosen.run.colours)
     return Drawn(chart, rows, f"{title}. {found}.")
 

@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from personagap.effects import pb_corrected
 from personagap.figures.style import dots, lengths, named
 from personagap.palette import PALETTE, marks
+from personagap.results import correction
 
 __all__ = ["forest", "panels", "personalization_bias", "safety_utility", "validity"]
 
@@ -80,9 +81,10 @@ def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | Non
     if truth is not None:
         true = bias["dimension"].map(truth.set_index("dimension")["true"])
         ax.plot(true, rows, "d", color=PALETTE["control"], ms=8, label="true PB of the demo model")
-    for row, p in zip(rows, bias["p_value"], strict=True):
+    for row, p, family in zip(rows, bias["p_adjusted"], bias["family"], strict=True):
         text = f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
-        ax.annotate(text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+        text += "\n" + correction(family).partition(" of ")[0]
+        ax.annotate(text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8)
     ax.set_yticks(rows, named(bias["dimension"]))
     ax.set(xlabel="personalization bias (percentage points)", xlim=(0, None))
     ax.set_title("Personalization bias and its noise floor")

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from personagap.verdicts.wording import ALPHA, OPEN, interval, listed, p, side, table, words
+from personagap.verdicts.wording import ALPHA, OPEN, interval, listed, shown, side, table, tested, words
 
 
 def simulated_users(
@@ -165,13 +165,13 @@ def forking_paths(effect: pd.DataFrame, rates: pd.DataFrame) -> list[tuple[str, 
     plotted = (
         f"{'Yes' if pair['p_value'] < ALPHA else 'Not distinguishable'}: {pair['value_a']:.1f}% and "
         f"{pair['value_b']:.1f}% win rate, difference {interval(pair, form='+.1f')} points, "
-        f"z = {pair['statistic']:.2f}, {p(pair['p_value'])}."
+        f"z = {pair['statistic']:.2f}, {tested(pair)}."
     )
     best = (
         f"It won {free['best']:.1f}% where the mean is {free['mean']:.1f}%. Were all equally good, the best would show "
         f"{free['best_by_chance']:.1f}% by selection alone if their errors are independent "
-        f"({p(free['p_value'])}), and {tied['best_by_chance']:.1f}% if these correlate at "
-        f"{tied['correlation']:g} ({p(tied['p_value'])}); on new users expect {free['shrunken_best']:.1f}% to "
+        f"({tested(free)}), and {tied['best_by_chance']:.1f}% if these correlate at "
+        f"{tied['correlation']:g} ({tested(tied)}); on new users expect {free['shrunken_best']:.1f}% to "
         f"{tied['shrunken_best']:.1f}%."
     )
     question = f"Is the best of {free['n']:.0f} configurations better than the others?"
@@ -190,15 +190,14 @@ def _answers(rows: pd.DataFrame) -> list[tuple[str, str]]:
     return [
         (
             QUESTIONS[contrast],
-            f"{_verdict(row)}: {_number(row)}, {p(row['p_adjusted'])} after Holm ({row['shots']}-shot).",
+            f"{_verdict(row)}: {_number(row)}, {tested(row)} ({row['shots']}-shot).",
         )
         for contrast, row in told.iterrows()
     ]
 
 
 def _verdict(row: pd.Series) -> str:
-    none = "No difference is shown"
-    return side(row, "Better", "Worse", none) if row["p_adjusted"] < ALPHA else none
+    return shown(row, "Better", "Worse", "No difference is shown")
 
 
 def _number(row: pd.Series) -> str:

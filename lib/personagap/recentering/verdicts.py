@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from personagap.verdicts.wording import ALPHA, OPEN, interval, listed, p, side, table
+from personagap.verdicts.wording import OPEN, correction, interval, listed, p, shown, side, table, tested
 
 #: Names in the tables → how a sentence puts them.
 READABLE = {r"\bbm25\b": "BM25", r"\btfidf\b": "TF-IDF", r"_list\b": " list-wise", r"\bselect_all\b": "yes to all"}
@@ -76,15 +76,13 @@ def _judges(f1: pd.DataFrame) -> list[tuple[str, str]]:
 
 
 def _difference(row) -> str:
-    return f"{interval(row, form='+.3f')}, {p(row.p_value)}"
+    return f"{interval(row, form='+.3f')}, {tested(row)}"
 
 
 def _f1_difference(row) -> str:
     a, b = row.contrast.split(" − ")
-    unresolved = "Not resolved by these data"
-    says = side(row, f"{a} is better", f"{b} is better", unresolved) if row.p_adjusted < ALPHA else unresolved
-    difference = f"{interval(row, form='+.3f')}, {p(row.p_adjusted)} after Holm over {row.family}"
-    return f"{says}: F1 {row.value_a:.3f} ({a}) and {row.value_b:.3f} ({b}), paired difference {difference}."
+    says = shown(row, f"{a} is better", f"{b} is better", "Not resolved by these data")
+    return f"{says}: F1 {row.value_a:.3f} ({a}) and {row.value_b:.3f} ({b}), paired difference {_difference(row)}."
 
 
 def _presentation(paired: pd.DataFrame) -> list[tuple[str, str]]:
@@ -151,7 +149,8 @@ def stand_in(
         f1 = latent[(latent["metric"] == "f1") & (latent["truth"] == "difference")]
         said = [f"{row.rater} {interval(row, form='+.3f')}, {p(row.p_value)}" for row in f1.itertuples()]
         question = "Do models look better against the truth behind people who err than against their majority?"
-        answers.append((question, f"F1 against the one less F1 against the other: {'; '.join(said)}."))
+        told = f"F1 against the one less F1 against the other (p {correction(f1['family'])})"
+        answers.append((question, f"{told}: {'; '.join(said)}."))
     if few_labels is not None:
         gain = few_labels[few_labels["metric"] == "gain"]
         said = [f"with {row.rater} {row.estimate:.2f}" for row in gain.itertuples()]
@@ -176,12 +175,12 @@ def extraction(
     """
     between = f"Mean pairwise κ {interval(agreement.iloc[0])}."
     gap = contrasts.iloc[0]
-    difference = f"{interval(gap, form='+.1f')} points problematic, {p(gap['p_value'])}"
-    held = side(gap, "No, of real people less often", "Of real people more often", OPEN)
+    difference = f"{interval(gap, form='+.1f')} points problematic, {tested(gap)}"
+    held = shown(gap, "No, of real people less often", "Of real people more often", OPEN)
     answers = [("Do inferred attributes hold, of real people as of simulated ones?", f"{held}: {difference}.")]
     answers += [("Do people agree on what is problematic?", between)]
     for row in contrasts.itertuples():
-        change = f"{side(row, 'More', 'Fewer', 'Not resolved')}: {interval(row, form='.2f')} points, {p(row.p_value)}."
+        change = f"{shown(row, 'More', 'Fewer', 'Not resolved')}: {interval(row, form='.2f')} points, {tested(row)}."
         contrast = row.contrast.replace("log2_turns", "number of turns")
         answers.append((f"Problematic attributes, {contrast}: do they differ?", change))
     f1 = _of(verifier, "f1")
@@ -216,7 +215,7 @@ def response(
         ("How often no better?", often),
     ]
     for row in inflation.itertuples():
-        above = f"{interval(row, form='.2f')} points above people, {p(row.p_value)}."
+        above = f"{interval(row, form='.2f')} points above people, {tested(row)}."
         answers.append((f"Does {row.rater} rate as people do?", above))
     ceilings = _of(correlations, "ceiling")
     ranked = _of(correlations, "spearman")

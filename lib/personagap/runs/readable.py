@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from personagap.leaving import escaped
+from personagap.results import correction
 from personagap.runs.files import entries
 from personagap.runs.tables import number, quantities
 
@@ -69,6 +70,11 @@ def plain(value: object) -> str:
     """A cell as people read it: `said`, and a name without underscores."""
     text = said(value)
     return text.replace("_", " ") if isinstance(value, str) and IDENTIFIER.fullmatch(text) else text
+
+
+def told_correction(family: str) -> str:
+    """`results.correction` of a family whose tables, tasks and metrics have their plain labels."""
+    return re.sub(r"\w+", lambda name: label(name[0]), correction(family))
 
 
 def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
@@ -135,6 +141,8 @@ def _texts(table: pd.DataFrame, name: str, ends: tuple[str, str] | None) -> pd.S
     column = table[name]
     if name in NAMES:
         return column.map(lambda value: label(value) if isinstance(value, str) else plain(value))
+    if name == "family":
+        return column.map(told_correction).where(column.fillna("") != "", MISSING)
     if COUNTS.match(name) and _numeric(column):
         column = column.astype("Int64") if (column.dropna() % 1 == 0).all() else column
     if ends is None:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from personagap.verdicts.wording import ALPHA, HEADLINE, OPEN, corrected_pb, interval, p, table, words
+from personagap.verdicts.wording import ALPHA, HEADLINE, OPEN, corrected_pb, interval, table, tested, words
 
 #: The least loss of mean utility or safety, in points, that counts as harm.
 MARGIN = 3
@@ -65,10 +65,10 @@ def _falls(pb: pd.Series) -> bool:
 
 
 def _remedy(rows: pd.DataFrame, beyond_placebo: bool) -> str:
-    tested, means = _pb(rows), rows[rows["metric"] == "mean"]
-    changed = tested["p_adjusted"] < ALPHA
+    joint, means = _pb(rows), rows[rows["metric"] == "mean"]
+    changed = joint["p_adjusted"] < ALPHA
     lost = " and ".join(means.loc[(means["p_adjusted"] < ALPHA) & (means["estimate"] < 0), "task"])
-    if changed and tested["estimate"] > 0:
+    if changed and joint["estimate"] > 0:
         says = "No, it raises PB" + (f", and the mean of {lost} falls" if lost else "")
     elif changed and lost:
         says = f"No: it cuts PB by serving everybody worse, the mean of {lost} falls"
@@ -83,7 +83,7 @@ def _remedy(rows: pd.DataFrame, beyond_placebo: bool) -> str:
         says = f"No: PB is not shown to change, and everybody is served worse, the mean of {lost} falls"
     else:
         says = "Not shown"
-    return f"{says}: {_numbers(rows)}; {p(tested['p_adjusted'])} for PB."
+    return f"{says}: {_numbers(rows)}; {tested(joint)}."
 
 
 def _headline(answers: list[tuple[str, str]], change: pd.DataFrame) -> str:
@@ -109,9 +109,9 @@ def _numbers(rows: pd.DataFrame) -> str:
 def _placebo(rows: pd.DataFrame) -> str:
     by_defence = {words(name): _pb(part) for name, part in _conditions(rows)}
     better = [name for name, pb in by_defence.items() if _falls(pb)]
-    numbers = ", ".join(f"{name} {interval(pb, form='+.1f')}, {p(pb['p_adjusted'])}" for name, pb in by_defence.items())
+    numbers = ", ".join(f"{name} {interval(pb, form='+.1f')}, {tested(pb)}" for name, pb in by_defence.items())
     answer = f"{', '.join(better)} beat the placebo" if better else "Not shown of any"
-    against = "PB against that with the placebo sentence, in points (p after Holm, intervals of each alone)"
+    against = "PB against that with the placebo sentence, in points (intervals of each alone)"
     return f"{answer}. {against}: {numbers}."
 
 
@@ -134,14 +134,14 @@ def _joint_changes(change: pd.DataFrame) -> pd.DataFrame:
 
 def _stage(row) -> str:
     numbers = (
-        f"joint PB {row.pb:.2f} points where no effect would give {row.noise_floor:.2f} ({p(row.p_value)}); "
+        f"joint PB {row.pb:.2f} points where no effect would give {row.noise_floor:.2f} ({tested(row)}); "
         f"{corrected_pb(row)}"
     )
     return f"{'Yes' if row.p_value < ALPHA else 'Not distinguishable from noise'}: {numbers}."
 
 
 def _step(row) -> str:
-    numbers = f"{row.before:.2f} to {row.after:.2f} points, {interval(row, form='+.2f')}, Holm {p(row.p_adjusted)}"
+    numbers = f"{row.before:.2f} to {row.after:.2f} points, {interval(row, form='+.2f')}, {tested(row)}"
     says = "Not shown" if row.p_adjusted >= ALPHA else "It rises" if row.estimate > 0 else "It falls"
     return f"{says}: {numbers}."
 

@@ -4,14 +4,14 @@ import pandas as pd
 
 from personagap.claims import DEPENDS, NOISE, STANDS
 from personagap.published import load
-from personagap.verdicts.wording import ALPHA, corrected_pb, interval, p, table, words
+from personagap.verdicts.wording import ALPHA, corrected_pb, correction, interval, p, table, tested, words
 
 
 def real_persona_effects(bias: pd.DataFrame, by_protocol: pd.DataFrame) -> pd.DataFrame:
     """Does a real model serve people differently (``findings.bias``), and what several graders and judges make of the
     same answers: ``question answer``.
     """
-    found = bias[bias["p_value"] < ALPHA]
+    found = bias[bias["p_adjusted"] < ALPHA]
     if len(found):
         answer, named = f"Yes, a real model's answers depend on the persona in {len(found)}", found
     else:
@@ -19,7 +19,7 @@ def real_persona_effects(bias: pd.DataFrame, by_protocol: pd.DataFrame) -> pd.Da
     headline = f"{answer} of {len(bias)} designs{'' if len(found) else '; most sensitive'}: {_designs(named)}."
     told = by_protocol[by_protocol["metric"] == "pb"]
     papers = "; ".join(
-        f"{row.task}, {row.protocol or 'judge ' + row.judge}: PB {row.estimate:.2f}, {p(row.p_value)}"
+        f"{row.task}, {row.protocol or 'judge ' + row.judge}: PB {row.estimate:.2f}, {tested(row)}"
         for row in told[told["task"] != "joint"].fillna("").itertuples()
     )
     answers = [
@@ -33,7 +33,7 @@ def real_persona_effects(bias: pd.DataFrame, by_protocol: pd.DataFrame) -> pd.Da
 def _designs(bias: pd.DataFrame) -> str:
     """PB of each design, and the smallest that it finds with 80 % power."""
     return "; ".join(
-        f"{row.dimension}: {corrected_pb(row, what='PB ')} points, {p(row.p_value)}, "
+        f"{row.dimension}: {corrected_pb(row, what='PB ')} points, {tested(row)}, "
         f"would find {row.smallest_pb:.2f} (n = {row.n_items:,})"
         for row in bias.itertuples()
     )
@@ -50,7 +50,8 @@ def real_remedies(remedies: pd.DataFrame) -> pd.DataFrame:
         f"{words(row.condition)} ({words(row.task)}) {interval(row, form='+.2f')}, {p(row.p_adjusted)}"
         for row in changes.itertuples()
     )
-    return table([("Do remedies work on it?", f"{answer}. Change of PB in points: {rows}.")])
+    told = f"Change of PB in points (p: {correction(changes['family'])}): {rows}."
+    return table([("Do remedies work on it?", f"{answer}. {told}")])
 
 
 def real_relevance(relevance: pd.DataFrame) -> pd.DataFrame:

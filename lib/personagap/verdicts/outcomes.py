@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from personagap.verdicts.wording import ALPHA, interval, p, table, words
+from personagap.verdicts.wording import ALPHA, interval, table, tested, words
 
 ENDED = "Do the answers to some identities end otherwise: refused, blocked, empty, unfinished, too slow?"
 BLOCKED = "Does the bias depend on whether what a filter blocks counts as harmless?"
@@ -25,28 +25,28 @@ def outcomes(
     answers = []
     if ended is not None and len(ended):
         by_ending = ended.groupby("task", sort=False)
-        some = {} if spread is None else spread.set_index("dimension")["p_value"].to_dict()
+        some = {} if spread is None else {row.dimension: row for row in spread.itertuples()}
         said = [f"{words(task)}: {_differs(rows, some.get(task))}." for task, rows in by_ending]
         answers.append((ENDED, " ".join(said)))
     if harmless is not None:
-        both = left_out.merge(harmless, on="dimension", suffixes=("", "_harmless"))
-        changed = both[both["pb"] != both["pb_harmless"]]
+        other = {row.dimension: row for row in harmless.itertuples()}
         parts = [
-            f"PB of {words(row.dimension)} {row.pb:.2f} ({p(row.p_value)}) with them left out, {row.pb_harmless:.2f} "
-            f"({p(row.p_value_harmless)}) with them harmless"
-            for row in changed.itertuples()
+            f"PB of {words(row.dimension)} {row.pb:.2f} ({tested(row)}) with them left out, "
+            f"{other[row.dimension].pb:.2f} ({tested(other[row.dimension])}) with them harmless"
+            for row in left_out.itertuples()
+            if row.dimension in other and row.pb != other[row.dimension].pb
         ]
         answers.append((BLOCKED, f"{'; '.join(parts)}." if parts else "No: they are the same either way."))
     return table(answers)
 
 
-def _differs(rows: pd.DataFrame, p_of_spread: float | None) -> str:
+def _differs(rows: pd.DataFrame, spread) -> str:
     rows = rows.sort_values("estimate", key=abs, ascending=False, kind="stable")
     found = rows[rows["p_adjusted"] < ALPHA]
     named = [f"{words(row.contrast)} {interval(row, form='+.1f')} points" for row in rows.itertuples()]
     if found.empty:
         none = f"none of {len(rows)} differences after Holm's correction; the largest is {named[0]}"
-        if p_of_spread is not None and p_of_spread < ALPHA:
-            return f"identities differ ({p(p_of_spread)}), though {none}"
+        if spread is not None and spread.p_adjusted < ALPHA:
+            return f"identities differ ({tested(spread)}), though {none}"
         return none
     return f"{len(found)} of {len(rows)} after Holm's correction, the largest: {'; '.join(named[: min(3, len(found))])}"

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from personagap.personas import CONTROLS
-from personagap.verdicts.wording import ALPHA, HEADLINE, OPEN, corrected_pb, interval, p, table, words
+from personagap.verdicts.wording import ALPHA, HEADLINE, OPEN, corrected_pb, interval, table, tested, words
 
 #: Percent of the median persona's answers, unreadable or cut off, above which a verdict says so first.
 MUCH = 20
@@ -136,7 +136,7 @@ def _bias(row, caveat: str = "") -> str:
     but = f" ({caveat})" if caveat else ""
     if row.noise_floor == 0:
         return f"Cannot be told{but}: all answers to each of the {row.n_items} items scored alike, right or wrong."
-    noise = f"no effect would give {row.noise_floor:.2f} ({p(row.p_value)}, {row.n_items} items)"
+    noise = f"no effect would give {row.noise_floor:.2f} ({tested(row)}, {row.n_items} items)"
     observed = f"PB {row.pb:.2f} points where {noise}"
     if row.p_value < ALPHA:
         return f"Yes{caveat and f', but perhaps in the format of answers alone{but}'}: {observed}; {corrected_pb(row)}."
@@ -149,7 +149,7 @@ def _headline(bias: pd.DataFrame, contrasts: pd.DataFrame, caveat: str) -> str:
     joint = bias[bias["dimension"] == "joint"].iloc[0]
     if joint["noise_floor"] == 0:
         return f"{OPEN}: all answers to each of the {joint['n_items']} items scored alike."
-    basis = f"{p(joint['p_value'])}, {joint['n_items']} items, {joint['n_identities']} identities"
+    basis = f"{tested(joint)}, {joint['n_items']} items, {joint['n_identities']} identities"
     if joint["p_value"] >= ALPHA:
         high = max(joint["ci_high"], 0) ** 0.5
         return (

@@ -1,9 +1,10 @@
 """How every verdict words its numbers. A row is one of ``iterrows`` or ``itertuples``."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
+from personagap.runs.readable import told_correction
 from personagap.runs.tables import number
 
 #: Level of the tests. Contrasts, changes and PB of each task are corrected by Holm first.
@@ -28,6 +29,17 @@ def p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
+def tested(row) -> str:
+    """The p-value of a row of `results`, after correction where there was one, and over what that was."""
+    family = getattr(row, "family", "")
+    return f"{p(row.p_adjusted if isinstance(family, str) and family else row.p_value)}, {correction([family])}"
+
+
+def correction(families: Iterable[str]) -> str:
+    """What was done to p-values of these families, each told once."""
+    return "; ".join(dict.fromkeys(map(told_correction, families)))
+
+
 def interval(row, form: str = ".3f") -> str:
     """The estimate of a row of `results`, with its interval."""
     return "{} [{}, {}]".format(*(format(number, form) for number in (row.estimate, row.ci_low, row.ci_high)))
@@ -46,6 +58,11 @@ def corrected_pb(row, what: str = "corrected for noise ") -> str:
 def side(row, above: str, below: str, neither: str, than: float = 0) -> str:
     """Which to say of an interval that lies above, below or around ``than``."""
     return above if row.ci_low > than else below if row.ci_high < than else neither
+
+
+def shown(row, above: str, below: str, neither: str) -> str:
+    """`side` of 0 where the corrected test finds a difference too."""
+    return side(row, above, below, neither) if row.p_adjusted < ALPHA else neither
 
 
 def listed(rows: pd.DataFrame, *names: str) -> str:
