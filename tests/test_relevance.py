@@ -173,11 +173,11 @@ def test_verdict_is_one_sentence_per_question(demo_relevance):
     table = recentering.verdicts.relevance(*tables).set_index("question")["answer"]
     at_once = "Does judge_broad select less when it sees all attributes at once, as people did (R3)?"
     trained = "Does a trained classifier beat the best model, on prompts or users new to it?"
-    assert table[at_once].startswith("Yes") and "(linear (new users)) and" in table[trained]
+    assert table[at_once].startswith("Yes") and "(linear (new users))" in table[trained]
     flattered = table["How much does a random split flatter it (R7)?"]
     assert flattered.count("Holm over 2 tests of its disjoint split, F1") == 2
     assert table["Does judge_broad select too much?"].startswith("Yes: it says yes 3.09 [")
-    answer = table["Do judge_broad and judge_strict differ?"]
+    answer = table["Which is better, judge_broad or judge_strict?"]
     assert answer.startswith("judge_strict is better")
     assert not table.str.contains("nan").any()
     # A p-value that is told is the one that a table holds, and its family is named.

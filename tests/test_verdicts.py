@@ -79,7 +79,8 @@ def test_a_headline_says_yes_or_that_it_is_not_told():
         found[name] = table["answer"][0]
     assert re.match(r"Yes: a spread \(PB\) of \d\.\d\d \[.*\] points between identities \(p = 0.005,", found["effect"])
     assert re.search(r"Farthest from no system prompt: p00 in mmlu, -\d+\.\d \[-.*, -.*\]\.$", found["effect"])
-    assert found["none"].startswith("Not told by these data: PB ") and "is not excluded" in found["none"]
+    none = r"Not told by these data: PB corrected for noise \d.* \[\d.*, \d.*\] points \(p = .*, one test, 300 items"
+    assert re.match(none, found["none"]) and "is not excluded" in found["none"]
 
 
 def test_a_stage_that_halves_bias_is_named():
@@ -89,10 +90,10 @@ def test_a_stage_that_halves_bias_is_named():
     change = effects.paired_change(scores, {"tuned": "sft"}, n_bootstrap=99)
     answers = safety_utility.verdicts.origin(bias, change).set_index("question")["answer"]
     where = answers["In short"]
-    assert where.startswith("Not told by these data: there is bias in sft; from sft to tuned it falls: ")
+    assert where.startswith("Not told by these data: there is bias in sft (n = 200 items); from sft to tuned it falls")
     assert answers["Does the stage sft show a bias?"].startswith("Yes: joint PB")
-    assert answers["Does bias change from sft to tuned?"].startswith("It falls: ")
-    assert answers["Do scores change from sft to tuned?"].startswith("On 0 of 1 tasks")
+    assert answers["How does bias change from sft to tuned?"].startswith("It falls: ")
+    assert answers["How do scores change from sft to tuned?"].startswith("On 0 of 1 tasks")
 
 
 def test_checks_that_were_not_made_are_left_out():
@@ -129,12 +130,12 @@ def test_a_level_held_in_few_data_sets_is_not_called_held():
     naive = pd.DataFrame({"estimate": [0.9, 0.04]})
     answers = verdicts.instruments(table, together, naive, floors, best)["answer"]
     assert answers[0].startswith(
-        "None of 2 tests is shown to be beyond the 5% level; together 5.0% [0.6%, 16.9%] of 40"
+        "Yes, none of 2 tests is shown to be beyond the 5% level; together 5.0% [0.6%, 16.9%] of 40"
     )
     assert answers[0].endswith("each test has only 20 of them: a level of up to 25% (a) is not excluded.")
     assert answers[1].startswith("Between 95% [83%, 99%] (a) and 100%") and "40 data sets each" in answers[1]
     table.loc[0, "ci_low"] = 0.06
     broken = verdicts.instruments(table, together, naive, floors, best)["answer"][0]
-    assert broken.startswith("All but a are within the 5% level")
+    assert broken.startswith("No, all but a are within the 5% level")
     told = verdicts.describe("Levels", table, ["estimator", "metric"])
     assert told.startswith("Levels. a, actual error: estimate 0.050 [0.060, 0.249]; a, coverage: estimate 0.950 [")

@@ -38,7 +38,7 @@ def simulated_users(
         answers.append((f"Do {kind} features tell the favourite from {named}?", _features(rows)))
     answers.append(("Do some questions divide them more than others?", _entropy(entropy)))
     if opinions is not None:
-        answers.append(("Do they hold the opinions of people?", _opinions(opinions)))
+        answers.append(("How near are their opinions to those of people?", _opinions(opinions)))
     return table(answers)
 
 
@@ -47,8 +47,8 @@ def _headline(cut: pd.DataFrame, more_models: pd.DataFrame) -> str:
     row, change = cut.iloc[len(cut) // 2], _undecided(more_models).iloc[0]
     return (
         f"At {row['alpha']}, no response has a majority of {row['n_users']:,} users on "
-        f"{interval(row, form='.1%')} of prompts. Going from the fewest to the most reward models changes "
-        f"that by {interval(change, form='+.1f')} points: personas of one are no fair comparison (P18)."
+        f"{interval(row, form='.1%')} of {row['n']:,.0f} prompts. Going from the fewest to the most reward "
+        f"models changes that by {interval(change, form='+.1f')} points: personas of one are no fair comparison (P18)."
     )
 
 
@@ -138,7 +138,8 @@ def in_context(paired: pd.DataFrame) -> pd.DataFrame:
     lacking = f"{'No' if beaten else OPEN}, no benefit is shown beyond examples in {names} taste"
     personal = "Yes, beyond every control" if short.empty else lacking
     question = "Does showing a user's favourites personalize a model?"
-    return table([(question, f"{personal}: {numbers}."), *_answers(rows)])
+    counted = f"n = {rows['n'].iloc[0]:,.0f} users"
+    return table([(question, f"{personal}: {numbers} ({counted})."), *_answers(rows)])
 
 
 def across_users(paired: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str, str]]:
@@ -155,8 +156,11 @@ def across_users(paired: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str,
         f"The embedding by {best['embedding']} finds {interval(best)} of the users nearest by true weights among "
         f"{best['users']:,}, where chance finds {best['chance']:.3f}."
     )
-    help_, *others = _answers(_rewards(paired))
-    return [("Do similar users help?", help_[1]), ("Are users who look alike alike?", looks), *others]
+    rows = _rewards(paired)
+    _, *others = _answers(rows)
+    row = rows.loc[["similar by difference − random users"]].iloc[0]
+    helps = f"{shown(row, 'Yes', 'No, they harm', OPEN)}: {_number(row)}, {tested(row)} (n = {row['n']:,.0f} users)."
+    return [("Do similar users help?", helps), ("Are users who look alike alike?", looks), *others]
 
 
 def forking_paths(effect: pd.DataFrame, rates: pd.DataFrame) -> list[tuple[str, str]]:

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from personagap.verdicts.wording import OPEN, correction, interval, listed, p, shown, side, table, tested
+from personagap.verdicts.wording import ALPHA, OPEN, correction, interval, listed, p, shown, side, table, tested
 
 #: Names in the tables → how a sentence puts them.
 READABLE = {r"\bbm25\b": "BM25", r"\btfidf\b": "TF-IDF", r"_list\b": " list-wise", r"\bselect_all\b": "yes to all"}
@@ -20,10 +20,10 @@ def relevance(
     models = over[over["rater_kind"] == "model"].iterrows()
     answers = [
         ("Do models select the attributes that people would?", _headline(metrics, means)),
-        ("Do raters agree, beyond chance?", _agreement(means)),
+        ("How well do raters agree, beyond chance?", _agreement(means)),
         *((f"Does {rater} select too much?", _selection(row, metrics)) for rater, row in models),
         *_judges(paired[paired["metric"] == "f1"]),
-        ("Does retrieval find the relevant attributes?", _retrieval(scored)),
+        ("How well does retrieval find the relevant attributes?", _retrieval(scored)),
         *_presentation(paired[paired["metric"] == "over_selection"]),
         *_trained(versus),
     ]
@@ -69,9 +69,9 @@ def _judges(f1: pd.DataFrame) -> list[tuple[str, str]]:
     for row in f1.itertuples():
         a, b = row.contrast.split(" − ")
         if b == "select_all":
-            against_all.append((f"Is {a} better than saying yes to everything?", _f1_difference(row)))
+            against_all.append((f"Which is better, {a} or saying yes to everything?", _f1_difference(row)))
         else:
-            between.append((f"Do {a} and {b} differ?", _f1_difference(row)))
+            between.append((f"Which is better, {a} or {b}?", _f1_difference(row)))
     return against_all + between
 
 
@@ -80,9 +80,13 @@ def _difference(row) -> str:
 
 
 def _f1_difference(row) -> str:
-    a, b = row.contrast.split(" − ")
-    says = shown(row, f"{a} is better", f"{b} is better", "Not resolved by these data")
-    return f"{says}: F1 {row.value_a:.3f} ({a}) and {row.value_b:.3f} ({b}), paired difference {_difference(row)}."
+    """The better first, so that its difference is positive."""
+    (a, b), values = row.contrast.split(" − "), (row.value_a, row.value_b)
+    if row.estimate < 0:
+        a, b, values = b, a, values[::-1]
+        row = row._replace(estimate=-row.estimate, ci_low=-row.ci_high, ci_high=-row.ci_low)
+    says = f"{a} is better" if row.ci_low > 0 and row.p_adjusted < ALPHA else "Not resolved by these data"
+    return f"{says}: F1 {values[0]:.3f} ({a}) and {values[1]:.3f} ({b}), paired difference {_difference(row)}."
 
 
 def _presentation(paired: pd.DataFrame) -> list[tuple[str, str]]:
@@ -175,12 +179,13 @@ def extraction(
     """
     between = f"Mean pairwise κ {interval(agreement.iloc[0])}."
     gap = contrasts.iloc[0]
-    difference = f"{interval(gap, form='+.1f')} points problematic, {tested(gap)}"
+    difference = f"{interval(gap, form='+.1f')} points problematic, {tested(gap)}, n = {gap['n']:,.0f}"
     held = shown(gap, "No, of real people less often", "Of real people more often", OPEN)
     answers = [("Do inferred attributes hold, of real people as of simulated ones?", f"{held}: {difference}.")]
-    answers += [("Do people agree on what is problematic?", between)]
+    answers += [("How well do people agree on what is problematic?", between)]
     for row in contrasts.itertuples():
-        change = f"{shown(row, 'More', 'Fewer', 'Not resolved')}: {interval(row, form='.2f')} points, {tested(row)}."
+        differ = shown(row, "Yes, more", "Yes, fewer", "Not resolved")
+        change = f"{differ}: {interval(row, form='.2f')} points, {tested(row)}."
         contrast = row.contrast.replace("log2_turns", "number of turns")
         answers.append((f"Problematic attributes, {contrast}: do they differ?", change))
     f1 = _of(verifier, "f1")
@@ -191,7 +196,7 @@ def extraction(
     if failures is not None and strategies is not None:
         broken = failures[(failures["step"] == "extract") & (failures["estimate"] > 0)]
         said = listed(broken, "problem") or "none"
-        answers.append(("Are the extractor's outputs readable?", f"Outputs with a problem: {said}."))
+        answers.append(("Which outputs of the extractor cannot be read?", f"Outputs with a problem: {said}."))
         measured = strategies[strategies["metric"].isin(["accepted", "useful", "covered"])]
         itself = (measured["metric"] == "covered") & (measured["strategy"] == "as extracted")  # 100 % by definition
         measured = measured[~itself]
@@ -215,17 +220,18 @@ def response(
         ("How often no better?", often),
     ]
     for row in inflation.itertuples():
-        above = f"{interval(row, form='.2f')} points above people, {tested(row)}."
+        rates = shown(row, "No, higher", "No, lower", "Not shown to differ")
+        above = f"{rates}: {interval(row, form='.2f')} points above people, {tested(row)}."
         answers.append((f"Does {row.rater} rate as people do?", above))
     ceilings = _of(correlations, "ceiling")
     ranked = _of(correlations, "spearman")
     for rater, row in ranked[ranked["rater_kind"] == "model"].iterrows():
         most = row["note"] or f"a perfect judge would have {interval(ceilings.loc[rater])}"
-        answers.append((f"Does {rater} rank as people do?", f"ρ {interval(row)}; {most}."))
+        answers.append((f"How well does {rater} rank, beside people?", f"ρ {interval(row)}; {most}."))
     for covariate, what in EFFECTS.items():
         said = listed(effects[effects["metric"] == covariate], "rater")
         untested = "It never varied, so nobody can tell (R11)."
-        answers.append((f"Does {what} move ratings?", f"In points: {said}." if said else untested))
+        answers.append((f"How far does {what} move ratings?", f"In points: {said}." if said else untested))
     return table(answers)
 
 
@@ -237,4 +243,4 @@ def _liked(people: pd.Series, inflation: pd.DataFrame) -> str:
     answer = (("No, less" if above else "No, not the same") if len(apart) else OPEN) + ": people rate "
     said = [f"{row.rater} {interval(row, form='+.2f')} above that" for row in apart.itertuples()]
     said += [f"{row.rater} not shown to differ ({interval(row, form='+.2f')})" for row in rest.itertuples()]
-    return answer + f"{interval(people, form='.2f')} (3: no difference); {'; '.join(said)}."
+    return answer + f"{interval(people, form='.2f')} (3: no difference; n = {people['n']:,.0f}); {'; '.join(said)}."

@@ -34,7 +34,7 @@ def mitigation(
     if against_placebo is not None:
         answers.append(("Do the prompt defences do more than any further sentence?", _placebo(against_placebo)))
     if checks is not None:
-        answers.append(("Does neutralization keep what a request needs, and nothing else?", _kept(checks)))
+        answers.append(("How well does neutralization keep what a request needs, and nothing else?", _kept(checks)))
     return table(answers)
 
 
@@ -46,9 +46,9 @@ def origin(bias: pd.DataFrame, change: pd.DataFrame) -> pd.DataFrame:
     answers = [(HEADLINE, _arises(bias, change))]
     answers += [(f"Does the stage {row.condition} show a bias?", _stage(row)) for row in _joint(bias).itertuples()]
     for row in _joint_changes(change).itertuples():
-        answers.append((f"Does bias change from {row.compared_with} to {row.condition}?", _step(row)))
+        answers.append((f"How does bias change from {row.compared_with} to {row.condition}?", _step(row)))
         means = change[(change["condition"] == row.condition) & (change["metric"] == "mean")]
-        answers.append((f"Do scores change from {row.compared_with} to {row.condition}?", _means(means)))
+        answers.append((f"How do scores change from {row.compared_with} to {row.condition}?", _means(means)))
     return table(answers)
 
 
@@ -93,11 +93,13 @@ def _headline(answers: list[tuple[str, str]], change: pd.DataFrame) -> str:
     remedies = [name for name in falls if told[name].startswith("Yes")]
     worse = [words(name) for name in falls if "serving everybody worse" in told[name]]
     price = f" PB is cut only by serving everybody worse by {', '.join(worse)}." if worse else ""
+    first = change[change["condition"] == [*remedies, *falls][0]]
+    numbers = f"{_numbers(first)} (n = {_pb(first)['n']:,.0f} items)"
     if not remedies:
-        return f"{OPEN}: none of the {len(told)} tried is shown to lower PB without loss.{price}"
-    best = change[change["condition"] == remedies[0]]
+        none = f"{OPEN}: none of the {len(told)} tried is shown to lower PB without loss"
+        return f"{none}; most, {words(falls.iloc[0])}: {numbers}.{price}"
     others = f" (so does {', '.join(map(words, remedies[1:]))})" if remedies[1:] else ""
-    return f"{words(remedies[0]).capitalize()}{others}, of {len(told)} tried: {_numbers(best)}.{price}"
+    return f"{words(remedies[0]).capitalize()}{others}, of {len(told)} tried: {numbers}.{price}"
 
 
 def _numbers(rows: pd.DataFrame) -> str:
@@ -162,4 +164,4 @@ def _arises(bias: pd.DataFrame, change: pd.DataFrame) -> str:
     ]
     rises = steps[(steps["p_adjusted"] < ALPHA) & (steps["estimate"] > 0)]["condition"]
     answer = f"At {', '.join(rises)}" if len(rises) else OPEN
-    return f"{answer}: {there} in {first['condition']}; {' '.join(said)}"
+    return f"{answer}: {there} in {first['condition']} (n = {first['n_items']:,} items); {' '.join(said)}"

@@ -80,7 +80,7 @@ def real_relevance(relevance: pd.DataFrame) -> pd.DataFrame:
     reached = f"On unseen prompts the best classifier, {best}, reaches F1 {unseen[best]:.3f}, {draws}."
     answers = [("Do models pick what people find relevant?", f"{answer}. {reached}")]
     for name in others:
-        question = "Do classifier and models know different things?"
+        question = "What do classifier and models know together?"
         answers.append((question, f"{name}: F1 {unseen[name]:.3f}, {above(name)[1]}."))
     leaks = alone.xs("random (leaks)", level="folds")
     both = f"{leaks[best]:.3f} where pairs of a prompt are on both sides"
@@ -108,7 +108,7 @@ def published_claims(found: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame
     )
     answers = [
         ("How much of a published result is noise?", headline),
-        ("Do published PB exceed their noise floors?", bias),
+        ("How many published PB exceed their noise floors?", bias),
     ]
     for verdict, question in ((STANDS, "Which claims stand?"), (NOISE, "Which could be noise?")):
         named = found[found["verdict"] == verdict]

@@ -23,11 +23,11 @@ def instruments(
     first, last, best = floors.iloc[0], floors.iloc[-1], budget.iloc[0]
     answers = {
         HEADLINE: _false_alarms(tested, together),
-        "Do the intervals cover the truth?": (
+        "How often do the intervals cover the truth?": (
             f"Between {_covered(lowest)} and {_covered(highest)} of the time, where 95% is promised, in "
             f"{covered['n'].iloc[0]:.0f} data sets each."
         ),
-        "Is an effect of one phrasing called an effect of identity?": (
+        "How often is an effect of one phrasing called one of identity?": (
             f"By a paired test that pools phrasings, in {pooled:.0%} of data sets; with phrasing as a random factor, "
             f"in {phrased:.0%}."
         ),
@@ -46,7 +46,7 @@ def instruments(
 def _false_alarms(tested: pd.DataFrame, together: pd.Series) -> str:
     false = tested.loc[tested["ci_low"] > ALPHA, "estimator"]
     worst = tested.loc[tested["ci_high"].idxmax()]
-    shown = f"All but {', '.join(false)} are" if len(false) else f"None of {len(tested)} tests is shown to be"
+    shown = f"No, all but {', '.join(false)} are" if len(false) else f"Yes, none of {len(tested)} tests is shown to be"
     return (
         f"{shown} {'within' if len(false) else 'beyond'} the 5% level; together {interval(together, form='.1%')} of "
         f"{together['n']:,.0f} data sets without effect are called significant. But each test has only "
@@ -82,7 +82,7 @@ def speed(paired: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame:
     late = f"All but {', '.join(slow)}" if len(slow) else "All"
     took = "; ".join(f"{row.work}: {row.seconds:.1f} s of {row.target:g} s" for row in jobs.itertuples())
     ratios = "; ".join(
-        f"{row.work} {row.estimate:.1f} times {row.peer} ({row.ci_low:.1f} to {row.ci_high:.1f})"
+        f"{row.work} {row.estimate:.1f} times {row.peer} ({row.ci_low:.1f} to {row.ci_high:.1f}, n = {row.n:.0f})"
         for row in paired.itertuples()
     )
     faster = (HEADLINE, f"Speed as a multiple of the peer's: {ratios}.")

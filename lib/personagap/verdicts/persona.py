@@ -152,10 +152,8 @@ def _headline(bias: pd.DataFrame, contrasts: pd.DataFrame, caveat: str) -> str:
     basis = f"{tested(joint)}, {joint['n_items']} items, {joint['n_identities']} identities"
     if joint["p_value"] >= ALPHA:
         high = max(joint["ci_high"], 0) ** 0.5
-        return (
-            f"{OPEN}: PB {joint['pb']:.2f} points where no effect would give {joint['noise_floor']:.2f} ({basis}); "
-            f"an effect up to {high:.2f} points is not excluded."
-        )
+        spread = corrected_pb(joint, "PB corrected for noise ")
+        return f"{OPEN}: {spread} points ({basis}); an effect up to {high:.2f} points is not excluded."
     doubt = f", but perhaps in the format of answers alone ({caveat})" if caveat else ""
     said = f"Yes{doubt}: a spread (PB) of {corrected_pb(joint, '')} points between identities ({basis})"
     # The largest of many differences is picked, so its interval must hold for all at once.
