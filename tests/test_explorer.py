@@ -182,6 +182,8 @@ def test_each_condition_of_a_run_is_explored_by_itself(tmp_path):
     assert ["undefended" in label for label in labels] == [True, False]
     widget.run.value = widget.run.options[1][1]
     assert len(widget.chosen.run.scores) == 12 * 60 * 2 and len(widget.drawn.rows) == 33
+    widget.other.value = widget.run.options[0][1]
+    assert "defended − undefended, in demo-0: each persona" in widget.title.value
     widget.view.value = views.ITEMS
     assert widget.answers.chats.value.count("answer, paper, run") == 4  # not also those of the other condition
 

@@ -69,8 +69,11 @@ def forest(chosen: Chosen) -> Drawn:
 def compared(chosen: Chosen) -> Drawn:
     """Each persona in this run against itself in the other, paired by item."""
     assert chosen.other
-    title = f"{chosen.run.name} − {chosen.other.name}: each persona, paired by item"
-    return _forest(chosen, chosen.run.after(chosen.other), title, f"{chosen.run.name} − {chosen.other.name} (points)")
+    a, b = chosen.run, chosen.other
+    within = a.folder == b.folder  # two conditions of one run, which they tell apart
+    names = f"{a.condition} − {b.condition}".replace("_", " ") if within else f"{a.name} − {b.name}"
+    title = f"{names}{f', in {a.folder.name}' if within else ''}: each persona, paired by item"
+    return _forest(chosen, a.after(b), title, f"{names} (points)")
 
 
 def _forest(chosen: Chosen, contrasts: pd.DataFrame, title: str, unit: str) -> Drawn:
