@@ -2,6 +2,7 @@
 
 import contextlib
 import shutil
+import time
 
 import numpy as np
 import pandas as pd
@@ -33,7 +34,9 @@ def chromium():
 
 
 def run_all_cells(page, until=(".vega-embed svg", "table.dataTable tbody tr")):
-    """Run the notebook that JupyterLab shows, up to the explorer's first picture, or what else is waited for."""
+    """Run the notebook that JupyterLab shows, up to the explorer's first picture, or what else is waited for; how many
+    seconds that took from the click.
+    """
     from playwright.sync_api import TimeoutError
 
     page.get_by_text("| Idle").wait_for()
@@ -46,12 +49,14 @@ def run_all_cells(page, until=(".vega-embed svg", "table.dataTable tbody tr")):
         else:
             page.locator(".lm-MenuBar-itemLabel", has_text="Run").click()
             page.get_by_text("Run All Cells", exact=True).click()
+        began = time.monotonic()
         with contextlib.suppress(TimeoutError):
             wanted.or_(kernel).first.wait_for(timeout=60_000)
         if wanted.first.is_visible():
             break
     for shown in until:
         page.locator(shown).first.wait_for()
+    return time.monotonic() - began
 
 
 def make_runs(figures, n=2, conditions=(None,)):
