@@ -123,7 +123,7 @@ def test_the_explorer_in_jupyterlab(explored):
 
 
 def test_choices_are_seen_at_once(browser, tmp_path):
-    """Promised: 3 s to the first view, 300 ms a choice, with 20 runs; here with much room, for cores that others use."""
+    """Promised: 3 s to the first view, 300 ms a choice, with 20 runs; here with much room, as others use the cores."""
     (tmp_path / "lab").mkdir()
     with jupyter_lab(tmp_path / "lab", make_runs(tmp_path / "figures", n=20)) as address:
         page, _ = opened(browser, address)

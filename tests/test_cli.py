@@ -168,7 +168,7 @@ run.save(personalization_bias=pd.DataFrame(sizes))
     result = personagap("cite", tmp_path)
     assert result.exit_code == 2 and "is no finished run" in result.stderr
     table = (folder / "tables" / "personalization_bias.tex").read_text()
-    caption = "Personalization bias. n items: 64. n identities: 31. n runs: 3. p adjusted: 0.500."
+    caption = "Personalization bias (items: 64; identities: 31; answers per item: 3; p (Holm): 0.500)."
     assert rf"\caption{{{caption}}}" in table and r"\label{tab:personalization_bias}" in table
     assert [line.strip() for line in table.splitlines() if line.endswith(r"\\")] == [
         r"dimension \\", r"mmlu \\", r"joint \\"

@@ -261,8 +261,8 @@ def test_a_table_for_a_paper_is_escaped_and_rounded():
     table = pd.DataFrame(
         {"who": ["a_b & 5%"], "f1": [-0.51234], "f1_low": [-0.6], "f1_high": [-0.4], "p_value": [1e-9]}
     )
-    row = next(line for line in tables.latex(table, "a_b").splitlines() if "a\\_b" in line)
-    assert row == r"a\_b \& 5\% & $-$0.512 [$-$0.600, $-$0.400] & $<$ 0.001 \\"
+    row = next(line for line in readable.latex(table, "a_b").splitlines() if "a\\_b" in line)
+    assert row == r"a\_b \& 5\% & $-$0.51 [$-$0.60, $-$0.40] & $<$ 0.001 \\"
 
 
 def test_numbers_stand_to_the_right_and_text_to_the_left():
@@ -363,7 +363,7 @@ def test_a_number_is_written_alike_wherever_a_table_is_shown(value, text):
     with mpl.rc_context(), pd.option_context(*options):  # restored afterwards
         use_style()
         in_a_notebook = table.to_string(index=False).split()[-1]
-    for_a_paper = tables.latex(table, "a_b").replace("$-$", "−")
+    for_a_paper = readable.latex(table, "a_b").replace("$-$", "−")
     assert [in_a_notebook, tables.compact(table)["pb"].item()] == [text, text] and text in for_a_paper
 
 

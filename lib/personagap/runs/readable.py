@@ -25,6 +25,11 @@ COUNTS = re.compile("n(_|$)|clusters")
 #: Where intervals of one column differ in width by more than this, each has digits of its own.
 ALIKE = 20
 MISSING = "–"
+#: What pdflatex cannot read as it stands.
+LATEX = {
+    **{"<": "$<$", "≤": r"$\leq$", "≥": r"$\geq$", "−": "$-$", "×": r"$\times$", "²": "$^2$", "∞": r"$\infty$"},
+    **{"α": r"$\alpha$", "κ": r"$\kappa$", "ρ": r"$\rho$", "χ": r"$\chi$", "ε": r"$\epsilon$", "±": r"$\pm$"},
+}
 #: A cell that is a number, with or without its interval, share or order.
 NUMBER = re.compile(r"(< )?[+−]?[\d∞][\d,.∞]*( ?%)?( \[.*\])?|\[[\d,.−∞ ]+\]|–")
 
@@ -211,3 +216,15 @@ def use() -> None:
 
     if shell := get_ipython():
         shell.display_formatter.formatters["text/html"].for_type(pd.DataFrame, html)
+
+
+def latex(table: pd.DataFrame, name: str) -> str:
+    """A table for a paper that loads booktabs and longtable, with a caption and the label ``tab:<name>``.
+
+    As `readable` has it: what is the same in all rows goes into the caption. Texts are escaped.
+    """
+    shown, same = readable(table)
+    told = "; ".join(f"{head}: {value}" for head, value in same.items())
+    caption = re.sub(r"([&%$#_{}])", r"\\\1", plain(name).capitalize() + (f" ({told})" if told else "")) + "."
+    how = {"caption": caption, "label": f"tab:{name}", "longtable": len(table) > 40}
+    return shown.to_latex(index=False, escape=True, **how).translate(str.maketrans(LATEX))

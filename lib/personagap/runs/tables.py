@@ -1,6 +1,5 @@
 """Result tables by their conventions: what names a row, which columns are values with intervals."""
 
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,6 @@ from personagap.runs.files import spared, whole
 
 #: What of a run decides a table that no model's answer is in.
 DECIDES = ("source_hash", "parameters", "inputs", "library_hash", "versions")
-#: What pdflatex cannot read as it stands.
-LATEX = {"<": "$<$", "≥": r"$\geq$", "−": "$-$", "×": r"$\times$", "²": "$^2$", "α": r"$\alpha$", "κ": r"$\kappa$"}
 
 
 def read(folder: Path) -> dict[str, pd.DataFrame]:
@@ -111,17 +108,3 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
         interval = " [" + shown[low] + ", " + shown[high] + "]"
         shown[name] += interval.where(shown[low] != "", "")
     return shown.drop(columns=[end for ends in pairs.values() for end in ends])
-
-
-def latex(table: pd.DataFrame, name: str) -> str:
-    """A table for a paper that loads booktabs and longtable, with a caption and the label ``tab:<name>``.
-
-    Numbers are rounded, texts escaped; a column that says the same in every row goes into the caption.
-    """
-    shown = compact(table).rename(columns=lambda column: column.replace("_", " "))
-    same = [column for column in shown if len(shown) > 1 and shown[column].eq(shown[column].iloc[0]).all()]
-    told = [f"{column}: {shown[column].iloc[0]}" for column in same if shown[column].iloc[0]]
-    shown = shown.drop(columns=same) if len(same) < len(shown.columns) else shown
-    caption = re.sub(r"([&%$#_{}])", r"\\\1", ". ".join([name.replace("_", " ").capitalize(), *told])) + "."
-    how = {"caption": caption, "label": f"tab:{name}", "longtable": len(table) > 40}
-    return shown.to_latex(index=False, escape=True, **how).translate(str.maketrans(LATEX))
