@@ -1,7 +1,8 @@
 """A batch of answers in the making: its key-value cache, its random numbers, its finished rows.
 
 Column j of a row of the cache belongs to token j of its request, whatever else is in the batch. Now and then
-finished rows leave and waiting requests take their place, so that mixed lengths never wait for the longest.
+finished rows leave and waiting requests take their place, so that mixed lengths never wait for the longest. Several
+answers to one prompt are one row until they differ: each token that they have in common is computed once.
 """
 
 import time
@@ -77,18 +78,20 @@ class OwnColumns(DynamicLayer):
     def update(self, key_states: torch.Tensor, value_states: torch.Tensor, *args, **kwargs):
         at = (self.row, slice(None), self.column)
         self.keys[at], self.values[at] = key_states[:, :, 0], value_states[:, :, 0]
-        return self.keys[:, :, : self.width], self.values[:, :, : self.width]
+        rows = len(self.row)
+        return self.keys[:rows, :, : self.width], self.values[:rows, :, : self.width]
 
     def get_seq_length(self) -> int:
         return self.width
 
 
 class Batch:
-    """The requests of a call, and the cache ``layers`` of those under way, whose numbers are ``rows``.
+    """The requests of a call, and the cache ``layers`` of those under way, whose numbers are ``going``.
 
-    Of each request: ``prompt`` and ``limit`` (tokens), ``count`` (tokens made), ``done``, and ``tokens`` and
+    ``row`` (as many) are their rows of the cache, ``of_row`` is one request of each row: those of one prompt share a
+    row until they draw different tokens. Of each request: ``prompt`` and ``limit`` (tokens), ``count`` (tokens made), ``done``, and ``tokens`` and
     ``uniforms`` (requests, longest answer + 1). A done row goes on writing its next token and column, which are not
-    read. Of the ``columns`` of the cache no row has filled more than ``width``.
+    read. Of the ``columns`` of the cache no row has filled more than ``width``; it has rows for all under way.
     """
 
     def __init__(self, requests: list[Request], device: torch.device):
@@ -102,15 +105,15 @@ class Batch:
             line[: request.limit] = request.uniforms()
         self.uniforms = torch.from_numpy(drawn).to(device)
         self.tokens = torch.zeros_like(self.uniforms, dtype=torch.long)
-        self.rows = torch.arange(0, device=device)
+        self.going = self.row = self.of_row = torch.arange(0, device=device)
 
     def finished(self) -> list[int]:
-        return self.rows[self.done[self.rows]].tolist()
+        return self.going[self.done[self.going]].tolist()
 
     def renew(self, most_rows: int, most_columns: int) -> list[int]:
-        """Let finished rows leave, and requests take their place while there is room; the numbers of the new ones."""
-        keep = (~self.done[self.rows]).nonzero().squeeze(-1)
-        used = int((self.prompt + self.count)[self.rows[keep]].max()) - 1 if len(keep) else 0
+        """Let finished requests leave, and others take their place while there is room; the numbers of the new ones."""
+        keep = (~self.done[self.going]).nonzero().squeeze(-1)
+        used = int((self.prompt + self.count)[self.going[keep]].max()) - 1 if len(keep) else 0
         lengths = [len(request.prompt) for request in self.requests[self.waiting : self.waiting + most_rows]]
         widths = np.maximum.accumulate([used, *lengths])
         rows = len(keep) + np.arange(len(widths))
@@ -118,37 +121,68 @@ class Batch:
         fits[1:2] |= len(keep) == 0  # one always goes, however long
         n = int(fits[1:].sum())
         new = list(range(self.waiting, self.waiting + n))
-        self.rows = torch.cat([self.rows[keep], torch.tensor(new, dtype=torch.long, device=self.rows.device)])
         self.width = int(widths[n])
-        self.columns = self.width + min(HEADROOM, max((self.limit - self.count)[self.rows].tolist(), default=0))
+        kept, row = self.row[keep].unique(return_inverse=True)
+        added = torch.from_numpy(np.cumsum(self.heads(new), dtype=np.int64)).to(row.device)
+        self.row = torch.cat([row, added + len(kept) - 1])
+        self.going = torch.cat([self.going[keep], torch.tensor(new, dtype=torch.long, device=row.device)])
+        self.of_row = torch.empty(int(self.row.max()) + 1 if len(self.row) else 0, dtype=torch.long, device=row.device)
+        self.of_row[self.row] = self.going
+        self.columns = self.width + min(HEADROOM, max((self.limit - self.count)[self.going].tolist(), default=0))
         for layer in self.layers:  # one copy for all changes: rows out, rows in, and columns for the steps to come
-            room = (0, 0, 0, self.columns - used, 0, 0, 0, n)  # no channels, more columns, no heads, more rows
-            layer.keys, layer.values = (pad(each[keep, :, :used], room) for each in (layer.keys, layer.values))
+            # No channels, more columns, no heads, more rows.
+            room = (0, 0, 0, self.columns - used, 0, 0, 0, len(self.going) - len(kept))
+            layer.keys, layer.values = (pad(each[kept, :, :used], room) for each in (layer.keys, layer.values))
         for number in new:
             self.requests[number].started = time.perf_counter()
         self.waiting += n
         return new
 
+    def heads(self, numbers: list[int]) -> list[bool]:
+        """Of each of these requests, whether its prompt is another than that of the one before."""
+        prompts = [self.requests[number].prompt for number in numbers]
+        return [prompt is not before for prompt, before in zip(prompts, [None, *prompts], strict=False)]
+
     def fill(self, rows: torch.Tensor, paths: list[np.ndarray], states: list[States]) -> None:
         """Copy the columns ``paths`` of a computed pack to ``rows`` of the cache."""
         if not self.layers:
             self.layers = [OwnColumns(self._room(keys), self._room(values)) for keys, values in states]
-        index = pad_sequence([torch.from_numpy(path) for path in paths], batch_first=True).to(self.rows.device)
+        index = pad_sequence([torch.from_numpy(path) for path in paths], batch_first=True).to(self.row.device)
         for layer, (keys, values) in zip(self.layers, states, strict=True):
             layer.keys[rows, :, : index.shape[1]] = keys[0][:, index].transpose(0, 1)
             layer.values[rows, :, : index.shape[1]] = values[0][:, index].transpose(0, 1)
 
     def _room(self, states: torch.Tensor) -> torch.Tensor:
         """An empty cache for the rows, like ``states`` (any, heads, any, channels)."""
-        return states.new_zeros(len(self.rows), states.shape[1], self.columns, states.shape[3])
+        return states.new_zeros(len(self.going), states.shape[1], self.columns, states.shape[3])
 
     def step(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The last token of each row and the column it goes to, (rows, 1) both."""
-        last, row = self.count[self.rows] - 1, torch.arange(len(self.rows), device=self.rows.device)
-        column, self.width = self.prompt[self.rows] + last, self.width + 1
+        if len(self.of_row) < len(self.going):
+            self._part()
+        last, row = self.count[self.of_row] - 1, torch.arange(len(self.of_row), device=self.row.device)
+        column, self.width = self.prompt[self.of_row] + last, self.width + 1
         for layer in self.layers:
             layer.row, layer.column, layer.width = row, column, self.width
-        return self.tokens[self.rows, last][:, None], column[:, None]
+        return self.tokens[self.of_row, last][:, None], column[:, None]
+
+    def _part(self) -> None:
+        """Give rows of their own to requests whose last tokens differ from those of others in their row."""
+        live = (~self.done[self.going]).nonzero().squeeze(-1)
+        numbers = self.going[live]
+        token = self.tokens[numbers, self.count[numbers] - 1]
+        found, which = (self.row[live] << 32 | token).unique(return_inverse=True)
+        row = found >> 32
+        apart = torch.zeros_like(row, dtype=torch.bool)
+        apart[1:] = row[1:] == row[:-1]  # the first token of a row stays in it
+        source, size = row[apart], len(self.of_row)
+        row[apart] = torch.arange(size, size + len(source), device=row.device)
+        for layer in self.layers:
+            for each in (layer.keys, layer.values):
+                each[size : size + len(source), :, : self.width] = each[source, :, : self.width]
+        self.row[live] = row[which]
+        self.of_row = torch.cat([self.of_row, source])
+        self.of_row[self.row[live]] = numbers  # not one that is done, which has another last token
 
     def append(self, numbers: torch.Tensor, logits: torch.Tensor, sampling, eos: torch.Tensor) -> None:
         """Draw the next token of the requests ``numbers`` from ``logits`` (requests, vocabulary)."""

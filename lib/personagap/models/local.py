@@ -2,6 +2,7 @@
 
 import copy
 import functools
+import itertools
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -207,7 +208,7 @@ class LocalModel(Packed):
         batch = Batch([request for request in requests if request.indices[0] not in answers], self.device)
         while True:
             new = batch.renew(self.rows, self.columns)
-            if not len(batch.rows):
+            if not len(batch.going):
                 return
             self._prefill(batch, new, sampling)
             self._run_steps(batch, sampling, lambda: self._collect(batch, answers, keep))
@@ -236,22 +237,23 @@ class LocalModel(Packed):
 
     def _prefill(self, batch: Batch, new: list[int], sampling: Sampling) -> None:
         """Compute the prompts of the requests ``new``, the last rows, and draw their first tokens."""
-        prompts = [batch.requests[number].prompt for number in new]
+        prompts = [batch.requests[number].prompt for number in itertools.compress(new, batch.heads(new))]
         for pack, logits, at, states in self._packs(prompts, [len(prompt) - 1 for prompt in prompts]):
-            rows = torch.tensor(pack.members, device=self.device) + len(batch.rows) - len(new)
+            rows = torch.tensor(pack.members, device=self.device) + len(batch.of_row) - len(prompts)
             batch.fill(rows, pack.paths, states)
-            batch.append(batch.rows[rows], logits[np.concatenate(at)], sampling, self._eos)
+            which, member = (batch.row[:, None] == rows).nonzero(as_tuple=True)
+            batch.append(batch.going[which], logits[np.concatenate(at)][member], sampling, self._eos)
 
     def _run_steps(self, batch: Batch, sampling: Sampling, collect: Callable[[], int]) -> None:
         """Decode until a quarter of the rows are done or the columns are used up."""
         cache = Cache(layers=[*batch.layers])
         # Renewing a batch copies its cache: done for each row that ends, it would be most of the work.
-        while collect() < max(1, len(batch.rows) // 4) and batch.width < batch.columns:
+        while collect() < max(1, len(batch.going) // 4) and batch.width < batch.columns:
             tokens, at = batch.step()
             columns = torch.arange(batch.width, device=self.device)
             mask = self._mask((columns <= at)[:, None, None], at[:, None, None], columns)
             logits = self._forward(tokens, at, mask, cache, 1)
-            batch.append(batch.rows, logits[:, -1], sampling, self._eos)
+            batch.append(batch.going, logits[batch.row, -1], sampling, self._eos)
 
 
 def _ignore(*told: object) -> None:
