@@ -18,8 +18,8 @@ from personagap.models.decoding import Batch, Request
 from personagap.models.packed import Packed
 from personagap.models.rendering import Messages
 
-#: Prompts whose rendering is remembered.
-RENDERED = 2**14
+#: Prompts whose rendering is remembered: several conditions are counted first, then asked, then weighed.
+RENDERED = 2**15
 
 
 class LocalModel(Packed):
