@@ -26,7 +26,7 @@ if how != "refuses every request":
     print(lm.failure, file=sys.stderr if how == "stderr" else sys.stdout)
     run.record(model=lm.describe(), failure=lm.failure)
     warnings.warn(lm.failure)
-    assert how != "assert", lm._connection.client.api_key
+    assert how != "assert", lm._connection.endpoints.first.api_key
 ask.texts(lm, ["question 3"], 0.0, 0)
 """
 

@@ -11,7 +11,7 @@ from servers import completion, free_port, scripted
 
 from personagap import ask, datasets, judges, personas, tasks
 from personagap.errors import UserError
-from personagap.models import Sampling, connection, load_model
+from personagap.models import Sampling, connection, endpoints, load_model
 from personagap.responses import ResponseStore
 
 GREEDY = Sampling(temperature=0, max_tokens=20)
@@ -21,7 +21,7 @@ CHATS = [[SYSTEM, {"role": "user", "content": "What is the " + "capital of " * i
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(connection, "PAUSE", 0.01)
+    monkeypatch.setattr(endpoints, "PAUSE", 0.01)
 
 
 def well_behaved(body):

@@ -12,7 +12,7 @@ from notebooks_for_tests import COMMAND
 from servers import completion, scripted
 
 from personagap import ask, datasets, effects, judges, personas, safety_utility, tasks, verdicts
-from personagap.models import Generation, Sampling, connection, load_model
+from personagap.models import Generation, Sampling, connection, endpoints, load_model
 from personagap.models.answers import split, take_apart
 from personagap.responses import ResponseStore
 
@@ -47,7 +47,7 @@ def well_behaved(body):
 
 @pytest.fixture
 def impatient(monkeypatch):
-    monkeypatch.setattr(connection, "PAUSE", 0.01)
+    monkeypatch.setattr(endpoints, "PAUSE", 0.01)
     monkeypatch.setattr(connection, "RETRIES", 1)
 
 

@@ -8,7 +8,7 @@ import pytest
 from servers import Server, completion, scripted
 
 from personagap.errors import UserError
-from personagap.models import Sampling, connection, load_model, replies
+from personagap.models import Sampling, connection, endpoints, load_model, replies
 from personagap.models.connection import Connection
 from personagap.models.replies import Failure
 
@@ -54,7 +54,7 @@ def test_an_outage_is_waited_out(killable, capsys):
 
 def test_an_answer_from_before_the_outage_does_not_end_it(monkeypatch, capsys):
     """As of a server that is being stopped: it takes nothing new, and finishes what it was asked."""
-    monkeypatch.setattr(connection, "PAUSE", 0.2)
+    monkeypatch.setattr(endpoints, "PAUSE", 0.2)
     stopped, late, looks = threading.Event(), threading.Event(), []
 
     def reply(body):
@@ -93,7 +93,7 @@ def test_a_server_that_is_gone_ends_the_run_within_the_patience(killable):
 
 
 def test_one_looks_whether_the_server_is_back_while_the_others_wait(monkeypatch):
-    monkeypatch.setattr(connection, "PAUSE", 0.05)
+    monkeypatch.setattr(endpoints, "PAUSE", 0.05)
     down, asked = threading.Event(), []
 
     def reply(body):
@@ -113,7 +113,7 @@ def test_one_looks_whether_the_server_is_back_while_the_others_wait(monkeypatch)
     looks = [when for when, question in asked if question == "Hi"]
     assert len(questions) <= connection.CONCURRENCY  # those under way; no other was sent
     gaps = [later - sooner for sooner, later in itertools.pairwise(looks)]
-    assert len(gaps) == 6 and all(gap >= connection.PAUSE * 2**number for number, gap in enumerate(gaps))
+    assert len(gaps) == 6 and all(gap >= endpoints.PAUSE * 2**number for number, gap in enumerate(gaps))
 
 
 def served_once(first, **how):
@@ -235,7 +235,7 @@ def test_answers_that_take_long_are_given_longer():
 
 
 def test_a_server_that_answers_no_request_though_it_answers_probes(monkeypatch):
-    monkeypatch.setattr(connection, "PAUSE", 0.01)
+    monkeypatch.setattr(endpoints, "PAUSE", 0.01)
     with scripted(lambda body: (200, completion()) if body["max_tokens"] == 1 else (500, {})) as url:
         lm = load_model(f"openai:m@{url}", patience=2)
         start = time.monotonic()
@@ -245,7 +245,7 @@ def test_a_server_that_answers_no_request_though_it_answers_probes(monkeypatch):
 
 
 def test_a_few_requests_that_always_fail_do_not_end_a_run(monkeypatch):
-    monkeypatch.setattr(connection, "PAUSE", 0.01)
+    monkeypatch.setattr(endpoints, "PAUSE", 0.01)
     poison = {f"Question {i}" for i in (3, 90, 95)}
 
     def reply(body):

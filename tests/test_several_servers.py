@@ -7,7 +7,7 @@ import pytest
 from servers import Server, completion, scripted
 
 from personagap.errors import UserError
-from personagap.models import Sampling, connection, load_model
+from personagap.models import Sampling, connection, endpoints, load_model
 
 SAMPLING = Sampling(top_k=0, max_tokens=20)
 CHATS = [[{"role": "user", "content": f"Question {i}"}] for i in range(128)]
@@ -71,7 +71,7 @@ def test_both_gone_is_as_one_that_is_gone(two):
 
 @pytest.mark.parametrize("status", [429, 503, 401])
 def test_a_server_that_refuses_leaves_the_requests_to_the_other(monkeypatch, status):
-    monkeypatch.setattr(connection, "PAUSE", 0.05)
+    monkeypatch.setattr(endpoints, "PAUSE", 0.05)
     refusing, asked = threading.Event(), []
 
     def refuses(body):
@@ -90,8 +90,8 @@ def test_a_server_that_refuses_leaves_the_requests_to_the_other(monkeypatch, sta
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_where_one_refuses_the_other_is_waited_for(monkeypatch, capsys, status):
     """Longer than a request is repeated, and not told to answer again because the one that refuses does."""
-    monkeypatch.setattr(connection, "PAUSE", 0.05)
-    monkeypatch.setattr(connection, "LONGEST_PAUSE", 0.1)
+    monkeypatch.setattr(endpoints, "PAUSE", 0.05)
+    monkeypatch.setattr(endpoints, "LONGEST_PAUSE", 0.1)
     begun, free = threading.Event(), []
 
     def refuses(body):
@@ -111,7 +111,7 @@ def test_where_one_refuses_the_other_is_waited_for(monkeypatch, capsys, status):
 
 
 def test_an_answer_from_before_the_loss_is_no_return(monkeypatch, capsys):
-    monkeypatch.setattr(connection, "PAUSE", 5)
+    monkeypatch.setattr(endpoints, "PAUSE", 5)
     gone, late = threading.Event(), threading.Event()
 
     def answers_once_more(body):
