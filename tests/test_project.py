@@ -95,9 +95,11 @@ def test_no_lock_file_or_registry_host_in_the_project():
     assert "://" not in text and " @ " not in text
 
 
-def test_the_readme_names_what_exists():
+def test_the_readme_and_the_first_page_name_what_exists():
     text = (ROOT / "README.md").read_text()
-    assert all((ROOT / path).exists() for path in re.findall(r"\]\(([^):]+)\)", text))
+    assert all((ROOT / path).exists() for path in re.findall(r"\]\(([^):#]+)", text))
+    assert len(text.split()) < 620  # read in two minutes
+    text += (ROOT / "docs" / "index.md").read_text()
     notebooks = [path.stem for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
     assert sorted(re.findall(r"^\| `(\w+)` \|", text, re.M)) == sorted(notebooks)
     assert set(re.findall(r"(?:^|`)personagap (\w+)", text, re.M)) <= set(main.commands)
