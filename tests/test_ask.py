@@ -162,7 +162,7 @@ def test_too_few_answers_end_in_one_line_that_says_why(demo_lm, who, items, tmp_
     with pytest.raises(UserError, match=r"35 of 70 requests to .* failed \(400 content filter\).*do_not_answer.*again"):
         ask(lm, who, items, runs=1, store=ResponseStore(lm.id, tmp_path))
     repaired = ask(demo_lm, who, items, runs=1, store=ResponseStore(lm.id, tmp_path))
-    assert repaired.attrs == {"asked": 35, "unanswered": 0}
+    assert repaired.attrs["asked"] == 35 and repaired.attrs["unanswered"] == 0
 
 
 def test_conditions_are_asked_and_graded_together_as_each_by_itself(demo_lm, who, items, tmp_path):

@@ -1,6 +1,7 @@
 """What a notebook's prompts cost is known before anything is asked: as they are asked, and as the dry run says."""
 
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -16,7 +17,9 @@ from personagap.personalllm import adaptation
 from personagap.personalllm.users import dirichlet
 from personagap.recentering import attributes, extraction
 from personagap.responses import ResponseStore
+from personagap.runs import batch
 from personagap.runs.costs import cost
+from personagap.runs.folder import record
 from personagap.runs.request import Request
 
 
@@ -104,10 +107,24 @@ def test_the_dry_run_counts_the_arms_that_notebooks_show(own_cache):
 def test_a_sum_that_lacks_the_tokens_of_a_run_is_not_told_as_the_most(tmp_path):
     grid = [("2_in_context", {"model": "demo"}), ("1_personalization_bias", {"tasks": ["mmlu"]})]
     found = {path.stem: path for path in NOTEBOOKS.rglob("*.ipynb")}
-    batch = [{"notebook": str(found[name]), "parameters": given} for name, given in grid]
-    (tmp_path / "batch.yaml").write_text(yaml.safe_dump({"runs": batch}))
+    runs = [{"notebook": str(found[name]), "parameters": given} for name, given in grid]
+    (tmp_path / "batch.yaml").write_text(yaml.safe_dump({"runs": runs}))
     asked = ["batch", str(tmp_path / "batch.yaml"), "--figures", str(tmp_path / "figures"), "--dry-run"]
     assert "generations and an unknown number of tokens" in CliRunner().invoke(main, asked).output
+
+
+def test_how_long_it_takes_is_told_by_an_earlier_run_of_the_model_alone(tmp_path):
+    bias = next(NOTEBOOKS.rglob("1_personalization_bias.ipynb"))
+    asked = {"model": "demo", "answers": "generate", "device": "auto"}
+    about = {"status": "finished", "changed": {}, "asked": 1000, "asking_seconds": 50.0}
+    for number, other in enumerate([{"model": "smollm2"}, {"answers": "likelihood"}, {}]):
+        name, given = f"r{number}", asked | other
+        record(tmp_path / "p/n" / name, id=name, started="2026-01-02", parameters=given, **about)
+    record(tmp_path / "p/n/few", id="few", started="2026-01-03", parameters=asked, **about | {"asked": 9})
+    row = batch.plan([Request(bias, {"tasks": ["mmlu"]}, figures=tmp_path)], force=False).iloc[0]
+    assert row["pace"] == "r2" and row["seconds"] == pytest.approx(row["generations"] / 20)
+    unlike = batch.plan([Request(bias, {"tasks": ["mmlu"], "device": "cpu"}, figures=tmp_path)], force=False).iloc[0]
+    assert pd.isna(unlike["pace"]) and pd.isna(unlike["seconds"])
 
 
 def test_a_notebook_of_ones_own_is_taken_for_no_other(tmp_path):

@@ -94,7 +94,7 @@ def test_each_outcome_is_told_stored_and_graded(impatient, tmp_path):
     assert told.loc["thought apart", ["text", "reasoning"]].tolist() == ["The answer is (B).", "A?"]
     assert told.loc["unfinished", ["text", "reasoning"]].tolist() == ["", "The answer is (B)?"]
     assert told.loc["blocked", "finish_reason"] == "content_filter"  # the server's own word
-    assert {name for name in asked if name} == {"aborted"} and again.attrs == {"asked": 1, "unanswered": 1}
+    assert {name for name in asked if name} == {"aborted"} and again.attrs.items() >= {"asked": 1, "unanswered": 1}.items()
     scores = tasks.grade(first, items).set_index("item")
     assert scores["score"].fillna(-1).to_dict() == {
         "answered": 1, "truncated": 1, "thought": 1, "thought apart": 1, "refused": 0,
@@ -171,7 +171,7 @@ def test_answers_of_older_versions_are_read_as_they_were_and_marked(impatient, t
         folder.mkdir(parents=True)
         old.to_parquet(folder / "shard.parquet")
         responses = put(url, who, items, tmp_path / "old")
-    assert responses.attrs == {"asked": 0, "unanswered": 0, "older": 2}
+    assert responses.attrs.items() >= {"asked": 0, "unanswered": 0, "older": 2}.items()
     assert responses["text"].tolist() == ["<think>A?</think>The answer is (B)."] * 2
     assert responses["outcome"].isna().all()
     assert tasks.grade(responses, items)["score"].tolist() == [1, 1]

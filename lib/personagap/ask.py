@@ -70,8 +70,9 @@ def ask(
     -------
     The ``responses`` table; ``text`` is what the user sees, ``outcome`` one of ``models.answers.OUTCOMES``. A request
     the model failed on has the outcome "failed" and no text; it is not stored, so the next call asks it again.
-    ``.attrs["asked"]`` counts the requests put to the model by this call, ``.attrs["unanswered"]`` those that failed,
-    ``.attrs["older"]``, if any, stored answers of older versions: they are as they were, whole and without an outcome.
+    ``.attrs["asked"]`` counts the requests put to the model by this call, which took ``.attrs["asking_seconds"]``,
+    ``.attrs["unanswered"]`` those that failed, ``.attrs["older"]``, if any, stored answers of
+    older versions: they are as they were, whole and without an outcome.
 
     Raises
     ------
@@ -90,7 +91,7 @@ def ask(
     failed = responses["outcome"].eq("failed").sum()
     if failed:
         _require_answers(lm, unanswered(responses))
-    responses.attrs |= {"asked": made.attrs["asked"], "unanswered": int(failed)}
+    responses.attrs |= made.attrs | {"unanswered": int(failed)}
     if older := int(responses["outcome"].isna().sum()):
         responses.attrs["older"] = older
     return responses
@@ -243,7 +244,8 @@ def by_condition(
     defences = defences or {}
     answers = {name: ask(lm, who, items, defence=defences.get(name), **how) for name, lm in models.items()}
     responses = pd.concat(answers, names=["condition"]).reset_index("condition").reset_index(drop=True)
-    responses.attrs |= {name: sum(part.attrs[name] for part in answers.values()) for name in ("asked", "unanswered")}
+    counted = ("asked", "asking_seconds", "unanswered")
+    responses.attrs |= {name: sum(part.attrs[name] for part in answers.values()) for name in counted}
     return responses
 
 

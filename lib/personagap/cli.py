@@ -177,7 +177,8 @@ def _say_plan(requests: list, force: bool) -> None:
     from personagap.runs import batch
 
     plan = batch.plan(requests, force)
-    say(plan.to_string(index=False, na_rep="–", max_colwidth=60, float_format="{:,.0f}".format))
+    told = plan if plan["pace"].notna().any() else plan.drop(columns=["seconds", "pace"])
+    say(told.to_string(index=False, na_rep="–", max_colwidth=60, float_format="{:,.0f}".format))
     to_do, generations, tokens = (plan["state"] == "to do").sum(), plan["generations"].sum(), plan["tokens"].sum()
     untold = plan["generations"].notna() & plan["tokens"].isna()
     tokens = "an unknown number of" if untold.any() else f"{tokens:,.0f}"
@@ -185,6 +186,7 @@ def _say_plan(requests: list, force: bool) -> None:
         f"{len(plan)} runs, {to_do} to do: at most {generations:,.0f} generations and {tokens} tokens,\n"
         "less what the response store holds. detectable: the difference from the control, in points,\n"
         "that the smallest task shows with 80 % power, at worst; of answers by likelihood the verdict tells it.\n"
+        + ("seconds: of asking, as fast as the earlier run under pace was.\n" if told is plan else "")
     )
 
 

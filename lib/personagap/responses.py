@@ -78,9 +78,9 @@ def complete(
     Returns
     -------
     ``ANSWER_COLUMNS`` by key. A failure is among them (outcome "failed") but not stored: the next call makes it again.
-    ``.attrs["asked"]`` counts what this call made.
+    ``.attrs["asked"]`` counts what this call made, in ``.attrs["asking_seconds"]``.
     """
-    keys = pd.Index(keys)
+    keys, began = pd.Index(keys), time.monotonic()
     stored = _table([]) if store is None else store.get(keys)
     distinct, missing, made = np.flatnonzero(~keys.duplicated()), ~keys.isin(stored.index), {}
     with contextlib.ExitStack() as stack:
@@ -116,5 +116,5 @@ def complete(
                 time.sleep(LOOK)
             awaited = np.concatenate([awaited[batch:], waiting])
     answers = pd.concat([stored, _table([(key, *answer) for key, answer in made.items()])]) if made else stored
-    answers.attrs["asked"] = len(made)
+    answers.attrs |= {"asked": len(made), "asking_seconds": round(time.monotonic() - began, 1)}
     return answers

@@ -84,6 +84,8 @@ class Form(widgets.VBox):
             return reasons or "How often it asks a model, if it does, is known while it runs."
         tokens = "" if pd.isna(row["tokens"]) else f" and {row['tokens']:,.0f} tokens"
         text = f"At most {row['generations']:,.0f} requests{tokens}, less what is stored."
+        if not pd.isna(row["pace"]):
+            text += f" About {max(1, row['seconds'] / 60):,.0f} min, at the pace of {row['pace']}."
         seen = f" Differences from the control of {row['detectable']:.0f} points would be seen (80 % power, at worst)."
         return text if pd.isna(row["detectable"]) else text + seen
 

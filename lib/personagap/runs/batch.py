@@ -20,7 +20,7 @@ from personagap.runs.request import Request, acyclic, format_value
 
 #: What an entry may hold besides ``notebook``.
 OPTIONS = ("parameters", "grid", "kernel")
-COST = ["generations", "tokens", "detectable"]
+COST = ["generations", "tokens", "detectable", "seconds", "pace"]
 #: Seconds between looks at whether a cluster has workers.
 LOOK = 30
 
@@ -61,19 +61,20 @@ def read(file: Path, figures: Path) -> list[Request]:
     return list({request.id: request for request in requests}.values())
 
 
-def _cost(request: Request) -> dict[str, float]:
-    """`costs.cost`, or {} and a warning: parameters that only the notebook can judge stop no other run."""
-    from personagap.runs.costs import cost  # and statistics, which a batch with nothing to do does without
+def _cost(request: Request) -> dict[str, Any]:
+    """`costs.cost` and `costs.expected`, or {} and a warning: what only a notebook can judge stops no other run."""
+    from personagap.runs.costs import cost, expected  # and statistics, which a batch with nothing to do does without
 
     try:
-        return cost(request)
+        priced = cost(request)
+        return priced | (expected(request, priced["generations"]) if priced else {})
     except Exception as error:  # from anything that was given for a list, a name or a number
         warnings.warn(f"{request.id}: its cost is unknown ({first_line(error)})", stacklevel=3)
         return {}
 
 
 def plan(requests: list[Request], force: bool) -> pd.DataFrame:
-    """What a batch will do: ``run notebook parameters state generations tokens detectable``, one row per run.
+    """What a batch will do: ``run notebook parameters state`` and `COST`, one row per run.
 
     Parameters that few runs share come first: a terminal cuts off the last, and these tell the runs apart.
     """

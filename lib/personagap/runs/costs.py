@@ -8,8 +8,12 @@ import pandas as pd
 
 from personagap import ask, datasets, personas, tasks
 from personagap.errors import at_least
+from personagap.runs.folder import runs
 from personagap.runs.request import Request
 from personagap.safety_utility import defences
+
+#: Parameters that decide how fast requests are answered, and the fewest requests that tell how fast.
+ALIKE, MEASURED = ("model", "checkpoints", "answers", "device"), 100
 
 
 def cost(request: Request) -> dict[str, float]:
@@ -31,6 +35,17 @@ def cost(request: Request) -> dict[str, float]:
         return _of_examples(asked)
     if any(names <= asked.keys() for names in ({"gold", "judges"}, {"model", "verifier"}, {"model", "reward_device"})):
         return _of_judgments(asked)
+    return {}
+
+
+def expected(request: Request, generations: float) -> dict[str, float | str]:
+    """How many ``seconds`` so many requests take at the ``pace`` of an earlier run here, the latest in which the same
+    model answered in the same way; {} without one.
+    """
+    for facts in runs(request.figures):
+        alike = all(facts["parameters"].get(name) == request.parameters.get(name) for name in ALIKE)
+        if alike and facts.get("asked", 0) >= MEASURED and facts.get("asking_seconds"):
+            return {"seconds": generations * facts["asking_seconds"] / facts["asked"], "pace": facts["id"]}
     return {}
 
 
