@@ -1,4 +1,4 @@
-"""Take the pictures of ``figures/gallery``: every report of the default batch, the index, the explorer and the form.
+"""Take the pictures of ``figures/gallery``: every report of the default batch, the index, the explorer and the tour.
 
 Each at 1,440 and at 390 pixels, light and dark. ``make gallery``, after ``make report`` and ``make real``; needs
 Debian's package chromium.
@@ -63,8 +63,9 @@ def explorer(page: Page) -> None:
     take(page, "explorer_answers", "h4")
 
 
-def form(page: Page) -> None:
-    """Take the form with a parameter changed."""
+def tour(page: Page) -> None:
+    """Take the tour of what was found, and its form with a parameter changed."""
+    take(page, "start_here", ".jp-OutputArea-output table")
     page.get_by_label("runs", exact=True).fill("5")
     page.get_by_label("runs", exact=True).press("Enter")
     page.locator("pre", has_text="-p runs 5").wait_for()
@@ -83,7 +84,7 @@ def main() -> None:
             explorer(page)
             page.goto(address.replace("explore.ipynb", "start_here.ipynb"))
             run_all_cells(page, until=[".jp-OutputArea-output pre"])
-            form(page)
+            tour(page)
 
 
 if __name__ == "__main__":

@@ -94,7 +94,8 @@ def test_each_outcome_is_told_stored_and_graded(impatient, tmp_path):
     assert told.loc["thought apart", ["text", "reasoning"]].tolist() == ["The answer is (B).", "A?"]
     assert told.loc["unfinished", ["text", "reasoning"]].tolist() == ["", "The answer is (B)?"]
     assert told.loc["blocked", "finish_reason"] == "content_filter"  # the server's own word
-    assert {name for name in asked if name} == {"aborted"} and again.attrs.items() >= {"asked": 1, "unanswered": 1}.items()
+    assert {name for name in asked if name} == {"aborted"}
+    assert again.attrs["asked"] == again.attrs["unanswered"] == 1
     scores = tasks.grade(first, items).set_index("item")
     assert scores["score"].fillna(-1).to_dict() == {
         "answered": 1, "truncated": 1, "thought": 1, "thought apart": 1, "refused": 0,
