@@ -272,6 +272,15 @@ def test_numbers_stand_to_the_right_and_text_to_the_left():
     assert cells == ["style", "class", "class", "class", "style"] * 3
 
 
+def test_published_numbers_are_shown_where_they_are_comparable_and_folded_where_not():
+    rows = [["pb", "yes", 1.45, 1.5], ["pb", "not comparable: the demo", 4.76, 11.0], ["f1", "yes", 0.6, 0.5]]
+    table = pd.DataFrame(rows, columns=["quantity", "comparable", "published", "measured"])
+    shown, folded = readable.html(table).split("<details><summary>1 published number is not comparable</summary>")
+    assert "1.45" in shown and "4.76" not in shown and "4.76" in folded
+    assert report.sanitized(readable.html(table)).count("<details>") == 1
+    assert "<details>" not in readable.html(table[table["comparable"] == "yes"])
+
+
 def test_a_table_for_readers_says_all_that_the_saved_one_does(tmp_path):
     """Plain names with units, values with their intervals, what is the same once, and nothing of pandas."""
     table = pd.DataFrame(

@@ -192,7 +192,19 @@ def _is_number(cells: pd.Series) -> bool:
 
 
 def html(table: pd.DataFrame) -> str:
-    """The table as HTML: what is the same in all rows in its caption, what names a row in its first column."""
+    """The table as HTML: what is the same in all rows in its caption, what names a row in its first column.
+
+    Published numbers that are not comparable are folded.
+    """
+    if "comparable" not in table or (table["comparable"] == "yes").all():
+        return _html(table)
+    apart = table["comparable"] != "yes"
+    told = f"{apart.sum()} published {'numbers are' if apart.sum() > 1 else 'number is'} not comparable"
+    folded = f"<details><summary>{told}</summary>{_html(table[apart])}</details>"
+    return folded if apart.all() else _html(table[~apart]) + folded
+
+
+def _html(table: pd.DataFrame) -> str:
     shown, same = readable(table)
     body = shown.head(ROWS)
     notes = [f"{name}: {value}" for name, value in same.items()]
