@@ -1,5 +1,6 @@
 """Whose examples a model is shown, and how they are written."""
 
+import functools
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -134,11 +135,12 @@ def chats(study: Study, arm: str, shown: Examples | None, shots: int, max_charac
     head, example, tail = prompts.parts(prompts.template(f"icl_{wording}"))
     liked, disliked = (study.responses[shown.prompts, side] for side in shown[1:])
     liked = disliked if arm == "mislabelled" else liked
-    written = []
-    for user, prompt in enumerate(study.prompts[study.target]):
-        rows = zip(study.prompts[shown.prompts[user, :shots]], liked[user], disliked[user], strict=False)
-        parts = [prompts.fill(example, prompt=past, liked=up, disliked=down) for past, up, down in rows]
-        closing = prompts.fill(tail, prompt=prompt)
+    sides = (each[:, :shots].tolist() for each in (study.prompts[shown.prompts], liked, disliked))
+    written, fill = [], functools.cache(prompts.fill)  # thousands of users are shown some hundred examples
+    for prompt, *rows in zip(study.prompts[study.target], *sides, strict=True):
+        examples = zip(*rows, strict=True)
+        parts = [fill(example, prompt=past, liked=up, disliked=down) for past, up, down in examples]
+        closing = fill(tail, prompt=prompt)
         while parts and len(head) + sum(map(len, parts)) + len(closing) > max_characters:
             parts.pop()
         written.append([{"role": "user", "content": "".join([head, *parts, closing])}])

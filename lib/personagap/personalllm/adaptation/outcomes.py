@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from functools import cache, partial
 from itertools import cycle, product
 
 import numpy as np
@@ -92,8 +92,8 @@ def _asked(
 
 def _keys(lm: Model, asked: list, choices: list) -> list[str]:
     """What the choice of each chat, of the users in turn, is stored under."""
-    requests = zip(asked, cycle(choices))
-    return [digest("choose", lm.id, lm.revision, lm.render(chat), mine) for chat, mine in requests]
+    key = cache(partial(digest, "choose", lm.id, lm.revision))  # in many cells a user is shown the same
+    return [key(lm.render(chat), tuple(mine)) for chat, mine in zip(asked, cycle(choices))]
 
 
 def open_model(
