@@ -1,7 +1,13 @@
 """Small notebooks for the tests of runs, and the processes that run them."""
 
+import contextlib
+import json
+import os
+import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import nbformat
 import psutil
@@ -26,6 +32,23 @@ def write_notebook(path, *code, parameters="n = 3  # how many\noutput = None", t
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(new_notebook(cells=[*cells, *map(new_code_cell, code)], metadata=KERNEL), path)
     return path
+
+
+@contextlib.contextmanager
+def warm_kernels():
+    """An environment with a kernel ``warm``, which has imported already what most of the time goes into (`warm`)."""
+    with tempfile.TemporaryDirectory() as place:  # a short name, as sockets need
+        kernel, warm = Path(place, "kernels", "warm"), [sys.executable, "-P", str(Path(__file__).with_name("warm.py"))]
+        kernel.mkdir(parents=True)
+        warm.append(f"{place}/socket")
+        spec = {"argv": [*warm, "{connection_file}"], "display_name": "warm", "language": "python"}
+        (kernel / "kernel.json").write_text(json.dumps(spec))
+        with subprocess.Popen(warm, stdout=subprocess.PIPE) as process:
+            assert process.stdout.readline() == b"ready\n"
+            try:
+                yield os.environ | {"JUPYTER_PATH": place}
+            finally:
+                process.kill()
 
 
 def wait_for(condition, seconds=120):

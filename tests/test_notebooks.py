@@ -1,13 +1,12 @@
 """Every notebook, run whole as a user would, on the demo and small where a parameter allows it."""
 
 import json
-import os
 import subprocess
 
 import pandas as pd
 import pytest
 import yaml
-from notebooks_for_tests import COMMAND
+from notebooks_for_tests import COMMAND, warm_kernels
 
 from personagap.paths import NOTEBOOKS
 
@@ -80,11 +79,15 @@ def batch(request, tmp_path_factory):
     place = tmp_path_factory.mktemp("batch")
     selected = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
     names = [item.callspec.params["name"] for item in selected]
-    entries = [{"notebook": str(NOTEBOOKS / f"{name}.ipynb"), "parameters": SMALL[name][0]} for name in names]
+    entries = [
+        {"notebook": str(NOTEBOOKS / f"{name}.ipynb"), "parameters": SMALL[name][0], "kernel": "warm"} for name in names
+    ]
     (place / "batch.yaml").write_text(yaml.safe_dump({"runs": entries}))
-    fresh = os.environ | {"PERSONAGAP_CACHE": str(place / "cache")}  # no answers of earlier runs
     command = [*COMMAND, "batch", "batch.yaml", "--figures", "figures", "--jobs", "2"]
-    done = subprocess.run(command, cwd=place, env=fresh, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    with warm_kernels() as environment:
+        fresh = environment | {"PERSONAGAP_CACHE": str(place / "cache")}  # no answers of earlier runs
+        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        done = subprocess.run(command, cwd=place, env=fresh, **pipes)
     return place / "figures", done.stdout
 
 

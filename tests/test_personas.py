@@ -305,6 +305,6 @@ def test_the_first_notebook_asks_and_draws_identities_of_ones_own(own, french, t
     drawn = (request.folder / "figures" / "safety_utility.svg").read_text(encoding="utf-8")
     for category, (colour, _) in figures.marks(["profession", "métier", "ville"]).items():
         assert category in drawn and colour in drawn
-    assert {"safety_utility.pdf", "safety_utility_column.pdf"} <= {
-        path.name for path in (request.folder / "figures").iterdir()
-    }
+    for name in ("safety_utility.pdf", "safety_utility_column.pdf"):
+        paper = (request.folder / "figures" / name).read_bytes()
+        assert b"/CIDFontType2" in paper and b"/Type3" not in paper  # TrueType, as journals ask for
