@@ -8,10 +8,15 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from unittest import mock
 
+import matplotlib as mpl
+import matplotlib.pyplot as plt
 import nbformat
 import psutil
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+from personagap.runs import Run
 
 COMMAND = [sys.executable, "-c", "from personagap.cli import main; main()"]
 #: Leaves its kernel's process number behind and hangs, the first time; ends at once after that.
@@ -32,6 +37,30 @@ def write_notebook(path, *code, parameters="n = 3  # how many\noutput = None", t
     path.parent.mkdir(parents=True, exist_ok=True)
     nbformat.write(new_notebook(cells=[*cells, *map(new_code_cell, code)], metadata=KERNEL), path)
     return path
+
+
+def run_here(notebook, output, figures=(), **given):
+    """Execute the code of a notebook in this process, but for its last cell, which is for JupyterLab.
+
+    All figures are drawn; those named ``figures`` are written, which takes most of the time of a notebook. For tests of
+    what the code does: that it runs as a user runs it, in a kernel of its own, is shown by test_notebooks.py.
+    """
+    cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
+    parameters, *code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    names = {"display": lambda *tables: None}
+    exec(parameters, names)
+    names |= given | {"output": str(output)}
+    write = Run.figure
+
+    def figure(run, fig, name, *said):
+        write(run, fig, name, *said) if name in figures else plt.close(fig)
+
+    with mpl.rc_context(), mock.patch.object(Run, "figure", figure):  # notebooks set how figures look
+        try:
+            for cell in code[:-1]:
+                exec(cell, names)
+        finally:
+            plt.close("all")
 
 
 @contextlib.contextmanager

@@ -6,14 +6,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from conditions import pattern, two_conditions
+from notebooks_for_tests import run_here
 
 from personagap import datasets, demo, effects, models, personas
 from personagap.demo import chain
 from personagap.errors import UserError
 from personagap.models import rendering
 from personagap.paths import NOTEBOOKS
-from personagap.runs import execute
-from personagap.runs.request import Request
 
 FAST = {"n_bootstrap": 200}
 
@@ -117,14 +116,11 @@ def test_a_base_model_gets_persona_and_question_as_plain_text():
     assert rendering.BASE_STOP in prompt
 
 
-def test_a_real_model_has_no_truth_though_the_data_are_the_demos(tiny_folder, tmp_path, monkeypatch):
-    monkeypatch.setenv("PERSONAGAP_CACHE", str(tmp_path / "cache"))  # the kernel is another process
+def test_a_real_model_has_no_truth_though_the_data_are_the_demos(tiny_folder, tmp_path, own_cache):
     folder = shutil.copytree(tiny_folder, tmp_path / "demonstration")  # which is no checkpoint of the demo
     given = {"checkpoints": {"real": str(folder), "sft": "demo"}, "base_format": [], "personas": "religion"}
     given |= {"tasks": ["mmlu"], "answers": "likelihood", "items_per_task": 8}
-    request = Request(NOTEBOOKS / "safety_utility" / "3_origin.ipynb", given, None, tmp_path)
-    facts = execute.run(request)
-    assert facts["status"] == "finished", facts["error"]
-    tables = request.folder / "tables"
+    run_here(NOTEBOOKS / "safety_utility" / "3_origin.ipynb", tmp_path / "run", **given)
+    tables = tmp_path / "run" / "tables"
     assert {*pd.read_csv(tables / "personalization_bias.csv")["condition"]} == {"real", "sft"}
     assert {*pd.read_csv(tables / "truth.csv")["condition"]} == {"sft"}

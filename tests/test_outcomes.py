@@ -1,19 +1,17 @@
 """Answers taken apart: a server that gives each outcome, and what is asked again, graded and reported."""
 
-import json
-import os
 import random
-import subprocess
 
 import numpy as np
 import pandas as pd
 import pytest
-from notebooks_for_tests import COMMAND
+from notebooks_for_tests import run_here
 from servers import completion, scripted
 
 from personagap import ask, datasets, effects, judges, personas, safety_utility, tasks, verdicts
 from personagap.models import Generation, Sampling, connection, endpoints, load_model
 from personagap.models.answers import split, take_apart
+from personagap.paths import NOTEBOOKS
 from personagap.responses import ResponseStore
 
 GREEDY = Sampling(temperature=0, max_tokens=20)
@@ -226,7 +224,7 @@ def test_programs_out_of_time_are_counted_apart(unconfined, monkeypatch):
 
 
 @pytest.mark.parametrize("n_blocked", [pytest.param(8, marks=pytest.mark.slow), 12])
-def test_the_notebook_goes_on_where_a_filter_stops_one_identity(n_blocked, tmp_path):
+def test_the_notebook_goes_on_where_a_filter_stops_one_identity(n_blocked, tmp_path, own_cache):
     """And names it; the identity is served like the others in the task that no filter minds."""
     questions = datasets.load("strongreject", items_per_task=12)["question"].tolist()[:n_blocked]
 
@@ -242,12 +240,9 @@ def test_the_notebook_goes_on_where_a_filter_stops_one_identity(n_blocked, tmp_p
     given = {"tasks": ["strongreject", "mmlu"], "personas": ["muslim", "hindu", "jewish"], "intersections": []}
     given |= {"runs": 1, "items_per_task": 12, "top_k": 0}
     with scripted(reply) as url:
-        given["model"] = f"openai:m@{url}"
-        words = [word for name, value in given.items() for word in ("-p", name, json.dumps(value).strip('"'))]
-        command = [*COMMAND, "run", "1_personalization_bias", *words, "--figures", str(tmp_path)]
-        environment = os.environ | {"PERSONAGAP_CACHE": str(tmp_path / "cache")}
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+        run_here(
+            NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb", tmp_path, **given, model=f"openai:m@{url}"
+        )
     (file,) = tmp_path.rglob("verdict.csv")
     verdict = pd.read_csv(file).set_index("question")["answer"]
     (ended,) = verdict[verdict.index.str.startswith("Do the answers to some identities end otherwise")]

@@ -1,12 +1,7 @@
 """Parameters of the PersonalLLM notebooks: a wrong value gives one line, whichever cell meets it."""
 
-import itertools
-import json
-
-import matplotlib as mpl
-import matplotlib.pyplot as plt
-import pandas as pd
 import pytest
+from notebooks_for_tests import run_here
 
 from personagap.errors import UserError
 from personagap.paths import NOTEBOOKS
@@ -44,32 +39,12 @@ WRONG = {
 }
 
 
-@pytest.fixture(autouse=True)
-def no_files_of_figures(monkeypatch):
-    """Drawing is part of what meets a value; writing each figure in four formats takes most of the time and is not."""
-    monkeypatch.setattr("personagap.runs.folder.Run.figure", lambda run, fig, *said: plt.close(fig))
-
-
-@pytest.fixture(autouse=True)
-def style_ends_here():
-    """The notebooks set how figures and numbers look."""
-    looks = {name: pd.get_option(name) for name in ("display.max_colwidth", "display.float_format")}
-    with mpl.rc_context(), pd.option_context(*itertools.chain(*looks.items())):
-        yield
-    plt.close("all")
-
-
 @pytest.mark.parametrize(
     ("notebook", "name", "value"),
     [(notebook, *pair) for notebook, pairs in WRONG.items() for pair in EVERYWHERE + pairs],
 )
 def test_a_wrong_value_gives_one_line(tmp_path, own_cache, notebook, name, value):
-    cells = json.loads((NOTEBOOKS / "personalllm" / f"{notebook}.ipynb").read_text(encoding="utf-8"))["cells"]
-    parameters, *code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
-    names = {"display": lambda *tables: None}
-    exec(parameters, names)
-    names |= SMALL[notebook] | {"output": str(tmp_path), name: value}
+    given = SMALL[notebook] | {name: value}
     with pytest.raises(UserError) as error:
-        for cell in code[:-1]:  # the last is for JupyterLab
-            exec(cell, names)
+        run_here(NOTEBOOKS / "personalllm" / f"{notebook}.ipynb", tmp_path, **given)
     assert "\n" not in str(error.value) and ": " in str(error.value)

@@ -5,6 +5,7 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from notebooks_for_tests import run_here
 from tiny import CHATML, DROPS_SYSTEM, NO_SYSTEM, tokenizer
 
 from personagap import ask, datasets, demo, effects, figures, leakage, personas, prompts, tasks
@@ -13,7 +14,6 @@ from personagap.demo.selector import Selector
 from personagap.errors import UserError
 from personagap.models import rendering
 from personagap.paths import DATA, NOTEBOOKS
-from personagap.runs import execute
 from personagap.runs.request import Request
 from personagap.safety_utility import defences
 
@@ -288,23 +288,20 @@ def test_every_notebook_that_asks_takes_prompts_of_ones_own(path):
 
 def test_a_mistake_in_prompts_of_ones_own_is_told_before_anything_is_asked(french, tmp_path):
     (french / "rate.txt").write_text("{attribute} {prompt} {first}", encoding="utf-8")
-    facts = execute.run(
-        Request(NOTEBOOKS / "recentering" / "3_response.ipynb", {"prompts": str(french)}, None, tmp_path)
-    )
-    assert facts["status"] == "failed" and "rate.txt: lacks the field {second}" in facts["error"]
+    with pytest.raises(UserError, match=r"rate.txt: lacks the field \{second\}"):
+        run_here(NOTEBOOKS / "recentering" / "3_response.ipynb", tmp_path, prompts=str(french), model="nobody")
 
 
-def test_the_first_notebook_asks_and_draws_identities_of_ones_own(own, french, tmp_path):
+def test_the_first_notebook_asks_and_draws_identities_of_ones_own(own, french, tmp_path, own_cache):
     given = {"identities": str(own), "prompts": str(french), "runs": 1, "items_per_task": 6}
     given["tasks"] = ["mmlu", "do_not_answer"]
-    request = Request(NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb", given, None, tmp_path)
-    facts = execute.run(request)
-    assert facts["status"] == "finished", facts["error"]
-    scores = pd.read_parquet(request.folder / "tables" / "scores.parquet")
+    notebook = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
+    run_here(notebook, tmp_path / "run", ["safety_utility"], **given)
+    scores = pd.read_parquet(tmp_path / "run" / "tables" / "scores.parquet")
     assert set(scores["persona"]) == {"none", "assistant", "nurse", "lawyer", "baker", "infirmière", "parisienne"}
-    drawn = (request.folder / "figures" / "safety_utility.svg").read_text(encoding="utf-8")
+    drawn = (tmp_path / "run" / "figures" / "safety_utility.svg").read_text(encoding="utf-8")
     for category, (colour, _) in figures.marks(["profession", "métier", "ville"]).items():
         assert category in drawn and colour in drawn
     for name in ("safety_utility.pdf", "safety_utility_column.pdf"):
-        paper = (request.folder / "figures" / name).read_bytes()
+        paper = (tmp_path / "run" / "figures" / name).read_bytes()
         assert b"/CIDFontType2" in paper and b"/Type3" not in paper  # TrueType, as journals ask for
