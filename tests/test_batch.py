@@ -13,8 +13,10 @@ import numpy as np
 import psutil
 import pytest
 import yaml
+from click.testing import CliRunner
 from notebooks_for_tests import COMMAND, HANGS_ONCE, gone, wait_for, write_notebook
 
+from personagap.cli import main
 from personagap.errors import UserError
 from personagap.paths import FIGURES, NOTEBOOKS, ROOT
 from personagap.runs import batch, execute
@@ -242,22 +244,25 @@ def test_a_lost_scheduler_is_one_line_and_the_summary(tmp_path):
     assert lines[-1].startswith(f"personagap: lost the Dask scheduler at {address}: start it") and len(lines) < 3
 
 
-def test_unanswered_requests_are_an_exit_status_of_their_own(tmp_path):
+def test_unanswered_requests_are_an_exit_status_of_their_own(tmp_path, monkeypatch):
     code = "import personagap as pg\nfrom personagap.errors import Unanswered\n"
     code += "pg.runs.open_run(output).record(unanswered=n % 3)\n"
     code += "if n > 3: raise Unanswered('5 of 6 requests failed')\nassert n != 3"
     notebook = write_notebook(tmp_path / "p" / "1.ipynb", code, parameters="n = 0\noutput = None")
 
+    monkeypatch.chdir(tmp_path)
+
     def status(*given):
-        command = [*COMMAND, *given, "--figures", "figures", "--jobs", "1"][: -2 if given[0] == "run" else None]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-        return done.returncode, (done.stdout.splitlines() or [""])[-1]
+        done = CliRunner().invoke(main, [*given, "--figures", "figures"])
+        return done.exit_code, (done.stdout.splitlines() or [""])[-1]
 
     assert status("run", str(notebook), "-p", "n", "1")[0] == 3
     write_batch(tmp_path, {"notebook": "p/1.ipynb", "grid": {"n": [0, 1, 4]}})
-    assert status("batch", "batch.yaml") == (3, "2 of 3 runs finished, 1 failed; 2 with unanswered requests: run again")
+    said = "2 of 3 runs finished, 1 failed; 2 with unanswered requests: run again"
+    assert status("batch", "batch.yaml", "--jobs", "2") == (3, said)
     write_batch(tmp_path, {"notebook": "p/1.ipynb", "grid": {"n": [0, 1, 3]}})
-    assert status("batch", "batch.yaml") == (1, "2 of 3 runs finished, 1 failed; 1 with unanswered requests: run again")
+    said = "2 of 3 runs finished, 1 failed; 1 with unanswered requests: run again"
+    assert status("batch", "batch.yaml", "--jobs", "2") == (1, said)
 
 
 def test_dask_survives_a_killed_worker(tmp_path):

@@ -5,6 +5,7 @@ import os
 import subprocess
 
 import pytest
+from click.testing import CliRunner
 from notebooks_for_tests import COMMAND, write_notebook
 from servers import Quiet, completion, serving
 
@@ -54,12 +55,12 @@ def test_a_key_that_a_server_echoes_is_in_no_file_and_on_no_terminal(tmp_path, h
     with serving(Echoes) as address:
         parameters = f'model = "openai:m@{address}/v1"\nhow = "prints"\noutput = None'
         write_notebook(tmp_path / "p" / "1.ipynb", TELLS, parameters=parameters)
-        environment = os.environ | {"PERSONAGAP_CACHE": str(tmp_path / "cache"), "OPENAI_API_KEY": KEY}
-        told = b""
-        for arguments in (["run", "p/1.ipynb", "-p", "how", how], ["report"]):
-            command = [*COMMAND, *arguments, "--figures", "figures"]
-            done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True)
-            told += done.stdout + done.stderr
+        environment = {"PERSONAGAP_CACHE": str(tmp_path / "cache"), "OPENAI_API_KEY": KEY}
+        command = [*COMMAND, "run", "p/1.ipynb", "-p", "how", how, "--figures", "figures"]
+        done = subprocess.run(command, cwd=tmp_path, env=os.environ | environment, capture_output=True)
+    reported = CliRunner().invoke(main, ["report", "--figures", str(tmp_path / "figures")], env=environment)
+    assert reported.exit_code == 0
+    told = done.stdout + done.stderr + reported.output_bytes
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert {"run.json", "report.html", "index.html", "notebook.ipynb"} <= {path.name for path in left}
     assert b"***" in told + b"".join(path.read_bytes() for path in left)
@@ -74,11 +75,10 @@ def test_a_key_that_a_server_echoes_is_in_no_file_and_on_no_terminal(tmp_path, h
 )
 def test_a_secret_in_a_parameter_is_refused_without_saying_it(tmp_path, model):
     notebook = write_notebook(tmp_path / "p" / "1.ipynb", parameters='model = "demo"\noutput = None')
-    environment = os.environ | {"OPENAI_API_KEY": KEY}
-    command = [*COMMAND, "run", str(notebook), "-p", "model", model, "--figures", str(tmp_path / "figures")]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "***" in done.stderr
-    assert "PASSWORD" not in done.stderr + done.stdout and KEY not in done.stderr
+    command = ["run", str(notebook), "-p", "model", model, "--figures", str(tmp_path / "figures")]
+    done = CliRunner().invoke(main, command, env={"OPENAI_API_KEY": KEY})
+    assert done.exit_code == 2 and done.stderr.count("\n") == 1 and "***" in done.stderr
+    assert "PASSWORD" not in done.output and KEY not in done.output
     assert not (tmp_path / "figures").exists()
     if model != KEY:
         with pytest.raises(UserError) as refused:
