@@ -245,7 +245,7 @@ def by_condition(
     answers = {name: ask(lm, who, items, defence=defences.get(name), **how) for name, lm in models.items()}
     responses = pd.concat(answers, names=["condition"]).reset_index("condition").reset_index(drop=True)
     counted = ("asked", "asking_seconds", "unanswered")
-    responses.attrs |= {name: sum(part.attrs[name] for part in answers.values()) for name in counted}
+    responses.attrs |= {name: round(sum(part.attrs[name] for part in answers.values()), 1) for name in counted}
     return responses
 
 
