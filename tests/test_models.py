@@ -24,7 +24,6 @@ from transformers import BloomConfig, Gemma3TextConfig, MambaConfig, MistralConf
 from personagap.errors import UserError
 from personagap.models import Sampling, load_model, rendering
 from personagap.models.decoding import pick
-from personagap.models.packed import ROWS
 
 NOTHING = {"role": "system", "content": ""}
 PERSONA = "You are a helpful assistant. I am a Muslim person."
@@ -104,6 +103,20 @@ def test_an_answer_does_not_depend_on_its_batch(lm, monkeypatch):
     assert [answer.text for answer in backwards][::-1] == alone
 
 
+def test_answers_to_one_prompt_are_computed_once_until_they_differ(lm, monkeypatch):
+    computed, forward = [], lm._forward
+    monkeypatch.setattr(lm, "_forward", lambda tokens, *rest: computed.append(tokens.numel()) or forward(tokens, *rest))
+    (chat, *_), tokens = chats(), 20
+    alike = lm.generate([chat] * 8, Sampling(top_k=1, max_tokens=tokens), range(8))
+    assert len({answer.text for answer in alike}) == 1
+    assert sum(computed) == len(ids_of(lm, chat)) + tokens - 1
+    computed.clear()
+    monkeypatch.setattr(lm, "rows", 8)  # all at once
+    several = lm.generate([chat] * 8, Sampling(top_k=2, max_tokens=tokens), range(8))
+    assert len({answer.text for answer in several}) > 1
+    assert len(ids_of(lm, chat)) + tokens - 1 < sum(computed) < len(ids_of(lm, chat)) + 8 * (tokens - 1)
+
+
 def test_finish_reasons_and_mixed_lengths(lm, monkeypatch):
     asked = chats(20)
     long = lm.generate(asked, GREEDY, range(20))
@@ -163,10 +176,11 @@ def test_other_errors_of_torch_are_not_taken_for_a_lack_of_memory(lm, monkeypatc
     def broken(*_):
         raise RuntimeError("shapes differ")
 
+    rows = lm.rows
     monkeypatch.setattr(lm, "_forward", broken)
     with pytest.raises(RuntimeError, match="shapes differ"):
         lm.generate(chats(), GREEDY, range(12))
-    assert lm.rows == ROWS["cpu"]
+    assert lm.rows == rows
 
 
 @pytest.mark.parametrize(

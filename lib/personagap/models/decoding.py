@@ -89,9 +89,10 @@ class Batch:
     """The requests of a call, and the cache ``layers`` of those under way, whose numbers are ``going``.
 
     ``row`` (as many) are their rows of the cache, ``of_row`` is one request of each row: those of one prompt share a
-    row until they draw different tokens. Of each request: ``prompt`` and ``limit`` (tokens), ``count`` (tokens made), ``done``, and ``tokens`` and
-    ``uniforms`` (requests, longest answer + 1). A done row goes on writing its next token and column, which are not
-    read. Of the ``columns`` of the cache no row has filled more than ``width``; it has rows for all under way.
+    row until they draw different tokens. Of each request: ``prompt`` and ``limit`` (tokens), ``count`` (tokens made),
+    ``done``, and ``tokens`` and ``uniforms`` (requests, longest answer + 1). A done one goes on writing its next token
+    and column, which are not read. Of the ``columns`` of the cache no row has filled more than ``width``; it has rows
+    for all under way.
     """
 
     def __init__(self, requests: list[Request], device: torch.device):

@@ -16,6 +16,9 @@ from personagap.models.decoding import States
 #: Tokens per forward pass of prompts: attention inside a pack grows with its square, so a small model on a CPU wants
 #: small packs and a large one on a GPU large ones. Answers decoded together, and the columns of their caches in all.
 PACK, ROWS, COLUMNS = {"cpu": 384, "cuda": 4096}, {"cpu": 128, "cuda": 256}, {"cpu": 2**15, "cuda": 2**19}
+#: A model that keeps little of a token decodes up to so many times as many answers together, their caches in so many
+#: bytes: calling its layers costs more than what they compute.
+MORE, SMALL = 4, 2**28
 
 
 class Packed:
@@ -29,11 +32,14 @@ class Packed:
         self._windows = loading.attention_windows(model.config.get_text_config(decoder=True))
         kind = self.device.type if self.device.type in PACK else "cpu"
         self.pack, self.rows, self.columns = PACK[kind], ROWS[kind], COLUMNS[kind]
-        if not self._packs_well():
+        column = self._bytes_of_column()
+        if not column:
             raise UserError(
                 f"model {name}: {type(model).__name__} does not take prepared attention masks; serve it "
                 "(vLLM, transformers serve) and use openai:MODEL@http://host:port/v1"
             )
+        times = min(max(SMALL // (column * self.columns), 1), MORE)
+        self.rows, self.columns = self.rows * times, self.columns * times
 
     def _packs(self, sequences: list[np.ndarray], starts: list[int]) -> Iterator[tuple]:
         """Run each pack of the prefix tree.
@@ -56,27 +62,29 @@ class Packed:
             mask = self._mask(visible[None, None], depths[len(carried) :, None], depths)
             tokens = torch.tensor([pack.tokens], device=self.device)
             logits = self._forward(tokens, depths[None, len(carried) :], mask, cache, keep)[0]
-            layers: list[Any] = cache.layers  # their types allow for layers without keys; `_packs_well` refuses these
+            layers: list[Any] = cache.layers  # by their types without keys, which `_bytes_of_column` refuses
             states = [(layer.keys, layer.values) for layer in layers]
             yield pack, logits, np.split(rows, np.cumsum([len(read) for read in reads])[:-1]), states
 
     @torch.inference_mode()
-    def _packs_well(self) -> bool:
-        """Whether packed prompts give the logits of plain ones (not so in recurrent layers, ALiBi …)."""
+    def _bytes_of_column(self) -> int:
+        """Size of a token in the key-value cache; 0 if packed prompts do not give the logits of plain ones (as with
+        recurrent layers, ALiBi …).
+        """
         if not set(self._windows) <= {"full_attention", "sliding_attention"}:
-            return False
+            return 0
         # Two that share a beginning, and of different lengths: so that both masks and positions matter.
         sequences = [np.array([1, 2, 3, 4, 5]), np.array([1, 2, 3, 6, 7, 8])]
         try:
-            pack, packed, rows, _ = next(self._packs(sequences, [len(sequence) - 1 for sequence in sequences]))
+            pack, packed, rows, states = next(self._packs(sequences, [len(sequence) - 1 for sequence in sequences]))
         except (AttributeError, NotImplementedError, TypeError, ValueError):
-            return False
+            return 0
         for member, (row,) in zip(pack.members, rows, strict=True):
             plain = self.model(torch.from_numpy(sequences[member])[None].to(self.device)).logits[0, -1]
             # Rounding differs a little in bfloat16; a layer that lets neighbours in differs by the spread itself.
             if (packed[row] - plain).abs().mean() > 0.05 * plain.std():
-                return False
-        return True
+                return 0
+        return sum(each[:, :, 0].nbytes for layer in states for each in layer)
 
     def _mask(self, visible: torch.Tensor, queries, keys: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
         """Additive attention mask (rows, 1, queries, keys), one per kind of layer where they differ.
