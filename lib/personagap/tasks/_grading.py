@@ -12,6 +12,7 @@ from personagap import sandbox
 from personagap.errors import UserError, one_of
 from personagap.models import Generation
 from personagap.models.answers import ENDINGS, SILENT, take_apart
+from personagap.responses import digest
 from personagap.tasks._registry import SAFETY, find
 from personagap.tasks._task import PROTOCOLS, Grader
 
@@ -22,6 +23,9 @@ SCORE_COLUMNS = ["model", "persona", "template", "task", "item", "run"]
 SCORE_COLUMNS += ["score", "valid", "truncated", "outcome"]
 #: The outcome of a program that was stopped for its time, which scores 0.
 TIMED_OUT = "timed out"
+#: The tests that programs passed in this process, by a hash of program, tests and seconds: to run them is most of
+#: what grading takes, and a notebook grades the same answers several times.
+_PASSED: dict[str, sandbox.Results] = {}
 
 
 class Grade(NamedTuple):
@@ -174,13 +178,13 @@ def _grades(answers: pd.DataFrame, graders: Mapping[str, Grader]) -> dict[str, l
     """Grades of the same answers by each grader.
 
     ``answers`` has ``text`` and the columns of the items table, one row per answer, of one task. A
-    program that several graders read is run once.
+    program that several graders read, or that was graded before, is run once.
     """
-    rows, passed, grades = list(answers.itertuples()), {}, {}
+    rows, grades = list(answers.itertuples()), {}
     for name, grader in graders.items():
         values = [grader.extract(row) for row in rows]
         if grader.seconds:
-            values = _tested(values, rows, grader.seconds, passed)
+            values = _tested(values, rows, grader.seconds)
         grades[name] = [
             Grade(0.0, False) if value is None else _grade(value, row, grader)
             for value, row in zip(values, rows, strict=True)
@@ -192,17 +196,13 @@ def _grade(value: Any, row: Any, grader: Grader) -> Grade:
     return Grade(float(grader.mark(value, row)), True, getattr(value, "timed_out", False))
 
 
-def _tested(programs: list, rows: list, seconds: float, passed: dict) -> list:
-    """Which tests each program passes, None for no program.
-
-    ``passed`` holds the programs that were run before, and is added to.
-    """
-    keys = [(program, row.item, seconds) for program, row in zip(programs, rows, strict=True)]
-    by_key = dict(zip(keys, rows, strict=True))
-    new = {key: row for key, row in by_key.items() if key[0] is not None and key not in passed}
-    jobs = [(program, row.tests, row.setup) for (program, *_), row in new.items()]
-    passed.update(zip(new, sandbox.run_many(jobs, timeout=seconds), strict=True))
-    return [passed.get(key) for key in keys]
+def _tested(programs: list, rows: list, seconds: float) -> list:
+    """Which tests each program passes, None for no program."""
+    jobs = [(program, row.tests, row.setup) for program, row in zip(programs, rows, strict=True)]
+    keys = [None if job[0] is None else digest(job, seconds) for job in jobs]
+    new = {key: job for key, job in zip(keys, jobs, strict=True) if key and key not in _PASSED}
+    _PASSED.update(zip(new, sandbox.run_many(new.values(), timeout=seconds), strict=True))
+    return [_PASSED.get(key) for key in keys]
 
 
 def _weigh(name: str, rows: pd.DataFrame) -> pd.DataFrame:
