@@ -332,7 +332,7 @@ def test_spearman_and_its_resamples_equal_scipy(ordinal):
     drawn = resample(gap.tables.units(table(ordinal)).index, n_bootstrap=20)
     times = drawn.weights[3][drawn.cell].astype(int)
     expected = stats.spearmanr(np.repeat(ordinal["judge"], times), np.repeat(mean, times)).statistic
-    assert gap.ranks._spearman(ordinal["judge"], mean, drawn)[3] == pytest.approx(expected, **SAME)
+    assert gap.ranks.Spearman(drawn)(ordinal["judge"], mean)[3] == pytest.approx(expected, **SAME)
 
 
 def test_published_correlation_over_five_models_is_not_significant():

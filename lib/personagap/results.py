@@ -5,7 +5,8 @@ this estimator knows. Units are in the table, so that nothing that shows it need
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,12 +18,15 @@ COLUMNS = ["metric", "estimate", "ci_low", "ci_high", "p_value", "p_adjusted", "
 _TEXTS = {"family": "", "unit": "", "method": ""}
 
 
-def result(rows: pd.DataFrame | Sequence[dict], keys: Sequence[str], **same: object) -> pd.DataFrame:
+def result(
+    rows: pd.DataFrame | Mapping[str, Sequence] | Sequence[dict], keys: Sequence[str], **same: object
+) -> pd.DataFrame:
     """``rows`` in the one form: ``keys``, then ``COLUMNS``, then what else they hold.
 
     Parameters
     ----------
-    rows : a table, or a dictionary for each row. What it lacks of the columns is NaN, or "" where it is a text.
+    rows : a table, its columns as lists, or a dictionary for each row. What it lacks of the columns is NaN, or "" where
+        it is a text.
     keys : the columns that say what a row is about.
     **same : columns that have one value in all rows (``metric="accuracy"``, ``unit="share"``).
 
@@ -33,14 +37,22 @@ def result(rows: pd.DataFrame | Sequence[dict], keys: Sequence[str], **same: obj
       rater    metric  estimate  ci_low  ci_high
     0     a  accuracy       0.5     0.4      0.6
     """
-    rows = pd.DataFrame(rows)
     # One table of plain columns: adding, filling and sorting them one by one takes longer than most statistics.
-    known = {name: column.array for name, column in rows.items()} | same
+    if isinstance(rows, pd.DataFrame):
+        gaps = [name for name in _TEXTS if name in rows and rows[name].isna().any()]
+        known = {name: column.array for name, column in rows.items()} | {n: rows[n].fillna("").array for n in gaps}
+    else:
+        known = dict(rows) if isinstance(rows, Mapping) else columns_of(rows)
+    n = len(next(iter(known.values()), []))
+    known |= same
     columns = {name: known.pop(name, _TEXTS.get(name, np.nan)) for name in [*keys, *COLUMNS]} | known
-    for name, text in _TEXTS.items():
-        if name in rows and name not in same and rows[name].isna().any():
-            columns[name] = rows[name].fillna(text).array
-    return pd.DataFrame(columns, range(len(rows)))
+    return pd.DataFrame(columns, range(n))
+
+
+def columns_of(rows: Sequence[dict]) -> dict[str, list]:
+    """Columns from a dictionary for each row; "" or NaN where one lacks a value."""
+    names = dict.fromkeys(name for row in rows for name in row)
+    return {name: [row.get(name, _TEXTS.get(name, np.nan)) for row in rows] for name in names}
 
 
 def wide(table: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
@@ -129,15 +141,20 @@ def corrected(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     1     f1     0.04        0.04    f1 (2 tests)
     2  kappa     0.04        0.04  kappa (1 test)
     """
-    p_values = table["p_value"].to_numpy(dtype=float)
-    adjusted, names = np.full(len(table), np.nan), [""] * len(table)
-    for values, places in families(table, by).items():
-        adjusted[places] = holm(p_values[places])
+    return table.assign(**adjusted(table, by))
+
+
+def adjusted(columns: pd.DataFrame | Mapping[str, Sequence], by: Sequence[str]) -> dict[str, Any]:
+    """What `corrected` adds, also to columns that are no table as yet."""
+    p_values = np.asarray(columns["p_value"], dtype=float)
+    p_adjusted, names = np.full(len(p_values), np.nan), [""] * len(p_values)
+    for values, places in families(columns, by).items():
+        p_adjusted[places] = holm(p_values[places])
         name = f"{', '.join(map(str, values))} ({len(places)} test{'s' if len(places) > 1 else ''})"
         for place in places:
             names[place] = name
     # Texts also where nothing was tested.
-    return table.assign(p_adjusted=adjusted, family=pd.Series(names, table.index, dtype="str"))
+    return {"p_adjusted": p_adjusted, "family": pd.Series(names, dtype="str").array}
 
 
 def correction(family: str) -> str:
@@ -156,10 +173,10 @@ def correction(family: str) -> str:
     return f"Holm over {counted[2]} tests of {counted[1]}"
 
 
-def families(table: pd.DataFrame, by: Sequence[str]) -> dict[tuple, list[int]]:
+def families(columns: pd.DataFrame | Mapping[str, Sequence], by: Sequence[str]) -> dict[tuple, list[int]]:
     """Values of ``by`` → the rows that share them and have a ``p_value``; loops of a few rows beat any groupby."""
     found: dict[tuple, list[int]] = {}
-    values = list(zip(*(table[name].tolist() for name in by), strict=True))
-    for place in np.flatnonzero(table["p_value"].notna()).tolist():
+    values = list(zip(*(list(columns[name]) for name in by), strict=True))
+    for place in np.flatnonzero(~np.isnan(np.asarray(columns["p_value"], dtype=float))).tolist():
         found.setdefault(values[place], []).append(place)
     return found

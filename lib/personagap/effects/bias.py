@@ -96,6 +96,9 @@ def personalization_bias(
     }
     rows: list[dict] = []
     for dimension, names in [*((task, [task]) for task in tasks), ("joint", list(tasks))]:
+        if dimension == "joint" and len(tasks) == 1:  # the same numbers
+            rows.append(rows[0] | {"dimension": dimension, "tests": dimension})
+            break
         own, cells = [moments[name] for name in names], [tasks[name] for name in names]
         low, high = interval(own, [errors[name] for name in names], level)
         row = {"dimension": dimension, **null_of(own, [drawn[name] for name in names])}
@@ -160,7 +163,7 @@ def interval(moments: list[Moments], errors: list[Bootstrap], level: float) -> t
 
     def solve(quantile: float) -> float:
         def surplus(theta: float) -> float:
-            return np.quantile(world(theta), quantile) - estimate
+            return _quantile(world(theta), quantile) - estimate
 
         high = -surplus(0.0)
         if high <= 0:  # even a world without effect shows more: go on below 0 in a straight line
@@ -171,3 +174,13 @@ def interval(moments: list[Moments], errors: list[Bootstrap], level: float) -> t
 
     # No true PB² is negative, and the interval must hold some truth; only its lower end goes on below 0.
     return solve((1 + level) / 2), max(solve((1 - level) / 2), 0.0)
+
+
+def _quantile(values: np.ndarray, quantile: float) -> float:
+    """`np.quantile` of a vector, in a fifth of its time for a few hundred values."""
+    place = quantile * (len(values) - 1)
+    below = min(int(place), len(values) - 2)
+    low, high = np.partition(values, (below, below + 1))[below : below + 2]
+    share = place - below
+    # Either way round as there, so that the last digit is the same.
+    return high - (high - low) * (1 - share) if share >= 0.5 else low + (high - low) * share

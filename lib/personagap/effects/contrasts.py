@@ -10,7 +10,7 @@ from scipy import stats
 from personagap.effects._table import CONTROLS, POINTS, by_task, checked, grouped, unheard
 from personagap.effects.paired import UNTOLD, Paired, Task
 from personagap.errors import UserError
-from personagap.results import corrected, families, result
+from personagap.results import adjusted, columns_of, families, result
 
 KEYS = ["task", "contrast"]
 
@@ -114,13 +114,13 @@ def as_tested(rows: list[dict]) -> pd.DataFrame:
     if not rows:
         raise UserError("scores hold nothing to compare: are there identities, and does `by` name them?")
     family = ["task", "tests"]
-    table = corrected(pd.DataFrame(rows), family)
-    p_values, adjusted = table["p_value"].to_numpy(dtype=float), np.full(len(table), np.nan)
-    for places in families(table, family).values():
-        adjusted[places] = stats.false_discovery_control(p_values[places])
-    table["p_bh"] = adjusted
-    del table["tests"]
-    return result(table, KEYS, metric="score", unit="points")
+    columns = columns_of(rows)
+    p_values, p_bh = np.array(columns["p_value"], dtype=float), np.full(len(rows), np.nan)
+    for places in families(columns, family).values():
+        p_bh[places] = stats.false_discovery_control(p_values[places])
+    columns |= adjusted(columns, family) | {"p_bh": p_bh}
+    del columns["tests"]
+    return result(columns, KEYS, metric="score", unit="points")
 
 
 def equivalence(

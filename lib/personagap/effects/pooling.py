@@ -21,14 +21,16 @@ class Pooled(NamedTuple):
 
     weight: np.ndarray  # (points,) probability of each pair of standard deviations
     mean: np.ndarray  # (points, k) of the effects
-    covariance: np.ndarray  # (points, k, k)
+    error: np.ndarray  # (k, k) covariance of the estimates' errors
+    shrunk: np.ndarray  # (points, k, k) of which error − shrunk @ error is the covariance of the effects
 
     def draws(self, contrast: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Of linear contrasts (m × k) of the effects: (m, draws), each contrast by itself."""
         point = rng.choice(len(self.weight), _DRAWS, p=self.weight)
         used, point = np.unique(point, return_inverse=True)  # most have no weight
         centre = (self.mean @ contrast.T)[used]
-        spread = np.sqrt(np.maximum(np.einsum("mk,pkl,ml->pm", contrast, self.covariance[used], contrast), 0))
+        covariance = self.error - self.shrunk[used] @ self.error
+        spread = np.sqrt(np.maximum(np.einsum("mk,pkl,ml->pm", contrast, covariance, contrast), 0))
         return (centre[point] + spread[point] * rng.normal(size=(_DRAWS, len(contrast)))).T
 
 
@@ -145,10 +147,10 @@ def hierarchical(y: np.ndarray, error: np.ndarray, group: np.ndarray | None = No
     weight_of_mean = precision.sum(axis=(1, 2))
     ones = precision.sum(axis=2)
     projected = precision - ones[:, :, None] * ones[:, None, :] / weight_of_mean[:, None, None]
-    log = -0.5 * (np.linalg.slogdet(total)[1] + np.log(weight_of_mean) + np.einsum("i,pij,j->p", y, projected, y))
+    log = -0.5 * (np.linalg.slogdet(total)[1] + np.log(weight_of_mean) + (projected @ y) @ y)
     weight = np.exp(log - log.max())
-    mean = y - (error @ projected) @ y
-    return Pooled(weight / weight.sum(), mean, error - error @ projected @ error)
+    shrunk = error @ projected
+    return Pooled(weight / weight.sum(), y - shrunk @ y, error, shrunk)
 
 
 def _rows(
@@ -166,7 +168,7 @@ def _rows(
     drawn, raw = pooled.draws(weights, rng), weights @ y
     half = stats.t.ppf((1 + level) / 2, n - 1) * np.sqrt(np.einsum("mk,kl,ml->m", weights, error, weights))
     tails = [(1 - level) / 2, (1 + level) / 2]
-    apart = of_item - of_item.mean(axis=0)
+    apart, shrunken = of_item - of_item.mean(axis=0), np.quantile(drawn, tails, axis=1).T
     rows = []
     for place, (where, name) in enumerate(contrasts):
 
@@ -176,7 +178,7 @@ def _rows(
 
         effect = drawn[place]
         row("raw effect", raw[place], (raw[place] - half[place], raw[place] + half[place]))
-        row("shrunken effect", effect.mean(), np.quantile(effect, tails))
+        row("shrunken effect", effect.mean(), shrunken[place])
         if where == "identity":
             item = effect + rng.choice(apart[place] - raw[place], _DRAWS)
             row("new item", effect.mean(), np.quantile(item, tails, method="nearest"))

@@ -24,24 +24,48 @@ def _ranks(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """Mid-ranks of ``x`` (n,) in each resample: (resamples, n)."""
     _, first, code = np.unique(np.sort(x), return_index=True, return_inverse=True)
     order = np.argsort(x, kind="stable")
-    counts = np.add.reduceat(weight[:, order], first, axis=1)
+    counts, ties = weight[:, order], len(first) < len(x)
+    if ties:
+        counts = np.add.reduceat(counts, first, axis=1)
+    middle = np.cumsum(counts, axis=1) - counts / 2
     ranks = np.empty(weight.shape)
-    ranks[:, order] = (np.cumsum(counts, axis=1) - counts / 2)[:, code]
+    ranks[:, order] = middle[:, code] if ties else middle
     return ranks
 
 
-def _spearman(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:
-    """Spearman's ρ over the units both judged, in the sample and each resample; NaN where one is constant."""
-    both = ~np.isnan(x + y)
-    if not both.any():
-        return np.full(len(drawn.weights), np.nan)
-    weight = drawn.weights[:, drawn.cell[both]]
-    total = weight.sum(axis=1, keepdims=True).clip(min=1)
-    a, b = (
-        rank - (weight * rank).sum(axis=1, keepdims=True) / total for rank in (_ranks(v[both], weight) for v in (x, y))
-    )
-    scale = np.sqrt((weight * a * a).sum(axis=1) * (weight * b * b).sum(axis=1))
-    return np.divide((weight * a * b).sum(axis=1), scale, out=np.full(len(weight), np.nan), where=scale > 1e-9)
+class Spearman:
+    """Spearman's ρ in the sample and each resample; what two correlations share is ranked once."""
+
+    def __init__(self, drawn: Resampling):
+        self.drawn = drawn
+        self.ranked: dict[tuple[bytes, bytes], tuple[np.ndarray, np.ndarray]] = {}
+        self.weights: dict[bytes, np.ndarray] = {}
+
+    def __call__(self, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        """Over the units both judged, NaN where one is constant: (resamples,)."""
+        both = ~np.isnan(x + y)
+        if not both.any():
+            return np.full(len(self.drawn.weights), np.nan)
+        (a, of_a), (b, of_b) = (self._ranked(v, both) for v in (x, y))
+        scale = np.sqrt(of_a * of_b)
+        together = (self._weight(both) * a * b).sum(axis=1)
+        return np.divide(together, scale, out=np.full(len(scale), np.nan), where=scale > 1e-9)
+
+    def _weight(self, units: np.ndarray) -> np.ndarray:
+        key = units.tobytes()
+        if key not in self.weights:
+            self.weights[key] = self.drawn.weights[:, self.drawn.cell[units]]
+        return self.weights[key]
+
+    def _ranked(self, x: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Ranks of ``x`` among ``units`` less their mean (resamples, n), and their sums of squares (resamples,)."""
+        key = x.tobytes(), units.tobytes()
+        if key not in self.ranked:
+            weight = self._weight(units)
+            rank, total = _ranks(x[units], weight), weight.sum(axis=1, keepdims=True).clip(min=1)
+            rank = rank - (weight * rank).sum(axis=1, keepdims=True) / total
+            self.ranked[key] = rank, (weight * rank * rank).sum(axis=1)
+        return self.ranked[key]
 
 
 def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
@@ -71,16 +95,17 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
     """
     wide, humans, models = people_and_models(judgments, "the noise ceiling", 2)
     drawn = resample(wide.index, **how)
+    spearman = Spearman(drawn)
     label = {rater: wide[rater].to_numpy() for rater in wide}
     pairs = [(np.isfinite(label[a] + label[b]).sum(), a, b) for a, b in combinations(humans, 2)]
-    values = np.stack([_spearman(label[a], label[b], drawn) for _, a, b in pairs])
+    values = np.stack([spearman(label[a], label[b]) for _, a, b in pairs])
     weights = np.array([[n] for n, _, _ in pairs]) * np.isfinite(values)
     between = (np.nan_to_num(values) * weights).sum(axis=0) / np.maximum(weights.sum(axis=0), 1)
     between = np.where(between > 0, between, np.nan)
     rows = []
     for rater in [*models, *humans]:
         others = wide[[human for human in humans if human != rater]]
-        rho = _spearman(label[rater], others.mean(axis=1).to_numpy(), drawn)
+        rho = spearman(label[rater], others.mean(axis=1).to_numpy())
         ratings = others.notna().to_numpy().sum(axis=1)[np.isfinite(label[rater])]
         ratings = ratings[ratings > 0]
         k = 1 / (1 / ratings).mean()  # noise goes with 1 / ratings of a unit

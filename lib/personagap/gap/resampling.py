@@ -20,6 +20,7 @@ interval of G in G says how far below 1 the share may be: 3.84 / (G + 3.84), muc
 against, of its own size. Then four clusters at +1 are no proof, six are, as by the sign test.
 """
 
+import functools
 from dataclasses import dataclass
 from typing import TypedDict
 
@@ -232,8 +233,14 @@ def resample(
     cells = np.unravel_index(numbers, sizes)
     blocks = [*cells, np.arange(len(numbers))] if len(factors) == 2 else [cells[0]]
     sizes = np.array([code.max() + 1 for code in blocks])
-    rng, weights = np.random.default_rng(seed), [np.ones((1, len(numbers)))]
-    for code, n in zip(blocks, sizes, strict=True):
-        weights.append(rng.multinomial(n, np.full(n, 1 / n), size=n_bootstrap)[:, code])
+    drawn = _multiplicities(tuple(sizes.tolist()), n_bootstrap, seed)
+    weights = [np.ones((1, len(numbers))), *(each[:, code] for each, code in zip(drawn, blocks, strict=True))]
     how = f"cluster bootstrap by {' and '.join(factors)}, {n_bootstrap} resamples, t interval"
     return Resampling(cell, np.concatenate(weights), np.stack(blocks), level, how)
+
+
+@functools.lru_cache(maxsize=2)
+def _multiplicities(sizes: tuple[int, ...], n_bootstrap: int, seed: int) -> list[np.ndarray]:
+    """How often each of so many clusters is drawn; kept, for analyses of one design draw alike."""
+    rng = np.random.default_rng(seed)
+    return [rng.multinomial(n, np.full(n, 1 / n), size=n_bootstrap) for n in sizes]

@@ -1,6 +1,6 @@
 """How the statistics of persona effects are validated."""
 
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint
 
 from personagap import effects
+from personagap.effects._table import cells
 from personagap.effects.anova import mean_squares
 from personagap.effects.power import monte_carlo
 from personagap.effects.simulate import simulate_scores
@@ -39,6 +40,7 @@ def _anova(table: pd.DataFrame) -> pd.Series:
 # --- references: what we say and what another says -----------------------------------------------------
 
 
+@cache
 def _bias() -> tuple:
     scores, wide = _four(n_items=25, n_runs=3)
     squares = _anova(wide)
@@ -46,6 +48,7 @@ def _bias() -> tuple:
     return ours, 1e4 * 3 / 4 * (squares["identity"] - squares["residual"]) / 25
 
 
+@cache
 def _components() -> tuple:
     scores, wide = _four(n_items=25)
     identity, item, residual = _anova(wide)
@@ -102,6 +105,7 @@ def _permutation() -> tuple:
     return effects.omnibus(scores, n_permutations=9999)["p_value"][0], theirs.pvalue
 
 
+@cache
 def _squares() -> tuple:
     table = pd.DataFrame(np.random.default_rng(0).random((30, 4))).rename_axis("item")
     ours = [square.value for square in mean_squares(table.to_numpy(), "jp").values()]
@@ -163,8 +167,13 @@ def _one_phrasing_trial(rng: np.random.Generator, planted: bool) -> tuple:
 
 
 def _omnibus_trial(rng: np.random.Generator, planted: bool, method: str) -> tuple:
+    return _omnibus_table(rng, planted).loc[method], None
+
+
+@once
+def _omnibus_table(rng: np.random.Generator, planted: bool) -> pd.DataFrame:
     scores = simulate_scores(5.0 * planted * np.repeat([-1, 1], 4), n_items=200, seed=rng)
-    return effects.omnibus(scores, n_permutations=199, seed=1).set_index("method").loc[method], None
+    return effects.omnibus(scores, n_permutations=199, seed=1).set_index("method")
 
 
 def _equivalence_trial(rng: np.random.Generator, planted: bool) -> tuple:
@@ -208,8 +217,9 @@ def one_phrasing(replications: int = 100, seed: int = 0) -> pd.DataFrame:
     p_values = []
     for rng in np.random.default_rng(seed).spawn(replications):
         scores = simulate_scores([[14.0, 0, 0, 0]], n_items=200, n_runs=2, seed=rng)
-        cells = scores.groupby(["persona", "template", "item"], observed=True)["score"].mean()
-        difference = cells["p00"] - cells["none"].droplevel("template")
+        table = cells(scores, "mmlu")
+        identity, control = (table.mean[table.personas.index(name)] for name in ("p00", "none"))
+        difference = (identity - control[0]).ravel()  # a control has no phrasing
         p_values.append((stats.ttest_1samp(difference, 0).pvalue, effects.contrasts(scores)["p_value"][0]))
     tests = ["paired t-test, phrasings pooled", "effects.contrasts, phrasing random"]
     rejected = pd.DataFrame(p_values, columns=tests) <= 0.05
