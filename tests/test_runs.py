@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import io
 import json
 import math
 import os
@@ -11,16 +12,19 @@ import subprocess
 import sys
 import tempfile
 import time
+import zlib
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import papermill
 import psutil
 import pytest
+from fontTools.ttLib import TTFont
 from notebooks_for_tests import COMMAND, HANGS_ONCE, gone, wait_for, write_notebook
 
-from personagap import parameters
+from personagap import figures, parameters
 from personagap.errors import UserError
 from personagap.paths import NOTEBOOKS
 from personagap.runs import execute, files, index, lock, open_run, system, tables
@@ -105,6 +109,20 @@ def test_a_run_leaves_what_the_design_promises(finished):
     assert facts["versions"]["pandas"] == pd.__version__ and facts["seconds"] > 0
     assert pd.read_csv(request.folder / "tables" / "verdict.csv")["answer"].tolist() == ["n is 4"]
     assert pd.read_parquet(request.folder / "tables" / "scores.parquet")["score"].tolist() == [0.5, 1.0]
+
+
+def test_fonts_of_a_pdf_are_truetype_and_hold_its_glyphs_alone(tmp_path):
+    with plt.rc_context():
+        figures.use()
+        fig, ax = plt.subplots()
+        ax.plot(range(4))
+        open_run(tmp_path).figure(fig, "line", "A line")
+    pdf = (tmp_path / "figures" / "line.pdf").read_bytes()
+    streams = re.findall(rb"/Length1 .*?stream\r?\n(.*?)\r?\nendstream", pdf, re.DOTALL)
+    fonts = [TTFont(io.BytesIO(zlib.decompress(stream))) for stream in streams]
+    assert b"/CIDFontType2" in pdf and b"/Type3" not in pdf and b"/ToUnicode" in pdf
+    assert fonts and all("glyf" in font and not {"GPOS", "GSUB"} & {*font.keys()} for font in fonts)
+    assert all(3 <= len(font.getGlyphOrder()) < 20 for font in fonts)  # ticks of a line from 0 to 3
 
 
 def test_a_table_is_written_alike_whatever_was_asked_for_it(tmp_path):

@@ -4,7 +4,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-from matplotlib import rcParams
+from fontTools import subset
+from matplotlib import rc_context, rcParams
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.lines import Line2D
@@ -23,9 +24,28 @@ def fitted(fig: Figure) -> Bbox:
     """Lay a figure out, once for all files that are written of it; its bounds in inches, as of ``bbox_inches="tight"``,
     which would lay it out anew for each.
     """
-    fig.draw_without_rendering()
+    if engine := fig.get_layout_engine():
+        engine.execute(fig)
     fig.set_layout_engine("none")  # keeps what was laid out
     return fig.get_tightbbox().padded(rcParams["savefig.pad_inches"])
+
+
+@contextlib.contextmanager
+def saving(fig: Figure) -> Iterator[None]:
+    """What makes the files of a figure that is `fitted` in half the time, and smaller.
+
+    With any layout engine matplotlib draws a figure for each file twice, once for the engine alone. And a PDF places
+    each glyph by itself: tables that lay out a text are no use to its fonts, and take longest to write.
+    """
+    engine, kept = fig.get_layout_engine(), subset.Options._drop_tables_default  # matplotlib lets nobody else say so
+    with rc_context({"figure.autolayout": False, "figure.constrained_layout.use": False}):
+        fig.set_layout_engine(None)
+    subset.Options._drop_tables_default = [*kept, "GDEF", "GPOS", "GSUB", "MATH"]
+    try:
+        yield
+    finally:
+        subset.Options._drop_tables_default = kept
+        fig.set_layout_engine(engine)
 
 
 def for_paper(fig: Figure) -> Iterator[str]:

@@ -184,20 +184,21 @@ class Run:
         import matplotlib.pyplot as plt
         from IPython.display import Image, display
 
-        from personagap.figures.sizes import fitted, for_paper
+        from personagap.figures.sizes import fitted, for_paper, saving
         from personagap.runs import tooltips
         from personagap.verdicts import describe
 
         alt = title if table is None else describe(title, table, names, *values)
         place = self.folder / "figures" / name
         bounds = fitted(fig)
-        with whole(place.with_name(f"{name}.png")) as path:
+        with whole(place.with_name(f"{name}.png")) as path, saving(fig):
             fig.savefig(path, format="png", dpi=200, bbox_inches=bounds)
-        with whole(place.with_name(f"{name}.svg")) as path:
+        with whole(place.with_name(f"{name}.svg")) as path, saving(fig):
             path.write_text(tooltips.svg(fig, bbox_inches=bounds, metadata={"Date": None}), encoding="utf-8")
         for width in for_paper(fig):
-            with whole(place.with_name(f"{name}{width}.pdf")) as path:
-                fig.savefig(path, format="pdf", bbox_inches=fitted(fig), metadata={"CreationDate": None})
+            bounds = fitted(fig)
+            with whole(place.with_name(f"{name}{width}.pdf")) as path, saving(fig):
+                fig.savefig(path, format="pdf", bbox_inches=bounds, metadata={"CreationDate": None})
         self.record(figures={name: alt})
         plt.close(fig)  # or IPython would show it again at the end of the cell
         display(Image(place.with_name(f"{name}.png"), retina=True, alt=alt, metadata={"figure": name}))
