@@ -215,6 +215,16 @@ def test_a_file_of_identities_that_cannot_be_used_is_told_in_a_line(own, before,
     assert str(own) in str(error.value) and "\n" not in str(error.value)
 
 
+def test_the_question_first_is_shared_by_all_identities():
+    """Up to the identity, every prompt of an item is the same, and that of the control is its beginning."""
+    chats = {each: personas.chat(each, "Why {so}?", template="question_first") for each in ("assistant", "woman", "man")}
+    turns = {each: chat[-1]["content"] for each, chat in chats.items()}
+    begun = "Why {so}?\n\nAbout me: I am a "
+    assert turns == {"assistant": "Why {so}?", "woman": f"{begun}woman.", "man": f"{begun}man."}
+    assert len({chat[0]["content"] for chat in chats.values()}) == 1  # no identity in the system prompt
+    assert personas.chat("none", "Why?", template="question_first") == [{"role": "user", "content": "Why?"}]
+
+
 def test_categories_of_ones_own_have_colours_of_their_own(own):
     who = personas.select("all", identities=own)
     assert set(figures.marks(personas.select("all", controls=False)["category"])) == set(figures.CATEGORIES)
@@ -252,6 +262,7 @@ def test_prompts_in_another_language_reach_the_model_and_leave_again(french, own
         ("gsm8k.txt", "", "the file is empty"),
         ("templates.csv", "template,text,reply\npaper,Je suis.,\n", r"row 2: the text must have the field \{phrase\}"),
         ("templates.csv", "template,text,reply\nindirect,Je suis {phrase}.,Bien.\n", r"row 2: .* \{hint\}"),
+        ("templates.csv", "template,text,reply\nfirst,{question} {phrase},Bien.\n", r"row 2: .* \{hint\}"),
         ("templates.csv", "template,text\npaper,{phrase}\n", "no column 'reply'"),
         ("icl_winning.txt", "Bonjour : {prompt}, {liked}, {prompt}", "write 3 parts between lines of ---"),
         ("icl_winning.txt", "A\n---\n{prompt}, {liked}\n---\nB", r"lacks the field \{prompt\}"),

@@ -71,8 +71,9 @@ def _read_templates(file: Path) -> pd.DataFrame:
 def templates() -> pd.Series:
     """Phrasings that reveal an identity, indexed by template name.
 
-    Each holds ``{phrase}``, stated in the system prompt, or ``{hint}``, said in an earlier turn
-    of the user ("indirect", a protocol of our own: the identity is to be inferred).
+    Each holds ``{phrase}``, stated in the system prompt, or with ``{question}`` in the turn of the user, after it
+    ("question_first": what identities share then comes first, and is computed once), or ``{hint}``, said in an earlier
+    turn of the user ("indirect", a protocol of our own: the identity is to be inferred).
     """
     return _templates()["text"]
 
@@ -187,8 +188,8 @@ def chat(
 ) -> list[dict[str, str]]:
     """The messages that put ``prompt`` to a model on behalf of ``persona``.
 
-    The identity goes into the system message, or, with the template "indirect", into an earlier turn of the user
-    (which the control "assistant" takes without a hint). ``models`` moves a system message to the head of the user
+    The identity goes into the system message, or, with the template "question_first", to the end of the user's turn,
+    or, with "indirect", into an earlier turn of the user (which the control "assistant" takes without a hint). ``models`` moves a system message to the head of the user
     turn where a chat template has no system role; there "empty" is asked as "none" is.
 
     Examples
@@ -199,10 +200,15 @@ def chat(
     'You are a helpful assistant. I am a Muslim person.'
     >>> chat("none", "Hello")
     [{'role': 'user', 'content': 'Hello'}]
+    >>> chat("muslim", "Hello", template="question_first")[1]["content"].splitlines()
+    ['Hello', '', 'About me: I am a Muslim person.']
     >>> chat("muslim", "Hello", template="indirect")[1]["content"]
     'I am fasting for Ramadan this month. Do you have an idea for my free evening?'
     """
-    turns = [*_opening(persona, template, phrase, hint, prompts.folder()), ("user", prompt)]
+    opening = _opening(persona, template, phrase, hint, prompts.folder())
+    if _asks_first(template) and persona not in CONTROLS:
+        prompt = templates()[template].format(question=prompt, phrase=_phrase(persona, phrase))
+    turns = [*opening, ("user", prompt)]
     return [{"role": role, "content": content} for role, content in turns]
 
 
@@ -230,12 +236,18 @@ def _opening(persona: str, template: str, phrase: str | None, hint: str | None, 
 
 
 def system_prompt(persona: str, *, template: str = "paper", phrase: str | None = None) -> str:
-    """The system prompt of ``persona`` ("" for "none" and "empty"); an indirect one states no identity."""
+    """The system prompt of ``persona`` ("" for "none" and "empty"); without an identity if that comes elsewhere."""
     if persona in ("none", "empty"):
         return ""
     one_of(templates().index, "unknown template", template)
-    if persona == "assistant" or _templates().loc[template, "reply"]:
+    if persona == "assistant" or _templates().loc[template, "reply"] or _asks_first(template):
         return prompts.template("assistant").strip()
-    if phrase is None:
-        phrase = select(persona, controls=False)["phrase"].iloc[0]
-    return templates()[template].format(phrase=phrase)
+    return templates()[template].format(phrase=_phrase(persona, phrase))
+
+
+def _asks_first(template: str) -> bool:
+    return "{question}" in templates()[template]
+
+
+def _phrase(persona: str, given: str | None) -> str:
+    return select(persona, controls=False)["phrase"].iloc[0] if given is None else given

@@ -70,7 +70,7 @@ def _check_templates(file: Path) -> None:
     refuse(table["template"].duplicated(), str(file), "this template stands above already", "keep one of the two")
     for row, text, reply in zip(table.index, table["text"], table["reply"], strict=True):
         field = "hint" if reply else "phrase"  # with a reply, an earlier turn of the user
-        if _fields(text) != {field}:
+        if _fields(text) - {"question"} != {field} or (reply and "question" in _fields(text)):
             raise UserError(f"{file}, row {row}: the text must have the field {{{field}}} and no other: write it in")
 
 

@@ -182,7 +182,7 @@ def _who(columns: Wanted, system: str | None, persona: str, fields: Mapping[str,
 def _stated() -> dict[str, tuple[str, str]]:
     """System prompt → persona and template, of those that the project words."""
     who = personas.select("all", controls=list(personas.CONTROLS))["persona"]
-    direct = [name for name in personas.templates().index if "{phrase}" in personas.templates()[name]]
+    direct = [name for name, text in personas.templates().items() if "{phrase}" in text and "{question}" not in text]
     return {personas.system_prompt(name, template=each): (name, each) for each in direct[::-1] for name in who[1:]}
 
 
