@@ -11,7 +11,7 @@ import pytest
 from notebooks_for_tests import wait_for
 
 from personagap import ask as asking
-from personagap import datasets, personas, tasks, verdicts
+from personagap import datasets, personas, pricing, tasks, verdicts
 from personagap.ask import ask, plan
 from personagap.errors import UserError
 from personagap.models import Generation
@@ -72,23 +72,23 @@ def test_a_second_call_asks_nothing_and_a_larger_one_only_what_is_new(demo_lm, w
 def test_the_cost_is_known_before_anything_is_asked(demo_lm, who, items, own_cache, answers):
     items, how = items[items["task"] == "mmlu"], {"answers": answers, "runs": 2, "templates": ["paper", "profile"]}
     lm = Counting(demo_lm)
-    cost = asking.cost(lm, who, items, **how).iloc[0]
+    cost = pricing.of_answers(lm, who, items, **how).iloc[0]
     assert lm.asked == cost["stored"] == 0 and cost["to_ask"] == cost["requests"]
-    one = sum(asking.tokens(items, answers).values())  # of every item
+    one = sum(pricing.tokens(items, answers).values())  # of every item
     askings = cost["requests"] / len(items)
     assert askings == (len(who) * 2 - 2) * (
         1 if answers == "likelihood" else 2
     )  # a control is the same in both phrasings
     assert cost["max_tokens"] == pytest.approx(askings * one, abs=1)
-    assert ask(lm, who[:4], items, **how).attrs["asked"] == asking.cost(lm, who, items, **how).iloc[0]["stored"]
-    rest = asking.cost(lm, who, items, **how).iloc[0]
+    assert ask(lm, who[:4], items, **how).attrs["asked"] == pricing.of_answers(lm, who, items, **how).iloc[0]["stored"]
+    rest = pricing.of_answers(lm, who, items, **how).iloc[0]
     assert ask(lm, who, items, **how).attrs["asked"] == rest["to_ask"]
-    assert asking.cost(lm, who, items, **how).iloc[0].tolist() == [cost["requests"], cost["requests"], 0, 0]
+    assert pricing.of_answers(lm, who, items, **how).iloc[0].tolist() == [cost["requests"], cost["requests"], 0, 0]
 
 
 def test_the_cost_of_conditions_is_theirs_together(demo_lm, who, items, own_cache):
     models, applied = dict.fromkeys(["plain", "neutral"], demo_lm), {"neutral": neutralize}
-    cost = asking.cost(models, who, items, applied, runs=1).iloc[0]
+    cost = pricing.of_answers(models, who, items, applied, runs=1).iloc[0]
     responses = asking.by_condition(models, who, items, applied, runs=1)
     assert responses.attrs["asked"] == cost["to_ask"] < len(responses)
 

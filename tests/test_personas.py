@@ -217,7 +217,9 @@ def test_a_file_of_identities_that_cannot_be_used_is_told_in_a_line(own, before,
 
 def test_the_question_first_is_shared_by_all_identities():
     """Up to the identity, every prompt of an item is the same, and that of the control is its beginning."""
-    chats = {each: personas.chat(each, "Why {so}?", template="question_first") for each in ("assistant", "woman", "man")}
+    chats = {
+        each: personas.chat(each, "Why {so}?", template="question_first") for each in ("assistant", "woman", "man")
+    }
     turns = {each: chat[-1]["content"] for each, chat in chats.items()}
     begun = "Why {so}?\n\nAbout me: I am a "
     assert turns == {"assistant": "Why {so}?", "woman": f"{begun}woman.", "man": f"{begun}man."}

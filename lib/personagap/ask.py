@@ -20,8 +20,6 @@ BATCH = 1024
 #: The same of answers by likelihood, each a forward pass of a whole prompt.
 WEIGHED = 256
 ANSWERS = ("generate", "likelihood")
-#: Tokens of a system prompt and a chat's markers, and characters of a token of English, roughly.
-FRAME_TOKENS, TOKEN_CHARACTERS = 20, 4
 #: Tokens of a text that is written, unless somebody says otherwise.
 WRITTEN = 2048
 ANSWERED = ["text", "reasoning", "outcome", "finish_reason", "prompt_tokens", "output_tokens", "seconds"]
@@ -80,7 +78,17 @@ def ask(
     UserError : an item has no choices to weigh.
     """
     sampling = sampling or Sampling()
-    design, chats, listed, keys = _requests(lm, who, items, answers, runs, seed, templates, sampling, defence)
+    design, chats, listed, keys = requests(
+        lm,
+        who,
+        items,
+        answers=answers,
+        runs=runs,
+        seed=seed,
+        templates=templates,
+        sampling=sampling,
+        defence=defence,
+    )
     store = ResponseStore(lm.id) if store is None else store  # an empty store is falsy
     if answers == "likelihood":
         made = _weigh(lm, chats, listed, keys, store)
@@ -97,16 +105,17 @@ def ask(
     return responses
 
 
-def _requests(
+def requests(
     lm: Model,
     who: pd.DataFrame,
     items: pd.DataFrame,
-    answers: str,
-    runs: int,
-    seed: int,
-    templates: Sequence[str],
-    sampling: Sampling,
-    defence: Callable[[list], list] | None,
+    *,
+    answers: str = "generate",
+    runs: int = 3,
+    seed: int = 0,
+    templates: Sequence[str] = ("paper",),
+    sampling: Sampling | None = None,
+    defence: Callable[[list], list] | None = None,
 ) -> tuple[pd.DataFrame, list, list, list[str]]:
     """Of the arguments of `ask`: the rows of `plan` with ``prompt_hash``, and of each its chat, its choices (none where
     they are not weighed) and its key in the response store.
@@ -144,54 +153,9 @@ def _requests(
     hashes = design["prompt_hash"].tolist()
     if weigh:
         return design, asked, listed, _keys_of_weights(lm, hashes, listed)
-    asked_of = [lm.id, lm.revision, asdict(sampling), seed]
+    asked_of = [lm.id, lm.revision, asdict(sampling or Sampling()), seed]
     keys = [digest(asked_of, *pair) for pair in zip(hashes, design["run"].tolist(), strict=True)]
     return design, asked, listed, keys
-
-
-def cost(
-    lm: Model | Mapping[str, Model],
-    who: pd.DataFrame,
-    items: pd.DataFrame,
-    defences: Mapping[str, Callable[[list], list]] | None = None,
-    **how,
-) -> pd.DataFrame:
-    """What `ask`, or of several models `by_condition`, would ask with the same arguments; nothing is asked.
-
-    Returns
-    -------
-    One row ``requests stored to_ask max_tokens``. Requests that are alike, as those of a control in several phrasings,
-    are one; ``stored`` are answered already, ``max_tokens`` what the others read and write if every answer is as long
-    as it may be.
-    """
-    models = lm if isinstance(lm, Mapping) else {"": lm}
-    how = {name: default for name, default in (ask.__kwdefaults__ or {}).items() if name != "store"} | how
-    how["sampling"] = how["sampling"] or Sampling()
-    size: dict[tuple, float] = tokens(items, how["answers"], how["sampling"])
-    of: dict[str, tuple] = {}
-    for name, model in models.items():
-        design, _, _, keys = _requests(model, who, items, **how | {"defence": (defences or {}).get(name)})
-        of |= dict(zip(keys, zip(design["task"], design["item"], strict=True), strict=True))
-    return price({key: size[cell] for key, cell in of.items()}, {model.id for model in models.values()})
-
-
-def price(sizes: Mapping[str, float], models: Iterable[str]) -> pd.DataFrame:
-    """The row of `cost` of requests to models of these ids: ``sizes`` are their tokens by key in the response store."""
-    found = {row[0] for name in models for row in ResponseStore(name).find(sizes)}
-    rest = [size for key, size in sizes.items() if key not in found]
-    row = {"requests": len(sizes), "stored": len(found), "to_ask": len(rest), "max_tokens": round(sum(rest))}
-    return pd.DataFrame([row])
-
-
-def tokens(items: pd.DataFrame, answers: str = "generate", sampling: Sampling | None = None) -> dict[tuple, float]:
-    """Tokens that one request for each item, by its task and name, reads and writes at most."""
-    written = 0 if answers == "likelihood" else (sampling or Sampling()).max_tokens
-    return {(item.task, item.item): length(tasks.prompt(item), written) for item in items.itertuples()}
-
-
-def length(prompt: str, written: float) -> float:
-    """Tokens that a request reads, roughly, and writes."""
-    return len(prompt) / TOKEN_CHARACTERS + FRAME_TOKENS + written
 
 
 def unanswered(responses: pd.DataFrame) -> pd.DataFrame:
@@ -253,20 +217,15 @@ def texts(
     lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int = WRITTEN
 ) -> list[str | None]:
     """One answer per prompt, None where the model failed; what the response store holds is not asked again."""
-    chats, keys, sampling = _texts(lm, prompts, temperature, seed, max_tokens)
+    chats, keys, sampling = requests_of_texts(lm, prompts, temperature, seed, max_tokens)
     found = _generate(lm, chats, keys, sampling, ResponseStore(lm.id))["text"].dropna().to_dict()
     return [found.get(key) for key in keys]
 
 
-def cost_of_texts(
-    lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int = WRITTEN
-) -> pd.DataFrame:
-    """What `texts` would ask with the same arguments, a row as of `cost`; nothing is asked."""
-    _, keys, _ = _texts(lm, prompts, temperature, seed, max_tokens)
-    return price(dict(zip(keys, (length(prompt, max_tokens) for prompt in prompts), strict=True)), [lm.id])
-
-
-def _texts(lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int) -> tuple:
+def requests_of_texts(
+    lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int
+) -> tuple[list, list[str], Sampling]:
+    """Of the arguments of `texts`: the chats, the key of each in the response store, and how they are answered."""
     sampling = Sampling(temperature=temperature, top_k=0, max_tokens=max_tokens)
     chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
     keys = [digest([lm.id, lm.revision, asdict(sampling), seed], lm.render(chat)) for chat in chats]

@@ -188,9 +188,10 @@ def chat(
 ) -> list[dict[str, str]]:
     """The messages that put ``prompt`` to a model on behalf of ``persona``.
 
-    The identity goes into the system message, or, with the template "question_first", to the end of the user's turn,
-    or, with "indirect", into an earlier turn of the user (which the control "assistant" takes without a hint). ``models`` moves a system message to the head of the user
-    turn where a chat template has no system role; there "empty" is asked as "none" is.
+    The identity goes into the system message, with the template "question_first" to the end of the user's turn, or,
+    with "indirect", into an earlier turn of the user (which the control "assistant" takes without a hint). ``models``
+    moves a system message to the head of the user turn where a chat template has no system role; there "empty" is asked
+    as "none" is.
 
     Examples
     --------

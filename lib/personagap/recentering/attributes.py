@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 
-from personagap import ask, prompts
+from personagap import ask, pricing, prompts
 from personagap.embeddings import embed
 from personagap.errors import at_least, one_of
 from personagap.models import Model
@@ -100,9 +100,9 @@ def judge(
 
 
 def cost(lms: Sequence[Model], pairs: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """What `judge` would ask ``lms`` in both modes: rows as of ``ask.cost`` by ``model mode``; nothing is asked."""
+    """What `judge` would ask ``lms`` in both modes, as of ``pricing.of_texts`` by ``model mode``; nothing is asked."""
     keys = [(lm, mode) for lm in lms for mode in MODES]
-    prices = [ask.cost_of_texts(lm, pages_of(pairs, mode, seed)[1], 0.0, seed, TOKENS) for lm, mode in keys]
+    prices = [pricing.of_texts(lm, pages_of(pairs, mode, seed)[1], 0.0, seed, TOKENS) for lm, mode in keys]
     named = [(lm.id, mode) for lm, mode in keys]
     return pd.concat(prices, keys=named, names=["model", "mode"]).droplevel(2).reset_index()
 

@@ -11,7 +11,7 @@ from scipy.stats import rankdata
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics.pairwise import cosine_similarity
 
-from personagap import ask, gap, prompts
+from personagap import ask, gap, pricing, prompts
 from personagap.embeddings import embed
 from personagap.models import Model
 from personagap.results import corrected
@@ -252,12 +252,12 @@ def compare(
 def cost(
     lm: Model, steps: Mapping[str, pd.DataFrame], histories: pd.DataFrame | None = None, *, seed: int = 0
 ) -> pd.DataFrame:
-    """What ``steps``, each with the table of `asked`, would ask: rows as of ``ask.cost``; nothing is asked.
+    """What ``steps``, each with the table of `asked`, would ask: rows as of ``pricing.of_answers``; nothing is asked.
 
     What "verify" finds stands in the prompts of "refine": until it is known, none of these counts as stored.
     """
     how = {step: (asked(step, table, histories), TEMPERATURES.get(step, 0.0), seed) for step, table in steps.items()}
-    tables = [ask.cost_of_texts(lm, *each).assign(step=step) for step, each in how.items()]
+    tables = [pricing.of_texts(lm, *each).assign(step=step) for step, each in how.items()]
     return pd.concat(tables)[["step", *tables[0].columns.drop("step")]]
 
 

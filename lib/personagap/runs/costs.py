@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pandas as pd
 
-from personagap import ask, datasets, personas, tasks
+from personagap import ask, datasets, personas, pricing, tasks
 from personagap.errors import at_least
 from personagap.runs.folder import runs
 from personagap.runs.request import Request
@@ -67,7 +67,7 @@ def _of_judgments(asked: dict) -> dict[str, float]:
         prompts = [text for step, table in steps.items() for text in extraction.asked(step, table, histories)]
     else:
         prompts = extraction.asked("rate", datasets.load_judgments("response", data)[0])
-    tokens = {text: ask.length(text, written) for text in prompts}  # those that are alike are asked once
+    tokens = {text: pricing.length(text, written) for text in prompts}  # those that are alike are asked once
     priced = {"generations": judges * len(tokens), "tokens": round(judges * sum(tokens.values())), "detectable": np.nan}
     return priced if judges and tokens else {}
 
@@ -110,7 +110,7 @@ def _of_identities(request: Request) -> dict[str, float]:
         with contextlib.redirect_stdout(io.StringIO()):  # it says which tasks are absent; so will the run
             items = datasets.load(asked["tasks"], **options)
         sizes = items["task"].value_counts()
-        tokens = round(askings * sum(ask.tokens(items, asked.get("answers", "generate")).values()))
+        tokens = round(askings * sum(pricing.tokens(items, asked.get("answers", "generate")).values()))
     # Of an answer that is right or wrong; how far likelihoods vary is known once they are had (``effects.detectable``).
     detectable = np.nan if weighed else round(100 * (1.960 + 0.842) * (0.5 / sizes.min()) ** 0.5, 1)
     return {"generations": askings * int(sizes.sum()), "tokens": tokens, "detectable": detectable}

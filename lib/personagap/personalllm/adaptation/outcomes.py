@@ -8,7 +8,7 @@ from itertools import cycle, product
 import numpy as np
 import pandas as pd
 
-from personagap import ask, gap
+from personagap import ask, gap, pricing
 from personagap.demo import personalllm as demo_rewards
 from personagap.demo.selector import PLANTED, Selector
 from personagap.errors import UserError, one_of
@@ -59,7 +59,7 @@ def cost(
     templates: Sequence[str],
     evaluation: str = "select",
 ) -> pd.DataFrame:
-    """What `serve` would ask, rows as of ``ask.cost`` by ``template``; nothing is asked.
+    """What `serve` would ask, rows as of ``pricing.of_answers`` by ``template``; nothing is asked.
 
     ``evaluation`` is that of `open_model`, the other arguments are those of `serve`.
     """
@@ -67,12 +67,12 @@ def cost(
     for template, model, _, asked in _asked(lm, study, arms, shots, templates):
         texts = [chat[0]["content"] for chat in asked]
         if evaluation == "generate":
-            price = ask.cost_of_texts(model, texts, 0.0, 0, TOKENS)
+            price = pricing.of_texts(model, texts, 0.0, 0, TOKENS)
         else:
             choices = study.responses[study.target].tolist()
-            read = np.resize([sum(map(len, row)) / ask.TOKEN_CHARACTERS for row in choices], len(texts))
-            sizes = [ask.length(text, more) for text, more in zip(texts, read, strict=True)]
-            price = ask.price(dict(zip(_keys(model, asked, choices), sizes, strict=True)), [model.id])
+            read = np.resize([sum(map(len, row)) / pricing.TOKEN_CHARACTERS for row in choices], len(texts))
+            sizes = [pricing.length(text, more) for text, more in zip(texts, read, strict=True)]
+            price = pricing.of_requests(dict(zip(_keys(model, asked, choices), sizes, strict=True)), [model.id])
         prices.append(price.assign(template=template))
     return pd.concat(prices)[["template", *prices[0].columns.drop("template")]]
 
