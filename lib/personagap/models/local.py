@@ -216,12 +216,12 @@ class LocalModel(Packed):
     def _collect(self, batch: Batch, answers: dict[int, Generation], keep: Callable) -> int:
         """Put the finished rows' answers into ``answers``, and tell ``keep``; how many rows are finished."""
         finished = batch.finished()
-        eos = set(self._eos.tolist()) if finished else ()
-        for number in finished:
-            request = batch.requests[number]
-            if request.indices[0] in answers:
-                continue
-            tokens = batch.tokens[number, : int(batch.count[number])].tolist()
+        new = [number for number in finished if batch.requests[number].indices[0] not in answers]
+        eos = set(self._eos.tolist()) if new else ()
+        sizes = batch.count[new].tolist()
+        rows = batch.tokens[new, : max(sizes, default=0)].tolist()
+        for number, row, size in zip(new, rows, sizes, strict=True):
+            request, tokens = batch.requests[number], row[:size]
             text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
             ended = tokens[-1] in eos
             if self.prompt_format == "base":  # it knows no end of a turn, and goes on with a question of its own

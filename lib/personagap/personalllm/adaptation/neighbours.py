@@ -16,6 +16,8 @@ KINDS = ("winning", "losing", "difference")
 NEAR = ["own history", "own history as coded", "random users", "oracle users", *map("similar by {}".format, KINDS)]
 #: Users of the database that similarities are correlated over: more would hardly narrow the interval.
 CORRELATED = 1000
+#: Users whose pools are sorted at a time: their ranks fit the processor's cache.
+POOLED = 64
 
 
 def draw_histories(study: Study, weights: np.ndarray, length: int, seed: int, as_coded: bool = False) -> Examples:
@@ -45,11 +47,12 @@ def pool_examples(study: Study, vectors: np.ndarray, owners: np.ndarray, histori
     order = np.argsort(-(vectors[study.target] @ vectors.T), axis=1, kind="stable")
     ranks = np.argsort(order, axis=1).astype(np.min_scalar_type(len(vectors)))  # small integers sort in linear time
     chosen = []
-    for rank, pool in zip(ranks, pools.prompts, strict=True):
-        near = rank[pool].argsort(kind="stable")  # of a prompt that owners share, the nearest owner's comes first
-        first = np.append(True, np.diff(rank[pool[near]]) != 0)
-        chosen.append(near[first][:k])
-    return Examples(*(np.take_along_axis(side, np.stack(chosen), axis=1) for side in pools))
+    for start in range(0, len(ranks), POOLED):
+        pooled = np.take_along_axis(ranks[start : start + POOLED], pools.prompts[start : start + POOLED], axis=1)
+        near = pooled.argsort(axis=1, kind="stable")  # of a prompt that owners share, the nearest owner's comes first
+        first = np.diff(np.take_along_axis(pooled, near, axis=1), axis=1, prepend=-1) != 0
+        chosen.append(near[first & (first.cumsum(axis=1) <= k)].reshape(-1, k))
+    return Examples(*(np.take_along_axis(side, np.concatenate(chosen), axis=1) for side in pools))
 
 
 def embed_users(vectors: np.ndarray, history: Examples, kind: str) -> np.ndarray:
