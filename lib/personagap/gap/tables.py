@@ -94,8 +94,11 @@ def people_and_models(judgments: pd.DataFrame, what: str, fewest: int = 1) -> tu
 
     `UserError`: fewer people than ``what`` needs, as where only their majority is stored.
     """
-    everyone, people = kinds(judgments), individuals(judgments)
-    humans, models = ([name for name, kind in kinds(people).items() if kind == side] for side in ("human", "model"))
+    everyone = kinds(judgments)
+    people = individuals(judgments) if MAJORITY in everyone else judgments
+    humans, models = (
+        [name for name, kind in everyone.items() if kind == side and name != MAJORITY] for side in ("human", "model")
+    )
     if len(humans) < fewest:
         stored = "nothing but their majority" if not humans and MAJORITY in everyone else f"those of {len(humans)}"
         needed = f"{what} needs labels of {fewest} or more people (rater_kind 'human')"
