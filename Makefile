@@ -2,8 +2,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 EXTRAS := dask,hub,lab,test
-# Two files of tests at a time, in the order of tests/conftest.py.
-TEST := -rfEs -n 2 --dist loadfile --no-loadscope-reorder
+# Three files of tests at a time, in the order of tests/conftest.py: on two cores, as some wait for servers and clocks.
+TEST := -rfEs -n 3 --dist loadfile --no-loadscope-reorder
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help setup real smollm2 report gallery bench docs test test-all lint lab clean
