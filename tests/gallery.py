@@ -28,8 +28,9 @@ def take(page: Page, name: str, around: str = "body") -> None:
         page.set_viewport_size({"width": width, "height": height})
         for dark, scheme in SCHEMES.items():
             page.emulate_media(color_scheme=scheme)
-            page.wait_for_timeout(1000)  # charts and themes come after
-            page.locator(around).last.evaluate("shown => shown.scrollIntoView({ block: 'nearest' })")
+            for _ in range(2):  # charts and themes come after, and JupyterLab scrolls to what was run last
+                page.locator(around).last.evaluate("shown => shown.scrollIntoView({ block: 'nearest' })")
+                page.wait_for_timeout(500)
             path = GALLERY / f"{name}{narrow}{dark}.png"
             page.screenshot(path=path)
             with Image.open(path) as picture:
@@ -39,7 +40,7 @@ def take(page: Page, name: str, around: str = "body") -> None:
 
 def reports(page: Page) -> None:
     """Take the index, and the last report of each notebook that is no real model's."""
-    done = list(reversed(runs(FIGURES)))
+    done = [facts for facts in reversed(runs(FIGURES)) if facts["status"] == "finished"]
     real = [facts["folder"] for facts in done if facts["parameters"].get("model") == "smollm2"]
     found = {facts["folder"].parent.name: facts["folder"] for facts in done if facts["folder"] not in real}
     pages = {"index": FIGURES / "index.html"} | {name: folder / "report.html" for name, folder in found.items()}

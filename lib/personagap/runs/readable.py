@@ -212,13 +212,17 @@ def _html(table: pd.DataFrame) -> str:
         notes.insert(0, f"the first {len(body)} of {len(shown)} rows")
     caption = f"<caption>{escaped('; '.join(notes))}</caption>" if notes else ""
     # Numbers to the right, text to the left: here JupyterLab's default is the first, a report's the second.
-    sides = ['class="number"' if _is_number(body[head]) else 'style="text-align: left"' for head in shown]
+    answers = {"question", "answer"} <= set(table.columns)
+    # An answer is read beside its question on a narrow screen too.
+    text = f'style="text-align: left{"; overflow-wrap: anywhere; min-width: 5em" if answers else ""}"'
+    sides = ['class="number"' if _is_number(body[head]) else text for head in shown]
     heads = "".join(f'<th scope="col" {side}>{escaped(head)}</th>' for head, side in zip(shown, sides, strict=True))
     rows = []
     for first, *rest in body.itertuples(index=False, name=None):
         cells = "".join(f"<td {side}>{escaped(cell)}</td>" for cell, side in zip(rest, sides[1:], strict=True))
-        rows.append(f'<tr><th scope="row" {sides[0]}>{escaped(first)}</th>{cells}</tr>')
-    kind = "dataframe answers" if {"question", "answer"} <= set(table.columns) else "dataframe"
+        name = re.sub("([/_])", r"\1<wbr>", escaped(first)) if answers else escaped(first)
+        rows.append(f'<tr><th scope="row" {sides[0]}>{name}</th>{cells}</tr>')
+    kind = "dataframe answers" if answers else "dataframe"
     return f'<table class="{kind}">{caption}<thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 

@@ -28,7 +28,7 @@ FORMATS = ["image/png", "image/jpeg", "image/svg+xml", "text/html", "text/markdo
 TAGS = {
     *["a", "abbr", "b", "blockquote", "br", "code", "dd", "details", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4"],
     *["hr", "i", "img", "li", "ol", "p", "pre", "small", "span", "strong", "sub", "summary", "sup", "u", "ul"],
-    *["caption", "col", "colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr"],
+    *["caption", "col", "colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "wbr"],
 }
 #: How a run's answers were had, in words.
 ANSWERS = {
