@@ -12,19 +12,17 @@ import pandas as pd
 from personagap.leaving import escaped
 from personagap.results import correction
 from personagap.runs.files import entries
-from personagap.runs.tables import number, quantities
+from personagap.runs.spelling import MISSING, plain
+from personagap.runs.tables import quantities
 
 #: Rows shown of a long table; all of them are in its CSV.
 ROWS = 30
 #: Columns whose values are themselves names of columns.
 NAMES = ("metric", "measure")
-#: A name as the library writes it, alone or in a contrast: "do_not_answer", "muslim − none".
-IDENTIFIER = re.compile(r"\w+( [−–·+] \w+)*( \(.*\))?")
 #: Columns that count something, though a missing value may have made them floats.
 COUNTS = re.compile("n(_|$)|clusters")
 #: Where intervals of one column differ in width by more than this, each has digits of its own.
 ALIKE = 20
-MISSING = "–"
 #: What pdflatex cannot read as it stands.
 LATEX = {
     **{"<": "$<$", "≤": r"$\leq$", "≥": r"$\geq$", "−": "$-$", "×": r"$\times$", "²": "$^2$", "∞": r"$\infty$"},
@@ -48,33 +46,6 @@ def label(column: str) -> str:
     ['p (Holm)', 'share of yes', 'response model']
     """
     return _columns().get(column, (plain(column), ""))[0]
-
-
-def said(value: object) -> str:
-    """A value without Python's own spelling.
-
-    Examples
-    --------
-    >>> said({"model": "demo_1", "pinned": True, "sizes": [64, 1440], "device": None})
-    'model: demo_1, pinned: yes, sizes: 64, 1,440, device: –'
-    """
-    if isinstance(value, (bool, np.bool_)):
-        return "yes" if value else "no"
-    if isinstance(value, dict):
-        return ", ".join(f"{plain(name)}: {said(each)}" for name, each in value.items())
-    if isinstance(value, (list, tuple)):
-        return ", ".join(map(said, value))
-    if value is None or value is pd.NaT or value is pd.NA:
-        return MISSING
-    if isinstance(value, (int, np.integer)):
-        return f"{value:,}".replace("-", "−")
-    return number(value)
-
-
-def plain(value: object) -> str:
-    """A cell as people read it: `said`, and a name without underscores."""
-    text = said(value)
-    return text.replace("_", " ") if isinstance(value, str) and IDENTIFIER.fullmatch(text) else text
 
 
 def told_correction(family: str) -> str:

@@ -16,8 +16,8 @@ from pygments.formatters import HtmlFormatter
 from personagap.leaving import visible
 from personagap.runs.files import whole
 from personagap.runs.folder import read_facts, read_verdict, simulated, unanswered
-from personagap.runs.readable import said
 from personagap.runs.request import TITLE, format_value
+from personagap.runs.spelling import said
 from personagap.runs.terms import linked
 from personagap.runs.vector import inline
 

@@ -4,12 +4,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from personagap.paths import CACHE
 from personagap.responses import digest
 from personagap.runs.files import spared, whole
+from personagap.runs.spelling import number
 
 #: What of a run decides a table that no model's answer is in.
 DECIDES = ("source_hash", "parameters", "inputs", "library_hash", "versions")
@@ -77,26 +77,6 @@ def labels(table: pd.DataFrame, key: list[str]) -> pd.Series:
     numbers = table.select_dtypes("number").columns
     parts = ((f"{name} " if name in numbers else "") + table[name].map(number).astype("str") for name in key)
     return pd.Series(map(" · ".join, zip(*parts, strict=True)), table.index, dtype="str")  # also of no rows
-
-
-def number(value: object) -> str:
-    """A value as people read it, everywhere: about three digits of a number that is not a count.
-
-    Examples
-    --------
-    >>> [number(value) for value in (1234.56, 68.229, 5.9971, -0.9039, 0.00047, 0.0)]
-    ['1,235', '68.2', '6.00', '−0.904', '0.0005', '0']
-    >>> [number(value) for value in (64, "mmlu", float("nan"))]
-    ['64', 'mmlu', '']
-    """
-    if not isinstance(value, (float, np.floating)):
-        return str(value)
-    if np.isnan(value):
-        return ""
-    size = abs(float(value))
-    decimals = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3
-    text = f"{value:,.{decimals}f}" if size >= 0.001 else f"{value:.1g}"
-    return text.replace("-", "−")
 
 
 def compact(table: pd.DataFrame) -> pd.DataFrame:

@@ -1,0 +1,56 @@
+"""How a single value is spelled for people; without pandas, so that a run's report need not wait for it."""
+
+import re
+
+import numpy as np
+
+#: A name as the library writes it, alone or in a contrast: "do_not_answer", "muslim − none".
+IDENTIFIER = re.compile(r"\w+( [−–·+] \w+)*( \(.*\))?")
+MISSING = "–"
+
+
+def number(value: object) -> str:
+    """A value as people read it, everywhere: about three digits of a number that is not a count.
+
+    Examples
+    --------
+    >>> [number(value) for value in (1234.56, 68.229, 5.9971, -0.9039, 0.00047, 0.0)]
+    ['1,235', '68.2', '6.00', '−0.904', '0.0005', '0']
+    >>> [number(value) for value in (64, "mmlu", float("nan"))]
+    ['64', 'mmlu', '']
+    """
+    if not isinstance(value, (float, np.floating)):
+        return str(value)
+    if np.isnan(value):
+        return ""
+    size = abs(float(value))
+    decimals = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3
+    text = f"{value:,.{decimals}f}" if size >= 0.001 else f"{value:.1g}"
+    return text.replace("-", "−")
+
+
+def said(value: object) -> str:
+    """A value without Python's own spelling.
+
+    Examples
+    --------
+    >>> said({"model": "demo_1", "pinned": True, "sizes": [64, 1440], "device": None})
+    'model: demo_1, pinned: yes, sizes: 64, 1,440, device: –'
+    """
+    if isinstance(value, (bool, np.bool_)):
+        return "yes" if value else "no"
+    if isinstance(value, dict):
+        return ", ".join(f"{plain(name)}: {said(each)}" for name, each in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(map(said, value))
+    if value is None or type(value).__name__ in ("NaTType", "NAType"):
+        return MISSING
+    if isinstance(value, (int, np.integer)):
+        return f"{value:,}".replace("-", "−")
+    return number(value)
+
+
+def plain(value: object) -> str:
+    """A cell as people read it: `said`, and a name without underscores."""
+    text = said(value)
+    return text.replace("_", " ") if isinstance(value, str) and IDENTIFIER.fullmatch(text) else text
