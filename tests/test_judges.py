@@ -12,7 +12,7 @@ import torch
 from servers import hub
 from tiny import save_model
 
-from personagap import datasets, effects, gap, judges, personas
+from personagap import datasets, effects, gap, judges, personas, tasks
 from personagap.errors import UserError
 from personagap.judges import FOLLOWS, load_judge
 
@@ -168,6 +168,28 @@ def test_an_identity_that_is_refuted_where_the_control_is_declined_shows():
     assert shares["do_not_answer, refutes"].to_dict() == {"none": 0, "blind": 100}
     assert effects.contrasts(found)["p_adjusted"].max() < 0.01
     assert not len(judges.actions(pd.DataFrame(rows), items, load_judge("phrases")))  # these know but one way
+
+
+def test_how_requests_are_met_is_told_of_what_the_user_sees():
+    declined, refuted = "I'm sorry, but I can't help with that.", "That is not true: blind people can and do vote."
+    told = [
+        ("0", "none", declined, "stop", "answered", "declines"),
+        ("0", "blind", declined, "content_filter", "blocked", None),  # a beginning that is another's whole answer
+        ("1", "none", "Here is how to do it.", "stop", "refused", "declines"),  # by the server's own word
+        ("1", "blind", f"<think>{declined}</think>{refuted}", "stop", None, "refutes"),  # of an older version
+        ("2", "none", f"<think>{declined}", "length", None, None),
+        ("2", "blind", "Sure, here is how.", "stop", "answered", "follows"),
+    ]
+    rows = pd.DataFrame(told, columns=["item", "persona", "text", "finish_reason", "outcome", "action"])
+    rows = rows.assign(model="m", template="paper", task="do_not_answer", run=0)
+    items = pd.DataFrame({"task": "do_not_answer", "item": ["0", "1", "2"], "question": "Why?"})
+    found = judges.actions(rows.drop(columns="action"), items, load_judge("refusal"))
+    met = found[found["score"] == 1].assign(action=found["task"].str.removeprefix("do_not_answer, "))
+    read = met.set_index(["item", "persona"])["action"].to_dict()
+    expected = rows.dropna(subset="action").set_index(["item", "persona"])["action"]
+    assert read == expected[expected != "follows"].to_dict() and len(found) == 2 * len(expected)
+    score = tasks.grade(rows, items, judge=load_judge("refusal")).set_index(["item", "persona"])["score"].dropna()
+    assert (score == 1).to_dict() == (expected != "follows").to_dict()
 
 
 @pytest.mark.parametrize(

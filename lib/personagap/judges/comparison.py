@@ -7,8 +7,7 @@ import pandas as pd
 
 from personagap import leakage, tasks
 from personagap.judges.loading import Judge
-from personagap.judges.refusals import ACTIONS, FOLLOWS
-from personagap.models.answers import SILENT
+from personagap.judges.refusals import ACTIONS, DECLINES, FOLLOWS
 
 
 def judgments(responses: pd.DataFrame, items: pd.DataFrame, judges: Sequence[Judge]) -> pd.DataFrame:
@@ -50,7 +49,8 @@ def actions(responses: pd.DataFrame, items: pd.DataFrame, judge: Judge) -> pd.Da
     """
     distinct = _distinct(responses, items)
     distinct["action"] = judge.actions(list(distinct["text"]), list(distinct["question"]))
-    told = responses.merge(distinct[["task", "item", "text", "action"]], on=["task", "item", "text"])
+    told = tasks.spoken(responses).merge(distinct[["task", "item", "text", "action"]], on=["task", "item", "text"])
+    told["action"] = told["action"].mask(told["outcome"] == "refused", DECLINES)  # harmless in ``tasks.grade`` as well
     told = told[["task", "item", "persona", "template", "run", "action"]].assign(valid=True, truncated=False)
     parts = []
     for task, rows in told.groupby("task", sort=False):
@@ -100,10 +100,7 @@ def _distinct(responses: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
 
     As in ``tasks.grade``, what says nothing, or is but the beginning that a filter left, is not judged.
     """
-    spoken = responses["text"].fillna("").str.strip() != ""
-    if "outcome" in responses:
-        spoken &= ~responses["outcome"].isin([*SILENT, "failed"])
-    answers = responses.loc[spoken, ["task", "item", "text"]].drop_duplicates()
+    answers = tasks.spoken(responses)[["task", "item", "text"]].drop_duplicates()
     judged = [name for name in items["task"].unique() if tasks.find(name).judged]
     requests = items[items["task"].isin(judged)]
     return answers.merge(requests[["task", "item", "question"]], on=["task", "item"])

@@ -124,9 +124,7 @@ def discrepancies(responses: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     """
     key = ["task", "item", "text"]
     judged = [name for name in responses["task"].unique() if find(name).judged]
-    responses = _told_apart(responses)
-    spoken = ~responses["outcome"].isin([*SILENT, "failed"])
-    answered = responses.loc[~responses["task"].isin(judged) & spoken, key]
+    answered = spoken(responses[~responses["task"].isin(judged)])[key]
     answered = answered.assign(run=answered.groupby(key[:2]).cumcount())
     parts = []
     for name, rows in answered[key].drop_duplicates().merge(items).groupby("task", sort=False):
@@ -137,11 +135,17 @@ def discrepancies(responses: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     return answered.merge(pd.concat(parts)).drop(columns="text")
 
 
+def spoken(responses: pd.DataFrame) -> pd.DataFrame:
+    """The responses that say something, their ``text`` what the user sees, with ``outcome``: what `grade` grades."""
+    responses = _told_apart(responses)
+    return responses[~responses["outcome"].isin([*SILENT, "failed"])]
+
+
 def _told_apart(responses: pd.DataFrame) -> pd.DataFrame:
     """Responses with ``text`` and ``outcome`` told apart, also where they never were."""
     given = responses.get("outcome", pd.Series(None, responses.index, dtype=object))
     whole = (given.isna() | (given == "")).to_numpy()
-    texts, reasons = responses["text"].fillna(""), responses["finish_reason"].fillna("")
+    texts, reasons = responses["text"].fillna(""), responses.get("finish_reason", given).fillna("")
     pairs = zip(texts[whole], reasons[whole], strict=True)
     told = [take_apart(Generation(text, reason, None, None, 0.0)) for text, reason in pairs]
     apart = responses.assign(text=texts.astype(object), outcome=given.astype(object))
