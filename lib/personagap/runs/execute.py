@@ -136,7 +136,7 @@ def start(request: Request, threads: int | None = None) -> Job:
     environment[progress.FILE] = str(request.folder / PROGRESS)
     if threads:
         said = os.environ.get("OMP_NUM_THREADS", str(threads))
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
         environment = dict.fromkeys(names, said) | environment
     process = subprocess.Popen(
         # -P: a file in the current folder must not stand in for a module of ours.

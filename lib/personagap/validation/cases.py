@@ -8,6 +8,7 @@ import pandas as pd
 
 from personagap.effects.power import monte_carlo
 from personagap.results import result
+from personagap.validation.trials import trials
 
 
 class Case(NamedTuple):
@@ -23,9 +24,12 @@ class Case(NamedTuple):
     def nominal(self) -> float:
         return {"false alarm": 0.05, "covered": 0.95, "covered, stated limit": 0.9, "found": 1.0}.get(self.event, 0.1)
 
+    def happens(self, rng: np.random.Generator, _: int) -> bool:
+        return bool(self.trial(rng))
 
-def table(cases: Sequence[Case], *, replications: int = 200, seed: int = 0) -> pd.DataFrame:
-    """Run the cases.
+
+def table(cases: Sequence[Case], *, replications: int = 200, seed: int = 0, n_jobs: int = 1) -> pd.DataFrame:
+    """Run the cases, in ``n_jobs`` processes (-1: one for each processor).
 
     Returns
     -------
@@ -34,8 +38,8 @@ def table(cases: Sequence[Case], *, replications: int = 200, seed: int = 0) -> p
     the estimator was repaired (NaN: there was no such estimator), and whether it is `kept`.
     """
     tables = []
-    for case in cases:
-        outcomes = [bool(case.trial(rng)) for rng in np.random.default_rng(seed).spawn(replications)]
+    tried = trials([case.happens for case in cases], replications, seed, n_jobs)
+    for case, outcomes in zip(cases, tried, strict=True):
         told = {"estimator": case.estimator, "data": case.data, "nominal": case.nominal, "before": case.before}
         tables.append(monte_carlo(pd.DataFrame({case.event: outcomes}), "metric").assign(**told))
     found = result(pd.concat(tables), ["estimator", "data"])

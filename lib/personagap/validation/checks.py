@@ -6,12 +6,14 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
 from statsmodels.stats.proportion import proportion_confint
 
 from personagap.effects.power import monte_carlo
 from personagap.errors import at_least
 from personagap.results import result
+from personagap.validation.trials import trials
 
 
 class Check(NamedTuple):
@@ -32,11 +34,11 @@ class Check(NamedTuple):
         """The largest difference from the reference."""
         return float(np.abs(np.subtract(*self.compare())).max())
 
-    def outcome(self, rng: np.random.Generator, planted: bool) -> tuple[float | None, bool | None]:
-        """A trial's p-value and whether its interval covers, each None where there is none."""
+    def outcome(self, rng: np.random.Generator, i: int) -> tuple[float | None, bool | None]:
+        """A trial's p-value and whether its interval covers (None: has none); odd trials have the effect."""
         if self.trial is None:
             return None, None
-        row, truth = self.trial(rng, planted)
+        row, truth = self.trial(rng, i % 2 == 1)
         return row.get("p_value"), None if truth is None else row["ci_low"] <= truth <= row["ci_high"]
 
 
@@ -55,8 +57,10 @@ def once(analysis: Callable) -> Callable:
     return analysed
 
 
-def table(checks: Sequence[Check], *, replications: int = 200, alpha: float = 0.05, seed: int = 0) -> pd.DataFrame:
-    """Run the checks.
+def table(
+    checks: Sequence[Check], *, replications: int = 200, alpha: float = 0.05, seed: int = 0, n_jobs: int = 1
+) -> pd.DataFrame:
+    """Run the checks, in ``n_jobs`` processes (-1: one for each processor).
 
     Returns
     -------
@@ -67,17 +71,18 @@ def table(checks: Sequence[Check], *, replications: int = 200, alpha: float = 0.
     """
     at_least(1, replications=replications)
     tables = []
-    for check in checks:
-        rngs = np.random.default_rng(seed).spawn(2 * replications)
-        trials = pd.DataFrame([check.outcome(rng, i % 2 == 1) for i, rng in enumerate(rngs)], columns=["p", "covered"])
+    tried = trials([check.outcome for check in checks], 2 * replications, seed, n_jobs)
+    differences = Parallel(n_jobs)(delayed(check.difference)() for check in checks)
+    for check, difference, outcomes in zip(checks, differences, tried, strict=True):
+        told = pd.DataFrame(outcomes, columns=["p", "covered"])
         events: dict[str, pd.Series] = {}
-        if trials["p"].notna().any():
-            found = trials["p"] <= alpha
+        if told["p"].notna().any():
+            found = told["p"] <= alpha
             events = {"actual_error": found[::2], "power": found[1::2]}
-        if trials["covered"].notna().any():
-            events["coverage"] = trials["covered"].astype(bool)
+        if told["covered"].notna().any():
+            events["coverage"] = told["covered"].astype(bool)
         rows = [monte_carlo(event.to_frame(metric), "metric") for metric, event in events.items()]
-        rows.insert(0, pd.DataFrame({"metric": ["largest_difference"], "estimate": check.difference()}))
+        rows.insert(0, pd.DataFrame({"metric": ["largest_difference"], "estimate": difference}))
         known = {"estimator": check.estimator, "reference": check.reference, "effect": check.effect}
         tables.append(pd.concat(rows).assign(**known))
     return result(pd.concat(tables), list(known))
