@@ -79,6 +79,8 @@ _SO = re.compile(
     r"|which is|also|donc|quindi|portanto|entonces)\b",
     re.IGNORECASE,
 )
+#: Right before a number that the sentence says it is not: "$35 instead of the usual $40", "7, not 8".
+_IS_NOT = re.compile(r"(?i)(?:\b(?:instead of|rather than|as opposed to)(?: \w+){0,2}|[,;(] ?(?:(?:and|but) )?not) ?$")
 _TOTAL = re.compile(r"(?i)\b(?:in total|in all|altogether|insgesamt|au total|en total)\b")
 _REPLACES = re.compile(r"(?i)=|\b(?:it|that|answer|there)\b.{0,20}\b(?:is|be|are)\b|it's|\bso\b")
 
@@ -110,7 +112,10 @@ def number(text: str) -> float | None:
             return _finite(found if again is None else again)
     for sentence in reversed(_SENTENCE.split(text)):
         if _NUMBER.search(sentence):
-            return _finite(numbers[-1].value if (numbers := _numbers(sentence)) else math.nan)
+            numbers = _numbers(sentence)
+            while len(numbers) > 1 and _IS_NOT.search(sentence, numbers[-2].end, numbers[-1].start):
+                numbers.pop()
+            return _finite(numbers[-1].value if numbers else math.nan)
     words = _IN_WORDS.match(text)
     return _in_words(text) if words and len(text) - words.end() < 2 else None
 
