@@ -81,6 +81,8 @@ FAILURES = [
     (200, b"not json"),
     (200, {"choices": []}),
     (200, b'"text"'),
+    (200, b"[" * 100_000),  # deeper than Python's parser goes
+    (200, completion("half an ans", finish_reason="ERROR")),
 ]
 
 

@@ -151,6 +151,7 @@ def test_what_is_tried_is_tried_once():
         ([{"type": "thinking", "thinking": [{"type": "text", "text": "A?"}]}, {"text": "B"}], "B", "A?", ""),
         ([{"type": "reasoning", "text": "A?"}, {"type": "text", "text": "B"}], "B", "A?", ""),
         ([{"type": "refusal", "refusal": "No."}], "No.", "", "refused"),
+        ({"type": "text", "text": "a"}, "a", "", ""),
         ([], "", "", ""),
         (None, "", "", ""),
     ],
@@ -158,6 +159,12 @@ def test_what_is_tried_is_tried_once():
 def test_content_in_parts_is_joined(content, text, reasoning, outcome):
     answer = replies.generation(completion(message={"role": "assistant", "content": content}), 0.0)
     assert (answer.text, answer.reasoning, answer.outcome) == (text, reasoning, outcome)
+
+
+@pytest.mark.parametrize("told", ["5", 10**30, -1, 1.5, float("nan"), {"all": 5}, [5], True])
+def test_counts_of_tokens_that_are_none_are_not_known(told):
+    answer = replies.generation(completion() | {"usage": {"prompt_tokens": told, "completion_tokens": 3}}, 0.0)
+    assert (answer.prompt_tokens, answer.output_tokens) == (None, 3)
 
 
 def listed(**probabilities):

@@ -123,7 +123,7 @@ class Endpoints:
             raise failure(error.status_code, error.response.text, error.response.headers) from error
         except openai.APIConnectionError as error:
             raise Failure(str(error.__cause__ or error) or type(error).__name__) from error
-        except ValueError:
+        except (ValueError, RecursionError):
             raise Failure("the answer is not JSON", 200) from None
         if error_in(reply):
             raise failure(raw.http_response.status_code, raw.http_response.text, raw.headers)

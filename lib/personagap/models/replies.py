@@ -65,7 +65,7 @@ def failure(status: int, text: str, headers: Mapping[str, str]) -> Failure:
 def _json(text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
 
 
@@ -108,7 +108,8 @@ def choice_of(reply: Any) -> dict:
     """The first choice of a chat completion; `Failure` for what is none, or was broken off."""
     try:
         choice = reply["choices"][0]
-        whole = isinstance(choice["message"], dict) and choice.get("finish_reason") not in ENDINGS["failed"]
+        failed = str(choice.get("finish_reason")).lower() in ENDINGS["failed"]
+        whole = isinstance(choice["message"], dict) and not failed
     except (AttributeError, LookupError, TypeError):
         whole = False
     if not whole:
@@ -117,9 +118,10 @@ def choice_of(reply: Any) -> dict:
 
 
 def usage(reply: dict, name: str) -> int | None:
-    """A count of tokens, if the server tells."""
+    """A count of tokens, if the server tells one."""
     told = reply.get("usage")
-    return told.get(name) if isinstance(told, dict) else None
+    count = told.get(name) if isinstance(told, dict) else None
+    return count if type(count) is int and 0 <= count < 2**53 else None
 
 
 def generation(reply: dict, seconds: float) -> Generation:
@@ -141,11 +143,11 @@ def generation(reply: dict, seconds: float) -> Generation:
 
 
 def _parts(content: Any, kind: str = "text") -> dict[str, str]:
-    """Text, thinking and refusal of a message's content: a string, or a list of typed parts, which are joined."""
+    """Text, thinking and refusal of a message's content: a string, a typed part, or a list of them, joined."""
     found: dict[str, str] = defaultdict(str)
     if isinstance(content, str):
         found[kind] = content
-    for part in content if isinstance(content, list) else []:
+    for part in content if isinstance(content, list) else [content] if isinstance(content, dict) else []:
         fields = part if isinstance(part, dict) else {"text": part}
         told = str(fields.get("type"))
         held = fields.get(told) or fields.get("text") or fields.get("content")
