@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import time
 
 import pytest
 from click.testing import CliRunner
@@ -71,7 +72,16 @@ def test_a_key_that_a_server_echoes_is_in_no_file_and_on_no_terminal(tmp_path, h
 
 @pytest.mark.parametrize(
     "model",
-    ["openai:m@http://me:PASSWORD@host/v1", "http://me:PASSWORD@host", "openai:m@http://host/v1?key=PASSWORD", KEY],
+    [
+        "openai:m@http://me:PASSWORD@host/v1",
+        "http://me:PASSWORD@host",
+        "openai:m@http://host/v1?key=PASSWORD",
+        KEY,
+        "openai:m@http://me:a PASSWORD@host/v1",
+        "openai:m@http://me:a'PASSWORD@host/v1",
+        "openai:m@me:PASSWORD@host/v1",
+        "openai:m@http:/me:PASSWORD@host/v1",
+    ],
 )
 def test_a_secret_in_a_parameter_is_refused_without_saying_it(tmp_path, model):
     notebook = write_notebook(tmp_path / "p" / "1.ipynb", parameters='model = "demo"\noutput = None')
@@ -93,6 +103,23 @@ def test_what_commands_a_terminal_or_is_no_character_is_spelt_out(capsys, tmp_pa
         main(["run", str(tmp_path / "\x1b[2J.ipynb")])
     said = capsys.readouterr().err
     assert said == f"personagap: no notebook {tmp_path}/[U+001B][2J.ipynb\n"
+
+
+def test_a_key_is_known_as_json_and_addresses_write_it(monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", 'MARK+ER/12"34=')
+    assert leaving(r'MARK+ER/12"34= MARK+ER/12\"34= MARK%2BER%2F12%2234%3D') == "*** *** ***"
+
+
+@pytest.mark.parametrize("text", ["a://", "a://b:", "openai:", "openai:m@"])
+def test_what_leaves_is_read_in_a_time_that_grows_with_its_length(text):
+    start = time.process_time()
+    leaving(text * (1_000_000 // len(text)))
+    assert time.process_time() - start < 20  # quadratic, it took minutes
+
+
+@pytest.mark.parametrize("spec", ["openai:claude@2024@http://host/v1", str(["openai:a@http://g", "openai:b@http://h"])])
+def test_an_address_without_secrets_is_left_alone(spec):
+    assert leaving(spec) == spec
 
 
 @pytest.mark.parametrize("word", ["none", "EMPTY"])

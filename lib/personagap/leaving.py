@@ -4,13 +4,20 @@ import json
 import os
 import re
 from html import escape
+from urllib.parse import quote
 
 #: Environment variables whose values nobody else may read.
 SECRETS = ("OPENAI_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 #: Shorter values are no secrets but words that servers without keys are given, such as "none" and "EMPTY".
 LONG = 8
-#: User and password, or what follows the "?", of an address.
-USERINFO, QUERY = re.compile(r"(\w://)[^\s\"'<>\\]*@"), re.compile(r"(\w://[^\s\"'<>\\?]*\?)[^\s\"'<>\\)]+")
+#: User and password of an address, also where a password has spaces or quotes, or where the address after the name of a
+#: model lacks its "http://". Bounded, so that a text of many beginnings takes no square of its length.
+USERINFO = re.compile(
+    r"(\w://|\bopenai:[^\s@]{1,200}@(?!\w+://)(?=[^\s@]{0,300}@(?!https?://)))"
+    r"(?:[^\s\"'<>\\]{0,300}|[^\s\"'<>\\/?#,@:]{1,99}:(?!\d+\b)[^/?#,@\n]{0,300})@"
+)
+#: What follows the "?" of an address.
+QUERY = re.compile(r"(\w://[^\s\"'<>\\?]{0,300}\?)[^\s\"'<>\\)]+")
 #: Characters that command a terminal, or reorder the text around them, so that it reads as something else than it is.
 HIDING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -25,7 +32,7 @@ def redacted(text: str) -> str:
     """
     for value in map(os.environ.get, SECRETS):
         if value and len(value) >= LONG:
-            for written in (value, json.dumps(value)[1:-1]):
+            for written in (value, json.dumps(value)[1:-1], quote(value, safe="")):
                 text = text.replace(written, "***")
     return QUERY.sub(r"\1***", USERINFO.sub(r"\1***@", text))
 
