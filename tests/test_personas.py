@@ -195,6 +195,8 @@ def test_identities_of_ones_own_and_their_intersections(own):
     [
         ("category", "kind", "no column 'category'"),
         ("lawyer,", "nurse,", "row 3: this persona stands above already"),
+        ("lawyer,", "nu\u200drse,", "row 3: this persona stands above already"),  # to the eye
+        ("lawyer,", "ｎurse,", "row 3: this persona stands above already"),
         ("nurse,", "none,", "row 2: this name of a persona has another meaning"),
         (
             "nurse,",
@@ -204,6 +206,9 @@ def test_identities_of_ones_own_and_their_intersections(own):
         ("nurse,", "nurse ,", "row 2: this persona has a space at an end"),
         ("ville", '"vil\nle"', "row 6: this category has a space at an end, a line break"),
         ("nurse,", "a+b,", "row 2: this name of a persona has another meaning"),
+        ("ville", "none", "row 6: this category has another meaning"),
+        ("ville", "all", "row 6: this category has another meaning"),
+        ("ville", "a+b", "row 6: this category has another meaning"),
         ("ville", "control", "row 6: this category has another meaning"),
         ("a baker", " ", "row 4: an empty persona, category or phrase"),
     ],

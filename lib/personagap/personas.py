@@ -8,6 +8,7 @@ explicitly because the released code asked its control as "I am no_persona" (S1)
 import functools
 import itertools
 import re
+import unicodedata
 from pathlib import Path
 
 import pandas as pd
@@ -54,9 +55,18 @@ def load(file: str | Path | None = None) -> pd.DataFrame:
         refuse(unseen, where, f"this {name} has a space at an end, a line break or an unseen mark", "remove it")
     taken = table["persona"].isin([*CONTROLS, "all", *table["category"]]) | table["persona"].str.contains(JOINTS)
     refuse(taken, where, "this name of a persona has another meaning", "give it a name of its own")
-    refuse(table["category"].isin(["control", "intersection"]), where, "this category has another meaning", "rename it")
-    refuse(table["persona"].duplicated(), where, "this persona stands above already", "keep one of the two")
+    taken = table["category"].isin([*CONTROLS, "all", "control", "intersection"]) | table["category"].str.contains(
+        JOINTS
+    )
+    refuse(taken, where, "this category has another meaning", "rename it")
+    refuse(table["persona"].map(_seen).duplicated(), where, "this persona stands above already", "keep one of the two")
     return table.assign(hint=table.get("hint", ""))[["persona", "category", "phrase", "hint"]]
+
+
+def _seen(name: str) -> str:
+    """A name as a reader sees it: one form of each letter and accent, any space as one, nothing without a shape."""
+    shapes = [each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) != "Cf"]
+    return " ".join("".join(shapes).split())
 
 
 def _templates() -> pd.DataFrame:
