@@ -26,14 +26,16 @@ _LEAD = (
 _END = r"(?= ?[.,:;!)]| ?\n| ?$)"
 _SO = (
     r"(?i:\b(?:therefore|thus|hence|so|daher|also|folglich|donc|ainsi|por lo tanto|así que|quindi"
-    r"|dunque|portanto|logo)\b|因此|所以|故),? ?"
+    r"|dunque|portanto|logo)\b|因此|所以|故|∴),? ?"
 )
 _IT_IS = (
     r"(?i:\b(?:it|that|this)(?:'s| is| was| must be| should be| would be| has to be)|\bes ist"
+    r"|\b(?:it|that)(?:'s| is) not \(?[a-h]\)?,? but(?: rather)?|\b(?:it|that) isn't \(?[a-h]\)?,? but(?: rather)?"
     r"|\bc'est|\bes(?= la| el| \(?[A-H])|\bè|\bé|应该是|應該是|是) ?"
 )
 _CHOOSES = (
-    r"(?:(?i:\b(?:choose|select|pick|opt for|go(?:ing)? (?:with|for)|i(?:'d| would) say|wähle|nehme"
+    r"(?:(?i:\b(?:choose|select|pick|opt for|leaves(?: us)?(?: with)?(?: only)?"
+    r"|go(?:ing)? (?:with|for)|i(?:'d| would) say|wähle|nehme"
     r"|choisis|elijo|escojo|scelgo|escolho)) |[选選][择擇]? ?)"
 )
 #: "### Final answer", and the letter below.
@@ -45,12 +47,12 @@ _STATEMENT = re.compile(
     rf"|{_SO}(?:{_IT_IS})?{_LEAD}{_LETTER}(?=[ .:!。]*(?:\n|$))"
 )
 _CALLED_CORRECT = re.compile(
-    rf"(?:{_BRACKETED}|(?<![\w'’(\[])([A-H])[)\]]?) ?(?:(?i:is|ist|est|es|è|é|está)"
+    rf"(?:{_BRACKETED}|(?<![\w'’(\[])([A-H])[)\]]?) ?(?:(?i:is|seems(?: to be)?|looks|ist|est|es|è|é|está)"
     r"(?i: (?:also|clearly|indeed|definitely|thus|therefore|the|die|la|le|il|o|a|our|my|most"
     r" likely|probably)){0,3} (?i:correcta?|right|best|richtige?|korrekte?|correcte?|juste|bonne"
     r"|giusta|corretta|correta|certa|answer|antwort|réponse|respuesta|risposta|resposta)"
     r"(?i: (?:answer|one|choice|option|antwort|réponse|correcta|corretta|correta))?+"
-    r"(?! ?(?:only|if|when|for|in|on|about|but|to|nur|si|se|solo|seulement)\b)\b"
+    r"(?! ?(?:only|if|when|for|in|on|at|about|but|to|nur|si|se|solo|seulement)\b)\b"
     r"|(?:选项|選項)?(?:是|为|為)?(?:正确|正確|对))"
 )
 _IT = re.compile(_IT_IS + _LEAD + _LETTER + _END)
@@ -65,7 +67,7 @@ _ANOTHER = re.compile(
 )
 _BEFORE = re.compile(rf"[A-H][)\]]?{_ALSO}[(\[]?$")
 #: A line that is only a choice: "C", "(c)", "Option C."
-_MARK = r"(?:[-•>#+=] ?){0,3}"
+_MARK = r"(?:[-•>#+=→➡✅✔☑👉]\ufe0f? ?){0,6}"
 _NAMED = (
     rf"{_MARK}(?i:(?:option|choice|letter|answer|antwort|réponse|opción|opção|opzione|选项)"
     r"[ :]{1,2})?"
@@ -106,6 +108,8 @@ def letter(text: str) -> str | None:
 
 
 def _unquoted(text: str) -> str:
+    text = text.replace("[[", "[").replace("]]", "]")
+    text = re.sub(r"(?<!\w)_([A-Ha-h])_(?!\w)", r"\1", text)
     text = re.sub(r"[*`$\"\\]|__|(?<![^\W_])'|'(?!\w)|\{", "", text).replace("}", " ")
     return re.sub(r"  +", " ", re.sub(r" ?\n ?", "\n", text)).strip()
 
