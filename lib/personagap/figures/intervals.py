@@ -39,7 +39,7 @@ def intervals(
     for number, (name, part) in enumerate(groups):
         places = part[rows].map(names.index) + 0.18 * (number - (len(groups) - 1) / 2)
         colour = PALETTE[name if name in PALETTE else COLOURS[number]]
-        dots(ax, part, places, fmt="osD^v"[number], color=colour, label=name)
+        dots(ax, part, places, fmt="osD^v"[number], color=colour, label=name and str(name).replace("_", " "))
     ax.set_yticks(range(len(names)), [str(name).replace("_", " ") for name in names])
     ax.set(xlabel=xlabel, title=title, ylim=(len(names) - 0.5, -0.5))
     if "unit" in table and (table["unit"] == "share").all():

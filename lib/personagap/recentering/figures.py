@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from personagap.figures.style import PALETTE, dots, lengths, percent
+from personagap.figures.style import PALETTE, dots, lengths, named, percent
 from personagap.results import result, wide
 
 #: Colour and shape of each kind of rater.
@@ -32,8 +32,9 @@ def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
     extent = (-0.5, len(raters) - 1.5, len(raters) - 0.5, 0.5)
     image = ax.imshow(grid[1:, :-1], extent=extent, cmap="Blues", vmin=0, vmax=1)
     ax.figure.colorbar(image, ax=ax, label="Cohen's κ (0: chance, 1: identical)", shrink=0.8)
-    ax.set_xticks(range(len(raters) - 1), raters[:-1], rotation=30, ha="right")
-    ax.set_yticks(range(1, len(raters)), raters[1:])
+    names = named(pd.Series(raters))
+    ax.set_xticks(range(len(raters) - 1), names[:-1], rotation=30, ha="right")
+    ax.set_yticks(range(1, len(raters)), names[1:])
     ax.grid(visible=False)
     ax.set_title("Agreement between raters (κ, 95% interval)")
     return ax
@@ -47,7 +48,7 @@ def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
     for kind in table["rater_kind"].unique():
         (colour, marker), here = KINDS[kind], (table["rater_kind"] == kind).to_numpy()
         dots(ax, table[here], rows[here], fmt=marker, color=PALETTE[colour])
-    ax.set_yticks(rows, table["rater"])
+    ax.set_yticks(rows, named(table["rater"]))
     base, low, high = base[["estimate", "ci_low", "ci_high"]].iloc[0]
     ax.axvspan(low, high, color=PALETTE["human"], alpha=0.18)
     ax.axvline(base, color=PALETTE["human"])
@@ -67,6 +68,7 @@ def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
 def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
     """Precision against recall (``gap.relevance_metrics``), with baselines that know nothing and lines of equal F1."""
     metrics = wide(metrics, ["prevalence", "precision", "recall"])
+    metrics["rater"] = named(metrics["rater"])
     recall = np.linspace(0.01, 1, 400)
     for f1 in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
         # F1 = 2PR / (P + R), solved for P; only where P is a proportion.
@@ -122,6 +124,7 @@ def stages(
         for a stage that was not run: its row says so.
     """
     points = approval(acceptance, relevance, ratings)
+    points["rater"] = named(points["rater"])
     for stage in range(3):
         rows = points[points["stage"] == stage + 1]
         rows = rows.assign(y=stage + np.linspace(-0.35, 0.35, len(rows) + 2)[1:-1])
