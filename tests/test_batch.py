@@ -265,6 +265,16 @@ def test_unanswered_requests_are_an_exit_status_of_their_own(tmp_path, monkeypat
     assert status("batch", "batch.yaml", "--jobs", "2") == (1, said)
 
 
+def test_a_run_by_itself_has_all_cores(tmp_path, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    notebook = write_notebook(tmp_path / "p" / "1.ipynb", "import os; print(os.environ['OMP_NUM_THREADS'])")
+    request = Request(notebook, {}, None, tmp_path / "figures")
+    (facts,) = batch.run_here([request], 4, False)
+    assert facts["status"] == "finished"
+    *_, cell = json.loads((request.folder / "notebook.ipynb").read_text())["cells"]
+    assert cell["outputs"][0]["text"] == [f"{batch._threads(1)}\n"]
+
+
 def test_dask_survives_a_killed_worker(tmp_path):
     pytest.importorskip("distributed", reason='needs pip install "personagap[dask]"')
     write_notebook(tmp_path / "p" / "1.ipynb", HANGS_ONCE)

@@ -100,8 +100,10 @@ def run_here(requests: list[Request], jobs: int, force: bool) -> Iterator[dict[s
     """Run on this machine, ``jobs`` at a time, and yield the facts of each as it ends.
 
     A run that reads the tables of others starts when these have ended, well or not. Numerical libraries get the cores
-    divided by ``jobs``, unless OMP_NUM_THREADS is set. If the caller stops early, so do the runs.
+    divided by ``jobs``, or by the number of runs if that is less, unless OMP_NUM_THREADS is set. If the caller stops
+    early, so do the runs.
     """
+    threads = _threads(min(jobs, max(len(requests), 1)))
     waiting = list(requests)
     under_way: list[execute.Job] = []
     try:
@@ -111,7 +113,7 @@ def run_here(requests: list[Request], jobs: int, force: bool) -> Iterator[dict[s
                     yield facts
                     continue
                 try:
-                    under_way.append(execute.start(request, _threads(jobs)))
+                    under_way.append(execute.start(request, threads))
                 except (UserError, OSError) as error:
                     yield _failure(request, error)
             for job in [job for job in under_way if job.process.poll() is not None]:
