@@ -25,12 +25,11 @@ pg.runs.open_run(output).save(answers=pd.DataFrame({"question": names, "text": t
 """
 #: Reads the tables of the latest of those runs.
 READS = """
-from pathlib import Path
 import pandas as pd
 import personagap as pg
-from personagap.runs.index import latest_tables
-found = latest_tables(Path(output).parents[2], "1", data).get("answers", pd.DataFrame())
-pg.runs.open_run(output).save(stages=pd.DataFrame({"rows": [len(found)]}))
+run = pg.runs.open_run(output)
+found = run.latest_tables("1", data).get("answers", pd.DataFrame())
+run.save(stages=pd.DataFrame({"rows": [len(found)]}))
 """
 
 
