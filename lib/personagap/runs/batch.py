@@ -1,13 +1,14 @@
 """Batches: grids of runs, and their execution here or on Dask."""
 
 import contextlib
+import functools
 import itertools
 import logging
 import os
 import time
 import warnings
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import yaml
 
 from personagap.errors import UserError, first_line
 from personagap.runs import execute
+from personagap.runs.folder import runs
 from personagap.runs.request import Request, acyclic, format_value
 
 #: What an entry may hold besides ``notebook``.
@@ -61,13 +63,13 @@ def read(file: Path, figures: Path) -> list[Request]:
     return list({request.id: request for request in requests}.values())
 
 
-def _cost(request: Request) -> dict[str, Any]:
+def _cost(request: Request, earlier: Callable[[Path], list[dict]]) -> dict[str, Any]:
     """`costs.cost` and `costs.expected`, or {} and a warning: what only a notebook can judge stops no other run."""
     from personagap.runs.costs import cost, expected  # and statistics, which a batch with nothing to do does without
 
     try:
         priced = cost(request)
-        return priced | (expected(request, priced["generations"]) if priced else {})
+        return priced | (expected(request, priced["generations"], earlier(request.figures)) if priced else {})
     except Exception as error:  # from anything that was given for a list, a name or a number
         warnings.warn(f"{request.id}: its cost is unknown ({first_line(error)})", stacklevel=3)
         return {}
@@ -80,6 +82,7 @@ def plan(requests: list[Request], force: bool) -> pd.DataFrame:
     """
     rows: list[dict] = []
     to_do: list[Request] = []
+    earlier = functools.cache(runs)  # what all of them look at is read once
     changed = {one.id: {name: format_value(value) for name, value in one.changed.items()} for one in requests}
     shared = Counter(pair for each in changed.values() for pair in each.items())
     for request in _ordered(requests):
@@ -89,7 +92,7 @@ def plan(requests: list[Request], force: bool) -> pd.DataFrame:
         rare = sorted(changed[request.id].items(), key=shared.__getitem__)
         parameters = " ".join(f"{name}={value}" for name, value in rare)
         row = {"run": request.id, "notebook": notebook, "parameters": parameters}
-        rows.append(row | ({"state": "finished"} if done else {"state": "to do", **_cost(request)}))
+        rows.append(row | ({"state": "finished"} if done else {"state": "to do", **_cost(request, earlier)}))
     # Told in the order of the file, though looked at after those whose tables they read.
     order = [request.id for request in requests]
     rows.sort(key=lambda row: order.index(str(row["run"])))

@@ -8,7 +8,6 @@ import pandas as pd
 
 from personagap import ask, datasets, personas, pricing, tasks
 from personagap.errors import at_least
-from personagap.runs.folder import runs
 from personagap.runs.request import Request
 from personagap.safety_utility import defences
 
@@ -38,11 +37,11 @@ def cost(request: Request) -> dict[str, float]:
     return {}
 
 
-def expected(request: Request, generations: float) -> dict[str, float | str]:
-    """How many ``seconds`` so many requests take at the ``pace`` of an earlier run here, the latest in which the same
-    model answered in the same way; {} without one.
+def expected(request: Request, generations: float, earlier: list[dict]) -> dict[str, float | str]:
+    """How many ``seconds`` so many requests take at the ``pace`` of the latest of ``earlier`` runs (of `folder.runs`)
+    in which the same model answered in the same way; {} without one.
     """
-    for facts in runs(request.figures):
+    for facts in earlier:
         alike = all(facts["parameters"].get(name) == request.parameters.get(name) for name in ALIKE)
         if alike and facts.get("asked", 0) >= MEASURED and facts.get("asking_seconds"):
             return {"seconds": generations * facts["asking_seconds"] / facts["asked"], "pace": facts["id"]}
