@@ -20,15 +20,19 @@ from personagap.runs.folder import record
 
 pytestmark = needs_chromium
 FITS = "[...document.querySelectorAll('.lm-Panel.jp-OutputArea-output')].every(e => e.scrollWidth <= e.clientWidth)"
-#: From a choice to the marks of another picture, in milliseconds.
+#: From a choice to another picture, in milliseconds: a new one, or the same with other marks.
 WATCH = """() => {
+    const picture = () => document.querySelector(".vega-embed svg");
+    let seen = picture().outerHTML;
     for (const name of ["click", "change"]) addEventListener(name, () => (window.began = performance.now()), true);
     new MutationObserver(() => {
-        const svg = document.querySelector(".vega-embed svg");
-        if (svg === window.seen || !svg?.querySelector(".mark-symbol path, .mark-rect path")) return;
-        [window.seen, window.took] = [svg, performance.now() - window.began];
-    }).observe(document.body, { childList: true, subtree: true });
+        const now = performance.now(), shown = picture()?.outerHTML;
+        if (shown === seen || !picture()?.querySelector(".mark-symbol path, .mark-rect path")) return;
+        [seen, window.took] = [shown, window.took || now - window.began];
+    }).observe(document.body, { attributes: true, childList: true, subtree: true });
 }"""
+#: How much longer than promised things may take, as others use the cores too.
+ROOM = 10
 PAGES = ["index.html", "safety_utility/1_bias/demo-0/report.html", "safety_utility/1_bias/demo-1/diff.html"]
 
 
@@ -123,7 +127,7 @@ def test_the_explorer_in_jupyterlab(explored):
 
 
 def test_choices_are_seen_at_once(browser, tmp_path):
-    """Promised: 3 s to the first view, 300 ms a choice, with 20 runs; here with much room, as others use the cores."""
+    """Promised: 3 s to the first view, 300 ms a choice, with 20 runs."""
     (tmp_path / "lab").mkdir()
     with jupyter_lab(tmp_path / "lab", make_runs(tmp_path / "figures", n=20)) as address:
         page, _ = opened(browser, address)
@@ -135,13 +139,19 @@ def test_choices_are_seen_at_once(browser, tmp_path):
         for name, value in lists.items():
             how = {"index": value} if isinstance(value, int) else {"label": value}
             choices[name] = partial(page.get_by_label(name, exact=True).select_option, **how)
-        took = {name: in_the_browser(page, choose) for name, choose in choices.items()}
+        took = {}
+        for name, choose in choices.items():
+            page.evaluate("window.drawn = document.querySelector('.vega-embed svg')")
+            took[name] = in_the_browser(page, choose)
+            if name == "correction":  # only numbers change: nothing is drawn from the start
+                assert page.evaluate("window.drawn === document.querySelector('.vega-embed svg')")
     print(f"first view {first:.1f} s; ms from a choice to another picture: {took}")
-    assert first < 30 and max(took.values()) < 6000
+    assert first < 3 * ROOM and max(took.values()) < 300 * ROOM
 
 
 def in_the_browser(page, choose):
-    """Milliseconds from a choice to its picture."""
+    """Milliseconds from a choice to its picture, from a page at rest."""
+    page.wait_for_timeout(500)
     page.evaluate("window.took = 0")
     choose()
     page.wait_for_function("window.took > 0")

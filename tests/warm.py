@@ -17,7 +17,7 @@ import threading
 
 def import_much() -> None:
     """What the notebooks import of others, by way of the project or not."""
-    import accelerate, altair, ipykernel.kernelapp, ipywidgets, itables.widget, matplotlib.pyplot, openai, peft
+    import accelerate, ipykernel.kernelapp, ipywidgets, itables.widget, matplotlib.pyplot, openai, peft
     import matplotlib.backends.backend_agg, matplotlib.backends.backend_pdf, matplotlib.backends.backend_svg
     import pyarrow.parquet, scipy.optimize, scipy.stats, seaborn, statsmodels.api, statsmodels.formula.api, torch
     from sklearn import decomposition, feature_extraction, linear_model, metrics, model_selection, neighbors, svm

@@ -5,7 +5,6 @@ Each imports what it draws with.
 
 import importlib
 import os
-import sys
 import threading
 from html import escape
 from pathlib import Path
@@ -28,8 +27,6 @@ def explore(figures: str | os.PathLike | None = None) -> widgets.Widget:
     if not catalog:
         place = escape(str(figures or FIGURES))
         return widgets.HTML(f"<p><em>No finished runs under {place}: <code>make report</code> makes some.</em></p>")
-    # jsonschema, with which charts are checked, would load a grammar of addresses for 2 s where that is installed.
-    sys.modules.setdefault("rfc3987_syntax", None)  # type: ignore[arg-type]
     from personagap.explorer.board import Explorer
 
     explorer = Explorer(catalog)

@@ -188,10 +188,12 @@ class Explorer(widgets.VBox):
         self._picked[view.kind] = picked
         with self._setting():
             with self.chart.hold_sync():
-                self.chart.spec, self.chart.picked = charts.linked(drawn.chart, picked), picked
+                (self.chart.spec, self.chart.data), self.chart.picked = charts.linked(drawn.chart), picked
             self.pick.description = view.kind
             self.pick.options = [(key.replace("_", " "), key) for key in keys]
-            self.grid.update(_for_the_grid(rows, view.kind), selected_rows=[])
+            marked = np.flatnonzero(rows["key"] == picked).tolist()
+            with self.grid.hold_sync():  # or the browser would mark the rows of before in it
+                self.grid.update(_for_the_grid(rows, view.kind), selected_rows=marked)
             self.pick.value = picked
         self._mark(picked)
 

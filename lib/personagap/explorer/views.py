@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-import altair as alt
 import pandas as pd
 
 from personagap.errors import UserError
@@ -48,7 +47,7 @@ class Chosen(NamedTuple):
 class Drawn(NamedTuple):
     """A chart, and the rows of the grid below it; ``key`` is what can be picked in both."""
 
-    chart: alt.TopLevelMixin
+    chart: charts.Spec
     rows: pd.DataFrame
     title: str
 
@@ -105,7 +104,7 @@ def trade_off(chosen: Chosen) -> Drawn:
     both = both[["key", *LIMITS, "colour"]]
     known = chosen.run.colours
     side = charts.intervals(both, "percent", panel="metric", width=340, known=known)
-    chart = alt.hconcat(charts.trade_off(rows, "utility", "safety", names, known), side)
+    chart = {"hconcat": [charts.trade_off(rows, "utility", "safety", names, known), side]}
     return Drawn(chart, rows, "Safety against utility")
 
 
@@ -138,12 +137,12 @@ def raters(chosen: Chosen) -> Drawn:
     table = table.assign(colour=saved.get("rater_kind", "model"))
     chart = charts.trade_off(table, "recall", "precision", {"recall": "recall", "precision": "precision"})
     if chosen.run.holds("agreement") and "rater_a" in (agreement := chosen.run.table("agreement")):
-        chart = alt.hconcat(chart, _agreement(agreement))
+        chart = {"hconcat": [chart, _agreement(agreement)]}
     grid = table[["key", "colour", *pairs]].rename(columns={"colour": "rater_kind"})
     return Drawn(chart, grid, "Precision and recall against the human majority, and agreement beyond chance (κ)")
 
 
-def _agreement(table: pd.DataFrame) -> alt.LayerChart:
+def _agreement(table: pd.DataFrame) -> charts.Spec:
     rows = long(table)
     rows = rows[rows["metric"] == "kappa"] if "kappa" in set(rows["metric"]) else rows
     turned = rows.rename(columns={"rater_a": "rater_b", "rater_b": "rater_a"})
@@ -154,11 +153,11 @@ def _agreement(table: pd.DataFrame) -> alt.LayerChart:
 def ratings(chosen: Chosen) -> Drawn:
     """What people and model judges say of personalized responses, and whether they rank alike."""
     rows = _plain(chosen, "ratings", "rater", "measure", "rater_kind")
-    chart: alt.TopLevelMixin = charts.intervals(rows, "rating, or share", panel="measure", shared=False)
+    chart = charts.intervals(rows, "rating, or share", panel="measure", shared=False)
     if chosen.run.holds("correlations"):
         correlations = _plain(chosen, "correlations", "rater", "metric", "rater_kind")
         ranks = charts.intervals(correlations, "rank correlation with people", panel="metric")
-        chart = alt.vconcat(chart, ranks)
+        chart = {"vconcat": [chart, ranks]}
     return Drawn(chart, rows, "Ratings of personalized responses, and rank correlations with people")
 
 
@@ -212,7 +211,7 @@ def saved(chosen: Chosen) -> Drawn:
     rows = long(table.assign(key=names.to_numpy()))
     title = f"Table {chosen.table.replace('_', ' ')}"
     if rows.empty:
-        return Drawn(alt.Chart(pd.DataFrame()).mark_point(), table.assign(key=names.to_numpy()), title)
+        return Drawn({"data": {"values": []}, "mark": "point"}, table.assign(key=names.to_numpy()), title)
     drawn = rows.assign(colour="data")[["key", "metric", "estimate", "ci_low", "ci_high", "colour"]].head(ROWS)
     chart = charts.intervals(drawn, "value", panel="metric", shared=False)
     title += f", the first {ROWS} drawn" if len(rows) > ROWS else ""
