@@ -197,7 +197,7 @@ PAPERS = {
         "agreement": pd.DataFrame({"rater_a": ["human_1", "x"], "rater_b": [EVIL, "y"], **INTERVAL}),
     },
     "Ratings": {
-        "ratings": pd.DataFrame({"rater": ["human", "judge"], "measure": "mean rating", "n": 9, **INTERVAL}),
+        "ratings": pd.DataFrame({"rater": ["human", "judge"], "metric": "mean rating", "n": 9, **INTERVAL}),
         "correlations": pd.DataFrame({"rater": ["a", "b"], "spearman": [0.1, 0.2], "ci_low": 0.0, "ci_high": 0.5}),
     },
     "Acceptance": {
@@ -236,6 +236,19 @@ def test_every_paper_has_views_and_only_those_that_apply(tmp_path, name):
     assert {each.layout.display for each in hidden} == {"none"}
 
 
+def test_a_table_of_other_columns_or_of_no_rows_costs_no_traceback(tmp_path):
+    other = pd.DataFrame({"classifier": ["a"], "metric": ["f1"], **{name: [0.5] for name in INTERVAL}})
+    saved_run(tmp_path, "paper", "notebook", relevance=other, ratings=other, published=PAPERS["Published"]["published"])
+    widget = explorer.explore(tmp_path)
+    assert widget.view.options == ("Published", views.TABLES)
+    assert [key.split(", ")[0] for key in widget.drawn.rows["key"]] == ["F1", "F1"]
+    widget.view.value, widget.table.value = views.TABLES, "relevance"
+    assert widget.drawn.rows["metric"].tolist() == ["F1"]  # as on the axis
+    saved_run(tmp_path, "paper", "notebook", published=PAPERS["Published"]["published"].head(0))
+    widget = explorer.explore(tmp_path)
+    assert "nothing to show" in widget.said.value and widget.drawn is None
+
+
 def test_long_and_wide_tables_are_read_alike():
     """Wide, a metric a column; long, a metric a row."""
     wide = pd.DataFrame({"rater": ["a"], "n": [9], "f1": [0.5], "f1_low": [0.4], "f1_high": [0.6]})
@@ -251,7 +264,7 @@ def test_what_is_missing_is_said_in_a_line(tmp_path):
     paired = pd.DataFrame({"metric": ["f1"], "estimate": [0.5], "ci_low": [0.4], "ci_high": [0.6]})
     folder = saved_run(tmp_path, "recentering", "2_relevance", paired=paired)
     assert explorer.explore(tmp_path).view.options == (views.TABLES,)
-    assert "f1 0.500 [0.400, 0.600]" in explorer.live(folder).picture.value
+    assert "F1 0.500 [0.400, 0.600]" in explorer.live(folder).picture.value
     with pytest.raises(UserError, match="no table other"):
         explorer.live(folder, "other")
     (folder / "tables" / "paired.csv").write_text('"')

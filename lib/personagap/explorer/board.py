@@ -13,7 +13,7 @@ from personagap.explorer.answers import Answers
 from personagap.explorer.browser import Chart, Grid
 from personagap.explorer.results import Result
 from personagap.explorer.shared import LOCK, said_in
-from personagap.runs.readable import html, label
+from personagap.runs.readable import html, label, named
 
 #: How the grid is sorted, searched and scrolled; every column has a filter of its own.
 GRID = {
@@ -157,7 +157,10 @@ class Explorer(widgets.VBox):
             self._first_identity()
             with said_in(self.said):
                 self.drawn = None
-                self.drawn = view.draw(self.chosen)
+                drawn = view.draw(self.chosen)
+                if drawn.rows.empty:
+                    raise UserError("There is nothing to show here of this run.")
+                self.drawn = drawn
             drawn = self.drawn
             for widget in (self.chart, self.grid, self.pick):
                 widget.layout.display = "none" if drawn is None else None
@@ -232,8 +235,11 @@ class Explorer(widgets.VBox):
 
 
 def _for_the_grid(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """Rows with plain heads, and numbers that sort as numbers, with as many digits as are read."""
+    """Rows with plain heads and names, and numbers that sort as numbers, with as many digits as are read."""
     shown = rows.drop(columns=["colour", *(["key"] if kind in rows else [])], errors="ignore")
+    for name in shown.select_dtypes("str").columns.drop("item", errors="ignore"):
+        shown[name] = named(shown[name])
     for name in shown.select_dtypes("number"):
         shown[name] = shown[name].round(1 if shown[name].abs().max() >= 10 else 3)
+    shown = shown.reset_index(drop=True)  # or the grid would show the index
     return shown.rename(columns=lambda name: {"key": kind, "ci_low": "from", "ci_high": "to"}.get(name, label(name)))

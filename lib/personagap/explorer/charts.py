@@ -88,7 +88,7 @@ def _colour(rows: pd.DataFrame, known: dict[str, str] | None) -> Spec:
     present = [str(name) for name in rows["colour"].unique()]
     known = known or {name: colour for name, (colour, _) in marks(present).items()} | PALETTE
     scale = {"domain": present, "range": [known[name] for name in present]}
-    legend = {"orient": "bottom", "columns": 6, "labelExpr": PLAIN}
+    legend = {"orient": "bottom", "columns": 6, "labelExpr": PLAIN} if present != ["data"] else None
     return {"field": "colour", "type": "nominal", "title": None, "scale": scale, "legend": legend}
 
 
@@ -126,7 +126,7 @@ def intervals(
     chart: Spec = {"data": values(rows), "facet": _panels(panel, rows), "columns": columns, "spacing": 8}
     each = {
         "width": width // columns - (14 if shared else 24),
-        "height": _step(12 if rows["key"].nunique() > 20 else 22),
+        "height": _step(12 if crowded or rows["key"].nunique() > 20 else 22),
     }
     chart["spec"] = each | {"layer": layers}
     return chart if shared else chart | {"resolve": {"scale": {"x": "independent"}}}
@@ -159,9 +159,9 @@ def _text(**how: Any) -> Spec:
 
 
 def matrix(rows: pd.DataFrame, x: str, y: str, value: str, title: str, *, diverging: bool) -> Spec:
-    """A value for each pair, as colour and as number."""
-    limit = float(max(abs(rows[value]).max(), 1e-9))
-    scale = {"scheme": "purpleorange", "domain": [-limit, limit]} if diverging else {"scheme": "blues"}
+    """A value for each pair, as colour and as number: around 0, or from 0 to 1."""
+    limit = float(max(abs(rows[value]).max(), 1e-9)) if diverging else 1.0
+    scale = {"scheme": "purpleorange" if diverging else "blues", "domain": [-limit if diverging else 0, limit]}
     across = _names(x, rows, axis={"labelAngle": -30, "labelExpr": PLAIN})
     same = {"x": across, "y": _names(y, rows, axis={"labelExpr": PLAIN})}
     cells = {

@@ -25,7 +25,7 @@ class Live(widgets.VBox):
     def __init__(self, held: dict[str, pd.DataFrame], offered: list[tuple[str, str]]):
         self._held = held
         self._drawn: tuple = ()  # what the picture is of; empty where a line says why there is none
-        options = [(f"{name}: {value}".replace("_", " "), (name, value)) for name, value in offered]
+        options = [(f"{name}: {readable.label(value)}".replace("_", " "), (name, value)) for name, value in offered]
         self.shown = widgets.Dropdown(options=options, value=offered[0], description="show")
         self.search = widgets.Text(description="search", placeholder="words that a row holds", continuous_update=False)
         self.picture, self.rows = widgets.HTML(), widgets.HTML()
@@ -64,7 +64,7 @@ def _image(kind: str, whole: pd.DataFrame, value: str, shown: pd.DataFrame) -> t
     if shown.empty:
         raise UserError("No row holds these words.")
     table = whole.loc[shown.index]
-    names = tables.labels(table, tables.keys(whole))
+    names = tables.labels(readable.with_names(table), tables.keys(whole)).str.replace("_", " ")
     width, height, left = 9, 1.4 + 0.24 * len(table), min(5, 0.3 + 0.085 * names.str.len().max())
     columns = [value, *tables.quantities(whole).get(value, (value, value))]
     drawn = table[columns].set_axis(["estimate", "ci_low", "ci_high"], axis=1)
@@ -75,7 +75,8 @@ def _image(kind: str, whole: pd.DataFrame, value: str, shown: pd.DataFrame) -> t
         dots(ax, drawn, range(len(table)), ms=5, capsize=2)
         if table[value].min() < 0 < table[value].max():
             ax.axvline(0, color=PALETTE["noise"], lw=1)
-        ax.set_yticks(range(len(table)), names.str.replace("_", " "), fontsize=8)
-        ax.set(ylim=(len(table) - 0.4, -0.6), xlabel=value.replace("_", " "))
+        ax.set_yticks(range(len(table)), names, fontsize=8)
+        ax.set(ylim=(len(table) - 0.4, -0.6), xlabel=readable.label(value))
         fig.savefig(buffer, format=kind)
-        return base64.b64encode(buffer.getvalue()).decode(), f"{value}: " + "; ".join(names + " " + shown[value])
+        told = f"{readable.label(value)}: " + "; ".join(names + " " + shown[value])
+        return base64.b64encode(buffer.getvalue()).decode(), told

@@ -10,7 +10,7 @@ from personagap.explorer import charts
 from personagap.explorer.results import Result, long
 from personagap.results import wide
 from personagap.runs import tables
-from personagap.runs.readable import label
+from personagap.runs.readable import named, with_names
 
 #: The choices of a correction for multiplicity, and the column that holds its p-values.
 CORRECTIONS = {"Holm": "p_adjusted", "Benjamini–Hochberg": "p_bh", "none": "p_value"}
@@ -130,8 +130,7 @@ def items(chosen: Chosen) -> Drawn:
 
 def raters(chosen: Chosen) -> Drawn:
     """Precision and recall of every rater, beside how they agree with one another."""
-    name = "relevance" if chosen.run.holds("relevance") else "verifier"
-    saved = chosen.run.table(name).drop_duplicates("rater").rename(columns={"rater": "key"})
+    saved = chosen.run.table(_raters(chosen)[0]).drop_duplicates("rater").rename(columns={"rater": "key"})
     pairs = tables.quantities(saved)
     table = saved[["key", *(each for metric, ends in pairs.items() for each in (metric, *ends))]]
     table = table.assign(colour=saved.get("rater_kind", "model"))
@@ -140,6 +139,11 @@ def raters(chosen: Chosen) -> Drawn:
         chart = {"hconcat": [chart, _agreement(agreement)]}
     grid = table[["key", "colour", *pairs]].rename(columns={"colour": "rater_kind"})
     return Drawn(chart, grid, "Precision and recall against the human majority, and agreement beyond chance (κ)")
+
+
+def _raters(chosen: Chosen) -> list[str]:
+    """The tables that hold precision and recall of raters."""
+    return [name for name in ("relevance", "verifier") if _holding(name, "rater", "precision", "recall")(chosen)]
 
 
 def _agreement(table: pd.DataFrame) -> charts.Spec:
@@ -152,8 +156,8 @@ def _agreement(table: pd.DataFrame) -> charts.Spec:
 
 def ratings(chosen: Chosen) -> Drawn:
     """What people and model judges say of personalized responses, and whether they rank alike."""
-    rows = _plain(chosen, "ratings", "rater", "measure", "rater_kind")
-    chart = charts.intervals(rows, "rating, or share", panel="measure", shared=False)
+    rows = _plain(chosen, "ratings", "rater", "metric", "rater_kind")
+    chart = charts.intervals(rows, "rating, or share", panel="metric", shared=False)
     if chosen.run.holds("correlations"):
         correlations = _plain(chosen, "correlations", "rater", "metric", "rater_kind")
         ranks = charts.intervals(correlations, "rank correlation with people", panel="metric")
@@ -169,7 +173,7 @@ def shots(chosen: Chosen) -> Drawn:
     if "template" in table:
         first = next(name for name in table["template"] if name != "none") if len(table) else ""
         table = table[table["template"].isin([first, "none"])]
-    rows = long(table).rename(columns={"strategy": "key"})
+    rows = with_names(long(table)).rename(columns={"strategy": "key"})
     rows = rows.assign(colour=rows["key"])[["key", "metric", "shots", "estimate", "ci_low", "ci_high", "colour"]]
     if len(set(rows["shots"])) > 1:
         chart = charts.lines(rows, "shots", "mean", "metric")
@@ -186,12 +190,12 @@ def _of_table(name: str, *columns: str, title: str, unit: str, shared: bool = Tr
         rows = _plain(chosen, name, *columns)
         return Drawn(charts.intervals(rows, unit, panel=panel, shared=shared), rows, title)
 
-    return View(key, _holding(name), draw)
+    return View(key, _holding(name, key, panel), draw)
 
 
 def _plain(chosen: Chosen, name: str, key: str, panel: str, colour: str) -> pd.DataFrame:
     """The rows of a table of one estimate a row, or of several metrics."""
-    rows = long(chosen.run.table(name))
+    rows = with_names(long(chosen.run.table(name)))
     rows = rows.assign(key=rows[key].astype(str), colour=rows[colour].astype(str) if colour in rows else "data")
     return rows[["key", panel, "estimate", "ci_low", "ci_high", "colour"]]
 
@@ -199,16 +203,16 @@ def _plain(chosen: Chosen, name: str, key: str, panel: str, colour: str) -> pd.D
 def published(chosen: Chosen) -> Drawn:
     """Measured beside published."""
     rows = chosen.run.table("published").dropna(subset=["published", "measured"])
-    rows = rows.assign(key=rows["quantity"].map(label) + ", " + rows["condition"].fillna(""))
+    rows = rows.assign(key=named(rows["quantity"]) + ", " + rows["condition"].fillna(""))
     shown = rows.filter(["key", "published", "measured", "ci_low", "ci_high", "comparable"])
     return Drawn(charts.pairs(shown, "published", "measured", "in its own unit"), shown, "Published beside measured")
 
 
 def saved(chosen: Chosen) -> Drawn:
     """Any result table."""
-    table = chosen.run.table(chosen.table)
+    table = with_names(chosen.run.table(chosen.table))
     names = tables.labels(table, tables.keys(table))
-    rows = long(table.assign(key=names.to_numpy()))
+    rows = with_names(long(table.assign(key=names.to_numpy())))
     title = f"Table {chosen.table.replace('_', ' ')}"
     if rows.empty:
         return Drawn({"data": {"values": []}, "mark": "point"}, table.assign(key=names.to_numpy()), title)
@@ -222,8 +226,9 @@ def saved(chosen: Chosen) -> Drawn:
 ROWS = 120
 
 
-def _holding(*names: str) -> Callable[[Chosen], bool]:
-    return lambda chosen: any(chosen.run.holds(name) for name in names)
+def _holding(name: str, *columns: str) -> Callable[[Chosen], bool]:
+    """Whether a run saved a table of that name, and a result table with these columns: runs of one's own may differ."""
+    return lambda chosen: chosen.run.holds(name) and (not columns or {*columns} <= {*chosen.run.table(name)})
 
 
 ITEMS, COMPARED, TABLES = "Items and answers", "A − B", "Tables"
@@ -235,12 +240,12 @@ VIEWS = {
     "Heat map": View("identity", _holding("scores"), heat_map),
     ITEMS: View("item", _holding("scores"), items),
     COMPARED: View("identity", lambda chosen: bool(chosen.other) and chosen.run.holds("scores"), compared),
-    "Raters": View("rater", _holding("relevance", "verifier"), raters),
-    "Ratings": View("rater", _holding("ratings"), ratings),
+    "Raters": View("rater", lambda chosen: bool(_raters(chosen)), raters),
+    "Ratings": View("rater", _holding("ratings", "rater", "metric"), ratings),
     "Acceptance": _of_table("acceptance", "label", "rater_kind", "source", title=ACCEPTANCE, unit="share"),
-    "Shots": View("strategy", _holding("personalization"), shots),
+    "Shots": View("strategy", _holding("personalization", "strategy", "shots"), shots),
     "Users": _of_table("heterogeneity", "bin", "measure", "alpha", title=USERS, unit="share of prompts", shared=False),
-    "Published": View("quantity", _holding("published"), published),
+    "Published": View("quantity", _holding("published", "quantity", "condition", "published", "measured"), published),
     TABLES: View("row", lambda chosen: bool(chosen.run.names), saved),
 }
 #: Those of which tasks and categories, and a correction and a margin, can be chosen.

@@ -43,11 +43,6 @@ def use() -> None:
     )
 
 
-def named(names: pd.Series) -> pd.Series:
-    """Names of rows as people read them."""
-    return names.str.replace("_", " ")
-
-
 def percent(axis: Axis) -> None:
     """Tell shares in percent along an axis."""
     axis.set_major_formatter(PercentFormatter(1))

@@ -10,7 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
 from personagap.figures.intervals import COLOURS, intervals
-from personagap.figures.style import PALETTE, dots, named, percent
+from personagap.figures.style import PALETTE, dots, percent
+from personagap.runs import readable
+from personagap.runs.readable import named
 
 _MARKERS = "osD^vP"
 _COLOURS = (PALETTE["data"], PALETTE["accent"])
@@ -101,7 +103,8 @@ def shots(means: pd.DataFrame, ax: Axes) -> Axes:
     ``means`` are rows of ``adaptation.summarise`` of one metric: control "own" and zero-shot of one template, and the
     arms of ``adaptation.references``.
     """
-    zero = means[means["strategy"] == "zero_shot"]
+    means = means.assign(strategy=named(means["strategy"]))
+    zero = means[means["strategy"] == "zero shot"]
     for number, (strategy, rows) in enumerate(means[means["shots"] > 0].groupby("strategy", sort=False)):
         line = pd.concat([zero, rows]).sort_values("shots")
         style = {"color": PALETTE[("data", "accent", "human", "control")[number]], "label": strategy, "ms": 6}
@@ -127,8 +130,8 @@ def retrieval(quality: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         title = {"recall": "Nearest users by weights, found"}.get(metric, "Similar looks, similar weights")
         chances = rows.groupby("database", sort=False)["chance"].first()
         alike = len(set(chances)) == 1
-        label = f"{metric}, 95% interval (dotted: chance{'' if alike else ' for that size'})"
-        intervals(rows, ax, "embedding", "database", xlabel=label, title=title)
+        xlabel = f"{readable.label(metric)}, 95% interval (dotted: chance{'' if alike else ' for that size'})"
+        intervals(rows, ax, "embedding", "database", xlabel=xlabel, title=title)
         for chance, colour in zip(chances, COLOURS, strict=False):
             ax.axvline(chance, color=PALETTE["noise" if alike else colour], ls=":")
     axes[0].legend().remove()

@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-from personagap.figures.style import PALETTE, dots, lengths, named, percent
+from personagap.figures.style import PALETTE, dots, lengths, percent
 from personagap.results import result, wide
+from personagap.runs.readable import named
 
 #: Colour and shape of each kind of rater.
 KINDS = {
@@ -103,7 +104,7 @@ def calibration(curve: pd.DataFrame, ax: Axes) -> Axes:
     """How often the gold says yes among items of like score (``gap.reliability_curve``, of one rater or several)."""
     ax.plot([0, 1], [0, 1], color=PALETTE["noise"], ls="--", lw=1, label="calibrated")
     for colour, (rater, rows) in zip(PALETTE.values(), curve.groupby("rater", sort=False), strict=False):
-        dots(ax, rows, rows["score"], upright=True, fmt="o-", ms=6, color=colour, label=rater)
+        dots(ax, rows, rows["score"], upright=True, fmt="o-", ms=6, color=colour, label=rater.replace("_", " "))
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean score of the judge", ylabel="share relevant to the human majority")
     ax.set_title("Calibration")
     ax.legend(fontsize=9)

@@ -18,7 +18,7 @@ from personagap.runs.tables import quantities
 #: Rows shown of a long table; all of them are in its CSV.
 ROWS = 30
 #: Columns whose values are themselves names of columns.
-NAMES = ("metric", "measure")
+NAMES = ("metric", "measure", "quantity")
 #: Columns that count something, though a missing value may have made them floats.
 COUNTS = re.compile("n(_|$)|clusters")
 #: Where intervals of one column differ in width by more than this, each has digits of its own.
@@ -46,6 +46,23 @@ def label(column: str) -> str:
     ['p (Holm)', 'share of yes', 'response model']
     """
     return _columns().get(column, (plain(column), ""))[0]
+
+
+def named(names: pd.Series) -> pd.Series:
+    """What a column names its rows by, as readers see it: a metric by its label, another without underscores.
+
+    Examples
+    --------
+    >>> named(pd.Series(["f1", "top_share"], name="metric")).tolist()
+    ['F1', 'top share']
+    """
+    told = label if names.name in NAMES else lambda name: str(name).replace("_", " ")
+    return names.map(told, na_action="ignore")
+
+
+def with_names(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with `named` metrics."""
+    return table.assign(**{name: named(table[name]) for name in NAMES if name in table})
 
 
 def told_correction(family: str) -> str:
@@ -184,17 +201,21 @@ def _html(table: pd.DataFrame) -> str:
     caption = f"<caption>{escaped('; '.join(notes))}</caption>" if notes else ""
     # Numbers to the right, text to the left: here JupyterLab's default is the first, a report's the second.
     answers = {"question", "answer"} <= set(table.columns)
-    # An answer is read beside its question on a narrow screen too.
-    text = f'style="text-align: left{"; overflow-wrap: anywhere; min-width: 5em" if answers else ""}"'
-    sides = ['class="number"' if _is_number(body[head]) else text for head in shown]
+    left = 'style="text-align: left"'
+    sides = ['class="number"' if _is_number(body[head]) else left for head in shown]
+    if answers:  # beside each other, or below each other on a narrow screen
+        wide = {"question": 12, "answer": 24}
+        flex = [f"flex: {wide.get(head, 9)} 1 {wide.get(head, 9)}rem" for head in shown]
+        sides = [f'style="text-align: left; overflow-wrap: anywhere; {each}"' for each in flex]
+    row = '<tr style="display: flex; flex-wrap: wrap">' if answers else "<tr>"
     heads = "".join(f'<th scope="col" {side}>{escaped(head)}</th>' for head, side in zip(shown, sides, strict=True))
     rows = []
     for first, *rest in body.itertuples(index=False, name=None):
         cells = "".join(f"<td {side}>{escaped(cell)}</td>" for cell, side in zip(rest, sides[1:], strict=True))
         name = re.sub("([/_])", r"\1<wbr>", escaped(first)) if answers else escaped(first)
-        rows.append(f'<tr><th scope="row" {sides[0]}>{name}</th>{cells}</tr>')
+        rows.append(f'{row}<th scope="row" {sides[0]}>{name}</th>{cells}</tr>')
     kind = "dataframe answers" if answers else "dataframe"
-    return f'<table class="{kind}">{caption}<thead><tr>{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    return f'<table class="{kind}">{caption}<thead>{row}{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
 def use() -> None:

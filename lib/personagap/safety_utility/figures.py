@@ -12,6 +12,7 @@ from matplotlib.lines import Line2D
 from personagap.effects import pb_corrected
 from personagap.figures.intervals import intervals
 from personagap.figures.style import PALETTE, dots
+from personagap.runs.readable import named
 
 
 def changes(change: pd.DataFrame, axes: Sequence[Axes], truth: pd.DataFrame | None = None) -> Sequence[Axes]:
@@ -86,7 +87,7 @@ def origin(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> A
             true = truth[truth["dimension"] == "joint"].set_index("condition")["true"].reindex(stages)
             style = {"color": PALETTE["control"], "ms": 9, "zorder": 4, "label": "true joint PB of the demo"}
             ax.plot(x, true, "d", **style)
-    ax.set_xticks(range(len(stages)), stages)
+    ax.set_xticks(range(len(stages)), named(pd.Series(stages)))
     ax.set(ylabel="PB (points); filled: corrected for noise, 95% interval", ylim=(0, None))
     ax.set_title("Personalization bias by stage of training")
     ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
