@@ -13,6 +13,7 @@ import pandas as pd
 from scipy import optimize, stats
 from statsmodels.stats.proportion import proportion_confint
 
+from personagap.limits import mover
 from personagap.paths import DATA
 from personagap.published import PAPERS, load
 from personagap.results import result
@@ -104,9 +105,12 @@ def _against_design(claim: dict) -> dict:
     other = points[than] if than in points else float(than or 0)
     least, most, row = _designs(claim, number["n"], min(value, other) if than else value)
     if than:
-        best, worst = (_mover(value, other, interval, fixed=than not in points) for interval in (least, most))
-        none = _mover(other, other, most, fixed=than not in points)
-        width = max(worst[1] - worst[0], none[1] - none[0])
+        fixed = (other, other)  # a number that the value is held against has no interval
+        best, worst, none = (
+            mover(each, interval(each), other, interval(other) if than in points else fixed)
+            for each, interval in ((value, least), (value, most), (other, most))
+        )
+        width = max(np.ptp(worst), np.ptp(none))
         row |= {"estimate": value - other, "detectable": min(100, width / 2 * _Z_POWER / _Z)}
     else:
         best, worst = least(value), most(value)
@@ -147,14 +151,6 @@ def _designs(claim: dict, n: float, smallest: float) -> tuple[Interval, Interval
     interval = _wilson if measure == "rate" else _bonett_wright
     fewest = np.nanmin([n, claim["n_worst"]])
     return partial(interval, n=n), partial(interval, n=fewest), {"n": fewest}
-
-
-def _mover(value: float, other: float, interval: Interval, *, fixed: bool) -> tuple[float, float]:
-    """Interval of a difference from those of its parts; a number that the other is held against has none."""
-    low, high = interval(value)
-    low_of_other, high_of_other = (other, other) if fixed else interval(other)
-    below, above = np.hypot(value - low, high_of_other - other), np.hypot(high - value, other - low_of_other)
-    return value - other - below, value - other + above
 
 
 def _wilson(value: float, n: float) -> tuple[float, float]:

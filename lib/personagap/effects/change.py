@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, checked, heard, unheard
 from personagap.effects.paired import clustered_mean, largest_difference, over_phrasings, sign_flip
 from personagap.effects.resampling import Bootstrap, Moments
 from personagap.errors import UserError
+from personagap.limits import student
 from personagap.results import corrected, result
 
 
@@ -191,8 +191,7 @@ def _mean_row(table: Cells, level: float) -> dict:
     else:
         centre, se, df = clustered_mean(difference[0], np.arange(n), largest)
         p_value = sign_flip(difference[0])
-    half = stats.t.ppf((1 + level) / 2, df) * se
-    ends = POINTS * np.array([centre - half, centre + half])
+    ends = POINTS * student(centre, se, df, level)
     return _row("mean", "points", POINTS * old.mean(), POINTS * new.mean(), ends, p_value, method)
 
 

@@ -11,6 +11,7 @@ from personagap.effects.bias import interval, inverted
 from personagap.effects.paired import clustered_mean
 from personagap.effects.resampling import Bootstrap, Moments, clustered
 from personagap.errors import UserError, at_least
+from personagap.limits import student
 from personagap.results import corrected, result
 
 #: Items that identities must have been scored differently on for the test to keep its level.
@@ -196,9 +197,8 @@ def _within(counts: np.ndarray, single: float) -> np.ndarray:
 
 def _mean(x: np.ndarray, code: np.ndarray, level: float, metric: str) -> dict:
     centre, se, df = clustered_mean(x, code, 1.0)
-    half = special.stdtrit(df, (1 + level) / 2) * se
     least = -1 if metric == "excess flips" else 0
-    low, high = np.clip([centre - half, centre + half], least, 1)
-    row = {"metric": metric, "estimate": 100 * x.mean(), "ci_low": 100 * low, "ci_high": 100 * high}
+    low, high = 100 * student(centre, se, df, level, least, 1)
+    row = {"metric": metric, "estimate": 100 * x.mean(), "ci_low": low, "ci_high": high}
     row["method"] = "pairs of runs, t over items, two pseudo-items"
     return row | ({"p_value": 2 * float(special.stdtr(df, -abs(centre) / se))} if least else {})

@@ -7,11 +7,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import fft, special, stats
+from scipy import fft, stats
 
 from personagap.effects._table import CONTROLS, POINTS, cells
 from personagap.effects.anova import mean_squares
 from personagap.errors import UserError
+from personagap.limits import student
 
 #: The ``method`` of a contrast that is not told, because answers were blocked, empty or unfinished.
 UNTOLD = "none: fewer than two items with an answer of both"
@@ -34,9 +35,8 @@ class Paired(NamedTuple):
 
     def interval(self, level: float) -> tuple[float, float]:
         """In points."""
-        half = special.stdtrit(self.df, (1 + level) / 2) * self.se
-        low, high = np.clip([self.centre - half, self.centre + half], *self.bounds)
-        return POINTS * low, POINTS * high
+        low, high = POINTS * student(self.centre, self.se, self.df, level, *self.bounds)
+        return low, high
 
     def row(self, task: str, contrast: str, level: float) -> dict:
         """A row for ``results.result``, in points."""

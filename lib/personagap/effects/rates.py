@@ -1,9 +1,9 @@
 """Mean score, invalid answers and truncation of every persona."""
 
 import pandas as pd
-from statsmodels.stats.proportion import proportion_confint
 
 from personagap.effects._table import POINTS, SILENT, checked
+from personagap.limits import wilson
 from personagap.results import result
 
 #: How an answer can end that is a finding by itself, if it happens to some identities more often.
@@ -45,10 +45,9 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     answers = scores.groupby(key, **how)
     mean, spread, n = items.mean(), items.var(ddof=0), items.size()
     size = (n * mean * (1 - mean) / spread).clip(upper=answers.size()).where(spread > 0, n)
-    low, high = proportion_confint(mean * size, size, 1 - level, "wilson")
+    low, high = POINTS * wilson(mean, size, level)
     columns = {
-        "estimate": POINTS * mean, "ci_low": POINTS * low.clip(upper=mean),
-        "ci_high": POINTS * high.clip(lower=mean),  # rounding does not put 0 % or 100 % outside
+        "estimate": POINTS * mean, "ci_low": low, "ci_high": high,
         "n": n, "invalid_rate": POINTS * (1 - answers["valid"].mean()),
         "truncation_rate": POINTS * answers["truncated"].mean(), "n_answers": answers.size(),
     }  # fmt: skip

@@ -169,6 +169,5 @@ def _rate(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 def _row(
     drawn: Resampling, rater: str, truth: str, metric: str, values: np.ndarray, n: int, least: float, most: float
 ) -> dict:
-    low, high = drawn.interval(values, least, most)
-    ends = {"estimate": values[0], "ci_low": low, "ci_high": high}
-    return {"rater": rater, "truth": truth, "metric": metric, **ends, "n": n, "unit": "", "method": drawn.method}
+    known = {"rater": rater, "truth": truth, "metric": metric, "n": n, "method": drawn.method}
+    return known | drawn.row(values, least, most)

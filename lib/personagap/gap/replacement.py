@@ -9,6 +9,7 @@ from scipy import special, stats
 from personagap.errors import UserError
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import people_and_models
+from personagap.limits import student
 from personagap.results import result
 
 
@@ -78,20 +79,18 @@ def alternative_annotator_test(
                 raise UserError(f"{model!r} and {name!r} share no unit with another person: leave one of them out")
             key = {"rater": model, "annotator": name, "n": int(usable.sum()), "method": drawn.method}
             share = drawn.ratio(won, where=usable)
-            low, high = drawn.interval(share, 0, 1, drawn.clusters(usable))
-            probability = {"metric": "advantage probability", "estimate": share[0], "ci_low": low, "ci_high": high}
+            probability = {"metric": "advantage probability", **drawn.row(share, 0, 1, drawn.clusters(usable))}
             tests += [key | probability, key | _advantage(won - lost, usable, drawn, epsilon)]
             wins.append(share)
         adjusted = stats.false_discovery_control([test["p_value"] for test in tests[1::2]], method="by")
         for test, p_adjusted in zip(tests[1::2], adjusted, strict=True):
             test |= {"p_adjusted": p_adjusted, "family": f"{len(humans)} people, Benjamini–Yekutieli"}
         mean, found = np.mean(wins, axis=0), float(np.mean(adjusted <= alpha))
-        low, high = drawn.interval(mean, 0, 1)
         every = {"rater": model, "annotator": "all", "n": len(humans)}
         rate = f"share of people whom the model is as good as, ε = {epsilon}; it passes from 0.5"
         rows += [*tests, every | {"metric": "winning rate", "estimate": found, "method": rate}]
-        ends = {"estimate": mean[0], "ci_low": low, "ci_high": high, "method": drawn.method}
-        rows.append(every | {"metric": "mean advantage probability"} | ends)
+        probability = {"metric": "mean advantage probability", **drawn.row(mean, 0, 1), "method": drawn.method}
+        rows.append(every | probability)
     return result([row | {"unit": "share"} for row in rows], ["rater", "annotator"])
 
 
@@ -116,7 +115,6 @@ def _advantage(d: np.ndarray, usable: np.ndarray, drawn: Resampling, epsilon: fl
     code = drawn.codes[int(drawn.sizes.argmin())][drawn.cell[usable]]
     largest = max(np.abs(np.bincount(code, weights=d[usable])).max(), 1.0) / usable.sum()
     error = np.hypot(drawn.standard_error(values), 2**0.5 * largest)
-    reach = special.stdtrit(drawn.df, (1 + drawn.level) / 2) * error
-    low, high = np.clip([values[0] - reach, values[0] + reach], -1, 1)
+    low, high = student(values[0], error, drawn.df, drawn.level, -1, 1)
     p_value = float(special.stdtr(drawn.df, -(values[0] + epsilon) / error))
     return {"metric": "advantage", "estimate": values[0], "ci_low": low, "ci_high": high, "p_value": p_value}

@@ -27,9 +27,9 @@ from typing import TypedDict
 import numpy as np
 import pandas as pd
 from scipy import special
-from statsmodels.stats.proportion import proportion_confint
 
 from personagap.errors import UserError, at_least
+from personagap.limits import student, wilson
 
 #: Resamples below this say nothing of an error; a report wants hundreds.
 FEWEST = 20
@@ -118,8 +118,7 @@ class Resampling:
         what it is by definition. NaN: it is no share.
         """
         centre, error = self._centred(values, np.isnan(clusters))
-        reach = special.stdtrit(self.df, (1 + self.level) / 2) * error
-        limits = np.clip(np.stack([centre - reach, centre + reach]), low, high)
+        limits = student(centre, error, self.df, self.level, low, high)
         constant = (error < TINY) & ((values[0] == 0) | (values[0] == 1)) & (np.asarray(clusters) > 0)
         if constant.any():
             known = wilson(values[0], np.where(constant, clusters, np.nan), self.level)
@@ -165,21 +164,15 @@ class Resampling:
         (error, df), centre = self.over_raters(values, by_rater), values[0]
         if error < TINY:
             centre, error = self._centred(values)
-        reach, t = special.stdtrit(df, (1 + self.level) / 2) * error, abs(centre) / max(error, 1e-30)
-        ends = {"ci_low": centre - reach, "ci_high": centre + reach}
-        return {"estimate": values[0], **ends, "p_value": float(2 * special.stdtr(df, -t))}
+        low, high = student(centre, error, df, self.level)
+        p_value = float(2 * special.stdtr(df, -abs(centre) / max(error, 1e-30)))
+        return {"estimate": values[0], "ci_low": low, "ci_high": high, "p_value": p_value}
 
     def p_value(self, values: np.ndarray) -> np.ndarray:
         """Two-sided p of the statistic being 0, by the same t distribution."""
         centre, error = self._centred(values)
         t = np.divide(centre, error, out=np.zeros_like(centre), where=error > 0)
         return np.where(np.isnan(error), np.nan, 2 * special.stdtr(self.df, -np.abs(t)))
-
-
-def wilson(share: float | np.ndarray, size: float | np.ndarray, level: float) -> np.ndarray:
-    """Wilson's limits (2, …) of shares at effective sample sizes; rounding does not put 0 or 1 outside them."""
-    low, high = proportion_confint(share * size, size, 1 - level, "wilson")
-    return np.stack([np.minimum(low, share), np.maximum(high, share)])
 
 
 def pseudo(mean: float, error: float, clusters: int, largest: float = 1.0) -> tuple[float, float]:
@@ -192,13 +185,6 @@ def pseudo(mean: float, error: float, clusters: int, largest: float = 1.0) -> tu
     n = clusters + 2
     squares = error**2 * clusters * (clusters - 1) + 2 * largest**2 + 2 * clusters * mean**2 / n
     return clusters * mean / n, np.sqrt(squares / (n * (n - 1)))
-
-
-def rare_differences(mean: float, error: float, clusters: int, df: int, level: float) -> tuple[float, float]:
-    """Limits of a mean of paired differences in [−1, 1], with ``pseudo`` clusters."""
-    centre, error = pseudo(mean, error, clusters)
-    reach = special.stdtrit(df, (1 + level) / 2) * error
-    return max(centre - reach, -1.0), min(centre + reach, 1.0)
 
 
 def resample(

@@ -12,8 +12,9 @@ from statsmodels.genmod.generalized_linear_model import GLM
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from personagap.errors import UserError
-from personagap.gap.resampling import TINY, How, pseudo, rare_differences, resample, wilson
+from personagap.gap.resampling import TINY, How, pseudo, resample
 from personagap.gap.tables import require
+from personagap.limits import mover, student, wilson
 from personagap.results import result
 
 #: Permutations of whole users: with the observed one 2,000, so the smallest p-value is 0.0005.
@@ -64,27 +65,25 @@ def means(
     keys, rows = [name for name in by if name != "metric"], []
     for group, part in table.groupby(by, sort=False):
         x, drawn = part[value].to_numpy(dtype=float), resample(part, **how)
-        mean = drawn.ratio(x)
-        low, high = drawn.interval(mean)
+        mean, clusters, level = drawn.ratio(x), drawn.clusters(), drawn.level
         error, df = drawn.standard_error(mean), drawn.df
         who = part[raters].unique() if raters else []
         if len(who) > 1:
             by_rater = [drawn.ratio(x, where=(part[raters] == name).to_numpy()) for name in who]
             error, df = drawn.over_raters(mean, np.stack(by_rater, axis=1))
-            reach = special.stdtrit(df, (1 + drawn.level) / 2) * error
-            low, high = mean[0] - reach, mean[0] + reach
         share = differences or bool(np.isin(x, [0, 1]).all())
         if differences:
-            low, high = rare_differences(mean[0], error, drawn.clusters(), drawn.df, drawn.level)
-        elif not np.ptp(x) and x[0] not in (0, 1):  # one rating throughout: a step of the scale for and against
-            half = special.stdtrit(df, (1 + drawn.level) / 2) * pseudo(0.0, 0.0, drawn.clusters())[1]
-            low, high = mean[0] - half, mean[0] + half
+            low, high = student(*pseudo(mean[0], error, clusters), drawn.df, level, -1, 1)
         elif share:
-            low, high = _at_effective_size(mean[0], error, df, drawn.clusters(), drawn.level)
+            low, high = _at_effective_size(mean[0], error, df, clusters, level)
+        elif not np.ptp(x):  # one rating throughout: a step of the scale for and against
+            low, high = student(mean[0], pseudo(0.0, 0.0, clusters)[1], df, level)
+        else:
+            low, high = student(mean[0], error, df, level) if len(who) > 1 else drawn.interval(mean)
         row = {"metric": "share" if share else "mean", **dict(zip(by, group, strict=True))}
         row |= {"estimate": mean[0], "ci_low": low, "ci_high": high, "n": len(x)}
         method = drawn.method
-        if share and not differences and drawn.clusters() < 20:
+        if share and not differences and clusters < 20:
             method += "; few clusters: of a rare value it may cover in 90 % only"
         rows.append(row | {"unit": "share" if share else unit, "method": method})
     return result(rows, keys)
@@ -120,10 +119,8 @@ def adjusted_difference(
     fit = model.fit(cov_type="bias_reduced")
     estimate, error, statistic, *_ = fit.get_margeff(dummy=True).summary_frame().loc["real"]
     side = design["real"].groupby(users).first().to_numpy()
-    reach = error * stats.t.ppf(
-        (1 + level) / 2, _welch(np.bincount(users, weights=fit.resid), np.bincount(users), side)
-    )
-    low, high = estimate - reach, estimate + reach
+    df = _welch(np.bincount(users, weights=fit.resid), np.bincount(users), side)
+    low, high = student(estimate, error, df, level)
     row = {
         "contrast": f"real − synthetic, at equal {' and '.join(covariates)}",
         **{"estimate": 100 * estimate, "ci_low": 100 * low, "ci_high": 100 * high, "n": len(judgments)},
@@ -205,9 +202,7 @@ def proportion_difference(
     groups = [_share(hit[first == side] / 100, code[first == side], level) for side in (1, 0)]
     error = 100 * sum(group[0] ** 2 for group in groups) ** 0.5
     (_, low_a, high_a), (_, low_b, high_b) = 100 * np.array(groups)
-    estimate = shares[0] - shares[1]
-    low = estimate - np.hypot(shares[0] - low_a, high_b - shares[1])
-    high = estimate + np.hypot(high_a - shares[0], shares[1] - low_b)
+    estimate, (low, high) = shares[0] - shares[1], mover(shares[0], (low_a, high_a), shares[1], (low_b, high_b))
     statistic, p_value = estimate / max(error, 1e-30), _permuted_p(hit, code, first)
     method = f"clusters of {cluster}: Wilson intervals by MOVER, permutation of whole clusters"
     if min(clusters) < 20:

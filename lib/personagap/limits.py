@@ -1,0 +1,37 @@
+"""Confidence limits that several rooms give, each in one place: of Student, Wilson, and of differences."""
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+from statsmodels.stats.proportion import proportion_confint
+
+
+def student(
+    centre: ArrayLike, error: ArrayLike, df: ArrayLike, level: float, low: ArrayLike = -np.inf, high: ArrayLike = np.inf
+) -> np.ndarray:
+    """Limits (2, …) of ``centre`` by Student's t; cut to what the parameter can be, [``low``, ``high``]."""
+    reach = special.stdtrit(df, (1 + level) / 2) * np.asarray(error)  # as scipy.stats.t.ppf, without its checks
+    return np.clip([centre - reach, centre + reach], low, high)
+
+
+def wilson(share: ArrayLike, size: ArrayLike, level: float) -> np.ndarray:
+    """Wilson's limits (2, …) of shares at (effective) sample sizes."""
+    low, high = proportion_confint(np.multiply(share, size), size, 1 - level, "wilson")
+    # In exact arithmetic the share lies within; rounding puts 0 and 1 outside.
+    return np.stack([np.minimum(low, share), np.maximum(high, share)])
+
+
+def mover(
+    value: float, limits: tuple[float, float], other: float, limits_of_other: tuple[float, float]
+) -> tuple[float, float]:
+    """Limits (2,) of ``value`` − ``other``, independent, from those of each (MOVER, Zou & Donner 2008).
+
+    Examples
+    --------
+    >>> low, high = mover(50, (40, 60), 30, (30, 30))
+    >>> print(low, high)
+    10.0 30.0
+    """
+    (low, high), (low_of_other, high_of_other) = limits, limits_of_other
+    below, above = np.hypot(value - low, high_of_other - other), np.hypot(high - value, other - low_of_other)
+    return value - other - below, value - other + above
