@@ -463,6 +463,8 @@ def test_humans_who_do_not_agree_give_no_ceiling():
         ({"a": [1, 2] * 4, "b": [1, 2] * 4}, gap.judge_inflation, "rater_kind 'human'"),
         ({"human_1": [1, 2] * 4, "b": [1, 2] * 4}, gap.judge_correlation, "labels of 2 or more people"),
         ({"human_1": [0, 1], "human_2": [0, 1]}, gap.agreement, "only one prompt"),
+        ({"human_1": np.arange(0, 60, 0.5), "b": np.arange(120.0)}, gap.agreement, "κ of 180 different labels"),
+        ({"a": [1, 2] * 4, "b": [1, 2] * 4}, partial(gap.rating_effects, covariates=["item"]), "labels of people"),
     ],
 )
 def test_input_without_an_answer_is_one_clear_error(labels, call, message):

@@ -11,6 +11,9 @@ from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import individuals, kinds, units
 from personagap.results import result
 
+#: Labels of a scale from 0 to 100: of more, hardly a cell of a table of pairs holds a unit, nor does it fit in memory.
+MOST = 101
+
 
 def _cost(labels: np.ndarray, scale: str) -> np.ndarray:
     """Disagreement of every pair of labels; on a scale it is the distance of their values, used by anyone or not."""
@@ -40,6 +43,10 @@ def _resampled(
     if wide.shape[1] < 2:
         raise UserError("agreement needs judgments of at least two raters, there is one")
     codes, labels = _codes(wide)
+    if len(labels) > MOST:
+        raise UserError(
+            f"κ of {len(labels)} different labels: it is for categories, so round them, or use gap.reliability"
+        )
     k, cost = len(labels), _cost(labels, weights or "nominal")
     drawn, rows, kappas = resample(wide.index, **how), [], []
     kind = kinds(judgments)

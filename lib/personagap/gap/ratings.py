@@ -161,6 +161,10 @@ def rating_effects(judgments: pd.DataFrame, covariates: list[str], **how: Unpack
     judgments = individuals(judgments)
     key = [column for column in UNIT if column in judgments]
     models = judgments["rater_kind"] == "model"
+    if models.all():
+        raise UserError(
+            "rating_effects needs labels of people (rater_kind 'human'), which those of models are held against"
+        )
     people = judgments[~models].groupby(key)["label"].mean().rename("people")
     table = judgments.assign(rater=judgments["rater"].where(models, "human")).join(people, on=key)
     table["label"] = table["label"] - table["people"].where(models, 0)
