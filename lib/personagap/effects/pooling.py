@@ -5,12 +5,12 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from personagap.effects._table import POINTS, Cells, identity_cells
 from personagap.effects.paired import largest_difference
 from personagap.effects.resampling import Moments, clustered
 from personagap.errors import UserError
+from personagap.limits import student
 from personagap.results import result
 
 _GRID, _DRAWS = 30, 4000
@@ -166,7 +166,7 @@ def _rows(
         contrasts["category", name] = member / member.sum() - 1 / k
     weights = np.array(list(contrasts.values()))
     drawn, raw = pooled.draws(weights, rng), weights @ y
-    half = stats.t.ppf((1 + level) / 2, n - 1) * np.sqrt(np.einsum("mk,kl,ml->m", weights, error, weights))
+    limits = student(raw, np.sqrt(np.einsum("mk,kl,ml->m", weights, error, weights)), n - 1, level)
     tails = [(1 - level) / 2, (1 + level) / 2]
     apart, shrunken = of_item - of_item.mean(axis=0), np.quantile(drawn, tails, axis=1).T
     rows = []
@@ -177,7 +177,7 @@ def _rows(
             rows.append({"level": where, "contrast": f"{name} − mean", "metric": metric, **ends, "n": n})
 
         effect = drawn[place]
-        row("raw effect", raw[place], (raw[place] - half[place], raw[place] + half[place]))
+        row("raw effect", raw[place], limits[:, place])
         row("shrunken effect", effect.mean(), shrunken[place])
         if where == "identity":
             item = effect + rng.choice(apart[place] - raw[place], _DRAWS)

@@ -8,6 +8,7 @@ from scipy import sparse, stats
 from sklearn.preprocessing import normalize
 
 from personagap.errors import UserError
+from personagap.limits import student
 from personagap.personalllm.adaptation.icl import Examples, Study, extremes, nearest
 from personagap.results import result
 
@@ -139,7 +140,8 @@ def retrieval_quality(found: np.ndarray, oracle: np.ndarray, looks: Sequence, we
     similar = [normalize(queries) @ normalize(rows[-CORRELATED:]).T for queries, rows in (looks, weights)]
     ranks = [stats.zscore(each.argsort(axis=1).argsort(axis=1), axis=1) for each in similar]  # ties are rare
     values = np.array([recall, (ranks[0] * ranks[1]).mean(axis=1)])
-    mean, half = values.mean(axis=1), stats.t.ppf(0.975, len(found) - 1) * stats.sem(values, axis=1)
-    table = {"metric": ["recall", "rank correlation"], "estimate": mean, "ci_low": mean - half, "ci_high": mean + half}
+    mean = values.mean(axis=1)
+    low, high = student(mean, stats.sem(values, axis=1), len(found) - 1, 0.95)
+    table = {"metric": ["recall", "rank correlation"], "estimate": mean, "ci_low": low, "ci_high": high}
     table |= {"chance": [k / size, 0.0], "unit": ["share", ""]}
     return result(pd.DataFrame(table), [], n=len(found), method="t interval over users")
