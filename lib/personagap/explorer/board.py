@@ -194,7 +194,7 @@ class Explorer(widgets.VBox):
                 (self.chart.spec, self.chart.data), self.chart.picked = charts.linked(drawn.chart), picked
             self.pick.description = view.kind
             self.pick.options = [(key.replace("_", " "), key) for key in keys]
-            marked = np.flatnonzero(rows["key"] == picked).tolist()
+            marked = _places(rows, picked)
             with self.grid.hold_sync():  # or the browser would mark the rows of before in it
                 self.grid.update(_for_the_grid(rows, view.kind), selected_rows=marked)
             self.pick.value = picked
@@ -222,7 +222,7 @@ class Explorer(widgets.VBox):
             self._picked[kind] = key
             with self._setting():
                 self.chart.picked = key
-                self.grid.selected_rows = np.flatnonzero(self.drawn.rows["key"] == key).tolist()
+                self.grid.selected_rows = _places(self.drawn.rows, key)
                 if kind == "item":
                     self.answers.show(self.run.value, self._picked["identity"], self.tasks.value, key)
 
@@ -232,6 +232,11 @@ class Explorer(widgets.VBox):
         if self.drawn is not None:
             bundle["text/html"] = html(self.drawn.rows.drop(columns="colour", errors="ignore"))
         return bundle, {}
+
+
+def _places(rows: pd.DataFrame, key: str) -> list[int]:
+    """Which rows of the grid are of a key."""
+    return np.flatnonzero(rows["key"] == key).tolist()
 
 
 def _for_the_grid(rows: pd.DataFrame, kind: str) -> pd.DataFrame:

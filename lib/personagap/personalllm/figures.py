@@ -12,7 +12,6 @@ from matplotlib.ticker import MaxNLocator
 from personagap.figures.intervals import COLOURS, intervals
 from personagap.figures.style import PALETTE, dots, percent
 from personagap.runs import readable
-from personagap.runs.readable import named
 
 _MARKERS = "osD^vP"
 _COLOURS = (PALETTE["data"], PALETTE["accent"])
@@ -87,7 +86,7 @@ def coefficients(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
             dots(ax, part, y, fmt=_MARKERS[number], ms=6, capsize=2, color=colour, label=label)
         ax.axvline(0, color=PALETTE["noise"], lw=1)
         ax.xaxis.set_major_locator(MaxNLocator(5))
-        ax.set_yticks(places, named(names))
+        ax.set_yticks(places, readable.named(names))
         ax.set_title(f"{kind.capitalize()} features")
         ax.set_xlabel("log odds per standard deviation (bar: middle half of users)")
         ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, title="held-out accuracy")
@@ -103,7 +102,7 @@ def shots(means: pd.DataFrame, ax: Axes) -> Axes:
     ``means`` are rows of ``adaptation.summarise`` of one metric: control "own" and zero-shot of one template, and the
     arms of ``adaptation.references``.
     """
-    means = means.assign(strategy=named(means["strategy"]))
+    means = means.assign(strategy=readable.named(means["strategy"]))
     zero = means[means["strategy"] == "zero shot"]
     for number, (strategy, rows) in enumerate(means[means["shots"] > 0].groupby("strategy", sort=False)):
         line = pd.concat([zero, rows]).sort_values("shots")
