@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from personagap import ask, demo, effects, judges, leakage, tasks
+from personagap import ask, demo, effects, gap, judges, leakage, personas, tasks
 from personagap.errors import UserError
 from personagap.judges.loading import Judge
 from personagap.models import Model
@@ -106,6 +106,30 @@ def reworded(responses: pd.DataFrame, items: pd.DataFrame, who: pd.DataFrame, as
     """``judges.reworded`` of several judges, as scores of tasks that are named after them."""
     worded = {judge.name: judges.reworded(responses, items, who, judge) for judge in asked}
     return pd.concat([rows.assign(task=f"{name} judge, " + rows["task"]) for name, rows in worded.items()])
+
+
+def judging(
+    responses: pd.DataFrame,
+    items: pd.DataFrame,
+    few: pd.DataFrame,
+    who: pd.DataFrame,
+    asked: Sequence[Judge],
+    seed: int = 0,
+) -> tuple[list[pd.DataFrame], dict[str, pd.DataFrame]]:
+    """Whether judges heed the identity, on a ``few`` items, and how the first says harmful requests are met, on all.
+
+    Tables to show: agreement of two judges or more, PB of answers that are the same but for the identity's words, and
+    how often the controls' requests are met in which way. Contrasts to save: "heeding" and, if the first judge tells
+    several ways in which an answer is harmless, "actions".
+    """
+    worded, ways = reworded(responses, few, who, asked), judges.actions(responses, items, asked[0])
+    shown = [gap.agreement(judges.judgments(responses, few, asked), cluster="prompt", seed=seed)] if asked[1:] else []
+    shown.append(effects.personalization_bias(worded, seed=seed).query("dimension != 'joint'"))
+    found = {"heeding": effects.contrasts(worded)}
+    if len(ways):
+        shown.append(effects.rates(ways[ways["persona"].isin(personas.CONTROLS)]))
+        found["actions"] = effects.contrasts(ways)
+    return shown, found
 
 
 def without_judge_errors(
