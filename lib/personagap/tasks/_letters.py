@@ -2,63 +2,50 @@
 
 import re
 
-from personagap.tasks._wording import CHOICE, CORRECTS, MARKER, denied, keys, plain, stating
+from personagap.tasks._wording import CORRECTS, MARKER, denied, keys, plain, stating, words
 
-_REASON = (
-    r"(?:because|since|as|and|or|which|with|for|given|due|in|here|based|rather|instead|not|weil|da"
-    r"|denn|und|oder|car|parce|puisque|et|ou|porque|pues|ya|perché|poiché|pois|[yoe])\b"
-)
+#: A word of these begins what is said of a letter; any other word after a capital makes prose of it ("A bit of").
+_REASON = rf"(?:{words('reason')})\b"
+_LATIN = "A-Za-zÀ-ɏḀ-ỿ"
 #: What is no letter of the alphabet by itself: "C-section", "D.C.", "A's".
-_ENDS = r"(?![A-Za-zÀ-ɏ0-9_’'+#]|-\w|\.\w)"
+_ENDS = rf"(?![{_LATIN}0-9_’'+#]|-\w|\.\w)"
 # A letter: "(c)" in either case, a capital that cannot be prose ("A bit of", S6), or "c" at an end.
 # E to H are read too: whoever states them states none of the choices.
 _BRACKETED = r"[(\[<] ?([A-Ha-h]) ?[)\]>]"
-_CAPITAL = rf"(A(?! (?!{_REASON})\w)|[B-H](?! (?!{_REASON})[a-zà-ɏ])){_ENDS}"
+_CAPITAL = rf"(A(?! (?!{_REASON})[{_LATIN}0-9])|[B-H](?! (?!{_REASON})[a-zà-ɏḁ-ỹ])){_ENDS}"
 _SMALL = rf"([a-h]){_ENDS}(?= ?(?:[.,;:!)\]\n]|$)| (?:because|since)\b)"
 _LETTER = rf"(?:{_BRACKETED}|{_CAPITAL}|{_SMALL})"
-_LEAD = (
-    r"(?:(?:(?i:therefore|thus|probably|most likely|likely|clearly|definitely|simply|just|indeed"
-    r"|the|option|choice|letter|answer|number|either|both|given by|die|der|den|das|antwort"
-    r"|buchstabe|möglichkeit|la|le|l'|el|il|o|lettre|letra|lettera|réponse|opción|opção|opzione"
-    r"|respuesta|选项|選項|选|(?:not|nicht|pas) \(?[a-h]\)?,? (?:but|sondern|mais))|a(?= ))"
-    r"[ ,:]{0,2}){0,4}[(\[]?\n?"
-)
+_LEAD = rf"(?:(?:(?i:{words('lead')})|a(?= ))[ ,:]{{0,2}}){{0,4}}[(\[]?\n?"
 _END = r"(?= ?[.,:;!)]| ?\n| ?$)"
-_SO = (
-    r"(?i:\b(?:therefore|thus|hence|so|daher|also|folglich|donc|ainsi|por lo tanto|así que|quindi"
-    r"|dunque|portanto|logo)\b|因此|所以|故|∴),? ?"
-)
-_IT_IS = (
-    r"(?i:\b(?:it|that|this)(?:'s| is| was| must be| should be| would be| has to be)|\bes ist"
-    r"|\b(?:it|that)(?:'s| is) not \(?[a-h]\)?,? but(?: rather)?|\b(?:it|that) isn't \(?[a-h]\)?,? but(?: rather)?"
-    r"|\bc'est|\bes(?= la| el| \(?[A-H])|\bè|\bé|应该是|應該是|是) ?"
-)
-_CHOOSES = (
-    r"(?:(?i:\b(?:choose|select|pick|opt for|leaves(?: us)?(?: with)?(?: only)?"
-    r"|go(?:ing)? (?:with|for)|i(?:'d| would) say|wähle|nehme"
-    r"|choisis|elijo|escojo|scelgo|escolho)) |[选選][择擇]? ?)"
-)
+_SO = rf"(?i:\b(?:{words('so', unspaced=False)})(?!\w)|{words('so', unspaced=True)})[,、]? ?"
+_IT_IS = rf"(?i:\b(?:{words('it_is', unspaced=False)})|{words('it_is', unspaced=True)}) ?"
+_CHOOSES = rf"(?:(?i:\b(?:{words('chooses', unspaced=False)})) |{words('chooses', unspaced=True)} ?)"
 #: "### Final answer", and the letter below.
-_HEADING = r"(?m:^)#{0,5} ?(?i:(?:the|my|final|correct|best) ){0,3}" + keys(CHOICE) + r" ?\n"
+_HEADING = rf"(?m:^)#{{0,5}} ?(?i:(?:the|my|final|correct|best) ){{0,3}}{keys('answer', 'choice')} ?\n"
 _CORRECT = r"(?i:\b(?:correct|richtig|korrekt|correcta)(?: ?:| ist)|\bans ?[.:]) ?"
 _STATEMENT = re.compile(
-    rf"(?:{stating(CHOICE)}|{_CHOOSES}|{_HEADING}|{_CORRECT}){_LEAD}{_LETTER}"
+    rf"(?:{stating('answer', 'choice')}|{_CHOOSES}|{_HEADING}|{_CORRECT}){_LEAD}{_LETTER}"
     # "Therefore, it must be (C)."
-    rf"|{_SO}(?:{_IT_IS})?{_LEAD}{_LETTER}(?=[ .:!。]*(?:\n|$))"
+    rf"|{_SO}(?:{_IT_IS})?{_LEAD}{_LETTER}(?=[ .:!。।]*(?:\n|$))"
+    # "Doğru cevap C'dir.", and "Верный ответ C."
+    rf"|{keys('answer', 'choice')} {_LEAD}(?:{_BRACKETED}|([A-H]))(?={words('verb_last')})"
+    rf"|{keys('verbless')} {_LEAD}(?:{_BRACKETED}|([A-H])(?=[.!।]?(?: ?\n|$)|[.!।] ))"
 )
 _CALLED_CORRECT = re.compile(
-    rf"(?:{_BRACKETED}|(?<![\w'’(\[])([A-H])[)\]]?) ?(?:(?i:is|seems(?: to be)?|looks|ist|est|es|è|é|está)"
+    rf"(?:{_BRACKETED}|(?<![\w'’(\[])([A-H])[)\]]?)(?: ?(?:(?i:is|seems(?: to be)?|looks|ist|est|es|è|é|está)"
     r"(?i: (?:also|clearly|indeed|definitely|thus|therefore|the|die|la|le|il|o|a|our|my|most"
     r" likely|probably)){0,3} (?i:correcta?|right|best|richtige?|korrekte?|correcte?|juste|bonne"
     r"|giusta|corretta|correta|certa|answer|antwort|réponse|respuesta|risposta|resposta)"
-    r"(?i: (?:answer|one|choice|option|antwort|réponse|correcta|corretta|correta))?+"
-    r"(?! ?(?:only|if|when|for|in|on|at|about|but|to|nur|si|se|solo|seulement)\b)\b"
-    r"|(?:选项|選項)?(?:是|为|為)?(?:正确|正確|对))"
+    r"(?i: (?:answer|one|choice|option|antwort|réponse|correcta|corretta|correcta))?+"
+    r"(?! ?(?:only|if|when|for|in|on|at|about|but|to|nur|si|se|solo|seulement)\b)\b)"
+    rf"|{words('called_right')})"
 )
+#: The same, and it is not: "B değil".
+_NOT_AFTER = re.compile(words("denies_after"))
 _IT = re.compile(_IT_IS + _LEAD + _LETTER + _END)
 _MARKED = MARKER + r"[,:;.!… -]{1,3}"
 _INSTEAD = re.compile(rf"{_MARKED}(?:{_MARKED})?{_LEAD}{_LETTER}{_END}")
-_ALSO = r" ?(?:,|/|&|;|、|或|和|及|,? ?(?i:or|and|oder|und|ou|et|[oye]|as well as)(?= |\()) ?"
+_ALSO = rf" ?(?:,|/|&|;|{words('also', unspaced=True)}|,? ?(?i:{words('also', unspaced=False)})(?= |\()) ?"
 _ANOTHER = re.compile(
     rf"[)\]]?{_ALSO}(?i:(?:or|and|maybe|perhaps|possibly|option|choice|even) ?){{0,3}}"
     rf"[(\[]?[A-H]{_ENDS}[)\]]?+"
@@ -80,6 +67,7 @@ _BEGINS = re.compile(
     rf"|{_NAMED}([A-H])(?: ?[–—-] (?![A-H]\b)| (?=\()| (?={_REASON})|[,;])) ?(.*)"
 )
 _VERB = re.compile(r"(?:is|was|are|would|could|can|cannot|may|might|does|has|seems|looks|fits)\b")
+_ALIKE = dict(zip("АВСΑΒ", "ABCAB", strict=True))
 _CONCLUDES = re.compile(r"\b(?:answer|correct|therefore)\b", re.IGNORECASE)
 _DENIES = re.compile(r"\b(?:not|cannot|wrong|incorrect)\b|n['’]t\b", re.IGNORECASE)
 _ONE = re.compile(rf"(?<![\w'’])[A-H]{_ENDS}")
@@ -90,8 +78,8 @@ def letter(text: str) -> str | None:
 
     Failing a statement ("the answer is …"), a line that is nothing but a choice counts, if no
     other line names another, then a choice that is called correct, and then the one choice in
-    brackets of a concluding last line. Statements are read in English, German, French, Spanish,
-    Italian, Portuguese and Chinese; what is thought aloud is none.
+    brackets of a concluding last line. Statements are read in the languages of
+    ``data/answer_words.toml``; what is thought aloud is none.
 
     Examples
     --------
@@ -108,6 +96,8 @@ def letter(text: str) -> str | None:
 
 
 def _unquoted(text: str) -> str:
+    # Whoever writes Russian or Greek may take a letter of that alphabet which looks the same; "В этом" is a word.
+    text = re.sub(r"(?<!\w)[АВСΑΒ](?!\w)(?! [а-яё])", lambda found: _ALIKE[found[0]], text)
     text = text.replace("[[", "[").replace("]]", "]")
     text = re.sub(r"(?<!\w)_([A-Ha-h])_(?!\w)", r"\1", text)
     text = re.sub(r"[*`$\"\\]|__|(?<![^\W_])'|'(?!\w)|\{", "", text).replace("}", " ")
@@ -122,7 +112,7 @@ def _last(patterns: list[re.Pattern], text: str) -> tuple[int, str] | None:
     """End and letter of the last statement; the letter is "" if several are stated at once."""
     found = [match for pattern in patterns for match in pattern.finditer(text)]
     for match in sorted(found, key=re.Match.start, reverse=True):
-        if not denied(text, match.start()):
+        if not denied(text, match.start()) and not _NOT_AFTER.match(text, match.end()):
             place = match.start(match.lastindex or 0)
             before = text[max(0, place - 30) : place]
             several = _ANOTHER.match(text, match.end()) or _BEFORE.search(before)

@@ -5,7 +5,7 @@ import math
 import re
 from typing import Any, NamedTuple
 
-from personagap.tasks._wording import ANSWER, CORRECTS, plain, stating
+from personagap.tasks._wording import CORRECTS, keys, plain, stating, words
 
 #: How LaTeX and typography write what is read below.
 _REWRITTEN: list[tuple[re.Pattern, Any]] = [
@@ -51,10 +51,12 @@ _UNITS = (
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _WORDS = {word: value for value, word in enumerate(_UNITS.split())}
 _WORDS |= {word: 10 * ten for ten, word in enumerate(_TENS.split(), start=2)}
-_IN_WORDS = re.compile(
-    r"(?i)[ :,{]*(?:(?:about|approximately|exactly|just|only|simply|equal to|a total of|an?) )?"
-    r"((?:minus |negative )?"
-    rf"(?:(?:{'|'.join(_WORDS)}|hundred|thousand|million|billion|and)\b[ -]?)+)"
+_WORD = rf"(?:{'|'.join(_WORDS)}|hundred|thousand|million|billion)\b"
+# "one hundred and five" is one number, "seven and eight" are two.
+_IN_WORDS = re.compile(rf"(?i)\b(?:minus |negative )?{_WORD}(?:[ -](?:(?<=red |and |ion )and )?{_WORD})*")
+_HEAD = re.compile(
+    r"(?i)[ :,{]*(?:(?:about|approximately|exactly|just|only|simply|either|equal to|a total of|an?) )?"
+    + _IN_WORDS.pattern.removeprefix("(?i)")
 )
 _SCALE = "|".join(sorted(_SCALES, key=len, reverse=True))
 _NUMBER = re.compile(
@@ -62,17 +64,33 @@ _NUMBER = re.compile(
     # in "5-3".
     r"(?<![\dA-Za-z_^])(?<!\d[.,:'])"
     r"(?P<sign>(?<![\w.)%])[-–]|(?i:\b(?:minus|negative) ))?"
-    r"(?:(?:(?:US|CA|A)?[$€£¥₹]|(?:USD|EUR|GBP|Rs\.?)) ?(?P<minus>[-–])?)?"
+    r"(?:(?P<currency>(?:US|CA|A|R)?[$€£¥₹]|(?:USD|EUR|GBP|Rs\.?)) ?(?P<minus>[-–])?)?"
     r"(?P<run>\d++(?:[.,'_]\d++)*+|(?<!\.)\.\d++)(?!:\d|(?:st|nd|rd|th)\b)"
     r"(?:[eE](?P<exponent>[-+]?\d{1,4})\b|×10\^(?P<ten>-?\d{1,4})|\^(?P<power>-?\d{1,4}))?"
     r"(?: ?/ ?(?P<divisor>\d+)(?![\d/])| (?P<over>\d+)/(?P<under>\d+)(?![\d/]))?"
     rf"(?: ?(?P<scale>(?i:{_SCALE}))(?![A-Za-zÀ-ɏ]))?"
 )
-_STATED = re.compile(rf"{stating(ANSWER)}|#### ?(?!#)")
-_SENTENCE = re.compile(r"\n|[.!?](?= |\n|$)|[。！？]")
+_STATED = re.compile(rf"{stating('answer')}|#### ?(?!#)|{keys('verbless')} (?=[-$€£]?\d)")
+#: Currencies of countries that put a dot between thousands: "€1.000", "1.000 Euro", "R$ 1.000".
+_DOTTED, _DOTTED_AFTER = ("€", "EUR", "R$"), re.compile(r" ?(?:€|EUR\b|euros?\b|reais\b)", re.IGNORECASE)
+_SENTENCE = re.compile(r"\n|[.!?](?= |\n|$)|[。！？।]")
 _TO = re.compile(r" ?(?:-|–|—|to|bis|à|until|up to) ?", re.IGNORECASE)
 _BETWEEN = re.compile(r"\b(?:between|zwischen|entre|tra) ?$", re.IGNORECASE)
 _AND = re.compile(r" (?:and|und|et|y|e) ", re.IGNORECASE)
+_OR = re.compile(
+    rf"(?i)(?P<unit> \w+)?,? (?:{words('either', unspaced=False)}) (?:(?:maybe|perhaps|possibly|even) )?"
+    rf"| ?(?:{words('either', unspaced=True)}) ?"
+)
+#: "16 dollars and 50 cents" is one number. "5 hours and 30 minutes" is none, as nobody knows the unit asked for.
+_MONEY = re.compile(r"(?i)(?: (?:dollars?|bucks|euros?|pounds?))?,?(?: (?:and|und|et|y|e))? ")
+_CENTS = re.compile(r"(?i) ?(?:¢|(?:cents?|pence|centimes?|céntimos|centesimi|centavos)\b)")
+_PART = re.compile(
+    r"(?i) ?(?:years?|months?|weeks?|days?|hours?|hrs?|h|minutes?|mins?|f(?:ee|oo)?t|pounds?|lbs?|gallons?)"
+    r",?(?: and)? "
+)
+_SMALLER = re.compile(
+    r"(?i) ?(?:months?|weeks?|days?|hours?|hrs?|minutes?|mins?|seconds?|secs?|inch(?:es)?|ounces?|oz|quarts?)\b"
+)
 _OPERATOR = re.compile(r" ?[-+×÷/–] ?\(?")
 _SO = re.compile(
     r"\b(?:so|therefore|thus|hence|in total|in all|altogether|total(?:s|ing)?|mak(?:es|ing)"
@@ -91,8 +109,8 @@ def number(text: str) -> float | None:
     Signs, decimals, thousands separators of several countries, currencies, per cent signs,
     fractions, mixed numbers, powers, scale words and LaTeX are read; in a statement English
     number words too. Of an equation the result is taken; after second thoughts ("no, wait") what
-    replaces the statement. A range, a time and what overflows are no numbers, and neither is what
-    was thought aloud.
+    replaces the statement. A range, two alternatives, a time and what overflows are no numbers, and
+    neither is what was thought aloud.
 
     Examples
     --------
@@ -116,8 +134,8 @@ def number(text: str) -> float | None:
             while len(numbers) > 1 and _IS_NOT.search(sentence, numbers[-2].end, numbers[-1].start):
                 numbers.pop()
             return _finite(numbers[-1].value if numbers else math.nan)
-    words = _IN_WORDS.match(text)
-    return _in_words(text) if words and len(text) - words.end() < 2 else None
+    alone = _HEAD.match(text)
+    return _result(text) if alone and len(text) - alone.end() < 2 else None
 
 
 def _finite(value: float) -> float | None:
@@ -141,7 +159,9 @@ def _result(sentence: str, addends: int = 2) -> float | None:
     That is the first number, unless so many others lead up to one ("2 apples and 5 pears, so 7").
     """
     if not _NUMBER.search(sentence):
-        return _in_words(sentence)
+        if not _HEAD.match(sentence):
+            return None
+        sentence = _IN_WORDS.sub(_in_digits, sentence)
     sides = [(side, _numbers(side)) for side in sentence.split("=")]
     sides = [(side, numbers) for side, numbers in sides if numbers]
     for side, numbers in reversed(sides):
@@ -166,21 +186,39 @@ class _Read(NamedTuple):
 
 
 def _numbers(text: str) -> list[_Read]:
-    """The numbers of a text, without ranges ("4-6", "from 4 to 6", "between 4 and 6")."""
-    read = [_Read(_value(match), *match.span()) for match in _NUMBER.finditer(text)]
-    kept = [each for each in read if not math.isnan(each.value)]
-    for low, high in itertools.pairwise(kept):
-        joined = _TO.fullmatch(text, low.end, high.start) or (
-            _AND.fullmatch(text, low.end, high.start) and _BETWEEN.search(text, 0, low.start)
-        )
-        if joined and low.value < high.value:
-            read = [each for each in read if each not in (low, high)]
-    return [each for each in read if not math.isnan(each.value)]
+    """The numbers of a text, without those of which only one, or neither, is meant (see `_undecided`)."""
+    read: list[_Read] = []
+    for match in _NUMBER.finditer(text):
+        value = _value(match)
+        if read and _MONEY.fullmatch(text, read[-1].end, match.start()) and _CENTS.match(text, match.end()):
+            dollars = read.pop()
+            read.append(_Read(dollars.value + math.copysign(value / 100, dollars.value), dollars.start, match.end()))
+        elif not math.isnan(value):
+            read.append(_Read(value, *match.span()))
+    undecided: set[_Read] = set()
+    for first, second in reversed(list(itertools.pairwise(read))):
+        listed = second in undecided and text[first.end : second.start] == ", "  # "4, 5 or 6"
+        if listed or _undecided(text, first, second):
+            undecided |= {first, second}
+    return [each for each in read if each not in undecided]
+
+
+def _undecided(text: str, first: _Read, second: _Read) -> bool:
+    """Of ranges ("4-6", "between 4 and 6"), alternatives ("7 or 8"), and two units ("5 hours and 30 minutes")."""
+    place = first.end, second.start
+    if alternatives := _OR.fullmatch(text, *place):
+        unit = (alternatives["unit"] or "").rstrip("s")  # "120 minutes or 2 hours" says one thing twice
+        return first.value != second.value and text.startswith(unit, second.end)
+    if _PART.fullmatch(text, *place) and _SMALLER.match(text, second.end):
+        return True
+    between = _AND.fullmatch(text, *place) and _BETWEEN.search(text, 0, first.start)
+    return bool(between or _TO.fullmatch(text, *place)) and first.value < second.value
 
 
 def _value(match: re.Match) -> float:
     """The number matched; NaN for one that is not well formed."""
-    value = _digits(match["run"])
+    dotted = match["currency"] in _DOTTED or _DOTTED_AFTER.match(match.string, match.end()) is not None
+    value = _digits(match["run"], dotted)
     try:
         if match["exponent"] or match["ten"]:
             value *= 10.0 ** int(match["exponent"] or match["ten"])
@@ -195,9 +233,14 @@ def _value(match: re.Match) -> float:
     return -value if match["sign"] or match["minus"] else value
 
 
-def _digits(run: str) -> float:
-    """1,250.50 and 1.250,50 and 2,34,500 and 7,5: the last kind of separator is the decimal one."""
+def _digits(run: str, dotted: bool) -> float:
+    """1,250.50 and 1.250,50 and 2,34,500 and 7,5: the last kind of separator is the decimal one.
+
+    A single dot before three digits is one too ("1.000"), unless ``dotted``.
+    """
     run = re.sub("['_]", "", run)
+    if dotted and re.fullmatch(r"[1-9]\d{0,2}\.\d{3}", run):
+        return float(run.replace(".", ""))
     last = max(",.", key=run.rfind)
     if "," in run and "." in run:
         whole, _, part = run.rpartition(last)
@@ -212,17 +255,15 @@ def _digits(run: str) -> float:
     return float(run.replace(",", "" if thousands and groups else "."))
 
 
-def _in_words(sentence: str) -> float | None:
-    """English number words at the head of a sentence."""
-    if not (found := _IN_WORDS.match(sentence)):
-        return None
-    total, current, known = 0.0, 0.0, False
-    for word in re.findall("[a-z]+", found[1].lower()):
+def _in_digits(found: re.Match) -> str:
+    """English number words as digits."""
+    total, current = 0.0, 0.0
+    for word in re.findall("[a-z]+", found[0].lower()):
         if word in _WORDS:
-            current, known = current + _WORDS[word], True
+            current += _WORDS[word]
         elif word == "hundred":
-            current, known = 100 * (current or 1), True
+            current = 100 * (current or 1)
         elif word in _SCALES:
-            total, current, known = total + _SCALES[word] * (current or 1), 0.0, True
-    value = total + current
-    return None if not known else -value if found[1].lower().startswith(("min", "neg")) else value
+            total, current = total + _SCALES[word] * (current or 1), 0.0
+    sign = "-" if found[0].lower().startswith(("min", "neg")) else ""
+    return f"{sign}{total + current:.15g}"
