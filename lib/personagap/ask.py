@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
+from typing import Any, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
@@ -37,32 +38,41 @@ def plan(who: pd.DataFrame, items: pd.DataFrame, runs: int = 3, templates: Seque
     return design.merge(pd.DataFrame({"run": range(runs)}), how="cross")[PLAN_COLUMNS]
 
 
+class How(TypedDict, total=False):
+    """How questions are put: keyword arguments of `ask`, `by_condition` and ``pricing.of_answers``.
+
+    answers : "generate" (default), or "likelihood": of each of the task's choices, as the next words, in one forward
+        pass and without sampling noise.
+    runs : independent answers per prompt, default 3; by likelihood there is one.
+    seed : together with model, prompt, sampling and run it determines each answer. Default 0.
+    templates : phrasings that state the identity, default the paper's.
+    sampling : default that of arXiv 2406.11107.
+    defence : changes the messages before the model sees them, of ``defences.load_defence``.
+    """
+
+    answers: str
+    runs: int
+    seed: int
+    templates: Sequence[str]
+    sampling: Sampling | None
+    defence: Callable[[list], list] | None
+
+
 def ask(
     lm: Model,
     who: pd.DataFrame,
     items: pd.DataFrame,
     *,
-    answers: str = "generate",
-    runs: int = 3,
-    seed: int = 0,
-    templates: Sequence[str] = ("paper",),
-    sampling: Sampling | None = None,
-    defence: Callable[[list], list] | None = None,
     store: ResponseStore | None = None,
+    **how: Unpack[How],
 ) -> pd.DataFrame:
     """Responses of ``lm`` to every item × persona × template × run.
 
     Parameters
     ----------
     lm, who, items : of ``models.load_model``, ``personas.select`` and ``datasets.load``.
-    answers : "generate", or "likelihood": of each of the task's choices, as the next words, in one forward pass and
-        without sampling noise.
-    runs : independent answers per prompt; by likelihood there is one.
-    seed : together with model, prompt, sampling and run it determines each answer.
-    templates : phrasings that state the identity.
-    sampling : default: that of arXiv 2406.11107.
-    defence : changes the messages before the model sees them, of ``defences.load_defence``.
     store : default ``data/cache/responses``.
+    **how : of `How`.
 
     Returns
     -------
@@ -77,23 +87,12 @@ def ask(
     Unanswered : so many requests failed that no two items of a task were answered for everybody.
     UserError : an item has no choices to weigh.
     """
-    sampling = sampling or Sampling()
-    design, chats, listed, keys = requests(
-        lm,
-        who,
-        items,
-        answers=answers,
-        runs=runs,
-        seed=seed,
-        templates=templates,
-        sampling=sampling,
-        defence=defence,
-    )
+    design, chats, listed, keys = requests(lm, who, items, **how)
     store = ResponseStore(lm.id) if store is None else store  # an empty store is falsy
-    if answers == "likelihood":
+    if how.get("answers") == "likelihood":
         made = _weigh(lm, chats, listed, keys, store)
     else:
-        made = _generate(lm, chats, keys, sampling, store, batch=BATCH)
+        made = _generate(lm, chats, keys, how.get("sampling") or Sampling(), store, batch=BATCH)
     responses = design.join(made.reindex(keys).reset_index(drop=True)[ANSWERED])
     responses.insert(0, "model", lm.id)
     failed = responses["outcome"].eq("failed").sum()
@@ -190,7 +189,7 @@ def by_condition(
     who: pd.DataFrame,
     items: pd.DataFrame,
     defences: Mapping[str, Callable[[list], list]] | None = None,
-    **how,
+    **how: Any,
 ) -> pd.DataFrame:
     """The same questions under several conditions: `ask` of each, with a leading column ``condition``.
 
@@ -198,7 +197,7 @@ def by_condition(
     ----------
     models : condition → model, in the order of the rows.
     defences : condition → defence, of those that have one.
-    **how : further arguments of `ask`, the same for all.
+    **how : of `How` and further arguments of `ask`, the same for all.
 
     ``UserError`` for a single condition, which there is nothing to compare with.
     """

@@ -1,6 +1,7 @@
 """What asking would cost: requests, those answered already, and tokens; nothing is asked."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Unpack
 
 import pandas as pd
 
@@ -17,7 +18,7 @@ def of_answers(
     who: pd.DataFrame,
     items: pd.DataFrame,
     defences: Mapping[str, Callable[[list], list]] | None = None,
-    **how,
+    **how: Unpack[ask.How],
 ) -> pd.DataFrame:
     """What ``ask.ask``, or of several models ``ask.by_condition``, would ask with the same arguments; nothing is asked.
 
@@ -28,7 +29,7 @@ def of_answers(
     as it may be.
     """
     models = lm if isinstance(lm, Mapping) else {"": lm}
-    size: dict[tuple, float] = tokens(items, **{name: how[name] for name in ("answers", "sampling") if name in how})
+    size = tokens(items, how.get("answers", "generate"), how.get("sampling"))
     of: dict[str, tuple] = {}
     for name, model in models.items():
         design, _, _, keys = ask.requests(model, who, items, **how | {"defence": (defences or {}).get(name)})
