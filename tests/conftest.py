@@ -103,7 +103,7 @@ def served(tmp_path_factory):
 @pytest.fixture
 def own_cache(tmp_path, monkeypatch):
     """Response stores of this test alone."""
-    monkeypatch.setattr("personagap.responses.CACHE", tmp_path)
+    monkeypatch.setattr("personagap.responses.RESPONSES", tmp_path / "responses")
 
 
 @pytest.fixture

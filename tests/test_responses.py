@@ -28,6 +28,11 @@ def answers(*keys):
     return pd.DataFrame(rows, columns=ANSWER_COLUMNS, index=pd.Index(keys, name="key"))
 
 
+def add(store, answers):
+    plain = answers[ANSWER_COLUMNS].astype(object)
+    store.keep(list(plain.where(plain.notna(), None).itertuples(name=None)))
+
+
 def shard(folder: Path, *keys: str) -> Path:
     """Answers as earlier versions stored them."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -42,7 +47,7 @@ def simply(rows, keep):
 
 
 def test_what_was_added_is_there_for_the_next_reader(tmp_path):
-    ResponseStore("m", tmp_path).add(answers("a", "b"))
+    add(ResponseStore("m", tmp_path), answers("a", "b"))
     store = ResponseStore("m", tmp_path)
     assert store.get(pd.Index(["b", "c"]))["text"].to_dict() == {"b": "text of b"}
     assert len(ResponseStore("another model", tmp_path)) == 0
@@ -50,8 +55,8 @@ def test_what_was_added_is_there_for_the_next_reader(tmp_path):
 
 def test_two_writers_at_once_lose_nothing_and_keep_the_first_answer(tmp_path):
     first, second = ResponseStore("m", tmp_path), ResponseStore("m", tmp_path)
-    first.add(answers("a", "b"))
-    second.add(answers("b", "c").assign(text="another"))
+    add(first, answers("a", "b"))
+    add(second, answers("b", "c").assign(text="another"))
     found = first.get(pd.Index(["a", "b", "c"]))["text"].to_dict()
     assert found == {"a": "text of a", "b": "text of b", "c": "another"}
 
@@ -62,7 +67,7 @@ def test_missing_counts_and_odd_texts_are_read_back_as_they_were(tmp_path):
         columns=ANSWER_COLUMNS,
     )
     odd = odd.set_axis(["a", "b"]).rename_axis("key").astype(WORDS)
-    ResponseStore("m", tmp_path).add(odd)
+    add(ResponseStore("m", tmp_path), odd)
     pd.testing.assert_frame_equal(ResponseStore("m", tmp_path).get(["a", "b"]), odd, check_dtype=False)
 
 
@@ -75,7 +80,7 @@ def test_only_what_is_missing_is_made_in_the_batches_of_an_undisturbed_run(tmp_p
         for i, key in enumerate(made[-1]):
             keep(i, Generation(*texts.get(key, (f"text of {key}", "stop")), 3, 2, 0.1, "", "answered"))
 
-    ResponseStore("m", tmp_path).add(answers("b"))
+    add(ResponseStore("m", tmp_path), answers("b"))
     table = complete(ResponseStore("m", tmp_path), keys, make, title="m", batch=2)
     assert made == [["a"], ["c", "d"], ["e", "f"]] and table.attrs["asked"] == 5
     assert sorted(table.index) == list("abcdef") and table.index[table["text"].isna()].tolist() == ["c"]
@@ -183,8 +188,8 @@ def test_shards_of_earlier_versions_are_read_once_and_an_unreadable_one_is_named
 def test_without_locks_each_writer_has_a_file_that_all_read_and_merge(tmp_path, monkeypatch):
     monkeypatch.setattr(on_disk, "is_shared", lambda folder: True)
     first, second = ResponseStore("m", tmp_path), ResponseStore("m", tmp_path)
-    first.add(answers("a"))
-    second.add(answers("b"))
+    add(first, answers("a"))
+    add(second, answers("b"))
     first.keep([("b", "too late", "stop", 3, 2, 0.1, "", "answered")])
     (mine,) = (path for path in first.folder.glob("*.jsonl") if '"a"' in path.read_text())
     with mine.open("a") as file:
@@ -192,7 +197,7 @@ def test_without_locks_each_writer_has_a_file_that_all_read_and_merge(tmp_path, 
     assert sorted(ResponseStore("m", tmp_path).get(["a", "b", "torn"]).index) == ["a", "b"]
     ResponseStore("m", tmp_path).merge()
     third = ResponseStore("m", tmp_path)
-    third.add(answers("c"))
+    add(third, answers("c"))
     assert len(ResponseStore("m", tmp_path)) == 3
     ResponseStore("m", tmp_path).merge()
     assert sorted(ResponseStore("m", tmp_path).get(list("abc")).index) == list("abc")
@@ -240,10 +245,10 @@ def test_where_nothing_can_be_kept_a_line_says_so(tmp_path, fault):
 
 def test_a_full_disk_is_one_clear_line_and_keeps_what_is_stored(small):
     store = ResponseStore("m", small)
-    store.add(answers("kept"))
+    add(store, answers("kept"))
     noise = answers(*(digest(number) for number in range(20_000)))
     with pytest.raises(UserError, match=r"full disk|disk is full"):
-        store.add(noise)
+        add(store, noise)
     assert list(store.get(pd.Index(["kept"])).index) == ["kept"]
     filler = small / "filler"
     with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
@@ -266,8 +271,8 @@ def test_answers_travel_between_caches(tmp_path, monkeypatch):
         monkeypatch.setattr("personagap.cli.RESPONSES", tmp_path / cache)
         return CliRunner().invoke(main, ["store", *map(str, arguments)], **options)
 
-    ResponseStore("m", tmp_path / "one").add(answers("a", "b"))
-    ResponseStore("n", tmp_path / "one").add(answers("a"))
+    add(ResponseStore("m", tmp_path / "one"), answers("a", "b"))
+    add(ResponseStore("n", tmp_path / "one"), answers("a"))
     shard(tmp_path / "two" / ResponseStore("m", tmp_path / "one").folder.name, "b", "c")
     assert re.findall(r"^ +(\d+) .* (m|n)-", personagap("size", cache="one").stdout, re.M) == [("2", "m"), ("1", "n")]
     exported = tmp_path / "exported.jsonl"

@@ -109,30 +109,29 @@ def read_csv(file: Path, header: list[str] | None = None) -> pd.DataFrame:
 
 
 def read_jsonl(file: Path) -> pd.DataFrame:
-    records = {}
-    for number, line in enumerate(read_text(file).split("\n"), start=1):
-        if not line.strip():
-            continue
-        try:
-            records[number] = json.loads(line)
-            # JSON may hold half of a surrogate pair, which no file and no server takes.
-            if "\\ud" in line.lower():
-                json.dumps(records[number], ensure_ascii=False).encode()
-        except json.JSONDecodeError as error:
-            raise _not_an_object(file, number, f"not JSON ({error.msg})") from None
-        except RecursionError:
-            raise _not_an_object(file, number, "nested too deeply") from None
-        except UnicodeEncodeError:
-            raise _not_an_object(file, number, "half of a character (a lone surrogate)") from None
-        except ValueError:
-            raise _not_an_object(file, number, "a number of thousands of digits") from None
-        if not isinstance(records[number], dict):
-            raise _not_an_object(file, number, "not a JSON object")
+    lines = enumerate(read_text(file).split("\n"), start=1)  # not splitlines, which also cuts at U+2028 inside a text
+    records = {number: _record(f"{file}, row {number}", line) for number, line in lines if line.strip()}
     return pd.DataFrame(list(records.values()), index=list(records))
 
 
-def _not_an_object(file: Path, number: int, wrong: str) -> UserError:
-    return UserError(f"{file}, row {number}: {wrong}: one JSON object a line")
+def _record(where: str, line: str) -> dict[str, Any]:
+    wrong = "not a JSON object"
+    try:
+        record = json.loads(line)
+        # JSON may hold half of a surrogate pair, which no file and no server takes.
+        if "\\ud" in line.lower():
+            json.dumps(record, ensure_ascii=False).encode()
+        if isinstance(record, dict):
+            return record
+    except json.JSONDecodeError as error:
+        wrong = f"not JSON ({error.msg})"
+    except RecursionError:
+        wrong = "nested too deeply"
+    except UnicodeEncodeError:
+        wrong = "half of a character (a lone surrogate)"
+    except ValueError:
+        wrong = "a number of thousands of digits"
+    raise UserError(f"{where}: {wrong}: one JSON object a line")
 
 
 def read_parquet(files: list[Path]) -> pd.DataFrame:

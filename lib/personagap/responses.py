@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from personagap import progress
-from personagap.paths import CACHE
+from personagap.paths import RESPONSES
 from personagap.store import Store
 from personagap.store_files import COLUMNS
 
@@ -42,17 +42,12 @@ class ResponseStore(Store):
     """
 
     def __init__(self, model: str, folder: str | Path | None = None):
-        root = Path(folder) if folder else CACHE / "responses"
+        root = Path(folder or RESPONSES)
         super().__init__(root / f"{re.sub(r'[^A-Za-z0-9.]+', '-', model)[-60:].strip('-')}-{digest(model)[:8]}")
 
     def get(self, keys: pd.Index) -> pd.DataFrame:
         """The stored answers among ``keys``, indexed by key."""
         return _table(self.find(set(keys)))
-
-    def add(self, answers: pd.DataFrame) -> None:
-        """Store ``answers`` (index: key; columns: ``ANSWER_COLUMNS``)."""
-        plain = answers[ANSWER_COLUMNS].astype(object)
-        self.keep(list(plain.where(plain.notna(), None).itertuples(name=None)))
 
 
 def failed(answer) -> bool:

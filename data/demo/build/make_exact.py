@@ -39,7 +39,7 @@ def asked() -> Iterator[tuple]:
 def write(folder: Path) -> None:
     """Write ``exact.parquet``."""
     with tempfile.TemporaryDirectory() as place:
-        responses.CACHE, stores = Path(place), set()
+        responses.RESPONSES, stores = Path(place, "responses"), set()
         for name, prompt_format, who, items, defence in asked():
             lm = models.load_model(name, device="cpu", prompt_format=prompt_format)
             demo.true_scores(lm, who, items, defence=defence, known=None)
