@@ -40,7 +40,9 @@ def run(
     """
     job = {"code": code, "setup": setup, "tests": tests, "timeout": timeout, "memory": MEMORY, "line": LINE}
     job |= {"idle": IDLE * timeout, "path": [sysconfig.get_path("purelib")]}
+    # No site module, nothing of the user's, and no module of the folder it runs in; packages come by the job's path.
     command = [os.path.realpath(sys.executable), "-sSP", "-c", _RUNNER]
+    # Files, not pipes: a pipe holds 64 KB, and a program that does not read would hold up whoever writes.
     with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as rules, tempfile.TemporaryDirectory() as folder:
         for file, content in [(stdin, json.dumps(job).encode()), (rules, _system_calls.program())]:
             file.write(content)

@@ -261,6 +261,7 @@ def _generate(
             kept.add(i)
             keep(i, take_apart(answer, lm.render(asked[i])))
 
+        # 15 hexadecimal digits are 60 bits: servers take seeds of 63.
         for i, answer in enumerate(lm.generate(asked, sampling, [int(keys[row][:15], 16) for row in rows], keep=told)):
             if i not in kept:  # by a model that answers all at once
                 told(i, answer)

@@ -152,6 +152,7 @@ def index(figures: Path) -> None:
     click.echo(shown(index.write(figures)))
 
 
+# Its name before it was said to write the page of all runs; scripts may still call it.
 main.add_command(click.Command("report", params=index.params, callback=index.callback, help=index.help, hidden=True))
 
 

@@ -65,6 +65,7 @@ def at_least(low: float, *, each: bool = False, whole: bool = True, **given: obj
     kind: Any = Integral if whole else Real
     name_of_kind = "a whole number" if whole else "a number"
     for name, value in given.items():
+        # True is an int to Python: refused below by its very type.
         values = value if each and isinstance(value, (list, tuple)) else [] if each else [value]
         if not values or not all(isinstance(one, kind) and type(one) is not bool and one >= low for one in values):
             wanted = f"a list of {name_of_kind.removeprefix('a ')}s" if each else name_of_kind

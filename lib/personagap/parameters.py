@@ -147,6 +147,7 @@ def _kind_of_part(part: Any) -> Any:
 
 
 def _number(value: Any) -> bool:
+    # True is a number to Python, and would pass as one run.
     return isinstance(value, Real) and not isinstance(value, bool)
 
 

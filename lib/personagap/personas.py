@@ -161,6 +161,7 @@ def intersections(*parts: str, identities: str | Path | None = None) -> pd.DataF
         if len({part.category for part in together}) < len(parts):
             raise UserError(f"{'+'.join(parts)}: an intersection takes one identity from each of several categories")
         ordered = sorted(together, key=_place) if identities is None else together
+        # Half of a hint would reveal half of the identity: without one of them there is none.
         hints = [part.hint for part in together]
         name, hint = "+".join(part.persona for part in together), " ".join(hints) if all(hints) else ""
         rows.append((name, "intersection", _noun_phrase(ordered), hint))

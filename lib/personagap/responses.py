@@ -27,6 +27,7 @@ LOOK = 0.2
 
 def digest(*parts: object) -> str:
     """Hash of JSON-serialisable parts, 32 hexadecimal digits."""
+    # 128 bits: among a billion keys no two are alike by chance.
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
 
 

@@ -183,6 +183,7 @@ def _stated() -> dict[str, tuple[str, str]]:
     """System prompt → persona and template, of those that the project words."""
     who = personas.select("all", controls=list(personas.CONTROLS))["persona"]
     direct = [name for name, text in personas.templates().items() if "{phrase}" in text and "{question}" not in text]
+    # Where two phrasings word a prompt alike, as for a control, the first of them has the last word.
     return {personas.system_prompt(name, template=each): (name, each) for each in direct[::-1] for name in who[1:]}
 
 
@@ -219,6 +220,7 @@ def _inspect(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, An
     told = header["eval"]
     kept = [sample for sample in samples if sample.get("scores") and not sample.get("error")]
     answers = any(score.get("answer") for sample in kept for score in sample["scores"].values())
+    # Runs are counted in the order of rows.
     for sample in sorted(kept, key=lambda sample: sample["epoch"]):
         scorer, _, key = columns.get("score", next(iter(sample["scores"]))).partition(",")
         if scorer not in sample["scores"]:
@@ -257,6 +259,7 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     if told.compress_type != _ZSTANDARD:
         return archive.read(name)
     with open(str(archive.filename), "rb") as file:
+        # Where the local header has the lengths of name and extra field, which may be others than in the directory.
         file.seek(told.header_offset + 26)
         file.seek(sum(struct.unpack("<HH", file.read(4))), 1)  # past its name and extra field
         packed = file.read(told.compress_size)

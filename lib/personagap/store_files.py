@@ -53,6 +53,7 @@ def values_of(fields: dict) -> tuple:
     words = [text, reason, *(word for word in (reasoning, outcome) if word is not None)]
     if not all(isinstance(word, str) and word.encode() is not None for word in words):  # no lone surrogate
         raise ValueError("no text")
+    # Larger ones are not exact in a table of floats, and SQLite takes none beyond 2**63.
     if not all(number is None or abs(number) < 2**53 for number in numbers):
         raise ValueError("no number")
     return (text, reason, *numbers, reasoning, outcome)

@@ -95,6 +95,7 @@ class ClassifierJudge:
 
     def actions(self, texts: Sequence[str], questions: Sequence[str] | None = None) -> np.ndarray:
         labels = np.zeros(len(texts), dtype=int)
+        # By length: a batch is padded to its longest text. Empty ones are not asked about: they decline.
         order = sorted((row for row, text in enumerate(texts) if text.strip()), key=lambda row: len(texts[row]))
         number: Any = self._classify.model.config.label2id  # a dict: it has labels
         found = self._classify([texts[row] for row in order]) if order else []

@@ -48,6 +48,7 @@ class Endpoints:
 
     def __init__(self, model: str, url: str):
         self._model, self._lock = model, threading.Lock()
+        # Without a key the client does not start; servers that want none do not look at it.
         key = os.environ.get("OPENAI_API_KEY") or "none"
         try:
             # The client gives up where a server asks for more than two minutes, so that repetitions are made elsewhere.
@@ -133,4 +134,5 @@ class Endpoints:
 
 def pause_after(attempt: int) -> float:
     """Seconds before what failed so often, less one, is tried again."""
+    # Bounded before it is a power: who waits for days would see it overflow.
     return min(PAUSE * 2.0 ** min(attempt, 10), LONGEST_PAUSE)

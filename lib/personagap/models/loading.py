@@ -103,6 +103,7 @@ def _content_hash(folder: Path) -> str:
     if not any(folder.glob("*.safetensors")):
         raise UserError(f"model folder {folder}: no *.safetensors weights in it")
     digest = hashlib.sha256()
+    # Not the files beside them, such as a README or notes: they change no answer.
     for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.jinja")]):
         digest.update(path.name.encode())
         with path.open("rb") as file:

@@ -171,6 +171,7 @@ class LocalModel(Packed):
         Tokenizers split a text at special tokens first, so what stands before the last of them (in a chat template,
         all but "assistant") does not matter and is left out.
         """
+        # Each prompt whole would be tokenised once more for each choice.
         special = [str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
         tails = [prompt[max([0, *(prompt.rfind(token) for token in special)]) :] for prompt in prompts]
         known = functools.cache(self._continuation)

@@ -165,6 +165,7 @@ def _lengthens(tokens: Callable[[str], int]) -> bool:
         if error.status is None:  # nothing came back
             raise
         return False
+    # Not 19: a tokenizer may take some of the words together.
     return long - short >= 10
 
 

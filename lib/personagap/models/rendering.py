@@ -89,6 +89,7 @@ def describe(tokenizer) -> dict[str, str | None]:
     ``default_system_prompt`` is the template's own text in the first, None if it has none. The prompt of the second is
     either another one, or the same: where there is no system role, and where an empty text counts as none.
     """
+    # Words that no template holds.
     question = {"role": "user", "content": "zxquestion"}
     chats = [question], [{"role": "system", "content": ""}, question]
     without, empty = (_before("zxquestion", tokenizer, chat) for chat in chats)

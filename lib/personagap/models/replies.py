@@ -121,6 +121,7 @@ def usage(reply: dict, name: str) -> int | None:
     """A count of tokens, if the server tells one."""
     told = reply.get("usage")
     count = told.get(name) if isinstance(told, dict) else None
+    # True is an int as well; above 2**53 a JSON number is no longer exact, nor is it in a table of floats.
     return count if type(count) is int and 0 <= count < 2**53 else None
 
 
