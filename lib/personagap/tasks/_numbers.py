@@ -190,7 +190,7 @@ def _numbers(text: str) -> list[_Read]:
     read: list[_Read] = []
     for match in _NUMBER.finditer(text):
         value = _value(match)
-        if read and _MONEY.fullmatch(text, read[-1].end, match.start()) and _CENTS.match(text, match.end()):
+        if read and _CENTS.match(text, match.end()) and _MONEY.fullmatch(text, read[-1].end, match.start()):
             dollars = read.pop()
             read.append(_Read(dollars.value + math.copysign(value / 100, dollars.value), dollars.start, match.end()))
         elif not math.isnan(value):
@@ -206,6 +206,8 @@ def _numbers(text: str) -> list[_Read]:
 def _undecided(text: str, first: _Read, second: _Read) -> bool:
     """Of ranges ("4-6", "between 4 and 6"), alternatives ("7 or 8"), and two units ("5 hours and 30 minutes")."""
     place = first.end, second.start
+    if text[slice(*place)].isspace():  # most of a text of nothing but numbers
+        return False
     if alternatives := _OR.fullmatch(text, *place):
         unit = (alternatives["unit"] or "").rstrip("s")  # "120 minutes or 2 hours" says one thing twice
         return first.value != second.value and text.startswith(unit, second.end)
