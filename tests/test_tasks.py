@@ -303,4 +303,6 @@ def test_reference_solutions_of_mbpp_pass(real_data):
     records = [json.loads(line) for line in next(real_data.glob("mbpp*.jsonl")).read_text().splitlines()]
     texts = [f"```python\n{record['code']}\n```" for record in records]
     scores = tasks.grade(reference(items, texts), items)
+    print(f"\n{scores['score'].eq(1).sum()} of {len(records)} pass")
     assert scores.loc[scores["score"] < 1, "item"].tolist() == []
+    assert len(scores) == len(records)
