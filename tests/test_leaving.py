@@ -81,6 +81,11 @@ def test_a_key_that_a_server_echoes_is_in_no_file_and_on_no_terminal(tmp_path, h
         "openai:m@http://me:a'PASSWORD@host/v1",
         "openai:m@me:PASSWORD@host/v1",
         "openai:m@http:/me:PASSWORD@host/v1",
+        "openai:m@http://host/v1#key=PASSWORD",
+        "openai:m@http://host/v1;api_key=PASSWORD",
+        "openai:m@http://host/v1;v=1#key=PASSWORD#patience=60",
+        "openai:m@http://host/v1#patience=60&key=PASSWORD",
+        "http://host/v1#a?PASSWORD",
     ],
 )
 def test_a_secret_in_a_parameter_is_refused_without_saying_it(tmp_path, model):
@@ -117,9 +122,18 @@ def test_what_leaves_is_read_in_a_time_that_grows_with_its_length(text):
     assert time.process_time() - start < 20  # quadratic, it took minutes
 
 
-@pytest.mark.parametrize("spec", ["openai:claude@2024@http://host/v1", str(["openai:a@http://g", "openai:b@http://h"])])
-def test_an_address_without_secrets_is_left_alone(spec):
-    assert leaving(spec) == spec
+@pytest.mark.parametrize(
+    "text",
+    [
+        "openai:claude@2024@http://host/v1",
+        str(["openai:a@http://g", "openai:b@http://h"]),
+        str(["openai:a@http://g/v1,http://h/v1#patience=60"]),
+        "no server at http://host/v1#patience=60: start it",
+        "see https://host/page.html#section; x=1",
+    ],
+)
+def test_an_address_without_secrets_is_left_alone(text):
+    assert leaving(text) == text
 
 
 @pytest.mark.parametrize("word", ["none", "EMPTY"])

@@ -16,14 +16,15 @@ USERINFO = re.compile(
     r"(\w://|\bopenai:[^\s@]{1,200}@(?!\w+://)(?=[^\s@]{0,300}@(?!https?://)))"
     r"(?:[^\s\"'<>\\]{0,300}|[^\s\"'<>\\/?#,@:]{1,99}:(?!\d+\b)[^/?#,@\n]{0,300})@"
 )
-#: What follows the "?" of an address.
-QUERY = re.compile(r"(\w://[^\s\"'<>\\?]{0,300}\?)[^\s\"'<>\\)]+")
+#: An address, and what follows its "?", "#" or ";"; and what of that is ours, for a server.
+QUERY = re.compile(r"(\w://[^\s\"'<>\\?#;]{0,300})([?#;][^\s\"'<>\\)]+)")
+PATIENCE = re.compile(r"#patience=\d+[.,:;\]]*")
 #: Characters that command a terminal, or reorder the text around them, so that it reads as something else than it is.
 HIDING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def redacted(text: str) -> str:
-    """The text without keys of the environment, and without passwords and queries of addresses.
+    """The text without keys of the environment, and without passwords and values of addresses.
 
     Examples
     --------
@@ -34,7 +35,13 @@ def redacted(text: str) -> str:
         if value and len(value) >= LONG:
             for written in (value, json.dumps(value)[1:-1], quote(value, safe="")):
                 text = text.replace(written, "***")
-    return QUERY.sub(r"\1***", USERINFO.sub(r"\1***@", text))
+    return QUERY.sub(_without_values, USERINFO.sub(r"\1***@", text))
+
+
+def _without_values(address: re.Match) -> str:
+    place, rest = address.groups()
+    named = re.search("[?=]", rest) and not PATIENCE.fullmatch(rest)  # else it is the name of a section
+    return f"{place}{rest[0]}***" if named else address[0]
 
 
 def visible(text: str) -> str:
