@@ -62,6 +62,9 @@ def test_as_a_module_it_is_the_command(module, tmp_path):
         (["run"], "personagap: Missing argument 'NOTEBOOK': see {} run --help"),
         (["store", "nope"], "personagap: No such command 'nope': see {} store --help"),
         (["--nope"], "personagap: No such option '--nope': see {} --help"),
+        (["run", "x", "-p", "n"], "personagap: Option '-p' requires 2 arguments: see {} run --help"),
+        (["batch", "x", "--jobs"], "personagap: Option '--jobs' requires an argument: see {} batch --help"),
+        (["data", "--template"], "personagap: Option '--template' requires an argument: see {} data --help"),
     ],
 )
 def test_a_misused_command_is_told_in_one_line(personagap, arguments, line):

@@ -23,7 +23,7 @@ class OneLine(click.Group):
         try:
             return super().parse_args(ctx, args)
         except click.UsageError as error:
-            sys.exit(_misused(error))
+            sys.exit(_misused(error, ctx))
 
     def invoke(self, ctx: click.Context):
         # As an exception, so that what was begun is put away: a lock, a kernel, a half-written file.
@@ -37,7 +37,7 @@ class OneLine(click.Group):
             click.echo("personagap: interrupted", err=True)
             sys.exit(128 + signal.SIGINT)
         except click.UsageError as error:
-            sys.exit(_misused(error))
+            sys.exit(_misused(error, ctx))
         except UserError as error:
             message = str(error)
         except OSError as error:  # no space, no permission …
@@ -46,11 +46,12 @@ class OneLine(click.Group):
         sys.exit(2)
 
 
-def _misused(error: click.UsageError) -> int:
+def _misused(error: click.UsageError, ctx: click.Context) -> int:
     """Say in a line how the command line is wrong, where click takes four; the exit status."""
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
     else:
-        command = error.ctx.command_path if error.ctx else "personagap"
+        # Of an option that lacks its value click does not tell whose it is.
+        command = error.ctx.command_path if error.ctx else f"{ctx.command_path} {ctx.invoked_subcommand or ''}".rstrip()
         say(f"personagap: {error.format_message().rstrip('.')}: see {command} --help", err=True)
     return error.exit_code
