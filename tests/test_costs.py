@@ -8,11 +8,11 @@ from click.testing import CliRunner
 from fakes import Fake
 from notebooks_for_tests import write_notebook
 
-from personagap import datasets
+from personagap import datasets, prompts
 from personagap.cli import main
 from personagap.demo import conversations, personalllm
 from personagap.demo.selector import Selector
-from personagap.paths import NOTEBOOKS
+from personagap.paths import DATA, NOTEBOOKS
 from personagap.personalllm import adaptation
 from personagap.personalllm.users import dirichlet
 from personagap.recentering import attributes, extraction
@@ -102,6 +102,16 @@ def test_the_dry_run_counts_the_arms_that_notebooks_show(own_cache):
     asked = planned("personalllm/3_across_users", **given, database_sizes=[30, 60])
     assert asked["generations"] == 4 * 2 * (1 + len(near))
     assert planned("personalllm/2_in_context") == planned("personalllm/1_simulated_users") == {}
+
+
+def test_prompts_of_ones_own_are_counted_as_they_are_worded(tmp_path):
+    ours = (DATA / "prompts" / "mmlu.txt").read_text(encoding="utf-8")
+    (tmp_path / "mmlu.txt").write_text(ours + "x" * 4000, encoding="utf-8")
+    asked = {"tasks": ["mmlu"], "items_per_task": 5}
+    before = planned("safety_utility/1_personalization_bias", **asked)
+    after = planned("safety_utility/1_personalization_bias", **asked, prompts=str(tmp_path))
+    assert after["tokens"] == pytest.approx(before["tokens"] + 1000 * before["generations"], abs=1)
+    assert prompts.folder() is None
 
 
 def test_a_sum_that_lacks_the_tokens_of_a_run_is_not_told_as_the_most(tmp_path):

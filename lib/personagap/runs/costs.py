@@ -6,7 +6,7 @@ import io
 import numpy as np
 import pandas as pd
 
-from personagap import ask, datasets, personas, pricing, tasks
+from personagap import ask, datasets, personas, pricing, prompts, tasks
 from personagap.errors import at_least
 from personagap.runs.request import Request
 from personagap.safety_utility import defences
@@ -27,6 +27,15 @@ def cost(request: Request) -> dict[str, float]:
     is the worst case for one identity: pairing by item and further runs help. It is NaN for answers by likelihood, and
     where it is not identities that are compared.
     """
+    before, folder = prompts.folder(), request.parameters.get("prompts")
+    prompts.use(request.cwd / folder if folder else None)  # as the notebook will
+    try:
+        return _cost(request)
+    finally:
+        prompts.use(before)
+
+
+def _cost(request: Request) -> dict[str, float]:
     asked = request.parameters
     if {"personas", "tasks", "runs"} <= asked.keys():
         return _of_identities(request)
@@ -55,18 +64,18 @@ def _of_judgments(asked: dict) -> dict[str, float]:
     data, written, judges = asked["data"], ask.WRITTEN, 1
     if "judges" in asked:
         pairs, _ = datasets.load_relevance(data)
-        prompts = [text for mode in attributes.MODES for text in attributes.pages_of(pairs, mode)[1]]
+        texts = [text for mode in attributes.MODES for text in attributes.pages_of(pairs, mode)[1]]
         written, judges = attributes.TOKENS, 1 if isinstance(asked["judges"], str) else len(asked["judges"])
     elif not asked["model"]:
-        prompts = []
+        texts = []
     elif "verifier" in asked:
         items, histories = datasets.load_judgments("extraction", data)[0], datasets.load_histories(data)
         # At most all are flagged, and sent back.
         steps = {"extract": histories, "verify": items, "refine": items}
-        prompts = [text for step, table in steps.items() for text in extraction.asked(step, table, histories)]
+        texts = [text for step, table in steps.items() for text in extraction.asked(step, table, histories)]
     else:
-        prompts = extraction.asked("rate", datasets.load_judgments("response", data)[0])
-    tokens = {text: pricing.length(text, written) for text in prompts}  # those that are alike are asked once
+        texts = extraction.asked("rate", datasets.load_judgments("response", data)[0])
+    tokens = {text: pricing.length(text, written) for text in texts}  # those that are alike are asked once
     priced = {"generations": judges * len(tokens), "tokens": round(judges * sum(tokens.values())), "detectable": np.nan}
     return priced if judges and tokens else {}
 
