@@ -393,6 +393,20 @@ def test_a_stopped_runner_takes_its_kernel_with_it(hanging, number, tmp_path):
     assert [facts["status"] for facts in index.runs(tmp_path / "figures")] == ["interrupted"]
 
 
+def test_a_process_that_hangs_is_gone_with_its_kernel_once_it_was_stopped(request_for, tmp_path, monkeypatch):
+    """Its notebook can be run again at once: the lock is free, and nobody writes there."""
+    monkeypatch.setattr(execute, "GRACE", 0.2)
+    request = request_for(HANGS_ONCE)
+    job = execute.start(request)
+    wait_for((tmp_path / "kernel").exists)
+    kernel = int((tmp_path / "kernel").read_text())
+    os.kill(job.process.pid, signal.SIGSTOP)  # it sees no end of its runner
+    job.stop()
+    assert job.process.returncode == -signal.SIGKILL and gone(kernel)
+    assert read_facts(request.folder)["status"] == "interrupted"
+    assert execute.run(request)["status"] == "finished"
+
+
 def test_a_killed_process_of_a_run_fails_it(hanging):
     runner, kernel, _ = hanging
     os.kill(psutil.Process(kernel).ppid(), signal.SIGKILL)

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
 from jupyter_client.kernelspec import KernelSpecManager
 
 from personagap import progress, sandbox, store
@@ -52,12 +53,15 @@ class Job:
             self.process.stdin.close()
 
     def stop(self) -> None:
-        """End the process and its kernel, and say so in ``run.json``."""
+        """End the process and its kernel, which are gone when this returns, and say so in ``run.json``."""
         self._let_go()
         try:
             self.process.wait(GRACE)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
+        except subprocess.TimeoutExpired:  # it hangs: it ends neither itself nor its kernel, nor what that started
+            for each in _family(self.process.pid):
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
+            self.process.wait()
         with contextlib.suppress(OSError):  # a full disk keeps no other run from being stopped
             record(self.request.folder, status="interrupted", error="stopped before its end", ended=now())
         os.close(self.lock)
@@ -77,6 +81,15 @@ class Job:
         finally:
             os.close(self.lock)
         return {**facts, "skipped": False}
+
+
+def _family(pid: int) -> list[psutil.Process]:
+    """A process and all that it started."""
+    try:
+        first = psutil.Process(pid)
+        return [first, *first.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
 def finished(request: Request) -> dict[str, Any] | None:
