@@ -5,14 +5,15 @@ import shutil
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from click.testing import CliRunner
 from notebooks_for_tests import write_notebook
 
-from personagap import datasets, judges, models, personas, prompts, scores
+from personagap import datasets, errors, judges, models, personas, prompts, scores
 from personagap.cli import main
 from personagap.errors import UserError
-from personagap.models import Sampling
+from personagap.models import Sampling, loading
 from personagap.paths import DEMO
 from personagap.personalllm.adaptation import runlog
 from personagap.safety_utility import dpo
@@ -86,6 +87,33 @@ def test_weights_that_are_no_numbers_answer_nothing(demo_copy):
     save_file(weights, demo_copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"cannot load the judge .*not all numbers"):
         judges.load_judge(f"hf:{demo_copy}")
+
+
+def test_of_a_checkpoint_buffers_are_weights_too():
+    model = torch.nn.BatchNorm1d(2)
+    model.register_buffer("mask", torch.full((2,), -torch.inf), persistent=False)  # made here, and meant so
+    loading.check_weights(model)
+    model.running_mean[0] = torch.nan
+    with pytest.raises(ValueError, match="not all numbers, such as those of running_mean"):
+        loading.check_weights(model)
+
+
+OUR_FAULTS = {
+    "a name that nothing has": "nothing",
+    "an attribute that no module of ours has": "errors.nothing",
+    "an attribute that no object of ours has": "Sampling().nothing",
+    "a failed assert": "exec('assert False', globals())",
+}
+
+
+@pytest.mark.parametrize("fault", OUR_FAULTS)
+def test_a_fault_of_our_code_is_not_told_as_the_users(fault):
+    module = {"__name__": "personagap.imagined", "errors": errors, "Sampling": Sampling}
+    with pytest.raises((NameError, AttributeError, AssertionError)), errors.explained("file x", "mend it"):
+        eval(OUR_FAULTS[fault], module)
+    told = r"file x \('int' object has no attribute 'get'\): mend it"
+    with pytest.raises(UserError, match=told), errors.explained("file x", "mend it"):
+        eval("(3).get()", module)  # of a file that holds a number in place of an object
 
 
 def test_a_judge_without_its_head_does_not_judge_at_random(demo_copy):

@@ -1,8 +1,10 @@
 """The one exception a user's mistake raises: a line that says what, where and how to fix it."""
 
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from numbers import Integral, Real
+from types import ModuleType
 from typing import Any
 
 from personagap.leaving import leaving
@@ -35,15 +37,27 @@ def first_line(error: Exception) -> str:
 
 @contextmanager
 def explained(what: str, remedy: str) -> Iterator[None]:
-    """Whatever cannot be loaded here is the user's mistake: "what (cause): remedy"."""
+    """Whatever cannot be loaded here is the user's mistake, "what (cause): remedy"; a fault of our code stays one."""
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # of a damaged file the libraries raise errors of every kind
+        if _is_ours(error):
+            raise
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
             remedy = "free some memory"
         raise UserError(f"{what} ({first_line(error)}): {remedy}") from None
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether it tells of a fault in our own code, which no input has: a name that nothing has, a failed assert."""
+    *_, (frame, _) = traceback.walk_tb(error.__traceback__)
+    if not frame.f_globals.get("__name__", "").startswith("personagap."):
+        return False
+    named = getattr(error, "obj", None)  # what lacks an attribute: a value may have come with the input
+    of_code = isinstance(named, ModuleType) or type(named).__module__.startswith("personagap.")
+    return isinstance(error, NameError | AssertionError) or (isinstance(error, AttributeError) and of_code)
 
 
 def one_of(known: Iterable[str], what: str, value: object) -> None:

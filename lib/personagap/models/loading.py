@@ -49,8 +49,10 @@ def check_weights(model: torch.nn.Module, told: Mapping[str, Collection[Any]] | 
     absent = sorted([*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])]) if told else []
     if absent:
         raise ValueError(f"it lacks {len(absent)} of its weights, such as {absent[0]}")
-    for name, weights in model.named_parameters():
-        if not torch.isfinite(weights.sum(dtype=torch.float32)):  # one pass, and no second copy as large as the first
+    # Of the buffers those that a checkpoint holds: others are made here, and may well be infinite, as masks are.
+    for name, weights in model.state_dict().items():
+        # One pass, and no second copy as large as the first.
+        if weights.is_floating_point() and not torch.isfinite(weights.sum(dtype=torch.float32)):
             raise ValueError(f"its weights are not all numbers, such as those of {name}")
 
 
