@@ -19,6 +19,7 @@ from personagap.errors import UserError, first_line
 from personagap.runs import execute
 from personagap.runs.folder import runs
 from personagap.runs.request import Request, acyclic, format_value
+from personagap.runs.warm import Warm, possible
 
 #: What an entry may hold besides ``notebook``.
 OPTIONS = ("parameters", "grid", "kernel")
@@ -109,14 +110,17 @@ def run_here(requests: list[Request], jobs: int, force: bool) -> Iterator[dict[s
     threads = _threads(min(jobs, max(len(requests), 1)))
     waiting = list(requests)
     under_way: list[execute.Job] = []
+    warm = None
     try:
         while waiting or under_way:
             while len(under_way) < jobs and (request := _next(waiting, [job.request for job in under_way])):
                 if not force and (facts := execute.finished(request)):
                     yield facts
                     continue
+                if warm is None and waiting and possible():
+                    warm = _warm([request, *waiting], threads)
                 try:
-                    under_way.append(execute.start(request, threads))
+                    under_way.append(execute.start(request, threads, warm))
                 except (UserError, OSError) as error:
                     yield _failure(request, error)
             for job in [job for job in under_way if job.process.poll() is not None]:
@@ -126,6 +130,14 @@ def run_here(requests: list[Request], jobs: int, force: bool) -> Iterator[dict[s
     finally:
         for job in under_way:
             job.stop()
+        if warm:
+            warm.close()
+
+
+def _warm(requests: list[Request], threads: int) -> Warm:
+    """A process that has imported what these runs will, for the most part."""
+    modules = ["personagap.models.local"] if any(request.asks for request in requests) else []
+    return Warm([request.notebook for request in requests], modules, execute.environment(threads))
 
 
 def run_on_dask(requests: list[Request], address: str, jobs: int, force: bool) -> Iterator[dict[str, Any]]:

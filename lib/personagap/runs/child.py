@@ -1,4 +1,4 @@
-"""The process in which one run is executed: ``python -m personagap.runs.child TASK``."""
+"""The process in which one run is executed: ``python -m personagap.runs.child``, told on stdin what to do."""
 
 import atexit
 import contextlib
@@ -20,8 +20,9 @@ from papermill.exceptions import PapermillExecutionError
 from papermill.iorw import LocalHandler, papermill_io
 from traitlets.config import Config
 
+from personagap import progress
 from personagap.leaving import leaving, redacted
-from personagap.runs import report, system
+from personagap.runs import forked, report, system
 from personagap.runs.folder import LOG, PROGRESS, now, record
 
 HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
@@ -118,13 +119,26 @@ def keep(partial: Path) -> None:
         os.replace(partial, partial.with_name("notebook.ipynb"))
 
 
-def main() -> None:
-    task = json.loads(sys.argv[1])
-    folder, sockets = Path(task["folder"]), system.socket_folder()
+def main(lock: int | None = None) -> None:
+    """Execute the run that a line of stdin tells of; a copy (`warm`), which holds ``lock``, copies itself."""
+    task = json.loads(sys.stdin.readline())
+    folder, log = Path(task["folder"]), Path(task["folder"], LOG)
+    os.chdir(task["cwd"])
+    os.environ[progress.FILE] = str(folder / PROGRESS)
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)  # what goes wrong is said once, by the runner
+    if lock is not None:
+        forked.offer(lock)  # while there is one thread, and nothing to be done at the end
+    sockets = system.socket_folder()
     atexit.register(shutil.rmtree, sockets, ignore_errors=True)
     threading.Thread(target=die_with_runner, args=[sockets], daemon=True).start()
-    log = folder / LOG
-    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)  # what goes wrong is said once, by the runner
+    try:
+        run(task, folder, log, sockets)
+    except OSError:  # run.json could not be written; the runner finds and says so
+        sys.exit(1)
+
+
+def run(task: dict[str, Any], folder: Path, log: Path, sockets: Path) -> None:
+    """Execute the notebook, write its report, and record how it ended."""
     started = time.monotonic()
     status = execute(task, sockets)
     record(folder, ended=now(), seconds=round(time.monotonic() - started, 2))
@@ -142,7 +156,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
-        main()
-    except OSError:  # run.json could not be written; the runner finds and says so
-        sys.exit(1)
+    main()

@@ -22,13 +22,14 @@ from typing import Any
 import psutil
 from jupyter_client.kernelspec import KernelSpecManager
 
-from personagap import progress, sandbox, store
+from personagap import sandbox, store
 from personagap.errors import UserError
 from personagap.paths import CACHE, DATA, DEMO, RESPONSES, ROOT
 from personagap.runs.files import spared
 from personagap.runs.folder import LOG, PROGRESS, latest_run, now, read_facts, record, unanswered
 from personagap.runs.lock import lock
 from personagap.runs.request import OUTPUT, Request
+from personagap.runs.warm import Copy, Warm
 
 PACKAGES = ("personagap", "torch", "transformers", "numpy", "pandas", "scipy", "statsmodels", "papermill")
 #: What an earlier attempt left, removed when a run starts.
@@ -44,13 +45,14 @@ class Job:
     """A run under way: the process that executes it, and the file descriptor that holds its lock."""
 
     request: Request
-    process: subprocess.Popen
+    process: subprocess.Popen | Copy
     lock: int
 
     def _let_go(self) -> None:
         """Close the pipe to the process, which takes this for the runner's death."""
         if self.process.stdin is not None:
-            self.process.stdin.close()
+            with contextlib.suppress(BrokenPipeError):
+                self.process.stdin.close()
 
     def stop(self) -> None:
         """End the process and its kernel, which are gone when this returns, and say so in ``run.json``."""
@@ -117,13 +119,14 @@ def _again(facts: dict[str, Any], request: Request, after: dict[str, str]) -> st
     return f"changed since: {', '.join(changed[:3])}{' …' if len(changed) > 3 else ''}" if changed else ""
 
 
-def start(request: Request, threads: int | None = None) -> Job:
+def start(request: Request, threads: int | None = None, warm: Warm | None = None) -> Job:
     """Take the run's lock, clear what an earlier attempt left, and start the notebook.
 
     Parameters
     ----------
     threads : how many threads numerical libraries may use in the kernel, unless OMP_NUM_THREADS is set; None leaves
         that to them.
+    warm : whose copy the run's process is, if one can be had.
 
     `UserError`: the run is under way elsewhere, or its kernel is not installed.
     """
@@ -137,31 +140,39 @@ def start(request: Request, threads: int | None = None) -> Job:
     for path in map(request.folder.joinpath, PRODUCTS):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     record(request.folder, **facts, **again, kernel=kernel)
-    task = {
-        "notebook": str(request.notebook.resolve()),
-        "folder": str(request.folder),
-        "parameters": {**request.given, OUTPUT: str(request.folder)},
-        "kernel": kernel,
-    }
-    # OpenMP's threads spin while they wait for each other, unless told to sleep: beside other work on the machine that
-    # made a real model 2.5 times slower. And without the second, kernels warn about frozen modules.
-    environment = {"OMP_WAIT_POLICY": "passive", "PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ}
-    environment[progress.FILE] = str(request.folder / PROGRESS)
-    if threads:
-        said = os.environ.get("OMP_NUM_THREADS", str(threads))
-        names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
-        environment = dict.fromkeys(names, said) | environment
-    process = subprocess.Popen(
+    process = (warm and warm.copy(descriptor)) or subprocess.Popen(
         # -P: a file in the current folder must not stand in for a module of ours.
-        [sys.executable, "-P", "-m", "personagap.runs.child", json.dumps(task, default=str)],
+        [sys.executable, "-P", "-m", "personagap.runs.child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         cwd=request.cwd,
-        env=environment,
+        env=environment(threads),
         pass_fds=[descriptor],  # the lock is held until both processes are gone
         start_new_session=True,  # Ctrl-C in the terminal reaches the runner alone
     )
+    task = {
+        "notebook": str(request.notebook.resolve()),
+        "folder": str(request.folder),
+        "cwd": str(request.cwd),
+        "parameters": {**request.given, OUTPUT: str(request.folder)},
+        "kernel": kernel,
+    }
+    assert process.stdin is not None
+    with contextlib.suppress(BrokenPipeError):  # it has ended, as the runner will find
+        process.stdin.write(json.dumps(task, default=str).encode() + b"\n")
+        process.stdin.flush()
     return Job(request, process, descriptor)
+
+
+def environment(threads: int | None = None) -> dict[str, str]:
+    """That of a run's process and its kernel; ``threads`` as in `start`."""
+    # OpenMP's threads spin while they wait for each other, unless told to sleep: beside other work on the machine that
+    # made a real model 2.5 times slower. And without the second, kernels warn about frozen modules.
+    chosen = {"OMP_WAIT_POLICY": "passive", "PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ}
+    if threads is None:
+        return chosen
+    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
+    return dict.fromkeys(names, os.environ.get("OMP_NUM_THREADS", str(threads))) | chosen
 
 
 def run(request: Request, *, force: bool = False, threads: int | None = None) -> dict[str, Any]:
