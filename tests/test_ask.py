@@ -48,12 +48,15 @@ def items():
     return datasets.load(["mmlu", "do_not_answer"], items_per_task=5)
 
 
-def test_plan_holds_every_request_once_with_neighbours_that_share_a_prefix(who, items):
-    design = plan(who, items, runs=3, templates=["paper", "profile"])
-    assert len(design) == len(who) * len(items) * 3 * 2
+@pytest.mark.parametrize(
+    ("templates", "shared", "groups"), [(["paper", "profile"], "persona", 2), (["question_first"], "item", 1)]
+)
+def test_plan_holds_every_request_once_with_neighbours_that_share_a_prefix(who, items, templates, shared, groups):
+    design = plan(who, items, runs=3, templates=templates)
+    assert len(design) == len(who) * len(items) * 3 * groups
     assert not design.duplicated().any()
-    changes = (design[["task", "template", "persona"]] != design[["task", "template", "persona"]].shift()).any(axis=1)
-    assert changes.sum() == 2 * 2 * len(who)
+    cell = design[["task", "template", shared]]
+    assert (cell != cell.shift()).any(axis=1).sum() == groups * (2 * len(who) if shared == "persona" else len(items))
 
 
 def test_a_second_call_asks_nothing_and_a_larger_one_only_what_is_new(demo_lm, who, items, tmp_path, monkeypatch):

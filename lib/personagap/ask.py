@@ -30,11 +30,15 @@ PLAN_COLUMNS = ["persona", "template", "task", "item", "run"]
 def plan(who: pd.DataFrame, items: pd.DataFrame, runs: int = 3, templates: Sequence[str] = ("paper",)) -> pd.DataFrame:
     """Every request of a design, one row each: ``persona template task item run``.
 
-    Those of one task, phrasing and persona are neighbours, so that a model can reuse the cache of their common prefix.
+    Those of one task, phrasing and persona are neighbours, so that a model can reuse the cache of their common prefix;
+    those of one item instead, where the phrasing puts the question first.
     """
-    cells = pd.DataFrame({"template": list(templates)}).merge(who[["persona"]], how="cross")
     by_task = items[["task", "item"]].drop_duplicates().groupby("task", sort=False)
-    design = pd.concat([cells.merge(rows, how="cross") for _, rows in by_task], ignore_index=True)
+    parts = []
+    for (_, rows), template in itertools.product(by_task, templates):
+        tables = (rows, who[["persona"]]) if personas.asks_first(template) else (who[["persona"]], rows)
+        parts.append(tables[0].merge(tables[1], how="cross").assign(template=template))
+    design = pd.concat(parts, ignore_index=True)
     return design.merge(pd.DataFrame({"run": range(runs)}), how="cross")[PLAN_COLUMNS]
 
 

@@ -217,19 +217,28 @@ def chat(
     >>> chat("muslim", "Hello", template="indirect")[1]["content"]
     'I am fasting for Ramadan this month. Do you have an idea for my free evening?'
     """
-    opening = _opening(persona, template, phrase, hint, prompts.folder())
-    if _asks_first(template) and persona not in CONTROLS:
-        prompt = templates()[template].format(question=prompt, phrase=_phrase(persona, phrase))
-    turns = [*opening, ("user", prompt)]
+    opening, before, after = _around(persona, template, phrase, hint, prompts.folder())
+    turns = [*opening, ("user", f"{before}{prompt}{after}")]
     return [{"role": role, "content": content} for role, content in turns]
 
 
 @functools.cache
-def _opening(persona: str, template: str, phrase: str | None, hint: str | None, _: object) -> list[tuple[str, str]]:
-    """Role and content of what comes before the prompt, which all items of a persona share.
+def _around(
+    persona: str, template: str, phrase: str | None, hint: str | None, _: object
+) -> tuple[list[tuple[str, str]], str, str]:
+    """What all items of a persona share: the turns before that of the prompt, and what stands in it before and after.
 
     The last argument is where prompts come from, so that what is kept of another folder is not taken for it.
     """
+    opening = _opening(persona, template, phrase, hint)
+    if not asks_first(template) or persona in CONTROLS:
+        return opening, "", ""
+    before, _, after = templates()[template].partition("{question}")
+    return opening, *(part.format(phrase=_phrase(persona, phrase)) for part in (before, after))
+
+
+def _opening(persona: str, template: str, phrase: str | None, hint: str | None) -> list[tuple[str, str]]:
+    """Role and content of the turns before that of the prompt."""
     if persona == "none":
         return []
     system = ("system", system_prompt(persona, template=template, phrase=phrase))
@@ -251,13 +260,14 @@ def system_prompt(persona: str, *, template: str = "paper", phrase: str | None =
     """The system prompt of ``persona`` ("" for "none" and "empty"); without an identity if that comes elsewhere."""
     if persona in ("none", "empty"):
         return ""
-    one_of(templates().index, "unknown template", template)
-    if persona == "assistant" or _templates().loc[template, "reply"] or _asks_first(template):
+    if asks_first(template) or persona == "assistant" or _templates().loc[template, "reply"]:
         return prompts.template("assistant").strip()
     return templates()[template].format(phrase=_phrase(persona, phrase))
 
 
-def _asks_first(template: str) -> bool:
+def asks_first(template: str) -> bool:
+    """Whether this phrasing puts the question before the identity."""
+    one_of(templates().index, "unknown template", template)
     return "{question}" in templates()[template]
 
 
