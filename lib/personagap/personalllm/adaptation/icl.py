@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 from sklearn.neighbors import NearestNeighbors
+from sklearn.preprocessing import normalize
 
 from personagap import prompts
 from personagap.errors import UserError, one_of
@@ -76,12 +77,17 @@ def plan_study(table: pd.DataFrame, weights: pd.DataFrame, normalization: str, r
 
 
 def nearest(queries: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
-    """Rows of ``database`` (n, d) nearest to ``queries`` (m, d) by cosine: (m, k). Memory does not grow with m × n."""
+    """Rows of ``database`` (n, d) nearest to ``queries`` (m, d) by cosine: (m, k). Memory does not grow with m × n.
+
+    In double precision: cosines of short texts differ by less than single precision tells apart.
+    """
     if not 1 <= k <= len(database):
         raise UserError(f"{k} examples or neighbours of only {len(database)}: ask for 1 to {len(database)}")
+    # Of unit vectors the nearest by cosine are those by distance, which scikit-learn finds without sorting them all.
     # A tree does not help in hundreds of dimensions.
-    index = NearestNeighbors(n_neighbors=k, metric="cosine", algorithm="brute").fit(database)
-    return index.kneighbors(queries, return_distance=False)
+    units = [normalize(np.asarray(each, float)) for each in (database, queries)]
+    index = NearestNeighbors(n_neighbors=k, metric="euclidean", algorithm="brute").fit(units[0])
+    return index.kneighbors(units[1], return_distance=False)
 
 
 def extremes(weights: np.ndarray, rewards: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -45,11 +45,13 @@ def pool_examples(study: Study, vectors: np.ndarray, owners: np.ndarray, histori
     ``vectors`` (n_prompts, d) are embeddings of the prompts. Where owners share a prompt, the nearest's counts.
     """
     pools = Examples(*(side[owners].reshape(len(owners), -1) for side in histories))
-    order = np.argsort(-(vectors[study.target] @ vectors.T), axis=1, kind="stable")
+    targets, target = np.unique(study.target, return_inverse=True)
+    order = np.argsort(-(vectors[targets].astype(float) @ vectors.astype(float).T), axis=1, kind="stable")
     ranks = np.argsort(order, axis=1).astype(np.min_scalar_type(len(vectors)))  # small integers sort in linear time
     chosen = []
-    for start in range(0, len(ranks), POOLED):
-        pooled = np.take_along_axis(ranks[start : start + POOLED], pools.prompts[start : start + POOLED], axis=1)
+    for start in range(0, len(target), POOLED):
+        some = slice(start, start + POOLED)
+        pooled = np.take_along_axis(ranks[target[some]], pools.prompts[some], axis=1)
         near = pooled.argsort(axis=1, kind="stable")  # of a prompt that owners share, the nearest owner's comes first
         first = np.diff(np.take_along_axis(pooled, near, axis=1), axis=1, prepend=-1) != 0
         chosen.append(near[first & (first.cumsum(axis=1) <= k)].reshape(-1, k))

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache, partial
-from itertools import cycle, product
+from itertools import count, cycle, product
 
 import numpy as np
 import pandas as pd
@@ -90,9 +90,10 @@ def _asked(
         yield template, reader(lm, template), cells, asked
 
 
-def _keys(lm: Model, asked: list, choices: list) -> list[str]:
-    """What the choice of each chat, of the users in turn, is stored under."""
-    key = cache(partial(digest, "choose", lm.id, lm.revision))  # in many cells a user is shown the same
+def _keys(lm: Model, asked: list, choices: list, stored: bool = True) -> list:
+    """What the choice of each chat, of the users in turn, is ``stored`` under, or else the same number for the same."""
+    number = count()
+    key = cache(partial(digest, "choose", lm.id, lm.revision) if stored else lambda *_: next(number))
     return [key(lm.render(chat), tuple(mine)) for chat, mine in zip(asked, cycle(choices))]
 
 
@@ -127,7 +128,7 @@ def by_selection(study: Study, store: ResponseStore | None) -> Callable:
 
     def respond(lm: Model, asked: list) -> np.ndarray:
         user = np.arange(len(asked)) % len(choices)
-        keys = _keys(lm, asked, choices)
+        keys = _keys(lm, asked, choices, stored=store is not None)
 
         def make(rows: np.ndarray, keep: Callable) -> None:
             def weighed(i: int, sums: np.ndarray) -> None:
