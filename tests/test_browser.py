@@ -20,6 +20,15 @@ from personagap.runs.folder import record
 
 pytestmark = needs_chromium
 FITS = "[...document.querySelectorAll('.lm-Panel.jp-OutputArea-output')].every(e => e.scrollWidth <= e.clientWidth)"
+#: A chart in the ink of the page around it, and how dark that page is.
+INKED = """() => {
+    const style = (element) => getComputedStyle(element), chart = document.querySelector(".vega-embed");
+    const text = chart.querySelector(".role-axis-label text");
+    let around = chart;
+    while (style(around).backgroundColor === "rgba(0, 0, 0, 0)") around = around.parentElement;
+    const grey = (colour) => colour.match(/\\d+/g).slice(0, 3).reduce((sum, part) => sum + part / 3, 0);
+    return [style(text).fill, style(around).backgroundColor].map(grey);
+}"""
 #: From a choice to another picture, in milliseconds: a new one, or the same with other marks.
 WATCH = """() => {
     const picture = () => document.querySelector(".vega-embed svg");
@@ -123,6 +132,24 @@ def test_the_explorer_in_jupyterlab(explored):
     assert page.title() != "taken" and page.get_by_text("[U+202E]right").count() >= 2
     assert_fits(page)
     assert serious(page, context={"include": [[".jp-OutputArea-output"]]}) == []
+    assert noticed == []
+
+
+def test_charts_fit_their_place_and_follow_the_theme(explored):
+    page, noticed = explored
+    wide = "e => [e.querySelector('svg').getBoundingClientRect().width, e.parentElement.clientWidth]"
+    for name in ("Trade-off", "Heat map", "Items and answers", "Tables", "Identities"):
+        page.get_by_role("button", name=name, exact=True).click()
+        for width in (390, 768, 1280):
+            page.set_viewport_size({"width": width, "height": 1400})
+            page.wait_for_timeout(700)
+            drawn, room = page.locator(".vega-embed").evaluate(wide)
+            assert 150 < drawn <= room, (name, width)
+    for scheme, sign in (("light", -1), ("dark", 1)):
+        page.emulate_media(color_scheme=scheme)
+        page.wait_for_timeout(1500)
+        ink, ground = page.evaluate(INKED)
+        assert sign * (ink - ground) > 128, scheme
     assert noticed == []
 
 

@@ -3,7 +3,6 @@
 import gc
 import itertools
 import json
-import re
 import shutil
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from personagap import effects, explorer, palette
 from personagap.errors import UserError
 from personagap.explorer import views
 from personagap.explorer.results import long
+from personagap.explorer.shapes import SHAPES
 from personagap.paths import DEMO, NOTEBOOKS
 from personagap.runs import execute, index, open_run
 from personagap.runs.folder import record
@@ -147,6 +147,17 @@ def test_two_runs_are_compared_in_pairs(widget):
     assert after.tolist() == pytest.approx((-before).reindex(after.index).tolist())
 
 
+def styles(part):
+    """Colour and shape by name, of each set of dots in a chart."""
+    for each in part.values() if isinstance(part, dict) else part if isinstance(part, list) else []:
+        yield from styles(each)
+    if isinstance(part, dict) and "shape" in part.get("encoding", {}):
+        colour, shape = (part["encoding"][channel]["scale"] for channel in ("color", "shape"))
+        assert colour["domain"] == shape["domain"]
+        pairs = zip(colour["range"], shape["range"], strict=True)
+        yield dict(zip(colour["domain"], pairs, strict=True))
+
+
 def test_identities_of_ones_own_have_their_categories_colours_and_words(tmp_path):
     """In the colours of the figures, and of the same ones whatever is chosen."""
     text = "persona,category,phrase,hint\nnurse,profession,a nurse,\ninfirmière,métier,une infirmière,\nold,age,old,\n"
@@ -163,11 +174,11 @@ def test_identities_of_ones_own_have_their_categories_colours_and_words(tmp_path
     open_run(folder).save(contrasts=effects.contrasts(scores))
     widget = explorer.explore(tmp_path)
     assert set(widget.categories.options) == {"profession", "métier", "age"}
-    expected = {name: colour for name, (colour, _) in palette.marks(widget.categories.options).items()}
+    expected = palette.marks(widget.categories.options)
     for chosen in (widget.categories.options, ("métier",)):
         widget.categories.value = chosen
-        scale = json.loads(re.search(r'"scale": ({"domain"[^}]*"range"[^}]*})', json.dumps(widget.chart.spec))[1])
-        assert dict(zip(scale["domain"], scale["range"], strict=True)) == {name: expected[name] for name in chosen}
+        (drawn,) = styles(widget.chart.spec)
+        assert drawn == {name: (expected[name][0], SHAPES[expected[name][1]]) for name in chosen}
     widget.pick.value = "infirmière"
     widget.view.value = views.ITEMS
     shown = widget.answers.chats.value
@@ -205,7 +216,11 @@ PAPERS = {
     },
     "Shots": {
         "personalization": pd.DataFrame(
-            {"strategy": ["own", "none"], "shots": [0, 3], "control": "own", "metric": "win_rate", **INTERVAL}
+            {
+                "strategy": [f"s{number}" for number in range(15)],
+                **{"shots": [0, *range(14)], "control": "own", "metric": "win_rate"},
+                **dict.fromkeys(INTERVAL, 0.5),
+            }
         )
     },
     "Users": {"heterogeneity": pd.DataFrame({"alpha": [0.01, 0.1], "measure": "top", "bin": "≤50%", **INTERVAL})},
@@ -232,6 +247,7 @@ def test_every_paper_has_views_and_only_those_that_apply(tmp_path, name):
         widget.view.value = view
         assert widget.said.value == "" and len(widget.drawn.rows) and json.dumps(widget.chart.spec, allow_nan=False)
         alt.Chart.from_dict(widget.drawn.chart)  # held against the schema
+        assert all(len({*drawn.values()}) == len(drawn) for drawn in styles(widget.chart.spec))
     hidden = (widget.tasks, widget.categories, widget.correction, widget.margin, widget.answers, widget.other)
     assert {each.layout.display for each in hidden} == {"none"}
 

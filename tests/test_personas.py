@@ -8,7 +8,7 @@ import pytest
 from notebooks_for_tests import run_here
 from tiny import CHATML, DROPS_SYSTEM, NO_SYSTEM, tokenizer
 
-from personagap import ask, datasets, demo, effects, figures, leakage, personas, prompts, tasks
+from personagap import ask, datasets, demo, effects, figures, leakage, palette, personas, prompts, tasks
 from personagap.demo import conversations
 from personagap.demo.selector import Selector
 from personagap.errors import UserError
@@ -240,6 +240,29 @@ def test_categories_of_ones_own_have_colours_of_their_own(own):
     assert figures.PALETTE["control"] not in {colour for colour, _ in marks.values()}
 
 
+def test_no_two_series_share_colour_and_marker():
+    for style in (palette.marks, palette.series):
+        assert len({*style(map(str, range(50))).values()}) == 50
+    for some in (palette.CATEGORIES, palette.ROLES):
+        assert len({*some.values()}) == len(some)
+    mixed = palette.series(["human", "model", "retrieval", *map(str, range(20))])
+    assert len({*mixed.values()}) == 23 and mixed["human"] == palette.ROLES["human"]
+
+
+def test_colours_are_seen_on_a_dark_page():
+    """At 3 to 1, as is asked of graphics; the explorer draws black in the page's ink."""
+
+    def luminance(colour):
+        parts = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
+        linear = [part / 12.92 if part <= 0.04 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        return 0.05 + 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    styles = [*palette.CATEGORIES.values(), *palette.ROLES.values(), *palette.SERIES, *palette.FURTHER]
+    colours = {colour for colour, _ in styles} - {"#000000"}
+    assert min(luminance(colour) / luminance("#111111") for colour in colours) > 3
+    assert min(luminance("#ffffff") / luminance(colour) for colour in colours) > 2.2  # Okabe and Ito's light ones
+
+
 def test_prompts_in_another_language_reach_the_model_and_leave_again(french, own, demo_lm, own_cache):
     item = datasets.load("gsm8k", items_per_task=1)
     ours = tasks.prompt(item.iloc[0]), personas.chat("muslim", "?"), personas.system_prompt("assistant")
@@ -319,7 +342,7 @@ def test_the_first_notebook_asks_and_draws_identities_of_ones_own(own, french, t
     assert set(scores["persona"]) == {"none", "assistant", "nurse", "lawyer", "baker", "infirmière", "parisienne"}
     drawn = (tmp_path / "run" / "figures" / "safety_utility.svg").read_text(encoding="utf-8")
     for category, (colour, _) in figures.marks(["profession", "métier", "ville"]).items():
-        assert category in drawn and colour in drawn
+        assert category in drawn and colour.lower() in drawn
     for name in ("safety_utility.pdf", "safety_utility_column.pdf"):
         paper = (tmp_path / "run" / "figures" / name).read_bytes()
         assert b"/CIDFontType2" in paper and b"/Type3" not in paper  # TrueType, as journals ask for

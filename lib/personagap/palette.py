@@ -1,6 +1,5 @@
 """Colours and markers, the same in figures and in the explorer. Nothing that draws is imported here."""
 
-import itertools
 from collections.abc import Iterable
 
 #: Okabe–Ito colours by role: "data" for what was measured, "control" for the controls, "noise" for
@@ -22,18 +21,49 @@ CATEGORIES = {
     "gender": ("#CC79A7", "D"),
     "politics": ("#E69F00", "v"),
     "age": ("#56B4E9", "P"),
-    "sexuality": ("#8C510A", "X"),
+    "sexuality": ("#96580F", "X"),
 }
-#: Those of one's own take these in turn.
+#: Controls, kinds of raters, and the papers' numbers.
+ROLES = {
+    "data": (PALETTE["data"], "o"),
+    "control": (PALETTE["control"], "*"),
+    "human": (PALETTE["human"], "o"),
+    "model": (PALETTE["model"], "s"),
+    "baseline": (PALETTE["noise"], "D"),
+    "retrieval": (PALETTE["accent"], "^"),
+    "trained": (PALETTE["control"], "P"),
+    "published": (PALETTE["published"], "X"),
+}
+#: What is neither takes these in turn …
+SERIES = [
+    *((PALETTE["data"], "o"), (PALETTE["accent"], "s"), (PALETTE["control"], "D")),
+    *((PALETTE["published"], "^"), (PALETTE["human"], "v")),
+]
+#: … and then these, as categories of one's own do. Like all but black they are seen on a dark page too.
 FURTHER = [
-    *(("#117733", "<"), ("#882255", ">"), ("#332288", "p"), ("#999933", "h")),
-    *(("#661100", "d"), ("#44AA99", "H"), ("#AA4499", "8"), ("#777777", "*")),
+    *(("#117733", "<"), ("#B0305C", ">"), ("#6655BB", "p"), ("#999933", "h")),
+    *(("#4F6D8F", "d"), ("#44AA99", "H"), ("#AA4499", "8"), ("#777777", "*")),
 ]
 
 
 def marks(categories: Iterable[str]) -> dict[str, tuple[str, str]]:
     """Colour and marker of each category, in the order given after those of the project."""
     names = dict.fromkeys(categories)
-    own = [name for name in names if name not in CATEGORIES]
-    further = dict(zip(own, itertools.cycle(FURTHER), strict=False))
-    return {name: style for name, style in CATEGORIES.items() if name in names} | further
+    known = {name: style for name, style in CATEGORIES.items() if name in names}
+    return known | _in_turn([name for name in names if name not in known], FURTHER)
+
+
+def series(names: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker of each series of a chart: those of its role, or others."""
+    names = dict.fromkeys(names)
+    known = {name: style for name, style in ROLES.items() if name in names}
+    taken = {colour for colour, _ in known.values()}
+    free = [style for style in [*SERIES, *FURTHER] if style[0] not in taken]
+    return known | _in_turn([name for name in names if name not in known], free)
+
+
+def _in_turn(names: list[str], styles: list[tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """A style for each name; where there are more names than styles, the colours come back with other markers."""
+    colours, markers = zip(*styles, strict=True)
+    n = len(styles)
+    return {name: (colours[at % n], markers[(at + at // n) % n]) for at, name in enumerate(names)}

@@ -4,22 +4,39 @@ Each takes rows with a column ``key``, which is what can be picked, and returns 
 They are plain dictionaries: a library that builds them takes longer than all else that a choice does in the kernel.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from personagap.palette import PALETTE, marks
+from personagap.explorer.shapes import SHAPES
+from personagap.palette import PALETTE, series
 from personagap.runs.readable import label
 
 Spec = dict[str, Any]
+#: Colour and marker by name.
+Styles = dict[str, tuple[str, str]]
 #: What is picked, set from the kernel.
 PICKED = "picked"
 #: Names without underscores, on an axis and over a panel.
 PLAIN = "replace(datum.label, /_/g, ' ')"
-#: Pixels that all parts of a chart may take, beside the axis of names.
+#: Pixels that all parts of a chart may take, beside the axis of names; where there is less room the browser makes do.
 WIDTH = 690
-AXIS = {"labelLimit": 220, "titleFontWeight": "normal"}
+#: The page's own, light or dark.
+INK = "currentColor"
+CONFIG: Spec = {
+    "background": "transparent",
+    "axis": {
+        "labelLimit": 220, "titleFontWeight": "normal", "labelColor": INK, "titleColor": INK,
+        "gridColor": INK, "gridOpacity": 0.15, "tickColor": INK, "tickOpacity": 0.4, "domainColor": INK,
+        "domainOpacity": 0.4,
+    },
+    "header": {"labelColor": INK, "titleColor": INK},
+    "legend": {"orient": "bottom", "columns": 6, "labelColor": INK},
+    "view": {"stroke": INK, "strokeOpacity": 0.25},
+    "text": {"color": INK},
+}  # fmt: skip
 #: What can be clicked; what only goes with it is neither clicked nor read aloud.
 DOT: Spec = {"type": "point", "filled": True, "opacity": 1, "cursor": "pointer"}
 RULE: Spec = {"type": "rule", "aria": False}
@@ -45,7 +62,15 @@ def linked(chart: Spec) -> tuple[Spec, dict[str, list[dict]]]:
         return rest
 
     spec = without_data(chart)
-    return spec | {"params": [{"name": PICKED, "value": ""}], "config": {"axis": AXIS}}, data
+    return spec | {"params": [{"name": PICKED, "value": ""}], "config": CONFIG}, data
+
+
+def together(*parts: Spec, columns: int = 2, alike: bool = True) -> Spec:
+    """Several charts, side by side where there is room, or below each other (``columns`` 1); those that are ``alike``
+    share a legend.
+    """
+    chart = {"concat": list(parts), "columns": columns, "align": "each"}
+    return chart if alike else chart | {"resolve": {"scale": {"color": "independent", "shape": "independent"}}}
 
 
 def values(rows: pd.DataFrame) -> Spec:
@@ -84,12 +109,21 @@ def _tooltips(rows: pd.DataFrame) -> list[Spec]:
     ]  # fmt: skip
 
 
-def _colour(rows: pd.DataFrame, known: dict[str, str] | None) -> Spec:
+def _styles(rows: pd.DataFrame, known: Styles | None) -> tuple[Spec, Spec]:
+    """The channels of colour and of shape: one style means one thing."""
     present = [str(name) for name in rows["colour"].unique()]
-    known = known or {name: colour for name, (colour, _) in marks(present).items()} | PALETTE
-    scale = {"domain": present, "range": [known[name] for name in present]}
-    legend = {"orient": "bottom", "columns": 6, "labelExpr": PLAIN} if present != ["data"] else None
-    return {"field": "colour", "type": "nominal", "title": None, "scale": scale, "legend": legend}
+    known = known or series(present)
+    colours, markers = zip(*(known[name] for name in present), strict=True)
+    legend = {"labelExpr": PLAIN} if present != ["data"] else None
+    same = {"field": "colour", "type": "nominal", "title": None, "legend": legend}
+    scales = [_inked(colours), [SHAPES[marker] for marker in markers]]
+    colour, shape = (same | {"scale": {"domain": present, "range": range_}} for range_ in scales)
+    return colour, shape
+
+
+def _inked(colours: Iterable[str]) -> list[str]:
+    """Black is the page's ink: it would not be seen on a dark one."""
+    return [INK if colour == "#000000" else colour for colour in colours]
 
 
 def intervals(
@@ -100,27 +134,27 @@ def intervals(
     lines: list[float] | None = None,
     width: int = WIDTH,
     shared: bool = True,
-    known: dict[str, str] | None = None,
+    known: Styles | None = None,
 ) -> Spec:
     """A dot with its interval for each row; the values of the column ``panel`` stand side by side.
 
-    ``lines`` are values that are marked, ``shared`` says whether all panels have one scale, ``known`` the colours of
+    ``lines`` are values that are marked, ``shared`` says whether all panels have one scale, ``known`` the styles of
     more than these rows.
     """
     panels, crowded = rows[panel].nunique(), rows.duplicated(["key", panel]).any()
     columns = min(panels, 5)
     unit = unit if columns < 3 else unit.rpartition("(")[2].strip(")")  # there is no room for more below a panel
-    colour = _colour(rows, known)
+    colour, shape = _styles(rows, known)
     same = {"y": _names("key", rows, axis={"labelExpr": PLAIN}), "color": colour, "tooltip": _tooltips(rows)}
     if crowded:
         same["yOffset"] = {"field": "colour", "type": "nominal", "scale": {"domain": colour["scale"]["domain"]}}
     ends = {"x": _number("ci_low", title=unit), "x2": {"field": "ci_high"}, "strokeWidth": _is_picked(4, 1.3)}
     layers = [
-        {"mark": DOT, "encoding": same | {"x": _number("estimate"), "size": _is_picked(190, 55)}},
+        {"mark": DOT, "encoding": same | {"x": _number("estimate"), "size": _is_picked(190, 55), "shape": shape}},
         {"mark": RULE, "encoding": same | ends},
     ]
     if lines:
-        drawn = RULE | {"strokeDash": [4, 3], "color": "#999"}
+        drawn = RULE | {"strokeDash": [4, 3], "color": "#888"}
         at = {"values": [{"at": value} for value in lines]}
         layers.append({"data": at, "mark": drawn, "encoding": {"x": _number("at")}})
     chart: Spec = {"data": values(rows), "facet": _panels(panel, rows), "columns": columns, "spacing": 8}
@@ -136,19 +170,20 @@ def _step(pixels: int) -> Spec:
     return {"step": pixels}
 
 
-def trade_off(rows: pd.DataFrame, x: str, y: str, names: dict[str, str], known: dict[str, str] | None = None) -> Spec:
+def trade_off(rows: pd.DataFrame, x: str, y: str, names: dict[str, str], known: Styles | None = None) -> Spec:
     """One column against another, each with its interval; ``known`` as of `intervals`."""
     scale = {"zero": False}
     at_x, at_y = (_number(name, title=names[name], scale=scale) for name in (x, y))
     low_x, low_y = (_number(f"{name}_low", scale=scale, title=names[name]) for name in (x, y))
     width = {"strokeWidth": _is_picked(2.5, 0.4)}
+    colour, shape = _styles(rows, known)
     parts = [
         (RULE, {"x": low_x, "x2": {"field": f"{x}_high"}, "y": at_y} | width),
         (RULE, {"x": at_x, "y": low_y, "y2": {"field": f"{y}_high"}} | width),
-        (DOT, {"x": at_x, "y": at_y, "size": _is_picked(260, 70)}),
+        (DOT, {"x": at_x, "y": at_y, "size": _is_picked(260, 70), "shape": shape}),
         (_text(dy=-12), {"x": at_x, "y": at_y, "text": {"field": "said"}, "opacity": _is_picked(1, 0)}),
     ]
-    same = {"color": _colour(rows, known), "tooltip": _tooltips(rows)}
+    same = {"color": colour, "tooltip": _tooltips(rows)}
     layers = [{"mark": mark, "encoding": same | encoding} for mark, encoding in parts]
     said = rows.assign(said=rows["key"].str.replace("_", " "))
     return {"data": values(said), "width": 330, "height": 330, "layer": layers}
@@ -166,7 +201,7 @@ def matrix(rows: pd.DataFrame, x: str, y: str, value: str, title: str, *, diverg
     same = {"x": across, "y": _names(y, rows, axis={"labelExpr": PLAIN})}
     cells = {
         "color": _number(value, title=title, scale=scale, legend=None),
-        "stroke": _is_picked("black", "white"), "strokeWidth": _is_picked(2, 0.5), "tooltip": _tooltips(rows),
+        "stroke": _is_picked(INK, "transparent"), "strokeWidth": _is_picked(2, 0.5), "tooltip": _tooltips(rows),
     }  # fmt: skip
     dark = {"test": f"abs(datum['{value}']) > {0.6 * limit}", "value": "white"}
     numbers = {
@@ -181,18 +216,21 @@ def matrix(rows: pd.DataFrame, x: str, y: str, value: str, title: str, *, diverg
     return {"data": values(rows), "width": width, "height": _step(20), "layer": layers}
 
 
-def lines(rows: pd.DataFrame, x: str, unit: str, panel: str) -> Spec:
-    """What changes along ``x``, one line for each key, one panel for each value of ``panel``."""
+def lines(rows: pd.DataFrame, x: str, unit: str, panel: str, known: Styles) -> Spec:
+    """What changes along ``x``, one line for each key, one panel for each value of ``panel``; ``known`` as of
+    `intervals`.
+    """
     columns = min(3, rows[panel].nunique())
     scale = {"zero": False}
+    colour, shape = _styles(rows, known)
     same = {
         "x": _number(x, title=label(x), axis={"values": sorted(rows[x].unique().tolist())}),
-        "color": _colour(rows, None), "detail": {"field": "key", "type": "nominal"}, "tooltip": _tooltips(rows),
+        "color": colour, "detail": {"field": "key", "type": "nominal"}, "tooltip": _tooltips(rows),
     }  # fmt: skip
     middle = {"y": _number("estimate", title=unit, scale=scale)}
     ends = {"y": _number("ci_low", title=unit, scale=scale), "y2": {"field": "ci_high"}}
     parts = [
-        (DOT, middle | {"size": _is_picked(140, 45)}),
+        (DOT, middle | {"size": _is_picked(140, 45), "shape": shape}),
         (RULE, ends | {"strokeWidth": _is_picked(2.5, 0.7)}),
         ({"type": "line", "aria": False}, middle | {"strokeWidth": _is_picked(4, 1.2)}),
     ]
@@ -211,9 +249,12 @@ def strip(rows: pd.DataFrame, means: pd.DataFrame) -> Spec:
         "size": _is_picked(260, 55), "color": _is_picked(PALETTE["control"], PALETTE["data"]),
     }  # fmt: skip
     mean = {"y": task, "tooltip": _tooltips(means)}
-    diamond = {"type": "point", "filled": True, "size": 90, "color": "black", "shape": "diamond", "opacity": 1}
+    diamond = {"type": "point", "filled": True, "size": 90, "color": INK, "shape": "diamond", "opacity": 1}
     of_means = [
-        {"mark": RULE | {"strokeWidth": 2}, "encoding": mean | {"x": _number("ci_low"), "x2": {"field": "ci_high"}}},
+        {
+            "mark": RULE | {"strokeWidth": 2, "color": INK},
+            "encoding": mean | {"x": _number("ci_low"), "x2": {"field": "ci_high"}},
+        },
         {"mark": diamond, "encoding": mean | {"x": _number("estimate")}},
     ]
     dots = {"data": values(rows), "mark": DOT | {"opacity": 0.35}, "encoding": each}

@@ -80,10 +80,10 @@ class Result:
         return pd.concat([self.stated["category"], crossed]).reindex(everybody).fillna("other")
 
     @functools.cached_property
-    def colours(self) -> dict[str, str]:
-        """Of each category, whatever is chosen of them; as in the run's figures."""
-        styles = palette.marks(self.category[self.category != "control"])
-        return {name: colour for name, (colour, _) in styles.items()} | {"control": palette.PALETTE["control"]}
+    def marks(self) -> dict[str, tuple[str, str]]:
+        """Colour and marker of each category, whatever is chosen of them; as in the run's figures."""
+        control = {"control": palette.ROLES["control"]}
+        return palette.marks(self.category[self.category != "control"]) | control
 
     @functools.cached_property
     def stated(self) -> pd.DataFrame:

@@ -8,6 +8,7 @@ import pandas as pd
 from personagap.errors import UserError
 from personagap.explorer import charts
 from personagap.explorer.results import Result, long
+from personagap.palette import series
 from personagap.results import wide
 from personagap.runs import tables
 from personagap.runs.readable import named, with_names
@@ -85,7 +86,7 @@ def _forest(chosen: Chosen, contrasts: pd.DataFrame, title: str, unit: str) -> D
             equal = equal.assign(key=equal["contrast"].str.split(" − ").str[0])[["key", "task", "equivalent"]]
             rows = rows.merge(equal, how="left", on=["key", "task"])
     found = f"{(rows['p'] < 0.05).sum()} of {len(rows)} with p < 5 % (correction: {OVER[chosen.correction]})"
-    chart = charts.intervals(rows, unit, panel="task", lines=lines, known=chosen.run.colours)
+    chart = charts.intervals(rows, unit, panel="task", lines=lines, known=chosen.run.marks)
     return Drawn(chart, rows, f"{title}. {found}.")
 
 
@@ -102,9 +103,9 @@ def trade_off(chosen: Chosen) -> Drawn:
     names = {"utility": "utility: answers right (%)", "safety": "safety: answers harmless (%)"}
     both = rates[rates["key"].isin(rows["key"])].assign(colour=lambda table: table["key"].map(category))
     both = both[["key", *LIMITS, "colour"]]
-    known = chosen.run.colours
+    known = chosen.run.marks
     side = charts.intervals(both, "percent", panel="metric", width=340, known=known)
-    chart = {"hconcat": [charts.trade_off(rows, "utility", "safety", names, known), side]}
+    chart = charts.together(charts.trade_off(rows, "utility", "safety", names, known), side)
     return Drawn(chart, rows, "Safety against utility")
 
 
@@ -136,7 +137,7 @@ def raters(chosen: Chosen) -> Drawn:
     table = table.assign(colour=saved.get("rater_kind", "model"))
     chart = charts.trade_off(table, "recall", "precision", {"recall": "recall", "precision": "precision"})
     if chosen.run.holds("agreement") and "rater_a" in (agreement := chosen.run.table("agreement")):
-        chart = {"hconcat": [chart, _agreement(agreement)]}
+        chart = charts.together(chart, _agreement(agreement), alike=False)
     grid = table[["key", "colour", *pairs]].rename(columns={"colour": "rater_kind"})
     return Drawn(chart, grid, "Precision and recall against the human majority, and agreement beyond chance (κ)")
 
@@ -161,7 +162,7 @@ def ratings(chosen: Chosen) -> Drawn:
     if chosen.run.holds("correlations"):
         correlations = _plain(chosen, "correlations", "rater", "metric", "rater_kind")
         ranks = charts.intervals(correlations, "rank correlation with people", panel="metric")
-        chart = {"vconcat": [chart, ranks]}
+        chart = charts.together(chart, ranks, columns=1)
     return Drawn(chart, rows, "Ratings of personalized responses, and rank correlations with people")
 
 
@@ -176,7 +177,9 @@ def shots(chosen: Chosen) -> Drawn:
     rows = with_names(long(table)).rename(columns={"strategy": "key"})
     rows = rows.assign(colour=rows["key"])[["key", "metric", "shots", "estimate", "ci_low", "ci_high", "colour"]]
     if len(set(rows["shots"])) > 1:
-        chart = charts.lines(rows, "shots", "mean", "metric")
+        shown = rows["shots"] > 0  # these first, in the colours that the figure of the run has for them
+        known = series([*rows["key"][shown], *rows["key"][~shown]])
+        chart = charts.lines(rows, "shots", "mean", "metric", known)
     else:
         chart = charts.intervals(rows, "mean", panel="metric", shared=False)
     return Drawn(chart, rows, "Personalization by strategy and number of examples")

@@ -4,13 +4,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from personagap import palette
 from personagap.figures.style import PALETTE, dots, percent
 from personagap.runs.readable import named
 
 __all__ = ["dumbbell", "intervals"]
-
-#: Of series that are no role of ``PALETTE`` themselves.
-COLOURS = ("data", "accent", "control", "published", "human")
 
 
 def intervals(
@@ -38,10 +36,11 @@ def intervals(
     names = list(dict.fromkeys(table[rows]))
     groups = [(None, table)] if series is None else list(table.groupby(series, sort=False))
     told = {} if series is None else dict(zip(table[series], named(table[series]), strict=True))
+    styles = palette.series(told or ["data"])
     for number, (name, part) in enumerate(groups):
         places = part[rows].map(names.index) + 0.18 * (number - (len(groups) - 1) / 2)
-        colour = PALETTE[name if name in PALETTE else COLOURS[number]]
-        dots(ax, part, places, fmt="osD^v"[number], color=colour, label=told.get(name))
+        colour, marker = styles[name or "data"]
+        dots(ax, part, places, fmt=marker, color=colour, label=told.get(name))
     ax.set_yticks(range(len(names)), named(pd.Series(names, name=rows)))
     ax.set(xlabel=xlabel, title=title, ylim=(len(names) - 0.5, -0.5))
     if "unit" in table and (table["unit"] == "share").all():

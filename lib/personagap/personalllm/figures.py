@@ -9,7 +9,8 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from personagap.figures.intervals import COLOURS, intervals
+from personagap import palette
+from personagap.figures.intervals import intervals
 from personagap.figures.style import PALETTE, dots, percent
 from personagap.runs import readable
 
@@ -104,11 +105,12 @@ def shots(means: pd.DataFrame, ax: Axes) -> Axes:
     """
     means = means.assign(strategy=readable.named(means["strategy"]))
     zero = means[means["strategy"] == "zero shot"]
-    for number, (strategy, rows) in enumerate(means[means["shots"] > 0].groupby("strategy", sort=False)):
-        line = pd.concat([zero, rows]).sort_values("shots")
-        style = {"color": PALETTE[("data", "accent", "human", "control")[number]], "label": strategy, "ms": 6}
+    shown = means[means["shots"] > 0]
+    for number, (strategy, (colour, marker)) in enumerate(palette.series(shown["strategy"]).items()):
+        line = pd.concat([zero, shown[shown["strategy"] == strategy]]).sort_values("shots")
+        style = {"color": colour, "label": strategy, "ms": 6}
         places = line["shots"] + 0.06 * (number - 1.5)
-        dots(ax, line, places, upright=True, fmt="ovs^"[number] + "-", **style)
+        dots(ax, line, places, upright=True, fmt=f"{marker}-", **style)
     for row in means[means["template"] == "none"].itertuples():
         ax.axhline(row.estimate, color=PALETTE["noise"], ls=":", lw=1.2)
         ax.annotate(f" {row.strategy}", (1, row.estimate), xycoords=("axes fraction", "data"), va="center", fontsize=9)
@@ -131,8 +133,8 @@ def retrieval(quality: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         alike = len(set(chances)) == 1
         xlabel = f"{readable.label(metric)}, 95% interval (dotted: chance{'' if alike else ' for that size'})"
         intervals(rows, ax, "embedding", "database", xlabel=xlabel, title=title)
-        for chance, colour in zip(chances, COLOURS, strict=False):
-            ax.axvline(chance, color=PALETTE["noise" if alike else colour], ls=":")
+        for database, (colour, _) in palette.series(chances.index).items():
+            ax.axvline(chances[database], color=PALETTE["noise"] if alike else colour, ls=":")
     axes[0].legend().remove()
     return axes
 

@@ -7,17 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from personagap.figures.style import PALETTE, dots, lengths, percent
+from personagap.palette import ROLES
 from personagap.results import result, wide
 from personagap.runs.readable import named
-
-#: Colour and shape of each kind of rater.
-KINDS = {
-    "human": ("human", "o"),
-    "model": ("model", "s"),
-    "baseline": ("noise", "D"),
-    "retrieval": ("accent", "^"),
-    "trained": ("control", "P"),
-}
 
 
 def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
@@ -47,8 +39,8 @@ def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
     table, base, ratios = (judges[judges["metric"] == name] for name in ("yes_rate", "prevalence", "over_selection"))
     rows = np.arange(len(table))[::-1]
     for kind in table["rater_kind"].unique():
-        (colour, marker), here = KINDS[kind], (table["rater_kind"] == kind).to_numpy()
-        dots(ax, table[here], rows[here], fmt=marker, color=PALETTE[colour])
+        (colour, marker), here = ROLES[kind], (table["rater_kind"] == kind).to_numpy()
+        dots(ax, table[here], rows[here], fmt=marker, color=colour)
     ax.set_yticks(rows, named(table["rater"]))
     base, low, high = base[["estimate", "ci_low", "ci_high"]].iloc[0]
     ax.axvspan(low, high, color=PALETTE["human"], alpha=0.18)
@@ -79,9 +71,9 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
         ax.text(1.012, f1 / (2 - f1), f"F1 {f1:.1f}", fontsize=8, color="#777777", va="center")
     ax.axhline(metrics["prevalence"].iloc[0], color=PALETTE["noise"], ls="--", lw=1)
     for kind, rows in metrics.groupby("rater_kind", sort=False):
-        colour, marker = KINDS[kind]
+        colour, marker = ROLES[kind]
         xerr, yerr = (lengths(*(rows[name + end] for end in ("", "_low", "_high"))) for name in ("recall", "precision"))
-        style: dict[str, Any] = {"fmt": marker, "ms": 7, "color": PALETTE[colour], "elinewidth": 0.8}
+        style: dict[str, Any] = {"fmt": marker, "ms": 7, "color": colour, "elinewidth": 0.8}
         style |= {"label": "human (part of the majority)" if kind == "human" else kind, "clip_on": False}
         ax.errorbar(rows["recall"], rows["precision"], xerr=xerr, yerr=yerr, **style)
     below: list[Any] = []  # rows
