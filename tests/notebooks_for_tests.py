@@ -13,7 +13,11 @@ from unittest import mock
 import matplotlib as mpl
 import matplotlib.pyplot as plt
 import nbformat
+import numpy as np
 import psutil
+from matplotlib.colors import to_rgba
+from matplotlib.container import BarContainer, ErrorbarContainer
+from matplotlib.lines import Line2D
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
 
 from personagap.runs import Run
@@ -53,6 +57,7 @@ def run_here(notebook, output, figures=(), **given):
     write = Run.figure
 
     def figure(run, fig, name, *said):
+        assert_told_apart(fig)
         write(run, fig, name, *said) if name in figures else plt.close(fig)
 
     with mpl.rc_context(), mock.patch.object(Run, "figure", figure):  # notebooks set how figures look
@@ -61,6 +66,23 @@ def run_here(notebook, output, figures=(), **given):
                 exec(cell, names)
         finally:
             plt.close("all")
+
+
+def assert_told_apart(fig):
+    """No two series of a panel look alike."""
+    for ax in fig.axes:
+        looks = {}
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            assert looks.setdefault(look(handle), label) == label, f"{looks[look(handle)]} and {label} look alike"
+
+
+def look(handle):
+    """How what a legend explains is drawn."""
+    drawn = handle[0] if isinstance(handle, ErrorbarContainer | BarContainer) else handle
+    if isinstance(drawn, Line2D):
+        colours = map(to_rgba, (drawn.get_color(), drawn.get_markerfacecolor()))
+        return *colours, drawn.get_marker(), drawn.get_linestyle()
+    return type(drawn), tuple(np.ravel(drawn.get_facecolor()))
 
 
 @contextlib.contextmanager

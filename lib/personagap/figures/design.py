@@ -25,7 +25,7 @@ def noise_floor(floors: pd.DataFrame, published: pd.DataFrame, ax: Axes) -> Axes
     for row in published.itertuples():
         ax.axhline(row.value, color=PALETTE["published"], lw=1)
         text = f"published, {row.label}: {row.value:.2f}"
-        ax.annotate(text, (0.995, row.value), color=PALETTE["published"], fontsize=8, **style)
+        ax.annotate(text, (0.995, row.value), fontsize=8, **style)
     ax.set(ylabel="PB if there is no effect (points)", title="What 31 identities show when none makes a difference")
     ax.set_ylim(0, None)
     return ax

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from personagap.figures.style import PALETTE, dots, lengths, percent
-from personagap.palette import ROLES
+from personagap.palette import ROLES, series
 from personagap.results import result, wide
 from personagap.runs.readable import named
 
@@ -46,7 +46,7 @@ def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
     ax.axvspan(low, high, color=PALETTE["human"], alpha=0.18)
     ax.axvline(base, color=PALETTE["human"])
     style: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "top", "fontsize": 9}
-    style |= {"xycoords": ("data", "axes fraction"), "color": PALETTE["human"]}
+    style |= {"xycoords": ("data", "axes fraction")}
     ax.annotate(f"human majority\n{base:.1%}", (base, 0.98), **style)
     beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
     for row, ratio in zip(rows, ratios["estimate"], strict=True):
@@ -95,8 +95,11 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
 def calibration(curve: pd.DataFrame, ax: Axes) -> Axes:
     """How often the gold says yes among items of like score (``gap.reliability_curve``, of one rater or several)."""
     ax.plot([0, 1], [0, 1], color=PALETTE["noise"], ls="--", lw=1, label="calibrated")
-    for colour, (rater, rows) in zip(PALETTE.values(), curve.groupby("rater", sort=False), strict=False):
-        dots(ax, rows, rows["score"], upright=True, fmt="o-", ms=6, color=colour, label=rater.replace("_", " "))
+    styles = series(curve["rater"])
+    for rater, rows in curve.groupby("rater", sort=False):
+        colour, marker = styles[rater]
+        style: dict[str, Any] = {"fmt": f"{marker}-", "ms": 6, "color": colour, "label": rater.replace("_", " ")}
+        dots(ax, rows, rows["score"], upright=True, **style)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean score of the judge", ylabel="share relevant to the human majority")
     ax.set_title("Calibration")
     ax.legend(fontsize=9)

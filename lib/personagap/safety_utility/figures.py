@@ -5,13 +5,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from personagap.effects import pb_corrected
 from personagap.figures.intervals import intervals
 from personagap.figures.style import PALETTE, dots
+from personagap.palette import series
 from personagap.runs.readable import named
 
 
@@ -69,13 +69,14 @@ def origin(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> A
     """
     stages = bias["condition"].unique()
     dimensions = bias["dimension"].unique()
-    colours = dict(zip(dimensions, sns.color_palette("colorblind", len(dimensions) + 1)[1:], strict=True))
-    colours["joint"] = PALETTE["data"]  # also the first of that palette
+    # No task has a colour that means something else here.
+    styles = series(["data", "control", "baseline", *(name for name in dimensions if name != "joint")])
     for number, (dimension, rows) in enumerate(bias.groupby("dimension", sort=False)):
         joint = dimension == "joint"
         x = np.arange(len(stages)) + 0.05 * (number - (len(dimensions) - 1) / 2)
-        style = {"color": colours[dimension], "lw": 2.5 if joint else 1, "zorder": 2 + joint, "ms": 6, "capsize": 0}
-        style |= {"fmt": "osv^Dp"[number % 6] + "-", "label": dimension.replace("_", " ")}
+        colour, marker = styles["data" if joint else dimension]
+        style = {"color": colour, "lw": 2.5 if joint else 1, "zorder": 2 + joint, "ms": 6, "capsize": 0}
+        style |= {"fmt": f"{marker}-", "label": dimension.replace("_", " ")}
         dots(ax, pb_corrected(rows), x, upright=True, **style)
         if not joint:
             continue
@@ -88,7 +89,7 @@ def origin(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> A
             style = {"color": PALETTE["control"], "ms": 9, "zorder": 4, "label": "true joint PB of the demo"}
             ax.plot(x, true, "d", **style)
     ax.set_xticks(range(len(stages)), named(pd.Series(stages)))
-    ax.set(ylabel="PB (points); filled: corrected for noise, 95% interval", ylim=(0, None))
+    ax.set(ylabel="PB (points)\nfilled: corrected for noise, 95% interval", ylim=(0, None))
     ax.set_title("Personalization bias by stage of training")
     ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
