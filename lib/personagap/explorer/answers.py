@@ -17,7 +17,7 @@ class Answers(widgets.VBox):
         self.search = widgets.Text(description="search", placeholder="words of an answer", continuous_update=False)
         self.item = widgets.Dropdown(description="item")
         self.back, self.on = (widgets.Button(description=text) for text in ("‹ previous", "next ›"))
-        self.save = widgets.Button(description="export")
+        self.save = widgets.Button(description="export", tooltip="Makes a table of the answers found")
         self.found, self.chats = widgets.HTML(), widgets.HTML()
         for widget in (self.back, self.on, self.save):
             widget.layout.width = "6.5rem"
@@ -49,7 +49,10 @@ class Answers(widgets.VBox):
         self.found.value = ""
         told = self._rows["text"].fillna("") + " " + self._rows["label"] + " " + self._rows["item"]
         self._hits = self._rows[[holds(text, self.search.value) for text in told]]
-        self.item.options = list(dict.fromkeys(self._hits["task"] + " · " + self._hits["item"]))
+        everything, found = ((rows["task"] + " · " + rows["item"]).unique() for rows in (self._rows, self._hits))
+        if self.search.value.strip():
+            self.found.value = f"{len(found)} of {len(everything)} items"
+        self.item.options = found.tolist()
         if not self.item.options:
             self.chats.value = "<p><em>No answer holds these words.</em></p>"
 
@@ -66,5 +69,5 @@ class Answers(widgets.VBox):
         """A link to a table of the answers found."""
         table = self._hits.assign(text=self._hits["text"].map(visible, na_action="ignore"))
         data = base64.b64encode(table.to_csv(index=False).encode()).decode()
-        link = f'<a download="answers.csv" href="data:text/csv;base64,{data}">answers.csv</a>'
-        self.found.value = f"{link} ({len(table)} answers)"
+        href = f'href="data:text/csv;base64,{data}" style="color: inherit; text-decoration: underline"'
+        self.found.value = f'<a download="answers.csv" {href}>download answers.csv</a> ({len(table)} answers)'

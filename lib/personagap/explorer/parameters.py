@@ -54,13 +54,14 @@ class Form(widgets.VBox):
         told = papermill.inspect_notebook(str(self.notebook.value))
         self.fields, rows = {}, []
         for name, default in request.defaults.items():
-            kind, text = describe(request.kinds[name]), format_value(default)
-            field = widgets.Text(text, description=name, tooltip=kind, style=STYLE, continuous_update=False)
+            kind, text = describe(request.kinds[name]), "" if default is None else format_value(default)
+            about = {"description": name, "placeholder": text or "None", "tooltip": kind}
+            field = widgets.Text(text, **about, style=STYLE, continuous_update=False)
             field.layout.width = WIDTH
             field.observe(self._say, "value")
-            about = widgets.HTML(f"<small>{escape(told.get(name, {}).get('help') or kind)}</small>")
+            told_of = widgets.HTML(f"<small>{escape(told.get(name, {}).get('help') or kind)}</small>")
             self.fields[name] = field
-            rows.append(widgets.HBox([field, about], layout=widgets.Layout(flex_flow="row wrap")))
+            rows.append(widgets.HBox([field, told_of], layout=widgets.Layout(flex_flow="row wrap")))
         self.parameters.children = rows
         self._say()
 

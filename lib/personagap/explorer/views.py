@@ -125,7 +125,7 @@ def items(chosen: Chosen) -> Drawn:
     if rows.empty:
         raise UserError("The identity's category or task is not chosen.")
     rows.insert(0, "key", rows["task"] + " · " + rows["item"])
-    title = f"{persona.replace('_', ' ')} − no system prompt, by item"
+    title = f"{persona.replace('_', ' ')} − no system prompt: a dot for each item, ◆ their mean with its interval"
     return Drawn(charts.strip(rows, means), rows, title)
 
 
