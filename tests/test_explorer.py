@@ -105,6 +105,7 @@ def test_from_a_number_to_the_answers_behind_it(widget):
     assert shown.count("</b>") and ("right</h5>" in shown or "wrong</h5>" in shown)
     widget.answers.search.value = "no such words"
     assert "No answer holds" in widget.answers.chats.value
+    assert widget.answers.found.value == f"0 of {len(widget.pick.options)} items"
     widget.answers.search.value = "DO_NOT_ANSWER"
     assert widget.answers.item.options == ()
     widget.answers.search.value = "harmful"

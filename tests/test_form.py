@@ -20,6 +20,7 @@ def test_the_form_writes_the_command_and_says_what_it_costs(tmp_path, monkeypatc
     form = explorer.form(tmp_path)
     assert form.notebook.value == BIAS and list(form.fields) == list(Request(BIAS).defaults)
     assert "personagap run notebooks/safety_utility/1_personalization_bias.ipynb</pre>" in form.said.value
+    assert (form.fields["identities"].value, form.fields["identities"].placeholder) == ("", "None")
     given = {"tasks": '["mmlu", "gsm8k"]', "runs": "2", "data": "demo", "intersections": "[]"}
     for name, text in given.items():
         form.fields[name].value = text
