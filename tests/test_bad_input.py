@@ -1,6 +1,7 @@
 """Untrusted and damaged inputs: each kind is one line that says what, where and how to mend it."""
 
 import json
+import os
 import shutil
 
 import pandas as pd
@@ -16,6 +17,7 @@ from personagap.errors import UserError
 from personagap.models import Sampling, loading
 from personagap.paths import DEMO
 from personagap.personalllm.adaptation import runlog
+from personagap.runs.folder import read_facts
 from personagap.safety_utility import dpo
 
 
@@ -200,8 +202,14 @@ def test_a_notebook_with_odd_cells(tmp_path, cells):
     assert "is not a notebook" in refused("run", notebook, "--figures", tmp_path)
 
 
+#: Each anchor holds the one before it nine times.
+BOMB = (
+    "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)) + "runs: *a8\n"
+)
+
+
 @pytest.mark.parametrize(
-    "text", ["runs: &a [*a]", "runs:\n- &a {notebook: p/1.ipynb, parameters: {n: *a}}", "[" * 5000]
+    "text", ["runs: &a [*a]", "runs:\n- &a {notebook: p/1.ipynb, parameters: {n: *a}}", "[" * 5000, BOMB]
 )
 def test_yaml_that_holds_itself(tmp_path, text):
     write_notebook(tmp_path / "p" / "1.ipynb")
@@ -352,6 +360,41 @@ TABLE = {
     "two columns of scores": holds("s.csv", "persona,item,score,score\nnone,1,1,0\n", scores.load),
     "lists for prompts": lists_for_prompts,
 }
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a device"])
+def test_what_is_read_is_a_file(tmp_path, kind):
+    """Of a pipe that nobody writes to the end would be waited for; of /dev/zero it never comes."""
+    names = ("gsm8k.jsonl", "relevance_judgments.csv", "personalllm_runs.csv", "run.json", "b.yaml", "1.ipynb")
+    for name in names:
+        os.mkfifo(tmp_path / name) if kind == "a pipe" else (tmp_path / name).symlink_to("/dev/zero")
+    reads = [lambda: datasets.load("gsm8k", data=tmp_path), lambda: datasets.load_relevance(tmp_path)]
+    for read in [*reads, lambda: runlog.load(tmp_path), lambda: read_facts(tmp_path)]:
+        with pytest.raises(UserError, match="a pipe or a device, not a file"):
+            read()
+    assert "a pipe or a device, not a file" in refused("batch", tmp_path / "b.yaml")
+    assert "a pipe or a device, not a file" in refused("run", tmp_path / "1.ipynb", "--figures", tmp_path / "f")
+
+
+@pytest.mark.parametrize("weights", ["x", ["a", "b"], [[1.0], [0.0]], 1.0, None])
+def test_weights_of_a_person_that_are_no_list_of_numbers(tmp_path, weights):
+    shutil.copytree(DEMO / "personalllm", tmp_path, dirs_exist_ok=True)
+    for file in (tmp_path / "PersonalLLM_InteractionDatabase").rglob("*.parquet"):
+        table = pd.read_parquet(file)
+        table.assign(person_weight=[weights] * len(table)).to_parquet(file)
+    with pytest.raises(UserError, match=r"row 1: .*(do not sum to one|no 'person_weight')"):
+        datasets.load_interactions(tmp_path)
+
+
+@pytest.mark.parametrize("given", ["", "a\0b", "loop"])
+def test_a_path_that_is_none(tmp_path, monkeypatch, given):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "loop").symlink_to("loop")
+    notebook = write_notebook(tmp_path / "p" / "1.ipynb")
+    assert refused("run", given)
+    assert refused("batch", given)
+    if given:
+        assert "is no path" in refused("run", notebook, "--figures", given)
 
 
 def test_the_table_of_bad_input(tmp_path):

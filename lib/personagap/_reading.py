@@ -8,14 +8,14 @@ import io
 import json
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager
+from numbers import Real
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from personagap.errors import UserError, explained
-from personagap.paths import DEMO, shown
+from personagap.paths import DEMO, regular, shown
 
 SIMULATED = "Apache-2.0 (simulated, written for this project)"
 
@@ -58,7 +58,12 @@ def are_texts(column: pd.Series) -> pd.Series:
 
 
 def sum_to_one(arrays: pd.Series) -> pd.Series:
-    return (arrays.map(np.sum) - 1).abs() <= 1e-3
+    """Whether each value is a list of numbers, such as texts and nested lists are not, that sum to one."""
+    return arrays.map(lambda each: pd.api.types.is_list_like(each) and _sums_to_one([*each]))
+
+
+def _sums_to_one(numbers: list) -> bool:
+    return all(isinstance(number, Real) for number in numbers) and abs(sum(numbers) - 1) <= 1e-3
 
 
 def find_folder(data: str | Path, demo: Path = DEMO) -> Path:
@@ -77,7 +82,7 @@ def from_hub(what: str) -> AbstractContextManager:
 
 def read_text(file: Path) -> str:
     try:
-        text = file.read_text(encoding="utf-8-sig")
+        text = regular(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
     except (OSError, ValueError) as error:  # a folder of that name, a link to nothing, no permission; no name at all
@@ -137,7 +142,7 @@ def _record(where: str, line: str) -> dict[str, Any]:
 def read_parquet(files: list[Path]) -> pd.DataFrame:
     """The files of one table; rows are counted from 1 through all of them."""
     with explained(f"{files[0].parent}: not whole Parquet files", "download them again"):
-        table = pd.concat([pd.read_parquet(file) for file in files], ignore_index=True)
+        table = pd.concat([pd.read_parquet(regular(file)) for file in files], ignore_index=True)
     return table.set_index(pd.RangeIndex(1, len(table) + 1))
 
 

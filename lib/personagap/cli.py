@@ -14,7 +14,17 @@ from personagap.paths import FIGURES, NOTEBOOKS, RESPONSES, shown
 # What loads pandas, torch or papermill is imported by the command that needs it, so that --help is quick.
 
 
-path = click.Path(path_type=Path, resolve_path=True)  # absolute, since a Dask worker has another current folder
+class _Path(click.Path):
+    """A path, absolute, since a Dask worker has another current folder."""
+
+    def convert(self, value, param, ctx):
+        try:
+            return Path(str(super().convert(value, param, ctx))).resolve()
+        except (ValueError, RuntimeError) as error:  # characters that no file's name has; links in a circle
+            self.fail(f"{value!r} is no path ({error})", param, ctx)
+
+
+path = _Path(path_type=Path)
 figures_option = click.option("--figures", type=path, default=FIGURES, help="Folder under which runs live.")
 force_option = click.option("--force", is_flag=True, help="Run even what is finished.")
 dry_run_option = click.option(
@@ -44,11 +54,9 @@ def _notebooks(start: str = "") -> list[Path]:
 
 def _notebook(given: str) -> Path:
     """A notebook's file, or one of the project's by its name."""
-    path, name = Path(given), given.removesuffix(".ipynb")
-    named = [each for each in _notebooks() if each.with_suffix("").match(name)]
-    if path.exists() or len(named) != 1:
-        return path.resolve()
-    return named[0]
+    name = given.removesuffix(".ipynb")
+    named = [each for each in _notebooks() if name and each.with_suffix("").match(name)]
+    return named[0] if len(named) == 1 and not Path(given).exists() else path.convert(given, None, None)
 
 
 @main.command()

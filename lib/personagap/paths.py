@@ -1,5 +1,6 @@
 """Where the project keeps its committed inputs and what it produces."""
 
+import errno
 import os
 from pathlib import Path
 
@@ -16,3 +17,10 @@ NOTEBOOKS = ROOT / "notebooks"
 def shown(path: str | Path) -> str:
     """A path as people read it: from the current folder, if that is shorter."""
     return min(str(path), os.path.relpath(path), key=len)
+
+
+def regular(file: Path) -> Path:
+    """The file itself; `OSError` if it is a pipe or a device, which would be waited for, or read without an end."""
+    if file.exists() and not (file.is_file() or file.is_dir()):
+        raise OSError(errno.EINVAL, "a pipe or a device, not a file", str(file))
+    return file

@@ -21,7 +21,7 @@ import pyarrow
 from personagap import personas
 from personagap._reading import read_csv, read_jsonl, read_text, source
 from personagap.errors import UserError, explained, one_of
-from personagap.paths import DEMO
+from personagap.paths import DEMO, regular
 
 COLUMNS = ["model", "persona", "template", "task", "item", "run", "score", "valid", "truncated"]
 #: Words for a score: those of inspect_ai (correct, partially, incorrect, no answer), and of anybody's table.
@@ -246,7 +246,7 @@ def _opened(file: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     if file.suffix == ".json":
         log = json.loads(read_text(file))
         return (log, log.get("samples") or []) if "eval" in log else (None, [])
-    with zipfile.ZipFile(file) as archive:
+    with zipfile.ZipFile(regular(file)) as archive:
         names = archive.namelist()
         if "header.json" not in names:
             raise UserError(f"{file}: the evaluation did not come to its end: run `inspect eval-retry` on it")

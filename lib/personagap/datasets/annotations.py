@@ -16,7 +16,7 @@ from personagap._reading import Rule, anonymous, check, find_folder, read_csv, r
 from personagap.datasets import annotation_tool as tool
 from personagap.datasets.annotation_tool import LABELLED, UNIT, Tables
 from personagap.errors import UserError, one_of
-from personagap.paths import DEMO
+from personagap.paths import DEMO, regular
 
 SCALES: dict[str, dict[str, Any]] = {
     "extraction": {"ok": "accepted", "unsure": "uncertain", "bad": "rejected"}
@@ -155,7 +155,7 @@ def _long_files(folder: Path) -> list[Path]:
 
 def _is_long(file: Path) -> bool:
     try:
-        with file.open(encoding="utf-8-sig", newline="") as lines:
+        with regular(file).open(encoding="utf-8-sig", newline="") as lines:
             return {*LONG} <= {*next(csv.reader(lines), [])}
     except (OSError, UnicodeDecodeError, csv.Error):  # told where a file is read in earnest
         return False

@@ -11,6 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from transformers.utils import cached_file
 
 from personagap.errors import UserError, explained, first_line
+from personagap.paths import regular
 
 DTYPES = ("float32", "bfloat16", "float16")
 transformers.logging.disable_progress_bar()  # of loading weights: noise in every report
@@ -108,6 +109,6 @@ def _content_hash(folder: Path) -> str:
     # Not the files beside them, such as a README or notes: they change no answer.
     for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.jinja")]):
         digest.update(path.name.encode())
-        with path.open("rb") as file:
+        with regular(path).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()[:16]

@@ -16,6 +16,7 @@ import pandas as pd
 import yaml
 
 from personagap.errors import UserError, first_line
+from personagap.paths import regular
 from personagap.runs import execute
 from personagap.runs.folder import runs
 from personagap.runs.request import Request, acyclic, format_value
@@ -38,7 +39,7 @@ def read(file: Path, figures: Path) -> list[Request]:
     `UserError`: the file is malformed, or a notebook or parameter in it does not exist.
     """
     try:
-        entries = list(acyclic(yaml.safe_load(file.read_text(encoding="utf-8"))["runs"]))
+        entries = list(acyclic(yaml.safe_load(regular(file).read_text(encoding="utf-8"))["runs"]))
     except FileNotFoundError:
         raise UserError(f"no batch file {file}") from None
     except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):

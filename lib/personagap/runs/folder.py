@@ -13,7 +13,7 @@ from typing import Any
 from personagap import sandbox
 from personagap.errors import UserError, explained
 from personagap.leaving import leaving
-from personagap.paths import FIGURES
+from personagap.paths import FIGURES, regular
 from personagap.runs.files import spared, whole
 from personagap.store_folder import is_locked
 
@@ -39,7 +39,7 @@ def read_facts(folder: Path) -> dict[str, Any]:
     # A run that starts may have just removed it.
     gone = contextlib.suppress(FileNotFoundError, NotADirectoryError)
     with explained(f"{path} is damaged", "delete it and run the notebook again"), gone:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = json.loads(regular(path).read_text(encoding="utf-8"))
     recorded = {**dict.fromkeys(("id", "started"), str), **dict.fromkeys(("parameters", "changed"), dict)}
     if not isinstance(facts, dict) or (
         "status" in facts and not all(isinstance(facts.get(name), kind) for name, kind in recorded.items())

@@ -2,6 +2,7 @@
 
 import ast
 import hashlib
+import itertools
 import json
 import math
 import os
@@ -17,7 +18,7 @@ import yaml
 from personagap import parameters
 from personagap.errors import UserError
 from personagap.leaving import redacted
-from personagap.paths import FIGURES, ROOT
+from personagap.paths import FIGURES, ROOT, regular
 
 #: The parameter through which a notebook learns its run's folder; the runner sets it.
 OUTPUT = "output"
@@ -25,6 +26,8 @@ OUTPUT = "output"
 TITLE = re.compile(r"^# +(.+)$", re.MULTILINE)
 #: A notebook's call for the tables of another.
 READS = re.compile(r"""latest_tables\([^"']*["']([^"']+)["']""")
+#: Parts of JSON that the values of a batch may have.
+MOST = 1_000_000
 WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
 
 
@@ -53,8 +56,10 @@ def parse_value(text: str) -> Any:
 
 
 def acyclic(value: Any) -> Any:
-    """A value of YAML; ValueError if an anchor holds itself."""
-    json.dumps(value, default=str)
+    """A value of YAML; ValueError if an anchor holds itself, or anchors of anchors are more than any batch needs."""
+    pieces = json.JSONEncoder(default=str).iterencode(value)
+    if next(itertools.islice(pieces, MOST, None), None) is not None:
+        raise ValueError("anchors of anchors without end")
     return value
 
 
@@ -105,7 +110,7 @@ class Request:
     def content(self) -> dict[str, Any]:
         """The notebook as its file holds it."""
         try:
-            content = json.loads(self.notebook.read_text(encoding="utf-8"))
+            content = json.loads(regular(self.notebook).read_text(encoding="utf-8"))
             metadata = {**content["metadata"], "kernelspec": {**content["metadata"].get("kernelspec", {})}}
             return {"cells": [_sound(cell) for cell in content["cells"]], "metadata": metadata}
         except FileNotFoundError:

@@ -8,6 +8,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep, proportions
 
 from personagap._reading import check
 from personagap.errors import UserError, explained
+from personagap.paths import regular
 from personagap.results import result
 
 #: What tells the configurations of meta-learning apart.
@@ -30,7 +31,7 @@ def load(folder: str | Path, missing_ok: bool = True) -> pd.DataFrame | None:
     if file is None:
         return None
     with explained(f"{file}: not a log of runs", "give the authors' file as it was released"):
-        log = pd.read_csv(file).rename_axis("row")
+        log = pd.read_csv(regular(file)).rename_axis("row")
         named = ["algorithm", "responses_to_include", "num_shots", "datetime", "meta_learning_dataset"]
         check(log.set_axis(log.index + 2), str(file), [*named, *CONFIGURATION[:3], *RESULTS])  # row 1 is the header
         log["method"] = log["algorithm"].str.removesuffix("Algorithm")
