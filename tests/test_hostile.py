@@ -57,6 +57,15 @@ CHEATS = {
     "a number without end": "from decimal import Decimal\ndef f(n): return Decimal('1e999999999')",
     "no number": "def f(n): return float('nan')",
     "a mock": "from unittest.mock import MagicMock\nf = MagicMock()",
+    "values past JSON": "import os\nos.write(3, b'[NaN]\\n[Infinity]\\n[-Infinity]\\n')\nos._exit(0)",
+    "carriage returns for lines": "import os\nos.write(3, b'[70000]\\r' * 9 + b'\\n')\nos._exit(0)",
+    "hashes that collide": "import os\nkeys = b','.join(b'%d' % (n * (2**61 - 1)) for n in range(1, 1400))\n"
+    "os.write(3, (b'[[\"set\", [' + keys + b']]]\\n') * 3)\nos._exit(0)",
+    "a class that names another": "class X:\n  __class__ = property(lambda s: int)\n"
+    "  __int__ = lambda s: 70000\ndef f(n): return X()",
+    "a repr that calls itself": "class X:\n  __repr__ = lambda s: repr(s)\ndef f(n): return X()",
+    "a number of millions of digits": "import sys\nsys.set_int_max_str_digits(0)\ndef f(n): return 1 << 10**7",
+    "no modules left": "import sys\nsys.modules['json'] = sys.modules['os'] = None\ndef f(n): return 0",
     "hash and order of its own": "class X(str):\n  __hash__ = lambda s: 70004\n  __eq__ = __lt__ = lambda s, o: True\n"
     "def f(n): return X('')",
 }
@@ -95,6 +104,9 @@ HARM = {
     "for _ in range(8): threading.Thread(target=w).start()\nw()",
     "folders without end": "import os\nwhile True: os.mkdir('x'), os.chdir('x')",
     "a file with a hole": "open('/tmp/x', 'w').truncate(1 << 40)",
+    "writes to the channel from threads": "import os, threading\ndef w():\n  while True: os.write(3, b'[70001]\\n')\n"
+    "for _ in range(4): threading.Thread(target=w).start()",
+    "a drop at a time": "import os, time\nwhile True: os.write(3, b'1'), time.sleep(.01)",
     "/proc": "import os\nos.listdir('/proc')",
     "crashes": "import ctypes\nctypes.string_at(0)",
 }
