@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import time
+from base64 import b64encode
 
 import pytest
 from click.testing import CliRunner
@@ -113,6 +114,15 @@ def test_what_commands_a_terminal_or_is_no_character_is_spelt_out(capsys, tmp_pa
 def test_a_key_is_known_as_json_and_addresses_write_it(monkeypatch):
     monkeypatch.setenv("OPENAI_API_KEY", 'MARK+ER/12"34=')
     assert leaving(r'MARK+ER/12"34= MARK+ER/12\"34= MARK%2BER%2F12%2234%3D') == "*** *** ***"
+
+
+@pytest.mark.parametrize("how", ["Basic", "Bearer"])
+def test_a_header_with_a_password_or_a_key_in_base64(monkeypatch, how):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    assert leaving(f"Proxy-Authorization: {how} bWU6UFJPWFlQVw==") == f"Proxy-Authorization: {how} ***"
+    assert leaving(str({"authorization": f"{how} other.key-1"})) == f"{{'authorization': '{how} ***'}}"
+    assert leaving(b64encode(KEY.encode()).decode()) == "***"
+    assert leaving(f"{how} questions") == f"{how} questions"
 
 
 @pytest.mark.parametrize("text", ["a://", "a://b:", "openai:", "openai:m@"])

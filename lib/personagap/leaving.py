@@ -3,6 +3,7 @@
 import json
 import os
 import re
+from base64 import b64encode
 from html import escape
 from urllib.parse import quote
 
@@ -19,6 +20,8 @@ USERINFO = re.compile(
 #: An address, and what follows its "?", "#" or ";"; and what of that is ours, for a server.
 QUERY = re.compile(r"(\w://[^\s\"'<>\\?#;]{0,300})([?#;][^\s\"'<>\\)]+)")
 PATIENCE = re.compile(r"#patience=\d+[.,:;\]]*")
+#: A header that a server or a proxy echoes: its password is in base64, its token may be another than ours.
+AUTHORIZATION = re.compile(r"(?i)(authorization\W{1,6}(?:basic|bearer) +)[\w+/=.~-]+")
 #: Characters that command a terminal, or reorder the text around them, so that it reads as something else than it is.
 HIDING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
@@ -33,11 +36,11 @@ def redacted(text: str) -> str:
     """
     for value in map(os.environ.get, SECRETS):
         if value and len(value) >= LONG:
-            for written in (value, json.dumps(value)[1:-1], quote(value, safe="")):
+            for written in (value, json.dumps(value)[1:-1], quote(value, safe=""), b64encode(value.encode()).decode()):
                 text = text.replace(written, "***")
     # Line by line, since few of a notebook's megabytes hold an address, and none of these reaches over a line's end.
     lines = [_without_secrets(line) if "://" in line or "openai:" in line else line for line in text.split("\n")]
-    return "\n".join(lines)
+    return AUTHORIZATION.sub(r"\1***", "\n".join(lines))
 
 
 def _without_secrets(line: str) -> str:
