@@ -9,6 +9,7 @@ import psutil
 import pytest
 from notebooks_for_tests import gone, wait_for, write_notebook
 
+from personagap.paths import NOTEBOOKS
 from personagap.runs import batch, warm
 from personagap.runs.request import Request
 
@@ -40,10 +41,22 @@ if n == 0:
         time.sleep(0.05)
 """
 
+ASKS_AND_NOT = ("safety_utility/1_personalization_bias", "instruments", "findings")
+
 
 def requests_for(folder, code, numbers, kernel=None):
     notebook = write_notebook(folder / "p" / "1.ipynb", code, parameters="n = 9\noutput = None")
     return [Request(notebook, {"n": n}, kernel, folder / "figures", folder) for n in numbers]
+
+
+def test_the_last_run_that_needs_no_model_does_not_wait_for_the_imports_of_all(tmp_path):
+    """It imports for itself meanwhile: not with one job, nor where its tables come from others."""
+    asks, free, last = (Request(NOTEBOOKS / f"{name}.ipynb", {}, None, tmp_path) for name in ASKS_AND_NOT)
+    assert asks.asks and not free.asks and not last.asks
+    assert batch._early(asks, [free, last, asks], False) is last
+    assert batch._early(free, [last, asks], False) is None
+    reads = Request(NOTEBOOKS / "recentering" / "3_response.ipynb", {}, None, tmp_path)
+    assert batch._early(asks, [asks, reads], False) is None
 
 
 def test_runs_of_a_batch_begin_with_their_imports_done_and_are_else_as_others(tmp_path):

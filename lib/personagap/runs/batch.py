@@ -118,10 +118,15 @@ def run_here(requests: list[Request], jobs: int, force: bool) -> Iterator[dict[s
                 if not force and (facts := execute.finished(request)):
                     yield facts
                     continue
+                copied = warm
                 if warm is None and waiting and possible():
-                    warm = _warm([request, *waiting], threads)
+                    copied = warm = _warm([request, *waiting], threads)
+                    if jobs > 1 and (early := _early(request, waiting, force)):
+                        waiting.insert(0, request)
+                        waiting.remove(early)
+                        request, copied = early, None
                 try:
-                    under_way.append(execute.start(request, threads, warm))
+                    under_way.append(execute.start(request, threads, copied))
                 except (UserError, OSError) as error:
                     yield _failure(request, error)
             for job in [job for job in under_way if job.process.poll() is not None]:
@@ -133,6 +138,14 @@ def run_here(requests: list[Request], jobs: int, force: bool) -> Iterator[dict[s
             job.stop()
         if warm:
             warm.close()
+
+
+def _early(request: Request, waiting: list[Request], force: bool) -> Request | None:
+    """Who imports for itself while `Warm` does for all: of those that need no model and nobody's tables the last, which
+    would else be under way alone at the end.
+    """
+    alone = (one for one in reversed(waiting) if not (one.asks or one.reads))
+    return next((one for one in alone if force or not execute.finished(one)), None) if request.asks else None
 
 
 def _warm(requests: list[Request], threads: int) -> Warm:
