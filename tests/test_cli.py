@@ -171,6 +171,11 @@ run.save(personalization_bias=pd.DataFrame(sizes))
     assert "2606.06614" not in said
     result = personagap("cite", tmp_path)
     assert result.exit_code == 2 and "is no finished run" in result.stderr
+    facts = json.loads((folder / "run.json").read_text())
+    for damaged in ({**facts, "notebook": 3}, {**facts, "versions": None}, {**facts, "model": 3}):
+        (folder / "run.json").write_text(json.dumps(damaged))
+        result = personagap("cite", folder)
+        assert result.exit_code == 2 and "cannot be cited" in result.stderr and "Traceback" not in result.stderr
     table = (folder / "tables" / "personalization_bias.tex").read_text()
     caption = "Personalization bias (items: 64; identities: 31; answers per item: 3; p (Holm): 0.500)."
     assert rf"\caption{{{caption}}}" in table and r"\label{tab:personalization_bias}" in table

@@ -208,7 +208,7 @@ def run_on_dask(requests: list[Request], address: str, jobs: int, force: bool) -
 def _next(waiting: list[Request], under_way: list[Request]) -> Request | None:
     """Take the first of ``waiting`` that reads no tables of a run to come; None if there is none as yet."""
     to_come = [*waiting, *under_way]
-    ready = (one for one in waiting if not any(map(one.reads_from, to_come)))
+    ready = (one for one in waiting if not (one.reads and any(map(one.reads_from, to_come))))
     request = next(ready, waiting[0] if waiting and not under_way else None)  # the second: they read each other's
     if request:
         waiting.remove(request)

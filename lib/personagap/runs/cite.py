@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from personagap.errors import UserError
+from personagap.errors import UserError, explained
 from personagap.paths import ROOT
 from personagap.runs.folder import read_facts
 from personagap.runs.tables import read
@@ -18,7 +18,8 @@ def text(folder: Path) -> str:
     facts = read_facts(folder)
     if facts.get("status") != "finished":
         raise UserError(f"{folder} is no finished run: give the folder of one, figures/PAPER/NOTEBOOK/RUN")
-    return "\n\n".join([_methods(facts, folder), *_entries(facts, folder)])
+    with explained(f"{folder} cannot be cited, its run.json or notebook.ipynb is damaged", "run the notebook again"):
+        return "\n\n".join([_methods(facts, folder), *_entries(facts, folder)])
 
 
 def _methods(facts: dict[str, Any], folder: Path) -> str:
