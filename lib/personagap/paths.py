@@ -1,7 +1,9 @@
 """Where the project keeps its committed inputs and what it produces."""
 
+import contextlib
 import errno
 import os
+import stat
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -21,6 +23,8 @@ def shown(path: str | Path) -> str:
 
 def regular(file: Path) -> Path:
     """The file itself; `OSError` if it is a pipe or a device, which would be waited for, or read without an end."""
-    if file.exists() and not (file.is_file() or file.is_dir()):
-        raise OSError(errno.EINVAL, "a pipe or a device, not a file", str(file))
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # as whoever opens it will find
+        mode = file.stat().st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            raise OSError(errno.EINVAL, "a pipe or a device, not a file", str(file))
     return file
