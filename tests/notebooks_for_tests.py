@@ -1,13 +1,8 @@
 """Small notebooks for the tests of runs, and the processes that run them."""
 
-import contextlib
 import json
-import os
-import subprocess
 import sys
-import tempfile
 import time
-from pathlib import Path
 from unittest import mock
 
 import matplotlib as mpl
@@ -83,23 +78,6 @@ def look(handle):
         colours = map(to_rgba, (drawn.get_color(), drawn.get_markerfacecolor()))
         return *colours, drawn.get_marker(), drawn.get_linestyle()
     return type(drawn), tuple(np.ravel(drawn.get_facecolor()))
-
-
-@contextlib.contextmanager
-def warm_kernels():
-    """An environment with a kernel ``warm``, which has imported already what most of the time goes into (`warm`)."""
-    with tempfile.TemporaryDirectory() as place:  # a short name, as sockets need
-        kernel, warm = Path(place, "kernels", "warm"), [sys.executable, "-P", str(Path(__file__).with_name("warm.py"))]
-        kernel.mkdir(parents=True)
-        warm.append(f"{place}/socket")
-        spec = {"argv": [*warm, "{connection_file}"], "display_name": "warm", "language": "python"}
-        (kernel / "kernel.json").write_text(json.dumps(spec))
-        with subprocess.Popen(warm, stdout=subprocess.PIPE) as process:
-            assert process.stdout.readline() == b"ready\n"
-            try:
-                yield os.environ | {"JUPYTER_PATH": place}
-            finally:
-                process.kill()
 
 
 def wait_for(condition, seconds=120):

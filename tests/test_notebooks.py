@@ -1,12 +1,13 @@
 """Every notebook, run whole as a user would, on the demo and small where a parameter allows it."""
 
 import json
+import os
 import subprocess
 
 import pandas as pd
 import pytest
 import yaml
-from notebooks_for_tests import COMMAND, warm_kernels
+from notebooks_for_tests import COMMAND
 
 from personagap.paths import NOTEBOOKS
 
@@ -80,15 +81,11 @@ def batch(request, tmp_path_factory):
     selected = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
     names = [item.callspec.params["name"] for item in selected]
     entries = [{"notebook": str(NOTEBOOKS / f"{name}.ipynb"), "parameters": SMALL[name][0]} for name in names]
-    for entry in entries:
-        if "your_own_scores" not in entry["notebook"]:  # this has an ordinary kernel
-            entry["kernel"] = "warm"
     (place / "batch.yaml").write_text(yaml.safe_dump({"runs": entries}))
     command = [*COMMAND, "batch", "batch.yaml", "--figures", "figures", "--jobs", "2"]
-    with warm_kernels() as environment:
-        fresh = environment | {"PERSONAGAP_CACHE": str(place / "cache")}  # no answers of earlier runs
-        pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        done = subprocess.run(command, cwd=place, env=fresh, **pipes)
+    fresh = os.environ | {"PERSONAGAP_CACHE": str(place / "cache")}  # no answers of earlier runs
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    done = subprocess.run(command, cwd=place, env=fresh, **pipes)
     return place / "figures", done.stdout
 
 
