@@ -23,11 +23,12 @@ from notebooks_for_tests import write_notebook
 from servers import listening
 
 import personagap as pg
+from personagap import readable
 from personagap.cli import main
 from personagap.errors import UserError
 from personagap.explorer import explore, results
 from personagap.figures import use as use_style
-from personagap.runs import batch, diff, execute, index, open_run, readable, report, tables, terms, vector
+from personagap.runs import batch, diff, execute, index, open_run, report, terms, vector
 from personagap.runs.folder import Run, record, simulated
 from personagap.runs.request import Request
 
@@ -373,7 +374,7 @@ def test_a_number_is_written_alike_wherever_a_table_is_shown(value, text):
         use_style()
         in_a_notebook = table.to_string(index=False).split()[-1]
     for_a_paper = readable.latex(table, "a_b").replace("$-$", "−")
-    assert [in_a_notebook, tables.compact(table)["pb"].item()] == [text, text] and text in for_a_paper
+    assert [in_a_notebook, readable.compact(table)["pb"].item()] == [text, text] and text in for_a_paper
 
 
 def test_a_diff_names_what_changed_and_nothing_else():

@@ -82,6 +82,37 @@ def wide(table: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
     return pd.DataFrame(columns).reindex(columns["n"].index).reset_index()
 
 
+def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
+    """Columns that are values with an interval, each with the names of its two ends.
+
+    The ends of ``x`` are ``x_low`` and ``x_high``; ``ci_low`` and ``ci_high`` belong to the last number before.
+
+    Examples
+    --------
+    >>> quantities(pd.DataFrame(columns=["task", "estimate", "ci_low", "ci_high"], data=[["mmlu", 1.0, 0.5, 1.5]]))
+    {'estimate': ('ci_low', 'ci_high')}
+    """
+    numbers, last, found = set(table.select_dtypes("number")), None, {}
+    for low in table.columns:
+        name, high = low.removesuffix("_low"), low.removesuffix("_low") + "_high"
+        value = name if name in table else last if name == "ci" else None
+        if low != name and high in table and value:
+            found[value] = low, high
+        last = low if low in numbers else last
+    return found
+
+
+def keys(table: pd.DataFrame) -> list[str]:
+    """The columns that tell rows apart: the texts before the first value, and numbers there if these do not do."""
+    first = min((table.columns.get_loc(name) for name in quantities(table)), default=len(table.columns))
+    numbers = table.select_dtypes("number").columns
+    chosen = [name for name in table.columns[:first] if name not in numbers]
+    for name in table.columns[: max(first, 1)].intersection(numbers):
+        if not chosen or table.duplicated(chosen).any():
+            chosen.append(name)
+    return chosen
+
+
 def beside(measured: pd.DataFrame, reference: pd.DataFrame, on: Sequence[str], name: str = "estimated") -> pd.DataFrame:
     """Estimates beside what they are held against: published numbers, planted or true values.
 

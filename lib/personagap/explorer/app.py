@@ -14,6 +14,7 @@ import pandas as pd
 
 from personagap.errors import UserError
 from personagap.paths import FIGURES
+from personagap.results import quantities
 from personagap.runs import Run, tables
 
 
@@ -57,7 +58,7 @@ def live(what: Run | Path | str | pd.DataFrame, table: str | None = None) -> wid
         held = {"table": what.reset_index(drop=True)}
     else:
         held = tables.read(Path(what.folder if isinstance(what, Run) else what))
-    ends = {name: tables.quantities(rows) for name, rows in held.items()}
+    ends = {name: quantities(rows) for name, rows in held.items()}
     offered = [(name, value) for name in held for value in ends[name] or held[name].select_dtypes("number")]
     offered.sort(key=lambda pair: (pair[0] != table, not ends[pair[0]]))
     if not offered or table not in (None, offered[0][0]):

@@ -13,7 +13,7 @@ from personagap.explorer.answers import Answers
 from personagap.explorer.browser import Chart, Grid
 from personagap.explorer.results import Result
 from personagap.explorer.shared import LOCK, said_in
-from personagap.runs.readable import html, label, named
+from personagap.readable import html, label, named
 
 #: How the grid is sorted, searched and scrolled; every column has a filter of its own.
 GRID = {

@@ -12,7 +12,7 @@ import pandas as pd
 
 from personagap.explorer.shapes import SHAPES
 from personagap.palette import PALETTE, series
-from personagap.runs.readable import label
+from personagap.readable import label
 
 Spec = dict[str, Any]
 #: Colour and marker by name.

@@ -10,10 +10,11 @@ import matplotlib as mpl
 import pandas as pd
 from matplotlib.figure import Figure
 
+from personagap import readable
 from personagap.errors import UserError
 from personagap.explorer.shared import LOCK, holds, said_in
 from personagap.figures.style import PALETTE, dots
-from personagap.runs import readable, tables
+from personagap.results import keys, quantities
 
 #: For speed, titles and margins stay where they are put and the browser draws the letters.
 QUICK: dict[Any, Any] = {"axes.titley": 1.0, "savefig.bbox": None, "svg.fonttype": "none"}
@@ -37,7 +38,7 @@ class Live(widgets.VBox):
     def _draw(self, _=None) -> None:
         with LOCK:
             name, value = self.shown.value
-            shown = tables.compact(self._held[name])
+            shown = readable.compact(self._held[name])
             kept = [holds(" ".join(row), self.search.value) for row in shown.values]
             table = readable.html(self._held[name][kept])
             self.rows.value = f'<div style="overflow-x: auto; white-space: nowrap">{table}</div>'
@@ -64,9 +65,9 @@ def _image(kind: str, whole: pd.DataFrame, value: str, shown: pd.DataFrame) -> t
     if shown.empty:
         raise UserError("No row holds these words.")
     table = whole.loc[shown.index]
-    names = tables.labels(readable.with_names(table), tables.keys(whole)).str.replace("_", " ")
+    names = readable.row_names(readable.with_names(table), keys(whole)).str.replace("_", " ")
     width, height, left = 9, 1.4 + 0.24 * len(table), min(5, 0.3 + 0.085 * names.str.len().max())
-    columns = [value, *tables.quantities(whole).get(value, (value, value))]
+    columns = [value, *quantities(whole).get(value, (value, value))]
     drawn = table[columns].set_axis(["estimate", "ci_low", "ci_high"], axis=1)
     with mpl.rc_context(QUICK), io.BytesIO() as buffer:
         fig = Figure(figsize=(width, height))

@@ -14,9 +14,9 @@ from personagap import palette, personas, tasks
 from personagap.datasets import load
 from personagap.errors import UserError, explained
 from personagap.leaving import escaped
+from personagap.results import keys, quantities
 from personagap.runs.files import spared
 from personagap.runs.folder import read_facts, runs
-from personagap.runs.tables import keys, quantities
 
 #: How a text of a chat stands, and a chat beside another.
 TEXT = 'dir="auto" style="white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere; margin: 0"'

@@ -9,9 +9,8 @@ from personagap.errors import UserError
 from personagap.explorer import charts
 from personagap.explorer.results import Result, long
 from personagap.palette import series
-from personagap.results import wide
-from personagap.runs import tables
-from personagap.runs.readable import named, with_names
+from personagap.readable import named, row_names, with_names
+from personagap.results import keys, quantities, wide
 
 #: The choices of a correction for multiplicity, and the column that holds its p-values.
 CORRECTIONS = {"Holm": "p_adjusted", "Benjamini–Hochberg": "p_bh", "none": "p_value"}
@@ -132,7 +131,7 @@ def items(chosen: Chosen) -> Drawn:
 def raters(chosen: Chosen) -> Drawn:
     """Precision and recall of every rater, beside how they agree with one another."""
     saved = chosen.run.table(_raters(chosen)[0]).drop_duplicates("rater").rename(columns={"rater": "key"})
-    pairs = tables.quantities(saved)
+    pairs = quantities(saved)
     table = saved[["key", *(each for metric, ends in pairs.items() for each in (metric, *ends))]]
     table = table.assign(colour=saved.get("rater_kind", "model"))
     chart = charts.trade_off(table, "recall", "precision", {"recall": "recall", "precision": "precision"})
@@ -214,7 +213,7 @@ def published(chosen: Chosen) -> Drawn:
 def saved(chosen: Chosen) -> Drawn:
     """Any result table."""
     table = with_names(chosen.run.table(chosen.table))
-    names = tables.labels(table, tables.keys(table))
+    names = row_names(table, keys(table))
     rows = with_names(long(table.assign(key=names.to_numpy())))
     title = f"Table {chosen.table.replace('_', ' ')}"
     if rows.empty:

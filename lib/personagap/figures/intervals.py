@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from personagap import palette
 from personagap.figures.style import PALETTE, dots, percent
-from personagap.runs.readable import named
+from personagap.readable import named
 
 __all__ = ["dumbbell", "intervals"]
 

@@ -13,8 +13,8 @@ from matplotlib.lines import Line2D
 from personagap.effects import pb_corrected
 from personagap.figures.style import dots, lengths
 from personagap.palette import PALETTE, marks
+from personagap.readable import named
 from personagap.results import correction
-from personagap.runs.readable import named
 
 __all__ = ["forest", "panels", "personalization_bias", "safety_utility", "validity"]
 

@@ -11,9 +11,9 @@ from matplotlib.axis import Axis
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import ArrayLike
 
+from personagap import readable
 from personagap.palette import PALETTE
-from personagap.runs import readable
-from personagap.runs.tables import number
+from personagap.spelling import number
 
 
 def use() -> None:

@@ -9,10 +9,9 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from personagap import palette
+from personagap import palette, readable
 from personagap.figures.intervals import intervals
 from personagap.figures.style import PALETTE, dots, percent
-from personagap.runs import readable
 
 _MARKERS = "osD^vP"
 _COLOURS = (PALETTE["data"], PALETTE["accent"])

@@ -8,8 +8,8 @@ from matplotlib.axes import Axes
 
 from personagap.figures.style import PALETTE, dots, lengths, percent
 from personagap.palette import ROLES, series
+from personagap.readable import named
 from personagap.results import result, wide
-from personagap.runs.readable import named
 
 
 def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:

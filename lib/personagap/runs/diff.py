@@ -6,9 +6,12 @@ import pandas as pd
 from jinja2 import Environment
 
 from personagap.leaving import visible
-from personagap.runs import tables
+from personagap.readable import compact, row_names
+from personagap.results import keys, quantities
 from personagap.runs.files import whole
 from personagap.runs.folder import read_facts, read_verdict
+from personagap.runs.tables import read
+from personagap.spelling import number
 
 
 def write(folder: Path, reference: Path, environment: Environment) -> None:
@@ -19,7 +22,7 @@ def write(folder: Path, reference: Path, environment: Environment) -> None:
         part: _differing(before.get(part, {}), after.get(part, {})) for part in ("parameters", "versions", "model")
     }
     facts["verdict"] = _differing(*({row["question"]: row["answer"] for row in read_verdict(side)} for side in sides))
-    old, new = map(tables.read, sides)
+    old, new = map(read, sides)
     shared = {name: changes(old[name], new[name]) for name in new if name in old and name != "verdict"}
     html = environment.get_template("diff.html.j2").render(before=before, after=after, facts=facts, shared=shared)
     with whole(folder / "diff.html") as path:
@@ -32,17 +35,17 @@ def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     DataFrame ``row quantity before after change``; a row that only one table has, has no ``change``.
     ``attrs["compared"]`` counts the values; it is 0 where rows cannot be told apart.
     """
-    key = [name for name in tables.keys(after) if name in before]
-    values = list(tables.quantities(after)) or after.select_dtypes("number").columns.difference(key).tolist()
+    key = [name for name in keys(after) if name in before]
+    values = list(quantities(after)) or after.select_dtypes("number").columns.difference(key).tolist()
     values = before.select_dtypes("number").columns.intersection(values)
     matched = key and not before.duplicated(key).any() and not after.duplicated(key).any()
     long = []
     for table in (before, after):
         table = table if matched else table.head(0)
-        rows = tables.labels(table, key)
-        long += [shown[values].set_axis(rows).stack() for shown in (tables.compact(table), table)]  # noqa: PD013
+        rows = row_names(table, key)
+        long += [shown[values].set_axis(rows).stack() for shown in (compact(table), table)]  # noqa: PD013
     both = pd.concat(long, axis=1, keys=["before", "x", "after", "y"]).rename_axis(["row", "quantity"])
-    both["change"] = (both.pop("y") - both.pop("x")).map(tables.number)
+    both["change"] = (both.pop("y") - both.pop("x")).map(number)
     changed = both[both["before"].ne(both["after"])].fillna("–").reset_index()
     changed.attrs["compared"] = len(both)
     return changed

@@ -3,24 +3,15 @@
 import contextlib
 import csv
 import errno
-import functools
 import os
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 from personagap.errors import UserError, first_line
-from personagap.paths import DATA
 
 #: What values of another kind than they should be make their reader raise.
 ODD = (LookupError, TypeError, AttributeError, OverflowError, RecursionError, StopIteration)
-
-
-@functools.cache
-def entries(name: str) -> list[dict[str, str]]:
-    """The rows of a small table of words, ``data/<name>.csv``; without pandas, which the runner does without."""
-    with (DATA / f"{name}.csv").open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @contextlib.contextmanager

@@ -147,7 +147,7 @@ class Run:
         The index and ``attrs`` are not written; a table that is None is left out. Once programs were run unconfined,
         a column ``sandbox`` says so.
         """
-        from personagap.runs.readable import latex  # and pandas, which the runner does without
+        from personagap.readable import latex  # and pandas, which the runner does without
 
         for name, table in tables.items():
             if table is None:

@@ -17,9 +17,9 @@ from personagap.leaving import visible
 from personagap.runs.files import whole
 from personagap.runs.folder import read_facts, read_verdict, simulated, unanswered
 from personagap.runs.request import TITLE, format_value
-from personagap.runs.spelling import said
 from personagap.runs.terms import linked
 from personagap.runs.vector import inline
+from personagap.spelling import said
 
 TEMPLATES = Path(__file__).parent / "templates"
 #: Figures before tables, and nothing that needs a script.

@@ -3,7 +3,7 @@
 import re
 from html import escape
 
-from personagap.runs.files import entries
+from personagap.spelling import entries
 
 #: Markup of a page; what it holds is prose unless it is inside one of these.
 TAG = re.compile(r"""(<(?:[^<>"']|"[^"]*"|'[^']*')*>)""")

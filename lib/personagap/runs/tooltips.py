@@ -14,8 +14,8 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from personagap.runs.tables import number
 from personagap.runs.vector import SVG, written
+from personagap.spelling import number
 
 
 class Marks(NamedTuple):

@@ -12,7 +12,7 @@ from personagap.effects import pb_corrected
 from personagap.figures.intervals import intervals
 from personagap.figures.style import PALETTE, dots
 from personagap.palette import series
-from personagap.runs.readable import named
+from personagap.readable import named
 
 
 def changes(change: pd.DataFrame, axes: Sequence[Axes], truth: pd.DataFrame | None = None) -> Sequence[Axes]:

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from personagap.runs.readable import told_correction
-from personagap.runs.tables import number
+from personagap.readable import told_correction
+from personagap.spelling import number
 
 #: Level of the tests. Contrasts, changes and PB of each task are corrected by Holm first.
 ALPHA = 0.05

@@ -1,8 +1,12 @@
-"""How a single value is spelled for people; without pandas, so that a run's report need not wait for it."""
+"""How a single value is spelled for people, and the words for it; without pandas, so that a report need not wait."""
 
+import csv
+import functools
 import re
 
 import numpy as np
+
+from personagap.paths import DATA
 
 #: A name as the library writes it, alone or in a contrast: "do_not_answer", "muslim − none".
 IDENTIFIER = re.compile(r"\w+( [−–·+] \w+)*( \(.*\))?")
@@ -54,3 +58,10 @@ def plain(value: object) -> str:
     """A cell as people read it: `said`, and a name without underscores."""
     text = said(value)
     return text.replace("_", " ") if isinstance(value, str) and IDENTIFIER.fullmatch(text) else text
+
+
+@functools.cache
+def entries(name: str) -> list[dict[str, str]]:
+    """The rows of a small table of words, ``data/<name>.csv``; without pandas, which the runner does without."""
+    with (DATA / f"{name}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))

@@ -10,10 +10,8 @@ import numpy as np
 import pandas as pd
 
 from personagap.leaving import escaped
-from personagap.results import correction
-from personagap.runs.files import entries
-from personagap.runs.spelling import MISSING, plain
-from personagap.runs.tables import quantities
+from personagap.results import correction, quantities
+from personagap.spelling import MISSING, entries, number, plain
 
 #: Rows shown of a long table; all of them are in its CSV.
 ROWS = 30
@@ -101,6 +99,24 @@ def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
         head = _head(name, unit if name in ("estimate", "value") else "")
         shown[head] = text
     return pd.DataFrame(shown, index=table.index), same
+
+
+def row_names(table: pd.DataFrame, key: list[str]) -> pd.Series:
+    """A name for every row from its ``key`` columns; a number is said with the name of its column."""
+    numbers = table.select_dtypes("number").columns
+    parts = ((f"{name} " if name in numbers else "") + table[name].map(number).astype("str") for name in key)
+    return pd.Series(map(" · ".join, zip(*parts, strict=True)), table.index, dtype="str")  # also of no rows
+
+
+def compact(table: pd.DataFrame) -> pd.DataFrame:
+    """The table as text to be read: every value with its interval in one column, "0.480 [0.410, 0.550]"."""
+    shown, pairs = table.map(number).astype("str"), quantities(table)
+    for name in shown.columns[shown.columns.str.startswith("p_")]:
+        shown[name] = shown[name].mask(table[name] < 0.001, "< 0.001")
+    for name, (low, high) in pairs.items():
+        interval = " [" + shown[low] + ", " + shown[high] + "]"
+        shown[name] += interval.where(shown[low] != "", "")
+    return shown.drop(columns=[end for ends in pairs.values() for end in ends])
 
 
 def _flat(table: pd.DataFrame) -> pd.DataFrame:
