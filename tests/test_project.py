@@ -13,10 +13,9 @@ import pytest
 import yaml
 from packaging.specifiers import SpecifierSet
 
+from personagap import published
 from personagap.cli import main
 from personagap.paths import DATA, NOTEBOOKS, ROOT
-
-TRAP = re.compile(r"\b[SPR]\d{1,2}\b(?!\w)")
 
 
 def names(requirements):
@@ -108,15 +107,16 @@ def test_the_readme_and_the_first_page_name_what_exists():
 
 
 def test_every_trap_that_is_cited_is_explained():
-    """S1, P1, R1 …, by paper, stand in docstrings, notebooks and verdicts; ``data/traps.csv`` says what they are."""
+    """S1, P1, R1 …, a letter for each paper, in docstrings, notebooks, verdicts: ``data/traps.csv`` explains them."""
     traps = pd.read_csv(DATA / "traps.csv")
     assert traps["trap"].is_unique
-    assert {name[0]: paper for name, paper in zip(traps["trap"], traps["paper"], strict=True)} == {
-        "S": "safety_utility", "P": "personalllm", "R": "recentering"
-    }  # fmt: skip
+    letters = traps.assign(letter=traps["trap"].str[0])[["letter", "paper"]].drop_duplicates()
+    assert letters["letter"].is_unique and letters["paper"].is_unique
+    assert {*letters["letter"]} >= {*"SPR"} and {*letters["paper"]} <= {*published.PAPERS}
+    name = re.compile(rf"\b[{''.join(letters['letter'])}]\d{{1,2}}\b(?!\w)")
     for paper, known in traps.groupby("paper")["trap"]:
-        cited = {trap for path in (NOTEBOOKS / paper).glob("*.ipynb") for trap in TRAP.findall(path.read_text())}
+        cited = {trap for path in (NOTEBOOKS / paper).glob("*.ipynb") for trap in name.findall(path.read_text())}
         assert cited and cited <= {*known}, paper
     library = [path.read_text() for path in (ROOT / "lib").rglob("*.py")]
-    assert {trap for text in library for trap in TRAP.findall(text)} <= {*traps["trap"]}
+    assert {trap for text in library for trap in name.findall(text)} <= {*traps["trap"]}
     assert not any(re.search(r"\(T[0-9]+", text) for text in library)  # a number that does not name its paper

@@ -35,6 +35,7 @@ CORRECTED = Grader(
 TASK = Task(
     name="claims",
     dimension="utility",
+    order=1000,
     n_items=120,
     licence="CC0",
     hub=Hub("somebody/claims", None, "test"),

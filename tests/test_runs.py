@@ -458,17 +458,17 @@ def test_a_run_that_starts_meanwhile_is_not_told_as_damaged(tmp_path, monkeypatc
 def test_nothing_is_left_half_written(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text("old")
-    with pytest.raises(OSError), files.whole(path) as temporary:
+    with pytest.raises(OSError), files.atomic_write(path) as temporary:
         temporary.write_text("ne")
         raise OSError("disk full")
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
 def test_an_error_names_the_file_and_not_its_temporary_name(tmp_path, monkeypatch):
-    with pytest.raises(PermissionError) as caught, files.whole(tmp_path / "index.html") as temporary:
+    with pytest.raises(PermissionError) as caught, files.atomic_write(tmp_path / "index.html") as temporary:
         raise PermissionError(errno.EACCES, "Permission denied", str(temporary))
     assert caught.value.filename == str(tmp_path / "index.html")
-    with pytest.raises(OSError, match=r"disk full: '.*index.html'"), files.whole(tmp_path / "index.html"):
+    with pytest.raises(OSError, match=r"disk full: '.*index.html'"), files.atomic_write(tmp_path / "index.html"):
         raise OSError("disk full")  # as pyarrow does
 
     def full(*_):
