@@ -11,9 +11,8 @@ from functools import partial
 import numpy as np
 import pandas as pd
 from scipy import optimize, stats
-from statsmodels.stats.proportion import proportion_confint
 
-from personagap.limits import mover
+from personagap.limits import mover, wilson
 from personagap.paths import DATA
 from personagap.published import PAPERS, load
 from personagap.results import result
@@ -154,8 +153,8 @@ def _designs(claim: dict, n: float, smallest: float) -> tuple[Interval, Interval
 
 
 def _wilson(value: float, n: float) -> tuple[float, float]:
-    low, high = proportion_confint(value / 100 * n, n, method="wilson")
-    return 100 * low, 100 * high
+    low, high = 100 * wilson(value / 100, n, 0.95)
+    return low, high
 
 
 def _normal(value: float, error: float) -> tuple[float, float]:

@@ -11,9 +11,9 @@ import re
 from collections.abc import Callable
 
 import pandas as pd
-from statsmodels.stats.proportion import proportion_confint
 
 from personagap.errors import UserError
+from personagap.limits import wilson
 from personagap.models.rendering import Messages
 from personagap.paths import DATA
 from personagap.results import result
@@ -128,6 +128,7 @@ def check_neutralization() -> pd.DataFrame:
     ]
     checks["survived"] = [neutralize(chat) == chat for chat in chats]
     counts = checks.groupby("needed", sort=False)["survived"].agg(n="size", survived="sum").reset_index()
-    low, high = proportion_confint(counts["survived"], counts["n"], method="wilson")
-    counts = counts.assign(estimate=counts["survived"] / counts["n"], ci_low=low, ci_high=high)
+    share = counts["survived"] / counts["n"]
+    low, high = wilson(share, counts["n"], 0.95)
+    counts = counts.assign(estimate=share, ci_low=low, ci_high=high)
     return result(counts, ["needed"], metric="identity survives", unit="share", method="Wilson")

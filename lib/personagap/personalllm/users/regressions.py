@@ -8,6 +8,7 @@ from scipy import stats
 from scipy.special import expit
 
 from personagap.errors import UserError
+from personagap.limits import student
 from personagap.personalllm.users.population import scores
 from personagap.results import result
 
@@ -70,15 +71,14 @@ def regressions(
     if not len(known):
         raise UserError("regressions: these features separate every user's choices: give a ridge above 0")
     # The means over users are also means over prompts; under a penalty what they add does not sum to zero.
-    estimate, accuracy, t = known.mean(axis=0), right.mean(), stats.t.ppf(0.975, prompts - 1)
-    reach, reach_right = t * stats.sem(influence * prompts / len(known)), t * stats.sem(right)
-    table = pd.DataFrame({"feature": features.columns, "estimate": estimate, "reach": reach, "n": len(known)})
+    estimate, error = known.mean(axis=0), stats.sem(influence * prompts / len(known))
+    table = pd.DataFrame({"feature": features.columns, "estimate": estimate, "error": error, "n": len(known)})
     table[["q1", "q3"]] = np.quantile(known, [0.25, 0.75], axis=0).T
     table["vif"] = np.diag(np.linalg.pinv(np.corrcoef(x.reshape(-1, x.shape[-1]).T)))
     table = table.assign(metric="coefficient", unit="log odds per sd", separable=len(beta) - len(known))
-    told = {"metric": "accuracy", "feature": "all", "estimate": accuracy, "reach": reach_right, "unit": "share"}
-    table = pd.concat([table, pd.DataFrame([{**told, "n": len(beta)}])], ignore_index=True)
-    table = table.assign(ci_low=table["estimate"] - table["reach"], ci_high=table["estimate"] + table.pop("reach"))
+    accuracy = {"metric": "accuracy", "feature": "all", "estimate": right.mean(), "error": stats.sem(right)}
+    table = pd.concat([table, pd.DataFrame([accuracy | {"unit": "share", "n": len(beta)}])], ignore_index=True)
+    table["ci_low"], table["ci_high"] = student(table["estimate"], table.pop("error"), prompts - 1, 0.95)
     same = {"losing": losing, "ridge": ridge, "method": "sandwich variance, clusters: prompt"}
     return result(table, ["losing", "ridge", "feature"], **same)
 
