@@ -7,16 +7,16 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from personagap.effects.anova import completed
+from personagap.effects.anova import imputed
 from personagap.errors import UserError
 
 POINTS = 100.0
 CONTROLS = ("none", "empty", "assistant")
-#: Outcomes of answers that say nothing and have no score; `outcomes` counts them.
-SILENT = ("blocked", "empty", "unfinished")
+#: Outcomes of requests without an answer to score; `outcomes` counts them.
+NONRESPONSE = ("blocked", "empty", "unfinished")
 #: Of the items that the median identity answered: an identity with fewer has no part in PB. Its mean would rest on so
 #: few answers that their spread does not tell its error: with a tenth of 60 items 14 % of null data sets have p ≤ .05.
-FEWEST = 1 / 3
+MIN_ANSWERED = 1 / 3
 
 
 class Cells(NamedTuple):
@@ -41,14 +41,14 @@ class Cells(NamedTuple):
         return bool(np.allclose(squares[answered], total[answered], rtol=0, atol=1e-9))
 
     def filled(self, task: str) -> "Cells":
-        """Without gaps: see `anova.completed`, by template. Items that half of the personas lack are left out."""
+        """Without gaps: see `anova.imputed`, by template. Items that half of the personas lack are left out."""
         # More than half each, so any two personas share items, without which the additive fit is not determined.
         kept = (np.isfinite(self.mean).mean(axis=0) > 0.5).all(axis=0)
         arrays = {name: getattr(self, name)[..., kept] for name in ("mean", "runs", "within", "items")}
         arrays["clusters"] = pd.factorize(self.clusters[kept])[0]
-        if lost := int((~kept).sum()):
+        if dropped := int((~kept).sum()):
             warnings.warn(
-                f"{task}: {lost} of {len(kept)} items are left out, half of the personas lack answers to them",
+                f"{task}: {dropped} of {len(kept)} items are left out, half of the personas lack answers to them",
                 stacklevel=4,
             )
         mean, asked = arrays["mean"].copy(), arrays["runs"].any(axis=2)
@@ -56,7 +56,7 @@ class Cells(NamedTuple):
             persona, template = np.argwhere(~asked)[0]
             raise UserError(f"{task}: {self.personas[persona]} has no answers in template {self.templates[template]}")
         for template in range(mean.shape[1] if kept.any() else 0):
-            mean[:, template] = completed(mean[:, template])
+            mean[:, template] = imputed(mean[:, template])
         return self._replace(**arrays | {"mean": mean})
 
     @property
@@ -72,7 +72,7 @@ def checked(scores: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
     if absent:
         raise UserError(f"scores lack the column {absent[0]!r}: the columns needed are {', '.join(needed)}")
     if "outcome" in scores:
-        scores = scores[scores["score"].notna() | ~scores["outcome"].isin(SILENT)]
+        scores = scores[scores["score"].notna() | ~scores["outcome"].isin(NONRESPONSE)]
     if scores.empty:
         raise UserError("scores hold no rows: grade some responses first")
     if "model" in scores and len(models := scores["model"].unique()) > 1:
@@ -92,24 +92,24 @@ def checked(scores: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
     return scores
 
 
-def unheard(scores: pd.DataFrame) -> dict[str, set[str]]:
-    """Task → personas some of whose answers say nothing: what is missing of these is no mistake of the user's."""
+def nonresponders(scores: pd.DataFrame) -> dict[str, set[str]]:
+    """Task → personas with nonresponse: what is missing of these is no mistake of the user's."""
     if "outcome" not in scores:
         return {}
-    silent = scores[scores["score"].isna() & scores["outcome"].isin(SILENT)]
-    return {task: set(rows["persona"]) for task, rows in silent.groupby("task", observed=True)}
+    nonresponding = scores[scores["score"].isna() & scores["outcome"].isin(NONRESPONSE)]
+    return {task: set(rows["persona"]) for task, rows in nonresponding.groupby("task", observed=True)}
 
 
-def heard(rows: pd.DataFrame, task: str, silent: Collection[str], cluster: str | None = None) -> Cells:
-    """`cells` of a task without personas that answered too few items; of ``silent`` ones perhaps none is left."""
+def responder_cells(rows: pd.DataFrame, task: str, nonresponding: Collection[str], cluster: str | None = None) -> Cells:
+    """`cells` of a task without personas that answered too few items: of ``nonresponding`` ones perhaps none."""
     table = cells(rows, task, cluster)
     asked = (table.runs > 0).sum(axis=2).min(axis=1)
-    excused = np.array([persona in silent for persona in table.personas])
-    out = (asked < FEWEST * np.median(asked)) & ((asked > 0) | excused) | (asked < 2) & excused
+    excused = np.array([persona in nonresponding for persona in table.personas])
+    out = (asked < MIN_ANSWERED * np.median(asked)) & ((asked > 0) | excused) | (asked < 2) & excused
     few = sorted(persona for persona, left in zip(table.personas, out, strict=True) if left)
-    if lost := [*few, *sorted(set(silent) - set(table.personas))]:
-        many = f"less than {FEWEST:.0%} of the items that others answered"
-        warnings.warn(f"{task}: {', '.join(map(str, lost))} left out, with answers to {many}", stacklevel=4)
+    if dropped := [*few, *sorted(set(nonresponding) - set(table.personas))]:
+        many = f"less than {MIN_ANSWERED:.0%} of the items that others answered"
+        warnings.warn(f"{task}: {', '.join(map(str, dropped))} left out, with answers to {many}", stacklevel=4)
     return cells(rows[~rows["persona"].isin(few)], task, cluster) if few else table
 
 
@@ -154,12 +154,12 @@ def identity_cells(scores: pd.DataFrame, cluster: str | None = None) -> dict[str
     """Task → its identities and the items that most of them answered in all templates, gaps filled."""
     given, tasks, problem = scores, {}, ""
     scores = checked(scores, [cluster] if cluster else [])
-    lost, scores = unheard(given), scores[~scores["persona"].isin(CONTROLS)]
+    absent, scores = nonresponders(given), scores[~scores["persona"].isin(CONTROLS)]
     if scores.empty:
         raise UserError(f"scores hold no identities beside the controls {', '.join(CONTROLS)}")
     for task, rows in by_task(scores):
-        silent = lost.get(task, set()) - set(CONTROLS)
-        table = heard(rows, task, silent, cluster)
+        nonresponding = absent.get(task, set()) - set(CONTROLS)
+        table = responder_cells(rows, task, nonresponding, cluster)
         if len(table.personas) < 2:
             problem = f"{task}: personalization bias needs at least two identities, the scores hold one"
         elif len((table := table.filled(task)).items) < 2:
@@ -168,7 +168,7 @@ def identity_cells(scores: pd.DataFrame, cluster: str | None = None) -> dict[str
         else:
             tasks[task] = table
             continue
-        if not silent:
+        if not nonresponding:
             raise UserError(problem)
         warnings.warn(f"{problem}; so the task is left out, for most of its answers say nothing", stacklevel=3)
     if not tasks:

@@ -61,7 +61,7 @@ def _effects(x: np.ndarray, factors: str) -> Iterator[tuple[str, np.ndarray]]:
         yield subset, effect
 
 
-def completed(y: np.ndarray) -> np.ndarray:
+def imputed(y: np.ndarray) -> np.ndarray:
     """``y`` (rows × columns) without its gaps (NaN): row means are then the least-squares row effects.
 
     Rows and columns are additive, fitted to the cells there are. A gap gets the fit. The residuals of a row that has n
@@ -70,7 +70,7 @@ def completed(y: np.ndarray) -> np.ndarray:
 
     Examples
     --------
-    >>> completed(np.array([[1.0, 2, np.nan], [3, 4, 8]]))
+    >>> imputed(np.array([[1.0, 2, np.nan], [3, 4, 8]]))
     array([[1., 2., 6.],
            [3., 4., 8.]])
     """

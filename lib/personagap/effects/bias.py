@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize
 
-from personagap.effects._table import POINTS, Cells, identity_cells, unheard
+from personagap.effects._table import POINTS, Cells, identity_cells, nonresponders
 from personagap.effects.resampling import Bootstrap, Moments, clustered, flipped, null_of
 from personagap.errors import UserError
 from personagap.results import corrected, result
@@ -85,7 +85,7 @@ def personalization_bias(
     1     joint  4.124        1.273      0.0        15.325   8.719   24.326
     """
     tasks = identity_cells(scores, cluster)
-    _same_identities(tasks, unheard(scores))
+    _same_identities(tasks, nonresponders(scores))
     means = {task: clustered(table.mean, table.clusters) for task, table in tasks.items()}
     rngs = iter(np.random.default_rng(seed).spawn(2 * len(tasks)))
     moments = {task: Moments.of(x) for task, x in means.items()}
@@ -133,10 +133,10 @@ def pb_corrected(bias: pd.DataFrame) -> pd.DataFrame:
     return result(bias[keys].assign(**roots, n=bias["n_items"]), keys, **known)
 
 
-def _same_identities(tasks: dict[str, Cells], silent: dict[str, set[str]]) -> None:
+def _same_identities(tasks: dict[str, Cells], nonresponding: dict[str, set[str]]) -> None:
     everyone = set().union(*(table.personas for table in tasks.values()))
     for task, table in tasks.items():
-        if lacking := everyone - set(table.personas) - silent.get(task, set()):
+        if lacking := everyone - set(table.personas) - nonresponding.get(task, set()):
             raise UserError(
                 f"{task}: no scores of {sorted(lacking)[0]}, which other tasks have; the joint PB needs all"
             )

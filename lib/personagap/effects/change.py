@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, checked, heard, unheard
+from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, checked, nonresponders, responder_cells
 from personagap.effects.paired import clustered_mean, largest_difference, over_phrasings, sign_flip
 from personagap.effects.resampling import Bootstrap, Moments
 from personagap.errors import UserError
@@ -96,14 +96,14 @@ def paired_change(
         raise UserError("no conditions to compare: name one, and the one to compare it with")
     # A condition may be a model of its own.
     given, scores = scores, checked(scores.drop(columns="model", errors="ignore"), ["condition"])
-    lost, scores = unheard(given), scores[~scores["persona"].isin(CONTROLS)]
+    absent, scores = nonresponders(given), scores[~scores["persona"].isin(CONTROLS)]
     known = scores["condition"].unique()
     rows = []
     for number, (after, before) in enumerate(comparisons.items()):
         if unknown := {after, before} - set(known):
             raise UserError(f"scores hold no condition {sorted(unknown)[0]!r}: there are {', '.join(known)}")
         tasks = {
-            task: _both(part, before, after, task, lost.get(task, set()) - set(CONTROLS))
+            task: _both(part, before, after, task, absent.get(task, set()) - set(CONTROLS))
             for task, part in by_task(scores)
         }
         changes = [_change(table, n_bootstrap, [seed, number, i]) for i, table in enumerate(tasks.values())]
@@ -117,7 +117,7 @@ def paired_change(
     return result(corrected(pd.DataFrame(rows), ["task", "metric"]), ["condition", "compared_with", "task"])
 
 
-def _both(rows: pd.DataFrame, before: str, after: str, task: str, silent: set[str]) -> Cells:
+def _both(rows: pd.DataFrame, before: str, after: str, task: str, nonresponding: set[str]) -> Cells:
     """Cells of both conditions, those before in the first half of the ``templates``; gaps filled."""
     rows = rows[rows["condition"].isin([before, after])]
     # Sorted, for sums of floats depend on their order and that of a set is another in every process.
@@ -125,7 +125,7 @@ def _both(rows: pd.DataFrame, before: str, after: str, task: str, silent: set[st
     if len(asked) < 2 or asked[before] != asked[after]:
         raise UserError(f"{task}: {before} and {after} need scores of the same phrasings; they have {asked}")
     pair = rows["condition"].astype("str") + "/" + rows["template"].astype("str")
-    table = heard(rows.assign(template=pair), task, silent)
+    table = responder_cells(rows.assign(template=pair), task, nonresponding)
     if len(table.personas) < 2:
         raise UserError(f"{task}: fewer than two identities have answers that say anything, {before} and {after}")
     table = table.filled(task)

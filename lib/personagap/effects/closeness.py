@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from personagap.effects._table import CONTROLS, POINTS, by_task, checked, cluster_codes, identity_cells, unheard
+from personagap.effects._table import CONTROLS, POINTS, by_task, checked, cluster_codes, identity_cells, nonresponders
 from personagap.effects.bias import interval, inverted
 from personagap.effects.paired import clustered_mean
 from personagap.effects.resampling import Bootstrap, Moments, clustered
@@ -140,19 +140,19 @@ def answer_flips(
     """
     given, rows = scores, []
     scores = checked(scores, [answer, *([cluster] if cluster else [])])
-    lost = unheard(given)
+    absent = nonresponders(given)
     for task, part in by_task(scores):
         there = [persona for persona in part["persona"].unique() if persona not in CONTROLS and persona != control]
-        (counts, items), silent = _counts(part, answer), lost.get(task, set())
+        (counts, items), nonresponding = _counts(part, answer), absent.get(task, set())
         clusters = cluster_codes(part, cluster, items, task)
-        if control not in counts and control not in silent:
+        if control not in counts and control not in nonresponding:
             raise UserError(f"{task}: no scores of the control {control!r}")
         for persona in there if personas is None else personas:
             try:
                 pair = counts.get(control), counts.get(persona)
                 shared, flips = _flips(*pair, task, control, persona, "choice_mass" in part)
             except UserError:
-                if not {persona, control} & silent:
+                if not {persona, control} & nonresponding:
                     raise
                 continue  # blocked, empty or unfinished on nearly all items: `outcomes` says so
             code = pd.factorize(clusters[shared])[0]

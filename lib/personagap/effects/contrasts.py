@@ -7,8 +7,8 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from personagap.effects._table import CONTROLS, POINTS, by_task, checked, grouped, unheard
-from personagap.effects.paired import UNTOLD, Paired, Task
+from personagap.effects._table import CONTROLS, POINTS, by_task, checked, grouped, nonresponders
+from personagap.effects.paired import NO_ESTIMATE, Paired, Task
 from personagap.errors import UserError
 from personagap.results import adjusted, columns_of, families, result
 
@@ -76,7 +76,7 @@ def contrasts(
     2  assistant − none     0.000  -3.361    3.361       1.000
     """
     found = list(each_contrast(scores, control, by, cluster))
-    sizes = Counter((task, tests) for task, _, tests, contrast in found if contrast.method != UNTOLD)
+    sizes = Counter((task, tests) for task, _, tests, contrast in found if contrast.method != NO_ESTIMATE)
     rows = []
     for task, name, tests, contrast in found:
         # Šidák: the levels of independent intervals multiply.
@@ -92,7 +92,7 @@ def each_contrast(
     """Task, name, the tests of the task that it is corrected with, and the result, for every contrast."""
     for task in _tasks(scores, cluster):
         there = task.table.personas
-        others = [each for each in [*there, *sorted(task.silent - set(there))] if each != control]
+        others = [each for each in [*there, *sorted(task.nonresponding - set(there))] if each != control]
         groups = grouped(others, control, by).items()
         compared = [(group, "groups" if by else "identities", members) for group, members in groups]
         # A further control asks another question, so identities need no correction for it.
@@ -104,9 +104,9 @@ def each_contrast(
 
 
 def _tasks(scores: pd.DataFrame, cluster: str | None) -> Iterator[Task]:
-    silent = unheard(scores)
+    nonresponding = nonresponders(scores)
     for name, rows in by_task(checked(scores, [cluster] if cluster else [])):
-        yield Task(name, rows, cluster, silent.get(name, ()))
+        yield Task(name, rows, cluster, nonresponding.get(name, ()))
 
 
 def as_tested(rows: list[dict]) -> pd.DataFrame:

@@ -15,7 +15,7 @@ from personagap.errors import UserError
 from personagap.limits import student
 
 #: The ``method`` of a contrast that is not told, because answers were blocked, empty or unfinished.
-UNTOLD = "none: fewer than two items with an answer of both"
+NO_ESTIMATE = "none: fewer than two items with an answer of both"
 
 
 class Paired(NamedTuple):
@@ -48,16 +48,16 @@ class Paired(NamedTuple):
         }  # fmt: skip
 
 
-def _untold(bounds: tuple[float, float], n_items: int) -> Paired:
+def _without_estimate(bounds: tuple[float, float], n_items: int) -> Paired:
     unknown = dict.fromkeys(["estimate", "cohens_h", "centre", "se", "df", "statistic", "p_value"], np.nan)
-    return Paired(bounds=bounds, n_items=n_items, n_runs=0, method=UNTOLD, **unknown)
+    return Paired(bounds=bounds, n_items=n_items, n_runs=0, method=NO_ESTIMATE, **unknown)
 
 
 class Task:
     """The scores of one task, ready for any number of contrasts."""
 
-    def __init__(self, name: str, rows: pd.DataFrame, cluster: str | None, silent: Collection[str] = ()):
-        self.name, self.cluster, self.silent = name, cluster, set(silent)
+    def __init__(self, name: str, rows: pd.DataFrame, cluster: str | None, nonresponding: Collection[str] = ()):
+        self.name, self.cluster, self.nonresponding = name, cluster, set(nonresponding)
         self.table = cells(rows, name, cluster)
         self.binary = self.table.binary
 
@@ -66,10 +66,10 @@ class Task:
         means, shared = self._shared(weights)
         bounds = sum(each for each in weights.values() if each < 0), sum(each for each in weights.values() if each > 0)
         if shared.sum() < 2:
-            if not self.silent & set(weights):
+            if not self.nonresponding & set(weights):
                 few = f"{' and '.join(weights)} share {shared.sum()} answered items"
                 raise UserError(f"{self.name}: {few}; 2 are needed")
-            return _untold(bounds, int(shared.sum()))
+            return _without_estimate(bounds, int(shared.sum()))
         rows, means, clusters = self._rows(weights), means[:, :, shared], self.table.clusters[shared]
         weight, n_runs = np.array(list(weights.values())), int(self.table.runs[rows].max())
         difference = np.tensordot(weight, means, axes=1)
@@ -88,7 +88,7 @@ class Task:
 
     def comparable(self, persona: str, control: str) -> bool:
         """Whether the two share the two items that a comparison needs, for all that was blocked or left empty."""
-        return persona not in self.silent or int(self._shared([persona, control])[1].sum()) >= 2
+        return persona not in self.nonresponding or int(self._shared([persona, control])[1].sum()) >= 2
 
     def _rows(self, personas: Iterable[str]) -> list[int]:
         return [self.table.personas.index(persona) for persona in personas]
@@ -97,7 +97,7 @@ class Task:
         """Means (persona × phrasing × item) in the phrasings that all were asked in, and the items (n) they share."""
         there = self.table.personas
         if absent := [persona for persona in personas if persona not in there]:
-            if not self.silent & set(absent):
+            if not self.nonresponding & set(absent):
                 raise UserError(f"{self.name}: no scores of {absent[0]!r}; there are {', '.join(there)}")
             return self.table.mean[:0], np.zeros(len(self.table.items), dtype=bool)
         control = [persona in CONTROLS for persona in personas]

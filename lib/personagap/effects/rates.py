@@ -2,12 +2,12 @@
 
 import pandas as pd
 
-from personagap.effects._table import POINTS, SILENT, checked
+from personagap.effects._table import NONRESPONSE, POINTS, checked
 from personagap.limits import wilson
 from personagap.results import result
 
 #: How an answer can end that is a finding by itself, if it happens to some identities more often.
-ENDINGS = ("refused", *SILENT, "timed out")
+ENDINGS = ("refused", *NONRESPONSE, "timed out")
 
 
 def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:

@@ -13,7 +13,7 @@ from itables.widget import ITable
 
 from personagap.paths import CACHE
 from personagap.responses import digest
-from personagap.runs.files import whole
+from personagap.runs.files import atomic_write
 
 LOADER = """
 async function render(context) {
@@ -127,7 +127,7 @@ def _bundle() -> str:
     if not path.exists():
         import vl_convert
 
-        with whole(path) as temporary:
+        with atomic_write(path) as temporary:
             latest = vl_convert.get_vegalite_versions()[-1]
             temporary.write_text(vl_convert.javascript_bundle(FIT + DRAW, vl_version=latest), encoding="utf-8")
     return path.read_text(encoding="utf-8")

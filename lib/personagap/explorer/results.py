@@ -15,7 +15,7 @@ from personagap.datasets import load
 from personagap.errors import UserError, explained
 from personagap.leaving import escaped
 from personagap.results import keys, quantities
-from personagap.runs.files import spared
+from personagap.runs.files import warned_if_damaged
 from personagap.runs.folder import read_facts, runs
 
 #: How a text of a chat stands, and a chat beside another.
@@ -245,7 +245,7 @@ def catalog(figures: Path) -> dict[str, dict[str, Result]]:
         if facts["status"] != "finished" or not path.parent.exists():
             continue
         conditions = [None]
-        with spared(path):
+        with warned_if_damaged(path):
             if path.exists() and "condition" in parquet.read_schema(path).names:
                 conditions = pd.read_parquet(path, columns=["condition"])["condition"].unique().tolist()
         changed = ", ".join(f"{name}={value}" for name, value in facts["changed"].items())

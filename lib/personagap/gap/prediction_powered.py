@@ -4,11 +4,11 @@ from typing import Unpack
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from personagap.errors import UserError
-from personagap.gap.resampling import TINY, How, Resampling, pseudo, resample
+from personagap.gap.resampling import TINY, How, Resampling, resample, with_pseudo_clusters
 from personagap.gap.tables import columns_of, kinds, units
+from personagap.limits import student
 from personagap.results import result
 
 
@@ -101,7 +101,7 @@ def _limits(
     error, all_of_them = float(drawn.standard_error(values)), drawn.df + 1
     # Resampling all clusters understates the error of few as if they were as many.
     error *= (clusters / (clusters - 1) * drawn.df / all_of_them) ** 0.5
-    error = error if error > TINY else pseudo(0.0, 0.0, clusters)[1]
-    half = stats.t.ppf((1 + drawn.level) / 2, clusters - 1) * error
-    low, high = np.clip([values[0] - half, values[0] + half], *bounds)
-    return low, high, 2 * half
+    error = error if error > TINY else with_pseudo_clusters(0.0, 0.0, clusters)[1]
+    limits = student(values[0], error, clusters - 1, drawn.level)
+    low, high = np.clip(limits, *bounds)
+    return low, high, np.ptp(limits)

@@ -74,13 +74,13 @@ def alternative_annotator_test(
     for model in models:
         x, tests, wins = wide[model].to_numpy(), [], []
         for j, name in enumerate(humans):
-            won, lost, usable = _won(x, labels[:, j], np.delete(labels, j, axis=1), measurement)
+            model_wins, person_wins, usable = _won(x, labels[:, j], np.delete(labels, j, axis=1), measurement)
             if not usable.any():
                 raise UserError(f"{model!r} and {name!r} share no unit with another person: leave one of them out")
             key = {"rater": model, "annotator": name, "n": int(usable.sum()), "method": drawn.method}
-            share = drawn.ratio(won, where=usable)
+            share = drawn.ratio(model_wins, where=usable)
             probability = {"metric": "advantage probability", **drawn.row(share, 0, 1, drawn.clusters(usable))}
-            tests += [key | probability, key | _advantage(won - lost, usable, drawn, epsilon)]
+            tests += [key | probability, key | _advantage(model_wins - person_wins, usable, drawn, epsilon)]
             wins.append(share)
         adjusted = stats.false_discovery_control([test["p_value"] for test in tests[1::2]], method="by")
         for test, p_adjusted in zip(tests[1::2], adjusted, strict=True):
@@ -102,11 +102,11 @@ def _won(x: np.ndarray, own: np.ndarray, others: np.ndarray, measurement: str) -
         apart = np.abs(others - label[:, None])
         cost = (apart > 0) if measurement == "nominal" else apart**2
         scores.append(-np.nanmean(np.where(np.isfinite(apart), cost, np.nan)[usable], axis=1))
-    won, lost = np.zeros(len(x)), np.zeros(len(x))
+    model_wins, person_wins = np.zeros(len(x)), np.zeros(len(x))
     # Rounded, or equal closeness would be decided by the last bit.
     difference = (scores[0] - scores[1]).round(9)
-    won[usable], lost[usable] = difference >= 0, difference <= 0
-    return won, lost, usable
+    model_wins[usable], person_wins[usable] = difference >= 0, difference <= 0
+    return model_wins, person_wins, usable
 
 
 def _advantage(d: np.ndarray, usable: np.ndarray, drawn: Resampling, epsilon: float) -> dict:

@@ -16,8 +16,8 @@ however much the judgments of a cluster go together. So they count as G observat
 interval of G in G says how far below 1 the share may be: 3.84 / (G + 3.84), much as the rule of three
 (Hanley & Lippman-Hand 1983, JAMA 249, 1743–1745). Shares of 95–99 % of 20 prompts are covered in all of
 150 trials with it, in 15–65 % without. Means of paired differences of shares get two pseudo-clusters
-(``pseudo``), and so does any other statistic that is the same in every cluster and not 0: one for it and one
-against, of its own size. Then four clusters at +1 are no proof, six are, as by the sign test.
+(`with_pseudo_clusters`), and so does any other statistic that is the same in every cluster and not 0: one for it and
+one against, of its own size. Then four clusters at +1 are no proof, six are, as by the sign test.
 """
 
 import functools
@@ -129,7 +129,7 @@ class Resampling:
         """Centre and standard error; with pseudo-clusters where a statistic that is ``no_share`` does not vary."""
         error = self.standard_error(values)
         constant = (error < TINY) & no_share
-        centre, least = pseudo(values[0], 0.0, self.df + 1, np.abs(values[0]))
+        centre, least = with_pseudo_clusters(values[0], 0.0, self.df + 1, np.abs(values[0]))
         return np.where(constant, centre, values[0]), np.where(constant, least, error)
 
     def row(
@@ -175,7 +175,7 @@ class Resampling:
         return np.where(np.isnan(error), np.nan, 2 * special.stdtr(self.df, -np.abs(t)))
 
 
-def pseudo(mean: float, error: float, clusters: int, largest: float = 1.0) -> tuple[float, float]:
+def with_pseudo_clusters(mean: float, error: float, clusters: int, largest: float = 1.0) -> tuple[float, float]:
     """Centre and standard error of a mean, honest also where hardly a cluster differs, or none.
 
     Two pseudo-clusters join, one at ``largest`` and one at minus that (Bonett & Price 2012, Journal of Educational and

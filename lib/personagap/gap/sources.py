@@ -12,7 +12,7 @@ from statsmodels.genmod.generalized_linear_model import GLM
 from statsmodels.stats.proportion import confint_proportions_2indep
 
 from personagap.errors import UserError
-from personagap.gap.resampling import TINY, How, pseudo, resample
+from personagap.gap.resampling import TINY, How, resample, with_pseudo_clusters
 from personagap.gap.tables import require
 from personagap.limits import mover, student, wilson
 from personagap.results import result
@@ -73,11 +73,11 @@ def means(
             error, df = drawn.over_raters(mean, np.stack(by_rater, axis=1))
         share = differences or bool(np.isin(x, [0, 1]).all())
         if differences:
-            low, high = student(*pseudo(mean[0], error, clusters), drawn.df, level, -1, 1)
+            low, high = student(*with_pseudo_clusters(mean[0], error, clusters), drawn.df, level, -1, 1)
         elif share:
             low, high = _at_effective_size(mean[0], error, df, clusters, level)
         elif not np.ptp(x):  # one rating throughout: a step of the scale for and against
-            low, high = student(mean[0], pseudo(0.0, 0.0, clusters)[1], df, level)
+            low, high = student(mean[0], with_pseudo_clusters(0.0, 0.0, clusters)[1], df, level)
         else:
             low, high = student(mean[0], error, df, level) if len(who) > 1 else drawn.interval(mean)
         row = {"metric": "share" if share else "mean", **dict(zip(by, group, strict=True))}

@@ -6,7 +6,7 @@ from personagap.models import Generation
 
 OUTCOMES = ("answered", "truncated", "refused", "blocked", "empty", "unfinished", "failed")
 #: Those that leave nothing to grade: neither wrong nor harmless.
-SILENT = ("blocked", "empty", "unfinished")
+NONRESPONSE = ("blocked", "empty", "unfinished")
 #: What servers say of an answer that did not simply end (OpenAI, vLLM, SGLang, Mistral, Gemini …).
 ENDINGS = {
     "truncated": ("length", "max_tokens", "model_length", "max_output_tokens"),

@@ -8,7 +8,7 @@ from jinja2 import Environment
 from personagap.leaving import visible
 from personagap.readable import compact, row_names
 from personagap.results import keys, quantities
-from personagap.runs.files import whole
+from personagap.runs.files import atomic_write
 from personagap.runs.folder import read_facts, read_verdict
 from personagap.runs.tables import read
 from personagap.spelling import number
@@ -25,7 +25,7 @@ def write(folder: Path, reference: Path, environment: Environment) -> None:
     old, new = map(read, sides)
     shared = {name: changes(old[name], new[name]) for name in new if name in old and name != "verdict"}
     html = environment.get_template("diff.html.j2").render(before=before, after=after, facts=facts, shared=shared)
-    with whole(folder / "diff.html") as path:
+    with atomic_write(folder / "diff.html") as path:
         path.write_text(visible(html), encoding="utf-8")
 
 

@@ -25,7 +25,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from personagap import sandbox, store
 from personagap.errors import UserError
 from personagap.paths import CACHE, DATA, DEMO, RESPONSES, ROOT
-from personagap.runs.files import spared
+from personagap.runs.files import warned_if_damaged
 from personagap.runs.folder import LOG, PROGRESS, latest_run, now, read_facts, record, unanswered
 from personagap.runs.lock import lock
 from personagap.runs.request import OUTPUT, Request
@@ -103,7 +103,7 @@ def finished(request: Request) -> dict[str, Any] | None:
 def _done(request: Request) -> dict[str, Any]:
     """The facts of a run that came to its end, else {}."""
     facts = {}
-    with spared(request.folder / "run.json"):
+    with warned_if_damaged(request.folder / "run.json"):
         facts = read_facts(request.folder)
     return facts if facts.get("status") == "finished" and (request.folder / "report.html").exists() else {}
 

@@ -15,7 +15,7 @@ ODD = (LookupError, TypeError, AttributeError, OverflowError, RecursionError, St
 
 
 @contextlib.contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path``, renamed to it only when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
@@ -30,7 +30,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def spared(path: Path) -> Iterator[None]:
+def warned_if_damaged(path: Path) -> Iterator[None]:
     """A damaged file costs what it holds, and a warning that names it, not the page or the other runs."""
     try:
         yield

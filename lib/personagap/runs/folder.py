@@ -14,7 +14,7 @@ from personagap import sandbox
 from personagap.errors import UserError, explained
 from personagap.leaving import leaving
 from personagap.paths import FIGURES, regular
-from personagap.runs.files import spared, whole
+from personagap.runs.files import atomic_write, warned_if_damaged
 from personagap.store_folder import is_locked
 
 #: Tables with one row per answer are Parquet; the others, made to be read, CSV.
@@ -74,7 +74,7 @@ def record(folder: Path, **facts: Any) -> dict[str, Any]:
     for name, value in facts.items():
         both = isinstance(value, dict) and isinstance(known.get(name), dict)
         known[name] = {**known[name], **value} if both else value
-    with whole(folder / "run.json") as path:
+    with atomic_write(folder / "run.json") as path:
         path.write_text(leaving(json.dumps(known, indent=2, ensure_ascii=False, default=str)) + "\n", encoding="utf-8")
     return known
 
@@ -82,7 +82,7 @@ def record(folder: Path, **facts: Any) -> dict[str, Any]:
 def read_verdict(folder: Path) -> list[dict[str, str]]:
     """Rows ``question answer`` of ``tables/verdict.csv`` ([] when there is none)."""
     path, answers = folder / "tables" / "verdict.csv", []
-    with spared(path):
+    with warned_if_damaged(path):
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
         for row in csv.DictReader(lines, restval=""):
             if not {"question", "answer"} <= row.keys():
@@ -99,7 +99,7 @@ def runs(figures: Path) -> list[dict[str, Any]]:
     found = []
     for path in figures.glob("*/*/*/run.json"):
         facts = {}
-        with spared(path):
+        with warned_if_damaged(path):
             facts = {**read_facts(path.parent), "folder": path.parent}
         if "status" not in facts:  # left by a notebook that somebody ran by hand, cell by cell
             continue
@@ -158,10 +158,13 @@ class Run:
             if name in PARQUET:
                 plain = table.copy(deep=False)
                 plain.attrs = {}  # such as how many answers were asked for: a resumed run writes the same file
-                with whole(place.with_suffix(".parquet")) as path:
+                with atomic_write(place.with_suffix(".parquet")) as path:
                     plain.to_parquet(path, index=False, compression="zstd")
                 continue
-            with whole(place.with_suffix(".csv")) as csv_path, whole(place.with_suffix(".tex")) as latex_path:
+            with (
+                atomic_write(place.with_suffix(".csv")) as csv_path,
+                atomic_write(place.with_suffix(".tex")) as latex_path,
+            ):
                 table.to_csv(csv_path, index=False)
                 latex_path.write_text(latex(table, name), encoding="utf-8")
 
@@ -191,13 +194,13 @@ class Run:
         alt = title if table is None else describe(title, table, names, *values)
         place = self.folder / "figures" / name
         bounds = fitted(fig)
-        with whole(place.with_name(f"{name}.png")) as path, saving(fig):
+        with atomic_write(place.with_name(f"{name}.png")) as path, saving(fig):
             fig.savefig(path, format="png", dpi=200, bbox_inches=bounds)
-        with whole(place.with_name(f"{name}.svg")) as path, saving(fig):
+        with atomic_write(place.with_name(f"{name}.svg")) as path, saving(fig):
             path.write_text(tooltips.svg(fig, bbox_inches=bounds, metadata={"Date": None}), encoding="utf-8")
         for width in for_paper(fig):
             bounds = fitted(fig)
-            with whole(place.with_name(f"{name}{width}.pdf")) as path, saving(fig):
+            with atomic_write(place.with_name(f"{name}{width}.pdf")) as path, saving(fig):
                 fig.savefig(path, format="pdf", bbox_inches=bounds, metadata={"CreationDate": None})
         self.record(figures={name: alt})
         plt.close(fig)  # or IPython would show it again at the end of the cell

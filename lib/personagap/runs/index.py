@@ -12,7 +12,7 @@ from personagap.errors import UserError
 from personagap.leaving import visible
 from personagap.paths import FIGURES, NOTEBOOKS
 from personagap.runs import diff
-from personagap.runs.files import spared, whole
+from personagap.runs.files import atomic_write, warned_if_damaged
 from personagap.runs.folder import now, read_verdict, runs, simulated, unanswered
 from personagap.runs.request import Request, format_value
 from personagap.runs.vector import inline
@@ -48,7 +48,7 @@ def write(figures: Path) -> Path:
     references: dict[Path, dict[str, Any]] = {}
     for facts in sorted(runs(figures), key=lambda facts: len(facts["changed"])):
         row = None
-        with spared(facts["folder"] / "run.json"):
+        with warned_if_damaged(facts["folder"] / "run.json"):
             row = _row(facts, figures)
         if row is None:
             continue
@@ -68,7 +68,7 @@ def write(figures: Path) -> Path:
     html = environment.get_template("index.html.j2").render(
         rows=rows, written=now(), script=script, script_hash=allowed
     )
-    with whole(figures / "index.html") as path:
+    with atomic_write(figures / "index.html") as path:
         path.write_text(visible(html), encoding="utf-8")
     return figures / "index.html"
 

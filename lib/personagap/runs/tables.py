@@ -8,7 +8,7 @@ import pandas as pd
 
 from personagap.paths import CACHE
 from personagap.responses import digest
-from personagap.runs.files import spared, whole
+from personagap.runs.files import atomic_write, warned_if_damaged
 
 #: What of a run decides a table that no model's answer is in.
 DECIDES = ("source_hash", "parameters", "inputs", "library_hash", "versions")
@@ -18,7 +18,7 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
     """Every CSV table of a run folder that has rows, by name."""
     found = {}
     for path in sorted((folder / "tables").glob("*.csv")):
-        with spared(path):
+        with warned_if_damaged(path):
             if path.read_text(encoding="utf-8").strip() and len(table := pd.read_csv(path)):
                 found[path.stem] = table
     return found
@@ -35,6 +35,6 @@ def kept(facts: dict[str, Any], name: str, make: Callable[[], pd.DataFrame]) -> 
         return make()
     path = CACHE / "tables" / f"{name}-{digest(name, [facts[each] for each in DECIDES])}.parquet"
     if not path.exists():
-        with whole(path) as place:
+        with atomic_write(path) as place:
             make().to_parquet(place, index=False)
     return pd.read_parquet(path)

@@ -5,7 +5,7 @@ from html import escape
 from pathlib import Path
 from xml.etree import ElementTree
 
-from personagap.runs.files import spared
+from personagap.runs.files import warned_if_damaged
 
 #: What every name of an element begins with.
 SVG = "{http://www.w3.org/2000/svg}"
@@ -29,7 +29,7 @@ def inline(folder: Path, name: object, alt: str) -> str:
     # A name with a folder in it would lead out of the run's figures.
     if not name or path.name != f"{name}.svg":
         return html
-    with spared(path):
+    with warned_if_damaged(path):
         if path.stat().st_size < LARGEST:
             return _part_of_a_page(ElementTree.fromstring(path.read_text(encoding="utf-8")), str(name), alt)
         image = base64.b64encode(path.with_suffix(".png").read_bytes()).decode()
