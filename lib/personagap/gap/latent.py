@@ -5,7 +5,7 @@ from typing import NamedTuple, Unpack
 import numpy as np
 import pandas as pd
 
-from personagap.gap.relevance import HIGHEST, LOWEST, METRICS, confusion_metrics
+from personagap.gap.relevance import HIGHEST, LOWEST, METRICS, confusion_metrics, observed_metrics
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import binary, people_and_models
 from personagap.results import result
@@ -125,10 +125,9 @@ def _judged(
     drawn: Resampling, rater: str, x: np.ndarray, truth: np.ndarray, which: np.ndarray, votes: np.ndarray
 ) -> list[dict]:
     y, decided = votes > 0.5, np.isfinite(x) & (votes != 0.5)
-    counted = np.stack([x * y, x * (1 - y), (1 - x) * y, (1 - x) * (1 - y)], axis=1)
     found = {
         "latent": confusion_metrics(*_outcomes(drawn, x, truth, which)),
-        "majority": confusion_metrics(*drawn.totals(counted, decided).T),
+        "majority": observed_metrics(x, y, drawn, decided),
     }
     found["difference"] = {metric: found["latent"][metric] - found["majority"][metric] for metric in METRICS}
     n = {"latent": np.isfinite(x).sum(), "majority": decided.sum(), "difference": decided.sum()}

@@ -56,8 +56,13 @@ def confusion_metrics(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.nda
 
 def _metrics(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:
     """``METRICS`` of labels ``x`` (NaN: not judged) against gold ``y``: (resamples, n_metrics)."""
+    return _stack(observed_metrics(x, y, drawn, ~np.isnan(x)))
+
+
+def observed_metrics(x: np.ndarray, y: np.ndarray, drawn: Resampling, where: np.ndarray) -> dict[str, np.ndarray]:
+    """`confusion_metrics` of 0/1 labels ``x`` against gold ``y``, on the units ``where``, in each resample."""
     outcomes = np.stack([x * y, x * (1 - y), (1 - x) * y, (1 - x) * (1 - y)], axis=1)
-    return _stack(confusion_metrics(*drawn.totals(outcomes, ~np.isnan(x)).T))
+    return confusion_metrics(*drawn.totals(outcomes, where).T)
 
 
 def _clusters(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:

@@ -30,7 +30,7 @@ def simulate_relevance(*, stricter: float = 0.0, seed: int | np.random.Generator
     gold = yes(rng, _shared(rng, design, 0.8) - 1.5)
     shifts = {"a": 0.0, "b": stricter}
     judges = {name: yes(rng, 2.1 * gold + _shared(rng, design, 0.8) - 0.5 - shift) for name, shift in shifts.items()}
-    return _long(design, human_majority=gold, **judges)
+    return in_long_form(design, human_majority=gold, **judges)
 
 
 def simulate_ratings(
@@ -59,7 +59,7 @@ def simulate_ratings(
     value, flag = 3 + _shared(rng, design, 0.7), rng.random(len(design)) < 0.4
     labels = {f"human_{i}": value + rng.normal(0, 1, len(design)) for i in range(3)}
     labels["judge"] = value + inflation + mention * flag + _shared(rng, design, 0.4) + rng.normal(0, 0.7, len(design))
-    judgments = _long(design, **labels)
+    judgments = in_long_form(design, **labels)
     return judgments.assign(mention=flag[judgments["item"]])
 
 
@@ -81,7 +81,8 @@ def _shared(rng: np.random.Generator, design: pd.DataFrame, sd: float) -> np.nda
     return prompt[design["prompt"]] + user[design["user"]]
 
 
-def _long(design: pd.DataFrame, **labels: np.ndarray) -> pd.DataFrame:
+def in_long_form(design: pd.DataFrame, **labels: np.ndarray) -> pd.DataFrame:
+    """Judgments of the units ``design``, from the labels of each rater; NaN where one did not judge is kept."""
     kinds = {True: "human", False: "model"}
     columns = {name: np.tile(design[name], len(labels)) for name in design}
     columns["rater"] = np.repeat(list(labels), len(design))

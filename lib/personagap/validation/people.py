@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 
 from personagap import gap
+from personagap.gap.simulate import in_long_form
 from personagap.validation.cases import Case, covers
 from personagap.validation.checks import Check
 
@@ -14,12 +15,8 @@ QUICK = {"n_bootstrap": 200}
 def _long(labels: dict[str, np.ndarray], n_prompts: int = 21) -> pd.DataFrame:
     """Judgments from {rater: labels}, NaN = not judged: prompts in blocks, 40 users in rotation."""
     unit = np.arange(len(next(iter(labels.values()))))
-    where = {"prompt": unit * n_prompts // len(unit), "user": unit % 40, "item": unit}
-    columns = {name: np.tile(values, len(labels)) for name, values in where.items()}
-    columns["rater"] = np.repeat(list(labels), len(unit))
-    columns["rater_kind"] = np.where(np.char.startswith(columns["rater"], "human"), "human", "model")
-    table = pd.DataFrame(columns | {"label": np.concatenate(list(labels.values())) * 1.0})
-    return table[table["label"].notna()]
+    design = pd.DataFrame({"prompt": unit * n_prompts // len(unit), "user": unit % 40, "item": unit})
+    return in_long_form(design, **labels).dropna(subset="label")
 
 
 def _said(rng: np.random.Generator, truth: np.ndarray, right: np.ndarray | float) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from personagap import gap
+from personagap.gap.simulate import in_long_form
 from personagap.validation.cases import Case, covers
 
 
@@ -13,13 +14,11 @@ def severe(rng: np.random.Generator, sd: float, mention_sd: float = 0.0, n: int 
     """Three raters drawn from people whose severity varies; a judge of the mean severity; true mean 3."""
     value, flag = 3 + 0.7 * rng.normal(size=n), rng.random(n) < 0.4
     columns = {"prompt": np.arange(n) // 4, "user": rng.integers(40, size=n), "item": np.arange(n), "mention": flag}
-    frames = []
+    labels = {}
     for name in ("judge", "human_0", "human_1", "human_2"):
-        person = name != "judge"
-        label = value + person * (sd * rng.normal() + mention_sd * rng.normal() * flag) + 0.7 * rng.normal(size=n)
-        kind = "human" if person else "model"
-        frames.append(pd.DataFrame({**columns, "rater": name, "rater_kind": kind, "label": label}))
-    return pd.concat(frames, ignore_index=True)
+        own = sd * rng.normal() + mention_sd * rng.normal() * flag
+        labels[name] = value + (name != "judge") * own + 0.7 * rng.normal(size=n)
+    return in_long_form(pd.DataFrame(columns), **labels)
 
 
 def _inflation_alarm(rng: np.random.Generator, sd: float) -> bool:
@@ -38,14 +37,13 @@ def _mean_covers(rng: np.random.Generator) -> bool:
 
 def rotating(rng: np.random.Generator, n: int = 300) -> pd.DataFrame:
     """Six raters, three to a unit in rotation, around a true value (sd 0.7, noise 1): a ceiling of .771."""
-    value, frames = rng.normal(3, 0.7, n), []
-    for i in range(7):
-        units = np.arange(n)[(i == 6) | ((i - np.arange(n)) % 6 < 3)]
-        label = value[units] + rng.normal(size=len(units))
-        name, kind = ("judge", "model") if i == 6 else (f"human_{i}", "human")
-        who = {"rater": name, "rater_kind": kind, "label": label}
-        frames.append(pd.DataFrame({"prompt": units // 4, "user": units % 40, "item": units, **who}))
-    return pd.concat(frames, ignore_index=True)
+    unit, value = np.arange(n), rng.normal(3, 0.7, n)
+    labels = {f"human_{i}": np.full(n, np.nan) for i in range(6)} | {"judge": np.full(n, np.nan)}
+    for i, label in enumerate(labels.values()):
+        here = (i == 6) | ((i - unit) % 6 < 3)
+        label[here] = value[here] + rng.normal(size=here.sum())
+    design = pd.DataFrame({"prompt": unit // 4, "user": unit % 40, "item": unit})
+    return in_long_form(design, **labels).dropna(subset="label")
 
 
 def _ceiling_covers(rng: np.random.Generator) -> bool:
