@@ -105,6 +105,7 @@ def responder_cells(rows: pd.DataFrame, task: str, nonresponding: Collection[str
     table = cells(rows, task, cluster)
     asked = (table.runs > 0).sum(axis=2).min(axis=1)
     excused = np.array([persona in nonresponding for persona in table.personas])
+    # One who was never asked and has no nonresponse is a gap in the design, which `filled` tells as an error.
     out = (asked < MIN_ANSWERED * np.median(asked)) & ((asked > 0) | excused) | (asked < 2) & excused
     few = sorted(persona for persona, left in zip(table.personas, out, strict=True) if left)
     if dropped := [*few, *sorted(set(nonresponding) - set(table.personas))]:

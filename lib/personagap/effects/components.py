@@ -74,6 +74,7 @@ def _components(table: Cells, rng: np.random.Generator, level: float) -> pd.Data
     drawn = {}
     for effect, (value, df) in squares.items():
         if effect in of_items:
+            # A resample without any of the few items that carry the effect would divide by 0.
             shares = of_items[effect] / max(of_items[effect].mean(), 1e-30)
             draws = value / np.maximum(picked @ shares, 1e-3)
         else:  # of few levels, identities or phrasings: too few to resample, so as of normal effects

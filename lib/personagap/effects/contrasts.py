@@ -98,6 +98,7 @@ def each_contrast(
         # A further control asks another question, so identities need no correction for it.
         compared += [(persona, persona, [persona]) for persona in CONTROLS if persona in others]
         for group, tests, members in compared:
+            # Where no member has two items with an answer the row stays, without an estimate: it would be missed.
             members = [persona for persona in members if task.comparable(persona, control)] or members
             weights = dict.fromkeys(members, 1 / len(members)) | {control: -1}
             yield task.name, f"{group} − {control}", tests, task.paired(weights)

@@ -188,6 +188,7 @@ def sign_flip(values: np.ndarray) -> float:
     cosine = np.cos(2 * np.pi / length * np.arange(length))
     with np.errstate(divide="ignore"):
         log = np.log(np.abs(cosine))
+    # Logarithms of the product, or it would underflow; they know no sign, so that is kept beside them.
     frequency, transform = np.arange(length // 2 + 1), np.zeros(length // 2 + 1)
     negative = np.zeros(len(transform), dtype=bool)
     for value, power in zip(distinct, count, strict=True):

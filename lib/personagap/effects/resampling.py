@@ -44,6 +44,7 @@ def clustered(x: np.ndarray, codes: np.ndarray) -> np.ndarray:
     mean, sizes = x.mean(axis=-1, keepdims=True), np.bincount(codes)
     if len(sizes) == x.shape[-1]:
         return x
+    # Sums, not means, of a cluster's deviations: a large cluster weighs more in the mean of items, and so in its error.
     return mean + (x - mean) @ np.eye(len(sizes))[codes] * len(sizes) / x.shape[-1]
 
 
@@ -70,9 +71,9 @@ def _flipped_means(values: np.ndarray, n_draws: int, rng: np.random.Generator) -
 
 
 @functools.lru_cache(maxsize=2)
-def _ones(size: int, dtype: type) -> np.ndarray:
+def _ones(size: int) -> np.ndarray:
     """Weights of sparse sums, kept because touching fresh memory takes longer than the sums."""
-    return np.ones(size, dtype)
+    return np.ones(size)
 
 
 def _chunks(n_draws: int, n: int) -> list[int]:
@@ -84,6 +85,7 @@ def null_of(moments: list[Moments], drawn: list[np.ndarray]) -> dict[str, float]
     """PB, its mean under random signs, and the p-value of Σ over the tasks given of PB² in units of its own noise."""
     floor, observed, scaled = 0.0, 0.0, 0.0
     for m, (draws, spread) in zip(moments, drawn, strict=True):
+        # With phrasings each is taken in units of its own noise: drawn worlds have no identity × phrasing beside it.
         several = m.phrasing_spread > 0
         noise = m.noise if several else max(draws.mean(), 1e-30)
         observed, scaled = observed + m.pb2 / noise, scaled + draws / (np.maximum(spread, 1e-30) if several else noise)
@@ -143,4 +145,4 @@ def _resampled_means(columns: np.ndarray, n_draws: int, rng: np.random.Generator
     n = len(columns)
     starts = np.arange(n_draws + 1, dtype=np.int32) * n
     picks = rng.integers(n, size=n_draws * n, dtype=np.int32)
-    return sparse.csr_array((_ones(n_draws * n, float), picks, starts), shape=(n_draws, n)) @ columns / n
+    return sparse.csr_array((_ones(n_draws * n), picks, starts), shape=(n_draws, n)) @ columns / n

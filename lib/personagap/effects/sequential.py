@@ -104,6 +104,7 @@ def _sequence(x: np.ndarray, alpha: float) -> tuple[float, float, np.ndarray]:
     if not len(x):
         return 0.0, 1.0, np.ones(1)
     n = np.arange(1, len(x) + 1)
+    # As if one item at ½ with a standard deviation of ½ had come before: there is something to bet on from the first.
     mean = (0.5 + np.cumsum(x)) / (n + 1)
     variance = (0.25 + np.cumsum((x - mean) ** 2)) / (n + 1)
     # A stake may use nothing but the items before: the capital is a martingale only if it is chosen unseen.

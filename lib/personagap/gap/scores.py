@@ -37,7 +37,8 @@ def _resampled_precision(y: np.ndarray, score: np.ndarray, drawn: Resampling) ->
 def _best(y: np.ndarray, score: np.ndarray) -> tuple[float, float]:
     """The largest F1 of any threshold, and the highest threshold that reaches it."""
     precision, recall, thresholds = precision_recall_curve(y, score)
-    # Rounded, or the last bit would choose among thresholds that are equally good.
+    # Rounded, or the last bit would choose among thresholds that are equally good; from the highest down, as `argmax`
+    # takes the first, and without the last point of the curve, recall 0, which has no threshold.
     f1 = (2 * precision * recall / np.maximum(precision + recall, 1e-30))[-2::-1].round(12)
     return f1.max(), thresholds[::-1][f1.argmax()]
 
