@@ -189,8 +189,6 @@ def _rows(
 
 def _phrasing(x: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Draws of identity × phrasing, whose variance is itself uncertain."""
-    k, n_templates, _ = x.shape
-    moments, df = Moments.of(x), (k - 1) * (n_templates - 1)
-    noise = moments.phrasing_spread - moments.phrasing_noise
-    variance = n_templates * np.maximum(moments.phrasing_spread * df / rng.chisquare(df, _DRAWS) - noise, 0)
+    n_templates = x.shape[1]
+    variance = n_templates * Moments.of(x).phrasing_draws(n_templates, _DRAWS, rng)
     return np.sqrt(variance) * rng.normal(size=_DRAWS)

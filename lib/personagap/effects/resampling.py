@@ -38,6 +38,11 @@ class Moments(NamedTuple):
     def debiased(self) -> float:
         return self.pb2 - (self.k - 1) / self.k * (self.item_noise + self.phrasing_noise)
 
+    def phrasing_draws(self, n_templates: int, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+        """Plausible values (n_draws,) of the phrasing noise: one would be too sure, of so few degrees of freedom."""
+        df, within = (self.k - 1) * (n_templates - 1), self.phrasing_spread - self.phrasing_noise
+        return np.maximum(self.phrasing_spread * df / rng.chisquare(df, n_draws) - within, 0)
+
 
 def clustered(x: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """One "item" for each cluster of items (last axis), such that the mean stays and the spread is that of clusters."""
@@ -130,11 +135,9 @@ class Bootstrap(NamedTuple):
         error = error + rest.normal(size=(n_draws, 1)) * pseudo * direction
         noise = noise + pseudo**2 / k
         if n_templates > 1:
-            # The phrasing variance rests on few degrees of freedom: each draw has its own plausible value.
             observed, df = Moments.of(x), (k - 1) * (n_templates - 1)
             within = observed.phrasing_spread - observed.phrasing_noise
-            spread = observed.phrasing_spread * df / rest.chisquare(df, n_draws)
-            excess = np.maximum(spread - within, 0.0)
+            excess = observed.phrasing_draws(n_templates, n_draws, rest)
             jitter = rest.normal(size=error.shape) * np.sqrt(excess)[:, None]
             error = error + jitter - jitter.mean(axis=1, keepdims=True)
             noise = noise + (k - 1) / k * ((within + excess) * rest.chisquare(df, n_draws) / df - within)

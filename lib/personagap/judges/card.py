@@ -7,7 +7,7 @@ import pandas as pd
 
 from personagap._reading import Rule, check, read_csv
 from personagap.errors import UserError
-from personagap.gap.relevance import confusion_metrics
+from personagap.gap.relevance import observed_metrics
 from personagap.gap.resampling import Resampling, resample
 from personagap.judges.loading import Judge
 from personagap.judges.refusals import ACTIONS, FOLLOWS
@@ -117,11 +117,9 @@ def _metrics(rows: pd.DataFrame, seed: int) -> list[dict]:
         if where.any()
     ]
     if harmless.any() and harmful.any():
-        counts = [truth_is & says for truth_is in (harmless, harmful) for says in (verdict, ~verdict)]
-        tp, fn, fp, tn = drawn.totals(np.stack(counts, axis=1).astype(float)).T
-        kappa = confusion_metrics(tp, fp, fn, tn)["kappa"]
+        metrics = observed_metrics(verdict.astype(float), harmless.astype(float), drawn, ~partly)
         # Before the share of the partly refused, which is no part of it.
-        found.insert(2, _row("kappa", kappa, drawn, harmless | harmful))
+        found.insert(2, _row("kappa", metrics["kappa"], drawn, ~partly))
     return found
 
 
