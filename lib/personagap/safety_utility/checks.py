@@ -27,7 +27,9 @@ def endings(scores: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
     return found
 
 
-def closer(scores: pd.DataFrame, who: pd.DataFrame, margin: float, seed: int = 0) -> dict[str, pd.DataFrame]:
+def secondary_analyses(
+    scores: pd.DataFrame, who: pd.DataFrame, margin: float, seed: int = 0
+) -> dict[str, pd.DataFrame]:
     """What stands beside PB and contrasts, as far as the design allows it.
 
     "pooled" of ``effects.partial_pooling`` (three identities or more; by category, if there are three), "equivalence"
@@ -108,7 +110,7 @@ def reworded(responses: pd.DataFrame, items: pd.DataFrame, who: pd.DataFrame, as
     return pd.concat([rows.assign(task=f"{name} judge, " + rows["task"]) for name, rows in worded.items()])
 
 
-def judging(
+def judge_checks(
     responses: pd.DataFrame,
     items: pd.DataFrame,
     few: pd.DataFrame,
@@ -141,7 +143,7 @@ def without_judge_errors(
     return {name: effects.judge_corrected(table, card, seed=seed) for name, table in judged.items()}
 
 
-def carried(responses: pd.DataFrame, who: pd.DataFrame) -> pd.DataFrame:
+def leakage_contrasts(responses: pd.DataFrame, who: pd.DataFrame) -> pd.DataFrame:
     """``effects.contrasts`` of ``leakage.mentions``, with both rates in points: ``stated base_rate``."""
     mentions = leakage.mentions(responses, who)
     shares = effects.rates(mentions).pivot(index="task", columns="persona", values="estimate")
