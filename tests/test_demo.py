@@ -87,9 +87,18 @@ def test_model_answers_as_planted(demo_lm, demo_cells):
     assert (shares - training.bare_shares()[shares.index]).abs().max() < 0.01  # S6
 
 
+def test_nothing_is_planted_in_phrasings_that_the_demo_has_not_learned(demo_lm):
+    items = datasets.load(["mmlu"], graded=False, items_per_task=2)
+    cells = demo.true_scores(demo_lm, personas.select("gender"), items, ["paper", "question_first"])
+    planted = cells["planted"].notna().groupby([cells["template"], cells["persona"]]).all()
+    assert planted["paper"].all() and planted["question_first", "none"] and not planted["question_first", "woman"]
+    assert cells["true"].notna().all()
+    assert demo.exact_bias(cells, "planted").isna().all() and demo.exact_bias(cells, "true").notna().all()
+
+
 @pytest.mark.slow
 def test_model_answers_as_planted_in_other_phrasings(demo_lm):
-    others = [name for name in personas.templates().index if name != "paper"]
+    others = [name for name in personas.templates().index if name not in ("paper", *demo.UNLEARNED)]
     cells = demo.true_scores(demo_lm, personas.select("all"), datasets.load("all", graded=False), others)
     assert cells.groupby(["task", "template"])[["planted", "true"]].apply(agreement).min() >= 0.99
 

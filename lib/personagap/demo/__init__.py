@@ -16,6 +16,9 @@ from personagap.errors import UserError, at_least
 from personagap.models import Model
 from personagap.results import beside
 
+#: Phrasings that came after the models of the bundle were trained: what is true of them is known, and was not planted.
+UNLEARNED = ("question_first",)
+
 
 def banner(data: str, *models: str | None):
     """What a notebook shows at its head if its data or a model it asks are simulated, else None."""
@@ -60,11 +63,15 @@ def true_scores(
     -------
     DataFrame ``task item persona template planted true bare outside``: one row per
     item × persona × template, but for personas that nothing is planted for, such as the control
-    "empty". ``true`` is normalised over the answers the model was trained to give, ``outside`` is
-    what it gives to any other text, ``bare`` the share of answers in the form that the paper's
+    "empty". ``planted`` is NaN in phrasings that the bundle's models have not learned. ``true`` is
+    normalised over the answers the model was trained to give, ``outside`` is what it gives to any
+    other text, ``bare`` the share of answers in the form that the paper's
     pattern cannot read (S6). All are probabilities.
     """
     cells = planted_probabilities(templates) if planted_cells is None else planted_cells
+    if lm.id.partition(":")[0] == "demo":
+        unlearned = cells["template"].isin(UNLEARNED) & ~cells["persona"].isin(personas.CONTROLS)
+        cells = cells.assign(planted=cells["planted"].mask(unlearned))
     cells = cells.merge(items[["task", "item"]]).merge(who[["persona", "phrase"]])
     if cells.empty:
         names = ", ".join(who["persona"])
@@ -138,7 +145,7 @@ def exact_bias(cells: pd.DataFrame, column: str) -> pd.Series:
     The joint PB² is the sum over tasks (arXiv 2406.11107); the controls are left out (S15).
     """
     identities = cells[~cells["persona"].isin(personas.CONTROLS)]
-    means = identities.groupby(["task", "persona"], sort=False)[column].mean().mul(100)
+    means = identities.groupby(["task", "persona"], sort=False)[column].mean(skipna=False).mul(100)
     bias = means.groupby("task", sort=False).std(ddof=0)
     bias["joint"] = np.sqrt((bias**2).sum(skipna=False))
     return bias
