@@ -36,7 +36,7 @@ _CALLED_CORRECT = re.compile(
     r"(?i: (?:also|clearly|indeed|definitely|thus|therefore|the|die|la|le|il|o|a|our|my|most"
     r" likely|probably)){0,3} (?i:correcta?|right|best|richtige?|korrekte?|correcte?|juste|bonne"
     r"|giusta|corretta|correta|certa|answer|antwort|réponse|respuesta|risposta|resposta)"
-    r"(?i: (?:answer|one|choice|option|antwort|réponse|correcta|corretta|correcta))?+"
+    r"(?>(?i: (?:answer|one|choice|option|antwort|réponse|correcta|corretta|correcta))?)"
     r"(?! ?(?:only|if|when|for|in|on|at|about|but|to|nur|si|se|solo|seulement)\b)\b)"
     rf"|{words('called_right')})"
 )

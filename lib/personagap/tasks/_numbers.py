@@ -65,7 +65,8 @@ _NUMBER = re.compile(
     r"(?<![\dA-Za-z_^])(?<!\d[.,:'])"
     r"(?P<sign>(?<![\w.)%])[-–]|(?i:\b(?:minus|negative) ))?"
     r"(?:(?P<currency>(?:US|CA|A|R)?[$€£¥₹]|(?:USD|EUR|GBP|Rs\.?)) ?(?P<minus>[-–])?)?"
-    r"(?P<run>\d++(?:[.,'_]\d++)*+|(?<!\.)\.\d++)(?!:\d|(?:st|nd|rd|th)\b)"
+    # An atomic group: a possessive "(?:…)*+" keeps the comma of "4, 5" in Python 3.11.2.
+    r"(?P<run>(?>\d+(?:[.,'_]\d+)*)|(?<!\.)\.\d++)(?!:\d|(?:st|nd|rd|th)\b)"
     r"(?:[eE](?P<exponent>[-+]?\d{1,4})\b|×10\^(?P<ten>-?\d{1,4})|\^(?P<power>-?\d{1,4}))?"
     r"(?: ?/ ?(?P<divisor>\d+)(?![\d/])| (?P<over>\d+)/(?P<under>\d+)(?![\d/]))?"
     rf"(?: ?(?P<scale>(?i:{_SCALE}))(?![A-Za-zÀ-ɏ]))?"
