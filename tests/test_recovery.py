@@ -62,7 +62,7 @@ def test_without_effects_pb_is_rarely_called_significant(cells):
     significant = []
     for seed in range(SEEDS):
         bias = effects.personalization_bias(
-            sample(cells, no_effect, seed), n_permutations=199, n_bootstrap=1, seed=seed
+            sample(cells, no_effect, seed), n_permutations=199, n_bootstrap=20, seed=seed
         )
         significant.append((bias["p_value"] <= 0.05).set_axis(bias["dimension"]))
     assert pd.DataFrame(significant).mean().max() <= 0.07
