@@ -166,6 +166,10 @@ class Listening(ThreadingHTTPServer):
 
     request_queue_size = 128
 
+    def handle_error(self, request, client_address):
+        if not isinstance(sys.exception(), ConnectionError):  # who asked was killed
+            super().handle_error(request, client_address)
+
 
 @contextlib.contextmanager
 def serving(handler: type[Quiet]) -> Iterator[str]:

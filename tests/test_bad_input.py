@@ -408,7 +408,7 @@ def test_the_table_of_bad_input(tmp_path):
             said[tried] = "NOTHING"
         except UserError as told:
             said[tried] = str(told).replace(str(folder), "…")
-            assert len(str(told)) < 2100, tried
+            assert len(str(told)) < 1200, tried
         except Exception as error:
             said[tried] = f"{type(error).__name__.upper()}: {error}"
         print(f"  {tried:45} {said[tried]}")

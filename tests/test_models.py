@@ -22,7 +22,7 @@ from tiny import (
 from transformers import BloomConfig, Gemma3TextConfig, MambaConfig, MistralConfig
 
 from personagap.errors import UserError
-from personagap.models import Sampling, load_model, rendering
+from personagap.models import Sampling, load_model, prepacked, rendering
 from personagap.models.decoding import pick
 
 NOTHING = {"role": "system", "content": ""}
@@ -366,3 +366,26 @@ def test_nothing_to_ask(lm):
 def test_empty_choice(lm):
     with pytest.raises(UserError, match="empty"):
         lm.choose(chats(1), ["A", ""])
+
+
+def test_prepacked_weights_give_what_the_weights_give(lm, tiny_folder, monkeypatch):
+    monkeypatch.setattr(prepacked, "LEAST", 0)
+    packed = load_model(str(tiny_folder), device="cpu")
+    assert not any(isinstance(layer, prepacked.PrepackedLinear) for layer in lm.model.modules())  # it is small
+    layers = [layer for layer in packed.model.modules() if isinstance(layer, prepacked.PrepackedLinear)]
+    assert layers
+    np.testing.assert_allclose(packed.choose(chats(), CHOICES), lm.choose(chats(), CHOICES), atol=1e-4)
+    assert all(layer.packed is not None for layer in layers)
+    seeds = range(12)
+    sampling = Sampling(max_tokens=25)
+    texts = [[answer.text for answer in one.generate(chats(), sampling, seeds)] for one in (packed, lm)]
+    assert texts[0] == texts[1]
+    layers[0](torch.ones(1, layers[0].in_features)).sum().backward()  # it can be tuned
+    assert layers[0].weight.grad is not None
+
+
+def test_weights_too_large_for_a_second_copy_are_not_packed(tiny_folder, monkeypatch):
+    monkeypatch.setattr(prepacked, "LEAST", 0)
+    monkeypatch.setattr(prepacked, "MOST", 1000)
+    layers = load_model(str(tiny_folder), device="cpu").model.modules()
+    assert not any(isinstance(layer, prepacked.PrepackedLinear) for layer in layers)

@@ -1,5 +1,6 @@
 """The one exception a user's mistake raises: a line that says what, where and how to fix it."""
 
+import re
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -9,21 +10,25 @@ from typing import Any
 
 from personagap.leaving import leaving
 
-#: Characters of a line that says what is wrong.
-LONGEST = 2000
+#: Characters of a line that says what is wrong, and of one word in it, such as a number of thousands of digits.
+LONGEST, LONGEST_WORD = 2000, 160
 
 
 class UserError(Exception):
     """Bad input. The command line prints its message alone; IPython shows it without a traceback."""
 
     def __init__(self, message: object = ""):
-        text = leaving(message)
-        if len(text) > LONGEST:  # a value of thousands of digits, a list of lists: what is wrong and the remedy stay
+        text = re.sub(rf"[^\s/]{{{LONGEST_WORD + 1},}}", _middle_left_out, leaving(message))
+        if len(text) > LONGEST:  # a list of lists, a text of pages: what is wrong and the remedy stay
             text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
         super().__init__(text)
 
     def _render_traceback_(self) -> list[str]:
         return [f"{type(self).__name__}: {self}"]
+
+
+def _middle_left_out(word: re.Match) -> str:
+    return f"{word[0][: LONGEST_WORD // 2]}…{word[0][-LONGEST_WORD // 2 :]}"
 
 
 class Unanswered(UserError):

@@ -12,6 +12,7 @@ from transformers.cache_utils import Cache
 from personagap.errors import UserError
 from personagap.models import loading, trie
 from personagap.models.decoding import States
+from personagap.models.prepacked import prepack
 
 #: Tokens per forward pass of prompts: attention inside a pack grows with its square, so a small model on a CPU wants
 #: small packs and a large one on a GPU large ones. Answers decoded together, and the columns of their caches in all.
@@ -29,6 +30,7 @@ class Packed:
 
     def __init__(self, model: PreTrainedModel, name: str):
         self.id, self.model, self.device = name, model, model.device
+        prepack(model)
         self._windows = loading.attention_windows(model.config.get_text_config(decoder=True))
         kind = self.device.type if self.device.type in PACK else "cpu"
         self.pack, self.rows, self.columns = PACK[kind], ROWS[kind], COLUMNS[kind]

@@ -180,5 +180,5 @@ def _repeated(items: pd.DataFrame, where: str) -> int:
     again = pd.DataFrame({name: items[name].astype("str") for name in columns}).duplicated()
     if again.any():
         told = f"{again.sum()} repeated questions (first: row {again.idxmax()})"
-        print(f"{where}: {told}, each counted as an item: why?")
+        print(f"{where}: {told}, each counted as an item of its own; drop what is there by mistake")
     return int(again.sum())
