@@ -29,7 +29,18 @@ SMALL = {
         {"runs": 1, "items_per_task": 8, "personas": "gender"},
         CHANGES,
     ),
-    "performance": ({"repeats": 1, "layers": 1, "questions": 32, "texts": 2}, ["benchmarks.csv", "jobs.csv"]),
+    "performance": (
+        {
+            "model": "random",
+            "hidden_size": 64,
+            "layers": 1,
+            "repeats": 1,
+            "questions": 32,
+            "texts": 2,
+            "continuous": False,
+        },
+        ["benchmarks.csv", "jobs.csv"],
+    ),
     "safety_utility/2_mitigation": (
         {"runs": 1, "items_per_task": 8, "personas": "gender", "defences": ["placebo", "neutralize"], "steps": 4},
         CHANGES,

@@ -28,7 +28,7 @@ class PrepackedLinear(nn.Linear):
 
 def prepack(model: nn.Module) -> None:
     """Let the large linear layers of a model on a CPU infer from packed copies, each made when it is first needed."""
-    if model.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+    if next(model.parameters()).device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return
     dtypes = {torch.float32}
     if torch.ops.mkldnn._is_mkldnn_bf16_supported():
