@@ -24,7 +24,7 @@ from personagap.performance import paired
 from personagap.runs.tables import read
 
 PAIRS = 5
-#: The least that ours may be of the peer's at the batch size that suits the peer best, by work and peer: a real model on a CPU.
+#: The least that ours may be of the peer's at the batch size that suits the peer best: a real model on a CPU.
 ENGINE = {
     ("choose, zero-shot", "lm-evaluation-harness"): 1.25,
     ("choose, shared five-shot prefix", "lm-evaluation-harness"): 4.0,
