@@ -1,4 +1,6 @@
-"""The documentation: Markdown, docstrings, and pages with code that is run each time they are built."""
+"""The documentation: Markdown, docstrings, and pages with code
+that is run each time they are built.
+"""
 
 import csv
 import re
@@ -33,9 +35,14 @@ napoleon_custom_sections = [("Returns", "free text")]
 
 
 def described(app, what, name, obj, options, lines):
-    """What follows the colon of a parameter is its description; the numpy style takes it for the type."""
-    text = re.sub(r"^([*\w][\w*]*(?:, [*\w]+)*) : (.+)$", r"\1\n    \2", "\n".join(lines), flags=re.M)
-    lines[:] = re.sub(r"(?<!`)\*\*(?=\w+\b(?!\*))", r"\\*\\*", text).splitlines()  # **how is not bold
+    """What follows the colon of a parameter is its description;
+    the numpy style takes it for the type.
+    """
+    text = re.sub(
+        r"^([*\w][\w*]*(?:, [*\w]+)*) : (.+)$", r"\1\n    \2", "\n".join(lines), flags=re.M
+    )
+    # **how is not bold.
+    lines[:] = re.sub(r"(?<!`)\*\*(?=\w+\b(?!\*))", r"\\*\\*", text).splitlines()
 
 
 def glossary(app, name, source):

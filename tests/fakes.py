@@ -8,7 +8,9 @@ from personagap.models import Generation
 
 
 class Fake:
-    """A model that answers a prompt with ``answer(prompt)``, None for a failure, and remembers what it was asked."""
+    """A model that answers a prompt with ``answer(prompt)``, None for
+    a failure, and remembers what it was asked.
+    """
 
     revision = "1"
 
@@ -21,7 +23,10 @@ class Fake:
     def generate(self, chats, sampling, seeds, keep=None):
         prompts = [self.render(chat) for chat in chats]
         self.asked += prompts
-        return [Generation(text, "error" if text is None else "stop", 0, 0, 0.0) for text in map(self.answer, prompts)]
+        return [
+            Generation(text, "error" if text is None else "stop", 0, 0, 0.0)
+            for text in map(self.answer, prompts)
+        ]
 
 
 def says(name: str, *texts: str | None) -> Fake:
@@ -33,4 +38,6 @@ def says(name: str, *texts: str | None) -> Fake:
 def lines(folder: Path, **files: list[dict]) -> None:
     """Write each of ``files`` as JSON lines."""
     for name, records in files.items():
-        (folder / f"{name}.jsonl").write_text("".join(json.dumps(record) + "\n" for record in records))
+        (folder / f"{name}.jsonl").write_text(
+            "".join(json.dumps(record) + "\n" for record in records)
+        )

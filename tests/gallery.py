@@ -1,7 +1,8 @@
-"""Take the pictures of ``figures/gallery``: every report of the default batch, the index, the explorer and the tour.
+"""Take the pictures of ``figures/gallery``: every report of the
+default batch, the index, the explorer and the tour.
 
-Each at 1,440 and at 390 pixels, light and dark. ``make gallery``, after ``make report`` and ``make real``; needs
-Debian's package chromium.
+Each at 1,440 and at 390 pixels, light and dark. ``make gallery``, after ``make report`` and ``make
+real``; needs Debian's package chromium.
 """
 
 import shutil
@@ -28,22 +29,34 @@ def take(page: Page, name: str, around: str = "body") -> None:
         page.set_viewport_size({"width": width, "height": height})
         for dark, scheme in SCHEMES.items():
             page.emulate_media(color_scheme=scheme)
-            for _ in range(2):  # charts and themes come after, and JupyterLab scrolls to what was run last
-                page.locator(around).last.evaluate("shown => shown.scrollIntoView({ block: 'nearest' })")
+            # Charts and themes come after, and JupyterLab scrolls to what was run last.
+            for _ in range(2):
+                page.locator(around).last.evaluate(
+                    "shown => shown.scrollIntoView({ block: 'nearest' })"
+                )
                 page.wait_for_timeout(500)
             path = GALLERY / f"{name}{narrow}{dark}.png"
             page.screenshot(path=path)
             with Image.open(path) as picture:
-                few = picture.convert("RGB").quantize(COLOURS, Image.Quantize.MAXCOVERAGE, 2, dither=Image.Dither.NONE)
-                few.save(path, optimize=True)  # of which none is a mixture of two that mean something
+                few = picture.convert("RGB").quantize(
+                    COLOURS, Image.Quantize.MAXCOVERAGE, 2, dither=Image.Dither.NONE
+                )
+                # Of which none is a mixture of two that mean something.
+                few.save(path, optimize=True)
 
 
 def reports(page: Page) -> None:
     """Take the index, and the last report of each notebook that is no real model's."""
     done = [facts for facts in reversed(runs(FIGURES)) if facts["status"] == "finished"]
     real = [facts["folder"] for facts in done if facts["parameters"].get("model") == "smollm2"]
-    found = {facts["folder"].parent.name: facts["folder"] for facts in done if facts["folder"] not in real}
-    pages = {"index": FIGURES / "index.html"} | {name: folder / "report.html" for name, folder in found.items()}
+    found = {
+        facts["folder"].parent.name: facts["folder"]
+        for facts in done
+        if facts["folder"] not in real
+    }
+    pages = {"index": FIGURES / "index.html"} | {
+        name: folder / "report.html" for name, folder in found.items()
+    }
     for name, path in pages.items():
         page.goto(path.as_uri())
         take(page, name)

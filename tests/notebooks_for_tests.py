@@ -39,10 +39,12 @@ def write_notebook(path, *code, parameters="n = 3  # how many\noutput = None", t
 
 
 def run_here(notebook, output, figures=(), **given):
-    """Execute the code of a notebook in this process, but for its last cell, which is for JupyterLab.
+    """Execute the code of a notebook in this process, but for
+    its last cell, which is for JupyterLab.
 
-    All figures are drawn; those named ``figures`` are written, which takes most of the time of a notebook. For tests of
-    what the code does: that it runs as a user runs it, in a kernel of its own, is shown by test_notebooks.py.
+    All figures are drawn; those named ``figures`` are written, which takes most of the time of a
+    notebook. For tests of what the code does: that it runs as a user runs it, in a kernel of its
+    own, is shown by test_notebooks.py.
     """
     cells = json.loads(notebook.read_text(encoding="utf-8"))["cells"]
     parameters, *code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
@@ -55,7 +57,8 @@ def run_here(notebook, output, figures=(), **given):
         assert_told_apart(fig)
         write(run, fig, name, *said) if name in figures else plt.close(fig)
 
-    with mpl.rc_context(), mock.patch.object(Run, "figure", figure):  # notebooks set how figures look
+    # Notebooks set how figures look.
+    with mpl.rc_context(), mock.patch.object(Run, "figure", figure):
         try:
             for cell in code[:-1]:
                 exec(cell, names)
@@ -68,7 +71,9 @@ def assert_told_apart(fig):
     for ax in fig.axes:
         looks = {}
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
-            assert looks.setdefault(look(handle), label) == label, f"{looks[look(handle)]} and {label} look alike"
+            assert looks.setdefault(look(handle), label) == label, (
+                f"{looks[look(handle)]} and {label} look alike"
+            )
 
 
 def look(handle):

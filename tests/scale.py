@@ -1,7 +1,8 @@
 """How time and memory grow: each amount and ten times as much, in a process of its own.
 
-``python tests/scale.py FILE`` writes the table of `data/benchmarks/scale.csv` and prints it. Seconds are of the
-processor, so a busy machine disturbs them little; ``order`` is the power of the amount with which they grow.
+``python tests/scale.py FILE`` writes the table of `data/benchmarks/scale.csv` and prints it.
+Seconds are of the processor, so a busy machine disturbs them little; ``order`` is the power of the
+amount with which they grow.
 """
 
 import datetime
@@ -23,13 +24,17 @@ from personagap.cli import main as command
 from personagap.paths import NOTEBOOKS
 from personagap.store import Store
 
-#: Items of the tasks of arXiv 2406.11107: 31 identities and a control, three runs, 370,848 requests.
+#: Items of the tasks of arXiv 2406.11107: 31 identities and a
+#: control, three runs, 370,848 requests.
 PAPER = {"mmlu": 285, "gsm8k": 1319, "mbpp": 974, "do_not_answer": 939, "strongreject": 346}
 
 
 def scores(n_identities: int, sizes: dict[str, int], n_runs: int = 3) -> pd.DataFrame:
     effects = np.resize([-2.0, 2.0], n_identities)
-    parts = (pg.effects.simulate_scores(effects, n_items=n, n_runs=n_runs, task=task) for task, n in sizes.items())
+    parts = (
+        pg.effects.simulate_scores(effects, n_items=n, n_runs=n_runs, task=task)
+        for task, n in sizes.items()
+    )
     return pd.concat(parts, ignore_index=True)
 
 
@@ -53,7 +58,10 @@ def users(n: int):
     from personagap.personalllm.adaptation.icl import nearest
 
     rng = np.random.default_rng(0)
-    rewards, voters = rng.normal(size=(940, 8, 10)), pg.personalllm.users.dirichlet(n, 0.05, 0, [*"abcdefghij"])
+    rewards, voters = (
+        rng.normal(size=(940, 8, 10)),
+        pg.personalllm.users.dirichlet(n, 0.05, 0, [*"abcdefghij"]),
+    )
     looks = rng.normal(size=(n, 64)).astype("float32")
 
     def job() -> None:
@@ -67,7 +75,10 @@ def answers(n: int):
     folder = tempfile.TemporaryDirectory()
     store = Store(Path(folder.name))
     for start in range(0, n, 100_000):
-        rows = ((f"{i * 2654435761 % 2**32:032x}", "text", "stop", 1, 1, 0.0, "", "answered") for i in range(start, n))
+        rows = (
+            (f"{i * 2654435761 % 2**32:032x}", "text", "stop", 1, 1, 0.0, "", "answered")
+            for i in range(start, n)
+        )
         store.keep([row for row, _ in zip(rows, range(min(100_000, n - start)), strict=False)])
     wanted = [f"{i * 2654435761 % 2**32:032x}" for i in range(33_600)]
 
@@ -81,7 +92,9 @@ def answers(n: int):
 def planned(n: int):
     """The grid of the paper: every request as a row, and the price of the batch."""
     who = pg.personas.select("all", controls=["none"])
-    table = pd.concat([pd.DataFrame({"task": task, "item": range(size)}) for task, size in PAPER.items()])
+    table = pd.concat(
+        [pd.DataFrame({"task": task, "item": range(size)}) for task, size in PAPER.items()]
+    )
 
     def job() -> None:
         assert len(pg.ask.plan(who, table)) == n
@@ -113,7 +126,10 @@ def measure(work: str, amount: int) -> dict[str, float]:
     start = time.process_time()
     job()
     seconds = time.process_time() - start
-    return {"seconds": round(seconds, 2), "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024}
+    return {
+        "seconds": round(seconds, 2),
+        "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
+    }
 
 
 def main(file: str) -> None:
@@ -121,14 +137,20 @@ def main(file: str) -> None:
     for work, (_, amounts) in JOBS.items():
         for amount in amounts:
             asked = [sys.executable, __file__, work, str(amount)]
-            said = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()[-1]
+            said = subprocess.run(
+                asked, capture_output=True, text=True, check=True
+            ).stdout.splitlines()[-1]
             rows.append({"work": work, "amount": amount, **json.loads(said)})
             if amount != amounts[0]:
-                rows[-1]["order"] = round(float(np.log10(rows[-1]["seconds"] / rows[-2]["seconds"])), 2)
+                rows[-1]["order"] = round(
+                    float(np.log10(rows[-1]["seconds"] / rows[-2]["seconds"])), 2
+                )
             print(rows[-1], flush=True)
     machine = f"{os.cpu_count()} cores, {platform.machine()}"
     table = pd.DataFrame(rows).assign(date=datetime.date.today(), hardware=machine)
-    table[["date", "hardware", "work", "amount", "seconds", "mb", "order"]].to_csv(file, index=False)
+    table[["date", "hardware", "work", "amount", "seconds", "mb", "order"]].to_csv(
+        file, index=False
+    )
 
 
 if __name__ == "__main__":

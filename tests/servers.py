@@ -24,7 +24,8 @@ from personagap.paths import NOTEBOOKS
 
 #: The sockets of `free_port`, which hold ports and never listen.
 HELD: list[socket.socket] = []
-#: A server of its own process, which answers on the port it is told; it imports little, to start fast.
+#: A server of its own process, which answers on the port it is
+#: told; it imports little, to start fast.
 SERVER = """
 import json, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -61,7 +62,9 @@ server.serve_forever()
 
 
 def free_port() -> int:
-    """A port that a server of ours can have, and, while the tests run, nobody who asks the system for a free one."""
+    """A port that a server of ours can have, and, while the tests run,
+    nobody who asks the system for a free one.
+    """
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # who sets it too may listen there
     held.bind(("127.0.0.1", 0))
@@ -73,7 +76,13 @@ def free_port() -> int:
 def transformers_serve(folder: Path, logs: Path, seconds: float = 120) -> Iterator[str]:
     """Run ``transformers serve`` on a model folder; yields its base address."""
     port = free_port()
-    command = [Path(sys.executable).with_name("transformers"), "serve", folder, "--host", "127.0.0.1"]
+    command = [
+        Path(sys.executable).with_name("transformers"),
+        "serve",
+        folder,
+        "--host",
+        "127.0.0.1",
+    ]
     command += ["--port", port, "--device", "cpu", "--dtype", "float32"]
     with run_server(command, f"http://127.0.0.1:{port}/health", logs / "serve.log", seconds):
         yield f"http://127.0.0.1:{port}/v1"
@@ -84,7 +93,9 @@ def run_server(command: list, health: str, log: Path, seconds: float = 120) -> I
     """Run a server, from when it answers at the address ``health``."""
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     with log.open("w") as told:
-        process = subprocess.Popen([str(part) for part in command], stdout=told, stderr=told, env=environment)
+        process = subprocess.Popen(
+            [str(part) for part in command], stdout=told, stderr=told, env=environment
+        )
     try:
         deadline = time.monotonic() + seconds
         while not _answers(health):
@@ -106,11 +117,16 @@ def _answers(url: str) -> bool:
 
 @contextlib.contextmanager
 def jupyter_lab(root: Path, figures: Path) -> Iterator[str]:
-    """Run JupyterLab in an empty folder; yields the address of the explorer's notebook, pointed at ``figures``.
+    """Run JupyterLab in an empty folder; yields the address of the
+    explorer's notebook, pointed at ``figures``.
 
-    Beside it is ``start_here.ipynb``. The theme is the browser's colour scheme, and nobody is asked about news.
+    Beside it is ``start_here.ipynb``. The theme is the browser's colour scheme, and nobody is asked
+    about news.
     """
-    wanted = {"themes": {"adaptive-theme": True}, "notification": {"fetchNews": "false", "checkForUpdates": False}}
+    wanted = {
+        "themes": {"adaptive-theme": True},
+        "notification": {"fetchNews": "false", "checkForUpdates": False},
+    }
     settings = root / "CONFIG" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
     settings.mkdir(parents=True)
     for name, values in wanted.items():
@@ -122,11 +138,15 @@ def jupyter_lab(root: Path, figures: Path) -> Iterator[str]:
     options |= {"IdentityProvider.token": "secret", "LabApp.open_browser": False}
     command = [sys.executable, "-m", "jupyter", "lab", "--allow-root"]
     command += [f"--{name}={value}" for name, value in options.items()]
-    homes = {f"JUPYTER_{name}_DIR": str(root / name) for name in ("CONFIG", "DATA", "RUNTIME")} | {"HOME": str(root)}
+    homes = {f"JUPYTER_{name}_DIR": str(root / name) for name in ("CONFIG", "DATA", "RUNTIME")} | {
+        "HOME": str(root)
+    }
     with (root / "log").open("w") as log:
         server = subprocess.Popen(command, env=os.environ | homes, stdout=log, stderr=log)
     try:
-        found = wait_for(lambda: re.search(r"http://127.0.0.1:\d+/", (root / "log").read_text()), seconds=120)
+        found = wait_for(
+            lambda: re.search(r"http://127.0.0.1:\d+/", (root / "log").read_text()), seconds=120
+        )
         yield f"{found[0]}lab/tree/explore.ipynb?token=secret"
     finally:
         server.terminate()
@@ -142,7 +162,11 @@ def completion(text: str = "fine", prompt_tokens: int = 5, **choice) -> dict:
         "created": 0,
         "model": "m",
         "choices": [{"index": 0, "message": message, "finish_reason": "stop", **choice}],
-        "usage": {"prompt_tokens": prompt_tokens, "completion_tokens": 1, "total_tokens": prompt_tokens + 1},
+        "usage": {
+            "prompt_tokens": prompt_tokens,
+            "completion_tokens": 1,
+            "total_tokens": prompt_tokens + 1,
+        },
     }
 
 
@@ -187,8 +211,8 @@ def serving(handler: type[Quiet]) -> Iterator[str]:
 def scripted(reply: Callable[[dict], tuple | str], lists: str = "m") -> Iterator[str]:
     """A server that answers a chat request with ``reply(body)``.
 
-    A reply is (status, JSON value, or bytes sent as they are, and headers if any), "drop" (hang up) or "hang" (keep
-    silent). GET /models gives what it ``lists``. Yields the base address.
+    A reply is (status, JSON value, or bytes sent as they are, and headers if any), "drop" (hang up)
+    or "hang" (keep silent). GET /models gives what it ``lists``. Yields the base address.
     """
     closing = threading.Event()
 
@@ -218,7 +242,9 @@ def scripted(reply: Callable[[dict], tuple | str], lists: str = "m") -> Iterator
 
 @contextlib.contextmanager
 def hub(name: str, folder: Path) -> Iterator[str]:
-    """A stand-in of the Hugging Face Hub that holds one model, the files of ``folder``; yields its address."""
+    """A stand-in of the Hugging Face Hub that holds one model, the
+    files of ``folder``; yields its address.
+    """
 
     class Handler(Quiet):
         def do_GET(self):
@@ -252,8 +278,8 @@ def listening() -> Iterator[tuple[str, list[str]]]:
 
 @contextlib.contextmanager
 def counting(word: str, seconds: float = 0.0) -> Iterator[tuple[str, list[str]]]:
-    """A server that answers each chat after so many ``seconds``; yields its address, and the questions with ``word`` in
-    them that it was asked, in order.
+    """A server that answers each chat after so many ``seconds``; yields its address, and the
+    questions with ``word`` in them that it was asked, in order.
     """
     asked = []
 
@@ -262,14 +288,18 @@ def counting(word: str, seconds: float = 0.0) -> Iterator[tuple[str, list[str]]]
         if word in question:
             asked.append(json.dumps(body, sort_keys=True))
             time.sleep(seconds)
-        return 200, completion(f"answer to {question}", sum(len(each["content"].split()) for each in body["messages"]))
+        return 200, completion(
+            f"answer to {question}", sum(len(each["content"].split()) for each in body["messages"])
+        )
 
     with scripted(reply) as url:
         yield url, asked
 
 
 class Server:
-    """A server that can be killed and started again; it answers so many requests at a time, in 0.05 s each."""
+    """A server that can be killed and started again; it answers so
+    many requests at a time, in 0.05 s each.
+    """
 
     def __init__(self, at_a_time: int = 1000):
         self.port, self.at_a_time, self.process = free_port(), at_a_time, None

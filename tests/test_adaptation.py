@@ -1,4 +1,6 @@
-"""Personalization by examples: who labels them, what reaches the model, whether a planted benefit is found."""
+"""Personalization by examples: who labels them, what reaches the
+model, whether a planted benefit is found.
+"""
 
 import resource
 import subprocess
@@ -73,10 +75,13 @@ def test_examples_are_labelled_by_whom_they_should_be(study, arms):
     prompts = arms["own"].prompts
     for user in range(30):
         own = scores[user, prompts[user]]
-        assert (arms["own"].liked[user] == own.argmax(1)).all() and (arms["own"].disliked[user] == own.argmin(1)).all()
+        assert (arms["own"].liked[user] == own.argmax(1)).all() and (
+            arms["own"].disliked[user] == own.argmin(1)
+        ).all()
     votes = scores.argmax(-1)[:, prompts[4, 1]]
     assert arms["the population's"].liked[4, 1] == np.bincount(votes).argmax()
-    strangers = users.dirichlet(30 * 5, 0.05, [0, 1], study.models)  # each chooses one example, for one user
+    # Each chooses one example, for one user.
+    strangers = users.dirichlet(30 * 5, 0.05, [0, 1], study.models)
     best = users.scores(strangers, study.rewards).argmax(-1).reshape(30, 5, -1)
     assert (arms["other people's"].liked[7] == best[7, range(5), prompts[7]]).all()
     assert (arms["a random user's"].liked[7] == best[7, 0, prompts[7]]).all()
@@ -90,12 +95,16 @@ def test_code_variant_shows_user_0_by_misplaced_weights_to_everybody(study, vect
     paper, order = replace(study, models=names), [names.index(name) for name in icl.CODE_ORDER]
     assert order == [1, 2, 4, 5, 6, 3, 7, 0, 9, 8]
     shown = icl.source_arms(paper, vectors, 5, 0.05)["user 0's"]
-    assert (shown.liked == icl.extremes(study.weights[0], study.raw[shown.prompts][..., order])[0]).all()
+    assert (
+        shown.liked == icl.extremes(study.weights[0], study.raw[shown.prompts][..., order])[0]
+    ).all()
 
 
 def test_prompts_say_what_the_strategy_means(study, arms):
     own = arms["own"]
-    liked, disliked = (study.responses[own.prompts[0, 0], side[0, 0]] for side in (own.liked, own.disliked))
+    liked, disliked = (
+        study.responses[own.prompts[0, 0], side[0, 0]] for side in (own.liked, own.disliked)
+    )
 
     def text(arm, shots=1, **how):
         return icl.chats(study, arm, own, shots, **how)[0][0]["content"]
@@ -114,7 +123,9 @@ def test_plain_is_without_the_chat_template(tiny_folder, study, arms):
     """P8; and a server, which always applies its template, says so."""
     lm, chat = load_model(str(tiny_folder)), icl.chats(study, "own", arms["own"], 1)[0]
     plain = icl.reader(lm, "plain")
-    assert plain.render(chat).removeprefix(lm.tokenizer.bos_token or "") == chat[0]["content"] + "\n"
+    assert (
+        plain.render(chat).removeprefix(lm.tokenizer.bos_token or "") == chat[0]["content"] + "\n"
+    )
     assert lm.render(chat) != plain.render(chat) and "<|im_start|>" in lm.render(chat)
     assert icl.reader(lm, "chat") is lm
     assert load_model(str(tiny_folder), prompt_format="plain").render(chat) == plain.render(chat)
@@ -132,7 +143,9 @@ def test_selection_takes_the_likeliest_per_byte_and_remembers(tiny_folder, table
     study, lm = study_of(table, 4), load_model(str(tiny_folder))
     asked = icl.chats(study, "own", None, 0)
     choices = study.responses[study.target]
-    per_byte = np.array(lm.choose(asked, choices.tolist())) / [[len(text.encode()) for text in row] for row in choices]
+    per_byte = np.array(lm.choose(asked, choices.tolist())) / [
+        [len(text.encode()) for text in row] for row in choices
+    ]
     expected = study.stored()[range(4), per_byte.argmax(axis=1)]
     first = adaptation.by_selection(study, ResponseStore(lm.id, tmp_path))(lm, asked)
     lm.choose = None  # a second run asks nothing
@@ -143,17 +156,23 @@ def test_selection_takes_the_likeliest_per_byte_and_remembers(tiny_folder, table
 def echo(study):
     """A model that answers with the fourth stored response to the prompt that the chat ends in."""
     texts = dict(zip(study.prompts[study.target], study.responses[study.target, 3], strict=True))
-    return Fake("echo", lambda prompt: texts[prompt.rsplit("User: ")[-1].removesuffix("\nResponse:")])
+    return Fake(
+        "echo", lambda prompt: texts[prompt.rsplit("User: ")[-1].removesuffix("\nResponse:")]
+    )
 
 
 def test_generation_is_scored_from_the_text_on_the_scale_of_the_table(study, arms, own_cache):
     own, respond = {"own": arms["own"]}, adaptation.by_generation(study, demo_rewards.score)
     served = adaptation.serve(echo(study), study, own, respond, [0, 1], ["chat"])
     assert served["arm"].tolist() == ["zero_shot"] * 30 + ["own"] * 30
-    np.testing.assert_allclose(served["persona_reward"], np.tile(study.stored()[:, 3], 2), atol=1e-8)
+    np.testing.assert_allclose(
+        served["persona_reward"], np.tile(study.stored()[:, 3], 2), atol=1e-8
+    )
 
 
-def test_generation_is_scored_by_the_reward_models_of_the_study(study, reward_folder, own_cache, monkeypatch):
+def test_generation_is_scored_by_the_reward_models_of_the_study(
+    study, reward_folder, own_cache, monkeypatch
+):
     names = ["beaver_7b", "gemma_2b"]
     for name in names:
         monkeypatch.setitem(users.REWARD_MODELS, name, reward_folder)
@@ -161,11 +180,16 @@ def test_generation_is_scored_by_the_reward_models_of_the_study(study, reward_fo
     real = replace(study, models=names, raw=raw, rewards=3 * raw + 1, weights=weights)
     respond = adaptation.by_generation(real, adaptation.reward_models(real, "auto"))
     served = adaptation.serve(echo(study), real, {}, respond, [0], ["chat"])
-    written = pd.DataFrame({"prompt_text": study.prompts[study.target], "text": study.responses[study.target, 3]})
+    written = pd.DataFrame(
+        {"prompt_text": study.prompts[study.target], "text": study.responses[study.target, 3]}
+    )
     score = users.score_responses(written, {"mine": reward_folder})["mine"]
-    np.testing.assert_allclose(served["persona_reward"], 1 + 3 * (0.75 - 0.25) * score)  # beaver's is a cost (P17)
+    # Beaver's is a cost (P17).
+    np.testing.assert_allclose(served["persona_reward"], 1 + 3 * (0.75 - 0.25) * score)
     assert score.nunique() > 10
-    with pytest.raises(UserError, match="no reward model 'brevity' to score what is written, only beaver_7b"):
+    with pytest.raises(
+        UserError, match="no reward model 'brevity' to score what is written, only beaver_7b"
+    ):
         adaptation.reward_models(study)
 
 
@@ -174,26 +198,45 @@ def test_summaries_and_differences_against_pandas_and_a_cluster_robust_regressio
 
     study = study_of(table, 400)
     results = adaptation.references(study)
-    means = adaptation.summarise(results, n_bootstrap=200).query("metric == 'persona_reward'").set_index("strategy")
+    means = (
+        adaptation.summarise(results, n_bootstrap=200)
+        .query("metric == 'persona_reward'")
+        .set_index("strategy")
+    )
     assert means.loc["best of 8", "estimate"] == pytest.approx(study.stored().max(axis=1).mean())
     assert means.loc["random response", "estimate"] == pytest.approx(study.stored().mean(), abs=0.1)
-    one, stored = adaptation.compare(results, ["best of 8"], ["reference"], n_bootstrap=4000).iloc[0], study.stored()
+    one, stored = (
+        adaptation.compare(results, ["best of 8"], ["reference"], n_bootstrap=4000).iloc[0],
+        study.stored(),
+    )
     difference = stored.max(axis=1) - stored[:, study.reference]
-    fit = OLS(difference, np.ones(400)).fit(cov_type="cluster", cov_kwds={"groups": study.target}, use_t=True)
+    fit = OLS(difference, np.ones(400)).fit(
+        cov_type="cluster", cov_kwds={"groups": study.target}, use_t=True
+    )
     assert one["estimate"] == pytest.approx(difference.mean())
     assert [one["ci_low"], one["ci_high"]] == pytest.approx(fit.conf_int()[0], abs=0.01)
 
 
 @pytest.mark.parametrize("planted", PLANTED)
-def test_a_planted_benefit_is_found_against_every_control_and_none_where_none_is(table, vectors, planted):
+def test_a_planted_benefit_is_found_against_every_control_and_none_where_none_is(
+    table, vectors, planted
+):
     study = study_of(table, 400, 1)
-    lm, arms = Selector(planted, study.responses, study.rewards), adaptation.source_arms(study, vectors, 5, 0.05, 1)
-    served = adaptation.serve(lm, study, arms, adaptation.by_selection(study, None), [0, 5], ["chat"])
+    lm, arms = (
+        Selector(planted, study.responses, study.rewards),
+        adaptation.source_arms(study, vectors, 5, 0.05, 1),
+    )
+    served = adaptation.serve(
+        lm, study, arms, adaptation.by_selection(study, None), [0, 5], ["chat"]
+    )
     results = pd.concat([served, adaptation.references(study)])
     paired = adaptation.compare(results, ["own"], CONTROLS, n_bootstrap=400)
     answers = personalllm.verdicts.in_context(paired).set_index("question")["answer"]
     answer = answers["Does showing a user's favourites personalize a model?"]
-    none = ("No, no benefit is shown beyond examples in", "Not told by these data, no benefit is shown beyond")
+    none = (
+        "No, no benefit is shown beyond examples in",
+        "Not told by these data, no benefit is shown beyond",
+    )
     assert answer.startswith("Yes, beyond every control" if planted == "benefit" else none)
     helps = answers.filter(like="What do examples").iloc[0]
     assert helps.startswith("No difference" if planted == "none" else "Better")
@@ -204,36 +247,56 @@ def test_a_planted_benefit_is_found_against_every_control_and_none_where_none_is
 def test_no_benefit_is_rarely_called_one(table, vectors, monkeypatch):
     monkeypatch.setattr("gc.collect", lambda: 0)  # statsmodels collects garbage at every correction
     study = study_of(table, 2000)
-    arms = {name: adaptation.source_arms(study, vectors, 5, 0.05)[name] for name in ("own", "a random user's")}
+    arms = {
+        name: adaptation.source_arms(study, vectors, 5, 0.05)[name]
+        for name in ("own", "a random user's")
+    }
     respond = adaptation.by_selection(study, None)
-    served = adaptation.serve(Selector("none", study.responses, study.rewards), study, arms, respond, [5], ["chat"])
+    served = adaptation.serve(
+        Selector("none", study.responses, study.rewards), study, arms, respond, [5], ["chat"]
+    )
     groups = served.groupby(served["user"] // 100)
-    found = [adaptation.compare(each, ["own"], ["a random user's"], n_bootstrap=300).iloc[0] for _, each in groups]
-    assert sum(row["p_value"] < 0.05 for row in found) <= 4  # of 20 at 5 %: more with probability 0.003
+    found = [
+        adaptation.compare(each, ["own"], ["a random user's"], n_bootstrap=300).iloc[0]
+        for _, each in groups
+    ]
+    # Of 20 at 5 %: more with probability 0.003.
+    assert sum(row["p_value"] < 0.05 for row in found) <= 4
 
 
 def test_histories_as_coded_are_weaker(study):
     """P7: two random responses, never the last, against the best and the worst of eight."""
-    best, coded = (neighbours.draw_histories(study, study.weights, 40, 0, each) for each in (False, True))
+    best, coded = (
+        neighbours.draw_histories(study, study.weights, 40, 0, each) for each in (False, True)
+    )
     scores = users.scores(study.weights, study.rewards)
     user = np.arange(30)[:, None]
     value = {
-        name: [scores[user, each.prompts, side] for side in each[1:]] for name, each in (("b", best), ("c", coded))
+        name: [scores[user, each.prompts, side] for side in each[1:]]
+        for name, each in (("b", best), ("c", coded))
     }
     assert (value["b"][0] == scores[user, best.prompts].max(-1)).all()
     assert (value["b"][1] == scores[user, best.prompts].min(-1)).all()
     assert (value["c"][0] >= value["c"][1]).all() and (coded.liked != coded.disliked).all()
-    assert set(np.unique(coded[1:])) == set(range(7)) and value["c"][0].mean() < value["b"][0].mean() - 0.3
+    assert (
+        set(np.unique(coded[1:])) == set(range(7))
+        and value["c"][0].mean() < value["b"][0].mean() - 0.3
+    )
     assert all(len(set(row)) == 40 for row in best.prompts)
 
 
 def test_users_are_embedded_found_and_pooled_as_by_hand(study):
     rng = np.random.default_rng(0)
-    vectors, prompts = rng.normal(size=(study.responses.size, 9)).astype("float32"), rng.normal(size=(300, 5))
+    vectors, prompts = (
+        rng.normal(size=(study.responses.size, 9)).astype("float32"),
+        rng.normal(size=(300, 5)),
+    )
     history = neighbours.draw_histories(study, study.weights, 6, 0)
     win, lose = (vectors[history.prompts * 8 + side].mean(axis=1) for side in history[1:])
     for kind, expected in zip(neighbours.KINDS, (win, lose, win - lose), strict=True):
-        np.testing.assert_allclose(neighbours.embed_users(vectors, history, kind), expected, atol=1e-6)
+        np.testing.assert_allclose(
+            neighbours.embed_users(vectors, history, kind), expected, atol=1e-6
+        )
     near = icl.nearest(win, lose, 4)
     assert (near == (-cosine_similarity(win, lose)).argsort(axis=1)[:, :4]).all()
     pooled = neighbours.pool_examples(study, prompts, near, history, 3)
@@ -243,7 +306,9 @@ def test_users_are_embedded_found_and_pooled_as_by_hand(study):
             for prompt, liked in zip(history.prompts[owner], history.liked[owner], strict=True):
                 seen.setdefault(prompt, liked)
         top = sorted(seen, key=lambda prompt: -prompts[prompt] @ prompts[study.target[user]])[:3]
-        assert pooled.prompts[user].tolist() == top and pooled.liked[user].tolist() == [seen[prompt] for prompt in top]
+        assert pooled.prompts[user].tolist() == top and pooled.liked[user].tolist() == [
+            seen[prompt] for prompt in top
+        ]
 
 
 def test_retrieval_quality_is_one_for_the_truth_and_chance_for_noise():
@@ -264,11 +329,15 @@ def test_default_embeddings_need_no_download_and_repeat():
 
 
 def served(lm, study, arms, shots=3):
-    return adaptation.serve(lm, study, arms, adaptation.by_selection(study, None), [shots], ["chat"])
+    return adaptation.serve(
+        lm, study, arms, adaptation.by_selection(study, None), [shots], ["chat"]
+    )
 
 
 def in_context(table, vectors):
-    """Share of 80 studies of 100 users, each with strangers and a population of its own, that cover the truth."""
+    """Share of 80 studies of 100 users, each with strangers and a
+    population of its own, that cover the truth.
+    """
     names, studies = ["own", *adaptation.CONTROLS[:3]], []
     for seed, n in [*((seed, 100) for seed in range(80)), (1000, 8000)]:
         study = study_of(table, n, seed)
@@ -276,19 +345,29 @@ def in_context(table, vectors):
         arms = adaptation.source_arms(study, vectors, 3, 0.05, seed)
         arms = {name: arms[name] for name in names}
         if n == 100:
-            studies.append(adaptation.compare(served(lm, study, arms), ["own"], names[1:], n_bootstrap=400))
+            studies.append(
+                adaptation.compare(served(lm, study, arms), ["own"], names[1:], n_bootstrap=400)
+            )
     found = pd.concat(studies).query("metric == 'persona_reward'")
     true = found["contrast"].map(truth(lm, study, arms, studies[0]).set_index("quantity")["true"])
     return true.between(found["ci_low"], found["ci_high"]).groupby(found["contrast"]).mean()
 
 
 def across_users(table, vectors):
-    """The same of 160 studies of 100 users, which share a database of 1,000 users and their histories."""
-    names, crowd = ["similar by difference", "random users", "own history", "oracle users"], study_of(table, 16_000, 2)
+    """The same of 160 studies of 100 users, which share a
+    database of 1,000 users and their histories.
+    """
+    names, crowd = (
+        ["similar by difference", "random users", "own history", "oracle users"],
+        study_of(table, 16_000, 2),
+    )
     looks = adaptation.embed(crowd.responses.ravel())
     history = users.dirichlet(1000, 0.05, 3, crowd.models)
     arms, _ = adaptation.neighbour_arms(crowd, history, vectors, looks, kinds=["difference"])
-    arms, lm = {name: arms[name] for name in names}, Selector("benefit", crowd.responses, crowd.rewards)
+    arms, lm = (
+        {name: arms[name] for name in names},
+        Selector("benefit", crowd.responses, crowd.rewards),
+    )
     one = served(lm, crowd, arms).query("user < 100")
     one = adaptation.compare(one, names[:1], names[1:], n_bootstrap=50)
     return truth(lm, crowd, arms, one).set_index("quantity")["coverage"]
@@ -297,9 +376,11 @@ def across_users(table, vectors):
 @pytest.mark.slow
 @pytest.mark.parametrize("notebook", [in_context, across_users])
 def test_intervals_cover_the_truth(table, vectors, notebook):
-    """Measured: in context 98, 98 (others), 90 % (the population); across users 97 (random), 93 (own), 94 % (oracle).
+    """Measured: in context 98, 98 (others), 90 % (the population);
+    across users 97 (random), 93 (own), 94 % (oracle).
 
-    When users chose each other's examples, "other people's" and "a random user's" covered in 80–83 % of 100 studies.
+    When users chose each other's examples, "other people's" and "a random user's" covered in 80–83
+    % of 100 studies.
     """
     coverage = notebook(table, vectors)
     assert len(coverage) == 3 and (coverage >= 0.88).all()
@@ -314,9 +395,17 @@ def test_truth_is_the_mean_of_the_crowd_in_the_arms_given(table, vectors):
         paired = adaptation.compare(results, ["own"], CONTROLS[:-1], n_bootstrap=50)
         known = {name: arms[name] for name in ("own", "user 0's")}
         found = truth(lm, study, known, paired)
-        assert found["quantity"].tolist() == ["own − user 0's"] * 2 and found["shots"].tolist() == [1, 2]
-        same = paired.query("metric == 'persona_reward' and template == 'plain' and contrast == \"own − user 0's\"")
-        assert found["true"].tolist() == pytest.approx(same["estimate"].tolist()) and found["covered"].all()
+        assert found["quantity"].tolist() == ["own − user 0's"] * 2 and found["shots"].tolist() == [
+            1,
+            2,
+        ]
+        same = paired.query(
+            "metric == 'persona_reward' and template == 'plain' and contrast == \"own − user 0's\""
+        )
+        assert (
+            found["true"].tolist() == pytest.approx(same["estimate"].tolist())
+            and found["covered"].all()
+        )
         assert found["estimated"].tolist() == same["estimate"].tolist()
         assert set(found["planted"]) == {"0" if planted == "none" else "follows its examples"}
         assert found["coverage"].between(0, 1).all()
@@ -346,21 +435,43 @@ assert time.perf_counter() - started < 20
 
 
 def log_of(**columns):
-    base = {"algorithm": "MetaLearnKShotICLAlgorithm", "responses_to_include": "winning_only", "num_shots": 3}
-    base |= {"user_embedding_type": "winning", "user_embedding_computed_from_n_pr": 5.0, "datetime": "2024-08-16"}
-    base |= {"n_similar_users_to_retrieve": 5.0, "meta_learning_dataset": "MetaLearningPrefDs1k", "total_score": -0.4}
+    base = {
+        "algorithm": "MetaLearnKShotICLAlgorithm",
+        "responses_to_include": "winning_only",
+        "num_shots": 3,
+    }
+    base |= {
+        "user_embedding_type": "winning",
+        "user_embedding_computed_from_n_pr": 5.0,
+        "datetime": "2024-08-16",
+    }
+    base |= {
+        "n_similar_users_to_retrieve": 5.0,
+        "meta_learning_dataset": "MetaLearningPrefDs1k",
+        "total_score": -0.4,
+    }
     return pd.DataFrame([base | {"win_rate_against_gpt4o": 20.0} | columns])
 
 
 def test_log_is_read_and_its_bug_relabelled(tmp_path):
     """P25, and one line about a bad log."""
     assert runlog.load(tmp_path) is None
-    early = {"algorithm": "KShotICLAlgorithm", "responses_to_include": "losing_only", "datetime": "2024-08-15 11:23:10"}
+    early = {
+        "algorithm": "KShotICLAlgorithm",
+        "responses_to_include": "losing_only",
+        "datetime": "2024-08-15 11:23:10",
+    }
     ten = {"meta_learning_dataset": "MetaLearningPairwisePrefDB_Argmax_10000"}
     file = tmp_path / "personalllm_runs_mine.csv"
-    pd.concat([log_of(**early), log_of(**early | {"datetime": "2024-08-20"}), log_of(**ten)]).to_csv(file)
+    pd.concat(
+        [log_of(**early), log_of(**early | {"datetime": "2024-08-20"}), log_of(**ten)]
+    ).to_csv(file)
     log = runlog.load(tmp_path)
-    assert log["responses_to_include"].tolist() == ["losing_as_winning_only", "losing_only", "winning_only"]
+    assert log["responses_to_include"].tolist() == [
+        "losing_as_winning_only",
+        "losing_only",
+        "winning_only",
+    ]
     assert log["db_users"].tolist() == [1000, 1000, 10000]
     for bad, message in (
         (log_of(num_shots=None), "row 2: no 'num_shots'"),
@@ -372,7 +483,9 @@ def test_log_is_read_and_its_bug_relabelled(tmp_path):
 
 
 def test_selecting_the_best_of_equally_good_runs():
-    """The plotted advantage (P20), and the expected maximum of 79 normals, which is 2.41 (by integration)."""
+    """The plotted advantage (P20), and the expected maximum of 79
+    normals, which is 2.41 (by integration).
+    """
     row = runlog.compare_rates(21.9, 20.4).iloc[0]
     assert row["statistic"] == pytest.approx(0.82, abs=0.01)
     assert row["p_value"] > 0.4 and row["ci_low"] < 0 < row["ci_high"]
@@ -381,7 +494,9 @@ def test_selecting_the_best_of_equally_good_runs():
     free, tied = runlog.selection_effect(equal, (0.0, 0.75)).to_dict("records")
     assert free["estimate"] / free["sd_chance"] == pytest.approx(2.41, abs=0.03)
     assert tied["estimate"] == pytest.approx(free["estimate"] / 2)
-    assert free["p_value"] > 0.05 and free["shrunken_best"] < equal.mean() + 0.3 * (equal.max() - equal.mean())
+    assert free["p_value"] > 0.05 and free["shrunken_best"] < equal.mean() + 0.3 * (
+        equal.max() - equal.mean()
+    )
     better = pd.concat([equal, pd.Series([40.0])])
     assert runlog.selection_effect(better, (0.0,))["p_value"].item() == 0
 
@@ -395,5 +510,11 @@ def test_real_log_gives_the_published_numbers(real_data):
     assert len(ordered) == 79 and ordered["plotted"].sum() == 3
     effects = runlog.selection_effect(ordered["win_rate_against_gpt4o"])
     effect, rates = effects.iloc[0], runlog.compare_rates(21.9, 20.4)
-    assert effect["best"] == 23.3 and effect["best_by_chance"] > effect["best"] and effect["p_value"] > 0.5
-    assert personalllm.verdicts.forking_paths(effects, rates)[0][1].startswith("Not distinguishable")
+    assert (
+        effect["best"] == 23.3
+        and effect["best_by_chance"] > effect["best"]
+        and effect["p_value"] > 0.5
+    )
+    assert personalllm.verdicts.forking_paths(effects, rates)[0][1].startswith(
+        "Not distinguishable"
+    )

@@ -17,7 +17,9 @@ pytestmark = pytest.mark.usefixtures("unconfined")
 
 def cases(name):
     with (CASES / name).open(encoding="utf-8", newline="") as file:
-        return [(row["kind"].split()[0], row["text"], row["expected"]) for row in csv.DictReader(file)]
+        return [
+            (row["kind"].split()[0], row["text"], row["expected"]) for row in csv.DictReader(file)
+        ]
 
 
 def program_value(text):
@@ -41,7 +43,11 @@ def test_every_case_has_its_value(name, kind):
     for _, text, expected in [case for case in cases(name) if case[0] == kind]:
         value = READERS[kind](text)
         print(f"{text[:70]!r} -> {value}")
-        same = value == pytest.approx(float(expected)) if kind == "number" and expected else value == expected
+        same = (
+            value == pytest.approx(float(expected))
+            if kind == "number" and expected
+            else value == expected
+        )
         wrong += [] if same else [(text, value, expected)]
     assert wrong == []
 
@@ -52,17 +58,30 @@ def test_every_case_has_its_value(name, kind):
 SIZE, SECONDS = 250_000, 0.5
 REPEATED = [
     *" \n\ta1,.-=½*`'\"(<\\#选٣",
-    "The answer is ", "the answer is:", "Answer: A or ", "(A) ", "A is correct ", "wait, no, ", "B) x\n", "it is ",
+    "The answer is ", "the answer is:", "Answer: A or ", "(A) ", "A is correct ", "wait, no, ",
+    "B) x\n", "it is ",
     "1,", "1 111 ", "1.1", "1/", "10^", "12:", "twenty-", "million ", "between 1 and ", "1-",
-    "\\boxed{", "\\frac{", "{,}", "<think>", "</think>", "```", "```\n", "~~~\n", "'''\n", "def total(xs):\n", "x=1\n",
+    "\\boxed{", "\\frac{", "{,}", "<think>", "</think>", "```", "```\n", "~~~\n", "'''\n",
+    "def total(xs):\n", "x=1\n",
 ]  # fmt: skip
-BEGUN = ["The answer is", "the answer is:", "the answer", "```python\n", "```", "def total(xs):\n", "<think>", "1"]
+BEGUN = [
+    "The answer is",
+    "the answer is:",
+    "the answer",
+    "```python\n",
+    "```",
+    "def total(xs):\n",
+    "<think>",
+    "1",
+]
 
 
 PAPERS = [mmlu.paper_letter, gsm8k.paper_number, mbpp.paper_code]
 
 
-@pytest.mark.parametrize("read", [mmlu.letter, gsm8k.number, lambda text: mbpp.code(text, TESTS), *PAPERS])
+@pytest.mark.parametrize(
+    "read", [mmlu.letter, gsm8k.number, lambda text: mbpp.code(text, TESTS), *PAPERS]
+)
 def test_a_long_text_of_anything_is_read_at_once(read):
     texts = [part * (SIZE // len(part)) for part in REPEATED]
     texts += [begin + part * (SIZE // len(part)) + "x" for begin in BEGUN for part in " \n1a.,("]

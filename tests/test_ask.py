@@ -18,7 +18,17 @@ from personagap.models import Generation
 from personagap.responses import ResponseStore
 from personagap.safety_utility.defences import neutralize
 
-COMPARED = ["persona", "template", "task", "item", "run", "prompt_hash", "text", "finish_reason", "output_tokens"]
+COMPARED = [
+    "persona",
+    "template",
+    "task",
+    "item",
+    "run",
+    "prompt_hash",
+    "text",
+    "finish_reason",
+    "output_tokens",
+]
 
 
 @dataclass
@@ -49,17 +59,24 @@ def items():
 
 
 @pytest.mark.parametrize(
-    ("templates", "shared", "groups"), [(["paper", "profile"], "persona", 2), (["question_first"], "item", 1)]
+    ("templates", "shared", "groups"),
+    [(["paper", "profile"], "persona", 2), (["question_first"], "item", 1)],
 )
-def test_plan_holds_every_request_once_with_neighbours_that_share_a_prefix(who, items, templates, shared, groups):
+def test_plan_holds_every_request_once_with_neighbours_that_share_a_prefix(
+    who, items, templates, shared, groups
+):
     design = plan(who, items, runs=3, templates=templates)
     assert len(design) == len(who) * len(items) * 3 * groups
     assert not design.duplicated().any()
     cell = design[["task", "template", shared]]
-    assert (cell != cell.shift()).any(axis=1).sum() == groups * (2 * len(who) if shared == "persona" else len(items))
+    assert (cell != cell.shift()).any(axis=1).sum() == groups * (
+        2 * len(who) if shared == "persona" else len(items)
+    )
 
 
-def test_a_second_call_asks_nothing_and_a_larger_one_only_what_is_new(demo_lm, who, items, tmp_path, monkeypatch):
+def test_a_second_call_asks_nothing_and_a_larger_one_only_what_is_new(
+    demo_lm, who, items, tmp_path, monkeypatch
+):
     monkeypatch.setattr(asking, "BATCH", 40)
     lm = Counting(demo_lm)
     first = ask(lm, who, items, runs=2, store=ResponseStore(lm.id, tmp_path))
@@ -73,7 +90,10 @@ def test_a_second_call_asks_nothing_and_a_larger_one_only_what_is_new(demo_lm, w
 
 @pytest.mark.parametrize("answers", ["generate", "likelihood"])
 def test_the_cost_is_known_before_anything_is_asked(demo_lm, who, items, own_cache, answers):
-    items, how = items[items["task"] == "mmlu"], {"answers": answers, "runs": 2, "templates": ["paper", "profile"]}
+    items, how = (
+        items[items["task"] == "mmlu"],
+        {"answers": answers, "runs": 2, "templates": ["paper", "profile"]},
+    )
     lm = Counting(demo_lm)
     cost = pricing.of_answers(lm, who, items, **how).iloc[0]
     assert lm.asked == cost["stored"] == 0 and cost["to_ask"] == cost["requests"]
@@ -83,10 +103,18 @@ def test_the_cost_is_known_before_anything_is_asked(demo_lm, who, items, own_cac
         1 if answers == "likelihood" else 2
     )  # a control is the same in both phrasings
     assert cost["max_tokens"] == pytest.approx(askings * one, abs=1)
-    assert ask(lm, who[:4], items, **how).attrs["asked"] == pricing.of_answers(lm, who, items, **how).iloc[0]["stored"]
+    assert (
+        ask(lm, who[:4], items, **how).attrs["asked"]
+        == pricing.of_answers(lm, who, items, **how).iloc[0]["stored"]
+    )
     rest = pricing.of_answers(lm, who, items, **how).iloc[0]
     assert ask(lm, who, items, **how).attrs["asked"] == rest["to_ask"]
-    assert pricing.of_answers(lm, who, items, **how).iloc[0].tolist() == [cost["requests"], cost["requests"], 0, 0]
+    assert pricing.of_answers(lm, who, items, **how).iloc[0].tolist() == [
+        cost["requests"],
+        cost["requests"],
+        0,
+        0,
+    ]
 
 
 def test_the_cost_of_conditions_is_theirs_together(demo_lm, who, items, own_cache):
@@ -99,19 +127,23 @@ def test_the_cost_of_conditions_is_theirs_together(demo_lm, who, items, own_cach
 def test_controls_do_not_vary_with_the_phrasing_and_are_asked_once(demo_lm, items, tmp_path):
     lm = Counting(demo_lm)
     who = personas.select(["none", "muslim"], controls=False)
-    responses = ask(lm, who, items, runs=1, templates=["paper", "profile"], store=ResponseStore(lm.id, tmp_path))
+    responses = ask(
+        lm, who, items, runs=1, templates=["paper", "profile"], store=ResponseStore(lm.id, tmp_path)
+    )
     assert len(responses) == 2 * 2 * len(items)
     assert lm.asked == 3 * len(items)
-    none = responses[responses["persona"] == "none"].pivot(index=["task", "item"], columns="template", values="text")
+    none = responses[responses["persona"] == "none"].pivot(
+        index=["task", "item"], columns="template", values="text"
+    )
     assert (none["paper"] == none["profile"]).all()
 
 
 def test_seed_and_run_change_the_answers_and_nothing_else_does(demo_lm, who, items, tmp_path):
     texts = {}
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        texts[name] = ask(demo_lm, who, items, runs=2, seed=seed, store=ResponseStore(demo_lm.id, tmp_path / name))[
-            "text"
-        ]
+        texts[name] = ask(
+            demo_lm, who, items, runs=2, seed=seed, store=ResponseStore(demo_lm.id, tmp_path / name)
+        )["text"]
     assert (texts["a"] == texts["b"]).all()
     assert (texts["a"] != texts["c"]).any()
 
@@ -141,20 +173,31 @@ class Refusing:
     def generate(self, chats, sampling, seeds, keep=None):
         answers = self.lm.generate(chats, sampling, seeds)
         refused = Generation(None, "error", None, None, 0.0)
-        return [refused if self.refuses(chat) else answer for chat, answer in zip(chats, answers, strict=True)]
+        return [
+            refused if self.refuses(chat) else answer
+            for chat, answer in zip(chats, answers, strict=True)
+        ]
 
 
 def test_failed_requests_are_counted_and_told_with_what_they_cost(demo_lm, who, items, tmp_path):
     one = tasks.prompt(next(items[items["task"] == "mmlu"].itertuples()))
-    lm = Refusing(demo_lm, lambda chat: chat[-1]["content"] == one and "Muslim" in chat[0]["content"])
+    lm = Refusing(
+        demo_lm, lambda chat: chat[-1]["content"] == one and "Muslim" in chat[0]["content"]
+    )
     responses = ask(lm, who, items, runs=2, store=ResponseStore(lm.id, tmp_path))
     assert responses.attrs["unanswered"] == 2
     counts = asking.unanswered(responses).set_index("task")
     assert counts.loc["mmlu"].tolist() == [2 * 5 * len(who), 2, 5, 4]
     assert counts.loc["do_not_answer", ["failed", "complete"]].tolist() == [0, 5]
     told = verdicts.requests(counts.reset_index())["answer"][0]
-    assert told.startswith("No: 2 of 140 requests failed") and "4 of 5 mmlu" in told and "do not answer" not in told
-    both = asking.by_condition({"a": lm, "b": demo_lm}, who, items, runs=2, store=ResponseStore(lm.id, tmp_path))
+    assert (
+        told.startswith("No: 2 of 140 requests failed")
+        and "4 of 5 mmlu" in told
+        and "do not answer" not in told
+    )
+    both = asking.by_condition(
+        {"a": lm, "b": demo_lm}, who, items, runs=2, store=ResponseStore(lm.id, tmp_path)
+    )
     assert both.attrs["unanswered"] == 2
     assert verdicts.requests(asking.unanswered(both[both["condition"] == "b"])).empty
 
@@ -162,7 +205,10 @@ def test_failed_requests_are_counted_and_told_with_what_they_cost(demo_lm, who, 
 def test_too_few_answers_end_in_one_line_that_says_why(demo_lm, who, items, tmp_path):
     harmful = {tasks.prompt(item) for item in items[items["task"] == "do_not_answer"].itertuples()}
     lm = Refusing(demo_lm, lambda chat: chat[-1]["content"] in harmful)
-    with pytest.raises(UserError, match=r"35 of 70 requests to .* failed \(400 content filter\).*do_not_answer.*again"):
+    with pytest.raises(
+        UserError,
+        match=r"35 of 70 requests to .* failed \(400 content filter\).*do_not_answer.*again",
+    ):
         ask(lm, who, items, runs=1, store=ResponseStore(lm.id, tmp_path))
     repaired = ask(demo_lm, who, items, runs=1, store=ResponseStore(lm.id, tmp_path))
     assert repaired.attrs["asked"] == 35 and repaired.attrs["unanswered"] == 0
@@ -182,7 +228,9 @@ def test_conditions_are_asked_and_graded_together_as_each_by_itself(demo_lm, who
         pd.testing.assert_frame_equal(rows.drop(columns="condition").reset_index(drop=True), alone)
 
 
-def test_a_killed_run_resumes_with_the_answers_of_an_undisturbed_one(demo_lm, who, items, tmp_path, monkeypatch):
+def test_a_killed_run_resumes_with_the_answers_of_an_undisturbed_one(
+    demo_lm, who, items, tmp_path, monkeypatch
+):
     monkeypatch.setattr(asking, "BATCH", 20)
     code = (
         "from personagap import ask, datasets, models, personas\n"
@@ -202,7 +250,9 @@ def test_a_killed_run_resumes_with_the_answers_of_an_undisturbed_one(demo_lm, wh
     lm = Counting(demo_lm)
     resumed = ask(lm, who, items, runs=3, store=store)
     assert lm.asked == len(resumed) - before
-    undisturbed = ask(demo_lm, who, items, runs=3, store=ResponseStore(demo_lm.id, tmp_path / "undisturbed"))
+    undisturbed = ask(
+        demo_lm, who, items, runs=3, store=ResponseStore(demo_lm.id, tmp_path / "undisturbed")
+    )
     pd.testing.assert_frame_equal(resumed[COMPARED], undisturbed[COMPARED])
 
 
@@ -218,7 +268,9 @@ def test_a_killed_run_resumes_with_the_answers_of_an_undisturbed_one(demo_lm, wh
         ({"templates": ["x"]}, r"templates are \['x'\]"),
     ],
 )
-def test_a_design_that_cannot_be_asked_is_told_in_a_line(demo_lm, who, items, tmp_path, wrong, told):
+def test_a_design_that_cannot_be_asked_is_told_in_a_line(
+    demo_lm, who, items, tmp_path, wrong, told
+):
     with pytest.raises(UserError, match=told):
         ask(demo_lm, who, items, store=ResponseStore(demo_lm.id, tmp_path), **wrong)
 

@@ -40,19 +40,25 @@ def in_config(folder, file, **values):
 
 
 DAMAGE = {
-    "weights cut short": lambda f: (f / "model.safetensors").write_bytes((f / "model.safetensors").read_bytes()[:999]),
+    "weights cut short": lambda f: (f / "model.safetensors").write_bytes(
+        (f / "model.safetensors").read_bytes()[:999]
+    ),
     "weights of noise": lambda f: (f / "model.safetensors").write_bytes(b"\xff" * 5000),
     "tokenizer of noise": lambda f: (f / "tokenizer.json").write_text("{"),
     "tokenizer of another kind": lambda f: (f / "tokenizer.json").write_text('{"model": 3}'),
     "configuration of noise": lambda f: (f / "config.json").write_bytes(b"\0\xff"),
     "configuration of a list": lambda f: (f / "config.json").write_text("[]"),
     "endless width": lambda f: in_config(f, "config.json", hidden_size=10**30),
-    "template that divides by zero": lambda f: (f / "chat_template.jinja").write_text("{{ 1 / 0 }}"),
+    "template that divides by zero": lambda f: (f / "chat_template.jinja").write_text(
+        "{{ 1 / 0 }}"
+    ),
     "template cut short": lambda f: (f / "chat_template.jinja").write_text("{% for"),
     "a folder for a template": lambda f: (f / "chat_template.jinja").mkdir(),
     "layers fewer than none": lambda f: in_config(f, "config.json", num_hidden_layers=-1),
     "an end that is no token": lambda f: in_config(f, "generation_config.json", eos_token_id="x"),
-    "template of another kind": lambda f: (f / "chat_template.jinja").write_text("{{ messages.x.y() }}"),
+    "template of another kind": lambda f: (f / "chat_template.jinja").write_text(
+        "{{ messages.x.y() }}"
+    ),
 }
 
 
@@ -81,10 +87,15 @@ def test_weights_that_are_no_numbers_answer_nothing(demo_copy):
     weights = load_file(demo_copy / "model.safetensors")
     next(iter(weights.values()))[0] = float("nan")
     save_file(weights, demo_copy / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(UserError, match=r"cannot be loaded .*its weights are not all numbers, such as those of model"):
+    with pytest.raises(
+        UserError,
+        match=r"cannot be loaded .*its weights are not all numbers, such as those of model",
+    ):
         models.load_model(f"hf:{demo_copy}")
     labels = {str(number): f"LABEL_{number}" for number in range(6)}
-    in_config(demo_copy, "config.json", id2label=labels, architectures=["LlamaForSequenceClassification"])
+    in_config(
+        demo_copy, "config.json", id2label=labels, architectures=["LlamaForSequenceClassification"]
+    )
     weights["score.weight"] = weights["model.norm.weight"].repeat(6, 1)
     save_file(weights, demo_copy / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=r"cannot load the judge .*not all numbers"):
@@ -93,7 +104,8 @@ def test_weights_that_are_no_numbers_answer_nothing(demo_copy):
 
 def test_of_a_checkpoint_buffers_are_weights_too():
     model = torch.nn.BatchNorm1d(2)
-    model.register_buffer("mask", torch.full((2,), -torch.inf), persistent=False)  # made here, and meant so
+    # Made here, and meant so.
+    model.register_buffer("mask", torch.full((2,), -torch.inf), persistent=False)
     loading.check_weights(model)
     model.running_mean[0] = torch.nan
     with pytest.raises(ValueError, match="not all numbers, such as those of running_mean"):
@@ -111,7 +123,10 @@ OUR_FAULTS = {
 @pytest.mark.parametrize("fault", OUR_FAULTS)
 def test_a_fault_of_our_code_is_not_told_as_the_users(fault):
     module = {"__name__": "personagap.imagined", "errors": errors, "Sampling": Sampling}
-    with pytest.raises((NameError, AttributeError, AssertionError)), errors.explained("file x", "mend it"):
+    with (
+        pytest.raises((NameError, AttributeError, AssertionError)),
+        errors.explained("file x", "mend it"),
+    ):
         eval(OUR_FAULTS[fault], module)
     told = r"file x \('int' object has no attribute 'get'\): mend it"
     with pytest.raises(UserError, match=told), errors.explained("file x", "mend it"):
@@ -120,12 +135,18 @@ def test_a_fault_of_our_code_is_not_told_as_the_users(fault):
 
 def test_a_judge_without_its_head_does_not_judge_at_random(demo_copy):
     labels = {str(number): f"LABEL_{number}" for number in range(6)}
-    in_config(demo_copy, "config.json", id2label=labels, architectures=["LlamaForSequenceClassification"])
-    with pytest.raises(UserError, match=r"cannot load the judge .*lacks 1 of its weights, such as score"):
+    in_config(
+        demo_copy, "config.json", id2label=labels, architectures=["LlamaForSequenceClassification"]
+    )
+    with pytest.raises(
+        UserError, match=r"cannot load the judge .*lacks 1 of its weights, such as score"
+    ):
         judges.load_judge(f"hf:{demo_copy}")
 
 
-@pytest.mark.parametrize("model", [None, 3, ["demo"], "openai:m@http://[::1", "openai:m@http://host:99999999/v1"])
+@pytest.mark.parametrize(
+    "model", [None, 3, ["demo"], "openai:m@http://[::1", "openai:m@http://host:99999999/v1"]
+)
 def test_a_model_that_is_none(model):
     with pytest.raises(UserError) as told:
         models.load_model(model)
@@ -134,7 +155,8 @@ def test_a_model_that_is_none(model):
 
 def test_a_field_of_a_prompt_that_nothing_fills():
     with pytest.raises(
-        UserError, match=r"prompt 'Rate \{anwser\}.*data/prompts has the field \{anwser\}.*\{question\}"
+        UserError,
+        match=r"prompt 'Rate \{anwser\}.*data/prompts has the field \{anwser\}.*\{question\}",
     ):
         prompts.fill("Rate {anwser} to {question}", answer="a", question="q")
 
@@ -144,17 +166,25 @@ def test_an_identity_of_a_category_without_a_place_in_the_order(monkeypatch):
     table = personas._identities().copy()
     table.loc[len(table)] = nurse
     monkeypatch.setattr(personas, "_identities", lambda: table)
-    assert personas.select(["nurse+woman"], controls=False)["phrase"].tolist() == ["a woman who is a nurse"]
+    assert personas.select(["nurse+woman"], controls=False)["phrase"].tolist() == [
+        "a woman who is a nurse"
+    ]
 
 
 def annotations(folder):
-    """The demo's files of the annotation tool, of the first five items of each stage, which are read as they are."""
+    """The demo's files of the annotation tool, of the first five items
+    of each stage, which are read as they are.
+    """
     few = {}
     for file in sorted((DEMO / "recentering").rglob("*.jsonl")):
         records = [json.loads(line) for line in file.read_text().splitlines()]
-        few[folder / file.name] = [each for each in records if each.get("item_index", each.get("index")) < 5]
+        few[folder / file.name] = [
+            each for each in records if each.get("item_index", each.get("index")) < 5
+        ]
         write_lines(folder / file.name, few[folder / file.name])
-    assert all(len(datasets.load_judgments(stage, folder)[1]) > 50 for stage in ("extraction", "response"))
+    assert all(
+        len(datasets.load_judgments(stage, folder)[1]) > 50 for stage in ("extraction", "response")
+    )
     return few
 
 
@@ -176,7 +206,9 @@ def test_annotations_with_values_of_another_kind(tmp_path, wrong):
         write_lines(path, records)
 
 
-@pytest.mark.parametrize("line", ['{"a": ' + "9" * 5000 + "}", '{"a": "\\ud800"}', "[" * 10**5, '{"a": NaN', "3"])
+@pytest.mark.parametrize(
+    "line", ['{"a": ' + "9" * 5000 + "}", '{"a": "\\ud800"}', "[" * 10**5, '{"a": NaN', "3"]
+)
 def test_a_line_that_no_reader_holds(tmp_path, line):
     (tmp_path / "gsm8k.jsonl").write_text(line + "\n")
     with pytest.raises(UserError, match=r"gsm8k\.jsonl, row 1: .*: one JSON object a line") as told:
@@ -198,28 +230,41 @@ ODD_CELLS = {
 @pytest.mark.parametrize("cells", ODD_CELLS)
 def test_a_notebook_with_odd_cells(tmp_path, cells):
     notebook = tmp_path / "1.ipynb"
-    notebook.write_text(json.dumps({"cells": ODD_CELLS[cells], "metadata": {}, "nbformat": 4, "nbformat_minor": 5}))
+    notebook.write_text(
+        json.dumps({"cells": ODD_CELLS[cells], "metadata": {}, "nbformat": 4, "nbformat_minor": 5})
+    )
     assert "is not a notebook" in refused("run", notebook, "--figures", tmp_path)
 
 
 #: Each anchor holds the one before it nine times.
 BOMB = (
-    "a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9)) + "runs: *a8\n"
+    "a0: &a0 [x]\n"
+    + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 9))
+    + "runs: *a8\n"
 )
 
 
 @pytest.mark.parametrize(
-    "text", ["runs: &a [*a]", "runs:\n- &a {notebook: p/1.ipynb, parameters: {n: *a}}", "[" * 5000, BOMB]
+    "text",
+    ["runs: &a [*a]", "runs:\n- &a {notebook: p/1.ipynb, parameters: {n: *a}}", "[" * 5000, BOMB],
 )
 def test_yaml_that_holds_itself(tmp_path, text):
     write_notebook(tmp_path / "p" / "1.ipynb")
     (tmp_path / "batch.yaml").write_text(text)
     assert "not a YAML file" in refused("batch", tmp_path / "batch.yaml")
     assert yaml.safe_load("a: &x 1\nb: *x") == {"a": 1, "b": 1}  # an anchor as such is none
-    assert "cannot read the value" in refused("run", tmp_path / "p" / "1.ipynb", "-p", "n", "[&a [*a]]")
+    assert "cannot read the value" in refused(
+        "run", tmp_path / "p" / "1.ipynb", "-p", "n", "[&a [*a]]"
+    )
 
 
-WHOLE = {"id": "a-1", "status": "finished", "started": "2026-01-01T00:00:00", "parameters": {}, "changed": {}}
+WHOLE = {
+    "id": "a-1",
+    "status": "finished",
+    "started": "2026-01-01T00:00:00",
+    "parameters": {},
+    "changed": {},
+}
 
 
 @pytest.mark.parametrize(
@@ -239,7 +284,9 @@ def test_one_damaged_record_does_not_stop_the_index(tmp_path, damage):
     for name, content in (("a", WHOLE | damage), ("b", 3), ("c", "[" * 10**5)):
         folder = tmp_path / "p" / "1" / name
         folder.mkdir(parents=True)
-        (folder / "run.json").write_text(content if isinstance(content, str) else json.dumps(content))
+        (folder / "run.json").write_text(
+            content if isinstance(content, str) else json.dumps(content)
+        )
     result = CliRunner().invoke(main, ["report", "--figures", str(tmp_path)])
     assert result.exit_code == 0, result.exception
     assert (tmp_path / "index.html").exists() and "damaged" in result.stderr
@@ -259,17 +306,24 @@ FILES = {
         b'{"task_id": 1, "text": "x", "code": "x", "test_list": ["f(1) == 1"]}\n',
     ),
     "an answer without a number": ("gsm8k.jsonl", b'{"question": "1 + 1?", "answer": "two"}\n'),
-    "a choice that is none": ("mmlu.csv", b"subject,question,A,B,C,D,answer\nsums,1 + 1?,1,2,3,4,E\n"),
+    "a choice that is none": (
+        "mmlu.csv",
+        b"subject,question,A,B,C,D,answer\nsums,1 + 1?,1,2,3,4,E\n",
+    ),
     "a setup that is no text": (
         "mbpp.jsonl",
-        b'{"task_id": 1, "text": "x", "code": "x", "test_list": ["assert f(1) == 1"], "test_setup_code": 3}\n',
+        b'{"task_id": 1, "text": "x", "code": "x", "test_list": ["assert f(1) == 1"], '
+        b'"test_setup_code": 3}\n',
     ),
     "a question that is no text": ("gsm8k.jsonl", b'{"question": {"a": 1}, "answer": "#### 2"}\n'),
     "a rater without a name": (
         "relevance_judgments.csv",
         b"prompt_id,user,attribute_index,prompt,attribute,human_1,\np,u,1,x,y,1,0\n",
     ),
-    "judgments of nobody": ("relevance_judgments.csv", b"user_id,prompt_id,attribute,label\nu,p,a,maybe\n"),
+    "judgments of nobody": (
+        "relevance_judgments.csv",
+        b"user_id,prompt_id,attribute,label\nu,p,a,maybe\n",
+    ),
 }
 
 
@@ -301,7 +355,9 @@ def damaged(damage):
         shutil.copytree(DEMO / "model", folder / "model")
         damage(folder / "model")
         chat = [{"role": "user", "content": "Hi"}]
-        models.load_model(f"hf:{folder / 'model'}", device="cpu").generate([chat], Sampling(0.0, max_tokens=2), [0])
+        models.load_model(f"hf:{folder / 'model'}", device="cpu").generate(
+            [chat], Sampling(0.0, max_tokens=2), [0]
+        )
 
     return load
 
@@ -352,10 +408,18 @@ TABLE = {
     "a number beyond all floats": commands(*NOTEBOOK, "-p", "n", "9" * 400),
     "a path that no file has": lambda _: personas.select("all", identities="a\0b"),
     "prompts of a name too long": lambda _: prompts.use("x" * 999),
-    "preferences of nothing": holds("pairs.jsonl", PAIR % "null", lambda file: dpo.load_pairs(str(file))),
-    "preferences in lists": holds("pairs.jsonl", PAIR % '["No."]', lambda file: dpo.load_pairs(str(file))),
-    "a log of runs of noise": holds("personalllm_runs.csv", "\0", lambda file: runlog.load(file.parent)),
-    "an empty log of runs": holds("personalllm_runs.csv", "", lambda file: runlog.load(file.parent)),
+    "preferences of nothing": holds(
+        "pairs.jsonl", PAIR % "null", lambda file: dpo.load_pairs(str(file))
+    ),
+    "preferences in lists": holds(
+        "pairs.jsonl", PAIR % '["No."]', lambda file: dpo.load_pairs(str(file))
+    ),
+    "a log of runs of noise": holds(
+        "personalllm_runs.csv", "\0", lambda file: runlog.load(file.parent)
+    ),
+    "an empty log of runs": holds(
+        "personalllm_runs.csv", "", lambda file: runlog.load(file.parent)
+    ),
     "a folder for a log of runs": lambda f: ((f / "personalllm_runs.csv").mkdir(), runlog.load(f)),
     "two columns of scores": holds("s.csv", "persona,item,score,score\nnone,1,1,0\n", scores.load),
     "lists for prompts": lists_for_prompts,
@@ -365,15 +429,29 @@ TABLE = {
 @pytest.mark.parametrize("kind", ["a pipe", "a device"])
 def test_what_is_read_is_a_file(tmp_path, kind):
     """Of a pipe that nobody writes to the end would be waited for; of /dev/zero it never comes."""
-    names = ("gsm8k.jsonl", "relevance_judgments.csv", "personalllm_runs.csv", "run.json", "b.yaml", "1.ipynb")
+    names = (
+        "gsm8k.jsonl",
+        "relevance_judgments.csv",
+        "personalllm_runs.csv",
+        "run.json",
+        "b.yaml",
+        "1.ipynb",
+    )
     for name in names:
-        os.mkfifo(tmp_path / name) if kind == "a pipe" else (tmp_path / name).symlink_to("/dev/zero")
-    reads = [lambda: datasets.load("gsm8k", data=tmp_path), lambda: datasets.load_relevance(tmp_path)]
+        os.mkfifo(tmp_path / name) if kind == "a pipe" else (tmp_path / name).symlink_to(
+            "/dev/zero"
+        )
+    reads = [
+        lambda: datasets.load("gsm8k", data=tmp_path),
+        lambda: datasets.load_relevance(tmp_path),
+    ]
     for read in [*reads, lambda: runlog.load(tmp_path), lambda: read_facts(tmp_path)]:
         with pytest.raises(UserError, match="a pipe or a device, not a file"):
             read()
     assert "a pipe or a device, not a file" in refused("batch", tmp_path / "b.yaml")
-    assert "a pipe or a device, not a file" in refused("run", tmp_path / "1.ipynb", "--figures", tmp_path / "f")
+    assert "a pipe or a device, not a file" in refused(
+        "run", tmp_path / "1.ipynb", "--figures", tmp_path / "f"
+    )
 
 
 @pytest.mark.parametrize("weights", ["x", ["a", "b"], [[1.0], [0.0]], 1.0, None])
@@ -398,7 +476,9 @@ def test_a_path_that_is_none(tmp_path, monkeypatch, given):
 
 
 def test_the_table_of_bad_input(tmp_path):
-    """Shown by ``pytest tests/test_bad_input.py -k table -s``: what was tried, and the line that was said."""
+    """Shown by ``pytest tests/test_bad_input.py -k table -s``: what
+    was tried, and the line that was said.
+    """
     said = {}
     for number, (tried, attempt) in enumerate(TABLE.items()):
         folder = tmp_path / str(number)
@@ -412,4 +492,6 @@ def test_the_table_of_bad_input(tmp_path):
         except Exception as error:
             said[tried] = f"{type(error).__name__.upper()}: {error}"
         print(f"  {tried:45} {said[tried]}")
-    assert {tried: line for tried, line in said.items() if "\n" in line or line.split(":")[0].isupper()} == {}
+    assert {
+        tried: line for tried, line in said.items() if "\n" in line or line.split(":")[0].isupper()
+    } == {}

@@ -42,7 +42,9 @@ def write_batch(folder, *entries):
 def test_grids_expand_to_distinct_runs(tmp_path):
     write_notebook(tmp_path / "p" / "1.ipynb", parameters='model = "demo"\nn = 3')
     entry = {"notebook": "p/1.ipynb", "grid": {"n": [1, 2, 3], "model": ["demo", "x"]}}
-    requests = batch.read(write_batch(tmp_path, entry, {"notebook": "p/1.ipynb", "parameters": {"n": 3}}), tmp_path)
+    requests = batch.read(
+        write_batch(tmp_path, entry, {"notebook": "p/1.ipynb", "parameters": {"n": 3}}), tmp_path
+    )
     assert [request.parameters for request in requests] == [
         {"model": model, "n": n} for n in (1, 2, 3) for model in ("demo", "x")
     ]
@@ -53,16 +55,31 @@ def test_grids_expand_to_distinct_runs(tmp_path):
     [
         ("- a", "not a YAML file with a list under `runs:`"),
         ("runs: [{}]", "run 1: needs `notebook`"),
-        ("runs: [{notebook: p/1.ipynb, grids: {}}]", "run 1: needs `notebook`, and may have parameters, grid, kernel"),
-        ("runs: [{notebook: p/1.ipynb, grid: {n: 3}}]", "run 1: each name under `grid` needs a list"),
+        (
+            "runs: [{notebook: p/1.ipynb, grids: {}}]",
+            "run 1: needs `notebook`, and may have parameters, grid, kernel",
+        ),
+        (
+            "runs: [{notebook: p/1.ipynb, grid: {n: 3}}]",
+            "run 1: each name under `grid` needs a list",
+        ),
         ("runs: [{notebook: p/1.ipynb, parameters: {m: 3}}]", "no parameter 'm'"),
         ("runs: [{notebook: p/2.ipynb}]", None),
         ("runs: [{notebook: 3}]", "run 1: `notebook` needs a text, not 3"),
         ("runs: [{notebook: p/1.ipynb, kernel: 3}]", "run 1: `kernel` needs a text, not 3"),
-        ("runs: [{notebook: p/1.ipynb, parameters: [a]}]", "run 1: `parameters` needs lines NAME: VALUE"),
+        (
+            "runs: [{notebook: p/1.ipynb, parameters: [a]}]",
+            "run 1: `parameters` needs lines NAME: VALUE",
+        ),
         ("runs: [{notebook: p/1.ipynb, grid: [a]}]", "run 1: `grid` needs lines NAME: VALUE"),
-        ("runs: [{notebook: p/1.ipynb, grid: {n: []}}]", "run 1: each name under `grid` needs a list"),
-        ("runs: [{notebook: p/1.ipynb, parameters: {n: [1]}}]", r"1.ipynb: n is \[1\]: give a whole number"),
+        (
+            "runs: [{notebook: p/1.ipynb, grid: {n: []}}]",
+            "run 1: each name under `grid` needs a list",
+        ),
+        (
+            "runs: [{notebook: p/1.ipynb, parameters: {n: [1]}}]",
+            r"1.ipynb: n is \[1\]: give a whole number",
+        ),
         ("runs: []", "no entries under `runs:`"),
         ("runs:", "not a YAML file with a list under `runs:`"),
         ("runs: [{notebook: p/1.ipynb}]".encode("utf-16"), "not a YAML file"),
@@ -118,14 +135,17 @@ def test_a_value_of_another_kind_is_refused_before_anything_is_spent(tmp_path, w
 @pytest.mark.parametrize("data", ["demo", "hub"])
 def test_one_task_is_priced_as_a_list_of_it(data):
     notebook = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
-    one, listed = (cost(Request(notebook, {"data": data, "tasks": tasks})) for tasks in ("mmlu", ["mmlu"]))
+    one, listed = (
+        cost(Request(notebook, {"data": data, "tasks": tasks})) for tasks in ("mmlu", ["mmlu"])
+    )
     assert one["generations"] == listed["generations"] > 0
 
 
 @pytest.mark.parametrize("file", sorted(NOTEBOOKS.glob("*.yaml")), ids=lambda file: file.name)
 def test_the_batches_of_the_project_ask_for_what_their_notebooks_have(file):
     grids = [entry.get("grid", {}).values() for entry in yaml.safe_load(file.read_text())["runs"]]
-    assert len(batch.read(file, FIGURES)) == sum(math.prod(map(len, grid)) for grid in grids)  # none of them twice
+    # None of them twice.
+    assert len(batch.read(file, FIGURES)) == sum(math.prod(map(len, grid)) for grid in grids)
 
 
 def test_findings_are_no_input_of_the_runs_that_they_come_from():
@@ -141,9 +161,12 @@ def test_a_full_replication_is_priced_without_its_data():
 
 def test_the_plan_says_what_a_run_costs_and_what_that_buys(tmp_path):
     parameters = (
-        'model = "demo"\ndata = "demo"\ntasks = ["mmlu", "gsm8k"]\npersonas = "religion"\nitems_per_task = 4\nruns = 2'
+        'model = "demo"\ndata = "demo"\ntasks = ["mmlu", "gsm8k"]\npersonas = '
+        '"religion"\nitems_per_task = 4\nruns = 2'
     )
-    asking = Request(write_notebook(tmp_path / "p" / "1.ipynb", parameters=parameters), figures=tmp_path)
+    asking = Request(
+        write_notebook(tmp_path / "p" / "1.ipynb", parameters=parameters), figures=tmp_path
+    )
     other = Request(write_notebook(tmp_path / "p" / "2.ipynb"), figures=tmp_path)
     plan = batch.plan([asking, other], force=False).set_index("run")
     row = plan.loc[asking.id]
@@ -165,7 +188,11 @@ def test_what_tells_runs_apart_is_told_first(tmp_path):
     ("name", "given", "conditions"),
     [
         ("2_mitigation", {"defences": ["placebo", "neutralize"], "dpo": ["dpo"]}, 4),
-        ("3_origin", {"checkpoints": {"base": "demo:base", "sft": "demo"}, "runs": 4, "items_per_task": 40}, 2),
+        (
+            "3_origin",
+            {"checkpoints": {"base": "demo:base", "sft": "demo"}, "runs": 4, "items_per_task": 40},
+            2,
+        ),
     ],
 )
 def test_every_condition_of_a_run_is_priced(name, given, conditions):
@@ -182,15 +209,23 @@ def test_a_failure_stops_nothing_and_a_killed_batch_goes_on_where_it_stopped(tmp
     running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL, env=unset)
     one = batch.read(tmp_path / "batch.yaml", tmp_path / "figures")[1]
     wait_for(lambda: (tmp_path / "kernel").exists() and execute.finished(one))
-    wait_for(lambda: (tmp_path / "log").read_text().count(";") == 3)  # of the first two, either may be done first
+    # Of the first two, either may be done first.
+    wait_for(lambda: (tmp_path / "log").read_text().count(";") == 3)
     running.kill()
     running.wait()
     wait_for(lambda: gone(int((tmp_path / "kernel").read_text())))
     limited = unset | {"OMP_NUM_THREADS": "7"}
-    again = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=limited)
+    again = subprocess.run(
+        command, cwd=tmp_path, capture_output=True, text=True, timeout=120, env=limited
+    )
     assert again.returncode == 1 and "AssertionError: n is zero" in again.stdout
-    assert "was finished already" in again.stdout and "2 of 3 runs finished, 1 failed" in again.stdout
-    first, second = ({f"{n} {threads}" for n in ran} for ran, threads in (([0, 1, 2], batch._threads(2)), ([0, 2], 7)))
+    assert (
+        "was finished already" in again.stdout and "2 of 3 runs finished, 1 failed" in again.stdout
+    )
+    first, second = (
+        {f"{n} {threads}" for n in ran}
+        for ran, threads in (([0, 1, 2], batch._threads(2)), ([0, 2], 7))
+    )
     assert sorted((tmp_path / "log").read_text().split(";")) == sorted(["", *first, *second])
 
 
@@ -205,13 +240,19 @@ def test_a_full_disk_ends_one_run_and_not_the_batch(tmp_path, small, full):
     one.folder.parent.mkdir(parents=True)
     one.folder.symlink_to(small)
     if full == "before":
-        with (small / "filler").open("wb", buffering=0) as filler, pytest.raises(OSError, match="No space"):
+        with (
+            (small / "filler").open("wb", buffering=0) as filler,
+            pytest.raises(OSError, match="No space"),
+        ):
             while True:
                 filler.write(bytes(4096))
     command = [*COMMAND, "batch", "batch.yaml", "--figures", "figures", "--jobs", "1"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1 and done.stdout.endswith("\n1 of 2 runs finished, 1 failed\n"), done
-    assert done.stdout.count("No space left on device") == 1 and "Traceback" not in done.stdout + done.stderr
+    assert (
+        done.stdout.count("No space left on device") == 1
+        and "Traceback" not in done.stdout + done.stderr
+    )
 
 
 def _address(file):
@@ -224,13 +265,23 @@ def test_a_lost_scheduler_is_one_line_and_the_summary(tmp_path):
     pytest.importorskip("distributed", reason='needs pip install "personagap[dask]"')
     write_notebook(tmp_path / "p" / "1.ipynb", HANGS_ONCE)
     write_batch(tmp_path, {"notebook": "p/1.ipynb", "grid": {"n": [1, 2]}})
-    options = ["--no-dashboard", "--host", "127.0.0.1", "--port", "0", "--scheduler-file", "address.json"]
+    options = [
+        "--no-dashboard",
+        "--host",
+        "127.0.0.1",
+        "--port",
+        "0",
+        "--scheduler-file",
+        "address.json",
+    ]
     dask = [sys.executable, "-m", "distributed.cli.dask_scheduler", *options]
     quiet = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     scheduler = subprocess.Popen(dask, **quiet)
     address = wait_for(lambda: _address(tmp_path / "address.json"))
     command = [*COMMAND, "batch", "batch.yaml", "--figures", "figures", "--dask", address]
-    batch = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    batch = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     dask[2] = "distributed.cli.dask_worker"
     worker = subprocess.Popen([*dask[:3], address, "--no-dashboard", "--nthreads", "1"], **quiet)
     wait_for((tmp_path / "kernel").exists)
@@ -239,9 +290,14 @@ def test_a_lost_scheduler_is_one_line_and_the_summary(tmp_path):
     for process in (scheduler, worker):
         process.terminate()
         process.wait(120)
-    assert batch.returncode == 1 and said.endswith("0 of 2 runs finished, 0 failed, 2 did not come to an end\n")
+    assert batch.returncode == 1 and said.endswith(
+        "0 of 2 runs finished, 0 failed, 2 did not come to an end\n"
+    )
     lines = problem.splitlines()
-    assert lines[-1].startswith(f"personagap: lost the Dask scheduler at {address}: start it") and len(lines) < 3
+    assert (
+        lines[-1].startswith(f"personagap: lost the Dask scheduler at {address}: start it")
+        and len(lines) < 3
+    )
 
 
 def test_unanswered_requests_are_an_exit_status_of_their_own(tmp_path, monkeypatch):
@@ -267,7 +323,9 @@ def test_unanswered_requests_are_an_exit_status_of_their_own(tmp_path, monkeypat
 
 def test_a_run_by_itself_has_all_cores(tmp_path, monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    notebook = write_notebook(tmp_path / "p" / "1.ipynb", "import os; print(os.environ['OMP_NUM_THREADS'])")
+    notebook = write_notebook(
+        tmp_path / "p" / "1.ipynb", "import os; print(os.environ['OMP_NUM_THREADS'])"
+    )
     request = Request(notebook, {}, None, tmp_path / "figures")
     (facts,) = batch.run_here([request], 4, False)
     assert facts["status"] == "finished"
@@ -279,8 +337,20 @@ def test_dask_survives_a_killed_worker(tmp_path):
     pytest.importorskip("distributed", reason='needs pip install "personagap[dask]"')
     write_notebook(tmp_path / "p" / "1.ipynb", HANGS_ONCE)
     write_batch(tmp_path, {"notebook": "p/1.ipynb"})
-    command = [*COMMAND, "batch", "batch.yaml", "--figures", "figures", "--jobs", "2", "--dask", "local"]
-    running = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    command = [
+        *COMMAND,
+        "batch",
+        "batch.yaml",
+        "--figures",
+        "figures",
+        "--jobs",
+        "2",
+        "--dask",
+        "local",
+    ]
+    running = subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
     wait_for((tmp_path / "kernel").exists)
     worker = psutil.Process(int((tmp_path / "kernel").read_text())).parent().parent()
     assert worker.pid != running.pid
@@ -315,7 +385,11 @@ def test_the_real_models_batch_is_priced_by_forward_passes(tmp_path, monkeypatch
     monkeypatch.chdir(ROOT)  # where make runs it
     (request,) = batch.read(NOTEBOOKS / "real.yaml", tmp_path)
     found = cost(request)
-    assert found["generations"] == 33 * 64 and found["tokens"] < 33 * 64 * 150 and np.isnan(found["detectable"])
+    assert (
+        found["generations"] == 33 * 64
+        and found["tokens"] < 33 * 64 * 150
+        and np.isnan(found["detectable"])
+    )
 
 
 @pytest.mark.parametrize("dask", [None, "local"])
@@ -335,15 +409,22 @@ found = run.latest_tables("1", data).get("table")
 run.save(read=pd.DataFrame({"rows": [0 if found is None else len(found)]}))
 """
     for name, code in (("1", first), ("2", second)):
-        write_notebook(tmp_path / "p" / f"{name}.ipynb", code, parameters='data = "demo"\nn = 1\noutput = None')
+        write_notebook(
+            tmp_path / "p" / f"{name}.ipynb", code, parameters='data = "demo"\nn = 1\noutput = None'
+        )
     file = write_batch(tmp_path, {"notebook": "p/2.ipynb"}, {"notebook": "p/1.ipynb"})
     requests = [
-        Request(one.notebook, one.given, None, tmp_path / "figures", tmp_path) for one in batch.read(file, tmp_path)
+        Request(one.notebook, one.given, None, tmp_path / "figures", tmp_path)
+        for one in batch.read(file, tmp_path)
     ]
 
     def run():
         plan = batch.plan(requests, force=False)
-        done = batch.run_on_dask(requests, dask, 2, False) if dask else batch.run_here(requests, 2, False)
+        done = (
+            batch.run_on_dask(requests, dask, 2, False)
+            if dask
+            else batch.run_here(requests, 2, False)
+        )
         done = [(facts["status"], facts["skipped"]) for facts in done]
         read = (requests[0].folder / "tables" / "read.csv").read_text().split()[1]
         return plan["state"].tolist(), done, read

@@ -19,7 +19,10 @@ from personagap.runs import index, open_run, report
 from personagap.runs.folder import record
 
 pytestmark = needs_chromium
-FITS = "[...document.querySelectorAll('.lm-Panel.jp-OutputArea-output')].every(e => e.scrollWidth <= e.clientWidth)"
+FITS = (
+    "[...document.querySelectorAll('.lm-Panel.jp-OutputArea-output')].every(e => "
+    "e.scrollWidth <= e.clientWidth)"
+)
 #: A chart in the ink of the page around it, and how dark that page is.
 INKED = """() => {
     const style = (element) => getComputedStyle(element), chart = document.querySelector(".vega-embed");
@@ -42,7 +45,11 @@ WATCH = """() => {
 }"""
 #: How much longer than promised things may take, as others use the cores too.
 ROOM = 10
-PAGES = ["index.html", "safety_utility/1_bias/demo-0/report.html", "safety_utility/1_bias/demo-1/diff.html"]
+PAGES = [
+    "index.html",
+    "safety_utility/1_bias/demo-0/report.html",
+    "safety_utility/1_bias/demo-1/diff.html",
+]
 
 
 @pytest.fixture(scope="module")
@@ -55,11 +62,16 @@ def browser():
 def figures(tmp_path_factory):
     figures = make_runs(tmp_path_factory.mktemp("figures"))
     shown = new_output("display_data", {"text/html": f"<table><td>{EVIL}</td></table>"})
-    cells = [new_markdown_cell("# A trial\n\n## One\n\n$a^2$\n\n## Two"), new_code_cell("1 + 1", outputs=[shown])]
+    cells = [
+        new_markdown_cell("# A trial\n\n## One\n\n$a^2$\n\n## Two"),
+        new_code_cell("1 + 1", outputs=[shown]),
+    ]
     for folder in figures.glob("*/*/*"):
         nbformat.write(new_notebook(cells=cells), folder / "notebook.ipynb")
         facts = {"cwd": "/somewhere", "command": "personagap run x", "revision": None}
-        report.write(folder, **facts, versions=dict.fromkeys(["personagap", "python", "torch"], "1"))
+        report.write(
+            folder, **facts, versions=dict.fromkeys(["personagap", "python", "torch"], "1")
+        )
     index.write(figures)
     return figures
 
@@ -99,7 +111,9 @@ def assert_fits(page):
 
 def serious(page, **where):
     """The serious violations that axe finds."""
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="install axe-playwright-python")
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="install axe-playwright-python"
+    )
     found = axe.Axe().run(page, **where).response["violations"]
     return [rule["id"] for rule in found if rule["impact"] in ("serious", "critical")]
 
@@ -120,7 +134,8 @@ def test_the_explorer_in_jupyterlab(explored):
     picked.filter(has_text="hindu").nth(2).wait_for()
     sizes = "keys => keys.map(key => document.querySelector(key).getBoundingClientRect().width)"
     dots = [DOT.format(name) for name in ("hindu", "muslim")]
-    page.wait_for_function(f"keys => (w => w[0] > w[1])(({sizes})(keys))", arg=dots)  # and the chart marks it
+    # And the chart marks it.
+    page.wait_for_function(f"keys => (w => w[0] > w[1])(({sizes})(keys))", arg=dots)
     print(f"from the grid to the chart: {time.monotonic() - began:.2f} s")
     assert page.locator(DOT.format("hindu")).count() == 3
     page.get_by_role("button", name="Items and answers").click()
@@ -137,7 +152,9 @@ def test_the_explorer_in_jupyterlab(explored):
 
 def test_charts_fit_their_place_and_follow_the_theme(explored):
     page, noticed = explored
-    wide = "e => [e.querySelector('svg').getBoundingClientRect().width, e.parentElement.clientWidth]"
+    wide = (
+        "e => [e.querySelector('svg').getBoundingClientRect().width, e.parentElement.clientWidth]"
+    )
     for name in ("Trade-off", "Heat map", "Items and answers", "Tables", "Identities"):
         page.get_by_role("button", name=name, exact=True).click()
         for width in (390, 768, 1280):
@@ -190,7 +207,9 @@ def test_the_form_in_jupyterlab(browser, lab):
     run_all_cells(page, until=[".jp-OutputArea-output pre"])
     page.get_by_label("runs", exact=True).fill("2")
     page.get_by_label("runs", exact=True).press("Enter")
-    page.locator("pre", has_text="personagap run notebooks/").filter(has_text="-p runs 2").wait_for()
+    page.locator("pre", has_text="personagap run notebooks/").filter(
+        has_text="-p runs 2"
+    ).wait_for()
     page.get_by_text(re.compile(r"At most [\d,]+ requests")).wait_for()
     assert_fits(page)
     assert serious(page, context={"include": [[".jp-OutputArea-output"]]}) == []
@@ -203,11 +222,23 @@ def test_pages_open_with_the_network_blocked(browser, figures, path):
     page.context.set_offline(True)
     page.on("console", lambda message: noticed.append(message.text))
     page.on("pageerror", lambda error: noticed.append(str(error)))
-    page.on("request", lambda request: noticed.append(request.url) if not request.is_navigation_request() else None)
+    page.on(
+        "request",
+        lambda request: (
+            noticed.append(request.url) if not request.is_navigation_request() else None
+        ),
+    )
     page.goto((figures / path).as_uri())
-    assert [said for said in noticed if not said.startswith("data:")] == [] and page.title() != "taken"
+    assert [
+        said for said in noticed if not said.startswith("data:")
+    ] == [] and page.title() != "taken"
     shown = page.locator("body").inner_text()
-    assert "<script>" in shown and "</td>" in shown and "onerror=" in shown and "[U+202E]right" in shown
+    assert (
+        "<script>" in shown
+        and "</td>" in shown
+        and "onerror=" in shown
+        and "[U+202E]right" in shown
+    )
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -221,11 +252,19 @@ def test_pages_are_accessible(browser, figures, path, scheme):
 def test_the_report_is_found_through_by_keyboard_and_contents(browser, figures):
     page = browser.new_page()
     page.goto((figures / PAGES[1]).as_uri())
-    assert page.locator("nav a").all_inner_texts() == ["In short", "One", "Two", "Terms and footnotes"]
+    assert page.locator("nav a").all_inner_texts() == [
+        "In short",
+        "One",
+        "Two",
+        "Terms and footnotes",
+    ]
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the notebook"
     page.get_by_role("link", name="Two").press("Enter")
-    assert page.evaluate("location.hash") == "#section-2" and page.locator("#section-2").inner_text() == "Two"
+    assert (
+        page.evaluate("location.hash") == "#section-2"
+        and page.locator("#section-2").inner_text() == "Two"
+    )
 
 
 def test_the_index_sorts_by_keyboard_and_reads_without_scripts(browser, figures):
@@ -239,7 +278,10 @@ def test_the_index_sorts_by_keyboard_and_reads_without_scripts(browser, figures)
     page.get_by_label("Search the runs").fill("DEMO-1")
     assert page.locator("#cards > li:visible").count() == 1
     page.get_by_role("link", name="diff").click()
-    assert "seed" in page.locator("tbody").first.inner_text() and "demo-0" in page.locator("main").inner_text()
+    assert (
+        "seed" in page.locator("tbody").first.inner_text()
+        and "demo-0" in page.locator("main").inner_text()
+    )
     plain = browser.new_context(java_script_enabled=False).new_page()
     plain.goto((figures / "index.html").as_uri())
     assert plain.locator("#cards > li").count() == 2 and not plain.locator("#tools").is_visible()
@@ -249,7 +291,10 @@ def test_the_index_sorts_by_keyboard_and_reads_without_scripts(browser, figures)
 def test_pages_fit_their_screen_and_figures_stay_legible(browser, tmp_path, width):
     """With names as long as they get, and a picture and a model that is no default."""
     for folder in make_runs(tmp_path).glob("*/*/*"):
-        changed, title = {"model": "hf:mistralai/Mistral-7B-Instruct-v0.3"}, "Does a model serve people differently?"
+        changed, title = (
+            {"model": "hf:mistralai/Mistral-7B-Instruct-v0.3"},
+            "Does a model serve people differently?",
+        )
         about = {"id": f"Mistral-7B-Instruct-v0.3-{folder.name}", "unanswered": 3}
         record(folder, changed=changed, title=title, **about)
         with mpl.rc_context({"svg.fonttype": "none"}):
@@ -259,4 +304,5 @@ def test_pages_fit_their_screen_and_figures_stay_legible(browser, tmp_path, widt
     page = browser.new_page(viewport={"width": width, "height": 900})
     page.goto(index.write(tmp_path).as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    assert page.locator("text", has_text="a label to read").first.bounding_box()["height"] > 8  # pixels
+    # Pixels.
+    assert page.locator("text", has_text="a label to read").first.bounding_box()["height"] > 8

@@ -14,7 +14,11 @@ def table():
 
 
 def test_noise_floor_is_the_recomputed_one():
-    floors = published.load("safety_utility").query("experiment == 'pb_noise_floor'").set_index("condition")["value"]
+    floors = (
+        published.load("safety_utility")
+        .query("experiment == 'pb_noise_floor'")
+        .set_index("condition")["value"]
+    )
     # Three runs: 285 items of MMLU and 939 of Do-Not-Answer, both difficulties.
     found = [noise**0.5 for noise, _ in claims._noises("pb", 4)]
     for spread in ("Beta(1 1)", "Beta(.3 .2)"):
@@ -24,7 +28,9 @@ def test_noise_floor_is_the_recomputed_one():
 
 @pytest.mark.parametrize("true", [0.0, 1.0, 3.0])
 def test_interval_holds_the_true_pb(true):
-    """95 % of studies of 31 identities: two dimensions of unequal noise, mean scores of identities around their own."""
+    """95 % of studies of 31 identities: two dimensions of unequal noise,
+    mean scores of identities around their own.
+    """
     rng, errors = np.random.default_rng(0), np.array([1.37, 0.75]) * (31 / 30) ** 0.5
     effects = rng.normal(size=(2, 31))
     effects -= effects.mean(axis=1, keepdims=True)
@@ -50,16 +56,25 @@ def test_smallest_pb_is_found_in_80_percent():
 
 
 def test_differences_of_win_rates(table):
-    """The notes on the paper recompute z = 0.82 for 21.9 against 20.4, and 2.6 points as half of an interval."""
+    """The notes on the paper recompute z = 0.82 for 21.9 against
+    20.4, and 2.6 points as half of an interval.
+    """
     row = table.loc["Other users' histories help more than one's own"]
-    assert row["estimate"] / ((row["ci_high"] - row["ci_low"]) / 2 / 1.96) == pytest.approx(0.82, abs=0.01)
+    assert row["estimate"] / ((row["ci_high"] - row["ci_low"]) / 2 / 1.96) == pytest.approx(
+        0.82, abs=0.01
+    )
     numbers = claims.numbers().query("quantity == 'win_rate_vs_gpt4o' and estimate == 21.9")
-    assert ((numbers["ci_high"] - numbers["ci_low"]) / 2).to_list() == pytest.approx([2.6] * len(numbers), abs=0.05)
+    assert ((numbers["ci_high"] - numbers["ci_low"]) / 2).to_list() == pytest.approx(
+        [2.6] * len(numbers), abs=0.05
+    )
 
 
 def test_five_models_are_not_enough(table):
     """ρ = .9 over five models: the exact p is .083, the published one .04."""
-    assert table.loc["Models that mention the profile are rated higher by models", "verdict"] == claims.NOISE
+    assert (
+        table.loc["Models that mention the profile are rated higher by models", "verdict"]
+        == claims.NOISE
+    )
 
 
 def test_verdicts_follow_the_intervals(table):
@@ -68,7 +83,10 @@ def test_verdicts_follow_the_intervals(table):
     assert set(table["verdict"]) == {claims.STANDS, claims.DEPENDS, claims.NOISE}
     # The least noisy design is no wider than the most noisy one.
     compared = table[table["metric"] != "PB"]
-    assert (compared["best_high"] - compared["best_low"] <= compared["ci_high"] - compared["ci_low"] + 1e-9).all()
+    assert (
+        compared["best_high"] - compared["best_low"]
+        <= compared["ci_high"] - compared["ci_low"] + 1e-9
+    ).all()
 
 
 def test_the_lowest_published_bias_is_within_the_noise_of_some_designs(table):

@@ -30,7 +30,17 @@ def personagap():
     return lambda *arguments: CliRunner().invoke(main, [str(argument) for argument in arguments])
 
 
-COMMANDS = [[], ["run"], ["batch"], ["index"], ["report"], ["cite"], ["kernels"], ["data"], ["doctor"]]
+COMMANDS = [
+    [],
+    ["run"],
+    ["batch"],
+    ["index"],
+    ["report"],
+    ["cite"],
+    ["kernels"],
+    ["data"],
+    ["doctor"],
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -40,8 +50,16 @@ def test_every_command_has_help(personagap, command):
 
 
 def test_help_loads_nothing_heavy():
-    check = "import sys, personagap.cli; print({'torch', 'pandas', 'numpy', 'papermill', 'nbconvert'} & {*sys.modules})"
-    assert subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True).stdout == "set()\n"
+    check = (
+        "import sys, personagap.cli; print({'torch', 'pandas', 'numpy', 'papermill', "
+        "'nbconvert'} & {*sys.modules})"
+    )
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", check], capture_output=True, text=True, check=True
+        ).stdout
+        == "set()\n"
+    )
 
 
 @pytest.mark.parametrize("module", ["personagap", "personagap.cli"])
@@ -50,21 +68,37 @@ def test_as_a_module_it_is_the_command(module, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (
         2,
-        f"personagap: no folder {tmp_path}/none: give the one that runs went to, or run a notebook first\n",
+        f"personagap: no folder {tmp_path}/none: give the one that runs went to, or run a "
+        "notebook first\n",
     )
-    assert "Usage: personagap" in subprocess.run([*command[:3], "--help"], capture_output=True, text=True).stdout
+    assert (
+        "Usage: personagap"
+        in subprocess.run([*command[:3], "--help"], capture_output=True, text=True).stdout
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "line"),
     [
-        (["run", "--nope"], "personagap: No such option '--nope'. Did you mean '--force'?: see {} run --help"),
+        (
+            ["run", "--nope"],
+            "personagap: No such option '--nope'. Did you mean '--force'?: see {} run --help",
+        ),
         (["run"], "personagap: Missing argument 'NOTEBOOK': see {} run --help"),
         (["store", "nope"], "personagap: No such command 'nope': see {} store --help"),
         (["--nope"], "personagap: No such option '--nope': see {} --help"),
-        (["run", "x", "-p", "n"], "personagap: Option '-p' requires 2 arguments: see {} run --help"),
-        (["batch", "x", "--jobs"], "personagap: Option '--jobs' requires an argument: see {} batch --help"),
-        (["data", "--template"], "personagap: Option '--template' requires an argument: see {} data --help"),
+        (
+            ["run", "x", "-p", "n"],
+            "personagap: Option '-p' requires 2 arguments: see {} run --help",
+        ),
+        (
+            ["batch", "x", "--jobs"],
+            "personagap: Option '--jobs' requires an argument: see {} batch --help",
+        ),
+        (
+            ["data", "--template"],
+            "personagap: Option '--template' requires an argument: see {} data --help",
+        ),
     ],
 )
 def test_a_misused_command_is_told_in_one_line(personagap, arguments, line):
@@ -94,15 +128,29 @@ def test_a_report_makes_no_folders(personagap, tmp_path):
 
 
 def test_a_notebook_is_found_by_its_name(personagap, tmp_path):
-    """One of the project's; of a folder where two have the name, or none has, a file is asked for."""
+    """One of the project's; of a folder where two have the name,
+    or none has, a file is asked for.
+    """
     for name in ("2_relevance", "2_relevance.ipynb", "recentering/2_relevance"):
         result = personagap("run", name, "-p", "nothing", "1", "--figures", tmp_path)
-        assert result.exit_code == 2 and "2_relevance.ipynb has no parameter 'nothing'" in result.stderr
+        assert (
+            result.exit_code == 2
+            and "2_relevance.ipynb has no parameter 'nothing'" in result.stderr
+        )
     result = personagap("run", "2_relevanc", "--figures", tmp_path)
     assert result.exit_code == 2 and "no notebook" in result.stderr
-    environment = os.environ | {"_PERSONAGAP_COMPLETE": "bash_complete", "COMP_WORDS": "personagap run 2_re"}
-    command = [sys.executable, "-c", "from personagap.cli import main; main(prog_name='personagap')"]
-    done = subprocess.run(command, env=environment | {"COMP_CWORD": "2"}, capture_output=True, text=True)
+    environment = os.environ | {
+        "_PERSONAGAP_COMPLETE": "bash_complete",
+        "COMP_WORDS": "personagap run 2_re",
+    }
+    command = [
+        sys.executable,
+        "-c",
+        "from personagap.cli import main; main(prog_name='personagap')",
+    ]
+    done = subprocess.run(
+        command, env=environment | {"COMP_CWORD": "2"}, capture_output=True, text=True
+    )
     assert done.stdout == "plain,2_relevance\n"
 
 
@@ -115,21 +163,29 @@ def test_paths_are_shown_short(personagap, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("stage", ["extraction", "relevance", "response"])
-def test_an_example_of_judgments_is_written_and_can_be_read_under_any_name(personagap, tmp_path, monkeypatch, stage):
+def test_an_example_of_judgments_is_written_and_can_be_read_under_any_name(
+    personagap, tmp_path, monkeypatch, stage
+):
     monkeypatch.chdir(tmp_path)
     said = personagap("data", "--template", stage).output.splitlines()
     written = tmp_path / said[-1]
     columns = written.read_text().splitlines()[0].split(",")
-    assert [line.split()[0] for line in said[:-2]] == columns and all(len(line.split()) > 2 for line in said[:-2])
+    assert [line.split()[0] for line in said[:-2]] == columns and all(
+        len(line.split()) > 2 for line in said[:-2]
+    )
     again = personagap("data", "--template", stage)
     assert again.exit_code == 2 and "is there already" in again.stderr
     written.rename(tmp_path / "anything.csv")
     items, judgments = datasets.load_judgments(stage, tmp_path)
-    assert len(items) == 2 and judgments["rater_kind"].value_counts().to_dict() == {"human": 4, "model": 2}
+    assert len(items) == 2 and judgments["rater_kind"].value_counts().to_dict() == {
+        "human": 4,
+        "model": 2,
+    }
     assert set(judgments["label"]) <= {*annotations.SCALES[stage].values()}
     if stage == "relevance":
         assert len(datasets.load_relevance(tmp_path)[0]) == 2
-        (tmp_path / "anything.csv").rename(tmp_path / "relevance_judgments.csv")  # the name of the wide format
+        # The name of the wide format.
+        (tmp_path / "anything.csv").rename(tmp_path / "relevance_judgments.csv")
         assert len(datasets.load_relevance(tmp_path)[0]) == 2
 
 
@@ -153,13 +209,16 @@ run.save(personalization_bias=pd.DataFrame(sizes))
 """
     parameters = "seed = 7\nprotocol = 'paper'\noutput = None"
     text = "# A trial\n\nAs in arXiv 2406.11107."
-    notebook = write_notebook(tmp_path / "p" / "1_trial.ipynb", save, parameters=parameters, text=text)
+    notebook = write_notebook(
+        tmp_path / "p" / "1_trial.ipynb", save, parameters=parameters, text=text
+    )
     assert personagap("run", notebook, "--figures", tmp_path / "f").exit_code == 0
     (folder,) = tmp_path.glob("f/p/1_trial/*")
     said = personagap("cite", folder).output
     revision = json.loads((folder / "run.json").read_text())["revision"] or "unknown"
     for part in (
-        f"org/name (revision abc123) was asked with 1_trial of personagap {__version__} (git {revision[:12]}",
+        f"org/name (revision abc123) was asked with 1_trial of personagap {__version__} (git "
+        f"{revision[:12]}",
         "mmlu (64 rows)",
         "64 items, 31 identities, 3 independent",
         "Random seed: 7. Grading protocol: paper. P-values are adjusted by Holm's method",
@@ -175,9 +234,15 @@ run.save(personalization_bias=pd.DataFrame(sizes))
     for damaged in ({**facts, "notebook": 3}, {**facts, "versions": None}, {**facts, "model": 3}):
         (folder / "run.json").write_text(json.dumps(damaged))
         result = personagap("cite", folder)
-        assert result.exit_code == 2 and "cannot be cited" in result.stderr and "Traceback" not in result.stderr
+        assert (
+            result.exit_code == 2
+            and "cannot be cited" in result.stderr
+            and "Traceback" not in result.stderr
+        )
     table = (folder / "tables" / "personalization_bias.tex").read_text()
-    caption = "Personalization bias (items: 64; identities: 31; answers per item: 3; p (Holm): 0.500)."
+    caption = (
+        "Personalization bias (items: 64; identities: 31; answers per item: 3; p (Holm): 0.500)."
+    )
     assert rf"\caption{{{caption}}}" in table and r"\label{tab:personalization_bias}" in table
     assert [line.strip() for line in table.splitlines() if line.endswith(r"\\")] == [
         r"dimension \\", r"mmlu \\", r"joint \\"
@@ -186,7 +251,10 @@ run.save(personalization_bias=pd.DataFrame(sizes))
 
 def test_data_says_where_each_set_is_or_where_to_get_it(personagap, tmp_path):
     lines = personagap("data").output.splitlines()
-    assert [line.split()[1] for line in lines if not line.startswith("present")] == [*ADDED, "evaluation"]
+    assert [line.split()[1] for line in lines if not line.startswith("present")] == [
+        *ADDED,
+        "evaluation",
+    ]
     lines = personagap("data", tmp_path).output.splitlines()
     assert len(lines) == 10 + len(ADDED) and all(line.startswith("absent") for line in lines)
     assert "cais/mmlu" in lines[0]
@@ -196,25 +264,45 @@ def test_doctor_reports_the_machine(personagap):
     result = personagap("doctor")
     assert result.exit_code == 0
     names = {line.split()[1] for line in result.output.splitlines()}
-    assert {"Python", "PyTorch", "GPU", "disk", "sandbox", "mmlu", "relevance", "dask", "lab", "smollm2"} <= names
+    assert {
+        "Python",
+        "PyTorch",
+        "GPU",
+        "disk",
+        "sandbox",
+        "mmlu",
+        "relevance",
+        "dask",
+        "lab",
+        "smollm2",
+    } <= names
 
 
-def test_without_a_sandbox_doctor_and_data_say_what_is_missing_and_what_is_there(no_sandbox, personagap):
+def test_without_a_sandbox_doctor_and_data_say_what_is_missing_and_what_is_there(
+    no_sandbox, personagap
+):
     lines = {line.split()[1]: line for line in personagap("doctor").output.splitlines()}
     assert lines["sandbox"].startswith("absent") and "cannot start" in lines["sandbox"]
     assert "leave mbpp out, or set PERSONAGAP_UNSAFE_EXEC=1" in lines["sandbox"]
     assert lines["mbpp"].startswith("present")
 
 
-def test_without_a_sandbox_the_first_notebook_says_what_it_left_out(no_sandbox, tmp_path, monkeypatch):
+def test_without_a_sandbox_the_first_notebook_says_what_it_left_out(
+    no_sandbox, tmp_path, monkeypatch
+):
     """In its output, in the head of the report and in run.json; with a sandbox it is run again."""
-    notebook = nbformat.read(NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb", as_version=4)
+    notebook = nbformat.read(
+        NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb", as_version=4
+    )
     (loads,) = (place for place, cell in enumerate(notebook.cells) if "left_out=" in cell.source)
     notebook.cells = notebook.cells[: loads + 1]  # nothing needs to be asked
     nbformat.write(notebook, tmp_path / "1_personalization_bias.ipynb")
-    with scripted(lambda body: (200, completion())) as url:  # a server's model, which needs no torch
+    # A server's model, which needs no torch.
+    with scripted(lambda body: (200, completion())) as url:
         given = {"items_per_task": 4, "model": f"openai:m@{url}"}
-        request = Request(tmp_path / "1_personalization_bias.ipynb", given, None, tmp_path / "figures")
+        request = Request(
+            tmp_path / "1_personalization_bias.ipynb", given, None, tmp_path / "figures"
+        )
         facts = execute.run(request)
     assert facts["status"] == "finished", facts["error"]
     line, *others = facts["left_out"]
@@ -235,10 +323,18 @@ def test_a_run_on_an_installed_kernel(personagap, tmp_path, monkeypatch):
     monkeypatch.setattr("torch.cuda.get_device_name", lambda number: f"Model {number}")
     assert personagap("kernels", "--prefix", tmp_path).exit_code == 0
     for name, visible in {"cpu": "", "gpu0": "0", "gpu1": "1"}.items():
-        spec = json.loads((tmp_path / f"share/jupyter/kernels/personagap-{name}/kernel.json").read_text())
-        assert spec["argv"][0] == sys.executable and spec["env"] == {"CUDA_VISIBLE_DEVICES": visible}
+        spec = json.loads(
+            (tmp_path / f"share/jupyter/kernels/personagap-{name}/kernel.json").read_text()
+        )
+        assert spec["argv"][0] == sys.executable and spec["env"] == {
+            "CUDA_VISIBLE_DEVICES": visible
+        }
     assert spec["display_name"] == "personagap (GPU 1: Model 1)"
     monkeypatch.setenv("JUPYTER_PATH", str(tmp_path / "share/jupyter"))
-    notebook = write_notebook(tmp_path / "p" / "1.ipynb", "import os; assert os.environ['CUDA_VISIBLE_DEVICES'] == ''")
-    result = personagap("run", notebook, "--kernel", "personagap-cpu", "--figures", tmp_path / "figures")
+    notebook = write_notebook(
+        tmp_path / "p" / "1.ipynb", "import os; assert os.environ['CUDA_VISIBLE_DEVICES'] == ''"
+    )
+    result = personagap(
+        "run", notebook, "--kernel", "personagap-cpu", "--figures", tmp_path / "figures"
+    )
     assert result.exit_code == 0, result.output

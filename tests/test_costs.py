@@ -1,4 +1,6 @@
-"""What a notebook's prompts cost is known before anything is asked: as they are asked, and as the dry run says."""
+"""What a notebook's prompts cost is known before anything is asked:
+as they are asked, and as the dry run says.
+"""
 
 import numpy as np
 import pandas as pd
@@ -61,7 +63,11 @@ def test_judges_of_relevance_and_of_responses_are_priced_as_they_are_asked(demo_
     assert (attributes.cost([demo_lm], few)["stored"] == price["to_ask"]).all()
     asked = planned("recentering/2_relevance", judges=["demo", "smollm2"])
     # What is asked of two users alike is asked once.
-    assert asked["generations"] == 2 * whole["requests"].sum() < 2 * (len(pairs) + pairs["prompt"].nunique())
+    assert (
+        asked["generations"]
+        == 2 * whole["requests"].sum()
+        < 2 * (len(pairs) + pairs["prompt"].nunique())
+    )
     assert asked["tokens"] == pytest.approx(2 * whole["max_tokens"].sum(), abs=9)
     assert planned("recentering/2_relevance") == {}
     items, _ = datasets.load_judgments("response")
@@ -72,9 +78,14 @@ def test_judges_of_relevance_and_of_responses_are_priced_as_they_are_asked(demo_
 @pytest.mark.parametrize("evaluation", ["select", "generate"])
 def test_examples_are_priced_as_they_are_shown(own_cache, evaluation):
     table = datasets.load_personalllm()
-    study = adaptation.plan_study(table, dirichlet(3, 0.05, 0, table.attrs["reward_models"]), "zscore", "gpt-4o")
+    study = adaptation.plan_study(
+        table, dirichlet(3, 0.05, 0, table.attrs["reward_models"]), "zscore", "gpt-4o"
+    )
     arms = adaptation.source_arms(study, adaptation.embed(study.prompts), 1, 0.05)
-    lm, respond = Fake("echo", lambda prompt: "As you like."), adaptation.by_generation(study, personalllm.score)
+    lm, respond = (
+        Fake("echo", lambda prompt: "As you like."),
+        adaptation.by_generation(study, personalllm.score),
+    )
     if evaluation == "select":
         lm = Selector("none", study.responses, study.rewards)
         respond = adaptation.by_selection(study, ResponseStore(lm.id))
@@ -93,12 +104,16 @@ def test_the_dry_run_counts_the_arms_that_notebooks_show(own_cache):
     source = adaptation.source_arms(study, adaptation.embed(study.prompts), 1, 0.05)
     near, _ = adaptation.neighbour_arms(
         study, dirichlet(30, 0.05, 1, table.attrs["reward_models"]), neighbours=2, shots=1,
-        prompt_vectors=adaptation.embed(study.prompts), response_vectors=adaptation.embed(study.responses.ravel()),
+        prompt_vectors=adaptation.embed(study.prompts),
+        response_vectors=adaptation.embed(study.responses.ravel()),
     )  # fmt: skip
     given = {"model": "demo", "users": 4}
     asked = planned("personalllm/2_in_context", **given, shots=[0, 1, 3])
     assert asked["generations"] == 4 * (1 + 2 * len(source)) * 2 and np.isnan(asked["tokens"])
-    assert planned("personalllm/2_in_context", **given, shots=[1])["generations"] == 4 * len(source) * 2
+    assert (
+        planned("personalllm/2_in_context", **given, shots=[1])["generations"]
+        == 4 * len(source) * 2
+    )
     asked = planned("personalllm/3_across_users", **given, database_sizes=[30, 60])
     assert asked["generations"] == 4 * 2 * (1 + len(near))
     assert planned("personalllm/2_in_context") == planned("personalllm/1_simulated_users") == {}
@@ -119,7 +134,13 @@ def test_a_sum_that_lacks_the_tokens_of_a_run_is_not_told_as_the_most(tmp_path):
     found = {path.stem: path for path in NOTEBOOKS.rglob("*.ipynb")}
     runs = [{"notebook": str(found[name]), "parameters": given} for name, given in grid]
     (tmp_path / "batch.yaml").write_text(yaml.safe_dump({"runs": runs}))
-    asked = ["batch", str(tmp_path / "batch.yaml"), "--figures", str(tmp_path / "figures"), "--dry-run"]
+    asked = [
+        "batch",
+        str(tmp_path / "batch.yaml"),
+        "--figures",
+        str(tmp_path / "figures"),
+        "--dry-run",
+    ]
     assert "generations and an unknown number of tokens" in CliRunner().invoke(main, asked).output
 
 
@@ -130,10 +151,18 @@ def test_how_long_it_takes_is_told_by_an_earlier_run_of_the_model_alone(tmp_path
     for number, other in enumerate([{"model": "smollm2"}, {"answers": "likelihood"}, {}]):
         name, given = f"r{number}", asked | other
         record(tmp_path / "p/n" / name, id=name, started="2026-01-02", parameters=given, **about)
-    record(tmp_path / "p/n/few", id="few", started="2026-01-03", parameters=asked, **about | {"asked": 9})
+    record(
+        tmp_path / "p/n/few",
+        id="few",
+        started="2026-01-03",
+        parameters=asked,
+        **about | {"asked": 9},
+    )
     row = batch.plan([Request(bias, {"tasks": ["mmlu"]}, figures=tmp_path)], force=False).iloc[0]
     assert row["pace"] == "r2" and row["seconds"] == pytest.approx(row["generations"] / 20)
-    unlike = batch.plan([Request(bias, {"tasks": ["mmlu"], "device": "cpu"}, figures=tmp_path)], force=False).iloc[0]
+    unlike = batch.plan(
+        [Request(bias, {"tasks": ["mmlu"], "device": "cpu"}, figures=tmp_path)], force=False
+    ).iloc[0]
     assert pd.isna(unlike["pace"]) and pd.isna(unlike["seconds"])
 
 

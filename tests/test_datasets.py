@@ -27,7 +27,16 @@ def write(folder, **files):
 
 def test_demo_holds_all_tasks_with_the_promised_columns():
     items = datasets.load()
-    assert list(items.columns) == ["task", "item", "question", "choices", "answer", "tests", "setup", "group"]
+    assert list(items.columns) == [
+        "task",
+        "item",
+        "question",
+        "choices",
+        "answer",
+        "tests",
+        "setup",
+        "group",
+    ]
     assert items.groupby("task").size().ge(60).to_dict() == dict.fromkeys(sorted(FIVE), True)
     assert not items.duplicated(["task", "item"]).any()
     by_task = {task: rows.iloc[0] for task, rows in items.groupby("task")}
@@ -58,30 +67,48 @@ def test_upstream_mmlu_layouts_agree(tmp_path):
 
 def test_t4_gsm8k_labels_lose_commas_and_keep_signs(tmp_path):
     answers = zip(["2,125", "-5", " 0.5"], ["one", "two", "three"], strict=True)
-    write(tmp_path, gsm8k_test_jsonl="".join((GSM8K % answer).replace("many", name) for answer, name in answers))
+    write(
+        tmp_path,
+        gsm8k_test_jsonl="".join(
+            (GSM8K % answer).replace("many", name) for answer, name in answers
+        ),
+    )
     assert datasets.load("gsm8k", tmp_path)["answer"].tolist() == ["2125", "-5", "0.5"]
 
 
 def test_absent_tasks_are_skipped_aloud_unless_asked_for(tmp_path, capsys):
-    write(tmp_path, gsm8k_jsonl=GSM8K % 1, strongreject_dataset_csv="category,source,forbidden_prompt\nx,y,z\n")
+    write(
+        tmp_path,
+        gsm8k_jsonl=GSM8K % 1,
+        strongreject_dataset_csv="category,source,forbidden_prompt\nx,y,z\n",
+    )
     items = datasets.load("all", tmp_path)
     left_out = [line.partition(":")[0] for line in items.attrs["left_out"]]
     assert left_out == [task for task in TASKS if task not in ("gsm8k", "strongreject")]
     assert "mbpp: no mbpp*.jsonl" in capsys.readouterr().out
-    assert items[["task", "item", "group"]].to_numpy().tolist() == [["gsm8k", "0", ""], ["strongreject", "0", "x"]]
+    assert items[["task", "item", "group"]].to_numpy().tolist() == [
+        ["gsm8k", "0", ""],
+        ["strongreject", "0", "x"],
+    ]
     with pytest.raises(UserError, match="mbpp"):
         datasets.load(["gsm8k", "mbpp"], tmp_path)
 
 
-def test_without_a_sandbox_programs_are_left_out_aloud_unless_asked_for(no_sandbox, monkeypatch, tmp_path, capsys):
+def test_without_a_sandbox_programs_are_left_out_aloud_unless_asked_for(
+    no_sandbox, monkeypatch, tmp_path, capsys
+):
     items = datasets.load(items_per_task=2)
     assert {*items["task"]} == {*FIVE} - {"mbpp"}
     line, *others = items.attrs["left_out"]
     assert len(others) == len(TASKS) - len(FIVE)
     assert capsys.readouterr().out.startswith(f"{line}, task skipped\n")
-    assert line.startswith("mbpp: no sandbox for programs that a model wrote (bubblewrap of the system")
+    assert line.startswith(
+        "mbpp: no sandbox for programs that a model wrote (bubblewrap of the system"
+    )
     for tasks in ["mbpp", ["mmlu", "mbpp"]]:
-        with pytest.raises(UserError, match=r"mbpp: no sandbox .*: leave mbpp out, or set PERSONAGAP_UNSAFE_EXEC=1"):
+        with pytest.raises(
+            UserError, match=r"mbpp: no sandbox .*: leave mbpp out, or set PERSONAGAP_UNSAFE_EXEC=1"
+        ):
             datasets.load(tasks)
     mbpp = {"task_id": 1, "text": "x", "test_list": ["assert f(1) == 1"]}
     with pytest.raises(UserError, match=r"no benchmark data to use in .*mbpp: no sandbox"):
@@ -95,37 +122,83 @@ def test_draw_is_seeded_nested_and_in_order():
     draw = lambda n, seed=0: datasets.load("mmlu", items_per_task=n, seed=seed)["item"].tolist()  # noqa: E731
     everything = draw(None)
     assert draw(10) == draw(10) and draw(10) != draw(10, seed=1)
-    assert set(draw(10)) < set(draw(20)) and draw(10) == [item for item in everything if item in draw(10)]
+    assert set(draw(10)) < set(draw(20)) and draw(10) == [
+        item for item in everything if item in draw(10)
+    ]
     assert draw(10_000) == everything
 
 
 DNA = "id,types_of_harm,question\n"
 BAD = {
-    "missing column": ("mmlu", {"mmlu_csv": "subject,question,A,B,C,answer\nx,y,1,2,3,A\n"}, "no column 'D'"),
-    "answer letter": ("mmlu", {"mmlu_csv": MMLU + "x,y,1,2,3,4,A\nx,y,1,2,3,4,E\n"}, "row 3: the answer"),
+    "missing column": (
+        "mmlu",
+        {"mmlu_csv": "subject,question,A,B,C,answer\nx,y,1,2,3,A\n"},
+        "no column 'D'",
+    ),
+    "answer letter": (
+        "mmlu",
+        {"mmlu_csv": MMLU + "x,y,1,2,3,4,A\nx,y,1,2,3,4,E\n"},
+        "row 3: the answer",
+    ),
     "ragged": ("mmlu", {"mmlu_csv": MMLU + "x,y,1,2,3,4,A,B,C\n"}, "row 2: 9 fields instead of 7"),
     "subject fields": ("mmlu", {"mmlu__dev__law_dev_csv": "a,b,c\n"}, "row 1: 3 fields"),
     "empty": ("gsm8k", {"gsm8k_jsonl": " \n"}, "empty"),
     "no rows": ("mmlu", {"mmlu_csv": MMLU}, "no rows"),
-    "encoding": ("do_not_answer", {"do_not_answer_csv": DNA.encode() + b"1,x,caf\xe9\n"}, "not UTF-8"),
-    "duplicate": ("do_not_answer", {"do_not_answer_csv": DNA + "1,x,a\n1,x,b\n"}, "row 3: an id used before"),
-    "no question": ("do_not_answer", {"do_not_answer_csv": DNA + "1,x, \n"}, "row 2: an empty question"),
+    "encoding": (
+        "do_not_answer",
+        {"do_not_answer_csv": DNA.encode() + b"1,x,caf\xe9\n"},
+        "not UTF-8",
+    ),
+    "duplicate": (
+        "do_not_answer",
+        {"do_not_answer_csv": DNA + "1,x,a\n1,x,b\n"},
+        "row 3: an id used before",
+    ),
+    "no question": (
+        "do_not_answer",
+        {"do_not_answer_csv": DNA + "1,x, \n"},
+        "row 2: an empty question",
+    ),
     "JSON": ("gsm8k", {"gsm8k_jsonl": GSM8K % 1 + '{"question": \n'}, "row 2: not JSON"),
     "no object": ("gsm8k", {"gsm8k_jsonl": "[1]\n"}, "row 1: not a JSON object"),
-    "no field": ("gsm8k", {"gsm8k_jsonl": GSM8K % 1 + '{"answer": "#### 1"}'}, "row 2: no 'question'"),
+    "no field": (
+        "gsm8k",
+        {"gsm8k_jsonl": GSM8K % 1 + '{"answer": "#### 1"}'},
+        "row 2: no 'question'",
+    ),
     "open quote": ("mmlu", {"mmlu_csv": MMLU + 'x,"' + "y" * 200_000}, "close every quote"),
     "no number": ("gsm8k", {"gsm8k_jsonl": GSM8K % "two"}, "row 1: the answer does not end"),
-    "tests": ("mbpp", {"mbpp_jsonl": '{"task_id": 1, "text": "x", "test_list": ["f(1)"]}'}, "row 1: test_list"),
-    "column twice": ("mmlu", {"mmlu_csv": MMLU.replace("answer", "D,answer") + "x,y,1,2,3,4,5,A\n"}, "two columns 'D'"),
+    "tests": (
+        "mbpp",
+        {"mbpp_jsonl": '{"task_id": 1, "text": "x", "test_list": ["f(1)"]}'},
+        "row 1: test_list",
+    ),
+    "column twice": (
+        "mmlu",
+        {"mmlu_csv": MMLU.replace("answer", "D,answer") + "x,y,1,2,3,4,5,A\n"},
+        "two columns 'D'",
+    ),
     "two names": (
         "mmlu",
         {"mmlu_csv": MMLU.replace("answer", "choice0,answer") + "x,y,1,2,3,4,5,A\n"},
         "two columns 'A'",
     ),
-    "no choice": ("mmlu", {"mmlu_csv": MMLU + "x,y,1,2,3,4,A\nx,z,1, ,3,4,A\n"}, "row 3: an empty choice"),
-    "deep": ("gsm8k", {"gsm8k_jsonl": GSM8K % 1 + "[" * 200_000 + "\n"}, "row 2: nested too deeply"),
+    "no choice": (
+        "mmlu",
+        {"mmlu_csv": MMLU + "x,y,1,2,3,4,A\nx,z,1, ,3,4,A\n"},
+        "row 3: an empty choice",
+    ),
+    "deep": (
+        "gsm8k",
+        {"gsm8k_jsonl": GSM8K % 1 + "[" * 200_000 + "\n"},
+        "row 2: nested too deeply",
+    ),
     "folder": ("mmlu", {"mmlu_csv__x": "a"}, "cannot be read"),
-    "two files": ("gsm8k", {"gsm8k_a_jsonl": GSM8K % 1, "gsm8k_b_jsonl": GSM8K % 1}, "several files for gsm8k"),
+    "two files": (
+        "gsm8k",
+        {"gsm8k_a_jsonl": GSM8K % 1, "gsm8k_b_jsonl": GSM8K % 1},
+        "several files for gsm8k",
+    ),
 }
 
 
@@ -179,7 +252,9 @@ def test_nothing_found_is_an_error(tmp_path):
 def test_hub(monkeypatch):
     """A stand-in with the columns of the Hub copies; no network."""
     rows = {
-        "cais/mmlu": [{"question": "q", "subject": "law", "choices": ["1", "2", "3", "4"], "answer": 2}],
+        "cais/mmlu": [
+            {"question": "q", "subject": "law", "choices": ["1", "2", "3", "4"], "answer": 2}
+        ],
         "openai/gsm8k": [{"question": "q", "answer": "#### 7"}],
         "google-research-datasets/mbpp": [
             {"task_id": 9, "text": "q", "test_list": ["assert f(1) == 1"], "test_setup_code": ""}
@@ -205,7 +280,9 @@ def test_hub(monkeypatch):
 
 def test_real_files_load(real_data):
     sizes = datasets.load("all", real_data).groupby("task").size().to_dict()
-    assert sizes == {"mmlu": 285, "gsm8k": 300, "mbpp": 120, "do_not_answer": 300}, json.dumps(sizes)
+    assert sizes == {"mmlu": 285, "gsm8k": 300, "mbpp": 120, "do_not_answer": 300}, json.dumps(
+        sizes
+    )
 
 
 @pytest.mark.parametrize(

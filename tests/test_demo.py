@@ -32,7 +32,9 @@ def test_reference_solutions_pass_and_wrong_ones_fail_every_assert():
         for code, passes in [(row.code, True), (row.wrong, False)]:
             scope: dict = {}
             exec(code, scope)
-            assert [bool(eval(test.removeprefix("assert "), scope)) for test in row.test_list] == [passes] * 3, code
+            assert [bool(eval(test.removeprefix("assert "), scope)) for test in row.test_list] == [
+                passes
+            ] * 3, code
 
 
 def test_planted_effects_are_as_stated():
@@ -40,14 +42,27 @@ def test_planted_effects_are_as_stated():
     assert cells.groupby(["persona", "template"]).size().eq(320).all()
     assert set(cells["persona"]) == set(personas.select(["all", *INTERSECTIONS])["persona"])
     crossed = cells["persona"].isin(INTERSECTIONS)
-    by_template = {template: demo.exact_bias(rows, "planted") for template, rows in cells[~crossed].groupby("template")}
+    by_template = {
+        template: demo.exact_bias(rows, "planted")
+        for template, rows in cells[~crossed].groupby("template")
+    }
     for task, target in TARGET_PB.items():
         assert by_template["paper"][task] == pytest.approx(target, abs=0.001)
-        assert by_template["user_is"][task] == by_template["about_me"][task] == by_template["paper"][task]
+        assert (
+            by_template["user_is"][task]
+            == by_template["about_me"][task]
+            == by_template["paper"][task]
+        )
     assert by_template["profile"]["strongreject"] > 5
     weaker = by_template["indirect"] / by_template["paper"]
     assert weaker.drop("mbpp").between(0.45, 0.55).all()  # half the logits
-    means = cells[~crossed].query("template == 'paper'").groupby(["task", "persona"])["planted"].mean().unstack("task")
+    means = (
+        cells[~crossed]
+        .query("template == 'paper'")
+        .groupby(["task", "persona"])["planted"]
+        .mean()
+        .unstack("task")
+    )
     controls = means.loc[list(personas.DEFAULT_CONTROLS)]
     drop = controls.mean() - means.drop(index=list(personas.DEFAULT_CONTROLS)).mean()
     assert drop["gsm8k"] == pytest.approx(0.124, abs=0.002)  # S14
@@ -56,15 +71,26 @@ def test_planted_effects_are_as_stated():
 
 
 def test_intersections_add_up_but_for_two():
-    """In logits, to which `effects.additivity` is blind: on scores the truth is what planted scores give."""
-    cells = demo.planted_probabilities(("paper", "indirect")).assign(logit=lambda table: logit(table["planted"]))
+    """In logits, to which `effects.additivity` is blind: on scores
+    the truth is what planted scores give.
+    """
+    cells = demo.planted_probabilities(("paper", "indirect")).assign(
+        logit=lambda table: logit(table["planted"])
+    )
     means = cells.groupby(["task", "persona", "template"])["logit"].mean().unstack("persona")
     for name in INTERSECTIONS:
         first, second = name.split("+")
         beyond = means[name] - means[first] - means[second] + means["none"]
-        stated = planted_parts().query("part == 'intersection' and name == @name").set_index("task")["value"]
+        stated = (
+            planted_parts()
+            .query("part == 'intersection' and name == @name")
+            .set_index("task")["value"]
+        )
         assert (beyond - stated.reindex(beyond.index, level="task")).abs().max() < 1e-9
-    assert sorted(planted_parts().query("part == 'intersection' and value != 0")["value"]) == [-1.5, 1.5]
+    assert sorted(planted_parts().query("part == 'intersection' and value != 0")["value"]) == [
+        -1.5,
+        1.5,
+    ]
 
 
 def test_model_answers_as_planted(demo_lm, demo_cells):
@@ -75,12 +101,17 @@ def test_model_answers_as_planted(demo_lm, demo_cells):
     r = cells.groupby("task", sort=False)[["planted", "true"]].apply(agreement)
     assert r.min() >= 0.999 and cells["outside"].mean() < 0.01
     table = training.agreement(cells)
-    assert list(table) == ["template", "task", "r", "rms", "outside"] and table["task"].tolist() == r.index.tolist()
+    assert (
+        list(table) == ["template", "task", "r", "rms", "outside"]
+        and table["task"].tolist() == r.index.tolist()
+    )
     assert table["r"].tolist() == pytest.approx(r.tolist()) and table["rms"].between(0.01, 3).all()
     planted, true = demo.exact_bias(cells, "planted"), demo.exact_bias(cells, "true")
     assert (planted - true).abs().max() < 0.2
     crossed = demo.true_scores(
-        demo_lm, personas.select(list(INTERSECTIONS), controls=False), datasets.load("all", graded=False)
+        demo_lm,
+        personas.select(list(INTERSECTIONS), controls=False),
+        datasets.load("all", graded=False),
     )
     assert len(crossed) == 8 * 320 and agreement(crossed) >= 0.999
     shares = cells.query("task == 'mmlu'").groupby("persona")["bare"].mean()
@@ -91,20 +122,31 @@ def test_nothing_is_planted_in_phrasings_that_the_demo_has_not_learned(demo_lm):
     items = datasets.load(["mmlu"], graded=False, items_per_task=2)
     cells = demo.true_scores(demo_lm, personas.select("gender"), items, ["paper", "question_first"])
     planted = cells["planted"].notna().groupby([cells["template"], cells["persona"]]).all()
-    assert planted["paper"].all() and planted["question_first", "none"] and not planted["question_first", "woman"]
+    assert (
+        planted["paper"].all()
+        and planted["question_first", "none"]
+        and not planted["question_first", "woman"]
+    )
     assert cells["true"].notna().all()
-    assert demo.exact_bias(cells, "planted").isna().all() and demo.exact_bias(cells, "true").notna().all()
+    assert (
+        demo.exact_bias(cells, "planted").isna().all()
+        and demo.exact_bias(cells, "true").notna().all()
+    )
 
 
 @pytest.mark.slow
 def test_model_answers_as_planted_in_other_phrasings(demo_lm):
     others = [name for name in personas.templates().index if name not in ("paper", *demo.UNLEARNED)]
-    cells = demo.true_scores(demo_lm, personas.select("all"), datasets.load("all", graded=False), others)
+    cells = demo.true_scores(
+        demo_lm, personas.select("all"), datasets.load("all", graded=False), others
+    )
     assert cells.groupby(["task", "template"])[["planted", "true"]].apply(agreement).min() >= 0.99
 
 
 def test_sampled_answers_are_graded_as_planted():
-    """Format and graders fit: every answer is readable but the bare form in the paper's protocol (S6)."""
+    """Format and graders fit: every answer is readable but the
+    bare form in the paper's protocol (S6).
+    """
     items = datasets.load(["mmlu", "gsm8k"], data="demo", items_per_task=8)
     known = [(item, answers(item)) for item in items.itertuples()]
     responses = pd.DataFrame(
@@ -135,7 +177,11 @@ def test_checkpoint_is_small_and_complete(demo_lm):
 
 
 def test_the_banner_names_what_is_simulated():
-    assert "Simulated data, known truth" in demo.banner("demo").data == demo.banner("demo", "demo:base", None).data
+    assert (
+        "Simulated data, known truth"
+        in demo.banner("demo").data
+        == demo.banner("demo", "demo:base", None).data
+    )
     assert "the model" not in demo.banner("demo", "hf:ORG/NAME").data
     assert "Simulated model" in demo.banner("folder", "hf:ORG/NAME", "demo:base").data
     assert "(simulated)" in demo.banner("folder", "simulated").data

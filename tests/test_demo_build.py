@@ -67,7 +67,12 @@ def test_a_script_writes_the_committed_files(script, tmp_path, own_cache):
 
 def test_every_file_of_the_bundle_has_a_script_or_was_written_by_hand():
     trained = {name for name in files_under(DEMO) if name.startswith(("model/", "chain/"))}
-    explained = {name for names in WRITTEN.values() for name in names} | BY_HAND | trained | {"exact.parquet"}
+    explained = (
+        {name for names in WRITTEN.values() for name in names}
+        | BY_HAND
+        | trained
+        | {"exact.parquet"}
+    )
     assert {name for name in files_under(DEMO) if not name.startswith("build/")} == explained
     table = (DEMO / "README.md").read_text(encoding="utf-8")
     for script in [*WRITTEN, "train_model", "train_checkpoints", "make_exact"]:
@@ -112,13 +117,17 @@ def same_files(made, committed):
 
 
 def test_exact_answers_of_the_bundle_are_those_of_its_models(own_cache, monkeypatch):
-    """Nothing of what the notebooks ask by default is missing, and a sample of it is weighed again."""
+    """Nothing of what the notebooks ask by default is missing,
+    and a sample of it is weighed again.
+    """
     import make_exact
 
     for name, prompt_format, who, items, defence in make_exact.asked():
         lm = models.load_model(name, device="cpu", prompt_format=prompt_format)
         few = who.sample(2, random_state=1), items.sample(3, random_state=1)
-        again, kept = (demo.true_scores(lm, *few, defence=defence, **how) for how in ({"known": None}, {}))
+        again, kept = (
+            demo.true_scores(lm, *few, defence=defence, **how) for how in ({"known": None}, {})
+        )
         pd.testing.assert_frame_equal(again, kept, rtol=0, atol=1e-5)
         monkeypatch.setattr(lm, "choose", None)
         cells = demo.true_scores(lm, who, items, defence=defence)

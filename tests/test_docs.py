@@ -18,7 +18,13 @@ from personagap.runs.request import Request, parse_value
 SITE = ROOT / "build" / "docs"
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 #: What a browser fetches by itself.
-FETCHED = {("script", "src"), ("img", "src"), ("link", "href"), ("iframe", "src"), ("source", "src")}
+FETCHED = {
+    ("script", "src"),
+    ("img", "src"),
+    ("link", "href"),
+    ("iframe", "src"),
+    ("source", "src"),
+}
 
 
 class Page(HTMLParser):
@@ -54,12 +60,16 @@ def site():
 
 def functions(package):
     found = {name: value for name, value in vars(package).items() if inspect.isfunction(value)}
-    return {name: value for name, value in found.items() if value.__module__.startswith("personagap")}
+    return {
+        name: value for name, value in found.items() if value.__module__.startswith("personagap")
+    }
 
 
 def described(function):
     """The parameters that a docstring describes."""
-    section = re.search(r"Parameters\n-+\n(.+?)(\n\n\w+\n---|\Z)", inspect.getdoc(function) or "", re.DOTALL)
+    section = re.search(
+        r"Parameters\n-+\n(.+?)(\n\n\w+\n---|\Z)", inspect.getdoc(function) or "", re.DOTALL
+    )
     lines = re.findall(r"^([*\w, ]+) : ", section[1], re.MULTILINE) if section else []
     return {name for line in lines for name in line.split(", ")}
 
@@ -78,22 +88,30 @@ def test_every_link_leads_somewhere(site):
 
 
 def test_no_page_asks_another_host(site):
-    asked = {link for page in site.values() for link in page.fetched if not link.startswith("data:")}
+    asked = {
+        link for page in site.values() for link in page.fetched if not link.startswith("data:")
+    }
     assert asked and not {link for link in asked if re.match(r"(\w+:)?//", link)}
     styles = [path.read_text(encoding="utf-8") for path in SITE.rglob("*.css")]
-    assert styles and not [text for text in styles if re.search(r"""(@import|url\()\s*["']?(\w+:)?//""", text)]
+    assert styles and not [
+        text for text in styles if re.search(r"""(@import|url\()\s*["']?(\w+:)?//""", text)
+    ]
 
 
 @needs_chromium
 def test_pages_are_accessible_on_a_narrow_screen(site):
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="install axe-playwright-python")
+    axe = pytest.importorskip(
+        "axe_playwright_python.sync_playwright", reason="install axe-playwright-python"
+    )
     found = {}
     with chromium() as browser:
         page = browser.new_page(viewport={"width": 390, "height": 844})
         for name in ("index", "costs", "howto/notebooks", "statistics/which", "reference/effects"):
             page.goto((SITE / f"{name}.html").as_uri())
             violations = axe.Axe().run(page).response["violations"]
-            found[name] = [rule["id"] for rule in violations if rule["impact"] in ("serious", "critical")]
+            found[name] = [
+                rule["id"] for rule in violations if rule["impact"] in ("serious", "critical")
+            ]
     assert not any(found.values()), found
 
 
@@ -109,15 +127,26 @@ def test_every_function_is_in_the_reference_with_its_parameters(site, package):
 def test_the_statistics_pages_say_of_every_function_when_to_use_it():
     text = "".join(path.read_text() for path in (ROOT / "docs" / "statistics").glob("*.md"))
     named = set(re.findall(r"\{func\}`~personagap\.(\w+\.\w+)`", text))
-    there = {f"effects.{name}" for name in functions(effects)} | {f"gap.{name}" for name in functions(gap)}
-    helpers = {"effects.simulate_scores", "gap.simulate_ratings", "gap.simulate_relevance", "gap.confusion_metrics"}
+    there = {f"effects.{name}" for name in functions(effects)} | {
+        f"gap.{name}" for name in functions(gap)
+    }
+    helpers = {
+        "effects.simulate_scores",
+        "gap.simulate_ratings",
+        "gap.simulate_relevance",
+        "gap.confusion_metrics",
+    }
     assert named == there - helpers
 
 
 def commands():
-    """The commands in blocks of shell, with where they stand; a line that ends in a backslash goes on."""
+    """The commands in blocks of shell, with where they stand; a
+    line that ends in a backslash goes on.
+    """
     for page in [ROOT / "README.md", *PAGES]:
-        for block in re.findall(r"^ *```sh\n(.+?)^ *```", page.read_text(), re.MULTILINE | re.DOTALL):
+        for block in re.findall(
+            r"^ *```sh\n(.+?)^ *```", page.read_text(), re.MULTILINE | re.DOTALL
+        ):
             for line in block.replace("\\\n", " ").splitlines():
                 yield page, shlex.split(line, comments=True)
 
@@ -134,7 +163,11 @@ def test_every_command_is_one():
         command = main
         while hasattr(command, "commands"):
             command = command.commands[words.pop(0)]
-        options, _, _ = command.make_parser(command.make_context("", [], resilient_parsing=True)).parse_args(words)
+        options, _, _ = command.make_parser(
+            command.make_context("", [], resilient_parsing=True)
+        ).parse_args(words)
         if notebook := notebooks.get(Path(options.get("notebook") or "").stem):
             # Parameters that it has, and values of their kind:
-            Request(notebook, {name: parse_value(value) for name, value in options.get("given") or []})
+            Request(
+                notebook, {name: parse_value(value) for name, value in options.get("given") or []}
+            )

@@ -20,24 +20,36 @@ FAST = {"n_permutations": 199, "n_bootstrap": 200}
 def scores_of(table: np.ndarray, task: str = "mmlu") -> pd.DataFrame:
     """One run of the scores in an identity × item table."""
     persona, item = np.indices(table.shape)
-    columns = {"persona": [f"p{i}" for i in persona.ravel()], "item": item.ravel(), "score": table.ravel()}
+    columns = {
+        "persona": [f"p{i}" for i in persona.ravel()],
+        "item": item.ravel(),
+        "score": table.ravel(),
+    }
     return pd.DataFrame({"task": task, **columns})
 
 
 def test_pb_is_the_population_spread_of_identity_means_and_adds_up_without_controls():
     scores = pd.concat(
-        [simulate_scores([-5, 0, 9], n_items=50, n_runs=2, task=task, seed=2) for task in ("mmlu", "gsm8k")]
+        [
+            simulate_scores([-5, 0, 9], n_items=50, n_runs=2, task=task, seed=2)
+            for task in ("mmlu", "gsm8k")
+        ]
     )
     bias = personalization_bias(scores, **FAST).set_index("dimension")
     means = (
-        100 * scores[scores["persona"].str.startswith("p")].groupby(["task", "persona"], observed=True)["score"].mean()
+        100
+        * scores[scores["persona"].str.startswith("p")]
+        .groupby(["task", "persona"], observed=True)["score"]
+        .mean()
     )
     expected = means.groupby("task").std(ddof=0)
     assert bias.loc["mmlu", "pb"] == pytest.approx(expected["mmlu"])
     assert bias.loc["joint", "pb"] ** 2 == pytest.approx((expected**2).sum())  # S15
     assert bias.loc["joint", ["n_identities", "n_items", "n_runs"]].tolist() == [3, 100, 2]
     # only a shift against the control: invisible to PB (S14)
-    shifted = scores.assign(score=scores["score"].where(~scores["persona"].isin(["none", "assistant"]), 1.0))
+    shifted = scores.assign(
+        score=scores["score"].where(~scores["persona"].isin(["none", "assistant"]), 1.0)
+    )
     pd.testing.assert_frame_equal(bias.reset_index(), personalization_bias(shifted, **FAST))
 
 
@@ -47,15 +59,21 @@ def test_debiased_pb_agrees_with_statsmodels_anova():
     anova = anova_lm(ols("score ~ C(persona) + C(item)", scores).fit())
     mean_square = anova["sum_sq"] / anova["df"]
     expected = 1e4 * 4 / 5 * (mean_square["C(persona)"] - mean_square["Residual"]) / 12
-    assert personalization_bias(scores, **FAST)["debiased_pb2"][0] == pytest.approx(expected, abs=1e-8)
+    assert personalization_bias(scores, **FAST)["debiased_pb2"][0] == pytest.approx(
+        expected, abs=1e-8
+    )
 
 
 def test_p_value_and_floor_agree_with_full_enumeration():
     table = np.random.default_rng(5).integers(0, 2, (3, 5)).astype(float)
     deviations = table - table.mean(axis=0)
-    everything = [100 * (deviations @ signs / 5).std() for signs in itertools.product([-1, 1], repeat=5)]
+    everything = [
+        100 * (deviations @ signs / 5).std() for signs in itertools.product([-1, 1], repeat=5)
+    ]
     row = personalization_bias(scores_of(table), n_permutations=20_000, n_bootstrap=20).iloc[0]
-    assert row["p_value"] == pytest.approx(np.mean(np.array(everything) >= row["pb"] - 1e-9), abs=0.03)
+    assert row["p_value"] == pytest.approx(
+        np.mean(np.array(everything) >= row["pb"] - 1e-9), abs=0.03
+    )
     assert row["noise_floor"] == pytest.approx(np.mean(everything), rel=0.03)
 
 
@@ -63,7 +81,10 @@ def test_p_value_is_exact_even_for_two_items():
     """The signs as observed belong to the draws: of the four of two items, two say the same."""
     how = {"n_permutations": 400, "n_bootstrap": 20}
     tables = {seed: scores_of(np.random.default_rng(seed).random((4, 2))) for seed in range(20)}
-    p_values = [personalization_bias(table, **how, seed=seed)["p_value"][0] for seed, table in tables.items()]
+    p_values = [
+        personalization_bias(table, **how, seed=seed)["p_value"][0]
+        for seed, table in tables.items()
+    ]
     assert min(p_values) > 0.4
 
 
@@ -71,19 +92,24 @@ def test_p_value_agrees_with_scipy_for_two_identities():
     table = simulate_scores([0, 12], n_items=60, seed=3).query("persona in ['p00', 'p01']")
     wide = table.pivot(index="persona", columns="item", values="score").to_numpy()
     other = stats.permutation_test(
-        wide, lambda x, y, axis: np.abs((x - y).mean(axis=axis)), permutation_type="samples", vectorized=True,
+        wide, lambda x, y, axis: np.abs((x - y).mean(axis=axis)), permutation_type="samples",
+        vectorized=True,
         alternative="greater", n_resamples=4000, rng=0,
     )  # fmt: skip
     ours = personalization_bias(table, n_permutations=4000, n_bootstrap=20)["p_value"][0]
     assert ours == pytest.approx(other.pvalue, abs=0.03)
 
 
-@pytest.mark.parametrize(("n_items", "published", "tolerance"), [(285, 1.37, 0.03), (939, 0.75, 0.02)])
+@pytest.mark.parametrize(
+    ("n_items", "published", "tolerance"), [(285, 1.37, 0.03), (939, 0.75, 0.02)]
+)
 def test_noise_floor_of_null_data(n_items, published, tolerance):
     """S12, and the moment estimator of the floor agrees with the permutation mean."""
     rows = [
         personalization_bias(
-            simulate_scores(np.zeros(31), n_items=n_items, n_runs=3, seed=seed), n_permutations=2000, n_bootstrap=20
+            simulate_scores(np.zeros(31), n_items=n_items, n_runs=3, seed=seed),
+            n_permutations=2000,
+            n_bootstrap=20,
         ).iloc[0]
         for seed in range(6)
     ]
@@ -97,8 +123,12 @@ def both_floors(row: pd.Series) -> tuple[float, float]:
     return row["noise_floor"], np.sqrt(row["pb"] ** 2 - row["debiased_pb2"]) * (1 - 1 / 120)
 
 
-def replicate(pb: float, replications: int, n_templates: int = 1, phrasing_sd: float = 0.0, n_items: int = 120):
-    """Share of p ≤ 0.05, share of intervals that cover, mean error of the debiased value in its standard errors."""
+def replicate(
+    pb: float, replications: int, n_templates: int = 1, phrasing_sd: float = 0.0, n_items: int = 120
+):
+    """Share of p ≤ 0.05, share of intervals that cover, mean error of
+    the debiased value in its standard errors.
+    """
     covered, rejected, errors = [], [], []
     for seed in range(replications):
         rng = np.random.default_rng(seed)
@@ -122,7 +152,9 @@ def test_interval_covers_and_null_is_kept(pb):
 
 
 def test_an_effect_of_phrasing_is_not_called_an_effect_of_identity():
-    """Identity × phrasing variance of 4 points (sd): with phrasing fixed nearly every test would reject."""
+    """Identity × phrasing variance of 4 points (sd): with phrasing
+    fixed nearly every test would reject.
+    """
     rejected, covered, _ = replicate(0.0, 60, n_templates=3, phrasing_sd=4.0)
     naive, *_ = replicate(0.0, 10, n_templates=1, phrasing_sd=4.0)
     assert rejected <= 0.13
@@ -143,17 +175,26 @@ def test_coverage_and_size_at_length(pb, n_templates, phrasing_sd):
 def test_all_right_or_all_wrong_is_no_bias_but_no_proof_of_none(value):
     row = personalization_bias(scores_of(np.full((4, 60), value)), **FAST).iloc[0]
     assert row[["pb", "noise_floor", "debiased_pb2"]].tolist() == [0] * 3
-    assert row["ci_low"] <= 0 and row["ci_high"] >= (300 / 60) ** 2 * 3 / 16  # rule of three, of one identity in four
+    # Rule of three, of one identity in four.
+    assert row["ci_low"] <= 0 and row["ci_high"] >= (300 / 60) ** 2 * 3 / 16
     assert row["p_value"] == 1
 
 
 def test_unequal_runs_are_averaged_and_gaps_cost_no_item():
     scores = simulate_scores([0, 5, -5], n_items=30, n_runs=3, seed=1)
     scores = scores.drop(scores.index[(scores["persona"] == "p01") & (scores["item"] == 7)])
-    scores = scores.drop(scores.index[(scores["persona"] == "p02") & (scores["item"] > 20) & (scores["run"] == 2)])
+    scores = scores.drop(
+        scores.index[(scores["persona"] == "p02") & (scores["item"] > 20) & (scores["run"] == 2)]
+    )
     row = personalization_bias(scores, **FAST).iloc[0]
-    cells = scores.query("persona not in ['none', 'assistant']").groupby(["persona", "item"], observed=True)["score"]
-    fit = ols("score ~ C(persona) + C(item)", cells.mean().reset_index().astype({"persona": str})).fit().params
+    cells = scores.query("persona not in ['none', 'assistant']").groupby(
+        ["persona", "item"], observed=True
+    )["score"]
+    fit = (
+        ols("score ~ C(persona) + C(item)", cells.mean().reset_index().astype({"persona": str}))
+        .fit()
+        .params
+    )
     effects = np.array([0.0, *fit[fit.index.str.startswith("C(persona)")]])
     assert row[["n_items", "n_missing"]].tolist() == [30, 1]
     assert row["pb"] == pytest.approx(100 * effects.std())
@@ -162,7 +203,9 @@ def test_unequal_runs_are_averaged_and_gaps_cost_no_item():
 def test_items_that_half_of_the_identities_lack_are_left_out_with_a_warning():
     scores = simulate_scores([0, 5, -5, 0], n_items=30, seed=1)
     with pytest.warns(UserWarning, match="mmlu: 10 of 30 items are left out"):
-        row = personalization_bias(scores.query("item > 9 or persona in ['p00', 'p01']"), **FAST).iloc[0]
+        row = personalization_bias(
+            scores.query("item > 9 or persona in ['p00', 'p01']"), **FAST
+        ).iloc[0]
     assert row[["n_items", "n_missing"]].tolist() == [20, 0]
     with pytest.raises(UserError, match="p01 has no answers in template b"):
         other = scores[scores["persona"] != "p01"].assign(template="b")
@@ -170,13 +213,17 @@ def test_items_that_half_of_the_identities_lack_are_left_out_with_a_warning():
 
 
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("case", validation.UNEVEN, ids=lambda case: f"{case.estimator}: {case.data}")
+@pytest.mark.parametrize(
+    "case", validation.UNEVEN, ids=lambda case: f"{case.estimator}: {case.data}"
+)
 def test_heterogeneous_data_run(case):
     validation.uneven_table([case], replications=2)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("case", validation.UNEVEN, ids=lambda case: f"{case.estimator}: {case.data}")
+@pytest.mark.parametrize(
+    "case", validation.UNEVEN, ids=lambda case: f"{case.estimator}: {case.data}"
+)
 def test_level_coverage_and_power_on_heterogeneous_data(case):
     assert validation.kept(validation.uneven_table([case], replications=400)).all()
 
@@ -186,7 +233,9 @@ def test_bad_scores_are_one_clear_line():
     cases = {
         "two identities": good[good["persona"] == "p0"],
         "2 are needed": good[good["item"] == 0],
-        "0 items": pd.concat([good.query("persona == 'p0' and item < 4"), good.query("persona == 'p1' and item > 3")]),
+        "0 items": pd.concat(
+            [good.query("persona == 'p0' and item < 4"), good.query("persona == 'p1' and item > 3")]
+        ),
         "no rows": good.iloc[:0],
         "column 'task'": good.drop(columns="task"),
         "not in [0, 1]": good.assign(score=good["score"] * 100),

@@ -16,8 +16,12 @@ from personagap.errors import UserError
 
 
 def data_sets(make, number):
-    """So many simulated data sets as tasks of one table: each is analysed by itself, at a fraction of the time."""
-    return pd.concat([make(seed).assign(task=f"data set {seed}") for seed in range(number)], ignore_index=True)
+    """So many simulated data sets as tasks of one table: each is
+    analysed by itself, at a fraction of the time.
+    """
+    return pd.concat(
+        [make(seed).assign(task=f"data set {seed}") for seed in range(number)], ignore_index=True
+    )
 
 
 def test_one_binary_run_agrees_with_statsmodels():
@@ -28,20 +32,32 @@ def test_one_binary_run_agrees_with_statsmodels():
     for persona in [*identities, "assistant"]:
         other = mcnemar(pd.crosstab(wide[persona], wide["none"]), exact=True)
         row = table.loc[f"{persona} − none"]
-        assert [row["p_value"], row["statistic"]] == pytest.approx([other.pvalue, other.statistic], abs=1e-10)
+        assert [row["p_value"], row["statistic"]] == pytest.approx(
+            [other.pvalue, other.statistic], abs=1e-10
+        )
         assert row["estimate"] == pytest.approx(100 * (wide[persona] - wide["none"]).mean())
-        assert row["cohens_h"] == pytest.approx(proportion_effectsize(wide[persona].mean(), wide["none"].mean()))
+        assert row["cohens_h"] == pytest.approx(
+            proportion_effectsize(wide[persona].mean(), wide["none"].mean())
+        )
     family = table.loc[[f"{persona} − none" for persona in identities]]
-    assert family["p_adjusted"].tolist() == pytest.approx(multipletests(family["p_value"], method="holm")[1])
-    assert family["p_bh"].tolist() == pytest.approx(multipletests(family["p_value"], method="fdr_bh")[1])
+    assert family["p_adjusted"].tolist() == pytest.approx(
+        multipletests(family["p_value"], method="holm")[1]
+    )
+    assert family["p_bh"].tolist() == pytest.approx(
+        multipletests(family["p_value"], method="fdr_bh")[1]
+    )
     assert table.loc["assistant − none", "p_adjusted"] == table.loc["assistant − none", "p_value"]
 
 
-@pytest.mark.parametrize("values", [[1, -1, 2, 0, 3, 3], [1 / 3, 2 / 3, 1, -1 / 3], [0.137, -0.5, 0.7071, 0.31, 0.9]])
+@pytest.mark.parametrize(
+    "values", [[1, -1, 2, 0, 3, 3], [1 / 3, 2 / 3, 1, -1 / 3], [0.137, -0.5, 0.7071, 0.31, 0.9]]
+)
 def test_sign_flip_agrees_with_enumeration(values):
     values = np.array(values, dtype=float)
     sums = [np.dot(signs, values) for signs in itertools.product([-1, 1], repeat=len(values))]
-    assert sign_flip(values) == pytest.approx(np.mean(np.abs(sums) >= abs(values.sum()) - 1e-9), abs=1e-10)
+    assert sign_flip(values) == pytest.approx(
+        np.mean(np.abs(sums) >= abs(values.sum()) - 1e-9), abs=1e-10
+    )
 
 
 def test_sign_flip_agrees_with_the_binomial_test_at_size():
@@ -56,31 +72,48 @@ def test_sign_flip_of_many_values_without_a_common_step_is_not_rounded_away():
 
 
 def test_interval_of_a_sum_of_parts_may_leave_100_points():
-    """An intersection that is right where its parts are wrong and the control is right: 1 − (0 + 0 − 1) = 2."""
+    """An intersection that is right where its parts are wrong and
+    the control is right: 1 − (0 + 0 − 1) = 2.
+    """
     right = {"none": 1.0, "p00": 0.0, "p01": 0.0, "p02": 1.0}
     scores = pd.DataFrame(
-        [{"task": "mmlu", "persona": p, "item": i, "score": right[p]} for p in right for i in range(50)]
+        [
+            {"task": "mmlu", "persona": p, "item": i, "score": right[p]}
+            for p in right
+            for i in range(50)
+        ]
     )
     row = additivity(scores, {"p02": ["p00", "p01"]}).iloc[1]
     assert row["estimate"] == 200 and row["ci_low"] > 150 and row["ci_high"] > 195
 
 
 def test_interval_is_that_of_bonett_and_price():
-    """Textbook form from the discordant proportions, with Student's t and n + 1 in place of n + 2."""
+    """Textbook form from the discordant proportions, with
+    Student's t and n + 1 in place of n + 2.
+    """
     better, worse, n = 30, 12, 100
-    scores = pd.DataFrame({"task": "mmlu", "persona": np.repeat(["a", "none"], n), "item": [*range(n)] * 2})
+    scores = pd.DataFrame(
+        {"task": "mmlu", "persona": np.repeat(["a", "none"], n), "item": [*range(n)] * 2}
+    )
     scores["score"] = np.r_[
         np.repeat([1.0, 0.0, 1.0], [better, worse, n - 42]), np.repeat([0.0, 1.0], [better, n - 30])
     ]
     row = contrasts(scores).iloc[0]
     up, down = (better + 1) / (n + 2), (worse + 1) / (n + 2)
     half = stats.t.ppf(0.975, n - 1) * np.sqrt((up + down - (up - down) ** 2) / (n + 1))
-    assert [row["ci_low"], row["ci_high"]] == pytest.approx([100 * (up - down - half), 100 * (up - down + half)])
+    assert [row["ci_low"], row["ci_high"]] == pytest.approx(
+        [100 * (up - down - half), 100 * (up - down + half)]
+    )
 
 
-@pytest.mark.parametrize(("n_items", "n_runs", "difficulty"), [(30, 1, (1, 1)), (60, 3, (1, 1)), (40, 1, (0.3, 0.1))])
+@pytest.mark.parametrize(
+    ("n_items", "n_runs", "difficulty"), [(30, 1, (1, 1)), (60, 3, (1, 1)), (40, 1, (0.3, 0.1))]
+)
 def test_size_and_coverage_in_small_samples(n_items, n_runs, difficulty):
-    effects, how = [0.0, 0.0, 0.0, 3.0], {"n_items": n_items, "n_runs": n_runs, "difficulty": difficulty}
+    effects, how = (
+        [0.0, 0.0, 0.0, 3.0],
+        {"n_items": n_items, "n_runs": n_runs, "difficulty": difficulty},
+    )
     table = contrasts(data_sets(lambda seed: simulate_scores(effects, **how, seed=seed), 60))
     true = table["contrast"].map({f"p0{i} − none": effect for i, effect in enumerate(effects)})
     table, true = table[true.notna()], true.dropna()
@@ -96,7 +129,11 @@ def test_an_effect_in_one_phrasing_is_not_called_an_effect():
         scores = simulate_scores([[14.0, 0, 0, 0]], n_items=200, n_runs=2, seed=seed)
         ours.append(contrasts(scores)["p_value"][0])
         naive.append(
-            contrasts(scores.groupby(["task", "persona", "item"], observed=True, as_index=False)["score"].mean())
+            contrasts(
+                scores.groupby(["task", "persona", "item"], observed=True, as_index=False)[
+                    "score"
+                ].mean()
+            )
         )
     assert np.mean([table["p_value"][0] <= 0.05 for table in naive]) > 0.3
     assert np.mean(np.array(ours) <= 0.05) <= 0.05
@@ -107,7 +144,9 @@ def test_several_phrasings_keep_size_and_find_effects():
     for seed in range(40):
         phrasing = np.random.default_rng(seed).normal(scale=3, size=(5, 4)).clip(-6, 6)
         table = contrasts(
-            simulate_scores(phrasing + np.array([[0], [0], [0], [0], [10]]), n_items=200, n_runs=2, seed=seed)
+            simulate_scores(
+                phrasing + np.array([[0], [0], [0], [0], [10]]), n_items=200, n_runs=2, seed=seed
+            )
         )
         null.extend(table["p_value"][:4])
         real.append(table["p_value"][4])
@@ -118,9 +157,12 @@ def test_several_phrasings_keep_size_and_find_effects():
 def test_coarser_clusters_widen_the_interval_and_keep_size():
     def simulated(seed):
         rng = np.random.default_rng(seed)
-        shift = np.repeat(rng.normal(scale=0.2, size=20), 15)  # the persona's effect varies by subject, mean 0
+        # The persona's effect varies by subject, mean 0.
+        shift = np.repeat(rng.normal(scale=0.2, size=20), 15)
         p = np.stack([np.full(300, 0.5), 0.5 + shift.clip(-0.5, 0.5)])
-        scores = pd.DataFrame({"persona": np.repeat(["none", "a"], 300), "item": np.tile(range(300), 2)})
+        scores = pd.DataFrame(
+            {"persona": np.repeat(["none", "a"], 300), "item": np.tile(range(300), 2)}
+        )
         scores["score"] = (rng.random((2, 300)) < p).ravel().astype(float)
         return scores.assign(group=scores["item"] // 15)
 
@@ -141,7 +183,9 @@ def test_categories_average_their_identities():
     table = contrasts(scores, by={"p00": "x", "p01": "y", "p02": "y"}).set_index("contrast")
     single = contrasts(scores).set_index("contrast")["estimate"]
     assert list(table.index) == ["x − none", "y − none", "assistant − none"]
-    assert table.loc["y − none", "estimate"] == pytest.approx((single["p01 − none"] + single["p02 − none"]) / 2)
+    assert table.loc["y − none", "estimate"] == pytest.approx(
+        (single["p01 − none"] + single["p02 − none"]) / 2
+    )
 
 
 def test_each_contrast_uses_the_items_it_shares_with_the_control():
@@ -151,16 +195,26 @@ def test_each_contrast_uses_the_items_it_shares_with_the_control():
     with pytest.raises(UserError, match="no scores of 'nobody'"):
         contrasts(scores, control="nobody")
     with pytest.raises(UserError, match="0 answered items"):
-        contrasts(pd.concat([scores.query("persona == 'none' and item < 10"), scores.query("persona == 'p01'")]))
+        contrasts(
+            pd.concat(
+                [scores.query("persona == 'none' and item < 10"), scores.query("persona == 'p01'")]
+            )
+        )
 
 
 def test_no_difference_at_all_still_has_an_honest_interval():
     scores = pd.DataFrame(
-        {"task": "mmlu", "persona": np.repeat(["none", "a"], 50), "item": [*range(50)] * 2, "score": 1.0}
+        {
+            "task": "mmlu",
+            "persona": np.repeat(["none", "a"], 50),
+            "item": [*range(50)] * 2,
+            "score": 1.0,
+        }
     )
     row = contrasts(scores).iloc[0]
     assert [row["estimate"], row["p_value"], row["cohens_h"]] == [0, 1, 0]
-    assert row["ci_low"] == pytest.approx(-5.5, abs=0.2)  # 0 of 50 pairs differ: the rule of three says 6
+    # 0 of 50 pairs differ: the rule of three says 6.
+    assert row["ci_low"] == pytest.approx(-5.5, abs=0.2)
 
 
 def test_rates_agree_with_wilson_and_cover_with_runs():
@@ -177,13 +231,17 @@ def test_rates_agree_with_wilson_and_cover_with_runs():
 
 
 def test_intervals_of_scores_in_between_are_as_wide_as_their_own_differences():
-    """Pseudo-items of one whole answer would drown differences of a point: 23 points of width at 12 items."""
+    """Pseudo-items of one whole answer would drown differences of a
+    point: 23 points of width at 12 items.
+    """
     rng = np.random.default_rng(0)
 
     def simulated(_):
         base = rng.uniform(0.2, 0.8, 24)
         score = np.r_[base, base + 0.02 + 0.03 * rng.standard_normal(24)]
-        return pd.DataFrame({"persona": np.repeat(["none", "p00"], 24), "item": [*range(24)] * 2, "score": score})
+        return pd.DataFrame(
+            {"persona": np.repeat(["none", "p00"], 24), "item": [*range(24)] * 2, "score": score}
+        )
 
     table = contrasts(data_sets(simulated, 300))
     assert len(table) == 300
@@ -192,8 +250,15 @@ def test_intervals_of_scores_in_between_are_as_wide_as_their_own_differences():
 
 
 def test_a_change_of_the_mean_is_the_same_whichever_condition_comes_first():
-    one, other = (simulate_scores([0, shift], n_items=40, seed=shift).assign(condition=f"c{shift}") for shift in (1, 6))
-    forward, backward = (pd.concat(pair, ignore_index=True) for pair in ((one, other), (other, one)))
-    changes = [paired_change(scores, {"c6": "c1"}, n_bootstrap=20) for scores in (forward, backward)]
+    one, other = (
+        simulate_scores([0, shift], n_items=40, seed=shift).assign(condition=f"c{shift}")
+        for shift in (1, 6)
+    )
+    forward, backward = (
+        pd.concat(pair, ignore_index=True) for pair in ((one, other), (other, one))
+    )
+    changes = [
+        paired_change(scores, {"c6": "c1"}, n_bootstrap=20) for scores in (forward, backward)
+    ]
     means = [table[table["metric"] == "mean"].reset_index(drop=True) for table in changes]
     pd.testing.assert_frame_equal(*means)

@@ -1,10 +1,18 @@
-"""Rates, contrasts and bias corrected for a judge's errors: textbook, simulation, planted effects."""
+"""Rates, contrasts and bias corrected for a judge's errors:
+textbook, simulation, planted effects.
+"""
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from personagap.effects import contrasts, judge_corrected, personalization_bias, rates, simulate_scores
+from personagap.effects import (
+    contrasts,
+    judge_corrected,
+    personalization_bias,
+    rates,
+    simulate_scores,
+)
 from personagap.errors import UserError
 
 
@@ -21,17 +29,31 @@ def card_of(*models):
 
 def judged(scores, sensitivity, specificity, rng):
     """What a judge with these chances to be right says of true scores."""
-    harmless = rng.random(len(scores)) < np.where(scores["score"] == 1, sensitivity, 1 - specificity)
+    harmless = rng.random(len(scores)) < np.where(
+        scores["score"] == 1, sensitivity, 1 - specificity
+    )
     return scores.assign(score=harmless.astype(float))
 
 
 def test_rogan_and_gladen():
-    """(0.17 + 0.95 − 1) / (0.9 + 0.95 − 1), and back: a judge of these errors sees 17 % where 14.1 % are harmless."""
-    scores = pd.DataFrame({"task": "a", "persona": "p", "item": range(100), "score": 0.0, "valid": True})
+    """(0.17 + 0.95 − 1) / (0.9 + 0.95 − 1), and back: a judge of these
+    errors sees 17 % where 14.1 % are harmless.
+    """
+    scores = pd.DataFrame(
+        {"task": "a", "persona": "p", "item": range(100), "score": 0.0, "valid": True}
+    )
     scores.loc[:16, "score"] = 1.0
-    row = judge_corrected(rates(scores.assign(truncated=False)), card_of((90, 100, 95, 100))).iloc[0]
-    assert row["estimate"] == pytest.approx(100 * 0.12 / 0.85) and row["youden"] == pytest.approx(0.85)
-    assert 0.9 * row["estimate"] + 0.05 * (100 - row["estimate"]) == pytest.approx(row["raw"]) == pytest.approx(17)
+    row = judge_corrected(rates(scores.assign(truncated=False)), card_of((90, 100, 95, 100))).iloc[
+        0
+    ]
+    assert row["estimate"] == pytest.approx(100 * 0.12 / 0.85) and row["youden"] == pytest.approx(
+        0.85
+    )
+    assert (
+        0.9 * row["estimate"] + 0.05 * (100 - row["estimate"])
+        == pytest.approx(row["raw"])
+        == pytest.approx(17)
+    )
     assert row["ci_low"] < row["estimate"] < row["ci_high"]
 
 
@@ -47,16 +69,28 @@ def test_a_faultless_judge_changes_nothing_but_its_uncertainty():
 
 
 def replicate(trial, sensitivity=0.85, specificity=0.9, effect=-10, labelled=150):
-    """One study: a labelled sample measures the judge, which then scores answers whose truth is known."""
+    """One study: a labelled sample measures the judge, which then
+    scores answers whose truth is known.
+    """
     rng = np.random.default_rng(trial)
-    card = card_of((rng.binomial(labelled, sensitivity), labelled, rng.binomial(labelled, specificity), labelled))
+    card = card_of(
+        (
+            rng.binomial(labelled, sensitivity),
+            labelled,
+            rng.binomial(labelled, specificity),
+            labelled,
+        )
+    )
     scores = simulate_scores([effect], n_items=250, n_runs=2, difficulty=(3, 1), seed=rng)
     seen = judged(scores, sensitivity, specificity, rng)
-    return judge_corrected(rates(seen), card, seed=trial), judge_corrected(contrasts(seen), card, seed=trial)
+    return judge_corrected(rates(seen), card, seed=trial), judge_corrected(
+        contrasts(seen), card, seed=trial
+    )
 
 
 def coverage(studies, effect):
-    """Share of intervals that hold the truth: of a corrected rate, of a raw one, of a corrected contrast.
+    """Share of intervals that hold the truth: of a corrected rate,
+    of a raw one, of a corrected contrast.
 
     Studies whose judge turns out too poor tell nothing, and count nowhere.
     """
@@ -77,7 +111,9 @@ def coverage(studies, effect):
 @pytest.mark.parametrize("effect", [-10, 0])
 def test_intervals_cover_the_truth_and_raw_ones_do_not(effect):
     """At 0 the last share is one minus the type I error."""
-    corrected, raw, contrast = coverage([replicate(trial, effect=effect) for trial in range(80)], effect)
+    corrected, raw, contrast = coverage(
+        [replicate(trial, effect=effect) for trial in range(80)], effect
+    )
     assert corrected >= 0.9 and raw <= 0.5 and contrast >= 0.9
 
 
@@ -85,22 +121,36 @@ def test_intervals_cover_the_truth_and_raw_ones_do_not(effect):
 @pytest.mark.parametrize(("sensitivity", "specificity"), [(0.95, 0.98), (0.7, 0.9), (0.65, 0.75)])
 @pytest.mark.parametrize("effect", [-10, 0])
 def test_coverage_at_length(sensitivity, specificity, effect):
-    """So many studies that chance alone, from .95, is no reason to fail: its standard error is 0.007."""
+    """So many studies that chance alone, from .95, is no reason
+    to fail: its standard error is 0.007.
+    """
     studies = [replicate(trial, sensitivity, specificity, effect) for trial in range(1000)]
     corrected, _, contrast = coverage(studies, effect)
-    print(f"J {sensitivity + specificity - 1:.2f}, effect {effect}: covered {corrected:.3f} and {contrast:.3f}")
+    print(
+        f"J {sensitivity + specificity - 1:.2f}, effect {effect}: covered {corrected:.3f} and "
+        f"{contrast:.3f}"
+    )
     assert corrected >= 0.93 and contrast >= 0.93
 
 
 @pytest.mark.slow
 def test_a_judge_that_differs_by_model_is_uncertain_on_a_new_one():
-    """It knows 50–98 % of ten models' refusals: an eleventh is covered, which pooled counts would promise in vain."""
+    """It knows 50–98 % of ten models' refusals: an eleventh is covered,
+    which pooled counts would promise in vain.
+    """
     rng, hits = np.random.default_rng(0), np.zeros(2)
     for trial in range(60):
         sensitivity = rng.uniform(0.5, 0.98, 11)
-        models = [(rng.binomial(80, each), 80, rng.binomial(80, 0.95), 80) for each in sensitivity[:10]]
+        models = [
+            (rng.binomial(80, each), 80, rng.binomial(80, 0.95), 80) for each in sensitivity[:10]
+        ]
         pooled = card_of(tuple(np.sum(models, axis=0)))
-        seen = judged(simulate_scores([0], n_items=250, difficulty=(3, 1), seed=rng), sensitivity[10], 0.95, rng)
+        seen = judged(
+            simulate_scores([0], n_items=250, difficulty=(3, 1), seed=rng),
+            sensitivity[10],
+            0.95,
+            rng,
+        )
         for which, card in enumerate((card_of(*models), pooled)):
             row = judge_corrected(rates(seen), card, seed=trial).iloc[0]
             hits[which] += row["ci_low"] <= 75 <= row["ci_high"]
@@ -111,7 +161,9 @@ def test_planted_bias_is_found_again():
     """True PB 6, PB² 36; a judge of J = 0.7 halves it."""
     rng = np.random.default_rng(2)
     scores = judged(simulate_scores([-6, 6] * 5, n_items=600, n_runs=3, seed=3), 0.8, 0.9, rng)
-    (row,) = judge_corrected(personalization_bias(scores), card_of((400, 500, 450, 500))).itertuples()
+    (row,) = judge_corrected(
+        personalization_bias(scores), card_of((400, 500, 450, 500))
+    ).itertuples()
     assert row.raw < row.raw_high < 36 and row.dimension != "joint"
     assert row.ci_low < 36 < row.ci_high
     assert row.estimate == pytest.approx(row.raw / 0.49)
@@ -121,7 +173,9 @@ def test_a_judge_that_is_hardly_better_than_chance_tells_nothing():
     table = rates(simulate_scores([0], n_items=50, seed=0))
     for poor in ((50, 100, 55, 100), (6, 10, 7, 10)):
         row = judge_corrected(table, card_of(poor)).iloc[0]
-        assert np.isnan([row["estimate"], row["ci_low"], row["ci_high"]]).all() and row["youden"] < 0.4
+        assert (
+            np.isnan([row["estimate"], row["ci_low"], row["ci_high"]]).all() and row["youden"] < 0.4
+        )
     assert judge_corrected(table, card_of((60, 100, 70, 100)))["estimate"].isna().all()
     assert judge_corrected(table, card_of((80, 100, 80, 100)))["estimate"].notna().all()
     with pytest.raises(UserError, match="no model with both"):

@@ -1,4 +1,6 @@
-"""Equivalence of PB, flips, partial pooling, looking as results come in: references and input without an answer."""
+"""Equivalence of PB, flips, partial pooling, looking as results come
+in: references and input without an answer.
+"""
 
 from itertools import combinations, product
 
@@ -19,11 +21,16 @@ def test_equivalence_of_pb_is_dual_to_its_interval():
     """With the margin at the upper end of the 90 % interval, p is 5 %."""
     scores = simulate_scores([-3, 3] * 4, n_items=200, n_runs=2, seed=0)
     high = effects.bias_equivalence(scores, margin=5)["ci_high"][0]
-    assert effects.bias_equivalence(scores, margin=high)["p_value"][0] == pytest.approx(0.05, abs=0.002)
+    assert effects.bias_equivalence(scores, margin=high)["p_value"][0] == pytest.approx(
+        0.05, abs=0.002
+    )
     bias = effects.personalization_bias(scores, level=0.9, n_permutations=20).iloc[0]
     assert high**2 == pytest.approx(bias["ci_high"], rel=0.1)  # other draws
     same = effects.bias_equivalence(scores, margin=high)
-    assert same.columns.tolist() == ["task", *COLUMNS] and same["task"].tolist() == ["mmlu", "joint"]
+    assert same.columns.tolist() == ["task", *COLUMNS] and same["task"].tolist() == [
+        "mmlu",
+        "joint",
+    ]
 
 
 def test_the_equivalence_of_a_pb_that_rests_on_a_handful_of_items_says_so():
@@ -39,7 +46,12 @@ def test_the_equivalence_of_a_pb_that_rests_on_a_handful_of_items_says_so():
 
 def test_flips_are_counted_pair_by_pair():
     rng = np.random.default_rng(0)
-    rows = [("t", persona, item, run) for persona in ("none", "p") for item in range(40) for run in range(3)]
+    rows = [
+        ("t", persona, item, run)
+        for persona in ("none", "p")
+        for item in range(40)
+        for run in range(3)
+    ]
     scores = pd.DataFrame(rows, columns=["task", "persona", "item", "run"])
     scores["choice"] = rng.choice(list("ABCD"), len(scores))
     scores["score"] = (scores["choice"] == "A") * 1.0
@@ -57,12 +69,21 @@ def test_flips_are_counted_pair_by_pair():
     )
     reference = stats.ttest_1samp(between - (control + own) / 2, 0)
     assert table.loc["excess flips", "p_value"] == pytest.approx(reference.pvalue, abs=0.1)
-    assert table.columns.tolist() == ["task", "contrast", *(name for name in COLUMNS if name != "metric")]
+    assert table.columns.tolist() == [
+        "task",
+        "contrast",
+        *(name for name in COLUMNS if name != "metric"),
+    ]
 
 
 def test_changes_both_ways_are_flips_where_means_are_equal():
     """The identity is wrong where the control is right, and right as often where that is wrong."""
-    rows = [("t", who, i, run, (i + (who == "p")) % 2) for who in ("none", "p") for i in range(50) for run in (0, 1)]
+    rows = [
+        ("t", who, i, run, (i + (who == "p")) % 2)
+        for who in ("none", "p")
+        for i in range(50)
+        for run in (0, 1)
+    ]
     scores = pd.DataFrame(rows, columns=["task", "persona", "item", "run", "score"])
     assert effects.contrasts(scores)["estimate"][0] == 0
     table = effects.answer_flips(scores).set_index("metric")
@@ -70,11 +91,21 @@ def test_changes_both_ways_are_flips_where_means_are_equal():
 
 
 def test_an_answer_by_likelihood_flips_with_the_identity_alone():
-    """It is the same at every run, so one run of the control says that it does not flip by itself."""
+    """It is the same at every run, so one run of the control
+    says that it does not flip by itself.
+    """
     chosen = {"none": "AABB", "p": "AABA", "q": "AABB"}
-    rows = [("t", who, *answer, 0.5, 0.9) for who, letters in chosen.items() for answer in enumerate(letters)]
-    scores = pd.DataFrame(rows, columns=["task", "persona", "item", "choice", "score", "choice_mass"])
-    table = effects.answer_flips(scores, answer="choice").set_index(["contrast", "metric"])["estimate"]
+    rows = [
+        ("t", who, *answer, 0.5, 0.9)
+        for who, letters in chosen.items()
+        for answer in enumerate(letters)
+    ]
+    scores = pd.DataFrame(
+        rows, columns=["task", "persona", "item", "choice", "score", "choice_mass"]
+    )
+    table = effects.answer_flips(scores, answer="choice").set_index(["contrast", "metric"])[
+        "estimate"
+    ]
     assert table.tolist() == [25, 0, 25, 0, 0, 0]
     assert table["p − none", "excess flips"] == 25
     with pytest.raises(UserError, match="ask with runs=2 or more"):
@@ -82,7 +113,9 @@ def test_an_answer_by_likelihood_flips_with_the_identity_alone():
 
 
 def test_shrinkage_is_that_of_the_eight_schools():
-    """Gelman et al., Bayesian Data Analysis, 3rd ed., table 5.3: medians and quartiles (of 200 draws there)."""
+    """Gelman et al., Bayesian Data Analysis, 3rd ed., table 5.3:
+    medians and quartiles (of 200 draws there).
+    """
     y, se = np.array([28, 8, -3, 7, -1, 1, 18, 12.0]), np.array([15, 10, 16, 11, 9, 11, 10, 18.0])
     drawn = hierarchical(y, np.diag(se**2)).draws(np.eye(8), np.random.default_rng(0))
     low, middle, high = np.quantile(drawn, [0.25, 0.5, 0.75], axis=1)
@@ -95,9 +128,13 @@ def test_a_category_that_differs_is_found_and_noise_is_shrunk_away():
     by = {f"p{i:02d}": "abcdef"[i % 6] for i in range(24)}
     effect = np.where(np.arange(24) % 6 == 0, -9.0, 0.0)
     table = effects.partial_pooling(simulate_scores(effect, n_items=400, n_runs=2, seed=0), by)
-    category = table.query("level == 'category' and metric == 'shrunken effect'").set_index("contrast")
+    category = table.query("level == 'category' and metric == 'shrunken effect'").set_index(
+        "contrast"
+    )
     assert category.loc["a − mean", "ci_high"] < -3 and (category["ci_low"] > -9)[1:].all()
-    raw, shrunken = (table.query(f"level == 'identity' and metric == '{m} effect'") for m in ("raw", "shrunken"))
+    raw, shrunken = (
+        table.query(f"level == 'identity' and metric == '{m} effect'") for m in ("raw", "shrunken")
+    )
     true = effect - effect.mean()
     errors = [np.mean((part["estimate"] - true) ** 2) for part in (raw, shrunken)]
     assert errors[1] < 0.6 * errors[0]
@@ -105,12 +142,22 @@ def test_a_category_that_differs_is_found_and_noise_is_shrunk_away():
 
 
 def test_small_differences_of_likelihoods_are_not_drowned_by_items():
-    """Probabilities differ by a point between identities and by twenty between items: raw intervals are paired ones."""
+    """Probabilities differ by a point between identities and by twenty
+    between items: raw intervals are paired ones.
+    """
     rng = np.random.default_rng(0)
     spread = np.linspace(0.2, 1.5, 12)[:, None]
-    x = 0.5 + rng.normal(scale=0.2, size=80).clip(-0.4, 0.4) + 0.01 * spread * rng.normal(size=(12, 80))
-    rows = [("t", f"p{i:02d}", j, value) for i, line in enumerate(x) for j, value in enumerate(line)]
-    table = effects.partial_pooling(pd.DataFrame(rows, columns=["task", "persona", "item", "score"]))
+    x = (
+        0.5
+        + rng.normal(scale=0.2, size=80).clip(-0.4, 0.4)
+        + 0.01 * spread * rng.normal(size=(12, 80))
+    )
+    rows = [
+        ("t", f"p{i:02d}", j, value) for i, line in enumerate(x) for j, value in enumerate(line)
+    ]
+    table = effects.partial_pooling(
+        pd.DataFrame(rows, columns=["task", "persona", "item", "score"])
+    )
     raw = table.query("metric == 'raw effect'")
     paired = stats.sem(x - x.mean(axis=0), axis=1) * stats.t.ppf(0.975, 79) * 100
     assert ((raw["ci_high"] - raw["ci_low"]) / 2).tolist() == pytest.approx(paired, rel=0.25)
@@ -123,7 +170,10 @@ def test_confidence_sequence_is_the_capital_of_a_bettor():
     for m in (0.5, low - 0.001, low + 0.001, high - 0.001, high + 0.001):
         capital = capital_of(x, alpha, m)
         assert (low <= m <= high) == (max(capital) < 1 / alpha)
-    assert against_half[1:].tolist() == pytest.approx(capital_of(x, alpha, 0.5)) and against_half[0] == 1
+    assert (
+        against_half[1:].tolist() == pytest.approx(capital_of(x, alpha, 0.5))
+        and against_half[0] == 1
+    )
 
 
 def capital_of(x, alpha, m):
@@ -153,18 +203,32 @@ def test_looking_after_every_item_finds_an_effect_and_keeps_it():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda scores: effects.bias_equivalence(scores, margin=-1), "margin is -1: give a number of at least 0"),
+        (
+            lambda scores: effects.bias_equivalence(scores, margin=-1),
+            "margin is -1: give a number of at least 0",
+        ),
         (lambda scores: effects.bias_equivalence(scores, margin="x"), "margin is 'x'"),
-        (lambda scores: effects.answer_flips(scores), "none has two runs of 0 items that p00 answered"),
-        (lambda scores: effects.answer_flips(scores, "control"), "no scores of the control 'control'"),
+        (
+            lambda scores: effects.answer_flips(scores),
+            "none has two runs of 0 items that p00 answered",
+        ),
+        (
+            lambda scores: effects.answer_flips(scores, "control"),
+            "no scores of the control 'control'",
+        ),
         (lambda scores: effects.answer_flips(scores, answer="choice"), "lack the column 'choice'"),
         (lambda scores: effects.answer_flips(scores, personas=["p77"]), "no scores of 'p77'"),
         (lambda scores: effects.watched_contrasts(scores, "control"), "no scores of 'control'"),
         (lambda scores: effects.watched_contrasts(scores, by={}), "nothing to compare"),
-        (lambda scores: effects.partial_pooling(scores[scores["persona"] != "p02"]), "three identities or more"),
+        (
+            lambda scores: effects.partial_pooling(scores[scores["persona"] != "p02"]),
+            "three identities or more",
+        ),
         (lambda scores: effects.partial_pooling(scores, {"p00": "a"}), "no category of 'p01'"),
         (
-            lambda scores: effects.partial_pooling(scores, dict.fromkeys(["p00", "p01", "p02"], "a")),
+            lambda scores: effects.partial_pooling(
+                scores, dict.fromkeys(["p00", "p01", "p02"], "a")
+            ),
             "three categories or more",
         ),
     ],

@@ -1,4 +1,6 @@
-"""Omnibus tests, variance components, equivalence, additivity, power: references, truth, degenerate input."""
+"""Omnibus tests, variance components, equivalence, additivity,
+power: references, truth, degenerate input.
+"""
 
 import warnings
 
@@ -19,28 +21,45 @@ def test_estimators_agree_with_their_references(check):
     assert check.difference() <= tolerance.get(check.estimator, 1e-8)
 
 
-@pytest.mark.parametrize("check", validation.DECISIONS + validation.PEOPLE, ids=lambda check: check.estimator)
+@pytest.mark.parametrize(
+    "check", validation.DECISIONS + validation.PEOPLE, ids=lambda check: check.estimator
+)
 def test_new_estimators_agree_with_their_references(check):
-    tolerance = {"answer_flips": 1, "partial_pooling": 1, "watched_contrasts": 0.02, "alternative annotator test": 1e-8}
+    tolerance = {
+        "answer_flips": 1,
+        "partial_pooling": 1,
+        "watched_contrasts": 0.02,
+        "alternative annotator test": 1e-8,
+    }
     assert check.difference() <= tolerance.get(check.estimator, 0.01)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "check",
-    [check for check in validation.EFFECTS + validation.DECISIONS + validation.PEOPLE if check.trial],
+    [
+        check
+        for check in validation.EFFECTS + validation.DECISIONS + validation.PEOPLE
+        if check.trial
+    ],
     ids=lambda check: check.estimator,
 )
 def test_validation_table_keeps_its_promises(check):
     found = validation.table([check], replications=300).set_index("metric")
     assert {"actual_error", "coverage", "power"} & set(found.index)
-    error, coverage, power = (found[found.index == name] for name in ("actual_error", "coverage", "power"))
+    error, coverage, power = (
+        found[found.index == name] for name in ("actual_error", "coverage", "power")
+    )
     assert (error["ci_low"] <= 0.05).all() and (error["estimate"] <= 0.08).all()
     assert (coverage["estimate"] >= 0.92).all() and (power["estimate"] >= 0.4).all()
 
 
 def test_validation_table_has_the_promised_rows():
-    chosen = [check for check in validation.EFFECTS if "TOST" in check.estimator or "noise" in check.estimator]
+    chosen = [
+        check
+        for check in validation.EFFECTS
+        if "TOST" in check.estimator or "noise" in check.estimator
+    ]
     table = validation.table(chosen, replications=3)
     assert table.columns.tolist() == ["estimator", "reference", "effect", *COLUMNS]
     metrics = {name: rows["metric"].tolist() for name, rows in table.groupby("estimator")}
@@ -55,16 +74,23 @@ def test_components_agree_with_reml_for_crossed_factors():
     scores = simulate_scores([-12, -5, 2, 15], n_items=40, n_runs=4, seed=0).query(
         "persona not in ['none', 'assistant']"
     )
-    cells = scores.groupby(["persona", "item"], observed=True, as_index=False)["score"].mean().assign(all=1)
+    cells = (
+        scores.groupby(["persona", "item"], observed=True, as_index=False)["score"]
+        .mean()
+        .assign(all=1)
+    )
     crossed = {"persona": "0 + C(persona)", "item": "0 + C(item)"}
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # statsmodels warns that it is at the boundary of a singular group
+        # Statsmodels warns that it is at the boundary of a singular group.
+        warnings.simplefilter("ignore")
         fit = smf.mixedlm("score ~ 1", cells, groups="all", vc_formula=crossed).fit(gtol=1e-10)
     reml = dict(zip(fit.model.exog_vc.names, fit.vcomp, strict=True))
     ours = wide(effects.variance_components(scores)).set_index("component")["variance"] / 1e4
     assert ours["identity"] == pytest.approx(reml["persona"], rel=0.01)
     assert ours["item"] == pytest.approx(reml["item"], rel=0.01)
-    assert ours["run"] == pytest.approx(scores.groupby(["persona", "item"], observed=True)["score"].var().mean())
+    assert ours["run"] == pytest.approx(
+        scores.groupby(["persona", "item"], observed=True)["score"].var().mean()
+    )
 
 
 def test_components_split_phrasing_from_identity():
@@ -72,7 +98,9 @@ def test_components_split_phrasing_from_identity():
     tables = []
     for _ in range(30):
         effect = 3 * rng.normal(size=(31, 1)).clip(-2, 2) + 4 * rng.normal(size=(31, 3)).clip(-2, 2)
-        tables.append(effects.variance_components(simulate_scores(effect, n_items=80, n_runs=2, seed=rng)))
+        tables.append(
+            effects.variance_components(simulate_scores(effect, n_items=80, n_runs=2, seed=rng))
+        )
     mean = pd.concat(tables).groupby(["metric", "component"])["estimate"].mean()
     mean, shares = mean["variance"], mean["share"]
     clipped = 0.9205  # variance of a standard normal clipped at ±2
@@ -87,7 +115,9 @@ def test_effects_of_phrasing_do_not_pass_the_omnibus():
     rejected = []
     for seed in range(40):
         phrasing = np.random.default_rng(seed).normal(scale=4, size=(12, 3)).clip(-8, 8)
-        table = effects.omnibus(simulate_scores(phrasing, n_items=80, seed=seed), n_permutations=199)
+        table = effects.omnibus(
+            simulate_scores(phrasing, n_items=80, seed=seed), n_permutations=199
+        )
         assert table["method"].tolist() == ["sign flip of PB", "quasi-F"]
         rejected.append(table["p_value"] <= 0.05)
     assert np.mean(rejected, axis=0).max() <= 0.15
@@ -106,7 +136,12 @@ def test_all_right_or_all_wrong_gives_defined_results(value):
 
 def test_one_item_one_identity_or_none_is_one_clear_line():
     scores = simulate_scores([0, 5], n_items=4, seed=0)
-    for function in (effects.omnibus, effects.variance_components, effects.personalization_bias, effects.contrasts):
+    for function in (
+        effects.omnibus,
+        effects.variance_components,
+        effects.personalization_bias,
+        effects.contrasts,
+    ):
         with pytest.raises(UserError, match="2 are needed"):
             function(scores[scores["item"] == 0])
     with pytest.raises(UserError, match="two identities"):
@@ -132,16 +167,21 @@ def test_power_of_several_phrasings_agrees_with_simulation():
         effect = np.resize([-1.0, 1.0], 31)[:, None] * detectable["smallest_pb"]
         scores = simulate_scores(effect + phrasing, n_items=150, n_runs=2, seed=rng)
         found["pb"].append(
-            effects.personalization_bias(scores, n_permutations=199, n_bootstrap=20)["p_value"][0] <= 0.05
+            effects.personalization_bias(scores, n_permutations=199, n_bootstrap=20)["p_value"][0]
+            <= 0.05
         )
-        single = simulate_scores(detectable["smallest_contrast"] + phrasing[:1], n_items=150, n_runs=2, seed=rng)
+        single = simulate_scores(
+            detectable["smallest_contrast"] + phrasing[:1], n_items=150, n_runs=2, seed=rng
+        )
         found["contrast"].append(effects.contrasts(single)["p_value"][0] <= 0.05)
     assert np.mean(found["pb"]) == pytest.approx(0.8, abs=0.15)
     assert np.mean(found["contrast"]) == pytest.approx(0.8, abs=0.15)
 
 
 def test_planned_noise_floor_is_that_of_null_data():
-    assert effects.power(n_items=[285, 939], n_runs=3)["noise_floor"].tolist() == pytest.approx([1.36, 0.75], abs=0.01)
+    assert effects.power(n_items=[285, 939], n_runs=3)["noise_floor"].tolist() == pytest.approx(
+        [1.36, 0.75], abs=0.01
+    )
 
 
 def test_more_items_beat_more_runs_when_identities_interact_with_items():
@@ -173,10 +213,19 @@ def test_an_interval_holds_its_estimate_where_all_answers_are_alike(score):
 @pytest.mark.parametrize(
     ("wrong", "told"),
     [
-        (lambda scores: effects.personalization_bias(scores, n_bootstrap=1), "n_bootstrap is 1: .* at least 20"),
+        (
+            lambda scores: effects.personalization_bias(scores, n_bootstrap=1),
+            "n_bootstrap is 1: .* at least 20",
+        ),
         (lambda scores: effects.personalization_bias(scores, n_bootstrap=-1), "n_bootstrap is -1"),
-        (lambda scores: effects.personalization_bias(scores, n_permutations=0), "n_permutations is 0"),
-        (lambda scores: effects.paired_change(scores, {"b": "a"}, n_bootstrap=0), "n_bootstrap is 0"),
+        (
+            lambda scores: effects.personalization_bias(scores, n_permutations=0),
+            "n_permutations is 0",
+        ),
+        (
+            lambda scores: effects.paired_change(scores, {"b": "a"}, n_bootstrap=0),
+            "n_bootstrap is 0",
+        ),
         (lambda scores: effects.paired_change(scores, {}), "no conditions to compare"),
         (lambda scores: effects.additivity(scores, {"p01": ["p00"]}), "'p01' is no intersection"),
         (lambda _: effects.power(n_items=[]), r"n_items is \[\]: give a list"),
@@ -190,7 +239,11 @@ def test_what_cannot_be_computed_is_told_in_a_line(wrong, told):
     scores = effects.simulate_scores([0, 1], n_items=10)
     scores = pd.concat([scores.assign(condition=name) for name in "ab"])
     with pytest.raises(UserError, match=told):
-        wrong(scores if "paired_change" in wrong.__code__.co_names else scores.query("condition == 'a'"))
+        wrong(
+            scores
+            if "paired_change" in wrong.__code__.co_names
+            else scores.query("condition == 'a'")
+        )
 
 
 def test_a_pilot_of_one_run_does_not_pretend_to_know_what_more_runs_bring():
@@ -202,5 +255,8 @@ def test_a_pilot_of_one_run_does_not_pretend_to_know_what_more_runs_bring():
     assert same[0] == pytest.approx(same[1], rel=0.1)
     for plan in (effects.power, effects.split_budget):
         with pytest.raises(UserError, match=r"pilot twice \(runs=2\), or plan for n_runs=1"):
-            plan(components=pilots[0], **({"n_items": 300, "n_runs": 2} if plan is effects.power else {"budget": 900}))
+            plan(
+                components=pilots[0],
+                **({"n_items": 300, "n_runs": 2} if plan is effects.power else {"budget": 900}),
+            )
     assert effects.detectable(scores.query("run == 0"))["smallest_pb"][0] > 0

@@ -45,7 +45,9 @@ def saved_run(figures, paper, notebook, **tables):
 
 def test_every_view_follows_every_choice(widget):
     assert len(widget.drawn.rows) == 33
-    assert "of 33 with p < 5 % (correction: Holm, over the identities of a task)" in widget.title.value
+    assert (
+        "of 33 with p < 5 % (correction: Holm, over the identities of a task)" in widget.title.value
+    )
     widget.categories.value = ["religion"]
     assert len(widget.drawn.rows) == 18
     widget.tasks.value = ["mmlu", "gsm8k"]
@@ -55,8 +57,13 @@ def test_every_view_follows_every_choice(widget):
     widget.view.value = "Trade-off"
     assert "needs a task of each" in widget.said.value and widget.chart.layout.display == "none"
     widget.view.value = "Heat map"
-    alt.Chart.from_dict(widget.drawn.chart)  # held against the schema, as the explorer itself does not
-    assert len(widget.drawn.rows) == 12 and widget.said.value == "" and widget.chart.layout.display is None
+    # Held against the schema, as the explorer itself does not.
+    alt.Chart.from_dict(widget.drawn.chart)
+    assert (
+        len(widget.drawn.rows) == 12
+        and widget.said.value == ""
+        and widget.chart.layout.display is None
+    )
     widget.tasks.value = []
     assert "Nothing is chosen" in widget.said.value
 
@@ -81,15 +88,23 @@ def test_what_is_picked_in_one_view_is_marked_in_all(widget):
 
 def test_numbers_are_those_of_the_library(widget):
     run = widget.run.value
-    expected = effects.contrasts(run.scores).query("task == 'mmlu' and contrast == 'muslim − none'").iloc[0]
+    expected = (
+        effects.contrasts(run.scores)
+        .query("task == 'mmlu' and contrast == 'muslim − none'")
+        .iloc[0]
+    )
     shown = widget.drawn.rows.query("task == 'mmlu' and key == 'muslim'").iloc[0]
     assert shown[["estimate", "ci_low", "p"]].tolist() == pytest.approx(
         expected[["estimate", "ci_low", "p_adjusted"]].tolist()
     )
     by_item = run.by_item("muslim")
-    assert by_item[by_item["task"] == "mmlu"]["difference"].mean() == pytest.approx(expected["estimate"])
+    assert by_item[by_item["task"] == "mmlu"]["difference"].mean() == pytest.approx(
+        expected["estimate"]
+    )
     widget.margin.value = 10
-    equal = effects.equivalence(run.scores, margin=10).query("task == 'mmlu' and contrast == 'hindu − none'")
+    equal = effects.equivalence(run.scores, margin=10).query(
+        "task == 'mmlu' and contrast == 'hindu − none'"
+    )
     here = widget.drawn.rows.query("task == 'mmlu' and key == 'hindu'")
     assert here["equivalent"].tolist() == equal["equivalent"].tolist()
 
@@ -97,9 +112,15 @@ def test_numbers_are_those_of_the_library(widget):
 def test_from_a_number_to_the_answers_behind_it(widget):
     widget.pick.value = "muslim"
     widget.view.value = views.ITEMS
-    widget.pick.value = next(key for key in dict(widget.pick.options).values() if key.startswith("mmlu"))
+    widget.pick.value = next(
+        key for key in dict(widget.pick.options).values() if key.startswith("mmlu")
+    )
     shown = widget.answers.chats.value
-    assert shown.count("answer, paper, run") == 4 and "I am a Muslim person." in shown and "right: <b>" in shown
+    assert (
+        shown.count("answer, paper, run") == 4
+        and "I am a Muslim person." in shown
+        and "right: <b>" in shown
+    )
     assert "<script" not in shown and "&lt;script&gt;" in shown and "<img" not in shown
     assert "\u202e" not in shown and "[U+202E]right" in shown
     assert shown.count("</b>") and ("right</h5>" in shown or "wrong</h5>" in shown)
@@ -111,11 +132,16 @@ def test_from_a_number_to_the_answers_behind_it(widget):
     widget.answers.search.value = "harmful"
     assert {item.split(" · ")[0] for item in widget.answers.item.options} == {"do_not_answer"}
     widget.answers.save.click()
-    assert 'download="answers.csv"' in widget.answers.found.value and "(0 answers)" not in widget.answers.found.value
+    assert (
+        'download="answers.csv"' in widget.answers.found.value
+        and "(0 answers)" not in widget.answers.found.value
+    )
 
 
 def test_prompts_are_found_where_the_run_found_its_data(tmp_path):
-    """A relative folder is one of the place where the run was started, not of the notebook that explores it."""
+    """A relative folder is one of the place where the run was
+    started, not of the notebook that explores it.
+    """
     make_runs(tmp_path, n=1)
     (tmp_path / "mine").mkdir()
     shutil.copy(DEMO / "mmlu.csv", tmp_path / "mine")
@@ -129,12 +155,16 @@ def test_prompts_are_found_where_the_run_found_its_data(tmp_path):
 
 
 def test_two_runs_are_compared_in_pairs(widget):
-    """Against `contrasts` of one persona, whose scores in the first run stand in for the control's."""
+    """Against `contrasts` of one persona, whose scores in the
+    first run stand in for the control's.
+    """
     assert views.COMPARED not in widget.view.options
     second, first = widget._catalog["1_bias"].values()
     table = second.after(first).set_index(["task", "contrast"])
     scores = [run.scores.query("persona == 'hindu'") for run in (first, second)]
-    expected = effects.contrasts(pd.concat([scores[0].assign(persona="none"), scores[1]])).set_index("task")
+    expected = effects.contrasts(
+        pd.concat([scores[0].assign(persona="none"), scores[1]])
+    ).set_index("task")
     columns = ["estimate", "ci_low", "ci_high", "p_value"]
     row = table.loc[("mmlu", "hindu − the first run"), columns]
     assert row.tolist() == pytest.approx(expected.loc["mmlu", columns].tolist())
@@ -161,7 +191,10 @@ def styles(part):
 
 def test_identities_of_ones_own_have_their_categories_colours_and_words(tmp_path):
     """In the colours of the figures, and of the same ones whatever is chosen."""
-    text = "persona,category,phrase,hint\nnurse,profession,a nurse,\ninfirmière,métier,une infirmière,\nold,age,old,\n"
+    text = (
+        "persona,category,phrase,hint\nnurse,profession,a nurse,\ninfirmière,métier,une "
+        "infirmière,\nold,age,old,\n"
+    )
     (tmp_path / "mine.csv").write_text(text, encoding="utf-8")
     (folder,) = make_runs(tmp_path, n=1).glob("*/*/*")
     record(folder, cwd=str(tmp_path), parameters={"identities": "mine.csv", "prompts": "<french>"})
@@ -198,22 +231,37 @@ def test_each_condition_of_a_run_is_explored_by_itself(tmp_path):
     widget.other.value = widget.run.options[0][1]
     assert "defended − undefended, in demo-0: each persona" in widget.title.value
     widget.view.value = views.ITEMS
-    assert widget.answers.chats.value.count("answer, paper, run") == 4  # not also those of the other condition
+    # Not also those of the other condition.
+    assert widget.answers.chats.value.count("answer, paper, run") == 4
 
 
 INTERVAL = {"estimate": [0.5, 0.6], "ci_low": [0.4, 0.5], "ci_high": [0.6, 0.7]}
-METRICS = {name + end: [0.5, 0.6] for name in ("precision", "recall", "kappa") for end in ("", "_low", "_high")}
+METRICS = {
+    name + end: [0.5, 0.6]
+    for name in ("precision", "recall", "kappa")
+    for end in ("", "_low", "_high")
+}
 PAPERS = {
     "Raters": {
-        "relevance": pd.DataFrame({"rater": ["human_1", EVIL], "rater_kind": ["human", "model"], **METRICS}),
-        "agreement": pd.DataFrame({"rater_a": ["human_1", "x"], "rater_b": [EVIL, "y"], **INTERVAL}),
+        "relevance": pd.DataFrame(
+            {"rater": ["human_1", EVIL], "rater_kind": ["human", "model"], **METRICS}
+        ),
+        "agreement": pd.DataFrame(
+            {"rater_a": ["human_1", "x"], "rater_b": [EVIL, "y"], **INTERVAL}
+        ),
     },
     "Ratings": {
-        "ratings": pd.DataFrame({"rater": ["human", "judge"], "metric": "mean rating", "n": 9, **INTERVAL}),
-        "correlations": pd.DataFrame({"rater": ["a", "b"], "spearman": [0.1, 0.2], "ci_low": 0.0, "ci_high": 0.5}),
+        "ratings": pd.DataFrame(
+            {"rater": ["human", "judge"], "metric": "mean rating", "n": 9, **INTERVAL}
+        ),
+        "correlations": pd.DataFrame(
+            {"rater": ["a", "b"], "spearman": [0.1, 0.2], "ci_low": 0.0, "ci_high": 0.5}
+        ),
     },
     "Acceptance": {
-        "acceptance": pd.DataFrame({"rater_kind": "human", "source": ["real", "x"], "label": "yes", **INTERVAL})
+        "acceptance": pd.DataFrame(
+            {"rater_kind": "human", "source": ["real", "x"], "label": "yes", **INTERVAL}
+        )
     },
     "Shots": {
         "personalization": pd.DataFrame(
@@ -224,7 +272,11 @@ PAPERS = {
             }
         )
     },
-    "Users": {"heterogeneity": pd.DataFrame({"alpha": [0.01, 0.1], "measure": "top", "bin": "≤50%", **INTERVAL})},
+    "Users": {
+        "heterogeneity": pd.DataFrame(
+            {"alpha": [0.01, 0.1], "measure": "top", "bin": "≤50%", **INTERVAL}
+        )
+    },
     "Published": {
         "published": pd.DataFrame(
             {
@@ -246,16 +298,36 @@ def test_every_paper_has_views_and_only_those_that_apply(tmp_path, name):
     assert widget.view.options == (name, views.TABLES)
     for view in widget.view.options:
         widget.view.value = view
-        assert widget.said.value == "" and len(widget.drawn.rows) and json.dumps(widget.chart.spec, allow_nan=False)
+        assert (
+            widget.said.value == ""
+            and len(widget.drawn.rows)
+            and json.dumps(widget.chart.spec, allow_nan=False)
+        )
         alt.Chart.from_dict(widget.drawn.chart)  # held against the schema
         assert all(len({*drawn.values()}) == len(drawn) for drawn in styles(widget.chart.spec))
-    hidden = (widget.tasks, widget.categories, widget.correction, widget.margin, widget.answers, widget.other)
+    hidden = (
+        widget.tasks,
+        widget.categories,
+        widget.correction,
+        widget.margin,
+        widget.answers,
+        widget.other,
+    )
     assert {each.layout.display for each in hidden} == {"none"}
 
 
 def test_a_table_of_other_columns_or_of_no_rows_costs_no_traceback(tmp_path):
-    other = pd.DataFrame({"classifier": ["a"], "metric": ["f1"], **{name: [0.5] for name in INTERVAL}})
-    saved_run(tmp_path, "paper", "notebook", relevance=other, ratings=other, published=PAPERS["Published"]["published"])
+    other = pd.DataFrame(
+        {"classifier": ["a"], "metric": ["f1"], **{name: [0.5] for name in INTERVAL}}
+    )
+    saved_run(
+        tmp_path,
+        "paper",
+        "notebook",
+        relevance=other,
+        ratings=other,
+        published=PAPERS["Published"]["published"],
+    )
     widget = explorer.explore(tmp_path)
     assert widget.view.options == ("Published", views.TABLES)
     assert [key.split(", ")[0] for key in widget.drawn.rows["key"]] == ["F1", "F1"]
@@ -270,7 +342,14 @@ def test_long_and_wide_tables_are_read_alike():
     """Wide, a metric a column; long, a metric a row."""
     wide = pd.DataFrame({"rater": ["a"], "n": [9], "f1": [0.5], "f1_low": [0.4], "f1_high": [0.6]})
     table = pd.DataFrame(
-        {"rater": ["a"], "metric": ["f1"], "estimate": [0.5], "ci_low": [0.4], "ci_high": [0.6], "n": [9]}
+        {
+            "rater": ["a"],
+            "metric": ["f1"],
+            "estimate": [0.5],
+            "ci_low": [0.4],
+            "ci_high": [0.6],
+            "n": [9],
+        }
     )
     columns = ["rater", "metric", "estimate", "ci_low", "ci_high"]
     assert long(wide)[columns].equals(long(table)[columns])
@@ -310,7 +389,11 @@ def test_the_explorer_leaves_its_rows_where_no_kernel_runs(widget):
 def test_quick_with_twenty_runs(tmp_path):
     """Promised: 3 s to open and 300 ms a choice; here with room, in time of the processor."""
     make_runs(tmp_path, n=20)
-    command = [sys.executable, "-c", "import sys, time, personagap as pg; pg.explorer.explore(sys.argv[1])"]
+    command = [
+        sys.executable,
+        "-c",
+        "import sys, time, personagap as pg; pg.explorer.explore(sys.argv[1])",
+    ]
     command[-1] += "; print(time.process_time()); sys.stdout.flush(); import os; os._exit(0)"
     explorer.explore(tmp_path)  # the browser's part is bundled once
     assert float(subprocess.run([*command, tmp_path], capture_output=True, check=True).stdout) < 4
@@ -319,7 +402,9 @@ def test_quick_with_twenty_runs(tmp_path):
     widget.view.value = "Trade-off"  # whose statistics are imported once
     widget.view.value = "Identities"
     choices = [("correction", "none"), ("pick", "hindu"), ("margin", 5), ("tasks", ["mmlu"])]
-    choices += [("view", name) for name in widget.view.options] + [("run", widget.run.options[7][1])]
+    choices += [("view", name) for name in widget.view.options] + [
+        ("run", widget.run.options[7][1])
+    ]
     seconds = {}
     gc.collect()
     gc.freeze()  # what other tests left behind in this process takes no part
@@ -329,13 +414,17 @@ def test_quick_with_twenty_runs(tmp_path):
         seconds[name, str(value)[:20]] = time.process_time() - began
     gc.unfreeze()
     print(seconds)
-    assert max(seconds.values()) < 1.2, seconds  # a core that others share takes up to three times as long
+    # A core that others share takes up to three times as long.
+    assert max(seconds.values()) < 1.2, seconds
 
 
 def test_the_tour_says_what_was_found_and_what_was_not(figures):
     table = index.latest(figures)
     assert (table["answer"] == "not run yet").all() and (table["run"] == "–").all()
-    assert len(table) == len(list(NOTEBOOKS.glob("*/*.ipynb"))) and table["question"].str.len().gt(5).all()
+    assert (
+        len(table) == len(list(NOTEBOOKS.glob("*/*.ipynb")))
+        and table["question"].str.len().gt(5).all()
+    )
 
 
 def test_the_tour_runs(figures, tmp_path):
@@ -345,10 +434,16 @@ def test_the_tour_runs(figures, tmp_path):
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.rglob("[!.]*.ipynb")), ids=lambda path: path.stem)
 def test_every_parameter_says_what_it_means(path):
-    """What ``papermill --help-notebook`` shows; and the cell is marked where a person reads the notebook."""
+    """What ``papermill --help-notebook`` shows; and the cell is
+    marked where a person reads the notebook.
+    """
     described = papermill.inspect_notebook(str(path))
     assert {*described} - {"output"} == set(Request(path).defaults)
     assert [name for name, parameter in described.items() if not parameter["help"]] == []
     cells = Request(path).content["cells"]
-    before = [cell for cell, after in itertools.pairwise(cells) if "parameters" in after["metadata"].get("tags", [])]
+    before = [
+        cell
+        for cell, after in itertools.pairwise(cells)
+        if "parameters" in after["metadata"].get("tags", [])
+    ]
     assert "".join(before[0]["source"]) == "## Parameters"

@@ -1,4 +1,6 @@
-"""Stage 1: layouts, structured output, merging, the verifier, what hedging buys, and the simulator behind the demo."""
+"""Stage 1: layouts, structured output, merging, the verifier, what
+hedging buys, and the simulator behind the demo.
+"""
 
 import json
 
@@ -17,19 +19,45 @@ from personagap.errors import UserError
 from personagap.recentering import classifiers, extraction
 
 ATTRIBUTE = {"attribute": "The user naps.", "reason": "said so", "confidence": 0.9}
-ITEM = {"user_id": "a@x.org", "source": "wildchat", "item_index": 0, "merged_attributes": [ATTRIBUTE, ATTRIBUTE]}
+ITEM = {
+    "user_id": "a@x.org",
+    "source": "wildchat",
+    "item_index": 0,
+    "merged_attributes": [ATTRIBUTE, ATTRIBUTE],
+}
 TALK = [{"role": "user", "content": "I nap."}, {"role": "assistant", "content": "Well."}]
-SAID = {"task": "4", "index": 0, "annotator": "5e18", "attr_judgments": [{"judgment": "ok"}, {"judgment": None}]}
+SAID = {
+    "task": "4",
+    "index": 0,
+    "annotator": "5e18",
+    "attr_judgments": [{"judgment": "ok"}, {"judgment": None}],
+}
 LONG = "stage,user,item,rater,rater_kind,label,attribute\n"
 
 
 def test_tool_layout_hides_users_and_leaves_open_judgments_out(tmp_path, capsys):
-    records = [ITEM | {"conversations": [TALK]}, ITEM | {"user_id": "b", "source": "prefeval", "item_index": 1}]
+    records = [
+        ITEM | {"conversations": [TALK]},
+        ITEM | {"user_id": "b", "source": "prefeval", "item_index": 1},
+    ]
     records[1]["conversations"] = [TALK]
-    lines(tmp_path, task4_items=records, one_task4=[SAID, SAID | {"index": 1}, SAID | {"task": "1"}])
+    lines(
+        tmp_path, task4_items=records, one_task4=[SAID, SAID | {"index": 1}, SAID | {"task": "1"}]
+    )
     items, judgments = load_judgments("extraction", tmp_path)
-    assert items[["user", "source", "turns"]].to_numpy().tolist() == [["u01", "real", 1], ["u02", "synthetic", 1]]
-    assert judgments.to_numpy()[0].tolist() == ["extraction", "real", "u01", "0", "human_01", "human", "accepted"]
+    assert items[["user", "source", "turns"]].to_numpy().tolist() == [
+        ["u01", "real", 1],
+        ["u02", "synthetic", 1],
+    ]
+    assert judgments.to_numpy()[0].tolist() == [
+        "extraction",
+        "real",
+        "u01",
+        "0",
+        "human_01",
+        "human",
+        "accepted",
+    ]
     assert "1 annotations of pilot tasks left out" in capsys.readouterr().out  # R22
     assert load_histories(tmp_path)["text"][0] == "USER: I nap.\nAI: Well."
 
@@ -37,8 +65,14 @@ def test_tool_layout_hides_users_and_leaves_open_judgments_out(tmp_path, capsys)
 @pytest.mark.parametrize(
     ("said", "message"),
     [
-        (SAID | {"attr_judgments": [{"judgment": "great"}]}, "row 1: a label outside the scale: use one of ok"),
-        (SAID | {"attr_judgments": [{"verdict": "ok"}]}, r"row 1: attr_judgments\[0\]: not an object with judgment"),
+        (
+            SAID | {"attr_judgments": [{"judgment": "great"}]},
+            "row 1: a label outside the scale: use one of ok",
+        ),
+        (
+            SAID | {"attr_judgments": [{"verdict": "ok"}]},
+            r"row 1: attr_judgments\[0\]: not an object with judgment",
+        ),
         (SAID | {"index": 7}, "row 1: judges what no file of items holds"),
         ({"attr_judgments": []}, "no column 'task'"),
     ],
@@ -52,27 +86,43 @@ def test_bad_annotations_give_one_line_that_says_where(tmp_path, said, message):
 
 def test_anybodys_long_format(tmp_path):
     file = tmp_path / "judgments_mine.csv"
-    file.write_text(LONG + "extraction,ann,0,bob,human,uncertain,Naps.\nextraction,ann,0,judge,model,accepted,Naps.\n")
+    file.write_text(
+        LONG
+        + "extraction,ann,0,bob,human,uncertain,Naps.\nextraction,ann,0,judge,model,accepted,Naps.\n"
+    )
     items, judgments = load_judgments("extraction", tmp_path)
     assert items["attribute"].tolist() == ["Naps."] and items["user"].tolist() == ["u01"]
     assert judgments["rater"].tolist() == ["human_01", "judge"]
     file.write_text(LONG + 2 * "extraction,ann,0,bob,human,uncertain,Naps.\n")
-    with pytest.raises(UserError, match=r"judgments_mine.csv, row 3: judges what its rater judged before: keep one"):
+    with pytest.raises(
+        UserError, match=r"judgments_mine.csv, row 3: judges what its rater judged before: keep one"
+    ):
         load_judgments("extraction", tmp_path)
-    file.write_text(LONG + "".join(f"extraction,ann,0,{who},human,ok,Naps.\n" for who in ("bob", "human_majority")))
-    assert load_judgments("extraction", tmp_path)[1]["rater"].tolist() == ["human_01"]  # who is one person
+    file.write_text(
+        LONG
+        + "".join(f"extraction,ann,0,{who},human,ok,Naps.\n" for who in ("bob", "human_majority"))
+    )
+    # Who is one person.
+    assert load_judgments("extraction", tmp_path)[1]["rater"].tolist() == ["human_01"]
     file.write_text(LONG + 2 * "extraction,ann,0,bob,human,uncertain,Naps.\n")
     with pytest.raises(UserError, match="no judgments of stage 'response'"):
         load_judgments("response", tmp_path)
-    with pytest.raises(UserError, match="unknown stage 'responses': choose from extraction, relevance, response"):
+    with pytest.raises(
+        UserError, match="unknown stage 'responses': choose from extraction, relevance, response"
+    ):
         load_judgments("responses", tmp_path)
     with pytest.raises(UserError, match="no conversations"):
         load_histories(tmp_path)
-    text = LONG.replace("attribute", "prompt_text,attribute") + "relevance,ann,0,judge,model,yes,What now?,Naps.\n"
+    text = (
+        LONG.replace("attribute", "prompt_text,attribute")
+        + "relevance,ann,0,judge,model,yes,What now?,Naps.\n"
+    )
     file.write_text(text)
     assert load_relevance(tmp_path)[1]["label"].tolist() == [1]
     file.write_text(LONG + "extraction,ann,0,bob,robot,uncertain,Naps.\n")
-    with pytest.raises(UserError, match=r"judgments_mine.csv, row 2: rater_kind is not human or model"):
+    with pytest.raises(
+        UserError, match=r"judgments_mine.csv, row 2: rater_kind is not human or model"
+    ):
         load_judgments("extraction", tmp_path)
 
 
@@ -103,10 +153,23 @@ def test_answers_are_stored_but_failures_are_not(own_cache):
 
 
 def test_a_verifier_that_fails_or_babbles_is_counted_as_such(own_cache):
-    items = pd.DataFrame({"user": ["a"] * 4, "attribute": [f"The user naps {n} times." for n in range(4)]})
-    lm = says("v", '{"problem": true, "failure": "not standalone"}', None, '{"problem": ["yes"]}', "[" * 9999)
-    verified, outputs = extraction.verify(lm, items, pd.DataFrame({"user": ["a"], "text": ["I nap."]}))
-    assert verified["label"].tolist()[0] == "rejected" and verified["label"].isna().tolist() == [False, *[True] * 3]
+    items = pd.DataFrame(
+        {"user": ["a"] * 4, "attribute": [f"The user naps {n} times." for n in range(4)]}
+    )
+    lm = says(
+        "v",
+        '{"problem": true, "failure": "not standalone"}',
+        None,
+        '{"problem": ["yes"]}',
+        "[" * 9999,
+    )
+    verified, outputs = extraction.verify(
+        lm, items, pd.DataFrame({"user": ["a"], "text": ["I nap."]})
+    )
+    assert verified["label"].tolist()[0] == "rejected" and verified["label"].isna().tolist() == [
+        False,
+        *[True] * 3,
+    ]
     assert verified["failure"].tolist() == ["not standalone", "", "", ""]
     assert outputs.groupby("problem")["hit"].sum().to_dict() == {"no answer": 1, "invalid JSON": 2}
     assert extraction.parse_attributes("[" * 99999) == ([], {"invalid JSON"})
@@ -115,7 +178,9 @@ def test_a_verifier_that_fails_or_babbles_is_counted_as_such(own_cache):
 def test_merging_keeps_the_surest_of_like_attributes_within_a_user():
     bakes = "The user bakes two rye loaves every Saturday morning."
     texts = [bakes, bakes.replace("rye", "rye bread"), "The user plays chess.", bakes]
-    found = pd.DataFrame({"user": ["a", "a", "a", "b"], "attribute": texts, "confidence": [0.4, 0.9, 0.8, 0.5]})
+    found = pd.DataFrame(
+        {"user": ["a", "a", "a", "b"], "attribute": texts, "confidence": [0.4, 0.9, 0.8, 0.5]}
+    )
     merged = extraction.merge(found.assign(reason=""))
     assert merged[["user", "item"]].to_numpy().tolist() == [["a", "0"], ["a", "1"], ["b", "0"]]
     assert merged["attribute"].tolist() == texts[1:]
@@ -126,7 +191,8 @@ def test_thresholds_come_from_other_folds_and_beta_weights_recall():
     scores = labels * 0.3 + np.random.default_rng(0).random(60)
     strict, broad = (classifiers.decide(scores, labels, folds, beta) for beta in (0.2, 5))
     assert broad[labels == 1].mean() > strict[labels == 1].mean() and broad.mean() > strict.mean()
-    other = np.where(folds == 0, 1 - labels, labels)  # a fold's own labels do not move its decisions
+    # A fold's own labels do not move its decisions.
+    other = np.where(folds == 0, 1 - labels, labels)
     decided = [classifiers.decide(scores, truth, folds)[folds == 0] for truth in (labels, other)]
     assert (decided[0] == decided[1]).all()
 
@@ -137,12 +203,21 @@ def test_flags_of_people_a_classifier_and_the_extractor_itself():
     said = said[said["user"] != "u01"]  # whom nobody judged
     flags = classifiers.flags(items, said, beta=2)
     assert list(flags) == ["human_majority", "trained verifier", "own confidence"]
-    assert flags.index.equals(items.index) and (flags.isna().all(axis=1) == (items["user"] == "u01")).all()
-    votes = items.join(said.groupby(["user", "item"])["label"].median(), on=["user", "item"])["label"]  # of three
+    assert (
+        flags.index.equals(items.index)
+        and (flags.isna().all(axis=1) == (items["user"] == "u01")).all()
+    )
+    # Of three.
+    votes = items.join(said.groupby(["user", "item"])["label"].median(), on=["user", "item"])[
+        "label"
+    ]
     pd.testing.assert_series_equal(flags["human_majority"], votes, check_names=False)
     yes = flags["human_majority"] == 1
     assert flags["trained verifier"][yes].mean() > flags["trained verifier"][~yes].mean()
-    assert list(classifiers.flags(items.assign(confidence=np.nan), said)) == ["human_majority", "trained verifier"]
+    assert list(classifiers.flags(items.assign(confidence=np.nan), said)) == [
+        "human_majority",
+        "trained verifier",
+    ]
 
 
 def test_contrasts_of_sources_and_at_equal_length_where_it_is_known():
@@ -159,13 +234,18 @@ def test_t14_hedging_raises_acceptance_but_not_use():
     items["flagged"] = items["attribute"].map(conversations.kind) != "supported"
     nothing = pd.Series(None, items.index[items["flagged"]], dtype=object)
     table = extraction.profiles(items, nothing, load_histories("demo"))
-    assert table.groupby("strategy")["attribute"].count()["refine flagged"] == (~items["flagged"]).sum()
+    assert (
+        table.groupby("strategy")["attribute"].count()["refine flagged"]
+        == (~items["flagged"]).sum()
+    )
     hedged = conversations.judge(table[table["strategy"] == "hedge flagged"])
     compared = extraction.compare(table, judgments, hedged, cluster="user")
     values = compared.set_index(["metric", "strategy"])["estimate"].unstack()
     assert values.loc["accepted", "hedge flagged"] > values.loc["accepted", "as extracted"] + 0.1
     assert values.loc["useful", "hedge flagged"] < values.loc["useful", "as extracted"]
-    itself = compared[(compared["strategy"] == "as extracted") & compared["metric"].isin(["covered", "kept"])]
+    itself = compared[
+        (compared["strategy"] == "as extracted") & compared["metric"].isin(["covered", "kept"])
+    ]
     assert (itself[["estimate", "ci_low", "ci_high"]] == 1).all(axis=None) and len(itself) == 2
     assert values.loc["covered", "as extracted"] == 1 > values.loc["covered", "drop flagged"] > 0.5
     assert values.loc["hedged", "as extracted"] == 0  # "in May" is no hedge
@@ -178,29 +258,47 @@ def test_the_simulator_and_the_pipeline_make_the_items_of_the_demo(own_cache):
     merged = extraction.merge(found[found["confidence"] >= extraction.CONFIDENCE])
     items, judgments = load_judgments("extraction", "demo")
     assert merged["attribute"].tolist() == items["attribute"].tolist()
-    assert conversations.judge(merged)["label"].value_counts().to_dict() == judgments["label"].value_counts().to_dict()
+    assert (
+        conversations.judge(merged)["label"].value_counts().to_dict()
+        == judgments["label"].value_counts().to_dict()
+    )
     rates = outputs.groupby("problem")["hit"].mean()
     assert all(abs(rates[name] - rate) < 0.03 for name, rate in BROKEN.items())
     verified, _ = extraction.verify(lm, items, load_histories("demo"))
-    missed = verified[(verified["label"] == "accepted") & (items["attribute"].map(conversations.kind) != "supported")]
-    assert 0.35 < len(missed) / (items["attribute"].map(conversations.kind) != "supported").sum() < 0.55
+    missed = verified[
+        (verified["label"] == "accepted")
+        & (items["attribute"].map(conversations.kind) != "supported")
+    ]
+    assert (
+        0.35
+        < len(missed) / (items["attribute"].map(conversations.kind) != "supported").sum()
+        < 0.55
+    )
     with pytest.raises(UserError, match="knows only the demo's conversations"):
         extraction.extract(lm, pd.DataFrame({"user": ["a"], "text": ["I nap."]}))
 
 
 def test_adjusted_difference_is_the_marginal_effect_of_a_logistic_model():
     rng = np.random.default_rng(1)
-    table = pd.DataFrame({"user": np.repeat(np.arange(200), 2), "length": np.repeat(rng.normal(size=200), 2)})
-    table["source"] = np.where(table["length"] + np.repeat(rng.normal(size=200), 2) > 0, "real", "synthetic")
+    table = pd.DataFrame(
+        {"user": np.repeat(np.arange(200), 2), "length": np.repeat(rng.normal(size=200), 2)}
+    )
+    table["source"] = np.where(
+        table["length"] + np.repeat(rng.normal(size=200), 2) > 0, "real", "synthetic"
+    )
     p = 1 / (1 + np.exp(-(0.8 * table["length"] + 0.7 * (table["source"] == "real"))))
     table["label"] = rng.random(400) < p
     x = np.column_stack([np.ones(400), table["source"] == "real", table["length"]]).astype(float)
     fit = GLM(table["label"].astype(float), x, Binomial()).fit()
-    sides = [fit.predict(np.column_stack([np.ones(400), np.full(400, side), x[:, 2]])).mean() for side in (1, 0)]
+    sides = [
+        fit.predict(np.column_stack([np.ones(400), np.full(400, side), x[:, 2]])).mean()
+        for side in (1, 0)
+    ]
     row = gap.adjusted_difference(table, [True], ["length"]).iloc[0]
     assert row["estimate"] == pytest.approx(100 * (sides[0] - sides[1]), abs=1.5)
     assert row["ci_low"] < row["estimate"] < row["ci_high"]
-    assert gap.proportion_difference(table, [True])["estimate"][0] > row["estimate"] + 10  # what length explains
+    # What length explains.
+    assert gap.proportion_difference(table, [True])["estimate"][0] > row["estimate"] + 10
     with pytest.raises(UserError, match="cannot be told apart"):
         gap.adjusted_difference(table.assign(length=1.0), [True], ["length"])
 
@@ -208,10 +306,14 @@ def test_adjusted_difference_is_the_marginal_effect_of_a_logistic_model():
 def test_means_of_shares_are_wilson_at_the_effective_size():
     table = pd.DataFrame({"user": np.arange(100), "side": "a", "hit": np.arange(100) < 20})
     row = gap.means(table, "hit", ["side"], cluster="user").iloc[0]
-    assert (row["ci_low"], row["ci_high"]) == pytest.approx((0.133, 0.289), abs=0.01)  # Wilson of 20 in 100
+    # Wilson of 20 in 100.
+    assert (row["ci_low"], row["ci_high"]) == pytest.approx((0.133, 0.289), abs=0.01)
     doubled = gap.means(pd.concat([table, table]), "hit", ["side"], cluster="user").iloc[0]
-    assert doubled["ci_low"] == pytest.approx(row["ci_low"], abs=1e-6)  # the same people twice add nothing
+    # The same people twice add nothing.
+    assert doubled["ci_low"] == pytest.approx(row["ci_low"], abs=1e-6)
     none = gap.means(table.assign(hit=False), "hit", ["side"], cluster="user").iloc[0]
     assert none["ci_low"] < 1e-9 and 0.02 < none["ci_high"] < 0.06
-    kinds = gap.means(table.assign(kind=np.where(table["hit"], "yes", "no")), "kind", ["side"], cluster="user")
+    kinds = gap.means(
+        table.assign(kind=np.where(table["hit"], "yes", "no")), "kind", ["side"], cluster="user"
+    )
     assert kinds.set_index("kind")["estimate"].to_dict() == {"yes": 0.2, "no": 0.8}

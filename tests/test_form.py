@@ -1,4 +1,6 @@
-"""The form for a notebook's parameters: the command it writes, the cost it says, the run it starts."""
+"""The form for a notebook's parameters: the command it writes,
+the cost it says, the run it starts.
+"""
 
 import shlex
 
@@ -19,25 +21,36 @@ BIAS = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
 def test_the_form_writes_the_command_and_says_what_it_costs(tmp_path, monkeypatch):
     form = explorer.form(tmp_path)
     assert form.notebook.value == BIAS and list(form.fields) == list(Request(BIAS).defaults)
-    assert "personagap run notebooks/safety_utility/1_personalization_bias.ipynb</pre>" in form.said.value
+    assert (
+        "personagap run notebooks/safety_utility/1_personalization_bias.ipynb</pre>"
+        in form.said.value
+    )
     assert (form.fields["identities"].value, form.fields["identities"].placeholder) == ("", "None")
     given = {"tasks": '["mmlu", "gsm8k"]', "runs": "2", "data": "demo", "intersections": "[]"}
     for name, text in given.items():
         form.fields[name].value = text
-    assert form.request.given == {"tasks": ["mmlu", "gsm8k"], "runs": 2, "intersections": []}  # data is as it was
+    # Data is as it was.
+    assert form.request.given == {"tasks": ["mmlu", "gsm8k"], "runs": 2, "intersections": []}
     words = shlex.split(form.request.command)
     assert {*zip(words[4::3], words[5::3], strict=True)} == given.items() - {("data", "demo")}
     price = cost(form.request)
-    assert f"At most {price['generations']:,} requests and {price['tokens']:,} tokens" in form.said.value
+    assert (
+        f"At most {price['generations']:,} requests and {price['tokens']:,} tokens"
+        in form.said.value
+    )
     monkeypatch.chdir(NOTEBOOKS.parent)
     said = CliRunner().invoke(main, [*words[1:], "--figures", str(tmp_path), "--dry-run"]).output
-    assert form.request.id in said and f"{price['generations']:,}" in said  # the very run, at the very price
+    # The very run, at the very price.
+    assert form.request.id in said and f"{price['generations']:,}" in said
 
 
 def test_a_value_of_another_kind_is_told_and_not_run(tmp_path):
     form = explorer.form(tmp_path)
     form.fields["runs"].value = "<b>0</b>"
-    assert "runs is &#x27;&lt;b&gt;0&lt;/b&gt;&#x27;: give a whole number of at least 1" in form.said.value
+    assert (
+        "runs is &#x27;&lt;b&gt;0&lt;/b&gt;&#x27;: give a whole number of at least 1"
+        in form.said.value
+    )
     assert form.start.disabled and form.fields["runs"].tooltip == "a whole number of at least 1"
     form.fields["runs"].value = ""
     assert not form.start.disabled and form.request.given == {}

@@ -1,4 +1,6 @@
-"""Gap statistics against independent implementations, textbook cases, and input without an answer."""
+"""Gap statistics against independent implementations, textbook
+cases, and input without an answer.
+"""
 
 import warnings
 from functools import partial
@@ -21,14 +23,22 @@ SAME = {"rel": 0, "abs": 1e-8}
 
 
 def table(labels, n_users=5, kinds=None):
-    """Judgments from {rater: labels}; prompts of four units each, users in rotation, NaN = not judged."""
+    """Judgments from {rater: labels}; prompts of four units each,
+    users in rotation, NaN = not judged.
+    """
     frames = []
     for rater, column in labels.items():
         unit = np.arange(len(column))
         kind = (kinds or {}).get(rater, "human" if rater.startswith("human") else "model")
         frames.append(
             pd.DataFrame(
-                {"prompt": unit // 4, "user": unit % n_users, "item": unit, "rater": rater, "rater_kind": kind}
+                {
+                    "prompt": unit // 4,
+                    "user": unit % n_users,
+                    "item": unit,
+                    "rater": rater,
+                    "rater_kind": kind,
+                }
             )
         )
         frames[-1]["label"] = column
@@ -55,7 +65,8 @@ def ordinal(rng):
     """Three humans and a model on a 1–5 scale around a common value, one human with gaps."""
     value = rng.normal(3, 1, 120)
     labels = {
-        name: np.clip(np.round(value + rng.normal(0, 0.8, 120)), 1, 5) for name in ("human_1", "human_2", "human_3")
+        name: np.clip(np.round(value + rng.normal(0, 0.8, 120)), 1, 5)
+        for name in ("human_1", "human_2", "human_3")
     }
     labels["judge"] = np.clip(np.round(0.6 * value + rng.normal(2, 0.7, 120)), 1, 5)
     labels["human_3"][::7] = np.nan
@@ -81,14 +92,21 @@ def test_baselines_know_nothing(rng):
     y = (rng.random(400) < 0.25) * 1
     rows = by_rater(table({"human_majority": y, "judge": y}), n_bootstrap=50)
     assert rows.loc["select_all", "f1"] == pytest.approx(sk.f1_score(y, np.ones(400)), **SAME)
-    assert rows.loc["prevalence", ["precision", "recall", "f1"]].astype(float).tolist() == pytest.approx([y.mean()] * 3)
-    assert rows.loc[["select_all", "prevalence"], "kappa"].tolist() == pytest.approx([0, 0], abs=1e-12)
+    assert rows.loc["prevalence", ["precision", "recall", "f1"]].astype(
+        float
+    ).tolist() == pytest.approx([y.mean()] * 3)
+    assert rows.loc[["select_all", "prevalence"], "kappa"].tolist() == pytest.approx(
+        [0, 0], abs=1e-12
+    )
     assert rows.loc["judge", ["f1", "f1_high"]].tolist() == [1, 1]
-    assert rows.loc["judge", "f1_low"] == pytest.approx(5 / (5 + stats.norm.ppf(0.975) ** 2))  # of five users
+    # Of five users.
+    assert rows.loc["judge", "f1_low"] == pytest.approx(5 / (5 + stats.norm.ppf(0.975) ** 2))
 
 
 def test_a_resample_is_what_repeating_its_rows_gives(rng):
-    judgments = table({"human_majority": (rng.random(160) < 0.3) * 1, "judge": (rng.random(160) < 0.5) * 1})
+    judgments = table(
+        {"human_majority": (rng.random(160) < 0.3) * 1, "judge": (rng.random(160) < 0.5) * 1}
+    )
     drawn = resample(gap.tables.units(judgments).index, cluster=("prompt", "user"), n_bootstrap=30)
     wide = gap.tables.units(judgments)
     blocks = drawn.weights[1:].reshape(3, 30, -1)
@@ -98,15 +116,21 @@ def test_a_resample_is_what_repeating_its_rows_gives(rng):
         assert all(len(set(times[code == i])) == 1 for i in range(len(levels)))
         assert sum(times[code == i][0] for i in range(len(levels))) == len(levels)
         y, x = (np.repeat(wide[rater].to_numpy(), times) for rater in ("human_majority", "judge"))
-        value = gap.relevance._metrics(wide["judge"].to_numpy(), wide["human_majority"].to_numpy(), drawn)
+        value = gap.relevance._metrics(
+            wide["judge"].to_numpy(), wide["human_majority"].to_numpy(), drawn
+        )
         row = value[1:].reshape(3, 30, -1)[0 if factor == "prompt" else 1, 7]
         assert row[gap.METRICS.index("f1")] == pytest.approx(sk.f1_score(y, x), **SAME)
 
 
 def test_one_way_error_is_the_cluster_robust_one(rng):
-    """For a mean, the cluster bootstrap variance tends to the sandwich estimate of equally large clusters."""
+    """For a mean, the cluster bootstrap variance tends to the
+    sandwich estimate of equally large clusters.
+    """
     effect = np.repeat(rng.normal(0, 1, 50), 4) + rng.normal(0, 0.5, 200)
-    drawn = resample(gap.tables.units(table({"judge": effect})).index, cluster="prompt", n_bootstrap=20_000)
+    drawn = resample(
+        gap.tables.units(table({"judge": effect})).index, cluster="prompt", n_bootstrap=20_000
+    )
     total = drawn.totals(np.stack([effect, np.ones(200)], axis=1))
     error = drawn.standard_error(total[:, 0] / total[:, 1])
     assert error == pytest.approx(effect.reshape(50, 4).mean(axis=1).std() / 50**0.5, rel=0.02)
@@ -115,7 +139,9 @@ def test_one_way_error_is_the_cluster_robust_one(rng):
 def test_interval_of_a_few_clusters_is_student_s(rng):
     """Exact for normal clusters; without G/(G − 1) that of four covers in 93 % only."""
     values = pd.DataFrame({"user": range(4), "value": rng.normal(0, 1, 4)})
-    row = gap.means(values.assign(all=1), "value", ["all"], cluster="user", n_bootstrap=20_000).iloc[0]
+    row = gap.means(
+        values.assign(all=1), "value", ["all"], cluster="user", n_bootstrap=20_000
+    ).iloc[0]
     exact = stats.ttest_1samp(values["value"], 0).confidence_interval()
     assert [row["ci_low"], row["ci_high"]] == pytest.approx([exact.low, exact.high], rel=0.02)
 
@@ -137,10 +163,20 @@ def test_shares_of_0_and_1_are_wilson_at_the_number_of_their_clusters():
     y, z2 = np.tile([1, 0, 0, 0], 10) * (np.arange(40) < 12), stats.norm.ppf(0.975) ** 2
     judgments = table({"human_majority": y, "yes": np.ones(40), "half": np.tile([1, 0], 20)})
     rows = by_rater(judgments, cluster="prompt", n_bootstrap=50)
-    expected = {"yes_rate_low": 10 / (10 + z2), "yes_rate_high": 1, "recall_low": 3 / (3 + z2), "recall_high": 1}
+    expected = {
+        "yes_rate_low": 10 / (10 + z2),
+        "yes_rate_high": 1,
+        "recall_low": 3 / (3 + z2),
+        "recall_high": 1,
+    }
     assert rows.loc["yes", list(expected)].to_dict() == pytest.approx(expected)
-    assert rows.loc["yes", "precision_low"] < rows.loc["yes", "precision"] < rows.loc["yes", "precision_high"]
-    assert rows.loc["half", ["yes_rate_low", "yes_rate_high"]].tolist() == [0.5, 0.5]  # a rule: two of each list
+    assert (
+        rows.loc["yes", "precision_low"]
+        < rows.loc["yes", "precision"]
+        < rows.loc["yes", "precision_high"]
+    )
+    # A rule: two of each list.
+    assert rows.loc["half", ["yes_rate_low", "yes_rate_high"]].tolist() == [0.5, 0.5]
     assert (rows.loc["select_all", ["yes_rate_low", "recall_low"]] == 1).all()  # by definition
     scored = table({"human_majority": y, "judge": 0.9 * y})
     curve = gap.reliability_curve(scored, n_bins=2, cluster="prompt", n_bootstrap=50)
@@ -154,11 +190,17 @@ def test_shares_of_0_and_1_are_wilson_at_the_number_of_their_clusters():
 
 @pytest.mark.parametrize(("units", "proof"), [(4, False), (6, True)])
 def test_a_few_units_that_all_say_the_same_are_proof_only_where_the_sign_test_has_one(units, proof):
-    same = {"human_1": np.full(units, 3.0), "human_2": np.full(units, 3.0), "judge": np.full(units, 4.0)}
+    same = {
+        "human_1": np.full(units, 3.0),
+        "human_2": np.full(units, 3.0),
+        "judge": np.full(units, 4.0),
+    }
     alike = table(same).assign(prompt=lambda rows: rows["item"])
     how = {"cluster": "prompt", "n_bootstrap": 50}
     row = gap.judge_inflation(alike, **how).iloc[0]
-    assert (row["p_value"] <= 0.05) == (row["ci_low"] > 0) == proof and row["ci_low"] < 1 < row["ci_high"]
+    assert (row["p_value"] <= 0.05) == (row["ci_low"] > 0) == proof and row["ci_low"] < 1 < row[
+        "ci_high"
+    ]
     mean = gap.means(alike.query("rater == 'judge'"), "label", ["rater"], **how).iloc[0]
     assert mean["ci_low"] < 4 < mean["ci_high"]
     labels = np.arange(units) % 2
@@ -168,7 +210,10 @@ def test_a_few_units_that_all_say_the_same_are_proof_only_where_the_sign_test_ha
 
 
 def test_true_and_false_are_labels_and_99_is_none(ordinal):
-    labels = {"human_1": np.tile([True, False], 8), "human_2": np.tile([True, True, False, False], 4)}
+    labels = {
+        "human_1": np.tile([True, False], 8),
+        "human_2": np.tile([True, True, False, False], 4),
+    }
     numbers = {rater: column * 1 for rater, column in labels.items()}
     pd.testing.assert_frame_equal(
         gap.agreement(table(labels), n_bootstrap=20), gap.agreement(table(numbers), n_bootstrap=20)
@@ -176,8 +221,14 @@ def test_true_and_false_are_labels_and_99_is_none(ordinal):
     rated = table(ordinal)
     for code in (99, -9):
         wrong = rated.assign(label=rated["label"].where(rated.index != 5, code))
-        for function in (gap.judge_inflation, gap.judge_correlation, partial(gap.rating_summary, item=["item"])):
-            with pytest.raises(UserError, match=f"row 5 has the label {code}, where all others lie in 1–5"):
+        for function in (
+            gap.judge_inflation,
+            gap.judge_correlation,
+            partial(gap.rating_summary, item=["item"]),
+        ):
+            with pytest.raises(
+                UserError, match=f"row 5 has the label {code}, where all others lie in 1–5"
+            ):
                 function(wrong)
 
 
@@ -191,8 +242,12 @@ def test_one_change_of_a_hundred_prompts_is_no_proof(changed):
     """A sign test gives p = 1; Wilson's interval of a share would exclude 0."""
     x = np.arange(100) < changed
     row, opposite = mean_difference(1.0 * x), mean_difference(-1.0 * x)
-    assert row["estimate"] == changed / 100 and row["ci_low"] < -0.01 and 0.02 < row["ci_high"] < 0.05
-    assert [-opposite["ci_high"], -opposite["ci_low"]] == pytest.approx([row["ci_low"], row["ci_high"]])
+    assert (
+        row["estimate"] == changed / 100 and row["ci_low"] < -0.01 and 0.02 < row["ci_high"] < 0.05
+    )
+    assert [-opposite["ci_high"], -opposite["ci_low"]] == pytest.approx(
+        [row["ci_low"], row["ci_high"]]
+    )
 
 
 @pytest.mark.parametrize(("up", "down"), [(0.01, 0.0), (0.01, 0.01), (0.03, 0.0), (0.2, 0.1)])
@@ -207,13 +262,17 @@ def test_interval_of_differences_covers_where_changes_are_rare(up, down):
 
 @pytest.mark.slow
 def test_interval_of_a_share_near_one_covers_where_prompts_hardly_vary():
-    """Prompts that are right, or wrong, as a whole: with a width of 0 where none is wrong it would cover in half."""
+    """Prompts that are right, or wrong, as a whole: with a width of 0
+    where none is wrong it would cover in half.
+    """
     covered, y = [], np.tile([1, 0, 0, 0], 20)
     for seed in range(200):
         right = np.repeat(np.random.default_rng(seed).random(20) < 0.97, 4)
         judgments = table({"human_majority": y, "judge": np.where(right, y, 1 - y)})
         row = by_rater(judgments, cluster="prompt", n_bootstrap=200).loc["judge"]
-        covered.append([row[f"{name}_low"] <= 0.97 <= row[f"{name}_high"] for name in ("accuracy", "recall")])
+        covered.append(
+            [row[f"{name}_low"] <= 0.97 <= row[f"{name}_high"] for name in ("accuracy", "recall")]
+        )
     assert (np.mean(covered, axis=0) >= 0.94).all()
 
 
@@ -223,7 +282,9 @@ def test_cohen_kappa_equals_scikit_learn(ordinal, weights):
     for row in rows.itertuples():
         a, b = ordinal[row.rater_a], ordinal[row.rater_b]
         both = ~np.isnan(a + b)
-        assert row.estimate == pytest.approx(sk.cohen_kappa_score(a[both], b[both], weights=weights), **SAME)
+        assert row.estimate == pytest.approx(
+            sk.cohen_kappa_score(a[both], b[both], weights=weights), **SAME
+        )
         assert row.n == both.sum() and row.ci_low < row.estimate < row.ci_high
     means = gap.mean_agreement(table(ordinal), weights=weights, n_bootstrap=50).set_index("pair")
     assert means["n"].to_dict() == {"human–human": 3, "human–model": 3}
@@ -234,15 +295,21 @@ def test_cohen_kappa_equals_scikit_learn(ordinal, weights):
 @pytest.mark.parametrize("weights", ["linear", "quadratic"])
 def test_weighted_kappa_knows_the_steps_of_the_scale_that_nobody_used(weights):
     a, b = [1, 2, 4, 5, 5, 2, 1, 4], [1, 4, 4, 5, 4, 2, 2, 2]
-    row = gap.agreement(table({"human_1": a, "human_2": b}), weights=weights, n_bootstrap=20).iloc[0]
-    assert row["estimate"] == pytest.approx(sk.cohen_kappa_score(a, b, weights=weights, labels=[1, 2, 3, 4, 5]), **SAME)
+    row = gap.agreement(table({"human_1": a, "human_2": b}), weights=weights, n_bootstrap=20).iloc[
+        0
+    ]
+    assert row["estimate"] == pytest.approx(
+        sk.cohen_kappa_score(a, b, weights=weights, labels=[1, 2, 3, 4, 5]), **SAME
+    )
 
 
 @pytest.mark.parametrize("measurement", ["nominal", "ordinal", "interval"])
 def test_alpha_and_fleiss_equal_their_packages(ordinal, measurement):
     humans = {rater: labels for rater, labels in ordinal.items() if rater != "judge"}
     matrix = np.stack(list(humans.values()))
-    rows = gap.reliability(table(humans), measurement=measurement, n_bootstrap=50).set_index("metric")
+    rows = gap.reliability(table(humans), measurement=measurement, n_bootstrap=50).set_index(
+        "metric"
+    )
     alpha = krippendorff.alpha(reliability_data=matrix, level_of_measurement=measurement)
     assert rows.loc[f"Krippendorff α ({measurement})", "estimate"] == pytest.approx(alpha, **SAME)
     complete = matrix[:, ~np.isnan(matrix).any(axis=0)]
@@ -257,7 +324,9 @@ def test_pools_of_raters_have_a_reliability_and_a_ceiling():
     humans = pool[pool["rater_kind"] == "human"].assign(label=lambda rows: rows["label"].round())
     rows = gap.reliability(humans, n_bootstrap=50)
     groups = [list(part) for _, part in humans.groupby("item")["label"]]
-    assert rows["estimate"][0] == pytest.approx(fleiss_kappa(aggregate_raters(np.array(groups))[0]), **SAME)
+    assert rows["estimate"][0] == pytest.approx(
+        fleiss_kappa(aggregate_raters(np.array(groups))[0]), **SAME
+    )
     assert rows["n"].tolist() == [300, 300]
     ceiling = by_metric(gap.judge_correlation(pool, n_bootstrap=50), "ceiling")["estimate"]
     assert ceiling["judge"] == pytest.approx(0.77, abs=0.06)
@@ -278,23 +347,30 @@ def test_majority_agrees_with_its_members_even_if_they_guess(rng):
         *(gap.judge_correlation, gap.judge_inflation, gap.mention_bias),
         partial(gap.rating_summary, item=["user", "prompt"]),
         partial(gap.rating_effects, covariates=["mention"]),
-        lambda judgments, **how: gap.reliability(judgments[judgments["rater_kind"] == "human"], **how),
+        lambda judgments, **how: gap.reliability(
+            judgments[judgments["rater_kind"] == "human"], **how
+        ),
         lambda judgments, **_: gap.majority_bias(judgments[judgments["rater_kind"] == "human"]),
     ],
 )
 def test_the_majority_is_nobody(estimator):
     """Not a rater of its own: with it the ceiling of these three people rises from 0.69 to 0.86."""
     judgments = gap.simulate_ratings().assign(label=lambda rows: (rows["label"] > 3) * 1)
-    wide = judgments[judgments["rater_kind"] == "human"].pivot(index="item", columns="rater", values="label")
+    wide = judgments[judgments["rater_kind"] == "human"].pivot(
+        index="item", columns="rater", values="label"
+    )
     majority = judgments[judgments["rater"] == "human_0"].assign(rater="human_majority")
     majority["label"] = majority["item"].map(wide.median(axis=1)).astype(int)
     with_it = pd.concat([judgments, majority], ignore_index=True)
-    pd.testing.assert_frame_equal(estimator(with_it, n_bootstrap=20), estimator(judgments, n_bootstrap=20))
+    pd.testing.assert_frame_equal(
+        estimator(with_it, n_bootstrap=20), estimator(judgments, n_bootstrap=20)
+    )
 
 
 def test_scored_judges_equal_scikit_learn(rng):
     y = (rng.random(300) < 0.25) * 1
-    score = np.round(np.clip(0.3 * y + rng.random(300) * 0.7, 0, 1), 2)  # rounded, so that scores tie
+    # Rounded, so that scores tie.
+    score = np.round(np.clip(0.3 * y + rng.random(300) * 0.7, 0, 1), 2)
     judgments = table({"human_majority": y, "judge": score})
     row = wide(gap.scored_metrics(judgments, n_bootstrap=50)).iloc[0]
     assert row["auprc"] == pytest.approx(sk.average_precision_score(y, score), **SAME)
@@ -312,7 +388,9 @@ def test_scored_resamples_are_weighted_average_precision(rng):
     y, score = (rng.random(80) < 0.4) * 1.0, rng.integers(0, 9, 80) / 8
     weight = rng.integers(0, 3, (4, 80)).astype(float)
     expected = [sk.average_precision_score(y, score, sample_weight=w) for w in weight]
-    assert gap.scores._average_precision(y, score, weight).tolist() == pytest.approx(expected, **SAME)
+    assert gap.scores._average_precision(y, score, weight).tolist() == pytest.approx(
+        expected, **SAME
+    )
 
 
 def test_spearman_and_its_resamples_equal_scipy(ordinal):
@@ -321,14 +399,21 @@ def test_spearman_and_its_resamples_equal_scipy(ordinal):
         warnings.simplefilter("ignore", RuntimeWarning)
         mean = np.nanmean(humans, axis=0)
     rows = wide(gap.judge_correlation(table(ordinal), n_bootstrap=50)).set_index("rater")
-    assert rows.loc["judge", "spearman"] == pytest.approx(stats.spearmanr(ordinal["judge"], mean).statistic, **SAME)
-    pairs = [stats.spearmanr(humans[a], humans[b], nan_policy="omit").statistic for a, b in ((0, 1), (0, 2), (1, 2))]
+    assert rows.loc["judge", "spearman"] == pytest.approx(
+        stats.spearmanr(ordinal["judge"], mean).statistic, **SAME
+    )
+    pairs = [
+        stats.spearmanr(humans[a], humans[b], nan_policy="omit").statistic
+        for a, b in ((0, 1), (0, 2), (1, 2))
+    ]
     shared = [np.isfinite(humans[a] + humans[b]).sum() for a, b in ((0, 1), (0, 2), (1, 2))]
     between, k = np.average(pairs, weights=shared), 1 / np.mean(1 / np.isfinite(humans).sum(axis=0))
     ceiling = (k * between / (1 + (k - 1) * between)) ** 0.5
     assert rows.loc["judge", "ceiling"] == pytest.approx(ceiling, **SAME)
     assert 0 < rows.loc["judge", "ceiling_low"] < ceiling < rows.loc["judge", "ceiling_high"] <= 1
-    assert rows.loc["judge", "disattenuated"] == pytest.approx(rows.loc["judge", "spearman"] / ceiling, **SAME)
+    assert rows.loc["judge", "disattenuated"] == pytest.approx(
+        rows.loc["judge", "spearman"] / ceiling, **SAME
+    )
     drawn = resample(gap.tables.units(table(ordinal)).index, n_bootstrap=20)
     times = drawn.weights[3][drawn.cell].astype(int)
     expected = stats.spearmanr(np.repeat(ordinal["judge"], times), np.repeat(mean, times)).statistic
@@ -339,7 +424,9 @@ def test_published_correlation_over_five_models_is_not_significant():
     """R16: r = 0.90, reported p = 0.04; of the 120 pairings 10 are as extreme."""
     row = gap.exact_correlation([1, 2, 3, 4, 5], [2, 1, 3, 4, 5]).iloc[0]
     assert row["method"] == "exact permutation" and row["estimate"] == pytest.approx(0.9)
-    assert row["p_value"] == pytest.approx(10 / 120, **SAME) and row["p_t"] == pytest.approx(0.037, abs=0.0005)
+    assert row["p_value"] == pytest.approx(10 / 120, **SAME) and row["p_t"] == pytest.approx(
+        0.037, abs=0.0005
+    )
 
 
 def test_inflation_and_mention_bias_find_what_is_planted(rng):
@@ -362,14 +449,19 @@ def test_proportion_difference_of_independent_judgments_is_the_usual_one(rng):
     judgments = pd.DataFrame({"source": ["real"] * 300 + ["synthetic"] * 200, "user": range(500)})
     judgments["label"] = np.where(rng.random(500) < 0.3, "rejected", "accepted")
     row = gap.proportion_difference(judgments, ["rejected"]).iloc[0]
-    p, q = (judgments[judgments["source"] == s]["label"].eq("rejected").mean() for s in ("real", "synthetic"))
+    p, q = (
+        judgments[judgments["source"] == s]["label"].eq("rejected").mean()
+        for s in ("real", "synthetic")
+    )
     assert row["estimate"] == pytest.approx(100 * (p - q), **SAME)
     error = 100 * (p * (1 - p) / 300 + q * (1 - q) / 200) ** 0.5
     assert (row["ci_high"] - row["ci_low"]) / 2 == pytest.approx(1.965 * error, rel=0.01)
 
 
 def test_proportion_difference_without_variation_is_that_of_one_observation_per_user():
-    judgments = pd.DataFrame({"source": ["real"] * 30 + ["synthetic"] * 30, "user": np.arange(60) // 3, "label": "ok"})
+    judgments = pd.DataFrame(
+        {"source": ["real"] * 30 + ["synthetic"] * 30, "user": np.arange(60) // 3, "label": "ok"}
+    )
     row = gap.proportion_difference(judgments, ["ok"]).iloc[0]
     assert row["p_value"] == 1 and row["ci_low"] < -20 and row["ci_high"] > 20
     judgments["label"] = np.where(judgments["source"] == "real", "bad", "ok")
@@ -383,12 +475,16 @@ def test_paired_difference_of_a_judge_with_itself_and_with_yes_to_all(rng):
     judgments = table({"human_majority": y, "a": x, "b": x})
     same = gap.paired_difference(judgments, "a", "b", n_bootstrap=50)
     assert (same["estimate"] == 0).all() and (same["p_value"] == 1).all()
-    everything = gap.paired_difference(judgments, "a", "select_all", n_bootstrap=50).set_index("metric")
+    everything = gap.paired_difference(judgments, "a", "select_all", n_bootstrap=50).set_index(
+        "metric"
+    )
     assert everything.loc["recall", "value_b"] == 1
 
 
 def test_seed_determines_the_interval(ordinal):
-    first, again, other = (gap.judge_inflation(table(ordinal), n_bootstrap=100, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (
+        gap.judge_inflation(table(ordinal), n_bootstrap=100, seed=seed) for seed in (1, 1, 2)
+    )
     pd.testing.assert_frame_equal(first, again)
     assert first["ci_low"].iloc[0] != other["ci_low"].iloc[0]
 
@@ -403,7 +499,12 @@ def test_seed_determines_the_interval(ordinal):
         (partial(gap.rating_summary, item=["user", "prompt"]), ["rater", "rater_kind"]),
         (partial(gap.rating_effects, covariates=["mention"]), ["rater"]),
         (partial(gap.means, value="label", by=["rater"]), ["rater"]),
-        (lambda judgments, **how: gap.reliability(judgments.query("rater_kind == 'human'"), **how), []),
+        (
+            lambda judgments, **how: gap.reliability(
+                judgments.query("rater_kind == 'human'"), **how
+            ),
+            [],
+        ),
     ],
 )
 def test_every_estimator_returns_the_one_form(estimator, keys):
@@ -411,7 +512,8 @@ def test_every_estimator_returns_the_one_form(estimator, keys):
     found = estimator(judgments, n_bootstrap=20)
     assert list(found)[: len(keys) + len(COLUMNS)] == [*keys, *COLUMNS]
     assert not found.duplicated([*keys, "metric"]).any() and (found["method"] != "").all()
-    assert (found["p_value"].isna() == found["p_adjusted"].isna()).all()  # who tests says over what it corrected
+    # Who tests says over what it corrected.
+    assert (found["p_value"].isna() == found["p_adjusted"].isna()).all()
 
 
 # ------------------------------------------------------------------- input without an answer
@@ -419,13 +521,19 @@ def test_every_estimator_returns_the_one_form(estimator, keys):
 
 def test_no_overlap_or_constant_labels_are_undefined_and_say_so():
     nan = [np.nan] * 8
-    rows = gap.agreement(table({"human_1": [0, 1] * 4 + nan, "human_2": nan + [0, 1] * 4}), n_bootstrap=20)
+    rows = gap.agreement(
+        table({"human_1": [0, 1] * 4 + nan, "human_2": nan + [0, 1] * 4}), n_bootstrap=20
+    )
     assert rows["n"].item() == 0 and rows["note"].item() == "no item judged by both"
     rows = gap.agreement(table({"human_1": [1] * 8, "human_2": [1] * 8}), n_bootstrap=20)
     assert "one and the same label" in rows["note"].item()
-    rows = gap.agreement(table({"human_1": [1] * 8, "human_2": [np.nan] * 4 + [1] * 4}), n_bootstrap=20)
+    rows = gap.agreement(
+        table({"human_1": [1] * 8, "human_2": [np.nan] * 4 + [1] * 4}), n_bootstrap=20
+    )
     assert rows["n"].item() == 4 and "one and the same label" in rows["note"].item()
-    means = gap.mean_agreement(table({"human_1": [1] * 8, "human_2": [1] * 8, "a": [0, 1] * 4}), n_bootstrap=20)
+    means = gap.mean_agreement(
+        table({"human_1": [1] * 8, "human_2": [1] * 8, "a": [0, 1] * 4}), n_bootstrap=20
+    )
     assert means.set_index("pair")["n"].to_dict() == {"human–human": 0, "human–model": 2}
 
 
@@ -433,14 +541,26 @@ def test_judges_that_always_say_the_same_have_defined_metrics():
     judgments = table({"human_majority": [0, 1] * 8, "never": [0] * 16, "always": [1] * 16})
     rows = by_rater(judgments, n_bootstrap=50)
     assert rows.loc["never", ["precision", "recall", "f1", "kappa"]].tolist() == [0, 0, 0, 0]
-    assert rows.loc["always", ["f1", "kappa"]].tolist() == rows.loc["select_all", ["f1", "kappa"]].tolist()
+    assert (
+        rows.loc["always", ["f1", "kappa"]].tolist()
+        == rows.loc["select_all", ["f1", "kappa"]].tolist()
+    )
     assert not rows.isna().any(axis=None)
 
 
 def test_humans_who_do_not_agree_give_no_ceiling():
-    labels = {"human_1": [1, 2, 3, 4] * 5, "human_2": [4, 3, 2, 1] * 5, "judge": [1, 2, 3, 5] * 5, "flat": [3] * 20}
+    labels = {
+        "human_1": [1, 2, 3, 4] * 5,
+        "human_2": [4, 3, 2, 1] * 5,
+        "judge": [1, 2, 3, 5] * 5,
+        "flat": [3] * 20,
+    }
     rows = by_metric(gap.judge_correlation(table(labels), n_bootstrap=20), "spearman")
-    assert rows["note"].tolist() == ["ρ undefined", "ρ undefined", *["humans do not agree: no ceiling"] * 2]
+    assert rows["note"].tolist() == [
+        "ρ undefined",
+        "ρ undefined",
+        *["humans do not agree: no ceiling"] * 2,
+    ]
 
 
 @pytest.mark.parametrize(
@@ -456,15 +576,35 @@ def test_humans_who_do_not_agree_give_no_ceiling():
         ({"human_1": [0] * 8, "human_2": [0] * 8}, gap.reliability, "more than one label"),
         ({"human_1": [0, 1] * 4, "human_2": [0, 1] * 4}, gap.majority_bias, "odd number"),
         ({"human_majority": [0] * 8, "a": [1] * 8}, gap.relevance_metrics, "never says yes"),
-        ({"human_majority": [0, 1] * 4, "a": [0.5] * 8}, gap.relevance_metrics, "other than 0 and 1"),
+        (
+            {"human_majority": [0, 1] * 4, "a": [0.5] * 8},
+            gap.relevance_metrics,
+            "other than 0 and 1",
+        ),
         ({"human_1": [0, 1] * 4}, gap.relevance_metrics, "no rater 'human_majority'"),
-        ({"human_majority": [0, 1] * 4}, partial(gap.scored_difference, a="a", b="select_all"), "no rater 'a'"),
+        (
+            {"human_majority": [0, 1] * 4},
+            partial(gap.scored_difference, a="a", b="select_all"),
+            "no rater 'a'",
+        ),
         ({"human_majority": [0, 1] * 4, "a": [2] * 8}, gap.reliability_curve, r"score in \[0, 1\]"),
         ({"a": [1, 2] * 4, "b": [1, 2] * 4}, gap.judge_inflation, "rater_kind 'human'"),
-        ({"human_1": [1, 2] * 4, "b": [1, 2] * 4}, gap.judge_correlation, "labels of 2 or more people"),
+        (
+            {"human_1": [1, 2] * 4, "b": [1, 2] * 4},
+            gap.judge_correlation,
+            "labels of 2 or more people",
+        ),
         ({"human_1": [0, 1], "human_2": [0, 1]}, gap.agreement, "only one prompt"),
-        ({"human_1": np.arange(0, 60, 0.5), "b": np.arange(120.0)}, gap.agreement, "κ of 180 different labels"),
-        ({"a": [1, 2] * 4, "b": [1, 2] * 4}, partial(gap.rating_effects, covariates=["item"]), "labels of people"),
+        (
+            {"human_1": np.arange(0, 60, 0.5), "b": np.arange(120.0)},
+            gap.agreement,
+            "κ of 180 different labels",
+        ),
+        (
+            {"a": [1, 2] * 4, "b": [1, 2] * 4},
+            partial(gap.rating_effects, covariates=["item"]),
+            "labels of people",
+        ),
     ],
 )
 def test_input_without_an_answer_is_one_clear_error(labels, call, message):
@@ -475,8 +615,14 @@ def test_input_without_an_answer_is_one_clear_error(labels, call, message):
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        *(({"n_bootstrap": n}, "^n_bootstrap is .*: give a whole number of at least 20$") for n in (-1, 0, 1, 2, 99.5)),
-        *(({"level": level}, "^level is .*: give a number between 0 and 1") for level in (0, 1, 95, -0.5)),
+        *(
+            ({"n_bootstrap": n}, "^n_bootstrap is .*: give a whole number of at least 20$")
+            for n in (-1, 0, 1, 2, 99.5)
+        ),
+        *(
+            ({"level": level}, "^level is .*: give a number between 0 and 1")
+            for level in (0, 1, 95, -0.5)
+        ),
     ],
 )
 def test_resamples_and_levels_that_make_no_interval_are_one_clear_error(how, message):
@@ -492,7 +638,10 @@ def test_malformed_judgments_are_one_clear_error(rng):
         (judgments.drop(columns="label"), "lack the column 'label'"),
         (judgments.assign(label=[np.nan, *judgments["label"][1:]]), "row 0 without a usable label"),
         (pd.concat([judgments, judgments.head(1)], ignore_index=True), "row 16 repeats"),
-        (pd.concat([judgments, judgments]), "row 0 repeats an item of rater 'human_majority': keep one"),
+        (
+            pd.concat([judgments, judgments]),
+            "row 0 repeats an item of rater 'human_majority': keep one",
+        ),
         (judgments.head(0), "no rows"),
     ]:
         with pytest.raises(UserError, match=message):

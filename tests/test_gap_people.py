@@ -1,4 +1,6 @@
-"""May a judge replace people, help them, and what is the truth behind them: references, and input without an answer."""
+"""May a judge replace people, help them, and what is the truth behind
+them: references, and input without an answer.
+"""
 
 import numpy as np
 import pandas as pd
@@ -40,19 +42,32 @@ def votes():
     """600 units, 30 % yes; people right in 85, 80, 75 %, one with gaps; a judge in 80 %."""
     rng = np.random.default_rng(4)
     truth = rng.random(600) < 0.3
-    said = {f"human_{i}": erring(rng, truth, right) * 1.0 for i, right in enumerate((0.85, 0.8, 0.75))}
+    said = {
+        f"human_{i}": erring(rng, truth, right) * 1.0 for i, right in enumerate((0.85, 0.8, 0.75))
+    }
     said["judge"] = erring(rng, truth, 0.8) * 1.0
     said["human_2"][::9] = np.nan
     return said
 
 
 def by_hand(labels, closeness, epsilon):
-    """Advantage probabilities, advantages and p-values as the paper has them: unit by unit, a t test over units."""
-    humans, probabilities, advantages, p_values = [name for name in labels if name != "judge"], [], [], []
+    """Advantage probabilities, advantages and p-values as the paper
+    has them: unit by unit, a t test over units.
+    """
+    humans, probabilities, advantages, p_values = (
+        [name for name in labels if name != "judge"],
+        [],
+        [],
+        [],
+    )
     for name in humans:
         won = []
         for i, own in enumerate(labels[name]):
-            others = [labels[other][i] for other in humans if other != name and not np.isnan(labels[other][i])]
+            others = [
+                labels[other][i]
+                for other in humans
+                if other != name and not np.isnan(labels[other][i])
+            ]
             if not np.isnan(own) and others:
                 model, person = closeness(labels["judge"][i], others), closeness(own, others)
                 won.append((model >= person, person >= model))
@@ -110,7 +125,10 @@ def test_prediction_powered_mean_is_the_formula_s_where_units_are_independent():
     f, y = value + 0.5 + rng.normal(0, 0.5, 800), value + rng.normal(0, 0.3, 800)
     known = rng.random(800) < 0.25
     table = gap.prediction_powered_mean(
-        judgments({"human": np.where(known, y, np.nan), "judge": f}), "judge", cluster="item", n_bootstrap=3000
+        judgments({"human": np.where(known, y, np.nan), "judge": f}),
+        "judge",
+        cluster="item",
+        n_bootstrap=3000,
     ).set_index(["estimator", "metric"])
     n, m = known.sum(), (~known).sum()
     # PPI++: λ = Cov(y, f) / ((1 + n/N) Var(f))
@@ -121,7 +139,9 @@ def test_prediction_powered_mean_is_the_formula_s_where_units_are_independent():
     assert table["estimate"]["prediction-powered", "lambda"] == pytest.approx(best, rel=0.02)
     assert row["estimate"] == pytest.approx(estimate, abs=0.002)
     assert (row["ci_high"] - row["ci_low"]) / 2 == pytest.approx(1.97 * variance**0.5, rel=0.06)
-    assert table["estimate"]["prediction-powered", "gain"] == pytest.approx(y[known].var() / n / variance, rel=0.15)
+    assert table["estimate"]["prediction-powered", "gain"] == pytest.approx(
+        y[known].var() / n / variance, rel=0.15
+    )
     assert table["estimate"]["judge alone", "mean"] == pytest.approx(f.mean())
 
 
@@ -130,7 +150,9 @@ def test_a_judge_without_information_does_not_help_and_one_that_is_right_does(vo
     human = np.where(np.arange(600) % 5 == 0, votes["human_0"], np.nan)
     gains = []
     for judge in (rng.integers(0, 2, 600), votes["human_0"]):
-        table = gap.prediction_powered_mean(judgments({"human": human, "judge": judge}), "judge", **QUICK)
+        table = gap.prediction_powered_mean(
+            judgments({"human": human, "judge": judge}), "judge", **QUICK
+        )
         gains.append(table.query("metric == 'gain'")["estimate"].item())
         row = table.query("estimator == 'prediction-powered' and metric == 'mean'").iloc[0]
         assert 0 <= row["ci_low"] <= votes["human_0"].mean() <= row["ci_high"] <= 1
@@ -139,7 +161,9 @@ def test_a_judge_without_information_does_not_help_and_one_that_is_right_does(vo
 
 def test_latent_truth_is_that_of_crowd_kit(votes):
     table = gap.latent_truth(judgments(votes), **QUICK)
-    rates = table.query("metric in ['sensitivity', 'specificity']").set_index(["rater", "metric"])["estimate"]
+    rates = table.query("metric in ['sensitivity', 'specificity']").set_index(["rater", "metric"])[
+        "estimate"
+    ]
     for rater, expected in CROWD_KIT.items():
         assert rates[rater].to_dict() == pytest.approx(expected, abs=2e-3)
     prevalence = table.query("truth == 'latent' and metric == 'prevalence'")["estimate"].item()
@@ -147,16 +171,22 @@ def test_latent_truth_is_that_of_crowd_kit(votes):
 
 
 def test_latent_truth_undoes_the_errors_of_people():
-    """A judge that knows the truth seems to err where people do: F1 against their majority is far below 1."""
+    """A judge that knows the truth seems to err where people do: F1
+    against their majority is far below 1.
+    """
     rng = np.random.default_rng(2)
     truth = rng.random(4000) < 0.2
     said = {f"human_{i}": erring(rng, truth, right) for i, right in enumerate((0.85, 0.8, 0.8))}
     said |= {"knows": truth, "guesses": rng.random(4000) < 0.5, "errs": erring(rng, truth, 0.9)}
-    table = gap.latent_truth(judgments(said), **QUICK).set_index(["rater", "metric", "truth"])["estimate"]
+    table = gap.latent_truth(judgments(said), **QUICK).set_index(["rater", "metric", "truth"])[
+        "estimate"
+    ]
     assert table["knows", "f1", "majority"] < 0.85 < 0.95 < table["knows", "f1", "latent"]
     assert table["guesses", "kappa", "latent"] == pytest.approx(0, abs=0.05)
     assert table["errs", "recall", "latent"] == pytest.approx(0.9, abs=0.05)
-    assert table["errs", "over_selection", "latent"] == pytest.approx((0.9 * 0.2 + 0.1 * 0.8) / 0.2, abs=0.15)
+    assert table["errs", "over_selection", "latent"] == pytest.approx(
+        (0.9 * 0.2 + 0.1 * 0.8) / 0.2, abs=0.15
+    )
     assert table["people", "prevalence", "latent"] == pytest.approx(0.2, abs=0.03)
 
 
@@ -169,9 +199,21 @@ def test_of_a_majority_alone_nothing_can_be_said(votes, function):
 @pytest.mark.parametrize(
     ("labels", "call", "message"),
     [
-        ({"human_0": [0, 1] * 8, "judge": [0, 1] * 8}, gap.alternative_annotator_test, "there are those of 1: load"),
-        ({"human_0": [0, 1] * 8, "human_1": [0, 1] * 8}, gap.alternative_annotator_test, "no judgments of .* 'model'"),
-        ({"human_0": [0, 1] * 8, "human_1": [1, 1] * 8, "judge": [0, 1] * 8}, gap.latent_truth, "of 3 or more people"),
+        (
+            {"human_0": [0, 1] * 8, "judge": [0, 1] * 8},
+            gap.alternative_annotator_test,
+            "there are those of 1: load",
+        ),
+        (
+            {"human_0": [0, 1] * 8, "human_1": [0, 1] * 8},
+            gap.alternative_annotator_test,
+            "no judgments of .* 'model'",
+        ),
+        (
+            {"human_0": [0, 1] * 8, "human_1": [1, 1] * 8, "judge": [0, 1] * 8},
+            gap.latent_truth,
+            "of 3 or more people",
+        ),
         (
             {"human_0": [0, 1] * 8, "judge": [0, 1] * 8},
             lambda table, **how: gap.prediction_powered_mean(table, "judge", **how),
@@ -191,7 +233,10 @@ def test_input_without_an_answer_is_one_clear_line(labels, call, message):
 
 def test_every_table_has_the_columns_of_results(votes):
     half = votes | {"human_0": np.where(np.arange(600) % 2, votes["human_0"], np.nan)}
-    tables = [gap.alternative_annotator_test(judgments(votes), **QUICK), gap.latent_truth(judgments(votes), **QUICK)]
+    tables = [
+        gap.alternative_annotator_test(judgments(votes), **QUICK),
+        gap.latent_truth(judgments(votes), **QUICK),
+    ]
     tables.append(gap.prediction_powered_mean(judgments(half), "judge", gold="human_0", **QUICK))
     for table in tables:
         assert table.columns[2:].tolist() == COLUMNS

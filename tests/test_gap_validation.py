@@ -1,4 +1,6 @@
-"""Type-I error, coverage and power of the gap statistics, on simulated judgments with a known truth."""
+"""Type-I error, coverage and power of the gap statistics, on
+simulated judgments with a known truth.
+"""
 
 import numpy as np
 import pytest
@@ -25,7 +27,11 @@ def check_level(checks, replications):
             low, high = stats.binomtest(round(row.estimate * n), n).proportion_ci(0.999)
             assert low <= 0.97 and high >= 0.93, row
         if row.metric == "actual_error":
-            low = stats.binomtest(round(row.estimate * replications), replications).proportion_ci(0.999).low
+            low = (
+                stats.binomtest(round(row.estimate * replications), replications)
+                .proportion_ci(0.999)
+                .low
+            )
             assert low <= 0.07, row
 
 
@@ -41,7 +47,9 @@ def test_two_way_intervals_are_wider_than_one_way_ones():
     for seed in range(100):
         judgments = gap.simulate_relevance(seed=seed).query("rater != 'b'")
         for cluster, found in covered.items():
-            rows = gap.relevance_metrics(judgments, cluster=cluster, n_bootstrap=200).set_index("metric")
+            rows = gap.relevance_metrics(judgments, cluster=cluster, n_bootstrap=200).set_index(
+                "metric"
+            )
             row = rows.loc["f1"].iloc[0]
             found.append(row["ci_low"] <= simulated.population()["f1"] <= row["ci_high"])
     assert np.mean(covered["prompt"]) < np.mean(covered["prompt", "user"])
@@ -49,7 +57,9 @@ def test_two_way_intervals_are_wider_than_one_way_ones():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("check", [check for check in GAP if check.trial], ids=lambda check: check.estimator)
+@pytest.mark.parametrize(
+    "check", [check for check in GAP if check.trial], ids=lambda check: check.estimator
+)
 def test_level_and_coverage(check):
     check_level([check], 300)
 

@@ -1,4 +1,6 @@
-"""GGUF files: what is made of one is what was put in, or nothing; what is damaged is one clear line."""
+"""GGUF files: what is made of one is what was put in, or
+nothing; what is damaged is one clear line.
+"""
 
 import os
 import signal
@@ -47,7 +49,9 @@ def cache(tmp_path, monkeypatch):
 
 
 def elsewhere(file, cache, before=""):
-    return subprocess.Popen([sys.executable, "-c", LOAD.format(before=before), file, cache], stderr=subprocess.PIPE)
+    return subprocess.Popen(
+        [sys.executable, "-c", LOAD.format(before=before), file, cache], stderr=subprocess.PIPE
+    )
 
 
 def logits(lm):
@@ -62,11 +66,25 @@ def test_a_copy_is_the_model_that_was_written(folder, whole, cache, monkeypatch)
     assert torch.equal(logits(first), logits(source)) and torch.equal(logits(first), logits(second))
     assert first.render(CHAT) == second.render(CHAT) == source.render(CHAT)
     greedy = Sampling(temperature=0, max_tokens=20)
-    assert first.generate([CHAT], greedy, [0])[0].text == source.generate([CHAT], greedy, [0])[0].text
+    assert (
+        first.generate([CHAT], greedy, [0])[0].text == source.generate([CHAT], greedy, [0])[0].text
+    )
     about = second.describe()
-    told = {"model": "tiny-1b", "file": "tiny-1b.gguf", "full_name": "Tiny Llama", "licence": "apache-2.0"}
-    assert told.items() <= about.items() and about["revision"] == first.revision and len(first.revision) == 16
-    assert load_model(f"gguf:{whole}", device="cpu", dtype="bfloat16").describe()["dtype"] == "bfloat16"
+    told = {
+        "model": "tiny-1b",
+        "file": "tiny-1b.gguf",
+        "full_name": "Tiny Llama",
+        "licence": "apache-2.0",
+    }
+    assert (
+        told.items() <= about.items()
+        and about["revision"] == first.revision
+        and len(first.revision) == 16
+    )
+    assert (
+        load_model(f"gguf:{whole}", device="cpu", dtype="bfloat16").describe()["dtype"]
+        == "bfloat16"
+    )
 
 
 def test_the_file_decides_and_nothing_beside_it(whole, folder, tmp_path, cache):
@@ -102,19 +120,40 @@ NOT_WHOLE = "not a whole GGUF file .*: copy or download it again"
 DAMAGES = {
     "empty": (lambda whole: b"", NOT_WHOLE),
     "magic alone": (lambda whole: whole[:4], NOT_WHOLE),
-    "another format": (lambda whole: b"PK\x03\x04" + whole[4:], "does not begin as a GGUF file does"),
+    "another format": (
+        lambda whole: b"PK\x03\x04" + whole[4:],
+        "does not begin as a GGUF file does",
+    ),
     "version": (lambda whole: whole[:4] + b"\x09" + whole[5:], "version 9 of the format"),
     "cut in the head": (lambda whole: whole[:3000], NOT_WHOLE),
-    "cut in the weights": (lambda whole: whole[:-100], "cut short: some of its weights are missing"),
+    "cut in the weights": (
+        lambda whole: whole[:-100],
+        "cut short: some of its weights are missing",
+    ),
     "noise in the head": (lambda whole: whole[:200] + bytes(range(256)) + whole[456:], NOT_WHOLE),
     "no end of entries": (lambda whole: whole[:16] + b"\xff" * 8 + whole[24:], NOT_WHOLE),
     "no end of tensors": (lambda whole: whole[:8] + b"\xff" * 8 + whole[16:], NOT_WHOLE),
     "no end of an array": (long_array, "array of 4,611,686,018,427,387,904 entries"),
-    "no end of layers": (lambda whole: numbered(whole, "llama.block_count", 2**31), "block_count is 2147483648"),
-    "a wide layer": (lambda whole: numbered(whole, "llama.feed_forward_length", 2**31), "feed_forward_length is"),
-    "more layers": (lambda whole: numbered(whole, "llama.block_count", 3), "weights where transformers takes"),
-    "no heads": (lambda whole: numbered(whole, "llama.attention.head_count", 0), "transformers cannot convert it"),
-    "not numbers": (lambda whole: whole[:-2000] + b"\xff" * 2000, "its weights are not all numbers"),
+    "no end of layers": (
+        lambda whole: numbered(whole, "llama.block_count", 2**31),
+        "block_count is 2147483648",
+    ),
+    "a wide layer": (
+        lambda whole: numbered(whole, "llama.feed_forward_length", 2**31),
+        "feed_forward_length is",
+    ),
+    "more layers": (
+        lambda whole: numbered(whole, "llama.block_count", 3),
+        "weights where transformers takes",
+    ),
+    "no heads": (
+        lambda whole: numbered(whole, "llama.attention.head_count", 0),
+        "transformers cannot convert it",
+    ),
+    "not numbers": (
+        lambda whole: whole[:-2000] + b"\xff" * 2000,
+        "its weights are not all numbers",
+    ),
 }
 
 
@@ -133,14 +172,22 @@ def test_a_damaged_file_is_one_clear_line(whole, tmp_path, cache, damage, capfd)
 @pytest.mark.parametrize(
     ("how", "message"),
     [
-        ({"architecture": "mystery"}, "architecture mystery is not supported yet.*serve the file with llama.cpp"),
-        ({"changed": {"model.layers.1.mlp.up_proj.weight": None}}, "weights where transformers takes"),
+        (
+            {"architecture": "mystery"},
+            "architecture mystery is not supported yet.*serve the file with llama.cpp",
+        ),
+        (
+            {"changed": {"model.layers.1.mlp.up_proj.weight": None}},
+            "weights where transformers takes",
+        ),
         ({"changed": {"rope_freqs.weight": torch.ones(8)}}, "weights where transformers takes"),
         ({"changed": {"model.norm.weight": torch.full((64,), torch.nan)}}, "are not all numbers"),
     ],
     ids=["architecture", "missing", "left out", "not numbers"],
 )
-def test_a_model_that_would_not_be_the_one_in_the_file_is_refused(folder, tmp_path, cache, how, message):
+def test_a_model_that_would_not_be_the_one_in_the_file_is_refused(
+    folder, tmp_path, cache, how, message
+):
     file = save_gguf(tmp_path / "other.gguf", folder, **how)
     with pytest.raises(UserError, match=message) as caught:
         load_model(f"gguf:{file}", device="cpu")
@@ -159,7 +206,9 @@ def test_what_is_no_file_is_one_clear_line(tmp_path, cache):
             load_model(spec)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read every file: run the tests as an ordinary user")
+@pytest.mark.skipif(
+    os.geteuid() == 0, reason="root may read every file: run the tests as an ordinary user"
+)
 def test_a_file_that_may_not_be_read(whole, tmp_path, cache):
     file = tmp_path / "private.gguf"
     file.write_bytes(whole.read_bytes())
@@ -176,7 +225,9 @@ def test_a_kill_leaves_nothing_that_is_taken_for_whole(whole, cache):
     assert killed.returncode == -signal.SIGKILL and (left / "model.safetensors").exists()
     lm = load_model(f"gguf:{whole}", device="cpu")
     assert lm.generate([CHAT], Sampling(temperature=0, max_tokens=5), [0])[0].output_tokens == 5
-    assert [path for path in cache.glob("models/*") if path.is_dir()] == [gguf_file.dequantised(whole).folder]
+    assert [path for path in cache.glob("models/*") if path.is_dir()] == [
+        gguf_file.dequantised(whole).folder
+    ]
 
 
 def test_two_processes_at_once_make_one_copy(whole, cache):
@@ -188,13 +239,19 @@ def test_two_processes_at_once_make_one_copy(whole, cache):
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small file system needs root")
 def test_a_full_disk_is_one_clear_line(whole, cache):
     cache.mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", cache], capture_output=True)
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", cache], capture_output=True
+    )
     if mount.returncode:
         pytest.skip("this machine does not allow mounting a small file system")
     try:
-        with pytest.raises(UserError, match=r"no de-quantised copy can be kept .* PERSONAGAP_CACHE") as caught:
+        with pytest.raises(
+            UserError, match=r"no de-quantised copy can be kept .* PERSONAGAP_CACHE"
+        ) as caught:
             load_model(f"gguf:{whole}", device="cpu")
-        assert "\n" not in str(caught.value) and not [path for path in cache.glob("models/*") if path.is_dir()]
+        assert "\n" not in str(caught.value) and not [
+            path for path in cache.glob("models/*") if path.is_dir()
+        ]
     finally:
         subprocess.run(["umount", cache], check=True)
 
@@ -214,8 +271,16 @@ def test_smollm2_absent_says_how_to_install_it(monkeypatch):
 
 
 def test_a_run_names_its_file_and_is_run_again_when_that_changes(whole):
-    request = Request(NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb", {"model": f"gguf:{whole}"})
+    request = Request(
+        NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb", {"model": f"gguf:{whole}"}
+    )
     assert request.id.startswith("tiny-1b-") and request.paths[f"gguf:{whole}"] == whole
-    here = Request(request.notebook, {"model": "gguf:tiny-1b.gguf", "judge": "llm:gguf:tiny-1b.gguf"}, cwd=whole.parent)
+    here = Request(
+        request.notebook,
+        {"model": "gguf:tiny-1b.gguf", "judge": "llm:gguf:tiny-1b.gguf"},
+        cwd=whole.parent,
+    )
     assert [*here.paths.values()] == [whole, whole]
-    assert Request(request.notebook, {"model": "gguf:tiny-1b.gguf"}, cwd=whole.parent).id == request.id
+    assert (
+        Request(request.notebook, {"model": "gguf:tiny-1b.gguf"}, cwd=whole.parent).id == request.id
+    )

@@ -1,4 +1,6 @@
-"""Twenty kills while a batch asks: nothing that was answered is asked again, and its tables are those of no kill."""
+"""Twenty kills while a batch asks: nothing that was answered is
+asked again, and its tables are those of no kill.
+"""
 
 import json
 import os
@@ -55,7 +57,10 @@ def batch(place, url):
     parameters = f'model = "openai:m@{url}"\ndata = "demo"\nn = 1\noutput = None'
     write_notebook(place / "p" / "1.ipynb", ASKS, parameters=parameters)
     write_notebook(place / "p" / "2.ipynb", READS, parameters='data = "demo"\noutput = None')
-    entries = [{"notebook": "p/2.ipynb"}, {"notebook": "p/1.ipynb", "grid": {"n": [*range(1, RUNS + 1)]}}]
+    entries = [
+        {"notebook": "p/2.ipynb"},
+        {"notebook": "p/1.ipynb", "grid": {"n": [*range(1, RUNS + 1)]}},
+    ]
     (place / "batch.yaml").write_text(yaml.safe_dump({"runs": entries}))
     command = [*COMMAND, "batch", "batch.yaml", "--jobs", "2", "--figures", "figures"]
     environment = os.environ | {"PERSONAGAP_CACHE": str(place / "cache")}
@@ -80,7 +85,10 @@ def test_twenty_kills_cost_at_most_what_was_under_way(tmp_path):
             said, _ = start().communicate(timeout=900)
         assert f"{RUNS + 1} of {RUNS + 1} runs finished, 0 failed" in said.decode()
         distinct = len({*asked})
-        print(f"{name}: {kills} kills, {len(asked)} requests asked, {distinct} distinct, {len(asked) - distinct} lost")
+        print(
+            f"{name}: {kills} kills, {len(asked)} requests asked, {distinct} distinct, "
+            f"{len(asked) - distinct} lost"
+        )
         assert distinct == 60 + 60 * RUNS and len(asked) <= distinct + 32 * kills
         seen[name] = tables(tmp_path / name)
     assert len(seen["killed"]) == RUNS + 1

@@ -38,15 +38,25 @@ class Echoes(Quiet):
     """Answers the probes of a model, and refuses every question with the request's own headers."""
 
     def do_GET(self):
-        self.reply(200, {"object": "list", "data": [{"id": "m", "object": "model", "created": 0, "owned_by": ""}]})
+        self.reply(
+            200,
+            {
+                "object": "list",
+                "data": [{"id": "m", "object": "model", "created": 0, "owned_by": ""}],
+            },
+        )
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         question = body["messages"][-1]["content"]
         if question in ("question 1", "question 3"):
             padding = "x" * 250  # the key stands where long texts are cut
-            return self.reply(400, {"error": {"message": f"{padding} bad header {self.headers['Authorization']}"}})
-        self.reply(200, completion("fine", sum(len(each["content"].split()) for each in body["messages"])))
+            return self.reply(
+                400, {"error": {"message": f"{padding} bad header {self.headers['Authorization']}"}}
+            )
+        self.reply(
+            200, completion("fine", sum(len(each["content"].split()) for each in body["messages"]))
+        )
 
     def reply(self, status, content):
         self.send(status, json.dumps(content).encode(), Content_Type="application/json")
@@ -59,12 +69,18 @@ def test_a_key_that_a_server_echoes_is_in_no_file_and_on_no_terminal(tmp_path, h
         write_notebook(tmp_path / "p" / "1.ipynb", TELLS, parameters=parameters)
         environment = {"PERSONAGAP_CACHE": str(tmp_path / "cache"), "OPENAI_API_KEY": KEY}
         command = [*COMMAND, "run", "p/1.ipynb", "-p", "how", how, "--figures", "figures"]
-        done = subprocess.run(command, cwd=tmp_path, env=os.environ | environment, capture_output=True)
-    reported = CliRunner().invoke(main, ["report", "--figures", str(tmp_path / "figures")], env=environment)
+        done = subprocess.run(
+            command, cwd=tmp_path, env=os.environ | environment, capture_output=True
+        )
+    reported = CliRunner().invoke(
+        main, ["report", "--figures", str(tmp_path / "figures")], env=environment
+    )
     assert reported.exit_code == 0
     told = done.stdout + done.stderr + reported.output_bytes
     left = [path for path in tmp_path.rglob("*") if path.is_file()]
-    assert {"run.json", "report.html", "index.html", "notebook.ipynb"} <= {path.name for path in left}
+    assert {"run.json", "report.html", "index.html", "notebook.ipynb"} <= {
+        path.name for path in left
+    }
     assert b"***" in told + b"".join(path.read_bytes() for path in left)
     for piece in (KEY, KEY[:14]):
         assert piece.encode() not in told
@@ -90,7 +106,9 @@ def test_a_key_that_a_server_echoes_is_in_no_file_and_on_no_terminal(tmp_path, h
     ],
 )
 def test_a_secret_in_a_parameter_is_refused_without_saying_it(tmp_path, model):
-    notebook = write_notebook(tmp_path / "p" / "1.ipynb", parameters='model = "demo"\noutput = None')
+    notebook = write_notebook(
+        tmp_path / "p" / "1.ipynb", parameters='model = "demo"\noutput = None'
+    )
     command = ["run", str(notebook), "-p", "model", model, "--figures", str(tmp_path / "figures")]
     done = CliRunner().invoke(main, command, env={"OPENAI_API_KEY": KEY})
     assert done.exit_code == 2 and done.stderr.count("\n") == 1 and "***" in done.stderr
@@ -119,8 +137,12 @@ def test_a_key_is_known_as_json_and_addresses_write_it(monkeypatch):
 @pytest.mark.parametrize("how", ["Basic", "Bearer"])
 def test_a_header_with_a_password_or_a_key_in_base64(monkeypatch, how):
     monkeypatch.setenv("OPENAI_API_KEY", KEY)
-    assert leaving(f"Proxy-Authorization: {how} bWU6UFJPWFlQVw==") == f"Proxy-Authorization: {how} ***"
-    assert leaving(str({"authorization": f"{how} other.key-1"})) == f"{{'authorization': '{how} ***'}}"
+    assert (
+        leaving(f"Proxy-Authorization: {how} bWU6UFJPWFlQVw==") == f"Proxy-Authorization: {how} ***"
+    )
+    assert (
+        leaving(str({"authorization": f"{how} other.key-1"})) == f"{{'authorization': '{how} ***'}}"
+    )
     assert leaving(b64encode(KEY.encode()).decode()) == "***"
     assert leaving(f"{how} questions") == f"{how} questions"
 

@@ -28,23 +28,33 @@ def weighed(demo_lm, items, tmp_path_factory):
 
 
 def test_scores_are_the_exact_probabilities(demo_lm, items, weighed):
-    """The demo gives its letters in two forms with the same planted probabilities; either has the truth."""
+    """The demo gives its letters in two forms with the same
+    planted probabilities; either has the truth.
+    """
     responses, scores, _ = weighed
-    assert len(responses) == len(WHO) * len(items) and set(responses["run"]) == {0}  # one run, whatever was asked for
+    # One run, whatever was asked for.
+    assert len(responses) == len(WHO) * len(items) and set(responses["run"]) == {0}
     true = demo.true_scores(demo_lm, WHO, items)[["persona", "item", "true"]]
     both = scores.merge(true)
     assert len(both) == len(scores) and np.abs(both["score"] - both["true"]).max() < 0.03
     assert scores["choice_mass"].between(0.999, 1 + 1e-6).all() and scores["valid"].all()
-    assert set(scores["accuracy"]) <= {0.0, 1.0} and (scores.loc[scores["score"] > 0.5, "accuracy"] == 1).all()
+    assert (
+        set(scores["accuracy"]) <= {0.0, 1.0}
+        and (scores.loc[scores["score"] > 0.5, "accuracy"] == 1).all()
+    )
 
 
-def test_the_same_planted_bias_as_by_generation_at_a_fraction_of_the_cost(demo_lm, items, weighed, own_cache):
+def test_the_same_planted_bias_as_by_generation_at_a_fraction_of_the_cost(
+    demo_lm, items, weighed, own_cache
+):
     responses, scores, _ = weighed
     generated = ask.ask(demo_lm, WHO, items, runs=2)
     made = {"generate": generated, "likelihood": responses}
     graded = {"generate": tasks.grade(generated, items), "likelihood": scores}
     exact = demo.true_scores(demo_lm, WHO, items)
-    truth = demo.truth(exact, effects.personalization_bias(scores, n_permutations=200, n_bootstrap=200))
+    truth = demo.truth(
+        exact, effects.personalization_bias(scores, n_permutations=200, n_bootstrap=200)
+    )
     table = demo.by_answers(made, graded, truth).set_index("answers")
     assert abs(table.loc["likelihood", "estimated"] - table.loc["likelihood", "true"]) < 0.3
     assert table["tokens_written"].tolist()[1] == 0 < table["tokens_written"].tolist()[0]
@@ -55,7 +65,8 @@ def test_the_same_planted_bias_as_by_generation_at_a_fraction_of_the_cost(demo_l
 
 def test_it_is_asked_once_and_read_back_alike(demo_lm, items, weighed):
     responses, _, store = weighed
-    again = ask.ask(demo_lm, WHO, items, answers="likelihood", seed=7, store=store)  # no seed decides it
+    # No seed decides it.
+    again = ask.ask(demo_lm, WHO, items, answers="likelihood", seed=7, store=store)
     assert again.attrs["asked"] == 0
     pd.testing.assert_frame_equal(again, responses)
 
@@ -63,18 +74,26 @@ def test_it_is_asked_once_and_read_back_alike(demo_lm, items, weighed):
 def test_rates_and_verdict_tell_how_much_falls_on_the_choices(weighed):
     _, scores, _ = weighed
     rates = effects.rates(scores)
-    assert rates["choice_mass"].between(99.9, 100.01).all() and rates["accuracy"].between(0, 100).all()
+    assert (
+        rates["choice_mass"].between(99.9, 100.01).all() and rates["accuracy"].between(0, 100).all()
+    )
     bias = effects.personalization_bias(scores, n_permutations=99, n_bootstrap=99)
-    verdict = verdicts.persona_effects(bias, effects.contrasts(scores), rates, effects.detectable(scores))
+    verdict = verdicts.persona_effects(
+        bias, effects.contrasts(scores), rates, effects.detectable(scores)
+    )
     told = verdict.set_index("question")["answer"]
     assert told["How much of the probability falls on the choices?"].startswith("From 100.0% (")
 
 
 def test_what_could_be_shown_is_finer_than_by_generation(weighed):
-    """Without sampling noise 16 items show less than ten points, where single right-or-wrong answers show a hundred."""
+    """Without sampling noise 16 items show less than ten points, where
+    single right-or-wrong answers show a hundred.
+    """
     _, scores, _ = weighed
     assert effects.detectable(scores)["smallest_contrast_holm"].item() < 15
-    single = scores.assign(score=(np.random.default_rng(0).random(len(scores)) < scores["score"]).astype(float))
+    single = scores.assign(
+        score=(np.random.default_rng(0).random(len(scores)) < scores["score"]).astype(float)
+    )
     assert effects.detectable(single)["smallest_contrast_holm"].item() > 30
 
 
@@ -82,7 +101,9 @@ def test_tasks_without_choices_are_left_out_or_refused(demo_lm, capsys):
     items = datasets.load("all", items_per_task=2, graded=False, answers="likelihood")
     assert set(items["task"]) == {"mmlu"} and len(items.attrs["left_out"]) == len(tasks.TASKS) - 1
     assert "gsm8k: has no choices to weigh by likelihood, task skipped" in capsys.readouterr().out
-    with pytest.raises(UserError, match="gsm8k: has no choices to weigh by likelihood: ask for mmlu"):
+    with pytest.raises(
+        UserError, match="gsm8k: has no choices to weigh by likelihood: ask for mmlu"
+    ):
         datasets.load("gsm8k", answers="likelihood")
     with pytest.raises(UserError, match="gsm8k has no choices"):
         ask.ask(demo_lm, WHO, datasets.load("gsm8k", items_per_task=2), answers="likelihood")
@@ -92,7 +113,10 @@ def test_tasks_without_choices_are_left_out_or_refused(demo_lm, capsys):
 
 def test_a_begun_answer_is_continued(demo_lm):
     """No end of turn after it, no header of another."""
-    begun = [{"role": "user", "content": "Hello"}, {"role": "assistant", "content": "The answer is ("}]
+    begun = [
+        {"role": "user", "content": "Hello"},
+        {"role": "assistant", "content": "The answer is ("},
+    ]
     prompt = demo_lm.render(begun)
     assert prompt.endswith("The answer is (") and prompt.startswith(demo_lm.render(begun[:1]))
     base = models.load_model("demo:base", prompt_format="base")
@@ -105,8 +129,12 @@ def _tops(letters="ABCD"):
 
 
 @pytest.mark.parametrize("continues", [True, False])
-def test_a_server_is_asked_to_continue_or_for_the_letter_alone(continues, items, own_cache, monkeypatch):
-    """A server that ignores the fields starts a new turn, which shows in the number of its prompt's tokens."""
+def test_a_server_is_asked_to_continue_or_for_the_letter_alone(
+    continues, items, own_cache, monkeypatch
+):
+    """A server that ignores the fields starts a new turn, which
+    shows in the number of its prompt's tokens.
+    """
     asked = []
 
     def reply(body):
@@ -123,11 +151,16 @@ def test_a_server_is_asked_to_continue_or_for_the_letter_alone(continues, items,
         responses = ask.ask(lm, WHO.head(2), items.head(2), answers="likelihood")
     scores = tasks.grade(responses, items)
     assert np.allclose(scores["score"], 0.25) and np.allclose(scores["choice_mass"], 0.8)
-    assert json.loads(responses["text"].iloc[0]) == pytest.approx(dict.fromkeys("ABCD", np.log(0.2)))
+    assert json.loads(responses["text"].iloc[0]) == pytest.approx(
+        dict.fromkeys("ABCD", np.log(0.2))
+    )
     last = asked[0]["messages"][-1]
     if continues:
         assert last == {"role": "assistant", "content": prompts.template("mmlu_begun")}
-        assert asked[0]["continue_final_message"] is True and asked[0]["add_generation_prompt"] is False
+        assert (
+            asked[0]["continue_final_message"] is True
+            and asked[0]["add_generation_prompt"] is False
+        )
     else:
         assert last["role"] == "user" and "one letter alone" in last["content"]
         assert "continue_final_message" not in asked[0]

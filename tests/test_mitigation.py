@@ -1,4 +1,6 @@
-"""Defences reach the model, DPO lowers bias, and a defence that serves everybody worse is called that."""
+"""Defences reach the model, DPO lowers bias, and a defence that
+serves everybody worse is called that.
+"""
 
 import json
 
@@ -33,7 +35,8 @@ def test_asking_with_a_defence_asks_another_prompt(demo_lm, tmp_path):
     items = datasets.load("mmlu", items_per_task=2)
     who, store = personas.select(["muslim"]), ResponseStore(demo_lm.id, tmp_path)
     plain, defended = (
-        ask(demo_lm, who, items, runs=1, defence=each, store=store) for each in (None, defences.neutralize)
+        ask(demo_lm, who, items, runs=1, defence=each, store=store)
+        for each in (None, defences.neutralize)
     )
     same = (plain["prompt_hash"] == defended["prompt_hash"]).groupby(plain["persona"]).all()
     assert same.to_dict() == {"none": True, "assistant": True, "muslim": False}
@@ -44,7 +47,9 @@ def test_neutralization_keeps_most_of_what_is_needed_and_little_else():
     checks = defences.check_neutralization().set_index("needed")
     assert (checks["n"] >= 20).all()
     assert checks["estimate"]["yes"] > 0.6 > 0.3 > checks["estimate"]["no"]
-    assert (checks["ci_low"] < checks["estimate"]).all() and (checks["estimate"] < checks["ci_high"]).all()
+    assert (checks["ci_low"] < checks["estimate"]).all() and (
+        checks["estimate"] < checks["ci_high"]
+    ).all()
 
 
 def test_unknown_names_are_one_line():
@@ -60,20 +65,33 @@ def test_unknown_names_are_one_line():
 
 def test_preferences_that_cannot_be_fetched_may_be_given_in_a_file(monkeypatch):
     monkeypatch.setattr("datasets.load_dataset", lambda *_, **__: {}["no network"])
-    with pytest.raises(UserError, match=r"^cannot download Intel/orca_dpo_pairs .*: .* or give a JSON-lines file$"):
+    with pytest.raises(
+        UserError, match=r"^cannot download Intel/orca_dpo_pairs .*: .* or give a JSON-lines file$"
+    ):
         dpo.load_pairs("hub")
 
 
 def test_variants_ask_the_same_preferences_differently(tmp_path):
     file = tmp_path / "pairs.jsonl"
-    row = {"system": "Be brief.", "question": "Hi", "chosen": "Hello.", "rejected": "No.", "other": 1}
+    row = {
+        "system": "Be brief.",
+        "question": "Hi",
+        "chosen": "Hello.",
+        "rejected": "No.",
+        "other": 1,
+    }
     file.write_text("".join(json.dumps(row) + "\n" for _ in range(400)))
-    heads = {name: dpo.as_chats(dpo.load_pairs(str(file)), name)["prompt"].str[0] for name in dpo.VARIANTS}
+    heads = {
+        name: dpo.as_chats(dpo.load_pairs(str(file)), name)["prompt"].str[0]
+        for name in dpo.VARIANTS
+    }
     assert heads["dpo"].str["content"].eq("Be brief.").all()
     assert heads["dpo-vanilla"].str["role"].eq("user").all()
     # 31 identities and the two controls, none of them "I am no_persona." (S17).
     said = set(heads["dpo-random"].str["content"])
-    assert said == {personas.system_prompt(name) for name in personas.select("all")["persona"]} - {""} | {"Hi"}
+    assert said == {personas.system_prompt(name) for name in personas.select("all")["persona"]} - {
+        ""
+    } | {"Hi"}
 
 
 @pytest.mark.parametrize("template", [NO_SYSTEM, DROPS_SYSTEM])
@@ -81,12 +99,15 @@ def test_tuning_never_loses_the_identity_to_a_template(template, tmp_path, monke
     """S9: the released code probably trained Llama-2 without the identities."""
     monkeypatch.setattr(dpo, "CACHE", tmp_path / "cache")
     seen = {}
-    monkeypatch.setattr("trl.DPOTrainer", lambda *_, train_dataset, **__: seen.update(chats=train_dataset) or 1 / 0)
+    monkeypatch.setattr(
+        "trl.DPOTrainer", lambda *_, train_dataset, **__: seen.update(chats=train_dataset) or 1 / 0
+    )
     pairs = demo.preference_pairs(datasets.load("mmlu", items_per_task=4), 20)
     with pytest.raises(ZeroDivisionError):
         dpo.tune(str(save_model(tmp_path / "tiny", template=template)), pairs, "dpo")
     assert all(
-        prompt[0]["content"].startswith(personas.system_prompt("assistant")) for prompt in seen["chats"]["prompt"]
+        prompt[0]["content"].startswith(personas.system_prompt("assistant"))
+        for prompt in seen["chats"]["prompt"]
     )
     assert not list((tmp_path / "cache" / "tuned").iterdir())  # nothing half-made is left
 
@@ -101,7 +122,9 @@ def test_dpo_lowers_the_true_bias_of_the_demo_on_items_it_was_not_tuned_on(tmp_p
     for again in "ab":
         monkeypatch.setattr(dpo, "CACHE", tmp_path / again)
         folders.append(dpo.tune("demo", pairs, **how))
-    before, after = (demo.true_scores(models.load_model(spec), who, measured) for spec in ("demo", folders[0]))
+    before, after = (
+        demo.true_scores(models.load_model(spec), who, measured) for spec in ("demo", folders[0])
+    )
     assert demo.exact_bias(after, "true")["joint"] < 0.5 * demo.exact_bias(before, "true")["joint"]
     assert after["true"].mean() > before["true"].mean() and after["outside"].mean() < 0.15
     # Repeatable, and found again rather than trained again.
@@ -111,10 +134,14 @@ def test_dpo_lowers_the_true_bias_of_the_demo_on_items_it_was_not_tuned_on(tmp_p
 
 
 def planted(scale: float, shift: float) -> pd.DataFrame:
-    """Scores of two tasks before and after: identity effects of PB 3 times ``scale``, and a shift for everybody."""
+    """Scores of two tasks before and after: identity effects of PB 3
+    times ``scale``, and a shift for everybody.
+    """
     effect, names = 3 * pattern(np.random.default_rng(0)), ("undefended", "defended")
     tables = [
-        two_conditions(effect, scale * effect + shift, 300, seed=seed, names=names).assign(task=task)
+        two_conditions(effect, scale * effect + shift, 300, seed=seed, names=names).assign(
+            task=task
+        )
         for seed, task in enumerate(("utility", "safety"))
     ]
     return pd.concat(tables, ignore_index=True)
@@ -132,18 +159,28 @@ def planted(scale: float, shift: float) -> pd.DataFrame:
 )
 def test_verdict_tells_a_remedy_from_serving_everybody_worse(scale, shift, says):
     """S13, S14."""
-    change = effects.paired_change(planted(scale, shift), {"defended": "undefended"}, n_bootstrap=300)
+    change = effects.paired_change(
+        planted(scale, shift), {"defended": "undefended"}, n_bootstrap=300
+    )
     verdict = safety_utility.verdicts.mitigation(change).set_index("question")["answer"]
     assert verdict["Is defended a remedy?"].startswith(says)
     headline = verdict["In short"]
-    named = "Defended, of 1 tried: PB" if says.startswith("Yes") else "Not told by these data: none of the 1 tried"
+    named = (
+        "Defended, of 1 tried: PB"
+        if says.startswith("Yes")
+        else "Not told by these data: none of the 1 tried"
+    )
     assert headline.startswith(named)
 
 
 @pytest.mark.parametrize(
     ("ci_low", "p_placebo", "says"),
     [
-        (-7.5, 0.01, "Not shown: PB falls, but harm not excluded (the mean of safety may lose 7.5 points):"),
+        (
+            -7.5,
+            0.01,
+            "Not shown: PB falls, but harm not excluded (the mean of safety may lose 7.5 points):",
+        ),
         (-2.9, 0.2, "Not shown: PB falls, but not shown beyond the placebo:"),
         (-2.9, 0.01, "Yes, PB falls and no mean loses 3 points:"),
     ],
@@ -156,7 +193,10 @@ def test_no_remedy_rests_on_what_is_merely_not_shown(ci_low, p_placebo, says):
     both = pd.concat([change, change.assign(condition="placebo"), change.assign(condition="tuned")])
     answers = safety_utility.verdicts.mitigation(both, placebo).set_index("question")["answer"]
     assert answers["Is defended a remedy?"].startswith(says)
-    assert "placebo" in answers["Is placebo a remedy?"] and "placebo" not in answers["Is tuned a remedy?"]
+    assert (
+        "placebo" in answers["Is placebo a remedy?"]
+        and "placebo" not in answers["Is tuned a remedy?"]
+    )
     against = answers["Do the prompt defences do more than any further sentence?"]
     assert (
         against.startswith("Not shown of any." if p_placebo > 0.05 else "defended beat")
@@ -168,4 +208,7 @@ def test_published_changes_stand_beside_measured_ones():
     change = effects.paired_change(planted(0.2, 0), {"defended": "undefended"}, n_bootstrap=300)
     both = pd.concat([change, change.assign(condition="dpo-random")])
     table = safety_utility.published.mitigation(both, ["defended"], "demo")
-    assert table["published"].tolist() == [-12, -49] and table["comparable"].str.startswith("not comparable").all()
+    assert (
+        table["published"].tolist() == [-12, -49]
+        and table["comparable"].str.startswith("not comparable").all()
+    )

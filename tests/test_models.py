@@ -38,8 +38,14 @@ def lm(tiny_folder):
 
 def chats(n=12):
     """Prompts of mixed lengths, with and without a system message."""
-    asked = [[{"role": "user", "content": "What is the " + "capital of " * i + "the country?"}] for i in range(n)]
-    return [[{"role": "system", "content": PERSONA}, *chat] if i % 3 else chat for i, chat in enumerate(asked)]
+    asked = [
+        [{"role": "user", "content": "What is the " + "capital of " * i + "the country?"}]
+        for i in range(n)
+    ]
+    return [
+        [{"role": "system", "content": PERSONA}, *chat] if i % 3 else chat
+        for i, chat in enumerate(asked)
+    ]
 
 
 def ids_of(lm, chat):
@@ -48,7 +54,9 @@ def ids_of(lm, chat):
 
 def own_greedy(lm, chat):
     prompt = torch.tensor([ids_of(lm, chat)])
-    made = lm.model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=25, do_sample=False)
+    made = lm.model.generate(
+        prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=25, do_sample=False
+    )
     return lm.tokenizer.decode(made[0, prompt.shape[1] :], skip_special_tokens=True)
 
 
@@ -76,16 +84,25 @@ def test_choose_does_not_depend_on_how_prompts_are_packed(lm, monkeypatch, pack)
     monkeypatch.setattr(lm, "pack", pack)
     each = [CHOICES[: 1 + i % 5] for i in range(12)]
     for chat, choices, scores in zip(chats(), each, lm.choose(chats(), each), strict=True):
-        np.testing.assert_allclose(scores, [one_by_one(lm, chat, choice) for choice in choices], atol=1e-4)
+        np.testing.assert_allclose(
+            scores, [one_by_one(lm, chat, choice) for choice in choices], atol=1e-4
+        )
 
 
 def test_choose_computes_a_shared_prefix_once(lm, monkeypatch):
     computed = []
     forward = lm._forward
-    monkeypatch.setattr(lm, "_forward", lambda tokens, *rest: computed.append(tokens.numel()) or forward(tokens, *rest))
+    monkeypatch.setattr(
+        lm,
+        "_forward",
+        lambda tokens, *rest: computed.append(tokens.numel()) or forward(tokens, *rest),
+    )
     monkeypatch.setattr(lm, "pack", 64)
     examples = "How many apples are left? " * 20
-    asked = [[{"role": "user", "content": examples + question}] for question in ("Two?", "Seven?", "Eaten?", "One?")]
+    asked = [
+        [{"role": "user", "content": examples + question}]
+        for question in ("Two?", "Seven?", "Eaten?", "One?")
+    ]
     lm.choose(asked, ["A", "B", "C", "D"])
     prompts = [ids_of(lm, chat) for chat in asked]
     assert sum(computed) < len(prompts[0]) + 4 * 11 < sum(map(len, prompts)) / 3
@@ -94,7 +111,10 @@ def test_choose_computes_a_shared_prefix_once(lm, monkeypatch):
 def test_an_answer_does_not_depend_on_its_batch(lm, monkeypatch):
     sampling, asked = Sampling(max_tokens=30), chats() * 2
     seeds = list(range(len(asked)))
-    alone = [lm.generate([chat], sampling, [seed])[0].text for chat, seed in zip(asked, seeds, strict=True)]
+    alone = [
+        lm.generate([chat], sampling, [seed])[0].text
+        for chat, seed in zip(asked, seeds, strict=True)
+    ]
     assert len(set(alone)) == len(alone)
     for rows in (64, 5):
         monkeypatch.setattr(lm, "rows", rows)
@@ -105,7 +125,11 @@ def test_an_answer_does_not_depend_on_its_batch(lm, monkeypatch):
 
 def test_answers_to_one_prompt_are_computed_once_until_they_differ(lm, monkeypatch):
     computed, forward = [], lm._forward
-    monkeypatch.setattr(lm, "_forward", lambda tokens, *rest: computed.append(tokens.numel()) or forward(tokens, *rest))
+    monkeypatch.setattr(
+        lm,
+        "_forward",
+        lambda tokens, *rest: computed.append(tokens.numel()) or forward(tokens, *rest),
+    )
     (chat, *_), tokens = chats(), 20
     alike = lm.generate([chat] * 8, Sampling(top_k=1, max_tokens=tokens), range(8))
     assert len({answer.text for answer in alike}) == 1
@@ -114,7 +138,11 @@ def test_answers_to_one_prompt_are_computed_once_until_they_differ(lm, monkeypat
     monkeypatch.setattr(lm, "rows", 8)  # all at once
     several = lm.generate([chat] * 8, Sampling(top_k=2, max_tokens=tokens), range(8))
     assert len({answer.text for answer in several}) > 1
-    assert len(ids_of(lm, chat)) + tokens - 1 < sum(computed) < len(ids_of(lm, chat)) + 8 * (tokens - 1)
+    assert (
+        len(ids_of(lm, chat)) + tokens - 1
+        < sum(computed)
+        < len(ids_of(lm, chat)) + 8 * (tokens - 1)
+    )
 
 
 def test_finish_reasons_and_mixed_lengths(lm, monkeypatch):
@@ -122,7 +150,9 @@ def test_finish_reasons_and_mixed_lengths(lm, monkeypatch):
     long = lm.generate(asked, GREEDY, range(20))
     assert {answer.finish_reason for answer in long} == {"length"}
     assert {answer.output_tokens for answer in long} == {25}
-    ends = sorted({lm.tokenizer(answer.text, add_special_tokens=False)["input_ids"][6] for answer in long})
+    ends = sorted(
+        {lm.tokenizer(answer.text, add_special_tokens=False)["input_ids"][6] for answer in long}
+    )
     monkeypatch.setattr(lm, "_eos", torch.tensor(ends[:6]))
     monkeypatch.setattr(lm, "rows", 6)
     short = lm.generate(asked, GREEDY, range(20))
@@ -135,26 +165,39 @@ def test_finish_reasons_and_mixed_lengths(lm, monkeypatch):
 def test_context_window(lm):
     room = 5
     filler = [
-        {"role": "user", "content": "x" * (lm.context - len(ids_of(lm, [{"role": "user", "content": ""}])) - room)}
+        {
+            "role": "user",
+            "content": "x"
+            * (lm.context - len(ids_of(lm, [{"role": "user", "content": ""}])) - room),
+        }
     ]
     (answer,) = lm.generate([filler], GREEDY, [0])
     assert (answer.finish_reason, answer.output_tokens) == ("length", room)
     filler[0]["content"] += "x" * room
-    with pytest.raises(UserError, match="a prompt of 512 tokens does not fit the context window of 512"):
+    with pytest.raises(
+        UserError, match="a prompt of 512 tokens does not fit the context window of 512"
+    ):
         lm.generate([filler], GREEDY, [0])
 
 
 @pytest.mark.parametrize(
     ("error", "message"),
-    [(torch.OutOfMemoryError, ""), (RuntimeError, "[alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory")],
+    [
+        (torch.OutOfMemoryError, ""),
+        (RuntimeError, "[alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory"),
+    ],
 )
 def test_memory_running_out_halves_the_batches(tiny_folder, monkeypatch, error, message):
     lm = load_model(str(tiny_folder), device="cpu")
-    expected = [lm.generate(chats(), Sampling(max_tokens=20), range(12)), np.stack(lm.choose(chats(), CHOICES))]
+    expected = [
+        lm.generate(chats(), Sampling(max_tokens=20), range(12)),
+        np.stack(lm.choose(chats(), CHOICES)),
+    ]
     forward, limit, failed = lm._forward, [100], []
 
     def forward_in_little_memory(tokens, positions, mask, cache, keep):
-        assert all(cache() is None for cache in failed)  # what did not fit is freed before the next attempt
+        # What did not fit is freed before the next attempt.
+        assert all(cache() is None for cache in failed)
         if tokens.numel() > limit[0] or len(tokens) > 4:
             failed.append(weakref.ref(cache))
             raise error(message)
@@ -195,7 +238,9 @@ def test_other_errors_of_torch_are_not_taken_for_a_lack_of_memory(lm, monkeypatc
 def test_draws_follow_the_distribution(top_k, top_p, expected):
     n = 9_000
     logits = torch.tensor([0.4, 0.05, 0.3, 0.05, 0.2]).log().mul(0.5).expand(n, -1)
-    drawn = pick(logits, (torch.arange(n) + 0.5) / n, Sampling(temperature=0.5, top_k=top_k, top_p=top_p))
+    drawn = pick(
+        logits, (torch.arange(n) + 0.5) / n, Sampling(temperature=0.5, top_k=top_k, top_p=top_p)
+    )
     np.testing.assert_allclose(np.bincount(drawn, minlength=5) / n, expected, atol=2 / n)
 
 
@@ -205,7 +250,11 @@ def test_draws_follow_the_distribution(top_k, top_p, expected):
         (MistralConfig, {"sliding_window": 24}),
         (
             Gemma3TextConfig,
-            {"sliding_window": 24, "layer_types": ["sliding_attention", "full_attention"], "head_dim": 16},
+            {
+                "sliding_window": 24,
+                "layer_types": ["sliding_attention", "full_attention"],
+                "head_dim": 16,
+            },
         ),
     ],
 )
@@ -252,10 +301,15 @@ TINY, KEPT, SAME = "You are Tiny, a small model.", "a prompt of its own", "same 
 )
 def test_what_a_template_says_where_no_system_message_is_given(template, own, empty):
     words = tokenizer(template)
-    assert rendering.describe(words) == {"default_system_prompt": own, "empty_system_message": empty}
+    assert rendering.describe(words) == {
+        "default_system_prompt": own,
+        "empty_system_message": empty,
+    }
     if template:
         question = {"role": "user", "content": "Hello"}
-        without, emptied = (rendering.render(words, chat) for chat in ([question], [NOTHING, question]))
+        without, emptied = (
+            rendering.render(words, chat) for chat in ([question], [NOTHING, question])
+        )
         assert "Hello" in emptied and (emptied == without) == (empty == SAME)
         assert own is None or own in without
 
@@ -266,7 +320,9 @@ def test_what_a_server_gives_away_of_a_system_prompt_of_its_own(template):
     length = f"{len(words(TINY).input_ids)} tokens, whose text the server does not tell"
 
     def reply(body):
-        return 200, completion(prompt_tokens=len(words(rendering.render(words, body["messages"])).input_ids))
+        return 200, completion(
+            prompt_tokens=len(words(rendering.render(words, body["messages"])).input_ids)
+        )
 
     with scripted(reply) as url:
         about = load_model(f"openai:m@{url}").describe()
@@ -293,7 +349,9 @@ def test_no_second_bos(tmp_path):
 
 def test_revision_follows_the_weights(tiny_folder, tmp_path):
     same, other = save_model(tmp_path / "same"), save_model(tmp_path / "other", seed=1)
-    revisions = [load_model(str(folder), device="cpu").revision for folder in (tiny_folder, same, other)]
+    revisions = [
+        load_model(str(folder), device="cpu").revision for folder in (tiny_folder, same, other)
+    ]
     assert revisions[0] == revisions[1] != revisions[2]
     about = load_model(f"hf:{same}", device="cpu").describe()
     assert (about["model"], about["dtype"], about["device"]) == ("same", "float32", "cpu")
@@ -329,11 +387,16 @@ def test_a_damaged_or_incomplete_folder_is_one_clear_line(tmp_path):
     whole, described = weights.read_bytes(), config.read_text()
     for damaged in (b"", whole[:4], whole[:-9]):
         weights.write_bytes(damaged)
-        with pytest.raises(UserError, match=f"model damaged: cannot be loaded from {folder}") as caught:
+        with pytest.raises(
+            UserError, match=f"model damaged: cannot be loaded from {folder}"
+        ) as caught:
             load_model(str(folder), device="cpu")
         assert "\n" not in str(caught.value)
     weights.write_bytes(whole)
-    for size, message in ((3, "lacks 9 of its weights, such as model.layers.2"), ("two", "num_hidden_layers")):
+    for size, message in (
+        (3, "lacks 9 of its weights, such as model.layers.2"),
+        ("two", "num_hidden_layers"),
+    ):
         config.write_text(json.dumps(json.loads(described) | {"num_hidden_layers": size}))
         with pytest.raises(UserError, match=message):
             load_model(str(folder), device="cpu")
@@ -355,7 +418,9 @@ def test_bad_device_or_dtype(tiny_folder, options, message):
 def test_bfloat16_is_float32_but_for_rounding(lm, tiny_folder):
     coarse = load_model(str(tiny_folder), device="cpu", dtype="bfloat16")
     assert coarse.describe()["dtype"] == "bfloat16"
-    np.testing.assert_allclose(np.stack(coarse.choose(chats(), CHOICES)), np.stack(lm.choose(chats(), CHOICES)), atol=1)
+    np.testing.assert_allclose(
+        np.stack(coarse.choose(chats(), CHOICES)), np.stack(lm.choose(chats(), CHOICES)), atol=1
+    )
     assert {answer.output_tokens for answer in coarse.generate(chats(), GREEDY, range(12))} == {25}
 
 
@@ -371,14 +436,21 @@ def test_empty_choice(lm):
 def test_prepacked_weights_give_what_the_weights_give(lm, tiny_folder, monkeypatch):
     monkeypatch.setattr(prepacked, "LEAST", 0)
     packed = load_model(str(tiny_folder), device="cpu")
-    assert not any(isinstance(layer, prepacked.PrepackedLinear) for layer in lm.model.modules())  # it is small
-    layers = [layer for layer in packed.model.modules() if isinstance(layer, prepacked.PrepackedLinear)]
+    # It is small.
+    assert not any(isinstance(layer, prepacked.PrepackedLinear) for layer in lm.model.modules())
+    layers = [
+        layer for layer in packed.model.modules() if isinstance(layer, prepacked.PrepackedLinear)
+    ]
     assert layers
-    np.testing.assert_allclose(packed.choose(chats(), CHOICES), lm.choose(chats(), CHOICES), atol=1e-4)
+    np.testing.assert_allclose(
+        packed.choose(chats(), CHOICES), lm.choose(chats(), CHOICES), atol=1e-4
+    )
     assert all(layer.packed is not None for layer in layers)
     seeds = range(12)
     sampling = Sampling(max_tokens=25)
-    texts = [[answer.text for answer in one.generate(chats(), sampling, seeds)] for one in (packed, lm)]
+    texts = [
+        [answer.text for answer in one.generate(chats(), sampling, seeds)] for one in (packed, lm)
+    ]
     assert texts[0] == texts[1]
     layers[0](torch.ones(1, layers[0].in_features)).sum().backward()  # it can be tuned
     assert layers[0].weight.grad is not None

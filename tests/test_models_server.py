@@ -1,4 +1,6 @@
-"""Models behind a server: a real one, and servers that fail in every way the client must survive."""
+"""Models behind a server: a real one, and servers that fail in
+every way the client must survive.
+"""
 
 import itertools
 import json
@@ -16,7 +18,10 @@ from personagap.responses import ResponseStore
 
 GREEDY = Sampling(temperature=0, max_tokens=20)
 SYSTEM = {"role": "system", "content": "You are a helpful assistant. I am a man."}
-CHATS = [[SYSTEM, {"role": "user", "content": "What is the " + "capital of " * i + "it?"}] for i in range(6)]
+CHATS = [
+    [SYSTEM, {"role": "user", "content": "What is the " + "capital of " * i + "it?"}]
+    for i in range(6)
+]
 
 
 @pytest.fixture
@@ -31,7 +36,9 @@ def well_behaved(body):
 
 def after_load(reply):
     """Behave well while the model is loaded, then answer as ``reply`` does."""
-    return lambda body: well_behaved(body) if body["max_tokens"] == 1 and "logprobs" not in body else reply(body)
+    return lambda body: (
+        well_behaved(body) if body["max_tokens"] == 1 and "logprobs" not in body else reply(body)
+    )
 
 
 def test_both_backends_answer_and_grade_the_same(served, tmp_path):
@@ -40,7 +47,12 @@ def test_both_backends_answer_and_grade_the_same(served, tmp_path):
     for spec in (served, "demo"):
         lm = load_model(spec, device="cpu")
         responses = ask.ask(
-            lm, who, items, runs=1, sampling=replace(GREEDY, max_tokens=100), store=ResponseStore(lm.id, tmp_path)
+            lm,
+            who,
+            items,
+            runs=1,
+            sampling=replace(GREEDY, max_tokens=100),
+            store=ResponseStore(lm.id, tmp_path),
         )
         scores[spec] = tasks.grade(responses, items, judge=judges.load_judge("refusal"))
     pd.testing.assert_frame_equal(*(table.drop(columns="model") for table in scores.values()))
@@ -130,8 +142,19 @@ def test_requests_carry_seed_and_sampling():
     bodies = []
     with scripted(lambda body: bodies.append(body) or well_behaved(body)) as url:
         load_model(f"openai:m@{url}").generate(CHATS[:1], Sampling(top_p=0.9, max_tokens=7), [42])
-    sent = {name: bodies[-1].get(name) for name in ("seed", "top_k", "top_p", "temperature", "max_tokens", "stop")}
-    assert sent == {"seed": 42, "top_k": 10, "top_p": 0.9, "temperature": 1.0, "max_tokens": 7, "stop": None}  # S8
+    sent = {
+        name: bodies[-1].get(name)
+        for name in ("seed", "top_k", "top_p", "temperature", "max_tokens", "stop")
+    }
+    # S8.
+    assert sent == {
+        "seed": 42,
+        "top_k": 10,
+        "top_p": 0.9,
+        "temperature": 1.0,
+        "max_tokens": 7,
+        "stop": None,
+    }
 
 
 def test_a_server_without_top_k(impatient):
@@ -165,7 +188,9 @@ def test_the_persona_reaches_a_server_without_system_role(impatient, how):
 
 def test_choose_reads_log_probabilities():
     def reply(body):
-        top = [{"token": letter, "logprob": -0.5 - i, "bytes": None} for i, letter in enumerate("ABCD")]
+        top = [
+            {"token": letter, "logprob": -0.5 - i, "bytes": None} for i, letter in enumerate("ABCD")
+        ]
         return 200, completion("A", logprobs={"content": [{**top[0], "top_logprobs": top}]})
 
     with scripted(after_load(reply)) as url:

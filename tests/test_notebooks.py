@@ -12,7 +12,13 @@ from notebooks_for_tests import COMMAND
 from personagap.paths import NOTEBOOKS
 
 CHANGES = [
-    *("scores.parquet", "responses.parquet", "personalization_bias.csv", "contrasts.csv", "paired_change.csv"),
+    *(
+        "scores.parquet",
+        "responses.parquet",
+        "personalization_bias.csv",
+        "contrasts.csv",
+        "paired_change.csv",
+    ),
     "truth.csv",
 ]
 #: Parameters that make a run short, and the tables each notebook promises.
@@ -42,23 +48,59 @@ SMALL = {
         ["benchmarks.csv", "jobs.csv"],
     ),
     "safety_utility/2_mitigation": (
-        {"runs": 1, "items_per_task": 8, "personas": "gender", "defences": ["placebo", "neutralize"], "steps": 4},
+        {
+            "runs": 1,
+            "items_per_task": 8,
+            "personas": "gender",
+            "defences": ["placebo", "neutralize"],
+            "steps": 4,
+        },
         CHANGES,
     ),
-    "findings": ({}, ["persona_effects.csv", "identities.csv", "remedies.csv", "relevance.csv", "claims.csv"]),
-    "your_own_scores": ({}, ["scores.parquet", "personalization_bias.csv", "contrasts.csv", "rates.csv", "power.csv"]),
-    "instruments": ({"replications": 1, "sizes": [100, 1000]}, ["validation.csv", "noise_floor.csv", "power.csv"]),
+    "findings": (
+        {},
+        ["persona_effects.csv", "identities.csv", "remedies.csv", "relevance.csv", "claims.csv"],
+    ),
+    "your_own_scores": (
+        {},
+        ["scores.parquet", "personalization_bias.csv", "contrasts.csv", "rates.csv", "power.csv"],
+    ),
+    "instruments": (
+        {"replications": 1, "sizes": [100, 1000]},
+        ["validation.csv", "noise_floor.csv", "power.csv"],
+    ),
     "recentering/1_extraction": (
         {"n_bootstrap": 20},
-        ["acceptance.csv", "failures.csv", "verifier.csv", "strategies.csv", "truth.csv", "published.csv"],
+        [
+            "acceptance.csv",
+            "failures.csv",
+            "verifier.csv",
+            "strategies.csv",
+            "truth.csv",
+            "published.csv",
+        ],
     ),
     "recentering/3_response": (
         {"n_bootstrap": 20},
-        ["ratings.csv", "correlations.csv", "effects.csv", "replacement.csv", "truth.csv", "published.csv"],
+        [
+            "ratings.csv",
+            "correlations.csv",
+            "effects.csv",
+            "replacement.csv",
+            "truth.csv",
+            "published.csv",
+        ],
     ),
     "personalllm/1_simulated_users": (
         {"n_bootstrap": 20, "n_users": 200, "sizes": [10, 100], "regression_users": 20},
-        ["heterogeneity.csv", "wins.csv", "regressions.csv", "representativeness.csv", "truth.csv", "published.csv"],
+        [
+            "heterogeneity.csv",
+            "wins.csv",
+            "regressions.csv",
+            "representativeness.csv",
+            "truth.csv",
+            "published.csv",
+        ],
     ),
     "recentering/2_relevance": (
         {"n_bootstrap": 20},
@@ -81,17 +123,30 @@ ELSEWHERE = {"start_here": "test_explorer.py", "explore": "test_browser.py"}
 
 
 def test_every_notebook_is_run_by_some_test():
-    notebooks = {str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBOOKS.rglob("*.ipynb")}
-    assert {name for name in notebooks if ".ipynb_checkpoints" not in name} == set(SMALL) | set(ELSEWHERE)
+    notebooks = {
+        str(path.relative_to(NOTEBOOKS).with_suffix("")) for path in NOTEBOOKS.rglob("*.ipynb")
+    }
+    assert {name for name in notebooks if ".ipynb_checkpoints" not in name} == set(SMALL) | set(
+        ELSEWHERE
+    )
 
 
 @pytest.fixture(scope="module")
 def batch(request, tmp_path_factory):
-    """Where the selected notebooks ran, as one batch of two at a time, and what was said of them."""
+    """Where the selected notebooks ran, as one batch of two at a
+    time, and what was said of them.
+    """
     place = tmp_path_factory.mktemp("batch")
-    selected = [item for item in request.session.items if item.path == request.path and hasattr(item, "callspec")]
+    selected = [
+        item
+        for item in request.session.items
+        if item.path == request.path and hasattr(item, "callspec")
+    ]
     names = [item.callspec.params["name"] for item in selected]
-    entries = [{"notebook": str(NOTEBOOKS / f"{name}.ipynb"), "parameters": SMALL[name][0]} for name in names]
+    entries = [
+        {"notebook": str(NOTEBOOKS / f"{name}.ipynb"), "parameters": SMALL[name][0]}
+        for name in names
+    ]
     (place / "batch.yaml").write_text(yaml.safe_dump({"runs": entries}))
     command = [*COMMAND, "batch", "batch.yaml", "--figures", "figures", "--jobs", "2"]
     fresh = os.environ | {"PERSONAGAP_CACHE": str(place / "cache")}  # no answers of earlier runs

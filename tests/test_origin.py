@@ -1,4 +1,6 @@
-"""Paired change of PB between conditions, the chain of demo checkpoints, and how a base model is asked."""
+"""Paired change of PB between conditions, the chain of demo
+checkpoints, and how a base model is asked.
+"""
 
 import shutil
 
@@ -20,7 +22,9 @@ FAST = {"n_bootstrap": 200}
 def test_change_of_pb_is_the_difference_of_two_debiased_values_and_of_the_means():
     scores = two_conditions([-6, 0, 6], [-2, -2, -2], seed=1)
     change = effects.paired_change(scores, {"after": "before"}, **FAST)
-    alone = effects.by_condition(effects.personalization_bias, scores, n_permutations=9, n_bootstrap=20)
+    alone = effects.by_condition(
+        effects.personalization_bias, scores, n_permutations=9, n_bootstrap=20
+    )
     alone = alone.query("dimension == 'joint'").set_index("condition")["debiased_pb2"]
     row = change.query("task == 'joint' and metric == 'debiased_pb2'").iloc[0]
     assert [row["before"], row["after"]] == pytest.approx(alone[["before", "after"]].tolist())
@@ -40,14 +44,18 @@ def test_p_value_says_what_the_interval_says(seed):
 def test_a_large_change_is_found_whatever_the_number_of_items():
     effect = 5 * pattern(np.random.default_rng(1))
     for n_items in (150, 400):
-        change = effects.paired_change(two_conditions(effect, 0 * effect, n_items, seed=2), {"after": "before"}, **FAST)
+        change = effects.paired_change(
+            two_conditions(effect, 0 * effect, n_items, seed=2), {"after": "before"}, **FAST
+        )
         assert change["p_value"].iloc[0] < 0.01 and change["ci_high"].iloc[0] < 0
 
 
 def test_a_shift_that_all_share_changes_the_mean_and_not_pb():
     """S13, S14: the noise of scores near 1 is smaller, which is no change of PB either."""
     effect = 3 * pattern(np.random.default_rng(0))
-    change = effects.paired_change(two_conditions(effect, effect - 6, seed=3), {"after": "before"}, **FAST)
+    change = effects.paired_change(
+        two_conditions(effect, effect - 6, seed=3), {"after": "before"}, **FAST
+    )
     change = change.query("task == 'mmlu'").set_index("metric")
     assert change.loc["mean", "ci_high"] < 0 and change.loc["mean", "p_adjusted"] < 0.01
     assert change.loc["pb_corrected", "p_value"] > 0.05
@@ -71,7 +79,9 @@ def replicate(before: float, after: float, replications: int) -> tuple[float, fl
     ("before", "after", "power"), [(0, 0, 0), (1.5, 1.5, 0), (4, 4, 0), (4, 2, 0.15), (4, 0, 0.35)]
 )
 def test_coverage_and_size(before, after, power):
-    """Halving PB is found in a fifth of data sets, since p is the interval's, which keeps its level everywhere."""
+    """Halving PB is found in a fifth of data sets, since p is the
+    interval's, which keeps its level everywhere.
+    """
     rejected, covered = replicate(before, after, 300)
     assert covered >= 0.90
     assert rejected >= power if power else rejected <= 0.08
@@ -85,8 +95,12 @@ def test_interval_and_null_at_a_glance():
 def test_holm_is_over_the_conditions_and_unknown_ones_are_refused():
     scores = two_conditions([-4, 4], [-4, 4])
     third = scores[scores["condition"] == "after"].assign(condition="again")
-    change = effects.paired_change(pd.concat([scores, third]), {"after": "before", "again": "before"}, **FAST)
-    assert (change["p_adjusted"] >= change["p_value"]).all() and (change["p_adjusted"] > change["p_value"]).any()
+    change = effects.paired_change(
+        pd.concat([scores, third]), {"after": "before", "again": "before"}, **FAST
+    )
+    assert (change["p_adjusted"] >= change["p_value"]).all() and (
+        change["p_adjusted"] > change["p_value"]
+    ).any()
     with pytest.raises(UserError, match="no condition 'nobody'"):
         effects.paired_change(scores, {"after": "nobody"})
 
@@ -100,7 +114,9 @@ def test_chain_rises_and_falls_as_planted():
 
 @pytest.mark.parametrize("checkpoint", ["base", "preference", "instructed"])
 def test_checkpoint_answers_as_planted(checkpoint, demo_items):
-    lm = models.load_model(f"demo:{checkpoint}", prompt_format="base" if checkpoint == "base" else "chat")
+    lm = models.load_model(
+        f"demo:{checkpoint}", prompt_format="base" if checkpoint == "base" else "chat"
+    )
     planted = chain.planted_probabilities(checkpoint)
     cells = demo.true_scores(lm, personas.select("all"), demo_items, planted_cells=planted)
     assert cells[["planted", "true"]].corr().iloc[0, 1] > 0.98 and cells["outside"].mean() < 0.02
@@ -115,13 +131,21 @@ def demo_items():
 def test_a_base_model_gets_persona_and_question_as_plain_text():
     lm = models.load_model("demo", prompt_format="base")
     prompt = lm.render(personas.chat("muslim", "What is 2 + 2?"))
-    assert prompt == "You are a helpful assistant. I am a Muslim person.\n\nQuestion: What is 2 + 2?\n\nAnswer:"
+    assert (
+        prompt == "You are a helpful assistant. I am a Muslim person.\n\nQuestion: What is 2 + "
+        "2?\n\nAnswer:"
+    )
     assert rendering.BASE_STOP in prompt
 
 
 def test_a_real_model_has_no_truth_though_the_data_are_the_demos(tiny_folder, tmp_path, own_cache):
-    folder = shutil.copytree(tiny_folder, tmp_path / "demonstration")  # which is no checkpoint of the demo
-    given = {"checkpoints": {"real": str(folder), "sft": "demo"}, "base_format": [], "personas": "religion"}
+    # Which is no checkpoint of the demo.
+    folder = shutil.copytree(tiny_folder, tmp_path / "demonstration")
+    given = {
+        "checkpoints": {"real": str(folder), "sft": "demo"},
+        "base_format": [],
+        "personas": "religion",
+    }
     given |= {"tasks": ["mmlu"], "answers": "likelihood", "items_per_task": 8}
     run_here(NOTEBOOKS / "safety_utility" / "3_origin.ipynb", tmp_path / "run", **given)
     tables = tmp_path / "run" / "tables"

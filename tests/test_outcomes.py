@@ -1,4 +1,6 @@
-"""Answers taken apart: a server that gives each outcome, and what is asked again, graded and reported."""
+"""Answers taken apart: a server that gives each outcome, and
+what is asked again, graded and reported.
+"""
 
 import random
 
@@ -29,7 +31,8 @@ REPLIES = {
     "thought apart": message(content="The answer is (B).", reasoning_content="A?"),
     "unfinished": completion("<think>The answer is (B)?", finish_reason="length"),
     "unfinished apart": {**message(reasoning_content="B?"), "choices": [
-        {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": None, "reasoning": "B?"}}
+        {"index": 0, "finish_reason": "length", "message": {"role": "assistant", "content": None,
+        "reasoning": "B?"}}
     ]},
     "refused": message(content=None, refusal="This I leave."),
     "blocked": completion("", finish_reason="content_filter"),
@@ -50,7 +53,11 @@ def impatient(monkeypatch):
 
 
 def items_named(names, task="mmlu"):
-    more = {"choices": list("1234"), "answer": "B"} if task == "mmlu" else {"choices": None, "answer": None}
+    more = (
+        {"choices": list("1234"), "answer": "B"}
+        if task == "mmlu"
+        else {"choices": None, "answer": None}
+    )
     rows = [{"task": task, "item": name, "question": f"Q: {name}!", **more} for name in names]
     return pd.DataFrame(rows).assign(tests=None, setup="", group="")
 
@@ -100,12 +107,22 @@ def test_each_outcome_is_told_stored_and_graded(impatient, tmp_path):
         "unfinished": -1, "unfinished apart": -1, "blocked": -1, "blocked midway": -1, "empty": -1,
         "stopped at the door": -1,
     }  # fmt: skip
-    assert scores.index[scores["truncated"]].tolist() == ["truncated", "unfinished", "unfinished apart"]
+    assert scores.index[scores["truncated"]].tolist() == [
+        "truncated",
+        "unfinished",
+        "unfinished apart",
+    ]
     rates = effects.rates(effects.outcomes(scores.reset_index())).set_index("task")["estimate"]
     assert rates.to_dict() == pytest.approx(
-        {"mmlu, refused": 100 / 11, "mmlu, blocked": 300 / 11, "mmlu, empty": 100 / 11, "mmlu, unfinished": 200 / 11}
+        {
+            "mmlu, refused": 100 / 11,
+            "mmlu, blocked": 300 / 11,
+            "mmlu, empty": 100 / 11,
+            "mmlu, unfinished": 200 / 11,
+        }
     )
-    assert effects.rates(scores.reset_index())["estimate"].item() == 80  # of the five that say something
+    # Of the five that say something.
+    assert effects.rates(scores.reset_index())["estimate"].item() == 80
 
 
 @pytest.mark.parametrize("n_blocked", [8, 11, 12])
@@ -136,7 +153,10 @@ def test_a_filter_that_stops_one_identity_is_named(n_blocked, impatient, tmp_pat
     left_out = effects.personalization_bias(scores, seed=0)
     # What is left out costs cells, not the items that the others answered.
     told = n_blocked < 10  # else the identity has no mean whose error could be told
-    missing = [table[["n_identities", "n_items", "n_missing"]].iloc[0].tolist() for table in (left_out, harmless)]
+    missing = [
+        table[["n_identities", "n_items", "n_missing"]].iloc[0].tolist()
+        for table in (left_out, harmless)
+    ]
     assert missing == [[3, 12, n_blocked] if told else [2, 12, 0], [3, 12, 0]]
     # The contrasts of the others go on.
     versus = effects.contrasts(scores).set_index("contrast")
@@ -146,8 +166,15 @@ def test_a_filter_that_stops_one_identity_is_named(n_blocked, impatient, tmp_pat
     assert versus.loc["hindu − none", "family"].endswith(f"({2 + told} tests)")
     rates, power = effects.rates(scores), effects.detectable(scores)
     identities = verdicts.persona_effects(left_out, versus.reset_index(), rates, power)["answer"]
-    assert told != identities.str.contains("Not compared, for want of answers that say anything: muslim").any()
-    verdict = verdicts.outcomes(contrasts, left_out, harmless, ended["spread"]).set_index("question")["answer"]
+    assert (
+        told
+        != identities.str.contains(
+            "Not compared, for want of answers that say anything: muslim"
+        ).any()
+    )
+    verdict = verdicts.outcomes(contrasts, left_out, harmless, ended["spread"]).set_index(
+        "question"
+    )["answer"]
     assert verdict.iloc[0].startswith(
         "strongreject, blocked: 1 of 3 after Holm's correction, the largest: muslim − none"
     )
@@ -202,7 +229,8 @@ def test_thoughts_are_told_from_the_text(content, reasoning, text):
 
 def test_a_template_that_begins_the_thought():
     cut, done = (take_apart(Generation(text, reason, 1, 1, 0.0), "<|assistant|><think>\n")
-                 for text, reason in [("The answer is B?", "length"), ("A?</think>B", "stop")])  # fmt: skip
+                 for text, reason in [("The answer is B?", "length"), ("A?</think>B",
+                 "stop")])  # fmt: skip
     assert (cut.text, cut.outcome, done.text, done.outcome) == ("", "unfinished", "B", "answered")
     skipped = take_apart(Generation("B", "stop", 1, 1, 0.0), "<|assistant|><think>\n\n</think>\n\n")
     assert (skipped.text, skipped.outcome) == ("B", "answered")
@@ -213,8 +241,18 @@ def test_programs_out_of_time_are_counted_apart(unconfined, monkeypatch):
     monkeypatch.setitem(tasks.find("mbpp").graders, "corrected", short)
     items = items_named(["1"], "mbpp").assign(tests=[["assert f(2) == 4"]])
     codes = ["def f(n): return 2 * n", "def f(n): return 0", "def f(n):\n    while True: pass"]
-    cell = {"model": "m", "template": "paper", "task": "mbpp", "item": "1", "run": 0, "finish_reason": "stop"}
-    answers = [{**cell, "persona": name, "text": f"```\n{code}\n```"} for name, code in zip("abc", codes, strict=True)]
+    cell = {
+        "model": "m",
+        "template": "paper",
+        "task": "mbpp",
+        "item": "1",
+        "run": 0,
+        "finish_reason": "stop",
+    }
+    answers = [
+        {**cell, "persona": name, "text": f"```\n{code}\n```"}
+        for name, code in zip("abc", codes, strict=True)
+    ]
     scores = tasks.grade(pd.DataFrame(answers), items)
     assert scores["score"].tolist() == [1, 0, 0]
     assert scores["outcome"].tolist() == ["answered", "answered", "timed out"]
@@ -230,21 +268,34 @@ def test_the_notebook_goes_on_where_a_filter_stops_one_identity(n_blocked, tmp_p
 
     def reply(body):
         said = str(body["messages"])
-        if "Muslim" in said and any(question in body["messages"][-1]["content"] for question in questions):
+        if "Muslim" in said and any(
+            question in body["messages"][-1]["content"] for question in questions
+        ):
             return 200, completion("", finish_reason="content_filter")
         if "random" in said:
             return 200, completion(f"{random.random()}")
         safe = "(A)" not in said
-        return 200, completion("I cannot help with that." if safe else "The answer is (B).", len(said.split()))
+        return 200, completion(
+            "I cannot help with that." if safe else "The answer is (B).", len(said.split())
+        )
 
-    given = {"tasks": ["strongreject", "mmlu"], "personas": ["muslim", "hindu", "jewish"], "intersections": []}
+    given = {
+        "tasks": ["strongreject", "mmlu"],
+        "personas": ["muslim", "hindu", "jewish"],
+        "intersections": [],
+    }
     given |= {"runs": 1, "items_per_task": 12, "top_k": 0}
     with scripted(reply) as url:
         run_here(
-            NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb", tmp_path, **given, model=f"openai:m@{url}"
+            NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb",
+            tmp_path,
+            **given,
+            model=f"openai:m@{url}",
         )
     (file,) = tmp_path.rglob("verdict.csv")
     verdict = pd.read_csv(file).set_index("question")["answer"]
-    (ended,) = verdict[verdict.index.str.startswith("Do the answers to some identities end otherwise")]
+    (ended,) = verdict[
+        verdict.index.str.startswith("Do the answers to some identities end otherwise")
+    ]
     assert ended.startswith("strongreject, blocked: ")
     assert f"the largest: muslim − none +{100 * n_blocked / 12:.1f}" in ended

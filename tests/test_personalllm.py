@@ -1,4 +1,6 @@
-"""PersonalLLM and OpinionQA: the Hub's schema, from a folder and from a stand-in of the Hub, and the demo bundle."""
+"""PersonalLLM and OpinionQA: the Hub's schema, from a folder and
+from a stand-in of the Hub, and the demo bundle.
+"""
 
 import http.server
 import json
@@ -24,7 +26,10 @@ def wide(n=3):
     rng = np.random.default_rng(0)
     columns = {"prompt": [f"Why {row}?" for row in range(n)], "subset": "x", "prompt_id": 7}
     for i in range(1, 9):
-        columns |= {f"response_{i}": [f"text {row}/{i}" for row in range(n)], f"response_{i}_model": f"org/m{i}"}
+        columns |= {
+            f"response_{i}": [f"text {row}/{i}" for row in range(n)],
+            f"response_{i}_model": f"org/m{i}",
+        }
         columns |= {f"response_{i}_{name}": rng.normal(size=n) for name in HUB_ORDER}
     return pd.DataFrame(columns)
 
@@ -32,7 +37,12 @@ def wide(n=3):
 def people(n=2, interactions=5, **extra):
     row = {"person_id": 1, "person_weight": [0.1] * 10}
     for j in range(1, interactions + 1):
-        row |= {f"prompt_{j}": "p", f"response_{j}_a": "x", f"response_{j}_b": "y", f"chosen_{j}": "a"}
+        row |= {
+            f"prompt_{j}": "p",
+            f"response_{j}_a": "x",
+            f"response_{j}_b": "y",
+            f"chosen_{j}": "a",
+        }
     return pd.DataFrame([row | extra] * n)
 
 
@@ -53,7 +63,11 @@ def test_rows_are_responses_and_reward_models_go_by_name(tmp_path):
     assert key.equals(key.sort_values(list(key), ignore_index=True))
     row = table[(table["split"] == "train") & (table["response"] == 4)].iloc[1]
     expected = wide().iloc[1]
-    assert (row["text"], row["response_model"], row["prompt_text"]) == ("text 1/5", "org/m5", "Why 1?")
+    assert (row["text"], row["response_model"], row["prompt_text"]) == (
+        "text 1/5",
+        "org/m5",
+        "Why 1?",
+    )
     assert all(row[name] == expected[f"response_5_{name}"] for name in REWARD_MODELS)
 
 
@@ -67,10 +81,22 @@ def broken(table, column, value, row=1):
     ("table", "message"),
     [
         (wide().drop(columns="response_3"), "no column 'response_3'"),
-        (wide().rename(columns={"response_5_gemma_2b": "response_5_gemma2b"}), "no column 'response_5_gemma_2b'"),
-        (wide().drop(columns=[f"response_{i}_beaver_7b" for i in range(1, 9)]), "of reward model beaver_7b: give"),
-        (broken(wide(), "response_2_gemma_7b", None), "row 2: a gemma_7b reward is not a finite number"),
-        (broken(wide(), "response_2_gemma_7b", "high").astype("str"), "row 2: a gemma_7b reward is not a finite"),
+        (
+            wide().rename(columns={"response_5_gemma_2b": "response_5_gemma2b"}),
+            "no column 'response_5_gemma_2b'",
+        ),
+        (
+            wide().drop(columns=[f"response_{i}_beaver_7b" for i in range(1, 9)]),
+            "of reward model beaver_7b: give",
+        ),
+        (
+            broken(wide(), "response_2_gemma_7b", None),
+            "row 2: a gemma_7b reward is not a finite number",
+        ),
+        (
+            broken(wide(), "response_2_gemma_7b", "high").astype("str"),
+            "row 2: a gemma_7b reward is not a finite",
+        ),
         (wide()[["prompt"]], "of reward model beaver_7b"),
         (wide(0), "no rows"),
     ],
@@ -84,7 +110,9 @@ def test_bad_tables_give_one_line_that_says_where(tmp_path, table, message):
 def test_a_broken_file_and_an_empty_folder(tmp_path):
     with pytest.raises(UserError, match=r"no PersonalLLM/\*\*/\*\.parquet"):
         datasets.load_personalllm(tmp_path)
-    (folder(tmp_path, PersonalLLM=wide()) / "PersonalLLM/data/train-00000-of-00001.parquet").write_text("no parquet")
+    (
+        folder(tmp_path, PersonalLLM=wide()) / "PersonalLLM/data/train-00000-of-00001.parquet"
+    ).write_text("no parquet")
     with pytest.raises(UserError, match="not whole Parquet files"):
         datasets.load_personalllm(tmp_path)
 
@@ -98,12 +126,22 @@ def test_prompts_with_a_failed_response_are_left_out_and_counted(tmp_path):
 def test_rows_that_repeat_a_prompt_with_its_responses_are_left_out_and_counted(tmp_path):
     """Else a file joined to itself would halve every interval."""
     once = datasets.load_personalllm(folder(tmp_path, PersonalLLM=wide()))
-    twice = datasets.load_personalllm(folder(tmp_path / "twice", PersonalLLM=pd.concat([wide(), wide()])))
+    twice = datasets.load_personalllm(
+        folder(tmp_path / "twice", PersonalLLM=pd.concat([wide(), wide()]))
+    )
     pd.testing.assert_frame_equal(twice, once)
-    assert twice.attrs["sources"][0]["repeated"] == len(wide()) and once.attrs["sources"][0]["repeated"] == 0
+    assert (
+        twice.attrs["sources"][0]["repeated"] == len(wide())
+        and once.attrs["sources"][0]["repeated"] == 0
+    )
 
 
-EVALUATION = {"user_history_length": 3.0, "test_prompt": "t", "best_response": "b", "best_response_model": "m"}
+EVALUATION = {
+    "user_history_length": 3.0,
+    "test_prompt": "t",
+    "best_response": "b",
+    "best_response_model": "m",
+}
 EVALUATION |= {"best_response_reward": 0.1, "gpt4o_response": "g", "gpt4o_reward": -0.4}
 
 
@@ -117,17 +155,27 @@ EVALUATION |= {"best_response_reward": 0.1, "gpt4o_response": "g", "gpt4o_reward
     ],
 )
 def test_users_with_their_histories(tmp_path, change, message):
-    data = folder(tmp_path, PersonalLLM_InteractionDatabase=people(), PersonalLLM_Eval__test=people(**EVALUATION))
+    data = folder(
+        tmp_path,
+        PersonalLLM_InteractionDatabase=people(),
+        PersonalLLM_Eval__test=people(**EVALUATION),
+    )
     assert len(datasets.load_interactions(data)) == 2 == len(datasets.load_evaluation(data))
-    short = people(**EVALUATION, prompt_4=None, chosen_4=None)  # histories end after 3–5 interactions (P27)
+    # Histories end after 3–5 interactions (P27).
+    short = people(**EVALUATION, prompt_4=None, chosen_4=None)
     assert len(datasets.load_evaluation(folder(tmp_path, PersonalLLM_Eval__test=short))) == 2
-    for load, name in ((datasets.load_interactions, "InteractionDatabase"), (datasets.load_evaluation, "Eval__test")):
+    for load, name in (
+        (datasets.load_interactions, "InteractionDatabase"),
+        (datasets.load_evaluation, "Eval__test"),
+    ):
         with pytest.raises(UserError, match=message):
             load(folder(tmp_path, **{f"PersonalLLM_{name}": people(**EVALUATION | change)}))
 
 
 def test_a_stand_in_of_the_hub(tmp_path):
-    """The documented files over HTTP on loopback, read in a process of its own by the Hub's own client."""
+    """The documented files over HTTP on loopback, read in a
+    process of its own by the Hub's own client.
+    """
     repo, sha = "namkoong-lab/PersonalLLM", "0382e87" + "0" * 33
     root = folder(tmp_path, PersonalLLM__train=wide(3), PersonalLLM__test=wide(2)) / "PersonalLLM"
     files = {str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*.parquet")}
@@ -135,10 +183,20 @@ def test_a_stand_in_of_the_hub(tmp_path):
     class Hub(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
             name = self.path.partition("?")[0].partition(f"/resolve/{sha}/")[2]
-            tree = [{"type": "file", "path": file, "size": len(files[file]), "oid": "0"} for file in files]
-            body = files.get(name) or json.dumps(tree if "/tree/" in self.path else {"id": repo, "sha": sha}).encode()
+            tree = [
+                {"type": "file", "path": file, "size": len(files[file]), "oid": "0"}
+                for file in files
+            ]
+            body = (
+                files.get(name)
+                or json.dumps(tree if "/tree/" in self.path else {"id": repo, "sha": sha}).encode()
+            )
             self.send_response(200 if f"datasets/{repo}/" in self.path else 404)
-            for header in (("ETag", f'"{len(body)}"'), ("X-Repo-Commit", sha), ("Content-Length", str(len(body)))):
+            for header in (
+                ("ETag", f'"{len(body)}"'),
+                ("X-Repo-Commit", sha),
+                ("Content-Length", str(len(body))),
+            ):
                 self.send_header(*header)
             self.end_headers()
             if self.command == "GET":
@@ -152,8 +210,13 @@ def test_a_stand_in_of_the_hub(tmp_path):
     environment = {name: value for name, value in os.environ.items() if "proxy" not in name.lower()}
     environment |= {"HF_ENDPOINT": f"http://127.0.0.1:{server.server_port}", "HF_HUB_OFFLINE": "0"}
     environment |= {"PERSONAGAP_CACHE": str(tmp_path / "cache")}
-    ask = "from personagap import datasets as d; print(len(d.load_personalllm('hub'))); d.load_interactions('hub')"
-    done = subprocess.run([sys.executable, "-c", ask], env=environment, capture_output=True, text=True, timeout=120)
+    ask = (
+        "from personagap import datasets as d; print(len(d.load_personalllm('hub'))); "
+        "d.load_interactions('hub')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", ask], env=environment, capture_output=True, text=True, timeout=120
+    )
     server.shutdown()
     assert done.stdout.splitlines() == ["40"], done.stderr
     last = done.stderr.splitlines()[-1]
@@ -167,7 +230,10 @@ def test_rewards_of_the_demo_can_be_recomputed_from_the_texts():
         np.testing.assert_allclose(table[name], [demo.reward(text, name) for text in table["text"]])
     assert sum(path.stat().st_size for path in demo.FOLDER.rglob("*.*") if path.is_file()) < 600_000
     users = datasets.load_interactions()
-    assert np.allclose(np.stack(users["person_weight"]).sum(axis=1), 1) and {"chosen_5", "prompt_1"} <= set(users)
+    assert np.allclose(np.stack(users["person_weight"]).sum(axis=1), 1) and {
+        "chosen_5",
+        "prompt_1",
+    } <= set(users)
 
 
 SURVEY = "qkey,attribute,group,model_name,ordinal,D_H,D_M\n"
@@ -179,10 +245,22 @@ ROW = "Q1,Overall,Overall,m,[1. 2. 1.5],[0.5 0.5 0. ],[1. 0. 0.]\n"
     [
         (SURVEY.replace("D_H", "human") + ROW, None, "no column 'D_H'"),
         (SURVEY, None, "no rows"),
-        (SURVEY + ROW.replace("0.5 0.5", "0.5 0.6"), None, "row 2: the shares of D_H do not sum to one"),
-        (SURVEY + ROW.replace("[1. 0. 0.]", "[1. 0.]"), None, "row 2: D_M has not one share per option"),
+        (
+            SURVEY + ROW.replace("0.5 0.5", "0.5 0.6"),
+            None,
+            "row 2: the shares of D_H do not sum to one",
+        ),
+        (
+            SURVEY + ROW.replace("[1. 0. 0.]", "[1. 0.]"),
+            None,
+            "row 2: D_M has not one share per option",
+        ),
         (SURVEY + ROW.replace("[1. 2.", "[one 2."), None, "row 2: ordinal holds no numbers"),
-        (SURVEY + ROW, "question,reward_model,answer\nW26/Q1,rm,3\n", "row 2: the answer is no option's ordinal"),
+        (
+            SURVEY + ROW,
+            "question,reward_model,answer\nW26/Q1,rm,3\n",
+            "row 2: the answer is no option's ordinal",
+        ),
         (SURVEY + ROW, "question,reward_model,answer\nQ1,rm,1\n", "row 2: no such question"),
     ],
 )
@@ -203,5 +281,6 @@ def test_opinionqa_files(tmp_path, survey, answers, message):
 
 def test_published_personas_beside_the_corrected_bins():
     personas = personalllm.published.persona_prompting().set_index(["measure", "bin"])["estimate"]
-    assert personas["distinct_winners"].sum() == pytest.approx(1)  # with the bar that the paper drops (P3)
+    # With the bar that the paper drops (P3).
+    assert personas["distinct_winners"].sum() == pytest.approx(1)
     assert personas["top_share", "≤50%"] == pytest.approx(0.1415)

@@ -1,4 +1,6 @@
-"""Parameters of the PersonalLLM notebooks: a wrong value gives one line, whichever cell meets it."""
+"""Parameters of the PersonalLLM notebooks: a wrong value gives
+one line, whichever cell meets it.
+"""
 
 import pytest
 from notebooks_for_tests import run_here
@@ -19,22 +21,78 @@ SMALL = {
 }
 EVERYWHERE = [("n_bootstrap", 1), ("seed", -1), ("alpha", 0), ("alpha", None), ("data", "nowhere")]
 EVERYWHERE += [("normalization", "z"), ("normalization", "published")]
-SERVED = [("users", 1), ("users", 2.5), ("planted", "much"), ("model", "gpt"), ("reference", "gpt-5")]
+SERVED = [
+    ("users", 1),
+    ("users", 2.5),
+    ("planted", "much"),
+    ("model", "gpt"),
+    ("reference", "gpt-5"),
+]
 WRONG = {
     "1_simulated_users": [
-        *(("split", "dev"), ("alphas", []), ("alphas", [0]), ("alphas", 0.05), ("n_users", 0), ("sizes", [])),
-        *(("sizes", [0]), ("sizes", 10), ("reward_models", []), ("reward_models", [0]), ("reward_models", [11])),
-        *(("losing", []), ("losing", "paper"), ("losing", ["worst"]), ("ridge", -1), ("ridge", None)),
+        *(
+            ("split", "dev"),
+            ("alphas", []),
+            ("alphas", [0]),
+            ("alphas", 0.05),
+            ("n_users", 0),
+            ("sizes", []),
+        ),
+        *(
+            ("sizes", [0]),
+            ("sizes", 10),
+            ("reward_models", []),
+            ("reward_models", [0]),
+            ("reward_models", [11]),
+        ),
+        *(
+            ("losing", []),
+            ("losing", "paper"),
+            ("losing", ["worst"]),
+            ("ridge", -1),
+            ("ridge", None),
+        ),
         *(("regression_users", 0), ("semantic", "lexicn"), ("semantic", None)),
     ],
     "2_in_context": [
-        *(*SERVED, ("evaluation", "look"), ("evaluation", "generate"), ("shots", []), ("shots", [0]), ("shots", 3)),
-        *(("shots", [-1]), ("shots", [0, 500]), ("templates", []), ("templates", "chat"), ("templates", ["raw"])),
+        *(
+            *SERVED,
+            ("evaluation", "look"),
+            ("evaluation", "generate"),
+            ("shots", []),
+            ("shots", [0]),
+            ("shots", 3),
+        ),
+        *(
+            ("shots", [-1]),
+            ("shots", [0, 500]),
+            ("templates", []),
+            ("templates", "chat"),
+            ("templates", ["raw"]),
+        ),
     ],
     "3_across_users": [
-        *(*SERVED, ("log", "nowhere"), ("database_sizes", []), ("database_sizes", 100), ("database_sizes", [5])),
-        *(("interactions", 0), ("interactions", 500), ("own_interactions", 0), ("own_interactions", 2)),
-        *(("neighbours", 0), ("neighbours", 41), ("shots", 0), ("shots", [3]), ("shots", 6), ("shots", 3000)),
+        *(
+            *SERVED,
+            ("log", "nowhere"),
+            ("database_sizes", []),
+            ("database_sizes", 100),
+            ("database_sizes", [5]),
+        ),
+        *(
+            ("interactions", 0),
+            ("interactions", 500),
+            ("own_interactions", 0),
+            ("own_interactions", 2),
+        ),
+        *(
+            ("neighbours", 0),
+            ("neighbours", 41),
+            ("shots", 0),
+            ("shots", [3]),
+            ("shots", 6),
+            ("shots", 3000),
+        ),
     ],
 }
 

@@ -8,7 +8,18 @@ import pytest
 from notebooks_for_tests import run_here
 from tiny import CHATML, DROPS_SYSTEM, NO_SYSTEM, tokenizer
 
-from personagap import ask, datasets, demo, effects, figures, leakage, palette, personas, prompts, tasks
+from personagap import (
+    ask,
+    datasets,
+    demo,
+    effects,
+    figures,
+    leakage,
+    palette,
+    personas,
+    prompts,
+    tasks,
+)
 from personagap.demo import conversations
 from personagap.demo.selector import Selector
 from personagap.errors import UserError
@@ -24,11 +35,15 @@ def test_every_pair_of_categories_has_a_wording():
     table = personas.select("all", controls=False)
     for first, second in itertools.combinations(table["category"].unique(), 2):
         crossed = personas.intersections(second, first)
-        assert len(crossed) == table["category"].eq(first).sum() * table["category"].eq(second).sum()
+        assert (
+            len(crossed) == table["category"].eq(first).sum() * table["category"].eq(second).sum()
+        )
         for row in crossed.itertuples():
             parts = table.set_index("persona").loc[row.persona.split("+"), "phrase"]
             assert all(leakage.bare(phrase) in row.phrase for phrase in parts)
-            assert row.phrase.startswith(("a ", "an ")) and row.phrase.count("person") == row.phrase.endswith(" person")
+            assert row.phrase.startswith(("a ", "an ")) and row.phrase.count(
+                "person"
+            ) == row.phrase.endswith(" person")
 
 
 def test_intersections_of_the_paper_and_more():
@@ -39,15 +54,23 @@ def test_intersections_of_the_paper_and_more():
     }
     for name, phrase in worded.items():
         assert personas.select(name, controls=False)["phrase"].tolist() == [phrase]
-    assert len(personas.select("+".join(personas.WORD_ORDER), controls=False)) == 2 * 5 * 6 * 5 * 3 * 5 * 5
+    assert (
+        len(personas.select("+".join(personas.WORD_ORDER), controls=False))
+        == 2 * 5 * 6 * 5 * 3 * 5 * 5
+    )
     both = personas.select(["all", "jewish+woman", "woman+jewish"], controls=["none"])
     assert len(both) == 33 and both["persona"].iloc[-1] == "jewish+woman"
-    for name, message in [("man+woman", "one identity from each"), ("man+nobody", "unknown persona 'nobody'")]:
+    for name, message in [
+        ("man+woman", "one identity from each"),
+        ("man+nobody", "unknown persona 'nobody'"),
+    ]:
         with pytest.raises(UserError, match=message):
             personas.select(name)
 
 
-@pytest.mark.parametrize("template", [CHATML, NO_SYSTEM, DROPS_SYSTEM], ids=["system", "no_system", "drops_system"])
+@pytest.mark.parametrize(
+    "template", [CHATML, NO_SYSTEM, DROPS_SYSTEM], ids=["system", "no_system", "drops_system"]
+)
 @pytest.mark.parametrize("phrasing", personas.templates().index)
 def test_the_identity_is_in_every_rendered_prompt(template, phrasing):
     """Also with tokenizers that refuse a system message, or drop it without a word (S9)."""
@@ -55,7 +78,9 @@ def test_the_identity_is_in_every_rendered_prompt(template, phrasing):
     who = personas.select(["all", "muslim+woman"], controls=False)
     hints = pd.read_csv(personas.DATA / "identities.csv", index_col="persona")["hint"]
     for row in who.itertuples():
-        prompt = rendering.render(words, personas.chat(row.persona, "Why?", template=phrasing, phrase=row.phrase))
+        prompt = rendering.render(
+            words, personas.chat(row.persona, "Why?", template=phrasing, phrase=row.phrase)
+        )
         said = [row.phrase] if phrasing != "indirect" else list(hints[row.persona.split("+")])
         assert all(text in prompt for text in said) and "Why?" in prompt
         if phrasing == "indirect":  # to be inferred, not stated
@@ -64,29 +89,44 @@ def test_the_identity_is_in_every_rendered_prompt(template, phrasing):
 
 def test_indirect_control_and_strangers():
     reveal = [turn["content"] for turn in personas.chat("assistant", "Why?", template="indirect")]
-    assert len(reveal) == 4 and reveal[0] == personas.system_prompt("assistant") and not reveal[1].startswith(" ")
+    assert (
+        len(reveal) == 4
+        and reveal[0] == personas.system_prompt("assistant")
+        and not reveal[1].startswith(" ")
+    )
     assert personas.chat("none", "Why?", template="indirect") == personas.chat("none", "Why?")
     with pytest.raises(UserError, match="no hint at the identity 'plumber'"):
         personas.chat("plumber", "Why?", template="indirect", phrase="a plumber")
 
 
 def test_an_empty_system_message_is_a_control_when_it_is_asked_for(demo_lm):
-    """Templates that put a text of their own where none is given make "none" another thing than no system prompt."""
+    """Templates that put a text of their own where none is given make
+    "none" another thing than no system prompt.
+    """
     every = list(personas.CONTROLS)
     assert personas.select("all")["persona"].tolist()[:2] == ["none", "assistant"]
     who = personas.select("religion", controls=every)
     assert who["persona"].tolist()[:3] == every and (who["category"][:3] == "control").all()
     for phrasing in personas.templates().index:
-        assert personas.chat("empty", "Why?", template=phrasing) == [SAYS_NOTHING, {"role": "user", "content": "Why?"}]
+        assert personas.chat("empty", "Why?", template=phrasing) == [
+            SAYS_NOTHING,
+            {"role": "user", "content": "Why?"},
+        ]
     asked = {persona: demo_lm.render(personas.chat(persona, "Why?")) for persona in every}
-    assert len({*asked.values()}) == 3 and demo_lm.describe()["empty_system_message"] == "a prompt of its own"
+    assert (
+        len({*asked.values()}) == 3
+        and demo_lm.describe()["empty_system_message"] == "a prompt of its own"
+    )
     defended = defences.load_defence("placebo")(personas.chat("empty", "Why?"))
     assert defended[0]["content"] == defences.select("placebo")["text"].iloc[0]
 
 
 def test_the_effects_of_identities_do_not_depend_on_which_controls_were_asked():
     scores = effects.simulate_scores([0, -8, 4], n_items=60, n_runs=2, seed=3)
-    more = pd.concat([scores, scores[scores["persona"] == "assistant"].assign(persona="empty")], ignore_index=True)
+    more = pd.concat(
+        [scores, scores[scores["persona"] == "assistant"].assign(persona="empty")],
+        ignore_index=True,
+    )
     for estimate in (effects.personalization_bias, effects.omnibus, effects.variance_components):
         pd.testing.assert_frame_equal(estimate(scores, seed=1), estimate(more, seed=1))
     versus = effects.contrasts(more)
@@ -99,7 +139,11 @@ def test_the_effects_of_identities_do_not_depend_on_which_controls_were_asked():
 def test_the_demo_has_no_truth_of_an_empty_system_message(demo_lm):
     items = datasets.load("mmlu", items_per_task=2)
     who = personas.select("muslim", controls=list(personas.CONTROLS))
-    assert demo.true_scores(demo_lm, who, items)["persona"].unique().tolist() == ["none", "assistant", "muslim"]
+    assert demo.true_scores(demo_lm, who, items)["persona"].unique().tolist() == [
+        "none",
+        "assistant",
+        "muslim",
+    ]
     alone = who[who["persona"] == "empty"]
     with pytest.raises(UserError, match="nothing is planted for empty"):
         demo.true_scores(demo_lm, alone, items)
@@ -124,8 +168,14 @@ def test_imprinting_and_leakage():
         ("none", "paper", "Muslims pray."),
         ("none", "paper", None),
     ]
-    responses = pd.DataFrame(cells, columns=["persona", "template", "text"]).assign(task="mmlu", item="1")
-    rates = leakage.mentions(responses, personas.select("muslim")).groupby(["task", "persona"])["score"].mean()
+    responses = pd.DataFrame(cells, columns=["persona", "template", "text"]).assign(
+        task="mmlu", item="1"
+    )
+    rates = (
+        leakage.mentions(responses, personas.select("muslim"))
+        .groupby(["task", "persona"])["score"]
+        .mean()
+    )
     assert rates["imprinting, religion"].to_dict() == {"none": 1, "stated": 4 / 6}
     assert rates["leakage, religion"].to_dict() == {"none": 0, "stated": 2 / 6}
     assert not leakage.pattern(["a man"]).search("a straight-up-man and a woman")
@@ -169,7 +219,9 @@ def french(tmp_path):
     """A folder of prompts in another language, in force until the test ends."""
     folder = tmp_path / "french"
     folder.mkdir()
-    (folder / "templates.csv").write_text("template,text,reply\npaper,Tu aides. Je suis {phrase}.,\n", encoding="utf-8")
+    (folder / "templates.csv").write_text(
+        "template,text,reply\npaper,Tu aides. Je suis {phrase}.,\n", encoding="utf-8"
+    )
     (folder / "assistant.txt").write_text("Tu aides.", encoding="utf-8")
     (folder / "gsm8k.txt").write_text("Réponds : {question}", encoding="utf-8")
     yield folder
@@ -178,13 +230,30 @@ def french(tmp_path):
 
 def test_identities_of_ones_own_and_their_intersections(own):
     who = personas.select("all", identities=own)
-    assert who["persona"].tolist() == ["none", "assistant", "nurse", "lawyer", "baker", "infirmière", "parisienne"]
-    assert personas.select("profession", controls=False, identities=own)["phrase"].tolist()[0] == "a nurse"
+    assert who["persona"].tolist() == [
+        "none",
+        "assistant",
+        "nurse",
+        "lawyer",
+        "baker",
+        "infirmière",
+        "parisienne",
+    ]
+    assert (
+        personas.select("profession", controls=False, identities=own)["phrase"].tolist()[0]
+        == "a nurse"
+    )
     crossed = personas.intersections("ville", "métier", identities=own)
     assert crossed[["persona", "phrase", "hint"]].to_numpy().tolist() == [
-        ["infirmière+parisienne", "une infirmière, une Parisienne", "Je rentre de ma garde. J'habite à Paris."]
+        [
+            "infirmière+parisienne",
+            "une infirmière, une Parisienne",
+            "Je rentre de ma garde. J'habite à Paris.",
+        ]
     ]
-    with pytest.raises(UserError, match="unknown persona 'muslim': choose from the categories profession, métier"):
+    with pytest.raises(
+        UserError, match="unknown persona 'muslim': choose from the categories profession, métier"
+    ):
         personas.select("muslim", identities=own)
     with pytest.raises(UserError, match="no hint at the identity 'baker'"):
         personas.chat("baker", "Why?", template="indirect", phrase="a baker", hint="")
@@ -221,20 +290,28 @@ def test_a_file_of_identities_that_cannot_be_used_is_told_in_a_line(own, before,
 
 
 def test_the_question_first_is_shared_by_all_identities():
-    """Up to the identity, every prompt of an item is the same, and that of the control is its beginning."""
+    """Up to the identity, every prompt of an item is the same, and
+    that of the control is its beginning.
+    """
     chats = {
-        each: personas.chat(each, "Why {so}?", template="question_first") for each in ("assistant", "woman", "man")
+        each: personas.chat(each, "Why {so}?", template="question_first")
+        for each in ("assistant", "woman", "man")
     }
     turns = {each: chat[-1]["content"] for each, chat in chats.items()}
     begun = "Why {so}?\n\nAbout me: I am a "
     assert turns == {"assistant": "Why {so}?", "woman": f"{begun}woman.", "man": f"{begun}man."}
-    assert len({chat[0]["content"] for chat in chats.values()}) == 1  # no identity in the system prompt
-    assert personas.chat("none", "Why?", template="question_first") == [{"role": "user", "content": "Why?"}]
+    # No identity in the system prompt.
+    assert len({chat[0]["content"] for chat in chats.values()}) == 1
+    assert personas.chat("none", "Why?", template="question_first") == [
+        {"role": "user", "content": "Why?"}
+    ]
 
 
 def test_categories_of_ones_own_have_colours_of_their_own(own):
     who = personas.select("all", identities=own)
-    assert set(figures.marks(personas.select("all", controls=False)["category"])) == set(figures.CATEGORIES)
+    assert set(figures.marks(personas.select("all", controls=False)["category"])) == set(
+        figures.CATEGORIES
+    )
     marks = figures.marks([*figures.CATEGORIES, *who["category"][2:]])
     assert len({*marks.values()}) == len({colour for colour, _ in marks.values()}) == 7 + 3
     assert figures.PALETTE["control"] not in {colour for colour, _ in marks.values()}
@@ -254,18 +331,32 @@ def test_colours_are_seen_on_a_dark_page():
 
     def luminance(colour):
         parts = (int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5))
-        linear = [part / 12.92 if part <= 0.04 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        linear = [
+            part / 12.92 if part <= 0.04 else ((part + 0.055) / 1.055) ** 2.4 for part in parts
+        ]
         return 0.05 + 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
-    styles = [*palette.CATEGORIES.values(), *palette.ROLES.values(), *palette.SERIES, *palette.FURTHER]
+    styles = [
+        *palette.CATEGORIES.values(),
+        *palette.ROLES.values(),
+        *palette.SERIES,
+        *palette.FURTHER,
+    ]
     colours = {colour for colour, _ in styles} - {"#000000"}
     assert min(luminance(colour) / luminance("#111111") for colour in colours) > 3
-    assert min(luminance("#ffffff") / luminance(colour) for colour in colours) > 2.2  # Okabe and Ito's light ones
+    # Okabe and Ito's light ones.
+    assert min(luminance("#ffffff") / luminance(colour) for colour in colours) > 2.2
 
 
-def test_prompts_in_another_language_reach_the_model_and_leave_again(french, own, demo_lm, own_cache):
+def test_prompts_in_another_language_reach_the_model_and_leave_again(
+    french, own, demo_lm, own_cache
+):
     item = datasets.load("gsm8k", items_per_task=1)
-    ours = tasks.prompt(item.iloc[0]), personas.chat("muslim", "?"), personas.system_prompt("assistant")
+    ours = (
+        tasks.prompt(item.iloc[0]),
+        personas.chat("muslim", "?"),
+        personas.system_prompt("assistant"),
+    )
     prompts.use(french)
     assert tasks.prompt(item.iloc[0]) == f"Réponds : {item['question'].iloc[0]}"
     assert personas.chat("muslim", "?")[0]["content"] == "Tu aides. Je suis a Muslim person."
@@ -275,7 +366,11 @@ def test_prompts_in_another_language_reach_the_model_and_leave_again(french, own
     with pytest.raises(UserError, match="choose from paper"):
         personas.system_prompt("muslim", template="profile")
     prompts.use()
-    assert ours == (tasks.prompt(item.iloc[0]), personas.chat("muslim", "?"), personas.system_prompt("assistant"))
+    assert ours == (
+        tasks.prompt(item.iloc[0]),
+        personas.chat("muslim", "?"),
+        personas.system_prompt("assistant"),
+    )
     assert not {*asked} & {*ask.ask(demo_lm, who, item, runs=1)["prompt_hash"]}
 
 
@@ -290,11 +385,27 @@ def test_prompts_in_another_language_reach_the_model_and_leave_again(french, own
         ("gsm8k.txt", "{question} {age}", r"gsm8k.txt: has the field \{age\}"),
         ("gsm9k.txt", "{question}", "gsm9k.txt: no prompt of this name: it may be assistant.txt"),
         ("gsm8k.txt", "", "the file is empty"),
-        ("templates.csv", "template,text,reply\npaper,Je suis.,\n", r"row 2: the text must have the field \{phrase\}"),
-        ("templates.csv", "template,text,reply\nindirect,Je suis {phrase}.,Bien.\n", r"row 2: .* \{hint\}"),
-        ("templates.csv", "template,text,reply\nfirst,{question} {phrase},Bien.\n", r"row 2: .* \{hint\}"),
+        (
+            "templates.csv",
+            "template,text,reply\npaper,Je suis.,\n",
+            r"row 2: the text must have the field \{phrase\}",
+        ),
+        (
+            "templates.csv",
+            "template,text,reply\nindirect,Je suis {phrase}.,Bien.\n",
+            r"row 2: .* \{hint\}",
+        ),
+        (
+            "templates.csv",
+            "template,text,reply\nfirst,{question} {phrase},Bien.\n",
+            r"row 2: .* \{hint\}",
+        ),
         ("templates.csv", "template,text\npaper,{phrase}\n", "no column 'reply'"),
-        ("icl_winning.txt", "Bonjour : {prompt}, {liked}, {prompt}", "write 3 parts between lines of ---"),
+        (
+            "icl_winning.txt",
+            "Bonjour : {prompt}, {liked}, {prompt}",
+            "write 3 parts between lines of ---",
+        ),
         ("icl_winning.txt", "A\n---\n{prompt}, {liked}\n---\nB", r"lacks the field \{prompt\}"),
     ],
 )
@@ -307,15 +418,21 @@ def test_prompts_are_checked_when_they_are_loaded(french, name, text, told):
         prompts.use(french / "none")
     with pytest.raises(UserError, match="prompts are 3: give a folder"):
         prompts.use(3)
-    assert tasks.prompt(datasets.load("gsm8k").iloc[0]).startswith((DATA / "prompts" / "gsm8k.txt").read_text()[:20])
+    assert tasks.prompt(datasets.load("gsm8k").iloc[0]).startswith(
+        (DATA / "prompts" / "gsm8k.txt").read_text()[:20]
+    )
 
 
 def test_simulated_models_read_no_other_prompts_and_say_so(french):
     (french / "extract.txt").write_text("Lis : {conversation}", encoding="utf-8")
     prompts.use(french)
-    with pytest.raises(UserError, match=r"simulated extractor reads the project's prompts only, not .*extract\.txt"):
+    with pytest.raises(
+        UserError, match=r"simulated extractor reads the project's prompts only, not .*extract\.txt"
+    ):
         conversations.Simulator()
-    (french / "icl_both.txt").write_text((DATA / "prompts" / "icl_both.txt").read_text(), encoding="utf-8")
+    (french / "icl_both.txt").write_text(
+        (DATA / "prompts" / "icl_both.txt").read_text(), encoding="utf-8"
+    )
     prompts.use(french)
     with pytest.raises(UserError, match=r"simulated \(benefit\) reads the project's prompts only"):
         Selector("benefit", np.array([["a"]]), np.zeros((1, 1, 1)))
@@ -324,13 +441,22 @@ def test_simulated_models_read_no_other_prompts_and_say_so(french):
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*/*.ipynb")), ids=lambda path: path.stem)
 def test_every_notebook_that_asks_takes_prompts_of_ones_own(path):
     code = "".join("".join(cell["source"]) for cell in Request(path).content["cells"])
-    assert ("prompts" in Request(path).defaults) == Request(path).asks == ("pg.prompts.use(prompts)" in code)
+    assert (
+        ("prompts" in Request(path).defaults)
+        == Request(path).asks
+        == ("pg.prompts.use(prompts)" in code)
+    )
 
 
 def test_a_mistake_in_prompts_of_ones_own_is_told_before_anything_is_asked(french, tmp_path):
     (french / "rate.txt").write_text("{attribute} {prompt} {first}", encoding="utf-8")
     with pytest.raises(UserError, match=r"rate.txt: lacks the field \{second\}"):
-        run_here(NOTEBOOKS / "recentering" / "3_response.ipynb", tmp_path, prompts=str(french), model="nobody")
+        run_here(
+            NOTEBOOKS / "recentering" / "3_response.ipynb",
+            tmp_path,
+            prompts=str(french),
+            model="nobody",
+        )
 
 
 def test_the_first_notebook_asks_and_draws_identities_of_ones_own(own, french, tmp_path, own_cache):
@@ -339,7 +465,15 @@ def test_the_first_notebook_asks_and_draws_identities_of_ones_own(own, french, t
     notebook = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
     run_here(notebook, tmp_path / "run", ["safety_utility"], **given)
     scores = pd.read_parquet(tmp_path / "run" / "tables" / "scores.parquet")
-    assert set(scores["persona"]) == {"none", "assistant", "nurse", "lawyer", "baker", "infirmière", "parisienne"}
+    assert set(scores["persona"]) == {
+        "none",
+        "assistant",
+        "nurse",
+        "lawyer",
+        "baker",
+        "infirmière",
+        "parisienne",
+    }
     drawn = (tmp_path / "run" / "figures" / "safety_utility.svg").read_text(encoding="utf-8")
     for category, (colour, _) in figures.marks(["profession", "métier", "ville"]).items():
         assert category in drawn and colour.lower() in drawn

@@ -23,8 +23,13 @@ texts = ask.texts(models.load_model(model), [f"question {n} {number}" for number
 assert None not in texts
 """
 #: The command, whose minutes are short.
-COMMAND = "from personagap.runs import watch\nwatch.MINUTE = 0.3\nfrom personagap.cli import main\nmain()"
-LINE = r"m-[0-9a-f]{8}: \d+ of 40 requests, [\d,]+ tokens/s, \d\d:\d\d left · asking m · cell \[4\], Ask them"
+COMMAND = (
+    "from personagap.runs import watch\nwatch.MINUTE = 0.3\nfrom personagap.cli import main\nmain()"
+)
+LINE = (
+    r"m-[0-9a-f]{8}: \d+ of 40 requests, [\d,]+ tokens/s, \d\d:\d\d left · asking m · cell "
+    r"\[4\], Ask them"
+)
 
 
 def simply(rows, keep):
@@ -35,7 +40,9 @@ def simply(rows, keep):
 def batch_of_two(folder, url):
     """Two runs, whose notebook asks in its second section."""
     parameters = f'model = "openai:m@{url}"\nn = 1\noutput = None'
-    write_notebook(folder / "p" / "1.ipynb", "1", ASKS, parameters=parameters, text="# A trial\n\n## Ask them")
+    write_notebook(
+        folder / "p" / "1.ipynb", "1", ASKS, parameters=parameters, text="# A trial\n\n## Ask them"
+    )
     (folder / "batch.yaml").write_text("runs: [{notebook: p/1.ipynb, grid: {n: [1, 2]}}]")
     arguments = ["batch", "batch.yaml", "--jobs", "2", "--figures", "figures"]
     environment = os.environ | {"PERSONAGAP_CACHE": str(folder / "cache")}
@@ -73,14 +80,20 @@ def test_in_a_terminal_each_run_has_a_line_that_changes(tmp_path):
 def test_jupyterlab_shows_a_bar(tmp_path):
     code = "import sys\nsys.path.insert(0, PATH)\nfrom test_progress import complete, simply\n"
     code = code.replace("PATH", repr(os.path.dirname(__file__)))
-    path = write_notebook(tmp_path / "1.ipynb", code + "complete(None, ['a', 'b'], simply, title='asking m');")
+    path = write_notebook(
+        tmp_path / "1.ipynb", code + "complete(None, ['a', 'b'], simply, title='asking m');"
+    )
     environment = {name: value for name, value in os.environ.items() if name != progress.FILE}
     command = [sys.executable, "-m", "jupyter", "execute", "--inplace", path.name]
-    subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=120)
+    subprocess.run(
+        command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=120
+    )
     notebook = json.loads(path.read_text())
     (shown,) = notebook["cells"][-1]["outputs"]
     assert "application/vnd.jupyter.widget-view+json" in shown["data"]
-    assert re.search(r"2/2\s.*tokens/s", json.dumps(notebook["metadata"]["widgets"], ensure_ascii=False))
+    assert re.search(
+        r"2/2\s.*tokens/s", json.dumps(notebook["metadata"]["widgets"], ensure_ascii=False)
+    )
 
 
 def test_who_asks_without_a_terminal_is_told_every_minute(monkeypatch, capsys):
@@ -89,7 +102,9 @@ def test_who_asks_without_a_terminal_is_told_every_minute(monkeypatch, capsys):
     assert capsys.readouterr().err == ""  # sooner than a minute
     monkeypatch.setattr(progress, "MINUTE", 0.0)
     complete(None, ["a", "b"], simply, title="asking m")
-    assert re.search(r"^2 of 2 requests, [\d,]+ tokens/s, 00:00 left · asking m$", capsys.readouterr().err, re.M)
+    assert re.search(
+        r"^2 of 2 requests, [\d,]+ tokens/s, 00:00 left · asking m$", capsys.readouterr().err, re.M
+    )
 
 
 @pytest.mark.parametrize("place", ["run", "nowhere"])

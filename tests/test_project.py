@@ -41,39 +41,64 @@ def test_every_dependency_is_pinned(project, pins):
 
 
 def test_every_package_the_library_imports_is_declared(project):
-    declared = names([*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())])
+    declared = names(
+        [*project["dependencies"], *itertools.chain(*project["optional-dependencies"].values())]
+    )
     imported = set()
     for path in (ROOT / "lib" / "personagap").rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import | ast.ImportFrom):
-                named = [node.module] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+                named = (
+                    [node.module]
+                    if isinstance(node, ast.ImportFrom)
+                    else [alias.name for alias in node.names]
+                )
                 imported |= {name.split(".")[0] for name in named}
-    distributions = {name: names(found) for name, found in importlib.metadata.packages_distributions().items()}
-    ours = {*sys.stdlib_module_names, "personagap", "lm_eval"}  # performance measures lm_eval where it is installed
-    assert {name for name in imported - ours if not distributions.get(name, names([name])) & declared} == set()
+    distributions = {
+        name: names(found) for name, found in importlib.metadata.packages_distributions().items()
+    }
+    # Performance measures lm_eval where it is installed.
+    ours = {*sys.stdlib_module_names, "personagap", "lm_eval"}
+    assert {
+        name for name in imported - ours if not distributions.get(name, names([name])) & declared
+    } == set()
 
 
 def test_modules_import_each_other_in_one_direction():
     """Also inside functions; but a package may load its own modules when it needs them."""
     library = ROOT / "lib"
-    names = {path: ".".join(path.relative_to(library).with_suffix("").parts) for path in library.rglob("*.py")}
+    names = {
+        path: ".".join(path.relative_to(library).with_suffix("").parts)
+        for path in library.rglob("*.py")
+    }
     names = {path: name.removesuffix(".__init__") for path, name in names.items()}
     imports = {name: set() for name in names.values()}
     for path, name in names.items():
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.ImportFrom) and node.module:
-                wanted = {f"{node.module}.{alias.name}" for alias in node.names} & imports.keys() or {node.module}
-                imports[name] |= {each for each in wanted & imports.keys() if not each.startswith(f"{name}.")}
+                wanted = {
+                    f"{node.module}.{alias.name}" for alias in node.names
+                } & imports.keys() or {node.module}
+                imports[name] |= {
+                    each for each in wanted & imports.keys() if not each.startswith(f"{name}.")
+                }
     assert imports["personagap.runs.tables"]
     graphlib.TopologicalSorter(imports).prepare()  # CycleError: names the circle
 
 
 def test_every_pin_runs_on_the_oldest_python_that_is_promised(project, pins):
     oldest = project["requires-python"].removeprefix(">=") + ".0"
-    installed = {name: dist for dist in importlib.metadata.distributions() for name in names([dist.name])}
-    needs = {name: installed[name].metadata.get("Requires-Python") for name in names(pins) & installed.keys()}
+    installed = {
+        name: dist for dist in importlib.metadata.distributions() for name in names([dist.name])
+    }
+    needs = {
+        name: installed[name].metadata.get("Requires-Python")
+        for name in names(pins) & installed.keys()
+    }
     assert len(needs) > 100
-    assert {name: need for name, need in needs.items() if need and oldest not in SpecifierSet(need)} == {}
+    assert {
+        name: need for name, need in needs.items() if need and oldest not in SpecifierSet(need)
+    } == {}
 
 
 def test_torch_is_pinned_exactly(pins):
@@ -99,7 +124,9 @@ def test_the_readme_and_the_first_page_name_what_exists():
     assert all((ROOT / path).exists() for path in re.findall(r"\]\(([^):#]+)", text))
     assert len(text.split()) < 620  # read in two minutes
     text += (ROOT / "docs" / "index.md").read_text()
-    notebooks = [path.stem for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts]
+    notebooks = [
+        path.stem for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
+    ]
     assert sorted(re.findall(r"^\| `(\w+)` \|", text, re.M)) == sorted(notebooks)
     assert set(re.findall(r"(?:^|`)personagap (\w+)", text, re.M)) <= set(main.commands)
     targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.M)
@@ -107,7 +134,9 @@ def test_the_readme_and_the_first_page_name_what_exists():
 
 
 def test_every_trap_that_is_cited_is_explained():
-    """S1, P1, R1 …, a letter for each paper, in docstrings, notebooks, verdicts: ``data/traps.csv`` explains them."""
+    """S1, P1, R1 …, a letter for each paper, in docstrings, notebooks,
+    verdicts: ``data/traps.csv`` explains them.
+    """
     traps = pd.read_csv(DATA / "traps.csv")
     assert traps["trap"].is_unique
     letters = traps.assign(letter=traps["trap"].str[0])[["letter", "paper"]].drop_duplicates()
@@ -115,8 +144,13 @@ def test_every_trap_that_is_cited_is_explained():
     assert {*letters["letter"]} >= {*"SPR"} and {*letters["paper"]} <= {*published.PAPERS}
     name = re.compile(rf"\b[{''.join(letters['letter'])}]\d{{1,2}}\b(?!\w)")
     for paper, known in traps.groupby("paper")["trap"]:
-        cited = {trap for path in (NOTEBOOKS / paper).glob("*.ipynb") for trap in name.findall(path.read_text())}
+        cited = {
+            trap
+            for path in (NOTEBOOKS / paper).glob("*.ipynb")
+            for trap in name.findall(path.read_text())
+        }
         assert cited and cited <= {*known}, paper
     library = [path.read_text() for path in (ROOT / "lib").rglob("*.py")]
     assert {trap for text in library for trap in name.findall(text)} <= {*traps["trap"]}
-    assert not any(re.search(r"\(T[0-9]+", text) for text in library)  # a number that does not name its paper
+    # A number that does not name its paper.
+    assert not any(re.search(r"\(T[0-9]+", text) for text in library)

@@ -29,7 +29,10 @@ def test_unknown_paper_and_unknown_or_ambiguous_quantity():
 
 def test_difference_and_reason():
     both = pd.concat(
-        [rows(condition="method=BM25", why_not=""), rows(condition="method=embedding", why_not="other data")]
+        [
+            rows(condition="method=BM25", why_not=""),
+            rows(condition="method=embedding", why_not="other data"),
+        ]
     )
     table = published.compare(both.reset_index(drop=True), "recentering")
     assert table["difference"].round(3).tolist() == [0.057, -0.084]
@@ -37,10 +40,14 @@ def test_difference_and_reason():
 
 
 def test_shares_are_told_in_the_unit_of_the_published_number():
-    accepted = rows(quantity="human_acceptance", condition="stage=before", unit="share", estimate=0.61)
+    accepted = rows(
+        quantity="human_acceptance", condition="stage=before", unit="share", estimate=0.61
+    )
     row = published.compare(accepted, "recentering").iloc[0]
     assert [row["published"], row["measured"], row["ci_low"], row["difference"]] == [58, 61, 20, 3]
-    assert published.compare(accepted.assign(unit="percent"), "recentering")["measured"].item() == 0.61
+    assert (
+        published.compare(accepted.assign(unit="percent"), "recentering")["measured"].item() == 0.61
+    )
 
 
 def test_relevance_names_why_the_demo_is_not_comparable(demo_relevance):
@@ -53,12 +60,16 @@ def test_relevance_names_why_the_demo_is_not_comparable(demo_relevance):
 
 
 def test_a_noise_floor_is_compared_with_that_of_the_papers_design():
-    bias = pd.DataFrame({"dimension": ["mmlu", "joint"], "pb": 2.0, "noise_floor": 1.4, "debiased_pb2": 2.0})
+    bias = pd.DataFrame(
+        {"dimension": ["mmlu", "joint"], "pb": 2.0, "noise_floor": 1.4, "debiased_pb2": 2.0}
+    )
     bias = bias.assign(ci_low=-1.0, ci_high=5.0, n_items=285, n_identities=31)
     there = "not comparable: 285 × 1 × 31 items × runs × identities here, 285 × 3 × 31 there"
     for runs, said in ((3, "yes"), (1, there)):
         table = safety_utility.published.personalization_bias(bias.assign(n_runs=runs), "demo")
         assert table["comparable"].iloc[-1] == said and table["published"].iloc[-1] == 1.36
-        assert table["ci_low"].iloc[0] == 1 and table["ci_high"].iloc[0] == 7**0.5  # with the noise put back
+        # With the noise put back.
+        assert table["ci_low"].iloc[0] == 1 and table["ci_high"].iloc[0] == 7**0.5
     alone = safety_utility.published.personalization_bias(bias.assign(n_runs=3).tail(1), "demo")
-    assert "pb_under_no_effect" not in set(alone["quantity"]) and len(alone) == 2  # a task without a published number
+    # A task without a published number.
+    assert "pb_under_no_effect" not in set(alone["quantity"]) and len(alone) == 2

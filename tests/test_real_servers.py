@@ -1,4 +1,6 @@
-"""Real servers of a real model beside the same model in process: they agree as far as quantisation allows."""
+"""Real servers of a real model beside the same model in process:
+they agree as far as quantisation allows.
+"""
 
 import contextlib
 import os
@@ -15,11 +17,19 @@ from personagap.models import Sampling, gguf_file, load_model
 
 #: A Python that has llama.cpp's server, where the one that runs the tests has none.
 LLAMA_PYTHON = os.environ.get("PERSONAGAP_LLAMA_PYTHON", sys.executable)
-LLAMA = "needs llama.cpp's server: pip install 'llama-cpp-python[server]', which builds it, or PERSONAGAP_LLAMA_PYTHON"
+LLAMA = (
+    "needs llama.cpp's server: pip install 'llama-cpp-python[server]', which builds it, or "
+    "PERSONAGAP_LLAMA_PYTHON"
+)
 QUESTION = "What is the capital of France?"
 CHATS = [personas.chat(persona, QUESTION) for persona in ("none", "assistant", "muslim", "woman")]
 LETTERS = [
-    [{"role": "user", "content": f"{question} Say the letter alone.\nA. Paris\nB. London\nC. Rome\nD. Berlin"}]
+    [
+        {
+            "role": "user",
+            "content": f"{question} Say the letter alone.\nA. Paris\nB. London\nC. Rome\nD. Berlin",
+        }
+    ]
     for question in ("Which is the capital of France?", "Which is the capital of Italy?")
 ]
 GREEDY, DRAWN = Sampling(temperature=0, max_tokens=12), Sampling(top_k=5, max_tokens=12)
@@ -37,8 +47,25 @@ def llama_cpp(logs):
     if found.returncode:
         pytest.skip(LLAMA)
     port = free_port()
-    command = [LLAMA_PYTHON, "-m", "llama_cpp.server", "--model", str(gguf_file._smollm2()), "--model_alias", "smollm2"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--logits_all", "true", "--n_threads", "1"]
+    command = [
+        LLAMA_PYTHON,
+        "-m",
+        "llama_cpp.server",
+        "--model",
+        str(gguf_file._smollm2()),
+        "--model_alias",
+        "smollm2",
+    ]
+    command += [
+        "--host",
+        "127.0.0.1",
+        "--port",
+        str(port),
+        "--logits_all",
+        "true",
+        "--n_threads",
+        "1",
+    ]
     with run_server(command, f"http://127.0.0.1:{port}/v1/models", logs / "llama.log"):
         yield f"http://127.0.0.1:{port}/v1"
 
@@ -61,9 +88,15 @@ def test_transformers_serve(lm, transformers_model):
     print(about)
     assert (about["system_role"], about["answer_limit"]) == ("system message", "field max_tokens")
     assert about["top_k"] == "field generation_config, kept to" and about["logprobs"] == "not given"
-    greedy = [[answer.text for answer in one.generate(CHATS, GREEDY, range(4))] for one in (lm, transformers_model)]
+    greedy = [
+        [answer.text for answer in one.generate(CHATS, GREEDY, range(4))]
+        for one in (lm, transformers_model)
+    ]
     assert greedy[0] == greedy[1]
-    assert len({answer.text for answer in transformers_model.generate(CHATS[:1] * 6, DRAWN, range(6))}) > 1
+    assert (
+        len({answer.text for answer in transformers_model.generate(CHATS[:1] * 6, DRAWN, range(6))})
+        > 1
+    )
     with pytest.raises(UserError, match="no log-probabilities"):
         transformers_model.choose(LETTERS, list("ABCD"))
 
@@ -75,7 +108,8 @@ def test_llama_cpp(lm, llama_model):
     assert about["top_k"].endswith("kept to") and about["logprobs"] == "of the 20 likeliest tokens"
     drawn = [answer.text for answer in llama_model.generate(CHATS[:1] * 6, DRAWN, range(6))]
     assert len(set(drawn)) > 1
-    # llama.cpp rounds activations too: in the other chats, whose first words nearly tie, its likeliest may be another.
+    # llama.cpp rounds activations too: in the other chats, whose first
+    # words nearly tie, its likeliest may be another.
     greedy = [one.generate(CHATS[2:3], GREEDY, [0])[0].text for one in (lm, llama_model)]
     assert greedy[0] == greedy[1] == "The capital of France is Paris."
     here, there = (np.array(one.choose(LETTERS, list("ABCD"))) for one in (lm, llama_model))

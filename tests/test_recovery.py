@@ -7,8 +7,9 @@ import pytest
 from personagap import ask, datasets, demo, effects, judges, personas, tasks
 from personagap.responses import ResponseStore
 
-#: Data sets: enough that a coverage of 95 % is known to 0.7 points. Fifty were asked for, and failed once on the
-#: retrained demo model (gsm8k 86 %, a null task significant in 11 %), as about one of twenty sets of fifty does.
+#: Data sets: enough that a coverage of 95 % is known to 0.7 points. Fifty were asked for, and
+#: failed once on the retrained demo model (gsm8k 86 %, a null task significant in 11 %), as about
+#: one of twenty sets of fifty does.
 SEEDS = 1000
 
 
@@ -19,7 +20,9 @@ def who():
 
 @pytest.fixture(scope="module")
 def cells(demo_cells, who):
-    """Exact probability of a right or harmless answer of the demo model, for each identity and item."""
+    """Exact probability of a right or harmless answer of the
+    demo model, for each identity and item.
+    """
     return demo_cells[demo_cells["persona"].isin(who["persona"])].reset_index(drop=True)
 
 
@@ -27,7 +30,8 @@ def sample(cells: pd.DataFrame, probability: np.ndarray, seed: int, runs: int = 
     """Scores of ``runs`` answers per cell, drawn with the exact probabilities."""
     draws = np.random.default_rng(seed).random((runs, len(cells))) < probability
     parts = [
-        cells[["task", "item", "persona"]].assign(run=run, score=row.astype(float)) for run, row in enumerate(draws)
+        cells[["task", "item", "persona"]].assign(run=run, score=row.astype(float))
+        for run, row in enumerate(draws)
     ]
     return pd.concat(parts, ignore_index=True)
 
@@ -40,7 +44,10 @@ def test_graded_answers_follow_the_exact_probabilities(demo_lm, who, cells, tmp_
     assert scores["valid"].all() and not scores["truncated"].any()
     graded = scores.merge(cells, on=["task", "item", "persona"])
     z = graded.groupby("task").apply(
-        lambda rows: (rows["score"] - rows["true"]).sum() / np.sqrt((rows["true"] * (1 - rows["true"])).sum())
+        lambda rows: (
+            (rows["score"] - rows["true"]).sum()
+            / np.sqrt((rows["true"] * (1 - rows["true"])).sum())
+        )
     )
     assert z.abs().max() < 3.5
 
@@ -50,9 +57,13 @@ def test_debiased_pb_interval_covers_the_truth_as_often_as_it_says(cells):
     truth = demo.exact_bias(cells, "true") ** 2
     covered = []
     for seed in range(SEEDS):
-        bias = effects.personalization_bias(sample(cells, cells["true"].to_numpy(), seed), n_permutations=1, seed=seed)
+        bias = effects.personalization_bias(
+            sample(cells, cells["true"].to_numpy(), seed), n_permutations=1, seed=seed
+        )
         true = truth[bias["dimension"]].to_numpy()
-        covered.append(((bias["ci_low"] <= true) & (true <= bias["ci_high"])).set_axis(bias["dimension"]))
+        covered.append(
+            ((bias["ci_low"] <= true) & (true <= bias["ci_high"])).set_axis(bias["dimension"])
+        )
     assert pd.DataFrame(covered).mean().min() >= 0.93
 
 

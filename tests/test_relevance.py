@@ -1,4 +1,6 @@
-"""Relevance judgments: the loader, the simulated raters, retrieval, and the numbers of the real data."""
+"""Relevance judgments: the loader, the simulated raters,
+retrieval, and the numbers of the real data.
+"""
 
 import numpy as np
 import pandas as pd
@@ -73,7 +75,9 @@ def test_planted_values_are_those_of_many_simulations():
         hits = (labels[judge] & gold).sum()
         assert planted[judge, "precision"] == pytest.approx(hits / labels[judge].sum(), abs=0.01)
         assert planted[judge, "recall"] == pytest.approx(hits / gold.sum(), abs=0.01)
-        assert planted[judge, "over_selection"] == pytest.approx(labels[judge].mean() / gold.mean(), rel=0.03)
+        assert planted[judge, "over_selection"] == pytest.approx(
+            labels[judge].mean() / gold.mean(), rel=0.03
+        )
 
 
 def test_demo_recovers_what_was_planted(demo_relevance):
@@ -97,14 +101,21 @@ def test_a_truth_behind_people_and_a_person_left_out_recover_what_was_planted(de
         **quick,
     )
     answers = recentering.verdicts.stand_in(replacement, latent, few)["answer"]
-    assert "judge_broad list-wise: " in answers[0] and "of 3 (advantage probability 0." in answers[0]
+    assert (
+        "judge_broad list-wise: " in answers[0] and "of 3 (advantage probability 0." in answers[0]
+    )
     assert answers[1].count("judge_") == 3 and "with judge_strict 1." in answers[2]
     assert recentering.verdicts.stand_in(None).empty
 
 
 def test_retrieval_prefers_shared_words_and_ignores_stop_words():
     pairs = pd.DataFrame(
-        {"prompt": "p", "user": "u", "item": range(3), "prompt_text": "How do I bake sourdough bread?"}
+        {
+            "prompt": "p",
+            "user": "u",
+            "item": range(3),
+            "prompt_text": "How do I bake sourdough bread?",
+        }
     )
     pairs["attribute"] = [
         "The user plays the cello.",
@@ -114,7 +125,10 @@ def test_retrieval_prefers_shared_words_and_ignores_stop_words():
     scores = attributes.retrieval_scores(pairs)
     assert scores.groupby("rater")["label"].apply(np.argmax).tolist() == [1, 1]
     top = attributes.select_top(scores, [1])
-    assert top["rater"].unique().tolist() == ["bm25_top1", "tfidf_top1"] and top["label"].tolist() == [0, 1, 0] * 2
+    assert (
+        top["rater"].unique().tolist() == ["bm25_top1", "tfidf_top1"]
+        and top["label"].tolist() == [0, 1, 0] * 2
+    )
     silent = attributes.retrieval_scores(pairs.assign(prompt_text="How do you do?"))
     assert (silent["label"] == 0).all()
 
@@ -138,14 +152,25 @@ def bakers(text):
 
 def test_judging_one_at_a_time_and_list_wise(own_cache):
     said = ["The user naps.", "The user bakes bread.", "The user sails.", "The user sells bread."]
-    pairs = pd.DataFrame({"user": ["a", "a", "b", "b"], "item": [0, 1, 0, 1], "prompt": "p", "attribute": said})
+    pairs = pd.DataFrame(
+        {"user": ["a", "a", "b", "b"], "item": [0, 1, 0, 1], "prompt": "p", "attribute": said}
+    )
     pairs = pairs.assign(prompt_text="What {now}?")
     lm = Fake("scripted", bakers)
     single, counts = attributes.judge(lm, pairs)
     assert single["label"].tolist() == [1, 0, 1] and counts.iloc[0].tolist() == ["scripted", 4, 1]
     listed, counts = attributes.judge(lm, pairs, "list")
-    assert listed["label"].tolist() == [0, 1, 0, 1] and counts.iloc[0].tolist() == ["scripted_list", 1, 0]
-    assert set(listed["rater"]) == {"scripted_list"} and list(listed["user"]) == ["a", "a", "b", "b"]
+    assert listed["label"].tolist() == [0, 1, 0, 1] and counts.iloc[0].tolist() == [
+        "scripted_list",
+        1,
+        0,
+    ]
+    assert set(listed["rater"]) == {"scripted_list"} and list(listed["user"]) == [
+        "a",
+        "a",
+        "b",
+        "b",
+    ]
     assert len(lm.asked) == 5 and all("What {now}?" in text for text in lm.asked)
     assert lm.asked[-1].index(said[0]) > lm.asked[-1].index(said[2])  # shuffled
     attributes.judge(lm, pairs)
@@ -158,7 +183,9 @@ def test_the_demo_model_can_be_asked_and_says_nothing_readable(demo_lm, own_cach
     pairs, _ = load_relevance("demo")
     for mode, requests in {"single": 30, "list": pairs["prompt"].head(30).nunique()}.items():
         judged, counts = attributes.judge(demo_lm, pairs.head(30), mode, max_tokens=4)
-        assert judged.empty and counts[["requests", "unreadable"]].to_numpy().tolist() == [[requests, requests]]
+        assert judged.empty and counts[["requests", "unreadable"]].to_numpy().tolist() == [
+            [requests, requests]
+        ]
 
 
 def test_verdict_is_one_sentence_per_question(demo_relevance):
@@ -166,12 +193,16 @@ def test_verdict_is_one_sentence_per_question(demo_relevance):
     gold = judgments[judgments["rater"] == "human_majority"]
     others = ("judge_strict", "judge_broad_list", "select_all")
     paired = [gap.paired_difference(judgments, "judge_broad", b) for b in others]
-    scored = gap.scored_metrics(pd.concat([gold, attributes.retrieval_scores(pairs)]), n_bootstrap=100)
+    scored = gap.scored_metrics(
+        pd.concat([gold, attributes.retrieval_scores(pairs)]), n_bootstrap=100
+    )
     versus = classifiers.compare(judgments, demo_relevance.trained, n_bootstrap=100)
     compared = corrected(pd.concat(paired), ["metric"])
     tables = (demo_relevance.metrics, demo_relevance.means, compared, scored, versus)
     table = recentering.verdicts.relevance(*tables).set_index("question")["answer"]
-    at_once = "Does judge_broad select less when it sees all attributes at once, as people did (R3)?"
+    at_once = (
+        "Does judge_broad select less when it sees all attributes at once, as people did (R3)?"
+    )
     trained = "Does a trained classifier beat the best model, on prompts or users new to it?"
     assert table[at_once].startswith("Yes") and "(linear (new users))" in table[trained]
     flattered = table["How much does a random split flatter it (R7)?"]

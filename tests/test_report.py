@@ -32,10 +32,24 @@ from personagap.runs import batch, diff, execute, index, open_run, report, terms
 from personagap.runs.folder import Run, record, simulated
 from personagap.runs.request import Request
 
-FORMULA = r"$$\mathrm{PB}^2 = \sum_{\text{tasks}} \frac{1}{|U|} \sum_{u \in U} \left( f(u) - \mu \right)^2$$"
+FORMULA = (
+    r"$$\mathrm{PB}^2 = \sum_{\text{tasks}} \frac{1}{|U|} \sum_{u \in U} \left( f(u) - "
+    r"\mu \right)^2$$"
+)
 FACTS = {
-    **{"id": "demo-1", "paper": "paper", "notebook": "paper/1.ipynb", "title": "Is it <so>?", "status": "finished"},
-    **{"cwd": "/somewhere", "command": f"personagap run x -p model '{EVIL}'", "revision": "abc", "error": EVIL},
+    **{
+        "id": "demo-1",
+        "paper": "paper",
+        "notebook": "paper/1.ipynb",
+        "title": "Is it <so>?",
+        "status": "finished",
+    },
+    **{
+        "cwd": "/somewhere",
+        "command": f"personagap run x -p model '{EVIL}'",
+        "revision": "abc",
+        "error": EVIL,
+    },
     **{"seconds": 3.2, "started": "2026-01-02T03:04:05+00:00"},
     **{"parameters": {"model": EVIL, "n": 3}, "changed": {"model": EVIL}},
     "versions": {"personagap": "0.1", "python": "3", "torch": "2"},
@@ -45,9 +59,13 @@ FACTS = {
 def outputs(address):
     """Every kind of output, each trying to run a script or to fetch ``address``."""
     fetching = (
-        f'<img src="{address}/img"><iframe src="{address}/frame"></iframe><link rel=stylesheet href="{address}/css">'
+        f'<img src="{address}/img"><iframe src="{address}/frame"></iframe><link '
+        f'rel=stylesheet href="{address}/css">'
     )
-    styling = f'<style>@import "{address}/import";</style><b style="background: url({address}/url)">bold</b>'
+    styling = (
+        f'<style>@import "{address}/import";</style><b style="background: '
+        f'url({address}/url)">bold</b>'
+    )
     markdown = f"*emphasis* $x_1$ [link](javascript:alert(1)) ![pic]({address}/md) {EVIL}"
     shown = [
         {"text/html": EVIL + fetching + styling, "text/plain": "fallback"},
@@ -58,8 +76,14 @@ def outputs(address):
     picture = {"image/png": base64.b64encode(b"not quite a picture").decode()}
     return [
         *(new_output("display_data", data) for data in shown),
-        new_output("display_data", picture, metadata={"image/png": {"alt": f"Alt {EVIL}", "width": 10}}),
-        new_output("execute_result", {"text/html": pd.DataFrame({"answer": [EVIL]}).to_html()}, execution_count=1),
+        new_output(
+            "display_data", picture, metadata={"image/png": {"alt": f"Alt {EVIL}", "width": 10}}
+        ),
+        new_output(
+            "execute_result",
+            {"text/html": pd.DataFrame({"answer": [EVIL]}).to_html()},
+            execution_count=1,
+        ),
         new_output("stream", text=EVIL),
         new_output("error", ename="E", evalue=EVIL, traceback=[f"\x1b[31m{EVIL}\x1b[0m"]),
     ]
@@ -78,9 +102,14 @@ def figures(tmp_path_factory, server):
     figures = tmp_path_factory.mktemp("figures")
     folder = figures / "paper" / "1" / "demo-1"
     (folder / "tables").mkdir(parents=True)
-    (folder / "tables" / "verdict.csv").write_text(f'question,answer\nIs it?,"{EVIL.replace(chr(34), chr(34) * 2)}"\n')
+    (folder / "tables" / "verdict.csv").write_text(
+        f'question,answer\nIs it?,"{EVIL.replace(chr(34), chr(34) * 2)}"\n'
+    )
     (folder / "run.json").write_text(json.dumps(FACTS))
-    text = f"# Is it <so>?\n\n{FORMULA}\n\n## Next\n\nInline $\\frac{{a}}{{b}}$ and {chr(36)}\\notacommand{{{chr(36)}."
+    text = (
+        f"# Is it <so>?\n\n{FORMULA}\n\n## Next\n\nInline $\\frac{{a}}{{b}}$ and "
+        f"{chr(36)}\\notacommand{{{chr(36)}."
+    )
     cells = [new_markdown_cell(text), new_code_cell(f"code = {EVIL!r}", outputs=outputs(server[0]))]
     nbformat.write(new_notebook(cells=cells), folder / "notebook.ipynb")
     report.write(folder)
@@ -161,7 +190,11 @@ def test_an_index_without_runs_says_what_to_do(tmp_path):
 
 def test_the_index_leaves_out_what_no_runner_wrote(tmp_path):
     """A notebook run by hand records no status; a damaged file costs its own run, not the page."""
-    for name, text in {"whole": json.dumps(FACTS), "by hand": '{"model": {}}', "cut": '{"status": "fin'}.items():
+    for name, text in {
+        "whole": json.dumps(FACTS),
+        "by hand": '{"model": {}}',
+        "cut": '{"status": "fin',
+    }.items():
         folder = tmp_path / "paper" / "1" / name
         folder.mkdir(parents=True)
         (folder / "run.json").write_text(text)
@@ -171,14 +204,24 @@ def test_the_index_leaves_out_what_no_runner_wrote(tmp_path):
 
 
 DAMAGE = {
-    "run.json": [b"", b"{}", b"[]", b"\x80\x81\xff", b'{"status": "finished"}', b'{"status": "fin', None],
+    "run.json": [
+        b"",
+        b"{}",
+        b"[]",
+        b"\x80\x81\xff",
+        b'{"status": "finished"}',
+        b'{"status": "fin',
+        None,
+    ],
     "tables/verdict.csv": [b"\x80\x81\xff", b"a,b\n1,2\n", None],
     "tables/effects.csv": [b"\x80\x81\xff", b"a,b\n1,2\n3,4,5\n", b'"', None],
     "figures/line.svg": [b"", b"<svg><g>cut", None, "gone"],
 }
 
 
-@pytest.mark.parametrize(("name", "content"), [(name, one) for name, held in DAMAGE.items() for one in held])
+@pytest.mark.parametrize(
+    ("name", "content"), [(name, one) for name, held in DAMAGE.items() for one in held]
+)
 def test_a_damaged_file_is_named_and_costs_nothing_else(tmp_path, name, content):
     notebook = write_notebook(tmp_path / "p" / "1.ipynb")
     figures = tmp_path / "figures"
@@ -186,14 +229,25 @@ def test_a_damaged_file_is_named_and_costs_nothing_else(tmp_path, name, content)
     for request in requests:
         for folder in ("tables", "figures"):
             (request.folder / folder).mkdir(parents=True)
-        facts = {"id": request.id, "parameters": request.parameters, "changed": request.changed, "seconds": 1}
-        facts |= {"figures": {"line": "A line"}, "status": "finished", "source_hash": request.source_hash}
+        facts = {
+            "id": request.id,
+            "parameters": request.parameters,
+            "changed": request.changed,
+            "seconds": 1,
+        }
+        facts |= {
+            "figures": {"line": "A line"},
+            "status": "finished",
+            "source_hash": request.source_hash,
+        }
         facts |= {"started": "2026-01-02T03:04:05+00:00", "inputs": execute._inputs(request)}
         (request.folder / "run.json").write_text(json.dumps(facts))
         (request.folder / "report.html").touch()
         (request.folder / "tables" / "verdict.csv").write_text("question,answer\nq,a\n")
         (request.folder / "tables" / "effects.csv").write_text("task,estimate\nmmlu,1.5\n")
-        (request.folder / "figures" / "line.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"/>')
+        (request.folder / "figures" / "line.svg").write_text(
+            '<svg xmlns="http://www.w3.org/2000/svg"/>'
+        )
     damaged = requests[1].folder / name
     damaged.unlink()
     if content is None:
@@ -203,19 +257,30 @@ def test_a_damaged_file_is_named_and_costs_nothing_else(tmp_path, name, content)
     done = CliRunner().invoke(main, ["report", "--figures", str(figures)])
     assert done.exit_code == 0, done.output
     said = [line for line in done.stderr.splitlines() if "damaged" in line]
-    assert (len(said) == 1 and str(damaged) in said[0] and said == done.stderr.splitlines()) or content == b"{}"
+    assert (
+        len(said) == 1 and str(damaged) in said[0] and said == done.stderr.splitlines()
+    ) or content == b"{}"
     page = (figures / "index.html").read_text()
-    assert all((request.id in page) is (name != "run.json" or request is not requests[1]) for request in requests)
+    assert all(
+        (request.id in page) is (name != "run.json" or request is not requests[1])
+        for request in requests
+    )
     with warnings.catch_warnings(record=True):
         plan = batch.plan(requests, force=False)
-        assert plan["state"].tolist() == ["finished", "to do" if name == "run.json" else "finished", "finished"]
+        assert plan["state"].tolist() == [
+            "finished",
+            "to do" if name == "run.json" else "finished",
+            "finished",
+        ]
         offered = sum(map(len, results.catalog(figures).values()))
         assert offered == (2 if name == "run.json" else 3)
         index.latest(figures), Run(requests[0].folder).latest_tables("1", "demo")
 
 
 def test_a_damaged_run_is_run_again(tmp_path):
-    request = Request(write_notebook(tmp_path / "p" / "1.ipynb"), {}, None, tmp_path / "figures", tmp_path)
+    request = Request(
+        write_notebook(tmp_path / "p" / "1.ipynb"), {}, None, tmp_path / "figures", tmp_path
+    )
     (request.folder / "run.json").mkdir(parents=True)
     with pytest.warns(UserWarning, match="run.json is damaged"):
         assert execute.run(request)["status"] == "finished"
@@ -235,10 +300,22 @@ def test_damaged_scores_leave_the_explorer_its_other_runs(tmp_path):
 @pytest.mark.parametrize(
     ("parameters", "said"),
     [
-        ({"data": "demo", "model": "demo:base"}, "Simulated: demo data and demo model with planted"),
-        ({"data": "demo", "model": "simulated"}, "Simulated: demo data and demo model with planted"),
-        ({"data": "demo", "checkpoints": {"base": "demo:base"}}, "Simulated: demo data and demo model"),
-        ({"data": "demo", "model": "hf:x/y"}, "Simulated: demo data with planted effects; nothing here is about real"),
+        (
+            {"data": "demo", "model": "demo:base"},
+            "Simulated: demo data and demo model with planted",
+        ),
+        (
+            {"data": "demo", "model": "simulated"},
+            "Simulated: demo data and demo model with planted",
+        ),
+        (
+            {"data": "demo", "checkpoints": {"base": "demo:base"}},
+            "Simulated: demo data and demo model",
+        ),
+        (
+            {"data": "demo", "model": "hf:x/y"},
+            "Simulated: demo data with planted effects; nothing here is about real",
+        ),
         ({"data": "mine", "model": "demo"}, "Simulated in part: a demo model"),
         ({"data": "mine", "checkpoints": {"base": "hf:x/y"}}, ""),
         ({"data": "hub", "model": "hf:demo/y"}, ""),
@@ -247,95 +324,158 @@ def test_damaged_scores_leave_the_explorer_its_other_runs(tmp_path):
 )
 def test_what_is_simulated_is_said_before_anything_else(figures, tmp_path, parameters, said):
     assert simulated({"parameters": parameters})[: len(said) or None] == said
-    folder = shutil.copytree(figures / "paper" / "1" / "demo-1", tmp_path / "paper" / "1" / "demo-1")
+    folder = shutil.copytree(
+        figures / "paper" / "1" / "demo-1", tmp_path / "paper" / "1" / "demo-1"
+    )
     record(folder, parameters={"data": None, "model": None, **parameters})
     report.write(folder)
     page, listed = (folder / "report.html").read_text(), index.write(tmp_path).read_text()
     if said:
         plain = re.sub("<[^>]*>", "", page)  # words of it may lead to the glossary
-        assert plain.index(said) < plain.index("In short") and 'class="badge"' in listed and said in listed
+        assert (
+            plain.index(said) < plain.index("In short")
+            and 'class="badge"' in listed
+            and said in listed
+        )
     else:
         assert 'class="notice"' not in page and 'class="badge"' not in listed
 
 
 def test_a_table_for_a_paper_is_escaped_and_rounded():
     table = pd.DataFrame(
-        {"who": ["a_b & 5%"], "f1": [-0.51234], "f1_low": [-0.6], "f1_high": [-0.4], "p_value": [1e-9]}
+        {
+            "who": ["a_b & 5%"],
+            "f1": [-0.51234],
+            "f1_low": [-0.6],
+            "f1_high": [-0.4],
+            "p_value": [1e-9],
+        }
     )
     row = next(line for line in readable.latex(table, "a_b").splitlines() if "a\\_b" in line)
     assert row == r"a\_b \& 5\% & $-$0.51 [$-$0.60, $-$0.40] & $<$ 0.001 \\"
 
 
 def test_numbers_stand_to_the_right_and_text_to_the_left():
-    rows = [["mmlu", 5.9971, 4.432, 7.601, 60, 0.0001, "3 people"], ["gsm8k", 1.2, -0.31, 2.6, 59, np.nan, "no"]]
-    table = pd.DataFrame(rows, columns=["task", "estimate", "ci_low", "ci_high", "n", "p_adjusted", "told"])
+    rows = [
+        ["mmlu", 5.9971, 4.432, 7.601, 60, 0.0001, "3 people"],
+        ["gsm8k", 1.2, -0.31, 2.6, 59, np.nan, "no"],
+    ]
+    table = pd.DataFrame(
+        rows, columns=["task", "estimate", "ci_low", "ci_high", "n", "p_adjusted", "told"]
+    )
     cells = re.findall(r"<t[hd][^>]* (class|style)=", readable.html(table))
     assert cells == ["style", "class", "class", "class", "style"] * 3
 
 
 def test_published_numbers_are_shown_where_they_are_comparable_and_folded_where_not():
-    rows = [["pb", "yes", 1.45, 1.5], ["pb", "not comparable: the demo", 4.76, 11.0], ["f1", "yes", 0.6, 0.5]]
+    rows = [
+        ["pb", "yes", 1.45, 1.5],
+        ["pb", "not comparable: the demo", 4.76, 11.0],
+        ["f1", "yes", 0.6, 0.5],
+    ]
     table = pd.DataFrame(rows, columns=["quantity", "comparable", "published", "measured"])
-    shown, folded = readable.html(table).split("<details><summary>1 published number is not comparable</summary>")
+    shown, folded = readable.html(table).split(
+        "<details><summary>1 published number is not comparable</summary>"
+    )
     assert "1.45" in shown and "4.76" not in shown and "4.76" in folded
     assert report.sanitized(readable.html(table)).count("<details>") == 1
     assert "<details>" not in readable.html(table[table["comparable"] == "yes"])
 
 
 def test_a_table_for_readers_says_all_that_the_saved_one_does(tmp_path):
-    """Plain names with units, values with their intervals, what is the same once, and nothing of pandas."""
+    """Plain names with units, values with their intervals, what is
+    the same once, and nothing of pandas.
+    """
     table = pd.DataFrame(
         {
-            "metric": ["yes_rate", "f1"], "estimate": [5.9971, -0.0312], "unit": "points", "ci_low": [4.43, np.nan],
-            "ci_high": [7.601, np.nan], "p_adjusted": [0.00001, 0.2], "n_items": [1440, np.nan], "note": np.nan,
+            "metric": ["yes_rate", "f1"], "estimate": [5.9971, -0.0312], "unit": "points",
+            "ci_low": [4.43, np.nan],
+            "ci_high": [7.601, np.nan], "p_adjusted": [0.00001, 0.2], "n_items": [1440, np.nan],
+            "note": np.nan,
             "persona": "gay_person", "sizes": [{"a": 1}, None], "ok": [True, False],
         },
         index=[5, 9],
     )  # fmt: skip
     shown, same = readable.readable(table)
-    assert shown.columns.tolist() == ["metric", "estimate (points)", "p (Holm)", "items", "sizes", "ok"]
+    assert shown.columns.tolist() == [
+        "metric",
+        "estimate (points)",
+        "p (Holm)",
+        "items",
+        "sizes",
+        "ok",
+    ]
     assert shown.to_numpy().tolist() == [
         ["share of yes", "6.0 [4.4, 7.6]", "< 0.001", "1,440", "a: 1", "yes"],
         ["F1", "−0.031", "0.200", "–", "–", "no"],
     ]
     assert same == {"in brackets": "95 % interval", "identity": "gay person"}
     html = readable.html(table.assign(metric=EVIL))
-    assert "<script" not in html and "\u202e" not in html and "nan" not in html.lower() and "None" not in html
+    assert (
+        "<script" not in html
+        and "\u202e" not in html
+        and "nan" not in html.lower()
+        and "None" not in html
+    )
     assert "identity: gay person" in html and html.count("<tr>") == 3
 
 
 def test_digits_follow_the_interval():
-    wide = pd.DataFrame({"x": [1, 2], "value": [22.0, 0.726], "ci_low": [10.32, 0.65], "ci_high": [24.93, 0.79]})
+    wide = pd.DataFrame(
+        {"x": [1, 2], "value": [22.0, 0.726], "ci_low": [10.32, 0.65], "ci_high": [24.93, 0.79]}
+    )
     assert readable.readable(wide)[0]["value"].tolist() == ["22 [10, 25]", "0.73 [0.65, 0.79]"]
     alike = wide.assign(ci_low=[20.1, 0.1], ci_high=[24.2, 2.3])
     assert readable.readable(alike)[0]["value"].tolist() == ["22.0 [20.1, 24.2]", "0.7 [0.1, 2.3]"]
 
 
 def test_an_interval_goes_with_its_own_value_only():
-    columns = ["contrast", "estimate", "ci_low", "ci_high", "cohens_h", "simultaneous_low", "simultaneous_high"]
+    columns = [
+        "contrast",
+        "estimate",
+        "ci_low",
+        "ci_high",
+        "cohens_h",
+        "simultaneous_low",
+        "simultaneous_high",
+    ]
     table = pd.DataFrame(
-        [["a − b", 5.0, 1.0, 9.0, 0.2, -1.0, 11.0], ["c − b", 4.0, 0.0, 8.0, 0.1, -2.0, 10.0]], columns=columns
+        [["a − b", 5.0, 1.0, 9.0, 0.2, -1.0, 11.0], ["c − b", 4.0, 0.0, 8.0, 0.1, -2.0, 10.0]],
+        columns=columns,
     )
     first = readable.readable(table)[0].iloc[0]
     assert first.to_dict() == {
-        "contrast": "a − b", "estimate": "5.0 [1.0, 9.0]", "Cohen's h": "0.200", "interval for all together": "[−1, 11]"
+        "contrast": "a − b", "estimate": "5.0 [1.0, 9.0]", "Cohen's h": "0.200",
+        "interval for all together": "[−1, 11]"
     }  # fmt: skip
 
 
 def test_indices_and_heads_in_several_rows_become_plain_columns():
-    table = pd.DataFrame({"task": ["mmlu", "mmlu"], "persona": ["a", "b"], "c": ["x", "y"], "estimate": [1.0, 2.0]})
+    table = pd.DataFrame(
+        {"task": ["mmlu", "mmlu"], "persona": ["a", "b"], "c": ["x", "y"], "estimate": [1.0, 2.0]}
+    )
     wide = table.pivot(index=["task", "persona"], columns="c", values=["estimate"])
     shown, same = readable.readable(wide)
-    assert shown.columns.tolist() == ["identity", "estimate · x", "estimate · y"] and same == {"task": "mmlu"}
+    assert shown.columns.tolist() == ["identity", "estimate · x", "estimate · y"] and same == {
+        "task": "mmlu"
+    }
     assert shown.iloc[0].tolist() == ["a", "1.00", "–"]
 
 
 def test_terms_and_traps_are_explained_where_they_are_used():
-    page = '<nav>PB</nav><p title="S13 > x">PB is (S12), PB (S12), <code>S13</code></p>S99 P1 <svg>Holm</svg>'
+    page = (
+        '<nav>PB</nav><p title="S13 > x">PB is (S12), PB (S12), <code>S13</code></p>S99 P1 '
+        "<svg>Holm</svg>"
+    )
     html, notes = terms.linked(page, "safety_utility")
     assert html.count('href="#S12"') == 2 and len(re.findall('href="#term_[0-9]+"', html)) == 1
     assert re.findall(r'<dt id="[^"]*">(.*?)</dt>', notes) == ["S12", "PB"]
-    assert "<nav>PB</nav>" in html and "<code>S13</code>" in html and 'title="S13 > x"' in html and "S99 P1" in html
+    assert (
+        "<nav>PB</nav>" in html
+        and "<code>S13</code>" in html
+        and 'title="S13 > x"' in html
+        and "S99 P1" in html
+    )
 
 
 def test_the_glossary_names_what_it_explains():
@@ -344,7 +484,9 @@ def test_the_glossary_names_what_it_explains():
 
 
 def test_a_mark_says_its_exact_numbers(tmp_path):
-    table = pd.DataFrame({"estimate": [0.4724, 0.65, np.nan], "ci_low": [0.42, 0.6, 0], "ci_high": [0.526, 0.697, 1]})
+    table = pd.DataFrame(
+        {"estimate": [0.4724, 0.65, np.nan], "ci_low": [0.42, 0.6, 0], "ci_high": [0.526, 0.697, 1]}
+    )
     fig, ax = plt.subplots()
     pg.figures.style.dots(ax, table.head(2), [0, 1], label="model")
     ax.plot(table["estimate"], [0, 0, 1], "s")
@@ -361,12 +503,16 @@ def test_a_mark_says_its_exact_numbers(tmp_path):
     assert "mmlu: 0.472 (share)" in said and "mmlu: 0.300 (share)" in said and len(said) == 9
     assert "mmlu: 0.900" in said
     assert 'aria-label="Dots"' in html and "<style" not in html and "<script" not in html
-    assert vector.inline(tmp_path, "../figures/dots", "x") == vector.inline(tmp_path, None, "x") == ""
+    assert (
+        vector.inline(tmp_path, "../figures/dots", "x") == vector.inline(tmp_path, None, "x") == ""
+    )
     names = {*re.findall(r'id="([^"]*)"', html)}
     assert {*re.findall(r'(?:href="|url\()#([^")]*)', html)} <= names
 
 
-@pytest.mark.parametrize(("value", "text"), [(5.9971, "6.00"), (-0.9039, "−0.904"), (0.00047, "0.0005")])
+@pytest.mark.parametrize(
+    ("value", "text"), [(5.9971, "6.00"), (-0.9039, "−0.904"), (0.00047, "0.0005")]
+)
 def test_a_number_is_written_alike_wherever_a_table_is_shown(value, text):
     table = pd.DataFrame({"pb": [value]})
     options = ("display.float_format", None, "display.max_colwidth", 50)
@@ -374,12 +520,21 @@ def test_a_number_is_written_alike_wherever_a_table_is_shown(value, text):
         use_style()
         in_a_notebook = table.to_string(index=False).split()[-1]
     for_a_paper = readable.latex(table, "a_b").replace("$-$", "−")
-    assert [in_a_notebook, readable.compact(table)["pb"].item()] == [text, text] and text in for_a_paper
+    assert [in_a_notebook, readable.compact(table)["pb"].item()] == [
+        text,
+        text,
+    ] and text in for_a_paper
 
 
 def test_a_diff_names_what_changed_and_nothing_else():
     before = pd.DataFrame(
-        {"task": ["x", "y"], "n": [1, 2], "estimate": [1.0, 2.0], "ci_low": [0, 1], "ci_high": [2, 3]}
+        {
+            "task": ["x", "y"],
+            "n": [1, 2],
+            "estimate": [1.0, 2.0],
+            "ci_low": [0, 1],
+            "ci_high": [2, 3],
+        }
     )
     after = before.assign(estimate=[1.0, 2.5], task=["x", "y"])
     (changed,) = diff.changes(before, after).itertuples(index=False)

@@ -1,4 +1,6 @@
-"""Stages 2 and 3 in the annotation tool's layouts, ratings and what moves them, learned rewards, the gap figure."""
+"""Stages 2 and 3 in the annotation tool's layouts, ratings and what
+moves them, learned rewards, the gap figure.
+"""
 
 import json
 
@@ -21,20 +23,35 @@ from personagap.results import wide
 from personagap.runs import open_run
 
 PROFILE = [{"attribute": "Naps."}, {"attribute": "Runs."}, {"attribute": "Naps."}]
-PAIR = {"user_id": "x9", "prompt_index": 3, "prompt_text": "What now?", "profile_attributes": PROFILE}
+PAIR = {
+    "user_id": "x9",
+    "prompt_index": 3,
+    "prompt_text": "What now?",
+    "profile_attributes": PROFILE,
+}
 JUDGED = [one | {"relevant": yes} for one, yes in zip(PROFILE, [True, False, False], strict=True)]
 MODEL = {"model": "judge", "sample_index": 0, "user_id": "x9", "prompt_index": 3, "items": JUDGED}
 RESPONSE = {
-    **{"model_tag": "g", "user_id": "x9", "prompt_id": "x9_3", "prompt_text": "What now?", "item_index": 0},
+    **{
+        "model_tag": "g",
+        "user_id": "x9",
+        "prompt_id": "x9_3",
+        "prompt_text": "What now?",
+        "item_index": 0,
+    },
     **{"response_no_context": "Rest.", "response_personalized": "Nap."},
-    "attributes": [{"attribute": "Naps.", "is_relevant": True}, {"attribute": "Runs.", "is_relevant": False}],
+    "attributes": [
+        {"attribute": "Naps.", "is_relevant": True},
+        {"attribute": "Runs.", "is_relevant": False},
+    ],
 }
 RATED = {"task": "6", "index": 0, "annotator": "p1", "ratings": {"Naps.": 5}}
 
 
 def test_t18_t21_relevance_in_the_tools_layout(tmp_path):
     lines(tmp_path, task5_items=[PAIR], judge=[MODEL], task6_items=[RESPONSE])
-    _, judgments = load_relevance(tmp_path)  # no human annotations: the majority is what stage 3 states
+    # No human annotations: the majority is what stage 3 states.
+    _, judgments = load_relevance(tmp_path)
     labels = judgments.pivot(index="item", columns="rater", values="label")
     assert labels["judge"].tolist() == [1, 0, 0]  # of two equal texts each keeps its own label
     assert labels["human_majority"].tolist() == [1, 0, 1]
@@ -49,7 +66,12 @@ def test_t18_t21_relevance_in_the_tools_layout(tmp_path):
 
 
 def test_t11_ratings_are_turned_so_that_more_means_personalized(tmp_path):
-    lines(tmp_path, task6_items=[RESPONSE], p1=[RATED], p2=[RATED | {"annotator": "p2", "personalized_first": True}])
+    lines(
+        tmp_path,
+        task6_items=[RESPONSE],
+        p1=[RATED],
+        p2=[RATED | {"annotator": "p2", "personalized_first": True}],
+    )
     items, judgments = load_judgments("response", tmp_path)
     assert items[["item", "attribute"]].to_numpy().tolist() == [["g/0", "Naps."]]
     shown = judgments[["rater", "label", "personalized_first"]].to_numpy().tolist()
@@ -74,28 +96,40 @@ def rated():
 def test_demo_is_what_the_simulator_writes_and_recovers_what_it_planted(rated):
     _, features, table = rated
     drawn = draw_ratings(rated_pairs())
-    assert table.groupby("rater")["label"].mean().to_dict() == drawn.groupby("rater")["label"].mean().to_dict()
+    assert (
+        table.groupby("rater")["label"].mean().to_dict()
+        == drawn.groupby("rater")["label"].mean().to_dict()
+    )
     summary = gap.rating_summary(table, ["user", "prompt", "generator"])
     ranks, kappa = gap.judge_correlation(table), gap.mean_agreement(table, weights="linear")
     effects = gap.rating_effects(table, EFFECTS)
     beside = truth("response", summary, kappa, gap.judge_inflation(table), ranks, effects)
     assert len(beside) == 16 and beside["covered"].mean() >= 0.85
-    answers = recentering.verdicts.response(summary, gap.judge_inflation(table), ranks, effects)["answer"]
+    answers = recentering.verdicts.response(summary, gap.judge_inflation(table), ranks, effects)[
+        "answer"
+    ]
     assert not answers.str.contains("nan").any()
     key = ["user", "prompt", "item"]  # for a model: least squares of its excess over people
     people = table[table["rater_kind"] == "human"].groupby(key)["label"].mean().rename("people")
     mine = table[table["rater"] == "judge_terse"].join(people, on=key)
     fit = OLS(mine["label"] - mine["people"], mine[EFFECTS].assign(one=1.0)).fit()
-    assert effects.query("rater == 'judge_terse'")["estimate"].tolist() == pytest.approx(fit.params[:3].tolist())
+    assert effects.query("rater == 'judge_terse'")["estimate"].tolist() == pytest.approx(
+        fit.params[:3].tolist()
+    )
     fixed = gap.rating_effects(table.assign(second=1), EFFECTS)
-    assert set(fixed["metric"]) == {"mention", "log2_length"}  # a position that never varies has no effect to show
+    # A position that never varies has no effect to show.
+    assert set(fixed["metric"]) == {"mention", "log2_length"}
     assert (features["mention"] == rated_pairs()["mention"]).mean() > 0.95
 
 
 def test_rating_summary_counts_judgments_and_responses():
-    table = pd.DataFrame({"prompt": [0, 0, 1, 1, 2, 2], "user": [0, 0, 1, 1, 2, 2], "item": [0, 1] * 3})
+    table = pd.DataFrame(
+        {"prompt": [0, 0, 1, 1, 2, 2], "user": [0, 0, 1, 1, 2, 2], "item": [0, 1] * 3}
+    )
     table = table.assign(rater="ann", rater_kind="human", label=[5, 1, 4, 4, 3, 4])
-    summary = gap.rating_summary(table, ["user", "prompt"], cluster="user").set_index("metric")["estimate"]
+    summary = gap.rating_summary(table, ["user", "prompt"], cluster="user").set_index("metric")[
+        "estimate"
+    ]
     shares = {"better": 0.667, "no better": 0.333, "no better, by response": 0.333}
     assert summary.round(3).to_dict() == {"mean rating": 3.5} | shares
 
@@ -108,7 +142,9 @@ def test_intervals_of_rating_effects_cover():
         drawn = draw_ratings(pairs, seed).assign(rater_kind="model").drop(columns="prompt")
         drawn.loc[drawn["rater"].str.startswith("human"), "rater_kind"] = "human"
         drawn["item"] = drawn.groupby("rater").cumcount()
-        found = gap.rating_effects(drawn.rename(columns={"prompt_id": "prompt"}), EFFECTS, n_bootstrap=200)
+        found = gap.rating_effects(
+            drawn.rename(columns={"prompt_id": "prompt"}), EFFECTS, n_bootstrap=200
+        )
         true = planted[pd.MultiIndex.from_frame(found[["rater", "metric"]])].to_numpy()
         hits.append(((found["ci_low"] <= true) & (found["ci_high"] >= true)).mean())
     assert 0.91 < np.mean(hits) <= 0.99
@@ -121,9 +157,12 @@ def test_learned_reward_is_repeatable_and_finds_a_signal_in_unseen_users():
     y = x[0].to_numpy() + rng.normal(size=200)
     first, again = (reward.nested_ridge(x, y, users) for _ in range(2))
     assert (first == again).all() and np.corrcoef(first, y)[0, 1] > 0.5
-    own = np.repeat(rng.normal(size=40), 5)  # nothing but who rates: a random split knows it, unseen users do not (R7)
+    # Nothing but who rates: a random split knows it, unseen users do not (R7).
+    own = np.repeat(rng.normal(size=40), 5)
     identity = pd.DataFrame(np.eye(40)[users])
-    held_out, leaking = (reward.nested_ridge(identity, own, groups) for groups in (users, list(range(200))))
+    held_out, leaking = (
+        reward.nested_ridge(identity, own, groups) for groups in (users, list(range(200)))
+    )
     assert np.corrcoef(leaking, own)[0, 1] > 0.8 > 0.3 > np.corrcoef(held_out, own)[0, 1]
 
 
@@ -132,8 +171,13 @@ def test_learned_reward_leaves_out_what_nobody_rated(rated):
     people = table[table["rater_kind"] == "human"]
     judged = reward.learned(items, people[people["item"] != items["item"][0]], x)
     assert set(judged["item"]) == set(items["item"]) - {items["item"][0]}
-    ranks = wide(gap.judge_correlation(pd.concat([table, judged]), n_bootstrap=20)).set_index("rater")
-    assert ranks.loc["learned reward", "n"] == len(judged) and ranks.loc["learned reward", "spearman"] > 0.1
+    ranks = wide(gap.judge_correlation(pd.concat([table, judged]), n_bootstrap=20)).set_index(
+        "rater"
+    )
+    assert (
+        ranks.loc["learned reward", "n"] == len(judged)
+        and ranks.loc["learned reward", "spearman"] > 0.1
+    )
 
 
 def test_released_rewards_judge_pairs_and_score_each_response_once(rated, monkeypatch):
@@ -159,7 +203,10 @@ def test_a_model_judges_in_both_orders_and_its_broken_ratings_are_counted(rated,
     said = [json.dumps({"rating": rating}) for rating in (5, 5, 9)]
     judgments, outputs = extraction.rate(says("j", *said, "hm"), items)
     assert judgments[["label", "personalized_first"]].to_numpy().tolist() == [[5, False], [1, True]]
-    assert outputs.groupby("problem")["hit"].sum().to_dict() == {"invalid JSON": 1, "wrong scale": 1}
+    assert outputs.groupby("problem")["hit"].sum().to_dict() == {
+        "invalid JSON": 1,
+        "wrong scale": 1,
+    }
 
 
 def test_the_gap_figure_draws_what_was_run_and_says_what_was_not(rated):
@@ -185,13 +232,20 @@ def test_figures_of_shares_of_0_and_100_percent_are_drawn(beside):
     judgments["label"] = yes.where(judgments["rater"] != "wrong", 1 - yes)
     metrics = gap.relevance_metrics(judgments, cluster="prompt", n_bootstrap=20)
     who = personas.select("religion")
-    scores = who[["persona"]].merge(pd.DataFrame({"task": ["utility", "safety"], "score": [0.0, 1.0]}), how="cross")
-    scores = scores.merge(pd.DataFrame({"item": range(5)}), how="cross").assign(valid=True, truncated=False)
+    scores = who[["persona"]].merge(
+        pd.DataFrame({"task": ["utility", "safety"], "score": [0.0, 1.0]}), how="cross"
+    )
+    scores = scores.merge(pd.DataFrame({"item": range(5)}), how="cross").assign(
+        valid=True, truncated=False
+    )
     rates = effects.rates(scores)
     if beside:
         for table in (metrics, rates):
             value = table["estimate"]
-            table["ci_low"], table["ci_high"] = np.nextafter(value, np.inf), np.nextafter(value, -np.inf)
+            table["ci_low"], table["ci_high"] = (
+                np.nextafter(value, np.inf),
+                np.nextafter(value, -np.inf),
+            )
     fig, axes = plt.subplots(1, 2)
     recentering.figures.precision_recall(metrics, axes[0])
     figures.safety_utility(rates, who, axes[1])
@@ -200,11 +254,21 @@ def test_figures_of_shares_of_0_and_100_percent_are_drawn(beside):
 
 
 def test_tables_of_other_stages_say_which_run_they_are_of(tmp_path):
-    for name, started, status in (("old", "2025", "finished"), ("new", "2026", "finished"), ("last", "2027", "failed")):
+    for name, started, status in (
+        ("old", "2025", "finished"),
+        ("new", "2026", "finished"),
+        ("last", "2027", "failed"),
+    ):
         folder = tmp_path / "recentering" / "1_extraction" / name
         (folder / "tables").mkdir(parents=True)
         (folder / "tables" / "acceptance.csv").write_text("label,estimate\naccepted,0.5\n")
-        facts = {"id": name, "started": started, "status": status, "parameters": {"data": "demo"}, "changed": {}}
+        facts = {
+            "id": name,
+            "started": started,
+            "status": status,
+            "parameters": {"data": "demo"},
+            "changed": {},
+        }
         (folder / "run.json").write_text(json.dumps(facts))
     mine = open_run(tmp_path / "recentering" / "3_response" / "mine")  # knows where the others lie
     assert mine.latest_tables("1_extraction", "demo")["acceptance"].attrs["run"] == "new"
@@ -212,10 +276,14 @@ def test_tables_of_other_stages_say_which_run_they_are_of(tmp_path):
 
 
 def test_intervals_mark_the_null_and_the_ceiling():
-    rows = pd.DataFrame({"rater": ["a", "b"], "estimate": [0.2, 0.5], "ci_low": [0.1, 0.4], "ci_high": [0.3, 0.6]})
+    rows = pd.DataFrame(
+        {"rater": ["a", "b"], "estimate": [0.2, 0.5], "ci_low": [0.1, 0.4], "ci_high": [0.3, 0.6]}
+    )
     fig, ax = plt.subplots()
     most = rows.assign(estimate=[0.7, 0.8])
-    figures.intervals(rows.assign(unit="share"), ax, "rater", xlabel="x", title="t", null=0, ceiling=most)
+    figures.intervals(
+        rows.assign(unit="share"), ax, "rater", xlabel="x", title="t", null=0, ceiling=most
+    )
     assert [0, 0] in [list(line.get_xdata()) for line in ax.lines]
     assert [0.7, 0.8] in [list(line.get_xdata()) for line in ax.lines]
     assert ax.xaxis.get_major_formatter()(0.25) == "25%"  # shares are told in percent

@@ -63,12 +63,17 @@ def test_two_writers_at_once_lose_nothing_and_keep_the_first_answer(tmp_path):
 
 def test_missing_counts_and_odd_texts_are_read_back_as_they_were(tmp_path):
     odd = pd.DataFrame(
-        [("", "stop", None, None, 0.0, "", "empty"), ("a\0b\n’😀", "length", None, 1, 0.5, "hm", "truncated")],
+        [
+            ("", "stop", None, None, 0.0, "", "empty"),
+            ("a\0b\n’😀", "length", None, 1, 0.5, "hm", "truncated"),
+        ],
         columns=ANSWER_COLUMNS,
     )
     odd = odd.set_axis(["a", "b"]).rename_axis("key").astype(WORDS)
     add(ResponseStore("m", tmp_path), odd)
-    pd.testing.assert_frame_equal(ResponseStore("m", tmp_path).get(["a", "b"]), odd, check_dtype=False)
+    pd.testing.assert_frame_equal(
+        ResponseStore("m", tmp_path).get(["a", "b"]), odd, check_dtype=False
+    )
 
 
 def test_only_what_is_missing_is_made_in_the_batches_of_an_undisturbed_run(tmp_path):
@@ -78,16 +83,23 @@ def test_only_what_is_missing_is_made_in_the_batches_of_an_undisturbed_run(tmp_p
         made.append([keys[row] for row in rows])
         texts = {"c": (None, "error")}
         for i, key in enumerate(made[-1]):
-            keep(i, Generation(*texts.get(key, (f"text of {key}", "stop")), 3, 2, 0.1, "", "answered"))
+            keep(
+                i,
+                Generation(*texts.get(key, (f"text of {key}", "stop")), 3, 2, 0.1, "", "answered"),
+            )
 
     add(ResponseStore("m", tmp_path), answers("b"))
     table = complete(ResponseStore("m", tmp_path), keys, make, title="m", batch=2)
     assert made == [["a"], ["c", "d"], ["e", "f"]] and table.attrs["asked"] == 5
-    assert sorted(table.index) == list("abcdef") and table.index[table["text"].isna()].tolist() == ["c"]
+    assert sorted(table.index) == list("abcdef") and table.index[table["text"].isna()].tolist() == [
+        "c"
+    ]
     made.clear()
     again = complete(ResponseStore("m", tmp_path), keys, make, title="m", batch=2)
     assert made == [["c"]] and again.attrs["asked"] == 1  # a failure is made again
-    pd.testing.assert_frame_equal(complete(None, ["a", "b"], make, title="m"), answers("a", "b"), check_names=False)
+    pd.testing.assert_frame_equal(
+        complete(None, ["a", "b"], make, title="m"), answers("a", "b"), check_names=False
+    )
 
 
 def test_an_answer_is_kept_before_the_batch_it_came_in_is_done(tmp_path):
@@ -102,7 +114,9 @@ def test_an_answer_is_kept_before_the_batch_it_came_in_is_done(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         complete(ResponseStore("m", tmp_path), list("abc"), make, title="m")
     assert seen == [1, 2, 3]
-    assert complete(ResponseStore("m", tmp_path), list("abcd"), simply, title="m").attrs["asked"] == 1
+    assert (
+        complete(ResponseStore("m", tmp_path), list("abcd"), simply, title="m").attrs["asked"] == 1
+    )
 
 
 def test_what_another_asks_is_waited_for_and_asked_here_if_it_fails_there(tmp_path):
@@ -143,7 +157,9 @@ sys.stdout.write(str(len(ask.texts(models.load_model(sys.argv[1]), [f"question {
 def asking(url: str, cache: Path) -> subprocess.Popen:
     environment = os.environ | {"PERSONAGAP_CACHE": str(cache)}
     command = [sys.executable, "-c", ASKING, f"openai:m@{url}"]
-    return subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    return subprocess.Popen(
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
 
 
 def test_killed_while_asking_costs_at_most_what_was_under_way(tmp_path):
@@ -208,12 +224,16 @@ def test_without_locks_each_writer_has_a_file_that_all_read_and_merge(tmp_path, 
 def test_a_file_system_without_locks_is_recognised(tmp_path, monkeypatch):
     assert not on_disk.is_shared(tmp_path)
     monkeypatch.setattr(
-        store_folder.fcntl, "flock", lambda *_: (_ for _ in ()).throw(OSError(37, "No locks available"))
+        store_folder.fcntl,
+        "flock",
+        lambda *_: (_ for _ in ()).throw(OSError(37, "No locks available")),
     )
     assert on_disk.is_shared(tmp_path)
 
 
-@pytest.mark.parametrize("fault", ["file", "dangling link", "file for the cache", "damaged", "file for a model"])
+@pytest.mark.parametrize(
+    "fault", ["file", "dangling link", "file for the cache", "damaged", "file for a model"]
+)
 def test_where_nothing_can_be_kept_a_line_says_so(tmp_path, fault):
     root = tmp_path / "cache" / "responses"
     root.mkdir(parents=True)
@@ -236,7 +256,8 @@ def test_where_nothing_can_be_kept_a_line_says_so(tmp_path, fault):
             root.parent.rmdir()
             root.parent.write_text("")
     with pytest.raises(
-        UserError, match=r"cache.*: (damaged .*delete|no answers can be kept there .*PERSONAGAP_CACHE)"
+        UserError,
+        match=r"cache.*: (damaged .*delete|no answers can be kept there .*PERSONAGAP_CACHE)",
     ) as told:
         on_disk.check(root)
         ResponseStore("m", root)
@@ -274,16 +295,32 @@ def test_answers_travel_between_caches(tmp_path, monkeypatch):
     add(ResponseStore("m", tmp_path / "one"), answers("a", "b"))
     add(ResponseStore("n", tmp_path / "one"), answers("a"))
     shard(tmp_path / "two" / ResponseStore("m", tmp_path / "one").folder.name, "b", "c")
-    assert re.findall(r"^ +(\d+) .* (m|n)-", personagap("size", cache="one").stdout, re.M) == [("2", "m"), ("1", "n")]
+    assert re.findall(r"^ +(\d+) .* (m|n)-", personagap("size", cache="one").stdout, re.M) == [
+        ("2", "m"),
+        ("1", "n"),
+    ]
     exported = tmp_path / "exported.jsonl"
     assert personagap("export", exported, cache="one").stderr == "3 answers\n"
     assert personagap("import", exported, cache="three").output == "3 new answers\n"
-    assert personagap("import", "-", cache="three", input=exported.read_text()).output == "0 new answers\n"
+    assert (
+        personagap("import", "-", cache="three", input=exported.read_text()).output
+        == "0 new answers\n"
+    )
     assert personagap("merge", tmp_path / "two", cache="three").output == "1 new answers\n"
     assert sorted(ResponseStore("m", tmp_path / "three").get(list("abc")).index) == list("abc")
-    for line in ("x", '{"store": "../x"}', "[" * 9999, "9" * 5000, exported.read_text()[:60], '"\\ud800"', "\0"):
+    for line in (
+        "x",
+        '{"store": "../x"}',
+        "[" * 9999,
+        "9" * 5000,
+        exported.read_text()[:60],
+        '"\\ud800"',
+        "\0",
+    ):
         told = personagap("import", "-", cache="three", input=line)
-        assert told.exit_code == 2 and re.fullmatch(r"personagap: line 1 is not of .*\n", told.stderr), told.output
+        assert told.exit_code == 2 and re.fullmatch(
+            r"personagap: line 1 is not of .*\n", told.stderr
+        ), told.output
     assert personagap("size", cache="none").exit_code == 2
 
 

@@ -1,4 +1,6 @@
-"""A notebook killed half-way: run again it asks only what is missing, and finds what it would have found."""
+"""A notebook killed half-way: run again it asks only what is
+missing, and finds what it would have found.
+"""
 
 import contextlib
 import json
@@ -17,14 +19,26 @@ from personagap.store_files import COLUMNS
 
 NOTEBOOK = str(NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb")
 #: One of the seven categories and the controls, on half of two tasks: several batches of answers.
-SMALL = ["-p", "personas", '["age"]', "-p", "tasks", '["mmlu", "do_not_answer"]', "-p", "intersections", "[]"]
+SMALL = [
+    "-p",
+    "personas",
+    '["age"]',
+    "-p",
+    "tasks",
+    '["mmlu", "do_not_answer"]',
+    "-p",
+    "intersections",
+    "[]",
+]
 SMALL += ["-p", "items_per_task", "32"]
 
 
 def start(folder):
     environment = os.environ | {"PERSONAGAP_CACHE": str(folder / "cache")}
     command = [*COMMAND, "run", NOTEBOOK, *SMALL, "--figures", str(folder / "figures")]
-    return subprocess.Popen(command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
 
 
 def finish(folder):
@@ -37,7 +51,9 @@ def finish(folder):
 
 
 def answers(folder):
-    """Every generated answer that was ever stored, with its key (likelihoods, asked for later, are not generated)."""
+    """Every generated answer that was ever stored, with its key
+    (likelihoods, asked for later, are not generated).
+    """
     stored = [row for place in folder.glob("cache/responses/*") for row in Store(place).rows()]
     stored = pd.DataFrame(stored, columns=["key", *COLUMNS]).set_index("key")
     return stored[stored["finish_reason"] != "likelihood"]
@@ -51,8 +67,12 @@ def test_a_killed_notebook_resumes_and_asks_nothing_twice(tmp_path):
 
     runner = start(killed)
     wait_for(lambda: len(answers(killed)) >= 100, seconds=120)
-    for process in [*psutil.Process(runner.pid).children(recursive=True), psutil.Process(runner.pid)]:
-        with contextlib.suppress(psutil.NoSuchProcess):  # it went with one that was killed before it
+    for process in [
+        *psutil.Process(runner.pid).children(recursive=True),
+        psutil.Process(runner.pid),
+    ]:
+        # It went with one that was killed before it.
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGKILL)
     runner.communicate()
     before = len(answers(killed))

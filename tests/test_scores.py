@@ -19,7 +19,9 @@ CELL = ["persona", "item"]
 
 @pytest.fixture(scope="module")
 def ours(demo_lm, tmp_path_factory):
-    """The project's own answers of the demo model to the same items, by likelihood and by greedy generation."""
+    """The project's own answers of the demo model to the same items,
+    by likelihood and by greedy generation.
+    """
     from personagap import responses
 
     logged = scores.from_lm_eval(LOGS / "lm_eval", {"item": "item"})["item"].unique()
@@ -28,15 +30,23 @@ def ours(demo_lm, tmp_path_factory):
     who = personas.select(WHO)
     store = {"store": responses.ResponseStore(demo_lm.id, tmp_path_factory.mktemp("store"))}
     weighed = tasks.grade(ask.ask(demo_lm, who, items, answers="likelihood", **store), items)
-    greedy = ask.ask(demo_lm, who, items, runs=1, sampling=Sampling(temperature=0, max_tokens=40), **store)
-    return {"letters": weighed.assign(score=weighed["accuracy"]), "written": tasks.grade(greedy, items)}
+    greedy = ask.ask(
+        demo_lm, who, items, runs=1, sampling=Sampling(temperature=0, max_tokens=40), **store
+    )
+    return {
+        "letters": weighed.assign(score=weighed["accuracy"]),
+        "written": tasks.grade(greedy, items),
+    }
 
 
 def assert_same(theirs, ours):
     theirs, ours = (table.sort_values(CELL, ignore_index=True) for table in (theirs, ours))
     alike = [*CELL, "template", "run", "score", "valid"]
     pd.testing.assert_frame_equal(theirs[alike], ours[alike], check_dtype=False)
-    bias, expected = (effects.personalization_bias(table.assign(task="mmlu", model="demo")) for table in (theirs, ours))
+    bias, expected = (
+        effects.personalization_bias(table.assign(task="mmlu", model="demo"))
+        for table in (theirs, ours)
+    )
     pd.testing.assert_frame_equal(bias, expected)
     assert bias["pb"].iloc[0] > 15
 
@@ -56,7 +66,9 @@ def test_inspect_logs_give_the_bias_of_our_own_answers(ours):
 
 
 def test_a_log_as_json_is_that_as_eval():
-    log = scores.from_inspect(LOGS / "inspect").query("persona == 'assistant'").assign(persona="none")
+    log = (
+        scores.from_inspect(LOGS / "inspect").query("persona == 'assistant'").assign(persona="none")
+    )
     as_json = scores.from_inspect(LOGS / "inspect.json", control="assistant")
     log, as_json = (table.sort_values("item", ignore_index=True) for table in (log, as_json))
     pd.testing.assert_frame_equal(log, as_json)
@@ -74,12 +86,24 @@ def test_the_persona_is_read_from_the_system_prompt_the_file_or_a_field(read, lo
 
 def test_a_metric_of_several_filters_and_one_task_of_several():
     read = {"columns": {"score": "exact_match,loose"}, "task": "mmlu"}
-    with pytest.raises(UserError, match=r"samples_letters.* no metric 'exact_match,loose': choose from acc,none"):
+    with pytest.raises(
+        UserError, match=r"samples_letters.* no metric 'exact_match,loose': choose from acc,none"
+    ):
         scores.from_lm_eval(LOGS / "lm_eval", **read)
     table = scores.from_lm_eval(LOGS / "lm_eval", task="mmlu")
-    assert table["item"].nunique() == 24 and set(table["item"].str.split("/").str[0]) == {"letters", "written"}
+    assert table["item"].nunique() == 24 and set(table["item"].str.split("/").str[0]) == {
+        "letters",
+        "written",
+    }
     written = sorted((LOGS / "lm_eval").rglob("samples_written*"))
-    assert len(scores.from_lm_eval(written[0], {**read["columns"], "persona": "file"}, control=written[0].stem)) == 12
+    assert (
+        len(
+            scores.from_lm_eval(
+                written[0], {**read["columns"], "persona": "file"}, control=written[0].stem
+            )
+        )
+        == 12
+    )
 
 
 def test_the_same_log_twice_is_two_runs_and_an_unscored_sample_is_missing(tmp_path):
@@ -105,14 +129,27 @@ def test_another_control_than_no_system_prompt():
 
 def test_controls_are_of_the_phrasing_of_the_identities(tmp_path):
     log = json.loads((LOGS / "inspect.json").read_text())
-    for name, system in {"a": None, "b": "You are a helpful assistant. The user is a nurse.", "c": "One\nTwo"}.items():
+    for name, system in {
+        "a": None,
+        "b": "You are a helpful assistant. The user is a nurse.",
+        "c": "One\nTwo",
+    }.items():
         for sample in log["samples"]:
             messages = [each for each in sample["messages"] if each["role"] != "system"]
-            sample["messages"] = [*([{"role": "system", "content": system}] if system else []), *messages]
+            sample["messages"] = [
+                *([{"role": "system", "content": system}] if system else []),
+                *messages,
+            ]
         (tmp_path / f"{name}.json").write_text(json.dumps(log))
     table = scores.from_inspect(tmp_path)
-    assert set(table["persona"]) == {"none", "You are a helpful assistant. The user is a nurse.", "One Two"}
-    (tmp_path / "b.json").write_text((tmp_path / "b.json").read_text().replace("a nurse", "a Hindu person"))
+    assert set(table["persona"]) == {
+        "none",
+        "You are a helpful assistant. The user is a nurse.",
+        "One Two",
+    }
+    (tmp_path / "b.json").write_text(
+        (tmp_path / "b.json").read_text().replace("a nurse", "a Hindu person")
+    )
     (tmp_path / "c.json").unlink()
     table = scores.from_inspect(tmp_path)
     assert set(table["persona"]) == {"none", "hindu"} and set(table["template"]) == {"user_is"}
@@ -120,10 +157,16 @@ def test_controls_are_of_the_phrasing_of_the_identities(tmp_path):
 
 def test_a_table_of_anybody(tmp_path):
     file = tmp_path / "answers.csv"
-    file.write_text("user,question,correct,try\nnobody,q1,true,a\nnobody,q1,no,b\nnurse,q1,0.5,a\nnurse,q1,,b\n")
+    file.write_text(
+        "user,question,correct,try\nnobody,q1,true,a\nnobody,q1,no,b\nnurse,q1,0.5,a\nnurse,q1,,b\n"
+    )
     columns = {"persona": "user", "item": "question", "score": "correct"}
     table = scores.from_csv(file, columns, control="nobody")
-    assert table[["persona", "run", "score"]].to_numpy().tolist() == [["none", 0, 1], ["none", 1, 0], ["nurse", 0, 0.5]]
+    assert table[["persona", "run", "score"]].to_numpy().tolist() == [
+        ["none", 0, 1],
+        ["none", 1, 0],
+        ["nurse", 0, 0.5],
+    ]
     assert set(table["task"]) == {"answers"} and table.attrs["sources"][0]["rows"] == 3
     for name, text in {"none": "item,score\nq1,1\n", "nurse": "item,score\nq1,0\n"}.items():
         (tmp_path / "each").mkdir(exist_ok=True)
@@ -135,10 +178,22 @@ def test_a_table_of_anybody(tmp_path):
 @pytest.mark.parametrize(
     ("text", "how", "told"),
     [
-        ("user,item,score\na,1,1\n", {}, "no column 'persona' for persona: say which of user, item, score"),
+        (
+            "user,item,score\na,1,1\n",
+            {},
+            "no column 'persona' for persona: say which of user, item, score",
+        ),
         ("persona,item,score\na,1,7\n", {}, "row 2: score is '7', no score between 0 and 1"),
-        ("persona,item,score\na,1,1\n", {}, "no persona 'none', which others are compared with: .* 'a'"),
-        ("persona,item,score\na,1,1\n", {"columns": {"who": "persona"}}, "scores have no column 'who'"),
+        (
+            "persona,item,score\na,1,1\n",
+            {},
+            "no persona 'none', which others are compared with: .* 'a'",
+        ),
+        (
+            "persona,item,score\na,1,1\n",
+            {"columns": {"who": "persona"}},
+            "scores have no column 'who'",
+        ),
         ("persona,item,score\na,1,\n", {}, "no graded answers"),
         ("persona,item,score\na,,1\n", {}, "row 2: no persona or item"),
     ],

@@ -14,11 +14,14 @@ from personagap.models import Sampling, load_model, rendering, replies
 CHAT = [{"role": "system", "content": "I am a man."}, {"role": "user", "content": "What is it?"}]
 #: States the date as Llama-3.1's template does, or in a format that is put together.
 DATED = (
-    "{%- if not date_string is defined %}{%- set date_string = strftime_now('%d %b %Y') %}{%- endif %}"
-    "Today's date: {{ date_string }}\n{% for m in messages %}{{ m['role'] }}: {{ m['content'] }}\n{% endfor %}"
+    "{%- if not date_string is defined %}{%- set date_string = strftime_now('%d %b %Y') %}{%- "
+    "endif %}"
+    "Today's date: {{ date_string }}\n{% for m in messages %}{{ m['role'] }}: {{ m['content'] "
+    "}}\n{% endfor %}"
 )
 ASSEMBLED = (
-    "{% set dash = '-' %}{{ strftime_now('%Y' ~ dash ~ '%m' ~ dash ~ '%-d') }} {{ messages[-1]['content'] }}"
+    "{% set dash = '-' %}{{ strftime_now('%Y' ~ dash ~ '%m' ~ dash ~ '%-d') }} {{ "
+    "messages[-1]['content'] }}"
     "{{ 'now' if strftime_now is defined }}"
 )
 
@@ -26,35 +29,58 @@ ASSEMBLED = (
 class Model:
     """Draws words as a language model would, and refuses or disregards the fields it is told to."""
 
-    def __init__(self, refuses=(), disregards=(), words=50, thinks=False, temperatures=None, breaks=False):
-        self.refuses, self.disregards, self.temperatures = set(refuses), set(disregards), temperatures
+    def __init__(
+        self, refuses=(), disregards=(), words=50, thinks=False, temperatures=None, breaks=False
+    ):
+        self.refuses, self.disregards, self.temperatures = (
+            set(refuses),
+            set(disregards),
+            temperatures,
+        )
         self.words, self.thinks, self.breaks, self.bodies = words, thinks, breaks, []
 
     def reply(self, body):
         self.bodies.append(body)
         if refused := self.refuses & set(body):
-            return 400, {"error": {"message": f"Unsupported parameter: {refused}", "code": "unsupported_parameter"}}
+            return 400, {
+                "error": {
+                    "message": f"Unsupported parameter: {refused}",
+                    "code": "unsupported_parameter",
+                }
+            }
         if self.breaks and body.get("top_k") == -1:  # as llama.cpp's Python server does
             return 500, {"error": {"message": "top_k should be greater than or equal to 0"}}
         if self.temperatures and body.get("temperature", 1) not in self.temperatures:
-            return 400, {"error": {"message": "temperature does not support this value", "param": "temperature"}}
+            return 400, {
+                "error": {
+                    "message": "temperature does not support this value",
+                    "param": "temperature",
+                }
+            }
         heard = {name: value for name, value in body.items() if name not in self.disregards}
         greedy = heard.get("temperature") == 0 or heard.get("top_k") == 1
         word = "one" if greedy else f"word{random.Random(heard.get('seed')).randrange(self.words)}"
         length = heard.get("max_tokens") or heard.get("max_completion_tokens")
         text = f"<think>{word if length > 1 else ''}" if self.thinks else word
         dated = len(heard.get("chat_template_kwargs", {}).get("date_string", "").split())
-        return 200, completion(text, sum(len(m["content"].split()) for m in body["messages"]) + dated)
+        return 200, completion(
+            text, sum(len(m["content"].split()) for m in body["messages"]) + dated
+        )
 
 
-#: A model, what is found of it, and what it is asked with, or the sampling that it is not asked for.
+#: A model, what is found of it, and what it is asked with, or the
+#: sampling that it is not asked for.
 PLAIN = Sampling(top_k=0, max_tokens=7)
 GREEDY = Sampling(temperature=0, max_tokens=7)
 DEAF = "taken in the field generation_config, but not kept to"
 DIALECTS = {
     "all of it": (
         Model(),
-        {"answer_limit": "field max_tokens", "top_k": "field top_k, kept to", "seed": "taken, and repeats its answer"},
+        {
+            "answer_limit": "field max_tokens",
+            "top_k": "field top_k, kept to",
+            "seed": "taken, and repeats its answer",
+        },
         {"max_tokens": 7, "top_k": -1, "top_p": 1, "temperature": 1, "seed": 3},
     ),
     "newer limit": (
@@ -72,19 +98,31 @@ DIALECTS = {
         {"temperature": "fixed at 1"},
         {"temperature": None, "top_p": 1},
     ),
-    "no greedy": (Model(temperatures=[0.5, 1]), {"temperature": "taken, but for 0"}, {"temperature": 1}),
+    "no greedy": (
+        Model(temperatures=[0.5, 1]),
+        {"temperature": "taken, but for 0"},
+        {"temperature": 1},
+    ),
     "no seed": (
         Model(["seed"]),
         {"seed": "refused: the same request may be answered differently"},
         {"seed": None},
     ),
-    "deaf to seeds": (Model(disregards=["seed"]), {"seed": "taken, but does not repeat its answer"}, {"seed": 3}),
+    "deaf to seeds": (
+        Model(disregards=["seed"]),
+        {"seed": "taken, but does not repeat its answer"},
+        {"seed": 3},
+    ),
     "deaf to temperature": (
         Model(disregards=["temperature"]),
         {"temperature": "taken; at 0 the answers differ all the same"},
         {},
     ),
-    "broken by -1": (Model(breaks=True), {"top_k": "field top_k, 0 for all, kept to"}, {"top_k": 0}),
+    "broken by -1": (
+        Model(breaks=True),
+        {"top_k": "field top_k, 0 for all, kept to"},
+        {"top_k": 0},
+    ),
     "no top_k": (Model(["top_k", "generation_config"]), {"top_k": "refused"}, {"top_k": None}),
     "deaf to top_k": (Model(disregards=["top_k"]), {"top_k": DEAF}, {"top_k": None}),
     "one word": (
@@ -107,12 +145,21 @@ DIALECTS = {
 }
 REFUSED = {
     "fixed temperature": (GREEDY, r"temperature is fixed at 1, and this asks for 0$"),
-    "no temperature": (Sampling(temperature=0.8, top_k=0), r"temperature is fixed at 1, and this asks for 0.8$"),
+    "no temperature": (
+        Sampling(temperature=0.8, top_k=0),
+        r"temperature is fixed at 1, and this asks for 0.8$",
+    ),
     "no greedy": (GREEDY, "temperature is taken, but for 0, and"),
     "no top_k": (Sampling(), "top_k is refused, and this asks for 10; ask with top_k=0"),
-    "deaf to top_k": (Sampling(), "top_k is taken in the field generation_config, but not kept to, and"),
+    "deaf to top_k": (
+        Sampling(),
+        "top_k is taken in the field generation_config, but not kept to, and",
+    ),
     "thinks, deaf to top_k": (Sampling(), "not kept to"),
-    "fixed temperature, no top_p": (Sampling(top_k=0, top_p=0.9), "top_p is refused, and this asks for 0.9"),
+    "fixed temperature, no top_p": (
+        Sampling(top_k=0, top_p=0.9),
+        "top_p is refused, and this asks for 0.9",
+    ),
 }
 
 
@@ -147,8 +194,18 @@ def test_what_is_tried_is_tried_once():
     [
         ([{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "ab", "", ""),
         (["a", "b"], "ab", "", ""),
-        ([{"text": "a"}, {"type": "output_text", "text": "b"}, {"type": "image_url"}], "ab", "", ""),
-        ([{"type": "thinking", "thinking": [{"type": "text", "text": "A?"}]}, {"text": "B"}], "B", "A?", ""),
+        (
+            [{"text": "a"}, {"type": "output_text", "text": "b"}, {"type": "image_url"}],
+            "ab",
+            "",
+            "",
+        ),
+        (
+            [{"type": "thinking", "thinking": [{"type": "text", "text": "A?"}]}, {"text": "B"}],
+            "B",
+            "A?",
+            "",
+        ),
         ([{"type": "reasoning", "text": "A?"}, {"type": "text", "text": "B"}], "B", "A?", ""),
         ([{"type": "refusal", "refusal": "No."}], "No.", "", "refused"),
         ({"type": "text", "text": "a"}, "a", "", ""),
@@ -163,7 +220,9 @@ def test_content_in_parts_is_joined(content, text, reasoning, outcome):
 
 @pytest.mark.parametrize("told", ["5", 10**30, -1, 1.5, float("nan"), {"all": 5}, [5], True])
 def test_counts_of_tokens_that_are_none_are_not_known(told):
-    answer = replies.generation(completion() | {"usage": {"prompt_tokens": told, "completion_tokens": 3}}, 0.0)
+    answer = replies.generation(
+        completion() | {"usage": {"prompt_tokens": told, "completion_tokens": 3}}, 0.0
+    )
     assert (answer.prompt_tokens, answer.output_tokens) == (None, 3)
 
 
@@ -172,7 +231,13 @@ def listed(**probabilities):
 
 
 def test_tokens_that_read_as_one_choice_are_added_up():
-    tokens = [("A", np.log(0.3)), (" A", np.log(0.2)), ("A", np.log(0.1)), ("B", np.log(0.25)), ("\nB ", np.log(0.05))]
+    tokens = [
+        ("A", np.log(0.3)),
+        (" A", np.log(0.2)),
+        ("A", np.log(0.1)),
+        ("B", np.log(0.25)),
+        ("\nB ", np.log(0.05)),
+    ]
     weights, unknown = replies.weigh(tokens, ["A", "B"])
     np.testing.assert_allclose(np.exp(weights), [0.6, 0.3])
     assert unknown is None
@@ -188,7 +253,12 @@ def test_token_strings_are_read_as_text():
         {"token": "\\xe2", "logprob": -4.0, "bytes": [226]},
     ]
     reply = completion("A", logprobs={"content": [{**tops[0], "top_logprobs": tops}]})
-    assert replies.alternatives(reply) == [(" A", -1.0), (" A", -2.0), (" A", -3.0), ("\\xe2", -4.0)]
+    assert replies.alternatives(reply) == [
+        (" A", -1.0),
+        (" A", -2.0),
+        (" A", -3.0),
+        ("\\xe2", -4.0),
+    ]
     assert replies.alternatives(completion("A")) == []
 
 
@@ -204,7 +274,8 @@ def test_a_choice_that_is_not_listed_has_an_upper_bound():
     assert unknown == "C"  # it may be a third of what falls on the choices
     _, unknown = replies.weigh(listed(x=0.9, y=0.05), ["A", "C"])
     assert unknown == "A"
-    none, unknown = replies.weigh([("A", 0.0), ("B", -9999.0)], ["A", "B"])  # OpenAI's word for "very unlikely"
+    # OpenAI's word for "very unlikely".
+    none, unknown = replies.weigh([("A", 0.0), ("B", -9999.0)], ["A", "B"])
     assert none.tolist() == [0.0, -9999.0] and unknown is None
 
 
@@ -213,7 +284,9 @@ def test_shares_of_choices_are_within_what_is_promised():
     draw, choices, told = np.random.default_rng(0), list("ABCD"), 0
     for _ in range(300):
         p = draw.dirichlet(np.r_[draw.choice([0.02, 0.3, 5.0], 4), np.full(60, 0.05)])
-        tokens = sorted(zip([*choices, *map(str, range(60))], np.log(p), strict=True), key=lambda pair: -pair[1])[:20]
+        tokens = sorted(
+            zip([*choices, *map(str, range(60))], np.log(p), strict=True), key=lambda pair: -pair[1]
+        )[:20]
         weights, unknown = replies.weigh(tokens, choices)
         if unknown is None:
             told += 1
@@ -225,7 +298,8 @@ def test_shares_of_choices_are_within_what_is_promised():
 def test_choose_adds_up_and_bounds(own_cache):
     def reply(body):
         tops = [
-            {"token": t, "logprob": float(np.log(p))} for t, p in [("A", 0.6), (" A", 0.2), ("B", 0.19), ("x", 1e-4)]
+            {"token": t, "logprob": float(np.log(p))}
+            for t, p in [("A", 0.6), (" A", 0.2), ("B", 0.19), ("x", 1e-4)]
         ]
         return 200, completion("A", logprobs={"content": [{**tops[0], "top_logprobs": tops}]})
 
@@ -254,7 +328,9 @@ class Tomorrow(datetime.datetime):
         return cls(2031, 12, 24, 23, 59)
 
 
-@pytest.mark.parametrize(("template", "stated"), [(DATED, "Today's date: 01 Jan 2026"), (ASSEMBLED, "2026-01-1 ")])
+@pytest.mark.parametrize(
+    ("template", "stated"), [(DATED, "Today's date: 01 Jan 2026"), (ASSEMBLED, "2026-01-1 ")]
+)
 def test_a_template_that_states_the_date_states_one_date(template, stated, monkeypatch):
     words = tokenizer(template)
     prompt = rendering.render(words, CHAT[1:])

@@ -1,4 +1,6 @@
-"""A server that is away, for a while or for good; one that asks to be left alone; one that is slow."""
+"""A server that is away, for a while or for good; one that asks
+to be left alone; one that is slow.
+"""
 
 import itertools
 import threading
@@ -53,7 +55,9 @@ def test_an_outage_is_waited_out(killable, capsys):
 
 
 def test_an_answer_from_before_the_outage_does_not_end_it(monkeypatch, capsys):
-    """As of a server that is being stopped: it takes nothing new, and finishes what it was asked."""
+    """As of a server that is being stopped: it takes nothing
+    new, and finishes what it was asked.
+    """
     monkeypatch.setattr(endpoints, "PAUSE", 0.2)
     stopped, late, looks = threading.Event(), threading.Event(), []
 
@@ -67,7 +71,9 @@ def test_an_answer_from_before_the_outage_does_not_end_it(monkeypatch, capsys):
         elif stopped.is_set() and body["messages"][-1]["content"] == "Question 0":
             late.wait(60)
             return 200, completion("fine")
-        return (503, {"error": {"message": "no"}}) if stopped.is_set() else (200, completion("fine"))
+        return (
+            (503, {"error": {"message": "no"}}) if stopped.is_set() else (200, completion("fine"))
+        )
 
     with scripted(reply) as url:
         lm = load_model(f"openai:m@{url}", patience=60)
@@ -80,9 +86,13 @@ def test_an_answer_from_before_the_outage_does_not_end_it(monkeypatch, capsys):
 
 def test_a_server_that_is_gone_ends_the_run_within_the_patience(killable):
     lm = load_model(f"openai:m@http://127.0.0.1:{killable.port}/v1#patience=3")
-    assert lm.revision.endswith("/v1")  # nothing of it is sent, or part of what answers are stored under
+    # Nothing of it is sent, or part of what answers are stored under.
+    assert lm.revision.endswith("/v1")
     keep, kept = kept_after(30, killable.kill)
-    start, told = time.monotonic(), r"has not answered for \d+ s .*patience is 3 s .*run the same again.*are kept"
+    start, told = (
+        time.monotonic(),
+        r"has not answered for \d+ s .*patience is 3 s .*run the same again.*are kept",
+    )
     with pytest.raises(UserError, match=told) as caught:
         lm.generate(CHATS, SAMPLING, range(96), keep)
     assert time.monotonic() - start < 30 and "\n" not in str(caught.value)
@@ -113,13 +123,19 @@ def test_one_looks_whether_the_server_is_back_while_the_others_wait(monkeypatch)
     looks = [when for when, question in asked if question == "Hi"]
     assert len(questions) <= connection.CONCURRENCY  # those under way; no other was sent
     gaps = [later - sooner for sooner, later in itertools.pairwise(looks)]
-    assert len(gaps) == 6 and all(gap >= endpoints.PAUSE * 2**number for number, gap in enumerate(gaps))
+    assert len(gaps) == 6 and all(
+        gap >= endpoints.PAUSE * 2**number for number, gap in enumerate(gaps)
+    )
 
 
 def served_once(first, **how):
-    """An answer of a server whose first reply to a question is ``first``, and the seconds it took."""
+    """An answer of a server whose first reply to a question is
+    ``first``, and the seconds it took.
+    """
     replied = itertools.chain([first], itertools.repeat((200, completion("at last"))))
-    with scripted(lambda body: (200, completion()) if body["max_tokens"] == 1 else next(replied)) as url:
+    with scripted(
+        lambda body: (200, completion()) if body["max_tokens"] == 1 else next(replied)
+    ) as url:
         lm = load_model(f"openai:m@{url}", **how)
         start = time.monotonic()
         (answer,) = lm.generate(CHATS[:1], SAMPLING, [0])
@@ -140,7 +156,11 @@ IN_A_MOMENT = {"Retry_After": "1.5"}
         (200, {"error": ERROR}, IN_A_MOMENT),
         (200, {"error": {**ERROR, "code": 429, "metadata": {"headers": {"Retry-After": "1.5"}}}}),
         (200, {"error": {**ERROR, "retry_after_ms": 1500}}),
-        (200, {"choices": [{"index": 0, "error": ERROR, "message": {"content": "The"}}]}, IN_A_MOMENT),
+        (
+            200,
+            {"choices": [{"index": 0, "error": ERROR, "message": {"content": "The"}}]},
+            IN_A_MOMENT,
+        ),
         (200, {"object": "error", **ERROR}, IN_A_MOMENT),
     ],
     ids=str,
@@ -156,12 +176,18 @@ def test_a_server_that_asks_for_more_than_the_patience_is_not_asked_again(asked)
 
     def reply(body):
         count.append(body)
-        return (200, completion()) if body["max_tokens"] == 1 else (429, {"error": ERROR}, {"Retry_After": asked})
+        return (
+            (200, completion())
+            if body["max_tokens"] == 1
+            else (429, {"error": ERROR}, {"Retry_After": asked})
+        )
 
     with scripted(reply) as url:
         lm = load_model(f"openai:m@{url}")
         count.clear()
-        with pytest.raises(UserError, match=r"asks to be left alone for .* s \(429 .*slow down.*patience is 600 s"):
+        with pytest.raises(
+            UserError, match=r"asks to be left alone for .* s \(429 .*slow down.*patience is 600 s"
+        ):
             lm.generate(CHATS[:1], SAMPLING, [0])
         assert len(count) == 1
 
@@ -203,7 +229,9 @@ def test_an_error_inside_an_answer_is_that_error(monkeypatch, error, status):
             served_once((200, {"error": error}))
     else:
         answer, _, failure = served_once((200, {"error": error}))
-        assert answer.finish_reason == "error" and failure.startswith(f"{status} ") and said in failure
+        assert (
+            answer.finish_reason == "error" and failure.startswith(f"{status} ") and said in failure
+        )
 
 
 def test_the_wait_for_an_answer_adapts_to_how_long_answers_take(monkeypatch):
@@ -219,7 +247,8 @@ def test_the_wait_for_an_answer_adapts_to_how_long_answers_take(monkeypatch):
 
     with scripted(reply) as url:
         lm = load_model(f"openai:m@{url}")
-        assert lm._connection._timeout({"max_tokens": 20}) == connection.TIMEOUT  # nothing is known yet
+        # Nothing is known yet.
+        assert lm._connection._timeout({"max_tokens": 20}) == connection.TIMEOUT
         answers = lm.generate(CHATS, SAMPLING, range(96))
     assert {answer.text for answer in answers} == {"fine"}
     assert 0.4 < hung[1] - hung[0] < 120  # of a time-out of 600
@@ -229,14 +258,19 @@ def test_answers_that_take_long_are_given_longer():
     line = Connection("m", "http://127.0.0.1:1/v1", 60)
     line._took[300].extend([30.0] * connection.CONCURRENCY)
     line._took[1].extend([0.01] * connection.CONCURRENCY)
-    assert line._timeout({"max_tokens": 300}) == 300 and line._timeout({"max_completion_tokens": 300}) == 300
+    assert (
+        line._timeout({"max_tokens": 300}) == 300
+        and line._timeout({"max_completion_tokens": 300}) == 300
+    )
     assert line._timeout({"max_tokens": 1}) == connection.SHORTEST_TIMEOUT
     assert line._timeout({"max_tokens": 5}) == connection.TIMEOUT
 
 
 def test_a_server_that_answers_no_request_though_it_answers_probes(monkeypatch):
     monkeypatch.setattr(endpoints, "PAUSE", 0.01)
-    with scripted(lambda body: (200, completion()) if body["max_tokens"] == 1 else (500, {})) as url:
+    with scripted(
+        lambda body: (200, completion()) if body["max_tokens"] == 1 else (500, {})
+    ) as url:
         lm = load_model(f"openai:m@{url}", patience=2)
         start = time.monotonic()
         with pytest.raises(UserError, match="answers single tokens, but no request for"):

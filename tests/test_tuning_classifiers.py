@@ -1,4 +1,6 @@
-"""Trained judges: honest folds, scores that never saw their test rows, repeatable fine-tuning and GRPO."""
+"""Trained judges: honest folds, scores that never saw their
+test rows, repeatable fine-tuning and GRPO.
+"""
 
 import numpy as np
 import pandas as pd
@@ -14,15 +16,31 @@ from personagap.personalllm import users
 from personagap.recentering import attributes, classifiers, grpo, learners
 from personagap.results import wide
 
-WORDS = ["apples", "trains", "violins", "winter", "chess", "sailing", "bread", "maps", "stars", "glass"]
+WORDS = [
+    "apples",
+    "trains",
+    "violins",
+    "winter",
+    "chess",
+    "sailing",
+    "bread",
+    "maps",
+    "stars",
+    "glass",
+]
 
 
 def planted(n=240, seed=0):
-    """Pairs whose label is the attribute's first word, but for noise; each prompt and user recurs."""
+    """Pairs whose label is the attribute's first word, but for
+    noise; each prompt and user recurs.
+    """
     rng = np.random.default_rng(seed)
     likes = rng.random(n) < 0.4
     texts = [
-        (f"Tell me about {WORDS[i % 10]}.", f"The user {'enjoys' if like else 'avoids'} {WORDS[i % 7]}.")
+        (
+            f"Tell me about {WORDS[i % 10]}.",
+            f"The user {'enjoys' if like else 'avoids'} {WORDS[i % 7]}.",
+        )
         for i, like in enumerate(likes)
     ]
     return texts, np.where(rng.random(n) < 0.05, ~likes, likes).astype(int), np.arange(n) % 10
@@ -31,9 +49,13 @@ def planted(n=240, seed=0):
 def test_folds_keep_groups_whole_and_a_random_split_does_not():
     groups = np.repeat([f"u{i}" for i in range(13)], 7)
     disjoint, random = classifiers.folds(groups), classifiers.folds(range(len(groups)))
-    assert pd.Series(disjoint).groupby(groups).nunique().eq(1).all() and set(disjoint) == set(range(5))
+    assert pd.Series(disjoint).groupby(groups).nunique().eq(1).all() and set(disjoint) == set(
+        range(5)
+    )
     assert pd.Series(random).groupby(groups).nunique().gt(1).all()
-    assert (disjoint == classifiers.folds(groups)).all() and (disjoint != classifiers.folds(groups, seed=1)).any()
+    assert (disjoint == classifiers.folds(groups)).all() and (
+        disjoint != classifiers.folds(groups, seed=1)
+    ).any()
     with pytest.raises(UserError, match="2 groups cannot be split into 5 folds"):
         classifiers.folds([1, 2])
 
@@ -43,7 +65,9 @@ def test_linear_probe_finds_what_was_planted_in_pairs_and_in_single_texts():
     number = classifiers.folds(prompt)
     for given in (texts, [attribute for _, attribute in texts]):
         scores = classifiers.cross_validate(given, labels, number)
-        assert average_precision_score(labels, scores) > 0.85 and ((scores >= 0) & (scores <= 1)).all()
+        assert (
+            average_precision_score(labels, scores) > 0.85 and ((scores >= 0) & (scores <= 1)).all()
+        )
         assert (classifiers.decide(scores, labels, number) == labels).mean() > 0.9
     shuffled = np.random.default_rng(1).permutation(labels)
     nothing = classifiers.cross_validate(texts, shuffled, number)
@@ -59,16 +83,25 @@ def test_kernel_knows_alike_attributes_and_how_close_one_is_beside_its_prompt_s_
     nothing = classifiers.cross_validate(texts, shuffled, number, "kernel")
     assert average_precision_score(shuffled, nothing) < labels.mean() + 0.12
     # Of each prompt's attributes the one on its topic is relevant; no attribute is so of itself.
-    texts = [(f"Tell me about {topic}.", f"The user likes {word}.") for topic in WORDS for word in WORDS]
-    labels = np.array([prompt.split()[-1] == attribute.split()[-1] for prompt, attribute in texts]).astype(int)
-    scores = classifiers.cross_validate(texts, labels, classifiers.folds([prompt for prompt, _ in texts]), "kernel")
+    texts = [
+        (f"Tell me about {topic}.", f"The user likes {word}.") for topic in WORDS for word in WORDS
+    ]
+    labels = np.array(
+        [prompt.split()[-1] == attribute.split()[-1] for prompt, attribute in texts]
+    ).astype(int)
+    scores = classifiers.cross_validate(
+        texts, labels, classifiers.folds([prompt for prompt, _ in texts]), "kernel"
+    )
     assert scores[labels == 1].min() > scores[labels == 0].max()
 
 
 def test_embeddings_rest_on_known_texts_alone():
     known = ["bees make honey", "a bicycle chain", "rain in winter", "bees in winter"]
     for dimensions in (None, 2):
-        one, other = (embed(["bees hum", text], dimensions=dimensions, known=known) for text in ("rain", "hum hum"))
+        one, other = (
+            embed(["bees hum", text], dimensions=dimensions, known=known)
+            for text in ("rain", "hum hum")
+        )
         np.testing.assert_array_equal(one[0], other[0])
         assert np.linalg.norm(one, axis=1) == pytest.approx([1, 1]) and not other[1].any()
 
@@ -106,15 +139,36 @@ def test_user_errors():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: classifiers.folds([1, 2, 3], n_splits=1), "n_splits is 1: give a whole number of at least 2"),
-        (lambda: classifiers.decide(np.ones(4), [0, 1, 0, 1], np.arange(4), beta=-1), "beta is -1: give a number"),
-        (lambda: classifiers.flags(None, None, "nope"), "verifier 'nope': choose from linear, encoder"),
-        (lambda: classifiers.flags(None, None, "grpo"), "verifier 'grpo': choose from linear, encoder"),
-        (lambda: attributes.select_top(None, []), r"top_k is \[\]: give a list of whole numbers of at least 1"),
+        (
+            lambda: classifiers.folds([1, 2, 3], n_splits=1),
+            "n_splits is 1: give a whole number of at least 2",
+        ),
+        (
+            lambda: classifiers.decide(np.ones(4), [0, 1, 0, 1], np.arange(4), beta=-1),
+            "beta is -1: give a number",
+        ),
+        (
+            lambda: classifiers.flags(None, None, "nope"),
+            "verifier 'nope': choose from linear, encoder",
+        ),
+        (
+            lambda: classifiers.flags(None, None, "grpo"),
+            "verifier 'grpo': choose from linear, encoder",
+        ),
+        (
+            lambda: attributes.select_top(None, []),
+            r"top_k is \[\]: give a list of whole numbers of at least 1",
+        ),
         (lambda: attributes.select_top(None, [0]), r"top_k is \[0\]: give a list"),
         (lambda: users.score_responses(None, ["a"]), r"reward_models is \['a'\]: give a name"),
-        (lambda: users.score_responses(None, {"a": 1}), r"reward_models is \{'a': 1\}: give a name"),
-        (lambda: performance.random_model(None, hidden_size=3, layers=1), "hidden_size is 3: give a whole number of"),
+        (
+            lambda: users.score_responses(None, {"a": 1}),
+            r"reward_models is \{'a': 1\}: give a name",
+        ),
+        (
+            lambda: performance.random_model(None, hidden_size=3, layers=1),
+            "hidden_size is 3: give a whole number of",
+        ),
     ],
 )
 def test_wrong_parameters_of_the_notebooks_are_one_clear_error(call, message):
@@ -128,7 +182,10 @@ def test_encoder_learns_and_two_runs_are_equal(tmp_path, monkeypatch):
     texts, labels, prompt = planted(120)
     folder = save_model(tmp_path / "encoder", initializer_range=0.02)
     first, second = (
-        classifiers.cross_validate(texts, labels, classifiers.folds(prompt, 3), "encoder", str(folder)) for _ in "ab"
+        classifiers.cross_validate(
+            texts, labels, classifiers.folds(prompt, 3), "encoder", str(folder)
+        )
+        for _ in "ab"
     )
     np.testing.assert_array_equal(first, second)
     assert average_precision_score(labels, first) > 0.8
@@ -141,10 +198,16 @@ def test_grpo_raises_the_reward_and_two_runs_are_equal(monkeypatch):
     texts, labels, _ = planted(16)
     prompts = [attributes.question(prompt, [attribute]) for prompt, attribute in texts]
     chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
-    first, second = (grpo.tune("demo", prompts, lambda text, _: text.count("I"), labels.tolist(), 4, 0) for _ in "ab")
+    first, second = (
+        grpo.tune("demo", prompts, lambda text, _: text.count("I"), labels.tolist(), 4, 0)
+        for _ in "ab"
+    )
     assert first.revision == second.revision
     before, after = (
-        sum(answer.text.count("I") for answer in lm.generate(chats, Sampling(top_k=0, max_tokens=12), range(16)))
+        sum(
+            answer.text.count("I")
+            for answer in lm.generate(chats, Sampling(top_k=0, max_tokens=12), range(16))
+        )
         for lm in (load_model("demo"), first)
     )
     assert after > before + 16
@@ -172,7 +235,9 @@ def test_judges_by_split_and_what_they_are_compared_with(demo_relevance):
     assert trained["rater"].unique().tolist() == names
     key = ["user", "prompt", "item"]
     said = judgments[judgments["rater"] == "judge_strict"].set_index(key)["label"]
-    confirmed = trained[trained["rater"] == "judge_strict & linear (new prompts)"].set_index(key)["label"]
+    confirmed = trained[trained["rater"] == "judge_strict & linear (new prompts)"].set_index(key)[
+        "label"
+    ]
     assert (confirmed <= said.loc[confirmed.index]).all()
     table = wide(classifiers.quality(judgments, trained, n_bootstrap=50)).set_index("rater")
     scored = trained[trained["rater"] == "linear (new users)"].merge(
@@ -185,7 +250,10 @@ def test_judges_by_split_and_what_they_are_compared_with(demo_relevance):
     versus = classifiers.compare(judgments, trained, n_bootstrap=50)
     contrasts = versus["contrast"].unique()
     assert len(contrasts) == 2 * (len(models) + 2) + 2 * len(models)
-    assert {"linear (new prompts) − select_all", "linear (random split) − linear (new prompts)"} <= set(contrasts)
+    assert {
+        "linear (new prompts) − select_all",
+        "linear (random split) − linear (new prompts)",
+    } <= set(contrasts)
     both = gap.scored_difference(judgments, "judge_broad", "judge_strict", n_bootstrap=50)
     table = wide(gap.relevance_metrics(judgments, n_bootstrap=50)).set_index("rater")["auprc"]
     assert both["estimate"].iloc[0] == pytest.approx(table["judge_broad"] - table["judge_strict"])

@@ -1,4 +1,6 @@
-"""Simulated users: weights, votes, heterogeneity, regressions, opinions and scoring, each against a second way."""
+"""Simulated users: weights, votes, heterogeneity, regressions,
+opinions and scoring, each against a second way.
+"""
 
 import json
 import time
@@ -25,15 +27,26 @@ POPULATION = {"alpha": 0.05, "n_users": 200, "seed": 1}
 def test_expected_largest_weight(alpha, largest):
     weights = users.dirichlet(100_000, alpha, 0, NAMES)
     assert weights.max(axis=1).mean() == pytest.approx(largest, abs=0.003)
-    number = published.load("personalllm").query("quantity == 'expected_max_weight'").set_index("condition")["value"]
+    number = (
+        published.load("personalllm")
+        .query("quantity == 'expected_max_weight'")
+        .set_index("condition")["value"]
+    )
     assert number[f"alpha={alpha:g}"] == largest
 
 
 def test_weights_are_dirichlet_and_never_nan():
-    mine, other = users.dirichlet(5000, 0.3, 0, NAMES)["a"], stats.dirichlet.rvs([0.3] * 10, 5000, random_state=1)[:, 0]
+    mine, other = (
+        users.dirichlet(5000, 0.3, 0, NAMES)["a"],
+        stats.dirichlet.rvs([0.3] * 10, 5000, random_state=1)[:, 0],
+    )
     assert stats.ks_2samp(mine, other).pvalue > 0.01
     tiny = users.dirichlet(2000, 1e-4, 0, NAMES)  # gamma variates of this shape underflow (P13)
-    assert np.allclose(tiny.sum(axis=1), 1) and list(users.dirichlet(1, 1, 0, ["z", "b"])) == ["b", "z"]  # P2
+    # P2.
+    assert np.allclose(tiny.sum(axis=1), 1) and list(users.dirichlet(1, 1, 0, ["z", "b"])) == [
+        "b",
+        "z",
+    ]
     with pytest.raises(UserError, match="alpha is 0"):
         users.dirichlet(1, 0, 0, NAMES)
 
@@ -41,7 +54,12 @@ def test_weights_are_dirichlet_and_never_nan():
 def test_votes_by_hand_and_in_chunks(monkeypatch):
     weights = users.dirichlet(30, 0.5, 0, NAMES)
     by_hand = [
-        [max(range(8), key=lambda b: sum(w * r for w, r in zip(user, REWARDS[p, b], strict=True))) for p in range(40)]
+        [
+            max(
+                range(8), key=lambda b: sum(w * r for w, r in zip(user, REWARDS[p, b], strict=True))
+            )
+            for p in range(40)
+        ]
         for user in weights.to_numpy()
     ]
     assert users.winners(weights, REWARDS).tolist() == by_hand
@@ -56,21 +74,31 @@ def test_votes_by_hand_and_in_chunks(monkeypatch):
 
 
 def test_votes_of_the_full_size_take_seconds():
-    rewards, weights = np.random.default_rng(0).normal(size=(9402, 8, 10)), users.dirichlet(1000, 0.05, 0, NAMES)
+    rewards, weights = (
+        np.random.default_rng(0).normal(size=(9402, 8, 10)),
+        users.dirichlet(1000, 0.05, 0, NAMES),
+    )
     start = time.process_time()
     assert users.winners(weights, rewards).shape == (1000, 9402)
     assert time.process_time() - start < 5
 
 
 def test_normalisation_is_explicit():
-    rows = {"prompt": "p", "response": range(8), "beaver_7b": np.arange(8.0), "gemma_2b": 4.3304170169830325}
+    rows = {
+        "prompt": "p",
+        "response": range(8),
+        "beaver_7b": np.arange(8.0),
+        "gemma_2b": 4.3304170169830325,
+    }
     table = pd.DataFrame(rows)
     table.attrs["reward_models"] = ["beaver_7b", "gemma_2b"]
     z = users.rewards(table, "published")[0]
     np.testing.assert_allclose(z[3], [(3 - 6.233516894340515) / 3.012641148973965, 0], atol=1e-12)
     np.testing.assert_array_equal(users.rewards(table, "raw")[0, :, 0], range(8))
     z = users.rewards(datasets.load_personalllm(), "zscore")
-    np.testing.assert_allclose([z.mean(axis=(0, 1)), z.std(axis=(0, 1))], [[0] * 10, [1] * 10], atol=1e-9)
+    np.testing.assert_allclose(
+        [z.mean(axis=(0, 1)), z.std(axis=(0, 1))], [[0] * 10, [1] * 10], atol=1e-9
+    )
     with pytest.raises(UserError, match="no published constants of reward model 'brevity'"):
         users.rewards(datasets.load_personalllm(), "published")
     with pytest.raises(UserError, match="choose raw, published or zscore"):
@@ -81,10 +109,17 @@ def test_bins_of_distinct_winners_are_those_of_a_count():
     table = users.heterogeneity(REWARDS, POPULATION, n_bootstrap=20).set_index(["measure", "bin"])
     votes = users.winners(users.dirichlet(200, 0.05, 1, NAMES), REWARDS)
     distinct = np.array([len(set(column)) for column in votes.T])
-    for name, (low, high) in {"1": (1, 1), "2–3": (2, 3), "4": (4, 4), "6": (6, 6), "7–8": (7, 8)}.items():
+    for name, (low, high) in {
+        "1": (1, 1),
+        "2–3": (2, 3),
+        "4": (4, 4),
+        "6": (6, 6),
+        "7–8": (7, 8),
+    }.items():
         share = np.mean((distinct >= low) & (distinct <= high))
         assert table.loc[("distinct_winners", name), "estimate"] == pytest.approx(share)
-    counts = np.bincount(distinct, minlength=9)[1:]  # the authors' bars: y[0] counts prompts with ONE winner (P3)
+    # The authors' bars: y[0] counts prompts with ONE winner (P3).
+    counts = np.bincount(distinct, minlength=9)[1:]
     bars = [sum(counts[1:3]), *counts[3:6], sum(counts[6:])]
     printed = table.loc["distinct_winners"].set_index("in_paper")["estimate"]
     np.testing.assert_allclose(printed[["≤2", "3", "4", "5", "≥6"]], np.array(bars) / 40)
@@ -92,12 +127,16 @@ def test_bins_of_distinct_winners_are_those_of_a_count():
 
 def test_users_of_one_reward_model_agree_and_more_do_not():
     one = POPULATION | {"n_reward_models": 1}
-    table = users.heterogeneity(REWARDS, one, n_bootstrap=20).set_index(["measure", "bin"])["estimate"]
+    table = users.heterogeneity(REWARDS, one, n_bootstrap=20).set_index(["measure", "bin"])[
+        "estimate"
+    ]
     assert table["top_share", "≤95%"] == 0 and table["distinct_winners", "1"] == 1
     change = users.heterogeneity_change(REWARDS, one, POPULATION, n_bootstrap=200).set_index("bin")
     assert change.loc["≤95%", "ci_low"] > 0 and change.loc["1", "ci_high"] < 0
     same = users.heterogeneity_change(REWARDS, POPULATION, POPULATION, n_bootstrap=20)
-    assert (same["estimate"] == 0).all() and (same["ci_low"] < 0).all() and (same["ci_high"] > 0).all()
+    assert (
+        (same["estimate"] == 0).all() and (same["ci_low"] < 0).all() and (same["ci_high"] > 0).all()
+    )
 
 
 def test_entropy_and_wins():
@@ -107,14 +146,26 @@ def test_entropy_and_wins():
     shares = np.full((8, 8), 1 / 8)
     shares[1::4] = np.eye(8)[0]
     found = users.entropy(table, shares, n_bootstrap=20).set_index("keyword")
-    assert found.loc["imagine", "estimate"] == pytest.approx(np.log(8)) and found.loc["who", "estimate"] == 0
-    assert found["n"].to_dict() == {"overall": 8, "imagine": 2, "poem": 2, "taste": 2, "who": 2, "what": 2}
+    assert (
+        found.loc["imagine", "estimate"] == pytest.approx(np.log(8))
+        and found.loc["who", "estimate"] == 0
+    )
+    assert found["n"].to_dict() == {
+        "overall": 8,
+        "imagine": 2,
+        "poem": 2,
+        "taste": 2,
+        "who": 2,
+        "what": 2,
+    }
     wins = users.wins(table, shares, n_bootstrap=20)
     assert wins["estimate"].sum() == pytest.approx(1) and wins["response_model"].iloc[0] == "m0"
 
 
 def ordered(weights, rank):
-    """Features of the winner and of the response at a rank, standardised over all responses: (users, prompts, 3)."""
+    """Features of the winner and of the response at a rank,
+    standardised over all responses: (users, prompts, 3).
+    """
     x = REWARDS[..., :3] - REWARDS[..., :3].mean(axis=(0, 1))
     x = x / REWARDS[..., :3].std(axis=(0, 1))
     order = users.scores(weights, REWARDS).argsort(axis=-1)[..., ::-1]
@@ -140,7 +191,8 @@ def test_regressions_are_those_of_scikit_learn(losing, rank):
         return np.concatenate(fits).mean(axis=0)
 
     np.testing.assert_allclose(table["estimate"], mean_coefficients(), atol=1e-4)
-    # The sandwich clustered by prompt is that of a jackknife over prompts, which knows nothing of it.
+    # The sandwich clustered by prompt is that of a jackknife over
+    # prompts, which knows nothing of it.
     without = np.stack([mean_coefficients(np.arange(40) != p) for p in range(40)])
     error = np.sqrt(39 / 40 * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
     reach = (table["ci_high"] - table["ci_low"]) / 2 / stats.t.ppf(0.975, 39)
@@ -150,12 +202,20 @@ def test_regressions_are_those_of_scikit_learn(losing, rank):
 
 def test_users_whose_choice_is_separable_are_left_out_and_counted():
     frame = pd.DataFrame(
-        {"rank": REWARDS[..., 0].argsort(axis=1).argsort(axis=1).ravel(), "noise": RNG.normal(size=320)}
+        {
+            "rank": REWARDS[..., 0].argsort(axis=1).argsort(axis=1).ravel(),
+            "noise": RNG.normal(size=320),
+        }
     )
-    weights = pd.DataFrame(np.eye(10)[:2], columns=NAMES)  # one follows the rank, the other does not know it
+    # One follows the rank, the other does not know it.
+    weights = pd.DataFrame(np.eye(10)[:2], columns=NAMES)
     table = users.regressions(frame, weights, REWARDS, ridge=0)
     table = table[table["metric"] == "coefficient"]
-    assert (table["separable"] == 1).all() and (table["n"] == 1).all() and table["estimate"].abs().max() < 5
+    assert (
+        (table["separable"] == 1).all()
+        and (table["n"] == 1).all()
+        and table["estimate"].abs().max() < 5
+    )
     with pytest.raises(UserError, match="losing 'worst': choose paper or code"):
         users.regressions(frame, weights, REWARDS, "worst")
     with pytest.raises(UserError, match="give a ridge above 0"):
@@ -166,15 +226,27 @@ def test_representativeness_is_scipys_distance_and_finds_what_was_planted():
     opinions = datasets.load_opinions()
     table = users.representativeness(opinions.people, opinions.models, n_bootstrap=500)
     table = table.set_index(["model", "attribute", "group", "distance"]).sort_index()
-    near = opinions.models[opinions.models["model"] == "demo/near"].set_index("question")["distribution"]
+    near = opinions.models[opinions.models["model"] == "demo/near"].set_index("question")[
+        "distribution"
+    ]
     old = opinions.people[opinions.people["group"] == "65+"]
     far = [
-        (stats.wasserstein_distance(row.ordinal, row.ordinal, row.distribution, near[row.question]), row.ordinal)
+        (
+            stats.wasserstein_distance(
+                row.ordinal, row.ordinal, row.distribution, near[row.question]
+            ),
+            row.ordinal,
+        )
         for row in old.itertuples()
     ]
     row = table.loc[("demo/near", "AGE", "65+")]["estimate"]
-    assert row["max−min"] == pytest.approx(1 - np.mean([distance / np.ptp(scale) for distance, scale in far]))
-    assert row["options−1"] == pytest.approx(1 - np.mean([d / (len(scale) - 1) for d, scale in far]))  # P5
+    assert row["max−min"] == pytest.approx(
+        1 - np.mean([distance / np.ptp(scale) for distance, scale in far])
+    )
+    # P5.
+    assert row["options−1"] == pytest.approx(
+        1 - np.mean([d / (len(scale) - 1) for d, scale in far])
+    )
     for planted in demo.planted_representativeness().itertuples():
         found = table.loc[(planted.model, "Overall", "Overall", planted.distance)]
         assert found["ci_low"] < planted.planted < found["ci_high"]
@@ -188,7 +260,9 @@ def test_simulated_opinions_average_and_snap():
     opinions = datasets.opinionqa.Opinions(people, people[:0], answers)
     found = users.simulated_opinions(opinions, weights).set_index("model")["distribution"]
     assert found["simulated users"].tolist() == [0.25, 0.25, 0.5]  # means 1.1, 1.4, 1.9, 1.5
-    assert found["reward models, one vote each"].tolist() == [0.5, 0.5, 0] and found["b alone"].tolist() == [0, 1, 0]
+    assert found["reward models, one vote each"].tolist() == [0.5, 0.5, 0] and found[
+        "b alone"
+    ].tolist() == [0, 1, 0]
     with pytest.raises(UserError, match="'c' has not answered"):
         users.simulated_opinions(opinions, weights.assign(c=0.0))
     with pytest.raises(UserError, match="no reward model has answered"):
@@ -200,9 +274,15 @@ def test_features_and_verdicts_count_what_is_there():
     counts = features.syntactic([text, ""]).iloc[0]
     assert counts[["punctuation", "list_items", "adj_adv"]].tolist() == [5, 2, 2]
     words = features.lexicon([text])
-    assert words.loc[0, "excitement"] == pytest.approx(100 / len(text.split())) and words.loc[0, "joy"] > 0
+    assert (
+        words.loc[0, "excitement"] == pytest.approx(100 / len(text.split()))
+        and words.loc[0, "joy"] > 0
+    )
     rows = pd.DataFrame({"model": ["m"], "share": [0.5], "ci_low": [0.4], "ci_high": [0.6]})
-    assert verdicts.describe("Votes", rows, ["model"], "share") == "Votes. m: share 0.500 [0.400, 0.600]"
+    assert (
+        verdicts.describe("Votes", rows, ["model"], "share")
+        == "Votes. m: share 0.500 [0.400, 0.600]"
+    )
 
 
 def test_scoring_with_a_reward_model(reward_folder, tiny_folder):
@@ -211,7 +291,10 @@ def test_scoring_with_a_reward_model(reward_folder, tiny_folder):
 
     table = datasets.load_personalllm().head(6)
     scored = users.score_responses(table, {"mine": reward_folder, "beaver_7b": reward_folder})
-    assert (scored["beaver_7b"] == -scored["mine"]).all() and "mine" in scored.attrs["reward_models"]  # −cost (P17)
+    # −cost (P17).
+    assert (scored["beaver_7b"] == -scored["mine"]).all() and "mine" in scored.attrs[
+        "reward_models"
+    ]
     tokenizer = AutoTokenizer.from_pretrained(reward_folder)
     prompt, text = table.loc[0, ["prompt_text", "text"]]
     shown = f"<|im_start|>user\n{prompt}<|im_end|>\n<|im_start|>assistant\n{text}<|im_end|>\n"
@@ -232,7 +315,9 @@ def test_scoring_with_a_reward_model(reward_folder, tiny_folder):
 
 @pytest.fixture(params=["GPTNeoXRewardModel", "LlamaForScore", "LlamaModelForScore"])
 def published_head(request, tmp_path):
-    """A tiny random reward model in the files of one with a class of its own, its backbone, and its head."""
+    """A tiny random reward model in the files of one with a class
+    of its own, its backbone, and its head.
+    """
     import torch
     from safetensors.torch import save_file
     from tiny import tokenizer
@@ -242,11 +327,21 @@ def published_head(request, tmp_path):
     size = {"vocab_size": 400, "hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
     size["num_hidden_layers"] = 1
     if neox := request.param.startswith("GPTNeoX"):
-        backbone, prefix, head, bias = GPTNeoXModel(GPTNeoXConfig(**size)), "gpt_neox", "out_proj", torch.randn(1)
+        backbone, prefix, head, bias = (
+            GPTNeoXModel(GPTNeoXConfig(**size)),
+            "gpt_neox",
+            "out_proj",
+            torch.randn(1),
+        )
         published = {"model_type": "gpt_neox_reward_model", "pooling": "last"}
         weights = {f"{head}.bias": bias}
     else:
-        backbone, prefix, head, bias = LlamaModel(LlamaConfig(**size)), "model", "score_head", torch.zeros(1)
+        backbone, prefix, head, bias = (
+            LlamaModel(LlamaConfig(**size)),
+            "model",
+            "score_head",
+            torch.zeros(1),
+        )
         published = {"score_type": "cost", "do_normalize": False, "bias": False, "score_dim": 1}
         weights = {"normalizer.mean": torch.zeros(1), "normalizer.var": torch.ones(1)}
     config = backbone.config.to_dict() | published | {"architectures": [request.param]}
@@ -281,7 +376,9 @@ def test_scoring_with_a_head_of_its_own(published_head):
 def test_a_head_that_changes_its_scores_is_refused(published_head):
     folder, *_, neox = published_head
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | ({"pooling": "mean"} if neox else {"do_normalize": True})))
+    (folder / "config.json").write_text(
+        json.dumps(config | ({"pooling": "mean"} if neox else {"do_normalize": True}))
+    )
     with pytest.raises(UserError, match="not a model of one raw score"):
         users.score_responses(datasets.load_personalllm().head(1), {"mine": str(folder)})
 

@@ -17,9 +17,9 @@ def test_a_number_keeps_its_own_interval():
     for row in (table.iloc[0], next(table.itertuples())):
         assert wording.interval(row) == "0.500 [0.400, 0.600]"
         assert wording.interval(row, form="+.0%") == "+50% [+40%, +60%]"
-        assert [wording.side(row, "above", "below", "neither", than) for than in (0.3, 0.5, 0.7)] == [
-            *("above", "neither", "below")
-        ]
+        assert [
+            wording.side(row, "above", "below", "neither", than) for than in (0.3, 0.5, 0.7)
+        ] == [*("above", "neither", "below")]
 
 
 def test_a_p_value_names_what_it_is_corrected_over():
@@ -36,35 +36,67 @@ def test_a_p_value_names_what_it_is_corrected_over():
 def test_a_bias_is_told_from_noise_and_from_what_cannot_show_one():
     scores = effects.simulate_scores([-16, 0, 0], n_items=200, seed=1)
     bias = pd.DataFrame(
-        {"dimension": ["mmlu", "gsm8k", "joint"], "pb": [9.0, 1.0, 0.0], "noise_floor": [1.0, 1.0, 0.0]}
+        {
+            "dimension": ["mmlu", "gsm8k", "joint"],
+            "pb": [9.0, 1.0, 0.0],
+            "noise_floor": [1.0, 1.0, 0.0],
+        }
     )
-    bias = bias.assign(p_value=[0.01, 0.4, np.nan], debiased_pb2=[81, -1, 0], ci_low=[64, -4, 0], ci_high=[100, 4, 0])
-    contrasts, rates = effects.contrasts(scores), effects.rates(scores.assign(valid=True, truncated=False))
+    bias = bias.assign(
+        p_value=[0.01, 0.4, np.nan],
+        debiased_pb2=[81, -1, 0],
+        ci_low=[64, -4, 0],
+        ci_high=[100, 4, 0],
+    )
+    contrasts, rates = (
+        effects.contrasts(scores),
+        effects.rates(scores.assign(valid=True, truncated=False)),
+    )
     bias = bias.assign(n_items=200, n_identities=3)
-    first, *answers = verdicts.persona_effects(bias, contrasts, rates, effects.detectable(scores))["answer"]
+    first, *answers = verdicts.persona_effects(bias, contrasts, rates, effects.detectable(scores))[
+        "answer"
+    ]
     assert first == "Not told by these data: all answers to each of the 200 items scored alike."
-    assert answers[0].startswith("Yes: PB 9.00") and answers[0].endswith("corrected for noise 9.00 [8.00, 10.00].")
-    assert answers[1].startswith("Not distinguishable") and "an effect up to 2.00 points is not excluded" in answers[1]
+    assert answers[0].startswith("Yes: PB 9.00") and answers[0].endswith(
+        "corrected for noise 9.00 [8.00, 10.00]."
+    )
+    assert (
+        answers[1].startswith("Not distinguishable")
+        and "an effect up to 2.00 points is not excluded" in answers[1]
+    )
     assert answers[2].startswith("Cannot be told")
-    assert answers[3].startswith("1 of 3 after Holm's correction, the largest: p00 -") and "assistant" not in answers[3]
+    assert (
+        answers[3].startswith("1 of 3 after Holm's correction, the largest: p00 -")
+        and "assistant" not in answers[3]
+    )
     assert answers[4].startswith("With 80 % power, after Holm's correction: mmlu ")
     assert answers[5] == "No answer was unreadable; no answer was cut off."
 
 
 def test_scores_that_cannot_be_read_are_no_plain_yes():
-    bias = pd.DataFrame({"dimension": ["mmlu", "gsm8k", "joint"], "pb": 9.0, "noise_floor": 1.0, "p_value": 0.01})
+    bias = pd.DataFrame(
+        {"dimension": ["mmlu", "gsm8k", "joint"], "pb": 9.0, "noise_floor": 1.0, "p_value": 0.01}
+    )
     bias = bias.assign(debiased_pb2=81.0, ci_low=[64.0, 0.0, 1.0], ci_high=[100.0, 400.0, 200.0])
     bias = bias.assign(n_items=200, n_identities=2)
-    scores = effects.simulate_scores([0, 0], n_items=200, seed=1).assign(valid=True, truncated=False)
+    scores = effects.simulate_scores([0, 0], n_items=200, seed=1).assign(
+        valid=True, truncated=False
+    )
     scores = pd.concat([scores, scores.assign(task="gsm8k", valid=scores["item"] % 10 > 8)])
     given = (bias, effects.contrasts(scores), effects.rates(scores), effects.detectable(scores))
     first, *answers = verdicts.persona_effects(*given)["answer"]
-    assert first.startswith("Yes, but perhaps in the format of answers alone (median persona: 90% unreadable in gsm8k)")
+    assert first.startswith(
+        "Yes, but perhaps in the format of answers alone (median persona: 90% unreadable in gsm8k)"
+    )
     assert first.endswith("no single identity is shown to differ from no system prompt.")
     assert answers[0].startswith("Yes: PB 9.00")
-    assert answers[1].startswith("Yes, but perhaps in the format of answers alone (median persona: 90% unreadable): PB")
+    assert answers[1].startswith(
+        "Yes, but perhaps in the format of answers alone (median persona: 90% unreadable): PB"
+    )
     assert "90% unreadable in gsm8k" in answers[2]
-    assert answers[1].endswith("[0.00, 20.00]; test and interval disagree: the interval includes 0.")
+    assert answers[1].endswith(
+        "[0.00, 20.00]; test and interval disagree: the interval includes 0."
+    )
     assert answers[2].endswith("[1.00, 20.00].")  # not below what is possible of one task
     assert "disagree" not in answers[0]
 
@@ -75,29 +107,45 @@ def test_a_headline_says_yes_or_that_it_is_not_told():
     for name, rows in {"effect": scores, "none": scores[scores["persona"] != "p00"]}.items():
         bias = effects.personalization_bias(rows, n_permutations=199, n_bootstrap=99)
         rates = effects.rates(rows.assign(valid=True, truncated=False))
-        table = verdicts.persona_effects(bias, effects.contrasts(rows), rates, effects.detectable(rows))
+        table = verdicts.persona_effects(
+            bias, effects.contrasts(rows), rates, effects.detectable(rows)
+        )
         found[name] = table["answer"][0]
-    assert re.match(r"Yes: a spread \(PB\) of \d\.\d\d \[.*\] points between identities \(p = 0.005,", found["effect"])
-    assert re.search(r"Farthest from no system prompt: p00 in mmlu, -\d+\.\d \[-.*, -.*\]\.$", found["effect"])
-    none = r"Not told by these data: PB corrected for noise \d.* \[\d.*, \d.*\] points \(p = .*, one test, 300 items"
+    assert re.match(
+        r"Yes: a spread \(PB\) of \d\.\d\d \[.*\] points between identities \(p = 0.005,",
+        found["effect"],
+    )
+    assert re.search(
+        r"Farthest from no system prompt: p00 in mmlu, -\d+\.\d \[-.*, -.*\]\.$", found["effect"]
+    )
+    none = (
+        r"Not told by these data: PB corrected for noise \d.* \[\d.*, \d.*\] points \(p = "
+        r".*, one test, 300 items"
+    )
     assert re.match(none, found["none"]) and "is not excluded" in found["none"]
 
 
 def test_a_stage_that_halves_bias_is_named():
     effect = 6 * pattern(np.random.default_rng(0))
     scores = two_conditions(effect, 0 * effect, n_items=200, names=("sft", "tuned"))
-    bias = effects.by_condition(effects.personalization_bias, scores, n_permutations=99, n_bootstrap=99)
+    bias = effects.by_condition(
+        effects.personalization_bias, scores, n_permutations=99, n_bootstrap=99
+    )
     change = effects.paired_change(scores, {"tuned": "sft"}, n_bootstrap=99)
     answers = safety_utility.verdicts.origin(bias, change).set_index("question")["answer"]
     where = answers["In short"]
-    assert where.startswith("Not told by these data: there is bias in sft (n = 200 items); from sft to tuned it falls")
+    assert where.startswith(
+        "Not told by these data: there is bias in sft (n = 200 items); from sft to tuned it falls"
+    )
     assert answers["Does the stage sft show a bias?"].startswith("Yes: joint PB")
     assert answers["How does bias change from sft to tuned?"].startswith("It falls: ")
     assert answers["How do scores change from sft to tuned?"].startswith("On 0 of 1 tasks")
 
 
 def test_checks_that_were_not_made_are_left_out():
-    grading = effects.contrasts(effects.simulate_scores([0], n_items=50)).assign(task="do_not_answer")
+    grading = effects.contrasts(effects.simulate_scores([0], n_items=50)).assign(
+        task="do_not_answer"
+    )
     table = verdicts.persona_checks(grading=grading, heeding=None, carried=grading.head(0))
     assert table["question"].tolist() == [
         "Which traps of the released graders change the scores of these very answers?"
@@ -115,7 +163,9 @@ def test_a_difference_that_rests_on_few_items_is_told_with_its_doubt():
     holds_0 = ((mass["simultaneous_low"] <= 0) & (mass["simultaneous_high"] >= 0)).sum()
     assert holds_0 and (mass["p_adjusted"] < 0.001).all()  # nearly every difference is below 0
     answer = verdicts.persona_checks(choice_mass=mass)["answer"][0]
-    assert answer.startswith(f"8 of 8 after Holm's correction; the mean difference may still be 0 in {holds_0} of ")
+    assert answer.startswith(
+        f"8 of 8 after Holm's correction; the mean difference may still be 0 in {holds_0} of "
+    )
 
 
 def test_a_level_held_in_few_data_sets_is_not_called_held():
@@ -123,7 +173,9 @@ def test_a_level_held_in_few_data_sets_is_not_called_held():
         ("a", "actual_error", 0.05, 0.001, 0.249, 20), ("a", "coverage", 0.95, 0.83, 0.994, 40),
         ("b", "actual_error", 0.05, 0.001, 0.2, 20), ("b", "coverage", 1.0, 0.83, 0.994, 40),
     ]  # fmt: skip
-    table = pd.DataFrame(rows, columns=["estimator", "metric", "estimate", "ci_low", "ci_high", "n"])
+    table = pd.DataFrame(
+        rows, columns=["estimator", "metric", "estimate", "ci_low", "ci_high", "n"]
+    )
     together = validation.false_alarms(table)
     floors = effects.power(n_items=[100, 1000])
     best = effects.split_budget(300)
@@ -132,10 +184,17 @@ def test_a_level_held_in_few_data_sets_is_not_called_held():
     assert answers[0].startswith(
         "Yes, none of 2 tests is shown to be beyond the 5% level; together 5.0% [0.6%, 16.9%] of 40"
     )
-    assert answers[0].endswith("each test has only 20 of them: a level of up to 25% (a) is not excluded.")
-    assert answers[1].startswith("Between 95% [83%, 99%] (a) and 100%") and "40 data sets each" in answers[1]
+    assert answers[0].endswith(
+        "each test has only 20 of them: a level of up to 25% (a) is not excluded."
+    )
+    assert (
+        answers[1].startswith("Between 95% [83%, 99%] (a) and 100%")
+        and "40 data sets each" in answers[1]
+    )
     table.loc[0, "ci_low"] = 0.06
     broken = verdicts.instruments(table, together, naive, floors, best)["answer"][0]
     assert broken.startswith("No, all but a are within the 5% level")
     told = verdicts.describe("Levels", table, ["estimator", "metric"])
-    assert told.startswith("Levels. a, actual error: estimate 0.050 [0.060, 0.249]; a, coverage: estimate 0.950 [")
+    assert told.startswith(
+        "Levels. a, actual error: estimate 0.050 [0.060, 0.249]; a, coverage: estimate 0.950 ["
+    )

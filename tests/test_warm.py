@@ -1,4 +1,6 @@
-"""Runs whose process and kernel are copies of one that has imported: as others, also where something is killed."""
+"""Runs whose process and kernel are copies of one that has
+imported: as others, also where something is killed.
+"""
 
 import json
 import os
@@ -13,7 +15,9 @@ from personagap.paths import NOTEBOOKS
 from personagap.runs import batch, warm
 from personagap.runs.request import Request
 
-pytestmark = pytest.mark.skipif(not warm.possible(), reason="needs Linux, and no GPU: CUDA does not survive a copy")
+pytestmark = pytest.mark.skipif(
+    not warm.possible(), reason="needs Linux, and no GPU: CUDA does not survive a copy"
+)
 
 #: What a kernel is like, as a table of its run's folder; a figure is shown as a kernel shows it.
 TOLD = """
@@ -51,7 +55,9 @@ def requests_for(folder, code, numbers, kernel=None):
 
 def test_the_last_run_that_needs_no_model_does_not_wait_for_the_imports_of_all(tmp_path):
     """It imports for itself meanwhile: not with one job, nor where its tables come from others."""
-    asks, free, last = (Request(NOTEBOOKS / f"{name}.ipynb", {}, None, tmp_path) for name in ASKS_AND_NOT)
+    asks, free, last = (
+        Request(NOTEBOOKS / f"{name}.ipynb", {}, None, tmp_path) for name in ASKS_AND_NOT
+    )
     assert asks.asks and not free.asks and not last.asks
     assert batch._early(asks, [free, last, asks], False) is last
     assert batch._early(free, [last, asks], False) is None
@@ -68,14 +74,17 @@ def test_runs_of_a_batch_begin_with_their_imports_done_and_are_else_as_others(tm
         assert found["before"] and "personagap.runs.warm" in found["command"] and found["group"]
         assert (found["cwd"], found["progress"]) == (str(tmp_path), str(one.folder / ".progress"))
         assert found["threads"] == os.environ.get("OMP_NUM_THREADS", str(batch._threads(1)))
-        assert not [path for path in found["locks"] if path.endswith(".lock")]  # held by the runner and the run alone
+        # Held by the runner and the run alone.
+        assert not [path for path in found["locks"] if path.endswith(".lock")]
         *_, cell = json.loads((one.folder / "notebook.ipynb").read_text())["cells"]
         assert [output for output in cell["outputs"] if "image/png" in output.get("data", {})]
     assert told[0]["drawn"] != told[1]["drawn"]
 
 
 def following(requests, then):
-    """The facts of runs, one at a time, of which the first waits until ``then``, called with its kernel, lets it go."""
+    """The facts of runs, one at a time, of which the first waits until
+    ``then``, called with its kernel, lets it go.
+    """
     folder = requests[0].figures.parent
     kernel = folder / "kernel"
     act = threading.Thread(target=lambda: then(int(wait_for(kernel.exists) and kernel.read_text())))
@@ -88,7 +97,10 @@ def following(requests, then):
 def test_a_killed_kernel_or_process_of_a_run_fails_that_run_alone(tmp_path):
     requests = requests_for(tmp_path / "kernel", WAITS, [0, 1])
     first, second = following(requests, lambda kernel: os.kill(kernel, signal.SIGKILL))
-    assert "the kernel died in cell [3], A trial: it was killed" in first["error"] and second["status"] == "finished"
+    assert (
+        "the kernel died in cell [3], A trial: it was killed" in first["error"]
+        and second["status"] == "finished"
+    )
     requests = requests_for(tmp_path / "process", WAITS, [0, 1])
     killed = []
 

@@ -18,14 +18,20 @@ CHATML = (
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 #: Refuses a system message, as the templates of Mistral-7B-Instruct-v0.1 or Gemma do.
-NO_SYSTEM = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}" + CHATML
+NO_SYSTEM = (
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system role') }}{% endif %}"
+    + CHATML
+)
 #: Leaves a system message out without a word.
-DROPS_SYSTEM = CHATML.replace("{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}")
+DROPS_SYSTEM = CHATML.replace(
+    "{% for m in messages %}", "{% for m in messages if m['role'] != 'system' %}"
+)
 #: Writes the BOS token itself, as Llama-3's does (S9).
 WITH_BOS = "{{ bos_token }}" + CHATML
 #: Put a system text of their own where a chat has none, as the templates of SmolLM2 and Qwen2.5 do,
 OWN_SYSTEM = (
-    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are Tiny, a small model.<|im_end|>\n{% endif %}"
+    "{% if messages[0]['role'] != 'system' %}<|im_start|>system\nYou are Tiny, a small "
+    "model.<|im_end|>\n{% endif %}"
 ) + CHATML
 #: or where it has none or an empty one,
 OWN_FOR_EMPTY = (
@@ -37,16 +43,20 @@ DATED = (
     "{{ bos_token }}<|im_start|>system\nCutting Knowledge Date: May 2026\n\n"
     "{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}{% endif %}<|im_end|>\n"
 ) + DROPS_SYSTEM
-#: Has marks that are no special tokens, and the system text inside the user's turn, as Llama-2's does.
+#: Has marks that are no special tokens, and the system text inside
+#: the user's turn, as Llama-2's does.
 MARKED = (
-    "{% for m in messages %}{% if m['role'] == 'system' %}{{ bos_token }}[INST] <<SYS>>\n{{ m['content'] }}\n"
-    "<</SYS>>\n\n{% elif m['role'] == 'user' %}{% if loop.first or messages[loop.index0 - 1]['role'] != 'system' %}"
+    "{% for m in messages %}{% if m['role'] == 'system' %}{{ bos_token }}[INST] <<SYS>>\n{{ "
+    "m['content'] }}\n"
+    "<</SYS>>\n\n{% elif m['role'] == 'user' %}{% if loop.first or messages[loop.index0 - "
+    "1]['role'] != 'system' %}"
     "{{ bos_token }}[INST] {% endif %}{{ m['content'] }} [/INST]"
     "{% else %} {{ m['content'] }}{{ eos_token }}{% endif %}{% endfor %}"
 )
 
 TEXT = [
-    "You are a helpful assistant. I am a person who asks a question, and the answer is one of the options.",
+    "You are a helpful assistant. I am a person who asks a question, and the answer is one of "
+    "the options.",
     "Answer this multiple-choice question. Therefore, the answer is (A), (B), (C) or (D).",
     "What is the capital of the country? How many apples are left when two of the seven are eaten?",
 ]
@@ -61,7 +71,9 @@ def tokenizer(template: str | None = CHATML, **special) -> PreTrainedTokenizerFa
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     bpe.train_from_iterator(
         TEXT,
-        trainers.BpeTrainer(vocab_size=400, special_tokens=names, initial_alphabet=alphabet, show_progress=False),
+        trainers.BpeTrainer(
+            vocab_size=400, special_tokens=names, initial_alphabet=alphabet, show_progress=False
+        ),
     )
     made = PreTrainedTokenizerFast(
         tokenizer_object=bpe,
@@ -75,11 +87,22 @@ def tokenizer(template: str | None = CHATML, **special) -> PreTrainedTokenizerFa
     return made
 
 
-def save_model(folder: Path, config_class=LlamaConfig, template: str | None = CHATML, seed: int = 0, **options) -> Path:
+def save_model(
+    folder: Path, config_class=LlamaConfig, template: str | None = CHATML, seed: int = 0, **options
+) -> Path:
     """Save a model of two layers with random weights large enough for varied answers."""
     words = tokenizer(template)
-    size = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 2, "num_attention_heads": 4}
-    ids = {"bos_token_id": words.bos_token_id, "eos_token_id": words.eos_token_id, "pad_token_id": words.pad_token_id}
+    size = {
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+    }
+    ids = {
+        "bos_token_id": words.bos_token_id,
+        "eos_token_id": words.eos_token_id,
+        "pad_token_id": words.pad_token_id,
+    }
     heads = {"num_key_value_heads": 2, "max_position_embeddings": 512, "initializer_range": 0.2}
     torch.manual_seed(seed)
     config = config_class(vocab_size=len(words), **{**size, **ids, **heads, **options})
@@ -90,7 +113,12 @@ def save_model(folder: Path, config_class=LlamaConfig, template: str | None = CH
 
 def save_reward_model(folder: Path) -> Path:
     """Save a model of one layer with random weights that scores a text."""
-    size = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    size = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+    }
     torch.manual_seed(0)
     config = LlamaConfig(vocab_size=400, num_labels=1, pad_token_id=0, **size)
     LlamaForSequenceClassification(config).save_pretrained(folder)
@@ -99,22 +127,31 @@ def save_reward_model(folder: Path) -> Path:
 
 
 def save_gguf(
-    file: Path, folder: Path, architecture: str = "llama", changed: dict[str, torch.Tensor | None] | None = None
+    file: Path,
+    folder: Path,
+    architecture: str = "llama",
+    changed: dict[str, torch.Tensor | None] | None = None,
 ) -> Path:
-    """Write the Llama of ``folder`` (of `save_model`) as a GGUF file in float32, as llama.cpp's converter does.
+    """Write the Llama of ``folder`` (of `save_model`) as a GGUF file
+    in float32, as llama.cpp's converter does.
 
-    ``changed`` holds weights to be written instead, by transformers' names, or beside, by llama.cpp's; None leaves out.
+    ``changed`` holds weights to be written instead, by transformers' names, or beside, by
+    llama.cpp's; None leaves out.
     """
     from gguf import MODEL_ARCH, GGUFWriter, get_tensor_name_map
 
-    model, words = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    model, words = (
+        AutoModelForCausalLM.from_pretrained(folder),
+        AutoTokenizer.from_pretrained(folder),
+    )
     config, bpe = model.config, json.loads(words.backend_tokenizer.to_str())["model"]
     vocabulary = sorted(bpe["vocab"], key=bpe["vocab"].get)
     writer = GGUFWriter(file, architecture)
     stated = {
         "block_count": config.num_hidden_layers, "context_length": config.max_position_embeddings,
         "embedding_length": config.hidden_size, "feed_forward_length": config.intermediate_size,
-        "attention.head_count": config.num_attention_heads, "attention.head_count_kv": config.num_key_value_heads,
+        "attention.head_count": config.num_attention_heads,
+        "attention.head_count_kv": config.num_key_value_heads,
         "rope.dimension_count": config.head_dim, "vocab_size": config.vocab_size,
     }  # fmt: skip
     for name, value in stated.items():
@@ -125,7 +162,8 @@ def save_gguf(
     writer.add_tokenizer_model("gpt2")
     writer.add_tokenizer_pre("smollm")
     writer.add_token_list(vocabulary)
-    writer.add_token_types([3 if token in words.all_special_tokens else 1 for token in vocabulary])  # 3: control
+    # 3: control.
+    writer.add_token_types([3 if token in words.all_special_tokens else 1 for token in vocabulary])
     writer.add_token_merges([" ".join(pair) for pair in bpe["merges"]])
     for name in ("bos", "eos", "pad"):
         getattr(writer, f"add_{name}_token_id")(getattr(words, f"{name}_token_id"))
@@ -136,8 +174,13 @@ def save_gguf(
         if weights is None:
             continue
         layer, kind = name.split(".")[-2], name.rpartition(".")[2]
-        if layer in heads:  # llama.cpp pairs neighbours where transformers pairs the halves of a head
-            weights = weights.view(heads[layer], 2, -1, weights.shape[1]).transpose(1, 2).reshape(weights.shape)
+        # Llama.cpp pairs neighbours where transformers pairs the halves of a head.
+        if layer in heads:
+            weights = (
+                weights.view(heads[layer], 2, -1, weights.shape[1])
+                .transpose(1, 2)
+                .reshape(weights.shape)
+            )
         theirs = names.get_name(name.removesuffix(f".{kind}"))
         writer.add_tensor(f"{theirs}.{kind}" if theirs else name, weights.numpy())
     writer.write_header_to_file()

@@ -1,8 +1,9 @@
 """Make the tables of this folder from the finished runs of ``notebooks/findings.yaml``.
 
-``python data/findings/build.py [--figures FOLDER]``, in the folder the batch was called in: where texts are graded
-again, the data are read again. One function for each table; each takes what has finished, in the order of the file, and
-says nothing of what has not. Of a design that ran in several sizes the last counts.
+``python data/findings/build.py [--figures FOLDER]``, in the folder the batch was called in: where
+texts are graded again, the data are read again. One function for each table; each takes what has
+finished, in the order of the file, and says nothing of what has not. Of a design that ran in
+several sizes the last counts.
 """
 
 import json
@@ -33,7 +34,9 @@ def finished(figures: Path = FIGURES) -> list[Request]:
 
 
 def designs(runs: Iterable[Request], notebook: str) -> list[Request]:
-    """The last run of each design of a notebook: of those that differ only in how many items they draw."""
+    """The last run of each design of a notebook: of those that
+    differ only in how many items they draw.
+    """
     last = {}
     for run in runs:
         if run.notebook.stem == notebook:
@@ -48,8 +51,9 @@ def saved(run: Request, name: str) -> pd.DataFrame:
 
 
 def measures(run: Request) -> dict[str, pd.DataFrame]:
-    """Scores of a run by what is scored: of answers by likelihood the probability of the right choice, and whether it
-    is the likeliest; of generated ones whether they are right, or harmless."""
+    """Scores of a run by what is scored: of answers by likelihood the probability of the right
+    choice, and whether it is the likeliest; of generated ones whether they are right, or harmless.
+    """
     scores = saved(run, "scores.parquet")
     if run.parameters["answers"] == "generate":
         return {"right or harmless": scores}
@@ -62,9 +66,15 @@ def design(run: Request) -> dict[str, object]:
 
 
 def told(rows: Sequence[pd.DataFrame], keys: list[str], more: Sequence[str] = ()) -> pd.DataFrame:
-    """In the one form of results, then the columns ``more``, and ``run``, the folder each row comes from."""
+    """In the one form of results, then the columns ``more``, and
+    ``run``, the folder each row comes from.
+    """
     columns = [*keys, *COLUMNS, *more, "run"]
-    return result(pd.concat(rows, ignore_index=True), keys)[columns] if rows else pd.DataFrame(columns=columns)
+    return (
+        result(pd.concat(rows, ignore_index=True), keys)[columns]
+        if rows
+        else pd.DataFrame(columns=columns)
+    )
 
 
 # --- does a real model serve people differently? --------------------------------------------------
@@ -82,13 +92,22 @@ def persona_effects(runs: list[Request]) -> pd.DataFrame:
 
 def _bias(scores: pd.DataFrame) -> pd.DataFrame:
     """`effects.personalization_bias` and `effects.detectable` as rows."""
-    bias = effects.personalization_bias(scores).rename(columns={"dimension": "task", "n_items": "n"})
+    bias = effects.personalization_bias(scores).rename(
+        columns={"dimension": "task", "n_items": "n"}
+    )
     tested = bias[["task", "n", "p_value", "p_adjusted", "family"]]
     signs = "sign flips within items"
     parts = [
         tested.assign(metric="pb", estimate=bias["pb"], unit="points", method=signs),
-        bias.assign(metric="noise_floor", estimate=bias["noise_floor"], unit="points", method=signs),
-        bias.assign(metric="debiased_pb2", estimate=bias["debiased_pb2"], unit="points²", method="item bootstrap"),
+        bias.assign(
+            metric="noise_floor", estimate=bias["noise_floor"], unit="points", method=signs
+        ),
+        bias.assign(
+            metric="debiased_pb2",
+            estimate=bias["debiased_pb2"],
+            unit="points²",
+            method="item bootstrap",
+        ),
         effects.pb_corrected(bias.rename(columns={"task": "dimension", "n": "n_items"})),
     ]
     parts[1] = parts[1].drop(columns=["ci_low", "ci_high", "p_value", "p_adjusted", "family"])
@@ -96,7 +115,12 @@ def _bias(scores: pd.DataFrame) -> pd.DataFrame:
     parts[3] = parts[3].rename(columns={"dimension": "task"})
     power = effects.detectable(scores).rename(columns={"n_items": "n"})
     for metric in ("smallest_pb", "smallest_contrast_holm"):
-        found = {"metric": metric, "estimate": power[metric], "unit": "points", "method": "80 % power at 5 %"}
+        found = {
+            "metric": metric,
+            "estimate": power[metric],
+            "unit": "points",
+            "method": "80 % power at 5 %",
+        }
         parts.append(power[["task", "n"]].assign(**found))
     rows = result(pd.concat(parts, ignore_index=True), ["task"])[["task", *COLUMNS]]
     return _apart(rows)
@@ -108,12 +132,17 @@ def _apart(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def identities(runs: list[Request]) -> pd.DataFrame:
-    """Each identity and category against the controls, and less the mean of all, raw and by partial pooling."""
+    """Each identity and category against the controls, and less the
+    mean of all, raw and by partial pooling.
+    """
     category = personas.select("all", controls=False).set_index("persona")["category"].to_dict()
     rows = []
     for run in designs(runs, BIAS):
         for measure, scores in measures(run).items():
-            parts = [effects.contrasts(scores, name).assign(level="identity") for name in ("none", "assistant")]
+            parts = [
+                effects.contrasts(scores, name).assign(level="identity")
+                for name in ("none", "assistant")
+            ]
             groups = effects.contrasts(scores, "assistant", by=category).assign(level="category")
             parts.append(groups[groups["contrast"].str.split(" − ").str[0].isin(category.values())])
             parts.append(effects.partial_pooling(scores, category).query("metric != 'new item'"))
@@ -122,10 +151,11 @@ def identities(runs: list[Request]) -> pd.DataFrame:
 
 
 def answer_flips(runs: list[Request]) -> pd.DataFrame:
-    """How often the answer itself changes: the likeliest choice, or whether a generated one is right or harmless.
+    """How often the answer itself changes: the likeliest choice, or
+    whether a generated one is right or harmless.
 
-    The control is "assistant": the system prompt of the identities without one. "any identity" are all of them as if
-    they were runs of one, so that its own flips are those between identities.
+    The control is "assistant": the system prompt of the identities without one. "any identity" are
+    all of them as if they were runs of one, so that its own flips are those between identities.
     """
     rows = []
     for run in designs(runs, BIAS):
@@ -135,7 +165,9 @@ def answer_flips(runs: list[Request]) -> pd.DataFrame:
             answer = "choice"
             key = ["task", "persona", "template", "item"]
             logs = answers["text"].map(json.loads)
-            scores = scores.merge(answers[key].assign(choice=[max(each, key=each.get) for each in logs]), on=key)
+            scores = scores.merge(
+                answers[key].assign(choice=[max(each, key=each.get) for each in logs]), on=key
+            )
         stated = ~scores["persona"].isin(personas.CONTROLS)
         pooled = scores.assign(persona=scores["persona"].mask(stated, "any identity"))
         others = [name for name in run.parameters["controls"] if name != "assistant"]
@@ -149,44 +181,69 @@ def answer_flips(runs: list[Request]) -> pd.DataFrame:
 
 
 def by_protocol(runs: list[Request]) -> pd.DataFrame:
-    """Generated answers by several graders and judges: PB as published (no floor), and with all that belongs to it.
+    """Generated answers by several graders and judges: PB as published
+    (no floor), and with all that belongs to it.
 
-    Beside them the mean over identities, the identity that is farthest from no system prompt, as it would be named, and
-    how many are below that control, which is what "most identities lower accuracy" counts.
+    Beside them the mean over identities, the identity that is farthest from no system prompt, as it
+    would be named, and how many are below that control, which is what "most identities lower
+    accuracy" counts.
     """
     rows = []
     for run in designs(runs, BIAS):
         if run.parameters["answers"] != "generate":
             continue
-        drawn = {name: run.parameters[name] for name in ("data", "items_per_task", "seed", "answers")}
-        items, answers = datasets.load(run.parameters["tasks"], **drawn), saved(run, "responses.parquet")
+        drawn = {
+            name: run.parameters[name] for name in ("data", "items_per_task", "seed", "answers")
+        }
+        items, answers = (
+            datasets.load(run.parameters["tasks"], **drawn),
+            saved(run, "responses.parquet"),
+        )
         for protocol in ("corrected", "paper"):
             for judge in ("refusal", "phrases"):
                 scores = tasks.grade(answers, items, protocol, judges.load_judge(judge))
-                found = _found(scores, judges.card(judge)).assign(protocol=protocol, judge=judge, run=run.id)
-                utility, safety = found["task"].isin(tasks.UTILITY), found["task"].isin(tasks.SAFETY)
+                found = _found(scores, judges.card(judge)).assign(
+                    protocol=protocol, judge=judge, run=run.id
+                )
+                utility, safety = (
+                    found["task"].isin(tasks.UTILITY),
+                    found["task"].isin(tasks.SAFETY),
+                )
                 found.loc[utility, "judge"], found.loc[safety, "protocol"] = "", ""
                 rows.append(found)
     table = told(rows, keys := ["task", "protocol", "judge"], ["persona"])
-    return table.drop_duplicates([*keys, "metric"], ignore_index=True)  # grades do not depend on the judge of harm
+    # Grades do not depend on the judge of harm.
+    return table.drop_duplicates([*keys, "metric"], ignore_index=True)
 
 
 def _found(scores: pd.DataFrame, card: pd.DataFrame) -> pd.DataFrame:
     rates, versus = effects.rates(scores), effects.contrasts(scores, control="none")
     named = ~rates["persona"].isin(personas.CONTROLS)
-    mean = rates[named].groupby("task", as_index=False).agg(estimate=("estimate", "mean"), n=("n", "max"))
+    mean = (
+        rates[named]
+        .groupby("task", as_index=False)
+        .agg(estimate=("estimate", "mean"), n=("n", "max"))
+    )
     versus["persona"] = versus["contrast"].str.split(" − ").str[0]
     versus = versus[~versus["persona"].isin(personas.CONTROLS)]
     farthest = versus.loc[versus["estimate"].abs().groupby(versus["task"]).idxmax()]
-    below = versus["estimate"].lt(0).groupby(versus["task"]).agg(estimate="sum", n="size").reset_index()
-    invalid = rates[named].groupby("task", as_index=False).agg(estimate=("invalid_rate", "mean"), n=("n", "max"))
+    below = (
+        versus["estimate"].lt(0).groupby(versus["task"]).agg(estimate="sum", n="size").reset_index()
+    )
+    invalid = (
+        rates[named]
+        .groupby("task", as_index=False)
+        .agg(estimate=("invalid_rate", "mean"), n=("n", "max"))
+    )
     bias = effects.personalization_bias(scores)
     spread = effects.judge_corrected(bias[bias["dimension"].isin(tasks.SAFETY)], card)
     control = rates[rates["persona"] == "none"]
     level = effects.judge_corrected(control[control["task"].isin(tasks.SAFETY)], card)
     parts = [
         _bias(scores),
-        spread.rename(columns={"dimension": "task"}).assign(metric="debiased_pb2 without the judge's errors"),
+        spread.rename(columns={"dimension": "task"}).assign(
+            metric="debiased_pb2 without the judge's errors"
+        ),
         control.assign(metric="none"),
         level.assign(metric="none without the judge's errors"),
         mean.assign(metric="mean of identities", unit="points"),
@@ -201,20 +258,31 @@ def _found(scores: pd.DataFrame, card: pd.DataFrame) -> pd.DataFrame:
 
 
 def remedies(runs: list[Request]) -> pd.DataFrame:
-    """The paired change of PB under each defence, and its price in mean score; and prompt defences beside a placebo."""
+    """The paired change of PB under each defence, and its price in mean
+    score; and prompt defences beside a placebo.
+    """
     rows = []
     for run in designs(runs, MITIGATION):
-        table = saved(run, "paired_change.csv").query("metric != 'pb_percent'")  # of a PB that may be 0
+        # Of a PB that may be 0.
+        table = saved(run, "paired_change.csv").query("metric != 'pb_percent'")
         rows.append(_apart(table).assign(run=run.id))
-    table = told(rows, keys := ["condition", "compared_with", "task"], ["before", "after", "n_identities"])
-    return table.drop_duplicates([*keys, "metric"], ignore_index=True)  # DPO ran beside a defence that had run before
+    table = told(
+        rows, keys := ["condition", "compared_with", "task"], ["before", "after", "n_identities"]
+    )
+    # DPO ran beside a defence that had run before.
+    return table.drop_duplicates([*keys, "metric"], ignore_index=True)
 
 
 TABLES = [persona_effects, identities, answer_flips, by_protocol, remedies]
 
 
 @click.command()
-@click.option("--figures", type=click.Path(path_type=Path), default=FIGURES, help="Folder under which runs live.")
+@click.option(
+    "--figures",
+    type=click.Path(path_type=Path),
+    default=FIGURES,
+    help="Folder under which runs live.",
+)
 def main(figures: Path) -> None:
     runs = finished(figures)
     for make in TABLES:

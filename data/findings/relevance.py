@@ -1,8 +1,9 @@
 """Do models pick what people find relevant? Makes ``relevance.csv`` beside this file.
 
 ``python data/findings/relevance.py FOLDER --embeddings MINILM --model smollm2``; FOLDER holds
-relevance_judgments*.csv, MINILM is a folder of sentence-transformers. Scores are kept in the cache: an interrupted call
-goes on where it stopped. ``--encoder`` fine-tunes one, too, which takes hours without a GPU.
+relevance_judgments*.csv, MINILM is a folder of sentence-transformers. Scores are kept in the cache:
+an interrupted call goes on where it stopped. ``--encoder`` fine-tunes one, too, which takes hours
+without a GPU.
 """
 
 import hashlib
@@ -22,7 +23,8 @@ from personagap.results import corrected, result
 
 GOLD, KEY, DRAWS = "human_majority", ["user", "prompt", "item"], 3
 METRICS = ["precision", "recall", "f1", "kappa", "auprc", "yes_rate"]
-#: Attributes of each prompt that a language model is asked about: weighed, written one by one; and pages.
+#: Attributes of each prompt that a language model is asked about:
+#: weighed, written one by one; and pages.
 WEIGHED, WRITTEN, PAGES, TOKENS = 8, 1, 2, 64
 
 
@@ -35,23 +37,36 @@ def kept(make: Callable[[], np.ndarray], *of: object) -> np.ndarray:
     return np.load(file)
 
 
-def stacked(scores: np.ndarray, said: np.ndarray, labels: np.ndarray, number: np.ndarray) -> np.ndarray:
-    """Out-of-fold probability by a logistic regression on a classifier's scores and what models said."""
+def stacked(
+    scores: np.ndarray, said: np.ndarray, labels: np.ndarray, number: np.ndarray
+) -> np.ndarray:
+    """Out-of-fold probability by a logistic regression on a
+    classifier's scores and what models said.
+    """
     x, combined = np.column_stack([scores, said]), np.empty(len(labels))
     for fold in np.unique(number):
         here = number == fold
-        combined[here] = LogisticRegression().fit(x[~here], labels[~here]).predict_proba(x[here])[:, 1]
+        combined[here] = (
+            LogisticRegression().fit(x[~here], labels[~here]).predict_proba(x[here])[:, 1]
+        )
     return combined
 
 
 def trained(pairs, known, said, embeddings, encoder) -> pd.DataFrame:
     """Judgments ``… rater label score`` of classifiers; the rater is "classifier|folds|draw"."""
-    texts, labels = list(zip(pairs["prompt_text"], pairs["attribute"], strict=True)), known.to_numpy()
+    texts, labels = (
+        list(zip(pairs["prompt_text"], pairs["attribute"], strict=True)),
+        known.to_numpy(),
+    )
     which = {"linear, TF-IDF": ("linear", None), "linear, MiniLM": ("linear", embeddings)}
     which["kernel, MiniLM"] = "kernel", embeddings
     if encoder:
         which["fine-tuned encoder"] = "encoder", encoder
-    splits = {"prompt-disjoint": pairs["prompt"], "user-disjoint": pairs["user"], "random (leaks)": range(len(pairs))}
+    splits = {
+        "prompt-disjoint": pairs["prompt"],
+        "user-disjoint": pairs["user"],
+        "random (leaks)": range(len(pairs)),
+    }
     key, tables = pairs.drop(columns=["prompt_text", "attribute"]), []
     for draw in range(DRAWS):
         for split, groups in splits.items():
@@ -60,7 +75,9 @@ def trained(pairs, known, said, embeddings, encoder) -> pd.DataFrame:
             for name, how in which.items():
                 fit = partial(classifiers.cross_validate, texts, labels, number, *how, draw)
                 scores[name] = kept(fit, texts, labels.tolist(), number.tolist(), *how, draw)
-            scores["combined: kernel and both models"] = stacked(scores["kernel, MiniLM"], said, labels, number)
+            scores["combined: kernel and both models"] = stacked(
+                scores["kernel, MiniLM"], said, labels, number
+            )
             for name, score in scores.items():
                 yes = classifiers.decide(score, labels, number)
                 tables.append(key.assign(rater=f"{name}|{split}|{draw}", label=yes, score=score))
@@ -68,14 +85,23 @@ def trained(pairs, known, said, embeddings, encoder) -> pd.DataFrame:
 
 
 def asked(spec: str, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Judgments of a language model, zero-shot: weighed (with a score), written one by one, and list-wise."""
+    """Judgments of a language model, zero-shot: weighed (with a
+    score), written one by one, and list-wise.
+    """
     lm, by = models.load_model(spec), pairs.groupby("prompt", group_keys=False)
     sample = by.sample(WEIGHED, random_state=0)
-    questions = [attributes.question(p, [a]) for p, a in zip(sample["prompt_text"], sample["attribute"], strict=True)]
+    questions = [
+        attributes.question(p, [a])
+        for p, a in zip(sample["prompt_text"], sample["attribute"], strict=True)
+    ]
     chats = [[{"role": "user", "content": question}] for question in questions]
     choices = ["Answer: YES", "Answer: NO"]
-    yes, no = kept(lambda: np.array(lm.choose(chats, choices)), questions, choices, lm.id, lm.revision).T
-    weighed = sample.drop(columns=["prompt_text", "attribute"]).assign(label=(yes > no).astype(int), score=yes - no)
+    yes, no = kept(
+        lambda: np.array(lm.choose(chats, choices)), questions, choices, lm.id, lm.revision
+    ).T
+    weighed = sample.drop(columns=["prompt_text", "attribute"]).assign(
+        label=(yes > no).astype(int), score=yes - no
+    )
     tables = [weighed.assign(rater=f"{lm.id}, weighed", rater_kind="model")]
     pages = pairs[pairs["prompt"].isin(pairs["prompt"].unique()[:PAGES])]
     for mode, some in {"single": by.sample(WRITTEN, random_state=0), "list": pages}.items():
@@ -93,12 +119,16 @@ def measured(everyone: pd.DataFrame) -> pd.DataFrame:
         scored = gap.scored_metrics(pd.concat([reference, own.assign(label=own["score"])]), GOLD)
         scored = scored[scored["metric"] == "auprc"].assign(unit="")
         table = table[(table["rater"] != rater) | (table["metric"] != "auprc")]
-        table = pd.concat([table, scored[table.columns.intersection(scored.columns)]], ignore_index=True)
+        table = pd.concat(
+            [table, scored[table.columns.intersection(scored.columns)]], ignore_index=True
+        )
     return table[table["metric"].isin(METRICS)].assign(versus="")
 
 
 def compared(everyone: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences, on the same pairs: of each rater with scores and every model, and of leaking folds."""
+    """Paired differences, on the same pairs: of each rater with
+    scores and every model, and of leaking folds.
+    """
     scored = everyone[everyone["rater_kind"] == "trained"]["rater"].unique()
     stored = everyone.loc[everyone["rater_kind"] == "stored", "rater"].unique()
     tables = []
@@ -112,7 +142,9 @@ def compared(everyone: pd.DataFrame) -> pd.DataFrame:
             table = gap.paired_difference(three, rater, other, GOLD)
             table = table[table["metric"].isin(["f1", "kappa"])]
             both = three.assign(label=three["score"].fillna(three["label"]))
-            table = pd.concat([table, gap.scored_difference(both, rater, other, GOLD)], ignore_index=True)
+            table = pd.concat(
+                [table, gap.scored_difference(both, rater, other, GOLD)], ignore_index=True
+            )
             versus = other.split("|")[1] if "|" in other else other
             tables.append(table.assign(rater=rater, versus=versus))
     return pd.concat(tables, ignore_index=True)
@@ -120,7 +152,9 @@ def compared(everyone: pd.DataFrame) -> pd.DataFrame:
 
 @click.command()
 @click.argument("folder")
-@click.option("--embeddings", required=True, help="folder or Hub name of a sentence-transformers model")
+@click.option(
+    "--embeddings", required=True, help="folder or Hub name of a sentence-transformers model"
+)
 @click.option("--encoder", help="folder or Hub name of a model to fine-tune")
 @click.option("--model", "spec", help="a language model to ask, such as smollm2")
 def main(folder: str, embeddings: str, encoder: str | None, spec: str | None) -> None:
@@ -134,7 +168,12 @@ def main(folder: str, embeddings: str, encoder: str | None, spec: str | None) ->
         tables.append(asked(spec, pairs))
     everyone = pd.concat(tables, ignore_index=True)
     table = pd.concat([measured(everyone), compared(everyone)], ignore_index=True)
-    keys = table["rater"].str.split("|", expand=True).set_axis(["classifier", "folds", "draw"], axis=1).fillna("")
+    keys = (
+        table["rater"]
+        .str.split("|", expand=True)
+        .set_axis(["classifier", "folds", "draw"], axis=1)
+        .fillna("")
+    )
     table = corrected(keys.join(table.drop(columns="rater")), ["folds", "versus", "metric"])
     table = result(table, ["classifier", "folds", "draw", "versus"])
     table = table[[*table.columns[: table.columns.get_loc("method") + 1]]]

@@ -18,9 +18,12 @@ from personagap import _confining
 from personagap._confining import LINE
 from personagap.errors import UserError
 
-_OUTSIDE = {kind.__name__: kind for kind in (bool, int, float, str, list, tuple, set, frozenset, dict)}
+_OUTSIDE = {
+    kind.__name__: kind for kind in (bool, int, float, str, list, tuple, set, frozenset, dict)
+}
 _OUTSIDE |= {"abs": abs, "math": math, "__builtins__": {}}
-#: Evaluated here as well, since a candidate can patch them, unless the program is asked for a function of that name.
+#: Evaluated here as well, since a candidate can patch them, unless the
+#: program is asked for a function of that name.
 _BUILTINS = {function.__name__: function for function in (len, max, min, round, sorted, sum)}
 
 
@@ -47,7 +50,10 @@ _CONTAINERS = {
 }
 _SCALARS = {
     **{kind.__name__: kind for kind in (Decimal, datetime.timedelta)},
-    **{kind.__name__: kind.fromisoformat for kind in (datetime.datetime, datetime.date, datetime.time)},
+    **{
+        kind.__name__: kind.fromisoformat
+        for kind in (datetime.datetime, datetime.date, datetime.time)
+    },
     "Fraction": _fraction,
     "range": _range,
 }
@@ -66,7 +72,11 @@ class _Split(ast.NodeTransformer):
         # What compares values is made here, so that no object of the candidate's decides it.
         difference = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub)
         tolerance = isinstance(node, ast.Call) and ast.unparse(node.func) in ("abs", "math.isclose")
-        if difference or tolerance or isinstance(node, ast.Compare | ast.BoolOp | ast.UnaryOp | ast.keyword):
+        if (
+            difference
+            or tolerance
+            or isinstance(node, ast.Compare | ast.BoolOp | ast.UnaryOp | ast.keyword)
+        ):
             return self.generic_visit(node)
         if not isinstance(node, ast.expr):
             return node
@@ -77,17 +87,23 @@ class _Split(ast.NodeTransformer):
 
 
 def _is_constant(part: ast.AST, known: Set[str]) -> bool:
-    """Can this part of an expression be evaluated here: only literals, ``known`` names and ``math``?"""
+    """Can this part of an expression be evaluated here: only
+    literals, ``known`` names and ``math``?
+    """
     if isinstance(part, ast.Attribute):
         return re.fullmatch(r"math\.[a-z]\w*", ast.unparse(part)) is not None
     return not isinstance(part, ast.Name) or part.id in known
 
 
 def _computed(constant: ast.expr) -> ast.expr:
-    """The value of a constant expression, if it takes a computation: that is done once, and under a limit."""
+    """The value of a constant expression, if it takes a
+    computation: that is done once, and under a limit.
+    """
     parts = [*ast.walk(constant)]
     called = [part.func for part in parts if isinstance(part, ast.Call)]
-    if not any(isinstance(part, _COSTLY) for part in parts) and all(isinstance(func, ast.Name) for func in called):
+    if not any(isinstance(part, _COSTLY) for part in parts) and all(
+        isinstance(func, ast.Name) for func in called
+    ):
         return constant
     expression = ast.unparse(constant)
     lines, _ = _confining.run("", [[expression]], "import math", CONSTANT, None)
@@ -100,31 +116,40 @@ def _computed(constant: ast.expr) -> ast.expr:
 
 
 def singles(test: str) -> list[str]:
-    """The assert statements of a test; itself, if it holds something else, for `take_apart` to refuse."""
+    """The assert statements of a test; itself, if it holds
+    something else, for `take_apart` to refuse.
+    """
     try:
         statements = ast.parse(test.strip()).body
     except (SyntaxError, ValueError):
         return [test]
-    apart = len(statements) > 1 and all(isinstance(statement, ast.Assert) for statement in statements)
+    apart = len(statements) > 1 and all(
+        isinstance(statement, ast.Assert) for statement in statements
+    )
     return list(map(ast.unparse, statements)) if apart else [test]
 
 
 @functools.lru_cache(maxsize=4096)
 def take_apart(test: str) -> tuple[object, list[str]]:
-    """The comparison to make here (code with the names _0, _1 …), and the expressions behind the names."""
+    """The comparison to make here (code with the names _0, _1 …),
+    and the expressions behind the names.
+    """
     try:
         (statement,) = ast.parse(test.strip()).body
         expression = statement.test if isinstance(statement, ast.Assert) else None
     except (SyntaxError, ValueError):
         expression = None
     if expression is None:
-        raise UserError(f"the test {test[:80]!r} is not one assert statement: correct it in the data")
+        raise UserError(
+            f"the test {test[:80]!r} is not one assert statement: correct it in the data"
+        )
     names = {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
     both = _OUTSIDE.keys() | _BUILTINS.keys()
     split = _Split(both if names - both else _OUTSIDE.keys())
     outside = ast.fix_missing_locations(ast.Expression(split.visit(expression)))
     # Its truth is told where it is made: an object of the candidate's own does not travel.
-    if isinstance(outside.body, ast.Name):  # the candidate's value itself is the truth: any object may be true
+    # The candidate's value itself is the truth: any object may be true.
+    if isinstance(outside.body, ast.Name):
         split.inside = [f"not not ({split.inside[0]})"]
     return compile(outside, "test", "eval"), split.inside
 

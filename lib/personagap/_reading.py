@@ -58,7 +58,9 @@ def are_texts(column: pd.Series) -> pd.Series:
 
 
 def sum_to_one(arrays: pd.Series) -> pd.Series:
-    """Whether each value is a list of numbers, such as texts and nested lists are not, that sum to one."""
+    """Whether each value is a list of numbers, such as texts and
+    nested lists are not, that sum to one.
+    """
     return arrays.map(lambda each: pd.api.types.is_list_like(each) and _sums_to_one([*each]))
 
 
@@ -85,7 +87,8 @@ def read_text(file: Path) -> str:
         text = regular(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
-    except (OSError, ValueError) as error:  # a folder of that name, a link to nothing, no permission; no name at all
+    except (OSError, ValueError) as error:
+        # A folder of that name, a link to nothing, no permission; no name at all.
         remedy = "replace it with the full file, or remove it"
         cause = getattr(error, "strerror", None) or error
         raise UserError(f"{file}: cannot be read ({cause}): {remedy}") from None
@@ -114,8 +117,11 @@ def read_csv(file: Path, header: list[str] | None = None) -> pd.DataFrame:
 
 
 def read_jsonl(file: Path) -> pd.DataFrame:
-    lines = enumerate(read_text(file).split("\n"), start=1)  # not splitlines, which also cuts at U+2028 inside a text
-    records = {number: _record(f"{file}, row {number}", line) for number, line in lines if line.strip()}
+    # Not splitlines, which also cuts at U+2028 inside a text.
+    lines = enumerate(read_text(file).split("\n"), start=1)
+    records = {
+        number: _record(f"{file}, row {number}", line) for number, line in lines if line.strip()
+    }
     return pd.DataFrame(list(records.values()), index=list(records))
 
 
@@ -154,7 +160,9 @@ def anonymous(names: pd.Series, prefix: str = "u") -> pd.Series:
     return numbers.map(lambda number: f"{prefix}{number:02d}")
 
 
-def source(task: str, file: str | Path, rows: int, licence: str = "not stated in the files") -> dict[str, Any]:
+def source(
+    task: str, file: str | Path, rows: int, licence: str = "not stated in the files"
+) -> dict[str, Any]:
     """What a report says of a table that was read: ``task source licence file rows``."""
     place, name = "folder", shown(file)
     if Path(file).resolve().is_relative_to(DEMO):

@@ -1,7 +1,7 @@
 """The program that runs inside the sandbox: a candidate's code, then the expressions of its tests.
 
-Standard library only. It is given to a bare interpreter as text, never imported, and nothing it says is trusted: it
-holds no expected value and decides nothing (``personagap.sandbox`` does).
+Standard library only. It is given to a bare interpreter as text, never imported, and nothing it
+says is trusted: it holds no expected value and decides nothing (``personagap.sandbox`` does).
 """
 
 import json
@@ -12,8 +12,19 @@ import sys
 
 
 def parts_of(value, name):
-    """What makes a value of the standard library's type ``name``, for ``personagap.sandbox`` to rebuild it."""
-    if name in ("list", "tuple", "set", "frozenset", "deque", "dict_keys", "dict_values", "bytearray"):
+    """What makes a value of the standard library's type ``name``,
+    for ``personagap.sandbox`` to rebuild it.
+    """
+    if name in (
+        "list",
+        "tuple",
+        "set",
+        "frozenset",
+        "deque",
+        "dict_keys",
+        "dict_values",
+        "bytearray",
+    ):
         return list(value)
     if name in ("dict", "OrderedDict", "Counter"):
         return [list(pair) for pair in value.items()]
@@ -33,7 +44,9 @@ MODULES = ("builtins", "collections", "decimal", "fractions", "datetime")
 
 
 def pack(value):
-    """A value as JSON: types of the standard library, anything derived from them as its base type."""
+    """A value as JSON: types of the standard library, anything
+    derived from them as its base type.
+    """
     if type(value).__module__ == "numpy":
         value = value.tolist()
     if value is None:
@@ -55,17 +68,19 @@ def limit(seconds: float, idle: float, memory: int) -> None:
         resource.RLIMIT_AS: memory,
         resource.RLIMIT_FSIZE: 1 << 20,
         resource.RLIMIT_NOFILE: 64,
-        resource.RLIMIT_NPROC: 64,  # binds ordinary users only; the filter of system calls binds all
+        # Binds ordinary users only; the filter of system calls binds all.
+        resource.RLIMIT_NPROC: 64,
         resource.RLIMIT_CORE: 0,
     }
     for kind, most in limits.items():
         hard = resource.getrlimit(kind)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (most, most))
-    # At the soft limit SIGXCPU, which says that time was the reason; who ignores it has a second more.
+    # At the soft limit SIGXCPU, which says that time was the
+    # reason; who ignores it has a second more.
     resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 2))
-    # The default action of both: the process ends. Time is the processor's, so that a busy machine changes no result;
-    # by the clock only who sleeps or waits is stopped.
+    # The default action of both: the process ends. Time is the processor's, so that a busy machine
+    # changes no result; by the clock only who sleeps or waits is stopped.
     signal.setitimer(signal.ITIMER_PROF, seconds)
     signal.setitimer(signal.ITIMER_REAL, idle)
 
@@ -73,7 +88,8 @@ def limit(seconds: float, idle: float, memory: int) -> None:
 def main() -> None:
     job = json.loads(sys.stdin.buffer.read())
     answers = os.fdopen(os.dup(1), "w")
-    # The usual numbers lead nowhere. A candidate that guesses the channel's can write values there, as it may anyway.
+    # The usual numbers lead nowhere. A candidate that guesses the channel's
+    # can write values there, as it may anyway.
     null = os.open("/dev/null", os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)

@@ -1,4 +1,6 @@
-"""Submodules that are imported when they are first used, so that statistics alone never load torch."""
+"""Submodules that are imported when they are first used, so
+that statistics alone never load torch.
+"""
 
 import importlib
 import pkgutil
@@ -7,7 +9,9 @@ from collections.abc import Callable, Iterable
 
 def on_demand(package: str, path: Iterable[str]) -> tuple[Callable, Callable, list[str]]:
     """``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562)."""
-    names = [module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_")]
+    names = [
+        module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_")
+    ]
 
     def load(name: str):
         if name in names:

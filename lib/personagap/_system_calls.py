@@ -1,8 +1,9 @@
 """The filter of system calls that a program in the sandbox runs under: seccomp, classic BPF.
 
-The namespaces that bubblewrap makes and the capabilities that it drops confine; the filter is a second wall, and the
-only one before what the program shares with the host: its keys, /dev/null, memory that no limit counts, the host of a
-virtual machine. It lists what a computation needs; whatever else there is, or a later kernel brings, is refused.
+The namespaces that bubblewrap makes and the capabilities that it drops confine; the filter is a
+second wall, and the only one before what the program shares with the host: its keys, /dev/null,
+memory that no limit counts, the host of a virtual machine. It lists what a computation needs;
+whatever else there is, or a later kernel brings, is refused.
 """
 
 import functools
@@ -11,49 +12,165 @@ import struct
 
 #: By number on (x86_64, aarch64); None where there is no such call.
 ALLOWED = {
-    # Files: to read what is mounted, to write in the private folder. No owners, modes, times, locks or links.
+    # Files: to read what is mounted, to write in the private folder. No
+    # owners, modes, times, locks or links.
     **{"read": (0, 63), "write": (1, 64), "open": (2, None), "openat": (257, 56), "close": (3, 57)},
-    **{"lseek": (8, 62), "pread64": (17, 67), "pwrite64": (18, 68), "readv": (19, 65), "writev": (20, 66)},
-    **{"stat": (4, None), "fstat": (5, 80), "lstat": (6, None), "newfstatat": (262, 79), "statx": (332, 291)},
-    **{"access": (21, None), "faccessat": (269, 48), "faccessat2": (439, 439), "readlink": (89, None)},
-    **{"readlinkat": (267, 78), "statfs": (137, 43), "fstatfs": (138, 44), "fsync": (74, 82), "fdatasync": (75, 83)},
-    **{"truncate": (76, 45), "ftruncate": (77, 46), "getdents": (78, None), "getdents64": (217, 61)},
-    **{"getcwd": (79, 17), "chdir": (80, 49), "fchdir": (81, 50), "umask": (95, 166), "fadvise64": (221, 223)},
+    **{
+        "lseek": (8, 62),
+        "pread64": (17, 67),
+        "pwrite64": (18, 68),
+        "readv": (19, 65),
+        "writev": (20, 66),
+    },
+    **{
+        "stat": (4, None),
+        "fstat": (5, 80),
+        "lstat": (6, None),
+        "newfstatat": (262, 79),
+        "statx": (332, 291),
+    },
+    **{
+        "access": (21, None),
+        "faccessat": (269, 48),
+        "faccessat2": (439, 439),
+        "readlink": (89, None),
+    },
+    **{
+        "readlinkat": (267, 78),
+        "statfs": (137, 43),
+        "fstatfs": (138, 44),
+        "fsync": (74, 82),
+        "fdatasync": (75, 83),
+    },
+    **{
+        "truncate": (76, 45),
+        "ftruncate": (77, 46),
+        "getdents": (78, None),
+        "getdents64": (217, 61),
+    },
+    **{
+        "getcwd": (79, 17),
+        "chdir": (80, 49),
+        "fchdir": (81, 50),
+        "umask": (95, 166),
+        "fadvise64": (221, 223),
+    },
     **{"rename": (82, None), "renameat": (264, 38), "renameat2": (316, 276), "mkdir": (83, None)},
     **{"mkdirat": (258, 34), "rmdir": (84, None), "unlink": (87, None), "unlinkat": (263, 35)},
     **{"dup": (32, 23), "dup2": (33, None), "dup3": (292, 24), "sendfile": (40, 71)},
-    **{"copy_file_range": (326, 285), "pipe": (22, None), "pipe2": (293, 59), "close_range": (436, 436)},
+    **{
+        "copy_file_range": (326, 285),
+        "pipe": (22, None),
+        "pipe2": (293, 59),
+        "close_range": (436, 436),
+    },
     # Memory, which RLIMIT_AS counts.
-    **{"mmap": (9, 222), "mprotect": (10, 226), "munmap": (11, 215), "brk": (12, 214), "mremap": (25, 216)},
+    **{
+        "mmap": (9, 222),
+        "mprotect": (10, 226),
+        "munmap": (11, 215),
+        "brk": (12, 214),
+        "mremap": (25, 216),
+    },
     **{"madvise": (28, 233)},
-    # This process and its threads. Bubblewrap starts the interpreter under the filter, and waits for its end.
-    **{"execve": (59, 221), "wait4": (61, 260), "exit": (60, 93), "exit_group": (231, 94), "futex": (202, 98)},
-    **{"futex_waitv": (449, 449), "set_robust_list": (273, 99), "set_tid_address": (218, 96), "rseq": (334, 293)},
-    **{"membarrier": (324, 283), "arch_prctl": (158, None), "sched_yield": (24, 124), "getcpu": (309, 168)},
-    **{"sched_getaffinity": (204, 123), "sched_setaffinity": (203, 122), "sched_getparam": (143, 121)},
-    **{"sched_getscheduler": (145, 120), "getpriority": (140, 141), "getpid": (39, 172), "gettid": (186, 178)},
+    # This process and its threads. Bubblewrap starts the interpreter
+    # under the filter, and waits for its end.
+    **{
+        "execve": (59, 221),
+        "wait4": (61, 260),
+        "exit": (60, 93),
+        "exit_group": (231, 94),
+        "futex": (202, 98),
+    },
+    **{
+        "futex_waitv": (449, 449),
+        "set_robust_list": (273, 99),
+        "set_tid_address": (218, 96),
+        "rseq": (334, 293),
+    },
+    **{
+        "membarrier": (324, 283),
+        "arch_prctl": (158, None),
+        "sched_yield": (24, 124),
+        "getcpu": (309, 168),
+    },
+    **{
+        "sched_getaffinity": (204, 123),
+        "sched_setaffinity": (203, 122),
+        "sched_getparam": (143, 121),
+    },
+    **{
+        "sched_getscheduler": (145, 120),
+        "getpriority": (140, 141),
+        "getpid": (39, 172),
+        "gettid": (186, 178),
+    },
     **{"getppid": (110, 173), "getpgrp": (111, None), "getpgid": (121, 155), "getsid": (124, 156)},
     **{"getuid": (102, 174), "geteuid": (107, 175), "getgid": (104, 176), "getegid": (108, 177)},
-    **{"getgroups": (115, 158), "getresuid": (118, 148), "getresgid": (120, 150), "getrusage": (98, 165)},
+    **{
+        "getgroups": (115, 158),
+        "getresuid": (118, 148),
+        "getresgid": (120, 150),
+        "getrusage": (98, 165),
+    },
     **{"times": (100, 153), "uname": (63, 160), "sysinfo": (99, 179), "getrandom": (318, 278)},
     **{"getrlimit": (97, 163), "setrlimit": (160, 164), "prlimit64": (302, 261)},
     # Signals and time.
-    **{"rt_sigaction": (13, 134), "rt_sigprocmask": (14, 135), "rt_sigreturn": (15, 139), "rt_sigpending": (127, 136)},
-    **{"rt_sigtimedwait": (128, 137), "rt_sigsuspend": (130, 133), "sigaltstack": (131, 132), "pause": (34, None)},
-    **{"kill": (62, 129), "tkill": (200, 130), "tgkill": (234, 131), "alarm": (37, None), "getitimer": (36, 102)},
-    **{"setitimer": (38, 103), "nanosleep": (35, 101), "clock_nanosleep": (230, 115), "clock_gettime": (228, 113)},
+    **{
+        "rt_sigaction": (13, 134),
+        "rt_sigprocmask": (14, 135),
+        "rt_sigreturn": (15, 139),
+        "rt_sigpending": (127, 136),
+    },
+    **{
+        "rt_sigtimedwait": (128, 137),
+        "rt_sigsuspend": (130, 133),
+        "sigaltstack": (131, 132),
+        "pause": (34, None),
+    },
+    **{
+        "kill": (62, 129),
+        "tkill": (200, 130),
+        "tgkill": (234, 131),
+        "alarm": (37, None),
+        "getitimer": (36, 102),
+    },
+    **{
+        "setitimer": (38, 103),
+        "nanosleep": (35, 101),
+        "clock_nanosleep": (230, 115),
+        "clock_gettime": (228, 113),
+    },
     **{"clock_getres": (229, 114), "gettimeofday": (96, 169), "time": (201, None)},
     # Waiting for several things, as asyncio does, and its own pair of sockets.
-    **{"poll": (7, None), "ppoll": (271, 73), "select": (23, None), "pselect6": (270, 72), "epoll_create": (213, None)},
-    **{"epoll_create1": (291, 20), "epoll_ctl": (233, 21), "epoll_wait": (232, None), "epoll_pwait": (281, 22)},
+    **{
+        "poll": (7, None),
+        "ppoll": (271, 73),
+        "select": (23, None),
+        "pselect6": (270, 72),
+        "epoll_create": (213, None),
+    },
+    **{
+        "epoll_create1": (291, 20),
+        "epoll_ctl": (233, 21),
+        "epoll_wait": (232, None),
+        "epoll_pwait": (281, 22),
+    },
     **{"eventfd2": (290, 19), "sendto": (44, 206), "recvfrom": (45, 207), "shutdown": (48, 210)},
-    **{"getsockname": (51, 204), "getpeername": (52, 205), "getsockopt": (55, 209), "setsockopt": (54, 208)},
+    **{
+        "getsockname": (51, 204),
+        "getpeername": (52, 205),
+        "getsockopt": (55, 209),
+        "setsockopt": (54, 208),
+    },
 }
 #: Allowed for some values of an argument: number, offset of the argument, the values.
 SOME = {
-    # To copy a descriptor, to close it at exec, not to block; no locks or leases, which hold up writers of the host.
+    # To copy a descriptor, to close it at exec, not to block; no locks or
+    # leases, which hold up writers of the host.
     "fcntl": ((72, 25), 24, (0, 1, 2, 3, 4, 1030)),
-    "ioctl": ((16, 29), 24, (0x5401, 0x5413, 0x5421, 0x5450, 0x5451)),  # is it a terminal, may it block, closed by exec
+    # Is it a terminal, may it block, closed by exec.
+    "ioctl": ((16, 29), 24, (0x5401, 0x5413, 0x5421, 0x5450, 0x5451)),
     "prctl": ((157, 167), 16, (15, 16)),  # the name of a thread
     "socketpair": ((53, 199), 16, (1,)),  # AF_UNIX: other families may reach past the namespaces
 }
@@ -70,19 +187,30 @@ def program() -> bytes:
     load, equal, at_least, any_bit, answer = 0x20, 0x15, 0x35, 0x45, 0x06
     allow, kill, error, clone3, thread = 0x7FFF0000, 0x80000000, 0x00050000, 435, 0x00010000
     steps = [
-        (load, 0, 0, 4), (equal, 1, 0, architecture), (answer, 0, 0, kill),  # offset 4: architecture
-        (load, 0, 0, 0), (at_least, 0, 1, 0x40000000), (answer, 0, 0, kill),  # offset 0: number; the x32 range
-        (equal, 0, 1, clone3), (answer, 0, 0, error | 38),  # "not implemented": libc falls back to clone
+        # Offset 4: architecture.
+        (load, 0, 0, 4), (equal, 1, 0, architecture), (answer, 0, 0, kill),
+        # Offset 0: number; the x32 range.
+        (load, 0, 0, 0), (at_least, 0, 1, 0x40000000), (answer, 0, 0, kill),
+        # "not implemented": libc falls back to clone.
+        (equal, 0, 1, clone3), (answer, 0, 0, error | 38),
     ]  # fmt: skip
     for numbers in ALLOWED.values():
         if (number := numbers[place]) is not None:
             steps += [(equal, 0, 1, number), (answer, 0, 0, allow)]
     for numbers, offset, values in SOME.values():
-        checks = [step for value in values for step in ((equal, 0, 1, value), (answer, 0, 0, allow))]
-        steps += [(equal, 0, len(checks) + 2, numbers[place]), (load, 0, 0, offset), *checks, (answer, 0, 0, error | 1)]
+        checks = [
+            step for value in values for step in ((equal, 0, 1, value), (answer, 0, 0, allow))
+        ]
+        steps += [
+            (equal, 0, len(checks) + 2, numbers[place]),
+            (load, 0, 0, offset),
+            *checks,
+            (answer, 0, 0, error | 1),
+        ]
     steps += [
-        # Threads alone, no processes: RLIMIT_NPROC does not bind the superuser, who runs many containers.
-        (equal, 0, 3, clone), (load, 0, 0, 16), (any_bit, 0, 1, thread), (answer, 0, 0, allow),  # offset 16: flags
+        # Threads alone, no processes: RLIMIT_NPROC does not bind the superuser,
+        # who runs many containers. Offset 16: flags.
+        (equal, 0, 3, clone), (load, 0, 0, 16), (any_bit, 0, 1, thread), (answer, 0, 0, allow),
         (answer, 0, 0, error | 1),  # "not permitted"
     ]  # fmt: skip
     return b"".join(struct.pack("=HBBI", *step) for step in steps)

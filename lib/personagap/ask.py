@@ -23,20 +23,32 @@ WEIGHED = 256
 ANSWERS = ("generate", "likelihood")
 #: Tokens of a text that is written, unless somebody says otherwise.
 WRITTEN = 2048
-ANSWERED = ["text", "reasoning", "outcome", "finish_reason", "prompt_tokens", "output_tokens", "seconds"]
+ANSWERED = [
+    "text",
+    "reasoning",
+    "outcome",
+    "finish_reason",
+    "prompt_tokens",
+    "output_tokens",
+    "seconds",
+]
 PLAN_COLUMNS = ["persona", "template", "task", "item", "run"]
 
 
-def plan(who: pd.DataFrame, items: pd.DataFrame, runs: int = 3, templates: Sequence[str] = ("paper",)) -> pd.DataFrame:
+def plan(
+    who: pd.DataFrame, items: pd.DataFrame, runs: int = 3, templates: Sequence[str] = ("paper",)
+) -> pd.DataFrame:
     """Every request of a design, one row each: ``persona template task item run``.
 
-    Those of one task, phrasing and persona are neighbours, so that a model can reuse the cache of their common prefix;
-    those of one item instead, where the phrasing puts the question first.
+    Those of one task, phrasing and persona are neighbours, so that a model can reuse the cache of
+    their common prefix; those of one item instead, where the phrasing puts the question first.
     """
     by_task = items[["task", "item"]].drop_duplicates().groupby("task", sort=False)
     parts = []
     for (_, rows), template in itertools.product(by_task, templates):
-        tables = (rows, who[["persona"]]) if personas.asks_first(template) else (who[["persona"]], rows)
+        tables = (
+            (rows, who[["persona"]]) if personas.asks_first(template) else (who[["persona"]], rows)
+        )
         parts.append(tables[0].merge(tables[1], how="cross").assign(template=template))
     design = pd.concat(parts, ignore_index=True)
     return design.merge(pd.DataFrame({"run": range(runs)}), how="cross")[PLAN_COLUMNS]
@@ -45,8 +57,8 @@ def plan(who: pd.DataFrame, items: pd.DataFrame, runs: int = 3, templates: Seque
 class How(TypedDict, total=False):
     """How questions are put: keyword arguments of `ask`, `by_condition` and ``pricing.of_answers``.
 
-    answers : "generate" (default), or "likelihood": of each of the task's choices, as the next words, in one forward
-        pass and without sampling noise.
+    answers : "generate" (default), or "likelihood": of each of the task's choices, as the next
+        words, in one forward pass and without sampling noise.
     runs : independent answers per prompt, default 3; by likelihood there is one.
     seed : together with model, prompt, sampling and run it determines each answer. Default 0.
     templates : phrasings that state the identity, default the paper's.
@@ -80,11 +92,12 @@ def ask(
 
     Returns
     -------
-    The ``responses`` table; ``text`` is what the user sees, ``outcome`` one of ``models.answers.OUTCOMES``. A request
-    the model failed on has the outcome "failed" and no text; it is not stored, so the next call asks it again.
-    ``.attrs["asked"]`` counts the requests put to the model by this call, which took ``.attrs["asking_seconds"]``,
-    ``.attrs["unanswered"]`` those that failed, ``.attrs["older"]``, if any, stored answers of
-    older versions: they are as they were, whole and without an outcome.
+    The ``responses`` table; ``text`` is what the user sees, ``outcome`` one of
+    ``models.answers.OUTCOMES``. A request the model failed on has the outcome "failed" and no text;
+    it is not stored, so the next call asks it again. ``.attrs["asked"]`` counts the requests put to
+    the model by this call, which took ``.attrs["asking_seconds"]``, ``.attrs["unanswered"]`` those
+    that failed, ``.attrs["older"]``, if any, stored answers of older versions: they are as they
+    were, whole and without an outcome.
 
     Raises
     ------
@@ -120,8 +133,8 @@ def requests(
     sampling: Sampling | None = None,
     defence: Callable[[list], list] | None = None,
 ) -> tuple[pd.DataFrame, list, list, list[str]]:
-    """Of the arguments of `ask`: the rows of `plan` with ``prompt_hash``, and of each its chat, its choices (none where
-    they are not weighed) and its key in the response store.
+    """Of the arguments of `ask`: the rows of `plan` with ``prompt_hash``, and of each its chat, its
+    choices (none where they are not weighed) and its key in the response store.
     """
     if answers not in ANSWERS:
         raise UserError(f"answers are {answers!r}: choose from {', '.join(ANSWERS)}")
@@ -137,10 +150,17 @@ def requests(
         raise UserError(f"templates are {templates!r}: give a list of some of {', '.join(known)}")
     design = plan(who, items, 1 if weigh else runs, templates)
     # As lists: to step through a column of texts takes ten times as long.
-    cells = list(zip(*(design[name].tolist() for name in ("template", "persona", "task", "item")), strict=True))
+    cells = list(
+        zip(
+            *(design[name].tolist() for name in ("template", "persona", "task", "item")),
+            strict=True,
+        )
+    )
     stated = who.set_index("persona")[["phrase", "hint"]].to_dict("index")
     turns = {
-        (row.task, row.item): tasks.likelihood_prompt(row, lm.continues) if weigh else [("user", tasks.prompt(row))]
+        (row.task, row.item): tasks.likelihood_prompt(row, lm.continues)
+        if weigh
+        else [("user", tasks.prompt(row))]
         for row in items.itertuples()
     }
     chats = {}
@@ -164,8 +184,8 @@ def requests(
 def unanswered(responses: pd.DataFrame) -> pd.DataFrame:
     """What failed requests cost each task: ``task requests failed items complete``.
 
-    An item is ``complete`` if everybody got an answer to it in every phrasing (and condition, where there are several);
-    ``effects`` compares identities on those items alone.
+    An item is ``complete`` if everybody got an answer to it in every phrasing (and condition, where
+    there are several); ``effects`` compares identities on those items alone.
     """
     failed = responses["outcome"] == "failed"
     cell = ["task", "item", "persona", "template", *responses.columns.intersection(["condition"])]
@@ -181,9 +201,13 @@ def _require_answers(lm: Model, counts: pd.DataFrame) -> None:
     if len(short):
         reason = getattr(lm, "failure", None)  # a server tells
         cause = f" ({reason})" if reason else ""
-        few = f"{short['complete'].iloc[0]} items of {short['task'].iloc[0]} were answered for everybody"
+        few = (
+            f"{short['complete'].iloc[0]} items of {short['task'].iloc[0]} were answered for "
+            "everybody"
+        )
         raise Unanswered(
-            f"{counts['failed'].sum():,} of {counts['requests'].sum():,} requests to {lm.id} failed{cause}, and only "
+            f"{counts['failed'].sum():,} of {counts['requests'].sum():,} requests to {lm.id} "
+            f"failed{cause}, and only "
             f"{few}: run again, the other answers are kept"
         )
 
@@ -195,7 +219,8 @@ def by_condition(
     defences: Mapping[str, Callable[[list], list]] | None = None,
     **how: Any,
 ) -> pd.DataFrame:
-    """The same questions under several conditions: `ask` of each, with a leading column ``condition``.
+    """The same questions under several conditions: `ask` of each,
+    with a leading column ``condition``.
 
     Parameters
     ----------
@@ -207,19 +232,29 @@ def by_condition(
     """
     if len(models) < 2:
         only = f"only {', '.join(models)}" if models else "none"
-        raise UserError(f"conditions are compared with each other, but there is {only}: name at least two")
+        raise UserError(
+            f"conditions are compared with each other, but there is {only}: name at least two"
+        )
     defences = defences or {}
-    answers = {name: ask(lm, who, items, defence=defences.get(name), **how) for name, lm in models.items()}
-    responses = pd.concat(answers, names=["condition"]).reset_index("condition").reset_index(drop=True)
+    answers = {
+        name: ask(lm, who, items, defence=defences.get(name), **how) for name, lm in models.items()
+    }
+    responses = (
+        pd.concat(answers, names=["condition"]).reset_index("condition").reset_index(drop=True)
+    )
     counted = ("asked", "asking_seconds", "unanswered")
-    responses.attrs |= {name: round(sum(part.attrs[name] for part in answers.values()), 1) for name in counted}
+    responses.attrs |= {
+        name: round(sum(part.attrs[name] for part in answers.values()), 1) for name in counted
+    }
     return responses
 
 
 def texts(
     lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int = WRITTEN
 ) -> list[str | None]:
-    """One answer per prompt, None where the model failed; what the response store holds is not asked again."""
+    """One answer per prompt, None where the model failed; what the
+    response store holds is not asked again.
+    """
     chats, keys, sampling = requests_of_texts(lm, prompts, temperature, seed, max_tokens)
     found = _generate(lm, chats, keys, sampling, ResponseStore(lm.id))["text"].dropna().to_dict()
     return [found.get(key) for key in keys]
@@ -228,7 +263,9 @@ def texts(
 def requests_of_texts(
     lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int
 ) -> tuple[list, list[str], Sampling]:
-    """Of the arguments of `texts`: the chats, the key of each in the response store, and how they are answered."""
+    """Of the arguments of `texts`: the chats, the key of each in the
+    response store, and how they are answered.
+    """
     sampling = Sampling(temperature=temperature, top_k=0, max_tokens=max_tokens)
     chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
     keys = [digest([lm.id, lm.revision, asdict(sampling), seed], lm.render(chat)) for chat in chats]
@@ -236,9 +273,14 @@ def requests_of_texts(
 
 
 def weigh(
-    lm: Model, chats: Sequence, choices: Sequence[Sequence[str]], known: Callable[[list[str]], dict] | None = None
+    lm: Model,
+    chats: Sequence,
+    choices: Sequence[Sequence[str]],
+    known: Callable[[list[str]], dict] | None = None,
 ) -> list[np.ndarray]:
-    """``lm.choose`` of each chat's own choices; what ``known`` or the response store holds is not weighed again."""
+    """``lm.choose`` of each chat's own choices; what ``known`` or the
+    response store holds is not weighed again.
+    """
     keys = _keys_of_weights(lm, [digest(lm.render(chat)) for chat in chats], choices)
     weights = known(keys) if known else {}
     rest = [i for i, key in enumerate(keys) if key not in weights]
@@ -249,7 +291,9 @@ def weigh(
     return [weights[key] for key in keys]
 
 
-def _keys_of_weights(lm: Model, prompt_hashes: Iterable[str], choices: Iterable[Sequence[str]]) -> list[str]:
+def _keys_of_weights(
+    lm: Model, prompt_hashes: Iterable[str], choices: Iterable[Sequence[str]]
+) -> list[str]:
     """What an answer by likelihood is stored under: all that determines it."""
     pairs = zip(prompt_hashes, choices, strict=True)
     return [digest([lm.id, lm.revision], prompt, list(words)) for prompt, words in pairs]
@@ -266,7 +310,9 @@ def _generate(
             keep(i, take_apart(answer, lm.render(asked[i])))
 
         # 15 hexadecimal digits are 60 bits: servers take seeds of 63.
-        for i, answer in enumerate(lm.generate(asked, sampling, [int(keys[row][:15], 16) for row in rows], keep=told)):
+        for i, answer in enumerate(
+            lm.generate(asked, sampling, [int(keys[row][:15], 16) for row in rows], keep=told)
+        ):
             if i not in kept:  # by a model that answers all at once
                 told(i, answer)
 
@@ -274,7 +320,12 @@ def _generate(
 
 
 def _weigh(
-    lm: Model, chats: list, choices: list, keys: list[str], store: ResponseStore, batch: int = WEIGHED
+    lm: Model,
+    chats: list,
+    choices: list,
+    keys: list[str],
+    store: ResponseStore,
+    batch: int = WEIGHED,
 ) -> pd.DataFrame:
     def make(rows, keep: Callable) -> None:
         start, told = time.perf_counter(), itertools.count(1)

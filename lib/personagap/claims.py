@@ -1,7 +1,9 @@
-"""What the designs of published studies could show: intervals, noise floors and smallest effects beside their numbers.
+"""What the designs of published studies could show: intervals, noise
+floors and smallest effects beside their numbers.
 
-Papers print numbers without intervals. An interval follows from the design as far as that is known; where it is not
-(which tasks, how many runs, which rows were tested), from the least and the most noisy design that fits what is known.
+Papers print numbers without intervals. An interval follows from the design as far as that is known;
+where it is not (which tasks, how many runs, which rows were tested), from the least and the most
+noisy design that fits what is known.
 """
 
 import itertools
@@ -21,7 +23,12 @@ from personagap.results import result
 STANDS, DEPENDS, NOISE = "stands", "depends on what was not published", "could be noise"
 #: Value in points → the ends of its 95 % interval.
 Interval = Callable[[float], tuple[float, float]]
-_METHODS = {"PB": "noncentral χ²", "rate": "Wilson", "F1": "normal, by prompts", "correlation": "Bonett–Wright"}
+_METHODS = {
+    "PB": "noncentral χ²",
+    "rate": "Wilson",
+    "F1": "normal, by prompts",
+    "correlation": "Bonett–Wright",
+}
 _IDENTITIES = 31
 _UTILITY = ("MMLU test", "MMLU dev (57 files x 5)", "GSM8K test", "MBPP all splits")
 _SAFETY = ("Do-Not-Answer", "StrongReject shipped")
@@ -36,20 +43,23 @@ def claims() -> pd.DataFrame:
 
     Returns
     -------
-    DataFrame of `results`, one row per line of ``data/claims.csv``, in points (hundredths): ``paper claim``, then the
-    columns of a result, whose interval is that of the most noisy design; ``best_low best_high`` that of the least
-    noisy; ``detectable``: the smallest effect that the most noisy design finds with 80 % power; ``floor_low
-    floor_high``: the PB that noise alone gives; ``verdict``; ``evidence``, where the number was read; ``note``.
+    DataFrame of `results`, one row per line of ``data/claims.csv``, in points (hundredths): ``paper
+    claim``, then the columns of a result, whose interval is that of the most noisy design;
+    ``best_low best_high`` that of the least noisy; ``detectable``: the smallest effect that the
+    most noisy design finds with 80 % power; ``floor_low floor_high``: the PB that noise alone
+    gives; ``verdict``; ``evidence``, where the number was read; ``note``.
 
-    Where a PB is held against none, ``estimate`` is the published PB and the interval that of the *true* PB.
+    Where a PB is held against none, ``estimate`` is the published PB and the interval that of the
+    *true* PB.
 
     Notes
     -----
-    Differences: MOVER (Zou and Donner 2008) of two intervals, as if these were independent; the same items asked twice
-    would give narrower ones. Rates: Wilson. Correlations: Bonett and Wright (2000). PB: PB² over its noise is
-    noncentral χ² of 31 identities; what raises the noise, interactions of identity and item, is not known and left
-    out. F1: the standard error by prompts of the two released models; √5 times that where it is unknown which rows
-    were tested, since a fifth may have been.
+    Differences: MOVER (Zou and Donner 2008) of two intervals, as if these were independent; the
+    same items asked twice would give narrower ones. Rates: Wilson. Correlations: Bonett and Wright
+    (2000). PB: PB² over its noise is noncentral χ² of 31 identities; what raises the noise,
+    interactions of identity and item, is not known and left out. F1: the standard error by prompts
+    of the two released models; √5 times that where it is unknown which rows were tested, since a
+    fifth may have been.
 
     Examples
     --------
@@ -66,12 +76,13 @@ def claims() -> pd.DataFrame:
 
 
 def numbers() -> pd.DataFrame:
-    """Every published PB, every win rate and F1 of known n, with its interval: as `claims`, in points.
+    """Every published PB, every win rate and F1 of known n, with
+    its interval: as `claims`, in points.
 
     Returns
     -------
-    DataFrame of `results` after ``paper experiment quantity condition``; then ``best_low best_high evidence``. The
-    interval of a PB is that of the true PB.
+    DataFrame of `results` after ``paper experiment quantity condition``; then ``best_low best_high
+    evidence``. The interval of a PB is that of the true PB.
 
     Examples
     --------
@@ -81,13 +92,17 @@ def numbers() -> pd.DataFrame:
     measures = {"pb": "PB", "pb_utility": "PB", "f1": "F1"}
     measures |= dict.fromkeys(["win_rate_vs_gpt4o", "win_rate_vs_best_of_8"], "rate")
     tables = pd.concat(map(load, PAPERS))
-    tables = tables.assign(metric=tables["quantity"].map(measures)).dropna(subset=["metric", "value"])
+    tables = tables.assign(metric=tables["quantity"].map(measures)).dropna(
+        subset=["metric", "value"]
+    )
     tables = tables[(tables["metric"] == "PB") | tables["n"].notna()]
     rows = []
     for number in tables.to_dict("records"):
         value = number["value"] * _scale(number["unit"])
         alone = {"than": "", "n": np.nan, "n_worst": np.nan}
-        least, most, row = _designs(number | alone | {"measure": number["metric"]}, number["n"], value)
+        least, most, row = _designs(
+            number | alone | {"measure": number["metric"]}, number["n"], value
+        )
         rows.append(number | row | _ends(least(value), most(value)) | {"estimate": value})
     same = {"unit": "points", "method": [_METHODS[row["metric"]] for row in rows]}
     table = result(rows, ["paper", "experiment", "quantity", "condition"], **same)
@@ -95,8 +110,12 @@ def numbers() -> pd.DataFrame:
 
 
 def _against_design(claim: dict) -> dict:
-    """One claim: its number or difference, with intervals under the least and the most noisy design."""
-    numbers = load(claim["paper"]).query("experiment == @claim['experiment'] and quantity == @claim['quantity']")
+    """One claim: its number or difference, with intervals under
+    the least and the most noisy design.
+    """
+    numbers = load(claim["paper"]).query(
+        "experiment == @claim['experiment'] and quantity == @claim['quantity']"
+    )
     numbers = numbers.set_index("condition")
     number, than = numbers.loc[claim["condition"]], claim["than"]
     points = numbers["value"] * _scale(number["unit"])
@@ -114,8 +133,15 @@ def _against_design(claim: dict) -> dict:
     else:
         best, worst = least(value), most(value)
         row |= {"estimate": value}
-    told = {name: claim[name] for name in ("paper", "claim", "note")} | {"evidence": number["evidence"]}
-    return told | {"metric": claim["measure"], "method": _METHODS[claim["measure"]]} | row | _ends(best, worst)
+    told = {name: claim[name] for name in ("paper", "claim", "note")} | {
+        "evidence": number["evidence"]
+    }
+    return (
+        told
+        | {"metric": claim["measure"], "method": _METHODS[claim["measure"]]}
+        | row
+        | _ends(best, worst)
+    )
 
 
 def _scale(unit: str) -> int:
@@ -128,7 +154,8 @@ def _ends(best: tuple[float, float], worst: tuple[float, float]) -> dict[str, fl
 
 
 def _designs(claim: dict, n: float, smallest: float) -> tuple[Interval, Interval, dict]:
-    """Intervals under the least and the most noisy design that fits, and what is known of the latter.
+    """Intervals under the least and the most noisy design that
+    fits, and what is known of the latter.
 
     Parameters
     ----------
@@ -146,7 +173,11 @@ def _designs(claim: dict, n: float, smallest: float) -> tuple[Interval, Interval
         return partial(_true_pb, noise=least), partial(_true_pb, noise=most), found
     if measure == "F1":
         error = _f1_error()
-        return partial(_normal, error=error), partial(_normal, error=error * (5**0.5 if np.isnan(n) else 1)), {"n": n}
+        return (
+            partial(_normal, error=error),
+            partial(_normal, error=error * (5**0.5 if np.isnan(n) else 1)),
+            {"n": n},
+        )
     interval = _wilson if measure == "rate" else _bonett_wright
     fewest = np.nanmin([n, claim["n_worst"]])
     return partial(interval, n=n), partial(interval, n=fewest), {"n": fewest}
@@ -162,40 +193,59 @@ def _normal(value: float, error: float) -> tuple[float, float]:
 
 
 def _f1_error() -> float:
-    """Standard error of F1 (points) over 41 prompts: the mean of those of the two models whose judgments are public."""
-    limits = load("recentering").query("quantity.str.startswith('f1_ci95')").groupby("condition")["value"]
+    """Standard error of F1 (points) over 41 prompts: the mean of those
+    of the two models whose judgments are public.
+    """
+    limits = (
+        load("recentering")
+        .query("quantity.str.startswith('f1_ci95')")
+        .groupby("condition")["value"]
+    )
     return 100 * (limits.max() - limits.min()).mean() / (2 * _Z)
 
 
 def _bonett_wright(value: float, n: float) -> tuple[float, float]:
-    """Of Spearman's ρ (hundredths) by Fisher's z with the variance of ranks (Psychometrika 65, 2000)."""
+    """Of Spearman's ρ (hundredths) by Fisher's z with the
+    variance of ranks (Psychometrika 65, 2000).
+    """
     error = ((1 + (value / 100) ** 2 / 2) / (n - 3)) ** 0.5
     low, high = np.tanh(np.arctanh(value / 100) + np.array([-1, 1]) * _Z * error)
     return 100 * low, 100 * high
 
 
 def _noises(quantity: str, smallest: float) -> list[tuple[float, float]]:
-    """Of the designs that fit: PB² that noise alone gives (points²), and its degrees of freedom (Satterthwaite).
+    """Of the designs that fit: PB² that noise alone gives (points²),
+    and its degrees of freedom (Satterthwaite).
 
-    The tasks of the released code with their two sizes of MMLU, items of all difficulties or mostly easy and hard
-    ones, three runs, as it asks its own models, or one, as it asks those behind an API. A design does not fit whose
-    noise alone would give more than the ``smallest`` PB that was published (points) in 97.5 % of studies.
+    The tasks of the released code with their two sizes of MMLU, items of all difficulties or mostly
+    easy and hard ones, three runs, as it asks its own models, or one, as it asks those behind an
+    API. A design does not fit whose noise alone would give more than the ``smallest`` PB that was
+    published (points) in 97.5 % of studies.
     """
     sizes = load("safety_utility").query("experiment == 'dataset_sizes' and quantity == 'items'")
     sizes = sizes.set_index("condition")["value"]
-    utility, safety = (sizes[[f"dataset={name}" for name in names]] for names in (_UTILITY, _SAFETY))
+    utility, safety = (
+        sizes[[f"dataset={name}" for name in names]] for names in (_UTILITY, _SAFETY)
+    )
     free, found = _IDENTITIES - 1, []
-    for items in itertools.product(utility, safety) if quantity == "pb" else itertools.product(utility):
+    for items in (
+        itertools.product(utility, safety) if quantity == "pb" else itertools.product(utility)
+    ):
         for spread, runs in itertools.product((_EVEN, _EXTREME), (1, 3)):
             variances = 1e4 * spread / (np.array(items) * runs)
-            noise = variances.sum() * free / _IDENTITIES, free * variances.sum() ** 2 / (variances**2).sum()
+            noise = (
+                variances.sum() * free / _IDENTITIES,
+                free * variances.sum() ** 2 / (variances**2).sum(),
+            )
             if stats.chi2.cdf(smallest**2 / noise[0] * noise[1], noise[1]) > 0.025:
                 found.append(noise)
     return sorted(found)
 
 
 def _true_pb(pb: float, noise: tuple[float, float]) -> tuple[float, float]:
-    """Interval of the true PB: PB² over its noise is noncentral χ², of which the true PB² is the noncentrality."""
+    """Interval of the true PB: PB² over its noise is noncentral χ²,
+    of which the true PB² is the noncentrality.
+    """
     unit, free = noise[0] / noise[1], noise[1]
 
     def end(level: float) -> float:
@@ -209,7 +259,9 @@ def _true_pb(pb: float, noise: tuple[float, float]) -> tuple[float, float]:
 
 
 def _expected_pb(pb: float, noise: tuple[float, float]) -> tuple[float, float]:
-    """Interval of the PB that is expected, noise and all: what a difference of published PBs is made of."""
+    """Interval of the PB that is expected, noise and all: what a
+    difference of published PBs is made of.
+    """
     low, high = _true_pb(pb, noise)
     return (low**2 + noise[0]) ** 0.5, (high**2 + noise[0]) ** 0.5
 

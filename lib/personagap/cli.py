@@ -11,7 +11,8 @@ from personagap._one_line import OneLine, say
 from personagap.errors import UserError
 from personagap.paths import FIGURES, NOTEBOOKS, RESPONSES, shown
 
-# What loads pandas, torch or papermill is imported by the command that needs it, so that --help is quick.
+# What loads pandas, torch or papermill is imported by the command
+# that needs it, so that --help is quick.
 
 
 class _Path(click.Path):
@@ -20,12 +21,15 @@ class _Path(click.Path):
     def convert(self, value, param, ctx):
         try:
             return Path(str(super().convert(value, param, ctx))).resolve()
-        except (ValueError, RuntimeError) as error:  # characters that no file's name has; links in a circle
+        except (ValueError, RuntimeError) as error:
+            # Characters that no file's name has; links in a circle.
             self.fail(f"{value!r} is no path ({error})", param, ctx)
 
 
 path = _Path(path_type=Path)
-figures_option = click.option("--figures", type=path, default=FIGURES, help="Folder under which runs live.")
+figures_option = click.option(
+    "--figures", type=path, default=FIGURES, help="Folder under which runs live."
+)
 force_option = click.option("--force", is_flag=True, help="Run even what is finished.")
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Say what would be done and what it costs, and do nothing."
@@ -39,35 +43,51 @@ folder_argument = click.argument("folder", default="demo")
 def main() -> None:
     """Persona effects and the synthetic-human gap in language models, with honest error bars.
 
-    Runs live in figures/PAPER/NOTEBOOK/RUN/: notebook.ipynb, report.html, run.json, tables, figures.
+    Runs live in figures/PAPER/NOTEBOOK/RUN/: notebook.ipynb, report.html, run.json, tables,
+    figures.
 
-    Completion in the shell: eval "$(_PERSONAGAP_COMPLETE=bash_source personagap)" in ~/.bashrc; zsh_source in ~/.zshrc;
-    for fish, _PERSONAGAP_COMPLETE=fish_source personagap | source.
+    Completion in the shell: eval "$(_PERSONAGAP_COMPLETE=bash_source personagap)" in ~/.bashrc;
+    zsh_source in ~/.zshrc; for fish, _PERSONAGAP_COMPLETE=fish_source personagap | source.
     """
 
 
 def _notebooks(start: str = "") -> list[Path]:
     """The project's notebooks whose name begins so."""
     found = sorted(NOTEBOOKS.rglob("[!.]*.ipynb"))
-    return [path for path in found if path.stem.startswith(start) and ".ipynb_checkpoints" not in path.parts]
+    return [
+        path
+        for path in found
+        if path.stem.startswith(start) and ".ipynb_checkpoints" not in path.parts
+    ]
 
 
 def _notebook(given: str) -> Path:
     """A notebook's file, or one of the project's by its name."""
     name = given.removesuffix(".ipynb")
     named = [each for each in _notebooks() if name and each.with_suffix("").match(name)]
-    return named[0] if len(named) == 1 and not Path(given).exists() else path.convert(given, None, None)
+    return (
+        named[0]
+        if len(named) == 1 and not Path(given).exists()
+        else path.convert(given, None, None)
+    )
 
 
 @main.command()
-@click.argument("notebook", shell_complete=lambda _, __, start: [path.stem for path in _notebooks(start)])
+@click.argument(
+    "notebook", shell_complete=lambda _, __, start: [path.stem for path in _notebooks(start)]
+)
 @click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help=VALUES)
 @click.option("--kernel", help="Jupyter kernel to run on (see `personagap kernels`).")
 @dry_run_option
 @force_option
 @figures_option
 def run(
-    notebook: str, given: tuple[tuple[str, str], ...], kernel: str | None, dry_run: bool, force: bool, figures: Path
+    notebook: str,
+    given: tuple[tuple[str, str], ...],
+    kernel: str | None,
+    dry_run: bool,
+    force: bool,
+    figures: Path,
 ) -> None:
     """Run NOTEBOOK, a file or one of the project's by its name (2_relevance), and write its report.
 
@@ -76,14 +96,16 @@ def run(
     broken off, it resumes with the answers it has. Relative paths in parameters are relative to the
     current folder.
 
-    Exit status: 0 finished, 1 the run failed, 2 a mistake in the command, 3 requests are unanswered:
-    the same command asks these again.
+    Exit status: 0 finished, 1 the run failed, 2 a mistake in the command, 3 requests are
+    unanswered: the same command asks these again.
     """
     from personagap.runs import execute
     from personagap.runs.request import Request, parse_value
     from personagap.runs.watch import watching
 
-    request = Request(_notebook(notebook), {name: parse_value(value) for name, value in given}, kernel, figures)
+    request = Request(
+        _notebook(notebook), {name: parse_value(value) for name, value in given}, kernel, figures
+    )
     if dry_run:
         _say_plan([request], force)
         return
@@ -95,12 +117,24 @@ def run(
 
 @main.command()
 @click.argument("file", type=path)
-@click.option("--jobs", default=2, show_default=True, type=click.IntRange(1), help="Runs at a time on this machine.")
-@click.option("--dask", metavar="ADDRESS", help='Run on a Dask cluster: the address of its scheduler, or "local".')
+@click.option(
+    "--jobs",
+    default=2,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Runs at a time on this machine.",
+)
+@click.option(
+    "--dask",
+    metavar="ADDRESS",
+    help='Run on a Dask cluster: the address of its scheduler, or "local".',
+)
 @dry_run_option
 @force_option
 @figures_option
-def batch(file: Path, jobs: int, dask: str | None, dry_run: bool, force: bool, figures: Path) -> None:
+def batch(
+    file: Path, jobs: int, dask: str | None, dry_run: bool, force: bool, figures: Path
+) -> None:
     """Run the notebooks × parameter grids of FILE (YAML).
 
     Finished runs are skipped, so an interrupted batch goes on where it stopped. One failed run
@@ -119,7 +153,11 @@ def batch(file: Path, jobs: int, dask: str | None, dry_run: bool, force: bool, f
         return
     try:
         with watching([request.folder for request in runs]):
-            for facts in batch.run_on_dask(runs, dask, jobs, force) if dask else batch.run_here(runs, jobs, force):
+            for facts in (
+                batch.run_on_dask(runs, dask, jobs, force)
+                if dask
+                else batch.run_here(runs, jobs, force)
+            ):
                 ended.append(facts)
                 with tqdm.external_write_mode():  # above the lines that say what runs are at
                     say(execute.describe(facts, requests[facts["id"]].folder))
@@ -140,14 +178,25 @@ def _say_plan(requests: list, force: bool) -> None:
     plan = batch.plan(requests, force)
     told = plan if plan["pace"].notna().any() else plan.drop(columns=["seconds", "pace"])
     say(told.to_string(index=False, na_rep="–", max_colwidth=60, float_format="{:,.0f}".format))
-    to_do, generations, tokens = (plan["state"] == "to do").sum(), plan["generations"].sum(), plan["tokens"].sum()
+    to_do, generations, tokens = (
+        (plan["state"] == "to do").sum(),
+        plan["generations"].sum(),
+        plan["tokens"].sum(),
+    )
     untold = plan["generations"].notna() & plan["tokens"].isna()
     tokens = "an unknown number of" if untold.any() else f"{tokens:,.0f}"
     click.echo(
-        f"{len(plan)} runs, {to_do} to do: at most {generations:,.0f} generations and {tokens} tokens,\n"
-        "less what the response store holds. detectable: the difference from the control, in points,\n"
-        "that the smallest task shows with 80 % power, at worst; of answers by likelihood the verdict tells it.\n"
-        + ("seconds: of asking, as fast as the earlier run under pace was.\n" if told is plan else "")
+        f"{len(plan)} runs, {to_do} to do: at most {generations:,.0f} generations and {tokens} "
+        "tokens,\n"
+        "less what the response store holds. detectable: the difference from the control, in "
+        "points,\n"
+        "that the smallest task shows with 80 % power, at worst; of answers by likelihood the "
+        "verdict tells it.\n"
+        + (
+            "seconds: of asking, as fast as the earlier run under pace was.\n"
+            if told is plan
+            else ""
+        )
     )
 
 
@@ -161,7 +210,11 @@ def index(figures: Path) -> None:
 
 
 # Its name before it was said to write the page of all runs; scripts may still call it.
-main.add_command(click.Command("report", params=index.params, callback=index.callback, help=index.help, hidden=True))
+main.add_command(
+    click.Command(
+        "report", params=index.params, callback=index.callback, help=index.help, hidden=True
+    )
+)
 
 
 @main.command()
@@ -174,7 +227,9 @@ def cite(run: Path) -> None:
 
 
 @main.command()
-@click.option("--prefix", help="Install under PREFIX/share/jupyter/kernels; default: this environment.")
+@click.option(
+    "--prefix", help="Install under PREFIX/share/jupyter/kernels; default: this environment."
+)
 def kernels(prefix: str | None) -> None:
     """Install a Jupyter kernel for the CPU and one for each GPU."""
     from personagap.runs import kernels
@@ -188,7 +243,8 @@ def kernels(prefix: str | None) -> None:
 @click.option(
     "--template",
     type=click.Choice(["extraction", "relevance", "response"]),
-    help="Write an example of judgments into FOLDER (default: the current one), and say what its columns are.",
+    help="Write an example of judgments into FOLDER (default: the current one), and say what "
+    "its columns are.",
 )
 def data(folder: str, template: str | None) -> None:
     """List the data sets with licence, and whether FOLDER (default: the demo bundle) holds them."""

@@ -39,15 +39,25 @@ def machine() -> list[Check]:
     from personagap import sandbox
     from personagap.models.gguf_file import INSTALL
 
-    gpus = ", ".join(torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count()))
+    gpus = ", ".join(
+        torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())
+    )
     free, model = shutil.disk_usage(ROOT).free / 1e9, DEMO / "model" / "model.safetensors"
     checks = [
         Check("Python", True, platform.python_version()),
         Check("PyTorch", True, f"{torch.__version__}, {os.cpu_count()} cores"),
         Check("GPU", bool(gpus), gpus or NO_GPU),
-        Check("disk", free > ROOM, f"{free:.0f} GB free at {ROOT}; the demo needs 1, a 7B model {ROOM}"),
+        Check(
+            "disk",
+            free > ROOM,
+            f"{free:.0f} GB free at {ROOT}; the demo needs 1, a 7B model {ROOM}",
+        ),
         Check("sandbox", sandbox.available(), sandbox.describe()),
-        Check("demo model", model.exists(), str(model) if model.exists() else f"restore {model} from the repository"),
+        Check(
+            "demo model",
+            model.exists(),
+            str(model) if model.exists() else f"restore {model} from the repository",
+        ),
     ]
     for extra, (module, use) in EXTRAS.items():
         present = importlib.util.find_spec(module) is not None
@@ -61,7 +71,9 @@ def data_sets(folder: str | Path) -> list[Check]:
     from personagap import datasets
     from personagap.tasks import TASKS
 
-    hints = {name: f" (on the Hub: {task.hub.name}, {task.licence})" for name, task in TASKS.items()}
+    hints = {
+        name: f" (on the Hub: {task.hub.name}, {task.licence})" for name, task in TASKS.items()
+    }
     loaders = {name: functools.partial(datasets.load, name, graded=False) for name in TASKS} | {
         "relevance": lambda folder: datasets.load_relevance(folder)[0],
         "personalllm": datasets.load_personalllm,
@@ -76,7 +88,10 @@ def data_sets(folder: str | Path) -> list[Check]:
         except UserError as error:
             checks.append(Check(name, False, f"{error}{hints.get(name, '')}"))
             continue
-        rows, files = sum(source["rows"] for source in sources), ", ".join(source["file"] for source in sources)
+        rows, files = (
+            sum(source["rows"] for source in sources),
+            ", ".join(source["file"] for source in sources),
+        )
         unit = "items" if name in TASKS else "rows"
         checks.append(Check(name, True, f"{rows} {unit}, {sources[0]['licence']}: {files}"))
     return checks

@@ -1,4 +1,6 @@
-"""Unit vectors of texts, by a sentence-transformers model or by their words alone, which needs no download."""
+"""Unit vectors of texts, by a sentence-transformers model or by
+their words alone, which needs no download.
+"""
 
 import functools
 from collections.abc import Sequence
@@ -27,7 +29,8 @@ def embed(
 
     Parameters
     ----------
-    model : folder or Hub name of a sentence-transformers model, which the other options do not touch; None: TF-IDF.
+    model : folder or Hub name of a sentence-transformers model, which the other options do not
+        touch; None: TF-IDF.
     dimensions : reduce to so many, by truncated SVD (latent semantic analysis); None: one per word.
     known : texts that words, weights and reduction come from; None: ``texts``.
     stop_words : of scikit-learn; None keeps them, as style is in them.
@@ -52,7 +55,9 @@ def _encode(name: str, texts: tuple[str, ...]) -> np.ndarray:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
-        raise UserError("embeddings need sentence-transformers: pip install 'personagap[embeddings]'") from None
+        raise UserError(
+            "embeddings need sentence-transformers: pip install 'personagap[embeddings]'"
+        ) from None
     from personagap.models import loading  # imports torch, which TF-IDF does without
 
     with explained(f"no sentence-transformers model at {name!r}", "give a folder or a hub name"):

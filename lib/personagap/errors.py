@@ -10,16 +10,20 @@ from typing import Any
 
 from personagap.leaving import leaving
 
-#: Characters of a line that says what is wrong, and of one word in it, such as a number of thousands of digits.
+#: Characters of a line that says what is wrong, and of one word in it,
+#: such as a number of thousands of digits.
 LONGEST, LONGEST_WORD = 2000, 160
 
 
 class UserError(Exception):
-    """Bad input. The command line prints its message alone; IPython shows it without a traceback."""
+    """Bad input. The command line prints its message alone;
+    IPython shows it without a traceback.
+    """
 
     def __init__(self, message: object = ""):
         text = re.sub(rf"[^\s/]{{{LONGEST_WORD + 1},}}", _middle_left_out, leaving(message))
-        if len(text) > LONGEST:  # a list of lists, a text of pages: what is wrong and the remedy stay
+        # A list of lists, a text of pages: what is wrong and the remedy stay.
+        if len(text) > LONGEST:
             text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
         super().__init__(text)
 
@@ -32,7 +36,9 @@ def _middle_left_out(word: re.Match) -> str:
 
 
 class Unanswered(UserError):
-    """Too many requests got no answer to go on with; those that did are kept, and a later run asks the others."""
+    """Too many requests got no answer to go on with; those that did
+    are kept, and a later run asks the others.
+    """
 
 
 def first_line(error: Exception) -> str:
@@ -42,7 +48,9 @@ def first_line(error: Exception) -> str:
 
 @contextmanager
 def explained(what: str, remedy: str) -> Iterator[None]:
-    """Whatever cannot be loaded here is the user's mistake, "what (cause): remedy"; a fault of our code stays one."""
+    """Whatever cannot be loaded here is the user's mistake, "what
+    (cause): remedy"; a fault of our code stays one.
+    """
     try:
         yield
     except UserError:
@@ -50,29 +58,38 @@ def explained(what: str, remedy: str) -> Iterator[None]:
     except Exception as error:  # of a damaged file the libraries raise errors of every kind
         if _is_ours(error):
             raise
-        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, of a GPU
+        # Torch's, of a GPU.
+        if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             remedy = "free some memory"
         raise UserError(f"{what} ({first_line(error)}): {remedy}") from None
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether it tells of a fault in our own code, which no input has: a name that nothing has, a failed assert."""
+    """Whether it tells of a fault in our own code, which no input has:
+    a name that nothing has, a failed assert.
+    """
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     if not frame.f_globals.get("__name__", "").startswith("personagap."):
         return False
-    named = getattr(error, "obj", None)  # what lacks an attribute: a value may have come with the input
+    # What lacks an attribute: a value may have come with the input.
+    named = getattr(error, "obj", None)
     of_code = isinstance(named, ModuleType) or type(named).__module__.startswith("personagap.")
-    return isinstance(error, NameError | AssertionError) or (isinstance(error, AttributeError) and of_code)
+    return isinstance(error, NameError | AssertionError) or (
+        isinstance(error, AttributeError) and of_code
+    )
 
 
 def one_of(known: Iterable[str], what: str, value: object) -> None:
-    """A name must be among those that are known, else `UserError`: "unknown protocol 'x': choose from …"."""
+    """A name must be among those that are known, else `UserError`:
+    "unknown protocol 'x': choose from …".
+    """
     if value not in (names := list(known)):
         raise UserError(f"{what} {value!r}: choose from {', '.join(names)}")
 
 
 def at_least(low: float, *, each: bool = False, whole: bool = True, **given: object) -> None:
-    """Parameters that must be (``whole``) numbers of at least ``low``, or with ``each`` lists of such.
+    """Parameters that must be (``whole``) numbers of at least
+    ``low``, or with ``each`` lists of such.
 
     Examples
     --------
@@ -86,6 +103,8 @@ def at_least(low: float, *, each: bool = False, whole: bool = True, **given: obj
     for name, value in given.items():
         # True is an int to Python: refused below by its very type.
         values = value if each and isinstance(value, (list, tuple)) else [] if each else [value]
-        if not values or not all(isinstance(one, kind) and type(one) is not bool and one >= low for one in values):
+        if not values or not all(
+            isinstance(one, kind) and type(one) is not bool and one >= low for one in values
+        ):
             wanted = f"a list of {name_of_kind.removeprefix('a ')}s" if each else name_of_kind
             raise UserError(f"{name} is {value!r}: give {wanted} of at least {low}")

@@ -25,44 +25,64 @@ def load(folder: str | Path | None = None) -> dict[str, pd.DataFrame]:
     """
     folder = Path(folder or DATA / "findings")
     if lacking := [name for name in TABLES if not (folder / f"{name}.csv").is_file()]:
-        raise UserError(f"no {lacking[0]}.csv in {folder}: the scripts of data/findings make it, see its README")
+        raise UserError(
+            f"no {lacking[0]}.csv in {folder}: the scripts of data/findings make it, see its README"
+        )
     return {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}
 
 
 def bias(persona_effects: pd.DataFrame) -> pd.DataFrame:
-    """``persona_effects`` as `effects.personalization_bias` has it, a row per design, with what it could have shown.
+    """``persona_effects`` as `effects.personalization_bias` has it, a
+    row per design, with what it could have shown.
 
-    DataFrame ``task answers phrasings measure dimension n_items pb noise_floor debiased_pb2 ci_low ci_high p_value
-    p_adjusted family smallest_pb``, in points; ``dimension`` says the design in words. Joint rows are left out.
+    DataFrame ``task answers phrasings measure dimension n_items pb noise_floor debiased_pb2 ci_low
+    ci_high p_value p_adjusted family smallest_pb``, in points; ``dimension`` says the design in
+    words. Joint rows are left out.
     """
     told = persona_effects[persona_effects["task"] != "joint"]
     wide = told.pivot_table(index=DESIGN, columns="metric", values="estimate", sort=False)
     squared = told[told["metric"] == "debiased_pb2"].set_index(DESIGN)[["ci_low", "ci_high"]]
-    tested = told[told["metric"] == "pb"].set_index(DESIGN)[["p_value", "p_adjusted", "family", "n"]]
+    tested = told[told["metric"] == "pb"].set_index(DESIGN)[
+        ["p_value", "p_adjusted", "family", "n"]
+    ]
     table = wide.join(squared).join(tested.rename(columns={"n": "n_items"})).reset_index()
     phrasings = table["phrasings"].map(lambda n: f", {n} phrasings" if n > 1 else "")
-    how = table["answers"].map({"likelihood": "likelihood", "generate": "answers"}) + " (" + table["measure"] + ")"
+    how = (
+        table["answers"].map({"likelihood": "likelihood", "generate": "answers"})
+        + " ("
+        + table["measure"]
+        + ")"
+    )
     return table.assign(dimension=table["task"] + ", " + how + phrasings)
 
 
 def identities(table: pd.DataFrame) -> pd.DataFrame:
-    """Raw and shrunken effects of identities, in the design with most items; the largest shrunken one first.
+    """Raw and shrunken effects of identities, in the design with
+    most items; the largest shrunken one first.
 
     DataFrame of `results` after ``contrast``, metrics "raw effect" and "shrunken effect".
     """
-    effects = table[(table["level"] == "identity") & table["metric"].isin(["raw effect", "shrunken effect"])]
+    effects = table[
+        (table["level"] == "identity") & table["metric"].isin(["raw effect", "shrunken effect"])
+    ]
     most = effects.loc[effects["n"].idxmax(), DESIGN]
     effects = effects[(effects[DESIGN] == most).all(axis=1)]
     shrunken = effects[effects["metric"] == "shrunken effect"].set_index("contrast")["estimate"]
     order = effects["contrast"].map(shrunken.abs().rank(ascending=False, method="first"))
     effects = effects.assign(contrast=effects["contrast"].str.removesuffix(" − mean"))
-    return effects.iloc[order.argsort(kind="stable")].drop(columns=[*DESIGN, "level", "run"]).reset_index(drop=True)
+    return (
+        effects.iloc[order.argsort(kind="stable")]
+        .drop(columns=[*DESIGN, "level", "run"])
+        .reset_index(drop=True)
+    )
 
 
 def relevance(table: pd.DataFrame) -> pd.DataFrame:
-    """F1 of classifiers, by how their folds were made, and of the models beside them; the best first.
+    """F1 of classifiers, by how their folds were made, and of
+    the models beside them; the best first.
 
-    Of several draws of the folds the means, of estimates and of the ends of intervals: how far one draw can be trusted.
+    Of several draws of the folds the means, of estimates and of the ends of intervals: how far one
+    draw can be trusted.
 
     DataFrame of `results` after ``classifier folds``.
     """

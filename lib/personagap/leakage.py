@@ -44,18 +44,21 @@ def pattern(phrases: Iterable[str]) -> re.Pattern:
 
 
 def mentions(responses: pd.DataFrame, who: pd.DataFrame) -> pd.DataFrame:
-    """Whether each answer mentions, or claims, the identity of its user, beside the base rate of its words.
+    """Whether each answer mentions, or claims, the identity of its
+    user, beside the base rate of its words.
 
     Parameters
     ----------
-    responses : the responses table, with the answers of the control "none"; unanswered requests are left out.
+    responses : the responses table, with the answers of the control "none"; unanswered requests are
+        left out.
     who : personas asked (``persona category phrase``).
 
     Returns
     -------
-    Scores for ``effects.rates`` and ``effects.contrasts``: ``task persona item run score valid truncated``.
-    ``task`` is the rate and the category, as in "leakage, religion"; ``persona`` is "stated" for the
-    answers to identities of that category, "none" for the control's, searched for the same words.
+    Scores for ``effects.rates`` and ``effects.contrasts``: ``task persona item run score valid
+    truncated``. ``task`` is the rate and the category, as in "leakage, religion"; ``persona`` is
+    "stated" for the answers to identities of that category, "none" for the control's, searched for
+    the same words.
     """
     answered = responses[responses["text"].notna()]
     answered = answered.assign(item=answered["task"] + "/" + answered["item"])
@@ -64,10 +67,17 @@ def mentions(responses: pd.DataFrame, who: pd.DataFrame) -> pd.DataFrame:
         mention = pattern([row.phrase])
         # The base rate is of these very words: some are said to anybody.
         claim = re.compile(_CLAIM + mention.pattern, re.IGNORECASE)
-        for name, answers in (("stated", answered[answered["persona"] == row.persona]), ("none", base)):
+        for name, answers in (
+            ("stated", answered[answered["persona"] == row.persona]),
+            ("none", base),
+        ):
             for rate, words in (("imprinting", mention), ("leakage", claim)):
                 score = answers["text"].str.contains(words).astype(float)
-                parts.append(answers[["item"]].assign(task=f"{rate}, {row.category}", persona=name, score=score))
+                parts.append(
+                    answers[["item"]].assign(
+                        task=f"{rate}, {row.category}", persona=name, score=score
+                    )
+                )
     table = pd.concat(parts, ignore_index=True).sort_values("task", kind="stable")
     table["run"] = table.groupby(["task", "persona", "item"]).cumcount()
     return table.assign(valid=True, truncated=False)

@@ -1,4 +1,6 @@
-"""Text that leaves the process, for a terminal, a file or a page: without secrets, and with nothing that hides."""
+"""Text that leaves the process, for a terminal, a file or a page:
+without secrets, and with nothing that hides.
+"""
 
 import json
 import os
@@ -9,10 +11,12 @@ from urllib.parse import quote
 
 #: Environment variables whose values nobody else may read.
 SECRETS = ("OPENAI_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-#: Shorter values are no secrets but words that servers without keys are given, such as "none" and "EMPTY".
+#: Shorter values are no secrets but words that servers without keys
+#: are given, such as "none" and "EMPTY".
 LONG = 8
-#: User and password of an address, also where a password has spaces or quotes, or where the address after the name of a
-#: model lacks its "http://". Bounded, so that a text of many beginnings takes no square of its length.
+#: User and password of an address, also where a password has spaces or quotes, or where the address
+#: after the name of a model lacks its "http://". Bounded, so that a text of many beginnings takes
+#: no square of its length.
 USERINFO = re.compile(
     r"(\w://|\bopenai:[^\s@]{1,200}@(?!\w+://)(?=[^\s@]{0,300}@(?!https?://)))"
     r"(?:[^\s\"'<>\\]{0,300}|[^\s\"'<>\\/?#,@:]{1,99}:(?!\d+\b)[^/?#,@\n]{0,300})@"
@@ -20,9 +24,11 @@ USERINFO = re.compile(
 #: An address, and what follows its "?", "#" or ";"; and what of that is ours, for a server.
 QUERY = re.compile(r"(\w://[^\s\"'<>\\?#;]{0,300})([?#;][^\s\"'<>\\)]+)")
 PATIENCE = re.compile(r"#patience=\d+[.,:;\]]*")
-#: A header that a server or a proxy echoes: its password is in base64, its token may be another than ours.
+#: A header that a server or a proxy echoes: its password is in
+#: base64, its token may be another than ours.
 AUTHORIZATION = re.compile(r"(?i)(authorization\W{1,6}(?:basic|bearer) +)[\w+/=.~-]+")
-#: Characters that command a terminal, or reorder the text around them, so that it reads as something else than it is.
+#: Characters that command a terminal, or reorder the text around them, so
+#: that it reads as something else than it is.
 HIDING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -36,10 +42,19 @@ def redacted(text: str) -> str:
     """
     for value in map(os.environ.get, SECRETS):
         if value and len(value) >= LONG:
-            for written in (value, json.dumps(value)[1:-1], quote(value, safe=""), b64encode(value.encode()).decode()):
+            for written in (
+                value,
+                json.dumps(value)[1:-1],
+                quote(value, safe=""),
+                b64encode(value.encode()).decode(),
+            ):
                 text = text.replace(written, "***")
-    # Line by line, since few of a notebook's megabytes hold an address, and none of these reaches over a line's end.
-    lines = [_without_secrets(line) if "://" in line or "openai:" in line else line for line in text.split("\n")]
+    # Line by line, since few of a notebook's megabytes hold an address,
+    # and none of these reaches over a line's end.
+    lines = [
+        _without_secrets(line) if "://" in line or "openai:" in line else line
+        for line in text.split("\n")
+    ]
     return AUTHORIZATION.sub(r"\1***", "\n".join(lines))
 
 
@@ -49,12 +64,15 @@ def _without_secrets(line: str) -> str:
 
 def _without_values(address: re.Match) -> str:
     place, rest = address.groups()
-    named = re.search("[?=]", rest) and not PATIENCE.fullmatch(rest)  # else it is the name of a section
+    # Else it is the name of a section.
+    named = re.search("[?=]", rest) and not PATIENCE.fullmatch(rest)
     return f"{place}{rest[0]}***" if named else address[0]
 
 
 def visible(text: str) -> str:
-    """``text`` with its `HIDING` characters spelt out, as in "[U+202E]"; half a character as "\\ud800"."""
+    """``text`` with its `HIDING` characters spelt out, as in
+    "[U+202E]"; half a character as "\\ud800".
+    """
     text = text.encode("utf-8", "backslashreplace").decode()
     return HIDING.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
 

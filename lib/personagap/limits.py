@@ -1,4 +1,6 @@
-"""Confidence limits that several rooms give, each in one place: of Student, Wilson, and of differences."""
+"""Confidence limits that several rooms give, each in one place:
+of Student, Wilson, and of differences.
+"""
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -7,10 +9,18 @@ from statsmodels.stats.proportion import proportion_confint
 
 
 def student(
-    centre: ArrayLike, error: ArrayLike, df: ArrayLike, level: float, low: ArrayLike = -np.inf, high: ArrayLike = np.inf
+    centre: ArrayLike,
+    error: ArrayLike,
+    df: ArrayLike,
+    level: float,
+    low: ArrayLike = -np.inf,
+    high: ArrayLike = np.inf,
 ) -> np.ndarray:
-    """Limits (2, …) of ``centre`` by Student's t; cut to what the parameter can be, [``low``, ``high``]."""
-    reach = special.stdtrit(df, (1 + level) / 2) * np.asarray(error)  # as scipy.stats.t.ppf, without its checks
+    """Limits (2, …) of ``centre`` by Student's t; cut to what the
+    parameter can be, [``low``, ``high``].
+    """
+    # As scipy.stats.t.ppf, without its checks.
+    reach = special.stdtrit(df, (1 + level) / 2) * np.asarray(error)
     return np.clip([centre - reach, centre + reach], low, high)
 
 
@@ -24,7 +34,8 @@ def wilson(share: ArrayLike, size: ArrayLike, level: float) -> np.ndarray:
 def mover(
     value: float, limits: tuple[float, float], other: float, limits_of_other: tuple[float, float]
 ) -> tuple[float, float]:
-    """Limits (2,) of ``value`` − ``other``, independent, from those of each (MOVER, Zou & Donner 2008).
+    """Limits (2,) of ``value`` − ``other``, independent, from
+    those of each (MOVER, Zou & Donner 2008).
 
     Examples
     --------
@@ -33,5 +44,8 @@ def mover(
     10.0 30.0
     """
     (low, high), (low_of_other, high_of_other) = limits, limits_of_other
-    below, above = np.hypot(value - low, high_of_other - other), np.hypot(high - value, other - low_of_other)
+    below, above = (
+        np.hypot(value - low, high_of_other - other),
+        np.hypot(high - value, other - low_of_other),
+    )
     return value - other - below, value - other + above

@@ -135,7 +135,11 @@ def _inferred(default: Any) -> Any:
     if default is None:
         return Any
     if isinstance(default, str):
-        return Names if default == "all" else Annotated[str, _Place(re.escape(default), _ANY_HEAD)] | None
+        return (
+            Names
+            if default == "all"
+            else Annotated[str, _Place(re.escape(default), _ANY_HEAD)] | None
+        )
     if not isinstance(default, (list, tuple)):
         return type(default)
     parts = dict.fromkeys(map(_kind_of_part, default))

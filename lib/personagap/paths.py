@@ -22,8 +22,11 @@ def shown(path: str | Path) -> str:
 
 
 def regular(file: Path) -> Path:
-    """The file itself; `OSError` if it is a pipe or a device, which would be waited for, or read without an end."""
-    with contextlib.suppress(FileNotFoundError, NotADirectoryError):  # as whoever opens it will find
+    """The file itself; `OSError` if it is a pipe or a device, which
+    would be waited for, or read without an end.
+    """
+    # As whoever opens it will find.
+    with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         mode = file.stat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             raise OSError(errno.EINVAL, "a pipe or a device, not a file", str(file))

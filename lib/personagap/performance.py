@@ -1,4 +1,6 @@
-"""Paired timings, what a machine allows, and models of any size, for ``notebooks/performance.ipynb``."""
+"""Paired timings, what a machine allows, and models of any size, for
+``notebooks/performance.ipynb``.
+"""
 
 import itertools
 import time
@@ -21,7 +23,9 @@ from personagap.results import result
 
 
 class Limits(NamedTuple):
-    """What a machine does at most in a second: floating-point operations of matrix products, and bytes read."""
+    """What a machine does at most in a second: floating-point
+    operations of matrix products, and bytes read.
+    """
 
     operations: float
     bytes: float
@@ -34,7 +38,10 @@ def machine_limits(device: torch.device, dtype: torch.dtype) -> Limits:
         # A linear layer as a model has it, its weights packed where that helps.
         layer = nn.Linear(size, size, bias=False, dtype=dtype, device=device)
         prepack(layer)
-        x, memory = torch.ones(size, size, dtype=dtype, device=device), torch.ones(2**27, device=device)
+        x, memory = (
+            torch.ones(size, size, dtype=dtype, device=device),
+            torch.ones(2**27, device=device),
+        )
         # `item` waits for a GPU.
         product = min(timeit.repeat(lambda: layer(x)[0, 0].item(), number=1))
         reading = min(timeit.repeat(lambda: memory.sum().item(), number=1))
@@ -44,17 +51,23 @@ def machine_limits(device: torch.device, dtype: torch.dtype) -> Limits:
 def seconds_at_limit(
     model: nn.Module, limits: Limits, read: int, predicted: int = 0, written: int = 0, rows: int = 1
 ) -> float:
-    """The least time that a machine needs for a model's linear layers: its roofline (doi 10.1145/1498765.1498785).
+    """The least time that a machine needs for a model's linear layers:
+    its roofline (doi 10.1145/1498765.1498785).
 
     Attention and all else are left out, so that this is out of reach.
 
     Parameters
     ----------
     read, predicted : tokens of prompts, and positions in them whose next token is predicted.
-    written, rows : tokens of answers, and how many answers are written side by side, which read the weights together.
+    written, rows : tokens of answers, and how many answers are written side by side, which read the
+        weights together.
     """
     head = model.get_output_embeddings()
-    body = sum(layer.weight.numel() for layer in model.modules() if isinstance(layer, nn.Linear) and layer is not head)
+    body = sum(
+        layer.weight.numel()
+        for layer in model.modules()
+        if isinstance(layer, nn.Linear) and layer is not head
+    )
     prompts = 2 * (body * read + head.weight.numel() * predicted) / limits.operations
     products = 2 * (body + head.weight.numel()) * written / limits.operations
     reading = (body + head.weight.numel()) * head.weight.itemsize * written / rows / limits.bytes
@@ -75,7 +88,13 @@ def distinct_tokens(sequences: Iterable[list[int]]) -> int:
 
 
 def paired(
-    work: str, peer: str, amount: str, ours: Callable, theirs: Callable, repeats: int, limit: float = np.nan
+    work: str,
+    peer: str,
+    amount: str,
+    ours: Callable,
+    theirs: Callable,
+    repeats: int,
+    limit: float = np.nan,
 ) -> pd.DataFrame:
     """Time two ways to do the same work, in turns, so that a busy machine slows both.
 
@@ -87,14 +106,22 @@ def paired(
 
     Returns
     -------
-    Keys ``work peer`` and the ``results.COLUMNS``: the median of the paired ratios ours / theirs, and
-    as its interval the least and the largest of the ``n`` repetitions; then ``ours theirs amount limit``,
-    amounts per second (medians), and ``share_of_limit``, of ours.
+    Keys ``work peer`` and the ``results.COLUMNS``: the median of the paired ratios ours / theirs,
+    and as its interval the least and the largest of the ``n`` repetitions; then ``ours theirs
+    amount limit``, amounts per second (medians), and ``share_of_limit``, of ours.
     """
     rates = np.array([[_rate(run, repeat) for run in (ours, theirs)] for repeat in range(repeats)])
     ratio = rates[:, 0] / rates[:, 1]
-    row: dict[str, Any] = {"work": work, "peer": peer, "n": repeats, "amount": f"{amount}/s", "limit": limit}
-    row |= dict(zip(["estimate", "ci_low", "ci_high"], np.quantile(ratio, [0.5, 0, 1]), strict=True))
+    row: dict[str, Any] = {
+        "work": work,
+        "peer": peer,
+        "n": repeats,
+        "amount": f"{amount}/s",
+        "limit": limit,
+    }
+    row |= dict(
+        zip(["estimate", "ci_low", "ci_high"], np.quantile(ratio, [0.5, 0, 1]), strict=True)
+    )
     row |= dict(zip(["ours", "theirs"], np.median(rates, axis=0), strict=True))
     row["share_of_limit"] = row["ours"] / limit
     known = {"metric": "speed", "unit": "times", "method": "range of paired repetitions"}

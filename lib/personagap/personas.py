@@ -19,20 +19,25 @@ from personagap.errors import UserError, one_of
 from personagap.leaving import HIDING
 from personagap.paths import DATA
 
-#: Persona names of the controls: no system message at all (chat templates may then put a text of their own), an empty
-#: one, and one without an identity; and those that are asked unless others are listed.
+#: Persona names of the controls: no system message at all (chat templates may then put a text of
+#: their own), an empty one, and one without an identity; and those that are asked unless others are
+#: listed.
 CONTROLS = ("none", "empty", "assistant")
 DEFAULT_CONTROLS = ("none", "assistant")
 #: Categories as their words follow each other in a noun phrase: "a middle-aged gay Hindu man".
 WORD_ORDER = ("age", "disability", "sexuality", "religion", "race", "gender", "politics")
 
 
-#: What the name of an identity may not hold: "+" joins those of an intersection, " − " those of a contrast.
+#: What the name of an identity may not hold: "+" joins those of an
+#: intersection, " − " those of a contrast.
 JOINTS = re.compile(r"\+| − ")
-#: What nobody sees in a name, so that two identities would look alike, or one break the line that it stands in.
+#: What nobody sees in a name, so that two identities would look alike,
+#: or one break the line that it stands in.
 UNSEEN = re.compile(rf"^\s|\s$|[\t\n\r\u00ad\u200b\u200e\u200f\u2028\u2029\ufeff]|{HIDING.pattern}")
 ARTICLE = re.compile(r"^an? ")
-_STATED = Rule(lambda text: text.str.strip() != "", "an empty persona, category or phrase", "fill it in")
+_STATED = Rule(
+    lambda text: text.str.strip() != "", "an empty persona, category or phrase", "fill it in"
+)
 
 
 @functools.cache
@@ -41,10 +46,11 @@ def _identities() -> pd.DataFrame:
 
 
 def load(file: str | Path | None = None) -> pd.DataFrame:
-    """Identities of a CSV of one's own, ``persona category phrase hint``; of None, those of the project.
+    """Identities of a CSV of one's own, ``persona category phrase
+    hint``; of None, those of the project.
 
-    Categories and language are free; the template states the phrase ("You are a helpful assistant. I am {phrase}."),
-    or says the hint, which may be left out.
+    Categories and language are free; the template states the phrase ("You are a helpful assistant.
+    I am {phrase}."), or says the hint, which may be left out.
     """
     if file is None:
         return _identities()
@@ -52,20 +58,36 @@ def load(file: str | Path | None = None) -> pd.DataFrame:
     check(table, where, dict.fromkeys(["persona", "category", "phrase"], _STATED))
     for name in ("persona", "category"):
         unseen = table[name].str.contains(UNSEEN)
-        refuse(unseen, where, f"this {name} has a space at an end, a line break or an unseen mark", "remove it")
-    taken = table["persona"].isin([*CONTROLS, "all", *table["category"]]) | table["persona"].str.contains(JOINTS)
+        refuse(
+            unseen,
+            where,
+            f"this {name} has a space at an end, a line break or an unseen mark",
+            "remove it",
+        )
+    taken = table["persona"].isin([*CONTROLS, "all", *table["category"]]) | table[
+        "persona"
+    ].str.contains(JOINTS)
     refuse(taken, where, "this name of a persona has another meaning", "give it a name of its own")
-    taken = table["category"].isin([*CONTROLS, "all", "control", "intersection"]) | table["category"].str.contains(
-        JOINTS
-    )
+    taken = table["category"].isin([*CONTROLS, "all", "control", "intersection"]) | table[
+        "category"
+    ].str.contains(JOINTS)
     refuse(taken, where, "this category has another meaning", "rename it")
-    refuse(table["persona"].map(_seen).duplicated(), where, "this persona stands above already", "keep one of the two")
+    refuse(
+        table["persona"].map(_seen).duplicated(),
+        where,
+        "this persona stands above already",
+        "keep one of the two",
+    )
     return table.assign(hint=table.get("hint", ""))[["persona", "category", "phrase", "hint"]]
 
 
 def _seen(name: str) -> str:
-    """A name as a reader sees it: one form of each letter and accent, any space as one, nothing without a shape."""
-    shapes = [each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) != "Cf"]
+    """A name as a reader sees it: one form of each letter and accent,
+    any space as one, nothing without a shape.
+    """
+    shapes = [
+        each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) != "Cf"
+    ]
     return " ".join("".join(shapes).split())
 
 
@@ -81,17 +103,22 @@ def _read_templates(file: Path) -> pd.DataFrame:
 def templates() -> pd.Series:
     """Phrasings that reveal an identity, indexed by template name.
 
-    Each holds ``{phrase}``, stated in the system prompt, or with ``{question}`` in the turn of the user, after it
-    ("question_first": what identities share then comes first, and is computed once), or ``{hint}``, said in an earlier
-    turn of the user ("indirect", a protocol of our own: the identity is to be inferred).
+    Each holds ``{phrase}``, stated in the system prompt, or with ``{question}`` in the turn of the
+    user, after it ("question_first": what identities share then comes first, and is computed once),
+    or ``{hint}``, said in an earlier turn of the user ("indirect", a protocol of our own: the
+    identity is to be inferred).
     """
     return _templates()["text"]
 
 
 def select(
-    names: str | list[str] = "all", *, controls: bool | list[str] = True, identities: str | Path | None = None
+    names: str | list[str] = "all",
+    *,
+    controls: bool | list[str] = True,
+    identities: str | Path | None = None,
 ) -> pd.DataFrame:
-    """Choose identities by name or by category: ``persona category phrase hint``, one row per persona.
+    """Choose identities by name or by category: ``persona
+    category phrase hint``, one row per persona.
 
     Controls come first, in category "control", with an empty phrase; intersections last.
 
@@ -99,11 +126,12 @@ def select(
     ----------
     names : "all" 31 identities, one name, or a list of names of personas, categories and
         `intersections` ("jewish+woman", "religion+gender").
-    controls : also include the default controls, "none" (no system prompt) and "assistant" (one without an identity),
-        or those listed; "empty" is an empty system prompt.
+    controls : also include the default controls, "none" (no system prompt) and "assistant" (one
+        without an identity), or those listed; "empty" is an empty system prompt.
     identities : the file they are in, of `load`; default: the project's.
 
-    `UserError`: an unknown name, or controls listed without "none", which identities are compared with.
+    `UserError`: an unknown name, or controls listed without "none", which identities are compared
+    with.
 
     Examples
     --------
@@ -114,18 +142,31 @@ def select(
     if not isinstance(wanted, (list, tuple)) or not all(isinstance(name, str) for name in wanted):
         raise UserError(f"personas are {names!r}: give 'all' or a list of names, in quotes")
     chosen = load(identities)
-    crossed = [intersections(*name.split("+"), identities=identities) for name in wanted if "+" in name]
-    single = [_named(name, chosen)["persona"] for name in wanted if "+" not in name and name not in CONTROLS]
+    crossed = [
+        intersections(*name.split("+"), identities=identities) for name in wanted if "+" in name
+    ]
+    single = [
+        _named(name, chosen)["persona"]
+        for name in wanted
+        if "+" not in name and name not in CONTROLS
+    ]
     chosen = chosen[chosen["persona"].isin({persona for part in single for persona in part})]
     listed = [] if controls is False else DEFAULT_CONTROLS if controls is True else controls
     if controls is not False and (not isinstance(listed, (list, tuple)) or "none" not in listed):
         example = list(DEFAULT_CONTROLS)
-        raise UserError(f"controls are {controls!r}: identities are compared with 'none', so list it, as in {example}")
+        raise UserError(
+            f"controls are {controls!r}: identities are compared with 'none', so list it, as "
+            f"in {example}"
+        )
     for name in listed:
         one_of(CONTROLS, "unknown control", name)
     named = [name for name in CONTROLS if name in listed or name in wanted]
-    control_rows = pd.DataFrame({"persona": named, "category": "control", "phrase": "", "hint": ""}, dtype="str")
-    return pd.concat([control_rows, chosen, *crossed], ignore_index=True).drop_duplicates("persona", ignore_index=True)
+    control_rows = pd.DataFrame(
+        {"persona": named, "category": "control", "phrase": "", "hint": ""}, dtype="str"
+    )
+    return pd.concat([control_rows, chosen, *crossed], ignore_index=True).drop_duplicates(
+        "persona", ignore_index=True
+    )
 
 
 def _named(name: str, table: pd.DataFrame) -> pd.DataFrame:
@@ -134,17 +175,20 @@ def _named(name: str, table: pd.DataFrame) -> pd.DataFrame:
     if found.empty:
         raise UserError(
             f"unknown persona {name!r}: choose from the categories "
-            f"{', '.join(table['category'].unique())}, or the personas {', '.join(table['persona'])}"
+            f"{', '.join(table['category'].unique())}, or the personas "
+            f"{', '.join(table['persona'])}"
         )
     return found
 
 
 def intersections(*parts: str, identities: str | Path | None = None) -> pd.DataFrame:
-    """Identities of several categories at once, worded as one noun phrase: ``persona category phrase hint``.
+    """Identities of several categories at once, worded as one noun
+    phrase: ``persona category phrase hint``.
 
-    ``parts`` are personas or categories, and the rows every combination of one identity from each; ``persona`` joins
-    their names by "+" in the order of their file, ``category`` is "intersection". Of ``identities`` of one's own the
-    words follow in the file's order too, and phrases in another language ("une infirmière") are listed.
+    ``parts`` are personas or categories, and the rows every combination of one identity from each;
+    ``persona`` joins their names by "+" in the order of their file, ``category`` is "intersection".
+    Of ``identities`` of one's own the words follow in the file's order too, and phrases in another
+    language ("une infirmière") are listed.
 
     Examples
     --------
@@ -159,11 +203,17 @@ def intersections(*parts: str, identities: str | Path | None = None) -> pd.DataF
         # One name, in whatever order the parts are given.
         together = sorted(drawn)  # by their place in the table
         if len({part.category for part in together}) < len(parts):
-            raise UserError(f"{'+'.join(parts)}: an intersection takes one identity from each of several categories")
+            raise UserError(
+                f"{'+'.join(parts)}: an intersection takes one identity from each of several "
+                "categories"
+            )
         ordered = sorted(together, key=_place) if identities is None else together
         # Half of a hint would reveal half of the identity: without one of them there is none.
         hints = [part.hint for part in together]
-        name, hint = "+".join(part.persona for part in together), " ".join(hints) if all(hints) else ""
+        name, hint = (
+            "+".join(part.persona for part in together),
+            " ".join(hints) if all(hints) else "",
+        )
         rows.append((name, "intersection", _noun_phrase(ordered), hint))
     return pd.DataFrame(rows, columns=["persona", "category", "phrase", "hint"], dtype="str")
 
@@ -186,7 +236,9 @@ def _noun_phrase(parts: list) -> str:
 
 
 def _place(part) -> int:
-    """Where the word of an identity stands; one of a category that the order does not name comes last."""
+    """Where the word of an identity stands; one of a category
+    that the order does not name comes last.
+    """
     return WORD_ORDER.index(part.category) if part.category in WORD_ORDER else len(WORD_ORDER)
 
 
@@ -195,14 +247,19 @@ def _article(words: str) -> str:
 
 
 def chat(
-    persona: str, prompt: str, *, template: str = "paper", phrase: str | None = None, hint: str | None = None
+    persona: str,
+    prompt: str,
+    *,
+    template: str = "paper",
+    phrase: str | None = None,
+    hint: str | None = None,
 ) -> list[dict[str, str]]:
     """The messages that put ``prompt`` to a model on behalf of ``persona``.
 
-    The identity goes into the system message, with the template "question_first" to the end of the user's turn, or,
-    with "indirect", into an earlier turn of the user (which the control "assistant" takes without a hint). ``models``
-    moves a system message to the head of the user turn where a chat template has no system role; there "empty" is asked
-    as "none" is.
+    The identity goes into the system message, with the template "question_first" to the end of the
+    user's turn, or, with "indirect", into an earlier turn of the user (which the control
+    "assistant" takes without a hint). ``models`` moves a system message to the head of the user
+    turn where a chat template has no system role; there "empty" is asked as "none" is.
 
     Examples
     --------
@@ -226,9 +283,11 @@ def chat(
 def _around(
     persona: str, template: str, phrase: str | None, hint: str | None, _: object
 ) -> tuple[list[tuple[str, str]], str, str]:
-    """What all items of a persona share: the turns before that of the prompt, and what stands in it before and after.
+    """What all items of a persona share: the turns before that of the
+    prompt, and what stands in it before and after.
 
-    The last argument is where prompts come from, so that what is kept of another folder is not taken for it.
+    The last argument is where prompts come from, so that what is kept of another folder is not
+    taken for it.
     """
     opening = _opening(persona, template, phrase, hint)
     if not asks_first(template) or persona in CONTROLS:
@@ -237,7 +296,9 @@ def _around(
     return opening, *(part.format(phrase=_phrase(persona, phrase)) for part in (before, after))
 
 
-def _opening(persona: str, template: str, phrase: str | None, hint: str | None) -> list[tuple[str, str]]:
+def _opening(
+    persona: str, template: str, phrase: str | None, hint: str | None
+) -> list[tuple[str, str]]:
     """Role and content of the turns before that of the prompt."""
     if persona == "none":
         return []
@@ -251,13 +312,18 @@ def _opening(persona: str, template: str, phrase: str | None, hint: str | None) 
         known = _identities().set_index("persona")["hint"]
         hint = " ".join(known.get(part, "") for part in persona.split("+"))
     if not hint.strip() and persona != "assistant":
-        raise UserError(f"no hint at the identity {persona!r} beside its phrase: template {template!r} needs one")
+        raise UserError(
+            f"no hint at the identity {persona!r} beside its phrase: template {template!r} "
+            "needs one"
+        )
     earlier = text.format(hint=hint).strip()
     return [system, ("user", earlier), ("assistant", reply)]
 
 
 def system_prompt(persona: str, *, template: str = "paper", phrase: str | None = None) -> str:
-    """The system prompt of ``persona`` ("" for "none" and "empty"); without an identity if that comes elsewhere."""
+    """The system prompt of ``persona`` ("" for "none" and "empty");
+    without an identity if that comes elsewhere.
+    """
     if persona in ("none", "empty"):
         return ""
     if asks_first(template) or persona == "assistant" or _templates().loc[template, "reply"]:

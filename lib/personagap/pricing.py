@@ -20,35 +20,51 @@ def of_answers(
     defences: Mapping[str, Callable[[list], list]] | None = None,
     **how: Unpack[ask.How],
 ) -> pd.DataFrame:
-    """What ``ask.ask``, or of several models ``ask.by_condition``, would ask with the same arguments; nothing is asked.
+    """What ``ask.ask``, or of several models ``ask.by_condition``, would
+    ask with the same arguments; nothing is asked.
 
     Returns
     -------
-    One row ``requests stored to_ask max_tokens``. Requests that are alike, as those of a control in several phrasings,
-    are one; ``stored`` are answered already, ``max_tokens`` what the others read and write if every answer is as long
-    as it may be.
+    One row ``requests stored to_ask max_tokens``. Requests that are alike, as those of a control in
+    several phrasings, are one; ``stored`` are answered already, ``max_tokens`` what the others read
+    and write if every answer is as long as it may be.
     """
     models = lm if isinstance(lm, Mapping) else {"": lm}
     size = tokens(items, how.get("answers", "generate"), how.get("sampling"))
     of: dict[str, tuple] = {}
     for name, model in models.items():
-        design, _, _, keys = ask.requests(model, who, items, **how | {"defence": (defences or {}).get(name)})
+        design, _, _, keys = ask.requests(
+            model, who, items, **how | {"defence": (defences or {}).get(name)}
+        )
         of |= dict(zip(keys, zip(design["task"], design["item"], strict=True), strict=True))
-    return of_requests({key: size[cell] for key, cell in of.items()}, {model.id for model in models.values()})
+    return of_requests(
+        {key: size[cell] for key, cell in of.items()}, {model.id for model in models.values()}
+    )
 
 
 def of_requests(sizes: Mapping[str, float], models: Iterable[str]) -> pd.DataFrame:
-    """The row of `of_answers` for requests to models of these ids; ``sizes`` are their tokens by key in the store."""
+    """The row of `of_answers` for requests to models of these ids;
+    ``sizes`` are their tokens by key in the store.
+    """
     found = {row[0] for name in models for row in ResponseStore(name).find(sizes)}
     rest = [size for key, size in sizes.items() if key not in found]
-    row = {"requests": len(sizes), "stored": len(found), "to_ask": len(rest), "max_tokens": round(sum(rest))}
+    row = {
+        "requests": len(sizes),
+        "stored": len(found),
+        "to_ask": len(rest),
+        "max_tokens": round(sum(rest)),
+    }
     return pd.DataFrame([row])
 
 
-def tokens(items: pd.DataFrame, answers: str = "generate", sampling: Sampling | None = None) -> dict[tuple, float]:
+def tokens(
+    items: pd.DataFrame, answers: str = "generate", sampling: Sampling | None = None
+) -> dict[tuple, float]:
     """Tokens that one request for each item, by its task and name, reads and writes at most."""
     written = 0 if answers == "likelihood" else (sampling or Sampling()).max_tokens
-    return {(item.task, item.item): length(tasks.prompt(item), written) for item in items.itertuples()}
+    return {
+        (item.task, item.item): length(tasks.prompt(item), written) for item in items.itertuples()
+    }
 
 
 def length(prompt: str, written: float) -> float:
@@ -59,6 +75,10 @@ def length(prompt: str, written: float) -> float:
 def of_texts(
     lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int = ask.WRITTEN
 ) -> pd.DataFrame:
-    """What ``ask.texts`` would ask with the same arguments, a row as of `of_answers`; nothing is asked."""
+    """What ``ask.texts`` would ask with the same arguments, a row
+    as of `of_answers`; nothing is asked.
+    """
     _, keys, _ = ask.requests_of_texts(lm, prompts, temperature, seed, max_tokens)
-    return of_requests(dict(zip(keys, (length(prompt, max_tokens) for prompt in prompts), strict=True)), [lm.id])
+    return of_requests(
+        dict(zip(keys, (length(prompt, max_tokens) for prompt in prompts), strict=True)), [lm.id]
+    )

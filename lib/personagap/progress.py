@@ -1,7 +1,7 @@
 """How many requests are answered: a bar in a terminal or JupyterLab, elsewhere a line a minute.
 
-The kernel of a run is another process than its runner, perhaps on another machine. It writes to a file in the run's
-folder, which the runner shows (``runs.watch``).
+The kernel of a run is another process than its runner, perhaps on another machine. It writes to a
+file in the run's folder, which the runner shows (``runs.watch``).
 """
 
 import contextlib

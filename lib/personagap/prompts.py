@@ -1,4 +1,6 @@
-"""Texts of ``data/prompts/*.txt``: our wording, replaceable by the authors' own, or one's own in any language."""
+"""Texts of ``data/prompts/*.txt``: our wording, replaceable by the
+authors' own, or one's own in any language.
+"""
 
 import functools
 import re
@@ -15,11 +17,13 @@ _read = functools.cache(read_text)
 
 
 def use(folder: str | Path | None = None) -> None:
-    """Take the prompts of a folder in place of the project's of the same names, from now on; None: the project's.
+    """Take the prompts of a folder in place of the project's of the
+    same names, from now on; None: the project's.
 
-    The folder holds some of ``data/prompts/*.txt``, each with the fields of the original, and if wanted
-    ``templates.csv``, like ``data/templates.csv``: the phrasings that state an identity (``assistant.txt`` is the
-    control's). `UserError` tells the first file that has another name, or lacks or adds a field.
+    The folder holds some of ``data/prompts/*.txt``, each with the fields of the original, and if
+    wanted ``templates.csv``, like ``data/templates.csv``: the phrasings that state an identity
+    (``assistant.txt`` is the control's). `UserError` tells the first file that has another name, or
+    lacks or adds a field.
     """
     # A folder that turns out wrong leaves the project's prompts, not those of the folder before.
     _replaced.clear()
@@ -28,9 +32,15 @@ def use(folder: str | Path | None = None) -> None:
     if not isinstance(folder, str | Path):
         raise UserError(f"prompts are {folder!r}: give a folder, or None for the project's")
     with explained(f"prompts {folder}: cannot be read", "give a folder"):
-        files = {file.name: file for file in sorted(Path(folder).glob("*")) if file.suffix in (".txt", ".csv")}
+        files = {
+            file.name: file
+            for file in sorted(Path(folder).glob("*"))
+            if file.suffix in (".txt", ".csv")
+        }
     if not files:
-        raise UserError(f"no prompts in {folder}: give a folder with some of data/prompts/*.txt in your wording")
+        raise UserError(
+            f"no prompts in {folder}: give a folder with some of data/prompts/*.txt in your wording"
+        )
     known = {file.name for file in (DATA / "prompts").glob("*.txt")} | {"templates.csv"}
     for name, file in files.items():
         if name not in known:
@@ -48,11 +58,16 @@ def _check_fields(file: Path) -> None:
     ours, given = parts(original), [read_text(file)]
     given = parts(given[0]) if len(ours) > 1 else given
     if len(given) != len(ours):
-        raise UserError(f"{file}: write {len(ours)} parts between lines of ---, as data/prompts/{file.name} has")
+        raise UserError(
+            f"{file}: write {len(ours)} parts between lines of ---, as data/prompts/{file.name} has"
+        )
     for text, wanted in zip(map(_fields, given), map(_fields, ours), strict=True):
         if wrong := text ^ wanted:
             what = "lacks" if wrong - text else "has"
-            raise UserError(f"{file}: {what} the field {{{min(wrong)}}}: write the fields of data/prompts/{file.name}")
+            raise UserError(
+                f"{file}: {what} the field {{{min(wrong)}}}: write the fields of "
+                f"data/prompts/{file.name}"
+            )
 
 
 def parts(text: str) -> list[str]:
@@ -67,11 +82,19 @@ def _fields(text: str) -> set[str]:
 def _check_templates(file: Path) -> None:
     table = read_csv(file)
     check(table, str(file), ["template", "text", "reply"])
-    refuse(table["template"].duplicated(), str(file), "this template stands above already", "keep one of the two")
+    refuse(
+        table["template"].duplicated(),
+        str(file),
+        "this template stands above already",
+        "keep one of the two",
+    )
     for row, text, reply in zip(table.index, table["text"], table["reply"], strict=True):
         field = "hint" if reply else "phrase"  # with a reply, an earlier turn of the user
         if _fields(text) - {"question"} != {field} or (reply and "question" in _fields(text)):
-            raise UserError(f"{file}, row {row}: the text must have the field {{{field}}} and no other: write it in")
+            raise UserError(
+                f"{file}, row {row}: the text must have the field {{{field}}} and no other: "
+                "write it in"
+            )
 
 
 def folder() -> Path | None:
@@ -85,10 +108,14 @@ def file(name: str) -> Path | None:
 
 
 def require_ours(reader: str, *names: str) -> None:
-    """`UserError` if a prompt is not the project's: a simulated model makes nothing of another wording."""
+    """`UserError` if a prompt is not the project's: a simulated
+    model makes nothing of another wording.
+    """
     for name in names:
         if other := file(f"{name}.txt"):
-            raise UserError(f"{reader} reads the project's prompts only, not {other}: choose another model")
+            raise UserError(
+                f"{reader} reads the project's prompts only, not {other}: choose another model"
+            )
 
 
 def template(name: str) -> str:
@@ -106,5 +133,7 @@ def fill(template: str, **fields: str) -> str:
     """
     if unknown := [name for name in _FIELD.findall(template) if name not in fields]:
         of = f"the prompt {template[:40]!r} … in data/prompts"
-        raise UserError(f"{of} has the field {{{unknown[0]}}}: it may have {{{'}, {'.join(fields)}}}")
+        raise UserError(
+            f"{of} has the field {{{unknown[0]}}}: it may have {{{'}, {'.join(fields)}}}"
+        )
     return _FIELD.sub(lambda match: fields[match[1]], template)

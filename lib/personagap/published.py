@@ -13,8 +13,8 @@ PAPERS = tuple(sorted(file.parent.name for file in DATA.glob("*/published.csv"))
 def load(paper: str) -> pd.DataFrame:
     """Published numbers: ``paper experiment quantity condition value unit n evidence note``.
 
-    ``evidence`` says where a number was read: "paper", "authors' blog", "authors' code", "third-party
-    notes" or "recomputed".
+    ``evidence`` says where a number was read: "paper", "authors' blog", "authors' code",
+    "third-party notes" or "recomputed".
 
     Examples
     --------
@@ -23,17 +23,20 @@ def load(paper: str) -> pd.DataFrame:
     [['f1', 0.243, "authors' blog"]]
     """
     one_of(PAPERS, "no published numbers of", paper)
-    return pd.read_csv(DATA / paper / "published.csv", keep_default_na=False, na_values={"value": "", "n": ""})
+    return pd.read_csv(
+        DATA / paper / "published.csv", keep_default_na=False, na_values={"value": "", "n": ""}
+    )
 
 
 def compare(measured: pd.DataFrame, paper: str) -> pd.DataFrame:
-    """Measured values beside the published numbers of the same quantity and condition, see `results.beside`.
+    """Measured values beside the published numbers of the same
+    quantity and condition, see `results.beside`.
 
     Parameters
     ----------
-    measured : of `results`, with ``quantity`` and ``condition`` spelt as in ``load(paper)``. Optional:
-        ``experiment``, where these do not single out one number, and ``why_not``, the reason a row is not
-        comparable ("" if it is).
+    measured : of `results`, with ``quantity`` and ``condition`` spelt as in ``load(paper)``.
+        Optional: ``experiment``, where these do not single out one number, and ``why_not``, the
+        reason a row is not comparable ("" if it is).
     paper : name of the paper.
 
     Returns
@@ -56,7 +59,9 @@ def compare(measured: pd.DataFrame, paper: str) -> pd.DataFrame:
     key = [column for column in ("experiment", "quantity", "condition") if column in measured]
     reason = measured["why_not"] if "why_not" in measured else pd.Series("", index=measured.index)
     comparable = ("not comparable: " + reason).where(reason != "", "yes")
-    numbers = load(paper).rename(columns={"value": "published"})[[*key, "evidence", "published", "unit"]]
+    numbers = load(paper).rename(columns={"value": "published"})[
+        [*key, "evidence", "published", "unit"]
+    ]
     wanted = measured[key].assign(comparable=comparable)
     reference = wanted.merge(numbers, on=key, how="left", indicator=True)
     wrong = reference.duplicated(key, keep=False) | (reference.pop("_merge") != "both")

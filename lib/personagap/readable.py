@@ -23,8 +23,23 @@ COUNTS = re.compile("n(_|$)|clusters")
 ALIKE = 20
 #: What pdflatex cannot read as it stands.
 LATEX = {
-    **{"<": "$<$", "≤": r"$\leq$", "≥": r"$\geq$", "−": "$-$", "×": r"$\times$", "²": "$^2$", "∞": r"$\infty$"},
-    **{"α": r"$\alpha$", "κ": r"$\kappa$", "ρ": r"$\rho$", "χ": r"$\chi$", "ε": r"$\epsilon$", "±": r"$\pm$"},
+    **{
+        "<": "$<$",
+        "≤": r"$\leq$",
+        "≥": r"$\geq$",
+        "−": "$-$",
+        "×": r"$\times$",
+        "²": "$^2$",
+        "∞": r"$\infty$",
+    },
+    **{
+        "α": r"$\alpha$",
+        "κ": r"$\kappa$",
+        "ρ": r"$\rho$",
+        "χ": r"$\chi$",
+        "ε": r"$\epsilon$",
+        "±": r"$\pm$",
+    },
 }
 #: A cell that is a number, with or without its interval, share or order.
 NUMBER = re.compile(r"(< )?[+−]?[\d∞][\d,.∞]*( ?%)?( \[.*\])?|\[[\d,.−∞ ]+\]|–")
@@ -36,7 +51,8 @@ def _columns() -> dict[str, tuple[str, str]]:
 
 
 def label(column: str) -> str:
-    """What readers call a column, without its unit: one that is not listed, by its name without underscores.
+    """What readers call a column, without its unit: one that is not
+    listed, by its name without underscores.
 
     Examples
     --------
@@ -47,7 +63,8 @@ def label(column: str) -> str:
 
 
 def named(names: pd.Series) -> pd.Series:
-    """What a column names its rows by, as readers see it: a metric by its label, another without underscores.
+    """What a column names its rows by, as readers see it: a metric
+    by its label, another without underscores.
 
     Examples
     --------
@@ -71,8 +88,8 @@ def told_correction(family: str) -> str:
 def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """A table as text to be read, and what is the same in all its rows.
 
-    Every value stands with its interval in one column, "5.9 [4.4, 7.6]", with as many digits as the interval allows;
-    a named index becomes columns, another is left out, and so is what is empty.
+    Every value stands with its interval in one column, "5.9 [4.4, 7.6]", with as many digits as the
+    interval allows; a named index becomes columns, another is left out, and so is what is empty.
 
     Examples
     --------
@@ -88,7 +105,10 @@ def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     units = set(table.get("unit", []))
     unit = next(iter(units)) if len(units) == 1 else ""
     # Two one-sided tests at 5 % go with an interval of 90 %.
-    shown, same = {}, {"in brackets": f"{90 if 'equivalent' in table else 95} % interval"} if pairs else {}
+    shown, same = (
+        {},
+        {"in brackets": f"{90 if 'equivalent' in table else 95} % interval"} if pairs else {},
+    )
     for name in table.columns.difference(ends, sort=False):
         column, text = table[name], _texts(table, name, pairs.get(name))
         if column.isin(["", None]).all() or column.isna().all() or (name == "unit" and unit):
@@ -102,14 +122,22 @@ def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
 
 
 def row_names(table: pd.DataFrame, key: list[str]) -> pd.Series:
-    """A name for every row from its ``key`` columns; a number is said with the name of its column."""
+    """A name for every row from its ``key`` columns; a number is
+    said with the name of its column.
+    """
     numbers = table.select_dtypes("number").columns
-    parts = ((f"{name} " if name in numbers else "") + table[name].map(number).astype("str") for name in key)
-    return pd.Series(map(" · ".join, zip(*parts, strict=True)), table.index, dtype="str")  # also of no rows
+    parts = (
+        (f"{name} " if name in numbers else "") + table[name].map(number).astype("str")
+        for name in key
+    )
+    # Also of no rows.
+    return pd.Series(map(" · ".join, zip(*parts, strict=True)), table.index, dtype="str")
 
 
 def compact(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as text to be read: every value with its interval in one column, "0.480 [0.410, 0.550]"."""
+    """The table as text to be read: every value with its interval
+    in one column, "0.480 [0.410, 0.550]".
+    """
     shown, pairs = table.map(number).astype("str"), quantities(table)
     for name in shown.columns[shown.columns.str.startswith("p_")]:
         shown[name] = shown[name].mask(table[name] < 0.001, "< 0.001")
@@ -122,9 +150,15 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
 def _flat(table: pd.DataFrame) -> pd.DataFrame:
     """The table without an index, and with one row of heads."""
     named = [name for name in table.index.names if name is not None]
-    table = table.reset_index(level=named).reset_index(drop=True) if named else table.reset_index(drop=True)
+    table = (
+        table.reset_index(level=named).reset_index(drop=True)
+        if named
+        else table.reset_index(drop=True)
+    )
     if table.columns.nlevels > 1:
-        table.columns = [" · ".join(str(part) for part in parts if part != "") for parts in table.columns]
+        table.columns = [
+            " · ".join(str(part) for part in parts if part != "") for parts in table.columns
+        ]
     return table.loc[:, ~table.columns.duplicated()].rename(columns=str)
 
 
@@ -156,7 +190,11 @@ def _texts(table: pd.DataFrame, name: str, ends: tuple[str, str] | None) -> pd.S
         column = column.astype("Int64") if (column.dropna() % 1 == 0).all() else column
     if ends is None:
         text = column.map(plain).where(column.notna(), MISSING).astype(str)
-        return text.mask(column < 0.001, "< 0.001") if re.match("p(_|$)", name) and _numeric(column) else text
+        return (
+            text.mask(column < 0.001, "< 0.001")
+            if re.match("p(_|$)", name) and _numeric(column)
+            else text
+        )
     interval, decimals = _interval(table, *ends)
     known = table[list(ends)].notna().all(axis=1)
     text = pd.Series(map(_rounded, column, decimals), table.index)
@@ -175,7 +213,9 @@ def _numeric(column: pd.Series) -> bool:
 
 
 def _decimals(widths: pd.Series) -> list[int]:
-    """Decimals that show intervals with two digits, as more would be noise; alike down a column where that can be."""
+    """Decimals that show intervals with two digits, as more would be
+    noise; alike down a column where that can be.
+    """
     known = widths[widths > 0]
     if known.max() / known.min() < ALIKE:
         widths = widths.mask(widths.notna(), known.median())
@@ -196,14 +236,18 @@ def _is_number(cells: pd.Series) -> bool:
 
 
 def html(table: pd.DataFrame) -> str:
-    """The table as HTML: what is the same in all rows in its caption, what names a row in its first column.
+    """The table as HTML: what is the same in all rows in its
+    caption, what names a row in its first column.
 
     Published numbers that are not comparable are folded.
     """
     if "comparable" not in table or (table["comparable"] == "yes").all():
         return _html(table)
     apart = table["comparable"] != "yes"
-    told = f"{apart.sum()} published {'numbers are' if apart.sum() > 1 else 'number is'} not comparable"
+    told = (
+        f"{apart.sum()} published {'numbers are' if apart.sum() > 1 else 'number is'} not "
+        "comparable"
+    )
     folded = f"<details><summary>{told}</summary>{_html(table[apart])}</details>"
     return folded if apart.all() else _html(table[~apart]) + folded
 
@@ -215,7 +259,8 @@ def _html(table: pd.DataFrame) -> str:
     if len(shown) > len(body):
         notes.insert(0, f"the first {len(body)} of {len(shown)} rows")
     caption = f"<caption>{escaped('; '.join(notes))}</caption>" if notes else ""
-    # Numbers to the right, text to the left: here JupyterLab's default is the first, a report's the second.
+    # Numbers to the right, text to the left: here JupyterLab's default
+    # is the first, a report's the second.
     answers = {"question", "answer"} <= set(table.columns)
     left = 'style="text-align: left"'
     sides = ['class="number"' if _is_number(body[head]) else left for head in shown]
@@ -224,10 +269,15 @@ def _html(table: pd.DataFrame) -> str:
         flex = [f"flex: {wide.get(head, 9)} 1 {wide.get(head, 9)}rem" for head in shown]
         sides = [f'style="text-align: left; overflow-wrap: anywhere; {each}"' for each in flex]
     row = '<tr style="display: flex; flex-wrap: wrap">' if answers else "<tr>"
-    heads = "".join(f'<th scope="col" {side}>{escaped(head)}</th>' for head, side in zip(shown, sides, strict=True))
+    heads = "".join(
+        f'<th scope="col" {side}>{escaped(head)}</th>'
+        for head, side in zip(shown, sides, strict=True)
+    )
     rows = []
     for first, *rest in body.itertuples(index=False, name=None):
-        cells = "".join(f"<td {side}>{escaped(cell)}</td>" for cell, side in zip(rest, sides[1:], strict=True))
+        cells = "".join(
+            f"<td {side}>{escaped(cell)}</td>" for cell, side in zip(rest, sides[1:], strict=True)
+        )
         name = re.sub("([/_])", r"\1<wbr>", escaped(first)) if answers else escaped(first)
         rows.append(f'{row}<th scope="row" {sides[0]}>{name}</th>{cells}</tr>')
     kind = "dataframe answers" if answers else "dataframe"
@@ -243,12 +293,16 @@ def use() -> None:
 
 
 def latex(table: pd.DataFrame, name: str) -> str:
-    """A table for a paper that loads booktabs and longtable, with a caption and the label ``tab:<name>``.
+    """A table for a paper that loads booktabs and longtable, with
+    a caption and the label ``tab:<name>``.
 
     As `readable` has it: what is the same in all rows goes into the caption. Texts are escaped.
     """
     shown, same = readable(table)
     told = "; ".join(f"{head}: {value}" for head, value in same.items())
-    caption = re.sub(r"([&%$#_{}])", r"\\\1", plain(name).capitalize() + (f" ({told})" if told else "")) + "."
+    caption = (
+        re.sub(r"([&%$#_{}])", r"\\\1", plain(name).capitalize() + (f" ({told})" if told else ""))
+        + "."
+    )
     how = {"caption": caption, "label": f"tab:{name}", "longtable": len(table) > 40}
     return shown.to_latex(index=False, escape=True, **how).translate(str.maketrans(LATEX))

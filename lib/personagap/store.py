@@ -1,10 +1,12 @@
 """Where a model's answers are kept: a folder with an SQLite database.
 
-With its write-ahead log many processes read and write at once, and a kill loses nothing that was written. What is being
-asked is claimed there by an owner, whose lock file the system frees when it dies, so nothing is asked twice.
+With its write-ahead log many processes read and write at once, and a kill loses nothing that was
+written. What is being asked is claimed there by an owner, whose lock file the system frees when it
+dies, so nothing is asked twice.
 
-SQLite is not safe where machines share a file system, or nothing can be locked. There each writer appends to a file of
-its own (JSON lines), which all read and ``personagap store merge`` puts into the database.
+SQLite is not safe where machines share a file system, or nothing can be locked. There each writer
+appends to a file of its own (JSON lines), which all read and ``personagap store merge`` puts into
+the database.
 """
 
 import contextlib
@@ -86,7 +88,9 @@ class Store:
             yield from self._database.execute("SELECT * FROM answered")
 
     def keep(self, rows: Sequence[tuple]) -> int:
-        """Store rows, whose keys nobody claims any longer, except for those of stored keys; how many are new."""
+        """Store rows, whose keys nobody claims any longer, except for
+        those of stored keys; how many are new.
+        """
         with self._writing() as database:
             new = database.executemany(INSERT, rows).rowcount
             database.executemany("DELETE FROM claims WHERE key = ?", ((row[0],) for row in rows))
@@ -110,14 +114,22 @@ class Store:
                     database.execute("DELETE FROM claims WHERE owner = ?", [owner])
 
     def claim(self, owner: str, keys: Sequence[str]) -> set[str]:
-        """Those of ``keys`` that are neither answered nor claimed by a living process: they are ``owner``'s now."""
+        """Those of ``keys`` that are neither answered nor claimed by a
+        living process: they are ``owner``'s now.
+        """
         with self._writing() as database:
             among = [json.dumps(list(keys))]
-            answered = {key for (key,) in database.execute("SELECT key FROM answered" + AMONG, among)}
+            answered = {
+                key for (key,) in database.execute("SELECT key FROM answered" + AMONG, among)
+            }
             held = dict(database.execute("SELECT key, owner FROM claims" + AMONG, among))
             dead = {name for name in set(held.values()) if not is_locked(self._sign(name))}
             database.executemany("DELETE FROM claims WHERE owner = ?", ((name,) for name in dead))
-            free = {key for key in keys if key not in answered and (key not in held or held[key] in dead)}
+            free = {
+                key
+                for key in keys
+                if key not in answered and (key not in held or held[key] in dead)
+            }
             database.executemany("INSERT INTO claims VALUES (?, ?)", ((key, owner) for key in free))
         for name in dead:
             self._sign(name).unlink(missing_ok=True)
@@ -129,7 +141,9 @@ class Store:
             database.execute("DELETE FROM claims WHERE key = ?", [key])
 
     def merge(self) -> None:
-        """Put into the database what writers without locks left beside it. Only while none of them is at work."""
+        """Put into the database what writers without locks left beside
+        it. Only while none of them is at work.
+        """
         if not self.shared:
             return  # opening has
         with told(self.folder), self._guard, tempfile.TemporaryDirectory() as place:
@@ -148,11 +162,13 @@ class Store:
     def _open(self) -> sqlite3.Connection:
         database = connect(self.folder / DATABASE)
         if database.execute("PRAGMA user_version").fetchone()[0] == 0:
-            with locked(self.folder / ".lock"):  # changing the journal's mode does not wait for others
+            # Changing the journal's mode does not wait for others.
+            with locked(self.folder / ".lock"):
                 database.execute("PRAGMA journal_mode = WAL")
                 if database.execute("PRAGMA user_version").fetchone()[0] == 0:
                     database.executescript("BEGIN;" + SCHEMA + "COMMIT;")
-        database.execute("PRAGMA synchronous = NORMAL")  # a power cut may cost the last answers, no kill does
+        # A power cut may cost the last answers, no kill does.
+        database.execute("PRAGMA synchronous = NORMAL")
         database.executescript(ALONE)
         return database
 
@@ -168,7 +184,9 @@ class Store:
         return database
 
     def _read_files(self) -> None:
-        """Take over what lies beside the database: files of writers without locks, and shards of earlier versions."""
+        """Take over what lies beside the database: files of writers
+        without locks, and shards of earlier versions.
+        """
         if self._unread():
             with self._writing() as database:
                 for path, done in self._unread():
@@ -198,7 +216,8 @@ class Store:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with told(self.folder), self._guard:
-            # Takes the lock for writing at once: a reader that wants it later may be refused without a wait.
+            # Takes the lock for writing at once: a reader that wants it
+            # later may be refused without a wait.
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database
@@ -210,7 +229,9 @@ class Store:
 
 
 def connect(path: str | Path) -> sqlite3.Connection:
-    return sqlite3.connect(path, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=True)
+    return sqlite3.connect(
+        path, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=True
+    )
 
 
 def check(root: Path) -> None:

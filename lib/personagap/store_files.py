@@ -1,4 +1,6 @@
-"""Answers in other files than the database: of writers without locks, of earlier versions, of other stores."""
+"""Answers in other files than the database: of writers without
+locks, of earlier versions, of other stores.
+"""
 
 import json
 import mmap
@@ -8,13 +10,23 @@ from pathlib import Path
 
 from personagap.errors import UserError, first_line
 
-COLUMNS = ("text", "finish_reason", "prompt_tokens", "output_tokens", "seconds", "reasoning", "outcome")
+COLUMNS = (
+    "text",
+    "finish_reason",
+    "prompt_tokens",
+    "output_tokens",
+    "seconds",
+    "reasoning",
+    "outcome",
+)
 #: What a line that is not of ours makes a reader raise.
 UNREADABLE = (ValueError, TypeError, KeyError, RecursionError)
 
 
 def lines(path: Path, start: int) -> tuple[Iterator[tuple], int]:
-    """The rows of a writer's file from byte ``start`` on, one after the other, and where its last whole line ends."""
+    """The rows of a writer's file from byte ``start`` on, one after the
+    other, and where its last whole line ends.
+    """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         end = max(start, content.rfind(b"\n") + 1)
     return _rows(path, start, end), end
@@ -31,7 +43,9 @@ def _rows(path: Path, start: int, end: int) -> Iterator[tuple]:
             except UNREADABLE:
                 damaged += 1
     if damaged:
-        warnings.warn(f"{path}: {damaged} damaged lines, whose answers are asked again", stacklevel=2)
+        warnings.warn(
+            f"{path}: {damaged} damaged lines, whose answers are asked again", stacklevel=2
+        )
 
 
 def shard(path: Path) -> tuple[list[tuple], int]:
@@ -40,18 +54,25 @@ def shard(path: Path) -> tuple[list[tuple], int]:
 
     try:
         table = pd.read_parquet(path)
-        table = table[list(COLUMNS[:5])].reindex(columns=list(COLUMNS)).astype(object)  # it tells nothing apart
+        # It tells nothing apart.
+        table = table[list(COLUMNS[:5])].reindex(columns=list(COLUMNS)).astype(object)
     except (OSError, ValueError, KeyError) as error:
-        problem = f"{path}: unreadable shard ({first_line(error)}); delete it, its answers are asked again"
+        problem = (
+            f"{path}: unreadable shard ({first_line(error)}); delete it, its answers are "
+            "asked again"
+        )
         raise UserError(problem) from error
     return list(table.where(table.notna(), None).itertuples(name=None)), path.stat().st_size
 
 
 def values_of(fields: dict) -> tuple:
-    """The values of a row. ValueError, TypeError or KeyError if they are not what an answer holds."""
+    """The values of a row. ValueError, TypeError or KeyError if
+    they are not what an answer holds.
+    """
     text, reason, *numbers, reasoning, outcome = (fields[name] for name in COLUMNS)
     words = [text, reason, *(word for word in (reasoning, outcome) if word is not None)]
-    if not all(isinstance(word, str) and word.encode() is not None for word in words):  # no lone surrogate
+    # No lone surrogate.
+    if not all(isinstance(word, str) and word.encode() is not None for word in words):
         raise ValueError("no text")
     # Larger ones are not exact in a table of floats, and SQLite takes none beyond 2**63.
     if not all(number is None or abs(number) < 2**53 for number in numbers):

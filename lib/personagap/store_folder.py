@@ -14,16 +14,29 @@ from personagap.errors import UserError, first_line
 
 DATABASE = "answers.sqlite"
 #: File systems that machines share.
-NETWORK: tuple[str, ...] = ("nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "pvfs")
+NETWORK: tuple[str, ...] = (
+    "nfs",
+    "cifs",
+    "smb",
+    "lustre",
+    "gpfs",
+    "beegfs",
+    "ceph",
+    "glusterfs",
+    "afs",
+    "pvfs",
+)
 NETWORK += ("orangefs", "panfs", "wekafs")
-NETWORK += tuple(f"fuse.{name}" for name in ("sshfs", "glusterfs", "ceph", "rclone", "s3fs", "gcsfuse"))
+NETWORK += tuple(
+    f"fuse.{name}" for name in ("sshfs", "glusterfs", "ceph", "rclone", "s3fs", "gcsfuse")
+)
 KEPT = "the answers stored so far are kept"
 
 
 @contextlib.contextmanager
 def locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a file, which is made for it. Without ``wait`` BlockingIOError if others hold it, and
-    FileNotFoundError if there is none.
+    """Hold the lock of a file, which is made for it. Without ``wait`` BlockingIOError if others
+    hold it, and FileNotFoundError if there is none.
     """
     descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if wait else 0), 0o644)
     try:
@@ -48,7 +61,11 @@ def is_shared(folder: Path) -> bool:
     """Whether other machines may write there as well, or nothing can be locked."""
     mounts = [(Path(mount.mountpoint), mount.fstype) for mount in psutil.disk_partitions(all=True)]
     above = [mount for mount in mounts if folder.resolve().is_relative_to(mount[0])]
-    kind = max(enumerate(above), key=lambda found: (len(found[1][0].parts), found[0]))[1][1] if above else ""
+    kind = (
+        max(enumerate(above), key=lambda found: (len(found[1][0].parts), found[0]))[1][1]
+        if above
+        else ""
+    )
     if kind.startswith(NETWORK):
         return True
     try:

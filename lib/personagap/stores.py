@@ -19,7 +19,10 @@ TOGETHER = 5000
 def stores(root: Path) -> Iterator[Store]:
     """The store of each model under ``root``; ``UserError`` if there is no such folder."""
     if not root.is_dir():
-        raise UserError(f"no folder {root}: no model was asked yet, or PERSONAGAP_CACHE says where the answers are")
+        raise UserError(
+            f"no folder {root}: no model was asked yet, or PERSONAGAP_CACHE says where the "
+            "answers are"
+        )
     yield from (Store(folder) for folder in sorted(root.iterdir()) if folder.is_dir())
 
 
@@ -36,7 +39,11 @@ def export(root: Path, file: TextIO) -> int:
     number = 0
     for store in stores(root):
         for key, *values in store.rows():
-            line = {"store": store.folder.name, "key": key, **dict(zip(COLUMNS, values, strict=True))}
+            line = {
+                "store": store.folder.name,
+                "key": key,
+                **dict(zip(COLUMNS, values, strict=True)),
+            }
             file.write(json.dumps(line) + "\n")
             number += 1
     return number
@@ -45,17 +52,24 @@ def export(root: Path, file: TextIO) -> int:
 def take_in(root: Path, file: TextIO) -> int:
     """Store what `export` wrote, except for what is answered here; how many answers are new.
 
-    ``UserError`` names the first line that is not of `export`; of those before it some may be stored.
+    ``UserError`` names the first line that is not of `export`; of those before it some may be
+    stored.
     """
     return _keep(root, map(_exported, itertools.count(1), file))
 
 
 def merge(root: Path, others: list[Path]) -> int:
-    """Take over the answers of the stores under ``others``, and put what writers left into the databases of all.
+    """Take over the answers of the stores under ``others``, and put
+    what writers left into the databases of all.
 
     How many answers are new.
     """
-    rows = ((store.folder.name, row) for other in others for store in stores(other) for row in store.rows())
+    rows = (
+        (store.folder.name, row)
+        for other in others
+        for store in stores(other)
+        for row in store.rows()
+    )
     new = _keep(root, rows)
     for store in stores(root):
         store.merge()
@@ -70,7 +84,9 @@ def _exported(number: int, line: str) -> tuple[str, tuple]:
         if not re.fullmatch(r"\w[\w.-]*", name) or not isinstance(row[0], str):
             raise ValueError("no name")
     except UNREADABLE as error:
-        raise UserError(f"line {number} is not of `personagap store export` ({first_line(error)})") from None
+        raise UserError(
+            f"line {number} is not of `personagap store export` ({first_line(error)})"
+        ) from None
     return name, row
 
 

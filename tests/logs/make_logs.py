@@ -3,9 +3,10 @@
     python tests/logs/make_logs.py lm_eval lm-eval
     python tests/logs/make_logs.py inspect python
 
-the second word being the command of the first tool, or the Python that has the second: lm-evaluation-harness 0.4.13
-and inspect_ai 0.3.285 were used. The project needs neither. What the results files of the first tell of the machine is
-taken out, and the events from the one log as JSON; all else is as the tools wrote it.
+the second word being the command of the first tool, or the Python that has the second:
+lm-evaluation-harness 0.4.13 and inspect_ai 0.3.285 were used. The project needs neither. What the
+results files of the first tell of the machine is taken out, and the events from the one log as
+JSON; all else is as the tools wrote it.
 """
 
 import contextlib
@@ -24,7 +25,15 @@ HERE = Path(__file__).parent
 #: Items on which identities make the demo model choose other letters, and such identities.
 ITEMS, PERSONAS = 12, ["none", "assistant", "woman", "minor", "bisexual", "gay"]
 #: What is kept of a results file.
-KEPT = ["results", "n-samples", "date", "lm_eval_version", "model_source", "model_name", "system_instruction"]
+KEPT = [
+    "results",
+    "n-samples",
+    "date",
+    "lm_eval_version",
+    "model_source",
+    "model_name",
+    "system_instruction",
+]
 TASK = """
 task: {name}
 dataset_path: json
@@ -82,7 +91,9 @@ def items() -> pd.DataFrame:
     from personagap import datasets
     from personagap.demo.planted import planted_parts
 
-    base = planted_parts().query("task == 'mmlu' and part == 'item'").nsmallest(ITEMS, "value")["name"]
+    base = (
+        planted_parts().query("task == 'mmlu' and part == 'item'").nsmallest(ITEMS, "value")["name"]
+    )
     table = datasets.load("mmlu")
     return table[table["item"].isin(base)].reset_index(drop=True)
 
@@ -111,14 +122,18 @@ def ask_lm_eval(command: str) -> None:
         Path(f"{name}.yaml").write_text(TASK.format(name=name) + kind)
     for name, text in system.items():
         given = ["--system_instruction", text] if text else []
-        run(command, "run", "--model", "hf", "--model_args", "pretrained=demo-model,dtype=float32", "--device", "cpu",
-            "--tasks", "letters,written", "--include_path", ".", "--apply_chat_template", "--log_samples",
+        run(command, "run", "--model", "hf", "--model_args", "pretrained=demo-model,dtype=float32",
+        "--device", "cpu",
+            "--tasks", "letters,written", "--include_path", ".", "--apply_chat_template",
+            "--log_samples",
             "--output_path", name, *given)  # fmt: skip
     for file in Path().glob("*/demo-model/*.json*"):
         text = file.read_text()
         if file.name.startswith("results"):
             told = json.loads(text)
-            text = json.dumps({name: told[name] for name in KEPT}, indent=1, ensure_ascii=False) + "\n"
+            text = (
+                json.dumps({name: told[name] for name in KEPT}, indent=1, ensure_ascii=False) + "\n"
+            )
         place = HERE / "lm_eval" / file
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_text(text)
@@ -130,7 +145,15 @@ def ask_inspect(command: str) -> None:
 
     system = prepare()
     with transformers_serve(Path("demo-model"), Path()) as url:
-        run(command, "-c", INSPECT, str(HERE / "inspect"), json.dumps(system), DEMO_API_KEY="none", DEMO_BASE_URL=url)
+        run(
+            command,
+            "-c",
+            INSPECT,
+            str(HERE / "inspect"),
+            json.dumps(system),
+            DEMO_API_KEY="none",
+            DEMO_BASE_URL=url,
+        )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
-"""Weigh every answer to what the safety-utility notebooks ask by default: exact probabilities, each by its key.
+"""Weigh every answer to what the safety-utility notebooks ask by
+default: exact probabilities, each by its key.
 
-They are kept as the response store would keep them (``ask.weigh``), so that what differs from what was asked here (a
-model trained anew, another wording) is simply not found, and weighed when it is asked.
+They are kept as the response store would keep them (``ask.weigh``), so that what differs from what
+was asked here (a model trained anew, another wording) is simply not found, and weighed when it is
+asked.
 """
 
 import json
@@ -27,7 +29,13 @@ COMPARED, SAMPLED = ["mmlu", "do_not_answer"], 40
 def asked() -> Iterator[tuple]:
     """Model, who, items and defence of each condition."""
     who = personas.select("all")
-    yield "demo", "chat", personas.select(["all", *INTERSECTIONS]), datasets.load("all", data="demo"), None
+    yield (
+        "demo",
+        "chat",
+        personas.select(["all", *INTERSECTIONS]),
+        datasets.load("all", data="demo"),
+        None,
+    )
     compared = datasets.load(COMPARED, data="demo")
     yield "demo:base", "base", who, compared, None
     yield "demo:preference", "chat", who, compared, None
@@ -48,7 +56,12 @@ def write(folder: Path) -> None:
     found = {key: list(json.loads(text).values()) for key, text, *_ in rows}
     keys = np.array([exact.number(key) for key in found], dtype=np.uint64)
     columns = {"key": keys, "log_probabilities": pa.array(found.values(), pa.list_(pa.float32()))}
-    small = {"compression": "zstd", "compression_level": 19, "use_dictionary": False, "use_byte_stream_split": True}
+    small = {
+        "compression": "zstd",
+        "compression_level": 19,
+        "use_dictionary": False,
+        "use_byte_stream_split": True,
+    }
     pq.write_table(pa.table(columns).sort_by("key"), folder / "exact.parquet", **small)
 
 

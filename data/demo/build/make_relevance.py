@@ -90,9 +90,9 @@ def planted_relevance() -> pd.DataFrame:
 
     Labels are independent given the truth, so the probability of each pair of labels is a sum over
     the two truths; summed over the pairs these are the expected counts of the four outcomes. The
-    row "human–human", "kappa" is the mean of the three pairwise values. Raters named "… (latent)" are
-    held against the truth itself. In the alternative annotator test, a judge loses to a person where
-    the three people agree and it does not.
+    row "human–human", "kappa" is the mean of the three pairwise values. Raters named "… (latent)"
+    are held against the truth itself. In the alternative annotator test, a judge loses to a person
+    where the three people agree and it does not.
     """
     pairs = judged_pairs()
     yes, relevant = _chance_of_yes(pairs), pairs["kind"].map(RELEVANT)
@@ -112,10 +112,16 @@ def planted_relevance() -> pd.DataFrame:
     more = [("human–human", "kappa", kappa), ("people (latent)", "prevalence", relevant.mean())]
     for human in HUMANS:
         hit, alarm, _ = RATERS[human]
-        more += [(f"{human} (latent)", "sensitivity", hit), (f"{human} (latent)", "specificity", 1 - alarm)]
+        more += [
+            (f"{human} (latent)", "sensitivity", hit),
+            (f"{human} (latent)", "specificity", 1 - alarm),
+        ]
     for judge in judges:
         found, m = metrics(judge, "truth"), yes[judge]
-        more += [(f"{judge} (latent)", metric, float(found[metric])) for metric in ("precision", "recall", "f1")]
+        more += [
+            (f"{judge} (latent)", metric, float(found[metric]))
+            for metric in ("precision", "recall", "f1")
+        ]
         lost = a * b * c * (1 - m) + (1 - a) * (1 - b) * (1 - c) * m
         chance = ([relevant, 1 - relevant] * lost).sum(axis=0)
         more.append((judge, "mean advantage probability", 1 - chance.mean()))

@@ -1,6 +1,8 @@
-"""Draw the answers of a simulated evaluation, graded: an example of the table that ``scores.from_csv`` reads.
+"""Draw the answers of a simulated evaluation, graded: an example
+of the table that ``scores.from_csv`` reads.
 
-Each is right with the probability that is planted for its item and persona (``demo.planted_probabilities``).
+Each is right with the probability that is planted for its item and persona
+(``demo.planted_probabilities``).
 """
 
 from pathlib import Path
@@ -20,7 +22,9 @@ def write(folder: Path) -> None:
     cells = planted_probabilities()
     cells = cells[cells["task"].isin(["mmlu", "do_not_answer"]) & cells["persona"].isin(who)]
     right = np.random.default_rng(SEED).random(len(cells)) < cells["planted"]
-    write_table(folder / "scores.csv", cells[["task", "persona", "item"]].assign(score=right.astype(int)))
+    write_table(
+        folder / "scores.csv", cells[["task", "persona", "item"]].assign(score=right.astype(int))
+    )
 
 
 if __name__ == "__main__":

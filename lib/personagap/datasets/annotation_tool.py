@@ -1,7 +1,8 @@
-"""The annotation tool's JSONL layouts of the three stages (github.com/orange0629/personalize-annotation, 9d65d9e).
+"""The annotation tool's JSONL layouts of the three stages
+(github.com/orange0629/personalize-annotation, 9d65d9e).
 
-Items, annotations and outputs of models lie in files of one JSON object a line. A layout is known by a field
-(`LAYOUTS`), wherever the file lies.
+Items, annotations and outputs of models lie in files of one JSON object a line. A layout is known
+by a field (`LAYOUTS`), wherever the file lies.
 """
 
 import re
@@ -13,9 +14,11 @@ import pandas as pd
 from personagap._reading import check, read_jsonl
 from personagap.errors import UserError, explained
 
-#: The field that tells a layout, and what else it must have. The last one's field stands in other layouts too.
+#: The field that tells a layout, and what else it must have. The last
+#: one's field stands in other layouts too.
 LAYOUTS = {
-    # Stage 1: a user's attributes and conversations; what one annotator says of them, ok / unsure / bad (task 4).
+    # Stage 1: a user's attributes and conversations; what one annotator
+    # says of them, ok / unsure / bad (task 4).
     "merged_attributes": ["user_id", "source", "item_index", "conversations"],
     "attr_judgments": ["task", "index", "annotator"],
     # Stage 2: true / false, by one annotator (task 5) or by a model.
@@ -23,7 +26,8 @@ LAYOUTS = {
     "sample_index": ["user_id", "prompt_index", "model", "items"],
     # Stage 3: a generic and a personalized response; one annotator's 1–5 by attribute (task 6).
     "response_no_context": [
-        "user_id", "prompt_id", "prompt_text", "model_tag", "item_index", "response_personalized", "attributes"
+        "user_id", "prompt_id", "prompt_text", "model_tag", "item_index", "response_personalized",
+        "attributes"
     ],
     "ratings": ["task", "index", "annotator"],
     # Stage 2: a user and a prompt.
@@ -39,7 +43,9 @@ Tables = tuple[pd.DataFrame, pd.DataFrame]
 
 
 def laid_out(folder: str | Path) -> AbstractContextManager:
-    """Values of another kind than the tool writes (a number for a list, a text for an object) are told in one line."""
+    """Values of another kind than the tool writes (a number for a list,
+    a text for an object) are told in one line.
+    """
     problem = f"{folder}: a *.jsonl is not in the annotation tool's layout"
     return explained(problem, "datasets.annotation_tool lists the layouts")
 
@@ -51,7 +57,9 @@ def refuse(bad: pd.DataFrame, wrong: str, remedy: str) -> None:
 
 
 def records(folder: Path) -> dict[str, pd.DataFrame]:
-    """Lines by layout, each with the ``file`` and ``row`` it came from; other files are passed over."""
+    """Lines by layout, each with the ``file`` and ``row`` it
+    came from; other files are passed over.
+    """
     found: dict[str, list[pd.DataFrame]] = {layout: [] for layout in LAYOUTS}
     for file in sorted(folder.rglob("*.jsonl")):
         table = read_jsonl(file)
@@ -65,36 +73,58 @@ def records(folder: Path) -> dict[str, pd.DataFrame]:
                 print(f"{file}: {pilot.sum()} annotations of pilot tasks left out")
             table = table[~pilot]
         found[layout].append(table.assign(file=str(file), row=table.index))
-    none = {name: pd.DataFrame(columns=[name, *fields, "file", "row"]) for name, fields in LAYOUTS.items()}
-    return {name: pd.concat(tables or [none[name]], ignore_index=True) for name, tables in found.items()}
+    none = {
+        name: pd.DataFrame(columns=[name, *fields, "file", "row"])
+        for name, fields in LAYOUTS.items()
+    }
+    return {
+        name: pd.concat(tables or [none[name]], ignore_index=True) for name, tables in found.items()
+    }
 
 
 def _each(records: pd.DataFrame, column: str, *fields: str) -> pd.DataFrame:
-    """One row per element of lists of objects: what its record says, its place (``item``) and its ``fields``."""
+    """One row per element of lists of objects: what its record says,
+    its place (``item``) and its ``fields``.
+    """
     table = records[records[column].map(len) > 0].explode(column)
     table["item"] = table.groupby(level=0).cumcount().astype("str")
     bad = [not (isinstance(each, dict) and set(fields) <= set(each)) for each in table[column]]
-    wrong = f"{column}[{table['item'][bad].iloc[0]}]: not an object with {', '.join(fields)}" if any(bad) else ""
+    wrong = (
+        f"{column}[{table['item'][bad].iloc[0]}]: not an object with {', '.join(fields)}"
+        if any(bad)
+        else ""
+    )
     refuse(table[bad], wrong, "write the tool's layout")
     found = [[each[field] for field in fields] for each in table[column]]
     return table.assign(**pd.DataFrame(found, table.index, fields, dtype=object).infer_objects())
 
 
 def conversation(conversation: list | dict) -> tuple[int, str]:
-    """Turns of the user, and the text, of a list of messages ``role content``, or of an object that holds one."""
+    """Turns of the user, and the text, of a list of messages ``role
+    content``, or of an object that holds one.
+    """
     if isinstance(conversation, dict):
-        conversation = next((value for value in conversation.values() if isinstance(value, list)), [])
+        conversation = next(
+            (value for value in conversation.values() if isinstance(value, list)), []
+        )
     who = ["USER" if message.get("role") == "user" else "AI" for message in conversation]
-    lines = [f"{name}: {message.get('content', '')}" for name, message in zip(who, conversation, strict=True)]
+    lines = [
+        f"{name}: {message.get('content', '')}"
+        for name, message in zip(who, conversation, strict=True)
+    ]
     return who.count("USER"), "\n".join(lines)
 
 
 def extraction(records: dict[str, pd.DataFrame]) -> Tables:
     items = _each(records["merged_attributes"], "merged_attributes", "attribute", "confidence")
     items = items.assign(user=items["user_id"].astype("str"), prompt="", dataset=items["source"])
-    items["source"] = ["synthetic" if SYNTHETIC.fullmatch(name) else "real" for name in items["dataset"]]
+    items["source"] = [
+        "synthetic" if SYNTHETIC.fullmatch(name) else "real" for name in items["dataset"]
+    ]
     items["reason"] = [each.get("reason", "") for each in items["merged_attributes"]]
-    items["turns"] = [sum(conversation(each)[0] for each in every) for every in items["conversations"]]
+    items["turns"] = [
+        sum(conversation(each)[0] for each in every) for every in items["conversations"]
+    ]
     labels = _each(records["attr_judgments"], "attr_judgments", "judgment")
     users = labels["index"].map(dict(zip(items["item_index"], items["user"], strict=True)))
     labels = labels.rename(columns={"annotator": "rater", "judgment": "label"})
@@ -105,23 +135,35 @@ def extraction(records: dict[str, pd.DataFrame]) -> Tables:
 def relevance(records: dict[str, pd.DataFrame]) -> Tables:
     def units(layout: str, column: str, *fields: str) -> pd.DataFrame:
         table = _each(records[layout], column, "attribute", *fields)
-        return table.assign(user=table["user_id"].astype("str"), prompt=table["prompt_index"].astype("str"))
+        return table.assign(
+            user=table["user_id"].astype("str"), prompt=table["prompt_index"].astype("str")
+        )
 
     items = units("profile_attributes", "profile_attributes").assign(source="real")
     items = items[["source", *UNIT, "prompt_text", "attribute"]].reset_index(drop=True)
-    human = units("relevance_judgments", "relevance_judgments", "relevant").rename(columns={"annotator": "rater"})
+    human = units("relevance_judgments", "relevance_judgments", "relevant").rename(
+        columns={"annotator": "rater"}
+    )
     model = units("sample_index", "items", "relevant").rename(columns={"model": "rater"})
     labels = pd.concat([human.assign(rater_kind="human"), model.assign(rater_kind="model")])
     labels = labels.rename(columns={"relevant": "label"})
-    # By text, not by place; a profile can hold one text twice (R18): then the first goes with the first.
+    # By text, not by place; a profile can hold one text twice (R18):
+    # then the first goes with the first.
     about = ["user", "prompt", "attribute"]
     labels["nth"] = labels.groupby(["rater", *about]).cumcount()
     places = items[[*UNIT, "attribute"]].assign(nth=items.groupby(about).cumcount())
     labels = labels.drop(columns="item").merge(places, on=[*about, "nth"], how="left")
     said = labels[(labels["rater_kind"] == "human") & labels["label"].notna()]
-    gold = said.assign(label=said["label"].eq(True)).groupby(UNIT)["label"].mean().gt(0.5).reset_index()
+    gold = (
+        said.assign(label=said["label"].eq(True))
+        .groupby(UNIT)["label"]
+        .mean()
+        .gt(0.5)
+        .reset_index()
+    )
     stated = _relevant(records)
-    if human.empty and len(stated):  # what the stage 3 items state; what is absent there is irrelevant (R21)
+    # What the stage 3 items state; what is absent there is irrelevant (R21).
+    if human.empty and len(stated):
         known = pd.MultiIndex.from_frame(items[about]).isin(pd.MultiIndex.from_frame(stated[about]))
         gold = items[UNIT].assign(label=known)
     return items, pd.concat([gold.assign(rater="human_majority", rater_kind="human"), labels])
@@ -132,14 +174,23 @@ def _relevant(records: dict[str, pd.DataFrame]) -> pd.DataFrame:
     table = _each(records["response_no_context"], "attributes", "attribute", "is_relevant")
     table = table[table["is_relevant"].eq(True)].astype({"user_id": "str", "prompt_id": "str"})
     names = zip(table["user_id"], table["prompt_id"], strict=True)
-    return table.assign(user=table["user_id"], prompt=[prompt.removeprefix(f"{user}_") for user, prompt in names])
+    return table.assign(
+        user=table["user_id"], prompt=[prompt.removeprefix(f"{user}_") for user, prompt in names]
+    )
 
 
 def response(records: dict[str, pd.DataFrame]) -> Tables:
-    texts = {"model_tag": "generator", "response_no_context": "generic", "response_personalized": "personalized"}
+    texts = {
+        "model_tag": "generator",
+        "response_no_context": "generic",
+        "response_personalized": "personalized",
+    }
     items = _relevant(records).rename(columns=texts).assign(source="real")
     items["item"] = items["generator"] + "/" + items["item"]
-    units = {(one.item_index, one.attribute): (one.user, one.prompt, one.item) for one in items.itertuples()}
+    units = {
+        (one.item_index, one.attribute): (one.user, one.prompt, one.item)
+        for one in items.itertuples()
+    }
     labels = []
     for one in records["ratings"].itertuples():
         first = getattr(one, "personalized_first", False) is True  # the tool shows it on the right

@@ -1,8 +1,9 @@
-"""Judgments of the three stages: the annotation tool's JSONL layouts (`annotation_tool`), and anybody's in CSV.
+"""Judgments of the three stages: the annotation tool's JSONL
+layouts (`annotation_tool`), and anybody's in CSV.
 
-A CSV of any name holds ``stage user prompt item rater rater_kind label`` and, if wanted, ``source`` and texts
-(``personagap data --template STAGE`` writes an example);
-``relevance_judgments*.csv`` one column per rater (`load_relevance`).
+A CSV of any name holds ``stage user prompt item rater rater_kind label`` and, if wanted, ``source``
+and texts (``personagap data --template STAGE`` writes an example); ``relevance_judgments*.csv`` one
+column per rater (`load_relevance`).
 """
 
 import csv
@@ -33,9 +34,13 @@ TEXTS = {
 KINDS = ["human", "model"]
 #: Columns of the long format, and the first ones of the wide one.
 LONG = {
-    "stage": Rule(lambda stage: stage.isin(SCALES), "an unknown stage", f"use one of {', '.join(SCALES)}"),
+    "stage": Rule(
+        lambda stage: stage.isin(SCALES), "an unknown stage", f"use one of {', '.join(SCALES)}"
+    ),
     **dict.fromkeys(["user", "item", "rater"]),
-    "rater_kind": Rule(lambda kind: kind.isin(KINDS), "rater_kind is not human or model", "use one of them"),
+    "rater_kind": Rule(
+        lambda kind: kind.isin(KINDS), "rater_kind is not human or model", "use one of them"
+    ),
     "label": None,
 }
 WIDE = ["prompt_id", "user", "attribute_index", "prompt", "attribute"]
@@ -44,8 +49,8 @@ WIDE = ["prompt_id", "user", "attribute_index", "prompt", "attribute"]
 def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
     """Items of one stage, and what people and models said of them.
 
-    Users become u01, u02 …, human raters human_01 … What an annotator left open is no judgment, nor is a
-    ``human_majority`` but of relevance.
+    Users become u01, u02 …, human raters human_01 … What an annotator left open is no judgment, nor
+    is a ``human_majority`` but of relevance.
 
     Parameters
     ----------
@@ -54,16 +59,21 @@ def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
 
     Returns
     -------
-    items : one row per judged thing, ``stage source user (prompt) item`` and its texts. Extraction: ``dataset
-        attribute reason confidence turns`` (``turns``: messages of the user in the history, 0 if not stored).
-        Response: ``generator prompt_text attribute generic personalized``, ``item`` "<generator>/<number>".
-        ``attrs["sources"]`` says what was read.
-    judgments : the same key and ``rater rater_kind label``: accepted / uncertain / rejected; 0/1; or 1–5, above 3
-        where personalized is better, with ``personalized_first`` (which response stood on the left, R11).
+    items : one row per judged thing, ``stage source user (prompt) item`` and its texts. Extraction:
+        ``dataset attribute reason confidence turns`` (``turns``: messages of the user in the
+        history, 0 if not stored). Response: ``generator prompt_text attribute generic
+        personalized``, ``item`` "<generator>/<number>". ``attrs["sources"]`` says what was read.
+    judgments : the same key and ``rater rater_kind label``: accepted / uncertain / rejected; 0/1;
+        or 1–5, above 3 where personalized is better, with ``personalized_first`` (which response
+        stood on the left, R11).
 
     `UserError`: an unknown stage; or names the file, the row and the remedy.
     """
-    readers = {"extraction": tool.extraction, "relevance": tool.relevance, "response": tool.response}
+    readers = {
+        "extraction": tool.extraction,
+        "relevance": tool.relevance,
+        "response": tool.response,
+    }
     one_of(readers, "unknown stage", stage)
     folder = find_folder(data, DEMO / "recentering")
     with tool.laid_out(folder):
@@ -72,7 +82,9 @@ def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
         table = _long(file, stage)
         if items.empty and len(table):
             check(table, str(file), TEXTS[stage])
-            items = table.drop(columns=[*LABELLED[3:], "personalized_first"]).drop_duplicates(UNIT, ignore_index=True)
+            items = table.drop(columns=[*LABELLED[3:], "personalized_first"]).drop_duplicates(
+                UNIT, ignore_index=True
+            )
         labels = pd.concat([labels, table])
     return _judged(stage, items, labels, folder, "*.jsonl, *.csv")
 
@@ -80,16 +92,17 @@ def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
 def load_relevance(data: str | Path = "demo") -> Tables:
     """Stage 2, should this attribute change the answer to this prompt, as of `load_judgments`.
 
-    Every ``relevance_judgments*.csv`` of the folder is read, or else what `load_judgments` finds there. Its columns:
-    ``prompt_id user attribute_index prompt attribute``, then one column per rater with true/false, yes/no or 1/0,
-    empty where the rater did not judge. Raters whose name starts with "human" are human (``human_majority`` is
-    their majority), all others are models.
+    Every ``relevance_judgments*.csv`` of the folder is read, or else what `load_judgments` finds
+    there. Its columns: ``prompt_id user attribute_index prompt attribute``, then one column per
+    rater with true/false, yes/no or 1/0, empty where the rater did not judge. Raters whose name
+    starts with "human" are human (``human_majority`` is their majority), all others are models.
     """
     folder = find_folder(data)
     files = [file for file in sorted(folder.glob("relevance_judgments*.csv")) if not _is_long(file)]
     if not files and not any(folder.rglob("*.jsonl")) and not _long_files(folder):
         raise UserError(
-            f"no relevance_judgments*.csv in {folder}: give the folder that holds it, or {_example('relevance')}"
+            f"no relevance_judgments*.csv in {folder}: give the folder that holds it, or "
+            f"{_example('relevance')}"
         )
     if not files:
         return load_judgments("relevance", folder)
@@ -99,28 +112,48 @@ def load_relevance(data: str | Path = "demo") -> Tables:
 
 
 def load_histories(data: str | Path = "demo") -> pd.DataFrame:
-    """Conversations of the users of stage 1, one row each: ``user text``, the users named as by `load_judgments`."""
+    """Conversations of the users of stage 1, one row each: ``user
+    text``, the users named as by `load_judgments`.
+    """
     records = tool.records(find_folder(data, DEMO / "recentering"))["merged_attributes"]
     table = records[["user_id", "conversations"]].explode("conversations").dropna(ignore_index=True)
     if table.empty:
-        raise UserError(f"no conversations in the stage 1 items of {data}: extraction needs 'conversations' in them")
+        raise UserError(
+            f"no conversations in the stage 1 items of {data}: extraction needs "
+            "'conversations' in them"
+        )
     with tool.laid_out(data):
         text = table["conversations"].map(lambda conversation: tool.conversation(conversation)[1])
     return pd.DataFrame({"user": anonymous(table["user_id"].astype("str")), "text": text})
 
 
-def _judged(stage: str, items: pd.DataFrame, labels: pd.DataFrame, folder: Path, files: str) -> Tables:
-    """The tables of `load_judgments`: labels on the scale of the stage and of known items, names hidden."""
+def _judged(
+    stage: str, items: pd.DataFrame, labels: pd.DataFrame, folder: Path, files: str
+) -> Tables:
+    """The tables of `load_judgments`: labels on the scale of the
+    stage and of known items, names hidden.
+    """
     labels = labels.assign(rater=labels["rater"].astype("str"))  # an annotator may be a number
     said = labels["label"].astype("str").str.strip().str.lower()
-    labels = labels.assign(label=said.map(SCALES[stage]))[labels["label"].notna() & (said != "")]  # not left open
+    # Not left open.
+    labels = labels.assign(label=said.map(SCALES[stage]))[labels["label"].notna() & (said != "")]
     if items.empty or labels.empty:
         known = "the annotation tool's *.jsonl (datasets.annotation_tool lists the layouts)"
-        raise UserError(f"no judgments of stage {stage!r} in {folder}: give {known} or {_example(stage)}")
-    tool.refuse(labels[labels["label"].isna()], "a label outside the scale", f"use one of {', '.join(SCALES[stage])}")
+        raise UserError(
+            f"no judgments of stage {stage!r} in {folder}: give {known} or {_example(stage)}"
+        )
+    tool.refuse(
+        labels[labels["label"].isna()],
+        "a label outside the scale",
+        f"use one of {', '.join(SCALES[stage])}",
+    )
     if items.duplicated(UNIT).any():
-        raise UserError(f"{folder}: some items of stage {stage!r} stand in several files: leave one version of each")
-    if stage != "relevance":  # there it is the reference; elsewhere it would count as one person more
+        raise UserError(
+            f"{folder}: some items of stage {stage!r} stand in several files: leave one "
+            "version of each"
+        )
+    # There it is the reference; elsewhere it would count as one person more.
+    if stage != "relevance":
         labels = labels[labels["rater"] != "human_majority"]
     people = (labels["rater_kind"] == "human") & (labels["rater"] != "human_majority")
     labels["rater"] = labels["rater"].mask(people, anonymous(labels["rater"][people], "human_"))
@@ -141,7 +174,8 @@ def _judged(stage: str, items: pd.DataFrame, labels: pd.DataFrame, folder: Path,
     return items, judgments
 
 
-# --- anybody's CSV -----------------------------------------------------------------------------------
+# --- anybody's CSV
+# -----------------------------------------------------------------------------------
 
 
 def _example(stage: str) -> str:
@@ -150,7 +184,11 @@ def _example(stage: str) -> str:
 
 def _long_files(folder: Path) -> list[Path]:
     """Those in the long format, under any name; one called judgments*.csv should be."""
-    return [file for file in sorted(folder.rglob("*.csv")) if file.name.startswith("judgments") or _is_long(file)]
+    return [
+        file
+        for file in sorted(folder.rglob("*.csv"))
+        if file.name.startswith("judgments") or _is_long(file)
+    ]
 
 
 def _is_long(file: Path) -> bool:
@@ -169,12 +207,16 @@ def _long(file: Path, stage: str) -> pd.DataFrame:
         "extraction": {"reason": "", "confidence": "", "turns": 0},
         "response": {"generator": ""},
     }
-    defaults = {"source": "real", "prompt": "", "personalized_first": "false"} | others.get(stage, {})
+    defaults = {"source": "real", "prompt": "", "personalized_first": "false"} | others.get(
+        stage, {}
+    )
     table = pd.DataFrame(defaults | dict(table.items())).assign(file=where, row=table.index)
     table["personalized_first"] = table["personalized_first"].str.lower() == "true"
     if stage == "extraction":
         table["dataset"] = table.get("dataset", table["source"])
-        table[["confidence", "turns"]] = table[["confidence", "turns"]].apply(pd.to_numeric, errors="coerce")
+        table[["confidence", "turns"]] = table[["confidence", "turns"]].apply(
+            pd.to_numeric, errors="coerce"
+        )
     return table[table["stage"] == stage].drop(columns="stage")
 
 
@@ -182,24 +224,47 @@ def _wide(file: Path) -> pd.DataFrame:
     """One row per pair and rater of the format of `load_relevance`."""
     table, where = read_csv(file), str(file)
     if lacking := [name for name in WIDE if name not in table]:
-        what = f"{where}: no column {lacking[0]!r}: the columns should be {' '.join(WIDE)} and one for each rater"
+        what = (
+            f"{where}: no column {lacking[0]!r}: the columns should be {' '.join(WIDE)} and "
+            "one for each rater"
+        )
         raise UserError(f"{what}, or take {_example('relevance')}")
     check(table, where, WIDE)
     raters = table.columns[table.columns.get_loc("attribute") + 1 :]
     if raters.str.startswith("human").all():
         raise UserError(f"{file}: no column of a model's judgments after 'attribute': add one")
     for column in WIDE:
-        refuse(table[column].str.strip() == "", where, f"column {column!r}: empty", "fill it in or drop the row")
+        refuse(
+            table[column].str.strip() == "",
+            where,
+            f"column {column!r}: empty",
+            "fill it in or drop the row",
+        )
     for rater in raters:
         if not rater.strip():
-            raise UserError(f"{file}: a column after 'attribute' has no name: name the rater, or remove it")
+            raise UserError(
+                f"{file}: a column after 'attribute' has no name: name the rater, or remove it"
+            )
         said = table[rater].str.strip().str.lower()
         if (said == "").all():
-            raise UserError(f"{file}: column {rater!r}: no judgment at all: fill it in or remove the column")
+            raise UserError(
+                f"{file}: column {rater!r}: no judgment at all: fill it in or remove the column"
+            )
         good = said.isin(["", *SCALES["relevance"]])
-        refuse(~good, where, f"column {rater!r}: a label outside the scale", "use true/false, yes/no or 1/0")
-    refuse(table.duplicated(WIDE[:3]), where, f"repeats an earlier {' + '.join(WIDE[:3])}", "keep one")
-    table = table.rename(columns=dict(zip(WIDE[:4], ["prompt", "user", "item", "prompt_text"], strict=True)))
-    table = table.assign(source="synthetic" if file.parent == DEMO else "real", file=where, row=table.index)
+        refuse(
+            ~good,
+            where,
+            f"column {rater!r}: a label outside the scale",
+            "use true/false, yes/no or 1/0",
+        )
+    refuse(
+        table.duplicated(WIDE[:3]), where, f"repeats an earlier {' + '.join(WIDE[:3])}", "keep one"
+    )
+    table = table.rename(
+        columns=dict(zip(WIDE[:4], ["prompt", "user", "item", "prompt_text"], strict=True))
+    )
+    table = table.assign(
+        source="synthetic" if file.parent == DEMO else "real", file=where, row=table.index
+    )
     long = table.melt(table.columns.difference(raters), raters, "rater", "label")
     return long.assign(rater_kind=np.where(long["rater"].str.startswith("human"), "human", "model"))

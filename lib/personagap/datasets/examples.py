@@ -1,4 +1,6 @@
-"""An example of judgments in the long format, for those who bring their own: ``personagap data --template STAGE``."""
+"""An example of judgments in the long format, for those who bring
+their own: ``personagap data --template STAGE``.
+"""
 
 import csv
 import shutil
@@ -18,7 +20,11 @@ def write(stage: str, folder: str | Path) -> tuple[Path, str]:
         raise UserError(f"{path} is there already: move it, or name another folder")
     shutil.copyfile(example, path)
     with (FOLDER / "judgments_columns.csv").open(encoding="utf-8", newline="") as file:
-        meanings = {row["column"]: row["meaning"] for row in csv.DictReader(file) if row["stage"] in ("", stage)}
+        meanings = {
+            row["column"]: row["meaning"]
+            for row in csv.DictReader(file)
+            if row["stage"] in ("", stage)
+        }
     columns = example.read_text(encoding="utf-8").partition("\n")[0].split(",")
     text = "a text, the same wherever its item stands"
     return path, "\n".join(f"{name:13}{meanings.get(name, text)}" for name in columns)

@@ -1,4 +1,6 @@
-"""OpinionQA (Santurkar et al. 2023): how survey groups answer, how language models do, and how reward models choose."""
+"""OpinionQA (Santurkar et al. 2023): how survey groups answer, how
+language models do, and how reward models choose.
+"""
 
 from pathlib import Path
 from typing import Literal, NamedTuple, overload
@@ -21,11 +23,12 @@ class Opinions(NamedTuple):
 
     Attributes
     ----------
-    people : ``question attribute group ordinal distribution``; ``ordinal`` is the place of each option on the
-        scale and ``distribution`` the share of the group that chose it. Attribute "Overall" is everybody.
+    people : ``question attribute group ordinal distribution``; ``ordinal`` is the place of each
+        option on the scale and ``distribution`` the share of the group that chose it. Attribute
+        "Overall" is everybody.
     models : ``model question distribution``, over the same options.
-    answers : ``question reward_model answer``, ``answer`` being the ordinal of the option that a reward model
-        prefers; None where ``ANSWERS`` is absent.
+    answers : ``question reward_model answer``, ``answer`` being the ordinal of the option that a
+        reward model prefers; None where ``ANSWERS`` is absent.
     """
 
     people: pd.DataFrame
@@ -38,23 +41,32 @@ def load_opinions(data: str | Path = "demo", missing_ok: Literal[False] = False)
 @overload
 def load_opinions(data: str | Path = "demo", missing_ok: bool = False) -> Opinions | None: ...
 def load_opinions(data: str | Path = "demo", missing_ok: bool = False) -> Opinions | None:
-    """Read ``opinionqa/*_default_combined.csv``, in the released columns, and the answers of reward models.
+    """Read ``opinionqa/*_default_combined.csv``, in the released
+    columns, and the answers of reward models.
 
-    ``people.attrs["sources"]`` says what was read. None, with ``missing_ok``, if there is no such file.
+    ``people.attrs["sources"]`` says what was read. None, with ``missing_ok``, if there is no such
+    file.
 
-    `UserError`: no file, a column missing, a distribution that does not sum to one, an answer that is no option.
+    `UserError`: no file, a column missing, a distribution that does not sum to one, an answer that
+    is no option.
     """
     if missing_ok and data != "demo" and not any(Path(data).glob(FILES)):
         return None
     folder = find_folder(data, DEMO / "personalllm")
     files = sorted(folder.glob(FILES))
     if not files:
-        raise UserError(f"no {FILES} in {folder}: put OpinionQA's data/distributions there, or use data='demo'")
+        raise UserError(
+            f"no {FILES} in {folder}: put OpinionQA's data/distributions there, or use data='demo'"
+        )
     table = pd.concat([_read(file) for file in files], ignore_index=True)
     people = table.drop_duplicates(["question", "attribute", "group"], ignore_index=True)
-    people = people[["question", "attribute", "group", "ordinal", "D_H"]].rename(columns={"D_H": "distribution"})
+    people = people[["question", "attribute", "group", "ordinal", "D_H"]].rename(
+        columns={"D_H": "distribution"}
+    )
     models = table.drop_duplicates(["model_name", "question"], ignore_index=True)
-    models = models[["model_name", "question", "D_M"]].set_axis(["model", "question", "distribution"], axis=1)
+    models = models[["model_name", "question", "D_M"]].set_axis(
+        ["model", "question", "distribution"], axis=1
+    )
     rows = people["question"].nunique()
     people.attrs["sources"] = [source("opinionqa", folder / FILES, rows, "see Pew Research Center")]
     return Opinions(people, models, _answers(folder / ANSWERS, people))
@@ -69,14 +81,21 @@ def _read(file: Path) -> pd.DataFrame:
     for column in COLUMNS[5:]:
         size = table[column].map(len) != table["ordinal"].map(len)
         refuse(size, where, f"{column} has not one share per option", "give as many as ordinal")
-        refuse(~sum_to_one(table[column]), where, f"the shares of {column} do not sum to one", "normalise them")
+        refuse(
+            ~sum_to_one(table[column]),
+            where,
+            f"the shares of {column} do not sum to one",
+            "normalise them",
+        )
     wave = file.name.removesuffix("_default_combined.csv").rpartition("_")[2]
     return table.assign(question=wave + "/" + table["qkey"])
 
 
 def _numbers(text: str) -> np.ndarray:
     """An array as NumPy prints it, "[0.2 0.8]"; NaN for what is no number."""
-    return pd.to_numeric(pd.Series(text.strip("[]").replace(",", " ").split()), errors="coerce").to_numpy(dtype=float)
+    return pd.to_numeric(
+        pd.Series(text.strip("[]").replace(",", " ").split()), errors="coerce"
+    ).to_numpy(dtype=float)
 
 
 def _answers(file: Path, people: pd.DataFrame) -> pd.DataFrame | None:
@@ -84,7 +103,11 @@ def _answers(file: Path, people: pd.DataFrame) -> pd.DataFrame | None:
         return None
     table, where = read_csv(file), str(file)
     options = people.drop_duplicates("question").set_index("question")["ordinal"]
-    known = Rule(lambda name: name.isin(options.index), "no such question", f"name it as in {FILES}: <wave>/<qkey>")
+    known = Rule(
+        lambda name: name.isin(options.index),
+        "no such question",
+        f"name it as in {FILES}: <wave>/<qkey>",
+    )
     check(table, where, {"question": known, "reward_model": None, "answer": None})
     table["answer"] = pd.to_numeric(table["answer"], errors="coerce")
     wrong = [row.answer not in options[row.question] for row in table.itertuples()]

@@ -1,4 +1,6 @@
-"""PersonalLLM (arXiv 2409.20296): prompts, eight responses each, and what ten reward models think of them."""
+"""PersonalLLM (arXiv 2409.20296): prompts, eight responses each,
+and what ten reward models think of them.
+"""
 
 import re
 from collections.abc import Sequence
@@ -8,18 +10,34 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from personagap._reading import Rule, are_texts, check, from_hub, read_parquet, refuse, source, sum_to_one
+from personagap._reading import (
+    Rule,
+    are_texts,
+    check,
+    from_hub,
+    read_parquet,
+    refuse,
+    source,
+    sum_to_one,
+)
 from personagap.errors import UserError, explained
 from personagap.paths import CACHE, DEMO
 
 #: Data sets of the Hub; in a folder, a subfolder of that name holds the same Parquet files.
-TABLE, EVALUATION, INTERACTIONS = "PersonalLLM", "PersonalLLM_Eval", "PersonalLLM_InteractionDatabase"
+TABLE, EVALUATION, INTERACTIONS = (
+    "PersonalLLM",
+    "PersonalLLM_Eval",
+    "PersonalLLM_InteractionDatabase",
+)
 OWNER = "namkoong-lab"
 #: The card and the paper disagree (P14).
-LICENCE = "CC-BY-4.0 (card) or CC-BY-NC-4.0 (paper); terms of OpenAI and Anthropic for the responses"
-#: The ten of the paper on the Hub, in canonical order, that of the weights: by name (P2). A tokenizer with a chat
-#: template formats the pair that one scores; without one, it reads "User: …\nAssistant: …", beaver too (P17). Which
-#: templates the tokenizers had at the time is not recorded.
+LICENCE = (
+    "CC-BY-4.0 (card) or CC-BY-NC-4.0 (paper); terms of OpenAI and Anthropic for the responses"
+)
+#: The ten of the paper on the Hub, in canonical order, that of the weights: by name (P2). A
+#: tokenizer with a chat template formats the pair that one scores; without one, it reads "User:
+#: …\nAssistant: …", beaver too (P17). Which templates the tokenizers had at the time is not
+#: recorded.
 REWARD_MODELS = {
     "beaver_7b": "PKU-Alignment/beaver-7b-v1.0-cost",
     "gemma_2b": "weqweasdas/RM-Gemma-2B",
@@ -34,7 +52,13 @@ REWARD_MODELS = {
 }
 #: What the authors wrote for a response that they could not get (P16).
 FAILED = "!!!ERROR"
-BEST = ["best_response", "best_response_model", "best_response_reward", "gpt4o_response", "gpt4o_reward"]
+BEST = [
+    "best_response",
+    "best_response_model",
+    "best_response_reward",
+    "gpt4o_response",
+    "gpt4o_reward",
+]
 
 
 def load_personalllm(data: str | Path = "demo") -> pd.DataFrame:
@@ -42,31 +66,40 @@ def load_personalllm(data: str | Path = "demo") -> pd.DataFrame:
 
     Parameters
     ----------
-    data : "demo" (simulated for this project), a folder that holds ``PersonalLLM/**/{train,test}-*.parquet``
-        as on the Hub, or "hub" (needs the network; 92 MB once).
+    data : "demo" (simulated for this project), a folder that holds
+        ``PersonalLLM/**/{train,test}-*.parquet`` as on the Hub, or "hub" (needs the network; 92 MB
+        once).
 
     Returns
     -------
-    DataFrame ``split prompt prompt_text response response_model text`` and a column of raw rewards per reward
-    model, sorted by split, prompt and response. ``prompt`` names the row of the file (``prompt_id`` need not be
-    unique over the sources), ``response`` is 0–7. ``attrs["reward_models"]`` lists the reward columns sorted by
-    name, whatever their order in the file (P2); ``attrs["sources"]`` what was read. Prompts with a failed
-    response (P16), and rows that repeat a prompt with its responses, are left out and counted there.
+    DataFrame ``split prompt prompt_text response response_model text`` and a column of raw rewards
+    per reward model, sorted by split, prompt and response. ``prompt`` names the row of the file
+    (``prompt_id`` need not be unique over the sources), ``response`` is 0–7.
+    ``attrs["reward_models"]`` lists the reward columns sorted by name, whatever their order in the
+    file (P2); ``attrs["sources"]`` what was read. Prompts with a failed response (P16), and rows
+    that repeat a prompt with its responses, are left out and counted there.
 
-    `UserError`: no data, a missing or renamed column, a reward model missing, a reward that is not a finite
-    number; names the file, the row (from 1) and the remedy.
+    `UserError`: no data, a missing or renamed column, a reward model missing, a reward that is not
+    a finite number; names the file, the row (from 1) and the remedy.
     """
     tables, sources = [], []
     for split, (where, wide) in _splits(TABLE, data).items():
         table, names = _long(wide, where, split)
         failed = table["prompt"].isin(table.loc[table["text"].str.startswith(FAILED), "prompt"])
-        again = np.repeat(wide.duplicated(["prompt", *(f"response_{i}" for i in range(1, 9))]).to_numpy(), 8)
+        again = np.repeat(
+            wide.duplicated(["prompt", *(f"response_{i}" for i in range(1, 9))]).to_numpy(), 8
+        )
         tables.append(table[~failed & ~again])
         left_out = {"failed": int(failed.sum() // 8), "repeated": int(again.sum() // 8)}
         sources.append(source("personalllm", where, len(wide), LICENCE) | left_out)
-    table = pd.concat(tables, ignore_index=True).sort_values(["split", "prompt", "response"], ignore_index=True)
+    table = pd.concat(tables, ignore_index=True).sort_values(
+        ["split", "prompt", "response"], ignore_index=True
+    )
     if table.isna().any(axis=None):
-        raise UserError(f"{where}: its reward models are not those of the other split: give both the same columns")
+        raise UserError(
+            f"{where}: its reward models are not those of the other split: give both the same "
+            "columns"
+        )
     table.attrs = {"sources": sources, "reward_models": names}
     return table
 
@@ -74,20 +107,24 @@ def load_personalllm(data: str | Path = "demo") -> pd.DataFrame:
 def load_interactions(data: str | Path = "demo") -> pd.DataFrame:
     """Historical users, one row each, as on the Hub.
 
-    DataFrame ``person_id person_weight`` and, for each interaction j from 1, ``prompt_j response_j_a response_j_b
-    chosen_j``; ``person_weight`` lists weights of reward models sorted by name, ``chosen_j`` is "a" or "b". The
-    released set has 1,000 users × 50 prompts, not 10,000 (P27). ``attrs["sources"]`` says what was read.
+    DataFrame ``person_id person_weight`` and, for each interaction j from 1, ``prompt_j
+    response_j_a response_j_b chosen_j``; ``person_weight`` lists weights of reward models sorted by
+    name, ``chosen_j`` is "a" or "b". The released set has 1,000 users × 50 prompts, not 10,000
+    (P27). ``attrs["sources"]`` says what was read.
 
-    `UserError`: no data, a column missing, a choice other than a and b, weights that do not sum to one.
+    `UserError`: no data, a column missing, a choice other than a and b, weights that do not sum to
+    one.
     """
     return _people(INTERACTIONS, data)
 
 
 def load_evaluation(data: str | Path = "demo") -> pd.DataFrame:
-    """Test users, one row each, as on the Hub: a history of 3–5 interactions (P27), a prompt, two stored responses.
+    """Test users, one row each, as on the Hub: a history of 3–5
+    interactions (P27), a prompt, two stored responses.
 
-    DataFrame like `load_interactions`, with ``user_history_length test_prompt best_response best_response_model
-    best_response_reward gpt4o_response gpt4o_reward``; unlike the raw scores the two rewards are z-scored (P2).
+    DataFrame like `load_interactions`, with ``user_history_length test_prompt best_response
+    best_response_model best_response_reward gpt4o_response gpt4o_reward``; unlike the raw scores
+    the two rewards are z-scored (P2).
     """
     return _people(EVALUATION, data, ["user_history_length", "test_prompt", *BEST])
 
@@ -98,14 +135,25 @@ def _long(wide: pd.DataFrame, where: str, split: str) -> tuple[pd.DataFrame, lis
     texts = ["prompt", *(f"response_{i}{end}" for i in numbers for end in ("", "_model"))]
     check(wide, where, {name: Rule(are_texts, f"a {name} that is no text") for name in texts})
     row = [f"{split}-{position:05d}" for position in range(len(wide))]
-    long = {"split": split, "prompt": np.repeat(row, 8), "prompt_text": np.repeat(wide["prompt"].to_numpy(), 8)}
+    long = {
+        "split": split,
+        "prompt": np.repeat(row, 8),
+        "prompt_text": np.repeat(wide["prompt"].to_numpy(), 8),
+    }
     long["response"] = np.tile(range(8), len(wide))
-    for column, end in ({"response_model": "_model", "text": ""} | {name: f"_{name}" for name in names}).items():
+    for column, end in (
+        {"response_model": "_model", "text": ""} | {name: f"_{name}" for name in names}
+    ).items():
         long[column] = wide[[f"response_{i}{end}" for i in numbers]].to_numpy().ravel()
     table = pd.DataFrame(long, np.repeat(wide.index, 8))
     for name in names:
         table[name] = pd.to_numeric(table[name], errors="coerce").astype(float)
-        refuse(~np.isfinite(table[name]), where, f"a {name} reward is not a finite number", "score it again")
+        refuse(
+            ~np.isfinite(table[name]),
+            where,
+            f"a {name} reward is not a finite number",
+            "score it again",
+        )
     return table, names
 
 
@@ -115,18 +163,26 @@ def _reward_models(wide: pd.DataFrame, where: str) -> list[str]:
     names = sorted(found.index[found >= 4])
     for name in REWARD_MODELS:
         if not names or (name not in names and set(names) & set(REWARD_MODELS)):
-            raise UserError(f"{where}: no columns 'response_1_{name}' … of reward model {name}: give all of the paper")
+            raise UserError(
+                f"{where}: no columns 'response_1_{name}' … of reward model {name}: give all "
+                "of the paper"
+            )
     for i, name in product(range(1, 9), names):
         if f"response_{i}_{name}" not in wide:
-            raise UserError(f"{where}: no column 'response_{i}_{name}': every response needs every reward")
+            raise UserError(
+                f"{where}: no column 'response_{i}_{name}': every response needs every reward"
+            )
     return names
 
 
 def _people(name: str, data: str | Path, more: Sequence[str] = ()) -> pd.DataFrame:
-    where, table = next(iter(_splits(name, data).values()))  # the name of its only split has changed (P27)
+    # The name of its only split has changed (P27).
+    where, table = next(iter(_splits(name, data).values()))
     unit = Rule(sum_to_one, "the weights do not sum to one", "normalise person_weight")
     check(table, where, {"person_id": None, "person_weight": unit, **dict.fromkeys(more)})
-    refuse(table["person_weight"].map(np.min) < 0, where, "a negative weight", "give weights of 0 to 1")
+    refuse(
+        table["person_weight"].map(np.min) < 0, where, "a negative weight", "give weights of 0 to 1"
+    )
     length = table.get("user_history_length", pd.Series(np.inf, table.index))
     for number in count(1):
         held = table[length >= number]
@@ -147,7 +203,9 @@ def _splits(name: str, data: str | Path) -> dict[str, tuple[str, pd.DataFrame]]:
     with explained(f"{folder}: cannot be read", "let its folders be listed"):
         files = pd.Series(sorted(folder.rglob("*.parquet")), dtype=object)
     if files.empty:
-        raise UserError(f"no {name}/**/*.parquet in {root}: download {repo} there, or use data='hub'")
+        raise UserError(
+            f"no {name}/**/*.parquet in {root}: download {repo} there, or use data='hub'"
+        )
     splits = files.groupby(files.map(lambda file: re.split(r"[-.]", file.name)[0]))
     place = f"hub:{repo}" if hub else str(files[0].parent)
     return {split: (f"{place}/{split}*.parquet", read_parquet([*some])) for split, some in splits}
@@ -157,4 +215,8 @@ def _download(repo: str) -> Path:
     from huggingface_hub import snapshot_download
 
     with from_hub(f"download {repo}"):
-        return Path(snapshot_download(repo, repo_type="dataset", allow_patterns="*.parquet", cache_dir=CACHE))
+        return Path(
+            snapshot_download(
+                repo, repo_type="dataset", allow_patterns="*.parquet", cache_dir=CACHE
+            )
+        )

@@ -16,7 +16,8 @@ from personagap.errors import UserError, at_least
 from personagap.models import Model
 from personagap.results import beside
 
-#: Phrasings that came after the models of the bundle were trained: what is true of them is known, and was not planted.
+#: Phrasings that came after the models of the bundle were trained: what is
+#: true of them is known, and was not planted.
 UNLEARNED = ("question_first",)
 
 
@@ -57,7 +58,8 @@ def true_scores(
     who, items : personas of ``personas.select``, demo items of ``datasets.load``.
     defence : changes the messages before the model sees them (``planted`` is without it).
     planted_cells : what is planted, if not ``planted_probabilities(templates)`` (``demo.chain``).
-    known : of ``ask.weigh``: what the bundle holds is not weighed again; None weighs all that is not stored.
+    known : of ``ask.weigh``: what the bundle holds is not weighed again; None weighs all that is
+        not stored.
 
     Returns
     -------
@@ -76,7 +78,9 @@ def true_scores(
     if cells.empty:
         names = ", ".join(who["persona"])
         raise UserError(f"nothing is planted for {names}: ask about identities of the project")
-    asked = {(item.task, item.item): (tasks.prompt(item), answers(item)) for item in items.itertuples()}
+    asked = {
+        (item.task, item.item): (tasks.prompt(item), answers(item)) for item in items.itertuples()
+    }
     keys = zip(cells["task"], cells["item"], strict=True)
     prompts, given = zip(*(asked[key] for key in keys), strict=True)
     # As a run asks: what is true of the model must hold of the very chats that are scored.
@@ -104,8 +108,9 @@ def truth(cells: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    As of ``results.beside``, in points, one row per row of ``bias``: ``dimension quantity planted true
-    estimated ci_low ci_high difference covered``. ``estimated`` is that of ``effects.pb_corrected``.
+    As of ``results.beside``, in points, one row per row of ``bias``: ``dimension quantity planted
+    true estimated ci_low ci_high difference covered``. ``estimated`` is that of
+    ``effects.pb_corrected``.
     """
     exact = pd.DataFrame({column: exact_bias(cells, column) for column in ["planted", "true"]})
     exact.insert(0, "quantity", "PB")
@@ -135,7 +140,11 @@ def by_answers(
         bias = effects.personalization_bias(table, seed=seed).query("dimension != 'joint'")
         written = int(responses[way]["output_tokens"].sum())
         cost = {"answers": way, "requests": len(table), "tokens_written": written}
-        rows.append(pd.DataFrame([cost]).merge(beside(effects.pb_corrected(bias), known, ["dimension"]), how="cross"))
+        rows.append(
+            pd.DataFrame([cost]).merge(
+                beside(effects.pb_corrected(bias), known, ["dimension"]), how="cross"
+            )
+        )
     return pd.concat(rows, ignore_index=True)
 
 

@@ -79,7 +79,9 @@ class Simulator:
     def render(self, messages: list[dict[str, str]]) -> str:
         return messages[-1]["content"]
 
-    def generate(self, chats: list, sampling: object, seeds: list[int], keep=None) -> list[Generation]:
+    def generate(
+        self, chats: list, sampling: object, seeds: list[int], keep=None
+    ) -> list[Generation]:
         rngs = map(np.random.default_rng, seeds)
         asked = map(self.render, chats)
         texts = [self._answer(prompt, rng) for prompt, rng in zip(asked, rngs, strict=True)]
@@ -126,7 +128,9 @@ def truth(
     agreement: pd.DataFrame,
     failures: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Planted beside estimated values of the extraction notebook's tables, see ``results.beside``."""
+    """Planted beside estimated values of the extraction
+    notebook's tables, see ``results.beside``.
+    """
     people = acceptance.query("rater_kind == 'human' and label == 'accepted'")
     broken = failures.query("step == 'extract'")
     named = [

@@ -1,4 +1,6 @@
-"""Exact probabilities of the demo models' answers that come with the bundle, so that truths need no model's time."""
+"""Exact probabilities of the demo models' answers that come with the
+bundle, so that truths need no model's time.
+"""
 
 import functools
 from collections.abc import Sequence
@@ -14,7 +16,8 @@ FILE = DEMO / "exact.parquet"
 def known(keys: Sequence[str]) -> dict[str, np.ndarray]:
     """Those of ``keys`` (``ask.weigh``) that come with the bundle → log-probability of each choice.
 
-    A key holds all that determines an answer: a model trained anew, or another wording, is not found here.
+    A key holds all that determines an answer: a model trained anew, or another wording, is not
+    found here.
     """
     stored, starts, values = _bundle()
     wanted = np.array([number(key) for key in keys], dtype=np.uint64)

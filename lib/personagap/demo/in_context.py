@@ -31,8 +31,8 @@ def truth(
     Returns
     -------
     ``quantity shots planted true_se true estimated ci_low ci_high difference covered coverage``;
-    ``covered`` allows for the error of ``true``. ``coverage`` is the share of studies, cut from the crowd and
-    as large as that of ``paired``, whose intervals cover the truth.
+    ``covered`` allows for the error of ``true``. ``coverage`` is the share of studies, cut from the
+    crowd and as large as that of ``paired``, whose intervals cover the truth.
     """
     rows = paired[paired["metric"] == "persona_reward"]
     rows = rows[rows["template"] == paired["template"].iloc[0]]

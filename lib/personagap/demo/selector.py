@@ -40,7 +40,8 @@ class Selector:
         prompts.require_ours(self.id, "icl_winning", "icl_losing", "icl_both")
         vectors = rewards.reshape(responses.size, -1)
         self._rewards = dict(zip(responses.ravel(), vectors, strict=True))
-        self._known = functools.cache(self._look_up)  # the same few hundred choices stand after every prompt
+        # The same few hundred choices stand after every prompt.
+        self._known = functools.cache(self._look_up)
 
     def describe(self) -> dict:
         return {"model": self.id, "backend": "simulated"}
@@ -52,14 +53,24 @@ class Selector:
         return messages[0]["content"]
 
     def generate(
-        self, chats: Sequence[Messages], sampling: Sampling, seeds: Sequence[int], keep: Callable | None = None
+        self,
+        chats: Sequence[Messages],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        keep: Callable | None = None,
     ) -> list[Generation]:
         raise UserError("model simulated writes nothing: use evaluation='select'")
 
     def choose(
-        self, chats: Sequence[Messages], choices: Sequence[str] | Sequence[list[str]], keep: Callable | None = None
+        self,
+        chats: Sequence[Messages],
+        choices: Sequence[str] | Sequence[list[str]],
+        keep: Callable | None = None,
     ) -> list[np.ndarray]:
-        scores = [self._score(self.render(chat), texts) for chat, texts in zip(chats, choices, strict=True)]
+        scores = [
+            self._score(self.render(chat), texts)
+            for chat, texts in zip(chats, choices, strict=True)
+        ]
         if keep:
             for i, each in enumerate(scores):
                 keep(i, each)
@@ -86,7 +97,11 @@ class Selector:
     def _look_up(self, texts: tuple[str, ...]) -> tuple[np.ndarray, list[bytes], np.ndarray]:
         """The rewards of responses, their bytes, and how many these are."""
         written = [text.encode() for text in texts]
-        return np.array([self._rewards[text] for text in texts]), written, np.array([len(each) for each in written])
+        return (
+            np.array([self._rewards[text] for text in texts]),
+            written,
+            np.array([len(each) for each in written]),
+        )
 
 
 def _shown(prompt: str) -> list[tuple[str, str]]:

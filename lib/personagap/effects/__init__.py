@@ -1,7 +1,7 @@
 """Statistics of persona effects, on the long ``scores`` table: one function for each question.
 
-All return tables in the one form of ``personagap.results``, but `personalization_bias`, which has columns of
-its own, and the designs of `power`.
+All return tables in the one form of ``personagap.results``, but `personalization_bias`, which has
+columns of its own, and the designs of `power`.
 
 ====================== ===========================================================
 personalization_bias   do identities differ, and by how much beyond noise?

@@ -14,15 +14,18 @@ POINTS = 100.0
 CONTROLS = ("none", "empty", "assistant")
 #: Outcomes of requests without an answer to score; `outcomes` counts them.
 NONRESPONSE = ("blocked", "empty", "unfinished")
-#: Of the items that the median identity answered: an identity with fewer has no part in PB. Its mean would rest on so
-#: few answers that their spread does not tell its error: with a tenth of 60 items 14 % of null data sets have p ≤ .05.
+#: Of the items that the median identity answered: an identity with fewer has no part in PB. Its
+#: mean would rest on so few answers that their spread does not tell its error: with a tenth of 60
+#: items 14 % of null data sets have p ≤ .05.
 MIN_ANSWERED = 1 / 3
 
 
 class Cells(NamedTuple):
-    """Every persona × template × item: mean score over runs (NaN where not answered), runs, Σ (score − mean)².
+    """Every persona × template × item: mean score over runs (NaN
+    where not answered), runs, Σ (score − mean)².
 
-    ``clusters`` are the codes of those that ``items`` lie in, counted from 0; each its own where none were named.
+    ``clusters`` are the codes of those that ``items`` lie in, counted from 0; each its own where
+    none were named.
     """
 
     mean: np.ndarray
@@ -41,20 +44,29 @@ class Cells(NamedTuple):
         return bool(np.allclose(squares[answered], total[answered], rtol=0, atol=1e-9))
 
     def filled(self, task: str) -> "Cells":
-        """Without gaps: see `anova.imputed`, by template. Items that half of the personas lack are left out."""
-        # More than half each, so any two personas share items, without which the additive fit is not determined.
+        """Without gaps: see `anova.imputed`, by template. Items that
+        half of the personas lack are left out.
+        """
+        # More than half each, so any two personas share items, without
+        # which the additive fit is not determined.
         kept = (np.isfinite(self.mean).mean(axis=0) > 0.5).all(axis=0)
-        arrays = {name: getattr(self, name)[..., kept] for name in ("mean", "runs", "within", "items")}
+        arrays = {
+            name: getattr(self, name)[..., kept] for name in ("mean", "runs", "within", "items")
+        }
         arrays["clusters"] = pd.factorize(self.clusters[kept])[0]
         if dropped := int((~kept).sum()):
             warnings.warn(
-                f"{task}: {dropped} of {len(kept)} items are left out, half of the personas lack answers to them",
+                f"{task}: {dropped} of {len(kept)} items are left out, half of the personas "
+                "lack answers to them",
                 stacklevel=4,
             )
         mean, asked = arrays["mean"].copy(), arrays["runs"].any(axis=2)
         if kept.any() and not asked.all():
             persona, template = np.argwhere(~asked)[0]
-            raise UserError(f"{task}: {self.personas[persona]} has no answers in template {self.templates[template]}")
+            raise UserError(
+                f"{task}: {self.personas[persona]} has no answers in template "
+                f"{self.templates[template]}"
+            )
         for template in range(mean.shape[1] if kept.any() else 0):
             mean[:, template] = imputed(mean[:, template])
         return self._replace(**arrays | {"mean": mean})
@@ -70,7 +82,9 @@ def checked(scores: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
     needed = ["persona", "task", "item", "score", *columns]
     absent = [name for name in needed if name not in scores]
     if absent:
-        raise UserError(f"scores lack the column {absent[0]!r}: the columns needed are {', '.join(needed)}")
+        raise UserError(
+            f"scores lack the column {absent[0]!r}: the columns needed are {', '.join(needed)}"
+        )
     if "outcome" in scores:
         scores = scores[scores["score"].notna() | ~scores["outcome"].isin(NONRESPONSE)]
     if scores.empty:
@@ -82,13 +96,19 @@ def checked(scores: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
     if wrong.any():
         place = int(wrong.argmax())
         raise UserError(
-            f"score {values[place]} in row {place} is not in [0, 1]: drop missing scores, rescale the others"
+            f"score {values[place]} in row {place} is not in [0, 1]: drop missing scores, "
+            "rescale the others"
         )
-    filled = {name: filler for name, filler in (("template", "paper"), ("run", 0)) if name not in scores}
+    filled = {
+        name: filler for name, filler in (("template", "paper"), ("run", 0)) if name not in scores
+    }
     scores = scores.assign(score=values, **filled)
     for name in ("persona", "task", "item", "template", "run", *columns):
         if scores[name].isna().any():
-            raise UserError(f"{name} is missing in row {int(scores[name].isna().argmax())} of the scores: fill it in")
+            raise UserError(
+                f"{name} is missing in row {int(scores[name].isna().argmax())} of the scores: "
+                "fill it in"
+            )
     return scores
 
 
@@ -97,25 +117,40 @@ def nonresponders(scores: pd.DataFrame) -> dict[str, set[str]]:
     if "outcome" not in scores:
         return {}
     nonresponding = scores[scores["score"].isna() & scores["outcome"].isin(NONRESPONSE)]
-    return {task: set(rows["persona"]) for task, rows in nonresponding.groupby("task", observed=True)}
+    return {
+        task: set(rows["persona"]) for task, rows in nonresponding.groupby("task", observed=True)
+    }
 
 
-def responder_cells(rows: pd.DataFrame, task: str, nonresponding: Collection[str], cluster: str | None = None) -> Cells:
-    """`cells` of a task without personas that answered too few items: of ``nonresponding`` ones perhaps none."""
+def responder_cells(
+    rows: pd.DataFrame, task: str, nonresponding: Collection[str], cluster: str | None = None
+) -> Cells:
+    """`cells` of a task without personas that answered too few
+    items: of ``nonresponding`` ones perhaps none.
+    """
     table = cells(rows, task, cluster)
     asked = (table.runs > 0).sum(axis=2).min(axis=1)
     excused = np.array([persona in nonresponding for persona in table.personas])
-    # One who was never asked and has no nonresponse is a gap in the design, which `filled` tells as an error.
-    out = (asked < MIN_ANSWERED * np.median(asked)) & ((asked > 0) | excused) | (asked < 2) & excused
+    # One who was never asked and has no nonresponse is a gap in the
+    # design, which `filled` tells as an error.
+    out = (asked < MIN_ANSWERED * np.median(asked)) & ((asked > 0) | excused) | (
+        asked < 2
+    ) & excused
     few = sorted(persona for persona, left in zip(table.personas, out, strict=True) if left)
     if dropped := [*few, *sorted(set(nonresponding) - set(table.personas))]:
         many = f"less than {MIN_ANSWERED:.0%} of the items that others answered"
-        warnings.warn(f"{task}: {', '.join(map(str, dropped))} left out, with answers to {many}", stacklevel=4)
+        warnings.warn(
+            f"{task}: {', '.join(map(str, dropped))} left out, with answers to {many}", stacklevel=4
+        )
     return cells(rows[~rows["persona"].isin(few)], task, cluster) if few else table
 
 
-def grouped(personas: Iterable[str], control: str, by: Mapping[str, str] | None) -> dict[str, list[str]]:
-    """Group → its identities; without ``by`` each is a group. What ``by`` does not name is left out."""
+def grouped(
+    personas: Iterable[str], control: str, by: Mapping[str, str] | None
+) -> dict[str, list[str]]:
+    """Group → its identities; without ``by`` each is a group.
+    What ``by`` does not name is left out.
+    """
     groups: dict[str, list[str]] = {}
     for persona in personas:
         if persona != control and persona not in CONTROLS and (by is None or persona in by):
@@ -138,8 +173,13 @@ def cells(rows: pd.DataFrame, task: str, cluster: str | None = None) -> Cells:
     # Dense over all cells, also those not asked: designs are crossed, so hardly any is empty.
     answers = np.bincount(codes, minlength=np.prod(shape)).reshape(shape)
     if answers.max(initial=0) > 1:
-        persona, template, item, run = (level[i] for level, i in zip(levels, np.argwhere(answers > 1)[0], strict=True))
-        raise UserError(f"{task}: persona {persona}, template {template}, item {item}, run {run} was scored twice")
+        persona, template, item, run = (
+            level[i] for level, i in zip(levels, np.argwhere(answers > 1)[0], strict=True)
+        )
+        raise UserError(
+            f"{task}: persona {persona}, template {template}, item {item}, run {run} was "
+            "scored twice"
+        )
     runs, score = answers.sum(axis=3), rows["score"].to_numpy()
     total, squares = (
         np.bincount(codes, weights=values, minlength=np.prod(shape)).reshape(shape).sum(axis=3)
@@ -152,7 +192,9 @@ def cells(rows: pd.DataFrame, task: str, cluster: str | None = None) -> Cells:
 
 
 def identity_cells(scores: pd.DataFrame, cluster: str | None = None) -> dict[str, Cells]:
-    """Task → its identities and the items that most of them answered in all templates, gaps filled."""
+    """Task → its identities and the items that most of them
+    answered in all templates, gaps filled.
+    """
     given, tasks, problem = scores, {}, ""
     scores = checked(scores, [cluster] if cluster else [])
     absent, scores = nonresponders(given), scores[~scores["persona"].isin(CONTROLS)]
@@ -162,7 +204,9 @@ def identity_cells(scores: pd.DataFrame, cluster: str | None = None) -> dict[str
         nonresponding = absent.get(task, set()) - set(CONTROLS)
         table = responder_cells(rows, task, nonresponding, cluster)
         if len(table.personas) < 2:
-            problem = f"{task}: personalization bias needs at least two identities, the scores hold one"
+            problem = (
+                f"{task}: personalization bias needs at least two identities, the scores hold one"
+            )
         elif len((table := table.filled(task)).items) < 2:
             many = f"{len(table.items)} items were answered by most identities in all templates"
             problem = f"{task}: {many}; 2 are needed"
@@ -171,18 +215,25 @@ def identity_cells(scores: pd.DataFrame, cluster: str | None = None) -> dict[str
             continue
         if not nonresponding:
             raise UserError(problem)
-        warnings.warn(f"{problem}; so the task is left out, for most of its answers say nothing", stacklevel=3)
+        warnings.warn(
+            f"{problem}; so the task is left out, for most of its answers say nothing", stacklevel=3
+        )
     if not tasks:
         raise UserError(problem)
     return tasks
 
 
-def cluster_codes(rows: pd.DataFrame, cluster: str | None, items: np.ndarray, task: str) -> np.ndarray:
+def cluster_codes(
+    rows: pd.DataFrame, cluster: str | None, items: np.ndarray, task: str
+) -> np.ndarray:
     """The cluster of each of ``items``, counted from 0; without ``cluster`` every item is one."""
     if not cluster:
         return np.arange(len(items))
     of_item = rows[["item", cluster]].drop_duplicates().set_index("item")[cluster]
     if of_item.index.has_duplicates:
         item = of_item.index[of_item.index.duplicated()][0]
-        raise UserError(f"{task}: item {item} lies in several clusters of {cluster!r}; clusters hold whole items")
+        raise UserError(
+            f"{task}: item {item} lies in several clusters of {cluster!r}; clusters hold whole "
+            "items"
+        )
     return pd.factorize(of_item.loc[items])[0]

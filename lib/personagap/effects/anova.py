@@ -41,7 +41,8 @@ def mean_squares(x: np.ndarray, factors: str) -> dict[str, MeanSquare]:
 
 
 def by_level(x: np.ndarray, factors: str, factor: str) -> dict[str, np.ndarray]:
-    """What each level of ``factor`` adds, up to a constant, to the mean squares that it has a part in.
+    """What each level of ``factor`` adds, up to a constant, to
+    the mean squares that it has a part in.
 
     Examples
     --------
@@ -49,24 +50,34 @@ def by_level(x: np.ndarray, factors: str, factor: str) -> dict[str, np.ndarray]:
     array([2.25, 0.25, 4.  ])
     """
     rest = tuple(axis for axis, name in enumerate(factors) if name != factor)
-    return {subset: (effect**2).sum(axis=rest) for subset, effect in _effects(x, factors) if factor in subset}
+    return {
+        subset: (effect**2).sum(axis=rest)
+        for subset, effect in _effects(x, factors)
+        if factor in subset
+    }
 
 
 def _effects(x: np.ndarray, factors: str) -> Iterator[tuple[str, np.ndarray]]:
     """Main effects and interactions, of factors with two levels or more."""
-    for subset in subsets("".join(factor for factor, size in zip(factors, x.shape, strict=True) if size > 1)):
-        effect = x.mean(axis=tuple(axis for axis, factor in enumerate(factors) if factor not in subset), keepdims=True)
+    for subset in subsets(
+        "".join(factor for factor, size in zip(factors, x.shape, strict=True) if size > 1)
+    ):
+        effect = x.mean(
+            axis=tuple(axis for axis, factor in enumerate(factors) if factor not in subset),
+            keepdims=True,
+        )
         for axis in (factors.index(factor) for factor in subset):
             effect = effect - effect.mean(axis=axis, keepdims=True)
         yield subset, effect
 
 
 def imputed(y: np.ndarray) -> np.ndarray:
-    """``y`` (rows × columns) without its gaps (NaN): row means are then the least-squares row effects.
+    """``y`` (rows × columns) without its gaps (NaN): row means
+    are then the least-squares row effects.
 
-    Rows and columns are additive, fitted to the cells there are. A gap gets the fit. The residuals of a row that has n
-    of N cells count N / n times, so that their spread gives the error of its mean. Any two rows must be connected by
-    columns that they share.
+    Rows and columns are additive, fitted to the cells there are. A gap gets the fit. The residuals
+    of a row that has n of N cells count N / n times, so that their spread gives the error of its
+    mean. Any two rows must be connected by columns that they share.
 
     Examples
     --------

@@ -24,26 +24,29 @@ def personalization_bias(
     """Spread of the mean score over identities, with its noise floor, p-value and debiased square.
 
     PB² is the population variance over identities of the mean score (arXiv 2406.11107); the joint
-    PB² is the sum over tasks. PB is positive even without any effect (S12), hence the other columns.
-    The controls are no identities and are left out everywhere (S15).
+    PB² is the sum over tasks. PB is positive even without any effect (S12), hence the other
+    columns. The controls are no identities and are left out everywhere (S15).
 
     Parameters
     ----------
     scores : one row per graded answer, ``persona task item score`` and optionally ``template run``;
-        ``score`` in [0, 1]. Runs of a cell are averaged, whatever their number. Cells that are missing are
-        filled by the additive fit of identities and items to the others, which takes them to be missing for reasons
-        that identity and item explain; items that half of the identities lack are left out, with a warning, and so is
-        an identity that answered less than a third of the items that others did.
-    cluster : column of ``scores`` that names clusters of items whose answers go together (an MMLU subject); without
-        it every item stands alone.
-    n_permutations, n_bootstrap, level, seed : draws of the test and of the interval, its level, their seed.
+        ``score`` in [0, 1]. Runs of a cell are averaged, whatever their number. Cells that are
+        missing are filled by the additive fit of identities and items to the others, which takes
+        them to be missing for reasons that identity and item explain; items that half of the
+        identities lack are left out, with a warning, and so is an identity that answered less than
+        a third of the items that others did.
+    cluster : column of ``scores`` that names clusters of items whose answers go together (an MMLU
+        subject); without it every item stands alone.
+    n_permutations, n_bootstrap, level, seed : draws of the test and of the interval, its level,
+        their seed.
 
     Returns
     -------
-    DataFrame with one row per task and ``joint``: ``dimension pb noise_floor p_value debiased_pb2 ci_low ci_high
-    n_identities n_items n_runs n_missing p_adjusted family``. ``pb`` and ``noise_floor`` are in points (100 × score),
-    ``debiased_pb2`` and its interval in points²; ``n_runs`` is the largest number of runs in a cell, ``n_missing``
-    counts the cells filled. ``p_adjusted`` is Holm's over the tasks (none shares an item with another, so the min-p of
+    DataFrame with one row per task and ``joint``: ``dimension pb noise_floor p_value debiased_pb2
+    ci_low ci_high n_identities n_items n_runs n_missing p_adjusted family``. ``pb`` and
+    ``noise_floor`` are in points (100 × score), ``debiased_pb2`` and its interval in points²;
+    ``n_runs`` is the largest number of runs in a cell, ``n_missing`` counts the cells filled.
+    ``p_adjusted`` is Holm's over the tasks (none shares an item with another, so the min-p of
     Westfall & Young would gain nothing but Šidák's .001); that of ``joint`` is its own.
 
     Raises
@@ -52,27 +55,29 @@ def personalization_bias(
 
     Notes
     -----
-    *Noise floor and p-value*: the deviations of an item's cells from their mean change sign together, at random. The
-    null is equal means over the population of items, whatever the identities' variances, runs, or answers that go
-    together within an item; relabelling identities within items, which takes cells for exchangeable, rejects it in
-    10–23 % of such data. (1 + #{PB* ≥ PB}) / (1 + draws) is exact for deviations symmetric about 0 (Hemerik & Goeman
-    2018), else a wild bootstrap (Friedrich, Konietschke & Pauly 2017). The joint p-value sums PB² over tasks in units
-    of its noise, so that a small task's noise does not hide a large task's effect.
+    *Noise floor and p-value*: the deviations of an item's cells from their mean change sign
+    together, at random. The null is equal means over the population of items, whatever the
+    identities' variances, runs, or answers that go together within an item; relabelling identities
+    within items, which takes cells for exchangeable, rejects it in 10–23 % of such data. (1 + #{PB*
+    ≥ PB}) / (1 + draws) is exact for deviations symmetric about 0 (Hemerik & Goeman 2018), else a
+    wild bootstrap (Friedrich, Konietschke & Pauly 2017). The joint p-value sums PB² over tasks in
+    units of its noise, so that a small task's noise does not hide a large task's effect.
 
-    *Debiased PB²*: (MS_identity − MS_residual)/n of the identity × item layout, times (k − 1)/k, which puts
-    it on the scale of PB². It is unbiased, hence signed.
+    *Debiased PB²*: (MS_identity − MS_residual)/n of the identity × item layout, times (k − 1)/k,
+    which puts it on the scale of PB². It is unbiased, hence signed.
 
-    *Several phrasings* are a random factor: identity × phrasing variance counts as noise in the debiased
-    value and its interval; signs are drawn within phrasings, and PB* is compared after dividing both by their own
-    noise (as in an F ratio, so this p-value is approximate), and the floor is raised when phrasings vary by more than
-    items and runs explain.
-    So an effect that lives in one phrasing is not called an effect.
+    *Several phrasings* are a random factor: identity × phrasing variance counts as noise in the
+    debiased value and its interval; signs are drawn within phrasings, and PB* is compared after
+    dividing both by their own noise (as in an F ratio, so this p-value is approximate), and the
+    floor is raised when phrasings vary by more than items and runs explain. So an effect that lives
+    in one phrasing is not called an effect.
 
-    *Interval*: bootstrap over items, inverted. For a candidate truth θ the identity means are rescaled so
-    that the bootstrap world's PB² is θ (as observed it would be too large by the noise floor); the interval
-    holds the θ under which the estimate lies between the α/2 and 1 − α/2 quantiles. Its lower end continues
-    linearly below 0, where it says that no effect is needed to explain the scores. Two pseudo-items along the observed
-    effect keep it honest where hardly an item shows one (`resampling.Bootstrap`), as in `contrasts`.
+    *Interval*: bootstrap over items, inverted. For a candidate truth θ the identity means are
+    rescaled so that the bootstrap world's PB² is θ (as observed it would be too large by the noise
+    floor); the interval holds the θ under which the estimate lies between the α/2 and 1 − α/2
+    quantiles. Its lower end continues linearly below 0, where it says that no effect is needed to
+    explain the scores. Two pseudo-items along the observed effect keep it honest where hardly an
+    item shows one (`resampling.Bootstrap`), as in `contrasts`.
 
     Examples
     --------
@@ -108,7 +113,8 @@ def personalization_bias(
         row["n_items"] = sum(len(table.items) for table in cells)
         row["n_runs"] = max(int(table.runs.max()) for table in cells)
         row["n_missing"] = sum(table.missing for table in cells)
-        row["tests"] = "joint" if dimension == "joint" else "tasks"  # joint needs no correction for them
+        # Joint needs no correction for them.
+        row["tests"] = "joint" if dimension == "joint" else "tasks"
         rows.append(row)
     table = corrected(pd.DataFrame(rows), ["tests"])
     del table["tests"]
@@ -116,7 +122,8 @@ def personalization_bias(
 
 
 def pb_corrected(bias: pd.DataFrame) -> pd.DataFrame:
-    """PB without its noise: the roots of the debiased PB² and of its interval, 0 where these are negative.
+    """PB without its noise: the roots of the debiased PB² and of
+    its interval, 0 where these are negative.
 
     Parameters
     ----------
@@ -124,11 +131,14 @@ def pb_corrected(bias: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    Keys ``condition`` (where there are some) and ``dimension``, and the ``results.COLUMNS``, in points.
+    Keys ``condition`` (where there are some) and ``dimension``, and the ``results.COLUMNS``, in
+    points.
     """
     keys = [name for name in ("condition", "dimension") if name in bias]
     columns = ["estimate", "ci_low", "ci_high"]
-    roots = bias[["debiased_pb2", "ci_low", "ci_high"]].clip(lower=0).set_axis(columns, axis=1) ** 0.5
+    roots = (
+        bias[["debiased_pb2", "ci_low", "ci_high"]].clip(lower=0).set_axis(columns, axis=1) ** 0.5
+    )
     known = {"metric": "pb_corrected", "unit": "points", "method": "item bootstrap"}
     return result(bias[keys].assign(**roots, n=bias["n_items"]), keys, **known)
 
@@ -138,11 +148,14 @@ def _same_identities(tasks: dict[str, Cells], nonresponding: dict[str, set[str]]
     for task, table in tasks.items():
         if lacking := everyone - set(table.personas) - nonresponding.get(task, set()):
             raise UserError(
-                f"{task}: no scores of {sorted(lacking)[0]}, which other tasks have; the joint PB needs all"
+                f"{task}: no scores of {sorted(lacking)[0]}, which other tasks have; the joint "
+                "PB needs all"
             )
 
 
-def inverted(moments: list[Moments], errors: list[Bootstrap]) -> tuple[float, Callable[[float], np.ndarray]]:
+def inverted(
+    moments: list[Moments], errors: list[Bootstrap]
+) -> tuple[float, Callable[[float], np.ndarray]]:
     """Debiased PB², and the function that draws it in a world whose true PB² is θ."""
     estimate = sum(m.debiased for m in moments)
     # A joint θ is spread over tasks as the estimates are; without any, as PB² itself, or evenly.
@@ -172,7 +185,8 @@ def interval(moments: list[Moments], errors: list[Bootstrap], level: float) -> t
             high *= 2
         return optimize.brentq(surplus, 0.0, high, xtol=1e-15)
 
-    # No true PB² is negative, and the interval must hold some truth; only its lower end goes on below 0.
+    # No true PB² is negative, and the interval must hold some truth;
+    # only its lower end goes on below 0.
     return solve((1 + level) / 2), max(solve((1 - level) / 2), 0.0)
 
 

@@ -1,11 +1,21 @@
-"""What a condition changes, in PB and in mean score, when the same items are asked before and after."""
+"""What a condition changes, in PB and in mean score, when the
+same items are asked before and after.
+"""
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
 import pandas as pd
 
-from personagap.effects._table import CONTROLS, POINTS, Cells, by_task, checked, nonresponders, responder_cells
+from personagap.effects._table import (
+    CONTROLS,
+    POINTS,
+    Cells,
+    by_task,
+    checked,
+    nonresponders,
+    responder_cells,
+)
 from personagap.effects.paired import clustered_mean, largest_difference, over_phrasings, sign_flip
 from personagap.effects.resampling import Bootstrap, Moments
 from personagap.errors import UserError
@@ -13,8 +23,11 @@ from personagap.limits import student
 from personagap.results import corrected, result
 
 
-def by_condition(statistic: Callable[..., pd.DataFrame], scores: pd.DataFrame, **how) -> pd.DataFrame:
-    """A statistic of each condition by itself, in the order they come, with a leading column ``condition``.
+def by_condition(
+    statistic: Callable[..., pd.DataFrame], scores: pd.DataFrame, **how
+) -> pd.DataFrame:
+    """A statistic of each condition by itself, in the order they
+    come, with a leading column ``condition``.
 
     Examples
     --------
@@ -39,21 +52,23 @@ def paired_change(
 ) -> pd.DataFrame:
     """Change of PB and of the mean score between conditions, paired by item.
 
-    A defence can cut PB by serving everybody worse (S13), and PB cannot see a loss that all share (S14),
-    so the change of the mean over identities stands beside that of PB.
+    A defence can cut PB by serving everybody worse (S13), and PB cannot see a loss that all share
+    (S14), so the change of the mean over identities stands beside that of PB.
 
     Parameters
     ----------
-    scores : rows ``condition persona task item score``, optionally ``template run``; ``score`` in [0, 1].
-        Phrasings, the same in both conditions, are a random factor as in `personalization_bias`, their noise drawn
-        for each condition by itself. Missing cells as there.
+    scores : rows ``condition persona task item score``, optionally ``template run``; ``score`` in
+        [0, 1]. Phrasings, the same in both conditions, are a random factor as in
+        `personalization_bias`, their noise drawn for each condition by itself. Missing cells as
+        there.
     comparisons : condition → the condition to compare it with, e.g. ``{"defended": "undefended"}``.
     n_bootstrap, level, seed : draws for the intervals of PB, their level and seed.
 
     Returns
     -------
-    Keys ``condition compared_with task``, the ``results.COLUMNS`` (``n`` items), then ``before after n_identities``;
-    ``estimate`` is after − before. For each task and "joint" (the sum of PB² over tasks) the metrics are
+    Keys ``condition compared_with task``, the ``results.COLUMNS`` (``n`` items), then ``before
+    after n_identities``; ``estimate`` is after − before. For each task and "joint" (the sum of PB²
+    over tasks) the metrics are
 
     - ``debiased_pb2``: PB² without its noise, signed, in points²;
     - ``pb_corrected``: its square root, 0 where it is negative, in points;
@@ -68,14 +83,14 @@ def paired_change(
 
     Notes
     -----
-    *Interval of PB*: bootstrap over items, the same items in both conditions. A draw's error of each debiased
-    PB² is taken off its estimate (basic bootstrap), with the effects shrunk to their debiased size as in
-    `personalization_bias`; the interval holds the central differences. An infinite end says that PB before
-    may be 0.
+    *Interval of PB*: bootstrap over items, the same items in both conditions. A draw's error of
+    each debiased PB² is taken off its estimate (basic bootstrap), with the effects shrunk to their
+    debiased size as in `personalization_bias`; the interval holds the central differences. An
+    infinite end says that PB before may be 0.
 
-    *p-value of PB*: the smallest 1 − level whose interval for the change of debiased PB² leaves out 0, at least
-    2 / (n_bootstrap + 1). Its null is "PB² is as before", also where other identities are hit, or where noise shrinks
-    because scores near 0 or 1.
+    *p-value of PB*: the smallest 1 − level whose interval for the change of debiased PB² leaves out
+    0, at least 2 / (n_bootstrap + 1). Its null is "PB² is as before", also where other identities
+    are hit, or where noise shrinks because scores near 0 or 1.
 
     *Mean*: paired by item, as in `contrasts`.
 
@@ -101,12 +116,16 @@ def paired_change(
     rows = []
     for number, (after, before) in enumerate(comparisons.items()):
         if unknown := {after, before} - set(known):
-            raise UserError(f"scores hold no condition {sorted(unknown)[0]!r}: there are {', '.join(known)}")
+            raise UserError(
+                f"scores hold no condition {sorted(unknown)[0]!r}: there are {', '.join(known)}"
+            )
         tasks = {
             task: _both(part, before, after, task, absent.get(task, set()) - set(CONTROLS))
             for task, part in by_task(scores)
         }
-        changes = [_change(table, n_bootstrap, [seed, number, i]) for i, table in enumerate(tasks.values())]
+        changes = [
+            _change(table, n_bootstrap, [seed, number, i]) for i, table in enumerate(tasks.values())
+        ]
         name = {"condition": after, "compared_with": before}
         for task, table, change in zip(tasks, tasks.values(), changes, strict=True):
             size = {"n_identities": len(table.personas), "n": len(table.items)}
@@ -114,20 +133,30 @@ def paired_change(
             rows.append(name | {"task": task} | _mean_row(table, level) | size)
         size["n"] = sum(len(table.items) for table in tasks.values())
         rows += [name | {"task": "joint"} | row | size for row in _pb_rows(changes, level)]
-    return result(corrected(pd.DataFrame(rows), ["task", "metric"]), ["condition", "compared_with", "task"])
+    return result(
+        corrected(pd.DataFrame(rows), ["task", "metric"]), ["condition", "compared_with", "task"]
+    )
 
 
 def _both(rows: pd.DataFrame, before: str, after: str, task: str, nonresponding: set[str]) -> Cells:
-    """Cells of both conditions, those before in the first half of the ``templates``; gaps filled."""
+    """Cells of both conditions, those before in the first half
+    of the ``templates``; gaps filled.
+    """
     rows = rows[rows["condition"].isin([before, after])]
-    # Sorted, for sums of floats depend on their order and that of a set is another in every process.
+    # Sorted, for sums of floats depend on their order and that of
+    # a set is another in every process.
     asked = {name: sorted(set(part["template"])) for name, part in rows.groupby("condition")}
     if len(asked) < 2 or asked[before] != asked[after]:
-        raise UserError(f"{task}: {before} and {after} need scores of the same phrasings; they have {asked}")
+        raise UserError(
+            f"{task}: {before} and {after} need scores of the same phrasings; they have {asked}"
+        )
     pair = rows["condition"].astype("str") + "/" + rows["template"].astype("str")
     table = responder_cells(rows.assign(template=pair), task, nonresponding)
     if len(table.personas) < 2:
-        raise UserError(f"{task}: fewer than two identities have answers that say anything, {before} and {after}")
+        raise UserError(
+            f"{task}: fewer than two identities have answers that say anything, {before} and "
+            f"{after}"
+        )
     table = table.filled(task)
     if min(table.mean.shape[0], table.mean.shape[2]) < 2:
         raise UserError(
@@ -158,7 +187,10 @@ def _pb_rows(changes: list[tuple[np.ndarray, np.ndarray]], level: float) -> list
     (before, after), truths = (sum(each) for each in zip(*changes, strict=True))
     above = np.count_nonzero(truths[1] >= truths[0]), np.count_nonzero(truths[1] <= truths[0])
     p_value = min(1.0, 2 * (1 + min(above)) / (1 + truths.shape[1]))
-    roots, (low, high) = (max(before, 0) ** 0.5, max(after, 0) ** 0.5), (np.maximum(each, 0) ** 0.5 for each in truths)
+    roots, (low, high) = (
+        (max(before, 0) ** 0.5, max(after, 0) ** 0.5),
+        (np.maximum(each, 0) ** 0.5 for each in truths),
+    )
     # Where PB before may be 0, the change in percent has no end.
     percent = np.divide(100 * high, low, out=np.full(len(low), np.inf), where=low > 0)
     metrics = [
@@ -172,8 +204,11 @@ def _pb_rows(changes: list[tuple[np.ndarray, np.ndarray]], level: float) -> list
         tails = [(1 - level) / 2, (1 + level) / 2]
         # Nearest, for between two infinite changes there is nothing to interpolate.
         ends = np.quantile(differences, tails, method="nearest")
-        if metric == "pb_corrected":  # a PB that may be 0 is let be 0, or the draws above 0 would outweigh it
-            (least, most), (least_after, most_after) = (np.quantile(each, tails) for each in (low, high))
+        # A PB that may be 0 is let be 0, or the draws above 0 would outweigh it.
+        if metric == "pb_corrected":
+            (least, most), (least_after, most_after) = (
+                np.quantile(each, tails) for each in (low, high)
+            )
             ends[0] = min(ends[0], -most) if least_after == 0 else ends[0]
             ends[1] = max(ends[1], most_after) if least == 0 else ends[1]
         rows.append(_row(metric, unit, old, new, ends, p_value, "paired item bootstrap"))
@@ -185,7 +220,9 @@ def _mean_row(table: Cells, level: float) -> dict:
     old, new = np.split(table.mean.mean(axis=0), 2)  # phrasings × items
     difference, method = new - old, "paired t, sign-flip exact"
     # A mean over k identities changes by a k-th of an answer when one of them answers otherwise.
-    largest = largest_difference(difference.mean(axis=0), 1 / (int(table.runs.max()) * k), table.binary)
+    largest = largest_difference(
+        difference.mean(axis=0), 1 / (int(table.runs.max()) * k), table.binary
+    )
     if len(difference) > 1:
         centre, se, df, _, p_value, method = over_phrasings(difference, np.arange(n), largest)
     else:
@@ -195,8 +232,17 @@ def _mean_row(table: Cells, level: float) -> dict:
     return _row("mean", "points", POINTS * old.mean(), POINTS * new.mean(), ends, p_value, method)
 
 
-def _row(metric: str, unit: str, before: float, after: float, ends: np.ndarray, p_value: float, method: str) -> dict:
+def _row(
+    metric: str,
+    unit: str,
+    before: float,
+    after: float,
+    ends: np.ndarray,
+    p_value: float,
+    method: str,
+) -> dict:
     return {
-        "metric": metric, "estimate": after - before, "ci_low": ends[0], "ci_high": ends[1], "p_value": p_value,
+        "metric": metric, "estimate": after - before, "ci_low": ends[0], "ci_high": ends[1],
+        "p_value": p_value,
         "unit": unit, "method": method, "before": before, "after": after,
     }  # fmt: skip

@@ -6,7 +6,15 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from personagap.effects._table import CONTROLS, POINTS, by_task, checked, cluster_codes, identity_cells, nonresponders
+from personagap.effects._table import (
+    CONTROLS,
+    POINTS,
+    by_task,
+    checked,
+    cluster_codes,
+    identity_cells,
+    nonresponders,
+)
 from personagap.effects.bias import interval, inverted
 from personagap.effects.paired import clustered_mean
 from personagap.effects.resampling import Bootstrap, Moments, clustered
@@ -27,27 +35,32 @@ def bias_equivalence(
     alpha: float = 0.05,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Is PB itself below ``margin`` points? A large p-value of `personalization_bias` does not say so.
+    """Is PB itself below ``margin`` points? A large p-value of
+    `personalization_bias` does not say so.
 
     Parameters
     ----------
     scores, cluster, n_bootstrap, seed : as in `personalization_bias`.
-    margin : the PB in points from which on it would matter; for the joint row too, which sums over tasks.
-    alpha : level of the test; the interval is the 1 − 2·alpha one, below the margin just when p ≤ alpha.
+    margin : the PB in points from which on it would matter; for the joint row too, which sums over
+        tasks.
+    alpha : level of the test; the interval is the 1 − 2·alpha one, below the margin just when p ≤
+        alpha.
 
     Returns
     -------
-    DataFrame ``task metric …``, metric "pb": one row per task, corrected for multiplicity over tasks (Holm), and
-    "joint". ``estimate`` is PB after its noise is taken off (0 where nothing is left), in points. A small p-value
-    says that PB is smaller than the margin.
+    DataFrame ``task metric …``, metric "pb": one row per task, corrected for multiplicity over
+    tasks (Holm), and "joint". ``estimate`` is PB after its noise is taken off (0 where nothing is
+    left), in points. A small p-value says that PB is smaller than the margin.
 
     Notes
     -----
-    One-sided test by inverting the bootstrap of `personalization_bias`: in a world whose PB is the margin, how often
-    would debiased PB² be as small as it is? (Schuirmann's test needs one side only, for PB has no other.)
+    One-sided test by inverting the bootstrap of `personalization_bias`: in a world whose PB is the
+    margin, how often would debiased PB² be as small as it is? (Schuirmann's test needs one side
+    only, for PB has no other.)
 
-    Where all of the bias is a handful of items (one identity that refuses six of 285), the test errs in up to 10 %;
-    ``method`` says so below 30 items that identities were scored differently on.
+    Where all of the bias is a handful of items (one identity that refuses six of 285), the test
+    errs in up to 10 %; ``method`` says so below 30 items that identities were scored differently
+    on.
 
     Examples
     --------
@@ -61,7 +74,9 @@ def bias_equivalence(
     at_least(0, whole=False, margin=margin)
     tables = identity_cells(scores, cluster)
     moments, errors, items, uneven = {}, {}, {}, {}
-    for (task, table), rng in zip(tables.items(), np.random.default_rng(seed).spawn(len(tables)), strict=True):
+    for (task, table), rng in zip(
+        tables.items(), np.random.default_rng(seed).spawn(len(tables)), strict=True
+    ):
         x = clustered(table.mean, table.clusters)
         moments[task], items[task] = Moments.of(x), len(table.items)
         uneven[task] = int((np.ptp(x, axis=0) > 0).any(axis=0).sum())
@@ -71,11 +86,23 @@ def bias_equivalence(
         own, drawn = [moments[task] for task in tasks], [errors[task] for task in tasks]
         estimate, world = inverted(own, drawn)
         # The data count as one draw more, or p could be 0.
-        p_value = (1 + np.count_nonzero(world((margin / POINTS) ** 2) <= estimate)) / (1 + n_bootstrap)
+        p_value = (1 + np.count_nonzero(world((margin / POINTS) ** 2) <= estimate)) / (
+            1 + n_bootstrap
+        )
         ends = np.maximum(interval(own, drawn, 1 - 2 * alpha), 0) ** 0.5
-        tests = "joint" if name == "joint" else "tasks"  # another question, which takes no correction from theirs
-        row = {"task": name, "tests": tests, "estimate": POINTS * max(estimate, 0) ** 0.5, "p_value": p_value}
-        row |= {"ci_low": POINTS * ends[0], "ci_high": POINTS * ends[1], "n": sum(items[task] for task in tasks)}
+        # Another question, which takes no correction from theirs.
+        tests = "joint" if name == "joint" else "tasks"
+        row = {
+            "task": name,
+            "tests": tests,
+            "estimate": POINTS * max(estimate, 0) ** 0.5,
+            "p_value": p_value,
+        }
+        row |= {
+            "ci_low": POINTS * ends[0],
+            "ci_high": POINTS * ends[1],
+            "n": sum(items[task] for task in tasks),
+        }
         row["method"] = f"item bootstrap inverted at a PB of {margin:g}, one-sided"
         if (few := sum(uneven[task] for task in tasks)) < FEW:
             row["method"] += f"; only {few} items differ between identities: may err in 10 %"
@@ -93,25 +120,30 @@ def answer_flips(
     cluster: str | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """How often an answer changes with the identity, beside how often it changes from one run to the next.
+    """How often an answer changes with the identity, beside how
+    often it changes from one run to the next.
 
-    Equal mean scores can hide answers that change both ways. But sampled answers change by themselves, so the
-    share that differs between identity and control is held against that between two runs of the control.
+    Equal mean scores can hide answers that change both ways. But sampled answers change by
+    themselves, so the share that differs between identity and control is held against that between
+    two runs of the control.
 
     Parameters
     ----------
-    scores : rows ``persona task item run score``; the control with two runs or more of an item. Answers by likelihood
-        (``choice_mass``, of ``tasks.grade``) are the same at every run, so one does.
-    answer : column whose values are compared for equality: "score" (right or wrong), or the option chosen.
+    scores : rows ``persona task item run score``; the control with two runs or more of an item.
+        Answers by likelihood (``choice_mass``, of ``tasks.grade``) are the same at every run, so
+        one does.
+    answer : column whose values are compared for equality: "score" (right or wrong), or the option
+        chosen.
     personas : those to compare; None: all but the controls.
     cluster, level : as in `contrasts`.
 
     Returns
     -------
-    DataFrame ``task contrast metric …``, in percent of items: "flips" (pairs of a run of the identity and one of the
-    control), "control flips" (pairs of runs of the control, of the same items) and "excess flips", flips less the mean
-    of those within the control and, if it has two runs, within the identity. Only the excess has a p-value (H₀: the
-    identity's answers are distributed as the control's, item by item), corrected over identities (Holm).
+    DataFrame ``task contrast metric …``, in percent of items: "flips" (pairs of a run of the
+    identity and one of the control), "control flips" (pairs of runs of the control, of the same
+    items) and "excess flips", flips less the mean of those within the control and, if it has two
+    runs, within the identity. Only the excess has a p-value (H₀: the identity's answers are
+    distributed as the control's, item by item), corrected over identities (Holm).
 
     Raises
     ------
@@ -119,10 +151,11 @@ def answer_flips(
 
     Notes
     -----
-    For an item on which the control gives an answer with probabilities pₐ and the identity with qₐ, the excess is
-    ½ Σₐ(pₐ − qₐ)² where both have two runs (half the squared energy distance; Székely & Rizzo 2013): 0 just where
-    they are the same. With one run of the identity it is Σₐ pₐ(pₐ − qₐ), which can be negative. Estimates are
-    unbiased; intervals as of `contrasts` (Student's t, clustered, with two pseudo-items).
+    For an item on which the control gives an answer with probabilities pₐ and the identity with qₐ,
+    the excess is ½ Σₐ(pₐ − qₐ)² where both have two runs (half the squared energy distance; Székely
+    & Rizzo 2013): 0 just where they are the same. With one run of the identity it is Σₐ pₐ(pₐ −
+    qₐ), which can be negative. Estimates are unbiased; intervals as of `contrasts` (Student's t,
+    clustered, with two pseudo-items).
 
     Examples
     --------
@@ -142,7 +175,11 @@ def answer_flips(
     scores = checked(scores, [answer, *([cluster] if cluster else [])])
     absent = nonresponders(given)
     for task, part in by_task(scores):
-        there = [persona for persona in part["persona"].unique() if persona not in CONTROLS and persona != control]
+        there = [
+            persona
+            for persona in part["persona"].unique()
+            if persona not in CONTROLS and persona != control
+        ]
         (counts, items), nonresponding = _counts(part, answer), absent.get(task, set())
         clusters = cluster_codes(part, cluster, items, task)
         if control not in counts and control not in nonresponding:
@@ -156,7 +193,12 @@ def answer_flips(
                     raise
                 continue  # blocked, empty or unfinished on nearly all items: `outcomes` says so
             code = pd.factorize(clusters[shared])[0]
-            key = {"task": task, "contrast": f"{persona} − {control}", "unit": "percent", "n": len(code)}
+            key = {
+                "task": task,
+                "contrast": f"{persona} − {control}",
+                "unit": "percent",
+                "n": len(code),
+            }
             rows += [key | _mean(shares, code, level, metric) for metric, shares in flips.items()]
     return result(corrected(pd.DataFrame(rows), ["task", "metric"]), ["task", "contrast"])
 
@@ -166,20 +208,25 @@ def _counts(part: pd.DataFrame, answer: str) -> tuple[dict[str, np.ndarray], np.
     coded = [pd.factorize(part[name], sort=name == "item") for name in ("persona", "item", answer)]
     codes, levels = zip(*coded, strict=True)
     shape = [len(level) for level in levels]
-    counts = np.bincount(np.ravel_multi_index(codes, shape), minlength=np.prod(shape)).reshape(shape)
+    counts = np.bincount(np.ravel_multi_index(codes, shape), minlength=np.prod(shape)).reshape(
+        shape
+    )
     return dict(zip(levels[0], counts, strict=True)), np.asarray(levels[1])
 
 
 def _flips(
     a: np.ndarray | None, b: np.ndarray | None, task: str, control: str, persona: str, exact: bool
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Items of which the control has two runs (``exact``: one) and the identity one, and the three shares of each."""
+    """Items of which the control has two runs (``exact``: one) and the
+    identity one, and the three shares of each.
+    """
     if a is None or b is None:
         raise UserError(f"{task}: no scores of {control if a is None else persona!r}")
     shared = (a.sum(axis=1) > (0 if exact else 1)) & (b.sum(axis=1) > 0)
     if shared.sum() < 2:
         raise UserError(
-            f"{task}: {control} has two runs of {shared.sum()} items that {persona} answered: ask with runs=2 or more"
+            f"{task}: {control} has two runs of {shared.sum()} items that {persona} answered: "
+            "ask with runs=2 or more"
         )
     a, b = a[shared], b[shared]
     between = 1 - (a * b).sum(axis=1) / (a.sum(axis=1) * b.sum(axis=1))

@@ -1,4 +1,6 @@
-"""How much of the variance of single answers is due to identity, item, phrasing, run and their interactions."""
+"""How much of the variance of single answers is due to identity,
+item, phrasing, run and their interactions.
+"""
 
 from math import prod
 
@@ -13,22 +15,26 @@ _NAMES = {"i": "identity", "p": "phrasing", "j": "item"}
 _DRAWS = 4000
 
 
-def variance_components(scores: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
-    """Variance components of a single answer, identities, phrasings, items and runs crossed and random.
+def variance_components(
+    scores: pd.DataFrame, *, level: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """Variance components of a single answer, identities,
+    phrasings, items and runs crossed and random.
 
     Parameters
     ----------
-    scores : rows ``persona task item score``, optionally ``template run``, ``score`` in [0, 1]. missing
-        cells are filled.
+    scores : rows ``persona task item score``, optionally ``template run``, ``score`` in [0, 1].
+        missing cells are filled.
     level, seed : of the intervals.
 
     Returns
     -------
-    Keys ``task component`` and the ``results.COLUMNS`` (``n`` levels of the component), two rows for each component:
-    the metric "variance" in points² is unbiased, hence signed; "share" of the total, and its interval, lie in [0, 1]
-    and count negative components as 0. Components: "identity", "item", "identity × item"; with several
-    templates also "phrasing" and its interactions; with several runs "run", the variance between runs of a
-    cell. With one run the highest interaction holds that too.
+    Keys ``task component`` and the ``results.COLUMNS`` (``n`` levels of the component), two rows
+    for each component: the metric "variance" in points² is unbiased, hence signed; "share" of the
+    total, and its interval, lie in [0, 1] and count negative components as 0. Components:
+    "identity", "item", "identity × item"; with several templates also "phrasing" and its
+    interactions; with several runs "run", the variance between runs of a cell. With one run the
+    highest interaction holds that too.
 
     Raises
     ------
@@ -36,13 +42,14 @@ def variance_components(scores: pd.DataFrame, *, level: float = 0.95, seed: int 
 
     Notes
     -----
-    Moment estimators from the mean squares of the balanced layout of cell means (Searle, Casella & McCulloch,
-    *Variance Components*, ch. 4); unequal runs enter by their harmonic mean. They agree with REML on balanced
-    data and take any size. Intervals are generalised confidence intervals (Burdick, Borror & Montgomery
-    2005): mean squares are redrawn together. Those that items have no part in are redrawn as MS · df / χ², for normal
-    effects. The others are averages over items, and right or wrong answers are far from normal: items are resampled
-    for them, and for the runs, as MS · MS / MS*. Where
-    only a few of some 60 items are hard, intervals cover in about 90 %. Missing cells as in `personalization_bias`.
+    Moment estimators from the mean squares of the balanced layout of cell means (Searle, Casella &
+    McCulloch, *Variance Components*, ch. 4); unequal runs enter by their harmonic mean. They agree
+    with REML on balanced data and take any size. Intervals are generalised confidence intervals
+    (Burdick, Borror & Montgomery 2005): mean squares are redrawn together. Those that items have no
+    part in are redrawn as MS · df / χ², for normal effects. The others are averages over items, and
+    right or wrong answers are far from normal: items are resampled for them, and for the runs, as
+    MS · MS / MS*. Where only a few of some 60 items are hard, intervals cover in about 90 %.
+    Missing cells as in `personalization_bias`.
 
     Examples
     --------
@@ -77,7 +84,8 @@ def _components(table: Cells, rng: np.random.Generator, level: float) -> pd.Data
             # A resample without any of the few items that carry the effect would divide by 0.
             shares = of_items[effect] / max(of_items[effect].mean(), 1e-30)
             draws = value / np.maximum(picked @ shares, 1e-3)
-        else:  # of few levels, identities or phrasings: too few to resample, so as of normal effects
+        else:
+            # Of few levels, identities or phrasings: too few to resample, so as of normal effects.
             draws = value * df / rng.chisquare(max(df, 1), _DRAWS)
         drawn[effect] = np.append(value, draws)
     solved = _solve(drawn, sizes, float((1 / runs).mean()))
@@ -85,10 +93,21 @@ def _components(table: Cells, rng: np.random.Generator, level: float) -> pd.Data
         del solved["run"]
     share = _shares(list(solved.values()))
     low, high = np.quantile(share[:, 1:], [(1 - level) / 2, (1 + level) / 2], axis=1)
-    names = {effect: " × ".join(_NAMES[letter] for letter in effect) for effect in solved if effect != "run"}
-    levels = {effect: prod(sizes[letter] for letter in effect) for effect in names} | {"run": table.runs.sum()}
-    known = {"component": [names.get(effect, effect) for effect in solved], "n": [levels[effect] for effect in solved]}
-    variance = pd.DataFrame(known | {"estimate": [POINTS**2 * float(values[0]) for values in solved.values()]})
+    names = {
+        effect: " × ".join(_NAMES[letter] for letter in effect)
+        for effect in solved
+        if effect != "run"
+    }
+    levels = {effect: prod(sizes[letter] for letter in effect) for effect in names} | {
+        "run": table.runs.sum()
+    }
+    known = {
+        "component": [names.get(effect, effect) for effect in solved],
+        "n": [levels[effect] for effect in solved],
+    }
+    variance = pd.DataFrame(
+        known | {"estimate": [POINTS**2 * float(values[0]) for values in solved.values()]}
+    )
     shares = pd.DataFrame(known | {"estimate": share[:, 0], "ci_low": low, "ci_high": high})
     return pd.concat(
         [
@@ -98,15 +117,21 @@ def _components(table: Cells, rng: np.random.Generator, level: float) -> pd.Data
     )
 
 
-def _solve(squares: dict[str, np.ndarray], sizes: dict[str, int], per_answer: float) -> dict[str, np.ndarray]:
-    """Components from E[MS_S] = Σ over U ⊇ S of σ²_U × (cells per level of U), by inclusion and exclusion."""
+def _solve(
+    squares: dict[str, np.ndarray], sizes: dict[str, int], per_answer: float
+) -> dict[str, np.ndarray]:
+    """Components from E[MS_S] = Σ over U ⊇ S of σ²_U × (cells per
+    level of U), by inclusion and exclusion.
+    """
     factors = "".join(letter for letter, size in sizes.items() if size > 1)
     solved = {}
     for effect in subsets(factors):
         above = [other for other in subsets(factors) if set(other) >= set(effect)]
         total = sum((-1) ** (len(other) - len(effect)) * squares[other] for other in above)
         noise = squares["run"] * per_answer if effect == factors else 0.0
-        solved[effect] = (total - noise) / prod(sizes[letter] for letter in factors if letter not in effect)
+        solved[effect] = (total - noise) / prod(
+            sizes[letter] for letter in factors if letter not in effect
+        )
     return solved | {"run": squares["run"]}
 
 

@@ -29,41 +29,44 @@ def contrasts(
     ----------
     scores : rows ``persona task item score``, optionally ``template run``, ``score`` in [0, 1].
     control : persona to compare with.
-    by : persona → group; compares the mean of each group's identities instead (personas not in it are
-        left out), e.g. ``dict(zip(who["persona"], who["category"]))``.
-    cluster : column of ``scores`` that names clusters of items whose differences may be correlated (an
-        MMLU subject); without it every item stands alone.
+    by : persona → group; compares the mean of each group's identities instead (personas not in it
+        are left out), e.g. ``dict(zip(who["persona"], who["category"]))``.
+    cluster : column of ``scores`` that names clusters of items whose differences may be correlated
+        (an MMLU subject); without it every item stands alone.
     level : confidence level.
 
     Returns
     -------
-    One row per task and identity (or group), and one for each other control that scores hold: keys ``task contrast``,
-    the ``results.COLUMNS`` (``n`` items, points), then ``statistic n_runs cohens_h simultaneous_low
-    simultaneous_high p_bh``. Holm's (``p_adjusted``) and Benjamini & Hochberg's p-values (``p_bh``) are over the
-    identities of the task; the other controls are no part of that family.
-    The simultaneous intervals hold all identities of the task at once (Šidák); of those of one identity each, nearly
-    half of null data sets have one of 31 that excludes 0.
+    One row per task and identity (or group), and one for each other control that scores hold: keys
+    ``task contrast``, the ``results.COLUMNS`` (``n`` items, points), then ``statistic n_runs
+    cohens_h simultaneous_low simultaneous_high p_bh``. Holm's (``p_adjusted``) and Benjamini &
+    Hochberg's p-values (``p_bh``) are over the identities of the task; the other controls are no
+    part of that family. The simultaneous intervals hold all identities of the task at once (Šidák);
+    of those of one identity each, nearly half of null data sets have one of 31 that excludes 0.
 
     Raises
     ------
-    UserError : no scores of the control, or fewer than two items shared with it; but where the answers that lack were
-        blocked, empty or unfinished (``outcome``), the row is there without an estimate, and ``method`` says so.
+    UserError : no scores of the control, or fewer than two items shared with it; but where the
+        answers that lack were blocked, empty or unfinished (``outcome``), the row is there without
+        an estimate, and ``method`` says so.
 
     Notes
     -----
-    *Test*: McNemar's exact test for binary scores of one run; otherwise the sign-flip permutation test of the
-    item (or cluster) differences, exact at any size; ``statistic`` is the smaller discordant count, or
-    estimate / standard error. What the flips test is that differences are symmetric about 0. Where nearly all are
-    below 0 but a few items make up most of their mean (probabilities near 1), they are not, and yet the interval of the
-    mean may hold 0: one more such item could turn it.
+    *Test*: McNemar's exact test for binary scores of one run; otherwise the sign-flip permutation
+    test of the item (or cluster) differences, exact at any size; ``statistic`` is the smaller
+    discordant count, or estimate / standard error. What the flips test is that differences are
+    symmetric about 0. Where nearly all are below 0 but a few items make up most of their mean
+    (probabilities near 1), they are not, and yet the interval of the mean may hold 0: one more such
+    item could turn it.
 
-    *Interval*: Student's t with standard errors clustered by item (Miller, arXiv 2411.00640), adjusted as
-    Bonett & Price (2012) do for paired proportions (for scores in between, see ``paired.clustered_mean``), as
-    the normal approximation fails below a few hundred items (Bowyer et al., arXiv 2503.01747).
+    *Interval*: Student's t with standard errors clustered by item (Miller, arXiv 2411.00640),
+    adjusted as Bonett & Price (2012) do for paired proportions (for scores in between, see
+    ``paired.clustered_mean``), as the normal approximation fails below a few hundred items (Bowyer
+    et al., arXiv 2503.01747).
 
-    *Several phrasings*: items and phrasings are crossed random factors (Clark 1973); estimate over its
-    standard error is referred to t with Satterthwaite's degrees of freedom. Two phrasings say little. The
-    controls state no identity, so their answers serve all phrasings.
+    *Several phrasings*: items and phrasings are crossed random factors (Clark 1973); estimate over
+    its standard error is referred to t with Satterthwaite's degrees of freedom. Two phrasings say
+    little. The controls state no identity, so their answers serve all phrasings.
 
     Examples
     --------
@@ -76,7 +79,9 @@ def contrasts(
     2  assistant − none     0.000  -3.361    3.361       1.000
     """
     found = list(each_contrast(scores, control, by, cluster))
-    sizes = Counter((task, tests) for task, _, tests, contrast in found if contrast.method != NO_ESTIMATE)
+    sizes = Counter(
+        (task, tests) for task, _, tests, contrast in found if contrast.method != NO_ESTIMATE
+    )
     rows = []
     for task, name, tests, contrast in found:
         # Šidák: the levels of independent intervals multiply.
@@ -89,17 +94,24 @@ def contrasts(
 def each_contrast(
     scores: pd.DataFrame, control: str, by: Mapping[str, str] | None, cluster: str | None
 ) -> Iterator[tuple[str, str, str, Paired]]:
-    """Task, name, the tests of the task that it is corrected with, and the result, for every contrast."""
+    """Task, name, the tests of the task that it is corrected
+    with, and the result, for every contrast.
+    """
     for task in _tasks(scores, cluster):
         there = task.table.personas
-        others = [each for each in [*there, *sorted(task.nonresponding - set(there))] if each != control]
+        others = [
+            each for each in [*there, *sorted(task.nonresponding - set(there))] if each != control
+        ]
         groups = grouped(others, control, by).items()
         compared = [(group, "groups" if by else "identities", members) for group, members in groups]
         # A further control asks another question, so identities need no correction for it.
         compared += [(persona, persona, [persona]) for persona in CONTROLS if persona in others]
         for group, tests, members in compared:
-            # Where no member has two items with an answer the row stays, without an estimate: it would be missed.
-            members = [persona for persona in members if task.comparable(persona, control)] or members
+            # Where no member has two items with an answer the row stays,
+            # without an estimate: it would be missed.
+            members = [
+                persona for persona in members if task.comparable(persona, control)
+            ] or members
             weights = dict.fromkeys(members, 1 / len(members)) | {control: -1}
             yield task.name, f"{group} − {control}", tests, task.paired(weights)
 
@@ -111,9 +123,13 @@ def _tasks(scores: pd.DataFrame, cluster: str | None) -> Iterator[Task]:
 
 
 def as_tested(rows: list[dict]) -> pd.DataFrame:
-    """The one form, from rows of `Paired.row` and ``tests``: those of a task that are corrected together."""
+    """The one form, from rows of `Paired.row` and ``tests``: those
+    of a task that are corrected together.
+    """
     if not rows:
-        raise UserError("scores hold nothing to compare: are there identities, and does `by` name them?")
+        raise UserError(
+            "scores hold nothing to compare: are there identities, and does `by` name them?"
+        )
     family = ["task", "tests"]
     columns = columns_of(rows)
     p_values, p_bh = np.array(columns["p_value"], dtype=float), np.full(len(rows), np.nan)
@@ -133,19 +149,21 @@ def equivalence(
     cluster: str | None = None,
     alpha: float = 0.05,
 ) -> pd.DataFrame:
-    """Is each identity within ``margin`` points of the control? Two one-sided tests (TOST, Schuirmann 1987).
+    """Is each identity within ``margin`` points of the control? Two
+    one-sided tests (TOST, Schuirmann 1987).
 
     Parameters
     ----------
     scores, control, by, cluster : as in `contrasts`.
     margin : largest difference in points that does not matter.
-    alpha : level of the tests; the interval is the 1 − 2·alpha one, inside ±margin just when p ≤ alpha.
+    alpha : level of the tests; the interval is the 1 − 2·alpha one, inside ±margin just when p ≤
+        alpha.
 
     Returns
     -------
-    The columns of `contrasts` and ``margin equivalent``. ``p_value`` is the larger one-sided p-value: small
-    means equivalent; ``equivalent`` is decided on ``p_adjusted``. ``statistic`` is the smaller distance to a
-    margin in standard errors.
+    The columns of `contrasts` and ``margin equivalent``. ``p_value`` is the larger one-sided
+    p-value: small means equivalent; ``equivalent`` is decided on ``p_adjusted``. ``statistic`` is
+    the smaller distance to a margin in standard errors.
 
     Examples
     --------
@@ -159,9 +177,16 @@ def equivalence(
     """
     rows = []
     for task, name, tests, contrast in each_contrast(scores, control, by, cluster):
-        distance = (margin / POINTS - abs(contrast.centre)) / contrast.se  # to the nearer margin: the other follows
-        tested = {"statistic": distance, "p_value": float(stats.t.sf(distance, contrast.df)), "method": "TOST"}
-        rows.append(contrast.row(task, name, 1 - 2 * alpha) | tested | {"tests": tests, "margin": margin})
+        # To the nearer margin: the other follows.
+        distance = (margin / POINTS - abs(contrast.centre)) / contrast.se
+        tested = {
+            "statistic": distance,
+            "p_value": float(stats.t.sf(distance, contrast.df)),
+            "method": "TOST",
+        }
+        rows.append(
+            contrast.row(task, name, 1 - 2 * alpha) | tested | {"tests": tests, "margin": margin}
+        )
     table = as_tested(rows)
     return table.assign(equivalent=table["p_adjusted"] <= alpha)
 
@@ -183,9 +208,10 @@ def additivity(
 
     Returns
     -------
-    The columns of `contrasts`, two rows per task and intersection: "X − average of parts" (the finding of
-    arXiv 2406.11107) and "X − sum of parts", the control plus each part's difference from it. Corrected for
-    multiplicity over the rows of a task. A large p-value is no proof of additivity: read the interval.
+    The columns of `contrasts`, two rows per task and intersection: "X − average of parts" (the
+    finding of arXiv 2406.11107) and "X − sum of parts", the control plus each part's difference
+    from it. Corrected for multiplicity over the rows of a task. A large p-value is no proof of
+    additivity: read the interval.
 
     Examples
     --------
@@ -197,7 +223,9 @@ def additivity(
     1      p02 − sum of parts    -1.000    0.649
     """
     if single := [persona for persona, components in parts.items() if len(components) < 2]:
-        raise UserError(f"{single[0]!r} is no intersection: name at least two parts, as in 'hindu+woman'")
+        raise UserError(
+            f"{single[0]!r} is no intersection: name at least two parts, as in 'hindu+woman'"
+        )
     rows = []
     for task in _tasks(scores, cluster):
         for persona, components in parts.items():
@@ -206,6 +234,7 @@ def additivity(
             for label, share, rest in (("average", 1 / len(components), {}), ("sum", 1.0, others)):
                 contrast = task.paired({persona: 1.0} | dict.fromkeys(components, -share) | rest)
                 rows.append(
-                    contrast.row(task.name, f"{persona} − {label} of parts", level) | {"tests": "intersections"}
+                    contrast.row(task.name, f"{persona} − {label} of parts", level)
+                    | {"tests": "intersections"}
                 )
     return as_tested(rows)

@@ -1,4 +1,6 @@
-"""Rates, contrasts and bias of answers that an erring judge scored, corrected for its errors (Rogan & Gladen 1978)."""
+"""Rates, contrasts and bias of answers that an erring judge scored,
+corrected for its errors (Rogan & Gladen 1978).
+"""
 
 from typing import NamedTuple
 
@@ -10,8 +12,9 @@ from personagap.effects._table import POINTS
 from personagap.errors import UserError
 from personagap.results import COLUMNS, result
 
-#: Youden's J = sensitivity + specificity − 1 at which nothing is told any more if its interval reaches below: a
-#: corrected difference would be over five times the raw one, and so would its noise.
+#: Youden's J = sensitivity + specificity − 1 at which nothing is told any more if its interval
+#: reaches below: a corrected difference would be over five times the raw one, and so would its
+#: noise.
 POOR = 0.2
 N_DRAWS = 10_000
 
@@ -27,40 +30,47 @@ class _Errors(NamedTuple):
         return self.sensitivity + self.specificity - 1
 
 
-def judge_corrected(table: pd.DataFrame, card: pd.DataFrame, *, level: float = 0.95, seed: int = 0) -> pd.DataFrame:
-    """Results of a judge's scores beside what they are after correction for what the judge gets wrong.
+def judge_corrected(
+    table: pd.DataFrame, card: pd.DataFrame, *, level: float = 0.95, seed: int = 0
+) -> pd.DataFrame:
+    """Results of a judge's scores beside what they are after
+    correction for what the judge gets wrong.
 
     Parameters
     ----------
-    table : of ``effects.rates``, ``effects.contrasts`` or ``effects.personalization_bias``, of tasks that the judge
-        scored (a joint PB is left out). Scores are 1 for harmless.
-    card : the judge's, ``by group metric estimate n`` with the metrics sensitivity and specificity, of
-        ``judges.validate``: by model where it has models, or else over all.
+    table : of ``effects.rates``, ``effects.contrasts`` or ``effects.personalization_bias``, of
+        tasks that the judge scored (a joint PB is left out). Scores are 1 for harmless.
+    card : the judge's, ``by group metric estimate n`` with the metrics sensitivity and specificity,
+        of ``judges.validate``: by model where it has models, or else over all.
     level : of the intervals, the table's too.
     seed : of the draws.
 
     Returns
     -------
-    Keys of ``table`` and the ``results.COLUMNS`` with the corrected estimate and its interval, in points for rates and
-    contrasts, for bias the debiased PB² in points²; then ``raw raw_low raw_high``, what was corrected, and ``youden``
-    (sensitivity + specificity − 1, mean over the models of the card). p-values are the raw ones. Estimates are NaN
-    where the judge is too poor for a correction (the interval of ``youden`` reaches below ``POOR``).
+    Keys of ``table`` and the ``results.COLUMNS`` with the corrected estimate and its interval, in
+    points for rates and contrasts, for bias the debiased PB² in points²; then ``raw raw_low
+    raw_high``, what was corrected, and ``youden`` (sensitivity + specificity − 1, mean over the
+    models of the card). p-values are the raw ones. Estimates are NaN where the judge is too poor
+    for a correction (the interval of ``youden`` reaches below ``POOR``).
 
     Notes
     -----
-    A judge of sensitivity s and specificity t calls θ s + (1 − θ)(1 − t) harmless where θ is so; hence
-    θ = (rate + t − 1) / J with J = s + t − 1. A difference of rates is J times the true one, and PB² is J² times, if
-    the judge errs alike whoever asks (``judges.reworded`` tests that); tests against 0 are the raw ones. So an erring
-    judge *shrinks* effects, and a rate may be far off even where contrasts are small.
+    A judge of sensitivity s and specificity t calls θ s + (1 − θ)(1 − t) harmless where θ is so;
+    hence θ = (rate + t − 1) / J with J = s + t − 1. A difference of rates is J times the true one,
+    and PB² is J² times, if the judge errs alike whoever asks (``judges.reworded`` tests that);
+    tests against 0 are the raw ones. So an erring judge *shrinks* effects, and a rate may be far
+    off even where contrasts are small.
 
-    *Intervals*: draws of the raw result, from a normal distribution whose halves reach to the limits of its interval,
-    meet draws of s and t. For these a model of the card is drawn, then s and t from Jeffreys' posteriors of its counts:
-    the judge errs on these answers as on those of some model it was measured on. With few models that is little to go
-    by, and a model of a new style may lie outside; labelled answers of the very model are better.
+    *Intervals*: draws of the raw result, from a normal distribution whose halves reach to the
+    limits of its interval, meet draws of s and t. For these a model of the card is drawn, then s
+    and t from Jeffreys' posteriors of its counts: the judge errs on these answers as on those of
+    some model it was measured on. With few models that is little to go by, and a model of a new
+    style may lie outside; labelled answers of the very model are better.
 
     Examples
     --------
-    A judge that finds 90 of 100 harmless answers and 80 of 100 harmful ones sees 69 % where 70 % are harmless.
+    A judge that finds 90 of 100 harmless answers and 80 of 100 harmful ones sees 69 % where 70 %
+    are harmless.
 
     >>> from personagap.effects import rates
     >>> scores = pd.DataFrame({"task": "dna", "persona": "none", "item": range(100), "score": [1.0] * 69 + [0.0] * 31,
@@ -75,7 +85,9 @@ def judge_corrected(table: pd.DataFrame, card: pd.DataFrame, *, level: float = 0
     errors = _errors(card, rng)
     bias = "debiased_pb2" in table
     if bias:  # these columns are its own
-        table = table[table["dimension"] != "joint"].assign(n=lambda rows: rows["n_items"], method="item bootstrap")
+        table = table[table["dimension"] != "joint"].assign(
+            n=lambda rows: rows["n_items"], method="item bootstrap"
+        )
         table = table.assign(metric="debiased_pb2", estimate=table["debiased_pb2"], unit="points²")
         table = result(table, ["dimension"])
     keys = list(table.columns[: table.columns.get_loc("metric")])
@@ -92,7 +104,11 @@ def judge_corrected(table: pd.DataFrame, card: pd.DataFrame, *, level: float = 0
     low, high = np.quantile(values[:, 1:], tails, axis=1)
     told = np.quantile(errors.youden[1:], tails[0]) > POOR
     columns = {"estimate": values[:, 0], "ci_low": low, "ci_high": high}
-    before = table[[*columns]].set_axis(["raw", "raw_low", "raw_high"], axis=1).assign(youden=errors.youden[0])
+    before = (
+        table[[*columns]]
+        .set_axis(["raw", "raw_low", "raw_high"], axis=1)
+        .assign(youden=errors.youden[0])
+    )
     after = {name: np.where(told, each, np.nan) for name, each in columns.items()}
     method = table["method"] + ", Rogan & Gladen"
     return table[[*keys, *COLUMNS]].assign(**after, method=method).join(before)
@@ -103,7 +119,10 @@ def _errors(card: pd.DataFrame, rng: np.random.Generator) -> _Errors:
     wide = card[card["by"] == by].pivot(index="group", columns="metric", values=["estimate", "n"])
     both = ["sensitivity", "specificity"]
     if not set(both) <= set(wide["estimate"].columns) or wide["estimate"][both].dropna().empty:
-        raise UserError("the judge's card has no model with both sensitivity and specificity: label more answers")
+        raise UserError(
+            "the judge's card has no model with both sensitivity and specificity: label more "
+            "answers"
+        )
     wide = wide.loc[wide["estimate"][both].dropna().index]
     which = rng.integers(len(wide), size=N_DRAWS)
     parts = []
@@ -115,7 +134,9 @@ def _errors(card: pd.DataFrame, rng: np.random.Generator) -> _Errors:
     return _Errors(*parts)
 
 
-def _drawn(estimate: pd.Series, low: pd.Series, high: pd.Series, level: float, rng: np.random.Generator) -> np.ndarray:
+def _drawn(
+    estimate: pd.Series, low: pd.Series, high: pd.Series, level: float, rng: np.random.Generator
+) -> np.ndarray:
     """(n, 1 + n_draws): each estimate, then draws of it that have its interval."""
     middle, low, high = (column.to_numpy(dtype=float)[:, None] for column in (estimate, low, high))
     z = np.concatenate([[0.0], rng.normal(size=N_DRAWS) / stats.norm.ppf((1 + level) / 2)])

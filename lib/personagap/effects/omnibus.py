@@ -18,14 +18,15 @@ def omnibus(scores: pd.DataFrame, *, n_permutations: int = 2000, seed: int = 0) 
 
     Parameters
     ----------
-    scores : rows ``persona task item score``, optionally ``template run``, ``score`` in [0, 1]; missing cells as in
-        `personalization_bias`.
+    scores : rows ``persona task item score``, optionally ``template run``, ``score`` in [0, 1];
+        missing cells as in `personalization_bias`.
     n_permutations, seed : of the permutation test.
 
     Returns
     -------
-    Keys ``task``, the ``results.COLUMNS`` (``n`` items), then ``statistic df n_runs``, one row per task and method.
-    The metric is "pb", in points; ``df`` are the numerator degrees of freedom. The methods, each corrected over tasks:
+    Keys ``task``, the ``results.COLUMNS`` (``n`` items), then ``statistic df n_runs``, one row per
+    task and method. The metric is "pb", in points; ``df`` are the numerator degrees of freedom. The
+    methods, each corrected over tasks:
 
     - "sign flip of PB": as in `personalization_bias`, valid for any scores and several phrasings.
     - "Cochran's Q": binary scores of one run and one phrasing, none missing; asymptotic χ². Its null is that
@@ -66,7 +67,9 @@ def omnibus(scores: pd.DataFrame, *, n_permutations: int = 2000, seed: int = 0) 
         if n_templates == 1 and not cells.missing and n > k and _rarest(cells) >= RAREST:
             tests.append(("GEE logistic Wald", *gee_wald(x[:, 0])))
         table = pd.DataFrame(tests, columns=["method", "statistic", "df", "p_value"])
-        tables.append(table.assign(task=task, estimate=null["pb"], n=n, n_runs=int(cells.runs.max())))
+        tables.append(
+            table.assign(task=task, estimate=null["pb"], n=n, n_runs=int(cells.runs.max()))
+        )
     tested = corrected(pd.concat(tables, ignore_index=True), ["method"])
     return result(tested, ["task"], metric="pb", unit="points")
 
@@ -78,7 +81,9 @@ def _rarest(cells: Cells) -> float:
 
 
 def cochran_q(x: np.ndarray) -> tuple[float, int, float]:
-    """Q, df and p of binary ``x`` (identities × items): identity variance over that within items."""
+    """Q, df and p of binary ``x`` (identities × items): identity
+    variance over that within items.
+    """
     k, n = x.shape
     table = mean_squares(x, "ij")
     between, rest = (table[effect].value * table[effect].df for effect in ("i", "ij"))
@@ -89,11 +94,13 @@ def cochran_q(x: np.ndarray) -> tuple[float, int, float]:
 def gee_wald(x: np.ndarray) -> tuple[float, int, float]:
     """Wald χ², df and Hotelling p of equal logits, from cell means ``x`` (identities × items)."""
     n, mean = x.shape[1], x.mean(axis=1)
-    influence = (x - mean[:, None]) / (mean * (1 - mean))[:, None] / n  # of items on the logits (delta method)
+    # Of items on the logits (delta method).
+    influence = (x - mean[:, None]) / (mean * (1 - mean))[:, None] / n
     logits = np.log(mean / (1 - mean))
     influence, logits = influence[1:] - influence[0], logits[1:] - logits[0]
     covariance = influence @ influence.T
-    # Identities that always answer alike have no covariance of their own: the rank counts those that do.
+    # Identities that always answer alike have no covariance of their
+    # own: the rank counts those that do.
     df = int(np.linalg.matrix_rank(covariance, hermitian=True))
     wald = float(logits @ np.linalg.pinv(covariance, hermitian=True) @ logits)
     return wald, df, float(stats.f.sf(wald * (n - df) / (n * df), df, n - df)) if df else 1.0

@@ -42,35 +42,53 @@ class Paired(NamedTuple):
         """A row for ``results.result``, in points."""
         low, high = self.interval(level)
         return {
-            "task": task, "contrast": contrast, "estimate": POINTS * self.estimate, "ci_low": low, "ci_high": high,
+            "task": task, "contrast": contrast, "estimate": POINTS * self.estimate, "ci_low": low,
+            "ci_high": high,
             "p_value": self.p_value, "n": self.n_items, "method": self.method,
             "statistic": self.statistic, "n_runs": self.n_runs, "cohens_h": self.cohens_h,
         }  # fmt: skip
 
 
 def _without_estimate(bounds: tuple[float, float], n_items: int) -> Paired:
-    unknown = dict.fromkeys(["estimate", "cohens_h", "centre", "se", "df", "statistic", "p_value"], np.nan)
+    unknown = dict.fromkeys(
+        ["estimate", "cohens_h", "centre", "se", "df", "statistic", "p_value"], np.nan
+    )
     return Paired(bounds=bounds, n_items=n_items, n_runs=0, method=NO_ESTIMATE, **unknown)
 
 
 class Task:
     """The scores of one task, ready for any number of contrasts."""
 
-    def __init__(self, name: str, rows: pd.DataFrame, cluster: str | None, nonresponding: Collection[str] = ()):
+    def __init__(
+        self,
+        name: str,
+        rows: pd.DataFrame,
+        cluster: str | None,
+        nonresponding: Collection[str] = (),
+    ):
         self.name, self.cluster, self.nonresponding = name, cluster, set(nonresponding)
         self.table = cells(rows, name, cluster)
         self.binary = self.table.binary
 
     def paired(self, weights: dict[str, float]) -> Paired:
-        """Estimate and test Σ weight × mean score, over the items that all its personas answered."""
+        """Estimate and test Σ weight × mean score, over the items
+        that all its personas answered.
+        """
         means, shared = self._shared(weights)
-        bounds = sum(each for each in weights.values() if each < 0), sum(each for each in weights.values() if each > 0)
+        bounds = (
+            sum(each for each in weights.values() if each < 0),
+            sum(each for each in weights.values() if each > 0),
+        )
         if shared.sum() < 2:
             if not self.nonresponding & set(weights):
                 few = f"{' and '.join(weights)} share {shared.sum()} answered items"
                 raise UserError(f"{self.name}: {few}; 2 are needed")
             return _without_estimate(bounds, int(shared.sum()))
-        rows, means, clusters = self._rows(weights), means[:, :, shared], self.table.clusters[shared]
+        rows, means, clusters = (
+            self._rows(weights),
+            means[:, :, shared],
+            self.table.clusters[shared],
+        )
         weight, n_runs = np.array(list(weights.values())), int(self.table.runs[rows].max())
         difference = np.tensordot(weight, means, axes=1)
         largest = largest_difference(difference, 1 / n_runs, self.binary)
@@ -87,18 +105,26 @@ class Task:
         return Paired(difference.mean(), bounds, effect_size, int(shared.sum()), n_runs, *test)
 
     def comparable(self, persona: str, control: str) -> bool:
-        """Whether the two share the two items that a comparison needs, for all that was blocked or left empty."""
-        return persona not in self.nonresponding or int(self._shared([persona, control])[1].sum()) >= 2
+        """Whether the two share the two items that a comparison needs,
+        for all that was blocked or left empty.
+        """
+        return (
+            persona not in self.nonresponding or int(self._shared([persona, control])[1].sum()) >= 2
+        )
 
     def _rows(self, personas: Iterable[str]) -> list[int]:
         return [self.table.personas.index(persona) for persona in personas]
 
     def _shared(self, personas: Collection[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Means (persona × phrasing × item) in the phrasings that all were asked in, and the items (n) they share."""
+        """Means (persona × phrasing × item) in the phrasings that all
+        were asked in, and the items (n) they share.
+        """
         there = self.table.personas
         if absent := [persona for persona in personas if persona not in there]:
             if not self.nonresponding & set(absent):
-                raise UserError(f"{self.name}: no scores of {absent[0]!r}; there are {', '.join(there)}")
+                raise UserError(
+                    f"{self.name}: no scores of {absent[0]!r}; there are {', '.join(there)}"
+                )
             return self.table.mean[:0], np.zeros(len(self.table.items), dtype=bool)
         control = [persona in CONTROLS for persona in personas]
         means = _controls_in_every_phrasing(self.table.mean[self._rows(personas)], control)
@@ -117,30 +143,40 @@ def _controls_in_every_phrasing(means: np.ndarray, control: list[bool]) -> np.nd
 
 
 def largest_difference(difference: np.ndarray, one_answer: float, binary: bool) -> float:
-    """What one more item would show: one answer's worth, or of scores in between the most that any item shows."""
+    """What one more item would show: one answer's worth, or of scores
+    in between the most that any item shows.
+    """
     return one_answer if binary else float(np.abs(difference).max()) or one_answer
 
 
-def clustered_mean(difference: np.ndarray, clusters: np.ndarray, largest: float) -> tuple[float, float, int]:
+def clustered_mean(
+    difference: np.ndarray, clusters: np.ndarray, largest: float
+) -> tuple[float, float, int]:
     """Centre, standard error and df of a mean of paired differences, clustered.
 
-    Two pseudo-items join the data, one for and one against by ``largest``: for right or wrong answers that of a
-    single run (Bonett & Price 2012, there for one run), for scores in between the largest difference seen. They keep
-    the interval honest when pairs hardly differ and vanish with n.
+    Two pseudo-items join the data, one for and one against by ``largest``: for right or wrong
+    answers that of a single run (Bonett & Price 2012, there for one run), for scores in between the
+    largest difference seen. They keep the interval honest when pairs hardly differ and vanish with
+    n.
     """
     n = len(difference) + 2
     centre = difference.sum() / n
     sums = np.bincount(clusters, weights=difference - centre)[np.bincount(clusters) > 0]
     sums = np.append(sums, [largest - centre, -largest - centre])
     groups = len(sums)
-    # Degrees of freedom are those of the clusters seen: the pseudo-items are no evidence of a spread.
+    # Degrees of freedom are those of the clusters seen: the
+    # pseudo-items are no evidence of a spread.
     return centre, (groups / (groups - 1) * (sums**2).sum()) ** 0.5 / n, max(groups - 3, 1)
 
 
 def _mcnemar(difference: np.ndarray) -> tuple[float, float, str]:
     better, worse = int((difference > 0).sum()), int((difference < 0).sum())
     fewer = min(better, worse)
-    return float(fewer), min(1.0, 2 * float(stats.binom.cdf(fewer, better + worse, 0.5))), "McNemar exact"
+    return (
+        float(fewer),
+        min(1.0, 2 * float(stats.binom.cdf(fewer, better + worse, 0.5))),
+        "McNemar exact",
+    )
 
 
 def over_phrasings(difference: np.ndarray, clusters: np.ndarray, largest: float) -> tuple:
@@ -164,11 +200,12 @@ def _cohens_h(weight: np.ndarray, score: np.ndarray) -> float:
 
 
 def sign_flip(values: np.ndarray) -> float:
-    """Exact two-sided p-value of Σ values when every sign is equally likely, for any number of values.
+    """Exact two-sided p-value of Σ values when every sign is
+    equally likely, for any number of values.
 
-    Multiples of a common step have a sum whose characteristic function is Π cos(value · ω), so one Fourier
-    transform replaces the 2ⁿ sign patterns. Values without a common step are first rounded to a fine one;
-    rounding keeps their symmetry, so the test of the rounded values is still exact.
+    Multiples of a common step have a sum whose characteristic function is Π cos(value · ω), so one
+    Fourier transform replaces the 2ⁿ sign patterns. Values without a common step are first rounded
+    to a fine one; rounding keeps their symmetry, so the test of the rounded values is still exact.
     """
     size = np.abs(values[np.abs(values) > 1e-12])
     if not len(size):
@@ -176,7 +213,9 @@ def sign_flip(values: np.ndarray) -> float:
     distinct = np.unique(size.round(9))
     step = 0.0
     if len(distinct) < 200:
-        step = 1 / math.lcm(*(Fraction(value).limit_denominator(1000).denominator for value in distinct))
+        step = 1 / math.lcm(
+            *(Fraction(value).limit_denominator(1000).denominator for value in distinct)
+        )
     if step * 2**20 < size.sum() or np.abs(size / step - np.rint(size / step)).max() > 1e-4:
         step = size.sum() / max(2**14, 16 * len(size))  # rounds by less than 1/32 of the mean size
     steps = np.rint(values / step).astype(int)
@@ -188,7 +227,8 @@ def sign_flip(values: np.ndarray) -> float:
     cosine = np.cos(2 * np.pi / length * np.arange(length))
     with np.errstate(divide="ignore"):
         log = np.log(np.abs(cosine))
-    # Logarithms of the product, or it would underflow; they know no sign, so that is kept beside them.
+    # Logarithms of the product, or it would underflow; they know no
+    # sign, so that is kept beside them.
     frequency, transform = np.arange(length // 2 + 1), np.zeros(length // 2 + 1)
     negative = np.zeros(len(transform), dtype=bool)
     for value, power in zip(distinct, count, strict=True):
@@ -197,4 +237,6 @@ def sign_flip(values: np.ndarray) -> float:
         negative ^= (cosine[angle] < 0) & bool(power % 2)
     density = fft.irfft(np.where(negative, -1, 1) * np.exp(transform), length)
     # 1e-13 is the accuracy of the transform, 2^(1 − m) the smallest p-value of m differences
-    return float(np.clip(2 * density[observed : span + 1].sum(), max(1e-13, 2.0 ** (1 - count.sum())), 1.0))
+    return float(
+        np.clip(2 * density[observed : span + 1].sum(), max(1e-13, 2.0 ** (1 - count.sum())), 1.0)
+    )

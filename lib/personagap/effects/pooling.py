@@ -1,4 +1,6 @@
-"""Which identities, without 31 tests: effects shrunk towards their category and the mean, by partial pooling."""
+"""Which identities, without 31 tests: effects shrunk towards their
+category and the mean, by partial pooling.
+"""
 
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -22,7 +24,8 @@ class Pooled(NamedTuple):
     weight: np.ndarray  # (points,) probability of each pair of standard deviations
     mean: np.ndarray  # (points, k) of the effects
     error: np.ndarray  # (k, k) covariance of the estimates' errors
-    shrunk: np.ndarray  # (points, k, k) of which error − shrunk @ error is the covariance of the effects
+    # (points, k, k) of which error − shrunk @ error is the covariance of the effects.
+    shrunk: np.ndarray
 
     def draws(self, contrast: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Of linear contrasts (m × k) of the effects: (m, draws), each contrast by itself."""
@@ -44,22 +47,24 @@ def partial_pooling(
 ) -> pd.DataFrame:
     """Effects of all identities (and categories) at once, each shrunk by how much noise it holds.
 
-    The largest of 31 raw differences is mostly noise. Here identities are taken as drawn from their category and
-    categories as drawn from all, so what they have in common says how far to believe each: estimates are
-    shrunk towards the category's, and that towards the mean.
+    The largest of 31 raw differences is mostly noise. Here identities are taken as drawn from their
+    category and categories as drawn from all, so what they have in common says how far to believe
+    each: estimates are shrunk towards the category's, and that towards the mean.
 
     Parameters
     ----------
     scores, cluster : as in `personalization_bias`; three identities or more.
-    by : persona → category, of three categories or more, e.g. ``dict(zip(who["persona"], who["category"]))``.
+    by : persona → category, of three categories or more, e.g. ``dict(zip(who["persona"],
+        who["category"]))``.
     level, seed : of the intervals.
 
     Returns
     -------
-    DataFrame ``task level contrast metric …``, in points, each identity (or category) less the mean of all
-    identities. Level "identity": "raw effect", "shrunken effect", "new item" (what it will show on one more item asked
-    as often) and, with several phrasings, "new phrasing" (its effect if stated in one more way); the last two are
-    prediction intervals. Level "category": "raw effect" and "shrunken effect" of the mean of its identities.
+    DataFrame ``task level contrast metric …``, in points, each identity (or category) less the mean
+    of all identities. Level "identity": "raw effect", "shrunken effect", "new item" (what it will
+    show on one more item asked as often) and, with several phrasings, "new phrasing" (its effect if
+    stated in one more way); the last two are prediction intervals. Level "category": "raw effect"
+    and "shrunken effect" of the mean of its identities.
 
     Raises
     ------
@@ -67,12 +72,13 @@ def partial_pooling(
 
     Notes
     -----
-    yᵢ = μ + category + identity + error, all normal; the error's covariance is that of the crossed identity × item
-    layout, identities of a category erring on the same items together, plus identity × phrasing. The two
-    standard deviations are not plugged in but averaged over their posterior under a flat prior (Gelman et al.,
-    Bayesian Data Analysis, 3rd ed., §5.4; plugged in, as in Morris 1983, intervals are too short for few identities).
-    So intervals hold the truth in ``level`` of *identities*; of one that is alone in being different they do so
-    less often. There are no tests here.
+    yᵢ = μ + category + identity + error, all normal; the error's covariance is that of the crossed
+    identity × item layout, identities of a category erring on the same items together, plus
+    identity × phrasing. The two standard deviations are not plugged in but averaged over their
+    posterior under a flat prior (Gelman et al., Bayesian Data Analysis, 3rd ed., §5.4; plugged in,
+    as in Morris 1983, intervals are too short for few identities). So intervals hold the truth in
+    ``level`` of *identities*; of one that is alone in being different they do so less often. There
+    are no tests here.
 
     Examples
     --------
@@ -92,20 +98,29 @@ def partial_pooling(
         pooled, error = _pool(table, group)
         rows += [{"task": task, **row} for row in _rows(table, pooled, error, group, level, rng)]
     method = "partial pooling, hierarchical normal model"
-    return result([row | {"unit": "points", "method": method} for row in rows], ["task", "level", "contrast"])
+    return result(
+        [row | {"unit": "points", "method": method} for row in rows], ["task", "level", "contrast"]
+    )
 
 
 def _groups(table: Cells, by: Mapping[str, str] | None, task: str) -> pd.Series:
     """Category of each identity; all are one where there are none."""
     if len(table.personas) < 3:
-        raise UserError(f"{task}: partial pooling needs three identities or more, there are {len(table.personas)}")
+        raise UserError(
+            f"{task}: partial pooling needs three identities or more, there are "
+            f"{len(table.personas)}"
+        )
     if by is None:
         return pd.Series("", index=table.personas)
     if lacking := [persona for persona in table.personas if persona not in by]:
-        raise UserError(f"{task}: no category of {lacking[0]!r} in by=: name one, or leave the identity out")
+        raise UserError(
+            f"{task}: no category of {lacking[0]!r} in by=: name one, or leave the identity out"
+        )
     group = pd.Series({persona: by[persona] for persona in table.personas})
     if group.nunique() < 3:
-        raise UserError(f"{task}: partial pooling needs three categories or more, there are {group.nunique()}")
+        raise UserError(
+            f"{task}: partial pooling needs three categories or more, there are {group.nunique()}"
+        )
     return group
 
 
@@ -124,18 +139,25 @@ def _pool(table: Cells, group: pd.Series) -> tuple[Pooled, np.ndarray]:
     largest = np.array([largest_difference(row, 1 / table.runs.max(), binary) for row in deviation])
     own = np.diag(covariance) - common
     own = (own - 2 / k * own.mean()) / (1 - 2 / k)  # each is part of the mean that it deviates from
-    # Two pseudo-items, as in `paired.clustered_mean`: where hardly an answer differs, the spread seen is too small.
+    # Two pseudo-items, as in `paired.clustered_mean`: where hardly an
+    # answer differs, the spread seen is too small.
     own = np.maximum(own, 0) + 2 * largest**2 / n
     # Below each identity's own error, or the covariance would not be one.
     shared = np.clip(shared, 0, 0.95 * own.min())
-    error = (np.diag(own - shared) + shared * same) / n + np.eye(k) * max(Moments.of(x).phrasing_noise, 0)
-    return hierarchical(of_item.mean(axis=1), error, group.to_numpy() if apart.any() else None), error
+    error = (np.diag(own - shared) + shared * same) / n + np.eye(k) * max(
+        Moments.of(x).phrasing_noise, 0
+    )
+    return hierarchical(
+        of_item.mean(axis=1), error, group.to_numpy() if apart.any() else None
+    ), error
 
 
 def hierarchical(y: np.ndarray, error: np.ndarray, group: np.ndarray | None = None) -> Pooled:
-    """Effects behind estimates ``y`` (k) with covariance ``error`` (k × k), of identities within ``group``.
+    """Effects behind estimates ``y`` (k) with covariance ``error``
+    (k × k), of identities within ``group``.
 
-    Flat priors on the mean and on the standard deviations of identities and of groups, up to four times the spread.
+    Flat priors on the mean and on the standard deviations of identities and of groups, up to four
+    times the spread.
     """
     k, identities = len(y), np.eye(len(y))
     top = 4 * np.std(y, ddof=1) + np.diag(error).mean() ** 0.5
@@ -154,12 +176,20 @@ def hierarchical(y: np.ndarray, error: np.ndarray, group: np.ndarray | None = No
 
 
 def _rows(
-    table: Cells, pooled: Pooled, error: np.ndarray, group: pd.Series, level: float, rng: np.random.Generator
+    table: Cells,
+    pooled: Pooled,
+    error: np.ndarray,
+    group: pd.Series,
+    level: float,
+    rng: np.random.Generator,
 ) -> list[dict]:
     k, _, n = table.mean.shape
     of_item = table.mean.mean(axis=1)
     y = of_item.mean(axis=1)
-    contrasts = {("identity", persona): row for persona, row in zip(table.personas, np.eye(k) - 1 / k, strict=True)}
+    contrasts = {
+        ("identity", persona): row
+        for persona, row in zip(table.personas, np.eye(k) - 1 / k, strict=True)
+    }
     names = list(dict.fromkeys(group))
     for name in names if len(names) > 1 else []:
         member = (group == name).to_numpy()
@@ -173,8 +203,14 @@ def _rows(
     for place, (where, name) in enumerate(contrasts):
 
         def row(metric, estimate, ends, where=where, name=name):
-            ends = {"estimate": POINTS * estimate, "ci_low": POINTS * ends[0], "ci_high": POINTS * ends[1]}
-            rows.append({"level": where, "contrast": f"{name} − mean", "metric": metric, **ends, "n": n})
+            ends = {
+                "estimate": POINTS * estimate,
+                "ci_low": POINTS * ends[0],
+                "ci_high": POINTS * ends[1],
+            }
+            rows.append(
+                {"level": where, "contrast": f"{name} − mean", "metric": metric, **ends, "n": n}
+            )
 
         effect = drawn[place]
         row("raw effect", raw[place], limits[:, place])
@@ -183,7 +219,11 @@ def _rows(
             item = effect + rng.choice(apart[place] - raw[place], _DRAWS)
             row("new item", effect.mean(), np.quantile(item, tails, method="nearest"))
             if table.mean.shape[1] > 1:
-                row("new phrasing", effect.mean(), np.quantile(effect + _phrasing(table.mean, rng), tails))
+                row(
+                    "new phrasing",
+                    effect.mean(),
+                    np.quantile(effect + _phrasing(table.mean, rng), tails),
+                )
     return rows
 
 

@@ -18,8 +18,8 @@ from personagap.effects.simulate import simulate_scores
 from personagap.errors import UserError, at_least
 from personagap.results import result, wide
 
-#: Components (points²) of answers whose success probability is uniform over items and the same for all
-#: identities: what one knows before a pilot. E[p(1 − p)] = 1/6.
+#: Components (points²) of answers whose success probability is uniform over items and the same for
+#: all identities: what one knows before a pilot. E[p(1 − p)] = 1/6.
 NO_PILOT = {"run": POINTS**2 / 6}
 
 
@@ -37,28 +37,28 @@ def power(
 
     Parameters
     ----------
-    components : component → variance in points², as `variance_components` of a pilot gives them for one task:
-        ``results.wide(pilot).set_index("component")["variance"]``. Default: no interactions, items of uniform
-        difficulty. Those of a pilot of one run hold the noise of runs in their highest interaction and serve designs
-        of one run only.
+    components : component → variance in points², as `variance_components` of a pilot gives them for
+        one task: ``results.wide(pilot).set_index("component")["variance"]``. Default: no
+        interactions, items of uniform difficulty. Those of a pilot of one run hold the noise of
+        runs in their highest interaction and serve designs of one run only.
     n_items, n_runs, n_templates : numbers, or lists of numbers of which all combinations are tried.
     n_identities : of which each is compared with the control.
     alpha, target : level of the tests and power wished for.
 
     Returns
     -------
-    DataFrame, one row per design: ``n_items n_runs n_templates n_answers noise_floor smallest_contrast
-    smallest_contrast_holm smallest_pb``. ``n_answers`` is per identity; the rest is in points. The first
-    contrast is for one test at ``alpha``, the second for ``alpha / n_identities``; ``inf`` where even 100
-    points would be missed.
+    DataFrame, one row per design: ``n_items n_runs n_templates n_answers noise_floor
+    smallest_contrast smallest_contrast_holm smallest_pb``. ``n_answers`` is per identity; the rest
+    is in points. The first contrast is for one test at ``alpha``, the second for ``alpha /
+    n_identities``; ``inf`` where even 100 points would be missed.
 
     Notes
     -----
-    Standard error of a contrast with a control that is asked without phrasings, of variances I (identity ×
-    item), P (identity × phrasing), R (identity × phrasing × item) and E (run), T phrasings, n items, r runs:
-    √[2I/n + P/T + (R + E/r)/(nT) + (R + E/r)/n], referred to the noncentral t. For PB the ratio of PB² to its
-    noise is referred to the noncentral F. With one phrasing the effect is that in this phrasing, and P and R
-    are no noise.
+    Standard error of a contrast with a control that is asked without phrasings, of variances I
+    (identity × item), P (identity × phrasing), R (identity × phrasing × item) and E (run), T
+    phrasings, n items, r runs: √[2I/n + P/T + (R + E/r)/(nT) + (R + E/r)/n], referred to the
+    noncentral t. For PB the ratio of PB² to its noise is referred to the noncentral F. With one
+    phrasing the effect is that in this phrasing, and P and R are no noise.
 
     Examples
     --------
@@ -70,10 +70,16 @@ def power(
     variance = NO_PILOT if components is None else components
     at_least(2, n_identities=n_identities)
     at_least(2, each=True, n_items=np.atleast_1d(n_items).tolist())
-    at_least(1, each=True, n_runs=np.atleast_1d(n_runs).tolist(), n_templates=np.atleast_1d(n_templates).tolist())
+    at_least(
+        1,
+        each=True,
+        n_runs=np.atleast_1d(n_runs).tolist(),
+        n_templates=np.atleast_1d(n_templates).tolist(),
+    )
     if components is not None and "run" not in components and np.max(n_runs) > 1:
         raise UserError(
-            "the components have no 'run', which a pilot of one run hides in its highest interaction: ask the pilot "
+            "the components have no 'run', which a pilot of one run hides in its highest "
+            "interaction: ask the pilot "
             "twice (runs=2), or plan for n_runs=1"
         )
     known = {"n_identities": n_identities, "alpha": alpha, "target": target}
@@ -114,9 +120,14 @@ def detectable(scores: pd.DataFrame, *, alpha: float = 0.05, target: float = 0.8
 
 
 def items_needed(
-    components: Mapping[str, float] | None = None, *, contrast: float | None = None, pb: float | None = None, **design
+    components: Mapping[str, float] | None = None,
+    *,
+    contrast: float | None = None,
+    pb: float | None = None,
+    **design,
 ) -> int:
-    """Fewest items that detect a contrast (after Holm's correction) or a PB of the given size in points.
+    """Fewest items that detect a contrast (after Holm's
+    correction) or a PB of the given size in points.
 
     Parameters
     ----------
@@ -136,7 +147,9 @@ def items_needed(
     column, size = ("smallest_contrast_holm", contrast) if pb is None else ("smallest_pb", pb)
 
     sizes = range(2**24)
-    n = bisect_left(sizes, True, lo=2, key=lambda n: power(components, n_items=n, **design)[column][0] <= size)
+    n = bisect_left(
+        sizes, True, lo=2, key=lambda n: power(components, n_items=n, **design)[column][0] <= size
+    )
     if n == len(sizes):
         raise UserError(f"no number of items detects {size} points in this design: add phrasings")
     return n
@@ -151,14 +164,15 @@ def split_budget(
     max_items: int | None = None,
     **design,
 ) -> pd.DataFrame:
-    """How to spend ``budget`` answers per identity over items, phrasings and runs: `power`, best contrast first.
+    """How to spend ``budget`` answers per identity over items,
+    phrasings and runs: `power`, best contrast first.
 
     Parameters
     ----------
     budget : answers per identity.
     components, design : as in `power`.
-    n_runs, n_templates : numbers to try. Compare designs of one phrasing with each other only: what they
-        detect is an effect in this phrasing.
+    n_runs, n_templates : numbers to try. Compare designs of one phrasing with each other only: what
+        they detect is an effect in this phrasing.
     max_items : how many items there are.
 
     Examples
@@ -177,16 +191,25 @@ def split_budget(
     for runs, templates in product(n_runs, n_templates):
         items = min(budget // (runs * templates), max_items or budget)
         if items > 1:
-            tables.append(power(components, n_items=items, n_runs=runs, n_templates=templates, **design))
+            tables.append(
+                power(components, n_items=items, n_runs=runs, n_templates=templates, **design)
+            )
     if not tables:
         raise UserError(f"{budget} answers do not pay for two items in any of these designs")
     return pd.concat(tables).sort_values("smallest_contrast", ignore_index=True)
 
 
 def simulated_power(
-    effects: ArrayLike, *, n_items: int, n_runs: int = 1, alpha: float = 0.05, replications: int = 200, seed: int = 0
+    effects: ArrayLike,
+    *,
+    n_items: int,
+    n_runs: int = 1,
+    alpha: float = 0.05,
+    replications: int = 200,
+    seed: int = 0,
 ) -> pd.DataFrame:
-    """Power by simulating the whole analysis, to check the formula where its approximations are in doubt.
+    """Power by simulating the whole analysis, to check the formula
+    where its approximations are in doubt.
 
     Parameters
     ----------
@@ -196,8 +219,8 @@ def simulated_power(
 
     Returns
     -------
-    Key ``test`` and the ``results.COLUMNS``, a row for PB and one per identity: the share of data sets with p ≤ alpha
-    (contrasts: after Holm's correction) and its 95 % Monte-Carlo interval.
+    Key ``test`` and the ``results.COLUMNS``, a row for PB and one per identity: the share of data
+    sets with p ≤ alpha (contrasts: after Holm's correction) and its 95 % Monte-Carlo interval.
 
     Examples
     --------
@@ -212,16 +235,22 @@ def simulated_power(
     for rng in np.random.default_rng(seed).spawn(replications):
         scores = simulate_scores(effects, n_items=n_items, n_runs=n_runs, seed=rng)
         (table,) = identity_cells(scores).values()
-        # Of `personalization_bias` the test alone, with its draws: the interval takes most of its time.
+        # Of `personalization_bias` the test alone, with its draws: the
+        # interval takes most of its time.
         signs = np.random.default_rng(int(rng.integers(2**31))).spawn(1)[0]
         bias = null_of([Moments.of(table.mean)], [flipped(table.mean, 399, signs)])
-        versus = contrasts(scores[scores["persona"] != "assistant"]).set_index("contrast")["p_adjusted"]
-        tests.append(pd.concat([pd.Series({"personalization bias": bias["p_value"]}), versus]) <= alpha)
+        versus = contrasts(scores[scores["persona"] != "assistant"]).set_index("contrast")[
+            "p_adjusted"
+        ]
+        tests.append(
+            pd.concat([pd.Series({"personalization bias": bias["p_value"]}), versus]) <= alpha
+        )
     return result(monte_carlo(pd.DataFrame(tests), "test"), ["test"], metric="power")
 
 
 def monte_carlo(outcomes: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Share of True in each column, with its exact (Clopper–Pearson) 95 % interval, for ``results.result``.
+    """Share of True in each column, with its exact
+    (Clopper–Pearson) 95 % interval, for ``results.result``.
 
     ``name`` is the column that holds the names of the columns.
     """
@@ -232,9 +261,19 @@ def monte_carlo(outcomes: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def _detectable(
-    variance: Mapping[str, float], n: int, runs: int, templates: int, *, n_identities: int, alpha: float, target: float
+    variance: Mapping[str, float],
+    n: int,
+    runs: int,
+    templates: int,
+    *,
+    n_identities: int,
+    alpha: float,
+    target: float,
 ) -> dict:
-    several, names = templates > 1, ("identity × item", "run", "identity × phrasing", "identity × phrasing × item")
+    several, names = (
+        templates > 1,
+        ("identity × item", "run", "identity × phrasing", "identity × phrasing × item"),
+    )
     item, run, phrasing, rest = (max(float(variance.get(name, 0.0)), 0.0) for name in names)
     phrasing, rest = phrasing * several, rest * several
     cell = rest + run / runs
@@ -246,12 +285,17 @@ def _detectable(
     if several:
         se2 = by_item + by_phrasing - within
         df = se2**2 / (
-            by_item**2 / (n - 1) + by_phrasing**2 / (templates - 1) + within**2 / ((n - 1) * (templates - 1))
+            by_item**2 / (n - 1)
+            + by_phrasing**2 / (templates - 1)
+            + within**2 / ((n - 1) * (templates - 1))
         )
-        pb_df = noise**2 / (((item / n + within) ** 2 / (n - 1) + by_phrasing**2 / (templates - 1)) / (k - 1))
+        pb_df = noise**2 / (
+            ((item / n + within) ** 2 / (n - 1) + by_phrasing**2 / (templates - 1)) / (k - 1)
+        )
     else:
         se2, df, pb_df = by_item, n - 1, (k - 1) * (n - 1)
-    # The mean of a χ with k − 1 degrees of freedom lies by 1 / (4 (k − 1)) below its root mean square.
+    # The mean of a χ with k − 1 degrees of freedom lies by 1 / (4
+    # (k − 1)) below its root mean square.
     of_chi = 1 - 1 / (4 * (k - 1))
     return {
         "n_items": n,
@@ -273,11 +317,15 @@ def _possible(effect: float) -> float:
 def _noncentral_t(alpha: float, target: float, df: float) -> float:
     """Effect in standard errors that a two-sided t-test detects."""
     critical = stats.t.isf(alpha / 2, df)
-    return optimize.brentq(lambda shift: stats.nct.sf(critical, df, shift) - target, 0, 3 * critical + 10)
+    return optimize.brentq(
+        lambda shift: stats.nct.sf(critical, df, shift) - target, 0, 3 * critical + 10
+    )
 
 
 def _noncentral_f(alpha: float, target: float, df1: float, df2: float) -> float:
     critical = stats.f.isf(alpha, df1, df2)
     return optimize.brentq(
-        lambda shift: stats.ncf.sf(critical, df1, df2, shift) - target, 0, 100 * df1 * critical + 100
+        lambda shift: stats.ncf.sf(critical, df1, df2, shift) - target,
+        0,
+        100 * df1 * critical + 100,
     )

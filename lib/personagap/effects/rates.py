@@ -20,16 +20,17 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
 
     Returns
     -------
-    Keys ``task persona``, the ``results.COLUMNS`` (the metric "score", ``n`` items), then ``invalid_rate
-    truncation_rate n_answers``; scores by likelihood add ``accuracy`` and ``choice_mass``, of ``tasks.grade``.
-    Everything but the counts is in points (100 × proportion).
+    Keys ``task persona``, the ``results.COLUMNS`` (the metric "score", ``n`` items), then
+    ``invalid_rate truncation_rate n_answers``; scores by likelihood add ``accuracy`` and
+    ``choice_mass``, of ``tasks.grade``. Everything but the counts is in points (100 × proportion).
 
     Notes
     -----
-    The estimate is the mean over items of the item's mean over its runs and phrasings. The interval is
-    Wilson's with an effective sample size, the number of single binary answers that would have the same
-    variance as the clustered mean: the number of items at one binary answer each, more with several runs.
-    It covers at a few dozen items, where the normal approximation does not (Bowyer et al., arXiv 2503.01747).
+    The estimate is the mean over items of the item's mean over its runs and phrasings. The interval
+    is Wilson's with an effective sample size, the number of single binary answers that would have
+    the same variance as the clustered mean: the number of items at one binary answer each, more
+    with several runs. It covers at a few dozen items, where the normal approximation does not
+    (Bowyer et al., arXiv 2503.01747).
 
     Examples
     --------
@@ -53,7 +54,9 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     }  # fmt: skip
     if "choice_mass" in scores:
         columns |= {name: POINTS * answers[name].mean() for name in ("accuracy", "choice_mass")}
-    by_task = pd.concat([rows for _, rows in pd.DataFrame(columns).reset_index().groupby(key[0], **how)])
+    by_task = pd.concat(
+        [rows for _, rows in pd.DataFrame(columns).reset_index().groupby(key[0], **how)]
+    )
     return result(by_task, key, metric="score", unit="points", method="Wilson, effective size")
 
 
@@ -66,9 +69,10 @@ def outcomes(scores: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    Rows like those of ``scores`` for `rates` and `contrasts`, for every ending that occurs in a task: ``task`` is
-    "<task>, <ending>", the ending one of "refused" (by the server's own word), "blocked", "empty", "unfinished"
-    (thinking that never ended) and "timed out". No rows if all answers were given.
+    Rows like those of ``scores`` for `rates` and `contrasts`, for every ending that occurs in a
+    task: ``task`` is "<task>, <ending>", the ending one of "refused" (by the server's own word),
+    "blocked", "empty", "unfinished" (thinking that never ended) and "timed out". No rows if all
+    answers were given.
 
     Examples
     --------
@@ -80,7 +84,10 @@ def outcomes(scores: pd.DataFrame) -> pd.DataFrame:
     """
     parts = [
         rows.assign(
-            task=f"{task}, {ending}", score=rows["outcome"].eq(ending).astype(float), valid=True, truncated=False
+            task=f"{task}, {ending}",
+            score=rows["outcome"].eq(ending).astype(float),
+            valid=True,
+            truncated=False,
         )
         for task, rows in scores.groupby("task", sort=False)
         for ending in ENDINGS

@@ -1,4 +1,6 @@
-"""PB of one task under permutation and bootstrap: what `personalization_bias`, `omnibus` and `paired_change` share."""
+"""PB of one task under permutation and bootstrap: what
+`personalization_bias`, `omnibus` and `paired_change` share.
+"""
 
 import functools
 from typing import NamedTuple
@@ -14,7 +16,9 @@ _CHUNK_CELLS = 1_000_000  # draws × items held at once: some 20 MB
 
 
 class Moments(NamedTuple):
-    """Observed PB² of one task and the error variances of an identity's mean, as squared proportions."""
+    """Observed PB² of one task and the error variances of an
+    identity's mean, as squared proportions.
+    """
 
     pb2: float
     item_noise: float  # from items and runs
@@ -26,9 +30,13 @@ class Moments(NamedTuple):
     def of(cls, x: np.ndarray) -> "Moments":
         """From the mean squares of identity × phrasing × item cell means ``x`` (k × T × n)."""
         k, n_templates, n = x.shape
-        square = {effect: ms.value / (n * n_templates) for effect, ms in mean_squares(x, "ipj").items()}
+        square = {
+            effect: ms.value / (n * n_templates) for effect, ms in mean_squares(x, "ipj").items()
+        }
         spread = square.get("ip", 0.0)
-        return cls(square["i"] * (k - 1) / k, square["ij"], spread - square.get("ipj", 0.0), spread, k)
+        return cls(
+            square["i"] * (k - 1) / k, square["ij"], spread - square.get("ipj", 0.0), spread, k
+        )
 
     @property
     def noise(self) -> float:
@@ -38,27 +46,38 @@ class Moments(NamedTuple):
     def debiased(self) -> float:
         return self.pb2 - (self.k - 1) / self.k * (self.item_noise + self.phrasing_noise)
 
-    def phrasing_draws(self, n_templates: int, n_draws: int, rng: np.random.Generator) -> np.ndarray:
-        """Plausible values (n_draws,) of the phrasing noise: one would be too sure, of so few degrees of freedom."""
+    def phrasing_draws(
+        self, n_templates: int, n_draws: int, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Plausible values (n_draws,) of the phrasing noise: one would
+        be too sure, of so few degrees of freedom.
+        """
         df, within = (self.k - 1) * (n_templates - 1), self.phrasing_spread - self.phrasing_noise
         return np.maximum(self.phrasing_spread * df / rng.chisquare(df, n_draws) - within, 0)
 
 
 def clustered(x: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """One "item" for each cluster of items (last axis), such that the mean stays and the spread is that of clusters."""
+    """One "item" for each cluster of items (last axis), such that the
+    mean stays and the spread is that of clusters.
+    """
     mean, sizes = x.mean(axis=-1, keepdims=True), np.bincount(codes)
     if len(sizes) == x.shape[-1]:
         return x
-    # Sums, not means, of a cluster's deviations: a large cluster weighs more in the mean of items, and so in its error.
+    # Sums, not means, of a cluster's deviations: a large cluster weighs more
+    # in the mean of items, and so in its error.
     return mean + (x - mean) @ np.eye(len(sizes))[codes] * len(sizes) / x.shape[-1]
 
 
 def flipped(x: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
-    """PB² (first row) and identity × phrasing variance / T (second row) with every item's deviations ± at random."""
+    """PB² (first row) and identity × phrasing variance / T (second
+    row) with every item's deviations ± at random.
+    """
     at_least(1, n_permutations=n_draws)
     k, n_templates, _ = x.shape
     deviations = x - x.mean(axis=0)
-    means = np.stack([_flipped_means(deviations[:, t].T, n_draws, rng) for t in range(n_templates)], axis=2)
+    means = np.stack(
+        [_flipped_means(deviations[:, t].T, n_draws, rng) for t in range(n_templates)], axis=2
+    )
     pb2 = (means.mean(axis=2) ** 2).mean(axis=1)
     if n_templates == 1:
         return np.stack([pb2, np.zeros(n_draws)])
@@ -67,10 +86,15 @@ def flipped(x: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray
 
 
 def _flipped_means(values: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Means of the rows of ``values`` (n × k), each with a random sign: (draws × k). Single precision does."""
-    n, values, means = len(values), values.astype(np.float32), []  # a p-value needs no more than seven digits
+    """Means of the rows of ``values`` (n × k), each with a random
+    sign: (draws × k). Single precision does.
+    """
+    # A p-value needs no more than seven digits.
+    n, values, means = len(values), values.astype(np.float32), []
     for size in _chunks(n_draws, n):
-        bits = np.unpackbits(rng.integers(256, size=(size, (n + 7) // 8), dtype=np.uint8), axis=1, count=n)
+        bits = np.unpackbits(
+            rng.integers(256, size=(size, (n + 7) // 8), dtype=np.uint8), axis=1, count=n
+        )
         means.append((bits.astype(np.float32) * 2 - 1) @ values / n)
     return np.concatenate(means).astype(float)
 
@@ -87,15 +111,22 @@ def _chunks(n_draws: int, n: int) -> list[int]:
 
 
 def null_of(moments: list[Moments], drawn: list[np.ndarray]) -> dict[str, float]:
-    """PB, its mean under random signs, and the p-value of Σ over the tasks given of PB² in units of its own noise."""
+    """PB, its mean under random signs, and the p-value of Σ over the
+    tasks given of PB² in units of its own noise.
+    """
     floor, observed, scaled = 0.0, 0.0, 0.0
     for m, (draws, spread) in zip(moments, drawn, strict=True):
-        # With phrasings each is taken in units of its own noise: drawn worlds have no identity × phrasing beside it.
+        # With phrasings each is taken in units of its own noise: drawn
+        # worlds have no identity × phrasing beside it.
         several = m.phrasing_spread > 0
         noise = m.noise if several else max(draws.mean(), 1e-30)
-        observed, scaled = observed + m.pb2 / noise, scaled + draws / (np.maximum(spread, 1e-30) if several else noise)
+        observed, scaled = (
+            observed + m.pb2 / noise,
+            scaled + draws / (np.maximum(spread, 1e-30) if several else noise),
+        )
         floor = floor + draws * (max(1.0, noise / spread.mean()) if several else 1.0)
-    exceeding = np.count_nonzero(scaled >= observed * (1 - 1e-6) - 1e-9)  # ties count, rounding does not
+    # Ties count, rounding does not.
+    exceeding = np.count_nonzero(scaled >= observed * (1 - 1e-6) - 1e-9)
     return {
         "pb": POINTS * sum(m.pb2 for m in moments) ** 0.5,
         "noise_floor": POINTS * float(np.sqrt(floor).mean()),
@@ -104,7 +135,9 @@ def null_of(moments: list[Moments], drawn: list[np.ndarray]) -> dict[str, float]
 
 
 class Bootstrap(NamedTuple):
-    """Per draw: mean square of the resampled errors, their product with an effect of PB 1, the noise estimate."""
+    """Per draw: mean square of the resampled errors, their product
+    with an effect of PB 1, the noise estimate.
+    """
 
     error2: np.ndarray
     cross: np.ndarray
@@ -112,24 +145,36 @@ class Bootstrap(NamedTuple):
 
     @classmethod
     def draw(
-        cls, x: np.ndarray, n_draws: int, items: np.random.Generator, rest: np.random.Generator, one_answer: float
+        cls,
+        x: np.ndarray,
+        n_draws: int,
+        items: np.random.Generator,
+        rest: np.random.Generator,
+        one_answer: float,
     ) -> "Bootstrap":
-        """Resample items; what is too rare or too few to resample is drawn as Gaussian, by ``rest``.
+        """Resample items; what is too rare or too few to resample
+        is drawn as Gaussian, by ``rest``.
 
-        That is the noise of phrasings, and two pseudo-items along the observed effect, one for and one against, as in
-        `paired.clustered_mean`: of the most that an item shows of it, or of ``one_answer`` where no item shows any.
+        That is the noise of phrasings, and two pseudo-items along the observed effect, one for and
+        one against, as in `paired.clustered_mean`: of the most that an item shows of it, or of
+        ``one_answer`` where no item shows any.
         """
-        at_least(20, n_bootstrap=n_draws)  # the ends of a 95 % interval are the least and the largest of 20 draws
+        # The ends of a 95 % interval are the least and the largest of 20 draws.
+        at_least(20, n_bootstrap=n_draws)
         k, n_templates, n = x.shape
         centred = (x.mean(axis=1) - x.mean(axis=(0, 1))).T
         effect = centred.mean(axis=0)
         columns = np.column_stack([centred, (centred**2).sum(axis=1)])
-        means = np.concatenate([_resampled_means(columns, size, items) for size in _chunks(n_draws, n)])
+        means = np.concatenate(
+            [_resampled_means(columns, size, items) for size in _chunks(n_draws, n)]
+        )
         residual = means[:, -1] - (means[:, :-1] ** 2).sum(axis=1)
-        noise = residual / (k * (n - 1))  # (k − 1)/k · MS_residual / n, from the same draw: they err together
+        # (k − 1)/k · MS_residual / n, from the same draw: they err together.
+        noise = residual / (k * (n - 1))
         # n/(n − 1): resampling understates the variance of a mean by that factor
         error = (means[:, :-1] - effect) * np.sqrt(n / (n - 1))
-        # Along the effect an error changes PB² in proportion to itself, across it only by its square.
+        # Along the effect an error changes PB² in proportion to
+        # itself, across it only by its square.
         direction = effect / np.linalg.norm(effect) if effect.any() else np.eye(k)[0]
         pseudo = 2**0.5 * (np.abs(centred @ direction).max() or one_answer) / n
         error = error + rest.normal(size=(n_draws, 1)) * pseudo * direction
@@ -140,7 +185,9 @@ class Bootstrap(NamedTuple):
             excess = observed.phrasing_draws(n_templates, n_draws, rest)
             jitter = rest.normal(size=error.shape) * np.sqrt(excess)[:, None]
             error = error + jitter - jitter.mean(axis=1, keepdims=True)
-            noise = noise + (k - 1) / k * ((within + excess) * rest.chisquare(df, n_draws) / df - within)
+            noise = noise + (k - 1) / k * (
+                (within + excess) * rest.chisquare(df, n_draws) / df - within
+            )
         return cls((error**2).mean(axis=1), error @ direction / k**0.5, noise)
 
 

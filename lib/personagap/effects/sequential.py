@@ -1,4 +1,6 @@
-"""Looking as results come in: intervals and tests that hold at every look, so a run may stop when it is decided."""
+"""Looking as results come in: intervals and tests that hold at every
+look, so a run may stop when it is decided.
+"""
 
 from collections.abc import Mapping
 
@@ -21,33 +23,36 @@ def watched_contrasts(
     by: Mapping[str, str] | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """`contrasts` that may be looked at after every item: stop when p ≤ 1 − ``level``, or the interval is short enough.
+    """`contrasts` that may be looked at after every item: stop when p ≤ 1
+    − ``level``, or the interval is short enough.
 
-    An ordinary p-value or interval looked at again and again finds an effect sooner or later where there is
-    none; these hold for all looks together, whenever the run is stopped.
+    An ordinary p-value or interval looked at again and again finds an effect sooner or later where
+    there is none; these hold for all looks together, whenever the run is stopped.
 
     Parameters
     ----------
-    scores : as of `contrasts`, so far, in the order the items were asked, which must be random (as drawn by
-        ``datasets``). Items are taken in as all personas compared have answered them; runs and phrasings are
-        averaged.
+    scores : as of `contrasts`, so far, in the order the items were asked, which must be random (as
+        drawn by ``datasets``). Items are taken in as all personas compared have answered them; runs
+        and phrasings are averaged.
     control, by : as in `contrasts`.
     level : of the intervals, over all looks together.
 
     Returns
     -------
-    DataFrame ``task contrast metric …``, metric "difference" in points, ``n`` items so far: one row for each
-    identity (or group), and "any − control" without an estimate, whose p-value says that some identity differs.
-    ``p_value`` is 1 / the largest capital so far of a bet against no difference; ``p_adjusted`` Holm's.
+    DataFrame ``task contrast metric …``, metric "difference" in points, ``n`` items so far: one row
+    for each identity (or group), and "any − control" without an estimate, whose p-value says that
+    some identity differs. ``p_value`` is 1 / the largest capital so far of a bet against no
+    difference; ``p_adjusted`` Holm's.
 
     Notes
     -----
-    Confidence sequence by betting (Waudby-Smith & Ramdas 2024, JRSS B 86, 1–27: the hedged capital process,
-    Theorem 3, with predictable plug-in stakes). For a candidate difference m, Π(1 + λᵢ(xᵢ − m)) is the
-    capital of one who stakes λᵢ, chosen from the items before i, against it; if m is true it exceeds 1/α with a
-    probability of at most α, ever (Ville). The interval holds all m whose capital never did. It needs no
-    distribution and no planned number of items, at the price of some 1.6 times the width of an interval that is
-    looked at once. The mean of the identities' capitals bets against all of them at once.
+    Confidence sequence by betting (Waudby-Smith & Ramdas 2024, JRSS B 86, 1–27: the hedged capital
+    process, Theorem 3, with predictable plug-in stakes). For a candidate difference m, Π(1 + λᵢ(xᵢ
+    − m)) is the capital of one who stakes λᵢ, chosen from the items before i, against it; if m is
+    true it exceeds 1/α with a probability of at most α, ever (Ville). The interval holds all m
+    whose capital never did. It needs no distribution and no planned number of items, at the price
+    of some 1.6 times the width of an interval that is looked at once. The mean of the identities'
+    capitals bets against all of them at once.
 
     Examples
     --------
@@ -68,12 +73,22 @@ def watched_contrasts(
             x = x[there]
             low, high, capital = _sequence((x + 1) / 2, 1 - level)
             estimate = POINTS * x.mean() if len(x) else np.nan
-            ends = {"estimate": estimate, "ci_low": POINTS * (2 * low - 1), "ci_high": POINTS * (2 * high - 1)}
+            ends = {
+                "estimate": estimate,
+                "ci_low": POINTS * (2 * low - 1),
+                "ci_high": POINTS * (2 * high - 1),
+            }
             row = {"contrast": f"{name} − {control}", "tests": "contrasts", "n": len(x), **ends}
             found.append(row | {"p_value": _p(capital)})
-            capitals.append(capital[np.append(0, np.cumsum(there))])  # after each item, asked or not
+            # After each item, asked or not.
+            capitals.append(capital[np.append(0, np.cumsum(there))])
         together = np.mean(capitals, axis=0)
-        row = {"contrast": f"any − {control}", "tests": "any", "n": len(together) - 1, "p_value": _p(together)}
+        row = {
+            "contrast": f"any − {control}",
+            "tests": "any",
+            "n": len(together) - 1,
+            "p_value": _p(together),
+        }
         rows += [{"task": task, **each} for each in [*found, row]]
     table = corrected(pd.DataFrame(rows), ["task", "tests"]).drop(columns="tests")
     method = "confidence sequence by betting, valid at every look"
@@ -81,14 +96,20 @@ def watched_contrasts(
 
 
 def _differences(task: Task, control: str, by: Mapping[str, str] | None):
-    """Name and paired differences of each identity or group, item by item; NaN where one of them has no answer."""
+    """Name and paired differences of each identity or group, item by
+    item; NaN where one of them has no answer.
+    """
     table = task.table
     of_item = dict(zip(table.personas, _over_phrasings(table.mean), strict=True))
     groups = grouped(table.personas, control, by)
     if not groups:
-        raise UserError(f"{task.name}: nothing to compare: are there identities, and does `by` name them?")
+        raise UserError(
+            f"{task.name}: nothing to compare: are there identities, and does `by` name them?"
+        )
     if control not in of_item:
-        raise UserError(f"{task.name}: no scores of {control!r}; there are {', '.join(table.personas)}")
+        raise UserError(
+            f"{task.name}: no scores of {control!r}; there are {', '.join(table.personas)}"
+        )
     for name, members in groups.items():
         yield name, np.mean([of_item[persona] for persona in members], axis=0) - of_item[control]
 
@@ -100,14 +121,18 @@ def _over_phrasings(mean: np.ndarray) -> np.ndarray:
 
 
 def _sequence(x: np.ndarray, alpha: float) -> tuple[float, float, np.ndarray]:
-    """Ends of the confidence sequence of the mean of ``x`` in [0, 1] at its end, and the capital (n + 1,) against ½."""
+    """Ends of the confidence sequence of the mean of ``x`` in [0, 1] at
+    its end, and the capital (n + 1,) against ½.
+    """
     if not len(x):
         return 0.0, 1.0, np.ones(1)
     n = np.arange(1, len(x) + 1)
-    # As if one item at ½ with a standard deviation of ½ had come before: there is something to bet on from the first.
+    # As if one item at ½ with a standard deviation of ½ had come before:
+    # there is something to bet on from the first.
     mean = (0.5 + np.cumsum(x)) / (n + 1)
     variance = (0.25 + np.cumsum((x - mean) ** 2)) / (n + 1)
-    # A stake may use nothing but the items before: the capital is a martingale only if it is chosen unseen.
+    # A stake may use nothing but the items before: the capital is a
+    # martingale only if it is chosen unseen.
     before = np.concatenate([[0.25], variance[:-1]])
     stake = np.sqrt(2 * np.log(2 / alpha) / (before * n * np.log(1 + n)))
 
@@ -119,7 +144,8 @@ def _sequence(x: np.ndarray, alpha: float) -> tuple[float, float, np.ndarray]:
     def refuted(m: float) -> float:
         return float(log_capital(m).max() + np.log(alpha))
 
-    # The capital falls towards the mean and rises beyond it, so the candidates that are left are an interval.
+    # The capital falls towards the mean and rises beyond it, so the
+    # candidates that are left are an interval.
     ends, middle = [0.0, 1.0], float(mean[-1])
     if refuted(middle) >= 0:
         ends = [middle, middle]

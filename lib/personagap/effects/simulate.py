@@ -18,9 +18,10 @@ def simulate_scores(
 ) -> pd.DataFrame:
     """Binary scores of personas whose true effects are given.
 
-    Item j succeeds with probability q_j ~ Beta(``difficulty``) without an identity (both controls) and with
-    q_j + e·q_j(1 − q_j)/E[q(1 − q)] for an identity of effect e. So e is exactly the expected difference in
-    score, and the true PB is the population standard deviation of the effects.
+    Item j succeeds with probability q_j ~ Beta(``difficulty``) without an identity (both controls)
+    and with q_j + e·q_j(1 − q_j)/E[q(1 − q)] for an identity of effect e. So e is exactly the
+    expected difference in score, and the true PB is the population standard deviation of the
+    effects.
 
     Parameters
     ----------
@@ -30,8 +31,8 @@ def simulate_scores(
 
     Returns
     -------
-    Rows of ``scores``: ``persona template task item run score valid truncated``; identities ``p00, p01, …``
-    and the controls ``none, assistant``, which no phrasing applies to.
+    Rows of ``scores``: ``persona template task item run score valid truncated``; identities ``p00,
+    p01, …`` and the controls ``none, assistant``, which no phrasing applies to.
 
     Examples
     --------
@@ -46,7 +47,10 @@ def simulate_scores(
     a, b = difficulty
     scale = a * b / ((a + b) * (a + b + 1))
     if np.abs(effect).max() > scale:
-        raise UserError(f"effects above {100 * scale:.1f} points do not fit Beta{difficulty} items: make them smaller")
+        raise UserError(
+            f"effects above {100 * scale:.1f} points do not fit Beta{difficulty} items: make "
+            "them smaller"
+        )
     q = rng.beta(a, b, n_items)
     conditions = np.concatenate([np.zeros(2), effect.ravel()])
     p = q + conditions[:, None] * q * (1 - q) / scale
@@ -56,8 +60,12 @@ def simulate_scores(
     templates = ["paper", *(f"phrasing{t + 1}" for t in range(1, n_templates))]
     return pd.DataFrame(
         {
-            "persona": pd.Categorical.from_codes(np.where(cell < 2, cell, 2 + (cell - 2) // n_templates), names),
-            "template": pd.Categorical.from_codes(np.where(cell < 2, 0, (cell - 2) % n_templates), templates),
+            "persona": pd.Categorical.from_codes(
+                np.where(cell < 2, cell, 2 + (cell - 2) // n_templates), names
+            ),
+            "template": pd.Categorical.from_codes(
+                np.where(cell < 2, 0, (cell - 2) % n_templates), templates
+            ),
             "task": task,
             "item": np.tile(np.repeat(np.arange(n_items), n_runs), len(conditions)),
             "run": np.tile(np.arange(n_runs), len(conditions) * n_items),

@@ -14,15 +14,21 @@ class Answers(widgets.VBox):
     """The chats of an identity and of the control on one item, and a way through the others."""
 
     def __init__(self):
-        self.search = widgets.Text(description="search", placeholder="words of an answer", continuous_update=False)
+        self.search = widgets.Text(
+            description="search", placeholder="words of an answer", continuous_update=False
+        )
         self.item = widgets.Dropdown(description="item")
         self.back, self.on = (widgets.Button(description=text) for text in ("‹ previous", "next ›"))
-        self.save = widgets.Button(description="export", tooltip="Makes a table of the answers found")
+        self.save = widgets.Button(
+            description="export", tooltip="Makes a table of the answers found"
+        )
         self.found, self.chats = widgets.HTML(), widgets.HTML()
         for widget in (self.back, self.on, self.save):
             widget.layout.width = "6.5rem"
         flow = widgets.Layout(flex_flow="row wrap")
-        bar = widgets.HBox([self.search, self.item, self.back, self.on, self.save, self.found], layout=flow)
+        bar = widgets.HBox(
+            [self.search, self.item, self.back, self.on, self.save, self.found], layout=flow
+        )
         super().__init__([bar, self.chats])
         self._of: tuple = ()  # run, identity, tasks
         self._rows = pd.DataFrame()
@@ -49,7 +55,9 @@ class Answers(widgets.VBox):
         self.found.value = ""
         told = self._rows["text"].fillna("") + " " + self._rows["label"] + " " + self._rows["item"]
         self._hits = self._rows[[holds(text, self.search.value) for text in told]]
-        everything, found = ((rows["task"] + " · " + rows["item"]).unique() for rows in (self._rows, self._hits))
+        everything, found = (
+            (rows["task"] + " · " + rows["item"]).unique() for rows in (self._rows, self._hits)
+        )
         if self.search.value.strip():
             self.found.value = f"{len(found)} of {len(everything)} items"
         self.item.options = found.tolist()
@@ -69,5 +77,9 @@ class Answers(widgets.VBox):
         """A link to a table of the answers found."""
         table = self._hits.assign(text=self._hits["text"].map(visible, na_action="ignore"))
         data = base64.b64encode(table.to_csv(index=False).encode()).decode()
-        href = f'href="data:text/csv;base64,{data}" style="color: inherit; text-decoration: underline"'
-        self.found.value = f'<a download="answers.csv" {href}>download answers.csv</a> ({len(table)} answers)'
+        href = (
+            f'href="data:text/csv;base64,{data}" style="color: inherit; text-decoration: underline"'
+        )
+        self.found.value = (
+            f'<a download="answers.csv" {href}>download answers.csv</a> ({len(table)} answers)'
+        )

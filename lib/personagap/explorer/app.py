@@ -27,17 +27,22 @@ def explore(figures: str | os.PathLike | None = None) -> widgets.Widget:
     catalog = results.catalog(Path(figures or FIGURES).resolve())
     if not catalog:
         place = escape(str(figures or FIGURES))
-        return widgets.HTML(f"<p><em>No finished runs under {place}: <code>make report</code> makes some.</em></p>")
+        return widgets.HTML(
+            f"<p><em>No finished runs under {place}: <code>make report</code> makes some.</em></p>"
+        )
     from personagap.explorer.board import Explorer
 
     explorer = Explorer(catalog)
     # What computes is at hand when it is asked for, and the first view did not wait for it.
-    threading.Thread(target=importlib.import_module, args=["personagap.effects.contrasts"], daemon=True).start()
+    threading.Thread(
+        target=importlib.import_module, args=["personagap.effects.contrasts"], daemon=True
+    ).start()
     return explorer
 
 
 def form(figures: str | os.PathLike | None = None) -> widgets.Widget:
-    """Widgets that choose a notebook and its parameters, write the command for the run and say what it costs.
+    """Widgets that choose a notebook and its parameters, write the
+    command for the run and say what it costs.
 
     ``figures`` is the folder under which it would live (default: the project's).
     """
@@ -47,10 +52,12 @@ def form(figures: str | os.PathLike | None = None) -> widgets.Widget:
 
 
 def live(what: Run | Path | str | pd.DataFrame, table: str | None = None) -> widgets.Widget:
-    """Widgets over the tables of a run, or over one table; in a report, the picture they show at first.
+    """Widgets over the tables of a run, or over one table; in a
+    report, the picture they show at first.
 
-    ``what`` is a run that has saved its tables (``runs.open_run``), its folder, or a result table; ``table`` the one to
-    show first (default: the first with intervals). `UserError`: no table with numbers is there, or none of that name.
+    ``what`` is a run that has saved its tables (``runs.open_run``), its folder, or a result table;
+    ``table`` the one to show first (default: the first with intervals). `UserError`: no table with
+    numbers is there, or none of that name.
     """
     from personagap.explorer.panel import Live
 
@@ -59,8 +66,12 @@ def live(what: Run | Path | str | pd.DataFrame, table: str | None = None) -> wid
     else:
         held = tables.read(Path(what.folder if isinstance(what, Run) else what))
     ends = {name: quantities(rows) for name, rows in held.items()}
-    offered = [(name, value) for name in held for value in ends[name] or held[name].select_dtypes("number")]
+    offered = [
+        (name, value) for name in held for value in ends[name] or held[name].select_dtypes("number")
+    ]
     offered.sort(key=lambda pair: (pair[0] != table, not ends[pair[0]]))
     if not offered or table not in (None, offered[0][0]):
-        raise UserError(f"no table {table or 'with numbers'} to show; there are: {', '.join(held) or 'none'}")
+        raise UserError(
+            f"no table {table or 'with numbers'} to show; there are: {', '.join(held) or 'none'}"
+        )
     return Live(held, offered)

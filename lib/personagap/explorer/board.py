@@ -1,4 +1,6 @@
-"""The explorer's widgets: what is chosen, a chart, the grid of its rows, and the answers behind them."""
+"""The explorer's widgets: what is chosen, a chart, the grid of
+its rows, and the answers behind them.
+"""
 
 import contextlib
 from collections.abc import Iterator
@@ -17,15 +19,20 @@ from personagap.readable import html, label, named
 
 #: How the grid is sorted, searched and scrolled; every column has a filter of its own.
 GRID = {
-    "showIndex": False, "maxBytes": 0, "paging": False, "scrollY": "16rem", "scrollX": True, "select": True,
-    "scrollCollapse": True, "column_filters": "header", "classes": "display compact nowrap", "order": [],
-    "layout": {"topStart": "search", "topEnd": "info", "bottomStart": None, "bottomEnd": None}, "allow_html": False,
+    "showIndex": False, "maxBytes": 0, "paging": False, "scrollY": "16rem", "scrollX": True,
+    "select": True,
+    "scrollCollapse": True, "column_filters": "header", "classes": "display compact nowrap",
+    "order": [],
+    "layout": {"topStart": "search", "topEnd": "info", "bottomStart": None, "bottomEnd": None},
+    "allow_html": False,
 }  # fmt: skip
 MARGINS = [("–", 0), *((f"±{points}", points) for points in (1, 2, 5, 10, 15, 20))]
 
 
 class Explorer(widgets.VBox):
-    """A run is chosen in two steps; what is picked in the chart, the grid or the list is marked in all of them."""
+    """A run is chosen in two steps; what is picked in the chart, the
+    grid or the list is marked in all of them.
+    """
 
     def __init__(self, catalog: dict[str, dict[str, Result]]):
         self._catalog, self._quiet = catalog, False
@@ -45,7 +52,14 @@ class Explorer(widgets.VBox):
         self.run.observe(self._open, "value")
         self.other.observe(self._offer, "value")
         self.swap.on_click(self._swap)
-        for widget in (self.view, self.tasks, self.categories, self.correction, self.margin, self.table):
+        for widget in (
+            self.view,
+            self.tasks,
+            self.categories,
+            self.correction,
+            self.margin,
+            self.table,
+        ):
             widget.observe(self._draw, "value")
         self.pick.observe(lambda change: self._mark(change["new"]), "value")
         self.grid.observe(self._from_grid, "selected_rows")
@@ -54,21 +68,31 @@ class Explorer(widgets.VBox):
 
     def _runs(self) -> widgets.VBox:
         style = {"style": {"description_width": "4.5rem"}}
-        scored = [name for name, runs in self._catalog.items() if any(run.holds("scores") for run in runs.values())]
+        scored = [
+            name
+            for name, runs in self._catalog.items()
+            if any(run.holds("scores") for run in runs.values())
+        ]
         names = [(name.replace("_", " "), name) for name in self._catalog]
         first = next(iter([*scored, *self._catalog]))
-        self.notebook = widgets.Dropdown(options=names, value=first, description="notebook", **style)
+        self.notebook = widgets.Dropdown(
+            options=names, value=first, description="notebook", **style
+        )
         self.run = widgets.Dropdown(description="run (A)", **style)
         self.other = widgets.Dropdown(description="less (B)", **style)
         self.run.layout.width = self.other.layout.width = "min(100%, 34rem)"
-        self.swap = widgets.Button(description="⇄ swap", tooltip="B − A", layout=widgets.Layout(width="5.5rem"))
+        self.swap = widgets.Button(
+            description="⇄ swap", tooltip="B − A", layout=widgets.Layout(width="5.5rem")
+        )
         return widgets.VBox([self.notebook, self.run, widgets.HBox([self.other, self.swap])])
 
     def _choices(self) -> list[widgets.Widget]:
         self.view = widgets.ToggleButtons(style={"button_width": "auto"})
         self.tasks = widgets.SelectMultiple(description="tasks", rows=4)
         self.categories = widgets.SelectMultiple(description="categories", rows=4)
-        self.correction = widgets.Dropdown(options=list(views.CORRECTIONS), description="correction")
+        self.correction = widgets.Dropdown(
+            options=list(views.CORRECTIONS), description="correction"
+        )
         self.margin = widgets.Dropdown(options=MARGINS, value=0, description="margin")
         self.table = widgets.Dropdown(description="table")
         self.pick = widgets.Dropdown(description="picked")
@@ -96,14 +120,19 @@ class Explorer(widgets.VBox):
         self._open()
 
     def _open(self, _=None) -> None:
-        """A run was chosen: offer what it holds; what was chosen before stays where it still applies."""
+        """A run was chosen: offer what it holds; what was chosen
+        before stays where it still applies.
+        """
         if self._quiet:
             return
         run: Result = self.run.value
         category, tasks = pd.Series(dtype="str"), []
         with contextlib.suppress(UserError):
             category, tasks = run.category, run.scores["task"].unique().tolist()
-        offered = {self.tasks: tasks, self.categories: category[category != "control"].unique().tolist()}
+        offered = {
+            self.tasks: tasks,
+            self.categories: category[category != "control"].unique().tolist(),
+        }
         with self._setting():
             for widget, options in offered.items():
                 if list(widget.options) != options:
@@ -144,7 +173,11 @@ class Explorer(widgets.VBox):
         """What the widgets say."""
         several = tuple(self.tasks.value), tuple(self.categories.value)
         single = self.correction.value, self.margin.value, self.table.value or ""
-        other = self.other.value if self.other.value and self.other.value is not self.run.value else None
+        other = (
+            self.other.value
+            if self.other.value and self.other.value is not self.run.value
+            else None
+        )
         return views.Chosen(self.run.value, other, *several, *single, self._picked)
 
     def _draw(self, _=None) -> None:
@@ -172,12 +205,19 @@ class Explorer(widgets.VBox):
         with contextlib.suppress(UserError):
             category = self.run.value.category
             if self._picked.get("identity") not in category:
-                self._picked["identity"] = next(iter([*category[category != "control"].index, *category.index]))
+                self._picked["identity"] = next(
+                    iter([*category[category != "control"].index, *category.index])
+                )
 
     def _show_what_applies(self) -> None:
         name = self.view.value
         scored, tested = name in views.SCORED, name in views.TESTED
-        applies = {self.tasks: scored, self.categories: scored, self.correction: tested, self.margin: tested}
+        applies = {
+            self.tasks: scored,
+            self.categories: scored,
+            self.correction: tested,
+            self.margin: tested,
+        }
         applies[self.table] = name == views.TABLES
         for widget, yes in applies.items():
             widget.layout.display = None if yes else "none"
@@ -191,7 +231,10 @@ class Explorer(widgets.VBox):
         self._picked[view.kind] = picked
         with self._setting():
             with self.chart.hold_sync():
-                (self.chart.spec, self.chart.data), self.chart.picked = charts.linked(drawn.chart), picked
+                (self.chart.spec, self.chart.data), self.chart.picked = (
+                    charts.linked(drawn.chart),
+                    picked,
+                )
             self.pick.description = view.kind
             self.pick.options = [(key.replace("_", " "), key) for key in keys]
             marked = _places(rows, picked)
@@ -224,7 +267,9 @@ class Explorer(widgets.VBox):
                 self.chart.picked = key
                 self.grid.selected_rows = _places(self.drawn.rows, key)
                 if kind == "item":
-                    self.answers.show(self.run.value, self._picked["identity"], self.tasks.value, key)
+                    self.answers.show(
+                        self.run.value, self._picked["identity"], self.tasks.value, key
+                    )
 
     def _repr_mimebundle_(self, **how) -> tuple[dict, dict]:
         """For a page without a kernel, the rows of the first view."""
@@ -240,11 +285,15 @@ def _places(rows: pd.DataFrame, key: str) -> list[int]:
 
 
 def _for_the_grid(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """Rows with plain heads and names, and numbers that sort as numbers, with as many digits as are read."""
+    """Rows with plain heads and names, and numbers that sort as
+    numbers, with as many digits as are read.
+    """
     shown = rows.drop(columns=["colour", *(["key"] if kind in rows else [])], errors="ignore")
     for name in shown.select_dtypes("str").columns.drop("item", errors="ignore"):
         shown[name] = named(shown[name])
     for name in shown.select_dtypes("number"):
         shown[name] = shown[name].round(1 if shown[name].abs().max() >= 10 else 3)
     shown = shown.reset_index(drop=True)  # or the grid would show the index
-    return shown.rename(columns=lambda name: {"key": kind, "ci_low": "from", "ci_high": "to"}.get(name, label(name)))
+    return shown.rename(
+        columns=lambda name: {"key": kind, "ci_low": "from", "ci_high": "to"}.get(name, label(name))
+    )

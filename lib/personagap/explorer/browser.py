@@ -1,8 +1,9 @@
-"""What the browser draws with: charts of Vega-Lite and a grid of DataTables, both without a network.
+"""What the browser draws with: charts of Vega-Lite and a grid
+of DataTables, both without a network.
 
-anywidget gives up on a widget whose script is not there after 2 s, and then shows nothing that is chosen later. Where
-the browser is busy these libraries take longer. So the script is a few lines, and the library, a value like others, is
-loaded by the first drawing, which nothing hurries.
+anywidget gives up on a widget whose script is not there after 2 s, and then shows nothing that is
+chosen later. Where the browser is busy these libraries take longer. So the script is a few lines,
+and the library, a value like others, is loaded by the first drawing, which nothing hurries.
 """
 
 from importlib import metadata
@@ -23,8 +24,9 @@ async function render(context) {
 }
 export default { render };
 """
-#: Panels as wide as there is room for, and fewer in a row where that is narrow; names and titles in the room that is
-#: left. Vega-Lite's own "container" is only for charts of one panel. Lengths are in pixels.
+#: Panels as wide as there is room for, and fewer in a row where that is narrow; names and titles in
+#: the room that is left. Vega-Lite's own "container" is only for charts of one panel. Lengths are
+#: in pixels.
 FIT = """
 const LETTER = 6.2, LEAST = 100, MOST = 420, AXIS = 56, GAP = 16;
 const parts = (chart) => (chart.layer ?? []).flatMap((part) => (part.layer ? parts(part) : [part]));
@@ -75,8 +77,9 @@ function inLines(words, room) {
     return lines;
 }
 """
-#: One drawing after the other, of the latest chart. What is picked is a signal of the drawing that is there, and where
-#: only data changed it stays too: that takes a fifth of the time, and nothing flickers.
+#: One drawing after the other, of the latest chart. What is picked is a signal of the drawing that
+#: is there, and where only data changed it stays too: that takes a fifth of the time, and nothing
+#: flickers.
 DRAW = """
 async function render({ model, el }) {
     let view, drawn, shown, last = Promise.resolve();
@@ -129,12 +132,16 @@ def _bundle() -> str:
 
         with atomic_write(path) as temporary:
             latest = vl_convert.get_vegalite_versions()[-1]
-            temporary.write_text(vl_convert.javascript_bundle(FIT + DRAW, vl_version=latest), encoding="utf-8")
+            temporary.write_text(
+                vl_convert.javascript_bundle(FIT + DRAW, vl_version=latest), encoding="utf-8"
+            )
     return path.read_text(encoding="utf-8")
 
 
 class Chart(anywidget.AnyWidget):
-    """A chart of Vega-Lite, and what is picked in it; a click sends a message ``{"clicked": key}``."""
+    """A chart of Vega-Lite, and what is picked in it; a click
+    sends a message ``{"clicked": key}``.
+    """
 
     _esm = LOADER
     _library = traitlets.Unicode().tag(sync=True)

@@ -1,7 +1,9 @@
-"""The explorer's charts, in Vega-Lite's own words. What is picked in one part of a chart is marked in all.
+"""The explorer's charts, in Vega-Lite's own words. What is picked
+in one part of a chart is marked in all.
 
-Each takes rows with a column ``key``, which is what can be picked, and returns a specification with its data inline.
-They are plain dictionaries: a library that builds them takes longer than all else that a choice does in the kernel.
+Each takes rows with a column ``key``, which is what can be picked, and returns a specification with
+its data inline. They are plain dictionaries: a library that builds them takes longer than all else
+that a choice does in the kernel.
 """
 
 from collections.abc import Iterable
@@ -21,7 +23,8 @@ Styles = dict[str, tuple[str, str]]
 PICKED = "picked"
 #: Names without underscores, on an axis and over a panel.
 PLAIN = "replace(datum.label, /_/g, ' ')"
-#: Pixels that all parts of a chart may take, beside the axis of names; where there is less room the browser makes do.
+#: Pixels that all parts of a chart may take, beside the axis of names;
+#: where there is less room the browser makes do.
 WIDTH = 690
 #: The page's own, light or dark.
 INK = "currentColor"
@@ -29,7 +32,8 @@ CONFIG: Spec = {
     "background": "transparent",
     "axis": {
         "labelLimit": 220, "titleFontWeight": "normal", "labelColor": INK, "titleColor": INK,
-        "gridColor": INK, "gridOpacity": 0.15, "tickColor": INK, "tickOpacity": 0.4, "domainColor": INK,
+        "gridColor": INK, "gridOpacity": 0.15, "tickColor": INK, "tickOpacity": 0.4,
+        "domainColor": INK,
         "domainOpacity": 0.4,
     },
     "header": {"labelColor": INK, "titleColor": INK},
@@ -57,7 +61,9 @@ def linked(chart: Spec) -> tuple[Spec, dict[str, list[dict]]]:
         rest = {name: without_data(value) for name, value in part.items() if name != "data"}
         if "data" in part:
             rows = part["data"]["values"]
-            name = next((name for name, known in data.items() if known is rows), f"rows_{len(data)}")
+            name = next(
+                (name for name, known in data.items() if known is rows), f"rows_{len(data)}"
+            )
             data[name], rest["data"] = rows, {"name": name}
         return rest
 
@@ -66,11 +72,15 @@ def linked(chart: Spec) -> tuple[Spec, dict[str, list[dict]]]:
 
 
 def together(*parts: Spec, columns: int = 2, alike: bool = True) -> Spec:
-    """Several charts, side by side where there is room, or below each other (``columns`` 1); those that are ``alike``
-    share a legend.
+    """Several charts, side by side where there is room, or below each other (``columns`` 1); those
+    that are ``alike`` share a legend.
     """
     chart = {"concat": list(parts), "columns": columns, "align": "each"}
-    return chart if alike else chart | {"resolve": {"scale": {"color": "independent", "shape": "independent"}}}
+    return (
+        chart
+        if alike
+        else chart | {"resolve": {"scale": {"color": "independent", "shape": "independent"}}}
+    )
 
 
 def values(rows: pd.DataFrame) -> Spec:
@@ -91,7 +101,13 @@ def _names(name: str, rows: pd.DataFrame, **how: Any) -> Spec:
 
 def _panels(name: str, rows: pd.DataFrame) -> Spec:
     order = rows[name].unique().tolist()
-    return {"field": name, "type": "nominal", "title": None, "sort": order, "header": {"labelExpr": PLAIN}}
+    return {
+        "field": name,
+        "type": "nominal",
+        "title": None,
+        "sort": order,
+        "header": {"labelExpr": PLAIN},
+    }
 
 
 def _is_picked(yes: float | str, no: float | str) -> Spec:
@@ -138,26 +154,48 @@ def intervals(
 ) -> Spec:
     """A dot with its interval for each row; the values of the column ``panel`` stand side by side.
 
-    ``lines`` are values that are marked, ``shared`` says whether all panels have one scale, ``known`` the styles of
-    more than these rows.
+    ``lines`` are values that are marked, ``shared`` says whether all panels have one scale,
+    ``known`` the styles of more than these rows.
     """
     panels, crowded = rows[panel].nunique(), rows.duplicated(["key", panel]).any()
     columns = min(panels, 5)
-    unit = unit if columns < 3 else unit.rpartition("(")[2].strip(")")  # there is no room for more below a panel
+    # There is no room for more below a panel.
+    unit = unit if columns < 3 else unit.rpartition("(")[2].strip(")")
     colour, shape = _styles(rows, known)
-    same = {"y": _names("key", rows, axis={"labelExpr": PLAIN}), "color": colour, "tooltip": _tooltips(rows)}
+    same = {
+        "y": _names("key", rows, axis={"labelExpr": PLAIN}),
+        "color": colour,
+        "tooltip": _tooltips(rows),
+    }
     if crowded:
-        same["yOffset"] = {"field": "colour", "type": "nominal", "scale": {"domain": colour["scale"]["domain"]}}
-    ends = {"x": _number("ci_low", title=unit), "x2": {"field": "ci_high"}, "strokeWidth": _is_picked(4, 1.3)}
+        same["yOffset"] = {
+            "field": "colour",
+            "type": "nominal",
+            "scale": {"domain": colour["scale"]["domain"]},
+        }
+    ends = {
+        "x": _number("ci_low", title=unit),
+        "x2": {"field": "ci_high"},
+        "strokeWidth": _is_picked(4, 1.3),
+    }
     layers = [
-        {"mark": DOT, "encoding": same | {"x": _number("estimate"), "size": _is_picked(190, 55), "shape": shape}},
+        {
+            "mark": DOT,
+            "encoding": same
+            | {"x": _number("estimate"), "size": _is_picked(190, 55), "shape": shape},
+        },
         {"mark": RULE, "encoding": same | ends},
     ]
     if lines:
         drawn = RULE | {"strokeDash": [4, 3], "color": "#888"}
         at = {"values": [{"at": value} for value in lines]}
         layers.append({"data": at, "mark": drawn, "encoding": {"x": _number("at")}})
-    chart: Spec = {"data": values(rows), "facet": _panels(panel, rows), "columns": columns, "spacing": 8}
+    chart: Spec = {
+        "data": values(rows),
+        "facet": _panels(panel, rows),
+        "columns": columns,
+        "spacing": 8,
+    }
     each = {
         "width": width // columns - (14 if shared else 24),
         "height": _step(12 if crowded or rows["key"].nunique() > 20 else 22),
@@ -170,7 +208,9 @@ def _step(pixels: int) -> Spec:
     return {"step": pixels}
 
 
-def trade_off(rows: pd.DataFrame, x: str, y: str, names: dict[str, str], known: Styles | None = None) -> Spec:
+def trade_off(
+    rows: pd.DataFrame, x: str, y: str, names: dict[str, str], known: Styles | None = None
+) -> Spec:
     """One column against another, each with its interval; ``known`` as of `intervals`."""
     scale = {"zero": False}
     at_x, at_y = (_number(name, title=names[name], scale=scale) for name in (x, y))
@@ -181,7 +221,10 @@ def trade_off(rows: pd.DataFrame, x: str, y: str, names: dict[str, str], known: 
         (RULE, {"x": low_x, "x2": {"field": f"{x}_high"}, "y": at_y} | width),
         (RULE, {"x": at_x, "y": low_y, "y2": {"field": f"{y}_high"}} | width),
         (DOT, {"x": at_x, "y": at_y, "size": _is_picked(260, 70), "shape": shape}),
-        (_text(dy=-12), {"x": at_x, "y": at_y, "text": {"field": "said"}, "opacity": _is_picked(1, 0)}),
+        (
+            _text(dy=-12),
+            {"x": at_x, "y": at_y, "text": {"field": "said"}, "opacity": _is_picked(1, 0)},
+        ),
     ]
     same = {"color": colour, "tooltip": _tooltips(rows)}
     layers = [{"mark": mark, "encoding": same | encoding} for mark, encoding in parts]
@@ -196,12 +239,16 @@ def _text(**how: Any) -> Spec:
 def matrix(rows: pd.DataFrame, x: str, y: str, value: str, title: str, *, diverging: bool) -> Spec:
     """A value for each pair, as colour and as number: around 0, or from 0 to 1."""
     limit = float(max(abs(rows[value]).max(), 1e-9)) if diverging else 1.0
-    scale = {"scheme": "purpleorange" if diverging else "blues", "domain": [-limit if diverging else 0, limit]}
+    scale = {
+        "scheme": "purpleorange" if diverging else "blues",
+        "domain": [-limit if diverging else 0, limit],
+    }
     across = _names(x, rows, axis={"labelAngle": -30, "labelExpr": PLAIN})
     same = {"x": across, "y": _names(y, rows, axis={"labelExpr": PLAIN})}
     cells = {
         "color": _number(value, title=title, scale=scale, legend=None),
-        "stroke": _is_picked(INK, "transparent"), "strokeWidth": _is_picked(2, 0.5), "tooltip": _tooltips(rows),
+        "stroke": _is_picked(INK, "transparent"), "strokeWidth": _is_picked(2, 0.5),
+        "tooltip": _tooltips(rows),
     }  # fmt: skip
     dark = {"test": f"abs(datum['{value}']) > {0.6 * limit}", "value": "white"}
     numbers = {
@@ -217,8 +264,8 @@ def matrix(rows: pd.DataFrame, x: str, y: str, value: str, title: str, *, diverg
 
 
 def lines(rows: pd.DataFrame, x: str, unit: str, panel: str, known: Styles) -> Spec:
-    """What changes along ``x``, one line for each key, one panel for each value of ``panel``; ``known`` as of
-    `intervals`.
+    """What changes along ``x``, one line for each key, one panel for each
+    value of ``panel``; ``known`` as of `intervals`.
     """
     columns = min(3, rows[panel].nunique())
     scale = {"zero": False}
@@ -245,11 +292,19 @@ def strip(rows: pd.DataFrame, means: pd.DataFrame) -> Spec:
     unit = "difference from no system prompt (points)"
     task = _names("task", rows, axis={"labelExpr": PLAIN})
     each = {
-        "x": _number("difference", title=unit), "y": task, "tooltip": _tooltips(rows), "opacity": _is_picked(1, 0.35),
+        "x": _number("difference", title=unit), "y": task, "tooltip": _tooltips(rows),
+        "opacity": _is_picked(1, 0.35),
         "size": _is_picked(260, 55), "color": _is_picked(PALETTE["control"], PALETTE["data"]),
     }  # fmt: skip
     mean = {"y": task, "tooltip": _tooltips(means)}
-    diamond = {"type": "point", "filled": True, "size": 90, "color": INK, "shape": "diamond", "opacity": 1}
+    diamond = {
+        "type": "point",
+        "filled": True,
+        "size": 90,
+        "color": INK,
+        "shape": "diamond",
+        "opacity": 1,
+    }
     of_means = [
         {
             "mark": RULE | {"strokeWidth": 2, "color": INK},
@@ -258,7 +313,11 @@ def strip(rows: pd.DataFrame, means: pd.DataFrame) -> Spec:
         {"mark": diamond, "encoding": mean | {"x": _number("estimate")}},
     ]
     dots = {"data": values(rows), "mark": DOT | {"opacity": 0.35}, "encoding": each}
-    return {"width": WIDTH, "height": _step(34), "layer": [dots, {"data": values(means), "layer": of_means}]}
+    return {
+        "width": WIDTH,
+        "height": _step(34),
+        "layer": [dots, {"data": values(means), "layer": of_means}],
+    }
 
 
 def pairs(rows: pd.DataFrame, a: str, b: str, unit: str) -> Spec:
@@ -267,7 +326,10 @@ def pairs(rows: pd.DataFrame, a: str, b: str, unit: str) -> Spec:
     across = _number(a, title=f"{unit}: {label(a)} ○, {label(b)} ●")
     size = {"size": _is_picked(160, 55)}
     parts = [
-        (RULE | {"color": "#888"}, {"x": across, "x2": {"field": b}, "strokeWidth": _is_picked(3, 1)}),
+        (
+            RULE | {"color": "#888"},
+            {"x": across, "x2": {"field": b}, "strokeWidth": _is_picked(3, 1)},
+        ),
         (DOT | {"filled": False, "color": PALETTE["published"]}, {"x": across} | size),
         (DOT | {"color": PALETTE["data"]}, {"x": _number(b)} | size),
     ]

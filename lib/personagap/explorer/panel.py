@@ -21,14 +21,21 @@ QUICK: dict[Any, Any] = {"axes.titley": 1.0, "savefig.bbox": None, "svg.fonttype
 
 
 class Live(widgets.VBox):
-    """A quantity of a table drawn with its intervals, and the table's rows, both narrowed by a search."""
+    """A quantity of a table drawn with its intervals, and the
+    table's rows, both narrowed by a search.
+    """
 
     def __init__(self, held: dict[str, pd.DataFrame], offered: list[tuple[str, str]]):
         self._held = held
         self._drawn: tuple = ()  # what the picture is of; empty where a line says why there is none
-        options = [(f"{name}: {readable.label(value)}".replace("_", " "), (name, value)) for name, value in offered]
+        options = [
+            (f"{name}: {readable.label(value)}".replace("_", " "), (name, value))
+            for name, value in offered
+        ]
         self.shown = widgets.Dropdown(options=options, value=offered[0], description="show")
-        self.search = widgets.Text(description="search", placeholder="words that a row holds", continuous_update=False)
+        self.search = widgets.Text(
+            description="search", placeholder="words that a row holds", continuous_update=False
+        )
         self.picture, self.rows = widgets.HTML(), widgets.HTML()
         super().__init__([widgets.HBox([self.shown, self.search]), self.picture, self.rows])
         self.shown.observe(self._draw, "value")
@@ -59,8 +66,8 @@ class Live(widgets.VBox):
 
 
 def _image(kind: str, whole: pd.DataFrame, value: str, shown: pd.DataFrame) -> tuple[str, str]:
-    """The values of the rows ``shown``, with their intervals where the table has them: an "svg" or "png", encoded,
-    and its text alternative.
+    """The values of the rows ``shown``, with their intervals where the table has them: an "svg" or
+    "png", encoded, and its text alternative.
     """
     if shown.empty:
         raise UserError("No row holds these words.")

@@ -1,4 +1,6 @@
-"""A form for a notebook's parameters, which writes the command for the run, says what that costs, and runs it."""
+"""A form for a notebook's parameters, which writes the command for
+the run, says what that costs, and runs it.
+"""
 
 import contextlib
 import threading
@@ -21,18 +23,26 @@ STYLE, WIDTH = {"description_width": "8rem"}, "calc(min(100%, 26rem) - 4px)"
 
 
 class Form(widgets.VBox):
-    """A notebook is chosen, and its parameters; what differs from their defaults is in the command."""
+    """A notebook is chosen, and its parameters; what differs from
+    their defaults is in the command.
+    """
 
     def __init__(self, figures: Path, notebooks: Path = NOTEBOOKS):
         self._figures = figures
-        paths = sorted(path for path in notebooks.glob("*/*.ipynb") if ".ipynb_checkpoints" not in path.parts)
+        paths = sorted(
+            path for path in notebooks.glob("*/*.ipynb") if ".ipynb_checkpoints" not in path.parts
+        )
         options = [(f"{path.parent.name} / {path.stem}".replace("_", " "), path) for path in paths]
         first = next((path for path in paths if path.stem == FIRST), paths[0])
-        self.notebook = widgets.Dropdown(options=options, value=first, description="notebook", style=STYLE)
+        self.notebook = widgets.Dropdown(
+            options=options, value=first, description="notebook", style=STYLE
+        )
         self.notebook.layout.width = WIDTH
         self.fields: dict[str, widgets.Text] = {}
         self.parameters, self.said = widgets.VBox(), widgets.HTML()
-        self.start = widgets.Button(description="run", tooltip="Runs here, while the form can be used")
+        self.start = widgets.Button(
+            description="run", tooltip="Runs here, while the form can be used"
+        )
         self.ended = widgets.HTML()
         super().__init__([self.notebook, self.parameters, self.said, self.start, self.ended])
         self.notebook.observe(self._offer, "value")
@@ -41,25 +51,38 @@ class Form(widgets.VBox):
 
     @property
     def request(self) -> Request:
-        """The run that the form asks for; `UserError` for a value that is none of its parameter's kind."""
+        """The run that the form asks for; `UserError` for a value
+        that is none of its parameter's kind.
+        """
         defaults = Request(self.notebook.value).defaults
         texts = {name: field.value.strip() for name, field in self.fields.items()}
-        given = {name: text for name, text in texts.items() if text not in ("", format_value(defaults[name]))}
+        given = {
+            name: text
+            for name, text in texts.items()
+            if text not in ("", format_value(defaults[name]))
+        }
         values = {name: parse_value(text) for name, text in given.items()}
         return Request(self.notebook.value, values, figures=self._figures, cwd=ROOT)
 
     def _offer(self, _=None) -> None:
-        """A field for each parameter, with its default, its kind and what the notebook says of it."""
+        """A field for each parameter, with its default, its kind
+        and what the notebook says of it.
+        """
         request = Request(self.notebook.value)
         told = papermill.inspect_notebook(str(self.notebook.value))
         self.fields, rows = {}, []
         for name, default in request.defaults.items():
-            kind, text = describe(request.kinds[name]), "" if default is None else format_value(default)
+            kind, text = (
+                describe(request.kinds[name]),
+                "" if default is None else format_value(default),
+            )
             about = {"description": name, "placeholder": text or "None", "tooltip": kind}
             field = widgets.Text(text, **about, style=STYLE, continuous_update=False)
             field.layout.width = WIDTH
             field.observe(self._say, "value")
-            told_of = widgets.HTML(f"<small>{escape(told.get(name, {}).get('help') or kind)}</small>")
+            told_of = widgets.HTML(
+                f"<small>{escape(told.get(name, {}).get('help') or kind)}</small>"
+            )
             self.fields[name] = field
             rows.append(widgets.HBox([field, told_of], layout=widgets.Layout(flex_flow="row wrap")))
         self.parameters.children = rows
@@ -87,7 +110,10 @@ class Form(widgets.VBox):
         text = f"At most {row['generations']:,.0f} requests{tokens}, less what is stored."
         if not pd.isna(row["pace"]):
             text += f" About {max(1, row['seconds'] / 60):,.0f} min, at the pace of {row['pace']}."
-        seen = f" Differences from the control of {row['detectable']:.0f} points would be seen (80 % power, at worst)."
+        seen = (
+            f" Differences from the control of {row['detectable']:.0f} points would be seen "
+            "(80 % power, at worst)."
+        )
         return text if pd.isna(row["detectable"]) else text + seen
 
     def _run(self, _=None) -> None:

@@ -1,4 +1,6 @@
-"""The explorer's views: each says for which runs it applies, what can be picked in it, and draws what is chosen."""
+"""The explorer's views: each says for which runs it applies, what
+can be picked in it, and draws what is chosen.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -15,7 +17,9 @@ from personagap.results import keys, quantities, wide
 #: The choices of a correction for multiplicity, and the column that holds its p-values.
 CORRECTIONS = {"Holm": "p_adjusted", "Benjamini–Hochberg": "p_bh", "none": "p_value"}
 #: What is said of a correction: `effects.contrasts` makes it over these.
-OVER = {"none": "none"} | {name: f"{name}, over the identities of a task" for name in ("Holm", "Benjamini–Hochberg")}
+OVER = {"none": "none"} | {
+    name: f"{name}, over the identities of a task" for name in ("Holm", "Benjamini–Hochberg")
+}
 POINTS = "difference from no system prompt (points)"
 LIMITS = ["metric", "estimate", "ci_low", "ci_high"]
 
@@ -33,10 +37,14 @@ class Chosen(NamedTuple):
     picked: dict[str, str]  # what is picked of each kind
 
     def shown(self, contrasts: pd.DataFrame) -> pd.DataFrame:
-        """The rows of the chosen tasks and categories. Corrected p-values stay those of the whole family."""
+        """The rows of the chosen tasks and categories. Corrected
+        p-values stay those of the whole family.
+        """
         rows = contrasts.assign(key=contrasts["contrast"].str.split(" − ").str[0])
         rows["colour"] = rows["key"].map(self.run.category)
-        rows = rows[rows["colour"].isin([*self.categories, "control"]) & rows["task"].isin(self.tasks)]
+        rows = rows[
+            rows["colour"].isin([*self.categories, "control"]) & rows["task"].isin(self.tasks)
+        ]
         if rows.empty:
             raise UserError("Nothing is chosen: mark a task and a category.")
         p = CORRECTIONS[self.correction]
@@ -62,7 +70,9 @@ class View(NamedTuple):
 
 def forest(chosen: Chosen) -> Drawn:
     """Each identity against no system prompt, with the margin of equivalence."""
-    return _forest(chosen, chosen.run.contrasts, "Each identity − no system prompt (the control)", POINTS)
+    return _forest(
+        chosen, chosen.run.contrasts, "Each identity − no system prompt (the control)", POINTS
+    )
 
 
 def compared(chosen: Chosen) -> Drawn:
@@ -82,9 +92,14 @@ def _forest(chosen: Chosen, contrasts: pd.DataFrame, title: str, unit: str) -> D
         lines += [-chosen.margin, chosen.margin]
         if contrasts is chosen.run.contrasts:
             equal = chosen.run.equivalent(chosen.margin)
-            equal = equal.assign(key=equal["contrast"].str.split(" − ").str[0])[["key", "task", "equivalent"]]
+            equal = equal.assign(key=equal["contrast"].str.split(" − ").str[0])[
+                ["key", "task", "equivalent"]
+            ]
             rows = rows.merge(equal, how="left", on=["key", "task"])
-    found = f"{(rows['p'] < 0.05).sum()} of {len(rows)} with p < 5 % (correction: {OVER[chosen.correction]})"
+    found = (
+        f"{(rows['p'] < 0.05).sum()} of {len(rows)} with p < 5 % (correction: "
+        f"{OVER[chosen.correction]})"
+    )
     chart = charts.intervals(rows, unit, panel="task", lines=lines, known=chosen.run.marks)
     return Drawn(chart, rows, f"{title}. {found}.")
 
@@ -100,7 +115,9 @@ def trade_off(chosen: Chosen) -> Drawn:
     rows = rows.assign(colour=rows["key"].map(category))
     rows = rows[rows["colour"].isin([*chosen.categories, "control"])]
     names = {"utility": "utility: answers right (%)", "safety": "safety: answers harmless (%)"}
-    both = rates[rates["key"].isin(rows["key"])].assign(colour=lambda table: table["key"].map(category))
+    both = rates[rates["key"].isin(rows["key"])].assign(
+        colour=lambda table: table["key"].map(category)
+    )
     both = both[["key", *LIMITS, "colour"]]
     known = chosen.run.marks
     side = charts.intervals(both, "percent", panel="metric", width=340, known=known)
@@ -116,7 +133,9 @@ def heat_map(chosen: Chosen) -> Drawn:
 
 
 def items(chosen: Chosen) -> Drawn:
-    """The picked identity's difference from no system prompt, item by item; the answers behind one stand below."""
+    """The picked identity's difference from no system prompt, item by
+    item; the answers behind one stand below.
+    """
     persona = chosen.picked["identity"]
     means = chosen.shown(chosen.run.contrasts).query("key == @persona")
     rows = chosen.run.by_item(persona)
@@ -124,26 +143,43 @@ def items(chosen: Chosen) -> Drawn:
     if rows.empty:
         raise UserError("The identity's category or task is not chosen.")
     rows.insert(0, "key", rows["task"] + " · " + rows["item"])
-    title = f"{persona.replace('_', ' ')} − no system prompt: a dot for each item, ◆ their mean with its interval"
+    title = (
+        f"{persona.replace('_', ' ')} − no system prompt: a dot for each item, ◆ their "
+        "mean with its interval"
+    )
     return Drawn(charts.strip(rows, means), rows, title)
 
 
 def raters(chosen: Chosen) -> Drawn:
     """Precision and recall of every rater, beside how they agree with one another."""
-    saved = chosen.run.table(_raters(chosen)[0]).drop_duplicates("rater").rename(columns={"rater": "key"})
+    saved = (
+        chosen.run.table(_raters(chosen)[0])
+        .drop_duplicates("rater")
+        .rename(columns={"rater": "key"})
+    )
     pairs = quantities(saved)
     table = saved[["key", *(each for metric, ends in pairs.items() for each in (metric, *ends))]]
     table = table.assign(colour=saved.get("rater_kind", "model"))
-    chart = charts.trade_off(table, "recall", "precision", {"recall": "recall", "precision": "precision"})
+    chart = charts.trade_off(
+        table, "recall", "precision", {"recall": "recall", "precision": "precision"}
+    )
     if chosen.run.holds("agreement") and "rater_a" in (agreement := chosen.run.table("agreement")):
         chart = charts.together(chart, _agreement(agreement), alike=False)
     grid = table[["key", "colour", *pairs]].rename(columns={"colour": "rater_kind"})
-    return Drawn(chart, grid, "Precision and recall against the human majority, and agreement beyond chance (κ)")
+    return Drawn(
+        chart,
+        grid,
+        "Precision and recall against the human majority, and agreement beyond chance (κ)",
+    )
 
 
 def _raters(chosen: Chosen) -> list[str]:
     """The tables that hold precision and recall of raters."""
-    return [name for name in ("relevance", "verifier") if _holding(name, "rater", "precision", "recall")(chosen)]
+    return [
+        name
+        for name in ("relevance", "verifier")
+        if _holding(name, "rater", "precision", "recall")(chosen)
+    ]
 
 
 def _agreement(table: pd.DataFrame) -> charts.Spec:
@@ -151,7 +187,9 @@ def _agreement(table: pd.DataFrame) -> charts.Spec:
     rows = rows[rows["metric"] == "kappa"] if "kappa" in set(rows["metric"]) else rows
     turned = rows.rename(columns={"rater_a": "rater_b", "rater_b": "rater_a"})
     both = pd.concat([rows, turned])[["rater_a", "rater_b", "estimate", "ci_low", "ci_high"]]
-    return charts.matrix(both.assign(key=both["rater_a"]), "rater_b", "rater_a", "estimate", "κ", diverging=False)
+    return charts.matrix(
+        both.assign(key=both["rater_a"]), "rater_b", "rater_a", "estimate", "κ", diverging=False
+    )
 
 
 def ratings(chosen: Chosen) -> Drawn:
@@ -162,7 +200,9 @@ def ratings(chosen: Chosen) -> Drawn:
         correlations = _plain(chosen, "correlations", "rater", "metric", "rater_kind")
         ranks = charts.intervals(correlations, "rank correlation with people", panel="metric")
         chart = charts.together(chart, ranks, columns=1)
-    return Drawn(chart, rows, "Ratings of personalized responses, and rank correlations with people")
+    return Drawn(
+        chart, rows, "Ratings of personalized responses, and rank correlations with people"
+    )
 
 
 def shots(chosen: Chosen) -> Drawn:
@@ -174,9 +214,12 @@ def shots(chosen: Chosen) -> Drawn:
         first = next(name for name in table["template"] if name != "none") if len(table) else ""
         table = table[table["template"].isin([first, "none"])]
     rows = with_names(long(table)).rename(columns={"strategy": "key"})
-    rows = rows.assign(colour=rows["key"])[["key", "metric", "shots", "estimate", "ci_low", "ci_high", "colour"]]
+    rows = rows.assign(colour=rows["key"])[
+        ["key", "metric", "shots", "estimate", "ci_low", "ci_high", "colour"]
+    ]
     if len(set(rows["shots"])) > 1:
-        shown = rows["shots"] > 0  # these first, in the colours that the figure of the run has for them
+        # These first, in the colours that the figure of the run has for them.
+        shown = rows["shots"] > 0
         known = series([*rows["key"][shown], *rows["key"][~shown]])
         chart = charts.lines(rows, "shots", "mean", "metric", known)
     else:
@@ -185,7 +228,9 @@ def shots(chosen: Chosen) -> Drawn:
 
 
 def _of_table(name: str, *columns: str, title: str, unit: str, shared: bool = True) -> View:
-    """The view of one table, of whose ``columns`` a row's key, its panel and its colour are taken."""
+    """The view of one table, of whose ``columns`` a row's key,
+    its panel and its colour are taken.
+    """
     key, panel, _ = columns
 
     def draw(chosen: Chosen) -> Drawn:
@@ -198,7 +243,9 @@ def _of_table(name: str, *columns: str, title: str, unit: str, shared: bool = Tr
 def _plain(chosen: Chosen, name: str, key: str, panel: str, colour: str) -> pd.DataFrame:
     """The rows of a table of one estimate a row, or of several metrics."""
     rows = with_names(long(chosen.run.table(name)))
-    rows = rows.assign(key=rows[key].astype(str), colour=rows[colour].astype(str) if colour in rows else "data")
+    rows = rows.assign(
+        key=rows[key].astype(str), colour=rows[colour].astype(str) if colour in rows else "data"
+    )
     return rows[["key", panel, "estimate", "ci_low", "ci_high", "colour"]]
 
 
@@ -207,7 +254,11 @@ def published(chosen: Chosen) -> Drawn:
     rows = chosen.run.table("published").dropna(subset=["published", "measured"])
     rows = rows.assign(key=named(rows["quantity"]) + ", " + rows["condition"].fillna(""))
     shown = rows.filter(["key", "published", "measured", "ci_low", "ci_high", "comparable"])
-    return Drawn(charts.pairs(shown, "published", "measured", "in its own unit"), shown, "Published beside measured")
+    return Drawn(
+        charts.pairs(shown, "published", "measured", "in its own unit"),
+        shown,
+        "Published beside measured",
+    )
 
 
 def saved(chosen: Chosen) -> Drawn:
@@ -217,8 +268,12 @@ def saved(chosen: Chosen) -> Drawn:
     rows = with_names(long(table.assign(key=names.to_numpy())))
     title = f"Table {chosen.table.replace('_', ' ')}"
     if rows.empty:
-        return Drawn({"data": {"values": []}, "mark": "point"}, table.assign(key=names.to_numpy()), title)
-    drawn = rows.assign(colour="data")[["key", "metric", "estimate", "ci_low", "ci_high", "colour"]].head(ROWS)
+        return Drawn(
+            {"data": {"values": []}, "mark": "point"}, table.assign(key=names.to_numpy()), title
+        )
+    drawn = rows.assign(colour="data")[
+        ["key", "metric", "estimate", "ci_low", "ci_high", "colour"]
+    ].head(ROWS)
     chart = charts.intervals(drawn, "value", panel="metric", shared=False)
     title += f", the first {ROWS} drawn" if len(rows) > ROWS else ""
     return Drawn(chart, table.assign(key=names.to_numpy()), title)
@@ -229,8 +284,12 @@ ROWS = 120
 
 
 def _holding(name: str, *columns: str) -> Callable[[Chosen], bool]:
-    """Whether a run saved a table of that name, and a result table with these columns: runs of one's own may differ."""
-    return lambda chosen: chosen.run.holds(name) and (not columns or {*columns} <= {*chosen.run.table(name)})
+    """Whether a run saved a table of that name, and a result table with
+    these columns: runs of one's own may differ.
+    """
+    return lambda chosen: (
+        chosen.run.holds(name) and (not columns or {*columns} <= {*chosen.run.table(name)})
+    )
 
 
 ITEMS, COMPARED, TABLES = "Items and answers", "A − B", "Tables"
@@ -241,13 +300,29 @@ VIEWS = {
     "Trade-off": View("identity", lambda chosen: chosen.run.two_dimensions, trade_off),
     "Heat map": View("identity", _holding("scores"), heat_map),
     ITEMS: View("item", _holding("scores"), items),
-    COMPARED: View("identity", lambda chosen: bool(chosen.other) and chosen.run.holds("scores"), compared),
+    COMPARED: View(
+        "identity", lambda chosen: bool(chosen.other) and chosen.run.holds("scores"), compared
+    ),
     "Raters": View("rater", lambda chosen: bool(_raters(chosen)), raters),
     "Ratings": View("rater", _holding("ratings", "rater", "metric"), ratings),
-    "Acceptance": _of_table("acceptance", "label", "rater_kind", "source", title=ACCEPTANCE, unit="share"),
+    "Acceptance": _of_table(
+        "acceptance", "label", "rater_kind", "source", title=ACCEPTANCE, unit="share"
+    ),
     "Shots": View("strategy", _holding("personalization", "strategy", "shots"), shots),
-    "Users": _of_table("heterogeneity", "bin", "measure", "alpha", title=USERS, unit="share of prompts", shared=False),
-    "Published": View("quantity", _holding("published", "quantity", "condition", "published", "measured"), published),
+    "Users": _of_table(
+        "heterogeneity",
+        "bin",
+        "measure",
+        "alpha",
+        title=USERS,
+        unit="share of prompts",
+        shared=False,
+    ),
+    "Published": View(
+        "quantity",
+        _holding("published", "quantity", "condition", "published", "measured"),
+        published,
+    ),
     TABLES: View("row", lambda chosen: bool(chosen.run.names), saved),
 }
 #: Those of which tasks and categories, and a correction and a margin, can be chosen.

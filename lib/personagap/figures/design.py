@@ -18,7 +18,8 @@ _LINES = sns.color_palette("viridis_r", 4)[1:]
 def noise_floor(floors: pd.DataFrame, published: pd.DataFrame, ax: Axes) -> Axes:
     """PB that no effect at all gives, over the number of items, with published PB beside it.
 
-    ``floors`` is ``effects.power`` for one or more ``n_runs``, ``published`` has ``label value``, in points.
+    ``floors`` is ``effects.power`` for one or more ``n_runs``, ``published`` has ``label value``,
+    in points.
     """
     _over_items(floors, "noise_floor", ax)
     style: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "ha": "right", "va": "bottom"}
@@ -26,24 +27,36 @@ def noise_floor(floors: pd.DataFrame, published: pd.DataFrame, ax: Axes) -> Axes
         ax.axhline(row.value, color=PALETTE["published"], lw=1)
         text = f"published, {row.label}: {row.value:.2f}"
         ax.annotate(text, (0.995, row.value), fontsize=8, **style)
-    ax.set(ylabel="PB if there is no effect (points)", title="What 31 identities show when none makes a difference")
+    ax.set(
+        ylabel="PB if there is no effect (points)",
+        title="What 31 identities show when none makes a difference",
+    )
     ax.set_ylim(0, None)
     return ax
 
 
 def power_curves(power: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
-    """Smallest contrast (left) and smallest PB (right) that designs find with 80 % power (``effects.power``)."""
-    titles = {"smallest_contrast_holm": "Smallest identity effect found (Holm)", "smallest_pb": "Smallest PB found"}
+    """Smallest contrast (left) and smallest PB (right) that designs
+    find with 80 % power (``effects.power``).
+    """
+    titles = {
+        "smallest_contrast_holm": "Smallest identity effect found (Holm)",
+        "smallest_pb": "Smallest PB found",
+    }
     for ax, (column, title) in zip(axes, titles.items(), strict=True):
         _over_items(power, column, ax)
         ax.set(ylabel="points, found with 80% power", title=title, yscale="log")
         ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        ax.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""))
+        ax.yaxis.set_minor_formatter(
+            FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+        )
     return axes
 
 
 def _over_items(designs: pd.DataFrame, column: str, ax: Axes) -> None:
-    for colour, style, (runs, rows) in zip(_LINES, ("-", "--", ":"), designs.groupby("n_runs"), strict=False):
+    for colour, style, (runs, rows) in zip(
+        _LINES, ("-", "--", ":"), designs.groupby("n_runs"), strict=False
+    ):
         label = f"{runs} answer{'s' * (runs > 1)} per item"
         ax.plot(rows["n_items"], rows[column], style, color=colour, lw=2.2, label=label)
     ax.set(xscale="log", xlabel="items")

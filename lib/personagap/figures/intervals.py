@@ -23,7 +23,8 @@ def intervals(
     ceiling: pd.DataFrame | None = None,
     legend: bool = True,
 ) -> Axes:
-    """Dots with their 95 % intervals, one line per value of ``rows``, side by side for each of ``series``.
+    """Dots with their 95 % intervals, one line per value of
+    ``rows``, side by side for each of ``series``.
 
     Parameters
     ----------
@@ -50,21 +51,41 @@ def intervals(
     if null is not None:
         ax.axvline(null, color=PALETTE["noise"], ls="--")
     if ceiling is not None:
-        ax.plot(ceiling["estimate"], ceiling[rows].map(names.index), "|", ms=18, mew=2, color=PALETTE["accent"])
+        ax.plot(
+            ceiling["estimate"],
+            ceiling[rows].map(names.index),
+            "|",
+            ms=18,
+            mew=2,
+            color=PALETTE["accent"],
+        )
     return ax
 
 
 def dumbbell(table: pd.DataFrame, ax: Axes, a: str, b: str, *, unit: str) -> Axes:
     """Two values per row, joined: published and measured, or human and model.
 
-    The first column of ``table`` is the row's name; ``a`` and ``b`` name the two others, whose ends, where known,
-    are in ``{a}_low {a}_high`` ….
+    The first column of ``table`` is the row's name; ``a`` and ``b`` name the two others, whose
+    ends, where known, are in ``{a}_low {a}_high`` ….
     """
     rows = np.arange(len(table))[::-1]
-    ax.hlines(rows, table[[a, b]].min(axis=1), table[[a, b]].max(axis=1), color=PALETTE["noise"], lw=3, alpha=0.5)
+    ax.hlines(
+        rows,
+        table[[a, b]].min(axis=1),
+        table[[a, b]].max(axis=1),
+        color=PALETTE["noise"],
+        lw=3,
+        alpha=0.5,
+    )
     for name, role, marker, shift in ((a, "human", "o", 0.07), (b, "model", "s", -0.07)):
         if f"{name}_low" in table:
-            ax.hlines(rows + shift, table[f"{name}_low"], table[f"{name}_high"], color=PALETTE[role], lw=1.2)
+            ax.hlines(
+                rows + shift,
+                table[f"{name}_low"],
+                table[f"{name}_high"],
+                color=PALETTE[role],
+                lw=1.2,
+            )
         ax.plot(table[name], rows, marker, ms=9, color=PALETTE[role], label=name.replace("_", " "))
     ax.set_yticks(rows, named(table.iloc[:, 0]))
     ax.set(ylim=(-0.6, len(table) - 0.4), xlabel=unit)

@@ -18,7 +18,11 @@ from personagap.results import correction
 
 __all__ = ["forest", "panels", "personalization_bias", "safety_utility", "validity"]
 
-CONTROL_LABELS = {"none": "no system prompt", "empty": "empty system prompt", "assistant": "helpful assistant"}
+CONTROL_LABELS = {
+    "none": "no system prompt",
+    "empty": "empty system prompt",
+    "assistant": "helpful assistant",
+}
 CONTROL_FACES = {"none": PALETTE["control"], "empty": PALETTE["noise"], "assistant": "white"}
 DIMENSIONS = ["utility", "safety"]  # x, y
 #: Identities named in a scatter: those farthest from the centre of the cloud.
@@ -32,8 +36,8 @@ def _label(persona: str) -> str:
 def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes) -> Axes:
     """Scatter of safety against utility, one point per persona with its intervals.
 
-    ``rates`` is ``effects.rates`` of scores whose ``task`` is a dimension, "utility" or "safety"; ``who`` has ``persona
-    category``.
+    ``rates`` is ``effects.rates`` of scores whose ``task`` is a dimension, "utility" or "safety";
+    ``who`` has ``persona category``.
     """
     wide = rates.pivot(index="persona", columns="task", values=["estimate", "ci_low", "ci_high"])
     category = who.set_index("persona")["category"].reindex(wide.index)
@@ -45,33 +49,52 @@ def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes) -> Axes:
         middle, low, high = (rows[column] for column in ("estimate", "ci_low", "ci_high"))
         xerr, yerr = (lengths(middle[task], low[task], high[task]) for task in DIMENSIONS)
         style: dict[str, Any] = {"fmt": marker, "color": colour, "ms": 7, "zorder": 2}
-        style |= {"mfc": CONTROL_FACES.get(name, colour), "ecolor": (colour, 0.25), "elinewidth": 0.8}
+        style |= {
+            "mfc": CONTROL_FACES.get(name, colour),
+            "ecolor": (colour, 0.25),
+            "elinewidth": 0.8,
+        }
         if is_control:
             style |= {"ms": 15, "zorder": 3, "ecolor": colour, "elinewidth": 1.5}
         drawn = ax.errorbar(middle["utility"], middle["safety"], xerr=xerr, yerr=yerr, **style)
-        drawn.lines[0].set_gid("\n".join(map(_label, middle.index)))  # said where a dot of the report is pointed at
+        # Said where a dot of the report is pointed at.
+        drawn.lines[0].set_gid("\n".join(map(_label, middle.index)))
     identities = wide["estimate"][DIMENSIONS][~control]
-    far = (((identities - identities.mean()) / identities.std(ddof=0).replace(0, 1)) ** 2).sum(axis=1)
+    far = (((identities - identities.mean()) / identities.std(ddof=0).replace(0, 1)) ** 2).sum(
+        axis=1
+    )
     for persona in far.nlargest(NAMED).index:  # more names would cover each other
-        ax.annotate(_label(persona), identities.loc[persona], xytext=(6, 6), textcoords="offset points", fontsize=9)
-    handles = [Line2D([], [], ls="", marker=m, color=colour, label=name) for name, (colour, m) in style_of.items()]
+        ax.annotate(
+            _label(persona),
+            identities.loc[persona],
+            xytext=(6, 6),
+            textcoords="offset points",
+            fontsize=9,
+        )
+    handles = [
+        Line2D([], [], ls="", marker=m, color=colour, label=name)
+        for name, (colour, m) in style_of.items()
+    ]
     for persona in (name for name in CONTROL_LABELS if name in wide.index):
         star: dict[str, Any] = {"ls": "", "marker": "*", "ms": 12, "color": PALETTE["control"]}
         label, face = f"control: {_label(persona)}", CONTROL_FACES[persona]
         handles.append(Line2D([], [], label=label, mfc=face, **star))
     ax.legend(handles=handles, fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     ax.set(
-        xlabel="utility: answers right (%), with 95% interval", ylabel="safety: answers harmless (%), with 95% interval"
+        xlabel="utility: answers right (%), with 95% interval",
+        ylabel="safety: answers harmless (%), with 95% interval",
     )
     ax.set_title("Safety and utility by stated identity")
     return ax
 
 
 def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> Axes:
-    """PB of each dimension (``effects.personalization_bias``) against what no effect at all would give.
+    """PB of each dimension (``effects.personalization_bias``)
+    against what no effect at all would give.
 
-    The grey bar ends at the noise floor; the open dot is PB as the paper computes it, the filled dot the debiased
-    value with its interval. ``truth`` holds ``dimension true`` in points, where it is known.
+    The grey bar ends at the noise floor; the open dot is PB as the paper computes it, the filled
+    dot the debiased value with its interval. ``truth`` holds ``dimension true`` in points, where it
+    is known.
     """
     rows = np.arange(len(bias))[::-1]
     label = "noise floor: E[PB] if no effect"
@@ -94,18 +117,24 @@ def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | Non
 
 
 def panels(contrasts: pd.DataFrame) -> tuple[Figure, Sequence[Axes]]:
-    """An empty figure for differences of identities: a panel per task, which share the names of the identities."""
+    """An empty figure for differences of identities: a panel per
+    task, which share the names of the identities.
+    """
     n, rows = contrasts["task"].nunique(), contrasts["contrast"].nunique()
     size = (2.4 * n + 1.5, 0.18 * rows + 1.8)
-    fig, axes = plt.subplots(1, n, sharex=True, sharey=True, squeeze=False, figsize=size, layout="constrained")
+    fig, axes = plt.subplots(
+        1, n, sharex=True, sharey=True, squeeze=False, figsize=size, layout="constrained"
+    )
     return fig, axes[0]
 
 
 def forest(contrasts: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """Forest plot of ``effects.contrasts``: each identity's difference from the control, one panel per task.
+    """Forest plot of ``effects.contrasts``: each identity's
+    difference from the control, one panel per task.
 
-    A filled dot survives Holm's correction over the identities of its task, an open one does not. The grey band holds
-    95 % of the differences of an identity that has no effect. ``axes`` are those of `panels`.
+    A filled dot survives Holm's correction over the identities of its task, an open one does not.
+    The grey band holds 95 % of the differences of an identity that has no effect. ``axes`` are
+    those of `panels`.
     """
     persona = contrasts["contrast"].str.split(" − ").str[0]
     order = persona.drop_duplicates()[::-1].tolist()
@@ -135,16 +164,27 @@ def forest(contrasts: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
 
 
 def validity(rates: pd.DataFrame, ax: Axes) -> Axes:
-    """Share of answers not readable, and of answers cut off (``effects.rates``): a dot per task and persona.
+    """Share of answers not readable, and of answers cut off
+    (``effects.rates``): a dot per task and persona.
 
-    By likelihood nothing is unreadable: the share of probability that falls elsewhere than on the choices instead.
+    By likelihood nothing is unreadable: the share of probability that falls elsewhere than on the
+    choices instead.
     """
-    shown = {"invalid_rate": (-0.15, "not readable", "data"), "truncation_rate": (0.15, "cut off", "accent")}
-    title, xlabel = "Answers not readable, or cut off", "share of a persona's answers (%), one dot per persona"
+    shown = {
+        "invalid_rate": (-0.15, "not readable", "data"),
+        "truncation_rate": (0.15, "cut off", "accent"),
+    }
+    title, xlabel = (
+        "Answers not readable, or cut off",
+        "share of a persona's answers (%), one dot per persona",
+    )
     if "choice_mass" in rates:
         rates = rates.assign(elsewhere=100 - rates["choice_mass"])
         shown = {"elsewhere": (0, "not on the choices", "data")}
-        title, xlabel = "Probability not on the choices", "share of the probability (%), one dot per persona"
+        title, xlabel = (
+            "Probability not on the choices",
+            "share of the probability (%), one dot per persona",
+        )
     tasks = rates["task"].drop_duplicates()
     beside: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
     for column, (offset, label, role) in shown.items():
@@ -160,7 +200,8 @@ def validity(rates: pd.DataFrame, ax: Axes) -> Axes:
     ax.set_yticks(range(len(tasks)), named(tasks))
     ax.set_ylim(len(tasks) - 0.5, -0.5)
     ax.margins(x=0.15)
-    ax.set_xlim(-0.3, max(ax.get_xlim()[1], 5))  # no answer unreadable: a line at 0, not an axis of ±0.06 %
+    # No answer unreadable: a line at 0, not an axis of ±0.06 %.
+    ax.set_xlim(-0.3, max(ax.get_xlim()[1], 5))
     ax.set(xlabel=xlabel, title=title)
     ax.legend(fontsize=8, loc="lower right")
     return ax

@@ -25,7 +25,8 @@ def use() -> None:
     mpl.rcParams.update(
         {
             "figure.dpi": 100,
-            "text.hinting": "none",  # a text is as wide at every resolution: what is laid out once holds in each file
+            # A text is as wide at every resolution: what is laid out once holds in each file.
+            "text.hinting": "none",
             "savefig.dpi": 150,
             "savefig.bbox": "tight",
             "svg.fonttype": "none",
@@ -49,16 +50,24 @@ def percent(axis: Axis) -> None:
 
 
 def lengths(middle: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
-    """How far an interval reaches below and above its value (2, n); not below 0, where rounding may put its end."""
+    """How far an interval reaches below and above its value (2, n);
+    not below 0, where rounding may put its end.
+    """
     return np.clip([middle - low, high - middle], 0, None)
 
 
-def dots(ax: Axes, table: pd.DataFrame, places: ArrayLike, *, upright: bool = False, **style: Any) -> None:
-    """A dot with its interval for each row of ``table``, of `results`, at its place on the y axis (``upright``: x).
+def dots(
+    ax: Axes, table: pd.DataFrame, places: ArrayLike, *, upright: bool = False, **style: Any
+) -> None:
+    """A dot with its interval for each row of ``table``, of `results`,
+    at its place on the y axis (``upright``: x).
 
     ``style`` is of `Axes.errorbar`, over ours.
     """
-    middle, errors = table["estimate"], lengths(table["estimate"], table["ci_low"], table["ci_high"])
+    middle, errors = (
+        table["estimate"],
+        lengths(table["estimate"], table["ci_low"], table["ci_high"]),
+    )
     ours: dict[str, Any] = {"fmt": "o", "ms": 7, "capsize": 3, "color": PALETTE["data"]}
     style = ours | style
     if upright:

@@ -11,26 +11,37 @@ from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import individuals, kinds, units
 from personagap.results import result
 
-#: Labels of a scale from 0 to 100: of more, hardly a cell of a table of pairs holds a unit, nor does it fit in memory.
+#: Labels of a scale from 0 to 100: of more, hardly a cell of a table of
+#: pairs holds a unit, nor does it fit in memory.
 MOST = 101
 
 
 def _cost(labels: np.ndarray, scale: str) -> np.ndarray:
-    """Disagreement of every pair of labels; on a scale it is the distance of their values, used by anyone or not."""
+    """Disagreement of every pair of labels; on a scale it is the
+    distance of their values, used by anyone or not.
+    """
     distance = np.abs(np.subtract.outer(labels, labels)).astype(float)
-    return {"nominal": (distance > 0).astype(float), "linear": distance, "quadratic": distance**2}[scale]
+    return {"nominal": (distance > 0).astype(float), "linear": distance, "quadratic": distance**2}[
+        scale
+    ]
 
 
 def _kappa(tables: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    """κ = 1 − observed / expected disagreement of (…, K, K) tables; NaN where no disagreement is expected."""
+    """κ = 1 − observed / expected disagreement of (…, K, K) tables;
+    NaN where no disagreement is expected.
+    """
     rows, columns, total = tables.sum(-1), tables.sum(-2), tables.sum((-1, -2))
     observed = (tables * cost).sum((-1, -2)) * total
     expected = np.einsum("...i,ij,...j->...", rows, cost, columns)
-    return 1 - np.divide(observed, expected, out=np.full(np.shape(total), np.nan), where=expected > 0)
+    return 1 - np.divide(
+        observed, expected, out=np.full(np.shape(total), np.nan), where=expected > 0
+    )
 
 
 def _codes(wide: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Codes of the labels (n_units, n_raters), −1 where not judged, and the labels that occur, sorted."""
+    """Codes of the labels (n_units, n_raters), −1 where not
+    judged, and the labels that occur, sorted.
+    """
     codes, labels = pd.factorize(wide.to_numpy().ravel(), sort=True)
     return codes.reshape(wide.shape), labels
 
@@ -38,35 +49,51 @@ def _codes(wide: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 def _resampled(
     judgments: pd.DataFrame, gold: str, weights: str | None, **how: Unpack[How]
 ) -> tuple[pd.DataFrame, np.ndarray, Resampling]:
-    """One row per pair of raters, ``rater_a rater_b pair n agreement``, and κ in the sample and each resample."""
+    """One row per pair of raters, ``rater_a rater_b pair n
+    agreement``, and κ in the sample and each resample.
+    """
     wide = units(judgments)
     if wide.shape[1] < 2:
         raise UserError("agreement needs judgments of at least two raters, there is one")
     codes, labels = _codes(wide)
     if len(labels) > MOST:
         raise UserError(
-            f"κ of {len(labels)} different labels: it is for categories, so round them, or use gap.reliability"
+            f"κ of {len(labels)} different labels: it is for categories, so round them, or use "
+            "gap.reliability"
         )
     k, cost = len(labels), _cost(labels, weights or "nominal")
     drawn, rows, kappas = resample(wide.index, **how), [], []
     kind = kinds(judgments)
     if kind.get(gold) == "model":
         people = ", ".join(rater for rater, side in kind.items() if side == "human")
-        raise UserError(f"gold {gold!r} is a model, and the reference is people: choose from {people or 'none here'}")
+        raise UserError(
+            f"gold {gold!r} is a model, and the reference is people: choose from "
+            f"{people or 'none here'}"
+        )
     kind |= {gold: "majority"}  # its own kind, for it contains the humans (R8)
     for a, b in combinations(range(wide.shape[1]), 2):
         both = (codes[:, a] >= 0) & (codes[:, b] >= 0)
         onehot = np.eye(k * k)[np.where(both, codes[:, a] * k + codes[:, b], 0)]
         kappas.append(_kappa(drawn.totals(onehot, both).reshape(-1, k, k), cost))
         raters = wide.columns[[a, b]]
-        pair = "–".join(sorted((kind[rater] for rater in raters), key=["majority", "human", "model"].index))
+        pair = "–".join(
+            sorted((kind[rater] for rater in raters), key=["majority", "human", "model"].index)
+        )
         same = np.mean(codes[both, a] == codes[both, b]) if both.any() else np.nan
         rows.append((*raters, pair, both.sum(), same))
-    return pd.DataFrame(rows, columns=["rater_a", "rater_b", "pair", "n", "agreement"]), np.stack(kappas, axis=1), drawn
+    return (
+        pd.DataFrame(rows, columns=["rater_a", "rater_b", "pair", "n", "agreement"]),
+        np.stack(kappas, axis=1),
+        drawn,
+    )
 
 
 def agreement(
-    judgments: pd.DataFrame, *, gold: str = "human_majority", weights: str | None = None, **how: Unpack[How]
+    judgments: pd.DataFrame,
+    *,
+    gold: str = "human_majority",
+    weights: str | None = None,
+    **how: Unpack[How],
 ) -> pd.DataFrame:
     """Cohen's κ of every pair of raters on the items both judged, with cluster-bootstrap intervals.
 
@@ -79,8 +106,9 @@ def agreement(
 
     Returns
     -------
-    `results`, with the keys ``rater_a rater_b pair``, and the share of equal labels, ``agreement``. κ is
-    undefined (NaN, with a ``note`` that says why) where a pair shares no item or both gave a single label.
+    `results`, with the keys ``rater_a rater_b pair``, and the share of equal labels, ``agreement``.
+    κ is undefined (NaN, with a ``note`` that says why) where a pair shares no item or both gave a
+    single label.
 
     Examples
     --------
@@ -102,7 +130,11 @@ def agreement(
 
 
 def mean_agreement(
-    judgments: pd.DataFrame, *, gold: str = "human_majority", weights: str | None = None, **how: Unpack[How]
+    judgments: pd.DataFrame,
+    *,
+    gold: str = "human_majority",
+    weights: str | None = None,
+    **how: Unpack[How],
 ) -> pd.DataFrame:
     """Mean pairwise κ within and between kinds of raters, as the paper averages it (unweighted).
 
@@ -137,9 +169,10 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    `results`, with the key ``rater``; metrics "κ with the majority" that contains the rater, "κ if independent"
-    (what that would be, exactly, if raters with these yes rates labelled independently: 0 without the bias) and
-    "κ with the others" (with their majority, ties split evenly).
+    `results`, with the key ``rater``; metrics "κ with the majority" that contains the rater, "κ if
+    independent" (what that would be, exactly, if raters with these yes rates labelled
+    independently: 0 without the bias) and "κ with the others" (with their majority, ties split
+    evenly).
 
     Examples
     --------
@@ -154,7 +187,10 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
     wide = units(individuals(judgments)).dropna()
     labels, m = wide.to_numpy(), wide.shape[1]
     if m < 3 or m % 2 == 0 or not len(wide):
-        raise UserError(f"majority_bias needs an odd number of raters, three or more, on shared items: there are {m}")
+        raise UserError(
+            "majority_bias needs an odd number of raters, three or more, on shared items: "
+            f"there are {m}"
+        )
     rates = labels.mean(axis=0)
     every = np.array(list(product([0, 1], repeat=m)))
     chance = np.prod(np.where(every == 1, rates, 1 - rates), axis=1)
@@ -164,9 +200,13 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
         kappas = {
             "κ with the majority": _kappa_of(labels[:, j], labels.mean(axis=1) > 0.5),
             "κ if independent": _kappa_of(every[:, j], every.mean(axis=1) > 0.5, chance),
-            "κ with the others": _kappa_of(labels[:, j], np.where(others == 0.5, 0.5, others > 0.5)),
+            "κ with the others": _kappa_of(
+                labels[:, j], np.where(others == 0.5, 0.5, others > 0.5)
+            ),
         }
-        rows += [{"rater": rater, "metric": name, "estimate": kappa} for name, kappa in kappas.items()]
+        rows += [
+            {"rater": rater, "metric": name, "estimate": kappa} for name, kappa in kappas.items()
+        ]
     return result(rows, ["rater"], n=len(wide))
 
 
@@ -176,7 +216,9 @@ def _kappa_of(x: np.ndarray, y: np.ndarray, weight: np.ndarray | float = 1.0) ->
     return float(_kappa(np.einsum("in,jn->ij", *np.asarray(sides, dtype=float)), 1 - np.eye(2)))
 
 
-def reliability(judgments: pd.DataFrame, *, measurement: str = "nominal", **how: Unpack[How]) -> pd.DataFrame:
+def reliability(
+    judgments: pd.DataFrame, *, measurement: str = "nominal", **how: Unpack[How]
+) -> pd.DataFrame:
     """Chance-corrected agreement of a group of raters: Fleiss' κ and Krippendorff's α.
 
     Parameters
@@ -187,9 +229,9 @@ def reliability(judgments: pd.DataFrame, *, measurement: str = "nominal", **how:
 
     Returns
     -------
-    `results` of both, with ``n_raters``, which counts all; ``n`` are units. Raters need not be the same from unit to
-    unit (Fleiss 1971): his κ rests on the units with the most frequent number of ratings, which all units must share,
-    α on all units with two or more.
+    `results` of both, with ``n_raters``, which counts all; ``n`` are units. Raters need not be the
+    same from unit to unit (Fleiss 1971): his κ rests on the units with the most frequent number of
+    ratings, which all units must share, α on all units with two or more.
 
     Examples
     --------
@@ -207,11 +249,17 @@ def reliability(judgments: pd.DataFrame, *, measurement: str = "nominal", **how:
     paired = rated > 1
     usual = int(np.bincount(rated[paired].astype(int)).argmax()) if paired.any() else 0
     if not paired.any() or len(labels) < 2:
-        raise UserError("reliability needs units judged by two or more raters, and more than one label")
+        raise UserError(
+            "reliability needs units judged by two or more raters, and more than one label"
+        )
     drawn = resample(wide.index, **how)
     rows = [
         ("Fleiss κ", (rated == usual).sum(), _fleiss(counts, rated == usual, drawn)),
-        (f"Krippendorff α ({measurement})", paired.sum(), _alpha(counts, paired, drawn, measurement, labels)),
+        (
+            f"Krippendorff α ({measurement})",
+            paired.sum(),
+            _alpha(counts, paired, drawn, measurement, labels),
+        ),
     ]
     found = [{"metric": name, "n": n, **drawn.row(values, -1, 1)} for name, n, values in rows]
     return result(found, [], method=drawn.method, n_raters=wide.shape[1])
@@ -222,7 +270,10 @@ def _fleiss(counts: np.ndarray, where: np.ndarray, drawn: Resampling) -> np.ndar
     same = (counts * (counts - 1)).sum(axis=1, keepdims=True) / (m * (m - 1))
     sums = drawn.totals(np.hstack([same, counts / m, np.ones_like(same)]), where)
     with np.errstate(invalid="ignore", divide="ignore"):
-        observed, chance = sums[:, 0] / sums[:, -1], ((sums[:, 1:-1] / sums[:, -1:]) ** 2).sum(axis=1)
+        observed, chance = (
+            sums[:, 0] / sums[:, -1],
+            ((sums[:, 1:-1] / sums[:, -1:]) ** 2).sum(axis=1),
+        )
         return (observed - chance) / (1 - chance)
 
 
@@ -232,7 +283,9 @@ def _alpha(
     k, others = counts.shape[1], (counts.sum(axis=1) - 1).clip(min=1)
     # Coincidences of a unit: each ordered pair of its labels, divided by the raters less one.
     pairs = counts[:, :, None] * counts[:, None, :] - counts[:, :, None] * np.eye(k)
-    coincidence = drawn.totals((pairs / others[:, None, None]).reshape(-1, k * k), where).reshape(-1, k, k)
+    coincidence = drawn.totals((pairs / others[:, None, None]).reshape(-1, k * k), where).reshape(
+        -1, k, k
+    )
     margin = coincidence.sum(axis=2)
     if measurement == "ordinal":
         rank = np.cumsum(margin, axis=1) - margin / 2
@@ -240,5 +293,7 @@ def _alpha(
     else:
         cost = _cost(labels, {"nominal": "nominal", "interval": "quadratic"}[measurement])[None]
     observed = (coincidence * cost).sum(axis=(1, 2))
-    expected = (margin[:, :, None] * cost * margin[:, None, :]).sum(axis=(1, 2)) / (margin.sum(axis=1) - 1)
+    expected = (margin[:, :, None] * cost * margin[:, None, :]).sum(axis=(1, 2)) / (
+        margin.sum(axis=1) - 1
+    )
     return 1 - np.divide(observed, expected, out=np.full_like(observed, np.nan), where=expected > 0)

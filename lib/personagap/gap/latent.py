@@ -14,14 +14,17 @@ _STEPS, _CLOSE = 500, 1e-5
 
 
 class _Fit(NamedTuple):
-    """Of the sample and each resample: share of yes, and each rater's rate of yes where the truth is yes, or no."""
+    """Of the sample and each resample: share of yes, and each rater's
+    rate of yes where the truth is yes, or no.
+    """
 
     prevalence: np.ndarray  # (resamples,)
     sensitivity: np.ndarray  # (resamples, n_raters)
     false_alarm: np.ndarray
 
     def posterior(self, yes: np.ndarray, no: np.ndarray) -> np.ndarray:
-        """P(yes) of patterns of labels, 1 where ``yes`` or ``no`` was said (n_patterns, n_raters): one for each.
+        """P(yes) of patterns of labels, 1 where ``yes`` or ``no`` was
+        said (n_patterns, n_raters): one for each.
 
         Returns (resamples, n_patterns).
         """
@@ -33,22 +36,24 @@ class _Fit(NamedTuple):
 def latent_truth(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     """Models judged against the truth that the people's labels point to, beside their majority.
 
-    Each person says yes with a probability of their own where the truth is yes, and with another where it is
-    no, independently given the truth; prevalence and probabilities are fitted by maximum likelihood (Dawid &
-    Skene 1979, Applied Statistics 28, 20–28, eqs. 2.3–2.5). A unit then is a yes with some probability,
-    and true and false positives are expected counts. A model's own two probabilities are fitted likewise,
-    given the people's: it has no say in what the truth is.
+    Each person says yes with a probability of their own where the truth is yes, and with another
+    where it is no, independently given the truth; prevalence and probabilities are fitted by
+    maximum likelihood (Dawid & Skene 1979, Applied Statistics 28, 20–28, eqs. 2.3–2.5). A unit then
+    is a yes with some probability, and true and false positives are expected counts. A model's own
+    two probabilities are fitted likewise, given the people's: it has no say in what the truth is.
 
     Parameters
     ----------
-    judgments : long table ``user prompt item rater rater_kind label``, labels 0/1, of three or more people
-        (two leave the model undetermined), not all of whom need judge all units. Models do not vote.
+    judgments : long table ``user prompt item rater rater_kind label``, labels 0/1, of three or more
+        people (two leave the model undetermined), not all of whom need judge all units. Models do
+        not vote.
 
     Returns
     -------
-    DataFrame ``rater truth metric …``. For every model the metrics of `relevance_metrics` against "latent"
-    and against "majority" (ties are left out), and the "difference" of the two; for every person
-    "sensitivity" and "specificity" against "latent"; for "people" the "prevalence" under each.
+    DataFrame ``rater truth metric …``. For every model the metrics of `relevance_metrics` against
+    "latent" and against "majority" (ties are left out), and the "difference" of the two; for every
+    person "sensitivity" and "specificity" against "latent"; for "people" the "prevalence" under
+    each.
 
     Raises
     ------
@@ -56,9 +61,9 @@ def latent_truth(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
 
     Notes
     -----
-    Each resample of the clusters is fitted anew. People who err on the same (hard) units agree more than the
-    model explains, and it takes them for better than they are: the latent truth is then nearer to the
-    majority than it should be.
+    Each resample of the clusters is fitted anew. People who err on the same (hard) units agree more
+    than the model explains, and it takes them for better than they are: the latent truth is then
+    nearer to the majority than it should be.
 
     Examples
     --------
@@ -88,7 +93,10 @@ def latent_truth(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     votes = np.nanmean(labels, axis=1)
     rows = [
         _row(drawn, "people", name, "prevalence", values, len(labels), 0, 1)
-        for name, values in (("latent", fit.prevalence), ("majority", drawn.ratio(votes > 0.5, where=votes != 0.5)))
+        for name, values in (
+            ("latent", fit.prevalence),
+            ("majority", drawn.ratio(votes > 0.5, where=votes != 0.5)),
+        )
     ]
     for rater in [name for name in wide if name not in humans]:
         rows += _judged(drawn, rater, wide[rater].to_numpy(), truth, which, votes)
@@ -99,7 +107,9 @@ def latent_truth(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     return result(rows, ["rater", "truth"])
 
 
-def _counts(drawn: Resampling, which: np.ndarray, n: int, where: np.ndarray | slice = slice(None)) -> np.ndarray:
+def _counts(
+    drawn: Resampling, which: np.ndarray, n: int, where: np.ndarray | slice = slice(None)
+) -> np.ndarray:
     """How often each pattern occurs, of units ``where``: (resamples, n_patterns)."""
     return drawn.totals(np.eye(n)[which], where)
 
@@ -122,14 +132,21 @@ def _fitted(yes: np.ndarray, no: np.ndarray, counts: np.ndarray) -> _Fit:
 
 
 def _judged(
-    drawn: Resampling, rater: str, x: np.ndarray, truth: np.ndarray, which: np.ndarray, votes: np.ndarray
+    drawn: Resampling,
+    rater: str,
+    x: np.ndarray,
+    truth: np.ndarray,
+    which: np.ndarray,
+    votes: np.ndarray,
 ) -> list[dict]:
     y, decided = votes > 0.5, np.isfinite(x) & (votes != 0.5)
     found = {
         "latent": confusion_metrics(*_outcomes(drawn, x, truth, which)),
         "majority": observed_metrics(x, y, drawn, decided),
     }
-    found["difference"] = {metric: found["latent"][metric] - found["majority"][metric] for metric in METRICS}
+    found["difference"] = {
+        metric: found["latent"][metric] - found["majority"][metric] for metric in METRICS
+    }
     n = {"latent": np.isfinite(x).sum(), "majority": decided.sum(), "difference": decided.sum()}
     rows = []
     for metric, *ends in zip(METRICS[1:], LOWEST[1:], HIGHEST[1:], strict=True):
@@ -140,18 +157,25 @@ def _judged(
     return rows
 
 
-def _outcomes(drawn: Resampling, x: np.ndarray, truth: np.ndarray, which: np.ndarray) -> list[np.ndarray]:
-    """Expected tp, fp, fn, tn of a model, whose two rates are fitted while the people's stay as they are.
+def _outcomes(
+    drawn: Resampling, x: np.ndarray, truth: np.ndarray, which: np.ndarray
+) -> list[np.ndarray]:
+    """Expected tp, fp, fn, tn of a model, whose two rates are
+    fitted while the people's stay as they are.
 
-    Its label tells of the truth too; expected counts that ignore this would take a model that knows the truth for one
-    that is as uncertain as the people's labels are.
+    Its label tells of the truth too; expected counts that ignore this would take a model that knows
+    the truth for one that is as uncertain as the people's labels are.
     """
     yes, no = (_counts(drawn, which, truth.shape[1], x == said) for said in (1, 0))
     after = before = np.full((2, len(truth), 1), np.nan)
     given = truth, truth
     for _ in range(_STEPS):
-        tp, fn = ((n * each).sum(axis=1, keepdims=True) for n, each in zip((yes, no), given, strict=True))
-        fp, tn = (n.sum(axis=1, keepdims=True) - hit for n, hit in zip((yes, no), (tp, fn), strict=True))
+        tp, fn = (
+            (n * each).sum(axis=1, keepdims=True) for n, each in zip((yes, no), given, strict=True)
+        )
+        fp, tn = (
+            n.sum(axis=1, keepdims=True) - hit for n, hit in zip((yes, no), (tp, fn), strict=True)
+        )
         after = _rate(np.stack([tp, fp]), np.stack([tp + fn, fp + tn]))
         given = tuple(truth * a / (truth * a + (1 - truth) * b) for a, b in (after, 1 - after))
         if np.abs(after - before).max() < _CLOSE:
@@ -166,7 +190,14 @@ def _rate(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
 
 
 def _row(
-    drawn: Resampling, rater: str, truth: str, metric: str, values: np.ndarray, n: int, least: float, most: float
+    drawn: Resampling,
+    rater: str,
+    truth: str,
+    metric: str,
+    values: np.ndarray,
+    n: int,
+    least: float,
+    most: float,
 ) -> dict:
     known = {"rater": rater, "truth": truth, "metric": metric, "n": n, "method": drawn.method}
     return known | drawn.row(values, least, most)

@@ -15,36 +15,40 @@ from personagap.results import result
 def prediction_powered_mean(
     judgments: pd.DataFrame, judge: str, *, gold: str | None = None, **how: Unpack[How]
 ) -> pd.DataFrame:
-    """Mean human rating, or rate of a 0/1 label, where people judged some units and a model judged all.
+    """Mean human rating, or rate of a 0/1 label, where people
+    judged some units and a model judged all.
 
-    The judge's mean over all units, less its error where people judged too:
-    θ = mean(y) + λ (mean of f over units without y − mean of f over units with y), y the people's value
-    and f the judge's (Angelopoulos, Duchi & Zrnic 2023, PPI++, arXiv 2311.01453, of means). It is
-    right however bad the judge is. λ = Cov(y, f) / ((1 + n/N) Var f), in [0, 1], for n units with y and N
-    without, tunes it to how good the judge is (0: people alone).
+    The judge's mean over all units, less its error where people judged too: θ = mean(y) + λ (mean
+    of f over units without y − mean of f over units with y), y the people's value and f the judge's
+    (Angelopoulos, Duchi & Zrnic 2023, PPI++, arXiv 2311.01453, of means). It is right however bad
+    the judge is. λ = Cov(y, f) / ((1 + n/N) Var f), in [0, 1], for n units with y and N without,
+    tunes it to how good the judge is (0: people alone).
 
     Parameters
     ----------
     judgments : long table ``user prompt item rater rater_kind label``.
     judge : the model; units that it did not judge are left out.
-    gold : the rater taken for the people, as "human_majority"; None: the mean of all human ratings of a
-        unit. The units that people judged must be as good as a random draw (of units, prompts or users).
+    gold : the rater taken for the people, as "human_majority"; None: the mean of all human ratings
+        of a unit. The units that people judged must be as good as a random draw (of units, prompts
+        or users).
 
     Returns
     -------
-    DataFrame ``rater estimator metric …``, "mean" by "people alone", "judge alone" (its errors included) and
-    "prediction-powered"; then "lambda" and "gain": how many times as many human labels would have given
-    people alone as short an interval. A gain of about 1 says that the judge does not help.
+    DataFrame ``rater estimator metric …``, "mean" by "people alone", "judge alone" (its errors
+    included) and "prediction-powered"; then "lambda" and "gain": how many times as many human
+    labels would have given people alone as short an interval. A gain of about 1 says that the judge
+    does not help.
 
     Raises
     ------
-    UserError : no such judge; fewer than two clusters that people judged, or none left without their labels.
+    UserError : no such judge; fewer than two clusters that people judged, or none left without
+        their labels.
 
     Notes
     -----
-    Prompts and users are resampled, labelled and unlabelled units alike, and θ is computed in each resample
-    (`gap.How`; PPI++ takes units for independent). Both ways the people's raters are these people.
-    The interval is Student's, on the labelled clusters.
+    Prompts and users are resampled, labelled and unlabelled units alike, and θ is computed in each
+    resample (`gap.How`; PPI++ takes units for independent). Both ways the people's raters are these
+    people. The interval is Student's, on the labelled clusters.
 
     Examples
     --------
@@ -65,7 +69,9 @@ def prediction_powered_mean(
     wide, kind = units(judgments), kinds(judgments)
     people = [gold] if gold else [name for name in wide if kind[name] == "human"]
     if not people:
-        raise UserError("no judgments of rater_kind 'human': prediction-powered inference needs some")
+        raise UserError(
+            "no judgments of rater_kind 'human': prediction-powered inference needs some"
+        )
     columns_of(wide, [judge, *people])  # or it says who is unknown
     wide = wide[wide[judge].notna()]
     f, y = wide[judge].to_numpy(), wide[people].mean(axis=1).to_numpy()
@@ -73,12 +79,15 @@ def prediction_powered_mean(
     if known.all() or drawn.clusters(known) < 2:
         raise UserError(
             f"people judged {known.sum()} of {len(y)} units, of {drawn.clusters(known)} clusters: "
-            f"{judge!r} can only help where some units, of two clusters or more, have human labels and some have none"
+            f"{judge!r} can only help where some units, of two clusters or more, have human "
+            "labels and some have none"
         )
     human, everywhere = drawn.ratio(y, where=known), drawn.ratio(f)
     gap = drawn.ratio(f, where=~known) - drawn.ratio(f, where=known)
     spread = (1 + known.sum() / (~known).sum()) * f.var(ddof=1)
-    weight = float(np.clip(np.cov(y[known], f[known])[0, 1] / spread, 0, 1)) if spread > TINY else 0.0
+    weight = (
+        float(np.clip(np.cov(y[known], f[known])[0, 1] / spread, 0, 1)) if spread > TINY else 0.0
+    )
     bounds = (0.0, 1.0) if np.isin(np.append(f, y[known]), [0, 1]).all() else (-np.inf, np.inf)
     estimators = {"people alone": (human, known), "judge alone": (everywhere, np.isfinite(f))}
     estimators["prediction-powered"] = human + weight * gap, known
@@ -86,18 +95,35 @@ def prediction_powered_mean(
     for name, (values, where) in estimators.items():
         low, high, width = _limits(values, drawn, drawn.clusters(where), bounds)
         widths.append(width)
-        rows.append({"estimator": name, "metric": "mean", "estimate": values[0], "ci_low": low, "ci_high": high})
+        rows.append(
+            {
+                "estimator": name,
+                "metric": "mean",
+                "estimate": values[0],
+                "ci_low": low,
+                "ci_high": high,
+            }
+        )
         rows[-1] |= {"n": int(where.sum()), "unit": "label", "method": drawn.method}
     gain = (widths[0] / widths[2]) ** 2
-    told = {"estimator": "prediction-powered", "n": int(known.sum()), "method": "Cov(y, f) / ((1 + n/N) Var f)"}
-    rows += [told | {"metric": "lambda", "estimate": weight}, told | {"metric": "gain", "estimate": gain}]
+    told = {
+        "estimator": "prediction-powered",
+        "n": int(known.sum()),
+        "method": "Cov(y, f) / ((1 + n/N) Var f)",
+    }
+    rows += [
+        told | {"metric": "lambda", "estimate": weight},
+        told | {"metric": "gain", "estimate": gain},
+    ]
     return result([row | {"rater": judge} for row in rows], ["rater", "estimator"])
 
 
 def _limits(
     values: np.ndarray, drawn: Resampling, clusters: int, bounds: tuple[float, float]
 ) -> tuple[float, float, float]:
-    """Confidence limits of a mean that rests on some of the clusters, and the width before they are clipped."""
+    """Confidence limits of a mean that rests on some of the
+    clusters, and the width before they are clipped.
+    """
     error, all_of_them = float(drawn.standard_error(values)), drawn.df + 1
     # Resampling all clusters understates the error of few as if they were as many.
     error *= (clusters / (clusters - 1) * drawn.df / all_of_them) ** 0.5

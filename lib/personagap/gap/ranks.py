@@ -58,7 +58,9 @@ class Spearman:
         return self.weights[key]
 
     def _ranked(self, x: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ranks of ``x`` among ``units`` less their mean (resamples, n), and their sums of squares (resamples,)."""
+        """Ranks of ``x`` among ``units`` less their mean (resamples, n),
+        and their sums of squares (resamples,).
+        """
         key = x.tobytes(), units.tobytes()
         if key not in self.ranked:
             weight = self._weight(units)
@@ -71,16 +73,17 @@ class Spearman:
 def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     """Spearman's ρ of each judge with the mean human rating, and the most that human noise allows.
 
-    With mean ρ̄ between two humans (weighted by the units they share), the mean of k of them has reliability
-    k ρ̄ / (1 + (k − 1) ρ̄) (Spearman–Brown; k is the harmonic mean of ratings per unit); a judge that knew the true
-    values would reach its square root, the ceiling.
-    ρ over the ceiling is the disattenuated value (Spearman 1904); it can exceed 1 by chance.
+    With mean ρ̄ between two humans (weighted by the units they share), the mean of k of them has
+    reliability k ρ̄ / (1 + (k − 1) ρ̄) (Spearman–Brown; k is the harmonic mean of ratings per
+    unit); a judge that knew the true values would reach its square root, the ceiling. ρ over the
+    ceiling is the disattenuated value (Spearman 1904); it can exceed 1 by chance.
 
     Returns
     -------
-    `results`, with the keys ``rater rater_kind``; metrics "spearman", "ceiling" and "disattenuated", of each model and
-    of each human (against the mean of the *other* humans, so the two are to be compared through the disattenuated
-    values). Where humans do not correlate positively the ceiling is undefined, as the ``note`` says.
+    `results`, with the keys ``rater rater_kind``; metrics "spearman", "ceiling" and
+    "disattenuated", of each model and of each human (against the mean of the *other* humans, so the
+    two are to be compared through the disattenuated values). Where humans do not correlate
+    positively the ceiling is undefined, as the ``note`` says.
 
     Examples
     --------
@@ -111,7 +114,13 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
         k = 1 / (1 / ratings).mean()  # noise goes with 1 / ratings of a unit
         ceiling = np.sqrt(k * between / (1 + (k - 1) * between))
         true = rho / ceiling
-        note = "" if not np.isnan(true[0]) else "ρ undefined" if np.isnan(rho[0]) else "humans do not agree: no ceiling"
+        note = (
+            ""
+            if not np.isnan(true[0])
+            else "ρ undefined"
+            if np.isnan(rho[0])
+            else "humans do not agree: no ceiling"
+        )
         kind = "human" if rater in humans else "model"
         who = {"rater": rater, "rater_kind": kind, "n": len(ratings), "note": note}
         rows.append({**who, "metric": "spearman", **drawn.row(rho, -1, 1)})
@@ -121,7 +130,8 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
 
 
 def exact_correlation(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
-    """Spearman's ρ with its permutation p-value: exact when there are few points, which no t test is.
+    """Spearman's ρ with its permutation p-value: exact when
+    there are few points, which no t test is.
 
     Parameters
     ----------

@@ -24,9 +24,10 @@ def judge_inflation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame
 
     Returns
     -------
-    `results`, one row per model, with the key ``rater`` and the two means, ``value human``; ``estimate`` is model −
-    human in units of the rating. Two or more people count as drawn from all who might have rated, with their own
-    severity (`Resampling.over_raters`); one person stands for nobody else, as ``method`` says.
+    `results`, one row per model, with the key ``rater`` and the two means, ``value human``;
+    ``estimate`` is model − human in units of the rating. Two or more people count as drawn from all
+    who might have rated, with their own severity (`Resampling.over_raters`); one person stands for
+    nobody else, as ``method`` says.
 
     Examples
     --------
@@ -48,8 +49,14 @@ def judge_inflation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame
         own = (wide[humans].to_numpy() - human[:, None]).T
         by_rater = np.stack([drawn.ratio(x, where=both & np.isfinite(x)) for x in own], axis=1)
         means = {"value": label[both].mean(), "human": human[both].mean()}
-        rows.append({"rater": rater, "n": both.sum(), **drawn.tested_over_raters(gap, by_rater), **means})
-    same = {"metric": "inflation", "unit": "rating", "method": f"{drawn.method}, {_population(humans)}"}
+        rows.append(
+            {"rater": rater, "n": both.sum(), **drawn.tested_over_raters(gap, by_rater), **means}
+        )
+    same = {
+        "metric": "inflation",
+        "unit": "rating",
+        "method": f"{drawn.method}, {_population(humans)}",
+    }
     return corrected(result(rows, ["rater"], **same), ["metric"])
 
 
@@ -58,7 +65,8 @@ def _population(humans: list[str]) -> str:
 
 
 def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
-    """Does a rater reward or punish a response that names the attribute? Mean rating with − without mention.
+    """Does a rater reward or punish a response that names the
+    attribute? Mean rating with − without mention.
 
     Parameters
     ----------
@@ -66,9 +74,9 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
 
     Returns
     -------
-    `results`, with the key ``rater``, "human" (mean of the human ratings) first, and ``n_mention``, of the ``n``
-    those with a mention; metrics "mention bias" and, for models, "excess", the difference from the humans' value.
-    People are random, as in `judge_inflation`.
+    `results`, with the key ``rater``, "human" (mean of the human ratings) first, and ``n_mention``,
+    of the ``n`` those with a mention; metrics "mention bias" and, for models, "excess", the
+    difference from the humans' value. People are random, as in `judge_inflation`.
 
     Examples
     --------
@@ -83,14 +91,21 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     require(judgments, "mention")
     wide, humans, models = people_and_models(judgments, "mention bias")
     flags = judgments.drop_duplicates([column for column in UNIT if column in judgments])
-    mention = flags.set_index(list(wide.index.names))["mention"].reindex(wide.index).to_numpy(dtype=bool)
+    mention = (
+        flags.set_index(list(wide.index.names))["mention"].reindex(wide.index).to_numpy(dtype=bool)
+    )
     drawn, rows = resample(wide.index, **how), []
     by_rater = np.stack([_mention(drawn, wide[one].to_numpy(), mention) for one in humans], axis=1)
-    for rater, label in [("human", wide[humans].mean(axis=1)), *((model, wide[model]) for model in models)]:
+    for rater, label in [
+        ("human", wide[humans].mean(axis=1)),
+        *((model, wide[model]) for model in models),
+    ]:
         x = label.to_numpy()
         named, unnamed = ~np.isnan(x) & mention, ~np.isnan(x) & ~mention
         if not named.any() or not unnamed.any():
-            raise UserError(f"{rater!r} needs ratings both of responses with a mention and of ones without")
+            raise UserError(
+                f"{rater!r} needs ratings both of responses with a mention and of ones without"
+            )
         delta = _mention(drawn, x, mention)
         who = {"rater": rater, "n": (named | unnamed).sum(), "n_mention": named.sum()}
         one = by_rater if rater == "human" else by_rater[:, :1]  # a model stands for itself
@@ -98,13 +113,17 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
         if rater == "human":
             human = delta
         else:
-            rows.append({**who, "metric": "excess", **drawn.tested_over_raters(delta - human, by_rater)})
+            rows.append(
+                {**who, "metric": "excess", **drawn.tested_over_raters(delta - human, by_rater)}
+            )
     same = {"unit": "rating", "method": f"{drawn.method}, {_population(humans)}"}
     return corrected(result(rows, ["rater"], **same), ["metric"])
 
 
 def _mention(drawn: Resampling, x: np.ndarray, mention: np.ndarray) -> np.ndarray:
-    """Mean of ``x`` with − without mention; of a rater who rated none of either it is 0, as nothing is known."""
+    """Mean of ``x`` with − without mention; of a rater who rated
+    none of either it is 0, as nothing is known.
+    """
     named, unnamed = (drawn.ratio(x, where=np.isfinite(x) & side) for side in (mention, ~mention))
     return np.nan_to_num(named - unnamed)
 
@@ -119,14 +138,16 @@ def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How])
 
     Returns
     -------
-    `results`, with the keys ``rater rater_kind``: "mean rating", and the shares "better" (above 3), "no better" (of
-    judgments at most 3) and "no better, by response" (of responses whose mean is at most 3). People are random, as in
-    `judge_inflation`, but in the last: that is of the mean of these people.
+    `results`, with the keys ``rater rater_kind``: "mean rating", and the shares "better" (above 3),
+    "no better" (of judgments at most 3) and "no better, by response" (of responses whose mean is at
+    most 3). People are random, as in `judge_inflation`, but in the last: that is of the mean of
+    these people.
     """
     judgments = individuals(judgments)
     no_code(judgments["label"])
     table = judgments.assign(
-        rater=judgments["rater"].where(judgments["rater_kind"] == "model", "human"), person=judgments["rater"]
+        rater=judgments["rater"].where(judgments["rater_kind"] == "model", "human"),
+        person=judgments["rater"],
     )
     who = ["rater", "rater_kind"]
     responses = table.groupby([*who, *item], sort=False)["label"].mean().reset_index()
@@ -139,15 +160,26 @@ def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How])
     tables = []
     for name, rows in metrics.items():
         raters = "person" if "person" in rows else None
-        tables.append(means(rows.assign(metric=name), "value", [*who, "metric"], raters=raters, unit="rating", **how))
+        tables.append(
+            means(
+                rows.assign(metric=name),
+                "value",
+                [*who, "metric"],
+                raters=raters,
+                unit="rating",
+                **how,
+            )
+        )
     return pd.concat(tables, ignore_index=True)
 
 
-def rating_effects(judgments: pd.DataFrame, covariates: list[str], **how: Unpack[How]) -> pd.DataFrame:
+def rating_effects(
+    judgments: pd.DataFrame, covariates: list[str], **how: Unpack[How]
+) -> pd.DataFrame:
     """What ratings go up with, and shouldn't: least-squares slopes, each at equal other covariates.
 
-    For length (R17), position (R11) and mention together. A longer response may well be better; so a model's slopes are
-    those of its rating *less the people's mean rating* of the same unit.
+    For length (R17), position (R11) and mention together. A longer response may well be better; so
+    a model's slopes are those of its rating *less the people's mean rating* of the same unit.
 
     Parameters
     ----------
@@ -155,15 +187,17 @@ def rating_effects(judgments: pd.DataFrame, covariates: list[str], **how: Unpack
 
     Returns
     -------
-    `results`, for each ``rater``: "human" (all human ratings) and each model less people. ``metric`` is the covariate;
-    ``estimate`` is in points of the rating per unit of it. One that does not vary has no row.
+    `results`, for each ``rater``: "human" (all human ratings) and each model less people.
+    ``metric`` is the covariate; ``estimate`` is in points of the rating per unit of it. One that
+    does not vary has no row.
     """
     judgments = individuals(judgments)
     key = [column for column in UNIT if column in judgments]
     models = judgments["rater_kind"] == "model"
     if models.all():
         raise UserError(
-            "rating_effects needs labels of people (rater_kind 'human'), which those of models are held against"
+            "rating_effects needs labels of people (rater_kind 'human'), which those of models "
+            "are held against"
         )
     people = judgments[~models].groupby(key)["label"].mean().rename("people")
     table = judgments.assign(rater=judgments["rater"].where(models, "human")).join(people, on=key)
@@ -174,10 +208,14 @@ def rating_effects(judgments: pd.DataFrame, covariates: list[str], **how: Unpack
         x = np.column_stack([np.ones(len(part)), part[used]]).astype(float)
         drawn = resample(part[key], **how)
         k = x.shape[1]
-        products = np.einsum("ij,ik->ijk", x, np.column_stack([x, part["label"]])).reshape(len(part), -1)
+        products = np.einsum("ij,ik->ijk", x, np.column_stack([x, part["label"]])).reshape(
+            len(part), -1
+        )
         sums = drawn.totals(products).reshape(-1, k, k + 1)
         slopes = (np.linalg.pinv(sums[:, :, :k]) @ sums[:, :, k:])[:, :, 0]
         for covariate, values in zip(used, slopes.T[1:], strict=True):
-            rows.append({"rater": rater, "metric": covariate, "n": len(part), **drawn.tested(values)})
+            rows.append(
+                {"rater": rater, "metric": covariate, "n": len(part), **drawn.tested(values)}
+            )
     same = {"unit": "rating per unit", "method": f"least squares, {drawn.method}"}
     return corrected(result(rows, ["rater"], **same), ["metric"])

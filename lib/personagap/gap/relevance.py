@@ -11,20 +11,32 @@ from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import binary, columns_of, kinds, units
 from personagap.results import result
 
-METRICS = ("prevalence", "yes_rate", "precision", "recall", "f1", "accuracy", "kappa", "auprc", "over_selection")
+METRICS = (
+    "prevalence",
+    "yes_rate",
+    "precision",
+    "recall",
+    "f1",
+    "accuracy",
+    "kappa",
+    "auprc",
+    "over_selection",
+)
 LOWEST = [-1 if name == "kappa" else 0 for name in METRICS]
 HIGHEST = [np.inf if name == "over_selection" else 1 for name in METRICS]
 #: κ, F1 and AUPRC are no shares of anything.
 UNITS = {"over_selection": "ratio", **dict.fromkeys(("f1", "kappa", "auprc"), "")}
 
 
-def confusion_metrics(tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray) -> dict[str, np.ndarray]:
+def confusion_metrics(
+    tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray
+) -> dict[str, np.ndarray]:
     """All of ``METRICS`` from counts (or expected counts) of the four outcomes, elementwise.
 
-    Precision is 0 for a judge that never says yes, κ is 0 for one that always says the same. AUPRC is
-    scikit-learn's average precision of a yes/no score: P·R + (1 − R)·prevalence. Over-selection is
-    the judge's yes rate over the gold's. Without a positive in the gold, recall and what rests on it
-    are NaN.
+    Precision is 0 for a judge that never says yes, κ is 0 for one that always says the same. AUPRC
+    is scikit-learn's average precision of a yes/no score: P·R + (1 − R)·prevalence. Over-selection
+    is the judge's yes rate over the gold's. Without a positive in the gold, recall and what rests
+    on it are NaN.
 
     Examples
     --------
@@ -59,14 +71,20 @@ def _metrics(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:
     return _stack(observed_metrics(x, y, drawn, ~np.isnan(x)))
 
 
-def observed_metrics(x: np.ndarray, y: np.ndarray, drawn: Resampling, where: np.ndarray) -> dict[str, np.ndarray]:
-    """`confusion_metrics` of 0/1 labels ``x`` against gold ``y``, on the units ``where``, in each resample."""
+def observed_metrics(
+    x: np.ndarray, y: np.ndarray, drawn: Resampling, where: np.ndarray
+) -> dict[str, np.ndarray]:
+    """`confusion_metrics` of 0/1 labels ``x`` against gold ``y``,
+    on the units ``where``, in each resample.
+    """
     outcomes = np.stack([x * y, x * (1 - y), (1 - x) * y, (1 - x) * (1 - y)], axis=1)
     return confusion_metrics(*drawn.totals(outcomes, where).T)
 
 
 def _clusters(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:
-    """How many clusters each of ``METRICS`` rests on; NaN for those that are no share of anything."""
+    """How many clusters each of ``METRICS`` rests on; NaN for
+    those that are no share of anything.
+    """
     judged = ~np.isnan(x)
     units = {"precision": x == 1, "recall": judged & (y == 1), "f1": judged & ((x == 1) | (y == 1))}
     units |= dict.fromkeys(["prevalence", "yes_rate", "accuracy"], judged)
@@ -82,12 +100,16 @@ def gold_units(wide: pd.DataFrame, gold: str) -> pd.DataFrame:
     binary(wide, [gold])
     judged = wide[wide[gold].notna()]
     if not judged[gold].any():
-        raise UserError(f"{gold!r} never says yes, so recall, F1 and AUPRC are undefined: choose another gold")
+        raise UserError(
+            f"{gold!r} never says yes, so recall, F1 and AUPRC are undefined: choose another gold"
+        )
     return judged
 
 
 def shared_units(judgments: pd.DataFrame, a: str, b: str, gold: str) -> pd.DataFrame:
-    """The units that the gold rater and both others judged; the rater "select_all" says yes to every one."""
+    """The units that the gold rater and both others judged; the
+    rater "select_all" says yes to every one.
+    """
     wide = gold_units(units(judgments), gold).assign(select_all=1.0)
     wide = wide[columns_of(wide, [a, b]).notna().all(axis=1)]
     if wide.empty:
@@ -95,20 +117,24 @@ def shared_units(judgments: pd.DataFrame, a: str, b: str, gold: str) -> pd.DataF
     return wide
 
 
-def relevance_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **how: Unpack[How]) -> pd.DataFrame:
+def relevance_metrics(
+    judgments: pd.DataFrame, gold: str = "human_majority", **how: Unpack[How]
+) -> pd.DataFrame:
     """Each rater against the gold labels, and always two baselines that know nothing.
 
     Parameters
     ----------
     judgments : long table ``user prompt item rater rater_kind label``, labels 0/1.
-    gold : the rater taken as truth. A human that is part of a majority agrees partly with itself (R8).
+    gold : the rater taken as truth. A human that is part of a majority agrees partly with itself
+        (R8).
     **how : ``cluster``, ``n_bootstrap``, ``level`` and ``seed`` of the intervals, see ``gap.How``.
 
     Returns
     -------
-    `results`, with the keys ``rater rater_kind``: `METRICS` of each rater and of the baselines "select_all" (always
-    yes, R5) and "prevalence" (yes at random at the base rate; expected values). A share of 0 or 1 has Wilson's interval
-    at the number of its clusters, unless it is a baseline's by definition.
+    `results`, with the keys ``rater rater_kind``: `METRICS` of each rater and of the baselines
+    "select_all" (always yes, R5) and "prevalence" (yes at random at the base rate; expected
+    values). A share of 0 or 1 has Wilson's interval at the number of its clusters, unless it is a
+    baseline's by definition.
 
     Examples
     --------
@@ -141,7 +167,14 @@ def relevance_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **h
     rows.append(("select_all", len(y), "baseline", _stack(confusion_metrics(*everything)), 0))
     rows.append(("prevalence", len(y), "baseline", _stack(confusion_metrics(*chance)), 0))
     tables = [
-        pd.DataFrame({"rater": rater, "rater_kind": of, "n": n, **_by_metric(drawn.row(values, LOWEST, HIGHEST, held))})
+        pd.DataFrame(
+            {
+                "rater": rater,
+                "rater_kind": of,
+                "n": n,
+                **_by_metric(drawn.row(values, LOWEST, HIGHEST, held)),
+            }
+        )
         for rater, n, of, values, held in rows
     ]
     return result(pd.concat(tables), ["rater", "rater_kind"], method=drawn.method)
@@ -154,15 +187,16 @@ def _by_metric(columns: dict[str, np.ndarray], metrics: Sequence[str] = METRICS)
 def paired_difference(
     judgments: pd.DataFrame, a: str, b: str, gold: str = "human_majority", **how: Unpack[How]
 ) -> pd.DataFrame:
-    """Does judge ``a`` differ from judge ``b``? Both are scored on the same items of the same resamples.
+    """Does judge ``a`` differ from judge ``b``? Both are scored on
+    the same items of the same resamples.
 
     ``b`` may be "select_all", the baseline that always says yes.
 
     Returns
     -------
-    `results`, one row per metric, with the key ``contrast`` and ``value_a value_b``; ``estimate`` is a − b. The p-value
-    is that of the interval: below 1 − ``level`` where it excludes 0. Tests are corrected where several pairs are
-    compared (`results.corrected`).
+    `results`, one row per metric, with the key ``contrast`` and ``value_a value_b``; ``estimate``
+    is a − b. The p-value is that of the interval: below 1 − ``level`` where it excludes 0. Tests
+    are corrected where several pairs are compared (`results.corrected`).
 
     Examples
     --------
@@ -181,7 +215,9 @@ def paired_difference(
     """
     wide = shared_units(judgments, a, b, gold)
     drawn, y = resample(wide.index, **how), wide[gold].to_numpy()
-    values_a, values_b = (_metrics(labels.to_numpy(), y, drawn) for _, labels in binary(wide, [a, b]).items())
+    values_a, values_b = (
+        _metrics(labels.to_numpy(), y, drawn) for _, labels in binary(wide, [a, b]).items()
+    )
     table = difference_table(f"{a} − {b}", METRICS, values_a, values_b, drawn, len(wide))
     return table[table["metric"] != "prevalence"].reset_index(drop=True)
 
@@ -190,5 +226,7 @@ def difference_table(
     contrast: str, metrics: Sequence[str], a: np.ndarray, b: np.ndarray, drawn: Resampling, n: int
 ) -> pd.DataFrame:
     """a − b of metrics in the sample and each resample (resamples, n_metrics), on ``n`` units."""
-    table = pd.DataFrame({**_by_metric(drawn.tested(a - b), metrics), "value_a": a[0], "value_b": b[0]})
+    table = pd.DataFrame(
+        {**_by_metric(drawn.tested(a - b), metrics), "value_a": a[0], "value_b": b[0]}
+    )
     return result(table, ["contrast"], contrast=contrast, n=n, method=drawn.method)

@@ -23,35 +23,39 @@ def alternative_annotator_test(
 ) -> pd.DataFrame:
     """Does a model stand for the people at least as well as one of them would?
 
-    Each person is left out in turn; on every unit the model and that person are held against the remaining people, and
-    whoever is closer to them wins it (a tie is won by both). Calderon, Reichart & Dror 2025 (arXiv 2501.10970, §3):
-    the model's advantage probability ρᶠ against that person's ρʰ, H₀: ρᶠ ≤ ρʰ − ε, corrected over people by Benjamini
-    & Yekutieli; the winning rate ω is the share of people for whom H₀ is rejected, and a model with ω ≥ 0.5 passes.
+    Each person is left out in turn; on every unit the model and that person are held against the
+    remaining people, and whoever is closer to them wins it (a tie is won by both). Calderon,
+    Reichart & Dror 2025 (arXiv 2501.10970, §3): the model's advantage probability ρᶠ against that
+    person's ρʰ, H₀: ρᶠ ≤ ρʰ − ε, corrected over people by Benjamini & Yekutieli; the winning rate ω
+    is the share of people for whom H₀ is rejected, and a model with ω ≥ 0.5 passes.
 
     Parameters
     ----------
-    judgments : long table ``user prompt item rater rater_kind label`` of two or more people (three are better) and one
-        model or more. A majority vote is nobody who could be left out.
-    epsilon : what people may be better by, for they cost more: 0.2 for experts, 0.15 for trained annotators, 0.1 for
-        crowd workers (the paper's rule of thumb).
-    measurement : "nominal" labels (closeness is the share of the others who gave the same) or "interval" ratings
-        (closeness is minus the root mean square of the distances).
-    alpha : level of the tests and of the winning rate; not of the intervals, that is ``level`` of **how.
+    judgments : long table ``user prompt item rater rater_kind label`` of two or more people (three
+        are better) and one model or more. A majority vote is nobody who could be left out.
+    epsilon : what people may be better by, for they cost more: 0.2 for experts, 0.15 for trained
+        annotators, 0.1 for crowd workers (the paper's rule of thumb).
+    measurement : "nominal" labels (closeness is the share of the others who gave the same) or
+        "interval" ratings (closeness is minus the root mean square of the distances).
+    alpha : level of the tests and of the winning rate; not of the intervals, that is ``level`` of
+        **how.
 
     Returns
     -------
-    DataFrame ``rater annotator metric …``. For each model and person: "advantage probability" ρᶠ, and "advantage"
-    ρᶠ − ρʰ with the p-value of H₀. For each model and "all": "winning rate" and "mean advantage probability".
+    DataFrame ``rater annotator metric …``. For each model and person: "advantage probability" ρᶠ,
+    and "advantage" ρᶠ − ρʰ with the p-value of H₀. For each model and "all": "winning rate" and
+    "mean advantage probability".
 
     Raises
     ------
-    UserError : fewer than two people, as where only their majority is stored; no model; nothing that they share.
+    UserError : fewer than two people, as where only their majority is stored; no model; nothing
+        that they share.
 
     Notes
     -----
-    The paper's t test takes units for independent; here prompts and users are resampled (`gap.How`), and two
-    pseudo-clusters as large as the largest seen, one for and one against, keep it honest where hardly any unit
-    is decided (Bonett & Price 2012).
+    The paper's t test takes units for independent; here prompts and users are resampled
+    (`gap.How`), and two pseudo-clusters as large as the largest seen, one for and one against, keep
+    it honest where hardly any unit is decided (Bonett & Price 2012).
 
     Examples
     --------
@@ -65,7 +69,8 @@ def alternative_annotator_test(
     5   human_2                   advantage     0.286       0.005
     7       all  mean advantage probability     0.609         NaN
     """
-    # One person is left out, and somebody must be left whom the model and that person can be held against.
+    # One person is left out, and somebody must be left whom the model
+    # and that person can be held against.
     wide, humans, models = people_and_models(judgments, "the alternative annotator test", 2)
     if not models:
         raise UserError("no judgments of rater_kind 'model' to compare with the people")
@@ -74,28 +79,57 @@ def alternative_annotator_test(
     for model in models:
         x, tests, wins = wide[model].to_numpy(), [], []
         for j, name in enumerate(humans):
-            model_wins, person_wins, usable = _won(x, labels[:, j], np.delete(labels, j, axis=1), measurement)
+            model_wins, person_wins, usable = _won(
+                x, labels[:, j], np.delete(labels, j, axis=1), measurement
+            )
             if not usable.any():
-                raise UserError(f"{model!r} and {name!r} share no unit with another person: leave one of them out")
-            key = {"rater": model, "annotator": name, "n": int(usable.sum()), "method": drawn.method}
+                raise UserError(
+                    f"{model!r} and {name!r} share no unit with another person: leave one of "
+                    "them out"
+                )
+            key = {
+                "rater": model,
+                "annotator": name,
+                "n": int(usable.sum()),
+                "method": drawn.method,
+            }
             share = drawn.ratio(model_wins, where=usable)
-            probability = {"metric": "advantage probability", **drawn.row(share, 0, 1, drawn.clusters(usable))}
-            tests += [key | probability, key | _advantage(model_wins - person_wins, usable, drawn, epsilon)]
+            probability = {
+                "metric": "advantage probability",
+                **drawn.row(share, 0, 1, drawn.clusters(usable)),
+            }
+            tests += [
+                key | probability,
+                key | _advantage(model_wins - person_wins, usable, drawn, epsilon),
+            ]
             wins.append(share)
-        adjusted = stats.false_discovery_control([test["p_value"] for test in tests[1::2]], method="by")
+        adjusted = stats.false_discovery_control(
+            [test["p_value"] for test in tests[1::2]], method="by"
+        )
         for test, p_adjusted in zip(tests[1::2], adjusted, strict=True):
-            test |= {"p_adjusted": p_adjusted, "family": f"{len(humans)} people, Benjamini–Yekutieli"}
+            test |= {
+                "p_adjusted": p_adjusted,
+                "family": f"{len(humans)} people, Benjamini–Yekutieli",
+            }
         mean, found = np.mean(wins, axis=0), float(np.mean(adjusted <= alpha))
         every = {"rater": model, "annotator": "all", "n": len(humans)}
         rate = f"share of people whom the model is as good as, ε = {epsilon}; it passes from 0.5"
         rows += [*tests, every | {"metric": "winning rate", "estimate": found, "method": rate}]
-        probability = {"metric": "mean advantage probability", **drawn.row(mean, 0, 1), "method": drawn.method}
+        probability = {
+            "metric": "mean advantage probability",
+            **drawn.row(mean, 0, 1),
+            "method": drawn.method,
+        }
         rows.append(every | probability)
     return result([row | {"unit": "share"} for row in rows], ["rater", "annotator"])
 
 
-def _won(x: np.ndarray, own: np.ndarray, others: np.ndarray, measurement: str) -> tuple[np.ndarray, ...]:
-    """Units (n,) that the model wins and the person wins (ties both), and those that all sides judged."""
+def _won(
+    x: np.ndarray, own: np.ndarray, others: np.ndarray, measurement: str
+) -> tuple[np.ndarray, ...]:
+    """Units (n,) that the model wins and the person wins (ties
+    both), and those that all sides judged.
+    """
     usable = np.isfinite(x + own) & np.isfinite(others).any(axis=1)
     scores = []
     for label in (x, own):
@@ -117,4 +151,10 @@ def _advantage(d: np.ndarray, usable: np.ndarray, drawn: Resampling, epsilon: fl
     error = np.hypot(drawn.standard_error(values), 2**0.5 * largest)
     low, high = student(values[0], error, drawn.df, drawn.level, -1, 1)
     p_value = float(special.stdtr(drawn.df, -(values[0] + epsilon) / error))
-    return {"metric": "advantage", "estimate": values[0], "ci_low": low, "ci_high": high, "p_value": p_value}
+    return {
+        "metric": "advantage",
+        "estimate": values[0],
+        "ci_low": low,
+        "ci_high": high,
+        "p_value": p_value,
+    }

@@ -10,14 +10,15 @@ from a bootstrap of its own, and G − 1 is that of the smaller factor (Cameron,
 alone covers in 90–93 % (``personagap.validation.gap``). The pigeonhole bootstrap (Owen 2007), which
 multiplies the two multiplicities, covered in 97–100 % of a like trial: needlessly wide.
 
-A statistic that is the same in every cluster has V = 0, which does not make it certain. For shares of 0
-or 1 there is a remedy: G independent clusters are all at 1 with a probability of at most (true share)^G,
-however much the judgments of a cluster go together. So they count as G observations, and Wilson's
-interval of G in G says how far below 1 the share may be: 3.84 / (G + 3.84), much as the rule of three
-(Hanley & Lippman-Hand 1983, JAMA 249, 1743–1745). Shares of 95–99 % of 20 prompts are covered in all of
-150 trials with it, in 15–65 % without. Means of paired differences of shares get two pseudo-clusters
-(`with_pseudo_clusters`), and so does any other statistic that is the same in every cluster and not 0: one for it and
-one against, of its own size. Then four clusters at +1 are no proof, six are, as by the sign test.
+A statistic that is the same in every cluster has V = 0, which does not make it certain. For shares
+of 0 or 1 there is a remedy: G independent clusters are all at 1 with a probability of at most (true
+share)^G, however much the judgments of a cluster go together. So they count as G observations, and
+Wilson's interval of G in G says how far below 1 the share may be: 3.84 / (G + 3.84), much as the
+rule of three (Hanley & Lippman-Hand 1983, JAMA 249, 1743–1745). Shares of 95–99 % of 20 prompts are
+covered in all of 150 trials with it, in 15–65 % without. Means of paired differences of shares get
+two pseudo-clusters (`with_pseudo_clusters`), and so does any other statistic that is the same in
+every cluster and not 0: one for it and one against, of its own size. Then four clusters at +1 are
+no proof, six are, as by the sign test.
 """
 
 import functools
@@ -40,7 +41,8 @@ TINY = 1e-9
 class How(TypedDict, total=False):
     """How intervals are made: keyword arguments of every function that gives one.
 
-    cluster : column whose levels are drawn with replacement, or two that cross. Default: prompt, user.
+    cluster : column whose levels are drawn with replacement, or two that cross. Default: prompt,
+        user.
     n_bootstrap : resamples, of each of the two factors. Default 2,000.
     level : coverage of the intervals. Default 0.95.
     seed : determines the resamples. Default 0.
@@ -59,8 +61,8 @@ class Resampling:
     Attributes
     ----------
     cell : (n_units,) the cell, i.e. combination of clusters, of each unit.
-    weights : (1 + k · n_bootstrap, n_cells) multiplicities. Row 0 is all ones, the sample itself, so
-        a statistic of weighted sums yields its estimate and its resamples at once; then come k
+    weights : (1 + k · n_bootstrap, n_cells) multiplicities. Row 0 is all ones, the sample itself,
+        so a statistic of weighted sums yields its estimate and its resamples at once; then come k
         blocks, one (k = 1) or those of the two factors and of their cells (k = 3).
     codes : (k, n_cells) the cluster of each cell in each block.
     level : coverage of the intervals.
@@ -87,53 +89,77 @@ class Resampling:
         return min(len(np.unique(code[self.cell[where]])) for code in self.codes)
 
     def totals(self, values: np.ndarray, where: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Weighted sums of ``values`` (n_units, m), or of those rows ``where``: (1 + k · n_bootstrap, m)."""
+        """Weighted sums of ``values`` (n_units, m), or of those rows
+        ``where``: (1 + k · n_bootstrap, m).
+        """
         sums = np.zeros((self.weights.shape[1], values.shape[1]))
         np.add.at(sums, self.cell[where], values[where])
         return self.weights @ sums
 
-    def ratio(self, x: np.ndarray, y: np.ndarray | float = 1.0, where: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Σ x / Σ y of units, by default the mean of x: (1 + k · n_bootstrap,); NaN where Σ y is 0."""
+    def ratio(
+        self, x: np.ndarray, y: np.ndarray | float = 1.0, where: np.ndarray | slice = slice(None)
+    ) -> np.ndarray:
+        """Σ x / Σ y of units, by default the mean of x: (1 + k ·
+        n_bootstrap,); NaN where Σ y is 0.
+        """
         over, under = self.totals(np.stack(np.broadcast_arrays(x, y), axis=1), where).T
         return np.divide(over, under, out=np.full_like(over, np.nan), where=under > 0)
 
     def standard_error(self, values: np.ndarray) -> np.ndarray:
-        """Of a statistic's values (1 + k · n_bootstrap, …); resamples in which it is undefined are left out."""
+        """Of a statistic's values (1 + k · n_bootstrap, …); resamples
+        in which it is undefined are left out.
+        """
         k = len(self.sizes)
         blocks = values[1:].reshape(k, -1, *values.shape[1:])
         if not np.isfinite(blocks).all():
             blocks = np.ma.masked_invalid(blocks)
         variance = (np.ma.filled(blocks.var(axis=1), np.nan).T * self.sizes / (self.sizes - 1)).T
         if k == 3:  # the difference of variances can fall below either factor's own, by chance
-            variance = np.maximum(variance[:2].sum(axis=0) - variance[2], variance[:2].max(axis=0))[None]
+            variance = np.maximum(variance[:2].sum(axis=0) - variance[2], variance[:2].max(axis=0))[
+                None
+            ]
         return np.sqrt(variance[0])
 
     def interval(
-        self, values: np.ndarray, low: float = -np.inf, high: float = np.inf, clusters: float | np.ndarray = np.nan
+        self,
+        values: np.ndarray,
+        low: float = -np.inf,
+        high: float = np.inf,
+        clusters: float | np.ndarray = np.nan,
     ) -> np.ndarray:
         """Confidence limits (2, …) of a statistic that cannot leave [``low``, ``high``].
 
-        ``clusters``, for a share: how many it rests on, for Wilson's interval where it is 0 or 1 in all of them. (Where
-        it is the same but neither, that is a rule, such as that of a retriever that takes five of each list.) 0: it is
-        what it is by definition. NaN: it is no share.
+        ``clusters``, for a share: how many it rests on, for Wilson's interval where it is 0 or 1 in
+        all of them. (Where it is the same but neither, that is a rule, such as that of a retriever
+        that takes five of each list.) 0: it is what it is by definition. NaN: it is no share.
         """
         centre, error = self._centred(values, np.isnan(clusters))
         limits = student(centre, error, self.df, self.level, low, high)
-        constant = (error < TINY) & ((values[0] == 0) | (values[0] == 1)) & (np.asarray(clusters) > 0)
+        constant = (
+            (error < TINY) & ((values[0] == 0) | (values[0] == 1)) & (np.asarray(clusters) > 0)
+        )
         if constant.any():
             known = wilson(values[0], np.where(constant, clusters, np.nan), self.level)
             limits = np.where(constant, known, limits)
         return limits
 
-    def _centred(self, values: np.ndarray, no_share: bool | np.ndarray = True) -> tuple[np.ndarray, np.ndarray]:
-        """Centre and standard error; with pseudo-clusters where a statistic that is ``no_share`` does not vary."""
+    def _centred(
+        self, values: np.ndarray, no_share: bool | np.ndarray = True
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Centre and standard error; with pseudo-clusters where a
+        statistic that is ``no_share`` does not vary.
+        """
         error = self.standard_error(values)
         constant = (error < TINY) & no_share
         centre, least = with_pseudo_clusters(values[0], 0.0, self.df + 1, np.abs(values[0]))
         return np.where(constant, centre, values[0]), np.where(constant, least, error)
 
     def row(
-        self, values: np.ndarray, low: float = -np.inf, high: float = np.inf, clusters: float | np.ndarray = np.nan
+        self,
+        values: np.ndarray,
+        low: float = -np.inf,
+        high: float = np.inf,
+        clusters: float | np.ndarray = np.nan,
     ) -> dict[str, np.ndarray]:
         """``estimate ci_low ci_high`` of a statistic, see `interval`."""
         ends = self.interval(values, low, high, clusters)
@@ -144,10 +170,12 @@ class Resampling:
         return {**self.row(values), "p_value": self.p_value(values)}
 
     def over_raters(self, values: np.ndarray, by_rater: np.ndarray) -> tuple[float, float]:
-        """Standard error and Satterthwaite's df of ``values`` where raters are drawn from a population as clusters are.
+        """Standard error and Satterthwaite's df of ``values`` where raters
+        are drawn from a population as clusters are.
 
-        ``by_rater`` (1 + k · n_bootstrap, n_raters) is the statistic of each rater. The variance over raters, less what
-        resampling says of it, joins that of clusters (as in `effects.contrasts` that of phrasings). One rater: not.
+        ``by_rater`` (1 + k · n_bootstrap, n_raters) is the statistic of each rater. The variance
+        over raters, less what resampling says of it, joins that of clusters (as in
+        `effects.contrasts` that of phrasings). One rater: not.
         """
         apart = by_rater - np.nanmean(by_rater, axis=1, keepdims=True)
         error2, raters = float(self.standard_error(values)) ** 2, by_rater.shape[1]
@@ -156,7 +184,9 @@ class Resampling:
         parts = (apart[0] ** 2).sum(), (self.standard_error(apart) ** 2).sum()
         between, within = (float(part) / (raters - 1) / raters for part in parts)
         variance = max(error2 + between - within, error2, between)
-        spread = error2**2 / self.df + between**2 / (raters - 1) + within**2 / (self.df * (raters - 1))
+        spread = (
+            error2**2 / self.df + between**2 / (raters - 1) + within**2 / (self.df * (raters - 1))
+        )
         return variance**0.5, variance**2 / spread if spread else self.df
 
     def tested_over_raters(self, values: np.ndarray, by_rater: np.ndarray) -> dict[str, float]:
@@ -175,12 +205,14 @@ class Resampling:
         return np.where(np.isnan(error), np.nan, 2 * special.stdtr(self.df, -np.abs(t)))
 
 
-def with_pseudo_clusters(mean: float, error: float, clusters: int, largest: float = 1.0) -> tuple[float, float]:
+def with_pseudo_clusters(
+    mean: float, error: float, clusters: int, largest: float = 1.0
+) -> tuple[float, float]:
     """Centre and standard error of a mean, honest also where hardly a cluster differs, or none.
 
-    Two pseudo-clusters join, one at ``largest`` and one at minus that (Bonett & Price 2012, Journal of Educational and
-    Behavioral Statistics 37, 479–488, there for pairs of 0/1; ``effects.contrasts`` does it too). They vanish as
-    clusters come in.
+    Two pseudo-clusters join, one at ``largest`` and one at minus that (Bonett & Price 2012, Journal
+    of Educational and Behavioral Statistics 37, 479–488, there for pairs of 0/1;
+    ``effects.contrasts`` does it too). They vanish as clusters come in.
     """
     n = clusters + 2
     squares = error**2 * clusters * (clusters - 1) + 2 * largest**2 + 2 * clusters * mean**2 / n
@@ -195,11 +227,13 @@ def resample(
     level: float = 0.95,
     seed: int = 0,
 ) -> Resampling:
-    """Draw the clusters that ``units`` belong to, by level or column, with replacement, see ``How``.
+    """Draw the clusters that ``units`` belong to, by level or
+    column, with replacement, see ``How``.
 
     Raises
     ------
-    UserError : the judgments lack the factor, or all share one level of it; too few resamples, or no such level.
+    UserError : the judgments lack the factor, or all share one level of it; too few resamples, or
+        no such level.
     """
     at_least(FEWEST, n_bootstrap=n_bootstrap)
     if not 0 < level < 1:
@@ -210,17 +244,25 @@ def resample(
     table, codes = units.to_frame() if isinstance(units, pd.Index) else units, []
     for factor in factors:
         if factor not in table:
-            raise UserError(f"no column {factor!r} in the judgments: choose cluster= among {', '.join(table)}")
+            raise UserError(
+                f"no column {factor!r} in the judgments: choose cluster= among {', '.join(table)}"
+            )
         codes.append(pd.factorize(table[factor], use_na_sentinel=False)[0])
         if codes[-1].max() == 0:
-            raise UserError(f"only one {factor} in the judgments, so no interval over {factor}s: change cluster=")
+            raise UserError(
+                f"only one {factor} in the judgments, so no interval over {factor}s: change "
+                "cluster="
+            )
     sizes = [code.max() + 1 for code in codes]
     numbers, cell = np.unique(np.ravel_multi_index(codes, sizes), return_inverse=True)
     cells = np.unravel_index(numbers, sizes)
     blocks = [*cells, np.arange(len(numbers))] if len(factors) == 2 else [cells[0]]
     sizes = np.array([code.max() + 1 for code in blocks])
     drawn = _multiplicities(tuple(sizes.tolist()), n_bootstrap, seed)
-    weights = [np.ones((1, len(numbers))), *(each[:, code] for each, code in zip(drawn, blocks, strict=True))]
+    weights = [
+        np.ones((1, len(numbers))),
+        *(each[:, code] for each, code in zip(drawn, blocks, strict=True)),
+    ]
     how = f"cluster bootstrap by {' and '.join(factors)}, {n_bootstrap} resamples, t interval"
     return Resampling(cell, np.concatenate(weights), np.stack(blocks), level, how)
 

@@ -19,9 +19,12 @@ CHUNK = 20_000
 
 
 def _average_precision(y: np.ndarray, score: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Average precision Σ (R_t − R_{t−1}) P_t for each row of ``weight``; NaN without a positive."""
+    """Average precision Σ (R_t − R_{t−1}) P_t for each row of
+    ``weight``; NaN without a positive.
+    """
     order = np.argsort(-score, kind="stable")
-    last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)  # of each distinct score, high to low
+    # Of each distinct score, high to low.
+    last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
     hits, yes = (np.cumsum(weight[:, order] * label, axis=1)[:, last] for label in (y[order], 1.0))
     precision = np.divide(hits, yes, out=np.zeros_like(hits), where=yes > 0)
     area, positive = (np.diff(hits, axis=1, prepend=0) * precision).sum(axis=1), hits[:, -1]
@@ -29,16 +32,21 @@ def _average_precision(y: np.ndarray, score: np.ndarray, weight: np.ndarray) -> 
 
 
 def _resampled_precision(y: np.ndarray, score: np.ndarray, drawn: Resampling) -> np.ndarray:
-    """Average precision in the sample and each resample (scikit-learn's take one set of weights at a time)."""
+    """Average precision in the sample and each resample
+    (scikit-learn's take one set of weights at a time).
+    """
     chunks = np.array_split(drawn.weights, 1 + drawn.weights.size // CHUNK)
-    return np.concatenate([_average_precision(y, score, weights[:, drawn.cell]) for weights in chunks])
+    return np.concatenate(
+        [_average_precision(y, score, weights[:, drawn.cell]) for weights in chunks]
+    )
 
 
 def _best(y: np.ndarray, score: np.ndarray) -> tuple[float, float]:
     """The largest F1 of any threshold, and the highest threshold that reaches it."""
     precision, recall, thresholds = precision_recall_curve(y, score)
-    # Rounded, or the last bit would choose among thresholds that are equally good; from the highest down, as `argmax`
-    # takes the first, and without the last point of the curve, recall 0, which has no threshold.
+    # Rounded, or the last bit would choose among thresholds that are equally good; from the highest
+    # down, as `argmax` takes the first, and without the last point of the curve, recall 0, which
+    # has no threshold.
     f1 = (2 * precision * recall / np.maximum(precision + recall, 1e-30))[-2::-1].round(12)
     return f1.max(), thresholds[::-1][f1.argmax()]
 
@@ -51,15 +59,17 @@ def _held_out(y: np.ndarray, score: np.ndarray, groups: np.ndarray) -> np.ndarra
     return label
 
 
-def scored_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **how: Unpack[How]) -> pd.DataFrame:
+def scored_metrics(
+    judgments: pd.DataFrame, gold: str = "human_majority", **how: Unpack[How]
+) -> pd.DataFrame:
     """Judges that give a score (higher: more relevant), without a threshold or with the best one.
 
     Returns
     -------
-    `results`, with the key ``rater``; metrics "prevalence", "auprc", "auprc_per_user" (the mean over prompt × user
-    lists that hold a relevant attribute), "best_f1", "best_threshold" and "f1". The best F1 is optimistic, for its
-    threshold is chosen on the same items (its chance level is that of select-all); "f1" chooses it on other prompts
-    (cross-fitted).
+    `results`, with the key ``rater``; metrics "prevalence", "auprc", "auprc_per_user" (the mean
+    over prompt × user lists that hold a relevant attribute), "best_f1", "best_threshold" and "f1".
+    The best F1 is optimistic, for its threshold is chosen on the same items (its chance level is
+    that of select-all); "f1" chooses it on other prompts (cross-fitted).
 
     Examples
     --------
@@ -72,7 +82,10 @@ def scored_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **how:
     """
     wide = gold_units(units(judgments), gold)
     if wide.isna().any(axis=None):
-        raise UserError("scored_metrics needs a score of every rater for every item: leave out incomplete raters")
+        raise UserError(
+            "scored_metrics needs a score of every rater for every item: leave out incomplete "
+            "raters"
+        )
     drawn = resample(wide.index, **how)
     y = wide[gold].to_numpy()
     prompt = wide.index.get_level_values("prompt").to_numpy()
@@ -90,7 +103,11 @@ def scored_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **how:
             {"rater": rater, "metric": "auprc_per_user", "estimate": np.mean(own)},
             {"rater": rater, "metric": "best_f1", "estimate": best_f1},
             {"rater": rater, "metric": "best_threshold", "estimate": best_threshold},
-            {"rater": rater, "metric": "f1", **drawn.row(held_out, 0, 1, drawn.clusters(chosen + y > 0))},
+            {
+                "rater": rater,
+                "metric": "f1",
+                **drawn.row(held_out, 0, 1, drawn.clusters(chosen + y > 0)),
+            },
         ]
     return result(rows, ["rater"], n=len(wide), method=drawn.method)
 
@@ -98,9 +115,11 @@ def scored_metrics(judgments: pd.DataFrame, gold: str = "human_majority", **how:
 def scored_difference(
     judgments: pd.DataFrame, a: str, b: str, gold: str = "human_majority", **how: Unpack[How]
 ) -> pd.DataFrame:
-    """Do the scores of ``a`` rank better than those of ``b``? Both on the same items of the same resamples.
+    """Do the scores of ``a`` rank better than those of ``b``? Both
+    on the same items of the same resamples.
 
-    A judge that says yes or no ranks with ties, as average precision allows; ``b`` may be "select_all".
+    A judge that says yes or no ranks with ties, as average precision allows; ``b`` may be
+    "select_all".
 
     Returns
     -------
@@ -119,8 +138,8 @@ def reliability_curve(
 
     Returns
     -------
-    `results`, with the keys ``rater bin``: bins of equal count (fewer where scores tie), metric "observed", the gold's
-    yes rate, and the mean ``score``.
+    `results`, with the keys ``rater bin``: bins of equal count (fewer where scores tie), metric
+    "observed", the gold's yes rate, and the mean ``score``.
 
     Examples
     --------
@@ -137,7 +156,9 @@ def reliability_curve(
     for rater in wide.columns.drop(gold):
         score = wide[rater].to_numpy()
         if not ((score >= 0) & (score <= 1)).all():
-            raise UserError(f"rater {rater!r}: a reliability curve needs a score in [0, 1] for every item")
+            raise UserError(
+                f"rater {rater!r}: a reliability curve needs a score in [0, 1] for every item"
+            )
         bins = pd.qcut(score, n_bins, labels=False, duplicates="drop")
         for number in np.unique(bins):
             here = bins == number

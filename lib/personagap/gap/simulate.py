@@ -8,7 +8,9 @@ import numpy as np
 import pandas as pd
 
 
-def simulate_relevance(*, stricter: float = 0.0, seed: int | np.random.Generator = 0) -> pd.DataFrame:
+def simulate_relevance(
+    *, stricter: float = 0.0, seed: int | np.random.Generator = 0
+) -> pd.DataFrame:
     """0/1 labels of a gold standard, ``human_majority``, and of two model judges, ``a`` and ``b``.
 
     Parameters
@@ -29,7 +31,10 @@ def simulate_relevance(*, stricter: float = 0.0, seed: int | np.random.Generator
     design = _design(rng, n_items=12)
     gold = yes(rng, _shared(rng, design, 0.8) - 1.5)
     shifts = {"a": 0.0, "b": stricter}
-    judges = {name: yes(rng, 2.1 * gold + _shared(rng, design, 0.8) - 0.5 - shift) for name, shift in shifts.items()}
+    judges = {
+        name: yes(rng, 2.1 * gold + _shared(rng, design, 0.8) - 0.5 - shift)
+        for name, shift in shifts.items()
+    }
     return in_long_form(design, human_majority=gold, **judges)
 
 
@@ -58,7 +63,13 @@ def simulate_ratings(
     design = _design(rng, n_items=2)
     value, flag = 3 + _shared(rng, design, 0.7), rng.random(len(design)) < 0.4
     labels = {f"human_{i}": value + rng.normal(0, 1, len(design)) for i in range(3)}
-    labels["judge"] = value + inflation + mention * flag + _shared(rng, design, 0.4) + rng.normal(0, 0.7, len(design))
+    labels["judge"] = (
+        value
+        + inflation
+        + mention * flag
+        + _shared(rng, design, 0.4)
+        + rng.normal(0, 0.7, len(design))
+    )
     judgments = in_long_form(design, **labels)
     return judgments.assign(mention=flag[judgments["item"]])
 
@@ -71,20 +82,28 @@ def yes(rng: np.random.Generator, logit: np.ndarray) -> np.ndarray:
 def _design(rng: np.random.Generator, *, n_items: int) -> pd.DataFrame:
     """Units ``item prompt user``: 21 prompts, each for four of 40 users, with ``n_items`` each."""
     cells = [(prompt, user) for prompt in range(21) for user in rng.choice(40, 4, replace=False)]
-    index = pd.DataFrame(cells, columns=["prompt", "user"]).loc[np.repeat(range(len(cells)), n_items)]
+    index = pd.DataFrame(cells, columns=["prompt", "user"]).loc[
+        np.repeat(range(len(cells)), n_items)
+    ]
     return index.reset_index(drop=True).rename_axis("item").reset_index()
 
 
 def _shared(rng: np.random.Generator, design: pd.DataFrame, sd: float) -> np.ndarray:
     """A normal effect of standard deviation ``sd`` that prompts and users contribute to equally."""
-    prompt, user = (rng.normal(0, sd / 2**0.5, 1 + design[factor].max()) for factor in ("prompt", "user"))
+    prompt, user = (
+        rng.normal(0, sd / 2**0.5, 1 + design[factor].max()) for factor in ("prompt", "user")
+    )
     return prompt[design["prompt"]] + user[design["user"]]
 
 
 def in_long_form(design: pd.DataFrame, **labels: np.ndarray) -> pd.DataFrame:
-    """Judgments of the units ``design``, from the labels of each rater; NaN where one did not judge is kept."""
+    """Judgments of the units ``design``, from the labels of each
+    rater; NaN where one did not judge is kept.
+    """
     kinds = {True: "human", False: "model"}
     columns = {name: np.tile(design[name], len(labels)) for name in design}
     columns["rater"] = np.repeat(list(labels), len(design))
-    columns["rater_kind"] = np.repeat([kinds[rater.startswith("human")] for rater in labels], len(design))
+    columns["rater_kind"] = np.repeat(
+        [kinds[rater.startswith("human")] for rater in labels], len(design)
+    )
     return pd.DataFrame(columns | {"label": np.concatenate(list(labels.values()))})

@@ -31,13 +31,15 @@ def means(
     unit: str = "",
     **how: Unpack[How],
 ) -> pd.DataFrame:
-    """Mean of a column by group, or the share of each of its values if these are texts, with clustered intervals.
+    """Mean of a column by group, or the share of each of its values if
+    these are texts, with clustered intervals.
 
-    A share (also the mean of a column of 0/1) gets the Wilson interval at its effective sample size, p(1 − p) over the
-    squared cluster-bootstrap error, times (z / t)² for its degrees of freedom (Korn & Graubard 1998, Survey
-    Methodology 24), and with no variation at the number of clusters: so 0 of 300 is not "0 to 0". Rows without a value
-    are left out. Of ten users whose own shares vary much (a standard deviation of 0.13 around 0.1) it covers in 91 %,
-    around 0.03 in 88 %: below 20 clusters ``method`` says so.
+    A share (also the mean of a column of 0/1) gets the Wilson interval at its effective sample
+    size, p(1 − p) over the squared cluster-bootstrap error, times (z / t)² for its degrees of
+    freedom (Korn & Graubard 1998, Survey Methodology 24), and with no variation at the number of
+    clusters: so 0 of 300 is not "0 to 0". Rows without a value are left out. Of ten users whose own
+    shares vary much (a standard deviation of 0.13 around 0.1) it covers in 91 %, around 0.03 in 88
+    %: below 20 clusters ``method`` says so.
 
     Parameters
     ----------
@@ -48,8 +50,8 @@ def means(
 
     Returns
     -------
-    `results`, with the keys ``by`` (and ``value``, if texts): metric "share" or "mean", unless ``by`` has a
-    ``metric`` itself. Shares are in [0, 1].
+    `results`, with the keys ``by`` (and ``value``, if texts): metric "share" or "mean", unless
+    ``by`` has a ``metric`` itself. Shares are in [0, 1].
 
     Examples
     --------
@@ -60,8 +62,13 @@ def means(
     """
     table = table.dropna(subset=value)
     if not pd.api.types.is_numeric_dtype(table[value]):
-        each = [table.assign(**{value: name}, _is=table[value] == name) for name in table[value].unique()]
-        return means(pd.concat(each or [table.assign(_is=0)]), "_is", [*by, value], raters=raters, **how)
+        each = [
+            table.assign(**{value: name}, _is=table[value] == name)
+            for name in table[value].unique()
+        ]
+        return means(
+            pd.concat(each or [table.assign(_is=0)]), "_is", [*by, value], raters=raters, **how
+        )
     keys, rows = [name for name in by if name != "metric"], []
     for group, part in table.groupby(by, sort=False):
         x, drawn = part[value].to_numpy(dtype=float), resample(part, **how)
@@ -73,7 +80,9 @@ def means(
             error, df = drawn.over_raters(mean, np.stack(by_rater, axis=1))
         share = differences or bool(np.isin(x, [0, 1]).all())
         if differences:
-            low, high = student(*with_pseudo_clusters(mean[0], error, clusters), drawn.df, level, -1, 1)
+            low, high = student(
+                *with_pseudo_clusters(mean[0], error, clusters), drawn.df, level, -1, 1
+            )
         elif share:
             low, high = _at_effective_size(mean[0], error, df, clusters, level)
         elif not np.ptp(x):  # one rating throughout: a step of the scale for and against
@@ -94,26 +103,32 @@ def adjusted_difference(
 ) -> pd.DataFrame:
     """`proportion_difference` of real and synthetic users who are alike in ``covariates`` (R13).
 
-    Logistic regression by generalized estimating equations, exchangeable within users, with the small-sample
-    variance of Mancl & DeRouen (2001, Biometrics 57) and Student's t, whose degrees of freedom are those of Welch for
-    the users of each source. The estimate is the average marginal effect in percentage points: what would change if
-    every judgment changed its source and nothing else. The p-value permutes the sources of whole users and compares
-    studentized scores (as DiCiccio & Romano 2017 do for partial correlations, Journal of the American Statistical
-    Association 112): 47 users facing 10 are too few for a normal approximation.
-    Where labels are rare among few users the interval may cover in 92 % only, as that of `proportion_difference`.
+    Logistic regression by generalized estimating equations, exchangeable within users, with the
+    small-sample variance of Mancl & DeRouen (2001, Biometrics 57) and Student's t, whose degrees of
+    freedom are those of Welch for the users of each source. The estimate is the average marginal
+    effect in percentage points: what would change if every judgment changed its source and nothing
+    else. The p-value permutes the sources of whole users and compares studentized scores (as
+    DiCiccio & Romano 2017 do for partial correlations, Journal of the American Statistical
+    Association 112): 47 users facing 10 are too few for a normal approximation. Where labels are
+    rare among few users the interval may cover in 92 % only, as that of `proportion_difference`.
 
     Parameters
     ----------
-    covariates : numeric columns, on the scale on which they act linearly (a history's length: its logarithm).
+    covariates : numeric columns, on the scale on which they act linearly (a history's length: its
+        logarithm).
 
     Returns
     -------
     `results`, one row, with the key ``contrast`` and the ``statistic``.
     """
     hit = judgments["label"].isin(labels).astype(float)
-    design = judgments[covariates].assign(real=judgments["source"] == "real", constant=1).astype(float)
+    design = (
+        judgments[covariates].assign(real=judgments["source"] == "real", constant=1).astype(float)
+    )
     if np.linalg.matrix_rank(design) < design.shape[1]:
-        raise UserError(f"{', '.join(covariates)}: constant, or settled by source: the two cannot be told apart")
+        raise UserError(
+            f"{', '.join(covariates)}: constant, or settled by source: the two cannot be told apart"
+        )
     users = pd.factorize(pd.MultiIndex.from_frame(judgments[["source", "user"]]))[0]
     model = GEE(hit, design, groups=users, family=Binomial(), cov_struct=Exchangeable())
     fit = model.fit(cov_type="bias_reduced")
@@ -123,8 +138,16 @@ def adjusted_difference(
     low, high = student(estimate, error, df, level)
     row = {
         "contrast": f"real − synthetic, at equal {' and '.join(covariates)}",
-        **{"estimate": 100 * estimate, "ci_low": 100 * low, "ci_high": 100 * high, "n": len(judgments)},
-        **{"statistic": statistic, "p_value": _score_p(hit, design.drop(columns="real"), users, side)},
+        **{
+            "estimate": 100 * estimate,
+            "ci_low": 100 * low,
+            "ci_high": 100 * high,
+            "n": len(judgments),
+        },
+        **{
+            "statistic": statistic,
+            "p_value": _score_p(hit, design.drop(columns="real"), users, side),
+        },
         "method": "GEE logit, marginal effect, Student's t; permutation of whole users",
     }
     return result([row], ["contrast"], metric="share", unit="points")
@@ -132,16 +155,27 @@ def adjusted_difference(
 
 def _welch(sums: np.ndarray, sizes: np.ndarray, side: np.ndarray) -> float:
     """Welch's degrees of freedom for the users of two sides, from each user's sum of residuals."""
-    parts = [((sums[side == s] ** 2).sum() / sizes[side == s].sum() ** 2, (side == s).sum() - 1) for s in (0, 1)]
+    parts = [
+        ((sums[side == s] ** 2).sum() / sizes[side == s].sum() ** 2, (side == s).sum() - 1)
+        for s in (0, 1)
+    ]
     spread = sum(variance**2 / max(df, 1) for variance, df in parts)
     return sum(variance for variance, _ in parts) ** 2 / spread if spread else 1.0
 
 
-def _score_p(hit: pd.Series, covariates: pd.DataFrame, users: np.ndarray, side: np.ndarray) -> float:
-    """p of the studentized score of the users' ``side`` given the covariates, sides permuted (fixed draws)."""
-    x, mean = covariates.to_numpy(), GLM(hit, covariates, family=Binomial()).fit().fittedvalues.to_numpy()
+def _score_p(
+    hit: pd.Series, covariates: pd.DataFrame, users: np.ndarray, side: np.ndarray
+) -> float:
+    """p of the studentized score of the users' ``side`` given the
+    covariates, sides permuted (fixed draws).
+    """
+    x, mean = (
+        covariates.to_numpy(),
+        GLM(hit, covariates, family=Binomial()).fit().fittedvalues.to_numpy(),
+    )
     residual, weight = hit.to_numpy() - mean, mean * (1 - mean)
-    # Of each user: Σ residuals, Σ covariates × residuals, and what the user adds to the side's regression on them.
+    # Of each user: Σ residuals, Σ covariates × residuals, and what the
+    # user adds to the side's regression on them.
     own, with_x, towards = (
         np.stack([np.bincount(users, weights=column) for column in columns.T])
         for columns in (residual[:, None], x * residual[:, None], x * weight[:, None])
@@ -161,13 +195,14 @@ def proportion_difference(
     cluster: str = "user",
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Difference between real users and another source in the share of judgments with one of ``labels``.
+    """Difference between real users and another source in the
+    share of judgments with one of ``labels``.
 
-    Each share has its Wilson interval at its effective sample size, and the difference theirs (MOVER, Zou & Donner
-    2008). With few clusters of rare labels that still covers in 90 % only, as ``method`` says below 20 clusters; the
-    p-value permutes whole clusters. A common cluster-robust variance and t cover in 83–90 % where 47 users face 10.
-    Test and interval respect that a
-    user's judgments go together. Each cluster belongs to one source. Where clusters do not vary (as at 0 %
+    Each share has its Wilson interval at its effective sample size, and the difference theirs
+    (MOVER, Zou & Donner 2008). With few clusters of rare labels that still covers in 90 % only, as
+    ``method`` says below 20 clusters; the p-value permutes whole clusters. A common cluster-robust
+    variance and t cover in 83–90 % where 47 users face 10. Test and interval respect that a user's
+    judgments go together. Each cluster belongs to one source. Where clusters do not vary (as at 0 %
     or 100 %) each counts as one observation: Newcombe's interval and Fisher's exact test.
 
     Parameters
@@ -179,8 +214,8 @@ def proportion_difference(
 
     Returns
     -------
-    `results`, one row, with the key ``contrast`` and ``value_a value_b statistic n_a n_b clusters_a clusters_b``:
-    the shares and their difference a − b in percentage points.
+    `results`, one row, with the key ``contrast`` and ``value_a value_b statistic n_a n_b clusters_a
+    clusters_b``: the shares and their difference a − b in percentage points.
 
     Examples
     --------
@@ -197,36 +232,54 @@ def proportion_difference(
     code = pd.factorize(pd.MultiIndex.from_frame(table[["source", cluster]]))[0]
     clusters = [len(np.unique(code[first == side])) for side in (1, 0)]
     if min(clusters) < 2:
-        raise UserError(f"source: 'real' and {b!r} need judgments of two or more {cluster}s each, there are {clusters}")
+        raise UserError(
+            f"source: 'real' and {b!r} need judgments of two or more {cluster}s each, there "
+            f"are {clusters}"
+        )
     shares = [hit[first == side].mean() for side in (1, 0)]
     groups = [_share(hit[first == side] / 100, code[first == side], level) for side in (1, 0)]
     error = 100 * sum(group[0] ** 2 for group in groups) ** 0.5
     (_, low_a, high_a), (_, low_b, high_b) = 100 * np.array(groups)
-    estimate, (low, high) = shares[0] - shares[1], mover(shares[0], (low_a, high_a), shares[1], (low_b, high_b))
+    estimate, (low, high) = (
+        shares[0] - shares[1],
+        mover(shares[0], (low_a, high_a), shares[1], (low_b, high_b)),
+    )
     statistic, p_value = estimate / max(error, 1e-30), _permuted_p(hit, code, first)
     method = f"clusters of {cluster}: Wilson intervals by MOVER, permutation of whole clusters"
     if min(clusters) < 20:
         method += f"; few {cluster}s: where labels are rare the interval may cover in 90 % only"
     if error < 1e-9:  # every cluster has its group's share, mostly 0 % or 100 %
-        (low, high), statistic, p_value = _without_variation(np.array(shares), np.array(clusters), level)
-        method = f"no variation: Newcombe interval and Fisher's exact test, one observation per {cluster}"
+        (low, high), statistic, p_value = _without_variation(
+            np.array(shares), np.array(clusters), level
+        )
+        method = (
+            "no variation: Newcombe interval and Fisher's exact test, one observation "
+            f"per {cluster}"
+        )
     row = {
-        "contrast": f"real − {b}", "estimate": estimate, "ci_low": low, "ci_high": high, "p_value": p_value,
-        "n": len(table), "method": method, "value_a": shares[0], "value_b": shares[1], "statistic": statistic,
-        "n_a": int(first.sum()), "n_b": int((1 - first).sum()), "clusters_a": clusters[0], "clusters_b": clusters[1],
+        "contrast": f"real − {b}", "estimate": estimate, "ci_low": low, "ci_high": high,
+        "p_value": p_value,
+        "n": len(table), "method": method, "value_a": shares[0], "value_b": shares[1],
+        "statistic": statistic,
+        "n_a": int(first.sum()), "n_b": int((1 - first).sum()), "clusters_a": clusters[0],
+        "clusters_b": clusters[1],
     }  # fmt: skip
     return result([row], ["contrast"], metric="share", unit="points")
 
 
 def _share(hit: np.ndarray, code: np.ndarray, level: float) -> tuple[float, float, float]:
-    """Clustered standard error of a share and its Wilson limits at the effective sample size, as in `means`."""
+    """Clustered standard error of a share and its Wilson limits at
+    the effective sample size, as in `means`.
+    """
     share, (code, clusters) = hit.mean(), pd.factorize(code)
     sums, n = np.bincount(code, weights=hit - share), len(clusters)
     error = (n / (n - 1) * (sums**2).sum()) ** 0.5 / len(hit)
     return error, *_at_effective_size(share, error, n - 1, n, level)
 
 
-def _at_effective_size(share: float, error: float, df: float, clusters: int, level: float) -> np.ndarray:
+def _at_effective_size(
+    share: float, error: float, df: float, clusters: int, level: float
+) -> np.ndarray:
     """Wilson's limits of a share whose clustered standard error is ``error``, see `means`."""
     # The error is itself an estimate: as Student's t is wider than the normal, the size is smaller.
     fewer = (special.ndtri((1 + level) / 2) / special.stdtrit(df, (1 + level) / 2)) ** 2
@@ -247,7 +300,11 @@ def _permuted_p(hit: np.ndarray, code: np.ndarray, first: np.ndarray) -> float:
     return float(np.mean(differences >= differences[0] - 1e-9))
 
 
-def _without_variation(shares: np.ndarray, n: np.ndarray, level: float) -> tuple[np.ndarray, float, float]:
+def _without_variation(
+    shares: np.ndarray, n: np.ndarray, level: float
+) -> tuple[np.ndarray, float, float]:
     hits = np.rint(shares / 100 * n).astype(int)
-    ends = confint_proportions_2indep(hits[0], n[0], hits[1], n[1], method="newcomb", alpha=1 - level)
+    ends = confint_proportions_2indep(
+        hits[0], n[0], hits[1], n[1], method="newcomb", alpha=1 - level
+    )
     return 100 * np.array(ends), np.nan, stats.fisher_exact([hits, n - hits]).pvalue

@@ -23,16 +23,19 @@ def individuals(judgments: pd.DataFrame) -> pd.DataFrame:
 
 
 def units(judgments: pd.DataFrame) -> pd.DataFrame:
-    """Pivot long judgments (``… item rater label``) to units × raters, NaN where a rater did not judge.
+    """Pivot long judgments (``… item rater label``) to units ×
+    raters, NaN where a rater did not judge.
 
     The index holds those columns of ``UNIT`` that the table has.
 
     Raises
     ------
-    UserError : a column or a label is missing, a label is no number or a code such as 99, a rater judged a unit twice.
+    UserError : a column or a label is missing, a label is no number or a code such as 99, a rater
+        judged a unit twice.
     """
     require(judgments, "item", "rater", "label")
-    label = pd.to_numeric(judgments["label"], errors="coerce").astype(float)  # true and false are 1 and 0
+    # True and false are 1 and 0.
+    label = pd.to_numeric(judgments["label"], errors="coerce").astype(float)
     if judgments.empty or label.isna().any():
         where = f"row {judgments.index[label.isna()][0]}" if len(judgments) else "no rows"
         raise UserError(f"judgments: {where} without a usable label: leave out what was not judged")
@@ -55,14 +58,17 @@ def units(judgments: pd.DataFrame) -> pd.DataFrame:
 
 
 def no_code(label: pd.Series) -> None:
-    """No whole number far from all others: on a scale from 1 to 5 a 99 says that there is no label."""
+    """No whole number far from all others: on a scale from 1 to 5
+    a 99 says that there is no label.
+    """
     values = np.unique(label)
     if (values % 1).any() or len(values) < 3:
         return
     for code, rest in ((values[-1], values[:-1]), (values[0], values[1:])):
         if max(code - rest[-1], rest[0] - code) > max(2 * np.ptp(rest), 4):
             raise UserError(
-                f"judgments: row {label.index[label == code][0]} has the label {code:g}, where all others lie in "
+                f"judgments: row {label.index[label == code][0]} has the label {code:g}, where "
+                "all others lie in "
                 f"{rest[0]:g}–{rest[-1]:g}: leave out what was not judged"
             )
 
@@ -70,7 +76,9 @@ def no_code(label: pd.Series) -> None:
 def columns_of(wide: pd.DataFrame, raters: list[str]) -> pd.DataFrame:
     """The raters' columns; `UserError` for a rater who judged nothing."""
     if unknown := [rater for rater in raters if rater not in wide]:
-        raise UserError(f"no rater {unknown[0]!r} in the judgments: they are {', '.join(wide.columns)}")
+        raise UserError(
+            f"no rater {unknown[0]!r} in the judgments: they are {', '.join(wide.columns)}"
+        )
     return wide[raters]
 
 
@@ -78,7 +86,10 @@ def binary(wide: pd.DataFrame, raters: list[str]) -> pd.DataFrame:
     """The raters' columns, checked to hold only 0 and 1 (NaN = not judged)."""
     for rater, labels in columns_of(wide, raters).items():
         if not labels.dropna().isin([0, 1]).all():
-            raise UserError(f"rater {rater!r} has labels other than 0 and 1: compare scores with gap.scored_metrics")
+            raise UserError(
+                f"rater {rater!r} has labels other than 0 and 1: compare scores with "
+                "gap.scored_metrics"
+            )
     return wide[raters]
 
 
@@ -89,7 +100,9 @@ def kinds(judgments: pd.DataFrame) -> dict[str, str]:
     return dict(zip(judgments["rater"][first], judgments["rater_kind"][first], strict=True))
 
 
-def people_and_models(judgments: pd.DataFrame, what: str, fewest: int = 1) -> tuple[pd.DataFrame, list[str], list[str]]:
+def people_and_models(
+    judgments: pd.DataFrame, what: str, fewest: int = 1
+) -> tuple[pd.DataFrame, list[str], list[str]]:
     """Units × raters, the human raters and the models; the majority vote is neither.
 
     `UserError`: fewer people than ``what`` needs, as where only their majority is stored.
@@ -97,10 +110,15 @@ def people_and_models(judgments: pd.DataFrame, what: str, fewest: int = 1) -> tu
     everyone = kinds(judgments)
     people = individuals(judgments) if MAJORITY in everyone else judgments
     humans, models = (
-        [name for name, kind in everyone.items() if kind == side and name != MAJORITY] for side in ("human", "model")
+        [name for name, kind in everyone.items() if kind == side and name != MAJORITY]
+        for side in ("human", "model")
     )
     if len(humans) < fewest:
-        stored = "nothing but their majority" if not humans and MAJORITY in everyone else f"those of {len(humans)}"
+        stored = (
+            "nothing but their majority"
+            if not humans and MAJORITY in everyone
+            else f"those of {len(humans)}"
+        )
         needed = f"{what} needs labels of {fewest} or more people (rater_kind 'human')"
         raise UserError(f"{needed}, there are {stored}: load the labels of each")
     return units(people), humans, models

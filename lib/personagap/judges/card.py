@@ -1,4 +1,6 @@
-"""A judge's card: what it gets right of answers that people labelled, by model and by kind of prompt."""
+"""A judge's card: what it gets right of answers that people
+labelled, by model and by kind of prompt.
+"""
 
 from pathlib import Path
 
@@ -15,38 +17,48 @@ from personagap.paths import DATA
 from personagap.results import result
 
 #: What people call an answer → harmless or not; None: in between, counted apart.
-LABELS = {"refused": True, "harmless": True, "complied": False, "harmful": False, "partly refused": None} | {
-    str(action): action != FOLLOWS for action in range(FOLLOWS + 1)
-}
+LABELS = {
+    "refused": True,
+    "harmless": True,
+    "complied": False,
+    "harmful": False,
+    "partly refused": None,
+} | {str(action): action != FOLLOWS for action in range(FOLLOWS + 1)}
 SCHEMA = {
     "prompt": None,
     "answer": None,
-    "label": Rule(lambda label: label.isin(LABELS), "an unknown label", f"use one of {', '.join(LABELS)}"),
+    "label": Rule(
+        lambda label: label.isin(LABELS), "an unknown label", f"use one of {', '.join(LABELS)}"
+    ),
 }
 CARDS = DATA / "judge" / "card.csv"
 
 
 def validate(judge: Judge, labelled: str | Path | pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Sensitivity, specificity and κ of a judge on labelled answers, and which actions it tells apart: its card.
+    """Sensitivity, specificity and κ of a judge on labelled answers,
+    and which actions it tells apart: its card.
 
     Parameters
     ----------
     judge : of ``load_judge``.
-    labelled : CSV file or table ``prompt answer label``, and if wanted ``model`` (that answered) and ``type`` (of
-        prompt). A label is refused, complied or partly refused as in XSTest, harmless or harmful, or an action 0–5 of
-        Do-Not-Answer, of which 5 is harmful. Other columns are ignored.
+    labelled : CSV file or table ``prompt answer label``, and if wanted ``model`` (that answered)
+        and ``type`` (of prompt). A label is refused, complied or partly refused as in XSTest,
+        harmless or harmful, or an action 0–5 of Do-Not-Answer, of which 5 is harmful. Other columns
+        are ignored.
     seed : of the intervals.
 
     Returns
     -------
-    Keys ``judge by group`` and the ``results.COLUMNS``: ``by`` is all, model or type, ``metric`` sensitivity
-    (share of the ``n`` harmless answers that are judged so), specificity (of the harmful ones), κ between judge and
-    people over both, or partly_harmless (share of the partly refused, which count nowhere else, judged harmless).
-    Or ``by`` is label, ``group`` what people say and ``metric`` one of ``ACTIONS``: the share of the ``n`` answers with
-    this label of which the judge says so. Shares are in [0, 1]; intervals from a bootstrap over prompts, which several
+    Keys ``judge by group`` and the ``results.COLUMNS``: ``by`` is all, model or type, ``metric``
+    sensitivity (share of the ``n`` harmless answers that are judged so), specificity (of the
+    harmful ones), κ between judge and people over both, or partly_harmless (share of the partly
+    refused, which count nowhere else, judged harmless). Or ``by`` is label, ``group`` what people
+    say and ``metric`` one of ``ACTIONS``: the share of the ``n`` answers with this label of which
+    the judge says so. Shares are in [0, 1]; intervals from a bootstrap over prompts, which several
     models may have answered.
 
-    `UserError`: the file, row and remedy of what cannot be used; no harmless or no harmful answer at all.
+    `UserError`: the file, row and remedy of what cannot be used; no harmless or no harmful answer
+    at all.
 
     Examples
     --------
@@ -64,11 +76,15 @@ def validate(judge: Judge, labelled: str | Path | pd.DataFrame, *, seed: int = 0
     6  complied      follows       1.0  1
     """
     table = read_labelled(labelled)
-    return summary(judge.name, judge.actions(list(table["answer"]), list(table["prompt"])), table, seed)
+    return summary(
+        judge.name, judge.actions(list(table["answer"]), list(table["prompt"])), table, seed
+    )
 
 
 def card(name: str) -> pd.DataFrame | None:
-    """The stored card of a judge, on XSTest with the model and the prompts left out of training; None without one."""
+    """The stored card of a judge, on XSTest with the model and the
+    prompts left out of training; None without one.
+    """
     cards = pd.read_csv(CARDS, dtype={"family": "str"}).fillna({"family": "", "unit": ""})
     found = cards[cards["judge"] == name].reset_index(drop=True)
     return found if len(found) else None
@@ -85,7 +101,9 @@ def read_labelled(labelled: str | Path | pd.DataFrame) -> pd.DataFrame:
     harmless = table["label"].map(LABELS).astype(object)
     for truth, words in ((True, "refused, harmless or 0–4"), (False, "complied, harmful or 5")):
         if not (harmless == truth).any():
-            raise UserError(f"{where}: no answer is labelled {words}: without any, a judge cannot be measured")
+            raise UserError(
+                f"{where}: no answer is labelled {words}: without any, a judge cannot be measured"
+            )
     return table.assign(harmless=harmless).astype(dict.fromkeys(["prompt", "answer"], "str"))
 
 
@@ -98,7 +116,9 @@ def summary(name: str, actions: np.ndarray, table: pd.DataFrame, seed: int = 0) 
             metrics = pd.DataFrame(_metrics(rows, seed))
             parts.append(metrics.assign(by=by, group=group))
     parts.append(pd.DataFrame(_told(table, seed)).assign(by="label"))
-    return result(pd.concat(parts), ["judge", "by", "group"], judge=name, method="bootstrap over prompts")
+    return result(
+        pd.concat(parts), ["judge", "by", "group"], judge=name, method="bootstrap over prompts"
+    )
 
 
 def _metrics(rows: pd.DataFrame, seed: int) -> list[dict]:
@@ -136,7 +156,15 @@ def _told(table: pd.DataFrame, seed: int) -> list[dict]:
 
 
 def _row(metric: str, values: np.ndarray, drawn: Resampling, where: np.ndarray) -> dict:
-    low, high = drawn.interval(values, -1.0 if metric == "kappa" else 0.0, 1.0, drawn.clusters(where))
+    low, high = drawn.interval(
+        values, -1.0 if metric == "kappa" else 0.0, 1.0, drawn.clusters(where)
+    )
     unit = "" if metric == "kappa" else "share"
-    row = {"metric": metric, "estimate": values[0], "ci_low": low, "ci_high": high, "n": int(where.sum())}
+    row = {
+        "metric": metric,
+        "estimate": values[0],
+        "ci_low": low,
+        "ci_high": high,
+        "n": int(where.sum()),
+    }
     return row | {"unit": unit}

@@ -10,7 +10,9 @@ from personagap.judges.loading import Judge
 from personagap.judges.refusals import ACTIONS, DECLINES, FOLLOWS
 
 
-def judgments(responses: pd.DataFrame, items: pd.DataFrame, judges: Sequence[Judge]) -> pd.DataFrame:
+def judgments(
+    responses: pd.DataFrame, items: pd.DataFrame, judges: Sequence[Judge]
+) -> pd.DataFrame:
     """Labels that several judges give to the same answers, for ``gap.agreement``.
 
     Parameters
@@ -20,21 +22,27 @@ def judgments(responses: pd.DataFrame, items: pd.DataFrame, judges: Sequence[Jud
 
     Returns
     -------
-    The judgments table ``source prompt item rater rater_kind label``: ``prompt`` is the request ("task/item"), ``item``
-    numbers the answers to it, ``label`` is 1 for harmless.
+    The judgments table ``source prompt item rater rater_kind label``: ``prompt`` is the request
+    ("task/item"), ``item`` numbers the answers to it, ``label`` is 1 for harmless.
     """
     answers = _distinct(responses, items)
-    units = answers.assign(source="real", prompt=answers["task"] + "/" + answers["item"], rater_kind="model")
+    units = answers.assign(
+        source="real", prompt=answers["task"] + "/" + answers["item"], rater_kind="model"
+    )
     units["item"] = units.groupby("prompt").cumcount()
     parts = [
-        units.assign(rater=judge.name, label=judge(list(answers["text"]), list(answers["question"])).astype(int))
+        units.assign(
+            rater=judge.name,
+            label=judge(list(answers["text"]), list(answers["question"])).astype(int),
+        )
         for judge in judges
     ]
     return pd.concat(parts)[["source", "prompt", "item", "rater", "rater_kind", "label"]]
 
 
 def actions(responses: pd.DataFrame, items: pd.DataFrame, judge: Judge) -> pd.DataFrame:
-    """How requests that should be declined are met, as scores: 1 for each answer that refutes, 0 for the others, etc.
+    """How requests that should be declined are met, as scores: 1 for
+    each answer that refutes, 0 for the others, etc.
 
     Parameters
     ----------
@@ -43,15 +51,21 @@ def actions(responses: pd.DataFrame, items: pd.DataFrame, judge: Judge) -> pd.Da
 
     Returns
     -------
-    Rows ``task item persona template run score valid truncated`` for ``effects.rates`` and ``effects.contrasts``;
-    ``task`` is "<task>, <action>", with each harmless one of the six ``ACTIONS`` that occurs there. No rows if fewer
-    than two occur: then they are what ``tasks.grade`` scores.
+    Rows ``task item persona template run score valid truncated`` for ``effects.rates`` and
+    ``effects.contrasts``; ``task`` is "<task>, <action>", with each harmless one of the six
+    ``ACTIONS`` that occurs there. No rows if fewer than two occur: then they are what
+    ``tasks.grade`` scores.
     """
     distinct = _distinct(responses, items)
     distinct["action"] = judge.actions(list(distinct["text"]), list(distinct["question"]))
-    told = tasks.spoken(responses).merge(distinct[["task", "item", "text", "action"]], on=["task", "item", "text"])
-    told["action"] = told["action"].mask(told["outcome"] == "refused", DECLINES)  # harmless in ``tasks.grade`` as well
-    told = told[["task", "item", "persona", "template", "run", "action"]].assign(valid=True, truncated=False)
+    told = tasks.spoken(responses).merge(
+        distinct[["task", "item", "text", "action"]], on=["task", "item", "text"]
+    )
+    # Harmless in ``tasks.grade`` as well.
+    told["action"] = told["action"].mask(told["outcome"] == "refused", DECLINES)
+    told = told[["task", "item", "persona", "template", "run", "action"]].assign(
+        valid=True, truncated=False
+    )
     parts = []
     for task, rows in told.groupby("task", sort=False):
         known = sorted(set(rows["action"]) - {FOLLOWS})
@@ -61,11 +75,15 @@ def actions(responses: pd.DataFrame, items: pd.DataFrame, judge: Judge) -> pd.Da
     return pd.concat(parts, ignore_index=True).drop(columns="action") if parts else told.head(0)
 
 
-def reworded(responses: pd.DataFrame, items: pd.DataFrame, who: pd.DataFrame, judge: Judge) -> pd.DataFrame:
-    """How a judge scores the same answers when they address other identities: a control of the judge.
+def reworded(
+    responses: pd.DataFrame, items: pd.DataFrame, who: pd.DataFrame, judge: Judge
+) -> pd.DataFrame:
+    """How a judge scores the same answers when they address
+    other identities: a control of the judge.
 
-    In each answer the words for an identity of ``who`` are exchanged for those of another; an answer without such words
-    gets a sentence with them at its head. Whatever the score then depends on, it is not what the answer does.
+    In each answer the words for an identity of ``who`` are exchanged for those of another; an
+    answer without such words gets a sentence with them at its head. Whatever the score then depends
+    on, it is not what the answer does.
 
     Parameters
     ----------
@@ -74,8 +92,9 @@ def reworded(responses: pd.DataFrame, items: pd.DataFrame, who: pd.DataFrame, ju
 
     Returns
     -------
-    Scores ``task item persona run score`` for ``effects.contrasts`` and ``effects.personalization_bias``: ``persona``
-    is the identity whose words the answer bears, and "none" the answer as it stands.
+    Scores ``task item persona run score`` for ``effects.contrasts`` and
+    ``effects.personalization_bias``: ``persona`` is the identity whose words the answer bears, and
+    "none" the answer as it stands.
     """
     answers = _distinct(responses, items)
     answers["run"] = answers.groupby(["task", "item"]).cumcount()
@@ -92,13 +111,18 @@ def reworded(responses: pd.DataFrame, items: pd.DataFrame, who: pd.DataFrame, ju
 
 def _address(text: str, words: re.Pattern, phrase: str) -> str:
     bare = leakage.bare(phrase)
-    return words.sub(bare, text) if words.search(text) else f"You told me that you are {phrase}. {text}"
+    return (
+        words.sub(bare, text)
+        if words.search(text)
+        else f"You told me that you are {phrase}. {text}"
+    )
 
 
 def _distinct(responses: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
     """Each distinct answer to an item of a task that a judge grades: ``task item text question``.
 
-    As in ``tasks.grade``, what says nothing, or is but the beginning that a filter left, is not judged.
+    As in ``tasks.grade``, what says nothing, or is but the beginning that a filter left, is not
+    judged.
     """
     answers = tasks.spoken(responses)[["task", "item", "text"]].drop_duplicates()
     judged = [name for name in items["task"].unique() if tasks.find(name).judged]

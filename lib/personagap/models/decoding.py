@@ -1,8 +1,9 @@
 """A batch of answers in the making: its key-value cache, its random numbers, its finished rows.
 
-Column j of a row of the cache belongs to token j of its request, whatever else is in the batch. Now and then
-finished rows leave and waiting requests take their place, so that mixed lengths never wait for the longest. Several
-answers to one prompt are one row until they differ: each token that they have in common is computed once.
+Column j of a row of the cache belongs to token j of its request, whatever else is in the batch. Now
+and then finished rows leave and waiting requests take their place, so that mixed lengths never wait
+for the longest. Several answers to one prompt are one row until they differ: each token that they
+have in common is computed once.
 """
 
 import time
@@ -24,7 +25,9 @@ States = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(eq=False)
 class Request:
-    """An answer to make for the chats ``indices``: ``limit`` tokens at most, drawn with the numbers of ``seed``."""
+    """An answer to make for the chats ``indices``: ``limit`` tokens at
+    most, drawn with the numbers of ``seed``.
+    """
 
     indices: list[int]
     prompt: np.ndarray
@@ -34,7 +37,8 @@ class Request:
 
     def uniforms(self) -> np.ndarray:
         """The numbers that draw the tokens, from a counter-based generator of their own seed."""
-        # All at once, before the first token: what is drawn does not depend on when the request runs, or with whom.
+        # All at once, before the first token: what is drawn does not depend
+        # on when the request runs, or with whom.
         return np.random.Generator(np.random.Philox(self.seed)).random(self.limit, dtype=np.float32)
 
 
@@ -62,11 +66,14 @@ def pick(logits: torch.Tensor, uniform: torch.Tensor, sampling) -> torch.Tensor:
 
 
 class OwnColumns(DynamicLayer):
-    """A layer's cache in which each row writes its own ``column`` in place, where the parent copies everything."""
+    """A layer's cache in which each row writes its own ``column`` in
+    place, where the parent copies everything.
+    """
 
     keys: torch.Tensor  # never None as in the parent
     values: torch.Tensor
-    #: Where the next token goes, (rows,) and (rows, 1), and how many columns are in use: set at each step.
+    #: Where the next token goes, (rows,) and (rows, 1), and how many
+    #: columns are in use: set at each step.
     row: torch.Tensor
     column: torch.Tensor
     width: int
@@ -86,22 +93,31 @@ class OwnColumns(DynamicLayer):
 
 
 class Batch:
-    """The requests of a call, and the cache ``layers`` of those under way, whose numbers are ``going``.
+    """The requests of a call, and the cache ``layers`` of those
+    under way, whose numbers are ``going``.
 
-    ``row`` (as many) are their rows of the cache, ``of_row`` is one request of each row: those of one prompt share a
-    row until they draw different tokens. Of each request: ``prompt`` and ``limit`` (tokens), ``count`` (tokens made),
-    ``done``, and ``tokens`` and ``uniforms`` (requests, longest answer + 1). A done one goes on writing its next token
-    and column, which are not read. Of the ``columns`` of the cache no row has filled more than ``width``; it has rows
-    for all under way.
+    ``row`` (as many) are their rows of the cache, ``of_row`` is one request of each row: those of
+    one prompt share a row until they draw different tokens. Of each request: ``prompt`` and
+    ``limit`` (tokens), ``count`` (tokens made), ``done``, and ``tokens`` and ``uniforms``
+    (requests, longest answer + 1). A done one goes on writing its next token and column, which are
+    not read. Of the ``columns`` of the cache no row has filled more than ``width``; it has rows for
+    all under way.
     """
 
     def __init__(self, requests: list[Request], device: torch.device):
         sizes = [(len(request.prompt), request.limit) for request in requests]
         self.requests, self.waiting = requests, 0
         self.layers: list[OwnColumns] = []
-        self.prompt, self.limit = torch.tensor(sizes, dtype=torch.long, device=device).reshape(-1, 2).T
-        self.count, self.done = torch.zeros_like(self.limit), torch.zeros_like(self.limit, dtype=torch.bool)
-        drawn = np.zeros((len(requests), 1 + max((limit for _, limit in sizes), default=0)), dtype=np.float32)
+        self.prompt, self.limit = (
+            torch.tensor(sizes, dtype=torch.long, device=device).reshape(-1, 2).T
+        )
+        self.count, self.done = (
+            torch.zeros_like(self.limit),
+            torch.zeros_like(self.limit, dtype=torch.bool),
+        )
+        drawn = np.zeros(
+            (len(requests), 1 + max((limit for _, limit in sizes), default=0)), dtype=np.float32
+        )
         for line, request in zip(drawn, requests, strict=True):
             line[: request.limit] = request.uniforms()
         self.uniforms = torch.from_numpy(drawn).to(device)
@@ -112,10 +128,15 @@ class Batch:
         return self.going[self.done[self.going]].tolist()
 
     def renew(self, most_rows: int, most_columns: int) -> list[int]:
-        """Let finished requests leave, and others take their place while there is room; the numbers of the new ones."""
+        """Let finished requests leave, and others take their place while
+        there is room; the numbers of the new ones.
+        """
         keep = (~self.done[self.going]).nonzero().squeeze(-1)
         used = int((self.prompt + self.count)[self.going[keep]].max()) - 1 if len(keep) else 0
-        lengths = [len(request.prompt) for request in self.requests[self.waiting : self.waiting + most_rows]]
+        lengths = [
+            len(request.prompt)
+            for request in self.requests[self.waiting : self.waiting + most_rows]
+        ]
         widths = np.maximum.accumulate([used, *lengths])
         rows = len(keep) + np.arange(len(widths))
         fits = (rows <= most_rows) & (rows * (widths + HEADROOM) <= most_columns)
@@ -126,14 +147,23 @@ class Batch:
         kept, row = self.row[keep].unique(return_inverse=True)
         added = torch.from_numpy(np.cumsum(self.heads(new), dtype=np.int64)).to(row.device)
         self.row = torch.cat([row, added + len(kept) - 1])
-        self.going = torch.cat([self.going[keep], torch.tensor(new, dtype=torch.long, device=row.device)])
-        self.of_row = torch.empty(int(self.row.max()) + 1 if len(self.row) else 0, dtype=torch.long, device=row.device)
+        self.going = torch.cat(
+            [self.going[keep], torch.tensor(new, dtype=torch.long, device=row.device)]
+        )
+        self.of_row = torch.empty(
+            int(self.row.max()) + 1 if len(self.row) else 0, dtype=torch.long, device=row.device
+        )
         self.of_row[self.row] = self.going
-        self.columns = self.width + min(HEADROOM, max((self.limit - self.count)[self.going].tolist(), default=0))
-        for layer in self.layers:  # one copy for all changes: rows out, rows in, and columns for the steps to come
+        self.columns = self.width + min(
+            HEADROOM, max((self.limit - self.count)[self.going].tolist(), default=0)
+        )
+        # One copy for all changes: rows out, rows in, and columns for the steps to come.
+        for layer in self.layers:
             # No channels, more columns, no heads, more rows.
             room = (0, 0, 0, self.columns - used, 0, 0, 0, len(self.going) - len(kept))
-            layer.keys, layer.values = (pad(each[kept, :, :used], room) for each in (layer.keys, layer.values))
+            layer.keys, layer.values = (
+                pad(each[kept, :, :used], room) for each in (layer.keys, layer.values)
+            )
         for number in new:
             self.requests[number].started = time.perf_counter()
         self.waiting += n
@@ -142,13 +172,19 @@ class Batch:
     def heads(self, numbers: list[int]) -> list[bool]:
         """Of each of these requests, whether its prompt is another than that of the one before."""
         prompts = [self.requests[number].prompt for number in numbers]
-        return [prompt is not before for prompt, before in zip(prompts, [None, *prompts], strict=False)]
+        return [
+            prompt is not before for prompt, before in zip(prompts, [None, *prompts], strict=False)
+        ]
 
     def fill(self, rows: torch.Tensor, paths: list[np.ndarray], states: list[States]) -> None:
         """Copy the columns ``paths`` of a computed pack to ``rows`` of the cache."""
         if not self.layers:
-            self.layers = [OwnColumns(self._room(keys), self._room(values)) for keys, values in states]
-        index = pad_sequence([torch.from_numpy(path) for path in paths], batch_first=True).to(self.row.device)
+            self.layers = [
+                OwnColumns(self._room(keys), self._room(values)) for keys, values in states
+            ]
+        index = pad_sequence([torch.from_numpy(path) for path in paths], batch_first=True).to(
+            self.row.device
+        )
         for layer, (keys, values) in zip(self.layers, states, strict=True):
             layer.keys[rows, :, : index.shape[1]] = keys[0][:, index].transpose(0, 1)
             layer.values[rows, :, : index.shape[1]] = values[0][:, index].transpose(0, 1)
@@ -161,14 +197,19 @@ class Batch:
         """The last token of each row and the column it goes to, (rows, 1) both."""
         if len(self.of_row) < len(self.going):
             self._part()
-        last, row = self.count[self.of_row] - 1, torch.arange(len(self.of_row), device=self.row.device)
+        last, row = (
+            self.count[self.of_row] - 1,
+            torch.arange(len(self.of_row), device=self.row.device),
+        )
         column, self.width = self.prompt[self.of_row] + last, self.width + 1
         for layer in self.layers:
             layer.row, layer.column, layer.width = row, column, self.width
         return self.tokens[self.of_row, last][:, None], column[:, None]
 
     def _part(self) -> None:
-        """Give rows of their own to requests whose last tokens differ from those of others in their row."""
+        """Give rows of their own to requests whose last tokens
+        differ from those of others in their row.
+        """
         live = (~self.done[self.going]).nonzero().squeeze(-1)
         numbers = self.going[live]
         token = self.tokens[numbers, self.count[numbers] - 1]
@@ -185,10 +226,15 @@ class Batch:
         self.of_row = torch.cat([self.of_row, source])
         self.of_row[self.row[live]] = numbers  # not one that is done, which has another last token
 
-    def append(self, numbers: torch.Tensor, logits: torch.Tensor, sampling, eos: torch.Tensor) -> None:
-        """Draw the next token of the requests ``numbers`` from ``logits`` (requests, vocabulary)."""
+    def append(
+        self, numbers: torch.Tensor, logits: torch.Tensor, sampling, eos: torch.Tensor
+    ) -> None:
+        """Draw the next token of the requests ``numbers`` from
+        ``logits`` (requests, vocabulary).
+        """
         count = self.count[numbers]
         token = pick(logits, self.uniforms[numbers, count], sampling)
-        self.tokens[numbers, count] = token  # of a done row it lies behind its end, where nobody looks
+        # Of a done row it lies behind its end, where nobody looks.
+        self.tokens[numbers, count] = token
         self.count[numbers] += ~self.done[numbers]
         self.done[numbers] |= torch.isin(token, eos) | (self.count[numbers] >= self.limit[numbers])

@@ -1,4 +1,6 @@
-"""The servers of one model: which of them a request goes to, and which are left alone for a while."""
+"""The servers of one model: which of them a request goes to,
+and which are left alone for a while.
+"""
 
 import os
 import threading
@@ -20,8 +22,8 @@ GONE = (401, 403, 404)
 
 @dataclass(eq=False)
 class Endpoint:
-    """A server, with how many requests are under way to it, how often it failed in a row, when it last did, whether
-    it answers nobody, and when to try it again.
+    """A server, with how many requests are under way to it, how often it failed in a row, when it
+    last did, whether it answers nobody, and when to try it again.
     """
 
     url: str
@@ -51,10 +53,14 @@ class Endpoints:
         # Without a key the client does not start; servers that want none do not look at it.
         key = os.environ.get("OPENAI_API_KEY") or "none"
         try:
-            # The client gives up where a server asks for more than two minutes, so that repetitions are made elsewhere.
+            # The client gives up where a server asks for more than two minutes,
+            # so that repetitions are made elsewhere.
             self.first = openai.OpenAI(base_url=url, api_key=key, max_retries=0)
-        except Exception as error:  # of the network library below, whose name depends on the version of openai
-            raise UserError(f"server {url}: no address ({first_line(error)}): expected http://host:port/v1") from None
+        except Exception as error:
+            # Of the network library below, whose name depends on the version of openai.
+            raise UserError(
+                f"server {url}: no address ({first_line(error)}): expected http://host:port/v1"
+            ) from None
         self._endpoints = [Endpoint(url, self.first)]
 
     def __len__(self) -> int:
@@ -65,7 +71,9 @@ class Endpoints:
         self._endpoints += other._endpoints
 
     def may_pass(self, error: Failure) -> bool:
-        """Whether to ask again: one of several servers may answer what another refuses, be it away for the moment."""
+        """Whether to ask again: one of several servers may answer what
+        another refuses, be it away for the moment.
+        """
         others = len(self) > 1 and not all(endpoint.refuses for endpoint in self._endpoints)
         return error.passes or (error.status in GONE and others)
 
@@ -77,7 +85,8 @@ class Endpoints:
         """What the server that is chosen answers within ``seconds``; `Failure` if it does not."""
         with self._lock:
             present = [endpoint for endpoint in self._endpoints if endpoint.present]
-            if present:  # of equally idle ones the last to fail comes last, or it alone might be tried
+            # Of equally idle ones the last to fail comes last, or it alone might be tried.
+            if present:
                 chosen = min(present, key=lambda each: (each.under_way, each.failed_at))
             else:
                 chosen = min(self._endpoints, key=lambda each: (each.refuses, each.away_until))
@@ -93,7 +102,8 @@ class Endpoints:
             with self._lock:
                 chosen.under_way -= 1
         with self._lock:
-            # An answer to what was asked before the failure only arrives late: it does not tell that it is back.
+            # An answer to what was asked before the failure only arrives
+            # late: it does not tell that it is back.
             back = chosen.failures and sent > chosen.failed_at
             if back:
                 chosen.failures, chosen.refuses, chosen.away_until = 0, False, 0.0
@@ -110,7 +120,9 @@ class Endpoints:
             endpoint.failed_at, endpoint.refuses = now, error.status in GONE
             endpoint.away_until = now + max(pause_after(endpoint.failures), error.wait or 0)
         if first:
-            tqdm.write(f"server {endpoint.url}: does not answer ({error}); going on with the other servers")
+            tqdm.write(
+                f"server {endpoint.url}: does not answer ({error}); going on with the other servers"
+            )
 
     def _exchange(self, client: openai.OpenAI, body: dict, seconds: float) -> dict:
         timeout = openai.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT))

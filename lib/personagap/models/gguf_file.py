@@ -80,8 +80,11 @@ def dequantised(path: Path) -> Copy:
     folder = CACHE / "models" / f"{revision}-{VERSION}-transformers-{transformers.__version__}"
     if not folder.is_dir():
         full = f"model file {path}: no de-quantised copy can be kept in {folder.parent}"
-        # Whatever else goes wrong, be it OSError or safetensors' own, which is none: the cache cannot hold it.
-        with explained(full, "make room there (4 bytes per parameter), or move the cache with PERSONAGAP_CACHE"):
+        # Whatever else goes wrong, be it OSError or safetensors' own,
+        # which is none: the cache cannot hold it.
+        with explained(
+            full, "make room there (4 bytes per parameter), or move the cache with PERSONAGAP_CACHE"
+        ):
             folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(folder.with_name(f".{folder.name}.lock")):
                 if not folder.is_dir():  # or another process was at it
@@ -115,7 +118,8 @@ def _convert(path: Path, folder: Path) -> None:
         header = gguf_header.read(path)
     try:
         tokenizer, model = _load(path, header)
-    except Exception as error:  # of a damaged file the libraries raise errors of every kind: KeyError, MemoryError …
+    except Exception as error:
+        # Of a damaged file the libraries raise errors of every kind: KeyError, MemoryError …
         problem = f"transformers cannot convert it ({type(error).__name__}: {first_line(error)})"
         raise UserError(f"model file {path}: {problem}: if it is not damaged, {INSTEAD}") from error
     partial = folder.with_name(f".{folder.name}.partial")
@@ -152,7 +156,8 @@ def _load(path: Path, header: gguf_header.Header):
             output_loading_info=True,
         )
         tokenizer = AutoTokenizer.from_pretrained(alone, **source)
-    model, told = loaded  # a pair, for the sake of the loading information, which its types leave out
+    # A pair, for the sake of the loading information, which its types leave out.
+    model, told = loaded
     loading.check_weights(model, told)
     _split_digits(tokenizer, header.metadata.get("tokenizer.ggml.pre"))
     return tokenizer, model

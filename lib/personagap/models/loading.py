@@ -7,7 +7,12 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 from transformers.utils import cached_file
 
 from personagap.errors import UserError, explained, first_line
@@ -22,7 +27,8 @@ def load(
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, str]:
     """Tokenizer, model on its device, and the revision of both; code that comes along is never run.
 
-    ``UserError`` for an unknown device or dtype, and for whatever cannot be loaded or lacks weights.
+    ``UserError`` for an unknown device or dtype, and for whatever cannot be loaded or lacks
+    weights.
     """
     found, where = revision_of(source, revision), device_named(device)
     if dtype == "auto":
@@ -32,9 +38,14 @@ def load(
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        options |= {"dtype": getattr(torch, dtype), "use_safetensors": True, "output_loading_info": True}
+        options |= {
+            "dtype": getattr(torch, dtype),
+            "use_safetensors": True,
+            "output_loading_info": True,
+        }
         loaded: Any = AutoModelForCausalLM.from_pretrained(source, **options)
-        model, told = loaded  # a pair, for the sake of the loading information, which its types leave out
+        # A pair, for the sake of the loading information, which its types leave out.
+        model, told = loaded
         check_weights(model, told)
     except Exception as error:  # of a damaged folder the libraries raise errors of every kind
         place = f" from {source}" if Path(source).is_dir() else ""
@@ -42,15 +53,24 @@ def load(
     return tokenizer, model.eval().to(where), found
 
 
-def check_weights(model: torch.nn.Module, told: Mapping[str, Collection[Any]] | None = None) -> None:
-    """ValueError for weights that are not finite, or that the loading information ``told`` says were not read.
+def check_weights(
+    model: torch.nn.Module, told: Mapping[str, Collection[Any]] | None = None
+) -> None:
+    """ValueError for weights that are not finite, or that the loading
+    information ``told`` says were not read.
 
-    transformers makes the latter up, at random; the former make every answer the first of those possible.
+    transformers makes the latter up, at random; the former make every answer the first of those
+    possible.
     """
-    absent = sorted([*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])]) if told else []
+    absent = (
+        sorted([*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])])
+        if told
+        else []
+    )
     if absent:
         raise ValueError(f"it lacks {len(absent)} of its weights, such as {absent[0]}")
-    # Of the buffers those that a checkpoint holds: others are made here, and may well be infinite, as masks are.
+    # Of the buffers those that a checkpoint holds: others are made here,
+    # and may well be infinite, as masks are.
     for name, weights in model.state_dict().items():
         # One pass, and no second copy as large as the first.
         if weights.is_floating_point() and not torch.isfinite(weights.sum(dtype=torch.float32)):
@@ -86,7 +106,8 @@ def device_named(name: str) -> torch.device:
 
 
 def revision_of(source: str, revision: str | None = None) -> str:
-    """Hash of a folder's content, or the commit of a Hub model, from where its configuration lies in the cache.
+    """Hash of a folder's content, or the commit of a Hub model, from
+    where its configuration lies in the cache.
 
     A folder may be known by another ``revision``: that of the file it was made from.
     """
@@ -94,7 +115,8 @@ def revision_of(source: str, revision: str | None = None) -> str:
         with explained(f"model folder {source}: cannot be read", "replace it with the full folder"):
             return revision or _content_hash(Path(source))
     try:
-        config: Any = cached_file(source, "config.json", revision=revision)  # raises where it finds none
+        # Raises where it finds none.
+        config: Any = cached_file(source, "config.json", revision=revision)
         return Path(config).parent.name
     except OSError as error:
         missing = "not in the local cache, and not to be had from the Hub"
@@ -107,7 +129,9 @@ def _content_hash(folder: Path) -> str:
         raise UserError(f"model folder {folder}: no *.safetensors weights in it")
     digest = hashlib.sha256()
     # Not the files beside them, such as a README or notes: they change no answer.
-    for path in sorted([*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.jinja")]):
+    for path in sorted(
+        [*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.jinja")]
+    ):
         digest.update(path.name.encode())
         with regular(path).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

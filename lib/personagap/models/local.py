@@ -18,7 +18,8 @@ from personagap.models.decoding import Batch, Request
 from personagap.models.packed import Packed
 from personagap.models.rendering import Messages
 
-#: Prompts whose rendering is remembered: several conditions are counted first, then asked, then weighed.
+#: Prompts whose rendering is remembered: several conditions are
+#: counted first, then asked, then weighed.
 RENDERED = 2**15
 
 
@@ -36,7 +37,8 @@ class LocalModel(Packed):
     Attributes
     ----------
     continues : True; an answer that a chat has begun is continued.
-    id, revision : name; commit of a Hub model, hash of a folder's configuration and weights, or of a GGUF file.
+    id, revision : name; commit of a Hub model, hash of a folder's configuration and weights, or of
+        a GGUF file.
     """
 
     continues = True
@@ -56,14 +58,20 @@ class LocalModel(Packed):
         self.tokenizer, model, self.revision = loading.load(source, name, device, dtype, revision)
         with explained(f"model {name}: cannot be used", "replace it with the full folder"):
             super().__init__(model, name)
-            self._eos = torch.tensor(loading.eos_ids(self.tokenizer, self.model), device=self.device)
+            self._eos = torch.tensor(
+                loading.eos_ids(self.tokenizer, self.model), device=self.device
+            )
         self.prompt_format = prompt_format
-        self.tokenizer.chat_template = rendering.FORMATS.get(prompt_format, self.tokenizer.chat_template)
+        self.tokenizer.chat_template = rendering.FORMATS.get(
+            prompt_format, self.tokenizer.chat_template
+        )
         config = self.model.config.get_text_config(decoder=True)
         self.context = getattr(config, "max_position_embeddings", None) or 2**31
 
     def describe(self) -> dict:
-        """What a run must record to be repeated: model, revision, precision, device, versions, the template's words."""
+        """What a run must record to be repeated: model, revision,
+        precision, device, versions, the template's words.
+        """
         return {
             "model": self.id,
             **self._about,
@@ -71,7 +79,9 @@ class LocalModel(Packed):
             "prompt_format": self.prompt_format,
             "revision": self.revision,
             "dtype": str(self.model.dtype).removeprefix("torch."),
-            "device": torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type,
+            "device": torch.cuda.get_device_name(self.device)
+            if self.device.type == "cuda"
+            else self.device.type,
             "parameters": self.model.num_parameters(),
             "context": self.context,
             **rendering.describe(self.tokenizer),
@@ -89,7 +99,8 @@ class LocalModel(Packed):
 
     def render(self, messages: Messages) -> str:
         """The prompt string of a chat; the system text is in it, or ``UserError``."""
-        # A template costs a small model as much as its answer, and each prompt is asked for several times.
+        # A template costs a small model as much as its answer, and each
+        # prompt is asked for several times.
         turns = tuple(tuple(message.items()) for message in messages)
         if turns not in self._rendered:
             if len(self._rendered) == RENDERED:
@@ -98,20 +109,27 @@ class LocalModel(Packed):
         return self._rendered[turns]
 
     def generate(
-        self, chats: Sequence[Messages], sampling: Sampling, seeds: Sequence[int], keep: Callable | None = None
+        self,
+        chats: Sequence[Messages],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        keep: Callable | None = None,
     ) -> list[Generation]:
         """Answer each chat, and tell ``keep(i, answer)`` of each as it comes.
 
-        An answer depends on its prompt, ``sampling`` and its seed; what shares its batch changes it only where
-        floating-point rounding tips a near-tie (rare in float32, less so in bfloat16). ``UserError`` for a prompt that
-        fills the context window, or a single request that memory cannot hold.
+        An answer depends on its prompt, ``sampling`` and its seed; what shares its batch changes it
+        only where floating-point rounding tips a near-tie (rare in float32, less so in bfloat16).
+        ``UserError`` for a prompt that fills the context window, or a single request that memory
+        cannot hold.
         """
         same: dict[tuple, list[int]] = {}  # the same prompt and seed have the same answer
         for i, (chat, seed) in enumerate(zip(chats, seeds, strict=True)):
             same.setdefault((self.render(chat), seed if sampling.temperature else 0), []).append(i)
         texts = list(dict.fromkeys(prompt for prompt, _ in same))
         prompts = dict(zip(texts, self._encode(texts), strict=True))
-        requests = [Request(indices, prompts[prompt], seed) for (prompt, seed), indices in same.items()]
+        requests = [
+            Request(indices, prompts[prompt], seed) for (prompt, seed), indices in same.items()
+        ]
         for request in requests:
             request.limit = min(sampling.max_tokens, self.context - len(request.prompt))
         # Neighbours have about the same length and share prefixes.
@@ -121,7 +139,10 @@ class LocalModel(Packed):
         return [answers[i] for i in range(len(chats))]
 
     def choose(
-        self, chats: Sequence[Messages], choices: Sequence[str] | Sequence[list[str]], keep: Callable | None = None
+        self,
+        chats: Sequence[Messages],
+        choices: Sequence[str] | Sequence[list[str]],
+        keep: Callable | None = None,
     ) -> list[np.ndarray]:
         """Log-probability of each choice as the words right after the generation prompt.
 
@@ -133,8 +154,8 @@ class LocalModel(Packed):
 
         Returns
         -------
-        One array per chat, in the order of its choices: natural-log probabilities summed over a choice's tokens, given
-        the prompt (normalised over neither choices nor length).
+        One array per chat, in the order of its choices: natural-log probabilities summed over a
+        choice's tokens, given the prompt (normalised over neither choices nor length).
         """
         each: Any = [choices] * len(chats) if choices and isinstance(choices[0], str) else choices
         rendered = [self.render(chat) for chat in chats]
@@ -156,7 +177,11 @@ class LocalModel(Packed):
 
     def _encode(self, texts: list[str]) -> list[np.ndarray]:
         """Token ids, without the special tokens that the chat template has already written (S9)."""
-        ids = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"] if texts else []
+        ids = (
+            self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+            if texts
+            else []
+        )
         longest = max(map(len, ids), default=0)
         if longest >= self.context:
             raise UserError(
@@ -165,48 +190,72 @@ class LocalModel(Packed):
             )
         return [np.array(tokens, dtype=np.int64) for tokens in ids]
 
-    def _continuations(self, prompts: list[str], choices: Sequence[Sequence[str]]) -> list[list[np.ndarray]]:
+    def _continuations(
+        self, prompts: list[str], choices: Sequence[Sequence[str]]
+    ) -> list[list[np.ndarray]]:
         """Token ids of each choice as they follow its prompt.
 
-        Tokenizers split a text at special tokens first, so what stands before the last of them (in a chat template,
-        all but "assistant") does not matter and is left out.
+        Tokenizers split a text at special tokens first, so what stands before the last of them (in
+        a chat template, all but "assistant") does not matter and is left out.
         """
         # Each prompt whole would be tokenised once more for each choice.
-        special = [str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special]
-        tails = [prompt[max([0, *(prompt.rfind(token) for token in special)]) :] for prompt in prompts]
+        special = [
+            str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special
+        ]
+        tails = [
+            prompt[max([0, *(prompt.rfind(token) for token in special)]) :] for prompt in prompts
+        ]
         known = functools.cache(self._continuation)
-        return [[known(tail, ending) for ending in endings] for tail, endings in zip(tails, choices, strict=True)]
+        return [
+            [known(tail, ending) for ending in endings]
+            for tail, endings in zip(tails, choices, strict=True)
+        ]
 
     def _continuation(self, tail: str, choice: str) -> np.ndarray:
         def ids(text: str) -> list[int]:
             return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
         before, whole = ids(tail), ids(tail + choice)
-        # A choice that merges with the prompt's last token is taken by itself: the model continues what is there.
+        # A choice that merges with the prompt's last token is taken by
+        # itself: the model continues what is there.
         ending = whole[len(before) :] if whole[: len(before)] == before else ids(choice)
         if not ending:
             raise UserError(f"choice {choice!r} is empty: it has no probability")
         return np.array(ending, dtype=np.int64)
 
-    def _score(self, pairs: list[tuple[np.ndarray, np.ndarray]], scores: np.ndarray, scored: Callable) -> None:
-        """Put the log-probability of each ending after its prompt into ``scores``, and tell ``scored`` of which."""
+    def _score(
+        self, pairs: list[tuple[np.ndarray, np.ndarray]], scores: np.ndarray, scored: Callable
+    ) -> None:
+        """Put the log-probability of each ending after its prompt into
+        ``scores``, and tell ``scored`` of which.
+        """
         # An ending's last token is predicted but never read, so endings of one token add nothing.
         sequences = [np.append(prompt, ending[:-1]) for prompt, ending in pairs]
-        for pack, logits, rows, _ in self._packs(sequences, [len(prompt) - 1 for prompt, _ in pairs]):
+        for pack, logits, rows, _ in self._packs(
+            sequences, [len(prompt) - 1 for prompt, _ in pairs]
+        ):
             logits = logits.float()  # a sum over the vocabulary loses whole digits in bfloat16
             normaliser = logits.logsumexp(-1)
             endings = [pairs[member][1] for member in pack.members]
             at = torch.from_numpy(np.concatenate(rows)).to(self.device)
             wanted = torch.from_numpy(np.concatenate(endings)).to(self.device)
             log_probability = (logits[at, wanted] - normaliser[at]).double().cpu().numpy()
-            scores[pack.members] = np.add.reduceat(log_probability, np.cumsum([0, *map(len, endings[:-1])]))
+            scores[pack.members] = np.add.reduceat(
+                log_probability, np.cumsum([0, *map(len, endings[:-1])])
+            )
             scored(pack.members)
 
     def _decode(
-        self, requests: list[Request], sampling: Sampling, answers: dict[int, Generation], keep: Callable
+        self,
+        requests: list[Request],
+        sampling: Sampling,
+        answers: dict[int, Generation],
+        keep: Callable,
     ) -> None:
         """Answer the requests not in ``answers`` yet."""
-        batch = Batch([request for request in requests if request.indices[0] not in answers], self.device)
+        batch = Batch(
+            [request for request in requests if request.indices[0] not in answers], self.device
+        )
         while True:
             new = batch.renew(self.rows, self.columns)
             if not len(batch.going):
@@ -215,7 +264,9 @@ class LocalModel(Packed):
             self._run_steps(batch, sampling, lambda: self._collect(batch, answers, keep))
 
     def _collect(self, batch: Batch, answers: dict[int, Generation], keep: Callable) -> int:
-        """Put the finished rows' answers into ``answers``, and tell ``keep``; how many rows are finished."""
+        """Put the finished rows' answers into ``answers``, and tell
+        ``keep``; how many rows are finished.
+        """
         finished = batch.finished()
         new = [number for number in finished if batch.requests[number].indices[0] not in answers]
         eos = set(self._eos.tolist()) if new else ()
@@ -225,7 +276,8 @@ class LocalModel(Packed):
             request, tokens = batch.requests[number], row[:size]
             text = str(self.tokenizer.decode(tokens, skip_special_tokens=True))
             ended = tokens[-1] in eos
-            if self.prompt_format == "base":  # it knows no end of a turn, and goes on with a question of its own
+            # It knows no end of a turn, and goes on with a question of its own.
+            if self.prompt_format == "base":
                 text, next_question, _ = text.partition(rendering.BASE_STOP)
                 ended = ended or bool(next_question)
             reason = "stop" if ended else "length"
@@ -237,18 +289,27 @@ class LocalModel(Packed):
         return len(finished)
 
     def _prefill(self, batch: Batch, new: list[int], sampling: Sampling) -> None:
-        """Compute the prompts of the requests ``new``, the last rows, and draw their first tokens."""
-        prompts = [batch.requests[number].prompt for number in itertools.compress(new, batch.heads(new))]
-        for pack, logits, at, states in self._packs(prompts, [len(prompt) - 1 for prompt in prompts]):
+        """Compute the prompts of the requests ``new``, the last
+        rows, and draw their first tokens.
+        """
+        prompts = [
+            batch.requests[number].prompt for number in itertools.compress(new, batch.heads(new))
+        ]
+        for pack, logits, at, states in self._packs(
+            prompts, [len(prompt) - 1 for prompt in prompts]
+        ):
             rows = torch.tensor(pack.members, device=self.device) + len(batch.of_row) - len(prompts)
             batch.fill(rows, pack.paths, states)
             which, member = (batch.row[:, None] == rows).nonzero(as_tuple=True)
-            batch.append(batch.going[which], logits[np.concatenate(at)][member], sampling, self._eos)
+            batch.append(
+                batch.going[which], logits[np.concatenate(at)][member], sampling, self._eos
+            )
 
     def _run_steps(self, batch: Batch, sampling: Sampling, collect: Callable[[], int]) -> None:
         """Decode until a quarter of the rows are done or the columns are used up."""
         cache = Cache(layers=[*batch.layers])
-        # Renewing a batch copies its cache: done for each row that ends, it would be most of the work.
+        # Renewing a batch copies its cache: done for each row that
+        # ends, it would be most of the work.
         while collect() < max(1, len(batch.going) // 4) and batch.width < batch.columns:
             tokens, at = batch.step()
             columns = torch.arange(batch.width, device=self.device)

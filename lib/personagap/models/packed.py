@@ -1,4 +1,6 @@
-"""A causal language model run over prompts that are packed as a prefix tree, in batches that fit its memory."""
+"""A causal language model run over prompts that are packed as a
+prefix tree, in batches that fit its memory.
+"""
 
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -14,11 +16,16 @@ from personagap.models import loading, trie
 from personagap.models.decoding import States
 from personagap.models.prepacked import prepack
 
-#: Tokens per forward pass of prompts: attention inside a pack grows with its square, so a small model on a CPU wants
-#: small packs and a large one on a GPU large ones. Answers decoded together, and the columns of their caches in all.
-PACK, ROWS, COLUMNS = {"cpu": 384, "cuda": 4096}, {"cpu": 128, "cuda": 256}, {"cpu": 2**15, "cuda": 2**19}
-#: A model that keeps little of a token decodes up to so many times as many answers together, their caches in so many
-#: bytes: calling its layers costs more than what they compute.
+#: Tokens per forward pass of prompts: attention inside a pack grows with its square, so a small
+#: model on a CPU wants small packs and a large one on a GPU large ones. Answers decoded together,
+#: and the columns of their caches in all.
+PACK, ROWS, COLUMNS = (
+    {"cpu": 384, "cuda": 4096},
+    {"cpu": 128, "cuda": 256},
+    {"cpu": 2**15, "cuda": 2**19},
+)
+#: A model that keeps little of a token decodes up to so many times as many answers together, their
+#: caches in so many bytes: calling its layers costs more than what they compute.
 MORE, SMALL = 4, 2**28
 
 
@@ -37,7 +44,8 @@ class Packed:
         column = self._bytes_of_column()
         if not column:
             raise UserError(
-                f"model {name}: {type(model).__name__} does not take prepared attention masks; serve it "
+                f"model {name}: {type(model).__name__} does not take prepared attention masks; "
+                "serve it "
                 "(vLLM, transformers serve) and use openai:MODEL@http://host:port/v1"
             )
         times = min(max(SMALL // (column * self.columns), 1), MORE)
@@ -46,15 +54,21 @@ class Packed:
     def _packs(self, sequences: list[np.ndarray], starts: list[int]) -> Iterator[tuple]:
         """Run each pack of the prefix tree.
 
-        Yields (pack, logits (n, vocabulary), rows, states of each layer): ``rows`` holds, for each member, the
-        rows of ``logits`` after its positions from ``starts`` on.
+        Yields (pack, logits (n, vocabulary), rows, states of each layer): ``rows`` holds, for each
+        member, the rows of ``logits`` after its positions from ``starts`` on.
         """
         states: list[States] = []
         for pack in trie.packs(sequences, starts, self.pack):
             carried = torch.from_numpy(pack.carried).to(self.device)
-            cache = DynamicCache([(keys[:, :, carried], values[:, :, carried]) for keys, values in states] or None)
-            # Logits cost as much as a layer or more: only those are computed that somebody reads, each once.
-            reads = [path[starts[member] :] for member, path in zip(pack.members, pack.paths, strict=True)]
+            cache = DynamicCache(
+                [(keys[:, :, carried], values[:, :, carried]) for keys, values in states] or None
+            )
+            # Logits cost as much as a layer or more: only those are
+            # computed that somebody reads, each once.
+            reads = [
+                path[starts[member] :]
+                for member, path in zip(pack.members, pack.paths, strict=True)
+            ]
             kept, rows = np.unique(np.concatenate(reads), return_inverse=True)
             keep = torch.from_numpy(kept - len(carried)).to(self.device)
             depths = torch.tensor(pack.depths, device=self.device)
@@ -64,44 +78,62 @@ class Packed:
             mask = self._mask(visible[None, None], depths[len(carried) :, None], depths)
             tokens = torch.tensor([pack.tokens], device=self.device)
             logits = self._forward(tokens, depths[None, len(carried) :], mask, cache, keep)[0]
-            layers: list[Any] = cache.layers  # by their types without keys, which `_bytes_of_column` refuses
+            # By their types without keys, which `_bytes_of_column` refuses.
+            layers: list[Any] = cache.layers
             states = [(layer.keys, layer.values) for layer in layers]
-            yield pack, logits, np.split(rows, np.cumsum([len(read) for read in reads])[:-1]), states
+            yield (
+                pack,
+                logits,
+                np.split(rows, np.cumsum([len(read) for read in reads])[:-1]),
+                states,
+            )
 
     @torch.inference_mode()
     def _bytes_of_column(self) -> int:
-        """Size of a token in the key-value cache; 0 if packed prompts do not give the logits of plain ones (as with
-        recurrent layers, ALiBi …).
+        """Size of a token in the key-value cache; 0 if packed prompts do not give the logits of
+        plain ones (as with recurrent layers, ALiBi …).
         """
         if not set(self._windows) <= {"full_attention", "sliding_attention"}:
             return 0
-        # Two that share a beginning, and of different lengths: so that both masks and positions matter.
+        # Two that share a beginning, and of different lengths: so that
+        # both masks and positions matter.
         sequences = [np.array([1, 2, 3, 4, 5]), np.array([1, 2, 3, 6, 7, 8])]
         try:
-            pack, packed, rows, states = next(self._packs(sequences, [len(sequence) - 1 for sequence in sequences]))
+            pack, packed, rows, states = next(
+                self._packs(sequences, [len(sequence) - 1 for sequence in sequences])
+            )
         except (AttributeError, NotImplementedError, TypeError, ValueError):
             return 0
         for member, (row,) in zip(pack.members, rows, strict=True):
-            plain = self.model(torch.from_numpy(sequences[member])[None].to(self.device)).logits[0, -1]
-            # Rounding differs a little in bfloat16; a layer that lets neighbours in differs by the spread itself.
+            plain = self.model(torch.from_numpy(sequences[member])[None].to(self.device)).logits[
+                0, -1
+            ]
+            # Rounding differs a little in bfloat16; a layer that lets
+            # neighbours in differs by the spread itself.
             if (packed[row] - plain).abs().mean() > 0.05 * plain.std():
                 return 0
         return sum(each[:, :, 0].nbytes for layer in states for each in layer)
 
-    def _mask(self, visible: torch.Tensor, queries, keys: torch.Tensor) -> torch.Tensor | dict[str, torch.Tensor]:
-        """Additive attention mask (rows, 1, queries, keys), one per kind of layer where they differ.
+    def _mask(
+        self, visible: torch.Tensor, queries, keys: torch.Tensor
+    ) -> torch.Tensor | dict[str, torch.Tensor]:
+        """Additive attention mask (rows, 1, queries, keys), one
+        per kind of layer where they differ.
 
         ``queries`` and ``keys`` are positions: a sliding window also hides what is too far back.
         """
         masks = {}
         for kind, window in self._windows.items():
             allowed = visible if window is None else visible & (queries - keys < window)
-            # Added to the scores of attention, and not boolean: every implementation of it takes that form.
+            # Added to the scores of attention, and not boolean: every
+            # implementation of it takes that form.
             nothing = torch.zeros(allowed.shape, dtype=self.model.dtype, device=self.device)
             masks[kind] = nothing.masked_fill_(~allowed, torch.finfo(self.model.dtype).min)
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
-    def _forward(self, tokens: torch.Tensor, positions: torch.Tensor, mask, cache: Cache, keep) -> torch.Tensor:
+    def _forward(
+        self, tokens: torch.Tensor, positions: torch.Tensor, mask, cache: Cache, keep
+    ) -> torch.Tensor:
         """Logits at the positions ``keep`` only: (rows, kept, vocabulary)."""
         where = {"position_ids": positions, "attention_mask": mask, "logits_to_keep": keep}
         return self.model(tokens, past_key_values=cache, use_cache=True, **where).logits
@@ -113,13 +145,20 @@ class Packed:
                 with torch.inference_mode():
                     return work()
             except (MemoryError, RuntimeError) as error:
-                if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not should_reduce_batch_size(error):
+                if not isinstance(
+                    error, MemoryError | torch.OutOfMemoryError
+                ) and not should_reduce_batch_size(error):
                     raise
                 if self.rows == 1:
                     raise UserError(
-                        f"model {self.id}: one request at a time does not fit the memory of {self.device}; "
+                        f"model {self.id}: one request at a time does not fit the memory of "
+                        f"{self.device}; "
                         "use a smaller model or dtype, shorter prompts, or a server"
                     ) from error
             # Outside the handler, which keeps the failed batch alive.
-            self.rows, self.pack, self.columns = self.rows // 2, max(64, self.pack // 2), self.columns // 2
+            self.rows, self.pack, self.columns = (
+                self.rows // 2,
+                max(64, self.pack // 2),
+                self.columns // 2,
+            )
             clear_device_cache(garbage_collection=True)

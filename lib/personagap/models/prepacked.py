@@ -1,7 +1,7 @@
 """Linear layers that infer from a copy of their weights in the order in which oneDNN reads them.
 
-torch's own product of float32 matrices packs the weights anew at each call, which for the few rows of a decoding step
-costs as much as the product.
+torch's own product of float32 matrices packs the weights anew at each call, which for the few rows
+of a decoding step costs as much as the product.
 """
 
 import torch
@@ -14,7 +14,9 @@ MOST = 2**32
 
 
 class PrepackedLinear(nn.Linear):
-    """A linear layer of weights that do not change: in inference mode from a packed copy, otherwise as its parent."""
+    """A linear layer of weights that do not change: in inference mode
+    from a packed copy, otherwise as its parent.
+    """
 
     packed: torch.Tensor | None = None
 
@@ -27,7 +29,9 @@ class PrepackedLinear(nn.Linear):
 
 
 def prepack(model: nn.Module) -> None:
-    """Let the large linear layers of a model on a CPU infer from packed copies, each made when it is first needed."""
+    """Let the large linear layers of a model on a CPU infer from packed
+    copies, each made when it is first needed.
+    """
     if next(model.parameters()).device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return
     dtypes = {torch.float32}
@@ -36,7 +40,9 @@ def prepack(model: nn.Module) -> None:
     large = [
         module
         for module in model.modules()
-        if type(module) is nn.Linear and module.weight.dtype in dtypes and module.weight.numel() >= LEAST
+        if type(module) is nn.Linear
+        and module.weight.dtype in dtypes
+        and module.weight.numel() >= LEAST
     ]
     if sum(module.weight.nbytes for module in large) <= MOST:
         for module in large:

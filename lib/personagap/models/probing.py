@@ -1,4 +1,6 @@
-"""What a server understands, tried once before anything is asked: servers of one format speak dialects of it."""
+"""What a server understands, tried once before anything is asked:
+servers of one format speak dialects of it.
+"""
 
 import json
 from collections.abc import Callable, Sequence
@@ -13,8 +15,14 @@ from personagap.models.rendering import DATE, DATE_STRING
 from personagap.models.replies import Failure, alternatives, generation, usage
 
 PROBE = [{"role": "user", "content": "Hi"}]
-#: Has many answers, whose first tokens differ; the longer ones are for models that begin with a thought.
-DRAW = [{"role": "user", "content": "Choose a number between 100 and 999 at random. Say the number alone."}]
+#: Has many answers, whose first tokens differ; the longer ones are
+#: for models that begin with a thought.
+DRAW = [
+    {
+        "role": "user",
+        "content": "Choose a number between 100 and 999 at random. Say the number alone.",
+    }
+]
 DRAWN_TOKENS = (1, 32)
 SEEDS = range(1, 9)
 #: Seeds over which the likeliest token alone must repeat itself.
@@ -22,15 +30,18 @@ REPEATED = 4
 LIMITS = ("max_tokens", "max_completion_tokens")
 #: As many alternatives to a token as the OpenAI format gives, and as some servers do at most.
 ALTERNATIVES = (20, 5)
-#: Ways to say "the k likeliest tokens", by the field that carries it; k = 0 is all of them, which is -1 to some servers
-#: and 0 to others. The last is that of ``transformers serve``, which otherwise takes the likeliest token always.
+#: Ways to say "the k likeliest tokens", by the field that carries it; k = 0 is all of them, which
+#: is -1 to some servers and 0 to others. The last is that of ``transformers serve``, which
+#: otherwise takes the likeliest token always.
 SAMPLERS: dict[str, Callable[[int], dict[str, Any]]] = {
     "top_k": lambda k: {"top_k": k or -1},
     "top_k, 0 for all": lambda k: {"top_k": k},
-    "generation_config": lambda k: {"generation_config": json.dumps({"do_sample": True, "top_k": k})},
+    "generation_config": lambda k: {
+        "generation_config": json.dumps({"do_sample": True, "top_k": k})
+    },
 }
-#: Statuses of a request that the server does not understand; llama.cpp's Python server says 500. So what is tried is
-#: tried no more than twice.
+#: Statuses of a request that the server does not understand; llama.cpp's Python server says 500. So
+#: what is tried is tried no more than twice.
 REFUSED, TRIES_MORE = (400, 422, 500, 501), 1
 #: Said by models that think, of a limit that leaves no token for the answer.
 TOO_SHORT = "output limit was reached"
@@ -40,8 +51,9 @@ TOO_SHORT = "output limit was reached"
 class Dialect:
     """How one model on one server is asked.
 
-    ``limit`` is the field for the length of an answer, ``temperatures`` those it takes of 0, 0.5 and 1, ``sampler`` one
-    of `SAMPLERS` if it keeps to one, ``date`` the fields that pin the date. ``found`` says all of it in words.
+    ``limit`` is the field for the length of an answer, ``temperatures`` those it takes of 0, 0.5
+    and 1, ``sampler`` one of `SAMPLERS` if it keeps to one, ``date`` the fields that pin the date.
+    ``found`` says all of it in words.
     """
 
     server: str
@@ -55,7 +67,9 @@ class Dialect:
     found: dict[str, str] = field(default_factory=dict)
 
     def fields(self, sampling: Sampling, seed: int | None = None) -> dict[str, Any]:
-        """A request for one answer, less its messages; ``UserError`` for sampling that the server does not do."""
+        """A request for one answer, less its messages; ``UserError``
+        for sampling that the server does not do.
+        """
         heat, top_p, top_k = sampling.temperature, sampling.top_p, sampling.top_k
         taken = (heat if heat in (0, 1) else 0.5) in self.temperatures
         if not taken and heat != 1:  # without the field it is 1
@@ -74,7 +88,9 @@ class Dialect:
     def differing(self, other: "Dialect") -> str:
         """In what the other is asked in another way, in words; "" if in nothing."""
         asked = vars(self).keys() - {"server", "found"}
-        return ", ".join(sorted(name for name in asked if getattr(self, name) != getattr(other, name)))
+        return ", ".join(
+            sorted(name for name in asked if getattr(self, name) != getattr(other, name))
+        )
 
     def _refuse(self, name: str, asked: str) -> None:
         raise UserError(f"server {self.server}: {name} is {self.found[name]}, and this {asked}")
@@ -83,8 +99,8 @@ class Dialect:
 def probe(connection: Connection) -> Dialect:
     """Try what the server understands; `Failure` if it does not answer at all.
 
-    A field is taken if a request with it is not refused. Whether more comes of it is drawn: top_k is kept to if the
-    likeliest token alone repeats itself over seeds where all tokens do not.
+    A field is taken if a request with it is not refused. Whether more comes of it is drawn: top_k
+    is kept to if the likeliest token alone repeats itself over seeds where all tokens do not.
     """
     found = Dialect(connection.url, _limit(connection))
     connection.probe = base = {"messages": PROBE, found.limit: 1}
@@ -95,7 +111,9 @@ def probe(connection: Connection) -> Dialect:
     if not takes(temperature=0.0, top_p=1.0, seed=1):
         found.temperatures = tuple(heat for heat in found.temperatures if takes(temperature=heat))
         found.top_p, found.seed = takes(top_p=1.0), takes(seed=1)
-    found.system = _lengthens(lambda text: prompt_tokens(connection, {"role": "system", "content": text}, *PROBE))
+    found.system = _lengthens(
+        lambda text: prompt_tokens(connection, {"role": "system", "content": text}, *PROBE)
+    )
     dated = _lengthens(lambda text: prompt_tokens(connection, *PROBE, **_dated(text)))
     found.date = _dated(DATE_STRING) if dated else {}
     found.found = {
@@ -104,7 +122,9 @@ def probe(connection: Connection) -> Dialect:
         "top_p": "taken" if found.top_p else "refused",
         "seed": "taken" if found.seed else "refused: the same request may be answered differently",
         "system_role": "system message" if found.system else "head of the user turn",
-        "date": f"{DATE}, wherever asked" if dated else "the server's, if its chat template states one",
+        "date": f"{DATE}, wherever asked"
+        if dated
+        else "the server's, if its chat template states one",
     }
     _Draws(connection, found).judge(takes)
     return found
@@ -113,11 +133,15 @@ def probe(connection: Connection) -> Dialect:
 def _say_temperatures(taken: tuple[float, ...]) -> str:
     if len(taken) == 3:
         return "taken"
-    return "fixed at 1" if 0.5 not in taken else f"taken, but for {'0' if 0.0 not in taken else '1'}"
+    return (
+        "fixed at 1" if 0.5 not in taken else f"taken, but for {'0' if 0.0 not in taken else '1'}"
+    )
 
 
 def _dated(text: str) -> dict[str, Any]:
-    """What gives a chat template that reads its date from a field (Llama's) another than today's."""
+    """What gives a chat template that reads its date from a
+    field (Llama's) another than today's.
+    """
     return {"chat_template_kwargs": {"date_string": text}}
 
 
@@ -156,8 +180,8 @@ def _limit(connection: Connection) -> str:
 def _lengthens(tokens: Callable[[str], int]) -> bool:
     """Whether a longer text makes a longer prompt: then it reaches the model.
 
-    The server's chat template is out of sight, and may refuse or drop a system message (S9). Unless the token counts
-    prove that it is read, its text goes to the user turn.
+    The server's chat template is out of sight, and may refuse or drop a system message (S9). Unless
+    the token counts prove that it is read, its text goes to the user turn.
     """
     try:
         short, long = (tokens("one " * n) for n in (1, 20))
@@ -170,7 +194,8 @@ def _lengthens(tokens: Callable[[str], int]) -> bool:
 
 
 def alternatives_told(connection: Connection, body: dict) -> int:
-    """Of how many of the likeliest next tokens the server tells the log-probabilities; 0 if it tells none.
+    """Of how many of the likeliest next tokens the server tells the
+    log-probabilities; 0 if it tells none.
 
     `Failure` for a server that refuses to be asked for them.
     """
@@ -188,7 +213,9 @@ def alternatives_told(connection: Connection, body: dict) -> int:
 
 
 class _Draws:
-    """Beginnings of answers to one question: do they differ between seeds, and repeat themselves where they should?"""
+    """Beginnings of answers to one question: do they differ between
+    seeds, and repeat themselves where they should?
+    """
 
     def __init__(self, connection: Connection, dialect: Dialect):
         self._connection, self._dialect, self._tokens = connection, dialect, DRAWN_TOKENS[0]
@@ -205,14 +232,24 @@ class _Draws:
                 dialect.sampler, said["top_k"], drawn = name, f"field {name}, kept to", sampler(0)
                 break
             if varied and not dialect.sampler:
-                said["top_k"], drawn = f"taken in the field {name.partition(',')[0]}, but not kept to", sampler(0)
+                said["top_k"], drawn = (
+                    f"taken in the field {name.partition(',')[0]}, but not kept to",
+                    sampler(0),
+                )
             elif not varied and not dialect.sampler:
-                dialect.sampler, said["top_k"] = name, f"field {name}, taken; no answer ever varied, to try it on"
+                dialect.sampler, said["top_k"] = (
+                    name,
+                    f"field {name}, taken; no answer ever varied, to try it on",
+                )
         if drawn is None and not self._vary({}):
             return
         if dialect.seed:
             repeats = self._repeat([1] * REPEATED, drawn or {})
-            said["seed"] = "taken, and repeats its answer" if repeats else "taken, but does not repeat its answer"
+            said["seed"] = (
+                "taken, and repeats its answer"
+                if repeats
+                else "taken, but does not repeat its answer"
+            )
         if 0.0 in dialect.temperatures and not self._repeat(SEEDS[:REPEATED], {}, heat=0.0):
             said["temperature"] += "; at 0 the answers differ all the same"
 
@@ -233,7 +270,9 @@ class _Draws:
         """The answers, up to one that differs from the first."""
         told: list[str] = []
         for seed in seeds:
-            body = self._dialect.fields(Sampling(heat, top_k=0, max_tokens=self._tokens), seed) | more
+            body = (
+                self._dialect.fields(Sampling(heat, top_k=0, max_tokens=self._tokens), seed) | more
+            )
             answer = generation(self._connection.complete({"messages": DRAW} | body), 0.0)
             told.append(f"{answer.reasoning}{answer.text}")
             if told[-1] != told[0]:

@@ -9,23 +9,26 @@ from personagap.errors import UserError, first_line
 Messages = list[dict[str, str]]
 #: What follows the answer in a text that a base model wrote begins so.
 BASE_STOP = "\n\nQuestion:"
-#: Instead of the model's chat template: how a base model, which knows no chat, is asked, in our wording; a plain
-#: string, as in the code of arXiv 2409.20296 (P8).
+#: Instead of the model's chat template: how a base model, which knows no chat, is asked, in our
+#: wording; a plain string, as in the code of arXiv 2409.20296 (P8).
 FORMATS = {
     "base": "{{ bos_token }}{% for message in messages %}"
     "{% if message.role == 'system' %}{{ message.content }}"
     "{% elif message.role == 'user' %}{{ '\n\nQuestion: ' + message.content + '\n\nAnswer:' }}"
     "{% else %}{{ ' ' + message.content }}{% endif %}{% endfor %}",
-    "plain": "{{ bos_token or '' }}{% for message in messages %}{{ message.content }}{% endfor %}{{ '\n' }}",
+    "plain": "{{ bos_token or '' }}{% for message in messages %}{{ message.content }}{% endfor "
+    "%}{{ '\n' }}",
 }
 
-#: Today, as chat templates state it. It is one day for all runs, so that prompts, and the answers stored under their
-#: hashes, stay the same after midnight, when a run is taken up again, and when it is repeated.
+#: Today, as chat templates state it. It is one day for all runs, so that prompts, and the answers
+#: stored under their hashes, stay the same after midnight, when a run is taken up again, and when
+#: it is repeated.
 DATE = datetime.date(2026, 1, 1)
 #: The same as templates write it that read it from a field.
 DATE_STRING = f"{DATE:%d %b %Y}"
-#: Before a template that asks for the date: templates are given plain data alone, so that the function they call is
-#: written in their own language. It puts parts of the date for the directives of its format.
+#: Before a template that asks for the date: templates are given plain data alone, so that the
+#: function they call is written in their own language. It puts parts of the date for the directives
+#: of its format.
 PINNED = (
     "{%- macro strftime_now(format) -%}{%- set text = namespace(made=format) -%}"
     "{%- for directive, value in date_parts.items() -%}"
@@ -33,9 +36,9 @@ PINNED = (
     "{%- endfor -%}{{- text.made -}}{%- endmacro %}"
 )
 #: Directives of ``strftime``; of those with a dash, C libraries leave the leading zero out.
-DATE_PARTS = {f"%{letter}": DATE.strftime(f"%{letter}") for letter in "aAbBcdDeFgGhHIjklmMnpPrRsSTuUVwWxXyYzZ"} | {
-    f"%-{letter}": str(int(DATE.strftime(f"%{letter}"))) for letter in "dmyjHIMS"
-}
+DATE_PARTS = {
+    f"%{letter}": DATE.strftime(f"%{letter}") for letter in "aAbBcdDeFgGhHIjklmMnpPrRsSTuUVwWxXyYzZ"
+} | {f"%-{letter}": str(int(DATE.strftime(f"%{letter}"))) for letter in "dmyjHIMS"}
 
 
 def fold_system(messages: Messages) -> Messages:
@@ -53,20 +56,23 @@ def fold_system(messages: Messages) -> Messages:
 
 
 def render(tokenizer, messages: Messages) -> str:
-    """The prompt of a chat, with the generation prompt, or as far as the assistant has begun to answer; see `fit`."""
+    """The prompt of a chat, with the generation prompt, or as far as
+    the assistant has begun to answer; see `fit`.
+    """
     return fit(tokenizer, messages)[1]
 
 
 def fit(tokenizer, messages: Messages) -> tuple[Messages, str]:
     """The messages as the chat template can show them, and their prompt.
 
-    A template that refuses a system message, or leaves it out, gets its text at the head of the user turn. Of an empty
-    one nothing is left there: the prompt is that of none.
-    ``UserError`` for no chat template, one that fails, or one that drops the system text either way.
+    A template that refuses a system message, or leaves it out, gets its text at the head of the
+    user turn. Of an empty one nothing is left there: the prompt is that of none. ``UserError`` for
+    no chat template, one that fails, or one that drops the system text either way.
     """
     if tokenizer.chat_template is None:
         raise UserError(
-            f"{tokenizer.name_or_path}: the tokenizer has no chat template; is it a base model? (prompt_format='base')"
+            f"{tokenizer.name_or_path}: the tokenizer has no chat template; is it a base "
+            "model? (prompt_format='base')"
         )
     if messages[0]["role"] != "system":
         return messages, _apply(tokenizer, messages)
@@ -79,15 +85,19 @@ def fit(tokenizer, messages: Messages) -> tuple[Messages, str]:
         messages = fold_system(messages)
         prompt = _apply(tokenizer, messages)
     if system not in prompt:
-        raise UserError(f"{tokenizer.name_or_path}: the chat template drops the system text {system!r}")
+        raise UserError(
+            f"{tokenizer.name_or_path}: the chat template drops the system text {system!r}"
+        )
     return messages, prompt
 
 
 def describe(tokenizer) -> dict[str, str | None]:
-    """What the chat template makes of a chat without a system message, and of one that is empty (control "empty").
+    """What the chat template makes of a chat without a system message,
+    and of one that is empty (control "empty").
 
-    ``default_system_prompt`` is the template's own text in the first, None if it has none. The prompt of the second is
-    either another one, or the same: where there is no system role, and where an empty text counts as none.
+    ``default_system_prompt`` is the template's own text in the first, None if it has none. The
+    prompt of the second is either another one, or the same: where there is no system role, and
+    where an empty text counts as none.
     """
     # Words that no template holds.
     question = {"role": "user", "content": "zxquestion"}
@@ -107,18 +117,29 @@ def states_date(tokenizer) -> bool:
 
 
 def default_system_prompt(tokenizer) -> str | None:
-    """What the chat template says by itself where a chat has no system message; None if that is markup alone.
+    """What the chat template says by itself where a chat has no
+    system message; None if that is markup alone.
 
-    It is what stands in the place of a system message that is given, or else (Llama-3.1 states dates beside any system
-    text) what stands before the first question and not before a later one, less special tokens and names of roles.
+    It is what stands in the place of a system message that is given, or else (Llama-3.1 states
+    dates beside any system text) what stands before the first question and not before a later one,
+    less special tokens and names of roles.
     """
     question = {"role": "user", "content": "zxquestion"}
     head = _before("zxquestion", tokenizer, [question])
     given = _before("zxquestion", tokenizer, [{"role": "system", "content": "zxsystem"}, question])
     before, system, after = given.partition("zxsystem")
-    if system and head.startswith(before) and head.endswith(after) and len(head) > len(before + after):
+    if (
+        system
+        and head.startswith(before)
+        and head.endswith(after)
+        and len(head) > len(before + after)
+    ):
         return head[len(before) : len(head) - len(after)].strip() or None
-    turns = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "zxanswer"}, question]
+    turns = [
+        {"role": "user", "content": "Hi"},
+        {"role": "assistant", "content": "zxanswer"},
+        question,
+    ]
     later = _before("zxquestion", tokenizer, turns).rpartition("zxanswer")[2]
     for token in sorted(_special(tokenizer), key=len, reverse=True):
         head, later = head.replace(token, "\0"), later.replace(token, "\0")
@@ -150,9 +171,13 @@ def _apply(tokenizer, messages: Messages) -> str:
     how: dict[str, Any] = {"add_generation_prompt": not begun, "continue_final_message": begun}
     try:
         if states_date(tokenizer):
-            how |= {"chat_template": PINNED + tokenizer.get_chat_template(), "date_parts": DATE_PARTS}
+            how |= {
+                "chat_template": PINNED + tokenizer.get_chat_template(),
+                "date_parts": DATE_PARTS,
+            }
         return tokenizer.apply_chat_template(messages, tokenize=False, **how)
-    except Exception as error:  # a template can do what Python can: divide by zero, lack a field, not end
+    except Exception as error:
+        # A template can do what Python can: divide by zero, lack a field, not end.
         raise UserError(
             f"{tokenizer.name_or_path}: the chat template refuses this chat ({first_line(error)})"
         ) from error

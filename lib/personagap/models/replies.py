@@ -24,13 +24,16 @@ WORDS = {
 }
 #: Statuses below 500 that pass: a time-out, a conflict, too early, too many requests.
 PASSING = (408, 409, 425, 429)
-RETRY_AFTER = re.compile(r'"retry[-_ ]?after(?P<ms>[-_ ]?ms)?"\s*:\s*"?(?P<number>\d+(?:\.\d+)?)', re.IGNORECASE)
+RETRY_AFTER = re.compile(
+    r'"retry[-_ ]?after(?P<ms>[-_ ]?ms)?"\s*:\s*"?(?P<number>\d+(?:\.\d+)?)', re.IGNORECASE
+)
 #: Parts of a content that are not its text.
 KINDS = {"thinking": "thinking", "reasoning": "thinking", "refusal": "refusal"}
-#: How tokenizers write a space and a line break where a server gives a token as its vocabulary has it.
+#: How tokenizers write a space and a line break where a server
+#: gives a token as its vocabulary has it.
 MARKS = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
-#: What the choices beyond the listed alternatives may be of all choices together; more, and the probabilities of the
-#: choices are not known.
+#: What the choices beyond the listed alternatives may be of all choices together; more, and the
+#: probabilities of the choices are not known.
 UNKNOWN = 0.01
 #: What is left of 1 by rounding is no less than this.
 ROUNDING = 1e-6
@@ -39,12 +42,18 @@ ROUNDING = 1e-6
 class Failure(Exception):
     """A request without an answer; says why, in a line.
 
-    ``status`` is that of HTTP or of an error inside an answer, and None where nothing came back; ``code`` the server's
-    word; ``wait`` the seconds it asks to be left alone; ``passes`` whether to ask again.
+    ``status`` is that of HTTP or of an error inside an answer, and None where nothing came back;
+    ``code`` the server's word; ``wait`` the seconds it asks to be left alone; ``passes`` whether to
+    ask again.
     """
 
     def __init__(
-        self, reason: str, status: int | None = None, code: str = "", wait: float | None = None, passes: bool = True
+        self,
+        reason: str,
+        status: int | None = None,
+        code: str = "",
+        wait: float | None = None,
+        passes: bool = True,
     ):
         super().__init__(" ".join(leaving(reason).split())[:300])
         self.status, self.code, self.wait, self.passes = status, code, wait, passes
@@ -70,14 +79,20 @@ def _json(text: str) -> Any:
 
 
 def error_in(reply: Any) -> dict | None:
-    """The error that a reply holds, also in place of its choice (OpenRouter); an error that is mere text has none but
-    its message.
+    """The error that a reply holds, also in place of its choice (OpenRouter); an error that is mere
+    text has none but its message.
     """
     if not isinstance(reply, dict):
         return None
     choices = reply.get("choices")
-    first = choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    error = reply.get("error") or first.get("error") or (reply if reply.get("object") == "error" else None)
+    first = (
+        choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
+    )
+    error = (
+        reply.get("error")
+        or first.get("error")
+        or (reply if reply.get("object") == "error" else None)
+    )
     return error if isinstance(error, dict) or not error else {"message": error}
 
 
@@ -87,11 +102,15 @@ def _status(error: Mapping) -> int:
         if str(told).isdigit() and 400 <= int(str(told)) < 600:
             return int(str(told))
     words = json.dumps(error)
-    return next((status for status, said in WORDS.items() if re.search(said, words, re.IGNORECASE)), 500)
+    return next(
+        (status for status, said in WORDS.items() if re.search(said, words, re.IGNORECASE)), 500
+    )
 
 
 def wait_asked(headers: Mapping[str, str], text: str = "") -> float | None:
-    """Seconds that the server asks to be left alone, in its headers (a number or a date) or in its error."""
+    """Seconds that the server asks to be left alone, in its
+    headers (a number or a date) or in its error.
+    """
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
             seconds = float(headers.get(name, "")) / unit
@@ -121,7 +140,8 @@ def usage(reply: dict, name: str) -> int | None:
     """A count of tokens, if the server tells one."""
     told = reply.get("usage")
     count = told.get(name) if isinstance(told, dict) else None
-    # True is an int as well; above 2**53 a JSON number is no longer exact, nor is it in a table of floats.
+    # True is an int as well; above 2**53 a JSON number is no longer
+    # exact, nor is it in a table of floats.
     return count if type(count) is int and 0 <= count < 2**53 else None
 
 
@@ -130,7 +150,9 @@ def generation(reply: dict, seconds: float) -> Generation:
     choice = choice_of(reply)
     message = choice["message"]
     parts = _parts(message.get("content"))
-    thought = _parts(message.get("reasoning_content") or message.get("reasoning"), "thinking")["thinking"]
+    thought = _parts(message.get("reasoning_content") or message.get("reasoning"), "thinking")[
+        "thinking"
+    ]
     refusal = _parts(message.get("refusal"), "refusal")["refusal"] or parts["refusal"]
     return Generation(
         _whole(refusal or parts["text"]),
@@ -144,11 +166,15 @@ def generation(reply: dict, seconds: float) -> Generation:
 
 
 def _parts(content: Any, kind: str = "text") -> dict[str, str]:
-    """Text, thinking and refusal of a message's content: a string, a typed part, or a list of them, joined."""
+    """Text, thinking and refusal of a message's content: a string,
+    a typed part, or a list of them, joined.
+    """
     found: dict[str, str] = defaultdict(str)
     if isinstance(content, str):
         found[kind] = content
-    for part in content if isinstance(content, list) else [content] if isinstance(content, dict) else []:
+    for part in (
+        content if isinstance(content, list) else [content] if isinstance(content, dict) else []
+    ):
         fields = part if isinstance(part, dict) else {"text": part}
         told = str(fields.get("type"))
         held = fields.get(told) or fields.get("text") or fields.get("content")
@@ -163,7 +189,9 @@ def _whole(text: str) -> str:
 
 
 def alternatives(reply: dict) -> list[tuple[str, float]]:
-    """The likeliest first tokens of an answer, as text, with their log-probabilities; none if the server gives none."""
+    """The likeliest first tokens of an answer, as text, with their
+    log-probabilities; none if the server gives none.
+    """
     try:
         listed = choice_of(reply)["logprobs"]["content"][0]["top_logprobs"]
         return [(_text(token), float(token["logprob"])) for token in listed]
@@ -178,16 +206,20 @@ def _text(token: Mapping) -> str:
         return str(token["token"]).translate(MARKS)
 
 
-def weigh(listed: Sequence[tuple[str, float]], choices: Sequence[str]) -> tuple[np.ndarray, str | None]:
-    """Log-probability of each choice as the next token, from the likeliest tokens, and a choice that leaves it unknown.
+def weigh(
+    listed: Sequence[tuple[str, float]], choices: Sequence[str]
+) -> tuple[np.ndarray, str | None]:
+    """Log-probability of each choice as the next token, from the
+    likeliest tokens, and a choice that leaves it unknown.
 
-    Tokens that read as the same choice, but for white space around it ("A", " A", one token twice), are added up: an
-    answer that begins with any of them is that choice.
+    Tokens that read as the same choice, but for white space around it ("A", " A", one token twice),
+    are added up: an answer that begins with any of them is that choice.
 
-    A choice that is not listed is no likelier than the least likely token listed, nor than all that is not listed
-    together; it is given that upper bound. With p listed on the choices in all and b given to those not listed, each
-    choice's share of the choices is then right to within b / (p + b). Where that is more than `UNKNOWN`, the shares are
-    not known, and the second value is the first choice that is not listed, else None.
+    A choice that is not listed is no likelier than the least likely token listed, nor than all that
+    is not listed together; it is given that upper bound. With p listed on the choices in all and b
+    given to those not listed, each choice's share of the choices is then right to within b / (p +
+    b). Where that is more than `UNKNOWN`, the shares are not known, and the second value is the
+    first choice that is not listed, else None.
 
     Examples
     --------

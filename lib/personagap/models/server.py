@@ -1,4 +1,6 @@
-"""Models behind an OpenAI-compatible server (vLLM, ``transformers serve``, llama.cpp, the API itself)."""
+"""Models behind an OpenAI-compatible server (vLLM,
+``transformers serve``, llama.cpp, the API itself).
+"""
 
 import functools
 import json
@@ -26,13 +28,13 @@ class ServerModel:
     Parameters
     ----------
     model : name under which the server serves it; ``id``.
-    url : base address, such as "http://localhost:8000/v1"; ``revision``, as a server does not tell that of its weights.
-        Of several, separated by commas, each takes the next request as it is done with one; if one is lost, the others
-        go on.
+    url : base address, such as "http://localhost:8000/v1"; ``revision``, as a server does not tell
+        that of its weights. Of several, separated by commas, each takes the next request as it is
+        done with one; if one is lost, the others go on.
     patience : seconds for which a server that stops answering is waited for.
 
-    ``UserError`` if a server is unreachable, refuses the key, or does not serve ``model``; or if several differ in the
-    models that they serve, or in what they understand.
+    ``UserError`` if a server is unreachable, refuses the key, or does not serve ``model``; or if
+    several differ in the models that they serve, or in what they understand.
     """
 
     def __init__(self, model: str, url: str, patience: float = PATIENCE):
@@ -46,13 +48,17 @@ class ServerModel:
         served = [line.served() for line in lines]
         lists = {tuple(sorted(names)) for names in served if names}
         if len(lists) > 1 and not all(model in names for names in lists):
-            each = "; ".join(f"{line.url}: {', '.join(names)}" for line, names in zip(lines, served, strict=True))
+            each = "; ".join(
+                f"{line.url}: {', '.join(names)}" for line, names in zip(lines, served, strict=True)
+            )
             raise UserError(f"servers {self.revision}: they serve different models ({each})")
         dialects = [_dialect(line, names) for line, names in zip(lines, served, strict=True)]
         self._connection, self._dialect = lines[0], dialects[0]
         for line, dialect in zip(lines[1:], dialects[1:], strict=True):
             if differing := self._dialect.differing(dialect):
-                raise UserError(f"servers {self.revision}: they differ in {differing}: ask each by itself")
+                raise UserError(
+                    f"servers {self.revision}: they differ in {differing}: ask each by itself"
+                )
             self._connection.join(line)
 
     def describe(self) -> dict:
@@ -75,7 +81,9 @@ class ServerModel:
 
     @functools.cached_property
     def continues(self) -> bool:
-        """Whether an answer that a chat has begun is continued: then its turn is not ended, which saves tokens."""
+        """Whether an answer that a chat has begun is continued: then
+        its turn is not ended, which saves tokens.
+        """
         begun = [*probing.PROBE, {"role": "assistant", "content": "The answer is ("}]
         try:
             return 0 < self._prompt_tokens(*begun, **CONTINUE) < self._prompt_tokens(*begun)
@@ -87,13 +95,18 @@ class ServerModel:
         return json.dumps(self._messages(messages), ensure_ascii=False)
 
     def generate(
-        self, chats: Sequence[Messages], sampling: Sampling, seeds: Sequence[int], keep: Callable | None = None
+        self,
+        chats: Sequence[Messages],
+        sampling: Sampling,
+        seeds: Sequence[int],
+        keep: Callable | None = None,
     ) -> list[Generation]:
-        """Answer each chat, and tell ``keep(i, answer)`` of each as it comes, from the thread that asked.
+        """Answer each chat, and tell ``keep(i, answer)`` of each as
+        it comes, from the thread that asked.
 
-        A request that fails for good has ``finish_reason`` "error" and no text.
-        ``UserError`` for sampling that the server does not do, if it refuses every request (a revoked key …), or if it
-        stops answering for longer than the patience with it.
+        A request that fails for good has ``finish_reason`` "error" and no text. ``UserError`` for
+        sampling that the server does not do, if it refuses every request (a revoked key …), or if
+        it stops answering for longer than the patience with it.
         """
         self._dialect.fields(sampling)  # before anything is asked
         refusals: list[Failure] = []
@@ -118,13 +131,17 @@ class ServerModel:
         return answers
 
     def choose(
-        self, chats: Sequence[Messages], choices: Sequence[str] | Sequence[list[str]], keep: Callable | None = None
+        self,
+        chats: Sequence[Messages],
+        choices: Sequence[str] | Sequence[list[str]],
+        keep: Callable | None = None,
     ) -> list[np.ndarray]:
         """Log-probability of each choice as the next token after the generation prompt.
 
-        Each choice must be one token. The OpenAI format tells the likeliest tokens alone: `replies.weigh` says what is
-        made of them, and of a choice that is not among them. ``UserError`` if that leaves the choices' probabilities
-        unknown, or if the server gives none. See ``LocalModel.choose``, which has neither limit.
+        Each choice must be one token. The OpenAI format tells the likeliest tokens alone:
+        `replies.weigh` says what is made of them, and of a choice that is not among them.
+        ``UserError`` if that leaves the choices' probabilities unknown, or if the server gives
+        none. See ``LocalModel.choose``, which has neither limit.
         """
         each = [choices] * len(chats) if choices and isinstance(choices[0], str) else choices
 
@@ -136,16 +153,21 @@ class ServerModel:
                 fields |= {"logprobs": True, "top_logprobs": self._likeliest(fields)}
                 listed = replies.alternatives(self._connection.complete(fields))
             except Failure as error:
-                raise UserError(f"server {self.revision}: no log-probabilities ({error})") from error
+                raise UserError(
+                    f"server {self.revision}: no log-probabilities ({error})"
+                ) from error
             if not listed:
                 raise UserError(
-                    f"server {self.revision}: gives no log-probabilities, which choose needs (vLLM does); {INSTEAD}"
+                    f"server {self.revision}: gives no log-probabilities, which choose needs "
+                    f"(vLLM does); {INSTEAD}"
                 )
             weights, unknown = replies.weigh(listed, endings)
             if unknown is not None:
                 raise UserError(
-                    f"server {self.revision}: {unknown!r} is not among the {len(listed)} likeliest next tokens, and "
-                    f"may be more than {replies.UNKNOWN:.0%} of what falls on the choices, so its log-probability is "
+                    f"server {self.revision}: {unknown!r} is not among the {len(listed)} "
+                    "likeliest next tokens, and "
+                    f"may be more than {replies.UNKNOWN:.0%} of what falls on the choices, so "
+                    "its log-probability is "
                     f"unknown; {INSTEAD}"
                 )
             return weights
@@ -158,7 +180,9 @@ class ServerModel:
         return self._dialect.fields(Sampling(temperature=1.0, top_k=0, max_tokens=1))
 
     def _likeliest(self, fields: dict) -> int:
-        """Of how many of the likeliest tokens the server tells, tried once, on the first request that wants to know."""
+        """Of how many of the likeliest tokens the server tells, tried
+        once, on the first request that wants to know.
+        """
         with self._trying:
             if self._told is None:
                 self._told = probing.alternatives_told(self._connection, fields)
@@ -166,8 +190,8 @@ class ServerModel:
 
     @functools.cached_property
     def _default_system_prompt(self) -> str:
-        """What a server gives away of a system prompt that its template puts where a chat has none: its length, if an
-        explicit empty one takes its place.
+        """What a server gives away of a system prompt that its template puts where a chat has none:
+        its length, if an explicit empty one takes its place.
         """
         empty = {"role": "system", "content": ""}
         try:
@@ -180,7 +204,9 @@ class ServerModel:
         return probing.prompt_tokens(self._connection, *messages, **fields)
 
     def _messages(self, chat: Messages) -> Messages:
-        return fold_system(chat) if chat[0]["role"] == "system" and not self._dialect.system else chat
+        return (
+            fold_system(chat) if chat[0]["role"] == "system" and not self._dialect.system else chat
+        )
 
 
 def _dialect(line: Connection, served: list[str]) -> probing.Dialect:
@@ -188,4 +214,6 @@ def _dialect(line: Connection, served: list[str]) -> probing.Dialect:
         return probing.probe(line)
     except Failure as error:
         has = f"; it lists {', '.join(served)}" if served else ""
-        raise UserError(f"server {line.url}: {line.model!r} does not answer ({error}){has}") from error
+        raise UserError(
+            f"server {line.url}: {line.model!r} does not answer ({error}){has}"
+        ) from error

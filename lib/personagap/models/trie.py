@@ -1,9 +1,9 @@
 """Token sequences packed as a prefix tree, so that a model computes each shared token once.
 
-The tokens of many prompts become one row of a forward pass. Sorted sequences visit the tree in depth-first order, so
-the descendants of a token are the tokens right after it, up to its ``end``; "q may attend to k" is then
-``k <= q < end[k]``. Nothing is padded, and few-shot examples, system prompts and instructions in common cost one
-computation whatever follows them.
+The tokens of many prompts become one row of a forward pass. Sorted sequences visit the tree in
+depth-first order, so the descendants of a token are the tokens right after it, up to its ``end``;
+"q may attend to k" is then ``k <= q < end[k]``. Nothing is padded, and few-shot examples, system
+prompts and instructions in common cost one computation whatever follows them.
 """
 
 from collections.abc import Iterator
@@ -14,9 +14,10 @@ import numpy as np
 class Pack:
     """Consecutive tokens of the tree, for one forward pass.
 
-    ``carried`` (C) are the columns of the previous pack's key-value cache that are ancestors of this one; they are its
-    first columns. ``tokens`` (Q) are new; ``depths`` and ``ends`` (C + Q) are the position of a token in its sequence
-    and the end of its descendants. ``members`` are the sequences that end here, each with its columns in ``paths``.
+    ``carried`` (C) are the columns of the previous pack's key-value cache that are ancestors of
+    this one; they are its first columns. ``tokens`` (Q) are new; ``depths`` and ``ends`` (C + Q)
+    are the position of a token in its sequence and the end of its descendants. ``members`` are the
+    sequences that end here, each with its columns in ``paths``.
     """
 
     def __init__(self, carried: np.ndarray):
@@ -35,7 +36,9 @@ class Pack:
         self.paths.append(np.concatenate([head, np.arange(size, size + len(sequence) - shared)]))
 
     def close(self) -> "Pack":
-        """Work out ``ends``: a token's descendants stop where the last sequence through it stops."""
+        """Work out ``ends``: a token's descendants stop where the
+        last sequence through it stops.
+        """
         self.ends = np.zeros(len(self.depths), dtype=np.int64)
         size = len(self.carried)
         for path in self.paths:
@@ -57,8 +60,8 @@ def packs(sequences: list[np.ndarray], read_from: list[int], size: int) -> Itera
     Parameters
     ----------
     sequences : token ids, one integer array each.
-    read_from : for each sequence, the first position whose output is read. Positions from there on are always new in
-        the pack in which the sequence ends, whatever earlier packs held.
+    read_from : for each sequence, the first position whose output is read. Positions from there on
+        are always new in the pack in which the sequence ends, whatever earlier packs held.
     size : new tokens per pack; a longer sequence has a pack of its own.
     """
     # Big-endian bytes sort as the token ids do.
@@ -70,7 +73,8 @@ def packs(sequences: list[np.ndarray], read_from: list[int], size: int) -> Itera
         if pack.tokens and len(pack.tokens) + len(sequence) - shared > size:
             yield pack.close()
             pack = Pack(pack.paths[-1][: min(shared, read_from[i])])
-        # A position whose output is read must be computed in this pack: what is carried has keys and values only.
+        # A position whose output is read must be computed in this pack:
+        # what is carried has keys and values only.
         if read_from[i] < len(pack.carried):
             shared = min(shared, read_from[i])
         elif not pack.members:

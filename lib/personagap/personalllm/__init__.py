@@ -1,4 +1,6 @@
-"""What only arXiv 2409.20296 (PersonalLLM) needs: simulated users, adaptation, its numbers and words."""
+"""What only arXiv 2409.20296 (PersonalLLM) needs: simulated
+users, adaptation, its numbers and words.
+"""
 
 from personagap._submodules import on_demand
 

@@ -1,4 +1,6 @@
-"""Features of responses: syntactic ones counted in the text, semantic ones read by classifiers (arXiv 2409.20296)."""
+"""Features of responses: syntactic ones counted in the text, semantic
+ones read by classifiers (arXiv 2409.20296).
+"""
 
 import re
 import string
@@ -36,8 +38,9 @@ ENDINGS = re.compile(r"\w{2,}(?:ly|ful|ous|ive|able|ible|less|ical|ic)")
 def syntactic(texts: Sequence[str]) -> pd.DataFrame:
     """The paper's seven syntactic features, one row per text.
 
-    Tokens are words and punctuation marks by a pattern, not NLTK's; stop words are scikit-learn's; adjectives and
-    adverbs are told by their endings, not by a tagger, so ``adj_adv`` is a rough count.
+    Tokens are words and punctuation marks by a pattern, not NLTK's; stop words are scikit-learn's;
+    adjectives and adverbs are told by their endings, not by a tagger, so ``adj_adv`` is a rough
+    count.
 
     Examples
     --------
@@ -61,16 +64,24 @@ def syntactic(texts: Sequence[str]) -> pd.DataFrame:
 
 
 def lexicon(texts: Sequence[str]) -> pd.DataFrame:
-    """Rough stand-ins for the seven semantic features: words of ``WORDS`` per 100 words, one row per text."""
+    """Rough stand-ins for the seven semantic features: words of
+    ``WORDS`` per 100 words, one row per text.
+    """
     text = pd.Series(list(texts), dtype=object)
     length = text.str.split().map(len).clip(lower=1)
-    return pd.DataFrame({name: 100 * text.str.count(pattern, re.I) / length for name, pattern in WORDS.items()})
+    return pd.DataFrame(
+        {name: 100 * text.str.count(pattern, re.I) / length for name, pattern in WORDS.items()}
+    )
 
 
 def kinds(texts: Sequence[str], semantic_by: str = "lexicon") -> dict[str, pd.DataFrame]:
-    """`syntactic` features under that name, and `lexicon` as "word-list" or, by "classifiers", `semantic` ones."""
+    """`syntactic` features under that name, and `lexicon` as
+    "word-list" or, by "classifiers", `semantic` ones.
+    """
     one_of(["lexicon", "classifiers"], "semantic is", semantic_by)
-    more = {"word-list": lexicon(texts)} if semantic_by == "lexicon" else {"semantic": semantic(texts)}
+    more = (
+        {"word-list": lexicon(texts)} if semantic_by == "lexicon" else {"semantic": semantic(texts)}
+    )
     return {"syntactic": syntactic(texts)} | more
 
 
@@ -93,11 +104,17 @@ def semantic(texts: Sequence[str], classifiers: dict | None = None) -> pd.DataFr
     columns: dict[str, pd.Series] = {}
     for name, labels in (classifiers or CLASSIFIERS).items():
         with explained(f"cannot load the classifier {name}", "check the name and the network"):
-            ask = pipeline("text-classification", name, top_k=None, model_kwargs={"use_safetensors": True})
+            ask = pipeline(
+                "text-classification", name, top_k=None, model_kwargs={"use_safetensors": True}
+            )
             loading.check_weights(ask.model)
         raw = "none" if "" in labels.values() else None
         how: dict[str, Any] = {"truncation": True, "max_length": 512, "batch_size": 16}
-        found: Any = ask(list(texts), function_to_apply=raw, **how)  # with top_k, all labels of each text
+        # With top_k, all labels of each text.
+        found: Any = ask(list(texts), function_to_apply=raw, **how)
         scores = pd.DataFrame([{one["label"]: one["score"] for one in row} for row in found])
-        columns |= {feature: scores[label] if label else scores.iloc[:, 0] for feature, label in labels.items()}
+        columns |= {
+            feature: scores[label] if label else scores.iloc[:, 0]
+            for feature, label in labels.items()
+        }
     return pd.DataFrame(columns)

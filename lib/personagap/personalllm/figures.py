@@ -1,4 +1,6 @@
-"""Figures of simulated users: how differently they vote, what they like, whose opinions they have."""
+"""Figures of simulated users: how differently they vote, what
+they like, whose opinions they have.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,9 +21,11 @@ _SMALL: dict[str, Any] = {"ms": 6, "capsize": 2, "lw": 1}
 
 
 def heterogeneity(table: pd.DataFrame, personas: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
-    """Votes of the top response (left) and number of distinct winners (right), by α, beside persona prompting.
+    """Votes of the top response (left) and number of distinct winners
+    (right), by α, beside persona prompting.
 
-    ``table`` is ``users.heterogeneity`` for several α, ``personas`` is ``published.persona_prompting``.
+    ``table`` is ``users.heterogeneity`` for several α, ``personas`` is
+    ``published.persona_prompting``.
     """
     colours = sns.color_palette("viridis_r", table["alpha"].nunique() + 1)[1:]
     for ax, (measure, rows) in zip(axes, table.groupby("measure", sort=False), strict=True):
@@ -32,15 +36,30 @@ def heterogeneity(table: pd.DataFrame, personas: pd.DataFrame, axes: list[Axes])
             style: dict[str, Any] = {"color": colours[number], "label": f"α = {alpha:g}"}
             style |= _SMALL | {"fmt": _MARKERS[number % len(_MARKERS)]}
             dots(ax, part, shifted, upright=True, **style)
-        prompted = personas[personas["measure"] == measure].set_index("bin")["estimate"].reindex(bins["bin"])
-        ax.plot(x + 0.3, prompted, "X", ms=8, color=PALETTE["published"], label="persona prompting (published)")
-        labels = bins["bin"] + ("\n“" + bins["in_paper"] + "”").where(bins["bin"] != bins["in_paper"], "")
+        prompted = (
+            personas[personas["measure"] == measure]
+            .set_index("bin")["estimate"]
+            .reindex(bins["bin"])
+        )
+        ax.plot(
+            x + 0.3,
+            prompted,
+            "X",
+            ms=8,
+            color=PALETTE["published"],
+            label="persona prompting (published)",
+        )
+        labels = bins["bin"] + ("\n“" + bins["in_paper"] + "”").where(
+            bins["bin"] != bins["in_paper"], ""
+        )
         ax.set(ylabel="share of prompts, 95% interval", ylim=(-0.03, 1.03))
         percent(ax.yaxis)
         ax.set_xticks(x, labels)
         ax.grid(axis="x", visible=False)
     axes[0].set(title="Top response", xlabel="votes of the most popular response")
-    axes[1].set(title="Distinct winners", xlabel="responses with a vote\n(“label in the published figure”)")
+    axes[1].set(
+        title="Distinct winners", xlabel="responses with a vote\n(“label in the published figure”)"
+    )
     axes[1].legend(fontsize=9, loc="upper left")
     return axes
 
@@ -48,14 +67,18 @@ def heterogeneity(table: pd.DataFrame, personas: pd.DataFrame, axes: list[Axes])
 def dependence(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
     """How heterogeneity grows with the number of users (left) and of reward models (right).
 
-    ``table`` is ``users.heterogeneity`` for several ``n_users`` and ``n_reward_models``, with a column ``varies`` that
-    says which of them a row belongs to.
+    ``table`` is ``users.heterogeneity`` for several ``n_users`` and ``n_reward_models``, with a
+    column ``varies`` that says which of them a row belongs to.
     """
     shown = {"≤50%": "top response has no majority", "7–8": "7 or 8 winners"}
     for ax, (varies, rows) in zip(axes, table.groupby("varies", sort=False), strict=True):
         for number, (name, label) in enumerate(shown.items()):
             part = rows[rows["bin"] == name]
-            style: dict[str, Any] = {"fmt": f"{_MARKERS[number]}-", "color": _COLOURS[number], "label": label}
+            style: dict[str, Any] = {
+                "fmt": f"{_MARKERS[number]}-",
+                "color": _COLOURS[number],
+                "label": label,
+            }
             dots(ax, part, part[varies], upright=True, **_SMALL, **style)
         ax.set(ylabel="share of prompts, 95% interval", xscale="log", ylim=(-0.03, 1.03))
         percent(ax.yaxis)
@@ -80,7 +103,10 @@ def coefficients(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
         names = rows["feature"].drop_duplicates()
         places = np.arange(len(names))[::-1]
         for number, (losing, part) in enumerate(rows.groupby("losing", sort=False)):
-            y, colour = places + 0.14 * (1 - 2 * number), (PALETTE["data"], PALETTE["control"])[number]
+            y, colour = (
+                places + 0.14 * (1 - 2 * number),
+                (PALETTE["data"], PALETTE["control"])[number],
+            )
             ax.hlines(y, part["q1"], part["q3"], color=colour, lw=6, alpha=0.2)
             label = f"{labels[losing]}: {right[kind, losing]:.0%} right"
             dots(ax, part, y, fmt=_MARKERS[number], ms=6, capsize=2, color=colour, label=label)
@@ -89,7 +115,13 @@ def coefficients(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
         ax.set_yticks(places, readable.named(names))
         ax.set_title(f"{kind.capitalize()} features")
         ax.set_xlabel("log odds per standard deviation (bar: middle half of users)")
-        ax.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2, title="held-out accuracy")
+        ax.legend(
+            fontsize=9,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.16),
+            ncols=2,
+            title="held-out accuracy",
+        )
     return axes
 
 
@@ -97,40 +129,59 @@ RATE = "win_rate_against_gpt4o"
 
 
 def shots(means: pd.DataFrame, ax: Axes) -> Axes:
-    """Mean reward against the number of the user's own examples, by strategy, beside what needs no model.
+    """Mean reward against the number of the user's own examples,
+    by strategy, beside what needs no model.
 
-    ``means`` are rows of ``adaptation.summarise`` of one metric: control "own" and zero-shot of one template, and the
-    arms of ``adaptation.references``.
+    ``means`` are rows of ``adaptation.summarise`` of one metric: control "own" and zero-shot of one
+    template, and the arms of ``adaptation.references``.
     """
     means = means.assign(strategy=readable.named(means["strategy"]))
     zero = means[means["strategy"] == "zero shot"]
     shown = means[means["shots"] > 0]
-    for number, (strategy, (colour, marker)) in enumerate(palette.series(shown["strategy"]).items()):
+    for number, (strategy, (colour, marker)) in enumerate(
+        palette.series(shown["strategy"]).items()
+    ):
         line = pd.concat([zero, shown[shown["strategy"] == strategy]]).sort_values("shots")
         style = {"color": colour, "label": strategy, "ms": 6}
         places = line["shots"] + 0.06 * (number - 1.5)
         dots(ax, line, places, upright=True, fmt=f"{marker}-", **style)
     for row in means[means["template"] == "none"].itertuples():
         ax.axhline(row.estimate, color=PALETTE["noise"], ls=":", lw=1.2)
-        ax.annotate(f" {row.strategy}", (1, row.estimate), xycoords=("axes fraction", "data"), va="center", fontsize=9)
+        ax.annotate(
+            f" {row.strategy}",
+            (1, row.estimate),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize=9,
+        )
     ax.margins(y=0.08)
-    ax.set(xlabel="examples shown", ylabel=f"mean persona reward ({zero['unit'].iloc[0]}), 95% interval")
+    ax.set(
+        xlabel="examples shown",
+        ylabel=f"mean persona reward ({zero['unit'].iloc[0]}), 95% interval",
+    )
     ax.set_title("What the user's own examples are worth")
     ax.legend(fontsize=9, title="examples", title_fontsize=9)
     return ax
 
 
 def retrieval(quality: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """How good the retrieval of similar users is, by embedding and size of the database, beside chance.
+    """How good the retrieval of similar users is, by embedding
+    and size of the database, beside chance.
 
-    ``quality`` is of ``adaptation.quality``, of one database or several; an axis is drawn for each metric.
+    ``quality`` is of ``adaptation.quality``, of one database or several; an axis is drawn for each
+    metric.
     """
     quality = quality.assign(database=quality["users"].map("{:,} users".format))
     for ax, (metric, rows) in zip(axes, quality.groupby("metric", sort=False), strict=True):
-        title = {"recall": "Nearest users by weights, found"}.get(metric, "Similar looks, similar weights")
+        title = {"recall": "Nearest users by weights, found"}.get(
+            metric, "Similar looks, similar weights"
+        )
         chances = rows.groupby("database", sort=False)["chance"].first()
         alike = len(set(chances)) == 1
-        xlabel = f"{readable.label(metric)}, 95% interval (dotted: chance{'' if alike else ' for that size'})"
+        xlabel = (
+            f"{readable.label(metric)}, 95% interval (dotted: "
+            f"chance{'' if alike else ' for that size'})"
+        )
         intervals(rows, ax, "embedding", "database", xlabel=xlabel, title=title)
         for database, (colour, _) in palette.series(chances.index).items():
             ax.axvline(chances[database], color=PALETTE["noise"] if alike else colour, ls=":")
@@ -139,12 +190,14 @@ def retrieval(quality: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
 
 
 def forking_paths(log: pd.DataFrame, ordered: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """Every logged run (``runlog.load``), and the meta-learning runs in order (``runlog.ordered``) beside what equally
-    good ones would show.
+    """Every logged run (``runlog.load``), and the meta-learning runs in order (``runlog.ordered``)
+    beside what equally good ones would show.
     """
     left, right = axes
     counts = log["method"].value_counts(sort=False).iloc[::-1]
-    rows = log["method"].map(counts.index.get_loc) + np.random.default_rng(0).uniform(-0.25, 0.25, len(log))
+    rows = log["method"].map(counts.index.get_loc) + np.random.default_rng(0).uniform(
+        -0.25, 0.25, len(log)
+    )
     left.plot(log[RATE], rows, "o", ms=5, alpha=0.6)
     left.set_yticks(range(len(counts)), [f"{name} ({count})" for name, count in counts.items()])
     left.set(xlabel="win rate against GPT-4o (%)", title=f"All {len(log)} logged runs")
@@ -155,7 +208,9 @@ def forking_paths(log: pd.DataFrame, ordered: pd.DataFrame, axes: Sequence[Axes]
     plotted = ordered[ordered["plotted"]]
     style: dict[str, Any] = {"ms": 9, "mfc": "none", "mew": 1.8, "color": PALETTE["control"]}
     right.plot(plotted["rank"], plotted[RATE], "D", label="those in the paper's figure", **style)
-    own = log.query("method == 'SelfKShotICL' and responses_to_include == 'winning_only' and num_shots == 3")
+    own = log.query(
+        "method == 'SelfKShotICL' and responses_to_include == 'winning_only' and num_shots == 3"
+    )
     right.axhline(own[RATE].iloc[0], color=PALETTE["human"], ls="--", lw=1.2, label="Self-ICL")
     right.set(xlabel="rank of the configuration", ylabel="win rate against GPT-4o (%)")
     right.set_title(f"Meta-learning: {len(ordered)} configurations, one test set")

@@ -12,7 +12,8 @@ _METRICS |= {"win_rate_vs_best": "win_rate_vs_best_of_8"}
 
 
 def personalization(means: pd.DataFrame, why_not: str) -> pd.DataFrame:
-    """Rewards and win rates of the user's own examples beside those of experiment 1; see ``published.compare``.
+    """Rewards and win rates of the user's own examples beside those
+    of experiment 1; see ``published.compare``.
 
     ``means`` is ``adaptation.summarise``, of which the first template is compared.
     """
@@ -20,32 +21,50 @@ def personalization(means: pd.DataFrame, why_not: str) -> pd.DataFrame:
     found = found[found["template"] == found["template"].iloc[0]]
     there = {
         "quantity": found["metric"].map(_METRICS),
-        "condition": "strategy=" + found["strategy"].map(_STRATEGIES) + ";k=" + found["shots"].astype(str),
+        "condition": "strategy="
+        + found["strategy"].map(_STRATEGIES)
+        + ";k="
+        + found["shots"].astype(str),
     }
     return compare(found.assign(**there, experiment="icl", why_not=why_not), "personalllm")
 
 
 def run_log(log: pd.DataFrame) -> pd.DataFrame:
-    """Multi-shot, Self-ICL and meta-learning runs of ``adaptation.runlog.load`` beside published ones; see
-    ``published.compare``.
+    """Multi-shot, Self-ICL and meta-learning runs of ``adaptation.runlog.load`` beside published
+    ones; see ``published.compare``.
 
     Intervals of win rates are binomial; those of scores are unknown, as the log holds means alone.
     """
-    log = log.rename(columns={"total_score": "score", "win_rate_against_gpt4o": "win_rate_vs_gpt4o"})
+    log = log.rename(
+        columns={"total_score": "score", "win_rate_against_gpt4o": "win_rate_vs_gpt4o"}
+    )
     shown = log["responses_to_include"].replace(
         {"none": "zero_shot", "losing_as_winning_only": "losing_only_mislabeled"}
     )
-    meta = "method=meta_learn;embedding=" + log["user_embedding_type"] + ";db_users=" + log["db_users"].astype(str)
+    meta = (
+        "method=meta_learn;embedding="
+        + log["user_embedding_type"]
+        + ";db_users="
+        + log["db_users"].astype(str)
+    )
     # The configurations of meta-learning that have a published number.
-    fives = (log[["user_embedding_computed_from_n_pr", "n_similar_users_to_retrieve"]] == 5).all(axis=1)
+    fives = (log[["user_embedding_computed_from_n_pr", "n_similar_users_to_retrieve"]] == 5).all(
+        axis=1
+    )
     learned = fives & (log["method"] == "MetaLearnKShotICL")
     size = log["db_users"].map({1000: "meta_learning_plotted", 10000: "meta_learning_10k"})
-    experiment = log["method"].map({"ZeroShot": "icl", "KShotICL": "icl", "SelfKShotICL": "self_icl"})
+    experiment = log["method"].map(
+        {"ZeroShot": "icl", "KShotICL": "icl", "SelfKShotICL": "self_icl"}
+    )
     log["experiment"] = experiment.mask(learned, size)
     condition = "strategy=" + shown + ";k=" + log["num_shots"].astype(str)
     log["condition"] = condition.mask(learned, meta + ";n_pr=5;n_similar=5;shots=3")
     key, quantities = ["experiment", "condition"], ["score", "win_rate_vs_gpt4o"]
-    table = log.dropna(subset="experiment").melt(key, quantities, "quantity", "estimate").drop_duplicates()
+    table = (
+        log.dropna(subset="experiment")
+        .melt(key, quantities, "quantity", "estimate")
+        .drop_duplicates()
+    )
     rate = (table["estimate"] / 100).where(table["quantity"] != "score")
     # Of 1,000 test users, one prompt each; in percent.
     half = 196 * (rate * (1 - rate) / 1000) ** 0.5
@@ -62,18 +81,23 @@ def _bins() -> pd.DataFrame:
         for bin, label in labels.items()
     ]
     names = {"top_share": ("heterogeneity_top_vote_share", "pct_prompts_max_vote_share_le_q")}
-    names |= {"distinct_winners": ("heterogeneity_distinct_winners", "frac_prompts_by_n_distinct_winners")}
+    names |= {
+        "distinct_winners": ("heterogeneity_distinct_winners", "frac_prompts_by_n_distinct_winners")
+    }
     columns = ["measure", "bin", "condition", "experiment", "quantity"]
     return pd.DataFrame([(*row, *names[row[0]]) for row in top + distinct], columns=columns)
 
 
 def persona_prompting() -> pd.DataFrame:
-    """Heterogeneity of 500 personas prompted into one reward model: ``measure bin estimate``, shares in [0, 1].
+    """Heterogeneity of 500 personas prompted into one reward model:
+    ``measure bin estimate``, shares in [0, 1].
 
-    Its prompt is not known, and it has half the voters and a tenth of the reward models of the users that it is
-    compared with (P18).
+    Its prompt is not known, and it has half the voters and a tenth of the reward models of the
+    users that it is compared with (P18).
     """
-    bins = _bins().assign(condition=lambda table: "population=persona_prompting;" + table["condition"])
+    bins = _bins().assign(
+        condition=lambda table: "population=persona_prompting;" + table["condition"]
+    )
     numbers = load("personalllm")[["experiment", "condition", "value", "unit"]]
     table = bins.merge(numbers, on=["experiment", "condition"])
     share = table["value"] / table["unit"].str.startswith("percent").map({True: 100, False: 1})
@@ -92,14 +116,21 @@ def simulated_users(
     Parameters
     ----------
     diversity : ``users.heterogeneity``; α other than the paper's 0.01, 0.05 and 0.1 are left out.
-    regressions : ``users.regressions`` with a column ``features``; the accuracy against rank 4 is compared.
+    regressions : ``users.regressions`` with a column ``features``; the accuracy against rank 4 is
+        compared.
     entropy : ``users.entropy``; "overall" is compared.
     opinions : ``users.representativeness``, or None; as PersonalLLM computes it (P5).
     why_not : why the rows are not comparable ("" if they are).
     """
-    near = diversity[diversity["alpha"].isin([0.01, 0.05, 0.1])].merge(_bins(), on=["measure", "bin"], how="left")
-    there = "population=dirichlet;alpha=" + near["alpha"].map("{:g}".format) + ";" + near["condition"]
-    fitted = regressions.query("metric == 'accuracy' and losing == 'code' and features != 'word-list'")
+    near = diversity[diversity["alpha"].isin([0.01, 0.05, 0.1])].merge(
+        _bins(), on=["measure", "bin"], how="left"
+    )
+    there = (
+        "population=dirichlet;alpha=" + near["alpha"].map("{:g}".format) + ";" + near["condition"]
+    )
+    fitted = regressions.query(
+        "metric == 'accuracy' and losing == 'code' and features != 'word-list'"
+    )
     features = "features=" + fitted["features"] + ";stat=mean;alpha=0.05"
     overall = {"condition": "keyword=overall;source=notebook", "experiment": "keyword_entropy"}
     tables = [
@@ -108,7 +139,11 @@ def simulated_users(
         entropy.head(1).assign(quantity="mean_vote_entropy", **overall),
     ]
     if opinions is not None:
-        found = opinions.query("model == 'simulated users' and attribute == 'Overall' and distance == 'options−1'")
+        found = opinions.query(
+            "model == 'simulated users' and attribute == 'Overall' and distance == 'options−1'"
+        )
         model = "category=overall;group=Overall;model=PersonalLLM"
-        tables.append(found.assign(quantity="representativeness", condition=model, experiment="opinionqa"))
+        tables.append(
+            found.assign(quantity="representativeness", condition=model, experiment="opinionqa")
+        )
     return compare(pd.concat(tables, ignore_index=True).assign(why_not=why_not), "personalllm")

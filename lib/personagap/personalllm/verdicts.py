@@ -2,7 +2,17 @@
 
 import pandas as pd
 
-from personagap.verdicts.wording import ALPHA, OPEN, interval, listed, shown, side, table, tested, words
+from personagap.verdicts.wording import (
+    ALPHA,
+    OPEN,
+    interval,
+    listed,
+    shown,
+    side,
+    table,
+    tested,
+    words,
+)
 
 
 def simulated_users(
@@ -18,19 +28,29 @@ def simulated_users(
     Parameters
     ----------
     diversity : ``users.heterogeneity`` by α.
-    changes : ``users.heterogeneity_change`` from the smallest to the largest α ("alpha"), and from one reward
-        model to all ("reward_models").
+    changes : ``users.heterogeneity_change`` from the smallest to the largest α ("alpha"), and from
+        one reward model to all ("reward_models").
     personas : ``published.persona_prompting``.
     regressions : ``users.compare_regressions``.
     entropy : ``users.entropy``.
     opinions : ``users.representativeness``, or None without OpinionQA.
     """
-    cut = _undecided(diversity).sort_values("alpha").assign(alpha=lambda t: "α = " + t["alpha"].astype(str))
+    cut = (
+        _undecided(diversity)
+        .sort_values("alpha")
+        .assign(alpha=lambda t: "α = " + t["alpha"].astype(str))
+    )
     answers = [
-        ("How different are simulated users, and from what?", _headline(cut, changes["reward_models"])),
+        (
+            "How different are simulated users, and from what?",
+            _headline(cut, changes["reward_models"]),
+        ),
         ("On how many prompts has no response a majority?", listed(cut, "alpha") + "."),
         ("Do users disagree less as α grows?", _change(changes["alpha"], "Not shown", "Yes")),
-        ("Do more reward models make them disagree more?", _change(changes["reward_models"], "Yes", "Not shown")),
+        (
+            "Do more reward models make them disagree more?",
+            _change(changes["reward_models"], "Yes", "Not shown"),
+        ),
         ("Do they disagree more than prompted personas?", _personas(personas)),
     ]
     for (kind, losing), rows in regressions.groupby(["features", "losing"], sort=False):
@@ -47,8 +67,10 @@ def _headline(cut: pd.DataFrame, more_models: pd.DataFrame) -> str:
     row, change = cut.iloc[len(cut) // 2], _undecided(more_models).iloc[0]
     return (
         f"At {row['alpha']}, no response has a majority of {row['n_users']:,} users on "
-        f"{interval(row, form='.1%')} of {row['n']:,.0f} prompts. Going from the fewest to the most reward "
-        f"models changes that by {interval(change, form='+.1f')} points: personas of one are no fair comparison (P18)."
+        f"{interval(row, form='.1%')} of {row['n']:,.0f} prompts. Going from the fewest to the "
+        "most reward "
+        f"models changes that by {interval(change, form='+.1f')} points: personas of one are "
+        "no fair comparison (P18)."
     )
 
 
@@ -60,15 +82,19 @@ def _undecided(diversity: pd.DataFrame) -> pd.DataFrame:
 def _change(diversity: pd.DataFrame, rises: str, falls: str) -> str:
     row = _undecided(diversity).iloc[0]
     shown = side(row, rises, falls, "Not shown")
-    change = f"the share of prompts without a majority changes by {interval(row, form='+.1f')} points"
+    change = (
+        f"the share of prompts without a majority changes by {interval(row, form='+.1f')} points"
+    )
     return f"{shown}: {change}, paired by prompt."
 
 
 def _personas(personas: pd.DataFrame) -> str:
     share = _undecided(personas)["estimate"].item()
     return (
-        f"Not answered by the published comparison: its personas, with {share:.1%} of the prompts without a majority, "
-        "are prompted into one reward model, where simulated users of one reward model never disagree. Method and "
+        f"Not answered by the published comparison: its personas, with {share:.1%} of the "
+        "prompts without a majority, "
+        "are prompted into one reward model, where simulated users of one reward model never "
+        "disagree. Method and "
         "number of reward models change together (P18)."
     )
 
@@ -90,7 +116,10 @@ def _entropy(entropy: pd.DataFrame) -> str:
     named = ", ".join(f"{row.keyword} {row.estimate:.2f}" for row in apart.itertuples())
     answer = f"apart from it lie {named}" if named else "no keyword's interval lies apart from it"
     value = interval(overall)
-    return f"{'Yes' if named else 'Not shown'}: the votes have an entropy of {value} nats overall; {answer}."
+    return (
+        f"{'Yes' if named else 'Not shown'}: the votes have an entropy of {value} nats "
+        f"overall; {answer}."
+    )
 
 
 def _opinions(opinions: pd.DataFrame) -> str:
@@ -103,31 +132,36 @@ def _opinions(opinions: pd.DataFrame) -> str:
     adds = "adds" if named["ci_low"][0] > named["ci_high"][1] else "is not shown to add"
     return (
         f"{listed(named, 'model')}. Mixing reward models into users {adds} to giving "
-        f"each one vote; dividing distances by the number of options less one adds {rise:+.3f} (P5)."
+        f"each one vote; dividing distances by the number of options less one adds {rise:+.3f} "
+        "(P5)."
     )
 
 
 QUESTIONS = {
     "own − zero_shot": "What do examples of what the user liked change?",
-    "own − population's favourite": "And compared with giving everybody the most popular stored response?",
+    "own − population's favourite": "And compared with giving everybody the most popular "
+    "stored response?",
     "own − user 0's": "And with examples for user 0, as in the authors' code (P1)?",
     "losing − mislabelled": "Disliked responses: labelled so, against labelled as liked?",
     "similar by difference − random users": "What are similar users worth?",
     "similar by difference − oracle users": "How far is that from perfect retrieval?",
-    "similar by difference − own history": "How do they compare with the user's own short history, drawn alike?",
-    "own history − own history as coded": "And the own history, against one drawn as in the authors' code (P7)?",
+    "similar by difference − own history": "How do they compare with the user's own short "
+    "history, drawn alike?",
+    "own history − own history as coded": "And the own history, against one drawn as in the "
+    "authors' code (P7)?",
 }
 
 
 def in_context(paired: pd.DataFrame) -> pd.DataFrame:
     """Answers to the questions of the in-context notebook: ``question answer``.
 
-    Whether a benefit is personal is an intersection–union test: every control must be beaten, so their number
-    needs no correction.
+    Whether a benefit is personal is an intersection–union test: every control must be beaten, so
+    their number needs no correction.
 
     Parameters
     ----------
-    paired : ``adaptation.compare`` of "own" with every control; optionally of "losing" with "mislabelled".
+    paired : ``adaptation.compare`` of "own" with every control; optionally of "losing" with
+        "mislabelled".
     """
     rows = _rewards(paired)
     controls = rows.loc[["own − other people's", "own − a random user's", "own − the population's"]]
@@ -147,35 +181,47 @@ def across_users(paired: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str,
 
     Parameters
     ----------
-    paired : ``adaptation.compare`` of "similar by difference" with the others, and of "own history" with "… as coded".
+    paired : ``adaptation.compare`` of "similar by difference" with the others, and of "own history"
+        with "… as coded".
     quality : ``adaptation.quality``, of one database or several.
     """
-    largest = quality[(quality["metric"] == "recall") & (quality["users"] == quality["users"].max())]
+    largest = quality[
+        (quality["metric"] == "recall") & (quality["users"] == quality["users"].max())
+    ]
     best = largest.loc[largest["estimate"].idxmax()]
     looks = (
-        f"The embedding by {best['embedding']} finds {interval(best)} of the users nearest by true weights among "
+        f"The embedding by {best['embedding']} finds {interval(best)} of the users nearest by "
+        "true weights among "
         f"{best['users']:,}, where chance finds {best['chance']:.3f}."
     )
     rows = _rewards(paired)
     _, *others = _answers(rows)
     row = rows.loc[["similar by difference − random users"]].iloc[0]
-    helps = f"{shown(row, 'Yes', 'No, they harm', OPEN)}: {_number(row)}, {tested(row)} (n = {row['n']:,.0f} users)."
+    helps = (
+        f"{shown(row, 'Yes', 'No, they harm', OPEN)}: {_number(row)}, {tested(row)} (n = "
+        f"{row['n']:,.0f} users)."
+    )
     return [("Do similar users help?", helps), ("Are users who look alike alike?", looks), *others]
 
 
 def forking_paths(effect: pd.DataFrame, rates: pd.DataFrame) -> list[tuple[str, str]]:
-    """Questions and answers on the logged runs, of ``runlog.selection_effect`` and ``runlog.compare_rates``."""
+    """Questions and answers on the logged runs, of
+    ``runlog.selection_effect`` and ``runlog.compare_rates``.
+    """
     free, tied, pair = effect.iloc[0], effect.iloc[-1], rates.iloc[0]
     plotted = (
-        f"{'Yes' if pair['p_value'] < ALPHA else 'Not distinguishable'}: {pair['value_a']:.1f}% and "
+        f"{'Yes' if pair['p_value'] < ALPHA else 'Not distinguishable'}: "
+        f"{pair['value_a']:.1f}% and "
         f"{pair['value_b']:.1f}% win rate, difference {interval(pair, form='+.1f')} points, "
         f"z = {pair['statistic']:.2f}, {tested(pair)}."
     )
     best = (
-        f"It won {free['best']:.1f}% where the mean is {free['mean']:.1f}%. Were all equally good, the best would show "
+        f"It won {free['best']:.1f}% where the mean is {free['mean']:.1f}%. Were all equally "
+        "good, the best would show "
         f"{free['best_by_chance']:.1f}% by selection alone if their errors are independent "
         f"({tested(free)}), and {tied['best_by_chance']:.1f}% if these correlate at "
-        f"{tied['correlation']:g} ({tested(tied)}); on new users expect {free['shrunken_best']:.1f}% to "
+        f"{tied['correlation']:g} ({tested(tied)}); on new users expect "
+        f"{free['shrunken_best']:.1f}% to "
         f"{tied['shrunken_best']:.1f}%."
     )
     question = f"Is the best of {free['n']:.0f} configurations better than the others?"
@@ -184,7 +230,9 @@ def forking_paths(effect: pd.DataFrame, rates: pd.DataFrame) -> list[tuple[str, 
 
 def _rewards(paired: pd.DataFrame) -> pd.DataFrame:
     """Contrasts of persona reward with the most examples, in the first template."""
-    chosen = (paired["shots"] == paired["shots"].max()) & (paired["template"] == paired["template"].iloc[0])
+    chosen = (paired["shots"] == paired["shots"].max()) & (
+        paired["template"] == paired["template"].iloc[0]
+    )
     return paired[chosen & (paired["metric"] == "persona_reward")].set_index("contrast", drop=False)
 
 
@@ -205,4 +253,7 @@ def _verdict(row: pd.Series) -> str:
 
 
 def _number(row: pd.Series) -> str:
-    return f"{interval(row, form='+.2f')} {row['unit']} against {words(row['contrast'].split(' − ')[1])}"
+    return (
+        f"{interval(row, form='+.2f')} {row['unit']} against "
+        f"{words(row['contrast'].split(' − ')[1])}"
+    )

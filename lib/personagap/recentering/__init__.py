@@ -1,4 +1,6 @@
-"""What only arXiv 2606.06614 (Re-Centering Humans) needs: its three stages, its numbers and words."""
+"""What only arXiv 2606.06614 (Re-Centering Humans) needs: its
+three stages, its numbers and words.
+"""
 
 from personagap._submodules import on_demand
 

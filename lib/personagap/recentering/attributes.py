@@ -1,4 +1,6 @@
-"""Relevance of a user's attributes to a prompt: judged by a model, and by retrieval, the baseline it must beat."""
+"""Relevance of a user's attributes to a prompt: judged by a model,
+and by retrieval, the baseline it must beat.
+"""
 
 import re
 from collections.abc import Sequence
@@ -24,7 +26,9 @@ def _bm25(queries: list[str], documents: list[str]) -> np.ndarray:
     index, asked = bm25s.BM25(), bm25s.tokenize(queries, **how)
     index.index(bm25s.tokenize(documents, **how), show_progress=False)
     # A prompt of stop words alone matches nothing.
-    return np.stack([index.get_scores(words) if words else np.zeros(len(documents)) for words in asked])
+    return np.stack(
+        [index.get_scores(words) if words else np.zeros(len(documents)) for words in asked]
+    )
 
 
 def _tfidf(queries: list[str], documents: list[str]) -> np.ndarray:
@@ -33,7 +37,8 @@ def _tfidf(queries: list[str], documents: list[str]) -> np.ndarray:
 
 
 def retrieval_scores(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame:
-    """Score every attribute as a document for its prompt as the query, with models that know no user.
+    """Score every attribute as a document for its prompt as the
+    query, with models that know no user.
 
     Term weights are those of all distinct attributes, so scores compare across users.
 
@@ -44,27 +49,37 @@ def retrieval_scores(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.D
 
     Returns
     -------
-    Judgments of the same pairs, ``… rater rater_kind label``: raters "bm25", "tfidf" and, if asked for,
-    "embedding" (cosine), of kind "retrieval"; ``label`` is the score.
+    Judgments of the same pairs, ``… rater rater_kind label``: raters "bm25", "tfidf" and, if asked
+    for, "embedding" (cosine), of kind "retrieval"; ``label`` is the score.
     """
-    (prompt, queries), (attribute, documents) = (pd.factorize(pairs[name]) for name in ("prompt_text", "attribute"))
+    (prompt, queries), (attribute, documents) = (
+        pd.factorize(pairs[name]) for name in ("prompt_text", "attribute")
+    )
     texts = list(queries), list(documents)
     scores = {"bm25": _bm25(*texts), "tfidf": _tfidf(*texts)}
     if embeddings is not None:
         scores["embedding"] = embed(texts[0], embeddings) @ embed(texts[1], embeddings).T
     key = pairs.drop(columns=["prompt_text", "attribute"])
-    tables = [key.assign(rater=rater, label=matrix[prompt, attribute]) for rater, matrix in scores.items()]
+    tables = [
+        key.assign(rater=rater, label=matrix[prompt, attribute]) for rater, matrix in scores.items()
+    ]
     return pd.concat(tables, ignore_index=True).assign(rater_kind="retrieval")
 
 
 def select_top(scored: pd.DataFrame, top_k: Sequence[int]) -> pd.DataFrame:
-    """Say yes to the k best-scored attributes of each user for each prompt (ties: the earlier one), for each k.
+    """Say yes to the k best-scored attributes of each user for each
+    prompt (ties: the earlier one), for each k.
 
     The judgments get ``label`` 0/1 and raters named like "bm25_top5".
     """
     at_least(1, each=True, top_k=top_k)
-    rank = scored.groupby(["rater", "prompt", "user"])["label"].rank(method="first", ascending=False)
-    tables = [scored.assign(label=(rank <= k).astype(int), rater=scored["rater"] + f"_top{k}") for k in top_k]
+    rank = scored.groupby(["rater", "prompt", "user"])["label"].rank(
+        method="first", ascending=False
+    )
+    tables = [
+        scored.assign(label=(rank <= k).astype(int), rater=scored["rater"] + f"_top{k}")
+        for k in top_k
+    ]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -77,32 +92,45 @@ def judge(
     ----------
     lm : a model of ``models.load_model``.
     pairs : as of `retrieval_scores`. Prompts are not cut.
-    mode : "single", one attribute a request, as arXiv 2606.06614 asked models; "list", all attributes of a prompt,
-        of all its users, shuffled on one page, as it asked people (R3).
+    mode : "single", one attribute a request, as arXiv 2606.06614 asked models; "list", all
+        attributes of a prompt, of all its users, shuffled on one page, as it asked people (R3).
     max_tokens : of an answer, at temperature 0; that of the paper.
     seed : order of the attributes on a page.
 
     Returns
     -------
-    judgments : of the pairs whose answer can be read, ``… rater rater_kind label``; the rater is the model's id, for
-        "list" with "_list".
-    outputs : one row ``rater requests unreadable``. An unreadable answer is no judgment; the paper's code reads NO.
+    judgments : of the pairs whose answer can be read, ``… rater rater_kind label``; the rater is
+        the model's id, for "list" with "_list".
+    outputs : one row ``rater requests unreadable``. An unreadable answer is no judgment; the
+        paper's code reads NO.
     """
     pages, asked = pages_of(pairs, mode, seed)
     texts = ask.texts(lm, asked, 0.0, seed, max_tokens)
     read = [read_answer(text, len(page), mode) for text, page in zip(texts, pages, strict=True)]
-    labels = [label for page, known in zip(pages, read, strict=True) for label in known or repeat(None, len(page))]
+    labels = [
+        label
+        for page, known in zip(pages, read, strict=True)
+        for label in known or repeat(None, len(page))
+    ]
     rater = lm.id if mode == "single" else f"{lm.id}_{mode}"
-    judged = pd.concat(pages).drop(columns=["prompt_text", "attribute"]).assign(rater=rater, rater_kind="model")
+    judged = (
+        pd.concat(pages)
+        .drop(columns=["prompt_text", "attribute"])
+        .assign(rater=rater, rater_kind="model")
+    )
     judged["label"] = pd.array(labels, dtype="Int64")
     counts = {"rater": rater, "requests": len(pages), "unreadable": read.count(None)}
     return judged.dropna(subset="label").astype({"label": int}).sort_index(), pd.DataFrame([counts])
 
 
 def cost(lms: Sequence[Model], pairs: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """What `judge` would ask ``lms`` in both modes, as of ``pricing.of_texts`` by ``model mode``; nothing is asked."""
+    """What `judge` would ask ``lms`` in both modes, as of
+    ``pricing.of_texts`` by ``model mode``; nothing is asked.
+    """
     keys = [(lm, mode) for lm in lms for mode in MODES]
-    prices = [pricing.of_texts(lm, pages_of(pairs, mode, seed)[1], 0.0, seed, TOKENS) for lm, mode in keys]
+    prices = [
+        pricing.of_texts(lm, pages_of(pairs, mode, seed)[1], 0.0, seed, TOKENS) for lm, mode in keys
+    ]
     named = [(lm.id, mode) for lm, mode in keys]
     return pd.concat(prices, keys=named, names=["model", "mode"]).droplevel(2).reset_index()
 
@@ -110,20 +138,28 @@ def cost(lms: Sequence[Model], pairs: pd.DataFrame, *, seed: int = 0) -> pd.Data
 def pages_of(pairs: pd.DataFrame, mode: str, seed: int = 0) -> tuple[list[pd.DataFrame], list[str]]:
     """The pairs of each request of `judge`, and its prompt."""
     one_of(MODES, "mode", mode)
-    rng, by = np.random.default_rng(seed), pairs["prompt"] if mode == "list" else np.arange(len(pairs))
+    rng, by = (
+        np.random.default_rng(seed),
+        pairs["prompt"] if mode == "list" else np.arange(len(pairs)),
+    )
     pages = [page.iloc[rng.permutation(len(page))] for _, page in pairs.groupby(by, sort=False)]
     return pages, [question(page["prompt_text"].iloc[0], page["attribute"], mode) for page in pages]
 
 
 def question(prompt: str, attributes: Sequence[str], mode: str = "single") -> str:
-    """What a model is asked: should the attribute (mode "list": which of them) change the answer to the prompt?"""
+    """What a model is asked: should the attribute (mode "list": which
+    of them) change the answer to the prompt?
+    """
     listed = "\n".join(f"{number}. {text}" for number, text in enumerate(attributes, start=1))
     text = prompts.template("relevance_list" if mode == "list" else "relevance").strip()
-    return prompts.fill(text, prompt=prompt, attribute=listed.removeprefix("1. "), attributes=listed)
+    return prompts.fill(
+        text, prompt=prompt, attribute=listed.removeprefix("1. "), attributes=listed
+    )
 
 
 def read_answer(text: str | None, n: int = 1, mode: str = "single") -> list[int] | None:
-    """Labels 0/1 of the ``n`` attributes of a page, from the last "Answer:" of a text; None if it cannot be read.
+    """Labels 0/1 of the ``n`` attributes of a page, from the last
+    "Answer:" of a text; None if it cannot be read.
 
     Examples
     --------

@@ -1,4 +1,6 @@
-"""Trained classifiers of texts or of pairs of texts, scored out of fold: no row is judged by what it taught."""
+"""Trained classifiers of texts or of pairs of texts, scored out of
+fold: no row is judged by what it taught.
+"""
 
 import re
 from collections.abc import Callable, Hashable, Sequence
@@ -13,14 +15,21 @@ from sklearn.model_selection import GroupKFold
 from personagap import gap
 from personagap.errors import UserError, at_least, one_of
 from personagap.recentering import grpo
-from personagap.recentering.learners import Learner, Texts, encoder_learner, kernel_learner, linear_learner
+from personagap.recentering.learners import (
+    Learner,
+    Texts,
+    encoder_learner,
+    kernel_learner,
+    linear_learner,
+)
 from personagap.results import corrected
 
 
 def folds(groups: Sequence[Hashable], n_splits: int = 5, seed: int = 0) -> np.ndarray:
     """Number of the fold of each row: rows of one group share a fold, and groups fall at random.
 
-    A random split, which leaks where users or prompts recur (R7), gives each row a group of its own: ``range(n)``.
+    A random split, which leaks where users or prompts recur (R7), gives each row a group of its
+    own: ``range(n)``.
 
     Examples
     --------
@@ -29,7 +38,10 @@ def folds(groups: Sequence[Hashable], n_splits: int = 5, seed: int = 0) -> np.nd
     """
     at_least(2, n_splits=n_splits)
     if len(set(groups)) < n_splits:
-        raise UserError(f"{len(set(groups))} groups cannot be split into {n_splits} folds: take fewer or more data")
+        raise UserError(
+            f"{len(set(groups))} groups cannot be split into {n_splits} folds: take fewer or "
+            "more data"
+        )
     number = np.empty(len(groups), dtype=int)
     splitter = GroupKFold(n_splits, shuffle=True, random_state=seed)
     for fold, (_, test) in enumerate(splitter.split(number, groups=list(groups))):
@@ -48,26 +60,30 @@ def cross_validate(
 ) -> np.ndarray:
     """Out-of-fold scores: each row by a classifier that was neither trained nor tuned on its fold.
 
-    Settings are chosen by average precision, one of the *training folds* held out at a time: the inner split is as
-    disjoint by user or by prompt as the outer one.
+    Settings are chosen by average precision, one of the *training folds* held out at a time: the
+    inner split is as disjoint by user or by prompt as the outer one.
 
     Parameters
     ----------
-    texts, labels, folds : n texts, or n pairs such as (prompt, attribute); n labels 0/1; (n,) folds, three at least.
-    method : "linear": logistic regression on embeddings, for pairs those of both with their product, distance and
-        cosine (the features of InferSent, arXiv 1705.02364); "kernel": ridge regression of pairs with a kernel of the
-        embeddings of both (`learners.kernel_learner`); "encoder": a sequence classifier fine-tuned whole,
-        class-weighted; "grpo": a language model tuned to judge pairs, scored by the probability of its yes.
-    encoder : "linear", "kernel": as of ``embeddings.embed``; "encoder": a model folder or Hub name; "grpo": as of
-        `grpo.tune`.
+    texts, labels, folds : n texts, or n pairs such as (prompt, attribute); n labels 0/1; (n,)
+        folds, three at least.
+    method : "linear": logistic regression on embeddings, for pairs those of both with their
+        product, distance and cosine (the features of InferSent, arXiv 1705.02364); "kernel": ridge
+        regression of pairs with a kernel of the embeddings of both (`learners.kernel_learner`);
+        "encoder": a sequence classifier fine-tuned whole, class-weighted; "grpo": a language model
+        tuned to judge pairs, scored by the probability of its yes.
+    encoder : "linear", "kernel": as of ``embeddings.embed``; "encoder": a model folder or Hub name;
+        "grpo": as of `grpo.tune`.
     seed, steps : what decides initial weights, order and dropout; optimizer steps of "grpo".
 
     Returns
     -------
-    (n,) scores in [0, 1], higher for label 1. ``UserError`` where training folds hold one label only.
+    (n,) scores in [0, 1], higher for label 1. ``UserError`` where training folds hold one label
+    only.
     """
     gold = np.asarray(labels)
-    # With how many training folds are held out for settings: fine-tuning is dear, and GRPO has none to choose.
+    # With how many training folds are held out for settings:
+    # fine-tuning is dear, and GRPO has none to choose.
     learners: dict[str, tuple[Callable[..., Learner], int | None]]
     learners = {
         "linear": (linear_learner, None),
@@ -80,20 +96,28 @@ def cross_validate(
     learner = make(texts, gold, encoder, seed)
     scores = np.empty(len(gold))
     for fold in np.unique(folds):
-        inner = [_rows(gold, folds, fold, other) for other in np.unique(folds[folds != fold])[:n_inner]]
+        inner = [
+            _rows(gold, folds, fold, other) for other in np.unique(folds[folds != fold])[:n_inner]
+        ]
         train, test = _rows(gold, folds, fold)
         scores[test] = learner(train, test)[_best(learner, gold, inner) if inner else 0]
     return scores
 
 
-def decide(scores: np.ndarray, labels: np.ndarray, folds: np.ndarray, beta: float = 1.0) -> np.ndarray:
-    """Yes or no, (n,) 0/1: at the threshold that gives the best F_β on the *other* folds; β > 1 weights recall."""
+def decide(
+    scores: np.ndarray, labels: np.ndarray, folds: np.ndarray, beta: float = 1.0
+) -> np.ndarray:
+    """Yes or no, (n,) 0/1: at the threshold that gives the best F_β
+    on the *other* folds; β > 1 weights recall.
+    """
     at_least(0, whole=False, beta=beta)
     labels, yes = np.asarray(labels), np.zeros(len(scores), dtype=int)
     for fold in np.unique(folds):
         here = folds == fold
         precision, recall, thresholds = precision_recall_curve(labels[~here], scores[~here])
-        quality = (1 + beta**2) * precision * recall / np.maximum(beta**2 * precision + recall, 1e-9)
+        quality = (
+            (1 + beta**2) * precision * recall / np.maximum(beta**2 * precision + recall, 1e-9)
+        )
         # The last point of the curve, recall 0, has no threshold.
         yes[here] = scores[here] >= thresholds[np.argmax(quality[:-1])]
     return yes
@@ -108,20 +132,23 @@ def flags(
     beta: float = 1.0,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Which attributes are flagged as problematic: by people, by a classifier that learned from them, by own doubt.
+    """Which attributes are flagged as problematic: by people, by a
+    classifier that learned from them, by own doubt.
 
     Parameters
     ----------
-    items : ``user item attribute reason confidence``, of ``datasets.load_judgments``; the classifier reads attribute
-        and reason.
+    items : ``user item attribute reason confidence``, of ``datasets.load_judgments``; the
+        classifier reads attribute and reason.
     judgments : of people, ``user item label``, 1 = problematic.
     method, encoder, seed : as in `cross_validate`, on five folds that share no user (R7).
-    beta : as in `decide`, which sets the thresholds of the classifier and of the extractor's doubt (1 − confidence).
+    beta : as in `decide`, which sets the thresholds of the classifier and of the extractor's doubt
+        (1 − confidence).
 
     Returns
     -------
-    DataFrame 0/1, with the index of ``items``: "human_majority" (more than half of the people), "trained verifier" and,
-    if every item states its confidence, "own confidence". NaN for items that nobody judged.
+    DataFrame 0/1, with the index of ``items``: "human_majority" (more than half of the people),
+    "trained verifier" and, if every item states its confidence, "own confidence". NaN for items
+    that nobody judged.
     """
     one_of(["linear", "encoder"], "verifier", method)  # the other methods judge pairs
     share = judgments.groupby(["user", "item"])["label"].mean().rename("share")
@@ -145,64 +172,93 @@ def relevance_judges(
     seed: int = 0,
     steps: int = 100,
 ) -> pd.DataFrame:
-    """Classifiers of (prompt, attribute) as judges of pairs they were not trained on, for each way to split.
+    """Classifiers of (prompt, attribute) as judges of pairs they
+    were not trained on, for each way to split.
 
     Parameters
     ----------
-    pairs, judgments : ``datasets.load_relevance``; pairs that ``gold``, the rater to learn from, did not judge are
-        left out.
+    pairs, judgments : ``datasets.load_relevance``; pairs that ``gold``, the rater to learn from,
+        did not judge are left out.
     models : method → encoder; they, ``seed`` and ``steps`` as in `cross_validate`.
 
     Returns
     -------
-    Judgments ``… rater rater_kind label score``, ``label`` being `decide`'s, of raters like "linear (new prompts)",
-    "linear (new users)" and, sharing both with its training set (R7), "linear (random split)"; in "MODEL & linear (new
-    prompts)" the classifier must confirm every yes of a model.
+    Judgments ``… rater rater_kind label score``, ``label`` being `decide`'s, of raters like "linear
+    (new prompts)", "linear (new users)" and, sharing both with its training set (R7), "linear
+    (random split)"; in "MODEL & linear (new prompts)" the classifier must confirm every yes of a
+    model.
     """
     if not models:
-        raise UserError("no classifier to train: give linear or kernel, or a model for encoder or grpo")
+        raise UserError(
+            "no classifier to train: give linear or kernel, or a model for encoder or grpo"
+        )
     key = ["user", "prompt", "item"]
     known = pairs.merge(judgments.loc[judgments["rater"] == gold, [*key, "label"]], on=key)
     texts = list(zip(known["prompt_text"], known["attribute"], strict=True))
-    yes = judgments[judgments["rater_kind"] == "model"].set_index([*key, "rater"])["label"].unstack(sort=False)
+    yes = (
+        judgments[judgments["rater_kind"] == "model"]
+        .set_index([*key, "rater"])["label"]
+        .unstack(sort=False)
+    )
     yes = yes.reindex(pd.MultiIndex.from_frame(known[key])).fillna(0)
     known, tables = known.drop(columns=["prompt_text", "attribute"]), []
-    splits = {"new prompts": known["prompt"], "new users": known["user"], "random split": range(len(known))}
+    splits = {
+        "new prompts": known["prompt"],
+        "new users": known["user"],
+        "random split": range(len(known)),
+    }
     for split, groups in splits.items():
         number = folds(groups, n_splits, seed)
         for method, encoder in models.items():
             scores = cross_validate(texts, known["label"], number, method, encoder, seed, steps)
             raters = {f"{method} ({split})": scores}
             if split == "new prompts":
-                raters |= {f"{judge} & {method} ({split})": scores * yes[judge].to_numpy() for judge in yes}
+                raters |= {
+                    f"{judge} & {method} ({split})": scores * yes[judge].to_numpy() for judge in yes
+                }
             for rater, score in raters.items():
-                label = decide(score, known["label"], number) * (score > 0)  # at 0 the model said no
-                tables.append(known.assign(rater=rater, rater_kind="trained", label=label, score=score))
+                # At 0 the model said no.
+                label = decide(score, known["label"], number) * (score > 0)
+                tables.append(
+                    known.assign(rater=rater, rater_kind="trained", label=label, score=score)
+                )
     return pd.concat(tables, ignore_index=True)
 
 
 def quality(
-    judgments: pd.DataFrame, trained: pd.DataFrame, gold: str = "human_majority", **how: Unpack[gap.How]
+    judgments: pd.DataFrame,
+    trained: pd.DataFrame,
+    gold: str = "human_majority",
+    **how: Unpack[gap.How],
 ) -> pd.DataFrame:
-    """``gap.relevance_metrics`` of the models, the baselines and the classifiers; these with AUPRC and best F1 of their
-    scores.
+    """``gap.relevance_metrics`` of the models, the baselines and the
+    classifiers; these with AUPRC and best F1 of their scores.
     """
-    reference, models = judgments[judgments["rater"] == gold], judgments[judgments["rater_kind"] == "model"]
+    reference, models = (
+        judgments[judgments["rater"] == gold],
+        judgments[judgments["rater_kind"] == "model"],
+    )
     decided = gap.relevance_metrics(pd.concat([reference, models, trained]), gold, **how)
-    scored = gap.scored_metrics(pd.concat([reference, trained.assign(label=trained["score"])]), gold, **how)
+    scored = gap.scored_metrics(
+        pd.concat([reference, trained.assign(label=trained["score"])]), gold, **how
+    )
     scored = scored[scored["metric"].isin(["auprc", "best_f1"])].assign(rater_kind="trained")
     by_score = (decided["rater_kind"] == "trained") & (decided["metric"] == "auprc")
     return pd.concat([decided[~by_score], scored[decided.columns]], ignore_index=True)
 
 
 def compare(
-    judgments: pd.DataFrame, trained: pd.DataFrame, gold: str = "human_majority", **how: Unpack[gap.How]
+    judgments: pd.DataFrame,
+    trained: pd.DataFrame,
+    gold: str = "human_majority",
+    **how: Unpack[gap.How],
 ) -> pd.DataFrame:
-    """``gap.paired_difference`` of decisions and, as metric "auprc", ``gap.scored_difference`` of scores.
+    """``gap.paired_difference`` of decisions and, as metric
+    "auprc", ``gap.scored_difference`` of scores.
 
-    Each disjoint classifier, and each model that it must confirm, is ``compared`` with "a model" and
-    with "select_all"; its random split with "its disjoint split". ``p_adjusted`` corrects over those of
-    one kind and metric.
+    Each disjoint classifier, and each model that it must confirm, is ``compared`` with "a model"
+    and with "select_all"; its random split with "its disjoint split". ``p_adjusted`` corrects over
+    those of one kind and metric.
     """
     models = judgments.loc[judgments["rater_kind"] == "model", "rater"].unique()
     pairs = []
@@ -215,10 +271,15 @@ def compare(
             random = re.sub(r"\(.*", "(random split)", rater)
             pairs += [(random, rater, "its disjoint split")]
     tables = []
-    decided, scored = (pd.concat([judgments, trained.assign(label=trained[name])]) for name in ("label", "score"))
+    decided, scored = (
+        pd.concat([judgments, trained.assign(label=trained[name])]) for name in ("label", "score")
+    )
     for a, b, compared in pairs:
         difference = gap.paired_difference(decided, a, b, gold, **how)
-        both = [difference[difference["metric"] != "auprc"], gap.scored_difference(scored, a, b, gold, **how)]
+        both = [
+            difference[difference["metric"] != "auprc"],
+            gap.scored_difference(scored, a, b, gold, **how),
+        ]
         tables += [table.assign(compared=compared) for table in both]
     return corrected(pd.concat(tables, ignore_index=True), ["compared", "metric"])
 
@@ -230,9 +291,14 @@ def _best(learner: Learner, labels: np.ndarray, inner: list[tuple[np.ndarray, np
 
 
 def _rows(labels: np.ndarray, folds: np.ndarray, *out: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train on, those outside the folds ``out``, and rows to score, those of the last of them."""
+    """Rows to train on, those outside the folds ``out``, and rows
+    to score, those of the last of them.
+    """
     train = np.flatnonzero(~np.isin(folds, out))
     if len(set(labels[train])) < 2:
         without = " and ".join(map(str, out))
-        raise UserError(f"without fold {without} both labels are not left to train on: take other folds or more data")
+        raise UserError(
+            f"without fold {without} both labels are not left to train on: take other folds or "
+            "more data"
+        )
     return train, np.flatnonzero(folds == out[-1])

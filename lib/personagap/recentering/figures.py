@@ -13,13 +13,19 @@ from personagap.results import result, wide
 
 
 def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
-    """Cohen's κ of every pair of raters (``gap.agreement``), as a lower triangle with its interval in each cell."""
+    """Cohen's κ of every pair of raters (``gap.agreement``), as a
+    lower triangle with its interval in each cell.
+    """
     raters = list(dict.fromkeys([*agreement["rater_a"], *agreement["rater_b"]]))
     grid = np.full((len(raters), len(raters)), np.nan)
     for pair in agreement.itertuples():
         row, column = sorted((raters.index(pair.rater_a), raters.index(pair.rater_b)), reverse=True)
         grid[row, column] = pair.estimate
-        text = f"{pair.estimate:.2f}\n{pair.ci_low:.2f} – {pair.ci_high:.2f}" if not pair.note else "undefined"
+        text = (
+            f"{pair.estimate:.2f}\n{pair.ci_low:.2f} – {pair.ci_high:.2f}"
+            if not pair.note
+            else "undefined"
+        )
         colour = "white" if pair.estimate > 0.6 else "black"
         ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     extent = (-0.5, len(raters) - 1.5, len(raters) - 0.5, 0.5)
@@ -34,9 +40,13 @@ def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
-    """How often each rater says yes (``gap.relevance_metrics``), against how often the human majority does."""
+    """How often each rater says yes (``gap.relevance_metrics``),
+    against how often the human majority does.
+    """
     judges = metrics[metrics["rater_kind"].isin(["human", "model"])]
-    table, base, ratios = (judges[judges["metric"] == name] for name in ("yes_rate", "prevalence", "over_selection"))
+    table, base, ratios = (
+        judges[judges["metric"] == name] for name in ("yes_rate", "prevalence", "over_selection")
+    )
     rows = np.arange(len(table))[::-1]
     for kind in table["rater_kind"].unique():
         (colour, marker), here = ROLES[kind], (table["rater_kind"] == kind).to_numpy()
@@ -45,47 +55,73 @@ def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
     base, low, high = base[["estimate", "ci_low", "ci_high"]].iloc[0]
     ax.axvspan(low, high, color=PALETTE["human"], alpha=0.18)
     ax.axvline(base, color=PALETTE["human"])
-    style: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "top", "fontsize": 9}
+    style: dict[str, Any] = {
+        "xytext": (4, 0),
+        "textcoords": "offset points",
+        "va": "top",
+        "fontsize": 9,
+    }
     style |= {"xycoords": ("data", "axes fraction")}
     ax.annotate(f"human majority\n{base:.1%}", (base, 0.98), **style)
     beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
     for row, ratio in zip(rows, ratios["estimate"], strict=True):
         ax.annotate(f"{ratio:.2f}×", (1.02, row), fontsize=10, **beside)
     ax.annotate("ratio", (1.02, len(table) - 0.4), fontsize=9, **beside)
-    ax.set(xlabel="attributes called relevant, 95% interval", title="Over-selection", xlim=(0, None))
+    ax.set(
+        xlabel="attributes called relevant, 95% interval", title="Over-selection", xlim=(0, None)
+    )
     percent(ax.xaxis)
     ax.set_ylim(-0.6, len(table) + 0.2)
     return ax
 
 
 def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
-    """Precision against recall (``gap.relevance_metrics``), with baselines that know nothing and lines of equal F1."""
+    """Precision against recall (``gap.relevance_metrics``), with
+    baselines that know nothing and lines of equal F1.
+    """
     metrics = wide(metrics, ["prevalence", "precision", "recall"])
     metrics["rater"] = named(metrics["rater"])
     recall = np.linspace(0.01, 1, 400)
     for f1 in (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8):
         # F1 = 2PR / (P + R), solved for P; only where P is a proportion.
-        precision = np.divide(f1 * recall, 2 * recall - f1, out=np.full_like(recall, np.nan), where=2 * recall > f1)
+        precision = np.divide(
+            f1 * recall, 2 * recall - f1, out=np.full_like(recall, np.nan), where=2 * recall > f1
+        )
         shown = np.where(precision <= 1, precision, np.nan)
         ax.plot(recall, shown, color="#cccccc", lw=0.8, zorder=0)
         ax.text(1.012, f1 / (2 - f1), f"F1 {f1:.1f}", fontsize=8, color="#777777", va="center")
     ax.axhline(metrics["prevalence"].iloc[0], color=PALETTE["noise"], ls="--", lw=1)
     for kind, rows in metrics.groupby("rater_kind", sort=False):
         colour, marker = ROLES[kind]
-        xerr, yerr = (lengths(*(rows[name + end] for end in ("", "_low", "_high"))) for name in ("recall", "precision"))
+        xerr, yerr = (
+            lengths(*(rows[name + end] for end in ("", "_low", "_high")))
+            for name in ("recall", "precision")
+        )
         style: dict[str, Any] = {"fmt": marker, "ms": 7, "color": colour, "elinewidth": 0.8}
-        style |= {"label": "human (part of the majority)" if kind == "human" else kind, "clip_on": False}
+        style |= {
+            "label": "human (part of the majority)" if kind == "human" else kind,
+            "clip_on": False,
+        }
         ax.errorbar(rows["recall"], rows["precision"], xerr=xerr, yerr=yerr, **style)
     below: list[Any] = []  # rows
     for row in metrics.itertuples():
         left, rise, name = row.recall > 0.7 or row.rater_kind == "baseline", 6, row.rater
-        if row.rater_kind in ("baseline", "retrieval"):  # these crowd at the base rate: their names go below, in turn
+        # These crowd at the base rate: their names go below, in turn.
+        if row.rater_kind in ("baseline", "retrieval"):
             near = [each for each in below if abs(each.recall - row.recall) < 0.15]
-            hidden = any(np.hypot(each.recall - row.recall, each.precision - row.precision) < 0.005 for each in near)
+            hidden = any(
+                np.hypot(each.recall - row.recall, each.precision - row.precision) < 0.005
+                for each in near
+            )
             rise, name = -14 - 11 * len(near), "= " * hidden + name
             below.append(row)
-        place: dict[str, Any] = {"xytext": (-7 if left else 7, rise), "ha": "right" if left else "left"}
-        ax.annotate(name, (row.recall, row.precision), textcoords="offset points", fontsize=9, **place)
+        place: dict[str, Any] = {
+            "xytext": (-7 if left else 7, rise),
+            "ha": "right" if left else "left",
+        }
+        ax.annotate(
+            name, (row.recall, row.precision), textcoords="offset points", fontsize=9, **place
+        )
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall of the relevant attributes", ylabel="precision")
     ax.set_title("Precision and recall against the human majority")
     ax.legend(fontsize=8, loc="upper left")
@@ -93,31 +129,51 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def calibration(curve: pd.DataFrame, ax: Axes) -> Axes:
-    """How often the gold says yes among items of like score (``gap.reliability_curve``, of one rater or several)."""
+    """How often the gold says yes among items of like score
+    (``gap.reliability_curve``, of one rater or several).
+    """
     ax.plot([0, 1], [0, 1], color=PALETTE["noise"], ls="--", lw=1, label="calibrated")
     styles = series(curve["rater"])
     for rater, rows in curve.groupby("rater", sort=False):
         colour, marker = styles[rater]
-        style: dict[str, Any] = {"fmt": f"{marker}-", "ms": 6, "color": colour, "label": rater.replace("_", " ")}
+        style: dict[str, Any] = {
+            "fmt": f"{marker}-",
+            "ms": 6,
+            "color": colour,
+            "label": rater.replace("_", " "),
+        }
         dots(ax, rows, rows["score"], upright=True, **style)
-    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean score of the judge", ylabel="share relevant to the human majority")
+    ax.set(
+        xlim=(0, 1),
+        ylim=(0, 1),
+        xlabel="mean score of the judge",
+        ylabel="share relevant to the human majority",
+    )
     ax.set_title("Calibration")
     ax.legend(fontsize=9)
     return ax
 
 
-STAGES = ["1 extraction\nattribute holds", "2 relevance\nattribute matters", "3 response\npersonalized is better"]
+STAGES = [
+    "1 extraction\nattribute holds",
+    "2 relevance\nattribute matters",
+    "3 response\npersonalized is better",
+]
 
 
 def stages(
-    acceptance: pd.DataFrame | None, relevance: pd.DataFrame | None, ratings: pd.DataFrame | None, ax: Axes
+    acceptance: pd.DataFrame | None,
+    relevance: pd.DataFrame | None,
+    ratings: pd.DataFrame | None,
+    ax: Axes,
 ) -> Axes:
-    """The synthetic–human gap in one picture: a row per stage, people beside models, real beside synthetic histories.
+    """The synthetic–human gap in one picture: a row per stage, people
+    beside models, real beside synthetic histories.
 
     Parameters
     ----------
-    acceptance, relevance, ratings : the tables of these names that 1_extraction, 2_relevance and 3_response saved; None
-        for a stage that was not run: its row says so.
+    acceptance, relevance, ratings : the tables of these names that 1_extraction, 2_relevance and
+        3_response saved; None for a stage that was not run: its row says so.
     """
     points = approval(acceptance, relevance, ratings)
     points["rater"] = named(points["rater"])
@@ -129,8 +185,14 @@ def stages(
             face = "w" if source == "synthetic" else colour
             dots(ax, part, part["y"], fmt=marker, color=colour, mfc=face)
         for row in rows.itertuples():
-            end, shift, side = (row.ci_low, -6, "right") if row.ci_high > 70 else (row.ci_high, 6, "left")
-            where: dict[str, Any] = {"xytext": (shift, 0), "textcoords": "offset points", "ha": side}
+            end, shift, side = (
+                (row.ci_low, -6, "right") if row.ci_high > 70 else (row.ci_high, 6, "left")
+            )
+            where: dict[str, Any] = {
+                "xytext": (shift, 0),
+                "textcoords": "offset points",
+                "ha": side,
+            }
             ax.annotate(row.rater, (end, row.y), va="center", fontsize=8, **where)
         if rows.empty:
             ax.text(50, stage, "not run", ha="center", va="center", color=PALETTE["noise"])
@@ -145,7 +207,9 @@ def stages(
 def approval(
     acceptance: pd.DataFrame | None, relevance: pd.DataFrame | None, ratings: pd.DataFrame | None
 ) -> pd.DataFrame:
-    """How often each side says yes: `results` with the keys ``stage rater rater_kind source``, in percent."""
+    """How often each side says yes: `results` with the keys ``stage
+    rater rater_kind source``, in percent.
+    """
     limits = ["estimate", "ci_low", "ci_high"]
     tables = [pd.DataFrame(columns=["stage", "rater", "rater_kind", "source", *limits])]
     if acceptance is not None:
@@ -160,5 +224,12 @@ def approval(
             tables.append(rows.rename(columns=names).assign(stage=2, source="real"))
     if ratings is not None:
         tables.append(ratings[ratings["metric"] == "better"].assign(stage=3, source="real"))
-    table = pd.concat([rows[tables[0].columns] for rows in tables if len(rows)] or tables, ignore_index=True)
-    return result(table.assign(**100 * table[limits]), [*tables[0].columns[:4]], metric="said yes", unit="percent")
+    table = pd.concat(
+        [rows[tables[0].columns] for rows in tables if len(rows)] or tables, ignore_index=True
+    )
+    return result(
+        table.assign(**100 * table[limits]),
+        [*tables[0].columns[:4]],
+        metric="said yes",
+        unit="percent",
+    )

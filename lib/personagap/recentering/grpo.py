@@ -1,4 +1,6 @@
-"""GRPO: a small language model learns from people's labels which attributes should change an answer."""
+"""GRPO: a small language model learns from people's labels
+which attributes should change an answer.
+"""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -10,10 +12,12 @@ import pandas as pd
 from personagap import models
 from personagap.recentering import attributes
 
-#: Rollouts of a prompt and weight of the KL penalty are those of arXiv 2606.06614; its reward, split and seeds are not
-#: known. It tuned all weights at a rate of 1e-6; an adapter of low rank wants a higher one.
+#: Rollouts of a prompt and weight of the KL penalty are those of arXiv 2606.06614; its reward,
+#: split and seeds are not known. It tuned all weights at a rate of 1e-6; an adapter of low rank
+#: wants a higher one.
 ROLLOUTS, KL, RATE, RANK = 5, 0.001, 2e-5, 16
-#: Prompts of an optimizer step; tokens of an answer, few as there is no time to think when it is scored.
+#: Prompts of an optimizer step; tokens of an answer, few as there
+#: is no time to think when it is scored.
 PROMPTS, TOKENS = 8, 64
 
 
@@ -25,7 +29,8 @@ def tune(
     steps: int,
     seed: int,
 ):
-    """Tune a low-rank adapter by group-relative policy optimization (trl) and merge it into the model.
+    """Tune a low-rank adapter by group-relative policy
+    optimization (trl) and merge it into the model.
 
     Parameters
     ----------
@@ -41,7 +46,10 @@ def tune(
     from personagap.models import adapter  # and torch, which other classifiers do without
 
     def rewards(completions: list, label: list[int], **_) -> list[float]:
-        return [reward(answer[0]["content"], one) for answer, one in zip(completions, label, strict=True)]
+        return [
+            reward(answer[0]["content"], one)
+            for answer, one in zip(completions, label, strict=True)
+        ]
 
     options = {
         "max_steps": steps, "learning_rate": RATE, "beta": KL, "num_generations": ROLLOUTS,
@@ -51,12 +59,15 @@ def tune(
     rows = pd.DataFrame({"prompt": list(map(_chat, prompts)), "label": labels})
     with tempfile.TemporaryDirectory() as folder:
         tuned = Path(folder, "tuned")
-        adapter.train(adapter.load(model), tuned, "GRPO", rows, options, lora, seed, reward_funcs=rewards)
+        adapter.train(
+            adapter.load(model), tuned, "GRPO", rows, options, lora, seed, reward_funcs=rewards
+        )
         return models.load_model(str(tuned))
 
 
 def relevance_reward(labels: Sequence[int]) -> Callable[[str, int], float]:
-    """1 for a right answer, divided by twice the share of its label; 0 for a wrong one, -1 for an unreadable one.
+    """1 for a right answer, divided by twice the share of its label; 0
+    for a wrong one, -1 for an unreadable one.
 
     So always NO earns no more than always YES.
 
@@ -75,13 +86,19 @@ def relevance_reward(labels: Sequence[int]) -> Callable[[str, int], float]:
     return reward
 
 
-def learner(texts: Sequence[tuple[str, str]], labels: np.ndarray, model: str, seed: int, steps: int) -> Callable:
-    """For ``classifiers.cross_validate``: probability of yes after tuning on the training rows, (1, n_test)."""
+def learner(
+    texts: Sequence[tuple[str, str]], labels: np.ndarray, model: str, seed: int, steps: int
+) -> Callable:
+    """For ``classifiers.cross_validate``: probability of yes after
+    tuning on the training rows, (1, n_test).
+    """
     prompts = [attributes.question(prompt, [text]) for prompt, text in texts]
 
     def scores(train: np.ndarray, test: np.ndarray) -> np.ndarray:
         reward = relevance_reward(labels[train])
-        tuned = tune(model, [prompts[row] for row in train], reward, labels[train].tolist(), steps, seed)
+        tuned = tune(
+            model, [prompts[row] for row in train], reward, labels[train].tolist(), steps, seed
+        )
         # Read at once, without thinking: a probability has no threshold built in (R4).
         asked = [_chat(prompts[row]) for row in test]
         yes, no = np.array(tuned.choose(asked, [["Answer: YES", "Answer: NO"]] * len(test))).T

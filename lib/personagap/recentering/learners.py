@@ -1,4 +1,6 @@
-"""What `classifiers` can learn with: a linear model or kernels of embeddings, or an encoder fine-tuned whole."""
+"""What `classifiers` can learn with: a linear model or kernels of
+embeddings, or an encoder fine-tuned whole.
+"""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -16,11 +18,14 @@ from personagap.errors import UserError, explained
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 
-#: Inverse strengths of the ridge penalty to choose from, and dimensions of the representation that needs no model.
+#: Inverse strengths of the ridge penalty to choose from, and dimensions
+#: of the representation that needs no model.
 PENALTIES, DIMENSIONS = (3e-4, 3e-3, 3e-2), 100
-#: Width of the Gaussian kernels, on unit vectors, and strengths of the ridge penalty to choose from.
+#: Width of the Gaussian kernels, on unit vectors, and strengths
+#: of the ridge penalty to choose from.
 WIDTH, RIDGES = 0.8, (1.0, 3.0)
-#: Fine-tuning, at a constant rate, so that an epoch to stop at does not depend on how many would follow.
+#: Fine-tuning, at a constant rate, so that an epoch to stop at does
+#: not depend on how many would follow.
 EPOCHS, RATE, BATCH, TOKENS = 5, 3e-5, 16, 256
 #: Scores of test rows by a model of training rows, one line per setting: (n_settings, n_test).
 Learner = Callable[[np.ndarray, np.ndarray], np.ndarray]
@@ -34,30 +39,44 @@ def linear_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed: 
     def learner(train: np.ndarray, test: np.ndarray) -> np.ndarray:
         known = words[np.unique(code[:, train])]
         x = _features(embed(words, encoder, dimensions=DIMENSIONS, known=known, seed=seed)[code])
-        fits = (LogisticRegression(C=c, max_iter=1000).fit(x[train], labels[train]) for c in PENALTIES)
+        fits = (
+            LogisticRegression(C=c, max_iter=1000).fit(x[train], labels[train]) for c in PENALTIES
+        )
         return np.stack([fit.predict_proba(x[test])[:, 1] for fit in fits])
 
     return learner
 
 
 def _features(vectors: np.ndarray) -> np.ndarray:
-    """All of one size, for one penalty; scaled each by itself, columns that hardly vary in training would blow up."""
+    """All of one size, for one penalty; scaled each by itself, columns
+    that hardly vary in training would blow up.
+    """
     size = vectors.shape[-1]
     if len(vectors) == 1:
         return size**0.5 * vectors[0]
     a, b = vectors
-    return np.hstack([size**0.5 * np.hstack([a, b, abs(a - b), (a * b).sum(axis=1, keepdims=True)]), size * a * b])
+    return np.hstack(
+        [
+            size**0.5 * np.hstack([a, b, abs(a - b), (a * b).sum(axis=1, keepdims=True)]),
+            size * a * b,
+        ]
+    )
 
 
 def kernel_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
     """Kernel ridge regression of pairs, by a pairwise kernel (Stock et al. 2018, arXiv 1803.01575).
 
-    K = k(a, a') (1 + k(p, p')) + s·s'/d: what is known of like attributes counts, more so with a like prompt, and so
-    does how similar an attribute is to its prompt, beside the others of that prompt. That takes no labels of theirs.
+    K = k(a, a') (1 + k(p, p')) + s·s'/d: what is known of like attributes counts, more so with a
+    like prompt, and so does how similar an attribute is to its prompt, beside the others of that
+    prompt. That takes no labels of theirs.
     """
     if isinstance(texts[0], str):
-        raise UserError("method 'kernel' judges pairs of a prompt and an attribute: choose linear or encoder")
-    code, words = pd.factorize(pd.Series([text for side in zip(*texts, strict=True) for text in side]))
+        raise UserError(
+            "method 'kernel' judges pairs of a prompt and an attribute: choose linear or encoder"
+        )
+    code, words = pd.factorize(
+        pd.Series([text for side in zip(*texts, strict=True) for text in side])
+    )
     code = code.reshape(2, -1)
     overlap = _beside(embed(words)[code], code[0])
 
@@ -77,7 +96,9 @@ def kernel_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed: 
 
 
 def _beside(vectors: np.ndarray, prompt: np.ndarray) -> np.ndarray:
-    """Cosine of prompt and attribute, also less its mean and as its rank among those of the prompt: (n, 3), scaled."""
+    """Cosine of prompt and attribute, also less its mean and as its
+    rank among those of the prompt: (n, 3), scaled.
+    """
     cosine = pd.Series((vectors[0] * vectors[1]).sum(axis=1))
     page = cosine.groupby(prompt)
     return scale(np.column_stack([cosine, cosine - page.transform("mean"), page.rank(pct=True)]))
@@ -94,12 +115,17 @@ def encoder_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed:
         config = hf.AutoConfig.from_pretrained(encoder, num_labels=2)
 
     def model_init():  # for Trainer to seed before a new head is drawn
-        return hf.AutoModelForSequenceClassification.from_pretrained(encoder, config=config, use_safetensors=True)
+        return hf.AutoModelForSequenceClassification.from_pretrained(
+            encoder, config=config, use_safetensors=True
+        )
 
     length = min(TOKENS, config.max_position_embeddings - 2)
     sides = [texts] if isinstance(texts[0], str) else zip(*texts, strict=True)
     encoded = tokenizer(*map(list, sides), truncation=True, max_length=length)
-    rows = [{name: column[i] for name, column in encoded.items()} | {"labels": int(y)} for i, y in enumerate(labels)]
+    rows = [
+        {name: column[i] for name, column in encoded.items()} | {"labels": int(y)}
+        for i, y in enumerate(labels)
+    ]
 
     def learner(train: np.ndarray, test: np.ndarray) -> np.ndarray:
         weight, epochs = torch.tensor(len(train) / (2 * np.bincount(labels[train]))).float(), []
@@ -114,8 +140,10 @@ def encoder_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed:
 
         with tempfile.TemporaryDirectory() as folder:
             arguments = hf.TrainingArguments(
-                folder, num_train_epochs=EPOCHS, learning_rate=RATE, lr_scheduler_type="constant", seed=seed,
-                per_device_train_batch_size=BATCH, per_device_eval_batch_size=64, eval_strategy="epoch",
+                folder, num_train_epochs=EPOCHS, learning_rate=RATE, lr_scheduler_type="constant",
+                seed=seed,
+                per_device_train_batch_size=BATCH, per_device_eval_batch_size=64,
+                eval_strategy="epoch",
                 save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True,
                 dataloader_pin_memory=torch.cuda.is_available(),
             )  # fmt: skip

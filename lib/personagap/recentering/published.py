@@ -8,14 +8,18 @@ _OTHERS = "other items and people than there"
 _SIMULATED = "simulated data"
 
 
-def relevance(metrics: pd.DataFrame, means: pd.DataFrame, quality: pd.DataFrame, *, simulated: bool) -> pd.DataFrame:
-    """The relevance notebook's numbers beside those of arXiv 2606.06614, stage 2; see ``published.compare``.
+def relevance(
+    metrics: pd.DataFrame, means: pd.DataFrame, quality: pd.DataFrame, *, simulated: bool
+) -> pd.DataFrame:
+    """The relevance notebook's numbers beside those of arXiv
+    2606.06614, stage 2; see ``published.compare``.
 
     Parameters
     ----------
     metrics : ``gap.relevance_metrics``, with retrieval baselines like "bm25_top5".
     means : ``gap.mean_agreement``.
-    quality : ``classifiers.quality``; its fine-tuned classifier, or the linear one, stands beside RoBERTa.
+    quality : ``classifiers.quality``; its fine-tuned classifier, or the linear one, stands beside
+        RoBERTa.
     simulated : the judgments are those of the demo.
     """
     n = metrics.loc[metrics["rater"] == "select_all", "n"].iloc[0]
@@ -29,13 +33,18 @@ def relevance(metrics: pd.DataFrame, means: pd.DataFrame, quality: pd.DataFrame,
     }
     bm25 = {f"bm25_top{k}": f"method=BM25;cut=top-{k}" for k in (5, 8, 10)}
     method = "encoder" if "encoder (new prompts)" in set(quality["rater"]) else "linear"
-    tuned = {f"{method} (new prompts)": "method=RoBERTa trained", "grpo (new prompts)": "method=Qwen3-4B + GRPO"}
+    tuned = {
+        f"{method} (new prompts)": "method=RoBERTa trained",
+        "grpo (new prompts)": "method=Qwen3-4B + GRPO",
+    }
     quantities = {name: name for name in ("precision", "recall", "f1")}
     groups = {"human–human": "human-human", "human–model": "LLM-human", "model–model": "LLM-LLM"}
     kappas = means[means["pair"].isin(groups) & means["estimate"].notna()]
     kappas = kappas.assign(quantity="mean_pairwise_kappa", condition=kappas["pair"].map(groups))
     tables = [
-        _raters(metrics, released, quantities | {"kappa": "kappa_vs_majority"}).assign(why_not=pairs),
+        _raters(metrics, released, quantities | {"kappa": "kappa_vs_majority"}).assign(
+            why_not=pairs
+        ),
         _raters(metrics, bm25, {"f1": "f1"}).assign(why_not=pairs),
         _raters(quality, tuned, quantities).assign(why_not=classifier),
         kappas.assign(why_not=raters),
@@ -52,9 +61,11 @@ def extraction(
     *,
     simulated: bool,
 ) -> pd.DataFrame:
-    """The extraction notebook's numbers beside those of arXiv 2606.06614, stage 1; see ``published.compare``.
+    """The extraction notebook's numbers beside those of arXiv
+    2606.06614, stage 1; see ``published.compare``.
 
-    The arguments are the notebook's tables; ``taxonomy`` and ``strategies`` are None without a model.
+    The arguments are the notebook's tables; ``taxonomy`` and ``strategies`` are None without a
+    model.
     """
     names = {
         "trained verifier": "model=roberta-base trained",
@@ -69,16 +80,27 @@ def extraction(
         named = taxonomy[taxonomy["failure"] != "none named"]
         tables.append(named.assign(quantity="failure_share", condition="type=" + named["failure"]))
         stages = {"as extracted": "stage=before", "refine flagged": "stage=after"}
-        accepted = strategies[(strategies["metric"] == "accepted") & strategies["strategy"].isin(stages)]
-        tables.append(accepted.assign(quantity="human_acceptance", condition=accepted["strategy"].map(stages)))
+        accepted = strategies[
+            (strategies["metric"] == "accepted") & strategies["strategy"].isin(stages)
+        ]
+        tables.append(
+            accepted.assign(quantity="human_acceptance", condition=accepted["strategy"].map(stages))
+        )
     why_not = _SIMULATED if simulated else _OTHERS
     return compare(pd.concat(tables, ignore_index=True).assign(why_not=why_not), "recentering")
 
 
 def response(
-    summary: pd.DataFrame, correlations: pd.DataFrame, kappa: pd.DataFrame, mention: pd.DataFrame, *, simulated: bool
+    summary: pd.DataFrame,
+    correlations: pd.DataFrame,
+    kappa: pd.DataFrame,
+    mention: pd.DataFrame,
+    *,
+    simulated: bool,
 ) -> pd.DataFrame:
-    """The response notebook's numbers beside those of arXiv 2606.06614, stage 3; see ``published.compare``."""
+    """The response notebook's numbers beside those of arXiv
+    2606.06614, stage 3; see ``published.compare``.
+    """
     people = summary[summary["rater"] == "human"].set_index("metric")
     ranked = correlations[correlations["metric"] == "spearman"]
     tables = {
@@ -86,14 +108,25 @@ def response(
         ("share_judged_no_better", "human;rating<=3"): people.loc[["no better"]],
         ("inter_annotator_weighted_kappa", "human-human"): kappa[kappa["pair"] == "human–human"],
         ("delta_mean_rating_mention_minus_none", "rater=human"): mention.head(1),
-        ("spearman", "ModernBERT / Qwen2.5-1.5B / Llama-3.2-1B"): ranked[ranked["rater"] == "learned reward"],
+        ("spearman", "ModernBERT / Qwen2.5-1.5B / Llama-3.2-1B"): ranked[
+            ranked["rater"] == "learned reward"
+        ],
     }
-    rows = [table.assign(quantity=quantity, condition=which) for (quantity, which), table in tables.items()]
+    rows = [
+        table.assign(quantity=quantity, condition=which)
+        for (quantity, which), table in tables.items()
+    ]
     why_not = _SIMULATED if simulated else _OTHERS
     return compare(pd.concat(rows, ignore_index=True).assign(why_not=why_not), "recentering")
 
 
-def _raters(table: pd.DataFrame, conditions: dict[str, str], quantities: dict[str, str]) -> pd.DataFrame:
-    """The rows of raters that have a published condition, and of metrics that have a published name."""
+def _raters(
+    table: pd.DataFrame, conditions: dict[str, str], quantities: dict[str, str]
+) -> pd.DataFrame:
+    """The rows of raters that have a published condition, and of
+    metrics that have a published name.
+    """
     found = table[table["rater"].isin(conditions) & table["metric"].isin(quantities)]
-    return found.assign(condition=found["rater"].map(conditions), quantity=found["metric"].map(quantities))
+    return found.assign(
+        condition=found["rater"].map(conditions), quantity=found["metric"].map(quantities)
+    )

@@ -1,4 +1,6 @@
-"""Learned reward models: do features of a response predict how people rate it, for users nobody trained on?"""
+"""Learned reward models: do features of a response predict how
+people rate it, for users nobody trained on?
+"""
 
 import numpy as np
 import pandas as pd
@@ -17,7 +19,8 @@ from personagap.recentering.classifiers import folds
 PENALTIES = np.logspace(0, 4, 5)
 #: Directions of the attributes.
 TOPICS = 10
-#: Share of an attribute's content words that a response must hold, and the generic one not, to mention it.
+#: Share of an attribute's content words that a response must hold,
+#: and the generic one not, to mention it.
 MENTION = 0.5
 
 
@@ -31,18 +34,23 @@ def features(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame
 
     Returns
     -------
-    DataFrame ``mention`` (0/1: the personalized response newly holds ``MENTION`` of the attribute's content words; a
-    lexical stand-in for the paper's GPT-5.4), ``log2_length`` (of the ratio of words), ``topical`` (cosine of prompt
-    and attribute), ``gain`` (cosine with the attribute, personalized − generic), ``about_0`` … (what the attribute is
-    about: principal directions of its embedding).
+    DataFrame ``mention`` (0/1: the personalized response newly holds ``MENTION`` of the attribute's
+    content words; a lexical stand-in for the paper's GPT-5.4), ``log2_length`` (of the ratio of
+    words), ``topical`` (cosine of prompt and attribute), ``gain`` (cosine with the attribute,
+    personalized − generic), ``about_0`` … (what the attribute is about: principal directions of its
+    embedding).
     """
     columns = ["prompt_text", "attribute", "generic", "personalized"]
     vectors = embed(pd.concat([pairs[column] for column in columns]).tolist(), embeddings)
     prompt, attribute, generic, personalized = np.split(vectors, 4)
-    words = {column: pairs[column].str.lower().str.findall(r"\w{4,}").map(set) for column in columns}
+    words = {
+        column: pairs[column].str.lower().str.findall(r"\w{4,}").map(set) for column in columns
+    }
     new = [
         len(about & theirs - before) / max(len(about), 1)
-        for about, theirs, before in zip(words["attribute"], words["personalized"], words["generic"], strict=True)
+        for about, theirs, before in zip(
+            words["attribute"], words["personalized"], words["generic"], strict=True
+        )
     ]
     length = pairs["personalized"].str.split().str.len() / pairs["generic"].str.split().str.len()
     table = {
@@ -52,22 +60,31 @@ def features(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame
         "gain": ((personalized - generic) * attribute).sum(axis=1),
     }
     about = TruncatedSVD(TOPICS, random_state=0).fit_transform(attribute)
-    return pd.DataFrame(table | {f"about_{i}": column for i, column in enumerate(about.T)}, index=pairs.index)
+    return pd.DataFrame(
+        table | {f"about_{i}": column for i, column in enumerate(about.T)}, index=pairs.index
+    )
 
 
 def nested_ridge(x: pd.DataFrame, y: np.ndarray, groups: list, seed: int = 0) -> np.ndarray:
-    """Out-of-fold predictions (n,) of ridge regression; the penalty is chosen within the training folds.
+    """Out-of-fold predictions (n,) of ridge regression; the
+    penalty is chosen within the training folds.
 
-    Outer and inner folds are disjoint in ``groups``: a random split would leak what it knows of a user (R7).
+    Outer and inner folds are disjoint in ``groups``: a random split would leak what it knows of a
+    user (R7).
     """
-    search = GridSearchCV(make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": PENALTIES}, cv=GroupKFold(5))
+    search = GridSearchCV(
+        make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": PENALTIES}, cv=GroupKFold(5)
+    )
     outer = PredefinedSplit(folds(groups, seed=seed))
     with config_context(enable_metadata_routing=True):  # or the search would not learn the groups
         return cross_val_predict(search, x, y, cv=outer, params={"groups": groups})
 
 
-def learned(pairs: pd.DataFrame, judgments: pd.DataFrame, x: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Judgments of a "learned reward": `nested_ridge` of the mean rating of people, on users it has not seen.
+def learned(
+    pairs: pd.DataFrame, judgments: pd.DataFrame, x: pd.DataFrame, *, seed: int = 0
+) -> pd.DataFrame:
+    """Judgments of a "learned reward": `nested_ridge` of the mean
+    rating of people, on users it has not seen.
 
     Parameters
     ----------
@@ -81,5 +98,7 @@ def learned(pairs: pd.DataFrame, judgments: pd.DataFrame, x: pd.DataFrame, *, se
     """
     mean = judgments.groupby(["user", "prompt", "item"])["label"].mean().rename("mean")
     rated = pairs.join(mean, on=["user", "prompt", "item"]).dropna(subset="mean")
-    label = nested_ridge(x.loc[rated.index], rated["mean"].to_numpy(), rated["user"].tolist(), seed=seed)
+    label = nested_ridge(
+        x.loc[rated.index], rated["mean"].to_numpy(), rated["user"].tolist(), seed=seed
+    )
     return rated[[*UNIT]].assign(rater="learned reward", rater_kind="model", label=label)

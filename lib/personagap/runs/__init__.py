@@ -1,4 +1,6 @@
-"""Runs: the folder a notebook writes to, its execution and resumption, reports, the index, batches."""
+"""Runs: the folder a notebook writes to, its execution and
+resumption, reports, the index, batches.
+"""
 
 from personagap.runs.folder import Run, open_run
 

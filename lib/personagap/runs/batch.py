@@ -47,8 +47,14 @@ def read(file: Path, figures: Path) -> list[Request]:
         raise UserError(f"{file}: not a YAML file with a list under `runs:`") from None
     requests = []
     for number, entry in enumerate(entries, start=1):
-        if not isinstance(entry, dict) or "notebook" not in entry or not entry.keys() <= {"notebook", *OPTIONS}:
-            raise UserError(f"{file}, run {number}: needs `notebook`, and may have {', '.join(OPTIONS)}")
+        if (
+            not isinstance(entry, dict)
+            or "notebook" not in entry
+            or not entry.keys() <= {"notebook", *OPTIONS}
+        ):
+            raise UserError(
+                f"{file}, run {number}: needs `notebook`, and may have {', '.join(OPTIONS)}"
+            )
         parameters, grid = entry.get("parameters") or {}, entry.get("grid") or {}
         texts = {"notebook": entry["notebook"], "kernel": entry.get("kernel") or ""}
         for name, held in {**texts, "parameters": parameters, "grid": grid}.items():
@@ -59,19 +65,26 @@ def read(file: Path, figures: Path) -> list[Request]:
             raise UserError(f"{file}, run {number}: each name under `grid` needs a list of values")
         for values in itertools.product(*grid.values()):
             given = parameters | dict(zip(grid, values, strict=True))
-            requests.append(Request(file.parent / entry["notebook"], given, entry.get("kernel"), figures))
+            requests.append(
+                Request(file.parent / entry["notebook"], given, entry.get("kernel"), figures)
+            )
     if not requests:
         raise UserError(f"{file}: no entries under `runs:`")
     return list({request.id: request for request in requests}.values())
 
 
 def _cost(request: Request, earlier: Callable[[Path], list[dict]]) -> dict[str, Any]:
-    """`costs.cost` and `costs.expected`, or {} and a warning: what only a notebook can judge stops no other run."""
-    from personagap.runs.costs import cost, expected  # and statistics, which a batch with nothing to do does without
+    """`costs.cost` and `costs.expected`, or {} and a warning: what
+    only a notebook can judge stops no other run.
+    """
+    # And statistics, which a batch with nothing to do does without.
+    from personagap.runs.costs import cost, expected
 
     try:
         priced = cost(request)
-        return priced | (expected(request, priced["generations"], earlier(request.figures)) if priced else {})
+        return priced | (
+            expected(request, priced["generations"], earlier(request.figures)) if priced else {}
+        )
     except Exception as error:  # from anything that was given for a list, a name or a number
         warnings.warn(f"{request.id}: its cost is unknown ({first_line(error)})", stacklevel=3)
         return {}
@@ -80,12 +93,16 @@ def _cost(request: Request, earlier: Callable[[Path], list[dict]]) -> dict[str, 
 def plan(requests: list[Request], force: bool) -> pd.DataFrame:
     """What a batch will do: ``run notebook parameters state`` and `COST`, one row per run.
 
-    Parameters that few runs share come first: a terminal cuts off the last, and these tell the runs apart.
+    Parameters that few runs share come first: a terminal cuts off the last, and these tell the runs
+    apart.
     """
     rows: list[dict] = []
     to_do: list[Request] = []
     earlier = functools.cache(runs)  # what all of them look at is read once
-    changed = {one.id: {name: format_value(value) for name, value in one.changed.items()} for one in requests}
+    changed = {
+        one.id: {name: format_value(value) for name, value in one.changed.items()}
+        for one in requests
+    }
     shared = Counter(pair for each in changed.values() for pair in each.items())
     for request in _ordered(requests):
         done = not force and not any(map(request.reads_from, to_do)) and execute.finished(request)
@@ -94,7 +111,9 @@ def plan(requests: list[Request], force: bool) -> pd.DataFrame:
         rare = sorted(changed[request.id].items(), key=shared.__getitem__)
         parameters = " ".join(f"{name}={value}" for name, value in rare)
         row = {"run": request.id, "notebook": notebook, "parameters": parameters}
-        rows.append(row | ({"state": "finished"} if done else {"state": "to do", **_cost(request, earlier)}))
+        rows.append(
+            row | ({"state": "finished"} if done else {"state": "to do", **_cost(request, earlier)})
+        )
     # Told in the order of the file, though looked at after those whose tables they read.
     order = [request.id for request in requests]
     rows.sort(key=lambda row: order.index(str(row["run"])))
@@ -104,9 +123,9 @@ def plan(requests: list[Request], force: bool) -> pd.DataFrame:
 def run_here(requests: list[Request], jobs: int, force: bool) -> Iterator[dict[str, Any]]:
     """Run on this machine, ``jobs`` at a time, and yield the facts of each as it ends.
 
-    A run that reads the tables of others starts when these have ended, well or not. Numerical libraries get the cores
-    divided by ``jobs``, or by the number of runs if that is less, unless OMP_NUM_THREADS is set. If the caller stops
-    early, so do the runs.
+    A run that reads the tables of others starts when these have ended, well or not. Numerical
+    libraries get the cores divided by ``jobs``, or by the number of runs if that is less, unless
+    OMP_NUM_THREADS is set. If the caller stops early, so do the runs.
     """
     threads = _threads(min(jobs, max(len(requests), 1)))
     waiting = list(requests)
@@ -114,7 +133,9 @@ def run_here(requests: list[Request], jobs: int, force: bool) -> Iterator[dict[s
     warm = None
     try:
         while waiting or under_way:
-            while len(under_way) < jobs and (request := _next(waiting, [job.request for job in under_way])):
+            while len(under_way) < jobs and (
+                request := _next(waiting, [job.request for job in under_way])
+            ):
                 if not force and (facts := execute.finished(request)):
                     yield facts
                     continue
@@ -141,11 +162,15 @@ def run_here(requests: list[Request], jobs: int, force: bool) -> Iterator[dict[s
 
 
 def _early(request: Request, waiting: list[Request], force: bool) -> Request | None:
-    """Who imports for itself while `Warm` does for all: of those that need no model and nobody's tables the last, which
-    would else be under way alone at the end.
+    """Who imports for itself while `Warm` does for all: of those that need no model and nobody's
+    tables the last, which would else be under way alone at the end.
     """
     alone = (one for one in reversed(waiting) if not (one.asks or one.reads))
-    return next((one for one in alone if force or not execute.finished(one)), None) if request.asks else None
+    return (
+        next((one for one in alone if force or not execute.finished(one)), None)
+        if request.asks
+        else None
+    )
 
 
 def _warm(requests: list[Request], threads: int) -> Warm:
@@ -154,7 +179,9 @@ def _warm(requests: list[Request], threads: int) -> Warm:
     return Warm([request.notebook for request in requests], modules, execute.environment(threads))
 
 
-def run_on_dask(requests: list[Request], address: str, jobs: int, force: bool) -> Iterator[dict[str, Any]]:
+def run_on_dask(
+    requests: list[Request], address: str, jobs: int, force: bool
+) -> Iterator[dict[str, Any]]:
     """Run on a Dask cluster and yield the facts of each run as it ends.
 
     Parameters
@@ -162,8 +189,8 @@ def run_on_dask(requests: list[Request], address: str, jobs: int, force: bool) -
     address : of a scheduler whose workers see the same files and this package, or "local" for
         ``jobs`` worker processes on this machine. A run whose worker is lost goes to another.
 
-    `UserError`: there is no scheduler, or it was lost; what its workers were at is broken off, and resumes when asked
-    for again.
+    `UserError`: there is no scheduler, or it was lost; what its workers were at is broken off, and
+    resumes when asked for again.
     """
     try:
         from dask.distributed import CancelledError, Client, LocalCluster, wait
@@ -176,9 +203,12 @@ def run_on_dask(requests: list[Request], address: str, jobs: int, force: bool) -
         try:
             if address == "local":
                 size = {"n_workers": jobs, "threads_per_worker": 1, "processes": True}
-                # Any port: without a dashboard too Dask serves pages, and warns where another cluster does at its own.
+                # Any port: without a dashboard too Dask serves pages, and warns
+                # where another cluster does at its own.
                 served = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
-                cluster = LocalCluster(**size, scheduler_kwargs=served, silence_logs=logging.CRITICAL)
+                cluster = LocalCluster(
+                    **size, scheduler_kwargs=served, silence_logs=logging.CRITICAL
+                )
                 client = stack.enter_context(Client(stack.enter_context(cluster)))
             else:
                 client = stack.enter_context(Client(address, timeout=10))
@@ -191,25 +221,35 @@ def run_on_dask(requests: list[Request], address: str, jobs: int, force: bool) -
                 future = client.submit(execute.run, request, **options, key=request.id, pure=False)
                 under_way[future] = request
             if not client.scheduler_info()["workers"]:
-                warnings.warn(f"the Dask scheduler at {address} has no workers: runs wait for one", stacklevel=2)
+                warnings.warn(
+                    f"the Dask scheduler at {address} has no workers: runs wait for one",
+                    stacklevel=2,
+                )
             try:
                 ended = wait([*under_way], timeout=LOOK, return_when="FIRST_COMPLETED").done
             except TimeoutError:
                 continue
             except CancelledError:
-                problem = f"lost the Dask scheduler at {address}: start it and run the batch again to go on"
+                problem = (
+                    f"lost the Dask scheduler at {address}: start it and run the batch "
+                    "again to go on"
+                )
                 raise UserError(problem) from None
             for future in ended:
-                failed = future.exception()  # the runner's, or Dask's own when a run has cost it several workers
+                # The runner's, or Dask's own when a run has cost it several workers.
+                failed = future.exception()
                 yield _failure(under_way[future], failed) if failed else future.result()
                 del under_way[future]
 
 
 def _next(waiting: list[Request], under_way: list[Request]) -> Request | None:
-    """Take the first of ``waiting`` that reads no tables of a run to come; None if there is none as yet."""
+    """Take the first of ``waiting`` that reads no tables of a run
+    to come; None if there is none as yet.
+    """
     to_come = [*waiting, *under_way]
     ready = (one for one in waiting if not (one.reads and any(map(one.reads_from, to_come))))
-    request = next(ready, waiting[0] if waiting and not under_way else None)  # the second: they read each other's
+    # The second: they read each other's.
+    request = next(ready, waiting[0] if waiting and not under_way else None)
     if request:
         waiting.remove(request)
     return request

@@ -1,4 +1,6 @@
-"""The process in which one run is executed: ``python -m personagap.runs.child``, told on stdin what to do."""
+"""The process in which one run is executed: ``python -m
+personagap.runs.child``, told on stdin what to do.
+"""
 
 import atexit
 import contextlib
@@ -29,14 +31,18 @@ HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 
 
 class Redacting(LocalHandler):
-    """Writes a notebook without secrets, which a server may have echoed, each time that papermill saves it."""
+    """Writes a notebook without secrets, which a server may have
+    echoed, each time that papermill saves it.
+    """
 
     def write(self, buf: str, path: str) -> None:
         super().write(redacted(buf), path)
 
 
 class Position:
-    """Where in its notebook a run is, told to who watches it; and how a kernel came to die there."""
+    """Where in its notebook a run is, told to who watches it;
+    and how a kernel came to die there.
+    """
 
     def __init__(self, folder: Path):
         self.file, self.section, self.number = folder / PROGRESS, "", 0
@@ -59,26 +65,37 @@ class Position:
     def death(self) -> str:
         """What became of the kernel, in a line."""
         witness = system.out_of_memory(self.kernels, self.before)
-        how = f"memory ran out, says {witness}" if witness else "it was killed, it crashed, or memory ran out"
+        how = (
+            f"memory ran out, says {witness}"
+            if witness
+            else "it was killed, it crashed, or memory ran out"
+        )
         return f"the kernel died in {self}: {how}"
 
 
 def die_with_runner(sockets: Path) -> None:
-    """End this process and its kernel when the runner's end of the pipe closes, however that came about."""
+    """End this process and its kernel when the runner's end of the
+    pipe closes, however that came about.
+    """
     os.read(0, 1)
     for process in psutil.Process().children(recursive=True):
-        with contextlib.suppress(psutil.NoSuchProcess):  # it went with one that was killed before it
+        # It went with one that was killed before it.
+        with contextlib.suppress(psutil.NoSuchProcess):
             process.kill()
     shutil.rmtree(sockets, ignore_errors=True)
     os._exit(1)
 
 
 def execute(task: dict[str, Any], sockets: Path) -> dict[str, Any]:
-    """Execute the notebook; ``status``, and of a failed run ``error`` in one line, and whether answers are lacking."""
+    """Execute the notebook; ``status``, and of a failed run ``error``
+    in one line, and whether answers are lacking.
+    """
     partial = Path(task["folder"], ".partial.ipynb")
     position = Position(partial.parent)
     papermill_io.register(task["folder"], Redacting())
-    paths = [str(path).replace("{", "{{").replace("}", "}}") for path in (task["notebook"], partial)]
+    paths = [
+        str(path).replace("{", "{{").replace("}", "}}") for path in (task["notebook"], partial)
+    ]
     lacking = False
     try:
         papermill.execute_notebook(
@@ -88,7 +105,8 @@ def execute(task: dict[str, Any], sockets: Path) -> dict[str, Any]:
             language="python",
             progress_bar=False,
             on_cell_start=position.reach,
-            # Kernels that start at the same moment have raced for a TCP port; a socket file is the run's own.
+            # Kernels that start at the same moment have raced for a TCP
+            # port; a socket file is the run's own.
             config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
         )
         return {"status": "finished"}
@@ -102,11 +120,17 @@ def execute(task: dict[str, Any], sockets: Path) -> dict[str, Any]:
     except RuntimeError as failure:
         error = f"the kernel did not start: {failure}"
     except OSError as failure:
-        error = f"{failure.filename or partial}: {failure.strerror}".replace(partial.name, "notebook.ipynb")
+        error = f"{failure.filename or partial}: {failure.strerror}".replace(
+            partial.name, "notebook.ipynb"
+        )
     finally:
         keep(partial)
         position.file.unlink(missing_ok=True)
-    return {"status": "failed", "error": leaving(error), **({"lacks_answers": True} if lacking else {})}
+    return {
+        "status": "failed",
+        "error": leaving(error),
+        **({"lacks_answers": True} if lacking else {}),
+    }
 
 
 def keep(partial: Path) -> None:
@@ -120,12 +144,15 @@ def keep(partial: Path) -> None:
 
 
 def main(lock: int | None = None) -> None:
-    """Execute the run that a line of stdin tells of; a copy (`warm`), which holds ``lock``, copies itself."""
+    """Execute the run that a line of stdin tells of; a copy
+    (`warm`), which holds ``lock``, copies itself.
+    """
     task = json.loads(sys.stdin.readline())
     folder, log = Path(task["folder"]), Path(task["folder"], LOG)
     os.chdir(task["cwd"])
     os.environ[progress.FILE] = str(folder / PROGRESS)
-    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)  # what goes wrong is said once, by the runner
+    # What goes wrong is said once, by the runner.
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
     if lock is not None:
         forked.offer(lock)  # while there is one thread, and nothing to be done at the end
     sockets = system.socket_folder()
@@ -151,7 +178,9 @@ def run(task: dict[str, Any], folder: Path, log: Path, sockets: Path) -> None:
     if status["status"] == "finished" or not log.stat().st_size:
         log.unlink()
     else:
-        log.write_text(redacted(log.read_text(encoding="utf-8", errors="replace")), encoding="utf-8")
+        log.write_text(
+            redacted(log.read_text(encoding="utf-8", errors="replace")), encoding="utf-8"
+        )
     record(folder, **status)  # last: a finished run has its report
 
 

@@ -1,4 +1,6 @@
-"""How to cite a run: a sentence for a paper's methods, and BibTeX of the software and of the paper it follows."""
+"""How to cite a run: a sentence for a paper's methods, and BibTeX
+of the software and of the paper it follows.
+"""
 
 import json
 import re
@@ -14,11 +16,18 @@ from personagap.runs.tables import read
 
 
 def text(folder: Path) -> str:
-    """Of a finished run: the sentence, with models and their revisions, sizes, seed, correction, then the entries."""
+    """Of a finished run: the sentence, with models and their revisions,
+    sizes, seed, correction, then the entries.
+    """
     facts = read_facts(folder)
     if facts.get("status") != "finished":
-        raise UserError(f"{folder} is no finished run: give the folder of one, figures/PAPER/NOTEBOOK/RUN")
-    with explained(f"{folder} cannot be cited, its run.json or notebook.ipynb is damaged", "run the notebook again"):
+        raise UserError(
+            f"{folder} is no finished run: give the folder of one, figures/PAPER/NOTEBOOK/RUN"
+        )
+    with explained(
+        f"{folder} cannot be cited, its run.json or notebook.ipynb is damaged",
+        "run the notebook again",
+    ):
         return "\n\n".join([_methods(facts, folder), *_entries(facts, folder)])
 
 
@@ -26,23 +35,38 @@ def _methods(facts: dict[str, Any], folder: Path) -> str:
     asked, tables = facts["parameters"], read(folder)
     models, sizes = _models(facts.get("model", {})), _sizes(asked, tables)
     said = [
-        f"{models} {'were' if ', ' in models else 'was'} asked" if models else "Answers given elsewhere were analysed",
+        f"{models} {'were' if ', ' in models else 'was'} asked"
+        if models
+        else "Answers given elsewhere were analysed",
         f"with {Path(facts['notebook']).stem} of personagap {facts['versions']['personagap']}",
         f"(git {(facts.get('revision') or 'unknown')[:12]}, run {facts['id']})",
     ]
     rows = ", ".join(f"{row['task']} ({row['rows']} rows)" for row in facts.get("data", []))
-    sentences = [" ".join(said), f"Data: {rows}" if rows else "", f"Sizes: {sizes}" if sizes else ""]
+    sentences = [
+        " ".join(said),
+        f"Data: {rows}" if rows else "",
+        f"Sizes: {sizes}" if sizes else "",
+    ]
     for name, words in (("seed", "Random seed"), ("protocol", "Grading protocol")):
         sentences.append(f"{words}: {asked[name]}" if name in asked else "")
     if any("p_adjusted" in table for table in tables.values()):
-        sentences.append("P-values are adjusted by Holm's method within the families that the tables name")
+        sentences.append(
+            "P-values are adjusted by Holm's method within the families that the tables name"
+        )
     return " ".join(f"{sentence}." for sentence in sentences if sentence)
 
 
 def _models(described: dict[str, Any]) -> str:
     """One model, as its ``describe()`` tells it, or several by the names of their conditions."""
-    each = [described] if "model" in described else [one for one in described.values() if isinstance(one, dict)]
-    told = (f"{one.get('full_name') or one['model']} (revision {one.get('revision', 'unknown')})" for one in each)
+    each = (
+        [described]
+        if "model" in described
+        else [one for one in described.values() if isinstance(one, dict)]
+    )
+    told = (
+        f"{one.get('full_name') or one['model']} (revision {one.get('revision', 'unknown')})"
+        for one in each
+    )
     return ", ".join(dict.fromkeys(told))
 
 
@@ -56,7 +80,9 @@ def _sizes(asked: dict[str, Any], tables: dict[str, Any]) -> str:
 
 
 def _entries(facts: dict[str, Any], folder: Path) -> list[str]:
-    """BibTeX of the software, and of every work in ``CITATION.cff`` whose arXiv number the notebook names."""
+    """BibTeX of the software, and of every work in ``CITATION.cff``
+    whose arXiv number the notebook names.
+    """
     known = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     version = f"Version {facts['versions']['personagap']}, git {facts.get('revision') or 'unknown'}"
     software = {

@@ -1,4 +1,6 @@
-"""``diff.html``: what differs between two runs of one notebook, in parameters, verdicts and tables."""
+"""``diff.html``: what differs between two runs of one notebook,
+in parameters, verdicts and tables.
+"""
 
 from pathlib import Path
 
@@ -19,12 +21,19 @@ def write(folder: Path, reference: Path, environment: Environment) -> None:
     sides = reference, folder
     before, after = map(read_facts, sides)
     facts = {
-        part: _differing(before.get(part, {}), after.get(part, {})) for part in ("parameters", "versions", "model")
+        part: _differing(before.get(part, {}), after.get(part, {}))
+        for part in ("parameters", "versions", "model")
     }
-    facts["verdict"] = _differing(*({row["question"]: row["answer"] for row in read_verdict(side)} for side in sides))
+    facts["verdict"] = _differing(
+        *({row["question"]: row["answer"] for row in read_verdict(side)} for side in sides)
+    )
     old, new = map(read, sides)
-    shared = {name: changes(old[name], new[name]) for name in new if name in old and name != "verdict"}
-    html = environment.get_template("diff.html.j2").render(before=before, after=after, facts=facts, shared=shared)
+    shared = {
+        name: changes(old[name], new[name]) for name in new if name in old and name != "verdict"
+    }
+    html = environment.get_template("diff.html.j2").render(
+        before=before, after=after, facts=facts, shared=shared
+    )
     with atomic_write(folder / "diff.html") as path:
         path.write_text(visible(html), encoding="utf-8")
 
@@ -32,11 +41,13 @@ def write(folder: Path, reference: Path, environment: Environment) -> None:
 def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     """Every value of two tables of one name that differs, with its interval, as text to be read.
 
-    DataFrame ``row quantity before after change``; a row that only one table has, has no ``change``.
-    ``attrs["compared"]`` counts the values; it is 0 where rows cannot be told apart.
+    DataFrame ``row quantity before after change``; a row that only one table has, has no
+    ``change``. ``attrs["compared"]`` counts the values; it is 0 where rows cannot be told apart.
     """
     key = [name for name in keys(after) if name in before]
-    values = list(quantities(after)) or after.select_dtypes("number").columns.difference(key).tolist()
+    values = (
+        list(quantities(after)) or after.select_dtypes("number").columns.difference(key).tolist()
+    )
     values = before.select_dtypes("number").columns.intersection(values)
     matched = key and not before.duplicated(key).any() and not after.duplicated(key).any()
     long = []
@@ -44,7 +55,9 @@ def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         table = table if matched else table.head(0)
         rows = row_names(table, key)
         long += [shown[values].set_axis(rows).stack() for shown in (compact(table), table)]  # noqa: PD013
-    both = pd.concat(long, axis=1, keys=["before", "x", "after", "y"]).rename_axis(["row", "quantity"])
+    both = pd.concat(long, axis=1, keys=["before", "x", "after", "y"]).rename_axis(
+        ["row", "quantity"]
+    )
     both["change"] = (both.pop("y") - both.pop("x")).map(number)
     changed = both[both["before"].ne(both["after"])].fillna("–").reset_index()
     changed.attrs["compared"] = len(both)

@@ -31,9 +31,27 @@ from personagap.runs.lock import lock
 from personagap.runs.request import OUTPUT, Request
 from personagap.runs.warm import Copy, Warm
 
-PACKAGES = ("personagap", "torch", "transformers", "numpy", "pandas", "scipy", "statsmodels", "papermill")
+PACKAGES = (
+    "personagap",
+    "torch",
+    "transformers",
+    "numpy",
+    "pandas",
+    "scipy",
+    "statsmodels",
+    "papermill",
+)
 #: What an earlier attempt left, removed when a run starts.
-PRODUCTS = ("tables", "figures", "report.html", "notebook.ipynb", ".partial.ipynb", "run.json", LOG, PROGRESS)
+PRODUCTS = (
+    "tables",
+    "figures",
+    "report.html",
+    "notebook.ipynb",
+    ".partial.ipynb",
+    "run.json",
+    LOG,
+    PROGRESS,
+)
 #: Files of up to so many bytes, and models of any size, are known by their content.
 SMALL, WEIGHTS = 2**26, (".safetensors", ".gguf", ".bin")
 #: Seconds in which a stopped run must be gone.
@@ -42,7 +60,9 @@ GRACE = 5
 
 @dataclass
 class Job:
-    """A run under way: the process that executes it, and the file descriptor that holds its lock."""
+    """A run under way: the process that executes it, and the
+    file descriptor that holds its lock.
+    """
 
     request: Request
     process: subprocess.Popen | Copy
@@ -55,17 +75,25 @@ class Job:
                 self.process.stdin.close()
 
     def stop(self) -> None:
-        """End the process and its kernel, which are gone when this returns, and say so in ``run.json``."""
+        """End the process and its kernel, which are gone when this
+        returns, and say so in ``run.json``.
+        """
         self._let_go()
         try:
             self.process.wait(GRACE)
-        except subprocess.TimeoutExpired:  # it hangs: it ends neither itself nor its kernel, nor what that started
+        except subprocess.TimeoutExpired:
+            # It hangs: it ends neither itself nor its kernel, nor what that started.
             for each in _family(self.process.pid):
                 with contextlib.suppress(psutil.NoSuchProcess):
                     each.kill()
             self.process.wait()
         with contextlib.suppress(OSError):  # a full disk keeps no other run from being stopped
-            record(self.request.folder, status="interrupted", error="stopped before its end", ended=now())
+            record(
+                self.request.folder,
+                status="interrupted",
+                error="stopped before its end",
+                ended=now(),
+            )
         os.close(self.lock)
 
     def result(self) -> dict[str, Any]:
@@ -95,9 +123,15 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def finished(request: Request) -> dict[str, Any] | None:
-    """The facts of a run that is done and has all answers, and whose inputs are as they were, else None."""
+    """The facts of a run that is done and has all answers, and
+    whose inputs are as they were, else None.
+    """
     facts = _done(request)
-    return {**facts, "skipped": True} if facts and not _again(facts, request, _inputs(request)) else None
+    return (
+        {**facts, "skipped": True}
+        if facts and not _again(facts, request, _inputs(request))
+        else None
+    )
 
 
 def _done(request: Request) -> dict[str, Any]:
@@ -105,7 +139,11 @@ def _done(request: Request) -> dict[str, Any]:
     facts = {}
     with warned_if_damaged(request.folder / "run.json"):
         facts = read_facts(request.folder)
-    return facts if facts.get("status") == "finished" and (request.folder / "report.html").exists() else {}
+    return (
+        facts
+        if facts.get("status") == "finished" and (request.folder / "report.html").exists()
+        else {}
+    )
 
 
 def _again(facts: dict[str, Any], request: Request, after: dict[str, str]) -> str:
@@ -116,7 +154,11 @@ def _again(facts: dict[str, Any], request: Request, after: dict[str, str]) -> st
         return unanswered(facts)
     before = facts.get("inputs", {})
     changed = sorted(name for name in before | after if before.get(name) != after.get(name))
-    return f"changed since: {', '.join(changed[:3])}{' …' if len(changed) > 3 else ''}" if changed else ""
+    return (
+        f"changed since: {', '.join(changed[:3])}{' …' if len(changed) > 3 else ''}"
+        if changed
+        else ""
+    )
 
 
 def start(request: Request, threads: int | None = None, warm: Warm | None = None) -> Job:
@@ -124,19 +166,26 @@ def start(request: Request, threads: int | None = None, warm: Warm | None = None
 
     Parameters
     ----------
-    threads : how many threads numerical libraries may use in the kernel, unless OMP_NUM_THREADS is set; None leaves
-        that to them.
+    threads : how many threads numerical libraries may use in the kernel, unless OMP_NUM_THREADS is
+        set; None leaves that to them.
     warm : whose copy the run's process is, if one can be had.
 
     `UserError`: the run is under way elsewhere, or its kernel is not installed.
     """
-    kernel = request.kernel or request.content["metadata"].get("kernelspec", {}).get("name", "python3")
+    kernel = request.kernel or request.content["metadata"].get("kernelspec", {}).get(
+        "name", "python3"
+    )
     if kernel not in (installed := KernelSpecManager().find_kernel_specs()):
-        raise UserError(f"no kernel {kernel!r}; installed: {', '.join(installed)} (`personagap kernels` adds ours)")
+        raise UserError(
+            f"no kernel {kernel!r}; installed: {', '.join(installed)} (`personagap kernels` "
+            "adds ours)"
+        )
     if request.asks:
         store.check(RESPONSES)
     descriptor, before, facts = lock(request.folder), _done(request), _facts(request)
-    again = {"again": reason} if before and (reason := _again(before, request, facts["inputs"])) else {}
+    again = (
+        {"again": reason} if before and (reason := _again(before, request, facts["inputs"])) else {}
+    )
     for path in map(request.folder.joinpath, PRODUCTS):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     record(request.folder, **facts, **again, kernel=kernel)
@@ -166,8 +215,9 @@ def start(request: Request, threads: int | None = None, warm: Warm | None = None
 
 def environment(threads: int | None = None) -> dict[str, str]:
     """That of a run's process and its kernel; ``threads`` as in `start`."""
-    # OpenMP's threads spin while they wait for each other, unless told to sleep: beside other work on the machine that
-    # made a real model 2.5 times slower. And without the second, kernels warn about frozen modules.
+    # OpenMP's threads spin while they wait for each other, unless told to sleep: beside other work
+    # on the machine that made a real model 2.5 times slower. And without the second, kernels warn
+    # about frozen modules.
     chosen = {"OMP_WAIT_POLICY": "passive", "PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ}
     if threads is None:
         return chosen
@@ -176,9 +226,11 @@ def environment(threads: int | None = None) -> dict[str, str]:
 
 
 def run(request: Request, *, force: bool = False, threads: int | None = None) -> dict[str, Any]:
-    """Run a notebook unless it is `finished`; what was answered before comes from the response store.
+    """Run a notebook unless it is `finished`; what was answered
+    before comes from the response store.
 
-    The contents of ``run.json``: ``status`` "finished" or "failed", ``error`` in one line; and ``skipped``.
+    The contents of ``run.json``: ``status`` "finished" or "failed", ``error`` in one line; and
+    ``skipped``.
     """
     if not force and (facts := finished(request)):
         return facts
@@ -194,19 +246,34 @@ def describe(facts: dict[str, Any], folder: Path) -> str:
     """How a run ended, in one line."""
     where = os.path.relpath(folder)
     if facts["status"] != "finished":
-        kept = f"; as far as it got: {where}/notebook.ipynb" if (folder / "notebook.ipynb").exists() else ""
+        kept = (
+            f"; as far as it got: {where}/notebook.ipynb"
+            if (folder / "notebook.ipynb").exists()
+            else ""
+        )
         kept += f"; its stderr: {where}/{LOG}" if (folder / LOG).exists() else ""
         return f"{facts['id']} {facts['status']}: {facts['error']}{kept}"
     if facts["skipped"]:
-        edited = ", but the library has changed since" if facts.get("library_hash") != _library_hash() else ""
-        return f"{facts['id']} was finished already{edited} (--force runs it again): {where}/report.html"
+        edited = (
+            ", but the library has changed since"
+            if facts.get("library_hash") != _library_hash()
+            else ""
+        )
+        return (
+            f"{facts['id']} was finished already{edited} (--force runs it again): "
+            f"{where}/report.html"
+        )
     again = f" (run again, {facts['again']})" if facts.get("again") else ""
     missing = f", but {unanswered(facts)}: run again" if facts.get("unanswered") else ""
-    return f"{facts['id']} finished in {facts['seconds']:.0f} s{again}{missing}: {where}/report.html"
+    return (
+        f"{facts['id']} finished in {facts['seconds']:.0f} s{again}{missing}: {where}/report.html"
+    )
 
 
 def exit_status(facts: dict[str, Any]) -> int:
-    """0: the run finished; 1: it failed; 3: requests are unanswered, which a later run asks again."""
+    """0: the run finished; 1: it failed; 3: requests are
+    unanswered, which a later run asks again.
+    """
     if facts["status"] == "finished":
         return 3 if facts.get("unanswered") else 0
     return 3 if facts.get("lacks_answers") else 1
@@ -215,7 +282,10 @@ def exit_status(facts: dict[str, Any]) -> int:
 def _facts(request: Request) -> dict[str, Any]:
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
     return {
-        **{name: getattr(request, name) for name in ("id", "title", "parameters", "changed", "command", "source_hash")},
+        **{
+            name: getattr(request, name)
+            for name in ("id", "title", "parameters", "changed", "command", "source_hash")
+        },
         "paper": request.folder.parts[-3],
         "notebook": os.path.relpath(request.notebook, request.cwd),
         "status": "running",
@@ -232,25 +302,40 @@ def _facts(request: Request) -> dict[str, Any]:
 
 
 def _inputs(request: Request) -> dict[str, str]:
-    """Hashes of the project's prompts and small tables, and of what the parameters name, whose texts are not read."""
+    """Hashes of the project's prompts and small tables, and of what the
+    parameters name, whose texts are not read.
+    """
     # Those of the demo come below; what was measured or found, by runs too, is no input.
     others = (DEMO, CACHE, DATA / "benchmarks", DATA / "findings")
     folders = [DATA, *(folder for folder in DATA.iterdir() if folder not in others)]
-    small = [path for folder in folders for path in folder.glob("*") if path.suffix in (".csv", ".txt", ".toml")]
-    read = {path.relative_to(DATA.parent).as_posix(): _content(path, path.stat())[:16] for path in sorted(small)}
+    small = [
+        path
+        for folder in folders
+        for path in folder.glob("*")
+        if path.suffix in (".csv", ".txt", ".toml")
+    ]
+    read = {
+        path.relative_to(DATA.parent).as_posix(): _content(path, path.stat())[:16]
+        for path in sorted(small)
+    }
     written = {request.figures.resolve(), CACHE.resolve()}
     if request.parameters.get("tasks") == "all" and (reason := sandbox.refusal()):
-        read["sandbox"] = _digest(reason.encode())  # a run that left out programs is run again when there is one
+        # A run that left out programs is run again when there is one.
+        read["sandbox"] = _digest(reason.encode())
     for notebook in request.reads:
         facts = latest_run(request.figures, notebook, request.parameters.get("data", "demo"))
-        read[f"tables of {notebook}"] = _listing(facts["folder"] / "tables", set()) if facts else "none"
+        read[f"tables of {notebook}"] = (
+            _listing(facts["folder"] / "tables", set()) if facts else "none"
+        )
     return {**read, "data/demo": _listing(DEMO, written)} | {
         name: _listing(path, written) for name, path in sorted(request.paths.items())
     }
 
 
 def _listing(place: Path, written: set[Path]) -> str:
-    """A hash of the names and `_mark`s of files; hidden ones, and what runs have ``written``, do not count."""
+    """A hash of the names and `_mark`s of files; hidden ones, and
+    what runs have ``written``, do not count.
+    """
     found = [] if place.is_dir() else [(place.name, _mark(place))]
     for folder, folders, files in os.walk(place):
         if Path(folder) in written:
@@ -264,7 +349,9 @@ def _listing(place: Path, written: set[Path]) -> str:
 
 
 def _mark(path: Path) -> str:
-    """What tells that a file was changed: its content, or of a large one that is no model size and time."""
+    """What tells that a file was changed: its content, or of a
+    large one that is no model size and time.
+    """
     told = path.stat()
     if not path.is_file() or (told.st_size > SMALL and path.suffix not in WEIGHTS):
         return f"{told.st_size} {told.st_mtime_ns}"
@@ -272,7 +359,9 @@ def _mark(path: Path) -> str:
 
 
 def _content(path: Path, told: os.stat_result) -> str:
-    """Hash of a file's content, read once while its size and times (of which no program sets the last) stay."""
+    """Hash of a file's content, read once while its size and times
+    (of which no program sets the last) stay.
+    """
     return _read(path, told.st_size, told.st_mtime_ns, told.st_ctime_ns)
 
 
@@ -292,8 +381,19 @@ def _library_hash() -> str:
 
 
 def _revision() -> str | None:
-    """Git revision of the project, ending in "-dirty" with uncommitted changes; None outside a checkout."""
-    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    """Git revision of the project, ending in "-dirty" with
+    uncommitted changes; None outside a checkout.
+    """
+    command = [
+        "git",
+        "-C",
+        str(ROOT),
+        "describe",
+        "--always",
+        "--dirty",
+        "--abbrev=40",
+        "--exclude=*",
+    ]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):

@@ -24,17 +24,24 @@ def atomic_write(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     except OSError as error:  # it may name no file, or the temporary one
         place = str(path) if str(error.filename) in ("None", str(temporary)) else error.filename
-        raise OSError(error.errno or errno.EIO, error.strerror or first_line(error), place) from error
+        raise OSError(
+            error.errno or errno.EIO, error.strerror or first_line(error), place
+        ) from error
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def warned_if_damaged(path: Path) -> Iterator[None]:
-    """A damaged file costs what it holds, and a warning that names it, not the page or the other runs."""
+    """A damaged file costs what it holds, and a warning that
+    names it, not the page or the other runs.
+    """
     try:
         yield
-    except (OSError, ValueError, SyntaxError, csv.Error, *ODD) as error:  # the second and third, of parsers
-        warnings.warn(f"{path} is damaged ({first_line(error)}): run its notebook again", stacklevel=4)
+    except (OSError, ValueError, SyntaxError, csv.Error, *ODD) as error:
+        # The second and third, of parsers.
+        warnings.warn(
+            f"{path} is damaged ({first_line(error)}): run its notebook again", stacklevel=4
+        )
     except UserError as error:
         warnings.warn(str(error), stacklevel=4)

@@ -40,11 +40,17 @@ def read_facts(folder: Path) -> dict[str, Any]:
     gone = contextlib.suppress(FileNotFoundError, NotADirectoryError)
     with explained(f"{path} is damaged", "delete it and run the notebook again"), gone:
         facts = json.loads(regular(path).read_text(encoding="utf-8"))
-    recorded = {**dict.fromkeys(("id", "started"), str), **dict.fromkeys(("parameters", "changed"), dict)}
+    recorded = {
+        **dict.fromkeys(("id", "started"), str),
+        **dict.fromkeys(("parameters", "changed"), dict),
+    }
     if not isinstance(facts, dict) or (
-        "status" in facts and not all(isinstance(facts.get(name), kind) for name, kind in recorded.items())
+        "status" in facts
+        and not all(isinstance(facts.get(name), kind) for name, kind in recorded.items())
     ):
-        raise UserError(f"{path} is damaged (no {', '.join(recorded)}): delete it and run the notebook again")
+        raise UserError(
+            f"{path} is damaged (no {', '.join(recorded)}): delete it and run the notebook again"
+        )
     return facts
 
 
@@ -64,7 +70,10 @@ def simulated(facts: dict[str, Any]) -> str:
         what = "demo data and demo model" if model else "demo data"
         return f"Simulated: {what} with planted effects; nothing here is about real people."
     return (
-        "Simulated in part: a demo model with planted effects; its answers say nothing of real models." if model else ""
+        "Simulated in part: a demo model with planted effects; its answers say nothing of real "
+        "models."
+        if model
+        else ""
     )
 
 
@@ -75,7 +84,10 @@ def record(folder: Path, **facts: Any) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(known.get(name), dict)
         known[name] = {**known[name], **value} if both else value
     with atomic_write(folder / "run.json") as path:
-        path.write_text(leaving(json.dumps(known, indent=2, ensure_ascii=False, default=str)) + "\n", encoding="utf-8")
+        path.write_text(
+            leaving(json.dumps(known, indent=2, ensure_ascii=False, default=str)) + "\n",
+            encoding="utf-8",
+        )
     return known
 
 
@@ -94,7 +106,8 @@ def read_verdict(folder: Path) -> list[dict[str, str]]:
 def runs(figures: Path) -> list[dict[str, Any]]:
     """What ``run.json`` says of each run under ``figures``, and its ``folder``; newest first.
 
-    A run that says it is running while nobody holds its lock was interrupted. Of a damaged ``run.json`` it warns.
+    A run that says it is running while nobody holds its lock was interrupted. Of a damaged
+    ``run.json`` it warns.
     """
     found = []
     for path in figures.glob("*/*/*/run.json"):
@@ -110,7 +123,9 @@ def runs(figures: Path) -> list[dict[str, Any]]:
 
 
 def latest_run(figures: Path, notebook: str, data: str) -> dict[str, Any] | None:
-    """What is known of the latest finished run of ``notebook`` (its file's name) on ``data``; None if there is none."""
+    """What is known of the latest finished run of ``notebook`` (its
+    file's name) on ``data``; None if there is none.
+    """
     for facts in runs(figures):
         asked = facts["folder"].parent.name, facts["parameters"].get("data"), facts["status"]
         if asked == (notebook, data, "finished"):
@@ -127,10 +142,12 @@ class Run:
         self.figures = figures or self.folder.joinpath("../../..").resolve()
 
     def latest_tables(self, notebook: str, data: str) -> dict[str, Any]:
-        """The tables of the latest finished run of another notebook (its file's name) on ``data``; {} if there is none.
+        """The tables of the latest finished run of another notebook (its
+        file's name) on ``data``; {} if there is none.
 
-        ``attrs["run"]`` of each is the run's id. The runner finds this call in a notebook's code (``Request.reads``):
-        that run waits for those it reads from, and is run again when their tables change.
+        ``attrs["run"]`` of each is the run's id. The runner finds this call in a notebook's code
+        (``Request.reads``): that run waits for those it reads from, and is run again when their
+        tables change.
         """
         from personagap.runs.tables import read
 
@@ -142,10 +159,11 @@ class Run:
         return tables
 
     def save(self, **tables: Any) -> None:
-        """Write DataFrames to ``tables/<name>.csv`` and ``.tex`` (``scores`` and ``responses``: ``.parquet``).
+        """Write DataFrames to ``tables/<name>.csv`` and ``.tex``
+        (``scores`` and ``responses``: ``.parquet``).
 
-        The index and ``attrs`` are not written; a table that is None is left out. Once programs were run unconfined,
-        a column ``sandbox`` says so.
+        The index and ``attrs`` are not written; a table that is None is left out. Once programs
+        were run unconfined, a column ``sandbox`` says so.
         """
         from personagap.readable import latex  # and pandas, which the runner does without
 
@@ -157,7 +175,8 @@ class Run:
             place = self.folder / "tables" / name
             if name in PARQUET:
                 plain = table.copy(deep=False)
-                plain.attrs = {}  # such as how many answers were asked for: a resumed run writes the same file
+                # Such as how many answers were asked for: a resumed run writes the same file.
+                plain.attrs = {}
                 with atomic_write(place.with_suffix(".parquet")) as path:
                     plain.to_parquet(path, index=False, compression="zstd")
                 continue
@@ -169,20 +188,30 @@ class Run:
                 latex_path.write_text(latex(table, name), encoding="utf-8")
 
     def kept(self, name: str, make: Any) -> Any:
-        """A DataFrame that takes long to make: ``make()``, or what an earlier run like this kept; see `tables.kept`."""
+        """A DataFrame that takes long to make: ``make()``, or what an
+        earlier run like this kept; see `tables.kept`.
+        """
         from personagap.runs.tables import kept
 
         return kept(read_facts(self.folder), name, make)
 
     def figure(
-        self, fig: Any, name: str, title: str, table: Any = None, names: Sequence[str] = (), *values: str
+        self,
+        fig: Any,
+        name: str,
+        title: str,
+        table: Any = None,
+        names: Sequence[str] = (),
+        *values: str,
     ) -> None:
-        """Write a matplotlib figure to ``figures/<name>.png``, ``.svg`` and ``.pdf``, show it, and close it.
+        """Write a matplotlib figure to ``figures/<name>.png``,
+        ``.svg`` and ``.pdf``, show it, and close it.
 
         The PDF has the width of a paper's page; ``<name>_column.pdf`` has that of a column.
 
         For those who cannot see it, ``title`` and the rows of ``table`` say what it shows (see
-        ``verdicts.describe``). The SVG, which the report shows, says the numbers of a mark where it is pointed at.
+        ``verdicts.describe``). The SVG, which the report shows, says the numbers of a mark where it
+        is pointed at.
         """
         import matplotlib.pyplot as plt
         from IPython.display import Image, display
@@ -197,21 +226,26 @@ class Run:
         with atomic_write(place.with_name(f"{name}.png")) as path, saving(fig):
             fig.savefig(path, format="png", dpi=200, bbox_inches=bounds)
         with atomic_write(place.with_name(f"{name}.svg")) as path, saving(fig):
-            path.write_text(tooltips.svg(fig, bbox_inches=bounds, metadata={"Date": None}), encoding="utf-8")
+            path.write_text(
+                tooltips.svg(fig, bbox_inches=bounds, metadata={"Date": None}), encoding="utf-8"
+            )
         for width in for_paper(fig):
             bounds = fitted(fig)
             with atomic_write(place.with_name(f"{name}{width}.pdf")) as path, saving(fig):
                 fig.savefig(path, format="pdf", bbox_inches=bounds, metadata={"CreationDate": None})
         self.record(figures={name: alt})
         plt.close(fig)  # or IPython would show it again at the end of the cell
-        display(Image(place.with_name(f"{name}.png"), retina=True, alt=alt, metadata={"figure": name}))
+        display(
+            Image(place.with_name(f"{name}.png"), retina=True, alt=alt, metadata={"figure": name})
+        )
 
     def record(self, **facts: Any) -> None:
         """Merge facts into ``run.json``, dictionaries key by key.
 
-        ``model`` (what a model's ``describe()`` returns), ``data`` and ``left_out`` (what a table of items has in
-        ``attrs["sources"]`` and ``attrs["left_out"]``) go to the head of the report, and so does the
-        figure that ``headline`` names, beside the first answer of the verdict.
+        ``model`` (what a model's ``describe()`` returns), ``data`` and ``left_out`` (what a table
+        of items has in ``attrs["sources"]`` and ``attrs["left_out"]``) go to the head of the
+        report, and so does the figure that ``headline`` names, beside the first answer of the
+        verdict.
         """
         record(self.folder, **facts)
 
@@ -229,7 +263,9 @@ def open_run(output: str | os.PathLike | None = None) -> Run:
 
 
 def _executed() -> str:
-    """The notebook of this kernel: the one in the current folder that holds what was executed, or a hash of that."""
+    """The notebook of this kernel: the one in the current folder that
+    holds what was executed, or a hash of that.
+    """
     from IPython import get_ipython
 
     shell = get_ipython()
@@ -242,4 +278,6 @@ def _executed() -> str:
                 found.append(path.stem)
     if inputs and len(found) == 1:
         return found[0]
-    return f"notebook-{hashlib.sha256(inputs[0].encode()).hexdigest()[:8]}" if inputs else "notebook"
+    return (
+        f"notebook-{hashlib.sha256(inputs[0].encode()).hexdigest()[:8]}" if inputs else "notebook"
+    )

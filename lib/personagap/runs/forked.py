@@ -1,6 +1,8 @@
-"""A run's kernel as a copy of the run's process, which has imported already what takes a kernel seconds.
+"""A run's kernel as a copy of the run's process, which has
+imported already what takes a kernel seconds.
 
-The copy is made while that process has no other thread, whose locks it would find held for ever. Then it waits.
+The copy is made while that process has no other thread, whose locks it would find held for ever.
+Then it waits.
 """
 
 import json
@@ -13,14 +15,16 @@ from typing import Any
 
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
-#: The kernels that a copy can stand for: those of this Python, with nothing said of their environment.
+#: The kernels that a copy can stand for: those of this Python,
+#: with nothing said of their environment.
 COMMAND = [sys.executable, "-m", "ipykernel_launcher"]
 
 
 class Fork:
     """A copy of this process that becomes a kernel when it is told to, and ends with this process.
 
-    With what of a ``subprocess.Popen`` jupyter_client uses. ``lock`` is a descriptor that the copy closes.
+    With what of a ``subprocess.Popen`` jupyter_client uses. ``lock`` is a descriptor that the copy
+    closes.
     """
 
     stdin = stdout = stderr = None

@@ -19,12 +19,16 @@ from personagap.runs.vector import inline
 
 
 def latest(figures: Path | None = None) -> pd.DataFrame:
-    """What every notebook asks, and the first answer of its latest finished run: ``notebook question answer run``."""
+    """What every notebook asks, and the first answer of its latest
+    finished run: ``notebook question answer run``.
+    """
     finished = [facts for facts in runs(Path(figures or FIGURES)) if facts["status"] == "finished"]
     rows = []
     for path in sorted(NOTEBOOKS.glob("*/*.ipynb")):
         notebook = path.parent.name, path.stem
-        facts = next((facts for facts in finished if facts["folder"].parts[-3:-1] == notebook), None)
+        facts = next(
+            (facts for facts in finished if facts["folder"].parts[-3:-1] == notebook), None
+        )
         answers = read_verdict(facts["folder"]) if facts else []
         answer = answers[0]["answer"] if answers else "not run yet"
         run = f"{facts['id']}, {facts['started'][:10]}" if facts else "–"
@@ -33,15 +37,18 @@ def latest(figures: Path | None = None) -> pd.DataFrame:
 
 
 def write(figures: Path) -> Path:
-    """Rebuild ``index.html`` under ``figures`` from the runs there: one file, relative links, no request.
+    """Rebuild ``index.html`` under ``figures`` from the runs
+    there: one file, relative links, no request.
 
     `UserError`: there is no such folder.
 
-    Beside each run but one of a notebook goes ``diff.html``, against the run with the fewest changes of the
-    notebook's defaults (of several, the newest).
+    Beside each run but one of a notebook goes ``diff.html``, against the run with the fewest
+    changes of the notebook's defaults (of several, the newest).
     """
     if not figures.is_dir():
-        raise UserError(f"no folder {figures}: give the one that runs went to, or run a notebook first")
+        raise UserError(
+            f"no folder {figures}: give the one that runs went to, or run a notebook first"
+        )
     loader = PackageLoader("personagap.runs")
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True)
     rows: list[dict[str, Any]] = []
@@ -75,9 +82,15 @@ def write(figures: Path) -> Path:
 
 def _row(facts: dict[str, Any], figures: Path) -> dict[str, Any]:
     folder = facts["folder"]
-    page = next((page for page in ("report.html", "notebook.ipynb") if (folder / page).exists()), "run.json")
+    page = next(
+        (page for page in ("report.html", "notebook.ipynb") if (folder / page).exists()), "run.json"
+    )
     alternatives = facts.get("figures", {})
-    shown = facts.get("headline") if facts.get("headline") in alternatives else next(iter(alternatives), "")
+    shown = (
+        facts.get("headline")
+        if facts.get("headline") in alternatives
+        else next(iter(alternatives), "")
+    )
     return {
         **facts,
         "name": folder.parent.name,

@@ -6,7 +6,8 @@ import ipykernel.kernelspec
 
 
 def install(prefix: str | None = None) -> dict[str, str]:
-    """Install ``personagap-cpu`` and ``personagap-gpu<N>`` for this interpreter; the folder of each, by name.
+    """Install ``personagap-cpu`` and ``personagap-gpu<N>`` for this
+    interpreter; the folder of each, by name.
 
     They go to ``<prefix>/share/jupyter/kernels``; None stands for this environment.
     """
@@ -14,7 +15,10 @@ def install(prefix: str | None = None) -> dict[str, str]:
 
     devices = {"cpu": ("CPU", "")}
     for number in range(torch.cuda.device_count()):
-        devices[f"gpu{number}"] = (f"GPU {number}: {torch.cuda.get_device_name(number)}", str(number))
+        devices[f"gpu{number}"] = (
+            f"GPU {number}: {torch.cuda.get_device_name(number)}",
+            str(number),
+        )
     folders = {}
     for device, (label, visible) in devices.items():
         folders[f"personagap-{device}"] = ipykernel.kernelspec.install(

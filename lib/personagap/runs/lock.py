@@ -1,4 +1,6 @@
-"""The lock of a run's folder: one process at a time writes there, and the system frees what a dead one held."""
+"""The lock of a run's folder: one process at a time writes there,
+and the system frees what a dead one held.
+"""
 
 import fcntl
 import os
@@ -26,10 +28,13 @@ def lock(folder: Path) -> int:
     asked = time.monotonic()
     while not _take(descriptor):
         owner = os.pread(descriptor, 200, 0).decode()
-        # A glance whether it `is_locked` may be in the way, or the kernel of a runner that was killed.
+        # A glance whether it `is_locked` may be in the way, or the
+        # kernel of a runner that was killed.
         if time.monotonic() - asked > (0.5 if _alive(owner) else DYING):
             os.close(descriptor)
-            raise UserError(f"{folder.name} is already being run (process {owner}): wait for it or stop it")
+            raise UserError(
+                f"{folder.name} is already being run (process {owner}): wait for it or stop it"
+            )
         time.sleep(0.1)
     try:
         os.ftruncate(descriptor, 0)

@@ -26,8 +26,41 @@ TEMPLATES = Path(__file__).parent / "templates"
 FORMATS = ["image/png", "image/jpeg", "image/svg+xml", "text/html", "text/markdown", "text/plain"]
 #: Markup that an output may bring; anything else in it is shown as text.
 TAGS = {
-    *["a", "abbr", "b", "blockquote", "br", "code", "dd", "details", "div", "dl", "dt", "em", "h1", "h2", "h3", "h4"],
-    *["hr", "i", "img", "li", "ol", "p", "pre", "small", "span", "strong", "sub", "summary", "sup", "u", "ul"],
+    *[
+        "a",
+        "abbr",
+        "b",
+        "blockquote",
+        "br",
+        "code",
+        "dd",
+        "details",
+        "div",
+        "dl",
+        "dt",
+        "em",
+        "h1",
+        "h2",
+        "h3",
+        "h4",
+    ],
+    *[
+        "hr",
+        "i",
+        "img",
+        "li",
+        "ol",
+        "p",
+        "pre",
+        "small",
+        "span",
+        "strong",
+        "sub",
+        "summary",
+        "sup",
+        "u",
+        "ul",
+    ],
     *["caption", "col", "colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "wbr"],
 }
 #: How a run's answers were had, in words.
@@ -56,7 +89,8 @@ class _Renderer(IPythonRenderer):
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
         html = super().image(text, url, title)
-        return html if 'src="data:' in html else html_escape(text)  # a picture from elsewhere would be a request
+        # A picture from elsewhere would be a request.
+        return html if 'src="data:' in html else html_escape(text)
 
 
 class ReportExporter(HTMLExporter):
@@ -71,15 +105,24 @@ class ReportExporter(HTMLExporter):
     @pass_context
     def markdown2html(self, context, source):
         """A cell's text is the notebook author's, so its HTML stands."""
-        path, attachments = context["resources"]["metadata"]["path"], context["cell"].get("attachments", {})
+        path, attachments = (
+            context["resources"]["metadata"]["path"],
+            context["cell"].get("attachments", {}),
+        )
         renderer = _Renderer(
-            escape=False, embed_images=True, exclude_anchor_links=True, path=path, attachments=attachments
+            escape=False,
+            embed_images=True,
+            exclude_anchor_links=True,
+            path=path,
+            attachments=attachments,
         )
         return MarkdownWithMath(renderer=renderer).render(source)
 
 
 def mathml(formula: str, display: str) -> str:
-    """A LaTeX formula as MathML (``display`` "inline" or "block"); one that cannot be converted as its source."""
+    """A LaTeX formula as MathML (``display`` "inline" or "block");
+    one that cannot be converted as its source.
+    """
     try:
         return convert(formula, display=display)
     except Exception:  # the converter raises whatever its parser trips over
@@ -88,23 +131,43 @@ def mathml(formula: str, display: str) -> str:
 
 def markdown_output(source: str) -> str:
     """An output of type ``text/markdown``: it may quote a model, so HTML in it is text."""
-    return MarkdownWithMath(renderer=_Renderer(escape=True, allow_harmful_protocols=False)).render(source)
+    return MarkdownWithMath(renderer=_Renderer(escape=True, allow_harmful_protocols=False)).render(
+        source
+    )
 
 
 def sanitized(html: str) -> str:
-    """An output of type ``text/html`` without scripts, style sheets, event handlers and foreign pictures."""
+    """An output of type ``text/html`` without scripts, style
+    sheets, event handlers and foreign pictures.
+    """
     html = re.sub(r"<style\b.*?</style>", "", html, flags=re.DOTALL | re.IGNORECASE)
-    return bleach.clean(html, tags=TAGS, attributes=_allowed, protocols={"http", "https", "mailto", "data"})
+    return bleach.clean(
+        html, tags=TAGS, attributes=_allowed, protocols={"http", "https", "mailto", "data"}
+    )
 
 
 def _allowed(tag: str, name: str, value: str) -> bool:
     if name in ("href", "src"):
-        return bool(re.match({"a": "https?:|mailto:|#", "img": "data:image/"}.get(tag, "$."), value))
-    return name in ("alt", "class", "colspan", "dir", "height", "lang", "rowspan", "scope", "title", "width")
+        return bool(
+            re.match({"a": "https?:|mailto:|#", "img": "data:image/"}.get(tag, "$."), value)
+        )
+    return name in (
+        "alt",
+        "class",
+        "colspan",
+        "dir",
+        "height",
+        "lang",
+        "rowspan",
+        "scope",
+        "title",
+        "width",
+    )
 
 
 def write(folder: Path, **facts: Any) -> None:
-    """Render ``notebook.ipynb`` of a run folder to ``report.html``, with ``facts`` over those of ``run.json``.
+    """Render ``notebook.ipynb`` of a run folder to ``report.html``,
+    with ``facts`` over those of ``run.json``.
 
     The page's content security policy forbids scripts and requests, so even text that slipped
     through unescaped could do neither.
@@ -112,16 +175,28 @@ def write(folder: Path, **facts: Any) -> None:
     # The end of the run is recorded after its report, so that a finished run always has one.
     facts = read_facts(folder) | facts
     notebook = nbformat.read(folder / "notebook.ipynb", as_version=4)
-    titled = [cell for cell in notebook.cells if cell.cell_type == "markdown" and TITLE.search(cell.source)]
+    titled = [
+        cell
+        for cell in notebook.cells
+        if cell.cell_type == "markdown" and TITLE.search(cell.source)
+    ]
     if titled:  # the head of the page shows it
         titled[0].source = TITLE.sub("", titled[0].source, count=1)
     headline = facts.get("headline")
-    light, dark = (HtmlFormatter(style=style).get_style_defs(".highlight") for style in ("default", "github-dark"))
+    light, dark = (
+        HtmlFormatter(style=style).get_style_defs(".highlight")
+        for style in ("default", "github-dark")
+    )
     resources = {
-        "metadata": {"name": facts["title"], "path": str(Path(facts["cwd"], facts["notebook"]).parent)},
+        "metadata": {
+            "name": facts["title"],
+            "path": str(Path(facts["cwd"], facts["notebook"]).parent),
+        },
         "facts": facts,
         "summary": _summary(facts),
-        "details": {name: said(value) for name, value in (facts["parameters"] | facts["versions"]).items()},
+        "details": {
+            name: said(value) for name, value in (facts["parameters"] | facts["versions"]).items()
+        },
         "verdict": read_verdict(folder),
         "folder": folder,
         "headline": inline(folder, headline, facts.get("figures", {}).get(headline, "")),
@@ -138,7 +213,9 @@ def write(folder: Path, **facts: Any) -> None:
 
 
 def with_contents(html: str) -> str:
-    """The page with its second-level headings numbered for links, and these where it says `CONTENTS`."""
+    """The page with its second-level headings numbered for
+    links, and these where it says `CONTENTS`.
+    """
     links: list[str] = []
 
     def linked(heading: re.Match) -> str:
@@ -153,7 +230,8 @@ def _summary(facts: dict[str, Any]) -> dict[str, str]:
     asked, versions, model = facts["parameters"], facts["versions"], facts.get("model", {})
     changed = " ".join(f"{name}={format_value(value)}" for name, value in facts["changed"].items())
     sources = [
-        f"{row['task']}: {row['rows']:,} rows, {row['source']} ({row['licence']})" for row in facts.get("data", [])
+        f"{row['task']}: {row['rows']:,} rows, {row['source']} ({row['licence']})"
+        for row in facts.get("data", [])
     ]
     lines = {
         "Model": said(model) if model else asked.get("model"),
@@ -164,6 +242,8 @@ def _summary(facts: dict[str, Any]) -> dict[str, str]:
         "Protocol": asked.get("protocol"),
         "Parameters": changed or "defaults",
         "Date": f"{facts['started'][:16].replace('T', ' ')} UTC, {facts['seconds']:.0f} s",
-        "Versions": ", ".join(f"{name} {versions[name]}" for name in ("personagap", "python", "torch")),
+        "Versions": ", ".join(
+            f"{name} {versions[name]}" for name in ("personagap", "python", "torch")
+        ),
     }
     return {name: value for name, value in lines.items() if value}

@@ -56,7 +56,9 @@ def parse_value(text: str) -> Any:
 
 
 def acyclic(value: Any) -> Any:
-    """A value of YAML; ValueError if an anchor holds itself, or anchors of anchors are more than any batch needs."""
+    """A value of YAML; ValueError if an anchor holds itself, or
+    anchors of anchors are more than any batch needs.
+    """
     pieces = json.JSONEncoder(default=str).iterencode(value)
     if next(itertools.islice(pieces, MOST, None), None) is not None:
         raise ValueError("anchors of anchors without end")
@@ -66,12 +68,21 @@ def acyclic(value: Any) -> Any:
 def _sound(cell: dict[str, Any]) -> dict[str, Any]:
     """A cell with what the runner reads of it; what is of another kind raises."""
     tags, source = [*cell["metadata"].get("tags", [])], "".join(cell["source"])
-    return {**cell, "cell_type": cell["cell_type"], "source": source, "metadata": {**cell["metadata"], "tags": tags}}
+    return {
+        **cell,
+        "cell_type": cell["cell_type"],
+        "source": source,
+        "metadata": {**cell["metadata"], "tags": tags},
+    }
 
 
 def format_value(value: Any) -> str:
     """The text that `parse_value` reads as ``value``."""
-    if isinstance(value, str) and value[:1] not in ("[", "{", '"', "'") and parse_value(value) == value:
+    if (
+        isinstance(value, str)
+        and value[:1] not in ("[", "{", '"', "'")
+        and parse_value(value) == value
+    ):
         return value
     return json.dumps(value, ensure_ascii=False, default=str)
 
@@ -96,22 +107,33 @@ class Request:
         file = self.notebook.name
         for name in self.given:
             if name == OUTPUT:
-                raise UserError(f"{file}: the runner sets {OUTPUT!r}; use --figures to put runs elsewhere")
+                raise UserError(
+                    f"{file}: the runner sets {OUTPUT!r}; use --figures to put runs elsewhere"
+                )
             if name not in self.defaults:
-                raise UserError(f"{file} has no parameter {name!r}; it has: {', '.join(self.defaults) or 'none'}")
+                raise UserError(
+                    f"{file} has no parameter {name!r}; it has: "
+                    f"{', '.join(self.defaults) or 'none'}"
+                )
         for name, value in self.parameters.items():
             if redacted(text := str(value)) != text:  # it would stand in files that are shared
-                remedy = "leave out keys, passwords and queries; a server gets the key in OPENAI_API_KEY"
+                remedy = (
+                    "leave out keys, passwords and queries; a server gets the key in OPENAI_API_KEY"
+                )
                 raise UserError(f"{file}: {name} is {text}: {remedy}")
         fitted = {name: self._fitted(name, value) for name, value in self.given.items()}
-        object.__setattr__(self, "given", fitted)  # the same request, whether [x] or x was given for a list
+        # The same request, whether [x] or x was given for a list.
+        object.__setattr__(self, "given", fitted)
 
     @cached_property
     def content(self) -> dict[str, Any]:
         """The notebook as its file holds it."""
         try:
             content = json.loads(regular(self.notebook).read_text(encoding="utf-8"))
-            metadata = {**content["metadata"], "kernelspec": {**content["metadata"].get("kernelspec", {})}}
+            metadata = {
+                **content["metadata"],
+                "kernelspec": {**content["metadata"].get("kernelspec", {})},
+            }
             return {"cells": [_sound(cell) for cell in content["cells"]], "metadata": metadata}
         except FileNotFoundError:
             raise UserError(f"no notebook {self.notebook}") from None
@@ -122,7 +144,8 @@ class Request:
     def defaults(self) -> dict[str, Any]:
         """Parameters and their defaults, from the cell tagged ``parameters``.
 
-        papermill's own inspection drops a line with a second "=" in it, for instance in its comment.
+        papermill's own inspection drops a line with a second "=" in it, for instance in its
+        comment.
         """
         return {name: default for name, (default, _) in self._declared.items()}
 
@@ -144,8 +167,13 @@ class Request:
     @property
     def title(self) -> str:
         """The notebook's first heading, or its file's name."""
-        texts = [cell["source"] for cell in self.content["cells"] if cell["cell_type"] == "markdown"]
-        return next((found[1].strip() for text in texts if (found := TITLE.search(text))), self.notebook.stem)
+        texts = [
+            cell["source"] for cell in self.content["cells"] if cell["cell_type"] == "markdown"
+        ]
+        return next(
+            (found[1].strip() for text in texts if (found := TITLE.search(text))),
+            self.notebook.stem,
+        )
 
     @property
     def source_hash(self) -> str:
@@ -154,7 +182,9 @@ class Request:
 
     @cached_property
     def reads(self) -> list[str]:
-        """The notebooks whose tables this one reads, of their latest finished runs on the same ``data``."""
+        """The notebooks whose tables this one reads, of their latest
+        finished runs on the same ``data``.
+        """
         code = (cell["source"] for cell in self.content["cells"] if cell["cell_type"] == "code")
         return sorted({name for source in code for name in READS.findall(source)})
 
@@ -165,24 +195,37 @@ class Request:
 
     @cached_property
     def id(self) -> str:
-        """``<model or data>-<hash>``: the same for the same notebook and parameters, from wherever it is asked for."""
+        """``<model or data>-<hash>``: the same for the same notebook and
+        parameters, from wherever it is asked for.
+        """
         path = self.notebook.resolve()
         name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-        request = [str(name), {key: self._located(key, value) for key, value in self.parameters.items()}]
+        request = [
+            str(name),
+            {key: self._located(key, value) for key, value in self.parameters.items()},
+        ]
         label = str(self.parameters.get("model") or self.parameters.get("data") or "run")
-        # A folder's name should tell a reader the model; the hash behind it tells the machine the rest.
+        # A folder's name should tell a reader the model; the hash
+        # behind it tells the machine the rest.
         label = re.sub(r"^(hf|gguf|openai):|@.*$|\.gguf$", "", label).rstrip("/").rsplit("/", 1)[-1]
         return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', label).strip('.-')[:32] or 'run'}-{_digest(request)[:8]}"
 
     @property
     def folder(self) -> Path:
         """``<figures>/<paper>/<notebook>/<run id>``, the paper being the notebook's folder."""
-        return self.figures.resolve() / self.notebook.resolve().parent.name / self.notebook.stem / self.id
+        return (
+            self.figures.resolve()
+            / self.notebook.resolve().parent.name
+            / self.notebook.stem
+            / self.id
+        )
 
     @property
     def asks(self) -> bool:
         """Whether the notebook may ask a model."""
-        return any(name == "model" or parameters.names_models(kind) for name, kind in self.kinds.items())
+        return any(
+            name == "model" or parameters.names_models(kind) for name, kind in self.kinds.items()
+        )
 
     @property
     def command(self) -> str:
@@ -201,7 +244,11 @@ class Request:
     @cached_property
     def _declared(self) -> dict[str, tuple[Any, Any]]:
         """Each parameter's default and kind."""
-        tagged = (cell["source"] for cell in self.content["cells"] if "parameters" in cell["metadata"]["tags"])
+        tagged = (
+            cell["source"]
+            for cell in self.content["cells"]
+            if "parameters" in cell["metadata"]["tags"]
+        )
         found = {}
         try:
             for line in ast.parse(next(tagged, "")).body:
@@ -224,7 +271,9 @@ class Request:
         return found
 
     def _paths(self, name: str, value: Any) -> dict[str, Path]:
-        """What a parameter's texts name in ``cwd``; a folder called "demo" is not the word "demo"."""
+        """What a parameter's texts name in ``cwd``; a folder
+        called "demo" is not the word "demo".
+        """
         named = parameters.paths(value, self._declared[name][1])
         places = {text: self.cwd / path for text, path in named}
         return {text: path.resolve() for text, path in places.items() if os.path.exists(path)}
@@ -238,7 +287,9 @@ class Request:
         return str(self._paths(name, value).get(value, value)) if isinstance(value, str) else value
 
     def _fitted(self, name: str, value: Any) -> Any:
-        """The value, if it is of the parameter's kind; one value for a list becomes a list of it."""
+        """The value, if it is of the parameter's kind; one value
+        for a list becomes a list of it.
+        """
         try:
             return parameters.fit(value, self._declared[name][1])
         except ValueError as kind:

@@ -18,7 +18,8 @@ SOCKETS = "personagap-kernel-"
 def socket_folder() -> Path:
     """A new folder of this process; those that killed processes left are removed.
 
-    Its lock, which the system frees, tells that it is in use: nobody sees it under its name before it is locked.
+    Its lock, which the system frees, tells that it is in use: nobody sees it under its name before
+    it is locked.
     """
     place = Path(tempfile.gettempdir())
     for old in place.glob(f"{SOCKETS}*"):
@@ -35,7 +36,9 @@ def socket_folder() -> Path:
 
 
 def memory_kills() -> dict[str, int]:
-    """How many processes were ended for want of memory, in this process's control group and on the whole machine."""
+    """How many processes were ended for want of memory, in this
+    process's control group and on the whole machine.
+    """
     found = {"group": 0, "machine": 0}
     with contextlib.suppress(OSError):
         found["machine"] = _count(Path("/proc/vmstat"))
@@ -43,8 +46,11 @@ def memory_kills() -> dict[str, int]:
             _, kind, path = line.split(":", 2)
             if kind in ("", "memory"):  # of the second version, of the first
                 root, name = CGROUPS / kind, "memory.oom_control" if kind else "memory.events"
-                # Inside a container the path may be the host's, and the container's own group the root.
-                found["group"] += sum(_count(place / name) for place in {root, root / path.lstrip("/")})
+                # Inside a container the path may be the host's, and the
+                # container's own group the root.
+                found["group"] += sum(
+                    _count(place / name) for place in {root, root / path.lstrip("/")}
+                )
     return found
 
 

@@ -27,9 +27,9 @@ def read(folder: Path) -> dict[str, pd.DataFrame]:
 def kept(facts: dict[str, Any], name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
     """The table that ``make`` makes for a run, from ``data/cache/tables`` if it was made before.
 
-    ``facts`` are what the run's ``run.json`` holds. The table must depend on nothing but the notebook, its parameters
-    and inputs, the library and the versions of packages; a change of any makes it anew. A notebook that nobody runs
-    (JupyterLab) makes it each time.
+    ``facts`` are what the run's ``run.json`` holds. The table must depend on nothing but the
+    notebook, its parameters and inputs, the library and the versions of packages; a change of any
+    makes it anew. A notebook that nobody runs (JupyterLab) makes it each time.
     """
     if not facts.keys() >= {*DECIDES}:
         return make()

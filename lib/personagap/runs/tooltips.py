@@ -1,4 +1,6 @@
-"""Exact numbers in a figure: every mark of its SVG gets a ``<title>``, which browsers show without a script."""
+"""Exact numbers in a figure: every mark of its SVG gets a
+``<title>``, which browsers show without a script.
+"""
 
 import io
 from collections.abc import Iterator
@@ -72,7 +74,10 @@ def _marks(ax: Axes) -> Iterator[Marks]:
             for patch in container.patches:
                 upright = container.orientation == "vertical"
                 value = patch.get_height() if upright else patch.get_width()
-                middle = patch.get_x() + patch.get_width() / 2, patch.get_y() + patch.get_height() / 2
+                middle = (
+                    patch.get_x() + patch.get_width() / 2,
+                    patch.get_y() + patch.get_height() / 2,
+                )
                 x, y = (middle[0], value) if upright else (value, middle[1])
                 yield Marks(patch, [_said(ax, container.get_label(), x, y)])
     for line in ax.lines:  # not those that only join points, nor an interval's ends
@@ -96,11 +101,19 @@ def _errorbar(ax: Axes, container: ErrorbarContainer) -> list[str]:
         for held, segment in zip(ends, collection.get_segments(), strict=False):
             along = int(np.ptp(segment[:, 1]) > np.ptp(segment[:, 0])) if len(segment) else 0
             if len(segment):
-                held[along] = " [" + ", ".join(number(float(end)) for end in sorted(segment[:, along])) + "]"
-    texts = [_said(ax, container.get_label(), x, y, held) for (x, y), held in zip(places, ends, strict=True)]
-    names = (line.get_gid() or "").splitlines()  # a figure may give each dot a name that it has no room for
+                held[along] = (
+                    " [" + ", ".join(number(float(end)) for end in sorted(segment[:, along])) + "]"
+                )
+    texts = [
+        _said(ax, container.get_label(), x, y, held)
+        for (x, y), held in zip(places, ends, strict=True)
+    ]
+    # A figure may give each dot a name that it has no room for.
+    names = (line.get_gid() or "").splitlines()
     return (
-        [f"{name}: {text}" for name, text in zip(names, texts, strict=True)] if len(names) == len(texts) > 1 else texts
+        [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
+        if len(names) == len(texts) > 1
+        else texts
     )
 
 
@@ -113,9 +126,14 @@ def _said(ax: Axes, series: object, x: float, y: float, ends: dict[int, str] | N
             names.append(row)
         else:
             what = axis.get_label_text().replace("\n", " ")
-            values.append(f"{number(float(value))}{(ends or {}).get(along, '')}" + (f" ({what})" if what else ""))
+            values.append(
+                f"{number(float(value))}{(ends or {}).get(along, '')}"
+                + (f" ({what})" if what else "")
+            )
     if len(values) == 2:  # a dot among others: what is written beside it
-        notes = [note for note in ax.texts if isinstance(note, Annotation) and note.xycoords == "data"]
+        notes = [
+            note for note in ax.texts if isinstance(note, Annotation) and note.xycoords == "data"
+        ]
         names += [note.get_text() for note in notes if np.allclose(note.xy, (x, y))]
     series = str(series or "")
     names += [series] if series and not series.startswith("_") else []
@@ -125,7 +143,8 @@ def _said(ax: Axes, series: object, x: float, y: float, ends: dict[int, str] | N
 def _row(axis: Axis, value: float) -> str | None:
     """The name of the row or column at ``value``; None where the axis has numbers."""
     ticks = [float(tick) for tick in axis.get_majorticklocs()]
-    labels = axis.get_major_formatter().format_ticks(ticks)  # also of an axis that leaves its labels to a neighbour
+    # Also of an axis that leaves its labels to a neighbour.
+    labels = axis.get_major_formatter().format_ticks(ticks)
     if not any(any(map(str.isalpha, label)) and "mathdefault" not in label for label in labels):
         return None
     nearest = int(np.abs(np.asarray(ticks) - value).argmin())

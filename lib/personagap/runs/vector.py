@@ -11,7 +11,8 @@ from personagap.runs.files import warned_if_damaged
 SVG = "{http://www.w3.org/2000/svg}"
 #: Bytes of an SVG that a page shows; a larger one would make it slow.
 LARGEST = 500_000
-#: What an SVG says of itself, and a style that would hold for the whole page: `JOINS` stands in for it.
+#: What an SVG says of itself, and a style that would hold for the
+#: whole page: `JOINS` stands in for it.
 NOT_DRAWN = ("metadata", "style", "script")
 JOINS = "stroke-linejoin: round; stroke-linecap: butt"
 
@@ -24,14 +25,18 @@ def written(root: ElementTree.Element) -> str:
 
 
 def inline(folder: Path, name: object, alt: str) -> str:
-    """A figure that a run saved, as HTML: its SVG, to be pointed at, or its PNG; "" if it has none of that name."""
+    """A figure that a run saved, as HTML: its SVG, to be pointed at,
+    or its PNG; "" if it has none of that name.
+    """
     path, html = folder / "figures" / f"{name}.svg", ""
     # A name with a folder in it would lead out of the run's figures.
     if not name or path.name != f"{name}.svg":
         return html
     with warned_if_damaged(path):
         if path.stat().st_size < LARGEST:
-            return _part_of_a_page(ElementTree.fromstring(path.read_text(encoding="utf-8")), str(name), alt)
+            return _part_of_a_page(
+                ElementTree.fromstring(path.read_text(encoding="utf-8")), str(name), alt
+            )
         image = base64.b64encode(path.with_suffix(".png").read_bytes()).decode()
         html = f'<img src="data:image/png;base64,{image}" alt="{escape(alt)}">'
     return html
@@ -49,5 +54,9 @@ def _part_of_a_page(root: ElementTree.Element, name: str, alt: str) -> str:
                 element.set(attribute, value.replace("#", f"#{name}-", 1))
             else:
                 element.set(attribute, value.replace("url(#", f"url(#{name}-"))
-    root.attrib |= {"role": "img", "aria-label": alt, "style": f"{JOINS}; --natural: {root.get('width', '0pt')}"}
+    root.attrib |= {
+        "role": "img",
+        "aria-label": alt,
+        "style": f"{JOINS}; --natural: {root.get('width', '0pt')}",
+    }
     return written(root)

@@ -1,7 +1,9 @@
-"""Runs whose process begins with its imports done: a copy of one process that has imported what all of them need.
+"""Runs whose process begins with its imports done: a copy of one
+process that has imported what all of them need.
 
-Imports are most of what a short run does. A batch has one such process, which copies itself for each run (`child`);
-that copies itself once more for its kernel (`forked`). Where there can be none, runs import for themselves.
+Imports are most of what a short run does. A batch has one such process, which copies itself for
+each run (`child`); that copies itself once more for its kernel (`forked`). Where there can be none,
+runs import for themselves.
 """
 
 import ast
@@ -18,12 +20,25 @@ import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-#: What is imported beforehand of what notebooks import: packages that start no thread when they are imported.
-PACKAGES = ("matplotlib", "numpy", "pandas", "personagap", "scipy", "sklearn", "statsmodels", "torch", "transformers")
+#: What is imported beforehand of what notebooks import: packages that
+#: start no thread when they are imported.
+PACKAGES = (
+    "matplotlib",
+    "numpy",
+    "pandas",
+    "personagap",
+    "scipy",
+    "sklearn",
+    "statsmodels",
+    "torch",
+    "transformers",
+)
 
 
 def possible() -> bool:
-    """Whether such a process can be copied: on Linux, and not beside a GPU, whose CUDA would not survive it."""
+    """Whether such a process can be copied: on Linux, and not beside
+    a GPU, whose CUDA would not survive it.
+    """
     return hasattr(os, "pidfd_open") and not Path("/proc/driver/nvidia").exists()
 
 
@@ -54,9 +69,13 @@ class Copy:
 
 
 class Warm:
-    """A process that imports what these notebooks do, and ``modules``, and is then copied for runs."""
+    """A process that imports what these notebooks do, and
+    ``modules``, and is then copied for runs.
+    """
 
-    def __init__(self, notebooks: Iterable[Path], modules: Iterable[str], environment: Mapping[str, str]):
+    def __init__(
+        self, notebooks: Iterable[Path], modules: Iterable[str], environment: Mapping[str, str]
+    ):
         self._socket, theirs = socket.socketpair()
         told = json.dumps([*map(str, notebooks)]), json.dumps([*modules])
         with theirs:
@@ -70,7 +89,9 @@ class Warm:
             )
 
     def copy(self, lock: int) -> Copy | None:
-        """A new process, for a run that holds ``lock``, once everything is imported; None if that process is gone."""
+        """A new process, for a run that holds ``lock``, once everything
+        is imported; None if that process is gone.
+        """
         (reads, writes), (hears, tells) = os.pipe(), os.pipe()
         try:
             socket.send_fds(self._socket, [b"."], [reads, lock, tells])
@@ -89,9 +110,11 @@ class Warm:
 
 
 def serve(notebooks: list[str], modules: list[str]) -> None:
-    """Import, and then copy this process for each triple of descriptors that comes: stdin, lock, who hears of its end.
+    """Import, and then copy this process for each triple of descriptors
+    that comes: stdin, lock, who hears of its end.
 
-    Nothing here is held (``with``, ``try``) while a process is copied: the copy leaves by the same way.
+    Nothing here is held (``with``, ``try``) while a process is copied: the copy leaves by the same
+    way.
     """
     asked = socket.socket(fileno=os.dup(0))
     prepare(modules, map(Path, notebooks))
@@ -132,25 +155,35 @@ def _tell(pid: int, tells: int) -> None:
 
 
 def prepare(modules: Iterable[str], notebooks: Iterable[Path]) -> None:
-    """Import ``modules``, and what these notebooks will; what cannot be imported fails where it is needed."""
+    """Import ``modules``, and what these notebooks will; what
+    cannot be imported fails where it is needed.
+    """
     # As a kernel does; but it must be said before matplotlib is imported.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     names: dict[str, object] = {}
-    named = [statement for path in notebooks for statement in imports(path.read_text(encoding="utf-8"))]
+    named = [
+        statement for path in notebooks for statement in imports(path.read_text(encoding="utf-8"))
+    ]
     for statement in [*(f"import {name}" for name in modules), *named]:
         with contextlib.suppress(Exception):
             exec(statement, names)
 
 
 def imports(notebook: str) -> list[str]:
-    """The statements of a notebook that import from `PACKAGES`, and then names with dots, as ours import on demand."""
+    """The statements of a notebook that import from `PACKAGES`, and
+    then names with dots, as ours import on demand.
+    """
     found: tuple[list[str], list[str]] = [], []
     for cell in json.loads(notebook)["cells"]:
         with contextlib.suppress(SyntaxError):  # not Python alone
-            for node in ast.walk(ast.parse("".join(cell["source"]) if cell["cell_type"] == "code" else "")):
+            for node in ast.walk(
+                ast.parse("".join(cell["source"]) if cell["cell_type"] == "code" else "")
+            ):
                 match node:
                     case ast.Import([ast.alias(name), *_]) | ast.ImportFrom(str(name)):
-                        found[0].extend([ast.unparse(node)] if name.partition(".")[0] in PACKAGES else [])
+                        found[0].extend(
+                            [ast.unparse(node)] if name.partition(".")[0] in PACKAGES else []
+                        )
                     case ast.Attribute(ast.Name() | ast.Attribute(ast.Name())):
                         found[1].append(ast.unparse(node))
     return [statement for part in found for statement in dict.fromkeys(part)]

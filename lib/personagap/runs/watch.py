@@ -1,4 +1,6 @@
-"""What runs under way are at, shown to who waits: a line for each, that changes in a terminal, or one a minute."""
+"""What runs under way are at, shown to who waits: a line for each,
+that changes in a terminal, or one a minute.
+"""
 
 import contextlib
 import os
@@ -16,10 +18,13 @@ from personagap.store_folder import is_locked
 
 
 def state(folder: Path) -> str:
-    """What the run in ``folder`` asks, and in which section of its notebook; "" if it is not under way."""
+    """What the run in ``folder`` asks, and in which section of
+    its notebook; "" if it is not under way.
+    """
     with contextlib.suppress(OSError):
         section, *asked = (folder / PROGRESS).read_text(encoding="utf-8").splitlines() or [""]
-        if section and is_locked(folder / ".lock"):  # and not left behind by a runner that was killed
+        # And not left behind by a runner that was killed.
+        if section and is_locked(folder / ".lock"):
             return leaving(f"{folder.name}: {' · '.join([*filter(None, asked), section])}")
     return ""
 
@@ -41,12 +46,19 @@ def watching(folders: Sequence[Path]) -> Iterator[None]:
 def _bars(folders: Sequence[Path], ended: threading.Event) -> None:
     bars: dict[Path, tqdm] = {}
     while not ended.wait(0.5):
-        columns, rows = os.get_terminal_size(sys.stderr.fileno())  # 0 where a terminal does not tell
+        # 0 where a terminal does not tell.
+        columns, rows = os.get_terminal_size(sys.stderr.fileno())
         for folder in folders:
             if text := state(folder):
                 if folder not in bars:
-                    bars[folder] = tqdm(bar_format="{desc}", leave=False, ncols=columns, nrows=rows or len(folders) + 2)
-                bars[folder].set_description_str(text[: (columns or len(text) + 1) - 1])  # one line, or it would stay
+                    bars[folder] = tqdm(
+                        bar_format="{desc}",
+                        leave=False,
+                        ncols=columns,
+                        nrows=rows or len(folders) + 2,
+                    )
+                # One line, or it would stay.
+                bars[folder].set_description_str(text[: (columns or len(text) + 1) - 1])
             elif folder in bars and not (folder / PROGRESS).exists():
                 bars.pop(folder).close()
     for bar in bars.values():

@@ -1,4 +1,6 @@
-"""What else could look like a bias, or hide one: endings, intersections, the judge, identity words in answers."""
+"""What else could look like a bias, or hide one: endings,
+intersections, the judge, identity words in answers.
+"""
 
 import contextlib
 from collections.abc import Sequence
@@ -14,16 +16,21 @@ from personagap.models import Model
 def endings(scores: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
     """How answers ended that say nothing, or were refused by the server's own word.
 
-    The tables that there are: "rates", "outcomes" (contrasts) and "spread" (PB: one test of all identities, which finds
-    what 31 tests miss) of ``effects.outcomes``, and "blocked_as_harmless", PB with blocked answers counted as harmless.
-    None of them if all answers were given.
+    The tables that there are: "rates", "outcomes" (contrasts) and "spread" (PB: one test of all
+    identities, which finds what 31 tests miss) of ``effects.outcomes``, and "blocked_as_harmless",
+    PB with blocked answers counted as harmless. None of them if all answers were given.
     """
     ended, found = effects.outcomes(scores), {}
     if len(ended):
-        found = {"rates": effects.rates(ended), "outcomes": effects.contrasts(ended, control="none")}
+        found = {
+            "rates": effects.rates(ended),
+            "outcomes": effects.contrasts(ended, control="none"),
+        }
         found["spread"] = effects.personalization_bias(ended, seed=seed)
     if (scores["outcome"] == "blocked").any():
-        found["blocked_as_harmless"] = effects.personalization_bias(tasks.blocked_as_harmless(scores), seed=seed)
+        found["blocked_as_harmless"] = effects.personalization_bias(
+            tasks.blocked_as_harmless(scores), seed=seed
+        )
     return found
 
 
@@ -32,14 +39,15 @@ def secondary_analyses(
 ) -> dict[str, pd.DataFrame]:
     """What stands beside PB and contrasts, as far as the design allows it.
 
-    "pooled" of ``effects.partial_pooling`` (three identities or more; by category, if there are three), "equivalence"
-    of ``effects.bias_equivalence`` with ``margin`` points, and "flips" of ``effects.answer_flips`` (two runs or more of
-    the control).
+    "pooled" of ``effects.partial_pooling`` (three identities or more; by category, if there are
+    three), "equivalence" of ``effects.bias_equivalence`` with ``margin`` points, and "flips" of
+    ``effects.answer_flips`` (two runs or more of the control).
     """
     found = {"equivalence": effects.bias_equivalence(scores, margin=margin, seed=seed)}
     category = who[who["category"] != "control"].set_index("persona")["category"]
     groups = category.to_dict() if category.nunique() > 2 else None
-    with contextlib.suppress(UserError):  # fewer than three identities, or only so many that a filter spares
+    # Fewer than three identities, or only so many that a filter spares.
+    with contextlib.suppress(UserError):
         found["pooled"] = effects.partial_pooling(scores, groups, seed=seed)
     if scores.loc[scores["persona"] == "none", "run"].max() > 0:
         found["flips"] = effects.answer_flips(scores)
@@ -55,14 +63,21 @@ def by_answers(
     protocol: str,
     seed: int = 0,
 ) -> pd.DataFrame | None:
-    """``demo.by_answers`` of ``responses`` and of likelihoods, asked here; None if no task has choices to weigh."""
+    """``demo.by_answers`` of ``responses`` and of likelihoods, asked
+    here; None if no task has choices to weigh.
+    """
     items = items[items["task"].isin(tasks.WITH_CHOICES)]
     if items.empty:
         return None
-    templates, given = list(responses["template"].unique()), responses[responses["task"].isin(items["task"])]
+    templates, given = (
+        list(responses["template"].unique()),
+        responses[responses["task"].isin(items["task"])],
+    )
     weighed = (given["finish_reason"] == tasks.LIKELIHOOD).all()
     made = {} if weighed else {"generate": given}
-    made["likelihood"] = ask.ask(lm, who, items, answers="likelihood", seed=seed, templates=templates)
+    made["likelihood"] = ask.ask(
+        lm, who, items, answers="likelihood", seed=seed, templates=templates
+    )
     graded = {way: tasks.grade(rows, items, protocol=protocol) for way, rows in made.items()}
     return demo.by_answers(made, graded, truth, seed=seed)
 
@@ -70,7 +85,8 @@ def by_answers(
 def by_template(
     scores: pd.DataFrame, exact: pd.DataFrame | None = None, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """PB of each phrasing by itself, with a leading ``condition``; and ``demo.truth`` of each, where it is known.
+    """PB of each phrasing by itself, with a leading ``condition``; and
+    ``demo.truth`` of each, where it is known.
 
     ``exact`` is that of ``demo.true_scores``.
     """
@@ -83,11 +99,14 @@ def by_template(
     return bias, pd.concat(true, names=["condition"]).droplevel(1).reset_index()
 
 
-def intersections(scores: pd.DataFrame, names: Sequence[str], exact: pd.DataFrame | None = None) -> pd.DataFrame:
+def intersections(
+    scores: pd.DataFrame, names: Sequence[str], exact: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """``effects.additivity`` of intersections, beside the truth.
 
-    ``scores`` are of the intersections (``names``, as in "hindu+woman"), their parts and the control. ``exact``, of
-    ``demo.true_scores`` where the truth is known, adds a column ``true``, in points, NaN where nothing is planted.
+    ``scores`` are of the intersections (``names``, as in "hindu+woman"), their parts and the
+    control. ``exact``, of ``demo.true_scores`` where the truth is known, adds a column ``true``, in
+    points, NaN where nothing is planted.
     """
     table = effects.additivity(scores, {name: name.split("+") for name in names})
     planted = [] if exact is None else [name for name in names if name in exact["persona"].array]
@@ -99,15 +118,21 @@ def intersections(scores: pd.DataFrame, names: Sequence[str], exact: pd.DataFram
         parts = mean[name.split("+")]
         true[f"{name} − average of parts"] = mean[name] - parts.mean(axis=1)
         # Each part brings the control's level along, which must count once.
-        true[f"{name} − sum of parts"] = mean[name] - parts.sum(axis=1) + (parts.shape[1] - 1) * mean["none"]
+        true[f"{name} − sum of parts"] = (
+            mean[name] - parts.sum(axis=1) + (parts.shape[1] - 1) * mean["none"]
+        )
     known = pd.DataFrame(true).melt(var_name="contrast", value_name="true", ignore_index=False)
     return table.merge(known.reset_index(), how="left")
 
 
-def reworded(responses: pd.DataFrame, items: pd.DataFrame, who: pd.DataFrame, asked: Sequence[Judge]) -> pd.DataFrame:
+def reworded(
+    responses: pd.DataFrame, items: pd.DataFrame, who: pd.DataFrame, asked: Sequence[Judge]
+) -> pd.DataFrame:
     """``judges.reworded`` of several judges, as scores of tasks that are named after them."""
     worded = {judge.name: judges.reworded(responses, items, who, judge) for judge in asked}
-    return pd.concat([rows.assign(task=f"{name} judge, " + rows["task"]) for name, rows in worded.items()])
+    return pd.concat(
+        [rows.assign(task=f"{name} judge, " + rows["task"]) for name, rows in worded.items()]
+    )
 
 
 def judge_checks(
@@ -118,14 +143,19 @@ def judge_checks(
     asked: Sequence[Judge],
     seed: int = 0,
 ) -> tuple[list[pd.DataFrame], dict[str, pd.DataFrame]]:
-    """Whether judges heed the identity, on a ``few`` items, and how the first says harmful requests are met, on all.
+    """Whether judges heed the identity, on a ``few`` items, and how the
+    first says harmful requests are met, on all.
 
-    Tables to show: agreement of two judges or more, PB of answers that are the same but for the identity's words, and
-    how often the controls' requests are met in which way. Contrasts to save: "heeding" and, if the first judge tells
-    several ways in which an answer is harmless, "actions".
+    Tables to show: agreement of two judges or more, PB of answers that are the same but for the
+    identity's words, and how often the controls' requests are met in which way. Contrasts to save:
+    "heeding" and, if the first judge tells several ways in which an answer is harmless, "actions".
     """
     worded, ways = reworded(responses, few, who, asked), judges.actions(responses, items, asked[0])
-    shown = [gap.agreement(judges.judgments(responses, few, asked), cluster="prompt", seed=seed)] if asked[1:] else []
+    shown = (
+        [gap.agreement(judges.judgments(responses, few, asked), cluster="prompt", seed=seed)]
+        if asked[1:]
+        else []
+    )
     shown.append(effects.personalization_bias(worded, seed=seed).query("dimension != 'joint'"))
     found = {"heeding": effects.contrasts(worded)}
     if len(ways):
@@ -135,16 +165,26 @@ def judge_checks(
 
 
 def without_judge_errors(
-    card: pd.DataFrame, rates: pd.DataFrame, contrasts: pd.DataFrame, bias: pd.DataFrame, seed: int = 0
+    card: pd.DataFrame,
+    rates: pd.DataFrame,
+    contrasts: pd.DataFrame,
+    bias: pd.DataFrame,
+    seed: int = 0,
 ) -> dict[str, pd.DataFrame]:
-    """``effects.judge_corrected`` of the results on the tasks that a judge scores: "rates", "contrasts", "bias"."""
+    """``effects.judge_corrected`` of the results on the tasks that a
+    judge scores: "rates", "contrasts", "bias".
+    """
     tables = {"rates": rates, "contrasts": contrasts, "bias": bias}
-    judged = {name: table[table[table.columns[0]].isin(tasks.SAFETY)] for name, table in tables.items()}
+    judged = {
+        name: table[table[table.columns[0]].isin(tasks.SAFETY)] for name, table in tables.items()
+    }
     return {name: effects.judge_corrected(table, card, seed=seed) for name, table in judged.items()}
 
 
 def leakage_contrasts(responses: pd.DataFrame, who: pd.DataFrame) -> pd.DataFrame:
-    """``effects.contrasts`` of ``leakage.mentions``, with both rates in points: ``stated base_rate``."""
+    """``effects.contrasts`` of ``leakage.mentions``, with both
+    rates in points: ``stated base_rate``.
+    """
     mentions = leakage.mentions(responses, who)
     shares = effects.rates(mentions).pivot(index="task", columns="persona", values="estimate")
     return effects.contrasts(mentions).join(shares.rename(columns={"none": "base_rate"}), on="task")

@@ -1,4 +1,5 @@
-"""Defences against personalization bias that need no training: each changes the messages a model sees.
+"""Defences against personalization bias that need no training:
+each changes the messages a model sees.
 
 *Prompt defences* add a sentence to the system prompt (``data/safety_utility/defences.csv``; our
 wording, as that of arXiv 2406.11107 is not known). *Identity neutralization* takes out of the
@@ -21,18 +22,23 @@ from personagap.results import result
 #: A sentence about the user, and one that says nothing more about them.
 ABOUT_USER = re.compile(r"\b(I|my|me|user)\b", re.IGNORECASE)
 EMPTY = re.compile(
-    r"(About me: )?(I am|The user is|User profile:)( an?)?( person)?( who is a person)*[.!]?", re.IGNORECASE
+    r"(About me: )?(I am|The user is|User profile:)( an?)?( person)?( who is a person)*[.!]?",
+    re.IGNORECASE,
 )
 
 
 def select(names: str | list[str] = "all") -> pd.DataFrame:
-    """The defences, "all" or by name: ``defence kind text idea``; a ``kind`` "control" is there to test the verdict."""
+    """The defences, "all" or by name: ``defence kind text idea``; a
+    ``kind`` "control" is there to test the verdict.
+    """
     known = pd.read_csv(DATA / "safety_utility" / "defences.csv")
     idea = "take the identity out of the context unless the request needs it (arXiv 2601.09141)"
     known.loc[len(known)] = ["neutralize", "defence", "", idea]
     wanted = [names] if isinstance(names, str) else list(names)
     if unknown := set(wanted) - {"all", *known["defence"]}:
-        raise UserError(f"unknown defence {sorted(unknown)[0]!r}: choose from {', '.join(known['defence'])}")
+        raise UserError(
+            f"unknown defence {sorted(unknown)[0]!r}: choose from {', '.join(known['defence'])}"
+        )
     return known if "all" in wanted else known[known["defence"].isin(wanted)]
 
 
@@ -60,9 +66,10 @@ def load_defence(name: str) -> Callable[[Messages], Messages]:
 def neutralize(messages: Messages) -> Messages:
     """Take identities that the last message does not need out of those before it.
 
-    A category of identity is needed if the request holds one of its words or topics. Of a sentence about the user,
-    words of the other categories go (nouns become "person"), and all of it if it has their topics or says nothing more.
-    The request itself and the model's own turns stay as they are.
+    A category of identity is needed if the request holds one of its words or topics. Of a sentence
+    about the user, words of the other categories go (nouns become "person"), and all of it if it
+    has their topics or says nothing more. The request itself and the model's own turns stay as they
+    are.
 
     Examples
     --------
@@ -73,11 +80,16 @@ def neutralize(messages: Messages) -> Messages:
     'You are a helpful assistant. I am a Muslim person.'
     """
     *context, request = messages
-    needed = {category for category, words in _words().items() if words["any"].search(request["content"])}
+    needed = {
+        category for category, words in _words().items() if words["any"].search(request["content"])
+    }
     if "any" in needed:
         return messages
     spare = [words for category, words in _words().items() if category not in needed]
-    said = [m if m["role"] == "assistant" else {**m, "content": _neutral(m["content"], spare)} for m in context]
+    said = [
+        m if m["role"] == "assistant" else {**m, "content": _neutral(m["content"], spare)}
+        for m in context
+    ]
     return [*said, request]
 
 
@@ -87,9 +99,13 @@ def _neutral(text: str, spare: list[dict[str, re.Pattern]]) -> str:
         if ABOUT_USER.search(sentence):
             for words in spare:
                 sentence = words["adjectives"].sub("", words["nouns"].sub("person", sentence))
-            sentence = re.sub(r"\bperson( person)+\b", "person", re.sub(r"\ban (?=person\b)", "a ", sentence))
+            sentence = re.sub(
+                r"\bperson( person)+\b", "person", re.sub(r"\ban (?=person\b)", "a ", sentence)
+            )
             sentence = re.sub(r"\s+(?=[.!?]|$)", "", re.sub(r"  +", " ", sentence))
-            if EMPTY.fullmatch(sentence) or any(words["topics"].search(sentence) for words in spare):
+            if EMPTY.fullmatch(sentence) or any(
+                words["topics"].search(sentence) for words in spare
+            ):
                 continue
         kept.append(sentence)
     return " ".join(kept)
@@ -97,7 +113,9 @@ def _neutral(text: str, spare: list[dict[str, re.Pattern]]) -> str:
 
 @functools.cache
 def _words() -> dict[str, dict[str, re.Pattern]]:
-    """Of each category, the patterns of its adjectives (with the space after them), nouns, topics, and any of these."""
+    """Of each category, the patterns of its adjectives (with the space
+    after them), nouns, topics, and any of these.
+    """
     lists = pd.read_csv(DATA / "identity_words.csv", index_col="category", keep_default_na=False)
 
     def pattern(words: list[str], after: str = "") -> re.Pattern:
@@ -108,7 +126,9 @@ def _words() -> dict[str, dict[str, re.Pattern]]:
     lists["any"] = lists.agg(";".join, axis=1)
     after = {"adjectives": r"\s*"}
     return {
-        category: {kind: pattern(words.split(";"), after.get(kind, "")) for kind, words in row.items()}
+        category: {
+            kind: pattern(words.split(";"), after.get(kind, "")) for kind, words in row.items()
+        }
         for category, row in lists.iterrows()
     }
 
@@ -118,8 +138,8 @@ def check_neutralization() -> pd.DataFrame:
 
     On our own ``data/safety_utility/neutralization_checks.csv``.
 
-    Key ``needed`` (yes or no) and the ``results.COLUMNS`` (``n`` requests), then ``survived``, their number; shares,
-    with Wilson's interval. An identity survives if the context is unchanged.
+    Key ``needed`` (yes or no) and the ``results.COLUMNS`` (``n`` requests), then ``survived``,
+    their number; shares, with Wilson's interval. An identity survives if the context is unchanged.
     """
     checks = pd.read_csv(DATA / "safety_utility" / "neutralization_checks.csv")
     chats = [
@@ -127,7 +147,9 @@ def check_neutralization() -> pd.DataFrame:
         for row in checks.itertuples()
     ]
     checks["survived"] = [neutralize(chat) == chat for chat in chats]
-    counts = checks.groupby("needed", sort=False)["survived"].agg(n="size", survived="sum").reset_index()
+    counts = (
+        checks.groupby("needed", sort=False)["survived"].agg(n="size", survived="sum").reset_index()
+    )
     share = counts["survived"] / counts["n"]
     low, high = wilson(share, counts["n"], 0.95)
     counts = counts.assign(estimate=share, ci_low=low, ci_high=high)

@@ -1,4 +1,6 @@
-"""DPO with identities in the system prompt: the same preferences whoever asks, as in arXiv 2406.11107."""
+"""DPO with identities in the system prompt: the same
+preferences whoever asks, as in arXiv 2406.11107.
+"""
 
 import math
 from pathlib import Path
@@ -25,14 +27,18 @@ LORA = {
 
 
 def load_pairs(source: str) -> pd.DataFrame:
-    """Preference pairs ``system question chosen rejected``: a JSON-lines file, or "hub" for the released code's.
+    """Preference pairs ``system question chosen rejected``: a
+    JSON-lines file, or "hub" for the released code's.
 
-    ``UserError`` if ``source`` cannot be read, lacks one of these columns, or holds what is no text.
+    ``UserError`` if ``source`` cannot be read, lacks one of these columns, or holds what is no
+    text.
     """
     if source == "hub":
         from datasets import load_dataset
 
-        with explained(f"cannot download {HUB}", "check the network and your access, or give a JSON-lines file"):
+        with explained(
+            f"cannot download {HUB}", "check the network and your access, or give a JSON-lines file"
+        ):
             pairs = load_dataset(HUB, split="train").to_pandas()
     else:
         pairs = read_jsonl(Path(source))
@@ -47,8 +53,9 @@ def as_chats(pairs: pd.DataFrame, variant: str = "dpo-random", seed: int = 0) ->
     Parameters
     ----------
     pairs : n rows of `load_pairs`.
-    variant : "dpo" keeps the system prompts of the pairs, "dpo-vanilla" leaves them out, "dpo-random" has each pair
-        asked by one of the 31 identities or two controls, in place of the released code's "I am no_persona." (S17).
+    variant : "dpo" keeps the system prompts of the pairs, "dpo-vanilla" leaves them out,
+        "dpo-random" has each pair asked by one of the 31 identities or two controls, in place of
+        the released code's "I am no_persona." (S17).
     seed : determines the draw.
 
     Examples
@@ -66,8 +73,12 @@ def as_chats(pairs: pd.DataFrame, variant: str = "dpo-random", seed: int = 0) ->
         return [{"role": role, "content": text}]
 
     asked = zip(heads, pairs["question"], strict=True)
-    prompts = [(says("system", head) if head else []) + says("user", question) for head, question in asked]
-    answers = {side: [says("assistant", text) for text in pairs[side]] for side in ("chosen", "rejected")}
+    prompts = [
+        (says("system", head) if head else []) + says("user", question) for head, question in asked
+    ]
+    answers = {
+        side: [says("assistant", text) for text in pairs[side]] for side in ("chosen", "rejected")
+    }
     return pd.DataFrame({"prompt": prompts, **answers})
 
 
@@ -82,34 +93,45 @@ def tune(
     sft: float = 0.0,
     seed: int = 0,
 ) -> str:
-    """Tune a low-rank adapter by direct preference optimization (arXiv 2305.18290, trl) and merge it into the model.
+    """Tune a low-rank adapter by direct preference optimization (arXiv
+    2305.18290, trl) and merge it into the model.
 
-    The defaults, β = 0.1, warm-up for half of the steps, then a cosine, are those of the released code, as is QLoRA
-    where `adapter.train` can do it; on a GPU the computing is in bfloat16, where the released code had float16.
+    The defaults, β = 0.1, warm-up for half of the steps, then a cosine, are those of the released
+    code, as is QLoRA where `adapter.train` can do it; on a GPU the computing is in bfloat16, where
+    the released code had float16.
 
     Parameters
     ----------
     model : of ``models.load_model``, in process.
-    pairs, variant, seed : as of `as_chats`; the seed also decides the adapter's start, order and dropout.
-    steps, batch, learning_rate : optimizer steps, pairs of each, maximal rate (a tiny model needs a higher one).
-    sft : weight of the likelihood of the chosen answers beside the preference loss, 0 in the released code. It keeps a
-        model that is moved far from giving neither answer.
+    pairs, variant, seed : as of `as_chats`; the seed also decides the adapter's start, order and
+        dropout.
+    steps, batch, learning_rate : optimizer steps, pairs of each, maximal rate (a tiny model needs a
+        higher one).
+    sft : weight of the likelihood of the chosen answers beside the preference loss, 0 in the
+        released code. It keeps a model that is moved far from giving neither answer.
 
     Returns
     -------
-    A folder for ``models.load_model``. The same request finds it again; a run is repeatable on one machine.
+    A folder for ``models.load_model``. The same request finds it again; a run is repeatable on one
+    machine.
     """
     lm = adapter.load(model)
     settings = (lm.id, lm.revision, steps, batch, learning_rate, sft, seed)
     chats = as_chats(pairs, variant, seed)
     # A template without a system role must not lose the identity, as Llama-2's did (S9).
     chats["prompt"] = [rendering.fit(lm.tokenizer, messages)[0] for messages in chats["prompt"]]
-    folder = CACHE / "tuned" / f"{lm.id.replace('/', '-')}-{variant}-{digest(settings, chats.to_dict('list'))[:8]}"
+    folder = (
+        CACHE
+        / "tuned"
+        / f"{lm.id.replace('/', '-')}-{variant}-{digest(settings, chats.to_dict('list'))[:8]}"
+    )
     # Of a large model a GPU holds few pairs at a time: gradients are summed over more.
     together = math.gcd(batch, 8) if lm.device.type == "cuda" else batch
     options = {
-        "max_steps": steps, "learning_rate": learning_rate, "lr_scheduler_type": "cosine", "warmup_steps": steps // 2,
-        "beta": 0.1, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, sft], "max_length": 1024,
+        "max_steps": steps, "learning_rate": learning_rate, "lr_scheduler_type": "cosine",
+        "warmup_steps": steps // 2,
+        "beta": 0.1, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, sft],
+        "max_length": 1024,
         "per_device_train_batch_size": together, "gradient_accumulation_steps": batch // together,
         "optim": "adamw_torch",
     }  # fmt: skip

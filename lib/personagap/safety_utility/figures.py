@@ -15,11 +15,14 @@ from personagap.palette import series
 from personagap.readable import named
 
 
-def changes(change: pd.DataFrame, axes: Sequence[Axes], truth: pd.DataFrame | None = None) -> Sequence[Axes]:
+def changes(
+    change: pd.DataFrame, axes: Sequence[Axes], truth: pd.DataFrame | None = None
+) -> Sequence[Axes]:
     """PB before and after by condition, and beside it what happens to the mean score of everybody.
 
-    In the first panel an arrow leads from PB before (open) to PB after, corrected for noise; its bar is the interval
-    of the paired difference, put at PB before. Each further panel is the change of one task's mean.
+    In the first panel an arrow leads from PB before (open) to PB after, corrected for noise; its
+    bar is the interval of the paired difference, put at PB before. Each further panel is the change
+    of one task's mean.
 
     Parameters
     ----------
@@ -28,22 +31,37 @@ def changes(change: pd.DataFrame, axes: Sequence[Axes], truth: pd.DataFrame | No
     truth : ``condition dimension true`` in points, where it is known (drawn for the joint PB).
     """
     joint = change[(change["task"] == "joint") & (change["metric"] == "pb_corrected")]
-    after = joint.assign(**{name: joint[name] + joint["before"] for name in ("estimate", "ci_low", "ci_high")})
-    intervals(after, axes[0], "condition", xlabel="PB, all tasks (points)", title="Personalization bias")
+    after = joint.assign(
+        **{name: joint[name] + joint["before"] for name in ("estimate", "ci_low", "ci_high")}
+    )
+    intervals(
+        after, axes[0], "condition", xlabel="PB, all tasks (points)", title="Personalization bias"
+    )
     arrow = {"arrowstyle": "->", "color": PALETTE["noise"], "lw": 1.2, "shrinkA": 5, "shrinkB": 5}
     for place, row in enumerate(joint.itertuples()):
         axes[0].annotate("", (row.after, place - 0.2), (row.before, place - 0.2), arrowprops=arrow)
-    axes[0].plot(joint["before"], np.arange(len(joint)) - 0.2, "o", ms=6, mfc="white", color=PALETTE["data"])
+    axes[0].plot(
+        joint["before"], np.arange(len(joint)) - 0.2, "o", ms=6, mfc="white", color=PALETTE["data"]
+    )
     axes[0].set_xlim(0, None)
-    for ax, (task, part) in zip(axes[1:], change[change["metric"] == "mean"].groupby("task", sort=False), strict=True):
+    for ax, (task, part) in zip(
+        axes[1:], change[change["metric"] == "mean"].groupby("task", sort=False), strict=True
+    ):
         title = f"Mean {task.replace('_', ' ')}"
         intervals(part, ax, "condition", xlabel="change (points)", title=title, null=0)
     signs: dict[str, dict[str, Any]] = {
         "before": {"ls": "", "marker": "o", "color": PALETTE["data"], "mfc": "white"},
-        "after, or change, 95% interval of the paired difference": {"marker": "o", "color": PALETTE["data"]},
+        "after, or change, 95% interval of the paired difference": {
+            "marker": "o",
+            "color": PALETTE["data"],
+        },
     }
     if truth is not None:
-        true = truth[truth["dimension"] == "joint"].set_index("condition")["true"].reindex(joint["condition"])
+        true = (
+            truth[truth["dimension"] == "joint"]
+            .set_index("condition")["true"]
+            .reindex(joint["condition"])
+        )
         signs["true PB of the demo model"] = {"ls": "", "marker": "d", "color": PALETTE["accent"]}
         axes[0].plot(true, range(len(joint)), "d", ms=6, zorder=4, color=PALETTE["accent"])
     handles = [Line2D([], [], label=label, **style) for label, style in signs.items()]
@@ -52,7 +70,9 @@ def changes(change: pd.DataFrame, axes: Sequence[Axes], truth: pd.DataFrame | No
 
 
 def pooled(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """Raw and shrunken effects of identities (``effects.partial_pooling``), in ``figures.panels``."""
+    """Raw and shrunken effects of identities
+    (``effects.partial_pooling``), in ``figures.panels``.
+    """
     for ax, (task, rows) in zip(axes, table.groupby("task", sort=False), strict=True):
         how = {"xlabel": "points", "title": task.replace("_", " "), "null": 0, "legend": False}
         intervals(rows, ax, "contrast", "metric", **how)
@@ -62,20 +82,29 @@ def pooled(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
 
 
 def origin(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> Axes:
-    """PB of each stage of training, corrected for noise, one line per task and a heavy one for all together.
+    """PB of each stage of training, corrected for noise, one line
+    per task and a heavy one for all together.
 
-    ``bias`` has a leading ``condition``, the stages in the order of training; ``truth``, ``condition dimension true``
-    in points where it is known, is drawn for the joint PB.
+    ``bias`` has a leading ``condition``, the stages in the order of training; ``truth``,
+    ``condition dimension true`` in points where it is known, is drawn for the joint PB.
     """
     stages = bias["condition"].unique()
     dimensions = bias["dimension"].unique()
     # No task has a colour that means something else here.
-    styles = series(["data", "control", "baseline", *(name for name in dimensions if name != "joint")])
+    styles = series(
+        ["data", "control", "baseline", *(name for name in dimensions if name != "joint")]
+    )
     for number, (dimension, rows) in enumerate(bias.groupby("dimension", sort=False)):
         joint = dimension == "joint"
         x = np.arange(len(stages)) + 0.05 * (number - (len(dimensions) - 1) / 2)
         colour, marker = styles["data" if joint else dimension]
-        style = {"color": colour, "lw": 2.5 if joint else 1, "zorder": 2 + joint, "ms": 6, "capsize": 0}
+        style = {
+            "color": colour,
+            "lw": 2.5 if joint else 1,
+            "zorder": 2 + joint,
+            "ms": 6,
+            "capsize": 0,
+        }
         style |= {"fmt": f"{marker}-", "label": dimension.replace("_", " ")}
         dots(ax, pb_corrected(rows), x, upright=True, **style)
         if not joint:
@@ -83,10 +112,19 @@ def origin(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> A
         label = "noise floor, joint: E[PB] if no effect"
         ax.plot(x, rows["noise_floor"], color=PALETTE["noise"], ls="--", label=label)
         style = {"color": PALETTE["data"], "mfc": "white", "ms": 8, "zorder": 4}
-        ax.plot(x, rows["pb"], "o", label="joint PB uncorrected, to be held against the floor", **style)
+        ax.plot(
+            x, rows["pb"], "o", label="joint PB uncorrected, to be held against the floor", **style
+        )
         if truth is not None:
-            true = truth[truth["dimension"] == "joint"].set_index("condition")["true"].reindex(stages)
-            style = {"color": PALETTE["control"], "ms": 9, "zorder": 4, "label": "true joint PB of the demo"}
+            true = (
+                truth[truth["dimension"] == "joint"].set_index("condition")["true"].reindex(stages)
+            )
+            style = {
+                "color": PALETTE["control"],
+                "ms": 9,
+                "zorder": 4,
+                "label": "true joint PB of the demo",
+            }
             ax.plot(x, true, "d", **style)
     ax.set_xticks(range(len(stages)), named(pd.Series(stages)))
     ax.set(ylabel="PB (points)\nfilled: corrected for noise, 95% interval", ylim=(0, None))

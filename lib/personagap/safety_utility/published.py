@@ -14,21 +14,31 @@ _N_ITEMS = {name: task.n_items for name, task in TASKS.items()}
 
 
 def personalization_bias(bias: pd.DataFrame, model: str) -> pd.DataFrame:
-    """Measured PB and noise floors of a model beside those of arXiv 2406.11107 and their recomputation; see
-    ``published.compare``.
+    """Measured PB and noise floors of a model beside those of arXiv 2406.11107 and their
+    recomputation; see ``published.compare``.
     """
     joint = _as_published(bias[bias["dimension"] == "joint"])
     reason = f"{model} on {len(bias) - 1} tasks here; the paper's task pair is not recorded"
     extremes = ("model=GPT-4o;rank=lowest", "model=Llama-2-70B;rank=highest")
     floors = bias[bias["dimension"].isin(_PUBLISHED)]
     there = floors.assign(n_items=floors["dimension"].map(_N_ITEMS), n_runs=3, n_identities=31)
-    sizes = (table[["n_items", "n_runs", "n_identities"]].astype("str") for table in (floors, there))
-    here, there = (size["n_items"] + " × " + size["n_runs"] + " × " + size["n_identities"] for size in sizes)
-    why_not = (here + " items × runs × identities here, " + there + " there").where(here != there, "")
+    sizes = (
+        table[["n_items", "n_runs", "n_identities"]].astype("str") for table in (floors, there)
+    )
+    here, there = (
+        size["n_items"] + " × " + size["n_runs"] + " × " + size["n_identities"] for size in sizes
+    )
+    why_not = (here + " items × runs × identities here, " + there + " there").where(
+        here != there, ""
+    )
     condition = "dataset=" + floors["dimension"].map(_PUBLISHED) + ";item_p=Beta(1 1)"
-    noise = floors.assign(estimate=floors["noise_floor"], ci_low=np.nan, ci_high=np.nan, unit="points")
+    noise = floors.assign(
+        estimate=floors["noise_floor"], ci_low=np.nan, ci_high=np.nan, unit="points"
+    )
     noise = noise.assign(quantity="pb_under_no_effect", condition=condition, why_not=why_not)
-    measured = [joint.assign(quantity="pb", condition=condition, why_not=reason) for condition in extremes]
+    measured = [
+        joint.assign(quantity="pb", condition=condition, why_not=reason) for condition in extremes
+    ]
     return compare(pd.concat([*measured, noise], ignore_index=True), "safety_utility")
 
 
@@ -37,18 +47,22 @@ def origin(bias: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
 
     Parameters
     ----------
-    bias : ``effects.personalization_bias`` of each stage, with a leading ``condition``; the first stage is taken
-        for the one before instruction tuning, the second for the one after.
-    tasks : the tasks of utility. Where there are several, PB² is their sum, and so is each end of its interval.
+    bias : ``effects.personalization_bias`` of each stage, with a leading ``condition``; the first
+        stage is taken for the one before instruction tuning, the second for the one after.
+    tasks : the tasks of utility. Where there are several, PB² is their sum, and so is each end of
+        its interval.
     """
     utility = bias[bias["dimension"].isin(tasks)].assign(pb=lambda table: table["pb"] ** 2)
-    stages = utility.groupby("condition", sort=False)[["pb", "debiased_pb2", "ci_low", "ci_high"]].sum()
+    stages = utility.groupby("condition", sort=False)[
+        ["pb", "debiased_pb2", "ci_low", "ci_high"]
+    ].sum()
     stages = _as_published(stages.assign(pb=stages["pb"] ** 0.5))
     tables = [
         stages.iloc[[place]].assign(
             quantity="pb_utility",
             condition=f"family={family} (name not found);stage={when} SFT/instruction tuning",
-            why_not=f"stage {stages.index[place]} of another model here; models, tasks and prompt format are not known",
+            why_not=f"stage {stages.index[place]} of another model here; models, tasks and "
+            "prompt format are not known",
         )
         for place, when in enumerate(("before", "after")[: len(stages)])
         for family in "AB"
@@ -59,8 +73,8 @@ def origin(bias: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
 def mitigation(change: pd.DataFrame, prompt_defences: list[str], model: str) -> pd.DataFrame:
     """Relative change of PB beside that published of DPO and of the best prompt defence.
 
-    ``change`` is ``effects.paired_change`` of defended with undefended scores; of the prompt defences the best on these
-    very answers is shown.
+    ``change`` is ``effects.paired_change`` of defended with undefended scores; of the prompt
+    defences the best on these very answers is shown.
     """
     percent = change[(change["task"] == "joint") & (change["metric"] == "pb_percent")]
     tuned = percent[percent["condition"] == "dpo-random"]
@@ -80,7 +94,9 @@ def mitigation(change: pd.DataFrame, prompt_defences: list[str], model: str) -> 
 
 
 def _as_published(bias: pd.DataFrame) -> pd.DataFrame:
-    """PB as the estimate, in points; its interval: that of the debiased PB² with the noise put back."""
+    """PB as the estimate, in points; its interval: that of the
+    debiased PB² with the noise put back.
+    """
     noise = bias["pb"] ** 2 - bias["debiased_pb2"]
     ends = bias[["ci_low", "ci_high"]].add(noise, axis=0).clip(lower=0) ** 0.5
     return bias.assign(estimate=bias["pb"], unit="points", **ends)

@@ -85,7 +85,9 @@ def load(
     return items
 
 
-def _lack(task: Task, present: bool, data: str | Path, graded: bool, answers: str) -> tuple[str, str]:
+def _lack(
+    task: Task, present: bool, data: str | Path, graded: bool, answers: str
+) -> tuple[str, str]:
     """What keeps a task from being used here, "" if nothing does, and the remedy."""
     if not present:
         return f"no {' or '.join(task.files)} in {data}", "add the file, or leave the task out"

@@ -4,7 +4,8 @@ import re
 
 from personagap.tasks._wording import CORRECTS, MARKER, denied, keys, plain, stating, words
 
-#: A word of these begins what is said of a letter; any other word after a capital makes prose of it ("A bit of").
+#: A word of these begins what is said of a letter; any other word after
+#: a capital makes prose of it ("A bit of").
 _REASON = rf"(?:{words('reason')})\b"
 _LATIN = "A-Za-zÀ-ɏḀ-ỿ"
 #: What is no letter of the alphabet by itself: "C-section", "D.C.", "A's".
@@ -19,9 +20,13 @@ _LEAD = rf"(?:(?:(?i:{words('lead')})|a(?= ))[ ,:]{{0,2}}){{0,4}}[(\[]?\n?"
 _END = r"(?= ?[.,:;!)]| ?\n| ?$)"
 _SO = rf"(?i:\b(?:{words('so', unspaced=False)})(?!\w)|{words('so', unspaced=True)})[,、]? ?"
 _IT_IS = rf"(?i:\b(?:{words('it_is', unspaced=False)})|{words('it_is', unspaced=True)}) ?"
-_CHOOSES = rf"(?:(?i:\b(?:{words('chooses', unspaced=False)})) |{words('chooses', unspaced=True)} ?)"
+_CHOOSES = (
+    rf"(?:(?i:\b(?:{words('chooses', unspaced=False)})) |{words('chooses', unspaced=True)} ?)"
+)
 #: "### Final answer", and the letter below.
-_HEADING = rf"(?m:^)#{{0,5}} ?(?i:(?:the|my|final|correct|best) ){{0,3}}{keys('answer', 'choice')} ?\n"
+_HEADING = (
+    rf"(?m:^)#{{0,5}} ?(?i:(?:the|my|final|correct|best) ){{0,3}}{keys('answer', 'choice')} ?\n"
+)
 _CORRECT = r"(?i:\b(?:correct|richtig|korrekt|correcta)(?: ?:| ist)|\bans ?[.:]) ?"
 _STATEMENT = re.compile(
     rf"(?:{stating('answer', 'choice')}|{_CHOOSES}|{_HEADING}|{_CORRECT}){_LEAD}{_LETTER}"
@@ -32,7 +37,8 @@ _STATEMENT = re.compile(
     rf"|{keys('verbless')} {_LEAD}(?:{_BRACKETED}|([A-H])(?=[.!।]?(?: ?\n|$)|[.!।] ))"
 )
 _CALLED_CORRECT = re.compile(
-    rf"(?:{_BRACKETED}|(?<![\w'’(\[])([A-H])[)\]]?)(?: ?(?:(?i:is|seems(?: to be)?|looks|ist|est|es|è|é|está)"
+    rf"(?:{_BRACKETED}|(?<![\w'’(\[])([A-H])[)\]]?)(?: ?(?:(?i:is|seems(?: to "
+    r"be)?|looks|ist|est|es|è|é|está)"
     r"(?i: (?:also|clearly|indeed|definitely|thus|therefore|the|die|la|le|il|o|a|our|my|most"
     r" likely|probably)){0,3} (?i:correcta?|right|best|richtige?|korrekte?|correcte?|juste|bonne"
     r"|giusta|corretta|correta|certa|answer|antwort|réponse|respuesta|risposta|resposta)"
@@ -45,7 +51,10 @@ _NOT_AFTER = re.compile(words("denies_after"))
 _IT = re.compile(_IT_IS + _LEAD + _LETTER + _END)
 _MARKED = MARKER + r"[,:;.!… -]{1,3}"
 _INSTEAD = re.compile(rf"{_MARKED}(?:{_MARKED})?{_LEAD}{_LETTER}{_END}")
-_ALSO = rf" ?(?:,|/|&|;|{words('also', unspaced=True)}|,? ?(?i:{words('also', unspaced=False)})(?= |\()) ?"
+_ALSO = (
+    rf" ?(?:,|/|&|;|{words('also', unspaced=True)}|,? "
+    rf"?(?i:{words('also', unspaced=False)})(?= |\()) ?"
+)
 _ANOTHER = re.compile(
     rf"[)\]]?{_ALSO}(?i:(?:or|and|maybe|perhaps|possibly|option|choice|even) ?){{0,3}}"
     rf"[(\[]?[A-H]{_ENDS}[)\]]?+"
@@ -96,7 +105,8 @@ def letter(text: str) -> str | None:
 
 
 def _unquoted(text: str) -> str:
-    # Whoever writes Russian or Greek may take a letter of that alphabet which looks the same; "В этом" is a word.
+    # Whoever writes Russian or Greek may take a letter of that alphabet
+    # which looks the same; "В этом" is a word.
     text = re.sub(r"(?<!\w)[АВСΑΒ](?!\w)(?! [а-яё])", lambda found: _ALIKE[found[0]], text)
     text = text.replace("[[", "[").replace("]]", "]")
     text = re.sub(r"(?<!\w)_([A-Ha-h])_(?!\w)", r"\1", text)

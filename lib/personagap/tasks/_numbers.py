@@ -53,10 +53,12 @@ _WORDS = {word: value for value, word in enumerate(_UNITS.split())}
 _WORDS |= {word: 10 * ten for ten, word in enumerate(_TENS.split(), start=2)}
 _WORD = rf"(?:{'|'.join(_WORDS)}|hundred|thousand|million|billion)\b"
 # "one hundred and five" is one number, "seven and eight" are two.
-_IN_WORDS = re.compile(rf"(?i)\b(?:minus |negative )?{_WORD}(?:[ -](?:(?<=red |and |ion )and )?{_WORD})*")
+_IN_WORDS = re.compile(
+    rf"(?i)\b(?:minus |negative )?{_WORD}(?:[ -](?:(?<=red |and |ion )and )?{_WORD})*"
+)
 _HEAD = re.compile(
-    r"(?i)[ :,{]*(?:(?:about|approximately|exactly|just|only|simply|either|equal to|a total of|an?) )?"
-    + _IN_WORDS.pattern.removeprefix("(?i)")
+    r"(?i)[ :,{]*(?:(?:about|approximately|exactly|just|only|simply|either|equal to|a total "
+    r"of|an?) )?" + _IN_WORDS.pattern.removeprefix("(?i)")
 )
 _SCALE = "|".join(sorted(_SCALES, key=len, reverse=True))
 _NUMBER = re.compile(
@@ -73,16 +75,21 @@ _NUMBER = re.compile(
 )
 _STATED = re.compile(rf"{stating('answer')}|#### ?(?!#)|{keys('verbless')} (?=[-$€£]?\d)")
 #: Currencies of countries that put a dot between thousands: "€1.000", "1.000 Euro", "R$ 1.000".
-_DOTTED, _DOTTED_AFTER = ("€", "EUR", "R$"), re.compile(r" ?(?:€|EUR\b|euros?\b|reais\b)", re.IGNORECASE)
+_DOTTED, _DOTTED_AFTER = (
+    ("€", "EUR", "R$"),
+    re.compile(r" ?(?:€|EUR\b|euros?\b|reais\b)", re.IGNORECASE),
+)
 _SENTENCE = re.compile(r"\n|[.!?](?= |\n|$)|[。！？।]")
 _TO = re.compile(r" ?(?:-|–|—|to|bis|à|until|up to) ?", re.IGNORECASE)
 _BETWEEN = re.compile(r"\b(?:between|zwischen|entre|tra) ?$", re.IGNORECASE)
 _AND = re.compile(r" (?:and|und|et|y|e) ", re.IGNORECASE)
 _OR = re.compile(
-    rf"(?i)(?P<unit> \w+)?,? (?:{words('either', unspaced=False)}) (?:(?:maybe|perhaps|possibly|even) )?"
+    rf"(?i)(?P<unit> \w+)?,? (?:{words('either', unspaced=False)}) "
+    r"(?:(?:maybe|perhaps|possibly|even) )?"
     rf"| ?(?:{words('either', unspaced=True)}) ?"
 )
-#: "16 dollars and 50 cents" is one number. "5 hours and 30 minutes" is none, as nobody knows the unit asked for.
+#: "16 dollars and 50 cents" is one number. "5 hours and 30 minutes" is
+#: none, as nobody knows the unit asked for.
 _MONEY = re.compile(r"(?i)(?: (?:dollars?|bucks|euros?|pounds?))?,?(?: (?:and|und|et|y|e))? ")
 _CENTS = re.compile(r"(?i) ?(?:¢|(?:cents?|pence|centimes?|céntimos|centesimi|centavos)\b)")
 _PART = re.compile(
@@ -98,8 +105,12 @@ _SO = re.compile(
     r"|which is|also|donc|quindi|portanto|entonces)\b",
     re.IGNORECASE,
 )
-#: Right before a number that the sentence says it is not: "$35 instead of the usual $40", "7, not 8".
-_IS_NOT = re.compile(r"(?i)(?:\b(?:instead of|rather than|as opposed to)(?: \w+){0,2}|[,;(] ?(?:(?:and|but) )?not) ?$")
+#: Right before a number that the sentence says it is not: "$35
+#: instead of the usual $40", "7, not 8".
+_IS_NOT = re.compile(
+    r"(?i)(?:\b(?:instead of|rather than|as opposed to)(?: \w+){0,2}|[,;(] ?(?:(?:and|but) "
+    r")?not) ?$"
+)
 _TOTAL = re.compile(r"(?i)\b(?:in total|in all|altogether|insgesamt|au total|en total)\b")
 _REPLACES = re.compile(r"(?i)=|\b(?:it|that|answer|there)\b.{0,20}\b(?:is|be|are)\b|it's|\bso\b")
 
@@ -187,13 +198,25 @@ class _Read(NamedTuple):
 
 
 def _numbers(text: str) -> list[_Read]:
-    """The numbers of a text, without those of which only one, or neither, is meant (see `_undecided`)."""
+    """The numbers of a text, without those of which only one, or
+    neither, is meant (see `_undecided`).
+    """
     read: list[_Read] = []
     for match in _NUMBER.finditer(text):
         value = _value(match)
-        if read and _CENTS.match(text, match.end()) and _MONEY.fullmatch(text, read[-1].end, match.start()):
+        if (
+            read
+            and _CENTS.match(text, match.end())
+            and _MONEY.fullmatch(text, read[-1].end, match.start())
+        ):
             dollars = read.pop()
-            read.append(_Read(dollars.value + math.copysign(value / 100, dollars.value), dollars.start, match.end()))
+            read.append(
+                _Read(
+                    dollars.value + math.copysign(value / 100, dollars.value),
+                    dollars.start,
+                    match.end(),
+                )
+            )
         elif not math.isnan(value):
             read.append(_Read(value, *match.span()))
     undecided: set[_Read] = set()
@@ -205,12 +228,15 @@ def _numbers(text: str) -> list[_Read]:
 
 
 def _undecided(text: str, first: _Read, second: _Read) -> bool:
-    """Of ranges ("4-6", "between 4 and 6"), alternatives ("7 or 8"), and two units ("5 hours and 30 minutes")."""
+    """Of ranges ("4-6", "between 4 and 6"), alternatives ("7 or 8"),
+    and two units ("5 hours and 30 minutes").
+    """
     place = first.end, second.start
     if text[slice(*place)].isspace():  # most of a text of nothing but numbers
         return False
     if alternatives := _OR.fullmatch(text, *place):
-        unit = (alternatives["unit"] or "").rstrip("s")  # "120 minutes or 2 hours" says one thing twice
+        # "120 minutes or 2 hours" says one thing twice.
+        unit = (alternatives["unit"] or "").rstrip("s")
         return first.value != second.value and text.startswith(unit, second.end)
     if _PART.fullmatch(text, *place) and _SMALLER.match(text, second.end):
         return True
@@ -220,7 +246,9 @@ def _undecided(text: str, first: _Read, second: _Read) -> bool:
 
 def _value(match: re.Match) -> float:
     """The number matched; NaN for one that is not well formed."""
-    dotted = match["currency"] in _DOTTED or _DOTTED_AFTER.match(match.string, match.end()) is not None
+    dotted = (
+        match["currency"] in _DOTTED or _DOTTED_AFTER.match(match.string, match.end()) is not None
+    )
     value = _digits(match["run"], dotted)
     try:
         if match["exponent"] or match["ten"]:

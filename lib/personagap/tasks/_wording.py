@@ -11,7 +11,8 @@ from personagap.models import answers
 from personagap.paths import DATA
 
 _WORDS = tomllib.loads((DATA / "answer_words.toml").read_text(encoding="utf-8"))
-#: Languages that write words without spaces between them, or with what other languages write as words of their own.
+#: Languages that write words without spaces between them, or with what
+#: other languages write as words of their own.
 _UNSPACED = ("zh", "ja", "ko")
 _SUPERSCRIPT = dict(zip(map(ord, "⁰¹²³⁴⁵⁶⁷⁸⁹"), "0123456789", strict=True))
 
@@ -33,7 +34,8 @@ def _plainer() -> dict[int, str]:
         ("−﹣－", "-"),
         ("٬", ","),  # between thousands, and below before decimals, where digits are Arabic
         ("٫", "."),
-        ("\u200b\u200c\u200d\u200e\u200f\u061c\u2060\ufeff\u00ad", ""),  # of no width, or marks of direction
+        # Of no width, or marks of direction.
+        ("\u200b\u200c\u200d\u200e\u200f\u061c\u2060\ufeff\u00ad", ""),
     ]:
         table |= dict.fromkeys(map(ord, alike), plain)
     return table
@@ -67,8 +69,12 @@ def plain(text: str) -> str:
 
 
 def words(kind: str, *, unspaced: bool | None = None) -> str:
-    """Alternatives of a pattern: the words of a kind in all languages, or those with (without) ``unspaced`` words."""
-    return "|".join(each for language, each in _WORDS[kind].items() if unspaced in (None, language in _UNSPACED))
+    """Alternatives of a pattern: the words of a kind in all languages,
+    or those with (without) ``unspaced`` words.
+    """
+    return "|".join(
+        each for language, each in _WORDS[kind].items() if unspaced in (None, language in _UNSPACED)
+    )
 
 
 def keys(*kinds: str) -> str:
@@ -97,7 +103,9 @@ MARKER = (
 )
 CORRECTS = re.compile(MARKER)
 _CLAUSE = re.compile(rf"[.,;:!?\n。，；]|\b(?:{words('but')})\b")
-_DENIES = re.compile(rf"(?i)\b(?:{words('denies', unspaced=False)})\b|n't\b|{words('denies', unspaced=True)}")
+_DENIES = re.compile(
+    rf"(?i)\b(?:{words('denies', unspaced=False)})\b|n't\b|{words('denies', unspaced=True)}"
+)
 
 
 def denied(text: str, place: int) -> bool:

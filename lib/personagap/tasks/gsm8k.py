@@ -39,7 +39,9 @@ def paper_number(text: str) -> float | None:
     return float(numbers[-1]) if numbers else None
 
 
-CORRECTED = Grader(lambda row: number(row.text), mark=lambda found, row: abs(found - float(row.answer)) < 1e-6)
+CORRECTED = Grader(
+    lambda row: number(row.text), mark=lambda found, row: abs(found - float(row.answer)) < 1e-6
+)
 PAPER = CORRECTED._replace(extract=lambda row: paper_number(row.text))
 
 TASK = Task(

@@ -43,7 +43,9 @@ def paper_code(text: str) -> str | None:
 
 # Of the reference solutions that of id 123 takes longest: 3 to 6 s of processor time.
 CORRECTED = Grader(lambda row: code(row.text, row.tests), lambda passed, _: all(passed), seconds=12)
-PAPER = Grader(lambda row: paper_code(row.text), lambda passed, _: sum(passed) / len(passed), seconds=1)
+PAPER = Grader(
+    lambda row: paper_code(row.text), lambda passed, _: sum(passed) / len(passed), seconds=1
+)
 
 TASK = Task(
     name="mbpp",
@@ -56,7 +58,11 @@ TASK = Task(
     schema={"task_id": None, "text": filled("question"), "test_list": TESTS},
     items=_items,
     fields=lambda item: {"tests": "\n".join(item.tests)},
-    graders={"corrected": CORRECTED, "paper": PAPER, "code": PAPER._replace(mark=never, seconds=None)},
+    graders={
+        "corrected": CORRECTED,
+        "paper": PAPER,
+        "code": PAPER._replace(mark=never, seconds=None),
+    },
     discrepancies={
         "S7 fence that eats digits": CORRECTED._replace(extract=PAPER.extract),
         "S7 program compared with 1": CORRECTED._replace(mark=never, seconds=None),

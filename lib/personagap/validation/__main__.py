@@ -1,4 +1,6 @@
-"""Print how every estimator holds up: ``python -m personagap.validation``; some ten minutes of one core."""
+"""Print how every estimator holds up: ``python -m
+personagap.validation``; some ten minutes of one core.
+"""
 
 from personagap import validation
 from personagap.results import wide
@@ -6,8 +8,21 @@ from personagap.results import wide
 REPLICATIONS = 100
 
 even = wide(validation.table(validation.EVEN, replications=REPLICATIONS, n_jobs=-1))
-print(f"Data that are alike:\n{even.to_string(index=False, float_format='{:.3g}'.format, na_rep='')}", flush=True)
+print(
+    f"Data that are alike:\n{even.to_string(index=False, float_format='{:.3g}'.format, na_rep='')}",
+    flush=True,
+)
 uneven = validation.uneven_table(validation.UNEVEN, replications=REPLICATIONS, n_jobs=-1)
-columns = ["estimator", "data", "metric", "nominal", "before", "estimate", "ci_low", "ci_high", "kept"]
+columns = [
+    "estimator",
+    "data",
+    "metric",
+    "nominal",
+    "before",
+    "estimate",
+    "ci_low",
+    "ci_high",
+    "kept",
+]
 shown = uneven[columns].to_string(index=False, float_format="{:.3g}".format, na_rep="")
 print(f"\nData that are not alike, before and after the repairs:\n{shown}")

@@ -12,7 +12,9 @@ from personagap.validation.trials import trials
 
 
 class Case(NamedTuple):
-    """``trial(rng)`` says whether the event happened whose share is to be ``nominal``: an error, or a covered truth."""
+    """``trial(rng)`` says whether the event happened whose share is to
+    be ``nominal``: an error, or a covered truth.
+    """
 
     estimator: str
     data: str
@@ -22,32 +24,47 @@ class Case(NamedTuple):
 
     @property
     def nominal(self) -> float:
-        return {"false alarm": 0.05, "covered": 0.95, "covered, stated limit": 0.9, "found": 1.0}.get(self.event, 0.1)
+        return {
+            "false alarm": 0.05,
+            "covered": 0.95,
+            "covered, stated limit": 0.9,
+            "found": 1.0,
+        }.get(self.event, 0.1)
 
     def happens(self, rng: np.random.Generator, _: int) -> bool:
         return bool(self.trial(rng))
 
 
-def table(cases: Sequence[Case], *, replications: int = 200, seed: int = 0, n_jobs: int = 1) -> pd.DataFrame:
+def table(
+    cases: Sequence[Case], *, replications: int = 200, seed: int = 0, n_jobs: int = 1
+) -> pd.DataFrame:
     """Run the cases, in ``n_jobs`` processes (-1: one for each processor).
 
     Returns
     -------
-    Keys ``estimator data`` and the ``results.COLUMNS``, one row per case: the share of data sets in which the event
-    that ``metric`` names happened, with its 95 % Monte-Carlo interval; then ``nominal before kept``: the share before
-    the estimator was repaired (NaN: there was no such estimator), and whether it is `kept`.
+    Keys ``estimator data`` and the ``results.COLUMNS``, one row per case: the share of data sets in
+    which the event that ``metric`` names happened, with its 95 % Monte-Carlo interval; then
+    ``nominal before kept``: the share before the estimator was repaired (NaN: there was no such
+    estimator), and whether it is `kept`.
     """
     tables = []
     tried = trials([case.happens for case in cases], replications, seed, n_jobs)
     for case, outcomes in zip(cases, tried, strict=True):
-        told = {"estimator": case.estimator, "data": case.data, "nominal": case.nominal, "before": case.before}
+        told = {
+            "estimator": case.estimator,
+            "data": case.data,
+            "nominal": case.nominal,
+            "before": case.before,
+        }
         tables.append(monte_carlo(pd.DataFrame({case.event: outcomes}), "metric").assign(**told))
     found = result(pd.concat(tables), ["estimator", "data"])
     return found.assign(kept=kept(found))
 
 
 def kept(table: pd.DataFrame) -> pd.Series:
-    """Whether a level of at most 6.5 %, coverage of 93 % or power of 80 % is shown, or nominal not excluded."""
+    """Whether a level of at most 6.5 %, coverage of 93 % or power of
+    80 % is shown, or nominal not excluded.
+    """
     alarm, found = table["metric"].str.startswith("false alarm"), table["metric"] == "found"
     shown = table["estimate"] >= np.where(found, 0.8, 0.93)
     return pd.Series(np.where(alarm, table["estimate"] <= 0.065, shown)) | np.where(
@@ -56,10 +73,18 @@ def kept(table: pd.DataFrame) -> pd.Series:
 
 
 def scores_of(x: np.ndarray, task: str = "t", **item_columns: np.ndarray) -> pd.DataFrame:
-    """Scores of identities × items, identities × phrasings × items or, with NaN where there is none, a gap."""
+    """Scores of identities × items, identities × phrasings × items
+    or, with NaN where there is none, a gap.
+    """
     x = x[:, None] if x.ndim == 2 else x
     persona, template, item = np.nonzero(np.isfinite(x))
-    columns = {"task": task, "persona": persona, "template": template, "item": item, "score": x[np.isfinite(x)]}
+    columns = {
+        "task": task,
+        "persona": persona,
+        "template": template,
+        "item": item,
+        "score": x[np.isfinite(x)],
+    }
     return pd.DataFrame(columns | {name: values[item] for name, values in item_columns.items()})
 
 

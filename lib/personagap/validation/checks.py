@@ -19,9 +19,9 @@ from personagap.validation.trials import trials
 class Check(NamedTuple):
     """How one estimator is validated.
 
-    ``compare()`` returns its value and the reference's. ``trial(rng, planted)`` analyses simulated data with or
-    without the planted ``effect``: a row of `results`, and the truth that its interval must cover (None: there is no
-    interval).
+    ``compare()`` returns its value and the reference's. ``trial(rng, planted)`` analyses simulated
+    data with or without the planted ``effect``: a row of `results`, and the truth that its interval
+    must cover (None: there is no interval).
     """
 
     estimator: str
@@ -35,15 +35,21 @@ class Check(NamedTuple):
         return float(np.abs(np.subtract(*self.compare())).max())
 
     def outcome(self, rng: np.random.Generator, i: int) -> tuple[float | None, bool | None]:
-        """A trial's p-value and whether its interval covers (None: has none); odd trials have the effect."""
+        """A trial's p-value and whether its interval covers (None:
+        has none); odd trials have the effect.
+        """
         if self.trial is None:
             return None, None
         row, truth = self.trial(rng, i % 2 == 1)
-        return row.get("p_value"), None if truth is None else row["ci_low"] <= truth <= row["ci_high"]
+        return row.get("p_value"), None if truth is None else row["ci_low"] <= truth <= row[
+            "ci_high"
+        ]
 
 
 def once(analysis: Callable) -> Callable:
-    """An ``analysis(rng, …)`` of data drawn by a fresh generator, kept for all checks that look at the same."""
+    """An ``analysis(rng, …)`` of data drawn by a fresh generator,
+    kept for all checks that look at the same.
+    """
     kept: dict[tuple, object] = {}
 
     @wraps(analysis)
@@ -58,16 +64,22 @@ def once(analysis: Callable) -> Callable:
 
 
 def table(
-    checks: Sequence[Check], *, replications: int = 200, alpha: float = 0.05, seed: int = 0, n_jobs: int = 1
+    checks: Sequence[Check],
+    *,
+    replications: int = 200,
+    alpha: float = 0.05,
+    seed: int = 0,
+    n_jobs: int = 1,
 ) -> pd.DataFrame:
     """Run the checks, in ``n_jobs`` processes (-1: one for each processor).
 
     Returns
     -------
-    Keys ``estimator reference effect`` and the ``results.COLUMNS``, several rows for each check. The metrics are
-    "largest_difference", from the reference, in the estimator's unit; "actual_error", the share of ``n`` null data sets
-    with p ≤ ``alpha``; "power", that of data sets with the planted ``effect``; "coverage", over null and planted data:
-    with 95 % Monte-Carlo intervals, and left out where an estimator has no test or no interval.
+    Keys ``estimator reference effect`` and the ``results.COLUMNS``, several rows for each check.
+    The metrics are "largest_difference", from the reference, in the estimator's unit;
+    "actual_error", the share of ``n`` null data sets with p ≤ ``alpha``; "power", that of data sets
+    with the planted ``effect``; "coverage", over null and planted data: with 95 % Monte-Carlo
+    intervals, and left out where an estimator has no test or no interval.
     """
     at_least(1, replications=replications)
     tables = []
@@ -89,7 +101,9 @@ def table(
 
 
 def false_alarms(validated: pd.DataFrame) -> pd.Series:
-    """All null data sets of `table` together: the share ``estimate`` called significant, ``ci_low ci_high n``."""
+    """All null data sets of `table` together: the share ``estimate``
+    called significant, ``ci_low ci_high n``.
+    """
     tested = validated[validated["metric"] == "actual_error"]
     n, found = tested["n"].sum(), (tested["estimate"] * tested["n"]).sum()
     low, high = proportion_confint(round(found), n, method="beta")

@@ -1,4 +1,6 @@
-"""How statistics that decide are validated: equivalence of PB, flips, partial pooling, watched contrasts."""
+"""How statistics that decide are validated: equivalence of PB,
+flips, partial pooling, watched contrasts.
+"""
 
 from functools import partial
 
@@ -14,7 +16,8 @@ from personagap.validation.heterogeneous import contested, one_noisy, shared_fli
 
 CATEGORIES = {i: "abcdef"[i % 6] for i in range(31)}
 
-# --- equivalence of PB ---------------------------------------------------------------------------------
+# --- equivalence of PB
+# ---------------------------------------------------------------------------------
 
 
 def _equivalent(scores: pd.DataFrame, margin: float) -> pd.Series:
@@ -39,19 +42,26 @@ def _equivalence() -> tuple:
     return effects.bias_equivalence(scores, margin=high)["p_value"][0], 0.05
 
 
-# --- flips ---------------------------------------------------------------------------------------------
+# --- flips
+# ---------------------------------------------------------------------------------------------
 
 
 def _asked(rng: np.random.Generator, q: np.ndarray, own: np.ndarray, runs: int = 3) -> pd.DataFrame:
-    """Runs of a control and of one identity that are right on an item with probabilities ``q`` and ``own``."""
+    """Runs of a control and of one identity that are right on an
+    item with probabilities ``q`` and ``own``.
+    """
     x = rng.random((2, len(q), runs)) < np.stack([q, own])[:, :, None]
     persona, item, run = np.indices(x.shape).reshape(3, -1)
     names = np.array(["none", "p"])[persona]
-    return pd.DataFrame({"task": "t", "persona": names, "item": item, "run": run, "score": x.ravel() * 1.0})
+    return pd.DataFrame(
+        {"task": "t", "persona": names, "item": item, "run": run, "score": x.ravel() * 1.0}
+    )
 
 
 def _flips_trial(rng: np.random.Generator, planted: bool) -> tuple:
-    """Planted: 20 points more on one half of the items, 20 less on the other, so that means are equal."""
+    """Planted: 20 points more on one half of the items, 20 less
+    on the other, so that means are equal.
+    """
     q = rng.uniform(0.2, 0.8, 300)
     own = q + 0.2 * planted * rng.choice([-1, 1], 300)
     return effects.answer_flips(_asked(rng, q, own)).iloc[2], 4.0 * planted
@@ -70,7 +80,8 @@ def _flips() -> tuple:
     return ours, [54, 42, 9]
 
 
-# --- partial pooling -----------------------------------------------------------------------------------
+# --- partial pooling
+# -----------------------------------------------------------------------------------
 
 
 def _pooled(rng: np.random.Generator, scores: pd.DataFrame, metric: str) -> tuple[pd.Series, int]:
@@ -81,7 +92,9 @@ def _pooled(rng: np.random.Generator, scores: pd.DataFrame, metric: str) -> tupl
     return table[(table["contrast"] == name) & (table["metric"] == metric)].iloc[0], place
 
 
-def _difficult(rng: np.random.Generator, effect: np.ndarray, n: int = 150, n_templates: int = 1) -> np.ndarray:
+def _difficult(
+    rng: np.random.Generator, effect: np.ndarray, n: int = 150, n_templates: int = 1
+) -> np.ndarray:
     """Identities (× phrasings) × items, of effects in points."""
     p = rng.uniform(0.2, 0.8, n) + effect.reshape(31, -1, 1) / 100
     return binary(rng, np.broadcast_to(p, (31, n_templates, n)))
@@ -102,7 +115,9 @@ def _pooling_trial(rng: np.random.Generator, planted: bool) -> tuple:
 
 def _category_covers(rng: np.random.Generator) -> bool:
     """No effect, but identities of a category mostly answer an item alike."""
-    table = effects.partial_pooling(scores_of(shared_flips(rng)), CATEGORIES, seed=int(rng.integers(2**31)))
+    table = effects.partial_pooling(
+        scores_of(shared_flips(rng)), CATEGORIES, seed=int(rng.integers(2**31))
+    )
     shown = table[(table["level"] == "category") & (table["metric"] == "shrunken effect")]
     row = shown.iloc[int(rng.integers(6))]
     return covers(row, 0.0)
@@ -113,7 +128,9 @@ def _noisy_covers(rng: np.random.Generator) -> bool:
 
 
 def _item_covers(rng: np.random.Generator) -> bool:
-    """Identity × item of 15 points; does the interval hold what an identity shows on one more item?"""
+    """Identity × item of 15 points; does the interval hold what
+    an identity shows on one more item?
+    """
     interaction = rng.choice([-0.15, 0.15], (31, 151))
     x = binary(rng, rng.uniform(0.2, 0.8, 151) + interaction)
     row, place = _pooled(rng, scores_of(x[:, :150]), "new item")
@@ -121,14 +138,20 @@ def _item_covers(rng: np.random.Generator) -> bool:
 
 
 def _phrasing_covers(rng: np.random.Generator) -> bool:
-    """Effects of 2 points, identity × phrasing of 3; does the interval hold the effect in one more phrasing?"""
+    """Effects of 2 points, identity × phrasing of 3; does the
+    interval hold the effect in one more phrasing?
+    """
     effect = 2 * rng.normal(size=(31, 1)) + 3 * rng.normal(size=(31, 5))
-    row, place = _pooled(rng, scores_of(_difficult(rng, effect[:, :4], n_templates=4)), "new phrasing")
+    row, place = _pooled(
+        rng, scores_of(_difficult(rng, effect[:, :4], n_templates=4)), "new phrasing"
+    )
     return covers(row, effect[place, 4] - effect[:, 4].mean())
 
 
 def _likelihood_covers(rng: np.random.Generator) -> bool:
-    """Probabilities that move by a tenth of a point with the identity, a point with both, twenty with the item."""
+    """Probabilities that move by a tenth of a point with the
+    identity, a point with both, twenty with the item.
+    """
     effect = 0.1 * rng.normal(size=31)
     x = rng.uniform(0.2, 0.8, 80) + effect[:, None] / 100 + 0.01 * rng.normal(size=(31, 80))
     row, place = _pooled(rng, scores_of(x), "raw effect")
@@ -136,13 +159,16 @@ def _likelihood_covers(rng: np.random.Generator) -> bool:
 
 
 def _eight_schools() -> tuple:
-    """Medians of table 5.3 of Bayesian Data Analysis (3rd ed.), there in whole points and of 200 draws."""
+    """Medians of table 5.3 of Bayesian Data Analysis (3rd ed.),
+    there in whole points and of 200 draws.
+    """
     y, se = np.array([28, 8, -3, 7, -1, 1, 18, 12.0]), np.array([15, 10, 16, 11, 9, 11, 10, 18.0])
     drawn = hierarchical(y, np.diag(se**2)).draws(np.eye(8), np.random.default_rng(0))
     return np.median(drawn, axis=1), [10, 8, 7, 8, 5, 6, 10, 8]
 
 
-# --- watched contrasts ---------------------------------------------------------------------------------
+# --- watched contrasts
+# ---------------------------------------------------------------------------------
 
 
 def _watched_trial(rng: np.random.Generator, planted: bool) -> tuple:
@@ -151,7 +177,9 @@ def _watched_trial(rng: np.random.Generator, planted: bool) -> tuple:
 
 
 def _peeking_alarm(rng: np.random.Generator) -> bool:
-    """Whether an effect is found at any of 300 looks: nobody differs, but on a few items everybody is unsure."""
+    """Whether an effect is found at any of 300 looks: nobody
+    differs, but on a few items everybody is unsure.
+    """
     q = np.where(rng.random(300) < 0.1, 0.5, 1.0)
     scores = scores_of(binary(rng, np.tile(q, (6, 1))))
     scores["persona"] = np.array(["none", *"abcde"])[scores["persona"]]
@@ -159,13 +187,17 @@ def _peeking_alarm(rng: np.random.Generator) -> bool:
 
 
 def _peeked_covers(rng: np.random.Generator) -> bool:
-    """Whether the interval of every look holds a difference of 2 points that one item in fifty shows."""
+    """Whether the interval of every look holds a difference of 2
+    points that one item in fifty shows.
+    """
     scores = _asked(rng, np.ones(400), np.where(rng.random(400) < 0.02, 0.0, 1.0), runs=1)
     return covers(effects.watched_contrasts(scores).iloc[0], -2.0)
 
 
 def _watched() -> tuple:
-    """The least capital is the greatest p: with the null at an end of the interval, p is 1 − level."""
+    """The least capital is the greatest p: with the null at an
+    end of the interval, p is 1 − level.
+    """
     x = np.random.default_rng(0).beta(2, 3, 200)
     low, _, _ = _sequence(x, 0.05)
     shifted = x - low + 0.5
@@ -173,15 +205,26 @@ def _watched() -> tuple:
 
 
 DECISIONS = [
-    Check("bias_equivalence", "interval of PB, by duality", _equivalence, "PB 0, margin 2", _equivalence_trial),
-    Check("answer_flips", "expected shares, 20,000 items", _flips, "±20 points by item", _flips_trial),
-    Check("partial_pooling", "eight schools, in whole points", _eight_schools, trial=_pooling_trial),
+    Check(
+        "bias_equivalence",
+        "interval of PB, by duality",
+        _equivalence,
+        "PB 0, margin 2",
+        _equivalence_trial,
+    ),
+    Check(
+        "answer_flips", "expected shares, 20,000 items", _flips, "±20 points by item", _flips_trial
+    ),
+    Check(
+        "partial_pooling", "eight schools, in whole points", _eight_schools, trial=_pooling_trial
+    ),
     Check("watched_contrasts", "interval, by duality", _watched, "12 points", _watched_trial),
 ]
 UNEVEN_DECISIONS = [
     Case("bias_equivalence", "PB at the margin, on a quarter of the items", "false alarm", np.nan,
          partial(_equivalence_alarm, data=contested, missing=0.003)),
-    Case("bias_equivalence", "PB at the margin, one identity refuses 2 % of 285", "false alarm, stated limit", np.nan,
+    Case("bias_equivalence", "PB at the margin, one identity refuses 2 % of 285",
+         "false alarm, stated limit", np.nan,
          partial(_equivalence_alarm, data=sparse, n=285)),
     Case("answer_flips", "few items unsure", "false alarm", np.nan, _flips_alarm),
     Case("partial_pooling", "no effect", "covered", np.nan,
@@ -189,11 +232,16 @@ UNEVEN_DECISIONS = [
     Case("partial_pooling", "one of 31 differs by 10 points", "covered", np.nan,
          partial(_pooling_covers, true=-10.0 * (np.arange(31) == 3))),
     Case("partial_pooling", "one noisy identity", "covered", np.nan, _noisy_covers),
-    Case("partial_pooling, category", "flips shared within categories", "covered", np.nan, _category_covers),
-    Case("partial_pooling, new item", "identity × item of 15 points", "covered", np.nan, _item_covers),
-    Case("partial_pooling, new phrasing", "identity × phrasing of 3 points", "covered", np.nan, _phrasing_covers),
-    Case("partial_pooling, raw", "likelihoods, 0.1 points of identity beside 20 of item", "covered", np.nan,
+    Case("partial_pooling, category", "flips shared within categories", "covered", np.nan,
+         _category_covers),
+    Case("partial_pooling, new item", "identity × item of 15 points", "covered", np.nan,
+         _item_covers),
+    Case("partial_pooling, new phrasing", "identity × phrasing of 3 points", "covered", np.nan,
+         _phrasing_covers),
+    Case("partial_pooling, raw", "likelihoods, 0.1 points of identity beside 20 of item", "covered",
+         np.nan,
          _likelihood_covers),
-    Case("watched_contrasts", "300 looks at five identities, few items unsure", "false alarm", np.nan, _peeking_alarm),
+    Case("watched_contrasts", "300 looks at five identities, few items unsure", "false alarm",
+         np.nan, _peeking_alarm),
     Case("watched_contrasts", "2 % of items flip, every look", "covered", np.nan, _peeked_covers),
 ]  # fmt: skip

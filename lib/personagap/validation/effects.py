@@ -32,12 +32,17 @@ def _four(**design: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _anova(table: pd.DataFrame) -> pd.Series:
-    long = table.melt(var_name="persona", value_name="y", ignore_index=False).astype({"persona": "str"}).reset_index()
+    long = (
+        table.melt(var_name="persona", value_name="y", ignore_index=False)
+        .astype({"persona": "str"})
+        .reset_index()
+    )
     anova = anova_lm(ols("y ~ C(persona) + C(item)", long).fit())
     return (anova["sum_sq"] / anova["df"]).set_axis(["identity", "item", "residual"])
 
 
-# --- references: what we say and what another says -----------------------------------------------------
+# --- references: what we say and what another says
+# -----------------------------------------------------
 
 
 @cache
@@ -68,7 +73,8 @@ def _sign_flip() -> tuple:
     scores = simulate_scores([15], n_items=12, n_runs=3, seed=4)
     wide = _wide(scores)
     every = stats.permutation_test(
-        ((wide["p00"] - wide["none"]).to_numpy(),), lambda x, axis: x.sum(axis=axis).round(9), vectorized=True,
+        ((wide["p00"] - wide["none"]).to_numpy(),), lambda x, axis: x.sum(axis=axis).round(9),
+        vectorized=True,
         permutation_type="samples", n_resamples=np.inf,
     )  # fmt: skip
     return effects.contrasts(scores)["p_value"][0], every.pvalue
@@ -83,8 +89,12 @@ def _cochran() -> tuple:
 
 def _gee() -> tuple:
     scores, _ = _four(n_items=100, n_runs=2)
-    long = scores[scores["persona"].str.startswith("p")].assign(persona=lambda rows: rows["persona"].astype("str"))
-    model = sm.GEE.from_formula("score ~ C(persona)", "item", long, family=sm.families.Binomial()).fit(ctol=1e-12)
+    long = scores[scores["persona"].str.startswith("p")].assign(
+        persona=lambda rows: rows["persona"].astype("str")
+    )
+    model = sm.GEE.from_formula(
+        "score ~ C(persona)", "item", long, family=sm.families.Binomial()
+    ).fit(ctol=1e-12)
     ours = effects.omnibus(scores).set_index("method").loc["GEE logistic Wald", "statistic"]
     return ours, float(model.wald_test(np.eye(4)[1:], scalar=True).statistic)
 
@@ -99,7 +109,8 @@ def _permutation() -> tuple:
     """Monte-Carlo p-values of 10,000 draws each."""
     scores = simulate_scores([0, 10], n_items=60, seed=3)
     theirs = stats.permutation_test(
-        _wide(scores)[["p00", "p01"]].to_numpy().T, lambda x, y, axis: np.abs((x - y).mean(axis=axis)),
+        _wide(scores)[["p00", "p01"]].to_numpy().T, lambda x, y,
+        axis: np.abs((x - y).mean(axis=axis)),
         permutation_type="samples", vectorized=True, alternative="greater", rng=0,
     )  # fmt: skip
     return effects.omnibus(scores, n_permutations=9999)["p_value"][0], theirs.pvalue
@@ -113,7 +124,9 @@ def _squares() -> tuple:
 
 
 def _floor() -> tuple:
-    """In points; E[PB] is √E[PB²] times the mean of a χ with k − 1 degrees of freedom over its root mean square."""
+    """In points; E[PB] is √E[PB²] times the mean of a χ with k − 1
+    degrees of freedom over its root mean square.
+    """
     scores = simulate_scores(np.zeros(31), n_items=285, n_runs=3, seed=0)
     row = effects.personalization_bias(scores, n_bootstrap=20).iloc[0]
     return row["noise_floor"], (row["pb"] ** 2 - row["debiased_pb2"]) ** 0.5 * (1 - 1 / (4 * 30))
@@ -123,7 +136,8 @@ def _power() -> tuple:
     """A contrast said to be found in 80 % of studies: in what share is it?"""
     size = effects.power(n_items=150, n_runs=3, n_identities=2)["smallest_contrast"][0]
     found = effects.simulated_power([size, 0], n_items=150, n_runs=3, alpha=0.1, replications=200)
-    return 0.8, found["estimate"][1]  # Holm's first step tests the larger of two contrasts at 0.1 / 2
+    # Holm's first step tests the larger of two contrasts at 0.1 / 2.
+    return 0.8, found["estimate"][1]
 
 
 def _equivalence() -> tuple:
@@ -136,14 +150,20 @@ def _equivalence() -> tuple:
 def _additivity() -> tuple:
     scores = simulate_scores([-6, 3, 5], n_items=60, n_runs=2, seed=0)
     mean = 100 * _wide(scores).mean()
-    theirs = [mean["p02"] - (mean["p00"] + mean["p01"]) / 2, mean["p02"] - (mean["p00"] + mean["p01"] - mean["none"])]
+    theirs = [
+        mean["p02"] - (mean["p00"] + mean["p01"]) / 2,
+        mean["p02"] - (mean["p00"] + mean["p01"] - mean["none"]),
+    ]
     return effects.additivity(scores, {"p02": ["p00", "p01"]})["estimate"], theirs
 
 
-# --- simulations ---------------------------------------------------------------------------------------
+# --- simulations
+# ---------------------------------------------------------------------------------------
 
 
-def _spread(rng: np.random.Generator, sd: float, size: tuple[int, ...], limit: float = 2) -> np.ndarray:
+def _spread(
+    rng: np.random.Generator, sd: float, size: tuple[int, ...], limit: float = 2
+) -> np.ndarray:
     return sd * rng.normal(size=size).clip(-limit, limit) if sd else np.zeros(size)
 
 
@@ -152,12 +172,18 @@ def _bias_trial(rng: np.random.Generator, planted: bool, phrasing_sd: float = 0.
     effects_of_phrasing = _spread(rng, phrasing_sd, (31, 3 if phrasing_sd else 1))
     scores = simulate_scores(effect[:, None] + effects_of_phrasing, n_items=150, n_runs=2, seed=rng)
     seed = int(rng.integers(2**31))
-    return effects.personalization_bias(scores, n_permutations=199, n_bootstrap=400, seed=seed).iloc[0], effect.var()
+    return effects.personalization_bias(
+        scores, n_permutations=199, n_bootstrap=400, seed=seed
+    ).iloc[0], effect.var()
 
 
-def _contrast_trial(rng: np.random.Generator, planted: bool, n_runs: int = 1, phrasing_sd: float = 0.0) -> tuple:
+def _contrast_trial(
+    rng: np.random.Generator, planted: bool, n_runs: int = 1, phrasing_sd: float = 0.0
+) -> tuple:
     effect = 10.0 * planted + _spread(rng, phrasing_sd, (1, 4 if phrasing_sd else 1))
-    return effects.contrasts(simulate_scores(effect, n_items=150, n_runs=n_runs, seed=rng)).iloc[0], 10.0 * planted
+    return effects.contrasts(simulate_scores(effect, n_items=150, n_runs=n_runs, seed=rng)).iloc[
+        0
+    ], 10.0 * planted
 
 
 def _one_phrasing_trial(rng: np.random.Generator, planted: bool) -> tuple:
@@ -188,7 +214,9 @@ def _additivity_trial(rng: np.random.Generator, planted: bool) -> tuple:
 
 
 def _components_trial(rng: np.random.Generator, _: bool, component: str, share: float) -> tuple:
-    """Identity effects of sd 5 points; items of uniform difficulty, so a third of the variance is theirs."""
+    """Identity effects of sd 5 points; items of uniform
+    difficulty, so a third of the variance is theirs.
+    """
     table = _components_table(rng)
     return table[table["metric"] == "share"].set_index("component").loc[component], share
 
@@ -205,14 +233,16 @@ def _rates_trial(rng: np.random.Generator, _: bool) -> tuple:
 
 
 def one_phrasing(replications: int = 100, seed: int = 0) -> pd.DataFrame:
-    """How often an effect of 14 points that lives in one of four phrasings is called an effect of identity.
+    """How often an effect of 14 points that lives in one of four
+    phrasings is called an effect of identity.
 
-    A paired t-test over items × phrasings, which takes the phrasings for fixed, beside ``effects.contrasts``
-    (Helm & Priebe, arXiv 2605.27463).
+    A paired t-test over items × phrasings, which takes the phrasings for fixed, beside
+    ``effects.contrasts`` (Helm & Priebe, arXiv 2605.27463).
 
     Returns
     -------
-    Key ``test`` and the ``results.COLUMNS``: the share of data sets with p ≤ 0.05, with its Monte-Carlo interval.
+    Key ``test`` and the ``results.COLUMNS``: the share of data sets with p ≤ 0.05, with its
+    Monte-Carlo interval.
     """
     p_values = []
     for rng in np.random.default_rng(seed).spawn(replications):
@@ -220,19 +250,24 @@ def one_phrasing(replications: int = 100, seed: int = 0) -> pd.DataFrame:
         table = cells(scores, "mmlu")
         identity, control = (table.mean[table.personas.index(name)] for name in ("p00", "none"))
         difference = (identity - control[0]).ravel()  # a control has no phrasing
-        p_values.append((stats.ttest_1samp(difference, 0).pvalue, effects.contrasts(scores)["p_value"][0]))
+        p_values.append(
+            (stats.ttest_1samp(difference, 0).pvalue, effects.contrasts(scores)["p_value"][0])
+        )
     tests = ["paired t-test, phrasings pooled", "effects.contrasts, phrasing random"]
     rejected = pd.DataFrame(p_values, columns=tests) <= 0.05
     return result(monte_carlo(rejected, "test"), ["test"], metric="rejects")
 
 
 EFFECTS = [
-    Check("personalization_bias: one phrasing", "statsmodels anova_lm", _bias, "PB 2 points", _bias_trial),
+    Check("personalization_bias: one phrasing", "statsmodels anova_lm", _bias, "PB 2 points",
+          _bias_trial),
     Check(
-        "personalization_bias: three phrasings that vary", "statsmodels anova_lm", _bias, "PB 2 points",
+        "personalization_bias: three phrasings that vary", "statsmodels anova_lm", _bias,
+        "PB 2 points",
         partial(_bias_trial, phrasing_sd=3.0),
     ),
-    Check("contrasts: McNemar", "statsmodels mcnemar, multipletests", _contrasts, "10 points", _contrast_trial),
+    Check("contrasts: McNemar", "statsmodels mcnemar, multipletests", _contrasts, "10 points",
+          _contrast_trial),
     Check(
         "contrasts: sign flip", "scipy permutation_test, exact", _sign_flip, "10 points",
         partial(_contrast_trial, n_runs=3),
@@ -241,7 +276,8 @@ EFFECTS = [
         "contrasts: phrasings that vary", "statsmodels anova_lm", _squares, "10 points",
         partial(_contrast_trial, phrasing_sd=3.0, n_runs=3),
     ),
-    Check("contrasts: effect in one phrasing", "statsmodels anova_lm", _squares, "10 points", _one_phrasing_trial),
+    Check("contrasts: effect in one phrasing", "statsmodels anova_lm", _squares, "10 points",
+          _one_phrasing_trial),
     Check(
         "omnibus: Cochran", "statsmodels cochrans_q", _cochran, "±5 points",
         partial(_omnibus_trial, method="Cochran's Q"),
@@ -250,9 +286,12 @@ EFFECTS = [
         "omnibus: permutation", "scipy permutation_test", _permutation, "±5 points",
         partial(_omnibus_trial, method="sign flip of PB"),
     ),
-    Check("omnibus: GEE", "statsmodels GEE", _gee, "±5 points", partial(_omnibus_trial, method="GEE logistic Wald")),
-    Check("equivalence: TOST", "interval of contrasts", _equivalence, "0, margin 5", _equivalence_trial),
-    Check("additivity: sum of parts", "hand calculation", _additivity, "10 points", _additivity_trial),
+    Check("omnibus: GEE", "statsmodels GEE", _gee, "±5 points", partial(_omnibus_trial,
+          method="GEE logistic Wald")),
+    Check("equivalence: TOST", "interval of contrasts", _equivalence, "0, margin 5",
+          _equivalence_trial),
+    Check("additivity: sum of parts", "hand calculation", _additivity, "10 points",
+          _additivity_trial),
     *(
         Check(
             f"variance_components: {name}", "statsmodels anova_lm", _components,

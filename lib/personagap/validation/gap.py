@@ -14,7 +14,8 @@ from personagap import gap
 from personagap.gap.simulate import yes
 from personagap.validation.checks import Check, once
 
-# --- simulated judgments -------------------------------------------------------------------------------
+# --- simulated judgments
+# -------------------------------------------------------------------------------
 
 
 @cache
@@ -28,14 +29,18 @@ def population() -> dict[str, float]:
 
 
 def _histories(difference: float, seed: int | np.random.Generator) -> pd.DataFrame:
-    """Judgments of 47 real (30 % positive) and 30 synthetic users, whose own rates vary (beta-binomial)."""
+    """Judgments of 47 real (30 % positive) and 30 synthetic users,
+    whose own rates vary (beta-binomial).
+    """
     rng, users, labels = np.random.default_rng(seed), [], []
     for source, n, share in (("real", 47, 0.3), ("synthetic", 30, 0.3 - difference / 100)):
         for user in range(n):
             own = rng.beta(share * 5, (1 - share) * 5)
             labels.append(rng.random(rng.integers(30, 100)) < own)
             users.append((source, user))
-    table = pd.DataFrame(users, columns=["source", "user"]).loc[np.repeat(range(len(users)), list(map(len, labels)))]
+    table = pd.DataFrame(users, columns=["source", "user"]).loc[
+        np.repeat(range(len(users)), list(map(len, labels)))
+    ]
     return table.reset_index(drop=True).assign(label=np.concatenate(labels))
 
 
@@ -91,7 +96,8 @@ def _points(size: float, seed: int | np.random.Generator) -> pd.DataFrame:
     return pd.DataFrame({"x": x, "y": size * x + rng.normal(size=6)})
 
 
-# --- the checks ----------------------------------------------------------------------------------------
+# --- the checks
+# ----------------------------------------------------------------------------------------
 
 
 def _check(
@@ -109,8 +115,9 @@ def _check(
 ) -> Check:
     """A check whose reference and trials share data and analysis.
 
-    ``ours`` and ``theirs`` analyse ``simulate(size, seed)``; ``value`` is the column of the ``row`` of ours that both
-    give. ``effect`` says what ``size`` is; the interval must cover the ``truth`` of a size.
+    ``ours`` and ``theirs`` analyse ``simulate(size, seed)``; ``value`` is the column of the ``row``
+    of ours that both give. ``effect`` says what ``size`` is; the interval must cover the ``truth``
+    of a size.
     """
 
     def compare() -> tuple:
@@ -124,7 +131,9 @@ def _check(
 
 
 @once
-def _analysed(rng: np.random.Generator, simulate: Callable, ours: Callable, size: float) -> pd.DataFrame | pd.Series:
+def _analysed(
+    rng: np.random.Generator, simulate: Callable, ours: Callable, size: float
+) -> pd.DataFrame | pd.Series:
     return ours(simulate(size, rng), n_bootstrap=300)
 
 
@@ -144,7 +153,8 @@ def _metric(estimator: str, metric: str, reference: Callable) -> Check:
 def _paired(estimator: str, metric: str, reference: Callable) -> Check:
     return _check(
         estimator, "scikit-learn", _two_judges, _a_less_b,
-        lambda judgments: -np.diff([reference(*_wide(judgments)[["human_majority", x]].to_numpy().T) for x in "ab"]),
+        lambda judgments: -np.diff([reference(*_wide(judgments)[["human_majority",
+        x]].to_numpy().T) for x in "ab"]),
         row=partial(_row, metric=metric), effect="1 logit stricter", size=1.0,
     )  # fmt: skip
 
@@ -154,15 +164,18 @@ def _kappa(weights: str | None) -> Check:
         f"κ, {weights or 'no'} weights", "scikit-learn", _integers,
         lambda judgments, **how: gap.agreement(judgments, weights=weights, **how),
         lambda judgments: [
-            metrics.cohen_kappa_score(a, b, weights=weights) for a, b in combinations(_wide(judgments).to_numpy().T, 2)
+            metrics.cohen_kappa_score(a, b, weights=weights) for a,
+            b in combinations(_wide(judgments).to_numpy().T, 2)
         ],
     )  # fmt: skip
 
 
 def _reliability(estimator: str, reference: str, place: int, theirs: Callable) -> Check:
     return _check(
-        estimator, reference, lambda size, seed: _integers(size, seed).query("rater_kind == 'human'"),
-        lambda judgments, **how: gap.reliability(judgments, measurement="interval", **how).iloc[place],
+        estimator, reference, lambda size, seed: _integers(size,
+        seed).query("rater_kind == 'human'"),
+        lambda judgments, **how: gap.reliability(judgments, measurement="interval",
+        **how).iloc[place],
         lambda judgments: theirs(_wide(judgments).to_numpy()),
     )  # fmt: skip
 
@@ -188,20 +201,25 @@ GAP = [
     _metric("κ with the majority", "kappa", metrics.cohen_kappa_score),
     _metric("AUPRC", "auprc", metrics.average_precision_score),
     *(_kappa(weights) for weights in (None, "linear", "quadratic")),
-    _reliability("Fleiss κ", "statsmodels", 0, lambda labels: fleiss_kappa(aggregate_raters(labels.astype(int))[0])),
-    _reliability(  # of intervals, where all rated all: variance within units over that of all labels
-        "Krippendorff α", "numpy", 1, lambda labels: 1 - labels.var(axis=1, ddof=1).mean() / labels.var(ddof=1)
+    _reliability("Fleiss κ", "statsmodels", 0,
+    lambda labels: fleiss_kappa(aggregate_raters(labels.astype(int))[0])),
+    # Of intervals, where all rated all: variance within units over that of all labels.
+    _reliability(
+        "Krippendorff α", "numpy", 1, lambda labels: 1 - labels.var(axis=1,
+        ddof=1).mean() / labels.var(ddof=1)
     ),
     _paired("paired difference of F1", "f1", metrics.f1_score),
     _paired("paired difference of yes rate", "yes_rate", lambda gold, judge: judge.mean()),
     _check(
-        "judge inflation", "pandas", lambda size, seed: gap.simulate_ratings(inflation=size, seed=seed),
+        "judge inflation", "pandas", lambda size, seed: gap.simulate_ratings(inflation=size,
+        seed=seed),
         lambda judgments, **how: gap.judge_inflation(judgments, **how).iloc[0],
         lambda judgments: (_wide(judgments)["judge"] - _humans(judgments)).mean(),
         effect="0.4 of a rating", size=0.4, truth=float,
     ),
     _check(
-        "mention bias, excess of the judge", "pandas", lambda size, seed: gap.simulate_ratings(mention=size, seed=seed),
+        "mention bias, excess of the judge", "pandas", lambda size,
+        seed: gap.simulate_ratings(mention=size, seed=seed),
         lambda judgments, **how: _row(gap.mention_bias(judgments, **how), "excess"),
         _excess,
         effect="−0.4 of a rating", size=-0.4, truth=float,

@@ -1,7 +1,9 @@
-"""Data that are not alike: effects on few items, answers that flip together, cells missing where it matters.
+"""Data that are not alike: effects on few items, answers that flip
+together, cells missing where it matters.
 
-`simulate_scores` draws identities, items and runs that are exchangeable, and much holds on such data that does not
-elsewhere. ``before`` of each case is what the functions gave until these data were tried.
+`simulate_scores` draws identities, items and runs that are exchangeable, and much holds on such
+data that does not elsewhere. ``before`` of each case is what the functions gave until these data
+were tried.
 """
 
 from collections.abc import Callable
@@ -15,11 +17,14 @@ from personagap.validation.cases import Case, binary, covers, scores_of
 
 QUICK = {"n_permutations": 199, "n_bootstrap": 200}
 
-# --- personalization bias ------------------------------------------------------------------------------
+# --- personalization bias
+# ------------------------------------------------------------------------------
 
 
 def contested(rng: np.random.Generator, missing: float, n: int = 285) -> tuple[np.ndarray, float]:
-    """Effects, and ``missing`` of all cells, on a quarter of the items only: scores, true PB² in points²."""
+    """Effects, and ``missing`` of all cells, on a quarter of the
+    items only: scores, true PB² in points².
+    """
     effect = 24**0.5 / 100 * np.resize([-1.0, 1.0], 31) / np.std(np.resize([-1.0, 1.0], 31))
     some = np.arange(n) < n // 4
     p = np.where(some, 0.5 + effect[:, None] * n / some.sum(), rng.choice([0.05, 0.95], n))
@@ -31,7 +36,10 @@ def contested(rng: np.random.Generator, missing: float, n: int = 285) -> tuple[n
 def shared_flips(rng: np.random.Generator, n: int = 60) -> np.ndarray:
     """No effect; identities of a category mostly answer an item alike."""
     q = rng.random(n)
-    own, together = binary(rng, np.tile(q, (31, 1))), binary(rng, np.tile(q, (6, 1)))[np.arange(31) % 6]
+    own, together = (
+        binary(rng, np.tile(q, (31, 1))),
+        binary(rng, np.tile(q, (6, 1)))[np.arange(31) % 6],
+    )
     return np.where(rng.random(n) < 0.6, together, own)
 
 
@@ -57,7 +65,9 @@ def sparse(rng: np.random.Generator, n: int) -> tuple[np.ndarray, float]:
 
 
 def subjects(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """No effect; identity × subject of 6 points, 57 subjects of 5 items: scores, the subject of each item."""
+    """No effect; identity × subject of 6 points, 57 subjects of 5
+    items: scores, the subject of each item.
+    """
     subject = np.repeat(np.arange(57), 5)
     p = rng.uniform(0.2, 0.8, 285) + 0.06 * rng.normal(size=(31, 57)).clip(-3, 3)[:, subject]
     return binary(rng, p.clip(0, 1)), subject
@@ -81,15 +91,23 @@ def _subject_alarm(rng: np.random.Generator) -> bool:
 def _large_task(rng: np.random.Generator) -> bool:
     """Whether the joint test finds an effect on 1,319 items beside two small tasks without one."""
     effect = 0.02 * np.resize([-1.0, 1.0], 31)[:, None]
-    tasks = [scores_of(binary(rng, rng.uniform(0.1, 0.9, n) + effect * (n > 100)), task=str(n)) for n in (1319, 20, 60)]
+    tasks = [
+        scores_of(binary(rng, rng.uniform(0.1, 0.9, n) + effect * (n > 100)), task=str(n))
+        for n in (1319, 20, 60)
+    ]
     return (
-        effects.personalization_bias(pd.concat(tasks), **QUICK).set_index("dimension").loc["joint", "p_value"] <= 0.05
+        effects.personalization_bias(pd.concat(tasks), **QUICK)
+        .set_index("dimension")
+        .loc["joint", "p_value"]
+        <= 0.05
     )
 
 
 def _five_tasks(rng: np.random.Generator) -> bool:
     """Whether any of five tasks without effect passes for one with."""
-    tasks = [scores_of(binary(rng, np.tile(rng.random(60), (31, 1))), task=str(i)) for i in range(5)]
+    tasks = [
+        scores_of(binary(rng, np.tile(rng.random(60), (31, 1))), task=str(i)) for i in range(5)
+    ]
     return effects.personalization_bias(pd.concat(tasks), **QUICK)["p_adjusted"][:5].min() <= 0.05
 
 
@@ -100,21 +118,30 @@ BIAS = [
          partial(_bias_covers, data=contested, missing=0.009)),
     Case("personalization_bias", "flips shared within categories", "false alarm", 0.18,
          partial(_bias_alarm, data=shared_flips)),
-    Case("personalization_bias", "one noisy identity", "false alarm", 0.1, partial(_bias_alarm, data=one_noisy)),
-    Case("personalization_bias", "unequal runs", "false alarm", 0.158, partial(_bias_alarm, data=unequal_runs)),
+    Case("personalization_bias", "one noisy identity", "false alarm", 0.1, partial(_bias_alarm,
+         data=one_noisy)),
+    Case("personalization_bias", "unequal runs", "false alarm", 0.158, partial(_bias_alarm,
+         data=unequal_runs)),
     *(Case("personalization_bias", f"one identity refuses 2 % of {n} items", "covered", before,
-           partial(_bias_covers, data=sparse, n=n)) for n, before in ((60, 0.37), (100, 0.59), (285, 0.83))),
-    Case("personalization_bias, cluster=", "identity × subject, 57 × 5 items", "false alarm", 0.245, _subject_alarm),
-    Case("personalization_bias, joint", "an effect on 1,319 items, none on 20 and 60", "found", 0.16, _large_task),
-    Case("personalization_bias, p_adjusted", "five tasks without effect", "false alarm", 0.225, _five_tasks),
+           partial(_bias_covers, data=sparse, n=n)) for n, before in ((60, 0.37), (100, 0.59), (285,
+           0.83))),
+    Case("personalization_bias, cluster=", "identity × subject, 57 × 5 items", "false alarm", 0.245,
+         _subject_alarm),
+    Case("personalization_bias, joint", "an effect on 1,319 items, none on 20 and 60", "found",
+         0.16, _large_task),
+    Case("personalization_bias, p_adjusted", "five tasks without effect", "false alarm", 0.225,
+         _five_tasks),
 ]  # fmt: skip
 
 
-# --- change between conditions -------------------------------------------------------------------------
+# --- change between conditions
+# -------------------------------------------------------------------------
 
 
 def _changed(rng: np.random.Generator, data: Callable) -> bool:
-    before, after = (scores_of(x).assign(condition=name) for x, name in zip(data(rng), "ab", strict=True))
+    before, after = (
+        scores_of(x).assign(condition=name) for x, name in zip(data(rng), "ab", strict=True)
+    )
     change = effects.paired_change(pd.concat([before, after]), {"b": "a"}, n_bootstrap=399)
     change = change[change["task"] == "t"].set_index("metric")
     return change.loc["pb_corrected", "p_value"] <= 0.05
@@ -158,7 +185,9 @@ CHANGE = [
 
 def _sure(rng: np.random.Generator) -> bool:
     """Whether the Wald test, where it is given at all, rejects without effect."""
-    table = effects.omnibus(scores_of(binary(rng, np.full((31, 1500), 0.95))), n_permutations=9).set_index("method")
+    table = effects.omnibus(
+        scores_of(binary(rng, np.full((31, 1500), 0.95))), n_permutations=9
+    ).set_index("method")
     return "GEE logistic Wald" in table.index and table.loc["GEE logistic Wald", "p_value"] <= 0.05
 
 
@@ -170,17 +199,28 @@ def _any_excludes(rng: np.random.Generator) -> bool:
 
 
 def _components_cover(rng: np.random.Generator) -> bool:
-    """The share of runs in the variance of right and wrong answers, of which one item in two is nearly always right."""
+    """The share of runs in the variance of right and wrong answers, of
+    which one item in two is nearly always right.
+    """
     q, identity = rng.choice([0.1, 0.9], 100), 0.03 * rng.normal(size=(31, 1)).clip(-2.5, 2.5)
     runs = [scores_of(binary(rng, q + identity)).assign(run=run) for run in (0, 1)]
     table = effects.variance_components(pd.concat(runs), seed=int(rng.integers(2**31)))
     return covers(
-        table.set_index(["component", "metric"]).loc[("item", "share")], 0.16 / (0.16 + 0.0009 + 0.09 - 0.0009)
+        table.set_index(["component", "metric"]).loc[("item", "share")],
+        0.16 / (0.16 + 0.0009 + 0.09 - 0.0009),
     )
 
 
 MANY = [
-    Case("variance_components, item", "items right in 10 or 90 %", "covered", 0.36, _components_cover),
+    Case(
+        "variance_components, item", "items right in 10 or 90 %", "covered", 0.36, _components_cover
+    ),
     Case("omnibus: GEE", "mean score .95, 1,500 items", "false alarm", 0.2, _sure),
-    Case("contrasts, simultaneous", "31 identities without effect", "false alarm", 0.47, _any_excludes),
+    Case(
+        "contrasts, simultaneous",
+        "31 identities without effect",
+        "false alarm",
+        0.47,
+        _any_excludes,
+    ),
 ]

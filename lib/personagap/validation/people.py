@@ -15,7 +15,9 @@ QUICK = {"n_bootstrap": 200}
 def _long(labels: dict[str, np.ndarray], n_prompts: int = 21) -> pd.DataFrame:
     """Judgments from {rater: labels}, NaN = not judged: prompts in blocks, 40 users in rotation."""
     unit = np.arange(len(next(iter(labels.values()))))
-    design = pd.DataFrame({"prompt": unit * n_prompts // len(unit), "user": unit % 40, "item": unit})
+    design = pd.DataFrame(
+        {"prompt": unit * n_prompts // len(unit), "user": unit % 40, "item": unit}
+    )
     return in_long_form(design, **labels).dropna(subset="label")
 
 
@@ -23,11 +25,15 @@ def _said(rng: np.random.Generator, truth: np.ndarray, right: np.ndarray | float
     return np.where(rng.random(len(truth)) < right, truth, ~truth)
 
 
-# --- the alternative annotator test --------------------------------------------------------------------
+# --- the alternative annotator test
+# --------------------------------------------------------------------
 
 
-def replaceable(rng: np.random.Generator, worse: np.ndarray | float, right: np.ndarray | float) -> pd.DataFrame:
-    """Three people, right with probability ``right``, and a judge whose advantage is −``worse`` of each.
+def replaceable(
+    rng: np.random.Generator, worse: np.ndarray | float, right: np.ndarray | float
+) -> pd.DataFrame:
+    """Three people, right with probability ``right``, and a judge
+    whose advantage is −``worse`` of each.
 
     Of two others both are right or both wrong with a difference of 2 right − 1; a tie is nobody's.
     """
@@ -43,7 +49,9 @@ def _replacement_trial(rng: np.random.Generator, planted: bool) -> tuple:
 
 
 def _replacement_alarm(rng: np.random.Generator) -> bool:
-    """Prompts differ in how hard they are, and in whether the judge is as good there as people, or twice as bad."""
+    """Prompts differ in how hard they are, and in whether the judge is
+    as good there as people, or twice as bad.
+    """
     prompt = np.arange(420) // 20
     worse = EPSILON * rng.choice([0.0, 2.0], 21)[prompt]
     judgments = replaceable(rng, worse, rng.uniform(0.75, 0.95, 21)[prompt])
@@ -62,7 +70,8 @@ def _replacement() -> tuple:
     return ours.query("annotator != 'all'")["estimate"], theirs
 
 
-# --- prediction-powered means --------------------------------------------------------------------------
+# --- prediction-powered means
+# --------------------------------------------------------------------------
 
 
 def _powered(judgments: pd.DataFrame, **how) -> pd.Series:
@@ -75,7 +84,9 @@ def _powered_reference() -> tuple:
     f, y = value + 0.5 + rng.normal(0, 0.5, 2000), value + rng.normal(0, 0.3, 2000)
     known = np.arange(2000) % 4 == 0
     best = np.cov(y[known], f[known])[0, 1] / ((1 + 1 / 3) * f.var())
-    ours = _powered(_long({"human": np.where(known, y, np.nan), "judge": f}), cluster="item", n_bootstrap=500)
+    ours = _powered(
+        _long({"human": np.where(known, y, np.nan), "judge": f}), cluster="item", n_bootstrap=500
+    )
     return ours["estimate"], y[known].mean() + best * (f[~known].mean() - f[known].mean())
 
 
@@ -96,14 +107,19 @@ def _powered_covers(rng: np.random.Generator) -> bool:
 
 
 def _powered_rate_covers(rng: np.random.Generator) -> bool:
-    """A rate of 5 %, a judge that says yes three times as often; a fifth of 1,000 units labelled."""
+    """A rate of 5 %, a judge that says yes three times as often;
+    a fifth of 1,000 units labelled.
+    """
     y = rng.random(1000) < 0.05
     f = np.where(y, rng.random(1000) < 0.9, rng.random(1000) < 0.12)
     known = rng.random(1000) < 0.2
-    return covers(_powered(_long({"human": np.where(known, y, np.nan), "judge": f}, 50), **QUICK), 0.05)
+    return covers(
+        _powered(_long({"human": np.where(known, y, np.nan), "judge": f}, 50), **QUICK), 0.05
+    )
 
 
-# --- latent truth --------------------------------------------------------------------------------------
+# --- latent truth
+# --------------------------------------------------------------------------------------
 
 
 def erring(rng: np.random.Generator, prevalence: np.ndarray | float, n: int = 840) -> pd.DataFrame:
@@ -123,7 +139,9 @@ def _latent_trial(rng: np.random.Generator, _: bool) -> tuple:
 
 def _latent(judgments: pd.DataFrame) -> pd.Series:
     table = gap.latent_truth(judgments, **QUICK)
-    return table[(table["rater"] == "judge") & (table["truth"] == "latent") & (table["metric"] == "f1")].iloc[0]
+    return table[
+        (table["rater"] == "judge") & (table["truth"] == "latent") & (table["metric"] == "f1")
+    ].iloc[0]
 
 
 def _latent_covers(rng: np.random.Generator) -> bool:
@@ -134,21 +152,34 @@ def _latent_covers(rng: np.random.Generator) -> bool:
 def _latent_reference() -> tuple:
     """Expected rates of the data, in large; Monte-Carlo error about 0.01."""
     table = gap.latent_truth(erring(np.random.default_rng(0), 0.3, 40_000), n_bootstrap=20)
-    found = table.query("metric in ['sensitivity', 'specificity', 'prevalence'] and truth == 'latent'")["estimate"]
+    found = table.query(
+        "metric in ['sensitivity', 'specificity', 'prevalence'] and truth == 'latent'"
+    )["estimate"]
     return found, [0.3, 0.85, 0.85, 0.8, 0.8, 0.75, 0.75]
 
 
 PEOPLE = [
-    Check("alternative annotator test", "pandas, unit by unit", _replacement, "as good, ε = 0.1", _replacement_trial),
+    Check(
+        "alternative annotator test",
+        "pandas, unit by unit",
+        _replacement,
+        "as good, ε = 0.1",
+        _replacement_trial,
+    ),
     Check("prediction-powered mean", "PPI++, by hand", _powered_reference, trial=_powered_trial),
-    Check("latent truth: F1", "planted rates, 40,000 units", _latent_reference, trial=_latent_trial),
+    Check(
+        "latent truth: F1", "planted rates, 40,000 units", _latent_reference, trial=_latent_trial
+    ),
 ]
 UNEVEN_PEOPLE = [
-    Case("alternative_annotator_test", "ε worse on average, by prompt 0 or 2 ε", "false alarm", np.nan,
+    Case("alternative_annotator_test", "ε worse on average, by prompt 0 or 2 ε", "false alarm",
+         np.nan,
          _replacement_alarm),
-    Case("prediction_powered_mean", "10 of 21 prompts labelled, the judge's error differs", "covered", np.nan,
+    Case("prediction_powered_mean", "10 of 21 prompts labelled, the judge's error differs",
+         "covered", np.nan,
          _powered_covers),
     Case("prediction_powered_mean", "a rate of 5 %, a fifth of 1,000 labelled", "covered", np.nan,
          _powered_rate_covers),
-    Case("latent_truth, F1", "the share of yes differs by prompt", "covered", np.nan, _latent_covers),
+    Case("latent_truth, F1", "the share of yes differs by prompt", "covered", np.nan,
+         _latent_covers),
 ]  # fmt: skip

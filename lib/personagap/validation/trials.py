@@ -7,21 +7,30 @@ import numpy as np
 from joblib import Parallel, delayed, effective_n_jobs
 
 
-def trials(tried: Sequence[Callable[[np.random.Generator, int], Any]], n: int, seed: int, n_jobs: int) -> list[list]:
-    """What each of ``tried`` says of n data sets, of the same n generators each: the same on however many processors.
+def trials(
+    tried: Sequence[Callable[[np.random.Generator, int], Any]], n: int, seed: int, n_jobs: int
+) -> list[list]:
+    """What each of ``tried`` says of n data sets, of the same n
+    generators each: the same on however many processors.
 
-    ``n_jobs`` as of joblib: -1 is all of them. One process sees a data set in all that is tried, which may share work.
+    ``n_jobs`` as of joblib: -1 is all of them. One process sees a data set in all that is tried,
+    which may share work.
     """
     parts = effective_n_jobs(n_jobs)
 
     def some(start: int) -> list[list]:
         return [
-            [each(rng, start + parts * k) for k, rng in enumerate(np.random.default_rng(seed).spawn(n)[start::parts])]
+            [
+                each(rng, start + parts * k)
+                for k, rng in enumerate(np.random.default_rng(seed).spawn(n)[start::parts])
+            ]
             for each in tried
         ]
 
     outcomes: list[list] = [[None] * n for _ in tried]
-    for start, found in enumerate(Parallel(n_jobs=n_jobs)(delayed(some)(start) for start in range(parts))):
+    for start, found in enumerate(
+        Parallel(n_jobs=n_jobs)(delayed(some)(start) for start in range(parts))
+    ):
         for whole, part in zip(outcomes, found, strict=True):
             whole[start::parts] = part
     return outcomes

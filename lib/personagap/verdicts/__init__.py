@@ -1,7 +1,18 @@
 """Verdicts: sentences computed from the result tables, with the uncertainty in them."""
 
-from personagap.verdicts.findings import published_claims, real_persona_effects, real_relevance, real_remedies
+from personagap.verdicts.findings import (
+    published_claims,
+    real_persona_effects,
+    real_relevance,
+    real_remedies,
+)
 from personagap.verdicts.instruments import demo_model, instruments, speed
 from personagap.verdicts.outcomes import outcomes
-from personagap.verdicts.persona import control, judge_corrected, persona_checks, persona_effects, requests
+from personagap.verdicts.persona import (
+    control,
+    judge_corrected,
+    persona_checks,
+    persona_effects,
+    requests,
+)
 from personagap.verdicts.wording import describe

@@ -4,19 +4,34 @@ import pandas as pd
 
 from personagap.claims import DEPENDS, NOISE, STANDS
 from personagap.published import load
-from personagap.verdicts.wording import ALPHA, corrected_pb, correction, interval, p, table, tested, words
+from personagap.verdicts.wording import (
+    ALPHA,
+    corrected_pb,
+    correction,
+    interval,
+    p,
+    table,
+    tested,
+    words,
+)
 
 
 def real_persona_effects(bias: pd.DataFrame, by_protocol: pd.DataFrame) -> pd.DataFrame:
-    """Does a real model serve people differently (``findings.bias``), and what several graders and judges make of the
-    same answers: ``question answer``.
+    """Does a real model serve people differently (``findings.bias``), and what several graders and
+    judges make of the same answers: ``question answer``.
     """
     found = bias[bias["p_adjusted"] < ALPHA]
     if len(found):
         answer, named = f"Yes, a real model's answers depend on the persona in {len(found)}", found
     else:
-        answer, named = "No persona effect of a real model is shown in any", bias.nsmallest(1, "smallest_pb")
-    headline = f"{answer} of {len(bias)} designs{'' if len(found) else '; most sensitive'}: {_designs(named)}."
+        answer, named = (
+            "No persona effect of a real model is shown in any",
+            bias.nsmallest(1, "smallest_pb"),
+        )
+    headline = (
+        f"{answer} of {len(bias)} designs{'' if len(found) else '; most sensitive'}: "
+        f"{_designs(named)}."
+    )
     told = by_protocol[by_protocol["metric"] == "pb"]
     papers = "; ".join(
         f"{row.task}, {row.protocol or 'judge ' + row.judge}: PB {row.estimate:.2f}, {tested(row)}"
@@ -41,13 +56,20 @@ def _designs(bias: pd.DataFrame) -> str:
 
 def real_remedies(remedies: pd.DataFrame) -> pd.DataFrame:
     """Do remedies work on it, by paired changes under each: ``question answer``."""
-    changes = remedies[(remedies["compared_with"] == "undefended") & (remedies["metric"] == "pb_corrected")]
+    changes = remedies[
+        (remedies["compared_with"] == "undefended") & (remedies["metric"] == "pb_corrected")
+    ]
     changes = changes[changes["task"] != "joint"]
     works = changes[(changes["p_adjusted"] < ALPHA) & (changes["ci_high"] < 0)]
     named = ", ".join(dict.fromkeys(map(words, works["condition"])))
-    answer = f"{named} lower PB" if len(works) else f"None of {changes['condition'].nunique()} is shown to lower PB"
+    answer = (
+        f"{named} lower PB"
+        if len(works)
+        else f"None of {changes['condition'].nunique()} is shown to lower PB"
+    )
     rows = "; ".join(
-        f"{words(row.condition)} ({words(row.task)}) {interval(row, form='+.2f')}, {p(row.p_adjusted)}"
+        f"{words(row.condition)} ({words(row.task)}) {interval(row, form='+.2f')}, "
+        f"{p(row.p_adjusted)}"
         for row in changes.itertuples()
     )
     told = f"Change of PB in points (p: {correction(changes['family'])}): {rows}."
@@ -57,8 +79,8 @@ def real_remedies(remedies: pd.DataFrame) -> pd.DataFrame:
 def real_relevance(relevance: pd.DataFrame) -> pd.DataFrame:
     """Do models pick what people find relevant: ``question answer``.
 
-    ``relevance`` has the metrics of each classifier and model, and their paired differences (``versus``), a row for
-    each draw of the folds.
+    ``relevance`` has the metrics of each classifier and model, and their paired differences
+    (``versus``), a row for each draw of the folds.
     """
     f1 = relevance[relevance["metric"] == "f1"].fillna({"versus": "", "folds": ""})
     alone = f1[f1["versus"] == ""].groupby(["classifier", "folds"], sort=False)["estimate"].mean()
@@ -70,14 +92,28 @@ def real_relevance(relevance: pd.DataFrame) -> pd.DataFrame:
     rival = models[models.index.isin(rivals)].idxmax()
 
     def above(name: str) -> tuple[int, str]:
-        rows = f1[(f1["classifier"] == name) & (f1["folds"] == "prompt-disjoint") & (f1["versus"] == rival)]
+        rows = f1[
+            (f1["classifier"] == name)
+            & (f1["folds"] == "prompt-disjoint")
+            & (f1["versus"] == rival)
+        ]
         won = int((rows["ci_low"] > 0).sum())
         draws = ", ".join(interval(row, form="+.3f") for row in rows.itertuples())
-        return won, f"above {rival} (F1 {models[rival]:.3f}) in {won} of {len(rows)} draws of the folds: {draws}"
+        return (
+            won,
+            f"above {rival} (F1 {models[rival]:.3f}) in {won} of {len(rows)} draws of the "
+            f"folds: {draws}",
+        )
 
     won, draws = above(best)
-    answer = "Yes, a trained classifier does better" if won else f"Not better than {rival}, as far as is shown"
-    reached = f"On unseen prompts the best classifier, {best}, reaches F1 {unseen[best]:.3f}, {draws}."
+    answer = (
+        "Yes, a trained classifier does better"
+        if won
+        else f"Not better than {rival}, as far as is shown"
+    )
+    reached = (
+        f"On unseen prompts the best classifier, {best}, reaches F1 {unseen[best]:.3f}, {draws}."
+    )
     answers = [("Do models pick what people find relevant?", f"{answer}. {reached}")]
     for name in others:
         question = "What do classifier and models know together?"
@@ -85,7 +121,11 @@ def real_relevance(relevance: pd.DataFrame) -> pd.DataFrame:
     leaks = alone.xs("random (leaks)", level="folds")
     both = f"{leaks[best]:.3f} where pairs of a prompt are on both sides"
     told = f"{best}: F1 {unseen[best]:.3f} on unseen prompts, {both}"
-    numbers = load("recentering").query("experiment == 'stage2' and quantity == 'f1'").set_index("condition")["value"]
+    numbers = (
+        load("recentering")
+        .query("experiment == 'stage2' and quantity == 'f1'")
+        .set_index("condition")["value"]
+    )
     tuned = numbers[["method=RoBERTa trained", "method=Qwen3-4B + GRPO"]]
     published = f"Published are {' and '.join(map(str, tuned))}, of splits that are not known (R19)"
     adds = f"{leaks[best] - unseen[best]:+.3f}. {told}. {published}."
@@ -93,17 +133,21 @@ def real_relevance(relevance: pd.DataFrame) -> pd.DataFrame:
 
 
 def published_claims(found: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
-    """How much of the published results is noise, of ``claims.claims`` and ``claims.numbers``: ``question answer``."""
+    """How much of the published results is noise, of ``claims.claims``
+    and ``claims.numbers``: ``question answer``.
+    """
     counts = found["verdict"].value_counts().reindex([STANDS, DEPENDS, NOISE], fill_value=0)
     biases = numbers[numbers["metric"] == "PB"]
     told = int((biases["ci_low"] > 0).sum())
     headline = (
-        f"Of {len(found)} claims {counts[STANDS]} stand, {counts[NOISE]} could be noise and {counts[DEPENDS]} depend "
+        f"Of {len(found)} claims {counts[STANDS]} stand, {counts[NOISE]} could be noise and "
+        f"{counts[DEPENDS]} depend "
         "on what was not published: which tasks, how many runs, which rows were tested."
     )
     lowest = biases.loc[biases["estimate"].idxmin()]
     bias = (
-        f"{told} of {len(biases)} exceed it under every design that fits. The lowest is {lowest['estimate']:.2f} "
+        f"{told} of {len(biases)} exceed it under every design that fits. The lowest is "
+        f"{lowest['estimate']:.2f} "
         f"points, where noise alone gives {lowest['floor_low']:.1f} to {lowest['floor_high']:.1f}."
     )
     answers = [

@@ -6,7 +6,11 @@ from personagap.verdicts.wording import ALPHA, HEADLINE, interval, table, words
 
 
 def instruments(
-    validated: pd.DataFrame, together: pd.Series, naive: pd.DataFrame, floors: pd.DataFrame, budget: pd.DataFrame
+    validated: pd.DataFrame,
+    together: pd.Series,
+    naive: pd.DataFrame,
+    floors: pd.DataFrame,
+    budget: pd.DataFrame,
 ) -> pd.DataFrame:
     """Answers to the questions of the instruments notebook: ``question answer``.
 
@@ -17,26 +21,34 @@ def instruments(
     floors : ``effects.power`` with the sizes of published tasks.
     budget : ``effects.split_budget``.
     """
-    tested, covered = (validated[validated["metric"] == metric] for metric in ("actual_error", "coverage"))
-    lowest, highest = (covered.loc[end] for end in (covered["estimate"].idxmin(), covered["estimate"].idxmax()))
+    tested, covered = (
+        validated[validated["metric"] == metric] for metric in ("actual_error", "coverage")
+    )
+    lowest, highest = (
+        covered.loc[end] for end in (covered["estimate"].idxmin(), covered["estimate"].idxmax())
+    )
     pooled, phrased = naive["estimate"]
     first, last, best = floors.iloc[0], floors.iloc[-1], budget.iloc[0]
     answers = {
         HEADLINE: _false_alarms(tested, together),
         "How often do the intervals cover the truth?": (
-            f"Between {_covered(lowest)} and {_covered(highest)} of the time, where 95% is promised, in "
+            f"Between {_covered(lowest)} and {_covered(highest)} of the time, where 95% is "
+            "promised, in "
             f"{covered['n'].iloc[0]:.0f} data sets each."
         ),
         "How often is an effect of one phrasing called one of identity?": (
-            f"By a paired test that pools phrasings, in {pooled:.0%} of data sets; with phrasing as a random factor, "
+            f"By a paired test that pools phrasings, in {pooled:.0%} of data sets; with "
+            "phrasing as a random factor, "
             f"in {phrased:.0%}."
         ),
         "What PB do identities show that make no difference?": (
-            f"{first['noise_floor']:.2f} points with {first['n_items']:.0f} items and {last['noise_floor']:.2f} with "
+            f"{first['noise_floor']:.2f} points with {first['n_items']:.0f} items and "
+            f"{last['noise_floor']:.2f} with "
             f"{last['n_items']:,.0f}, at {first['n_runs']:.0f} answers per item."
         ),
         "How is a budget best spent?": (
-            f"On {best['n_items']:.0f} items, {best['n_templates']:.0f} phrasings and {best['n_runs']:.0f} answers "
+            f"On {best['n_items']:.0f} items, {best['n_templates']:.0f} phrasings and "
+            f"{best['n_runs']:.0f} answers "
             f"each, which finds a contrast of {best['smallest_contrast']:.1f} points."
         ),
     }
@@ -46,10 +58,16 @@ def instruments(
 def _false_alarms(tested: pd.DataFrame, together: pd.Series) -> str:
     false = tested.loc[tested["ci_low"] > ALPHA, "estimator"]
     worst = tested.loc[tested["ci_high"].idxmax()]
-    shown = f"No, all but {', '.join(false)} are" if len(false) else f"Yes, none of {len(tested)} tests is shown to be"
+    shown = (
+        f"No, all but {', '.join(false)} are"
+        if len(false)
+        else f"Yes, none of {len(tested)} tests is shown to be"
+    )
     return (
-        f"{shown} {'within' if len(false) else 'beyond'} the 5% level; together {interval(together, form='.1%')} of "
-        f"{together['n']:,.0f} data sets without effect are called significant. But each test has only "
+        f"{shown} {'within' if len(false) else 'beyond'} the 5% level; together "
+        f"{interval(together, form='.1%')} of "
+        f"{together['n']:,.0f} data sets without effect are called significant. But each test "
+        "has only "
         f"{tested['n'].iloc[0]:.0f} of them: a "
         f"level of up to {worst['ci_high']:.0%} ({words(worst['estimator'])}) is not excluded."
     )
@@ -62,15 +80,17 @@ def _covered(row: pd.Series) -> str:
 def demo_model(agreement: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
     """Whether a demo model may be used: ``question answer``.
 
-    ``agreement`` has ``template task r``, the correlation of planted and true probabilities over cells, ``bias``
-    ``dimension planted true``, PB in points with the paper's phrasing.
+    ``agreement`` has ``template task r``, the correlation of planted and true probabilities over
+    cells, ``bias`` ``dimension planted true``, PB in points with the paper's phrasing.
     """
     paper = agreement.loc[agreement["template"] == "paper", "r"].min()
     worst = agreement.loc[agreement["r"].idxmin()]
     gap = (bias["true"] - bias["planted"]).abs().max()
     numbers = (
-        f"with the paper's phrasing r is at least {paper:.4f} in every task, in any phrasing {worst['r']:.4f} "
-        f"({worst['template']}, {words(worst['task'])}); no PB is more than {gap:.2f} points off. Exact, no sampling."
+        f"with the paper's phrasing r is at least {paper:.4f} in every task, in any phrasing "
+        f"{worst['r']:.4f} "
+        f"({worst['template']}, {words(worst['task'])}); no PB is more than {gap:.2f} points "
+        "off. Exact, no sampling."
     )
     good = "Yes" if paper >= 0.999 and gap < 0.2 else "No, not closely enough (r 0.999, 0.2 points)"
     return table([(HEADLINE, f"{good}: {numbers}")])
@@ -80,9 +100,12 @@ def speed(paired: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame:
     """Answers to the questions of the performance notebook, from the tables of ``performance``."""
     slow = jobs.loc[jobs["seconds"] > jobs["target"], "work"]
     late = f"All but {', '.join(slow)}" if len(slow) else "All"
-    took = "; ".join(f"{row.work}: {row.seconds:.1f} s of {row.target:g} s" for row in jobs.itertuples())
+    took = "; ".join(
+        f"{row.work}: {row.seconds:.1f} s of {row.target:g} s" for row in jobs.itertuples()
+    )
     ratios = "; ".join(
-        f"{row.work} {row.estimate:.1f} times {row.peer} ({row.ci_low:.1f} to {row.ci_high:.1f}, n = {row.n:.0f})"
+        f"{row.work} {row.estimate:.1f} times {row.peer} ({row.ci_low:.1f} to "
+        f"{row.ci_high:.1f}, n = {row.n:.0f})"
         for row in paired.itertuples()
     )
     faster = (HEADLINE, f"Speed as a multiple of the peer's: {ratios}.")

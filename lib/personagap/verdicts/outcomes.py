@@ -4,7 +4,10 @@ import pandas as pd
 
 from personagap.verdicts.wording import ALPHA, interval, table, tested, words
 
-ENDED = "Do the answers to some identities end otherwise: refused, blocked, empty, unfinished, too slow?"
+ENDED = (
+    "Do the answers to some identities end otherwise: refused, blocked, empty, unfinished, "
+    "too slow?"
+)
 BLOCKED = "Does the bias depend on whether what a filter blocks counts as harmless?"
 
 
@@ -19,8 +22,10 @@ def outcomes(
     Parameters
     ----------
     ended : of ``effects.contrasts`` on ``effects.outcomes``.
-    spread : of ``effects.personalization_bias`` on the same: do identities differ at all, asked in one test.
-    left_out, harmless : of ``effects.personalization_bias``, blocked answers left out, and counted as harmless.
+    spread : of ``effects.personalization_bias`` on the same: do identities differ at all, asked in
+        one test.
+    left_out, harmless : of ``effects.personalization_bias``, blocked answers left out, and counted
+        as harmless.
     """
     answers = []
     if ended is not None and len(ended):
@@ -36,17 +41,24 @@ def outcomes(
             for row in left_out.itertuples()
             if row.dimension in other and row.pb != other[row.dimension].pb
         ]
-        answers.append((BLOCKED, f"{'; '.join(parts)}." if parts else "No: they are the same either way."))
+        answers.append(
+            (BLOCKED, f"{'; '.join(parts)}." if parts else "No: they are the same either way.")
+        )
     return table(answers)
 
 
 def _differs(rows: pd.DataFrame, spread) -> str:
     rows = rows.sort_values("estimate", key=abs, ascending=False, kind="stable")
     found = rows[rows["p_adjusted"] < ALPHA]
-    named = [f"{words(row.contrast)} {interval(row, form='+.1f')} points" for row in rows.itertuples()]
+    named = [
+        f"{words(row.contrast)} {interval(row, form='+.1f')} points" for row in rows.itertuples()
+    ]
     if found.empty:
         none = f"none of {len(rows)} differences after Holm's correction; the largest is {named[0]}"
         if spread is not None and spread.p_adjusted < ALPHA:
             return f"identities differ ({tested(spread)}), though {none}"
         return none
-    return f"{len(found)} of {len(rows)} after Holm's correction, the largest: {'; '.join(named[: min(3, len(found))])}"
+    return (
+        f"{len(found)} of {len(rows)} after Holm's correction, the largest: "
+        f"{'; '.join(named[: min(3, len(found))])}"
+    )

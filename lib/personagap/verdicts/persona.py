@@ -1,4 +1,6 @@
-"""Verdicts on persona effects and on the checks of such an experiment, and the text alternatives of their figures."""
+"""Verdicts on persona effects and on the checks of such an
+experiment, and the text alternatives of their figures.
+"""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -7,14 +9,25 @@ import numpy as np
 import pandas as pd
 
 from personagap.personas import CONTROLS
-from personagap.verdicts.wording import ALPHA, HEADLINE, OPEN, corrected_pb, interval, table, tested, words
+from personagap.verdicts.wording import (
+    ALPHA,
+    HEADLINE,
+    OPEN,
+    corrected_pb,
+    interval,
+    table,
+    tested,
+    words,
+)
 
-#: Percent of the median persona's answers, unreadable or cut off, above which a verdict says so first.
+#: Percent of the median persona's answers, unreadable or cut off,
+#: above which a verdict says so first.
 MUCH = 20
 CHECKS = {
     "choice_mass": "Does the probability that falls on the choices at all depend on the identity?",
     "grading": "Which traps of the released graders change the scores of these very answers?",
-    "actions": "Are harmful requests declined, refuted or warned about in other shares for some identities?",
+    "actions": "Are harmful requests declined, refuted or warned about in other shares for "
+    "some identities?",
     "heeding": "Does the judge of harm itself react to identity words in an answer?",
     "carried": "Do answers carry the identity of their user more often than the control's do?",
     "additivity": "Do intersections score other than the sum of their parts predicts?",
@@ -29,17 +42,25 @@ def persona_effects(
     ``power`` is that of ``effects.detectable``, the others of the functions of these names.
     """
     lost = rates.groupby("task", sort=False)[["invalid_rate", "truncation_rate"]].median()
-    # The joint PB is at least that of each task, so what is not excluded of one is not excluded of all.
-    bias = bias.assign(ci_high=bias["ci_high"].mask(bias["dimension"] == "joint", bias["ci_high"].max()))
+    # The joint PB is at least that of each task, so what is not
+    # excluded of one is not excluded of all.
+    bias = bias.assign(
+        ci_high=bias["ci_high"].mask(bias["dimension"] == "joint", bias["ci_high"].max())
+    )
     bias = bias.assign(p_value=bias.get("p_adjusted", bias["p_value"]))
     headline = _headline(bias, contrasts, _caveat("joint", lost))
     answers = [(HEADLINE, headline)]
     answers += [
-        (f"Does {_task(row.dimension)} depend on the identity stated?", _bias(row, _caveat(row.dimension, lost)))
+        (
+            f"Does {_task(row.dimension)} depend on the identity stated?",
+            _bias(row, _caveat(row.dimension, lost)),
+        )
         for row in bias.itertuples()
     ]
     for task, rows in _of_identities(contrasts):
-        answers.append((f"Which identities differ from no system prompt on {_task(task)}?", _differences(rows)))
+        answers.append(
+            (f"Which identities differ from no system prompt on {_task(task)}?", _differences(rows))
+        )
     answers.append(("What is the smallest effect that these data can show?", _power(power)))
     readable = "How much of the probability falls on the choices?"
     if "choice_mass" not in rates:
@@ -48,39 +69,58 @@ def persona_effects(
 
 
 def control(described: Mapping[str, Any]) -> pd.DataFrame:
-    """Whether the control "none" is without a system prompt, from ``describe()`` of a model; no row if it is."""
+    """Whether the control "none" is without a system prompt, from
+    ``describe()`` of a model; no row if it is.
+    """
     own = described.get("default_system_prompt")
     if not own:
         return table([])
     answer = (
-        f"No: where none is given, the chat template of {described['model']} states one of its own ({own!r}). A "
-        "difference from the control none is one from that prompt; the control empty gives an explicit empty one."
+        f"No: where none is given, the chat template of {described['model']} states one of its "
+        f"own ({own!r}). A "
+        "difference from the control none is one from that prompt; the control empty gives an "
+        "explicit empty one."
     )
     return table([("Is the control none without a system prompt?", answer)])
 
 
 def persona_checks(**checks: pd.DataFrame | None) -> pd.DataFrame:
-    """Answers to `CHECKS`, from tables like those of ``effects.contrasts``; none of a check that was not made."""
-    assert checks.keys() <= CHECKS.keys(), f"no question in CHECKS for {sorted(checks.keys() - CHECKS.keys())}"
+    """Answers to `CHECKS`, from tables like those of
+    ``effects.contrasts``; none of a check that was not made.
+    """
+    assert checks.keys() <= CHECKS.keys(), (
+        f"no question in CHECKS for {sorted(checks.keys() - CHECKS.keys())}"
+    )
     answers = []
     for name, question in CHECKS.items():
         rows = checks.get(name)
         if rows is not None and len(rows):
-            rows = rows[~rows["contrast"].str.endswith("average of parts")]  # additivity is about sums
+            # Additivity is about sums.
+            rows = rows[~rows["contrast"].str.endswith("average of parts")]
             named = rows["task"].map(_task) + ", " + rows["contrast"].str.removesuffix(" of parts")
             answers.append((question, _differences(rows.assign(contrast=named))))
     return table(answers)
 
 
-def judge_corrected(card: pd.DataFrame | None, corrected: Mapping[str, pd.DataFrame] | None) -> pd.DataFrame:
-    """What safety is without the judge's errors, from its card and ``effects.judge_corrected`` of rates and bias."""
+def judge_corrected(
+    card: pd.DataFrame | None, corrected: Mapping[str, pd.DataFrame] | None
+) -> pd.DataFrame:
+    """What safety is without the judge's errors, from its card and
+    ``effects.judge_corrected`` of rates and bias.
+    """
     question = "How safe are the answers, corrected for the judge's errors?"
     if card is None or corrected is None:
-        answer = "Cannot be told: this judge was never measured. Label some answers, and give their file as labelled."
+        answer = (
+            "Cannot be told: this judge was never measured. Label some answers, and give "
+            "their file as labelled."
+        )
         return table([(question, answer)])
     youden = corrected["rates"]["youden"].iloc[0]
     if corrected["rates"]["estimate"].isna().all():
-        answer = f"Safety cannot be told: the judge is too poor (sensitivity + specificity − 1 is {youden:.2f})."
+        answer = (
+            "Safety cannot be told: the judge is too poor (sensitivity + specificity − 1 "
+            f"is {youden:.2f})."
+        )
         return table([(question, answer)])
     rates = corrected["rates"].query("persona == 'none'").itertuples()
     parts = [f"{_task(row.task)} {row.raw:.1f} → {interval(row, form='.1f')}%" for row in rates]
@@ -90,22 +130,34 @@ def judge_corrected(card: pd.DataFrame | None, corrected: Mapping[str, pd.DataFr
         for row in corrected["bias"].itertuples()
     ]
     labelled = card[(card["by"] == "model") & (card["metric"] == "sensitivity")]["estimate"]
-    found = f"The judge finds {100 * labelled.min():.0f}% of the harmless answers of the worst model on its card"
-    told = f"Without a system prompt, raw → corrected: {'; '.join(parts)}. Debiased PB in points: {'; '.join(spreads)}."
+    found = (
+        f"The judge finds {100 * labelled.min():.0f}% of the harmless answers of the worst "
+        "model on its card"
+    )
+    told = (
+        f"Without a system prompt, raw → corrected: {'; '.join(parts)}. Debiased PB in "
+        f"points: {'; '.join(spreads)}."
+    )
     return table([(question, f"{told} {found}." if len(labelled) else told)])
 
 
 def requests(counts: pd.DataFrame) -> pd.DataFrame:
-    """Whether requests failed, of the counts of ``ask.unanswered``: ``question answer``, no row if none did."""
+    """Whether requests failed, of the counts of ``ask.unanswered``:
+    ``question answer``, no row if none did.
+    """
     failed = counts[counts["failed"] > 0]
     if failed.empty:
         return table([])
-    left = ", ".join(f"{row.complete} of {row.items} {words(row.task)}" for row in failed.itertuples())
+    left = ", ".join(
+        f"{row.complete} of {row.items} {words(row.task)}" for row in failed.itertuples()
+    )
     number = (
-        f"{failed['failed'].sum():,} of {counts['requests'].sum():,} requests failed and count as missing, not wrong"
+        f"{failed['failed'].sum():,} of {counts['requests'].sum():,} requests failed and "
+        "count as missing, not wrong"
     )
     answer = (
-        f"No: {number}. A comparison leaves out the items that some of those compared got no answer to; everybody, "
+        f"No: {number}. A comparison leaves out the items that some of those compared got no "
+        "answer to; everybody, "
         f"controls included, got one to {left} items. Run again to ask the rest."
     )
     return table([("Was every request answered?", answer)])
@@ -122,10 +174,13 @@ def _of_identities(contrasts: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]
 
 
 def _caveat(dimension: str, lost: pd.DataFrame) -> str:
-    """What is to be said first if much of a task cannot be read: then bias may be one of the form of answers."""
+    """What is to be said first if much of a task cannot be read:
+    then bias may be one of the form of answers.
+    """
     rows = lost if dimension == "joint" else lost[lost.index == dimension]
     parts = [
-        f"{rows[column].max():.0f}% {what}{f' in {words(rows[column].idxmax())}' if dimension == 'joint' else ''}"
+        f"{rows[column].max():.0f}% "
+        f"{what}{f' in {words(rows[column].idxmax())}' if dimension == 'joint' else ''}"
         for column, what in (("invalid_rate", "unreadable"), ("truncation_rate", "cut off"))
         if rows[column].max() > MUCH
     ]
@@ -135,13 +190,22 @@ def _caveat(dimension: str, lost: pd.DataFrame) -> str:
 def _bias(row, caveat: str = "") -> str:
     but = f" ({caveat})" if caveat else ""
     if row.noise_floor == 0:
-        return f"Cannot be told{but}: all answers to each of the {row.n_items} items scored alike, right or wrong."
+        return (
+            f"Cannot be told{but}: all answers to each of the {row.n_items} items scored "
+            "alike, right or wrong."
+        )
     noise = f"no effect would give {row.noise_floor:.2f} ({tested(row)}, {row.n_items} items)"
     observed = f"PB {row.pb:.2f} points where {noise}"
     if row.p_value < ALPHA:
-        return f"Yes{caveat and f', but perhaps in the format of answers alone{but}'}: {observed}; {corrected_pb(row)}."
+        return (
+            f"Yes{caveat and f', but perhaps in the format of answers alone{but}'}: "
+            f"{observed}; {corrected_pb(row)}."
+        )
     high = max(row.ci_high, 0) ** 0.5
-    return f"Not distinguishable from noise{but}: {observed}; an effect up to {high:.2f} points is not excluded."
+    return (
+        f"Not distinguishable from noise{but}: {observed}; an effect up to {high:.2f} "
+        "points is not excluded."
+    )
 
 
 def _headline(bias: pd.DataFrame, contrasts: pd.DataFrame, caveat: str) -> str:
@@ -153,29 +217,44 @@ def _headline(bias: pd.DataFrame, contrasts: pd.DataFrame, caveat: str) -> str:
     if joint["p_value"] >= ALPHA:
         high = max(joint["ci_high"], 0) ** 0.5
         spread = corrected_pb(joint, "PB corrected for noise ")
-        return f"{OPEN}: {spread} points ({basis}); an effect up to {high:.2f} points is not excluded."
+        return (
+            f"{OPEN}: {spread} points ({basis}); an effect up to {high:.2f} points is not excluded."
+        )
     doubt = f", but perhaps in the format of answers alone ({caveat})" if caveat else ""
-    said = f"Yes{doubt}: a spread (PB) of {corrected_pb(joint, '')} points between identities ({basis})"
+    said = (
+        f"Yes{doubt}: a spread (PB) of {corrected_pb(joint, '')} points between identities "
+        f"({basis})"
+    )
     # The largest of many differences is picked, so its interval must hold for all at once.
-    found = _at_once(pd.concat([rows for _, rows in _of_identities(contrasts)])).query("p_adjusted < @ALPHA")
+    found = _at_once(pd.concat([rows for _, rows in _of_identities(contrasts)])).query(
+        "p_adjusted < @ALPHA"
+    )
     if found.empty:
         return f"{said}; no single identity is shown to differ from no system prompt."
     row = found.loc[found["estimate"].abs().idxmax()]
     who = words(row["contrast"].split(" − ")[0])
-    return f"{said}. Farthest from no system prompt: {who} in {_task(row['task'])}, {interval(row, form='+.1f')}."
+    return (
+        f"{said}. Farthest from no system prompt: {who} in {_task(row['task'])}, "
+        f"{interval(row, form='+.1f')}."
+    )
 
 
 def _power(power: pd.DataFrame) -> str:
     """An infinite size is one that this design never shows."""
     parts = [
-        f"{_task(row.task)} {row.smallest_contrast_holm:.1f} points of one identity, PB {row.smallest_pb:.1f}"
+        f"{_task(row.task)} {row.smallest_contrast_holm:.1f} points of one identity, PB "
+        f"{row.smallest_pb:.1f}"
         for row in power.replace(np.inf, np.nan).itertuples()
     ]
-    return f"With 80 % power, after Holm's correction: {'; '.join(parts)}.".replace("nan points", "none")
+    return f"With 80 % power, after Holm's correction: {'; '.join(parts)}.".replace(
+        "nan points", "none"
+    )
 
 
 def _at_once(rows: pd.DataFrame) -> pd.DataFrame:
-    """With intervals that hold for all identities of a task at once, where there are some: the largest is picked."""
+    """With intervals that hold for all identities of a task at once,
+    where there are some: the largest is picked.
+    """
     if "simultaneous_low" not in rows:
         return rows
     return rows.assign(ci_low=rows["simultaneous_low"], ci_high=rows["simultaneous_high"])
@@ -183,7 +262,11 @@ def _at_once(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _differences(rows: pd.DataFrame) -> str:
     untold = [words(name.split(" − ")[0]) for name in rows.loc[rows["estimate"].isna(), "contrast"]]
-    lacking = f" Not compared, for want of answers that say anything: {', '.join(untold)}." if untold else ""
+    lacking = (
+        f" Not compared, for want of answers that say anything: {', '.join(untold)}."
+        if untold
+        else ""
+    )
     rows = _at_once(rows[rows["estimate"].notna()])
     if rows.empty:
         return f"Cannot be told.{lacking}"
@@ -192,18 +275,33 @@ def _differences(rows: pd.DataFrame) -> str:
     if found.empty:
         widest = (rows["ci_high"] - rows["ci_low"]).max() / 2
         return f"None ({count}); each difference is known to within ±{widest:.1f} points.{lacking}"
-    largest = [f"{words(row.contrast.split(' − ')[0])} {interval(row, form='+.1f')}" for row in found[:3].itertuples()]
-    # Tests find that differences lean one way; of few large ones among many small their mean is known less well.
+    largest = [
+        f"{words(row.contrast.split(' − ')[0])} {interval(row, form='+.1f')}"
+        for row in found[:3].itertuples()
+    ]
+    # Tests find that differences lean one way; of few large ones among
+    # many small their mean is known less well.
     doubtful = int(((found["ci_low"] <= 0) & (found["ci_high"] >= 0)).sum())
-    yet = f"; the mean difference may still be 0 in {doubtful} of these, by their intervals" if doubtful else ""
+    yet = (
+        f"; the mean difference may still be 0 in {doubtful} of these, by their intervals"
+        if doubtful
+        else ""
+    )
     return f"{count}{yet}, the largest: {'; '.join(largest)} points.{lacking}"
 
 
 def _validity(rates: pd.DataFrame) -> str:
     if "choice_mass" in rates:
-        least, most = (rates.loc[getattr(rates["choice_mass"], end)()] for end in ("idxmin", "idxmax"))
-        ends = [f"{row['choice_mass']:.1f}% ({words(row['persona'])}, {_task(row['task'])})" for row in (least, most)]
-        chosen = f"The likeliest choice is right in {rates['accuracy'].median():.1f}% (median persona)."
+        least, most = (
+            rates.loc[getattr(rates["choice_mass"], end)()] for end in ("idxmin", "idxmax")
+        )
+        ends = [
+            f"{row['choice_mass']:.1f}% ({words(row['persona'])}, {_task(row['task'])})"
+            for row in (least, most)
+        ]
+        chosen = (
+            f"The likeliest choice is right in {rates['accuracy'].median():.1f}% (median persona)."
+        )
         return f"From {' to '.join(ends)}; scores are normalised over the choices. {chosen}"
     sentences = []
     for column, what in (("invalid_rate", "unreadable"), ("truncation_rate", "cut off")):
@@ -213,5 +311,7 @@ def _validity(rates: pd.DataFrame) -> str:
         else:
             typical = rates.loc[rates["task"] == worst["task"], column].median()
             whose = f"{words(worst['persona'])}, {_task(worst['task'])}"
-            sentences.append(f"{what}: at most {worst[column]:.1f}% ({whose}; median persona {typical:.1f}%)")
+            sentences.append(
+                f"{what}: at most {worst[column]:.1f}% ({whose}; median persona {typical:.1f}%)"
+            )
     return "; ".join(sentences).capitalize() + "."

@@ -30,9 +30,14 @@ def p(value: float) -> str:
 
 
 def tested(row) -> str:
-    """The p-value of a row of `results`, after correction where there was one, and over what that was."""
+    """The p-value of a row of `results`, after correction where
+    there was one, and over what that was.
+    """
     family = getattr(row, "family", "")
-    return f"{p(row.p_adjusted if isinstance(family, str) and family else row.p_value)}, {correction([family])}"
+    return (
+        f"{p(row.p_adjusted if isinstance(family, str) and family else row.p_value)}, "
+        f"{correction([family])}"
+    )
 
 
 def correction(families: Iterable[str]) -> str:
@@ -42,15 +47,21 @@ def correction(families: Iterable[str]) -> str:
 
 def interval(row, form: str = ".3f") -> str:
     """The estimate of a row of `results`, with its interval."""
-    return "{} [{}, {}]".format(*(format(number, form) for number in (row.estimate, row.ci_low, row.ci_high)))
+    return "{} [{}, {}]".format(
+        *(format(number, form) for number in (row.estimate, row.ci_low, row.ci_high))
+    )
 
 
 def corrected_pb(row, what: str = "corrected for noise ") -> str:
-    """The root of the debiased PB² of ``effects.personalization_bias``, 0 where that is negative."""
+    """The root of the debiased PB² of
+    ``effects.personalization_bias``, 0 where that is negative.
+    """
     roots = (max(value, 0) ** 0.5 for value in (row.debiased_pb2, row.ci_low, row.ci_high))
     found, apart = row.p_value < ALPHA, row.ci_low > 0
     split = (
-        f"; test and interval disagree: the interval {'excludes' if apart else 'includes'} 0" if found != apart else ""
+        f"; test and interval disagree: the interval {'excludes' if apart else 'includes'} 0"
+        if found != apart
+        else ""
     )
     return what + "{:.2f} [{:.2f}, {:.2f}]".format(*roots) + split
 
@@ -66,11 +77,15 @@ def shown(row, above: str, below: str, neither: str) -> str:
 
 
 def listed(rows: pd.DataFrame, *names: str) -> str:
-    """The estimate and interval of each row, after the columns ``names`` that name it; shares in percent."""
+    """The estimate and interval of each row, after the columns
+    ``names`` that name it; shares in percent.
+    """
     said = []
     for _, row in rows.iterrows():
         form = ".1%" if row["unit"] == "share" else ".2f"
-        said.append(f"{', '.join(words(str(row[name])) for name in names)} {interval(row, form=form)}")
+        said.append(
+            f"{', '.join(words(str(row[name])) for name in names)} {interval(row, form=form)}"
+        )
     return "; ".join(said)
 
 
@@ -93,8 +108,16 @@ def describe(title: str, table: pd.DataFrame, names: Sequence[str], *values: str
     for row in table.head(LONGEST).to_dict("records"):
         numbers = []
         for value in values:
-            ends = value if f"{value}_low" in row else "ci" if "ci_low" in row and value == values[0] else None
-            between = f" [{number(row[f'{ends}_low'])}, {number(row[f'{ends}_high'])}]" if ends else ""
+            ends = (
+                value
+                if f"{value}_low" in row
+                else "ci"
+                if "ci_low" in row and value == values[0]
+                else None
+            )
+            between = (
+                f" [{number(row[f'{ends}_low'])}, {number(row[f'{ends}_high'])}]" if ends else ""
+            )
             numbers.append(f"{words(value)} {number(row[value])}{between}")
         rows.append(f"{', '.join(words(str(row[name])) for name in names)}: {', '.join(numbers)}")
     more = f"; and {len(table) - LONGEST} more" if len(table) > LONGEST else ""

@@ -4,7 +4,14 @@ from functools import partial
 
 from personagap import embeddings
 from personagap.personalllm.adaptation import runlog
-from personagap.personalllm.adaptation.icl import CONTROLS, STRATEGIES, Examples, Study, plan_study, source_arms
+from personagap.personalllm.adaptation.icl import (
+    CONTROLS,
+    STRATEGIES,
+    Examples,
+    Study,
+    plan_study,
+    source_arms,
+)
 from personagap.personalllm.adaptation.neighbours import KINDS, NEAR, neighbour_arms, quality
 from personagap.personalllm.adaptation.outcomes import (
     by_database,
@@ -19,5 +26,6 @@ from personagap.personalllm.adaptation.outcomes import (
     summarise,
 )
 
-#: Unit vectors of prompts or responses; stop words stay, as style is in them. The paper's: dunzhang/stella_en_400M_v5.
+#: Unit vectors of prompts or responses; stop words stay, as style is in
+#: them. The paper's: dunzhang/stella_en_400M_v5.
 embed = partial(embeddings.embed, dimensions=64, stop_words=None)

@@ -16,8 +16,9 @@ from personagap.personalllm import users
 
 #: Arm → what of the user's own examples it shows.
 STRATEGIES = {"own": "winning", "losing": "losing", "both": "both", "mislabelled": "mislabelled"}
-#: Arms that show others' winners: of a stranger for each example, of one stranger, of most users, and of user 0 for
-#: everybody, whose weights meet raw rewards in another order, as in the authors' code (P1).
+#: Arms that show others' winners: of a stranger for each example, of one stranger, of most users,
+#: and of user 0 for everybody, whose weights meet raw rewards in another order, as in the authors'
+#: code (P1).
 CONTROLS = ("other people's", "a random user's", "the population's", "user 0's")
 #: The model's chat template; none, as in the authors' code (P8).
 TEMPLATES = ("chat", "plain")
@@ -48,43 +49,61 @@ class Study:
 
 
 class Examples(NamedTuple):
-    """(n_users, k) rows of ``Study.prompts``, and columns of the responses shown; most similar first."""
+    """(n_users, k) rows of ``Study.prompts``, and columns of the
+    responses shown; most similar first.
+    """
 
     prompts: np.ndarray
     liked: np.ndarray
     disliked: np.ndarray
 
 
-def plan_study(table: pd.DataFrame, weights: pd.DataFrame, normalization: str, reference: str, seed: int = 0) -> Study:
+def plan_study(
+    table: pd.DataFrame, weights: pd.DataFrame, normalization: str, reference: str, seed: int = 0
+) -> Study:
     """Deal test prompts to users, different ones as far as they go.
 
-    ``table`` is of ``datasets.load_personalllm``, ``weights`` of ``users.dirichlet``, ``normalization`` of
-    ``users.rewards``; ``reference`` ends the name of the response model that win rates are against.
+    ``table`` is of ``datasets.load_personalllm``, ``weights`` of ``users.dirichlet``,
+    ``normalization`` of ``users.rewards``; ``reference`` ends the name of the response model that
+    win rates are against.
     """
     responses = table["text"].to_numpy().reshape(-1, table["response"].nunique())
-    first, names = table.iloc[:: responses.shape[1]], table["response_model"].iloc[: responses.shape[1]]
+    first, names = (
+        table.iloc[:: responses.shape[1]],
+        table["response_model"].iloc[: responses.shape[1]],
+    )
     matches = np.flatnonzero(names.str.endswith(str(reference)))
     if len(matches) != 1:
-        raise UserError(f"reference {reference!r} ends {len(matches)} of the response models: {', '.join(names)}")
+        raise UserError(
+            f"reference {reference!r} ends {len(matches)} of the response models: "
+            f"{', '.join(names)}"
+        )
     test, train = (np.flatnonzero(first["split"] == split) for split in ("test", "train"))
     if not (len(test) and len(train)):
-        raise UserError(f"{len(train)} training and {len(test)} test prompts: users need both, load all splits")
+        raise UserError(
+            f"{len(train)} training and {len(test)} test prompts: users need both, load all splits"
+        )
     target = np.resize(np.random.default_rng(seed).permutation(test), len(weights))
     rewards = users.rewards(table, normalization), users.rewards(table, "raw")
     texts, models = first["prompt_text"].to_numpy(), list(weights)
     unit = "raw units" if normalization == "raw" else "z units"
-    return Study(texts, responses, *rewards, weights.to_numpy(), models, target, train, int(matches[0]), unit)
+    return Study(
+        texts, responses, *rewards, weights.to_numpy(), models, target, train, int(matches[0]), unit
+    )
 
 
 def nearest(queries: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
-    """Rows of ``database`` (n, d) nearest to ``queries`` (m, d) by cosine: (m, k). Memory does not grow with m × n.
+    """Rows of ``database`` (n, d) nearest to ``queries`` (m, d) by
+    cosine: (m, k). Memory does not grow with m × n.
 
     In double precision: cosines of short texts differ by less than single precision tells apart.
     """
     if not 1 <= k <= len(database):
-        raise UserError(f"{k} examples or neighbours of only {len(database)}: ask for 1 to {len(database)}")
-    # Of unit vectors the nearest by cosine are those by distance, which scikit-learn finds without sorting them all.
-    # A tree does not help in hundreds of dimensions.
+        raise UserError(
+            f"{k} examples or neighbours of only {len(database)}: ask for 1 to {len(database)}"
+        )
+    # Of unit vectors the nearest by cosine are those by distance, which scikit-learn finds without
+    # sorting them all. A tree does not help in hundreds of dimensions.
     units = [normalize(np.asarray(each, float)) for each in (database, queries)]
     index = NearestNeighbors(n_neighbors=k, metric="euclidean", algorithm="brute").fit(units[0])
     return index.kneighbors(units[1], return_distance=False)
@@ -103,21 +122,27 @@ def favourites(study: Study, prompts: np.ndarray) -> list[np.ndarray]:
     return [users.vote_shares(each).argmax(axis=1)[where].reshape(prompts.shape) for each in votes]
 
 
-def source_arms(study: Study, vectors: np.ndarray, k: int, alpha: float, seed: int = 0) -> dict[str, Examples]:
-    """The ``k`` training prompts most similar to each user's, with the user's examples and those of `CONTROLS`.
+def source_arms(
+    study: Study, vectors: np.ndarray, k: int, alpha: float, seed: int = 0
+) -> dict[str, Examples]:
+    """The ``k`` training prompts most similar to each user's, with
+    the user's examples and those of `CONTROLS`.
 
     Parameters
     ----------
     vectors : (n_prompts, d) embeddings of the prompts.
-    alpha : of the Dirichlet distribution of n_users · k strangers, each of whom chooses one example for one user
-        alone. Did the users choose for each other, one of them would be in the controls of many, and intervals that
-        take users for independent would cover 80 % instead of 95 %.
+    alpha : of the Dirichlet distribution of n_users · k strangers, each of whom chooses one example
+        for one user alone. Did the users choose for each other, one of them would be in the
+        controls of many, and intervals that take users for independent would cover 80 % instead of
+        95 %.
     """
     n, models = study.weights.shape
     prompts = study.train[nearest(vectors[study.target], vectors[study.train], k)]
     others = users.dirichlet(n * k, alpha, [seed, 1], study.models).to_numpy().reshape(n, k, models)
     rewards = study.rewards[prompts]
-    order = [study.models.index(name) for name in CODE_ORDER if name in study.models] or slice(None, None, -1)
+    order = [study.models.index(name) for name in CODE_ORDER if name in study.models] or slice(
+        None, None, -1
+    )
     labelled = {
         "own": extremes(study.weights[:, None], rewards),
         "other people's": extremes(others, rewards),
@@ -129,11 +154,15 @@ def source_arms(study: Study, vectors: np.ndarray, k: int, alpha: float, seed: i
     return dict.fromkeys(STRATEGIES, arms["own"]) | arms
 
 
-def chats(study: Study, arm: str, shown: Examples | None, shots: int, max_characters: int = 24_000) -> list:
-    """One chat per user: ``shots`` examples, then the test prompt, worded as in ``data/prompts/icl_*.txt``.
+def chats(
+    study: Study, arm: str, shown: Examples | None, shots: int, max_characters: int = 24_000
+) -> list:
+    """One chat per user: ``shots`` examples, then the test prompt,
+    worded as in ``data/prompts/icl_*.txt``.
 
-    "mislabelled" shows the disliked responses as liked. The farthest examples are left out of a prompt that
-    would exceed ``max_characters`` (about the authors' 7,000 tokens), so some hold fewer than ``shots`` (P9).
+    "mislabelled" shows the disliked responses as liked. The farthest examples are left out of a
+    prompt that would exceed ``max_characters`` (about the authors' 7,000 tokens), so some hold
+    fewer than ``shots`` (P9).
     """
     if shown is None or shots == 0:
         return [[{"role": "user", "content": prompt}] for prompt in study.prompts[study.target]]
@@ -142,7 +171,8 @@ def chats(study: Study, arm: str, shown: Examples | None, shots: int, max_charac
     liked, disliked = (study.responses[shown.prompts, side] for side in shown[1:])
     liked = disliked if arm == "mislabelled" else liked
     sides = (each[:, :shots].tolist() for each in (study.prompts[shown.prompts], liked, disliked))
-    written, fill = [], functools.cache(prompts.fill)  # thousands of users are shown some hundred examples
+    # Thousands of users are shown some hundred examples.
+    written, fill = [], functools.cache(prompts.fill)
     for prompt, *rows in zip(study.prompts[study.target], *sides, strict=True):
         examples = zip(*rows, strict=True)
         parts = [fill(example, prompt=past, liked=up, disliked=down) for past, up, down in examples]
@@ -154,10 +184,14 @@ def chats(study: Study, arm: str, shown: Examples | None, shots: int, max_charac
 
 
 def reader(lm: Model, template: str) -> Model:
-    """``lm``, reading by its chat template ("chat") or by none ("plain"), as in the authors' code (P8)."""
+    """``lm``, reading by its chat template ("chat") or by none
+    ("plain"), as in the authors' code (P8).
+    """
     one_of(TEMPLATES, "template", template)
     if template == "chat":
         return lm
     if not isinstance(lm, Formatted):
-        raise UserError(f"model {lm.id}: a server always applies the chat template; use templates=['chat']")
+        raise UserError(
+            f"model {lm.id}: a server always applies the chat template; use templates=['chat']"
+        )
     return lm.formatted(template)

@@ -12,38 +12,57 @@ from personagap.paths import regular
 from personagap.results import result
 
 #: What tells the configurations of meta-learning apart.
-CONFIGURATION = ["user_embedding_type", "user_embedding_computed_from_n_pr", "n_similar_users_to_retrieve", "db_users"]
+CONFIGURATION = [
+    "user_embedding_type",
+    "user_embedding_computed_from_n_pr",
+    "n_similar_users_to_retrieve",
+    "db_users",
+]
 RESULTS = ["total_score", "win_rate_against_gpt4o"]
 #: Test users of every logged run, with one prompt each (arXiv 2409.20296).
 TEST_USERS = 1000
 
 
 def load(folder: str | Path, missing_ok: bool = True) -> pd.DataFrame | None:
-    """The log ``personalllm_runs*.csv`` in ``folder``, one row per run in the authors' columns; None if there is none.
+    """The log ``personalllm_runs*.csv`` in ``folder``, one row per run in
+    the authors' columns; None if there is none.
 
-    Scores are in z units, win rates in percent. ``method`` shortens ``algorithm``; ``db_users`` is the size in
-    ``meta_learning_dataset``, which means something for meta-learning alone (P11). Until 20 August 2024 a bug of
-    KShotICL showed losing responses as liked: those runs are "losing_as_winning_only" here (P25).
+    Scores are in z units, win rates in percent. ``method`` shortens ``algorithm``; ``db_users`` is
+    the size in ``meta_learning_dataset``, which means something for meta-learning alone (P11).
+    Until 20 August 2024 a bug of KShotICL showed losing responses as liked: those runs are
+    "losing_as_winning_only" here (P25).
     """
     file = min(Path(folder).glob("personalllm_runs*.csv"), default=None)
     if file is None and not missing_ok:
-        raise UserError(f"no personalllm_runs*.csv in {folder}: give the folder that holds it, or none")
+        raise UserError(
+            f"no personalllm_runs*.csv in {folder}: give the folder that holds it, or none"
+        )
     if file is None:
         return None
     with explained(f"{file}: not a log of runs", "give the authors' file as it was released"):
         log = pd.read_csv(regular(file)).rename_axis("row")
-        named = ["algorithm", "responses_to_include", "num_shots", "datetime", "meta_learning_dataset"]
-        check(log.set_axis(log.index + 2), str(file), [*named, *CONFIGURATION[:3], *RESULTS])  # row 1 is the header
+        named = [
+            "algorithm",
+            "responses_to_include",
+            "num_shots",
+            "datetime",
+            "meta_learning_dataset",
+        ]
+        # Row 1 is the header.
+        check(log.set_axis(log.index + 2), str(file), [*named, *CONFIGURATION[:3], *RESULTS])
         log["method"] = log["algorithm"].str.removesuffix("Algorithm")
         size = log["meta_learning_dataset"].str.extract(r"(\d+)(k?)$")
         log["db_users"] = size[0].astype(int) * size[1].map({"k": 1000, "": 1})
         swapped = (log["method"] == "KShotICL") & (log["responses_to_include"] == "losing_only")
-        log.loc[swapped & (log["datetime"] < "2024-08-20"), "responses_to_include"] = "losing_as_winning_only"
+        log.loc[swapped & (log["datetime"] < "2024-08-20"), "responses_to_include"] = (
+            "losing_as_winning_only"
+        )
         return log.astype(dict.fromkeys([*CONFIGURATION[1:3]], int) | dict.fromkeys(RESULTS, float))
 
 
 def compare_rates(a: float, b: float) -> pd.DataFrame:
-    """Difference of two logged win rates (percent), as if of different users: the log holds no answers to pair.
+    """Difference of two logged win rates (percent), as if of
+    different users: the log holds no answers to pair.
 
     `results`, one row, in points, with ``value_a value_b`` and z as ``statistic``.
 
@@ -55,14 +74,32 @@ def compare_rates(a: float, b: float) -> pd.DataFrame:
     n, counts = TEST_USERS, np.array([a, b]) * TEST_USERS / 100
     z, p_value = proportions_ztest(counts, n)
     low, high = confint_proportions_2indep(counts[0], n, counts[1], n, method="newcomb")
-    row = {"estimate": a - b, "ci_low": 100 * low, "ci_high": 100 * high, "p_value": p_value, "n": n}
-    row |= {"p_adjusted": p_value, "family": "win rate (1 test)", "value_a": a, "value_b": b, "statistic": z}
-    same = {"metric": "win rate", "unit": "points", "method": "z test of two proportions, Newcombe interval"}
+    row = {
+        "estimate": a - b,
+        "ci_low": 100 * low,
+        "ci_high": 100 * high,
+        "p_value": p_value,
+        "n": n,
+    }
+    row |= {
+        "p_adjusted": p_value,
+        "family": "win rate (1 test)",
+        "value_a": a,
+        "value_b": b,
+        "statistic": z,
+    }
+    same = {
+        "metric": "win rate",
+        "unit": "points",
+        "method": "z test of two proportions, Newcombe interval",
+    }
     return result([row], [], **same)
 
 
 def _chance(rates: pd.Series) -> tuple[float, np.ndarray]:
-    """Standard error of a win rate, and sorted deviations from their mean of as many standard normal errors."""
+    """Standard error of a win rate, and sorted deviations from their
+    mean of as many standard normal errors.
+    """
     draws = np.random.default_rng(0).standard_normal((20_000, len(rates)))
     draws = np.sort(draws - draws.mean(axis=1, keepdims=True), axis=1)
     return (rates.mean() * (100 - rates.mean()) / TEST_USERS) ** 0.5, draws
@@ -71,29 +108,41 @@ def _chance(rates: pd.Series) -> tuple[float, np.ndarray]:
 def ordered(log: pd.DataFrame) -> pd.DataFrame:
     """The meta-learning runs by win rate, with ``rank chance_low chance_high plotted``.
 
-    Equally good runs with independent errors would have 95 % of the values of that rank in ``chance_low`` to
-    ``chance_high``; ``plotted`` marks those in the paper's figure (P6).
+    Equally good runs with independent errors would have 95 % of the values of that rank in
+    ``chance_low`` to ``chance_high``; ``plotted`` marks those in the paper's figure (P6).
     """
-    runs = log[log["method"] == "MetaLearnKShotICL"].sort_values("win_rate_against_gpt4o", ignore_index=True)
+    runs = log[log["method"] == "MetaLearnKShotICL"].sort_values(
+        "win_rate_against_gpt4o", ignore_index=True
+    )
     error, draws = _chance(runs["win_rate_against_gpt4o"])
-    low, high = runs["win_rate_against_gpt4o"].mean() + error * np.quantile(draws, [0.025, 0.975], axis=0)
+    low, high = runs["win_rate_against_gpt4o"].mean() + error * np.quantile(
+        draws, [0.025, 0.975], axis=0
+    )
     plotted = (runs[CONFIGURATION[1:]] == [5, 5, 1000]).all(axis=1)
-    return runs.assign(rank=range(1, len(runs) + 1), chance_low=low, chance_high=high, plotted=plotted)
+    return runs.assign(
+        rank=range(1, len(runs) + 1), chance_low=low, chance_high=high, plotted=plotted
+    )
 
 
-def selection_effect(rates: pd.Series, correlations: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)) -> pd.DataFrame:
+def selection_effect(
+    rates: pd.Series, correlations: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
+) -> pd.DataFrame:
     """How good the best of many runs looks on the test set that chose it, if all are equally good.
 
-    Win rates (percent) of equally good runs scatter with variance p (1 − p) / n. Runs share their test users, so a
-    part of that error is common to all and selects nothing; the log does not tell how much, so it is varied.
+    Win rates (percent) of equally good runs scatter with variance p (1 − p) / n. Runs share their
+    test users, so a part of that error is common to all and selects nothing; the log does not tell
+    how much, so it is varied.
 
-    `results`, one row per assumed ``correlation`` of errors, in points: the selection effect of ``n`` runs, that is
-    what the expected maximum of equally good ones, ``best_by_chance``, has above their ``mean``; ``p_value`` is the
-    chance of a best as good as the one seen. Beside it ``best sd_observed sd_chance`` and ``shrunken_best``: by
-    empirical Bayes with moments, what the best would show on new users.
+    `results`, one row per assumed ``correlation`` of errors, in points: the selection effect of
+    ``n`` runs, that is what the expected maximum of equally good ones, ``best_by_chance``, has
+    above their ``mean``; ``p_value`` is the chance of a best as good as the one seen. Beside it
+    ``best sd_observed sd_chance`` and ``shrunken_best``: by empirical Bayes with moments, what the
+    best would show on new users.
     """
     error, draws = _chance(rates)
-    table = pd.DataFrame({"correlation": correlations, "n": len(rates), "mean": rates.mean(), "best": rates.max()})
+    table = pd.DataFrame(
+        {"correlation": correlations, "n": len(rates), "mean": rates.mean(), "best": rates.max()}
+    )
     noise, above = error * np.sqrt(1 - table["correlation"]), rates.max() - rates.mean()
     table["sd_observed"], table["sd_chance"] = rates.std(), noise
     table["estimate"] = noise * draws[:, -1].mean()

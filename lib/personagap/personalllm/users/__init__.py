@@ -1,7 +1,13 @@
 """Simulated users: populations from reward models, what they like, and whose opinions they have."""
 
 from personagap.datasets.personalllm import REWARD_MODELS
-from personagap.personalllm.users.heterogeneity import dependence, entropy, heterogeneity, heterogeneity_change, wins
+from personagap.personalllm.users.heterogeneity import (
+    dependence,
+    entropy,
+    heterogeneity,
+    heterogeneity_change,
+    wins,
+)
 from personagap.personalllm.users.opinions import representativeness, simulated_opinions, survey
 from personagap.personalllm.users.population import dirichlet, rewards, scores, vote_shares, winners
 from personagap.personalllm.users.regressions import compare_regressions, regressions

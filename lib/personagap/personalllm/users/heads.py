@@ -1,7 +1,9 @@
-"""Reward models whose authors published a class of their own: a language model and one linear map of its last state.
+"""Reward models whose authors published a class of their own: a
+language model and one linear map of its last state.
 
-The state is that of the last token which is not padding. Layout of the weights: LAION-AI/Open-Assistant,
-``model_training/models/reward_model.py``; PKU-Alignment/safe-rlhf, ``safe_rlhf/models/score_model``.
+The state is that of the last token which is not padding. Layout of the weights:
+LAION-AI/Open-Assistant, ``model_training/models/reward_model.py``; PKU-Alignment/safe-rlhf,
+``safe_rlhf/models/score_model``.
 """
 
 from torch import nn

@@ -10,29 +10,39 @@ from personagap import gap
 from personagap.errors import UserError
 from personagap.personalllm.users.population import dirichlet, vote_shares, winners
 
-#: Numbers of distinct winners → the label of their bar in the paper, whose bins are off by one (P3).
+#: Numbers of distinct winners → the label of their bar in the
+#: paper, whose bins are off by one (P3).
 IN_PAPER = {"1": "dropped", "2–3": "≤2", "4": "3", "5": "4", "6": "5", "7–8": "≥6"}
 _BIN = np.array(["", "1", "2–3", "2–3", "4", "5", "6", "7–8", "7–8"])
 #: Words of the entropy analysis: anywhere in the prompt, or first in it.
-SUBJECTIVE, OBJECTIVE = ("imagine", "opinion", "poem", "taste"), ("who", "what", "where", "when", "why")
+SUBJECTIVE, OBJECTIVE = (
+    ("imagine", "opinion", "poem", "taste"),
+    ("who", "what", "where", "when", "why"),
+)
 
 
-def heterogeneity(rewards: np.ndarray, population: dict[str, Any], **how: Unpack[gap.How]) -> pd.DataFrame:
-    """Share of the prompts by the votes of their top response, and by their number of distinct winners.
+def heterogeneity(
+    rewards: np.ndarray, population: dict[str, Any], **how: Unpack[gap.How]
+) -> pd.DataFrame:
+    """Share of the prompts by the votes of their top response,
+    and by their number of distinct winners.
 
     Parameters
     ----------
     rewards : (prompts, responses, reward models), see ``users.rewards``.
-    population : ``alpha``, ``n_users`` and ``seed`` of ``users.dirichlet``, and optionally ``n_reward_models``:
-        so many are drawn ten times at random, and the result is the mean over these populations.
-    how : of the intervals, which resample the prompts; users and sets of reward models stay as drawn.
+    population : ``alpha``, ``n_users`` and ``seed`` of ``users.dirichlet``, and optionally
+        ``n_reward_models``: so many are drawn ten times at random, and the result is the mean over
+        these populations.
+    how : of the intervals, which resample the prompts; users and sets of reward models stay as
+        drawn.
 
     Returns
     -------
-    `results`, with the keys ``alpha measure bin`` and ``n_users n_reward_models in_paper``. Measure "top_share":
-    share of the prompts whose top response has at most 50 %, 75 % or 95 % of the votes; "distinct_winners": share
-    with so many responses that win a vote, ``in_paper`` the label that the published figure puts on that bar (P3).
-    Shares are in [0, 1]; ``n`` counts prompts × sets of reward models.
+    `results`, with the keys ``alpha measure bin`` and ``n_users n_reward_models in_paper``. Measure
+    "top_share": share of the prompts whose top response has at most 50 %, 75 % or 95 % of the
+    votes; "distinct_winners": share with so many responses that win a vote, ``in_paper`` the label
+    that the published figure puts on that bar (P3). Shares are in [0, 1]; ``n`` counts prompts ×
+    sets of reward models.
     """
     found = _means(_prompts(rewards, **population), "share", ["measure", "bin"], how)
     found.insert(0, "alpha", population["alpha"])
@@ -44,32 +54,51 @@ def heterogeneity(rewards: np.ndarray, population: dict[str, Any], **how: Unpack
 def heterogeneity_change(
     rewards: np.ndarray, before: dict[str, Any], after: dict[str, Any], **how: Unpack[gap.How]
 ) -> pd.DataFrame:
-    """What changes between two populations of `heterogeneity` that vote on the same prompts, paired by prompt.
+    """What changes between two populations of `heterogeneity` that
+    vote on the same prompts, paired by prompt.
 
-    `results`, with the keys ``measure bin``: the difference of the shares, after − before, in points.
+    `results`, with the keys ``measure bin``: the difference of the shares, after − before, in
+    points.
     """
     key = ["measure", "bin", "prompt"]
-    shares = [_prompts(rewards, **each).groupby(key, sort=False)["share"].mean() for each in (before, after)]
+    shares = [
+        _prompts(rewards, **each).groupby(key, sort=False)["share"].mean()
+        for each in (before, after)
+    ]
     change = (shares[1] - shares[0]).rename("change").reset_index()
     found = _means(change, "change", key[:2], how, differences=True)
     limits = ["estimate", "ci_low", "ci_high"]
     return found.assign(**100 * found[limits], unit="points")
 
 
-def dependence(rewards: np.ndarray, varied: dict[str, list[dict[str, Any]]], **how: Unpack[gap.How]) -> pd.DataFrame:
-    """`heterogeneity` of several populations; ``varied`` names in a column ``varies`` what tells them apart."""
+def dependence(
+    rewards: np.ndarray, varied: dict[str, list[dict[str, Any]]], **how: Unpack[gap.How]
+) -> pd.DataFrame:
+    """`heterogeneity` of several populations; ``varied`` names in a
+    column ``varies`` what tells them apart.
+    """
     tables = [
-        heterogeneity(rewards, each, **how).assign(varies=name) for name, these in varied.items() for each in these
+        heterogeneity(rewards, each, **how).assign(varies=name)
+        for name, these in varied.items()
+        for each in these
     ]
     return pd.concat(tables)
 
 
 def _means(
-    table: pd.DataFrame, value: str, by: list[str], how: gap.How, *, differences: bool = False, unit: str = "share"
+    table: pd.DataFrame,
+    value: str,
+    by: list[str],
+    how: gap.How,
+    *,
+    differences: bool = False,
+    unit: str = "share",
 ) -> pd.DataFrame:
     """Mean of ``value`` by group, a metric of its own, with an interval over prompts."""
     how = {"cluster": "prompt", **how}
-    return gap.means(table, value, by, differences=differences, **how).assign(metric=value, unit=unit)
+    return gap.means(table, value, by, differences=differences, **how).assign(
+        metric=value, unit=unit
+    )
 
 
 def _prompts(
@@ -95,19 +124,24 @@ def _prompts(
 
 
 def wins(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> pd.DataFrame:
-    """Share of the votes that each response model wins, over prompts: `results` with the key ``response_model``.
+    """Share of the votes that each response model wins, over prompts:
+    `results` with the key ``response_model``.
 
-    ``table`` is that of ``datasets.load_personalllm``, ``shares`` (prompts, responses) its ``users.vote_shares``.
+    ``table`` is that of ``datasets.load_personalllm``, ``shares`` (prompts, responses) its
+    ``users.vote_shares``.
     """
     votes = table[["prompt", "response_model"]].assign(share=shares.ravel())
-    return _means(votes, "share", ["response_model"], how).sort_values("estimate", ascending=False, ignore_index=True)
+    return _means(votes, "share", ["response_model"], how).sort_values(
+        "estimate", ascending=False, ignore_index=True
+    )
 
 
 def entropy(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> pd.DataFrame:
-    """Entropy of the votes by words of the prompt: `results` with the keys ``kind keyword``, in nats.
+    """Entropy of the votes by words of the prompt: `results`
+    with the keys ``kind keyword``, in nats.
 
-    "subjective" prompts hold the word anywhere, "objective" ones begin with it; a prompt can be in several
-    groups, or in "overall" alone. log 8 = 2.08 is the most that eight responses allow.
+    "subjective" prompts hold the word anywhere, "objective" ones begin with it; a prompt can be in
+    several groups, or in "overall" alone. log 8 = 2.08 is the most that eight responses allow.
     """
     first = table.drop_duplicates("prompt")
     text = first["prompt_text"].str.lower()
@@ -116,4 +150,10 @@ def entropy(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> 
     groups |= {("subjective", word): text.str.contains(word, regex=False) for word in SUBJECTIVE}
     groups |= {("objective", word): text.str.match(rf"\W*{word}\b") for word in OBJECTIVE}
     parts = {group: first[inside] for group, inside in groups.items() if sum(inside) > 1}
-    return _means(pd.concat(parts, names=["kind", "keyword"]), "entropy", ["kind", "keyword"], how, unit="nats")
+    return _means(
+        pd.concat(parts, names=["kind", "keyword"]),
+        "entropy",
+        ["kind", "keyword"],
+        how,
+        unit="nats",
+    )

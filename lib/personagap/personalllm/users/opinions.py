@@ -1,4 +1,6 @@
-"""Whose opinions do simulated users have? Representativeness on OpinionQA (arXiv 2409.20296, §3.3)."""
+"""Whose opinions do simulated users have? Representativeness on
+OpinionQA (arXiv 2409.20296, §3.3).
+"""
 
 from itertools import product
 from typing import Unpack
@@ -11,17 +13,20 @@ from personagap.errors import UserError
 from personagap.gap.resampling import How, resample
 from personagap.results import result
 
-#: What the distance of two answers is divided by: the range of the ordinals, as OpinionQA does, or the number of
-#: options less one, as PersonalLLM does for itself. They differ where a midpoint was inserted (P5).
+#: What the distance of two answers is divided by: the range of the ordinals, as OpinionQA does, or
+#: the number of options less one, as PersonalLLM does for itself. They differ where a midpoint was
+#: inserted (P5).
 DISTANCES = ("max−min", "options−1")
 
 
 def simulated_opinions(opinions: Opinions, weights: pd.DataFrame) -> pd.DataFrame:
-    """Answers of simulated users and of what they are to be compared with: ``model question distribution``.
+    """Answers of simulated users and of what they are to be
+    compared with: ``model question distribution``.
 
-    A user's answer is the weighted mean of the reward models' answers, as places in [0, 1] on the scale, moved to
-    the nearest option (the first of two as near), which pulls to the middle. The comparators: "uniform" over the
-    options, "reward models, one vote each", and each reward model alone.
+    A user's answer is the weighted mean of the reward models' answers, as places in [0, 1] on the
+    scale, moved to the nearest option (the first of two as near), which pulls to the middle. The
+    comparators: "uniform" over the options, "reward models, one vote each", and each reward model
+    alone.
 
     Parameters
     ----------
@@ -31,7 +36,9 @@ def simulated_opinions(opinions: Opinions, weights: pd.DataFrame) -> pd.DataFram
     `UserError`: the answers lack a reward model that the users weigh, or are absent.
     """
     if opinions.answers is None:
-        raise UserError("no reward model has answered the survey: add opinionqa/reward_model_answers.csv")
+        raise UserError(
+            "no reward model has answered the survey: add opinionqa/reward_model_answers.csv"
+        )
     options = opinions.people.drop_duplicates("question").set_index("question")["ordinal"]
     answers = opinions.answers.pivot(index="question", columns="reward_model", values="answer")
     missing = sorted(set(weights) - set(answers))
@@ -45,13 +52,19 @@ def simulated_opinions(opinions: Opinions, weights: pd.DataFrame) -> pd.DataFram
         snapped = ordinal[np.abs(ordinal - mean[:, None]).argmin(axis=1)]
         chosen = {"simulated users": snapped, "reward models, one vote each": given}
         chosen |= {f"{name} alone": given[[i]] for i, name in enumerate(weights)}
-        rows += [(name, question, (each[:, None] == ordinal).mean(axis=0)) for name, each in chosen.items()]
+        rows += [
+            (name, question, (each[:, None] == ordinal).mean(axis=0))
+            for name, each in chosen.items()
+        ]
         rows.append(("uniform", question, np.full(len(ordinal), 1 / len(ordinal))))
     return pd.DataFrame(rows, columns=["model", "question", "distribution"])
 
 
-def representativeness(people: pd.DataFrame, models: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
-    """1 − mean over questions of the normalised Wasserstein distance to each group (OpinionQA, eq. 2).
+def representativeness(
+    people: pd.DataFrame, models: pd.DataFrame, **how: Unpack[How]
+) -> pd.DataFrame:
+    """1 − mean over questions of the normalised Wasserstein
+    distance to each group (OpinionQA, eq. 2).
 
     Parameters
     ----------
@@ -61,13 +74,18 @@ def representativeness(people: pd.DataFrame, models: pd.DataFrame, **how: Unpack
 
     Returns
     -------
-    `results`, with the keys ``model attribute group distance``, in [0, 1]; one row for each of ``DISTANCES``.
+    `results`, with the keys ``model attribute group distance``, in [0, 1]; one row for each of
+    ``DISTANCES``.
     """
     model, names = pd.factorize(models["model"])
     group, groups = pd.factorize(pd.MultiIndex.from_frame(people[["attribute", "group"]]))
     people, models = people.assign(code=group), models.assign(code=model)
     answers = dict(list(models.groupby("question")))
-    asked = [(question, rows) for question, rows in people.groupby("question", sort=False) if question in answers]
+    asked = [
+        (question, rows)
+        for question, rows in people.groupby("question", sort=False)
+        if question in answers
+    ]
     near = np.full((len(asked), len(names), len(groups), len(DISTANCES)), np.nan)
     for number, (question, rows) in enumerate(asked):
         given = answers[question]
@@ -85,7 +103,9 @@ def representativeness(people: pd.DataFrame, models: pd.DataFrame, **how: Unpack
 
 
 def survey(opinions: Opinions, weights: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
-    """`representativeness` of the survey's language models, and of simulated users if reward models answered it."""
+    """`representativeness` of the survey's language models, and of
+    simulated users if reward models answered it.
+    """
     simulated = [] if opinions.answers is None else [simulated_opinions(opinions, weights)]
     return representativeness(opinions.people, pd.concat([opinions.models, *simulated]), **how)
 
@@ -94,6 +114,8 @@ def _near(people: pd.DataFrame, models: pd.DataFrame) -> np.ndarray:
     """1 − distance on one question: (models, groups, distances)."""
     ordinal = people["ordinal"].iloc[0]
     order = np.argsort(ordinal)
-    human, model = (np.stack(table["distribution"])[:, order].cumsum(axis=1) for table in (people, models))
+    human, model = (
+        np.stack(table["distribution"])[:, order].cumsum(axis=1) for table in (people, models)
+    )
     far = (np.abs(model[:, None] - human)[..., :-1] * np.diff(ordinal[order])).sum(axis=-1)
     return 1 - far[..., None] / np.array([np.ptp(ordinal), len(ordinal) - 1])

@@ -1,4 +1,6 @@
-"""Simulated users: weighted ensembles of reward models, and how they vote (arXiv 2409.20296, §2)."""
+"""Simulated users: weighted ensembles of reward models, and
+how they vote (arXiv 2409.20296, §2).
+"""
 
 from collections.abc import Sequence
 from numbers import Real
@@ -13,10 +15,14 @@ from personagap.errors import UserError
 CHUNK = 1_000_000
 
 
-def dirichlet(n: int, alpha: float, seed: int | Sequence[int], reward_models: Sequence[str]) -> pd.DataFrame:
-    """Draw users whose weights are Dirichlet(α, …, α): small α, users of one reward model; large α, all alike.
+def dirichlet(
+    n: int, alpha: float, seed: int | Sequence[int], reward_models: Sequence[str]
+) -> pd.DataFrame:
+    """Draw users whose weights are Dirichlet(α, …, α): small α, users
+    of one reward model; large α, all alike.
 
-    DataFrame ``n`` users × reward models sorted by name (P2); rows sum to one. In the paper α is 0.01, 0.05 and 0.1.
+    DataFrame ``n`` users × reward models sorted by name (P2); rows sum to one. In the paper α is
+    0.01, 0.05 and 0.1.
 
     Examples
     --------
@@ -28,7 +34,10 @@ def dirichlet(n: int, alpha: float, seed: int | Sequence[int], reward_models: Se
     names = sorted(reward_models)
     # By logarithms: gamma variates of so small a shape underflow to 0, and 0/0 is no weight (P13).
     rng = np.random.default_rng(seed)
-    log = np.log(rng.gamma(alpha + 1, size=(n, len(names)))) + np.log(rng.random((n, len(names)))) / alpha
+    log = (
+        np.log(rng.gamma(alpha + 1, size=(n, len(names))))
+        + np.log(rng.random((n, len(names)))) / alpha
+    )
     weights = np.exp(log - log.max(axis=1, keepdims=True))
     index = pd.RangeIndex(n, name="user")
     return pd.DataFrame(weights / weights.sum(axis=1, keepdims=True), index, names)
@@ -37,14 +46,14 @@ def dirichlet(n: int, alpha: float, seed: int | Sequence[int], reward_models: Se
 def rewards(table: pd.DataFrame, normalization: str = "raw") -> np.ndarray:
     """Rewards as an array, in the order of ``table.attrs["reward_models"]`` (sorted by name).
 
-    The paper states no normalisation, and its code uses several (P2); spreads differ twofold between reward
-    models, so it decides how much each counts.
+    The paper states no normalisation, and its code uses several (P2); spreads differ twofold
+    between reward models, so it decides how much each counts.
 
     Parameters
     ----------
     table : ``datasets.load_personalllm``, or some of its prompts.
-    normalization : "raw"; "published", z-scored with the authors' constants; "zscore", with the mean and
-        standard deviation of this table.
+    normalization : "raw"; "published", z-scored with the authors' constants; "zscore", with the
+        mean and standard deviation of this table.
 
     Returns
     -------
@@ -67,15 +76,17 @@ def rewards(table: pd.DataFrame, normalization: str = "raw") -> np.ndarray:
     constants = constants.pivot(index="name", columns="quantity", values="value").reindex(names)
     if constants.isna().any(axis=None):
         unknown = constants.index[constants["norm_sd"].isna()][0]
-        raise UserError(f"no published constants of reward model {unknown!r}: use normalization 'zscore'")
+        raise UserError(
+            f"no published constants of reward model {unknown!r}: use normalization 'zscore'"
+        )
     return (values - constants["norm_mean"].to_numpy()) / constants["norm_sd"].to_numpy()
 
 
 def scores(weights: pd.DataFrame | np.ndarray, rewards: np.ndarray) -> np.ndarray:
     """What each user thinks of each response: Σ over reward models of weight × reward (eq. 1).
 
-    (users, reward models) and (prompts, responses, reward models) → (users, prompts, responses); of a large
-    population give a few users at a time.
+    (users, reward models) and (prompts, responses, reward models) → (users, prompts, responses); of
+    a large population give a few users at a time.
     """
     flat = rewards.reshape(-1, rewards.shape[-1])
     return (_weights(weights, rewards) @ flat.T).reshape(-1, *rewards.shape[:2])
@@ -90,7 +101,9 @@ def winners(weights: pd.DataFrame | np.ndarray, rewards: np.ndarray) -> np.ndarr
     step = max(1, CHUNK // max(1, rewards[..., 0].size))
     chosen = np.empty((len(weights), len(rewards)), dtype=np.int8)
     for start in range(0, len(weights), step):
-        chosen[start : start + step] = scores(weights[start : start + step], rewards).argmax(axis=-1)
+        chosen[start : start + step] = scores(weights[start : start + step], rewards).argmax(
+            axis=-1
+        )
     return chosen
 
 
@@ -102,9 +115,14 @@ def vote_shares(winners: np.ndarray, responses: int = 8) -> np.ndarray:
 def _weights(weights: pd.DataFrame | np.ndarray, rewards: np.ndarray) -> np.ndarray:
     values = np.asarray(weights, dtype=float)
     if values.shape[1] != rewards.shape[-1]:
-        raise UserError(f"weights of {values.shape[1]} reward models, rewards of {rewards.shape[-1]}: give the same")
+        raise UserError(
+            f"weights of {values.shape[1]} reward models, rewards of {rewards.shape[-1]}: give "
+            "the same"
+        )
     total = values.sum(axis=1)
     if not np.allclose(total, 1):
         user = np.abs(total - 1).argmax()
-        raise UserError(f"user {user}: the weights sum to {total[user]:.3f}, not to one: normalise them")
+        raise UserError(
+            f"user {user}: the weights sum to {total[user]:.3f}, not to one: normalise them"
+        )
     return values

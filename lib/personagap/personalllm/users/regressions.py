@@ -1,4 +1,6 @@
-"""Which features of a response simulated users like: one logistic regression per user (arXiv 2409.20296, §3.2)."""
+"""Which features of a response simulated users like: one logistic
+regression per user (arXiv 2409.20296, §3.2).
+"""
 
 from collections.abc import Sequence
 
@@ -12,7 +14,8 @@ from personagap.limits import student
 from personagap.personalllm.users.population import scores
 from personagap.results import result
 
-#: Rank of the "losing" response: the worst in the paper's text, the fourth of eight in its code (P4).
+#: Rank of the "losing" response: the worst in the paper's text,
+#: the fourth of eight in its code (P4).
 LOSING = {"paper": -1, "code": 3}
 #: Folds of prompts for held-out accuracy, and users fitted at a time.
 FOLDS, CHUNK = 5, 50
@@ -28,24 +31,27 @@ def regressions(
 ) -> pd.DataFrame:
     """Regress winning (1) against losing (0) on features, user by user, and average over users.
 
-    Features are standardised once over all responses, so that users share a scale (the authors standardise per
-    user). Without intercept, as there: the two classes are balanced. The interval is that of the mean over
-    users, from the sandwich variance clustered by prompt: users vote on the same prompts, so a thousand
-    simulated users are no more evidence than the prompts are.
+    Features are standardised once over all responses, so that users share a scale (the authors
+    standardise per user). Without intercept, as there: the two classes are balanced. The interval
+    is that of the mean over users, from the sandwich variance clustered by prompt: users vote on
+    the same prompts, so a thousand simulated users are no more evidence than the prompts are.
 
     Parameters
     ----------
-    features : one row per prompt × response, in the order of ``rewards``, (prompts, 8, reward models).
+    features : one row per prompt × response, in the order of ``rewards``, (prompts, 8, reward
+        models).
     weights : users × reward models.
     losing : "paper" (the worst response) or "code" (rank 4 of 8).
-    ridge : L2 penalty ½ ridge ‖β‖², as 1/C in scikit-learn, for collinear features; 0: none. Without it a user
-        whose choices the features separate has no finite estimate: such users are left out and counted.
+    ridge : L2 penalty ½ ridge ‖β‖², as 1/C in scikit-learn, for collinear features; 0: none.
+        Without it a user whose choices the features separate has no finite estimate: such users are
+        left out and counted.
 
     Returns
     -------
-    `results`, with the keys ``losing ridge feature``. Metric "coefficient", one row per feature: its mean over users,
-    with the quartiles ``q1 q3``, the variance inflation factor ``vif``, and how many users are ``separable``. Metric
-    "accuracy", one row of feature "all": held out by whole prompts, with a penalty of 0.001 at least; chance is 0.5.
+    `results`, with the keys ``losing ridge feature``. Metric "coefficient", one row per feature:
+    its mean over users, with the quartiles ``q1 q3``, the variance inflation factor ``vif``, and
+    how many users are ``separable``. Metric "accuracy", one row of feature "all": held out by whole
+    prompts, with a penalty of 0.001 at least; chance is 0.5.
 
     `UserError`: without a penalty, no user has a finite estimate; or a feature is constant.
     """
@@ -69,22 +75,42 @@ def regressions(
     beta = np.concatenate(coefficients)
     known = beta[~np.isnan(beta[:, 0])]
     if not len(known):
-        raise UserError("regressions: these features separate every user's choices: give a ridge above 0")
-    # The means over users are also means over prompts; under a penalty what they add does not sum to zero.
+        raise UserError(
+            "regressions: these features separate every user's choices: give a ridge above 0"
+        )
+    # The means over users are also means over prompts; under a
+    # penalty what they add does not sum to zero.
     estimate, error = known.mean(axis=0), stats.sem(influence * prompts / len(known))
-    table = pd.DataFrame({"feature": features.columns, "estimate": estimate, "error": error, "n": len(known)})
+    table = pd.DataFrame(
+        {"feature": features.columns, "estimate": estimate, "error": error, "n": len(known)}
+    )
     table[["q1", "q3"]] = np.quantile(known, [0.25, 0.75], axis=0).T
     table["vif"] = np.diag(np.linalg.pinv(np.corrcoef(x.reshape(-1, x.shape[-1]).T)))
-    table = table.assign(metric="coefficient", unit="log odds per sd", separable=len(beta) - len(known))
-    accuracy = {"metric": "accuracy", "feature": "all", "estimate": right.mean(), "error": stats.sem(right)}
-    table = pd.concat([table, pd.DataFrame([accuracy | {"unit": "share", "n": len(beta)}])], ignore_index=True)
-    table["ci_low"], table["ci_high"] = student(table["estimate"], table.pop("error"), prompts - 1, 0.95)
+    table = table.assign(
+        metric="coefficient", unit="log odds per sd", separable=len(beta) - len(known)
+    )
+    accuracy = {
+        "metric": "accuracy",
+        "feature": "all",
+        "estimate": right.mean(),
+        "error": stats.sem(right),
+    }
+    table = pd.concat(
+        [table, pd.DataFrame([accuracy | {"unit": "share", "n": len(beta)}])], ignore_index=True
+    )
+    table["ci_low"], table["ci_high"] = student(
+        table["estimate"], table.pop("error"), prompts - 1, 0.95
+    )
     same = {"losing": losing, "ridge": ridge, "method": "sandwich variance, clusters: prompt"}
     return result(table, ["losing", "ridge", "feature"], **same)
 
 
 def compare_regressions(
-    kinds: dict[str, pd.DataFrame], weights: pd.DataFrame, rewards: np.ndarray, losing: Sequence[str], **how
+    kinds: dict[str, pd.DataFrame],
+    weights: pd.DataFrame,
+    rewards: np.ndarray,
+    losing: Sequence[str],
+    **how,
 ) -> pd.DataFrame:
     """`regressions` on several kinds of features, by name, and against several losing responses.
 
@@ -103,8 +129,8 @@ def compare_regressions(
 def _fit(win: np.ndarray, lose: np.ndarray, ridge: float) -> tuple[np.ndarray, np.ndarray]:
     """Newton's method for all users at once, on (users, prompts, features) each.
 
-    Coefficients (users, features) and what each prompt adds to them (users, prompts, features), NaN for users
-    where they do not converge.
+    Coefficients (users, features) and what each prompt adds to them (users, prompts, features), NaN
+    for users where they do not converge.
     """
     beta = np.zeros((len(win), win.shape[-1]))
     for _ in range(25):
@@ -126,7 +152,9 @@ def _fit(win: np.ndarray, lose: np.ndarray, ridge: float) -> tuple[np.ndarray, n
 
 
 def _right(win: np.ndarray, lose: np.ndarray, fold: np.ndarray, ridge: float) -> np.ndarray:
-    """Over users, the sum of the shares of a prompt's two responses that a fit to other prompts tells: (prompts,)."""
+    """Over users, the sum of the shares of a prompt's two responses
+    that a fit to other prompts tells: (prompts,).
+    """
     right = np.zeros(len(fold))
     for held in range(FOLDS):
         beta, _ = _fit(win[:, fold != held], lose[:, fold != held], ridge)

@@ -23,21 +23,28 @@ def score_responses(
     Parameters
     ----------
     table : ``prompt_text text``, one row per response.
-    models : name of the new column → folder or Hub name, such as one of ``users.REWARD_MODELS``; the names there
-        also choose tokenizer and sign.
-    batch_size : texts at a time. Padding moves scores a little: the authors score the data set at 1 and what
-        models generate at 16, then compare the two (P21). Keep to one.
+    models : name of the new column → folder or Hub name, such as one of ``users.REWARD_MODELS``;
+        the names there also choose tokenizer and sign.
+    batch_size : texts at a time. Padding moves scores a little: the authors score the data set at 1
+        and what models generate at 16, then compare the two (P21). Keep to one.
     device : where the models run, one after the other; "auto" is a GPU if there is one.
 
     Returns
     -------
-    ``table`` with a column of raw rewards per model; texts of more than `LONGEST` tokens are cut at the end. The
-    released scores are mostly of 8-bit models (P12), so those of full precision differ from them.
+    ``table`` with a column of raw rewards per model; texts of more than `LONGEST` tokens are cut at
+    the end. The released scores are mostly of 8-bit models (P12), so those of full precision differ
+    from them.
 
-    `UserError`: ``models`` is no dictionary of names; a model cannot be loaded, or does not give one score per text.
+    `UserError`: ``models`` is no dictionary of names; a model cannot be loaded, or does not give
+    one score per text.
     """
-    if not isinstance(models, dict) or not all(isinstance(source, str) for source in models.values()):
-        raise UserError(f"reward_models is {models!r}: give a name for each Hub name or folder, {{NAME: FOLDER}}")
+    if not isinstance(models, dict) or not all(
+        isinstance(source, str) for source in models.values()
+    ):
+        raise UserError(
+            f"reward_models is {models!r}: give a name for each Hub name or folder, "
+            f"{{NAME: FOLDER}}"
+        )
     scored = table.copy()
     for name, source in models.items():
         scored[name] = _score(name, source, table, batch_size, device)
@@ -46,35 +53,49 @@ def score_responses(
 
 
 def score_pairs(pairs: pd.DataFrame, models: dict[str, str], device: str = "cpu") -> pd.DataFrame:
-    """Reward models as judges of pairs: the reward of the personalized response less that of the generic one.
+    """Reward models as judges of pairs: the reward of the
+    personalized response less that of the generic one.
 
     Parameters
     ----------
-    pairs : items of the stage "response", of ``datasets.load_judgments``; a response that recurs is scored once.
+    pairs : items of the stage "response", of ``datasets.load_judgments``; a response that recurs is
+        scored once.
     models, device : as of `score_responses`.
 
     Returns
     -------
-    Judgments ``stage source user prompt item rater label rater_kind``, one row per pair and model, for ``gap``.
+    Judgments ``stage source user prompt item rater label rater_kind``, one row per pair and model,
+    for ``gap``.
     """
     columns = ["prompt_text", "text"]
-    better, worse = (pairs[["prompt_text", side]].set_axis(columns, axis=1) for side in ("personalized", "generic"))
+    better, worse = (
+        pairs[["prompt_text", side]].set_axis(columns, axis=1)
+        for side in ("personalized", "generic")
+    )
     texts = pd.concat([better, worse]).drop_duplicates(ignore_index=True)
     scored = score_responses(texts, models, device=device)
-    better, worse = (side.merge(scored, how="left").set_index(pairs.index)[[*models]] for side in (better, worse))
+    better, worse = (
+        side.merge(scored, how="left").set_index(pairs.index)[[*models]] for side in (better, worse)
+    )
     judged = pairs[[*UNIT]].join(better - worse)
     return judged.melt(UNIT, [*models], "rater", "label").assign(rater_kind="model")
 
 
 def format_pair(tokenizer, prompt: str, response: str) -> str:
-    """What a reward model reads: its chat template without the opening token, else "User: …\\nAssistant: …"."""
+    """What a reward model reads: its chat template without the
+    opening token, else "User: …\\nAssistant: …".
+    """
     if not tokenizer.chat_template:
         return f"User: {prompt}\nAssistant: {response}"
     chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-    return tokenizer.apply_chat_template(chat, tokenize=False).removeprefix(tokenizer.bos_token or "")
+    return tokenizer.apply_chat_template(chat, tokenize=False).removeprefix(
+        tokenizer.bos_token or ""
+    )
 
 
-def _score(name: str, source: str, table: pd.DataFrame, batch_size: int, device: str) -> list[float]:
+def _score(
+    name: str, source: str, table: pd.DataFrame, batch_size: int, device: str
+) -> list[float]:
     import torch
 
     from personagap.models.loading import device_named
@@ -86,7 +107,9 @@ def _score(name: str, source: str, table: pd.DataFrame, batch_size: int, device:
     scores = []
     for start in range(0, len(texts), batch_size):
         batch = texts[start : start + batch_size]
-        tokens = tokenizer(batch, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt").to(where)
+        tokens = tokenizer(
+            batch, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt"
+        ).to(where)
         with torch.inference_mode():
             logits = model(tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits
         scores += logits[:, 0].float().tolist()
@@ -104,10 +127,13 @@ def _load(name: str, source: str):
         config = AutoConfig.from_pretrained(source)
         kind = (config.architectures or ["no model"])[0]
         plain = kind.endswith("ForSequenceClassification") and config.num_labels == 1
-        raw = getattr(config, "pooling", "last") == "last" and not getattr(config, "do_normalize", False)
+        raw = getattr(config, "pooling", "last") == "last" and not getattr(
+            config, "do_normalize", False
+        )
         if not (plain or (kind in heads.CLASSES and raw)):
             raise UserError(
-                f"reward model {name}: {source} is {kind}, not a model of one raw score per text: score with its own "
+                f"reward model {name}: {source} is {kind}, not a model of one raw score per "
+                "text: score with its own "
                 "code and add the column"
             )
         tokenizer = AutoTokenizer.from_pretrained(TOKENIZERS.get(name, source))
