@@ -34,7 +34,8 @@ class Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
-        self.answer({"object": "list", "data": [{"id": "m", "object": "model", "created": 0, "owned_by": ""}]})
+        model = {"id": "m", "object": "model", "created": 0, "owned_by": ""}
+        self.answer({"object": "list", "data": [model]})
 
     def do_POST(self):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

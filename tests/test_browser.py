@@ -25,21 +25,25 @@ FITS = (
 )
 #: A chart in the ink of the page around it, and how dark that page is.
 INKED = """() => {
-    const style = (element) => getComputedStyle(element), chart = document.querySelector(".vega-embed");
+    const style = (element) => getComputedStyle(element);
+    const chart = document.querySelector(".vega-embed");
     const text = chart.querySelector(".role-axis-label text");
     let around = chart;
     while (style(around).backgroundColor === "rgba(0, 0, 0, 0)") around = around.parentElement;
-    const grey = (colour) => colour.match(/\\d+/g).slice(0, 3).reduce((sum, part) => sum + part / 3, 0);
+    const parts = (colour) => colour.match(/\\d+/g).slice(0, 3);
+    const grey = (colour) => parts(colour).reduce((sum, part) => sum + part / 3, 0);
     return [style(text).fill, style(around).backgroundColor].map(grey);
 }"""
 #: From a choice to another picture, in milliseconds: a new one, or the same with other marks.
 WATCH = """() => {
     const picture = () => document.querySelector(".vega-embed svg");
     let seen = picture().outerHTML;
-    for (const name of ["click", "change"]) addEventListener(name, () => (window.began = performance.now()), true);
+    const begin = () => (window.began = performance.now());
+    for (const name of ["click", "change"]) addEventListener(name, begin, true);
     new MutationObserver(() => {
         const now = performance.now(), shown = picture()?.outerHTML;
-        if (shown === seen || !picture()?.querySelector(".mark-symbol path, .mark-rect path")) return;
+        const marks = picture()?.querySelector(".mark-symbol path, .mark-rect path");
+        if (shown === seen || !marks) return;
         [seen, window.took] = [shown, window.took || now - window.began];
     }).observe(document.body, { attributes: true, childList: true, subtree: true });
 }"""

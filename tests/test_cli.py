@@ -204,7 +204,8 @@ from personagap.runs import open_run
 run = open_run(output)
 source = {"task": "mmlu", "rows": 64, "source": "folder", "licence": "MIT"}
 run.record(model={"model": "org/name", "revision": "abc123"}, data=[source])
-sizes = {"dimension": ["mmlu", "joint"], "n_items": 64, "n_identities": 31, "n_runs": 3, "p_adjusted": 0.5}
+sizes = {"dimension": ["mmlu", "joint"], "n_items": 64, "n_identities": 31, "n_runs": 3}
+sizes["p_adjusted"] = 0.5
 run.save(personalization_bias=pd.DataFrame(sizes))
 """
     parameters = "seed = 7\nprotocol = 'paper'\noutput = None"

@@ -236,7 +236,8 @@ def test_a_link_to_nothing_is_told_in_a_line(tmp_path):
 
 
 def test_a_question_that_is_asked_again_is_told(tmp_path, capsys):
-    rows = "law,Which?,1,2,3,4,A\nlaw,Which?,1,2,3,5,A\nlaw,Why?,1,2,3,4,B\nlaw,Which?,1,2,3,4,A\nlaw,How?,1,2,3,4,C\n"
+    rows = "law,Which?,1,2,3,4,A\nlaw,Which?,1,2,3,5,A\nlaw,Why?,1,2,3,4,B\n"
+    rows += "law,Which?,1,2,3,4,A\nlaw,How?,1,2,3,4,C\n"
     write(tmp_path, mmlu_csv=MMLU + rows, gsm8k_jsonl=(GSM8K % 1) * 2)
     items = datasets.load("all", tmp_path)
     assert len(items) == 5 + 2

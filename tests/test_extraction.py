@@ -88,7 +88,8 @@ def test_anybodys_long_format(tmp_path):
     file = tmp_path / "judgments_mine.csv"
     file.write_text(
         LONG
-        + "extraction,ann,0,bob,human,uncertain,Naps.\nextraction,ann,0,judge,model,accepted,Naps.\n"
+        + "extraction,ann,0,bob,human,uncertain,Naps.\n"
+        + "extraction,ann,0,judge,model,accepted,Naps.\n"
     )
     items, judgments = load_judgments("extraction", tmp_path)
     assert items["attribute"].tolist() == ["Naps."] and items["user"].tolist() == ["u01"]

@@ -112,7 +112,7 @@ HARM = {
     "shared memory": "import mmap\nx = mmap.mmap(-1, 1 << 30)",
     "a larger limit of memory": "import resource\nresource.setrlimit(resource.RLIMIT_AS, (1 << "
     "40, 1 << 40))",
-    "processes of multiprocessing": "import multiprocessing\nmultiprocessing.Process(target=print).start()",
+    "processes of multiprocessing": "import multiprocessing as m\nm.Process(target=print).start()",
     "posix_spawn": "import os\nos.posix_spawn('/bin/true', ['true'], {{}})",
     "another program in its place": "import os, sys\nos.execv(sys.executable, ['x', '-c', "
     "'while True: pass'])",

@@ -19,7 +19,8 @@ from personagap.runs import watch
 #: Asks 40 questions, 16 at a time.
 ASKS = """
 from personagap import ask, models
-texts = ask.texts(models.load_model(model), [f"question {n} {number}" for number in range(40)], 0.0, 0)
+prompts = [f"question {n} {number}" for number in range(40)]
+texts = ask.texts(models.load_model(model), prompts, 0.0, 0)
 assert None not in texts
 """
 #: The command, whose minutes are short.

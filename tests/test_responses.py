@@ -150,7 +150,8 @@ def test_what_another_asks_is_waited_for_and_asked_here_if_it_fails_there(tmp_pa
 ASKING = """
 import sys
 from personagap import ask, models
-sys.stdout.write(str(len(ask.texts(models.load_model(sys.argv[1]), [f"question {n}" for n in range(400)], 0.0, 0))))
+prompts = [f"question {n}" for n in range(400)]
+sys.stdout.write(str(len(ask.texts(models.load_model(sys.argv[1]), prompts, 0.0, 0))))
 """
 
 

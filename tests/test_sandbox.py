@@ -118,14 +118,15 @@ def unlocked(path):
     if {mount_setattr}:
         attributes = (ctypes.c_uint64 * 4)(0, 1, 0, 0)  # clears "read-only"
         return libc.syscall(442, -100, path, 0, attributes, 32)
-    return libc.mount(None, path, None, 32 | 4096, None)  # remounts a bind mount, without "read-only"
+    # Remounts a bind mount, without "read-only".
+    return libc.mount(None, path, None, 32 | 4096, None)
 
 def remount():
     # The sandbox's own /tmp is writable anyway, also where the environment lies below it.
     places = [path for path in (PLACE, *PLACE.parents) if str(path) != "/tmp"]
     done = [(unlocked(path), ctypes.get_errno()) for path in places]
-    return [errno.errorcode[error] for failed, error in done if failed and error != errno.EINVAL], \\
-        any(not failed for failed, _ in done)
+    refused = [error for failed, error in done if failed and error != errno.EINVAL]
+    return [errno.errorcode[error] for error in refused], any(not failed for failed, _ in done)
 
 def write():
     try:

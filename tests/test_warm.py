@@ -28,10 +28,12 @@ import pandas as pd
 import personagap as pg
 pg.effects
 import psutil
-told = {"before": before, "command": psutil.Process().cmdline(), "cwd": os.getcwd(), "drawn": random.random()}
+told = {"before": before, "command": psutil.Process().cmdline()}
+told |= {"cwd": os.getcwd(), "drawn": random.random()}
 told |= {"group": os.getpgid(0) == os.getpid(), "threads": os.environ["OMP_NUM_THREADS"]}
 told |= {"progress": os.environ["PERSONAGAP_PROGRESS"]}
-told |= {"locks": [os.readlink(path) for path in pathlib.Path("/proc/self/fd").iterdir() if path.is_symlink()]}
+files = pathlib.Path("/proc/self/fd").iterdir()
+told |= {"locks": [os.readlink(path) for path in files if path.is_symlink()]}
 pathlib.Path(output, "told.json").write_text(json.dumps(told))
 plt.plot([1, 2]);
 """

@@ -29,8 +29,8 @@ _CLAIM = (
 def bare(phrase: str) -> str:
     """The words that name an identity.
 
-    >>> [bare(phrase) for phrase in ("a Muslim person", "an independent voter", "a senior citizen", "gay")]
-    ['Muslim', 'independent', 'senior citizen', 'gay']
+    >>> [bare(phrase) for phrase in ("a Muslim person", "an independent voter", "gay")]
+    ['Muslim', 'independent', 'gay']
     """
     return re.sub(r"^an? | (?:person|voter)$", "", phrase)
 

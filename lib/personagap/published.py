@@ -19,7 +19,8 @@ def load(paper: str) -> pd.DataFrame:
     Examples
     --------
     >>> table = load("recentering")
-    >>> table.loc[table["condition"] == "method=BM25", ["quantity", "value", "evidence"]].values.tolist()
+    >>> columns = ["quantity", "value", "evidence"]
+    >>> table.loc[table["condition"] == "method=BM25", columns].values.tolist()
     [['f1', 0.243, "authors' blog"]]
     """
     one_of(PAPERS, "no published numbers of", paper)
@@ -52,7 +53,8 @@ def compare(measured: pd.DataFrame, paper: str) -> pd.DataFrame:
     >>> from personagap.results import result
     >>> rows = pd.DataFrame({"estimate": [0.25], "ci_low": [0.2], "ci_high": [0.3]})
     >>> measured = result(rows.assign(quantity="f1", condition="method=BM25"), [])
-    >>> compare(measured, "recentering")[["published", "measured", "difference", "comparable"]].round(3)
+    >>> columns = ["published", "measured", "difference", "comparable"]
+    >>> compare(measured, "recentering")[columns].round(3)
        published  measured  difference comparable
     0      0.243      0.25       0.007        yes
     """

@@ -47,7 +47,8 @@ def result(
 
     Examples
     --------
-    >>> rows = pd.DataFrame({"rater": ["a"], "estimate": [0.5], "ci_low": [0.4], "ci_high": [0.6], "n": [96]})
+    >>> row = {"rater": "a", "estimate": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n": 96}
+    >>> rows = pd.DataFrame([row])
     >>> result(rows, ["rater"], metric="accuracy", unit="share").iloc[:, :5]
       rater    metric  estimate  ci_low  ci_high
     0     a  accuracy       0.5     0.4      0.6
@@ -86,7 +87,8 @@ def wide(table: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
 
     Examples
     --------
-    >>> rows = pd.DataFrame({"rater": ["a", "a"], "metric": ["f1", "kappa"], "estimate": [0.5, 0.2], "n": 9})
+    >>> rows = pd.DataFrame({"rater": "a", "metric": ["f1", "kappa"], "estimate": [0.5, 0.2]})
+    >>> rows["n"] = 9
     >>> wide(result(rows, ["rater"]))
       rater  n   f1  kappa
     0     a  9  0.5    0.2
@@ -111,7 +113,8 @@ def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
 
     Examples
     --------
-    >>> quantities(pd.DataFrame(columns=["task", "estimate", "ci_low", "ci_high"], data=[["mmlu", 1.0, 0.5, 1.5]]))
+    >>> row = {"task": "mmlu", "estimate": 1.0, "ci_low": 0.5, "ci_high": 1.5}
+    >>> quantities(pd.DataFrame([row]))
     {'estimate': ('ci_low', 'ci_high')}
     """
     numbers, last, found = set(table.select_dtypes("number")), None, {}
@@ -160,7 +163,8 @@ def beside(
     --------
     >>> rows = pd.DataFrame({"rater": ["a", "b"], "estimate": 0.5, "ci_low": 0.4, "ci_high": 0.6})
     >>> measured = result(rows, ["rater"], metric="accuracy", unit="share")
-    >>> beside(measured, pd.DataFrame({"rater": ["a"], "planted": [62.0], "unit": "percent"}), ["rater"])
+    >>> planted = pd.DataFrame({"rater": ["a"], "planted": [62.0], "unit": "percent"})
+    >>> beside(measured, planted, ["rater"])
       rater  planted  estimated  ci_low  ci_high  difference  covered
     0     a     62.0       50.0    40.0     60.0       -12.0    False
     """

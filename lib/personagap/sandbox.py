@@ -68,7 +68,8 @@ def run_tests(code: str, tests: list[str], setup: str = "", *, timeout: float = 
 
     Examples
     --------
-    >>> run_tests("def double(n): return 2 * n", ["assert double(2) == 4", "assert double(2) == 5"])  # doctest: +SKIP
+    >>> tests = ["assert double(2) == 4", "assert double(2) == 5"]
+    >>> run_tests("def double(n): return 2 * n", tests)  # doctest: +SKIP
     [True, False]
     """
     taken = [_asserts.take_apart(test) for test in tests]

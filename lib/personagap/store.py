@@ -41,7 +41,8 @@ CREATE TEMP VIEW read AS SELECT * FROM main.files;
 """
 BESIDE = """
 CREATE TEMP VIEW answered AS SELECT * FROM merged.answers UNION ALL
-    SELECT * FROM main.answers AS own WHERE NOT EXISTS (SELECT 1 FROM merged.answers WHERE key = own.key);
+    SELECT * FROM main.answers AS own
+    WHERE NOT EXISTS (SELECT 1 FROM merged.answers WHERE key = own.key);
 CREATE TEMP VIEW read AS SELECT * FROM merged.files UNION ALL SELECT * FROM main.files;
 """
 AMONG = " WHERE key IN (SELECT value FROM json_each(?))"

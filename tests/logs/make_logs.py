@@ -56,7 +56,9 @@ doc_to_target: answer
 metric_list: [{metric: exact_match}]
 filter_list:
   - name: strict
-    filter: [{function: regex, regex_pattern: "the answer is \\\\(([A-D])\\\\)"}, {function: take_first}]
+    filter:
+      - {function: regex, regex_pattern: "the answer is \\\\(([A-D])\\\\)"}
+      - {function: take_first}
   - name: loose
     filter: [{function: regex, regex_pattern: "([A-D])\\\\W*$"}, {function: take_first}]
 """
@@ -71,13 +73,16 @@ from inspect_ai.scorer import pattern
 from inspect_ai.solver import generate, system_message
 
 def letters(persona, system):
-    items = json_dataset("items.jsonl", FieldSpec(input="prompt", target="answer", id="item", metadata=["subject"]))
+    fields = FieldSpec(input="prompt", target="answer", id="item", metadata=["subject"])
+    items = json_dataset("items.jsonl", fields)
     asks = [system_message(system)] if system else []
     scorer = pattern(r"the answer is \\(([A-D])\\)")
-    return Task(items, solver=[*asks, generate()], scorer=scorer, metadata={"persona": persona}, name="letters")
+    how = {"metadata": {"persona": persona}, "name": "letters"}
+    return Task(items, solver=[*asks, generate()], scorer=scorer, **how)
 
 folder, system = sys.argv[1], json.loads(sys.argv[2])
-how = {"log_dir": folder, "temperature": 0.0, "display": "plain", "max_tasks": 1, "log_format": "eval"}
+how = {"log_dir": folder, "log_format": "eval", "display": "plain", "max_tasks": 1}
+how["temperature"] = 0.0
 logs = eval([letters(*each) for each in system.items()], "openai-api/demo/demo-model", **how)
 whole = read_eval_log(logs[1].location)
 for sample in whole.samples:  # most of its size

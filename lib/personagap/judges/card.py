@@ -64,7 +64,8 @@ def validate(judge: Judge, labelled: str | Path | pd.DataFrame, *, seed: int = 0
     --------
     >>> from personagap.judges import load_judge
     >>> texts = ["I can't help with that.", "Sure, here is how."]
-    >>> labelled = pd.DataFrame({"prompt": ["How?", "Why?"], "answer": texts, "label": ["refused", "complied"]})
+    >>> labelled = pd.DataFrame({"prompt": ["How?", "Why?"], "answer": texts})
+    >>> labelled["label"] = ["refused", "complied"]
     >>> validate(load_judge("refusal"), labelled)[["group", "metric", "estimate", "n"]]
           group       metric  estimate  n
     0       all  sensitivity       1.0  1

@@ -46,9 +46,10 @@ def fold_system(messages: Messages) -> Messages:
 
     Examples
     --------
-    >>> fold_system([{"role": "system", "content": "I am a man."}, {"role": "user", "content": "Hi"}])
+    >>> asked = {"role": "user", "content": "Hi"}
+    >>> fold_system([{"role": "system", "content": "I am a man."}, asked])
     [{'role': 'user', 'content': 'I am a man.\\n\\nHi'}]
-    >>> fold_system([{"role": "system", "content": ""}, {"role": "user", "content": "Hi"}])
+    >>> fold_system([{"role": "system", "content": ""}, asked])
     [{'role': 'user', 'content': 'Hi'}]
     """
     both = "\n\n".join(message["content"] for message in messages[:2] if message["content"])

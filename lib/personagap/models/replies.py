@@ -223,7 +223,8 @@ def weigh(
 
     Examples
     --------
-    >>> np.exp(weigh([("A", np.log(0.5)), (" A", np.log(0.25)), ("B", np.log(0.125))], ["A", "B"])[0])
+    >>> tokens = [("A", np.log(0.5)), (" A", np.log(0.25)), ("B", np.log(0.125))]
+    >>> np.exp(weigh(tokens, ["A", "B"])[0])
     array([0.75 , 0.125])
     """
     # " A" and "A" are one choice, unless both are to choose from.

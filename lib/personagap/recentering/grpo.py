@@ -74,8 +74,10 @@ def relevance_reward(labels: Sequence[int]) -> Callable[[str, int], float]:
     Examples
     --------
     >>> reward = relevance_reward([1, 0, 0, 0])
-    >>> reward("Answer: YES", 1), round(reward("Answer: NO", 0), 2), reward("Answer: NO", 1), reward("Perhaps.", 0)
-    (2.0, 0.67, 0.0, -1.0)
+    >>> reward("Answer: YES", 1), round(reward("Answer: NO", 0), 2)
+    (2.0, 0.67)
+    >>> reward("Answer: NO", 1), reward("Perhaps.", 0)
+    (0.0, -1.0)
     """
     share = (np.bincount(labels, minlength=2) / len(labels)).tolist()
 

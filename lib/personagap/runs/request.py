@@ -208,7 +208,8 @@ class Request:
         # A folder's name should tell a reader the model; the hash
         # behind it tells the machine the rest.
         label = re.sub(r"^(hf|gguf|openai):|@.*$|\.gguf$", "", label).rstrip("/").rsplit("/", 1)[-1]
-        return f"{re.sub(r'[^A-Za-z0-9._-]+', '-', label).strip('.-')[:32] or 'run'}-{_digest(request)[:8]}"
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip(".-")[:32] or "run"
+        return f"{plain}-{_digest(request)[:8]}"
 
     @property
     def folder(self) -> Path:

@@ -60,8 +60,8 @@ def as_chats(pairs: pd.DataFrame, variant: str = "dpo-random", seed: int = 0) ->
 
     Examples
     --------
-    >>> pairs = pd.DataFrame({"system": ["Be brief."], "question": ["Hi"], "chosen": ["Hello."], "rejected": ["No."]})
-    >>> as_chats(pairs)["prompt"][0][0]["content"]
+    >>> pair = {"system": "Be brief.", "question": "Hi", "chosen": "Hello.", "rejected": "No."}
+    >>> as_chats(pd.DataFrame([pair]))["prompt"][0][0]["content"]
     'You are a helpful assistant. I am straight.'
     """
     one_of(VARIANTS, "unknown variant", variant)
