@@ -29,6 +29,7 @@ PAIRS = 5
 #: suits the peer best: a real model on a CPU.
 ENGINE = {
     ("choose, zero-shot", "lm-evaluation-harness"): 1.25,
+    ("choose, zero-shot, in bfloat16", "float32"): 1.5,
     ("choose, shared five-shot prefix", "lm-evaluation-harness"): 4.0,
     ("generate, answers of mixed length", "transformers pipeline"): 1.8,
     ("generate, answers of mixed length", "transformers continuous batching"): 1.3,
@@ -67,21 +68,13 @@ def ratio(work: str, peer: str, ours: Callable, theirs: Callable, target: float)
 
 def engine(folder: Path) -> Iterator[Row]:
     """The real model, and statistics; the peers at the batch size that suits them best."""
-    small = ["-p", "questions", "32", "-p", "texts", "4", "-p", "repeats", str(PAIRS)]
+    small = {"questions": 16, "texts": 2, "repeats": PAIRS}
     found = {}
     for size in BATCH_SIZES:
         figures = folder / f"figures-{size}"
-        personagap(
-            folder,
-            "run",
-            "performance",
-            *small,
-            "-p",
-            "batch_size",
-            str(size),
-            "--figures",
-            str(figures),
-        )
+        given = small | {"batch_size": size, "continuous": size == BATCH_SIZES[0]}
+        values = [word for name, value in given.items() for word in ("-p", name, str(value))]
+        personagap(folder, "run", "performance", *values, "--figures", str(figures))
         (run,) = (figures / "notebooks" / "performance").iterdir()
         found[size] = read(run)
     ratios = (

@@ -120,8 +120,8 @@ def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
     numbers, last, found = set(table.select_dtypes("number")), None, {}
     for low in table.columns:
         name, high = low.removesuffix("_low"), low.removesuffix("_low") + "_high"
-        value = name if name in table else last if name == "ci" else None
-        if low != name and high in table and value:
+        value = name if name in numbers else last if name == "ci" else None
+        if low != name and {low, high} <= numbers and value:
             found[value] = low, high
         last = low if low in numbers else last
     return found

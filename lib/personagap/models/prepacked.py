@@ -28,15 +28,18 @@ class PrepackedLinear(nn.Linear):
         return torch.ops.mkldnn._linear_pointwise(input, self.packed, self.bias, "none", [], "")
 
 
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies matrices of bfloat16 by instructions of its own."""
+    return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+
+
 def prepack(model: nn.Module) -> None:
     """Let the large linear layers of a model on a CPU infer from packed
     copies, each made when it is first needed.
     """
     if next(model.parameters()).device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return
-    dtypes = {torch.float32}
-    if torch.ops.mkldnn._is_mkldnn_bf16_supported():
-        dtypes.add(torch.bfloat16)
+    dtypes = {torch.float32} | ({torch.bfloat16} if has_bfloat16() else set())
     large = [
         module
         for module in model.modules()
