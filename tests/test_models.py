@@ -418,6 +418,8 @@ def test_bad_device_or_dtype(tiny_folder, options, message):
 def test_bfloat16_is_float32_but_for_rounding(lm, tiny_folder):
     coarse = load_model(str(tiny_folder), device="cpu", dtype="bfloat16")
     assert coarse.describe()["dtype"] == "bfloat16"
+    # What is stored of one is not taken for the other's.
+    assert coarse.commit == lm.commit == lm.revision and coarse.revision != lm.revision
     np.testing.assert_allclose(
         np.stack(coarse.choose(chats(), CHOICES)), np.stack(lm.choose(chats(), CHOICES)), atol=1
     )

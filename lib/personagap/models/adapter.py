@@ -91,5 +91,5 @@ def train(
 
 def _loaded_again(lm, **options) -> PreTrainedModel:
     """The weights of ``lm`` before any training; a folder heeds no revision."""
-    options |= {"dtype": lm.model.dtype, "revision": lm.revision, "use_safetensors": True}
+    options |= {"dtype": lm.model.dtype, "revision": lm.commit, "use_safetensors": True}
     return AutoModelForCausalLM.from_pretrained(lm.model.name_or_path, **options)

@@ -37,8 +37,9 @@ class LocalModel(Packed):
     Attributes
     ----------
     continues : True; an answer that a chat has begun is continued.
-    id, revision : name; commit of a Hub model, hash of a folder's configuration and weights, or of
+    id, commit : name; commit of a Hub model, hash of a folder's configuration and weights, or of
         a GGUF file.
+    revision : that, and the precision where it is not float32.
     """
 
     continues = True
@@ -55,7 +56,10 @@ class LocalModel(Packed):
     ):
         self._about = about or {}
         self._rendered: dict[tuple, str] = {}
-        self.tokenizer, model, self.revision = loading.load(source, name, device, dtype, revision)
+        self.tokenizer, model, self.commit = loading.load(source, name, device, dtype, revision)
+        # Near ties fall otherwise in another precision: its answers are stored apart.
+        precision = str(model.dtype).removeprefix("torch.")
+        self.revision = self.commit if precision == "float32" else f"{self.commit}, {precision}"
         with explained(f"model {name}: cannot be used", "replace it with the full folder"):
             super().__init__(model, name)
             self._eos = torch.tensor(

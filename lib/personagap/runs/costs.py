@@ -13,7 +13,7 @@ from personagap.safety_utility import defences
 
 #: Parameters that decide how fast requests are answered, and the
 #: fewest requests that tell how fast.
-ALIKE, MEASURED = ("model", "checkpoints", "answers", "device"), 100
+ALIKE, MEASURED = ("model", "checkpoints", "answers", "dtype", "device"), 100
 
 
 def cost(request: Request) -> dict[str, float]:
@@ -55,8 +55,10 @@ def expected(request: Request, generations: float, earlier: list[dict]) -> dict[
     """How many ``seconds`` so many requests take at the ``pace`` of the latest of ``earlier`` runs
     (of `folder.runs`) in which the same model answered in the same way; {} without one.
     """
+    asked = [request.parameters.get(name, "auto") for name in ALIKE]
     for facts in earlier:
-        alike = all(facts["parameters"].get(name) == request.parameters.get(name) for name in ALIKE)
+        # A run of an earlier version lacks a parameter that came since.
+        alike = asked == [facts["parameters"].get(name, "auto") for name in ALIKE]
         if alike and facts.get("asked", 0) >= MEASURED and facts.get("asking_seconds"):
             return {
                 "seconds": generations * facts["asking_seconds"] / facts["asked"],
