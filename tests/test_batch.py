@@ -19,7 +19,7 @@ from notebooks_for_tests import COMMAND, HANGS_ONCE, gone, wait_for, write_noteb
 from personagap.cli import main
 from personagap.errors import UserError
 from personagap.paths import FIGURES, NOTEBOOKS, ROOT
-from personagap.runs import batch, execute
+from personagap.runs import batch, execute, inputs
 from personagap.runs.costs import cost
 from personagap.runs.request import Request
 
@@ -151,7 +151,7 @@ def test_the_batches_of_the_project_ask_for_what_their_notebooks_have(file):
 def test_findings_are_no_input_of_the_runs_that_they_come_from():
     run = batch.read(NOTEBOOKS / "findings.yaml", FIGURES)[0]
     assert list((ROOT / "data" / "findings").glob("*.csv"))
-    assert not [name for name in execute._inputs(run) if "findings" in name]
+    assert not [name for name in inputs.hashes(run) if "findings" in name]
 
 
 def test_a_full_replication_is_priced_without_its_data():

@@ -28,7 +28,7 @@ from personagap.cli import main
 from personagap.errors import UserError
 from personagap.explorer import explore, results
 from personagap.figures import use as use_style
-from personagap.runs import batch, diff, execute, index, open_run, report, terms, vector
+from personagap.runs import batch, diff, execute, index, inputs, open_run, report, terms, vector
 from personagap.runs.folder import Run, record, simulated
 from personagap.runs.request import Request
 
@@ -240,7 +240,7 @@ def test_a_damaged_file_is_named_and_costs_nothing_else(tmp_path, name, content)
             "status": "finished",
             "source_hash": request.source_hash,
         }
-        facts |= {"started": "2026-01-02T03:04:05+00:00", "inputs": execute._inputs(request)}
+        facts |= {"started": "2026-01-02T03:04:05+00:00", "inputs": inputs.hashes(request)}
         (request.folder / "run.json").write_text(json.dumps(facts))
         (request.folder / "report.html").touch()
         (request.folder / "tables" / "verdict.csv").write_text("question,answer\nq,a\n")

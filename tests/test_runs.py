@@ -27,7 +27,7 @@ from notebooks_for_tests import COMMAND, HANGS_ONCE, gone, wait_for, write_noteb
 from personagap import figures, parameters
 from personagap.errors import UserError
 from personagap.paths import NOTEBOOKS
-from personagap.runs import execute, files, index, lock, open_run, system, tables
+from personagap.runs import execute, files, index, inputs, lock, open_run, system, tables
 from personagap.runs.folder import read_facts
 from personagap.runs.request import Request, format_value, parse_value
 
@@ -208,7 +208,7 @@ def test_changed_inputs_and_open_questions_are_run_again(tmp_path, monkeypatch):
     for name in ("prompts/mmlu.txt", "identities.csv"):
         (prompts / name).parent.mkdir(parents=True, exist_ok=True)
         (prompts / name).write_text("as it was")  # nine characters
-    monkeypatch.setattr(execute, "DATA", prompts)
+    monkeypatch.setattr(inputs, "DATA", prompts)
     mine = tmp_path / "mine"
     (mine / "figures").mkdir(parents=True)  # runs that go into the folder of the data do not count
     (mine / "mmlu.csv").write_text("a,b")
@@ -781,6 +781,6 @@ def test_new_weights_in_a_folder_are_noticed(tmp_path):
             weights.write_bytes(content)
             os.utime(weights, ns=(0, 0))
             found.append(
-                execute._inputs(Request(notebook, given, None, tmp_path / "figures", tmp_path))
+                inputs.hashes(Request(notebook, given, None, tmp_path / "figures", tmp_path))
             )
         assert found[0] == found[2] != found[1]

@@ -6,8 +6,6 @@ death, and the response store see to these.
 """
 
 import contextlib
-import functools
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -24,9 +22,10 @@ from jupyter_client.kernelspec import KernelSpecManager
 
 from personagap import sandbox, store
 from personagap.errors import UserError
-from personagap.paths import CACHE, DATA, DEMO, RESPONSES, ROOT
+from personagap.paths import RESPONSES
+from personagap.runs import inputs
 from personagap.runs.files import warned_if_damaged
-from personagap.runs.folder import LOG, PROGRESS, latest_run, now, read_facts, record, unanswered
+from personagap.runs.folder import LOG, PROGRESS, now, read_facts, record, unanswered
 from personagap.runs.lock import lock
 from personagap.runs.request import OUTPUT, Request
 from personagap.runs.warm import Copy, Warm
@@ -52,8 +51,6 @@ PRODUCTS = (
     LOG,
     PROGRESS,
 )
-#: Files of up to so many bytes, and models of any size, are known by their content.
-SMALL, WEIGHTS = 2**26, (".safetensors", ".gguf", ".bin")
 #: Seconds in which a stopped run must be gone.
 GRACE = 5
 
@@ -127,11 +124,9 @@ def finished(request: Request) -> dict[str, Any] | None:
     whose inputs are as they were, else None.
     """
     facts = _done(request)
-    return (
-        {**facts, "skipped": True}
-        if facts and not _again(facts, request, _inputs(request))
-        else None
-    )
+    if not facts or _again(facts, request, inputs.hashes(request)):
+        return None
+    return {**facts, "skipped": True}
 
 
 def _done(request: Request) -> dict[str, Any]:
@@ -139,11 +134,9 @@ def _done(request: Request) -> dict[str, Any]:
     facts = {}
     with warned_if_damaged(request.folder / "run.json"):
         facts = read_facts(request.folder)
-    return (
-        facts
-        if facts.get("status") == "finished" and (request.folder / "report.html").exists()
-        else {}
-    )
+    # The report was there before that status; somebody may have deleted it since.
+    told = (request.folder / "report.html").exists()
+    return facts if facts.get("status") == "finished" and told else {}
 
 
 def _again(facts: dict[str, Any], request: Request, after: dict[str, str]) -> str:
@@ -154,11 +147,8 @@ def _again(facts: dict[str, Any], request: Request, after: dict[str, str]) -> st
         return unanswered(facts)
     before = facts.get("inputs", {})
     changed = sorted(name for name in before | after if before.get(name) != after.get(name))
-    return (
-        f"changed since: {', '.join(changed[:3])}{' …' if len(changed) > 3 else ''}"
-        if changed
-        else ""
-    )
+    more = " …" if len(changed) > 3 else ""
+    return f"changed since: {', '.join(changed[:3])}{more}" if changed else ""
 
 
 def start(request: Request, threads: int | None = None, warm: Warm | None = None) -> Job:
@@ -172,9 +162,8 @@ def start(request: Request, threads: int | None = None, warm: Warm | None = None
 
     `UserError`: the run is under way elsewhere, or its kernel is not installed.
     """
-    kernel = request.kernel or request.content["metadata"].get("kernelspec", {}).get(
-        "name", "python3"
-    )
+    wanted = request.content["metadata"].get("kernelspec", {})
+    kernel = request.kernel or wanted.get("name", "python3")
     if kernel not in (installed := KernelSpecManager().find_kernel_specs()):
         raise UserError(
             f"no kernel {kernel!r}; installed: {', '.join(installed)} (`personagap kernels` "
@@ -183,12 +172,11 @@ def start(request: Request, threads: int | None = None, warm: Warm | None = None
     if request.asks:
         store.check(RESPONSES)
     descriptor, before, facts = lock(request.folder), _done(request), _facts(request)
-    again = (
-        {"again": reason} if before and (reason := _again(before, request, facts["inputs"])) else {}
-    )
+    if before and (reason := _again(before, request, facts["inputs"])):
+        facts["again"] = reason
     for path in map(request.folder.joinpath, PRODUCTS):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    record(request.folder, **facts, **again, kernel=kernel)
+    record(request.folder, **facts, kernel=kernel)
     process = (warm and warm.copy(descriptor)) or subprocess.Popen(
         # -P: a file in the current folder must not stand in for a module of ours.
         [sys.executable, "-P", "-m", "personagap.runs.child"],
@@ -244,30 +232,21 @@ def run(request: Request, *, force: bool = False, threads: int | None = None) ->
 
 def describe(facts: dict[str, Any], folder: Path) -> str:
     """How a run ended, in one line."""
-    where = os.path.relpath(folder)
+    name, where = facts["id"], os.path.relpath(folder)
     if facts["status"] != "finished":
-        kept = (
-            f"; as far as it got: {where}/notebook.ipynb"
-            if (folder / "notebook.ipynb").exists()
-            else ""
-        )
-        kept += f"; its stderr: {where}/{LOG}" if (folder / LOG).exists() else ""
-        return f"{facts['id']} {facts['status']}: {facts['error']}{kept}"
+        left = {"as far as it got": "notebook.ipynb", "its stderr": LOG}
+        kept = [
+            f"; {what}: {where}/{file}" for what, file in left.items() if (folder / file).exists()
+        ]
+        return f"{name} {facts['status']}: {facts['error']}{''.join(kept)}"
+    report = f"{where}/report.html"
     if facts["skipped"]:
-        edited = (
-            ", but the library has changed since"
-            if facts.get("library_hash") != _library_hash()
-            else ""
-        )
-        return (
-            f"{facts['id']} was finished already{edited} (--force runs it again): "
-            f"{where}/report.html"
-        )
+        same = facts.get("library_hash") == inputs.library_hash()
+        edited = "" if same else ", but the library has changed since"
+        return f"{name} was finished already{edited} (--force runs it again): {report}"
     again = f" (run again, {facts['again']})" if facts.get("again") else ""
     missing = f", but {unanswered(facts)}: run again" if facts.get("unanswered") else ""
-    return (
-        f"{facts['id']} finished in {facts['seconds']:.0f} s{again}{missing}: {where}/report.html"
-    )
+    return f"{name} finished in {facts['seconds']:.0f} s{again}{missing}: {report}"
 
 
 def exit_status(facts: dict[str, Any]) -> int:
@@ -280,12 +259,11 @@ def exit_status(facts: dict[str, Any]) -> int:
 
 
 def _facts(request: Request) -> dict[str, Any]:
+    """What ``run.json`` says of a run that starts."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
+    asked = ("id", "title", "parameters", "changed", "command", "source_hash")
     return {
-        **{
-            name: getattr(request, name)
-            for name in ("id", "title", "parameters", "changed", "command", "source_hash")
-        },
+        **{name: getattr(request, name) for name in asked},
         "paper": request.folder.parts[-3],
         "notebook": os.path.relpath(request.notebook, request.cwd),
         "status": "running",
@@ -294,107 +272,8 @@ def _facts(request: Request) -> dict[str, Any]:
         "seed": request.parameters.get("seed"),
         "started": now(),
         **({"sandbox": sandbox.describe()} if "tasks" in request.parameters else {}),
-        "inputs": _inputs(request),
-        "library_hash": _library_hash(),
-        "revision": _revision(),
+        "inputs": inputs.hashes(request),
+        "library_hash": inputs.library_hash(),
+        "revision": inputs.revision(),
         "versions": {"python": platform.python_version(), **versions},
     }
-
-
-def _inputs(request: Request) -> dict[str, str]:
-    """Hashes of the project's prompts and small tables, and of what the
-    parameters name, whose texts are not read.
-    """
-    # Those of the demo come below; what was measured or found, by runs too, is no input.
-    others = (DEMO, CACHE, DATA / "benchmarks", DATA / "findings")
-    folders = [DATA, *(folder for folder in DATA.iterdir() if folder not in others)]
-    small = [
-        path
-        for folder in folders
-        for path in folder.glob("*")
-        if path.suffix in (".csv", ".txt", ".toml")
-    ]
-    read = {
-        path.relative_to(DATA.parent).as_posix(): _content(path, path.stat())[:16]
-        for path in sorted(small)
-    }
-    written = {request.figures.resolve(), CACHE.resolve()}
-    if request.parameters.get("tasks") == "all" and (reason := sandbox.refusal()):
-        # A run that left out programs is run again when there is one.
-        read["sandbox"] = _digest(reason.encode())
-    for notebook in request.reads:
-        facts = latest_run(request.figures, notebook, request.parameters.get("data", "demo"))
-        read[f"tables of {notebook}"] = (
-            _listing(facts["folder"] / "tables", set()) if facts else "none"
-        )
-    return {**read, "data/demo": _listing(DEMO, written)} | {
-        name: _listing(path, written) for name, path in sorted(request.paths.items())
-    }
-
-
-def _listing(place: Path, written: set[Path]) -> str:
-    """A hash of the names and `_mark`s of files; hidden ones, and
-    what runs have ``written``, do not count.
-    """
-    found = [] if place.is_dir() else [(place.name, _mark(place))]
-    for folder, folders, files in os.walk(place):
-        if Path(folder) in written:
-            folders.clear()
-            continue
-        folders[:] = [name for name in sorted(folders) if not name.startswith((".", "__"))]
-        for path in (Path(folder, name) for name in sorted(files) if not name.startswith(".")):
-            with contextlib.suppress(OSError):  # a link to nowhere
-                found.append((str(path.relative_to(place)), _mark(path)))
-    return _digest(repr(found).encode())
-
-
-def _mark(path: Path) -> str:
-    """What tells that a file was changed: its content, or of a
-    large one that is no model size and time.
-    """
-    told = path.stat()
-    if not path.is_file() or (told.st_size > SMALL and path.suffix not in WEIGHTS):
-        return f"{told.st_size} {told.st_mtime_ns}"
-    return _content(path, told)
-
-
-def _content(path: Path, told: os.stat_result) -> str:
-    """Hash of a file's content, read once while its size and times
-    (of which no program sets the last) stay.
-    """
-    return _read(path, told.st_size, told.st_mtime_ns, told.st_ctime_ns)
-
-
-@functools.lru_cache(maxsize=2**16)
-def _read(path: Path, *unchanged: int) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
-def _library_hash() -> str:
-    files = sorted(Path(__file__).parents[1].rglob("*.py"))
-    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
-
-
-def _revision() -> str | None:
-    """Git revision of the project, ending in "-dirty" with
-    uncommitted changes; None outside a checkout.
-    """
-    command = [
-        "git",
-        "-C",
-        str(ROOT),
-        "describe",
-        "--always",
-        "--dirty",
-        "--abbrev=40",
-        "--exclude=*",
-    ]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return None
