@@ -1,18 +1,19 @@
 """The ``personagap`` command."""
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TextIO
 
 import click
 
-from personagap import __version__
+import personagap as pg
 from personagap._one_line import OneLine, say
 from personagap.errors import UserError
 from personagap.paths import FIGURES, NOTEBOOKS, RESPONSES, shown
 
-# What loads pandas, torch or papermill is imported by the command
-# that needs it, so that --help is quick.
+# What loads pandas, torch or papermill is imported in the command that needs it, as are the
+# modules of ``pg`` when they are used: --help is quick.
 
 
 class _Path(click.Path):
@@ -34,12 +35,23 @@ force_option = click.option("--force", is_flag=True, help="Run even what is fini
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Say what would be done and what it costs, and do nothing."
 )
-VALUES = """Set a parameter to a number, true, false, null, text, or a list such as '["mmlu", "gsm8k"]'."""
-folder_argument = click.argument("folder", default="demo")
+VALUES = (
+    "Set a parameter to a number, true, false, null, text, or a list such as "
+    """'["mmlu", "gsm8k"]'."""
+)
+
+
+def _existing(_, __, folder: str) -> str:
+    if folder not in ("demo", "hub") and not Path(folder).is_dir():
+        raise UserError(f"no folder {folder}: give the one that holds your data sets")
+    return folder
+
+
+folder_argument = click.argument("folder", default="demo", callback=_existing)
 
 
 @click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(__version__)
+@click.version_option(pg.__version__)
 def main() -> None:
     """Persona effects and the synthetic-human gap in language models, with honest error bars.
 
@@ -54,40 +66,28 @@ def main() -> None:
 def _notebooks(start: str = "") -> list[Path]:
     """The project's notebooks whose name begins so."""
     found = sorted(NOTEBOOKS.rglob("[!.]*.ipynb"))
-    return [
-        path
-        for path in found
-        if path.stem.startswith(start) and ".ipynb_checkpoints" not in path.parts
-    ]
+    ours = [each for each in found if ".ipynb_checkpoints" not in each.parts]  # Jupyter's copies
+    return [each for each in ours if each.stem.startswith(start)]
 
 
 def _notebook(given: str) -> Path:
     """A notebook's file, or one of the project's by its name."""
     name = given.removesuffix(".ipynb")
     named = [each for each in _notebooks() if name and each.with_suffix("").match(name)]
-    return (
-        named[0]
-        if len(named) == 1 and not Path(given).exists()
-        else path.convert(given, None, None)
-    )
+    if len(named) == 1 and not Path(given).exists():
+        return named[0]
+    return path.convert(given, None, None)
 
 
 @main.command()
-@click.argument(
-    "notebook", shell_complete=lambda _, __, start: [path.stem for path in _notebooks(start)]
-)
+@click.argument("notebook", shell_complete=lambda _, __, start: [n.stem for n in _notebooks(start)])
 @click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help=VALUES)
 @click.option("--kernel", help="Jupyter kernel to run on (see `personagap kernels`).")
 @dry_run_option
 @force_option
 @figures_option
 def run(
-    notebook: str,
-    given: tuple[tuple[str, str], ...],
-    kernel: str | None,
-    dry_run: bool,
-    force: bool,
-    figures: Path,
+    notebook: str, given: tuple, kernel: str | None, dry_run: bool, force: bool, figures: Path
 ) -> None:
     """Run NOTEBOOK, a file or one of the project's by its name (2_relevance), and write its report.
 
@@ -103,9 +103,8 @@ def run(
     from personagap.runs.request import Request, parse_value
     from personagap.runs.watch import watching
 
-    request = Request(
-        _notebook(notebook), {name: parse_value(value) for name, value in given}, kernel, figures
-    )
+    parameters = {name: parse_value(value) for name, value in given}
+    request = Request(_notebook(notebook), parameters, kernel, figures)
     if dry_run:
         _say_plan([request], force)
         return
@@ -146,26 +145,25 @@ def batch(
     from personagap.runs import batch, execute
     from personagap.runs.watch import watching
 
-    requests = {request.id: request for request in batch.read(file, figures)}
-    runs, ended = list(requests.values()), []
+    runs = batch.read(file, figures)
     _say_plan(runs, force)
     if dry_run:
         return
+    ended, folders = [], {run.id: run.folder for run in runs}
+    run_all = partial(batch.run_on_dask, address=dask) if dask else batch.run_here
     try:
-        with watching([request.folder for request in runs]):
-            for facts in (
-                batch.run_on_dask(runs, dask, jobs, force)
-                if dask
-                else batch.run_here(runs, jobs, force)
-            ):
+        with watching([*folders.values()]):
+            # Not by a name: that would keep runs going after an error here, which is to stop them.
+            for facts in run_all(runs, jobs=jobs, force=force):
                 ended.append(facts)
                 with tqdm.external_write_mode():  # above the lines that say what runs are at
-                    say(execute.describe(facts, requests[facts["id"]].folder))
+                    say(execute.describe(facts, folders[facts["id"]]))
     except UserError as error:  # no cluster, or no longer
         say(f"personagap: {error}", err=True)
     failed = sum(facts["status"] != "finished" for facts in ended)
-    codes = [execute.exit_status(facts) for facts in ended] + [1] * (len(runs) - len(ended))
-    more = f", {len(runs) - len(ended)} did not come to an end" if len(ended) < len(runs) else ""
+    lost = len(runs) - len(ended)
+    codes = [execute.exit_status(facts) for facts in ended] + [1] * lost
+    more = f", {lost} did not come to an end" if lost else ""
     more += f"; {codes.count(3)} with unanswered requests: run again" if 3 in codes else ""
     click.echo(f"{len(ended) - failed} of {len(runs)} runs finished, {failed} failed{more}")
     sys.exit(1 if 1 in codes else max(codes, default=0))
@@ -176,28 +174,21 @@ def _say_plan(requests: list, force: bool) -> None:
     from personagap.runs import batch
 
     plan = batch.plan(requests, force)
-    told = plan if plan["pace"].notna().any() else plan.drop(columns=["seconds", "pace"])
+    paced = plan["pace"].notna().any()
+    told = plan if paced else plan.drop(columns=["seconds", "pace"])
     say(told.to_string(index=False, na_rep="–", max_colwidth=60, float_format="{:,.0f}".format))
-    to_do, generations, tokens = (
-        (plan["state"] == "to do").sum(),
-        plan["generations"].sum(),
-        plan["tokens"].sum(),
-    )
+    runs, to_do, generations = len(plan), sum(plan["state"] == "to do"), plan["generations"].sum()
     untold = plan["generations"].notna() & plan["tokens"].isna()
-    tokens = "an unknown number of" if untold.any() else f"{tokens:,.0f}"
+    tokens = "an unknown number of" if untold.any() else f"{plan['tokens'].sum():,.0f}"
     click.echo(
-        f"{len(plan)} runs, {to_do} to do: at most {generations:,.0f} generations and {tokens} "
-        "tokens,\n"
-        "less what the response store holds. detectable: the difference from the control, in "
-        "points,\n"
-        "that the smallest task shows with 80 % power, at worst; of answers by likelihood the "
-        "verdict tells it.\n"
-        + (
-            "seconds: of asking, as fast as the earlier run under pace was.\n"
-            if told is plan
-            else ""
-        )
+        f"{runs} runs, {to_do} to do: at most {generations:,.0f} generations and {tokens} tokens,\n"
+        "less what the response store holds. "
+        "detectable: the difference from the control, in points,\n"
+        "that the smallest task shows with 80 % power, at worst; "
+        "of answers by likelihood the verdict tells it."
     )
+    # A blank line ends the plan, which the runs' own lines follow.
+    click.echo("seconds: of asking, as fast as the earlier run under pace was.\n" if paced else "")
 
 
 @main.command()
@@ -210,11 +201,8 @@ def index(figures: Path) -> None:
 
 
 # Its name before it was said to write the page of all runs; scripts may still call it.
-main.add_command(
-    click.Command(
-        "report", params=index.params, callback=index.callback, help=index.help, hidden=True
-    )
-)
+same: dict = {"params": index.params, "callback": index.callback, "help": index.help}
+main.add_command(click.Command("report", hidden=True, **same))
 
 
 @main.command()
@@ -248,24 +236,20 @@ def kernels(prefix: str | None) -> None:
 )
 def data(folder: str, template: str | None) -> None:
     """List the data sets with licence, and whether FOLDER (default: the demo bundle) holds them."""
-    from personagap import doctor
-
     if template:
         from personagap.datasets import examples
 
-        written, columns = examples.write(template, "." if folder == "demo" else _existing(folder))
+        written, columns = examples.write(template, "." if folder == "demo" else folder)
         click.echo(f"{columns}\n\n{shown(written)}")
         return
-    _echo(doctor.data_sets(_existing(folder)))
+    _echo(pg.doctor.data_sets(folder))
 
 
 @main.command()
 @folder_argument
 def doctor(folder: str) -> None:
     """Say what is present, and what each missing thing would take; FOLDER holds your data sets."""
-    from personagap import doctor
-
-    _echo(doctor.machine() + doctor.data_sets(_existing(folder)))
+    _echo(pg.doctor.machine() + pg.doctor.data_sets(folder))
 
 
 @main.group()
@@ -276,7 +260,7 @@ def store() -> None:
 @store.command()
 def size() -> None:
     """List the models asked, with answers and megabytes."""
-    for name, answers, size in _stores().sizes(RESPONSES):
+    for name, answers, size in pg.stores.sizes(RESPONSES):
         click.echo(f"{answers:12,} {size / 1e6:10,.1f} MB  {name}")
 
 
@@ -284,14 +268,14 @@ def size() -> None:
 @click.argument("file", type=click.File("w", lazy=True), default="-")
 def export(file: TextIO) -> None:
     """Write all answers to FILE (default: the terminal), a line of JSON each."""
-    click.echo(f"{_stores().export(RESPONSES, file):,} answers", err=True)
+    click.echo(f"{pg.stores.export(RESPONSES, file):,} answers", err=True)
 
 
 @store.command("import")
 @click.argument("file", type=click.File(encoding="utf-8", errors="replace"))
 def take_in(file: TextIO) -> None:
     """Add the answers of FILE, which `export` wrote ("-": what is piped in)."""
-    click.echo(f"{_stores().take_in(RESPONSES, file):,} new answers")
+    click.echo(f"{pg.stores.take_in(RESPONSES, file):,} new answers")
 
 
 @store.command()
@@ -302,19 +286,7 @@ def merge(folders: tuple[Path, ...]) -> None:
     Without any, put what the machines of a cluster wrote, each to files of its own, into the
     database of their shared folder; only while no run is under way.
     """
-    click.echo(f"{_stores().merge(RESPONSES, list(folders)):,} new answers")
-
-
-def _stores():
-    from personagap import stores
-
-    return stores
-
-
-def _existing(folder: str) -> str:
-    if folder not in ("demo", "hub") and not Path(folder).is_dir():
-        raise UserError(f"no folder {folder}: give the one that holds your data sets")
-    return folder
+    click.echo(f"{pg.stores.merge(RESPONSES, list(folders)):,} new answers")
 
 
 def _echo(checks: list) -> None:
