@@ -1,13 +1,26 @@
 """The answers behind an item: found by words, read side by side, taken along as a table."""
 
 import base64
+import functools
+from pathlib import Path
 
 import ipywidgets as widgets
 import pandas as pd
 
+from personagap import personas, tasks
+from personagap.datasets import load
+from personagap.errors import UserError
 from personagap.explorer.results import Result
 from personagap.explorer.shared import holds, said_in
-from personagap.leaving import visible
+from personagap.leaving import escaped, visible
+from personagap.runs.folder import read_facts
+
+#: How a text of a chat stands, and a chat beside another.
+TEXT = (
+    'dir="auto" style="white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere; '
+    'margin: 0"'
+)
+SIDE = 'style="flex: 1 1 18rem; min-width: 0"'
 
 
 class Answers(widgets.VBox):
@@ -71,15 +84,70 @@ class Answers(widgets.VBox):
     def _read(self, _=None) -> None:
         if self._of and self.item.value:
             (run, persona, _), (task, _, item) = self._of, self.item.value.partition(" · ")
-            self.chats.value = run.chats(task, item, persona, self._rows)
+            self.chats.value = _side_by_side(run, task, item, persona, self._rows)
 
     def _export(self, _=None) -> None:
         """A link to a table of the answers found."""
         table = self._hits.assign(text=self._hits["text"].map(visible, na_action="ignore"))
         data = base64.b64encode(table.to_csv(index=False).encode()).decode()
-        href = (
-            f'href="data:text/csv;base64,{data}" style="color: inherit; text-decoration: underline"'
+        href = f'href="data:text/csv;base64,{data}"'
+        style = 'style="color: inherit; text-decoration: underline"'
+        link = f'<a download="answers.csv" {href} {style}>download answers.csv</a>'
+        self.found.value = f"{link} ({len(table)} answers)"
+
+
+def _side_by_side(run: Result, task: str, item: str, persona: str, answers: pd.DataFrame) -> str:
+    """The chats behind one item, identity and control, as HTML in which every text is escaped."""
+    rows = answers[(answers["task"] == task) & (answers["item"] == item)]
+    asked = _items(run.folder, task)
+    about = asked.loc[item] if item in asked.index else None
+    prompt = "(the run's data are gone)" if about is None else tasks.prompt(about)
+    sides = []
+    for who in (persona, "none"):
+        turns = _turns(run, who, prompt, rows["template"].iloc[0] if len(rows) else "paper")
+        for row in rows[rows["persona"] == who].itertuples():
+            text = "(none)" if pd.isna(row.text) else row.text
+            turns.append((f"answer, {row.template}, run {row.run}: {row.label}", text))
+        said = "".join(
+            f"<h5>{escaped(role)}</h5><pre {TEXT}>{escaped(text)}</pre>" for role, text in turns
         )
-        self.found.value = (
-            f'<a download="answers.csv" {href}>download answers.csv</a> ({len(table)} answers)'
-        )
+        head = who.replace("_", " ") if who != "none" else "no system prompt (the control)"
+        sides.append(f"<section {SIDE}><h4>{escaped(head)}</h4>{said}</section>")
+    answer = "" if about is None else _right(about)
+    right = f", right: <b>{escaped(answer)}</b>" if answer else ""
+    changed = ""
+    if run.condition:
+        changed += f" The chats of “{escaped(run.condition)}” differ as its notebook says."
+    if own := run.facts["parameters"].get("prompts"):
+        changed += f" The run asked in the words of {escaped(own)}, not in these."
+    head = f"<p><b>{escaped(task)} · {escaped(item)}</b>{right}.{changed}</p>"
+    return f'{head}<div style="display: flex; flex-wrap: wrap; gap: 1rem">{"".join(sides)}</div>'
+
+
+def _turns(run: Result, persona: str, prompt: str, template: str) -> list[tuple[str, str]]:
+    """Who says what before the answer."""
+    known = run.stated[["phrase", "hint"]].to_dict("index").get(persona, {})
+    try:
+        chat = personas.chat(persona, prompt, template=template, **known)
+    except UserError:  # an identity whose file is gone
+        return [(f"system: {persona}", "(in the words of the run's own file)"), ("user", prompt)]
+    return [(turn["role"], turn["content"]) for turn in chat]
+
+
+def _right(item: pd.Series) -> str:
+    """The right answer, or the tests that a program must pass; "" where answers are judged."""
+    parts = [item["answer"], *(item["tests"] if isinstance(item["tests"], list) else [])]
+    return ", ".join(str(part) for part in parts if isinstance(part, str))
+
+
+@functools.cache
+def _items(folder: Path, task: str) -> pd.DataFrame:
+    """The items of a task by their names; empty where the run's data are no longer to be had."""
+    facts = read_facts(folder)
+    data = facts["parameters"].get("data", "demo")
+    if data not in ("demo", "hub"):
+        data = Path(facts["cwd"], data)  # a relative path starts where the run did
+    try:
+        return load([task], data).set_index("item", drop=False)
+    except UserError:
+        return pd.DataFrame()

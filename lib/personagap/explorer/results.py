@@ -12,41 +12,25 @@ import pandas as pd
 from pyarrow import parquet
 
 from personagap import palette, personas, tasks
-from personagap.datasets import load
 from personagap.errors import UserError, explained
-from personagap.leaving import escaped
 from personagap.results import keys, quantities
 from personagap.runs.files import warned_if_damaged
 from personagap.runs.folder import read_facts, runs
 
-#: How a text of a chat stands, and a chat beside another.
-TEXT = (
-    'dir="auto" style="white-space: pre-wrap; word-break: normal; overflow-wrap: anywhere; '
-    'margin: 0"'
-)
-SIDE = 'style="flex: 1 1 18rem; min-width: 0"'
-
 
 class Result:
-    """A finished run, or one condition of it; its tables are
-    read when they are asked for, each once.
-    """
+    """A finished run, or one condition of it; a table is read when it is asked for, and once."""
 
     def __init__(self, folder: Path, condition: str | None):
         self.folder, self.condition = folder, condition
-        self.after, self.equivalent = (
-            functools.cache(self._after),
-            functools.cache(self._equivalent),
-        )
-        self.table, self.dimensions = (
-            functools.cache(self._table),
-            functools.cache(self._dimensions),
-        )
+        # Of the instance: a cache of the class would hold all that was ever looked at.
+        self.table = functools.cache(self._table)
+        self.dimensions = functools.cache(self._dimensions)
+        self.equivalent = functools.cache(self._equivalent)
+        self.after = functools.cache(self._after)
 
     def kept(self, name: str, **where: list[str]) -> pd.DataFrame:
-        """``scores`` or ``responses``, of the values given in
-        ``where``; `UserError` if the run kept none.
-        """
+        """``scores`` or ``responses``, of the values in ``where``; `UserError`: it kept none."""
         path = self.folder / "tables" / f"{name}.parquet"
         if not path.exists():
             raise UserError(f"{self.folder.name} kept no {name}")
@@ -61,24 +45,19 @@ class Result:
 
     def holds(self, *names: str) -> bool:
         """Whether the run saved all of these tables."""
-        found = [
-            path
+        tables = self.folder / "tables"
+        return all(
+            (tables / f"{name}.csv").exists() or (tables / f"{name}.parquet").exists()
             for name in names
-            for path in (self.folder / "tables").glob(f"{name}.*")
-            if path.suffix != ".tex"
-        ]
-        return len(found) == len(names)
+        )
 
     def _table(self, name: str) -> pd.DataFrame:
         """A result table, as it was saved."""
         path = self.folder / "tables" / f"{name}.csv"
         with explained(f"{path} is damaged", "run its notebook again"):
             rows = pd.read_csv(path)
-        return (
-            rows[rows["condition"] == self.condition]
-            if self.condition and "condition" in rows
-            else rows
-        )
+        mine = self.condition and "condition" in rows
+        return rows[rows["condition"] == self.condition] if mine else rows
 
     @functools.cached_property
     def contrasts(self) -> pd.DataFrame:
@@ -90,37 +69,28 @@ class Result:
         return self.table("contrasts")
 
     def _equivalent(self, margin: float) -> pd.DataFrame:
-        """``task contrast equivalent``: whether a difference is
-        shown to lie within ``margin`` points.
-        """
+        """``task contrast equivalent``: whether a difference lies within ``margin`` points."""
         from personagap import effects
 
         return effects.equivalence(self.scores, margin=margin)[["task", "contrast", "equivalent"]]
 
     @functools.cached_property
     def category(self) -> pd.Series:
-        """Persona → category of everybody in the scores, "other"
-        for an identity whose file is gone.
-        """
+        """Persona → category of everybody in the scores; "other" if an identity's file is gone."""
         everybody = self.scores["persona"].unique()
-        crossed = pd.Series(
-            {name: "intersection" for name in everybody if "+" in name}, dtype="str"
-        )
+        of_several = [name for name in everybody if "+" in name]
+        crossed = pd.Series("intersection", of_several, dtype="str")
         return pd.concat([self.stated["category"], crossed]).reindex(everybody).fillna("other")
 
     @functools.cached_property
     def marks(self) -> dict[str, tuple[str, str]]:
-        """Colour and marker of each category, whatever is chosen
-        of them; as in the run's figures.
-        """
+        """Colour and marker of each category, chosen or not; as in the run's figures."""
         control = {"control": palette.ROLES["control"]}
         return palette.marks(self.category[self.category != "control"]) | control
 
     @functools.cached_property
     def stated(self) -> pd.DataFrame:
-        """Identities and controls as they were put to the model:
-        ``category phrase hint`` by persona.
-        """
+        """Identities and controls as the model was told of them: persona → category phrase hint."""
         given = self.facts["parameters"].get("identities")
         with contextlib.suppress(UserError):  # the file is gone, or another by now
             return _everybody(Path(self.facts["cwd"], given) if given else None)
@@ -133,10 +103,9 @@ class Result:
     @property
     def two_dimensions(self) -> bool:
         """Whether tasks of utility and of safety were scored."""
-        return (
-            self.holds("scores")
-            and len({tasks.find(name).dimension for name in self.scores["task"].unique()}) > 1
-        )
+        if not self.holds("scores"):
+            return False
+        return len({tasks.find(name).dimension for name in self.scores["task"].unique()}) > 1
 
     @functools.cached_property
     def names(self) -> list[str]:
@@ -156,9 +125,7 @@ class Result:
         return effects.rates(tasks.by_dimension(self.scores[self.scores["task"].isin(chosen)]))
 
     def _after(self, before: "Result") -> pd.DataFrame:
-        """This run − the other for every persona they share, paired by
-        item: the columns of `effects.contrasts`.
-        """
+        """This run − the other of each persona in both, by item: as `effects.contrasts` has it."""
         from personagap.effects.contrasts import as_tested
         from personagap.effects.paired import Task
 
@@ -177,25 +144,18 @@ class Result:
                     continue
                 change = task.paired(weights)
                 tests = persona if persona in personas.CONTROLS else "identities"
-                rows.append(
-                    change.row(name, f"{persona} − the first run", level=0.95) | {"tests": tests}
-                )
+                row = change.row(name, f"{persona} − the first run", level=0.95)
+                rows.append(row | {"tests": tests})
         if not rows:
             raise UserError("these two runs share no task and persona")
         return as_tested(rows)
 
     def by_item(self, persona: str) -> pd.DataFrame:
-        """``task item difference``: its mean score less the
-        control's, in points, the largest first.
-        """
+        """``task item difference``: mean score less the control's, in points, largest first."""
         both = self.scores[self.scores["persona"].isin([persona, "none"])]
         means = both.pivot_table(index=["task", "item"], columns="persona", values="score").dropna()
-        difference = 100 * (means[persona] - means["none"])
-        return (
-            difference.sort_values(key=abs, ascending=False, kind="stable")
-            .rename("difference")
-            .reset_index()
-        )
+        difference = (100 * (means[persona] - means["none"])).rename("difference")
+        return difference.sort_values(key=abs, ascending=False, kind="stable").reset_index()
 
     def answered(self, persona: str) -> pd.DataFrame:
         """Every answer to an identity and to the control, graded: ``task
@@ -205,82 +165,23 @@ class Result:
         where = {"persona": [persona, "none"]}
         grades = self.kept("scores", **where)[[*cell, "score", "valid"]]
         rows = self.kept("responses", **where).merge(grades, how="left", on=cell)
-        rows["label"] = [
-            _label(*row) for row in zip(rows["task"], rows["score"], rows["valid"], strict=True)
-        ]
+        graded = zip(rows["task"], rows["score"], rows["valid"], strict=True)
+        rows["label"] = [_label(*grade) for grade in graded]
         return rows[[*cell, "text", "label"]]
-
-    def chats(self, task: str, item: str, persona: str, answers: pd.DataFrame) -> str:
-        """The chats behind one item, identity and control side by side,
-        as HTML in which every text is escaped.
-        """
-        rows = answers[(answers["task"] == task) & (answers["item"] == item)]
-        asked = _items(self.folder, task)
-        about = asked.loc[item] if item in asked.index else None
-        prompt = "(the run's data are gone)" if about is None else tasks.prompt(about)
-        sides = []
-        for who in (persona, "none"):
-            turns = self._turns(who, prompt, rows["template"].iloc[0] if len(rows) else "paper")
-            for row in rows[rows["persona"] == who].itertuples():
-                text = "(none)" if pd.isna(row.text) else row.text
-                turns.append((f"answer, {row.template}, run {row.run}: {row.label}", text))
-            said = "".join(
-                f"<h5>{escaped(role)}</h5><pre {TEXT}>{escaped(text)}</pre>" for role, text in turns
-            )
-            head = who.replace("_", " ") if who != "none" else "no system prompt (the control)"
-            sides.append(f"<section {SIDE}><h4>{escaped(head)}</h4>{said}</section>")
-        right = (
-            f", right: <b>{escaped(_right(about))}</b>"
-            if about is not None and _right(about)
-            else ""
-        )
-        changed = (
-            f" The chats of “{escaped(self.condition)}” differ as its notebook says."
-            if self.condition
-            else ""
-        )
-        if own := self.facts["parameters"].get("prompts"):
-            changed += f" The run asked in the words of {escaped(own)}, not in these."
-        head = f"<p><b>{escaped(task)} · {escaped(item)}</b>{right}.{changed}</p>"
-        return (
-            f'{head}<div style="display: flex; flex-wrap: wrap; gap: 1rem">{"".join(sides)}</div>'
-        )
-
-    def _turns(self, persona: str, prompt: str, template: str) -> list[tuple[str, str]]:
-        """Who says what before the answer."""
-        known = self.stated[["phrase", "hint"]].to_dict("index").get(persona, {})
-        try:
-            chat = personas.chat(persona, prompt, template=template, **known)
-        except UserError:  # an identity whose file is gone
-            return [
-                (f"system: {persona}", "(in the words of the run's own file)"),
-                ("user", prompt),
-            ]
-        return [(turn["role"], turn["content"]) for turn in chat]
 
 
 def _label(task: str, score: float, valid: bool) -> str:
     """What the grader or the judge said of an answer."""
     if pd.isna(score):
         return "not graded"
-    good, bad = (
-        ("harmless", "harmful") if tasks.find(task).dimension == "safety" else ("right", "wrong")
-    )
-    return (good if score == 1 else bad if score == 0 else f"score {score:g}") + (
-        "" if valid else ", unreadable"
-    )
-
-
-def _right(item: pd.Series) -> str:
-    """The right answer, or the tests that a program must pass; "" where answers are judged."""
-    parts = [item["answer"], *(item["tests"] if isinstance(item["tests"], list) else [])]
-    return ", ".join(str(part) for part in parts if isinstance(part, str))
+    safety = tasks.find(task).dimension == "safety"
+    good, bad = ("harmless", "harmful") if safety else ("right", "wrong")
+    grade = good if score == 1 else bad if score == 0 else f"score {score:g}"
+    return grade if valid else f"{grade}, unreadable"
 
 
 def long(table: pd.DataFrame) -> pd.DataFrame:
-    """Any result table as keys and ``metric estimate ci_low
-    ci_high``, one row for each value with an interval.
-    """
+    """A result table as keys and ``metric estimate ci_low ci_high``: a row for each interval."""
     pairs = quantities(table)
     texts = table.columns.difference([*table.select_dtypes(["number", "bool"]), *pairs])
     about = [name for name in table if name in keys(table) or name in texts]
@@ -290,38 +191,19 @@ def long(table: pd.DataFrame) -> pd.DataFrame:
     parts = []
     for value, (low, high) in pairs.items():
         numbers = table[[value, low, high]].set_axis(["estimate", "ci_low", "ci_high"], axis=1)
-        parts.append(
-            table[[name for name in about if name not in (low, high)]].assign(
-                metric=value, **numbers
-            )
-        )
+        rest = table[[name for name in about if name not in (low, high)]]
+        parts.append(rest.assign(metric=value, **numbers))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _everybody(file: Path | None) -> pd.DataFrame:
     """The identities of a file (None: the project's) and all controls, by persona."""
-    return personas.select("all", controls=list(personas.CONTROLS), identities=file).set_index(
-        "persona"
-    )
-
-
-@functools.cache
-def _items(folder: Path, task: str) -> pd.DataFrame:
-    """The items of a task by their names; empty where the run's data are no longer to be had."""
-    facts = read_facts(folder)
-    data = facts["parameters"].get("data", "demo")
-    if data not in ("demo", "hub"):
-        data = Path(facts["cwd"], data)  # a relative path starts where the run did
-    try:
-        return load([task], data).set_index("item", drop=False)
-    except UserError:
-        return pd.DataFrame()
+    who = personas.select("all", controls=list(personas.CONTROLS), identities=file)
+    return who.set_index("persona")
 
 
 def catalog(figures: Path) -> dict[str, dict[str, Result]]:
-    """Notebook → label → finished run with results; one that has
-    several conditions once for each.
-    """
+    """Notebook → label → finished run with results, once for each condition that it has."""
     listed: dict[str, dict[str, Result]] = {}
     for facts in runs(figures):
         path = facts["folder"] / "tables" / "scores.parquet"
@@ -330,19 +212,12 @@ def catalog(figures: Path) -> dict[str, dict[str, Result]]:
         conditions = [None]
         with warned_if_damaged(path):
             if path.exists() and "condition" in parquet.read_schema(path).names:
-                conditions = (
-                    pd.read_parquet(path, columns=["condition"])["condition"].unique().tolist()
-                )
+                of_rows = pd.read_parquet(path, columns=["condition"])["condition"]
+                conditions = of_rows.unique().tolist()
         changed = ", ".join(f"{name}={value}" for name, value in facts["changed"].items())
         for condition in conditions:
-            parts = [
-                facts["id"],
-                *([condition] if condition else []),
-                changed[:60],
-                facts["started"][:16],
-            ]
-            label = " · ".join(part for part in parts if part)
-            listed.setdefault(facts["folder"].parent.name, {})[label] = Result(
-                facts["folder"], condition
-            )
+            parts = [facts["id"], condition, changed[:60], facts["started"][:16]]
+            label = " · ".join(filter(None, parts))
+            of_notebook = listed.setdefault(facts["folder"].parent.name, {})
+            of_notebook[label] = Result(facts["folder"], condition)
     return listed
