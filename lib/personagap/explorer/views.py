@@ -1,6 +1,4 @@
-"""The explorer's views: each says for which runs it applies, what
-can be picked in it, and draws what is chosen.
-"""
+"""The explorer's views: for which runs each applies, what is picked in it, and how it is drawn."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -17,11 +15,11 @@ from personagap.results import keys, quantities, wide
 #: The choices of a correction for multiplicity, and the column that holds its p-values.
 CORRECTIONS = {"Holm": "p_adjusted", "Benjamini–Hochberg": "p_bh", "none": "p_value"}
 #: What is said of a correction: `effects.contrasts` makes it over these.
-OVER = {"none": "none"} | {
-    name: f"{name}, over the identities of a task" for name in ("Holm", "Benjamini–Hochberg")
-}
+OVER = {name: f"{name}, over the identities of a task" for name in CORRECTIONS} | {"none": "none"}
 POINTS = "difference from no system prompt (points)"
-LIMITS = ["metric", "estimate", "ci_low", "ci_high"]
+ESTIMATE = ["estimate", "ci_low", "ci_high"]
+#: Rows of a table that are drawn; the grid holds all.
+ROWS = 120
 
 
 class Chosen(NamedTuple):
@@ -37,19 +35,24 @@ class Chosen(NamedTuple):
     picked: dict[str, str]  # what is picked of each kind
 
     def shown(self, contrasts: pd.DataFrame) -> pd.DataFrame:
-        """The rows of the chosen tasks and categories. Corrected
-        p-values stay those of the whole family.
-        """
-        rows = contrasts.assign(key=contrasts["contrast"].str.split(" − ").str[0])
+        """The rows of the chosen tasks and categories; p-values stay those of the whole family."""
+        rows = contrasts.assign(key=_identity(contrasts))
         rows["colour"] = rows["key"].map(self.run.category)
-        rows = rows[
-            rows["colour"].isin([*self.categories, "control"]) & rows["task"].isin(self.tasks)
-        ]
+        rows = rows[self.categorised(rows) & rows["task"].isin(self.tasks)]
         if rows.empty:
             raise UserError("Nothing is chosen: mark a task and a category.")
         p = CORRECTIONS[self.correction]
         rows = rows.assign(p=rows[p if p in rows else "p_value"])
-        return rows[["key", "task", "estimate", "ci_low", "ci_high", "p", "colour"]]
+        return rows[["key", "task", *ESTIMATE, "p", "colour"]]
+
+    def categorised(self, rows: pd.DataFrame) -> pd.Series:
+        """Which rows are of a chosen category, or of a control, which all are compared with."""
+        return rows["colour"].isin([*self.categories, "control"])
+
+
+def _identity(contrasts: pd.DataFrame) -> pd.Series:
+    """Whom each contrast compares with the control."""
+    return contrasts["contrast"].str.split(" − ").str[0]
 
 
 class Drawn(NamedTuple):
@@ -70,9 +73,8 @@ class View(NamedTuple):
 
 def forest(chosen: Chosen) -> Drawn:
     """Each identity against no system prompt, with the margin of equivalence."""
-    return _forest(
-        chosen, chosen.run.contrasts, "Each identity − no system prompt (the control)", POINTS
-    )
+    title = "Each identity − no system prompt (the control)"
+    return _forest(chosen, chosen.run.contrasts, title, POINTS)
 
 
 def compared(chosen: Chosen) -> Drawn:
@@ -92,16 +94,11 @@ def _forest(chosen: Chosen, contrasts: pd.DataFrame, title: str, unit: str) -> D
         lines += [-chosen.margin, chosen.margin]
         if contrasts is chosen.run.contrasts:
             equal = chosen.run.equivalent(chosen.margin)
-            equal = equal.assign(key=equal["contrast"].str.split(" − ").str[0])[
-                ["key", "task", "equivalent"]
-            ]
+            equal = equal.assign(key=_identity(equal))[["key", "task", "equivalent"]]
             rows = rows.merge(equal, how="left", on=["key", "task"])
-    found = (
-        f"{(rows['p'] < 0.05).sum()} of {len(rows)} with p < 5 % (correction: "
-        f"{OVER[chosen.correction]})"
-    )
+    found = f"{(rows['p'] < 0.05).sum()} of {len(rows)} with p < 5 %"
     chart = charts.intervals(rows, unit, panel="task", lines=lines, known=chosen.run.marks)
-    return Drawn(chart, rows, f"{title}. {found}.")
+    return Drawn(chart, rows, f"{title}. {found} (correction: {OVER[chosen.correction]}).")
 
 
 def trade_off(chosen: Chosen) -> Drawn:
@@ -111,14 +108,12 @@ def trade_off(chosen: Chosen) -> Drawn:
     if rates["task"].nunique() < 2:
         raise UserError("Safety against utility needs a task of each: mark one more.")
     rates = rates.drop(columns="metric").rename(columns={"persona": "key", "task": "metric"})
-    rows = wide(rates[["key", *LIMITS, "n"]], ["utility", "safety"]).drop(columns="n")
+    rows = wide(rates[["key", "metric", *ESTIMATE, "n"]], ["utility", "safety"]).drop(columns="n")
     rows = rows.assign(colour=rows["key"].map(category))
-    rows = rows[rows["colour"].isin([*chosen.categories, "control"])]
+    rows = rows[chosen.categorised(rows)]
     names = {"utility": "utility: answers right (%)", "safety": "safety: answers harmless (%)"}
-    both = rates[rates["key"].isin(rows["key"])].assign(
-        colour=lambda table: table["key"].map(category)
-    )
-    both = both[["key", *LIMITS, "colour"]]
+    both = rates.loc[rates["key"].isin(rows["key"]), ["key", "metric", *ESTIMATE]]
+    both = both.assign(colour=both["key"].map(category))
     known = chosen.run.marks
     side = charts.intervals(both, "percent", panel="metric", width=340, known=known)
     chart = charts.together(charts.trade_off(rows, "utility", "safety", names, known), side)
@@ -133,9 +128,7 @@ def heat_map(chosen: Chosen) -> Drawn:
 
 
 def items(chosen: Chosen) -> Drawn:
-    """The picked identity's difference from no system prompt, item by
-    item; the answers behind one stand below.
-    """
+    """The picked identity's differences item by item; the answers behind one stand below."""
     persona = chosen.picked["identity"]
     means = chosen.shown(chosen.run.contrasts).query("key == @persona")
     rows = chosen.run.by_item(persona)
@@ -143,53 +136,40 @@ def items(chosen: Chosen) -> Drawn:
     if rows.empty:
         raise UserError("The identity's category or task is not chosen.")
     rows.insert(0, "key", rows["task"] + " · " + rows["item"])
-    title = (
-        f"{persona.replace('_', ' ')} − no system prompt: a dot for each item, ◆ their "
-        "mean with its interval"
-    )
+    title = f"{persona.replace('_', ' ')} − no system prompt"
+    title += ": a dot for each item, ◆ their mean with its interval"
     return Drawn(charts.strip(rows, means), rows, title)
 
 
 def raters(chosen: Chosen) -> Drawn:
     """Precision and recall of every rater, beside how they agree with one another."""
-    saved = (
-        chosen.run.table(_raters(chosen)[0])
-        .drop_duplicates("rater")
-        .rename(columns={"rater": "key"})
-    )
+    saved = chosen.run.table(_raters(chosen)[0]).drop_duplicates("rater")
     pairs = quantities(saved)
-    table = saved[["key", *(each for metric, ends in pairs.items() for each in (metric, *ends))]]
+    numbers = [each for metric, ends in pairs.items() for each in (metric, *ends)]
+    table = saved[["rater", *numbers]].rename(columns={"rater": "key"})
     table = table.assign(colour=saved.get("rater_kind", "model"))
-    chart = charts.trade_off(
-        table, "recall", "precision", {"recall": "recall", "precision": "precision"}
-    )
+    names = {name: name for name in ("recall", "precision")}
+    chart = charts.trade_off(table, "recall", "precision", names)
     if chosen.run.holds("agreement") and "rater_a" in (agreement := chosen.run.table("agreement")):
         chart = charts.together(chart, _agreement(agreement), alike=False)
     grid = table[["key", "colour", *pairs]].rename(columns={"colour": "rater_kind"})
-    return Drawn(
-        chart,
-        grid,
-        "Precision and recall against the human majority, and agreement beyond chance (κ)",
-    )
+    title = "Precision and recall against the human majority, and agreement beyond chance (κ)"
+    return Drawn(chart, grid, title)
 
 
 def _raters(chosen: Chosen) -> list[str]:
     """The tables that hold precision and recall of raters."""
-    return [
-        name
-        for name in ("relevance", "verifier")
-        if _holding(name, "rater", "precision", "recall")(chosen)
-    ]
+    columns = ("rater", "precision", "recall")
+    return [name for name in ("relevance", "verifier") if _holding(name, *columns)(chosen)]
 
 
 def _agreement(table: pd.DataFrame) -> charts.Spec:
     rows = long(table)
     rows = rows[rows["metric"] == "kappa"] if "kappa" in set(rows["metric"]) else rows
     turned = rows.rename(columns={"rater_a": "rater_b", "rater_b": "rater_a"})
-    both = pd.concat([rows, turned])[["rater_a", "rater_b", "estimate", "ci_low", "ci_high"]]
-    return charts.matrix(
-        both.assign(key=both["rater_a"]), "rater_b", "rater_a", "estimate", "κ", diverging=False
-    )
+    both = pd.concat([rows, turned])[["rater_a", "rater_b", *ESTIMATE]]
+    both = both.assign(key=both["rater_a"])
+    return charts.matrix(both, "rater_b", "rater_a", "estimate", "κ", diverging=False)
 
 
 def ratings(chosen: Chosen) -> Drawn:
@@ -200,9 +180,8 @@ def ratings(chosen: Chosen) -> Drawn:
         correlations = _plain(chosen, "correlations", "rater", "metric", "rater_kind")
         ranks = charts.intervals(correlations, "rank correlation with people", panel="metric")
         chart = charts.together(chart, ranks, columns=1)
-    return Drawn(
-        chart, rows, "Ratings of personalized responses, and rank correlations with people"
-    )
+    title = "Ratings of personalized responses, and rank correlations with people"
+    return Drawn(chart, rows, title)
 
 
 def shots(chosen: Chosen) -> Drawn:
@@ -214,9 +193,7 @@ def shots(chosen: Chosen) -> Drawn:
         first = next(name for name in table["template"] if name != "none") if len(table) else ""
         table = table[table["template"].isin([first, "none"])]
     rows = with_names(long(table)).rename(columns={"strategy": "key"})
-    rows = rows.assign(colour=rows["key"])[
-        ["key", "metric", "shots", "estimate", "ci_low", "ci_high", "colour"]
-    ]
+    rows = rows.assign(colour=rows["key"])[["key", "metric", "shots", *ESTIMATE, "colour"]]
     if len(set(rows["shots"])) > 1:
         # These first, in the colours that the figure of the run has for them.
         shown = rows["shots"] > 0
@@ -228,9 +205,7 @@ def shots(chosen: Chosen) -> Drawn:
 
 
 def _of_table(name: str, *columns: str, title: str, unit: str, shared: bool = True) -> View:
-    """The view of one table, of whose ``columns`` a row's key,
-    its panel and its colour are taken.
-    """
+    """The view of one table, whose ``columns`` are a row's key, its panel and its colour."""
     key, panel, _ = columns
 
     def draw(chosen: Chosen) -> Drawn:
@@ -243,10 +218,10 @@ def _of_table(name: str, *columns: str, title: str, unit: str, shared: bool = Tr
 def _plain(chosen: Chosen, name: str, key: str, panel: str, colour: str) -> pd.DataFrame:
     """The rows of a table of one estimate a row, or of several metrics."""
     rows = with_names(long(chosen.run.table(name)))
-    rows = rows.assign(
-        key=rows[key].astype(str), colour=rows[colour].astype(str) if colour in rows else "data"
-    )
-    return rows[["key", panel, "estimate", "ci_low", "ci_high", "colour"]]
+    colours = rows[colour].astype(str) if colour in rows else "data"
+    return rows.assign(key=rows[key].astype(str), colour=colours)[
+        ["key", panel, *ESTIMATE, "colour"]
+    ]
 
 
 def published(chosen: Chosen) -> Drawn:
@@ -254,47 +229,32 @@ def published(chosen: Chosen) -> Drawn:
     rows = chosen.run.table("published").dropna(subset=["published", "measured"])
     rows = rows.assign(key=named(rows["quantity"]) + ", " + rows["condition"].fillna(""))
     shown = rows.filter(["key", "published", "measured", "ci_low", "ci_high", "comparable"])
-    return Drawn(
-        charts.pairs(shown, "published", "measured", "in its own unit"),
-        shown,
-        "Published beside measured",
-    )
+    chart = charts.pairs(shown, "published", "measured", "in its own unit")
+    return Drawn(chart, shown, "Published beside measured")
 
 
 def saved(chosen: Chosen) -> Drawn:
     """Any result table."""
     table = with_names(chosen.run.table(chosen.table))
-    names = row_names(table, keys(table))
-    rows = with_names(long(table.assign(key=names.to_numpy())))
+    table = table.assign(key=row_names(table, keys(table)).to_numpy())
+    rows = with_names(long(table))
     title = f"Table {chosen.table.replace('_', ' ')}"
     if rows.empty:
-        return Drawn(
-            {"data": {"values": []}, "mark": "point"}, table.assign(key=names.to_numpy()), title
-        )
-    drawn = rows.assign(colour="data")[
-        ["key", "metric", "estimate", "ci_low", "ci_high", "colour"]
-    ].head(ROWS)
+        return Drawn({"data": {"values": []}, "mark": "point"}, table, title)
+    drawn = rows.assign(colour="data")[["key", "metric", *ESTIMATE, "colour"]].head(ROWS)
     chart = charts.intervals(drawn, "value", panel="metric", shared=False)
     title += f", the first {ROWS} drawn" if len(rows) > ROWS else ""
-    return Drawn(chart, table.assign(key=names.to_numpy()), title)
-
-
-#: Rows of a table that are drawn; the grid holds all.
-ROWS = 120
+    return Drawn(chart, table, title)
 
 
 def _holding(name: str, *columns: str) -> Callable[[Chosen], bool]:
-    """Whether a run saved a table of that name, and a result table with
-    these columns: runs of one's own may differ.
-    """
+    """Whether a run saved that table, with these columns: runs of one's own may differ."""
     return lambda chosen: (
         chosen.run.holds(name) and (not columns or {*columns} <= {*chosen.run.table(name)})
     )
 
 
 ITEMS, COMPARED, TABLES = "Items and answers", "A − B", "Tables"
-ACCEPTANCE = "Attributes of real and of synthetic histories, as people see them"
-USERS = "How much simulated users differ, by α"
 VIEWS = {
     "Identities": View("identity", _holding("scores"), forest),
     "Trade-off": View("identity", lambda chosen: chosen.run.two_dimensions, trade_off),
@@ -306,15 +266,16 @@ VIEWS = {
     "Raters": View("rater", lambda chosen: bool(_raters(chosen)), raters),
     "Ratings": View("rater", _holding("ratings", "rater", "metric"), ratings),
     "Acceptance": _of_table(
-        "acceptance", "label", "rater_kind", "source", title=ACCEPTANCE, unit="share"
+        "acceptance",
+        *("label", "rater_kind", "source"),
+        title="Attributes of real and of synthetic histories, as people see them",
+        unit="share",
     ),
     "Shots": View("strategy", _holding("personalization", "strategy", "shots"), shots),
     "Users": _of_table(
         "heterogeneity",
-        "bin",
-        "measure",
-        "alpha",
-        title=USERS,
+        *("bin", "measure", "alpha"),
+        title="How much simulated users differ, by α",
         unit="share of prompts",
         shared=False,
     ),
