@@ -1,5 +1,4 @@
-"""The explorer's charts, in Vega-Lite's own words. What is picked
-in one part of a chart is marked in all.
+"""The explorer's charts, in Vega-Lite's own words. What is picked in one part is marked in all.
 
 Each takes rows with a column ``key``, which is what can be picked, and returns a specification with
 its data inline. They are plain dictionaries: a library that builds them takes longer than all else
@@ -23,8 +22,7 @@ Styles = dict[str, tuple[str, str]]
 PICKED = "picked"
 #: Names without underscores, on an axis and over a panel.
 PLAIN = "replace(datum.label, /_/g, ' ')"
-#: Pixels that all parts of a chart may take, beside the axis of names;
-#: where there is less room the browser makes do.
+#: Pixels for all parts of a chart, beside the axis of names; with less, the browser makes do.
 WIDTH = 690
 #: The page's own, light or dark.
 INK = "currentColor"
@@ -61,9 +59,8 @@ def linked(chart: Spec) -> tuple[Spec, dict[str, list[dict]]]:
         rest = {name: without_data(value) for name, value in part.items() if name != "data"}
         if "data" in part:
             rows = part["data"]["values"]
-            name = next(
-                (name for name, known in data.items() if known is rows), f"rows_{len(data)}"
-            )
+            same = (name for name, known in data.items() if known is rows)
+            name = next(same, f"rows_{len(data)}")
             data[name], rest["data"] = rows, {"name": name}
         return rest
 
@@ -76,11 +73,8 @@ def together(*parts: Spec, columns: int = 2, alike: bool = True) -> Spec:
     that are ``alike`` share a legend.
     """
     chart = {"concat": list(parts), "columns": columns, "align": "each"}
-    return (
-        chart
-        if alike
-        else chart | {"resolve": {"scale": {"color": "independent", "shape": "independent"}}}
-    )
+    own = {"scale": {"color": "independent", "shape": "independent"}}
+    return chart if alike else chart | {"resolve": own}
 
 
 def values(rows: pd.DataFrame) -> Spec:
@@ -93,21 +87,19 @@ def _number(name: str, **how: Any) -> Spec:
     return {"field": name, "type": "quantitative"} | how
 
 
+def _nominal(name: str, **how: Any) -> Spec:
+    return {"field": name, "type": "nominal"} | how
+
+
 def _names(name: str, rows: pd.DataFrame, **how: Any) -> Spec:
     """A channel of names, in the order of the rows."""
     domain = [str(value) for value in rows[name].unique()]
-    return {"field": name, "type": "nominal", "title": None, "scale": {"domain": domain}} | how
+    return _nominal(name, title=None, scale={"domain": domain}) | how
 
 
 def _panels(name: str, rows: pd.DataFrame) -> Spec:
     order = rows[name].unique().tolist()
-    return {
-        "field": name,
-        "type": "nominal",
-        "title": None,
-        "sort": order,
-        "header": {"labelExpr": PLAIN},
-    }
+    return _nominal(name, title=None, sort=order, header={"labelExpr": PLAIN})
 
 
 def _is_picked(yes: float | str, no: float | str) -> Spec:
@@ -119,10 +111,10 @@ def _tooltips(rows: pd.DataFrame) -> list[Spec]:
     """Everything that is known of a row."""
     numbers = set(rows.select_dtypes("number"))
     return [
-        _number(name, format=".4~g", title=label(name)) if name in numbers
-        else {"field": name, "type": "nominal", "title": label(name)}
+        (_number(name, format=".4~g") if name in numbers else _nominal(name))
+        | {"title": label(name)}
         for name in rows.columns.drop(["key", "colour"], errors="ignore")
-    ]  # fmt: skip
+    ]
 
 
 def _styles(rows: pd.DataFrame, known: Styles | None) -> tuple[Spec, Spec]:
@@ -130,8 +122,9 @@ def _styles(rows: pd.DataFrame, known: Styles | None) -> tuple[Spec, Spec]:
     present = [str(name) for name in rows["colour"].unique()]
     known = known or series(present)
     colours, markers = zip(*(known[name] for name in present), strict=True)
+    # One series needs no legend: the title says what it is.
     legend = {"labelExpr": PLAIN} if present != ["data"] else None
-    same = {"field": "colour", "type": "nominal", "title": None, "legend": legend}
+    same = _nominal("colour", title=None, legend=legend)
     scales = [_inked(colours), [SHAPES[marker] for marker in markers]]
     colour, shape = (same | {"scale": {"domain": present, "range": range_}} for range_ in scales)
     return colour, shape
@@ -162,50 +155,33 @@ def intervals(
     # There is no room for more below a panel.
     unit = unit if columns < 3 else unit.rpartition("(")[2].strip(")")
     colour, shape = _styles(rows, known)
-    same = {
-        "y": _names("key", rows, axis={"labelExpr": PLAIN}),
-        "color": colour,
-        "tooltip": _tooltips(rows),
-    }
-    if crowded:
-        same["yOffset"] = {
-            "field": "colour",
-            "type": "nominal",
-            "scale": {"domain": colour["scale"]["domain"]},
-        }
-    ends = {
-        "x": _number("ci_low", title=unit),
-        "x2": {"field": "ci_high"},
-        "strokeWidth": _is_picked(4, 1.3),
-    }
-    layers = [
-        {
-            "mark": DOT,
-            "encoding": same
-            | {"x": _number("estimate"), "size": _is_picked(190, 55), "shape": shape},
-        },
-        {"mark": RULE, "encoding": same | ends},
-    ]
+    same = {"y": _names("key", rows, axis={"labelExpr": PLAIN}), "tooltip": _tooltips(rows)}
+    same["color"] = colour
+    if crowded:  # several rows of one name stand below each other, by colour
+        same["yOffset"] = _nominal("colour", scale={"domain": colour["scale"]["domain"]})
+    middle = {"x": _number("estimate"), "size": _is_picked(190, 55), "shape": shape}
+    ends = {"x": _number("ci_low", title=unit), "x2": {"field": "ci_high"}}
+    ends["strokeWidth"] = _is_picked(4, 1.3)
+    layers = _layers(same, [(DOT, middle), (RULE, ends)])
     if lines:
         drawn = RULE | {"strokeDash": [4, 3], "color": "#888"}
         at = {"values": [{"at": value} for value in lines]}
         layers.append({"data": at, "mark": drawn, "encoding": {"x": _number("at")}})
-    chart: Spec = {
-        "data": values(rows),
-        "facet": _panels(panel, rows),
-        "columns": columns,
-        "spacing": 8,
-    }
-    each = {
-        "width": width // columns - (14 if shared else 24),
-        "height": _step(12 if crowded or rows["key"].nunique() > 20 else 22),
-    }
-    chart["spec"] = each | {"layer": layers}
+    across = width // columns - (14 if shared else 24)
+    high = _step(12 if crowded or rows["key"].nunique() > 20 else 22)
+    chart: Spec = {"data": values(rows), "facet": _panels(panel, rows), "columns": columns}
+    chart |= {"spacing": 8, "spec": {"width": across, "height": high, "layer": layers}}
     return chart if shared else chart | {"resolve": {"scale": {"x": "independent"}}}
 
 
 def _step(pixels: int) -> Spec:
+    """So many pixels for each name on an axis, however many there are."""
     return {"step": pixels}
+
+
+def _layers(same: Spec, parts: Iterable[tuple[Spec, Spec]]) -> list[Spec]:
+    """A layer for each mark and its own channels, beside those that are the ``same`` in all."""
+    return [{"mark": mark, "encoding": same | encoding} for mark, encoding in parts]
 
 
 def trade_off(
@@ -217,17 +193,14 @@ def trade_off(
     low_x, low_y = (_number(f"{name}_low", scale=scale, title=names[name]) for name in (x, y))
     width = {"strokeWidth": _is_picked(2.5, 0.4)}
     colour, shape = _styles(rows, known)
+    at = {"x": at_x, "y": at_y}
     parts = [
         (RULE, {"x": low_x, "x2": {"field": f"{x}_high"}, "y": at_y} | width),
         (RULE, {"x": at_x, "y": low_y, "y2": {"field": f"{y}_high"}} | width),
-        (DOT, {"x": at_x, "y": at_y, "size": _is_picked(260, 70), "shape": shape}),
-        (
-            _text(dy=-12),
-            {"x": at_x, "y": at_y, "text": {"field": "said"}, "opacity": _is_picked(1, 0)},
-        ),
+        (DOT, at | {"size": _is_picked(260, 70), "shape": shape}),
+        (_text(dy=-12), at | {"text": {"field": "said"}, "opacity": _is_picked(1, 0)}),
     ]
-    same = {"color": colour, "tooltip": _tooltips(rows)}
-    layers = [{"mark": mark, "encoding": same | encoding} for mark, encoding in parts]
+    layers = _layers({"color": colour, "tooltip": _tooltips(rows)}, parts)
     said = rows.assign(said=rows["key"].str.replace("_", " "))
     return {"data": values(said), "width": 330, "height": 330, "layer": layers}
 
@@ -238,11 +211,10 @@ def _text(**how: Any) -> Spec:
 
 def matrix(rows: pd.DataFrame, x: str, y: str, value: str, title: str, *, diverging: bool) -> Spec:
     """A value for each pair, as colour and as number: around 0, or from 0 to 1."""
+    # Never 0: a scale needs a width.
     limit = float(max(abs(rows[value]).max(), 1e-9)) if diverging else 1.0
-    scale = {
-        "scheme": "purpleorange" if diverging else "blues",
-        "domain": [-limit if diverging else 0, limit],
-    }
+    scheme, least = ("purpleorange", -limit) if diverging else ("blues", 0)
+    scale = {"scheme": scheme, "domain": [least, limit]}
     across = _names(x, rows, axis={"labelAngle": -30, "labelExpr": PLAIN})
     same = {"x": across, "y": _names(y, rows, axis={"labelExpr": PLAIN})}
     cells = {
@@ -255,24 +227,20 @@ def matrix(rows: pd.DataFrame, x: str, y: str, value: str, title: str, *, diverg
         "text": _number(value, format=".0f" if diverging else ".2f"),
         "color": {"value": "black", "condition": dark},
     }
-    layers = [
-        {"mark": {"type": "rect", "cursor": "pointer"}, "encoding": same | cells},
-        {"mark": _text(fontSize=10) | {"cursor": "pointer"}, "encoding": same | numbers},
-    ]
+    drawn, text = {"type": "rect", "cursor": "pointer"}, _text(fontSize=10, cursor="pointer")
+    layers = _layers(same, [(drawn, cells), (text, numbers)])
     width = _step(max(46, min(90, 420 // rows[x].nunique())))
     return {"data": values(rows), "width": width, "height": _step(20), "layer": layers}
 
 
 def lines(rows: pd.DataFrame, x: str, unit: str, panel: str, known: Styles) -> Spec:
-    """What changes along ``x``, one line for each key, one panel for each
-    value of ``panel``; ``known`` as of `intervals`.
-    """
+    """What changes along ``x``: a line for each key, a panel for each value of ``panel``."""
     columns = min(3, rows[panel].nunique())
     scale = {"zero": False}
     colour, shape = _styles(rows, known)
     same = {
         "x": _number(x, title=label(x), axis={"values": sorted(rows[x].unique().tolist())}),
-        "color": colour, "detail": {"field": "key", "type": "nominal"}, "tooltip": _tooltips(rows),
+        "color": colour, "detail": _nominal("key"), "tooltip": _tooltips(rows),
     }  # fmt: skip
     middle = {"y": _number("estimate", title=unit, scale=scale)}
     ends = {"y": _number("ci_low", title=unit, scale=scale), "y2": {"field": "ci_high"}}
@@ -281,9 +249,9 @@ def lines(rows: pd.DataFrame, x: str, unit: str, panel: str, known: Styles) -> S
         (RULE, ends | {"strokeWidth": _is_picked(2.5, 0.7)}),
         ({"type": "line", "aria": False}, middle | {"strokeWidth": _is_picked(4, 1.2)}),
     ]
-    layers = [{"mark": mark, "encoding": same | encoding} for mark, encoding in parts]
     chart = {"data": values(rows), "facet": _panels(panel, rows), "columns": columns}
-    each = {"width": (WIDTH + 120) // columns - 80, "height": 210, "layer": layers}
+    # No axis of names is beside these: its room is theirs, less that of numbers.
+    each = {"width": (WIDTH + 120) // columns - 80, "height": 210, "layer": _layers(same, parts)}
     return chart | {"spec": each, "resolve": {"scale": {"y": "independent"}}}
 
 
@@ -296,28 +264,15 @@ def strip(rows: pd.DataFrame, means: pd.DataFrame) -> Spec:
         "opacity": _is_picked(1, 0.35),
         "size": _is_picked(260, 55), "color": _is_picked(PALETTE["control"], PALETTE["data"]),
     }  # fmt: skip
-    mean = {"y": task, "tooltip": _tooltips(means)}
-    diamond = {
-        "type": "point",
-        "filled": True,
-        "size": 90,
-        "color": INK,
-        "shape": "diamond",
-        "opacity": 1,
-    }
-    of_means = [
-        {
-            "mark": RULE | {"strokeWidth": 2, "color": INK},
-            "encoding": mean | {"x": _number("ci_low"), "x2": {"field": "ci_high"}},
-        },
-        {"mark": diamond, "encoding": mean | {"x": _number("estimate")}},
-    ]
+    rule = RULE | {"strokeWidth": 2, "color": INK}
+    diamond = {"type": "point", "filled": True, "opacity": 1, "shape": "diamond"}
+    diamond |= {"size": 90, "color": INK}
+    ends = {"x": _number("ci_low"), "x2": {"field": "ci_high"}}
+    parts = [(rule, ends), (diamond, {"x": _number("estimate")})]
+    of_means = _layers({"y": task, "tooltip": _tooltips(means)}, parts)
     dots = {"data": values(rows), "mark": DOT | {"opacity": 0.35}, "encoding": each}
-    return {
-        "width": WIDTH,
-        "height": _step(34),
-        "layer": [dots, {"data": values(means), "layer": of_means}],
-    }
+    layers = [dots, {"data": values(means), "layer": of_means}]
+    return {"width": WIDTH, "height": _step(34), "layer": layers}
 
 
 def pairs(rows: pd.DataFrame, a: str, b: str, unit: str) -> Spec:
@@ -325,13 +280,11 @@ def pairs(rows: pd.DataFrame, a: str, b: str, unit: str) -> Spec:
     same = {"y": _names("key", rows, axis={"labelLimit": 330}), "tooltip": _tooltips(rows)}
     across = _number(a, title=f"{unit}: {label(a)} ○, {label(b)} ●")
     size = {"size": _is_picked(160, 55)}
+    joined = {"x": across, "x2": {"field": b}, "strokeWidth": _is_picked(3, 1)}
     parts = [
-        (
-            RULE | {"color": "#888"},
-            {"x": across, "x2": {"field": b}, "strokeWidth": _is_picked(3, 1)},
-        ),
+        (RULE | {"color": "#888"}, joined),
         (DOT | {"filled": False, "color": PALETTE["published"]}, {"x": across} | size),
         (DOT | {"color": PALETTE["data"]}, {"x": _number(b)} | size),
     ]
-    layers = [{"mark": mark, "encoding": same | encoding} for mark, encoding in parts]
+    layers = _layers(same, parts)
     return {"data": values(rows), "width": WIDTH - 180, "height": _step(17), "layer": layers}
