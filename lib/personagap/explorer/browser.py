@@ -1,5 +1,4 @@
-"""What the browser draws with: charts of Vega-Lite and a grid
-of DataTables, both without a network.
+"""What the browser draws with: charts of Vega-Lite and a grid of DataTables, without a network.
 
 anywidget gives up on a widget whose script is not there after 2 s, and then shows nothing that is
 chosen later. Where the browser is busy these libraries take longer. So the script is a few lines,
@@ -30,15 +29,20 @@ export default { render };
 FIT = """
 const LETTER = 6.2, LEAST = 100, MOST = 420, AXIS = 56, GAP = 16;
 const parts = (chart) => (chart.layer ?? []).flatMap((part) => (part.layer ? parts(part) : [part]));
-const rows = (chart) => parts(chart.spec ?? chart).find((part) => part.encoding.y?.scale?.domain)?.encoding.y;
+const rows = (chart) =>
+    parts(chart.spec ?? chart).find((part) => part.encoding.y?.scale?.domain)?.encoding.y;
 
-/** How wide the names of a chart's rows are, or its numbers; no more than a good third of the room. */
+/** How wide the names of a chart's rows are, or its numbers; at most a good third of the room. */
 function names(chart, room) {
-    const longest = Math.max(0, ...(rows(chart)?.scale.domain ?? []).map((name) => name.length)) * LETTER;
-    return Math.min(longest, rows(chart)?.axis?.labelLimit ?? 220, Math.max(90, 0.36 * room)) || AXIS - 2 * GAP;
+    const lengths = (rows(chart)?.scale.domain ?? []).map((name) => name.length);
+    const longest = Math.max(0, ...lengths) * LETTER, limit = rows(chart)?.axis?.labelLimit ?? 220;
+    return Math.min(longest, limit, Math.max(90, 0.36 * room)) || AXIS - 2 * GAP;
 }
 
-/** Make a chart, or several together, no wider than `room`, `taken` of it by the names; returns how wide it is. */
+/**
+ * Make a chart, or several together, no wider than `room`, `taken` of it by the names; returns how
+ * wide it is.
+ */
 function fit(chart, room, taken = names(chart, room)) {
     if (chart.concat) {
         const wide = chart.concat.map((part) => fit(part, room));
@@ -48,12 +52,14 @@ function fit(chart, room, taken = names(chart, room)) {
         const most = Math.max(...chart.concat.map((part) => names(part, room)));
         return Math.max(...chart.concat.map((part) => fit(part, room, most)));
     }
-    const panel = chart.spec ?? chart, left = room - taken - 2 * GAP, own = chart.resolve?.scale?.y ? AXIS : GAP;
+    const panel = chart.spec ?? chart, left = room - taken - 2 * GAP;
+    const own = chart.resolve?.scale?.y ? AXIS : GAP;  // of each panel, beside what it draws
     if (panel.width.step) {
         const columns = parts(panel)[0].encoding.x.scale.domain.length;
-        panel.width.step = Math.min(panel.width.step, left / columns);
-        for (const { mark } of parts(panel)) if (mark.fontSize) mark.fontSize = Math.min(10, 0.4 * panel.width.step);
-        return room - left + columns * panel.width.step;
+        const step = panel.width.step = Math.min(panel.width.step, left / columns);
+        for (const { mark } of parts(panel))
+            if (mark.fontSize) mark.fontSize = Math.min(10, 0.4 * step);
+        return room - left + columns * step;
     }
     const across = Math.max(1, Math.min(chart.columns ?? 1, Math.floor(left / (LEAST + own))));
     const wanted = across < (chart.columns ?? 1) ? MOST : panel.width;
@@ -61,7 +67,8 @@ function fit(chart, room, taken = names(chart, room)) {
     panel.width = Math.floor(Math.min(wanted, left / across - own));
     for (const { encoding: { x, y } } of parts(panel)) {
         if (y?.axis) y.axis.labelLimit = taken;
-        if (typeof x?.title === "string") x.title = inLines(x.title, Math.max(panel.width, LEAST) + own);
+        if (typeof x?.title === "string")
+            x.title = inLines(x.title, Math.max(panel.width, LEAST) + own);
     }
     return room - left + across * (panel.width + own);
 }
@@ -89,10 +96,12 @@ async function render({ model, el }) {
     el.setAttribute("aria-label", "chart");
     async function mark() {
         const picked = model.get("picked");
-        if (view && view.signal("picked") !== picked) await view.signal("picked", picked).runAsync();
+        if (view && view.signal("picked") !== picked)
+            await view.signal("picked", picked).runAsync();
     }
     async function draw() {
-        const [spec, data] = [structuredClone(model.get("spec")), model.get("data")], room = el.clientWidth;
+        const spec = structuredClone(model.get("spec")), data = model.get("data");
+        const room = el.clientWidth;  // 0 before the widget is on the page
         if (!room || !spec.params) return;
         fit(spec, room);
         spec.config.legend.columns = Math.max(1, Math.min(6, Math.floor(room / 110)));
@@ -108,7 +117,9 @@ async function render({ model, el }) {
             spec.params[0].value = model.get("picked");
             const how = { actions: false, mode: "vega-lite", renderer: "svg" };
             view = (await vegaEmbed(el, { ...spec, datasets }, how)).view;
-            view.addEventListener("click", (_, item) => item?.datum?.key && model.send({ clicked: item.datum.key }));
+            view.addEventListener("click", (_, item) => {
+                if (item?.datum?.key) model.send({ clicked: item.datum.key });
+            });
         }
         [drawn, shown] = [words, data];
     }
@@ -139,9 +150,7 @@ def _bundle() -> str:
 
 
 class Chart(anywidget.AnyWidget):
-    """A chart of Vega-Lite, and what is picked in it; a click
-    sends a message ``{"clicked": key}``.
-    """
+    """A chart of Vega-Lite, and what is picked; a click sends a message ``{"clicked": key}``."""
 
     _esm = LOADER
     _library = traitlets.Unicode().tag(sync=True)
