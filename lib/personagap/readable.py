@@ -23,23 +23,9 @@ COUNTS = re.compile("n(_|$)|clusters")
 ALIKE = 20
 #: What pdflatex cannot read as it stands.
 LATEX = {
-    **{
-        "<": "$<$",
-        "≤": r"$\leq$",
-        "≥": r"$\geq$",
-        "−": "$-$",
-        "×": r"$\times$",
-        "²": "$^2$",
-        "∞": r"$\infty$",
-    },
-    **{
-        "α": r"$\alpha$",
-        "κ": r"$\kappa$",
-        "ρ": r"$\rho$",
-        "χ": r"$\chi$",
-        "ε": r"$\epsilon$",
-        "±": r"$\pm$",
-    },
+    **{"<": "$<$", "≤": r"$\leq$", "≥": r"$\geq$", "−": "$-$", "×": r"$\times$", "±": r"$\pm$"},
+    **{"α": r"$\alpha$", "κ": r"$\kappa$", "ρ": r"$\rho$", "χ": r"$\chi$", "ε": r"$\epsilon$"},
+    **{"²": "$^2$", "∞": r"$\infty$"},
 }
 #: A cell that is a number, with or without its interval, share or order.
 NUMBER = re.compile(r"(< )?[+−]?[\d∞][\d,.∞]*( ?%)?( \[.*\])?|\[[\d,.−∞ ]+\]|–")
@@ -51,8 +37,7 @@ def _columns() -> dict[str, tuple[str, str]]:
 
 
 def label(column: str) -> str:
-    """What readers call a column, without its unit: one that is not
-    listed, by its name without underscores.
+    """What readers call a column, without unit; one not listed, by its name without underscores.
 
     Examples
     --------
@@ -63,8 +48,7 @@ def label(column: str) -> str:
 
 
 def named(names: pd.Series) -> pd.Series:
-    """What a column names its rows by, as readers see it: a metric
-    by its label, another without underscores.
+    """Names of rows as readers see them: a metric by its label, another without underscores.
 
     Examples
     --------
@@ -105,10 +89,8 @@ def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     units = set(table.get("unit", []))
     unit = next(iter(units)) if len(units) == 1 else ""
     # Two one-sided tests at 5 % go with an interval of 90 %.
-    shown, same = (
-        {},
-        {"in brackets": f"{90 if 'equivalent' in table else 95} % interval"} if pairs else {},
-    )
+    level = 90 if "equivalent" in table else 95
+    shown, same = {}, {"in brackets": f"{level} % interval"} if pairs else {}
     for name in table.columns.difference(ends, sort=False):
         column, text = table[name], _texts(table, name, pairs.get(name))
         if column.isin(["", None]).all() or column.isna().all() or (name == "unit" and unit):
@@ -116,15 +98,12 @@ def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
         if len(table) > 1 and len(set(text)) == 1 and name not in pairs:
             same[_head(name)] = text.iloc[0]
             continue
-        head = _head(name, unit if name in ("estimate", "value") else "")
-        shown[head] = text
+        shown[_head(name, unit if name in ("estimate", "value") else "")] = text
     return pd.DataFrame(shown, index=table.index), same
 
 
 def row_names(table: pd.DataFrame, key: list[str]) -> pd.Series:
-    """A name for every row from its ``key`` columns; a number is
-    said with the name of its column.
-    """
+    """A name for every row from its ``key`` columns; a number comes with its column's name."""
     numbers = table.select_dtypes("number").columns
     parts = (
         (f"{name} " if name in numbers else "") + table[name].map(number).astype("str")
@@ -135,9 +114,7 @@ def row_names(table: pd.DataFrame, key: list[str]) -> pd.Series:
 
 
 def compact(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as text to be read: every value with its interval
-    in one column, "0.480 [0.410, 0.550]".
-    """
+    """The table as text, every value with its interval in one column: "0.480 [0.410, 0.550]"."""
     shown, pairs = table.map(number).astype("str"), quantities(table)
     for name in shown.columns[shown.columns.str.startswith("p_")]:
         shown[name] = shown[name].mask(table[name] < 0.001, "< 0.001")
@@ -150,15 +127,10 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
 def _flat(table: pd.DataFrame) -> pd.DataFrame:
     """The table without an index, and with one row of heads."""
     named = [name for name in table.index.names if name is not None]
-    table = (
-        table.reset_index(level=named).reset_index(drop=True)
-        if named
-        else table.reset_index(drop=True)
-    )
+    table = (table.reset_index(level=named) if named else table).reset_index(drop=True)
     if table.columns.nlevels > 1:
-        table.columns = [
-            " · ".join(str(part) for part in parts if part != "") for parts in table.columns
-        ]
+        heads = ([str(part) for part in parts if part != ""] for parts in table.columns)
+        table.columns = list(map(" · ".join, heads))
     return table.loc[:, ~table.columns.duplicated()].rename(columns=str)
 
 
@@ -190,11 +162,8 @@ def _texts(table: pd.DataFrame, name: str, ends: tuple[str, str] | None) -> pd.S
         column = column.astype("Int64") if (column.dropna() % 1 == 0).all() else column
     if ends is None:
         text = column.map(plain).where(column.notna(), MISSING).astype(str)
-        return (
-            text.mask(column < 0.001, "< 0.001")
-            if re.match("p(_|$)", name) and _numeric(column)
-            else text
-        )
+        is_p = re.match("p(_|$)", name) and _numeric(column)
+        return text.mask(column < 0.001, "< 0.001") if is_p else text
     interval, decimals = _interval(table, *ends)
     known = table[list(ends)].notna().all(axis=1)
     text = pd.Series(map(_rounded, column, decimals), table.index)
@@ -213,10 +182,9 @@ def _numeric(column: pd.Series) -> bool:
 
 
 def _decimals(widths: pd.Series) -> list[int]:
-    """Decimals that show intervals with two digits, as more would be
-    noise; alike down a column where that can be.
-    """
+    """Decimals that show intervals with two digits, as more would be noise."""
     known = widths[widths > 0]
+    # Alike down a column, to be compared at a glance, where that hides no narrow one.
     if known.max() / known.min() < ALIKE:
         widths = widths.mask(widths.notna(), known.median())
     with np.errstate(divide="ignore"):
@@ -226,7 +194,7 @@ def _decimals(widths: pd.Series) -> list[int]:
 
 def _rounded(value: float, decimals: int) -> str:
     text = f"{value:,.{decimals}f}"
-    text = text.removeprefix("-") if not text.strip("-0.") else text
+    text = text.removeprefix("-") if not text.strip("-0.") else text  # "−0.0" is 0
     return text.replace("-", "−").replace("inf", "∞")
 
 
@@ -236,18 +204,14 @@ def _is_number(cells: pd.Series) -> bool:
 
 
 def html(table: pd.DataFrame) -> str:
-    """The table as HTML: what is the same in all rows in its
-    caption, what names a row in its first column.
-
-    Published numbers that are not comparable are folded.
+    """The table as HTML: what is the same in all rows in its caption, a row's name in its first
+    column. Published numbers that are not comparable are folded.
     """
     if "comparable" not in table or (table["comparable"] == "yes").all():
         return _html(table)
     apart = table["comparable"] != "yes"
-    told = (
-        f"{apart.sum()} published {'numbers are' if apart.sum() > 1 else 'number is'} not "
-        "comparable"
-    )
+    numbers = "numbers are" if apart.sum() > 1 else "number is"
+    told = f"{apart.sum()} published {numbers} not comparable"
     folded = f"<details><summary>{told}</summary>{_html(table[apart])}</details>"
     return folded if apart.all() else _html(table[~apart]) + folded
 
@@ -259,8 +223,7 @@ def _html(table: pd.DataFrame) -> str:
     if len(shown) > len(body):
         notes.insert(0, f"the first {len(body)} of {len(shown)} rows")
     caption = f"<caption>{escaped('; '.join(notes))}</caption>" if notes else ""
-    # Numbers to the right, text to the left: here JupyterLab's default
-    # is the first, a report's the second.
+    # Numbers right, text left: by default JupyterLab sets all to the right, a report to the left.
     answers = {"question", "answer"} <= set(table.columns)
     left = 'style="text-align: left"'
     sides = ['class="number"' if _is_number(body[head]) else left for head in shown]
@@ -281,7 +244,8 @@ def _html(table: pd.DataFrame) -> str:
         name = re.sub("([/_])", r"\1<wbr>", escaped(first)) if answers else escaped(first)
         rows.append(f'{row}<th scope="row" {sides[0]}>{name}</th>{cells}</tr>')
     kind = "dataframe answers" if answers else "dataframe"
-    return f'<table class="{kind}">{caption}<thead>{row}{heads}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
+    top = f'<table class="{kind}">{caption}<thead>{row}{heads}</tr></thead>'
+    return f"{top}<tbody>{''.join(rows)}</tbody></table>"
 
 
 def use() -> None:
@@ -293,16 +257,14 @@ def use() -> None:
 
 
 def latex(table: pd.DataFrame, name: str) -> str:
-    """A table for a paper that loads booktabs and longtable, with
-    a caption and the label ``tab:<name>``.
+    """A table for a paper that loads booktabs and longtable, with the label ``tab:<name>``.
 
     As `readable` has it: what is the same in all rows goes into the caption. Texts are escaped.
     """
     shown, same = readable(table)
     told = "; ".join(f"{head}: {value}" for head, value in same.items())
-    caption = (
-        re.sub(r"([&%$#_{}])", r"\\\1", plain(name).capitalize() + (f" ({told})" if told else ""))
-        + "."
-    )
+    caption = plain(name).capitalize() + (f" ({told})" if told else "") + "."
+    # pandas escapes the cells, but not this.
+    caption = re.sub(r"([&%$#_{}])", r"\\\1", caption)
     how = {"caption": caption, "label": f"tab:{name}", "longtable": len(table) > 40}
     return shown.to_latex(index=False, escape=True, **how).translate(str.maketrans(LATEX))
