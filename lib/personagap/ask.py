@@ -23,16 +23,9 @@ WEIGHED = 256
 ANSWERS = ("generate", "likelihood")
 #: Tokens of a text that is written, unless somebody says otherwise.
 WRITTEN = 2048
-ANSWERED = [
-    "text",
-    "reasoning",
-    "outcome",
-    "finish_reason",
-    "prompt_tokens",
-    "output_tokens",
-    "seconds",
-]
-PLAN_COLUMNS = ["persona", "template", "task", "item", "run"]
+PLANNED = ["persona", "template", "task", "item", "run"]
+ANSWERED = ["text", "reasoning", "outcome", "finish_reason"]
+ANSWERED += ["prompt_tokens", "output_tokens", "seconds"]
 
 
 def plan(
@@ -46,12 +39,12 @@ def plan(
     by_task = items[["task", "item"]].drop_duplicates().groupby("task", sort=False)
     parts = []
     for (_, rows), template in itertools.product(by_task, templates):
-        tables = (
-            (rows, who[["persona"]]) if personas.asks_first(template) else (who[["persona"]], rows)
-        )
-        parts.append(tables[0].merge(tables[1], how="cross").assign(template=template))
+        outer, inner = who[["persona"]], rows
+        if personas.asks_first(template):
+            outer, inner = inner, outer
+        parts.append(outer.merge(inner, how="cross").assign(template=template))
     design = pd.concat(parts, ignore_index=True)
-    return design.merge(pd.DataFrame({"run": range(runs)}), how="cross")[PLAN_COLUMNS]
+    return design.merge(pd.DataFrame({"run": range(runs)}), how="cross")[PLANNED]
 
 
 class How(TypedDict, total=False):
@@ -133,9 +126,7 @@ def requests(
     sampling: Sampling | None = None,
     defence: Callable[[list], list] | None = None,
 ) -> tuple[pd.DataFrame, list, list, list[str]]:
-    """Of the arguments of `ask`: the rows of `plan` with ``prompt_hash``, and of each its chat, its
-    choices (none where they are not weighed) and its key in the response store.
-    """
+    """Of the arguments of `ask`: `plan` with ``prompt_hash``; of each row chat, choices and key."""
     if answers not in ANSWERS:
         raise UserError(f"answers are {answers!r}: choose from {', '.join(ANSWERS)}")
     weigh = answers == "likelihood"
@@ -150,30 +141,22 @@ def requests(
         raise UserError(f"templates are {templates!r}: give a list of some of {', '.join(known)}")
     design = plan(who, items, 1 if weigh else runs, templates)
     # As lists: to step through a column of texts takes ten times as long.
-    cells = list(
-        zip(
-            *(design[name].tolist() for name in ("template", "persona", "task", "item")),
-            strict=True,
-        )
-    )
+    names = ("template", "persona", "task", "item")
+    cells = list(zip(*(design[name].tolist() for name in names), strict=True))
     stated = who.set_index("persona")[["phrase", "hint"]].to_dict("index")
-    turns = {
-        (row.task, row.item): tasks.likelihood_prompt(row, lm.continues)
-        if weigh
-        else [("user", tasks.prompt(row))]
-        for row in items.itertuples()
-    }
-    chats = {}
+    turns, chats = {}, {}
+    for row in items.itertuples():
+        of_weights = weigh and tasks.likelihood_prompt(row, lm.continues)
+        turns[row.task, row.item] = of_weights or [("user", tasks.prompt(row))]
     for cell in dict.fromkeys(cells):
         template, persona, *item = cell
         (_, question), *begun = turns[*item]
         messages = personas.chat(persona, question, template=template, **stated[persona])
         messages = defence(messages) if defence else messages
         chats[cell] = [*messages, *({"role": role, "content": content} for role, content in begun)]
-    prompt_hash = {cell: digest(lm.render(messages)) for cell, messages in chats.items()}
-    design["prompt_hash"] = [prompt_hash[cell] for cell in cells]
+    hash_of = {cell: digest(lm.render(messages)) for cell, messages in chats.items()}
+    design["prompt_hash"] = hashes = [hash_of[cell] for cell in cells]
     asked, listed = [chats[cell] for cell in cells], [choices[task] for _, _, task, _ in cells]
-    hashes = design["prompt_hash"].tolist()
     if weigh:
         return design, asked, listed, _keys_of_weights(lm, hashes, listed)
     asked_of = [lm.id, lm.revision, asdict(sampling or Sampling()), seed]
@@ -191,24 +174,21 @@ def unanswered(responses: pd.DataFrame) -> pd.DataFrame:
     cell = ["task", "item", "persona", "template", *responses.columns.intersection(["condition"])]
     lacking = failed.groupby([responses[name] for name in cell], sort=False).all()
     complete = ~lacking.groupby(["task", "item"], sort=False).any()
-    requests = failed.groupby(responses["task"], sort=False).agg(["size", "sum"])
-    counts = requests.join(complete.groupby("task").agg(items="size", complete="sum"))
-    return counts.rename(columns={"size": "requests", "sum": "failed"}).reset_index()
+    requests = failed.groupby(responses["task"], sort=False).agg(requests="size", failed="sum")
+    return requests.join(complete.groupby("task").agg(items="size", complete="sum")).reset_index()
 
 
 def _require_answers(lm: Model, counts: pd.DataFrame) -> None:
+    # Two items make an interval; of a task with one, that one is needed.
     short = counts[counts["complete"] < counts["items"].clip(upper=2)]
     if len(short):
         reason = getattr(lm, "failure", None)  # a server tells
         cause = f" ({reason})" if reason else ""
-        few = (
-            f"{short['complete'].iloc[0]} items of {short['task'].iloc[0]} were answered for "
-            "everybody"
-        )
+        failed, requests = counts["failed"].sum(), counts["requests"].sum()
         raise Unanswered(
-            f"{counts['failed'].sum():,} of {counts['requests'].sum():,} requests to {lm.id} "
-            f"failed{cause}, and only "
-            f"{few}: run again, the other answers are kept"
+            f"{failed:,} of {requests:,} requests to {lm.id} failed{cause}, and only "
+            f"{short['complete'].iloc[0]} items of {short['task'].iloc[0]} were answered for "
+            "everybody: run again, the other answers are kept"
         )
 
 
@@ -219,8 +199,7 @@ def by_condition(
     defences: Mapping[str, Callable[[list], list]] | None = None,
     **how: Any,
 ) -> pd.DataFrame:
-    """The same questions under several conditions: `ask` of each,
-    with a leading column ``condition``.
+    """The same questions under several conditions: `ask` of each, after a column ``condition``.
 
     Parameters
     ----------
@@ -239,22 +218,16 @@ def by_condition(
     answers = {
         name: ask(lm, who, items, defence=defences.get(name), **how) for name, lm in models.items()
     }
-    responses = (
-        pd.concat(answers, names=["condition"]).reset_index("condition").reset_index(drop=True)
-    )
-    counted = ("asked", "asking_seconds", "unanswered")
-    responses.attrs |= {
-        name: round(sum(part.attrs[name] for part in answers.values()), 1) for name in counted
-    }
+    responses = pd.concat(answers, names=["condition"]).droplevel(1).reset_index()
+    for name in ("asked", "asking_seconds", "unanswered"):
+        responses.attrs[name] = round(sum(part.attrs[name] for part in answers.values()), 1)
     return responses
 
 
 def texts(
     lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int = WRITTEN
 ) -> list[str | None]:
-    """One answer per prompt, None where the model failed; what the
-    response store holds is not asked again.
-    """
+    """One answer per prompt, None where the model failed; what is stored is not asked again."""
     chats, keys, sampling = requests_of_texts(lm, prompts, temperature, seed, max_tokens)
     found = _generate(lm, chats, keys, sampling, ResponseStore(lm.id))["text"].dropna().to_dict()
     return [found.get(key) for key in keys]
@@ -263,9 +236,7 @@ def texts(
 def requests_of_texts(
     lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int
 ) -> tuple[list, list[str], Sampling]:
-    """Of the arguments of `texts`: the chats, the key of each in the
-    response store, and how they are answered.
-    """
+    """Of the arguments of `texts`: the chats, their keys in the store, how they are answered."""
     sampling = Sampling(temperature=temperature, top_k=0, max_tokens=max_tokens)
     chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
     keys = [digest([lm.id, lm.revision, asdict(sampling), seed], lm.render(chat)) for chat in chats]
@@ -278,24 +249,19 @@ def weigh(
     choices: Sequence[Sequence[str]],
     known: Callable[[list[str]], dict] | None = None,
 ) -> list[np.ndarray]:
-    """``lm.choose`` of each chat's own choices; what ``known`` or the
-    response store holds is not weighed again.
-    """
+    """``lm.choose`` of each chat's own choices; what ``known`` or the store has is not weighed."""
     keys = _keys_of_weights(lm, [digest(lm.render(chat)) for chat in chats], choices)
     weights = known(keys) if known else {}
-    rest = [i for i, key in enumerate(keys) if key not in weights]
-    if rest:
+    if rest := [i for i, key in enumerate(keys) if key not in weights]:
         asked = [chats[i] for i in rest], [choices[i] for i in rest], [keys[i] for i in rest]
         found = _weigh(lm, *asked, ResponseStore(lm.id), WEIGHED * 16)["text"]
         weights |= {key: np.array(list(json.loads(text).values())) for key, text in found.items()}
     return [weights[key] for key in keys]
 
 
-def _keys_of_weights(
-    lm: Model, prompt_hashes: Iterable[str], choices: Iterable[Sequence[str]]
-) -> list[str]:
+def _keys_of_weights(lm: Model, hashes: list[str], choices: Iterable[Sequence[str]]) -> list[str]:
     """What an answer by likelihood is stored under: all that determines it."""
-    pairs = zip(prompt_hashes, choices, strict=True)
+    pairs = zip(hashes, choices, strict=True)
     return [digest([lm.id, lm.revision], prompt, list(words)) for prompt, words in pairs]
 
 
@@ -310,9 +276,8 @@ def _generate(
             keep(i, take_apart(answer, lm.render(asked[i])))
 
         # 15 hexadecimal digits are 60 bits: servers take seeds of 63.
-        for i, answer in enumerate(
-            lm.generate(asked, sampling, [int(keys[row][:15], 16) for row in rows], keep=told)
-        ):
+        seeds = [int(keys[row][:15], 16) for row in rows]
+        for i, answer in enumerate(lm.generate(asked, sampling, seeds, keep=told)):
             if i not in kept:  # by a model that answers all at once
                 told(i, answer)
 
@@ -320,12 +285,7 @@ def _generate(
 
 
 def _weigh(
-    lm: Model,
-    chats: list,
-    choices: list,
-    keys: list[str],
-    store: ResponseStore,
-    batch: int = WEIGHED,
+    lm: Model, chats: list, choices: list, keys: list, store: ResponseStore, batch: int = WEIGHED
 ) -> pd.DataFrame:
     def make(rows, keep: Callable) -> None:
         start, told = time.perf_counter(), itertools.count(1)
