@@ -18,8 +18,7 @@ from personagap.models.decoding import Batch, Request
 from personagap.models.packed import Packed
 from personagap.models.rendering import Messages
 
-#: Prompts whose rendering is remembered: several conditions are
-#: counted first, then asked, then weighed.
+#: Prompts whose rendering is remembered: of several conditions, counted first, then asked, weighed.
 RENDERED = 2**15
 
 
@@ -62,20 +61,16 @@ class LocalModel(Packed):
         self.revision = self.commit if precision == "float32" else f"{self.commit}, {precision}"
         with explained(f"model {name}: cannot be used", "replace it with the full folder"):
             super().__init__(model, name)
-            self._eos = torch.tensor(
-                loading.eos_ids(self.tokenizer, self.model), device=self.device
-            )
-        self.prompt_format = prompt_format
-        self.tokenizer.chat_template = rendering.FORMATS.get(
-            prompt_format, self.tokenizer.chat_template
-        )
+            ends = loading.eos_ids(self.tokenizer, self.model)
+            self._eos = torch.tensor(ends, device=self.device)
+        self.prompt_format, own = prompt_format, self.tokenizer.chat_template
+        self.tokenizer.chat_template = rendering.FORMATS.get(prompt_format, own)
         config = self.model.config.get_text_config(decoder=True)
         self.context = getattr(config, "max_position_embeddings", None) or 2**31
 
     def describe(self) -> dict:
-        """What a run must record to be repeated: model, revision,
-        precision, device, versions, the template's words.
-        """
+        """What a run must record to be repeated, from the revision to the template's words."""
+        on_gpu = self.device.type == "cuda"
         return {
             "model": self.id,
             **self._about,
@@ -83,9 +78,7 @@ class LocalModel(Packed):
             "prompt_format": self.prompt_format,
             "revision": self.revision,
             "dtype": str(self.model.dtype).removeprefix("torch."),
-            "device": torch.cuda.get_device_name(self.device)
-            if self.device.type == "cuda"
-            else self.device.type,
+            "device": torch.cuda.get_device_name(self.device) if on_gpu else self.device.type,
             "parameters": self.model.num_parameters(),
             "context": self.context,
             **rendering.describe(self.tokenizer),
@@ -103,8 +96,7 @@ class LocalModel(Packed):
 
     def render(self, messages: Messages) -> str:
         """The prompt string of a chat; the system text is in it, or ``UserError``."""
-        # A template costs a small model as much as its answer, and each
-        # prompt is asked for several times.
+        # A template costs a small model as much as its answer, and is asked for several times.
         turns = tuple(tuple(message.items()) for message in messages)
         if turns not in self._rendered:
             if len(self._rendered) == RENDERED:
@@ -130,10 +122,8 @@ class LocalModel(Packed):
         for i, (chat, seed) in enumerate(zip(chats, seeds, strict=True)):
             same.setdefault((self.render(chat), seed if sampling.temperature else 0), []).append(i)
         texts = list(dict.fromkeys(prompt for prompt, _ in same))
-        prompts = dict(zip(texts, self._encode(texts), strict=True))
-        requests = [
-            Request(indices, prompts[prompt], seed) for (prompt, seed), indices in same.items()
-        ]
+        tokens = dict(zip(texts, self._encode(texts), strict=True))
+        requests = [Request(indices, tokens[text], seed) for (text, seed), indices in same.items()]
         for request in requests:
             request.limit = min(sampling.max_tokens, self.context - len(request.prompt))
         # Neighbours have about the same length and share prefixes.
@@ -181,13 +171,10 @@ class LocalModel(Packed):
 
     def _encode(self, texts: list[str]) -> list[np.ndarray]:
         """Token ids, without the special tokens that the chat template has already written (S9)."""
-        ids = (
-            self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
-            if texts
-            else []
-        )
-        longest = max(map(len, ids), default=0)
-        if longest >= self.context:
+        if not texts:  # of which a tokenizer makes an IndexError
+            return []
+        ids = self.tokenizer(texts, add_special_tokens=False, verbose=False)["input_ids"]
+        if (longest := max(map(len, ids))) >= self.context:
             raise UserError(
                 f"model {self.id}: a prompt of {longest:,} tokens does not fit the context window "
                 f"of {self.context:,}; shorten the prompt or use a model with a longer context"
@@ -203,25 +190,20 @@ class LocalModel(Packed):
         a chat template, all but "assistant") does not matter and is left out.
         """
         # Each prompt whole would be tokenised once more for each choice.
-        special = [
-            str(token) for token in self.tokenizer.added_tokens_decoder.values() if token.special
-        ]
-        tails = [
-            prompt[max([0, *(prompt.rfind(token) for token in special)]) :] for prompt in prompts
-        ]
+        added = self.tokenizer.added_tokens_decoder.values()
+        special = [str(token) for token in added if token.special]
+        tails = [prompt[max([0, *map(prompt.rfind, special)]) :] for prompt in prompts]
         known = functools.cache(self._continuation)
-        return [
-            [known(tail, ending) for ending in endings]
-            for tail, endings in zip(tails, choices, strict=True)
-        ]
+        pairs = zip(tails, choices, strict=True)
+        return [[known(tail, ending) for ending in endings] for tail, endings in pairs]
 
     def _continuation(self, tail: str, choice: str) -> np.ndarray:
         def ids(text: str) -> list[int]:
             return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
         before, whole = ids(tail), ids(tail + choice)
-        # A choice that merges with the prompt's last token is taken by
-        # itself: the model continues what is there.
+        # A choice that merges with the prompt's last token is taken by itself: the model continues
+        # what is there.
         ending = whole[len(before) :] if whole[: len(before)] == before else ids(choice)
         if not ending:
             raise UserError(f"choice {choice!r} is empty: it has no probability")
@@ -230,23 +212,19 @@ class LocalModel(Packed):
     def _score(
         self, pairs: list[tuple[np.ndarray, np.ndarray]], scores: np.ndarray, scored: Callable
     ) -> None:
-        """Put the log-probability of each ending after its prompt into
-        ``scores``, and tell ``scored`` of which.
-        """
+        """Put each ending's log-probability into ``scores``, and tell ``scored`` of which."""
         # An ending's last token is predicted but never read, so endings of one token add nothing.
         sequences = [np.append(prompt, ending[:-1]) for prompt, ending in pairs]
-        for pack, logits, rows, _ in self._packs(
-            sequences, [len(prompt) - 1 for prompt, _ in pairs]
-        ):
+        starts = [len(prompt) - 1 for prompt, _ in pairs]
+        for pack, logits, rows, _ in self._packs(sequences, starts):
             logits = logits.float()  # a sum over the vocabulary loses whole digits in bfloat16
             normaliser = logits.logsumexp(-1)
             endings = [pairs[member][1] for member in pack.members]
             at = torch.from_numpy(np.concatenate(rows)).to(self.device)
             wanted = torch.from_numpy(np.concatenate(endings)).to(self.device)
             log_probability = (logits[at, wanted] - normaliser[at]).double().cpu().numpy()
-            scores[pack.members] = np.add.reduceat(
-                log_probability, np.cumsum([0, *map(len, endings[:-1])])
-            )
+            first = np.cumsum([0, *map(len, endings[:-1])])
+            scores[pack.members] = np.add.reduceat(log_probability, first)
             scored(pack.members)
 
     def _decode(
@@ -257,9 +235,9 @@ class LocalModel(Packed):
         keep: Callable,
     ) -> None:
         """Answer the requests not in ``answers`` yet."""
-        batch = Batch(
-            [request for request in requests if request.indices[0] not in answers], self.device
-        )
+        # Some are there already where memory ran out and this is the second try.
+        rest = [request for request in requests if request.indices[0] not in answers]
+        batch = Batch(rest, self.device)
         while True:
             new = batch.renew(self.rows, self.columns)
             if not len(batch.going):
@@ -268,9 +246,7 @@ class LocalModel(Packed):
             self._run_steps(batch, sampling, lambda: self._collect(batch, answers, keep))
 
     def _collect(self, batch: Batch, answers: dict[int, Generation], keep: Callable) -> int:
-        """Put the finished rows' answers into ``answers``, and tell
-        ``keep``; how many rows are finished.
-        """
+        """Put finished rows' answers into ``answers``, and tell ``keep``; how many are finished."""
         finished = batch.finished()
         new = [number for number in finished if batch.requests[number].indices[0] not in answers]
         eos = set(self._eos.tolist()) if new else ()
@@ -293,27 +269,21 @@ class LocalModel(Packed):
         return len(finished)
 
     def _prefill(self, batch: Batch, new: list[int], sampling: Sampling) -> None:
-        """Compute the prompts of the requests ``new``, the last
-        rows, and draw their first tokens.
-        """
-        prompts = [
-            batch.requests[number].prompt for number in itertools.compress(new, batch.heads(new))
-        ]
-        for pack, logits, at, states in self._packs(
-            prompts, [len(prompt) - 1 for prompt in prompts]
-        ):
+        """Compute the prompts of the requests ``new``, the last rows; draw their first tokens."""
+        heads = itertools.compress(new, batch.heads(new))
+        prompts = [batch.requests[number].prompt for number in heads]
+        last = [len(prompt) - 1 for prompt in prompts]
+        for pack, logits, at, states in self._packs(prompts, last):
             rows = torch.tensor(pack.members, device=self.device) + len(batch.of_row) - len(prompts)
             batch.fill(rows, pack.paths, states)
             which, member = (batch.row[:, None] == rows).nonzero(as_tuple=True)
-            batch.append(
-                batch.going[which], logits[np.concatenate(at)][member], sampling, self._eos
-            )
+            drawn = logits[np.concatenate(at)][member]
+            batch.append(batch.going[which], drawn, sampling, self._eos)
 
     def _run_steps(self, batch: Batch, sampling: Sampling, collect: Callable[[], int]) -> None:
         """Decode until a quarter of the rows are done or the columns are used up."""
         cache = Cache(layers=[*batch.layers])
-        # Renewing a batch copies its cache: done for each row that
-        # ends, it would be most of the work.
+        # Renewing a batch copies its cache: done for each row that ends, it would take most time.
         while collect() < max(1, len(batch.going) // 4) and batch.width < batch.columns:
             tokens, at = batch.step()
             columns = torch.arange(batch.width, device=self.device)
