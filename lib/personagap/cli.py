@@ -239,6 +239,7 @@ def data(folder: str, template: str | None) -> None:
     if template:
         from personagap.datasets import examples
 
+        # The default is where to look, not where to write.
         written, columns = examples.write(template, "." if folder == "demo" else folder)
         click.echo(f"{columns}\n\n{shown(written)}")
         return

@@ -35,6 +35,7 @@ class Result:
         if not path.exists():
             raise UserError(f"{self.folder.name} kept no {name}")
         where |= {"condition": [self.condition]} if self.condition else {}
+        # While reading, so that a large run's other rows are never in memory.
         filters = [(column, "in", values) for column, values in where.items()] or None
         with explained(f"{path} is damaged", "run its notebook again"):
             return pd.read_parquet(path, filters=filters)
@@ -140,7 +141,7 @@ class Result:
             task = Task(name, table, cluster=None)
             for persona in before.category.index:
                 weights: dict[str, float] = {f"{persona} after": 1, f"{persona} before": -1}
-                if not weights.keys() <= {*task.table.personas}:
+                if not weights.keys() <= {*task.table.personas}:  # in one of the runs alone
                     continue
                 change = task.paired(weights)
                 tests = persona if persona in personas.CONTROLS else "identities"
@@ -153,6 +154,7 @@ class Result:
     def by_item(self, persona: str) -> pd.DataFrame:
         """``task item difference``: mean score less the control's, in points, largest first."""
         both = self.scores[self.scores["persona"].isin([persona, "none"])]
+        # An item that one of them got no answer to has no difference.
         means = both.pivot_table(index=["task", "item"], columns="persona", values="score").dropna()
         difference = (100 * (means[persona] - means["none"])).rename("difference")
         return difference.sort_values(key=abs, ascending=False, kind="stable").reset_index()
@@ -211,6 +213,7 @@ def catalog(figures: Path) -> dict[str, dict[str, Result]]:
             continue
         conditions = [None]
         with warned_if_damaged(path):
+            # The schema first: most runs have no conditions, and their scores are read when chosen.
             if path.exists() and "condition" in parquet.read_schema(path).names:
                 of_rows = pd.read_parquet(path, columns=["condition"])["condition"]
                 conditions = of_rows.unique().tolist()

@@ -92,6 +92,7 @@ def _forest(chosen: Chosen, contrasts: pd.DataFrame, title: str, unit: str) -> D
     lines = [0.0]
     if chosen.margin:
         lines += [-chosen.margin, chosen.margin]
+        # Equivalence is tested against the control, not against another run.
         if contrasts is chosen.run.contrasts:
             equal = chosen.run.equivalent(chosen.margin)
             equal = equal.assign(key=_identity(equal))[["key", "task", "equivalent"]]

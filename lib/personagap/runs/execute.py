@@ -91,7 +91,7 @@ class Job:
                 error="stopped before its end",
                 ended=now(),
             )
-        os.close(self.lock)
+        os.close(self.lock)  # last: from here the run may start anew
 
     def result(self) -> dict[str, Any]:
         """Wait for the end; the contents of ``run.json``, with ``skipped`` false.
@@ -162,6 +162,7 @@ def start(request: Request, threads: int | None = None, warm: Warm | None = None
 
     `UserError`: the run is under way elsewhere, or its kernel is not installed.
     """
+    # Before its folder is touched: what cannot start leaves the last attempt's results as they are.
     wanted = request.content["metadata"].get("kernelspec", {})
     kernel = request.kernel or wanted.get("name", "python3")
     if kernel not in (installed := KernelSpecManager().find_kernel_specs()):
@@ -171,6 +172,7 @@ def start(request: Request, threads: int | None = None, warm: Warm | None = None
         )
     if request.asks:
         store.check(RESPONSES)
+    # Why it is run again is known until the last attempt is cleared.
     descriptor, before, facts = lock(request.folder), _done(request), _facts(request)
     if before and (reason := _again(before, request, facts["inputs"])):
         facts["again"] = reason
