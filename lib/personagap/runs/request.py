@@ -167,13 +167,10 @@ class Request:
     @property
     def title(self) -> str:
         """The notebook's first heading, or its file's name."""
-        texts = [
-            cell["source"] for cell in self.content["cells"] if cell["cell_type"] == "markdown"
-        ]
-        return next(
-            (found[1].strip() for text in texts if (found := TITLE.search(text))),
-            self.notebook.stem,
-        )
+        cells = self.content["cells"]
+        texts = [cell["source"] for cell in cells if cell["cell_type"] == "markdown"]
+        headings = (found[1].strip() for text in texts if (found := TITLE.search(text)))
+        return next(headings, self.notebook.stem)
 
     @property
     def source_hash(self) -> str:
@@ -200,26 +197,18 @@ class Request:
         """
         path = self.notebook.resolve()
         name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
-        request = [
-            str(name),
-            {key: self._located(key, value) for key, value in self.parameters.items()},
-        ]
+        values = {key: self._located(key, value) for key, value in self.parameters.items()}
         label = str(self.parameters.get("model") or self.parameters.get("data") or "run")
-        # A folder's name should tell a reader the model; the hash
-        # behind it tells the machine the rest.
+        # A folder's name tells a reader the model; the hash behind it tells the machine the rest.
         label = re.sub(r"^(hf|gguf|openai):|@.*$|\.gguf$", "", label).rstrip("/").rsplit("/", 1)[-1]
         plain = re.sub(r"[^A-Za-z0-9._-]+", "-", label).strip(".-")[:32] or "run"
-        return f"{plain}-{_digest(request)[:8]}"
+        return f"{plain}-{_digest([str(name), values])[:8]}"
 
     @property
     def folder(self) -> Path:
         """``<figures>/<paper>/<notebook>/<run id>``, the paper being the notebook's folder."""
-        return (
-            self.figures.resolve()
-            / self.notebook.resolve().parent.name
-            / self.notebook.stem
-            / self.id
-        )
+        paper = self.notebook.resolve().parent.name
+        return self.figures.resolve() / paper / self.notebook.stem / self.id
 
     @property
     def asks(self) -> bool:
@@ -245,11 +234,8 @@ class Request:
     @cached_property
     def _declared(self) -> dict[str, tuple[Any, Any]]:
         """Each parameter's default and kind."""
-        tagged = (
-            cell["source"]
-            for cell in self.content["cells"]
-            if "parameters" in cell["metadata"]["tags"]
-        )
+        cells = self.content["cells"]
+        tagged = (cell["source"] for cell in cells if "parameters" in cell["metadata"]["tags"])
         found = {}
         try:
             for line in ast.parse(next(tagged, "")).body:
