@@ -75,10 +75,8 @@ _NUMBER = re.compile(
 )
 _STATED = re.compile(rf"{stating('answer')}|#### ?(?!#)|{keys('verbless')} (?=[-$€£]?\d)")
 #: Currencies of countries that put a dot between thousands: "€1.000", "1.000 Euro", "R$ 1.000".
-_DOTTED, _DOTTED_AFTER = (
-    ("€", "EUR", "R$"),
-    re.compile(r" ?(?:€|EUR\b|euros?\b|reais\b)", re.IGNORECASE),
-)
+_DOTTED = ("€", "EUR", "R$")
+_DOTTED_AFTER = re.compile(r" ?(?:€|EUR\b|euros?\b|reais\b)", re.IGNORECASE)
 _SENTENCE = re.compile(r"\n|[.!?](?= |\n|$)|[。！？।]")
 _TO = re.compile(r" ?(?:-|–|—|to|bis|à|until|up to) ?", re.IGNORECASE)
 _BETWEEN = re.compile(r"\b(?:between|zwischen|entre|tra) ?$", re.IGNORECASE)
@@ -205,19 +203,11 @@ def _numbers(text: str) -> list[_Read]:
     read: list[_Read] = []
     for match in _NUMBER.finditer(text):
         value = _value(match)
-        if (
-            read
-            and _CENTS.match(text, match.end())
-            and _MONEY.fullmatch(text, read[-1].end, match.start())
-        ):
+        cents = read and _CENTS.match(text, match.end())
+        if cents and _MONEY.fullmatch(text, read[-1].end, match.start()):
             dollars = read.pop()
-            read.append(
-                _Read(
-                    dollars.value + math.copysign(value / 100, dollars.value),
-                    dollars.start,
-                    match.end(),
-                )
-            )
+            money = dollars.value + math.copysign(value / 100, dollars.value)
+            read.append(_Read(money, dollars.start, match.end()))
         elif not math.isnan(value):
             read.append(_Read(value, *match.span()))
     undecided: set[_Read] = set()
@@ -247,10 +237,8 @@ def _undecided(text: str, first: _Read, second: _Read) -> bool:
 
 def _value(match: re.Match) -> float:
     """The number matched; NaN for one that is not well formed."""
-    dotted = (
-        match["currency"] in _DOTTED or _DOTTED_AFTER.match(match.string, match.end()) is not None
-    )
-    value = _digits(match["run"], dotted)
+    after = _DOTTED_AFTER.match(match.string, match.end())
+    value = _digits(match["run"], dotted=bool(after) or match["currency"] in _DOTTED)
     try:
         if match["exponent"] or match["ten"]:
             value *= 10.0 ** int(match["exponent"] or match["ten"])
