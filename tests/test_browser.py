@@ -309,4 +309,17 @@ def test_pages_fit_their_screen_and_figures_stay_legible(browser, tmp_path, widt
     page.goto(index.write(tmp_path).as_uri())
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     # Pixels.
-    assert page.locator("text", has_text="a label to read").first.bounding_box()["height"] > 8
+    assert (
+        page.locator("text:visible", has_text="a label to read").first.bounding_box()["height"] > 8
+    )
+    hidden = "shown => Math.max(...shown.map(each => each.scrollWidth - each.clientWidth))"
+    assert page.locator(".figure").evaluate_all(hidden) == 0  # of a figure, beyond its edge
+    assert (
+        page.locator(".figure svg").count() == 2 * page.locator(".figure svg:visible").count() > 0
+    )
+    page.emulate_media(media="print")
+    assert (
+        page.locator(".figure svg:visible").count()
+        == page.locator(".figure svg:first-child:visible").count()
+        > 0
+    )

@@ -9,14 +9,17 @@ import sys
 import time
 
 import altair as alt
+import numpy as np
 import pandas as pd
 import papermill
 import pytest
 from explored import EVIL, make_runs
+from itables.datatables_format import datatables_rows
 
-from personagap import effects, explorer, palette
+from personagap import effects, explorer, palette, readable
 from personagap.errors import UserError
 from personagap.explorer import views
+from personagap.explorer.board import _for_the_grid
 from personagap.explorer.results import long
 from personagap.explorer.shapes import SHAPES
 from personagap.paths import DEMO, NOTEBOOKS
@@ -314,6 +317,22 @@ def test_every_paper_has_views_and_only_those_that_apply(tmp_path, name):
         widget.other,
     )
     assert {each.layout.display for each in hidden} == {"none"}
+
+
+def test_the_grid_shows_nothing_where_nothing_is_known(tmp_path):
+    missing = {
+        "text": pd.Series(["x", None, np.nan], dtype="str"),
+        "measured": [1.5, np.nan, 2.5],
+        "n_items": pd.array([1, None, 2], dtype="Int64"),
+        "held": pd.Series([True, None, False], dtype=object),
+        "none": [None, None, None],
+        "never": [np.nan, np.nan, np.nan],
+    }
+    for kind in ("text", "quantity"):
+        first, *unknown = json.loads(datatables_rows(_for_the_grid(pd.DataFrame(missing), kind)))
+        assert first == ["x", 1.5, 1, "True", "", None]
+        assert unknown == [["", None, None, "", "", None], ["", 2.5, 2, "False", "", None]]
+    assert readable.compact(pd.DataFrame(missing)).iloc[1].tolist() == [""] * 6
 
 
 def test_a_table_of_other_columns_or_of_no_rows_costs_no_traceback(tmp_path):

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import warnings
+from itertools import combinations, pairwise
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -28,6 +29,7 @@ from personagap.cli import main
 from personagap.errors import UserError
 from personagap.explorer import explore, results
 from personagap.figures import use as use_style
+from personagap.figures.sizes import fitted, for_paper
 from personagap.runs import batch, diff, execute, index, inputs, open_run, report, terms, vector
 from personagap.runs.folder import Run, record, simulated
 from personagap.runs.request import Request
@@ -498,11 +500,15 @@ def test_a_mark_says_its_exact_numbers(tmp_path):
     other.plot([0.9], [0], "o")
     open_run(tmp_path).figure(fig, "dots", "Dots")
     html = vector.inline(tmp_path, "dots", "Dots")
-    said = re.findall("<title>(.*?)</title>", html)
+    said, in_a_column = (
+        re.findall("<title>(.*?)</title>", each) for each in html.split("<svg")[1:]
+    )
+    # The last name has several lines there.
+    assert in_a_column[:-1] == said[:-1] and len(in_a_column) == len(said)
     assert said.count("mmlu, model: 0.472 [0.420, 0.526] (share)") == 2  # the dot and its interval
     assert "mmlu: 0.472 (share)" in said and "mmlu: 0.300 (share)" in said and len(said) == 9
     assert "mmlu: 0.900" in said
-    assert 'aria-label="Dots"' in html and "<style" not in html and "<script" not in html
+    assert html.count('aria-label="Dots"') == 1 and "<style" not in html and "<script" not in html
     assert (
         vector.inline(tmp_path, "../figures/dots", "x") == vector.inline(tmp_path, None, "x") == ""
     )
@@ -556,3 +562,62 @@ def test_a_text_is_as_wide_in_every_file_so_that_none_is_cut():
             widths.append(ax.get_yticklabels()[0].get_window_extent().width / dpi)
         plt.close(fig)
     assert max(widths) < 1.005 * min(widths)  # with hinting 1.04: three letters of such a label
+
+
+def test_in_a_column_panels_stand_below_each_other_and_no_text_covers_another():
+    row = pd.DataFrame({"estimate": [0.5], "ci_low": [0.4], "ci_high": [0.6]})
+    names = [f"{place}: what is seen in models that mention the profile" for place in range(4)]
+    with mpl.rc_context():
+        use_style()
+        fig, axes = plt.subplots(1, 3, figsize=(12, 4), sharey=True, layout="constrained")
+        for name, ax in zip("abc", axes, strict=True):
+            pg.figures.style.dots(ax, row, [0], label=f"series {name}")
+            ax.set(
+                title=f"Panel {name}, whose title has many words",
+                xlabel="what was measured, and in which unit",
+            )
+        axes[0].set_yticks(range(4), names)
+        axes[0].legend(title="kinds")
+        twin = axes[1].twinx()
+        twin.set_yticks([])
+        places = {
+            width: (fitted(fig), [ax.get_position() for ax in axes])[1] for width in for_paper(fig)
+        }
+        # The last width is that of a column, but for its legend.
+        fig.draw_without_rendering()
+        texts = [
+            text for text in fig.findobj(mpl.text.Text) if text.get_visible() and text.get_text()
+        ]
+        boxes = [text.get_window_extent() for text in texts]
+        wide = fig.get_tightbbox().width
+        plt.close(fig)
+    assert (
+        len({place.y0 for place in places[""]})
+        == len({place.x0 for place in places["_column"]})
+        == 1
+    )
+    assert all(upper.y0 > lower.y1 for upper, lower in pairwise(places["_column"]))
+    assert twin.get_position().bounds == axes[1].get_position().bounds
+    shown = [" ".join(text.get_text().split()) for text in texts]
+    assert all(shown.count(name) == 3 for name in names)  # each panel tells its rows
+    assert not any(one.overlaps(other) for one, other in combinations(boxes, 2))
+    assert wide < 3.4  # inches
+
+
+def test_a_legend_shows_dots_as_the_figure_does():
+    with mpl.rc_context():
+        use_style()
+        fig, ax = plt.subplots(figsize=(8, 4))
+        table = pd.DataFrame({"estimate": [0.5], "ci_low": [0.4], "ci_high": [0.6]})
+        pg.figures.style.dots(ax, table, [0], label="with intervals", fmt="s")
+        ax.plot([0.5], [1], "D", ms=7, label="without")
+        ax.legend(title="kinds")
+        for _ in for_paper(fig):
+            legend = fig.legends[0]
+            marks = {
+                line.get_marker(): line.get_markersize()
+                for line in legend.findobj(mpl.lines.Line2D)
+            }
+            assert marks["s"] == marks["D"] == ax.lines[-1].get_markersize()
+            assert legend.get_title().get_text() == "kinds"
+        plt.close(fig)

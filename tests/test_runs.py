@@ -118,7 +118,7 @@ def test_a_run_leaves_what_the_design_promises(finished):
             "tables/scores.parquet",
         ),
         *("tables/verdict.tex", "figures/line.png", "figures/line.svg", "figures/line.pdf"),
-        "figures/line_column.pdf",
+        *("figures/line_column.pdf", "figures/line_column.svg"),
     }
     assert facts == {**json.loads((request.folder / "run.json").read_text()), "skipped": False}
     assert facts["status"] == "finished" and facts["parameters"] == {"n": 4} == facts["changed"]

@@ -115,7 +115,7 @@ def row_names(table: pd.DataFrame, key: list[str]) -> pd.Series:
 
 def compact(table: pd.DataFrame) -> pd.DataFrame:
     """The table as text, every value with its interval in one column: "0.480 [0.410, 0.550]"."""
-    shown, pairs = table.map(number).astype("str"), quantities(table)
+    shown, pairs = table.map(number).astype("str").mask(table.isna(), ""), quantities(table)
     for name in shown.columns[shown.columns.str.startswith("p_")]:
         shown[name] = shown[name].mask(table[name] < 0.001, "< 0.001")
     for name, (low, high) in pairs.items():

@@ -22,8 +22,8 @@ def number(value: object) -> str:
     --------
     >>> [number(value) for value in (1234.56, 68.229, 5.9971, -0.9039, 0.00047, 0.0)]
     ['1,235', '68.2', '6.00', '−0.904', '0.0005', '0']
-    >>> [number(value) for value in (64, "mmlu", float("nan"))]
-    ['64', 'mmlu', '']
+    >>> [number(value) for value in (64, "mmlu", float("nan"), float("-inf"))]
+    ['64', 'mmlu', '', '−∞']
     """
     if not isinstance(value, (float, np.floating)):
         return str(value)
@@ -32,7 +32,7 @@ def number(value: object) -> str:
     size = abs(float(value))
     decimals = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3
     text = f"{value:,.{decimals}f}" if size >= 0.001 else f"{value:.1g}"
-    return text.replace("-", "−")
+    return text.replace("-", "−").replace("inf", "∞")
 
 
 def said(value: object) -> str:

@@ -285,14 +285,19 @@ def _places(rows: pd.DataFrame, key: str) -> list[int]:
 
 
 def _for_the_grid(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
-    """Rows with plain heads and names, and numbers that sort as
-    numbers, with as many digits as are read.
+    """Rows with plain heads and names, and numbers that sort as numbers, with as many digits as are
+    read; nothing where nothing is known.
     """
     shown = rows.drop(columns=["colour", *(["key"] if kind in rows else [])], errors="ignore")
     for name in shown.select_dtypes("str").columns.drop("item", errors="ignore"):
         shown[name] = named(shown[name])
     for name in shown.select_dtypes("number"):
         shown[name] = shown[name].round(1 if shown[name].abs().max() >= 10 else 3)
+    for name in shown.columns[shown.isna().any()]:  # which the grid would spell NaN, None or <NA>
+        numeric = pd.api.types.is_numeric_dtype(shown[name])
+        shown[name] = (
+            shown[name].astype("Float64") if numeric else shown[name].astype(object).fillna("")
+        )
     shown = shown.reset_index(drop=True)  # or the grid would show the index
     return shown.rename(
         columns=lambda name: {"key": kind, "ci_low": "from", "ci_high": "to"}.get(name, label(name))

@@ -22,20 +22,19 @@ def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
         row, column = sorted((raters.index(pair.rater_a), raters.index(pair.rater_b)), reverse=True)
         grid[row, column] = pair.estimate
         text = (
-            f"{pair.estimate:.2f}\n{pair.ci_low:.2f} – {pair.ci_high:.2f}"
+            f"{pair.estimate:.2f}\n{pair.ci_low:.2f}–{pair.ci_high:.2f}"
             if not pair.note
             else "undefined"
         )
         colour = "white" if pair.estimate > 0.6 else "black"
         ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     extent = (-0.5, len(raters) - 1.5, len(raters) - 0.5, 0.5)
-    image = ax.imshow(grid[1:, :-1], extent=extent, cmap="Blues", vmin=0, vmax=1)
-    ax.figure.colorbar(image, ax=ax, label="Cohen's κ (0: chance, 1: identical)", shrink=0.8)
+    ax.imshow(grid[1:, :-1], extent=extent, cmap="Blues", vmin=0, vmax=1)
     names = named(pd.Series(raters))
     ax.set_xticks(range(len(raters) - 1), names[:-1], rotation=30, ha="right")
     ax.set_yticks(range(1, len(raters)), names[1:])
     ax.grid(visible=False)
-    ax.set_title("Agreement between raters (κ, 95% interval)")
+    ax.set_title("Agreement between raters\n(Cohen's κ, 95% interval; 0: chance, 1: identical)")
     return ax
 
 

@@ -207,11 +207,12 @@ class Run:
         """Write a matplotlib figure to ``figures/<name>.png``,
         ``.svg`` and ``.pdf``, show it, and close it.
 
-        The PDF has the width of a paper's page; ``<name>_column.pdf`` has that of a column.
+        The PDF has the width of a paper's page; ``<name>_column.pdf`` and ``.svg`` have that of a
+        column.
 
         For those who cannot see it, ``title`` and the rows of ``table`` say what it shows (see
-        ``verdicts.describe``). The SVG, which the report shows, says the numbers of a mark where it
-        is pointed at.
+        ``verdicts.describe``). The SVG, which the report shows (on a narrow screen that of a
+        column), says the numbers of a mark where it is pointed at.
         """
         import matplotlib.pyplot as plt
         from IPython.display import Image, display
@@ -233,6 +234,12 @@ class Run:
             bounds = fitted(fig)
             with atomic_write(place.with_name(f"{name}{width}.pdf")) as path, saving(fig):
                 fig.savefig(path, format="pdf", bbox_inches=bounds, metadata={"CreationDate": None})
+            if width:
+                with atomic_write(place.with_name(f"{name}{width}.svg")) as path, saving(fig):
+                    path.write_text(
+                        tooltips.svg(fig, bbox_inches=bounds, metadata={"Date": None}),
+                        encoding="utf-8",
+                    )
         self.record(figures={name: alt})
         plt.close(fig)  # or IPython would show it again at the end of the cell
         display(

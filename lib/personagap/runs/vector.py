@@ -27,23 +27,28 @@ def written(root: ElementTree.Element) -> str:
 def inline(folder: Path, name: object, alt: str) -> str:
     """A figure that a run saved, as HTML: its SVG, to be pointed at,
     or its PNG; "" if it has none of that name.
+
+    Where it was saved as wide as a column, too, both are there: the page shows the one that suits
+    the screen.
     """
     path, html = folder / "figures" / f"{name}.svg", ""
     # A name with a folder in it would lead out of the run's figures.
     if not name or path.name != f"{name}.svg":
         return html
     with warned_if_damaged(path):
+        column = path.with_name(f"{name}_column.svg")
+        sizes = [path, column] if column.exists() and column.stat().st_size < LARGEST else [path]
         if path.stat().st_size < LARGEST:
-            return _part_of_a_page(
-                ElementTree.fromstring(path.read_text(encoding="utf-8")), str(name), alt
-            )
+            html = "".join(_part_of_a_page(each) for each in sizes)
+            return f'<div class="drawn" role="img" aria-label="{escape(alt)}">{html}</div>'
         image = base64.b64encode(path.with_suffix(".png").read_bytes()).decode()
         html = f'<img src="data:image/png;base64,{image}" alt="{escape(alt)}">'
     return html
 
 
-def _part_of_a_page(root: ElementTree.Element, name: str, alt: str) -> str:
+def _part_of_a_page(path: Path) -> str:
     """The picture with anchors of its own, as several figures share a page."""
+    name, root = path.stem, ElementTree.fromstring(path.read_text(encoding="utf-8"))
     for element in root.iter():
         for child in [child for child in element if child.tag.rpartition("}")[2] in NOT_DRAWN]:
             element.remove(child)
@@ -54,9 +59,5 @@ def _part_of_a_page(root: ElementTree.Element, name: str, alt: str) -> str:
                 element.set(attribute, value.replace("#", f"#{name}-", 1))
             else:
                 element.set(attribute, value.replace("url(#", f"url(#{name}-"))
-    root.attrib |= {
-        "role": "img",
-        "aria-label": alt,
-        "style": f"{JOINS}; --natural: {root.get('width', '0pt')}",
-    }
+    root.set("style", f"{JOINS}; --natural: {root.get('width', '0pt')}")
     return written(root)
