@@ -357,6 +357,28 @@ def test_a_table_for_a_paper_is_escaped_and_rounded():
     assert row == r"a\_b \& 5\% & $-$0.51 [$-$0.60, $-$0.40] & $<$ 0.001 \\"
 
 
+@pytest.mark.parametrize(
+    ("table", "heads", "rows"),
+    [
+        (pd.DataFrame({"a": [1, 1], "b": ["x", "x"]}), ["a", "b"], 2),
+        (pd.Series([0.0, 0.5], ["x", "y"], name="v").to_frame(), [" ", "v"], 2),
+        (pd.DataFrame({"a": [1, 2, 3]}).describe(), [" ", "a"], 8),
+        (pd.DataFrame({"a": [1, 2]}, pd.Index([3, 4], name="a")), ["a"], 2),
+        (pd.DataFrame({"comparable": ["no", "no"]}), ["comparable"], 2),
+        (pd.DataFrame({"estimate": ["x", "y"], "ci_low": ["a", "b"], "ci_high": "c"}), 2, 2),
+        (pd.DataFrame({"a": [[1], [1]]}), ["a"], 2),
+        (pd.DataFrame(index=[0, 1]), [], 0),
+        (pd.DataFrame(), [], 0),
+    ],
+)
+def test_any_table_of_a_user_is_shown(table, heads, rows):
+    """Also one whose rows are all alike, whose index holds names, or that holds nothing."""
+    shown = readable.html(table)
+    found = re.findall(r'<th scope="col"[^>]*>(.*?)</th>', shown)
+    assert len(found) == heads if isinstance(heads, int) else found == heads
+    assert shown.count('<th scope="row"') == rows
+
+
 def test_numbers_stand_to_the_right_and_text_to_the_left():
     rows = [
         ["mmlu", 5.9971, 4.432, 7.601, 60, 0.0001, "3 people"],

@@ -73,7 +73,8 @@ def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     """A table as text to be read, and what is the same in all its rows.
 
     Every value stands with its interval in one column, "5.9 [4.4, 7.6]", with as many digits as the
-    interval allows; a named index becomes columns, another is left out, and so is what is empty.
+    interval allows; an index that has a name or is no number becomes columns, another is left out,
+    and so is what is empty.
 
     Examples
     --------
@@ -99,6 +100,8 @@ def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
             same[_head(name)] = text.iloc[0]
             continue
         shown[_head(name, unit if name in ("estimate", "value") else "")] = text
+    if not shown:  # all rows are alike
+        shown, same = {name: pd.Series(value, table.index) for name, value in same.items()}, {}
     return pd.DataFrame(shown, index=table.index), same
 
 
@@ -126,11 +129,18 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
 
 def _flat(table: pd.DataFrame) -> pd.DataFrame:
     """The table without an index, and with one row of heads."""
-    named = [name for name in table.index.names if name is not None]
-    table = (table.reset_index(level=named) if named else table).reset_index(drop=True)
+    index = table.index.to_frame(index=False)
+    # Numbers without a name only count the rows.
+    told = [
+        (name or " " * (level + 1), index.iloc[:, level])
+        for level, name in enumerate(table.index.names)
+        if name or (len(table) and not pd.api.types.is_integer_dtype(index.iloc[:, level]))
+    ]
+    table = table.reset_index(drop=True)
     if table.columns.nlevels > 1:
         heads = ([str(part) for part in parts if part != ""] for parts in table.columns)
         table.columns = list(map(" · ".join, heads))
+    table = pd.concat([*(level.rename(name) for name, level in told), table], axis=1)
     return table.loc[:, ~table.columns.duplicated()].rename(columns=str)
 
 
@@ -139,7 +149,7 @@ def _joined(table: pd.DataFrame) -> pd.DataFrame:
     ends = {end for pair in quantities(table).values() for end in pair}
     for low in [name for name in table.columns if name.endswith("_low") and name not in ends]:
         name, high = low.removesuffix("_low"), low.removesuffix("_low") + "_high"
-        if high in table:
+        if high in table and _numeric(table[low]) and _numeric(table[high]):
             interval, _ = _interval(table, low, high)
             table = table.drop(columns=high).rename(columns={low: name})
             table[name] = interval.where(table[name].notna())
@@ -183,7 +193,7 @@ def _numeric(column: pd.Series) -> bool:
 
 def _decimals(widths: pd.Series) -> list[int]:
     """Decimals that show intervals with two digits, as more would be noise."""
-    known = widths[widths > 0]
+    known = widths[(widths > 0) & (widths < np.inf)]
     # Alike down a column, to be compared at a glance, where that hides no narrow one.
     if known.max() / known.min() < ALIKE:
         widths = widths.mask(widths.notna(), known.median())
@@ -218,6 +228,8 @@ def html(table: pd.DataFrame) -> str:
 
 def _html(table: pd.DataFrame) -> str:
     shown, same = readable(table)
+    if shown.columns.empty:
+        return f"<p>{len(shown)} rows without anything in them</p>"
     body = shown.head(ROWS)
     notes = [f"{name}: {value}" for name, value in same.items()]
     if len(shown) > len(body):
