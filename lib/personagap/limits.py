@@ -1,8 +1,9 @@
-"""Confidence limits that several rooms give, each in one place:
-of Student, Wilson, and of differences.
+"""Confidence limits that several rooms give, each in one place: of Student, Wilson, of differences
+and of simulations.
 """
 
 import numpy as np
+import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import special
 from statsmodels.stats.proportion import proportion_confint
@@ -49,3 +50,15 @@ def mover(
         np.hypot(high - value, other - low_of_other),
     )
     return value - other - below, value - other + above
+
+
+def monte_carlo(outcomes: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Share of True in each column, with its exact
+    (Clopper–Pearson) 95 % interval, for ``results.result``.
+
+    ``name`` is the column that holds the names of the columns.
+    """
+    low, high = proportion_confint(outcomes.sum(), len(outcomes), method="beta")
+    columns = {"estimate": outcomes.mean(), "ci_low": low, "ci_high": high, "n": len(outcomes)}
+    table = pd.DataFrame(columns | {"unit": "share", "method": "Monte Carlo, Clopper–Pearson"})
+    return table.rename_axis(name).reset_index()

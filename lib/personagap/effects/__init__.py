@@ -35,7 +35,7 @@ from personagap.effects.contrasts import additivity, contrasts, equivalence
 from personagap.effects.corrected import judge_corrected
 from personagap.effects.omnibus import omnibus
 from personagap.effects.pooling import partial_pooling
-from personagap.effects.power import detectable, items_needed, power, simulated_power, split_budget
+from personagap.effects.power import detectable, items_needed, power, split_budget
 from personagap.effects.rates import outcomes, rates
 from personagap.effects.sequential import watched_contrasts
-from personagap.effects.simulate import simulate_scores
+from personagap.effects.simulate import simulate_scores, simulated_power

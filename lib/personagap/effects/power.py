@@ -6,17 +6,12 @@ from itertools import product
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike
 from scipy import optimize, stats
-from statsmodels.stats.proportion import proportion_confint
 
 from personagap.effects._table import POINTS, identity_cells
 from personagap.effects.components import variance_components
-from personagap.effects.contrasts import contrasts
-from personagap.effects.resampling import Moments, flipped, null_of
-from personagap.effects.simulate import simulate_scores
 from personagap.errors import UserError, at_least
-from personagap.results import result, wide
+from personagap.results import wide
 
 #: Components (points²) of answers whose success probability is uniform over items and the same for
 #: all identities: what one knows before a pilot. E[p(1 − p)] = 1/6.
@@ -62,29 +57,25 @@ def power(
 
     Examples
     --------
-    >>> power(n_items=[100, 1000], n_runs=3)[["n_items", "noise_floor", "smallest_contrast", "smallest_pb"]].round(2)
+    >>> found = power(n_items=[100, 1000], n_runs=3)
+    >>> found[["n_items", "noise_floor", "smallest_contrast", "smallest_pb"]].round(2)
        n_items  noise_floor  smallest_contrast  smallest_pb
     0      100         2.30               9.43         2.11
     1     1000         0.73               2.96         0.66
     """
     variance = NO_PILOT if components is None else components
+    items, runs, templates = (np.atleast_1d(n).tolist() for n in (n_items, n_runs, n_templates))
     at_least(2, n_identities=n_identities)
-    at_least(2, each=True, n_items=np.atleast_1d(n_items).tolist())
-    at_least(
-        1,
-        each=True,
-        n_runs=np.atleast_1d(n_runs).tolist(),
-        n_templates=np.atleast_1d(n_templates).tolist(),
-    )
-    if components is not None and "run" not in components and np.max(n_runs) > 1:
+    at_least(2, each=True, n_items=items)
+    at_least(1, each=True, n_runs=runs, n_templates=templates)
+    if "run" not in variance and max(runs) > 1:
         raise UserError(
             "the components have no 'run', which a pilot of one run hides in its highest "
-            "interaction: ask the pilot "
-            "twice (runs=2), or plan for n_runs=1"
+            "interaction: ask the pilot twice (runs=2), or plan for n_runs=1"
         )
-    known = {"n_identities": n_identities, "alpha": alpha, "target": target}
-    designs = product(*(np.atleast_1d(value) for value in (n_items, n_runs, n_templates)))
-    return pd.DataFrame([_detectable(variance, *map(int, design), **known) for design in designs])
+    tests = (n_identities, alpha, target)
+    designs = product(items, runs, templates)
+    return pd.DataFrame([_detectable(variance, *design, *tests) for design in designs])
 
 
 def detectable(scores: pd.DataFrame, *, alpha: float = 0.05, target: float = 0.8) -> pd.DataFrame:
@@ -101,6 +92,7 @@ def detectable(scores: pd.DataFrame, *, alpha: float = 0.05, target: float = 0.8
 
     Examples
     --------
+    >>> from personagap.effects import simulate_scores
     >>> scores = simulate_scores([-9, -3, 0, 3, 9], n_items=300, n_runs=3, seed=0)
     >>> detectable(scores)[["task", "n_items", "smallest_contrast_holm", "smallest_pb"]].round(2)
        task  n_items  smallest_contrast_holm  smallest_pb
@@ -146,10 +138,12 @@ def items_needed(
     """
     column, size = ("smallest_contrast_holm", contrast) if pb is None else ("smallest_pb", pb)
 
+    def suffices(n: int) -> bool:
+        return power(components, n_items=n, **design)[column][0] <= size
+
+    # More items never detect less, so the fewest are found by bisection.
     sizes = range(2**24)
-    n = bisect_left(
-        sizes, True, lo=2, key=lambda n: power(components, n_items=n, **design)[column][0] <= size
-    )
+    n = bisect_left(sizes, True, lo=2, key=suffices)
     if n == len(sizes):
         raise UserError(f"no number of items detects {size} points in this design: add phrasings")
     return n
@@ -178,7 +172,8 @@ def split_budget(
     Examples
     --------
     >>> pilot = {"identity × item": 300, "identity × phrasing": 2, "run": 1500}
-    >>> split_budget(3000, pilot, n_templates=[4], max_items=1000)[["n_items", "n_runs", "smallest_contrast"]].round(2)
+    >>> found = split_budget(3000, pilot, n_templates=[4], max_items=1000)
+    >>> found[["n_items", "n_runs", "smallest_contrast"]].round(2)
        n_items  n_runs  smallest_contrast
     0      750       1               5.59
     1      375       2               6.11
@@ -191,73 +186,11 @@ def split_budget(
     for runs, templates in product(n_runs, n_templates):
         items = min(budget // (runs * templates), max_items or budget)
         if items > 1:
-            tables.append(
-                power(components, n_items=items, n_runs=runs, n_templates=templates, **design)
-            )
+            each = {"n_items": items, "n_runs": runs, "n_templates": templates}
+            tables.append(power(components, **each, **design))
     if not tables:
         raise UserError(f"{budget} answers do not pay for two items in any of these designs")
     return pd.concat(tables).sort_values("smallest_contrast", ignore_index=True)
-
-
-def simulated_power(
-    effects: ArrayLike,
-    *,
-    n_items: int,
-    n_runs: int = 1,
-    alpha: float = 0.05,
-    replications: int = 200,
-    seed: int = 0,
-) -> pd.DataFrame:
-    """Power by simulating the whole analysis, to check the formula
-    where its approximations are in doubt.
-
-    Parameters
-    ----------
-    effects : true effects in points, per identity or identity × phrasing, as in `simulate_scores`.
-    n_items, n_runs : of the design.
-    alpha, replications, seed : level of the tests, simulated data sets, and their seed.
-
-    Returns
-    -------
-    Key ``test`` and the ``results.COLUMNS``, a row for PB and one per identity: the share of data
-    sets with p ≤ alpha (contrasts: after Holm's correction) and its 95 % Monte-Carlo interval.
-
-    Examples
-    --------
-    >>> found = simulated_power([-9, 9], n_items=100, n_runs=3, replications=20)
-    >>> found[["test", "metric", "estimate", "ci_low", "ci_high"]].round(2)
-                       test metric  estimate  ci_low  ci_high
-    0  personalization bias  power      1.00    0.83     1.00
-    1            p00 − none  power      0.60    0.36     0.81
-    2            p01 − none  power      0.85    0.62     0.97
-    """
-    tests = []
-    for rng in np.random.default_rng(seed).spawn(replications):
-        scores = simulate_scores(effects, n_items=n_items, n_runs=n_runs, seed=rng)
-        (table,) = identity_cells(scores).values()
-        # Of `personalization_bias` the test alone, with its draws: the
-        # interval takes most of its time.
-        signs = np.random.default_rng(int(rng.integers(2**31))).spawn(1)[0]
-        bias = null_of([Moments.of(table.mean)], [flipped(table.mean, 399, signs)])
-        versus = contrasts(scores[scores["persona"] != "assistant"]).set_index("contrast")[
-            "p_adjusted"
-        ]
-        tests.append(
-            pd.concat([pd.Series({"personalization bias": bias["p_value"]}), versus]) <= alpha
-        )
-    return result(monte_carlo(pd.DataFrame(tests), "test"), ["test"], metric="power")
-
-
-def monte_carlo(outcomes: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Share of True in each column, with its exact
-    (Clopper–Pearson) 95 % interval, for ``results.result``.
-
-    ``name`` is the column that holds the names of the columns.
-    """
-    low, high = proportion_confint(outcomes.sum(), len(outcomes), method="beta")
-    columns = {"estimate": outcomes.mean(), "ci_low": low, "ci_high": high, "n": len(outcomes)}
-    table = pd.DataFrame(columns | {"unit": "share", "method": "Monte Carlo, Clopper–Pearson"})
-    return table.rename_axis(name).reset_index()
 
 
 def _detectable(
@@ -265,24 +198,24 @@ def _detectable(
     n: int,
     runs: int,
     templates: int,
-    *,
-    n_identities: int,
+    k: int,
     alpha: float,
     target: float,
-) -> dict:
-    several, names = (
-        templates > 1,
-        ("identity × item", "run", "identity × phrasing", "identity × phrasing × item"),
-    )
-    item, run, phrasing, rest = (max(float(variance.get(name, 0.0)), 0.0) for name in names)
-    phrasing, rest = phrasing * several, rest * several
+) -> dict[str, float]:
+    """A row of `power`, of n items and k identities."""
+    # An estimated component may be negative: then it is not distinguishable from none.
+    parts = {name: max(float(each), 0.0) for name, each in variance.items()}
+    item, run = parts.get("identity × item", 0.0), parts.get("run", 0.0)
+    phrasing, rest = 0.0, 0.0
+    if templates > 1:  # else the effect is that in this phrasing, and they are no noise
+        phrasing = parts.get("identity × phrasing", 0.0)
+        rest = parts.get("identity × phrasing × item", 0.0)
     cell = rest + run / runs
     within = cell / (n * templates)
     # Item-side and phrasing-side mean squares, as the tests form them; `within` is in both.
     by_item, by_phrasing = 2 * item / n + within + cell / n, phrasing / templates + within
-    k = n_identities
-    noise = item / n + within + (phrasing / templates if several else 0.0)
-    if several:
+    noise = item / n + within + phrasing / templates
+    if templates > 1:
         se2 = by_item + by_phrasing - within
         df = se2**2 / (
             by_item**2 / (n - 1)
@@ -294,8 +227,8 @@ def _detectable(
         )
     else:
         se2, df, pb_df = by_item, n - 1, (k - 1) * (n - 1)
-    # The mean of a χ with k − 1 degrees of freedom lies by 1 / (4
-    # (k − 1)) below its root mean square.
+    # The mean of a χ with k − 1 degrees of freedom lies by 1 / (4 (k − 1)) below its root mean
+    # square.
     of_chi = 1 - 1 / (4 * (k - 1))
     return {
         "n_items": n,
@@ -317,15 +250,12 @@ def _possible(effect: float) -> float:
 def _noncentral_t(alpha: float, target: float, df: float) -> float:
     """Effect in standard errors that a two-sided t-test detects."""
     critical = stats.t.isf(alpha / 2, df)
-    return optimize.brentq(
-        lambda shift: stats.nct.sf(critical, df, shift) - target, 0, 3 * critical + 10
-    )
+    most = 3 * critical + 10
+    return optimize.brentq(lambda far: stats.nct.sf(critical, df, far) - target, 0, most)
 
 
 def _noncentral_f(alpha: float, target: float, df1: float, df2: float) -> float:
+    """Noncentrality that an F-test detects."""
     critical = stats.f.isf(alpha, df1, df2)
-    return optimize.brentq(
-        lambda shift: stats.ncf.sf(critical, df1, df2, shift) - target,
-        0,
-        100 * df1 * critical + 100,
-    )
+    most = 100 * df1 * critical + 100
+    return optimize.brentq(lambda far: stats.ncf.sf(critical, df1, df2, far) - target, 0, most)

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from personagap.effects.power import monte_carlo
+from personagap.limits import monte_carlo
 from personagap.results import result
 from personagap.validation.trials import trials
 

@@ -10,8 +10,8 @@ from joblib import Parallel, delayed
 from numpy.typing import ArrayLike
 from statsmodels.stats.proportion import proportion_confint
 
-from personagap.effects.power import monte_carlo
 from personagap.errors import at_least
+from personagap.limits import monte_carlo
 from personagap.results import result
 from personagap.validation.trials import trials
 

@@ -15,8 +15,8 @@ from statsmodels.stats.proportion import proportion_confint
 from personagap import effects
 from personagap.effects._table import cells
 from personagap.effects.anova import mean_squares
-from personagap.effects.power import monte_carlo
 from personagap.effects.simulate import simulate_scores
+from personagap.limits import monte_carlo
 from personagap.results import result
 from personagap.validation.checks import Check, once
 
