@@ -31,8 +31,7 @@ def means(
     unit: str = "",
     **how: Unpack[How],
 ) -> pd.DataFrame:
-    """Mean of a column by group, or the share of each of its values if
-    these are texts, with clustered intervals.
+    """Mean of a column by group, or share of each value if these are texts; clustered intervals.
 
     A share (also the mean of a column of 0/1) gets the Wilson interval at its effective sample
     size, p(1 − p) over the squared cluster-bootstrap error, times (z / t)² for its degrees of
@@ -43,8 +42,9 @@ def means(
 
     Parameters
     ----------
-    differences : the values are paired differences of shares, in [−1, 1]: their mean is no share, even if all are 0 or
-        1. Its interval has two pseudo-clusters (Bonett & Price 2012), so a change in 0 or 1 of 100 stays unproven.
+    differences : the values are paired differences of shares, in [−1, 1]: their mean is no share,
+        even if all are 0 or 1. Its interval has two pseudo-clusters (Bonett & Price 2012), so a
+        change in 0 or 1 of 100 stays unproven.
     raters : column of raters who are random too, drawn from all who might have rated.
     unit : of the values, unless they are shares.
 
@@ -55,20 +55,18 @@ def means(
 
     Examples
     --------
-    >>> table = pd.DataFrame({"step": "extract", "user": list("aabbccdd"), "hit": [1, 0, 0, 0, 0, 0, 1, 0]})
+    >>> hits = {"user": list("aabbccdd"), "hit": [1, 0, 0, 0, 0, 0, 1, 0]}
+    >>> table = pd.DataFrame({"step": "extract"} | hits)
     >>> means(table, "hit", ["step"], cluster="user").iloc[:, :5].round(2)
           step metric  estimate  ci_low  ci_high
     0  extract  share      0.25    0.04     0.72
     """
     table = table.dropna(subset=value)
     if not pd.api.types.is_numeric_dtype(table[value]):
-        each = [
-            table.assign(**{value: name}, _is=table[value] == name)
-            for name in table[value].unique()
-        ]
-        return means(
-            pd.concat(each or [table.assign(_is=0)]), "_is", [*by, value], raters=raters, **how
-        )
+        names = table[value].unique()
+        each = [table.assign(**{value: name}, _is=table[value] == name) for name in names]
+        hits = pd.concat(each or [table.assign(_is=0)])  # of no rows, no rows with these columns
+        return means(hits, "_is", [*by, value], raters=raters, **how)
     keys, rows = [name for name in by if name != "metric"], []
     for group, part in table.groupby(by, sort=False):
         x, drawn = part[value].to_numpy(dtype=float), resample(part, **how)
@@ -80,9 +78,8 @@ def means(
             error, df = drawn.over_raters(mean, np.stack(by_rater, axis=1))
         share = differences or bool(np.isin(x, [0, 1]).all())
         if differences:
-            low, high = student(
-                *with_pseudo_clusters(mean[0], error, clusters), drawn.df, level, -1, 1
-            )
+            centre, wider = with_pseudo_clusters(mean[0], error, clusters)
+            low, high = student(centre, wider, drawn.df, level, -1, 1)
         elif share:
             low, high = _at_effective_size(mean[0], error, df, clusters, level)
         elif not np.ptp(x):  # one rating throughout: a step of the scale for and against
@@ -138,16 +135,12 @@ def adjusted_difference(
     low, high = student(estimate, error, df, level)
     row = {
         "contrast": f"real − synthetic, at equal {' and '.join(covariates)}",
-        **{
-            "estimate": 100 * estimate,
-            "ci_low": 100 * low,
-            "ci_high": 100 * high,
-            "n": len(judgments),
-        },
-        **{
-            "statistic": statistic,
-            "p_value": _score_p(hit, design.drop(columns="real"), users, side),
-        },
+        "estimate": 100 * estimate,
+        "ci_low": 100 * low,
+        "ci_high": 100 * high,
+        "n": len(judgments),
+        "statistic": statistic,
+        "p_value": _score_p(hit, design.drop(columns="real"), users, side),
         "method": "GEE logit, marginal effect, Student's t; permutation of whole users",
     }
     return result([row], ["contrast"], metric="share", unit="points")
@@ -166,16 +159,12 @@ def _welch(sums: np.ndarray, sizes: np.ndarray, side: np.ndarray) -> float:
 def _score_p(
     hit: pd.Series, covariates: pd.DataFrame, users: np.ndarray, side: np.ndarray
 ) -> float:
-    """p of the studentized score of the users' ``side`` given the
-    covariates, sides permuted (fixed draws).
-    """
-    x, mean = (
-        covariates.to_numpy(),
-        GLM(hit, covariates, family=Binomial()).fit().fittedvalues.to_numpy(),
-    )
+    """p of the score of the users' ``side`` given the covariates, sides permuted (fixed draws)."""
+    x = covariates.to_numpy()
+    mean = GLM(hit, covariates, family=Binomial()).fit().fittedvalues.to_numpy()
     residual, weight = hit.to_numpy() - mean, mean * (1 - mean)
-    # Of each user: Σ residuals, Σ covariates × residuals, and what the
-    # user adds to the side's regression on them.
+    # Of each user: Σ residuals, Σ covariates × residuals, and what the user adds to the side's
+    # regression on them.
     own, with_x, towards = (
         np.stack([np.bincount(users, weights=column) for column in columns.T])
         for columns in (residual[:, None], x * residual[:, None], x * weight[:, None])
@@ -195,8 +184,7 @@ def proportion_difference(
     cluster: str = "user",
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """Difference between real users and another source in the
-    share of judgments with one of ``labels``.
+    """Real users less another source: the share of judgments with one of ``labels``.
 
     Each share has its Wilson interval at its effective sample size, and the difference theirs
     (MOVER, Zou & Donner 2008). With few clusters of rare labels that still covers in 90 % only, as
@@ -219,9 +207,11 @@ def proportion_difference(
 
     Examples
     --------
-    >>> judgments = pd.DataFrame({"source": ["real"] * 6 + ["synthetic"] * 6, "user": list("aabbccddeeff"),
-    ...                           "label": ["ok", "bad", "bad", "bad", "ok", "ok"] + ["ok"] * 5 + ["bad"]})
-    >>> proportion_difference(judgments, ["bad"])[["contrast", "value_a", "value_b", "estimate"]].round(1)
+    >>> judgments = pd.DataFrame({"source": ["real"] * 6 + ["synthetic"] * 6})
+    >>> judgments["user"] = list("aabbccddeeff")
+    >>> judgments["label"] = ["ok", "bad", "bad", "bad", "ok", "ok"] + ["ok"] * 5 + ["bad"]
+    >>> found = proportion_difference(judgments, ["bad"])
+    >>> found[["contrast", "value_a", "value_b", "estimate"]].round(1)
                contrast  value_a  value_b  estimate
     0  real − synthetic     50.0     16.7      33.3
     """
@@ -240,37 +230,26 @@ def proportion_difference(
     groups = [_share(hit[first == side] / 100, code[first == side], level) for side in (1, 0)]
     error = 100 * sum(group[0] ** 2 for group in groups) ** 0.5
     (_, low_a, high_a), (_, low_b, high_b) = 100 * np.array(groups)
-    estimate, (low, high) = (
-        shares[0] - shares[1],
-        mover(shares[0], (low_a, high_a), shares[1], (low_b, high_b)),
-    )
+    estimate = shares[0] - shares[1]
+    low, high = mover(shares[0], (low_a, high_a), shares[1], (low_b, high_b))
     statistic, p_value = estimate / max(error, 1e-30), _permuted_p(hit, code, first)
     method = f"clusters of {cluster}: Wilson intervals by MOVER, permutation of whole clusters"
     if min(clusters) < 20:
         method += f"; few {cluster}s: where labels are rare the interval may cover in 90 % only"
     if error < 1e-9:  # every cluster has its group's share, mostly 0 % or 100 %
-        (low, high), statistic, p_value = _without_variation(
-            np.array(shares), np.array(clusters), level
-        )
-        method = (
-            "no variation: Newcombe interval and Fisher's exact test, one observation "
-            f"per {cluster}"
-        )
-    row = {
-        "contrast": f"real − {b}", "estimate": estimate, "ci_low": low, "ci_high": high,
-        "p_value": p_value,
-        "n": len(table), "method": method, "value_a": shares[0], "value_b": shares[1],
-        "statistic": statistic,
-        "n_a": int(first.sum()), "n_b": int((1 - first).sum()), "clusters_a": clusters[0],
-        "clusters_b": clusters[1],
-    }  # fmt: skip
+        low, high, p_value = _without_variation(np.array(shares), np.array(clusters), level)
+        statistic, exact = np.nan, "Newcombe interval and Fisher's exact test"
+        method = f"no variation: {exact}, one observation per {cluster}"
+    row = {"contrast": f"real − {b}", "estimate": estimate, "ci_low": low, "ci_high": high}
+    row |= {"p_value": p_value, "n": len(table), "method": method}
+    row |= {"value_a": shares[0], "value_b": shares[1], "statistic": statistic}
+    row |= {"n_a": int(first.sum()), "n_b": int((1 - first).sum())}
+    row |= {"clusters_a": clusters[0], "clusters_b": clusters[1]}
     return result([row], ["contrast"], metric="share", unit="points")
 
 
 def _share(hit: np.ndarray, code: np.ndarray, level: float) -> tuple[float, float, float]:
-    """Clustered standard error of a share and its Wilson limits at
-    the effective sample size, as in `means`.
-    """
+    """Clustered standard error of a share and its Wilson limits, as in `means`."""
     share, (code, clusters) = hit.mean(), pd.factorize(code)
     sums, n = np.bincount(code, weights=hit - share), len(clusters)
     error = (n / (n - 1) * (sums**2).sum()) ** 0.5 / len(hit)
@@ -302,9 +281,9 @@ def _permuted_p(hit: np.ndarray, code: np.ndarray, first: np.ndarray) -> float:
 
 def _without_variation(
     shares: np.ndarray, n: np.ndarray, level: float
-) -> tuple[np.ndarray, float, float]:
+) -> tuple[float, float, float]:
+    """Limits and p-value of the difference where each of the n clusters is one observation."""
     hits = np.rint(shares / 100 * n).astype(int)
-    ends = confint_proportions_2indep(
-        hits[0], n[0], hits[1], n[1], method="newcomb", alpha=1 - level
-    )
-    return 100 * np.array(ends), np.nan, stats.fisher_exact([hits, n - hits]).pvalue
+    (a, b), (n_a, n_b) = hits, n
+    low, high = confint_proportions_2indep(a, n_a, b, n_b, method="newcomb", alpha=1 - level)
+    return 100 * low, 100 * high, stats.fisher_exact([hits, n - hits]).pvalue
