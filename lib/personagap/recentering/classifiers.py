@@ -1,6 +1,4 @@
-"""Trained classifiers of texts or of pairs of texts, scored out of
-fold: no row is judged by what it taught.
-"""
+"""Trained classifiers of texts or pairs, scored out of fold: no row is judged by what it taught."""
 
 import re
 from collections.abc import Callable, Hashable, Sequence
@@ -37,10 +35,9 @@ def folds(groups: Sequence[Hashable], n_splits: int = 5, seed: int = 0) -> np.nd
     [2, 2, 1, 0]
     """
     at_least(2, n_splits=n_splits)
-    if len(set(groups)) < n_splits:
+    if (n := len(set(groups))) < n_splits:
         raise UserError(
-            f"{len(set(groups))} groups cannot be split into {n_splits} folds: take fewer or "
-            "more data"
+            f"{n} groups cannot be split into {n_splits} folds: take fewer or more data"
         )
     number = np.empty(len(groups), dtype=int)
     splitter = GroupKFold(n_splits, shuffle=True, random_state=seed)
@@ -82,8 +79,8 @@ def cross_validate(
     only.
     """
     gold = np.asarray(labels)
-    # With how many training folds are held out for settings:
-    # fine-tuning is dear, and GRPO has none to choose.
+    # With how many training folds are held out for settings: fine-tuning is dear, and GRPO has none
+    # to choose.
     learners: dict[str, tuple[Callable[..., Learner], int | None]]
     learners = {
         "linear": (linear_learner, None),
@@ -96,9 +93,8 @@ def cross_validate(
     learner = make(texts, gold, encoder, seed)
     scores = np.empty(len(gold))
     for fold in np.unique(folds):
-        inner = [
-            _rows(gold, folds, fold, other) for other in np.unique(folds[folds != fold])[:n_inner]
-        ]
+        others = np.unique(folds[folds != fold])[:n_inner]
+        inner = [_rows(gold, folds, fold, other) for other in others]
         train, test = _rows(gold, folds, fold)
         scores[test] = learner(train, test)[_best(learner, gold, inner) if inner else 0]
     return scores
@@ -107,17 +103,14 @@ def cross_validate(
 def decide(
     scores: np.ndarray, labels: np.ndarray, folds: np.ndarray, beta: float = 1.0
 ) -> np.ndarray:
-    """Yes or no, (n,) 0/1: at the threshold that gives the best F_β
-    on the *other* folds; β > 1 weights recall.
-    """
+    """Yes or no, (n,) 0/1, at the best F_β threshold of the *other* folds; β > 1 weights recall."""
     at_least(0, whole=False, beta=beta)
     labels, yes = np.asarray(labels), np.zeros(len(scores), dtype=int)
     for fold in np.unique(folds):
         here = folds == fold
         precision, recall, thresholds = precision_recall_curve(labels[~here], scores[~here])
-        quality = (
-            (1 + beta**2) * precision * recall / np.maximum(beta**2 * precision + recall, 1e-9)
-        )
+        both = np.maximum(beta**2 * precision + recall, 1e-9)  # 0 where nothing is found
+        quality = (1 + beta**2) * precision * recall / both
         # The last point of the curve, recall 0, has no threshold.
         yes[here] = scores[here] >= thresholds[np.argmax(quality[:-1])]
     return yes
@@ -132,8 +125,7 @@ def flags(
     beta: float = 1.0,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Which attributes are flagged as problematic: by people, by a
-    classifier that learned from them, by own doubt.
+    """Which attributes are flagged as problematic: by people, by what learned from them, by doubt.
 
     Parameters
     ----------
@@ -172,8 +164,7 @@ def relevance_judges(
     seed: int = 0,
     steps: int = 100,
 ) -> pd.DataFrame:
-    """Classifiers of (prompt, attribute) as judges of pairs they
-    were not trained on, for each way to split.
+    """Classifiers of (prompt, attribute) as judges of pairs they were not trained on, by split.
 
     Parameters
     ----------
@@ -195,11 +186,8 @@ def relevance_judges(
     key = ["user", "prompt", "item"]
     known = pairs.merge(judgments.loc[judgments["rater"] == gold, [*key, "label"]], on=key)
     texts = list(zip(known["prompt_text"], known["attribute"], strict=True))
-    yes = (
-        judgments[judgments["rater_kind"] == "model"]
-        .set_index([*key, "rater"])["label"]
-        .unstack(sort=False)
-    )
+    models_said = judgments[judgments["rater_kind"] == "model"].set_index([*key, "rater"])
+    yes = models_said["label"].unstack(sort=False)
     yes = yes.reindex(pd.MultiIndex.from_frame(known[key])).fillna(0)
     known, tables = known.drop(columns=["prompt_text", "attribute"]), []
     splits = {
@@ -213,15 +201,13 @@ def relevance_judges(
             scores = cross_validate(texts, known["label"], number, method, encoder, seed, steps)
             raters = {f"{method} ({split})": scores}
             if split == "new prompts":
-                raters |= {
-                    f"{judge} & {method} ({split})": scores * yes[judge].to_numpy() for judge in yes
-                }
+                for judge in yes:
+                    raters[f"{judge} & {method} ({split})"] = scores * yes[judge].to_numpy()
             for rater, score in raters.items():
                 # At 0 the model said no.
                 label = decide(score, known["label"], number) * (score > 0)
-                tables.append(
-                    known.assign(rater=rater, rater_kind="trained", label=label, score=score)
-                )
+                who = {"rater": rater, "rater_kind": "trained"}
+                tables.append(known.assign(**who, label=label, score=score))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -231,20 +217,19 @@ def quality(
     gold: str = "human_majority",
     **how: Unpack[gap.How],
 ) -> pd.DataFrame:
-    """``gap.relevance_metrics`` of the models, the baselines and the
-    classifiers; these with AUPRC and best F1 of their scores.
+    """``gap.relevance_metrics`` of the models, the baselines and the classifiers.
+
+    Of classifiers the AUPRC and the best F1 are those of their scores.
     """
-    reference, models = (
-        judgments[judgments["rater"] == gold],
-        judgments[judgments["rater_kind"] == "model"],
-    )
+    reference = judgments[judgments["rater"] == gold]
+    models = judgments[judgments["rater_kind"] == "model"]
+    by_score = trained.assign(label=trained["score"])
     decided = gap.relevance_metrics(pd.concat([reference, models, trained]), gold, **how)
-    scored = gap.scored_metrics(
-        pd.concat([reference, trained.assign(label=trained["score"])]), gold, **how
-    )
+    scored = gap.scored_metrics(pd.concat([reference, by_score]), gold, **how)
     scored = scored[scored["metric"].isin(["auprc", "best_f1"])].assign(rater_kind="trained")
-    by_score = (decided["rater_kind"] == "trained") & (decided["metric"] == "auprc")
-    return pd.concat([decided[~by_score], scored[decided.columns]], ignore_index=True)
+    # Of decisions 0/1 the AUPRC says little: that of the scores takes its place.
+    replaced = (decided["rater_kind"] == "trained") & (decided["metric"] == "auprc")
+    return pd.concat([decided[~replaced], scored[decided.columns]], ignore_index=True)
 
 
 def compare(
@@ -253,8 +238,7 @@ def compare(
     gold: str = "human_majority",
     **how: Unpack[gap.How],
 ) -> pd.DataFrame:
-    """``gap.paired_difference`` of decisions and, as metric
-    "auprc", ``gap.scored_difference`` of scores.
+    """``gap.paired_difference`` of decisions; of scores, as "auprc", ``gap.scored_difference``.
 
     Each disjoint classifier, and each model that it must confirm, is ``compared`` with "a model"
     and with "select_all"; its random split with "its disjoint split". ``p_adjusted`` corrects over
@@ -263,37 +247,34 @@ def compare(
     models = judgments.loc[judgments["rater_kind"] == "model", "rater"].unique()
     pairs = []
     for rater in trained["rater"].unique():
+        if rater.endswith("(random split)"):  # it shows nothing but what it flatters
+            continue
         model, both, _ = rater.partition(" & ")
-        if both or not rater.endswith("(random split)"):
-            pairs += [(rater, other, "a model") for other in ([model] if both else models)]
-            pairs += [(rater, "select_all", "select_all")]
-        if not both and not rater.endswith("(random split)"):
+        pairs += [(rater, other, "a model") for other in ([model] if both else models)]
+        pairs += [(rater, "select_all", "select_all")]
+        if not both:
             random = re.sub(r"\(.*", "(random split)", rater)
             pairs += [(random, rater, "its disjoint split")]
+    decided = pd.concat([judgments, trained])
+    scored = pd.concat([judgments, trained.assign(label=trained["score"])])
     tables = []
-    decided, scored = (
-        pd.concat([judgments, trained.assign(label=trained[name])]) for name in ("label", "score")
-    )
     for a, b, compared in pairs:
-        difference = gap.paired_difference(decided, a, b, gold, **how)
-        both = [
-            difference[difference["metric"] != "auprc"],
-            gap.scored_difference(scored, a, b, gold, **how),
-        ]
-        tables += [table.assign(compared=compared) for table in both]
+        found = gap.paired_difference(decided, a, b, gold, **how)
+        tables.append(found[found["metric"] != "auprc"].assign(compared=compared))
+        found = gap.scored_difference(scored, a, b, gold, **how)
+        tables.append(found.assign(compared=compared))
     return corrected(pd.concat(tables, ignore_index=True), ["compared", "metric"])
 
 
 def _best(learner: Learner, labels: np.ndarray, inner: list[tuple[np.ndarray, np.ndarray]]) -> int:
+    """Which setting (line of scores) ranks the held-out training folds best."""
     held_out = np.concatenate([learner(*rows) for rows in inner], axis=1)
     gold = labels[np.concatenate([test for _, test in inner])]
     return int(np.argmax([average_precision_score(gold, line) for line in held_out]))
 
 
 def _rows(labels: np.ndarray, folds: np.ndarray, *out: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows to train on, those outside the folds ``out``, and rows
-    to score, those of the last of them.
-    """
+    """Rows to train on, outside the folds ``out``, and to score, those of the last of them."""
     train = np.flatnonzero(~np.isin(folds, out))
     if len(set(labels[train])) < 2:
         without = " and ".join(map(str, out))

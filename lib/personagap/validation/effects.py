@@ -32,17 +32,13 @@ def _four(**design: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _anova(table: pd.DataFrame) -> pd.Series:
-    long = (
-        table.melt(var_name="persona", value_name="y", ignore_index=False)
-        .astype({"persona": "str"})
-        .reset_index()
-    )
+    table = table.set_axis(table.columns.astype("str"), axis=1)  # not categories, some unused
+    long = table.melt(var_name="persona", value_name="y", ignore_index=False).reset_index()
     anova = anova_lm(ols("y ~ C(persona) + C(item)", long).fit())
     return (anova["sum_sq"] / anova["df"]).set_axis(["identity", "item", "residual"])
 
 
 # --- references: what we say and what another says
-# -----------------------------------------------------
 
 
 @cache
@@ -72,11 +68,14 @@ def _contrasts() -> tuple:
 def _sign_flip() -> tuple:
     scores = simulate_scores([15], n_items=12, n_runs=3, seed=4)
     wide = _wide(scores)
+    difference = (wide["p00"] - wide["none"]).to_numpy()
     every = stats.permutation_test(
-        ((wide["p00"] - wide["none"]).to_numpy(),), lambda x, axis: x.sum(axis=axis).round(9),
+        (difference,),
+        lambda x, axis: x.sum(axis=axis).round(9),  # equal sums are equal, however they are rounded
+        permutation_type="samples",
+        n_resamples=np.inf,
         vectorized=True,
-        permutation_type="samples", n_resamples=np.inf,
-    )  # fmt: skip
+    )
     return effects.contrasts(scores)["p_value"][0], every.pvalue
 
 
@@ -89,12 +88,9 @@ def _cochran() -> tuple:
 
 def _gee() -> tuple:
     scores, _ = _four(n_items=100, n_runs=2)
-    long = scores[scores["persona"].str.startswith("p")].assign(
-        persona=lambda rows: rows["persona"].astype("str")
-    )
-    model = sm.GEE.from_formula(
-        "score ~ C(persona)", "item", long, family=sm.families.Binomial()
-    ).fit(ctol=1e-12)
+    long = scores[scores["persona"].str.startswith("p")].astype({"persona": "str"})
+    gee = sm.GEE.from_formula("score ~ C(persona)", "item", long, family=sm.families.Binomial())
+    model = gee.fit(ctol=1e-12)
     ours = effects.omnibus(scores).set_index("method").loc["GEE logistic Wald", "statistic"]
     return ours, float(model.wald_test(np.eye(4)[1:], scalar=True).statistic)
 
@@ -109,10 +105,13 @@ def _permutation() -> tuple:
     """Monte-Carlo p-values of 10,000 draws each."""
     scores = simulate_scores([0, 10], n_items=60, seed=3)
     theirs = stats.permutation_test(
-        _wide(scores)[["p00", "p01"]].to_numpy().T, lambda x, y,
-        axis: np.abs((x - y).mean(axis=axis)),
-        permutation_type="samples", vectorized=True, alternative="greater", rng=0,
-    )  # fmt: skip
+        _wide(scores)[["p00", "p01"]].to_numpy().T,
+        lambda x, y, axis: np.abs((x - y).mean(axis=axis)),
+        permutation_type="samples",
+        alternative="greater",
+        vectorized=True,
+        rng=0,
+    )
     return effects.omnibus(scores, n_permutations=9999)["p_value"][0], theirs.pvalue
 
 
@@ -124,9 +123,7 @@ def _squares() -> tuple:
 
 
 def _floor() -> tuple:
-    """In points; E[PB] is √E[PB²] times the mean of a χ with k − 1
-    degrees of freedom over its root mean square.
-    """
+    """In points; E[PB] is √E[PB²] times the mean of a χ, k − 1 df, over its root mean square."""
     scores = simulate_scores(np.zeros(31), n_items=285, n_runs=3, seed=0)
     row = effects.personalization_bias(scores, n_bootstrap=20).iloc[0]
     return row["noise_floor"], (row["pb"] ** 2 - row["debiased_pb2"]) ** 0.5 * (1 - 1 / (4 * 30))
@@ -150,15 +147,12 @@ def _equivalence() -> tuple:
 def _additivity() -> tuple:
     scores = simulate_scores([-6, 3, 5], n_items=60, n_runs=2, seed=0)
     mean = 100 * _wide(scores).mean()
-    theirs = [
-        mean["p02"] - (mean["p00"] + mean["p01"]) / 2,
-        mean["p02"] - (mean["p00"] + mean["p01"] - mean["none"]),
-    ]
+    parts = mean["p00"] + mean["p01"]
+    theirs = [mean["p02"] - parts / 2, mean["p02"] - (parts - mean["none"])]
     return effects.additivity(scores, {"p02": ["p00", "p01"]})["estimate"], theirs
 
 
 # --- simulations
-# ---------------------------------------------------------------------------------------
 
 
 def _spread(
@@ -171,19 +165,16 @@ def _bias_trial(rng: np.random.Generator, planted: bool, phrasing_sd: float = 0.
     effect = 2.0 * planted * rng.normal(size=31).clip(-2.5, 2.5)
     effects_of_phrasing = _spread(rng, phrasing_sd, (31, 3 if phrasing_sd else 1))
     scores = simulate_scores(effect[:, None] + effects_of_phrasing, n_items=150, n_runs=2, seed=rng)
-    seed = int(rng.integers(2**31))
-    return effects.personalization_bias(
-        scores, n_permutations=199, n_bootstrap=400, seed=seed
-    ).iloc[0], effect.var()
+    fewer = {"n_permutations": 199, "n_bootstrap": 400, "seed": int(rng.integers(2**31))}
+    return effects.personalization_bias(scores, **fewer).iloc[0], effect.var()
 
 
 def _contrast_trial(
     rng: np.random.Generator, planted: bool, n_runs: int = 1, phrasing_sd: float = 0.0
 ) -> tuple:
     effect = 10.0 * planted + _spread(rng, phrasing_sd, (1, 4 if phrasing_sd else 1))
-    return effects.contrasts(simulate_scores(effect, n_items=150, n_runs=n_runs, seed=rng)).iloc[
-        0
-    ], 10.0 * planted
+    scores = simulate_scores(effect, n_items=150, n_runs=n_runs, seed=rng)
+    return effects.contrasts(scores).iloc[0], 10.0 * planted
 
 
 def _one_phrasing_trial(rng: np.random.Generator, planted: bool) -> tuple:
@@ -214,9 +205,7 @@ def _additivity_trial(rng: np.random.Generator, planted: bool) -> tuple:
 
 
 def _components_trial(rng: np.random.Generator, _: bool, component: str, share: float) -> tuple:
-    """Identity effects of sd 5 points; items of uniform
-    difficulty, so a third of the variance is theirs.
-    """
+    """Identity effects of sd 5 points; of items of uniform difficulty a third of the variance."""
     table = _components_table(rng)
     return table[table["metric"] == "share"].set_index("component").loc[component], share
 
@@ -233,8 +222,7 @@ def _rates_trial(rng: np.random.Generator, _: bool) -> tuple:
 
 
 def one_phrasing(replications: int = 100, seed: int = 0) -> pd.DataFrame:
-    """How often an effect of 14 points that lives in one of four
-    phrasings is called an effect of identity.
+    """How often 14 points in one of four phrasings are called an effect of the identity.
 
     A paired t-test over items × phrasings, which takes the phrasings for fixed, beside
     ``effects.contrasts`` (Helm & Priebe, arXiv 2605.27463).
@@ -250,34 +238,33 @@ def one_phrasing(replications: int = 100, seed: int = 0) -> pd.DataFrame:
         table = cells(scores, "mmlu")
         identity, control = (table.mean[table.personas.index(name)] for name in ("p00", "none"))
         difference = (identity - control[0]).ravel()  # a control has no phrasing
-        p_values.append(
-            (stats.ttest_1samp(difference, 0).pvalue, effects.contrasts(scores)["p_value"][0])
-        )
+        pooled = stats.ttest_1samp(difference, 0).pvalue
+        p_values.append((pooled, effects.contrasts(scores)["p_value"][0]))
     tests = ["paired t-test, phrasings pooled", "effects.contrasts, phrasing random"]
     rejected = pd.DataFrame(p_values, columns=tests) <= 0.05
     return result(monte_carlo(rejected, "test"), ["test"], metric="rejects")
 
 
+ANOVA = "statsmodels anova_lm"
 EFFECTS = [
-    Check("personalization_bias: one phrasing", "statsmodels anova_lm", _bias, "PB 2 points",
-          _bias_trial),
+    Check("personalization_bias: one phrasing", ANOVA, _bias, "PB 2 points", _bias_trial),
     Check(
-        "personalization_bias: three phrasings that vary", "statsmodels anova_lm", _bias,
-        "PB 2 points",
+        "personalization_bias: three phrasings that vary", ANOVA, _bias, "PB 2 points",
         partial(_bias_trial, phrasing_sd=3.0),
     ),
-    Check("contrasts: McNemar", "statsmodels mcnemar, multipletests", _contrasts, "10 points",
-          _contrast_trial),
+    Check(
+        "contrasts: McNemar", "statsmodels mcnemar, multipletests", _contrasts, "10 points",
+        _contrast_trial,
+    ),
     Check(
         "contrasts: sign flip", "scipy permutation_test, exact", _sign_flip, "10 points",
         partial(_contrast_trial, n_runs=3),
     ),
     Check(
-        "contrasts: phrasings that vary", "statsmodels anova_lm", _squares, "10 points",
+        "contrasts: phrasings that vary", ANOVA, _squares, "10 points",
         partial(_contrast_trial, phrasing_sd=3.0, n_runs=3),
     ),
-    Check("contrasts: effect in one phrasing", "statsmodels anova_lm", _squares, "10 points",
-          _one_phrasing_trial),
+    Check("contrasts: effect in one phrasing", ANOVA, _squares, "10 points", _one_phrasing_trial),
     Check(
         "omnibus: Cochran", "statsmodels cochrans_q", _cochran, "±5 points",
         partial(_omnibus_trial, method="Cochran's Q"),
@@ -286,15 +273,21 @@ EFFECTS = [
         "omnibus: permutation", "scipy permutation_test", _permutation, "±5 points",
         partial(_omnibus_trial, method="sign flip of PB"),
     ),
-    Check("omnibus: GEE", "statsmodels GEE", _gee, "±5 points", partial(_omnibus_trial,
-          method="GEE logistic Wald")),
-    Check("equivalence: TOST", "interval of contrasts", _equivalence, "0, margin 5",
-          _equivalence_trial),
-    Check("additivity: sum of parts", "hand calculation", _additivity, "10 points",
-          _additivity_trial),
+    Check(
+        "omnibus: GEE", "statsmodels GEE", _gee, "±5 points",
+        partial(_omnibus_trial, method="GEE logistic Wald"),
+    ),
+    Check(
+        "equivalence: TOST", "interval of contrasts", _equivalence, "0, margin 5",
+        _equivalence_trial,
+    ),
+    Check(
+        "additivity: sum of parts", "hand calculation", _additivity, "10 points",
+        _additivity_trial,
+    ),
     *(
         Check(
-            f"variance_components: {name}", "statsmodels anova_lm", _components,
+            f"variance_components: {name}", ANOVA, _components,
             trial=partial(_components_trial, component=name, share=share),
         )
         for name, share in {"identity": 4 * 0.05**2, "item": 1 / 3}.items()
