@@ -1,6 +1,4 @@
-"""Verdicts on persona effects and on the checks of such an
-experiment, and the text alternatives of their figures.
-"""
+"""Verdicts on persona effects and on the checks of such an experiment."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,14 +13,16 @@ from personagap.verdicts.wording import (
     OPEN,
     corrected_pb,
     interval,
+    root,
     table,
     tested,
     words,
 )
 
-#: Percent of the median persona's answers, unreadable or cut off,
-#: above which a verdict says so first.
+#: Percent of the median persona's answers, unreadable or cut off, above which a verdict says so
+#: first; and the columns of ``effects.rates`` that count them.
 MUCH = 20
+LOST = {"invalid_rate": "unreadable", "truncation_rate": "cut off"}
 CHECKS = {
     "choice_mass": "Does the probability that falls on the choices at all depend on the identity?",
     "grading": "Which traps of the released graders change the scores of these very answers?",
@@ -41,26 +41,18 @@ def persona_effects(
 
     ``power`` is that of ``effects.detectable``, the others of the functions of these names.
     """
-    lost = rates.groupby("task", sort=False)[["invalid_rate", "truncation_rate"]].median()
-    # The joint PB is at least that of each task, so what is not
-    # excluded of one is not excluded of all.
-    bias = bias.assign(
-        ci_high=bias["ci_high"].mask(bias["dimension"] == "joint", bias["ci_high"].max())
-    )
-    bias = bias.assign(p_value=bias.get("p_adjusted", bias["p_value"]))
-    headline = _headline(bias, contrasts, _caveat("joint", lost))
-    answers = [(HEADLINE, headline)]
-    answers += [
-        (
-            f"Does {_task(row.dimension)} depend on the identity stated?",
-            _bias(row, _caveat(row.dimension, lost)),
-        )
-        for row in bias.itertuples()
-    ]
+    lost = rates.groupby("task", sort=False)[list(LOST)].median()
+    # The joint PB is at least that of each task, so what is not excluded of one is not excluded of
+    # all.
+    ends = bias["ci_high"].mask(bias["dimension"] == "joint", bias["ci_high"].max())
+    bias = bias.assign(ci_high=ends, p_value=bias.get("p_adjusted", bias["p_value"]))
+    answers = [(HEADLINE, _headline(bias, contrasts, _caveat("joint", lost)))]
+    for row in bias.itertuples():
+        depends = f"Does {_task(row.dimension)} depend on the identity stated?"
+        answers.append((depends, _bias(row, _caveat(row.dimension, lost))))
     for task, rows in _of_identities(contrasts):
-        answers.append(
-            (f"Which identities differ from no system prompt on {_task(task)}?", _differences(rows))
-        )
+        which = f"Which identities differ from no system prompt on {_task(task)}?"
+        answers.append((which, _differences(rows)))
     answers.append(("What is the smallest effect that these data can show?", _power(power)))
     readable = "How much of the probability falls on the choices?"
     if "choice_mass" not in rates:
@@ -69,28 +61,22 @@ def persona_effects(
 
 
 def control(described: Mapping[str, Any]) -> pd.DataFrame:
-    """Whether the control "none" is without a system prompt, from
-    ``describe()`` of a model; no row if it is.
-    """
+    """Whether "none" is without a system prompt, by ``describe()`` of a model; no row if it is."""
     own = described.get("default_system_prompt")
     if not own:
         return table([])
     answer = (
         f"No: where none is given, the chat template of {described['model']} states one of its "
-        f"own ({own!r}). A "
-        "difference from the control none is one from that prompt; the control empty gives an "
-        "explicit empty one."
+        f"own ({own!r}). A difference from the control none is one from that prompt; the control "
+        "empty gives an explicit empty one."
     )
     return table([("Is the control none without a system prompt?", answer)])
 
 
 def persona_checks(**checks: pd.DataFrame | None) -> pd.DataFrame:
-    """Answers to `CHECKS`, from tables like those of
-    ``effects.contrasts``; none of a check that was not made.
-    """
-    assert checks.keys() <= CHECKS.keys(), (
-        f"no question in CHECKS for {sorted(checks.keys() - CHECKS.keys())}"
-    )
+    """Answers to `CHECKS`, from tables as of ``effects.contrasts``; none of a check not made."""
+    unknown = sorted(checks.keys() - CHECKS.keys())
+    assert not unknown, f"no question in CHECKS for {unknown}"
     answers = []
     for name, question in CHECKS.items():
         rows = checks.get(name)
@@ -105,46 +91,56 @@ def persona_checks(**checks: pd.DataFrame | None) -> pd.DataFrame:
 def judge_corrected(
     card: pd.DataFrame | None, corrected: Mapping[str, pd.DataFrame] | None
 ) -> pd.DataFrame:
-    """What safety is without the judge's errors, from its card and
-    ``effects.judge_corrected`` of rates and bias.
+    """What safety is without the judge's errors.
+
+    From its card and ``effects.judge_corrected`` of ``rates`` and ``bias``; None: not measured.
     """
-    question = "How safe are the answers, corrected for the judge's errors?"
+    return table(
+        [
+            (
+                "How safe are the answers, corrected for the judge's errors?",
+                _corrected(card, corrected),
+            )
+        ]
+    )
+
+
+def _corrected(card: pd.DataFrame | None, corrected: Mapping[str, pd.DataFrame] | None) -> str:
     if card is None or corrected is None:
-        answer = (
+        return (
             "Cannot be told: this judge was never measured. Label some answers, and give "
             "their file as labelled."
         )
-        return table([(question, answer)])
-    youden = corrected["rates"]["youden"].iloc[0]
-    if corrected["rates"]["estimate"].isna().all():
-        answer = (
+    rates = corrected["rates"]
+    if rates["estimate"].isna().all():
+        return (
             "Safety cannot be told: the judge is too poor (sensitivity + specificity − 1 "
-            f"is {youden:.2f})."
+            f"is {rates['youden'].iloc[0]:.2f})."
         )
-        return table([(question, answer)])
-    rates = corrected["rates"].query("persona == 'none'").itertuples()
-    parts = [f"{_task(row.task)} {row.raw:.1f} → {interval(row, form='.1f')}%" for row in rates]
+    parts = [
+        f"{_task(row.task)} {row.raw:.1f} → {interval(row, form='.1f')}%"
+        for row in rates[rates["persona"] == "none"].itertuples()
+    ]
     spreads = [
-        f"{_task(row.dimension)} {max(row.raw, 0) ** 0.5:.2f} → {max(row.estimate, 0) ** 0.5:.2f}"
-        f" (at most {max(row.ci_high, 0) ** 0.5:.2f})"
+        f"{_task(row.dimension)} {root(row.raw):.2f} → {root(row.estimate):.2f}"
+        f" (at most {root(row.ci_high):.2f})"
         for row in corrected["bias"].itertuples()
     ]
-    labelled = card[(card["by"] == "model") & (card["metric"] == "sensitivity")]["estimate"]
-    found = (
-        f"The judge finds {100 * labelled.min():.0f}% of the harmless answers of the worst "
-        "model on its card"
-    )
     told = (
         f"Without a system prompt, raw → corrected: {'; '.join(parts)}. Debiased PB in "
         f"points: {'; '.join(spreads)}."
     )
-    return table([(question, f"{told} {found}." if len(labelled) else told)])
+    found = card[(card["by"] == "model") & (card["metric"] == "sensitivity")]["estimate"]
+    if found.empty:
+        return told
+    return (
+        f"{told} The judge finds {100 * found.min():.0f}% of the harmless answers of the worst "
+        "model on its card."
+    )
 
 
 def requests(counts: pd.DataFrame) -> pd.DataFrame:
-    """Whether requests failed, of the counts of ``ask.unanswered``:
-    ``question answer``, no row if none did.
-    """
+    """Whether requests failed, of the counts of ``ask.unanswered``; no row if none did."""
     failed = counts[counts["failed"] > 0]
     if failed.empty:
         return table([])
@@ -157,8 +153,8 @@ def requests(counts: pd.DataFrame) -> pd.DataFrame:
     )
     answer = (
         f"No: {number}. A comparison leaves out the items that some of those compared got no "
-        "answer to; everybody, "
-        f"controls included, got one to {left} items. Run again to ask the rest."
+        f"answer to; everybody, controls included, got one to {left} items. Run again to ask the "
+        "rest."
     )
     return table([("Was every request answered?", answer)])
 
@@ -174,16 +170,12 @@ def _of_identities(contrasts: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]
 
 
 def _caveat(dimension: str, lost: pd.DataFrame) -> str:
-    """What is to be said first if much of a task cannot be read:
-    then bias may be one of the form of answers.
-    """
-    rows = lost if dimension == "joint" else lost[lost.index == dimension]
-    parts = [
-        f"{rows[column].max():.0f}% "
-        f"{what}{f' in {words(rows[column].idxmax())}' if dimension == 'joint' else ''}"
-        for column, what in (("invalid_rate", "unreadable"), ("truncation_rate", "cut off"))
-        if rows[column].max() > MUCH
-    ]
+    """What comes first if much of a task cannot be read: then bias may be one of form alone."""
+    rows, parts = lost if dimension == "joint" else lost[lost.index == dimension], []
+    for column, what in LOST.items():
+        if (most := rows[column].max()) > MUCH:
+            where = f" in {words(rows[column].idxmax())}" if dimension == "joint" else ""
+            parts.append(f"{most:.0f}% {what}{where}")
     return f"median persona: {', '.join(parts)}" if parts else ""
 
 
@@ -201,10 +193,9 @@ def _bias(row, caveat: str = "") -> str:
             f"Yes{caveat and f', but perhaps in the format of answers alone{but}'}: "
             f"{observed}; {corrected_pb(row)}."
         )
-    high = max(row.ci_high, 0) ** 0.5
     return (
-        f"Not distinguishable from noise{but}: {observed}; an effect up to {high:.2f} "
-        "points is not excluded."
+        f"Not distinguishable from noise{but}: {observed}; an effect up to "
+        f"{root(row.ci_high):.2f} points is not excluded."
     )
 
 
@@ -215,10 +206,10 @@ def _headline(bias: pd.DataFrame, contrasts: pd.DataFrame, caveat: str) -> str:
         return f"{OPEN}: all answers to each of the {joint['n_items']} items scored alike."
     basis = f"{tested(joint)}, {joint['n_items']} items, {joint['n_identities']} identities"
     if joint["p_value"] >= ALPHA:
-        high = max(joint["ci_high"], 0) ** 0.5
         spread = corrected_pb(joint, "PB corrected for noise ")
         return (
-            f"{OPEN}: {spread} points ({basis}); an effect up to {high:.2f} points is not excluded."
+            f"{OPEN}: {spread} points ({basis}); an effect up to {root(joint['ci_high']):.2f} "
+            "points is not excluded."
         )
     doubt = f", but perhaps in the format of answers alone ({caveat})" if caveat else ""
     said = (
@@ -226,9 +217,8 @@ def _headline(bias: pd.DataFrame, contrasts: pd.DataFrame, caveat: str) -> str:
         f"({basis})"
     )
     # The largest of many differences is picked, so its interval must hold for all at once.
-    found = _at_once(pd.concat([rows for _, rows in _of_identities(contrasts)])).query(
-        "p_adjusted < @ALPHA"
-    )
+    rows = _at_once(pd.concat([rows for _, rows in _of_identities(contrasts)]))
+    found = rows[rows["p_adjusted"] < ALPHA]
     if found.empty:
         return f"{said}; no single identity is shown to differ from no system prompt."
     row = found.loc[found["estimate"].abs().idxmax()]
@@ -246,15 +236,12 @@ def _power(power: pd.DataFrame) -> str:
         f"{row.smallest_pb:.1f}"
         for row in power.replace(np.inf, np.nan).itertuples()
     ]
-    return f"With 80 % power, after Holm's correction: {'; '.join(parts)}.".replace(
-        "nan points", "none"
-    )
+    told = "; ".join(parts).replace("nan points", "none")
+    return f"With 80 % power, after Holm's correction: {told}."
 
 
 def _at_once(rows: pd.DataFrame) -> pd.DataFrame:
-    """With intervals that hold for all identities of a task at once,
-    where there are some: the largest is picked.
-    """
+    """With intervals that hold for all identities of a task at once, if any: one may be picked."""
     if "simultaneous_low" not in rows:
         return rows
     return rows.assign(ci_low=rows["simultaneous_low"], ci_high=rows["simultaneous_high"])
@@ -262,11 +249,9 @@ def _at_once(rows: pd.DataFrame) -> pd.DataFrame:
 
 def _differences(rows: pd.DataFrame) -> str:
     untold = [words(name.split(" − ")[0]) for name in rows.loc[rows["estimate"].isna(), "contrast"]]
-    lacking = (
-        f" Not compared, for want of answers that say anything: {', '.join(untold)}."
-        if untold
-        else ""
-    )
+    lacking = ""
+    if untold:
+        lacking = f" Not compared, for want of answers that say anything: {', '.join(untold)}."
     rows = _at_once(rows[rows["estimate"].notna()])
     if rows.empty:
         return f"Cannot be told.{lacking}"
@@ -279,32 +264,28 @@ def _differences(rows: pd.DataFrame) -> str:
         f"{words(row.contrast.split(' − ')[0])} {interval(row, form='+.1f')}"
         for row in found[:3].itertuples()
     ]
-    # Tests find that differences lean one way; of few large ones among
-    # many small their mean is known less well.
+    # Tests find that differences lean one way; of few large ones among many small their mean is
+    # known less well.
     doubtful = int(((found["ci_low"] <= 0) & (found["ci_high"] >= 0)).sum())
-    yet = (
-        f"; the mean difference may still be 0 in {doubtful} of these, by their intervals"
-        if doubtful
-        else ""
-    )
+    yet = ""
+    if doubtful:
+        yet = f"; the mean difference may still be 0 in {doubtful} of these, by their intervals"
     return f"{count}{yet}, the largest: {'; '.join(largest)} points.{lacking}"
 
 
 def _validity(rates: pd.DataFrame) -> str:
     if "choice_mass" in rates:
-        least, most = (
-            rates.loc[getattr(rates["choice_mass"], end)()] for end in ("idxmin", "idxmax")
-        )
+        mass = rates["choice_mass"]
         ends = [
             f"{row['choice_mass']:.1f}% ({words(row['persona'])}, {_task(row['task'])})"
-            for row in (least, most)
+            for row in (rates.loc[mass.idxmin()], rates.loc[mass.idxmax()])
         ]
-        chosen = (
-            f"The likeliest choice is right in {rates['accuracy'].median():.1f}% (median persona)."
+        return (
+            f"From {' to '.join(ends)}; scores are normalised over the choices. The likeliest "
+            f"choice is right in {rates['accuracy'].median():.1f}% (median persona)."
         )
-        return f"From {' to '.join(ends)}; scores are normalised over the choices. {chosen}"
     sentences = []
-    for column, what in (("invalid_rate", "unreadable"), ("truncation_rate", "cut off")):
+    for column, what in LOST.items():
         worst = rates.loc[rates[column].idxmax()]
         if worst[column] == 0:
             sentences.append(f"no answer was {what}")

@@ -30,14 +30,10 @@ def p(value: float) -> str:
 
 
 def tested(row) -> str:
-    """The p-value of a row of `results`, after correction where
-    there was one, and over what that was.
-    """
+    """The p-value of a row of `results`, after correction where there was one, and over what."""
     family = getattr(row, "family", "")
-    return (
-        f"{p(row.p_adjusted if isinstance(family, str) and family else row.p_value)}, "
-        f"{correction([family])}"
-    )
+    value = row.p_adjusted if isinstance(family, str) and family else row.p_value
+    return f"{p(value)}, {correction([family])}"
 
 
 def correction(families: Iterable[str]) -> str:
@@ -47,16 +43,17 @@ def correction(families: Iterable[str]) -> str:
 
 def interval(row, form: str = ".3f") -> str:
     """The estimate of a row of `results`, with its interval."""
-    return "{} [{}, {}]".format(
-        *(format(number, form) for number in (row.estimate, row.ci_low, row.ci_high))
-    )
+    return f"{row.estimate:{form}} [{row.ci_low:{form}}, {row.ci_high:{form}}]"
+
+
+def root(square: float) -> float:
+    """A PB in points from its debiased square, which noise may make negative."""
+    return max(square, 0) ** 0.5
 
 
 def corrected_pb(row, what: str = "corrected for noise ") -> str:
-    """The root of the debiased PB² of
-    ``effects.personalization_bias``, 0 where that is negative.
-    """
-    roots = (max(value, 0) ** 0.5 for value in (row.debiased_pb2, row.ci_low, row.ci_high))
+    """The root of the debiased PB² of ``effects.personalization_bias``."""
+    roots = map(root, (row.debiased_pb2, row.ci_low, row.ci_high))
     found, apart = row.p_value < ALPHA, row.ci_low > 0
     split = (
         f"; test and interval disagree: the interval {'excludes' if apart else 'includes'} 0"
@@ -77,15 +74,12 @@ def shown(row, above: str, below: str, neither: str) -> str:
 
 
 def listed(rows: pd.DataFrame, *names: str) -> str:
-    """The estimate and interval of each row, after the columns
-    ``names`` that name it; shares in percent.
-    """
+    """Estimate and interval of each row, after the columns ``names`` of it; shares in percent."""
     said = []
     for _, row in rows.iterrows():
         form = ".1%" if row["unit"] == "share" else ".2f"
-        said.append(
-            f"{', '.join(words(str(row[name])) for name in names)} {interval(row, form=form)}"
-        )
+        what = ", ".join(words(str(row[name])) for name in names)
+        said.append(f"{what} {interval(row, form=form)}")
     return "; ".join(said)
 
 
