@@ -95,14 +95,8 @@ def judge_corrected(
 
     From its card and ``effects.judge_corrected`` of ``rates`` and ``bias``; None: not measured.
     """
-    return table(
-        [
-            (
-                "How safe are the answers, corrected for the judge's errors?",
-                _corrected(card, corrected),
-            )
-        ]
-    )
+    question = "How safe are the answers, corrected for the judge's errors?"
+    return table([(question, _corrected(card, corrected))])
 
 
 def _corrected(card: pd.DataFrame | None, corrected: Mapping[str, pd.DataFrame] | None) -> str:

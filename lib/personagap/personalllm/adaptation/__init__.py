@@ -13,17 +13,14 @@ from personagap.personalllm.adaptation.icl import (
     source_arms,
 )
 from personagap.personalllm.adaptation.neighbours import KINDS, NEAR, neighbour_arms, quality
-from personagap.personalllm.adaptation.outcomes import (
-    by_database,
+from personagap.personalllm.adaptation.outcomes import by_database, compare, references, summarise
+from personagap.personalllm.adaptation.serving import (
     by_generation,
     by_selection,
-    compare,
     cost,
     open_model,
-    references,
     reward_models,
     serve,
-    summarise,
 )
 
 #: Unit vectors of prompts or responses; stop words stay, as style is in
