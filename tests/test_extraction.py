@@ -16,7 +16,7 @@ from personagap import gap
 from personagap.datasets import load_histories, load_judgments, load_relevance
 from personagap.demo import conversations
 from personagap.errors import UserError
-from personagap.recentering import classifiers, extraction
+from personagap.recentering import classifiers, extraction, remedies
 
 ATTRIBUTE = {"attribute": "The user naps.", "reason": "said so", "confidence": 0.9}
 ITEM = {
@@ -234,13 +234,13 @@ def test_t14_hedging_raises_acceptance_but_not_use():
     items, judgments = load_judgments("extraction", "demo")
     items["flagged"] = items["attribute"].map(conversations.kind) != "supported"
     nothing = pd.Series(None, items.index[items["flagged"]], dtype=object)
-    table = extraction.profiles(items, nothing, load_histories("demo"))
+    table = remedies.profiles(items, nothing, load_histories("demo"))
     assert (
         table.groupby("strategy")["attribute"].count()["refine flagged"]
         == (~items["flagged"]).sum()
     )
     hedged = conversations.judge(table[table["strategy"] == "hedge flagged"])
-    compared = extraction.compare(table, judgments, hedged, cluster="user")
+    compared = remedies.compare(table, judgments, hedged, cluster="user")
     values = compared.set_index(["metric", "strategy"])["estimate"].unstack()
     assert values.loc["accepted", "hedge flagged"] > values.loc["accepted", "as extracted"] + 0.1
     assert values.loc["useful", "hedge flagged"] < values.loc["useful", "as extracted"]

@@ -17,7 +17,7 @@ from personagap import prompts
 from personagap.demo.recentering import FOLDER, planted
 from personagap.errors import UserError
 from personagap.models import Generation
-from personagap.recentering import extraction
+from personagap.recentering import remedies
 from personagap.responses import digest
 from personagap.results import beside
 
@@ -51,7 +51,7 @@ def extractor_outputs() -> dict[str, str]:
 def kind(attribute: str) -> str:
     """What the simulator knows of an attribute: "supported", "hedged" or one of ``FLAWS``."""
     is_it = facts().eq(attribute.removeprefix(RESTATED)).any()
-    return "hedged" if attribute.startswith(extraction.HEDGE) else is_it[is_it].index[0]
+    return "hedged" if attribute.startswith(remedies.HEDGE) else is_it[is_it].index[0]
 
 
 def _chance(table: dict, attribute: str):

@@ -1,15 +1,11 @@
-"""Attributes of users from their conversations: extract, merge,
-verify, refine; and what that costs in substance.
-"""
+"""Attributes of users from their conversations: a model extracts, verifies and refines them."""
 
 import json
 import re
 from collections.abc import Mapping, Sequence
-from typing import Unpack
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 from sklearn.cluster import AgglomerativeClustering
 from sklearn.metrics.pairwise import cosine_similarity
 
@@ -18,8 +14,8 @@ from personagap.embeddings import embed
 from personagap.models import Model
 from personagap.results import corrected
 
-#: Self-reported confidence below which an attribute is dropped; arXiv
-#: 2606.06614 says 0.4, its data go to 0.30 (R20).
+#: Self-reported confidence below which an attribute is dropped; arXiv 2606.06614 says 0.4, its data
+#: go to 0.30 (R20).
 CONFIDENCE = 0.4
 #: Attributes at least this alike (cosine) are one.
 SAME = 0.7
@@ -36,9 +32,7 @@ PROBLEMS = (
 FAILURES = ("overgeneralization", "missing evidence", "task-context confusion", "not standalone")
 #: Labels of attributes that do not hold.
 PROBLEMATIC = ["uncertain", "rejected"]
-HEDGES = r"\b(?:may|might|could|likely|possibly|possible|perhaps|probably|maybe|seems?)\b"
-HEDGE = "It is possible that "
-#: Of steps that are not asked at 0.
+#: Of steps that are not asked at 0: the paper's.
 TEMPERATURES = {"extract": 0.8}
 
 
@@ -71,8 +65,7 @@ def contrasts(judgments: pd.DataFrame) -> pd.DataFrame:
 def extract(
     lm: Model, histories: pd.DataFrame, *, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What each conversation (``user text``) says of its user, as
-    ``lm`` puts it at the paper's temperature, 0.8.
+    """What each conversation (``user text``) says of its user, as ``lm`` puts it.
 
     Returns
     -------
@@ -81,18 +74,15 @@ def extract(
         uncounted.
     """
     parsed = [parse_attributes(text) for text in _texts(lm, "extract", histories, seed=seed)]
-    rows = [
-        {"user": user} | one
-        for user, (found, _) in zip(histories["user"], parsed, strict=True)
-        for one in found
-    ]
-    found = pd.DataFrame(rows, columns=["user", "attribute", "reason", "confidence"])
-    return found, _outputs("extract", histories["user"], [problems for _, problems in parsed])
+    rows: list[dict] = []
+    for user, (found, _) in zip(histories["user"], parsed, strict=True):
+        rows += [{"user": user} | one for one in found]
+    table = pd.DataFrame(rows, columns=["user", "attribute", "reason", "confidence"])
+    return table, _outputs("extract", histories["user"], [problems for _, problems in parsed])
 
 
 def parse_attributes(text: str | None) -> tuple[list[dict], set[str]]:
-    """Attributes in an output, and which of ``PROBLEMS`` it has;
-    what has one is left out of the attributes.
+    """Attributes in an output, but those with one of ``PROBLEMS``, and which of these it has.
 
     Examples
     --------
@@ -101,9 +91,8 @@ def parse_attributes(text: str | None) -> tuple[list[dict], set[str]]:
     """
     value = read_json(text, list)
     if not value:
-        return [], {
-            "no answer" if text is None else "invalid JSON" if value is None else "empty list"
-        }
+        unread = "no answer" if text is None else "invalid JSON"
+        return [], {unread if value is None else "empty list"}
     found, problems = {}, set()
     for element in value:
         one = element if isinstance(element, dict) else {}
@@ -121,9 +110,7 @@ def parse_attributes(text: str | None) -> tuple[list[dict], set[str]]:
 
 
 def read_json(text: str | None, kind: type):
-    """The first JSON value of a kind (list or dict) in an output,
-    after any thinking; None if there is none.
-    """
+    """The first JSON list or dict (``kind``) in an output, after any thinking, or None."""
     text = re.sub(r"(?s)^.*</think>", "", text or "")
     start = text.find("[" if kind is list else "{")
     try:
@@ -134,8 +121,7 @@ def read_json(text: str | None, kind: type):
 
 
 def merge(found: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame:
-    """One attribute of those of a user that say the same: ``user
-    item attribute reason confidence``.
+    """One attribute of those of a user that say the same, numbered as ``item``.
 
     Agglomerative clustering of the embeddings, cut at cosine ``SAME``; of each cluster the member
     nearest to its confidence-weighted centroid stays (arXiv 2606.06614, which does not state
@@ -173,15 +159,13 @@ def verify(
     """
     texts = _texts(lm, "verify", items, histories, seed)
     values = [read_json(text, dict) or {} for text in texts]
-    label = [
-        {"True": "rejected", "False": "accepted"}.get(str(value.get("problem"))) for value in values
-    ]
+    means = {"True": "rejected", "False": "accepted"}
+    label = [means.get(str(value.get("problem"))) for value in values]
     failure = [value.get("failure") if value.get("failure") in FAILURES else "" for value in values]
     broken = ["no answer" if text is None else "invalid JSON" for text in texts]
     problems = [set() if known else {kind} for known, kind in zip(label, broken, strict=True)]
-    return items.assign(label=label, failure=failure), _outputs(
-        "verify", items["user"], problems, PROBLEMS[:2]
-    )
+    outputs = _outputs("verify", items["user"], problems, PROBLEMS[:2])
+    return items.assign(label=label, failure=failure), outputs
 
 
 def refine(
@@ -198,8 +182,7 @@ def refine(
 
 
 def rate(lm: Model, pairs: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Let a model judge responses as people did, 1–5 per
-    attribute; which stands second alternates (R11).
+    """Let a model judge responses as people did, 1–5 per attribute; the order alternates (R11).
 
     Parameters
     ----------
@@ -210,109 +193,23 @@ def rate(lm: Model, pairs: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame
     judgments : of what could be read, above 3 where personalized is better.
     outputs : as of `extract`.
     """
-    first, answers = (
-        _first(pairs),
-        [read_json(text, dict) for text in _texts(lm, "rate", pairs, seed=seed)],
-    )
+    first = _first(pairs)
+    answers = [read_json(text, dict) for text in _texts(lm, "rate", pairs, seed=seed)]
     values = [(answer or {"rating": None}).get("rating", 0) for answer in answers]
-    problems = [
-        {"invalid JSON"} if v is None else set() if v in range(1, 6) else {"wrong scale"}
-        for v in values
-    ]
-    rating = pd.Series(
-        [np.nan if bad else value for bad, value in zip(problems, values, strict=True)], pairs.index
-    )
-    key = pairs[["stage", "source", "user", "prompt", "item"]]
-    table = key.assign(
+    problems, ratings = [], []
+    for value in values:
+        known = value in range(1, 6)
+        ratings.append(value if known else np.nan)
+        problems.append(set() if known else {"invalid JSON" if value is None else "wrong scale"})
+    rating = pd.Series(ratings, pairs.index)
+    table = pairs[["stage", "source", "user", "prompt", "item"]].assign(
         rater=lm.id,
         rater_kind="model",
-        label=rating.mask(first, 6 - rating),
+        label=rating.mask(first, 6 - rating),  # of the second, as asked
         personalized_first=first,
     )
-    return table.dropna(subset="label"), _outputs(
-        "rate", pairs["user"], problems, ("invalid JSON", "wrong scale")
-    )
-
-
-def profiles(
-    items: pd.DataFrame, refined: pd.Series, histories: pd.DataFrame, embeddings: str | None = None
-) -> pd.DataFrame:
-    """What becomes of flagged attributes, those in ``refined``, by
-    strategy, and how much the profiles still say (R14).
-
-    "hedge flagged" puts "It is possible that" before them: no remedy, but a control that shows what
-    a measure of acceptance alone rewards.
-
-    DataFrame ``strategy user item attribute`` (None: dropped) ``hedged identifies covered``.
-    ``hedged``: it has a word like "might"; ``identifies``: share of other users whose history it
-    fits less well than its own user's (0.5 is chance); ``covered``: something in the new profile is
-    alike (cosine ``SAME``) to the original.
-    """
-    old, flagged = items["attribute"].astype(object), items.index.isin(refined.index)
-    changes = {
-        "as extracted": old,
-        "drop flagged": None,
-        "hedge flagged": HEDGE + _in_mid_sentence(old),
-    }
-    texts = histories.groupby("user", sort=False)["text"].agg("\n".join)
-    own, tables = texts.index.get_indexer(items["user"]), []
-    for strategy, change in (changes | {"refine flagged": refined}).items():
-        new = old.mask(flagged, change)
-        kept = new.notna()
-        vectors = embed([*texts, *old, *new.fillna("")], embeddings)
-        history, before, after = np.split(vectors, [len(texts), len(texts) + len(old)])
-        fit = rankdata(after @ history.T, axis=1)[np.arange(len(own)), own]
-        alike = (before @ after.T >= SAME) & (own[:, None] == own) & kept.to_numpy()
-        table = items[["user", "item"]].assign(strategy=strategy, attribute=new)
-        # Not "in May".
-        table["hedged"] = _in_mid_sentence(new).str.contains(HEDGES).where(kept).astype(float)
-        table["identifies"] = pd.Series((fit - 1) / (len(texts) - 1), new.index).where(kept)
-        table["covered"] = alike.any(axis=1)
-        tables.append(table)
-    return pd.concat(tables, ignore_index=True)
-
-
-def compare(
-    profiles: pd.DataFrame,
-    judgments: pd.DataFrame,
-    anew: pd.DataFrame | None = None,
-    **how: Unpack[gap.How],
-) -> pd.DataFrame:
-    """What each strategy gains and what it costs: `results` with the key ``strategy``, shares.
-
-    Parameters
-    ----------
-    profiles : of `profiles`.
-    judgments : of people, ``user item label``, of what was extracted.
-    anew : of people, ``strategy user item label``, of what became of it; a strategy nobody judged
-        has no acceptance.
-
-    Returns
-    -------
-    ``accepted`` (judgments of what is kept), ``useful`` (of *all* originals: now accepted by most,
-    and unhedged), ``covered`` (of the originals that most accepted), ``identifies``, ``hedged`` and
-    ``kept``. What was extracted covers and keeps itself by definition: an interval of width 0.
-    """
-    key, said = (
-        ["strategy", "user", "item"],
-        pd.concat([judgments.assign(strategy="as extracted"), anew]),
-    )
-    share = said.assign(accepted=said["label"] == "accepted").groupby(key)["accepted"].mean()
-    table = profiles.join(share, on=key)
-    useful = (table["accepted"] > 0.5) & (table["hedged"] == 0)
-    wanted = pd.MultiIndex.from_frame(table[key[1:]]).isin(
-        share[share > 0.5].xs("as extracted").index
-    )
-    table["useful"] = useful.where(table["strategy"].isin(said["strategy"]))
-    table["covered"] = table["covered"].where(wanted)
-    table["kept"] = table["attribute"].notna()
-    metrics = ["accepted", "useful", "covered", "identifies", "hedged", "kept"]
-    table[metrics] = table[metrics].astype(float)
-    long = table.melt(["strategy", "user"], metrics, "metric")
-    found = gap.means(long, "value", ["metric", "strategy"], unit="share", **how)
-    itself = (found["strategy"] == "as extracted") & found["metric"].isin(["covered", "kept"])
-    found.loc[itself & (found["estimate"] == 1), ["ci_low", "ci_high"]] = 1.0
-    return found
+    outputs = _outputs("rate", pairs["user"], problems, ("invalid JSON", "wrong scale"))
+    return table.dropna(subset="label"), outputs
 
 
 def cost(
@@ -322,52 +219,46 @@ def cost(
     *,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """What ``steps``, each with the table of `asked`, would ask: rows as
-    of ``pricing.of_answers``; nothing is asked.
+    """What ``steps``, each with the table of `asked`, would ask; nothing is asked.
+
+    Rows are as of ``pricing.of_answers``.
 
     What "verify" finds stands in the prompts of "refine": until it is known, none of these counts
     as stored.
     """
-    how = {
-        step: (asked(step, table, histories), TEMPERATURES.get(step, 0.0), seed)
-        for step, table in steps.items()
-    }
-    tables = [pricing.of_texts(lm, *each).assign(step=step) for step, each in how.items()]
+    tables = []
+    for step, table in steps.items():
+        texts = asked(step, table, histories)
+        price = pricing.of_texts(lm, texts, TEMPERATURES.get(step, 0.0), seed)
+        tables.append(price.assign(step=step))
     return pd.concat(tables)[["step", *tables[0].columns.drop("step")]]
-
-
-def _in_mid_sentence(texts: pd.Series) -> pd.Series:
-    return texts.str[0].str.lower() + texts.str[1:]
 
 
 def _outputs(
     step: str, users: pd.Series, problems: list[set[str]], kinds: Sequence[str] = PROBLEMS
 ) -> pd.DataFrame:
-    table = pd.DataFrame({name: [name in mine for mine in problems] for name in kinds}).assign(
-        step=step, user=[*users]
-    )
+    """One row per output and kind of problem, as `extract` returns."""
+    hits = {name: [name in mine for mine in problems] for name in kinds}
+    table = pd.DataFrame(hits).assign(step=step, user=[*users])
     return table.melt(["step", "user"], var_name="problem", value_name="hit")
 
 
 def asked(step: str, table: pd.DataFrame, histories: pd.DataFrame | None = None) -> list[str]:
-    """The prompts of a step: "extract" from histories, "verify" or
-    "refine" items, "rate" pairs of responses.
-    """
+    """The prompts of a step: "extract" histories, "verify" or "refine" items, "rate" pairs."""
     if step == "extract":
         fields = table[["text"]].set_axis(["conversation"], axis=1)
     elif step == "rate":
-        first, (personalized, generic) = _first(table), (table["personalized"], table["generic"])
-        fields = table[["attribute", "prompt_text"]].set_axis(["attribute", "prompt"], axis=1)
-        fields = fields.assign(
-            first=personalized.where(first, generic), second=generic.where(first, personalized)
+        first, personalized, generic = _first(table), table["personalized"], table["generic"]
+        fields = table[["attribute"]].assign(
+            prompt=table["prompt_text"],
+            first=personalized.where(first, generic),
+            second=generic.where(first, personalized),
         )
     else:
         assert histories is not None, f"{step} shows the conversations: give the histories"
         history = histories.groupby("user")["text"].agg("\n\n".join).str[:LONGEST]
-        fields = table.reindex(columns=["attribute", "reason", "failure"], fill_value="").astype(
-            "str"
-        )
-        fields = fields.assign(conversation=history[table["user"]].to_numpy())
+        fields = table.reindex(columns=["attribute", "reason", "failure"], fill_value="")
+        fields = fields.astype("str").assign(conversation=history[table["user"]].to_numpy())
     return [prompts.fill(prompts.template(step), **each) for each in fields.to_dict("records")]
 
 
