@@ -24,6 +24,7 @@ from personagap.demo import conversations
 from personagap.demo.selector import Selector
 from personagap.errors import UserError
 from personagap.models import rendering
+from personagap.noun_phrases import WORD_ORDER
 from personagap.paths import DATA, NOTEBOOKS
 from personagap.runs.request import Request
 from personagap.safety_utility import defences
@@ -54,10 +55,7 @@ def test_intersections_of_the_paper_and_more():
     }
     for name, phrase in worded.items():
         assert personas.select(name, controls=False)["phrase"].tolist() == [phrase]
-    assert (
-        len(personas.select("+".join(personas.WORD_ORDER), controls=False))
-        == 2 * 5 * 6 * 5 * 3 * 5 * 5
-    )
+    assert len(personas.select("+".join(WORD_ORDER), controls=False)) == 2 * 5 * 6 * 5 * 3 * 5 * 5
     both = personas.select(["all", "jewish+woman", "woman+jewish"], controls=["none"])
     assert len(both) == 33 and both["persona"].iloc[-1] == "jewish+woman"
     for name, message in [

@@ -17,6 +17,7 @@ from personagap import prompts
 from personagap._reading import Rule, check, read_csv, refuse
 from personagap.errors import UserError, one_of
 from personagap.leaving import HIDING
+from personagap.noun_phrases import in_word_order, noun_phrase
 from personagap.paths import DATA
 
 #: Persona names of the controls: no system message at all (chat templates may then put a text of
@@ -24,17 +25,12 @@ from personagap.paths import DATA
 #: listed.
 CONTROLS = ("none", "empty", "assistant")
 DEFAULT_CONTROLS = ("none", "assistant")
-#: Categories as their words follow each other in a noun phrase: "a middle-aged gay Hindu man".
-WORD_ORDER = ("age", "disability", "sexuality", "religion", "race", "gender", "politics")
-
-
-#: What the name of an identity may not hold: "+" joins those of an
-#: intersection, " − " those of a contrast.
+#: What the name of an identity may not hold: "+" joins those of an intersection, " − " those of a
+#: contrast.
 JOINTS = re.compile(r"\+| − ")
-#: What nobody sees in a name, so that two identities would look alike,
-#: or one break the line that it stands in.
+#: What nobody sees in a name, so that two identities would look alike, or one break the line that
+#: it stands in.
 UNSEEN = re.compile(rf"^\s|\s$|[\t\n\r\u00ad\u200b\u200e\u200f\u2028\u2029\ufeff]|{HIDING.pattern}")
-ARTICLE = re.compile(r"^an? ")
 _STATED = Rule(
     lambda text: text.str.strip() != "", "an empty persona, category or phrase", "fill it in"
 )
@@ -46,8 +42,7 @@ def _identities() -> pd.DataFrame:
 
 
 def load(file: str | Path | None = None) -> pd.DataFrame:
-    """Identities of a CSV of one's own, ``persona category phrase
-    hint``; of None, those of the project.
+    """Identities of a CSV of one's own, ``persona category phrase hint``, or of the project.
 
     Categories and language are free; the template states the phrase ("You are a helpful assistant.
     I am {phrase}."), or says the hint, which may be left out.
@@ -56,38 +51,24 @@ def load(file: str | Path | None = None) -> pd.DataFrame:
         return _identities()
     table, where = read_csv(Path(file)), str(file)
     check(table, where, dict.fromkeys(["persona", "category", "phrase"], _STATED))
+    persona, category = table["persona"], table["category"]
     for name in ("persona", "category"):
-        unseen = table[name].str.contains(UNSEEN)
-        refuse(
-            unseen,
-            where,
-            f"this {name} has a space at an end, a line break or an unseen mark",
-            "remove it",
-        )
-    taken = table["persona"].isin([*CONTROLS, "all", *table["category"]]) | table[
-        "persona"
-    ].str.contains(JOINTS)
+        hidden = f"this {name} has a space at an end, a line break or an unseen mark"
+        refuse(table[name].str.contains(UNSEEN), where, hidden, "remove it")
+    taken = persona.isin([*CONTROLS, "all", *category]) | persona.str.contains(JOINTS)
     refuse(taken, where, "this name of a persona has another meaning", "give it a name of its own")
-    taken = table["category"].isin([*CONTROLS, "all", "control", "intersection"]) | table[
-        "category"
-    ].str.contains(JOINTS)
+    others = [*CONTROLS, "all", "control", "intersection"]
+    taken = category.isin(others) | category.str.contains(JOINTS)
     refuse(taken, where, "this category has another meaning", "rename it")
-    refuse(
-        table["persona"].map(_seen).duplicated(),
-        where,
-        "this persona stands above already",
-        "keep one of the two",
-    )
+    repeated = persona.map(_seen).duplicated()
+    refuse(repeated, where, "this persona stands above already", "keep one of the two")
     return table.assign(hint=table.get("hint", ""))[["persona", "category", "phrase", "hint"]]
 
 
 def _seen(name: str) -> str:
-    """A name as a reader sees it: one form of each letter and accent,
-    any space as one, nothing without a shape.
-    """
-    shapes = [
-        each for each in unicodedata.normalize("NFKC", name) if unicodedata.category(each) != "Cf"
-    ]
+    """A name as a reader sees it: one form of a letter or space, nothing without a shape ("Cf")."""
+    letters = unicodedata.normalize("NFKC", name)
+    shapes = [letter for letter in letters if unicodedata.category(letter) != "Cf"]
     return " ".join("".join(shapes).split())
 
 
@@ -117,8 +98,7 @@ def select(
     controls: bool | list[str] = True,
     identities: str | Path | None = None,
 ) -> pd.DataFrame:
-    """Choose identities by name or by category: ``persona
-    category phrase hint``, one row per persona.
+    """Choose identities by name or by category: ``persona category phrase hint``, a row for each.
 
     Controls come first, in category "control", with an empty phrase; intersections last.
 
@@ -142,31 +122,23 @@ def select(
     if not isinstance(wanted, (list, tuple)) or not all(isinstance(name, str) for name in wanted):
         raise UserError(f"personas are {names!r}: give 'all' or a list of names, in quotes")
     chosen = load(identities)
-    crossed = [
-        intersections(*name.split("+"), identities=identities) for name in wanted if "+" in name
-    ]
-    single = [
-        _named(name, chosen)["persona"]
-        for name in wanted
-        if "+" not in name and name not in CONTROLS
-    ]
-    chosen = chosen[chosen["persona"].isin({persona for part in single for persona in part})]
+    crossed = [name.split("+") for name in wanted if "+" in name]
+    crossed = [intersections(*parts, identities=identities) for parts in crossed]
+    single = [name for name in wanted if "+" not in name and name not in CONTROLS]
+    found = {persona for name in single for persona in _named(name, chosen)["persona"]}
+    chosen = chosen[chosen["persona"].isin(found)]
     listed = [] if controls is False else DEFAULT_CONTROLS if controls is True else controls
     if controls is not False and (not isinstance(listed, (list, tuple)) or "none" not in listed):
-        example = list(DEFAULT_CONTROLS)
         raise UserError(
             f"controls are {controls!r}: identities are compared with 'none', so list it, as "
-            f"in {example}"
+            f"in {list(DEFAULT_CONTROLS)}"
         )
     for name in listed:
         one_of(CONTROLS, "unknown control", name)
     named = [name for name in CONTROLS if name in listed or name in wanted]
-    control_rows = pd.DataFrame(
-        {"persona": named, "category": "control", "phrase": "", "hint": ""}, dtype="str"
-    )
-    return pd.concat([control_rows, chosen, *crossed], ignore_index=True).drop_duplicates(
-        "persona", ignore_index=True
-    )
+    row = {"persona": named, "category": "control", "phrase": "", "hint": ""}
+    table = pd.concat([pd.DataFrame(row, dtype="str"), chosen, *crossed])
+    return table.drop_duplicates("persona", ignore_index=True)
 
 
 def _named(name: str, table: pd.DataFrame) -> pd.DataFrame:
@@ -182,8 +154,7 @@ def _named(name: str, table: pd.DataFrame) -> pd.DataFrame:
 
 
 def intersections(*parts: str, identities: str | Path | None = None) -> pd.DataFrame:
-    """Identities of several categories at once, worded as one noun
-    phrase: ``persona category phrase hint``.
+    """Identities of several categories at once, in one phrase: ``persona category phrase hint``.
 
     ``parts`` are personas or categories, and the rows every combination of one identity from each;
     ``persona`` joins their names by "+" in the order of their file, ``category`` is "intersection".
@@ -200,50 +171,20 @@ def intersections(*parts: str, identities: str | Path | None = None) -> pd.DataF
     rows = []
     table = load(identities)
     for drawn in itertools.product(*(_named(part, table).itertuples() for part in parts)):
-        # One name, in whatever order the parts are given.
-        together = sorted(drawn)  # by their place in the table
+        # By their place in the table: one name, in whatever order the parts are given.
+        together = sorted(drawn)
         if len({part.category for part in together}) < len(parts):
             raise UserError(
                 f"{'+'.join(parts)}: an intersection takes one identity from each of several "
                 "categories"
             )
-        ordered = sorted(together, key=_place) if identities is None else together
+        name = "+".join(part.persona for part in together)
+        ordered = in_word_order(together) if identities is None else together
         # Half of a hint would reveal half of the identity: without one of them there is none.
         hints = [part.hint for part in together]
-        name, hint = (
-            "+".join(part.persona for part in together),
-            " ".join(hints) if all(hints) else "",
-        )
-        rows.append((name, "intersection", _noun_phrase(ordered), hint))
+        hint = " ".join(hints) if all(hints) else ""
+        rows.append((name, "intersection", noun_phrase(ordered), hint))
     return pd.DataFrame(rows, columns=["persona", "category", "phrase", "hint"], dtype="str")
-
-
-def _noun_phrase(parts: list) -> str:
-    """ "a Hindu person" and "a man" → "a Hindu man"; of several nouns, the gender's is the head."""
-    if not any(ARTICLE.match(part.phrase) for part in parts):
-        return ", ".join(part.phrase for part in parts)
-    adjectives: list[str] = []
-    nouns: list[str] = []
-    for part in parts:
-        words = ARTICLE.sub("", part.phrase)
-        if words == part.phrase or words.endswith(" person"):
-            adjectives.append(words.removesuffix(" person"))
-        else:
-            nouns.insert(0 if part.category == "gender" else len(nouns), words)
-    head, *others = nouns or ["person"]
-    further = f" who is {' and '.join(map(_article, others))}" if others else ""
-    return _article(" ".join([*adjectives, head]) + further)
-
-
-def _place(part) -> int:
-    """Where the word of an identity stands; one of a category
-    that the order does not name comes last.
-    """
-    return WORD_ORDER.index(part.category) if part.category in WORD_ORDER else len(WORD_ORDER)
-
-
-def _article(words: str) -> str:
-    return f"{'an' if words[0].lower() in 'aeiou' else 'a'} {words}"
 
 
 def chat(
@@ -283,8 +224,7 @@ def chat(
 def _around(
     persona: str, template: str, phrase: str | None, hint: str | None, _: object
 ) -> tuple[list[tuple[str, str]], str, str]:
-    """What all items of a persona share: the turns before that of the
-    prompt, and what stands in it before and after.
+    """What all items of a persona share: the turns before the prompt's, and what is around it.
 
     The last argument is where prompts come from, so that what is kept of another folder is not
     taken for it.
@@ -321,9 +261,7 @@ def _opening(
 
 
 def system_prompt(persona: str, *, template: str = "paper", phrase: str | None = None) -> str:
-    """The system prompt of ``persona`` ("" for "none" and "empty");
-    without an identity if that comes elsewhere.
-    """
+    """The system prompt of ``persona``: "" of "none" and "empty", no identity if said elsewhere."""
     if persona in ("none", "empty"):
         return ""
     if asks_first(template) or persona == "assistant" or _templates().loc[template, "reply"]:
