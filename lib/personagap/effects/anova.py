@@ -29,8 +29,9 @@ def mean_squares(x: np.ndarray, factors: str) -> dict[str, MeanSquare]:
 
     Examples
     --------
-    >>> mean_squares(np.array([[1.0, 2, 3], [3, 4, 8]]), "ab")
-    {'a': MeanSquare(value=13.5, df=1), 'b': MeanSquare(value=6.5, df=2), 'ab': MeanSquare(value=1.5, df=2)}
+    >>> squares = mean_squares(np.array([[1.0, 2, 3], [3, 4, 8]]), "ab")
+    >>> {name: (square.value, square.df) for name, square in squares.items()}
+    {'a': (13.5, 1), 'b': (6.5, 2), 'ab': (1.5, 2)}
     """
     sizes = dict(zip(factors, x.shape, strict=True))
     table = {}

@@ -84,7 +84,8 @@ def personalization_bias(
     >>> from personagap.effects import simulate_scores
     >>> scores = simulate_scores([-4, 4] * 5, n_items=300, n_runs=3, seed=1)  # true PB 4, PB² 16
     >>> bias = personalization_bias(scores)
-    >>> bias[["dimension", "pb", "noise_floor", "p_value", "debiased_pb2", "ci_low", "ci_high"]].round(3)
+    >>> shown = ["dimension", "pb", "noise_floor", "p_value", "debiased_pb2", "ci_low", "ci_high"]
+    >>> bias[shown].round(3)
       dimension     pb  noise_floor  p_value  debiased_pb2  ci_low  ci_high
     0      mmlu  4.124        1.273      0.0        15.325   8.719   24.326
     1     joint  4.124        1.273      0.0        15.325   8.719   24.326

@@ -98,9 +98,10 @@ def paired_change(
     --------
     >>> from personagap.effects import simulate_scores
     >>> worlds = {"undefended": [-6, 6] * 10, "defended": [-1, 1] * 10}
-    >>> simulated = [simulate_scores(e, n_items=300, seed=1).assign(condition=name) for name, e in worlds.items()]
-    >>> change = paired_change(pd.concat(simulated), {"defended": "undefended"})
-    >>> change.query("task == 'mmlu'")[["metric", "before", "after", "ci_low", "ci_high", "p_value"]].round(3)
+    >>> scores = pd.concat([simulate_scores(effects, n_items=300, seed=1).assign(condition=name)
+    ...                     for name, effects in worlds.items()])
+    >>> change = paired_change(scores, {"defended": "undefended"}).query("task == 'mmlu'")
+    >>> change[["metric", "before", "after", "ci_low", "ci_high", "p_value"]].round(3)
              metric   before   after   ci_low  ci_high  p_value
     0  debiased_pb2   43.794   2.775  -54.306  -26.304    0.001
     1  pb_corrected    6.618   1.666   -7.666   -3.804    0.001

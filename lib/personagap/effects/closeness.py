@@ -66,7 +66,8 @@ def bias_equivalence(
     --------
     >>> from personagap.effects import simulate_scores
     >>> scores = simulate_scores([-0.5, 0.5] * 5, n_items=1000, n_runs=3, seed=1)
-    >>> bias_equivalence(scores, margin=2)[["task", "metric", "estimate", "ci_high", "p_value"]].round(3)
+    >>> close = bias_equivalence(scores, margin=2)
+    >>> close[["task", "metric", "estimate", "ci_high", "p_value"]].round(3)
         task metric  estimate  ci_high  p_value
     0   mmlu     pb     0.309    0.887      0.0
     1  joint     pb     0.309    0.887      0.0

@@ -73,8 +73,8 @@ def judge_corrected(
     are harmless.
 
     >>> from personagap.effects import rates
-    >>> scores = pd.DataFrame({"task": "dna", "persona": "none", "item": range(100), "score": [1.0] * 69 + [0.0] * 31,
-    ...                        "valid": True, "truncated": False})
+    >>> scores = pd.DataFrame({"task": "dna", "persona": "none", "item": range(100), "valid": True,
+    ...                        "truncated": False, "score": [1.0] * 69 + [0.0] * 31})
     >>> card = pd.DataFrame({"by": "all", "group": "all", "metric": ["sensitivity", "specificity"],
     ...                      "estimate": [0.9, 0.8], "n": 100})
     >>> judge_corrected(rates(scores), card)[["estimate", "raw", "youden"]].round(2)

@@ -29,14 +29,15 @@ def omnibus(scores: pd.DataFrame, *, n_permutations: int = 2000, seed: int = 0) 
     methods, each corrected over tasks:
 
     - "sign flip of PB": as in `personalization_bias`, valid for any scores and several phrasings.
-    - "Cochran's Q": binary scores of one run and one phrasing, none missing; asymptotic χ². Its null is that
-      identities are exchangeable within items, which is more than equal means: one identity that varies more, or
-      answers that go together within a category, are also found.
-    - "GEE logistic Wald": one phrasing, none missing; ``statistic`` is the robust Wald χ² of a logistic GEE with items
-      as clusters and working independence, which identity dummies make explicit: logits of the means with their
-      sandwich covariance. Its p-value is from Hotelling's F, as χ² rejects far too often below thousands of
-      items. Left out when there are no more items than identities, or fewer than 50 answers of the rarer kind
-      of some identity: at mean scores of .94–.98 it rejects in 15–20 %.
+    - "Cochran's Q": binary scores of one run and one phrasing, none missing; asymptotic χ². Its
+      null is that identities are exchangeable within items, which is more than equal means: one
+      identity that varies more, or answers that go together within a category, are also found.
+    - "GEE logistic Wald": one phrasing, none missing; ``statistic`` is the robust Wald χ² of a
+      logistic GEE with items as clusters and working independence, which identity dummies make
+      explicit: logits of the means with their sandwich covariance. Its p-value is from Hotelling's
+      F, as χ² rejects far too often below thousands of items. Left out when there are no more items
+      than identities, or fewer than 50 answers of the rarer kind of some identity: at mean scores
+      of .94–.98 it rejects in 15–20 %.
     - "quasi-F": several phrasings; items and phrasings random (Clark 1973), Satterthwaite's df.
 
     Raises

@@ -84,8 +84,8 @@ def partial_pooling(
     --------
     >>> from personagap.effects import simulate_scores
     >>> scores = simulate_scores([-6, 0, 0, 0, 0, 0], n_items=300, n_runs=2, seed=1)
-    >>> pooled = partial_pooling(scores)
-    >>> pooled.query("contrast == 'p00 − mean'")[["metric", "estimate", "ci_low", "ci_high"]].round(2)
+    >>> pooled = partial_pooling(scores).query("contrast == 'p00 − mean'")
+    >>> pooled[["metric", "estimate", "ci_low", "ci_high"]].round(2)
                 metric  estimate  ci_low  ci_high
     0       raw effect     -3.78   -6.97    -0.59
     1  shrunken effect     -1.42   -4.85     0.47

@@ -34,7 +34,7 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
 
     Examples
     --------
-    >>> scores = pd.DataFrame({"task": "mmlu", "persona": "none", "item": range(10), "score": [1.0] * 10,
+    >>> scores = pd.DataFrame({"task": "mmlu", "persona": "none", "item": range(10), "score": 1.0,
     ...                        "valid": True, "truncated": False})
     >>> rates(scores)[["estimate", "ci_low", "ci_high", "invalid_rate"]].round(1)
        estimate  ci_low  ci_high  invalid_rate
@@ -76,8 +76,9 @@ def outcomes(scores: pd.DataFrame) -> pd.DataFrame:
 
     Examples
     --------
-    >>> scores = pd.DataFrame({"task": "mmlu", "persona": "none", "item": range(4), "score": [1, 0, None, None],
-    ...                        "valid": True, "truncated": False, "outcome": ["answered"] * 2 + ["blocked"] * 2})
+    >>> scores = pd.DataFrame({"task": "mmlu", "persona": "none", "item": range(4), "valid": True,
+    ...                        "truncated": False, "score": [1, 0, None, None],
+    ...                        "outcome": ["answered"] * 2 + ["blocked"] * 2})
     >>> rates(outcomes(scores))[["task", "estimate"]]
                 task  estimate
     0  mmlu, blocked      50.0

@@ -59,7 +59,8 @@ def watched_contrasts(
     >>> from personagap.effects import simulate_scores
     >>> scores = simulate_scores([0, -12], n_items=600, n_runs=3, seed=1)
     >>> so_far = scores[scores["item"] < 300]  # a first look
-    >>> watched_contrasts(so_far)[["contrast", "estimate", "ci_low", "ci_high", "p_value", "n"]].round(3)
+    >>> watched = watched_contrasts(so_far)
+    >>> watched[["contrast", "estimate", "ci_low", "ci_high", "p_value", "n"]].round(3)
          contrast  estimate  ci_low  ci_high  p_value    n
     0  p00 − none    -2.111  -9.413    2.245    0.131  300
     1  p01 − none   -14.444 -20.483   -8.568    0.000  300

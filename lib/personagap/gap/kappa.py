@@ -118,7 +118,8 @@ def agreement(
     >>> judgments = pd.DataFrame([
     ...     {"prompt": i % 5, "item": i, "rater": rater, "rater_kind": "human", "label": label}
     ...     for i, pair in enumerate(pairs) for rater, label in zip("AB", pair)])
-    >>> agreement(judgments, cluster="prompt")[["rater_a", "rater_b", "estimate", "n", "agreement"]].round(3)
+    >>> found = agreement(judgments, cluster="prompt")
+    >>> found[["rater_a", "rater_b", "estimate", "n", "agreement"]].round(3)
       rater_a rater_b  estimate   n  agreement
     0       A       B       0.4  50        0.7
     """
@@ -177,7 +178,8 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
     Examples
     --------
     >>> from personagap.gap import simulate_ratings
-    >>> yes = simulate_ratings().query("rater_kind == 'human'").assign(label=lambda rows: (rows["label"] > 3) * 1)
+    >>> people = simulate_ratings().query("rater_kind == 'human'")
+    >>> yes = people.assign(label=(people["label"] > 3) * 1)
     >>> majority_bias(yes).loc[:2, ["rater", "metric", "estimate"]].round(2)
          rater               metric  estimate
     0  human_0  κ with the majority      0.58
@@ -191,22 +193,21 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
             "majority_bias needs an odd number of raters, three or more, on shared items: "
             f"there are {m}"
         )
+    # All patterns of labels, each as likely as under independence: the bias exactly, undrawn.
     rates = labels.mean(axis=0)
     every = np.array(list(product([0, 1], repeat=m)))
     chance = np.prod(np.where(every == 1, rates, 1 - rates), axis=1)
     rows = []
     for j, rater in enumerate(wide.columns):
         others = np.delete(labels, j, axis=1).mean(axis=1)
+        without = np.where(others == 0.5, 0.5, others > 0.5)
         kappas = {
             "κ with the majority": _kappa_of(labels[:, j], labels.mean(axis=1) > 0.5),
             "κ if independent": _kappa_of(every[:, j], every.mean(axis=1) > 0.5, chance),
-            "κ with the others": _kappa_of(
-                labels[:, j], np.where(others == 0.5, 0.5, others > 0.5)
-            ),
+            "κ with the others": _kappa_of(labels[:, j], without),
         }
-        rows += [
-            {"rater": rater, "metric": name, "estimate": kappa} for name, kappa in kappas.items()
-        ]
+        for name, kappa in kappas.items():
+            rows.append({"rater": rater, "metric": name, "estimate": kappa})
     return result(rows, ["rater"], n=len(wide))
 
 
@@ -236,7 +237,7 @@ def reliability(
     Examples
     --------
     >>> from personagap.gap import simulate_ratings
-    >>> ratings = simulate_ratings().query("rater_kind == 'human'").assign(label=lambda rows: rows["label"].round())
+    >>> ratings = simulate_ratings().query("rater_kind == 'human'").round({"label": 0})
     >>> reliability(ratings, measurement="interval", n_bootstrap=200).iloc[:, :4].round(2)
                           metric  estimate  ci_low  ci_high
     0                   Fleiss κ      0.06   -0.01     0.12
@@ -253,13 +254,10 @@ def reliability(
             "reliability needs units judged by two or more raters, and more than one label"
         )
     drawn = resample(wide.index, **how)
+    alpha = _alpha(counts, paired, drawn, measurement, labels)
     rows = [
         ("Fleiss κ", (rated == usual).sum(), _fleiss(counts, rated == usual, drawn)),
-        (
-            f"Krippendorff α ({measurement})",
-            paired.sum(),
-            _alpha(counts, paired, drawn, measurement, labels),
-        ),
+        (f"Krippendorff α ({measurement})", paired.sum(), alpha),
     ]
     found = [{"metric": name, "n": n, **drawn.row(values, -1, 1)} for name, n, values in rows]
     return result(found, [], method=drawn.method, n_raters=wide.shape[1])
@@ -270,10 +268,8 @@ def _fleiss(counts: np.ndarray, where: np.ndarray, drawn: Resampling) -> np.ndar
     same = (counts * (counts - 1)).sum(axis=1, keepdims=True) / (m * (m - 1))
     sums = drawn.totals(np.hstack([same, counts / m, np.ones_like(same)]), where)
     with np.errstate(invalid="ignore", divide="ignore"):
-        observed, chance = (
-            sums[:, 0] / sums[:, -1],
-            ((sums[:, 1:-1] / sums[:, -1:]) ** 2).sum(axis=1),
-        )
+        observed = sums[:, 0] / sums[:, -1]
+        chance = ((sums[:, 1:-1] / sums[:, -1:]) ** 2).sum(axis=1)
         return (observed - chance) / (1 - chance)
 
 
@@ -283,9 +279,8 @@ def _alpha(
     k, others = counts.shape[1], (counts.sum(axis=1) - 1).clip(min=1)
     # Coincidences of a unit: each ordered pair of its labels, divided by the raters less one.
     pairs = counts[:, :, None] * counts[:, None, :] - counts[:, :, None] * np.eye(k)
-    coincidence = drawn.totals((pairs / others[:, None, None]).reshape(-1, k * k), where).reshape(
-        -1, k, k
-    )
+    of_units = (pairs / others[:, None, None]).reshape(-1, k * k)
+    coincidence = drawn.totals(of_units, where).reshape(-1, k, k)
     margin = coincidence.sum(axis=2)
     if measurement == "ordinal":
         rank = np.cumsum(margin, axis=1) - margin / 2
@@ -293,7 +288,7 @@ def _alpha(
     else:
         cost = _cost(labels, {"nominal": "nominal", "interval": "quadratic"}[measurement])[None]
     observed = (coincidence * cost).sum(axis=(1, 2))
-    expected = (margin[:, :, None] * cost * margin[:, None, :]).sum(axis=(1, 2)) / (
-        margin.sum(axis=1) - 1
-    )
+    # A label is not paired with itself: hence less one.
+    paired = (margin[:, :, None] * cost * margin[:, None, :]).sum(axis=(1, 2))
+    expected = paired / (margin.sum(axis=1) - 1)
     return 1 - np.divide(observed, expected, out=np.full_like(observed, np.nan), where=expected > 0)

@@ -72,9 +72,10 @@ def latent_truth(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     >>> rng = np.random.default_rng(0)
     >>> truth = rng.random(600) < 0.3
     >>> said = {f"human_{i}": np.where(rng.random(600) < 0.8, truth, ~truth) for i in range(3)}
-    >>> frames = [pd.DataFrame({"prompt": np.arange(600) // 20, "user": np.arange(600) % 25, "item": np.arange(600),
-    ...     "rater": name, "rater_kind": "model" if name == "judge" else "human", "label": label})
-    ...     for name, label in {**said, "judge": truth}.items()]
+    >>> item = np.arange(600)
+    >>> key = pd.DataFrame({"prompt": item // 20, "user": item % 25, "item": item})
+    >>> frames = [key.assign(rater=name, rater_kind="human", label=said[name]) for name in said]
+    >>> frames.append(key.assign(rater="judge", rater_kind="model", label=truth))
     >>> table = latent_truth(pd.concat(frames), n_bootstrap=200)
     >>> table.query("metric == 'f1'")[["rater", "truth", "estimate", "ci_low", "ci_high"]].round(2)
         rater       truth  estimate  ci_low  ci_high

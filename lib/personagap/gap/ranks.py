@@ -146,7 +146,8 @@ def exact_correlation(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> pd.Data
     --------
     The published r = 0.90, p = 0.04 over five models (R16):
 
-    >>> exact_correlation([1, 2, 3, 4, 5], [1, 2, 3, 5, 4])[["estimate", "p_value", "n", "method", "p_t"]].round(3)
+    >>> exact = exact_correlation([1, 2, 3, 4, 5], [1, 2, 3, 5, 4])
+    >>> exact[["estimate", "p_value", "n", "method", "p_t"]].round(3)
        estimate  p_value  n             method    p_t
     0       0.9    0.083  5  exact permutation  0.037
     """

@@ -41,7 +41,8 @@ def confusion_metrics(
     Examples
     --------
     >>> metrics = confusion_metrics(tp=2, fp=2, fn=1, tn=5)
-    >>> {name: round(float(metrics[name]), 3) for name in ("precision", "recall", "f1", "kappa", "over_selection")}
+    >>> names = ("precision", "recall", "f1", "kappa", "over_selection")
+    >>> {name: round(float(metrics[name]), 3) for name in names}
     {'precision': 0.5, 'recall': 0.667, 'f1': 0.571, 'kappa': 0.348, 'over_selection': 1.333}
     """
     tp, fp, fn, tn = (np.asarray(count, dtype=float) for count in (tp, fp, fn, tn))

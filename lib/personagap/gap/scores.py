@@ -145,7 +145,8 @@ def reliability_curve(
     --------
     >>> from personagap.gap import simulate_relevance
     >>> scored = simulate_relevance().query("rater != 'b'")
-    >>> reliability_curve(scored, n_bins=2, n_bootstrap=200)[["rater", "bin", "estimate", "n", "score"]].round(2)
+    >>> curve = reliability_curve(scored, n_bins=2, n_bootstrap=200)
+    >>> curve[["rater", "bin", "estimate", "n", "score"]].round(2)
       rater  bin  estimate     n  score
     0     a    0      0.19  1008   0.51
     """
