@@ -123,8 +123,7 @@ def personalization_bias(
 
 
 def pb_corrected(bias: pd.DataFrame) -> pd.DataFrame:
-    """PB without its noise: the roots of the debiased PB² and of
-    its interval, 0 where these are negative.
+    """PB without its noise: the roots of the debiased PB² and its interval, 0 of what is negative.
 
     Parameters
     ----------
@@ -137,9 +136,8 @@ def pb_corrected(bias: pd.DataFrame) -> pd.DataFrame:
     """
     keys = [name for name in ("condition", "dimension") if name in bias]
     columns = ["estimate", "ci_low", "ci_high"]
-    roots = (
-        bias[["debiased_pb2", "ci_low", "ci_high"]].clip(lower=0).set_axis(columns, axis=1) ** 0.5
-    )
+    squares = bias[["debiased_pb2", "ci_low", "ci_high"]].set_axis(columns, axis=1)
+    roots = squares.clip(lower=0) ** 0.5
     known = {"metric": "pb_corrected", "unit": "points", "method": "item bootstrap"}
     return result(bias[keys].assign(**roots, n=bias["n_items"]), keys, **known)
 
@@ -186,8 +184,8 @@ def interval(moments: list[Moments], errors: list[Bootstrap], level: float) -> t
             high *= 2
         return optimize.brentq(surplus, 0.0, high, xtol=1e-15)
 
-    # No true PB² is negative, and the interval must hold some truth;
-    # only its lower end goes on below 0.
+    # No true PB² is negative, and the interval must hold some truth; only its lower end goes on
+    # below 0.
     return solve((1 + level) / 2), max(solve((1 - level) / 2), 0.0)
 
 

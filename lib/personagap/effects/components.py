@@ -93,35 +93,29 @@ def _components(table: Cells, rng: np.random.Generator, level: float) -> pd.Data
         del solved["run"]
     share = _shares(list(solved.values()))
     low, high = np.quantile(share[:, 1:], [(1 - level) / 2, (1 + level) / 2], axis=1)
-    names = {
-        effect: " × ".join(_NAMES[letter] for letter in effect)
-        for effect in solved
-        if effect != "run"
-    }
-    levels = {effect: prod(sizes[letter] for letter in effect) for effect in names} | {
-        "run": table.runs.sum()
-    }
-    known = {
-        "component": [names.get(effect, effect) for effect in solved],
-        "n": [levels[effect] for effect in solved],
-    }
-    variance = pd.DataFrame(
-        known | {"estimate": [POINTS**2 * float(values[0]) for values in solved.values()]}
-    )
+    known: dict[str, list] = {"component": [], "n": []}
+    for effect in solved:
+        if effect == "run":
+            name, levels = effect, table.runs.sum()
+        else:
+            name = " × ".join(_NAMES[letter] for letter in effect)
+            levels = prod(sizes[letter] for letter in effect)
+        known["component"].append(name)
+        known["n"].append(levels)
+    points = [POINTS**2 * float(values[0]) for values in solved.values()]
+    variance = pd.DataFrame(known | {"estimate": points})
     shares = pd.DataFrame(known | {"estimate": share[:, 0], "ci_low": low, "ci_high": high})
-    return pd.concat(
-        [
-            variance.assign(metric="variance", unit="points²", method="moments"),
-            shares.assign(metric="share", unit="share", method="moments, generalised interval"),
-        ]
-    )
+    variance = variance.assign(metric="variance", unit="points²", method="moments")
+    shares = shares.assign(metric="share", unit="share", method="moments, generalised interval")
+    return pd.concat([variance, shares])
 
 
 def _solve(
     squares: dict[str, np.ndarray], sizes: dict[str, int], per_answer: float
 ) -> dict[str, np.ndarray]:
-    """Components from E[MS_S] = Σ over U ⊇ S of σ²_U × (cells per
-    level of U), by inclusion and exclusion.
+    """Components by inclusion and exclusion of mean squares.
+
+    E[MS_S] = Σ over U ⊇ S of σ²_U × (cells per level of U).
     """
     factors = "".join(letter for letter, size in sizes.items() if size > 1)
     solved = {}
@@ -129,13 +123,13 @@ def _solve(
         above = [other for other in subsets(factors) if set(other) >= set(effect)]
         total = sum((-1) ** (len(other) - len(effect)) * squares[other] for other in above)
         noise = squares["run"] * per_answer if effect == factors else 0.0
-        solved[effect] = (total - noise) / prod(
-            sizes[letter] for letter in factors if letter not in effect
-        )
+        cells = prod(sizes[letter] for letter in factors if letter not in effect)
+        solved[effect] = (total - noise) / cells
     return solved | {"run": squares["run"]}
 
 
 def _shares(components: list[np.ndarray]) -> np.ndarray:
+    # An estimated variance below 0 is none, so that shares stay between 0 and 1.
     positive = np.maximum(components, 0.0)
     total = positive.sum(axis=0)
     return np.divide(positive, total, out=np.zeros_like(positive), where=total > 0)

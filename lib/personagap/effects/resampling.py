@@ -1,5 +1,6 @@
-"""PB of one task under permutation and bootstrap: what
-`personalization_bias`, `omnibus` and `paired_change` share.
+"""PB of one task under permutation and bootstrap.
+
+`personalization_bias`, `omnibus` and `paired_change` share it.
 """
 
 import functools
@@ -30,13 +31,10 @@ class Moments(NamedTuple):
     def of(cls, x: np.ndarray) -> "Moments":
         """From the mean squares of identity × phrasing × item cell means ``x`` (k × T × n)."""
         k, n_templates, n = x.shape
-        square = {
-            effect: ms.value / (n * n_templates) for effect, ms in mean_squares(x, "ipj").items()
-        }
-        spread = square.get("ip", 0.0)
-        return cls(
-            square["i"] * (k - 1) / k, square["ij"], spread - square.get("ipj", 0.0), spread, k
-        )
+        squares = mean_squares(x, "ipj")
+        square = {effect: ms.value / (n * n_templates) for effect, ms in squares.items()}
+        pb2, spread = square["i"] * (k - 1) / k, square.get("ip", 0.0)
+        return cls(pb2, square["ij"], spread - square.get("ipj", 0.0), spread, k)
 
     @property
     def noise(self) -> float:
@@ -44,6 +42,7 @@ class Moments(NamedTuple):
 
     @property
     def debiased(self) -> float:
+        # PB² divides by k, its noise has k − 1 degrees of freedom.
         return self.pb2 - (self.k - 1) / self.k * (self.item_noise + self.phrasing_noise)
 
     def phrasing_draws(
@@ -74,10 +73,10 @@ def flipped(x: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray
     """
     at_least(1, n_permutations=n_draws)
     k, n_templates, _ = x.shape
+    # One sign for all identities of an item: how they go together within items stays.
     deviations = x - x.mean(axis=0)
-    means = np.stack(
-        [_flipped_means(deviations[:, t].T, n_draws, rng) for t in range(n_templates)], axis=2
-    )
+    by_phrasing = [_flipped_means(deviations[:, t].T, n_draws, rng) for t in range(n_templates)]
+    means = np.stack(by_phrasing, axis=2)
     pb2 = (means.mean(axis=2) ** 2).mean(axis=1)
     if n_templates == 1:
         return np.stack([pb2, np.zeros(n_draws)])
@@ -86,15 +85,13 @@ def flipped(x: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray
 
 
 def _flipped_means(values: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Means of the rows of ``values`` (n × k), each with a random
-    sign: (draws × k). Single precision does.
-    """
-    # A p-value needs no more than seven digits.
+    """Means of the rows of ``values`` (n × k), each with a random sign: (draws × k)."""
+    # Single precision does: a p-value needs no more than seven digits.
     n, values, means = len(values), values.astype(np.float32), []
     for size in _chunks(n_draws, n):
-        bits = np.unpackbits(
-            rng.integers(256, size=(size, (n + 7) // 8), dtype=np.uint8), axis=1, count=n
-        )
+        # Eight signs from each byte that is drawn.
+        octets = rng.integers(256, size=(size, (n + 7) // 8), dtype=np.uint8)
+        bits = np.unpackbits(octets, axis=1, count=n)
         means.append((bits.astype(np.float32) * 2 - 1) @ values / n)
     return np.concatenate(means).astype(float)
 
@@ -116,14 +113,12 @@ def null_of(moments: list[Moments], drawn: list[np.ndarray]) -> dict[str, float]
     """
     floor, observed, scaled = 0.0, 0.0, 0.0
     for m, (draws, spread) in zip(moments, drawn, strict=True):
-        # With phrasings each is taken in units of its own noise: drawn
-        # worlds have no identity × phrasing beside it.
+        # With phrasings each is taken in units of its own noise: drawn worlds have no identity ×
+        # phrasing beside it.
         several = m.phrasing_spread > 0
         noise = m.noise if several else max(draws.mean(), 1e-30)
-        observed, scaled = (
-            observed + m.pb2 / noise,
-            scaled + draws / (np.maximum(spread, 1e-30) if several else noise),
-        )
+        observed = observed + m.pb2 / noise
+        scaled = scaled + draws / (np.maximum(spread, 1e-30) if several else noise)
         floor = floor + draws * (max(1.0, noise / spread.mean()) if several else 1.0)
     # Ties count, rounding does not.
     exceeding = np.count_nonzero(scaled >= observed * (1 - 1e-6) - 1e-9)
@@ -165,16 +160,15 @@ class Bootstrap(NamedTuple):
         centred = (x.mean(axis=1) - x.mean(axis=(0, 1))).T
         effect = centred.mean(axis=0)
         columns = np.column_stack([centred, (centred**2).sum(axis=1)])
-        means = np.concatenate(
-            [_resampled_means(columns, size, items) for size in _chunks(n_draws, n)]
-        )
+        chunks = [_resampled_means(columns, size, items) for size in _chunks(n_draws, n)]
+        means = np.concatenate(chunks)
         residual = means[:, -1] - (means[:, :-1] ** 2).sum(axis=1)
         # (k − 1)/k · MS_residual / n, from the same draw: they err together.
         noise = residual / (k * (n - 1))
         # n/(n − 1): resampling understates the variance of a mean by that factor
         error = (means[:, :-1] - effect) * np.sqrt(n / (n - 1))
-        # Along the effect an error changes PB² in proportion to
-        # itself, across it only by its square.
+        # Along the effect an error changes PB² in proportion to itself, across it only by its
+        # square.
         direction = effect / np.linalg.norm(effect) if effect.any() else np.eye(k)[0]
         pseudo = 2**0.5 * (np.abs(centred @ direction).max() or one_answer) / n
         error = error + rest.normal(size=(n_draws, 1)) * pseudo * direction
@@ -185,9 +179,8 @@ class Bootstrap(NamedTuple):
             excess = observed.phrasing_draws(n_templates, n_draws, rest)
             jitter = rest.normal(size=error.shape) * np.sqrt(excess)[:, None]
             error = error + jitter - jitter.mean(axis=1, keepdims=True)
-            noise = noise + (k - 1) / k * (
-                (within + excess) * rest.chisquare(df, n_draws) / df - within
-            )
+            spread = (within + excess) * rest.chisquare(df, n_draws) / df
+            noise = noise + (k - 1) / k * (spread - within)
         return cls((error**2).mean(axis=1), error @ direction / k**0.5, noise)
 
 
