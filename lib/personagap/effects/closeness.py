@@ -75,9 +75,8 @@ def bias_equivalence(
     at_least(0, whole=False, margin=margin)
     tables = identity_cells(scores, cluster)
     moments, errors, items, uneven = {}, {}, {}, {}
-    for (task, table), rng in zip(
-        tables.items(), np.random.default_rng(seed).spawn(len(tables)), strict=True
-    ):
+    rngs = np.random.default_rng(seed).spawn(len(tables))
+    for (task, table), rng in zip(tables.items(), rngs, strict=True):
         x = clustered(table.mean, table.clusters)
         moments[task], items[task] = Moments.of(x), len(table.items)
         uneven[task] = int((np.ptp(x, axis=0) > 0).any(axis=0).sum())
@@ -86,28 +85,18 @@ def bias_equivalence(
     for name, tasks in [*((task, [task]) for task in moments), ("joint", list(moments))]:
         own, drawn = [moments[task] for task in tasks], [errors[task] for task in tasks]
         estimate, world = inverted(own, drawn)
+        low, high = POINTS * np.maximum(interval(own, drawn, 1 - 2 * alpha), 0) ** 0.5
+        # The joint PB is another question, which takes no correction from theirs.
+        row: dict[str, object] = {"task": name, "tests": "joint" if name == "joint" else "tasks"}
+        row |= {"estimate": POINTS * max(estimate, 0) ** 0.5, "ci_low": low, "ci_high": high}
         # The data count as one draw more, or p could be 0.
-        p_value = (1 + np.count_nonzero(world((margin / POINTS) ** 2) <= estimate)) / (
-            1 + n_bootstrap
-        )
-        ends = np.maximum(interval(own, drawn, 1 - 2 * alpha), 0) ** 0.5
-        # Another question, which takes no correction from theirs.
-        tests = "joint" if name == "joint" else "tasks"
-        row = {
-            "task": name,
-            "tests": tests,
-            "estimate": POINTS * max(estimate, 0) ** 0.5,
-            "p_value": p_value,
-        }
-        row |= {
-            "ci_low": POINTS * ends[0],
-            "ci_high": POINTS * ends[1],
-            "n": sum(items[task] for task in tasks),
-        }
-        row["method"] = f"item bootstrap inverted at a PB of {margin:g}, one-sided"
+        as_small = np.count_nonzero(world((margin / POINTS) ** 2) <= estimate)
+        row["p_value"] = (1 + as_small) / (1 + n_bootstrap)
+        row["n"] = sum(items[task] for task in tasks)
+        method = f"item bootstrap inverted at a PB of {margin:g}, one-sided"
         if (few := sum(uneven[task] for task in tasks)) < FEW:
-            row["method"] += f"; only {few} items differ between identities: may err in 10 %"
-        found.append(row)
+            method += f"; only {few} items differ between identities: may err in 10 %"
+        found.append(row | {"method": method})
     table = corrected(pd.DataFrame(found), ["tests"]).drop(columns="tests")
     return result(table, ["task"], metric="pb", unit="points")
 
@@ -121,8 +110,7 @@ def answer_flips(
     cluster: str | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """How often an answer changes with the identity, beside how
-    often it changes from one run to the next.
+    """How often an answer changes with the identity, beside how often from one run to the next.
 
     Equal mean scores can hide answers that change both ways. But sampled answers change by
     themselves, so the share that differs between identity and control is held against that between
@@ -176,11 +164,7 @@ def answer_flips(
     scores = checked(scores, [answer, *([cluster] if cluster else [])])
     absent = nonresponders(given)
     for task, part in by_task(scores):
-        there = [
-            persona
-            for persona in part["persona"].unique()
-            if persona not in CONTROLS and persona != control
-        ]
+        there = [name for name in part["persona"].unique() if name not in (*CONTROLS, control)]
         (counts, items), nonresponding = _counts(part, answer), absent.get(task, set())
         clusters = cluster_codes(part, cluster, items, task)
         if control not in counts and control not in nonresponding:
@@ -194,12 +178,8 @@ def answer_flips(
                     raise
                 continue  # blocked, empty or unfinished on nearly all items: `outcomes` says so
             code = pd.factorize(clusters[shared])[0]
-            key = {
-                "task": task,
-                "contrast": f"{persona} − {control}",
-                "unit": "percent",
-                "n": len(code),
-            }
+            contrast = f"{persona} − {control}"
+            key = {"task": task, "contrast": contrast, "unit": "percent", "n": len(code)}
             rows += [key | _mean(shares, code, level, metric) for metric, shares in flips.items()]
     return result(corrected(pd.DataFrame(rows), ["task", "metric"]), ["task", "contrast"])
 
@@ -209,18 +189,15 @@ def _counts(part: pd.DataFrame, answer: str) -> tuple[dict[str, np.ndarray], np.
     coded = [pd.factorize(part[name], sort=name == "item") for name in ("persona", "item", answer)]
     codes, levels = zip(*coded, strict=True)
     shape = [len(level) for level in levels]
-    counts = np.bincount(np.ravel_multi_index(codes, shape), minlength=np.prod(shape)).reshape(
-        shape
-    )
-    return dict(zip(levels[0], counts, strict=True)), np.asarray(levels[1])
+    counts = np.bincount(np.ravel_multi_index(codes, shape), minlength=np.prod(shape))
+    by_persona = zip(levels[0], counts.reshape(shape), strict=True)
+    return dict(by_persona), np.asarray(levels[1])
 
 
 def _flips(
     a: np.ndarray | None, b: np.ndarray | None, task: str, control: str, persona: str, exact: bool
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Items of which the control has two runs (``exact``: one) and the
-    identity one, and the three shares of each.
-    """
+    """Items that both answered, the control twice (``exact``: once), and three shares of each."""
     if a is None or b is None:
         raise UserError(f"{task}: no scores of {control if a is None else persona!r}")
     shared = (a.sum(axis=1) > (0 if exact else 1)) & (b.sum(axis=1) > 0)
@@ -232,6 +209,7 @@ def _flips(
     a, b = a[shared], b[shared]
     between = 1 - (a * b).sum(axis=1) / (a.sum(axis=1) * b.sum(axis=1))
     within, own = (_within(each, 0.0 if exact else np.nan) for each in (a, b))
+    # Answers that vary by themselves differ so often, without any effect of the identity.
     excess = between - np.where(np.isnan(own), within, (within + own) / 2)
     return shared, {"flips": between, "control flips": within, "excess flips": excess}
 
