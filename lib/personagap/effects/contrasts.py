@@ -94,24 +94,20 @@ def contrasts(
 def each_contrast(
     scores: pd.DataFrame, control: str, by: Mapping[str, str] | None, cluster: str | None
 ) -> Iterator[tuple[str, str, str, Paired]]:
-    """Task, name, the tests of the task that it is corrected
-    with, and the result, for every contrast.
-    """
+    """Task, name, the tests that it is corrected with, and the result, for every contrast."""
     for task in _tasks(scores, cluster):
         there = task.table.personas
-        others = [
-            each for each in [*there, *sorted(task.nonresponding - set(there))] if each != control
-        ]
+        everybody = [*there, *sorted(task.nonresponding - set(there))]
+        others = [each for each in everybody if each != control]
         groups = grouped(others, control, by).items()
         compared = [(group, "groups" if by else "identities", members) for group, members in groups]
         # A further control asks another question, so identities need no correction for it.
         compared += [(persona, persona, [persona]) for persona in CONTROLS if persona in others]
         for group, tests, members in compared:
-            # Where no member has two items with an answer the row stays,
-            # without an estimate: it would be missed.
-            members = [
-                persona for persona in members if task.comparable(persona, control)
-            ] or members
+            # Where no member has two items with an answer the row stays, without an estimate: it
+            # would be missed.
+            able = [persona for persona in members if task.comparable(persona, control)]
+            members = able or members
             weights = dict.fromkeys(members, 1 / len(members)) | {control: -1}
             yield task.name, f"{group} − {control}", tests, task.paired(weights)
 
