@@ -15,6 +15,8 @@ from personagap.paths import CACHE
 from personagap.responses import digest
 from personagap.runs.files import atomic_write
 
+#: How itables writes a missing number: as it is shown, and as it is sorted.
+MISSING = '["&lt;NA&gt;", null]'
 LOADER = """
 async function render(context) {
     const source = new Blob([context.model.get("_library")], { type: "text/javascript" });
@@ -163,7 +165,12 @@ class Chart(anywidget.AnyWidget):
 
 
 class Grid(ITable):
-    """A table that is sorted, filtered and selected from."""
+    """A table that is sorted, filtered and selected from; a missing number is an empty cell."""
 
     _esm = LOADER
     _library = traitlets.Unicode(str(ITable._esm)).tag(sync=True)
+
+    @traitlets.validate("_dt_args")
+    def _empty(self, proposed):  # itables has no setting for how a missing number is spelt
+        rows = proposed["value"]["data_json"].replace(MISSING, '["", null]')
+        return proposed["value"] | {"data_json": rows}
