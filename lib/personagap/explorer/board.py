@@ -52,14 +52,8 @@ class Explorer(widgets.VBox):
         self.run.observe(self._open, "value")
         self.other.observe(self._offer, "value")
         self.swap.on_click(self._swap)
-        for widget in (
-            self.view,
-            self.tasks,
-            self.categories,
-            self.correction,
-            self.margin,
-            self.table,
-        ):
+        several = self.tasks, self.categories
+        for widget in (self.view, *several, self.correction, self.margin, self.table):
             widget.observe(self._draw, "value")
         self.pick.observe(lambda change: self._mark(change["new"]), "value")
         self.grid.observe(self._from_grid, "selected_rows")
@@ -173,11 +167,8 @@ class Explorer(widgets.VBox):
         """What the widgets say."""
         several = tuple(self.tasks.value), tuple(self.categories.value)
         single = self.correction.value, self.margin.value, self.table.value or ""
-        other = (
-            self.other.value
-            if self.other.value and self.other.value is not self.run.value
-            else None
-        )
+        same = self.other.value is self.run.value  # nothing is learnt from a run less itself
+        other = None if same else self.other.value or None
         return views.Chosen(self.run.value, other, *several, *single, self._picked)
 
     def _draw(self, _=None) -> None:
@@ -212,13 +203,8 @@ class Explorer(widgets.VBox):
     def _show_what_applies(self) -> None:
         name = self.view.value
         scored, tested = name in views.SCORED, name in views.TESTED
-        applies = {
-            self.tasks: scored,
-            self.categories: scored,
-            self.correction: tested,
-            self.margin: tested,
-        }
-        applies[self.table] = name == views.TABLES
+        applies = {self.tasks: scored, self.categories: scored, self.table: name == views.TABLES}
+        applies |= {self.correction: tested, self.margin: tested}
         for widget, yes in applies.items():
             widget.layout.display = None if yes else "none"
         self.answers.layout.display = None if self.view.value == views.ITEMS else "none"
