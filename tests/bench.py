@@ -32,7 +32,6 @@ ENGINE = {
     ("choose, zero-shot, in bfloat16", "float32"): 1.5,
     ("choose, shared five-shot prefix", "lm-evaluation-harness"): 4.0,
     ("generate, answers of mixed length", "transformers pipeline"): 1.8,
-    ("generate, answers of mixed length", "transformers continuous batching"): 1.3,
     ("PB without any effect, 31 × 1,000 items", "scipy permutation_test"): 1.0,
 }
 BATCH_SIZES = (8, 32)
@@ -72,7 +71,7 @@ def engine(folder: Path) -> Iterator[Row]:
     found = {}
     for size in BATCH_SIZES:
         figures = folder / f"figures-{size}"
-        given = small | {"batch_size": size, "continuous": size == BATCH_SIZES[0]}
+        given = small | {"batch_size": size}
         values = [word for name, value in given.items() for word in ("-p", name, str(value))]
         personagap(folder, "run", "performance", *values, "--figures", str(figures))
         (run,) = (figures / "notebooks" / "performance").iterdir()
