@@ -36,7 +36,8 @@ SMALL = {
         CHANGES,
     ),
     "performance": (
-        {"model": "random", "hidden_size": 64, "layers": 1, "repeats": 1, "questions": 32, "texts": 2},
+        {"model": "random", "hidden_size": 64, "layers": 1}
+        | {"repeats": 1, "questions": 32, "texts": 2},
         ["benchmarks.csv", "jobs.csv"],
     ),
     "safety_utility/2_mitigation": (
