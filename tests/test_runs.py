@@ -496,6 +496,9 @@ def test_a_process_that_hangs_is_gone_with_its_kernel_once_it_was_stopped(
     wait_for((tmp_path / "kernel").exists)
     kernel = int((tmp_path / "kernel").read_text())
     os.kill(job.process.pid, signal.SIGSTOP)  # it sees no end of its runner
+    threads = Path(f"/proc/{job.process.pid}/task")
+    # Each stops by itself, and the one that watches the runner must not be awake.
+    wait_for(lambda: all(" T " in (each / "stat").read_text() for each in threads.iterdir()))
     job.stop()
     assert job.process.returncode == -signal.SIGKILL and gone(kernel)
     assert read_facts(request.folder)["status"] == "interrupted"
