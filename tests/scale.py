@@ -74,16 +74,21 @@ def users(n: int):
 def answers(n: int):
     folder = tempfile.TemporaryDirectory()
     store = Store(Path(folder.name))
+
+    def key(i: int) -> str:
+        return f"{i * 2654435761 % 2**32:032x}"
+
+    def rows(first: int, last: int) -> list[tuple]:
+        return [(key(i), "text", "stop", 1, 1, 0.0, "", "answered") for i in range(first, last)]
+
     for start in range(0, n, 100_000):
-        rows = (
-            (f"{i * 2654435761 % 2**32:032x}", "text", "stop", 1, 1, 0.0, "", "answered")
-            for i in range(start, n)
-        )
-        store.keep([row for row, _ in zip(rows, range(min(100_000, n - start)), strict=False)])
-    wanted = [f"{i * 2654435761 % 2**32:032x}" for i in range(33_600)]
+        store.keep(rows(start, min(start + 100_000, n)))
+    wanted, new = [key(i) for i in range(33_600)], rows(n, n + 32)
 
     def job() -> None:
-        assert len(Store(Path(folder.name)).find(wanted)) == min(n, 33_600)
+        opened = Store(Path(folder.name))
+        assert len(opened.find(wanted)) == min(n, 33_600)
+        opened.keep(new)
         folder.cleanup()
 
     return job
@@ -114,7 +119,7 @@ JOBS = {
     "items: PB, contrasts and rates of 31 identities × 3 runs": (items, [1_000, 10_000]),
     "identities: the same on 300 items × 3 runs": (identities, [31, 310]),
     "users: votes on 940 × 8 × 10, 20 neighbours of 1,000 of them": (users, [1_000, 10_000]),
-    "stored answers: open, look up 33,600": (answers, [100_000, 1_000_000]),
+    "stored answers: open, look up 33,600, add 32": (answers, [100_000, 1_000_000]),
     "requests of the first paper: planned and dry-run": (planned, [370_848]),
     "scores of the first paper: PB, contrasts, rates": (judged, [370_848]),
 }

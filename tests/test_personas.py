@@ -30,6 +30,8 @@ from personagap.runs.request import Request
 from personagap.safety_utility import defences
 
 SAYS_NOTHING = {"role": "system", "content": ""}
+#: Who asks where identities are one's own: the controls, then those of the file, in two languages.
+ASKED_BY_OWN = ["none", "assistant", "nurse", "lawyer", "baker", "infirmière", "parisienne"]
 
 
 def test_every_pair_of_categories_has_a_wording():
@@ -228,15 +230,7 @@ def french(tmp_path):
 
 def test_identities_of_ones_own_and_their_intersections(own):
     who = personas.select("all", identities=own)
-    assert who["persona"].tolist() == [
-        "none",
-        "assistant",
-        "nurse",
-        "lawyer",
-        "baker",
-        "infirmière",
-        "parisienne",
-    ]
+    assert who["persona"].tolist() == ASKED_BY_OWN
     assert (
         personas.select("profession", controls=False, identities=own)["phrase"].tolist()[0]
         == "a nurse"
@@ -463,15 +457,7 @@ def test_the_first_notebook_asks_and_draws_identities_of_ones_own(own, french, t
     notebook = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
     run_here(notebook, tmp_path / "run", ["safety_utility"], **given)
     scores = pd.read_parquet(tmp_path / "run" / "tables" / "scores.parquet")
-    assert set(scores["persona"]) == {
-        "none",
-        "assistant",
-        "nurse",
-        "lawyer",
-        "baker",
-        "infirmière",
-        "parisienne",
-    }
+    assert set(scores["persona"]) == set(ASKED_BY_OWN)
     drawn = (tmp_path / "run" / "figures" / "safety_utility.svg").read_text(encoding="utf-8")
     for category, (colour, _) in figures.marks(["profession", "métier", "ville"]).items():
         assert category in drawn and colour.lower() in drawn
