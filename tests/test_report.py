@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import warnings
 from itertools import combinations, pairwise
+from pathlib import Path
 
 import matplotlib as mpl
 import matplotlib.pyplot as plt
@@ -535,7 +536,30 @@ def test_a_mark_says_its_exact_numbers(tmp_path):
         vector.inline(tmp_path, "../figures/dots", "x") == vector.inline(tmp_path, None, "x") == ""
     )
     names = {*re.findall(r'id="([^"]*)"', html)}
-    assert {*re.findall(r'(?:href="|url\()#([^")]*)', html)} <= names
+    assert {*re.findall(r'(?:href="|url\()#([^")]*)', html)} == names
+
+
+def test_a_figure_takes_the_colours_of_its_page(tmp_path):
+    """Ink, paper and grid follow a dark page; colours of data, and texts on them, do not."""
+    pg.figures.use()
+    fig, ax = plt.subplots()
+    pg.figures.style.dots(
+        ax, pd.DataFrame({"estimate": [1.0], "ci_low": [0.5], "ci_high": [1.5]}), [0], mfc="white"
+    )
+    ax.plot([1], [0.5], "k^")
+    ax.text(1, 0, "in a dark cell", color="white")
+    ax.set_title(r"$\rho$ and $x^2$ < 3")
+    open_run(tmp_path).figure(fig, "dots", "Dots")
+    html = vector.inline(tmp_path, "dots", "Dots")
+    fixed = {*re.findall(r"#[0-9a-f]{6}", re.sub(r"var\([^)]*\)", "", html))}
+    assert fixed == {"#0072b2", "#888888", "#ffffff"}
+    (inside,) = re.findall(r'<text style="([^"]*)"[^>]*>in a dark cell', html.split("<svg")[1])
+    assert "fill: #ffffff" in inside
+    css = (Path(vector.__file__).parent / "templates" / "style.css").read_text()
+    for variable, colour in re.findall(r"var\(--(\w+), (#\w+)\)", html):
+        assert css.count(f"--{variable}: #") == 2, (variable, colour)  # light, and dark
+    saved = (tmp_path / "figures" / "dots.svg").read_text()
+    assert "var(" not in saved
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """SVG: written, and made part of a page."""
 
 import base64
+import re
 from html import escape
 from pathlib import Path
 from xml.etree import ElementTree
@@ -15,6 +16,20 @@ LARGEST = 500_000
 #: whole page: `JOINS` stands in for it.
 NOT_DRAWN = ("metadata", "style", "script")
 JOINS = "stroke-linejoin: round; stroke-linecap: butt"
+#: Colours of `figures.style` that a dark page needs otherwise: of shapes the variable of the page's
+#: style sheet. Black and white text stands on colours, which stay.
+INK = "#262626"
+OF_THE_PAGE = {
+    INK: "text",
+    "#000000": "text",
+    "#ffffff": "page",
+    "#e5e5e5": "grid",
+    "#cccccc": "line",
+    "#414487": "violet",
+}
+_COLOUR, _FONTS = re.compile("|".join(OF_THE_PAGE)), re.compile(r"font-family: [^;]*; ")
+#: More digits than a screen or a print can show: hundredths of a point are left.
+_DIGITS = re.compile(r"\d+\.\d{3,}")
 
 
 def written(root: ElementTree.Element) -> str:
@@ -47,17 +62,41 @@ def inline(folder: Path, name: object, alt: str) -> str:
 
 
 def _part_of_a_page(path: Path) -> str:
-    """The picture with anchors of its own, as several figures share a page."""
-    name, root = path.stem, ElementTree.fromstring(path.read_text(encoding="utf-8"))
+    """The picture with anchors of its own, as several figures share a page, and in its colours."""
+    text = path.read_text(encoding="utf-8")
+    name, root, fonts = path.stem, ElementTree.fromstring(text), ""
+    anchors = set(re.findall(r"#([\w-]+)[\")]", text))
     for element in root.iter():
         for child in [child for child in element if child.tag.rpartition("}")[2] in NOT_DRAWN]:
             element.remove(child)
+        is_text = element.tag in (f"{SVG}text", f"{SVG}tspan")
+        if not is_text:  # whose blanks are read
+            element.text = (element.text or "").strip()
+            for child in element:
+                child.tail = None
         for attribute, value in element.items():
             if attribute == "id":
-                element.set(attribute, f"{name}-{value}")
+                value = f"{name}-{value}" if value in anchors else ""
             elif attribute.endswith("href"):
-                element.set(attribute, value.replace("#", f"#{name}-", 1))
+                value = value.replace("#", f"#{name}-", 1)
+            elif attribute == "style":
+                # Nearly all texts of a figure name the same fonts: said once, for all of it.
+                fonts = fonts or "".join(_FONTS.findall(value)[:1])
+                value = _in_colours_of_the_page(value.replace(fonts, ""), is_text)
             else:
-                element.set(attribute, value.replace("url(#", f"url(#{name}-"))
-    root.set("style", f"{JOINS}; --natural: {root.get('width', '0pt')}")
+                value = _DIGITS.sub(lambda found: f"{float(found[0]):.2f}", value)
+            element.set(attribute, value.replace("url(#", f"url(#{name}-"))
+        if not element.get("id"):
+            element.attrib.pop("id", None)
+    root.set("style", f"{JOINS}; {fonts}--natural: {root.get('width', '0pt')}")
     return written(root)
+
+
+def _in_colours_of_the_page(style: str, is_text: bool) -> str:
+    def variable(found: re.Match) -> str:
+        colour = found[0]
+        if is_text and colour != INK:
+            return colour
+        return f"var(--{OF_THE_PAGE[colour]}, {colour})"  # a notebook has no such variables
+
+    return _COLOUR.sub(variable, style)
