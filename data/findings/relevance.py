@@ -52,7 +52,7 @@ def stacked(
     return combined
 
 
-def trained(pairs, known, said, embeddings, encoder) -> pd.DataFrame:
+def trained(pairs, known, said, embeddings, encoder, encoder_folds) -> pd.DataFrame:
     """Judgments ``… rater label score`` of classifiers; the rater is "classifier|folds|draw"."""
     texts, labels = (
         list(zip(pairs["prompt_text"], pairs["attribute"], strict=True)),
@@ -60,8 +60,7 @@ def trained(pairs, known, said, embeddings, encoder) -> pd.DataFrame:
     )
     which = {"linear, TF-IDF": ("linear", None), "linear, MiniLM": ("linear", embeddings)}
     which["kernel, MiniLM"] = "kernel", embeddings
-    if encoder:
-        which["fine-tuned encoder"] = "encoder", encoder
+    tuned = {"fine-tuned encoder": ("encoder", encoder)} if encoder else {}
     splits = {
         "prompt-disjoint": pairs["prompt"],
         "user-disjoint": pairs["user"],
@@ -71,8 +70,8 @@ def trained(pairs, known, said, embeddings, encoder) -> pd.DataFrame:
     for draw in range(DRAWS):
         for split, groups in splits.items():
             number = classifiers.folds(groups, seed=draw)
-            scores = {}
-            for name, how in which.items():
+            own, scores = which | (tuned if split in encoder_folds else {}), {}
+            for name, how in own.items():
                 fit = partial(classifiers.cross_validate, texts, labels, number, *how, draw)
                 scores[name] = kept(fit, texts, labels.tolist(), number.tolist(), *how, draw)
             scores["combined: kernel and both models"] = stacked(
@@ -156,14 +155,22 @@ def compared(everyone: pd.DataFrame) -> pd.DataFrame:
     "--embeddings", required=True, help="folder or Hub name of a sentence-transformers model"
 )
 @click.option("--encoder", help="folder or Hub name of a model to fine-tune")
+@click.option(
+    "--encoder-folds",
+    multiple=True,
+    default=["prompt-disjoint", "user-disjoint", "random (leaks)"],
+    help="folds on which it is fine-tuned",
+)
 @click.option("--model", "spec", help="a language model to ask, such as smollm2")
-def main(folder: str, embeddings: str, encoder: str | None, spec: str | None) -> None:
+def main(folder: str, embeddings: str, encoder: str | None, encoder_folds, spec: str | None):
     pairs, judgments = datasets.load_relevance(folder)
     labels = judgments.set_index([*KEY, "rater"])["label"].unstack("rater")
     labels = labels.reindex(pd.MultiIndex.from_frame(pairs[KEY]))
     stored = judgments.loc[judgments["rater_kind"] == "model", "rater"].unique()
     tables = [judgments.assign(rater_kind=judgments["rater_kind"].replace("model", "stored"))]
-    tables.append(trained(pairs, labels[GOLD], labels[stored].to_numpy(), embeddings, encoder))
+    tables.append(
+        trained(pairs, labels[GOLD], labels[stored].to_numpy(), embeddings, encoder, encoder_folds)
+    )
     if spec:
         tables.append(asked(spec, pairs))
     everyone = pd.concat(tables, ignore_index=True)

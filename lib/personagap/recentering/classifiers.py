@@ -67,8 +67,8 @@ def cross_validate(
     method : "linear": logistic regression on embeddings, for pairs those of both with their
         product, distance and cosine (the features of InferSent, arXiv 1705.02364); "kernel": ridge
         regression of pairs with a kernel of the embeddings of both (`learners.kernel_learner`);
-        "encoder": a sequence classifier fine-tuned whole, class-weighted; "grpo": a language model
-        tuned to judge pairs, scored by the probability of its yes.
+        "encoder": a sequence classifier fine-tuned whole, class-weighted, three epochs; "grpo": a
+        language model tuned to judge pairs, scored by the probability of its yes.
     encoder : "linear", "kernel": as of ``embeddings.embed``; "encoder": a model folder or Hub name;
         "grpo": as of `grpo.tune`.
     seed, steps : what decides initial weights, order and dropout; optimizer steps of "grpo".
@@ -79,21 +79,20 @@ def cross_validate(
     only.
     """
     gold = np.asarray(labels)
-    # With how many training folds are held out for settings: fine-tuning is dear, and GRPO has none
-    # to choose.
-    learners: dict[str, tuple[Callable[..., Learner], int | None]]
+    # Whether there are settings to choose: tuning a whole model so many times would be dear.
+    learners: dict[str, tuple[Callable[..., Learner], bool]]
     learners = {
-        "linear": (linear_learner, None),
-        "kernel": (kernel_learner, None),
-        "encoder": (encoder_learner, 1),
-        "grpo": (partial(grpo.learner, steps=steps), 0),
+        "linear": (linear_learner, True),
+        "kernel": (kernel_learner, True),
+        "encoder": (encoder_learner, False),
+        "grpo": (partial(grpo.learner, steps=steps), False),
     }
     one_of(learners, "method", method)
-    make, n_inner = learners[method]
+    make, has_settings = learners[method]
     learner = make(texts, gold, encoder, seed)
     scores = np.empty(len(gold))
     for fold in np.unique(folds):
-        others = np.unique(folds[folds != fold])[:n_inner]
+        others = np.unique(folds[folds != fold]) if has_settings else []
         inner = [_rows(gold, folds, fold, other) for other in others]
         train, test = _rows(gold, folds, fold)
         scores[test] = learner(train, test)[_best(learner, gold, inner) if inner else 0]
