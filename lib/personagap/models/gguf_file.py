@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from personagap.errors import UserError, explained, first_line
 from personagap.models import gguf_header, loading
 from personagap.paths import CACHE
-from personagap.store_folder import locked
+from personagap.store.folder import locked
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 ABOUT_SMOLLM2 = {

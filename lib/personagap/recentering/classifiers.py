@@ -92,8 +92,8 @@ def cross_validate(
     learner = make(texts, gold, encoder, seed)
     scores = np.empty(len(gold))
     for fold in np.unique(folds):
-        others = np.unique(folds[folds != fold]) if has_settings else []
-        inner = [_rows(gold, folds, fold, other) for other in others]
+        others = np.unique(folds[folds != fold])
+        inner = [_rows(gold, folds, fold, other) for other in others if has_settings]
         train, test = _rows(gold, folds, fold)
         scores[test] = learner(train, test)[_best(learner, gold, inner) if inner else 0]
     return scores

@@ -15,7 +15,7 @@ from personagap.errors import UserError, explained
 from personagap.leaving import leaving
 from personagap.paths import FIGURES, regular
 from personagap.runs.files import atomic_write, warned_if_damaged
-from personagap.store_folder import is_locked
+from personagap.store.folder import is_locked
 
 #: Tables with one row per answer are Parquet; the others, made to be read, CSV.
 PARQUET = ("scores", "responses")

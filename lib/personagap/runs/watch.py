@@ -14,7 +14,7 @@ from tqdm import tqdm
 from personagap.leaving import leaving
 from personagap.progress import MINUTE
 from personagap.runs.folder import PROGRESS
-from personagap.store_folder import is_locked
+from personagap.store.folder import is_locked
 
 
 def state(folder: Path) -> str:

@@ -14,9 +14,9 @@ from collections.abc import Set
 from decimal import Decimal
 from fractions import Fraction
 
-from personagap import _confining
-from personagap._confining import LINE
 from personagap.errors import UserError
+from personagap.sandbox import confining
+from personagap.sandbox.confining import LINE
 
 _OUTSIDE = {
     kind.__name__: kind for kind in (bool, int, float, str, list, tuple, set, frozenset, dict)
@@ -106,7 +106,7 @@ def _computed(constant: ast.expr) -> ast.expr:
     ):
         return constant
     expression = ast.unparse(constant)
-    lines, _ = _confining.run("", [[expression]], "import math", CONSTANT, None)
+    lines, _ = confining.run("", [[expression]], "import math", CONSTANT, None)
     if not lines or lines[0] == "null":
         most = f"takes more than {CONSTANT:g} s or {LINE:,} characters"
         raise UserError(f"{expression[:80]!r} in a test {most}: correct it in the data")
@@ -155,7 +155,7 @@ def take_apart(test: str) -> tuple[object, list[str]]:
 
 
 def _plain(packed: object) -> object:
-    """What ``_sandboxed.pack`` packed; fails on whatever is malformed."""
+    """What ``sandboxed.pack`` packed; fails on whatever is malformed."""
     if not isinstance(packed, list):
         return packed
     kind, parts = packed

@@ -23,8 +23,8 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from personagap.store_files import lines, shard
-from personagap.store_folder import DATABASE, is_locked, is_shared, locked, told
+from personagap.store.files import lines, shard
+from personagap.store.folder import DATABASE, is_locked, is_shared, locked, told
 
 #: ``files`` are those of writers and of earlier versions: how many bytes of each have been read.
 SCHEMA = """

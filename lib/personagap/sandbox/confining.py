@@ -15,8 +15,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-from personagap import _system_calls
 from personagap.errors import UserError, first_line
+from personagap.sandbox import system_calls
 
 MEMORY = 1 << 29  # bytes of address space
 IDLE = 6  # times the limit of processor time that may pass by the clock
@@ -25,7 +25,7 @@ START = 60.0
 SLACK = 0.5  # more seconds than a program has, before it is ended from outside
 STOPPED = (signal.SIGPROF, signal.SIGALRM, signal.SIGXCPU, signal.SIGKILL)
 LINE = 32_768  # characters that a test's values may take: no expected value is that long
-_RUNNER = Path(__file__).with_name("_sandboxed.py").read_text(encoding="utf-8")
+_RUNNER = Path(__file__).with_name("sandboxed.py").read_text(encoding="utf-8")
 # String hashes decide the order of sets, and with it some programs'
 # results: fixed, for repeatable grades.
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
@@ -64,7 +64,7 @@ def run(
         tempfile.TemporaryFile() as rules,
         tempfile.TemporaryDirectory() as folder,
     ):
-        for file, content in [(stdin, json.dumps(job).encode()), (rules, _system_calls.program())]:
+        for file, content in [(stdin, json.dumps(job).encode()), (rules, system_calls.program())]:
             file.write(content)
             file.seek(0)
         process = subprocess.Popen(
@@ -130,7 +130,7 @@ def _bubblewrap(bwrap: str, rules: int) -> list[str]:
         *options,
         "--remount-ro",
         "/",
-        *(["--seccomp", str(rules)] if _system_calls.program() else []),
+        *(["--seccomp", str(rules)] if system_calls.program() else []),
     ]
 
 

@@ -9,7 +9,7 @@ in a failed test.
 
 **What confines it.** Under bubblewrap: no network, no other processes, no capabilities, a file
 system with nothing but the read-only system libraries and interpreter and a small private ``/tmp``,
-a cleared environment, an own session, and death with its parent. A filter (`_system_calls`) lets
+a cleared environment, an own session, and death with its parent. A filter (`system_calls`) lets
 pass the system calls that a computation needs: no new processes (threads are allowed), mounts,
 sockets, nor what would reach past these walls. Limits on CPU and wall time, memory, file size, open
 files and output.
@@ -33,8 +33,8 @@ import threading
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from personagap import _asserts, _confining, _system_calls
 from personagap.errors import UserError, explained
+from personagap.sandbox import asserts, confining, system_calls
 
 OPT_IN = "PERSONAGAP_UNSAFE_EXEC"
 REMEDY = f"leave mbpp out, or set {OPT_IN}=1 to run them unconfined"
@@ -72,16 +72,16 @@ def run_tests(code: str, tests: list[str], setup: str = "", *, timeout: float = 
     >>> run_tests("def double(n): return 2 * n", tests)  # doctest: +SKIP
     [True, False]
     """
-    taken = [_asserts.take_apart(test) for test in tests]
+    taken = [asserts.take_apart(test) for test in tests]
     if reason := refusal():
         raise UserError(f"{reason}: {REMEDY}")
     if not available():
         UNCONFINED.set()
-    lines, timed_out = _confining.run(
-        code, [inside for _, inside in taken], setup, timeout, _confining.sandbox().path
+    lines, timed_out = confining.run(
+        code, [inside for _, inside in taken], setup, timeout, confining.sandbox().path
     )
     # A program that ended early has fewer lines than tests: the rest failed.
-    held = [_asserts.holds(outside, line) for (outside, _), line in zip(taken, lines, strict=False)]
+    held = [asserts.holds(outside, line) for (outside, _), line in zip(taken, lines, strict=False)]
     results = Results(held + [False] * (len(tests) - len(held)))
     results.timed_out = timed_out
     return results
@@ -114,9 +114,9 @@ def check_tests(tests: list[str], setup: str = "") -> list[str]:
             f"the setup code imports {lacking[0]!r}, which is not installed: install it, or "
             "drop the row"
         )
-    apart = [single for test in tests for single in _asserts.singles(test)]
+    apart = [single for test in tests for single in asserts.singles(test)]
     for test in apart:
-        _asserts.take_apart(test)
+        asserts.take_apart(test)
     return apart
 
 
@@ -128,7 +128,7 @@ def run_many(jobs: Iterable[tuple[str, list[str], str]], *, timeout: float = 5.0
 
 def available() -> bool:
     """Is there a sandbox: does a bubblewrap work on this machine?"""
-    return _confining.sandbox().path is not None
+    return confining.sandbox().path is not None
 
 
 def refusal() -> str:
@@ -137,16 +137,14 @@ def refusal() -> str:
     """
     if os.environ.get(OPT_IN) == "1" or available():
         return ""
-    return f"no sandbox for programs that a model wrote ({_confining.sandbox().text})"
+    return f"no sandbox for programs that a model wrote ({confining.sandbox().text})"
 
 
 def describe() -> str:
     """One line for reports: what confines the programs here, or what is missing."""
-    name = _confining.sandbox().text
+    name = confining.sandbox().text
     if available():
-        return (
-            f"{name}, {'with' if _system_calls.program() else 'without'} a filter of system calls"
-        )
+        return f"{name}, {'with' if system_calls.program() else 'without'} a filter of system calls"
     return (
         f"{refusal()}: {REMEDY}"
         if refusal()

@@ -10,7 +10,7 @@ from typing import TextIO
 
 from personagap.errors import UserError, first_line
 from personagap.store import Store
-from personagap.store_files import COLUMNS, UNREADABLE, values_of
+from personagap.store.files import COLUMNS, UNREADABLE, values_of
 
 #: Rows that are stored together.
 TOGETHER = 5000
