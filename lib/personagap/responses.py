@@ -7,6 +7,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -85,9 +86,10 @@ def complete(
     call makes it again. ``.attrs["asked"]`` counts what this call made, in
     ``.attrs["asking_seconds"]``.
     """
-    keys, began = pd.Index(keys), time.monotonic()
-    stored = _table([]) if store is None else store.get(keys)
-    distinct, missing, made = np.flatnonzero(~keys.duplicated()), ~keys.isin(stored.index), {}
+    wanted, began = pd.Index(keys), time.monotonic()
+    stored = _table([]) if store is None else store.get(wanted)
+    distinct, missing = np.flatnonzero(~wanted.duplicated()), ~wanted.isin(stored.index)
+    made: dict[str, Any] = {}
     with contextlib.ExitStack() as stack:
         told = stack.enter_context(progress.asking(title, len(distinct), len(stored)))
         owner = stack.enter_context(store.asking()) if store is not None and missing.any() else None
@@ -96,15 +98,15 @@ def complete(
             """Make those of ``rows`` that no other process is making, and return the others."""
             mine = (
                 np.ones(len(rows), bool)
-                if owner is None
-                else keys[rows].isin(store.claim(owner, keys[rows]))
+                if store is None or owner is None
+                else wanted[rows].isin(store.claim(owner, wanted[rows]))
             )
-            asked = keys[rows[mine]].tolist()
+            asked = wanted[rows[mine]].tolist()
 
             def keep(i: int, answer) -> None:
                 if (key := asked[i]) not in made:
                     made[key] = answer
-                    if owner is not None:
+                    if store is not None:
                         store.release(key) if failed(answer) else store.keep([(key, *answer)])
                     told(tokens=answer.output_tokens or 0)
 
@@ -115,12 +117,12 @@ def complete(
         batches = (distinct[start : start + batch] for start in range(0, len(distinct), batch))
         others = [ask(rows[missing[rows]]) for rows in batches if missing[rows].any()]
         awaited = np.concatenate([*others, np.array([], int)])
-        while len(awaited):
+        while store is not None and len(awaited):
             head = awaited[:batch]
-            found = store.get(keys[head])
+            found = store.get(wanted[head])
             told(len(found))
             stored = pd.concat([stored, found]) if len(found) else stored
-            waiting = ask(head[~keys[head].isin(found.index)])
+            waiting = ask(head[~wanted[head].isin(found.index)])
             if len(waiting) == len(head):
                 time.sleep(LOOK)
             awaited = np.concatenate([awaited[batch:], waiting])

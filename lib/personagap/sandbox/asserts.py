@@ -13,12 +13,14 @@ import re
 from collections.abc import Set
 from decimal import Decimal
 from fractions import Fraction
+from types import CodeType
+from typing import Any
 
 from personagap.errors import UserError
 from personagap.sandbox import confining
 from personagap.sandbox.confining import LINE
 
-_OUTSIDE = {
+_OUTSIDE: dict[str, Any] = {
     kind.__name__: kind for kind in (bool, int, float, str, list, tuple, set, frozenset, dict)
 }
 _OUTSIDE |= {"abs": abs, "math": math, "__builtins__": {}}
@@ -68,7 +70,7 @@ class _Split(ast.NodeTransformer):
     def __init__(self, known: Set[str]):
         self.known, self.inside = known, list[str]()
 
-    def visit(self, node: ast.AST) -> ast.AST:
+    def visit(self, node: ast.AST) -> Any:
         # What compares values is made here, so that no object of the candidate's decides it.
         difference = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub)
         tolerance = isinstance(node, ast.Call) and ast.unparse(node.func) in ("abs", "math.isclose")
@@ -130,7 +132,7 @@ def singles(test: str) -> list[str]:
 
 
 @functools.lru_cache(maxsize=4096)
-def take_apart(test: str) -> tuple[object, list[str]]:
+def take_apart(test: str) -> tuple[CodeType, list[str]]:
     """The comparison to make here (code with the names _0, _1 …),
     and the expressions behind the names.
     """
@@ -154,7 +156,7 @@ def take_apart(test: str) -> tuple[object, list[str]]:
     return compile(outside, "test", "eval"), split.inside
 
 
-def _plain(packed: object) -> object:
+def _plain(packed: Any) -> Any:
     """What ``sandboxed.pack`` packed; fails on whatever is malformed."""
     if not isinstance(packed, list):
         return packed
@@ -165,7 +167,7 @@ def _plain(packed: object) -> object:
     return _CONTAINERS[kind](values) if kind in _CONTAINERS else _SCALARS[kind](*values)
 
 
-def holds(outside: object, line: str) -> bool:
+def holds(outside: CodeType, line: str) -> bool:
     """Does the test hold for the values sent back? Whatever is malformed does not."""
     try:
         values = {f"_{number}": _plain(packed) for number, packed in enumerate(json.loads(line))}

@@ -73,6 +73,7 @@ def run(
             stderr=stderr, cwd=folder, env=_ENVIRONMENT, start_new_session=True,
             pass_fds=[rules.fileno()] if bwrap else [],
         )  # fmt: skip
+        assert process.stdout is not None  # a pipe
         try:
             with _ending(process, START):
                 started = process.stdout.readline()

@@ -51,9 +51,9 @@ def pack(value):
         value = value.tolist()
     if value is None:
         return value
-    for kind in (bool, int, float, str):
-        if isinstance(value, kind):
-            return kind(value)
+    for plain in (bool, int, float, str):
+        if isinstance(value, plain):
+            return plain(value)
     for kind in type(value).__mro__:
         name = kind.__name__.replace("odict", "dict")
         parts = parts_of(value, name) if kind.__module__ in MODULES else None

@@ -216,7 +216,7 @@ def _tested(programs: list, rows: list, seconds: float) -> list:
     keys = [None if job[0] is None else digest(job, seconds) for job in jobs]
     new = {key: job for key, job in zip(keys, jobs, strict=True) if key and key not in _PASSED}
     _PASSED.update(zip(new, sandbox.run_many(new.values(), timeout=seconds), strict=True))
-    return [_PASSED.get(key) for key in keys]
+    return [None if key is None else _PASSED.get(key) for key in keys]
 
 
 def _weigh(name: str, rows: pd.DataFrame) -> pd.DataFrame:
