@@ -1,8 +1,9 @@
-"""Paired timings, what a machine allows, and models of any size, for
-``notebooks/performance.ipynb``.
-"""
+"""Paired timings, what a machine allows, and models of any size."""
 
+import datetime
 import itertools
+import os
+import platform
 import time
 import timeit
 from collections.abc import Callable, Iterable
@@ -46,6 +47,19 @@ def machine_limits(device: torch.device, dtype: torch.dtype) -> Limits:
         product = min(timeit.repeat(lambda: layer(x)[0, 0].item(), number=1))
         reading = min(timeit.repeat(lambda: memory.sum().item(), number=1))
     return Limits(2 * size**3 / product, memory.nbytes / reading)
+
+
+def machine(limits: Limits, dtype: torch.dtype) -> dict[str, str]:
+    """What absolute figures hold for: the hardware, torch, the date, and the `machine_limits`."""
+    return {
+        "processor": platform.machine(),
+        "cores": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads",
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
+        "torch": torch.__version__,
+        "date": f"{datetime.date.today()}",
+        "matrix products": f"{limits.operations / 1e9:.0f} GFLOP/s in {dtype}",
+        "memory": f"{limits.bytes / 1e9:.1f} GB/s",
+    }
 
 
 def seconds_at_limit(

@@ -1,0 +1,7 @@
+"""How fast the heavy parts are, beside the libraries one would use instead, for
+``notebooks/performance.ipynb``.
+"""
+
+from personagap.performance.timing import machine, machine_limits, paired, random_model
+
+__all__ = ["machine", "machine_limits", "paired", "random_model"]
