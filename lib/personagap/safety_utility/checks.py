@@ -34,6 +34,15 @@ def endings(scores: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
     return found
 
 
+def choice_mass(scores: pd.DataFrame) -> pd.DataFrame:
+    """``effects.contrasts`` of the probability that falls on the choices, of answers by likelihood.
+
+    Where it depends on the identity, so does what the score leaves out (S6).
+    """
+    # Rounding may put the sum of the choices a little above 1, which is no score.
+    return effects.contrasts(scores.assign(score=scores["choice_mass"].clip(upper=1)))
+
+
 def secondary_analyses(
     scores: pd.DataFrame, who: pd.DataFrame, margin: float, seed: int = 0
 ) -> dict[str, pd.DataFrame]:
@@ -88,13 +97,13 @@ def by_template(
     """PB of each phrasing by itself, with a leading ``condition``; and
     ``demo.truth`` of each, where it is known.
 
-    ``exact`` is that of ``demo.true_scores``.
+    ``exact`` is that of ``demo.true_scores``, of these personas and others.
     """
     conditions = scores.assign(condition=scores["template"])
     bias = effects.by_condition(effects.personalization_bias, conditions, seed=seed)
     if exact is None:
         return bias, None
-    cells = exact.groupby("template", sort=False)
+    cells = exact[exact["persona"].isin(scores["persona"])].groupby("template", sort=False)
     true = {name: demo.truth(rows, bias[bias["condition"] == name]) for name, rows in cells}
     return bias, pd.concat(true, names=["condition"]).droplevel(1).reset_index()
 
