@@ -2,6 +2,8 @@
 as they are asked, and as the dry run says.
 """
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -10,7 +12,8 @@ from click.testing import CliRunner
 from fakes import Fake
 from notebooks_for_tests import write_notebook
 
-from personagap import datasets, prompts
+import personagap
+from personagap import datasets, prompts, safety_utility
 from personagap.cli import main
 from personagap.demo import conversations, personalllm
 from personagap.demo.selector import Selector
@@ -19,7 +22,7 @@ from personagap.personalllm import adaptation
 from personagap.personalllm.users import dirichlet
 from personagap.recentering import attributes, extraction
 from personagap.responses import ResponseStore
-from personagap.runs import batch
+from personagap.runs import batch, costs
 from personagap.runs.costs import cost
 from personagap.runs.folder import record
 from personagap.runs.request import Request
@@ -164,6 +167,28 @@ def test_how_long_it_takes_is_told_by_an_earlier_run_of_the_model_alone(tmp_path
         [Request(bias, {"tasks": ["mmlu"], "device": "cpu"}, figures=tmp_path)], force=False
     ).iloc[0]
     assert pd.isna(unlike["pace"]) and pd.isna(unlike["seconds"])
+
+
+def test_a_fourth_paper_prices_its_own_notebooks(tmp_path, monkeypatch):
+    """Its folder in the library is enough; where parameters are
+    those of others, its notebook is still its own.
+    """
+    wing = tmp_path / "lib" / "fourth"
+    wing.mkdir(parents=True)
+    wing.joinpath("__init__.py").write_text(Path(safety_utility.__file__).read_text())
+    wing.joinpath("costs.py").write_text(
+        "def cost(asked):\n    return {'generations': 7 * asked['runs']} if 'runs' in asked else {}"
+    )
+    monkeypatch.setattr(personagap, "__path__", [*personagap.__path__, str(wing.parent)])
+    monkeypatch.setattr(costs, "PAPERS", (*costs.PAPERS, "fourth"))
+    cell = "model = 'demo'\ndata = 'demo'\npersonas = 'gender'\ntasks = 'mmlu'\nruns = 3"
+    here = write_notebook(tmp_path / "notebooks" / "fourth" / "1.ipynb", parameters=cell)
+    assert cost(Request(here)) == {"generations": 21}
+    elsewhere = write_notebook(tmp_path / "own" / "1.ipynb", parameters="model = 'x'\nruns = 2")
+    assert cost(Request(elsewhere)) == {"generations": 14}
+    # The same parameters in nobody's folder are priced as before.
+    copy = write_notebook(tmp_path / "copies" / "1.ipynb", parameters=cell)
+    assert cost(Request(copy))["generations"] == 3 * 7 * len(datasets.load("mmlu"))
 
 
 def test_a_notebook_of_ones_own_is_taken_for_no_other(tmp_path):
