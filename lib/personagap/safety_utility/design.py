@@ -39,7 +39,7 @@ def people(
     --------
     >>> design = people("gender", intersections=["jewish+woman"])
     >>> [len(table) for table in design], len(design.everybody)
-    ([5, 4, 1], 7)
+    ([7, 4, 1], 9)
     """
     if identities and list(intersections) == INTERSECTIONS:
         intersections = []  # the default is of the project's identities, which this file lacks
