@@ -64,7 +64,8 @@ def records(folder: Path) -> dict[str, pd.DataFrame]:
     for file in sorted(folder.rglob("*.jsonl")):
         table = read_jsonl(file)
         layout = next((name for name in LAYOUTS if name in table), None)
-        if layout is None or "mode" in table:  # nothing of ours, or a plain set of responses
+        if layout is None or "mode" in table:
+            # Some other tool's file, or responses that nobody judges here.
             continue
         check(table, str(file), [layout, *LAYOUTS[layout]])
         if layout in TASKS:
@@ -193,7 +194,8 @@ def response(records: dict[str, pd.DataFrame]) -> Tables:
     }
     labels = []
     for one in records["ratings"].itertuples():
-        first = getattr(one, "personalized_first", False) is True  # the tool shows it on the right
+        # Where nothing is said, the tool shows it on the right.
+        first = getattr(one, "personalized_first", False) is True
         for text, rating in one.ratings.items():
             label = 6 - rating if first and isinstance(rating, int) else rating
             unit = units.get((one.index, text), (None, None, None))

@@ -133,7 +133,8 @@ def _judged(
     """The tables of `load_judgments`: labels on the scale of the
     stage and of known items, names hidden.
     """
-    labels = labels.assign(rater=labels["rater"].astype("str"))  # an annotator may be a number
+    # An annotator may be a number.
+    labels = labels.assign(rater=labels["rater"].astype("str"))
     said = labels["label"].astype("str").str.strip().str.lower()
     # Not left open.
     labels = labels.assign(label=said.map(SCALES[stage]))[labels["label"].notna() & (said != "")]
@@ -163,7 +164,8 @@ def _judged(
     tool.refuse(unknown, "judges what no file of items holds", "add the items, or drop the row")
     again = judgments[judgments.duplicated([*UNIT, "rater"])]
     tool.refuse(again, "judges what its rater judged before", "keep one of the two")
-    items = items.merge(judgments[UNIT].drop_duplicates())  # what nobody judged is left out
+    # What nobody judged is left out.
+    items = items.merge(judgments[UNIT].drop_duplicates())
     hidden = dict(zip(items["user"], anonymous(items["user"]), strict=True))
     for table in (items, judgments):
         table.insert(0, "stage", stage)
@@ -195,7 +197,8 @@ def _is_long(file: Path) -> bool:
     try:
         with regular(file).open(encoding="utf-8-sig", newline="") as lines:
             return {*LONG} <= {*next(csv.reader(lines), [])}
-    except (OSError, UnicodeDecodeError, csv.Error):  # told where a file is read in earnest
+    except (OSError, UnicodeDecodeError, csv.Error):
+        # What is wrong with it is told where it is read in earnest.
         return False
 
 

@@ -129,7 +129,8 @@ def _turns(run: Result, persona: str, prompt: str, template: str) -> list[tuple[
     known = run.stated[["phrase", "hint"]].to_dict("index").get(persona, {})
     try:
         chat = personas.chat(persona, prompt, template=template, **known)
-    except UserError:  # an identity whose file is gone
+    except UserError:
+        # The identity is of a file that is gone since.
         return [(f"system: {persona}", "(in the words of the run's own file)"), ("user", prompt)]
     return [(turn["role"], turn["content"]) for turn in chat]
 
@@ -146,7 +147,8 @@ def _items(folder: Path, task: str) -> pd.DataFrame:
     facts = read_facts(folder)
     data = facts["parameters"].get("data", "demo")
     if data not in ("demo", "hub"):
-        data = Path(facts["cwd"], data)  # a relative path starts where the run did
+        # A relative path starts where the run did.
+        data = Path(facts["cwd"], data)
     try:
         return load([task], data).set_index("item", drop=False)
     except UserError:

@@ -130,7 +130,8 @@ class Explorer(widgets.VBox):
         with self._setting():
             for widget, options in offered.items():
                 if list(widget.options) != options:
-                    with widget.hold_sync():  # or the browser would mark what is no longer there
+                    with widget.hold_sync():
+                        # Else the browser would mark what is no longer there.
                         widget.options = widget.value = options
             if list(self.table.options) != run.names:
                 self.table.options = run.names
@@ -153,7 +154,8 @@ class Explorer(widgets.VBox):
     def _applies(self, view: views.View) -> bool:
         try:
             return view.applies(self.chosen)
-        except UserError:  # of a damaged table
+        except UserError:
+            # Its table is damaged: the other views can still be had.
             return False
 
     def _swap(self, _=None) -> None:
@@ -167,7 +169,8 @@ class Explorer(widgets.VBox):
         """What the widgets say."""
         several = tuple(self.tasks.value), tuple(self.categories.value)
         single = self.correction.value, self.margin.value, self.table.value or ""
-        same = self.other.value is self.run.value  # nothing is learnt from a run less itself
+        # Nothing is learnt from a run less itself.
+        same = self.other.value is self.run.value
         other = None if same else self.other.value or None
         return views.Chosen(self.run.value, other, *several, *single, self._picked)
 
@@ -224,7 +227,8 @@ class Explorer(widgets.VBox):
             self.pick.description = view.kind
             self.pick.options = [(key.replace("_", " "), key) for key in keys]
             marked = _places(rows, picked)
-            with self.grid.hold_sync():  # or the browser would mark the rows of before in it
+            with self.grid.hold_sync():
+                # Else the browser would mark the rows of before in it.
                 self.grid.update(_for_the_grid(rows, view.kind), selected_rows=marked)
             self.pick.value = picked
         self._mark(picked)
@@ -279,12 +283,14 @@ def _for_the_grid(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
         shown[name] = named(shown[name])
     for name in shown.select_dtypes("number"):
         shown[name] = shown[name].round(1 if shown[name].abs().max() >= 10 else 3)
-    for name in shown.columns[shown.isna().any()]:  # which the grid would spell NaN, None or <NA>
+    for name in shown.columns[shown.isna().any()]:
+        # The grid would spell what is missing NaN, None or <NA>.
         numeric = pd.api.types.is_numeric_dtype(shown[name])
         shown[name] = (
             shown[name].astype("Float64") if numeric else shown[name].astype(object).fillna("")
         )
-    shown = shown.reset_index(drop=True)  # or the grid would show the index
+    # Else the grid would show the index.
+    shown = shown.reset_index(drop=True)
     return shown.rename(
         columns=lambda name: {"key": kind, "ci_low": "from", "ci_high": "to"}.get(name, label(name))
     )

@@ -157,7 +157,8 @@ def intervals(
     colour, shape = _styles(rows, known)
     same = {"y": _names("key", rows, axis={"labelExpr": PLAIN}), "tooltip": _tooltips(rows)}
     same["color"] = colour
-    if crowded:  # several rows of one name stand below each other, by colour
+    if crowded:
+        # Several rows of one name stand below each other, by colour.
         same["yOffset"] = _nominal("colour", scale={"domain": colour["scale"]["domain"]})
     middle = {"x": _number("estimate"), "size": _is_picked(190, 55), "shape": shape}
     ends = {"x": _number("ci_low", title=unit), "x2": {"field": "ci_high"}}

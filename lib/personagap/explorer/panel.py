@@ -27,7 +27,8 @@ class Live(widgets.VBox):
 
     def __init__(self, held: dict[str, pd.DataFrame], offered: list[tuple[str, str]]):
         self._held = held
-        self._drawn: tuple = ()  # what the picture is of; empty where a line says why there is none
+        # What the picture is of; empty where a line says why there is none.
+        self._drawn: tuple = ()
         options = [
             (f"{name}: {readable.label(value)}".replace("_", " "), (name, value))
             for name, value in offered

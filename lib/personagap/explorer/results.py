@@ -93,7 +93,8 @@ class Result:
     def stated(self) -> pd.DataFrame:
         """Identities and controls as the model was told of them: persona → category phrase hint."""
         given = self.facts["parameters"].get("identities")
-        with contextlib.suppress(UserError):  # the file is gone, or another by now
+        with contextlib.suppress(UserError):
+            # The file is gone, or another by now.
             return _everybody(Path(self.facts["cwd"], given) if given else None)
         return _everybody(None)
 
@@ -141,7 +142,8 @@ class Result:
             task = Task(name, table, cluster=None)
             for persona in before.category.index:
                 weights: dict[str, float] = {f"{persona} after": 1, f"{persona} before": -1}
-                if not weights.keys() <= {*task.table.personas}:  # in one of the runs alone
+                if not weights.keys() <= {*task.table.personas}:
+                    # A persona of one of the runs alone has nothing to be paired with.
                     continue
                 change = task.paired(weights)
                 tests = persona if persona in personas.CONTROLS else "identities"

@@ -81,7 +81,8 @@ def compared(chosen: Chosen) -> Drawn:
     """Each persona in this run against itself in the other, paired by item."""
     assert chosen.other
     a, b = chosen.run, chosen.other
-    within = a.folder == b.folder  # two conditions of one run, which they tell apart
+    # Two conditions of one run, which they tell apart.
+    within = a.folder == b.folder
     names = f"{a.condition} − {b.condition}".replace("_", " ") if within else f"{a.name} − {b.name}"
     title = f"{names}{f', in {a.folder.name}' if within else ''}: each persona, paired by item"
     return _forest(chosen, a.after(b), title, f"{names} (points)")

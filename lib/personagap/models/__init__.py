@@ -166,7 +166,8 @@ def load_model(
             )
             raise UserError(f"model {spec!r}: {expected}, and the key in OPENAI_API_KEY")
         at_least(0, whole=False, patience=patience)
-        store.check(RESPONSES)  # before the first request: what it answers must be kept
+        # Before the first request: what it answers must be kept.
+        store.check(RESPONSES)
         return ServerModel(served["model"], served["url"], float(served["patience"] or patience))
     from personagap.models.local import LocalModel
 

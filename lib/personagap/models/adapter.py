@@ -85,7 +85,8 @@ def train(
         )
         whole.merge_and_unload().save_pretrained(merged)
         lm.tokenizer.save_pretrained(merged)
-        if not folder.exists():  # or a parallel run was faster
+        if not folder.exists():
+            # Where it is there, a parallel run was faster.
             os.replace(merged, folder)
 
 

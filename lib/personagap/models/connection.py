@@ -51,9 +51,12 @@ class Connection:
         self._stopped = threading.Event()
         self._looking = threading.Lock()
         self._answered = self._not_before = 0.0
-        self._failing: float | None = None  # since when nothing was answered
-        self._failed = 0  # requests that failed for good since then
-        self._ends: UserError | None = None  # why all requests under way end
+        # Since when nothing was answered.
+        self._failing: float | None = None
+        # Requests that failed for good since then.
+        self._failed = 0
+        # Why all requests under way end.
+        self._ends: UserError | None = None
         self._took: dict[object, deque] = defaultdict(lambda: deque(maxlen=4 * CONCURRENCY))
 
     def served(self) -> list[str]:
@@ -72,7 +75,8 @@ class Connection:
             reason = failure(error.status_code, error.response.text, error.response.headers)
             raise UserError(f"server {self.url}: refuses OPENAI_API_KEY ({reason})") from error
         except (openai.OpenAIError, ValueError, AttributeError):
-            return []  # not every server lists its models; the first chat tells
+            # Not every server lists its models; the first chat tells.
+            return []
 
     def join(self, other: "Connection") -> None:
         """Ask the other's server as well: each request goes to the
@@ -91,7 +95,8 @@ class Connection:
         spent, timeouts = 0.0, 0
         for attempt in itertools.count():
             with self._looking:
-                pass  # while one looks whether the server is back, the others wait
+                # While one looks whether the server is back, the others wait.
+                pass
             self._hold()
             sent = time.monotonic()
             try:
@@ -136,7 +141,8 @@ class Connection:
             with ThreadPoolExecutor(CONCURRENCY * len(self.endpoints)) as pool:
                 try:
                     return list(pool.map(one, range(len(chats)), chats, more))
-                except BaseException:  # Ctrl-C too: what waits for the server must not
+                except BaseException:
+                    # Ctrl-C too: what waits for the server would wait on.
                     self._stopped.set()
                     raise
         finally:

@@ -56,7 +56,8 @@ def pick(logits: torch.Tensor, uniform: torch.Tensor, sampling) -> torch.Tensor:
     k = min(sampling.top_k or logits.shape[-1], logits.shape[-1])
     values, tokens = (logits.float() / sampling.temperature).topk(k)
     weights = values.softmax(-1)
-    if sampling.top_p < 1:  # the smallest set of likeliest tokens that holds top_p
+    if sampling.top_p < 1:
+        # The smallest set of likeliest tokens that holds top_p.
         weights = weights.masked_fill(weights.cumsum(-1) - weights >= sampling.top_p, 0.0)
     # In the order of token ids: rounding that swaps two near-ties then cannot change the draw.
     tokens, order = tokens.sort(-1)
@@ -140,7 +141,8 @@ class Batch:
         widths = np.maximum.accumulate([used, *lengths])
         rows = len(keep) + np.arange(len(widths))
         fits = (rows <= most_rows) & (rows * (widths + HEADROOM) <= most_columns)
-        fits[1:2] |= len(keep) == 0  # one always goes, however long
+        # One always goes, however long, or nothing would ever be done.
+        fits[1:2] |= len(keep) == 0
         n = int(fits[1:].sum())
         new = list(range(self.waiting, self.waiting + n))
         self.width = int(widths[n])
@@ -216,7 +218,8 @@ class Batch:
         found, which = (self.row[live] << 32 | token).unique(return_inverse=True)
         row = found >> 32
         apart = torch.zeros_like(row, dtype=torch.bool)
-        apart[1:] = row[1:] == row[:-1]  # the first token of a row stays in it
+        # The first token of a row stays in it; others need rows of their own.
+        apart[1:] = row[1:] == row[:-1]
         source, size = row[apart], len(self.of_row)
         row[apart] = torch.arange(size, size + len(source), device=row.device)
         for layer in self.layers:
@@ -224,7 +227,8 @@ class Batch:
                 each[size : size + len(source), :, : self.width] = each[source, :, : self.width]
         self.row[live] = row[which]
         self.of_row = torch.cat([self.of_row, source])
-        self.of_row[self.row[live]] = numbers  # not one that is done, which has another last token
+        # A row stands for one that goes on: one that is done has another last token.
+        self.of_row[self.row[live]] = numbers
 
     def append(
         self, numbers: torch.Tensor, logits: torch.Tensor, sampling, eos: torch.Tensor

@@ -115,7 +115,8 @@ class Endpoints:
         """Let the others answer, for a time that grows with each failure after the first."""
         with self._lock:
             first, now = not endpoint.failures, time.monotonic()
-            if now >= endpoint.away_until:  # else it failed on several requests at a time
+            if now >= endpoint.away_until:
+                # One that is away already failed on several requests at a time: that counts once.
                 endpoint.failures += 1
             endpoint.failed_at, endpoint.refuses = now, error.status in GONE
             endpoint.away_until = now + max(pause_after(endpoint.failures), error.wait or 0)

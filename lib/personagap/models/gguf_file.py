@@ -87,7 +87,8 @@ def dequantised(path: Path) -> Copy:
         ):
             folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(folder.with_name(f".{folder.name}.lock")):
-                if not folder.is_dir():  # or another process was at it
+                if not folder.is_dir():
+                    # Where it is there, another process was at it.
                     _convert(path, folder)
     with explained(f"the de-quantised copy {folder} is damaged", "delete that folder"):
         about = json.loads((folder / "source.json").read_text(encoding="utf-8"))
@@ -123,7 +124,8 @@ def _convert(path: Path, folder: Path) -> None:
         problem = f"transformers cannot convert it ({type(error).__name__}: {first_line(error)})"
         raise UserError(f"model file {path}: {problem}: if it is not damaged, {INSTEAD}") from error
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)  # of a process that was killed
+    # What a process that was killed has left.
+    shutil.rmtree(partial, ignore_errors=True)
     try:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
@@ -141,7 +143,8 @@ def _load(path: Path, header: gguf_header.Header):
     with tempfile.TemporaryDirectory() as alone, _quiet():
         Path(alone, "model.gguf").symlink_to(path.resolve())
         config = AutoConfig.from_pretrained(alone, gguf_file="model.gguf")
-        with torch.device("meta"):  # takes no memory, whatever sizes a damaged file states
+        with torch.device("meta"):
+            # There it takes no memory, whatever sizes a damaged file states.
             wanted = AutoModelForCausalLM.from_config(config).num_parameters()
         # Else weights would be left out without a word, such as the factors of a scaled RoPE.
         if wanted != header.n_numbers:

@@ -19,7 +19,8 @@ from personagap.errors import UserError, explained, first_line
 from personagap.paths import regular
 
 DTYPES = ("float32", "bfloat16", "float16")
-transformers.logging.disable_progress_bar()  # of loading weights: noise in every report
+# Those of loading weights are noise in every report.
+transformers.logging.disable_progress_bar()
 
 
 def load(
@@ -47,7 +48,8 @@ def load(
         # A pair, for the sake of the loading information, which its types leave out.
         model, told = loaded
         check_weights(model, told)
-    except Exception as error:  # of a damaged folder the libraries raise errors of every kind
+    except Exception as error:
+        # Of a damaged folder the libraries raise errors of every kind.
         place = f" from {source}" if Path(source).is_dir() else ""
         raise UserError(f"model {name}: cannot be loaded{place} ({first_line(error)})") from error
     return tokenizer, model.eval().to(where), found
@@ -99,7 +101,8 @@ def device_named(name: str) -> torch.device:
         name = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         here = torch.zeros(1, device=name)
-        here.item()  # not so on "meta", which holds no values
+        # Raises for "meta", which torch offers as a device but which holds no values.
+        here.item()
         return here.device
     except (AssertionError, RuntimeError, TypeError) as error:
         raise UserError(f"device {name!r}: not available here ({first_line(error)})") from error

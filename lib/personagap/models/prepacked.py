@@ -21,7 +21,8 @@ class PrepackedLinear(nn.Linear):
     packed: torch.Tensor | None = None
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
-        if not torch.is_inference_mode_enabled():  # training needs gradients
+        if not torch.is_inference_mode_enabled():
+            # Training needs gradients.
             return super().forward(input)
         if self.packed is None:
             self.packed = torch.ops.mkldnn._reorder_linear_weight(self.weight)

@@ -72,7 +72,8 @@ class Dialect:
         """
         heat, top_p, top_k = sampling.temperature, sampling.top_p, sampling.top_k
         taken = (heat if heat in (0, 1) else 0.5) in self.temperatures
-        if not taken and heat != 1:  # without the field it is 1
+        if not taken and heat != 1:
+            # Where the field cannot be sent, servers take 1.
             self._refuse("temperature", f"asks for {heat:g}")
         if top_p != 1 and not self.top_p:
             self._refuse("top_p", f"asks for {top_p:g}")
@@ -186,7 +187,8 @@ def _lengthens(tokens: Callable[[str], int]) -> bool:
     try:
         short, long = (tokens("one " * n) for n in (1, 20))
     except Failure as error:
-        if error.status is None:  # nothing came back
+        if error.status is None:
+            # Nothing came back, which says nothing about the server's template.
             raise
         return False
     # Not 19: a tokenizer may take some of the words together.

@@ -77,7 +77,8 @@ def fit(tokenizer, messages: Messages) -> tuple[Messages, str]:
         )
     if messages[0]["role"] != "system":
         return messages, _apply(tokenizer, messages)
-    system = messages[0]["content"].strip()  # templates commonly trim
+    # Templates commonly trim what they are given.
+    system = messages[0]["content"].strip()
     try:
         prompt = _apply(tokenizer, messages)
     except UserError:

@@ -66,7 +66,8 @@ def failure(status: int, text: str, headers: Mapping[str, str]) -> Failure:
         status = _status(error)
     wait = wait_asked(headers, text)
     passes = status >= 500 or status in PASSING or wait is not None
-    if (told := headers.get("x-should-retry")) in ("true", "false"):  # OpenAI's own word on it
+    if (told := headers.get("x-should-retry")) in ("true", "false"):
+        # OpenAI says itself whether a request should be sent again.
         passes = told == "true"
     return Failure(f"{status} {text}", status, str(error.get("code") or ""), wait, passes)
 
@@ -202,7 +203,8 @@ def alternatives(reply: dict) -> list[tuple[str, float]]:
 def _text(token: Mapping) -> str:
     try:
         return bytes(token["bytes"]).decode()
-    except (LookupError, TypeError, ValueError):  # not told, or a piece of a character
+    except (LookupError, TypeError, ValueError):
+        # Its bytes are not told, or are a piece of a character.
         return str(token["token"]).translate(MARKS)
 
 

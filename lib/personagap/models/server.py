@@ -41,7 +41,8 @@ class ServerModel:
         # In one order, since answers are stored under it.
         urls = sorted({each.strip() for each in url.split(",")})
         self.id, self.revision = model, ",".join(urls)
-        self.failure: str | None = None  # why a request first failed for good
+        # Why a request first failed for good.
+        self.failure: str | None = None
         self._told: int | None = None
         self._trying = threading.Lock()
         lines = [Connection(model, each, patience) for each in urls]
@@ -108,7 +109,8 @@ class ServerModel:
         sampling that the server does not do, if it refuses every request (a revoked key …), or if
         it stops answering for longer than the patience with it.
         """
-        self._dialect.fields(sampling)  # before anything is asked
+        # What the server refuses of it is told before anything is asked.
+        self._dialect.fields(sampling)
         refusals: list[Failure] = []
 
         def answer(chat: Messages, seed: int) -> Generation:
@@ -117,7 +119,8 @@ class ServerModel:
                 asked = {"messages": self._messages(chat)} | self._dialect.fields(sampling, seed)
                 reply = self._connection.complete(asked)
             except Failure as error:
-                if error.code == "content_filter":  # Azure's word on a prompt that its filter stops
+                if error.code == "content_filter":
+                    # Azure's word on a prompt that its filter stops: an outcome, no failure.
                     return Generation("", "content_filter", None, 0, time.perf_counter() - start)
                 self.failure = self.failure or str(error)
                 if error.status and not error.passes:

@@ -195,7 +195,8 @@ def texts(
     if continuous:
         beside["transformers continuous batching"] = batched
     for run in beside.values():
-        run(0)  # warm: memory is set aside, and on a GPU graphs are captured
+        # Warm: memory is set aside, and on a GPU graphs are captured.
+        run(0)
     compared = [
         paired(
             *("generate, answers of mixed length", name, "tokens"),

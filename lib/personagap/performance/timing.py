@@ -156,7 +156,8 @@ def random_model(folder: Path | str, *, hidden_size: int, layers: int, seed: int
     """
     tokenizer = AutoTokenizer.from_pretrained(DEMO / "model")
     config = AutoConfig.from_pretrained(DEMO / "model")
-    at_least(config.head_dim, hidden_size=hidden_size)  # or there is no head
+    # Else there is no head.
+    at_least(config.head_dim, hidden_size=hidden_size)
     heads = hidden_size // config.head_dim
     size = {
         "hidden_size": hidden_size,

@@ -108,7 +108,8 @@ def decide(
     for fold in np.unique(folds):
         here = folds == fold
         precision, recall, thresholds = precision_recall_curve(labels[~here], scores[~here])
-        both = np.maximum(beta**2 * precision + recall, 1e-9)  # 0 where nothing is found
+        # The sum is 0 where nothing is found.
+        both = np.maximum(beta**2 * precision + recall, 1e-9)
         quality = (1 + beta**2) * precision * recall / both
         # The last point of the curve, recall 0, has no threshold.
         yes[here] = scores[here] >= thresholds[np.argmax(quality[:-1])]
@@ -141,7 +142,8 @@ def flags(
     "trained verifier" and, if every item states its confidence, "own confidence". NaN for items
     that nobody judged.
     """
-    one_of(["linear", "encoder"], "verifier", method)  # the other methods judge pairs
+    # The other methods judge pairs.
+    one_of(["linear", "encoder"], "verifier", method)
     share = judgments.groupby(["user", "item"])["label"].mean().rename("share")
     known = items.join(share, on=["user", "item"]).dropna(subset="share")
     labels = (known["share"] > 0.5).to_numpy(dtype=int)
@@ -246,7 +248,8 @@ def compare(
     models = judgments.loc[judgments["rater_kind"] == "model", "rater"].unique()
     pairs = []
     for rater in trained["rater"].unique():
-        if rater.endswith("(random split)"):  # it shows nothing but what it flatters
+        if rater.endswith("(random split)"):
+            # It shows nothing but what it flatters.
             continue
         model, both, _ = rater.partition(" & ")
         pairs += [(rater, other, "a model") for other in ([model] if both else models)]

@@ -127,7 +127,8 @@ def merge(found: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame:
     nearest to its confidence-weighted centroid stays (arXiv 2606.06614, which does not state
     linkage or embedding; here: average).
     """
-    if found.empty:  # a model that cannot do it
+    if found.empty:
+        # A model that cannot do it has found nothing.
         return found.assign(item="")
     vectors, kept = embed(found["attribute"].tolist(), embeddings), []
     same = AgglomerativeClustering(
@@ -176,7 +177,8 @@ def refine(
     """
     parsed = [parse_attributes(text) for text in _texts(lm, "refine", flagged, histories, seed)]
     texts = [found[0]["attribute"] if found else None for found, _ in parsed]
-    kinds = [kind for kind in PROBLEMS if kind != "empty list"]  # that is an answer here
+    # An empty list is an answer here: nothing is left to say.
+    kinds = [kind for kind in PROBLEMS if kind != "empty list"]
     outputs = _outputs("refine", flagged["user"], [problems for _, problems in parsed], kinds)
     return pd.Series(texts, flagged.index, dtype=object), outputs
 
@@ -205,7 +207,8 @@ def rate(lm: Model, pairs: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame
     table = pairs[["stage", "source", "user", "prompt", "item"]].assign(
         rater=lm.id,
         rater_kind="model",
-        label=rating.mask(first, 6 - rating),  # of the second, as asked
+        # A rating is of the second response, as the prompt asks.
+        label=rating.mask(first, 6 - rating),
         personalized_first=first,
     )
     outputs = _outputs("rate", pairs["user"], problems, ("invalid JSON", "wrong scale"))

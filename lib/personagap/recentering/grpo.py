@@ -43,7 +43,8 @@ def tune(
     -------
     A model, as of ``models.load_model``.
     """
-    from personagap.models import adapter  # and torch, which other classifiers do without
+    # Here, as it loads torch, which other classifiers do without.
+    from personagap.models import adapter
 
     def rewards(completions: list, label: list[int], **_) -> list[float]:
         return [

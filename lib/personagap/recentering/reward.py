@@ -76,7 +76,8 @@ def nested_ridge(x: pd.DataFrame, y: np.ndarray, groups: list, seed: int = 0) ->
         make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": PENALTIES}, cv=GroupKFold(5)
     )
     outer = PredefinedSplit(folds(groups, seed=seed))
-    with config_context(enable_metadata_routing=True):  # or the search would not learn the groups
+    with config_context(enable_metadata_routing=True):
+        # Else the search would not learn the groups.
         return cross_val_predict(search, x, y, cv=outer, params={"groups": groups})
 
 

@@ -140,7 +140,8 @@ def _trained(versus: pd.DataFrame) -> list[tuple[str, str]]:
     against: dict[bool, list[str]] = {False: [], True: []}
     told = versus[(versus["metric"] == "f1") & (versus["compared"] == "a model")]
     judge = told["contrast"].str.split(" − ").str[0]
-    told = told.loc[told.groupby(judge, sort=False)["value_b"].idxmax()]  # the better model
+    # A classifier is held against the better of the models.
+    told = told.loc[told.groupby(judge, sort=False)["value_b"].idxmax()]
     for row in told.itertuples():
         against[" & " in row.contrast].append(_f1_difference(row))
     leaks = versus[versus["compared"] == "its disjoint split"]

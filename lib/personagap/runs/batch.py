@@ -85,7 +85,8 @@ def _cost(request: Request, earlier: Callable[[Path], list[dict]]) -> dict[str, 
         return priced | (
             expected(request, priced["generations"], earlier(request.figures)) if priced else {}
         )
-    except Exception as error:  # from anything that was given for a list, a name or a number
+    except Exception as error:
+        # Anything can raise of what was given for a list, a name or a number.
         warnings.warn(f"{request.id}: its cost is unknown ({first_line(error)})", stacklevel=3)
         return {}
 
@@ -98,7 +99,8 @@ def plan(requests: list[Request], force: bool) -> pd.DataFrame:
     """
     rows: list[dict] = []
     to_do: list[Request] = []
-    earlier = functools.cache(runs)  # what all of them look at is read once
+    # What all of them look at is read once.
+    earlier = functools.cache(runs)
     changed = {
         one.id: {name: format_value(value) for name, value in one.changed.items()}
         for one in requests
@@ -198,7 +200,8 @@ def run_on_dask(
         raise UserError('Dask is not installed: pip install "personagap[dask]"') from None
     options = {"force": force, "threads": _threads(jobs) if address == "local" else None}
     with contextlib.ExitStack() as stack:
-        logging.disable()  # what Dask says in pages is said here in a line
+        # What Dask says in pages is said here in a line.
+        logging.disable()
         stack.callback(logging.disable, logging.NOTSET)
         try:
             if address == "local":
@@ -263,7 +266,8 @@ def _ordered(requests: list[Request]) -> list[Request]:
 
 def _threads(jobs: int) -> int:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // jobs)  # a system may not tell
+    # A system may not tell how many it has.
+    return max(1, (cores or 1) // jobs)
 
 
 def _result(job: execute.Job) -> dict[str, Any]:

@@ -56,7 +56,8 @@ class Position:
         elif cell.source.strip():
             self.number += 1
             self.kernels = [process.pid for process in psutil.Process().children()]
-            with contextlib.suppress(OSError):  # a full disk ends a run where it costs a result
+            with contextlib.suppress(OSError):
+                # A full disk ends a run where it costs a result, not here.
                 self.file.write_text(leaving(str(self)), encoding="utf-8")
 
     def __str__(self) -> str:
@@ -99,7 +100,8 @@ def execute(task: dict[str, Any], sockets: Path) -> dict[str, Any]:
     lacking = False
     try:
         papermill.execute_notebook(
-            *paths,  # which papermill takes for format strings
+            # papermill takes paths for format strings, hence their doubled braces.
+            *paths,
             parameters=task["parameters"],
             kernel_name=task["kernel"],
             language="python",
@@ -154,13 +156,16 @@ def main(lock: int | None = None) -> None:
     # What goes wrong is said once, by the runner.
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
     if lock is not None:
-        forked.offer(lock)  # while there is one thread, and nothing to be done at the end
+        # While there is one thread, and nothing to be done at the end: a copy finds the locks of
+        # other threads held for ever, and would do again what is to be done at the end.
+        forked.offer(lock)
     sockets = system.socket_folder()
     atexit.register(shutil.rmtree, sockets, ignore_errors=True)
     threading.Thread(target=die_with_runner, args=[sockets], daemon=True).start()
     try:
         run(task, folder, log, sockets)
-    except OSError:  # run.json could not be written; the runner finds and says so
+    except OSError:
+        # run.json could not be written, as the runner will find and say.
         sys.exit(1)
 
 
@@ -172,8 +177,10 @@ def run(task: dict[str, Any], folder: Path, log: Path, sockets: Path) -> None:
     if (folder / "notebook.ipynb").exists():
         try:
             report.write(folder, **status)
-        except OSError as failure:  # a full disk
-            if status["status"] == "finished":  # else the first error is the one to tell
+        except OSError as failure:
+            # A full disk.
+            if status["status"] == "finished":
+                # Else the first error is the one to tell.
                 status = {"status": "failed", "error": f"{failure.filename}: {failure.strerror}"}
     if status["status"] == "finished" or not log.stat().st_size:
         log.unlink()
@@ -181,7 +188,8 @@ def run(task: dict[str, Any], folder: Path, log: Path, sockets: Path) -> None:
         log.write_text(
             redacted(log.read_text(encoding="utf-8", errors="replace")), encoding="utf-8"
         )
-    record(folder, **status)  # last: a finished run has its report
+    # Last: a finished run has its report.
+    record(folder, **status)
 
 
 if __name__ == "__main__":

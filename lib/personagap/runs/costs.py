@@ -28,7 +28,8 @@ def cost(request: Request) -> dict[str, float]:
     one.
     """
     before, folder = prompts.folder(), request.parameters.get("prompts")
-    prompts.use(request.cwd / folder if folder else None)  # as the notebook will
+    # As the notebook will.
+    prompts.use(request.cwd / folder if folder else None)
     own = request.notebook.resolve().parent.name
     try:
         # The notebook's own paper first: another may have parameters of the same names.

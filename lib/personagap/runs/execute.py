@@ -84,14 +84,16 @@ class Job:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     each.kill()
             self.process.wait()
-        with contextlib.suppress(OSError):  # a full disk keeps no other run from being stopped
+        with contextlib.suppress(OSError):
+            # A full disk keeps no other run from being stopped.
             record(
                 self.request.folder,
                 status="interrupted",
                 error="stopped before its end",
                 ended=now(),
             )
-        os.close(self.lock)  # last: from here the run may start anew
+        # Last: from here the run may start anew.
+        os.close(self.lock)
 
     def result(self) -> dict[str, Any]:
         """Wait for the end; the contents of ``run.json``, with ``skipped`` false.
@@ -186,8 +188,10 @@ def start(request: Request, threads: int | None = None, warm: Warm | None = None
         stdout=subprocess.DEVNULL,
         cwd=request.cwd,
         env=environment(threads),
-        pass_fds=[descriptor],  # the lock is held until both processes are gone
-        start_new_session=True,  # Ctrl-C in the terminal reaches the runner alone
+        # The lock is held until both processes are gone.
+        pass_fds=[descriptor],
+        # Ctrl-C in the terminal reaches the runner alone.
+        start_new_session=True,
     )
     task = {
         "notebook": str(request.notebook.resolve()),
@@ -197,7 +201,8 @@ def start(request: Request, threads: int | None = None, warm: Warm | None = None
         "kernel": kernel,
     }
     assert process.stdin is not None
-    with contextlib.suppress(BrokenPipeError):  # it has ended, as the runner will find
+    with contextlib.suppress(BrokenPipeError):
+        # The process has ended already, as the runner will find.
         process.stdin.write(json.dumps(task, default=str).encode() + b"\n")
         process.stdin.flush()
     return Job(request, process, descriptor)
@@ -227,7 +232,8 @@ def run(request: Request, *, force: bool = False, threads: int | None = None) ->
     job = start(request, threads)
     try:
         return job.result()
-    except BaseException:  # Ctrl-C, SIGTERM: leave no process behind
+    except BaseException:
+        # Ctrl-C, SIGTERM: leave no process behind.
         job.stop()
         raise
 

@@ -22,7 +22,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     try:
         yield temporary
         os.replace(temporary, path)
-    except OSError as error:  # it may name no file, or the temporary one
+    except OSError as error:
+        # The error may name no file, or the temporary one, which tells a user nothing.
         place = str(path) if str(error.filename) in ("None", str(temporary)) else error.filename
         raise OSError(
             error.errno or errno.EIO, error.strerror or first_line(error), place

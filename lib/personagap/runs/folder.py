@@ -114,7 +114,8 @@ def runs(figures: Path) -> list[dict[str, Any]]:
         facts = {}
         with warned_if_damaged(path):
             facts = {**read_facts(path.parent), "folder": path.parent}
-        if "status" not in facts:  # left by a notebook that somebody ran by hand, cell by cell
+        if "status" not in facts:
+            # Left by a notebook that somebody ran by hand, cell by cell.
             continue
         if facts["status"] == "running" and not is_locked(path.with_name(".lock")):
             facts["status"] = "interrupted"
@@ -165,7 +166,8 @@ class Run:
         The index and ``attrs`` are not written; a table that is None is left out. Once programs
         were run unconfined, a column ``sandbox`` says so.
         """
-        from personagap.readable import latex  # and pandas, which the runner does without
+        # Here, as it loads pandas, which the runner does without.
+        from personagap.readable import latex
 
         for name, table in tables.items():
             if table is None:
@@ -241,7 +243,8 @@ class Run:
                         encoding="utf-8",
                     )
         self.record(figures={name: alt})
-        plt.close(fig)  # or IPython would show it again at the end of the cell
+        # Else IPython would show it again at the end of the cell.
+        plt.close(fig)
         display(
             Image(place.with_name(f"{name}.png"), retina=True, alt=alt, metadata={"figure": name})
         )

@@ -67,7 +67,8 @@ class Fork:
 
 def _wait_and_become_kernel(hears: socket.socket) -> None:
     """Become the kernel that `Fork.start` tells of; this never returns."""
-    os.setsid()  # an interrupt is for the kernel and what it started
+    # An interrupt is for the kernel and what it started.
+    os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     told = hears.makefile("rb").read()
     hears.close()

@@ -51,7 +51,8 @@ def _listing(place: Path, written: set[Path]) -> str:
             continue
         folders[:] = [name for name in sorted(folders) if not name.startswith((".", "__"))]
         for path in (Path(folder, name) for name in sorted(files) if not name.startswith(".")):
-            with contextlib.suppress(OSError):  # a link to nowhere
+            with contextlib.suppress(OSError):
+                # A link to nowhere is no file of the input.
                 found.append((str(path.relative_to(place)), _mark(path)))
     # Paths count as well as contents: a file that was renamed is another input.
     return _digest(repr(found).encode())

@@ -39,7 +39,8 @@ def lock(folder: Path) -> int:
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()} on {socket.gethostname()}".encode(), 0)
-    except OSError as error:  # a full disk: say which
+    except OSError as error:
+        # A full disk: say which.
         os.close(descriptor)
         raise OSError(error.errno, error.strerror, str(folder / ".lock")) from None
     return descriptor
@@ -56,7 +57,8 @@ def _take(descriptor: int) -> bool:
 def _alive(owner: str) -> bool:
     pid, _, host = owner.partition(" on ")
     if host != socket.gethostname():
-        return host != ""  # not signed yet, or out of our sight
+        # It is not signed yet, or its process is on a machine out of our sight.
+        return host != ""
     try:
         return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:

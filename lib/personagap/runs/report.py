@@ -125,7 +125,8 @@ def mathml(formula: str, display: str) -> str:
     """
     try:
         return convert(formula, display=display)
-    except Exception:  # the converter raises whatever its parser trips over
+    except Exception:
+        # The converter raises whatever its parser trips over.
         return f"<code>{bleach.clean(formula, tags=set())}</code>"
 
 
@@ -180,7 +181,8 @@ def write(folder: Path, **facts: Any) -> None:
         for cell in notebook.cells
         if cell.cell_type == "markdown" and TITLE.search(cell.source)
     ]
-    if titled:  # the head of the page shows it
+    if titled:
+        # The head of the page shows it.
         titled[0].source = TITLE.sub("", titled[0].source, count=1)
     headline = facts.get("headline")
     light, dark = (

@@ -45,7 +45,8 @@ def parse_value(text: str) -> Any:
         try:
             if math.isfinite(value := number(text)):
                 return value
-        except (ValueError, OverflowError):  # no number, or one beyond all floats
+        except (ValueError, OverflowError):
+            # It is no number, or one beyond all floats.
             continue
     if text[:1] not in ("[", "{", '"', "'"):
         return text
@@ -116,7 +117,8 @@ class Request:
                     f"{', '.join(self.defaults) or 'none'}"
                 )
         for name, value in self.parameters.items():
-            if redacted(text := str(value)) != text:  # it would stand in files that are shared
+            if redacted(text := str(value)) != text:
+                # A secret in it would stand in files that are shared.
                 remedy = (
                     "leave out keys, passwords and queries; a server gets the key in OPENAI_API_KEY"
                 )

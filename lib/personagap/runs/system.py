@@ -23,7 +23,8 @@ def socket_folder() -> Path:
     """
     place = Path(tempfile.gettempdir())
     for old in place.glob(f"{SOCKETS}*"):
-        with contextlib.suppress(OSError):  # in use, or of another user
+        with contextlib.suppress(OSError):
+            # It is in use, or another user's.
             descriptor = os.open(old, os.O_RDONLY)
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -44,7 +45,8 @@ def memory_kills() -> dict[str, int]:
         found["machine"] = _count(Path("/proc/vmstat"))
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             _, kind, path = line.split(":", 2)
-            if kind in ("", "memory"):  # of the second version, of the first
+            if kind in ("", "memory"):
+                # "" is the one tree of cgroup v2, "memory" that of v1.
                 root, name = CGROUPS / kind, "memory.oom_control" if kind else "memory.events"
                 # Inside a container the path may be the host's, and the
                 # container's own group the root.
@@ -63,7 +65,8 @@ def out_of_memory(processes: Sequence[int], before: dict[str, int]) -> str:
     if after["group"] > before["group"]:
         return "the control group"
     if after["machine"] > before["machine"]:
-        with contextlib.suppress(OSError):  # no dmesg; and it may tell nothing to an ordinary user
+        with contextlib.suppress(OSError):
+            # No dmesg; and it may tell nothing to an ordinary user.
             log = subprocess.run(["dmesg"], capture_output=True, text=True).stdout
             if {*map(int, re.findall(r"Killed process (\d+)", log))} & {*processes}:
                 return "the system's log"

@@ -59,7 +59,8 @@ class Copy:
         if self.returncode is None:
             if not select.select([self._status], [], [], timeout)[0]:
                 raise subprocess.TimeoutExpired("a run", timeout or 0)
-            with self._status:  # killed too who would tell
+            with self._status:
+                # Nothing comes if the process that would tell was killed too.
                 self.returncode = int(self._status.read() or -signal.SIGKILL)
         return self.returncode
 
@@ -85,7 +86,8 @@ class Warm:
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env=environment,
-                start_new_session=True,  # Ctrl-C in the terminal reaches the runner alone
+                # Ctrl-C in the terminal reaches the runner alone.
+                start_new_session=True,
             )
 
     def copy(self, lock: int) -> Copy | None:
@@ -121,7 +123,8 @@ def serve(notebooks: list[str], modules: list[str]) -> None:
     from personagap.runs import child
 
     runs: dict[int, tuple[int, int]] = {}
-    gc.freeze()  # or the first collection in a copy would copy all pages
+    # Else the first collection in a copy would copy all pages.
+    gc.freeze()
     while threading.active_count() == 1:
         ready = select.select([asked.fileno(), *runs], [], [])[0]
         for ended in runs.keys() & {*ready}:
@@ -131,7 +134,8 @@ def serve(notebooks: list[str], modules: list[str]) -> None:
             continue
         _, descriptors, *_ = socket.recv_fds(asked, 1, 3)
         if not descriptors:
-            return  # the runner is gone, as its runs see for themselves
+            # The runner is gone, as its runs see for themselves.
+            return
         stdin, lock, tells = descriptors
         pid = os.fork()
         if not pid:
@@ -175,7 +179,8 @@ def imports(notebook: str) -> list[str]:
     """
     found: tuple[list[str], list[str]] = [], []
     for cell in json.loads(notebook)["cells"]:
-        with contextlib.suppress(SyntaxError):  # not Python alone
+        with contextlib.suppress(SyntaxError):
+            # A cell may hold more than Python, such as a magic.
             for node in ast.walk(
                 ast.parse("".join(cell["source"]) if cell["cell_type"] == "code" else "")
             ):

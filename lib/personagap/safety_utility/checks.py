@@ -119,7 +119,8 @@ def intersections(
     """
     table = effects.additivity(scores, {name: name.split("+") for name in names})
     planted = [] if exact is None else [name for name in names if name in exact["persona"].array]
-    if exact is None or not planted:  # the demo has not planted every intersection
+    if exact is None or not planted:
+        # The demo has not planted every intersection.
         return table
     mean = 100 * exact.groupby(["task", "persona"])["true"].mean().unstack("persona")
     true = {}

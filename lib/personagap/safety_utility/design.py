@@ -42,7 +42,8 @@ def people(
     ([7, 4, 1], 9)
     """
     if identities and list(intersections) == INTERSECTIONS:
-        intersections = []  # the default is of the project's identities, which this file lacks
+        # The default is of the project's identities, which this file lacks.
+        intersections = []
     who = personas.select(names, controls=controls, identities=identities)
     crossed = personas.select([*intersections], controls=False, identities=identities)["persona"]
     parts = crossed.str.split("+").explode()

@@ -121,7 +121,9 @@ def _load(name: str, source: str):
     from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
 
     from personagap.models import loading
-    from personagap.personalllm.users import heads  # loads the classes, which takes seconds
+
+    # Loads the classes, which takes seconds.
+    from personagap.personalllm.users import heads
 
     with explained(f"reward model {name}: cannot load {source}", "check name and network"):
         config = AutoConfig.from_pretrained(source)
