@@ -24,11 +24,9 @@ from personagap.errors import UserError, explained
 from personagap.paths import CACHE, DEMO
 
 #: Data sets of the Hub; in a folder, a subfolder of that name holds the same Parquet files.
-TABLE, EVALUATION, INTERACTIONS = (
-    "PersonalLLM",
-    "PersonalLLM_Eval",
-    "PersonalLLM_InteractionDatabase",
-)
+TABLE = "PersonalLLM"
+EVALUATION = "PersonalLLM_Eval"
+INTERACTIONS = "PersonalLLM_InteractionDatabase"
 OWNER = "namkoong-lab"
 #: The card and the paper disagree (P14).
 LICENCE = (

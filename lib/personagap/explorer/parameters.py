@@ -72,10 +72,8 @@ class Form(widgets.VBox):
         told = papermill.inspect_notebook(str(self.notebook.value))
         self.fields, rows = {}, []
         for name, default in request.defaults.items():
-            kind, text = (
-                describe(request.kinds[name]),
-                "" if default is None else format_value(default),
-            )
+            kind = describe(request.kinds[name])
+            text = "" if default is None else format_value(default)
             about = {"description": name, "placeholder": text or "None", "tooltip": kind}
             field = widgets.Text(text, **about, style=STYLE, continuous_update=False)
             field.layout.width = WIDTH

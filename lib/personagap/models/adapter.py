@@ -79,10 +79,8 @@ def train(
         trainer.remove_callback(PrinterCallback)
         trainer.train()
         trainer.model.save_pretrained(scratch)
-        merged, whole = (
-            Path(scratch, "merged"),
-            PeftModel.from_pretrained(_loaded_again(lm), scratch),
-        )
+        merged = Path(scratch, "merged")
+        whole = PeftModel.from_pretrained(_loaded_again(lm), scratch)
         whole.merge_and_unload().save_pretrained(merged)
         lm.tokenizer.save_pretrained(merged)
         if not folder.exists():

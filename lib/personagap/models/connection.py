@@ -197,10 +197,8 @@ class Connection:
             # wait and answers others, so it is busy.
             if not self.endpoints.may_pass(error) or (self._failing is None and _timed_out(error)):
                 break
-            left, pause = (
-                start + self.patience - time.monotonic(),
-                max(pause_after(attempt), error.wait or 0),
-            )
+            left = start + self.patience - time.monotonic()
+            pause = max(pause_after(attempt), error.wait or 0)
             if left <= (error.wait or 0):
                 self._give_up(error, f"has not answered for {time.monotonic() - start:,.0f} s")
             if not attempt:
@@ -216,9 +214,8 @@ class Connection:
     def _give_up(self, error: Failure, what: str) -> None:
         raise Unanswered(
             f"server {self.url}: {what} ({error}), and patience is {self.patience:,.0f} s (for "
-            "more, end the model's "
-            "name in #patience=SECONDS): run the same again when it answers; the other answers "
-            "are kept"
+            "more, end the model's name in #patience=SECONDS): run the same again when it "
+            "answers; the other answers are kept"
         )
 
     def _hold(self) -> None:

@@ -199,10 +199,8 @@ class Batch:
         """The last token of each row and the column it goes to, (rows, 1) both."""
         if len(self.of_row) < len(self.going):
             self._part()
-        last, row = (
-            self.count[self.of_row] - 1,
-            torch.arange(len(self.of_row), device=self.row.device),
-        )
+        last = self.count[self.of_row] - 1
+        row = torch.arange(len(self.of_row), device=self.row.device)
         column, self.width = self.prompt[self.of_row] + last, self.width + 1
         for layer in self.layers:
             layer.row, layer.column, layer.width = row, column, self.width

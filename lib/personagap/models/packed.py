@@ -19,11 +19,9 @@ from personagap.models.prepacked import prepack
 #: Tokens per forward pass of prompts: attention inside a pack grows with its square, so a small
 #: model on a CPU wants small packs and a large one on a GPU large ones. Answers decoded together,
 #: and the columns of their caches in all.
-PACK, ROWS, COLUMNS = (
-    {"cpu": 384, "cuda": 4096},
-    {"cpu": 128, "cuda": 256},
-    {"cpu": 2**15, "cuda": 2**19},
-)
+PACK = {"cpu": 384, "cuda": 4096}
+ROWS = {"cpu": 128, "cuda": 256}
+COLUMNS = {"cpu": 2**15, "cuda": 2**19}
 #: A model that keeps little of a token decodes up to so many times as many answers together, their
 #: caches in so many bytes: calling its layers costs more than what they compute.
 MORE, SMALL = 4, 2**28
@@ -45,8 +43,7 @@ class Packed:
         if not column:
             raise UserError(
                 f"model {name}: {type(model).__name__} does not take prepared attention masks; "
-                "serve it "
-                "(vLLM, transformers serve) and use openai:MODEL@http://host:port/v1"
+                "serve it (vLLM, transformers serve) and use openai:MODEL@http://host:port/v1"
             )
         times = min(max(SMALL // (column * self.columns), 1), MORE)
         self.rows, self.columns = self.rows * times, self.columns * times
@@ -152,8 +149,7 @@ class Packed:
                 if self.rows == 1:
                     raise UserError(
                         f"model {self.id}: one request at a time does not fit the memory of "
-                        f"{self.device}; "
-                        "use a smaller model or dtype, shorter prompts, or a server"
+                        f"{self.device}; use a smaller model or dtype, shorter prompts, or a server"
                     ) from error
             # Outside the handler, which keeps the failed batch alive.
             self.rows, self.pack, self.columns = (

@@ -30,10 +30,9 @@ DATE_STRING = f"{DATE:%d %b %Y}"
 #: function they call is written in their own language. It puts parts of the date for the directives
 #: of its format.
 PINNED = (
-    "{%- macro strftime_now(format) -%}{%- set text = namespace(made=format) -%}"
-    "{%- for directive, value in date_parts.items() -%}"
-    "{%- set text.made = text.made.replace(directive, value) -%}"
-    "{%- endfor -%}{{- text.made -}}{%- endmacro %}"
+    "{%- macro strftime_now(format) -%}{%- set text = namespace(made=format) -%}{%- for "
+    "directive, value in date_parts.items() -%}{%- set text.made = text.made.replace(directive, "
+    "value) -%}{%- endfor -%}{{- text.made -}}{%- endmacro %}"
 )
 #: Directives of ``strftime``; of those with a dash, C libraries leave the leading zero out.
 DATE_PARTS = {

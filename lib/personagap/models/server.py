@@ -167,11 +167,9 @@ class ServerModel:
             weights, unknown = replies.weigh(listed, endings)
             if unknown is not None:
                 raise UserError(
-                    f"server {self.revision}: {unknown!r} is not among the {len(listed)} "
-                    "likeliest next tokens, and "
-                    f"may be more than {replies.UNKNOWN:.0%} of what falls on the choices, so "
-                    "its log-probability is "
-                    f"unknown; {INSTEAD}"
+                    f"server {self.revision}: {unknown!r} is not among the {len(listed)} likeliest "
+                    f"next tokens, and may be more than {replies.UNKNOWN:.0%} of what falls on the "
+                    f"choices, so its log-probability is unknown; {INSTEAD}"
                 )
             return weights
 

@@ -39,10 +39,8 @@ def machine_limits(device: torch.device, dtype: torch.dtype) -> Limits:
         # A linear layer as a model has it, its weights packed where that helps.
         layer = nn.Linear(size, size, bias=False, dtype=dtype, device=device)
         prepack(layer)
-        x, memory = (
-            torch.ones(size, size, dtype=dtype, device=device),
-            torch.ones(2**27, device=device),
-        )
+        x = torch.ones(size, size, dtype=dtype, device=device)
+        memory = torch.ones(2**27, device=device)
         # `item` waits for a GPU.
         product = min(timeit.repeat(lambda: layer(x)[0, 0].item(), number=1))
         reading = min(timeit.repeat(lambda: memory.sum().item(), number=1))

@@ -103,10 +103,8 @@ def coefficients(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
         names = rows["feature"].drop_duplicates()
         places = np.arange(len(names))[::-1]
         for number, (losing, part) in enumerate(rows.groupby("losing", sort=False)):
-            y, colour = (
-                places + 0.14 * (1 - 2 * number),
-                (PALETTE["data"], PALETTE["control"])[number],
-            )
+            y = places + 0.14 * (1 - 2 * number)
+            colour = (PALETTE["data"], PALETTE["control"])[number]
             ax.hlines(y, part["q1"], part["q3"], color=colour, lw=6, alpha=0.2)
             label = f"{labels[losing]}: {right[kind, losing]:.0%} right"
             dots(ax, part, y, fmt=_MARKERS[number], ms=6, capsize=2, color=colour, label=label)

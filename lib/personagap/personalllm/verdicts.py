@@ -68,9 +68,8 @@ def _headline(cut: pd.DataFrame, more_models: pd.DataFrame) -> str:
     return (
         f"At {row['alpha']}, no response has a majority of {row['n_users']:,} users on "
         f"{interval(row, form='.1%')} of {row['n']:,.0f} prompts. Going from the fewest to the "
-        "most reward "
-        f"models changes that by {interval(change, form='+.1f')} points: personas of one are "
-        "no fair comparison (P18)."
+        f"most reward models changes that by {interval(change, form='+.1f')} points: personas of "
+        "one are no fair comparison (P18)."
     )
 
 
@@ -91,11 +90,9 @@ def _change(diversity: pd.DataFrame, rises: str, falls: str) -> str:
 def _personas(personas: pd.DataFrame) -> str:
     share = _undecided(personas)["estimate"].item()
     return (
-        f"Not answered by the published comparison: its personas, with {share:.1%} of the "
-        "prompts without a majority, "
-        "are prompted into one reward model, where simulated users of one reward model never "
-        "disagree. Method and "
-        "number of reward models change together (P18)."
+        f"Not answered by the published comparison: its personas, with {share:.1%} of the prompts "
+        "without a majority, are prompted into one reward model, where simulated users of one "
+        "reward model never disagree. Method and number of reward models change together (P18)."
     )
 
 
@@ -131,9 +128,8 @@ def _opinions(opinions: pd.DataFrame) -> str:
     rise = paper["simulated users"] - named["estimate"][0]
     adds = "adds" if named["ci_low"][0] > named["ci_high"][1] else "is not shown to add"
     return (
-        f"{listed(named, 'model')}. Mixing reward models into users {adds} to giving "
-        f"each one vote; dividing distances by the number of options less one adds {rise:+.3f} "
-        "(P5)."
+        f"{listed(named, 'model')}. Mixing reward models into users {adds} to giving each one "
+        f"vote; dividing distances by the number of options less one adds {rise:+.3f} (P5)."
     )
 
 
@@ -190,9 +186,8 @@ def across_users(paired: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str,
     ]
     best = largest.loc[largest["estimate"].idxmax()]
     looks = (
-        f"The embedding by {best['embedding']} finds {interval(best)} of the users nearest by "
-        "true weights among "
-        f"{best['users']:,}, where chance finds {best['chance']:.3f}."
+        f"The embedding by {best['embedding']} finds {interval(best)} of the users nearest by true "
+        f"weights among {best['users']:,}, where chance finds {best['chance']:.3f}."
     )
     rows = _rewards(paired)
     _, *others = _answers(rows)
@@ -210,19 +205,16 @@ def forking_paths(effect: pd.DataFrame, rates: pd.DataFrame) -> list[tuple[str, 
     """
     free, tied, pair = effect.iloc[0], effect.iloc[-1], rates.iloc[0]
     plotted = (
-        f"{'Yes' if pair['p_value'] < ALPHA else 'Not distinguishable'}: "
-        f"{pair['value_a']:.1f}% and "
-        f"{pair['value_b']:.1f}% win rate, difference {interval(pair, form='+.1f')} points, "
-        f"z = {pair['statistic']:.2f}, {tested(pair)}."
+        f"{'Yes' if pair['p_value'] < ALPHA else 'Not distinguishable'}: {pair['value_a']:.1f}% "
+        f"and {pair['value_b']:.1f}% win rate, difference {interval(pair, form='+.1f')} points, z "
+        f"= {pair['statistic']:.2f}, {tested(pair)}."
     )
     best = (
-        f"It won {free['best']:.1f}% where the mean is {free['mean']:.1f}%. Were all equally "
-        "good, the best would show "
-        f"{free['best_by_chance']:.1f}% by selection alone if their errors are independent "
-        f"({tested(free)}), and {tied['best_by_chance']:.1f}% if these correlate at "
+        f"It won {free['best']:.1f}% where the mean is {free['mean']:.1f}%. Were all equally good, "
+        f"the best would show {free['best_by_chance']:.1f}% by selection alone if their errors are "
+        f"independent ({tested(free)}), and {tied['best_by_chance']:.1f}% if these correlate at "
         f"{tied['correlation']:g} ({tested(tied)}); on new users expect "
-        f"{free['shrunken_best']:.1f}% to "
-        f"{tied['shrunken_best']:.1f}%."
+        f"{free['shrunken_best']:.1f}% to {tied['shrunken_best']:.1f}%."
     )
     question = f"Is the best of {free['n']:.0f} configurations better than the others?"
     return [("Is the plotted configuration better than Self-ICL?", plotted), (question, best)]

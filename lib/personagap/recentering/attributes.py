@@ -138,10 +138,8 @@ def cost(lms: Sequence[Model], pairs: pd.DataFrame, *, seed: int = 0) -> pd.Data
 def pages_of(pairs: pd.DataFrame, mode: str, seed: int = 0) -> tuple[list[pd.DataFrame], list[str]]:
     """The pairs of each request of `judge`, and its prompt."""
     one_of(MODES, "mode", mode)
-    rng, by = (
-        np.random.default_rng(seed),
-        pairs["prompt"] if mode == "list" else np.arange(len(pairs)),
-    )
+    rng = np.random.default_rng(seed)
+    by = pairs["prompt"] if mode == "list" else np.arange(len(pairs))
     pages = [page.iloc[rng.permutation(len(page))] for _, page in pairs.groupby(by, sort=False)]
     return pages, [question(page["prompt_text"].iloc[0], page["attribute"], mode) for page in pages]
 

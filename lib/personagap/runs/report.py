@@ -105,10 +105,8 @@ class ReportExporter(HTMLExporter):
     @pass_context
     def markdown2html(self, context, source):
         """A cell's text is the notebook author's, so its HTML stands."""
-        path, attachments = (
-            context["resources"]["metadata"]["path"],
-            context["cell"].get("attachments", {}),
-        )
+        path = context["resources"]["metadata"]["path"]
+        attachments = context["cell"].get("attachments", {})
         renderer = _Renderer(
             escape=False,
             embed_images=True,

@@ -78,10 +78,8 @@ def by_answers(
     items = items[items["task"].isin(tasks.WITH_CHOICES)]
     if items.empty:
         return None
-    templates, given = (
-        list(responses["template"].unique()),
-        responses[responses["task"].isin(items["task"])],
-    )
+    templates = list(responses["template"].unique())
+    given = responses[responses["task"].isin(items["task"])]
     weighed = (given["finish_reason"] == tasks.LIKELIHOOD).all()
     made = {} if weighed else {"generate": given}
     made["likelihood"] = ask.ask(

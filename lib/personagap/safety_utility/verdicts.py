@@ -182,8 +182,7 @@ def _joint_changes(change: pd.DataFrame) -> pd.DataFrame:
 def _stage(row) -> str:
     numbers = (
         f"joint PB {row.pb:.2f} points where no effect would give {row.noise_floor:.2f} "
-        f"({tested(row)}); "
-        f"{corrected_pb(row)}"
+        f"({tested(row)}); {corrected_pb(row)}"
     )
     return f"{'Yes' if row.p_value < ALPHA else 'Not distinguishable from noise'}: {numbers}."
 

@@ -68,10 +68,8 @@ def plan_study(
     win rates are against.
     """
     responses = table["text"].to_numpy().reshape(-1, table["response"].nunique())
-    first, names = (
-        table.iloc[:: responses.shape[1]],
-        table["response_model"].iloc[: responses.shape[1]],
-    )
+    first = table.iloc[:: responses.shape[1]]
+    names = table["response_model"].iloc[: responses.shape[1]]
     matches = np.flatnonzero(names.str.endswith(str(reference)))
     if len(matches) != 1:
         raise UserError(

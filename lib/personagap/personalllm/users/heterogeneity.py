@@ -15,10 +15,8 @@ from personagap.personalllm.users.population import dirichlet, vote_shares, winn
 IN_PAPER = {"1": "dropped", "2–3": "≤2", "4": "3", "5": "4", "6": "5", "7–8": "≥6"}
 _BIN = np.array(["", "1", "2–3", "2–3", "4", "5", "6", "7–8", "7–8"])
 #: Words of the entropy analysis: anywhere in the prompt, or first in it.
-SUBJECTIVE, OBJECTIVE = (
-    ("imagine", "opinion", "poem", "taste"),
-    ("who", "what", "where", "when", "why"),
-)
+SUBJECTIVE = ("imagine", "opinion", "poem", "taste")
+OBJECTIVE = ("who", "what", "where", "when", "why")
 
 
 def heterogeneity(

@@ -134,9 +134,8 @@ def _load(name: str, source: str):
         )
         if not (plain or (kind in heads.CLASSES and raw)):
             raise UserError(
-                f"reward model {name}: {source} is {kind}, not a model of one raw score per "
-                "text: score with its own "
-                "code and add the column"
+                f"reward model {name}: {source} is {kind}, not a model of one raw score per text: "
+                "score with its own code and add the column"
             )
         tokenizer = AutoTokenizer.from_pretrained(TOKENIZERS.get(name, source))
         # Its types leave out the pair that it returns with the loading information.
