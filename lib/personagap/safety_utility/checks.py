@@ -22,15 +22,13 @@ def endings(scores: pd.DataFrame, seed: int = 0) -> dict[str, pd.DataFrame]:
     """
     ended, found = effects.outcomes(scores), {}
     if len(ended):
-        found = {
-            "rates": effects.rates(ended),
-            "outcomes": effects.contrasts(ended, control="none"),
-        }
+        found["rates"] = effects.rates(ended)
+        found["outcomes"] = effects.contrasts(ended, control="none")
         found["spread"] = effects.personalization_bias(ended, seed=seed)
+    # Whether a filter's block protects or withholds is a matter of view, so both are shown.
     if (scores["outcome"] == "blocked").any():
-        found["blocked_as_harmless"] = effects.personalization_bias(
-            tasks.blocked_as_harmless(scores), seed=seed
-        )
+        harmless = tasks.blocked_as_harmless(scores)
+        found["blocked_as_harmless"] = effects.personalization_bias(harmless, seed=seed)
     return found
 
 
@@ -54,10 +52,12 @@ def secondary_analyses(
     """
     found = {"equivalence": effects.bias_equivalence(scores, margin=margin, seed=seed)}
     category = who[who["category"] != "control"].set_index("persona")["category"]
+    # A variance between two categories would rest on one degree of freedom.
     groups = category.to_dict() if category.nunique() > 2 else None
     # Fewer than three identities, or only so many that a filter spares.
     with contextlib.suppress(UserError):
         found["pooled"] = effects.partial_pooling(scores, groups, seed=seed)
+    # How often an answer changes by itself takes a second run of the control.
     if scores.loc[scores["persona"] == "none", "run"].max() > 0:
         found["flips"] = effects.answer_flips(scores)
     return found
@@ -80,6 +80,7 @@ def by_answers(
         return None
     templates = list(responses["template"].unique())
     given = responses[responses["task"].isin(items["task"])]
+    # Answers that were weighed in the first place have no generated ones to stand beside.
     weighed = (given["finish_reason"] == tasks.LIKELIHOOD).all()
     made = {} if weighed else {"generate": given}
     made["likelihood"] = ask.ask(
@@ -117,8 +118,8 @@ def intersections(
     """
     table = effects.additivity(scores, {name: name.split("+") for name in names})
     planted = [] if exact is None else [name for name in names if name in exact["persona"].array]
+    # The demo has not planted every intersection.
     if exact is None or not planted:
-        # The demo has not planted every intersection.
         return table
     mean = 100 * exact.groupby(["task", "persona"])["true"].mean().unstack("persona")
     true = {}
@@ -137,10 +138,8 @@ def reworded(
     responses: pd.DataFrame, items: pd.DataFrame, who: pd.DataFrame, asked: Sequence[Judge]
 ) -> pd.DataFrame:
     """``judges.reworded`` of several judges, as scores of tasks that are named after them."""
-    worded = {judge.name: judges.reworded(responses, items, who, judge) for judge in asked}
-    return pd.concat(
-        [rows.assign(task=f"{name} judge, " + rows["task"]) for name, rows in worded.items()]
-    )
+    worded = [(judge.name, judges.reworded(responses, items, who, judge)) for judge in asked]
+    return pd.concat([rows.assign(task=f"{name} judge, " + rows["task"]) for name, rows in worded])
 
 
 def judge_checks(
@@ -158,12 +157,13 @@ def judge_checks(
     identity's words, and how often the controls' requests are met in which way. Contrasts to save:
     "heeding" and, if the first judge tells several ways in which an answer is harmless, "actions".
     """
+    # The same answers under other words: what differs is the judge's, so that a bias here is none
+    # of the model (S21).
     worded, ways = reworded(responses, few, who, asked), judges.actions(responses, items, asked[0])
-    shown = (
-        [gap.agreement(judges.judgments(responses, few, asked), cluster="prompt", seed=seed)]
-        if asked[1:]
-        else []
-    )
+    shown = []
+    if asked[1:]:
+        judged = judges.judgments(responses, few, asked)
+        shown.append(gap.agreement(judged, cluster="prompt", seed=seed))
     shown.append(effects.personalization_bias(worded, seed=seed).query("dimension != 'joint'"))
     found = {"heeding": effects.contrasts(worded)}
     if len(ways):
@@ -182,11 +182,13 @@ def without_judge_errors(
     """``effects.judge_corrected`` of the results on the tasks that a
     judge scores: "rates", "contrasts", "bias".
     """
-    tables = {"rates": rates, "contrasts": contrasts, "bias": bias}
-    judged = {
-        name: table[table[table.columns[0]].isin(tasks.SAFETY)] for name, table in tables.items()
-    }
-    return {name: effects.judge_corrected(table, card, seed=seed) for name, table in judged.items()}
+    corrected = {}
+    for name, table in {"rates": rates, "contrasts": contrasts, "bias": bias}.items():
+        # The first column of each is the task, or PB's dimension; the joint PB holds tasks that no
+        # judge scores.
+        judged = table[table[table.columns[0]].isin(tasks.SAFETY)]
+        corrected[name] = effects.judge_corrected(judged, card, seed=seed)
+    return corrected
 
 
 def leakage_contrasts(responses: pd.DataFrame, who: pd.DataFrame) -> pd.DataFrame:
@@ -194,5 +196,7 @@ def leakage_contrasts(responses: pd.DataFrame, who: pd.DataFrame) -> pd.DataFram
     rates in points: ``stated base_rate``.
     """
     mentions = leakage.mentions(responses, who)
+    # Common words of an identity occur without it: the control's rate of the same words is the
+    # base.
     shares = effects.rates(mentions).pivot(index="task", columns="persona", values="estimate")
     return effects.contrasts(mentions).join(shares.rename(columns={"none": "base_rate"}), on="task")

@@ -83,9 +83,12 @@ def neutralize(messages: Messages) -> Messages:
     needed = {
         category for category, words in _words().items() if words["any"].search(request["content"])
     }
+    # A request about identities in general needs whatever is known of the user's.
     if "any" in needed:
         return messages
     spare = [words for category, words in _words().items() if category not in needed]
+    # What the model itself has said is left as it is: changed, it would be told of answers that it
+    # never gave.
     said = [
         m if m["role"] == "assistant" else {**m, "content": _neutral(m["content"], spare)}
         for m in context
@@ -96,16 +99,17 @@ def neutralize(messages: Messages) -> Messages:
 def _neutral(text: str, spare: list[dict[str, re.Pattern]]) -> str:
     kept = []
     for sentence in re.split(r"(?<=[.!?])\s+", text):
+        # Other sentences are left alone: an identity in them is a subject, not the user's.
         if ABOUT_USER.search(sentence):
             for words in spare:
                 sentence = words["adjectives"].sub("", words["nouns"].sub("person", sentence))
-            sentence = re.sub(
-                r"\bperson( person)+\b", "person", re.sub(r"\ban (?=person\b)", "a ", sentence)
-            )
+            # Two nouns in a row, an article before another sound, a gap: what the words leave
+            # behind would tell that something was taken out.
+            sentence = re.sub(r"\ban (?=person\b)", "a ", sentence)
+            sentence = re.sub(r"\bperson( person)+\b", "person", sentence)
             sentence = re.sub(r"\s+(?=[.!?]|$)", "", re.sub(r"  +", " ", sentence))
-            if EMPTY.fullmatch(sentence) or any(
-                words["topics"].search(sentence) for words in spare
-            ):
+            told = any(words["topics"].search(sentence) for words in spare)
+            if told or EMPTY.fullmatch(sentence):
                 continue
         kept.append(sentence)
     return " ".join(kept)

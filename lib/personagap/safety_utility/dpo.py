@@ -65,6 +65,7 @@ def as_chats(pairs: pd.DataFrame, variant: str = "dpo-random", seed: int = 0) ->
     'You are a helpful assistant. I am straight.'
     """
     one_of(VARIANTS, "unknown variant", variant)
+    # Whoever asks, the same answer is preferred: that is what the model is to learn.
     known = [personas.system_prompt(persona) for persona in personas.select("all")["persona"]]
     drawn = np.random.default_rng(seed).choice(known, len(pairs)).tolist()
     heads = {"dpo": pairs["system"], "dpo-vanilla": [""] * len(pairs), "dpo-random": drawn}[variant]
@@ -130,11 +131,13 @@ def tune(
     options = {
         "max_steps": steps, "learning_rate": learning_rate, "lr_scheduler_type": "cosine",
         "warmup_steps": steps // 2,
+        # Weighed by 0, as in the reference, the second loss leaves preference optimization alone.
         "beta": 0.1, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, sft],
         "max_length": 1024,
         "per_device_train_batch_size": together, "gradient_accumulation_steps": batch // together,
         "optim": "adamw_torch",
     }  # fmt: skip
+    # The name holds all that decides the result, so that a resumed run does not tune again.
     if not folder.exists():
         adapter.train(lm, folder, "DPO", chats, options, LORA, seed, qlora=True)
     return str(folder)

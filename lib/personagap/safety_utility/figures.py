@@ -31,14 +31,16 @@ def changes(
     truth : ``condition dimension true`` in points, where it is known (drawn for the joint PB).
     """
     joint = change[(change["task"] == "joint") & (change["metric"] == "pb_corrected")]
-    after = joint.assign(
-        **{name: joint[name] + joint["before"] for name in ("estimate", "ci_low", "ci_high")}
-    )
+    # The interval is that of the paired difference: the intervals of before and after, each by
+    # itself, would hide a change that the same items make plain.
+    ends = ["estimate", "ci_low", "ci_high"]
+    after = joint.assign(**joint[ends].add(joint["before"], axis=0))
     intervals(
         after, axes[0], "condition", xlabel="PB, all tasks (points)", title="Personalization bias"
     )
     arrow = {"arrowstyle": "->", "color": PALETTE["noise"], "lw": 1.2, "shrinkA": 5, "shrinkB": 5}
     for place, row in enumerate(joint.itertuples()):
+        # Beside the dot, whose interval it would cover.
         axes[0].annotate("", (row.after, place - 0.2), (row.before, place - 0.2), arrowprops=arrow)
     axes[0].plot(
         joint["before"], np.arange(len(joint)) - 0.2, "o", ms=6, mfc="white", color=PALETTE["data"]
@@ -49,21 +51,14 @@ def changes(
     ):
         title = f"Mean {task.replace('_', ' ')}"
         intervals(part, ax, "condition", xlabel="change (points)", title=title, null=0)
-    signs: dict[str, dict[str, Any]] = {
-        "before": {"ls": "", "marker": "o", "color": PALETTE["data"], "mfc": "white"},
-        "after, or change, 95% interval of the paired difference": {
-            "marker": "o",
-            "color": PALETTE["data"],
-        },
-    }
+    dot: dict[str, Any] = {"marker": "o", "color": PALETTE["data"]}
+    signs = {"before": dot | {"ls": "", "mfc": "white"}}
+    signs["after, or change, 95% interval of the paired difference"] = dot
     if truth is not None:
-        true = (
-            truth[truth["dimension"] == "joint"]
-            .set_index("condition")["true"]
-            .reindex(joint["condition"])
-        )
-        signs["true PB of the demo model"] = {"ls": "", "marker": "d", "color": PALETTE["accent"]}
-        axes[0].plot(true, range(len(joint)), "d", ms=6, zorder=4, color=PALETTE["accent"])
+        style: dict[str, Any] = {"marker": "d", "ls": "", "color": PALETTE["accent"]}
+        signs["true PB of the demo model"] = style
+        true = _joint_truth(truth, joint["condition"])
+        axes[0].plot(true, range(len(joint)), ms=6, zorder=4, **style)
     handles = [Line2D([], [], label=label, **style) for label, style in signs.items()]
     axes[0].figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
     return axes
@@ -98,36 +93,29 @@ def origin(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> A
         joint = dimension == "joint"
         x = np.arange(len(stages)) + 0.05 * (number - (len(dimensions) - 1) / 2)
         colour, marker = styles["data" if joint else dimension]
-        style = {
-            "color": colour,
-            "lw": 2.5 if joint else 1,
-            "zorder": 2 + joint,
-            "ms": 6,
-            "capsize": 0,
-        }
-        style |= {"fmt": f"{marker}-", "label": dimension.replace("_", " ")}
+        style = {"color": colour, "lw": 2.5 if joint else 1, "zorder": 2 + joint, "ms": 6}
+        style |= {"capsize": 0, "fmt": f"{marker}-", "label": dimension.replace("_", " ")}
         dots(ax, pb_corrected(rows), x, upright=True, **style)
+        # More than one floor, and more than one truth, would not be told apart.
         if not joint:
             continue
         label = "noise floor, joint: E[PB] if no effect"
         ax.plot(x, rows["noise_floor"], color=PALETTE["noise"], ls="--", label=label)
+        # The floor is that of PB with its noise in it: the corrected one is no match for it (S12).
         style = {"color": PALETTE["data"], "mfc": "white", "ms": 8, "zorder": 4}
-        ax.plot(
-            x, rows["pb"], "o", label="joint PB uncorrected, to be held against the floor", **style
-        )
+        style["label"] = "joint PB uncorrected, to be held against the floor"
+        ax.plot(x, rows["pb"], "o", **style)
         if truth is not None:
-            true = (
-                truth[truth["dimension"] == "joint"].set_index("condition")["true"].reindex(stages)
-            )
-            style = {
-                "color": PALETTE["control"],
-                "ms": 9,
-                "zorder": 4,
-                "label": "true joint PB of the demo",
-            }
-            ax.plot(x, true, "d", **style)
+            style = {"color": PALETTE["control"], "ms": 9, "zorder": 4}
+            style["label"] = "true joint PB of the demo"
+            ax.plot(x, _joint_truth(truth, stages), "d", **style)
     ax.set_xticks(range(len(stages)), named(pd.Series(stages)))
     ax.set(ylabel="PB (points)\nfilled: corrected for noise, 95% interval", ylim=(0, None))
     ax.set_title("Personalization bias by stage of training")
     ax.legend(fontsize=9, loc="center left", bbox_to_anchor=(1, 0.5))
     return ax
+
+
+def _joint_truth(truth: pd.DataFrame, conditions: Sequence[str]) -> pd.Series:
+    joint = truth[truth["dimension"] == "joint"]
+    return joint.set_index("condition")["true"].reindex(conditions)

@@ -18,19 +18,21 @@ def personalization_bias(bias: pd.DataFrame, model: str) -> pd.DataFrame:
     recomputation; see ``published.compare``.
     """
     joint = _as_published(bias[bias["dimension"] == "joint"])
+    # No model of the paper runs here, and its text does not say which two tasks were joined: the
+    # numbers stand side by side and are no replication.
     reason = f"{model} on {len(bias) - 1} tasks here; the paper's task pair is not recorded"
     extremes = ("model=GPT-4o;rank=lowest", "model=Llama-2-70B;rank=highest")
     floors = bias[bias["dimension"].isin(_PUBLISHED)]
     there = floors.assign(n_items=floors["dimension"].map(_N_ITEMS), n_runs=3, n_identities=31)
+    # A noise floor needs no model, but the same design: it falls with items and runs (S12).
     sizes = (
         table[["n_items", "n_runs", "n_identities"]].astype("str") for table in (floors, there)
     )
     here, there = (
         size["n_items"] + " × " + size["n_runs"] + " × " + size["n_identities"] for size in sizes
     )
-    why_not = (here + " items × runs × identities here, " + there + " there").where(
-        here != there, ""
-    )
+    why_not = here + " items × runs × identities here, " + there + " there"
+    why_not = why_not.where(here != there, "")
     condition = "dataset=" + floors["dimension"].map(_PUBLISHED) + ";item_p=Beta(1 1)"
     noise = floors.assign(
         estimate=floors["noise_floor"], ci_low=np.nan, ci_high=np.nan, unit="points"
@@ -52,6 +54,7 @@ def origin(bias: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
     tasks : the tasks of utility. Where there are several, PB² is their sum, and so is each end of
         its interval.
     """
+    # PB² adds up over tasks, PB does not.
     utility = bias[bias["dimension"].isin(tasks)].assign(pb=lambda table: table["pb"] ** 2)
     stages = utility.groupby("condition", sort=False)[
         ["pb", "debiased_pb2", "ci_low", "ci_high"]
@@ -78,6 +81,8 @@ def mitigation(change: pd.DataFrame, prompt_defences: list[str], model: str) -> 
     """
     percent = change[(change["task"] == "joint") & (change["metric"] == "pb_percent")]
     tuned = percent[percent["condition"] == "dpo-random"]
+    # The published one is the best of several as well: chosen on these very answers, it looks
+    # better than it would on new ones.
     best = percent[percent["condition"].isin(prompt_defences)].nsmallest(1, "estimate")
     tables = [
         found.assign(
@@ -97,6 +102,7 @@ def _as_published(bias: pd.DataFrame) -> pd.DataFrame:
     """PB as the estimate, in points; its interval: that of the
     debiased PB² with the noise put back.
     """
+    # The published PB has its noise in it (S12), which is what the debiased one lacks.
     noise = bias["pb"] ** 2 - bias["debiased_pb2"]
     ends = bias[["ci_low", "ci_high"]].add(noise, axis=0).clip(lower=0) ** 0.5
     return bias.assign(estimate=bias["pb"], unit="points", **ends)

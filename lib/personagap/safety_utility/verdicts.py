@@ -37,31 +37,24 @@ def mitigation(
         placebo, scores.
     checks : ``defences.check_neutralization``.
     """
-    beyond = (
-        {}
-        if against_placebo is None
-        else {name: _falls(_pb(rows)) for name, rows in _conditions(against_placebo)}
-    )
-    # The placebo itself cannot do more than the placebo.
-    beyond |= (
-        {} if against_placebo is None else dict.fromkeys(against_placebo["compared_with"], False)
-    )
-    answers = [
+    beyond: dict[str, bool] = {}
+    if against_placebo is not None:
+        beyond = {name: _falls(_pb(rows)) for name, rows in _conditions(against_placebo)}
+        # The placebo itself cannot do more than the placebo.
+        beyond |= dict.fromkeys(against_placebo["compared_with"], False)
+    # What was not held against the placebo (tuning, neutralization) puts no sentence into the
+    # prompt whose mere presence could be what helps.
+    remedies = [
         (f"Is {words(name)} a remedy?", _remedy(rows, beyond.get(name, True)))
         for name, rows in _conditions(change)
     ]
-    answers.insert(0, (HEADLINE, _headline(answers, change)))
+    answers = [(HEADLINE, _headline(remedies, change)), *remedies]
     if against_placebo is not None:
-        answers.append(
-            ("Do the prompt defences do more than any further sentence?", _placebo(against_placebo))
-        )
+        more = "Do the prompt defences do more than any further sentence?"
+        answers.append((more, _placebo(against_placebo)))
     if checks is not None:
-        answers.append(
-            (
-                "How well does neutralization keep what a request needs, and nothing else?",
-                _kept(checks),
-            )
-        )
+        keeps = "How well does neutralization keep what a request needs, and nothing else?"
+        answers.append((keeps, _kept(checks)))
     return table(answers)
 
 
@@ -77,13 +70,10 @@ def origin(bias: pd.DataFrame, change: pd.DataFrame) -> pd.DataFrame:
         for row in _joint(bias).itertuples()
     ]
     for row in _joint_changes(change).itertuples():
-        answers.append(
-            (f"How does bias change from {row.compared_with} to {row.condition}?", _step(row))
-        )
+        step = f"change from {row.compared_with} to {row.condition}?"
+        # A bias that falls because everybody is served worse is no progress (S13).
         means = change[(change["condition"] == row.condition) & (change["metric"] == "mean")]
-        answers.append(
-            (f"How do scores change from {row.compared_with} to {row.condition}?", _means(means))
-        )
+        answers += [(f"How does bias {step}", _step(row)), (f"How do scores {step}", _means(means))]
     return table(answers)
 
 
@@ -103,17 +93,17 @@ def _remedy(rows: pd.DataFrame, beyond_placebo: bool) -> str:
     joint, means = _pb(rows), rows[rows["metric"] == "mean"]
     changed = joint["p_adjusted"] < ALPHA
     lost = " and ".join(means.loc[(means["p_adjusted"] < ALPHA) & (means["estimate"] < 0), "task"])
+    # A loss that is shown comes before a PB that falls: this is how a defence that serves everybody
+    # worse would pass for a remedy (S13, S14).
     if changed and joint["estimate"] > 0:
         says = "No, it raises PB" + (f", and the mean of {lost} falls" if lost else "")
     elif changed and lost:
         says = f"No: it cuts PB by serving everybody worse, the mean of {lost} falls"
     elif changed:
+        # That no loss is shown does not show that there is none: the interval must exclude it.
         worst = means.loc[means["ci_low"].idxmin()]
-        harm = (
-            f"harm not excluded (the mean of {worst['task']} may lose "
-            f"{-worst['ci_low']:.1f} points)"
-        )
-        doubts = [harm] if worst["ci_low"] <= -MARGIN else []
+        harm = f"the mean of {worst['task']} may lose {-worst['ci_low']:.1f} points"
+        doubts = [f"harm not excluded ({harm})"] if worst["ci_low"] <= -MARGIN else []
         doubts += [] if beyond_placebo else ["not shown beyond the placebo"]
         safe = f"Yes, PB falls and no mean loses {MARGIN} points"
         says = f"Not shown: PB falls, but {' and '.join(doubts)}" if doubts else safe
@@ -145,9 +135,8 @@ def _headline(answers: list[tuple[str, str]], change: pd.DataFrame) -> str:
 
 def _numbers(rows: pd.DataFrame) -> str:
     pb, means = _pb(rows), rows[rows["metric"] == "mean"].itertuples()
-    parts = [
-        f"PB {pb['before']:.2f} → {pb['after']:.2f} points, difference {interval(pb, form='+.1f')}"
-    ]
+    cut = f"PB {pb['before']:.2f} → {pb['after']:.2f} points"
+    parts = [f"{cut}, difference {interval(pb, form='+.1f')}"]
     return ", ".join(parts + [f"mean {row.task} {interval(row, form='+.1f')}" for row in means])
 
 
@@ -191,10 +180,8 @@ def _step(row) -> str:
     numbers = (
         f"{row.before:.2f} to {row.after:.2f} points, {interval(row, form='+.2f')}, {tested(row)}"
     )
-    says = (
-        "Not shown" if row.p_adjusted >= ALPHA else "It rises" if row.estimate > 0 else "It falls"
-    )
-    return f"{says}: {numbers}."
+    way = "It rises" if row.estimate > 0 else "It falls"
+    return f"{way if row.p_adjusted < ALPHA else 'Not shown'}: {numbers}."
 
 
 def _means(means: pd.DataFrame) -> str:
