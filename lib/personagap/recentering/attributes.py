@@ -4,7 +4,6 @@ and by retrieval, the baseline it must beat.
 
 import re
 from collections.abc import Sequence
-from itertools import repeat
 
 import bm25s
 import numpy as np
@@ -15,6 +14,7 @@ from personagap import ask, pricing, prompts
 from personagap.embeddings import embed
 from personagap.errors import at_least, one_of
 from personagap.models import Model
+from personagap.models.answers import visible
 
 #: Of an answer, as in arXiv 2606.06614.
 TOKENS = 4096
@@ -22,13 +22,13 @@ MODES = ("single", "list")
 
 
 def _bm25(queries: list[str], documents: list[str]) -> np.ndarray:
+    # Stop words are those of the other baseline, so that the two differ in their weighting alone.
     how = {"stopwords": list(ENGLISH_STOP_WORDS), "return_ids": False, "show_progress": False}
     index, asked = bm25s.BM25(), bm25s.tokenize(queries, **how)
     index.index(bm25s.tokenize(documents, **how), show_progress=False)
-    # A prompt of stop words alone matches nothing.
-    return np.stack(
-        [index.get_scores(words) if words else np.zeros(len(documents)) for words in asked]
-    )
+    # A prompt of stop words alone matches nothing; asked for it, the index raises.
+    nothing = np.zeros(len(documents))
+    return np.stack([index.get_scores(words) if words else nothing for words in asked])
 
 
 def _tfidf(queries: list[str], documents: list[str]) -> np.ndarray:
@@ -52,6 +52,8 @@ def retrieval_scores(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.D
     Judgments of the same pairs, ``… rater rater_kind label``: raters "bm25", "tfidf" and, if asked
     for, "embedding" (cosine), of kind "retrieval"; ``label`` is the score.
     """
+    # Each text once: attributes recur across prompts, and a document counted twice would weigh its
+    # terms as commoner than they are.
     (prompt, queries), (attribute, documents) = (
         pd.factorize(pairs[name]) for name in ("prompt_text", "attribute")
     )
@@ -107,17 +109,14 @@ def judge(
     pages, asked = pages_of(pairs, mode, seed)
     texts = ask.texts(lm, asked, 0.0, seed, max_tokens)
     read = [read_answer(text, len(page), mode) for text, page in zip(texts, pages, strict=True)]
-    labels = [
-        label
-        for page, known in zip(pages, read, strict=True)
-        for label in known or repeat(None, len(page))
-    ]
+    # One answer that cannot be read leaves all attributes of its page without a judgment: taken for
+    # NO, as in the paper's code, a model that fails to answer would look selective (R4).
+    labels: list[int | None] = []
+    for page, known in zip(pages, read, strict=True):
+        labels += known or [None] * len(page)
     rater = lm.id if mode == "single" else f"{lm.id}_{mode}"
-    judged = (
-        pd.concat(pages)
-        .drop(columns=["prompt_text", "attribute"])
-        .assign(rater=rater, rater_kind="model")
-    )
+    judged = pd.concat(pages).drop(columns=["prompt_text", "attribute"])
+    judged = judged.assign(rater=rater, rater_kind="model")
     judged["label"] = pd.array(labels, dtype="Int64")
     counts = {"rater": rater, "requests": len(pages), "unreadable": read.count(None)}
     return judged.dropna(subset="label").astype({"label": int}).sort_index(), pd.DataFrame([counts])
@@ -140,6 +139,7 @@ def pages_of(pairs: pd.DataFrame, mode: str, seed: int = 0) -> tuple[list[pd.Dat
     one_of(MODES, "mode", mode)
     rng = np.random.default_rng(seed)
     by = pairs["prompt"] if mode == "list" else np.arange(len(pairs))
+    # Shuffled, as on the page that people saw (R3).
     pages = [page.iloc[rng.permutation(len(page))] for _, page in pairs.groupby(by, sort=False)]
     return pages, [question(page["prompt_text"].iloc[0], page["attribute"], mode) for page in pages]
 
@@ -166,11 +166,14 @@ def read_answer(text: str | None, n: int = 1, mode: str = "single") -> list[int]
     >>> read_answer("Yes and no."), read_answer("Answer: 4", 3, "list")
     (None, None)
     """
-    found = re.findall(r"(?i)answer:\W*(.*)", re.sub(r"(?s)^.*</think>", "", text or ""))
+    # The last one counts: a text may repeat the question's "Answer:" before it gives its own.
+    found = re.findall(r"(?i)answer:\W*(.*)", visible(text or ""))
     last = found[-1].upper() if found else ""
     if mode == "single":
         word = re.match(r"(YES|NO)\b", last)
         return [int(word[1] == "YES")] if word else None
+    # A number that no attribute of the page has makes the whole answer unreadable: it is not known
+    # which one was meant, and the others may be shifted too.
     numbers = {int(number) for number in re.findall(r"\d+", last)}
     if not numbers <= set(range(1, n + 1)) or not (numbers or last.startswith("NONE")):
         return None

@@ -92,6 +92,8 @@ def cross_validate(
     learner = make(texts, gold, encoder, seed)
     scores = np.empty(len(gold))
     for fold in np.unique(folds):
+        # Never on the fold that is scored: settings chosen there would flatter the classifier
+        # (R19).
         others = np.unique(folds[folds != fold])
         inner = [_rows(gold, folds, fold, other) for other in others if has_settings]
         train, test = _rows(gold, folds, fold)
@@ -111,7 +113,7 @@ def decide(
         # The sum is 0 where nothing is found.
         both = np.maximum(beta**2 * precision + recall, 1e-9)
         quality = (1 + beta**2) * precision * recall / both
-        # The last point of the curve, recall 0, has no threshold.
+        # The last point of the curve, recall 0, has no threshold. Ties go to the lowest one.
         yes[here] = scores[here] >= thresholds[np.argmax(quality[:-1])]
     return yes
 
@@ -144,6 +146,7 @@ def flags(
     """
     # The other methods judge pairs.
     one_of(["linear", "encoder"], "verifier", method)
+    # An even split is no majority, as in `human_majority` of the stages' data.
     share = judgments.groupby(["user", "item"])["label"].mean().rename("share")
     known = items.join(share, on=["user", "item"]).dropna(subset="share")
     labels = (known["share"] > 0.5).to_numpy(dtype=int)
@@ -187,6 +190,7 @@ def relevance_judges(
     key = ["user", "prompt", "item"]
     known = pairs.merge(judgments.loc[judgments["rater"] == gold, [*key, "label"]], on=key)
     texts = list(zip(known["prompt_text"], known["attribute"], strict=True))
+    # What a model did not judge it did not say yes to: nothing is left to confirm.
     models_said = judgments[judgments["rater_kind"] == "model"].set_index([*key, "rater"])
     yes = models_said["label"].unstack(sort=False)
     yes = yes.reindex(pd.MultiIndex.from_frame(known[key])).fillna(0)
@@ -201,6 +205,7 @@ def relevance_judges(
         for method, encoder in models.items():
             scores = cross_validate(texts, known["label"], number, method, encoder, seed, steps)
             raters = {f"{method} ({split})": scores}
+            # In the strictest split alone: elsewhere the prompts are known to the classifier (R7).
             if split == "new prompts":
                 for judge in yes:
                     raters[f"{judge} & {method} ({split})"] = scores * yes[judge].to_numpy()
@@ -245,6 +250,8 @@ def compare(
     and with "select_all"; its random split with "its disjoint split". ``p_adjusted`` corrects over
     those of one kind and metric.
     """
+    # Paired on the same items, and always against yes to everything, which has a higher F1 than a
+    # published baseline (R5).
     models = judgments.loc[judgments["rater_kind"] == "model", "rater"].unique()
     pairs = []
     for rater in trained["rater"].unique():
@@ -261,10 +268,11 @@ def compare(
     scored = pd.concat([judgments, trained.assign(label=trained["score"])])
     tables = []
     for a, b, compared in pairs:
-        found = gap.paired_difference(decided, a, b, gold, **how)
-        tables.append(found[found["metric"] != "auprc"].assign(compared=compared))
-        found = gap.scored_difference(scored, a, b, gold, **how)
-        tables.append(found.assign(compared=compared))
+        of_decisions = gap.paired_difference(decided, a, b, gold, **how)
+        of_scores = gap.scored_difference(scored, a, b, gold, **how)
+        # As in `quality`: the AUPRC is that of the scores.
+        both = [of_decisions[of_decisions["metric"] != "auprc"], of_scores]
+        tables += [found.assign(compared=compared) for found in both]
     return corrected(pd.concat(tables, ignore_index=True), ["compared", "metric"])
 
 

@@ -1,7 +1,6 @@
 """Attributes of users from their conversations: a model extracts, verifies and refines them."""
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -12,6 +11,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 from personagap import ask, gap, pricing, prompts
 from personagap.embeddings import embed
 from personagap.models import Model
+from personagap.models.answers import visible
 from personagap.results import corrected
 
 #: Self-reported confidence below which an attribute is dropped; arXiv 2606.06614 says 0.4, its data
@@ -53,8 +53,11 @@ def contrasts(judgments: pd.DataFrame) -> pd.DataFrame:
     synthetic = judgments["source"] == "synthetic"
     by_dataset = judgments.assign(source=judgments["dataset"].where(synthetic, "real"))
     names = sorted(set(judgments["dataset"][synthetic]))
+    # Each benchmark by itself as well: one of them, and not that it is synthetic, could make the
+    # difference (R13).
     tables = [gap.proportion_difference(judgments, PROBLEMATIC)]
     tables += [gap.proportion_difference(by_dataset, PROBLEMATIC, b=name) for name in names]
+    # 0 stands for a history that was not stored; the others alone would be other histories.
     if judgments["turns"].min() > 0:
         with_length = judgments.assign(log2_turns=np.log2(judgments["turns"]))
         tables.append(gap.adjusted_difference(with_length, PROBLEMATIC, ["log2_turns"]))
@@ -97,10 +100,13 @@ def parse_attributes(text: str | None) -> tuple[list[dict], set[str]]:
     for element in value:
         one = element if isinstance(element, dict) else {}
         attribute, confidence = str(one.get("attribute") or "").strip(), one.get("confidence")
+        # What breaks the format is dropped and counted by kind, and not mended: whether 8 means 80
+        # % or 8 %, nobody can tell.
         if not attribute or not isinstance(confidence, int | float):
             problems.add("missing field")
         elif not 0 <= confidence <= 1:
             problems.add("wrong scale")
+        # A text that is given twice would count twice in the user's profile.
         elif attribute in found:
             problems.add("repeated attribute")
         else:
@@ -111,9 +117,11 @@ def parse_attributes(text: str | None) -> tuple[list[dict], set[str]]:
 
 def read_json(text: str | None, kind: type):
     """The first JSON list or dict (``kind``) in an output, after any thinking, or None."""
-    text = re.sub(r"(?s)^.*</think>", "", text or "")
+    # A thought may hold drafts of the list: only what the user sees is the answer.
+    text = visible(text or "")
     start = text.find("[" if kind is list else "{")
     try:
+        # Whatever is said before and after it: fences, "Here is the list:", a closing remark.
         value, _ = json.JSONDecoder().raw_decode(text, max(start, 0))
     except (json.JSONDecodeError, RecursionError):
         return None
@@ -135,11 +143,13 @@ def merge(found: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame:
         n_clusters=None, distance_threshold=1 - SAME, metric="cosine", linkage="average"
     )
     for places in found.groupby("user", sort=False).indices.values():
+        # A user's own attributes only; and clustering refuses a single one.
         labels = same.fit_predict(vectors[places]) if len(places) > 1 else np.zeros(1)
         for label in dict.fromkeys(labels):
             members = places[labels == label]
             centroid = found["confidence"].to_numpy()[members] @ vectors[members]
-            # Of equals, the first.
+            # Of equals, the first: rounded, or the last digits, which differ between machines,
+            # decide.
             nearness = cosine_similarity(vectors[members], centroid[None]).round(4)
             kept.append(members[nearness.argmax()])
     table = found.iloc[kept].reset_index(drop=True)
@@ -160,8 +170,10 @@ def verify(
     """
     texts = _texts(lm, "verify", items, histories, seed)
     values = [read_json(text, dict) or {} for text in texts]
+    # As texts, since some models put the word in quotes.
     means = {"True": "rejected", "False": "accepted"}
     label = [means.get(str(value.get("problem"))) for value in values]
+    # A failure of another name is none of the four kinds (R12), but the rejection stands.
     failure = [value.get("failure") if value.get("failure") in FAILURES else "" for value in values]
     broken = ["no answer" if text is None else "invalid JSON" for text in texts]
     problems = [set() if known else {kind} for known, kind in zip(label, broken, strict=True)]
@@ -197,13 +209,13 @@ def rate(lm: Model, pairs: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame
     """
     first = _first(pairs)
     answers = [read_json(text, dict) for text in _texts(lm, "rate", pairs, seed=seed)]
+    # None: no object to read. An object without a rating has none on the scale.
     values = [(answer or {"rating": None}).get("rating", 0) for answer in answers]
-    problems, ratings = [], []
-    for value in values:
-        known = value in range(1, 6)
-        ratings.append(value if known else np.nan)
-        problems.append(set() if known else {"invalid JSON" if value is None else "wrong scale"})
-    rating = pd.Series(ratings, pairs.index)
+    rating = pd.Series([value if value in range(1, 6) else np.nan for value in values], pairs.index)
+    problems: list[set[str]] = [
+        set() if value in range(1, 6) else {"invalid JSON" if value is None else "wrong scale"}
+        for value in values
+    ]
     table = pairs[["stage", "source", "user", "prompt", "item"]].assign(
         rater=lm.id,
         rater_kind="model",
@@ -259,6 +271,8 @@ def asked(step: str, table: pd.DataFrame, histories: pd.DataFrame | None = None)
         )
     else:
         assert histories is not None, f"{step} shows the conversations: give the histories"
+        # All of a user's conversations: an attribute that is supported elsewhere would be rejected
+        # for missing evidence (R12).
         history = histories.groupby("user")["text"].agg("\n\n".join).str[:LONGEST]
         fields = table.reindex(columns=["attribute", "reason", "failure"], fill_value="")
         fields = fields.astype("str").assign(conversation=history[table["user"]].to_numpy())

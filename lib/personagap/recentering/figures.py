@@ -21,11 +21,9 @@ def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
     for pair in agreement.itertuples():
         row, column = sorted((raters.index(pair.rater_a), raters.index(pair.rater_b)), reverse=True)
         grid[row, column] = pair.estimate
-        text = (
-            f"{pair.estimate:.2f}\n{pair.ci_low:.2f}–{pair.ci_high:.2f}"
-            if not pair.note
-            else "undefined"
-        )
+        # κ of raters who always say the same is 0/0.
+        text = f"{pair.estimate:.2f}\n{pair.ci_low:.2f}–{pair.ci_high:.2f}"
+        text = "undefined" if pair.note else text
         colour = "white" if pair.estimate > 0.6 else "black"
         ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     extent = (-0.5, len(raters) - 1.5, len(raters) - 0.5, 0.5)
@@ -42,6 +40,7 @@ def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
     """How often each rater says yes (``gap.relevance_metrics``),
     against how often the human majority does.
     """
+    # Baselines are cut where one likes, so how often they say yes means nothing.
     judges = metrics[metrics["rater_kind"].isin(["human", "model"])]
     table, base, ratios = (
         judges[judges["metric"] == name] for name in ("yes_rate", "prevalence", "over_selection")
@@ -54,13 +53,8 @@ def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
     base, low, high = base[["estimate", "ci_low", "ci_high"]].iloc[0]
     ax.axvspan(low, high, color=PALETTE["human"], alpha=0.18)
     ax.axvline(base, color=PALETTE["human"])
-    style: dict[str, Any] = {
-        "xytext": (4, 0),
-        "textcoords": "offset points",
-        "va": "top",
-        "fontsize": 9,
-    }
-    style |= {"xycoords": ("data", "axes fraction")}
+    style: dict[str, Any] = {"xytext": (4, 0), "textcoords": "offset points", "va": "top"}
+    style |= {"fontsize": 9, "xycoords": ("data", "axes fraction")}
     ax.annotate(f"human majority\n{base:.1%}", (base, 0.98), **style)
     beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
     for row, ratio in zip(rows, ratios["estimate"], strict=True):
@@ -97,10 +91,10 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
             for name in ("recall", "precision")
         )
         style: dict[str, Any] = {"fmt": marker, "ms": 7, "color": colour, "elinewidth": 0.8}
-        style |= {
-            "label": "human (part of the majority)" if kind == "human" else kind,
-            "clip_on": False,
-        }
+        # Each person is held against a majority that contains them, which flatters (R8).
+        style["label"] = "human (part of the majority)" if kind == "human" else kind
+        # A recall of 1, as of yes to everything, lies on the frame.
+        style["clip_on"] = False
         ax.errorbar(rows["recall"], rows["precision"], xerr=xerr, yerr=yerr, **style)
     below: list[Any] = []  # rows
     for row in metrics.itertuples():
@@ -108,19 +102,16 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
         # These crowd at the base rate: their names go below, in turn.
         if row.rater_kind in ("baseline", "retrieval"):
             near = [each for each in below if abs(each.recall - row.recall) < 0.15]
-            hidden = any(
-                np.hypot(each.recall - row.recall, each.precision - row.precision) < 0.005
-                for each in near
-            )
+            # Dots that cover each other are said to be equal.
+            apart = [
+                np.hypot(each.recall - row.recall, each.precision - row.precision) for each in near
+            ]
+            hidden = min(apart, default=1) < 0.005
             rise, name = -14 - 11 * len(near), "= " * hidden + name
             below.append(row)
-        place: dict[str, Any] = {
-            "xytext": (-7 if left else 7, rise),
-            "ha": "right" if left else "left",
-        }
-        ax.annotate(
-            name, (row.recall, row.precision), textcoords="offset points", fontsize=9, **place
-        )
+        place: dict[str, Any] = {"xytext": (-7 if left else 7, rise), "fontsize": 9}
+        place |= {"textcoords": "offset points", "ha": "right" if left else "left"}
+        ax.annotate(name, (row.recall, row.precision), **place)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall of the relevant attributes", ylabel="precision")
     ax.set_title("Precision and recall against the human majority")
     ax.legend(fontsize=8, loc="upper left")
@@ -135,19 +126,10 @@ def calibration(curve: pd.DataFrame, ax: Axes) -> Axes:
     styles = series(curve["rater"])
     for rater, rows in curve.groupby("rater", sort=False):
         colour, marker = styles[rater]
-        style: dict[str, Any] = {
-            "fmt": f"{marker}-",
-            "ms": 6,
-            "color": colour,
-            "label": rater.replace("_", " "),
-        }
-        dots(ax, rows, rows["score"], upright=True, **style)
-    ax.set(
-        xlim=(0, 1),
-        ylim=(0, 1),
-        xlabel="mean score of the judge",
-        ylabel="share relevant to the human majority",
-    )
+        style: dict[str, Any] = {"fmt": f"{marker}-", "ms": 6, "color": colour}
+        dots(ax, rows, rows["score"], upright=True, label=rater.replace("_", " "), **style)
+    ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean score of the judge")
+    ax.set_ylabel("share relevant to the human majority")
     ax.set_title("Calibration")
     ax.legend(fontsize=9)
     return ax
@@ -184,15 +166,12 @@ def stages(
             face = "w" if source == "synthetic" else colour
             dots(ax, part, part["y"], fmt=marker, color=colour, mfc=face)
         for row in rows.itertuples():
-            end, shift, side = (
-                (row.ci_low, -6, "right") if row.ci_high > 70 else (row.ci_high, 6, "left")
-            )
-            where: dict[str, Any] = {
-                "xytext": (shift, 0),
-                "textcoords": "offset points",
-                "ha": side,
-            }
-            ax.annotate(row.rater, (end, row.y), va="center", fontsize=8, **where)
+            # Where there is no room to the right of an interval, its name stands to the left.
+            crowded = row.ci_high > 70
+            where: dict[str, Any] = {"xytext": (-6 if crowded else 6, 0), "va": "center"}
+            where |= {"textcoords": "offset points", "ha": "right" if crowded else "left"}
+            end = row.ci_low if crowded else row.ci_high
+            ax.annotate(row.rater, (end, row.y), fontsize=8, **where)
         if rows.empty:
             ax.text(50, stage, "not run", ha="center", va="center", color=PALETTE["noise"])
     for edge in (0.5, 1.5):
@@ -223,12 +202,8 @@ def approval(
             tables.append(rows.rename(columns=names).assign(stage=2, source="real"))
     if ratings is not None:
         tables.append(ratings[ratings["metric"] == "better"].assign(stage=3, source="real"))
-    table = pd.concat(
-        [rows[tables[0].columns] for rows in tables if len(rows)] or tables, ignore_index=True
-    )
-    return result(
-        table.assign(**100 * table[limits]),
-        [*tables[0].columns[:4]],
-        metric="said yes",
-        unit="percent",
-    )
+    # Without the empty one, whose columns of no type would decide those of all.
+    filled = [rows[tables[0].columns] for rows in tables if len(rows)] or tables
+    table = pd.concat(filled, ignore_index=True)
+    table = table.assign(**100 * table[limits])
+    return result(table, [*table.columns[:4]], metric="said yes", unit="percent")

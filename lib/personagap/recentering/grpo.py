@@ -59,10 +59,9 @@ def tune(
     lora = {"r": RANK, "lora_alpha": 2 * RANK, "target_modules": "all-linear"}
     rows = pd.DataFrame({"prompt": list(map(_chat, prompts)), "label": labels})
     with tempfile.TemporaryDirectory() as folder:
-        tuned = Path(folder, "tuned")
-        adapter.train(
-            adapter.load(model), tuned, "GRPO", rows, options, lora, seed, reward_funcs=rewards
-        )
+        tuned, lm = Path(folder, "tuned"), adapter.load(model)
+        adapter.train(lm, tuned, "GRPO", rows, options, lora, seed, reward_funcs=rewards)
+        # Loaded before its folder goes: it is one of many folds, and is asked once.
         return models.load_model(str(tuned))
 
 
@@ -80,6 +79,7 @@ def relevance_reward(labels: Sequence[int]) -> Callable[[str, int], float]:
     >>> reward("Answer: NO", 1), reward("Perhaps.", 0)
     (0.0, -1.0)
     """
+    # A reward by the label's share: with one relevant pair in six, always NO would else be learnt.
     share = (np.bincount(labels, minlength=2) / len(labels)).tolist()
 
     def reward(text: str, label: int) -> float:

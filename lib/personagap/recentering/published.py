@@ -22,6 +22,7 @@ def relevance(
         RoBERTa.
     simulated : the judgments are those of the demo.
     """
+    # The data hold 3,973 pairs, though the paper counts 3,969 (R18).
     n = metrics.loc[metrics["rater"] == "select_all", "n"].iloc[0]
     pairs = "" if n == 3973 else f"{n:,} pairs here, 3,973 there"
     raters = pairs or "other raters than the three people and five models there"
@@ -32,6 +33,7 @@ def relevance(
         "select_all": "method=select all",
     }
     bm25 = {f"bm25_top{k}": f"method=BM25;cut=top-{k}" for k in (5, 8, 10)}
+    # Of the classifiers the one most like theirs.
     method = "encoder" if "encoder (new prompts)" in set(quality["rater"]) else "linear"
     tuned = {
         f"{method} (new prompts)": "method=RoBERTa trained",
@@ -77,6 +79,7 @@ def extraction(
         _raters(verifier, names, {"f1": "f1_problematic"}),
     ]
     if taxonomy is not None and strategies is not None:
+        # Theirs are shares of the named kinds, which a model labelled too (R12).
         named = taxonomy[taxonomy["failure"] != "none named"]
         tables.append(named.assign(quantity="failure_share", condition="type=" + named["failure"]))
         stages = {"as extracted": "stage=before", "refine flagged": "stage=after"}

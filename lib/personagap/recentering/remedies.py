@@ -34,6 +34,7 @@ def profiles(
         "hedge flagged": HEDGE + _in_mid_sentence(old),
         "refine flagged": refined,
     }
+    # All embedded together, or terms would weigh differently in histories and in attributes.
     texts = histories.groupby("user", sort=False)["text"].agg("\n".join)
     own, tables = texts.index.get_indexer(items["user"]), []
     for strategy, change in changes.items():
@@ -41,7 +42,9 @@ def profiles(
         kept = new.notna()
         vectors = embed([*texts, *old, *new.fillna("")], embeddings)
         history, before, after = np.split(vectors, [len(texts), len(texts) + len(old)])
+        # A statement that holds of anybody fits the user's history no better than those of others.
         fit = rankdata(after @ history.T, axis=1)[np.arange(len(own)), own]
+        # Of the same user: what another's profile covers is no comfort.
         alike = (before @ after.T >= SAME) & (own[:, None] == own) & kept.to_numpy()
         table = items[["user", "item"]].assign(strategy=strategy, attribute=new)
         # Of capitals the first alone is lowered: "Perhaps …" is a hedge, "in May" is none.
@@ -77,6 +80,7 @@ def compare(
     said = pd.concat([judgments.assign(strategy="as extracted"), anew])
     share = said.assign(accepted=said["label"] == "accepted").groupby(key)["accepted"].mean()
     table = profiles.join(share, on=key)
+    # Of all originals, so that dropping the doubtful ones costs what it gains (R14).
     useful = (table["accepted"] > 0.5) & (table["hedged"] == 0)
     table["useful"] = useful.where(table["strategy"].isin(said["strategy"]))
     # What most rejected is no loss.

@@ -46,12 +46,15 @@ def features(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame
     words = {
         column: pairs[column].str.lower().str.findall(r"\w{4,}").map(set) for column in columns
     }
+    # Words that only the personalized response has: what both say is not personal.
     new = [
         len(about & theirs - before) / max(len(about), 1)
         for about, theirs, before in zip(
             words["attribute"], words["personalized"], words["generic"], strict=True
         )
     ]
+    # Personalized responses are longer, and length moves ratings (R17): a feature of its own, so
+    # that the others do not stand in for it.
     length = pairs["personalized"].str.split().str.len() / pairs["generic"].str.split().str.len()
     table = {
         "mention": (np.array(new) >= MENTION).astype(int),

@@ -68,6 +68,7 @@ def _headline(metrics: pd.DataFrame, means: pd.DataFrame) -> str:
     over = _of(models, "over_selection")
     best = f1.loc[_of(models, "f1")["estimate"].idxmax()]
     least = over.loc[over["estimate"].idxmin()]
+    # The least of them, so that the sentence holds of every model.
     answer = "No, all select too much" if (over["ci_low"] > 1).all() else OPEN
     kappa = means[means["n"] > 0].set_index("pair")
     kappa = kappa.loc[[pair for pair in ("human–human", "human–model") if pair in kappa.index]]
@@ -122,6 +123,8 @@ def _presentation(paired: pd.DataFrame) -> list[tuple[str, str]]:
     """Of each model that judged both one at a time and list-wise."""
     answers = []
     for row in paired.itertuples():
+        # Models saw attributes one at a time, people all of a page: part of the gap may lie in
+        # that.
         single, other = row.contrast.split(" − ")
         if other != f"{single}_list":
             continue
@@ -235,6 +238,8 @@ def extraction(
         contrast = row.contrast.replace("log2_turns", "number of turns")
         answers.append((f"Problematic attributes, {contrast}: do they differ?", change))
     f1 = _of(verifier, "f1")
+    # Where most attributes are problematic, flagging all has a high F1 without knowing anything
+    # (R5).
     trained, everything = f1.loc["trained verifier"], f1.loc["select_all", "estimate"]
     better = "Better" if trained["ci_low"] > everything else "Not shown to be better"
     found = f"{better} than flagging all: F1 {interval(trained)} where that has {everything:.3f}."
@@ -278,6 +283,7 @@ def response(
     ceilings = _of(correlations, "ceiling")
     ranked = _of(correlations, "spearman")
     for rater, row in ranked[ranked["rater_kind"] == "model"].iterrows():
+        # People disagree with one another, so that no judge can reach a correlation of 1 with them.
         most = row["note"] or f"a perfect judge would have {interval(ceilings.loc[rater])}"
         ranks = f"How well does {rater} rank, beside people?"
         answers.append((ranks, f"ρ {interval(row)}; {most}."))
