@@ -82,10 +82,10 @@ def kinds(texts: Sequence[str], semantic_by: str = "lexicon") -> dict[str, pd.Da
     "word-list" or, by "classifiers", `semantic` ones.
     """
     one_of(["lexicon", "classifiers"], "semantic is", semantic_by)
-    more = (
-        {"word-list": lexicon(texts)} if semantic_by == "lexicon" else {"semantic": semantic(texts)}
-    )
-    return {"syntactic": syntactic(texts)} | more
+    # Under another name: what a word list counts is not to be taken for what a classifier read.
+    if semantic_by == "lexicon":
+        return {"syntactic": syntactic(texts), "word-list": lexicon(texts)}
+    return {"syntactic": syntactic(texts), "semantic": semantic(texts)}
 
 
 def semantic(texts: Sequence[str], classifiers: dict | None = None) -> pd.DataFrame:
@@ -107,9 +107,9 @@ def semantic(texts: Sequence[str], classifiers: dict | None = None) -> pd.DataFr
     columns: dict[str, pd.Series] = {}
     for name, labels in (classifiers or CLASSIFIERS).items():
         with explained(f"cannot load the classifier {name}", "check the name and the network"):
-            ask = pipeline(
-                "text-classification", name, top_k=None, model_kwargs={"use_safetensors": True}
-            )
+            # Pickled weights could run code of whoever published them.
+            safe = {"use_safetensors": True}
+            ask = pipeline("text-classification", name, top_k=None, model_kwargs=safe)
             loading.check_weights(ask.model)
         raw = "none" if "" in labels.values() else None
         how: dict[str, Any] = {"truncation": True, "max_length": 512, "batch_size": 16}

@@ -36,22 +36,12 @@ def heterogeneity(table: pd.DataFrame, personas: pd.DataFrame, axes: list[Axes])
             style: dict[str, Any] = {"color": colours[number], "label": f"α = {alpha:g}"}
             style |= _SMALL | {"fmt": _MARKERS[number % len(_MARKERS)]}
             dots(ax, part, shifted, upright=True, **style)
-        prompted = (
-            personas[personas["measure"] == measure]
-            .set_index("bin")["estimate"]
-            .reindex(bins["bin"])
-        )
-        ax.plot(
-            x + 0.3,
-            prompted,
-            "X",
-            ms=8,
-            color=PALETTE["published"],
-            label="persona prompting (published)",
-        )
-        labels = bins["bin"] + ("\n“" + bins["in_paper"] + "”").where(
-            bins["bin"] != bins["in_paper"], ""
-        )
+        prompted = personas[personas["measure"] == measure].set_index("bin")["estimate"]
+        style = {"ms": 8, "color": PALETTE["published"], "label": "persona prompting (published)"}
+        ax.plot(x + 0.3, prompted.reindex(bins["bin"]), "X", **style)
+        # The published figure puts other labels on its bars, off by one (P3): both are told.
+        in_paper = ("\n“" + bins["in_paper"] + "”").where(bins["bin"] != bins["in_paper"], "")
+        labels = bins["bin"] + in_paper
         ax.set(ylabel="share of prompts, 95% interval", ylim=(-0.03, 1.03))
         percent(ax.yaxis)
         ax.set_xticks(x, labels)
@@ -74,12 +64,8 @@ def dependence(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
     for ax, (varies, rows) in zip(axes, table.groupby("varies", sort=False), strict=True):
         for number, (name, label) in enumerate(shown.items()):
             part = rows[rows["bin"] == name]
-            style: dict[str, Any] = {
-                "fmt": f"{_MARKERS[number]}-",
-                "color": _COLOURS[number],
-                "label": label,
-            }
-            dots(ax, part, part[varies], upright=True, **_SMALL, **style)
+            style: dict[str, Any] = {"fmt": f"{_MARKERS[number]}-", "color": _COLOURS[number]}
+            dots(ax, part, part[varies], upright=True, label=label, **_SMALL, **style)
         ax.set(ylabel="share of prompts, 95% interval", xscale="log", ylim=(-0.03, 1.03))
         percent(ax.yaxis)
         ticks = sorted(rows[varies].unique())
@@ -113,13 +99,9 @@ def coefficients(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
         ax.set_yticks(places, readable.named(names))
         ax.set_title(f"{kind.capitalize()} features")
         ax.set_xlabel("log odds per standard deviation (bar: middle half of users)")
-        ax.legend(
-            fontsize=9,
-            loc="upper center",
-            bbox_to_anchor=(0.5, -0.16),
-            ncols=2,
-            title="held-out accuracy",
-        )
+        # Below the axis: within it, some coefficient would always be hidden.
+        below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2}
+        ax.legend(fontsize=9, title="held-out accuracy", **below)
     return axes
 
 
@@ -136,27 +118,20 @@ def shots(means: pd.DataFrame, ax: Axes) -> Axes:
     means = means.assign(strategy=readable.named(means["strategy"]))
     zero = means[means["strategy"] == "zero shot"]
     shown = means[means["shots"] > 0]
-    for number, (strategy, (colour, marker)) in enumerate(
-        palette.series(shown["strategy"]).items()
-    ):
+    styles = palette.series(shown["strategy"])
+    for number, (strategy, (colour, marker)) in enumerate(styles.items()):
+        # Every line begins where all do, without an example.
         line = pd.concat([zero, shown[shown["strategy"] == strategy]]).sort_values("shots")
         style = {"color": colour, "label": strategy, "ms": 6}
         places = line["shots"] + 0.06 * (number - 1.5)
         dots(ax, line, places, upright=True, fmt=f"{marker}-", **style)
     for row in means[means["template"] == "none"].itertuples():
         ax.axhline(row.estimate, color=PALETTE["noise"], ls=":", lw=1.2)
-        ax.annotate(
-            f" {row.strategy}",
-            (1, row.estimate),
-            xycoords=("axes fraction", "data"),
-            va="center",
-            fontsize=9,
-        )
+        at: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
+        ax.annotate(f" {row.strategy}", (1, row.estimate), fontsize=9, **at)
     ax.margins(y=0.08)
-    ax.set(
-        xlabel="examples shown",
-        ylabel=f"mean persona reward ({zero['unit'].iloc[0]}), 95% interval",
-    )
+    unit = zero["unit"].iloc[0]
+    ax.set(xlabel="examples shown", ylabel=f"mean persona reward ({unit}), 95% interval")
     ax.set_title("What the user's own examples are worth")
     ax.legend(fontsize=9, title="examples", title_fontsize=9)
     return ax
@@ -171,15 +146,13 @@ def retrieval(quality: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     """
     quality = quality.assign(database=quality["users"].map("{:,} users".format))
     for ax, (metric, rows) in zip(axes, quality.groupby("metric", sort=False), strict=True):
-        title = {"recall": "Nearest users by weights, found"}.get(
-            metric, "Similar looks, similar weights"
-        )
+        recalled = metric == "recall"
+        title = "Nearest users by weights, found" if recalled else "Similar looks, similar weights"
+        # Of a larger database chance finds less: then each size has a line of its own.
         chances = rows.groupby("database", sort=False)["chance"].first()
         alike = len(set(chances)) == 1
-        xlabel = (
-            f"{readable.label(metric)}, 95% interval (dotted: "
-            f"chance{'' if alike else ' for that size'})"
-        )
+        chance = "chance" if alike else "chance for that size"
+        xlabel = f"{readable.label(metric)}, 95% interval (dotted: {chance})"
         intervals(rows, ax, "embedding", "database", xlabel=xlabel, title=title)
         for database, (colour, _) in palette.series(chances.index).items():
             ax.axvline(chances[database], color=PALETTE["noise"] if alike else colour, ls=":")
@@ -193,9 +166,9 @@ def forking_paths(log: pd.DataFrame, ordered: pd.DataFrame, axes: Sequence[Axes]
     """
     left, right = axes
     counts = log["method"].value_counts(sort=False).iloc[::-1]
-    rows = log["method"].map(counts.index.get_loc) + np.random.default_rng(0).uniform(
-        -0.25, 0.25, len(log)
-    )
+    # Shifted at random, or runs of like rates would cover one another.
+    shift = np.random.default_rng(0).uniform(-0.25, 0.25, len(log))
+    rows = log["method"].map(counts.index.get_loc) + shift
     left.plot(log[RATE], rows, "o", ms=5, alpha=0.6)
     left.set_yticks(range(len(counts)), [f"{name} ({count})" for name, count in counts.items()])
     left.set(xlabel="win rate against GPT-4o (%)", title=f"All {len(log)} logged runs")

@@ -35,22 +35,14 @@ def simulated_users(
     entropy : ``users.entropy``.
     opinions : ``users.representativeness``, or None without OpinionQA.
     """
-    cut = (
-        _undecided(diversity)
-        .sort_values("alpha")
-        .assign(alpha=lambda t: "α = " + t["alpha"].astype(str))
-    )
+    cut = _undecided(diversity).sort_values("alpha")
+    cut = cut.assign(alpha="α = " + cut["alpha"].astype(str))
+    alpha, more = changes["alpha"], changes["reward_models"]
     answers = [
-        (
-            "How different are simulated users, and from what?",
-            _headline(cut, changes["reward_models"]),
-        ),
+        ("How different are simulated users, and from what?", _headline(cut, more)),
         ("On how many prompts has no response a majority?", listed(cut, "alpha") + "."),
-        ("Do users disagree less as α grows?", _change(changes["alpha"], "Not shown", "Yes")),
-        (
-            "Do more reward models make them disagree more?",
-            _change(changes["reward_models"], "Yes", "Not shown"),
-        ),
+        ("Do users disagree less as α grows?", _change(alpha, "Not shown", "Yes")),
+        ("Do more reward models make them disagree more?", _change(more, "Yes", "Not shown")),
         ("Do they disagree more than prompted personas?", _personas(personas)),
     ]
     for (kind, losing), rows in regressions.groupby(["features", "losing"], sort=False):
@@ -80,11 +72,9 @@ def _undecided(diversity: pd.DataFrame) -> pd.DataFrame:
 
 def _change(diversity: pd.DataFrame, rises: str, falls: str) -> str:
     row = _undecided(diversity).iloc[0]
+    points = f"{interval(row, form='+.1f')} points, paired by prompt"
     shown = side(row, rises, falls, "Not shown")
-    change = (
-        f"the share of prompts without a majority changes by {interval(row, form='+.1f')} points"
-    )
-    return f"{shown}: {change}, paired by prompt."
+    return f"{shown}: the share of prompts without a majority changes by {points}."
 
 
 def _personas(personas: pd.DataFrame) -> str:
@@ -112,11 +102,8 @@ def _entropy(entropy: pd.DataFrame) -> str:
     apart = rest[(rest["ci_low"] > overall["ci_high"]) | (rest["ci_high"] < overall["ci_low"])]
     named = ", ".join(f"{row.keyword} {row.estimate:.2f}" for row in apart.itertuples())
     answer = f"apart from it lie {named}" if named else "no keyword's interval lies apart from it"
-    value = interval(overall)
-    return (
-        f"{'Yes' if named else 'Not shown'}: the votes have an entropy of {value} nats "
-        f"overall; {answer}."
-    )
+    says = f"{'Yes' if named else 'Not shown'}: the votes have an entropy of {interval(overall)}"
+    return f"{says} nats overall; {answer}."
 
 
 def _opinions(opinions: pd.DataFrame) -> str:
@@ -125,6 +112,7 @@ def _opinions(opinions: pd.DataFrame) -> str:
     if "simulated users" not in fair.index:
         return "Not known: the reward models' answers to the survey are absent."
     named = fair.loc[["simulated users", "reward models, one vote each", "uniform"]].reset_index()
+    # What their own way of dividing adds to the same opinions.
     rise = paper["simulated users"] - named["estimate"][0]
     adds = "adds" if named["ci_low"][0] > named["ci_high"][1] else "is not shown to add"
     return (
@@ -161,6 +149,7 @@ def in_context(paired: pd.DataFrame) -> pd.DataFrame:
     """
     rows = _rewards(paired)
     controls = rows.loc[["own − other people's", "own − a random user's", "own − the population's"]]
+    # What others' examples do as well is not personal: format, length, quality (P1).
     short = controls[controls["ci_low"] <= 0]
     numbers = ", ".join(_number(row) for _, row in (controls if short.empty else short).iterrows())
     names = " or ".join(contrast.split(" − ")[1] for contrast in short.index)
@@ -181,9 +170,8 @@ def across_users(paired: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str,
         with "… as coded".
     quality : ``adaptation.quality``, of one database or several.
     """
-    largest = quality[
-        (quality["metric"] == "recall") & (quality["users"] == quality["users"].max())
-    ]
+    recall = quality[quality["metric"] == "recall"]
+    largest = recall[recall["users"] == quality["users"].max()]
     best = largest.loc[largest["estimate"].idxmax()]
     looks = (
         f"The embedding by {best['embedding']} finds {interval(best)} of the users nearest by true "
@@ -192,10 +180,9 @@ def across_users(paired: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str,
     rows = _rewards(paired)
     _, *others = _answers(rows)
     row = rows.loc[["similar by difference − random users"]].iloc[0]
-    helps = (
-        f"{shown(row, 'Yes', 'No, they harm', OPEN)}: {_number(row)}, {tested(row)} (n = "
-        f"{row['n']:,.0f} users)."
-    )
+    users = f"n = {row['n']:,.0f} users"
+    helps = shown(row, "Yes", "No, they harm", OPEN)
+    helps = f"{helps}: {_number(row)}, {tested(row)} ({users})."
     return [("Do similar users help?", helps), ("Are users who look alike alike?", looks), *others]
 
 
@@ -222,30 +209,22 @@ def forking_paths(effect: pd.DataFrame, rates: pd.DataFrame) -> list[tuple[str, 
 
 def _rewards(paired: pd.DataFrame) -> pd.DataFrame:
     """Contrasts of persona reward with the most examples, in the first template."""
-    chosen = (paired["shots"] == paired["shots"].max()) & (
-        paired["template"] == paired["template"].iloc[0]
-    )
+    most = paired["shots"] == paired["shots"].max()
+    chosen = most & (paired["template"] == paired["template"].iloc[0])
     return paired[chosen & (paired["metric"] == "persona_reward")].set_index("contrast", drop=False)
 
 
 def _answers(rows: pd.DataFrame) -> list[tuple[str, str]]:
     """The questions that ``rows`` can answer."""
     told = rows.loc[[contrast for contrast in QUESTIONS if contrast in rows.index]]
-    return [
-        (
-            QUESTIONS[contrast],
-            f"{_verdict(row)}: {_number(row)}, {tested(row)} ({row['shots']}-shot).",
-        )
-        for contrast, row in told.iterrows()
-    ]
-
-
-def _verdict(row: pd.Series) -> str:
-    return shown(row, "Better", "Worse", "No difference is shown")
+    answers = []
+    for contrast, row in told.iterrows():
+        says = shown(row, "Better", "Worse", "No difference is shown")
+        answer = f"{says}: {_number(row)}, {tested(row)} ({row['shots']}-shot)."
+        answers.append((QUESTIONS[contrast], answer))
+    return answers
 
 
 def _number(row: pd.Series) -> str:
-    return (
-        f"{interval(row, form='+.2f')} {row['unit']} against "
-        f"{words(row['contrast'].split(' − ')[1])}"
-    )
+    other = words(row["contrast"].split(" − ")[1])
+    return f"{interval(row, form='+.2f')} {row['unit']} against {other}"

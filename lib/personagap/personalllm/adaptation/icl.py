@@ -70,6 +70,7 @@ def plan_study(
     responses = table["text"].to_numpy().reshape(-1, table["response"].nunique())
     first = table.iloc[:: responses.shape[1]]
     names = table["response_model"].iloc[: responses.shape[1]]
+    # Its end, as names on the Hub begin with an owner, which a notebook should not have to know.
     matches = np.flatnonzero(names.str.endswith(str(reference)))
     if len(matches) != 1:
         raise UserError(
@@ -81,6 +82,7 @@ def plan_study(
         raise UserError(
             f"{len(train)} training and {len(test)} test prompts: users need both, load all splits"
         )
+    # More users than prompts start over, so that no prompt has two more users than another.
     target = np.resize(np.random.default_rng(seed).permutation(test), len(weights))
     rewards = users.rewards(table, normalization), users.rewards(table, "raw")
     texts, models = first["prompt_text"].to_numpy(), list(weights)
@@ -136,11 +138,12 @@ def source_arms(
     """
     n, models = study.weights.shape
     prompts = study.train[nearest(vectors[study.target], vectors[study.train], k)]
+    # A stream of their own beside the seed: strangers must not be the users themselves.
     others = users.dirichlet(n * k, alpha, [seed, 1], study.models).to_numpy().reshape(n, k, models)
     rewards = study.rewards[prompts]
-    order = [study.models.index(name) for name in CODE_ORDER if name in study.models] or slice(
-        None, None, -1
-    )
+    # Of other reward models than the paper's any other order shows what the mistake does.
+    order = [study.models.index(name) for name in CODE_ORDER if name in study.models]
+    order = order or list(range(models))[::-1]
     labelled = {
         "own": extremes(study.weights[:, None], rewards),
         "other people's": extremes(others, rewards),
@@ -167,6 +170,7 @@ def chats(
     wording = {"losing": "losing", "both": "both"}.get(arm, "winning")
     head, example, tail = prompts.parts(prompts.template(f"icl_{wording}"))
     liked, disliked = (study.responses[shown.prompts, side] for side in shown[1:])
+    # In the words for what was liked: does a model take the words, or the texts?
     liked = disliked if arm == "mislabelled" else liked
     sides = (each[:, :shots].tolist() for each in (study.prompts[shown.prompts], liked, disliked))
     # Thousands of users are shown some hundred examples.
@@ -175,6 +179,7 @@ def chats(
         examples = zip(*rows, strict=True)
         parts = [fill(example, prompt=past, liked=up, disliked=down) for past, up, down in examples]
         closing = fill(tail, prompt=prompt)
+        # The nearest stand first, so that the least alike are left out.
         while parts and len(head) + sum(map(len, parts)) + len(closing) > max_characters:
             parts.pop()
         written.append([{"role": "user", "content": "".join([head, *parts, closing])}])

@@ -3,6 +3,7 @@ them, and how good the retrieval is.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -48,15 +49,16 @@ def draw_histories(
     rng = np.random.default_rng(seed)
     prompts = np.stack([rng.choice(study.train, length, replace=False) for _ in weights])
     if not as_coded:
-        sides = [
-            extremes(row, study.rewards[own]) for row, own in zip(weights, prompts, strict=True)
-        ]
+        # One user at a time: the rewards of 10,000 histories at once would take 320 MB, and be
+        # copied.
+        each = zip(weights, prompts, strict=True)
+        sides = [extremes(mine, study.rewards[own]) for mine, own in each]
         return Examples(prompts, *np.stack(sides, axis=1))
+    # Two different ones of the first seven.
     pairs = rng.random((*prompts.shape, study.responses.shape[1] - 1)).argsort(axis=-1)[..., :2]
     told = extremes(weights[:, None], study.rewards[prompts[..., None], pairs])
-    return Examples(
-        prompts, *(np.take_along_axis(pairs, side[..., None], -1)[..., 0] for side in told)
-    )
+    liked, disliked = (np.take_along_axis(pairs, side[..., None], -1)[..., 0] for side in told)
+    return Examples(prompts, liked, disliked)
 
 
 def pool_examples(
@@ -70,9 +72,9 @@ def pool_examples(
     """
     pools = Examples(*(side[owners].reshape(len(owners), -1) for side in histories))
     targets, target = np.unique(study.target, return_inverse=True)
-    order = np.argsort(
-        -(vectors[targets].astype(float) @ vectors.astype(float).T), axis=1, kind="stable"
-    )
+    # In double precision, as in `nearest`; stable, so that equals stay in the order of the file.
+    likeness = vectors[targets].astype(float) @ vectors.astype(float).T
+    order = np.argsort(-likeness, axis=1, kind="stable")
     # Small integers sort in linear time.
     ranks = np.argsort(order, axis=1).astype(np.min_scalar_type(len(vectors)))
     chosen = []
@@ -94,17 +96,13 @@ def embed_users(vectors: np.ndarray, history: Examples, kind: str) -> np.ndarray
     not copies: 2 GB for 10,000 users × 50 interactions × 1,024 dimensions.
     """
     means = []
-    for side in {
-        "winning": [history.liked],
-        "losing": [history.disliked],
-        "difference": history[1:],
-    }[kind]:
+    shown = {"winning": [history.liked], "losing": [history.disliked], "difference": history[1:]}
+    for side in shown[kind]:
         start = np.arange(0, side.size + 1, side.shape[1])
         share = np.full(side.size, 1 / side.shape[1], dtype=np.float32)
         rows = (history.prompts * 8 + side).ravel()
-        means.append(
-            sparse.csr_array((share, rows, start), shape=(len(side), len(vectors))) @ vectors
-        )
+        of_users = sparse.csr_array((share, rows, start), shape=(len(side), len(vectors)))
+        means.append(of_users @ vectors)
     return means[0] - means[1] if kind == "difference" else means[0]
 
 
@@ -138,16 +136,16 @@ def neighbour_arms(
     similar : of each embedding the users found, and the vectors of the study's and of the
         historical users.
     """
+    # With so many no pool lacks examples, however its owners' prompts overlap.
     if shots > min(interactions, own_interactions):
-        shorter = (
-            f"histories of {own_interactions} (own_interactions) and {interactions} (interactions)"
-        )
-        raise UserError(f"{shots} examples from {shorter}: show fewer")
+        shorter = f"{own_interactions} (own_interactions) and {interactions} (interactions)"
+        raise UserError(f"{shots} examples from histories of {shorter}: show fewer")
     own, others, n = study.weights, database.to_numpy(), len(study.weights)
     history = draw_histories(study, others, interactions, seed)
     mine, coded = (
         draw_histories(study, own, own_interactions, seed + 1, each) for each in (False, True)
     )
+    # Whoever they are, their examples show what any further examples do.
     random = np.random.default_rng(seed).integers(len(others), size=(n, neighbours))
     near = {"random users": random, "oracle users": nearest(own, others, neighbours)}
     similar: dict[str, tuple[np.ndarray, ...]] = {}
@@ -160,10 +158,10 @@ def neighbour_arms(
         "own history as coded": (np.arange(n)[:, None], coded),
     }
     pools |= {name: (owners, history) for name, owners in near.items()}
-    arms = {
+    pooled = {
         name: pool_examples(study, prompt_vectors, *pool, shots) for name, pool in pools.items()
     }
-    return arms, similar
+    return pooled, similar
 
 
 def quality(
@@ -173,12 +171,10 @@ def quality(
     with the keys ``embedding users``.
     """
     weights = study.weights, database.to_numpy()
-    tables = [
-        retrieval_quality(found, nearest(*weights, found.shape[1]), looks, weights).assign(
-            embedding=kind
-        )
-        for kind, (found, *looks) in similar.items()
-    ]
+    tables = []
+    for kind, (found, *looks) in similar.items():
+        oracle = nearest(*weights, found.shape[1])
+        tables.append(retrieval_quality(found, oracle, looks, weights).assign(embedding=kind))
     return result(pd.concat(tables).assign(users=len(database)), ["embedding", "users"])
 
 
@@ -197,16 +193,11 @@ def retrieval_quality(
     similar = [
         normalize(queries) @ normalize(rows[-CORRELATED:]).T for queries, rows in (looks, weights)
     ]
-    # Ties are rare.
+    # Ties are rare, so that ranks by position do, which is much faster than averaging them.
     ranks = [stats.zscore(each.argsort(axis=1).argsort(axis=1), axis=1) for each in similar]
     values = np.array([recall, (ranks[0] * ranks[1]).mean(axis=1)])
     mean = values.mean(axis=1)
     low, high = student(mean, stats.sem(values, axis=1), len(found) - 1, 0.95)
-    table = {
-        "metric": ["recall", "rank correlation"],
-        "estimate": mean,
-        "ci_low": low,
-        "ci_high": high,
-    }
-    table |= {"chance": [k / size, 0.0], "unit": ["share", ""]}
+    table: dict[str, Any] = {"metric": ["recall", "rank correlation"], "unit": ["share", ""]}
+    table |= {"estimate": mean, "ci_low": low, "ci_high": high, "chance": [k / size, 0.0]}
     return result(pd.DataFrame(table), [], n=len(found), method="t interval over users")

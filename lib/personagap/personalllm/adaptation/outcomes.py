@@ -18,6 +18,7 @@ METRICS = ["persona_reward", "win_rate_vs_reference", "win_rate_vs_best"]
 
 def references(study: Study, seed: int = 0) -> pd.DataFrame:
     """Outcomes without a model, of template "none": what a strategy must beat, or cannot beat."""
+    # A stored response costs no model: what beats none of these is not worth asking for.
     stored, each = study.stored(), np.arange(len(study.target))
     drawn = np.random.default_rng(seed).integers(stored.shape[1], size=len(each))
     scores = {
@@ -70,19 +71,21 @@ def compare(
     """
     wide = results.pivot(index=["user", "prompt"], columns=CELL, values=METRICS)
     cells = results[CELL].drop_duplicates()
-    pairs = cells[cells["arm"].isin(of)].merge(
-        cells[cells["arm"].isin(against)], how="cross", suffixes=("", "_b")
-    )
-    pairs = pairs.query(
+    theirs = cells[cells["arm"].isin(against)]
+    pairs = cells[cells["arm"].isin(of)].merge(theirs, how="cross", suffixes=("", "_b"))
+    # Like with like: more examples, or another template, would be a second difference (P7, P8).
+    alike = (
         "(shots_b == shots or shots_b == 0) and (template_b == template or template_b == 'none')"
     )
+    pairs = pairs.query(alike)
     pairs.insert(0, "contrast", pairs["arm"] + " − " + pairs["arm_b"])
     ours = pd.MultiIndex.from_frame(pairs[CELL])
-    theirs = pd.MultiIndex.from_frame(pairs[[f"{name}_b" for name in CELL]])
+    others = pd.MultiIndex.from_frame(pairs[[f"{name}_b" for name in CELL]])
+    # The same draws for all pairs and metrics; users who share a prompt are drawn together.
     drawn = resample(wide.index, cluster="prompt", **how)
     tables = []
     for metric in METRICS:
-        difference = wide[metric][ours].to_numpy() - wide[metric][theirs].to_numpy()
+        difference = wide[metric][ours].to_numpy() - wide[metric][others].to_numpy()
         values = drawn.totals(difference) / drawn.totals(np.ones((len(wide), 1)))
         unit = results["unit"].iloc[0] if metric == "persona_reward" else "share"
         found = pairs[["contrast", *CELL[1:]]].assign(metric=metric, unit=unit)

@@ -18,6 +18,7 @@ CONFIGURATION = [
     "n_similar_users_to_retrieve",
     "db_users",
 ]
+NAMED = ["algorithm", "responses_to_include", "num_shots", "datetime", "meta_learning_dataset"]
 RESULTS = ["total_score", "win_rate_against_gpt4o"]
 #: Test users of every logged run, with one prompt each (arXiv 2409.20296).
 TEST_USERS = 1000
@@ -33,30 +34,23 @@ def load(folder: str | Path, missing_ok: bool = True) -> pd.DataFrame | None:
     "losing_as_winning_only" here (P25).
     """
     file = min(Path(folder).glob("personalllm_runs*.csv"), default=None)
-    if file is None and not missing_ok:
+    if file is None:
+        if missing_ok:
+            return None
         raise UserError(
             f"no personalllm_runs*.csv in {folder}: give the folder that holds it, or none"
         )
-    if file is None:
-        return None
     with explained(f"{file}: not a log of runs", "give the authors' file as it was released"):
         log = pd.read_csv(regular(file)).rename_axis("row")
-        named = [
-            "algorithm",
-            "responses_to_include",
-            "num_shots",
-            "datetime",
-            "meta_learning_dataset",
-        ]
         # Row 1 is the header.
-        check(log.set_axis(log.index + 2), str(file), [*named, *CONFIGURATION[:3], *RESULTS])
+        check(log.set_axis(log.index + 2), str(file), [*NAMED, *CONFIGURATION[:3], *RESULTS])
         log["method"] = log["algorithm"].str.removesuffix("Algorithm")
         size = log["meta_learning_dataset"].str.extract(r"(\d+)(k?)$")
         log["db_users"] = size[0].astype(int) * size[1].map({"k": 1000, "": 1})
         swapped = (log["method"] == "KShotICL") & (log["responses_to_include"] == "losing_only")
-        log.loc[swapped & (log["datetime"] < "2024-08-20"), "responses_to_include"] = (
-            "losing_as_winning_only"
-        )
+        # ISO dates sort as texts do.
+        swapped &= log["datetime"] < "2024-08-20"
+        log.loc[swapped, "responses_to_include"] = "losing_as_winning_only"
         return log.astype(dict.fromkeys([*CONFIGURATION[1:3]], int) | dict.fromkeys(RESULTS, float))
 
 
@@ -81,25 +75,17 @@ def compare_rates(a: float, b: float) -> pd.DataFrame:
         "p_value": p_value,
         "n": n,
     }
-    row |= {
-        "p_adjusted": p_value,
-        "family": "win rate (1 test)",
-        "value_a": a,
-        "value_b": b,
-        "statistic": z,
-    }
-    same = {
-        "metric": "win rate",
-        "unit": "points",
-        "method": "z test of two proportions, Newcombe interval",
-    }
-    return result([row], [], **same)
+    row |= {"p_adjusted": p_value, "family": "win rate (1 test)"}
+    row |= {"value_a": a, "value_b": b, "statistic": z}
+    method = "z test of two proportions, Newcombe interval"
+    return result([row], [], metric="win rate", unit="points", method=method)
 
 
 def _chance(rates: pd.Series) -> tuple[float, np.ndarray]:
     """Standard error of a win rate, and sorted deviations from their
     mean of as many standard normal errors.
     """
+    # Always the same draws, so that a notebook's numbers do not move from run to run.
     draws = np.random.default_rng(0).standard_normal((20_000, len(rates)))
     draws = np.sort(draws - draws.mean(axis=1, keepdims=True), axis=1)
     return (rates.mean() * (100 - rates.mean()) / TEST_USERS) ** 0.5, draws
@@ -111,17 +97,13 @@ def ordered(log: pd.DataFrame) -> pd.DataFrame:
     Equally good runs with independent errors would have 95 % of the values of that rank in
     ``chance_low`` to ``chance_high``; ``plotted`` marks those in the paper's figure (P6).
     """
-    runs = log[log["method"] == "MetaLearnKShotICL"].sort_values(
-        "win_rate_against_gpt4o", ignore_index=True
-    )
-    error, draws = _chance(runs["win_rate_against_gpt4o"])
-    low, high = runs["win_rate_against_gpt4o"].mean() + error * np.quantile(
-        draws, [0.025, 0.975], axis=0
-    )
+    runs = log[log["method"] == "MetaLearnKShotICL"]
+    runs = runs.sort_values("win_rate_against_gpt4o", ignore_index=True)
+    rates, rank = runs["win_rate_against_gpt4o"], range(1, len(runs) + 1)
+    error, draws = _chance(rates)
+    low, high = rates.mean() + error * np.quantile(draws, [0.025, 0.975], axis=0)
     plotted = (runs[CONFIGURATION[1:]] == [5, 5, 1000]).all(axis=1)
-    return runs.assign(
-        rank=range(1, len(runs) + 1), chance_low=low, chance_high=high, plotted=plotted
-    )
+    return runs.assign(rank=rank, chance_low=low, chance_high=high, plotted=plotted)
 
 
 def selection_effect(
@@ -143,12 +125,14 @@ def selection_effect(
     table = pd.DataFrame(
         {"correlation": correlations, "n": len(rates), "mean": rates.mean(), "best": rates.max()}
     )
+    # What errors have in common moves all runs alike: only the rest can put one of them ahead.
     noise, above = error * np.sqrt(1 - table["correlation"]), rates.max() - rates.mean()
     table["sd_observed"], table["sd_chance"] = rates.std(), noise
     table["estimate"] = noise * draws[:, -1].mean()
     table["best_by_chance"] = table["mean"] + table["estimate"]
     table["p_value"] = [(each * draws[:, -1] >= above).mean() for each in noise]
     table["p_adjusted"], table["family"] = table["p_value"], "the best (1 test)"
+    # Less spread than chance makes is no negative variance between runs, but none.
     between = (rates.var() - noise**2).clip(lower=0)
     table["shrunken_best"] = table["mean"] + between / (between + noise**2) * above
     same = {"metric": "selection effect", "unit": "points", "method": f"{len(draws):,} simulations"}

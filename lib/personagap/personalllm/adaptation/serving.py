@@ -87,6 +87,7 @@ def _asked(
     """Of each template: the model that reads by it, its cells (arm, shots), the chats of each."""
     if not templates or not set(templates) <= set(TEMPLATES):
         raise UserError(f"templates is {templates!r}: give a list of {', '.join(TEMPLATES)}")
+    # Each once, in the order given: twice the same would be one cell with two rows of each user.
     shots, templates = list(dict.fromkeys(shots)), list(dict.fromkeys(templates))
     cells = [("zero_shot", 0)] * (0 in shots) + list(product(arms, [k for k in shots if k]))
     for template in templates:
@@ -99,6 +100,7 @@ def _keys(lm: Model, asked: list, choices: list, stored: bool = True) -> list:
 
     Of what is not ``stored``: a running number, the same for the same.
     """
+    # The simulated selector answers at once: hashing its prompts would take longer than it does.
     number = count()
     named = partial(digest, "choose", lm.id, lm.revision)
     key = cache(named if stored else lambda *_: next(number))
@@ -176,6 +178,7 @@ def by_generation(study: Study, score: Callable) -> Callable:
 
     def respond(lm: Model, asked: list) -> np.ndarray:
         texts = ask.texts(lm, [chat[0]["content"] for chat in asked], 0.0, 0, TOKENS)
+        # A user without an answer has no reward; left out, arms would be compared on other users.
         if failed := texts.count(None):
             raise UserError(
                 f"{failed} requests failed; run again: the answers of the others are kept"

@@ -59,11 +59,12 @@ def heterogeneity_change(
     points.
     """
     key = ["measure", "bin", "prompt"]
-    shares = [
+    # Paired by prompt: some divide any population, and their scatter would hide the change.
+    first, second = (
         _prompts(rewards, **each).groupby(key, sort=False)["share"].mean()
         for each in (before, after)
-    ]
-    change = (shares[1] - shares[0]).rename("change").reset_index()
+    )
+    change = (second - first).rename("change").reset_index()
     found = _means(change, "change", key[:2], how, differences=True)
     limits = ["estimate", "ci_low", "ci_high"]
     return found.assign(**100 * found[limits], unit="points")
@@ -107,6 +108,7 @@ def _prompts(
     size = total if n_reward_models is None else n_reward_models
     if not 1 <= size <= total:
         raise UserError(f"n_reward_models is {size}, but there are {total}: give 1 to {total}")
+    # Which reward models are left out matters as much as how many: hence several draws of them.
     for draw in range(1 if size == total else 10):
         chosen = np.sort(rng.permutation(total)[:size])
         # Columns of weights are sorted by name: these names keep the order of the rewards.
@@ -147,11 +149,7 @@ def entropy(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> 
     groups = {("overall", "overall"): text.notna()}
     groups |= {("subjective", word): text.str.contains(word, regex=False) for word in SUBJECTIVE}
     groups |= {("objective", word): text.str.match(rf"\W*{word}\b") for word in OBJECTIVE}
+    # A lone prompt has no interval.
     parts = {group: first[inside] for group, inside in groups.items() if sum(inside) > 1}
-    return _means(
-        pd.concat(parts, names=["kind", "keyword"]),
-        "entropy",
-        ["kind", "keyword"],
-        how,
-        unit="nats",
-    )
+    by = ["kind", "keyword"]
+    return _means(pd.concat(parts, names=by), "entropy", by, how, unit="nats")

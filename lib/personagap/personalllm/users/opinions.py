@@ -49,6 +49,7 @@ def simulated_opinions(opinions: Opinions, weights: pd.DataFrame) -> pd.DataFram
     for question, ordinal in options.loc[answers.index].items():
         given = answers.loc[question, list(weights)].to_numpy()
         mean = weights.to_numpy() @ given
+        # A survey offers options and no places between them.
         snapped = ordinal[np.abs(ordinal - mean[:, None]).argmin(axis=1)]
         chosen = {"simulated users": snapped, "reward models, one vote each": given}
         chosen |= {f"{name} alone": given[[i]] for i, name in enumerate(weights)}
@@ -86,6 +87,7 @@ def representativeness(
         for question, rows in people.groupby("question", sort=False)
         if question in answers
     ]
+    # NaN where a model or a group has no answer: left out of its mean, not counted as far.
     near = np.full((len(asked), len(names), len(groups), len(DISTANCES)), np.nan)
     for number, (question, rows) in enumerate(asked):
         given = answers[question]

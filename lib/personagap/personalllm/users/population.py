@@ -119,6 +119,7 @@ def _weights(weights: pd.DataFrame | np.ndarray, rewards: np.ndarray) -> np.ndar
             f"weights of {values.shape[1]} reward models, rewards of {rewards.shape[-1]}: give "
             "the same"
         )
+    # Users of other sums would count more in whatever averages over them.
     total = values.sum(axis=1)
     if not np.allclose(total, 1):
         user = np.abs(total - 1).argmax()

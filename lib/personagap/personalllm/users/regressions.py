@@ -71,6 +71,8 @@ def regressions(
         beta, moved = _fit(win, lose, ridge)
         coefficients.append(beta)
         influence += np.nansum(moved, axis=0)
+        # Held out by whole prompts, whose two responses are one choice; a user whose choices a fold
+        # separates needs some penalty there.
         right += _right(win, lose, fold, max(ridge, 1e-3)) / len(weights)
     beta = np.concatenate(coefficients)
     known = beta[~np.isnan(beta[:, 0])]
@@ -85,22 +87,15 @@ def regressions(
         {"feature": features.columns, "estimate": estimate, "error": error, "n": len(known)}
     )
     table[["q1", "q3"]] = np.quantile(known, [0.25, 0.75], axis=0).T
+    # The pseudo-inverse, as features that add up to another have no inverse at all.
     table["vif"] = np.diag(np.linalg.pinv(np.corrcoef(x.reshape(-1, x.shape[-1]).T)))
-    table = table.assign(
-        metric="coefficient", unit="log odds per sd", separable=len(beta) - len(known)
-    )
-    accuracy = {
-        "metric": "accuracy",
-        "feature": "all",
-        "estimate": right.mean(),
-        "error": stats.sem(right),
-    }
-    table = pd.concat(
-        [table, pd.DataFrame([accuracy | {"unit": "share", "n": len(beta)}])], ignore_index=True
-    )
-    table["ci_low"], table["ci_high"] = student(
-        table["estimate"], table.pop("error"), prompts - 1, 0.95
-    )
+    table["metric"], table["unit"] = "coefficient", "log odds per sd"
+    table["separable"] = len(beta) - len(known)
+    accuracy = {"metric": "accuracy", "feature": "all", "unit": "share", "n": len(beta)}
+    accuracy |= {"estimate": right.mean(), "error": stats.sem(right)}
+    table = pd.concat([table, pd.DataFrame([accuracy])], ignore_index=True)
+    error = table.pop("error")
+    table["ci_low"], table["ci_high"] = student(table["estimate"], error, prompts - 1, 0.95)
     same = {"losing": losing, "ridge": ridge, "method": "sandwich variance, clusters: prompt"}
     return result(table, ["losing", "ridge", "feature"], **same)
 

@@ -38,13 +38,10 @@ def score_responses(
     `UserError`: ``models`` is no dictionary of names; a model cannot be loaded, or does not give
     one score per text.
     """
-    if not isinstance(models, dict) or not all(
-        isinstance(source, str) for source in models.values()
-    ):
-        raise UserError(
-            f"reward_models is {models!r}: give a name for each Hub name or folder, "
-            f"{{NAME: FOLDER}}"
-        )
+    named = isinstance(models, dict) and all(isinstance(each, str) for each in models.values())
+    if not named:
+        remedy = "give a name for each Hub name or folder, {NAME: FOLDER}"
+        raise UserError(f"reward_models is {models!r}: {remedy}")
     scored = table.copy()
     for name, source in models.items():
         scored[name] = _score(name, source, table, batch_size, device)
@@ -88,9 +85,9 @@ def format_pair(tokenizer, prompt: str, response: str) -> str:
     if not tokenizer.chat_template:
         return f"User: {prompt}\nAssistant: {response}"
     chat = [{"role": "user", "content": prompt}, {"role": "assistant", "content": response}]
-    return tokenizer.apply_chat_template(chat, tokenize=False).removeprefix(
-        tokenizer.bos_token or ""
-    )
+    # The tokenizer puts the token itself, and a second one moves the score (S9).
+    text = tokenizer.apply_chat_template(chat, tokenize=False)
+    return text.removeprefix(tokenizer.bos_token or "")
 
 
 def _score(
@@ -129,9 +126,9 @@ def _load(name: str, source: str):
         config = AutoConfig.from_pretrained(source)
         kind = (config.architectures or ["no model"])[0]
         plain = kind.endswith("ForSequenceClassification") and config.num_labels == 1
-        raw = getattr(config, "pooling", "last") == "last" and not getattr(
-            config, "do_normalize", False
-        )
+        # Another pooling, or a normalised score, would be another number under the same name.
+        normalized = getattr(config, "do_normalize", False)
+        raw = getattr(config, "pooling", "last") == "last" and not normalized
         if not (plain or (kind in heads.CLASSES and raw)):
             raise UserError(
                 f"reward model {name}: {source} is {kind}, not a model of one raw score per text: "
@@ -143,6 +140,7 @@ def _load(name: str, source: str):
         how = {"dtype": "auto", "use_safetensors": True, "output_loading_info": True}
         model, told = model_class.from_pretrained(source, **how)
         loading.check_weights(model, told)
+    # Without it a batch of several texts cannot be filled up.
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
     return tokenizer, model
