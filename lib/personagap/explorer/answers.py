@@ -54,6 +54,7 @@ class Answers(widgets.VBox):
     def show(self, run: Result, persona: str, tasks: tuple[str, ...], item: str) -> None:
         """The chats about ``item`` ("task · item") of an identity."""
         with said_in(self.chats):
+            # Reading the answers of an identity takes longest: once, not for each item of it.
             if self._of != (run, persona, tasks):
                 rows = run.answered(persona)
                 self._rows = rows[rows["task"].isin(tasks)]
@@ -66,6 +67,7 @@ class Answers(widgets.VBox):
     def _find(self, _=None) -> None:
         """Offer the items whose answers hold all words."""
         self.found.value = ""
+        # Also by what the grader said ("wrong", "unreadable"), which is what one looks for most.
         told = self._rows["text"].fillna("") + " " + self._rows["label"] + " " + self._rows["item"]
         self._hits = self._rows[[holds(text, self.search.value) for text in told]]
         everything, found = (
@@ -78,6 +80,7 @@ class Answers(widgets.VBox):
             self.chats.value = "<p><em>No answer holds these words.</em></p>"
 
     def _step(self, by: int) -> None:
+        # Round and round: from the last on to the first.
         if self.item.options:
             self.item.index = (self.item.index + by) % len(self.item.options)
 
@@ -88,6 +91,7 @@ class Answers(widgets.VBox):
 
     def _export(self, _=None) -> None:
         """A link to a table of the answers found."""
+        # A spreadsheet would reorder text around marks that nobody sees, as a terminal does.
         table = self._hits.assign(text=self._hits["text"].map(visible, na_action="ignore"))
         data = base64.b64encode(table.to_csv(index=False).encode()).decode()
         href = f'href="data:text/csv;base64,{data}"'
@@ -99,6 +103,7 @@ class Answers(widgets.VBox):
 def _side_by_side(run: Result, task: str, item: str, persona: str, answers: pd.DataFrame) -> str:
     """The chats behind one item, identity and control, as HTML in which every text is escaped."""
     rows = answers[(answers["task"] == task) & (answers["item"] == item)]
+    # The prompt is made anew: a run keeps what was answered, and its items by name.
     asked = _items(run.folder, task)
     about = asked.loc[item] if item in asked.index else None
     prompt = "(the run's data are gone)" if about is None else tasks.prompt(about)
@@ -115,6 +120,8 @@ def _side_by_side(run: Result, task: str, item: str, persona: str, answers: pd.D
         sides.append(f"<section {SIDE}><h4>{escaped(head)}</h4>{said}</section>")
     answer = "" if about is None else _right(about)
     right = f", right: <b>{escaped(answer)}</b>" if answer else ""
+    # A defence changes the messages, and prompts of one's own the words: what is shown here is then
+    # not what the model read.
     changed = ""
     if run.condition:
         changed += f" The chats of “{escaped(run.condition)}” differ as its notebook says."

@@ -66,6 +66,7 @@ def live(what: Run | Path | str | pd.DataFrame, table: str | None = None) -> wid
     else:
         held = tables.read(Path(what.folder if isinstance(what, Run) else what))
     ends = {name: quantities(rows) for name, rows in held.items()}
+    # With intervals first: what is most worth a picture.
     offered = [
         (name, value) for name in held for value in ends[name] or held[name].select_dtypes("number")
     ]

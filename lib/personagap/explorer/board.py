@@ -45,6 +45,7 @@ class Explorer(widgets.VBox):
         self.chart, self.said = Chart(), widgets.HTML()
         self.grid = Grid(pd.DataFrame({"–": []}), **GRID)
         self.answers = Answers()
+        # In the order in which one reads: which run, which view of it, of what, and what it shows.
         super().__init__([runs, self.view, choices, self.title, self.said])
         self.children += (self.chart, self.grid, self.answers)
         self.chart.on_msg(self._from_chart)
@@ -68,6 +69,7 @@ class Explorer(widgets.VBox):
             if any(run.holds("scores") for run in runs.values())
         ]
         names = [(name.replace("_", " "), name) for name in self._catalog]
+        # A notebook with scores has most of the views.
         first = next(iter([*scored, *self._catalog]))
         self.notebook = widgets.Dropdown(
             options=names, value=first, description="notebook", **style
@@ -96,6 +98,7 @@ class Explorer(widgets.VBox):
     @contextlib.contextmanager
     def _setting(self) -> Iterator[None]:
         """Several widgets are set, and nothing is drawn before all of them are."""
+        # As it was before, since settings can stand inside one another.
         with LOCK:
             before, self._quiet = self._quiet, True
             try:
@@ -120,6 +123,7 @@ class Explorer(widgets.VBox):
         if self._quiet:
             return
         run: Result = self.run.value
+        # A run without scores has neither, but tables all the same.
         category, tasks = pd.Series(dtype="str"), []
         with contextlib.suppress(UserError):
             category, tasks = run.category, run.scores["task"].unique().tolist()
@@ -147,6 +151,7 @@ class Explorer(widgets.VBox):
             if list(self.view.options) != names:
                 kept = self.view.value if self.view.value in names else names[0]
                 self.view.options, self.view.value = names, kept
+            # Who chooses a second run wants to see the difference.
             if self.other.value and views.COMPARED in names:
                 self.view.value = views.COMPARED
         self._draw()
@@ -183,6 +188,7 @@ class Explorer(widgets.VBox):
             self._show_what_applies()
             self._first_identity()
             with said_in(self.said):
+                # What was drawn before must not stay as if it were of this choice.
                 self.drawn = None
                 drawn = view.draw(self.chosen)
                 if drawn.rows.empty:
@@ -199,9 +205,9 @@ class Explorer(widgets.VBox):
         with contextlib.suppress(UserError):
             category = self.run.value.category
             if self._picked.get("identity") not in category:
-                self._picked["identity"] = next(
-                    iter([*category[category != "control"].index, *category.index])
-                )
+                # A control stands for itself only where there is nobody else.
+                ordered = [*category[category != "control"].index, *category.index]
+                self._picked["identity"] = ordered[0]
 
     def _show_what_applies(self) -> None:
         name = self.view.value
@@ -216,14 +222,14 @@ class Explorer(widgets.VBox):
         rows = drawn.rows
         keys = list(dict.fromkeys(rows["key"]))
         picked = self._picked.get(view.kind, "")
+        # What was picked in another view of the same kind stays picked.
         picked = picked if picked in keys else str(next(iter(keys), ""))
         self._picked[view.kind] = picked
         with self._setting():
+            # Together, or the browser would draw the new rows by the old specification first.
             with self.chart.hold_sync():
-                (self.chart.spec, self.chart.data), self.chart.picked = (
-                    charts.linked(drawn.chart),
-                    picked,
-                )
+                self.chart.spec, self.chart.data = charts.linked(drawn.chart)
+                self.chart.picked = picked
             self.pick.description = view.kind
             self.pick.options = [(key.replace("_", " "), key) for key in keys]
             marked = _places(rows, picked)
@@ -234,10 +240,12 @@ class Explorer(widgets.VBox):
         self._mark(picked)
 
     def _from_chart(self, _, content: dict, __) -> None:
+        # A click may arrive late, about rows that are no longer shown.
         if content.get("clicked") in dict(self.pick.options).values():
             self.pick.value = content["clicked"]
 
     def _from_grid(self, change) -> None:
+        # Of several selected rows the one that was added is what was clicked.
         new = [row for row in change["new"] if row not in change["old"]]
         if new and not self._quiet and self.drawn is not None:
             self.pick.value = self.drawn.rows["key"].iloc[new[0]]
@@ -284,11 +292,12 @@ def _for_the_grid(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
     for name in shown.select_dtypes("number"):
         shown[name] = shown[name].round(1 if shown[name].abs().max() >= 10 else 3)
     for name in shown.columns[shown.isna().any()]:
-        # The grid would spell what is missing NaN, None or <NA>.
-        numeric = pd.api.types.is_numeric_dtype(shown[name])
-        shown[name] = (
-            shown[name].astype("Float64") if numeric else shown[name].astype(object).fillna("")
-        )
+        # The grid would spell what is missing NaN, None or <NA>; numbers must stay such, to be
+        # sorted.
+        if pd.api.types.is_numeric_dtype(shown[name]):
+            shown[name] = shown[name].astype("Float64")
+        else:
+            shown[name] = shown[name].astype(object).fillna("")
     # Else the grid would show the index.
     shown = shown.reset_index(drop=True)
     return shown.rename(

@@ -171,7 +171,7 @@ class Grid(ITable):
     _library = traitlets.Unicode(str(ITable._esm)).tag(sync=True)
 
     @traitlets.validate("_dt_args")
-    # The table of itables has no setting for how a missing number is spelt.
     def _empty(self, proposed):
+        # itables has no setting for how a missing number is spelt.
         rows = proposed["value"]["data_json"].replace(MISSING, '["", null]')
         return proposed["value"] | {"data_json": rows}

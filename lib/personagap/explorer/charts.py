@@ -58,6 +58,8 @@ def linked(chart: Spec) -> tuple[Spec, dict[str, list[dict]]]:
             return part
         rest = {name: without_data(value) for name, value in part.items() if name != "data"}
         if "data" in part:
+            # Layers that share rows share them in the browser too: by identity, as comparing them
+            # would take longer than drawing.
             rows = part["data"]["values"]
             same = (name for name, known in data.items() if known is rows)
             name = next(same, f"rows_{len(data)}")
@@ -79,6 +81,7 @@ def together(*parts: Spec, columns: int = 2, alike: bool = True) -> Spec:
 
 def values(rows: pd.DataFrame) -> Spec:
     """Rows as data, with null for what is missing or infinite."""
+    # JSON has no word for either.
     known = rows.replace([np.inf, -np.inf], np.nan).astype(object)
     return {"values": known.where(known.notna(), None).to_dict("records")}
 
@@ -151,6 +154,7 @@ def intervals(
     ``known`` the styles of more than these rows.
     """
     panels, crowded = rows[panel].nunique(), rows.duplicated(["key", panel]).any()
+    # With more side by side, an interval is a few pixels.
     columns = min(panels, 5)
     # There is no room for more below a panel.
     unit = unit if columns < 3 else unit.rpartition("(")[2].strip(")")
@@ -163,6 +167,7 @@ def intervals(
     middle = {"x": _number("estimate"), "size": _is_picked(190, 55), "shape": shape}
     ends = {"x": _number("ci_low", title=unit), "x2": {"field": "ci_high"}}
     ends["strokeWidth"] = _is_picked(4, 1.3)
+    # Dots first: an interval narrower than its dot is still seen on it.
     layers = _layers(same, [(DOT, middle), (RULE, ends)])
     if lines:
         drawn = RULE | {"strokeDash": [4, 3], "color": "#888"}
@@ -199,6 +204,7 @@ def trade_off(
         (RULE, {"x": low_x, "x2": {"field": f"{x}_high"}, "y": at_y} | width),
         (RULE, {"x": at_x, "y": low_y, "y2": {"field": f"{y}_high"}} | width),
         (DOT, at | {"size": _is_picked(260, 70), "shape": shape}),
+        # The name of the picked one alone: of thirty they would cover one another.
         (_text(dy=-12), at | {"text": {"field": "said"}, "opacity": _is_picked(1, 0)}),
     ]
     layers = _layers({"color": colour, "tooltip": _tooltips(rows)}, parts)
@@ -223,6 +229,7 @@ def matrix(rows: pd.DataFrame, x: str, y: str, value: str, title: str, *, diverg
         "stroke": _is_picked(INK, "transparent"), "strokeWidth": _is_picked(2, 0.5),
         "tooltip": _tooltips(rows),
     }  # fmt: skip
+    # Letters must be read on the darkest cells as well.
     dark = {"test": f"abs(datum['{value}']) > {0.6 * limit}", "value": "white"}
     numbers = {
         "text": _number(value, format=".0f" if diverging else ".2f"),
@@ -271,6 +278,7 @@ def strip(rows: pd.DataFrame, means: pd.DataFrame) -> Spec:
     ends = {"x": _number("ci_low"), "x2": {"field": "ci_high"}}
     parts = [(rule, ends), (diamond, {"x": _number("estimate")})]
     of_means = _layers({"y": task, "tooltip": _tooltips(means)}, parts)
+    # Below the means, which hundreds of dots would hide.
     dots = {"data": values(rows), "mark": DOT | {"opacity": 0.35}, "encoding": each}
     layers = [dots, {"data": values(means), "layer": of_means}]
     return {"width": WIDTH, "height": _step(34), "layer": layers}

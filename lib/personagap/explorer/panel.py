@@ -45,6 +45,7 @@ class Live(widgets.VBox):
 
     def _draw(self, _=None) -> None:
         with LOCK:
+            # By the words as they are shown, which is what one can search for.
             name, value = self.shown.value
             shown = readable.compact(self._held[name])
             kept = [holds(" ".join(row), self.search.value) for row in shown.values]
@@ -82,6 +83,7 @@ def _image(kind: str, whole: pd.DataFrame, value: str, shown: pd.DataFrame) -> t
         # Margins in inches: fitting them to the labels would double the time.
         ax = fig.add_axes((left / width, 0.8 / height, 1 - (left + 0.2) / width, 1 - 1.2 / height))
         dots(ax, drawn, range(len(table)), ms=5, capsize=2)
+        # Where all values are on one side, the line would draw the scale out to zero.
         if table[value].min() < 0 < table[value].max():
             ax.axvline(0, color=PALETTE["noise"], lw=1)
         ax.set_yticks(range(len(table)), names, fontsize=8)

@@ -29,6 +29,7 @@ class Form(widgets.VBox):
 
     def __init__(self, figures: Path, notebooks: Path = NOTEBOOKS):
         self._figures = figures
+        # Jupyter keeps copies of notebooks there, which would be offered twice.
         paths = sorted(
             path for path in notebooks.glob("*/*.ipynb") if ".ipynb_checkpoints" not in path.parts
         )
@@ -56,6 +57,8 @@ class Form(widgets.VBox):
         """
         defaults = Request(self.notebook.value).defaults
         texts = {name: field.value.strip() for name, field in self.fields.items()}
+        # What stands in the field as the default is not given: the run's name and its command hold
+        # what was changed, and a default that changes later applies to it.
         given = {
             name: text
             for name, text in texts.items()
@@ -68,6 +71,8 @@ class Form(widgets.VBox):
         """A field for each parameter, with its default, its kind
         and what the notebook says of it.
         """
+        # papermill reads what stands behind each line of the cell; kinds and defaults it would
+        # lose.
         request = Request(self.notebook.value)
         told = papermill.inspect_notebook(str(self.notebook.value))
         self.fields, rows = {}, []
@@ -89,6 +94,7 @@ class Form(widgets.VBox):
     def _say(self, _=None) -> None:
         """The command and its cost, or what is wrong."""
         with LOCK:
+            # Until the values are known to be sound.
             self.start.disabled = True
             with said_in(self.said):
                 command = f"<pre style='white-space: pre-wrap'>{escape(self.request.command)}</pre>"
@@ -97,6 +103,7 @@ class Form(widgets.VBox):
 
     def _cost(self) -> str:
         """What `personagap run --dry-run` says, in words."""
+        # Why a cost is unknown is a warning, which a widget would not show.
         with warnings.catch_warnings(record=True) as unknown:
             (row,) = batch.plan([self.request], force=False).to_dict("records")
         if row["state"] == "finished":
@@ -118,6 +125,7 @@ class Form(widgets.VBox):
         """Run the notebook in a process of its own, while the form can be used."""
 
         def run() -> None:
+            # However it ends, the form can be used again.
             with said_in(self.ended), contextlib.ExitStack() as after:
                 after.callback(setattr, self.start, "disabled", False)
                 facts = execute.run(request)

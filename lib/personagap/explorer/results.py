@@ -34,6 +34,7 @@ class Result:
         path = self.folder / "tables" / f"{name}.parquet"
         if not path.exists():
             raise UserError(f"{self.folder.name} kept no {name}")
+        # A condition of a run is shown as if it were a run of its own.
         where |= {"condition": [self.condition]} if self.condition else {}
         # While reading, so that a large run's other rows are never in memory.
         filters = [(column, "in", values) for column, values in where.items()] or None
@@ -63,6 +64,7 @@ class Result:
     @functools.cached_property
     def contrasts(self) -> pd.DataFrame:
         """Each identity against no system prompt, as the run saved it."""
+        # Runs of one's own may have saved scores alone.
         if not self.holds("contrasts"):
             from personagap import effects
 
@@ -78,6 +80,7 @@ class Result:
     @functools.cached_property
     def category(self) -> pd.Series:
         """Persona → category of everybody in the scores; "other" if an identity's file is gone."""
+        # Intersections stand in no file: they are made of those that do.
         everybody = self.scores["persona"].unique()
         of_several = [name for name in everybody if "+" in name]
         crossed = pd.Series("intersection", of_several, dtype="str")
@@ -146,6 +149,7 @@ class Result:
                     # A persona of one of the runs alone has nothing to be paired with.
                     continue
                 change = task.paired(weights)
+                # A control's change is a question of its own, not one of the identities'.
                 tests = persona if persona in personas.CONTROLS else "identities"
                 row = change.row(name, f"{persona} − the first run", level=0.95)
                 rows.append(row | {"tests": tests})
@@ -189,6 +193,7 @@ def long(table: pd.DataFrame) -> pd.DataFrame:
     pairs = quantities(table)
     texts = table.columns.difference([*table.select_dtypes(["number", "bool"]), *pairs])
     about = [name for name in table if name in keys(table) or name in texts]
+    # Most tables are long already, a metric a row.
     if "metric" in table and len(pairs) == 1:
         ((value, ends),) = pairs.items()
         return table.rename(columns={value: "estimate", ends[0]: "ci_low", ends[1]: "ci_high"})
@@ -221,6 +226,8 @@ def catalog(figures: Path) -> dict[str, dict[str, Result]]:
                 conditions = of_rows.unique().tolist()
         changed = ", ".join(f"{name}={value}" for name, value in facts["changed"].items())
         for condition in conditions:
+            # The id alone tells runs apart only by a hash: what was changed, and when, says which
+            # is which.
             parts = [facts["id"], condition, changed[:60], facts["started"][:16]]
             label = " · ".join(filter(None, parts))
             of_notebook = listed.setdefault(facts["folder"].parent.name, {})

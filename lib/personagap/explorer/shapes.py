@@ -18,24 +18,16 @@ def _polygon(corners: int, *, turned: float = 0, inner: float = 1, narrow: float
 
 def _cross() -> str:
     """A plus that lies on its side."""
-    plus = [
-        (1, 3),
-        (1, 1),
-        (3, 1),
-        (3, -1),
-        (1, -1),
-        (1, -3),
-        (-1, -3),
-        (-1, -1),
-        (-3, -1),
-        (-3, 1),
-        (-1, 1),
-        (-1, 3),
-    ]
+    arm, plus = [(1, 3), (1, 1), (3, 1)], []
+    for _ in range(4):
+        plus += arm
+        arm = [(y, -x) for x, y in arm]
+    # Turned by an eighth of a circle, and as large as Vega's own shapes.
     return "M" + "L".join(f"{(x - y) / 4:.3f},{(x + y) / 4:.3f}" for x, y in plus) + "Z"
 
 
-#: Matplotlib's name of a marker → Vega's.
+#: Matplotlib's name of a marker → Vega's. What Vega lacks is a path, so that a category has the
+#: same mark here as in the figures.
 SHAPES = {
     "o": "circle", "s": "square", "D": "diamond", "P": "cross", "X": _cross(), "d": _polygon(4,
     narrow=0.6),

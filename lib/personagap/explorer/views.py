@@ -36,6 +36,7 @@ class Chosen(NamedTuple):
 
     def shown(self, contrasts: pd.DataFrame) -> pd.DataFrame:
         """The rows of the chosen tasks and categories; p-values stay those of the whole family."""
+        # Corrected before anything was chosen: who looks at fewer rows has not tested fewer.
         rows = contrasts.assign(key=_identity(contrasts))
         rows["colour"] = rows["key"].map(self.run.category)
         rows = rows[self.categorised(rows) & rows["task"].isin(self.tasks)]
@@ -80,6 +81,8 @@ def forest(chosen: Chosen) -> Drawn:
 def compared(chosen: Chosen) -> Drawn:
     """Each persona in this run against itself in the other, paired by item."""
     assert chosen.other
+    # Each against itself, and not a difference of contrasts, which would have the controls' noise
+    # in it.
     a, b = chosen.run, chosen.other
     # Two conditions of one run, which they tell apart.
     within = a.folder == b.folder
@@ -133,6 +136,7 @@ def items(chosen: Chosen) -> Drawn:
     """The picked identity's differences item by item; the answers behind one stand below."""
     persona = chosen.picked["identity"]
     means = chosen.shown(chosen.run.contrasts).query("key == @persona")
+    # The largest first, as these are what one wants to read.
     rows = chosen.run.by_item(persona)
     rows = rows[rows["task"].isin(means["task"])]
     if rows.empty:
@@ -168,6 +172,7 @@ def _raters(chosen: Chosen) -> list[str]:
 def _agreement(table: pd.DataFrame) -> charts.Spec:
     rows = long(table)
     rows = rows[rows["metric"] == "kappa"] if "kappa" in set(rows["metric"]) else rows
+    # Each pair is stored once, but a matrix shows it twice.
     turned = rows.rename(columns={"rater_a": "rater_b", "rater_b": "rater_a"})
     both = pd.concat([rows, turned])[["rater_a", "rater_b", *ESTIMATE]]
     both = both.assign(key=both["rater_a"])
@@ -191,6 +196,7 @@ def shots(chosen: Chosen) -> Drawn:
     table = chosen.run.table("personalization")
     controls = [name for name in ("own", "none") if name in set(table.get("control", []))]
     table = table[table["control"].isin(controls)] if controls else table
+    # One template and the user's own examples: the others are other experiments on one axis.
     if "template" in table:
         first = next(name for name in table["template"] if name != "none") if len(table) else ""
         table = table[table["template"].isin([first, "none"])]
@@ -243,6 +249,7 @@ def saved(chosen: Chosen) -> Drawn:
     title = f"Table {chosen.table.replace('_', ' ')}"
     if rows.empty:
         return Drawn({"data": {"values": []}, "mark": "point"}, table, title)
+    # As many as a page has room for; a chart of thousands of rows would stop the browser.
     drawn = rows.assign(colour="data")[["key", "metric", *ESTIMATE, "colour"]].head(ROWS)
     chart = charts.intervals(drawn, "value", panel="metric", shared=False)
     title += f", the first {ROWS} drawn" if len(rows) > ROWS else ""
