@@ -28,7 +28,8 @@ VALUES = {"C": 1.0, "P": 0.5, "I": 0.0, "N": 0.0, "true": 1.0, "yes": 1.0, "fals
 #: Names of what a persona is read from, if it is not a field.
 SYSTEM, FILE = "system prompt", "file"
 _SAMPLES = re.compile(r"samples_(.+)_(\d{4}-\d\d-\d\dT[\d.:-]+)\.jsonl")
-_ZSTANDARD = 93  # a method of ZIP that Python's own library reads from 3.14 on
+# A method of ZIP that Python's own library reads from 3.14 on.
+_ZSTANDARD = 93
 Wanted = Mapping[str, str]
 
 
@@ -107,7 +108,8 @@ def of_lm_eval(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, 
 
 def of_inspect(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, Any]]:
     header, samples = _opened(file)
-    if header is None:  # another JSON of a folder
+    if header is None:
+        # It is some other JSON of the folder.
         return
     told = header["eval"]
     kept = [sample for sample in samples if sample.get("scores") and not sample.get("error")]
@@ -161,7 +163,8 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
         # Where the local header has the lengths of name and extra field, which may be others than
         # in the directory.
         file.seek(told.header_offset + 26)
-        file.seek(sum(struct.unpack("<HH", file.read(4))), 1)  # past its name and extra field
+        # Past its name and extra field.
+        file.seek(sum(struct.unpack("<HH", file.read(4))), 1)
         packed = file.read(told.compress_size)
     return pyarrow.CompressedInputStream(pyarrow.py_buffer(packed), "zstd").read()
 
@@ -169,7 +172,8 @@ def _member(archive: zipfile.ZipFile, name: str) -> bytes:
 def _system(sample: dict[str, Any]) -> str | None:
     """The text of a sample's system message, if there is one."""
     messages = sample.get("messages") or sample["input"]
-    if not isinstance(messages, list):  # the user's turn alone
+    if not isinstance(messages, list):
+        # A text is the user's turn alone.
         return None
     texts = [message["content"] for message in messages if message["role"] == "system"]
     if not texts or isinstance(texts[0], str):

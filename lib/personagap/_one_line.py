@@ -44,7 +44,8 @@ class OneLine(click.Group):
             sys.exit(_misused(error, ctx))
         except UserError as error:
             message = str(error)
-        except OSError as error:  # no space, no permission …
+        except OSError as error:
+            # As where there is no space, or no permission.
             message = f"{error.filename or 'input or output'}: {error.strerror or error}"
         say(f"personagap: {message}", err=True)
         sys.exit(2)

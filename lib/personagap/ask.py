@@ -98,7 +98,8 @@ def ask(
     UserError : an item has no choices to weigh.
     """
     design, chats, listed, keys = requests(lm, who, items, **how)
-    store = ResponseStore(lm.id) if store is None else store  # an empty store is falsy
+    # Not `or`: an empty store is falsy.
+    store = ResponseStore(lm.id) if store is None else store
     if how.get("answers") == "likelihood":
         made = _weigh(lm, chats, listed, keys, store)
     else:
@@ -139,6 +140,7 @@ def requests(
     known = personas.templates().index
     if not templates or isinstance(templates, str) or not set(templates) <= set(known):
         raise UserError(f"templates are {templates!r}: give a list of some of {', '.join(known)}")
+    # A likelihood is the same in every run.
     design = plan(who, items, 1 if weigh else runs, templates)
     # As lists: to step through a column of texts takes ten times as long.
     names = ("template", "persona", "task", "item")
@@ -148,12 +150,15 @@ def requests(
     for row in items.itertuples():
         of_weights = weigh and tasks.likelihood_prompt(row, lm.continues)
         turns[row.task, row.item] = of_weights or [("user", tasks.prompt(row))]
+    # Runs of a cell share their prompt, which is made and rendered once.
     for cell in dict.fromkeys(cells):
         template, persona, *item = cell
         (_, question), *begun = turns[*item]
         messages = personas.chat(persona, question, template=template, **stated[persona])
         messages = defence(messages) if defence else messages
         chats[cell] = [*messages, *({"role": role, "content": content} for role, content in begun)]
+    # By what the model reads in the end: personas and phrasings that become the same prompt, as a
+    # control's do, are one request, and a changed chat template is another.
     hash_of = {cell: digest(lm.render(messages)) for cell, messages in chats.items()}
     design["prompt_hash"] = hashes = [hash_of[cell] for cell in cells]
     asked, listed = [chats[cell] for cell in cells], [choices[task] for _, _, task, _ in cells]
@@ -172,6 +177,7 @@ def unanswered(responses: pd.DataFrame) -> pd.DataFrame:
     """
     failed = responses["outcome"] == "failed"
     cell = ["task", "item", "persona", "template", *responses.columns.intersection(["condition"])]
+    # One answer of several runs is enough: its mean is known, only less exactly.
     lacking = failed.groupby([responses[name] for name in cell], sort=False).all()
     complete = ~lacking.groupby(["task", "item"], sort=False).any()
     requests = failed.groupby(responses["task"], sort=False).agg(requests="size", failed="sum")
@@ -182,7 +188,8 @@ def _require_answers(lm: Model, counts: pd.DataFrame) -> None:
     # Two items make an interval; of a task with one, that one is needed.
     short = counts[counts["complete"] < counts["items"].clip(upper=2)]
     if len(short):
-        reason = getattr(lm, "failure", None)  # a server tells
+        # A server tells why it failed.
+        reason = getattr(lm, "failure", None)
         cause = f" ({reason})" if reason else ""
         failed, requests = counts["failed"].sum(), counts["requests"].sum()
         raise Unanswered(
@@ -278,7 +285,8 @@ def _generate(
         # 15 hexadecimal digits are 60 bits: servers take seeds of 63.
         seeds = [int(keys[row][:15], 16) for row in rows]
         for i, answer in enumerate(lm.generate(asked, sampling, seeds, keep=told)):
-            if i not in kept:  # by a model that answers all at once
+            if i not in kept:
+                # A model that answers all at once may not tell of each.
                 told(i, answer)
 
     return complete(store, keys, make, title=f"asking {lm.id}", **how)

@@ -67,7 +67,8 @@ def main() -> None:
 def _notebooks(start: str = "") -> list[Path]:
     """The project's notebooks whose name begins so."""
     found = sorted(NOTEBOOKS.rglob("[!.]*.ipynb"))
-    ours = [each for each in found if ".ipynb_checkpoints" not in each.parts]  # Jupyter's copies
+    # Those there are Jupyter's copies.
+    ours = [each for each in found if ".ipynb_checkpoints" not in each.parts]
     return [each for each in ours if each.stem.startswith(start)]
 
 
@@ -75,6 +76,7 @@ def _notebook(given: str) -> Path:
     """A notebook's file, or one of the project's by its name."""
     name = given.removesuffix(".ipynb")
     named = [each for each in _notebooks() if name and each.with_suffix("").match(name)]
+    # A file of that name is what was meant, wherever it lies.
     if len(named) == 1 and not Path(given).exists():
         return named[0]
     return path.convert(given, None, None)
@@ -157,9 +159,11 @@ def batch(
             # Not by a name: that would keep runs going after an error here, which is to stop them.
             for facts in run_all(runs, jobs=jobs, force=force):
                 ended.append(facts)
-                with tqdm.external_write_mode():  # above the lines that say what runs are at
+                with tqdm.external_write_mode():
+                    # It stands above the lines that say what runs are at, which move on.
                     say(execute.describe(facts, folders[facts["id"]]))
-    except UserError as error:  # no cluster, or no longer
+    except UserError as error:
+        # The cluster is gone, or never was: what ended before is told all the same.
         say(f"personagap: {error}", err=True)
     failed = sum(facts["status"] != "finished" for facts in ended)
     lost = len(runs) - len(ended)
@@ -167,6 +171,7 @@ def batch(
     more = f", {lost} did not come to an end" if lost else ""
     more += f"; {codes.count(3)} with unanswered requests: run again" if 3 in codes else ""
     click.echo(f"{len(ended) - failed} of {len(runs)} runs finished, {failed} failed{more}")
+    # A failed run needs somebody to look at it; unanswered requests only want the command again.
     sys.exit(1 if 1 in codes else max(codes, default=0))
 
 
@@ -175,10 +180,12 @@ def _say_plan(requests: list, force: bool) -> None:
     from personagap.runs import batch
 
     plan = batch.plan(requests, force)
+    # Without an earlier run of the model the two columns would be empty.
     paced = plan["pace"].notna().any()
     told = plan if paced else plan.drop(columns=["seconds", "pace"])
     say(told.to_string(index=False, na_rep="–", max_colwidth=60, float_format="{:,.0f}".format))
     runs, to_do, generations = len(plan), sum(plan["state"] == "to do"), plan["generations"].sum()
+    # A sum without the tokens of a run would be told as the most that all of them take.
     untold = plan["generations"].notna() & plan["tokens"].isna()
     tokens = "an unknown number of" if untold.any() else f"{plan['tokens'].sum():,.0f}"
     click.echo(
@@ -267,6 +274,7 @@ def size() -> None:
 
 
 @store.command()
+# Lazy: a mistake in the store must not leave an empty file behind.
 @click.argument("file", type=click.File("w", lazy=True), default="-")
 def export(file: TextIO) -> None:
     """Write all answers to FILE (default: the terminal), a line of JSON each."""
@@ -274,6 +282,7 @@ def export(file: TextIO) -> None:
 
 
 @store.command("import")
+# What is not UTF-8 is refused with the number of its line, as any other line that is not of ours.
 @click.argument("file", type=click.File(encoding="utf-8", errors="replace"))
 def take_in(file: TextIO) -> None:
     """Add the answers of FILE, which `export` wrote ("-": what is piped in)."""

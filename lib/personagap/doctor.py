@@ -83,15 +83,14 @@ def data_sets(folder: str | Path) -> list[Check]:
     }
     checks = []
     for name, load in loaders.items():
+        # What a loader says of a folder is what its notebook will say: no second set of checks.
         try:
             sources = load(folder).attrs["sources"]
         except UserError as error:
             checks.append(Check(name, False, f"{error}{hints.get(name, '')}"))
             continue
-        rows, files = (
-            sum(source["rows"] for source in sources),
-            ", ".join(source["file"] for source in sources),
-        )
+        rows = sum(source["rows"] for source in sources)
+        files = ", ".join(source["file"] for source in sources)
         unit = "items" if name in TASKS else "rows"
         checks.append(Check(name, True, f"{rows} {unit}, {sources[0]['licence']}: {files}"))
     return checks

@@ -58,7 +58,8 @@ def _encode(name: str, texts: tuple[str, ...]) -> np.ndarray:
         raise UserError(
             "embeddings need sentence-transformers: pip install 'personagap[embeddings]'"
         ) from None
-    from personagap.models import loading  # imports torch, which TF-IDF does without
+    # Here, as it imports torch, which TF-IDF does without.
+    from personagap.models import loading
 
     with explained(f"no sentence-transformers model at {name!r}", "give a folder or a hub name"):
         model = SentenceTransformer(name, model_kwargs={"use_safetensors": True})

@@ -67,7 +67,8 @@ Model = Annotated[str, _Place("demo(:.*)?|smollm2|random|simulated", "hf:|gguf:"
 _ANY_HEAD = "(llm:)?(hf:|gguf:)?"
 #: Of ``judges.load_judge``.
 Judge = Annotated[str, _Place("refusal|phrases|llm:(demo(:.*)?|smollm2)", _ANY_HEAD)]
-_Text = Annotated[str, _Place(heads=_ANY_HEAD)]  # where nothing is declared
+# What a text may be where nothing is declared.
+_Text = Annotated[str, _Place(heads=_ANY_HEAD)]
 
 _KNOWN: dict[str, Any] = {
     **{kind.__name__: kind for kind in (bool, int, float, str, list, dict)},
@@ -91,7 +92,8 @@ def check(namespace: dict[str, Any]) -> None:
     """
     annotations = namespace.get("__annotations__")
     if annotations is None and "__annotate__" in namespace:
-        annotations = namespace["__annotate__"](1)  # Python 3.14 evaluates them on demand (PEP 749)
+        # Python 3.14 evaluates them on demand (PEP 749).
+        annotations = namespace["__annotate__"](1)
     for name, kind in (annotations or {}).items():
         if name in namespace and not _usable(namespace[name], kind):
             raise UserError(f"{name} is {namespace[name]!r}: give {describe(kind)}")
@@ -135,6 +137,7 @@ def _inferred(default: Any) -> Any:
     if default is None:
         return Any
     if isinstance(default, str):
+        # "all" stands for a list of names wherever it is a default.
         return (
             Names
             if default == "all"
@@ -174,7 +177,8 @@ def matches(value: Any, kind: Any) -> bool:
         return _number(value) and (kind is float or isinstance(value, Integral))
     if kind in (None, NoneType):
         return value is None
-    if kind is Any or not isinstance(kind, type):  # the second: an annotation of others
+    if kind is Any or not isinstance(kind, type):
+        # An annotation that is not ours binds nobody.
         return True
     return isinstance(value, kind)
 
@@ -233,7 +237,8 @@ def paths(value: Any, kind: Any) -> Iterator[tuple[str, str]]:
 
 
 def _place(kind: Any) -> _Place | None:
-    if kind in (Any, list, dict):  # not told what is in it
+    if kind in (Any, list, dict):
+        # What is in it is not told, so any text may be a place.
         return _place(_Text)
     found = (part if isinstance(part, _Place) else _place(part) for part in get_args(kind))
     return next(filter(None, found), None)

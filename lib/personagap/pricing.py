@@ -31,6 +31,7 @@ def of_answers(
     """
     models = lm if isinstance(lm, Mapping) else {"": lm}
     size = tokens(items, how.get("answers", "generate"), how.get("sampling"))
+    # By key in the store, so that requests that are alike are one, as they are when they are asked.
     of: dict[str, tuple] = {}
     for name, model in models.items():
         design, _, _, keys = ask.requests(
@@ -46,6 +47,7 @@ def of_requests(sizes: Mapping[str, float], models: Iterable[str]) -> pd.DataFra
     """The row of `of_answers` for requests to models of these ids;
     ``sizes`` are their tokens by key in the store.
     """
+    # Looked up, not counted: a store also holds answers to other questions.
     found = {row[0] for name in models for row in ResponseStore(name).find(sizes)}
     rest = [size for key, size in sizes.items() if key not in found]
     row = {
@@ -61,6 +63,7 @@ def tokens(
     items: pd.DataFrame, answers: str = "generate", sampling: Sampling | None = None
 ) -> dict[tuple, float]:
     """Tokens that one request for each item, by its task and name, reads and writes at most."""
+    # Nothing is written where the choices are weighed.
     written = 0 if answers == "likelihood" else (sampling or Sampling()).max_tokens
     return {
         (item.task, item.item): length(tasks.prompt(item), written) for item in items.itertuples()

@@ -73,6 +73,7 @@ def asking(title: str, total: int, answered: int) -> Iterator[Callable[..., None
 
 def _write(place: Path, line: str) -> None:
     """Put what is asked below the section of the notebook, which the runner wrote."""
-    with contextlib.suppress(OSError):  # no answer is lost for it
+    with contextlib.suppress(OSError):
+        # No answer is lost for a line that cannot be shown.
         section = place.read_text(encoding="utf-8").partition("\n")[0]
         place.write_text(leaving(f"{section}\n{line}"), encoding="utf-8")

@@ -45,9 +45,9 @@ class ResponseStore(Store):
 
     def __init__(self, model: str, folder: str | Path | None = None):
         root = Path(folder or RESPONSES)
-        super().__init__(
-            root / f"{re.sub(r'[^A-Za-z0-9.]+', '-', model)[-60:].strip('-')}-{digest(model)[:8]}"
-        )
+        # A name that people know their model by, and a hash, as several ids may shrink to one name.
+        name = re.sub(r"[^A-Za-z0-9.]+", "-", model)[-60:].strip("-")
+        super().__init__(root / f"{name}-{digest(model)[:8]}")
 
     def get(self, keys: pd.Index) -> pd.DataFrame:
         """The stored answers among ``keys``, indexed by key."""
@@ -96,14 +96,13 @@ def complete(
 
         def ask(rows: np.ndarray) -> np.ndarray:
             """Make those of ``rows`` that no other process is making, and return the others."""
-            mine = (
-                np.ones(len(rows), bool)
-                if store is None or owner is None
-                else wanted[rows].isin(store.claim(owner, wanted[rows]))
-            )
+            mine = np.ones(len(rows), bool)
+            if store is not None and owner is not None:
+                mine = wanted[rows].isin(store.claim(owner, wanted[rows]))
             asked = wanted[rows[mine]].tolist()
 
             def keep(i: int, answer) -> None:
+                # Of an answer that is told twice the first is stored: the table must hold the same.
                 if (key := asked[i]) not in made:
                     made[key] = answer
                     if store is not None:
@@ -117,19 +116,19 @@ def complete(
         batches = (distinct[start : start + batch] for start in range(0, len(distinct), batch))
         others = [ask(rows[missing[rows]]) for rows in batches if missing[rows].any()]
         awaited = np.concatenate([*others, np.array([], int)])
+        # What others are asking comes last: by then most of it is answered.
         while store is not None and len(awaited):
             head = awaited[:batch]
             found = store.get(wanted[head])
             told(len(found))
             stored = pd.concat([stored, found]) if len(found) else stored
             waiting = ask(head[~wanted[head].isin(found.index)])
+            # Neither answered nor given up in the meantime: look again later.
             if len(waiting) == len(head):
                 time.sleep(LOOK)
             awaited = np.concatenate([awaited[batch:], waiting])
-    answers = (
-        pd.concat([stored, _table([(key, *answer) for key, answer in made.items()])])
-        if made
-        else stored
-    )
+    answers = stored
+    if made:
+        answers = pd.concat([stored, _table([(key, *answer) for key, answer in made.items()])])
     answers.attrs |= {"asked": len(made), "asking_seconds": round(time.monotonic() - began, 1)}
     return answers

@@ -75,6 +75,7 @@ def run_tests(code: str, tests: list[str], setup: str = "", *, timeout: float = 
     taken = [asserts.take_apart(test) for test in tests]
     if reason := refusal():
         raise UserError(f"{reason}: {REMEDY}")
+    # Before the program runs: tables say so even if it brings this process down.
     if not available():
         UNCONFINED.set()
     lines, timed_out = confining.run(
@@ -98,22 +99,17 @@ def check_tests(tests: list[str], setup: str = "") -> list[str]:
     """
     with explained("the setup code does not compile", "correct it in the data"):
         parsed = ast.parse(setup)
-    imports = [
-        name.name
-        for node in ast.walk(parsed)
-        if isinstance(node, ast.Import)
-        for name in node.names
-    ]
-    imports += [
-        node.module for node in ast.walk(parsed) if isinstance(node, ast.ImportFrom) and node.module
-    ]
-    if lacking := [
-        name for name in imports if importlib.util.find_spec(name.partition(".")[0]) is None
-    ]:
-        raise UserError(
-            f"the setup code imports {lacking[0]!r}, which is not installed: install it, or "
-            "drop the row"
-        )
+    # Else every program would fail its tests, and be graded as if it were wrong.
+    for node in ast.walk(parsed):
+        named = [name.name for name in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            named = [node.module]
+        for name in named:
+            if importlib.util.find_spec(name.partition(".")[0]) is None:
+                raise UserError(
+                    f"the setup code imports {name!r}, which is not installed: install it, or "
+                    "drop the row"
+                )
     apart = [single for test in tests for single in asserts.singles(test)]
     for test in apart:
         asserts.take_apart(test)
@@ -122,6 +118,7 @@ def check_tests(tests: list[str], setup: str = "") -> list[str]:
 
 def run_many(jobs: Iterable[tuple[str, list[str], str]], *, timeout: float = 5.0) -> list[Results]:
     """`run_tests` on many (code, tests, setup), as many at a time as there are processors."""
+    # Threads do: each only waits for a process.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda job: run_tests(*job, timeout=timeout), jobs))
 
@@ -144,9 +141,8 @@ def describe() -> str:
     """One line for reports: what confines the programs here, or what is missing."""
     name = confining.sandbox().text
     if available():
-        return f"{name}, {'with' if system_calls.program() else 'without'} a filter of system calls"
-    return (
-        f"{refusal()}: {REMEDY}"
-        if refusal()
-        else f"none ({name}); programs run unconfined, {OPT_IN}=1"
-    )
+        filtered = "with" if system_calls.program() else "without"
+        return f"{name}, {filtered} a filter of system calls"
+    if reason := refusal():
+        return f"{reason}: {REMEDY}"
+    return f"none ({name}); programs run unconfined, {OPT_IN}=1"

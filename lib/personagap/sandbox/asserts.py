@@ -72,13 +72,11 @@ class _Split(ast.NodeTransformer):
 
     def visit(self, node: ast.AST) -> Any:
         # What compares values is made here, so that no object of the candidate's decides it.
+        compares = isinstance(node, ast.Compare | ast.BoolOp | ast.UnaryOp | ast.keyword)
+        # abs(f(2) - 1.5) < 1e-6 compares too.
         difference = isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub)
         tolerance = isinstance(node, ast.Call) and ast.unparse(node.func) in ("abs", "math.isclose")
-        if (
-            difference
-            or tolerance
-            or isinstance(node, ast.Compare | ast.BoolOp | ast.UnaryOp | ast.keyword)
-        ):
+        if compares or difference or tolerance:
             return self.generic_visit(node)
         if not isinstance(node, ast.expr):
             return node
@@ -114,7 +112,8 @@ def _computed(constant: ast.expr) -> ast.expr:
         raise UserError(f"{expression[:80]!r} in a test {most}: correct it in the data")
     value = ast.parse(repr(_plain(*json.loads(lines[0]))), mode="eval").body
     named = any(isinstance(part, ast.Name) and part.id not in _OUTSIDE for part in ast.walk(value))
-    return constant if named else value  # "inf" and "nan" are no literals
+    # "inf" and "nan" are names, no literals: they stay as they were written.
+    return constant if named else value
 
 
 def singles(test: str) -> list[str]:
@@ -145,6 +144,7 @@ def take_apart(test: str) -> tuple[CodeType, list[str]]:
         raise UserError(
             f"the test {test[:80]!r} is not one assert statement: correct it in the data"
         )
+    # A test that names nothing else asks for the program's own `len` or `sum`.
     names = {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
     both = _OUTSIDE.keys() | _BUILTINS.keys()
     split = _Split(both if names - both else _OUTSIDE.keys())
@@ -172,5 +172,6 @@ def holds(outside: CodeType, line: str) -> bool:
     try:
         values = {f"_{number}": _plain(packed) for number, packed in enumerate(json.loads(line))}
         return bool(eval(outside, _OUTSIDE | _BUILTINS, values))
-    except Exception:  # the values are the candidate's: a failed comparison is a failed test
+    except Exception:
+        # The values are the candidate's: a comparison that fails is a failed test.
         return False

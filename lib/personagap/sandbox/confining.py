@@ -18,13 +18,17 @@ from typing import NamedTuple
 from personagap.errors import UserError, first_line
 from personagap.sandbox import system_calls
 
-MEMORY = 1 << 29  # bytes of address space
-IDLE = 6  # times the limit of processor time that may pass by the clock
+# Bytes of address space.
+MEMORY = 1 << 29
+# Times the limit of processor time that may pass by the clock.
+IDLE = 6
 # Seconds, for the interpreter to start on a busy machine: nothing of the program runs before.
 START = 60.0
-SLACK = 0.5  # more seconds than a program has, before it is ended from outside
+# More seconds than a program has, before it is ended from outside.
+SLACK = 0.5
 STOPPED = (signal.SIGPROF, signal.SIGALRM, signal.SIGXCPU, signal.SIGKILL)
-LINE = 32_768  # characters that a test's values may take: no expected value is that long
+# Characters that a test's values may take: no expected value is that long.
+LINE = 32_768
 _RUNNER = Path(__file__).with_name("sandboxed.py").read_text(encoding="utf-8")
 # String hashes decide the order of sets, and with it some programs'
 # results: fixed, for repeatable grades.
@@ -84,8 +88,10 @@ def run(
                 )
             with _ending(process, IDLE * timeout + SLACK) as end:
                 output = process.stdout.read(len(tests) * (LINE + 1))
-                process.stdout.close()  # who says more has nobody to say it to
-                process.wait()  # who says no more may still be running
+                # Who says more has nobody to say it to, and ends.
+                process.stdout.close()
+                # Who says no more may still be running.
+                process.wait()
                 late = end.finished.is_set()
         finally:
             _kill(process)
@@ -119,20 +125,17 @@ def _bubblewrap(bwrap: str, rules: int) -> list[str]:
     # Started by the superuser, bubblewrap would leave the program every capability of its
     # namespaces: it could turn the read-only mounts below into writable ones.
     options += ["--cap-drop", "ALL", "--dev-bind", "/dev/null", "/dev/null"]
-    if "--size" in _help(bwrap):  # older versions cannot bound a private /tmp, so they get none
+    # Older versions cannot bound a private /tmp, so they get none.
+    if "--size" in _help(bwrap):
         options += ["--size", str(1 << 24), "--tmpfs", "/tmp", "--chdir", "/tmp"]
     # After /tmp, which would hide an environment that lies in it. An
     # interpreter's prefix may be a link.
     prefixes = [sys.base_prefix, os.path.realpath(sys.base_prefix), sys.prefix]
     for path in ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", *prefixes]:
         options += ["--ro-bind-try", path, path]
-    return [
-        bwrap,
-        *options,
-        "--remount-ro",
-        "/",
-        *(["--seccomp", str(rules)] if system_calls.program() else []),
-    ]
+    # Last, when all is mounted.
+    options += ["--remount-ro", "/"]
+    return [bwrap, *options, *(["--seccomp", str(rules)] if system_calls.program() else [])]
 
 
 @functools.cache
@@ -180,7 +183,8 @@ def _fault(bwrap: str) -> str:
             works = run("", [["1"]], "", START, bwrap, stderr.fileno())[0] == ["[1]"]
         except UserError:
             works = False
-        except OSError as error:  # a folder of which no program may be started
+        except OSError as error:
+            # It lies in a folder of which no program may be started.
             return error.strerror or first_line(error)
         stderr.seek(0)
         said = stderr.read().strip() or "no reason given"

@@ -15,17 +15,9 @@ def parts_of(value, name):
     """What makes a value of the standard library's type ``name``,
     for ``personagap.sandbox`` to rebuild it.
     """
-    if name in (
-        "list",
-        "tuple",
-        "set",
-        "frozenset",
-        "deque",
-        "dict_keys",
-        "dict_values",
-        "bytearray",
-    ):
+    if name in LISTS:
         return list(value)
+    # In their order, by which an OrderedDict is compared, and with keys that JSON has no words for.
     if name in ("dict", "OrderedDict", "Counter"):
         return [list(pair) for pair in value.items()]
     if name == "dict_items":
@@ -39,6 +31,7 @@ def parts_of(value, name):
     return [str(value) if name == "Decimal" else value.isoformat()] if name in TEXTS else None
 
 
+LISTS = ("list", "tuple", "set", "frozenset", "deque", "dict_keys", "dict_values", "bytearray")
 TEXTS = ("Decimal", "datetime", "date", "time")
 MODULES = ("builtins", "collections", "decimal", "fractions", "datetime")
 
@@ -51,6 +44,7 @@ def pack(value):
         value = value.tolist()
     if value is None:
         return value
+    # bool first: it is an int as well.
     for plain in (bool, int, float, str):
         if isinstance(value, plain):
             return plain(value)
@@ -59,7 +53,8 @@ def pack(value):
         parts = parts_of(value, name) if kind.__module__ in MODULES else None
         if parts is not None:
             return [name, [pack(part) for part in parts]]
-    return ["literal", repr(value)]  # bytes and complex numbers; any other object will not parse
+    # For bytes and complex numbers; the text of any other object will not parse.
+    return ["literal", repr(value)]
 
 
 def limit(seconds: float, idle: float, memory: int) -> None:
@@ -95,7 +90,8 @@ def main() -> None:
         os.dup2(null, stream)
     sys.path += job["path"]
     limit(job["timeout"], job["idle"], job["memory"])
-    answers.write("\n")  # from here on the time outside runs: an alarm can be blocked
+    # From here on the time outside runs, since a candidate can block an alarm.
+    answers.write("\n")
     answers.flush()
     namespace = {"__name__": "candidate"}
     exec(compile(job["code"], "candidate", "exec"), namespace)
@@ -103,11 +99,13 @@ def main() -> None:
     for expressions in job["tests"]:
         try:
             line = json.dumps([pack(eval(expression, namespace)) for expression in expressions])
-        except BaseException:  # also exit() and the like: no value, so the test fails
+        except BaseException:
+            # Also exit() and the like: there is no value, so the test fails.
             line = "null"
         answers.write(f"{line if len(line) <= job['line'] else 'null'}\n")
         answers.flush()
-    os._exit(0)  # threads the candidate left behind end here
+    # Threads that the candidate left behind end here, and nothing it registered runs.
+    os._exit(0)
 
 
 if __name__ == "__main__":

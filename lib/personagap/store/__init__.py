@@ -62,6 +62,7 @@ class Store:
     def __init__(self, folder: Path):
         self.folder, self._guard = folder, threading.RLock()
         self._own: io.FileIO | None = None
+        # Without file locks a database of many writers would be damaged: see above.
         with told(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self.shared = is_shared(folder)
@@ -75,7 +76,8 @@ class Store:
 
     def find(self, keys: Iterable[str]) -> list[tuple]:
         """The rows of those ``keys`` that are answered."""
-        wanted = sorted(keys)  # neighbours in the index share its pages
+        # Neighbours in the index share its pages, of which a million answers have many.
+        wanted = sorted(keys)
         rows: list[tuple] = []
         with told(self.folder), self._guard:
             for start in range(0, len(wanted), CHUNK):
@@ -92,6 +94,7 @@ class Store:
         """Store rows, whose keys nobody claims any longer, except for
         those of stored keys; how many are new.
         """
+        # Both in one transaction: between them another process could claim the key anew.
         with self._writing() as database:
             new = database.executemany(INSERT, rows).rowcount
             database.executemany("DELETE FROM claims WHERE key = ?", ((row[0],) for row in rows))
@@ -104,6 +107,8 @@ class Store:
         """An owner of claims, until the block ends or the process dies."""
         owner = uuid.uuid4().hex
         with contextlib.ExitStack() as stack:
+            # Where nothing can be locked, machines may ask the same twice, which costs and harms
+            # nothing.
             if not self.shared:
                 path = self._sign(owner)
                 stack.callback(path.unlink, missing_ok=True)
@@ -132,6 +137,7 @@ class Store:
                 if key not in answered and (key not in held or held[key] in dead)
             }
             database.executemany("INSERT INTO claims VALUES (?, ?)", ((key, owner) for key in free))
+        # After the claims are gone: a file without a lock is what shows that its owner is dead.
         for name in dead:
             self._sign(name).unlink(missing_ok=True)
         return free
@@ -146,7 +152,8 @@ class Store:
         it. Only while none of them is at work.
         """
         if not self.shared:
-            return  # opening has
+            # Opening the store has done so.
+            return
         with told(self.folder), self._guard, tempfile.TemporaryDirectory() as place:
             built = Path(place, DATABASE)
             merged = connect(built)
@@ -156,6 +163,8 @@ class Store:
             merged.executemany("INSERT INTO files VALUES (?, ?)", files)
             merged.execute("COMMIT")
             merged.close()
+            # Built elsewhere and renamed: this file system has no locks to build it here, and
+            # readers find the old one or the new one whole.
             temporary = self.folder / f".{DATABASE}.tmp"
             shutil.copyfile(built, temporary)
             os.replace(temporary, self.folder / DATABASE)
@@ -191,6 +200,8 @@ class Store:
         if self._unread():
             with self._writing() as database:
                 for path, done in self._unread():
+                    # Rows and how far was read go in together: a kill between would lose or repeat
+                    # them.
                     rows, end = shard(path) if path.suffix == ".parquet" else lines(path, done)
                     database.executemany(INSERT, rows)
                     database.execute("INSERT OR REPLACE INTO files VALUES (?, ?)", [path.name, end])
@@ -208,7 +219,8 @@ class Store:
         try:
             self._own.write("".join(json.dumps(row) + "\n" for row in rows).encode())
         except OSError:
-            self._own = None  # it may end in half a line: go on in another
+            # The file may end in half a line: go on in another.
+            self._own = None
             raise
 
     def _sign(self, owner: str) -> Path:
@@ -224,12 +236,14 @@ class Store:
                 yield self._database
                 self._database.execute("COMMIT")
             except BaseException:
-                if self._database.in_transaction:  # SQLite itself rolls back when the disk is full
+                # SQLite itself has rolled back when the disk is full.
+                if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise
 
 
 def connect(path: str | Path) -> sqlite3.Connection:
+    # Transactions are begun by hand, and `Store` guards the connection that its threads share.
     return sqlite3.connect(
         path, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=True
     )
@@ -239,5 +253,6 @@ def check(root: Path) -> None:
     """``UserError`` unless answers can be kept in ``root``, told before anybody is asked."""
     with told(root):
         root.mkdir(parents=True, exist_ok=True)
+        # Written, since a full disk or quota lets a file be made all the same.
         with tempfile.TemporaryFile(dir=root) as file:
             file.write(bytes(2**16))

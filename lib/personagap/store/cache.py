@@ -71,6 +71,7 @@ def merge(root: Path, others: list[Path]) -> int:
         for row in store.rows()
     )
     new = _keep(root, rows)
+    # Last, so that what was just taken over goes in as well.
     for store in stores(root):
         store.merge()
     return new
@@ -81,6 +82,7 @@ def _exported(number: int, line: str) -> tuple[str, tuple]:
     try:
         fields = json.loads(line)
         name, row = fields["store"], (fields["key"], *values_of(fields))
+        # It becomes a folder's name: "../elsewhere" would write outside the cache.
         if not re.fullmatch(r"\w[\w.-]*", name) or not isinstance(row[0], str):
             raise ValueError("no name")
     except UNREADABLE as error:

@@ -27,6 +27,7 @@ def lines(path: Path, start: int) -> tuple[Iterator[tuple], int]:
     """The rows of a writer's file from byte ``start`` on, one after the
     other, and where its last whole line ends.
     """
+    # Another process may be writing: what stands after the last newline is not whole yet.
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         end = max(start, content.rfind(b"\n") + 1)
     return _rows(path, start, end), end
@@ -54,7 +55,7 @@ def shard(path: Path) -> tuple[list[tuple], int]:
 
     try:
         table = pd.read_parquet(path)
-        # It tells nothing apart.
+        # An earlier version told neither reasoning nor outcome apart from the text.
         table = table[list(COLUMNS[:5])].reindex(columns=list(COLUMNS)).astype(object)
     except (OSError, ValueError, KeyError) as error:
         problem = (

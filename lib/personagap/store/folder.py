@@ -38,6 +38,7 @@ def locked(path: Path, wait: bool = True) -> Iterator[None]:
     """Hold the lock of a file, which is made for it. Without ``wait`` BlockingIOError if others
     hold it, and FileNotFoundError if there is none.
     """
+    # Of a file: the system frees it when its holder dies, so that no lock is ever stale.
     descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if wait else 0), 0o644)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
@@ -61,13 +62,13 @@ def is_shared(folder: Path) -> bool:
     """Whether other machines may write there as well, or nothing can be locked."""
     mounts = [(Path(mount.mountpoint), mount.fstype) for mount in psutil.disk_partitions(all=True)]
     above = [mount for mount in mounts if folder.resolve().is_relative_to(mount[0])]
-    kind = (
-        max(enumerate(above), key=lambda found: (len(found[1][0].parts), found[0]))[1][1]
-        if above
-        else ""
-    )
+    # The nearest mount counts, and of several on one folder the last, which hides the others.
+    kind = ""
+    if above:
+        kind = max(enumerate(above), key=lambda found: (len(found[1][0].parts), found[0]))[1][1]
     if kind.startswith(NETWORK):
         return True
+    # A file system of another name may lack locks as well: trying one tells.
     try:
         with locked(folder / ".lock"):
             return False
