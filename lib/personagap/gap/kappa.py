@@ -21,21 +21,22 @@ def _cost(labels: np.ndarray, scale: str) -> np.ndarray:
     distance of their values, used by anyone or not.
     """
     distance = np.abs(np.subtract.outer(labels, labels)).astype(float)
-    return {"nominal": (distance > 0).astype(float), "linear": distance, "quadratic": distance**2}[
-        scale
-    ]
+    if scale == "nominal":
+        return (distance > 0).astype(float)
+    return distance if scale == "linear" else distance**2
 
 
 def _kappa(tables: np.ndarray, cost: np.ndarray) -> np.ndarray:
     """κ = 1 − observed / expected disagreement of (…, K, K) tables;
     NaN where no disagreement is expected.
     """
+    # In counts, both sides times the squared total: a resample in which a pair shares no unit
+    # then divides nothing by 0 but at the end.
     rows, columns, total = tables.sum(-1), tables.sum(-2), tables.sum((-1, -2))
     observed = (tables * cost).sum((-1, -2)) * total
     expected = np.einsum("...i,ij,...j->...", rows, cost, columns)
-    return 1 - np.divide(
-        observed, expected, out=np.full(np.shape(total), np.nan), where=expected > 0
-    )
+    unknown = np.full(np.shape(total), np.nan)
+    return 1 - np.divide(observed, expected, out=unknown, where=expected > 0)
 
 
 def _codes(wide: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -64,28 +65,28 @@ def _resampled(
     k, cost = len(labels), _cost(labels, weights or "nominal")
     drawn, rows, kappas = resample(wide.index, **how), [], []
     kind = kinds(judgments)
+    # A model taken for the majority of people would be reported as their agreement.
     if kind.get(gold) == "model":
         people = ", ".join(rater for rater, side in kind.items() if side == "human")
         raise UserError(
             f"gold {gold!r} is a model, and the reference is people: choose from "
             f"{people or 'none here'}"
         )
-    kind |= {gold: "majority"}  # its own kind, for it contains the humans (R8)
+    # Its own kind, for it contains the humans (R8).
+    kind |= {gold: "majority"}
+    order = ["majority", "human", "model"]
     for a, b in combinations(range(wide.shape[1]), 2):
         both = (codes[:, a] >= 0) & (codes[:, b] >= 0)
+        # A unit counts in one cell of the K × K table, so that totals give the table of every
+        # resample at once.
         onehot = np.eye(k * k)[np.where(both, codes[:, a] * k + codes[:, b], 0)]
         kappas.append(_kappa(drawn.totals(onehot, both).reshape(-1, k, k), cost))
         raters = wide.columns[[a, b]]
-        pair = "–".join(
-            sorted((kind[rater] for rater in raters), key=["majority", "human", "model"].index)
-        )
+        pair = "–".join(sorted((kind[rater] for rater in raters), key=order.index))
         same = np.mean(codes[both, a] == codes[both, b]) if both.any() else np.nan
         rows.append((*raters, pair, both.sum(), same))
-    return (
-        pd.DataFrame(rows, columns=["rater_a", "rater_b", "pair", "n", "agreement"]),
-        np.stack(kappas, axis=1),
-        drawn,
-    )
+    table = pd.DataFrame(rows, columns=["rater_a", "rater_b", "pair", "n", "agreement"])
+    return table, np.stack(kappas, axis=1), drawn
 
 
 def agreement(
@@ -154,6 +155,7 @@ def mean_agreement(
     pairs, kappas, drawn = _resampled(judgments, gold, weights, **how)
     rows = []
     for kind, places in pairs.groupby("pair").indices.items():
+        # The same pairs in every resample, or their mean would vary with who is left out.
         defined = places[~np.isnan(kappas[0, places])]
         means = kappas[:, defined if len(defined) else places].mean(axis=1)
         rows.append({"pair": kind, "n": len(defined), **drawn.row(means, -1, 1)})
@@ -199,6 +201,7 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
     chance = np.prod(np.where(every == 1, rates, 1 - rates), axis=1)
     rows = []
     for j, rater in enumerate(wide.columns):
+        # The others are even in number and may tie: half a yes each, as a coin would decide.
         others = np.delete(labels, j, axis=1).mean(axis=1)
         without = np.where(others == 0.5, 0.5, others > 0.5)
         kappas = {
@@ -206,8 +209,8 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
             "κ if independent": _kappa_of(every[:, j], every.mean(axis=1) > 0.5, chance),
             "κ with the others": _kappa_of(labels[:, j], without),
         }
-        for name, kappa in kappas.items():
-            rows.append({"rater": rater, "metric": name, "estimate": kappa})
+        rows += [{"rater": rater, "metric": name, "estimate": kappas[name]} for name in kappas]
+    # Without intervals: what is shown is a bias of the definition, not of these data.
     return result(rows, ["rater"], n=len(wide))
 
 
@@ -248,11 +251,12 @@ def reliability(
     counts = (codes[:, :, None] == np.arange(len(labels))).sum(axis=1).astype(float)
     rated = counts.sum(axis=1)
     paired = rated > 1
-    usual = int(np.bincount(rated[paired].astype(int)).argmax()) if paired.any() else 0
     if not paired.any() or len(labels) < 2:
         raise UserError(
             "reliability needs units judged by two or more raters, and more than one label"
         )
+    # Fleiss' chance term takes all units to have as many ratings.
+    usual = int(np.bincount(rated[paired].astype(int)).argmax())
     drawn = resample(wide.index, **how)
     alpha = _alpha(counts, paired, drawn, measurement, labels)
     rows = [
@@ -267,6 +271,7 @@ def _fleiss(counts: np.ndarray, where: np.ndarray, drawn: Resampling) -> np.ndar
     m = counts[where].sum(axis=1).max()
     same = (counts * (counts - 1)).sum(axis=1, keepdims=True) / (m * (m - 1))
     sums = drawn.totals(np.hstack([same, counts / m, np.ones_like(same)]), where)
+    # A resample may draw none of these units, or all of one label: it is left out.
     with np.errstate(invalid="ignore", divide="ignore"):
         observed = sums[:, 0] / sums[:, -1]
         chance = ((sums[:, 1:-1] / sums[:, -1:]) ** 2).sum(axis=1)
@@ -283,6 +288,7 @@ def _alpha(
     coincidence = drawn.totals(of_units, where).reshape(-1, k, k)
     margin = coincidence.sum(axis=2)
     if measurement == "ordinal":
+        # The labels between two, half of each end: mid-ranks, which differ in every resample.
         rank = np.cumsum(margin, axis=1) - margin / 2
         cost = (rank[:, :, None] - rank[:, None, :]) ** 2
     else:

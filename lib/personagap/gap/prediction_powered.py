@@ -72,7 +72,8 @@ def prediction_powered_mean(
         raise UserError(
             "no judgments of rater_kind 'human': prediction-powered inference needs some"
         )
-    columns_of(wide, [judge, *people])  # or it says who is unknown
+    # Says who is unknown, where pandas would give a KeyError.
+    columns_of(wide, [judge, *people])
     wide = wide[wide[judge].notna()]
     f, y = wide[judge].to_numpy(), wide[people].mean(axis=1).to_numpy()
     known, drawn = np.isfinite(y), resample(wide.index, **how)
@@ -84,38 +85,31 @@ def prediction_powered_mean(
         )
     human, everywhere = drawn.ratio(y, where=known), drawn.ratio(f)
     gap = drawn.ratio(f, where=~known) - drawn.ratio(f, where=known)
+    # λ by PPI++'s formula, from the sample alone: to take the λ of the shortest bootstrap interval
+    # instead picks among noisy ones, and was too short. A judge who never varies tells nothing.
     spread = (1 + known.sum() / (~known).sum()) * f.var(ddof=1)
-    weight = (
-        float(np.clip(np.cov(y[known], f[known])[0, 1] / spread, 0, 1)) if spread > TINY else 0.0
-    )
+    covariance = np.cov(y[known], f[known])[0, 1]
+    weight = float(np.clip(covariance / spread, 0, 1)) if spread > TINY else 0.0
     bounds = (0.0, 1.0) if np.isin(np.append(f, y[known]), [0, 1]).all() else (-np.inf, np.inf)
-    estimators = {"people alone": (human, known), "judge alone": (everywhere, np.isfinite(f))}
-    estimators["prediction-powered"] = human + weight * gap, known
-    rows, widths = [], []
+    estimators = {
+        "people alone": (human, known),
+        "judge alone": (everywhere, np.isfinite(f)),
+        "prediction-powered": (human + weight * gap, known),
+    }
+    rows: list[dict] = []
+    widths = []
     for name, (values, where) in estimators.items():
         low, high, width = _limits(values, drawn, drawn.clusters(where), bounds)
         widths.append(width)
-        rows.append(
-            {
-                "estimator": name,
-                "metric": "mean",
-                "estimate": values[0],
-                "ci_low": low,
-                "ci_high": high,
-            }
-        )
-        rows[-1] |= {"n": int(where.sum()), "unit": "label", "method": drawn.method}
-    gain = (widths[0] / widths[2]) ** 2
-    told = {
-        "estimator": "prediction-powered",
-        "n": int(known.sum()),
-        "method": "Cov(y, f) / ((1 + n/N) Var f)",
-    }
-    rows += [
-        told | {"metric": "lambda", "estimate": weight},
-        told | {"metric": "gain", "estimate": gain},
-    ]
-    return result([row | {"rater": judge} for row in rows], ["rater", "estimator"])
+        row = {"estimator": name, "metric": "mean", "n": int(where.sum()), "unit": "label"}
+        row |= {"estimate": values[0], "ci_low": low, "ci_high": high, "method": drawn.method}
+        rows.append(row)
+    tuned = {"estimator": "prediction-powered", "n": int(known.sum())}
+    tuned["method"] = "Cov(y, f) / ((1 + n/N) Var f)"
+    # An interval's length goes with the root of the number of labels.
+    for metric, value in (("lambda", weight), ("gain", (widths[0] / widths[2]) ** 2)):
+        rows.append(tuned | {"metric": metric, "estimate": value})
+    return result(rows, ["rater", "estimator"], rater=judge)
 
 
 def _limits(
@@ -128,6 +122,7 @@ def _limits(
     # Resampling all clusters understates the error of few as if they were as many.
     error *= (clusters / (clusters - 1) * drawn.df / all_of_them) ** 0.5
     error = error if error > TINY else with_pseudo_clusters(0.0, 0.0, clusters)[1]
+    # Clipped afterwards: the gain compares widths that the end of the scale did not cut.
     limits = student(values[0], error, clusters - 1, drawn.level)
     low, high = np.clip(limits, *bounds)
     return low, high, np.ptp(limits)

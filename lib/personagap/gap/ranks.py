@@ -25,6 +25,7 @@ def _ranks(x: np.ndarray, weight: np.ndarray) -> np.ndarray:
     _, first, code = np.unique(np.sort(x), return_index=True, return_inverse=True)
     order = np.argsort(x, kind="stable")
     counts, ties = weight[:, order], len(first) < len(x)
+    # A rank is how many come before, so a resample needs no units of its own: only their counts.
     if ties:
         counts = np.add.reduceat(counts, first, axis=1)
     middle = np.cumsum(counts, axis=1) - counts / 2
@@ -46,6 +47,7 @@ class Spearman:
         both = ~np.isnan(x + y)
         if not both.any():
             return np.full(len(self.drawn.weights), np.nan)
+        # ρ is Pearson's r of mid-ranks: the formula of squared rank differences is off with ties.
         (a, of_a), (b, of_b) = (self._ranked(v, both) for v in (x, y))
         scale = np.sqrt(of_a * of_b)
         together = (self._weight(both) * a * b).sum(axis=1)
@@ -104,27 +106,27 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
     values = np.stack([spearman(label[a], label[b]) for _, a, b in pairs])
     weights = np.array([[n] for n, _, _ in pairs]) * np.isfinite(values)
     between = (np.nan_to_num(values) * weights).sum(axis=0) / np.maximum(weights.sum(axis=0), 1)
+    # Of people who do not correlate, Spearman–Brown would give no reliability, or a negative one.
     between = np.where(between > 0, between, np.nan)
     rows = []
     for rater in [*models, *humans]:
+        # A person is held against the others alone: the mean of all contains them (R8).
         others = wide[[human for human in humans if human != rater]]
         rho = spearman(label[rater], others.mean(axis=1).to_numpy())
         ratings = others.notna().to_numpy().sum(axis=1)[np.isfinite(label[rater])]
         ratings = ratings[ratings > 0]
-        k = 1 / (1 / ratings).mean()  # noise goes with 1 / ratings of a unit
+        # Harmonic, for the noise of a unit's mean goes with 1 / its number of ratings.
+        k = 1 / (1 / ratings).mean()
         ceiling = np.sqrt(k * between / (1 + (k - 1) * between))
         true = rho / ceiling
-        note = (
-            ""
-            if not np.isnan(true[0])
-            else "ρ undefined"
-            if np.isnan(rho[0])
-            else "humans do not agree: no ceiling"
-        )
+        note = "humans do not agree: no ceiling" if np.isnan(true[0]) else ""
+        if np.isnan(rho[0]):
+            note = "ρ undefined"
         kind = "human" if rater in humans else "model"
         who = {"rater": rater, "rater_kind": kind, "n": len(ratings), "note": note}
         rows.append({**who, "metric": "spearman", **drawn.row(rho, -1, 1)})
         rows.append({**who, "metric": "ceiling", **drawn.row(ceiling, 0, 1)})
+        # Without bounds: to cut it at 1 would bias what chance carries above.
         rows.append({**who, "metric": "disattenuated", **drawn.row(true)})
     return result(rows, ["rater", "rater_kind"], method=drawn.method)
 
@@ -154,6 +156,7 @@ def exact_correlation(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> pd.Data
     x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
     if len(x) != len(y) or len(x) < 3 or np.isnan(x + y).any() or min(np.ptp(x), np.ptp(y)) == 0:
         raise UserError("a correlation needs three or more complete pairs of values that vary")
+    # Under permutation only Σ of products moves, so that serves for ρ, at a fraction of the time.
     a, b = stats.rankdata(x), stats.rankdata(y)
     centred = b - b.mean()
     test = stats.permutation_test(

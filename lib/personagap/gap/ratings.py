@@ -39,6 +39,9 @@ def judge_inflation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame
     """
     wide, humans, models = people_and_models(judgments, "judge inflation")
     drawn, human = resample(wide.index, **how), wide[humans].mean(axis=1).to_numpy()
+    # Severity is a person's distance from the others on the same units, not from the model: what
+    # the model varies by is in the clusters already.
+    own = (wide[humans].to_numpy() - human[:, None]).T
     rows = []
     for rater in models:
         label = wide[rater].to_numpy()
@@ -46,22 +49,16 @@ def judge_inflation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame
         if not both.any():
             raise UserError(f"{rater!r} shares no item with the human raters")
         gap = drawn.ratio(label - human, where=both)
-        own = (wide[humans].to_numpy() - human[:, None]).T
         by_rater = np.stack([drawn.ratio(x, where=both & np.isfinite(x)) for x in own], axis=1)
-        means = {"value": label[both].mean(), "human": human[both].mean()}
-        rows.append(
-            {"rater": rater, "n": both.sum(), **drawn.tested_over_raters(gap, by_rater), **means}
-        )
-    same = {
-        "metric": "inflation",
-        "unit": "rating",
-        "method": f"{drawn.method}, {_population(humans)}",
-    }
+        row = {"rater": rater, "n": both.sum(), **drawn.tested(gap, by_rater)}
+        rows.append(row | {"value": label[both].mean(), "human": human[both].mean()})
+    same = {"metric": "inflation", "unit": "rating", "method": _method(drawn, humans)}
     return corrected(result(rows, ["rater"], **same), ["metric"])
 
 
-def _population(humans: list[str]) -> str:
-    return f"{len(humans)} raters random" if len(humans) > 1 else "this one rater"
+def _method(drawn: Resampling, humans: list[str]) -> str:
+    who = f"{len(humans)} raters random" if len(humans) > 1 else "this one rater"
+    return f"{drawn.method}, {who}"
 
 
 def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
@@ -96,11 +93,8 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     )
     drawn, rows = resample(wide.index, **how), []
     by_rater = np.stack([_mention(drawn, wide[one].to_numpy(), mention) for one in humans], axis=1)
-    for rater, label in [
-        ("human", wide[humans].mean(axis=1)),
-        *((model, wide[model]) for model in models),
-    ]:
-        x = label.to_numpy()
+    for rater in ["human", *models]:
+        x = (wide[humans].mean(axis=1) if rater == "human" else wide[rater]).to_numpy()
         named, unnamed = ~np.isnan(x) & mention, ~np.isnan(x) & ~mention
         if not named.any() or not unnamed.any():
             raise UserError(
@@ -108,15 +102,14 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
             )
         delta = _mention(drawn, x, mention)
         who = {"rater": rater, "n": (named | unnamed).sum(), "n_mention": named.sum()}
-        one = by_rater if rater == "human" else by_rater[:, :1]  # a model stands for itself
-        rows.append({**who, "metric": "mention bias", **drawn.tested_over_raters(delta, one)})
         if rater == "human":
             human = delta
-        else:
-            rows.append(
-                {**who, "metric": "excess", **drawn.tested_over_raters(delta - human, by_rater)}
-            )
-    same = {"unit": "rating", "method": f"{drawn.method}, {_population(humans)}"}
+            rows.append({**who, "metric": "mention bias", **drawn.tested(delta, by_rater)})
+            continue
+        # A model stands for itself; the people it is held against are drawn from many.
+        rows.append({**who, "metric": "mention bias", **drawn.tested(delta)})
+        rows.append({**who, "metric": "excess", **drawn.tested(delta - human, by_rater)})
+    same = {"unit": "rating", "method": _method(drawn, humans)}
     return corrected(result(rows, ["rater"], **same), ["metric"])
 
 
@@ -145,11 +138,10 @@ def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How])
     """
     judgments = individuals(judgments)
     no_code(judgments["label"])
-    table = judgments.assign(
-        rater=judgments["rater"].where(judgments["rater_kind"] == "model", "human"),
-        person=judgments["rater"],
-    )
+    people = judgments["rater"].where(judgments["rater_kind"] == "model", "human")
+    table = judgments.assign(rater=people, person=judgments["rater"])
     who = ["rater", "rater_kind"]
+    # By response apart, as papers give both: a share of judgments is none of responses (R9).
     responses = table.groupby([*who, *item], sort=False)["label"].mean().reset_index()
     metrics = {
         "mean rating": table.assign(value=table["label"]),
@@ -159,17 +151,9 @@ def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How])
     }
     tables = []
     for name, rows in metrics.items():
-        raters = "person" if "person" in rows else None
-        tables.append(
-            means(
-                rows.assign(metric=name),
-                "value",
-                [*who, "metric"],
-                raters=raters,
-                unit="rating",
-                **how,
-            )
-        )
+        raters, rows = "person" if "person" in rows else None, rows.assign(metric=name)
+        by = [*who, "metric"]
+        tables.append(means(rows, "value", by, raters=raters, unit="rating", **how))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -206,16 +190,14 @@ def rating_effects(
     for rater, part in table.dropna(subset="label").groupby("rater", sort=False):
         used = [covariate for covariate in covariates if np.ptp(part[covariate].astype(float)) > 0]
         x = np.column_stack([np.ones(len(part)), part[used]]).astype(float)
-        drawn = resample(part[key], **how)
-        k = x.shape[1]
-        products = np.einsum("ij,ik->ijk", x, np.column_stack([x, part["label"]])).reshape(
-            len(part), -1
-        )
-        sums = drawn.totals(products).reshape(-1, k, k + 1)
+        drawn, k = resample(part[key], **how), x.shape[1]
+        # X'X and X'y of every resample are sums over units, so no fit is made again from rows.
+        products = np.einsum("ij,ik->ijk", x, np.column_stack([x, part["label"]]))
+        sums = drawn.totals(products.reshape(len(part), -1)).reshape(-1, k, k + 1)
+        # Pseudo-inverse, as a resample may hold one value of a covariate only.
         slopes = (np.linalg.pinv(sums[:, :, :k]) @ sums[:, :, k:])[:, :, 0]
+        who = {"rater": rater, "n": len(part)}
         for covariate, values in zip(used, slopes.T[1:], strict=True):
-            rows.append(
-                {"rater": rater, "metric": covariate, "n": len(part), **drawn.tested(values)}
-            )
+            rows.append(who | {"metric": covariate, **drawn.tested(values)})
     same = {"unit": "rating per unit", "method": f"least squares, {drawn.method}"}
     return corrected(result(rows, ["rater"], **same), ["metric"])

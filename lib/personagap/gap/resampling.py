@@ -82,6 +82,7 @@ class Resampling:
 
     @property
     def df(self) -> int:
+        # Where two factors cross, of the one whose variance is known less well.
         return int(self.sizes.min()) - 1
 
     def clusters(self, where: np.ndarray | slice = slice(None)) -> int:
@@ -92,6 +93,7 @@ class Resampling:
         """Weighted sums of ``values`` (n_units, m), or of those rows
         ``where``: (1 + k · n_bootstrap, m).
         """
+        # Units of a cell are drawn together, so they are summed once, not in every resample.
         sums = np.zeros((self.weights.shape[1], values.shape[1]))
         np.add.at(sums, self.cell[where], values[where])
         return self.weights @ sums
@@ -111,14 +113,14 @@ class Resampling:
         """
         k = len(self.sizes)
         blocks = values[1:].reshape(k, -1, *values.shape[1:])
+        # Masked arrays take several times as long, and most statistics are always defined.
         if not np.isfinite(blocks).all():
             blocks = np.ma.masked_invalid(blocks)
         variance = (np.ma.filled(blocks.var(axis=1), np.nan).T * self.sizes / (self.sizes - 1)).T
-        if k == 3:  # the difference of variances can fall below either factor's own, by chance
-            variance = np.maximum(variance[:2].sum(axis=0) - variance[2], variance[:2].max(axis=0))[
-                None
-            ]
-        return np.sqrt(variance[0])
+        if k == 1:
+            return np.sqrt(variance[0])
+        # The difference of variances can fall below either factor's own, by chance.
+        return np.sqrt(np.maximum(variance[:2].sum(axis=0) - variance[2], variance[:2].max(axis=0)))
 
     def interval(
         self,
@@ -135,9 +137,7 @@ class Resampling:
         """
         centre, error = self._centred(values, np.isnan(clusters))
         limits = student(centre, error, self.df, self.level, low, high)
-        constant = (
-            (error < TINY) & ((values[0] == 0) | (values[0] == 1)) & (np.asarray(clusters) > 0)
-        )
+        constant = (error < TINY) & np.isin(values[0], [0, 1]) & (np.asarray(clusters) > 0)
         if constant.any():
             known = wilson(values[0], np.where(constant, clusters, np.nan), self.level)
             limits = np.where(constant, known, limits)
@@ -154,20 +154,29 @@ class Resampling:
         centre, least = with_pseudo_clusters(values[0], 0.0, self.df + 1, np.abs(values[0]))
         return np.where(constant, centre, values[0]), np.where(constant, least, error)
 
-    def row(
-        self,
-        values: np.ndarray,
-        low: float = -np.inf,
-        high: float = np.inf,
-        clusters: float | np.ndarray = np.nan,
-    ) -> dict[str, np.ndarray]:
-        """``estimate ci_low ci_high`` of a statistic, see `interval`."""
-        ends = self.interval(values, low, high, clusters)
+    def row(self, values: np.ndarray, *bounds: float | np.ndarray) -> dict[str, np.ndarray]:
+        """``estimate ci_low ci_high`` of a statistic; ``bounds`` as of `interval`."""
+        ends = self.interval(values, *bounds)
         return {"estimate": values[0], "ci_low": ends[0], "ci_high": ends[1]}
 
-    def tested(self, values: np.ndarray) -> dict[str, np.ndarray]:
-        """`row` of a difference, with the p-value of its being 0."""
-        return {**self.row(values), "p_value": self.p_value(values)}
+    def tested(
+        self, values: np.ndarray, by_rater: np.ndarray | None = None
+    ) -> dict[str, np.ndarray]:
+        """`row` of a difference, with the two-sided p-value of its being 0, by the same t.
+
+        With ``by_rater`` raters are random too, see `over_raters`.
+        """
+        (centre, error), df = self._centred(values), self.df
+        if by_rater is not None:
+            spread, df = self.over_raters(values, by_rater)
+            # Pseudo-clusters are for what does not vary at all, over clusters or over raters.
+            if not spread < TINY:
+                centre, error = values[0], spread
+        low, high = student(centre, error, df, self.level)
+        t = np.divide(centre, error, out=np.zeros_like(centre), where=error > 0)
+        # Where nothing varies about 0, t is 0 and p is 1; unknown stays unknown.
+        p_value = np.where(np.isnan(error), np.nan, 2 * special.stdtr(df, -np.abs(t)))[()]
+        return {"estimate": values[0], "ci_low": low, "ci_high": high, "p_value": p_value}
 
     def over_raters(self, values: np.ndarray, by_rater: np.ndarray) -> tuple[float, float]:
         """Standard error and Satterthwaite's df of ``values`` where raters
@@ -183,26 +192,12 @@ class Resampling:
             return error2**0.5, self.df
         parts = (apart[0] ** 2).sum(), (self.standard_error(apart) ** 2).sum()
         between, within = (float(part) / (raters - 1) / raters for part in parts)
+        # Raters who differ less than their own noise would make an error smaller than it is.
         variance = max(error2 + between - within, error2, between)
-        spread = (
-            error2**2 / self.df + between**2 / (raters - 1) + within**2 / (self.df * (raters - 1))
-        )
+        # Satterthwaite: of few raters most of the uncertainty is how much raters differ.
+        few = raters - 1
+        spread = error2**2 / self.df + between**2 / few + within**2 / (self.df * few)
         return variance**0.5, variance**2 / spread if spread else self.df
-
-    def tested_over_raters(self, values: np.ndarray, by_rater: np.ndarray) -> dict[str, float]:
-        """`tested`, with raters random, see `over_raters`."""
-        (error, df), centre = self.over_raters(values, by_rater), values[0]
-        if error < TINY:
-            centre, error = self._centred(values)
-        low, high = student(centre, error, df, self.level)
-        p_value = float(2 * special.stdtr(df, -abs(centre) / max(error, 1e-30)))
-        return {"estimate": values[0], "ci_low": low, "ci_high": high, "p_value": p_value}
-
-    def p_value(self, values: np.ndarray) -> np.ndarray:
-        """Two-sided p of the statistic being 0, by the same t distribution."""
-        centre, error = self._centred(values)
-        t = np.divide(centre, error, out=np.zeros_like(centre), where=error > 0)
-        return np.where(np.isnan(error), np.nan, 2 * special.stdtr(self.df, -np.abs(t)))
 
 
 def with_pseudo_clusters(
@@ -247,6 +242,7 @@ def resample(
             raise UserError(
                 f"no column {factor!r} in the judgments: choose cluster= among {', '.join(table)}"
             )
+        # A missing name is a cluster like any other: by its code −1 it would join the last.
         codes.append(pd.factorize(table[factor], use_na_sentinel=False)[0])
         if codes[-1].max() == 0:
             raise UserError(
@@ -254,6 +250,7 @@ def resample(
                 "cluster="
             )
     sizes = [code.max() + 1 for code in codes]
+    # Only the cells that occur: with four users to each prompt they are a tenth of the product.
     numbers, cell = np.unique(np.ravel_multi_index(codes, sizes), return_inverse=True)
     cells = np.unravel_index(numbers, sizes)
     blocks = [*cells, np.arange(len(numbers))] if len(factors) == 2 else [cells[0]]
@@ -271,4 +268,5 @@ def resample(
 def _multiplicities(sizes: tuple[int, ...], n_bootstrap: int, seed: int) -> list[np.ndarray]:
     """How often each of so many clusters is drawn; kept, for analyses of one design draw alike."""
     rng = np.random.default_rng(seed)
+    # To draw n of n with replacement is one multinomial draw: no index of units is ever made.
     return [rng.multinomial(n, np.full(n, 1 / n), size=n_bootstrap) for n in sizes]

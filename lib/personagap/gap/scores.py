@@ -23,7 +23,7 @@ def _average_precision(y: np.ndarray, score: np.ndarray, weight: np.ndarray) -> 
     ``weight``; NaN without a positive.
     """
     order = np.argsort(-score, kind="stable")
-    # Of each distinct score, high to low.
+    # Of each distinct score, high to low: items of one score have no order among themselves.
     last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
     hits, yes = (np.cumsum(weight[:, order] * label, axis=1)[:, last] for label in (y[order], 1.0))
     precision = np.divide(hits, yes, out=np.zeros_like(hits), where=yes > 0)
@@ -53,6 +53,7 @@ def _best(y: np.ndarray, score: np.ndarray) -> tuple[float, float]:
 
 def _held_out(y: np.ndarray, score: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Yes or no by the threshold that is best on the other prompts."""
+    # Folds of whole prompts (R7): items of one prompt go together, and would give it away.
     label = np.zeros(len(y))
     for train, test in GroupKFold(min(FOLDS, len(np.unique(groups)))).split(score, y, groups):
         label[test] = score[test] >= _best(y[train], score[train])[1]
@@ -89,6 +90,7 @@ def scored_metrics(
     drawn = resample(wide.index, **how)
     y = wide[gold].to_numpy()
     prompt = wide.index.get_level_values("prompt").to_numpy()
+    # Average precision has no value for a list without a relevant item.
     lists = [rows for _, rows in wide.groupby(["prompt", "user"]) if rows[gold].any()]
     rows = []
     for rater in wide.columns.drop(gold):
@@ -97,18 +99,17 @@ def scored_metrics(
         own = [average_precision_score(each[gold], each[rater]) for each in lists]
         best_f1, best_threshold = _best(y, score)
         held_out = drawn.ratio(2 * chosen * y, chosen + y)
-        rows += [
-            {"rater": rater, "metric": "prevalence", "estimate": y.mean()},
-            {"rater": rater, "metric": "auprc", **drawn.row(auprc, 0, 1)},
-            {"rater": rater, "metric": "auprc_per_user", "estimate": np.mean(own)},
-            {"rater": rater, "metric": "best_f1", "estimate": best_f1},
-            {"rater": rater, "metric": "best_threshold", "estimate": best_threshold},
-            {
-                "rater": rater,
-                "metric": "f1",
-                **drawn.row(held_out, 0, 1, drawn.clusters(chosen + y > 0)),
-            },
-        ]
+        # No interval of the best F1 and its threshold: chosen on these very items, they would have
+        # one that is too short and in the wrong place.
+        found = {
+            "prevalence": {"estimate": y.mean()},
+            "auprc": drawn.row(auprc, 0, 1),
+            "auprc_per_user": {"estimate": np.mean(own)},
+            "best_f1": {"estimate": best_f1},
+            "best_threshold": {"estimate": best_threshold},
+            "f1": drawn.row(held_out, 0, 1, drawn.clusters(chosen + y > 0)),
+        }
+        rows += [{"rater": rater, "metric": name, **found[name]} for name in found]
     return result(rows, ["rater"], n=len(wide), method=drawn.method)
 
 
@@ -160,6 +161,8 @@ def reliability_curve(
             raise UserError(
                 f"rater {rater!r}: a reliability curve needs a score in [0, 1] for every item"
             )
+        # Of equal count, for each then rests on as many items; of equal width most would be empty
+        # for judges that are sure.
         bins = pd.qcut(score, n_bins, labels=False, duplicates="drop")
         for number in np.unique(bins):
             here = bins == number

@@ -1,5 +1,6 @@
 """Real against synthetic users: shares and means by source, and whether they differ."""
 
+from collections.abc import Callable
 from typing import Unpack
 
 import numpy as np
@@ -65,7 +66,8 @@ def means(
     if not pd.api.types.is_numeric_dtype(table[value]):
         names = table[value].unique()
         each = [table.assign(**{value: name}, _is=table[value] == name) for name in names]
-        hits = pd.concat(each or [table.assign(_is=0)])  # of no rows, no rows with these columns
+        # Of no rows, no rows with these columns.
+        hits = pd.concat(each or [table.assign(_is=0)])
         return means(hits, "_is", [*by, value], raters=raters, **how)
     keys, rows = [name for name in by if name != "metric"], []
     for group, part in table.groupby(by, sort=False):
@@ -82,7 +84,9 @@ def means(
             low, high = student(centre, wider, drawn.df, level, -1, 1)
         elif share:
             low, high = _at_effective_size(mean[0], error, df, clusters, level)
-        elif not np.ptp(x):  # one rating throughout: a step of the scale for and against
+        elif not np.ptp(x):
+            # One rating throughout: a step of the scale for it and one against, not its own size
+            # as `interval` has it, for the zero of a scale means nothing.
             low, high = student(mean[0], with_pseudo_clusters(0.0, 0.0, clusters)[1], df, level)
         else:
             low, high = student(mean[0], error, df, level) if len(who) > 1 else drawn.interval(mean)
@@ -122,6 +126,7 @@ def adjusted_difference(
     design = (
         judgments[covariates].assign(real=judgments["source"] == "real", constant=1).astype(float)
     )
+    # A singular design still converges, to whatever split of the effect the solver ends in.
     if np.linalg.matrix_rank(design) < design.shape[1]:
         raise UserError(
             f"{', '.join(covariates)}: constant, or settled by source: the two cannot be told apart"
@@ -133,16 +138,11 @@ def adjusted_difference(
     side = design["real"].groupby(users).first().to_numpy()
     df = _welch(np.bincount(users, weights=fit.resid), np.bincount(users), side)
     low, high = student(estimate, error, df, level)
-    row = {
-        "contrast": f"real − synthetic, at equal {' and '.join(covariates)}",
-        "estimate": 100 * estimate,
-        "ci_low": 100 * low,
-        "ci_high": 100 * high,
-        "n": len(judgments),
-        "statistic": statistic,
-        "p_value": _score_p(hit, design.drop(columns="real"), users, side),
-        "method": "GEE logit, marginal effect, Student's t; permutation of whole users",
-    }
+    row = {"contrast": f"real − synthetic, at equal {' and '.join(covariates)}"}
+    row |= {"estimate": 100 * estimate, "ci_low": 100 * low, "ci_high": 100 * high}
+    row |= {"n": len(judgments), "statistic": statistic}
+    row["p_value"] = _score_p(hit, design.drop(columns="real"), users, side)
+    row["method"] = "GEE logit, marginal effect, Student's t; permutation of whole users"
     return result([row], ["contrast"], metric="share", unit="points")
 
 
@@ -170,10 +170,24 @@ def _score_p(
         for columns in (residual[:, None], x * residual[:, None], x * weight[:, None])
     )
     slopes = np.linalg.pinv(x.T @ (x * weight[:, None])) @ towards
-    sides = np.vstack([side, np.random.default_rng(0).permuted(np.tile(side, (_DRAWS, 1)), axis=1)])
-    scores = sides * own - (sides @ slopes.T) @ with_x
-    studentized = np.abs(scores.sum(axis=1)) / np.sqrt((scores**2).sum(axis=1).clip(min=1e-30))
-    return float(np.mean(studentized >= studentized[0] - 1e-9))
+
+    def studentized(sides: np.ndarray) -> np.ndarray:
+        scores = sides * own - (sides @ slopes.T) @ with_x
+        return scores.sum(axis=1) / np.sqrt((scores**2).sum(axis=1).clip(min=1e-30))
+
+    # Studentized, or the test would also find that users of one source vary more.
+    return _permuted_p(studentized, side)
+
+
+def _permuted_p(statistic: Callable[[np.ndarray], np.ndarray], side: np.ndarray) -> float:
+    """Two-sided p of a statistic of the sides (draws × clusters) that whole clusters are on.
+
+    Draws are fixed, so that the same data have the same p.
+    """
+    drawn = np.random.default_rng(0).permuted(np.tile(side, (_DRAWS, 1)), axis=1)
+    values = np.abs(statistic(np.vstack([side, drawn])))
+    # Sides dealt as they are count, though their sums be rounded otherwise.
+    return float(np.mean(values >= values[0] - 1e-9))
 
 
 def proportion_difference(
@@ -231,15 +245,17 @@ def proportion_difference(
     error = 100 * sum(group[0] ** 2 for group in groups) ** 0.5
     (_, low_a, high_a), (_, low_b, high_b) = 100 * np.array(groups)
     estimate = shares[0] - shares[1]
-    low, high = mover(shares[0], (low_a, high_a), shares[1], (low_b, high_b))
-    statistic, p_value = estimate / max(error, 1e-30), _permuted_p(hit, code, first)
-    method = f"clusters of {cluster}: Wilson intervals by MOVER, permutation of whole clusters"
-    if min(clusters) < 20:
-        method += f"; few {cluster}s: where labels are rare the interval may cover in 90 % only"
-    if error < 1e-9:  # every cluster has its group's share, mostly 0 % or 100 %
+    if error < 1e-9:
+        # Every cluster has its group's share, mostly 0 % or 100 %: dealt anew all would be ties.
         low, high, p_value = _without_variation(np.array(shares), np.array(clusters), level)
         statistic, exact = np.nan, "Newcombe interval and Fisher's exact test"
         method = f"no variation: {exact}, one observation per {cluster}"
+    else:
+        low, high = mover(shares[0], (low_a, high_a), shares[1], (low_b, high_b))
+        statistic, p_value = estimate / error, _difference_p(hit, code, first)
+        method = f"clusters of {cluster}: Wilson intervals by MOVER, permutation of whole clusters"
+        if min(clusters) < 20:
+            method += f"; few {cluster}s: where labels are rare the interval may cover in 90 % only"
     row = {"contrast": f"real − {b}", "estimate": estimate, "ci_low": low, "ci_high": high}
     row |= {"p_value": p_value, "n": len(table), "method": method}
     row |= {"value_a": shares[0], "value_b": shares[1], "statistic": statistic}
@@ -266,17 +282,17 @@ def _at_effective_size(
     return wilson(share, size, level)
 
 
-def _permuted_p(hit: np.ndarray, code: np.ndarray, first: np.ndarray) -> float:
-    """p of the difference of shares when whole clusters change sides at random (fixed draws)."""
+def _difference_p(hit: np.ndarray, code: np.ndarray, first: np.ndarray) -> float:
+    """p of the difference of shares when whole clusters change sides at random."""
     totals = np.stack([np.bincount(code, weights=values) for values in (hit, np.ones(len(hit)))])
     side = np.zeros(totals.shape[1])
     side[code] = first
-    drawn = np.random.default_rng(0).permuted(np.tile(side, (_DRAWS, 1)), axis=1)
-    sides = np.vstack([side, drawn])
-    a, b = sides @ totals.T, (1 - sides) @ totals.T
-    differences = np.abs(a[:, 0] / a[:, 1] - b[:, 0] / b[:, 1])
-    # Sides dealt as they are count, though their sums be rounded otherwise.
-    return float(np.mean(differences >= differences[0] - 1e-9))
+
+    def difference(sides: np.ndarray) -> np.ndarray:
+        a, b = sides @ totals.T, (1 - sides) @ totals.T
+        return a[:, 0] / a[:, 1] - b[:, 0] / b[:, 1]
+
+    return _permuted_p(difference, side)
 
 
 def _without_variation(

@@ -41,12 +41,10 @@ def units(judgments: pd.DataFrame) -> pd.DataFrame:
         raise UserError(f"judgments: {where} without a usable label: leave out what was not judged")
     no_code(label)
     key = [column for column in UNIT if column in judgments]
-    unit = np.zeros(len(judgments), dtype=np.int64)
-    for name in key:  # numbered anew after each, or many columns would overflow
-        codes, levels = pd.factorize(judgments[name], use_na_sentinel=False)
-        unit = pd.factorize(unit * len(levels) + codes)[0]
+    # Not `pivot`, which sorts: clusters are drawn in the order in which units come.
+    unit = judgments.groupby(key, sort=False, dropna=False, observed=True).ngroup().to_numpy()
     rater, raters = pd.factorize(judgments["rater"], use_na_sentinel=False)
-    twice = pd.Series(unit * len(raters) + rater).duplicated().to_numpy()
+    twice = judgments.duplicated([*key, "rater"]).to_numpy()
     if twice.any():
         place = int(twice.argmax())
         row, rater = judgments.index[place], judgments["rater"].iloc[place]
@@ -62,9 +60,11 @@ def no_code(label: pd.Series) -> None:
     a 99 says that there is no label.
     """
     values = np.unique(label)
+    # Two labels are yes and no however they are written, and measurements have no codes.
     if (values % 1).any() or len(values) < 3:
         return
     for code, rest in ((values[-1], values[:-1]), (values[0], values[1:])):
+        # Far: twice the width of all others, and more than the step from 1 to 5.
         if max(code - rest[-1], rest[0] - code) > max(2 * np.ptp(rest), 4):
             raise UserError(
                 f"judgments: row {label.index[label == code][0]} has the label {code:g}, where "
