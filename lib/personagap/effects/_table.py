@@ -50,9 +50,8 @@ class Cells(NamedTuple):
         # More than half each, so any two personas share items, without
         # which the additive fit is not determined.
         kept = (np.isfinite(self.mean).mean(axis=0) > 0.5).all(axis=0)
-        arrays = {
-            name: getattr(self, name)[..., kept] for name in ("mean", "runs", "within", "items")
-        }
+        names = ("mean", "runs", "within", "items")
+        arrays = {name: getattr(self, name)[..., kept] for name in names}
         arrays["clusters"] = pd.factorize(self.clusters[kept])[0]
         if dropped := int((~kept).sum()):
             warnings.warn(
@@ -99,9 +98,8 @@ def checked(scores: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
             f"score {values[place]} in row {place} is not in [0, 1]: drop missing scores, "
             "rescale the others"
         )
-    filled = {
-        name: filler for name, filler in (("template", "paper"), ("run", 0)) if name not in scores
-    }
+    fillers = {"template": "paper", "run": 0}
+    filled = {name: fillers[name] for name in fillers if name not in scores}
     scores = scores.assign(score=values, **filled)
     for name in ("persona", "task", "item", "template", "run", *columns):
         if scores[name].isna().any():
@@ -133,9 +131,8 @@ def responder_cells(
     excused = np.array([persona in nonresponding for persona in table.personas])
     # One who was never asked and has no nonresponse is a gap in the
     # design, which `filled` tells as an error.
-    out = (asked < MIN_ANSWERED * np.median(asked)) & ((asked > 0) | excused) | (
-        asked < 2
-    ) & excused
+    too_few = (asked < MIN_ANSWERED * np.median(asked)) & ((asked > 0) | excused)
+    out = too_few | ((asked < 2) & excused)
     few = sorted(persona for persona, left in zip(table.personas, out, strict=True) if left)
     if dropped := [*few, *sorted(set(nonresponding) - set(table.personas))]:
         many = f"less than {MIN_ANSWERED:.0%} of the items that others answered"

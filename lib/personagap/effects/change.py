@@ -134,9 +134,10 @@ def paired_change(
             rows.append(name | {"task": task} | _mean_row(table, level) | size)
         size["n"] = sum(len(table.items) for table in tasks.values())
         rows += [name | {"task": "joint"} | row | size for row in _pb_rows(changes, level)]
-    return result(
-        corrected(pd.DataFrame(rows), ["task", "metric"]), ["condition", "compared_with", "task"]
-    )
+    table = pd.DataFrame(rows)
+    table["estimate"] = table["after"] - table["before"]
+    table = corrected(table, ["task", "metric"])
+    return result(table, ["condition", "compared_with", "task"])
 
 
 def _both(rows: pd.DataFrame, before: str, after: str, task: str, nonresponding: set[str]) -> Cells:
@@ -188,31 +189,30 @@ def _pb_rows(changes: list[tuple[np.ndarray, np.ndarray]], level: float) -> list
     (before, after), truths = (sum(each) for each in zip(*changes, strict=True))
     above = np.count_nonzero(truths[1] >= truths[0]), np.count_nonzero(truths[1] <= truths[0])
     p_value = min(1.0, 2 * (1 + min(above)) / (1 + truths.shape[1]))
-    roots, (low, high) = (
-        (max(before, 0) ** 0.5, max(after, 0) ** 0.5),
-        (np.maximum(each, 0) ** 0.5 for each in truths),
-    )
+    root, root_after = max(before, 0) ** 0.5, max(after, 0) ** 0.5
+    low, high = (np.maximum(each, 0) ** 0.5 for each in truths)
     # Where PB before may be 0, the change in percent has no end.
     percent = np.divide(100 * high, low, out=np.full(len(low), np.inf), where=low > 0)
     metrics = [
         ("debiased_pb2", "points²", before, after, truths[1] - truths[0]),
-        ("pb_corrected", "points", *roots, high - low),
+        ("pb_corrected", "points", root, root_after, high - low),
     ]
-    if roots[0] > 0:
-        metrics.append(("pb_percent", "percent", 100.0, 100 * roots[1] / roots[0], percent - 100))
-    rows = []
+    if root > 0:
+        metrics.append(("pb_percent", "percent", 100.0, 100 * root_after / root, percent - 100))
+    rows, tails = [], [(1 - level) / 2, (1 + level) / 2]
     for metric, unit, old, new, differences in metrics:
-        tails = [(1 - level) / 2, (1 + level) / 2]
         # Nearest, for between two infinite changes there is nothing to interpolate.
         ends = np.quantile(differences, tails, method="nearest")
         # A PB that may be 0 is let be 0, or the draws above 0 would outweigh it.
         if metric == "pb_corrected":
-            (least, most), (least_after, most_after) = (
-                np.quantile(each, tails) for each in (low, high)
-            )
+            least, most = np.quantile(low, tails)
+            least_after, most_after = np.quantile(high, tails)
             ends[0] = min(ends[0], -most) if least_after == 0 else ends[0]
             ends[1] = max(ends[1], most_after) if least == 0 else ends[1]
-        rows.append(_row(metric, unit, old, new, ends, p_value, "paired item bootstrap"))
+        # One p for all three, that of debiased PB²: in the roots all draws below 0 would be ties.
+        row = {"metric": metric, "unit": unit, "before": old, "after": new, "p_value": p_value}
+        row |= {"ci_low": ends[0], "ci_high": ends[1], "method": "paired item bootstrap"}
+        rows.append(row)
     return rows
 
 
@@ -221,29 +221,14 @@ def _mean_row(table: Cells, level: float) -> dict:
     old, new = np.split(table.mean.mean(axis=0), 2)  # phrasings × items
     difference, method = new - old, "paired t, sign-flip exact"
     # A mean over k identities changes by a k-th of an answer when one of them answers otherwise.
-    largest = largest_difference(
-        difference.mean(axis=0), 1 / (int(table.runs.max()) * k), table.binary
-    )
+    one_answer = 1 / (int(table.runs.max()) * k)
+    largest = largest_difference(difference.mean(axis=0), one_answer, table.binary)
     if len(difference) > 1:
         centre, se, df, _, p_value, method = over_phrasings(difference, np.arange(n), largest)
     else:
         centre, se, df = clustered_mean(difference[0], np.arange(n), largest)
         p_value = sign_flip(difference[0])
-    ends = POINTS * student(centre, se, df, level)
-    return _row("mean", "points", POINTS * old.mean(), POINTS * new.mean(), ends, p_value, method)
-
-
-def _row(
-    metric: str,
-    unit: str,
-    before: float,
-    after: float,
-    ends: np.ndarray,
-    p_value: float,
-    method: str,
-) -> dict:
-    return {
-        "metric": metric, "estimate": after - before, "ci_low": ends[0], "ci_high": ends[1],
-        "p_value": p_value,
-        "unit": unit, "method": method, "before": before, "after": after,
-    }  # fmt: skip
+    low, high = POINTS * student(centre, se, df, level)
+    row = {"metric": "mean", "unit": "points", "p_value": p_value, "method": method}
+    row |= {"before": POINTS * old.mean(), "after": POINTS * new.mean()}
+    return row | {"ci_low": low, "ci_high": high}

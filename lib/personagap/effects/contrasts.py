@@ -79,10 +79,8 @@ def contrasts(
     2  assistant − none     0.000  -3.361    3.361       1.000
     """
     found = list(each_contrast(scores, control, by, cluster))
-    sizes = Counter(
-        (task, tests) for task, _, tests, contrast in found if contrast.method != NO_ESTIMATE
-    )
-    rows = []
+    told = [(task, tests) for task, _, tests, each in found if each.method != NO_ESTIMATE]
+    sizes, rows = Counter(told), []
     for task, name, tests, contrast in found:
         # Šidák: the levels of independent intervals multiply.
         low, high = contrast.interval(level ** (1 / max(sizes[task, tests], 1)))
@@ -175,14 +173,9 @@ def equivalence(
     for task, name, tests, contrast in each_contrast(scores, control, by, cluster):
         # To the nearer margin: the other follows.
         distance = (margin / POINTS - abs(contrast.centre)) / contrast.se
-        tested = {
-            "statistic": distance,
-            "p_value": float(stats.t.sf(distance, contrast.df)),
-            "method": "TOST",
-        }
-        rows.append(
-            contrast.row(task, name, 1 - 2 * alpha) | tested | {"tests": tests, "margin": margin}
-        )
+        row = contrast.row(task, name, 1 - 2 * alpha) | {"statistic": distance, "method": "TOST"}
+        row["p_value"] = float(stats.t.sf(distance, contrast.df))
+        rows.append(row | {"tests": tests, "margin": margin})
     table = as_tested(rows)
     return table.assign(equivalent=table["p_adjusted"] <= alpha)
 
@@ -229,8 +222,6 @@ def additivity(
             others = {control: len(components) - 1}
             for label, share, rest in (("average", 1 / len(components), {}), ("sum", 1.0, others)):
                 contrast = task.paired({persona: 1.0} | dict.fromkeys(components, -share) | rest)
-                rows.append(
-                    contrast.row(task.name, f"{persona} − {label} of parts", level)
-                    | {"tests": "intersections"}
-                )
+                row = contrast.row(task.name, f"{persona} − {label} of parts", level)
+                rows.append(row | {"tests": "intersections"})
     return as_tested(rows)

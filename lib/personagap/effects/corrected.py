@@ -84,19 +84,20 @@ def judge_corrected(
     rng = np.random.default_rng(seed)
     errors = _errors(card, rng)
     bias = "debiased_pb2" in table
-    if bias:  # these columns are its own
-        table = table[table["dimension"] != "joint"].assign(
-            n=lambda rows: rows["n_items"], method="item bootstrap"
-        )
-        table = table.assign(metric="debiased_pb2", estimate=table["debiased_pb2"], unit="points²")
-        table = result(table, ["dimension"])
+    if bias:
+        # Its columns are its own. A joint PB has tasks in it that no judge scored.
+        table = table[table["dimension"] != "joint"]
+        table = table.assign(n=table["n_items"], estimate=table["debiased_pb2"])
+        same = {"metric": "debiased_pb2", "unit": "points²", "method": "item bootstrap"}
+        table = result(table, ["dimension"], **same)
     keys = list(table.columns[: table.columns.get_loc("metric")])
     raw = _drawn(table["estimate"], table["ci_low"], table["ci_high"], level, rng)
     # Draws near J = 0 have no bound; where they are many, nothing is told (below).
     scale = np.maximum(errors.youden, POOR / 10)
     if bias:
         values = raw / scale**2
-    elif "persona" in table:  # rates
+    elif "persona" in table:
+        # Of rates alone the judge's false alarms are taken off: in differences they cancel.
         values = np.clip(POINTS * (raw / POINTS + errors.specificity - 1) / scale, 0, POINTS)
     else:
         values = np.clip(raw / scale, -POINTS, POINTS)
@@ -104,11 +105,8 @@ def judge_corrected(
     low, high = np.quantile(values[:, 1:], tails, axis=1)
     told = np.quantile(errors.youden[1:], tails[0]) > POOR
     columns = {"estimate": values[:, 0], "ci_low": low, "ci_high": high}
-    before = (
-        table[[*columns]]
-        .set_axis(["raw", "raw_low", "raw_high"], axis=1)
-        .assign(youden=errors.youden[0])
-    )
+    before = table[[*columns]].set_axis(["raw", "raw_low", "raw_high"], axis=1)
+    before = before.assign(youden=errors.youden[0])
     after = {name: np.where(told, each, np.nan) for name, each in columns.items()}
     method = table["method"] + ", Rogan & Gladen"
     return table[[*keys, *COLUMNS]].assign(**after, method=method).join(before)
@@ -128,6 +126,7 @@ def _errors(card: pd.DataFrame, rng: np.random.Generator) -> _Errors:
     parts = []
     for metric in both:
         share, n = (wide[column, metric].to_numpy(dtype=float) for column in ("estimate", "n"))
+        # A card states shares; Jeffreys' posterior is of counts, and proper at 0 and at all of n.
         right = np.round(share * n)
         drawn = rng.beta(right[which] + 0.5, (n - right)[which] + 0.5)
         parts.append(np.concatenate([[share.mean()], drawn]))

@@ -68,9 +68,9 @@ def omnibus(scores: pd.DataFrame, *, n_permutations: int = 2000, seed: int = 0) 
         if n_templates == 1 and not cells.missing and n > k and _rarest(cells) >= RAREST:
             tests.append(("GEE logistic Wald", *gee_wald(x[:, 0])))
         table = pd.DataFrame(tests, columns=["method", "statistic", "df", "p_value"])
-        tables.append(
-            table.assign(task=task, estimate=null["pb"], n=n, n_runs=int(cells.runs.max()))
-        )
+        known = {"task": task, "estimate": null["pb"], "n": n, "n_runs": int(cells.runs.max())}
+        tables.append(table.assign(**known))
+    # Over the tasks of a method, not over methods: they ask one question of the same data.
     tested = corrected(pd.concat(tables, ignore_index=True), ["method"])
     return result(tested, ["task"], metric="pb", unit="points")
 
@@ -110,6 +110,7 @@ def gee_wald(x: np.ndarray) -> tuple[float, int, float]:
 def _quasi_f(x: np.ndarray) -> tuple[float, int, float]:
     table = mean_squares(x, "ipj")
     phrasing, item, rest = (table[effect] for effect in ("ip", "ij", "ipj"))
+    # Each interaction brings `rest` along; taken off once, the sum may fall below either.
     noise = max(phrasing.value + item.value - rest.value, phrasing.value, item.value)
     if noise == 0:
         return 0.0, table["i"].df, 1.0

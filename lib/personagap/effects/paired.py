@@ -84,16 +84,14 @@ class Task:
                 few = f"{' and '.join(weights)} share {shared.sum()} answered items"
                 raise UserError(f"{self.name}: {few}; 2 are needed")
             return _without_estimate(bounds, int(shared.sum()))
-        rows, means, clusters = (
-            self._rows(weights),
-            means[:, :, shared],
-            self.table.clusters[shared],
-        )
-        weight, n_runs = np.array(list(weights.values())), int(self.table.runs[rows].max())
+        means, clusters = means[:, :, shared], self.table.clusters[shared]
+        weight = np.array(list(weights.values()))
+        n_runs = int(self.table.runs[self._rows(weights)].max())
         difference = np.tensordot(weight, means, axes=1)
         largest = largest_difference(difference, 1 / n_runs, self.binary)
         if len(difference) > 1:
             test = over_phrasings(difference, clusters, largest)
+        # By its known name where it applies: the sign flip would give the same p.
         elif len(weight) == 2 and n_runs == 1 and not self.cluster and np.isin(means, [0, 1]).all():
             test = *clustered_mean(difference[0], clusters, largest), *_mcnemar(difference[0])
         else:
@@ -128,6 +126,7 @@ class Task:
             return self.table.mean[:0], np.zeros(len(self.table.items), dtype=bool)
         control = [persona in CONTROLS for persona in personas]
         means = _controls_in_every_phrasing(self.table.mean[self._rows(personas)], control)
+        # A phrasing that one of them was never asked in would leave no item shared.
         means = means[:, np.isfinite(means).any(axis=2).all(axis=0)]
         return means, np.isfinite(means).all(axis=(0, 1)) & (means.shape[1] > 0)
 
@@ -172,11 +171,8 @@ def clustered_mean(
 def _mcnemar(difference: np.ndarray) -> tuple[float, float, str]:
     better, worse = int((difference > 0).sum()), int((difference < 0).sum())
     fewer = min(better, worse)
-    return (
-        float(fewer),
-        min(1.0, 2 * float(stats.binom.cdf(fewer, better + worse, 0.5))),
-        "McNemar exact",
-    )
+    p_value = min(1.0, 2 * float(stats.binom.cdf(fewer, better + worse, 0.5)))
+    return float(fewer), p_value, "McNemar exact"
 
 
 def over_phrasings(difference: np.ndarray, clusters: np.ndarray, largest: float) -> tuple:
@@ -212,12 +208,13 @@ def sign_flip(values: np.ndarray) -> float:
         return 1.0
     distinct = np.unique(size.round(9))
     step = 0.0
+    # Means of a few runs and phrasings have few values; of more the common step is too fine anyway.
     if len(distinct) < 200:
-        step = 1 / math.lcm(
-            *(Fraction(value).limit_denominator(1000).denominator for value in distinct)
-        )
+        fractions = (Fraction(value).limit_denominator(1000) for value in distinct)
+        step = 1 / math.lcm(*(fraction.denominator for fraction in fractions))
     if step * 2**20 < size.sum() or np.abs(size / step - np.rint(size / step)).max() > 1e-4:
-        step = size.sum() / max(2**14, 16 * len(size))  # rounds by less than 1/32 of the mean size
+        # Rounds by less than 1/32 of the mean size.
+        step = size.sum() / max(2**14, 16 * len(size))
     steps = np.rint(values / step).astype(int)
     distinct, count = np.unique(np.abs(steps[steps != 0]), return_counts=True)
     span, observed = int(distinct @ count), abs(int(steps.sum()))
@@ -236,7 +233,6 @@ def sign_flip(values: np.ndarray) -> float:
         transform += power * log[angle]
         negative ^= (cosine[angle] < 0) & bool(power % 2)
     density = fft.irfft(np.where(negative, -1, 1) * np.exp(transform), length)
-    # 1e-13 is the accuracy of the transform, 2^(1 − m) the smallest p-value of m differences
-    return float(
-        np.clip(2 * density[observed : span + 1].sum(), max(1e-13, 2.0 ** (1 - count.sum())), 1.0)
-    )
+    # 1e-13 is the accuracy of the transform, 2^(1 − m) the smallest p-value of m differences.
+    least = max(1e-13, 2.0 ** (1 - count.sum()))
+    return float(np.clip(2 * density[observed : span + 1].sum(), least, 1.0))

@@ -138,18 +138,17 @@ def _pool(table: Cells, group: pd.Series) -> tuple[Pooled, np.ndarray]:
     shared = covariance[within].mean() - common if within.any() and apart.any() else 0.0
     largest = np.array([largest_difference(row, 1 / table.runs.max(), binary) for row in deviation])
     own = np.diag(covariance) - common
-    own = (own - 2 / k * own.mean()) / (1 - 2 / k)  # each is part of the mean that it deviates from
+    # Each is part of the mean that it deviates from.
+    own = (own - 2 / k * own.mean()) / (1 - 2 / k)
     # Two pseudo-items, as in `paired.clustered_mean`: where hardly an
     # answer differs, the spread seen is too small.
     own = np.maximum(own, 0) + 2 * largest**2 / n
     # Below each identity's own error, or the covariance would not be one.
     shared = np.clip(shared, 0, 0.95 * own.min())
-    error = (np.diag(own - shared) + shared * same) / n + np.eye(k) * max(
-        Moments.of(x).phrasing_noise, 0
-    )
-    return hierarchical(
-        of_item.mean(axis=1), error, group.to_numpy() if apart.any() else None
-    ), error
+    error = (np.diag(own - shared) + shared * same) / n
+    error = error + np.eye(k) * max(Moments.of(x).phrasing_noise, 0)
+    groups = group.to_numpy() if apart.any() else None
+    return hierarchical(of_item.mean(axis=1), error, groups), error
 
 
 def hierarchical(y: np.ndarray, error: np.ndarray, group: np.ndarray | None = None) -> Pooled:
@@ -160,11 +159,14 @@ def hierarchical(y: np.ndarray, error: np.ndarray, group: np.ndarray | None = No
     times the spread.
     """
     k, identities = len(y), np.eye(len(y))
+    # A flat prior needs an end: where even the raw spread is four times too small, and the error
+    # added, or a spread of 0 would leave no grid.
     top = 4 * np.std(y, ddof=1) + np.diag(error).mean() ** 0.5
     grid = (np.arange(_GRID) + 0.5) / _GRID * top
     between = np.zeros((k, k)) if group is None else (group[:, None] == group).astype(float)
     pairs = np.array([(a, b) for a in grid for b in (grid if group is not None else [0.0])])
     total = error + pairs[:, :1, None] ** 2 * identities + pairs[:, 1:, None] ** 2 * between
+    # The mean is integrated out in closed form, which leaves a grid of two dimensions only.
     precision = np.linalg.inv(total)
     weight_of_mean = precision.sum(axis=(1, 2))
     ones = precision.sum(axis=2)
@@ -186,10 +188,8 @@ def _rows(
     k, _, n = table.mean.shape
     of_item = table.mean.mean(axis=1)
     y = of_item.mean(axis=1)
-    contrasts = {
-        ("identity", persona): row
-        for persona, row in zip(table.personas, np.eye(k) - 1 / k, strict=True)
-    }
+    each = zip(table.personas, np.eye(k) - 1 / k, strict=True)
+    contrasts = {("identity", persona): weights for persona, weights in each}
     names = list(dict.fromkeys(group))
     for name in names if len(names) > 1 else []:
         member = (group == name).to_numpy()
@@ -201,29 +201,24 @@ def _rows(
     apart, shrunken = of_item - of_item.mean(axis=0), np.quantile(drawn, tails, axis=1).T
     rows = []
     for place, (where, name) in enumerate(contrasts):
-
-        def row(metric, estimate, ends, where=where, name=name):
-            ends = {
-                "estimate": POINTS * estimate,
-                "ci_low": POINTS * ends[0],
-                "ci_high": POINTS * ends[1],
-            }
-            rows.append(
-                {"level": where, "contrast": f"{name} − mean", "metric": metric, **ends, "n": n}
-            )
-
         effect = drawn[place]
-        row("raw effect", raw[place], limits[:, place])
-        row("shrunken effect", effect.mean(), shrunken[place])
+        found = {
+            "raw effect": (raw[place], limits[:, place]),
+            "shrunken effect": (effect.mean(), shrunken[place]),
+        }
         if where == "identity":
+            # The item's own deviation is drawn as it was seen: an answer is right or wrong, and a
+            # normal distribution would promise scores that cannot be. Nearest, for the same reason.
             item = effect + rng.choice(apart[place] - raw[place], _DRAWS)
-            row("new item", effect.mean(), np.quantile(item, tails, method="nearest"))
+            found["new item"] = effect.mean(), np.quantile(item, tails, method="nearest")
             if table.mean.shape[1] > 1:
-                row(
-                    "new phrasing",
-                    effect.mean(),
-                    np.quantile(effect + _phrasing(table.mean, rng), tails),
-                )
+                phrased = effect + _phrasing(table.mean, rng)
+                found["new phrasing"] = effect.mean(), np.quantile(phrased, tails)
+        who = {"level": where, "contrast": f"{name} − mean", "n": n}
+        for metric, (estimate, ends) in found.items():
+            low, high = POINTS * ends
+            row = {"metric": metric, "estimate": POINTS * estimate, "ci_low": low, "ci_high": high}
+            rows.append(who | row)
     return rows
 
 

@@ -207,7 +207,8 @@ def _detectable(
     parts = {name: max(float(each), 0.0) for name, each in variance.items()}
     item, run = parts.get("identity × item", 0.0), parts.get("run", 0.0)
     phrasing, rest = 0.0, 0.0
-    if templates > 1:  # else the effect is that in this phrasing, and they are no noise
+    # In one phrasing the effect is that in this phrasing, and they are no noise.
+    if templates > 1:
         phrasing = parts.get("identity × phrasing", 0.0)
         rest = parts.get("identity × phrasing × item", 0.0)
     cell = rest + run / runs
@@ -216,15 +217,11 @@ def _detectable(
     by_item, by_phrasing = 2 * item / n + within + cell / n, phrasing / templates + within
     noise = item / n + within + phrasing / templates
     if templates > 1:
-        se2 = by_item + by_phrasing - within
-        df = se2**2 / (
-            by_item**2 / (n - 1)
-            + by_phrasing**2 / (templates - 1)
-            + within**2 / ((n - 1) * (templates - 1))
-        )
-        pb_df = noise**2 / (
-            ((item / n + within) ** 2 / (n - 1) + by_phrasing**2 / (templates - 1)) / (k - 1)
-        )
+        se2, free = by_item + by_phrasing - within, (n - 1, templates - 1)
+        # Satterthwaite's, as the tests take it from their mean squares.
+        spread = by_item**2 / free[0] + by_phrasing**2 / free[1] + within**2 / (free[0] * free[1])
+        of_pb = (item / n + within) ** 2 / free[0] + by_phrasing**2 / free[1]
+        df, pb_df = se2**2 / spread, noise**2 / (of_pb / (k - 1))
     else:
         se2, df, pb_df = by_item, n - 1, (k - 1) * (n - 1)
     # The mean of a χ with k − 1 degrees of freedom lies by 1 / (4 (k − 1)) below its root mean
@@ -250,6 +247,7 @@ def _possible(effect: float) -> float:
 def _noncentral_t(alpha: float, target: float, df: float) -> float:
     """Effect in standard errors that a two-sided t-test detects."""
     critical = stats.t.isf(alpha / 2, df)
+    # Far beyond any power that is asked for, and near enough for the noncentral distribution.
     most = 3 * critical + 10
     return optimize.brentq(lambda far: stats.nct.sf(critical, df, far) - target, 0, most)
 

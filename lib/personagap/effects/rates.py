@@ -45,6 +45,7 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     items = scores.groupby([*key, "item"], **how)["score"].mean().groupby(key, **how)
     answers = scores.groupby(key, **how)
     mean, spread, n = items.mean(), items.var(ddof=0), items.size()
+    # Items that go apart less than by chance are no more than the answers there are.
     size = (n * mean * (1 - mean) / spread).clip(upper=answers.size()).where(spread > 0, n)
     low, high = POINTS * wilson(mean, size, level)
     columns = {
@@ -54,9 +55,9 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     }  # fmt: skip
     if "choice_mass" in scores:
         columns |= {name: POINTS * answers[name].mean() for name in ("accuracy", "choice_mass")}
-    by_task = pd.concat(
-        [rows for _, rows in pd.DataFrame(columns).reset_index().groupby(key[0], **how)]
-    )
+    # Persona by persona, scores may come with all tasks of one before those of the next.
+    table = pd.DataFrame(columns).reset_index()
+    by_task = pd.concat([rows for _, rows in table.groupby("task", **how)])
     return result(by_task, key, metric="score", unit="points", method="Wilson, effective size")
 
 
@@ -83,15 +84,11 @@ def outcomes(scores: pd.DataFrame) -> pd.DataFrame:
                 task  estimate
     0  mmlu, blocked      50.0
     """
-    parts = [
-        rows.assign(
-            task=f"{task}, {ending}",
-            score=rows["outcome"].eq(ending).astype(float),
-            valid=True,
-            truncated=False,
-        )
-        for task, rows in scores.groupby("task", sort=False)
-        for ending in ENDINGS
-        if rows["outcome"].eq(ending).any()
-    ]
+    parts = []
+    for task, rows in scores.assign(valid=True, truncated=False).groupby("task", sort=False):
+        for ending in ENDINGS:
+            ended = rows["outcome"].eq(ending).astype(float)
+            # An ending that nobody met would be a row of zeros for each persona.
+            if ended.any():
+                parts.append(rows.assign(task=f"{task}, {ending}", score=ended))
     return pd.concat(parts, ignore_index=True) if parts else scores.head(0)

@@ -13,7 +13,8 @@ from personagap.effects.paired import Task
 from personagap.errors import UserError
 from personagap.results import corrected, result
 
-_MOST = 0.5  # of the capital that is staked against the worst outcome
+#: Of the capital that is staked against the worst outcome, so that no single item ruins a bet.
+_MOST = 0.5
 
 
 def watched_contrasts(
@@ -68,29 +69,23 @@ def watched_contrasts(
     """
     rows = []
     for task, part in by_task(checked(scores)):
-        found, capitals = [], []
+        capitals = []
         for name, x in _differences(Task(task, part, None), control, by):
             there = np.isfinite(x)
             x = x[there]
+            # A difference of scores lies in [−1, 1], what is bet on in [0, 1].
             low, high, capital = _sequence((x + 1) / 2, 1 - level)
-            estimate = POINTS * x.mean() if len(x) else np.nan
-            ends = {
-                "estimate": estimate,
-                "ci_low": POINTS * (2 * low - 1),
-                "ci_high": POINTS * (2 * high - 1),
-            }
-            row = {"contrast": f"{name} − {control}", "tests": "contrasts", "n": len(x), **ends}
-            found.append(row | {"p_value": _p(capital)})
+            row = {"contrast": f"{name} − {control}", "tests": "contrasts", "n": len(x)}
+            row |= {"ci_low": POINTS * (2 * low - 1), "ci_high": POINTS * (2 * high - 1)}
+            row |= {"estimate": POINTS * x.mean() if len(x) else np.nan, "p_value": _p(capital)}
+            rows.append(row | {"task": task})
             # After each item, asked or not.
             capitals.append(capital[np.append(0, np.cumsum(there))])
+        # A mean of martingales is one, however the identities' answers go together; their product,
+        # or the largest, is none.
         together = np.mean(capitals, axis=0)
-        row = {
-            "contrast": f"any − {control}",
-            "tests": "any",
-            "n": len(together) - 1,
-            "p_value": _p(together),
-        }
-        rows += [{"task": task, **each} for each in [*found, row]]
+        row = {"contrast": f"any − {control}", "tests": "any", "n": len(together) - 1}
+        rows.append(row | {"task": task, "p_value": _p(together)})
     table = corrected(pd.DataFrame(rows), ["task", "tests"]).drop(columns="tests")
     method = "confidence sequence by betting, valid at every look"
     return result(table, ["task", "contrast"], metric="difference", unit="points", method=method)
