@@ -13,6 +13,7 @@ from statsmodels.stats.proportion import proportion_confint
 from personagap.errors import at_least
 from personagap.limits import monte_carlo
 from personagap.results import result
+from personagap.validation.cases import covers
 from personagap.validation.trials import trials
 
 
@@ -41,9 +42,7 @@ class Check(NamedTuple):
         if self.trial is None:
             return None, None
         row, truth = self.trial(rng, i % 2 == 1)
-        return row.get("p_value"), None if truth is None else row["ci_low"] <= truth <= row[
-            "ci_high"
-        ]
+        return row.get("p_value"), None if truth is None else covers(row, truth)
 
 
 def once(analysis: Callable) -> Callable:
@@ -54,6 +53,7 @@ def once(analysis: Callable) -> Callable:
 
     @wraps(analysis)
     def analysed(rng: np.random.Generator, *how: object) -> object:
+        # By where the generator was spawned, for its state moves on; its data are the same.
         source = rng.bit_generator.seed_seq
         key = (source.entropy, source.spawn_key, *how)
         if key not in kept:
@@ -83,6 +83,7 @@ def table(
     """
     at_least(1, replications=replications)
     tables = []
+    # Twice as many, for every other data set has the effect.
     tried = trials([check.outcome for check in checks], 2 * replications, seed, n_jobs)
     differences = Parallel(n_jobs)(delayed(check.difference)() for check in checks)
     for check, difference, outcomes in zip(checks, differences, tried, strict=True):
@@ -104,6 +105,7 @@ def false_alarms(validated: pd.DataFrame) -> pd.Series:
     """All null data sets of `table` together: the share ``estimate``
     called significant, ``ci_low ci_high n``.
     """
+    # As if all were independent, though checks of one analysis look at the same data.
     tested = validated[validated["metric"] == "actual_error"]
     n, found = tested["n"].sum(), (tested["estimate"] * tested["n"]).sum()
     low, high = proportion_confint(round(found), n, method="beta")

@@ -16,8 +16,7 @@ from personagap.validation.heterogeneous import contested, one_noisy, shared_fli
 
 CATEGORIES = {i: "abcdef"[i % 6] for i in range(31)}
 
-# --- equivalence of PB
-# ---------------------------------------------------------------------------------
+# --- equivalence of PB ----------------------------------------------------------------------------
 
 
 def _equivalent(scores: pd.DataFrame, margin: float) -> pd.Series:
@@ -26,6 +25,7 @@ def _equivalent(scores: pd.DataFrame, margin: float) -> pd.Series:
 
 def _equivalence_trial(rng: np.random.Generator, planted: bool) -> tuple:
     """Null: PB is just the margin. Planted: there is none."""
+    # Of ±2 points PB is 2, the margin itself: the least favourable null of a one-sided test.
     effect = 2.0 * (not planted) * np.resize([-1.0, 1.0], 30)
     return _equivalent(effects.simulate_scores(effect, n_items=285, n_runs=2, seed=rng), 2.0), None
 
@@ -42,8 +42,7 @@ def _equivalence() -> tuple:
     return effects.bias_equivalence(scores, margin=high)["p_value"][0], 0.05
 
 
-# --- flips
-# ---------------------------------------------------------------------------------------------
+# --- flips ----------------------------------------------------------------------------------------
 
 
 def _asked(rng: np.random.Generator, q: np.ndarray, own: np.ndarray, runs: int = 3) -> pd.DataFrame:
@@ -52,10 +51,8 @@ def _asked(rng: np.random.Generator, q: np.ndarray, own: np.ndarray, runs: int =
     """
     x = rng.random((2, len(q), runs)) < np.stack([q, own])[:, :, None]
     persona, item, run = np.indices(x.shape).reshape(3, -1)
-    names = np.array(["none", "p"])[persona]
-    return pd.DataFrame(
-        {"task": "t", "persona": names, "item": item, "run": run, "score": x.ravel() * 1.0}
-    )
+    columns = {"task": "t", "persona": np.array(["none", "p"])[persona], "item": item, "run": run}
+    return pd.DataFrame(columns | {"score": x.ravel() * 1.0})
 
 
 def _flips_trial(rng: np.random.Generator, planted: bool) -> tuple:
@@ -75,17 +72,18 @@ def _flips_alarm(rng: np.random.Generator) -> bool:
 
 def _flips() -> tuple:
     """The shares in expectation: p(1 − q) + q(1 − p), 2p(1 − p), (p − q)²."""
+    # So many items that the Monte-Carlo error is a few tenths of a percent.
     p, q = np.full(20_000, 0.3), np.full(20_000, 0.6)
     ours = effects.answer_flips(_asked(np.random.default_rng(0), p, q))["estimate"]
     return ours, [54, 42, 9]
 
 
-# --- partial pooling
-# -----------------------------------------------------------------------------------
+# --- partial pooling ------------------------------------------------------------------------------
 
 
 def _pooled(rng: np.random.Generator, scores: pd.DataFrame, metric: str) -> tuple[pd.Series, int]:
     """The row of an identity drawn at random, with its number."""
+    # Any of them: intervals of pooled effects hold the truth of so many identities, not of each.
     place = int(rng.integers(31))
     table = effects.partial_pooling(scores, seed=int(rng.integers(2**31)))
     name = f"{scores['persona'].unique()[place]} − mean"
@@ -115,12 +113,10 @@ def _pooling_trial(rng: np.random.Generator, planted: bool) -> tuple:
 
 def _category_covers(rng: np.random.Generator) -> bool:
     """No effect, but identities of a category mostly answer an item alike."""
-    table = effects.partial_pooling(
-        scores_of(shared_flips(rng)), CATEGORIES, seed=int(rng.integers(2**31))
-    )
+    scores = scores_of(shared_flips(rng))
+    table = effects.partial_pooling(scores, CATEGORIES, seed=int(rng.integers(2**31)))
     shown = table[(table["level"] == "category") & (table["metric"] == "shrunken effect")]
-    row = shown.iloc[int(rng.integers(6))]
-    return covers(row, 0.0)
+    return covers(shown.iloc[int(rng.integers(6))], 0.0)
 
 
 def _noisy_covers(rng: np.random.Generator) -> bool:
@@ -131,6 +127,7 @@ def _item_covers(rng: np.random.Generator) -> bool:
     """Identity × item of 15 points; does the interval hold what
     an identity shows on one more item?
     """
+    # The last item is kept from the analysis: it is what the interval foretells.
     interaction = rng.choice([-0.15, 0.15], (31, 151))
     x = binary(rng, rng.uniform(0.2, 0.8, 151) + interaction)
     row, place = _pooled(rng, scores_of(x[:, :150]), "new item")
@@ -142,9 +139,8 @@ def _phrasing_covers(rng: np.random.Generator) -> bool:
     interval hold the effect in one more phrasing?
     """
     effect = 2 * rng.normal(size=(31, 1)) + 3 * rng.normal(size=(31, 5))
-    row, place = _pooled(
-        rng, scores_of(_difficult(rng, effect[:, :4], n_templates=4)), "new phrasing"
-    )
+    scores = scores_of(_difficult(rng, effect[:, :4], n_templates=4))
+    row, place = _pooled(rng, scores, "new phrasing")
     return covers(row, effect[place, 4] - effect[:, 4].mean())
 
 
@@ -167,8 +163,7 @@ def _eight_schools() -> tuple:
     return np.median(drawn, axis=1), [10, 8, 7, 8, 5, 6, 10, 8]
 
 
-# --- watched contrasts
-# ---------------------------------------------------------------------------------
+# --- watched contrasts ----------------------------------------------------------------------------
 
 
 def _watched_trial(rng: np.random.Generator, planted: bool) -> tuple:
@@ -180,6 +175,7 @@ def _peeking_alarm(rng: np.random.Generator) -> bool:
     """Whether an effect is found at any of 300 looks: nobody
     differs, but on a few items everybody is unsure.
     """
+    # Most differences are 0: variances come to next to nothing, and stakes are at their largest.
     q = np.where(rng.random(300) < 0.1, 0.5, 1.0)
     scores = scores_of(binary(rng, np.tile(q, (6, 1))))
     scores["persona"] = np.array(["none", *"abcde"])[scores["persona"]]
@@ -205,43 +201,33 @@ def _watched() -> tuple:
 
 
 DECISIONS = [
-    Check(
-        "bias_equivalence",
-        "interval of PB, by duality",
-        _equivalence,
-        "PB 0, margin 2",
-        _equivalence_trial,
-    ),
-    Check(
-        "answer_flips", "expected shares, 20,000 items", _flips, "±20 points by item", _flips_trial
-    ),
-    Check(
-        "partial_pooling", "eight schools, in whole points", _eight_schools, trial=_pooling_trial
-    ),
+    Check("bias_equivalence", "interval of PB, by duality", _equivalence, "PB 0, margin 2",
+          _equivalence_trial),
+    Check("answer_flips", "expected shares, 20,000 items", _flips, "±20 points by item",
+          _flips_trial),
+    Check("partial_pooling", "eight schools, in whole points", _eight_schools,
+          trial=_pooling_trial),
     Check("watched_contrasts", "interval, by duality", _watched, "12 points", _watched_trial),
-]
+]  # fmt: skip
 UNEVEN_DECISIONS = [
-    Case("bias_equivalence", "PB at the margin, on a quarter of the items", "false alarm", np.nan,
+    Case("bias_equivalence", "PB at the margin, on a quarter of the items", "false alarm",
          partial(_equivalence_alarm, data=contested, missing=0.003)),
     Case("bias_equivalence", "PB at the margin, one identity refuses 2 % of 285",
-         "false alarm, stated limit", np.nan,
-         partial(_equivalence_alarm, data=sparse, n=285)),
-    Case("answer_flips", "few items unsure", "false alarm", np.nan, _flips_alarm),
-    Case("partial_pooling", "no effect", "covered", np.nan,
-         partial(_pooling_covers, true=np.zeros(31))),
-    Case("partial_pooling", "one of 31 differs by 10 points", "covered", np.nan,
+         "false alarm, stated limit", partial(_equivalence_alarm, data=sparse, n=285)),
+    Case("answer_flips", "few items unsure", "false alarm", _flips_alarm),
+    Case("partial_pooling", "no effect", "covered", partial(_pooling_covers, true=np.zeros(31))),
+    Case("partial_pooling", "one of 31 differs by 10 points", "covered",
          partial(_pooling_covers, true=-10.0 * (np.arange(31) == 3))),
-    Case("partial_pooling", "one noisy identity", "covered", np.nan, _noisy_covers),
-    Case("partial_pooling, category", "flips shared within categories", "covered", np.nan,
+    Case("partial_pooling", "one noisy identity", "covered", _noisy_covers),
+    Case("partial_pooling, category", "flips shared within categories", "covered",
          _category_covers),
-    Case("partial_pooling, new item", "identity × item of 15 points", "covered", np.nan,
-         _item_covers),
-    Case("partial_pooling, new phrasing", "identity × phrasing of 3 points", "covered", np.nan,
+    Case("partial_pooling, new item", "identity × item of 15 points", "covered", _item_covers),
+    Case("partial_pooling, new phrasing", "identity × phrasing of 3 points", "covered",
          _phrasing_covers),
+    # Item difficulty and a whole answer's pseudo-items once drowned differences of a point.
     Case("partial_pooling, raw", "likelihoods, 0.1 points of identity beside 20 of item", "covered",
-         np.nan,
          _likelihood_covers),
     Case("watched_contrasts", "300 looks at five identities, few items unsure", "false alarm",
-         np.nan, _peeking_alarm),
-    Case("watched_contrasts", "2 % of items flip, every look", "covered", np.nan, _peeked_covers),
+         _peeking_alarm),
+    Case("watched_contrasts", "2 % of items flip, every look", "covered", _peeked_covers),
 ]  # fmt: skip

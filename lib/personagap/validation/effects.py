@@ -32,7 +32,8 @@ def _four(**design: int) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _anova(table: pd.DataFrame) -> pd.Series:
-    table = table.set_axis(table.columns.astype("str"), axis=1)  # not categories, some unused
+    # Texts, for a category that is not used would have a coefficient in the formula.
+    table = table.set_axis(table.columns.astype("str"), axis=1)
     long = table.melt(var_name="persona", value_name="y", ignore_index=False).reset_index()
     anova = anova_lm(ols("y ~ C(persona) + C(item)", long).fit())
     return (anova["sum_sq"] / anova["df"]).set_axis(["identity", "item", "residual"])
@@ -69,9 +70,10 @@ def _sign_flip() -> tuple:
     scores = simulate_scores([15], n_items=12, n_runs=3, seed=4)
     wide = _wide(scores)
     difference = (wide["p00"] - wide["none"]).to_numpy()
+    # Rounded, so that equal sums are equal. Twelve items: scipy tries all 2¹² signs.
     every = stats.permutation_test(
         (difference,),
-        lambda x, axis: x.sum(axis=axis).round(9),  # equal sums are equal, however they are rounded
+        lambda x, axis: x.sum(axis=axis).round(9),
         permutation_type="samples",
         n_resamples=np.inf,
         vectorized=True,
@@ -90,6 +92,7 @@ def _gee() -> tuple:
     scores, _ = _four(n_items=100, n_runs=2)
     long = scores[scores["persona"].str.startswith("p")].astype({"persona": "str"})
     gee = sm.GEE.from_formula("score ~ C(persona)", "item", long, family=sm.families.Binomial())
+    # Ours has no iterations: with identity dummies the estimates are the logits of the means.
     model = gee.fit(ctol=1e-12)
     ours = effects.omnibus(scores).set_index("method").loc["GEE logistic Wald", "statistic"]
     return ours, float(model.wald_test(np.eye(4)[1:], scalar=True).statistic)
@@ -103,6 +106,7 @@ def _rates() -> tuple:
 
 def _permutation() -> tuple:
     """Monte-Carlo p-values of 10,000 draws each."""
+    # Of two identities PB is half their difference, so a paired permutation test is the same test.
     scores = simulate_scores([0, 10], n_items=60, seed=3)
     theirs = stats.permutation_test(
         _wide(scores)[["p00", "p01"]].to_numpy().T,
@@ -158,13 +162,15 @@ def _additivity() -> tuple:
 def _spread(
     rng: np.random.Generator, sd: float, size: tuple[int, ...], limit: float = 2
 ) -> np.ndarray:
+    # Clipped, for effects beyond some 17 points would not fit items of uniform difficulty.
     return sd * rng.normal(size=size).clip(-limit, limit) if sd else np.zeros(size)
 
 
 def _bias_trial(rng: np.random.Generator, planted: bool, phrasing_sd: float = 0.0) -> tuple:
     effect = 2.0 * planted * rng.normal(size=31).clip(-2.5, 2.5)
-    effects_of_phrasing = _spread(rng, phrasing_sd, (31, 3 if phrasing_sd else 1))
-    scores = simulate_scores(effect[:, None] + effects_of_phrasing, n_items=150, n_runs=2, seed=rng)
+    phrasing = _spread(rng, phrasing_sd, (31, 3 if phrasing_sd else 1))
+    scores = simulate_scores(effect[:, None] + phrasing, n_items=150, n_runs=2, seed=rng)
+    # The truth is the variance of these 31: they are all that PB is of, not a sample.
     fewer = {"n_permutations": 199, "n_bootstrap": 400, "seed": int(rng.integers(2**31))}
     return effects.personalization_bias(scores, **fewer).iloc[0], effect.var()
 
@@ -187,6 +193,7 @@ def _omnibus_trial(rng: np.random.Generator, planted: bool, method: str) -> tupl
     return _omnibus_table(rng, planted).loc[method], None
 
 
+# Eight identities: of 31 and 200 items the Wald test would often be left out.
 @once
 def _omnibus_table(rng: np.random.Generator, planted: bool) -> pd.DataFrame:
     scores = simulate_scores(5.0 * planted * np.repeat([-1, 1], 4), n_items=200, seed=rng)
@@ -237,7 +244,8 @@ def one_phrasing(replications: int = 100, seed: int = 0) -> pd.DataFrame:
         scores = simulate_scores([[14.0, 0, 0, 0]], n_items=200, n_runs=2, seed=rng)
         table = cells(scores, "mmlu")
         identity, control = (table.mean[table.personas.index(name)] for name in ("p00", "none"))
-        difference = (identity - control[0]).ravel()  # a control has no phrasing
+        # A control has no phrasing.
+        difference = (identity - control[0]).ravel()
         pooled = stats.ttest_1samp(difference, 0).pvalue
         p_values.append((pooled, effects.contrasts(scores)["p_value"][0]))
     tests = ["paired t-test, phrasings pooled", "effects.contrasts, phrasing random"]

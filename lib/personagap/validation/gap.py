@@ -14,13 +14,14 @@ from personagap import gap
 from personagap.gap.simulate import yes
 from personagap.validation.checks import Check, once
 
-# --- simulated judgments
-# -------------------------------------------------------------------------------
+# --- simulated judgments --------------------------------------------------------------------------
 
 
 @cache
 def population() -> dict[str, float]:
     """The metrics of judge a over all prompts and users."""
+    # Of `simulate_relevance`, each with a prompt and user of its own: what clusters share does not
+    # change a share, only how well few clusters tell it. Three millions err in the third digit.
     rng = np.random.default_rng(0)
     gold = yes(rng, rng.normal(-1.5, 0.8, 3_000_000))
     judge = yes(rng, 2.1 * gold + rng.normal(-0.5, 0.8, len(gold)))
@@ -32,16 +33,13 @@ def _histories(difference: float, seed: int | np.random.Generator) -> pd.DataFra
     """Judgments of 47 real (30 % positive) and 30 synthetic users,
     whose own rates vary (beta-binomial).
     """
-    rng, users, labels = np.random.default_rng(seed), [], []
+    rng, parts = np.random.default_rng(seed), []
     for source, n, share in (("real", 47, 0.3), ("synthetic", 30, 0.3 - difference / 100)):
         for user in range(n):
             own = rng.beta(share * 5, (1 - share) * 5)
-            labels.append(rng.random(rng.integers(30, 100)) < own)
-            users.append((source, user))
-    table = pd.DataFrame(users, columns=["source", "user"]).loc[
-        np.repeat(range(len(users)), list(map(len, labels)))
-    ]
-    return table.reset_index(drop=True).assign(label=np.concatenate(labels))
+            label = rng.random(rng.integers(30, 100)) < own
+            parts.append(pd.DataFrame({"source": source, "user": user, "label": label}))
+    return pd.concat(parts, ignore_index=True)
 
 
 def _one_judge(_: float, seed: int | np.random.Generator) -> pd.DataFrame:
@@ -77,10 +75,14 @@ def _humans(judgments: pd.DataFrame) -> pd.Series:
 def _every_pairing(points: pd.DataFrame) -> float:
     """Of ρ as Pearson's r of ranks, in another order of enumeration."""
     x, y = (stats.rankdata(points[name]) for name in "xy")
-    return stats.permutation_test(
-        (x,), lambda ranks: abs(np.corrcoef(ranks, y)[0, 1]).round(9),
-        permutation_type="pairings", n_resamples=np.inf, alternative="greater",
-    ).pvalue  # fmt: skip
+    test = stats.permutation_test(
+        (x,),
+        lambda ranks: abs(np.corrcoef(ranks, y)[0, 1]).round(9),
+        permutation_type="pairings",
+        n_resamples=np.inf,
+        alternative="greater",
+    )
+    return test.pvalue
 
 
 def _excess(judgments: pd.DataFrame) -> float:
@@ -96,8 +98,7 @@ def _points(size: float, seed: int | np.random.Generator) -> pd.DataFrame:
     return pd.DataFrame({"x": x, "y": size * x + rng.normal(size=6)})
 
 
-# --- the checks
-# ----------------------------------------------------------------------------------------
+# --- the checks -----------------------------------------------------------------------------------
 
 
 def _check(
@@ -142,10 +143,14 @@ def _row(table: pd.DataFrame, metric: str) -> pd.Series:
     return table[table["metric"] == metric].iloc[0]
 
 
+def _against_gold(reference: Callable, judgments: pd.DataFrame, judge: str) -> float:
+    return reference(*_wide(judgments)[["human_majority", judge]].to_numpy().T)
+
+
 def _metric(estimator: str, metric: str, reference: Callable) -> Check:
     return _check(
         estimator, "scikit-learn", _one_judge, gap.relevance_metrics,
-        lambda judgments: reference(*_wide(judgments)[["human_majority", "a"]].to_numpy().T),
+        lambda judgments: _against_gold(reference, judgments, "a"),
         row=partial(_row, metric=metric), truth=lambda _: population()[metric],
     )  # fmt: skip
 
@@ -153,30 +158,29 @@ def _metric(estimator: str, metric: str, reference: Callable) -> Check:
 def _paired(estimator: str, metric: str, reference: Callable) -> Check:
     return _check(
         estimator, "scikit-learn", _two_judges, _a_less_b,
-        lambda judgments: -np.diff([reference(*_wide(judgments)[["human_majority",
-        x]].to_numpy().T) for x in "ab"]),
+        lambda judgments: -np.diff([_against_gold(reference, judgments, x) for x in "ab"]),
         row=partial(_row, metric=metric), effect="1 logit stricter", size=1.0,
     )  # fmt: skip
 
 
 def _kappa(weights: str | None) -> Check:
+    def theirs(judgments: pd.DataFrame) -> list[float]:
+        pairs = combinations(_wide(judgments).to_numpy().T, 2)
+        return [metrics.cohen_kappa_score(*pair, weights=weights) for pair in pairs]
+
     return _check(
         f"κ, {weights or 'no'} weights", "scikit-learn", _integers,
-        lambda judgments, **how: gap.agreement(judgments, weights=weights, **how),
-        lambda judgments: [
-            metrics.cohen_kappa_score(a, b, weights=weights) for a,
-            b in combinations(_wide(judgments).to_numpy().T, 2)
-        ],
+        lambda judgments, **how: gap.agreement(judgments, weights=weights, **how), theirs,
     )  # fmt: skip
 
 
 def _reliability(estimator: str, reference: str, place: int, theirs: Callable) -> Check:
+    def ours(judgments: pd.DataFrame, **how) -> pd.Series:
+        return gap.reliability(judgments, measurement="interval", **how).iloc[place]
+
     return _check(
-        estimator, reference, lambda size, seed: _integers(size,
-        seed).query("rater_kind == 'human'"),
-        lambda judgments, **how: gap.reliability(judgments, measurement="interval",
-        **how).iloc[place],
-        lambda judgments: theirs(_wide(judgments).to_numpy()),
+        estimator, reference, lambda _, seed: _integers(0, seed).query("rater_kind == 'human'"),
+        ours, lambda judgments: theirs(_wide(judgments).to_numpy()),
     )  # fmt: skip
 
 
@@ -195,35 +199,35 @@ def _spearman(estimator: str, reference: str, r: float, metric: str) -> Check:
     )  # fmt: skip
 
 
-_TRUE_R = 0.7 / (0.7**2 + 0.4**2 + 0.7**2) ** 0.5  # of the simulated judge with the true value
+#: Of the simulated judge with the true value: sd 0.7 of the value, 0.4 shared and 0.7 own errors.
+_TRUE_R = 0.7 / (0.7**2 + 0.4**2 + 0.7**2) ** 0.5
 GAP = [
     _metric("F1", "f1", metrics.f1_score),
     _metric("κ with the majority", "kappa", metrics.cohen_kappa_score),
     _metric("AUPRC", "auprc", metrics.average_precision_score),
     *(_kappa(weights) for weights in (None, "linear", "quadratic")),
     _reliability("Fleiss κ", "statsmodels", 0,
-    lambda labels: fleiss_kappa(aggregate_raters(labels.astype(int))[0])),
+                 lambda labels: fleiss_kappa(aggregate_raters(labels.astype(int))[0])),
     # Of intervals, where all rated all: variance within units over that of all labels.
-    _reliability(
-        "Krippendorff α", "numpy", 1, lambda labels: 1 - labels.var(axis=1,
-        ddof=1).mean() / labels.var(ddof=1)
-    ),
+    _reliability("Krippendorff α", "numpy", 1,
+                 lambda labels: 1 - labels.var(axis=1, ddof=1).mean() / labels.var(ddof=1)),
     _paired("paired difference of F1", "f1", metrics.f1_score),
     _paired("paired difference of yes rate", "yes_rate", lambda gold, judge: judge.mean()),
     _check(
-        "judge inflation", "pandas", lambda size, seed: gap.simulate_ratings(inflation=size,
-        seed=seed),
+        "judge inflation", "pandas",
+        lambda size, seed: gap.simulate_ratings(inflation=size, seed=seed),
         lambda judgments, **how: gap.judge_inflation(judgments, **how).iloc[0],
         lambda judgments: (_wide(judgments)["judge"] - _humans(judgments)).mean(),
         effect="0.4 of a rating", size=0.4, truth=float,
     ),
     _check(
-        "mention bias, excess of the judge", "pandas", lambda size,
-        seed: gap.simulate_ratings(mention=size, seed=seed),
+        "mention bias, excess of the judge", "pandas",
+        lambda size, seed: gap.simulate_ratings(mention=size, seed=seed),
         lambda judgments, **how: _row(gap.mention_bias(judgments, **how), "excess"),
         _excess,
         effect="−0.4 of a rating", size=-0.4, truth=float,
     ),
+    # With the mean of three people, whose own errors have sd 1.
     _spearman("Spearman ρ", "scipy", _TRUE_R * (0.49 / (0.49 + 1 / 3)) ** 0.5, "spearman"),
     _spearman("Spearman ρ, disattenuated", "scipy", _TRUE_R, "disattenuated"),
     _check(

@@ -17,16 +17,17 @@ from personagap.validation.cases import Case, binary, covers, scores_of
 
 QUICK = {"n_permutations": 199, "n_bootstrap": 200}
 
-# --- personalization bias
-# ------------------------------------------------------------------------------
+# --- personalization bias -------------------------------------------------------------------------
 
 
 def contested(rng: np.random.Generator, missing: float, n: int = 285) -> tuple[np.ndarray, float]:
     """Effects, and ``missing`` of all cells, on a quarter of the
     items only: scores, true PB² in points².
     """
-    effect = 24**0.5 / 100 * np.resize([-1.0, 1.0], 31) / np.std(np.resize([-1.0, 1.0], 31))
+    signs = np.resize([-1.0, 1.0], 31)
+    effect = 24**0.5 / 100 * signs / np.std(signs)
     some = np.arange(n) < n // 4
+    # Larger there by as much as the others lack, so that the mean over all items is the effect.
     p = np.where(some, 0.5 + effect[:, None] * n / some.sum(), rng.choice([0.05, 0.95], n))
     x = binary(rng, p)
     x[rng.random(x.shape) < missing * some * n / some.sum()] = np.nan
@@ -35,11 +36,10 @@ def contested(rng: np.random.Generator, missing: float, n: int = 285) -> tuple[n
 
 def shared_flips(rng: np.random.Generator, n: int = 60) -> np.ndarray:
     """No effect; identities of a category mostly answer an item alike."""
+    # Relabelling identities within items takes their cells for exchangeable, and calls this a bias.
     q = rng.random(n)
-    own, together = (
-        binary(rng, np.tile(q, (31, 1))),
-        binary(rng, np.tile(q, (6, 1)))[np.arange(31) % 6],
-    )
+    own = binary(rng, np.tile(q, (31, 1)))
+    together = binary(rng, np.tile(q, (6, 1)))[np.arange(31) % 6]
     return np.where(rng.random(n) < 0.6, together, own)
 
 
@@ -90,59 +90,54 @@ def _subject_alarm(rng: np.random.Generator) -> bool:
 
 def _large_task(rng: np.random.Generator) -> bool:
     """Whether the joint test finds an effect on 1,319 items beside two small tasks without one."""
+    # As many as GSM8K has. Unweighted, the noise of PB² on 20 items is larger than its effect.
     effect = 0.02 * np.resize([-1.0, 1.0], 31)[:, None]
     tasks = [
         scores_of(binary(rng, rng.uniform(0.1, 0.9, n) + effect * (n > 100)), task=str(n))
         for n in (1319, 20, 60)
     ]
-    return (
-        effects.personalization_bias(pd.concat(tasks), **QUICK)
-        .set_index("dimension")
-        .loc["joint", "p_value"]
-        <= 0.05
-    )
+    bias = effects.personalization_bias(pd.concat(tasks), **QUICK).set_index("dimension")
+    return bias.loc["joint", "p_value"] <= 0.05
 
 
 def _five_tasks(rng: np.random.Generator) -> bool:
     """Whether any of five tasks without effect passes for one with."""
-    tasks = [
-        scores_of(binary(rng, np.tile(rng.random(60), (31, 1))), task=str(i)) for i in range(5)
-    ]
+    x = [binary(rng, np.tile(rng.random(60), (31, 1))) for _ in range(5)]
+    tasks = [scores_of(each, task=str(i)) for i, each in enumerate(x)]
     return effects.personalization_bias(pd.concat(tasks), **QUICK)["p_adjusted"][:5].min() <= 0.05
 
 
 BIAS = [
-    Case("personalization_bias", "0.3 % of cells missing, on contested items", "covered", 0.53,
-         partial(_bias_covers, data=contested, missing=0.003)),
-    Case("personalization_bias", "0.9 % of cells missing, on contested items", "covered", 0.0,
-         partial(_bias_covers, data=contested, missing=0.009)),
-    Case("personalization_bias", "flips shared within categories", "false alarm", 0.18,
-         partial(_bias_alarm, data=shared_flips)),
-    Case("personalization_bias", "one noisy identity", "false alarm", 0.1, partial(_bias_alarm,
-         data=one_noisy)),
-    Case("personalization_bias", "unequal runs", "false alarm", 0.158, partial(_bias_alarm,
-         data=unequal_runs)),
-    *(Case("personalization_bias", f"one identity refuses 2 % of {n} items", "covered", before,
-           partial(_bias_covers, data=sparse, n=n)) for n, before in ((60, 0.37), (100, 0.59), (285,
-           0.83))),
-    Case("personalization_bias, cluster=", "identity × subject, 57 × 5 items", "false alarm", 0.245,
-         _subject_alarm),
+    # Before, an item that any identity lacked was left out: those that are contested go first.
+    Case("personalization_bias", "0.3 % of cells missing, on contested items", "covered",
+         partial(_bias_covers, data=contested, missing=0.003), 0.53),
+    Case("personalization_bias", "0.9 % of cells missing, on contested items", "covered",
+         partial(_bias_covers, data=contested, missing=0.009), 0.0),
+    Case("personalization_bias", "flips shared within categories", "false alarm",
+         partial(_bias_alarm, data=shared_flips), 0.18),
+    Case("personalization_bias", "one noisy identity", "false alarm",
+         partial(_bias_alarm, data=one_noisy), 0.1),
+    Case("personalization_bias", "unequal runs", "false alarm",
+         partial(_bias_alarm, data=unequal_runs), 0.158),
+    # Without pseudo-items a resample that misses the few refusals shows no noise at all.
+    *(Case("personalization_bias", f"one identity refuses 2 % of {n} items", "covered",
+           partial(_bias_covers, data=sparse, n=n), before)
+      for n, before in ((60, 0.37), (100, 0.59), (285, 0.83))),
+    Case("personalization_bias, cluster=", "identity × subject, 57 × 5 items", "false alarm",
+         _subject_alarm, 0.245),
     Case("personalization_bias, joint", "an effect on 1,319 items, none on 20 and 60", "found",
-         0.16, _large_task),
-    Case("personalization_bias, p_adjusted", "five tasks without effect", "false alarm", 0.225,
-         _five_tasks),
+         _large_task, 0.16),
+    Case("personalization_bias, p_adjusted", "five tasks without effect", "false alarm",
+         _five_tasks, 0.225),
 ]  # fmt: skip
 
 
-# --- change between conditions
-# -------------------------------------------------------------------------
+# --- change between conditions --------------------------------------------------------------------
 
 
 def _changed(rng: np.random.Generator, data: Callable) -> bool:
-    before, after = (
-        scores_of(x).assign(condition=name) for x, name in zip(data(rng), "ab", strict=True)
-    )
-    change = effects.paired_change(pd.concat([before, after]), {"b": "a"}, n_bootstrap=399)
+    scores = [scores_of(x).assign(condition=name) for x, name in zip(data(rng), "ab", strict=True)]
+    change = effects.paired_change(pd.concat(scores), {"b": "a"}, n_bootstrap=399)
     change = change[change["task"] == "t"].set_index("metric")
     return change.loc["pb_corrected", "p_value"] <= 0.05
 
@@ -173,7 +168,7 @@ def phrased(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
 
 
 CHANGE = [
-    Case("paired_change", data, "false alarm", before, partial(_changed, data=generate))
+    Case("paired_change", data, "false alarm", partial(_changed, data=generate), before)
     for data, before, generate in (
         ("no effect; everyone refuses afterwards", 0.166, refused),
         ("the same effect; noise shrinks", 0.1, quieter),
@@ -182,12 +177,13 @@ CHANGE = [
     )
 ]
 
+# --- the others -----------------------------------------------------------------------------------
+
 
 def _sure(rng: np.random.Generator) -> bool:
     """Whether the Wald test, where it is given at all, rejects without effect."""
-    table = effects.omnibus(
-        scores_of(binary(rng, np.full((31, 1500), 0.95))), n_permutations=9
-    ).set_index("method")
+    scores = scores_of(binary(rng, np.full((31, 1500), 0.95)))
+    table = effects.omnibus(scores, n_permutations=9).set_index("method")
     return "GEE logistic Wald" in table.index and table.loc["GEE logistic Wald", "p_value"] <= 0.05
 
 
@@ -205,22 +201,17 @@ def _components_cover(rng: np.random.Generator) -> bool:
     q, identity = rng.choice([0.1, 0.9], 100), 0.03 * rng.normal(size=(31, 1)).clip(-2.5, 2.5)
     runs = [scores_of(binary(rng, q + identity)).assign(run=run) for run in (0, 1)]
     table = effects.variance_components(pd.concat(runs), seed=int(rng.integers(2**31)))
-    return covers(
-        table.set_index(["component", "metric"]).loc[("item", "share")],
-        0.16 / (0.16 + 0.0009 + 0.09 - 0.0009),
-    )
+    row = table.set_index(["component", "metric"]).loc[("item", "share")]
+    # Of items ±0.4 about 0.5; of identities 0.03²; of runs 0.1 × 0.9, less what identities take.
+    return covers(row, 0.16 / (0.16 + 0.0009 + 0.09 - 0.0009))
 
 
 MANY = [
-    Case(
-        "variance_components, item", "items right in 10 or 90 %", "covered", 0.36, _components_cover
-    ),
-    Case("omnibus: GEE", "mean score .95, 1,500 items", "false alarm", 0.2, _sure),
-    Case(
-        "contrasts, simultaneous",
-        "31 identities without effect",
-        "false alarm",
-        0.47,
-        _any_excludes,
-    ),
-]
+    # Before, mean squares of items were redrawn as of normal effects.
+    Case("variance_components, item", "items right in 10 or 90 %", "covered", _components_cover,
+         0.36),
+    Case("omnibus: GEE", "mean score .95, 1,500 items", "false alarm", _sure, 0.2),
+    # Before, one interval of 95 % each.
+    Case("contrasts, simultaneous", "31 identities without effect", "false alarm", _any_excludes,
+         0.47),
+]  # fmt: skip

@@ -15,9 +15,8 @@ QUICK = {"n_bootstrap": 200}
 def _long(labels: dict[str, np.ndarray], n_prompts: int = 21) -> pd.DataFrame:
     """Judgments from {rater: labels}, NaN = not judged: prompts in blocks, 40 users in rotation."""
     unit = np.arange(len(next(iter(labels.values()))))
-    design = pd.DataFrame(
-        {"prompt": unit * n_prompts // len(unit), "user": unit % 40, "item": unit}
-    )
+    prompt = unit * n_prompts // len(unit)
+    design = pd.DataFrame({"prompt": prompt, "user": unit % 40, "item": unit})
     return in_long_form(design, **labels).dropna(subset="label")
 
 
@@ -25,8 +24,7 @@ def _said(rng: np.random.Generator, truth: np.ndarray, right: np.ndarray | float
     return np.where(rng.random(len(truth)) < right, truth, ~truth)
 
 
-# --- the alternative annotator test
-# --------------------------------------------------------------------
+# --- the alternative annotator test ---------------------------------------------------------------
 
 
 def replaceable(
@@ -70,12 +68,18 @@ def _replacement() -> tuple:
     return ours.query("annotator != 'all'")["estimate"], theirs
 
 
-# --- prediction-powered means
-# --------------------------------------------------------------------------
+# --- prediction-powered means ---------------------------------------------------------------------
 
 
 def _powered(judgments: pd.DataFrame, **how) -> pd.Series:
     return gap.prediction_powered_mean(judgments, "judge", **how).iloc[2]
+
+
+def _partly_judged(
+    y: np.ndarray, f: np.ndarray, known: np.ndarray, n_prompts: int = 21
+) -> pd.DataFrame:
+    """People's labels ``y`` of the units ``known``, the judge's ``f`` of all."""
+    return _long({"human": np.where(known, y, np.nan), "judge": f}, n_prompts)
 
 
 def _powered_reference() -> tuple:
@@ -84,9 +88,9 @@ def _powered_reference() -> tuple:
     f, y = value + 0.5 + rng.normal(0, 0.5, 2000), value + rng.normal(0, 0.3, 2000)
     known = np.arange(2000) % 4 == 0
     best = np.cov(y[known], f[known])[0, 1] / ((1 + 1 / 3) * f.var())
-    ours = _powered(
-        _long({"human": np.where(known, y, np.nan), "judge": f}), cluster="item", n_bootstrap=500
-    )
+    # By item, for the formula takes units for independent.
+    judgments = _partly_judged(y, f, known)
+    ours = _powered(judgments, cluster="item", n_bootstrap=500)
     return ours["estimate"], y[known].mean() + best * (f[~known].mean() - f[known].mean())
 
 
@@ -102,8 +106,9 @@ def _powered_covers(rng: np.random.Generator) -> bool:
     value, bias = (rng.normal(0, sd, 21)[np.arange(420) // 20] for sd in (0.5, 0.5))
     y = 3 + value + rng.normal(0, 0.7, 420)
     f = 0.6 * y + bias + rng.normal(0, 0.5, 420)
+    # Whole prompts, so that only ten clusters tell how wrong the judge is.
     known = np.isin(np.arange(420) // 20, rng.permutation(21)[:10])
-    return covers(_powered(_long({"human": np.where(known, y, np.nan), "judge": f}), **QUICK), 3.0)
+    return covers(_powered(_partly_judged(y, f, known), **QUICK), 3.0)
 
 
 def _powered_rate_covers(rng: np.random.Generator) -> bool:
@@ -113,13 +118,10 @@ def _powered_rate_covers(rng: np.random.Generator) -> bool:
     y = rng.random(1000) < 0.05
     f = np.where(y, rng.random(1000) < 0.9, rng.random(1000) < 0.12)
     known = rng.random(1000) < 0.2
-    return covers(
-        _powered(_long({"human": np.where(known, y, np.nan), "judge": f}, 50), **QUICK), 0.05
-    )
+    return covers(_powered(_partly_judged(y, f, known, 50), **QUICK), 0.05)
 
 
-# --- latent truth
-# --------------------------------------------------------------------------------------
+# --- latent truth ---------------------------------------------------------------------------------
 
 
 def erring(rng: np.random.Generator, prevalence: np.ndarray | float, n: int = 840) -> pd.DataFrame:
@@ -139,9 +141,7 @@ def _latent_trial(rng: np.random.Generator, _: bool) -> tuple:
 
 def _latent(judgments: pd.DataFrame) -> pd.Series:
     table = gap.latent_truth(judgments, **QUICK)
-    return table[
-        (table["rater"] == "judge") & (table["truth"] == "latent") & (table["metric"] == "f1")
-    ].iloc[0]
+    return table.query("rater == 'judge' and truth == 'latent' and metric == 'f1'").iloc[0]
 
 
 def _latent_covers(rng: np.random.Generator) -> bool:
@@ -152,34 +152,24 @@ def _latent_covers(rng: np.random.Generator) -> bool:
 def _latent_reference() -> tuple:
     """Expected rates of the data, in large; Monte-Carlo error about 0.01."""
     table = gap.latent_truth(erring(np.random.default_rng(0), 0.3, 40_000), n_bootstrap=20)
-    found = table.query(
-        "metric in ['sensitivity', 'specificity', 'prevalence'] and truth == 'latent'"
-    )["estimate"]
-    return found, [0.3, 0.85, 0.85, 0.8, 0.8, 0.75, 0.75]
+    rates = ["sensitivity", "specificity", "prevalence"]
+    found = table[table["metric"].isin(rates) & (table["truth"] == "latent")]
+    return found["estimate"], [0.3, 0.85, 0.85, 0.8, 0.8, 0.75, 0.75]
 
 
 PEOPLE = [
-    Check(
-        "alternative annotator test",
-        "pandas, unit by unit",
-        _replacement,
-        "as good, ε = 0.1",
-        _replacement_trial,
-    ),
+    Check("alternative annotator test", "pandas, unit by unit", _replacement, "as good, ε = 0.1",
+          _replacement_trial),
     Check("prediction-powered mean", "PPI++, by hand", _powered_reference, trial=_powered_trial),
-    Check(
-        "latent truth: F1", "planted rates, 40,000 units", _latent_reference, trial=_latent_trial
-    ),
-]
+    Check("latent truth: F1", "planted rates, 40,000 units", _latent_reference,
+          trial=_latent_trial),
+]  # fmt: skip
 UNEVEN_PEOPLE = [
     Case("alternative_annotator_test", "ε worse on average, by prompt 0 or 2 ε", "false alarm",
-         np.nan,
          _replacement_alarm),
     Case("prediction_powered_mean", "10 of 21 prompts labelled, the judge's error differs",
-         "covered", np.nan,
-         _powered_covers),
-    Case("prediction_powered_mean", "a rate of 5 %, a fifth of 1,000 labelled", "covered", np.nan,
+         "covered", _powered_covers),
+    Case("prediction_powered_mean", "a rate of 5 %, a fifth of 1,000 labelled", "covered",
          _powered_rate_covers),
-    Case("latent_truth, F1", "the share of yes differs by prompt", "covered", np.nan,
-         _latent_covers),
+    Case("latent_truth, F1", "the share of yes differs by prompt", "covered", _latent_covers),
 ]  # fmt: skip

@@ -19,6 +19,7 @@ def trials(
     parts = effective_n_jobs(n_jobs)
 
     def some(start: int) -> list[list]:
+        # Spawned anew for each that is tried: a generator that was used draws other data.
         return [
             [
                 each(rng, start + parts * k)
@@ -28,9 +29,8 @@ def trials(
         ]
 
     outcomes: list[list] = [[None] * n for _ in tried]
-    for start, found in enumerate(
-        Parallel(n_jobs=n_jobs)(delayed(some)(start) for start in range(parts))
-    ):
-        for whole, part in zip(outcomes, found, strict=True):
+    found = Parallel(n_jobs=n_jobs)(delayed(some)(start) for start in range(parts))
+    for start, share in enumerate(found):
+        for whole, part in zip(outcomes, share, strict=True):
             whole[start::parts] = part
     return outcomes
