@@ -21,17 +21,14 @@ def real_persona_effects(bias: pd.DataFrame, by_protocol: pd.DataFrame) -> pd.Da
     judges make of the same answers: ``question answer``.
     """
     found = bias[bias["p_adjusted"] < ALPHA]
-    if len(found):
-        answer, named = f"Yes, a real model's answers depend on the persona in {len(found)}", found
-    else:
-        answer, named = (
-            "No persona effect of a real model is shown in any",
-            bias.nsmallest(1, "smallest_pb"),
-        )
-    headline = (
-        f"{answer} of {len(bias)} designs{'' if len(found) else '; most sensitive'}: "
-        f"{_designs(named)}."
+    shown = (
+        f"Yes, a real model's answers depend on the persona in {len(found)} of {len(bias)} designs"
     )
+    headline = f"{shown}: {_designs(found)}."
+    if found.empty:
+        # A design that sees nothing says no more than what it could have seen: the best of them.
+        none = f"No persona effect of a real model is shown in any of {len(bias)} designs"
+        headline = f"{none}; most sensitive: {_designs(bias.nsmallest(1, 'smallest_pb'))}."
     told = by_protocol[by_protocol["metric"] == "pb"]
     papers = "; ".join(
         f"{row.task}, {row.protocol or 'judge ' + row.judge}: PB {row.estimate:.2f}, {tested(row)}"
@@ -56,23 +53,20 @@ def _designs(bias: pd.DataFrame) -> str:
 
 def real_remedies(remedies: pd.DataFrame) -> pd.DataFrame:
     """Do remedies work on it, by paired changes under each: ``question answer``."""
-    changes = remedies[
-        (remedies["compared_with"] == "undefended") & (remedies["metric"] == "pb_corrected")
-    ]
+    against = remedies["compared_with"] == "undefended"
+    changes = remedies[against & (remedies["metric"] == "pb_corrected")]
     changes = changes[changes["task"] != "joint"]
     works = changes[(changes["p_adjusted"] < ALPHA) & (changes["ci_high"] < 0)]
-    named = ", ".join(dict.fromkeys(map(words, works["condition"])))
-    answer = (
-        f"{named} lower PB"
-        if len(works)
-        else f"None of {changes['condition'].nunique()} is shown to lower PB"
-    )
-    rows = "; ".join(
+    answer = f"None of {changes['condition'].nunique()} is shown to lower PB"
+    if len(works):
+        answer = f"{', '.join(dict.fromkeys(map(words, works['condition'])))} lower PB"
+    # All are told, for of many changes the best looks well also where none works.
+    rows = [
         f"{words(row.condition)} ({words(row.task)}) {interval(row, form='+.2f')}, "
         f"{p(row.p_adjusted)}"
         for row in changes.itertuples()
-    )
-    told = f"Change of PB in points (p: {correction(changes['family'])}): {rows}."
+    ]
+    told = f"Change of PB in points (p: {correction(changes['family'])}): {'; '.join(rows)}."
     return table([("Do remedies work on it?", f"{answer}. {told}")])
 
 
@@ -83,6 +77,7 @@ def real_relevance(relevance: pd.DataFrame) -> pd.DataFrame:
     (``versus``), a row for each draw of the folds.
     """
     f1 = relevance[relevance["metric"] == "f1"].fillna({"versus": "", "folds": ""})
+    # The mean over the draws: F1 moves by some 0.05 with which prompts share a fold.
     alone = f1[f1["versus"] == ""].groupby(["classifier", "folds"], sort=False)["estimate"].mean()
     unseen = alone.xs("prompt-disjoint", level="folds")
     combined = unseen.index.str.startswith("combined")
@@ -92,41 +87,29 @@ def real_relevance(relevance: pd.DataFrame) -> pd.DataFrame:
     rival = models[models.index.isin(rivals)].idxmax()
 
     def above(name: str) -> tuple[int, str]:
-        rows = f1[
-            (f1["classifier"] == name)
-            & (f1["folds"] == "prompt-disjoint")
-            & (f1["versus"] == rival)
-        ]
+        rows = f1[(f1["classifier"] == name) & (f1["folds"] == "prompt-disjoint")]
+        rows = rows[rows["versus"] == rival]
         won = int((rows["ci_low"] > 0).sum())
         draws = ", ".join(interval(row, form="+.3f") for row in rows.itertuples())
-        return (
-            won,
-            f"above {rival} (F1 {models[rival]:.3f}) in {won} of {len(rows)} draws of the "
-            f"folds: {draws}",
-        )
+        than = f"above {rival} (F1 {models[rival]:.3f})"
+        return won, f"{than} in {won} of {len(rows)} draws of the folds: {draws}"
 
     won, draws = above(best)
-    answer = (
-        "Yes, a trained classifier does better"
-        if won
-        else f"Not better than {rival}, as far as is shown"
-    )
-    reached = (
-        f"On unseen prompts the best classifier, {best}, reaches F1 {unseen[best]:.3f}, {draws}."
-    )
-    answers = [("Do models pick what people find relevant?", f"{answer}. {reached}")]
+    answer = f"Not better than {rival}, as far as is shown"
+    if won:
+        answer = "Yes, a trained classifier does better"
+    reached = f"On unseen prompts the best classifier, {best}, reaches F1 {unseen[best]:.3f}"
+    answers = [("Do models pick what people find relevant?", f"{answer}. {reached}, {draws}.")]
     for name in others:
         question = "What do classifier and models know together?"
         answers.append((question, f"{name}: F1 {unseen[name]:.3f}, {above(name)[1]}."))
+    # The same classifier on a split by pairs: how much of a published F1 may be such a leak (R7).
     leaks = alone.xs("random (leaks)", level="folds")
     both = f"{leaks[best]:.3f} where pairs of a prompt are on both sides"
     told = f"{best}: F1 {unseen[best]:.3f} on unseen prompts, {both}"
-    numbers = (
-        load("recentering")
-        .query("experiment == 'stage2' and quantity == 'f1'")
-        .set_index("condition")["value"]
-    )
-    tuned = numbers[["method=RoBERTa trained", "method=Qwen3-4B + GRPO"]]
+    numbers = load("recentering").query("experiment == 'stage2' and quantity == 'f1'")
+    tuned = numbers.set_index("condition")["value"]
+    tuned = tuned[["method=RoBERTa trained", "method=Qwen3-4B + GRPO"]]
     published = f"Published are {' and '.join(map(str, tuned))}, of splits that are not known (R19)"
     adds = f"{leaks[best] - unseen[best]:+.3f}. {told}. {published}."
     return table([*answers, ("How much does a split that leaks add?", adds)])
@@ -141,14 +124,14 @@ def published_claims(found: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame
     told = int((biases["ci_low"] > 0).sum())
     headline = (
         f"Of {len(found)} claims {counts[STANDS]} stand, {counts[NOISE]} could be noise and "
-        f"{counts[DEPENDS]} depend "
-        "on what was not published: which tasks, how many runs, which rows were tested."
+        f"{counts[DEPENDS]} depend on what was not published: which tasks, how many runs, which "
+        "rows were tested."
     )
     lowest = biases.loc[biases["estimate"].idxmin()]
+    noise = f"noise alone gives {lowest['floor_low']:.1f} to {lowest['floor_high']:.1f}"
     bias = (
         f"{told} of {len(biases)} exceed it under every design that fits. The lowest is "
-        f"{lowest['estimate']:.2f} "
-        f"points, where noise alone gives {lowest['floor_low']:.1f} to {lowest['floor_high']:.1f}."
+        f"{lowest['estimate']:.2f} points, where {noise}."
     )
     answers = [
         ("How much of a published result is noise?", headline),
@@ -161,5 +144,6 @@ def published_claims(found: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame
 
 
 def _claim(row) -> str:
+    # Of a PB held against none the interval is that of the true PB, which lies below the published.
     of = "true PB " if row.estimate > row.ci_high else ""
     return f"{row.claim}: {row.estimate:.1f}, {of}[{row.ci_low:.1f}, {row.ci_high:.1f}]"

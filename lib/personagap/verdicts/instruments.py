@@ -21,55 +21,49 @@ def instruments(
     floors : ``effects.power`` with the sizes of published tasks.
     budget : ``effects.split_budget``.
     """
-    tested, covered = (
-        validated[validated["metric"] == metric] for metric in ("actual_error", "coverage")
-    )
-    lowest, highest = (
-        covered.loc[end] for end in (covered["estimate"].idxmin(), covered["estimate"].idxmax())
-    )
+    tested = validated[validated["metric"] == "actual_error"]
+    covered = validated[validated["metric"] == "coverage"]
+    lowest = covered.loc[covered["estimate"].idxmin()]
+    highest = covered.loc[covered["estimate"].idxmax()]
     pooled, phrased = naive["estimate"]
     first, last, best = floors.iloc[0], floors.iloc[-1], budget.iloc[0]
     answers = {
         HEADLINE: _false_alarms(tested, together),
         "How often do the intervals cover the truth?": (
             f"Between {_covered(lowest)} and {_covered(highest)} of the time, where 95% is "
-            "promised, in "
-            f"{covered['n'].iloc[0]:.0f} data sets each."
+            f"promised, in {covered['n'].iloc[0]:.0f} data sets each."
         ),
         "How often is an effect of one phrasing called one of identity?": (
-            f"By a paired test that pools phrasings, in {pooled:.0%} of data sets; with "
-            "phrasing as a random factor, "
-            f"in {phrased:.0%}."
+            f"By a paired test that pools phrasings, in {pooled:.0%} of data sets; with phrasing "
+            f"as a random factor, in {phrased:.0%}."
         ),
         "What PB do identities show that make no difference?": (
             f"{first['noise_floor']:.2f} points with {first['n_items']:.0f} items and "
-            f"{last['noise_floor']:.2f} with "
-            f"{last['n_items']:,.0f}, at {first['n_runs']:.0f} answers per item."
+            f"{last['noise_floor']:.2f} with {last['n_items']:,.0f}, at {first['n_runs']:.0f} "
+            "answers per item."
         ),
         "How is a budget best spent?": (
             f"On {best['n_items']:.0f} items, {best['n_templates']:.0f} phrasings and "
-            f"{best['n_runs']:.0f} answers "
-            f"each, which finds a contrast of {best['smallest_contrast']:.1f} points."
+            f"{best['n_runs']:.0f} answers each, which finds a contrast of "
+            f"{best['smallest_contrast']:.1f} points."
         ),
     }
     return table(list(answers.items()))
 
 
 def _false_alarms(tested: pd.DataFrame, together: pd.Series) -> str:
+    # By the Monte-Carlo interval: of so many tests some exceed 5 % by the luck of their data sets.
     false = tested.loc[tested["ci_low"] > ALPHA, "estimator"]
+    # And what that interval does not exclude is said too, or few replications would look best.
     worst = tested.loc[tested["ci_high"].idxmax()]
-    shown = (
-        f"No, all but {', '.join(false)} are"
-        if len(false)
-        else f"Yes, none of {len(tested)} tests is shown to be"
-    )
+    shown = f"Yes, none of {len(tested)} tests is shown to be beyond"
+    if len(false):
+        shown = f"No, all but {', '.join(false)} are within"
     return (
-        f"{shown} {'within' if len(false) else 'beyond'} the 5% level; together "
-        f"{interval(together, form='.1%')} of "
-        f"{together['n']:,.0f} data sets without effect are called significant. But each test "
-        "has only "
-        f"{tested['n'].iloc[0]:.0f} of them: a "
-        f"level of up to {worst['ci_high']:.0%} ({words(worst['estimator'])}) is not excluded."
+        f"{shown} the 5% level; together {interval(together, form='.1%')} of "
+        f"{together['n']:,.0f} data sets without effect are called significant. But each test has "
+        f"only {tested['n'].iloc[0]:.0f} of them: a level of up to {worst['ci_high']:.0%} "
+        f"({words(worst['estimator'])}) is not excluded."
     )
 
 
@@ -88,10 +82,10 @@ def demo_model(agreement: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
     gap = (bias["true"] - bias["planted"]).abs().max()
     numbers = (
         f"with the paper's phrasing r is at least {paper:.4f} in every task, in any phrasing "
-        f"{worst['r']:.4f} "
-        f"({worst['template']}, {words(worst['task'])}); no PB is more than {gap:.2f} points "
-        "off. Exact, no sampling."
+        f"{worst['r']:.4f} ({worst['template']}, {words(worst['task'])}); no PB is more than "
+        f"{gap:.2f} points off. Exact, no sampling."
     )
+    # Both, since r is as good where all effects are shrunk alike, and PB where they are exchanged.
     good = "Yes" if paper >= 0.999 and gap < 0.2 else "No, not closely enough (r 0.999, 0.2 points)"
     return table([(HEADLINE, f"{good}: {numbers}")])
 
@@ -100,13 +94,12 @@ def speed(paired: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame:
     """Answers to the questions of the performance notebook, from the tables of ``performance``."""
     slow = jobs.loc[jobs["seconds"] > jobs["target"], "work"]
     late = f"All but {', '.join(slow)}" if len(slow) else "All"
-    took = "; ".join(
-        f"{row.work}: {row.seconds:.1f} s of {row.target:g} s" for row in jobs.itertuples()
-    )
-    ratios = "; ".join(
-        f"{row.work} {row.estimate:.1f} times {row.peer} ({row.ci_low:.1f} to "
-        f"{row.ci_high:.1f}, n = {row.n:.0f})"
+    took = [f"{row.work}: {row.seconds:.1f} s of {row.target:g} s" for row in jobs.itertuples()]
+    ratios = [
+        f"{row.work} {row.estimate:.1f} times {row.peer} ({row.ci_low:.1f} to {row.ci_high:.1f}, "
+        f"n = {row.n:.0f})"
         for row in paired.itertuples()
-    )
-    faster = (HEADLINE, f"Speed as a multiple of the peer's: {ratios}.")
-    return table([faster, ("Do the whole jobs keep their time?", f"{late}. {took}.")])
+    ]
+    faster = (HEADLINE, f"Speed as a multiple of the peer's: {'; '.join(ratios)}.")
+    kept = ("Do the whole jobs keep their time?", f"{late}. {'; '.join(took)}.")
+    return table([faster, kept])

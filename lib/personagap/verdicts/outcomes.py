@@ -5,8 +5,8 @@ import pandas as pd
 from personagap.verdicts.wording import ALPHA, interval, table, tested, words
 
 ENDED = (
-    "Do the answers to some identities end otherwise: refused, blocked, empty, unfinished, "
-    "too slow?"
+    "Do the answers to some identities end otherwise: refused, blocked, empty, unfinished, too "
+    "slow?"
 )
 BLOCKED = "Does the bias depend on whether what a filter blocks counts as harmless?"
 
@@ -41,9 +41,8 @@ def outcomes(
             for row in left_out.itertuples()
             if row.dimension in other and row.pb != other[row.dimension].pb
         ]
-        answers.append(
-            (BLOCKED, f"{'; '.join(parts)}." if parts else "No: they are the same either way.")
-        )
+        depends = f"{'; '.join(parts)}." if parts else "No: they are the same either way."
+        answers.append((BLOCKED, depends))
     return table(answers)
 
 
@@ -51,14 +50,14 @@ def _differs(rows: pd.DataFrame, spread) -> str:
     rows = rows.sort_values("estimate", key=abs, ascending=False, kind="stable")
     found = rows[rows["p_adjusted"] < ALPHA]
     named = [
-        f"{words(row.contrast)} {interval(row, form='+.1f')} points" for row in rows.itertuples()
+        f"{words(row.contrast)} {interval(row, form='+.1f')} points"
+        for row in rows[:3].itertuples()
     ]
     if found.empty:
         none = f"none of {len(rows)} differences after Holm's correction; the largest is {named[0]}"
+        # One test of all finds what is spread over many, each too small for a test of its own.
         if spread is not None and spread.p_adjusted < ALPHA:
             return f"identities differ ({tested(spread)}), though {none}"
         return none
-    return (
-        f"{len(found)} of {len(rows)} after Holm's correction, the largest: "
-        f"{'; '.join(named[: min(3, len(found))])}"
-    )
+    largest = "; ".join(named[: len(found)])
+    return f"{len(found)} of {len(rows)} after Holm's correction, the largest: {largest}"

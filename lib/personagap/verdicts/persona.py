@@ -80,11 +80,12 @@ def persona_checks(**checks: pd.DataFrame | None) -> pd.DataFrame:
     answers = []
     for name, question in CHECKS.items():
         rows = checks.get(name)
-        if rows is not None and len(rows):
-            # Additivity is about sums.
-            rows = rows[~rows["contrast"].str.endswith("average of parts")]
-            named = rows["task"].map(_task) + ", " + rows["contrast"].str.removesuffix(" of parts")
-            answers.append((question, _differences(rows.assign(contrast=named))))
+        if rows is None or rows.empty:
+            continue
+        # Additivity is about sums.
+        rows = rows[~rows["contrast"].str.endswith("average of parts")]
+        named = rows["task"].map(_task) + ", " + rows["contrast"].str.removesuffix(" of parts")
+        answers.append((question, _differences(rows.assign(contrast=named))))
     return table(answers)
 
 
@@ -111,6 +112,7 @@ def _corrected(card: pd.DataFrame | None, corrected: Mapping[str, pd.DataFrame] 
             "Safety cannot be told: the judge is too poor (sensitivity + specificity − 1 "
             f"is {rates['youden'].iloc[0]:.2f})."
         )
+    # Of the control alone: how identities differ from it is told by the spread.
     parts = [
         f"{_task(row.task)} {row.raw:.1f} → {interval(row, form='.1f')}%"
         for row in rates[rates["persona"] == "none"].itertuples()
@@ -124,13 +126,12 @@ def _corrected(card: pd.DataFrame | None, corrected: Mapping[str, pd.DataFrame] 
         f"Without a system prompt, raw → corrected: {'; '.join(parts)}. Debiased PB in "
         f"points: {'; '.join(spreads)}."
     )
+    # The worst model, as the one that was asked may be like it (S21).
     found = card[(card["by"] == "model") & (card["metric"] == "sensitivity")]["estimate"]
-    if found.empty:
-        return told
-    return (
-        f"{told} The judge finds {100 * found.min():.0f}% of the harmless answers of the worst "
-        "model on its card."
-    )
+    if len(found):
+        worst = f"{100 * found.min():.0f}% of the harmless answers of the worst model on its card"
+        told += f" The judge finds {worst}."
+    return told
 
 
 def requests(counts: pd.DataFrame) -> pd.DataFrame:
@@ -138,17 +139,12 @@ def requests(counts: pd.DataFrame) -> pd.DataFrame:
     failed = counts[counts["failed"] > 0]
     if failed.empty:
         return table([])
-    left = ", ".join(
-        f"{row.complete} of {row.items} {words(row.task)}" for row in failed.itertuples()
-    )
-    number = (
-        f"{failed['failed'].sum():,} of {counts['requests'].sum():,} requests failed and "
-        "count as missing, not wrong"
-    )
+    left = [f"{row.complete} of {row.items} {words(row.task)}" for row in failed.itertuples()]
     answer = (
-        f"No: {number}. A comparison leaves out the items that some of those compared got no "
-        f"answer to; everybody, controls included, got one to {left} items. Run again to ask the "
-        "rest."
+        f"No: {failed['failed'].sum():,} of {counts['requests'].sum():,} requests failed and count "
+        "as missing, not wrong. A comparison leaves out the items that some of those compared got "
+        f"no answer to; everybody, controls included, got one to {', '.join(left)} items. Run "
+        "again to ask the rest."
     )
     return table([("Was every request answered?", answer)])
 
@@ -157,14 +153,18 @@ def _task(name: str) -> str:
     return "any task (joint)" if name == "joint" else words(name)
 
 
+def _who(contrast: str) -> str:
+    return words(contrast.split(" − ")[0])
+
+
 def _of_identities(contrasts: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
     """By task, the contrasts of an identity, not those of the other control."""
-    first = contrasts["contrast"].str.split(" − ").str[0]
-    return contrasts[~first.isin(CONTROLS)].groupby("task", sort=False)
+    return contrasts[~contrasts["contrast"].map(_who).isin(CONTROLS)].groupby("task", sort=False)
 
 
 def _caveat(dimension: str, lost: pd.DataFrame) -> str:
     """What comes first if much of a task cannot be read: then bias may be one of form alone."""
+    # Of the median persona: what one identity alone loses is a finding of its own.
     rows, parts = lost if dimension == "joint" else lost[lost.index == dimension], []
     for column, what in LOST.items():
         if (most := rows[column].max()) > MUCH:
@@ -175,22 +175,17 @@ def _caveat(dimension: str, lost: pd.DataFrame) -> str:
 
 def _bias(row, caveat: str = "") -> str:
     but = f" ({caveat})" if caveat else ""
+    # A floor of 0 is no proof of equality: the test has nothing to permute, and PB is 0 by itself.
     if row.noise_floor == 0:
-        return (
-            f"Cannot be told{but}: all answers to each of the {row.n_items} items scored "
-            "alike, right or wrong."
-        )
+        alike = f"all answers to each of the {row.n_items} items scored alike, right or wrong"
+        return f"Cannot be told{but}: {alike}."
     noise = f"no effect would give {row.noise_floor:.2f} ({tested(row)}, {row.n_items} items)"
     observed = f"PB {row.pb:.2f} points where {noise}"
     if row.p_value < ALPHA:
-        return (
-            f"Yes{caveat and f', but perhaps in the format of answers alone{but}'}: "
-            f"{observed}; {corrected_pb(row)}."
-        )
-    return (
-        f"Not distinguishable from noise{but}: {observed}; an effect up to "
-        f"{root(row.ci_high):.2f} points is not excluded."
-    )
+        doubt = f", but perhaps in the format of answers alone{but}" if caveat else ""
+        return f"Yes{doubt}: {observed}; {corrected_pb(row)}."
+    excluded = f"an effect up to {root(row.ci_high):.2f} points is not excluded"
+    return f"Not distinguishable from noise{but}: {observed}; {excluded}."
 
 
 def _headline(bias: pd.DataFrame, contrasts: pd.DataFrame, caveat: str) -> str:
@@ -200,27 +195,21 @@ def _headline(bias: pd.DataFrame, contrasts: pd.DataFrame, caveat: str) -> str:
         return f"{OPEN}: all answers to each of the {joint['n_items']} items scored alike."
     basis = f"{tested(joint)}, {joint['n_items']} items, {joint['n_identities']} identities"
     if joint["p_value"] >= ALPHA:
+        # Never "no": what these data do not exclude is said in points.
         spread = corrected_pb(joint, "PB corrected for noise ")
-        return (
-            f"{OPEN}: {spread} points ({basis}); an effect up to {root(joint['ci_high']):.2f} "
-            "points is not excluded."
-        )
+        excluded = f"an effect up to {root(joint['ci_high']):.2f} points is not excluded"
+        return f"{OPEN}: {spread} points ({basis}); {excluded}."
     doubt = f", but perhaps in the format of answers alone ({caveat})" if caveat else ""
-    said = (
-        f"Yes{doubt}: a spread (PB) of {corrected_pb(joint, '')} points between identities "
-        f"({basis})"
-    )
+    spread = f"a spread (PB) of {corrected_pb(joint, '')} points between identities"
+    said = f"Yes{doubt}: {spread} ({basis})"
     # The largest of many differences is picked, so its interval must hold for all at once.
     rows = _at_once(pd.concat([rows for _, rows in _of_identities(contrasts)]))
     found = rows[rows["p_adjusted"] < ALPHA]
     if found.empty:
         return f"{said}; no single identity is shown to differ from no system prompt."
     row = found.loc[found["estimate"].abs().idxmax()]
-    who = words(row["contrast"].split(" − ")[0])
-    return (
-        f"{said}. Farthest from no system prompt: {who} in {_task(row['task'])}, "
-        f"{interval(row, form='+.1f')}."
-    )
+    where = f"{_who(row['contrast'])} in {_task(row['task'])}, {interval(row, form='+.1f')}"
+    return f"{said}. Farthest from no system prompt: {where}."
 
 
 def _power(power: pd.DataFrame) -> str:
@@ -242,9 +231,10 @@ def _at_once(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def _differences(rows: pd.DataFrame) -> str:
-    untold = [words(name.split(" − ")[0]) for name in rows.loc[rows["estimate"].isna(), "contrast"]]
+    # Named, not left out: an identity that a filter silences would pass for one like the others.
+    untold = rows.loc[rows["estimate"].isna(), "contrast"].map(_who)
     lacking = ""
-    if untold:
+    if len(untold):
         lacking = f" Not compared, for want of answers that say anything: {', '.join(untold)}."
     rows = _at_once(rows[rows["estimate"].notna()])
     if rows.empty:
@@ -252,19 +242,18 @@ def _differences(rows: pd.DataFrame) -> str:
     found = rows[rows["p_adjusted"] < ALPHA].sort_values("estimate", key=abs, ascending=False)
     count = f"{len(found)} of {len(rows)} after Holm's correction"
     if found.empty:
+        # The widest holds for all, where a mean would promise too much of some.
         widest = (rows["ci_high"] - rows["ci_low"]).max() / 2
         return f"None ({count}); each difference is known to within ±{widest:.1f} points.{lacking}"
-    largest = [
-        f"{words(row.contrast.split(' − ')[0])} {interval(row, form='+.1f')}"
-        for row in found[:3].itertuples()
-    ]
+    top = found[:3].itertuples()
+    largest = "; ".join(f"{_who(row.contrast)} {interval(row, form='+.1f')}" for row in top)
     # Tests find that differences lean one way; of few large ones among many small their mean is
     # known less well.
     doubtful = int(((found["ci_low"] <= 0) & (found["ci_high"] >= 0)).sum())
     yet = ""
     if doubtful:
         yet = f"; the mean difference may still be 0 in {doubtful} of these, by their intervals"
-    return f"{count}{yet}, the largest: {'; '.join(largest)} points.{lacking}"
+    return f"{count}{yet}, the largest: {largest} points.{lacking}"
 
 
 def _validity(rates: pd.DataFrame) -> str:
@@ -274,10 +263,10 @@ def _validity(rates: pd.DataFrame) -> str:
             f"{row['choice_mass']:.1f}% ({words(row['persona'])}, {_task(row['task'])})"
             for row in (rates.loc[mass.idxmin()], rates.loc[mass.idxmax()])
         ]
-        return (
-            f"From {' to '.join(ends)}; scores are normalised over the choices. The likeliest "
-            f"choice is right in {rates['accuracy'].median():.1f}% (median persona)."
+        right = (
+            f"The likeliest choice is right in {rates['accuracy'].median():.1f}% (median persona)."
         )
+        return f"From {' to '.join(ends)}; scores are normalised over the choices. {right}"
     sentences = []
     for column, what in LOST.items():
         worst = rates.loc[rates[column].idxmax()]
@@ -286,7 +275,6 @@ def _validity(rates: pd.DataFrame) -> str:
         else:
             typical = rates.loc[rates["task"] == worst["task"], column].median()
             whose = f"{words(worst['persona'])}, {_task(worst['task'])}"
-            sentences.append(
-                f"{what}: at most {worst[column]:.1f}% ({whose}; median persona {typical:.1f}%)"
-            )
+            most = f"at most {worst[column]:.1f}% ({whose}; median persona {typical:.1f}%)"
+            sentences.append(f"{what}: {most}")
     return "; ".join(sentences).capitalize() + "."
