@@ -17,26 +17,16 @@ def claims(table: pd.DataFrame, ax: Axes, *, title: str, legend: bool = True) ->
     """One line per claim of a paper (``claims.claims``): number or difference, intervals, the
     smallest effect that its design finds. ``legend`` is for the panel that explains the marks.
     """
-    order = {verdict: place for place, verdict in enumerate(_STYLES)}
-    table = table.sort_values(
-        "verdict", key=lambda column: column.map(order), kind="stable"
-    ).reset_index(drop=True)
+    # By verdict: what stands is together, whatever order claims have in their paper.
+    parts = [table[table["verdict"] == verdict] for verdict in _STYLES]
+    table = pd.concat(parts, ignore_index=True)
     for verdict, (marker, role) in _STYLES.items():
-        part = table[table["verdict"] == verdict]
-        ax.hlines(
-            part.index, part["best_low"], part["best_high"], lw=7, alpha=0.3, color=PALETTE[role]
-        )
-        dots(ax, part, part.index, fmt=marker, color=PALETTE[role], label=verdict)
-    style: dict[str, Any] = {
-        "ls": "",
-        "marker": "|",
-        "ms": 16,
-        "mew": 2,
-        "color": PALETTE["control"],
-    }
-    ax.plot(
-        table["detectable"], table.index, label="smallest effect found with 80 % power", **style
-    )
+        part, colour = table[table["verdict"] == verdict], PALETTE[role]
+        ax.hlines(part.index, part["best_low"], part["best_high"], lw=7, alpha=0.3, color=colour)
+        dots(ax, part, part.index, fmt=marker, color=colour, label=verdict)
+    style: dict[str, Any] = {"ls": "", "marker": "|", "ms": 16, "mew": 2}
+    style |= {"color": PALETTE["control"], "label": "smallest effect found with 80 % power"}
+    ax.plot(table["detectable"], table.index, **style)
     ax.axvline(0, color=PALETTE["noise"], ls="--")
     ax.set_yticks(table.index, table["claim"])
     ax.set(title=title, xlabel="points", ylim=(len(table) - 0.5, -0.5))

@@ -5,7 +5,6 @@ from typing import Any
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
 
 from personagap.figures.style import PALETTE
 
@@ -27,11 +26,9 @@ def noise_floor(floors: pd.DataFrame, published: pd.DataFrame, ax: Axes) -> Axes
         ax.axhline(row.value, color=PALETTE["published"], lw=1)
         text = f"published, {row.label}: {row.value:.2f}"
         ax.annotate(text, (0.995, row.value), fontsize=8, **style)
-    ax.set(
-        ylabel="PB if there is no effect (points)",
-        title="What 31 identities show when none makes a difference",
-    )
-    ax.set_ylim(0, None)
+    title = "What 31 identities show when none makes a difference"
+    # From 0, for the height is what is compared with the published lines.
+    ax.set(ylabel="PB if there is no effect (points)", title=title, ylim=(0, None))
     return ax
 
 
@@ -45,20 +42,21 @@ def power_curves(power: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
     }
     for ax, (column, title) in zip(axes, titles.items(), strict=True):
         _over_items(power, column, ax)
+        # Both logarithmic: sizes fall with the root of items, a straight line.
         ax.set(ylabel="points, found with 80% power", title=title, yscale="log")
-        ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
+        # Between the powers of ten 2 and 5 alone, or their names would cover each other.
         ax.yaxis.set_minor_formatter(
-            FuncFormatter(lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else "")
+            lambda value, _: f"{value:g}" if f"{value:e}"[0] in "25" else ""
         )
     return axes
 
 
 def _over_items(designs: pd.DataFrame, column: str, ax: Axes) -> None:
-    for colour, style, (runs, rows) in zip(
-        _LINES, ("-", "--", ":"), designs.groupby("n_runs"), strict=False
-    ):
+    by_runs = designs.groupby("n_runs")
+    for colour, style, (runs, rows) in zip(_LINES, ("-", "--", ":"), by_runs, strict=False):
         label = f"{runs} answer{'s' * (runs > 1)} per item"
         ax.plot(rows["n_items"], rows[column], style, color=colour, lw=2.2, label=label)
     ax.set(xscale="log", xlabel="items")
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda n, _: f"{n:,.0f}"))
+    ax.xaxis.set_major_formatter(lambda n, _: f"{n:,.0f}")
     ax.legend(fontsize=9)

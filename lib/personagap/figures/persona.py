@@ -24,8 +24,10 @@ CONTROL_LABELS = {
     "assistant": "helpful assistant",
 }
 CONTROL_FACES = {"none": PALETTE["control"], "empty": PALETTE["noise"], "assistant": "white"}
-DIMENSIONS = ["utility", "safety"]  # x, y
-#: Identities named in a scatter: those farthest from the centre of the cloud.
+#: X, y.
+DIMENSIONS = ["utility", "safety"]
+#: Identities named in a scatter, those farthest from the centre of the cloud: more names would
+#: cover each other.
 NAMED = 6
 
 
@@ -49,28 +51,20 @@ def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes) -> Axes:
         middle, low, high = (rows[column] for column in ("estimate", "ci_low", "ci_high"))
         xerr, yerr = (lengths(middle[task], low[task], high[task]) for task in DIMENSIONS)
         style: dict[str, Any] = {"fmt": marker, "color": colour, "ms": 7, "zorder": 2}
-        style |= {
-            "mfc": CONTROL_FACES.get(name, colour),
-            "ecolor": (colour, 0.25),
-            "elinewidth": 0.8,
-        }
+        # Pale, for 31 crosses of intervals would hide the points.
+        style |= {"mfc": CONTROL_FACES.get(name, colour), "ecolor": (colour, 0.25)}
+        style |= {"elinewidth": 0.8}
         if is_control:
             style |= {"ms": 15, "zorder": 3, "ecolor": colour, "elinewidth": 1.5}
         drawn = ax.errorbar(middle["utility"], middle["safety"], xerr=xerr, yerr=yerr, **style)
         # Said where a dot of the report is pointed at.
         drawn.lines[0].set_gid("\n".join(map(_label, middle.index)))
     identities = wide["estimate"][DIMENSIONS][~control]
-    far = (((identities - identities.mean()) / identities.std(ddof=0).replace(0, 1)) ** 2).sum(
-        axis=1
-    )
-    for persona in far.nlargest(NAMED).index:  # more names would cover each other
-        ax.annotate(
-            _label(persona),
-            identities.loc[persona],
-            xytext=(6, 6),
-            textcoords="offset points",
-            fontsize=9,
-        )
+    # In standard deviations, or the axis with the wider spread would choose alone.
+    far = (identities - identities.mean()) / identities.std(ddof=0).replace(0, 1)
+    beside: dict[str, Any] = {"xytext": (6, 6), "textcoords": "offset points", "fontsize": 9}
+    for persona in (far**2).sum(axis=1).nlargest(NAMED).index:
+        ax.annotate(_label(persona), identities.loc[persona], **beside)
     handles = [
         Line2D([], [], ls="", marker=m, color=colour, label=name)
         for name, (colour, m) in style_of.items()
@@ -174,21 +168,16 @@ def validity(rates: pd.DataFrame, ax: Axes) -> Axes:
         "invalid_rate": (-0.15, "not readable", "data"),
         "truncation_rate": (0.15, "cut off", "accent"),
     }
-    title, xlabel = (
-        "Answers not readable, or cut off",
-        "share of a persona's answers (%), one dot per persona",
-    )
+    title, share = "Answers not readable, or cut off", "share of a persona's answers"
     if "choice_mass" in rates:
         rates = rates.assign(elsewhere=100 - rates["choice_mass"])
         shown = {"elsewhere": (0, "not on the choices", "data")}
-        title, xlabel = (
-            "Probability not on the choices",
-            "share of the probability (%), one dot per persona",
-        )
+        title, share = "Probability not on the choices", "share of the probability"
     tasks = rates["task"].drop_duplicates()
     beside: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
     for column, (offset, label, role) in shown.items():
         for row, task in enumerate(tasks):
+            # In order and a little apart, so that equal shares are seen to be several.
             rows = rates[rates["task"] == task].sort_values(column)
             heights = row + offset + np.linspace(-0.1, 0.1, len(rows))
             style: dict[str, Any] = {"color": PALETTE[role], "label": None if row else label}
@@ -202,6 +191,6 @@ def validity(rates: pd.DataFrame, ax: Axes) -> Axes:
     ax.margins(x=0.15)
     # No answer unreadable: a line at 0, not an axis of ±0.06 %.
     ax.set_xlim(-0.3, max(ax.get_xlim()[1], 5))
-    ax.set(xlabel=xlabel, title=title)
+    ax.set(xlabel=f"{share} (%), one dot per persona", title=title)
     ax.legend(fontsize=8, loc="lower right")
     return ax

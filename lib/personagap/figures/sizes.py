@@ -36,7 +36,8 @@ def fitted(fig: Figure) -> Bbox:
     """
     if engine := fig.get_layout_engine():
         engine.execute(fig)
-    fig.set_layout_engine("none")  # keeps what was laid out
+    # Keeps what was laid out.
+    fig.set_layout_engine("none")
     return fig.get_tightbbox().padded(rcParams["savefig.pad_inches"])
 
 
@@ -98,12 +99,9 @@ def for_paper(fig: Figure) -> Iterator[str]:
             text.set_fontsize(max(scale * size, min(size, LEAST)))
         for line, size in lines.items():
             line.set_markersize(scale * size)
-        below: dict[str, Any] = {
-            "loc": "outside lower center",
-            "ncols": columns,
-            "fontsize": LEGEND,
-        }
-        below |= {"title": ", ".join(filter(None, titles)), "title_fontsize": LEGEND}
+        below: dict[str, Any] = {"loc": "outside lower center", "ncols": columns}
+        below |= {"title": ", ".join(filter(None, titles))}
+        below |= {"fontsize": LEGEND, "title_fontsize": LEGEND}
         legend = fig.legend(entries.values(), entries.keys(), **below) if entries else None
         yield name
         if legend:
@@ -121,10 +119,12 @@ def _narrowed(fig: Figure) -> float:
             places = [float(place) for place in axis.get_majorticklocs()]
             names = axis.get_major_formatter().format_ticks(places)
             longest = max((len(name) for name in names if "mathdefault" not in name), default=0)
-            if longest > NAME:  # names of rows: no number is as long
+            # Names of rows: no number is as long.
+            if longest > NAME:
                 axis.set_ticks(places, [_wrapped(name, NAME) for name in names])
                 higher = TWO_LINES
-        room = NAME if longest > NAME else LINE  # beside long names
+        # The titles of axes with long names are as wide as the room beside these.
+        room = NAME if longest > NAME else LINE
         for side in ("left", "center", "right"):
             ax.set_title(_wrapped(ax.get_title(side), room), loc=side)
         ax.set_xlabel(_wrapped(ax.get_xlabel(), room))

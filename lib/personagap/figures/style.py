@@ -19,7 +19,8 @@ from personagap.spelling import number
 def use() -> None:
     """Set the style for the figures and tables that follow."""
     readable.use()
-    pd.set_option("display.max_colwidth", None)  # a verdict is a sentence: never cut it
+    # A verdict is a sentence: never cut it.
+    pd.set_option("display.max_colwidth", None)
     pd.set_option("display.float_format", number)
     sns.set_theme(context="notebook", style="whitegrid", palette=list(PALETTE.values()))
     mpl.rcParams.update(
@@ -29,8 +30,11 @@ def use() -> None:
             "text.hinting": "none",
             "savefig.dpi": 150,
             "savefig.bbox": "tight",
+            # Texts stay texts, which a report can search and a reader copy.
             "svg.fonttype": "none",
-            "pdf.fonttype": 42,  # TrueType: journals refuse Type 3 fonts
+            # TrueType: journals refuse Type 3 fonts.
+            "pdf.fonttype": 42,
+            # Or ids of an SVG would be other ones in every run, and equal figures unequal files.
             "svg.hashsalt": "personagap",
             "axes.titlelocation": "left",
             "axes.titleweight": "bold",
@@ -64,10 +68,8 @@ def dots(
 
     ``style`` is of `Axes.errorbar`, over ours.
     """
-    middle, errors = (
-        table["estimate"],
-        lengths(table["estimate"], table["ci_low"], table["ci_high"]),
-    )
+    middle = table["estimate"]
+    errors = lengths(middle, table["ci_low"], table["ci_high"])
     ours: dict[str, Any] = {"fmt": "o", "ms": 7, "capsize": 3, "color": PALETTE["data"]}
     style = ours | style
     if upright:
