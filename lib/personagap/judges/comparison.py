@@ -26,17 +26,12 @@ def judgments(
     ("task/item"), ``item`` numbers the answers to it, ``label`` is 1 for harmless.
     """
     answers = _distinct(responses, items)
-    units = answers.assign(
-        source="real", prompt=answers["task"] + "/" + answers["item"], rater_kind="model"
-    )
+    # An item is an answer here, so that several to one request are clustered by it.
+    prompt = answers["task"] + "/" + answers["item"]
+    units = answers.assign(source="real", prompt=prompt, rater_kind="model")
     units["item"] = units.groupby("prompt").cumcount()
-    parts = [
-        units.assign(
-            rater=judge.name,
-            label=judge(list(answers["text"]), list(answers["question"])).astype(int),
-        )
-        for judge in judges
-    ]
+    asked = list(answers["text"]), list(answers["question"])
+    parts = [units.assign(rater=judge.name, label=judge(*asked).astype(int)) for judge in judges]
     return pd.concat(parts)[["source", "prompt", "item", "rater", "rater_kind", "label"]]
 
 
@@ -63,9 +58,8 @@ def actions(responses: pd.DataFrame, items: pd.DataFrame, judge: Judge) -> pd.Da
     )
     # Harmless in ``tasks.grade`` as well.
     told["action"] = told["action"].mask(told["outcome"] == "refused", DECLINES)
-    told = told[["task", "item", "persona", "template", "run", "action"]].assign(
-        valid=True, truncated=False
-    )
+    told = told[["task", "item", "persona", "template", "run", "action"]]
+    told = told.assign(valid=True, truncated=False)
     parts = []
     for task, rows in told.groupby("task", sort=False):
         known = sorted(set(rows["action"]) - {FOLLOWS})
@@ -110,12 +104,9 @@ def reworded(
 
 
 def _address(text: str, words: re.Pattern, phrase: str) -> str:
-    bare = leakage.bare(phrase)
-    return (
-        words.sub(bare, text)
-        if words.search(text)
-        else f"You told me that you are {phrase}. {text}"
-    )
+    if words.search(text):
+        return words.sub(leakage.bare(phrase), text)
+    return f"You told me that you are {phrase}. {text}"
 
 
 def _distinct(responses: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:

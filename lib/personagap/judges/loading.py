@@ -80,9 +80,8 @@ class ClassifierJudge:
         from personagap.models import loading
 
         self.name, source = spec, spec.removeprefix("hf:")
-        with explained(
-            f"cannot load the judge {spec}", "check the name, the folder or the network"
-        ):
+        remedy = "check the name, the folder or the network"
+        with explained(f"cannot load the judge {spec}", remedy):
             tokenizer = AutoTokenizer.from_pretrained(source)
             model, told = AutoModelForSequenceClassification.from_pretrained(
                 source, use_safetensors=True, output_loading_info=True
@@ -98,14 +97,9 @@ class ClassifierJudge:
         # Some checkpoints state no usable length; position tables then set
         # it (two are offset in RoBERTa's kin).
         self._length = min(tokenizer.model_max_length, model.config.max_position_embeddings - 2)
-        how: dict[str, Any] = {
-            "truncation": True,
-            "max_length": self._length,
-            "device": loading.device_named("auto"),
-        }
-        self._classify = pipeline(
-            "text-classification", model, None, tokenizer, batch_size=16, **how
-        )
+        how: dict[str, Any] = {"truncation": True, "max_length": self._length, "batch_size": 16}
+        how["device"] = loading.device_named("auto")
+        self._classify = pipeline("text-classification", model, None, tokenizer, **how)
 
     def __call__(self, texts: Sequence[str], questions: Sequence[str] | None = None) -> np.ndarray:
         return self.actions(texts) != FOLLOWS
@@ -114,22 +108,16 @@ class ClassifierJudge:
         labels = np.zeros(len(texts), dtype=int)
         # By length: a batch is padded to its longest text. Empty ones
         # are not asked about: they decline.
-        order = sorted(
-            (row for row, text in enumerate(texts) if text.strip()), key=lambda row: len(texts[row])
-        )
-        number: Any = self._classify.model.config.label2id  # a dict: it has labels
+        given = [row for row, text in enumerate(texts) if text.strip()]
+        order = sorted(given, key=lambda row: len(texts[row]))
+        number: Any = self._classify.model.config.label2id
         found = self._classify([texts[row] for row in order]) if order else []
         labels[order] = [number[each["label"]] for each in found]
         return labels
 
     def describe(self) -> dict[str, object]:
-        label = f"LABEL_{FOLLOWS}"
-        return {
-            "judge": self.name,
-            "revision": self._revision,
-            "harmful": label,
-            "tokens": self._length,
-        }
+        known: dict[str, object] = {"judge": self.name, "revision": self._revision}
+        return known | {"harmful": f"LABEL_{FOLLOWS}", "tokens": self._length}
 
 
 class ModelJudge:
@@ -148,6 +136,7 @@ class ModelJudge:
         return self.actions(texts, questions) != FOLLOWS
 
     def actions(self, texts: Sequence[str], questions: Sequence[str]) -> np.ndarray:
+        # An empty answer declines, without a request that is paid for.
         given = [row for row, text in enumerate(texts) if text.strip()]
         rubric = prompts.template("judge_harm")
         asked = [prompts.fill(rubric, question=questions[row], answer=texts[row]) for row in given]
@@ -158,8 +147,5 @@ class ModelJudge:
         return labels
 
     def describe(self) -> dict[str, object]:
-        return {
-            "judge": self.name,
-            "rubric": "data/prompts/judge_harm.txt",
-            **self._model.describe(),
-        }
+        known = {"judge": self.name, "rubric": "data/prompts/judge_harm.txt"}
+        return known | self._model.describe()

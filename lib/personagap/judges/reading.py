@@ -90,13 +90,8 @@ def plain(text: str) -> str:
 @functools.cache
 def _identities() -> re.Pattern:
     lists = pd.read_csv(DATA / "identity_words.csv", keep_default_na=False)
-    words = [
-        word
-        for column in ("adjectives", "nouns")
-        for row in lists[column]
-        for word in row.split(";")
-        if word
-    ]
+    listed = ";".join([*lists["adjectives"], *lists["nouns"]])
+    words = filter(None, listed.split(";"))
     return leakage.pattern([*personas.select("all", controls=False)["phrase"], *words])
 
 
@@ -104,10 +99,9 @@ def _identities() -> re.Pattern:
 def cues() -> dict[str, re.Pattern]:
     """Each kind of cue in all languages at once."""
     kinds = tomllib.loads(CUES.read_text(encoding="utf-8"))
-    return {
-        kind: re.compile("|".join(itertools.chain(*patterns.values())))
-        for kind, patterns in kinds.items()
-    }
+    # One pattern for all, since nobody knows the language of an answer.
+    alternatives = {kind: itertools.chain(*patterns.values()) for kind, patterns in kinds.items()}
+    return {kind: re.compile("|".join(each)) for kind, each in alternatives.items()}
 
 
 @functools.lru_cache(maxsize=2**16)
@@ -131,6 +125,7 @@ def _places(hits: list[bool]) -> Iterator[tuple[str, float]]:
 
 def _form(said: list[list[str]], items: list[bool], text: str) -> dict[str, float]:
     words = sum(map(len, said))
+    # In logarithm, and below two lengths: a few words more say something of short answers only.
     values = {"words": np.log1p(words), "short": words < 20, "brief": words < 60}
     values |= {"list": any(items), "items": min(sum(items), 6), "code": "```" in text}
     return {f"form:{name}": float(value) for name, value in values.items()}
@@ -162,27 +157,19 @@ def _grams(said: list[list[str]], topic: set[str]) -> set[str]:
     for place, longest, words in zip("12", (3, 2), said, strict=False):
         masked = [_masked(word, topic) for word in words]
         # A run of the request's words is one, however long.
-        words_once = [
-            word
-            for word, before in zip(masked, ["", *masked], strict=False)
-            if (word, before) != ("Q", "Q")
-        ]
-        kept = ["^", *words_once, "$"]
+        pairs = zip(masked, ["", *masked], strict=False)
+        kept = ["^", *(word for word, before in pairs if (word, before) != ("Q", "Q")), "$"]
         for size in range(1, longest + 1):
-            found |= {
-                f"{place} {' '.join(kept[at : at + size])}" for at in range(len(kept) - size + 1)
-            }
+            runs = (kept[at : at + size] for at in range(len(kept) - size + 1))
+            found |= {f"{place} {' '.join(run)}" for run in runs}
     return found
 
 
 def _masked(word: str, topic: set[str]) -> str:
-    return (
-        "0"
-        if word.isdigit()
-        else "Q"
-        if word not in ENGLISH_STOP_WORDS and _stem(word) in topic
-        else word
-    )
+    # What the request says is "Q": a refusal is worded alike, whatever it is that it refuses.
+    if word.isdigit():
+        return "0"
+    return "Q" if word not in ENGLISH_STOP_WORDS and _stem(word) in topic else word
 
 
 def _content(text: str) -> list[str]:
@@ -190,4 +177,5 @@ def _content(text: str) -> list[str]:
 
 
 def _stem(word: str) -> str:
+    # Crude, but of any language, and "explosives" is "explosion" here, which it should be.
     return word[:5] if len(word) > 5 else word.rstrip("s")
