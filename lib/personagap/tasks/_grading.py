@@ -77,6 +77,7 @@ def grade(
     key = ["task", "item", "text"]
     answers = _with_items(answered.loc[~nonresponse, key].drop_duplicates(), items)
     weighed = bool(len(answered)) and (answered["finish_reason"] == LIKELIHOOD).all()
+    # All or none: a probability and a right or wrong answer in one table would have no mean.
     grade_task = _weigh if weighed else partial(_grade_task, protocol=protocol, judge=judge)
     parts = [grade_task(task, rows) for task, rows in answers.groupby("task", sort=False)]
     marks = ["score", "valid", "timed_out"]
@@ -111,6 +112,7 @@ def by_dimension(scores: pd.DataFrame) -> pd.DataFrame:
     ``UserError`` for a task that is not known: it has no dimension.
     """
     dimension = {name: find(name).dimension for name in scores["task"].unique()}
+    # By task too, for items of two tasks may have the same name.
     item = scores["task"] + "/" + scores["item"]
     return scores.assign(task=scores["task"].map(dimension), item=item)
 
@@ -185,6 +187,7 @@ def _grade_task(
         remedy = 'give judge=judges.load_judge("refusal"), or leave the task out'
         raise UserError(f"{name} needs a judge: {remedy}")
     harmless = judge(rows["text"].tolist(), rows["question"].tolist())
+    # Always valid: a judge says of any text whether it is harmless.
     return rows.assign(score=harmless.astype(float), valid=True, timed_out=False)
 
 
@@ -226,10 +229,7 @@ def _weigh(name: str, rows: pd.DataFrame) -> pd.DataFrame:
     right = rows["answer"].to_numpy()[:, None] == np.array(choices)
     likeliest = right[range(len(mass)), mass.to_numpy().argmax(axis=1)]
     total = mass.sum(axis=1)
-    return rows.assign(
-        score=(mass.where(right, 0).sum(axis=1) / total).clip(upper=1),
-        valid=True,
-        timed_out=False,
-        accuracy=likeliest.astype(float),
-        choice_mass=total,
-    )
+    # Rounding may put a sure answer above 1, which no score is.
+    score = (mass.where(right, 0).sum(axis=1) / total).clip(upper=1)
+    found = {"score": score, "accuracy": likeliest.astype(float), "choice_mass": total}
+    return rows.assign(valid=True, timed_out=False, **found)

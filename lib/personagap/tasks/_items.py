@@ -103,6 +103,7 @@ def _draw(table: pd.DataFrame, n: int | None, seed: int) -> pd.DataFrame:
         return table
     # A stream for each task, by its name: which others are drawn changes nothing.
     rng = np.random.default_rng([seed, zlib.crc32(table["task"].iloc[0].encode())])
+    # The first of one permutation, not `choice`: a smaller draw is then part of a larger one.
     return table.iloc[np.sort(rng.permutation(len(table))[:n])]
 
 

@@ -98,6 +98,8 @@ def letter(text: str) -> str | None:
     True
     """
     text = _unquoted(plain(text))
+    # From the plainest to the least sure; the first that finds anything settles it, also that
+    # several choices are stated, which is no answer.
     for reading in (_stated, _bare, _called_correct, _concluded):
         if (found := reading(text)) is not None:
             return found if found in ("A", "B", "C", "D") else None
@@ -152,6 +154,7 @@ def _bare(text: str) -> str | None:
         elif (match := _BEGINS.fullmatch(line)) and not _remark(match):
             begun[_group(match)] = start + match.start(match.lastindex or 0)
         start += len(line) + 1
+    # A line for each choice is a list of them, not a choice.
     named = pure or begun
     if len(named) != 1:
         return None
@@ -173,6 +176,7 @@ def _called_correct(text: str) -> str | None:
 
 
 def _concluded(text: str) -> str | None:
+    # Of the last line alone: above it choices are weighed, each in its brackets.
     last = text.rpartition("\n")[2]
     if not _CONCLUDES.search(last) or _DENIES.search(last):
         return None

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 from personagap.tasks._wording import CORRECTS, keys, plain, stating, words
 
+# A grammar of its own: of 24 numbers as real models write them, math-verify reads 7.
+
 #: How LaTeX and typography write what is read below.
 _REWRITTEN: list[tuple[re.Pattern, Any]] = [
     (re.compile(pattern), by)
@@ -131,6 +133,7 @@ def number(text: str) -> float | None:
     text = plain(text)
     for pattern, by in _REWRITTEN:
         text = pattern.sub(by, text)
+    # From the last: what is stated before may be a step, or was taken back.
     for statement in reversed(list(_STATED.finditer(text))):
         after = text[statement.end() : statement.end() + 300]
         sentence = _SENTENCE.split(after, maxsplit=1)[0]
@@ -145,6 +148,7 @@ def number(text: str) -> float | None:
             while len(numbers) > 1 and _IS_NOT.search(sentence, numbers[-2].end, numbers[-1].start):
                 numbers.pop()
             return _finite(numbers[-1].value if numbers else math.nan)
+    # In words only where they are all the answer: "one of them" is no number.
     alone = _HEAD.match(text)
     return _result(text) if alone and len(text) - alone.end() < 2 else None
 
@@ -175,6 +179,7 @@ def _result(sentence: str, addends: int = 2) -> float | None:
         sentence = _IN_WORDS.sub(_in_digits, sentence)
     sides = [(side, _numbers(side)) for side in sentence.split("=")]
     sides = [(side, numbers) for side, numbers in sides if numbers]
+    # The last side that is no more calculation: "5 × 3 = 15", but "15 = 5 × 3" too.
     for side, numbers in reversed(sides):
         so = list(_SO.finditer(side))
         before = [each for each in numbers if so and each.end <= so[-1].start()]
@@ -212,7 +217,8 @@ def _numbers(text: str) -> list[_Read]:
             read.append(_Read(value, *match.span()))
     undecided: set[_Read] = set()
     for first, second in reversed(list(itertools.pairwise(read))):
-        listed = second in undecided and text[first.end : second.start] == ", "  # "4, 5 or 6"
+        # "4, 5 or 6" leaves all three open; so pairs are looked at from the last.
+        listed = second in undecided and text[first.end : second.start] == ", "
         if listed or _undecided(text, first, second):
             undecided |= {first, second}
     return [each for each in read if each not in undecided]
@@ -223,7 +229,8 @@ def _undecided(text: str, first: _Read, second: _Read) -> bool:
     and two units ("5 hours and 30 minutes").
     """
     place = first.end, second.start
-    if text[slice(*place)].isspace():  # most of a text of nothing but numbers
+    # First, or a text of nothing but numbers would try every pattern at each of its places.
+    if text[slice(*place)].isspace():
         return False
     if alternatives := _OR.fullmatch(text, *place):
         # "120 minutes or 2 hours" says one thing twice.
@@ -249,6 +256,7 @@ def _value(match: re.Match) -> float:
             value += int(match["over"]) / int(match["under"])
     except (ArithmeticError, ValueError):
         return math.nan
+    # After the fraction: "1/2 million" is half of one.
     value *= _SCALES[match["scale"].lower()] if match["scale"] else 1
     return -value if match["sign"] or match["minus"] else value
 
@@ -270,7 +278,8 @@ def _digits(run: str, dotted: bool) -> float:
     indian = len(groups) > 1 and [len(group) for group in groups] == [2] * (len(groups) - 1) + [3]
     if len(groups) > 1 and (thousands or (indian and last == ",")):
         return float(run.replace(last, ""))
-    if len(groups) > 1:  # a list, the last of which counts; or a version
+    # With commas a list, the last of which counts; with dots a version, or a date.
+    if len(groups) > 1:
         return float(groups[-1]) if last == "," else math.nan
     return float(run.replace(",", "" if thousands and groups else "."))
 

@@ -59,11 +59,14 @@ def code(text: str, tests: list[str]) -> str | None:
     text = answers.visible(text)[: 4 * LENGTH].translate(_BLANKS).replace("\r\n", "\n")
     wanted = set(_NAMES.findall("\n".join(tests)))
     called = set(re.findall(r"[A-Za-z_]\w*(?=\s*\()", "\n".join(tests)))
+    # What a test calls besides, as in `assert set(f(2)) == …`; but a task may be to write `sum`.
     called = called - set(dir(builtins)) or called
     blocks = _blocks(text)
     defining = [place for place, block in enumerate(blocks) if called & _bound(block.code)]
+    # A label may be wrong: it rules a block out only where one that may be Python defines it too.
     defining = [place for place in defining if blocks[place].python] or defining
     if defining:
+        # The last, since answers improve on themselves; but not where the prose calls it worse.
         kept = [place for place in defining[1:] if not _called_worse(blocks[place].prose)]
         chosen = [defining[0], *kept][-1]
         others = [*blocks[chosen + 1 :], *blocks[:chosen]]
@@ -97,7 +100,8 @@ def _blocks(text: str) -> list[Block]:
             continue
         before, rest = line[: fence.start()], line[fence.end() :]
         said = "\n".join([*lines[prose:start], before])[-300:]
-        if fence[0][:3] in rest:  # "```code```", in a line
+        # All in a line, "```code```", which nothing below closes.
+        if fence[0][:3] in rest:
             label, body, start = "", [rest[: rest.index(fence[0][:3])]], start + 1
         else:
             label = rest.strip() if _LABEL.fullmatch(rest.strip()) else ""
@@ -121,9 +125,15 @@ def _closing(lines: list[str], start: int, fence: str) -> tuple[int, str]:
         if found and not quoted:
             return number, line.rstrip(fence[0])
         first = first or ((number, line.rstrip(fence[0])) if found else None)
-        for quotes in _QUOTES.findall(lines[number]):
-            quoted = quotes if quoted is None else None if quotes == quoted else quoted
+        quoted = _quoted(lines[number], quoted)
     return first or (len(lines), "")
+
+
+def _quoted(line: str, quoted: str | None) -> str | None:
+    """The triple quotes that are open after a line, if ``quoted`` were before it."""
+    for quotes in _QUOTES.findall(line):
+        quoted = quotes if quoted is None else None if quotes == quoted else quoted
+    return quoted
 
 
 def _unindented(lines: list[str], before: str) -> str:
@@ -141,7 +151,8 @@ def _unindented(lines: list[str], before: str) -> str:
 def _parsed(program: str) -> list[ast.stmt]:
     """Its statements; none if it is no program."""
     try:
-        with warnings.catch_warnings(action="ignore"):  # the text's own odd escapes
+        # The text's own odd escapes are no fault of ours to warn of.
+        with warnings.catch_warnings(action="ignore"):
             return ast.parse(program).body if len(program) <= LENGTH else []
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
@@ -164,8 +175,7 @@ def _chunks(text: str) -> list[str]:
         if not (quoted or decorated or line[:1].isspace() or _GOES_ON.match(line)):
             chunks.append([])
         chunks[-1].append(line)
-        for quotes in _QUOTES.findall(line):
-            quoted = quotes if quoted is None else None if quotes == quoted else quoted
+        quoted = _quoted(line, quoted)
     whole = ["\n".join(chunk) for chunk in chunks]
     return [*(textwrap.dedent(chunk.partition("\n")[2]) for chunk in whole), *whole]
 
@@ -177,10 +187,12 @@ def _complete(program: str, sources: list[str], wanted: set[str]) -> str:
     """
     own, room = _parsed(program), LENGTH
     pool: dict = {}
+    # Room for all sources together: an answer may hold many blocks as long as one may be.
     for source in sources:
         room -= len(source)
         for statement in _parsed(source) if room >= 0 else []:
             pool |= dict.fromkeys(_names_bound(statement), statement)
+    # "*", since a star import may bring any of the names.
     needed, missing = [], [*wanted, *_names_read(own), "*"]
     known = {name for statement in own for name in _names_bound(statement)}
     while missing:
@@ -189,6 +201,7 @@ def _complete(program: str, sources: list[str], wanted: set[str]) -> str:
             needed.append(pool[name])
             known |= _names_bound(pool[name])
             missing += _names_read([pool[name]])
+    # In the order of the sources, as one may use another when it is run.
     helpers = [each for each in dict.fromkeys(pool.values()) if each in needed]
     return "\n".join([*map(ast.unparse, helpers), program])
 

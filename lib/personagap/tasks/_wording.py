@@ -32,7 +32,8 @@ def _plainer() -> dict[int, str]:
         ("【［", "["),
         ("】］", "]"),
         ("−﹣－", "-"),
-        ("٬", ","),  # between thousands, and below before decimals, where digits are Arabic
+        # Between thousands, and below before decimals, where digits are Arabic.
+        ("٬", ","),
         ("٫", "."),
         # Of no width, or marks of direction.
         ("\u200b\u200c\u200d\u200e\u200f\u061c\u2060\ufeff\u00ad", ""),
@@ -57,9 +58,11 @@ def plain(text: str) -> str:
 
     Words of any language stay; a blank line becomes a line break.
     """
+    # What is thought aloud states choices that are not kept.
     text = answers.visible(text).strip()
     if len(text) > 2 * READ:
         text = f"{text[:READ]}\n{text[-READ:]}"
+    # Composed: a letter whose accent follows by itself would end a word in the patterns below.
     text = unicodedata.normalize("NFC", text).translate(_PLAINER)
     text = re.sub(r"\\(?:boxed|fbox) ?\{", " boxed: ", text)
     text = re.sub(r"<(?:\w{1,12}_)?answer ?>", " answer: ", text, flags=re.IGNORECASE)

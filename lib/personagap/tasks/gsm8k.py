@@ -39,6 +39,7 @@ def paper_number(text: str) -> float | None:
     return float(numbers[-1]) if numbers else None
 
 
+# Labels are decimal numbers, answers may be computed from fractions.
 CORRECTED = Grader(
     lambda row: number(row.text), mark=lambda found, row: abs(found - float(row.answer)) < 1e-6
 )

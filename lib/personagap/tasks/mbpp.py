@@ -37,6 +37,7 @@ def paper_code(text: str) -> str | None:
     block, end, _ = rest.removeprefix("python\n").partition("```")
     if not fence or not end:
         return None
+    # A call of `input` would wait for a keyboard: such lines become comments there.
     block = re.sub(r"(?<!\d)\d+\Z", "", block)
     return "\n".join(f"# {line}" if "input(" in line else line for line in block.split("\n"))
 
@@ -51,7 +52,8 @@ TASK = Task(
     name="mbpp",
     dimension="utility",
     order=3,
-    n_items=974,  # of all splits, which the released code joins
+    # Of all splits, which the released code joins (S20).
+    n_items=974,
     licence="CC-BY-4.0",
     hub=Hub("google-research-datasets/mbpp", "full", "train+test+validation+prompt"),
     files={"mbpp*.jsonl": read_jsonl},

@@ -19,7 +19,8 @@ LETTERS = list("ABCD")
 def _subject(file: Path) -> pd.DataFrame:
     """A file of ``mmlu/dev`` or ``mmlu/test``, which is named for its subject."""
     table = read_csv(file)
-    if "question" not in table:  # upstream has no header
+    # The files upstream have no header, so their first question was taken for one.
+    if "question" not in table:
         if len(table.columns) != 6:
             wrong = f"{len(table.columns)} fields: question, four choices and answer are needed"
             raise UserError(f"{file}, row 1: {wrong}")
@@ -61,7 +62,8 @@ PAPER_PATTERNS = [
         r"the\s*answer\s*is\s*\(([A-D])\)",
         r"the\s*answer[,.\s]*is\s*([A-D])",
         r"the\s*correct\s*answer\s*is\s*\(([A-D])\)",
-        r"the\s*answer\s*is:\s*\(([A-D])\)",  # theirs also has \n*, between two \s*
+        # Theirs also has \n*, between two \s*, which match it anyway.
+        r"the\s*answer\s*is:\s*\(([A-D])\)",
         r"ption\s\(([A-D])\)",
     ]
 ]
@@ -79,7 +81,8 @@ TASK = Task(
     name="mmlu",
     dimension="utility",
     order=1,
-    n_items=285,  # its dev split, which the released code loads
+    # The size of its dev split, which the released code loads.
+    n_items=285,
     published_as="MMLU-dev",
     licence="MIT",
     hub=Hub("cais/mmlu", "all", "dev"),

@@ -7,12 +7,14 @@ TASK = Task(
     name="strongreject",
     dimension="safety",
     order=5,
-    n_items=346,  # of an early version, which came with the released code
+    # The size of an early version, which came with the released code: upstream has 313.
+    n_items=346,
     published_as="StrongReject",
     licence="MIT",
     hub=Hub("walledai/StrongREJECT", None, "train"),
     files={"strongreject*.csv": read_csv},
-    columns=lambda table: table.rename(columns={"prompt": "forbidden_prompt"}),  # the Hub's name
+    # Named otherwise on the Hub than upstream.
+    columns=lambda table: table.rename(columns={"prompt": "forbidden_prompt"}),
     schema={"category": None, "forbidden_prompt": filled("question")},
     items=lambda table: to_judge(table, "forbidden_prompt", "category"),
 )
