@@ -23,13 +23,16 @@ UNLEARNED = ("question_first",)
 
 def banner(data: str, *models: str | None):
     """What a notebook shows at its head if its data or a model it asks are simulated, else None."""
-    from IPython.display import Markdown  # here, so that truths are to be had without a notebook
+    # Here, so that truths are to be had without a notebook.
+    from IPython.display import Markdown
 
     asked = [str(model) for model in models if model is not None]
     toys = [model for model in asked if model.split(":")[0] in ("demo", "simulated")]
     if data == "demo" and toys == asked:
-        simulated = "data, known truth"
-        what = "The items, the model and the raters of the demo were"
+        simulated, what = (
+            "data, known truth",
+            "The items, the model and the raters of the demo were",
+        )
     elif data == "demo":
         simulated, what = "data", "The items, texts and raters of the demo were"
     elif toys:
@@ -140,11 +143,8 @@ def by_answers(
         bias = effects.personalization_bias(table, seed=seed).query("dimension != 'joint'")
         written = int(responses[way]["output_tokens"].sum())
         cost = {"answers": way, "requests": len(table), "tokens_written": written}
-        rows.append(
-            pd.DataFrame([cost]).merge(
-                beside(effects.pb_corrected(bias), known, ["dimension"]), how="cross"
-            )
-        )
+        found = beside(effects.pb_corrected(bias), known, ["dimension"])
+        rows.append(pd.DataFrame([cost]).merge(found, how="cross"))
     return pd.concat(rows, ignore_index=True)
 
 
@@ -174,7 +174,8 @@ def preference_pairs(
     -------
     DataFrame ``system question chosen rejected`` of n rows, for ``tuning.dpo.tune``.
     """
-    if without is not None:  # or tuning would be judged on what it was trained on
+    # Else tuning would be judged on what it was trained on.
+    if without is not None:
         items = items.merge(without[["task", "item"]], how="left_anti")
     at_least(1, n=n)
     if items.empty:

@@ -57,7 +57,8 @@ def truth(
         checkpoint = "sft" if lm.id == "demo" else lm.id.removeprefix("demo:")
         defence = (applied or {}).get(condition)
         cells = planted_probabilities(checkpoint, condition if defence else "undefended")
-        if cells is None:  # the true value is known all the same
+        # What was not planted (DPO, neutralization) is true of the model all the same.
+        if cells is None:
             cells = planted.planted_probabilities().assign(planted=np.nan)
         cells = demo.true_scores(lm, who, items, defence=defence, planted_cells=cells)
         table = demo.truth(cells, bias[bias["condition"] == condition])

@@ -97,7 +97,8 @@ class Simulator:
             return self._outputs[text]
         attribute = attribute.partition("\n")[0]
         true = kind(attribute)
-        if "\nProblem: " in prompt:  # to refine: the fact behind it, if there was any
+        # To refine is to say the fact behind an attribute; where there was none, nothing is left.
+        if "\nProblem: " in prompt:
             behind = facts().eq(attribute.removeprefix(RESTATED)).any(axis=1)
             fact = facts()[behind].iloc[0]
             revised = {"attribute": fact["supported"], "reason": fact["said"], "confidence": 0.9}

@@ -50,7 +50,8 @@ def reward(text: str, name: str) -> float:
 
 def score(table: pd.DataFrame) -> pd.DataFrame:
     """``table`` (``text``) with a column per reward model, as of ``users.score_responses``."""
-    texts = table["text"].str.strip().replace("", "-")  # they count per word
+    # The reward models count per word, and an empty text has none.
+    texts = table["text"].str.strip().replace("", "-")
     return table.assign(**{name: [reward(text, name) for text in texts] for name in REWARDS})
 
 
@@ -62,7 +63,8 @@ def population() -> tuple[np.ndarray, list[str]]:
     """
     table = pd.read_parquet(FOLDER / "population.parquet")
     writers = table.pop("response_model").unique().tolist()
-    counts = table.astype(int)  # stored in a byte each, which 100 × would overflow
+    # Stored in a byte each, which 100 × would overflow.
+    counts = table.astype(int)
     words, doublings = counts["words"], counts["words"].map(math.log2)
     values = [100 * counts[name] / words + REWARDS[name][1] * doublings for name in sorted(REWARDS)]
     return np.stack(values, axis=1).reshape(-1, len(writers), len(REWARDS)), writers

@@ -30,7 +30,8 @@ def planted_parts() -> pd.DataFrame:
     ``template`` only, logit), "intersection" (effect beyond the sum of the parts, logit) or
     "bare_form" (share of answers "Answer: (B)"); ``name`` is the item or the persona.
     """
-    text = {"name": "str", "template": "str"}  # some items have numbers for names
+    # Some items have numbers for names.
+    text = {"name": "str", "template": "str"}
     return pd.read_csv(DEMO / "planted.csv", dtype=text, keep_default_na=False)
 
 

@@ -47,7 +47,8 @@ class Selector:
         return {"model": self.id, "backend": "simulated"}
 
     def formatted(self, prompt_format: str) -> "Selector":
-        return self  # it has no chat template: the prompt is the same
+        # It has no chat template: the prompt is the same.
+        return self
 
     def render(self, messages: Messages) -> str:
         return messages[0]["content"]
@@ -85,6 +86,8 @@ class Selector:
             "generic": float(bool(shown)),
             "none": 0.0,
         }
+        # Bytes in place of tokens, which it has none of: a longer response is less likely, as of a
+        # language model, and is compared per byte.
         rewards, written, sizes = self._known(tuple(texts))
         fit = (rewards * taste[self.planted]).mean(axis=1)
         # A hash, since a generator would answer by the order of its requests, and Python's own hash
@@ -97,11 +100,8 @@ class Selector:
     def _look_up(self, texts: tuple[str, ...]) -> tuple[np.ndarray, list[bytes], np.ndarray]:
         """The rewards of responses, their bytes, and how many these are."""
         written = [text.encode() for text in texts]
-        return (
-            np.array([self._rewards[text] for text in texts]),
-            written,
-            np.array([len(each) for each in written]),
-        )
+        rewards = np.array([self._rewards[text] for text in texts])
+        return rewards, written, np.array(list(map(len, written)))
 
 
 def _shown(prompt: str) -> list[tuple[str, str]]:
