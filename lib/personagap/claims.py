@@ -123,25 +123,21 @@ def _against_design(claim: dict) -> dict:
     other = points[than] if than in points else float(than or 0)
     least, most, row = _designs(claim, number["n"], min(value, other) if than else value)
     if than:
-        fixed = (other, other)  # a number that the value is held against has no interval
+        # A number that the value is held against has no interval.
+        fixed = (other, other)
         best, worst, none = (
             mover(each, interval(each), other, interval(other) if than in points else fixed)
             for each, interval in ((value, least), (value, most), (other, most))
         )
+        # Of the difference as published and of none, whichever interval is wider.
         width = max(np.ptp(worst), np.ptp(none))
         row |= {"estimate": value - other, "detectable": min(100, width / 2 * _Z_POWER / _Z)}
     else:
         best, worst = least(value), most(value)
         row |= {"estimate": value}
-    told = {name: claim[name] for name in ("paper", "claim", "note")} | {
-        "evidence": number["evidence"]
-    }
-    return (
-        told
-        | {"metric": claim["measure"], "method": _METHODS[claim["measure"]]}
-        | row
-        | _ends(best, worst)
-    )
+    told = {name: claim[name] for name in ("paper", "claim", "note")}
+    told |= {"evidence": number["evidence"], "metric": claim["measure"]}
+    return told | {"method": _METHODS[claim["measure"]]} | row | _ends(best, worst)
 
 
 def _scale(unit: str) -> int:
@@ -173,11 +169,9 @@ def _designs(claim: dict, n: float, smallest: float) -> tuple[Interval, Interval
         return partial(_true_pb, noise=least), partial(_true_pb, noise=most), found
     if measure == "F1":
         error = _f1_error()
-        return (
-            partial(_normal, error=error),
-            partial(_normal, error=error * (5**0.5 if np.isnan(n) else 1)),
-            {"n": n},
-        )
+        # A fifth of the rows may have been tested: √5 times the error (R19).
+        most_error = error * (5**0.5 if np.isnan(n) else 1)
+        return partial(_normal, error=error), partial(_normal, error=most_error), {"n": n}
     interval = _wilson if measure == "rate" else _bonett_wright
     fewest = np.nanmin([n, claim["n_worst"]])
     return partial(interval, n=n), partial(interval, n=fewest), {"n": fewest}
@@ -196,11 +190,9 @@ def _f1_error() -> float:
     """Standard error of F1 (points) over 41 prompts: the mean of those
     of the two models whose judgments are public.
     """
-    limits = (
-        load("recentering")
-        .query("quantity.str.startswith('f1_ci95')")
-        .groupby("condition")["value"]
-    )
+    # Published as limits, from which the error is had back.
+    limits = load("recentering").query("quantity.str.startswith('f1_ci95')")
+    limits = limits.groupby("condition")["value"]
     return 100 * (limits.max() - limits.min()).mean() / (2 * _Z)
 
 
@@ -228,17 +220,14 @@ def _noises(quantity: str, smallest: float) -> list[tuple[float, float]]:
         sizes[[f"dataset={name}" for name in names]] for names in (_UTILITY, _SAFETY)
     )
     free, found = _IDENTITIES - 1, []
-    for items in (
-        itertools.product(utility, safety) if quantity == "pb" else itertools.product(utility)
-    ):
-        for spread, runs in itertools.product((_EVEN, _EXTREME), (1, 3)):
-            variances = 1e4 * spread / (np.array(items) * runs)
-            noise = (
-                variances.sum() * free / _IDENTITIES,
-                free * variances.sum() ** 2 / (variances**2).sum(),
-            )
-            if stats.chi2.cdf(smallest**2 / noise[0] * noise[1], noise[1]) > 0.025:
-                found.append(noise)
+    tasks = itertools.product(utility, safety) if quantity == "pb" else itertools.product(utility)
+    for items, spread, runs in itertools.product(tasks, (_EVEN, _EXTREME), (1, 3)):
+        # In points²; the joint PB² is a sum over tasks, and so is its noise.
+        variances = 1e4 * spread / (np.array(items) * runs)
+        noise = variances.sum() * free / _IDENTITIES
+        df = free * variances.sum() ** 2 / (variances**2).sum()
+        if stats.chi2.cdf(smallest**2 / noise * df, df) > 0.025:
+            found.append((noise, df))
     return sorted(found)
 
 

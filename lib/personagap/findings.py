@@ -41,18 +41,14 @@ def bias(persona_effects: pd.DataFrame) -> pd.DataFrame:
     """
     told = persona_effects[persona_effects["task"] != "joint"]
     wide = told.pivot_table(index=DESIGN, columns="metric", values="estimate", sort=False)
+    # The interval is of the debiased PB², the test of PB, as `personalization_bias` has both.
     squared = told[told["metric"] == "debiased_pb2"].set_index(DESIGN)[["ci_low", "ci_high"]]
-    tested = told[told["metric"] == "pb"].set_index(DESIGN)[
-        ["p_value", "p_adjusted", "family", "n"]
-    ]
-    table = wide.join(squared).join(tested.rename(columns={"n": "n_items"})).reset_index()
+    tested = told[told["metric"] == "pb"].rename(columns={"n": "n_items"}).set_index(DESIGN)
+    tested = tested[["p_value", "p_adjusted", "family", "n_items"]]
+    table = wide.join(squared).join(tested).reset_index()
     phrasings = table["phrasings"].map(lambda n: f", {n} phrasings" if n > 1 else "")
-    how = (
-        table["answers"].map({"likelihood": "likelihood", "generate": "answers"})
-        + " ("
-        + table["measure"]
-        + ")"
-    )
+    how = table["answers"].map({"likelihood": "likelihood", "generate": "answers"})
+    how = how + " (" + table["measure"] + ")"
     return table.assign(dimension=table["task"] + ", " + how + phrasings)
 
 
@@ -65,16 +61,14 @@ def identities(table: pd.DataFrame) -> pd.DataFrame:
     effects = table[
         (table["level"] == "identity") & table["metric"].isin(["raw effect", "shrunken effect"])
     ]
+    # One design: a figure of several would show each identity several times.
     most = effects.loc[effects["n"].idxmax(), DESIGN]
     effects = effects[(effects[DESIGN] == most).all(axis=1)]
     shrunken = effects[effects["metric"] == "shrunken effect"].set_index("contrast")["estimate"]
     order = effects["contrast"].map(shrunken.abs().rank(ascending=False, method="first"))
     effects = effects.assign(contrast=effects["contrast"].str.removesuffix(" − mean"))
-    return (
-        effects.iloc[order.argsort(kind="stable")]
-        .drop(columns=[*DESIGN, "level", "run"])
-        .reset_index(drop=True)
-    )
+    effects = effects.iloc[order.argsort(kind="stable")]
+    return effects.drop(columns=[*DESIGN, "level", "run"]).reset_index(drop=True)
 
 
 def relevance(table: pd.DataFrame) -> pd.DataFrame:

@@ -243,7 +243,8 @@ def _opening(
     if persona == "none":
         return []
     system = ("system", system_prompt(persona, template=template, phrase=phrase))
-    if persona == "empty":  # in every phrasing
+    # The same in every phrasing, since it states nothing.
+    if persona == "empty":
         return [system]
     text, reply = _templates().loc[template, ["text", "reply"]]
     if not reply:

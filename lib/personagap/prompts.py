@@ -32,17 +32,17 @@ def use(folder: str | Path | None = None) -> None:
     if not isinstance(folder, str | Path):
         raise UserError(f"prompts are {folder!r}: give a folder, or None for the project's")
     with explained(f"prompts {folder}: cannot be read", "give a folder"):
-        files = {
-            file.name: file
-            for file in sorted(Path(folder).glob("*"))
-            if file.suffix in (".txt", ".csv")
-        }
+        listed = [
+            file for file in sorted(Path(folder).glob("*")) if file.suffix in (".txt", ".csv")
+        ]
+    files = {file.name: file for file in listed}
     if not files:
         raise UserError(
             f"no prompts in {folder}: give a folder with some of data/prompts/*.txt in your wording"
         )
     known = {file.name for file in (DATA / "prompts").glob("*.txt")} | {"templates.csv"}
     for name, file in files.items():
+        # A name misspelt would be passed over, and the project's wording asked in its place.
         if name not in known:
             raise UserError(f"{file}: no prompt of this name: it may be {', '.join(sorted(known))}")
         if name == "templates.csv":
@@ -82,14 +82,11 @@ def _fields(text: str) -> set[str]:
 def _check_templates(file: Path) -> None:
     table = read_csv(file)
     check(table, str(file), ["template", "text", "reply"])
-    refuse(
-        table["template"].duplicated(),
-        str(file),
-        "this template stands above already",
-        "keep one of the two",
-    )
+    repeated = table["template"].duplicated()
+    refuse(repeated, str(file), "this template stands above already", "keep one of the two")
     for row, text, reply in zip(table.index, table["text"], table["reply"], strict=True):
-        field = "hint" if reply else "phrase"  # with a reply, an earlier turn of the user
+        # With a reply the text is an earlier turn of the user, which says a hint.
+        field = "hint" if reply else "phrase"
         if _fields(text) - {"question"} != {field} or (reply and "question" in _fields(text)):
             raise UserError(
                 f"{file}, row {row}: the text must have the field {{{field}}} and no other: "
@@ -136,4 +133,5 @@ def fill(template: str, **fields: str) -> str:
         raise UserError(
             f"{of} has the field {{{unknown[0]}}}: it may have {{{'}, {'.join(fields)}}}"
         )
+    # All at once, not `format`: an item may hold braces of its own, or what looks like a field.
     return _FIELD.sub(lambda match: fields[match[1]], template)

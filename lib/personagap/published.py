@@ -64,6 +64,7 @@ def compare(measured: pd.DataFrame, paper: str) -> pd.DataFrame:
     numbers = load(paper).rename(columns={"value": "published"})[
         [*key, "evidence", "published", "unit"]
     ]
+    # All wanted rows are kept and counted: a misspelt condition would vanish from the comparison.
     wanted = measured[key].assign(comparable=comparable)
     reference = wanted.merge(numbers, on=key, how="left", indicator=True)
     wrong = reference.duplicated(key, keep=False) | (reference.pop("_merge") != "both")

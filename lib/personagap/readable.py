@@ -100,7 +100,8 @@ def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
             same[_head(name)] = text.iloc[0]
             continue
         shown[_head(name, unit if name in ("estimate", "value") else "")] = text
-    if not shown:  # all rows are alike
+    # All rows are alike: a table that repeats itself says more than none.
+    if not shown:
         shown, same = {name: pd.Series(value, table.index) for name, value in same.items()}, {}
     return pd.DataFrame(shown, index=table.index), same
 
@@ -204,7 +205,8 @@ def _decimals(widths: pd.Series) -> list[int]:
 
 def _rounded(value: float, decimals: int) -> str:
     text = f"{value:,.{decimals}f}"
-    text = text.removeprefix("-") if not text.strip("-0.") else text  # "−0.0" is 0
+    # "−0.0" is 0, and no effect in either direction.
+    text = text.removeprefix("-") if not text.strip("-0.") else text
     return text.replace("-", "−").replace("inf", "∞")
 
 
@@ -239,7 +241,8 @@ def _html(table: pd.DataFrame) -> str:
     answers = {"question", "answer"} <= set(table.columns)
     left = 'style="text-align: left"'
     sides = ['class="number"' if _is_number(body[head]) else left for head in shown]
-    if answers:  # beside each other, or below each other on a narrow screen
+    # Beside each other, or below each other on a narrow screen.
+    if answers:
         wide = {"question": 12, "answer": 24}
         flex = [f"flex: {wide.get(head, 9)} 1 {wide.get(head, 9)}rem" for head in shown]
         sides = [f'style="text-align: left; overflow-wrap: anywhere; {each}"' for each in flex]

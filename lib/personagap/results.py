@@ -57,17 +57,14 @@ def result(
     # one takes longer than most statistics.
     if isinstance(rows, pd.DataFrame):
         gaps = [name for name in _TEXTS if name in rows and rows[name].isna().any()]
-        known = {name: column.array for name, column in rows.items()} | {
-            n: rows[n].fillna("").array for n in gaps
-        }
+        known = {name: column.array for name, column in rows.items()}
+        known |= {name: rows[name].fillna("").array for name in gaps}
     else:
         known = dict(rows) if isinstance(rows, Mapping) else columns_of(rows)
     n = len(next(iter(known.values()), []))
     known |= same
-    columns = {
-        name: known.pop(name, _TEXTS.get(name, np.nan)) for name in [*keys, *COLUMNS]
-    } | known
-    return pd.DataFrame(columns, range(n))
+    first = {name: known.pop(name, _TEXTS.get(name, np.nan)) for name in [*keys, *COLUMNS]}
+    return pd.DataFrame(first | known, range(n))
 
 
 def columns_of(rows: Sequence[dict]) -> dict[str, list]:
@@ -174,9 +171,8 @@ def beside(
         found, on=on, validate="m:1"
     )
     value = both[reference.columns].select_dtypes("number").iloc[:, -1]
-    percent = both.pop("unit").astype("str").str.startswith("percent").eq(True) & both.pop(
-        "unit_here"
-    ).eq("share")
+    percent = both.pop("unit").astype("str").str.startswith("percent").eq(True)
+    percent &= both.pop("unit_here").eq("share")
     both[numbers] = both[numbers].mul(percent.map({True: 100, False: 1}), axis=0)
     # An interval may end at 0 or 1 exactly, and the value there differ by rounding.
     covered = value.between(both["ci_low"] - 1e-9, both["ci_high"] + 1e-9)
@@ -232,7 +228,8 @@ def correction(family: str) -> str:
     >>> [correction(family) for family in ("f1 (6 tests)", "joint (1 test)", "")]
     ['Holm over 6 tests of f1', 'one test', 'not corrected']
     """
-    if not isinstance(family, str) or not family:  # read from a file, "" is NaN
+    # Read from a file, "" is NaN.
+    if not isinstance(family, str) or not family:
         return "not corrected"
     counted = re.fullmatch(r"(.*) \((\d+) tests?\)", family)
     if counted is None or counted[2] == "1":

@@ -120,6 +120,7 @@ def _files(place: Path, patterns: str) -> list[Path]:
     """The files of a kind by name, which begins or ends with the time; or the one file given."""
     if place.is_file():
         return [place] if any(place.match(each) for each in patterns.split()) else []
+    # In the order in which they were asked, in which the runs of an item are numbered.
     files = [file for each in patterns.split() for file in place.rglob(each)]
     return sorted(files, key=lambda file: (file.name, file))
 
@@ -135,6 +136,7 @@ def _rows(read: Callable, patterns: str, place: Path, columns: Wanted) -> Iterat
     remedy = "give the log as the tool wrote it, and its kind"
     for file in files:
         persona = file.relative_to(place).parts[0] if file != place else file.name
+        # Another version of a tool writes other fields: a KeyError would say nothing of the file.
         with explained(f"{file}: not in the format expected", remedy):
             yield from read(file, re.sub(r"\.(csv|eval|jsonl?)$", "", persona), columns)
 
@@ -153,11 +155,14 @@ def _scores(
             f"{place}: no persona {control!r}, which others are compared with: control is one "
             f"of {known}"
         )
-    if control != "none":  # what was called so becomes an identity
+    # What another tool calls "none" becomes an identity, since only one can be the control.
+    if control != "none":
         table["persona"] = table["persona"].replace({"none": "no system prompt", control: "none"})
     stated = table.loc[~table["persona"].isin(personas.CONTROLS), "template"].unique()
-    if len(stated) == 1:  # controls state nothing, so they are asked in the phrasing of the others
+    # Controls state nothing, so they are asked in the phrasing of the others.
+    if len(stated) == 1:
         table["template"] = stated[0]
+    # Items of two subjects may have the same number.
     if task is not None:
         table = table.assign(item=table["task"] + "/" + table["item"], task=task)
     if "run" not in table:

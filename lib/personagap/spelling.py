@@ -29,6 +29,7 @@ def number(value: object) -> str:
         return str(value)
     if np.isnan(value):
         return ""
+    # By size, for two numbers of a column are compared by their digits, not by their exponents.
     size = abs(float(value))
     decimals = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3
     text = f"{value:,.{decimals}f}" if size >= 0.001 else f"{value:.1g}"
@@ -58,6 +59,7 @@ def said(value: object) -> str:
 
 def plain(value: object) -> str:
     """A cell as people read it: `said`, and a name without underscores."""
+    # Only what looks like a name: an underscore in a sentence or a path is meant.
     text = said(value)
     return text.replace("_", " ") if isinstance(value, str) and IDENTIFIER.fullmatch(text) else text
 
