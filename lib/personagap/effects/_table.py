@@ -9,11 +9,10 @@ import pandas as pd
 
 from personagap.effects.anova import imputed
 from personagap.errors import UserError
+from personagap.models.answers import NONRESPONSE
+from personagap.personas import CONTROLS
 
 POINTS = 100.0
-CONTROLS = ("none", "empty", "assistant")
-#: Outcomes of requests without an answer to score; `outcomes` counts them.
-NONRESPONSE = ("blocked", "empty", "unfinished")
 #: Of the items that the median identity answered: an identity with fewer has no part in PB. Its
 #: mean would rest on so few answers that their spread does not tell its error: with a tenth of 60
 #: items 14 % of null data sets have p ≤ .05.

@@ -102,7 +102,8 @@ def personalization_bias(
     }
     rows: list[dict] = []
     for dimension, names in [*((task, [task]) for task in tasks), ("joint", list(tasks))]:
-        if dimension == "joint" and len(tasks) == 1:  # the same numbers
+        # Of one task the joint PB is that of the task: drawn again, it would differ in noise.
+        if dimension == "joint" and len(tasks) == 1:
             rows.append(rows[0] | {"dimension": dimension, "tests": dimension})
             break
         own, cells = [moments[name] for name in names], [tasks[name] for name in names]
@@ -178,7 +179,8 @@ def interval(moments: list[Moments], errors: list[Bootstrap], level: float) -> t
             return _quantile(world(theta), quantile) - estimate
 
         high = -surplus(0.0)
-        if high <= 0:  # even a world without effect shows more: go on below 0 in a straight line
+        # Even a world without effect shows more: go on below 0 in a straight line.
+        if high <= 0:
             return high
         while surplus(high) < 0:
             high *= 2

@@ -8,7 +8,6 @@ import numpy as np
 import pandas as pd
 
 from personagap.effects._table import (
-    CONTROLS,
     POINTS,
     Cells,
     by_task,
@@ -20,6 +19,7 @@ from personagap.effects.paired import clustered_mean, largest_difference, over_p
 from personagap.effects.resampling import Bootstrap, Moments
 from personagap.errors import UserError
 from personagap.limits import student
+from personagap.personas import CONTROLS
 from personagap.results import corrected, result
 
 
@@ -218,7 +218,8 @@ def _pb_rows(changes: list[tuple[np.ndarray, np.ndarray]], level: float) -> list
 
 def _mean_row(table: Cells, level: float) -> dict:
     k, n = len(table.personas), len(table.items)
-    old, new = np.split(table.mean.mean(axis=0), 2)  # phrasings × items
+    # Of phrasings × items.
+    old, new = np.split(table.mean.mean(axis=0), 2)
     difference, method = new - old, "paired t, sign-flip exact"
     # A mean over k identities changes by a k-th of an answer when one of them answers otherwise.
     one_answer = 1 / (int(table.runs.max()) * k)

@@ -7,7 +7,6 @@ import pandas as pd
 from scipy import special
 
 from personagap.effects._table import (
-    CONTROLS,
     POINTS,
     by_task,
     checked,
@@ -20,6 +19,7 @@ from personagap.effects.paired import clustered_mean
 from personagap.effects.resampling import Bootstrap, Moments, clustered
 from personagap.errors import UserError, at_least
 from personagap.limits import student
+from personagap.personas import CONTROLS
 from personagap.results import corrected, result
 
 #: Items that identities must have been scored differently on for the test to keep its level.
@@ -176,7 +176,8 @@ def answer_flips(
             except UserError:
                 if not {persona, control} & nonresponding:
                     raise
-                continue  # blocked, empty or unfinished on nearly all items: `outcomes` says so
+                # Blocked, empty or unfinished on nearly all items: `outcomes` says so.
+                continue
             code = pd.factorize(clusters[shared])[0]
             contrast = f"{persona} − {control}"
             key = {"task": task, "contrast": contrast, "unit": "percent", "n": len(code)}

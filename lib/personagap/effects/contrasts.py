@@ -7,9 +7,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from personagap.effects._table import CONTROLS, POINTS, by_task, checked, grouped, nonresponders
+from personagap.effects._table import POINTS, by_task, checked, grouped, nonresponders
 from personagap.effects.paired import NO_ESTIMATE, Paired, Task
 from personagap.errors import UserError
+from personagap.personas import CONTROLS
 from personagap.results import adjusted, columns_of, families, result
 
 KEYS = ["task", "contrast"]

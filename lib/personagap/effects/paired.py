@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 from scipy import fft, stats
 
-from personagap.effects._table import CONTROLS, POINTS, cells
+from personagap.effects._table import POINTS, cells
 from personagap.effects.anova import mean_squares
 from personagap.errors import UserError
 from personagap.limits import student
+from personagap.personas import CONTROLS
 
 #: The ``method`` of a contrast that is not told, because answers were blocked, empty or unfinished.
 NO_ESTIMATE = "none: fewer than two items with an answer of both"

@@ -30,7 +30,8 @@ class Pooled(NamedTuple):
     def draws(self, contrast: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Of linear contrasts (m × k) of the effects: (m, draws), each contrast by itself."""
         point = rng.choice(len(self.weight), _DRAWS, p=self.weight)
-        used, point = np.unique(point, return_inverse=True)  # most have no weight
+        # Most points have no weight, so those that are drawn are worked out once each.
+        used, point = np.unique(point, return_inverse=True)
         centre = (self.mean @ contrast.T)[used]
         covariance = self.error - self.shrunk[used] @ self.error
         spread = np.sqrt(np.maximum(np.einsum("mk,pkl,ml->pm", contrast, covariance, contrast), 0))
@@ -159,8 +160,8 @@ def hierarchical(y: np.ndarray, error: np.ndarray, group: np.ndarray | None = No
     times the spread.
     """
     k, identities = len(y), np.eye(len(y))
-    # A flat prior needs an end: where even the raw spread is four times too small, and the error
-    # added, or a spread of 0 would leave no grid.
+    # A flat prior needs an end, here far beyond the raw spread, which holds noise too. The error is
+    # added, for estimates that are all alike would leave no grid.
     top = 4 * np.std(y, ddof=1) + np.diag(error).mean() ** 0.5
     grid = (np.arange(_GRID) + 0.5) / _GRID * top
     between = np.zeros((k, k)) if group is None else (group[:, None] == group).astype(float)

@@ -247,7 +247,7 @@ def _possible(effect: float) -> float:
 def _noncentral_t(alpha: float, target: float, df: float) -> float:
     """Effect in standard errors that a two-sided t-test detects."""
     critical = stats.t.isf(alpha / 2, df)
-    # Far beyond any power that is asked for, and near enough for the noncentral distribution.
+    # A bracket that holds the effect, whatever power is asked for.
     most = 3 * critical + 10
     return optimize.brentq(lambda far: stats.nct.sf(critical, df, far) - target, 0, most)
 

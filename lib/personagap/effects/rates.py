@@ -2,8 +2,9 @@
 
 import pandas as pd
 
-from personagap.effects._table import NONRESPONSE, POINTS, checked
+from personagap.effects._table import POINTS, checked
 from personagap.limits import wilson
+from personagap.models.answers import NONRESPONSE
 from personagap.results import result
 
 #: How an answer can end that is a finding by itself, if it happens to some identities more often.

@@ -13,7 +13,8 @@ from personagap.effects._table import POINTS
 from personagap.effects.anova import mean_squares
 from personagap.errors import at_least
 
-_CHUNK_CELLS = 1_000_000  # draws × items held at once: some 20 MB
+#: Draws × items held at once: some 20 MB.
+_CHUNK_CELLS = 1_000_000
 
 
 class Moments(NamedTuple):

@@ -24,7 +24,7 @@ CONTROL_LABELS = {
     "assistant": "helpful assistant",
 }
 CONTROL_FACES = {"none": PALETTE["control"], "empty": PALETTE["noise"], "assistant": "white"}
-#: X, y.
+#: On the x axis, and on the y axis.
 DIMENSIONS = ["utility", "safety"]
 #: Identities named in a scatter, those farthest from the centre of the cloud: more names would
 #: cover each other.

@@ -133,7 +133,7 @@ def _advantage(d: np.ndarray, usable: np.ndarray, drawn: Resampling, epsilon: fl
     """ρᶠ − ρʰ, its interval, and p of the null that it is −ε or less."""
     values = drawn.ratio(d, where=usable)
     code = drawn.codes[int(drawn.sizes.argmin())][drawn.cell[usable]]
-    # Most units are ties, won by both: were all so, the error would be 0 without pseudo-clusters.
+    # With few labels most units are ties, won by both: were all so, the error would be 0 without.
     largest = max(np.abs(np.bincount(code, weights=d[usable])).max(), 1.0) / usable.sum()
     error = np.hypot(drawn.standard_error(values), 2**0.5 * largest)
     low, high = student(values[0], error, drawn.df, drawn.level, -1, 1)

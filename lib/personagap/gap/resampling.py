@@ -242,7 +242,7 @@ def resample(
             raise UserError(
                 f"no column {factor!r} in the judgments: choose cluster= among {', '.join(table)}"
             )
-        # A missing name is a cluster like any other: by its code −1 it would join the last.
+        # A missing name is a cluster like any other: a code of −1 would belong to no cell.
         codes.append(pd.factorize(table[factor], use_na_sentinel=False)[0])
         if codes[-1].max() == 0:
             raise UserError(

@@ -193,7 +193,6 @@ def _omnibus_trial(rng: np.random.Generator, planted: bool, method: str) -> tupl
     return _omnibus_table(rng, planted).loc[method], None
 
 
-# Eight identities: of 31 and 200 items the Wald test would often be left out.
 @once
 def _omnibus_table(rng: np.random.Generator, planted: bool) -> pd.DataFrame:
     scores = simulate_scores(5.0 * planted * np.repeat([-1, 1], 4), n_items=200, seed=rng)

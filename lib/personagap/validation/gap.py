@@ -21,7 +21,7 @@ from personagap.validation.checks import Check, once
 def population() -> dict[str, float]:
     """The metrics of judge a over all prompts and users."""
     # Of `simulate_relevance`, each with a prompt and user of its own: what clusters share does not
-    # change a share, only how well few clusters tell it. Three millions err in the third digit.
+    # change a share, only how well few clusters tell it. Three millions err in the fourth decimal.
     rng = np.random.default_rng(0)
     gold = yes(rng, rng.normal(-1.5, 0.8, 3_000_000))
     judge = yes(rng, 2.1 * gold + rng.normal(-0.5, 0.8, len(gold)))
