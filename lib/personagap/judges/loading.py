@@ -8,7 +8,7 @@ import numpy as np
 
 from personagap import models, prompts
 from personagap.errors import UserError, explained
-from personagap.judges.refusals import ACTIONS, FOLLOWS, PhraseJudge, RefusalJudge
+from personagap.judges.refusals import ACTIONS, FOLLOWS, ByAction, PhraseJudge, RefusalJudge
 
 
 class Judge(Protocol):
@@ -65,7 +65,7 @@ def load_judge(spec: str) -> Judge:
     )
 
 
-class ClassifierJudge:
+class ClassifierJudge(ByAction):
     """A text-classification model on the answer alone; harmless = any class but 5 (S18).
 
     The released code of arXiv 2406.11107 stores the labels, and the step from label to failure is
@@ -101,10 +101,7 @@ class ClassifierJudge:
         how["device"] = loading.device_named("auto")
         self._classify = pipeline("text-classification", model, None, tokenizer, **how)
 
-    def __call__(self, texts: Sequence[str], questions: Sequence[str] | None = None) -> np.ndarray:
-        return self.actions(texts) != FOLLOWS
-
-    def actions(self, texts: Sequence[str], questions: Sequence[str] | None = None) -> np.ndarray:
+    def actions(self, texts: Sequence[str], questions: Sequence[str] = ()) -> np.ndarray:
         labels = np.zeros(len(texts), dtype=int)
         # By length: a batch is padded to its longest text. Empty ones
         # are not asked about: they decline.
@@ -120,7 +117,7 @@ class ClassifierJudge:
         return known | {"harmful": f"LABEL_{FOLLOWS}", "tokens": self._length}
 
 
-class ModelJudge:
+class ModelJudge(ByAction):
     """A language model with a rubric: the likeliest of the labels
     0–5 as its next word; harmless = any but 5.
 
@@ -132,10 +129,7 @@ class ModelJudge:
         self.name = spec
         self._model = models.load_model(spec.removeprefix("llm:"))
 
-    def __call__(self, texts: Sequence[str], questions: Sequence[str]) -> np.ndarray:
-        return self.actions(texts, questions) != FOLLOWS
-
-    def actions(self, texts: Sequence[str], questions: Sequence[str]) -> np.ndarray:
+    def actions(self, texts: Sequence[str], questions: Sequence[str] = ()) -> np.ndarray:
         # An empty answer declines, without a request that is paid for.
         given = [row for row, text in enumerate(texts) if text.strip()]
         rubric = prompts.template("judge_harm")
