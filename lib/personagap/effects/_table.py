@@ -162,10 +162,13 @@ def by_task(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
 
 def cells(rows: pd.DataFrame, task: str, cluster: str | None = None) -> Cells:
     """Cell means of one task. Counting by integer codes keeps a million rows under a second."""
-    codes, shape, levels = np.zeros(len(rows), dtype=np.int64), [], []
+    codes, shape = np.zeros(len(rows), dtype=np.int64), []
+    levels: list[pd.Index] = []
     for name in ("persona", "template", "item", "run"):
         code, level = pd.factorize(rows[name])
-        codes, shape, levels = codes * len(level) + code, [*shape, len(level)], [*levels, level]
+        codes = codes * len(level) + code
+        shape.append(len(level))
+        levels.append(level)
     # Dense over all cells, also those not asked: designs are crossed, so hardly any is empty.
     answers = np.bincount(codes, minlength=np.prod(shape)).reshape(shape)
     if answers.max(initial=0) > 1:

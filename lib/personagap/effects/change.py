@@ -186,7 +186,7 @@ def _change(table: Cells, n_draws: int, seed: list[int]) -> tuple[np.ndarray, np
 
 
 def _pb_rows(changes: list[tuple[np.ndarray, np.ndarray]], level: float) -> list[dict]:
-    (before, after), truths = (sum(each) for each in zip(*changes, strict=True))
+    (before, after), truths = (np.sum(each, axis=0) for each in zip(*changes, strict=True))
     above = np.count_nonzero(truths[1] >= truths[0]), np.count_nonzero(truths[1] <= truths[0])
     p_value = min(1.0, 2 * (1 + min(above)) / (1 + truths.shape[1]))
     root, root_after = max(before, 0) ** 0.5, max(after, 0) ** 0.5

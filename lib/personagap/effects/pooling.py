@@ -3,7 +3,7 @@ category and the mean, by partial pooling.
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -40,7 +40,7 @@ class Pooled(NamedTuple):
 
 def partial_pooling(
     scores: pd.DataFrame,
-    by: Mapping[str, str] | None = None,
+    by: Mapping[Any, str] | None = None,
     *,
     cluster: str | None = None,
     level: float = 0.95,
@@ -104,7 +104,7 @@ def partial_pooling(
     )
 
 
-def _groups(table: Cells, by: Mapping[str, str] | None, task: str) -> pd.Series:
+def _groups(table: Cells, by: Mapping[Any, str] | None, task: str) -> pd.Series:
     """Category of each identity; all are one where there are none."""
     if len(table.personas) < 3:
         raise UserError(

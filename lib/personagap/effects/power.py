@@ -64,7 +64,8 @@ def power(
     1     1000         0.73               2.96         0.66
     """
     variance = NO_PILOT if components is None else components
-    items, runs, templates = (np.atleast_1d(n).tolist() for n in (n_items, n_runs, n_templates))
+    each = map(np.asarray, (n_items, n_runs, n_templates))
+    items, runs, templates = (np.atleast_1d(n).tolist() for n in each)
     at_least(2, n_identities=n_identities)
     at_least(2, each=True, n_items=items)
     at_least(1, each=True, n_runs=runs, n_templates=templates)

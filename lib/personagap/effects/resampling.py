@@ -112,7 +112,7 @@ def null_of(moments: list[Moments], drawn: list[np.ndarray]) -> dict[str, float]
     """PB, its mean under random signs, and the p-value of Σ over the
     tasks given of PB² in units of its own noise.
     """
-    floor, observed, scaled = 0.0, 0.0, 0.0
+    observed, floor, scaled = 0.0, np.zeros(1), np.zeros(1)
     for m, (draws, spread) in zip(moments, drawn, strict=True):
         # With phrasings each is taken in units of its own noise: drawn worlds have no identity ×
         # phrasing beside it.

@@ -157,7 +157,7 @@ def relevance_metrics(
     binary(wide, raters)
     drawn = resample(wide.index, **how)
     y, kind = wide[gold].to_numpy(), kinds(judgments)
-    rows = []
+    rows: list[tuple] = []
     for rater in raters:
         n = wide[rater].notna().sum()
         if n == 0:

@@ -27,6 +27,7 @@ from typing import TypedDict
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 from scipy import special
 
 from personagap.errors import UserError, at_least
@@ -125,9 +126,9 @@ class Resampling:
     def interval(
         self,
         values: np.ndarray,
-        low: float = -np.inf,
-        high: float = np.inf,
-        clusters: float | np.ndarray = np.nan,
+        low: ArrayLike = -np.inf,
+        high: ArrayLike = np.inf,
+        clusters: ArrayLike = np.nan,
     ) -> np.ndarray:
         """Confidence limits (2, …) of a statistic that cannot leave [``low``, ``high``].
 
@@ -154,9 +155,15 @@ class Resampling:
         centre, least = with_pseudo_clusters(values[0], 0.0, self.df + 1, np.abs(values[0]))
         return np.where(constant, centre, values[0]), np.where(constant, least, error)
 
-    def row(self, values: np.ndarray, *bounds: float | np.ndarray) -> dict[str, np.ndarray]:
-        """``estimate ci_low ci_high`` of a statistic; ``bounds`` as of `interval`."""
-        ends = self.interval(values, *bounds)
+    def row(
+        self,
+        values: np.ndarray,
+        low: ArrayLike = -np.inf,
+        high: ArrayLike = np.inf,
+        clusters: ArrayLike = np.nan,
+    ) -> dict[str, np.ndarray]:
+        """``estimate ci_low ci_high`` of a statistic, as of `interval`."""
+        ends = self.interval(values, low, high, clusters)
         return {"estimate": values[0], "ci_low": ends[0], "ci_high": ends[1]}
 
     def tested(
@@ -166,12 +173,13 @@ class Resampling:
 
         With ``by_rater`` raters are random too, see `over_raters`.
         """
-        (centre, error), df = self._centred(values), self.df
+        df: float = self.df
+        centre, error = self._centred(values)
         if by_rater is not None:
             spread, df = self.over_raters(values, by_rater)
             # Pseudo-clusters are for what does not vary at all, over clusters or over raters.
             if not spread < TINY:
-                centre, error = values[0], spread
+                centre, error = values[0], np.asarray(spread)
         low, high = student(centre, error, df, self.level)
         t = np.divide(centre, error, out=np.zeros_like(centre), where=error > 0)
         # Where nothing varies about 0, t is 0 and p is 1; unknown stays unknown.
@@ -249,10 +257,10 @@ def resample(
                 f"only one {factor} in the judgments, so no interval over {factor}s: change "
                 "cluster="
             )
-    sizes = [code.max() + 1 for code in codes]
+    shape = [code.max() + 1 for code in codes]
     # Only the cells that occur: with four users to each prompt they are a tenth of the product.
-    numbers, cell = np.unique(np.ravel_multi_index(codes, sizes), return_inverse=True)
-    cells = np.unravel_index(numbers, sizes)
+    numbers, cell = np.unique(np.ravel_multi_index(codes, shape), return_inverse=True)
+    cells = np.unravel_index(numbers, shape)
     blocks = [*cells, np.arange(len(numbers))] if len(factors) == 2 else [cells[0]]
     sizes = np.array([code.max() + 1 for code in blocks])
     drawn = _multiplicities(tuple(sizes.tolist()), n_bootstrap, seed)

@@ -128,8 +128,10 @@ def scored_difference(
     """
     wide = shared_units(judgments, a, b, gold)
     drawn, y = resample(wide.index, **how), wide[gold].to_numpy()
-    values = [_resampled_precision(y, wide[rater].to_numpy(), drawn)[:, None] for rater in (a, b)]
-    return difference_table(f"{a} − {b}", ["auprc"], *values, drawn, len(wide))
+    of_a, of_b = (
+        _resampled_precision(y, wide[rater].to_numpy(), drawn)[:, None] for rater in (a, b)
+    )
+    return difference_table(f"{a} − {b}", ["auprc"], of_a, of_b, drawn, len(wide))
 
 
 def reliability_curve(

@@ -1,7 +1,7 @@
 """Real against synthetic users: shares and means by source, and whether they differ."""
 
 from collections.abc import Callable
-from typing import Unpack
+from typing import Any, Unpack
 
 import numpy as np
 import pandas as pd
@@ -73,7 +73,7 @@ def means(
     for group, part in table.groupby(by, sort=False):
         x, drawn = part[value].to_numpy(dtype=float), resample(part, **how)
         mean, clusters, level = drawn.ratio(x), drawn.clusters(), drawn.level
-        error, df = drawn.standard_error(mean), drawn.df
+        error, df = float(drawn.standard_error(mean)), float(drawn.df)
         who = part[raters].unique() if raters else []
         if len(who) > 1:
             by_rater = [drawn.ratio(x, where=(part[raters] == name).to_numpy()) for name in who]
@@ -138,7 +138,7 @@ def adjusted_difference(
     side = design["real"].groupby(users).first().to_numpy()
     df = _welch(np.bincount(users, weights=fit.resid), np.bincount(users), side)
     low, high = student(estimate, error, df, level)
-    row = {"contrast": f"real − synthetic, at equal {' and '.join(covariates)}"}
+    row: dict[str, Any] = {"contrast": f"real − synthetic, at equal {' and '.join(covariates)}"}
     row |= {"estimate": 100 * estimate, "ci_low": 100 * low, "ci_high": 100 * high}
     row |= {"n": len(judgments), "statistic": statistic}
     row["p_value"] = _score_p(hit, design.drop(columns="real"), users, side)

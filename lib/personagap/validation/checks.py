@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import wraps
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -54,7 +54,7 @@ def once(analysis: Callable) -> Callable:
     @wraps(analysis)
     def analysed(rng: np.random.Generator, *how: object) -> object:
         # By where the generator was spawned, for its state moves on; its data are the same.
-        source = rng.bit_generator.seed_seq
+        source: Any = rng.bit_generator.seed_seq
         key = (source.entropy, source.spawn_key, *how)
         if key not in kept:
             kept[key] = analysis(rng, *how)

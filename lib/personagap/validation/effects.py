@@ -1,6 +1,7 @@
 """How the statistics of persona effects are validated."""
 
 from functools import cache, partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ def _wide(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.pivot_table(index="item", columns="persona", values="score", observed=True)
 
 
-def _four(**design: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _four(**design: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Scores of four identities and the controls; item × identity means of the four."""
     scores = simulate_scores([-6, 0, 4, 6], seed=1, **design)
     return scores, _wide(scores)[["p00", "p01", "p02", "p03"]]
@@ -171,8 +172,10 @@ def _bias_trial(rng: np.random.Generator, planted: bool, phrasing_sd: float = 0.
     phrasing = _spread(rng, phrasing_sd, (31, 3 if phrasing_sd else 1))
     scores = simulate_scores(effect[:, None] + phrasing, n_items=150, n_runs=2, seed=rng)
     # The truth is the variance of these 31: they are all that PB is of, not a sample.
-    fewer = {"n_permutations": 199, "n_bootstrap": 400, "seed": int(rng.integers(2**31))}
-    return effects.personalization_bias(scores, **fewer).iloc[0], effect.var()
+    bias = effects.personalization_bias(
+        scores, n_permutations=199, n_bootstrap=400, seed=int(rng.integers(2**31))
+    )
+    return bias.iloc[0], effect.var()
 
 
 def _contrast_trial(

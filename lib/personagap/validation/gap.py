@@ -26,7 +26,8 @@ def population() -> dict[str, float]:
     gold = yes(rng, rng.normal(-1.5, 0.8, 3_000_000))
     judge = yes(rng, 2.1 * gold + rng.normal(-0.5, 0.8, len(gold)))
     table = np.bincount(2 * judge + gold).reshape(2, 2)
-    return gap.confusion_metrics(table[1, 1], table[1, 0], table[0, 1], table[0, 0])
+    metrics = gap.confusion_metrics(table[1, 1], table[1, 0], table[0, 1], table[0, 0])
+    return {name: float(value) for name, value in metrics.items()}
 
 
 def _histories(difference: float, seed: int | np.random.Generator) -> pd.DataFrame:

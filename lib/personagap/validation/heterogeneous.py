@@ -8,6 +8,7 @@ were tried.
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +16,7 @@ import pandas as pd
 from personagap import effects
 from personagap.validation.cases import Case, binary, covers, scores_of
 
-QUICK = {"n_permutations": 199, "n_bootstrap": 200}
+QUICK: dict[str, Any] = {"n_permutations": 199, "n_bootstrap": 200}
 
 # --- personalization bias -------------------------------------------------------------------------
 

@@ -1,5 +1,7 @@
 """How statistics of judges in place of people, beside people and above them are validated."""
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -9,7 +11,7 @@ from personagap.validation.cases import Case, covers
 from personagap.validation.checks import Check
 
 EPSILON = 0.1
-QUICK = {"n_bootstrap": 200}
+QUICK: dict[str, Any] = {"n_bootstrap": 200}
 
 
 def _long(labels: dict[str, np.ndarray], n_prompts: int = 21) -> pd.DataFrame:
