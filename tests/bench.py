@@ -6,14 +6,17 @@ batch are of one run each.
 """
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import nbformat
 import pandas as pd
 import yaml
 from notebooks_for_tests import COMMAND, write_notebook
@@ -136,8 +139,25 @@ def batch(folder: Path) -> Iterator[Row]:
     """The default batch: nothing stored, all answers stored, nothing to do."""
     command = ["batch", "notebooks/batch.yaml", "--figures", str(folder / "figures")]
     yield Row("default batch, cold", personagap(folder, *command), "s", 180)
+    slowest(folder / "figures")
     yield Row("default batch, all answers stored", personagap(folder, *command, "--force"), "s", 90)
+    slowest(folder / "figures")
     yield Row("default batch, nothing to do", personagap(folder, *command), "s", 3)
+
+
+def slowest(figures: Path, n: int = 10) -> None:
+    """Print where a batch's seconds go: the sections of its notebooks that took most."""
+    seconds: Counter[tuple[str, str]] = Counter()
+    for path in figures.rglob("notebook.ipynb"):
+        section = "start"
+        for cell in nbformat.read(path, as_version=4).cells:
+            if cell.cell_type == "markdown":
+                section = [section, *re.findall("^#+ (.+)", cell.source, re.MULTILINE)][-1]
+            else:
+                seconds[path.parent.parent.name, section] += cell.metadata["papermill"]["duration"]
+    print(f"{seconds.total():9.2f} s     in the cells of all runs, of which")
+    for (notebook, section), value in seconds.most_common(n):
+        print(f"{value:9.2f} s       {notebook}: {section}")
 
 
 PARTS = {"servers": servers, "dask": dask, "batch": batch, "engine": engine}
