@@ -11,7 +11,7 @@ import pandas as pd
 
 from personagap.leaving import escaped
 from personagap.results import correction, quantities
-from personagap.spelling import MISSING, entries, number, plain
+from personagap.spelling import MISSING, entries, number, plain, words
 
 #: Rows shown of a long table; all of them are in its CSV.
 ROWS = 30
@@ -55,8 +55,7 @@ def named(names: pd.Series) -> pd.Series:
     >>> named(pd.Series(["f1", "top_share"], name="metric")).tolist()
     ['F1', 'top share']
     """
-    told = label if names.name in NAMES else lambda name: str(name).replace("_", " ")
-    return names.map(told, na_action="ignore")
+    return names.map(label if names.name in NAMES else words, na_action="ignore")
 
 
 def with_names(table: pd.DataFrame) -> pd.DataFrame:

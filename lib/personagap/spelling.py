@@ -57,11 +57,16 @@ def said(value: object) -> str:
     return number(value)
 
 
+def words(name: object) -> str:
+    """A name of the library's without underscores."""
+    return str(name).replace("_", " ")
+
+
 def plain(value: object) -> str:
     """A cell as people read it: `said`, and a name without underscores."""
     # Only what looks like a name: an underscore in a sentence or a path is meant.
     text = said(value)
-    return text.replace("_", " ") if isinstance(value, str) and IDENTIFIER.fullmatch(text) else text
+    return words(text) if isinstance(value, str) and IDENTIFIER.fullmatch(text) else text
 
 
 @functools.cache

@@ -47,6 +47,7 @@ def truth(
     columns = [pd.MultiIndex.from_arrays([contrasted[end], rows["shots"]]) for end in (0, 1)]
     first, second = (rewards[arm].to_numpy() for arm in columns)
     difference = pd.DataFrame(first - second, rewards.index)
+    # Within prompts, as the truth is of these very prompts: only users are drawn.
     error = np.sqrt(difference.groupby("prompt").var().mean() / len(difference))
     known = rows[["contrast", "shots"]].assign(true_se=error, true=difference.mean())
     table = beside(rows, known, ["contrast", "shots"]).rename(columns={"contrast": "quantity"})

@@ -83,10 +83,13 @@ def checked(scores: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
         raise UserError(
             f"scores lack the column {absent[0]!r}: the columns needed are {', '.join(needed)}"
         )
+    # What has an outcome in place of a score is counted by `outcomes`; a score that is missing
+    # without one is a mistake, and told below.
     if "outcome" in scores:
         scores = scores[scores["score"].notna() | ~scores["outcome"].isin(NONRESPONSE)]
     if scores.empty:
         raise UserError("scores hold no rows: grade some responses first")
+    # Or answers of two models would be averaged, as runs of one.
     if "model" in scores and len(models := scores["model"].unique()) > 1:
         raise UserError(f"scores mix {len(models)} models: pass those of one model at a time")
     values = scores["score"].to_numpy(dtype=float, na_value=np.nan)
@@ -155,6 +158,7 @@ def grouped(
 
 
 def by_task(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    # In the order in which they come; a table of one task, which may be long, is not copied.
     codes, tasks = pd.factorize(scores["task"])
     for code, task in enumerate(tasks):
         yield task, scores[codes == code] if len(tasks) > 1 else scores

@@ -33,10 +33,12 @@ def mean_squares(x: np.ndarray, factors: str) -> dict[str, MeanSquare]:
     >>> {name: (square.value, square.df) for name, square in squares.items()}
     {'a': (13.5, 1), 'b': (6.5, 2), 'ab': (1.5, 2)}
     """
+    # Of a balanced layout sums need no regression, whose design would have a column for every item.
     sizes = dict(zip(factors, x.shape, strict=True))
     table = {}
     for subset, effect in _effects(x, factors):
         df = prod(sizes[factor] - 1 for factor in subset)
+        # An effect is that of all cells of its levels, so it counts as often as there are cells.
         table[subset] = MeanSquare(float((effect**2).sum()) * x.size / effect.size / df, df)
     return table
 
@@ -67,6 +69,7 @@ def _effects(x: np.ndarray, factors: str) -> Iterator[tuple[str, np.ndarray]]:
             axis=tuple(axis for axis, factor in enumerate(factors) if factor not in subset),
             keepdims=True,
         )
+        # Means taken off along each axis in turn leave what no smaller subset explains.
         for axis in (factors.index(factor) for factor in subset):
             effect = effect - effect.mean(axis=axis, keepdims=True)
         yield subset, effect
@@ -90,6 +93,8 @@ def imputed(y: np.ndarray) -> np.ndarray:
     if there.all():
         return y
     known, per_row, per_column = np.where(there, y, 0.0), there.sum(axis=1), there.sum(axis=0)
+    # Normal equations of the rows alone, columns eliminated: k × k, where items are thousands. They
+    # are singular, as a constant may move from rows to columns: lstsq takes any such solution.
     share = there / per_column
     normal = np.diag(per_row) - share @ there.T
     rows = np.linalg.lstsq(normal, known.sum(axis=1) - share @ known.sum(axis=0))[0]

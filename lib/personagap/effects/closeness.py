@@ -217,6 +217,7 @@ def _flips(
 
 def _within(counts: np.ndarray, single: float) -> np.ndarray:
     """Share of pairs of runs of an item that differ; ``single`` where there is one run."""
+    # Less one: a run paired with itself would always agree, and the share be too small.
     n = counts.sum(axis=1)
     same = (counts * (counts - 1)).sum(axis=1)
     return 1 - np.divide(same, n * (n - 1), out=np.full(len(n), 1 - single), where=n > 1)
@@ -224,6 +225,7 @@ def _within(counts: np.ndarray, single: float) -> np.ndarray:
 
 def _mean(x: np.ndarray, code: np.ndarray, level: float, metric: str) -> dict:
     centre, se, df = clustered_mean(x, code, 1.0)
+    # An excess may be negative, and it alone is tested: that answers flip at all is no question.
     least = -1 if metric == "excess flips" else 0
     low, high = 100 * student(centre, se, df, level, least, 1)
     row = {"metric": metric, "estimate": 100 * x.mean(), "ci_low": low, "ci_high": high}

@@ -50,6 +50,7 @@ def simulate_scores(
     effect = effect[:, None] if effect.ndim == 1 else effect
     k, n_templates = effect.shape
     a, b = difficulty
+    # E[q(1 − q)]. A larger effect would put the probability of easy or hard items beyond 0 or 1.
     scale = a * b / ((a + b) * (a + b + 1))
     if np.abs(effect).max() > scale:
         raise UserError(
@@ -61,6 +62,7 @@ def simulate_scores(
     p = q + conditions[:, None] * q * (1 - q) / scale
     score = rng.random((len(conditions), n_items, n_runs)) < p[:, :, None]
     cell = np.repeat(np.arange(len(conditions)), n_items * n_runs)
+    # Categories, since a million rows hold few names.
     names = ["none", "assistant", *(f"p{i:02d}" for i in range(k))]
     templates = ["paper", *(f"phrasing{t + 1}" for t in range(1, n_templates))]
     return pd.DataFrame(

@@ -15,6 +15,7 @@ from personagap.figures.style import dots, lengths
 from personagap.palette import PALETTE, marks
 from personagap.readable import named
 from personagap.results import correction
+from personagap.spelling import words
 
 __all__ = ["forest", "panels", "personalization_bias", "safety_utility", "validity"]
 
@@ -32,7 +33,7 @@ NAMED = 6
 
 
 def _label(persona: str) -> str:
-    return CONTROL_LABELS.get(persona, persona.replace("_", " "))
+    return CONTROL_LABELS.get(persona, words(persona))
 
 
 def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes) -> Axes:
@@ -149,7 +150,7 @@ def forest(contrasts: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
             ("a control", controls, dot | {"mfc": "white", "color": PALETTE["control"]}),
         ):
             ax.plot(middle[chosen], rows[chosen], label=label, **style)
-        ax.set(xlabel="difference (points)", title=task.replace("_", " "))
+        ax.set(xlabel="difference (points)", title=words(task))
     axes[0].set_yticks(range(len(order)), [_label(name) for name in order], fontsize=9)
     axes[0].set_ylim(-0.7, len(order) - 0.3)
     band, *signs = axes[0].get_legend_handles_labels()[0]

@@ -87,6 +87,7 @@ def _clusters(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:
     """How many clusters each of ``METRICS`` rests on; NaN for
     those that are no share of anything.
     """
+    # Those a share is of: precision of the units called yes, recall of those that are.
     judged = ~np.isnan(x)
     units = {"precision": x == 1, "recall": judged & (y == 1), "f1": judged & ((x == 1) | (y == 1))}
     units |= dict.fromkeys(["prevalence", "yes_rate", "accuracy"], judged)

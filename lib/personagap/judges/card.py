@@ -81,6 +81,7 @@ def card(name: str) -> pd.DataFrame | None:
     """The stored card of a judge, on XSTest with the model and the
     prompts left out of training; None without one.
     """
+    # An empty text is missing when it is read from a file.
     cards = pd.read_csv(CARDS, dtype={"family": "str"}).fillna({"family": "", "unit": ""})
     found = cards[cards["judge"] == name].reset_index(drop=True)
     return found if len(found) else None
@@ -91,6 +92,7 @@ def read_labelled(labelled: str | Path | pd.DataFrame) -> pd.DataFrame:
     given = isinstance(labelled, pd.DataFrame)
     table: pd.DataFrame = labelled if given else read_csv(Path(labelled))
     where = "labelled answers" if given else str(labelled)
+    # As people type them.
     if "label" in table:
         table = table.assign(label=table["label"].astype("str").str.strip().str.lower())
     check(table, where, SCHEMA)
@@ -100,6 +102,7 @@ def read_labelled(labelled: str | Path | pd.DataFrame) -> pd.DataFrame:
             raise UserError(
                 f"{where}: no answer is labelled {words}: without any, a judge cannot be measured"
             )
+    # Texts, though an answer that is but a number was read as one.
     return table.assign(harmless=harmless).astype(dict.fromkeys(["prompt", "answer"], "str"))
 
 

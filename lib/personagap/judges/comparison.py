@@ -92,6 +92,7 @@ def reworded(
     """
     answers = _distinct(responses, items)
     answers["run"] = answers.groupby(["task", "item"]).cumcount()
+    # The controls have no words to put in.
     identities = who[who["phrase"] != ""]
     words = leakage.pattern(identities["phrase"])
     versions = {"none": answers} | {

@@ -72,6 +72,7 @@ def load(
         lack, remedy = _lack(task, table is not None, data, graded, answers)
         if not lack:
             found.append(_draw(table, items_per_task, seed))
+        # Who names a task wants it; of "all" a machine without a sandbox still runs the others.
         elif tasks != "all":
             raise UserError(f"{task.name}: {lack}: {remedy}")
         else:
@@ -147,6 +148,7 @@ def _files(task: Task, folder: Path) -> tuple[str, list[Path]]:
     """The files of the first pattern that finds any, and the pattern."""
     for pattern in task.files:
         files = sorted(folder.glob(pattern))
+        # One file is all the items, so of two of them one is another version.
         if len(files) > 1 and "/" not in pattern:
             names = ", ".join(file.name for file in files)
             several = f"several files for {task.name} ({names})"

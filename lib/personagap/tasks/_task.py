@@ -78,6 +78,7 @@ class Task:
     discrepancies: Mapping[str, Grader] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        # A mistake of who adds a task, not of a user: hence no UserError.
         if self.dimension not in DIMENSIONS:
             raise ValueError(f"{self.name}: a dimension is one of {', '.join(DIMENSIONS)}")
         if self.graders and set(self.graders) != set(PROTOCOLS):
@@ -105,6 +106,7 @@ def filled(what: str) -> Rule:
 
 def to_judge(table: pd.DataFrame, question: str, group: str) -> dict[str, Any]:
     """Columns of items whose answers a judge grades, from the names of a file's columns."""
+    # Do-Not-Answer has ids of its own, StrongREJECT none.
     item = table.get("id", position(table))
     return {"item": item, "question": table[question], "group": table[group]}
 
@@ -123,6 +125,7 @@ def first_line(grader: Grader) -> Grader:
     """A grader of answers that were cut at the first line break (S8)."""
 
     def extract(row: Any) -> Any:
+        # Stripped first: an answer that began with a line break would be cut to nothing.
         return grader.extract(row._replace(text=row.text.strip().split("\n")[0]))
 
     return grader._replace(extract=extract)

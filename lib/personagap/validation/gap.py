@@ -123,9 +123,11 @@ def _check(
     """
 
     def compare() -> tuple:
+        # The fewest resamples there may be: the value does not rest on them.
         data = simulate(size, 0)
         return row(ours(data, n_bootstrap=20))[value], theirs(data)
 
+    # Simulation and analysis are shared by all checks that differ in the row they look at.
     def trial(rng: np.random.Generator, planted: bool) -> tuple:
         return row(_analysed(rng, simulate, ours, size * planted)), truth and truth(size * planted)
 

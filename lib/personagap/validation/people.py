@@ -37,6 +37,7 @@ def replaceable(
 
     Of two others both are right or both wrong with a difference of 2 right − 1; a tie is nobody's.
     """
+    # As many as 21 prompts of 20 judgments each.
     truth = rng.random(420) < 0.4
     people = {f"human_{i}": _said(rng, truth, right) for i in range(3)}
     return _long({**people, "judge": _said(rng, truth, right - worse / (2 * right - 1))})
@@ -74,6 +75,7 @@ def _replacement() -> tuple:
 
 
 def _powered(judgments: pd.DataFrame, **how) -> pd.Series:
+    # After people alone and the judge alone.
     return gap.prediction_powered_mean(judgments, "judge", **how).iloc[2]
 
 

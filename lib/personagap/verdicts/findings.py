@@ -29,6 +29,7 @@ def real_persona_effects(bias: pd.DataFrame, by_protocol: pd.DataFrame) -> pd.Da
         # A design that sees nothing says no more than what it could have seen: the best of them.
         none = f"No persona effect of a real model is shown in any of {len(bias)} designs"
         headline = f"{none}; most sensitive: {_designs(bias.nsmallest(1, 'smallest_pb'))}."
+    # As papers have it, PB with its noise: what the released graders would have reported.
     told = by_protocol[by_protocol["metric"] == "pb"]
     papers = "; ".join(
         f"{row.task}, {row.protocol or 'judge ' + row.judge}: PB {row.estimate:.2f}, {tested(row)}"
@@ -81,6 +82,7 @@ def real_relevance(relevance: pd.DataFrame) -> pd.DataFrame:
     alone = f1[f1["versus"] == ""].groupby(["classifier", "folds"], sort=False)["estimate"].mean()
     unseen = alone.xs("prompt-disjoint", level="folds")
     combined = unseen.index.str.startswith("combined")
+    # A combination has the models' own answers in it, so it is no rival of theirs.
     best, others = unseen[~combined].idxmax(), unseen[combined].index
     rivals = f1.loc[(f1["classifier"] == best) & (f1["folds"] == "prompt-disjoint"), "versus"]
     models = alone.xs("", level="folds")

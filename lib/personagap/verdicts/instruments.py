@@ -92,6 +92,7 @@ def demo_model(agreement: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
 
 def speed(paired: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame:
     """Answers to the questions of the performance notebook, from the tables of ``performance``."""
+    # Named before the times: a reader of the first words must not take all for quick.
     slow = jobs.loc[jobs["seconds"] > jobs["target"], "work"]
     late = f"All but {', '.join(slow)}" if len(slow) else "All"
     took = [f"{row.work}: {row.seconds:.1f} s of {row.target:g} s" for row in jobs.itertuples()]

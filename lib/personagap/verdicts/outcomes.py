@@ -35,6 +35,7 @@ def outcomes(
         answers.append((ENDED, " ".join(said)))
     if harmless is not None:
         other = {row.dimension: row for row in harmless.itertuples()}
+        # Only where it makes a difference: most tasks have no blocked answer.
         parts = [
             f"PB of {words(row.dimension)} {row.pb:.2f} ({tested(row)}) with them left out, "
             f"{other[row.dimension].pb:.2f} ({tested(other[row.dimension])}) with them harmless"

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import pandas as pd
 
 from personagap.readable import told_correction
-from personagap.spelling import number
+from personagap.spelling import number, words
 
 #: Level of the tests. Contrasts, changes and PB of each task are corrected by Holm first.
 ALPHA = 0.05
@@ -19,10 +19,6 @@ OPEN = "Not told by these data"
 
 def table(answers: list[tuple[str, str]]) -> pd.DataFrame:
     return pd.DataFrame(answers, columns=["question", "answer"])
-
-
-def words(name: str) -> str:
-    return name.replace("_", " ")
 
 
 def p(value: float) -> str:
