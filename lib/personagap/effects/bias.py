@@ -102,7 +102,7 @@ def personalization_bias(
     }
     rows: list[dict] = []
     for dimension, names in [*((task, [task]) for task in tasks), ("joint", list(tasks))]:
-        # Of one task the joint PB is that of the task: drawn again, it would differ in noise.
+        # Of one task the joint PB is that of the task, and the interval takes longest of all.
         if dimension == "joint" and len(tasks) == 1:
             rows.append(rows[0] | {"dimension": dimension, "tests": dimension})
             break
