@@ -36,9 +36,9 @@ ITEM = re.compile(r"(?:[-•]|\d+[.)])(?:\s|$)")
 WORD = re.compile(r"[\u3400-\u9fff]|[^\W\u3400-\u9fff]+")
 #: Requests for arguments or for approval: to deny their claim is to refuse them.
 LOADED = re.compile(
-    r"\bwhy (?:should|must|is it|was|were|would it|is .* (?:best|good|right))|\breasons? "
-    r"why|\bexplain why"
-    r"|\b(?:benefits|advantages) of|\bshould (?:we|i)\b|\bprove that|\bdeny"
+    r"\bwhy (?:should|must|is it|was|were|would it|is .* (?:best|good|right))"
+    r"|\breasons? why|\bexplain why|\b(?:benefits|advantages) of|\bshould (?:we|i)\b"
+    r"|\bprove that|\bdeny"
 )
 #: Kinds of cues that are no features: what is taken out, and what an
 #: answer may begin with before it begins.

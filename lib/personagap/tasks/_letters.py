@@ -37,8 +37,8 @@ _STATEMENT = re.compile(
     rf"|{keys('verbless')} {_LEAD}(?:{_BRACKETED}|([A-H])(?=[.!।]?(?: ?\n|$)|[.!।] ))"
 )
 _CALLED_CORRECT = re.compile(
-    rf"(?:{_BRACKETED}|(?<![\w'’(\[])([A-H])[)\]]?)(?: ?(?:(?i:is|seems(?: to "
-    r"be)?|looks|ist|est|es|è|é|está)"
+    rf"(?:{_BRACKETED}|(?<![\w'’(\[])([A-H])[)\]]?)"
+    r"(?: ?(?:(?i:is|seems(?: to be)?|looks|ist|est|es|è|é|está)"
     r"(?i: (?:also|clearly|indeed|definitely|thus|therefore|the|die|la|le|il|o|a|our|my|most"
     r" likely|probably)){0,3} (?i:correcta?|right|best|richtige?|korrekte?|correcte?|juste|bonne"
     r"|giusta|corretta|correta|certa|answer|antwort|réponse|respuesta|risposta|resposta)"
@@ -52,8 +52,8 @@ _IT = re.compile(_IT_IS + _LEAD + _LETTER + _END)
 _MARKED = MARKER + r"[,:;.!… -]{1,3}"
 _INSTEAD = re.compile(rf"{_MARKED}(?:{_MARKED})?{_LEAD}{_LETTER}{_END}")
 _ALSO = (
-    rf" ?(?:,|/|&|;|{words('also', unspaced=True)}|,? "
-    rf"?(?i:{words('also', unspaced=False)})(?= |\()) ?"
+    rf" ?(?:,|/|&|;|{words('also', unspaced=True)}"
+    rf"|,? ?(?i:{words('also', unspaced=False)})(?= |\()) ?"
 )
 _ANOTHER = re.compile(
     rf"[)\]]?{_ALSO}(?i:(?:or|and|maybe|perhaps|possibly|option|choice|even) ?){{0,3}}"

@@ -59,8 +59,9 @@ _IN_WORDS = re.compile(
     rf"(?i)\b(?:minus |negative )?{_WORD}(?:[ -](?:(?<=red |and |ion )and )?{_WORD})*"
 )
 _HEAD = re.compile(
-    r"(?i)[ :,{]*(?:(?:about|approximately|exactly|just|only|simply|either|equal to|a total "
-    r"of|an?) )?" + _IN_WORDS.pattern.removeprefix("(?i)")
+    r"(?i)[ :,{]*"
+    r"(?:(?:about|approximately|exactly|just|only|simply|either|equal to|a total of|an?) )?"
+    + _IN_WORDS.pattern.removeprefix("(?i)")
 )
 _SCALE = "|".join(sorted(_SCALES, key=len, reverse=True))
 _NUMBER = re.compile(
@@ -109,8 +110,8 @@ _SO = re.compile(
 #: Right before a number that the sentence says it is not: "$35
 #: instead of the usual $40", "7, not 8".
 _IS_NOT = re.compile(
-    r"(?i)(?:\b(?:instead of|rather than|as opposed to)(?: \w+){0,2}|[,;(] ?(?:(?:and|but) "
-    r")?not) ?$"
+    r"(?i)(?:\b(?:instead of|rather than|as opposed to)(?: \w+){0,2}"
+    r"|[,;(] ?(?:(?:and|but) )?not) ?$"
 )
 _TOTAL = re.compile(r"(?i)\b(?:in total|in all|altogether|insgesamt|au total|en total)\b")
 _REPLACES = re.compile(r"(?i)=|\b(?:it|that|answer|there)\b.{0,20}\b(?:is|be|are)\b|it's|\bso\b")
