@@ -87,10 +87,9 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     """
     require(judgments, "mention")
     wide, humans, models = people_and_models(judgments, "mention bias")
-    flags = judgments.drop_duplicates([column for column in UNIT if column in judgments])
-    mention = (
-        flags.set_index(list(wide.index.names))["mention"].reindex(wide.index).to_numpy(dtype=bool)
-    )
+    key = list(wide.index.names)
+    flags = judgments.drop_duplicates(key).set_index(key)["mention"]
+    mention = flags.reindex(wide.index).to_numpy(dtype=bool)
     drawn, rows = resample(wide.index, **how), []
     by_rater = np.stack([_mention(drawn, wide[one].to_numpy(), mention) for one in humans], axis=1)
     for rater in ["human", *models]:

@@ -22,8 +22,8 @@ METRICS = (
     "auprc",
     "over_selection",
 )
-LOWEST = [-1 if name == "kappa" else 0 for name in METRICS]
-HIGHEST = [np.inf if name == "over_selection" else 1 for name in METRICS]
+LOWEST = np.array([-1.0 if name == "kappa" else 0.0 for name in METRICS])
+HIGHEST = np.array([np.inf if name == "over_selection" else 1.0 for name in METRICS])
 #: κ, F1 and AUPRC are no shares of anything.
 UNITS = {"over_selection": "ratio", **dict.fromkeys(("f1", "kappa", "auprc"), "")}
 

@@ -262,8 +262,7 @@ def resample(
     numbers, cell = np.unique(np.ravel_multi_index(codes, shape), return_inverse=True)
     cells = np.unravel_index(numbers, shape)
     blocks = [*cells, np.arange(len(numbers))] if len(factors) == 2 else [cells[0]]
-    sizes = np.array([code.max() + 1 for code in blocks])
-    drawn = _multiplicities(tuple(sizes.tolist()), n_bootstrap, seed)
+    drawn = _multiplicities(tuple(int(code.max()) + 1 for code in blocks), n_bootstrap, seed)
     weights = [
         np.ones((1, len(numbers))),
         *(each[:, code] for each, code in zip(drawn, blocks, strict=True)),

@@ -51,8 +51,8 @@ def units(judgments: pd.DataFrame) -> pd.DataFrame:
         raise UserError(f"judgments: row {row} repeats an item of rater {rater!r}: keep one")
     values = np.full((unit.max() + 1, len(raters)), np.nan)
     values[unit, rater] = label
-    first = ~pd.Series(unit).duplicated().to_numpy()
-    return pd.DataFrame(values, pd.MultiIndex.from_frame(judgments.loc[first, key]), raters)
+    index = pd.MultiIndex.from_frame(judgments[key].drop_duplicates())
+    return pd.DataFrame(values, index, raters)
 
 
 def no_code(label: pd.Series) -> None:
@@ -68,8 +68,7 @@ def no_code(label: pd.Series) -> None:
         if max(code - rest[-1], rest[0] - code) > max(2 * np.ptp(rest), 4):
             raise UserError(
                 f"judgments: row {label.index[label == code][0]} has the label {code:g}, where "
-                "all others lie in "
-                f"{rest[0]:g}–{rest[-1]:g}: leave out what was not judged"
+                f"all others lie in {rest[0]:g}–{rest[-1]:g}: leave out what was not judged"
             )
 
 
@@ -96,8 +95,7 @@ def binary(wide: pd.DataFrame, raters: list[str]) -> pd.DataFrame:
 def kinds(judgments: pd.DataFrame) -> dict[str, str]:
     """``rater_kind`` of each rater."""
     require(judgments, "rater", "rater_kind")
-    first = ~judgments["rater"].duplicated()
-    return dict(zip(judgments["rater"][first], judgments["rater_kind"][first], strict=True))
+    return judgments.drop_duplicates("rater").set_index("rater")["rater_kind"].to_dict()
 
 
 def people_and_models(
@@ -108,17 +106,13 @@ def people_and_models(
     `UserError`: fewer people than ``what`` needs, as where only their majority is stored.
     """
     everyone = kinds(judgments)
-    people = individuals(judgments) if MAJORITY in everyone else judgments
     humans, models = (
         [name for name, kind in everyone.items() if kind == side and name != MAJORITY]
         for side in ("human", "model")
     )
     if len(humans) < fewest:
-        stored = (
-            "nothing but their majority"
-            if not humans and MAJORITY in everyone
-            else f"those of {len(humans)}"
-        )
+        only = not humans and MAJORITY in everyone
+        stored = "nothing but their majority" if only else f"those of {len(humans)}"
         needed = f"{what} needs labels of {fewest} or more people (rater_kind 'human')"
         raise UserError(f"{needed}, there are {stored}: load the labels of each")
-    return units(people), humans, models
+    return units(individuals(judgments)), humans, models
