@@ -70,6 +70,7 @@ def read(file: Path, figures: Path) -> list[Request]:
             )
     if not requests:
         raise UserError(f"{file}: no entries under `runs:`")
+    # Two entries may ask for the same run, whose lock the second would find taken.
     return list({request.id: request for request in requests}.values())
 
 
@@ -107,6 +108,7 @@ def plan(requests: list[Request], force: bool) -> pd.DataFrame:
     }
     shared = Counter(pair for each in changed.values() for pair in each.items())
     for request in _ordered(requests):
+        # A run that reads the tables of one to come will find others than it was made from.
         done = not force and not any(map(request.reads_from, to_do)) and execute.finished(request)
         to_do += [] if done else [request]
         notebook = f"{request.folder.parts[-3]}/{request.notebook.stem}"
@@ -129,6 +131,7 @@ def run_here(requests: list[Request], jobs: int, force: bool) -> Iterator[dict[s
     libraries get the cores divided by ``jobs``, or by the number of runs if that is less, unless
     OMP_NUM_THREADS is set. If the caller stops early, so do the runs.
     """
+    # More threads than cores slow all of them down.
     threads = _threads(min(jobs, max(len(requests), 1)))
     waiting = list(requests)
     under_way: list[execute.Job] = []
@@ -142,6 +145,7 @@ def run_here(requests: list[Request], jobs: int, force: bool) -> Iterator[dict[s
                     yield facts
                     continue
                 copied = warm
+                # One run alone would wait for imports all the same.
                 if warm is None and waiting and possible():
                     copied = warm = _warm([request, *waiting], threads)
                     if jobs > 1 and (early := _early(request, waiting, force)):
@@ -223,6 +227,7 @@ def run_on_dask(
             while request := _next(waiting, list(under_way.values())):
                 future = client.submit(execute.run, request, **options, key=request.id, pure=False)
                 under_way[future] = request
+            # A scheduler without workers takes runs and says nothing, for ever.
             if not client.scheduler_info()["workers"]:
                 warnings.warn(
                     f"the Dask scheduler at {address} has no workers: runs wait for one",
@@ -279,6 +284,7 @@ def _result(job: execute.Job) -> dict[str, Any]:
 
 
 def _failure(request: Request, error: Exception) -> dict[str, Any]:
+    # Without the number and quotes that Python puts around what the system says.
     text = first_line(error)
     if isinstance(error, OSError) and error.filename:
         text = f"{error.filename}: {error.strerror}"

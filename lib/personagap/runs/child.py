@@ -55,6 +55,7 @@ class Position:
             self.section = (HEADING.findall(cell.source) or [self.section])[-1]
         elif cell.source.strip():
             self.number += 1
+            # Known while it lives: once it is dead, nobody can be asked which process it was.
             self.kernels = [process.pid for process in psutil.Process().children()]
             with contextlib.suppress(OSError):
                 # A full disk ends a run where it costs a result, not here.
@@ -78,6 +79,7 @@ def die_with_runner(sockets: Path) -> None:
     """End this process and its kernel when the runner's end of the
     pipe closes, however that came about.
     """
+    # Nothing is ever written after the task: this returns when the other end is gone.
     os.read(0, 1)
     for process in psutil.Process().children(recursive=True):
         # It went with one that was killed before it.
@@ -137,6 +139,7 @@ def execute(task: dict[str, Any], sockets: Path) -> dict[str, Any]:
 
 def keep(partial: Path) -> None:
     """Give the notebook its name, unless papermill could not write it whole."""
+    # papermill writes the notebook anew after each cell, and a full disk leaves half of it.
     try:
         json.loads(partial.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):

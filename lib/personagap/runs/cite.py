@@ -50,23 +50,20 @@ def _methods(facts: dict[str, Any], folder: Path) -> str:
     for name, words in (("seed", "Random seed"), ("protocol", "Grading protocol")):
         sentences.append(f"{words}: {asked[name]}" if name in asked else "")
     if any("p_adjusted" in table for table in tables.values()):
-        sentences.append(
-            "P-values are adjusted by Holm's method within the families that the tables name"
-        )
+        holm = "P-values are adjusted by Holm's method within the families that the tables name"
+        sentences.append(holm)
     return " ".join(f"{sentence}." for sentence in sentences if sentence)
 
 
 def _models(described: dict[str, Any]) -> str:
     """One model, as its ``describe()`` tells it, or several by the names of their conditions."""
-    each = (
-        [described]
-        if "model" in described
-        else [one for one in described.values() if isinstance(one, dict)]
-    )
+    several = [one for one in described.values() if isinstance(one, dict)]
+    each = [described] if "model" in described else several
     told = (
         f"{one.get('full_name') or one['model']} (revision {one.get('revision', 'unknown')})"
         for one in each
     )
+    # A model that was asked under several conditions is cited once.
     return ", ".join(dict.fromkeys(told))
 
 
@@ -74,6 +71,7 @@ def _sizes(asked: dict[str, Any], tables: dict[str, Any]) -> str:
     bias = tables.get("personalization_bias")
     if bias is None:
         return f"{asked['runs']} runs" if "runs" in asked else ""
+    # What the results rest on, which is less than was asked for where answers failed.
     joint = bias[bias["dimension"] == "joint"].iloc[0]
     said = f"{joint['n_items']} items, {joint['n_identities']} identities"
     return f"{said}, {joint['n_runs']} independent answer(s) of each to each item"
@@ -93,6 +91,8 @@ def _entries(facts: dict[str, Any], folder: Path) -> list[str]:
     }
     cells = json.loads((folder / "notebook.ipynb").read_text(encoding="utf-8"))["cells"]
     named = re.findall(r"arXiv (\d{4}\.\d{5})", "".join("".join(cell["source"]) for cell in cells))
+    # The papers that the notebook follows are those that it names itself: no list to keep up to
+    # date.
     entries = [_entry("software", "personagap", software)]
     for work in known["references"]:
         if (number := re.search(r"\d{4}\.\d{5}", work["notes"])) and number[0] in named:
@@ -107,6 +107,7 @@ def _entries(facts: dict[str, Any], folder: Path) -> list[str]:
 
 
 def _entry(kind: str, key: str, fields: dict[str, str]) -> str:
+    # What LaTeX would take for commands; braces are kept, since titles are in them on purpose.
     escaped = {name: re.sub(r"([&%#_])", r"\\\1", str(value)) for name, value in fields.items()}
     lines = (f"  {name} = {{{value}}},\n" for name, value in escaped.items())
     return f"@{kind}{{{key},\n{''.join(lines)}}}"

@@ -45,10 +45,11 @@ def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
     ``change``. ``attrs["compared"]`` counts the values; it is 0 where rows cannot be told apart.
     """
     key = [name for name in keys(after) if name in before]
-    values = (
-        list(quantities(after)) or after.select_dtypes("number").columns.difference(key).tolist()
-    )
+    # A table without intervals is compared by all its numbers.
+    numbers = after.select_dtypes("number").columns.difference(key).tolist()
+    values = list(quantities(after)) or numbers
     values = before.select_dtypes("number").columns.intersection(values)
+    # By place rows would be compared with others, as soon as one of them is missing.
     matched = key and not before.duplicated(key).any() and not after.duplicated(key).any()
     long = []
     for table in (before, after):
@@ -59,6 +60,7 @@ def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         ["row", "quantity"]
     )
     both["change"] = (both.pop("y") - both.pop("x")).map(number)
+    # By what is read: digits behind those that are shown differ between machines.
     changed = both[both["before"].ne(both["after"])].fillna("–").reset_index()
     changed.attrs["compared"] = len(both)
     return changed

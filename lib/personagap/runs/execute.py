@@ -104,6 +104,7 @@ class Job:
         self._let_go()
         try:
             facts = read_facts(self.request.folder)
+            # It had no chance to say so itself: killed, or out of memory.
             if facts["status"] == "running":
                 error = f"its process ended with code {code} (a negative code is a signal)"
                 facts = record(self.request.folder, status="failed", error=error, ended=now())
@@ -126,6 +127,7 @@ def finished(request: Request) -> dict[str, Any] | None:
     whose inputs are as they were, else None.
     """
     facts = _done(request)
+    # Inputs are hashed only then: that reads all the data a run names.
     if not facts or _again(facts, request, inputs.hashes(request)):
         return None
     return {**facts, "skipped": True}
@@ -178,6 +180,7 @@ def start(request: Request, threads: int | None = None, warm: Warm | None = None
     descriptor, before, facts = lock(request.folder), _done(request), _facts(request)
     if before and (reason := _again(before, request, facts["inputs"])):
         facts["again"] = reason
+    # All of it: a table of the last attempt beside those of this one would pass for its own.
     for path in map(request.folder.joinpath, PRODUCTS):
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
     record(request.folder, **facts, kernel=kernel)
@@ -216,6 +219,7 @@ def environment(threads: int | None = None) -> dict[str, str]:
     chosen = {"OMP_WAIT_POLICY": "passive", "PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ}
     if threads is None:
         return chosen
+    # Each library has a variable of its own, and would take all cores beside the other runs.
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
     return dict.fromkeys(names, os.environ.get("OMP_NUM_THREADS", str(threads))) | chosen
 
@@ -279,6 +283,7 @@ def _facts(request: Request) -> dict[str, Any]:
         "device": request.parameters.get("device"),
         "seed": request.parameters.get("seed"),
         "started": now(),
+        # Only notebooks with tasks run programs; finding out what confines them starts one.
         **({"sandbox": sandbox.describe()} if "tasks" in request.parameters else {}),
         "inputs": inputs.hashes(request),
         "library_hash": inputs.library_hash(),

@@ -18,6 +18,8 @@ ODD = (LookupError, TypeError, AttributeError, OverflowError, RecursionError, St
 def atomic_write(path: Path) -> Iterator[Path]:
     """A temporary name beside ``path``, renamed to it only when the block ends well."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    # Beside it, as a file is renamed in one step only within a file system; hidden, so that no
+    # listing takes it for a result; and by process, so that two do not write into one.
     temporary = path.with_name(f".{os.getpid()}-{path.name}")
     try:
         yield temporary

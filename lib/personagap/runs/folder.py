@@ -40,14 +40,14 @@ def read_facts(folder: Path) -> dict[str, Any]:
     gone = contextlib.suppress(FileNotFoundError, NotADirectoryError)
     with explained(f"{path} is damaged", "delete it and run the notebook again"), gone:
         facts = json.loads(regular(path).read_text(encoding="utf-8"))
-    recorded = {
-        **dict.fromkeys(("id", "started"), str),
-        **dict.fromkeys(("parameters", "changed"), dict),
-    }
-    if not isinstance(facts, dict) or (
-        "status" in facts
-        and not all(isinstance(facts.get(name), kind) for name, kind in recorded.items())
-    ):
+    recorded = {"id": str, "started": str, "parameters": dict, "changed": dict}
+    # Whoever reads facts counts on these; a notebook that nobody runs records others, and no
+    # status.
+    sound = isinstance(facts, dict) and (
+        "status" not in facts
+        or all(isinstance(facts.get(name), kind) for name, kind in recorded.items())
+    )
+    if not sound:
         raise UserError(
             f"{path} is damaged (no {', '.join(recorded)}): delete it and run the notebook again"
         )
@@ -69,12 +69,12 @@ def simulated(facts: dict[str, Any]) -> str:
     if asked.get("data") == "demo":
         what = "demo data and demo model" if model else "demo data"
         return f"Simulated: {what} with planted effects; nothing here is about real people."
-    return (
-        "Simulated in part: a demo model with planted effects; its answers say nothing of real "
-        "models."
-        if model
-        else ""
-    )
+    if model:
+        return (
+            "Simulated in part: a demo model with planted effects; its answers say nothing of real "
+            "models."
+        )
+    return ""
 
 
 def record(folder: Path, **facts: Any) -> dict[str, Any]:
@@ -93,6 +93,7 @@ def record(folder: Path, **facts: Any) -> dict[str, Any]:
 
 def read_verdict(folder: Path) -> list[dict[str, str]]:
     """Rows ``question answer`` of ``tables/verdict.csv`` ([] when there is none)."""
+    # Without pandas, which takes a second to load: the index reads a verdict of every run.
     path, answers = folder / "tables" / "verdict.csv", []
     with warned_if_damaged(path):
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
@@ -112,6 +113,7 @@ def runs(figures: Path) -> list[dict[str, Any]]:
     found = []
     for path in figures.glob("*/*/*/run.json"):
         facts = {}
+        # One damaged file must not hide all other runs.
         with warned_if_damaged(path):
             facts = {**read_facts(path.parent), "folder": path.parent}
         if "status" not in facts:
@@ -172,6 +174,7 @@ class Run:
         for name, table in tables.items():
             if table is None:
                 continue
+            # Results of programs that could have cheated must not be taken for others.
             if sandbox.UNCONFINED.is_set():
                 table = table.assign(sandbox="none")
             place = self.folder / "tables" / name
@@ -224,30 +227,30 @@ class Run:
         from personagap.verdicts import describe
 
         alt = title if table is None else describe(title, table, names, *values)
-        place = self.folder / "figures" / name
+        folder = self.folder / "figures"
         bounds = fitted(fig)
-        with atomic_write(place.with_name(f"{name}.png")) as path, saving(fig):
+
+        # Without dates: the same figure is the same file, which the index and git can tell.
+        def write_svg(file: str) -> None:
+            with atomic_write(folder / file) as path, saving(fig):
+                svg = tooltips.svg(fig, bbox_inches=bounds, metadata={"Date": None})
+                path.write_text(svg, encoding="utf-8")
+
+        with atomic_write(folder / f"{name}.png") as path, saving(fig):
             fig.savefig(path, format="png", dpi=200, bbox_inches=bounds)
-        with atomic_write(place.with_name(f"{name}.svg")) as path, saving(fig):
-            path.write_text(
-                tooltips.svg(fig, bbox_inches=bounds, metadata={"Date": None}), encoding="utf-8"
-            )
+        write_svg(f"{name}.svg")
         for width in for_paper(fig):
             bounds = fitted(fig)
-            with atomic_write(place.with_name(f"{name}{width}.pdf")) as path, saving(fig):
+            with atomic_write(folder / f"{name}{width}.pdf") as path, saving(fig):
                 fig.savefig(path, format="pdf", bbox_inches=bounds, metadata={"CreationDate": None})
+            # The page's width is about that of the screen, whose SVG is there already.
             if width:
-                with atomic_write(place.with_name(f"{name}{width}.svg")) as path, saving(fig):
-                    path.write_text(
-                        tooltips.svg(fig, bbox_inches=bounds, metadata={"Date": None}),
-                        encoding="utf-8",
-                    )
+                write_svg(f"{name}{width}.svg")
         self.record(figures={name: alt})
         # Else IPython would show it again at the end of the cell.
         plt.close(fig)
-        display(
-            Image(place.with_name(f"{name}.png"), retina=True, alt=alt, metadata={"figure": name})
-        )
+        shown = {"retina": True, "alt": alt, "metadata": {"figure": name}}
+        display(Image(folder / f"{name}.png", **shown))
 
     def record(self, **facts: Any) -> None:
         """Merge facts into ``run.json``, dictionaries key by key.
@@ -278,6 +281,7 @@ def _executed() -> str:
     """
     from IPython import get_ipython
 
+    # A kernel is told its notebook's name by JupyterLab alone; elsewhere its code must tell it.
     shell = get_ipython()
     inputs = [text for text in shell.history_manager.input_hist_raw if text] if shell else []
     found = []

@@ -70,12 +70,14 @@ def _wait_and_become_kernel(hears: socket.socket) -> None:
     # An interrupt is for the kernel and what it started.
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    # Until the other end is closed: by `Fork.start`, which has told, or as that process ends.
     told = hears.makefile("rb").read()
     hears.close()
     if not told:
         os._exit(0)
     arguments, cwd, environment = json.loads(told)
     os.chdir(cwd)
+    # What jupyter_client gives a kernel, and nothing of the run's own.
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["ipykernel_launcher", *arguments]
@@ -95,6 +97,8 @@ class Provisioner(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
         fork, Provisioner.fork = Provisioner.fork, None
         size = len(COMMAND)
+        # Another Python, or variables that must be there before anything is imported: no copy will
+        # do.
         if fork is None or cmd[:size] != COMMAND or self.kernel_spec.env:
             return await super().launch_kernel(cmd, **kwargs)
         environment = kwargs["env"] | {"JPY_PARENT_PID": str(os.getpid())}

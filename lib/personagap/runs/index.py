@@ -26,9 +26,8 @@ def latest(figures: Path | None = None) -> pd.DataFrame:
     rows = []
     for path in sorted(NOTEBOOKS.glob("*/*.ipynb")):
         notebook = path.parent.name, path.stem
-        facts = next(
-            (facts for facts in finished if facts["folder"].parts[-3:-1] == notebook), None
-        )
+        mine = (facts for facts in finished if facts["folder"].parts[-3:-1] == notebook)
+        facts = next(mine, None)
         answers = read_verdict(facts["folder"]) if facts else []
         answer = answers[0]["answer"] if answers else "not run yet"
         run = f"{facts['id']}, {facts['started'][:10]}" if facts else "–"
@@ -53,6 +52,7 @@ def write(figures: Path) -> Path:
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True)
     rows: list[dict[str, Any]] = []
     references: dict[Path, dict[str, Any]] = {}
+    # The fewest changes first, so that what others are compared with is there when they come.
     for facts in sorted(runs(figures), key=lambda facts: len(facts["changed"])):
         row = None
         with warned_if_damaged(facts["folder"] / "run.json"):
@@ -82,15 +82,12 @@ def write(figures: Path) -> Path:
 
 def _row(facts: dict[str, Any], figures: Path) -> dict[str, Any]:
     folder = facts["folder"]
-    page = next(
-        (page for page in ("report.html", "notebook.ipynb") if (folder / page).exists()), "run.json"
-    )
-    alternatives = facts.get("figures", {})
-    shown = (
-        facts.get("headline")
-        if facts.get("headline") in alternatives
-        else next(iter(alternatives), "")
-    )
+    # A run that failed has its notebook as far as it got, or at least its facts.
+    pages = ("report.html", "notebook.ipynb", "run.json")
+    page = next(page for page in pages if (folder / page).exists())
+    alternatives, shown = facts.get("figures", {}), facts.get("headline")
+    if shown not in alternatives:
+        shown = next(iter(alternatives), "")
     return {
         **facts,
         "name": folder.parent.name,

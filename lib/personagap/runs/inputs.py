@@ -27,6 +27,8 @@ def hashes(request: Request) -> dict[str, str]:
         for path in files
         if path.suffix in (".csv", ".txt", ".toml")
     }
+    # What runs write is no input, even where it lies in a folder of data: else none would be
+    # finished.
     written = {request.figures.resolve(), CACHE.resolve()}
     if request.parameters.get("tasks") == "all" and (reason := sandbox.refusal()):
         # A run that left out programs is run again when there is one.
@@ -87,6 +89,7 @@ def _digest(content: bytes) -> str:
 
 def library_hash() -> str:
     """Of all modules: a checkout's revision does not tell what is not committed yet."""
+    # Recorded, not compared: an edit of the library would make every run start anew.
     files = sorted(Path(__file__).parents[1].rglob("*.py"))
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 

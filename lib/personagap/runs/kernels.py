@@ -13,12 +13,11 @@ def install(prefix: str | None = None) -> dict[str, str]:
     """
     import torch
 
+    # A kernel sees one device and no other, so that "auto" in it is that one.
     devices = {"cpu": ("CPU", "")}
     for number in range(torch.cuda.device_count()):
-        devices[f"gpu{number}"] = (
-            f"GPU {number}: {torch.cuda.get_device_name(number)}",
-            str(number),
-        )
+        label = f"GPU {number}: {torch.cuda.get_device_name(number)}"
+        devices[f"gpu{number}"] = label, str(number)
     folders = {}
     for device, (label, visible) in devices.items():
         folders[f"personagap-{device}"] = ipykernel.kernelspec.install(

@@ -24,6 +24,8 @@ def lock(folder: Path) -> int:
     `UserError`: another runner, here or on another machine, is at it.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    # Kept open, and handed on to the run's processes: the lock is the file's, and ends with the
+    # last.
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
     asked = time.monotonic()
     while not _take(descriptor):

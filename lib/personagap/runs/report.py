@@ -25,43 +25,15 @@ TEMPLATES = Path(__file__).parent / "templates"
 #: Figures before tables, and nothing that needs a script.
 FORMATS = ["image/png", "image/jpeg", "image/svg+xml", "text/html", "text/markdown", "text/plain"]
 #: Markup that an output may bring; anything else in it is shown as text.
-TAGS = {
-    *[
-        "a",
-        "abbr",
-        "b",
-        "blockquote",
-        "br",
-        "code",
-        "dd",
-        "details",
-        "div",
-        "dl",
-        "dt",
-        "em",
-        "h1",
-        "h2",
-        "h3",
-        "h4",
-    ],
-    *[
-        "hr",
-        "i",
-        "img",
-        "li",
-        "ol",
-        "p",
-        "pre",
-        "small",
-        "span",
-        "strong",
-        "sub",
-        "summary",
-        "sup",
-        "u",
-        "ul",
-    ],
+TAGS = bleach.ALLOWED_TAGS | {
+    *["br", "dd", "details", "div", "dl", "dt", "h1", "h2", "h3", "h4", "hr", "img", "p", "pre"],
+    *["small", "span", "sub", "summary", "sup", "u"],
     *["caption", "col", "colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "wbr"],
+}
+#: Its attributes, beside links and pictures: none that runs a script, nor a style, which could draw
+#: over the page.
+ATTRIBUTES = {
+    *["alt", "class", "colspan", "dir", "height", "lang", "rowspan", "scope", "title", "width"],
 }
 #: How a run's answers were had, in words.
 ANSWERS = {
@@ -139,6 +111,7 @@ def sanitized(html: str) -> str:
     """An output of type ``text/html`` without scripts, style
     sheets, event handlers and foreign pictures.
     """
+    # bleach drops a tag and keeps what is in it: the rules of a style sheet would stand as text.
     html = re.sub(r"<style\b.*?</style>", "", html, flags=re.DOTALL | re.IGNORECASE)
     return bleach.clean(
         html, tags=TAGS, attributes=_allowed, protocols={"http", "https", "mailto", "data"}
@@ -146,22 +119,11 @@ def sanitized(html: str) -> str:
 
 
 def _allowed(tag: str, name: str, value: str) -> bool:
+    # Links may lead anywhere, as nothing follows them unasked; a picture must be in the page.
     if name in ("href", "src"):
-        return bool(
-            re.match({"a": "https?:|mailto:|#", "img": "data:image/"}.get(tag, "$."), value)
-        )
-    return name in (
-        "alt",
-        "class",
-        "colspan",
-        "dir",
-        "height",
-        "lang",
-        "rowspan",
-        "scope",
-        "title",
-        "width",
-    )
+        places = {"a": ("http:", "https:", "mailto:", "#"), "img": ("data:image/",)}
+        return value.startswith(places.get(tag, ()))
+    return name in ATTRIBUTES
 
 
 def write(folder: Path, **facts: Any) -> None:
@@ -174,14 +136,11 @@ def write(folder: Path, **facts: Any) -> None:
     # The end of the run is recorded after its report, so that a finished run always has one.
     facts = read_facts(folder) | facts
     notebook = nbformat.read(folder / "notebook.ipynb", as_version=4)
-    titled = [
-        cell
-        for cell in notebook.cells
-        if cell.cell_type == "markdown" and TITLE.search(cell.source)
-    ]
-    if titled:
+    for cell in notebook.cells:
         # The head of the page shows it.
-        titled[0].source = TITLE.sub("", titled[0].source, count=1)
+        if cell.cell_type == "markdown" and TITLE.search(cell.source):
+            cell.source = TITLE.sub("", cell.source, count=1)
+            break
     headline = facts.get("headline")
     light, dark = (
         HtmlFormatter(style=style).get_style_defs(".highlight")

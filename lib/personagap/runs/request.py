@@ -79,11 +79,9 @@ def _sound(cell: dict[str, Any]) -> dict[str, Any]:
 
 def format_value(value: Any) -> str:
     """The text that `parse_value` reads as ``value``."""
-    if (
-        isinstance(value, str)
-        and value[:1] not in ("[", "{", '"', "'")
-        and parse_value(value) == value
-    ):
+    # A text that would be read as a number or as a list needs quotes.
+    plain = isinstance(value, str) and value[:1] not in ("[", "{", '"', "'")
+    if plain and parse_value(value) == value:
         return value
     return json.dumps(value, ensure_ascii=False, default=str)
 
@@ -123,6 +121,8 @@ class Request:
                     "leave out keys, passwords and queries; a server gets the key in OPENAI_API_KEY"
                 )
                 raise UserError(f"{file}: {name} is {text}: {remedy}")
+        # First what is wrong with names and secrets: a value is told in full if it is of another
+        # kind.
         fitted = {name: self._fitted(name, value) for name, value in self.given.items()}
         # The same request, whether [x] or x was given for a list.
         object.__setattr__(self, "given", fitted)
@@ -177,6 +177,7 @@ class Request:
     @property
     def source_hash(self) -> str:
         """Changes when the notebook's text does."""
+        # Texts and code alone: outputs and metadata change whenever the notebook is opened.
         return _digest([cell["source"] for cell in self.content["cells"]])
 
     @cached_property
@@ -197,6 +198,7 @@ class Request:
         """``<model or data>-<hash>``: the same for the same notebook and
         parameters, from wherever it is asked for.
         """
+        # Within the project by its place there: a clone elsewhere has the same runs.
         path = self.notebook.resolve()
         name = path.relative_to(ROOT) if path.is_relative_to(ROOT) else path
         values = {key: self._located(key, value) for key, value in self.parameters.items()}
@@ -240,6 +242,7 @@ class Request:
         tagged = (cell["source"] for cell in cells if "parameters" in cell["metadata"]["tags"])
         found = {}
         try:
+            # Read, never run: a notebook may come from anywhere, and is looked at before it is run.
             for line in ast.parse(next(tagged, "")).body:
                 annotation: ast.expr | None = None
                 match line:

@@ -34,6 +34,8 @@ def kept(facts: dict[str, Any], name: str, make: Callable[[], pd.DataFrame]) -> 
     if not facts.keys() >= {*DECIDES}:
         return make()
     path = CACHE / "tables" / f"{name}-{digest(name, [facts[each] for each in DECIDES])}.parquet"
+    # Read back even when it was just made: a Parquet file may change a type, and the first run
+    # would differ from the next.
     if not path.exists():
         with atomic_write(path) as place:
             make().to_parquet(place, index=False)

@@ -33,6 +33,8 @@ def linked(html: str, paper: str) -> tuple[str, str]:
     )
     seen = set()
 
+    # Of a term the first occurrence leads to its meaning, of a trap, whose number says nothing,
+    # each.
     def link(found: re.Match) -> str:
         anchor, text = str(found.lastgroup), found[0]
         if anchor in seen and anchor.startswith("term_"):

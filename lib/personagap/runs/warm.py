@@ -100,6 +100,7 @@ class Warm:
             pid = self._socket.recv(16)
         except OSError:
             pid = b""
+        # The copy has its own of these; who keeps an end open never hears that the other is closed.
         for descriptor in (reads, tells) if pid else (reads, writes, hears, tells):
             os.close(descriptor)
         return Copy(int(pid), writes, hears) if pid else None
@@ -125,6 +126,7 @@ def serve(notebooks: list[str], modules: list[str]) -> None:
     runs: dict[int, tuple[int, int]] = {}
     # Else the first collection in a copy would copy all pages.
     gc.freeze()
+    # With another thread a copy could find a lock held for ever: then runs import for themselves.
     while threading.active_count() == 1:
         ready = select.select([asked.fileno(), *runs], [], [])[0]
         for ended in runs.keys() & {*ready}:

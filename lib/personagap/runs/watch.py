@@ -33,6 +33,7 @@ def state(folder: Path) -> str:
 def watching(folders: Sequence[Path]) -> Iterator[None]:
     """Show on stderr what the runs in ``folders`` are at while the block runs."""
     ended = threading.Event()
+    # A terminal's line can be written over; a log, as of a cluster's job, only grows.
     show = _bars if sys.stderr.isatty() else _lines
     thread = threading.Thread(target=show, args=[folders, ended], daemon=True)
     thread.start()

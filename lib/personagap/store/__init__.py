@@ -107,7 +107,7 @@ class Store:
         """An owner of claims, until the block ends or the process dies."""
         owner = uuid.uuid4().hex
         with contextlib.ExitStack() as stack:
-            # Where nothing can be locked, machines may ask the same twice, which costs and harms
+            # Where nothing can be locked, machines may ask the same twice, which costs but harms
             # nothing.
             if not self.shared:
                 path = self._sign(owner)
