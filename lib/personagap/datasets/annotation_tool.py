@@ -74,13 +74,12 @@ def records(folder: Path) -> dict[str, pd.DataFrame]:
                 print(f"{file}: {pilot.sum()} annotations of pilot tasks left out")
             table = table[~pilot]
         found[layout].append(table.assign(file=str(file), row=table.index))
-    none = {
-        name: pd.DataFrame(columns=[name, *fields, "file", "row"])
-        for name, fields in LAYOUTS.items()
-    }
-    return {
-        name: pd.concat(tables or [none[name]], ignore_index=True) for name, tables in found.items()
-    }
+    tables = {}
+    for name, parts in found.items():
+        # With its columns all the same, so that nobody need ask whether a stage is there.
+        none = pd.DataFrame(columns=[name, *LAYOUTS[name], "file", "row"])
+        tables[name] = pd.concat(parts or [none], ignore_index=True)
+    return tables
 
 
 def _each(records: pd.DataFrame, column: str, *fields: str) -> pd.DataFrame:
@@ -90,12 +89,9 @@ def _each(records: pd.DataFrame, column: str, *fields: str) -> pd.DataFrame:
     table = records[records[column].map(len) > 0].explode(column)
     table["item"] = table.groupby(level=0).cumcount().astype("str")
     bad = [not (isinstance(each, dict) and set(fields) <= set(each)) for each in table[column]]
-    wrong = (
-        f"{column}[{table['item'][bad].iloc[0]}]: not an object with {', '.join(fields)}"
-        if any(bad)
-        else ""
-    )
-    refuse(table[bad], wrong, "write the tool's layout")
+    if any(bad):
+        wrong = f"{column}[{table['item'][bad].iloc[0]}]: not an object with {', '.join(fields)}"
+        refuse(table[bad], wrong, "write the tool's layout")
     found = [[each[field] for field in fields] for each in table[column]]
     return table.assign(**pd.DataFrame(found, table.index, fields, dtype=object).infer_objects())
 
@@ -105,14 +101,11 @@ def conversation(conversation: list | dict) -> tuple[int, str]:
     content``, or of an object that holds one.
     """
     if isinstance(conversation, dict):
-        conversation = next(
-            (value for value in conversation.values() if isinstance(value, list)), []
-        )
+        lists = (value for value in conversation.values() if isinstance(value, list))
+        conversation = next(lists, [])
     who = ["USER" if message.get("role") == "user" else "AI" for message in conversation]
-    lines = [
-        f"{name}: {message.get('content', '')}"
-        for name, message in zip(who, conversation, strict=True)
-    ]
+    texts = [message.get("content", "") for message in conversation]
+    lines = map(": ".join, zip(who, map(str, texts), strict=True))
     return who.count("USER"), "\n".join(lines)
 
 
@@ -126,6 +119,7 @@ def extraction(records: dict[str, pd.DataFrame]) -> Tables:
     items["turns"] = [
         sum(conversation(each)[0] for each in every) for every in items["conversations"]
     ]
+    # Judgments name the item of the file, which holds the attributes of one user.
     labels = _each(records["attr_judgments"], "attr_judgments", "judgment")
     users = labels["index"].map(dict(zip(items["item_index"], items["user"], strict=True)))
     labels = labels.rename(columns={"annotator": "rater", "judgment": "label"})
@@ -155,13 +149,9 @@ def relevance(records: dict[str, pd.DataFrame]) -> Tables:
     places = items[[*UNIT, "attribute"]].assign(nth=items.groupby(about).cumcount())
     labels = labels.drop(columns="item").merge(places, on=[*about, "nth"], how="left")
     said = labels[(labels["rater_kind"] == "human") & labels["label"].notna()]
-    gold = (
-        said.assign(label=said["label"].eq(True))
-        .groupby(UNIT)["label"]
-        .mean()
-        .gt(0.5)
-        .reset_index()
-    )
+    share = said.assign(label=said["label"].eq(True)).groupby(UNIT)["label"].mean()
+    # An even split is no majority.
+    gold = share.gt(0.5).reset_index()
     stated = _relevant(records)
     # What the stage 3 items state; what is absent there is irrelevant (R21).
     if human.empty and len(stated):

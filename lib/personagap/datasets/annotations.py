@@ -69,11 +69,8 @@ def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
 
     `UserError`: an unknown stage; or names the file, the row and the remedy.
     """
-    readers = {
-        "extraction": tool.extraction,
-        "relevance": tool.relevance,
-        "response": tool.response,
-    }
+    readers = {"extraction": tool.extraction, "relevance": tool.relevance}
+    readers["response"] = tool.response
     one_of(readers, "unknown stage", stage)
     folder = find_folder(data, DEMO / "recentering")
     with tool.laid_out(folder):
@@ -81,10 +78,10 @@ def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
     for file in _long_files(folder):
         table = _long(file, stage)
         if items.empty and len(table):
+            # Where there are no items of the tool, a row states its item with every judgment of it.
             check(table, str(file), TEXTS[stage])
-            items = table.drop(columns=[*LABELLED[3:], "personalized_first"]).drop_duplicates(
-                UNIT, ignore_index=True
-            )
+            items = table.drop(columns=[*LABELLED[3:], "personalized_first"])
+            items = items.drop_duplicates(UNIT, ignore_index=True)
         labels = pd.concat([labels, table])
     return _judged(stage, items, labels, folder, "*.jsonl, *.csv")
 
@@ -206,20 +203,17 @@ def _long(file: Path, stage: str) -> pd.DataFrame:
     """Rows of one stage of the long format, with defaults for columns that may be left out."""
     table, where = read_csv(file), str(file)
     check(table, where, LONG)
-    others: dict[str, dict[str, Any]] = {
-        "extraction": {"reason": "", "confidence": "", "turns": 0},
-        "response": {"generator": ""},
-    }
-    defaults = {"source": "real", "prompt": "", "personalized_first": "false"} | others.get(
-        stage, {}
-    )
+    defaults: dict[str, Any] = {"source": "real", "prompt": "", "personalized_first": "false"}
+    if stage == "extraction":
+        defaults |= {"reason": "", "confidence": "", "turns": 0}
+    if stage == "response":
+        defaults["generator"] = ""
     table = pd.DataFrame(defaults | dict(table.items())).assign(file=where, row=table.index)
     table["personalized_first"] = table["personalized_first"].str.lower() == "true"
     if stage == "extraction":
         table["dataset"] = table.get("dataset", table["source"])
-        table[["confidence", "turns"]] = table[["confidence", "turns"]].apply(
-            pd.to_numeric, errors="coerce"
-        )
+        numbers = ["confidence", "turns"]
+        table[numbers] = table[numbers].apply(pd.to_numeric, errors="coerce")
     return table[table["stage"] == stage].drop(columns="stage")
 
 
@@ -237,12 +231,8 @@ def _wide(file: Path) -> pd.DataFrame:
     if raters.str.startswith("human").all():
         raise UserError(f"{file}: no column of a model's judgments after 'attribute': add one")
     for column in WIDE:
-        refuse(
-            table[column].str.strip() == "",
-            where,
-            f"column {column!r}: empty",
-            "fill it in or drop the row",
-        )
+        empty = table[column].str.strip() == ""
+        refuse(empty, where, f"column {column!r}: empty", "fill it in or drop the row")
     for rater in raters:
         if not rater.strip():
             raise UserError(
@@ -253,21 +243,14 @@ def _wide(file: Path) -> pd.DataFrame:
             raise UserError(
                 f"{file}: column {rater!r}: no judgment at all: fill it in or remove the column"
             )
-        good = said.isin(["", *SCALES["relevance"]])
-        refuse(
-            ~good,
-            where,
-            f"column {rater!r}: a label outside the scale",
-            "use true/false, yes/no or 1/0",
-        )
-    refuse(
-        table.duplicated(WIDE[:3]), where, f"repeats an earlier {' + '.join(WIDE[:3])}", "keep one"
-    )
-    table = table.rename(
-        columns=dict(zip(WIDE[:4], ["prompt", "user", "item", "prompt_text"], strict=True))
-    )
-    table = table.assign(
-        source="synthetic" if file.parent == DEMO else "real", file=where, row=table.index
-    )
+        outside = ~said.isin(["", *SCALES["relevance"]])
+        wrong = f"column {rater!r}: a label outside the scale"
+        refuse(outside, where, wrong, "use true/false, yes/no or 1/0")
+    again = table.duplicated(WIDE[:3])
+    refuse(again, where, f"repeats an earlier {' + '.join(WIDE[:3])}", "keep one")
+    named = zip(WIDE[:4], ["prompt", "user", "item", "prompt_text"], strict=True)
+    # Here the source is not of a row but of the file: the demo's is simulated.
+    kind = "synthetic" if file.parent == DEMO else "real"
+    table = table.rename(columns=dict(named)).assign(source=kind, file=where, row=table.index)
     long = table.melt(table.columns.difference(raters), raters, "rater", "label")
     return long.assign(rater_kind=np.where(long["rater"].str.startswith("human"), "human", "model"))

@@ -60,13 +60,13 @@ def load_opinions(data: str | Path = "demo", missing_ok: bool = False) -> Opinio
         )
     table = pd.concat([_read(file) for file in files], ignore_index=True)
     people = table.drop_duplicates(["question", "attribute", "group"], ignore_index=True)
-    people = people[["question", "attribute", "group", "ordinal", "D_H"]].rename(
-        columns={"D_H": "distribution"}
-    )
+    # A file has a row for each group and model: people recur with every model, models with every
+    # group.
+    people = people[["question", "attribute", "group", "ordinal", "D_H"]]
+    people = people.rename(columns={"D_H": "distribution"})
     models = table.drop_duplicates(["model_name", "question"], ignore_index=True)
-    models = models[["model_name", "question", "D_M"]].set_axis(
-        ["model", "question", "distribution"], axis=1
-    )
+    columns = ["model", "question", "distribution"]
+    models = models[["model_name", "question", "D_M"]].set_axis(columns, axis=1)
     rows = people["question"].nunique()
     people.attrs["sources"] = [source("opinionqa", folder / FILES, rows, "see Pew Research Center")]
     return Opinions(people, models, _answers(folder / ANSWERS, people))
@@ -81,21 +81,16 @@ def _read(file: Path) -> pd.DataFrame:
     for column in COLUMNS[5:]:
         size = table[column].map(len) != table["ordinal"].map(len)
         refuse(size, where, f"{column} has not one share per option", "give as many as ordinal")
-        refuse(
-            ~sum_to_one(table[column]),
-            where,
-            f"the shares of {column} do not sum to one",
-            "normalise them",
-        )
+        wrong = f"the shares of {column} do not sum to one"
+        refuse(~sum_to_one(table[column]), where, wrong, "normalise them")
     wave = file.name.removesuffix("_default_combined.csv").rpartition("_")[2]
     return table.assign(question=wave + "/" + table["qkey"])
 
 
 def _numbers(text: str) -> np.ndarray:
     """An array as NumPy prints it, "[0.2 0.8]"; NaN for what is no number."""
-    return pd.to_numeric(
-        pd.Series(text.strip("[]").replace(",", " ").split()), errors="coerce"
-    ).to_numpy(dtype=float)
+    words = pd.Series(text.strip("[]").replace(",", " ").split())
+    return pd.to_numeric(words, errors="coerce").to_numpy(dtype=float)
 
 
 def _answers(file: Path, people: pd.DataFrame) -> pd.DataFrame | None:

@@ -84,9 +84,9 @@ def load_personalllm(data: str | Path = "demo") -> pd.DataFrame:
     for split, (where, wide) in _splits(TABLE, data).items():
         table, names = _long(wide, where, split)
         failed = table["prompt"].isin(table.loc[table["text"].str.startswith(FAILED), "prompt"])
-        again = np.repeat(
-            wide.duplicated(["prompt", *(f"response_{i}" for i in range(1, 9))]).to_numpy(), 8
-        )
+        # A prompt that recurs with other responses is another observation of it.
+        texts = ["prompt", *(f"response_{i}" for i in range(1, 9))]
+        again = np.repeat(wide.duplicated(texts).to_numpy(), 8)
         tables.append(table[~failed & ~again])
         left_out = {"failed": int(failed.sum() // 8), "repeated": int(again.sum() // 8)}
         sources.append(source("personalllm", where, len(wide), LICENCE) | left_out)
@@ -133,25 +133,17 @@ def _long(wide: pd.DataFrame, where: str, split: str) -> tuple[pd.DataFrame, lis
     texts = ["prompt", *(f"response_{i}{end}" for i in numbers for end in ("", "_model"))]
     check(wide, where, {name: Rule(are_texts, f"a {name} that is no text") for name in texts})
     row = [f"{split}-{position:05d}" for position in range(len(wide))]
-    long = {
-        "split": split,
-        "prompt": np.repeat(row, 8),
-        "prompt_text": np.repeat(wide["prompt"].to_numpy(), 8),
-    }
+    long = {"split": split, "prompt": np.repeat(row, 8)}
+    long["prompt_text"] = np.repeat(wide["prompt"].to_numpy(), 8)
     long["response"] = np.tile(range(8), len(wide))
-    for column, end in (
-        {"response_model": "_model", "text": ""} | {name: f"_{name}" for name in names}
-    ).items():
+    ends = {"response_model": "_model", "text": ""} | {name: f"_{name}" for name in names}
+    for column, end in ends.items():
         long[column] = wide[[f"response_{i}{end}" for i in numbers]].to_numpy().ravel()
     table = pd.DataFrame(long, np.repeat(wide.index, 8))
     for name in names:
         table[name] = pd.to_numeric(table[name], errors="coerce").astype(float)
-        refuse(
-            ~np.isfinite(table[name]),
-            where,
-            f"a {name} reward is not a finite number",
-            "score it again",
-        )
+        wrong = f"a {name} reward is not a finite number"
+        refuse(~np.isfinite(table[name]), where, wrong, "score it again")
     return table, names
 
 
@@ -178,9 +170,9 @@ def _people(name: str, data: str | Path, more: Sequence[str] = ()) -> pd.DataFra
     where, table = next(iter(_splits(name, data).values()))
     unit = Rule(sum_to_one, "the weights do not sum to one", "normalise person_weight")
     check(table, where, {"person_id": None, "person_weight": unit, **dict.fromkeys(more)})
-    refuse(
-        table["person_weight"].map(np.min) < 0, where, "a negative weight", "give weights of 0 to 1"
-    )
+    negative = table["person_weight"].map(np.min) < 0
+    refuse(negative, where, "a negative weight", "give weights of 0 to 1")
+    # Users have histories of unlike lengths: the columns of an interaction are empty for some.
     length = table.get("user_history_length", pd.Series(np.inf, table.index))
     for number in count(1):
         held = table[length >= number]
@@ -212,9 +204,8 @@ def _splits(name: str, data: str | Path) -> dict[str, tuple[str, pd.DataFrame]]:
 def _download(repo: str) -> Path:
     from huggingface_hub import snapshot_download
 
+    only = "*.parquet"
     with from_hub(f"download {repo}"):
-        return Path(
-            snapshot_download(
-                repo, repo_type="dataset", allow_patterns="*.parquet", cache_dir=CACHE
-            )
-        )
+        # Into the project's cache, which can be moved to a larger disk.
+        folder = snapshot_download(repo, repo_type="dataset", allow_patterns=only, cache_dir=CACHE)
+    return Path(folder)

@@ -21,6 +21,11 @@ from personagap.paths import DEMO, RESPONSES
 
 __all__ = ["PATIENCE", "Generation", "Model", "Sampling", "load_model"]
 
+#: A model, its servers, and the patience with them.
+SERVED = re.compile(
+    r"openai:(?P<model>.+)@(?P<url>https?://[^@#,]+(, *https?://[^@#,]+)*)"
+    r"(#patience=(?P<patience>\d+))?"
+)
 #: Seconds for which a server that stops answering is waited for.
 PATIENCE = 600.0
 
@@ -154,11 +159,7 @@ def load_model(
             raise UserError(
                 f"model {spec!r}: a server applies its own chat template; load the model in process"
             )
-        served = re.fullmatch(
-            r"openai:(?P<model>.+)@(?P<url>https?://[^@#,]+(, "
-            r"*https?://[^@#,]+)*)(#patience=(?P<patience>\d+))?",
-            spec,
-        )
+        served = SERVED.fullmatch(spec)
         if served is None or redacted(spec) != spec:
             expected = (
                 "expected openai:MODEL@http://host:port/v1, if wanted with "
@@ -169,6 +170,7 @@ def load_model(
         # Before the first request: what it answers must be kept.
         store.check(RESPONSES)
         return ServerModel(served["model"], served["url"], float(served["patience"] or patience))
+    # Here, as it loads torch, which those who ask a server do without.
     from personagap.models.local import LocalModel
 
     local = partial(LocalModel, device=device, dtype=dtype, prompt_format=prompt_format)

@@ -64,9 +64,8 @@ def train(
         model = lm.model
         if packed:
             nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
-            four_bits = BitsAndBytesConfig(
-                load_in_4bit=True, bnb_4bit_compute_dtype="bfloat16", **nf4
-            )
+            nf4 |= {"load_in_4bit": True, "bnb_4bit_compute_dtype": "bfloat16"}
+            four_bits = BitsAndBytesConfig(**nf4)
             model = _loaded_again(lm, quantization_config=four_bits)
             usual["optim"] = "paged_adamw_32bit"
         set_seed(seed)
@@ -80,6 +79,8 @@ def train(
         trainer.train()
         trainer.model.save_pretrained(scratch)
         merged = Path(scratch, "merged")
+        # Into weights that were not packed into 4 bits, whose rounding would stay in the merged
+        # model.
         whole = PeftModel.from_pretrained(_loaded_again(lm), scratch)
         whole.merge_and_unload().save_pretrained(merged)
         lm.tokenizer.save_pretrained(merged)

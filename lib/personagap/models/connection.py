@@ -164,9 +164,8 @@ class Connection:
             return
         start = self._failing or sent
         if error.wait is not None:
-            self._not_before = max(
-                self._not_before, time.monotonic() + max(error.wait, pause_after(0))
-            )
+            until = time.monotonic() + max(error.wait, pause_after(0))
+            self._not_before = max(self._not_before, until)
             if self._not_before > start + self.patience:
                 self._give_up(error, f"asks to be left alone for {error.wait:,.0f} s")
             return
@@ -174,11 +173,10 @@ class Connection:
             with self._looking:
                 if self._answered < sent:
                     self._look(error, max(start, self._answered))
-        if self._failed >= CONCURRENCY and time.monotonic() > start + self.patience:
-            self._give_up(
-                error,
-                f"answers single tokens, but no request for {time.monotonic() - start:,.0f} s",
-            )
+        # One request may be too much for it; so many in a row are not the requests' fault.
+        waited = time.monotonic() - start
+        if self._failed >= CONCURRENCY and waited > self.patience:
+            self._give_up(error, f"answers single tokens, but no request for {waited:,.0f} s")
         self._sleep(pause)
 
     def _look(self, error: Failure, start: float) -> None:

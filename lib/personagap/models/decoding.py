@@ -112,13 +112,10 @@ class Batch:
         self.prompt, self.limit = (
             torch.tensor(sizes, dtype=torch.long, device=device).reshape(-1, 2).T
         )
-        self.count, self.done = (
-            torch.zeros_like(self.limit),
-            torch.zeros_like(self.limit, dtype=torch.bool),
-        )
-        drawn = np.zeros(
-            (len(requests), 1 + max((limit for _, limit in sizes), default=0)), dtype=np.float32
-        )
+        self.count = torch.zeros_like(self.limit)
+        self.done = torch.zeros_like(self.limit, dtype=torch.bool)
+        longest = max((limit for _, limit in sizes), default=0)
+        drawn = np.zeros((len(requests), 1 + longest), dtype=np.float32)
         for line, request in zip(drawn, requests, strict=True):
             line[: request.limit] = request.uniforms()
         self.uniforms = torch.from_numpy(drawn).to(device)
@@ -134,10 +131,8 @@ class Batch:
         """
         keep = (~self.done[self.going]).nonzero().squeeze(-1)
         used = int((self.prompt + self.count)[self.going[keep]].max()) - 1 if len(keep) else 0
-        lengths = [
-            len(request.prompt)
-            for request in self.requests[self.waiting : self.waiting + most_rows]
-        ]
+        candidates = self.requests[self.waiting : self.waiting + most_rows]
+        lengths = [len(request.prompt) for request in candidates]
         widths = np.maximum.accumulate([used, *lengths])
         rows = len(keep) + np.arange(len(widths))
         fits = (rows <= most_rows) & (rows * (widths + HEADROOM) <= most_columns)
@@ -149,16 +144,12 @@ class Batch:
         kept, row = self.row[keep].unique(return_inverse=True)
         added = torch.from_numpy(np.cumsum(self.heads(new), dtype=np.int64)).to(row.device)
         self.row = torch.cat([row, added + len(kept) - 1])
-        self.going = torch.cat(
-            [self.going[keep], torch.tensor(new, dtype=torch.long, device=row.device)]
-        )
-        self.of_row = torch.empty(
-            int(self.row.max()) + 1 if len(self.row) else 0, dtype=torch.long, device=row.device
-        )
+        long = {"dtype": torch.long, "device": row.device}
+        self.going = torch.cat([self.going[keep], torch.tensor(new, **long)])
+        self.of_row = torch.empty(int(self.row.max()) + 1 if len(self.row) else 0, **long)
         self.of_row[self.row] = self.going
-        self.columns = self.width + min(
-            HEADROOM, max((self.limit - self.count)[self.going].tolist(), default=0)
-        )
+        left = (self.limit - self.count)[self.going].tolist()
+        self.columns = self.width + min(HEADROOM, max(left, default=0))
         # One copy for all changes: rows out, rows in, and columns for the steps to come.
         for layer in self.layers:
             # No channels, more columns, no heads, more rows.
@@ -174,9 +165,9 @@ class Batch:
     def heads(self, numbers: list[int]) -> list[bool]:
         """Of each of these requests, whether its prompt is another than that of the one before."""
         prompts = [self.requests[number].prompt for number in numbers]
-        return [
-            prompt is not before for prompt, before in zip(prompts, [None, *prompts], strict=False)
-        ]
+        # By identity: to compare their tokens would take as long as reading them.
+        pairs = zip(prompts, [None, *prompts], strict=False)
+        return [prompt is not before for prompt, before in pairs]
 
     def fill(self, rows: torch.Tensor, paths: list[np.ndarray], states: list[States]) -> None:
         """Copy the columns ``paths`` of a computed pack to ``rows`` of the cache."""

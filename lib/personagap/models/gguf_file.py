@@ -82,9 +82,8 @@ def dequantised(path: Path) -> Copy:
         full = f"model file {path}: no de-quantised copy can be kept in {folder.parent}"
         # Whatever else goes wrong, be it OSError or safetensors' own,
         # which is none: the cache cannot hold it.
-        with explained(
-            full, "make room there (4 bytes per parameter), or move the cache with PERSONAGAP_CACHE"
-        ):
+        room = "make room there (4 bytes per parameter), or move the cache with PERSONAGAP_CACHE"
+        with explained(full, room):
             folder.parent.mkdir(parents=True, exist_ok=True)
             with locked(folder.with_name(f".{folder.name}.lock")):
                 if not folder.is_dir():

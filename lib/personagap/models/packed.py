@@ -142,9 +142,8 @@ class Packed:
                 with torch.inference_mode():
                     return work()
             except (MemoryError, RuntimeError) as error:
-                if not isinstance(
-                    error, MemoryError | torch.OutOfMemoryError
-                ) and not should_reduce_batch_size(error):
+                known = isinstance(error, MemoryError | torch.OutOfMemoryError)
+                if not known and not should_reduce_batch_size(error):
                     raise
                 if self.rows == 1:
                     raise UserError(
@@ -152,9 +151,6 @@ class Packed:
                         f"{self.device}; use a smaller model or dtype, shorter prompts, or a server"
                     ) from error
             # Outside the handler, which keeps the failed batch alive.
-            self.rows, self.pack, self.columns = (
-                self.rows // 2,
-                max(64, self.pack // 2),
-                self.columns // 2,
-            )
+            self.rows, self.columns = self.rows // 2, self.columns // 2
+            self.pack = max(64, self.pack // 2)
             clear_device_cache(garbage_collection=True)

@@ -88,10 +88,9 @@ class Dialect:
 
     def differing(self, other: "Dialect") -> str:
         """In what the other is asked in another way, in words; "" if in nothing."""
-        asked = vars(self).keys() - {"server", "found"}
-        return ", ".join(
-            sorted(name for name in asked if getattr(self, name) != getattr(other, name))
-        )
+        ours, theirs = vars(self), vars(other)
+        asked = sorted(ours.keys() - {"server", "found"})
+        return ", ".join(name for name in asked if ours[name] != theirs[name])
 
     def _refuse(self, name: str, asked: str) -> None:
         raise UserError(f"server {self.server}: {name} is {self.found[name]}, and this {asked}")
@@ -109,6 +108,7 @@ def probe(connection: Connection) -> Dialect:
     def takes(**fields: Any) -> bool:
         return _takes(connection, base | fields)
 
+    # All at once: most servers take them, and are asked no more. Else each by itself.
     if not takes(temperature=0.0, top_p=1.0, seed=1):
         found.temperatures = tuple(heat for heat in found.temperatures if takes(temperature=heat))
         found.top_p, found.seed = takes(top_p=1.0), takes(seed=1)
@@ -123,10 +123,10 @@ def probe(connection: Connection) -> Dialect:
         "top_p": "taken" if found.top_p else "refused",
         "seed": "taken" if found.seed else "refused: the same request may be answered differently",
         "system_role": "system message" if found.system else "head of the user turn",
-        "date": f"{DATE}, wherever asked"
-        if dated
-        else "the server's, if its chat template states one",
+        "date": "the server's, if its chat template states one",
     }
+    if dated:
+        found.found["date"] = f"{DATE}, wherever asked"
     _Draws(connection, found).judge(takes)
     return found
 
@@ -134,9 +134,9 @@ def probe(connection: Connection) -> Dialect:
 def _say_temperatures(taken: tuple[float, ...]) -> str:
     if len(taken) == 3:
         return "taken"
-    return (
-        "fixed at 1" if 0.5 not in taken else f"taken, but for {'0' if 0.0 not in taken else '1'}"
-    )
+    if 0.5 not in taken:
+        return "fixed at 1"
+    return f"taken, but for {'1' if 0.0 in taken else '0'}"
 
 
 def _dated(text: str) -> dict[str, Any]:
@@ -233,24 +233,21 @@ class _Draws:
             if varied and self._repeat(SEEDS[:REPEATED], sampler(1)):
                 dialect.sampler, said["top_k"], drawn = name, f"field {name}, kept to", sampler(0)
                 break
-            if varied and not dialect.sampler:
-                said["top_k"], drawn = (
-                    f"taken in the field {name.partition(',')[0]}, but not kept to",
-                    sampler(0),
-                )
-            elif not varied and not dialect.sampler:
-                dialect.sampler, said["top_k"] = (
-                    name,
-                    f"field {name}, taken; no answer ever varied, to try it on",
-                )
+            # The first that was taken stays, unless another is kept to.
+            if dialect.sampler:
+                continue
+            if varied:
+                said["top_k"] = f"taken in the field {name.partition(',')[0]}, but not kept to"
+                drawn = sampler(0)
+            else:
+                dialect.sampler = name
+                said["top_k"] = f"field {name}, taken; no answer ever varied, to try it on"
         if drawn is None and not self._vary({}):
             return
         if dialect.seed:
             repeats = self._repeat([1] * REPEATED, drawn or {})
             said["seed"] = (
-                "taken, and repeats its answer"
-                if repeats
-                else "taken, but does not repeat its answer"
+                f"taken, {'and repeats' if repeats else 'but does not repeat'} its answer"
             )
         if 0.0 in dialect.temperatures and not self._repeat(SEEDS[:REPEATED], {}, heat=0.0):
             said["temperature"] += "; at 0 the answers differ all the same"
@@ -272,10 +269,9 @@ class _Draws:
         """The answers, up to one that differs from the first."""
         told: list[str] = []
         for seed in seeds:
-            body = (
-                self._dialect.fields(Sampling(heat, top_k=0, max_tokens=self._tokens), seed) | more
-            )
-            answer = generation(self._connection.complete({"messages": DRAW} | body), 0.0)
+            sampling = Sampling(heat, top_k=0, max_tokens=self._tokens)
+            body = {"messages": DRAW} | self._dialect.fields(sampling, seed) | more
+            answer = generation(self._connection.complete(body), 0.0)
             told.append(f"{answer.reasoning}{answer.text}")
             if told[-1] != told[0]:
                 break

@@ -129,21 +129,15 @@ def default_system_prompt(tokenizer) -> str | None:
     head = _before("zxquestion", tokenizer, [question])
     given = _before("zxquestion", tokenizer, [{"role": "system", "content": "zxsystem"}, question])
     before, system, after = given.partition("zxsystem")
-    if (
-        system
-        and head.startswith(before)
-        and head.endswith(after)
-        and len(head) > len(before + after)
-    ):
+    around = head.startswith(before) and head.endswith(after)
+    if system and around and len(head) > len(before + after):
         return head[len(before) : len(head) - len(after)].strip() or None
-    turns = [
-        {"role": "user", "content": "Hi"},
-        {"role": "assistant", "content": "zxanswer"},
-        question,
-    ]
+    answer = {"role": "assistant", "content": "zxanswer"}
+    turns = [{"role": "user", "content": "Hi"}, answer, question]
     later = _before("zxquestion", tokenizer, turns).rpartition("zxanswer")[2]
     for token in sorted(_special(tokenizer), key=len, reverse=True):
         head, later = head.replace(token, "\0"), later.replace(token, "\0")
+    # What stands before any question is markup; what is left before it stands at the first alone.
     text, markup = head, later
     while text and markup and text[-1] == markup[-1]:
         text, markup = text[:-1], markup[:-1]
@@ -172,10 +166,8 @@ def _apply(tokenizer, messages: Messages) -> str:
     how: dict[str, Any] = {"add_generation_prompt": not begun, "continue_final_message": begun}
     try:
         if states_date(tokenizer):
-            how |= {
-                "chat_template": PINNED + tokenizer.get_chat_template(),
-                "date_parts": DATE_PARTS,
-            }
+            how["chat_template"] = PINNED + tokenizer.get_chat_template()
+            how["date_parts"] = DATE_PARTS
         return tokenizer.apply_chat_template(messages, tokenize=False, **how)
     except Exception as error:
         # A template can do what Python can: divide by zero, lack a field, not end.

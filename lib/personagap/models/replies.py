@@ -85,15 +85,13 @@ def error_in(reply: Any) -> dict | None:
     """
     if not isinstance(reply, dict):
         return None
-    choices = reply.get("choices")
-    first = (
-        choices[0] if isinstance(choices, list) and choices and isinstance(choices[0], dict) else {}
-    )
-    error = (
-        reply.get("error")
-        or first.get("error")
-        or (reply if reply.get("object") == "error" else None)
-    )
+    error = reply.get("error")
+    match reply.get("choices"):
+        case [{"error": said}, *_]:
+            error = error or said
+    # vLLM's whole reply is the error.
+    if not error and reply.get("object") == "error":
+        error = reply
     return error if isinstance(error, dict) or not error else {"message": error}
 
 
@@ -103,9 +101,8 @@ def _status(error: Mapping) -> int:
         if str(told).isdigit() and 400 <= int(str(told)) < 600:
             return int(str(told))
     words = json.dumps(error)
-    return next(
-        (status for status, said in WORDS.items() if re.search(said, words, re.IGNORECASE)), 500
-    )
+    said = (status for status, each in WORDS.items() if re.search(each, words, re.IGNORECASE))
+    return next(said, 500)
 
 
 def wait_asked(headers: Mapping[str, str], text: str = "") -> float | None:
@@ -151,9 +148,9 @@ def generation(reply: dict, seconds: float) -> Generation:
     choice = choice_of(reply)
     message = choice["message"]
     parts = _parts(message.get("content"))
-    thought = _parts(message.get("reasoning_content") or message.get("reasoning"), "thinking")[
-        "thinking"
-    ]
+    # vLLM and DeepSeek have the first name for it, OpenRouter and newer versions the second.
+    told = message.get("reasoning_content") or message.get("reasoning")
+    thought = _parts(told, "thinking")["thinking"]
     refusal = _parts(message.get("refusal"), "refusal")["refusal"] or parts["refusal"]
     return Generation(
         _whole(refusal or parts["text"]),
@@ -173,9 +170,8 @@ def _parts(content: Any, kind: str = "text") -> dict[str, str]:
     found: dict[str, str] = defaultdict(str)
     if isinstance(content, str):
         found[kind] = content
-    for part in (
-        content if isinstance(content, list) else [content] if isinstance(content, dict) else []
-    ):
+    parts = content if isinstance(content, list) else []
+    for part in [content] if isinstance(content, dict) else parts:
         fields = part if isinstance(part, dict) else {"text": part}
         told = str(fields.get("type"))
         held = fields.get(told) or fields.get("text") or fields.get("content")

@@ -47,6 +47,8 @@ class ServerModel:
         self._trying = threading.Lock()
         lines = [Connection(model, each, patience) for each in urls]
         served = [line.served() for line in lines]
+        # Answers of all of them are stored as of one model, and a run resumes with any: so that
+        # what is asked must not depend on who answers.
         lists = {tuple(sorted(names)) for names in served if names}
         if len(lists) > 1 and not all(model in names for names in lists):
             each = "; ".join(
@@ -129,6 +131,8 @@ class ServerModel:
             return replies.generation(reply, time.perf_counter() - start)
 
         answers = self._connection.at_once(answer, chats, seeds, keep)
+        # Some refused requests are the prompts' own; if all are, it is the key, the name, the
+        # address.
         if answers and len(refusals) == len(answers):
             raise UserError(f"server {self.revision}: refuses every request ({refusals[0]})")
         return answers
@@ -205,9 +209,9 @@ class ServerModel:
         return probing.prompt_tokens(self._connection, *messages, **fields)
 
     def _messages(self, chat: Messages) -> Messages:
-        return (
-            fold_system(chat) if chat[0]["role"] == "system" and not self._dialect.system else chat
-        )
+        # A server that drops system messages drops the identity with them (S9).
+        lost = chat[0]["role"] == "system" and not self._dialect.system
+        return fold_system(chat) if lost else chat
 
 
 def _dialect(line: Connection, served: list[str]) -> probing.Dialect:

@@ -48,6 +48,7 @@ def load(
     """The model of that name, of ``models.load_model``; of "random" a
     `timing.random_model` of that ``size``.
     """
+    # Of any size without a download; speed does not depend on what weights say.
     if name == "random":
         name = timing.random_model(tempfile.mkdtemp(), **size)
     lm = models.load_model(name, device=device, dtype=dtype)

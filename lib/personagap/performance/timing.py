@@ -34,6 +34,7 @@ class Limits(NamedTuple):
 
 def machine_limits(device: torch.device, dtype: torch.dtype) -> Limits:
     """The best of several large matrix products, and of several readings of 512 MiB."""
+    # Large enough that starting the product takes no time beside it.
     size = 2048 if device.type == "cpu" else 8192
     with torch.inference_mode():
         # A linear layer as a model has it, its weights packed where that helps.
@@ -74,6 +75,7 @@ def seconds_at_limit(
     written, rows : tokens of answers, and how many answers are written side by side, which read the
         weights together.
     """
+    # The head is computed where a next token is predicted, not for each token that is read.
     head = model.get_output_embeddings()
     body = sum(
         layer.weight.numel()
@@ -94,6 +96,7 @@ def distinct_tokens(sequences: Iterable[list[int]]) -> int:
     >>> distinct_tokens([[1, 2, 3], [1, 2, 4, 5], [1, 2, 3]])
     5
     """
+    # Sorted, a sequence has more in common with its neighbour than with any other.
     ordered = list(map(np.array, sorted(sequences)))
     again = sum(common_prefix(before, after) for before, after in itertools.pairwise(ordered))
     return sum(map(len, ordered)) - again
@@ -122,19 +125,13 @@ def paired(
     and as its interval the least and the largest of the ``n`` repetitions; then ``ours theirs
     amount limit``, amounts per second (medians), and ``share_of_limit``, of ours.
     """
+    # In turns: whatever else the machine does slows both, and drops out of their ratio.
     rates = np.array([[_rate(run, repeat) for run in (ours, theirs)] for repeat in range(repeats)])
     ratio = rates[:, 0] / rates[:, 1]
-    row: dict[str, Any] = {
-        "work": work,
-        "peer": peer,
-        "n": repeats,
-        "amount": f"{amount}/s",
-        "limit": limit,
-    }
-    row |= dict(
-        zip(["estimate", "ci_low", "ci_high"], np.quantile(ratio, [0.5, 0, 1]), strict=True)
-    )
-    row |= dict(zip(["ours", "theirs"], np.median(rates, axis=0), strict=True))
+    row: dict[str, Any] = {"work": work, "peer": peer, "n": repeats, "amount": f"{amount}/s"}
+    row["limit"] = limit
+    row["estimate"], row["ci_low"], row["ci_high"] = np.quantile(ratio, [0.5, 0, 1])
+    row["ours"], row["theirs"] = np.median(rates, axis=0)
     row["share_of_limit"] = row["ours"] / limit
     known = {"metric": "speed", "unit": "times", "method": "range of paired repetitions"}
     return result(pd.DataFrame([row]), ["work", "peer"], **known)
@@ -157,15 +154,13 @@ def random_model(folder: Path | str, *, hidden_size: int, layers: int, seed: int
     # Else there is no head.
     at_least(config.head_dim, hidden_size=hidden_size)
     heads = hidden_size // config.head_dim
-    size = {
-        "hidden_size": hidden_size,
-        "intermediate_size": 3 * hidden_size,
-        "num_hidden_layers": layers,
-    }
-    config.update(size | {"num_attention_heads": heads, "num_key_value_heads": heads})
+    size = {"hidden_size": hidden_size, "intermediate_size": 3 * hidden_size}
+    size |= {"num_hidden_layers": layers, "num_attention_heads": heads}
+    config.update(size | {"num_key_value_heads": heads})
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config)
     words = np.arange(5, config.vocab_size)  # without the special tokens
+    # With random weights the one token that ends an answer would hardly ever come.
     ends = np.random.default_rng(seed).choice(words, 22, replace=False)
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, *map(int, ends)]
     model.save_pretrained(folder)
