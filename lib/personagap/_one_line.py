@@ -57,10 +57,8 @@ def _misused(error: click.UsageError, ctx: click.Context) -> int:
         error.show()
     else:
         # Of an option that lacks its value click does not tell whose it is.
-        command = (
-            error.ctx.command_path
-            if error.ctx
-            else f"{ctx.command_path} {ctx.invoked_subcommand or ''}".rstrip()
-        )
+        command = f"{ctx.command_path} {ctx.invoked_subcommand or ''}".rstrip()
+        if error.ctx:
+            command = error.ctx.command_path
         say(f"personagap: {error.format_message().rstrip('.')}: see {command} --help", err=True)
     return error.exit_code

@@ -33,6 +33,8 @@ def check(table: pd.DataFrame, where: str, schema: dict[str, Rule | None] | Iter
 
     It has rows, and each column is there, has no gap and keeps its rule, if any.
     """
+    # The whole file first, then each column: what a row lacks is told only of columns that are
+    # there.
     if table.empty:
         raise UserError(f"{where}: no rows: replace it with the full file, or remove it")
     if len(twice := table.columns[table.columns.duplicated()]):
@@ -65,6 +67,7 @@ def sum_to_one(arrays: pd.Series) -> pd.Series:
 
 
 def _sums_to_one(numbers: list) -> bool:
+    # Shares are rounded where they are written.
     return all(isinstance(number, Real) for number in numbers) and abs(sum(numbers) - 1) <= 1e-3
 
 
@@ -154,6 +157,7 @@ def read_parquet(files: list[Path]) -> pd.DataFrame:
 
 def anonymous(names: pd.Series, prefix: str = "u") -> pd.Series:
     """Names replaced by u01, u02 … in order of appearance, unless they have that form already."""
+    # Else names would be given anew to what was made anonymous before, and no longer match.
     if names.str.fullmatch(rf"{prefix}\d+").all():
         return names
     numbers = pd.Series(pd.factorize(names)[0], index=names.index) + 1

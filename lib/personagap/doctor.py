@@ -34,6 +34,7 @@ class Check(NamedTuple):
 
 def machine() -> list[Check]:
     """Python, PyTorch, GPU, disk, sandbox, demo model and optional packages."""
+    # Here, as the list of data sets does without them.
     import torch
 
     from personagap import sandbox

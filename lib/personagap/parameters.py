@@ -138,11 +138,9 @@ def _inferred(default: Any) -> Any:
         return Any
     if isinstance(default, str):
         # "all" stands for a list of names wherever it is a default.
-        return (
-            Names
-            if default == "all"
-            else Annotated[str, _Place(re.escape(default), _ANY_HEAD)] | None
-        )
+        if default == "all":
+            return Names
+        return Annotated[str, _Place(re.escape(default), _ANY_HEAD)] | None
     if not isinstance(default, (list, tuple)):
         return type(default)
     parts = dict.fromkeys(map(_kind_of_part, default))

@@ -64,11 +64,9 @@ def check_weights(
     transformers makes the latter up, at random; the former make every answer the first of those
     possible.
     """
-    absent = (
-        sorted([*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])])
-        if told
-        else []
-    )
+    absent: list[str] = []
+    if told:
+        absent = sorted([*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])])
     if absent:
         raise ValueError(f"it lacks {len(absent)} of its weights, such as {absent[0]}")
     # Of the buffers those that a checkpoint holds: others are made here,

@@ -43,10 +43,9 @@ def relevance(
     groups = {"human–human": "human-human", "human–model": "LLM-human", "model–model": "LLM-LLM"}
     kappas = means[means["pair"].isin(groups) & means["estimate"].notna()]
     kappas = kappas.assign(quantity="mean_pairwise_kappa", condition=kappas["pair"].map(groups))
+    kappa = {"kappa": "kappa_vs_majority"}
     tables = [
-        _raters(metrics, released, quantities | {"kappa": "kappa_vs_majority"}).assign(
-            why_not=pairs
-        ),
+        _raters(metrics, released, quantities | kappa).assign(why_not=pairs),
         _raters(metrics, bm25, {"f1": "f1"}).assign(why_not=pairs),
         _raters(quality, tuned, quantities).assign(why_not=classifier),
         kappas.assign(why_not=raters),
@@ -83,12 +82,10 @@ def extraction(
         named = taxonomy[taxonomy["failure"] != "none named"]
         tables.append(named.assign(quantity="failure_share", condition="type=" + named["failure"]))
         stages = {"as extracted": "stage=before", "refine flagged": "stage=after"}
-        accepted = strategies[
-            (strategies["metric"] == "accepted") & strategies["strategy"].isin(stages)
-        ]
-        tables.append(
-            accepted.assign(quantity="human_acceptance", condition=accepted["strategy"].map(stages))
-        )
+        accepted = strategies[strategies["metric"] == "accepted"]
+        accepted = accepted[accepted["strategy"].isin(stages)]
+        stage = accepted["strategy"].map(stages)
+        tables.append(accepted.assign(quantity="human_acceptance", condition=stage))
     why_not = _SIMULATED if simulated else _OTHERS
     return compare(pd.concat(tables, ignore_index=True).assign(why_not=why_not), "recentering")
 
@@ -106,19 +103,16 @@ def response(
     """
     people = summary[summary["rater"] == "human"].set_index("metric")
     ranked = correlations[correlations["metric"] == "spearman"]
+    # Our learned reward is a ridge on features, theirs are tuned models: the same question.
+    learned = ranked[ranked["rater"] == "learned reward"]
     tables = {
         ("mean_rating", "rater=human"): people.loc[["mean rating"]],
         ("share_judged_no_better", "human;rating<=3"): people.loc[["no better"]],
         ("inter_annotator_weighted_kappa", "human-human"): kappa[kappa["pair"] == "human–human"],
         ("delta_mean_rating_mention_minus_none", "rater=human"): mention.head(1),
-        ("spearman", "ModernBERT / Qwen2.5-1.5B / Llama-3.2-1B"): ranked[
-            ranked["rater"] == "learned reward"
-        ],
+        ("spearman", "ModernBERT / Qwen2.5-1.5B / Llama-3.2-1B"): learned,
     }
-    rows = [
-        table.assign(quantity=quantity, condition=which)
-        for (quantity, which), table in tables.items()
-    ]
+    rows = [table.assign(quantity=name, condition=which) for (name, which), table in tables.items()]
     why_not = _SIMULATED if simulated else _OTHERS
     return compare(pd.concat(rows, ignore_index=True).assign(why_not=why_not), "recentering")
 
@@ -130,6 +124,5 @@ def _raters(
     metrics that have a published name.
     """
     found = table[table["rater"].isin(conditions) & table["metric"].isin(quantities)]
-    return found.assign(
-        condition=found["rater"].map(conditions), quantity=found["metric"].map(quantities)
-    )
+    condition, quantity = found["rater"].map(conditions), found["metric"].map(quantities)
+    return found.assign(condition=condition, quantity=quantity)

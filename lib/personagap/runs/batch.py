@@ -47,14 +47,10 @@ def read(file: Path, figures: Path) -> list[Request]:
         raise UserError(f"{file}: not a YAML file with a list under `runs:`") from None
     requests = []
     for number, entry in enumerate(entries, start=1):
-        if (
-            not isinstance(entry, dict)
-            or "notebook" not in entry
-            or not entry.keys() <= {"notebook", *OPTIONS}
-        ):
-            raise UserError(
-                f"{file}, run {number}: needs `notebook`, and may have {', '.join(OPTIONS)}"
-            )
+        named = isinstance(entry, dict) and "notebook" in entry
+        if not named or not entry.keys() <= {"notebook", *OPTIONS}:
+            needs = f"needs `notebook`, and may have {', '.join(OPTIONS)}"
+            raise UserError(f"{file}, run {number}: {needs}")
         parameters, grid = entry.get("parameters") or {}, entry.get("grid") or {}
         texts = {"notebook": entry["notebook"], "kernel": entry.get("kernel") or ""}
         for name, held in {**texts, "parameters": parameters, "grid": grid}.items():
@@ -65,9 +61,8 @@ def read(file: Path, figures: Path) -> list[Request]:
             raise UserError(f"{file}, run {number}: each name under `grid` needs a list of values")
         for values in itertools.product(*grid.values()):
             given = parameters | dict(zip(grid, values, strict=True))
-            requests.append(
-                Request(file.parent / entry["notebook"], given, entry.get("kernel"), figures)
-            )
+            notebook = file.parent / entry["notebook"]
+            requests.append(Request(notebook, given, entry.get("kernel"), figures))
     if not requests:
         raise UserError(f"{file}: no entries under `runs:`")
     # Two entries may ask for the same run, whose lock the second would find taken.
@@ -82,10 +77,9 @@ def _cost(request: Request, earlier: Callable[[Path], list[dict]]) -> dict[str, 
     from personagap.runs.costs import cost, expected
 
     try:
-        priced = cost(request)
-        return priced | (
-            expected(request, priced["generations"], earlier(request.figures)) if priced else {}
-        )
+        if not (priced := cost(request)):
+            return {}
+        return priced | expected(request, priced["generations"], earlier(request.figures))
     except Exception as error:
         # Anything can raise of what was given for a list, a name or a number.
         warnings.warn(f"{request.id}: its cost is unknown ({first_line(error)})", stacklevel=3)
@@ -115,9 +109,8 @@ def plan(requests: list[Request], force: bool) -> pd.DataFrame:
         rare = sorted(changed[request.id].items(), key=shared.__getitem__)
         parameters = " ".join(f"{name}={value}" for name, value in rare)
         row = {"run": request.id, "notebook": notebook, "parameters": parameters}
-        rows.append(
-            row | ({"state": "finished"} if done else {"state": "to do", **_cost(request, earlier)})
-        )
+        state = {"state": "finished"} if done else {"state": "to do", **_cost(request, earlier)}
+        rows.append(row | state)
     # Told in the order of the file, though looked at after those whose tables they read.
     order = [request.id for request in requests]
     rows.sort(key=lambda row: order.index(str(row["run"])))
@@ -171,12 +164,10 @@ def _early(request: Request, waiting: list[Request], force: bool) -> Request | N
     """Who imports for itself while `Warm` does for all: of those that need no model and nobody's
     tables the last, which would else be under way alone at the end.
     """
+    if not request.asks:
+        return None
     alone = (one for one in reversed(waiting) if not (one.asks or one.reads))
-    return (
-        next((one for one in alone if force or not execute.finished(one)), None)
-        if request.asks
-        else None
-    )
+    return next((one for one in alone if force or not execute.finished(one)), None)
 
 
 def _warm(requests: list[Request], threads: int) -> Warm:

@@ -67,11 +67,10 @@ class Position:
     def death(self) -> str:
         """What became of the kernel, in a line."""
         witness = system.out_of_memory(self.kernels, self.before)
-        how = (
-            f"memory ran out, says {witness}"
-            if witness
-            else "it was killed, it crashed, or memory ran out"
-        )
+        # A kernel that is killed says nothing: only the system can tell whether memory ran out.
+        how = f"memory ran out, says {witness}"
+        if not witness:
+            how = "it was killed, it crashed, or memory ran out"
         return f"the kernel died in {self}: {how}"
 
 
@@ -96,13 +95,12 @@ def execute(task: dict[str, Any], sockets: Path) -> dict[str, Any]:
     partial = Path(task["folder"], ".partial.ipynb")
     position = Position(partial.parent)
     papermill_io.register(task["folder"], Redacting())
-    paths = [
-        str(path).replace("{", "{{").replace("}", "}}") for path in (task["notebook"], partial)
-    ]
+    # papermill takes paths for format strings, hence the doubled braces.
+    both = task["notebook"], partial
+    paths = [str(path).replace("{", "{{").replace("}", "}}") for path in both]
     lacking = False
     try:
         papermill.execute_notebook(
-            # papermill takes paths for format strings, hence their doubled braces.
             *paths,
             parameters=task["parameters"],
             kernel_name=task["kernel"],
@@ -124,17 +122,14 @@ def execute(task: dict[str, Any], sockets: Path) -> dict[str, Any]:
     except RuntimeError as failure:
         error = f"the kernel did not start: {failure}"
     except OSError as failure:
-        error = f"{failure.filename or partial}: {failure.strerror}".replace(
-            partial.name, "notebook.ipynb"
-        )
+        error = f"{failure.filename or partial}: {failure.strerror}"
+        # The name that the user will find it under.
+        error = error.replace(partial.name, "notebook.ipynb")
     finally:
         keep(partial)
         position.file.unlink(missing_ok=True)
-    return {
-        "status": "failed",
-        "error": leaving(error),
-        **({"lacks_answers": True} if lacking else {}),
-    }
+    failed: dict[str, Any] = {"status": "failed", "error": leaving(error)}
+    return failed | ({"lacks_answers": True} if lacking else {})
 
 
 def keep(partial: Path) -> None:
@@ -188,9 +183,8 @@ def run(task: dict[str, Any], folder: Path, log: Path, sockets: Path) -> None:
     if status["status"] == "finished" or not log.stat().st_size:
         log.unlink()
     else:
-        log.write_text(
-            redacted(log.read_text(encoding="utf-8", errors="replace")), encoding="utf-8"
-        )
+        said = redacted(log.read_text(encoding="utf-8", errors="replace"))
+        log.write_text(said, encoding="utf-8")
     # Last: a finished run has its report.
     record(folder, **status)
 

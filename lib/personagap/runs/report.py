@@ -141,21 +141,18 @@ def write(folder: Path, **facts: Any) -> None:
         if cell.cell_type == "markdown" and TITLE.search(cell.source):
             cell.source = TITLE.sub("", cell.source, count=1)
             break
-    headline = facts.get("headline")
+    headline, details = facts.get("headline"), facts["parameters"] | facts["versions"]
     light, dark = (
         HtmlFormatter(style=style).get_style_defs(".highlight")
         for style in ("default", "github-dark")
     )
+    # Pictures that its text names lie beside it.
+    folder_of_notebook = Path(facts["cwd"], facts["notebook"]).parent
     resources = {
-        "metadata": {
-            "name": facts["title"],
-            "path": str(Path(facts["cwd"], facts["notebook"]).parent),
-        },
+        "metadata": {"name": facts["title"], "path": str(folder_of_notebook)},
         "facts": facts,
         "summary": _summary(facts),
-        "details": {
-            name: said(value) for name, value in (facts["parameters"] | facts["versions"]).items()
-        },
+        "details": {name: said(value) for name, value in details.items()},
         "verdict": read_verdict(folder),
         "folder": folder,
         "headline": inline(folder, headline, facts.get("figures", {}).get(headline, "")),
