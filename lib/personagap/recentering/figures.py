@@ -1,11 +1,13 @@
 """Figures of the human–model and the real–synthetic gap."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
+from personagap.figures.intervals import intervals
 from personagap.figures.style import PALETTE, dots, lengths, percent
 from personagap.palette import ROLES, series
 from personagap.readable import named
@@ -106,8 +108,8 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
             apart = [
                 np.hypot(each.recall - row.recall, each.precision - row.precision) for each in near
             ]
-            hidden = min(apart, default=1) < 0.005
-            rise, name = -14 - 11 * len(near), "= " * hidden + name
+            name = f"= {name}" if min(apart, default=1) < 0.005 else name
+            rise = -14 - 11 * len(near)
             below.append(row)
         place: dict[str, Any] = {"xytext": (-7 if left else 7, rise), "fontsize": 9}
         place |= {"textcoords": "offset points", "ha": "right" if left else "left"}
@@ -207,3 +209,18 @@ def approval(
     table = pd.concat(filled, ignore_index=True)
     table = table.assign(**100 * table[limits])
     return result(table, [*table.columns[:4]], metric="said yes", unit="percent")
+
+
+def quality(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
+    """F1 and AUPRC of the models and of classifiers (``classifiers.quality``), beside those of yes
+    to everything.
+    """
+    for ax, (metric, name) in zip(axes, {"f1": "F1", "auprc": "AUPRC"}.items(), strict=True):
+        rows = table[table["metric"] == metric].set_index("rater", drop=False)
+        everything = rows.loc["select_all", "estimate"]
+        # It is the line that the others must pass, and no row beside them (R5).
+        rows = rows[rows["rater_kind"] != "baseline"]
+        label = f"{name}, 95% interval (dashed: yes to everything)"
+        how: dict[str, Any] = {"xlabel": label, "title": f"{name} of models and trained judges"}
+        intervals(rows, ax, "rater", "rater_kind", null=everything, **how)
+    return axes
