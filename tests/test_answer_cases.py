@@ -87,8 +87,12 @@ def test_a_long_text_of_anything_is_read_at_once(read):
     texts += [begin + part * (SIZE // len(part)) + "x" for begin in BEGUN for part in " \n1a.,("]
     slow = []
     for text in texts:
-        start = time.process_time()
-        read(text)
-        if (seconds := time.process_time() - start) > SECONDS:
+        # Twice where it takes long: on a busy machine processor seconds are longer, too.
+        for _ in range(2):
+            start = time.process_time()
+            read(text)
+            if (seconds := time.process_time() - start) < SECONDS:
+                break
+        else:
             slow.append((text[:30], seconds))
     assert slow == []
