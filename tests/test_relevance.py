@@ -2,6 +2,7 @@
 retrieval, and the numbers of the real data.
 """
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -12,7 +13,7 @@ from personagap import gap, recentering
 from personagap.datasets import load_relevance
 from personagap.demo.recentering import truth
 from personagap.errors import UserError
-from personagap.recentering import attributes, classifiers
+from personagap.recentering import attributes, classifiers, judges
 from personagap.results import corrected, wide
 
 HEADER = "prompt_id,user,attribute_index,prompt,attribute,human_majority,judge\n"
@@ -231,3 +232,19 @@ def test_real_judgments_to_four_digits(real_data):
     for rater, values in expected.items():
         assert table.loc[rater, metrics].astype(float).round(4).tolist() == values
     assert round(table.loc["select_all", "f1"], 3) == 0.308
+
+
+def test_a_model_is_held_against_itself_list_wise_and_against_no_other():
+    contrasts = ["a − b", "a − a_list", "b − a_list", "a_list − select_all", "b − b_list"]
+    found = judges.list_wise(pd.DataFrame({"contrast": contrasts}))
+    assert found["contrast"].tolist() == ["a − a_list", "b − b_list"]
+
+
+def test_dots_that_cover_each_other_are_said_to_be_equal():
+    pairs, judgments = load_relevance()
+    selected = attributes.select_top(attributes.retrieval_scores(pairs), [5])
+    twin = selected[selected["rater"] == "bm25_top5"].assign(rater="twin")
+    metrics = gap.relevance_metrics(pd.concat([judgments, selected, twin]), n_bootstrap=20)
+    ax = recentering.figures.precision_recall(metrics, plt.figure().add_subplot())
+    assert "= twin" in [text.get_text() for text in ax.texts]
+    plt.close("all")
