@@ -19,5 +19,6 @@ from personagap.gap.relevance import (
 from personagap.gap.replacement import alternative_annotator_test
 from personagap.gap.resampling import How
 from personagap.gap.scores import reliability_curve, scored_difference, scored_metrics
+from personagap.gap.shares import means
 from personagap.gap.simulate import simulate_ratings, simulate_relevance
-from personagap.gap.sources import adjusted_difference, means, proportion_difference
+from personagap.gap.sources import adjusted_difference, proportion_difference

@@ -10,7 +10,7 @@ import pandas as pd
 
 from personagap.errors import UserError
 from personagap.gap.resampling import How, Resampling, resample
-from personagap.gap.sources import means
+from personagap.gap.shares import means
 from personagap.gap.tables import UNIT, individuals, no_code, people_and_models, require
 from personagap.results import corrected, result
 

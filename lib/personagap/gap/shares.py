@@ -1,0 +1,98 @@
+"""Shares and means by group, with clustered intervals."""
+
+from typing import Unpack
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from personagap.gap.resampling import TINY, How, resample, with_pseudo_clusters
+from personagap.limits import student, wilson
+from personagap.results import result
+
+
+def means(
+    table: pd.DataFrame,
+    value: str,
+    by: list[str],
+    *,
+    differences: bool = False,
+    raters: str | None = None,
+    unit: str = "",
+    **how: Unpack[How],
+) -> pd.DataFrame:
+    """Mean of a column by group, or share of each value if these are texts; clustered intervals.
+
+    A share (also the mean of a column of 0/1) gets the Wilson interval at its effective sample
+    size, p(1 − p) over the squared cluster-bootstrap error, times (z / t)² for its degrees of
+    freedom (Korn & Graubard 1998, Survey Methodology 24), and with no variation at the number of
+    clusters: so 0 of 300 is not "0 to 0". Rows without a value are left out. Of ten users whose own
+    shares vary much (a standard deviation of 0.13 around 0.1) it covers in 91 %, around 0.03 in 88
+    %: below 20 clusters ``method`` says so.
+
+    Parameters
+    ----------
+    differences : the values are paired differences of shares, in [−1, 1]: their mean is no share,
+        even if all are 0 or 1. Its interval has two pseudo-clusters (Bonett & Price 2012), so a
+        change in 0 or 1 of 100 stays unproven.
+    raters : column of raters who are random too, drawn from all who might have rated.
+    unit : of the values, unless they are shares.
+
+    Returns
+    -------
+    `results`, with the keys ``by`` (and ``value``, if texts): metric "share" or "mean", unless
+    ``by`` has a ``metric`` itself. Shares are in [0, 1].
+
+    Examples
+    --------
+    >>> hits = {"user": list("aabbccdd"), "hit": [1, 0, 0, 0, 0, 0, 1, 0]}
+    >>> table = pd.DataFrame({"step": "extract"} | hits)
+    >>> means(table, "hit", ["step"], cluster="user").iloc[:, :5].round(2)
+          step metric  estimate  ci_low  ci_high
+    0  extract  share      0.25    0.04     0.72
+    """
+    table = table.dropna(subset=value)
+    if not pd.api.types.is_numeric_dtype(table[value]):
+        names = table[value].unique()
+        each = [table.assign(**{value: name}, _is=table[value] == name) for name in names]
+        # Of no rows, no rows with these columns.
+        hits = pd.concat(each or [table.assign(_is=0)])
+        return means(hits, "_is", [*by, value], raters=raters, **how)
+    keys, rows = [name for name in by if name != "metric"], []
+    for group, part in table.groupby(by, sort=False):
+        x, drawn = part[value].to_numpy(dtype=float), resample(part, **how)
+        mean, clusters, level = drawn.ratio(x), drawn.clusters(), drawn.level
+        error, df = float(drawn.standard_error(mean)), float(drawn.df)
+        who = part[raters].unique() if raters else []
+        if len(who) > 1:
+            by_rater = [drawn.ratio(x, where=(part[raters] == name).to_numpy()) for name in who]
+            error, df = drawn.over_raters(mean, np.stack(by_rater, axis=1))
+        share = differences or bool(np.isin(x, [0, 1]).all())
+        if differences:
+            centre, wider = with_pseudo_clusters(mean[0], error, clusters)
+            low, high = student(centre, wider, drawn.df, level, -1, 1)
+        elif share:
+            low, high = at_effective_size(mean[0], error, df, clusters, level)
+        elif not np.ptp(x):
+            # One rating throughout: a step of the scale for it and one against, not its own size
+            # as `interval` has it, for the zero of a scale means nothing.
+            low, high = student(mean[0], with_pseudo_clusters(0.0, 0.0, clusters)[1], df, level)
+        else:
+            low, high = student(mean[0], error, df, level) if len(who) > 1 else drawn.interval(mean)
+        row = {"metric": "share" if share else "mean", **dict(zip(by, group, strict=True))}
+        row |= {"estimate": mean[0], "ci_low": low, "ci_high": high, "n": len(x)}
+        method = drawn.method
+        if share and not differences and clusters < 20:
+            method += "; few clusters: of a rare value it may cover in 90 % only"
+        rows.append(row | {"unit": "share" if share else unit, "method": method})
+    return result(rows, keys)
+
+
+def at_effective_size(
+    share: float, error: float, df: float, clusters: int, level: float
+) -> np.ndarray:
+    """Wilson's limits of a share whose clustered standard error is ``error``, see `means`."""
+    # The error is itself an estimate: as Student's t is wider than the normal, the size is smaller.
+    fewer = (special.ndtri((1 + level) / 2) / special.stdtrit(df, (1 + level) / 2)) ** 2
+    size = fewer * share * (1 - share) / error**2 if error > TINY else clusters
+    return wilson(share, size, level)
