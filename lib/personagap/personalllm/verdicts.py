@@ -149,7 +149,7 @@ def in_context(paired: pd.DataFrame) -> pd.DataFrame:
     """
     rows = _rewards(paired)
     controls = rows.loc[["own − other people's", "own − a random user's", "own − the population's"]]
-    # What others' examples do as well is not personal: format, length, quality (P1).
+    # What others' examples do as well is not personal: format, length, quality.
     short = controls[controls["ci_low"] <= 0]
     numbers = ", ".join(_number(row) for _, row in (controls if short.empty else short).iterrows())
     names = " or ".join(contrast.split(" − ")[1] for contrast in short.index)

@@ -110,7 +110,7 @@ def judge(
     texts = ask.texts(lm, asked, 0.0, seed, max_tokens)
     read = [read_answer(text, len(page), mode) for text, page in zip(texts, pages, strict=True)]
     # One answer that cannot be read leaves all attributes of its page without a judgment: taken for
-    # NO, as in the paper's code, a model that fails to answer would look selective (R4).
+    # NO, as in the paper's code, a model that fails to answer would look selective.
     labels: list[int | None] = []
     for page, known in zip(pages, read, strict=True):
         labels += known or [None] * len(page)

@@ -100,8 +100,8 @@ def parse_attributes(text: str | None) -> tuple[list[dict], set[str]]:
     for element in value:
         one = element if isinstance(element, dict) else {}
         attribute, confidence = str(one.get("attribute") or "").strip(), one.get("confidence")
-        # What breaks the format is dropped and counted by kind, and not mended: whether 8 means 80
-        # % or 8 %, nobody can tell.
+        # What breaks the format is dropped and counted by kind, and not mended: nobody can tell
+        # what a confidence of 8 stands for.
         if not attribute or not isinstance(confidence, int | float):
             problems.add("missing field")
         elif not 0 <= confidence <= 1:
@@ -173,7 +173,7 @@ def verify(
     # As texts, since some models put the word in quotes.
     means = {"True": "rejected", "False": "accepted"}
     label = [means.get(str(value.get("problem"))) for value in values]
-    # A failure of another name is none of the four kinds (R12), but the rejection stands.
+    # A failure of another name is none of the four kinds, but the rejection stands.
     failure = [value.get("failure") if value.get("failure") in FAILURES else "" for value in values]
     broken = ["no answer" if text is None else "invalid JSON" for text in texts]
     problems = [set() if known else {kind} for known, kind in zip(label, broken, strict=True)]

@@ -158,7 +158,7 @@ def judge_checks(
     "heeding" and, if the first judge tells several ways in which an answer is harmless, "actions".
     """
     # The same answers under other words: what differs is the judge's, so that a bias here is none
-    # of the model (S21).
+    # of the model.
     worded, ways = reworded(responses, few, who, asked), judges.actions(responses, items, asked[0])
     shown = []
     if asked[1:]:
