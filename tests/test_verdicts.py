@@ -138,6 +138,9 @@ def test_a_stage_that_halves_bias_is_named():
         "Not told by these data: there is bias in sft (n = 200 items); from sft to tuned it falls"
     )
     assert answers["Does the stage sft show a bias?"].startswith("Yes: joint PB")
+    again = change.replace({"condition": {"tuned": "last"}, "compared_with": {"sft": "tuned"}})
+    of_both = safety_utility.verdicts.origin(bias, pd.concat([change, again]))["answer"][0]
+    assert ". From tuned to last it falls: " in of_both
     assert answers["How does bias change from sft to tuned?"].startswith("It falls: ")
     assert answers["How do scores change from sft to tuned?"].startswith("On 0 of 1 tasks")
 

@@ -197,12 +197,12 @@ def _arises(bias: pd.DataFrame, change: pd.DataFrame) -> str:
     first, steps = _joint(bias).iloc[0], _joint_changes(change)
     there = "there is bias" if first["p_value"] < ALPHA else "none is shown"
     said = [
-        f"from {row.compared_with} to {row.condition} {_step(row)[0].lower()}{_step(row)[1:]}"
+        f"{row.compared_with} to {row.condition} {_step(row)[0].lower()}{_step(row)[1:]}"
         for row in steps.itertuples()
     ]
     rises = steps[(steps["p_adjusted"] < ALPHA) & (steps["estimate"] > 0)]["condition"]
     answer = f"At {', '.join(rises)}" if len(rises) else OPEN
     return (
         f"{answer}: {there} in {first['condition']} (n = {first['n_items']:,} items); "
-        f"{' '.join(said)}"
+        f"from {' From '.join(said)}"
     )
