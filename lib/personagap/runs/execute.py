@@ -51,8 +51,8 @@ PRODUCTS = (
     LOG,
     PROGRESS,
 )
-#: Seconds in which a stopped run must be gone.
-GRACE = 5
+#: Seconds in which a stopped run must be gone, and what was killed must be reaped.
+GRACE, REAPED = 5, 5
 
 
 @dataclass
@@ -80,10 +80,14 @@ class Job:
             self.process.wait(GRACE)
         except subprocess.TimeoutExpired:
             # It hangs: it ends neither itself nor its kernel, nor what that started.
-            for each in _family(self.process.pid):
+            family = _family(self.process.pid)
+            for each in family:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     each.kill()
             self.process.wait()
+            # On a busy machine a kernel outlives its signal a while, and could still write.
+            # Not for ever: where nobody reaps what has lost its parent, it stays a zombie.
+            psutil.wait_procs(family, timeout=REAPED)
         with contextlib.suppress(OSError):
             # A full disk keeps no other run from being stopped.
             record(
