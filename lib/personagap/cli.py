@@ -11,7 +11,6 @@ import personagap as pg
 from personagap._one_line import OneLine, say
 from personagap.errors import UserError
 from personagap.paths import FIGURES, NOTEBOOKS, RESPONSES, shown
-from personagap.store import cache
 
 # What loads pandas, torch or papermill is imported in the command that needs it, as are the
 # modules of ``pg`` when they are used: --help is quick.
@@ -269,6 +268,8 @@ def store() -> None:
 @store.command()
 def size() -> None:
     """List the models asked, with answers and megabytes."""
+    from personagap.store import cache
+
     for name, answers, size in cache.sizes(RESPONSES):
         click.echo(f"{answers:12,} {size / 1e6:10,.1f} MB  {name}")
 
@@ -278,6 +279,8 @@ def size() -> None:
 @click.argument("file", type=click.File("w", lazy=True), default="-")
 def export(file: TextIO) -> None:
     """Write all answers to FILE (default: the terminal), a line of JSON each."""
+    from personagap.store import cache
+
     click.echo(f"{cache.export(RESPONSES, file):,} answers", err=True)
 
 
@@ -286,6 +289,8 @@ def export(file: TextIO) -> None:
 @click.argument("file", type=click.File(encoding="utf-8", errors="replace"))
 def take_in(file: TextIO) -> None:
     """Add the answers of FILE, which `export` wrote ("-": what is piped in)."""
+    from personagap.store import cache
+
     click.echo(f"{cache.take_in(RESPONSES, file):,} new answers")
 
 
@@ -297,6 +302,8 @@ def merge(folders: tuple[Path, ...]) -> None:
     Without any, put what the machines of a cluster wrote, each to files of its own, into the
     database of their shared folder; only while no run is under way.
     """
+    from personagap.store import cache
+
     click.echo(f"{cache.merge(RESPONSES, list(folders)):,} new answers")
 
 

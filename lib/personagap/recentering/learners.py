@@ -145,7 +145,7 @@ def encoder_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed:
                 folder, num_train_epochs=EPOCHS, learning_rate=RATE, warmup_steps=0.1, seed=seed,
                 per_device_train_batch_size=BATCH, train_sampling_strategy="group_by_length",
                 # Mixed precision, where the processor has it: weights stay in float32.
-                bf16=half, use_cpu=on_cpu, dataloader_pin_memory=not on_cpu,
+                bf16=half, use_cpu=half and on_cpu, dataloader_pin_memory=not on_cpu,
                 save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True,
             )  # fmt: skip
             trainer = hf.Trainer(
