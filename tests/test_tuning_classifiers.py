@@ -13,7 +13,7 @@ from personagap.embeddings import embed
 from personagap.errors import UserError
 from personagap.models import Sampling, load_model
 from personagap.personalllm import users
-from personagap.recentering import attributes, classifiers, grpo, learners
+from personagap.recentering import attributes, classifiers, learners, tuning
 from personagap.results import wide
 
 WORDS = [
@@ -191,15 +191,42 @@ def test_encoder_learns_and_two_runs_are_equal(tmp_path, monkeypatch):
     assert average_precision_score(labels, first) > 0.8
 
 
+def test_sft_learns_the_answers_of_its_training_rows_and_two_runs_are_equal(monkeypatch):
+    """The demo model is too small to learn relevance: what is shown becomes likelier is enough."""
+    monkeypatch.setattr(tuning, "SFT_RATE", 1e-2)
+    texts, labels, _ = planted(24)
+    prompts = [attributes.question(prompt, [attribute]) for prompt, attribute in texts]
+    chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    first, second = (tuning.sft("demo", prompts, [tuning.YES] * 24, 6, 0) for _ in "ab")
+    assert first.revision == second.revision
+    before, after = (
+        np.mean(lm.choose(chats, [[tuning.YES]] * 24)) for lm in (load_model("demo"), first)
+    )
+    assert after > before + 5
+    shown = []
+
+    def sft(model, asked, answers, *_):
+        shown.append(dict(zip(asked, answers, strict=True)))
+        return first
+
+    monkeypatch.setattr(tuning, "sft", sft)
+    number = np.arange(24) % 3
+    scores = classifiers.cross_validate(texts, labels, number, "sft", "demo")
+    assert ((scores > 0) & (scores < 1)).all()
+    for fold, own in enumerate(shown):
+        rows = np.flatnonzero(number != fold)
+        assert own == {prompts[i]: tuning.YES if labels[i] else tuning.NO for i in rows}
+
+
 def test_grpo_raises_the_reward_and_two_runs_are_equal(monkeypatch):
     """A reward that the demo model can earn: how often its answer says "I"."""
-    monkeypatch.setattr(grpo, "TOKENS", 12)
-    monkeypatch.setattr(grpo, "RATE", 1e-2)
+    monkeypatch.setattr(tuning, "TOKENS", 12)
+    monkeypatch.setattr(tuning, "RATE", 1e-2)
     texts, labels, _ = planted(16)
     prompts = [attributes.question(prompt, [attribute]) for prompt, attribute in texts]
     chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
     first, second = (
-        grpo.tune("demo", prompts, lambda text, _: text.count("I"), labels.tolist(), 4, 0)
+        tuning.grpo("demo", prompts, lambda text, _: text.count("I"), labels.tolist(), 4, 0)
         for _ in "ab"
     )
     assert first.revision == second.revision
@@ -211,7 +238,7 @@ def test_grpo_raises_the_reward_and_two_runs_are_equal(monkeypatch):
         for lm in (load_model("demo"), first)
     )
     assert after > before + 16
-    monkeypatch.setattr(grpo, "tune", lambda *_: first)
+    monkeypatch.setattr(tuning, "grpo", lambda *_: first)
     scores = classifiers.cross_validate(texts, labels, np.arange(16) % 3, "grpo", "demo")
     assert ((scores > 0) & (scores < 1)).all()
 

@@ -2,8 +2,8 @@
 
 ``python data/findings/relevance.py FOLDER --embeddings MINILM --model smollm2``; FOLDER holds
 relevance_judgments*.csv, MINILM is a folder of sentence-transformers. Scores are kept in the cache:
-an interrupted call goes on where it stopped. ``--encoder`` fine-tunes one, too, which takes hours
-without a GPU.
+an interrupted call goes on where it stopped. ``--encoder`` and ``--sft`` fine-tune models, too,
+which takes hours without a GPU; ``--tuned METHOD:FOLDS:DRAW``, again and again, says which of them.
 """
 
 import hashlib
@@ -52,15 +52,18 @@ def stacked(
     return combined
 
 
-def trained(pairs, known, said, embeddings, encoder, encoder_folds) -> pd.DataFrame:
-    """Judgments ``… rater label score`` of classifiers; the rater is "classifier|folds|draw"."""
+def trained(pairs, known, said, embeddings, tuned, which_tuned) -> pd.DataFrame:
+    """Judgments ``… rater label score`` of classifiers; the rater is "classifier|folds|draw".
+
+    ``tuned`` is classifier → method, model and more of ``classifiers.cross_validate``; of them,
+    those of ``which_tuned``, "method:folds:draw", all if it is empty.
+    """
     texts, labels = (
         list(zip(pairs["prompt_text"], pairs["attribute"], strict=True)),
         known.to_numpy(),
     )
     which = {"linear, TF-IDF": ("linear", None), "linear, MiniLM": ("linear", embeddings)}
     which["kernel, MiniLM"] = "kernel", embeddings
-    tuned = {"fine-tuned encoder": ("encoder", encoder)} if encoder else {}
     splits = {
         "prompt-disjoint": pairs["prompt"],
         "user-disjoint": pairs["user"],
@@ -70,10 +73,14 @@ def trained(pairs, known, said, embeddings, encoder, encoder_folds) -> pd.DataFr
     for draw in range(DRAWS):
         for split, groups in splits.items():
             number = classifiers.folds(groups, seed=draw)
-            own, scores = which | (tuned if split in encoder_folds else {}), {}
-            for name, how in own.items():
-                fit = partial(classifiers.cross_validate, texts, labels, number, *how, draw)
-                scores[name] = kept(fit, texts, labels.tolist(), number.tolist(), *how, draw)
+            own, scores = dict(which), {}
+            for name, (method, *how) in tuned.items():
+                if not which_tuned or f"{method}:{split}:{draw}" in which_tuned:
+                    own[name] = method, *how
+            for name, (method, model, *steps) in own.items():
+                how = method, model, draw, *steps
+                fit = partial(classifiers.cross_validate, texts, labels, number, *how)
+                scores[name] = kept(fit, texts, labels.tolist(), number.tolist(), *how)
             scores["combined: kernel and both models"] = stacked(
                 scores["kernel, MiniLM"], said, labels, number
             )
@@ -155,22 +162,21 @@ def compared(everyone: pd.DataFrame) -> pd.DataFrame:
     "--embeddings", required=True, help="folder or Hub name of a sentence-transformers model"
 )
 @click.option("--encoder", help="folder or Hub name of a model to fine-tune")
-@click.option(
-    "--encoder-folds",
-    multiple=True,
-    default=["prompt-disjoint", "user-disjoint", "random (leaks)"],
-    help="folds on which it is fine-tuned",
-)
+@click.option("--sft", help="a language model to tune on people's answers, such as smollm2")
+@click.option("--sft-steps", default=100, help="its optimizer steps in each fold, of 8 pairs each")
+@click.option("--tuned", multiple=True, help="METHOD:FOLDS:DRAW, such as sft:user-disjoint:0")
 @click.option("--model", "spec", help="a language model to ask, such as smollm2")
-def main(folder: str, embeddings: str, encoder: str | None, encoder_folds, spec: str | None):
+def main(folder, embeddings, encoder, sft, sft_steps, tuned, spec):
     pairs, judgments = datasets.load_relevance(folder)
     labels = judgments.set_index([*KEY, "rater"])["label"].unstack("rater")
     labels = labels.reindex(pd.MultiIndex.from_frame(pairs[KEY]))
     stored = judgments.loc[judgments["rater_kind"] == "model", "rater"].unique()
     tables = [judgments.assign(rater_kind=judgments["rater_kind"].replace("model", "stored"))]
-    tables.append(
-        trained(pairs, labels[GOLD], labels[stored].to_numpy(), embeddings, encoder, encoder_folds)
-    )
+    models_to_tune = {"fine-tuned encoder": ("encoder", encoder)} if encoder else {}
+    if sft:
+        models_to_tune[f"{sft}, SFT"] = "sft", sft, sft_steps
+    said = labels[stored].to_numpy()
+    tables.append(trained(pairs, labels[GOLD], said, embeddings, models_to_tune, tuned))
     if spec:
         tables.append(asked(spec, pairs))
     everyone = pd.concat(tables, ignore_index=True)

@@ -11,6 +11,7 @@ from transformers.utils import is_bitsandbytes_available
 
 from personagap import models
 from personagap.errors import UserError
+from personagap.models.prepacked import PrepackedLinear, has_bfloat16
 
 
 def load(model: str):
@@ -46,17 +47,21 @@ def train(
         bitsandbytes.
     """
     import trl
-    from datasets import Dataset
+    from datasets import Dataset, disable_progress_bars
     from peft import LoraConfig, PeftModel
     from transformers import BitsAndBytesConfig, PrinterCallback, set_seed
 
     on_gpu = lm.device.type == "cuda"
+    # Mixed precision, where the processor has it; small models gain nothing.
+    large = any(isinstance(layer, PrepackedLinear) for layer in lm.model.modules())
+    half = on_gpu or (large and has_bfloat16())
     packed = qlora and on_gpu and is_bitsandbytes_available()
     usual = {
-        "seed": seed, "bf16": on_gpu, "activation_checkpointing": on_gpu,
-        "dataloader_pin_memory": on_gpu,
+        "seed": seed, "bf16": half, "use_cpu": half and not on_gpu,
+        "activation_checkpointing": on_gpu, "dataloader_pin_memory": on_gpu,
         "save_strategy": "no", "logging_strategy": "no", "report_to": "none", "disable_tqdm": True,
     }  # fmt: skip
+    disable_progress_bars()  # which tqdm's switch above does not reach
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Trl uses names transformers 5.23 renamed.
     quiet = warnings.catch_warnings(action="ignore", category=FutureWarning)

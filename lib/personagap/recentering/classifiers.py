@@ -12,7 +12,7 @@ from sklearn.model_selection import GroupKFold
 
 from personagap import gap
 from personagap.errors import UserError, at_least, one_of
-from personagap.recentering import grpo
+from personagap.recentering import tuning
 from personagap.recentering.learners import (
     Learner,
     Texts,
@@ -67,11 +67,11 @@ def cross_validate(
     method : "linear": logistic regression on embeddings, for pairs those of both with their
         product, distance and cosine (the features of InferSent, arXiv 1705.02364); "kernel": ridge
         regression of pairs with a kernel of the embeddings of both (`learners.kernel_learner`);
-        "encoder": a sequence classifier fine-tuned whole, class-weighted, three epochs; "grpo": a
-        language model tuned to judge pairs, scored by the probability of its yes.
+        "encoder": a sequence classifier fine-tuned whole, class-weighted, three epochs; "sft" and
+        "grpo": a language model tuned to judge pairs, scored by the probability of its yes.
     encoder : "linear", "kernel": as of ``embeddings.embed``; "encoder": a model folder or Hub name;
-        "grpo": as of `grpo.tune`.
-    seed, steps : what decides initial weights, order and dropout; optimizer steps of "grpo".
+        "sft", "grpo": as of `tuning.sft`.
+    seed, steps : what decides initial weights, order and dropout; optimizer steps of "sft", "grpo".
 
     Returns
     -------
@@ -85,8 +85,9 @@ def cross_validate(
         "linear": (linear_learner, True),
         "kernel": (kernel_learner, True),
         "encoder": (encoder_learner, False),
-        "grpo": (partial(grpo.learner, steps=steps), False),
     }
+    for name in tuning.METHODS:
+        learners[name] = partial(tuning.learner, steps=steps, method=name), False
     one_of(learners, "method", method)
     make, has_settings = learners[method]
     learner = make(texts, gold, encoder, seed)
@@ -185,7 +186,7 @@ def relevance_judges(
     """
     if not models:
         raise UserError(
-            "no classifier to train: give linear or kernel, or a model for encoder or grpo"
+            "no classifier to train: give linear or kernel, or a model for encoder, sft or grpo"
         )
     key = ["user", "prompt", "item"]
     known = pairs.merge(judgments.loc[judgments["rater"] == gold, [*key, "label"]], on=key)
