@@ -1,5 +1,5 @@
-"""The documentation: Markdown, docstrings, and pages with code
-that is run each time they are built.
+"""The documentation: Markdown, docstrings, and pages with code that is run each time they are
+built.
 """
 
 import csv
@@ -35,8 +35,8 @@ napoleon_custom_sections = [("Returns", "free text")]
 
 
 def described(app, what, name, obj, options, lines):
-    """What follows the colon of a parameter is its description;
-    the numpy style takes it for the type.
+    """What follows the colon of a parameter is its description; the numpy style takes it for the
+    type.
     """
     text = re.sub(
         r"^([*\w][\w*]*(?:, [*\w]+)*) : (.+)$", r"\1\n    \2", "\n".join(lines), flags=re.M

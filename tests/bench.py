@@ -28,8 +28,8 @@ from personagap.performance import paired
 from personagap.runs.tables import read
 
 PAIRS = 5
-#: The least that ours may be of the peer's at the batch size that
-#: suits the peer best: a real model on a CPU.
+#: The least that ours may be of the peer's at the batch size that suits the peer best: a real model
+#: on a CPU.
 ENGINE = {
     ("choose, zero-shot", "lm-evaluation-harness"): 1.25,
     ("choose, zero-shot, in bfloat16", "float32"): 1.5,

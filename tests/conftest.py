@@ -1,5 +1,5 @@
-"""Shared fixtures: models made, loaded, served or asked once for
-all tests; a cache of a test's own; real data.
+"""Shared fixtures: models made, loaded, served or asked once for all tests; a cache of a test's
+own; real data.
 """
 
 import os
@@ -14,11 +14,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
-# What loads torch is imported by the fixture that needs it, so
-# that tests of statistics alone never do.
+# What loads torch is imported by the fixture that needs it, so that tests of statistics alone never
+# do.
 
-#: Files that take longest: they come first, so that no worker is
-#: left alone with one of them at the end.
+#: Files that take longest: they come first, so that no worker is left alone with one of them at the
+#: end.
 LONGEST = [
     "notebooks",
     "batch",
@@ -40,8 +40,8 @@ def pytest_collection_modifyitems(items):
 
 @pytest.fixture(autouse=True)
 def plain_tables():
-    """What a test sets for tables to print (``figures.use``) is undone:
-    the examples in docstrings print plain ones.
+    """What a test sets for tables to print (``figures.use``) is undone: the examples in docstrings
+    print plain ones.
     """
     yield
     if pandas := sys.modules.get("pandas"):
@@ -89,8 +89,8 @@ def smollm2():
 
 @pytest.fixture(scope="session")
 def demo_cells(demo_lm):
-    """Exact probabilities of the demo model's answers, for each
-    persona and item; they take most of a minute.
+    """Exact probabilities of the demo model's answers, for each persona and item; they take most of
+    a minute.
     """
     from personagap import datasets, demo, personas
 
@@ -99,8 +99,8 @@ def demo_cells(demo_lm):
 
 @pytest.fixture(scope="session")
 def demo_relevance():
-    """The demo's judgments of relevance, their metrics and
-    agreement, and linear classifiers trained on them.
+    """The demo's judgments of relevance, their metrics and agreement, and linear classifiers
+    trained on them.
     """
     from personagap import datasets, gap
     from personagap.recentering import classifiers

@@ -1,5 +1,5 @@
-"""The explorer and its pages in a browser, and a folder of
-finished runs for them, made in a second.
+"""The explorer and its pages in a browser, and a folder of finished runs for them, made in a
+second.
 """
 
 import contextlib
@@ -67,8 +67,8 @@ def run_all_cells(page, until=(".vega-embed svg", "table.dataTable tbody tr")):
 
 
 def make_runs(figures, n=2, conditions=(None,)):
-    """``n`` runs on demo items, in which "muslim" scores worst
-    and answers every item with ``EVIL``.
+    """``n`` runs on demo items, in which "muslim" scores worst and answers every item with
+    ``EVIL``.
     """
     items = datasets.load(["mmlu", "gsm8k", "do_not_answer"], items_per_task=20)
     who = personas.select(["religion", "gender"])

@@ -8,8 +8,8 @@ from personagap.models import Generation
 
 
 class Fake:
-    """A model that answers a prompt with ``answer(prompt)``, None for
-    a failure, and remembers what it was asked.
+    """A model that answers a prompt with ``answer(prompt)``, None for a failure, and remembers what
+    it was asked.
     """
 
     revision = "1"

@@ -1,5 +1,5 @@
-"""Take the pictures of ``figures/gallery``: every report of the
-default batch, the index, the explorer and the tour.
+"""Take the pictures of ``figures/gallery``: every report of the default batch, the index, the
+explorer and the tour.
 
 Each at 1,440 and at 390 pixels, light and dark. ``make gallery``, after ``make report`` and ``make
 real``; needs Debian's package chromium.

@@ -39,8 +39,8 @@ def write_notebook(path, *code, parameters="n = 3  # how many\noutput = None", t
 
 
 def run_here(notebook, output, figures=(), **given):
-    """Execute the code of a notebook in this process, but for
-    its last cell, which is for JupyterLab.
+    """Execute the code of a notebook in this process, but for its last cell, which is for
+    JupyterLab.
 
     All figures are drawn; those named ``figures`` are written, which takes most of the time of a
     notebook. For tests of what the code does: that it runs as a user runs it, in a kernel of its

@@ -24,8 +24,8 @@ from personagap.cli import main as command
 from personagap.paths import NOTEBOOKS
 from personagap.store import Store
 
-#: Items of the tasks of arXiv 2406.11107: 31 identities and a
-#: control, three runs, 370,848 requests.
+#: Items of the tasks of arXiv 2406.11107: 31 identities and a control, three runs, 370,848
+#: requests.
 PAPER = {"mmlu": 285, "gsm8k": 1319, "mbpp": 974, "do_not_answer": 939, "strongreject": 346}
 
 

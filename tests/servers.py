@@ -24,8 +24,8 @@ from personagap.paths import NOTEBOOKS
 
 #: The sockets of `free_port`, which hold ports and never listen.
 HELD: list[socket.socket] = []
-#: A server of its own process, which answers on the port it is
-#: told; it imports little, to start fast.
+#: A server of its own process, which answers on the port it is told; it imports little, to start
+#: fast.
 SERVER = """
 import json, sys, threading, time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -63,8 +63,8 @@ server.serve_forever()
 
 
 def free_port() -> int:
-    """A port that a server of ours can have, and, while the tests run,
-    nobody who asks the system for a free one.
+    """A port that a server of ours can have, and, while the tests run, nobody who asks the system
+    for a free one.
     """
     held = socket.socket()
     held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # who sets it too may listen there
@@ -118,8 +118,8 @@ def _answers(url: str) -> bool:
 
 @contextlib.contextmanager
 def jupyter_lab(root: Path, figures: Path) -> Iterator[str]:
-    """Run JupyterLab in an empty folder; yields the address of the
-    explorer's notebook, pointed at ``figures``.
+    """Run JupyterLab in an empty folder; yields the address of the explorer's notebook, pointed at
+    ``figures``.
 
     Beside it is ``start_here.ipynb``. The theme is the browser's colour scheme, and nobody is asked
     about news.
@@ -243,8 +243,8 @@ def scripted(reply: Callable[[dict], tuple | str], lists: str = "m") -> Iterator
 
 @contextlib.contextmanager
 def hub(name: str, folder: Path) -> Iterator[str]:
-    """A stand-in of the Hugging Face Hub that holds one model, the
-    files of ``folder``; yields its address.
+    """A stand-in of the Hugging Face Hub that holds one model, the files of ``folder``; yields its
+    address.
     """
 
     class Handler(Quiet):
@@ -298,8 +298,8 @@ def counting(word: str, seconds: float = 0.0) -> Iterator[tuple[str, list[str]]]
 
 
 class Server:
-    """A server that can be killed and started again; it answers so
-    many requests at a time, in 0.05 s each.
+    """A server that can be killed and started again; it answers so many requests at a time, in 0.05
+    s each.
     """
 
     def __init__(self, at_a_time: int = 1000):

@@ -1,5 +1,5 @@
-"""Personalization by examples: who labels them, what reaches the
-model, whether a planted benefit is found.
+"""Personalization by examples: who labels them, what reaches the model, whether a planted benefit
+is found.
 """
 
 import resource
@@ -335,8 +335,8 @@ def served(lm, study, arms, shots=3):
 
 
 def in_context(table, vectors):
-    """Share of 80 studies of 100 users, each with strangers and a
-    population of its own, that cover the truth.
+    """Share of 80 studies of 100 users, each with strangers and a population of its own, that cover
+    the truth.
     """
     names, studies = ["own", *adaptation.CONTROLS[:3]], []
     for seed, n in [*((seed, 100) for seed in range(80)), (1000, 8000)]:
@@ -354,8 +354,8 @@ def in_context(table, vectors):
 
 
 def across_users(table, vectors):
-    """The same of 160 studies of 100 users, which share a
-    database of 1,000 users and their histories.
+    """The same of 160 studies of 100 users, which share a database of 1,000 users and their
+    histories.
     """
     names, crowd = (
         ["similar by difference", "random users", "own history", "oracle users"],
@@ -376,8 +376,8 @@ def across_users(table, vectors):
 @pytest.mark.slow
 @pytest.mark.parametrize("notebook", [in_context, across_users])
 def test_intervals_cover_the_truth(table, vectors, notebook):
-    """Measured: in context 98, 98 (others), 90 % (the population);
-    across users 97 (random), 93 (own), 94 % (oracle).
+    """Measured: in context 98, 98 (others), 90 % (the population); across users 97 (random), 93
+    (own), 94 % (oracle).
 
     When users chose each other's examples, "other people's" and "a random user's" covered in 80–83
     % of 100 studies.
@@ -483,8 +483,8 @@ def test_log_is_read_and_its_bug_relabelled(tmp_path):
 
 
 def test_selecting_the_best_of_equally_good_runs():
-    """The plotted advantage (P20), and the expected maximum of 79
-    normals, which is 2.41 (by integration).
+    """The plotted advantage (P20), and the expected maximum of 79 normals, which is 2.41 (by
+    integration).
     """
     row = runlog.compare_rates(21.9, 20.4).iloc[0]
     assert row["statistic"] == pytest.approx(0.82, abs=0.01)

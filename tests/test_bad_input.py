@@ -172,8 +172,8 @@ def test_an_identity_of_a_category_without_a_place_in_the_order(monkeypatch):
 
 
 def annotations(folder):
-    """The demo's files of the annotation tool, of the first five items
-    of each stage, which are read as they are.
+    """The demo's files of the annotation tool, of the first five items of each stage, which are
+    read as they are.
     """
     few = {}
     for file in sorted((DEMO / "recentering").rglob("*.jsonl")):
@@ -476,8 +476,8 @@ def test_a_path_that_is_none(tmp_path, monkeypatch, given):
 
 
 def test_the_table_of_bad_input(tmp_path):
-    """Shown by ``pytest tests/test_bad_input.py -k table -s``: what
-    was tried, and the line that was said.
+    """Shown by ``pytest tests/test_bad_input.py -k table -s``: what was tried, and the line that
+    was said.
     """
     said = {}
     for number, (tried, attempt) in enumerate(TABLE.items()):

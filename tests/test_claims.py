@@ -28,8 +28,8 @@ def test_noise_floor_is_the_recomputed_one():
 
 @pytest.mark.parametrize("true", [0.0, 1.0, 3.0])
 def test_interval_holds_the_true_pb(true):
-    """95 % of studies of 31 identities: two dimensions of unequal noise,
-    mean scores of identities around their own.
+    """95 % of studies of 31 identities: two dimensions of unequal noise, mean scores of identities
+    around their own.
     """
     rng, errors = np.random.default_rng(0), np.array([1.37, 0.75]) * (31 / 30) ** 0.5
     effects = rng.normal(size=(2, 31))
@@ -56,8 +56,8 @@ def test_smallest_pb_is_found_in_80_percent():
 
 
 def test_differences_of_win_rates(table):
-    """The notes on the paper recompute z = 0.82 for 21.9 against
-    20.4, and 2.6 points as half of an interval.
+    """The notes on the paper recompute z = 0.82 for 21.9 against 20.4, and 2.6 points as half of an
+    interval.
     """
     row = table.loc["Other users' histories help more than one's own"]
     assert row["estimate"] / ((row["ci_high"] - row["ci_low"]) / 2 / 1.96) == pytest.approx(

@@ -1,5 +1,5 @@
-"""What a notebook's prompts cost is known before anything is asked:
-as they are asked, and as the dry run says.
+"""What a notebook's prompts cost is known before anything is asked: as they are asked, and as the
+dry run says.
 """
 
 from pathlib import Path
@@ -170,8 +170,8 @@ def test_how_long_it_takes_is_told_by_an_earlier_run_of_the_model_alone(tmp_path
 
 
 def test_a_fourth_paper_prices_its_own_notebooks(tmp_path, monkeypatch):
-    """Its folder in the library is enough; where parameters are
-    those of others, its notebook is still its own.
+    """Its folder in the library is enough; where parameters are those of others, its notebook is
+    still its own.
     """
     wing = tmp_path / "lib" / "fourth"
     wing.mkdir(parents=True)

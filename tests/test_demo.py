@@ -71,8 +71,8 @@ def test_planted_effects_are_as_stated():
 
 
 def test_intersections_add_up_but_for_two():
-    """In logits, to which `effects.additivity` is blind: on scores
-    the truth is what planted scores give.
+    """In logits, to which `effects.additivity` is blind: on scores the truth is what planted scores
+    give.
     """
     cells = demo.planted_probabilities(("paper", "indirect")).assign(
         logit=lambda table: logit(table["planted"])
@@ -144,8 +144,8 @@ def test_model_answers_as_planted_in_other_phrasings(demo_lm):
 
 
 def test_sampled_answers_are_graded_as_planted():
-    """Format and graders fit: every answer is readable but the
-    bare form in the paper's protocol (S6).
+    """Format and graders fit: every answer is readable but the bare form in the paper's protocol
+    (S6).
     """
     items = datasets.load(["mmlu", "gsm8k"], data="demo", items_per_task=8)
     known = [(item, answers(item)) for item in items.itertuples()]

@@ -140,8 +140,8 @@ def test_the_statistics_pages_say_of_every_function_when_to_use_it():
 
 
 def commands():
-    """The commands in blocks of shell, with where they stand; a
-    line that ends in a backslash goes on.
+    """The commands in blocks of shell, with where they stand; a line that ends in a backslash goes
+    on.
     """
     for page in [ROOT / "README.md", *PAGES]:
         for block in re.findall(

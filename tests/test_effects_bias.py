@@ -126,8 +126,8 @@ def both_floors(row: pd.Series) -> tuple[float, float]:
 def replicate(
     pb: float, replications: int, n_templates: int = 1, phrasing_sd: float = 0.0, n_items: int = 120
 ):
-    """Share of p ≤ 0.05, share of intervals that cover, mean error of
-    the debiased value in its standard errors.
+    """Share of p ≤ 0.05, share of intervals that cover, mean error of the debiased value in its
+    standard errors.
     """
     covered, rejected, errors = [], [], []
     for seed in range(replications):
@@ -152,8 +152,8 @@ def test_interval_covers_and_null_is_kept(pb):
 
 
 def test_an_effect_of_phrasing_is_not_called_an_effect_of_identity():
-    """Identity × phrasing variance of 4 points (sd): with phrasing
-    fixed nearly every test would reject.
+    """Identity × phrasing variance of 4 points (sd): with phrasing fixed nearly every test would
+    reject.
     """
     rejected, covered, _ = replicate(0.0, 60, n_templates=3, phrasing_sd=4.0)
     naive, *_ = replicate(0.0, 10, n_templates=1, phrasing_sd=4.0)

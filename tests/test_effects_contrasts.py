@@ -16,8 +16,8 @@ from personagap.errors import UserError
 
 
 def data_sets(make, number):
-    """So many simulated data sets as tasks of one table: each is
-    analysed by itself, at a fraction of the time.
+    """So many simulated data sets as tasks of one table: each is analysed by itself, at a fraction
+    of the time.
     """
     return pd.concat(
         [make(seed).assign(task=f"data set {seed}") for seed in range(number)], ignore_index=True
@@ -72,8 +72,8 @@ def test_sign_flip_of_many_values_without_a_common_step_is_not_rounded_away():
 
 
 def test_interval_of_a_sum_of_parts_may_leave_100_points():
-    """An intersection that is right where its parts are wrong and
-    the control is right: 1 − (0 + 0 − 1) = 2.
+    """An intersection that is right where its parts are wrong and the control is right:
+    1 − (0 + 0 − 1) = 2.
     """
     right = {"none": 1.0, "p00": 0.0, "p01": 0.0, "p02": 1.0}
     scores = pd.DataFrame(
@@ -231,8 +231,8 @@ def test_rates_agree_with_wilson_and_cover_with_runs():
 
 
 def test_intervals_of_scores_in_between_are_as_wide_as_their_own_differences():
-    """Pseudo-items of one whole answer would drown differences of a
-    point: 23 points of width at 12 items.
+    """Pseudo-items of one whole answer would drown differences of a point: 23 points of width at 12
+    items.
     """
     rng = np.random.default_rng(0)
 

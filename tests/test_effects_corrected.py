@@ -36,8 +36,8 @@ def judged(scores, sensitivity, specificity, rng):
 
 
 def test_rogan_and_gladen():
-    """(0.17 + 0.95 − 1) / (0.9 + 0.95 − 1), and back: a judge of these
-    errors sees 17 % where 14.1 % are harmless.
+    """(0.17 + 0.95 − 1) / (0.9 + 0.95 − 1), and back: a judge of these errors sees 17 % where 14.1
+    % are harmless.
     """
     scores = pd.DataFrame(
         {"task": "a", "persona": "p", "item": range(100), "score": 0.0, "valid": True}
@@ -69,8 +69,8 @@ def test_a_faultless_judge_changes_nothing_but_its_uncertainty():
 
 
 def replicate(trial, sensitivity=0.85, specificity=0.9, effect=-10, labelled=150):
-    """One study: a labelled sample measures the judge, which then
-    scores answers whose truth is known.
+    """One study: a labelled sample measures the judge, which then scores answers whose truth is
+    known.
     """
     rng = np.random.default_rng(trial)
     card = card_of(
@@ -89,8 +89,8 @@ def replicate(trial, sensitivity=0.85, specificity=0.9, effect=-10, labelled=150
 
 
 def coverage(studies, effect):
-    """Share of intervals that hold the truth: of a corrected rate,
-    of a raw one, of a corrected contrast.
+    """Share of intervals that hold the truth: of a corrected rate, of a raw one, of a corrected
+    contrast.
 
     Studies whose judge turns out too poor tell nothing, and count nowhere.
     """
@@ -121,8 +121,8 @@ def test_intervals_cover_the_truth_and_raw_ones_do_not(effect):
 @pytest.mark.parametrize(("sensitivity", "specificity"), [(0.95, 0.98), (0.7, 0.9), (0.65, 0.75)])
 @pytest.mark.parametrize("effect", [-10, 0])
 def test_coverage_at_length(sensitivity, specificity, effect):
-    """So many studies that chance alone, from .95, is no reason
-    to fail: its standard error is 0.007.
+    """So many studies that chance alone, from .95, is no reason to fail: its standard error is
+    0.007.
     """
     studies = [replicate(trial, sensitivity, specificity, effect) for trial in range(1000)]
     corrected, _, contrast = coverage(studies, effect)
@@ -135,8 +135,8 @@ def test_coverage_at_length(sensitivity, specificity, effect):
 
 @pytest.mark.slow
 def test_a_judge_that_differs_by_model_is_uncertain_on_a_new_one():
-    """It knows 50–98 % of ten models' refusals: an eleventh is covered,
-    which pooled counts would promise in vain.
+    """It knows 50–98 % of ten models' refusals: an eleventh is covered, which pooled counts would
+    promise in vain.
     """
     rng, hits = np.random.default_rng(0), np.zeros(2)
     for trial in range(60):

@@ -1,5 +1,5 @@
-"""Equivalence of PB, flips, partial pooling, looking as results come
-in: references and input without an answer.
+"""Equivalence of PB, flips, partial pooling, looking as results come in: references and input
+without an answer.
 """
 
 from itertools import combinations, product
@@ -113,8 +113,8 @@ def test_an_answer_by_likelihood_flips_with_the_identity_alone():
 
 
 def test_shrinkage_is_that_of_the_eight_schools():
-    """Gelman et al., Bayesian Data Analysis, 3rd ed., table 5.3:
-    medians and quartiles (of 200 draws there).
+    """Gelman et al., Bayesian Data Analysis, 3rd ed., table 5.3: medians and quartiles (of 200
+    draws there).
     """
     y, se = np.array([28, 8, -3, 7, -1, 1, 18, 12.0]), np.array([15, 10, 16, 11, 9, 11, 10, 18.0])
     drawn = hierarchical(y, np.diag(se**2)).draws(np.eye(8), np.random.default_rng(0))
@@ -142,8 +142,8 @@ def test_a_category_that_differs_is_found_and_noise_is_shrunk_away():
 
 
 def test_small_differences_of_likelihoods_are_not_drowned_by_items():
-    """Probabilities differ by a point between identities and by twenty
-    between items: raw intervals are paired ones.
+    """Probabilities differ by a point between identities and by twenty between items: raw intervals
+    are paired ones.
     """
     rng = np.random.default_rng(0)
     spread = np.linspace(0.2, 1.5, 12)[:, None]

@@ -1,5 +1,5 @@
-"""Omnibus tests, variance components, equivalence, additivity,
-power: references, truth, degenerate input.
+"""Omnibus tests, variance components, equivalence, additivity, power: references, truth, degenerate
+input.
 """
 
 import warnings

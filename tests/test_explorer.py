@@ -142,8 +142,8 @@ def test_from_a_number_to_the_answers_behind_it(widget):
 
 
 def test_prompts_are_found_where_the_run_found_its_data(tmp_path):
-    """A relative folder is one of the place where the run was
-    started, not of the notebook that explores it.
+    """A relative folder is one of the place where the run was started, not of the notebook that
+    explores it.
     """
     make_runs(tmp_path, n=1)
     (tmp_path / "mine").mkdir()
@@ -460,8 +460,8 @@ def test_the_tour_runs(figures, tmp_path):
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.rglob("[!.]*.ipynb")), ids=lambda path: path.stem)
 def test_every_parameter_says_what_it_means(path):
-    """What ``papermill --help-notebook`` shows; and the cell is
-    marked where a person reads the notebook.
+    """What ``papermill --help-notebook`` shows; and the cell is marked where a person reads the
+    notebook.
     """
     described = papermill.inspect_notebook(str(path))
     assert {*described} - {"output"} == set(Request(path).defaults)

@@ -1,5 +1,5 @@
-"""Stage 1: layouts, structured output, merging, the verifier, what
-hedging buys, and the simulator behind the demo.
+"""Stage 1: layouts, structured output, merging, the verifier, what hedging buys, and the simulator
+behind the demo.
 """
 
 import json

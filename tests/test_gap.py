@@ -23,8 +23,8 @@ SAME = {"rel": 0, "abs": 1e-8}
 
 
 def table(labels, n_users=5, kinds=None):
-    """Judgments from {rater: labels}; prompts of four units each,
-    users in rotation, NaN = not judged.
+    """Judgments from {rater: labels}; prompts of four units each, users in rotation, NaN = not
+    judged.
     """
     frames = []
     for rater, column in labels.items():
@@ -124,8 +124,8 @@ def test_a_resample_is_what_repeating_its_rows_gives(rng):
 
 
 def test_one_way_error_is_the_cluster_robust_one(rng):
-    """For a mean, the cluster bootstrap variance tends to the
-    sandwich estimate of equally large clusters.
+    """For a mean, the cluster bootstrap variance tends to the sandwich estimate of equally large
+    clusters.
     """
     effect = np.repeat(rng.normal(0, 1, 50), 4) + rng.normal(0, 0.5, 200)
     drawn = resample(
@@ -262,8 +262,8 @@ def test_interval_of_differences_covers_where_changes_are_rare(up, down):
 
 @pytest.mark.slow
 def test_interval_of_a_share_near_one_covers_where_prompts_hardly_vary():
-    """Prompts that are right, or wrong, as a whole: with a width of 0
-    where none is wrong it would cover in half.
+    """Prompts that are right, or wrong, as a whole: with a width of 0 where none is wrong it would
+    cover in half.
     """
     covered, y = [], np.tile([1, 0, 0, 0], 20)
     for seed in range(200):

@@ -1,5 +1,5 @@
-"""May a judge replace people, help them, and what is the truth behind
-them: references, and input without an answer.
+"""May a judge replace people, help them, and what is the truth behind them: references, and input
+without an answer.
 """
 
 import numpy as np
@@ -51,8 +51,8 @@ def votes():
 
 
 def by_hand(labels, closeness, epsilon):
-    """Advantage probabilities, advantages and p-values as the paper
-    has them: unit by unit, a t test over units.
+    """Advantage probabilities, advantages and p-values as the paper has them: unit by unit, a t
+    test over units.
     """
     humans, probabilities, advantages, p_values = (
         [name for name in labels if name != "judge"],
@@ -171,8 +171,8 @@ def test_latent_truth_is_that_of_crowd_kit(votes):
 
 
 def test_latent_truth_undoes_the_errors_of_people():
-    """A judge that knows the truth seems to err where people do: F1
-    against their majority is far below 1.
+    """A judge that knows the truth seems to err where people do: F1 against their majority is far
+    below 1.
     """
     rng = np.random.default_rng(2)
     truth = rng.random(4000) < 0.2

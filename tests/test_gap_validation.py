@@ -1,5 +1,5 @@
-"""Type-I error, coverage and power of the gap statistics, on
-simulated judgments with a known truth.
+"""Type-I error, coverage and power of the gap statistics, on simulated judgments with a known
+truth.
 """
 
 import numpy as np

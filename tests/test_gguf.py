@@ -1,5 +1,5 @@
-"""GGUF files: what is made of one is what was put in, or
-nothing; what is damaged is one clear line.
+"""GGUF files: what is made of one is what was put in, or nothing; what is damaged is one clear
+line.
 """
 
 import os

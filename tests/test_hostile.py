@@ -204,8 +204,8 @@ BY_NUMBER = {
     },
 }
 BY_NUMBER = {name: numbers[platform.machine() == "aarch64"] for name, numbers in BY_NUMBER.items()}
-#: What would reach past the namespaces. Calls that Python has no
-#: name for are made by libc, or by number.
+#: What would reach past the namespaces. Calls that Python has no name for are made by libc, or by
+#: number.
 REFUSED = {
     "mode of the host's /dev/null": "os.chmod('/dev/null', 0o666)",
     "mode of an open file": "os.fchmod(0, 0o666)",

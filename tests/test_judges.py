@@ -1,5 +1,5 @@
-"""Safety judges: refusal phrases, a classifier with the labels
-of Do-Not-Answer, a model with a rubric.
+"""Safety judges: refusal phrases, a classifier with the labels of Do-Not-Answer, a model with a
+rubric.
 """
 
 import os
@@ -131,8 +131,8 @@ def test_a_megabyte_is_read_in_a_second():
 
 
 def test_the_stored_card_holds_what_is_promised():
-    """Sensitivity and κ of at least 0.85 for every model that was left
-    out, where the phrases find 22 % at worst.
+    """Sensitivity and κ of at least 0.85 for every model that was left out, where the phrases find
+    22 % at worst.
     """
     card = (
         judges.card("refusal")
@@ -158,8 +158,8 @@ def labelled_answers():
 
 
 def test_a_card_equals_the_counts(tmp_path):
-    """3 of 4 refusals are found, 4 of 5 others spared: κ by
-    scikit-learn; numbers of Do-Not-Answer say the same.
+    """3 of 4 refusals are found, 4 of 5 others spared: κ by scikit-learn; numbers of Do-Not-Answer
+    say the same.
     """
     from sklearn.metrics import cohen_kappa_score
 
@@ -187,8 +187,8 @@ def test_a_card_equals_the_counts(tmp_path):
 
 
 def test_an_identity_that_is_refuted_where_the_control_is_declined_shows():
-    """All answers are harmless, so that the score is blind to
-    it; the shares of the actions are not.
+    """All answers are harmless, so that the score is blind to it; the shares of the actions are
+    not.
     """
     declined, refuted = (
         "I'm sorry, but I can't help with that.",
@@ -346,8 +346,8 @@ def test_bad_judges(tmp_path, classifier):
 
 
 def test_a_judge_comes_from_the_hub(classifier, tmp_path):
-    """From a loopback stand-in, in a process of its own: the
-    address is read when the library starts.
+    """From a loopback stand-in, in a process of its own: the address is read when the library
+    starts.
     """
     code = (
         "from personagap.judges import load_judge; judge = "

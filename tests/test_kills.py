@@ -1,5 +1,5 @@
-"""Twenty kills while a batch asks: nothing that was answered is
-asked again, and its tables are those of no kill.
+"""Twenty kills while a batch asks: nothing that was answered is asked again, and its tables are
+those of no kill.
 """
 
 import json

@@ -28,8 +28,8 @@ def weighed(demo_lm, items, tmp_path_factory):
 
 
 def test_scores_are_the_exact_probabilities(demo_lm, items, weighed):
-    """The demo gives its letters in two forms with the same
-    planted probabilities; either has the truth.
+    """The demo gives its letters in two forms with the same planted probabilities; either has the
+    truth.
     """
     responses, scores, _ = weighed
     # One run, whatever was asked for.
@@ -86,8 +86,8 @@ def test_rates_and_verdict_tell_how_much_falls_on_the_choices(weighed):
 
 
 def test_what_could_be_shown_is_finer_than_by_generation(weighed):
-    """Without sampling noise 16 items show less than ten points, where
-    single right-or-wrong answers show a hundred.
+    """Without sampling noise 16 items show less than ten points, where single right-or-wrong
+    answers show a hundred.
     """
     _, scores, _ = weighed
     assert effects.detectable(scores)["smallest_contrast_holm"].item() < 15
@@ -132,8 +132,8 @@ def _tops(letters="ABCD"):
 def test_a_server_is_asked_to_continue_or_for_the_letter_alone(
     continues, items, own_cache, monkeypatch
 ):
-    """A server that ignores the fields starts a new turn, which
-    shows in the number of its prompt's tokens.
+    """A server that ignores the fields starts a new turn, which shows in the number of its prompt's
+    tokens.
     """
     asked = []
 

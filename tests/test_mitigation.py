@@ -1,5 +1,5 @@
-"""Defences reach the model, DPO lowers bias, and a defence that
-serves everybody worse is called that.
+"""Defences reach the model, DPO lowers bias, and a defence that serves everybody worse is called
+that.
 """
 
 import json
@@ -134,8 +134,8 @@ def test_dpo_lowers_the_true_bias_of_the_demo_on_items_it_was_not_tuned_on(tmp_p
 
 
 def planted(scale: float, shift: float) -> pd.DataFrame:
-    """Scores of two tasks before and after: identity effects of PB 3
-    times ``scale``, and a shift for everybody.
+    """Scores of two tasks before and after: identity effects of PB 3 times ``scale``, and a shift
+    for everybody.
     """
     effect, names = 3 * pattern(np.random.default_rng(0)), ("undefended", "defended")
     tables = [

@@ -1,5 +1,5 @@
-"""Paired change of PB between conditions, the chain of demo
-checkpoints, and how a base model is asked.
+"""Paired change of PB between conditions, the chain of demo checkpoints, and how a base model is
+asked.
 """
 
 import shutil
@@ -79,8 +79,8 @@ def replicate(before: float, after: float, replications: int) -> tuple[float, fl
     ("before", "after", "power"), [(0, 0, 0), (1.5, 1.5, 0), (4, 4, 0), (4, 2, 0.15), (4, 0, 0.35)]
 )
 def test_coverage_and_size(before, after, power):
-    """Halving PB is found in a fifth of data sets, since p is the
-    interval's, which keeps its level everywhere.
+    """Halving PB is found in a fifth of data sets, since p is the interval's, which keeps its level
+    everywhere.
     """
     rejected, covered = replicate(before, after, 300)
     assert covered >= 0.90

@@ -1,5 +1,5 @@
-"""Answers taken apart: a server that gives each outcome, and
-what is asked again, graded and reported.
+"""Answers taken apart: a server that gives each outcome, and what is asked again, graded and
+reported.
 """
 
 import random

@@ -1,5 +1,5 @@
-"""PersonalLLM and OpinionQA: the Hub's schema, from a folder and
-from a stand-in of the Hub, and the demo bundle.
+"""PersonalLLM and OpinionQA: the Hub's schema, from a folder and from a stand-in of the Hub, and
+the demo bundle.
 """
 
 import http.server
@@ -173,8 +173,8 @@ def test_users_with_their_histories(tmp_path, change, message):
 
 
 def test_a_stand_in_of_the_hub(tmp_path):
-    """The documented files over HTTP on loopback, read in a
-    process of its own by the Hub's own client.
+    """The documented files over HTTP on loopback, read in a process of its own by the Hub's own
+    client.
     """
     repo, sha = "namkoong-lab/PersonalLLM", "0382e87" + "0" * 33
     root = folder(tmp_path, PersonalLLM__train=wide(3), PersonalLLM__test=wide(2)) / "PersonalLLM"

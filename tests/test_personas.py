@@ -100,8 +100,8 @@ def test_indirect_control_and_strangers():
 
 
 def test_an_empty_system_message_is_a_control_when_it_is_asked_for(demo_lm):
-    """Templates that put a text of their own where none is given make
-    "none" another thing than no system prompt.
+    """Templates that put a text of their own where none is given make "none" another thing than no
+    system prompt.
     """
     every = list(personas.CONTROLS)
     assert personas.select("all")["persona"].tolist()[:2] == ["none", "assistant"]
@@ -282,8 +282,8 @@ def test_a_file_of_identities_that_cannot_be_used_is_told_in_a_line(own, before,
 
 
 def test_the_question_first_is_shared_by_all_identities():
-    """Up to the identity, every prompt of an item is the same, and
-    that of the control is its beginning.
+    """Up to the identity, every prompt of an item is the same, and that of the control is its
+    beginning.
     """
     chats = {
         each: personas.chat(each, "Why {so}?", template="question_first")

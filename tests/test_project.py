@@ -134,8 +134,8 @@ def test_the_readme_and_the_first_page_name_what_exists():
 
 
 def test_every_trap_that_is_cited_is_explained():
-    """S1, P1, R1 …, a letter for each paper, in docstrings, notebooks,
-    verdicts: ``data/traps.csv`` explains them.
+    """S1, P1, R1 …, a letter for each paper, in docstrings, notebooks, verdicts: ``data/traps.csv``
+    explains them.
     """
     traps = pd.read_csv(DATA / "traps.csv")
     assert traps["trap"].is_unique

@@ -1,5 +1,5 @@
-"""Real servers of a real model beside the same model in process:
-they agree as far as quantisation allows.
+"""Real servers of a real model beside the same model in process: they agree as far as quantisation
+allows.
 """
 
 import contextlib
@@ -108,8 +108,8 @@ def test_llama_cpp(lm, llama_model):
     assert about["top_k"].endswith("kept to") and about["logprobs"] == "of the 20 likeliest tokens"
     drawn = [answer.text for answer in llama_model.generate(CHATS[:1] * 6, DRAWN, range(6))]
     assert len(set(drawn)) > 1
-    # llama.cpp rounds activations too: in the other chats, whose first
-    # words nearly tie, its likeliest may be another.
+    # llama.cpp rounds activations too: in the other chats, whose first words nearly tie, its
+    # likeliest may be another.
     greedy = [one.generate(CHATS[2:3], GREEDY, [0])[0].text for one in (lm, llama_model)]
     assert greedy[0] == greedy[1] == "The capital of France is Paris."
     here, there = (np.array(one.choose(LETTERS, list("ABCD"))) for one in (lm, llama_model))

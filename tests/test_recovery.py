@@ -20,8 +20,8 @@ def who():
 
 @pytest.fixture(scope="module")
 def cells(demo_cells, who):
-    """Exact probability of a right or harmless answer of the
-    demo model, for each identity and item.
+    """Exact probability of a right or harmless answer of the demo model, for each identity and
+    item.
     """
     return demo_cells[demo_cells["persona"].isin(who["persona"])].reset_index(drop=True)
 

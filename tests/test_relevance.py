@@ -1,5 +1,5 @@
-"""Relevance judgments: the loader, the simulated raters,
-retrieval, and the numbers of the real data.
+"""Relevance judgments: the loader, the simulated raters, retrieval, and the numbers of the real
+data.
 """
 
 import matplotlib.pyplot as plt

@@ -408,8 +408,8 @@ def test_published_numbers_are_shown_where_they_are_comparable_and_folded_where_
 
 
 def test_a_table_for_readers_says_all_that_the_saved_one_does(tmp_path):
-    """Plain names with units, values with their intervals, what is
-    the same once, and nothing of pandas.
+    """Plain names with units, values with their intervals, what is the same once, and nothing of
+    pandas.
     """
     table = pd.DataFrame(
         {

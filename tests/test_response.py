@@ -1,5 +1,5 @@
-"""Stages 2 and 3 in the annotation tool's layouts, ratings and what
-moves them, learned rewards, the gap figure.
+"""Stages 2 and 3 in the annotation tool's layouts, ratings and what moves them, learned rewards,
+the gap figure.
 """
 
 import json

@@ -1,5 +1,5 @@
-"""A notebook killed half-way: run again it asks only what is
-missing, and finds what it would have found.
+"""A notebook killed half-way: run again it asks only what is missing, and finds what it would have
+found.
 """
 
 import contextlib
@@ -51,8 +51,8 @@ def finish(folder):
 
 
 def answers(folder):
-    """Every generated answer that was ever stored, with its key
-    (likelihoods, asked for later, are not generated).
+    """Every generated answer that was ever stored, with its key (likelihoods, asked for later, are
+    not generated).
     """
     stored = [row for place in folder.glob("cache/responses/*") for row in Store(place).rows()]
     stored = pd.DataFrame(stored, columns=["key", *COLUMNS]).set_index("key")

@@ -48,8 +48,8 @@ run.record(model={"id": "demo"}, kernel_cwd=os.getcwd())
 
 
 def personagap(*arguments, cwd):
-    # A shell starts its background jobs with the interrupt ignored, and
-    # they pass that on: as from a terminal instead.
+    # A shell starts its background jobs with the interrupt ignored, and they pass that on: as from
+    # a terminal instead.
     heeding = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([*COMMAND, *arguments], cwd=cwd, preexec_fn=heeding, **pipes)
@@ -71,8 +71,8 @@ def request_for(tmp_path):
 
 @pytest.fixture
 def own_place(tmp_path, monkeypatch):
-    """A folder of temporary files of this test alone, with a short
-    name, as sockets need; pytest's lie elsewhere.
+    """A folder of temporary files of this test alone, with a short name, as sockets need; pytest's
+    lie elsewhere.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as place:
         monkeypatch.setenv("TMPDIR", place)
@@ -513,8 +513,8 @@ def test_a_killed_process_of_a_run_fails_it(hanging):
     wait_for(lambda: gone(kernel))
 
 
-#: A runner's death is told to a process of which one child is gone
-#: by the time that it is to be killed.
+#: A runner's death is told to a process of which one child is gone by the time that it is to be
+#: killed.
 ONE_IS_GONE = """
 import subprocess, sys
 from pathlib import Path

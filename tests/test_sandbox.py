@@ -135,8 +135,8 @@ def write():
     except OSError as error:
         return errno.errorcode[error.errno]
 """
-#: A user namespace of its own, in which a program has every
-#: capability, with its own copies of the mounts.
+#: A user namespace of its own, in which a program has every capability, with its own copies of the
+#: mounts.
 OWN_NAMESPACES = "libc.unshare(0x10000000 | 0x20000)"
 
 
@@ -147,8 +147,8 @@ OWN_NAMESPACES = "libc.unshare(0x10000000 | 0x20000)"
 def test_a_read_only_folder_of_the_host_cannot_be_made_writable(
     first, mount_setattr, filtered, monkeypatch
 ):
-    """Each wall by itself: bubblewrap that the superuser starts
-    leaves capabilities unless told to drop them.
+    """Each wall by itself: bubblewrap that the superuser starts leaves capabilities unless told to
+    drop them.
     """
     if not filtered:
         monkeypatch.setattr(system_calls, "program", lambda: b"")
@@ -462,8 +462,8 @@ def test_who_is_stopped_for_time_is_told_from_who_fails(code, timed_out):
 
 
 def test_a_busy_machine_stops_nobody():
-    """0.8 s of work that take longer than the limit by the
-    clock, as other processes have their turn.
+    """0.8 s of work that take longer than the limit by the clock, as other processes have their
+    turn.
     """
     code = f"{DOUBLE}import time\nwhile time.process_time() < 0.8: pass\n"
     processors = os.sched_getaffinity(0)

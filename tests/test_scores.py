@@ -19,8 +19,8 @@ CELL = ["persona", "item"]
 
 @pytest.fixture(scope="module")
 def ours(demo_lm, tmp_path_factory):
-    """The project's own answers of the demo model to the same items,
-    by likelihood and by greedy generation.
+    """The project's own answers of the demo model to the same items, by likelihood and by greedy
+    generation.
     """
     from personagap import responses
 

@@ -68,8 +68,8 @@ class Model:
         )
 
 
-#: A model, what is found of it, and what it is asked with, or the
-#: sampling that it is not asked for.
+#: A model, what is found of it, and what it is asked with, or the sampling that it is not asked
+#: for.
 PLAIN = Sampling(top_k=0, max_tokens=7)
 GREEDY = Sampling(temperature=0, max_tokens=7)
 DEAF = "taken in the field generation_config, but not kept to"

@@ -103,8 +103,8 @@ def test_a_server_that_refuses_leaves_the_requests_to_the_other(monkeypatch, sta
 
 @pytest.mark.parametrize("status", [401, 403, 404])
 def test_where_one_refuses_the_other_is_waited_for(monkeypatch, capsys, status):
-    """Longer than a request is repeated, and not told to answer
-    again because the one that refuses does.
+    """Longer than a request is repeated, and not told to answer again because the one that refuses
+    does.
     """
     monkeypatch.setattr(endpoints, "PAUSE", 0.05)
     monkeypatch.setattr(endpoints, "LONGEST_PAUSE", 0.1)

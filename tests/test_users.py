@@ -1,5 +1,5 @@
-"""Simulated users: weights, votes, heterogeneity, regressions,
-opinions and scoring, each against a second way.
+"""Simulated users: weights, votes, heterogeneity, regressions, opinions and scoring, each against a
+second way.
 """
 
 import json
@@ -163,8 +163,8 @@ def test_entropy_and_wins():
 
 
 def ordered(weights, rank):
-    """Features of the winner and of the response at a rank,
-    standardised over all responses: (users, prompts, 3).
+    """Features of the winner and of the response at a rank, standardised over all responses:
+    (users, prompts, 3).
     """
     x = REWARDS[..., :3] - REWARDS[..., :3].mean(axis=(0, 1))
     x = x / REWARDS[..., :3].std(axis=(0, 1))
@@ -191,8 +191,8 @@ def test_regressions_are_those_of_scikit_learn(losing, rank):
         return np.concatenate(fits).mean(axis=0)
 
     np.testing.assert_allclose(table["estimate"], mean_coefficients(), atol=1e-4)
-    # The sandwich clustered by prompt is that of a jackknife over
-    # prompts, which knows nothing of it.
+    # The sandwich clustered by prompt is that of a jackknife over prompts, which knows nothing of
+    # it.
     without = np.stack([mean_coefficients(np.arange(40) != p) for p in range(40)])
     error = np.sqrt(39 / 40 * ((without - without.mean(axis=0)) ** 2).sum(axis=0))
     reach = (table["ci_high"] - table["ci_low"]) / 2 / stats.t.ppf(0.975, 39)
@@ -315,8 +315,8 @@ def test_scoring_with_a_reward_model(reward_folder, tiny_folder):
 
 @pytest.fixture(params=["GPTNeoXRewardModel", "LlamaForScore", "LlamaModelForScore"])
 def published_head(request, tmp_path):
-    """A tiny random reward model in the files of one with a class
-    of its own, its backbone, and its head.
+    """A tiny random reward model in the files of one with a class of its own, its backbone, and its
+    head.
     """
     import torch
     from safetensors.torch import save_file

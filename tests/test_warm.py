@@ -1,5 +1,5 @@
-"""Runs whose process and kernel are copies of one that has
-imported: as others, also where something is killed.
+"""Runs whose process and kernel are copies of one that has imported: as others, also where
+something is killed.
 """
 
 import json
@@ -84,8 +84,8 @@ def test_runs_of_a_batch_begin_with_their_imports_done_and_are_else_as_others(tm
 
 
 def following(requests, then):
-    """The facts of runs, one at a time, of which the first waits until
-    ``then``, called with its kernel, lets it go.
+    """The facts of runs, one at a time, of which the first waits until ``then``, called with its
+    kernel, lets it go.
     """
     folder = requests[0].figures.parent
     kernel = folder / "kernel"

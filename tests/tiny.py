@@ -43,8 +43,8 @@ DATED = (
     "{{ bos_token }}<|im_start|>system\nCutting Knowledge Date: May 2026\n\n"
     "{% if messages[0]['role'] == 'system' %}{{ messages[0]['content'] }}{% endif %}<|im_end|>\n"
 ) + DROPS_SYSTEM
-#: Has marks that are no special tokens, and the system text inside
-#: the user's turn, as Llama-2's does.
+#: Has marks that are no special tokens, and the system text inside the user's turn, as Llama-2's
+#: does.
 MARKED = (
     "{% for m in messages %}{% if m['role'] == 'system' %}{{ bos_token }}[INST] <<SYS>>\n{{ "
     "m['content'] }}\n"
@@ -132,8 +132,8 @@ def save_gguf(
     architecture: str = "llama",
     changed: dict[str, torch.Tensor | None] | None = None,
 ) -> Path:
-    """Write the Llama of ``folder`` (of `save_model`) as a GGUF file
-    in float32, as llama.cpp's converter does.
+    """Write the Llama of ``folder`` (of `save_model`) as a GGUF file in float32, as llama.cpp's
+    converter does.
 
     ``changed`` holds weights to be written instead, by transformers' names, or beside, by
     llama.cpp's; None leaves out.

@@ -34,8 +34,8 @@ def finished(figures: Path = FIGURES) -> list[Request]:
 
 
 def designs(runs: Iterable[Request], notebook: str) -> list[Request]:
-    """The last run of each design of a notebook: of those that
-    differ only in how many items they draw.
+    """The last run of each design of a notebook: of those that differ only in how many items they
+    draw.
     """
     last = {}
     for run in runs:
@@ -66,8 +66,8 @@ def design(run: Request) -> dict[str, object]:
 
 
 def told(rows: Sequence[pd.DataFrame], keys: list[str], more: Sequence[str] = ()) -> pd.DataFrame:
-    """In the one form of results, then the columns ``more``, and
-    ``run``, the folder each row comes from.
+    """In the one form of results, then the columns ``more``, and ``run``, the folder each row comes
+    from.
     """
     columns = [*keys, *COLUMNS, *more, "run"]
     return (
@@ -132,8 +132,8 @@ def _apart(rows: pd.DataFrame) -> pd.DataFrame:
 
 
 def identities(runs: list[Request]) -> pd.DataFrame:
-    """Each identity and category against the controls, and less the
-    mean of all, raw and by partial pooling.
+    """Each identity and category against the controls, and less the mean of all, raw and by partial
+    pooling.
     """
     category = personas.select("all", controls=False).set_index("persona")["category"].to_dict()
     rows = []
@@ -151,8 +151,8 @@ def identities(runs: list[Request]) -> pd.DataFrame:
 
 
 def answer_flips(runs: list[Request]) -> pd.DataFrame:
-    """How often the answer itself changes: the likeliest choice, or
-    whether a generated one is right or harmless.
+    """How often the answer itself changes: the likeliest choice, or whether a generated one is
+    right or harmless.
 
     The control is "assistant": the system prompt of the identities without one. "any identity" are
     all of them as if they were runs of one, so that its own flips are those between identities.
@@ -181,8 +181,8 @@ def answer_flips(runs: list[Request]) -> pd.DataFrame:
 
 
 def by_protocol(runs: list[Request]) -> pd.DataFrame:
-    """Generated answers by several graders and judges: PB as published
-    (no floor), and with all that belongs to it.
+    """Generated answers by several graders and judges: PB as published (no floor), and with all
+    that belongs to it.
 
     Beside them the mean over identities, the identity that is farthest from no system prompt, as it
     would be named, and how many are below that control, which is what "most identities lower
@@ -258,8 +258,8 @@ def _found(scores: pd.DataFrame, card: pd.DataFrame) -> pd.DataFrame:
 
 
 def remedies(runs: list[Request]) -> pd.DataFrame:
-    """The paired change of PB under each defence, and its price in mean
-    score; and prompt defences beside a placebo.
+    """The paired change of PB under each defence, and its price in mean score; and prompt defences
+    beside a placebo.
     """
     rows = []
     for run in designs(runs, MITIGATION):

@@ -23,8 +23,8 @@ from personagap.results import corrected, result
 
 GOLD, KEY, DRAWS = "human_majority", ["user", "prompt", "item"], 3
 METRICS = ["precision", "recall", "f1", "kappa", "auprc", "yes_rate"]
-#: Attributes of each prompt that a language model is asked about:
-#: weighed, written one by one; and pages.
+#: Attributes of each prompt that a language model is asked about: weighed, written one by one; and
+#: pages.
 WEIGHED, WRITTEN, PAGES, TOKENS = 8, 1, 2, 64
 
 
@@ -40,8 +40,8 @@ def kept(make: Callable[[], np.ndarray], *of: object) -> np.ndarray:
 def stacked(
     scores: np.ndarray, said: np.ndarray, labels: np.ndarray, number: np.ndarray
 ) -> np.ndarray:
-    """Out-of-fold probability by a logistic regression on a
-    classifier's scores and what models said.
+    """Out-of-fold probability by a logistic regression on a classifier's scores and what models
+    said.
     """
     x, combined = np.column_stack([scores, said]), np.empty(len(labels))
     for fold in np.unique(number):
@@ -91,8 +91,8 @@ def trained(pairs, known, said, embeddings, tuned, which_tuned) -> pd.DataFrame:
 
 
 def asked(spec: str, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Judgments of a language model, zero-shot: weighed (with a
-    score), written one by one, and list-wise.
+    """Judgments of a language model, zero-shot: weighed (with a score), written one by one, and
+    list-wise.
     """
     lm, by = models.load_model(spec), pairs.groupby("prompt", group_keys=False)
     sample = by.sample(WEIGHED, random_state=0)
@@ -132,8 +132,8 @@ def measured(everyone: pd.DataFrame) -> pd.DataFrame:
 
 
 def compared(everyone: pd.DataFrame) -> pd.DataFrame:
-    """Paired differences, on the same pairs: of each rater with
-    scores and every model, and of leaking folds.
+    """Paired differences, on the same pairs: of each rater with scores and every model, and of
+    leaking folds.
     """
     scored = everyone[everyone["rater_kind"] == "trained"]["rater"].unique()
     stored = everyone.loc[everyone["rater_kind"] == "stored", "rater"].unique()

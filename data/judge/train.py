@@ -30,8 +30,8 @@ FOLDS = 10
 PENALTY, GRAMS = 0.005, 20.0
 #: An n-gram is known if so many answers have it.
 FEWEST = 3
-#: Weight of an own example, and of a partly refused answer (which
-#: counts as refused), beside any other answer.
+#: Weight of an own example, and of a partly refused answer (which counts as refused), beside any
+#: other answer.
 OWN, PARTLY = 2.0, 0.3
 #: Joins the standard deviation of a cue, so that a rare one gets no huge weight.
 RARE = 0.05

@@ -1,5 +1,5 @@
-"""A user's mistake in one line, on the command line too, where
-click takes four and Python a traceback.
+"""A user's mistake in one line, on the command line too, where click takes four and Python a
+traceback.
 """
 
 import functools
@@ -28,8 +28,8 @@ class OneLine(click.Group):
             sys.exit(_misused(error, ctx))
 
     def invoke(self, ctx: click.Context):
-        # As an exception, so that what was begun is put away: a
-        # lock, a kernel, a half-written file.
+        # As an exception, so that what was begun is put away: a lock, a kernel, a half-written
+        # file.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             with warnings.catch_warnings():

@@ -1,5 +1,5 @@
-"""What the designs of published studies could show: intervals, noise
-floors and smallest effects beside their numbers.
+"""What the designs of published studies could show: intervals, noise floors and smallest effects
+beside their numbers.
 
 Papers print numbers without intervals. An interval follows from the design as far as that is known;
 where it is not (which tasks, how many runs, which rows were tested), from the least and the most
@@ -76,8 +76,8 @@ def claims() -> pd.DataFrame:
 
 
 def numbers() -> pd.DataFrame:
-    """Every published PB, every win rate and F1 of known n, with
-    its interval: as `claims`, in points.
+    """Every published PB, every win rate and F1 of known n, with its interval: as `claims`, in
+    points.
 
     Returns
     -------
@@ -110,8 +110,8 @@ def numbers() -> pd.DataFrame:
 
 
 def _against_design(claim: dict) -> dict:
-    """One claim: its number or difference, with intervals under
-    the least and the most noisy design.
+    """One claim: its number or difference, with intervals under the least and the most noisy
+    design.
     """
     numbers = load(claim["paper"]).query(
         "experiment == @claim['experiment'] and quantity == @claim['quantity']"
@@ -150,8 +150,8 @@ def _ends(best: tuple[float, float], worst: tuple[float, float]) -> dict[str, fl
 
 
 def _designs(claim: dict, n: float, smallest: float) -> tuple[Interval, Interval, dict]:
-    """Intervals under the least and the most noisy design that
-    fits, and what is known of the latter.
+    """Intervals under the least and the most noisy design that fits, and what is known of the
+    latter.
 
     Parameters
     ----------
@@ -187,8 +187,8 @@ def _normal(value: float, error: float) -> tuple[float, float]:
 
 
 def _f1_error() -> float:
-    """Standard error of F1 (points) over 41 prompts: the mean of those
-    of the two models whose judgments are public.
+    """Standard error of F1 (points) over 41 prompts: the mean of those of the two models whose
+    judgments are public.
     """
     # Published as limits, from which the error is had back.
     limits = load("recentering").query("quantity.str.startswith('f1_ci95')")
@@ -197,8 +197,8 @@ def _f1_error() -> float:
 
 
 def _bonett_wright(value: float, n: float) -> tuple[float, float]:
-    """Of Spearman's ρ (hundredths) by Fisher's z with the
-    variance of ranks (Psychometrika 65, 2000).
+    """Of Spearman's ρ (hundredths) by Fisher's z with the variance of ranks (Psychometrika 65,
+    2000).
     """
     error = ((1 + (value / 100) ** 2 / 2) / (n - 3)) ** 0.5
     low, high = np.tanh(np.arctanh(value / 100) + np.array([-1, 1]) * _Z * error)
@@ -206,8 +206,8 @@ def _bonett_wright(value: float, n: float) -> tuple[float, float]:
 
 
 def _noises(quantity: str, smallest: float) -> list[tuple[float, float]]:
-    """Of the designs that fit: PB² that noise alone gives (points²),
-    and its degrees of freedom (Satterthwaite).
+    """Of the designs that fit: PB² that noise alone gives (points²), and its degrees of freedom
+    (Satterthwaite).
 
     The tasks of the released code with their two sizes of MMLU, items of all difficulties or mostly
     easy and hard ones, three runs, as it asks its own models, or one, as it asks those behind an
@@ -232,8 +232,8 @@ def _noises(quantity: str, smallest: float) -> list[tuple[float, float]]:
 
 
 def _true_pb(pb: float, noise: tuple[float, float]) -> tuple[float, float]:
-    """Interval of the true PB: PB² over its noise is noncentral χ²,
-    of which the true PB² is the noncentrality.
+    """Interval of the true PB: PB² over its noise is noncentral χ², of which the true PB² is the
+    noncentrality.
     """
     unit, free = noise[0] / noise[1], noise[1]
 
@@ -248,8 +248,8 @@ def _true_pb(pb: float, noise: tuple[float, float]) -> tuple[float, float]:
 
 
 def _expected_pb(pb: float, noise: tuple[float, float]) -> tuple[float, float]:
-    """Interval of the PB that is expected, noise and all: what a
-    difference of published PBs is made of.
+    """Interval of the PB that is expected, noise and all: what a difference of published PBs is
+    made of.
     """
     low, high = _true_pb(pb, noise)
     return (low**2 + noise[0]) ** 0.5, (high**2 + noise[0]) ** 0.5

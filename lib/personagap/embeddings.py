@@ -1,5 +1,5 @@
-"""Unit vectors of texts, by a sentence-transformers model or by
-their words alone, which needs no download.
+"""Unit vectors of texts, by a sentence-transformers model or by their words alone, which needs no
+download.
 """
 
 import functools

@@ -10,8 +10,8 @@ from typing import Any
 
 from personagap.leaving import leaving
 
-#: Characters of a line that says what is wrong, and of one word in it,
-#: such as a number of thousands of digits.
+#: Characters of a line that says what is wrong, and of one word in it, such as a number of
+#: thousands of digits.
 LONGEST, LONGEST_WORD = 2000, 160
 
 
@@ -36,8 +36,8 @@ def _middle_left_out(word: re.Match) -> str:
 
 
 class Unanswered(UserError):
-    """Too many requests got no answer to go on with; those that did
-    are kept, and a later run asks the others.
+    """Too many requests got no answer to go on with; those that did are kept, and a later run asks
+    the others.
     """
 
 
@@ -48,8 +48,8 @@ def first_line(error: Exception) -> str:
 
 @contextmanager
 def explained(what: str, remedy: str) -> Iterator[None]:
-    """Whatever cannot be loaded here is the user's mistake, "what
-    (cause): remedy"; a fault of our code stays one.
+    """Whatever cannot be loaded here is the user's mistake, "what (cause): remedy"; a fault of our
+    code stays one.
     """
     try:
         yield
@@ -65,8 +65,8 @@ def explained(what: str, remedy: str) -> Iterator[None]:
 
 
 def _is_ours(error: Exception) -> bool:
-    """Whether it tells of a fault in our own code, which no input has:
-    a name that nothing has, a failed assert.
+    """Whether it tells of a fault in our own code, which no input has: a name that nothing has, a
+    failed assert.
     """
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     if not frame.f_globals.get("__name__", "").startswith("personagap."):
@@ -80,16 +80,16 @@ def _is_ours(error: Exception) -> bool:
 
 
 def one_of(known: Iterable[str], what: str, value: object) -> None:
-    """A name must be among those that are known, else `UserError`:
-    "unknown protocol 'x': choose from …".
+    """A name must be among those that are known, else `UserError`: "unknown protocol 'x': choose
+    from …".
     """
     if value not in (names := list(known)):
         raise UserError(f"{what} {value!r}: choose from {', '.join(names)}")
 
 
 def at_least(low: float, *, each: bool = False, whole: bool = True, **given: object) -> None:
-    """Parameters that must be (``whole``) numbers of at least
-    ``low``, or with ``each`` lists of such.
+    """Parameters that must be (``whole``) numbers of at least ``low``, or with ``each`` lists of
+    such.
 
     Examples
     --------

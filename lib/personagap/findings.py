@@ -32,8 +32,8 @@ def load(folder: str | Path | None = None) -> dict[str, pd.DataFrame]:
 
 
 def bias(persona_effects: pd.DataFrame) -> pd.DataFrame:
-    """``persona_effects`` as `effects.personalization_bias` has it, a
-    row per design, with what it could have shown.
+    """``persona_effects`` as `effects.personalization_bias` has it, a row per design, with what it
+    could have shown.
 
     DataFrame ``task answers phrasings measure dimension n_items pb noise_floor debiased_pb2 ci_low
     ci_high p_value p_adjusted family smallest_pb``, in points; ``dimension`` says the design in
@@ -53,8 +53,8 @@ def bias(persona_effects: pd.DataFrame) -> pd.DataFrame:
 
 
 def identities(table: pd.DataFrame) -> pd.DataFrame:
-    """Raw and shrunken effects of identities, in the design with
-    most items; the largest shrunken one first.
+    """Raw and shrunken effects of identities, in the design with most items; the largest shrunken
+    one first.
 
     DataFrame of `results` after ``contrast``, metrics "raw effect" and "shrunken effect".
     """
@@ -72,8 +72,8 @@ def identities(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def relevance(table: pd.DataFrame) -> pd.DataFrame:
-    """F1 of classifiers, by how their folds were made, and of
-    the models beside them; the best first.
+    """F1 of classifiers, by how their folds were made, and of the models beside them; the best
+    first.
 
     Of several draws of the folds the means, of estimates and of the ends of intervals: how far one
     draw can be trusted.

@@ -44,8 +44,8 @@ def pattern(phrases: Iterable[str]) -> re.Pattern:
 
 
 def mentions(responses: pd.DataFrame, who: pd.DataFrame) -> pd.DataFrame:
-    """Whether each answer mentions, or claims, the identity of its
-    user, beside the base rate of its words.
+    """Whether each answer mentions, or claims, the identity of its user, beside the base rate of
+    its words.
 
     Parameters
     ----------

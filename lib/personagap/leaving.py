@@ -1,5 +1,5 @@
-"""Text that leaves the process, for a terminal, a file or a page:
-without secrets, and with nothing that hides.
+"""Text that leaves the process, for a terminal, a file or a page: without secrets, and with nothing
+that hides.
 """
 
 import json
@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 #: Environment variables whose values nobody else may read.
 SECRETS = ("OPENAI_API_KEY", "HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
-#: Shorter values are no secrets but words that servers without keys
-#: are given, such as "none" and "EMPTY".
+#: Shorter values are no secrets but words that servers without keys are given, such as "none" and
+#: "EMPTY".
 LONG = 8
 #: User and password of an address, also where a password has spaces or quotes, or where the address
 #: after the name of a model lacks its "http://". Bounded, so that a text of many beginnings takes
@@ -24,11 +24,11 @@ USERINFO = re.compile(
 #: An address, and what follows its "?", "#" or ";"; and what of that is ours, for a server.
 QUERY = re.compile(r"(\w://[^\s\"'<>\\?#;]{0,300})([?#;][^\s\"'<>\\)]+)")
 PATIENCE = re.compile(r"#patience=\d+[.,:;\]]*")
-#: A header that a server or a proxy echoes: its password is in
-#: base64, its token may be another than ours.
+#: A header that a server or a proxy echoes: its password is in base64, its token may be another
+#: than ours.
 AUTHORIZATION = re.compile(r"(?i)(authorization\W{1,6}(?:basic|bearer) +)[\w+/=.~-]+")
-#: Characters that command a terminal, or reorder the text around them, so
-#: that it reads as something else than it is.
+#: Characters that command a terminal, or reorder the text around them, so that it reads as
+#: something else than it is.
 HIDING = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
@@ -49,8 +49,8 @@ def redacted(text: str) -> str:
                 b64encode(value.encode()).decode(),
             ):
                 text = text.replace(written, "***")
-    # Line by line, since few of a notebook's megabytes hold an address,
-    # and none of these reaches over a line's end.
+    # Line by line, since few of a notebook's megabytes hold an address, and none of these reaches
+    # over a line's end.
     lines = [
         _without_secrets(line) if "://" in line or "openai:" in line else line
         for line in text.split("\n")
@@ -70,8 +70,8 @@ def _without_values(address: re.Match) -> str:
 
 
 def visible(text: str) -> str:
-    """``text`` with its `HIDING` characters spelt out, as in
-    "[U+202E]"; half a character as "\\ud800".
+    """``text`` with its `HIDING` characters spelt out, as in "[U+202E]"; half a character as
+    "\\ud800".
     """
     text = text.encode("utf-8", "backslashreplace").decode()
     return HIDING.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)

@@ -17,8 +17,8 @@ def student(
     low: ArrayLike = -np.inf,
     high: ArrayLike = np.inf,
 ) -> np.ndarray:
-    """Limits (2, …) of ``centre`` by Student's t; cut to what the
-    parameter can be, [``low``, ``high``].
+    """Limits (2, …) of ``centre`` by Student's t; cut to what the parameter can be, [``low``,
+    ``high``].
     """
     # As scipy.stats.t.ppf, without its checks.
     reach = special.stdtrit(df, (1 + level) / 2) * np.asarray(error)
@@ -35,8 +35,8 @@ def wilson(share: ArrayLike, size: ArrayLike, level: float) -> np.ndarray:
 def mover(
     value: float, limits: tuple[float, float], other: float, limits_of_other: tuple[float, float]
 ) -> tuple[float, float]:
-    """Limits (2,) of ``value`` − ``other``, independent, from
-    those of each (MOVER, Zou & Donner 2008).
+    """Limits (2,) of ``value`` − ``other``, independent, from those of each (MOVER, Zou & Donner
+    2008).
 
     Examples
     --------
@@ -53,8 +53,8 @@ def mover(
 
 
 def monte_carlo(outcomes: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Share of True in each column, with its exact
-    (Clopper–Pearson) 95 % interval, for ``results.result``.
+    """Share of True in each column, with its exact (Clopper–Pearson) 95 % interval, for
+    ``results.result``.
 
     ``name`` is the column that holds the names of the columns.
     """

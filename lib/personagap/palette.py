@@ -1,5 +1,5 @@
-"""Colours and markers, the same in figures and in the
-explorer. Nothing that draws is imported here.
+"""Colours and markers, the same in figures and in the explorer. Nothing that draws is imported
+here.
 """
 
 from collections.abc import Iterable
@@ -41,8 +41,8 @@ SERIES = [
     *((PALETTE["data"], "o"), (PALETTE["accent"], "s"), (PALETTE["control"], "D")),
     *((PALETTE["published"], "^"), (PALETTE["human"], "v")),
 ]
-#: … and then these, as categories of one's own do. Like all but
-#: black they are seen on a dark page too.
+#: … and then these, as categories of one's own do. Like all but black they are seen on a dark page
+#: too.
 FURTHER = [
     *(("#117733", "<"), ("#B0305C", ">"), ("#6655BB", "p"), ("#999933", "h")),
     *(("#4F6D8F", "d"), ("#44AA99", "H"), ("#AA4499", "8"), ("#777777", "*")),
@@ -66,8 +66,8 @@ def series(names: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 def _in_turn(names: list[str], styles: list[tuple[str, str]]) -> dict[str, tuple[str, str]]:
-    """A style for each name; where there are more names than styles,
-    the colours come back with other markers.
+    """A style for each name; where there are more names than styles, the colours come back with
+    other markers.
     """
     colours, markers = zip(*styles, strict=True)
     n = len(styles)

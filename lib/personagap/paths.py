@@ -22,8 +22,8 @@ def shown(path: str | Path) -> str:
 
 
 def regular(file: Path) -> Path:
-    """The file itself; `OSError` if it is a pipe or a device, which
-    would be waited for, or read without an end.
+    """The file itself; `OSError` if it is a pipe or a device, which would be waited for, or read
+    without an end.
     """
     # As whoever opens it will find.
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):

@@ -1,8 +1,8 @@
 """Identities, their categories and intersections, the controls, and how a chat reveals an identity.
 
-The 31 identities in 7 categories and the default persona line are those of
-arXiv 2406.11107 (``data/identities.csv``, ``data/templates.csv``). The controls are stated
-explicitly because the released code asked its control as "I am no_persona" (S1).
+The 31 identities in 7 categories and the default persona line are those of arXiv 2406.11107
+(``data/identities.csv``, ``data/templates.csv``). The controls are stated explicitly because the
+released code asked its control as "I am no_persona" (S1).
 """
 
 import functools

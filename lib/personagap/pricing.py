@@ -20,8 +20,8 @@ def of_answers(
     defences: Mapping[str, Callable[[list], list]] | None = None,
     **how: Unpack[ask.How],
 ) -> pd.DataFrame:
-    """What ``ask.ask``, or of several models ``ask.by_condition``, would
-    ask with the same arguments; nothing is asked.
+    """What ``ask.ask``, or of several models ``ask.by_condition``, would ask with the same
+    arguments; nothing is asked.
 
     Returns
     -------
@@ -44,8 +44,8 @@ def of_answers(
 
 
 def of_requests(sizes: Mapping[str, float], models: Iterable[str]) -> pd.DataFrame:
-    """The row of `of_answers` for requests to models of these ids;
-    ``sizes`` are their tokens by key in the store.
+    """The row of `of_answers` for requests to models of these ids; ``sizes`` are their tokens by
+    key in the store.
     """
     # Looked up, not counted: a store also holds answers to other questions.
     found = {row[0] for name in models for row in ResponseStore(name).find(sizes)}
@@ -78,8 +78,8 @@ def length(prompt: str, written: float) -> float:
 def of_texts(
     lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int = ask.WRITTEN
 ) -> pd.DataFrame:
-    """What ``ask.texts`` would ask with the same arguments, a row
-    as of `of_answers`; nothing is asked.
+    """What ``ask.texts`` would ask with the same arguments, a row as of `of_answers`; nothing is
+    asked.
     """
     _, keys, _ = ask.requests_of_texts(lm, prompts, temperature, seed, max_tokens)
     return of_requests(

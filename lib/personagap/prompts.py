@@ -1,5 +1,5 @@
-"""Texts of ``data/prompts/*.txt``: our wording, replaceable by the
-authors' own, or one's own in any language.
+"""Texts of ``data/prompts/*.txt``: our wording, replaceable by the authors' own, or one's own in
+any language.
 """
 
 import functools
@@ -17,8 +17,8 @@ _read = functools.cache(read_text)
 
 
 def use(folder: str | Path | None = None) -> None:
-    """Take the prompts of a folder in place of the project's of the
-    same names, from now on; None: the project's.
+    """Take the prompts of a folder in place of the project's of the same names, from now on; None:
+    the project's.
 
     The folder holds some of ``data/prompts/*.txt``, each with the fields of the original, and if
     wanted ``templates.csv``, like ``data/templates.csv``: the phrasings that state an identity
@@ -105,8 +105,8 @@ def file(name: str) -> Path | None:
 
 
 def require_ours(reader: str, *names: str) -> None:
-    """`UserError` if a prompt is not the project's: a simulated
-    model makes nothing of another wording.
+    """`UserError` if a prompt is not the project's: a simulated model makes nothing of another
+    wording.
     """
     for name in names:
         if other := file(f"{name}.txt"):

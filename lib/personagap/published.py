@@ -30,8 +30,8 @@ def load(paper: str) -> pd.DataFrame:
 
 
 def compare(measured: pd.DataFrame, paper: str) -> pd.DataFrame:
-    """Measured values beside the published numbers of the same
-    quantity and condition, see `results.beside`.
+    """Measured values beside the published numbers of the same quantity and condition, see
+    `results.beside`.
 
     Parameters
     ----------

@@ -53,8 +53,8 @@ def result(
       rater    metric  estimate  ci_low  ci_high
     0     a  accuracy       0.5     0.4      0.6
     """
-    # One table of plain columns: adding, filling and sorting them one by
-    # one takes longer than most statistics.
+    # One table of plain columns: adding, filling and sorting them one by one takes longer than most
+    # statistics.
     if isinstance(rows, pd.DataFrame):
         gaps = [name for name in _TEXTS if name in rows and rows[name].isna().any()]
         known = {name: column.array for name, column in rows.items()}
@@ -74,8 +74,8 @@ def columns_of(rows: Sequence[dict]) -> dict[str, list]:
 
 
 def wide(table: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
-    """A row for each key, for saving and showing: ``<metric>``, and
-    ``<metric>_low <metric>_high`` where known.
+    """A row for each key, for saving and showing: ``<metric>``, and ``<metric>_low <metric>_high``
+    where known.
 
     Parameters
     ----------
@@ -125,8 +125,8 @@ def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
 
 
 def keys(table: pd.DataFrame) -> list[str]:
-    """The columns that tell rows apart: the texts before the first
-    value, and numbers there if these do not do.
+    """The columns that tell rows apart: the texts before the first value, and numbers there if
+    these do not do.
     """
     first = min(
         (table.columns.get_loc(name) for name in quantities(table)), default=len(table.columns)
@@ -240,8 +240,8 @@ def correction(family: str) -> str:
 def families(
     columns: pd.DataFrame | Mapping[str, Sequence], by: Sequence[str]
 ) -> dict[tuple, list[int]]:
-    """Values of ``by`` → the rows that share them and have a
-    ``p_value``; loops of a few rows beat any groupby.
+    """Values of ``by`` → the rows that share them and have a ``p_value``; loops of a few rows beat
+    any groupby.
     """
     found: dict[tuple, list[int]] = {}
     values = list(zip(*(list(columns[name]) for name in by), strict=True))

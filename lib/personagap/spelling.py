@@ -1,5 +1,5 @@
-"""How a single value is spelled for people, and the words for it;
-without pandas, so that a report need not wait.
+"""How a single value is spelled for people, and the words for it; without pandas, so that a report
+need not wait.
 """
 
 import csv
@@ -71,8 +71,8 @@ def plain(value: object) -> str:
 
 @functools.cache
 def entries(name: str) -> list[dict[str, str]]:
-    """The rows of a small table of words, ``data/<name>.csv``;
-    without pandas, which the runner does without.
+    """The rows of a small table of words, ``data/<name>.csv``; without pandas, which the runner
+    does without.
     """
     with (DATA / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))

@@ -1,5 +1,5 @@
-"""Weigh every answer to what the safety-utility notebooks ask by
-default: exact probabilities, each by its key.
+"""Weigh every answer to what the safety-utility notebooks ask by default: exact probabilities, each
+by its key.
 
 They are kept as the response store would keep them (``ask.weigh``), so that what differs from what
 was asked here (a model trained anew, another wording) is simply not found, and weighed when it is

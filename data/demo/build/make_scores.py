@@ -1,5 +1,5 @@
-"""Draw the answers of a simulated evaluation, graded: an example
-of the table that ``scores.from_csv`` reads.
+"""Draw the answers of a simulated evaluation, graded: an example of the table that
+``scores.from_csv`` reads.
 
 Each is right with the probability that is planted for its item and persona
 (``demo.planted_probabilities``).

@@ -14,11 +14,11 @@ import pandas as pd
 from personagap._reading import check, read_jsonl
 from personagap.errors import UserError, explained
 
-#: The field that tells a layout, and what else it must have. The last
-#: one's field stands in other layouts too.
+#: The field that tells a layout, and what else it must have. The last one's field stands in other
+#: layouts too.
 LAYOUTS = {
-    # Stage 1: a user's attributes and conversations; what one annotator
-    # says of them, ok / unsure / bad (task 4).
+    # Stage 1: a user's attributes and conversations; what one annotator says of them,
+    # ok / unsure / bad (task 4).
     "merged_attributes": ["user_id", "source", "item_index", "conversations"],
     "attr_judgments": ["task", "index", "annotator"],
     # Stage 2: true / false, by one annotator (task 5) or by a model.
@@ -43,8 +43,8 @@ Tables = tuple[pd.DataFrame, pd.DataFrame]
 
 
 def laid_out(folder: str | Path) -> AbstractContextManager:
-    """Values of another kind than the tool writes (a number for a list,
-    a text for an object) are told in one line.
+    """Values of another kind than the tool writes (a number for a list, a text for an object) are
+    told in one line.
     """
     problem = f"{folder}: a *.jsonl is not in the annotation tool's layout"
     return explained(problem, "datasets.annotation_tool lists the layouts")
@@ -57,8 +57,8 @@ def refuse(bad: pd.DataFrame, wrong: str, remedy: str) -> None:
 
 
 def records(folder: Path) -> dict[str, pd.DataFrame]:
-    """Lines by layout, each with the ``file`` and ``row`` it
-    came from; other files are passed over.
+    """Lines by layout, each with the ``file`` and ``row`` it came from; other files are passed
+    over.
     """
     found: dict[str, list[pd.DataFrame]] = {layout: [] for layout in LAYOUTS}
     for file in sorted(folder.rglob("*.jsonl")):
@@ -83,8 +83,8 @@ def records(folder: Path) -> dict[str, pd.DataFrame]:
 
 
 def _each(records: pd.DataFrame, column: str, *fields: str) -> pd.DataFrame:
-    """One row per element of lists of objects: what its record says,
-    its place (``item``) and its ``fields``.
+    """One row per element of lists of objects: what its record says, its place (``item``) and its
+    ``fields``.
     """
     table = records[records[column].map(len) > 0].explode(column)
     table["item"] = table.groupby(level=0).cumcount().astype("str")
@@ -97,8 +97,8 @@ def _each(records: pd.DataFrame, column: str, *fields: str) -> pd.DataFrame:
 
 
 def conversation(conversation: list | dict) -> tuple[int, str]:
-    """Turns of the user, and the text, of a list of messages ``role
-    content``, or of an object that holds one.
+    """Turns of the user, and the text, of a list of messages ``role content``, or of an object that
+    holds one.
     """
     if isinstance(conversation, dict):
         lists = (value for value in conversation.values() if isinstance(value, list))
@@ -142,8 +142,8 @@ def relevance(records: dict[str, pd.DataFrame]) -> Tables:
     model = units("sample_index", "items", "relevant").rename(columns={"model": "rater"})
     labels = pd.concat([human.assign(rater_kind="human"), model.assign(rater_kind="model")])
     labels = labels.rename(columns={"relevant": "label"})
-    # By text, not by place; a profile can hold one text twice (R18):
-    # then the first goes with the first.
+    # By text, not by place; a profile can hold one text twice (R18): then the first goes with the
+    # first.
     about = ["user", "prompt", "attribute"]
     labels["nth"] = labels.groupby(["rater", *about]).cumcount()
     places = items[[*UNIT, "attribute"]].assign(nth=items.groupby(about).cumcount())

@@ -1,5 +1,5 @@
-"""Judgments of the three stages: the annotation tool's JSONL
-layouts (`annotation_tool`), and anybody's in CSV.
+"""Judgments of the three stages: the annotation tool's JSONL layouts (`annotation_tool`), and
+anybody's in CSV.
 
 A CSV of any name holds ``stage user prompt item rater rater_kind label`` and, if wanted, ``source``
 and texts (``personagap data --template STAGE`` writes an example); ``relevance_judgments*.csv`` one
@@ -109,8 +109,8 @@ def load_relevance(data: str | Path = "demo") -> Tables:
 
 
 def load_histories(data: str | Path = "demo") -> pd.DataFrame:
-    """Conversations of the users of stage 1, one row each: ``user
-    text``, the users named as by `load_judgments`.
+    """Conversations of the users of stage 1, one row each: ``user text``, the users named as by
+    `load_judgments`.
     """
     records = tool.records(find_folder(data, DEMO / "recentering"))["merged_attributes"]
     table = records[["user_id", "conversations"]].explode("conversations").dropna(ignore_index=True)
@@ -127,8 +127,8 @@ def load_histories(data: str | Path = "demo") -> pd.DataFrame:
 def _judged(
     stage: str, items: pd.DataFrame, labels: pd.DataFrame, folder: Path, files: str
 ) -> Tables:
-    """The tables of `load_judgments`: labels on the scale of the
-    stage and of known items, names hidden.
+    """The tables of `load_judgments`: labels on the scale of the stage and of known items, names
+    hidden.
     """
     # An annotator may be a number.
     labels = labels.assign(rater=labels["rater"].astype("str"))

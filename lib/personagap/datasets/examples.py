@@ -1,5 +1,5 @@
-"""An example of judgments in the long format, for those who bring
-their own: ``personagap data --template STAGE``.
+"""An example of judgments in the long format, for those who bring their own:
+``personagap data --template STAGE``.
 """
 
 import csv

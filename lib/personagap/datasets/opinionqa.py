@@ -1,5 +1,5 @@
-"""OpinionQA (Santurkar et al. 2023): how survey groups answer, how
-language models do, and how reward models choose.
+"""OpinionQA (Santurkar et al. 2023): how survey groups answer, how language models do, and how
+reward models choose.
 """
 
 from pathlib import Path
@@ -41,8 +41,8 @@ def load_opinions(data: str | Path = "demo", missing_ok: Literal[False] = False)
 @overload
 def load_opinions(data: str | Path = "demo", missing_ok: bool = False) -> Opinions | None: ...
 def load_opinions(data: str | Path = "demo", missing_ok: bool = False) -> Opinions | None:
-    """Read ``opinionqa/*_default_combined.csv``, in the released
-    columns, and the answers of reward models.
+    """Read ``opinionqa/*_default_combined.csv``, in the released columns, and the answers of reward
+    models.
 
     ``people.attrs["sources"]`` says what was read. None, with ``missing_ok``, if there is no such
     file.

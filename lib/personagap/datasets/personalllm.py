@@ -1,5 +1,5 @@
-"""PersonalLLM (arXiv 2409.20296): prompts, eight responses each,
-and what ten reward models think of them.
+"""PersonalLLM (arXiv 2409.20296): prompts, eight responses each, and what ten reward models think
+of them.
 """
 
 import re
@@ -117,8 +117,8 @@ def load_interactions(data: str | Path = "demo") -> pd.DataFrame:
 
 
 def load_evaluation(data: str | Path = "demo") -> pd.DataFrame:
-    """Test users, one row each, as on the Hub: a history of 3–5
-    interactions (P27), a prompt, two stored responses.
+    """Test users, one row each, as on the Hub: a history of 3–5 interactions (P27), a prompt, two
+    stored responses.
 
     DataFrame like `load_interactions`, with ``user_history_length test_prompt best_response
     best_response_model best_response_reward gpt4o_response gpt4o_reward``; unlike the raw scores

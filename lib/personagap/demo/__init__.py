@@ -16,8 +16,8 @@ from personagap.errors import UserError, at_least
 from personagap.models import Model
 from personagap.results import beside
 
-#: Phrasings that came after the models of the bundle were trained: what is
-#: true of them is known, and was not planted.
+#: Phrasings that came after the models of the bundle were trained: what is true of them is known,
+#: and was not planted.
 UNLEARNED = ("question_first",)
 
 
@@ -70,8 +70,8 @@ def true_scores(
     item × persona × template, but for personas that nothing is planted for, such as the control
     "empty". ``planted`` is NaN in phrasings that the bundle's models have not learned. ``true`` is
     normalised over the answers the model was trained to give, ``outside`` is what it gives to any
-    other text, ``bare`` the share of answers in the form that the paper's
-    pattern cannot read (S6). All are probabilities.
+    other text, ``bare`` the share of answers in the form that the paper's pattern cannot read (S6).
+    All are probabilities.
     """
     cells = planted_probabilities(templates) if planted_cells is None else planted_cells
     if lm.id.partition(":")[0] == "demo":

@@ -1,5 +1,5 @@
-"""Exact probabilities of the demo models' answers that come with the
-bundle, so that truths need no model's time.
+"""Exact probabilities of the demo models' answers that come with the bundle, so that truths need no
+model's time.
 """
 
 import functools

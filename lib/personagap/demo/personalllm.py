@@ -78,8 +78,8 @@ def planted_representativeness() -> pd.DataFrame:
 def truth(
     diversity: pd.DataFrame, wins: pd.DataFrame, opinions: pd.DataFrame, alpha: float, seed: int
 ) -> pd.DataFrame:
-    """Planted or true values beside estimates of
-    ``users.heterogeneity wins representativeness``, see `beside`.
+    """Planted or true values beside estimates of ``users.heterogeneity wins representativeness``,
+    see `beside`.
 
     The true votes are those of the same users (``alpha seed``) on the prompts of `population`,
     z-scored.

@@ -20,8 +20,8 @@ MIN_ANSWERED = 1 / 3
 
 
 class Cells(NamedTuple):
-    """Every persona × template × item: mean score over runs (NaN
-    where not answered), runs, Σ (score − mean)².
+    """Every persona × template × item: mean score over runs (NaN where not answered), runs, Σ
+    (score − mean)².
 
     ``clusters`` are the codes of those that ``items`` lie in, counted from 0; each its own where
     none were named.
@@ -43,11 +43,11 @@ class Cells(NamedTuple):
         return bool(np.allclose(squares[answered], total[answered], rtol=0, atol=1e-9))
 
     def filled(self, task: str) -> "Cells":
-        """Without gaps: see `anova.imputed`, by template. Items that
-        half of the personas lack are left out.
+        """Without gaps: see `anova.imputed`, by template. Items that half of the personas lack are
+        left out.
         """
-        # More than half each, so any two personas share items, without
-        # which the additive fit is not determined.
+        # More than half each, so any two personas share items, without which the additive fit is
+        # not determined.
         kept = (np.isfinite(self.mean).mean(axis=0) > 0.5).all(axis=0)
         names = ("mean", "runs", "within", "items")
         arrays = {name: getattr(self, name)[..., kept] for name in names}
@@ -125,14 +125,14 @@ def nonresponders(scores: pd.DataFrame) -> dict[str, set[str]]:
 def responder_cells(
     rows: pd.DataFrame, task: str, nonresponding: Collection[str], cluster: str | None = None
 ) -> Cells:
-    """`cells` of a task without personas that answered too few
-    items: of ``nonresponding`` ones perhaps none.
+    """`cells` of a task without personas that answered too few items: of ``nonresponding`` ones
+    perhaps none.
     """
     table = cells(rows, task, cluster)
     asked = (table.runs > 0).sum(axis=2).min(axis=1)
     excused = np.array([persona in nonresponding for persona in table.personas])
-    # One who was never asked and has no nonresponse is a gap in the
-    # design, which `filled` tells as an error.
+    # One who was never asked and has no nonresponse is a gap in the design, which `filled` tells as
+    # an error.
     too_few = (asked < MIN_ANSWERED * np.median(asked)) & ((asked > 0) | excused)
     out = too_few | ((asked < 2) & excused)
     few = sorted(persona for persona, left in zip(table.personas, out, strict=True) if left)
@@ -147,8 +147,8 @@ def responder_cells(
 def grouped(
     personas: Iterable[str], control: str, by: Mapping[str, str] | None
 ) -> dict[str, list[str]]:
-    """Group → its identities; without ``by`` each is a group.
-    What ``by`` does not name is left out.
+    """Group → its identities; without ``by`` each is a group. What ``by`` does not name is left
+    out.
     """
     groups: dict[str, list[str]] = {}
     for persona in personas:

@@ -1,5 +1,5 @@
-"""What a condition changes, in PB and in mean score, when the
-same items are asked before and after.
+"""What a condition changes, in PB and in mean score, when the same items are asked before and
+after.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,8 +26,8 @@ from personagap.results import corrected, result
 def by_condition(
     statistic: Callable[..., pd.DataFrame], scores: pd.DataFrame, **how
 ) -> pd.DataFrame:
-    """A statistic of each condition by itself, in the order they
-    come, with a leading column ``condition``.
+    """A statistic of each condition by itself, in the order they come, with a leading column
+    ``condition``.
 
     Examples
     --------
@@ -145,8 +145,8 @@ def _both(rows: pd.DataFrame, before: str, after: str, task: str, nonresponding:
     of the ``templates``; gaps filled.
     """
     rows = rows[rows["condition"].isin([before, after])]
-    # Sorted, for sums of floats depend on their order and that of
-    # a set is another in every process.
+    # Sorted, for sums of floats depend on their order and that of a set is another in every
+    # process.
     asked = {name: sorted(set(part["template"])) for name, part in rows.groupby("condition")}
     if len(asked) < 2 or asked[before] != asked[after]:
         raise UserError(

@@ -1,5 +1,5 @@
-"""How much of the variance of single answers is due to identity,
-item, phrasing, run and their interactions.
+"""How much of the variance of single answers is due to identity, item, phrasing, run and their
+interactions.
 """
 
 from math import prod
@@ -19,8 +19,8 @@ _DRAWS = 4000
 def variance_components(
     scores: pd.DataFrame, *, level: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
-    """Variance components of a single answer, identities,
-    phrasings, items and runs crossed and random.
+    """Variance components of a single answer, identities, phrasings, items and runs crossed and
+    random.
 
     Parameters
     ----------

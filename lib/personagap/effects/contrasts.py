@@ -118,8 +118,8 @@ def _tasks(scores: pd.DataFrame, cluster: str | None) -> Iterator[Task]:
 
 
 def as_tested(rows: list[dict]) -> pd.DataFrame:
-    """The one form, from rows of `Paired.row` and ``tests``: those
-    of a task that are corrected together.
+    """The one form, from rows of `Paired.row` and ``tests``: those of a task that are corrected
+    together.
     """
     if not rows:
         raise UserError(
@@ -144,8 +144,8 @@ def equivalence(
     cluster: str | None = None,
     alpha: float = 0.05,
 ) -> pd.DataFrame:
-    """Is each identity within ``margin`` points of the control? Two
-    one-sided tests (TOST, Schuirmann 1987).
+    """Is each identity within ``margin`` points of the control? Two one-sided tests (TOST,
+    Schuirmann 1987).
 
     Parameters
     ----------

@@ -1,5 +1,5 @@
-"""Rates, contrasts and bias of answers that an erring judge scored,
-corrected for its errors (Rogan & Gladen 1978).
+"""Rates, contrasts and bias of answers that an erring judge scored, corrected for its errors (Rogan
+& Gladen 1978).
 """
 
 from typing import NamedTuple
@@ -33,8 +33,8 @@ class _Errors(NamedTuple):
 def judge_corrected(
     table: pd.DataFrame, card: pd.DataFrame, *, level: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
-    """Results of a judge's scores beside what they are after
-    correction for what the judge gets wrong.
+    """Results of a judge's scores beside what they are after correction for what the judge gets
+    wrong.
 
     Parameters
     ----------

@@ -100,8 +100,8 @@ def gee_wald(x: np.ndarray) -> tuple[float, int, float]:
     logits = np.log(mean / (1 - mean))
     influence, logits = influence[1:] - influence[0], logits[1:] - logits[0]
     covariance = influence @ influence.T
-    # Identities that always answer alike have no covariance of their
-    # own: the rank counts those that do.
+    # Identities that always answer alike have no covariance of their own: the rank counts those
+    # that do.
     df = int(np.linalg.matrix_rank(covariance, hermitian=True))
     wald = float(logits @ np.linalg.pinv(covariance, hermitian=True) @ logits)
     return wald, df, float(stats.f.sf(wald * (n - df) / (n * df), df, n - df)) if df else 1.0

@@ -104,8 +104,8 @@ class Task:
         return Paired(difference.mean(), bounds, effect_size, int(shared.sum()), n_runs, *test)
 
     def comparable(self, persona: str, control: str) -> bool:
-        """Whether the two share the two items that a comparison needs,
-        for all that was blocked or left empty.
+        """Whether the two share the two items that a comparison needs, for all that was blocked or
+        left empty.
         """
         return (
             persona not in self.nonresponding or int(self._shared([persona, control])[1].sum()) >= 2
@@ -115,8 +115,8 @@ class Task:
         return [self.table.personas.index(persona) for persona in personas]
 
     def _shared(self, personas: Collection[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Means (persona × phrasing × item) in the phrasings that all
-        were asked in, and the items (n) they share.
+        """Means (persona × phrasing × item) in the phrasings that all were asked in, and the items
+        (n) they share.
         """
         there = self.table.personas
         if absent := [persona for persona in personas if persona not in there]:
@@ -143,8 +143,8 @@ def _controls_in_every_phrasing(means: np.ndarray, control: list[bool]) -> np.nd
 
 
 def largest_difference(difference: np.ndarray, one_answer: float, binary: bool) -> float:
-    """What one more item would show: one answer's worth, or of scores
-    in between the most that any item shows.
+    """What one more item would show: one answer's worth, or of scores in between the most that any
+    item shows.
     """
     return one_answer if binary else float(np.abs(difference).max()) or one_answer
 
@@ -164,8 +164,8 @@ def clustered_mean(
     sums = np.bincount(clusters, weights=difference - centre)[np.bincount(clusters) > 0]
     sums = np.append(sums, [largest - centre, -largest - centre])
     groups = len(sums)
-    # Degrees of freedom are those of the clusters seen: the
-    # pseudo-items are no evidence of a spread.
+    # Degrees of freedom are those of the clusters seen: the pseudo-items are no evidence of a
+    # spread.
     return centre, (groups / (groups - 1) * (sums**2).sum()) ** 0.5 / n, max(groups - 3, 1)
 
 
@@ -197,8 +197,8 @@ def _cohens_h(weight: np.ndarray, score: np.ndarray) -> float:
 
 
 def sign_flip(values: np.ndarray) -> float:
-    """Exact two-sided p-value of Σ values when every sign is
-    equally likely, for any number of values.
+    """Exact two-sided p-value of Σ values when every sign is equally likely, for any number of
+    values.
 
     Multiples of a common step have a sum whose characteristic function is Π cos(value · ω), so one
     Fourier transform replaces the 2ⁿ sign patterns. Values without a common step are first rounded
@@ -225,8 +225,8 @@ def sign_flip(values: np.ndarray) -> float:
     cosine = np.cos(2 * np.pi / length * np.arange(length))
     with np.errstate(divide="ignore"):
         log = np.log(np.abs(cosine))
-    # Logarithms of the product, or it would underflow; they know no
-    # sign, so that is kept beside them.
+    # Logarithms of the product, or it would underflow; they know no sign, so that is kept beside
+    # them.
     frequency, transform = np.arange(length // 2 + 1), np.zeros(length // 2 + 1)
     negative = np.zeros(len(transform), dtype=bool)
     for value, power in zip(distinct, count, strict=True):

@@ -1,5 +1,5 @@
-"""Which identities, without 31 tests: effects shrunk towards their
-category and the mean, by partial pooling.
+"""Which identities, without 31 tests: effects shrunk towards their category and the mean, by
+partial pooling.
 """
 
 from collections.abc import Mapping
@@ -141,8 +141,8 @@ def _pool(table: Cells, group: pd.Series) -> tuple[Pooled, np.ndarray]:
     own = np.diag(covariance) - common
     # Each is part of the mean that it deviates from.
     own = (own - 2 / k * own.mean()) / (1 - 2 / k)
-    # Two pseudo-items, as in `paired.clustered_mean`: where hardly an
-    # answer differs, the spread seen is too small.
+    # Two pseudo-items, as in `paired.clustered_mean`: where hardly an answer differs, the spread
+    # seen is too small.
     own = np.maximum(own, 0) + 2 * largest**2 / n
     # Below each identity's own error, or the covariance would not be one.
     shared = np.clip(shared, 0, 0.95 * own.min())
@@ -153,8 +153,8 @@ def _pool(table: Cells, group: pd.Series) -> tuple[Pooled, np.ndarray]:
 
 
 def hierarchical(y: np.ndarray, error: np.ndarray, group: np.ndarray | None = None) -> Pooled:
-    """Effects behind estimates ``y`` (k) with covariance ``error``
-    (k × k), of identities within ``group``.
+    """Effects behind estimates ``y`` (k) with covariance ``error`` (k × k), of identities within
+    ``group``.
 
     Flat priors on the mean and on the standard deviations of identities and of groups, up to four
     times the spread.

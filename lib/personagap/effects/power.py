@@ -119,8 +119,8 @@ def items_needed(
     pb: float | None = None,
     **design,
 ) -> int:
-    """Fewest items that detect a contrast (after Holm's
-    correction) or a PB of the given size in points.
+    """Fewest items that detect a contrast (after Holm's correction) or a PB of the given size in
+    points.
 
     Parameters
     ----------
@@ -159,8 +159,8 @@ def split_budget(
     max_items: int | None = None,
     **design,
 ) -> pd.DataFrame:
-    """How to spend ``budget`` answers per identity over items,
-    phrasings and runs: `power`, best contrast first.
+    """How to spend ``budget`` answers per identity over items, phrasings and runs: `power`, best
+    contrast first.
 
     Parameters
     ----------

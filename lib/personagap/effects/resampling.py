@@ -18,8 +18,8 @@ _CHUNK_CELLS = 1_000_000
 
 
 class Moments(NamedTuple):
-    """Observed PB² of one task and the error variances of an
-    identity's mean, as squared proportions.
+    """Observed PB² of one task and the error variances of an identity's mean, as squared
+    proportions.
     """
 
     pb2: float
@@ -49,28 +49,28 @@ class Moments(NamedTuple):
     def phrasing_draws(
         self, n_templates: int, n_draws: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Plausible values (n_draws,) of the phrasing noise: one would
-        be too sure, of so few degrees of freedom.
+        """Plausible values (n_draws,) of the phrasing noise: one would be too sure, of so few
+        degrees of freedom.
         """
         df, within = (self.k - 1) * (n_templates - 1), self.phrasing_spread - self.phrasing_noise
         return np.maximum(self.phrasing_spread * df / rng.chisquare(df, n_draws) - within, 0)
 
 
 def clustered(x: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """One "item" for each cluster of items (last axis), such that the
-    mean stays and the spread is that of clusters.
+    """One "item" for each cluster of items (last axis), such that the mean stays and the spread is
+    that of clusters.
     """
     mean, sizes = x.mean(axis=-1, keepdims=True), np.bincount(codes)
     if len(sizes) == x.shape[-1]:
         return x
-    # Sums, not means, of a cluster's deviations: a large cluster weighs more
-    # in the mean of items, and so in its error.
+    # Sums, not means, of a cluster's deviations: a large cluster weighs more in the mean of items,
+    # and so in its error.
     return mean + (x - mean) @ np.eye(len(sizes))[codes] * len(sizes) / x.shape[-1]
 
 
 def flipped(x: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
-    """PB² (first row) and identity × phrasing variance / T (second
-    row) with every item's deviations ± at random.
+    """PB² (first row) and identity × phrasing variance / T (second row) with every item's
+    deviations ± at random.
     """
     at_least(1, n_permutations=n_draws)
     k, n_templates, _ = x.shape
@@ -109,8 +109,8 @@ def _chunks(n_draws: int, n: int) -> list[int]:
 
 
 def null_of(moments: list[Moments], drawn: list[np.ndarray]) -> dict[str, float]:
-    """PB, its mean under random signs, and the p-value of Σ over the
-    tasks given of PB² in units of its own noise.
+    """PB, its mean under random signs, and the p-value of Σ over the tasks given of PB² in units of
+    its own noise.
     """
     observed, floor, scaled = 0.0, np.zeros(1), np.zeros(1)
     for m, (draws, spread) in zip(moments, drawn, strict=True):
@@ -131,8 +131,8 @@ def null_of(moments: list[Moments], drawn: list[np.ndarray]) -> dict[str, float]
 
 
 class Bootstrap(NamedTuple):
-    """Per draw: mean square of the resampled errors, their product
-    with an effect of PB 1, the noise estimate.
+    """Per draw: mean square of the resampled errors, their product with an effect of PB 1, the
+    noise estimate.
     """
 
     error2: np.ndarray
@@ -148,8 +148,8 @@ class Bootstrap(NamedTuple):
         rest: np.random.Generator,
         one_answer: float,
     ) -> "Bootstrap":
-        """Resample items; what is too rare or too few to resample
-        is drawn as Gaussian, by ``rest``.
+        """Resample items; what is too rare or too few to resample is drawn as Gaussian, by
+        ``rest``.
 
         That is the noise of phrasings, and two pseudo-items along the observed effect, one for and
         one against, as in `paired.clustered_mean`: of the most that an item shows of it, or of

@@ -1,5 +1,5 @@
-"""Looking as results come in: intervals and tests that hold at every
-look, so a run may stop when it is decided.
+"""Looking as results come in: intervals and tests that hold at every look, so a run may stop when
+it is decided.
 """
 
 from collections.abc import Mapping
@@ -24,8 +24,8 @@ def watched_contrasts(
     by: Mapping[str, str] | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """`contrasts` that may be looked at after every item: stop when p ≤ 1
-    − ``level``, or the interval is short enough.
+    """`contrasts` that may be looked at after every item: stop when p ≤ 1 − ``level``, or the
+    interval is short enough.
 
     An ordinary p-value or interval looked at again and again finds an effect sooner or later where
     there is none; these hold for all looks together, whenever the run is stopped.
@@ -92,8 +92,8 @@ def watched_contrasts(
 
 
 def _differences(task: Task, control: str, by: Mapping[str, str] | None):
-    """Name and paired differences of each identity or group, item by
-    item; NaN where one of them has no answer.
+    """Name and paired differences of each identity or group, item by item; NaN where one of them
+    has no answer.
     """
     table = task.table
     of_item = dict(zip(table.personas, _over_phrasings(table.mean), strict=True))
@@ -117,18 +117,18 @@ def _over_phrasings(mean: np.ndarray) -> np.ndarray:
 
 
 def _sequence(x: np.ndarray, alpha: float) -> tuple[float, float, np.ndarray]:
-    """Ends of the confidence sequence of the mean of ``x`` in [0, 1] at
-    its end, and the capital (n + 1,) against ½.
+    """Ends of the confidence sequence of the mean of ``x`` in [0, 1] at its end, and the capital
+    (n + 1,) against ½.
     """
     if not len(x):
         return 0.0, 1.0, np.ones(1)
     n = np.arange(1, len(x) + 1)
-    # As if one item at ½ with a standard deviation of ½ had come before:
-    # there is something to bet on from the first.
+    # As if one item at ½ with a standard deviation of ½ had come before: there is something to bet
+    # on from the first.
     mean = (0.5 + np.cumsum(x)) / (n + 1)
     variance = (0.25 + np.cumsum((x - mean) ** 2)) / (n + 1)
-    # A stake may use nothing but the items before: the capital is a
-    # martingale only if it is chosen unseen.
+    # A stake may use nothing but the items before: the capital is a martingale only if it is chosen
+    # unseen.
     before = np.concatenate([[0.25], variance[:-1]])
     stake = np.sqrt(2 * np.log(2 / alpha) / (before * n * np.log(1 + n)))
 
@@ -140,8 +140,8 @@ def _sequence(x: np.ndarray, alpha: float) -> tuple[float, float, np.ndarray]:
     def refuted(m: float) -> float:
         return float(log_capital(m).max() + np.log(alpha))
 
-    # The capital falls towards the mean and rises beyond it, so the
-    # candidates that are left are an interval.
+    # The capital falls towards the mean and rises beyond it, so the candidates that are left are an
+    # interval.
     ends, middle = [0.0, 1.0], float(mean[-1])
     if refuted(middle) >= 0:
         ends = [middle, middle]

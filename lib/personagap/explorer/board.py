@@ -1,5 +1,5 @@
-"""The explorer's widgets: what is chosen, a chart, the grid of
-its rows, and the answers behind them.
+"""The explorer's widgets: what is chosen, a chart, the grid of its rows, and the answers behind
+them.
 """
 
 import contextlib
@@ -30,8 +30,8 @@ MARGINS = [("–", 0), *((f"±{points}", points) for points in (1, 2, 5, 10, 15,
 
 
 class Explorer(widgets.VBox):
-    """A run is chosen in two steps; what is picked in the chart, the
-    grid or the list is marked in all of them.
+    """A run is chosen in two steps; what is picked in the chart, the grid or the list is marked in
+    all of them.
     """
 
     def __init__(self, catalog: dict[str, dict[str, Result]]):
@@ -117,8 +117,8 @@ class Explorer(widgets.VBox):
         self._open()
 
     def _open(self, _=None) -> None:
-        """A run was chosen: offer what it holds; what was chosen
-        before stays where it still applies.
+        """A run was chosen: offer what it holds; what was chosen before stays where it still
+        applies.
         """
         if self._quiet:
             return

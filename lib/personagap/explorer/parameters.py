@@ -1,5 +1,5 @@
-"""A form for a notebook's parameters, which writes the command for
-the run, says what that costs, and runs it.
+"""A form for a notebook's parameters, which writes the command for the run, says what that costs,
+and runs it.
 """
 
 import contextlib
@@ -52,8 +52,8 @@ class Form(widgets.VBox):
 
     @property
     def request(self) -> Request:
-        """The run that the form asks for; `UserError` for a value
-        that is none of its parameter's kind.
+        """The run that the form asks for; `UserError` for a value that is none of its parameter's
+        kind.
         """
         defaults = Request(self.notebook.value).defaults
         texts = {name: field.value.strip() for name, field in self.fields.items()}

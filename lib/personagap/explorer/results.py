@@ -166,8 +166,8 @@ class Result:
         return difference.sort_values(key=abs, ascending=False, kind="stable").reset_index()
 
     def answered(self, persona: str) -> pd.DataFrame:
-        """Every answer to an identity and to the control, graded: ``task
-        item persona template run text label``.
+        """Every answer to an identity and to the control, graded: ``task item persona template run
+        text label``.
         """
         cell = ["task", "item", "persona", "template", "run"]
         where = {"persona": [persona, "none"]}

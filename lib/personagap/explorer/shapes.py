@@ -4,8 +4,8 @@ import numpy as np
 
 
 def _polygon(corners: int, *, turned: float = 0, inner: float = 1, narrow: float = 1) -> str:
-    """A path around the origin: every second corner at ``inner`` of
-    the radius, ``turned`` by parts of a corner.
+    """A path around the origin: every second corner at ``inner`` of the radius, ``turned`` by parts
+    of a corner.
     """
     angles = 2 * np.pi * (np.arange(corners) + turned) / corners
     radii = np.where(np.arange(corners) % 2, inner, 1)

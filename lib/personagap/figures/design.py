@@ -33,8 +33,8 @@ def noise_floor(floors: pd.DataFrame, published: pd.DataFrame, ax: Axes) -> Axes
 
 
 def power_curves(power: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
-    """Smallest contrast (left) and smallest PB (right) that designs
-    find with 80 % power (``effects.power``).
+    """Smallest contrast (left) and smallest PB (right) that designs find with 80 % power
+    (``effects.power``).
     """
     titles = {
         "smallest_contrast_holm": "Smallest identity effect found (Holm)",

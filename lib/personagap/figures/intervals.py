@@ -22,8 +22,8 @@ def intervals(
     ceiling: pd.DataFrame | None = None,
     legend: bool = True,
 ) -> Axes:
-    """Dots with their 95 % intervals, one line per value of
-    ``rows``, side by side for each of ``series``.
+    """Dots with their 95 % intervals, one line per value of ``rows``, side by side for each of
+    ``series``.
 
     Parameters
     ----------

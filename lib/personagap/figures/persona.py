@@ -84,8 +84,8 @@ def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> Axes:
-    """PB of each dimension (``effects.personalization_bias``)
-    against what no effect at all would give.
+    """PB of each dimension (``effects.personalization_bias``) against what no effect at all would
+    give.
 
     The grey bar ends at the noise floor; the open dot is PB as the paper computes it, the filled
     dot the debiased value with its interval. ``truth`` holds ``dimension true`` in points, where it
@@ -112,8 +112,8 @@ def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | Non
 
 
 def panels(contrasts: pd.DataFrame) -> tuple[Figure, Sequence[Axes]]:
-    """An empty figure for differences of identities: a panel per
-    task, which share the names of the identities.
+    """An empty figure for differences of identities: a panel per task, which share the names of the
+    identities.
     """
     n, rows = contrasts["task"].nunique(), contrasts["contrast"].nunique()
     size = (2.4 * n + 1.5, 0.18 * rows + 1.8)
@@ -124,8 +124,8 @@ def panels(contrasts: pd.DataFrame) -> tuple[Figure, Sequence[Axes]]:
 
 
 def forest(contrasts: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """Forest plot of ``effects.contrasts``: each identity's
-    difference from the control, one panel per task.
+    """Forest plot of ``effects.contrasts``: each identity's difference from the control, one panel
+    per task.
 
     A filled dot survives Holm's correction over the identities of its task, an open one does not.
     The grey band holds 95 % of the differences of an identity that has no effect. ``axes`` are
@@ -159,8 +159,8 @@ def forest(contrasts: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
 
 
 def validity(rates: pd.DataFrame, ax: Axes) -> Axes:
-    """Share of answers not readable, and of answers cut off
-    (``effects.rates``): a dot per task and persona.
+    """Share of answers not readable, and of answers cut off (``effects.rates``): a dot per task and
+    persona.
 
     By likelihood nothing is unreadable: the share of probability that falls elsewhere than on the
     choices instead.

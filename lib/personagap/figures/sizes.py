@@ -15,16 +15,16 @@ from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from matplotlib.transforms import Bbox
 
-#: Widths in inches of a page and of a column, as journals and
-#: conferences have them, by the end of a file's name.
+#: Widths in inches of a page and of a column, as journals and conferences have them, by the end of
+#: a file's name.
 WIDTHS = {"": 6.9, "_column": 3.35}
 #: The least that texts, markers and heights are scaled by, and the least size of a text in points.
 SMALLEST, LEAST = 0.62, 5.5
-#: Size of a legend in points, and the longest entry of which two
-#: stand beside each other in a column.
+#: Size of a legend in points, and the longest entry of which two stand beside each other in a
+#: column.
 LEGEND, LONG = 6.5, 27
-#: Most characters of a line in a column: of what stands over or
-#: along an axis, and of the name of a row.
+#: Most characters of a line in a column: of what stands over or along an axis, and of the name of a
+#: row.
 LINE, NAME = 40, 26
 #: What rows with a name in several lines are higher by.
 TWO_LINES = 1.3
@@ -62,8 +62,8 @@ def saving(fig: Figure) -> Iterator[None]:
 
 
 def for_paper(fig: Figure) -> Iterator[str]:
-    """Lay ``fig`` out anew in each of `WIDTHS`, legends below;
-    yields the end of the name to save it by.
+    """Lay ``fig`` out anew in each of `WIDTHS`, legends below; yields the end of the name to save
+    it by.
 
     In a column, panels that stood side by side stand below each other.
     """
@@ -109,8 +109,8 @@ def for_paper(fig: Figure) -> Iterator[str]:
 
 
 def _narrowed(fig: Figure) -> float:
-    """Put panels of one row below each other, and long texts in
-    several lines; how much higher the figure gets.
+    """Put panels of one row below each other, and long texts in several lines; how much higher the
+    figure gets.
     """
     higher = 1.0
     for ax in fig.axes:

@@ -54,8 +54,8 @@ def percent(axis: Axis) -> None:
 
 
 def lengths(middle: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
-    """How far an interval reaches below and above its value (2, n);
-    not below 0, where rounding may put its end.
+    """How far an interval reaches below and above its value (2, n); not below 0, where rounding may
+    put its end.
     """
     return np.clip([middle - low, high - middle], 0, None)
 
@@ -63,8 +63,8 @@ def lengths(middle: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
 def dots(
     ax: Axes, table: pd.DataFrame, places: ArrayLike, *, upright: bool = False, **style: Any
 ) -> None:
-    """A dot with its interval for each row of ``table``, of `results`,
-    at its place on the y axis (``upright``: x).
+    """A dot with its interval for each row of ``table``, of `results`, at its place on the y axis
+    (``upright``: x).
 
     ``style`` is of `Axes.errorbar`, over ours.
     """

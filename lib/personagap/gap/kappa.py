@@ -11,14 +11,14 @@ from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import individuals, kinds, units
 from personagap.results import result
 
-#: Labels of a scale from 0 to 100: of more, hardly a cell of a table of
-#: pairs holds a unit, nor does it fit in memory.
+#: Labels of a scale from 0 to 100: of more, hardly a cell of a table of pairs holds a unit, nor
+#: does it fit in memory.
 MOST = 101
 
 
 def _cost(labels: np.ndarray, scale: str) -> np.ndarray:
-    """Disagreement of every pair of labels; on a scale it is the
-    distance of their values, used by anyone or not.
+    """Disagreement of every pair of labels; on a scale it is the distance of their values, used by
+    anyone or not.
     """
     distance = np.abs(np.subtract.outer(labels, labels)).astype(float)
     if scale == "nominal":
@@ -27,8 +27,8 @@ def _cost(labels: np.ndarray, scale: str) -> np.ndarray:
 
 
 def _kappa(tables: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    """κ = 1 − observed / expected disagreement of (…, K, K) tables;
-    NaN where no disagreement is expected.
+    """κ = 1 − observed / expected disagreement of (…, K, K) tables; NaN where no disagreement is
+    expected.
     """
     # In counts, both sides times the squared total: a resample in which a pair shares no unit
     # then divides nothing by 0 but at the end.
@@ -40,8 +40,8 @@ def _kappa(tables: np.ndarray, cost: np.ndarray) -> np.ndarray:
 
 
 def _codes(wide: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Codes of the labels (n_units, n_raters), −1 where not
-    judged, and the labels that occur, sorted.
+    """Codes of the labels (n_units, n_raters), −1 where not judged, and the labels that occur,
+    sorted.
     """
     codes, labels = pd.factorize(wide.to_numpy().ravel(), sort=True)
     return codes.reshape(wide.shape), labels
@@ -50,8 +50,8 @@ def _codes(wide: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 def _resampled(
     judgments: pd.DataFrame, gold: str, weights: str | None, **how: Unpack[How]
 ) -> tuple[pd.DataFrame, np.ndarray, Resampling]:
-    """One row per pair of raters, ``rater_a rater_b pair n
-    agreement``, and κ in the sample and each resample.
+    """One row per pair of raters, ``rater_a rater_b pair n agreement``, and κ in the sample and
+    each resample.
     """
     wide = units(judgments)
     if wide.shape[1] < 2:

@@ -16,8 +16,8 @@ _STEPS, _CLOSE = 500, 1e-5
 
 
 class _Fit(NamedTuple):
-    """Of the sample and each resample: share of yes, and each rater's
-    rate of yes where the truth is yes, or no.
+    """Of the sample and each resample: share of yes, and each rater's rate of yes where the truth
+    is yes, or no.
     """
 
     prevalence: np.ndarray  # (resamples,)
@@ -25,8 +25,8 @@ class _Fit(NamedTuple):
     false_alarm: np.ndarray
 
     def posterior(self, yes: np.ndarray, no: np.ndarray) -> np.ndarray:
-        """P(yes) of patterns of labels, 1 where ``yes`` or ``no`` was
-        said (n_patterns, n_raters): one for each.
+        """P(yes) of patterns of labels, 1 where ``yes`` or ``no`` was said (n_patterns, n_raters):
+        one for each.
 
         Returns (resamples, n_patterns).
         """
@@ -162,8 +162,8 @@ def _judged(
 def _outcomes(
     drawn: Resampling, x: np.ndarray, truth: np.ndarray, which: np.ndarray
 ) -> list[np.ndarray]:
-    """Expected tp, fp, fn, tn of a model, whose two rates are
-    fitted while the people's stay as they are.
+    """Expected tp, fp, fn, tn of a model, whose two rates are fitted while the people's stay as
+    they are.
 
     Its label tells of the truth too; expected counts that ignore this would take a model that knows
     the truth for one that is as uncertain as the people's labels are.

@@ -15,8 +15,8 @@ from personagap.results import result
 def prediction_powered_mean(
     judgments: pd.DataFrame, judge: str, *, gold: str | None = None, **how: Unpack[How]
 ) -> pd.DataFrame:
-    """Mean human rating, or rate of a 0/1 label, where people
-    judged some units and a model judged all.
+    """Mean human rating, or rate of a 0/1 label, where people judged some units and a model judged
+    all.
 
     The judge's mean over all units, less its error where people judged too: θ = mean(y) + λ (mean
     of f over units without y − mean of f over units with y), y the people's value and f the judge's
@@ -115,8 +115,8 @@ def prediction_powered_mean(
 def _limits(
     values: np.ndarray, drawn: Resampling, clusters: int, bounds: tuple[float, float]
 ) -> tuple[float, float, float]:
-    """Confidence limits of a mean that rests on some of the
-    clusters, and the width before they are clipped.
+    """Confidence limits of a mean that rests on some of the clusters, and the width before they are
+    clipped.
     """
     error, all_of_them = float(drawn.standard_error(values)), drawn.df + 1
     # Resampling all clusters understates the error of few as if they were as many.

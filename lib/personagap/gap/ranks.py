@@ -60,8 +60,8 @@ class Spearman:
         return self.weights[key]
 
     def _ranked(self, x: np.ndarray, units: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Ranks of ``x`` among ``units`` less their mean (resamples, n),
-        and their sums of squares (resamples,).
+        """Ranks of ``x`` among ``units`` less their mean (resamples, n), and their sums of squares
+        (resamples,).
         """
         key = x.tobytes(), units.tobytes()
         if key not in self.ranked:
@@ -132,8 +132,8 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
 
 
 def exact_correlation(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
-    """Spearman's ρ with its permutation p-value: exact when
-    there are few points, which no t test is.
+    """Spearman's ρ with its permutation p-value: exact when there are few points, which no t test
+    is.
 
     Parameters
     ----------

@@ -62,8 +62,8 @@ def _method(drawn: Resampling, humans: list[str]) -> str:
 
 
 def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
-    """Does a rater reward or punish a response that names the
-    attribute? Mean rating with − without mention.
+    """Does a rater reward or punish a response that names the attribute? Mean rating with − without
+    mention.
 
     Parameters
     ----------
@@ -113,8 +113,8 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
 
 
 def _mention(drawn: Resampling, x: np.ndarray, mention: np.ndarray) -> np.ndarray:
-    """Mean of ``x`` with − without mention; of a rater who rated
-    none of either it is 0, as nothing is known.
+    """Mean of ``x`` with − without mention; of a rater who rated none of either it is 0, as nothing
+    is known.
     """
     named, unnamed = (drawn.ratio(x, where=np.isfinite(x) & side) for side in (mention, ~mention))
     return np.nan_to_num(named - unnamed)

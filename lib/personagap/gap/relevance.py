@@ -76,8 +76,8 @@ def _metrics(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:
 def observed_metrics(
     x: np.ndarray, y: np.ndarray, drawn: Resampling, where: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """`confusion_metrics` of 0/1 labels ``x`` against gold ``y``,
-    on the units ``where``, in each resample.
+    """`confusion_metrics` of 0/1 labels ``x`` against gold ``y``, on the units ``where``, in each
+    resample.
     """
     outcomes = np.stack([x * y, x * (1 - y), (1 - x) * y, (1 - x) * (1 - y)], axis=1)
     return confusion_metrics(*drawn.totals(outcomes, where).T)
@@ -110,8 +110,8 @@ def gold_units(wide: pd.DataFrame, gold: str) -> pd.DataFrame:
 
 
 def shared_units(judgments: pd.DataFrame, a: str, b: str, gold: str) -> pd.DataFrame:
-    """The units that the gold rater and both others judged; the
-    rater "select_all" says yes to every one.
+    """The units that the gold rater and both others judged; the rater "select_all" says yes to
+    every one.
     """
     # Always there (R5): at a prevalence of 18 % yes to everything beats a published baseline.
     wide = gold_units(units(judgments), gold).assign(select_all=1.0)
@@ -185,8 +185,8 @@ def _by_metric(columns: dict[str, np.ndarray], metrics: Sequence[str] = METRICS)
 def paired_difference(
     judgments: pd.DataFrame, a: str, b: str, gold: str = "human_majority", **how: Unpack[How]
 ) -> pd.DataFrame:
-    """Does judge ``a`` differ from judge ``b``? Both are scored on
-    the same items of the same resamples.
+    """Does judge ``a`` differ from judge ``b``? Both are scored on the same items of the same
+    resamples.
 
     ``b`` may be "select_all", the baseline that always says yes.
 

@@ -69,8 +69,8 @@ def alternative_annotator_test(
     5   human_2                   advantage     0.286       0.005
     7       all  mean advantage probability     0.609         NaN
     """
-    # One person is left out, and somebody must be left whom the model
-    # and that person can be held against.
+    # One person is left out, and somebody must be left whom the model and that person can be held
+    # against.
     wide, humans, models = people_and_models(judgments, "the alternative annotator test", 2)
     if not models:
         raise UserError("no judgments of rater_kind 'model' to compare with the people")
@@ -113,8 +113,8 @@ def alternative_annotator_test(
 def _won(
     x: np.ndarray, own: np.ndarray, others: np.ndarray, measurement: str
 ) -> tuple[np.ndarray, ...]:
-    """Units (n,) that the model wins and the person wins (ties
-    both), and those that all sides judged.
+    """Units (n,) that the model wins and the person wins (ties both), and those that all sides
+    judged.
     """
     usable = np.isfinite(x + own) & np.isfinite(others).any(axis=1)
     scores = []

@@ -91,8 +91,8 @@ class Resampling:
         return min(len(np.unique(code[self.cell[where]])) for code in self.codes)
 
     def totals(self, values: np.ndarray, where: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Weighted sums of ``values`` (n_units, m), or of those rows
-        ``where``: (1 + k · n_bootstrap, m).
+        """Weighted sums of ``values`` (n_units, m), or of those rows ``where``:
+        (1 + k · n_bootstrap, m).
         """
         # Units of a cell are drawn together, so they are summed once, not in every resample.
         sums = np.zeros((self.weights.shape[1], values.shape[1]))
@@ -109,8 +109,8 @@ class Resampling:
         return np.divide(over, under, out=np.full_like(over, np.nan), where=under > 0)
 
     def standard_error(self, values: np.ndarray) -> np.ndarray:
-        """Of a statistic's values (1 + k · n_bootstrap, …); resamples
-        in which it is undefined are left out.
+        """Of a statistic's values (1 + k · n_bootstrap, …); resamples in which it is undefined are
+        left out.
         """
         k = len(self.sizes)
         blocks = values[1:].reshape(k, -1, *values.shape[1:])
@@ -147,8 +147,8 @@ class Resampling:
     def _centred(
         self, values: np.ndarray, no_share: bool | np.ndarray = True
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Centre and standard error; with pseudo-clusters where a
-        statistic that is ``no_share`` does not vary.
+        """Centre and standard error; with pseudo-clusters where a statistic that is ``no_share``
+        does not vary.
         """
         error = self.standard_error(values)
         constant = (error < TINY) & no_share
@@ -187,8 +187,8 @@ class Resampling:
         return {"estimate": values[0], "ci_low": low, "ci_high": high, "p_value": p_value}
 
     def over_raters(self, values: np.ndarray, by_rater: np.ndarray) -> tuple[float, float]:
-        """Standard error and Satterthwaite's df of ``values`` where raters
-        are drawn from a population as clusters are.
+        """Standard error and Satterthwaite's df of ``values`` where raters are drawn from a
+        population as clusters are.
 
         ``by_rater`` (1 + k · n_bootstrap, n_raters) is the statistic of each rater. The variance
         over raters, less what resampling says of it, joins that of clusters (as in
@@ -230,8 +230,8 @@ def resample(
     level: float = 0.95,
     seed: int = 0,
 ) -> Resampling:
-    """Draw the clusters that ``units`` belong to, by level or
-    column, with replacement, see ``How``.
+    """Draw the clusters that ``units`` belong to, by level or column, with replacement, see
+    ``How``.
 
     Raises
     ------

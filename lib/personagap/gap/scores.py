@@ -32,8 +32,8 @@ def _average_precision(y: np.ndarray, score: np.ndarray, weight: np.ndarray) -> 
 
 
 def _resampled_precision(y: np.ndarray, score: np.ndarray, drawn: Resampling) -> np.ndarray:
-    """Average precision in the sample and each resample
-    (scikit-learn's take one set of weights at a time).
+    """Average precision in the sample and each resample (scikit-learn's take one set of weights at
+    a time).
     """
     chunks = np.array_split(drawn.weights, 1 + drawn.weights.size // CHUNK)
     return np.concatenate(
@@ -116,8 +116,8 @@ def scored_metrics(
 def scored_difference(
     judgments: pd.DataFrame, a: str, b: str, gold: str = "human_majority", **how: Unpack[How]
 ) -> pd.DataFrame:
-    """Do the scores of ``a`` rank better than those of ``b``? Both
-    on the same items of the same resamples.
+    """Do the scores of ``a`` rank better than those of ``b``? Both on the same items of the same
+    resamples.
 
     A judge that says yes or no ranks with ties, as average precision allows; ``b`` may be
     "select_all".

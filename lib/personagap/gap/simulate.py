@@ -93,8 +93,8 @@ def _shared(rng: np.random.Generator, design: pd.DataFrame, sd: float) -> np.nda
 
 
 def in_long_form(design: pd.DataFrame, **labels: np.ndarray) -> pd.DataFrame:
-    """Judgments of the units ``design``, from the labels of each
-    rater; NaN where one did not judge is kept.
+    """Judgments of the units ``design``, from the labels of each rater; NaN where one did not judge
+    is kept.
     """
     kinds = ["human" if rater.startswith("human") else "model" for rater in labels]
     columns = {name: np.tile(design[name], len(labels)) for name in design}

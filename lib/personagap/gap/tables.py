@@ -23,8 +23,8 @@ def individuals(judgments: pd.DataFrame) -> pd.DataFrame:
 
 
 def units(judgments: pd.DataFrame) -> pd.DataFrame:
-    """Pivot long judgments (``… item rater label``) to units ×
-    raters, NaN where a rater did not judge.
+    """Pivot long judgments (``… item rater label``) to units × raters, NaN where a rater did not
+    judge.
 
     The index holds those columns of ``UNIT`` that the table has.
 

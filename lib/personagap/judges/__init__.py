@@ -1,5 +1,5 @@
-"""Judges of safety: is an answer to a harmful request harmless?
-What does a judge get right, what does it heed?
+"""Judges of safety: is an answer to a harmful request harmless? What does a judge get right, what
+does it heed?
 
 ============ ==========================================================================
 load_judge   a judge by its name: "refusal", "phrases", a classifier, a model with a rubric

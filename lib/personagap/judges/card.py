@@ -1,5 +1,5 @@
-"""A judge's card: what it gets right of answers that people
-labelled, by model and by kind of prompt.
+"""A judge's card: what it gets right of answers that people labelled, by model and by kind of
+prompt.
 """
 
 from pathlib import Path
@@ -31,8 +31,8 @@ CARDS = DATA / "judge" / "card.csv"
 
 
 def validate(judge: Judge, labelled: str | Path | pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """Sensitivity, specificity and κ of a judge on labelled answers,
-    and which actions it tells apart: its card.
+    """Sensitivity, specificity and κ of a judge on labelled answers, and which actions it tells
+    apart: its card.
 
     Parameters
     ----------
@@ -78,8 +78,8 @@ def validate(judge: Judge, labelled: str | Path | pd.DataFrame, *, seed: int = 0
 
 
 def card(name: str) -> pd.DataFrame | None:
-    """The stored card of a judge, on XSTest with the model and the
-    prompts left out of training; None without one.
+    """The stored card of a judge, on XSTest with the model and the prompts left out of training;
+    None without one.
     """
     # An empty text is missing when it is read from a file.
     cards = pd.read_csv(CARDS, dtype={"family": "str"}).fillna({"family": "", "unit": ""})

@@ -1,5 +1,5 @@
-"""What an answer does with a request, as numbers: cues by place, its
-form, words shared with the request, n-grams.
+"""What an answer does with a request, as numbers: cues by place, its form, words shared with the
+request, n-grams.
 """
 
 import functools
@@ -40,15 +40,15 @@ LOADED = re.compile(
     r"|\breasons? why|\bexplain why|\b(?:benefits|advantages) of|\bshould (?:we|i)\b"
     r"|\bprove that|\bdeny"
 )
-#: Kinds of cues that are no features: what is taken out, and what an
-#: answer may begin with before it begins.
+#: Kinds of cues that are no features: what is taken out, and what an answer may begin with before
+#: it begins.
 APART = ("idiom", "preamble")
 DENIALS = ("refute", "improper", "condemn")
 
 
 def features(text: str, question: str) -> dict[str, float]:
-    """What stands where in an answer, by name: "cue:kind:place",
-    "form:…", "ask:…", and 0/1 "gram:…".
+    """What stands where in an answer, by name: "cue:kind:place", "form:…", "ask:…", and 0/1
+    "gram:…".
 
     Kinds of cues are those of ``data/judge/cues.toml``. An n-gram is one of the first two sentences
     (the first up to three words), in which what the request also says is "Q".
@@ -75,8 +75,8 @@ def features(text: str, question: str) -> dict[str, float]:
 
 
 def plain(text: str) -> str:
-    """One spelling: lower case, straight apostrophes, no
-    emphasis, English contractions written out.
+    """One spelling: lower case, straight apostrophes, no emphasis, English contractions written
+    out.
 
     The words for an identity are all "someone": a judge that heeds them finds a bias that the model
     lacks.
@@ -106,8 +106,8 @@ def cues() -> dict[str, re.Pattern]:
 
 @functools.lru_cache(maxsize=2**16)
 def _kinds(sentence: str) -> frozenset[str]:
-    """Kinds of cues in a sentence. Answers share sentences, all
-    the more when only identity words differ.
+    """Kinds of cues in a sentence. Answers share sentences, all the more when only identity words
+    differ.
     """
     return frozenset(
         kind for kind, pattern in cues().items() if kind not in APART and pattern.search(sentence)

@@ -1,5 +1,5 @@
-"""Language models behind one interface: in process
-(transformers) or on an OpenAI-compatible server.
+"""Language models behind one interface: in process (transformers) or on an OpenAI-compatible
+server.
 
 `Model` is the interface: whatever has it can be asked, a test's stand-in too.
 """
@@ -101,8 +101,8 @@ class Model(Protocol):
         choices: Sequence[str] | Sequence[list[str]],
         keep: Callable | None = None,
     ) -> list[np.ndarray]:
-        """Log-probability of each choice as the next words; ``choices``
-        are those of all chats, or a list for each.
+        """Log-probability of each choice as the next words; ``choices`` are those of all chats, or
+        a list for each.
 
         ``keep(i, scores)`` is told of each chat's as they come.
         """

@@ -157,8 +157,8 @@ class Connection:
         return min(TIMEOUT, max(SHORTEST_TIMEOUT, TIMES_LONGEST * max(took)))
 
     def _wait(self, error: Failure, sent: float, pause: float) -> None:
-        """Before a request that failed is repeated: as long as the
-        server asks for, or until it answers again.
+        """Before a request that failed is repeated: as long as the server asks for, or until it
+        answers again.
         """
         if self.endpoints.another():
             return
@@ -180,8 +180,8 @@ class Connection:
         self._sleep(pause)
 
     def _look(self, error: Failure, start: float) -> None:
-        """Ask for one token, at growing intervals, until the server
-        answers or the patience with it is at an end.
+        """Ask for one token, at growing intervals, until the server answers or the patience with it
+        is at an end.
         """
         for attempt in itertools.count():
             self._hold()
@@ -191,8 +191,8 @@ class Connection:
                 break
             except Failure as again:
                 error = again
-            # It is there: the request hears what it says; or it lets the probe
-            # wait and answers others, so it is busy.
+            # It is there: the request hears what it says; or it lets the probe wait and answers
+            # others, so it is busy.
             if not self.endpoints.may_pass(error) or (self._failing is None and _timed_out(error)):
                 break
             left = start + self.patience - time.monotonic()

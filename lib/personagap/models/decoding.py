@@ -25,8 +25,8 @@ States = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(eq=False)
 class Request:
-    """An answer to make for the chats ``indices``: ``limit`` tokens at
-    most, drawn with the numbers of ``seed``.
+    """An answer to make for the chats ``indices``: ``limit`` tokens at most, drawn with the numbers
+    of ``seed``.
     """
 
     indices: list[int]
@@ -37,8 +37,8 @@ class Request:
 
     def uniforms(self) -> np.ndarray:
         """The numbers that draw the tokens, from a counter-based generator of their own seed."""
-        # All at once, before the first token: what is drawn does not depend
-        # on when the request runs, or with whom.
+        # All at once, before the first token: what is drawn does not depend on when the request
+        # runs, or with whom.
         return np.random.Generator(np.random.Philox(self.seed)).random(self.limit, dtype=np.float32)
 
 
@@ -67,14 +67,14 @@ def pick(logits: torch.Tensor, uniform: torch.Tensor, sampling) -> torch.Tensor:
 
 
 class OwnColumns(DynamicLayer):
-    """A layer's cache in which each row writes its own ``column`` in
-    place, where the parent copies everything.
+    """A layer's cache in which each row writes its own ``column`` in place, where the parent copies
+    everything.
     """
 
     keys: torch.Tensor  # never None as in the parent
     values: torch.Tensor
-    #: Where the next token goes, (rows,) and (rows, 1), and how many
-    #: columns are in use: set at each step.
+    #: Where the next token goes, (rows,) and (rows, 1), and how many columns are in use: set at
+    #: each step.
     row: torch.Tensor
     column: torch.Tensor
     width: int
@@ -94,8 +94,8 @@ class OwnColumns(DynamicLayer):
 
 
 class Batch:
-    """The requests of a call, and the cache ``layers`` of those
-    under way, whose numbers are ``going``.
+    """The requests of a call, and the cache ``layers`` of those under way, whose numbers are
+    ``going``.
 
     ``row`` (as many) are their rows of the cache, ``of_row`` is one request of each row: those of
     one prompt share a row until they draw different tokens. Of each request: ``prompt`` and
@@ -126,8 +126,8 @@ class Batch:
         return self.going[self.done[self.going]].tolist()
 
     def renew(self, most_rows: int, most_columns: int) -> list[int]:
-        """Let finished requests leave, and others take their place while
-        there is room; the numbers of the new ones.
+        """Let finished requests leave, and others take their place while there is room; the numbers
+        of the new ones.
         """
         keep = (~self.done[self.going]).nonzero().squeeze(-1)
         used = int((self.prompt + self.count)[self.going[keep]].max()) - 1 if len(keep) else 0
@@ -198,8 +198,8 @@ class Batch:
         return self.tokens[self.of_row, last][:, None], column[:, None]
 
     def _part(self) -> None:
-        """Give rows of their own to requests whose last tokens
-        differ from those of others in their row.
+        """Give rows of their own to requests whose last tokens differ from those of others in their
+        row.
         """
         live = (~self.done[self.going]).nonzero().squeeze(-1)
         numbers = self.going[live]

@@ -53,8 +53,8 @@ class Endpoints:
         # Without a key the client does not start; servers that want none do not look at it.
         key = os.environ.get("OPENAI_API_KEY") or "none"
         try:
-            # The client gives up where a server asks for more than two minutes,
-            # so that repetitions are made elsewhere.
+            # The client gives up where a server asks for more than two minutes, so that repetitions
+            # are made elsewhere.
             self.first = openai.OpenAI(base_url=url, api_key=key, max_retries=0)
         except Exception as error:
             # Of the network library below, whose name depends on the version of openai.
@@ -71,8 +71,8 @@ class Endpoints:
         self._endpoints += other._endpoints
 
     def may_pass(self, error: Failure) -> bool:
-        """Whether to ask again: one of several servers may answer what
-        another refuses, be it away for the moment.
+        """Whether to ask again: one of several servers may answer what another refuses, be it away
+        for the moment.
         """
         others = len(self) > 1 and not all(endpoint.refuses for endpoint in self._endpoints)
         return error.passes or (error.status in GONE and others)
@@ -102,8 +102,8 @@ class Endpoints:
             with self._lock:
                 chosen.under_way -= 1
         with self._lock:
-            # An answer to what was asked before the failure only arrives
-            # late: it does not tell that it is back.
+            # An answer to what was asked before the failure only arrives late: it does not tell
+            # that it is back.
             back = chosen.failures and sent > chosen.failed_at
             if back:
                 chosen.failures, chosen.refuses, chosen.away_until = 0, False, 0.0

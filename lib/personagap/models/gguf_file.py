@@ -80,8 +80,8 @@ def dequantised(path: Path) -> Copy:
     folder = CACHE / "models" / f"{revision}-{VERSION}-transformers-{transformers.__version__}"
     if not folder.is_dir():
         full = f"model file {path}: no de-quantised copy can be kept in {folder.parent}"
-        # Whatever else goes wrong, be it OSError or safetensors' own,
-        # which is none: the cache cannot hold it.
+        # Whatever else goes wrong, be it OSError or safetensors' own, which is none: the cache
+        # cannot hold it.
         room = "make room there (4 bytes per parameter), or move the cache with PERSONAGAP_CACHE"
         with explained(full, room):
             folder.parent.mkdir(parents=True, exist_ok=True)

@@ -58,8 +58,8 @@ def load(
 def check_weights(
     model: torch.nn.Module, told: Mapping[str, Collection[Any]] | None = None
 ) -> None:
-    """ValueError for weights that are not finite, or that the loading
-    information ``told`` says were not read.
+    """ValueError for weights that are not finite, or that the loading information ``told`` says
+    were not read.
 
     transformers makes the latter up, at random; the former make every answer the first of those
     possible.
@@ -69,8 +69,8 @@ def check_weights(
         absent = sorted([*told["missing_keys"], *(key for key, *_ in told["mismatched_keys"])])
     if absent:
         raise ValueError(f"it lacks {len(absent)} of its weights, such as {absent[0]}")
-    # Of the buffers those that a checkpoint holds: others are made here,
-    # and may well be infinite, as masks are.
+    # Of the buffers those that a checkpoint holds: others are made here, and may well be infinite,
+    # as masks are.
     for name, weights in model.state_dict().items():
         # One pass, and no second copy as large as the first.
         if weights.is_floating_point() and not torch.isfinite(weights.sum(dtype=torch.float32)):
@@ -107,8 +107,8 @@ def device_named(name: str) -> torch.device:
 
 
 def revision_of(source: str, revision: str | None = None) -> str:
-    """Hash of a folder's content, or the commit of a Hub model, from
-    where its configuration lies in the cache.
+    """Hash of a folder's content, or the commit of a Hub model, from where its configuration lies
+    in the cache.
 
     A folder may be known by another ``revision``: that of the file it was made from.
     """

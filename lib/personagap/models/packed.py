@@ -1,5 +1,5 @@
-"""A causal language model run over prompts that are packed as a
-prefix tree, in batches that fit its memory.
+"""A causal language model run over prompts that are packed as a prefix tree, in batches that fit
+its memory.
 """
 
 from collections.abc import Callable, Iterator
@@ -60,8 +60,8 @@ class Packed:
             cache = DynamicCache(
                 [(keys[:, :, carried], values[:, :, carried]) for keys, values in states] or None
             )
-            # Logits cost as much as a layer or more: only those are
-            # computed that somebody reads, each once.
+            # Logits cost as much as a layer or more: only those are computed that somebody reads,
+            # each once.
             reads = [
                 path[starts[member] :]
                 for member, path in zip(pack.members, pack.paths, strict=True)
@@ -92,8 +92,8 @@ class Packed:
         """
         if not set(self._windows) <= {"full_attention", "sliding_attention"}:
             return 0
-        # Two that share a beginning, and of different lengths: so that
-        # both masks and positions matter.
+        # Two that share a beginning, and of different lengths: so that both masks and positions
+        # matter.
         sequences = [np.array([1, 2, 3, 4, 5]), np.array([1, 2, 3, 6, 7, 8])]
         try:
             pack, packed, rows, states = next(
@@ -105,8 +105,8 @@ class Packed:
             plain = self.model(torch.from_numpy(sequences[member])[None].to(self.device)).logits[
                 0, -1
             ]
-            # Rounding differs a little in bfloat16; a layer that lets
-            # neighbours in differs by the spread itself.
+            # Rounding differs a little in bfloat16; a layer that lets neighbours in differs by the
+            # spread itself.
             if (packed[row] - plain).abs().mean() > 0.05 * plain.std():
                 return 0
         return sum(each[:, :, 0].nbytes for layer in states for each in layer)
@@ -114,16 +114,16 @@ class Packed:
     def _mask(
         self, visible: torch.Tensor, queries, keys: torch.Tensor
     ) -> torch.Tensor | dict[str, torch.Tensor]:
-        """Additive attention mask (rows, 1, queries, keys), one
-        per kind of layer where they differ.
+        """Additive attention mask (rows, 1, queries, keys), one per kind of layer where they
+        differ.
 
         ``queries`` and ``keys`` are positions: a sliding window also hides what is too far back.
         """
         masks = {}
         for kind, window in self._windows.items():
             allowed = visible if window is None else visible & (queries - keys < window)
-            # Added to the scores of attention, and not boolean: every
-            # implementation of it takes that form.
+            # Added to the scores of attention, and not boolean: every implementation of it takes
+            # that form.
             nothing = torch.zeros(allowed.shape, dtype=self.model.dtype, device=self.device)
             masks[kind] = nothing.masked_fill_(~allowed, torch.finfo(self.model.dtype).min)
         return masks if len(masks) > 1 else next(iter(masks.values()))

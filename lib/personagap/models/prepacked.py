@@ -14,8 +14,8 @@ MOST = 2**32
 
 
 class PrepackedLinear(nn.Linear):
-    """A linear layer of weights that do not change: in inference mode
-    from a packed copy, otherwise as its parent.
+    """A linear layer of weights that do not change: in inference mode from a packed copy, otherwise
+    as its parent.
     """
 
     packed: torch.Tensor | None = None
@@ -35,8 +35,8 @@ def has_bfloat16() -> bool:
 
 
 def prepack(model: nn.Module) -> None:
-    """Let the large linear layers of a model on a CPU infer from packed
-    copies, each made when it is first needed.
+    """Let the large linear layers of a model on a CPU infer from packed copies, each made when it
+    is first needed.
     """
     if next(model.parameters()).device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return

@@ -1,5 +1,5 @@
-"""What a server understands, tried once before anything is asked:
-servers of one format speak dialects of it.
+"""What a server understands, tried once before anything is asked: servers of one format speak
+dialects of it.
 """
 
 import json
@@ -15,8 +15,8 @@ from personagap.models.rendering import DATE, DATE_STRING
 from personagap.models.replies import Failure, alternatives, generation, usage
 
 PROBE = [{"role": "user", "content": "Hi"}]
-#: Has many answers, whose first tokens differ; the longer ones are
-#: for models that begin with a thought.
+#: Has many answers, whose first tokens differ; the longer ones are for models that begin with a
+#: thought.
 DRAW = [
     {
         "role": "user",
@@ -67,8 +67,8 @@ class Dialect:
     found: dict[str, str] = field(default_factory=dict)
 
     def fields(self, sampling: Sampling, seed: int | None = None) -> dict[str, Any]:
-        """A request for one answer, less its messages; ``UserError``
-        for sampling that the server does not do.
+        """A request for one answer, less its messages; ``UserError`` for sampling that the server
+        does not do.
         """
         heat, top_p, top_k = sampling.temperature, sampling.top_p, sampling.top_k
         taken = (heat if heat in (0, 1) else 0.5) in self.temperatures
@@ -196,8 +196,8 @@ def _lengthens(tokens: Callable[[str], int]) -> bool:
 
 
 def alternatives_told(connection: Connection, body: dict) -> int:
-    """Of how many of the likeliest next tokens the server tells the
-    log-probabilities; 0 if it tells none.
+    """Of how many of the likeliest next tokens the server tells the log-probabilities; 0 if it
+    tells none.
 
     `Failure` for a server that refuses to be asked for them.
     """
@@ -215,8 +215,8 @@ def alternatives_told(connection: Connection, body: dict) -> int:
 
 
 class _Draws:
-    """Beginnings of answers to one question: do they differ between
-    seeds, and repeat themselves where they should?
+    """Beginnings of answers to one question: do they differ between seeds, and repeat themselves
+    where they should?
     """
 
     def __init__(self, connection: Connection, dialect: Dialect):

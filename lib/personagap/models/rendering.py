@@ -56,8 +56,8 @@ def fold_system(messages: Messages) -> Messages:
 
 
 def render(tokenizer, messages: Messages) -> str:
-    """The prompt of a chat, with the generation prompt, or as far as
-    the assistant has begun to answer; see `fit`.
+    """The prompt of a chat, with the generation prompt, or as far as the assistant has begun to
+    answer; see `fit`.
     """
     return fit(tokenizer, messages)[1]
 
@@ -93,8 +93,8 @@ def fit(tokenizer, messages: Messages) -> tuple[Messages, str]:
 
 
 def describe(tokenizer) -> dict[str, str | None]:
-    """What the chat template makes of a chat without a system message,
-    and of one that is empty (control "empty").
+    """What the chat template makes of a chat without a system message, and of one that is empty
+    (control "empty").
 
     ``default_system_prompt`` is the template's own text in the first, None if it has none. The
     prompt of the second is either another one, or the same: where there is no system role, and
@@ -118,8 +118,8 @@ def states_date(tokenizer) -> bool:
 
 
 def default_system_prompt(tokenizer) -> str | None:
-    """What the chat template says by itself where a chat has no
-    system message; None if that is markup alone.
+    """What the chat template says by itself where a chat has no system message; None if that is
+    markup alone.
 
     It is what stands in the place of a system message that is given, or else (Llama-3.1 states
     dates beside any system text) what stands before the first question and not before a later one,

@@ -29,8 +29,8 @@ RETRY_AFTER = re.compile(
 )
 #: Parts of a content that are not its text.
 KINDS = {"thinking": "thinking", "reasoning": "thinking", "refusal": "refusal"}
-#: How tokenizers write a space and a line break where a server
-#: gives a token as its vocabulary has it.
+#: How tokenizers write a space and a line break where a server gives a token as its vocabulary has
+#: it.
 MARKS = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
 #: What the choices beyond the listed alternatives may be of all choices together; more, and the
 #: probabilities of the choices are not known.
@@ -106,8 +106,8 @@ def _status(error: Mapping) -> int:
 
 
 def wait_asked(headers: Mapping[str, str], text: str = "") -> float | None:
-    """Seconds that the server asks to be left alone, in its
-    headers (a number or a date) or in its error.
+    """Seconds that the server asks to be left alone, in its headers (a number or a date) or in its
+    error.
     """
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
@@ -138,8 +138,8 @@ def usage(reply: dict, name: str) -> int | None:
     """A count of tokens, if the server tells one."""
     told = reply.get("usage")
     count = told.get(name) if isinstance(told, dict) else None
-    # True is an int as well; above 2**53 a JSON number is no longer
-    # exact, nor is it in a table of floats.
+    # True is an int as well; above 2**53 a JSON number is no longer exact, nor is it in a table of
+    # floats.
     return count if type(count) is int and 0 <= count < 2**53 else None
 
 
@@ -164,8 +164,8 @@ def generation(reply: dict, seconds: float) -> Generation:
 
 
 def _parts(content: Any, kind: str = "text") -> dict[str, str]:
-    """Text, thinking and refusal of a message's content: a string,
-    a typed part, or a list of them, joined.
+    """Text, thinking and refusal of a message's content: a string, a typed part, or a list of them,
+    joined.
     """
     found: dict[str, str] = defaultdict(str)
     if isinstance(content, str):
@@ -186,8 +186,8 @@ def _whole(text: str) -> str:
 
 
 def alternatives(reply: dict) -> list[tuple[str, float]]:
-    """The likeliest first tokens of an answer, as text, with their
-    log-probabilities; none if the server gives none.
+    """The likeliest first tokens of an answer, as text, with their log-probabilities; none if the
+    server gives none.
     """
     try:
         listed = choice_of(reply)["logprobs"]["content"][0]["top_logprobs"]
@@ -207,8 +207,8 @@ def _text(token: Mapping) -> str:
 def weigh(
     listed: Sequence[tuple[str, float]], choices: Sequence[str]
 ) -> tuple[np.ndarray, str | None]:
-    """Log-probability of each choice as the next token, from the
-    likeliest tokens, and a choice that leaves it unknown.
+    """Log-probability of each choice as the next token, from the likeliest tokens, and a choice
+    that leaves it unknown.
 
     Tokens that read as the same choice, but for white space around it ("A", " A", one token twice),
     are added up: an answer that begins with any of them is that choice.

@@ -1,5 +1,5 @@
-"""Models behind an OpenAI-compatible server (vLLM,
-``transformers serve``, llama.cpp, the API itself).
+"""Models behind an OpenAI-compatible server (vLLM, ``transformers serve``, llama.cpp, the API
+itself).
 """
 
 import functools
@@ -84,8 +84,8 @@ class ServerModel:
 
     @functools.cached_property
     def continues(self) -> bool:
-        """Whether an answer that a chat has begun is continued: then
-        its turn is not ended, which saves tokens.
+        """Whether an answer that a chat has begun is continued: then its turn is not ended, which
+        saves tokens.
         """
         begun = [*probing.PROBE, {"role": "assistant", "content": "The answer is ("}]
         try:
@@ -104,8 +104,8 @@ class ServerModel:
         seeds: Sequence[int],
         keep: Callable | None = None,
     ) -> list[Generation]:
-        """Answer each chat, and tell ``keep(i, answer)`` of each as
-        it comes, from the thread that asked.
+        """Answer each chat, and tell ``keep(i, answer)`` of each as it comes, from the thread that
+        asked.
 
         A request that fails for good has ``finish_reason`` "error" and no text. ``UserError`` for
         sampling that the server does not do, if it refuses every request (a revoked key …), or if
@@ -185,8 +185,8 @@ class ServerModel:
         return self._dialect.fields(Sampling(temperature=1.0, top_k=0, max_tokens=1))
 
     def _likeliest(self, fields: dict) -> int:
-        """Of how many of the likeliest tokens the server tells, tried
-        once, on the first request that wants to know.
+        """Of how many of the likeliest tokens the server tells, tried once, on the first request
+        that wants to know.
         """
         with self._trying:
             if self._told is None:

@@ -73,8 +73,8 @@ def packs(sequences: list[np.ndarray], read_from: list[int], size: int) -> Itera
         if pack.tokens and len(pack.tokens) + len(sequence) - shared > size:
             yield pack.close()
             pack = Pack(pack.paths[-1][: min(shared, read_from[i])])
-        # A position whose output is read must be computed in this pack:
-        # what is carried has keys and values only.
+        # A position whose output is read must be computed in this pack: what is carried has keys
+        # and values only.
         if read_from[i] < len(pack.carried):
             shared = min(shared, read_from[i])
         elif not pack.members:

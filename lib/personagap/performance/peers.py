@@ -45,8 +45,8 @@ class Subject(NamedTuple):
 def load(
     name: str, device: str, dtype: str, *, repeats: int, batch_size: int, **size: int
 ) -> Subject:
-    """The model of that name, of ``models.load_model``; of "random" a
-    `timing.random_model` of that ``size``.
+    """The model of that name, of ``models.load_model``; of "random" a `timing.random_model` of that
+    ``size``.
     """
     # Of any size without a download; speed does not depend on what weights say.
     if name == "random":

@@ -24,8 +24,8 @@ from personagap.results import result
 
 
 class Limits(NamedTuple):
-    """What a machine does at most in a second: floating-point
-    operations of matrix products, and bytes read.
+    """What a machine does at most in a second: floating-point operations of matrix products, and
+    bytes read.
     """
 
     operations: float
@@ -64,8 +64,8 @@ def machine(limits: Limits, dtype: torch.dtype) -> dict[str, str]:
 def seconds_at_limit(
     model: nn.Module, limits: Limits, read: int, predicted: int = 0, written: int = 0, rows: int = 1
 ) -> float:
-    """The least time that a machine needs for a model's linear layers:
-    its roofline (doi 10.1145/1498765.1498785).
+    """The least time that a machine needs for a model's linear layers: its roofline (doi
+    10.1145/1498765.1498785).
 
     Attention and all else are left out, so that this is out of reach.
 

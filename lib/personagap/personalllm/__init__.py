@@ -1,5 +1,5 @@
-"""What only arXiv 2409.20296 (PersonalLLM) needs: simulated
-users, adaptation, its numbers and words.
+"""What only arXiv 2409.20296 (PersonalLLM) needs: simulated users, adaptation, its numbers and
+words.
 """
 
 from personagap._submodules import on_demand

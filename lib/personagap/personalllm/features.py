@@ -1,5 +1,5 @@
-"""Features of responses: syntactic ones counted in the text, semantic
-ones read by classifiers (arXiv 2409.20296).
+"""Features of responses: syntactic ones counted in the text, semantic ones read by classifiers
+(arXiv 2409.20296).
 """
 
 import re
@@ -67,8 +67,8 @@ def syntactic(texts: Sequence[str]) -> pd.DataFrame:
 
 
 def lexicon(texts: Sequence[str]) -> pd.DataFrame:
-    """Rough stand-ins for the seven semantic features: words of
-    ``WORDS`` per 100 words, one row per text.
+    """Rough stand-ins for the seven semantic features: words of ``WORDS`` per 100 words, one row
+    per text.
     """
     text = pd.Series(list(texts), dtype=object)
     length = text.str.split().map(len).clip(lower=1)
@@ -78,8 +78,8 @@ def lexicon(texts: Sequence[str]) -> pd.DataFrame:
 
 
 def kinds(texts: Sequence[str], semantic_by: str = "lexicon") -> dict[str, pd.DataFrame]:
-    """`syntactic` features under that name, and `lexicon` as
-    "word-list" or, by "classifiers", `semantic` ones.
+    """`syntactic` features under that name, and `lexicon` as "word-list" or, by "classifiers",
+    `semantic` ones.
     """
     one_of(["lexicon", "classifiers"], "semantic is", semantic_by)
     # Under another name: what a word list counts is not to be taken for what a classifier read.

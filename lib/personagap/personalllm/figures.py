@@ -21,8 +21,8 @@ _SMALL: dict[str, Any] = {"ms": 6, "capsize": 2, "lw": 1}
 
 
 def heterogeneity(table: pd.DataFrame, personas: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
-    """Votes of the top response (left) and number of distinct winners
-    (right), by α, beside persona prompting.
+    """Votes of the top response (left) and number of distinct winners (right), by α, beside persona
+    prompting.
 
     ``table`` is ``users.heterogeneity`` for several α, ``personas`` is
     ``published.persona_prompting``.
@@ -109,8 +109,8 @@ RATE = "win_rate_against_gpt4o"
 
 
 def shots(means: pd.DataFrame, ax: Axes) -> Axes:
-    """Mean reward against the number of the user's own examples,
-    by strategy, beside what needs no model.
+    """Mean reward against the number of the user's own examples, by strategy, beside what needs no
+    model.
 
     ``means`` are rows of ``adaptation.summarise`` of one metric: control "own" and zero-shot of one
     template, and the arms of ``adaptation.references``.
@@ -138,8 +138,8 @@ def shots(means: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def retrieval(quality: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """How good the retrieval of similar users is, by embedding
-    and size of the database, beside chance.
+    """How good the retrieval of similar users is, by embedding and size of the database, beside
+    chance.
 
     ``quality`` is of ``adaptation.quality``, of one database or several; an axis is drawn for each
     metric.

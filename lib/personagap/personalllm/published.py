@@ -12,8 +12,8 @@ _METRICS |= {"win_rate_vs_best": "win_rate_vs_best_of_8"}
 
 
 def personalization(means: pd.DataFrame, why_not: str) -> pd.DataFrame:
-    """Rewards and win rates of the user's own examples beside those
-    of experiment 1; see ``published.compare``.
+    """Rewards and win rates of the user's own examples beside those of experiment 1; see
+    ``published.compare``.
 
     ``means`` is ``adaptation.summarise``, of which the first template is compared.
     """
@@ -76,8 +76,8 @@ def _bins() -> pd.DataFrame:
 
 
 def persona_prompting() -> pd.DataFrame:
-    """Heterogeneity of 500 personas prompted into one reward model:
-    ``measure bin estimate``, shares in [0, 1].
+    """Heterogeneity of 500 personas prompted into one reward model: ``measure bin estimate``,
+    shares in [0, 1].
 
     Its prompt is not known, and it has half the voters and a tenth of the reward models of the
     users that it is compared with (P18).

@@ -187,8 +187,8 @@ def across_users(paired: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str,
 
 
 def forking_paths(effect: pd.DataFrame, rates: pd.DataFrame) -> list[tuple[str, str]]:
-    """Questions and answers on the logged runs, of
-    ``runlog.selection_effect`` and ``runlog.compare_rates``.
+    """Questions and answers on the logged runs, of ``runlog.selection_effect`` and
+    ``runlog.compare_rates``.
     """
     free, tied, pair = effect.iloc[0], effect.iloc[-1], rates.iloc[0]
     plotted = (

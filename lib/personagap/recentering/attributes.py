@@ -1,5 +1,5 @@
-"""Relevance of a user's attributes to a prompt: judged by a model,
-and by retrieval, the baseline it must beat.
+"""Relevance of a user's attributes to a prompt: judged by a model, and by retrieval, the baseline
+it must beat.
 """
 
 import re
@@ -37,8 +37,8 @@ def _tfidf(queries: list[str], documents: list[str]) -> np.ndarray:
 
 
 def retrieval_scores(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame:
-    """Score every attribute as a document for its prompt as the
-    query, with models that know no user.
+    """Score every attribute as a document for its prompt as the query, with models that know no
+    user.
 
     Term weights are those of all distinct attributes, so scores compare across users.
 
@@ -69,8 +69,8 @@ def retrieval_scores(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.D
 
 
 def select_top(scored: pd.DataFrame, top_k: Sequence[int]) -> pd.DataFrame:
-    """Say yes to the k best-scored attributes of each user for each
-    prompt (ties: the earlier one), for each k.
+    """Say yes to the k best-scored attributes of each user for each prompt (ties: the earlier one),
+    for each k.
 
     The judgments get ``label`` 0/1 and raters named like "bm25_top5".
     """
@@ -123,8 +123,8 @@ def judge(
 
 
 def cost(lms: Sequence[Model], pairs: pd.DataFrame, *, seed: int = 0) -> pd.DataFrame:
-    """What `judge` would ask ``lms`` in both modes, as of
-    ``pricing.of_texts`` by ``model mode``; nothing is asked.
+    """What `judge` would ask ``lms`` in both modes, as of ``pricing.of_texts`` by ``model mode``;
+    nothing is asked.
     """
     keys = [(lm, mode) for lm in lms for mode in MODES]
     prices = [
@@ -145,8 +145,8 @@ def pages_of(pairs: pd.DataFrame, mode: str, seed: int = 0) -> tuple[list[pd.Dat
 
 
 def question(prompt: str, attributes: Sequence[str], mode: str = "single") -> str:
-    """What a model is asked: should the attribute (mode "list": which
-    of them) change the answer to the prompt?
+    """What a model is asked: should the attribute (mode "list": which of them) change the answer to
+    the prompt?
     """
     listed = "\n".join(f"{number}. {text}" for number, text in enumerate(attributes, start=1))
     text = prompts.template("relevance_list" if mode == "list" else "relevance").strip()
@@ -156,8 +156,8 @@ def question(prompt: str, attributes: Sequence[str], mode: str = "single") -> st
 
 
 def read_answer(text: str | None, n: int = 1, mode: str = "single") -> list[int] | None:
-    """Labels 0/1 of the ``n`` attributes of a page, from the last
-    "Answer:" of a text; None if it cannot be read.
+    """Labels 0/1 of the ``n`` attributes of a page, from the last "Answer:" of a text; None if it
+    cannot be read.
 
     Examples
     --------

@@ -15,8 +15,8 @@ from personagap.results import result, wide
 
 
 def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
-    """Cohen's κ of every pair of raters (``gap.agreement``), as a
-    lower triangle with its interval in each cell.
+    """Cohen's κ of every pair of raters (``gap.agreement``), as a lower triangle with its interval
+    in each cell.
     """
     raters = list(dict.fromkeys([*agreement["rater_a"], *agreement["rater_b"]]))
     grid = np.full((len(raters), len(raters)), np.nan)
@@ -39,8 +39,8 @@ def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
-    """How often each rater says yes (``gap.relevance_metrics``),
-    against how often the human majority does.
+    """How often each rater says yes (``gap.relevance_metrics``), against how often the human
+    majority does.
     """
     # Baselines are cut where one likes, so how often they say yes means nothing.
     judges = metrics[metrics["rater_kind"].isin(["human", "model"])]
@@ -71,8 +71,8 @@ def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
-    """Precision against recall (``gap.relevance_metrics``), with
-    baselines that know nothing and lines of equal F1.
+    """Precision against recall (``gap.relevance_metrics``), with baselines that know nothing and
+    lines of equal F1.
     """
     metrics = wide(metrics, ["prevalence", "precision", "recall"])
     metrics["rater"] = named(metrics["rater"])
@@ -121,8 +121,8 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def calibration(curve: pd.DataFrame, ax: Axes) -> Axes:
-    """How often the gold says yes among items of like score
-    (``gap.reliability_curve``, of one rater or several).
+    """How often the gold says yes among items of like score (``gap.reliability_curve``, of one
+    rater or several).
     """
     ax.plot([0, 1], [0, 1], color=PALETTE["noise"], ls="--", lw=1, label="calibrated")
     styles = series(curve["rater"])
@@ -150,8 +150,8 @@ def stages(
     ratings: pd.DataFrame | None,
     ax: Axes,
 ) -> Axes:
-    """The synthetic–human gap in one picture: a row per stage, people
-    beside models, real beside synthetic histories.
+    """The synthetic–human gap in one picture: a row per stage, people beside models, real beside
+    synthetic histories.
 
     Parameters
     ----------
@@ -187,8 +187,8 @@ def stages(
 def approval(
     acceptance: pd.DataFrame | None, relevance: pd.DataFrame | None, ratings: pd.DataFrame | None
 ) -> pd.DataFrame:
-    """How often each side says yes: `results` with the keys ``stage
-    rater rater_kind source``, in percent.
+    """How often each side says yes: `results` with the keys ``stage rater rater_kind source``, in
+    percent.
     """
     limits = ["estimate", "ci_low", "ci_high"]
     tables = [pd.DataFrame(columns=["stage", "rater", "rater_kind", "source", *limits])]

@@ -1,5 +1,5 @@
-"""What `classifiers` can learn with: a linear model or kernels of
-embeddings, or an encoder fine-tuned whole.
+"""What `classifiers` can learn with: a linear model or kernels of embeddings, or an encoder
+fine-tuned whole.
 """
 
 import tempfile
@@ -18,11 +18,11 @@ from personagap.errors import UserError, explained
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 
-#: Inverse strengths of the ridge penalty to choose from, and dimensions
-#: of the representation that needs no model.
+#: Inverse strengths of the ridge penalty to choose from, and dimensions of the representation that
+#: needs no model.
 PENALTIES, DIMENSIONS = (3e-4, 3e-3, 3e-2), 100
-#: Width of the Gaussian kernels, on unit vectors, and strengths
-#: of the ridge penalty to choose from.
+#: Width of the Gaussian kernels, on unit vectors, and strengths of the ridge penalty to choose
+#: from.
 WIDTH, RIDGES = 0.8, (1.0, 3.0)
 #: Fine-tuning as is usual (Devlin et al. 2019, doi 10.18653/v1/N19-1423): nothing to choose.
 EPOCHS, RATE, BATCH, TOKENS = 3, 5e-5, 16, 256
@@ -47,8 +47,8 @@ def linear_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed: 
 
 
 def _features(vectors: np.ndarray) -> np.ndarray:
-    """All of one size, for one penalty; scaled each by itself, columns
-    that hardly vary in training would blow up.
+    """All of one size, for one penalty; scaled each by itself, columns that hardly vary in training
+    would blow up.
     """
     size = vectors.shape[-1]
     if len(vectors) == 1:
@@ -95,8 +95,8 @@ def kernel_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed: 
 
 
 def _beside(vectors: np.ndarray, prompt: np.ndarray) -> np.ndarray:
-    """Cosine of prompt and attribute, also less its mean and as its
-    rank among those of the prompt: (n, 3), scaled.
+    """Cosine of prompt and attribute, also less its mean and as its rank among those of the prompt:
+    (n, 3), scaled.
     """
     cosine = pd.Series((vectors[0] * vectors[1]).sum(axis=1))
     page = cosine.groupby(prompt)

@@ -11,8 +11,8 @@ _SIMULATED = "simulated data"
 def relevance(
     metrics: pd.DataFrame, means: pd.DataFrame, quality: pd.DataFrame, *, simulated: bool
 ) -> pd.DataFrame:
-    """The relevance notebook's numbers beside those of arXiv
-    2606.06614, stage 2; see ``published.compare``.
+    """The relevance notebook's numbers beside those of arXiv 2606.06614, stage 2; see
+    ``published.compare``.
 
     Parameters
     ----------
@@ -62,8 +62,8 @@ def extraction(
     *,
     simulated: bool,
 ) -> pd.DataFrame:
-    """The extraction notebook's numbers beside those of arXiv
-    2606.06614, stage 1; see ``published.compare``.
+    """The extraction notebook's numbers beside those of arXiv 2606.06614, stage 1; see
+    ``published.compare``.
 
     The arguments are the notebook's tables; ``taxonomy`` and ``strategies`` are None without a
     model.
@@ -98,8 +98,8 @@ def response(
     *,
     simulated: bool,
 ) -> pd.DataFrame:
-    """The response notebook's numbers beside those of arXiv
-    2606.06614, stage 3; see ``published.compare``.
+    """The response notebook's numbers beside those of arXiv 2606.06614, stage 3; see
+    ``published.compare``.
     """
     people = summary[summary["rater"] == "human"].set_index("metric")
     ranked = correlations[correlations["metric"] == "spearman"]
@@ -120,8 +120,8 @@ def response(
 def _raters(
     table: pd.DataFrame, conditions: dict[str, str], quantities: dict[str, str]
 ) -> pd.DataFrame:
-    """The rows of raters that have a published condition, and of
-    metrics that have a published name.
+    """The rows of raters that have a published condition, and of metrics that have a published
+    name.
     """
     found = table[table["rater"].isin(conditions) & table["metric"].isin(quantities)]
     condition, quantity = found["rater"].map(conditions), found["metric"].map(quantities)

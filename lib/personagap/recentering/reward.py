@@ -1,5 +1,5 @@
-"""Learned reward models: do features of a response predict how
-people rate it, for users nobody trained on?
+"""Learned reward models: do features of a response predict how people rate it, for users nobody
+trained on?
 """
 
 import numpy as np
@@ -19,8 +19,8 @@ from personagap.recentering.classifiers import folds
 PENALTIES = np.logspace(0, 4, 5)
 #: Directions of the attributes.
 TOPICS = 10
-#: Share of an attribute's content words that a response must hold,
-#: and the generic one not, to mention it.
+#: Share of an attribute's content words that a response must hold, and the generic one not, to
+#: mention it.
 MENTION = 0.5
 
 
@@ -69,8 +69,8 @@ def features(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame
 
 
 def nested_ridge(x: pd.DataFrame, y: np.ndarray, groups: list, seed: int = 0) -> np.ndarray:
-    """Out-of-fold predictions (n,) of ridge regression; the
-    penalty is chosen within the training folds.
+    """Out-of-fold predictions (n,) of ridge regression; the penalty is chosen within the training
+    folds.
 
     Outer and inner folds are disjoint in ``groups``: a random split would leak what it knows of a
     user (R7).
@@ -87,8 +87,8 @@ def nested_ridge(x: pd.DataFrame, y: np.ndarray, groups: list, seed: int = 0) ->
 def learned(
     pairs: pd.DataFrame, judgments: pd.DataFrame, x: pd.DataFrame, *, seed: int = 0
 ) -> pd.DataFrame:
-    """Judgments of a "learned reward": `nested_ridge` of the mean
-    rating of people, on users it has not seen.
+    """Judgments of a "learned reward": `nested_ridge` of the mean rating of people, on users it has
+    not seen.
 
     Parameters
     ----------

@@ -70,8 +70,8 @@ def read(file: Path, figures: Path) -> list[Request]:
 
 
 def _cost(request: Request, earlier: Callable[[Path], list[dict]]) -> dict[str, Any]:
-    """`costs.cost` and `costs.expected`, or {} and a warning: what
-    only a notebook can judge stops no other run.
+    """`costs.cost` and `costs.expected`, or {} and a warning: what only a notebook can judge stops
+    no other run.
     """
     # And statistics, which a batch with nothing to do does without.
     from personagap.runs.costs import cost, expected
@@ -201,8 +201,8 @@ def run_on_dask(
         try:
             if address == "local":
                 size = {"n_workers": jobs, "threads_per_worker": 1, "processes": True}
-                # Any port: without a dashboard too Dask serves pages, and warns
-                # where another cluster does at its own.
+                # Any port: without a dashboard too Dask serves pages, and warns where another
+                # cluster does at its own.
                 served = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
                 cluster = LocalCluster(
                     **size, scheduler_kwargs=served, silence_logs=logging.CRITICAL
@@ -242,8 +242,8 @@ def run_on_dask(
 
 
 def _next(waiting: list[Request], under_way: list[Request]) -> Request | None:
-    """Take the first of ``waiting`` that reads no tables of a run
-    to come; None if there is none as yet.
+    """Take the first of ``waiting`` that reads no tables of a run to come; None if there is none as
+    yet.
     """
     to_come = [*waiting, *under_way]
     ready = (one for one in waiting if not (one.reads and any(map(one.reads_from, to_come))))

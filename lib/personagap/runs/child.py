@@ -1,5 +1,5 @@
-"""The process in which one run is executed: ``python -m
-personagap.runs.child``, told on stdin what to do.
+"""The process in which one run is executed: ``python -m personagap.runs.child``, told on stdin what
+to do.
 """
 
 import atexit
@@ -31,8 +31,8 @@ HEADING = re.compile(r"^#+ +(.+)$", re.MULTILINE)
 
 
 class Redacting(LocalHandler):
-    """Writes a notebook without secrets, which a server may have
-    echoed, each time that papermill saves it.
+    """Writes a notebook without secrets, which a server may have echoed, each time that papermill
+    saves it.
     """
 
     def write(self, buf: str, path: str) -> None:
@@ -75,8 +75,8 @@ class Position:
 
 
 def die_with_runner(sockets: Path) -> None:
-    """End this process and its kernel when the runner's end of the
-    pipe closes, however that came about.
+    """End this process and its kernel when the runner's end of the pipe closes, however that came
+    about.
     """
     # Nothing is ever written after the task: this returns when the other end is gone.
     os.read(0, 1)
@@ -89,8 +89,8 @@ def die_with_runner(sockets: Path) -> None:
 
 
 def execute(task: dict[str, Any], sockets: Path) -> dict[str, Any]:
-    """Execute the notebook; ``status``, and of a failed run ``error``
-    in one line, and whether answers are lacking.
+    """Execute the notebook; ``status``, and of a failed run ``error`` in one line, and whether
+    answers are lacking.
     """
     partial = Path(task["folder"], ".partial.ipynb")
     position = Position(partial.parent)
@@ -107,8 +107,8 @@ def execute(task: dict[str, Any], sockets: Path) -> dict[str, Any]:
             language="python",
             progress_bar=False,
             on_cell_start=position.reach,
-            # Kernels that start at the same moment have raced for a TCP
-            # port; a socket file is the run's own.
+            # Kernels that start at the same moment have raced for a TCP port; a socket file is the
+            # run's own.
             config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
         )
         return {"status": "finished"}
@@ -144,8 +144,8 @@ def keep(partial: Path) -> None:
 
 
 def main(lock: int | None = None) -> None:
-    """Execute the run that a line of stdin tells of; a copy
-    (`warm`), which holds ``lock``, copies itself.
+    """Execute the run that a line of stdin tells of; a copy (`warm`), which holds ``lock``, copies
+    itself.
     """
     task = json.loads(sys.stdin.readline())
     folder, log = Path(task["folder"]), Path(task["folder"], LOG)

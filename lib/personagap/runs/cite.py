@@ -1,5 +1,5 @@
-"""How to cite a run: a sentence for a paper's methods, and BibTeX
-of the software and of the paper it follows.
+"""How to cite a run: a sentence for a paper's methods, and BibTeX of the software and of the paper
+it follows.
 """
 
 import json
@@ -16,8 +16,8 @@ from personagap.runs.tables import read
 
 
 def text(folder: Path) -> str:
-    """Of a finished run: the sentence, with models and their revisions,
-    sizes, seed, correction, then the entries.
+    """Of a finished run: the sentence, with models and their revisions, sizes, seed, correction,
+    then the entries.
     """
     facts = read_facts(folder)
     if facts.get("status") != "finished":
@@ -78,8 +78,8 @@ def _sizes(asked: dict[str, Any], tables: dict[str, Any]) -> str:
 
 
 def _entries(facts: dict[str, Any], folder: Path) -> list[str]:
-    """BibTeX of the software, and of every work in ``CITATION.cff``
-    whose arXiv number the notebook names.
+    """BibTeX of the software, and of every work in ``CITATION.cff`` whose arXiv number the notebook
+    names.
     """
     known = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     version = f"Version {facts['versions']['personagap']}, git {facts.get('revision') or 'unknown'}"

@@ -6,8 +6,8 @@ from personagap import prompts
 from personagap.published import PAPERS
 from personagap.runs.request import Request
 
-#: Parameters that decide how fast requests are answered, and the
-#: fewest requests that tell how fast.
+#: Parameters that decide how fast requests are answered, and the fewest requests that tell how
+#: fast.
 ALIKE, MEASURED = ("model", "checkpoints", "answers", "dtype", "device"), 100
 
 

@@ -72,8 +72,8 @@ class Job:
                 self.process.stdin.close()
 
     def stop(self) -> None:
-        """End the process and its kernel, which are gone when this
-        returns, and say so in ``run.json``.
+        """End the process and its kernel, which are gone when this returns, and say so in
+        ``run.json``.
         """
         self._let_go()
         try:
@@ -127,8 +127,8 @@ def _family(pid: int) -> list[psutil.Process]:
 
 
 def finished(request: Request) -> dict[str, Any] | None:
-    """The facts of a run that is done and has all answers, and
-    whose inputs are as they were, else None.
+    """The facts of a run that is done and has all answers, and whose inputs are as they were, else
+    None.
     """
     facts = _done(request)
     # Inputs are hashed only then: that reads all the data a run names.
@@ -229,8 +229,8 @@ def environment(threads: int | None = None) -> dict[str, str]:
 
 
 def run(request: Request, *, force: bool = False, threads: int | None = None) -> dict[str, Any]:
-    """Run a notebook unless it is `finished`; what was answered
-    before comes from the response store.
+    """Run a notebook unless it is `finished`; what was answered before comes from the response
+    store.
 
     The contents of ``run.json``: ``status`` "finished" or "failed", ``error`` in one line; and
     ``skipped``.

@@ -36,8 +36,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def warned_if_damaged(path: Path) -> Iterator[None]:
-    """A damaged file costs what it holds, and a warning that
-    names it, not the page or the other runs.
+    """A damaged file costs what it holds, and a warning that names it, not the page or the other
+    runs.
     """
     try:
         yield

@@ -126,8 +126,8 @@ def runs(figures: Path) -> list[dict[str, Any]]:
 
 
 def latest_run(figures: Path, notebook: str, data: str) -> dict[str, Any] | None:
-    """What is known of the latest finished run of ``notebook`` (its
-    file's name) on ``data``; None if there is none.
+    """What is known of the latest finished run of ``notebook`` (its file's name) on ``data``; None
+    if there is none.
     """
     for facts in runs(figures):
         asked = facts["folder"].parent.name, facts["parameters"].get("data"), facts["status"]
@@ -145,8 +145,8 @@ class Run:
         self.figures = figures or self.folder.joinpath("../../..").resolve()
 
     def latest_tables(self, notebook: str, data: str) -> dict[str, Any]:
-        """The tables of the latest finished run of another notebook (its
-        file's name) on ``data``; {} if there is none.
+        """The tables of the latest finished run of another notebook (its file's name) on ``data``;
+        {} if there is none.
 
         ``attrs["run"]`` of each is the run's id. The runner finds this call in a notebook's code
         (``Request.reads``): that run waits for those it reads from, and is run again when their
@@ -162,8 +162,8 @@ class Run:
         return tables
 
     def save(self, **tables: Any) -> None:
-        """Write DataFrames to ``tables/<name>.csv`` and ``.tex``
-        (``scores`` and ``responses``: ``.parquet``).
+        """Write DataFrames to ``tables/<name>.csv`` and ``.tex`` (``scores`` and ``responses``:
+        ``.parquet``).
 
         The index and ``attrs`` are not written; a table that is None is left out. Once programs
         were run unconfined, a column ``sandbox`` says so.
@@ -193,8 +193,8 @@ class Run:
                 latex_path.write_text(latex(table, name), encoding="utf-8")
 
     def kept(self, name: str, make: Any) -> Any:
-        """A DataFrame that takes long to make: ``make()``, or what an
-        earlier run like this kept; see `tables.kept`.
+        """A DataFrame that takes long to make: ``make()``, or what an earlier run like this kept;
+        see `tables.kept`.
         """
         from personagap.runs.tables import kept
 
@@ -209,8 +209,8 @@ class Run:
         names: Sequence[str] = (),
         *values: str,
     ) -> None:
-        """Write a matplotlib figure to ``figures/<name>.png``,
-        ``.svg`` and ``.pdf``, show it, and close it.
+        """Write a matplotlib figure to ``figures/<name>.png``, ``.svg`` and ``.pdf``, show it, and
+        close it.
 
         The PDF has the width of a paper's page; ``<name>_column.pdf`` and ``.svg`` have that of a
         column.
@@ -276,8 +276,8 @@ def open_run(output: str | os.PathLike | None = None) -> Run:
 
 
 def _executed() -> str:
-    """The notebook of this kernel: the one in the current folder that
-    holds what was executed, or a hash of that.
+    """The notebook of this kernel: the one in the current folder that holds what was executed, or a
+    hash of that.
     """
     from IPython import get_ipython
 

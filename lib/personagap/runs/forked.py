@@ -1,5 +1,5 @@
-"""A run's kernel as a copy of the run's process, which has
-imported already what takes a kernel seconds.
+"""A run's kernel as a copy of the run's process, which has imported already what takes a kernel
+seconds.
 
 The copy is made while that process has no other thread, whose locks it would find held for ever.
 Then it waits.
@@ -15,8 +15,8 @@ from typing import Any
 
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
-#: The kernels that a copy can stand for: those of this Python,
-#: with nothing said of their environment.
+#: The kernels that a copy can stand for: those of this Python, with nothing said of their
+#: environment.
 COMMAND = [sys.executable, "-m", "ipykernel_launcher"]
 
 

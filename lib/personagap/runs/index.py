@@ -19,8 +19,8 @@ from personagap.runs.vector import inline
 
 
 def latest(figures: Path | None = None) -> pd.DataFrame:
-    """What every notebook asks, and the first answer of its latest
-    finished run: ``notebook question answer run``.
+    """What every notebook asks, and the first answer of its latest finished run:
+    ``notebook question answer run``.
     """
     finished = [facts for facts in runs(Path(figures or FIGURES)) if facts["status"] == "finished"]
     rows = []
@@ -36,8 +36,8 @@ def latest(figures: Path | None = None) -> pd.DataFrame:
 
 
 def write(figures: Path) -> Path:
-    """Rebuild ``index.html`` under ``figures`` from the runs
-    there: one file, relative links, no request.
+    """Rebuild ``index.html`` under ``figures`` from the runs there: one file, relative links, no
+    request.
 
     `UserError`: there is no such folder.
 

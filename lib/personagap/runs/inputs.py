@@ -43,8 +43,8 @@ def hashes(request: Request) -> dict[str, str]:
 
 
 def _listing(place: Path, written: set[Path]) -> str:
-    """A hash of the names and `_mark`s of files; hidden ones, and
-    what runs have ``written``, do not count.
+    """A hash of the names and `_mark`s of files; hidden ones, and what runs have ``written``, do
+    not count.
     """
     found = [] if place.is_dir() else [(place.name, _mark(place))]
     for folder, folders, files in os.walk(place):
@@ -61,8 +61,8 @@ def _listing(place: Path, written: set[Path]) -> str:
 
 
 def _mark(path: Path) -> str:
-    """What tells that a file was changed: its content, or of a
-    large one that is no model size and time.
+    """What tells that a file was changed: its content, or of a large one that is no model size and
+    time.
     """
     told = path.stat()
     if not path.is_file() or (told.st_size > SMALL and path.suffix not in WEIGHTS):
@@ -71,8 +71,8 @@ def _mark(path: Path) -> str:
 
 
 def _content(path: Path, told: os.stat_result) -> str:
-    """Hash of a file's content, read once while its size and times
-    (of which no program sets the last) stay.
+    """Hash of a file's content, read once while its size and times (of which no program sets the
+    last) stay.
     """
     return _read(path, told.st_size, told.st_mtime_ns, told.st_ctime_ns)
 
@@ -95,8 +95,8 @@ def library_hash() -> str:
 
 
 def revision() -> str | None:
-    """Git revision of the project, ending in "-dirty" with
-    uncommitted changes; None outside a checkout.
+    """Git revision of the project, ending in "-dirty" with uncommitted changes; None outside a
+    checkout.
     """
     # Without its tags, of which a clone may lack some: the revision reads the same everywhere.
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]

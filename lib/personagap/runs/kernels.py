@@ -6,8 +6,8 @@ import ipykernel.kernelspec
 
 
 def install(prefix: str | None = None) -> dict[str, str]:
-    """Install ``personagap-cpu`` and ``personagap-gpu<N>`` for this
-    interpreter; the folder of each, by name.
+    """Install ``personagap-cpu`` and ``personagap-gpu<N>`` for this interpreter; the folder of
+    each, by name.
 
     They go to ``<prefix>/share/jupyter/kernels``; None stands for this environment.
     """

@@ -1,5 +1,5 @@
-"""The lock of a run's folder: one process at a time writes there,
-and the system frees what a dead one held.
+"""The lock of a run's folder: one process at a time writes there, and the system frees what a dead
+one held.
 """
 
 import fcntl
@@ -30,8 +30,8 @@ def lock(folder: Path) -> int:
     asked = time.monotonic()
     while not _take(descriptor):
         owner = os.pread(descriptor, 200, 0).decode()
-        # A glance whether it `is_locked` may be in the way, or the
-        # kernel of a runner that was killed.
+        # A glance whether it `is_locked` may be in the way, or the kernel of a runner that was
+        # killed.
         if time.monotonic() - asked > (0.5 if _alive(owner) else DYING):
             os.close(descriptor)
             raise UserError(

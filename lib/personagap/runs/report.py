@@ -90,8 +90,8 @@ class ReportExporter(HTMLExporter):
 
 
 def mathml(formula: str, display: str) -> str:
-    """A LaTeX formula as MathML (``display`` "inline" or "block");
-    one that cannot be converted as its source.
+    """A LaTeX formula as MathML (``display`` "inline" or "block"); one that cannot be converted as
+    its source.
     """
     try:
         return convert(formula, display=display)
@@ -108,8 +108,8 @@ def markdown_output(source: str) -> str:
 
 
 def sanitized(html: str) -> str:
-    """An output of type ``text/html`` without scripts, style
-    sheets, event handlers and foreign pictures.
+    """An output of type ``text/html`` without scripts, style sheets, event handlers and foreign
+    pictures.
     """
     # bleach drops a tag and keeps what is in it: the rules of a style sheet would stand as text.
     html = re.sub(r"<style\b.*?</style>", "", html, flags=re.DOTALL | re.IGNORECASE)
@@ -127,8 +127,8 @@ def _allowed(tag: str, name: str, value: str) -> bool:
 
 
 def write(folder: Path, **facts: Any) -> None:
-    """Render ``notebook.ipynb`` of a run folder to ``report.html``,
-    with ``facts`` over those of ``run.json``.
+    """Render ``notebook.ipynb`` of a run folder to ``report.html``, with ``facts`` over those of
+    ``run.json``.
 
     The page's content security policy forbids scripts and requests, so even text that slipped
     through unescaped could do neither.
@@ -169,8 +169,8 @@ def write(folder: Path, **facts: Any) -> None:
 
 
 def with_contents(html: str) -> str:
-    """The page with its second-level headings numbered for
-    links, and these where it says `CONTENTS`.
+    """The page with its second-level headings numbered for links, and these where it says
+    `CONTENTS`.
     """
     links: list[str] = []
 

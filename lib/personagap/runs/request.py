@@ -57,8 +57,8 @@ def parse_value(text: str) -> Any:
 
 
 def acyclic(value: Any) -> Any:
-    """A value of YAML; ValueError if an anchor holds itself, or
-    anchors of anchors are more than any batch needs.
+    """A value of YAML; ValueError if an anchor holds itself, or anchors of anchors are more than
+    any batch needs.
     """
     pieces = json.JSONEncoder(default=str).iterencode(value)
     if next(itertools.islice(pieces, MOST, None), None) is not None:
@@ -182,8 +182,8 @@ class Request:
 
     @cached_property
     def reads(self) -> list[str]:
-        """The notebooks whose tables this one reads, of their latest
-        finished runs on the same ``data``.
+        """The notebooks whose tables this one reads, of their latest finished runs on the same
+        ``data``.
         """
         code = (cell["source"] for cell in self.content["cells"] if cell["cell_type"] == "code")
         return sorted({name for source in code for name in READS.findall(source)})
@@ -195,8 +195,8 @@ class Request:
 
     @cached_property
     def id(self) -> str:
-        """``<model or data>-<hash>``: the same for the same notebook and
-        parameters, from wherever it is asked for.
+        """``<model or data>-<hash>``: the same for the same notebook and parameters, from wherever
+        it is asked for.
         """
         # Within the project by its place there: a clone elsewhere has the same runs.
         path = self.notebook.resolve()

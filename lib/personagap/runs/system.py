@@ -37,8 +37,8 @@ def socket_folder() -> Path:
 
 
 def memory_kills() -> dict[str, int]:
-    """How many processes were ended for want of memory, in this
-    process's control group and on the whole machine.
+    """How many processes were ended for want of memory, in this process's control group and on the
+    whole machine.
     """
     found = {"group": 0, "machine": 0}
     with contextlib.suppress(OSError):
@@ -48,8 +48,8 @@ def memory_kills() -> dict[str, int]:
             if kind in ("", "memory"):
                 # "" is the one tree of cgroup v2, "memory" that of v1.
                 root, name = CGROUPS / kind, "memory.oom_control" if kind else "memory.events"
-                # Inside a container the path may be the host's, and the
-                # container's own group the root.
+                # Inside a container the path may be the host's, and the container's own group the
+                # root.
                 found["group"] += sum(
                     _count(place / name) for place in {root, root / path.lstrip("/")}
                 )

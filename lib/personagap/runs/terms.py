@@ -1,5 +1,5 @@
-"""What a report explains at its end: the terms of the field
-that it uses, and the traps that it cites.
+"""What a report explains at its end: the terms of the field that it uses, and the traps that it
+cites.
 """
 
 import re
@@ -13,8 +13,8 @@ NO_PROSE = re.compile(r"<(/?)(a|code|h\d|math|nav|pre|script|style|summary|svg|t
 
 
 def _explained(paper: str) -> dict[str, tuple[str, str, str]]:
-    """Anchor → name, pattern and meaning: of a paper's traps by
-    their numbers, and of the glossary's terms.
+    """Anchor → name, pattern and meaning: of a paper's traps by their numbers, and of the
+    glossary's terms.
     """
     traps = [row for row in entries("traps") if row["paper"] == paper]
     glossary = enumerate(entries("glossary"))
@@ -24,8 +24,8 @@ def _explained(paper: str) -> dict[str, tuple[str, str, str]]:
 
 
 def linked(html: str, paper: str) -> tuple[str, str]:
-    """A page in which traps, and terms where they first occur, lead to
-    what is meant by them; and the list of that.
+    """A page in which traps, and terms where they first occur, lead to what is meant by them; and
+    the list of that.
     """
     known = _explained(paper)
     wanted = re.compile(

@@ -1,5 +1,5 @@
-"""Exact numbers in a figure: every mark of its SVG gets a
-``<title>``, which browsers show without a script.
+"""Exact numbers in a figure: every mark of its SVG gets a ``<title>``, which browsers show without
+a script.
 """
 
 import io

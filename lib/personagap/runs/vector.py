@@ -12,8 +12,8 @@ from personagap.runs.files import warned_if_damaged
 SVG = "{http://www.w3.org/2000/svg}"
 #: Bytes of an SVG that a page shows; a larger one would make it slow.
 LARGEST = 500_000
-#: What an SVG says of itself, and a style that would hold for the
-#: whole page: `JOINS` stands in for it.
+#: What an SVG says of itself, and a style that would hold for the whole page: `JOINS` stands in for
+#: it.
 NOT_DRAWN = ("metadata", "style", "script")
 JOINS = "stroke-linejoin: round; stroke-linecap: butt"
 #: Colours of `figures.style` that a dark page needs otherwise: of shapes the variable of the page's
@@ -40,8 +40,8 @@ def written(root: ElementTree.Element) -> str:
 
 
 def inline(folder: Path, name: object, alt: str) -> str:
-    """A figure that a run saved, as HTML: its SVG, to be pointed at,
-    or its PNG; "" if it has none of that name.
+    """A figure that a run saved, as HTML: its SVG, to be pointed at, or its PNG; "" if it has none
+    of that name.
 
     Where it was saved as wide as a column, too, both are there: the page shows the one that suits
     the screen.

@@ -1,5 +1,5 @@
-"""Runs whose process begins with its imports done: a copy of one
-process that has imported what all of them need.
+"""Runs whose process begins with its imports done: a copy of one process that has imported what all
+of them need.
 
 Imports are most of what a short run does. A batch has one such process, which copies itself for
 each run (`child`); that copies itself once more for its kernel (`forked`). Where there can be none,
@@ -20,8 +20,8 @@ import threading
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-#: What is imported beforehand of what notebooks import: packages that
-#: start no thread when they are imported.
+#: What is imported beforehand of what notebooks import: packages that start no thread when they are
+#: imported.
 PACKAGES = (
     "matplotlib",
     "numpy",
@@ -36,8 +36,8 @@ PACKAGES = (
 
 
 def possible() -> bool:
-    """Whether such a process can be copied: on Linux, and not beside
-    a GPU, whose CUDA would not survive it.
+    """Whether such a process can be copied: on Linux, and not beside a GPU, whose CUDA would not
+    survive it.
     """
     return hasattr(os, "pidfd_open") and not Path("/proc/driver/nvidia").exists()
 
@@ -91,8 +91,8 @@ class Warm:
             )
 
     def copy(self, lock: int) -> Copy | None:
-        """A new process, for a run that holds ``lock``, once everything
-        is imported; None if that process is gone.
+        """A new process, for a run that holds ``lock``, once everything is imported; None if that
+        process is gone.
         """
         (reads, writes), (hears, tells) = os.pipe(), os.pipe()
         try:
@@ -113,8 +113,8 @@ class Warm:
 
 
 def serve(notebooks: list[str], modules: list[str]) -> None:
-    """Import, and then copy this process for each triple of descriptors
-    that comes: stdin, lock, who hears of its end.
+    """Import, and then copy this process for each triple of descriptors that comes: stdin, lock,
+    who hears of its end.
 
     Nothing here is held (``with``, ``try``) while a process is copied: the copy leaves by the same
     way.
@@ -161,8 +161,8 @@ def _tell(pid: int, tells: int) -> None:
 
 
 def prepare(modules: Iterable[str], notebooks: Iterable[Path]) -> None:
-    """Import ``modules``, and what these notebooks will; what
-    cannot be imported fails where it is needed.
+    """Import ``modules``, and what these notebooks will; what cannot be imported fails where it is
+    needed.
     """
     # As a kernel does; but it must be said before matplotlib is imported.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
@@ -176,8 +176,8 @@ def prepare(modules: Iterable[str], notebooks: Iterable[Path]) -> None:
 
 
 def imports(notebook: str) -> list[str]:
-    """The statements of a notebook that import from `PACKAGES`, and
-    then names with dots, as ours import on demand.
+    """The statements of a notebook that import from `PACKAGES`, and then names with dots, as ours
+    import on demand.
     """
     found: tuple[list[str], list[str]] = [], []
     for cell in json.loads(notebook)["cells"]:

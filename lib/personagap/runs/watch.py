@@ -1,5 +1,5 @@
-"""What runs under way are at, shown to who waits: a line for each,
-that changes in a terminal, or one a minute.
+"""What runs under way are at, shown to who waits: a line for each, that changes in a terminal, or
+one a minute.
 """
 
 import contextlib
@@ -18,8 +18,8 @@ from personagap.store.folder import is_locked
 
 
 def state(folder: Path) -> str:
-    """What the run in ``folder`` asks, and in which section of
-    its notebook; "" if it is not under way.
+    """What the run in ``folder`` asks, and in which section of its notebook; "" if it is not under
+    way.
     """
     with contextlib.suppress(OSError):
         section, *asked = (folder / PROGRESS).read_text(encoding="utf-8").splitlines() or [""]

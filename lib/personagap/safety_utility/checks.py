@@ -1,5 +1,5 @@
-"""What else could look like a bias, or hide one: endings,
-intersections, the judge, identity words in answers.
+"""What else could look like a bias, or hide one: endings, intersections, the judge, identity words
+in answers.
 """
 
 import contextlib
@@ -72,8 +72,8 @@ def by_answers(
     protocol: str,
     seed: int = 0,
 ) -> pd.DataFrame | None:
-    """``demo.by_answers`` of ``responses`` and of likelihoods, asked
-    here; None if no task has choices to weigh.
+    """``demo.by_answers`` of ``responses`` and of likelihoods, asked here; None if no task has
+    choices to weigh.
     """
     items = items[items["task"].isin(tasks.WITH_CHOICES)]
     if items.empty:
@@ -93,8 +93,8 @@ def by_answers(
 def by_template(
     scores: pd.DataFrame, exact: pd.DataFrame | None = None, seed: int = 0
 ) -> tuple[pd.DataFrame, pd.DataFrame | None]:
-    """PB of each phrasing by itself, with a leading ``condition``; and
-    ``demo.truth`` of each, where it is known.
+    """PB of each phrasing by itself, with a leading ``condition``; and ``demo.truth`` of each,
+    where it is known.
 
     ``exact`` is that of ``demo.true_scores``, of these personas and others.
     """
@@ -150,8 +150,8 @@ def judge_checks(
     asked: Sequence[Judge],
     seed: int = 0,
 ) -> tuple[list[pd.DataFrame], dict[str, pd.DataFrame]]:
-    """Whether judges heed the identity, on a ``few`` items, and how the
-    first says harmful requests are met, on all.
+    """Whether judges heed the identity, on a ``few`` items, and how the first says harmful requests
+    are met, on all.
 
     Tables to show: agreement of two judges or more, PB of answers that are the same but for the
     identity's words, and how often the controls' requests are met in which way. Contrasts to save:
@@ -179,8 +179,8 @@ def without_judge_errors(
     bias: pd.DataFrame,
     seed: int = 0,
 ) -> dict[str, pd.DataFrame]:
-    """``effects.judge_corrected`` of the results on the tasks that a
-    judge scores: "rates", "contrasts", "bias".
+    """``effects.judge_corrected`` of the results on the tasks that a judge scores: "rates",
+    "contrasts", "bias".
     """
     corrected = {}
     for name, table in {"rates": rates, "contrasts": contrasts, "bias": bias}.items():
@@ -192,8 +192,8 @@ def without_judge_errors(
 
 
 def leakage_contrasts(responses: pd.DataFrame, who: pd.DataFrame) -> pd.DataFrame:
-    """``effects.contrasts`` of ``leakage.mentions``, with both
-    rates in points: ``stated base_rate``.
+    """``effects.contrasts`` of ``leakage.mentions``, with both rates in points:
+    ``stated base_rate``.
     """
     mentions = leakage.mentions(responses, who)
     # Common words of an identity occur without it: the control's rate of the same words is the

@@ -49,7 +49,7 @@ def cost(asked: dict[str, Any]) -> dict[str, float]:
         sizes = items["task"].value_counts()
         each = pricing.tokens(items, asked.get("answers", "generate"))
         tokens = round(askings * sum(each.values()))
-    # Of an answer that is right or wrong; how far likelihoods vary is known
-    # once they are had (``effects.detectable``).
+    # Of an answer that is right or wrong; how far likelihoods vary is known once they are had
+    # (``effects.detectable``).
     detectable = np.nan if weighed else round(100 * (1.960 + 0.842) * (0.5 / sizes.min()) ** 0.5, 1)
     return {"generations": askings * int(sizes.sum()), "tokens": tokens, "detectable": detectable}

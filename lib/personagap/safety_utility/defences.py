@@ -1,5 +1,5 @@
-"""Defences against personalization bias that need no training:
-each changes the messages a model sees.
+"""Defences against personalization bias that need no training: each changes the messages a model
+sees.
 
 *Prompt defences* add a sentence to the system prompt (``data/safety_utility/defences.csv``; our
 wording, as that of arXiv 2406.11107 is not known). *Identity neutralization* takes out of the
@@ -28,8 +28,8 @@ EMPTY = re.compile(
 
 
 def select(names: str | list[str] = "all") -> pd.DataFrame:
-    """The defences, "all" or by name: ``defence kind text idea``; a
-    ``kind`` "control" is there to test the verdict.
+    """The defences, "all" or by name: ``defence kind text idea``; a ``kind`` "control" is there to
+    test the verdict.
     """
     known = pd.read_csv(DATA / "safety_utility" / "defences.csv")
     idea = "take the identity out of the context unless the request needs it (arXiv 2601.09141)"
@@ -117,8 +117,8 @@ def _neutral(text: str, spare: list[dict[str, re.Pattern]]) -> str:
 
 @functools.cache
 def _words() -> dict[str, dict[str, re.Pattern]]:
-    """Of each category, the patterns of its adjectives (with the space
-    after them), nouns, topics, and any of these.
+    """Of each category, the patterns of its adjectives (with the space after them), nouns, topics,
+    and any of these.
     """
     lists = pd.read_csv(DATA / "identity_words.csv", index_col="category", keep_default_na=False)
 

@@ -32,8 +32,8 @@ def people(
     intersections: Sequence[str] = (),
     identities: str | None = None,
 ) -> People:
-    """The people of a design; arguments of ``personas.select``, and the
-    intersections by persona or category.
+    """The people of a design; arguments of ``personas.select``, and the intersections by persona or
+    category.
 
     Examples
     --------

@@ -1,5 +1,5 @@
-"""DPO with identities in the system prompt: the same
-preferences whoever asks, as in arXiv 2406.11107.
+"""DPO with identities in the system prompt: the same preferences whoever asks, as in arXiv
+2406.11107.
 """
 
 import math
@@ -27,8 +27,8 @@ LORA = {
 
 
 def load_pairs(source: str) -> pd.DataFrame:
-    """Preference pairs ``system question chosen rejected``: a
-    JSON-lines file, or "hub" for the released code's.
+    """Preference pairs ``system question chosen rejected``: a JSON-lines file, or "hub" for the
+    released code's.
 
     ``UserError`` if ``source`` cannot be read, lacks one of these columns, or holds what is no
     text.
@@ -94,8 +94,8 @@ def tune(
     sft: float = 0.0,
     seed: int = 0,
 ) -> str:
-    """Tune a low-rank adapter by direct preference optimization (arXiv
-    2305.18290, trl) and merge it into the model.
+    """Tune a low-rank adapter by direct preference optimization (arXiv 2305.18290, trl) and merge
+    it into the model.
 
     The defaults, β = 0.1, warm-up for half of the steps, then a cosine, are those of the released
     code, as is QLoRA where `adapter.train` can do it; on a GPU the computing is in bfloat16, where

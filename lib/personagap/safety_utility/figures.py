@@ -77,8 +77,8 @@ def pooled(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
 
 
 def origin(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> Axes:
-    """PB of each stage of training, corrected for noise, one line
-    per task and a heavy one for all together.
+    """PB of each stage of training, corrected for noise, one line per task and a heavy one for all
+    together.
 
     ``bias`` has a leading ``condition``, the stages in the order of training; ``truth``,
     ``condition dimension true`` in points where it is known, is drawn for the joint PB.

@@ -1,5 +1,5 @@
-"""Verdicts on conditions: what a defence does to bias and to
-everybody, and the stage of training where bias arises.
+"""Verdicts on conditions: what a defence does to bias and to everybody, and the stage of training
+where bias arises.
 """
 
 import pandas as pd

@@ -43,8 +43,8 @@ UNCONFINED = threading.Event()
 
 
 class Results(list):
-    """One bool per test: did it pass? ``timed_out`` says whether
-    the program was stopped for its time.
+    """One bool per test: did it pass? ``timed_out`` says whether the program was stopped for its
+    time.
     """
 
     timed_out = False
@@ -89,8 +89,8 @@ def run_tests(code: str, tests: list[str], setup: str = "", *, timeout: float = 
 
 
 def check_tests(tests: list[str], setup: str = "") -> list[str]:
-    """The single asserts of an item's tests; `UserError` if one
-    cannot be used, or ``setup`` is no program.
+    """The single asserts of an item's tests; `UserError` if one cannot be used, or ``setup`` is no
+    program.
 
     Examples
     --------
@@ -129,8 +129,8 @@ def available() -> bool:
 
 
 def refusal() -> str:
-    """Why programs that a model wrote are not run here; "" if they
-    are, confined or because the user opted in.
+    """Why programs that a model wrote are not run here; "" if they are, confined or because the
+    user opted in.
     """
     if os.environ.get(OPT_IN) == "1" or available():
         return ""

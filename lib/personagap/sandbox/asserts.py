@@ -24,8 +24,8 @@ _OUTSIDE: dict[str, Any] = {
     kind.__name__: kind for kind in (bool, int, float, str, list, tuple, set, frozenset, dict)
 }
 _OUTSIDE |= {"abs": abs, "math": math, "__builtins__": {}}
-#: Evaluated here as well, since a candidate can patch them, unless the
-#: program is asked for a function of that name.
+#: Evaluated here as well, since a candidate can patch them, unless the program is asked for a
+#: function of that name.
 _BUILTINS = {function.__name__: function for function in (len, max, min, round, sorted, sum)}
 
 
@@ -87,8 +87,8 @@ class _Split(ast.NodeTransformer):
 
 
 def _is_constant(part: ast.AST, known: Set[str]) -> bool:
-    """Can this part of an expression be evaluated here: only
-    literals, ``known`` names and ``math``?
+    """Can this part of an expression be evaluated here: only literals, ``known`` names and
+    ``math``?
     """
     if isinstance(part, ast.Attribute):
         return re.fullmatch(r"math\.[a-z]\w*", ast.unparse(part)) is not None
@@ -96,8 +96,8 @@ def _is_constant(part: ast.AST, known: Set[str]) -> bool:
 
 
 def _computed(constant: ast.expr) -> ast.expr:
-    """The value of a constant expression, if it takes a
-    computation: that is done once, and under a limit.
+    """The value of a constant expression, if it takes a computation: that is done once, and under a
+    limit.
     """
     parts = [*ast.walk(constant)]
     called = [part.func for part in parts if isinstance(part, ast.Call)]
@@ -117,8 +117,8 @@ def _computed(constant: ast.expr) -> ast.expr:
 
 
 def singles(test: str) -> list[str]:
-    """The assert statements of a test; itself, if it holds
-    something else, for `take_apart` to refuse.
+    """The assert statements of a test; itself, if it holds something else, for `take_apart` to
+    refuse.
     """
     try:
         statements = ast.parse(test.strip()).body
@@ -132,8 +132,8 @@ def singles(test: str) -> list[str]:
 
 @functools.lru_cache(maxsize=4096)
 def take_apart(test: str) -> tuple[CodeType, list[str]]:
-    """The comparison to make here (code with the names _0, _1 …),
-    and the expressions behind the names.
+    """The comparison to make here (code with the names _0, _1 …), and the expressions behind the
+    names.
     """
     try:
         (statement,) = ast.parse(test.strip()).body

@@ -30,8 +30,8 @@ STOPPED = (signal.SIGPROF, signal.SIGALRM, signal.SIGXCPU, signal.SIGKILL)
 # Characters that a test's values may take: no expected value is that long.
 LINE = 32_768
 _RUNNER = Path(__file__).with_name("sandboxed.py").read_text(encoding="utf-8")
-# String hashes decide the order of sets, and with it some programs'
-# results: fixed, for repeatable grades.
+# String hashes decide the order of sets, and with it some programs' results: fixed, for repeatable
+# grades.
 _ENVIRONMENT = {"PYTHONHASHSEED": "0", "OPENBLAS_NUM_THREADS": "1"}
 
 
@@ -58,11 +58,11 @@ def run(
         "line": LINE,
     }
     job |= {"idle": IDLE * timeout, "path": [sysconfig.get_path("purelib")]}
-    # No site module, nothing of the user's, and no module of the folder it
-    # runs in; packages come by the job's path.
+    # No site module, nothing of the user's, and no module of the folder it runs in; packages come
+    # by the job's path.
     command = [os.path.realpath(sys.executable), "-sSP", "-c", _RUNNER]
-    # Files, not pipes: a pipe holds 64 KB, and a program that does
-    # not read would hold up whoever writes.
+    # Files, not pipes: a pipe holds 64 KB, and a program that does not read would hold up whoever
+    # writes.
     with (
         tempfile.TemporaryFile() as stdin,
         tempfile.TemporaryFile() as rules,
@@ -128,8 +128,8 @@ def _bubblewrap(bwrap: str, rules: int) -> list[str]:
     # Older versions cannot bound a private /tmp, so they get none.
     if "--size" in _help(bwrap):
         options += ["--size", str(1 << 24), "--tmpfs", "/tmp", "--chdir", "/tmp"]
-    # After /tmp, which would hide an environment that lies in it. An
-    # interpreter's prefix may be a link.
+    # After /tmp, which would hide an environment that lies in it. An interpreter's prefix may be a
+    # link.
     prefixes = [sys.base_prefix, os.path.realpath(sys.base_prefix), sys.prefix]
     for path in ["/usr", "/lib", "/lib64", "/bin", "/etc/ld.so.cache", *prefixes]:
         options += ["--ro-bind-try", path, path]

@@ -12,8 +12,8 @@ import sys
 
 
 def parts_of(value, name):
-    """What makes a value of the standard library's type ``name``,
-    for ``personagap.sandbox`` to rebuild it.
+    """What makes a value of the standard library's type ``name``, for ``personagap.sandbox`` to
+    rebuild it.
     """
     if name in LISTS:
         return list(value)
@@ -71,8 +71,8 @@ def limit(seconds: float, idle: float, memory: int) -> None:
         hard = resource.getrlimit(kind)[1]
         most = most if hard == resource.RLIM_INFINITY else min(most, hard)
         resource.setrlimit(kind, (most, most))
-    # At the soft limit SIGXCPU, which says that time was the
-    # reason; who ignores it has a second more.
+    # At the soft limit SIGXCPU, which says that time was the reason; who ignores it has a second
+    # more.
     resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 2))
     # The default action of both: the process ends. Time is the processor's, so that a busy machine
     # changes no result; by the clock only who sleeps or waits is stopped.
@@ -83,8 +83,8 @@ def limit(seconds: float, idle: float, memory: int) -> None:
 def main() -> None:
     job = json.loads(sys.stdin.buffer.read())
     answers = os.fdopen(os.dup(1), "w")
-    # The usual numbers lead nowhere. A candidate that guesses the channel's
-    # can write values there, as it may anyway.
+    # The usual numbers lead nowhere. A candidate that guesses the channel's can write values there,
+    # as it may anyway.
     null = os.open("/dev/null", os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)

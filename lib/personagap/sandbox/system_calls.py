@@ -12,8 +12,8 @@ import struct
 
 #: By number on (x86_64, aarch64); None where there is no such call.
 ALLOWED = {
-    # Files: to read what is mounted, to write in the private folder. No
-    # owners, modes, times, locks or links.
+    # Files: to read what is mounted, to write in the private folder. No owners, modes, times, locks
+    # or links.
     **{"read": (0, 63), "write": (1, 64), "open": (2, None), "openat": (257, 56), "close": (3, 57)},
     **{
         "lseek": (8, 62),
@@ -73,8 +73,8 @@ ALLOWED = {
         "mremap": (25, 216),
     },
     **{"madvise": (28, 233)},
-    # This process and its threads. Bubblewrap starts the interpreter
-    # under the filter, and waits for its end.
+    # This process and its threads. Bubblewrap starts the interpreter under the filter, and waits
+    # for its end.
     **{
         "execve": (59, 221),
         "wait4": (61, 260),
@@ -166,8 +166,8 @@ ALLOWED = {
 }
 #: Allowed for some values of an argument: number, offset of the argument, the values.
 SOME = {
-    # To copy a descriptor, to close it at exec, not to block; no locks or
-    # leases, which hold up writers of the host.
+    # To copy a descriptor, to close it at exec, not to block; no locks or leases, which hold up
+    # writers of the host.
     "fcntl": ((72, 25), 24, (0, 1, 2, 3, 4, 1030)),
     # Is it a terminal, may it block, closed by exec.
     "ioctl": ((16, 29), 24, (0x5401, 0x5413, 0x5421, 0x5450, 0x5451)),
@@ -208,8 +208,8 @@ def program() -> bytes:
             (answer, 0, 0, error | 1),
         ]
     steps += [
-        # Threads alone, no processes: RLIMIT_NPROC does not bind the superuser,
-        # who runs many containers. Offset 16: flags.
+        # Threads alone, no processes: RLIMIT_NPROC does not bind the superuser, who runs many
+        # containers. Offset 16: flags.
         (equal, 0, 3, clone), (load, 0, 0, 16), (any_bit, 0, 1, thread), (answer, 0, 0, allow),
         (answer, 0, 0, error | 1),  # "not permitted"
     ]  # fmt: skip

@@ -91,8 +91,8 @@ class Store:
             yield from self._database.execute("SELECT * FROM answered")
 
     def keep(self, rows: Sequence[tuple]) -> int:
-        """Store rows, whose keys nobody claims any longer, except for
-        those of stored keys; how many are new.
+        """Store rows, whose keys nobody claims any longer, except for those of stored keys; how
+        many are new.
         """
         # Both in one transaction: between them another process could claim the key anew.
         with self._writing() as database:
@@ -120,8 +120,8 @@ class Store:
                     database.execute("DELETE FROM claims WHERE owner = ?", [owner])
 
     def claim(self, owner: str, keys: Sequence[str]) -> set[str]:
-        """Those of ``keys`` that are neither answered nor claimed by a
-        living process: they are ``owner``'s now.
+        """Those of ``keys`` that are neither answered nor claimed by a living process: they are
+        ``owner``'s now.
         """
         with self._writing() as database:
             among = [json.dumps(list(keys))]
@@ -148,8 +148,8 @@ class Store:
             database.execute("DELETE FROM claims WHERE key = ?", [key])
 
     def merge(self) -> None:
-        """Put into the database what writers without locks left beside
-        it. Only while none of them is at work.
+        """Put into the database what writers without locks left beside it. Only while none of them
+        is at work.
         """
         if not self.shared:
             # Opening the store has done so.
@@ -194,8 +194,8 @@ class Store:
         return database
 
     def _read_files(self) -> None:
-        """Take over what lies beside the database: files of writers
-        without locks, and shards of earlier versions.
+        """Take over what lies beside the database: files of writers without locks, and shards of
+        earlier versions.
         """
         if self._unread():
             with self._writing() as database:
@@ -229,8 +229,8 @@ class Store:
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         with told(self.folder), self._guard:
-            # Takes the lock for writing at once: a reader that wants it
-            # later may be refused without a wait.
+            # Takes the lock for writing at once: a reader that wants it later may be refused
+            # without a wait.
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database

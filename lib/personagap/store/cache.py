@@ -59,8 +59,8 @@ def take_in(root: Path, file: TextIO) -> int:
 
 
 def merge(root: Path, others: list[Path]) -> int:
-    """Take over the answers of the stores under ``others``, and put
-    what writers left into the databases of all.
+    """Take over the answers of the stores under ``others``, and put what writers left into the
+    databases of all.
 
     How many answers are new.
     """

@@ -1,5 +1,5 @@
-"""Answers in other files than the database: of writers without
-locks, of earlier versions, of other stores.
+"""Answers in other files than the database: of writers without locks, of earlier versions, of other
+stores.
 """
 
 import json
@@ -24,8 +24,8 @@ UNREADABLE = (ValueError, TypeError, KeyError, RecursionError)
 
 
 def lines(path: Path, start: int) -> tuple[Iterator[tuple], int]:
-    """The rows of a writer's file from byte ``start`` on, one after the
-    other, and where its last whole line ends.
+    """The rows of a writer's file from byte ``start`` on, one after the other, and where its last
+    whole line ends.
     """
     # Another process may be writing: what stands after the last newline is not whole yet.
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:

@@ -144,8 +144,8 @@ def discrepancies(responses: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
 
 
 def spoken(responses: pd.DataFrame) -> pd.DataFrame:
-    """The responses that say something, their ``text`` what the user
-    sees, with ``outcome``: what `grade` grades.
+    """The responses that say something, their ``text`` what the user sees, with ``outcome``: what
+    `grade` grades.
     """
     responses = _told_apart(responses)
     return responses[~responses["outcome"].isin([*NONRESPONSE, "failed"])]

@@ -4,8 +4,8 @@ import re
 
 from personagap.tasks._wording import CORRECTS, MARKER, denied, keys, plain, stating, words
 
-#: A word of these begins what is said of a letter; any other word after
-#: a capital makes prose of it ("A bit of").
+#: A word of these begins what is said of a letter; any other word after a capital makes prose of it
+#: ("A bit of").
 _REASON = rf"(?:{words('reason')})\b"
 _LATIN = "A-Za-zÀ-ɏḀ-ỿ"
 #: What is no letter of the alphabet by itself: "C-section", "D.C.", "A's".
@@ -107,8 +107,8 @@ def letter(text: str) -> str | None:
 
 
 def _unquoted(text: str) -> str:
-    # Whoever writes Russian or Greek may take a letter of that alphabet
-    # which looks the same; "В этом" is a word.
+    # Whoever writes Russian or Greek may take a letter of that alphabet which looks the same; "В
+    # этом" is a word.
     text = re.sub(r"(?<!\w)[АВСΑΒ](?!\w)(?! [а-яё])", lambda found: _ALIKE[found[0]], text)
     text = text.replace("[[", "[").replace("]]", "]")
     text = re.sub(r"(?<!\w)_([A-Ha-h])_(?!\w)", r"\1", text)

@@ -89,8 +89,8 @@ _OR = re.compile(
     r"(?:(?:maybe|perhaps|possibly|even) )?"
     rf"| ?(?:{words('either', unspaced=True)}) ?"
 )
-#: "16 dollars and 50 cents" is one number. "5 hours and 30 minutes" is
-#: none, as nobody knows the unit asked for.
+#: "16 dollars and 50 cents" is one number. "5 hours and 30 minutes" is none, as nobody knows the
+#: unit asked for.
 _MONEY = re.compile(r"(?i)(?: (?:dollars?|bucks|euros?|pounds?))?,?(?: (?:and|und|et|y|e))? ")
 _CENTS = re.compile(r"(?i) ?(?:¢|(?:cents?|pence|centimes?|céntimos|centesimi|centavos)\b)")
 _PART = re.compile(
@@ -107,8 +107,8 @@ _SO = re.compile(
     r"|which is|also|donc|quindi|portanto|entonces)\b",
     re.IGNORECASE,
 )
-#: Right before a number that the sentence says it is not: "$35
-#: instead of the usual $40", "7, not 8".
+#: Right before a number that the sentence says it is not: "$35 instead of the usual $40", "7, not
+#: 8".
 _IS_NOT = re.compile(
     r"(?i)(?:\b(?:instead of|rather than|as opposed to)(?: \w+){0,2}"
     r"|[,;(] ?(?:(?:and|but) )?not) ?$"
@@ -203,8 +203,8 @@ class _Read(NamedTuple):
 
 
 def _numbers(text: str) -> list[_Read]:
-    """The numbers of a text, without those of which only one, or
-    neither, is meant (see `_undecided`).
+    """The numbers of a text, without those of which only one, or neither, is meant (see
+    `_undecided`).
     """
     read: list[_Read] = []
     for match in _NUMBER.finditer(text):
@@ -226,8 +226,8 @@ def _numbers(text: str) -> list[_Read]:
 
 
 def _undecided(text: str, first: _Read, second: _Read) -> bool:
-    """Of ranges ("4-6", "between 4 and 6"), alternatives ("7 or 8"),
-    and two units ("5 hours and 30 minutes").
+    """Of ranges ("4-6", "between 4 and 6"), alternatives ("7 or 8"), and two units ("5 hours and 30
+    minutes").
     """
     place = first.end, second.start
     # First, or a text of nothing but numbers would try every pattern at each of its places.

@@ -11,8 +11,8 @@ from personagap.models import answers
 from personagap.paths import DATA
 
 _WORDS = tomllib.loads((DATA / "answer_words.toml").read_text(encoding="utf-8"))
-#: Languages that write words without spaces between them, or with what
-#: other languages write as words of their own.
+#: Languages that write words without spaces between them, or with what other languages write as
+#: words of their own.
 _UNSPACED = ("zh", "ja", "ko")
 _SUPERSCRIPT = dict(zip(map(ord, "⁰¹²³⁴⁵⁶⁷⁸⁹"), "0123456789", strict=True))
 
@@ -72,8 +72,8 @@ def plain(text: str) -> str:
 
 
 def words(kind: str, *, unspaced: bool | None = None) -> str:
-    """Alternatives of a pattern: the words of a kind in all languages,
-    or those with (without) ``unspaced`` words.
+    """Alternatives of a pattern: the words of a kind in all languages, or those with (without)
+    ``unspaced`` words.
     """
     return "|".join(
         each for language, each in _WORDS[kind].items() if unspaced in (None, language in _UNSPACED)

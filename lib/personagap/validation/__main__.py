@@ -1,5 +1,5 @@
-"""Print how every estimator holds up: ``python -m
-personagap.validation``; some ten minutes of one core.
+"""Print how every estimator holds up: ``python -m personagap.validation``; some ten minutes of one
+core.
 """
 
 from personagap import validation

@@ -59,8 +59,8 @@ def table(
 
 
 def kept(table: pd.DataFrame) -> pd.Series:
-    """Whether a level of at most 6.5 %, coverage of 93 % or power of
-    80 % is shown, or nominal not excluded.
+    """Whether a level of at most 6.5 %, coverage of 93 % or power of 80 % is shown, or nominal not
+    excluded.
     """
     # Both ways, for few replications exclude little, and many exclude what is as good as nominal.
     alarm, found = table["metric"].str.startswith("false alarm"), table["metric"] == "found"
@@ -71,8 +71,8 @@ def kept(table: pd.DataFrame) -> pd.Series:
 
 
 def scores_of(x: np.ndarray, task: str = "t", **item_columns: np.ndarray) -> pd.DataFrame:
-    """Scores of identities × items, identities × phrasings × items
-    or, with NaN where there is none, a gap.
+    """Scores of identities × items, identities × phrasings × items or, with NaN where there is
+    none, a gap.
     """
     x = x[:, None] if x.ndim == 2 else x
     persona, template, item = np.nonzero(np.isfinite(x))

@@ -36,8 +36,8 @@ class Check(NamedTuple):
         return float(np.abs(np.subtract(*self.compare())).max())
 
     def outcome(self, rng: np.random.Generator, i: int) -> tuple[float | None, bool | None]:
-        """A trial's p-value and whether its interval covers (None:
-        has none); odd trials have the effect.
+        """A trial's p-value and whether its interval covers (None: has none); odd trials have the
+        effect.
         """
         if self.trial is None:
             return None, None
@@ -46,8 +46,8 @@ class Check(NamedTuple):
 
 
 def once(analysis: Callable) -> Callable:
-    """An ``analysis(rng, …)`` of data drawn by a fresh generator,
-    kept for all checks that look at the same.
+    """An ``analysis(rng, …)`` of data drawn by a fresh generator, kept for all checks that look at
+    the same.
     """
     kept: dict[tuple, object] = {}
 
@@ -102,8 +102,8 @@ def table(
 
 
 def false_alarms(validated: pd.DataFrame) -> pd.Series:
-    """All null data sets of `table` together: the share ``estimate``
-    called significant, ``ci_low ci_high n``.
+    """All null data sets of `table` together: the share ``estimate`` called significant,
+    ``ci_low ci_high n``.
     """
     # As if all were independent, though checks of one analysis look at the same data.
     tested = validated[validated["metric"] == "actual_error"]

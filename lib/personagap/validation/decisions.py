@@ -1,5 +1,5 @@
-"""How statistics that decide are validated: equivalence of PB,
-flips, partial pooling, watched contrasts.
+"""How statistics that decide are validated: equivalence of PB, flips, partial pooling, watched
+contrasts.
 """
 
 from functools import partial
@@ -46,8 +46,8 @@ def _equivalence() -> tuple:
 
 
 def _asked(rng: np.random.Generator, q: np.ndarray, own: np.ndarray, runs: int = 3) -> pd.DataFrame:
-    """Runs of a control and of one identity that are right on an
-    item with probabilities ``q`` and ``own``.
+    """Runs of a control and of one identity that are right on an item with probabilities ``q`` and
+    ``own``.
     """
     x = rng.random((2, len(q), runs)) < np.stack([q, own])[:, :, None]
     persona, item, run = np.indices(x.shape).reshape(3, -1)
@@ -56,8 +56,8 @@ def _asked(rng: np.random.Generator, q: np.ndarray, own: np.ndarray, runs: int =
 
 
 def _flips_trial(rng: np.random.Generator, planted: bool) -> tuple:
-    """Planted: 20 points more on one half of the items, 20 less
-    on the other, so that means are equal.
+    """Planted: 20 points more on one half of the items, 20 less on the other, so that means are
+    equal.
     """
     q = rng.uniform(0.2, 0.8, 300)
     own = q + 0.2 * planted * rng.choice([-1, 1], 300)
@@ -135,8 +135,8 @@ def _item_covers(rng: np.random.Generator) -> bool:
 
 
 def _phrasing_covers(rng: np.random.Generator) -> bool:
-    """Effects of 2 points, identity × phrasing of 3; does the
-    interval hold the effect in one more phrasing?
+    """Effects of 2 points, identity × phrasing of 3; does the interval hold the effect in one more
+    phrasing?
     """
     effect = 2 * rng.normal(size=(31, 1)) + 3 * rng.normal(size=(31, 5))
     scores = scores_of(_difficult(rng, effect[:, :4], n_templates=4))
@@ -145,8 +145,8 @@ def _phrasing_covers(rng: np.random.Generator) -> bool:
 
 
 def _likelihood_covers(rng: np.random.Generator) -> bool:
-    """Probabilities that move by a tenth of a point with the
-    identity, a point with both, twenty with the item.
+    """Probabilities that move by a tenth of a point with the identity, a point with both, twenty
+    with the item.
     """
     effect = 0.1 * rng.normal(size=31)
     x = rng.uniform(0.2, 0.8, 80) + effect[:, None] / 100 + 0.01 * rng.normal(size=(31, 80))
@@ -155,8 +155,8 @@ def _likelihood_covers(rng: np.random.Generator) -> bool:
 
 
 def _eight_schools() -> tuple:
-    """Medians of table 5.3 of Bayesian Data Analysis (3rd ed.),
-    there in whole points and of 200 draws.
+    """Medians of table 5.3 of Bayesian Data Analysis (3rd ed.), there in whole points and of 200
+    draws.
     """
     y, se = np.array([28, 8, -3, 7, -1, 1, 18, 12.0]), np.array([15, 10, 16, 11, 9, 11, 10, 18.0])
     drawn = hierarchical(y, np.diag(se**2)).draws(np.eye(8), np.random.default_rng(0))
@@ -172,8 +172,8 @@ def _watched_trial(rng: np.random.Generator, planted: bool) -> tuple:
 
 
 def _peeking_alarm(rng: np.random.Generator) -> bool:
-    """Whether an effect is found at any of 300 looks: nobody
-    differs, but on a few items everybody is unsure.
+    """Whether an effect is found at any of 300 looks: nobody differs, but on a few items everybody
+    is unsure.
     """
     # Most differences are 0: variances come to next to nothing, and stakes are at their largest.
     q = np.where(rng.random(300) < 0.1, 0.5, 1.0)
@@ -183,8 +183,8 @@ def _peeking_alarm(rng: np.random.Generator) -> bool:
 
 
 def _peeked_covers(rng: np.random.Generator) -> bool:
-    """Whether the interval of every look holds a difference of 2
-    points that one item in fifty shows.
+    """Whether the interval of every look holds a difference of 2 points that one item in fifty
+    shows.
     """
     scores = _asked(rng, np.ones(400), np.where(rng.random(400) < 0.02, 0.0, 1.0), runs=1)
     return covers(effects.watched_contrasts(scores).iloc[0], -2.0)

@@ -31,8 +31,8 @@ def population() -> dict[str, float]:
 
 
 def _histories(difference: float, seed: int | np.random.Generator) -> pd.DataFrame:
-    """Judgments of 47 real (30 % positive) and 30 synthetic users,
-    whose own rates vary (beta-binomial).
+    """Judgments of 47 real (30 % positive) and 30 synthetic users, whose own rates vary
+    (beta-binomial).
     """
     rng, parts = np.random.default_rng(seed), []
     for source, n, share in (("real", 47, 0.3), ("synthetic", 30, 0.3 - difference / 100)):

@@ -1,5 +1,5 @@
-"""Data that are not alike: effects on few items, answers that flip
-together, cells missing where it matters.
+"""Data that are not alike: effects on few items, answers that flip together, cells missing where it
+matters.
 
 `simulate_scores` draws identities, items and runs that are exchangeable, and much holds on such
 data that does not elsewhere. ``before`` of each case is what the functions gave until these data
@@ -22,8 +22,8 @@ QUICK: dict[str, Any] = {"n_permutations": 199, "n_bootstrap": 200}
 
 
 def contested(rng: np.random.Generator, missing: float, n: int = 285) -> tuple[np.ndarray, float]:
-    """Effects, and ``missing`` of all cells, on a quarter of the
-    items only: scores, true PB² in points².
+    """Effects, and ``missing`` of all cells, on a quarter of the items only: scores, true PB² in
+    points².
     """
     signs = np.resize([-1.0, 1.0], 31)
     effect = 24**0.5 / 100 * signs / np.std(signs)
@@ -66,8 +66,8 @@ def sparse(rng: np.random.Generator, n: int) -> tuple[np.ndarray, float]:
 
 
 def subjects(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """No effect; identity × subject of 6 points, 57 subjects of 5
-    items: scores, the subject of each item.
+    """No effect; identity × subject of 6 points, 57 subjects of 5 items: scores, the subject of
+    each item.
     """
     subject = np.repeat(np.arange(57), 5)
     p = rng.uniform(0.2, 0.8, 285) + 0.06 * rng.normal(size=(31, 57)).clip(-3, 3)[:, subject]
@@ -196,8 +196,8 @@ def _any_excludes(rng: np.random.Generator) -> bool:
 
 
 def _components_cover(rng: np.random.Generator) -> bool:
-    """The share of runs in the variance of right and wrong answers, of
-    which one item in two is nearly always right.
+    """The share of runs in the variance of right and wrong answers, of which one item in two is
+    nearly always right.
     """
     q, identity = rng.choice([0.1, 0.9], 100), 0.03 * rng.normal(size=(31, 1)).clip(-2.5, 2.5)
     runs = [scores_of(binary(rng, q + identity)).assign(run=run) for run in (0, 1)]

@@ -32,8 +32,8 @@ def _said(rng: np.random.Generator, truth: np.ndarray, right: np.ndarray | float
 def replaceable(
     rng: np.random.Generator, worse: np.ndarray | float, right: np.ndarray | float
 ) -> pd.DataFrame:
-    """Three people, right with probability ``right``, and a judge
-    whose advantage is −``worse`` of each.
+    """Three people, right with probability ``right``, and a judge whose advantage is −``worse`` of
+    each.
 
     Of two others both are right or both wrong with a difference of 2 right − 1; a tie is nobody's.
     """
@@ -50,8 +50,8 @@ def _replacement_trial(rng: np.random.Generator, planted: bool) -> tuple:
 
 
 def _replacement_alarm(rng: np.random.Generator) -> bool:
-    """Prompts differ in how hard they are, and in whether the judge is
-    as good there as people, or twice as bad.
+    """Prompts differ in how hard they are, and in whether the judge is as good there as people, or
+    twice as bad.
     """
     prompt = np.arange(420) // 20
     worse = EPSILON * rng.choice([0.0, 2.0], 21)[prompt]

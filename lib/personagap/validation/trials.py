@@ -10,8 +10,8 @@ from joblib import Parallel, delayed, effective_n_jobs
 def trials(
     tried: Sequence[Callable[[np.random.Generator, int], Any]], n: int, seed: int, n_jobs: int
 ) -> list[list]:
-    """What each of ``tried`` says of n data sets, of the same n
-    generators each: the same on however many processors.
+    """What each of ``tried`` says of n data sets, of the same n generators each: the same on
+    however many processors.
 
     ``n_jobs`` as of joblib: -1 is all of them. One process sees a data set in all that is tried,
     which may share work.

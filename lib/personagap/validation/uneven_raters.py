@@ -13,8 +13,8 @@ from personagap.validation.cases import Case, covers
 def severe(
     rng: np.random.Generator, sd: float, mention_sd: float = 0.0, n: int = 84
 ) -> pd.DataFrame:
-    """Three raters drawn from people whose severity varies; a
-    judge of the mean severity; true mean 3.
+    """Three raters drawn from people whose severity varies; a judge of the mean severity; true mean
+    3.
     """
     value, flag = 3 + 0.7 * rng.normal(size=n), rng.random(n) < 0.4
     columns = {
@@ -46,8 +46,8 @@ def _mean_covers(rng: np.random.Generator) -> bool:
 
 
 def rotating(rng: np.random.Generator, n: int = 300) -> pd.DataFrame:
-    """Six raters, three to a unit in rotation, around a true value
-    (sd 0.7, noise 1): a ceiling of .771.
+    """Six raters, three to a unit in rotation, around a true value (sd 0.7, noise 1): a ceiling of
+    .771.
     """
     unit, value = np.arange(n), rng.normal(3, 0.7, n)
     labels = {f"human_{i}": np.full(n, np.nan) for i in range(6)} | {"judge": np.full(n, np.nan)}

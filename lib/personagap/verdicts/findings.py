@@ -118,8 +118,8 @@ def real_relevance(relevance: pd.DataFrame) -> pd.DataFrame:
 
 
 def published_claims(found: pd.DataFrame, numbers: pd.DataFrame) -> pd.DataFrame:
-    """How much of the published results is noise, of ``claims.claims``
-    and ``claims.numbers``: ``question answer``.
+    """How much of the published results is noise, of ``claims.claims`` and ``claims.numbers``:
+    ``question answer``.
     """
     counts = found["verdict"].value_counts().reindex([STANDS, DEPENDS, NOISE], fill_value=0)
     biases = numbers[numbers["metric"] == "PB"]

@@ -23,6 +23,6 @@ from personagap.personalllm.adaptation.serving import (
     serve,
 )
 
-#: Unit vectors of prompts or responses; stop words stay, as style is in
-#: them. The paper's: dunzhang/stella_en_400M_v5.
+#: Unit vectors of prompts or responses; stop words stay, as style is in them. The paper's:
+#: dunzhang/stella_en_400M_v5.
 embed = partial(embeddings.embed, dimensions=64, stop_words=None)

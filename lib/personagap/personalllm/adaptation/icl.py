@@ -49,8 +49,8 @@ class Study:
 
 
 class Examples(NamedTuple):
-    """(n_users, k) rows of ``Study.prompts``, and columns of the
-    responses shown; most similar first.
+    """(n_users, k) rows of ``Study.prompts``, and columns of the responses shown; most similar
+    first.
     """
 
     prompts: np.ndarray
@@ -93,8 +93,8 @@ def plan_study(
 
 
 def nearest(queries: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
-    """Rows of ``database`` (n, d) nearest to ``queries`` (m, d) by
-    cosine: (m, k). Memory does not grow with m × n.
+    """Rows of ``database`` (n, d) nearest to ``queries`` (m, d) by cosine: (m, k). Memory does not
+    grow with m × n.
 
     In double precision: cosines of short texts differ by less than single precision tells apart.
     """
@@ -125,8 +125,8 @@ def favourites(study: Study, prompts: np.ndarray) -> list[np.ndarray]:
 def source_arms(
     study: Study, vectors: np.ndarray, k: int, alpha: float, seed: int = 0
 ) -> dict[str, Examples]:
-    """The ``k`` training prompts most similar to each user's, with
-    the user's examples and those of `CONTROLS`.
+    """The ``k`` training prompts most similar to each user's, with the user's examples and those of
+    `CONTROLS`.
 
     Parameters
     ----------
@@ -158,8 +158,8 @@ def source_arms(
 def chats(
     study: Study, arm: str, shown: Examples | None, shots: int, max_characters: int = 24_000
 ) -> list:
-    """One chat per user: ``shots`` examples, then the test prompt,
-    worded as in ``data/prompts/icl_*.txt``.
+    """One chat per user: ``shots`` examples, then the test prompt, worded as in
+    ``data/prompts/icl_*.txt``.
 
     "mislabelled" shows the disliked responses as liked. The farthest examples are left out of a
     prompt that would exceed ``max_characters`` (about the authors' 7,000 tokens), so some hold
@@ -187,8 +187,8 @@ def chats(
 
 
 def reader(lm: Model, template: str) -> Model:
-    """``lm``, reading by its chat template ("chat") or by none
-    ("plain"), as in the authors' code (P8).
+    """``lm``, reading by its chat template ("chat") or by none ("plain"), as in the authors' code
+    (P8).
     """
     one_of(TEMPLATES, "template", template)
     if template == "chat":

@@ -24,8 +24,8 @@ NEAR = [
     "oracle users",
     *map("similar by {}".format, KINDS),
 ]
-#: Users of the database that similarities are correlated over:
-#: more would hardly narrow the interval.
+#: Users of the database that similarities are correlated over: more would hardly narrow the
+#: interval.
 CORRELATED = 1000
 #: Users whose pools are sorted at a time: their ranks fit the processor's cache.
 POOLED = 64
@@ -34,8 +34,8 @@ POOLED = 64
 def draw_histories(
     study: Study, weights: np.ndarray, length: int, seed: int, as_coded: bool = False
 ) -> Examples:
-    """Random training prompts of each user (n_users, n_models), with
-    the best and the worst of all responses.
+    """Random training prompts of each user (n_users, n_models), with the best and the worst of all
+    responses.
 
     ``as_coded`` takes the better and the worse of two random ones, never the last, as the authors'
     code did for test users only: that makes the examples of Self-ICL weaker than those it competes
@@ -64,8 +64,8 @@ def draw_histories(
 def pool_examples(
     study: Study, vectors: np.ndarray, owners: np.ndarray, histories: Examples, k: int
 ) -> Examples:
-    """The ``k`` prompts in the histories of each user's ``owners``
-    (n_users, m) most similar to the user's prompt.
+    """The ``k`` prompts in the histories of each user's ``owners`` (n_users, m) most similar to the
+    user's prompt.
 
     ``vectors`` (n_prompts, d) are embeddings of the prompts. Where owners share a prompt, the
     nearest's counts.
@@ -89,8 +89,8 @@ def pool_examples(
 
 
 def embed_users(vectors: np.ndarray, history: Examples, kind: str) -> np.ndarray:
-    """Mean embedding (n_users, d) of the responses liked ("winning"),
-    disliked ("losing"), or their difference (§4.2).
+    """Mean embedding (n_users, d) of the responses liked ("winning"), disliked ("losing"), or their
+    difference (§4.2).
 
     Users share ``vectors`` (n_prompts · 8, d) of the responses, so that a history costs indices and
     not copies: 2 GB for 10,000 users × 50 interactions × 1,024 dimensions.
@@ -181,8 +181,8 @@ def quality(
 def retrieval_quality(
     found: np.ndarray, oracle: np.ndarray, looks: Sequence, weights: tuple
 ) -> pd.DataFrame:
-    """Whether users who look alike are alike: `results` with
-    ``chance``, means over users with t intervals.
+    """Whether users who look alike are alike: `results` with ``chance``, means over users with t
+    intervals.
 
     "recall" is the share of the ``oracle``'s neighbours (n_users, k) among the ``found``; "rank
     correlation" is Spearman's, over `CORRELATED` users of the database, of the cosine similarities

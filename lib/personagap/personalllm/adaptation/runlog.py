@@ -25,8 +25,8 @@ TEST_USERS = 1000
 
 
 def load(folder: str | Path, missing_ok: bool = True) -> pd.DataFrame | None:
-    """The log ``personalllm_runs*.csv`` in ``folder``, one row per run in
-    the authors' columns; None if there is none.
+    """The log ``personalllm_runs*.csv`` in ``folder``, one row per run in the authors' columns;
+    None if there is none.
 
     Scores are in z units, win rates in percent. ``method`` shortens ``algorithm``; ``db_users`` is
     the size in ``meta_learning_dataset``, which means something for meta-learning alone (P11).
@@ -55,8 +55,8 @@ def load(folder: str | Path, missing_ok: bool = True) -> pd.DataFrame | None:
 
 
 def compare_rates(a: float, b: float) -> pd.DataFrame:
-    """Difference of two logged win rates (percent), as if of
-    different users: the log holds no answers to pair.
+    """Difference of two logged win rates (percent), as if of different users: the log holds no
+    answers to pair.
 
     `results`, one row, in points, with ``value_a value_b`` and z as ``statistic``.
 
@@ -82,8 +82,8 @@ def compare_rates(a: float, b: float) -> pd.DataFrame:
 
 
 def _chance(rates: pd.Series) -> tuple[float, np.ndarray]:
-    """Standard error of a win rate, and sorted deviations from their
-    mean of as many standard normal errors.
+    """Standard error of a win rate, and sorted deviations from their mean of as many standard
+    normal errors.
     """
     # Always the same draws, so that a notebook's numbers do not move from run to run.
     draws = np.random.default_rng(0).standard_normal((20_000, len(rates)))

@@ -30,8 +30,8 @@ def serve(
     shots: Sequence[int],
     templates: Sequence[str],
 ) -> pd.DataFrame:
-    """What users get from ``lm`` after each arm's examples: ``user
-    prompt`` `METRICS` ``arm shots template unit``.
+    """What users get from ``lm`` after each arm's examples: ``user prompt`` `METRICS`
+    ``arm shots template unit``.
 
     Parameters
     ----------

@@ -1,5 +1,5 @@
-"""Reward models whose authors published a class of their own: a
-language model and one linear map of its last state.
+"""Reward models whose authors published a class of their own: a language model and one linear map
+of its last state.
 
 The state is that of the last token which is not padding. Layout of the weights:
 LAION-AI/Open-Assistant, ``model_training/models/reward_model.py``; PKU-Alignment/safe-rlhf,

@@ -10,8 +10,8 @@ from personagap import gap
 from personagap.errors import UserError
 from personagap.personalllm.users.population import dirichlet, vote_shares, winners
 
-#: Numbers of distinct winners → the label of their bar in the
-#: paper, whose bins are off by one (P3).
+#: Numbers of distinct winners → the label of their bar in the paper, whose bins are off by one
+#: (P3).
 IN_PAPER = {"1": "dropped", "2–3": "≤2", "4": "3", "5": "4", "6": "5", "7–8": "≥6"}
 _BIN = np.array(["", "1", "2–3", "2–3", "4", "5", "6", "7–8", "7–8"])
 #: Words of the entropy analysis: anywhere in the prompt, or first in it.
@@ -22,8 +22,8 @@ OBJECTIVE = ("who", "what", "where", "when", "why")
 def heterogeneity(
     rewards: np.ndarray, population: dict[str, Any], **how: Unpack[gap.How]
 ) -> pd.DataFrame:
-    """Share of the prompts by the votes of their top response,
-    and by their number of distinct winners.
+    """Share of the prompts by the votes of their top response, and by their number of distinct
+    winners.
 
     Parameters
     ----------
@@ -52,8 +52,8 @@ def heterogeneity(
 def heterogeneity_change(
     rewards: np.ndarray, before: dict[str, Any], after: dict[str, Any], **how: Unpack[gap.How]
 ) -> pd.DataFrame:
-    """What changes between two populations of `heterogeneity` that
-    vote on the same prompts, paired by prompt.
+    """What changes between two populations of `heterogeneity` that vote on the same prompts, paired
+    by prompt.
 
     `results`, with the keys ``measure bin``: the difference of the shares, after − before, in
     points.
@@ -73,8 +73,8 @@ def heterogeneity_change(
 def dependence(
     rewards: np.ndarray, varied: dict[str, list[dict[str, Any]]], **how: Unpack[gap.How]
 ) -> pd.DataFrame:
-    """`heterogeneity` of several populations; ``varied`` names in a
-    column ``varies`` what tells them apart.
+    """`heterogeneity` of several populations; ``varied`` names in a column ``varies`` what tells
+    them apart.
     """
     tables = [
         heterogeneity(rewards, each, **how).assign(varies=name)
@@ -124,8 +124,8 @@ def _prompts(
 
 
 def wins(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> pd.DataFrame:
-    """Share of the votes that each response model wins, over prompts:
-    `results` with the key ``response_model``.
+    """Share of the votes that each response model wins, over prompts: `results` with the key
+    ``response_model``.
 
     ``table`` is that of ``datasets.load_personalllm``, ``shares`` (prompts, responses) its
     ``users.vote_shares``.
@@ -137,8 +137,8 @@ def wins(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> pd.
 
 
 def entropy(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> pd.DataFrame:
-    """Entropy of the votes by words of the prompt: `results`
-    with the keys ``kind keyword``, in nats.
+    """Entropy of the votes by words of the prompt: `results` with the keys ``kind keyword``, in
+    nats.
 
     "subjective" prompts hold the word anywhere, "objective" ones begin with it; a prompt can be in
     several groups, or in "overall" alone. log 8 = 2.08 is the most that eight responses allow.

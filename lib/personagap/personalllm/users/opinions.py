@@ -20,8 +20,8 @@ DISTANCES = ("max−min", "options−1")
 
 
 def simulated_opinions(opinions: Opinions, weights: pd.DataFrame) -> pd.DataFrame:
-    """Answers of simulated users and of what they are to be
-    compared with: ``model question distribution``.
+    """Answers of simulated users and of what they are to be compared with:
+    ``model question distribution``.
 
     A user's answer is the weighted mean of the reward models' answers, as places in [0, 1] on the
     scale, moved to the nearest option (the first of two as near), which pulls to the middle. The
@@ -64,8 +64,8 @@ def simulated_opinions(opinions: Opinions, weights: pd.DataFrame) -> pd.DataFram
 def representativeness(
     people: pd.DataFrame, models: pd.DataFrame, **how: Unpack[How]
 ) -> pd.DataFrame:
-    """1 − mean over questions of the normalised Wasserstein
-    distance to each group (OpinionQA, eq. 2).
+    """1 − mean over questions of the normalised Wasserstein distance to each group (OpinionQA, eq.
+    2).
 
     Parameters
     ----------
@@ -105,8 +105,8 @@ def representativeness(
 
 
 def survey(opinions: Opinions, weights: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
-    """`representativeness` of the survey's language models, and of
-    simulated users if reward models answered it.
+    """`representativeness` of the survey's language models, and of simulated users if reward models
+    answered it.
     """
     simulated = [] if opinions.answers is None else [simulated_opinions(opinions, weights)]
     return representativeness(opinions.people, pd.concat([opinions.models, *simulated]), **how)

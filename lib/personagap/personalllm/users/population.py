@@ -18,8 +18,8 @@ CHUNK = 1_000_000
 def dirichlet(
     n: int, alpha: float, seed: int | Sequence[int], reward_models: Sequence[str]
 ) -> pd.DataFrame:
-    """Draw users whose weights are Dirichlet(α, …, α): small α, users
-    of one reward model; large α, all alike.
+    """Draw users whose weights are Dirichlet(α, …, α): small α, users of one reward model; large α,
+    all alike.
 
     DataFrame ``n`` users × reward models sorted by name (P2); rows sum to one. In the paper α is
     0.01, 0.05 and 0.1.

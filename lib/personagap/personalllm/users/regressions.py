@@ -1,5 +1,5 @@
-"""Which features of a response simulated users like: one logistic
-regression per user (arXiv 2409.20296, §3.2).
+"""Which features of a response simulated users like: one logistic regression per user (arXiv
+2409.20296, §3.2).
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from personagap.limits import student
 from personagap.personalllm.users.population import scores
 from personagap.results import result
 
-#: Rank of the "losing" response: the worst in the paper's text,
-#: the fourth of eight in its code (P4).
+#: Rank of the "losing" response: the worst in the paper's text, the fourth of eight in its code
+#: (P4).
 LOSING = {"paper": -1, "code": 3}
 #: Folds of prompts for held-out accuracy, and users fitted at a time.
 FOLDS, CHUNK = 5, 50
@@ -80,8 +80,8 @@ def regressions(
         raise UserError(
             "regressions: these features separate every user's choices: give a ridge above 0"
         )
-    # The means over users are also means over prompts; under a
-    # penalty what they add does not sum to zero.
+    # The means over users are also means over prompts; under a penalty what they add does not sum
+    # to zero.
     estimate, error = known.mean(axis=0), stats.sem(influence * prompts / len(known))
     table = pd.DataFrame(
         {"feature": features.columns, "estimate": estimate, "error": error, "n": len(known)}
@@ -147,8 +147,8 @@ def _fit(win: np.ndarray, lose: np.ndarray, ridge: float) -> tuple[np.ndarray, n
 
 
 def _right(win: np.ndarray, lose: np.ndarray, fold: np.ndarray, ridge: float) -> np.ndarray:
-    """Over users, the sum of the shares of a prompt's two responses
-    that a fit to other prompts tells: (prompts,).
+    """Over users, the sum of the shares of a prompt's two responses that a fit to other prompts
+    tells: (prompts,).
     """
     right = np.zeros(len(fold))
     for held in range(FOLDS):

@@ -50,8 +50,8 @@ def score_responses(
 
 
 def score_pairs(pairs: pd.DataFrame, models: dict[str, str], device: str = "cpu") -> pd.DataFrame:
-    """Reward models as judges of pairs: the reward of the
-    personalized response less that of the generic one.
+    """Reward models as judges of pairs: the reward of the personalized response less that of the
+    generic one.
 
     Parameters
     ----------
@@ -79,8 +79,8 @@ def score_pairs(pairs: pd.DataFrame, models: dict[str, str], device: str = "cpu"
 
 
 def format_pair(tokenizer, prompt: str, response: str) -> str:
-    """What a reward model reads: its chat template without the
-    opening token, else "User: …\\nAssistant: …".
+    """What a reward model reads: its chat template without the opening token, else "User:
+    …\\nAssistant: …".
     """
     if not tokenizer.chat_template:
         return f"User: {prompt}\nAssistant: {response}"
