@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import optimize, stats
 
-from personagap.limits import mover, wilson
+from personagap.limits import mover, satterthwaite, wilson
 from personagap.paths import DATA
 from personagap.published import PAPERS, load
 from personagap.results import result
@@ -206,8 +206,7 @@ def _bonett_wright(value: float, n: float) -> tuple[float, float]:
 
 
 def _noises(quantity: str, smallest: float) -> list[tuple[float, float]]:
-    """Of the designs that fit: PB² that noise alone gives (points²), and its degrees of freedom
-    (Satterthwaite).
+    """Of the designs that fit: PB² that noise alone gives (points²), and its degrees of freedom.
 
     The tasks of the released code with their two sizes of MMLU, items of all difficulties or mostly
     easy and hard ones, three runs, as it asks its own models, or one, as it asks those behind an
@@ -225,7 +224,7 @@ def _noises(quantity: str, smallest: float) -> list[tuple[float, float]]:
         # In points²; the joint PB² is a sum over tasks, and so is its noise.
         variances = 1e4 * spread / (np.array(items) * runs)
         noise = variances.sum() * free / _IDENTITIES
-        df = free * variances.sum() ** 2 / (variances**2).sum()
+        df = satterthwaite(variances.sum(), *((variance, free) for variance in variances))
         if stats.chi2.cdf(smallest**2 / noise * df, df) > 0.025:
             found.append((noise, df))
     return sorted(found)

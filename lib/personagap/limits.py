@@ -1,5 +1,5 @@
 """Confidence limits that several rooms give, each in one place: of Student, Wilson, of differences
-and of simulations.
+and of simulations; Satterthwaite's degrees of freedom.
 """
 
 import numpy as np
@@ -23,6 +23,23 @@ def student(
     # As scipy.stats.t.ppf, without its checks.
     reach = special.stdtrit(df, (1 + level) / 2) * np.asarray(error)
     return np.clip([centre - reach, centre + reach], low, high)
+
+
+def satterthwaite(variance: float, *parts: tuple[float, float]) -> float:
+    """Degrees of freedom of a ``variance`` that is made of ``parts``, each with its own.
+
+    A part that is taken off adds to the error like any other. Without variance they are infinite
+    (Satterthwaite 1946, Biometrics Bulletin 2, 110–114).
+
+    Examples
+    --------
+    Welch's, of two means with squared errors of 1 and 2 and 9 degrees of freedom each:
+
+    >>> satterthwaite(3, (1, 9), (2, 9))
+    16.2
+    """
+    spread = sum(part**2 / df for part, df in parts)
+    return float(variance**2 / spread) if spread else np.inf
 
 
 def wilson(share: ArrayLike, size: ArrayLike, level: float) -> np.ndarray:

@@ -7,6 +7,7 @@ from scipy import stats
 from personagap.effects._table import Cells, identity_cells
 from personagap.effects.anova import mean_squares
 from personagap.effects.resampling import Moments, flipped, null_of
+from personagap.limits import satterthwaite
 from personagap.results import corrected, result
 
 #: Answers of the rarer kind that a robust Wald test needs of each identity.
@@ -114,6 +115,6 @@ def _quasi_f(x: np.ndarray) -> tuple[float, int, float]:
     noise = max(phrasing.value + item.value - rest.value, phrasing.value, item.value)
     if noise == 0:
         return 0.0, table["i"].df, 1.0
-    df = noise**2 / sum(ms.value**2 / ms.df for ms in (phrasing, item, rest))
+    df = satterthwaite(noise, phrasing, item, rest)
     f = table["i"].value / noise
     return f, table["i"].df, float(stats.f.sf(f, table["i"].df, df))

@@ -12,7 +12,7 @@ from scipy import fft, stats
 from personagap.effects._table import POINTS, cells
 from personagap.effects.anova import mean_squares
 from personagap.errors import UserError
-from personagap.limits import student
+from personagap.limits import satterthwaite, student
 from personagap.personas import CONTROLS
 
 #: The ``method`` of a contrast that is not told, because answers were blocked, empty or unfinished.
@@ -183,8 +183,8 @@ def over_phrasings(difference: np.ndarray, clusters: np.ndarray, largest: float)
     phrasing, within = (table[effect].value / difference.size for effect in ("p", "pj"))
     variance = max(item_se**2 + phrasing - within, item_se**2, phrasing)
     phrasing_df = table["p"].df
-    parts = item_se**4 / item_df + phrasing**2 / phrasing_df + within**2 / (item_df * phrasing_df)
-    df, se, estimate = variance**2 / parts, variance**0.5, difference.mean()
+    parts = (item_se**2, item_df), (phrasing, phrasing_df), (within, item_df * phrasing_df)
+    df, se, estimate = satterthwaite(variance, *parts), variance**0.5, difference.mean()
     p_value = 2 * float(stats.t.sf(abs(estimate) / se, df))
     return estimate, se, df, estimate / se, p_value, "items × phrasings, Satterthwaite t"
 

@@ -11,6 +11,7 @@ from scipy import optimize, stats
 from personagap.effects._table import POINTS, identity_cells
 from personagap.effects.components import variance_components
 from personagap.errors import UserError, at_least
+from personagap.limits import satterthwaite
 from personagap.results import wide
 
 #: Components (points²) of answers whose success probability is uniform over items and the same for
@@ -219,10 +220,10 @@ def _detectable(
     noise = item / n + within + phrasing / templates
     if templates > 1:
         se2, free = by_item + by_phrasing - within, (n - 1, templates - 1)
-        # Satterthwaite's, as the tests take it from their mean squares.
-        spread = by_item**2 / free[0] + by_phrasing**2 / free[1] + within**2 / (free[0] * free[1])
-        of_pb = (item / n + within) ** 2 / free[0] + by_phrasing**2 / free[1]
-        df, pb_df = se2**2 / spread, noise**2 / (of_pb / (k - 1))
+        both = (within, free[0] * free[1])
+        df = satterthwaite(se2, (by_item, free[0]), (by_phrasing, free[1]), both)
+        of_pb = (item / n + within, (k - 1) * free[0]), (by_phrasing, (k - 1) * free[1])
+        pb_df = satterthwaite(noise, *of_pb)
     else:
         se2, df, pb_df = by_item, n - 1, (k - 1) * (n - 1)
     # The mean of a χ with k − 1 degrees of freedom lies by 1 / (4 (k − 1)) below its root mean

@@ -31,7 +31,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from personagap.errors import UserError, at_least
-from personagap.limits import student, wilson
+from personagap.limits import satterthwaite, student, wilson
 
 #: Resamples below this say nothing of an error; a report wants hundreds.
 FEWEST = 20
@@ -202,10 +202,11 @@ class Resampling:
         between, within = (float(part) / (raters - 1) / raters for part in parts)
         # Raters who differ less than their own noise would make an error smaller than it is.
         variance = max(error2 + between - within, error2, between)
-        # Satterthwaite: of few raters most of the uncertainty is how much raters differ.
-        few = raters - 1
-        spread = error2**2 / self.df + between**2 / few + within**2 / (self.df * few)
-        return variance**0.5, variance**2 / spread if spread else self.df
+        # Of few raters most of the uncertainty is how much raters differ.
+        if not variance:
+            return 0.0, self.df
+        few, both = raters - 1, (within, self.df * (raters - 1))
+        return variance**0.5, satterthwaite(variance, (error2, self.df), (between, few), both)
 
 
 def with_pseudo_clusters(

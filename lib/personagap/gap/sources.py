@@ -15,7 +15,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 from personagap.errors import UserError
 from personagap.gap.shares import at_effective_size
 from personagap.gap.tables import require
-from personagap.limits import mover, student
+from personagap.limits import mover, satterthwaite, student
 from personagap.results import result
 
 #: Permutations of whole users: with the observed one 2,000, so the smallest p-value is 0.0005.
@@ -71,12 +71,10 @@ def adjusted_difference(
 
 def _welch(sums: np.ndarray, sizes: np.ndarray, side: np.ndarray) -> float:
     """Welch's degrees of freedom for the users of two sides, from each user's sum of residuals."""
-    parts = [
-        ((sums[side == s] ** 2).sum() / sizes[side == s].sum() ** 2, (side == s).sum() - 1)
-        for s in (0, 1)
-    ]
-    spread = sum(variance**2 / max(df, 1) for variance, df in parts)
-    return sum(variance for variance, _ in parts) ** 2 / spread if spread else 1.0
+    sides = [side == s for s in (0, 1)]
+    variances = [(sums[one] ** 2).sum() / sizes[one].sum() ** 2 for one in sides]
+    free = [max(one.sum() - 1, 1) for one in sides]
+    return satterthwaite(sum(variances), *zip(variances, free, strict=True))
 
 
 def _score_p(
