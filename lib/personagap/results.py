@@ -17,17 +17,9 @@ import pandas as pd
 #: ``n``: units (items, judgments …) that the estimate rests on. ``method``: how interval and
 #: p-value were had.
 COLUMNS = [
-    "metric",
-    "estimate",
-    "ci_low",
-    "ci_high",
-    "p_value",
-    "p_adjusted",
-    "family",
-    "n",
-    "unit",
+    "metric", "estimate", "ci_low", "ci_high", "p_value", "p_adjusted", "family", "n", "unit",
     "method",
-]
+]  # fmt: skip
 _TEXTS = {"family": "", "unit": "", "method": ""}
 
 

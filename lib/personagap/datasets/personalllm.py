@@ -51,12 +51,9 @@ REWARD_MODELS = {
 #: What the authors wrote for a response that they could not get (P16).
 FAILED = "!!!ERROR"
 BEST = [
-    "best_response",
-    "best_response_model",
-    "best_response_reward",
-    "gpt4o_response",
+    "best_response", "best_response_model", "best_response_reward", "gpt4o_response",
     "gpt4o_reward",
-]
+]  # fmt: skip
 
 
 def load_personalllm(data: str | Path = "demo") -> pd.DataFrame:

@@ -11,17 +11,10 @@ from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import binary, columns_of, kinds, units
 from personagap.results import result
 
-METRICS = (
-    "prevalence",
-    "yes_rate",
-    "precision",
-    "recall",
-    "f1",
-    "accuracy",
-    "kappa",
-    "auprc",
+METRICS = [
+    "prevalence", "yes_rate", "precision", "recall", "f1", "accuracy", "kappa", "auprc",
     "over_selection",
-)
+]  # fmt: skip
 LOWEST = np.array([-1.0 if name == "kappa" else 0.0 for name in METRICS])
 HIGHEST = np.array([np.inf if name == "over_selection" else 1.0 for name in METRICS])
 #: κ, F1 and AUPRC are no shares of anything.

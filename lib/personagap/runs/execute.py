@@ -31,26 +31,11 @@ from personagap.runs.request import OUTPUT, Request
 from personagap.runs.warm import Copy, Warm
 
 PACKAGES = (
-    "personagap",
-    "torch",
-    "transformers",
-    "numpy",
-    "pandas",
-    "scipy",
-    "statsmodels",
-    "papermill",
-)
+    "personagap", "torch", "transformers", "numpy", "pandas", "scipy", "statsmodels", "papermill",
+)  # fmt: skip
 #: What an earlier attempt left, removed when a run starts.
-PRODUCTS = (
-    "tables",
-    "figures",
-    "report.html",
-    "notebook.ipynb",
-    ".partial.ipynb",
-    "run.json",
-    LOG,
-    PROGRESS,
-)
+PRODUCTS = ["tables", "figures", "report.html", "notebook.ipynb", ".partial.ipynb", "run.json"]
+PRODUCTS += [LOG, PROGRESS]
 #: Seconds in which a stopped run must be gone, and what was killed must be reaped.
 GRACE, REAPED = 5, 5
 

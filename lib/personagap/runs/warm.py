@@ -22,17 +22,10 @@ from pathlib import Path
 
 #: What is imported beforehand of what notebooks import: packages that start no thread when they are
 #: imported.
-PACKAGES = (
-    "matplotlib",
-    "numpy",
-    "pandas",
-    "personagap",
-    "scipy",
-    "sklearn",
-    "statsmodels",
-    "torch",
+PACKAGES = [
+    "matplotlib", "numpy", "pandas", "personagap", "scipy", "sklearn", "statsmodels", "torch",
     "transformers",
-)
+]  # fmt: skip
 
 
 def possible() -> bool:

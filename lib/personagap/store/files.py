@@ -11,14 +11,8 @@ from pathlib import Path
 from personagap.errors import UserError, first_line
 
 COLUMNS = (
-    "text",
-    "finish_reason",
-    "prompt_tokens",
-    "output_tokens",
-    "seconds",
-    "reasoning",
-    "outcome",
-)
+    "text", "finish_reason", "prompt_tokens", "output_tokens", "seconds", "reasoning", "outcome",
+)  # fmt: skip
 #: What a line that is not of ours makes a reader raise.
 UNREADABLE = (ValueError, TypeError, KeyError, RecursionError)
 

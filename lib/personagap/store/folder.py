@@ -14,22 +14,11 @@ from personagap.errors import UserError, first_line
 
 DATABASE = "answers.sqlite"
 #: File systems that machines share.
-NETWORK: tuple[str, ...] = (
-    "nfs",
-    "cifs",
-    "smb",
-    "lustre",
-    "gpfs",
-    "beegfs",
-    "ceph",
-    "glusterfs",
-    "afs",
-    "pvfs",
-)
-NETWORK += ("orangefs", "panfs", "wekafs")
-NETWORK += tuple(
-    f"fuse.{name}" for name in ("sshfs", "glusterfs", "ceph", "rclone", "s3fs", "gcsfuse")
-)
+NETWORK = (
+    "nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "pvfs",
+    "orangefs", "panfs", "wekafs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.rclone",
+    "fuse.s3fs", "fuse.gcsfuse",
+)  # fmt: skip
 KEPT = "the answers stored so far are kept"
 
 

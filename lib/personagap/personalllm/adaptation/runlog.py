@@ -13,11 +13,9 @@ from personagap.results import result
 
 #: What tells the configurations of meta-learning apart.
 CONFIGURATION = [
-    "user_embedding_type",
-    "user_embedding_computed_from_n_pr",
-    "n_similar_users_to_retrieve",
+    "user_embedding_type", "user_embedding_computed_from_n_pr", "n_similar_users_to_retrieve",
     "db_users",
-]
+]  # fmt: skip
 NAMED = ["algorithm", "responses_to_include", "num_shots", "datetime", "meta_learning_dataset"]
 RESULTS = ["total_score", "win_rate_against_gpt4o"]
 #: Test users of every logged run, with one prompt each (arXiv 2409.20296).
