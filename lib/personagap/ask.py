@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from personagap import personas, tasks
-from personagap.errors import Unanswered, UserError, at_least
+from personagap.errors import Unanswered, UserError, at_least, one_of
 from personagap.models import Generation, Model, Sampling
 from personagap.models.answers import take_apart
 from personagap.responses import ResponseStore, complete, digest
@@ -37,11 +37,9 @@ def plan(
     their common prefix; those of one item instead, where the phrasing puts the question first.
     """
     by_task = items[["task", "item"]].drop_duplicates().groupby("task", sort=False)
-    parts = []
+    people, parts = who[["persona"]], []
     for (_, rows), template in itertools.product(by_task, templates):
-        outer, inner = who[["persona"]], rows
-        if personas.asks_first(template):
-            outer, inner = inner, outer
+        outer, inner = (rows, people) if personas.asks_first(template) else (people, rows)
         parts.append(outer.merge(inner, how="cross").assign(template=template))
     design = pd.concat(parts, ignore_index=True)
     return design.merge(pd.DataFrame({"run": range(runs)}), how="cross")[PLANNED]
@@ -106,10 +104,9 @@ def ask(
         made = _generate(lm, chats, keys, how.get("sampling") or Sampling(), store, batch=BATCH)
     responses = design.join(made.reindex(keys).reset_index(drop=True)[ANSWERED])
     responses.insert(0, "model", lm.id)
-    failed = responses["outcome"].eq("failed").sum()
-    if failed:
+    if failed := int(responses["outcome"].eq("failed").sum()):
         _require_answers(lm, unanswered(responses))
-    responses.attrs |= made.attrs | {"unanswered": int(failed)}
+    responses.attrs |= made.attrs | {"unanswered": failed}
     if older := int(responses["outcome"].isna().sum()):
         responses.attrs["older"] = older
     return responses
@@ -128,8 +125,7 @@ def requests(
     defence: Callable[[list], list] | None = None,
 ) -> tuple[pd.DataFrame, list, list, list[str]]:
     """Of the arguments of `ask`: `plan` with ``prompt_hash``; of each row chat, choices and key."""
-    if answers not in ANSWERS:
-        raise UserError(f"answers are {answers!r}: choose from {', '.join(ANSWERS)}")
+    one_of(ANSWERS, "answers are", answers)
     weigh = answers == "likelihood"
     choices = {name: tasks.find(name).choices for name in items["task"].unique()}
     if weigh and (others := [name for name, words in choices.items() if not words]):
@@ -143,8 +139,7 @@ def requests(
     # A likelihood is the same in every run.
     design = plan(who, items, 1 if weigh else runs, templates)
     # As lists: to step through a column of texts takes ten times as long.
-    names = ("template", "persona", "task", "item")
-    cells = list(zip(*(design[name].tolist() for name in names), strict=True))
+    cells = list(zip(*(design[name].tolist() for name in PLANNED[:-1]), strict=True))
     stated = who.set_index("persona")[["phrase", "hint"]].to_dict("index")
     turns, chats = {}, {}
     for row in items.itertuples():
@@ -152,7 +147,7 @@ def requests(
         turns[row.task, row.item] = of_weights or [("user", tasks.prompt(row))]
     # Runs of a cell share their prompt, which is made and rendered once.
     for cell in dict.fromkeys(cells):
-        template, persona, *item = cell
+        persona, template, *item = cell
         (_, question), *begun = turns[*item]
         messages = personas.chat(persona, question, template=template, **stated[persona])
         messages = defence(messages) if defence else messages
@@ -186,11 +181,9 @@ def unanswered(responses: pd.DataFrame) -> pd.DataFrame:
 
 def _require_answers(lm: Model, counts: pd.DataFrame) -> None:
     # Two items make an interval; of a task with one, that one is needed.
-    short = counts[counts["complete"] < counts["items"].clip(upper=2)]
-    if len(short):
+    if len(short := counts[counts["complete"] < counts["items"].clip(upper=2)]):
         # A server tells why it failed.
-        reason = getattr(lm, "failure", None)
-        cause = f" ({reason})" if reason else ""
+        cause = f" ({reason})" if (reason := getattr(lm, "failure", None)) else ""
         failed, requests = counts["failed"].sum(), counts["requests"].sum()
         raise Unanswered(
             f"{failed:,} of {requests:,} requests to {lm.id} failed{cause}, and only "
@@ -218,12 +211,10 @@ def by_condition(
     """
     if len(models) < 2:
         only = f"only {', '.join(models)}" if models else "none"
-        raise UserError(
-            f"conditions are compared with each other, but there is {only}: name at least two"
-        )
-    defences = defences or {}
+        raise UserError(f"conditions are compared, but there is {only}: name at least two")
+    defend = (defences or {}).get
     answers = {
-        name: ask(lm, who, items, defence=defences.get(name), **how) for name, lm in models.items()
+        name: ask(lm, who, items, defence=defend(name), **how) for name, lm in models.items()
     }
     responses = pd.concat(answers, names=["condition"]).droplevel(1).reset_index()
     for name in ("asked", "asking_seconds", "unanswered"):

@@ -28,17 +28,12 @@ class _Path(click.Path):
 
 
 path = _Path(path_type=Path)
-figures_option = click.option(
-    "--figures", type=path, default=FIGURES, help="Folder under which runs live."
-)
+figures_option = click.option("--figures", type=path, default=FIGURES, help="Folder of all runs.")
 force_option = click.option("--force", is_flag=True, help="Run even what is finished.")
 dry_run_option = click.option(
     "--dry-run", is_flag=True, help="Say what would be done and what it costs, and do nothing."
 )
-VALUES = (
-    "Set a parameter to a number, true, false, null, text, or a list such as "
-    """'["mmlu", "gsm8k"]'."""
-)
+VALUES = """Set a parameter to a number, true, false, null, text, or a list: '["mmlu", "gsm8k"]'."""
 
 
 def _existing(_, __, folder: str) -> str:
@@ -118,18 +113,8 @@ def run(
 
 @main.command()
 @click.argument("file", type=path)
-@click.option(
-    "--jobs",
-    default=2,
-    show_default=True,
-    type=click.IntRange(1),
-    help="Runs at a time on this machine.",
-)
-@click.option(
-    "--dask",
-    metavar="ADDRESS",
-    help='Run on a Dask cluster: the address of its scheduler, or "local".',
-)
+@click.option("--jobs", default=2, type=click.IntRange(1), help="Runs at a time here (default 2).")
+@click.option("--dask", metavar="ADDRESS", help='Scheduler of a Dask cluster to use, or "local".')
 @dry_run_option
 @force_option
 @figures_option
@@ -222,9 +207,7 @@ def cite(run: Path) -> None:
 
 
 @main.command()
-@click.option(
-    "--prefix", help="Install under PREFIX/share/jupyter/kernels; default: this environment."
-)
+@click.option("--prefix", help="Where share/jupyter/kernels is; default: this environment.")
 def kernels(prefix: str | None) -> None:
     """Install a Jupyter kernel for the CPU and one for each GPU."""
     from personagap.runs import kernels

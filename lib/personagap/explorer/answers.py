@@ -14,6 +14,7 @@ from personagap.explorer.results import Result
 from personagap.explorer.shared import holds, said_in
 from personagap.leaving import escaped, visible
 from personagap.runs.folder import read_facts
+from personagap.spelling import words
 
 #: How a text of a chat stands, and a chat beside another.
 TEXT = (
@@ -116,7 +117,7 @@ def _side_by_side(run: Result, task: str, item: str, persona: str, answers: pd.D
         said = "".join(
             f"<h5>{escaped(role)}</h5><pre {TEXT}>{escaped(text)}</pre>" for role, text in turns
         )
-        head = who.replace("_", " ") if who != "none" else "no system prompt (the control)"
+        head = words(who) if who != "none" else "no system prompt (the control)"
         sides.append(f"<section {SIDE}><h4>{escaped(head)}</h4>{said}</section>")
     answer = "" if about is None else _right(about)
     right = f", right: <b>{escaped(answer)}</b>" if answer else ""

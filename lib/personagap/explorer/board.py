@@ -16,6 +16,7 @@ from personagap.explorer.browser import Chart, Grid
 from personagap.explorer.results import Result
 from personagap.explorer.shared import LOCK, said_in
 from personagap.readable import html, label, named
+from personagap.spelling import words
 
 #: How the grid is sorted, searched and scrolled; every column has a filter of its own.
 GRID = {
@@ -63,32 +64,28 @@ class Explorer(widgets.VBox):
 
     def _runs(self) -> widgets.VBox:
         style = {"style": {"description_width": "4.5rem"}}
-        scored = [
-            name
-            for name, runs in self._catalog.items()
-            if any(run.holds("scores") for run in runs.values())
-        ]
-        names = [(name.replace("_", " "), name) for name in self._catalog]
+        names = [(words(name), name) for name in self._catalog]
         # A notebook with scores has most of the views.
-        first = next(iter([*scored, *self._catalog]))
+        first = max(self._catalog, key=self._scored)
         self.notebook = widgets.Dropdown(
             options=names, value=first, description="notebook", **style
         )
         self.run = widgets.Dropdown(description="run (A)", **style)
         self.other = widgets.Dropdown(description="less (B)", **style)
         self.run.layout.width = self.other.layout.width = "min(100%, 34rem)"
-        self.swap = widgets.Button(
-            description="⇄ swap", tooltip="B − A", layout=widgets.Layout(width="5.5rem")
-        )
+        narrow = widgets.Layout(width="5.5rem")
+        self.swap = widgets.Button(description="⇄ swap", tooltip="B − A", layout=narrow)
         return widgets.VBox([self.notebook, self.run, widgets.HBox([self.other, self.swap])])
+
+    def _scored(self, notebook: str) -> bool:
+        return any(run.holds("scores") for run in self._catalog[notebook].values())
 
     def _choices(self) -> list[widgets.Widget]:
         self.view = widgets.ToggleButtons(style={"button_width": "auto"})
         self.tasks = widgets.SelectMultiple(description="tasks", rows=4)
         self.categories = widgets.SelectMultiple(description="categories", rows=4)
-        self.correction = widgets.Dropdown(
-            options=list(views.CORRECTIONS), description="correction"
-        )
+        corrections = list(views.CORRECTIONS)
+        self.correction = widgets.Dropdown(options=corrections, description="correction")
         self.margin = widgets.Dropdown(options=MARGINS, value=0, description="margin")
         self.table = widgets.Dropdown(description="table")
         self.pick = widgets.Dropdown(description="picked")
@@ -127,10 +124,8 @@ class Explorer(widgets.VBox):
         category, tasks = pd.Series(dtype="str"), []
         with contextlib.suppress(UserError):
             category, tasks = run.category, run.scores["task"].unique().tolist()
-        offered = {
-            self.tasks: tasks,
-            self.categories: category[category != "control"].unique().tolist(),
-        }
+        identities = category[category != "control"].unique().tolist()
+        offered = {self.tasks: tasks, self.categories: identities}
         with self._setting():
             for widget, options in offered.items():
                 if list(widget.options) != options:
@@ -231,7 +226,7 @@ class Explorer(widgets.VBox):
                 self.chart.spec, self.chart.data = charts.linked(drawn.chart)
                 self.chart.picked = picked
             self.pick.description = view.kind
-            self.pick.options = [(key.replace("_", " "), key) for key in keys]
+            self.pick.options = [(words(key), key) for key in keys]
             marked = _places(rows, picked)
             with self.grid.hold_sync():
                 # Else the browser would mark the rows of before in it.
@@ -265,9 +260,8 @@ class Explorer(widgets.VBox):
                 self.chart.picked = key
                 self.grid.selected_rows = _places(self.drawn.rows, key)
                 if kind == "item":
-                    self.answers.show(
-                        self.run.value, self._picked["identity"], self.tasks.value, key
-                    )
+                    who = self._picked["identity"]
+                    self.answers.show(self.run.value, who, self.tasks.value, key)
 
     def _repr_mimebundle_(self, **how) -> tuple[dict, dict]:
         """For a page without a kernel, the rows of the first view."""

@@ -14,6 +14,7 @@ import pandas as pd
 from personagap.explorer.shapes import SHAPES
 from personagap.palette import PALETTE, series
 from personagap.readable import label
+from personagap.spelling import words
 
 Spec = dict[str, Any]
 #: Colour and marker by name.
@@ -208,7 +209,7 @@ def trade_off(
         (_text(dy=-12), at | {"text": {"field": "said"}, "opacity": _is_picked(1, 0)}),
     ]
     layers = _layers({"color": colour, "tooltip": _tooltips(rows)}, parts)
-    said = rows.assign(said=rows["key"].str.replace("_", " "))
+    said = rows.assign(said=rows["key"].map(words))
     return {"data": values(said), "width": 330, "height": 330, "layer": layers}
 
 

@@ -15,6 +15,7 @@ from personagap.errors import UserError
 from personagap.explorer.shared import LOCK, holds, said_in
 from personagap.figures.style import PALETTE, dots
 from personagap.results import keys, quantities
+from personagap.spelling import words
 
 #: For speed, titles and margins stay where they are put and the browser draws the letters.
 QUICK: dict[Any, Any] = {"axes.titley": 1.0, "savefig.bbox": None, "svg.fonttype": "none"}
@@ -30,8 +31,7 @@ class Live(widgets.VBox):
         # What the picture is of; empty where a line says why there is none.
         self._drawn: tuple = ()
         options = [
-            (f"{name}: {readable.label(value)}".replace("_", " "), (name, value))
-            for name, value in offered
+            (words(f"{name}: {readable.label(value)}"), (name, value)) for name, value in offered
         ]
         self.shown = widgets.Dropdown(options=options, value=offered[0], description="show")
         self.search = widgets.Text(
@@ -74,7 +74,7 @@ def _image(kind: str, whole: pd.DataFrame, value: str, shown: pd.DataFrame) -> t
     if shown.empty:
         raise UserError("No row holds these words.")
     table = whole.loc[shown.index]
-    names = readable.row_names(readable.with_names(table), keys(whole)).str.replace("_", " ")
+    names = readable.row_names(readable.with_names(table), keys(whole)).map(words)
     width, height, left = 9, 1.4 + 0.24 * len(table), min(5, 0.3 + 0.085 * names.str.len().max())
     columns = [value, *quantities(whole).get(value, (value, value))]
     drawn = table[columns].set_axis(["estimate", "ci_low", "ci_high"], axis=1)

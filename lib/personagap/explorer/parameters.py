@@ -17,6 +17,7 @@ from personagap.parameters import describe
 from personagap.paths import NOTEBOOKS, ROOT
 from personagap.runs import batch, execute
 from personagap.runs.request import Request, format_value, parse_value
+from personagap.spelling import words
 
 FIRST = "1_personalization_bias"
 STYLE, WIDTH = {"description_width": "8rem"}, "calc(min(100%, 26rem) - 4px)"
@@ -33,7 +34,7 @@ class Form(widgets.VBox):
         paths = sorted(
             path for path in notebooks.glob("*/*.ipynb") if ".ipynb_checkpoints" not in path.parts
         )
-        options = [(f"{path.parent.name} / {path.stem}".replace("_", " "), path) for path in paths]
+        options = [(words(f"{path.parent.name} / {path.stem}"), path) for path in paths]
         first = next((path for path in paths if path.stem == FIRST), paths[0])
         self.notebook = widgets.Dropdown(
             options=options, value=first, description="notebook", style=STYLE

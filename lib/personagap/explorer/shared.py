@@ -8,6 +8,7 @@ from html import escape
 import ipywidgets as widgets
 
 from personagap.errors import UserError
+from personagap.spelling import words
 
 #: JupyterLab handles the messages of widgets in several threads, while what is chosen is shared.
 LOCK = threading.RLock()
@@ -22,7 +23,7 @@ def said_in(widget: widgets.HTML) -> Iterator[None]:
         widget.value = f"<p><em>{escape(str(error))}</em></p>"
 
 
-def holds(line: str, words: str) -> bool:
+def holds(line: str, search: str) -> bool:
     """Whether a line of a table holds all the words of a search."""
-    line, words = (text.lower().replace("_", " ") for text in (line, words))
-    return all(word in line for word in words.split())
+    line = words(line.lower())
+    return all(word in line for word in words(search.lower()).split())

@@ -11,6 +11,7 @@ from personagap.explorer.results import Result, long
 from personagap.palette import series
 from personagap.readable import named, row_names, with_names
 from personagap.results import keys, quantities, wide
+from personagap.spelling import words
 
 #: The choices of a correction for multiplicity, and the column that holds its p-values.
 CORRECTIONS = {"Holm": "p_adjusted", "Benjamini–Hochberg": "p_bh", "none": "p_value"}
@@ -86,7 +87,7 @@ def compared(chosen: Chosen) -> Drawn:
     a, b = chosen.run, chosen.other
     # Two conditions of one run, which they tell apart.
     within = a.folder == b.folder
-    names = f"{a.condition} − {b.condition}".replace("_", " ") if within else f"{a.name} − {b.name}"
+    names = words(f"{a.condition} − {b.condition}") if within else f"{a.name} − {b.name}"
     title = f"{names}{f', in {a.folder.name}' if within else ''}: each persona, paired by item"
     return _forest(chosen, a.after(b), title, f"{names} (points)")
 
@@ -142,7 +143,7 @@ def items(chosen: Chosen) -> Drawn:
     if rows.empty:
         raise UserError("The identity's category or task is not chosen.")
     rows.insert(0, "key", rows["task"] + " · " + rows["item"])
-    title = f"{persona.replace('_', ' ')} − no system prompt"
+    title = f"{words(persona)} − no system prompt"
     title += ": a dot for each item, ◆ their mean with its interval"
     return Drawn(charts.strip(rows, means), rows, title)
 
@@ -227,9 +228,8 @@ def _plain(chosen: Chosen, name: str, key: str, panel: str, colour: str) -> pd.D
     """The rows of a table of one estimate a row, or of several metrics."""
     rows = with_names(long(chosen.run.table(name)))
     colours = rows[colour].astype(str) if colour in rows else "data"
-    return rows.assign(key=rows[key].astype(str), colour=colours)[
-        ["key", panel, *ESTIMATE, "colour"]
-    ]
+    rows = rows.assign(key=rows[key].astype(str), colour=colours)
+    return rows[["key", panel, *ESTIMATE, "colour"]]
 
 
 def published(chosen: Chosen) -> Drawn:
@@ -246,7 +246,7 @@ def saved(chosen: Chosen) -> Drawn:
     table = with_names(chosen.run.table(chosen.table))
     table = table.assign(key=row_names(table, keys(table)).to_numpy())
     rows = with_names(long(table))
-    title = f"Table {chosen.table.replace('_', ' ')}"
+    title = f"Table {words(chosen.table)}"
     if rows.empty:
         return Drawn({"data": {"values": []}, "mark": "point"}, table, title)
     # As many as a page has room for; a chart of thousands of rows would stop the browser.

@@ -12,6 +12,7 @@ from personagap.figures.style import PALETTE, dots, lengths, percent
 from personagap.palette import ROLES, series
 from personagap.readable import named
 from personagap.results import result, wide
+from personagap.spelling import words
 
 
 def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
@@ -129,7 +130,7 @@ def calibration(curve: pd.DataFrame, ax: Axes) -> Axes:
     for rater, rows in curve.groupby("rater", sort=False):
         colour, marker = styles[rater]
         style: dict[str, Any] = {"fmt": f"{marker}-", "ms": 6, "color": colour}
-        dots(ax, rows, rows["score"], upright=True, label=rater.replace("_", " "), **style)
+        dots(ax, rows, rows["score"], upright=True, label=words(rater), **style)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean score of the judge")
     ax.set_ylabel("share relevant to the human majority")
     ax.set_title("Calibration")

@@ -15,19 +15,14 @@ from personagap.verdicts.wording import (
 )
 
 #: Names in the tables → how a sentence puts them.
-READABLE = {
-    r"\bbm25\b": "BM25",
-    r"\btfidf\b": "TF-IDF",
-    r"_list\b": " list-wise",
-    r"\bselect_all\b": "yes to all",
-}
+READABLE = {r"\bbm25\b": "BM25", r"\btfidf\b": "TF-IDF"}
+READABLE |= {r"_list\b": " list-wise", r"\bselect_all\b": "yes to all"}
 #: Covariates of ``gap.rating_effects`` → what a rating may be moved by.
 EFFECTS = {
     "mention": "naming the attribute",
     "log2_length": "twice the length",
     "second": "standing second",
 }
-UNRESOLVED = "Not resolved by these data"
 
 
 def relevance(
@@ -114,7 +109,7 @@ def _f1_difference(row) -> str:
     if row.estimate < 0:
         a, b, values = b, a, values[::-1]
         row = row._replace(estimate=-row.estimate, ci_low=-row.ci_high, ci_high=-row.ci_low)
-    says = shown(row, f"{a} is better", UNRESOLVED, UNRESOLVED)
+    says = shown(row, f"{a} is better", f"{b} is better", "Not resolved by these data")
     apart = f"paired difference {_difference(row)}"
     return f"{says}: F1 {values[0]:.3f} ({a}) and {values[1]:.3f} ({b}), {apart}."
 
@@ -123,8 +118,7 @@ def _presentation(paired: pd.DataFrame) -> list[tuple[str, str]]:
     """Of each model that judged both one at a time and list-wise."""
     answers = []
     for row in paired.itertuples():
-        # Models saw attributes one at a time, people all of a page: part of the gap may lie in
-        # that.
+        # Models saw attributes one at a time, people a whole page: some of the gap may lie in that.
         single, other = row.contrast.split(" − ")
         if other != f"{single}_list":
             continue
@@ -238,8 +232,7 @@ def extraction(
         contrast = row.contrast.replace("log2_turns", "number of turns")
         answers.append((f"Problematic attributes, {contrast}: do they differ?", change))
     f1 = _of(verifier, "f1")
-    # Where most attributes are problematic, flagging all has a high F1 without knowing anything
-    # (R5).
+    # Where most are problematic, flagging all has a high F1 without knowing anything (R5).
     trained, everything = f1.loc["trained verifier"], f1.loc["select_all", "estimate"]
     better = "Better" if trained["ci_low"] > everything else "Not shown to be better"
     found = f"{better} than flagging all: F1 {interval(trained)} where that has {everything:.3f}."

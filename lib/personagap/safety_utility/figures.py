@@ -13,6 +13,7 @@ from personagap.figures.intervals import intervals
 from personagap.figures.style import PALETTE, dots
 from personagap.palette import series
 from personagap.readable import named
+from personagap.spelling import words
 
 
 def changes(
@@ -69,8 +70,10 @@ def pooled(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     (``effects.partial_pooling``), in ``figures.panels``.
     """
     for ax, (task, rows) in zip(axes, table.groupby("task", sort=False), strict=True):
-        how = {"xlabel": "points", "title": task.replace("_", " "), "null": 0, "legend": False}
-        intervals(rows, ax, "contrast", "metric", **how)
+        title = words(task)
+        intervals(
+            rows, ax, "contrast", "metric", xlabel="points", title=title, null=0, legend=False
+        )
     handles, labels = axes[0].get_legend_handles_labels()
     axes[0].figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
     return axes
@@ -94,7 +97,7 @@ def origin(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> A
         x = np.arange(len(stages)) + 0.05 * (number - (len(dimensions) - 1) / 2)
         colour, marker = styles["data" if joint else dimension]
         style = {"color": colour, "lw": 2.5 if joint else 1, "zorder": 2 + joint, "ms": 6}
-        style |= {"capsize": 0, "fmt": f"{marker}-", "label": dimension.replace("_", " ")}
+        style |= {"capsize": 0, "fmt": f"{marker}-", "label": words(dimension)}
         dots(ax, pb_corrected(rows), x, upright=True, **style)
         # More than one floor, and more than one truth, would not be told apart.
         if not joint:
