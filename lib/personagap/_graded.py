@@ -18,7 +18,7 @@ import pyarrow
 
 from personagap import personas
 from personagap._reading import read_csv, read_jsonl, read_text
-from personagap.errors import UserError
+from personagap.errors import UserError, one_of
 from personagap.paths import regular
 
 COLUMNS = ["model", "persona", "template", "task", "item", "run", "score", "valid", "truncated"]
@@ -117,10 +117,7 @@ def of_inspect(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, 
     # Runs are counted in the order of rows.
     for sample in sorted(kept, key=lambda sample: sample["epoch"]):
         scorer, _, key = columns.get("score", next(iter(sample["scores"]))).partition(",")
-        if scorer not in sample["scores"]:
-            raise UserError(
-                f"{file}: no scorer {scorer!r}: choose from {', '.join(sample['scores'])}"
-            )
+        one_of(sample["scores"], f"{file}: no scorer", scorer)
         score = sample["scores"][scorer]
         value = score["value"][key] if key else score["value"]
         named = told.get("task_args"), told.get("metadata"), sample.get("metadata")

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, Protocol, runtime_checkable
 import numpy as np
 
 from personagap import store
-from personagap.errors import UserError, at_least
+from personagap.errors import UserError, at_least, one_of
 from personagap.leaving import redacted
 from personagap.models.rendering import FORMATS, Messages
 from personagap.paths import DEMO, RESPONSES
@@ -150,8 +150,7 @@ def load_model(
     """
     if not isinstance(spec, str):
         raise UserError(f"model is {spec!r}: give the name of a model, such as demo or hf:ORG/NAME")
-    if prompt_format not in (known := ["chat", *FORMATS]):
-        raise UserError(f"prompt format {prompt_format!r}: choose from {', '.join(known)}")
+    one_of(["chat", *FORMATS], "prompt format", prompt_format)
     if spec.startswith("openai:"):
         from personagap.models.server import ServerModel
 

@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import pandas as pd
 
-from personagap.errors import UserError
+from personagap.errors import one_of
 from personagap.limits import wilson
 from personagap.models.rendering import Messages
 from personagap.paths import DATA
@@ -35,10 +35,8 @@ def select(names: str | list[str] = "all") -> pd.DataFrame:
     idea = "take the identity out of the context unless the request needs it (arXiv 2601.09141)"
     known.loc[len(known)] = ["neutralize", "defence", "", idea]
     wanted = [names] if isinstance(names, str) else list(names)
-    if unknown := set(wanted) - {"all", *known["defence"]}:
-        raise UserError(
-            f"unknown defence {sorted(unknown)[0]!r}: choose from {', '.join(known['defence'])}"
-        )
+    for name in wanted:
+        one_of([*known["defence"], "all"], "unknown defence", name)
     return known if "all" in wanted else known[known["defence"].isin(wanted)]
 
 

@@ -1,4 +1,4 @@
-"""Who is asked: identities, controls, and intersections with what they are held against."""
+"""Who is asked: identities, controls, intersections with what they are held against; and how."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,6 +6,8 @@ from typing import NamedTuple
 import pandas as pd
 
 from personagap import personas
+from personagap.ask import How
+from personagap.models import Sampling
 
 #: Those that are asked unless others are listed.
 INTERSECTIONS = ["christian+republican", "hindu+middle_aged"]
@@ -49,3 +51,11 @@ def people(
     parts = crossed.str.split("+").explode()
     group = personas.select([*crossed, *parts], controls=["none"], identities=identities)
     return People(who, group, crossed.tolist())
+
+
+def drawn(
+    answers: str, runs: int, seed: int, top_k: int, templates: Sequence[str] = ("paper",)
+) -> How:
+    """How answers are drawn, by a notebook's parameters: arguments of ``ask`` and ``pricing``."""
+    sampling = Sampling(top_k=top_k)
+    return How(answers=answers, runs=runs, seed=seed, templates=templates, sampling=sampling)

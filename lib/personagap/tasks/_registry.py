@@ -5,7 +5,7 @@ import pkgutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from personagap.errors import UserError
+from personagap.errors import UserError, one_of
 from personagap.tasks._task import Task
 
 
@@ -37,10 +37,8 @@ def find(name: object) -> Task:
     >>> find("gsm8k").dimension
     'utility'
     """
-    task = TASKS.get(name) if isinstance(name, str) else None
-    if task is None:
-        raise UserError(f"unknown task {name!r}: choose from {', '.join(TASKS)}")
-    return task
+    one_of(TASKS, "unknown task", name)
+    return TASKS[str(name)]
 
 
 def select(tasks: str | Sequence[str] = "all") -> list[Task]:
