@@ -46,11 +46,17 @@ def described(app, what, name, obj, options, lines):
 
 
 def glossary(app, name, source):
-    """The terms that reports explain too: ``data/glossary.csv``."""
+    """What reports explain too: the terms of ``data/glossary.csv``, and the traps of each paper."""
     if name == "glossary":
         with (DATA / "glossary.csv").open(encoding="utf-8", newline="") as file:
             terms = [f"{row['term']}\n  {row['meaning']}\n" for row in csv.DictReader(file)]
         source[0] += "\n```{glossary}\n" + "\n".join(terms) + "```\n"
+    if name == "reference/traps":
+        for file in sorted(DATA.glob("*/traps.csv")):
+            table = (
+                f":file: ../../data/{file.parent.name}/traps.csv\n:header-rows: 1\n:widths: 8 92"
+            )
+            source[0] += f"\n## {file.parent.name}\n\n```{{csv-table}}\n{table}\n```\n"
 
 
 def formula(self, node):

@@ -134,10 +134,11 @@ def test_the_readme_and_the_first_page_name_what_exists():
 
 
 def test_every_trap_that_is_cited_is_explained():
-    """S1, P1, R1 …, a letter for each paper, in docstrings, notebooks, verdicts: ``data/traps.csv``
-    explains them.
+    """S1, P1, R1 …, a letter for each paper, in docstrings, notebooks, verdicts: explained in
+    ``data/<paper>/traps.csv``.
     """
-    traps = pd.read_csv(DATA / "traps.csv")
+    files = {file.parent.name: pd.read_csv(file) for file in DATA.glob("*/traps.csv")}
+    traps = pd.concat(files, names=["paper"]).reset_index("paper")
     assert traps["trap"].is_unique
     letters = traps.assign(letter=traps["trap"].str[0])[["letter", "paper"]].drop_duplicates()
     assert letters["letter"].is_unique and letters["paper"].is_unique

@@ -70,18 +70,16 @@ def machine() -> list[Check]:
 def data_sets(folder: str | Path) -> list[Check]:
     """Each data set: where in ``folder`` it is, its size and licence, or where to get it."""
     from personagap import datasets
+    from personagap.published import PAPERS, module_of
     from personagap.tasks import TASKS
 
     hints = {
         name: f" (on the Hub: {task.hub.name}, {task.licence})" for name, task in TASKS.items()
     }
-    loaders = {name: functools.partial(datasets.load, name, graded=False) for name in TASKS} | {
-        "relevance": lambda folder: datasets.load_relevance(folder)[0],
-        "personalllm": datasets.load_personalllm,
-        "interactions": datasets.load_interactions,
-        "evaluation": datasets.load_evaluation,
-        "opinionqa": lambda folder: datasets.load_opinions(folder).people,
-    }
+    loaders = {name: functools.partial(datasets.load, name, graded=False) for name in TASKS}
+    for paper in PAPERS:
+        if own := module_of(paper, "data_sets"):
+            loaders |= own.LOADERS
     checks = []
     for name, load in loaders.items():
         # What a loader says of a folder is what its notebook will say: no second set of checks.

@@ -1,4 +1,7 @@
-"""Load published numbers and put measured ones beside them."""
+"""The papers: their published numbers, measured ones beside them, and what each brings along."""
+
+import importlib
+from types import ModuleType
 
 import pandas as pd
 
@@ -8,6 +11,12 @@ from personagap.results import beside
 
 #: Those whose folder in ``data/`` has published numbers.
 PAPERS = tuple(sorted(file.parent.name for file in DATA.glob("*/published.csv")))
+
+
+def module_of(paper: str, name: str) -> ModuleType | None:
+    """The module of that name in a paper's package, if it has one."""
+    package = importlib.import_module(f"personagap.{paper}")
+    return getattr(package, name) if name in dir(package) else None
 
 
 def load(paper: str) -> pd.DataFrame:

@@ -1,9 +1,7 @@
 """What a run costs at most, told before its model is loaded, and what that buys."""
 
-import importlib
-
 from personagap import prompts
-from personagap.published import PAPERS
+from personagap.published import PAPERS, module_of
 from personagap.runs.request import Request
 
 #: Parameters that decide how fast requests are answered, and the fewest requests that tell how
@@ -34,8 +32,8 @@ def cost(request: Request) -> dict[str, float]:
     try:
         # The notebook's own paper first: another may have parameters of the same names.
         for paper in sorted(PAPERS, key=lambda paper: paper != own):
-            wing = importlib.import_module(f"personagap.{paper}")
-            if "costs" in dir(wing) and (priced := wing.costs.cost(request.parameters)):
+            costs = module_of(paper, "costs")
+            if costs and (priced := costs.cost(request.parameters)):
                 return priced
         return {}
     finally:

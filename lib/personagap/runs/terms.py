@@ -5,6 +5,7 @@ cites.
 import re
 from html import escape
 
+from personagap.paths import DATA
 from personagap.spelling import entries
 
 #: Markup of a page; what it holds is prose unless it is inside one of these.
@@ -16,7 +17,8 @@ def _explained(paper: str) -> dict[str, tuple[str, str, str]]:
     """Anchor → name, pattern and meaning: of a paper's traps by their numbers, and of the
     glossary's terms.
     """
-    traps = [row for row in entries("traps") if row["paper"] == paper]
+    # Notebooks beside the papers' folders have none.
+    traps = entries(f"{paper}/traps") if (DATA / paper / "traps.csv").exists() else []
     glossary = enumerate(entries("glossary"))
     return {row["trap"]: (row["trap"], rf"\b{row['trap']}\b", row["what"]) for row in traps} | {
         f"term_{number}": (row["term"], row["pattern"], row["meaning"]) for number, row in glossary

@@ -5,7 +5,8 @@ its prompt, ``data/prompts/<name>.txt``). Answers are graded under three protoco
 the text of arXiv 2406.11107 and its released code say, re-written from their description,
 weaknesses included; where the released code cannot have produced a result (S4, S7) it does what
 the text says. "code" is the released code as it stands. "corrected" repairs the traps, each of
-which a task's ``discrepancies`` also hold by itself; S-numbers name them (``data/traps.csv``).
+which a task's ``discrepancies`` also hold by itself; S-numbers name them
+(``data/safety_utility/traps.csv``).
 """
 
 from personagap.tasks._grading import (
