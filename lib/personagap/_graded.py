@@ -146,9 +146,8 @@ def _opened(file: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
             raise UserError(
                 f"{file}: the evaluation did not come to its end: run `inspect eval-retry` on it"
             )
-        samples = [
-            json.loads(_member(archive, name)) for name in names if name.startswith("samples/")
-        ]
+        inside = (name for name in names if name.startswith("samples/"))
+        samples = [json.loads(_member(archive, name)) for name in inside]
         return json.loads(_member(archive, "header.json")), samples
 
 

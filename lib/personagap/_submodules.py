@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterable
 
 def on_demand(package: str, path: Iterable[str]) -> tuple[Callable, Callable, list[str]]:
     """``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562)."""
-    names = [
-        module.name for module in pkgutil.iter_modules(path) if not module.name.startswith("_")
-    ]
+    every = (module.name for module in pkgutil.iter_modules(path))
+    names = [name for name in every if not name.startswith("_")]
 
     def load(name: str):
         if name in names:

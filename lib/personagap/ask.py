@@ -212,10 +212,8 @@ def by_condition(
     if len(models) < 2:
         only = f"only {', '.join(models)}" if models else "none"
         raise UserError(f"conditions are compared, but there is {only}: name at least two")
-    defend = (defences or {}).get
-    answers = {
-        name: ask(lm, who, items, defence=defend(name), **how) for name, lm in models.items()
-    }
+    of = (defences or {}).get
+    answers = {name: ask(lm, who, items, defence=of(name), **how) for name, lm in models.items()}
     responses = pd.concat(answers, names=["condition"]).droplevel(1).reset_index()
     for name in ("asked", "asking_seconds", "unanswered"):
         responses.attrs[name] = round(sum(part.attrs[name] for part in answers.values()), 1)

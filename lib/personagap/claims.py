@@ -113,9 +113,8 @@ def _against_design(claim: dict) -> dict:
     """One claim: its number or difference, with intervals under the least and the most noisy
     design.
     """
-    numbers = load(claim["paper"]).query(
-        "experiment == @claim['experiment'] and quantity == @claim['quantity']"
-    )
+    same = "experiment == @claim['experiment'] and quantity == @claim['quantity']"
+    numbers = load(claim["paper"]).query(same)
     numbers = numbers.set_index("condition")
     number, than = numbers.loc[claim["condition"]], claim["than"]
     points = numbers["value"] * _scale(number["unit"])
@@ -215,9 +214,8 @@ def _noises(quantity: str, smallest: float) -> list[tuple[float, float]]:
     """
     sizes = load("safety_utility").query("experiment == 'dataset_sizes' and quantity == 'items'")
     sizes = sizes.set_index("condition")["value"]
-    utility, safety = (
-        sizes[[f"dataset={name}" for name in names]] for names in (_UTILITY, _SAFETY)
-    )
+    both = ([f"dataset={name}" for name in names] for names in (_UTILITY, _SAFETY))
+    utility, safety = (sizes[names] for names in both)
     free, found = _IDENTITIES - 1, []
     tasks = itertools.product(utility, safety) if quantity == "pb" else itertools.product(utility)
     for items, spread, runs in itertools.product(tasks, (_EVEN, _EXTREME), (1, 3)):

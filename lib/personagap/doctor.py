@@ -40,25 +40,17 @@ def machine() -> list[Check]:
     from personagap import sandbox
     from personagap.models.gguf_file import INSTALL
 
-    gpus = ", ".join(
-        torch.cuda.get_device_name(number) for number in range(torch.cuda.device_count())
-    )
+    gpus = ", ".join(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))
     free, model = shutil.disk_usage(ROOT).free / 1e9, DEMO / "model" / "model.safetensors"
+    room = f"{free:.0f} GB free at {ROOT}; the demo needs 1, a 7B model {ROOM}"
+    there = model.exists()
     checks = [
         Check("Python", True, platform.python_version()),
         Check("PyTorch", True, f"{torch.__version__}, {os.cpu_count()} cores"),
         Check("GPU", bool(gpus), gpus or NO_GPU),
-        Check(
-            "disk",
-            free > ROOM,
-            f"{free:.0f} GB free at {ROOT}; the demo needs 1, a 7B model {ROOM}",
-        ),
+        Check("disk", free > ROOM, room),
         Check("sandbox", sandbox.available(), sandbox.describe()),
-        Check(
-            "demo model",
-            model.exists(),
-            str(model) if model.exists() else f"restore {model} from the repository",
-        ),
+        Check("demo model", there, f"{'' if there else 'restore from the repository: '}{model}"),
     ]
     for extra, (module, use) in EXTRAS.items():
         present = importlib.util.find_spec(module) is not None
@@ -73,9 +65,8 @@ def data_sets(folder: str | Path) -> list[Check]:
     from personagap.published import PAPERS, module_of
     from personagap.tasks import TASKS
 
-    hints = {
-        name: f" (on the Hub: {task.hub.name}, {task.licence})" for name, task in TASKS.items()
-    }
+    tasks = TASKS.values()
+    hints = {task.name: f" (on the Hub: {task.hub.name}, {task.licence})" for task in tasks}
     loaders = {name: functools.partial(datasets.load, name, graded=False) for name in TASKS}
     for paper in PAPERS:
         if own := module_of(paper, "data_sets"):

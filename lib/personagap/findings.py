@@ -58,9 +58,8 @@ def identities(table: pd.DataFrame) -> pd.DataFrame:
 
     DataFrame of `results` after ``contrast``, metrics "raw effect" and "shrunken effect".
     """
-    effects = table[
-        (table["level"] == "identity") & table["metric"].isin(["raw effect", "shrunken effect"])
-    ]
+    effects = table["metric"].isin(["raw effect", "shrunken effect"])
+    effects = table[effects & (table["level"] == "identity")]
     # One design: a figure of several would show each identity several times.
     most = effects.loc[effects["n"].idxmax(), DESIGN]
     effects = effects[(effects[DESIGN] == most).all(axis=1)]

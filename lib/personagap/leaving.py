@@ -51,10 +51,8 @@ def redacted(text: str) -> str:
                 text = text.replace(written, "***")
     # Line by line, since few of a notebook's megabytes hold an address, and none of these reaches
     # over a line's end.
-    lines = [
-        _without_secrets(line) if "://" in line or "openai:" in line else line
-        for line in text.split("\n")
-    ]
+    lines = text.split("\n")
+    lines = [_without_secrets(one) if "://" in one or "openai:" in one else one for one in lines]
     return AUTHORIZATION.sub(r"\1***", "\n".join(lines))
 
 

@@ -62,10 +62,8 @@ def mover(
     10.0 30.0
     """
     (low, high), (low_of_other, high_of_other) = limits, limits_of_other
-    below, above = (
-        np.hypot(value - low, high_of_other - other),
-        np.hypot(high - value, other - low_of_other),
-    )
+    below = np.hypot(value - low, high_of_other - other)
+    above = np.hypot(high - value, other - low_of_other)
     return value - other - below, value - other + above
 
 

@@ -34,13 +34,11 @@ def of_answers(
     # By key in the store, so that requests that are alike are one, as they are when they are asked.
     of: dict[str, tuple] = {}
     for name, model in models.items():
-        design, _, _, keys = ask.requests(
-            model, who, items, **how | {"defence": (defences or {}).get(name)}
-        )
+        mine = how | {"defence": (defences or {}).get(name)}
+        design, _, _, keys = ask.requests(model, who, items, **mine)
         of |= dict(zip(keys, zip(design["task"], design["item"], strict=True), strict=True))
-    return of_requests(
-        {key: size[cell] for key, cell in of.items()}, {model.id for model in models.values()}
-    )
+    sizes = {key: size[cell] for key, cell in of.items()}
+    return of_requests(sizes, {model.id for model in models.values()})
 
 
 def of_requests(sizes: Mapping[str, float], models: Iterable[str]) -> pd.DataFrame:
@@ -50,13 +48,8 @@ def of_requests(sizes: Mapping[str, float], models: Iterable[str]) -> pd.DataFra
     # Looked up, not counted: a store also holds answers to other questions.
     found = {row[0] for name in models for row in ResponseStore(name).find(sizes)}
     rest = [size for key, size in sizes.items() if key not in found]
-    row = {
-        "requests": len(sizes),
-        "stored": len(found),
-        "to_ask": len(rest),
-        "max_tokens": round(sum(rest)),
-    }
-    return pd.DataFrame([row])
+    row = {"requests": len(sizes), "stored": len(found), "to_ask": len(rest)}
+    return pd.DataFrame([row | {"max_tokens": round(sum(rest))}])
 
 
 def tokens(
@@ -65,9 +58,8 @@ def tokens(
     """Tokens that one request for each item, by its task and name, reads and writes at most."""
     # Nothing is written where the choices are weighed.
     written = 0 if answers == "likelihood" else (sampling or Sampling()).max_tokens
-    return {
-        (item.task, item.item): length(tasks.prompt(item), written) for item in items.itertuples()
-    }
+    rows = items.itertuples()
+    return {(item.task, item.item): length(tasks.prompt(item), written) for item in rows}
 
 
 def length(prompt: str, written: float) -> float:
@@ -82,6 +74,5 @@ def of_texts(
     asked.
     """
     _, keys, _ = ask.requests_of_texts(lm, prompts, temperature, seed, max_tokens)
-    return of_requests(
-        dict(zip(keys, (length(prompt, max_tokens) for prompt in prompts), strict=True)), [lm.id]
-    )
+    sizes = [length(prompt, max_tokens) for prompt in prompts]
+    return of_requests(dict(zip(keys, sizes, strict=True)), [lm.id])

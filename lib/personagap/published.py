@@ -2,6 +2,7 @@
 
 import importlib
 from types import ModuleType
+from typing import Any
 
 import pandas as pd
 
@@ -33,9 +34,8 @@ def load(paper: str) -> pd.DataFrame:
     [['f1', 0.243, "authors' blog"]]
     """
     one_of(PAPERS, "no published numbers of", paper)
-    return pd.read_csv(
-        DATA / paper / "published.csv", keep_default_na=False, na_values={"value": "", "n": ""}
-    )
+    how: dict[str, Any] = {"keep_default_na": False, "na_values": {"value": "", "n": ""}}
+    return pd.read_csv(DATA / paper / "published.csv", **how)
 
 
 def compare(measured: pd.DataFrame, paper: str) -> pd.DataFrame:
@@ -70,9 +70,8 @@ def compare(measured: pd.DataFrame, paper: str) -> pd.DataFrame:
     key = [column for column in ("experiment", "quantity", "condition") if column in measured]
     reason = measured["why_not"] if "why_not" in measured else pd.Series("", index=measured.index)
     comparable = ("not comparable: " + reason).where(reason != "", "yes")
-    numbers = load(paper).rename(columns={"value": "published"})[
-        [*key, "evidence", "published", "unit"]
-    ]
+    numbers = load(paper).rename(columns={"value": "published"})
+    numbers = numbers[[*key, "evidence", "published", "unit"]]
     # All wanted rows are kept and counted: a misspelt condition would vanish from the comparison.
     wanted = measured[key].assign(comparable=comparable)
     reference = wanted.merge(numbers, on=key, how="left", indicator=True)

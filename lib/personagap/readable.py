@@ -246,15 +246,12 @@ def _html(table: pd.DataFrame) -> str:
         flex = [f"flex: {wide.get(head, 9)} 1 {wide.get(head, 9)}rem" for head in shown]
         sides = [f'style="text-align: left; overflow-wrap: anywhere; {each}"' for each in flex]
     row = '<tr style="display: flex; flex-wrap: wrap">' if answers else "<tr>"
-    heads = "".join(
-        f'<th scope="col" {side}>{escaped(head)}</th>'
-        for head, side in zip(shown, sides, strict=True)
-    )
+    named = zip(sides, map(escaped, shown), strict=True)
+    heads = "".join(f'<th scope="col" {side}>{head}</th>' for side, head in named)
     rows = []
     for first, *rest in body.itertuples(index=False, name=None):
-        cells = "".join(
-            f"<td {side}>{escaped(cell)}</td>" for cell, side in zip(rest, sides[1:], strict=True)
-        )
+        pairs = zip(sides[1:], map(escaped, rest), strict=True)
+        cells = "".join(f"<td {side}>{cell}</td>" for side, cell in pairs)
         name = re.sub("([/_])", r"\1<wbr>", escaped(first)) if answers else escaped(first)
         rows.append(f'{row}<th scope="row" {sides[0]}>{name}</th>{cells}</tr>')
     kind = "dataframe answers" if answers else "dataframe"

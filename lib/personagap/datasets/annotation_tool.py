@@ -116,9 +116,8 @@ def extraction(records: dict[str, pd.DataFrame]) -> Tables:
         "synthetic" if SYNTHETIC.fullmatch(name) else "real" for name in items["dataset"]
     ]
     items["reason"] = [each.get("reason", "") for each in items["merged_attributes"]]
-    items["turns"] = [
-        sum(conversation(each)[0] for each in every) for every in items["conversations"]
-    ]
+    turns = ([conversation(each)[0] for each in every] for every in items["conversations"])
+    items["turns"] = list(map(sum, turns))
     # Judgments name the item of the file, which holds the attributes of one user.
     labels = _each(records["attr_judgments"], "attr_judgments", "judgment")
     users = labels["index"].map(dict(zip(items["item_index"], items["user"], strict=True)))

@@ -87,9 +87,8 @@ def load_personalllm(data: str | Path = "demo") -> pd.DataFrame:
         tables.append(table[~failed & ~again])
         left_out = {"failed": int(failed.sum() // 8), "repeated": int(again.sum() // 8)}
         sources.append(source("personalllm", where, len(wide), LICENCE) | left_out)
-    table = pd.concat(tables, ignore_index=True).sort_values(
-        ["split", "prompt", "response"], ignore_index=True
-    )
+    table = pd.concat(tables, ignore_index=True)
+    table = table.sort_values(["split", "prompt", "response"], ignore_index=True)
     if table.isna().any(axis=None):
         raise UserError(
             f"{where}: its reward models are not those of the other split: give both the same "

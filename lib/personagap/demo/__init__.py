@@ -81,9 +81,8 @@ def true_scores(
     if cells.empty:
         names = ", ".join(who["persona"])
         raise UserError(f"nothing is planted for {names}: ask about identities of the project")
-    asked = {
-        (item.task, item.item): (tasks.prompt(item), answers(item)) for item in items.itertuples()
-    }
+    rows = items.itertuples()
+    asked = {(item.task, item.item): (tasks.prompt(item), answers(item)) for item in rows}
     keys = zip(cells["task"], cells["item"], strict=True)
     prompts, given = zip(*(asked[key] for key in keys), strict=True)
     # As a run asks: what is true of the model must hold of the very chats that are scored.

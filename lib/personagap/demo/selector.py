@@ -68,10 +68,8 @@ class Selector:
         choices: Sequence[str] | Sequence[list[str]],
         keep: Callable | None = None,
     ) -> list[np.ndarray]:
-        scores = [
-            self._score(self.render(chat), texts)
-            for chat, texts in zip(chats, choices, strict=True)
-        ]
+        pairs = zip(map(self.render, chats), choices, strict=True)
+        scores = [self._score(prompt, texts) for prompt, texts in pairs]
         if keep:
             for i, each in enumerate(scores):
                 keep(i, each)

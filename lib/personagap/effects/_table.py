@@ -117,9 +117,8 @@ def nonresponders(scores: pd.DataFrame) -> dict[str, set[str]]:
     if "outcome" not in scores:
         return {}
     nonresponding = scores[scores["score"].isna() & scores["outcome"].isin(NONRESPONSE)]
-    return {
-        task: set(rows["persona"]) for task, rows in nonresponding.groupby("task", observed=True)
-    }
+    by_task = nonresponding.groupby("task", observed=True)["persona"]
+    return {task: set(personas) for task, personas in by_task}
 
 
 def responder_cells(
@@ -207,9 +206,7 @@ def identity_cells(scores: pd.DataFrame, cluster: str | None = None) -> dict[str
         nonresponding = absent.get(task, set()) - set(CONTROLS)
         table = responder_cells(rows, task, nonresponding, cluster)
         if len(table.personas) < 2:
-            problem = (
-                f"{task}: personalization bias needs at least two identities, the scores hold one"
-            )
+            problem = f"{task}: personalization bias needs two identities, the scores hold one"
         elif len((table := table.filled(task)).items) < 2:
             many = f"{len(table.items)} items were answered by most identities in all templates"
             problem = f"{task}: {many}; 2 are needed"

@@ -53,11 +53,8 @@ def by_level(x: np.ndarray, factors: str, factor: str) -> dict[str, np.ndarray]:
     array([2.25, 0.25, 4.  ])
     """
     rest = tuple(axis for axis, name in enumerate(factors) if name != factor)
-    return {
-        subset: (effect**2).sum(axis=rest)
-        for subset, effect in _effects(x, factors)
-        if factor in subset
-    }
+    effects = (pair for pair in _effects(x, factors) if factor in pair[0])
+    return {subset: (effect**2).sum(axis=rest) for subset, effect in effects}
 
 
 def _effects(x: np.ndarray, factors: str) -> Iterator[tuple[str, np.ndarray]]:

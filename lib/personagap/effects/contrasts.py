@@ -122,9 +122,7 @@ def as_tested(rows: list[dict]) -> pd.DataFrame:
     together.
     """
     if not rows:
-        raise UserError(
-            "scores hold nothing to compare: are there identities, and does `by` name them?"
-        )
+        raise UserError("nothing to compare: are there identities, and does `by` name them?")
     family = ["task", "tests"]
     columns = columns_of(rows)
     p_values, p_bh = np.array(columns["p_value"], dtype=float), np.full(len(rows), np.nan)

@@ -99,9 +99,7 @@ def partial_pooling(
         pooled, error = _pool(table, group)
         rows += [{"task": task, **row} for row in _rows(table, pooled, error, group, level, rng)]
     method = "partial pooling, hierarchical normal model"
-    return result(
-        [row | {"unit": "points", "method": method} for row in rows], ["task", "level", "contrast"]
-    )
+    return result(rows, ["task", "level", "contrast"], unit="points", method=method)
 
 
 def _groups(table: Cells, by: Mapping[Any, str] | None, task: str) -> pd.Series:

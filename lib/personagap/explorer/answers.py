@@ -33,16 +33,14 @@ class Answers(widgets.VBox):
         )
         self.item = widgets.Dropdown(description="item")
         self.back, self.on = (widgets.Button(description=text) for text in ("‹ previous", "next ›"))
-        self.save = widgets.Button(
-            description="export", tooltip="Makes a table of the answers found"
-        )
+        makes = "Makes a table of the answers found"
+        self.save = widgets.Button(description="export", tooltip=makes)
         self.found, self.chats = widgets.HTML(), widgets.HTML()
         for widget in (self.back, self.on, self.save):
             widget.layout.width = "6.5rem"
         flow = widgets.Layout(flex_flow="row wrap")
-        bar = widgets.HBox(
-            [self.search, self.item, self.back, self.on, self.save, self.found], layout=flow
-        )
+        parts = [self.search, self.item, self.back, self.on, self.save, self.found]
+        bar = widgets.HBox(parts, layout=flow)
         super().__init__([bar, self.chats])
         self._of: tuple = ()  # run, identity, tasks
         self._rows = pd.DataFrame()
@@ -71,9 +69,8 @@ class Answers(widgets.VBox):
         # Also by what the grader said ("wrong", "unreadable"), which is what one looks for most.
         told = self._rows["text"].fillna("") + " " + self._rows["label"] + " " + self._rows["item"]
         self._hits = self._rows[[holds(text, self.search.value) for text in told]]
-        everything, found = (
-            (rows["task"] + " · " + rows["item"]).unique() for rows in (self._rows, self._hits)
-        )
+        both = self._rows, self._hits
+        everything, found = ((rows["task"] + " · " + rows["item"]).unique() for rows in both)
         if self.search.value.strip():
             self.found.value = f"{len(found)} of {len(everything)} items"
         self.item.options = found.tolist()
@@ -114,9 +111,8 @@ def _side_by_side(run: Result, task: str, item: str, persona: str, answers: pd.D
         for row in rows[rows["persona"] == who].itertuples():
             text = "(none)" if pd.isna(row.text) else row.text
             turns.append((f"answer, {row.template}, run {row.run}: {row.label}", text))
-        said = "".join(
-            f"<h5>{escaped(role)}</h5><pre {TEXT}>{escaped(text)}</pre>" for role, text in turns
-        )
+        shown = (map(escaped, turn) for turn in turns)
+        said = "".join(f"<h5>{role}</h5><pre {TEXT}>{text}</pre>" for role, text in shown)
         head = words(who) if who != "none" else "no system prompt (the control)"
         sides.append(f"<section {SIDE}><h4>{escaped(head)}</h4>{said}</section>")
     answer = "" if about is None else _right(about)

@@ -67,9 +67,8 @@ class Explorer(widgets.VBox):
         names = [(words(name), name) for name in self._catalog]
         # A notebook with scores has most of the views.
         first = max(self._catalog, key=self._scored)
-        self.notebook = widgets.Dropdown(
-            options=names, value=first, description="notebook", **style
-        )
+        how = {"description": "notebook", **style}
+        self.notebook = widgets.Dropdown(options=names, value=first, **how)
         self.run = widgets.Dropdown(description="run (A)", **style)
         self.other = widgets.Dropdown(description="less (B)", **style)
         self.run.layout.width = self.other.layout.width = "min(100%, 34rem)"

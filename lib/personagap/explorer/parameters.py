@@ -31,14 +31,12 @@ class Form(widgets.VBox):
     def __init__(self, figures: Path, notebooks: Path = NOTEBOOKS):
         self._figures = figures
         # Jupyter keeps copies of notebooks there, which would be offered twice.
-        paths = sorted(
-            path for path in notebooks.glob("*/*.ipynb") if ".ipynb_checkpoints" not in path.parts
-        )
+        every = sorted(notebooks.glob("*/*.ipynb"))
+        paths = [path for path in every if ".ipynb_checkpoints" not in path.parts]
         options = [(words(f"{path.parent.name} / {path.stem}"), path) for path in paths]
         first = next((path for path in paths if path.stem == FIRST), paths[0])
-        self.notebook = widgets.Dropdown(
-            options=options, value=first, description="notebook", style=STYLE
-        )
+        how = {"description": "notebook", "style": STYLE}
+        self.notebook = widgets.Dropdown(options=options, value=first, **how)
         self.notebook.layout.width = WIDTH
         self.fields: dict[str, widgets.Text] = {}
         self.parameters, self.said = widgets.VBox(), widgets.HTML()

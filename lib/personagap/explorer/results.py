@@ -48,10 +48,8 @@ class Result:
     def holds(self, *names: str) -> bool:
         """Whether the run saved all of these tables."""
         tables = self.folder / "tables"
-        return all(
-            (tables / f"{name}.csv").exists() or (tables / f"{name}.parquet").exists()
-            for name in names
-        )
+        ends = ("csv", "parquet")
+        return all(any((tables / f"{name}.{end}").exists() for end in ends) for name in names)
 
     def _table(self, name: str) -> pd.DataFrame:
         """A result table, as it was saved."""
@@ -137,9 +135,8 @@ class Result:
         cell = ["task", "persona", "template", "item", "run", "score"]
         # As two personas of one run they are paired by item with the test that contrasts have.
         sides = {" before": before.scores[cell], " after": self.scores[cell]}
-        both = pd.concat(
-            [scores.assign(persona=scores["persona"] + side) for side, scores in sides.items()]
-        )
+        named = (rows.assign(persona=rows["persona"] + side) for side, rows in sides.items())
+        both = pd.concat(named)
         rows = []
         for name, table in both.groupby("task", sort=False):
             task = Task(name, table, cluster=None)

@@ -264,14 +264,13 @@ def _holding(name: str, *columns: str) -> Callable[[Chosen], bool]:
 
 
 ITEMS, COMPARED, TABLES = "Items and answers", "A − B", "Tables"
+_scored = _holding("scores")
 VIEWS = {
-    "Identities": View("identity", _holding("scores"), forest),
+    "Identities": View("identity", _scored, forest),
     "Trade-off": View("identity", lambda chosen: chosen.run.two_dimensions, trade_off),
-    "Heat map": View("identity", _holding("scores"), heat_map),
-    ITEMS: View("item", _holding("scores"), items),
-    COMPARED: View(
-        "identity", lambda chosen: bool(chosen.other) and chosen.run.holds("scores"), compared
-    ),
+    "Heat map": View("identity", _scored, heat_map),
+    ITEMS: View("item", _scored, items),
+    COMPARED: View("identity", lambda chosen: bool(chosen.other and _scored(chosen)), compared),
     "Raters": View("rater", lambda chosen: bool(_raters(chosen)), raters),
     "Ratings": View("rater", _holding("ratings", "rater", "metric"), ratings),
     "Acceptance": _of_table(

@@ -117,9 +117,8 @@ def panels(contrasts: pd.DataFrame) -> tuple[Figure, Sequence[Axes]]:
     """
     n, rows = contrasts["task"].nunique(), contrasts["contrast"].nunique()
     size = (2.4 * n + 1.5, 0.18 * rows + 1.8)
-    fig, axes = plt.subplots(
-        1, n, sharex=True, sharey=True, squeeze=False, figsize=size, layout="constrained"
-    )
+    how: dict[str, Any] = {"sharex": True, "sharey": True, "layout": "constrained"}
+    fig, axes = plt.subplots(1, n, squeeze=False, figsize=size, **how)
     return fig, axes[0]
 
 

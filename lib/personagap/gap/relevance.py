@@ -206,9 +206,8 @@ def paired_difference(
     """
     wide = shared_units(judgments, a, b, gold)
     drawn, y = resample(wide.index, **how), wide[gold].to_numpy()
-    values_a, values_b = (
-        _metrics(labels.to_numpy(), y, drawn) for _, labels in binary(wide, [a, b]).items()
-    )
+    both = binary(wide, [a, b]).to_numpy().T
+    values_a, values_b = (_metrics(labels, y, drawn) for labels in both)
     table = difference_table(f"{a} − {b}", METRICS, values_a, values_b, drawn, len(wide))
     # That of the gold, the same for both.
     return table[table["metric"] != "prevalence"].reset_index(drop=True)
@@ -218,7 +217,6 @@ def difference_table(
     contrast: str, metrics: Sequence[str], a: np.ndarray, b: np.ndarray, drawn: Resampling, n: int
 ) -> pd.DataFrame:
     """a − b of metrics in the sample and each resample (resamples, n_metrics), on ``n`` units."""
-    table = pd.DataFrame(
-        {**_by_metric(drawn.tested(a - b), metrics), "value_a": a[0], "value_b": b[0]}
-    )
+    table = pd.DataFrame(_by_metric(drawn.tested(a - b), metrics))
+    table = table.assign(value_a=a[0], value_b=b[0])
     return result(table, ["contrast"], contrast=contrast, n=n, method=drawn.method)

@@ -264,10 +264,8 @@ def resample(
     cells = np.unravel_index(numbers, shape)
     blocks = [*cells, np.arange(len(numbers))] if len(factors) == 2 else [cells[0]]
     drawn = _multiplicities(tuple(int(code.max()) + 1 for code in blocks), n_bootstrap, seed)
-    weights = [
-        np.ones((1, len(numbers))),
-        *(each[:, code] for each, code in zip(drawn, blocks, strict=True)),
-    ]
+    weights = [each[:, code] for each, code in zip(drawn, blocks, strict=True)]
+    weights = [np.ones((1, len(numbers))), *weights]
     how = f"cluster bootstrap by {' and '.join(factors)}, {n_bootstrap} resamples, t interval"
     return Resampling(cell, np.concatenate(weights), np.stack(blocks), level, how)
 

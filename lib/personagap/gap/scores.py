@@ -36,9 +36,8 @@ def _resampled_precision(y: np.ndarray, score: np.ndarray, drawn: Resampling) ->
     a time).
     """
     chunks = np.array_split(drawn.weights, 1 + drawn.weights.size // CHUNK)
-    return np.concatenate(
-        [_average_precision(y, score, weights[:, drawn.cell]) for weights in chunks]
-    )
+    of_units = (weights[:, drawn.cell] for weights in chunks)
+    return np.concatenate([_average_precision(y, score, weights) for weights in of_units])
 
 
 def _best(y: np.ndarray, score: np.ndarray) -> tuple[float, float]:
@@ -128,9 +127,8 @@ def scored_difference(
     """
     wide = shared_units(judgments, a, b, gold)
     drawn, y = resample(wide.index, **how), wide[gold].to_numpy()
-    of_a, of_b = (
-        _resampled_precision(y, wide[rater].to_numpy(), drawn)[:, None] for rater in (a, b)
-    )
+    both = wide[[a, b]].to_numpy().T
+    of_a, of_b = (_resampled_precision(y, scores, drawn)[:, None] for scores in both)
     return difference_table(f"{a} − {b}", ["auprc"], of_a, of_b, drawn, len(wide))
 
 

@@ -46,9 +46,8 @@ def adjusted_difference(
     `results`, one row, with the key ``contrast`` and the ``statistic``.
     """
     hit = judgments["label"].isin(labels).astype(float)
-    design = (
-        judgments[covariates].assign(real=judgments["source"] == "real", constant=1).astype(float)
-    )
+    design = judgments[covariates].assign(real=judgments["source"] == "real", constant=1)
+    design = design.astype(float)
     # A singular design still converges, to whatever split of the effect the solver ends in.
     if np.linalg.matrix_rank(design) < design.shape[1]:
         raise UserError(

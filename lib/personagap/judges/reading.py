@@ -64,11 +64,8 @@ def features(text: str, question: str) -> dict[str, float]:
     said = [WORD.findall(sentence) for sentence in sentences]
     hits = [_kinds(sentence) for sentence in sentences]
     found = {kind: [kind in each for each in hits] for kind in cues() if kind not in APART}
-    values = {
-        f"cue:{kind}:{place}": value
-        for kind, hits in found.items()
-        for place, value in _places(hits)
-    }
+    places = ((kind, *pair) for kind, hits in found.items() for pair in _places(hits))
+    values = {f"cue:{kind}:{place}": value for kind, place, value in places}
     values |= _form(said, [bool(ITEM.match(line)) for line in lines], text)
     values |= _beside(asked, topic, said, found)
     return values | {f"gram:{gram}": 1.0 for gram in _grams(said, topic)}
@@ -109,9 +106,8 @@ def _kinds(sentence: str) -> frozenset[str]:
     """Kinds of cues in a sentence. Answers share sentences, all the more when only identity words
     differ.
     """
-    return frozenset(
-        kind for kind, pattern in cues().items() if kind not in APART and pattern.search(sentence)
-    )
+    patterns = ((kind, pattern) for kind, pattern in cues().items() if kind not in APART)
+    return frozenset(kind for kind, pattern in patterns if pattern.search(sentence))
 
 
 def _places(hits: list[bool]) -> Iterator[tuple[str, float]]:

@@ -47,9 +47,8 @@ def heterogeneity(table: pd.DataFrame, personas: pd.DataFrame, axes: list[Axes])
         ax.set_xticks(x, labels)
         ax.grid(axis="x", visible=False)
     axes[0].set(title="Top response", xlabel="votes of the most popular response")
-    axes[1].set(
-        title="Distinct winners", xlabel="responses with a vote\n(“label in the published figure”)"
-    )
+    told = "responses with a vote\n(“label in the published figure”)"
+    axes[1].set(title="Distinct winners", xlabel=told)
     axes[1].legend(fontsize=9, loc="upper left")
     return axes
 
@@ -179,9 +178,8 @@ def forking_paths(log: pd.DataFrame, ordered: pd.DataFrame, axes: Sequence[Axes]
     plotted = ordered[ordered["plotted"]]
     style: dict[str, Any] = {"ms": 9, "mfc": "none", "mew": 1.8, "color": PALETTE["control"]}
     right.plot(plotted["rank"], plotted[RATE], "D", label="those in the paper's figure", **style)
-    own = log.query(
-        "method == 'SelfKShotICL' and responses_to_include == 'winning_only' and num_shots == 3"
-    )
+    own = log.query("method == 'SelfKShotICL' and num_shots == 3")
+    own = own[own["responses_to_include"] == "winning_only"]
     right.axhline(own[RATE].iloc[0], color=PALETTE["human"], ls="--", lw=1.2, label="Self-ICL")
     right.set(xlabel="rank of the configuration", ylabel="win rate against GPT-4o (%)")
     right.set_title(f"Meta-learning: {len(ordered)} configurations, one test set")

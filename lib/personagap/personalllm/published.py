@@ -31,20 +31,18 @@ def run_log(log: pd.DataFrame) -> pd.DataFrame:
 
     Intervals of win rates are binomial; those of scores are unknown, as the log holds means alone.
     """
-    log = log.rename(
-        columns={"total_score": "score", "win_rate_against_gpt4o": "win_rate_vs_gpt4o"}
-    )
-    shown = log["responses_to_include"].replace(
-        {"none": "zero_shot", "losing_as_winning_only": "losing_only_mislabeled"}
-    )
+    named = {"total_score": "score", "win_rate_against_gpt4o": "win_rate_vs_gpt4o"}
+    log = log.rename(columns=named)
+    there = {"none": "zero_shot", "losing_as_winning_only": "losing_only_mislabeled"}
+    shown = log["responses_to_include"].replace(there)
     meta = "method=meta_learn;embedding=" + log["user_embedding_type"]
     meta += ";db_users=" + log["db_users"].astype(str)
     # The configurations of meta-learning that have a published number (P6).
     configuration = log[["user_embedding_computed_from_n_pr", "n_similar_users_to_retrieve"]]
     learned = (configuration == 5).all(axis=1) & (log["method"] == "MetaLearnKShotICL")
     size = log["db_users"].map({1000: "meta_learning_plotted", 10000: "meta_learning_10k"})
-    named = {"ZeroShot": "icl", "KShotICL": "icl", "SelfKShotICL": "self_icl"}
-    experiment = log["method"].map(named)
+    experiments = {"ZeroShot": "icl", "KShotICL": "icl", "SelfKShotICL": "self_icl"}
+    experiment = log["method"].map(experiments)
     log["experiment"] = experiment.mask(learned, size)
     condition = "strategy=" + shown + ";k=" + log["num_shots"].astype(str)
     log["condition"] = condition.mask(learned, meta + ";n_pr=5;n_similar=5;shots=3")
@@ -68,9 +66,8 @@ def _bins() -> pd.DataFrame:
         for bin, label in labels.items()
     ]
     names = {"top_share": ("heterogeneity_top_vote_share", "pct_prompts_max_vote_share_le_q")}
-    names |= {
-        "distinct_winners": ("heterogeneity_distinct_winners", "frac_prompts_by_n_distinct_winners")
-    }
+    named = "heterogeneity_distinct_winners", "frac_prompts_by_n_distinct_winners"
+    names |= {"distinct_winners": named}
     columns = ["measure", "bin", "condition", "experiment", "quantity"]
     return pd.DataFrame([(*row, *names[row[0]]) for row in top + distinct], columns=columns)
 
@@ -114,9 +111,8 @@ def simulated_users(
     there = "population=dirichlet;alpha=" + alpha + ";" + near["condition"]
     # The published accuracy is the code's, against rank 4 of 8 (P4), with other semantic features
     # than our word lists.
-    fitted = regressions.query(
-        "metric == 'accuracy' and losing == 'code' and features != 'word-list'"
-    )
+    fitted = regressions.query("metric == 'accuracy' and losing == 'code'")
+    fitted = fitted[fitted["features"] != "word-list"]
     features = "features=" + fitted["features"] + ";stat=mean;alpha=0.05"
     overall = {"condition": "keyword=overall;source=notebook", "experiment": "keyword_entropy"}
     tables = [

@@ -62,9 +62,8 @@ def retrieval_scores(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.D
     if embeddings is not None:
         scores["embedding"] = embed(texts[0], embeddings) @ embed(texts[1], embeddings).T
     key = pairs.drop(columns=["prompt_text", "attribute"])
-    tables = [
-        key.assign(rater=rater, label=matrix[prompt, attribute]) for rater, matrix in scores.items()
-    ]
+    labels = {rater: matrix[prompt, attribute] for rater, matrix in scores.items()}
+    tables = [key.assign(rater=rater, label=label) for rater, label in labels.items()]
     return pd.concat(tables, ignore_index=True).assign(rater_kind="retrieval")
 
 
@@ -75,13 +74,9 @@ def select_top(scored: pd.DataFrame, top_k: Sequence[int]) -> pd.DataFrame:
     The judgments get ``label`` 0/1 and raters named like "bm25_top5".
     """
     at_least(1, each=True, top_k=top_k)
-    rank = scored.groupby(["rater", "prompt", "user"])["label"].rank(
-        method="first", ascending=False
-    )
-    tables = [
-        scored.assign(label=(rank <= k).astype(int), rater=scored["rater"] + f"_top{k}")
-        for k in top_k
-    ]
+    of_user = scored.groupby(["rater", "prompt", "user"])["label"]
+    rank, rater = of_user.rank(method="first", ascending=False), scored["rater"]
+    tables = [scored.assign(label=(rank <= k) * 1, rater=rater + f"_top{k}") for k in top_k]
     return pd.concat(tables, ignore_index=True)
 
 
@@ -127,9 +122,8 @@ def cost(lms: Sequence[Model], pairs: pd.DataFrame, *, seed: int = 0) -> pd.Data
     nothing is asked.
     """
     keys = [(lm, mode) for lm in lms for mode in MODES]
-    prices = [
-        pricing.of_texts(lm, pages_of(pairs, mode, seed)[1], 0.0, seed, TOKENS) for lm, mode in keys
-    ]
+    texts = {mode: pages_of(pairs, mode, seed)[1] for mode in MODES}
+    prices = [pricing.of_texts(lm, texts[mode], 0.0, seed, TOKENS) for lm, mode in keys]
     named = [(lm.id, mode) for lm, mode in keys]
     return pd.concat(prices, keys=named, names=["model", "mode"]).droplevel(2).reset_index()
 
@@ -150,9 +144,8 @@ def question(prompt: str, attributes: Sequence[str], mode: str = "single") -> st
     """
     listed = "\n".join(f"{number}. {text}" for number, text in enumerate(attributes, start=1))
     text = prompts.template("relevance_list" if mode == "list" else "relevance").strip()
-    return prompts.fill(
-        text, prompt=prompt, attribute=listed.removeprefix("1. "), attributes=listed
-    )
+    alone = listed.removeprefix("1. ")
+    return prompts.fill(text, prompt=prompt, attribute=alone, attributes=listed)
 
 
 def read_answer(text: str | None, n: int = 1, mode: str = "single") -> list[int] | None:

@@ -196,11 +196,8 @@ def relevance_judges(
     yes = models_said["label"].unstack(sort=False)
     yes = yes.reindex(pd.MultiIndex.from_frame(known[key])).fillna(0)
     known, tables = known.drop(columns=["prompt_text", "attribute"]), []
-    splits = {
-        "new prompts": known["prompt"],
-        "new users": known["user"],
-        "random split": range(len(known)),
-    }
+    splits = {"new prompts": known["prompt"], "new users": known["user"]}
+    splits |= {"random split": pd.Series(range(len(known)))}
     for split, groups in splits.items():
         number = folds(groups, n_splits, seed)
         for method, encoder in models.items():

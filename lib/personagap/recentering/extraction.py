@@ -21,14 +21,8 @@ CONFIDENCE = 0.4
 SAME = 0.7
 #: Characters of a history that a model is shown at once, as in the authors' evidence locator.
 LONGEST = 80_000
-PROBLEMS = (
-    "no answer",
-    "invalid JSON",
-    "empty list",
-    "missing field",
-    "wrong scale",
-    "repeated attribute",
-)
+PROBLEMS = ["no answer", "invalid JSON", "empty list", "missing field", "wrong scale"]
+PROBLEMS += ["repeated attribute"]
 FAILURES = ("overgeneralization", "missing evidence", "task-context confusion", "not standalone")
 #: Labels of attributes that do not hold.
 PROBLEMATIC = ["uncertain", "rejected"]
@@ -241,12 +235,11 @@ def cost(
     What "verify" finds stands in the prompts of "refine": until it is known, none of these counts
     as stored.
     """
-    tables = []
+    prices = {}
     for step, table in steps.items():
         texts = asked(step, table, histories)
-        price = pricing.of_texts(lm, texts, TEMPERATURES.get(step, 0.0), seed)
-        tables.append(price.assign(step=step))
-    return pd.concat(tables)[["step", *tables[0].columns.drop("step")]]
+        prices[step] = pricing.of_texts(lm, texts, TEMPERATURES.get(step, 0.0), seed)
+    return pd.concat(prices, names=["step"]).droplevel(1).reset_index()
 
 
 def _outputs(

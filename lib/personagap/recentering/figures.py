@@ -1,5 +1,6 @@
 """Figures of the human–model and the real–synthetic gap."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -63,9 +64,8 @@ def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
     for row, ratio in zip(rows, ratios["estimate"], strict=True):
         ax.annotate(f"{ratio:.2f}×", (1.02, row), fontsize=10, **beside)
     ax.annotate("ratio", (1.02, len(table) - 0.4), fontsize=9, **beside)
-    ax.set(
-        xlabel="attributes called relevant, 95% interval", title="Over-selection", xlim=(0, None)
-    )
+    ax.set(xlabel="attributes called relevant, 95% interval", xlim=(0, None))
+    ax.set_title("Over-selection")
     percent(ax.xaxis)
     ax.set_ylim(-0.6, len(table) + 0.2)
     return ax
@@ -106,9 +106,8 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
         if row.rater_kind in ("baseline", "retrieval"):
             near = [each for each in below if abs(each.recall - row.recall) < 0.15]
             # Dots that cover each other are said to be equal.
-            apart = [
-                np.hypot(each.recall - row.recall, each.precision - row.precision) for each in near
-            ]
+            spots = [(each.recall, each.precision) for each in near]
+            apart = [math.dist(spot, (row.recall, row.precision)) for spot in spots]
             name = f"= {name}" if min(apart, default=1) < 0.005 else name
             rise = -14 - 11 * len(near)
             below.append(row)

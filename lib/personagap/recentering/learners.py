@@ -38,9 +38,8 @@ def linear_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed: 
     def learner(train: np.ndarray, test: np.ndarray) -> np.ndarray:
         known = words[np.unique(code[:, train])]
         x = _features(embed(words, encoder, dimensions=DIMENSIONS, known=known, seed=seed)[code])
-        fits = (
-            LogisticRegression(C=c, max_iter=1000).fit(x[train], labels[train]) for c in PENALTIES
-        )
+        fits = (LogisticRegression(C=penalty, max_iter=1000) for penalty in PENALTIES)
+        fits = (fit.fit(x[train], labels[train]) for fit in fits)
         return np.stack([fit.predict_proba(x[test])[:, 1] for fit in fits])
 
     return learner
@@ -54,12 +53,8 @@ def _features(vectors: np.ndarray) -> np.ndarray:
     if len(vectors) == 1:
         return size**0.5 * vectors[0]
     a, b = vectors
-    return np.hstack(
-        [
-            size**0.5 * np.hstack([a, b, abs(a - b), (a * b).sum(axis=1, keepdims=True)]),
-            size * a * b,
-        ]
-    )
+    cosine = (a * b).sum(axis=1, keepdims=True)
+    return np.hstack([size**0.5 * np.hstack([a, b, abs(a - b), cosine]), size * a * b])
 
 
 def kernel_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
@@ -73,9 +68,8 @@ def kernel_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed: 
         raise UserError(
             "method 'kernel' judges pairs of a prompt and an attribute: choose linear or encoder"
         )
-    code, words = pd.factorize(
-        pd.Series([text for side in zip(*texts, strict=True) for text in side])
-    )
+    sides = zip(*texts, strict=True)
+    code, words = pd.factorize(pd.Series([text for side in sides for text in side]))
     code = code.reshape(2, -1)
     overlap = _beside(embed(words)[code], code[0])
 

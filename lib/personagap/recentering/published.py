@@ -35,10 +35,8 @@ def relevance(
     bm25 = {f"bm25_top{k}": f"method=BM25;cut=top-{k}" for k in (5, 8, 10)}
     # Of the classifiers the one most like theirs.
     method = "encoder" if "encoder (new prompts)" in set(quality["rater"]) else "linear"
-    tuned = {
-        f"{method} (new prompts)": "method=RoBERTa trained",
-        "grpo (new prompts)": "method=Qwen3-4B + GRPO",
-    }
+    tuned = {f"{method} (new prompts)": "method=RoBERTa trained"}
+    tuned |= {"grpo (new prompts)": "method=Qwen3-4B + GRPO"}
     quantities = {name: name for name in ("precision", "recall", "f1")}
     groups = {"human–human": "human-human", "human–model": "LLM-human", "model–model": "LLM-LLM"}
     kappas = means[means["pair"].isin(groups) & means["estimate"].notna()]

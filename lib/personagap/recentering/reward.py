@@ -43,15 +43,12 @@ def features(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame
     columns = ["prompt_text", "attribute", "generic", "personalized"]
     vectors = embed(pd.concat([pairs[column] for column in columns]).tolist(), embeddings)
     prompt, attribute, generic, personalized = np.split(vectors, 4)
-    words = {
-        column: pairs[column].str.lower().str.findall(r"\w{4,}").map(set) for column in columns
-    }
+    texts = (pairs[column].str.lower() for column in columns[1:])
+    words = [text.str.findall(r"\w{4,}").map(set) for text in texts]
     # Words that only the personalized response has: what both say is not personal.
     new = [
         len(about & theirs - before) / max(len(about), 1)
-        for about, theirs, before in zip(
-            words["attribute"], words["personalized"], words["generic"], strict=True
-        )
+        for about, before, theirs in zip(*words, strict=True)
     ]
     # Personalized responses are longer, and length moves ratings (R17): a feature of its own, so
     # that the others do not stand in for it.
@@ -63,9 +60,8 @@ def features(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame
         "gain": ((personalized - generic) * attribute).sum(axis=1),
     }
     about = TruncatedSVD(TOPICS, random_state=0).fit_transform(attribute)
-    return pd.DataFrame(
-        table | {f"about_{i}": column for i, column in enumerate(about.T)}, index=pairs.index
-    )
+    table |= {f"about_{i}": column for i, column in enumerate(about.T)}
+    return pd.DataFrame(table, index=pairs.index)
 
 
 def nested_ridge(x: pd.DataFrame, y: np.ndarray, groups: list, seed: int = 0) -> np.ndarray:
@@ -75,9 +71,8 @@ def nested_ridge(x: pd.DataFrame, y: np.ndarray, groups: list, seed: int = 0) ->
     Outer and inner folds are disjoint in ``groups``: a random split would leak what it knows of a
     user (R7).
     """
-    search = GridSearchCV(
-        make_pipeline(StandardScaler(), Ridge()), {"ridge__alpha": PENALTIES}, cv=GroupKFold(5)
-    )
+    model = make_pipeline(StandardScaler(), Ridge())
+    search = GridSearchCV(model, {"ridge__alpha": PENALTIES}, cv=GroupKFold(5))
     outer = PredefinedSplit(folds(groups, seed=seed))
     with config_context(enable_metadata_routing=True):
         # Else the search would not learn the groups.
@@ -102,7 +97,6 @@ def learned(
     """
     mean = judgments.groupby(["user", "prompt", "item"])["label"].mean().rename("mean")
     rated = pairs.join(mean, on=["user", "prompt", "item"]).dropna(subset="mean")
-    label = nested_ridge(
-        x.loc[rated.index], rated["mean"].to_numpy(), rated["user"].tolist(), seed=seed
-    )
+    mean, users = rated["mean"].to_numpy(), rated["user"].tolist()
+    label = nested_ridge(x.loc[rated.index], mean, users, seed=seed)
     return rated[[*UNIT]].assign(rater="learned reward", rater_kind="model", label=label)

@@ -74,10 +74,8 @@ def grpo(
     """
 
     def rewards(completions: list, label: list[int], **_) -> list[float]:
-        return [
-            reward(answer[0]["content"], one)
-            for answer, one in zip(completions, label, strict=True)
-        ]
+        texts = (answer[0]["content"] for answer in completions)
+        return list(map(reward, texts, label))
 
     options = {
         "learning_rate": RATE, "beta": KL, "num_generations": ROLLOUTS,

@@ -87,9 +87,8 @@ def plan_study(
     rewards = users.rewards(table, normalization), users.rewards(table, "raw")
     texts, models = first["prompt_text"].to_numpy(), list(weights)
     unit = "raw units" if normalization == "raw" else "z units"
-    return Study(
-        texts, responses, *rewards, weights.to_numpy(), models, target, train, int(matches[0]), unit
-    )
+    given = texts, responses, *rewards, weights.to_numpy(), models
+    return Study(*given, target, train, int(matches[0]), unit)
 
 
 def nearest(queries: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:

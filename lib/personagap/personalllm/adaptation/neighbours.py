@@ -142,9 +142,8 @@ def neighbour_arms(
         raise UserError(f"{shots} examples from histories of {shorter}: show fewer")
     own, others, n = study.weights, database.to_numpy(), len(study.weights)
     history = draw_histories(study, others, interactions, seed)
-    mine, coded = (
-        draw_histories(study, own, own_interactions, seed + 1, each) for each in (False, True)
-    )
+    asked = study, own, own_interactions, seed + 1
+    mine, coded = (draw_histories(*asked, as_coded=each) for each in (False, True))
     # Whoever they are, their examples show what any further examples do.
     random = np.random.default_rng(seed).integers(len(others), size=(n, neighbours))
     near = {"random users": random, "oracle users": nearest(own, others, neighbours)}
@@ -153,15 +152,11 @@ def neighbour_arms(
         own_looks, looks = (embed_users(response_vectors, each, kind) for each in (mine, history))
         near[f"similar by {kind}"] = nearest(own_looks, looks, neighbours)
         similar[kind] = near[f"similar by {kind}"], own_looks, looks
-    pools = {
-        "own history": (np.arange(n)[:, None], mine),
-        "own history as coded": (np.arange(n)[:, None], coded),
-    }
+    themselves = np.arange(n)[:, None]
+    pools = {"own history": (themselves, mine), "own history as coded": (themselves, coded)}
     pools |= {name: (owners, history) for name, owners in near.items()}
-    pooled = {
-        name: pool_examples(study, prompt_vectors, *pool, shots) for name, pool in pools.items()
-    }
-    return pooled, similar
+    given = study, prompt_vectors
+    return {name: pool_examples(*given, *pool, shots) for name, pool in pools.items()}, similar
 
 
 def quality(

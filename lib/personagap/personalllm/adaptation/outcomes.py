@@ -74,10 +74,8 @@ def compare(
     theirs = cells[cells["arm"].isin(against)]
     pairs = cells[cells["arm"].isin(of)].merge(theirs, how="cross", suffixes=("", "_b"))
     # Like with like: more examples, or another template, would be a second difference (P7, P8).
-    alike = (
-        "(shots_b == shots or shots_b == 0) and (template_b == template or template_b == 'none')"
-    )
-    pairs = pairs.query(alike)
+    pairs = pairs.query("shots_b == shots or shots_b == 0")
+    pairs = pairs.query("template_b == template or template_b == 'none'")
     pairs.insert(0, "contrast", pairs["arm"] + " − " + pairs["arm_b"])
     ours = pd.MultiIndex.from_frame(pairs[CELL])
     others = pd.MultiIndex.from_frame(pairs[[f"{name}_b" for name in CELL]])

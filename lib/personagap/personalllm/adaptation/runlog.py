@@ -66,14 +66,8 @@ def compare_rates(a: float, b: float) -> pd.DataFrame:
     n, counts = TEST_USERS, np.array([a, b]) * TEST_USERS / 100
     z, p_value = proportions_ztest(counts, n)
     low, high = confint_proportions_2indep(counts[0], n, counts[1], n, method="newcomb")
-    row = {
-        "estimate": a - b,
-        "ci_low": 100 * low,
-        "ci_high": 100 * high,
-        "p_value": p_value,
-        "n": n,
-    }
-    row |= {"p_adjusted": p_value, "family": "win rate (1 test)"}
+    row = {"estimate": a - b, "ci_low": 100 * low, "ci_high": 100 * high, "n": n}
+    row |= {"p_value": p_value, "p_adjusted": p_value, "family": "win rate (1 test)"}
     row |= {"value_a": a, "value_b": b, "statistic": z}
     method = "z test of two proportions, Newcombe interval"
     return result([row], [], metric="win rate", unit="points", method=method)

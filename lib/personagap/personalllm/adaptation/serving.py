@@ -61,7 +61,7 @@ def cost(
 
     ``evaluation`` is that of `open_model`, the other arguments are those of `serve`.
     """
-    prices = []
+    prices = {}
     for template, model, _, asked in _asked(lm, study, arms, shots, templates):
         texts = [chat[0]["content"] for chat in asked]
         if evaluation == "generate":
@@ -73,8 +73,8 @@ def cost(
             sizes = map(pricing.length, texts, cycle(read))
             requests = dict(zip(_keys(model, asked, choices), sizes, strict=True))
             price = pricing.of_requests(requests, [model.id])
-        prices.append(price.assign(template=template))
-    return pd.concat(prices)[["template", *prices[0].columns.drop("template")]]
+        prices[template] = price
+    return pd.concat(prices, names=["template"]).droplevel(1).reset_index()
 
 
 def _asked(

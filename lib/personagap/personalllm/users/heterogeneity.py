@@ -95,9 +95,8 @@ def _means(
 ) -> pd.DataFrame:
     """Mean of ``value`` by group, a metric of its own, with an interval over prompts."""
     how = {"cluster": "prompt", **how}
-    return gap.means(table, value, by, differences=differences, **how).assign(
-        metric=value, unit=unit
-    )
+    found = gap.means(table, value, by, differences=differences, **how)
+    return found.assign(metric=value, unit=unit)
 
 
 def _prompts(
@@ -131,9 +130,8 @@ def wins(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> pd.
     ``users.vote_shares``.
     """
     votes = table[["prompt", "response_model"]].assign(share=shares.ravel())
-    return _means(votes, "share", ["response_model"], how).sort_values(
-        "estimate", ascending=False, ignore_index=True
-    )
+    found = _means(votes, "share", ["response_model"], how)
+    return found.sort_values("estimate", ascending=False, ignore_index=True)
 
 
 def entropy(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> pd.DataFrame:

@@ -53,10 +53,8 @@ def simulated_opinions(opinions: Opinions, weights: pd.DataFrame) -> pd.DataFram
         snapped = ordinal[np.abs(ordinal - mean[:, None]).argmin(axis=1)]
         chosen = {"simulated users": snapped, "reward models, one vote each": given}
         chosen |= {f"{name} alone": given[[i]] for i, name in enumerate(weights)}
-        rows += [
-            (name, question, (each[:, None] == ordinal).mean(axis=0))
-            for name, each in chosen.items()
-        ]
+        for name, each in chosen.items():
+            rows.append((name, question, (each[:, None] == ordinal).mean(axis=0)))
         rows.append(("uniform", question, np.full(len(ordinal), 1 / len(ordinal))))
     return pd.DataFrame(rows, columns=["model", "question", "distribution"])
 
@@ -82,11 +80,8 @@ def representativeness(
     group, groups = pd.factorize(pd.MultiIndex.from_frame(people[["attribute", "group"]]))
     people, models = people.assign(code=group), models.assign(code=model)
     answers = dict(list(models.groupby("question")))
-    asked = [
-        (question, rows)
-        for question, rows in people.groupby("question", sort=False)
-        if question in answers
-    ]
+    both = people[people["question"].isin(answers)]
+    asked = list(both.groupby("question", sort=False))
     # NaN where a model or a group has no answer: left out of its mean, not counted as far.
     near = np.full((len(asked), len(names), len(groups), len(DISTANCES)), np.nan)
     for number, (question, rows) in enumerate(asked):

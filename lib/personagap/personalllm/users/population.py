@@ -34,10 +34,8 @@ def dirichlet(
     names = sorted(reward_models)
     # By logarithms: gamma variates of so small a shape underflow to 0, and 0/0 is no weight (P13).
     rng = np.random.default_rng(seed)
-    log = (
-        np.log(rng.gamma(alpha + 1, size=(n, len(names))))
-        + np.log(rng.random((n, len(names)))) / alpha
-    )
+    size = n, len(names)
+    log = np.log(rng.gamma(alpha + 1, size=size)) + np.log(rng.random(size)) / alpha
     weights = np.exp(log - log.max(axis=1, keepdims=True))
     index = pd.RangeIndex(n, name="user")
     return pd.DataFrame(weights / weights.sum(axis=1, keepdims=True), index, names)
@@ -101,9 +99,8 @@ def winners(weights: pd.DataFrame | np.ndarray, rewards: np.ndarray) -> np.ndarr
     step = max(1, CHUNK // max(1, rewards[..., 0].size))
     chosen = np.empty((len(weights), len(rewards)), dtype=np.int8)
     for start in range(0, len(weights), step):
-        chosen[start : start + step] = scores(weights[start : start + step], rewards).argmax(
-            axis=-1
-        )
+        some = slice(start, start + step)
+        chosen[some] = scores(weights[some], rewards).argmax(axis=-1)
     return chosen
 
 

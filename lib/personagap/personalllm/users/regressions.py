@@ -83,9 +83,8 @@ def regressions(
     # The means over users are also means over prompts; under a penalty what they add does not sum
     # to zero.
     estimate, error = known.mean(axis=0), stats.sem(influence * prompts / len(known))
-    table = pd.DataFrame(
-        {"feature": features.columns, "estimate": estimate, "error": error, "n": len(known)}
-    )
+    table = pd.DataFrame({"feature": features.columns, "estimate": estimate, "error": error})
+    table["n"] = len(known)
     table[["q1", "q3"]] = np.quantile(known, [0.25, 0.75], axis=0).T
     # The pseudo-inverse, as features that add up to another have no inverse at all.
     table["vif"] = np.diag(np.linalg.pinv(np.corrcoef(x.reshape(-1, x.shape[-1]).T)))

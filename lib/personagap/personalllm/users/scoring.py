@@ -101,12 +101,10 @@ def _score(
     tokenizer, model = _load(name, source)
     model = model.to(where).eval()
     texts = [format_pair(tokenizer, row.prompt_text, row.text) for row in table.itertuples()]
-    scores = []
+    scores, cut = [], {"padding": True, "truncation": True, "max_length": LONGEST}
     for start in range(0, len(texts), batch_size):
         batch = texts[start : start + batch_size]
-        tokens = tokenizer(
-            batch, padding=True, truncation=True, max_length=LONGEST, return_tensors="pt"
-        ).to(where)
+        tokens = tokenizer(batch, return_tensors="pt", **cut).to(where)
         with torch.inference_mode():
             logits = model(tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits
         scores += logits[:, 0].float().tolist()
