@@ -73,11 +73,8 @@ def mentions(responses: pd.DataFrame, who: pd.DataFrame) -> pd.DataFrame:
         ):
             for rate, words in (("imprinting", mention), ("leakage", claim)):
                 score = answers["text"].str.contains(words).astype(float)
-                parts.append(
-                    answers[["item"]].assign(
-                        task=f"{rate}, {row.category}", persona=name, score=score
-                    )
-                )
+                about = {"task": f"{rate}, {row.category}", "persona": name}
+                parts.append(answers[["item"]].assign(**about, score=score))
     table = pd.concat(parts, ignore_index=True).sort_values("task", kind="stable")
     table["run"] = table.groupby(["task", "persona", "item"]).cumcount()
     return table.assign(valid=True, truncated=False)

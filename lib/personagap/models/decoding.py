@@ -109,9 +109,8 @@ class Batch:
         sizes = [(len(request.prompt), request.limit) for request in requests]
         self.requests, self.waiting = requests, 0
         self.layers: list[OwnColumns] = []
-        self.prompt, self.limit = (
-            torch.tensor(sizes, dtype=torch.long, device=device).reshape(-1, 2).T
-        )
+        both = torch.tensor(sizes, dtype=torch.long, device=device)
+        self.prompt, self.limit = both.reshape(-1, 2).T
         self.count = torch.zeros_like(self.limit)
         self.done = torch.zeros_like(self.limit, dtype=torch.bool)
         longest = max((limit for _, limit in sizes), default=0)
@@ -154,9 +153,8 @@ class Batch:
         for layer in self.layers:
             # No channels, more columns, no heads, more rows.
             room = (0, 0, 0, self.columns - used, 0, 0, 0, len(self.going) - len(kept))
-            layer.keys, layer.values = (
-                pad(each[kept, :, :used], room) for each in (layer.keys, layer.values)
-            )
+            both = layer.keys, layer.values
+            layer.keys, layer.values = (pad(each[kept, :, :used], room) for each in both)
         for number in new:
             self.requests[number].started = time.perf_counter()
         self.waiting += n
@@ -172,12 +170,9 @@ class Batch:
     def fill(self, rows: torch.Tensor, paths: list[np.ndarray], states: list[States]) -> None:
         """Copy the columns ``paths`` of a computed pack to ``rows`` of the cache."""
         if not self.layers:
-            self.layers = [
-                OwnColumns(self._room(keys), self._room(values)) for keys, values in states
-            ]
-        index = pad_sequence([torch.from_numpy(path) for path in paths], batch_first=True).to(
-            self.row.device
-        )
+            self.layers = [OwnColumns(*map(self._room, both)) for both in states]
+        index = pad_sequence([torch.from_numpy(path) for path in paths], batch_first=True)
+        index = index.to(self.row.device)
         for layer, (keys, values) in zip(self.layers, states, strict=True):
             layer.keys[rows, :, : index.shape[1]] = keys[0][:, index].transpose(0, 1)
             layer.values[rows, :, : index.shape[1]] = values[0][:, index].transpose(0, 1)

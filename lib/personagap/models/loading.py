@@ -39,11 +39,8 @@ def load(
     options: dict[str, Any] = {"revision": revision, "trust_remote_code": False}
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
-        options |= {
-            "dtype": getattr(torch, dtype),
-            "use_safetensors": True,
-            "output_loading_info": True,
-        }
+        options |= {"dtype": getattr(torch, dtype)}
+        options |= {"use_safetensors": True, "output_loading_info": True}
         loaded: Any = AutoModelForCausalLM.from_pretrained(source, **options)
         # A pair, for the sake of the loading information, which its types leave out.
         model, told = loaded

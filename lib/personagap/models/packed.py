@@ -62,10 +62,8 @@ class Packed:
             )
             # Logits cost as much as a layer or more: only those are computed that somebody reads,
             # each once.
-            reads = [
-                path[starts[member] :]
-                for member, path in zip(pack.members, pack.paths, strict=True)
-            ]
+            paths = zip(pack.members, pack.paths, strict=True)
+            reads = [path[starts[member] :] for member, path in paths]
             kept, rows = np.unique(np.concatenate(reads), return_inverse=True)
             keep = torch.from_numpy(kept - len(carried)).to(self.device)
             depths = torch.tensor(pack.depths, device=self.device)
@@ -78,12 +76,8 @@ class Packed:
             # By their types without keys, which `_bytes_of_column` refuses.
             layers: list[Any] = cache.layers
             states = [(layer.keys, layer.values) for layer in layers]
-            yield (
-                pack,
-                logits,
-                np.split(rows, np.cumsum([len(read) for read in reads])[:-1]),
-                states,
-            )
+            ends = np.cumsum([len(read) for read in reads])
+            yield pack, logits, np.split(rows, ends[:-1]), states
 
     @torch.inference_mode()
     def _bytes_of_column(self) -> int:
@@ -102,9 +96,8 @@ class Packed:
         except (AttributeError, NotImplementedError, TypeError, ValueError):
             return 0
         for member, (row,) in zip(pack.members, rows, strict=True):
-            plain = self.model(torch.from_numpy(sequences[member])[None].to(self.device)).logits[
-                0, -1
-            ]
+            alone = torch.from_numpy(sequences[member])[None].to(self.device)
+            plain = self.model(alone).logits[0, -1]
             # Rounding differs a little in bfloat16; a layer that lets neighbours in differs by the
             # spread itself.
             if (packed[row] - plain).abs().mean() > 0.05 * plain.std():

@@ -17,12 +17,8 @@ from personagap.models.replies import Failure, alternatives, generation, usage
 PROBE = [{"role": "user", "content": "Hi"}]
 #: Has many answers, whose first tokens differ; the longer ones are for models that begin with a
 #: thought.
-DRAW = [
-    {
-        "role": "user",
-        "content": "Choose a number between 100 and 999 at random. Say the number alone.",
-    }
-]
+DRAWN = "Choose a number between 100 and 999 at random. Say the number alone."
+DRAW = [{"role": "user", "content": DRAWN}]
 DRAWN_TOKENS = (1, 32)
 SEEDS = range(1, 9)
 #: Seeds over which the likeliest token alone must repeat itself.

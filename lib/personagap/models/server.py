@@ -51,9 +51,8 @@ class ServerModel:
         # what is asked must not depend on who answers.
         lists = {tuple(sorted(names)) for names in served if names}
         if len(lists) > 1 and not all(model in names for names in lists):
-            each = "; ".join(
-                f"{line.url}: {', '.join(names)}" for line, names in zip(lines, served, strict=True)
-            )
+            pairs = zip(lines, map(", ".join, served), strict=True)
+            each = "; ".join(f"{line.url}: {names}" for line, names in pairs)
             raise UserError(f"servers {self.revision}: they serve different models ({each})")
         dialects = [_dialect(line, names) for line, names in zip(lines, served, strict=True)]
         self._connection, self._dialect = lines[0], dialects[0]

@@ -73,9 +73,8 @@ def harness(subject: Subject, questions: int) -> tuple[list[pd.DataFrame], pd.Da
     if importlib.util.find_spec("lm_eval"):
         questioned, answers = _questions()
         solved = zip(questioned[:5], answers[:5], strict=True)
-        shots = "".join(
-            f"{question}\nTherefore, the answer is ({answer}).\n\n" for question, answer in solved
-        )
+        shown = "{}\nTherefore, the answer is ({}).\n\n".format
+        shots = "".join(shown(*pair) for pair in solved)
         everybody = personas.select("all")["persona"]
         for work, before, who in (
             ("choose, zero-shot", "", everybody),
@@ -153,9 +152,8 @@ def texts(
     chats = _chats([tasks.prompt(item) for item in items.itertuples()])
     # Or the pipeline would go on with the padding that it puts behind a prompt.
     lm.tokenizer.padding_side = "left"
-    peer = pipeline(
-        "text-generation", model=plain, tokenizer=lm.tokenizer, batch_size=subject.batch_size
-    )
+    both = {"model": plain, "tokenizer": lm.tokenizer}
+    peer = pipeline("text-generation", **both, batch_size=subject.batch_size)
     prompts, ends = _tokens(lm, chats), eos_ids(lm.tokenizer, lm.model)
     drawn = {"max_new_tokens": 200, "do_sample": True, "top_k": 10, "temperature": 1.0}
 
@@ -179,16 +177,14 @@ def texts(
     def batched(repeat: int) -> int:
         torch.manual_seed(repeat)
         how = GenerationConfig(**drawn, eos_token_id=ends, pad_token_id=lm.tokenizer.pad_token_id)
-        made = plain.generate_batch(
-            prompts, generation_config=how, progress_bar=False, persistent_manager=True
-        )
+        same = {"progress_bar": False, "persistent_manager": True}
+        made = plain.generate_batch(prompts, generation_config=how, **same)
         return sum(len(answer.generated_tokens) for answer in made.values())
 
     greedy = lm.generate(chats, Sampling(temperature=0, max_tokens=32), range(len(chats)))
     theirs = peer(chats, max_new_tokens=32, do_sample=False, return_full_text=False)
-    same = np.array(
-        [mine.text == made["generated_text"] for mine, (made,) in zip(greedy, theirs, strict=True)]
-    )
+    pairs = zip(greedy, theirs, strict=True)
+    same = np.array([mine.text == made["generated_text"] for mine, (made,) in pairs])
     written, rows = ours(0), min(lm.rows, len(chats))
     read = timing.distinct_tokens(prompts)
     least = timing.seconds_at_limit(lm.model, subject.limits, read, len(chats), written, rows)
@@ -219,9 +215,8 @@ def permutations(repeats: int) -> pd.DataFrame:
     """
     scores = effects.simulate_scores(np.zeros(31), n_items=1000, n_runs=3)
     scores = scores[scores["persona"].str.startswith("p")]
-    by_identity = scores.pivot_table(
-        index="persona", columns="item", values="score", observed=True
-    ).to_numpy()
+    cells = {"index": "persona", "columns": "item", "values": "score"}
+    by_identity = scores.pivot_table(**cells, observed=True).to_numpy()
 
     def bias(*identities: np.ndarray, axis: int) -> np.ndarray:
         return np.std([identity.mean(axis) for identity in identities], axis=0)
@@ -232,9 +227,8 @@ def permutations(repeats: int) -> pd.DataFrame:
     def theirs(repeat: int) -> int:
         # Amounts are draws a second, so that scipy need not make 10,000.
         how = {"permutation_type": "samples", "alternative": "greater", "vectorized": True}
-        test = permutation_test(
-            tuple(by_identity), bias, n_resamples=50, batch=25, rng=repeat, **how
-        )
+        how |= {"n_resamples": 50, "batch": 25}
+        test = permutation_test(tuple(by_identity), bias, rng=repeat, **how)
         return len(test.null_distribution)
 
     work = "PB without any effect, 31 × 1,000 items"

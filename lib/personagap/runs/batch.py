@@ -96,10 +96,9 @@ def plan(requests: list[Request], force: bool) -> pd.DataFrame:
     to_do: list[Request] = []
     # What all of them look at is read once.
     earlier = functools.cache(runs)
-    changed = {
-        one.id: {name: format_value(value) for name, value in one.changed.items()}
-        for one in requests
-    }
+    changed: dict[str, dict[str, str]] = {}
+    for one in requests:
+        changed[one.id] = {name: format_value(value) for name, value in one.changed.items()}
     shared = Counter(pair for each in changed.values() for pair in each.items())
     for request in _ordered(requests):
         # A run that reads the tables of one to come will find others than it was made from.
@@ -204,9 +203,8 @@ def run_on_dask(
                 # Any port: without a dashboard too Dask serves pages, and warns where another
                 # cluster does at its own.
                 served = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
-                cluster = LocalCluster(
-                    **size, scheduler_kwargs=served, silence_logs=logging.CRITICAL
-                )
+                how = {"scheduler_kwargs": served, "silence_logs": logging.CRITICAL}
+                cluster = LocalCluster(**size, **how)
                 client = stack.enter_context(Client(stack.enter_context(cluster)))
             else:
                 client = stack.enter_context(Client(address, timeout=10))
@@ -220,20 +218,15 @@ def run_on_dask(
                 under_way[future] = request
             # A scheduler without workers takes runs and says nothing, for ever.
             if not client.scheduler_info()["workers"]:
-                warnings.warn(
-                    f"the Dask scheduler at {address} has no workers: runs wait for one",
-                    stacklevel=2,
-                )
+                told = f"the Dask scheduler at {address} has no workers: runs wait for one"
+                warnings.warn(told, stacklevel=2)
             try:
                 ended = wait([*under_way], timeout=LOOK, return_when="FIRST_COMPLETED").done
             except TimeoutError:
                 continue
             except CancelledError:
-                problem = (
-                    f"lost the Dask scheduler at {address}: start it and run the batch "
-                    "again to go on"
-                )
-                raise UserError(problem) from None
+                problem = f"lost the Dask scheduler at {address}"
+                raise UserError(f"{problem}: start it and run the batch again to go on") from None
             for future in ended:
                 # The runner's, or Dask's own when a run has cost it several workers.
                 failed = future.exception()

@@ -50,8 +50,6 @@ def expected(request: Request, generations: float, earlier: list[dict]) -> dict[
         alike = asked == [facts["parameters"].get(name, "auto") for name in ALIKE]
         # Of few requests most of the time is not asking.
         if alike and facts.get("asked", 0) >= MEASURED and facts.get("asking_seconds"):
-            return {
-                "seconds": generations * facts["asking_seconds"] / facts["asked"],
-                "pace": facts["id"],
-            }
+            each = facts["asking_seconds"] / facts["asked"]
+            return {"seconds": generations * each, "pace": facts["id"]}
     return {}

@@ -24,16 +24,13 @@ def write(folder: Path, reference: Path, environment: Environment) -> None:
         part: _differing(before.get(part, {}), after.get(part, {}))
         for part in ("parameters", "versions", "model")
     }
-    facts["verdict"] = _differing(
-        *({row["question"]: row["answer"] for row in read_verdict(side)} for side in sides)
-    )
+    answers = ({row["question"]: row["answer"] for row in read_verdict(side)} for side in sides)
+    facts["verdict"] = _differing(*answers)
     old, new = map(read, sides)
-    shared = {
-        name: changes(old[name], new[name]) for name in new if name in old and name != "verdict"
-    }
-    html = environment.get_template("diff.html.j2").render(
-        before=before, after=after, facts=facts, shared=shared
-    )
+    both = (name for name in new if name in old and name != "verdict")
+    shared = {name: changes(old[name], new[name]) for name in both}
+    told = {"before": before, "after": after, "facts": facts, "shared": shared}
+    html = environment.get_template("diff.html.j2").render(told)
     with atomic_write(folder / "diff.html") as path:
         path.write_text(visible(html), encoding="utf-8")
 
@@ -56,9 +53,8 @@ def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:
         table = table if matched else table.head(0)
         rows = row_names(table, key)
         long += [shown[values].set_axis(rows).stack() for shown in (compact(table), table)]  # noqa: PD013
-    both = pd.concat(long, axis=1, keys=["before", "x", "after", "y"]).rename_axis(
-        ["row", "quantity"]
-    )
+    both = pd.concat(long, axis=1, keys=["before", "x", "after", "y"])
+    both = both.rename_axis(["row", "quantity"])
     both["change"] = (both.pop("y") - both.pop("x")).map(number)
     # By what is read: digits behind those that are shown differ between machines.
     changed = both[both["before"].ne(both["after"])].fillna("–").reset_index()

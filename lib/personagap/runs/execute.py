@@ -75,12 +75,8 @@ class Job:
             psutil.wait_procs(family, timeout=REAPED)
         with contextlib.suppress(OSError):
             # A full disk keeps no other run from being stopped.
-            record(
-                self.request.folder,
-                status="interrupted",
-                error="stopped before its end",
-                ended=now(),
-            )
+            how = {"status": "interrupted", "error": "stopped before its end"}
+            record(self.request.folder, **how, ended=now())
         # Last: from here the run may start anew.
         os.close(self.lock)
 
@@ -159,10 +155,8 @@ def start(request: Request, threads: int | None = None, warm: Warm | None = None
     wanted = request.content["metadata"].get("kernelspec", {})
     kernel = request.kernel or wanted.get("name", "python3")
     if kernel not in (installed := KernelSpecManager().find_kernel_specs()):
-        raise UserError(
-            f"no kernel {kernel!r}; installed: {', '.join(installed)} (`personagap kernels` "
-            "adds ours)"
-        )
+        known = f"{', '.join(installed)} (`personagap kernels` adds ours)"
+        raise UserError(f"no kernel {kernel!r}; installed: {known}")
     if request.asks:
         store.check(RESPONSES)
     # Why it is run again is known until the last attempt is cleared.
@@ -236,10 +230,9 @@ def describe(facts: dict[str, Any], folder: Path) -> str:
     name, where = facts["id"], os.path.relpath(folder)
     if facts["status"] != "finished":
         left = {"as far as it got": "notebook.ipynb", "its stderr": LOG}
-        kept = [
-            f"; {what}: {where}/{file}" for what, file in left.items() if (folder / file).exists()
-        ]
-        return f"{name} {facts['status']}: {facts['error']}{''.join(kept)}"
+        kept = {what: file for what, file in left.items() if (folder / file).exists()}
+        places = "".join(f"; {what}: {where}/{file}" for what, file in kept.items())
+        return f"{name} {facts['status']}: {facts['error']}{places}"
     report = f"{where}/report.html"
     if facts["skipped"]:
         same = facts.get("library_hash") == inputs.library_hash()

@@ -27,9 +27,8 @@ def atomic_write(path: Path) -> Iterator[Path]:
     except OSError as error:
         # The error may name no file, or the temporary one, which tells a user nothing.
         place = str(path) if str(error.filename) in ("None", str(temporary)) else error.filename
-        raise OSError(
-            error.errno or errno.EIO, error.strerror or first_line(error), place
-        ) from error
+        why = error.strerror or first_line(error)
+        raise OSError(error.errno or errno.EIO, why, place) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -43,8 +42,7 @@ def warned_if_damaged(path: Path) -> Iterator[None]:
         yield
     except (OSError, ValueError, SyntaxError, csv.Error, *ODD) as error:
         # The second and third, of parsers.
-        warnings.warn(
-            f"{path} is damaged ({first_line(error)}): run its notebook again", stacklevel=4
-        )
+        told = f"{path} is damaged ({first_line(error)}): run its notebook again"
+        warnings.warn(told, stacklevel=4)
     except UserError as error:
         warnings.warn(str(error), stacklevel=4)

@@ -48,9 +48,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
         or all(isinstance(facts.get(name), kind) for name, kind in recorded.items())
     )
     if not sound:
-        raise UserError(
-            f"{path} is damaged (no {', '.join(recorded)}): delete it and run the notebook again"
-        )
+        damage = f"no {', '.join(recorded)}"
+        raise UserError(f"{path} is damaged ({damage}): delete it and run the notebook again")
     return facts
 
 
@@ -84,10 +83,8 @@ def record(folder: Path, **facts: Any) -> dict[str, Any]:
         both = isinstance(value, dict) and isinstance(known.get(name), dict)
         known[name] = {**known[name], **value} if both else value
     with atomic_write(folder / "run.json") as path:
-        path.write_text(
-            leaving(json.dumps(known, indent=2, ensure_ascii=False, default=str)) + "\n",
-            encoding="utf-8",
-        )
+        text = json.dumps(known, indent=2, ensure_ascii=False, default=str)
+        path.write_text(f"{leaving(text)}\n", encoding="utf-8")
     return known
 
 
@@ -292,6 +289,5 @@ def _executed() -> str:
                 found.append(path.stem)
     if inputs and len(found) == 1:
         return found[0]
-    return (
-        f"notebook-{hashlib.sha256(inputs[0].encode()).hexdigest()[:8]}" if inputs else "notebook"
-    )
+    digest = hashlib.sha256(inputs[0].encode()).hexdigest() if inputs else ""
+    return f"notebook-{digest[:8]}" if inputs else "notebook"

@@ -32,14 +32,15 @@ TAGS = bleach.ALLOWED_TAGS | {
 }
 #: Its attributes, beside links and pictures: none that runs a script, nor a style, which could draw
 #: over the page.
-ATTRIBUTES = {
-    *["alt", "class", "colspan", "dir", "height", "lang", "rowspan", "scope", "title", "width"],
-}
+ATTRIBUTES = ["alt", "class", "colspan", "dir", "height", "lang", "rowspan", "scope"]
+ATTRIBUTES += ["title", "width"]
 #: How a run's answers were had, in words.
 ANSWERS = {
     "generate": "generation: texts sampled from the model, then graded",
     "likelihood": "likelihood: the probability of the right choice among the choices, no sampling",
 }
+#: Whose versions the head of a report tells.
+TOLD = ("personagap", "python", "torch")
 #: Where what a page explains goes.
 NOTES = "<dt>notes</dt>"
 #: Where the list of contents goes, and what it lists.
@@ -79,13 +80,8 @@ class ReportExporter(HTMLExporter):
         """A cell's text is the notebook author's, so its HTML stands."""
         path = context["resources"]["metadata"]["path"]
         attachments = context["cell"].get("attachments", {})
-        renderer = _Renderer(
-            escape=False,
-            embed_images=True,
-            exclude_anchor_links=True,
-            path=path,
-            attachments=attachments,
-        )
+        how: dict[str, Any] = {"escape": False, "embed_images": True, "exclude_anchor_links": True}
+        renderer = _Renderer(path=path, attachments=attachments, **how)
         return MarkdownWithMath(renderer=renderer).render(source)
 
 
@@ -102,9 +98,8 @@ def mathml(formula: str, display: str) -> str:
 
 def markdown_output(source: str) -> str:
     """An output of type ``text/markdown``: it may quote a model, so HTML in it is text."""
-    return MarkdownWithMath(renderer=_Renderer(escape=True, allow_harmful_protocols=False)).render(
-        source
-    )
+    renderer = _Renderer(escape=True, allow_harmful_protocols=False)
+    return MarkdownWithMath(renderer=renderer).render(source)
 
 
 def sanitized(html: str) -> str:
@@ -113,9 +108,8 @@ def sanitized(html: str) -> str:
     """
     # bleach drops a tag and keeps what is in it: the rules of a style sheet would stand as text.
     html = re.sub(r"<style\b.*?</style>", "", html, flags=re.DOTALL | re.IGNORECASE)
-    return bleach.clean(
-        html, tags=TAGS, attributes=_allowed, protocols={"http", "https", "mailto", "data"}
-    )
+    protocols = {"http", "https", "mailto", "data"}
+    return bleach.clean(html, tags=TAGS, attributes=_allowed, protocols=protocols)
 
 
 def _allowed(tag: str, name: str, value: str) -> bool:
@@ -198,8 +192,6 @@ def _summary(facts: dict[str, Any]) -> dict[str, str]:
         "Protocol": asked.get("protocol"),
         "Parameters": changed or "defaults",
         "Date": f"{facts['started'][:16].replace('T', ' ')} UTC, {facts['seconds']:.0f} s",
-        "Versions": ", ".join(
-            f"{name} {versions[name]}" for name in ("personagap", "python", "torch")
-        ),
+        "Versions": ", ".join(f"{name} {versions[name]}" for name in TOLD),
     }
     return {name: value for name, value in lines.items() if value}

@@ -69,12 +69,8 @@ def acyclic(value: Any) -> Any:
 def _sound(cell: dict[str, Any]) -> dict[str, Any]:
     """A cell with what the runner reads of it; what is of another kind raises."""
     tags, source = [*cell["metadata"].get("tags", [])], "".join(cell["source"])
-    return {
-        **cell,
-        "cell_type": cell["cell_type"],
-        "source": source,
-        "metadata": {**cell["metadata"], "tags": tags},
-    }
+    metadata = {**cell["metadata"], "tags": tags}
+    return {**cell, "cell_type": cell["cell_type"], "source": source, "metadata": metadata}
 
 
 def format_value(value: Any) -> str:
@@ -110,17 +106,14 @@ class Request:
                     f"{file}: the runner sets {OUTPUT!r}; use --figures to put runs elsewhere"
                 )
             if name not in self.defaults:
-                raise UserError(
-                    f"{file} has no parameter {name!r}; it has: "
-                    f"{', '.join(self.defaults) or 'none'}"
-                )
+                known = ", ".join(self.defaults) or "none"
+                raise UserError(f"{file} has no parameter {name!r}; it has: {known}")
         for name, value in self.parameters.items():
             if redacted(text := str(value)) != text:
                 # A secret in it would stand in files that are shared.
-                remedy = (
-                    "leave out keys, passwords and queries; a server gets the key in OPENAI_API_KEY"
-                )
-                raise UserError(f"{file}: {name} is {text}: {remedy}")
+                remedy = "leave out keys, passwords and queries"
+                key = "a server gets the key in OPENAI_API_KEY"
+                raise UserError(f"{file}: {name} is {text}: {remedy}; {key}")
         # First what is wrong with names and secrets: a value is told in full if it is of another
         # kind.
         fitted = {name: self._fitted(name, value) for name, value in self.given.items()}
@@ -132,10 +125,8 @@ class Request:
         """The notebook as its file holds it."""
         try:
             content = json.loads(regular(self.notebook).read_text(encoding="utf-8"))
-            metadata = {
-                **content["metadata"],
-                "kernelspec": {**content["metadata"].get("kernelspec", {})},
-            }
+            metadata = {**content["metadata"]}
+            metadata["kernelspec"] = {**metadata.get("kernelspec", {})}
             return {"cells": [_sound(cell) for cell in content["cells"]], "metadata": metadata}
         except FileNotFoundError:
             raise UserError(f"no notebook {self.notebook}") from None
@@ -217,9 +208,7 @@ class Request:
     @property
     def asks(self) -> bool:
         """Whether the notebook may ask a model."""
-        return any(
-            name == "model" or parameters.names_models(kind) for name, kind in self.kinds.items()
-        )
+        return "model" in self.kinds or any(map(parameters.names_models, self.kinds.values()))
 
     @property
     def command(self) -> str:

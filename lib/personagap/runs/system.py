@@ -50,9 +50,8 @@ def memory_kills() -> dict[str, int]:
                 root, name = CGROUPS / kind, "memory.oom_control" if kind else "memory.events"
                 # Inside a container the path may be the host's, and the container's own group the
                 # root.
-                found["group"] += sum(
-                    _count(place / name) for place in {root, root / path.lstrip("/")}
-                )
+                places = {root, root / path.lstrip("/")}
+                found["group"] += sum(_count(place / name) for place in places)
     return found
 
 

@@ -30,9 +30,8 @@ def linked(html: str, paper: str) -> tuple[str, str]:
     the list of that.
     """
     known = _explained(paper)
-    wanted = re.compile(
-        "|".join(f"(?P<{anchor}>{pattern})" for anchor, (_, pattern, _) in known.items())
-    )
+    patterns = {anchor: pattern for anchor, (_, pattern, _) in known.items()}
+    wanted = re.compile("|".join(f"(?P<{anchor}>{each})" for anchor, each in patterns.items()))
     seen = set()
 
     # Of a term the first occurrence leads to its meaning, of a trap, whose number says nothing,

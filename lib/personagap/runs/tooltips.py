@@ -74,11 +74,9 @@ def _marks(ax: Axes) -> Iterator[Marks]:
             for patch in container.patches:
                 upright = container.orientation == "vertical"
                 value = patch.get_height() if upright else patch.get_width()
-                middle = (
-                    patch.get_x() + patch.get_width() / 2,
-                    patch.get_y() + patch.get_height() / 2,
-                )
-                x, y = (middle[0], value) if upright else (value, middle[1])
+                across = patch.get_x() + patch.get_width() / 2
+                up = patch.get_y() + patch.get_height() / 2
+                x, y = (across, value) if upright else (value, up)
                 yield Marks(patch, [_said(ax, container.get_label(), x, y)])
     for line in ax.lines:  # not those that only join points, nor an interval's ends
         if line not in bars and line.get_marker() not in ("None", "", " "):
@@ -101,20 +99,15 @@ def _errorbar(ax: Axes, container: ErrorbarContainer) -> list[str]:
         for held, segment in zip(ends, collection.get_segments(), strict=False):
             along = int(np.ptp(segment[:, 1]) > np.ptp(segment[:, 0])) if len(segment) else 0
             if len(segment):
-                held[along] = (
-                    " [" + ", ".join(number(float(end)) for end in sorted(segment[:, along])) + "]"
-                )
-    texts = [
-        _said(ax, container.get_label(), x, y, held)
-        for (x, y), held in zip(places, ends, strict=True)
-    ]
+                low, high = (number(float(end)) for end in sorted(segment[:, along]))
+                held[along] = f" [{low}, {high}]"
+    label = container.get_label()
+    texts = [_said(ax, label, x, y, held) for (x, y), held in zip(places, ends, strict=True)]
     # A figure may give each dot a name that it has no room for.
     names = (line.get_gid() or "").splitlines()
-    return (
-        [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
-        if len(names) == len(texts) > 1
-        else texts
-    )
+    if not len(names) == len(texts) > 1:
+        return texts
+    return [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
 
 
 def _said(ax: Axes, series: object, x: float, y: float, ends: dict[int, str] | None = None) -> str:
@@ -126,14 +119,11 @@ def _said(ax: Axes, series: object, x: float, y: float, ends: dict[int, str] | N
             names.append(row)
         else:
             what = axis.get_label_text().replace("\n", " ")
-            values.append(
-                f"{number(float(value))}{(ends or {}).get(along, '')}"
-                + (f" ({what})" if what else "")
-            )
+            said = f"{number(float(value))}{(ends or {}).get(along, '')}"
+            values.append(f"{said} ({what})" if what else said)
     if len(values) == 2:  # a dot among others: what is written beside it
-        notes = [
-            note for note in ax.texts if isinstance(note, Annotation) and note.xycoords == "data"
-        ]
+        notes = [note for note in ax.texts if isinstance(note, Annotation)]
+        notes = [note for note in notes if note.xycoords == "data"]
         names += [note.get_text() for note in notes if np.allclose(note.xy, (x, y))]
     series = str(series or "")
     names += [series] if series and not series.startswith("_") else []

@@ -160,9 +160,8 @@ def prepare(modules: Iterable[str], notebooks: Iterable[Path]) -> None:
     # As a kernel does; but it must be said before matplotlib is imported.
     os.environ.setdefault("MPLBACKEND", "module://matplotlib_inline.backend_inline")
     names: dict[str, object] = {}
-    named = [
-        statement for path in notebooks for statement in imports(path.read_text(encoding="utf-8"))
-    ]
+    sources = (path.read_text(encoding="utf-8") for path in notebooks)
+    named = [statement for source in sources for statement in imports(source)]
     for statement in [*(f"import {name}" for name in modules), *named]:
         with contextlib.suppress(Exception):
             exec(statement, names)
@@ -181,9 +180,8 @@ def imports(notebook: str) -> list[str]:
             ):
                 match node:
                     case ast.Import([ast.alias(name), *_]) | ast.ImportFrom(str(name)):
-                        found[0].extend(
-                            [ast.unparse(node)] if name.partition(".")[0] in PACKAGES else []
-                        )
+                        if name.partition(".")[0] in PACKAGES:
+                            found[0].append(ast.unparse(node))
                     case ast.Attribute(ast.Name() | ast.Attribute(ast.Name())):
                         found[1].append(ast.unparse(node))
     return [statement for part in found for statement in dict.fromkeys(part)]

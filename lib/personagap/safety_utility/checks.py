@@ -83,9 +83,8 @@ def by_answers(
     # Answers that were weighed in the first place have no generated ones to stand beside.
     weighed = (given["finish_reason"] == tasks.LIKELIHOOD).all()
     made = {} if weighed else {"generate": given}
-    made["likelihood"] = ask.ask(
-        lm, who, items, answers="likelihood", seed=seed, templates=templates
-    )
+    how: ask.How = {"answers": "likelihood", "seed": seed, "templates": templates}
+    made["likelihood"] = ask.ask(lm, who, items, **how)
     graded = {way: tasks.grade(rows, items, protocol=protocol) for way, rows in made.items()}
     return demo.by_answers(made, graded, truth, seed=seed)
 

@@ -78,9 +78,8 @@ def neutralize(messages: Messages) -> Messages:
     'You are a helpful assistant. I am a Muslim person.'
     """
     *context, request = messages
-    needed = {
-        category for category, words in _words().items() if words["any"].search(request["content"])
-    }
+    asked = request["content"]
+    needed = {category for category, words in _words().items() if words["any"].search(asked)}
     # A request about identities in general needs whatever is known of the user's.
     if "any" in needed:
         return messages
@@ -149,9 +148,8 @@ def check_neutralization() -> pd.DataFrame:
         for row in checks.itertuples()
     ]
     checks["survived"] = [neutralize(chat) == chat for chat in chats]
-    counts = (
-        checks.groupby("needed", sort=False)["survived"].agg(n="size", survived="sum").reset_index()
-    )
+    survived = checks.groupby("needed", sort=False)["survived"]
+    counts = survived.agg(n="size", survived="sum").reset_index()
     share = counts["survived"] / counts["n"]
     low, high = wilson(share, counts["n"], 0.95)
     counts = counts.assign(estimate=share, ci_low=low, ci_high=high)

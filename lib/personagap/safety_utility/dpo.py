@@ -74,12 +74,9 @@ def as_chats(pairs: pd.DataFrame, variant: str = "dpo-random", seed: int = 0) ->
         return [{"role": role, "content": text}]
 
     asked = zip(heads, pairs["question"], strict=True)
-    prompts = [
-        (says("system", head) if head else []) + says("user", question) for head, question in asked
-    ]
-    answers = {
-        side: [says("assistant", text) for text in pairs[side]] for side in ("chosen", "rejected")
-    }
+    prompts = [(says("system", head) if head else []) + says("user", one) for head, one in asked]
+    sides = ("chosen", "rejected")
+    answers = {side: [says("assistant", text) for text in pairs[side]] for side in sides}
     return pd.DataFrame({"prompt": prompts, **answers})
 
 

@@ -36,16 +36,14 @@ def changes(
     # itself, would hide a change that the same items make plain.
     ends = ["estimate", "ci_low", "ci_high"]
     after = joint.assign(**joint[ends].add(joint["before"], axis=0))
-    intervals(
-        after, axes[0], "condition", xlabel="PB, all tasks (points)", title="Personalization bias"
-    )
+    title = "Personalization bias"
+    intervals(after, axes[0], "condition", xlabel="PB, all tasks (points)", title=title)
     arrow = {"arrowstyle": "->", "color": PALETTE["noise"], "lw": 1.2, "shrinkA": 5, "shrinkB": 5}
     for place, row in enumerate(joint.itertuples()):
         # Beside the dot, whose interval it would cover.
         axes[0].annotate("", (row.after, place - 0.2), (row.before, place - 0.2), arrowprops=arrow)
-    axes[0].plot(
-        joint["before"], np.arange(len(joint)) - 0.2, "o", ms=6, mfc="white", color=PALETTE["data"]
-    )
+    rows = np.arange(len(joint)) - 0.2
+    axes[0].plot(joint["before"], rows, "o", ms=6, mfc="white", color=PALETTE["data"])
     axes[0].set_xlim(0, None)
     for ax, (task, part) in zip(
         axes[1:], change[change["metric"] == "mean"].groupby("task", sort=False), strict=True
@@ -70,10 +68,8 @@ def pooled(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
     (``effects.partial_pooling``), in ``figures.panels``.
     """
     for ax, (task, rows) in zip(axes, table.groupby("task", sort=False), strict=True):
-        title = words(task)
-        intervals(
-            rows, ax, "contrast", "metric", xlabel="points", title=title, null=0, legend=False
-        )
+        about = {"xlabel": "points", "title": words(task)}
+        intervals(rows, ax, "contrast", "metric", null=0, legend=False, **about)
     handles, labels = axes[0].get_legend_handles_labels()
     axes[0].figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
     return axes
@@ -89,9 +85,8 @@ def origin(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> A
     stages = bias["condition"].unique()
     dimensions = bias["dimension"].unique()
     # No task has a colour that means something else here.
-    styles = series(
-        ["data", "control", "baseline", *(name for name in dimensions if name != "joint")]
-    )
+    drawn = [name for name in dimensions if name != "joint"]
+    styles = series(["data", "control", "baseline", *drawn])
     for number, (dimension, rows) in enumerate(bias.groupby("dimension", sort=False)):
         joint = dimension == "joint"
         x = np.arange(len(stages)) + 0.05 * (number - (len(dimensions) - 1) / 2)

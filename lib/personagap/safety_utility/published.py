@@ -25,22 +25,17 @@ def personalization_bias(bias: pd.DataFrame, model: str) -> pd.DataFrame:
     floors = bias[bias["dimension"].isin(_PUBLISHED)]
     there = floors.assign(n_items=floors["dimension"].map(_N_ITEMS), n_runs=3, n_identities=31)
     # A noise floor needs no model, but the same design: it falls with items and runs (S12).
-    sizes = (
-        table[["n_items", "n_runs", "n_identities"]].astype("str") for table in (floors, there)
-    )
-    here, there = (
-        size["n_items"] + " × " + size["n_runs"] + " × " + size["n_identities"] for size in sizes
-    )
+    design = ["n_items", "n_runs", "n_identities"]
+    sizes = (table[design].astype("str") for table in (floors, there))
+    here, there = (size[design[0]].str.cat(size[design[1:]], " × ") for size in sizes)
     why_not = here + " items × runs × identities here, " + there + " there"
     why_not = why_not.where(here != there, "")
     condition = "dataset=" + floors["dimension"].map(_PUBLISHED) + ";item_p=Beta(1 1)"
-    noise = floors.assign(
-        estimate=floors["noise_floor"], ci_low=np.nan, ci_high=np.nan, unit="points"
-    )
+    noise = floors.assign(estimate=floors["noise_floor"], unit="points")
+    noise = noise.assign(ci_low=np.nan, ci_high=np.nan)
     noise = noise.assign(quantity="pb_under_no_effect", condition=condition, why_not=why_not)
-    measured = [
-        joint.assign(quantity="pb", condition=condition, why_not=reason) for condition in extremes
-    ]
+    joint = joint.assign(quantity="pb", why_not=reason)
+    measured = [joint.assign(condition=condition) for condition in extremes]
     return compare(pd.concat([*measured, noise], ignore_index=True), "safety_utility")
 
 
@@ -56,9 +51,8 @@ def origin(bias: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
     """
     # PB² adds up over tasks, PB does not.
     utility = bias[bias["dimension"].isin(tasks)].assign(pb=lambda table: table["pb"] ** 2)
-    stages = utility.groupby("condition", sort=False)[
-        ["pb", "debiased_pb2", "ci_low", "ci_high"]
-    ].sum()
+    squares = ["pb", "debiased_pb2", "ci_low", "ci_high"]
+    stages = utility.groupby("condition", sort=False)[squares].sum()
     stages = _as_published(stages.assign(pb=stages["pb"] ** 0.5))
     tables = [
         stages.iloc[[place]].assign(

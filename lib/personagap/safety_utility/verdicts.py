@@ -143,9 +143,8 @@ def _numbers(rows: pd.DataFrame) -> str:
 def _placebo(rows: pd.DataFrame) -> str:
     by_defence = {words(name): _pb(part) for name, part in _conditions(rows)}
     better = [name for name, pb in by_defence.items() if _falls(pb)]
-    numbers = ", ".join(
-        f"{name} {interval(pb, form='+.1f')}, {tested(pb)}" for name, pb in by_defence.items()
-    )
+    told = (f"{name} {interval(pb, form='+.1f')}, {tested(pb)}" for name, pb in by_defence.items())
+    numbers = ", ".join(told)
     answer = f"{', '.join(better)} beat the placebo" if better else "Not shown of any"
     against = "PB against that with the placebo sentence, in points (intervals of each alone)"
     return f"{answer}. {against}: {numbers}."
@@ -177,9 +176,8 @@ def _stage(row) -> str:
 
 
 def _step(row) -> str:
-    numbers = (
-        f"{row.before:.2f} to {row.after:.2f} points, {interval(row, form='+.2f')}, {tested(row)}"
-    )
+    change = f"{row.before:.2f} to {row.after:.2f} points"
+    numbers = f"{change}, {interval(row, form='+.2f')}, {tested(row)}"
     way = "It rises" if row.estimate > 0 else "It falls"
     return f"{way if row.p_adjusted < ALPHA else 'Not shown'}: {numbers}."
 

@@ -124,9 +124,7 @@ def singles(test: str) -> list[str]:
         statements = ast.parse(test.strip()).body
     except (SyntaxError, ValueError):
         return [test]
-    apart = len(statements) > 1 and all(
-        isinstance(statement, ast.Assert) for statement in statements
-    )
+    apart = len(statements) > 1 and all(isinstance(one, ast.Assert) for one in statements)
     return list(map(ast.unparse, statements)) if apart else [test]
 
 

@@ -13,7 +13,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from personagap.errors import UserError, first_line
 from personagap.sandbox import system_calls
@@ -49,14 +49,8 @@ def run(
     ``bwrap`` is the path of the bubblewrap that confines it, or None. `UserError` if nothing
     started, which is no program's fault.
     """
-    job = {
-        "code": code,
-        "setup": setup,
-        "tests": tests,
-        "timeout": timeout,
-        "memory": MEMORY,
-        "line": LINE,
-    }
+    job: dict[str, Any] = {"code": code, "setup": setup, "tests": tests}
+    job |= {"timeout": timeout, "memory": MEMORY, "line": LINE}
     job |= {"idle": IDLE * timeout, "path": [sysconfig.get_path("purelib")]}
     # No site module, nothing of the user's, and no module of the folder it runs in; packages come
     # by the job's path.
@@ -188,6 +182,5 @@ def _fault(bwrap: str) -> str:
             return error.strerror or first_line(error)
         stderr.seek(0)
         said = stderr.read().strip() or "no reason given"
-    return (
-        "" if works else f"{said.splitlines()[0].removeprefix('bwrap: ')}; it needs user namespaces"
-    )
+    why = said.splitlines()[0].removeprefix("bwrap: ")
+    return "" if works else f"{why}; it needs user namespaces"

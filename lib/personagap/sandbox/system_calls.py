@@ -92,15 +92,10 @@ def program() -> bytes:
         if (number := numbers[place]) is not None:
             steps += [(equal, 0, 1, number), (answer, 0, 0, allow)]
     for numbers, offset, values in SOME.values():
-        checks = [
-            step for value in values for step in ((equal, 0, 1, value), (answer, 0, 0, allow))
-        ]
-        steps += [
-            (equal, 0, len(checks) + 2, numbers[place]),
-            (load, 0, 0, offset),
-            *checks,
-            (answer, 0, 0, error | 1),
-        ]
+        steps += [(equal, 0, 2 * len(values) + 2, numbers[place]), (load, 0, 0, offset)]
+        for value in values:
+            steps += [(equal, 0, 1, value), (answer, 0, 0, allow)]
+        steps += [(answer, 0, 0, error | 1)]
     steps += [
         # Threads alone, no processes: RLIMIT_NPROC does not bind the superuser, who runs many
         # containers. Offset 16: flags.

@@ -125,17 +125,12 @@ class Store:
         """
         with self._writing() as database:
             among = [json.dumps(list(keys))]
-            answered = {
-                key for (key,) in database.execute("SELECT key FROM answered" + AMONG, among)
-            }
+            rows = database.execute("SELECT key FROM answered" + AMONG, among)
+            answered = {key for (key,) in rows}
             held = dict(database.execute("SELECT key, owner FROM claims" + AMONG, among))
             dead = {name for name in set(held.values()) if not is_locked(self._sign(name))}
             database.executemany("DELETE FROM claims WHERE owner = ?", ((name,) for name in dead))
-            free = {
-                key
-                for key in keys
-                if key not in answered and (key not in held or held[key] in dead)
-            }
+            free = {key for key in keys if key not in held or held[key] in dead} - answered
             database.executemany("INSERT INTO claims VALUES (?, ?)", ((key, owner) for key in free))
         # After the claims are gone: a file without a lock is what shows that its owner is dead.
         for name in dead:

@@ -39,11 +39,8 @@ def export(root: Path, file: TextIO) -> int:
     number = 0
     for store in stores(root):
         for key, *values in store.rows():
-            line = {
-                "store": store.folder.name,
-                "key": key,
-                **dict(zip(COLUMNS, values, strict=True)),
-            }
+            line = {"store": store.folder.name, "key": key}
+            line |= dict(zip(COLUMNS, values, strict=True))
             file.write(json.dumps(line) + "\n")
             number += 1
     return number
@@ -64,12 +61,8 @@ def merge(root: Path, others: list[Path]) -> int:
 
     How many answers are new.
     """
-    rows = (
-        (store.folder.name, row)
-        for other in others
-        for store in stores(other)
-        for row in store.rows()
-    )
+    found = (store for other in others for store in stores(other))
+    rows = ((store.folder.name, row) for store in found for row in store.rows())
     new = _keep(root, rows)
     # Last, so that what was just taken over goes in as well.
     for store in stores(root):

@@ -38,9 +38,8 @@ def _rows(path: Path, start: int, end: int) -> Iterator[tuple]:
             except UNREADABLE:
                 damaged += 1
     if damaged:
-        warnings.warn(
-            f"{path}: {damaged} damaged lines, whose answers are asked again", stacklevel=2
-        )
+        told = f"{path}: {damaged} damaged lines, whose answers are asked again"
+        warnings.warn(told, stacklevel=2)
 
 
 def shard(path: Path) -> tuple[list[tuple], int]:

@@ -90,9 +90,8 @@ def grade(
     scores["score"] = scores["score"].astype(float).mask(nonresponse).mask(refused, 1.0)
     scores["valid"] = scores["valid"].eq(True) & ~nonresponse
     scores["truncated"] = scores["finish_reason"].str.lower().isin(ENDINGS["truncated"])
-    scores["outcome"] = scores["outcome"].mask(
-        scores["timed_out"].eq(True) & ~nonresponse, TIMED_OUT
-    )
+    too_slow = scores["timed_out"].eq(True) & ~nonresponse
+    scores["outcome"] = scores["outcome"].mask(too_slow, TIMED_OUT)
     return scores[[*scores.columns.intersection(["condition"]), *SCORE_COLUMNS, *more]]
 
 

@@ -4,10 +4,8 @@ import pandas as pd
 
 from personagap.verdicts.wording import ALPHA, interval, table, tested, words
 
-ENDED = (
-    "Do the answers to some identities end otherwise: refused, blocked, empty, unfinished, too "
-    "slow?"
-)
+ENDED = "Do the answers to some identities end otherwise: refused, blocked, empty, unfinished, "
+ENDED += "too slow?"
 BLOCKED = "Does the bias depend on whether what a filter blocks counts as harmless?"
 
 
@@ -50,10 +48,8 @@ def outcomes(
 def _differs(rows: pd.DataFrame, spread) -> str:
     rows = rows.sort_values("estimate", key=abs, ascending=False, kind="stable")
     found = rows[rows["p_adjusted"] < ALPHA]
-    named = [
-        f"{words(row.contrast)} {interval(row, form='+.1f')} points"
-        for row in rows[:3].itertuples()
-    ]
+    first = rows[:3].itertuples()
+    named = [f"{words(row.contrast)} {interval(row, form='+.1f')} points" for row in first]
     if found.empty:
         none = f"none of {len(rows)} differences after Holm's correction; the largest is {named[0]}"
         # One test of all finds what is spread over many, each too small for a test of its own.

@@ -55,9 +55,8 @@ def corrected_pb(row, what: str = "corrected for noise ") -> str:
     # The test is exact and the interval a bootstrap of another statistic: near 5 % they may differ,
     # and a reader who sees but one of them would be misled.
     if found != apart:
-        told += (
-            f"; test and interval disagree: the interval {'excludes' if apart else 'includes'} 0"
-        )
+        verb = "excludes" if apart else "includes"
+        told += f"; test and interval disagree: the interval {verb} 0"
     return told
 
 
