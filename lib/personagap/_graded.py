@@ -37,10 +37,8 @@ def _score(value: Any, file: Path, what: str) -> float:
     text = str(value).strip()
     number = pd.to_numeric(VALUES.get(text, VALUES.get(text.lower(), text)), errors="coerce")
     if not 0 <= number <= 1:
-        raise UserError(
-            f"{file}: {what} is {text[:40]!r}, no score between 0 and 1: choose another, or "
-            "rescale it"
-        )
+        remedy = "choose another, or rescale it"
+        raise UserError(f"{file}: {what} is {text[:40]!r}, no score between 0 and 1: {remedy}")
     return float(number)
 
 
@@ -143,9 +141,8 @@ def _opened(file: Path) -> tuple[dict[str, Any] | None, list[dict[str, Any]]]:
     with zipfile.ZipFile(regular(file)) as archive:
         names = archive.namelist()
         if "header.json" not in names:
-            raise UserError(
-                f"{file}: the evaluation did not come to its end: run `inspect eval-retry` on it"
-            )
+            remedy = "run `inspect eval-retry` on it"
+            raise UserError(f"{file}: the evaluation did not come to its end: {remedy}")
         inside = (name for name in names if name.startswith("samples/"))
         samples = [json.loads(_member(archive, name)) for name in inside]
         return json.loads(_member(archive, "header.json")), samples
@@ -188,10 +185,8 @@ def of_csv(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, Any]
     for name in ("persona", "item", "score", *columns):
         if name not in here and not (name == "persona" and name in defaults):
             header = ", ".join(table.columns)
-            raise UserError(
-                f"{file}: no column {named[name]!r} for {name}: say which of {header} it is in "
-                "columns"
-            )
+            remedy = f"say which of {header} it is in columns"
+            raise UserError(f"{file}: no column {named[name]!r} for {name}: {remedy}")
     if twice := [name for name in here.values() if (table.columns == name).sum() > 1]:
         raise UserError(f"{file}: two columns {twice[0]!r}: leave one")
     for row, told in zip(table.index, table.to_dict("records"), strict=True):

@@ -55,9 +55,8 @@ def _encode(name: str, texts: tuple[str, ...]) -> np.ndarray:
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
-        raise UserError(
-            "embeddings need sentence-transformers: pip install 'personagap[embeddings]'"
-        ) from None
+        remedy = "pip install 'personagap[embeddings]'"
+        raise UserError(f"embeddings need sentence-transformers: {remedy}") from None
     # Here, as it imports torch, which TF-IDF does without.
     from personagap.models import loading
 

@@ -25,9 +25,8 @@ def load(folder: str | Path | None = None) -> dict[str, pd.DataFrame]:
     """
     folder = Path(folder or DATA / "findings")
     if lacking := [name for name in TABLES if not (folder / f"{name}.csv").is_file()]:
-        raise UserError(
-            f"no {lacking[0]}.csv in {folder}: the scripts of data/findings make it, see its README"
-        )
+        reason = "the scripts of data/findings make it, see its README"
+        raise UserError(f"no {lacking[0]}.csv in {folder}: {reason}")
     return {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}
 
 

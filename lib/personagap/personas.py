@@ -129,10 +129,8 @@ def select(
     chosen = chosen[chosen["persona"].isin(found)]
     listed = [] if controls is False else DEFAULT_CONTROLS if controls is True else controls
     if controls is not False and (not isinstance(listed, (list, tuple)) or "none" not in listed):
-        raise UserError(
-            f"controls are {controls!r}: identities are compared with 'none', so list it, as "
-            f"in {list(DEFAULT_CONTROLS)}"
-        )
+        remedy = f"identities are compared with 'none', so list it, as in {list(DEFAULT_CONTROLS)}"
+        raise UserError(f"controls are {controls!r}: {remedy}")
     for name in listed:
         one_of(CONTROLS, "unknown control", name)
     named = [name for name in CONTROLS if name in listed or name in wanted]
@@ -174,10 +172,8 @@ def intersections(*parts: str, identities: str | Path | None = None) -> pd.DataF
         # By their place in the table: one name, in whatever order the parts are given.
         together = sorted(drawn)
         if len({part.category for part in together}) < len(parts):
-            raise UserError(
-                f"{'+'.join(parts)}: an intersection takes one identity from each of several "
-                "categories"
-            )
+            problem = "an intersection takes one identity from each of several categories"
+            raise UserError(f"{'+'.join(parts)}: {problem}")
         name = "+".join(part.persona for part in together)
         ordered = in_word_order(together) if identities is None else together
         # Half of a hint would reveal half of the identity: without one of them there is none.
@@ -253,10 +249,8 @@ def _opening(
         known = _identities().set_index("persona")["hint"]
         hint = " ".join(known.get(part, "") for part in persona.split("+"))
     if not hint.strip() and persona != "assistant":
-        raise UserError(
-            f"no hint at the identity {persona!r} beside its phrase: template {template!r} "
-            "needs one"
-        )
+        reason = f"template {template!r} needs one"
+        raise UserError(f"no hint at the identity {persona!r} beside its phrase: {reason}")
     earlier = text.format(hint=hint).strip()
     return [system, ("user", earlier), ("assistant", reply)]
 

@@ -37,9 +37,8 @@ def use(folder: str | Path | None = None) -> None:
         ]
     files = {file.name: file for file in listed}
     if not files:
-        raise UserError(
-            f"no prompts in {folder}: give a folder with some of data/prompts/*.txt in your wording"
-        )
+        remedy = "give a folder with some of data/prompts/*.txt in your wording"
+        raise UserError(f"no prompts in {folder}: {remedy}")
     known = {file.name for file in (DATA / "prompts").glob("*.txt")} | {"templates.csv"}
     for name, file in files.items():
         # A name misspelt would be passed over, and the project's wording asked in its place.
@@ -58,16 +57,13 @@ def _check_fields(file: Path) -> None:
     ours, given = parts(original), [read_text(file)]
     given = parts(given[0]) if len(ours) > 1 else given
     if len(given) != len(ours):
-        raise UserError(
-            f"{file}: write {len(ours)} parts between lines of ---, as data/prompts/{file.name} has"
-        )
+        problem = f"write {len(ours)} parts between lines of ---, as data/prompts/{file.name} has"
+        raise UserError(f"{file}: {problem}")
     for text, wanted in zip(map(_fields, given), map(_fields, ours), strict=True):
         if wrong := text ^ wanted:
             what = "lacks" if wrong - text else "has"
-            raise UserError(
-                f"{file}: {what} the field {{{min(wrong)}}}: write the fields of "
-                f"data/prompts/{file.name}"
-            )
+            remedy = f"write the fields of data/prompts/{file.name}"
+            raise UserError(f"{file}: {what} the field {{{min(wrong)}}}: {remedy}")
 
 
 def parts(text: str) -> list[str]:
@@ -88,10 +84,8 @@ def _check_templates(file: Path) -> None:
         # With a reply the text is an earlier turn of the user, which says a hint.
         field = "hint" if reply else "phrase"
         if _fields(text) - {"question"} != {field} or (reply and "question" in _fields(text)):
-            raise UserError(
-                f"{file}, row {row}: the text must have the field {{{field}}} and no other: "
-                "write it in"
-            )
+            remedy = f"the text must have the field {{{field}}} and no other: write it in"
+            raise UserError(f"{file}, row {row}: {remedy}")
 
 
 def folder() -> Path | None:
@@ -110,9 +104,8 @@ def require_ours(reader: str, *names: str) -> None:
     """
     for name in names:
         if other := file(f"{name}.txt"):
-            raise UserError(
-                f"{reader} reads the project's prompts only, not {other}: choose another model"
-            )
+            remedy = "choose another model"
+            raise UserError(f"{reader} reads the project's prompts only, not {other}: {remedy}")
 
 
 def template(name: str) -> str:
@@ -130,8 +123,7 @@ def fill(template: str, **fields: str) -> str:
     """
     if unknown := [name for name in _FIELD.findall(template) if name not in fields]:
         of = f"the prompt {template[:40]!r} … in data/prompts"
-        raise UserError(
-            f"{of} has the field {{{unknown[0]}}}: it may have {{{'}, {'.join(fields)}}}"
-        )
+        known = f"it may have {{{'}, {'.join(fields)}}}"
+        raise UserError(f"{of} has the field {{{unknown[0]}}}: {known}")
     # All at once, not `format`: an item may hold braces of its own, or what looks like a field.
     return _FIELD.sub(lambda match: fields[match[1]], template)

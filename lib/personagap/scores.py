@@ -33,9 +33,8 @@ def load(
     for name, (read, patterns) in KINDS.items():
         if name == kind or (kind == "auto" and _files(place, patterns)):
             return read(place, columns, **how)
-    raise UserError(
-        f"no scores in {place}: give a CSV, or logs of lm-evaluation-harness or inspect_ai"
-    )
+    remedy = "give a CSV, or logs of lm-evaluation-harness or inspect_ai"
+    raise UserError(f"no scores in {place}: {remedy}")
 
 
 def from_lm_eval(
@@ -127,9 +126,8 @@ def _files(place: Path, patterns: str) -> list[Path]:
 
 def _rows(read: Callable, patterns: str, place: Path, columns: Wanted) -> Iterator[dict[str, Any]]:
     if unknown := [name for name in columns if name not in COLUMNS]:
-        raise UserError(
-            f"scores have no column {unknown[0]!r}: columns may name {', '.join(COLUMNS)}"
-        )
+        known = f"columns may name {', '.join(COLUMNS)}"
+        raise UserError(f"scores have no column {unknown[0]!r}: {known}")
     if not (files := _files(place, patterns)):
         wanted = patterns.replace(" ", " or ")
         raise UserError(f"no {wanted} in {place}: give the folder or file that holds the scores")

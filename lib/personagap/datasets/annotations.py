@@ -97,10 +97,8 @@ def load_relevance(data: str | Path = "demo") -> Tables:
     folder = find_folder(data)
     files = [file for file in sorted(folder.glob("relevance_judgments*.csv")) if not _is_long(file)]
     if not files and not any(folder.rglob("*.jsonl")) and not _long_files(folder):
-        raise UserError(
-            f"no relevance_judgments*.csv in {folder}: give the folder that holds it, or "
-            f"{_example('relevance')}"
-        )
+        remedy = f"give the folder that holds it, or {_example('relevance')}"
+        raise UserError(f"no relevance_judgments*.csv in {folder}: {remedy}")
     if not files:
         return load_judgments("relevance", folder)
     labels = pd.concat([_wide(file) for file in files], ignore_index=True)
@@ -115,10 +113,8 @@ def load_histories(data: str | Path = "demo") -> pd.DataFrame:
     records = tool.records(find_folder(data, DEMO / "recentering"))["merged_attributes"]
     table = records[["user_id", "conversations"]].explode("conversations").dropna(ignore_index=True)
     if table.empty:
-        raise UserError(
-            f"no conversations in the stage 1 items of {data}: extraction needs "
-            "'conversations' in them"
-        )
+        reason = "extraction needs 'conversations' in them"
+        raise UserError(f"no conversations in the stage 1 items of {data}: {reason}")
     with tool.laid_out(data):
         text = table["conversations"].map(lambda conversation: tool.conversation(conversation)[1])
     return pd.DataFrame({"user": anonymous(table["user_id"].astype("str")), "text": text})
@@ -137,19 +133,16 @@ def _judged(
     labels = labels.assign(label=said.map(SCALES[stage]))[labels["label"].notna() & (said != "")]
     if items.empty or labels.empty:
         known = "the annotation tool's *.jsonl (datasets.annotation_tool lists the layouts)"
-        raise UserError(
-            f"no judgments of stage {stage!r} in {folder}: give {known} or {_example(stage)}"
-        )
+        remedy = f"give {known} or {_example(stage)}"
+        raise UserError(f"no judgments of stage {stage!r} in {folder}: {remedy}")
     tool.refuse(
         labels[labels["label"].isna()],
         "a label outside the scale",
         f"use one of {', '.join(SCALES[stage])}",
     )
     if items.duplicated(UNIT).any():
-        raise UserError(
-            f"{folder}: some items of stage {stage!r} stand in several files: leave one "
-            "version of each"
-        )
+        remedy = "leave one version of each"
+        raise UserError(f"{folder}: some items of stage {stage!r} stand in several files: {remedy}")
     # There it is the reference; elsewhere it would count as one person more.
     if stage != "relevance":
         labels = labels[labels["rater"] != "human_majority"]
@@ -235,14 +228,12 @@ def _wide(file: Path) -> pd.DataFrame:
         refuse(empty, where, f"column {column!r}: empty", "fill it in or drop the row")
     for rater in raters:
         if not rater.strip():
-            raise UserError(
-                f"{file}: a column after 'attribute' has no name: name the rater, or remove it"
-            )
+            remedy = "name the rater, or remove it"
+            raise UserError(f"{file}: a column after 'attribute' has no name: {remedy}")
         said = table[rater].str.strip().str.lower()
         if (said == "").all():
-            raise UserError(
-                f"{file}: column {rater!r}: no judgment at all: fill it in or remove the column"
-            )
+            remedy = "fill it in or remove the column"
+            raise UserError(f"{file}: column {rater!r}: no judgment at all: {remedy}")
         outside = ~said.isin(["", *SCALES["relevance"]])
         wrong = f"column {rater!r}: a label outside the scale"
         refuse(outside, where, wrong, "use true/false, yes/no or 1/0")

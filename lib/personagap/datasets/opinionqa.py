@@ -55,9 +55,8 @@ def load_opinions(data: str | Path = "demo", missing_ok: bool = False) -> Opinio
     folder = find_folder(data, DEMO / "personalllm")
     files = sorted(folder.glob(FILES))
     if not files:
-        raise UserError(
-            f"no {FILES} in {folder}: put OpinionQA's data/distributions there, or use data='demo'"
-        )
+        remedy = "put OpinionQA's data/distributions there, or use data='demo'"
+        raise UserError(f"no {FILES} in {folder}: {remedy}")
     table = pd.concat([_read(file) for file in files], ignore_index=True)
     people = table.drop_duplicates(["question", "attribute", "group"], ignore_index=True)
     # A file has a row for each group and model: people recur with every model, models with every

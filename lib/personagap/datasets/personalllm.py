@@ -90,10 +90,8 @@ def load_personalllm(data: str | Path = "demo") -> pd.DataFrame:
     table = pd.concat(tables, ignore_index=True)
     table = table.sort_values(["split", "prompt", "response"], ignore_index=True)
     if table.isna().any(axis=None):
-        raise UserError(
-            f"{where}: its reward models are not those of the other split: give both the same "
-            "columns"
-        )
+        remedy = "give both the same columns"
+        raise UserError(f"{where}: its reward models are not those of the other split: {remedy}")
     table.attrs = {"sources": sources, "reward_models": names}
     return table
 
@@ -155,9 +153,8 @@ def _reward_models(wide: pd.DataFrame, where: str) -> list[str]:
             )
     for i, name in product(range(1, 9), names):
         if f"response_{i}_{name}" not in wide:
-            raise UserError(
-                f"{where}: no column 'response_{i}_{name}': every response needs every reward"
-            )
+            reason = "every response needs every reward"
+            raise UserError(f"{where}: no column 'response_{i}_{name}': {reason}")
     return names
 
 
@@ -189,9 +186,8 @@ def _splits(name: str, data: str | Path) -> dict[str, tuple[str, pd.DataFrame]]:
     with explained(f"{folder}: cannot be read", "let its folders be listed"):
         files = pd.Series(sorted(folder.rglob("*.parquet")), dtype=object)
     if files.empty:
-        raise UserError(
-            f"no {name}/**/*.parquet in {root}: download {repo} there, or use data='hub'"
-        )
+        remedy = f"download {repo} there, or use data='hub'"
+        raise UserError(f"no {name}/**/*.parquet in {root}: {remedy}")
     splits = files.groupby(files.map(lambda file: re.split(r"[-.]", file.name)[0]))
     place = f"hub:{repo}" if hub else str(files[0].parent)
     return {split: (f"{place}/{split}*.parquet", read_parquet([*some])) for split, some in splits}

@@ -80,9 +80,8 @@ def checked(scores: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
     needed = ["persona", "task", "item", "score", *columns]
     absent = [name for name in needed if name not in scores]
     if absent:
-        raise UserError(
-            f"scores lack the column {absent[0]!r}: the columns needed are {', '.join(needed)}"
-        )
+        known = f"the columns needed are {', '.join(needed)}"
+        raise UserError(f"scores lack the column {absent[0]!r}: {known}")
     # What has an outcome in place of a score is counted by `outcomes`; a score that is missing
     # without one is a mistake, and told below.
     if "outcome" in scores:
@@ -96,10 +95,8 @@ def checked(scores: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
     wrong = ~((values >= 0) & (values <= 1))
     if wrong.any():
         place = int(wrong.argmax())
-        raise UserError(
-            f"score {values[place]} in row {place} is not in [0, 1]: drop missing scores, "
-            "rescale the others"
-        )
+        remedy = "drop missing scores, rescale the others"
+        raise UserError(f"score {values[place]} in row {place} is not in [0, 1]: {remedy}")
     fillers = {"template": "paper", "run": 0}
     filled = {name: fillers[name] for name in fillers if name not in scores}
     scores = scores.assign(score=values, **filled)
@@ -178,10 +175,8 @@ def cells(rows: pd.DataFrame, task: str, cluster: str | None = None) -> Cells:
         persona, template, item, run = (
             level[i] for level, i in zip(levels, np.argwhere(answers > 1)[0], strict=True)
         )
-        raise UserError(
-            f"{task}: persona {persona}, template {template}, item {item}, run {run} was "
-            "scored twice"
-        )
+        problem = f"persona {persona}, template {template}, item {item}, run {run} was scored twice"
+        raise UserError(f"{task}: {problem}")
     runs, score = answers.sum(axis=3), rows["score"].to_numpy()
     total, squares = (
         np.bincount(codes, weights=values, minlength=np.prod(shape)).reshape(shape).sum(axis=3)
@@ -232,8 +227,6 @@ def cluster_codes(
     of_item = rows[["item", cluster]].drop_duplicates().set_index("item")[cluster]
     if of_item.index.has_duplicates:
         item = of_item.index[of_item.index.duplicated()][0]
-        raise UserError(
-            f"{task}: item {item} lies in several clusters of {cluster!r}; clusters hold whole "
-            "items"
-        )
+        reason = "clusters hold whole items"
+        raise UserError(f"{task}: item {item} lies in several clusters of {cluster!r}; {reason}")
     return pd.factorize(of_item.loc[items])[0]

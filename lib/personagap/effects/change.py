@@ -117,9 +117,8 @@ def paired_change(
     rows = []
     for number, (after, before) in enumerate(comparisons.items()):
         if unknown := {after, before} - set(known):
-            raise UserError(
-                f"scores hold no condition {sorted(unknown)[0]!r}: there are {', '.join(known)}"
-            )
+            there = f"there are {', '.join(known)}"
+            raise UserError(f"scores hold no condition {sorted(unknown)[0]!r}: {there}")
         tasks = {
             task: _both(part, before, after, task, absent.get(task, set()) - set(CONTROLS))
             for task, part in by_task(scores)
@@ -149,16 +148,13 @@ def _both(rows: pd.DataFrame, before: str, after: str, task: str, nonresponding:
     # process.
     asked = {name: sorted(set(part["template"])) for name, part in rows.groupby("condition")}
     if len(asked) < 2 or asked[before] != asked[after]:
-        raise UserError(
-            f"{task}: {before} and {after} need scores of the same phrasings; they have {asked}"
-        )
+        known = f"they have {asked}"
+        raise UserError(f"{task}: {before} and {after} need scores of the same phrasings; {known}")
     pair = rows["condition"].astype("str") + "/" + rows["template"].astype("str")
     table = responder_cells(rows.assign(template=pair), task, nonresponding)
     if len(table.personas) < 2:
-        raise UserError(
-            f"{task}: fewer than two identities have answers that say anything, {before} and "
-            f"{after}"
-        )
+        problem = f"fewer than two identities have answers that say anything, {before} and {after}"
+        raise UserError(f"{task}: {problem}")
     table = table.filled(task)
     if min(table.mean.shape[0], table.mean.shape[2]) < 2:
         raise UserError(

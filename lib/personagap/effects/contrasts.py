@@ -211,9 +211,8 @@ def additivity(
     1      p02 − sum of parts    -1.000    0.649
     """
     if single := [persona for persona, components in parts.items() if len(components) < 2]:
-        raise UserError(
-            f"{single[0]!r} is no intersection: name at least two parts, as in 'hindu+woman'"
-        )
+        remedy = "name at least two parts, as in 'hindu+woman'"
+        raise UserError(f"{single[0]!r} is no intersection: {remedy}")
     rows = []
     for task in _tasks(scores, cluster):
         for persona, components in parts.items():

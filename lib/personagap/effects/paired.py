@@ -121,9 +121,8 @@ class Task:
         there = self.table.personas
         if absent := [persona for persona in personas if persona not in there]:
             if not self.nonresponding & set(absent):
-                raise UserError(
-                    f"{self.name}: no scores of {absent[0]!r}; there are {', '.join(there)}"
-                )
+                known = f"there are {', '.join(there)}"
+                raise UserError(f"{self.name}: no scores of {absent[0]!r}; {known}")
             return self.table.mean[:0], np.zeros(len(self.table.items), dtype=bool)
         control = [persona in CONTROLS for persona in personas]
         means = _controls_in_every_phrasing(self.table.mean[self._rows(personas)], control)

@@ -105,21 +105,17 @@ def partial_pooling(
 def _groups(table: Cells, by: Mapping[Any, str] | None, task: str) -> pd.Series:
     """Category of each identity; all are one where there are none."""
     if len(table.personas) < 3:
-        raise UserError(
-            f"{task}: partial pooling needs three identities or more, there are "
-            f"{len(table.personas)}"
-        )
+        problem = f"partial pooling needs three identities or more, there are {len(table.personas)}"
+        raise UserError(f"{task}: {problem}")
     if by is None:
         return pd.Series("", index=table.personas)
     if lacking := [persona for persona in table.personas if persona not in by]:
-        raise UserError(
-            f"{task}: no category of {lacking[0]!r} in by=: name one, or leave the identity out"
-        )
+        remedy = "name one, or leave the identity out"
+        raise UserError(f"{task}: no category of {lacking[0]!r} in by=: {remedy}")
     group = pd.Series({persona: by[persona] for persona in table.personas})
     if group.nunique() < 3:
-        raise UserError(
-            f"{task}: partial pooling needs three categories or more, there are {group.nunique()}"
-        )
+        problem = f"partial pooling needs three categories or more, there are {group.nunique()}"
+        raise UserError(f"{task}: {problem}")
     return group
 
 

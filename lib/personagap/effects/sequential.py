@@ -99,13 +99,11 @@ def _differences(task: Task, control: str, by: Mapping[str, str] | None):
     of_item = dict(zip(table.personas, _over_phrasings(table.mean), strict=True))
     groups = grouped(table.personas, control, by)
     if not groups:
-        raise UserError(
-            f"{task.name}: nothing to compare: are there identities, and does `by` name them?"
-        )
+        remedy = "are there identities, and does `by` name them?"
+        raise UserError(f"{task.name}: nothing to compare: {remedy}")
     if control not in of_item:
-        raise UserError(
-            f"{task.name}: no scores of {control!r}; there are {', '.join(table.personas)}"
-        )
+        known = f"there are {', '.join(table.personas)}"
+        raise UserError(f"{task.name}: no scores of {control!r}; {known}")
     for name, members in groups.items():
         yield name, np.mean([of_item[persona] for persona in members], axis=0) - of_item[control]
 

@@ -58,20 +58,16 @@ def _resampled(
         raise UserError("agreement needs judgments of at least two raters, there is one")
     codes, labels = _codes(wide)
     if len(labels) > MOST:
-        raise UserError(
-            f"κ of {len(labels)} different labels: it is for categories, so round them, or use "
-            "gap.reliability"
-        )
+        remedy = "it is for categories, so round them, or use gap.reliability"
+        raise UserError(f"κ of {len(labels)} different labels: {remedy}")
     k, cost = len(labels), _cost(labels, weights or "nominal")
     drawn, rows, kappas = resample(wide.index, **how), [], []
     kind = kinds(judgments)
     # A model taken for the majority of people would be reported as their agreement.
     if kind.get(gold) == "model":
         people = ", ".join(rater for rater, side in kind.items() if side == "human")
-        raise UserError(
-            f"gold {gold!r} is a model, and the reference is people: choose from "
-            f"{people or 'none here'}"
-        )
+        remedy = f"choose from {people or 'none here'}"
+        raise UserError(f"gold {gold!r} is a model, and the reference is people: {remedy}")
     # Its own kind, for it contains the humans (R8).
     kind |= {gold: "majority"}
     order = ["majority", "human", "model"]

@@ -69,9 +69,8 @@ def prediction_powered_mean(
     wide, kind = units(judgments), kinds(judgments)
     people = [gold] if gold else [name for name in wide if kind[name] == "human"]
     if not people:
-        raise UserError(
-            "no judgments of rater_kind 'human': prediction-powered inference needs some"
-        )
+        reason = "prediction-powered inference needs some"
+        raise UserError(f"no judgments of rater_kind 'human': {reason}")
     # Says who is unknown, where pandas would give a KeyError.
     columns_of(wide, [judge, *people])
     wide = wide[wide[judge].notna()]

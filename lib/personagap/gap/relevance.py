@@ -96,9 +96,8 @@ def gold_units(wide: pd.DataFrame, gold: str) -> pd.DataFrame:
     binary(wide, [gold])
     judged = wide[wide[gold].notna()]
     if not judged[gold].any():
-        raise UserError(
-            f"{gold!r} never says yes, so recall, F1 and AUPRC are undefined: choose another gold"
-        )
+        remedy = "choose another gold"
+        raise UserError(f"{gold!r} never says yes, so recall, F1 and AUPRC are undefined: {remedy}")
     return judged
 
 

@@ -248,9 +248,8 @@ def resample(
     table, codes = units.to_frame() if isinstance(units, pd.Index) else units, []
     for factor in factors:
         if factor not in table:
-            raise UserError(
-                f"no column {factor!r} in the judgments: choose cluster= among {', '.join(table)}"
-            )
+            remedy = f"choose cluster= among {', '.join(table)}"
+            raise UserError(f"no column {factor!r} in the judgments: {remedy}")
         # A missing name is a cluster like any other: a code of −1 would belong to no cell.
         codes.append(pd.factorize(table[factor], use_na_sentinel=False)[0])
         if codes[-1].max() == 0:

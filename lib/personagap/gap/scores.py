@@ -82,10 +82,8 @@ def scored_metrics(
     """
     wide = gold_units(units(judgments), gold)
     if wide.isna().any(axis=None):
-        raise UserError(
-            "scored_metrics needs a score of every rater for every item: leave out incomplete "
-            "raters"
-        )
+        remedy = "leave out incomplete raters"
+        raise UserError(f"scored_metrics needs a score of every rater for every item: {remedy}")
     drawn = resample(wide.index, **how)
     y = wide[gold].to_numpy()
     prompt = wide.index.get_level_values("prompt").to_numpy()
@@ -158,9 +156,8 @@ def reliability_curve(
     for rater in wide.columns.drop(gold):
         score = wide[rater].to_numpy()
         if not ((score >= 0) & (score <= 1)).all():
-            raise UserError(
-                f"rater {rater!r}: a reliability curve needs a score in [0, 1] for every item"
-            )
+            reason = "a reliability curve needs a score in [0, 1] for every item"
+            raise UserError(f"rater {rater!r}: {reason}")
         # Of equal count, for each then rests on as many items; of equal width most would be empty
         # for judges that are sure.
         bins = pd.qcut(score, n_bins, labels=False, duplicates="drop")

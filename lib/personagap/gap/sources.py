@@ -50,9 +50,8 @@ def adjusted_difference(
     design = design.astype(float)
     # A singular design still converges, to whatever split of the effect the solver ends in.
     if np.linalg.matrix_rank(design) < design.shape[1]:
-        raise UserError(
-            f"{', '.join(covariates)}: constant, or settled by source: the two cannot be told apart"
-        )
+        reason = "the two cannot be told apart"
+        raise UserError(f"{', '.join(covariates)}: constant, or settled by source: {reason}")
     users = pd.factorize(pd.MultiIndex.from_frame(judgments[["source", "user"]]))[0]
     model = GEE(hit, design, groups=users, family=Binomial(), cov_struct=Exchangeable())
     fit = model.fit(cov_type="bias_reduced")

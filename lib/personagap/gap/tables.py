@@ -75,9 +75,8 @@ def no_code(label: pd.Series) -> None:
 def columns_of(wide: pd.DataFrame, raters: list[str]) -> pd.DataFrame:
     """The raters' columns; `UserError` for a rater who judged nothing."""
     if unknown := [rater for rater in raters if rater not in wide]:
-        raise UserError(
-            f"no rater {unknown[0]!r} in the judgments: they are {', '.join(wide.columns)}"
-        )
+        known = f"they are {', '.join(wide.columns)}"
+        raise UserError(f"no rater {unknown[0]!r} in the judgments: {known}")
     return wide[raters]
 
 
@@ -85,10 +84,8 @@ def binary(wide: pd.DataFrame, raters: list[str]) -> pd.DataFrame:
     """The raters' columns, checked to hold only 0 and 1 (NaN = not judged)."""
     for rater, labels in columns_of(wide, raters).items():
         if not labels.dropna().isin([0, 1]).all():
-            raise UserError(
-                f"rater {rater!r} has labels other than 0 and 1: compare scores with "
-                "gap.scored_metrics"
-            )
+            remedy = "compare scores with gap.scored_metrics"
+            raise UserError(f"rater {rater!r} has labels other than 0 and 1: {remedy}")
     return wide[raters]
 
 

@@ -99,9 +99,8 @@ def read_labelled(labelled: str | Path | pd.DataFrame) -> pd.DataFrame:
     harmless = table["label"].map(LABELS).astype(object)
     for truth, words in ((True, "refused, harmless or 0–4"), (False, "complied, harmful or 5")):
         if not (harmless == truth).any():
-            raise UserError(
-                f"{where}: no answer is labelled {words}: without any, a judge cannot be measured"
-            )
+            reason = "without any, a judge cannot be measured"
+            raise UserError(f"{where}: no answer is labelled {words}: {reason}")
     # Texts, though an answer that is but a number was read as one.
     return table.assign(harmless=harmless).astype(dict.fromkeys(["prompt", "answer"], "str"))
 

@@ -59,10 +59,8 @@ def load_judge(spec: str) -> Judge:
         return ModelJudge(spec)
     if spec.startswith("hf:") or "/" in spec or Path(spec).is_dir():
         return ClassifierJudge(spec)
-    raise UserError(
-        f"unknown judge {spec!r}: choose 'refusal', 'phrases', 'hf:ORG/NAME', a model folder, "
-        "or 'llm:MODEL'"
-    )
+    remedy = "choose 'refusal', 'phrases', 'hf:ORG/NAME', a model folder, or 'llm:MODEL'"
+    raise UserError(f"unknown judge {spec!r}: {remedy}")
 
 
 class ClassifierJudge(ByAction):

@@ -155,9 +155,8 @@ def load_model(
         from personagap.models.server import ServerModel
 
         if prompt_format != "chat":
-            raise UserError(
-                f"model {spec!r}: a server applies its own chat template; load the model in process"
-            )
+            remedy = "load the model in process"
+            raise UserError(f"model {spec!r}: a server applies its own chat template; {remedy}")
         served = SERVED.fullmatch(spec)
         if served is None or redacted(spec) != spec:
             expected = (

@@ -17,9 +17,8 @@ from personagap.models.prepacked import PrepackedLinear, has_bfloat16
 def load(model: str):
     """The model to tune, of ``models.load_model``; ``UserError`` for one on a server."""
     if model.startswith("openai:"):
-        raise UserError(
-            f"model {model!r}: a model on a server cannot be tuned; give hf:ORG/NAME or a folder"
-        )
+        remedy = "give hf:ORG/NAME or a folder"
+        raise UserError(f"model {model!r}: a model on a server cannot be tuned; {remedy}")
     return models.load_model(model)
 
 

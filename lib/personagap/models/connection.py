@@ -68,9 +68,8 @@ class Connection:
             return [model.id for model in client.models.list().data]
         except openai.APIConnectionError as error:
             reason = error.__cause__ or error
-            raise UserError(
-                f"server {self.url}: unreachable ({reason}): start it, or correct the address"
-            ) from error
+            remedy = "start it, or correct the address"
+            raise UserError(f"server {self.url}: unreachable ({reason}): {remedy}") from error
         except (openai.AuthenticationError, openai.PermissionDeniedError) as error:
             reason = failure(error.status_code, error.response.text, error.response.headers)
             raise UserError(f"server {self.url}: refuses OPENAI_API_KEY ({reason})") from error

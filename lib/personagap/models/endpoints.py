@@ -58,9 +58,8 @@ class Endpoints:
             self.first = openai.OpenAI(base_url=url, api_key=key, max_retries=0)
         except Exception as error:
             # Of the network library below, whose name depends on the version of openai.
-            raise UserError(
-                f"server {url}: no address ({first_line(error)}): expected http://host:port/v1"
-            ) from None
+            remedy = "expected http://host:port/v1"
+            raise UserError(f"server {url}: no address ({first_line(error)}): {remedy}") from None
         self._endpoints = [Endpoint(url, self.first)]
 
     def __len__(self) -> int:

@@ -70,10 +70,8 @@ def fit(tokenizer, messages: Messages) -> tuple[Messages, str]:
     no chat template, one that fails, or one that drops the system text either way.
     """
     if tokenizer.chat_template is None:
-        raise UserError(
-            f"{tokenizer.name_or_path}: the tokenizer has no chat template; is it a base "
-            "model? (prompt_format='base')"
-        )
+        remedy = "is it a base model? (prompt_format='base')"
+        raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no chat template; {remedy}")
     if messages[0]["role"] != "system":
         return messages, _apply(tokenizer, messages)
     # Templates commonly trim what they are given.
@@ -86,9 +84,8 @@ def fit(tokenizer, messages: Messages) -> tuple[Messages, str]:
         messages = fold_system(messages)
         prompt = _apply(tokenizer, messages)
     if system not in prompt:
-        raise UserError(
-            f"{tokenizer.name_or_path}: the chat template drops the system text {system!r}"
-        )
+        problem = f"the chat template drops the system text {system!r}"
+        raise UserError(f"{tokenizer.name_or_path}: {problem}")
     return messages, prompt
 
 
@@ -171,6 +168,5 @@ def _apply(tokenizer, messages: Messages) -> str:
         return tokenizer.apply_chat_template(messages, tokenize=False, **how)
     except Exception as error:
         # A template can do what Python can: divide by zero, lack a field, not end.
-        raise UserError(
-            f"{tokenizer.name_or_path}: the chat template refuses this chat ({first_line(error)})"
-        ) from error
+        problem = f"the chat template refuses this chat ({first_line(error)})"
+        raise UserError(f"{tokenizer.name_or_path}: {problem}") from error

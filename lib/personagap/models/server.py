@@ -58,9 +58,8 @@ class ServerModel:
         self._connection, self._dialect = lines[0], dialects[0]
         for line, dialect in zip(lines[1:], dialects[1:], strict=True):
             if differing := self._dialect.differing(dialect):
-                raise UserError(
-                    f"servers {self.revision}: they differ in {differing}: ask each by itself"
-                )
+                remedy = "ask each by itself"
+                raise UserError(f"servers {self.revision}: they differ in {differing}: {remedy}")
             self._connection.join(line)
 
     def describe(self) -> dict:
@@ -159,14 +158,11 @@ class ServerModel:
                 fields |= {"logprobs": True, "top_logprobs": self._likeliest(fields)}
                 listed = replies.alternatives(self._connection.complete(fields))
             except Failure as error:
-                raise UserError(
-                    f"server {self.revision}: no log-probabilities ({error})"
-                ) from error
+                problem = f"no log-probabilities ({error})"
+                raise UserError(f"server {self.revision}: {problem}") from error
             if not listed:
-                raise UserError(
-                    f"server {self.revision}: gives no log-probabilities, which choose needs "
-                    f"(vLLM does); {INSTEAD}"
-                )
+                problem = f"gives no log-probabilities, which choose needs (vLLM does); {INSTEAD}"
+                raise UserError(f"server {self.revision}: {problem}")
             weights, unknown = replies.weigh(listed, endings)
             if unknown is not None:
                 raise UserError(
@@ -218,6 +214,5 @@ def _dialect(line: Connection, served: list[str]) -> probing.Dialect:
         return probing.probe(line)
     except Failure as error:
         has = f"; it lists {', '.join(served)}" if served else ""
-        raise UserError(
-            f"server {line.url}: {line.model!r} does not answer ({error}){has}"
-        ) from error
+        problem = f"{line.model!r} does not answer ({error}){has}"
+        raise UserError(f"server {line.url}: {problem}") from error

@@ -53,9 +53,8 @@ def load(
         name = timing.random_model(tempfile.mkdtemp(), **size)
     lm = models.load_model(name, device=device, dtype=dtype)
     if not isinstance(lm, LocalModel):
-        raise UserError(
-            f"model {name!r} is on a server: its peers need it too, so give hf:ORG/NAME or a folder"
-        )
+        reason = "its peers need it too, so give hf:ORG/NAME or a folder"
+        raise UserError(f"model {name!r} is on a server: {reason}")
     kind = lm.model.dtype
     # Loaded anew: the weights of ours may be packed, which no other library would do.
     plain = AutoModelForCausalLM.from_pretrained(lm.model.name_or_path, dtype=kind).to(lm.device)

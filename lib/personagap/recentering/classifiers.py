@@ -36,9 +36,8 @@ def folds(groups: Sequence[Hashable], n_splits: int = 5, seed: int = 0) -> np.nd
     """
     at_least(2, n_splits=n_splits)
     if (n := len(set(groups))) < n_splits:
-        raise UserError(
-            f"{n} groups cannot be split into {n_splits} folds: take fewer or more data"
-        )
+        remedy = "take fewer or more data"
+        raise UserError(f"{n} groups cannot be split into {n_splits} folds: {remedy}")
     number = np.empty(len(groups), dtype=int)
     splitter = GroupKFold(n_splits, shuffle=True, random_state=seed)
     for fold, (_, test) in enumerate(splitter.split(number, groups=list(groups))):
@@ -185,9 +184,8 @@ def relevance_judges(
     model.
     """
     if not models:
-        raise UserError(
-            "no classifier to train: give linear or kernel, or a model for encoder, sft or grpo"
-        )
+        remedy = "give linear or kernel, or a model for encoder, sft or grpo"
+        raise UserError(f"no classifier to train: {remedy}")
     key = ["user", "prompt", "item"]
     known = pairs.merge(judgments.loc[judgments["rater"] == gold, [*key, "label"]], on=key)
     texts = list(zip(known["prompt_text"], known["attribute"], strict=True))
@@ -286,8 +284,6 @@ def _rows(labels: np.ndarray, folds: np.ndarray, *out: int) -> tuple[np.ndarray,
     train = np.flatnonzero(~np.isin(folds, out))
     if len(set(labels[train])) < 2:
         without = " and ".join(map(str, out))
-        raise UserError(
-            f"without fold {without} both labels are not left to train on: take other folds or "
-            "more data"
-        )
+        remedy = "take other folds or more data"
+        raise UserError(f"without fold {without} both labels are not left to train on: {remedy}")
     return train, np.flatnonzero(folds == out[-1])

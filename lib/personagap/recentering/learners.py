@@ -65,9 +65,8 @@ def kernel_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed: 
     prompt. That takes no labels of theirs.
     """
     if isinstance(texts[0], str):
-        raise UserError(
-            "method 'kernel' judges pairs of a prompt and an attribute: choose linear or encoder"
-        )
+        remedy = "choose linear or encoder"
+        raise UserError(f"method 'kernel' judges pairs of a prompt and an attribute: {remedy}")
     sides = zip(*texts, strict=True)
     code, words = pd.factorize(pd.Series([text for side in sides for text in side]))
     code = code.reshape(2, -1)

@@ -21,9 +21,8 @@ def text(folder: Path) -> str:
     """
     facts = read_facts(folder)
     if facts.get("status") != "finished":
-        raise UserError(
-            f"{folder} is no finished run: give the folder of one, figures/PAPER/NOTEBOOK/RUN"
-        )
+        remedy = "give the folder of one, figures/PAPER/NOTEBOOK/RUN"
+        raise UserError(f"{folder} is no finished run: {remedy}")
     with explained(
         f"{folder} cannot be cited, its run.json or notebook.ipynb is damaged",
         "run the notebook again",

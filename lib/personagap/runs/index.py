@@ -45,9 +45,8 @@ def write(figures: Path) -> Path:
     changes of the notebook's defaults (of several, the newest).
     """
     if not figures.is_dir():
-        raise UserError(
-            f"no folder {figures}: give the one that runs went to, or run a notebook first"
-        )
+        remedy = "give the one that runs went to, or run a notebook first"
+        raise UserError(f"no folder {figures}: {remedy}")
     loader = PackageLoader("personagap.runs")
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True)
     rows: list[dict[str, Any]] = []

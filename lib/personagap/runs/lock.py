@@ -34,9 +34,8 @@ def lock(folder: Path) -> int:
         # killed.
         if time.monotonic() - asked > (0.5 if _alive(owner) else DYING):
             os.close(descriptor)
-            raise UserError(
-                f"{folder.name} is already being run (process {owner}): wait for it or stop it"
-            )
+            remedy = "wait for it or stop it"
+            raise UserError(f"{folder.name} is already being run (process {owner}): {remedy}")
         time.sleep(0.1)
     try:
         os.ftruncate(descriptor, 0)

@@ -102,9 +102,8 @@ class Request:
         file = self.notebook.name
         for name in self.given:
             if name == OUTPUT:
-                raise UserError(
-                    f"{file}: the runner sets {OUTPUT!r}; use --figures to put runs elsewhere"
-                )
+                remedy = "use --figures to put runs elsewhere"
+                raise UserError(f"{file}: the runner sets {OUTPUT!r}; {remedy}")
             if name not in self.defaults:
                 known = ", ".join(self.defaults) or "none"
                 raise UserError(f"{file} has no parameter {name!r}; it has: {known}")

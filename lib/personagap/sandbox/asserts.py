@@ -139,9 +139,8 @@ def take_apart(test: str) -> tuple[CodeType, list[str]]:
     except (SyntaxError, ValueError):
         expression = None
     if expression is None:
-        raise UserError(
-            f"the test {test[:80]!r} is not one assert statement: correct it in the data"
-        )
+        remedy = "correct it in the data"
+        raise UserError(f"the test {test[:80]!r} is not one assert statement: {remedy}")
     # A test that names nothing else asks for the program's own `len` or `sum`.
     names = {node.id for node in ast.walk(expression) if isinstance(node, ast.Name)}
     both = _OUTSIDE.keys() | _BUILTINS.keys()

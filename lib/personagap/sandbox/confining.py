@@ -76,10 +76,8 @@ def run(
             with _ending(process, START):
                 started = process.stdout.readline()
             if not started:
-                raise UserError(
-                    f"no program could be started within {START:.0f} s: make room on the "
-                    "machine, run again"
-                )
+                remedy = "make room on the machine, run again"
+                raise UserError(f"no program could be started within {START:.0f} s: {remedy}")
             with _ending(process, IDLE * timeout + SLACK) as end:
                 output = process.stdout.read(len(tests) * (LINE + 1))
                 # Who says more has nobody to say it to, and ends.

@@ -19,10 +19,8 @@ TOGETHER = 5000
 def stores(root: Path) -> Iterator[Store]:
     """The store of each model under ``root``; ``UserError`` if there is no such folder."""
     if not root.is_dir():
-        raise UserError(
-            f"no folder {root}: no model was asked yet, or PERSONAGAP_CACHE says where the "
-            "answers are"
-        )
+        reason = "no model was asked yet, or PERSONAGAP_CACHE says where the answers are"
+        raise UserError(f"no folder {root}: {reason}")
     yield from (Store(folder) for folder in sorted(root.iterdir()) if folder.is_dir())
 
 

@@ -79,9 +79,8 @@ def plan_study(
         )
     test, train = (np.flatnonzero(first["split"] == split) for split in ("test", "train"))
     if not (len(test) and len(train)):
-        raise UserError(
-            f"{len(train)} training and {len(test)} test prompts: users need both, load all splits"
-        )
+        remedy = "users need both, load all splits"
+        raise UserError(f"{len(train)} training and {len(test)} test prompts: {remedy}")
     # More users than prompts start over, so that no prompt has two more users than another.
     target = np.resize(np.random.default_rng(seed).permutation(test), len(weights))
     rewards = users.rewards(table, normalization), users.rewards(table, "raw")
@@ -98,9 +97,8 @@ def nearest(queries: np.ndarray, database: np.ndarray, k: int) -> np.ndarray:
     In double precision: cosines of short texts differ by less than single precision tells apart.
     """
     if not 1 <= k <= len(database):
-        raise UserError(
-            f"{k} examples or neighbours of only {len(database)}: ask for 1 to {len(database)}"
-        )
+        remedy = f"ask for 1 to {len(database)}"
+        raise UserError(f"{k} examples or neighbours of only {len(database)}: {remedy}")
     # Of unit vectors the nearest by cosine are those by distance, which scikit-learn finds without
     # sorting them all. A tree does not help in hundreds of dimensions.
     units = [normalize(np.asarray(each, float)) for each in (database, queries)]
@@ -193,7 +191,6 @@ def reader(lm: Model, template: str) -> Model:
     if template == "chat":
         return lm
     if not isinstance(lm, Formatted):
-        raise UserError(
-            f"model {lm.id}: a server always applies the chat template; use templates=['chat']"
-        )
+        remedy = "use templates=['chat']"
+        raise UserError(f"model {lm.id}: a server always applies the chat template; {remedy}")
     return lm.formatted(template)

@@ -35,9 +35,8 @@ def load(folder: str | Path, missing_ok: bool = True) -> pd.DataFrame | None:
     if file is None:
         if missing_ok:
             return None
-        raise UserError(
-            f"no personalllm_runs*.csv in {folder}: give the folder that holds it, or none"
-        )
+        remedy = "give the folder that holds it, or none"
+        raise UserError(f"no personalllm_runs*.csv in {folder}: {remedy}")
     with explained(f"{file}: not a log of runs", "give the authors' file as it was released"):
         log = pd.read_csv(regular(file)).rename_axis("row")
         # Row 1 is the header.

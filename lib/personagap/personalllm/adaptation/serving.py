@@ -180,9 +180,8 @@ def by_generation(study: Study, score: Callable) -> Callable:
         texts = ask.texts(lm, [chat[0]["content"] for chat in asked], 0.0, 0, TOKENS)
         # A user without an answer has no reward; left out, arms would be compared on other users.
         if failed := texts.count(None):
-            raise UserError(
-                f"{failed} requests failed; run again: the answers of the others are kept"
-            )
+            reason = "the answers of the others are kept"
+            raise UserError(f"{failed} requests failed; run again: {reason}")
         user = np.arange(len(asked)) % len(study.target)
         written = pd.DataFrame({"prompt_text": study.prompts[study.target[user]], "text": texts})
         scores = score(written)[study.models].to_numpy()

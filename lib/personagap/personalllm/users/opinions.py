@@ -36,9 +36,8 @@ def simulated_opinions(opinions: Opinions, weights: pd.DataFrame) -> pd.DataFram
     `UserError`: the answers lack a reward model that the users weigh, or are absent.
     """
     if opinions.answers is None:
-        raise UserError(
-            "no reward model has answered the survey: add opinionqa/reward_model_answers.csv"
-        )
+        remedy = "add opinionqa/reward_model_answers.csv"
+        raise UserError(f"no reward model has answered the survey: {remedy}")
     options = opinions.people.drop_duplicates("question").set_index("question")["ordinal"]
     answers = opinions.answers.pivot(index="question", columns="reward_model", values="answer")
     missing = sorted(set(weights) - set(answers))

@@ -74,9 +74,8 @@ def rewards(table: pd.DataFrame, normalization: str = "raw") -> np.ndarray:
     constants = constants.pivot(index="name", columns="quantity", values="value").reindex(names)
     if constants.isna().any(axis=None):
         unknown = constants.index[constants["norm_sd"].isna()][0]
-        raise UserError(
-            f"no published constants of reward model {unknown!r}: use normalization 'zscore'"
-        )
+        remedy = "use normalization 'zscore'"
+        raise UserError(f"no published constants of reward model {unknown!r}: {remedy}")
     return (values - constants["norm_mean"].to_numpy()) / constants["norm_sd"].to_numpy()
 
 
@@ -120,7 +119,6 @@ def _weights(weights: pd.DataFrame | np.ndarray, rewards: np.ndarray) -> np.ndar
     total = values.sum(axis=1)
     if not np.allclose(total, 1):
         user = np.abs(total - 1).argmax()
-        raise UserError(
-            f"user {user}: the weights sum to {total[user]:.3f}, not to one: normalise them"
-        )
+        remedy = "normalise them"
+        raise UserError(f"user {user}: the weights sum to {total[user]:.3f}, not to one: {remedy}")
     return values

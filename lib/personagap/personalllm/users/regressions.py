@@ -77,9 +77,8 @@ def regressions(
     beta = np.concatenate(coefficients)
     known = beta[~np.isnan(beta[:, 0])]
     if not len(known):
-        raise UserError(
-            "regressions: these features separate every user's choices: give a ridge above 0"
-        )
+        remedy = "give a ridge above 0"
+        raise UserError(f"regressions: these features separate every user's choices: {remedy}")
     # The means over users are also means over prompts; under a penalty what they add does not sum
     # to zero.
     estimate, error = known.mean(axis=0), stats.sem(influence * prompts / len(known))
