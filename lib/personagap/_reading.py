@@ -121,10 +121,9 @@ def read_csv(file: Path, header: list[str] | None = None) -> pd.DataFrame:
 
 def read_jsonl(file: Path) -> pd.DataFrame:
     # Not splitlines, which also cuts at U+2028 inside a text.
-    lines = enumerate(read_text(file).split("\n"), start=1)
-    records = {
-        number: _record(f"{file}, row {number}", line) for number, line in lines if line.strip()
-    }
+    lines = dict(enumerate(read_text(file).split("\n"), start=1))
+    filled = {number: line for number, line in lines.items() if line.strip()}
+    records = {number: _record(f"{file}, row {number}", line) for number, line in filled.items()}
     return pd.DataFrame(list(records.values()), index=list(records))
 
 

@@ -92,17 +92,15 @@ def numbers() -> pd.DataFrame:
     measures = {"pb": "PB", "pb_utility": "PB", "f1": "F1"}
     measures |= dict.fromkeys(["win_rate_vs_gpt4o", "win_rate_vs_best_of_8"], "rate")
     tables = pd.concat(map(load, PAPERS))
-    tables = tables.assign(metric=tables["quantity"].map(measures)).dropna(
-        subset=["metric", "value"]
-    )
+    tables = tables.assign(metric=tables["quantity"].map(measures))
+    tables = tables.dropna(subset=["metric", "value"])
     tables = tables[(tables["metric"] == "PB") | tables["n"].notna()]
     rows = []
     for number in tables.to_dict("records"):
         value = number["value"] * _scale(number["unit"])
         alone = {"than": "", "n": np.nan, "n_worst": np.nan}
-        least, most, row = _designs(
-            number | alone | {"measure": number["metric"]}, number["n"], value
-        )
+        claim = number | alone | {"measure": number["metric"]}
+        least, most, row = _designs(claim, number["n"], value)
         rows.append(number | row | _ends(least(value), most(value)) | {"estimate": value})
     same = {"unit": "points", "method": [_METHODS[row["metric"]] for row in rows]}
     table = result(rows, ["paper", "experiment", "quantity", "condition"], **same)

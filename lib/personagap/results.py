@@ -120,9 +120,8 @@ def keys(table: pd.DataFrame) -> list[str]:
     """The columns that tell rows apart: the texts before the first value, and numbers there if
     these do not do.
     """
-    first = min(
-        (table.columns.get_loc(name) for name in quantities(table)), default=len(table.columns)
-    )
+    places = map(table.columns.get_loc, quantities(table))
+    first = min(places, default=len(table.columns))
     numbers = table.select_dtypes("number").columns
     chosen = [name for name in table.columns[:first] if name not in numbers]
     for name in table.columns[: max(first, 1)].intersection(numbers):
@@ -159,9 +158,8 @@ def beside(
     """
     numbers = ["estimate", "ci_low", "ci_high"]
     found = measured[[*on, *numbers, "unit"]].rename(columns={"unit": "unit_here"})
-    both = reference.reindex(columns=dict.fromkeys([*reference, "unit"])).merge(
-        found, on=on, validate="m:1"
-    )
+    both = reference.reindex(columns=dict.fromkeys([*reference, "unit"]))
+    both = both.merge(found, on=on, validate="m:1")
     value = both[reference.columns].select_dtypes("number").iloc[:, -1]
     percent = both.pop("unit").astype("str").str.startswith("percent").eq(True)
     percent &= both.pop("unit_here").eq("share")

@@ -129,15 +129,13 @@ def extraction(records: dict[str, pd.DataFrame]) -> Tables:
 def relevance(records: dict[str, pd.DataFrame]) -> Tables:
     def units(layout: str, column: str, *fields: str) -> pd.DataFrame:
         table = _each(records[layout], column, "attribute", *fields)
-        return table.assign(
-            user=table["user_id"].astype("str"), prompt=table["prompt_index"].astype("str")
-        )
+        names = {"user_id": "user", "prompt_index": "prompt"}
+        return table.assign(**{ours: table[name].astype("str") for name, ours in names.items()})
 
     items = units("profile_attributes", "profile_attributes").assign(source="real")
     items = items[["source", *UNIT, "prompt_text", "attribute"]].reset_index(drop=True)
-    human = units("relevance_judgments", "relevance_judgments", "relevant").rename(
-        columns={"annotator": "rater"}
-    )
+    human = units("relevance_judgments", "relevance_judgments", "relevant")
+    human = human.rename(columns={"annotator": "rater"})
     model = units("sample_index", "items", "relevant").rename(columns={"model": "rater"})
     labels = pd.concat([human.assign(rater_kind="human"), model.assign(rater_kind="model")])
     labels = labels.rename(columns={"relevant": "label"})
@@ -164,23 +162,18 @@ def _relevant(records: dict[str, pd.DataFrame]) -> pd.DataFrame:
     table = _each(records["response_no_context"], "attributes", "attribute", "is_relevant")
     table = table[table["is_relevant"].eq(True)].astype({"user_id": "str", "prompt_id": "str"})
     names = zip(table["user_id"], table["prompt_id"], strict=True)
-    return table.assign(
-        user=table["user_id"], prompt=[prompt.removeprefix(f"{user}_") for user, prompt in names]
-    )
+    prompts = [prompt.removeprefix(f"{user}_") for user, prompt in names]
+    return table.assign(user=table["user_id"], prompt=prompts)
 
 
 def response(records: dict[str, pd.DataFrame]) -> Tables:
-    texts = {
-        "model_tag": "generator",
-        "response_no_context": "generic",
-        "response_personalized": "personalized",
-    }
+    texts = {"model_tag": "generator", "response_no_context": "generic"}
+    texts |= {"response_personalized": "personalized"}
     items = _relevant(records).rename(columns=texts).assign(source="real")
     items["item"] = items["generator"] + "/" + items["item"]
-    units = {
-        (one.item_index, one.attribute): (one.user, one.prompt, one.item)
-        for one in items.itertuples()
-    }
+    units = {}
+    for one in items.itertuples():
+        units[one.item_index, one.attribute] = one.user, one.prompt, one.item
     labels = []
     for one in records["ratings"].itertuples():
         # Where nothing is said, the tool shows it on the right.

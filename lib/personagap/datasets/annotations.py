@@ -135,11 +135,8 @@ def _judged(
         known = "the annotation tool's *.jsonl (datasets.annotation_tool lists the layouts)"
         remedy = f"give {known} or {_example(stage)}"
         raise UserError(f"no judgments of stage {stage!r} in {folder}: {remedy}")
-    tool.refuse(
-        labels[labels["label"].isna()],
-        "a label outside the scale",
-        f"use one of {', '.join(SCALES[stage])}",
-    )
+    scale = f"use one of {', '.join(SCALES[stage])}"
+    tool.refuse(labels[labels["label"].isna()], "a label outside the scale", scale)
     if items.duplicated(UNIT).any():
         remedy = "leave one version of each"
         raise UserError(f"{folder}: some items of stage {stage!r} stand in several files: {remedy}")
@@ -176,11 +173,8 @@ def _example(stage: str) -> str:
 
 def _long_files(folder: Path) -> list[Path]:
     """Those in the long format, under any name; one called judgments*.csv should be."""
-    return [
-        file
-        for file in sorted(folder.rglob("*.csv"))
-        if file.name.startswith("judgments") or _is_long(file)
-    ]
+    files = sorted(folder.rglob("*.csv"))
+    return [file for file in files if file.name.startswith("judgments") or _is_long(file)]
 
 
 def _is_long(file: Path) -> bool:

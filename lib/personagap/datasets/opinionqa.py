@@ -97,11 +97,8 @@ def _answers(file: Path, people: pd.DataFrame) -> pd.DataFrame | None:
         return None
     table, where = read_csv(file), str(file)
     options = people.drop_duplicates("question").set_index("question")["ordinal"]
-    known = Rule(
-        lambda name: name.isin(options.index),
-        "no such question",
-        f"name it as in {FILES}: <wave>/<qkey>",
-    )
+    remedy = f"name it as in {FILES}: <wave>/<qkey>"
+    known = Rule(lambda name: name.isin(options.index), "no such question", remedy)
     check(table, where, {"question": known, "reward_model": None, "answer": None})
     table["answer"] = pd.to_numeric(table["answer"], errors="coerce")
     wrong = [row.answer not in options[row.question] for row in table.itertuples()]

@@ -29,10 +29,8 @@ def banner(data: str, *models: str | None):
     asked = [str(model) for model in models if model is not None]
     toys = [model for model in asked if model.split(":")[0] in ("demo", "simulated")]
     if data == "demo" and toys == asked:
-        simulated, what = (
-            "data, known truth",
-            "The items, the model and the raters of the demo were",
-        )
+        simulated = "data, known truth"
+        what = "The items, the model and the raters of the demo were"
     elif data == "demo":
         simulated, what = "data", "The items, texts and raters of the demo were"
     elif toys:

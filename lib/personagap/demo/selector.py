@@ -79,11 +79,8 @@ class Selector:
         known = [(label, text) for label, text in _shown(prompt) if text in self._rewards]
         # A disliked response speaks against what it has.
         shown = [self._rewards[text] * (1 if label == "Liked" else -1) for label, text in known]
-        taste = {
-            "benefit": np.mean(shown, axis=0) if shown else 0.0,
-            "generic": float(bool(shown)),
-            "none": 0.0,
-        }
+        taste = {"benefit": np.mean(shown, axis=0) if shown else 0.0}
+        taste |= {"generic": float(bool(shown)), "none": 0.0}
         # Bytes in place of tokens, which it has none of: a longer response is less likely, as of a
         # language model, and is compared per byte.
         rewards, written, sizes = self._known(tuple(texts))

@@ -133,10 +133,9 @@ def responder_cells(
     out = too_few | ((asked < 2) & excused)
     few = sorted(persona for persona, left in zip(table.personas, out, strict=True) if left)
     if dropped := [*few, *sorted(set(nonresponding) - set(table.personas))]:
-        many = f"less than {MIN_ANSWERED:.0%} of the items that others answered"
-        warnings.warn(
-            f"{task}: {', '.join(map(str, dropped))} left out, with answers to {many}", stacklevel=4
-        )
+        who, few_items = ", ".join(map(str, dropped)), f"less than {MIN_ANSWERED:.0%} of the items"
+        told = f"{task}: {who} left out, with answers to {few_items} that others answered"
+        warnings.warn(told, stacklevel=4)
     return cells(rows[~rows["persona"].isin(few)], task, cluster) if few else table
 
 
@@ -172,9 +171,8 @@ def cells(rows: pd.DataFrame, task: str, cluster: str | None = None) -> Cells:
     # Dense over all cells, also those not asked: designs are crossed, so hardly any is empty.
     answers = np.bincount(codes, minlength=np.prod(shape)).reshape(shape)
     if answers.max(initial=0) > 1:
-        persona, template, item, run = (
-            level[i] for level, i in zip(levels, np.argwhere(answers > 1)[0], strict=True)
-        )
+        twice = zip(levels, np.argwhere(answers > 1)[0], strict=True)
+        persona, template, item, run = (level[i] for level, i in twice)
         problem = f"persona {persona}, template {template}, item {item}, run {run} was scored twice"
         raise UserError(f"{task}: {problem}")
     runs, score = answers.sum(axis=3), rows["score"].to_numpy()
@@ -210,9 +208,8 @@ def identity_cells(scores: pd.DataFrame, cluster: str | None = None) -> dict[str
             continue
         if not nonresponding:
             raise UserError(problem)
-        warnings.warn(
-            f"{problem}; so the task is left out, for most of its answers say nothing", stacklevel=3
-        )
+        why = "for most of its answers say nothing"
+        warnings.warn(f"{problem}; so the task is left out, {why}", stacklevel=3)
     if not tasks:
         raise UserError(problem)
     return tasks

@@ -62,10 +62,8 @@ def _effects(x: np.ndarray, factors: str) -> Iterator[tuple[str, np.ndarray]]:
     for subset in subsets(
         "".join(factor for factor, size in zip(factors, x.shape, strict=True) if size > 1)
     ):
-        effect = x.mean(
-            axis=tuple(axis for axis, factor in enumerate(factors) if factor not in subset),
-            keepdims=True,
-        )
+        others = tuple(axis for axis, factor in enumerate(factors) if factor not in subset)
+        effect = x.mean(axis=others, keepdims=True)
         # Means taken off along each axis in turn leave what no smaller subset explains.
         for axis in (factors.index(factor) for factor in subset):
             effect = effect - effect.mean(axis=axis, keepdims=True)

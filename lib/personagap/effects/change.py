@@ -17,7 +17,7 @@ from personagap.effects._table import (
 )
 from personagap.effects.paired import clustered_mean, largest_difference, over_phrasings, sign_flip
 from personagap.effects.resampling import Bootstrap, Moments
-from personagap.errors import UserError
+from personagap.errors import UserError, one_of
 from personagap.limits import student
 from personagap.personas import CONTROLS
 from personagap.results import corrected, result
@@ -116,16 +116,14 @@ def paired_change(
     known = scores["condition"].unique()
     rows = []
     for number, (after, before) in enumerate(comparisons.items()):
-        if unknown := {after, before} - set(known):
-            there = f"there are {', '.join(known)}"
-            raise UserError(f"scores hold no condition {sorted(unknown)[0]!r}: {there}")
+        for condition in (after, before):
+            one_of(known, "scores hold no condition", condition)
         tasks = {
             task: _both(part, before, after, task, absent.get(task, set()) - set(CONTROLS))
             for task, part in by_task(scores)
         }
-        changes = [
-            _change(table, n_bootstrap, [seed, number, i]) for i, table in enumerate(tasks.values())
-        ]
+        both = enumerate(tasks.values())
+        changes = [_change(table, n_bootstrap, [seed, number, i]) for i, table in both]
         name = {"condition": after, "compared_with": before}
         for task, table, change in zip(tasks, tasks.values(), changes, strict=True):
             size = {"n_identities": len(table.personas), "n": len(table.items)}

@@ -51,9 +51,8 @@ class Paired(NamedTuple):
 
 
 def _without_estimate(bounds: tuple[float, float], n_items: int) -> Paired:
-    unknown = dict.fromkeys(
-        ["estimate", "cohens_h", "centre", "se", "df", "statistic", "p_value"], np.nan
-    )
+    names = ["estimate", "cohens_h", "centre", "se", "df", "statistic", "p_value"]
+    unknown = dict.fromkeys(names, np.nan)
     return Paired(bounds=bounds, n_items=n_items, n_runs=0, method=NO_ESTIMATE, **unknown)
 
 
@@ -76,10 +75,8 @@ class Task:
         that all its personas answered.
         """
         means, shared = self._shared(weights)
-        bounds = (
-            sum(each for each in weights.values() if each < 0),
-            sum(each for each in weights.values() if each > 0),
-        )
+        least = sum(each for each in weights.values() if each < 0)
+        bounds = least, sum(each for each in weights.values() if each > 0)
         if shared.sum() < 2:
             if not self.nonresponding & set(weights):
                 few = f"{' and '.join(weights)} share {shared.sum()} answered items"

@@ -28,9 +28,8 @@ class Answers(widgets.VBox):
     """The chats of an identity and of the control on one item, and a way through the others."""
 
     def __init__(self):
-        self.search = widgets.Text(
-            description="search", placeholder="words of an answer", continuous_update=False
-        )
+        how = {"description": "search", "continuous_update": False}
+        self.search = widgets.Text(placeholder="words of an answer", **how)
         self.item = widgets.Dropdown(description="item")
         self.back, self.on = (widgets.Button(description=text) for text in ("‹ previous", "next ›"))
         makes = "Makes a table of the answers found"

@@ -67,9 +67,8 @@ def live(what: Run | Path | str | pd.DataFrame, table: str | None = None) -> wid
         held = tables.read(Path(what.folder if isinstance(what, Run) else what))
     ends = {name: quantities(rows) for name, rows in held.items()}
     # With intervals first: what is most worth a picture.
-    offered = [
-        (name, value) for name in held for value in ends[name] or held[name].select_dtypes("number")
-    ]
+    values = {name: ends[name] or held[name].select_dtypes("number") for name in held}
+    offered = [(name, value) for name in held for value in values[name]]
     offered.sort(key=lambda pair: (pair[0] != table, not ends[pair[0]]))
     if not offered or table not in (None, offered[0][0]):
         known = f"{', '.join(held) or 'none'}"

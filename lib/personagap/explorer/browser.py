@@ -145,9 +145,8 @@ def _bundle() -> str:
 
         with atomic_write(path) as temporary:
             latest = vl_convert.get_vegalite_versions()[-1]
-            temporary.write_text(
-                vl_convert.javascript_bundle(FIT + DRAW, vl_version=latest), encoding="utf-8"
-            )
+            bundle = vl_convert.javascript_bundle(FIT + DRAW, vl_version=latest)
+            temporary.write_text(bundle, encoding="utf-8")
     return path.read_text(encoding="utf-8")
 
 

@@ -30,13 +30,11 @@ class Live(widgets.VBox):
         self._held = held
         # What the picture is of; empty where a line says why there is none.
         self._drawn: tuple = ()
-        options = [
-            (words(f"{name}: {readable.label(value)}"), (name, value)) for name, value in offered
-        ]
+        names = [words(f"{name}: {readable.label(value)}") for name, value in offered]
+        options = list(zip(names, offered, strict=True))
         self.shown = widgets.Dropdown(options=options, value=offered[0], description="show")
-        self.search = widgets.Text(
-            description="search", placeholder="words that a row holds", continuous_update=False
-        )
+        how = {"description": "search", "continuous_update": False}
+        self.search = widgets.Text(placeholder="words that a row holds", **how)
         self.picture, self.rows = widgets.HTML(), widgets.HTML()
         super().__init__([widgets.HBox([self.shown, self.search]), self.picture, self.rows])
         self.shown.observe(self._draw, "value")

@@ -40,9 +40,8 @@ class Form(widgets.VBox):
         self.notebook.layout.width = WIDTH
         self.fields: dict[str, widgets.Text] = {}
         self.parameters, self.said = widgets.VBox(), widgets.HTML()
-        self.start = widgets.Button(
-            description="run", tooltip="Runs here, while the form can be used"
-        )
+        told = "Runs here, while the form can be used"
+        self.start = widgets.Button(description="run", tooltip=told)
         self.ended = widgets.HTML()
         super().__init__([self.notebook, self.parameters, self.said, self.start, self.ended])
         self.notebook.observe(self._offer, "value")
@@ -58,11 +57,8 @@ class Form(widgets.VBox):
         texts = {name: field.value.strip() for name, field in self.fields.items()}
         # What stands in the field as the default is not given: the run's name and its command hold
         # what was changed, and a default that changes later applies to it.
-        given = {
-            name: text
-            for name, text in texts.items()
-            if text not in ("", format_value(defaults[name]))
-        }
+        same = {name: ("", format_value(defaults[name])) for name in texts}
+        given = {name: text for name, text in texts.items() if text not in same[name]}
         values = {name: parse_value(text) for name, text in given.items()}
         return Request(self.notebook.value, values, figures=self._figures, cwd=ROOT)
 
@@ -82,9 +78,8 @@ class Form(widgets.VBox):
             field = widgets.Text(text, **about, style=STYLE, continuous_update=False)
             field.layout.width = WIDTH
             field.observe(self._say, "value")
-            told_of = widgets.HTML(
-                f"<small>{escape(told.get(name, {}).get('help') or kind)}</small>"
-            )
+            help_text = told.get(name, {}).get("help") or kind
+            told_of = widgets.HTML(f"<small>{escape(help_text)}</small>")
             self.fields[name] = field
             rows.append(widgets.HBox([field, told_of], layout=widgets.Layout(flex_flow="row wrap")))
         self.parameters.children = rows

@@ -9,10 +9,8 @@ def _polygon(corners: int, *, turned: float = 0, inner: float = 1, narrow: float
     """
     angles = 2 * np.pi * (np.arange(corners) + turned) / corners
     radii = np.where(np.arange(corners) % 2, inner, 1)
-    points = [
-        f"{x:.3f},{y:.3f}"
-        for x, y in zip(narrow * radii * np.sin(angles), -radii * np.cos(angles), strict=True)
-    ]
+    x, y = narrow * radii * np.sin(angles), -radii * np.cos(angles)
+    points = [f"{across:.3f},{up:.3f}" for across, up in zip(x, y, strict=True)]
     return f"M{'L'.join(points)}Z"
 
 

@@ -74,12 +74,8 @@ def for_paper(fig: Figure) -> Iterator[str]:
         for text, handle in zip(each.get_texts(), each.legend_handles, strict=True)
     }
     # Of a dot with its interval a legend keeps but the interval.
-    whole = {
-        bars.get_label(): bars
-        for ax in fig.axes
-        for bars in ax.containers
-        if isinstance(bars, ErrorbarContainer)
-    }
+    bars = (each for ax in fig.axes for each in ax.containers)
+    whole = {each.get_label(): each for each in bars if isinstance(each, ErrorbarContainer)}
     entries |= {label: whole[label] for label in entries.keys() & whole.keys()}
     titles = {each.get_title().get_text(): None for each in legends}
     lines = {line: line.get_markersize() for line in fig.findobj(Line2D)}

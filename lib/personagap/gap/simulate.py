@@ -33,10 +33,9 @@ def simulate_relevance(
     # 18 %, and judges that say yes far too often, as the real ones do.
     gold = yes(rng, _shared(rng, design, 0.8) - 1.5)
     shifts = {"a": 0.0, "b": stricter}
-    judges = {
-        name: yes(rng, 2.1 * gold + _shared(rng, design, 0.8) - 0.5 - shift)
-        for name, shift in shifts.items()
-    }
+    judges = {}
+    for name, shift in shifts.items():
+        judges[name] = yes(rng, 2.1 * gold + _shared(rng, design, 0.8) - 0.5 - shift)
     return in_long_form(design, human_majority=gold, **judges)
 
 
@@ -86,9 +85,8 @@ def _design(rng: np.random.Generator, *, n_items: int) -> pd.DataFrame:
 
 def _shared(rng: np.random.Generator, design: pd.DataFrame, sd: float) -> np.ndarray:
     """A normal effect of standard deviation ``sd`` that prompts and users contribute to equally."""
-    prompt, user = (
-        rng.normal(0, sd / 2**0.5, 1 + design[factor].max()) for factor in ("prompt", "user")
-    )
+    sizes = 1 + design[["prompt", "user"]].max()
+    prompt, user = (rng.normal(0, sd / 2**0.5, size) for size in sizes)
     return prompt[design["prompt"]] + user[design["user"]]
 
 

@@ -53,9 +53,8 @@ def actions(responses: pd.DataFrame, items: pd.DataFrame, judge: Judge) -> pd.Da
     """
     distinct = _distinct(responses, items)
     distinct["action"] = judge.actions(list(distinct["text"]), list(distinct["question"]))
-    told = tasks.spoken(responses).merge(
-        distinct[["task", "item", "text", "action"]], on=["task", "item", "text"]
-    )
+    answer = ["task", "item", "text"]
+    told = tasks.spoken(responses).merge(distinct[[*answer, "action"]], on=answer)
     # Harmless in ``tasks.grade`` as well.
     told["action"] = told["action"].mask(told["outcome"] == "refused", DECLINES)
     told = told[["task", "item", "persona", "template", "run", "action"]]

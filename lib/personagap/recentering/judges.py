@@ -32,8 +32,8 @@ def list_wise(paired: pd.DataFrame) -> pd.DataFrame:
     """Of `compare`, each model beside itself with all attributes on a page, as people saw them
     (R3).
     """
-    sides = paired["contrast"].str.split(" − ", expand=True)
-    return paired[sides[1] == sides[0] + "_list"]
+    sides = (contrast.split(" − ") for contrast in paired["contrast"])
+    return paired.loc[[other == f"{single}_list" for single, other in sides]]
 
 
 def stand_in(

@@ -2,6 +2,7 @@
 
 import pandas as pd
 
+from personagap.recentering.judges import list_wise
 from personagap.verdicts.wording import (
     OPEN,
     correction,
@@ -117,11 +118,9 @@ def _f1_difference(row) -> str:
 def _presentation(paired: pd.DataFrame) -> list[tuple[str, str]]:
     """Of each model that judged both one at a time and list-wise."""
     answers = []
-    for row in paired.itertuples():
+    for row in list_wise(paired).itertuples():
         # Models saw attributes one at a time, people a whole page: some of the gap may lie in that.
-        single, other = row.contrast.split(" − ")
-        if other != f"{single}_list":
-            continue
+        single = row.contrast.split(" − ")[0]
         less = f"Does {single} select less when it sees all attributes at once, as people did (R3)?"
         difference = f"{-row.estimate:+.2f} [{-row.ci_high:+.2f}, {-row.ci_low:+.2f}]"
         answer = (

@@ -21,12 +21,10 @@ def hashes(request: Request) -> dict[str, str]:
     # Those of the demo come below; what was measured or found, by runs too, is no input.
     others = (DEMO, CACHE, DATA / "benchmarks", DATA / "findings")
     folders = [DATA, *(folder for folder in DATA.iterdir() if folder not in others)]
-    files = sorted(path for folder in folders for path in folder.glob("*"))
-    read = {
-        path.relative_to(DATA.parent).as_posix(): _content(path, path.stat())[:16]
-        for path in files
-        if path.suffix in (".csv", ".txt", ".toml")
-    }
+    read = {}
+    for path in sorted(path for folder in folders for path in folder.glob("*")):
+        if path.suffix in (".csv", ".txt", ".toml"):
+            read[path.relative_to(DATA.parent).as_posix()] = _content(path, path.stat())[:16]
     # What runs write is no input, even where it lies in a folder of data: else none would be
     # finished.
     written = {request.figures.resolve(), CACHE.resolve()}
