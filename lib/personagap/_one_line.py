@@ -1,6 +1,4 @@
-"""A user's mistake in one line, on the command line too, where click takes four and Python a
-traceback.
-"""
+"""A user's mistake in one line, on the command line too, where click takes four and Python many."""
 
 import functools
 import signal

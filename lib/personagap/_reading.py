@@ -60,9 +60,7 @@ def are_texts(column: pd.Series) -> pd.Series:
 
 
 def sum_to_one(arrays: pd.Series) -> pd.Series:
-    """Whether each value is a list of numbers, such as texts and nested lists are not, that sum to
-    one.
-    """
+    """Whether each value is a list of numbers, that sum to one, as no text or nested list is."""
     return arrays.map(lambda each: pd.api.types.is_list_like(each) and _sums_to_one([*each]))
 
 

@@ -1,6 +1,4 @@
-"""Submodules that are imported when they are first used, so
-that statistics alone never load torch.
-"""
+"""Submodules are imported when first used, so that statistics alone never load torch."""
 
 import importlib
 import pkgutil

@@ -76,8 +76,7 @@ def claims() -> pd.DataFrame:
 
 
 def numbers() -> pd.DataFrame:
-    """Every published PB, every win rate and F1 of known n, with its interval: as `claims`, in
-    points.
+    """Every published PB, every win rate and F1 of known n, with its interval, as `claims`.
 
     Returns
     -------
@@ -147,8 +146,7 @@ def _ends(best: tuple[float, float], worst: tuple[float, float]) -> dict[str, fl
 
 
 def _designs(claim: dict, n: float, smallest: float) -> tuple[Interval, Interval, dict]:
-    """Intervals under the least and the most noisy design that fits, and what is known of the
-    latter.
+    """Intervals under the least and the most noisy design that fits, and facts of the latter.
 
     Parameters
     ----------
@@ -194,9 +192,7 @@ def _f1_error() -> float:
 
 
 def _bonett_wright(value: float, n: float) -> tuple[float, float]:
-    """Of Spearman's ρ (hundredths) by Fisher's z with the variance of ranks (Psychometrika 65,
-    2000).
-    """
+    """Of Spearman's ρ (hundredths) by Fisher's z with the variance of ranks (Psychometrika 65)."""
     error = ((1 + (value / 100) ** 2 / 2) / (n - 3)) ** 0.5
     low, high = np.tanh(np.arctanh(value / 100) + np.array([-1, 1]) * _Z * error)
     return 100 * low, 100 * high

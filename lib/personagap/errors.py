@@ -16,9 +16,7 @@ LONGEST, LONGEST_WORD = 2000, 160
 
 
 class UserError(Exception):
-    """Bad input. The command line prints its message alone;
-    IPython shows it without a traceback.
-    """
+    """Bad input. The command line prints its message; IPython shows it without a traceback."""
 
     def __init__(self, message: object = ""):
         text = re.sub(rf"[^\s/]{{{LONGEST_WORD + 1},}}", _middle_left_out, leaving(message))
@@ -80,16 +78,13 @@ def _is_ours(error: Exception) -> bool:
 
 
 def one_of(known: Iterable[str], what: str, value: object) -> None:
-    """A name must be among those that are known, else `UserError`: "unknown protocol 'x': choose
-    from …".
-    """
+    """A name must be among those known, else `UserError`: "unknown protocol 'x': choose from …"."""
     if value not in (names := list(known)):
         raise UserError(f"{what} {value!r}: choose from {', '.join(names)}")
 
 
 def at_least(low: float, *, each: bool = False, whole: bool = True, **given: object) -> None:
-    """Parameters that must be (``whole``) numbers of at least ``low``, or with ``each`` lists of
-    such.
+    """Parameters must be (``whole``) numbers of at least ``low``, or with ``each`` lists of such.
 
     Examples
     --------

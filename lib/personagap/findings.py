@@ -70,8 +70,7 @@ def identities(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def relevance(table: pd.DataFrame) -> pd.DataFrame:
-    """F1 of classifiers, by how their folds were made, and of the models beside them; the best
-    first.
+    """F1 of classifiers, by how their folds were made, and of models; the best first.
 
     Of several draws of the folds the means, of estimates and of the ends of intervals: how far one
     draw can be trusted.

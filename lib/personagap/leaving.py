@@ -68,9 +68,7 @@ def _without_values(address: re.Match) -> str:
 
 
 def visible(text: str) -> str:
-    """``text`` with its `HIDING` characters spelt out, as in "[U+202E]"; half a character as
-    "\\ud800".
-    """
+    """``text`` with `HIDING` characters spelt out, as "[U+202E]"; half a character as "\ud800"."""
     text = text.encode("utf-8", "backslashreplace").decode()
     return HIDING.sub(lambda found: f"[U+{ord(found[0]):04X}]", text)
 

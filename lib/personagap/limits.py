@@ -17,9 +17,7 @@ def student(
     low: ArrayLike = -np.inf,
     high: ArrayLike = np.inf,
 ) -> np.ndarray:
-    """Limits (2, …) of ``centre`` by Student's t; cut to what the parameter can be, [``low``,
-    ``high``].
-    """
+    """Limits (2, …) of ``centre`` by Student's t; cut to what can be, [``low``, ``high``]."""
     # As scipy.stats.t.ppf, without its checks.
     reach = special.stdtrit(df, (1 + level) / 2) * np.asarray(error)
     return np.clip([centre - reach, centre + reach], low, high)

@@ -70,9 +70,7 @@ def length(prompt: str, written: float) -> float:
 def of_texts(
     lm: Model, prompts: Sequence[str], temperature: float, seed: int, max_tokens: int = ask.WRITTEN
 ) -> pd.DataFrame:
-    """What ``ask.texts`` would ask with the same arguments, a row as of `of_answers`; nothing is
-    asked.
-    """
+    """What ``ask.texts`` would ask with the same arguments, a row as of `of_answers`."""
     _, keys, _ = ask.requests_of_texts(lm, prompts, temperature, seed, max_tokens)
     sizes = [length(prompt, max_tokens) for prompt in prompts]
     return of_requests(dict(zip(keys, sizes, strict=True)), [lm.id])

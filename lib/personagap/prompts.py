@@ -99,9 +99,7 @@ def file(name: str) -> Path | None:
 
 
 def require_ours(reader: str, *names: str) -> None:
-    """`UserError` if a prompt is not the project's: a simulated model makes nothing of another
-    wording.
-    """
+    """`UserError` if a prompt is not the project's: a simulated model reads no other wording."""
     for name in names:
         if other := file(f"{name}.txt"):
             remedy = "choose another model"

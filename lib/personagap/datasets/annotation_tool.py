@@ -57,9 +57,7 @@ def refuse(bad: pd.DataFrame, wrong: str, remedy: str) -> None:
 
 
 def records(folder: Path) -> dict[str, pd.DataFrame]:
-    """Lines by layout, each with the ``file`` and ``row`` it came from; other files are passed
-    over.
-    """
+    """Lines by layout, each with the ``file`` and ``row`` it came from; other files are left."""
     found: dict[str, list[pd.DataFrame]] = {layout: [] for layout in LAYOUTS}
     for file in sorted(folder.rglob("*.jsonl")):
         table = read_jsonl(file)

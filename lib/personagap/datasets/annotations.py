@@ -123,9 +123,7 @@ def load_histories(data: str | Path = "demo") -> pd.DataFrame:
 def _judged(
     stage: str, items: pd.DataFrame, labels: pd.DataFrame, folder: Path, files: str
 ) -> Tables:
-    """The tables of `load_judgments`: labels on the scale of the stage and of known items, names
-    hidden.
-    """
+    """The tables of `load_judgments`: labels on the stage's scale, of known items, names hidden."""
     # An annotator may be a number.
     labels = labels.assign(rater=labels["rater"].astype("str"))
     said = labels["label"].astype("str").str.strip().str.lower()

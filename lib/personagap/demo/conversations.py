@@ -129,9 +129,7 @@ def truth(
     agreement: pd.DataFrame,
     failures: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Planted beside estimated values of the extraction
-    notebook's tables, see ``results.beside``.
-    """
+    """Planted beside estimated values of the extraction tables, see ``results.beside``."""
     people = acceptance.query("rater_kind == 'human' and label == 'accepted'")
     broken = failures.query("step == 'extract'")
     named = [

@@ -20,8 +20,7 @@ def planted(stage: str) -> pd.DataFrame:
 
 
 def truth(stage: str, *estimates: pd.DataFrame | None) -> pd.DataFrame:
-    """Planted beside estimated values, see ``results.beside``, of the stage "relevance" or
-    "response".
+    """Planted beside estimated values, see ``results.beside``, of "relevance" or "response".
 
     ``estimates`` are results of ``gap`` by ``rater`` or, of agreement, by ``pair``; None where
     there is none. Of ``latent_truth`` the raters are called "… (latent)"; of

@@ -142,9 +142,7 @@ def responder_cells(
 def grouped(
     personas: Iterable[str], control: str, by: Mapping[str, str] | None
 ) -> dict[str, list[str]]:
-    """Group → its identities; without ``by`` each is a group. What ``by`` does not name is left
-    out.
-    """
+    """Group → its identities; without ``by`` each is one. What ``by`` does not name is left out."""
     groups: dict[str, list[str]] = {}
     for persona in personas:
         if persona != control and persona not in CONTROLS and (by is None or persona in by):
@@ -187,9 +185,7 @@ def cells(rows: pd.DataFrame, task: str, cluster: str | None = None) -> Cells:
 
 
 def identity_cells(scores: pd.DataFrame, cluster: str | None = None) -> dict[str, Cells]:
-    """Task → its identities and the items that most of them
-    answered in all templates, gaps filled.
-    """
+    """Task → its identities, the items that most answered in all templates, gaps filled."""
     given, tasks, problem = scores, {}, ""
     scores = checked(scores, [cluster] if cluster else [])
     absent, scores = nonresponders(given), scores[~scores["persona"].isin(CONTROLS)]

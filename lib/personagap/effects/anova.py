@@ -44,8 +44,7 @@ def mean_squares(x: np.ndarray, factors: str) -> dict[str, MeanSquare]:
 
 
 def by_level(x: np.ndarray, factors: str, factor: str) -> dict[str, np.ndarray]:
-    """What each level of ``factor`` adds, up to a constant, to the mean squares that it has a part
-    in.
+    """What each level of ``factor`` adds, up to a constant, to the mean squares it is part of.
 
     Examples
     --------
@@ -71,8 +70,7 @@ def _effects(x: np.ndarray, factors: str) -> Iterator[tuple[str, np.ndarray]]:
 
 
 def imputed(y: np.ndarray) -> np.ndarray:
-    """``y`` (rows × columns) without its gaps (NaN): row means are then the least-squares row
-    effects.
+    """``y`` (rows × columns) without gaps (NaN): row means are then the least-squares row effects.
 
     Rows and columns are additive, fitted to the cells there are. A gap gets the fit. The residuals
     of a row that has n of N cells count N / n times, so that their spread gives the error of its

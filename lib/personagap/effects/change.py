@@ -138,9 +138,7 @@ def paired_change(
 
 
 def _both(rows: pd.DataFrame, before: str, after: str, task: str, nonresponding: set[str]) -> Cells:
-    """Cells of both conditions, those before in the first half
-    of the ``templates``; gaps filled.
-    """
+    """Cells of both conditions, those before in the first half of ``templates``; gaps filled."""
     rows = rows[rows["condition"].isin([before, after])]
     # Sorted, for sums of floats depend on their order and that of a set is another in every
     # process.

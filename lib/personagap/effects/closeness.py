@@ -35,8 +35,7 @@ def bias_equivalence(
     alpha: float = 0.05,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Is PB itself below ``margin`` points? A large p-value of `personalization_bias` does not say
-    so.
+    """Is PB itself below ``margin`` points? A large p of `personalization_bias` does not say so.
 
     Parameters
     ----------

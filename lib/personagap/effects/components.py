@@ -19,8 +19,7 @@ _DRAWS = 4000
 def variance_components(
     scores: pd.DataFrame, *, level: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
-    """Variance components of a single answer, identities, phrasings, items and runs crossed and
-    random.
+    """Variance components of an answer: identities, phrasings, items, runs crossed and random.
 
     Parameters
     ----------

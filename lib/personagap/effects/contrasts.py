@@ -118,9 +118,7 @@ def _tasks(scores: pd.DataFrame, cluster: str | None) -> Iterator[Task]:
 
 
 def as_tested(rows: list[dict]) -> pd.DataFrame:
-    """The one form, from rows of `Paired.row` and ``tests``: those of a task that are corrected
-    together.
-    """
+    """The one form, from rows of `Paired.row` and ``tests``: those of a task corrected together."""
     if not rows:
         raise UserError("nothing to compare: are there identities, and does `by` name them?")
     family = ["task", "tests"]

@@ -33,8 +33,7 @@ class _Errors(NamedTuple):
 def judge_corrected(
     table: pd.DataFrame, card: pd.DataFrame, *, level: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
-    """Results of a judge's scores beside what they are after correction for what the judge gets
-    wrong.
+    """Results of a judge's scores beside what they are without what the judge gets wrong.
 
     Parameters
     ----------

@@ -71,9 +71,7 @@ class Task:
         self.binary = self.table.binary
 
     def paired(self, weights: dict[str, float]) -> Paired:
-        """Estimate and test Σ weight × mean score, over the items
-        that all its personas answered.
-        """
+        """Estimate and test Σ weight × mean score, over items that all its personas answered."""
         means, shared = self._shared(weights)
         least = sum(each for each in weights.values() if each < 0)
         bounds = least, sum(each for each in weights.values() if each > 0)

@@ -120,8 +120,7 @@ def items_needed(
     pb: float | None = None,
     **design,
 ) -> int:
-    """Fewest items that detect a contrast (after Holm's correction) or a PB of the given size in
-    points.
+    """Fewest items that detect a contrast (after Holm's correction) or a PB of so many points.
 
     Parameters
     ----------

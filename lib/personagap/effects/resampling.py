@@ -18,9 +18,7 @@ _CHUNK_CELLS = 1_000_000
 
 
 class Moments(NamedTuple):
-    """Observed PB² of one task and the error variances of an identity's mean, as squared
-    proportions.
-    """
+    """Observed PB² of a task and error variances of an identity's mean, as squared proportions."""
 
     pb2: float
     item_noise: float  # from items and runs
@@ -148,8 +146,7 @@ class Bootstrap(NamedTuple):
         rest: np.random.Generator,
         one_answer: float,
     ) -> "Bootstrap":
-        """Resample items; what is too rare or too few to resample is drawn as Gaussian, by
-        ``rest``.
+        """Resample items; what is too rare or few to resample is drawn as Gaussian, by ``rest``.
 
         That is the noise of phrasings, and two pseudo-items along the observed effect, one for and
         one against, as in `paired.clustered_mean`: of the most that an item shows of it, or of

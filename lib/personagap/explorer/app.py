@@ -52,8 +52,7 @@ def form(figures: str | os.PathLike | None = None) -> widgets.Widget:
 
 
 def live(what: Run | Path | str | pd.DataFrame, table: str | None = None) -> widgets.Widget:
-    """Widgets over the tables of a run, or over one table; in a report, the picture they show at
-    first.
+    """Widgets over a run's tables, or over one table; in a report, the picture they show at first.
 
     ``what`` is a run that has saved its tables (``runs.open_run``), its folder, or a result table;
     ``table`` the one to show first (default: the first with intervals). `UserError`: no table with

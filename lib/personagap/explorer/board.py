@@ -1,6 +1,4 @@
-"""The explorer's widgets: what is chosen, a chart, the grid of its rows, and the answers behind
-them.
-"""
+"""The explorer's widgets: what is chosen, a chart, its rows, and the answers behind them."""
 
 import contextlib
 from collections.abc import Iterator
@@ -113,9 +111,7 @@ class Explorer(widgets.VBox):
         self._open()
 
     def _open(self, _=None) -> None:
-        """A run was chosen: offer what it holds; what was chosen before stays where it still
-        applies.
-        """
+        """A run was chosen: offer what it holds; what was chosen stays where it applies."""
         if self._quiet:
             return
         run: Result = self.run.value

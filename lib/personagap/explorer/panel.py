@@ -22,9 +22,7 @@ QUICK: dict[Any, Any] = {"axes.titley": 1.0, "savefig.bbox": None, "svg.fonttype
 
 
 class Live(widgets.VBox):
-    """A quantity of a table drawn with its intervals, and the table's rows, both narrowed by a
-    search.
-    """
+    """A quantity of a table drawn with its intervals, and the rows, both narrowed by a search."""
 
     def __init__(self, held: dict[str, pd.DataFrame], offered: list[tuple[str, str]]):
         self._held = held

@@ -24,9 +24,7 @@ STYLE, WIDTH = {"description_width": "8rem"}, "calc(min(100%, 26rem) - 4px)"
 
 
 class Form(widgets.VBox):
-    """A notebook is chosen, and its parameters; what differs from
-    their defaults is in the command.
-    """
+    """A notebook is chosen, and its parameters; what differs from defaults is in the command."""
 
     def __init__(self, figures: Path, notebooks: Path = NOTEBOOKS):
         self._figures = figures
@@ -50,9 +48,7 @@ class Form(widgets.VBox):
 
     @property
     def request(self) -> Request:
-        """The run that the form asks for; `UserError` for a value that is none of its parameter's
-        kind.
-        """
+        """The run that the form asks for; `UserError` for a value not of its parameter's kind."""
         defaults = Request(self.notebook.value).defaults
         texts = {name: field.value.strip() for name, field in self.fields.items()}
         # What stands in the field as the default is not given: the run's name and its command hold
@@ -63,9 +59,7 @@ class Form(widgets.VBox):
         return Request(self.notebook.value, values, figures=self._figures, cwd=ROOT)
 
     def _offer(self, _=None) -> None:
-        """A field for each parameter, with its default, its kind
-        and what the notebook says of it.
-        """
+        """A field for each parameter, with its default, kind and what the notebook says."""
         # papermill reads what stands behind each line of the cell; kinds and defaults it would
         # lose.
         request = Request(self.notebook.value)

@@ -84,8 +84,7 @@ def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> Axes:
-    """PB of each dimension (``effects.personalization_bias``) against what no effect at all would
-    give.
+    """PB of each dimension (``effects.personalization_bias``) against what no effect would give.
 
     The grey bar ends at the noise floor; the open dot is PB as the paper computes it, the filled
     dot the debiased value with its interval. ``truth`` holds ``dimension true`` in points, where it

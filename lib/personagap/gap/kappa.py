@@ -40,9 +40,7 @@ def _kappa(tables: np.ndarray, cost: np.ndarray) -> np.ndarray:
 
 
 def _codes(wide: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Codes of the labels (n_units, n_raters), −1 where not judged, and the labels that occur,
-    sorted.
-    """
+    """Codes of the labels (n_units, n_raters), −1 where not judged; and the labels, sorted."""
     codes, labels = pd.factorize(wide.to_numpy().ravel(), sort=True)
     return codes.reshape(wide.shape), labels
 

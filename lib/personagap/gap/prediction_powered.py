@@ -15,8 +15,7 @@ from personagap.results import result
 def prediction_powered_mean(
     judgments: pd.DataFrame, judge: str, *, gold: str | None = None, **how: Unpack[How]
 ) -> pd.DataFrame:
-    """Mean human rating, or rate of a 0/1 label, where people judged some units and a model judged
-    all.
+    """Mean human rating, or rate of a 0/1 label, where people judged some units, a model all.
 
     The judge's mean over all units, less its error where people judged too: θ = mean(y) + λ (mean
     of f over units without y − mean of f over units with y), y the people's value and f the judge's

@@ -132,8 +132,7 @@ def judge_correlation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFra
 
 
 def exact_correlation(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> pd.DataFrame:
-    """Spearman's ρ with its permutation p-value: exact when there are few points, which no t test
-    is.
+    """Spearman's ρ with its permutation p-value: exact for few points, which no t test is.
 
     Parameters
     ----------

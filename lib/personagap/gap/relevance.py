@@ -77,9 +77,7 @@ def observed_metrics(
 
 
 def _clusters(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:
-    """How many clusters each of ``METRICS`` rests on; NaN for
-    those that are no share of anything.
-    """
+    """How many clusters each of ``METRICS`` rests on; NaN for those that are no share."""
     # Those a share is of: precision of the units called yes, recall of those that are.
     judged = ~np.isnan(x)
     units = {"precision": x == 1, "recall": judged & (y == 1), "f1": judged & ((x == 1) | (y == 1))}
@@ -102,9 +100,7 @@ def gold_units(wide: pd.DataFrame, gold: str) -> pd.DataFrame:
 
 
 def shared_units(judgments: pd.DataFrame, a: str, b: str, gold: str) -> pd.DataFrame:
-    """The units that the gold rater and both others judged; the rater "select_all" says yes to
-    every one.
-    """
+    """The units that gold and both others judged; the rater "select_all" says yes to every one."""
     # Always there (R5): at a prevalence of 18 % yes to everything beats a published baseline.
     wide = gold_units(units(judgments), gold).assign(select_all=1.0)
     wide = wide[columns_of(wide, [a, b]).notna().all(axis=1)]
@@ -177,8 +173,7 @@ def _by_metric(columns: dict[str, np.ndarray], metrics: Sequence[str] = METRICS)
 def paired_difference(
     judgments: pd.DataFrame, a: str, b: str, gold: str = "human_majority", **how: Unpack[How]
 ) -> pd.DataFrame:
-    """Does judge ``a`` differ from judge ``b``? Both are scored on the same items of the same
-    resamples.
+    """Does judge ``a`` differ from judge ``b``? Both on the same items of the same resamples.
 
     ``b`` may be "select_all", the baseline that always says yes.
 

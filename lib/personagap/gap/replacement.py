@@ -113,9 +113,7 @@ def alternative_annotator_test(
 def _won(
     x: np.ndarray, own: np.ndarray, others: np.ndarray, measurement: str
 ) -> tuple[np.ndarray, ...]:
-    """Units (n,) that the model wins and the person wins (ties both), and those that all sides
-    judged.
-    """
+    """Units (n,) that the model wins and the person wins (ties both), and those that all judged."""
     usable = np.isfinite(x + own) & np.isfinite(others).any(axis=1)
     scores = []
     for label in (x, own):

@@ -102,9 +102,7 @@ class Resampling:
     def ratio(
         self, x: np.ndarray, y: np.ndarray | float = 1.0, where: np.ndarray | slice = slice(None)
     ) -> np.ndarray:
-        """Σ x / Σ y of units, by default the mean of x: (1 + k ·
-        n_bootstrap,); NaN where Σ y is 0.
-        """
+        """Σ x / Σ y of units, or the mean of x: (1 + k · n_bootstrap,); NaN where Σ y is 0."""
         over, under = self.totals(np.stack(np.broadcast_arrays(x, y), axis=1), where).T
         return np.divide(over, under, out=np.full_like(over, np.nan), where=under > 0)
 
@@ -231,8 +229,7 @@ def resample(
     level: float = 0.95,
     seed: int = 0,
 ) -> Resampling:
-    """Draw the clusters that ``units`` belong to, by level or column, with replacement, see
-    ``How``.
+    """Draw the clusters of ``units``, by level or column, with replacement, see ``How``.
 
     Raises
     ------

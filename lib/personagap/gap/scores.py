@@ -19,9 +19,7 @@ CHUNK = 20_000
 
 
 def _average_precision(y: np.ndarray, score: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Average precision Σ (R_t − R_{t−1}) P_t for each row of
-    ``weight``; NaN without a positive.
-    """
+    """Average precision Σ (R_t − R_{t−1}) P_t by row of ``weight``; NaN without a positive."""
     order = np.argsort(-score, kind="stable")
     # Of each distinct score, high to low: items of one score have no order among themselves.
     last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)

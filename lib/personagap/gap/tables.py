@@ -23,8 +23,7 @@ def individuals(judgments: pd.DataFrame) -> pd.DataFrame:
 
 
 def units(judgments: pd.DataFrame) -> pd.DataFrame:
-    """Pivot long judgments (``… item rater label``) to units × raters, NaN where a rater did not
-    judge.
+    """Pivot long judgments (``… item rater label``) to units × raters, NaN where not judged.
 
     The index holds those columns of ``UNIT`` that the table has.
 
@@ -56,9 +55,7 @@ def units(judgments: pd.DataFrame) -> pd.DataFrame:
 
 
 def no_code(label: pd.Series) -> None:
-    """No whole number far from all others: on a scale from 1 to 5
-    a 99 says that there is no label.
-    """
+    """No whole number far from all others: on a scale from 1 to 5 a 99 says there is none."""
     values = np.unique(label)
     # Two labels are yes and no however they are written, and measurements have no codes.
     if (values % 1).any() or len(values) < 3:

@@ -71,8 +71,7 @@ def actions(responses: pd.DataFrame, items: pd.DataFrame, judge: Judge) -> pd.Da
 def reworded(
     responses: pd.DataFrame, items: pd.DataFrame, who: pd.DataFrame, judge: Judge
 ) -> pd.DataFrame:
-    """How a judge scores the same answers when they address other identities: a control of the
-    judge.
+    """How a judge scores the same answers addressed to other identities: a control of the judge.
 
     In each answer the words for an identity of ``who`` are exchanged for those of another; an
     answer without such words gets a sentence with them at its head. Whatever the score then depends

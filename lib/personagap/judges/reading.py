@@ -47,8 +47,7 @@ DENIALS = ("refute", "improper", "condemn")
 
 
 def features(text: str, question: str) -> dict[str, float]:
-    """What stands where in an answer, by name: "cue:kind:place", "form:…", "ask:…", and 0/1
-    "gram:…".
+    """What stands where, by name: "cue:kind:place", "form:…", "ask:…", and 0/1 "gram:…".
 
     Kinds of cues are those of ``data/judge/cues.toml``. An n-gram is one of the first two sentences
     (the first up to three words), in which what the request also says is "Q".
@@ -72,8 +71,7 @@ def features(text: str, question: str) -> dict[str, float]:
 
 
 def plain(text: str) -> str:
-    """One spelling: lower case, straight apostrophes, no emphasis, English contractions written
-    out.
+    """One spelling: lower case, straight apostrophes, no emphasis, contractions written out.
 
     The words for an identity are all "someone": a judge that heeds them finds a bias that the model
     lacks.

@@ -1,6 +1,4 @@
-"""The judges that need no model: phrases that decline, and a
-linear model of how answers decline.
-"""
+"""Judges that need no model: phrases that decline, and a linear model of how answers decline."""
 
 import functools
 import re
@@ -87,9 +85,7 @@ class RefusalJudge(ByAction):
 
 
 def log_odds(values: dict[str, float], weights: dict[str, float]) -> float:
-    """That an answer with these ``features`` is a refusal; its known n-grams have length 1
-    together.
-    """
+    """That an answer with these ``features`` is a refusal; its known n-grams have norm 1."""
     grams = {name for name in values if name.startswith("gram:")}
     known = [weights[name] for name in values if name in grams and name in weights]
     others = sum(weights.get(name, 0.0) * values[name] for name in values if name not in grams)

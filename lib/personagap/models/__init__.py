@@ -1,5 +1,4 @@
-"""Language models behind one interface: in process (transformers) or on an OpenAI-compatible
-server.
+"""Language models behind one interface: in process (transformers) or an OpenAI-compatible server.
 
 `Model` is the interface: whatever has it can be asked, a test's stand-in too.
 """

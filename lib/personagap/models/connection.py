@@ -60,9 +60,7 @@ class Connection:
         self._took: dict[object, deque] = defaultdict(lambda: deque(maxlen=4 * CONCURRENCY))
 
     def served(self) -> list[str]:
-        """Names of the models the server lists (``transformers
-        serve`` leaves local folders out).
-        """
+        """Names of models the server lists (``transformers serve`` leaves local folders out)."""
         try:
             client = self.endpoints.first.with_options(timeout=PROBE_TIMEOUT)
             return [model.id for model in client.models.list().data]
@@ -78,9 +76,7 @@ class Connection:
             return []
 
     def join(self, other: "Connection") -> None:
-        """Ask the other's server as well: each request goes to the
-        one with the fewest under way.
-        """
+        """Ask the other's server too: each request goes to the one with the fewest under way."""
         self.url = f"{self.url},{other.url}"
         self.endpoints.join(other.endpoints)
 

@@ -94,8 +94,7 @@ class OwnColumns(DynamicLayer):
 
 
 class Batch:
-    """The requests of a call, and the cache ``layers`` of those under way, whose numbers are
-    ``going``.
+    """The requests of a call, and the cache ``layers`` of those under way, by number in ``going``.
 
     ``row`` (as many) are their rows of the cache, ``of_row`` is one request of each row: those of
     one prompt share a row until they draw different tokens. Of each request: ``prompt`` and
@@ -193,9 +192,7 @@ class Batch:
         return self.tokens[self.of_row, last][:, None], column[:, None]
 
     def _part(self) -> None:
-        """Give rows of their own to requests whose last tokens differ from those of others in their
-        row.
-        """
+        """Give rows of their own to requests whose last tokens differ from others' in their row."""
         live = (~self.done[self.going]).nonzero().squeeze(-1)
         numbers = self.going[live]
         token = self.tokens[numbers, self.count[numbers] - 1]
@@ -217,9 +214,7 @@ class Batch:
     def append(
         self, numbers: torch.Tensor, logits: torch.Tensor, sampling, eos: torch.Tensor
     ) -> None:
-        """Draw the next token of the requests ``numbers`` from
-        ``logits`` (requests, vocabulary).
-        """
+        """Draw the next token of requests ``numbers`` from ``logits`` (requests, vocabulary)."""
         count = self.count[numbers]
         token = pick(logits, self.uniforms[numbers, count], sampling)
         # Of a done row it lies behind its end, where nobody looks.

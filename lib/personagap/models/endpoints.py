@@ -1,6 +1,4 @@
-"""The servers of one model: which of them a request goes to,
-and which are left alone for a while.
-"""
+"""The servers of one model: which a request goes to, and which are left alone for a while."""
 
 import os
 import threading

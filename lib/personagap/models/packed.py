@@ -107,8 +107,7 @@ class Packed:
     def _mask(
         self, visible: torch.Tensor, queries, keys: torch.Tensor
     ) -> torch.Tensor | dict[str, torch.Tensor]:
-        """Additive attention mask (rows, 1, queries, keys), one per kind of layer where they
-        differ.
+        """Additive attention mask (rows, 1, queries, keys), one for each kind of layer.
 
         ``queries`` and ``keys`` are positions: a sliding window also hides what is too far back.
         """

@@ -136,9 +136,7 @@ def _say_temperatures(taken: tuple[float, ...]) -> str:
 
 
 def _dated(text: str) -> dict[str, Any]:
-    """What gives a chat template that reads its date from a
-    field (Llama's) another than today's.
-    """
+    """What gives a chat template that reads its date from a field (Llama's) another date."""
     return {"chat_template_kwargs": {"date_string": text}}
 
 

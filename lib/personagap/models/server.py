@@ -1,6 +1,4 @@
-"""Models behind an OpenAI-compatible server (vLLM, ``transformers serve``, llama.cpp, the API
-itself).
-"""
+"""Models behind an OpenAI-compatible server (vLLM, ``transformers serve``, llama.cpp, the API)."""
 
 import functools
 import json
@@ -102,8 +100,7 @@ class ServerModel:
         seeds: Sequence[int],
         keep: Callable | None = None,
     ) -> list[Generation]:
-        """Answer each chat, and tell ``keep(i, answer)`` of each as it comes, from the thread that
-        asked.
+        """Answer each chat, and tell ``keep(i, answer)`` of each as it comes, from this thread.
 
         A request that fails for good has ``finish_reason`` "error" and no text. ``UserError`` for
         sampling that the server does not do, if it refuses every request (a revoked key …), or if

@@ -36,9 +36,7 @@ class Pack:
         self.paths.append(np.concatenate([head, np.arange(size, size + len(sequence) - shared)]))
 
     def close(self) -> "Pack":
-        """Work out ``ends``: a token's descendants stop where the
-        last sequence through it stops.
-        """
+        """Work out ``ends``: a token's descendants stop where the last sequence through it does."""
         self.ends = np.zeros(len(self.depths), dtype=np.int64)
         size = len(self.carried)
         for path in self.paths:

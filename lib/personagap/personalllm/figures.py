@@ -1,6 +1,4 @@
-"""Figures of simulated users: how differently they vote, what
-they like, whose opinions they have.
-"""
+"""Figures of simulated users: how differently they vote, what they like, what they think."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -108,8 +106,7 @@ RATE = "win_rate_against_gpt4o"
 
 
 def shots(means: pd.DataFrame, ax: Axes) -> Axes:
-    """Mean reward against the number of the user's own examples, by strategy, beside what needs no
-    model.
+    """Mean reward against the number of the user's own examples, beside what needs no model.
 
     ``means`` are rows of ``adaptation.summarise`` of one metric: control "own" and zero-shot of one
     template, and the arms of ``adaptation.references``.
@@ -137,8 +134,7 @@ def shots(means: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def retrieval(quality: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """How good the retrieval of similar users is, by embedding and size of the database, beside
-    chance.
+    """How good the retrieval of similar users is, by embedding and size of database, beside chance.
 
     ``quality`` is of ``adaptation.quality``, of one database or several; an axis is drawn for each
     metric.

@@ -1,6 +1,4 @@
-"""What only arXiv 2606.06614 (Re-Centering Humans) needs: its
-three stages, its numbers and words.
-"""
+"""What only arXiv 2606.06614 (Re-Centering Humans) needs: its three stages, numbers and words."""
 
 from personagap._submodules import on_demand
 

@@ -37,8 +37,7 @@ def _tfidf(queries: list[str], documents: list[str]) -> np.ndarray:
 
 
 def retrieval_scores(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame:
-    """Score every attribute as a document for its prompt as the query, with models that know no
-    user.
+    """Score every attribute as a document for its prompt as the query, by models that know no user.
 
     Term weights are those of all distinct attributes, so scores compare across users.
 

@@ -29,9 +29,7 @@ def compare(judgments: pd.DataFrame, gold: str, **how: Unpack[gap.How]) -> pd.Da
 
 
 def list_wise(paired: pd.DataFrame) -> pd.DataFrame:
-    """Of `compare`, each model beside itself with all attributes on a page, as people saw them
-    (R3).
-    """
+    """Of `compare`, each model beside itself with all attributes on a page, as for people (R3)."""
     sides = (contrast.split(" − ") for contrast in paired["contrast"])
     return paired.loc[[other == f"{single}_list" for single, other in sides]]
 

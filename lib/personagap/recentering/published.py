@@ -118,9 +118,7 @@ def response(
 def _raters(
     table: pd.DataFrame, conditions: dict[str, str], quantities: dict[str, str]
 ) -> pd.DataFrame:
-    """The rows of raters that have a published condition, and of metrics that have a published
-    name.
-    """
+    """The rows of raters with a published condition, and of metrics with a published name."""
     found = table[table["rater"].isin(conditions) & table["metric"].isin(quantities)]
     condition, quantity = found["rater"].map(conditions), found["metric"].map(quantities)
     return found.assign(condition=condition, quantity=quantity)

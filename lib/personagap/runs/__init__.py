@@ -1,6 +1,4 @@
-"""Runs: the folder a notebook writes to, its execution and
-resumption, reports, the index, batches.
-"""
+"""Runs: the folder a notebook writes to, execution and resumption, reports, the index, batches."""
 
 from personagap.runs.folder import Run, open_run
 

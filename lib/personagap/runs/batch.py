@@ -235,9 +235,7 @@ def run_on_dask(
 
 
 def _next(waiting: list[Request], under_way: list[Request]) -> Request | None:
-    """Take the first of ``waiting`` that reads no tables of a run to come; None if there is none as
-    yet.
-    """
+    """Take the first of ``waiting`` that reads no tables of a run to come; None if none is."""
     to_come = [*waiting, *under_way]
     ready = (one for one in waiting if not (one.reads and any(map(one.reads_from, to_come))))
     # The second: they read each other's.

@@ -40,9 +40,7 @@ class Redacting(LocalHandler):
 
 
 class Position:
-    """Where in its notebook a run is, told to who watches it;
-    and how a kernel came to die there.
-    """
+    """Where in its notebook a run is, told to who watches it; and how a kernel died there."""
 
     def __init__(self, folder: Path):
         self.file, self.section, self.number = folder / PROGRESS, "", 0

@@ -1,6 +1,4 @@
-"""``diff.html``: what differs between two runs of one notebook,
-in parameters, verdicts and tables.
-"""
+"""``diff.html``: what differs between two runs of a notebook: parameters, verdicts, tables."""
 
 from pathlib import Path
 

@@ -42,9 +42,7 @@ GRACE, REAPED = 5, 5
 
 @dataclass
 class Job:
-    """A run under way: the process that executes it, and the
-    file descriptor that holds its lock.
-    """
+    """A run under way: the process that executes it, the file descriptor that holds its lock."""
 
     request: Request
     process: subprocess.Popen | Copy
@@ -57,9 +55,7 @@ class Job:
                 self.process.stdin.close()
 
     def stop(self) -> None:
-        """End the process and its kernel, which are gone when this returns, and say so in
-        ``run.json``.
-        """
+        """End the process and its kernel, gone when this returns, and say so in ``run.json``."""
         self._let_go()
         try:
             self.process.wait(GRACE)
@@ -208,8 +204,7 @@ def environment(threads: int | None = None) -> dict[str, str]:
 
 
 def run(request: Request, *, force: bool = False, threads: int | None = None) -> dict[str, Any]:
-    """Run a notebook unless it is `finished`; what was answered before comes from the response
-    store.
+    """Run a notebook unless it is `finished`; what was answered comes from the response store.
 
     The contents of ``run.json``: ``status`` "finished" or "failed", ``error`` in one line; and
     ``skipped``.
@@ -244,9 +239,7 @@ def describe(facts: dict[str, Any], folder: Path) -> str:
 
 
 def exit_status(facts: dict[str, Any]) -> int:
-    """0: the run finished; 1: it failed; 3: requests are
-    unanswered, which a later run asks again.
-    """
+    """0: the run finished; 1: it failed; 3: requests are unanswered, to be asked again."""
     if facts["status"] == "finished":
         return 3 if facts.get("unanswered") else 0
     return 3 if facts.get("lacks_answers") else 1

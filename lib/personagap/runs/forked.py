@@ -1,5 +1,4 @@
-"""A run's kernel as a copy of the run's process, which has imported already what takes a kernel
-seconds.
+"""A run's kernel as a copy of the run's process, with what takes seconds to import.
 
 The copy is made while that process has no other thread, whose locks it would find held for ever.
 Then it waits.

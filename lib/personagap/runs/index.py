@@ -36,8 +36,7 @@ def latest(figures: Path | None = None) -> pd.DataFrame:
 
 
 def write(figures: Path) -> Path:
-    """Rebuild ``index.html`` under ``figures`` from the runs there: one file, relative links, no
-    request.
+    """Rebuild ``index.html`` under ``figures`` from the runs there: one file, no request.
 
     `UserError`: there is no such folder.
 

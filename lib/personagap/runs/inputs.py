@@ -59,9 +59,7 @@ def _listing(place: Path, written: set[Path]) -> str:
 
 
 def _mark(path: Path) -> str:
-    """What tells that a file was changed: its content, or of a large one that is no model size and
-    time.
-    """
+    """What tells that a file was changed: its content; of a large one, no model, size and time."""
     told = path.stat()
     if not path.is_file() or (told.st_size > SMALL and path.suffix not in WEIGHTS):
         return f"{told.st_size} {told.st_mtime_ns}"
@@ -93,9 +91,7 @@ def library_hash() -> str:
 
 
 def revision() -> str | None:
-    """Git revision of the project, ending in "-dirty" with uncommitted changes; None outside a
-    checkout.
-    """
+    """Git revision of the project, with "-dirty" if there are changes; None outside a checkout."""
     # Without its tags, of which a clone may lack some: the revision reads the same everywhere.
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

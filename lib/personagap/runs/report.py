@@ -163,9 +163,7 @@ def write(folder: Path, **facts: Any) -> None:
 
 
 def with_contents(html: str) -> str:
-    """The page with its second-level headings numbered for links, and these where it says
-    `CONTENTS`.
-    """
+    """The page with its second-level headings numbered for links, which stand at `CONTENTS`."""
     links: list[str] = []
 
     def linked(heading: re.Match) -> str:

@@ -172,9 +172,7 @@ class Request:
 
     @cached_property
     def reads(self) -> list[str]:
-        """The notebooks whose tables this one reads, of their latest finished runs on the same
-        ``data``.
-        """
+        """The notebooks whose tables this one reads, of their latest runs on the same ``data``."""
         code = (cell["source"] for cell in self.content["cells"] if cell["cell_type"] == "code")
         return sorted({name for source in code for name in READS.findall(source)})
 
@@ -251,9 +249,7 @@ class Request:
         return found
 
     def _paths(self, name: str, value: Any) -> dict[str, Path]:
-        """What a parameter's texts name in ``cwd``; a folder
-        called "demo" is not the word "demo".
-        """
+        """What a parameter's texts name in ``cwd``; a folder "demo" is not the word "demo"."""
         named = parameters.paths(value, self._declared[name][1])
         places = {text: self.cwd / path for text, path in named}
         return {text: path.resolve() for text, path in places.items() if os.path.exists(path)}
@@ -267,9 +263,7 @@ class Request:
         return str(self._paths(name, value).get(value, value)) if isinstance(value, str) else value
 
     def _fitted(self, name: str, value: Any) -> Any:
-        """The value, if it is of the parameter's kind; one value
-        for a list becomes a list of it.
-        """
+        """The value, if it is of the parameter's kind; one for a list becomes a list of it."""
         try:
             return parameters.fit(value, self._declared[name][1])
         except ValueError as kind:

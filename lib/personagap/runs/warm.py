@@ -63,9 +63,7 @@ class Copy:
 
 
 class Warm:
-    """A process that imports what these notebooks do, and
-    ``modules``, and is then copied for runs.
-    """
+    """A process that imports what these notebooks do, and ``modules``, to be copied for runs."""
 
     def __init__(
         self, notebooks: Iterable[Path], modules: Iterable[str], environment: Mapping[str, str]

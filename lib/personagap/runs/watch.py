@@ -18,9 +18,7 @@ from personagap.store.folder import is_locked
 
 
 def state(folder: Path) -> str:
-    """What the run in ``folder`` asks, and in which section of its notebook; "" if it is not under
-    way.
-    """
+    """What the run in ``folder`` asks, and in which section of its notebook; "" if it is none."""
     with contextlib.suppress(OSError):
         section, *asked = (folder / PROGRESS).read_text(encoding="utf-8").splitlines() or [""]
         # And not left behind by a runner that was killed.

@@ -1,5 +1,4 @@
-"""Defences against personalization bias that need no training: each changes the messages a model
-sees.
+"""Defences against personalization bias without training: each changes what a model is told.
 
 *Prompt defences* add a sentence to the system prompt (``data/safety_utility/defences.csv``; our
 wording, as that of arXiv 2406.11107 is not known). *Identity neutralization* takes out of the

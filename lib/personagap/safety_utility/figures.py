@@ -64,9 +64,7 @@ def changes(
 
 
 def pooled(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """Raw and shrunken effects of identities
-    (``effects.partial_pooling``), in ``figures.panels``.
-    """
+    """Raw and shrunken effects of identities (``effects.partial_pooling``), in ``panels``."""
     for ax, (task, rows) in zip(axes, table.groupby("task", sort=False), strict=True):
         about = {"xlabel": "points", "title": words(task)}
         intervals(rows, ax, "contrast", "metric", null=0, legend=False, **about)

@@ -93,9 +93,7 @@ def mitigation(change: pd.DataFrame, prompt_defences: list[str], model: str) -> 
 
 
 def _as_published(bias: pd.DataFrame) -> pd.DataFrame:
-    """PB as the estimate, in points; its interval: that of the debiased PB² with the noise put
-    back.
-    """
+    """PB as the estimate, in points; its interval: that of the debiased PB², noise put back."""
     # The published PB has its noise in it (S12), which is what the debiased one lacks.
     noise = bias["pb"] ** 2 - bias["debiased_pb2"]
     ends = bias[["ci_low", "ci_high"]].add(noise, axis=0).clip(lower=0) ** 0.5

@@ -189,9 +189,7 @@ def _means(means: pd.DataFrame) -> str:
 
 
 def _arises(bias: pd.DataFrame, change: pd.DataFrame) -> str:
-    """The steps between stages at which bias is shown to change;
-    before them, whether it was there.
-    """
+    """Steps between stages at which bias is shown to change; before them, whether it was there."""
     first, steps = _joint(bias).iloc[0], _joint_changes(change)
     there = "there is bias" if first["p_value"] < ALPHA else "none is shown"
     said = [

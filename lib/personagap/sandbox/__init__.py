@@ -43,9 +43,7 @@ UNCONFINED = threading.Event()
 
 
 class Results(list):
-    """One bool per test: did it pass? ``timed_out`` says whether the program was stopped for its
-    time.
-    """
+    """One bool per test: did it pass? ``timed_out``: was the program stopped for its time."""
 
     timed_out = False
 

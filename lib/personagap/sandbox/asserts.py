@@ -87,9 +87,7 @@ class _Split(ast.NodeTransformer):
 
 
 def _is_constant(part: ast.AST, known: Set[str]) -> bool:
-    """Can this part of an expression be evaluated here: only literals, ``known`` names and
-    ``math``?
-    """
+    """Can this part of an expression be evaluated here: literals, ``known`` names, ``math``?"""
     if isinstance(part, ast.Attribute):
         return re.fullmatch(r"math\.[a-z]\w*", ast.unparse(part)) is not None
     return not isinstance(part, ast.Name) or part.id in known
@@ -117,9 +115,7 @@ def _computed(constant: ast.expr) -> ast.expr:
 
 
 def singles(test: str) -> list[str]:
-    """The assert statements of a test; itself, if it holds something else, for `take_apart` to
-    refuse.
-    """
+    """The assert statements of a test; itself, if it holds else, for `take_apart` to refuse."""
     try:
         statements = ast.parse(test.strip()).body
     except (SyntaxError, ValueError):
@@ -130,9 +126,7 @@ def singles(test: str) -> list[str]:
 
 @functools.lru_cache(maxsize=4096)
 def take_apart(test: str) -> tuple[CodeType, list[str]]:
-    """The comparison to make here (code with the names _0, _1 …), and the expressions behind the
-    names.
-    """
+    """The comparison to make here (code with names _0, _1 …), and the expressions behind these."""
     try:
         (statement,) = ast.parse(test.strip()).body
         expression = statement.test if isinstance(statement, ast.Assert) else None

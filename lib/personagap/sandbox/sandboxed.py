@@ -37,9 +37,7 @@ MODULES = ("builtins", "collections", "decimal", "fractions", "datetime")
 
 
 def pack(value):
-    """A value as JSON: types of the standard library, anything
-    derived from them as its base type.
-    """
+    """A value as JSON: types of the standard library, what derives from them as its base."""
     if type(value).__module__ == "numpy":
         value = value.tolist()
     if value is None:

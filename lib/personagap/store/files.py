@@ -60,9 +60,7 @@ def shard(path: Path) -> tuple[list[tuple], int]:
 
 
 def values_of(fields: dict) -> tuple:
-    """The values of a row. ValueError, TypeError or KeyError if
-    they are not what an answer holds.
-    """
+    """The values of a row. ValueError, TypeError, KeyError: they are not what an answer holds."""
     text, reason, *numbers, reasoning, outcome = (fields[name] for name in COLUMNS)
     words = [text, reason, *(word for word in (reasoning, outcome) if word is not None)]
     # No lone surrogate.

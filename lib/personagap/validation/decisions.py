@@ -1,6 +1,4 @@
-"""How statistics that decide are validated: equivalence of PB, flips, partial pooling, watched
-contrasts.
-"""
+"""Validation of statistics that decide: equivalence of PB, flips, pooling, watched contrasts."""
 
 from functools import partial
 
@@ -56,9 +54,7 @@ def _asked(rng: np.random.Generator, q: np.ndarray, own: np.ndarray, runs: int =
 
 
 def _flips_trial(rng: np.random.Generator, planted: bool) -> tuple:
-    """Planted: 20 points more on one half of the items, 20 less on the other, so that means are
-    equal.
-    """
+    """Planted: 20 points more on half of the items, 20 less on the others; means are equal."""
     q = rng.uniform(0.2, 0.8, 300)
     own = q + 0.2 * planted * rng.choice([-1, 1], 300)
     return effects.answer_flips(_asked(rng, q, own)).iloc[2], 4.0 * planted
@@ -124,9 +120,7 @@ def _noisy_covers(rng: np.random.Generator) -> bool:
 
 
 def _item_covers(rng: np.random.Generator) -> bool:
-    """Identity × item of 15 points; does the interval hold what
-    an identity shows on one more item?
-    """
+    """Identity × item of 15 points; is what one more item shows in the interval?"""
     # The last item is kept from the analysis: it is what the interval foretells.
     interaction = rng.choice([-0.15, 0.15], (31, 151))
     x = binary(rng, rng.uniform(0.2, 0.8, 151) + interaction)
@@ -155,9 +149,7 @@ def _likelihood_covers(rng: np.random.Generator) -> bool:
 
 
 def _eight_schools() -> tuple:
-    """Medians of table 5.3 of Bayesian Data Analysis (3rd ed.), there in whole points and of 200
-    draws.
-    """
+    """Medians of table 5.3 of Bayesian Data Analysis (3rd ed.), in whole points, of 200 draws."""
     y, se = np.array([28, 8, -3, 7, -1, 1, 18, 12.0]), np.array([15, 10, 16, 11, 9, 11, 10, 18.0])
     drawn = hierarchical(y, np.diag(se**2)).draws(np.eye(8), np.random.default_rng(0))
     return np.median(drawn, axis=1), [10, 8, 7, 8, 5, 6, 10, 8]
@@ -183,17 +175,13 @@ def _peeking_alarm(rng: np.random.Generator) -> bool:
 
 
 def _peeked_covers(rng: np.random.Generator) -> bool:
-    """Whether the interval of every look holds a difference of 2 points that one item in fifty
-    shows.
-    """
+    """Whether every look's interval holds a difference of 2 points that one item in fifty shows."""
     scores = _asked(rng, np.ones(400), np.where(rng.random(400) < 0.02, 0.0, 1.0), runs=1)
     return covers(effects.watched_contrasts(scores).iloc[0], -2.0)
 
 
 def _watched() -> tuple:
-    """The least capital is the greatest p: with the null at an
-    end of the interval, p is 1 − level.
-    """
+    """The least capital is the greatest p: at an end of the interval p is 1 − level."""
     x = np.random.default_rng(0).beta(2, 3, 200)
     low, _, _ = _sequence(x, 0.05)
     shifted = x - low + 0.5

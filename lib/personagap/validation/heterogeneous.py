@@ -22,9 +22,7 @@ QUICK: dict[str, Any] = {"n_permutations": 199, "n_bootstrap": 200}
 
 
 def contested(rng: np.random.Generator, missing: float, n: int = 285) -> tuple[np.ndarray, float]:
-    """Effects, and ``missing`` of all cells, on a quarter of the items only: scores, true PB² in
-    points².
-    """
+    """Effects, and ``missing`` of all cells, on a quarter of items: scores, true PB² in points²."""
     signs = np.resize([-1.0, 1.0], 31)
     effect = 24**0.5 / 100 * signs / np.std(signs)
     some = np.arange(n) < n // 4

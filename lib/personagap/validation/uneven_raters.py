@@ -13,9 +13,7 @@ from personagap.validation.cases import Case, covers
 def severe(
     rng: np.random.Generator, sd: float, mention_sd: float = 0.0, n: int = 84
 ) -> pd.DataFrame:
-    """Three raters drawn from people whose severity varies; a judge of the mean severity; true mean
-    3.
-    """
+    """Three raters from people of varying severity; a judge of the mean severity; true mean 3."""
     value, flag = 3 + 0.7 * rng.normal(size=n), rng.random(n) < 0.4
     columns = {
         "prompt": np.arange(n) // 4,

@@ -1,6 +1,4 @@
-"""Users like a given one: embeddings, histories, examples from
-them, and how good the retrieval is.
-"""
+"""Users like a given one: embeddings, histories, examples from them, how good the retrieval is."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -162,9 +160,7 @@ def neighbour_arms(
 def quality(
     study: Study, database: pd.DataFrame, similar: dict[str, tuple[np.ndarray, ...]]
 ) -> pd.DataFrame:
-    """`retrieval_quality` of each embedding of `neighbour_arms`,
-    with the keys ``embedding users``.
-    """
+    """`retrieval_quality` of each embedding of `neighbour_arms`: keys ``embedding users``."""
     weights = study.weights, database.to_numpy()
     tables = []
     for kind, (found, *looks) in similar.items():

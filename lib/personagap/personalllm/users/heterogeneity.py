@@ -22,8 +22,7 @@ OBJECTIVE = ("who", "what", "where", "when", "why")
 def heterogeneity(
     rewards: np.ndarray, population: dict[str, Any], **how: Unpack[gap.How]
 ) -> pd.DataFrame:
-    """Share of the prompts by the votes of their top response, and by their number of distinct
-    winners.
+    """Share of prompts by the votes of their top response, and by number of distinct winners.
 
     Parameters
     ----------
@@ -135,8 +134,7 @@ def wins(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> pd.
 
 
 def entropy(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> pd.DataFrame:
-    """Entropy of the votes by words of the prompt: `results` with the keys ``kind keyword``, in
-    nats.
+    """Entropy of the votes by words of the prompt: `results` by ``kind keyword``, in nats.
 
     "subjective" prompts hold the word anywhere, "objective" ones begin with it; a prompt can be in
     several groups, or in "overall" alone. log 8 = 2.08 is the most that eight responses allow.

@@ -1,6 +1,4 @@
-"""Whose opinions do simulated users have? Representativeness on
-OpinionQA (arXiv 2409.20296, §3.3).
-"""
+"""Whose opinions simulated users have: representativeness on OpinionQA (arXiv 2409.20296, §3.3)."""
 
 from itertools import product
 from typing import Unpack
@@ -61,8 +59,7 @@ def simulated_opinions(opinions: Opinions, weights: pd.DataFrame) -> pd.DataFram
 def representativeness(
     people: pd.DataFrame, models: pd.DataFrame, **how: Unpack[How]
 ) -> pd.DataFrame:
-    """1 − mean over questions of the normalised Wasserstein distance to each group (OpinionQA, eq.
-    2).
+    """1 − mean over questions of normalised Wasserstein distance to each group (OpinionQA, eq. 2).
 
     Parameters
     ----------

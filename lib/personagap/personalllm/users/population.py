@@ -1,6 +1,4 @@
-"""Simulated users: weighted ensembles of reward models, and
-how they vote (arXiv 2409.20296, §2).
-"""
+"""Simulated users: weighted reward models, and how they vote (arXiv 2409.20296, §2)."""
 
 from collections.abc import Sequence
 from numbers import Real
