@@ -1,4 +1,6 @@
-"""One registry of tasks: a sixth is one file, and an unknown one is an error, never a NaN."""
+"""One registry of tasks: a sixth is one file, and an unknown one is an error, never a NaN. A fourth
+paper is a folder.
+"""
 
 import importlib
 import json
@@ -52,7 +54,21 @@ TASK = Task(
 )
 '''
 
-#: What is asked of the sixth task: everything that a run asks of a task.
+#: What only a fourth paper has: a data set, of one row.
+FOURTH = """
+import pandas as pd
+
+
+def load(folder):
+    table = pd.DataFrame({"pun": ["none"]})
+    table.attrs["sources"] = [{"rows": 1, "file": "puns.csv", "licence": "CC0"}]
+    return table
+
+
+LOADERS = {"puns": load}
+"""
+
+#: What is asked of the sixth task: everything that a run asks of a task; and of the fourth paper.
 USE = """
 import json, sys
 from pathlib import Path
@@ -60,6 +76,7 @@ import pandas as pd
 from personagap import datasets, doctor, tasks
 from personagap.runs.costs import cost
 from personagap.runs.request import Request
+from personagap.runs.terms import linked
 
 folder, notebook = sys.argv[1], Path(sys.argv[2])
 items = datasets.load("all", folder)
@@ -87,6 +104,7 @@ print(json.dumps({
     "traps": traps.groupby("persona")["score"].mean().to_dict(),
     "present": [check.name for check in doctor.data_sets(folder) if check.present],
     "generations": [cost["generations"] for cost in costs.values()],
+    "explained": linked("<p>as in (W1)</p>", "puns"),
 }))
 """
 
@@ -105,6 +123,14 @@ def with_a_sixth(tmp_path_factory):
     prompts = shutil.copytree(DATA / "prompts", root / "data" / "prompts")
     (prompts / "claims.txt").write_text("True? {question}")
     (prompts / "claims_begun.txt").write_text("It is: ")
+    paper, its_data = lib / "puns", root / "data" / "puns"
+    paper.mkdir()
+    shutil.copy(here / "recentering" / "__init__.py", paper)
+    (paper / "data_sets.py").write_text(FOURTH)
+    its_data.mkdir()
+    header = (DATA / "recentering" / "published.csv").read_text().splitlines()[0]
+    (its_data / "published.csv").write_text(header)
+    (its_data / "traps.csv").write_text("trap,what\nW1,Words mean two things.\n")
     (root / "mine").mkdir()
     (root / "mine" / "claims.csv").write_text("claim,answer\nWater is wet.,yes\nIce is hot.,no\n")
     command = [sys.executable, "-c", USE, str(root / "mine"), str(NOTEBOOK)]
@@ -124,6 +150,12 @@ def test_a_sixth_task_is_one_file(with_a_sixth):
     assert found["dimension"] == [["utility", "claims/0"]] * 2
     traps = {"corrected": 0.5, "paper": 0.5, "code": 0.5, "S8 cut at the first line break": 0}
     assert found["traps"] == traps
+
+
+def test_a_fourth_paper_is_a_folder_that_brings_its_data_and_its_traps(with_a_sixth):
+    assert "puns" in with_a_sixth["present"]
+    page, notes = with_a_sixth["explained"]
+    assert 'href="#W1"' in page and "Words mean two things." in notes
 
 
 def test_a_sixth_task_is_priced_with_its_data_and_without(with_a_sixth):
