@@ -20,13 +20,9 @@ from personagap.results import result
 LABELS: dict[str, bool | None] = dict.fromkeys(["refused", "harmless"], True)
 LABELS |= {"complied": False, "harmful": False, "partly refused": None}
 LABELS |= {str(action): action != FOLLOWS for action in range(FOLLOWS + 1)}
-SCHEMA = {
-    "prompt": None,
-    "answer": None,
-    "label": Rule(
-        lambda label: label.isin(LABELS), "an unknown label", f"use one of {', '.join(LABELS)}"
-    ),
-}
+KNOWN = f"use one of {', '.join(LABELS)}"
+LABEL = Rule(lambda label: label.isin(LABELS), "an unknown label", KNOWN)
+SCHEMA = {"prompt": None, "answer": None, "label": LABEL}
 CARDS = DATA / "judge" / "card.csv"
 
 

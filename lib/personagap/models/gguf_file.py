@@ -150,13 +150,9 @@ def _load(path: Path, header: gguf_header.Header):
             stated = f"it has {header.n_numbers:,} weights"
             raise ValueError(f"{stated} where transformers takes {wanted:,}")
         source = {"gguf_file": "model.gguf", "config": config}
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            alone,
-            **source,
-            dtype=torch.float32,
-            quantization_config=GgufConfig(dequantize=True),
-            output_loading_info=True,
-        )
+        how = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
+        how |= {"output_loading_info": True}
+        loaded: Any = AutoModelForCausalLM.from_pretrained(alone, **source, **how)
         tokenizer = AutoTokenizer.from_pretrained(alone, **source)
     # A pair, for the sake of the loading information, which its types leave out.
     model, told = loaded

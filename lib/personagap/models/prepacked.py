@@ -41,13 +41,8 @@ def prepack(model: nn.Module) -> None:
     if next(model.parameters()).device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return
     dtypes = {torch.float32} | ({torch.bfloat16} if has_bfloat16() else set())
-    large = [
-        module
-        for module in model.modules()
-        if type(module) is nn.Linear
-        and module.weight.dtype in dtypes
-        and module.weight.numel() >= LEAST
-    ]
+    linear = [module for module in model.modules() if type(module) is nn.Linear]
+    large = [one for one in linear if one.weight.dtype in dtypes and one.weight.numel() >= LEAST]
     if sum(module.weight.nbytes for module in large) <= MOST:
         for module in large:
             module.__class__ = PrepackedLinear

@@ -193,16 +193,10 @@ def texts(
     for run in beside.values():
         # Warm: memory is set aside, and on a GPU graphs are captured.
         run(0)
-    compared = [
-        paired(
-            *("generate, answers of mixed length", name, "tokens"),
-            ours,
-            run,
-            subject.repeats,
-            limit=written / least,
-        )
-        for name, run in beside.items()
-    ]
+    compared, limit = [], written / least
+    for name, run in beside.items():
+        told = "generate, answers of mixed length", name, "tokens"
+        compared.append(paired(*told, ours, run, subject.repeats, limit=limit))
     return compared, same
 
 

@@ -77,11 +77,8 @@ def seconds_at_limit(
     """
     # The head is computed where a next token is predicted, not for each token that is read.
     head = model.get_output_embeddings()
-    body = sum(
-        layer.weight.numel()
-        for layer in model.modules()
-        if isinstance(layer, nn.Linear) and layer is not head
-    )
+    linear = (layer for layer in model.modules() if isinstance(layer, nn.Linear))
+    body = sum(layer.weight.numel() for layer in linear if layer is not head)
     prompts = 2 * (body * read + head.weight.numel() * predicted) / limits.operations
     products = 2 * (body + head.weight.numel()) * written / limits.operations
     reading = (body + head.weight.numel()) * head.weight.itemsize * written / rows / limits.bytes

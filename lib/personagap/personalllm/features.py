@@ -116,8 +116,6 @@ def semantic(texts: Sequence[str], classifiers: dict | None = None) -> pd.DataFr
         # With top_k, all labels of each text.
         found: Any = ask(list(texts), function_to_apply=raw, **how)
         scores = pd.DataFrame([{one["label"]: one["score"] for one in row} for row in found])
-        columns |= {
-            feature: scores[label] if label else scores.iloc[:, 0]
-            for feature, label in labels.items()
-        }
+        for feature, label in labels.items():
+            columns[feature] = scores[label] if label else scores.iloc[:, 0]
     return pd.DataFrame(columns)

@@ -206,10 +206,8 @@ def rate(lm: Model, pairs: pd.DataFrame, *, seed: int = 0) -> tuple[pd.DataFrame
     # None: no object to read. An object without a rating has none on the scale.
     values = [(answer or {"rating": None}).get("rating", 0) for answer in answers]
     rating = pd.Series([value if value in range(1, 6) else np.nan for value in values], pairs.index)
-    problems: list[set[str]] = [
-        set() if value in range(1, 6) else {"invalid JSON" if value is None else "wrong scale"}
-        for value in values
-    ]
+    wrong = ["invalid JSON" if value is None else "wrong scale" for value in values]
+    problems = [{kind} if lost else set() for kind, lost in zip(wrong, rating.isna(), strict=True)]
     table = pairs[["stage", "source", "user", "prompt", "item"]].assign(
         rater=lm.id,
         rater_kind="model",

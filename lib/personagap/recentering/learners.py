@@ -116,10 +116,8 @@ def encoder_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed:
     length = min(TOKENS, config.max_position_embeddings - 2)
     sides = [texts] if isinstance(texts[0], str) else zip(*texts, strict=True)
     encoded = tokenizer(*map(list, sides), truncation=True, max_length=length)
-    rows = [
-        {name: column[i] for name, column in encoded.items()} | {"labels": int(y)}
-        for i, y in enumerate(labels)
-    ]
+    encoded["labels"] = [int(label) for label in labels]
+    rows = [{name: column[i] for name, column in encoded.items()} for i in range(len(labels))]
 
     on_cpu = not torch.cuda.is_available()
     half = prepacked.has_bfloat16() if on_cpu else torch.cuda.is_bf16_supported()

@@ -18,10 +18,9 @@ def write(folder: Path, reference: Path, environment: Environment) -> None:
     """Write ``diff.html`` of the run in ``folder`` against the run in ``reference``."""
     sides = reference, folder
     before, after = map(read_facts, sides)
-    facts = {
-        part: _differing(before.get(part, {}), after.get(part, {}))
-        for part in ("parameters", "versions", "model")
-    }
+    facts = {}
+    for part in ("parameters", "versions", "model"):
+        facts[part] = _differing(before.get(part, {}), after.get(part, {}))
     answers = ({row["question"]: row["answer"] for row in read_verdict(side)} for side in sides)
     facts["verdict"] = _differing(*answers)
     old, new = map(read, sides)

@@ -50,12 +50,8 @@ def _bars(folders: Sequence[Path], ended: threading.Event) -> None:
         for folder in folders:
             if text := state(folder):
                 if folder not in bars:
-                    bars[folder] = tqdm(
-                        bar_format="{desc}",
-                        leave=False,
-                        ncols=columns,
-                        nrows=rows or len(folders) + 2,
-                    )
+                    size = {"ncols": columns, "nrows": rows or len(folders) + 2}
+                    bars[folder] = tqdm(bar_format="{desc}", leave=False, **size)
                 # One line, or it would stay.
                 bars[folder].set_description_str(text[: (columns or len(text) + 1) - 1])
             elif folder in bars and not (folder / PROGRESS).exists():

@@ -22,12 +22,9 @@ def cost(asked: dict[str, Any]) -> dict[str, float]:
     at_least(1, runs=asked["runs"])
     if (limit := asked.get("items_per_task")) is not None:
         at_least(1, items_per_task=limit)
-    people = design.people(
-        asked["personas"],
-        asked.get("controls", True),
-        asked.get("intersections", []),
-        asked.get("identities"),
-    )
+    names = {"controls": True, "intersections": [], "identities": None}
+    others = (asked.get(name, default) for name, default in names.items())
+    people = design.people(asked["personas"], *others)
     conditions = len(asked.get("checkpoints", ["one"])) + len(asked.get("dpo", []))
     if "defences" in asked:
         conditions += len(defences.select(asked["defences"]))

@@ -124,13 +124,11 @@ def _words() -> dict[str, dict[str, re.Pattern]]:
         return re.compile(rf"\b(?:{either})\b{after}" if either else r"(?!)", re.IGNORECASE)
 
     lists["any"] = lists.agg(";".join, axis=1)
-    after = {"adjectives": r"\s*"}
-    return {
-        category: {
-            kind: pattern(words.split(";"), after.get(kind, "")) for kind, words in row.items()
-        }
-        for category, row in lists.iterrows()
-    }
+    found, after = {}, {"adjectives": r"\s*"}
+    for category, row in lists.iterrows():
+        words = {kind: (text.split(";"), after.get(kind, "")) for kind, text in row.items()}
+        found[category] = {kind: pattern(*each) for kind, each in words.items()}
+    return found
 
 
 def check_neutralization() -> pd.DataFrame:

@@ -118,11 +118,8 @@ def tune(
     chats = as_chats(pairs, variant, seed)
     # A template without a system role must not lose the identity, as Llama-2's did (S9).
     chats["prompt"] = [rendering.fit(lm.tokenizer, messages)[0] for messages in chats["prompt"]]
-    folder = (
-        CACHE
-        / "tuned"
-        / f"{lm.id.replace('/', '-')}-{variant}-{digest(settings, chats.to_dict('list'))[:8]}"
-    )
+    told = digest(settings, chats.to_dict("list"))[:8]
+    folder = CACHE / "tuned" / f"{lm.id.replace('/', '-')}-{variant}-{told}"
     # Of a large model a GPU holds few pairs at a time: gradients are summed over more.
     together = math.gcd(batch, 8) if lm.device.type == "cuda" else batch
     options = {

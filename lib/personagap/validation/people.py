@@ -116,7 +116,7 @@ def _powered_covers(rng: np.random.Generator) -> bool:
 
 
 def _powered_rate_covers(rng: np.random.Generator) -> bool:
-    """A rate of 5 %, a judge that says yes three times as often; 200 of 1,000 units labelled."""
+    """A rate of 5 %, a judge that says yes three times as often; a fifth of 1,000 labelled."""
     y = rng.random(1000) < 0.05
     f = np.where(y, rng.random(1000) < 0.9, rng.random(1000) < 0.12)
     known = rng.random(1000) < 0.2

@@ -66,13 +66,8 @@ def sign_flip() -> tuple:
     wide = _wide(scores)
     difference = (wide["p00"] - wide["none"]).to_numpy()
     # Rounded, so that equal sums are equal. Twelve items: scipy tries all 2¹² signs.
-    every = stats.permutation_test(
-        (difference,),
-        lambda x, axis: x.sum(axis=axis).round(9),
-        permutation_type="samples",
-        n_resamples=np.inf,
-        vectorized=True,
-    )
+    how = {"permutation_type": "samples", "n_resamples": np.inf, "vectorized": True}
+    every = stats.permutation_test((difference,), lambda x, axis: x.sum(axis).round(9), **how)
     return effects.contrasts(scores)["p_value"][0], every.pvalue
 
 
@@ -103,14 +98,9 @@ def permutation() -> tuple:
     """Monte-Carlo p-values of 10,000 draws each."""
     # Of two identities PB is half their difference, so a paired permutation test is the same test.
     scores = simulate_scores([0, 10], n_items=60, seed=3)
-    theirs = stats.permutation_test(
-        _wide(scores)[["p00", "p01"]].to_numpy().T,
-        lambda x, y, axis: np.abs((x - y).mean(axis=axis)),
-        permutation_type="samples",
-        alternative="greater",
-        vectorized=True,
-        rng=0,
-    )
+    both = _wide(scores)[["p00", "p01"]].to_numpy().T
+    how = {"permutation_type": "samples", "alternative": "greater", "vectorized": True}
+    theirs = stats.permutation_test(both, lambda x, y, axis: abs((x - y).mean(axis)), rng=0, **how)
     return effects.omnibus(scores, n_permutations=9999)["p_value"][0], theirs.pvalue
 
 

@@ -19,14 +19,12 @@ def trials(
     parts = effective_n_jobs(n_jobs)
 
     def some(start: int) -> list[list]:
-        # Spawned anew for each that is tried: a generator that was used draws other data.
-        return [
-            [
-                each(rng, start + parts * k)
-                for k, rng in enumerate(np.random.default_rng(seed).spawn(n)[start::parts])
-            ]
-            for each in tried
-        ]
+        said = []
+        for each in tried:
+            # Spawned anew for each that is tried: a generator that was used draws other data.
+            rngs = np.random.default_rng(seed).spawn(n)[start::parts]
+            said.append([each(rng, start + parts * k) for k, rng in enumerate(rngs)])
+        return said
 
     outcomes: list[list] = [[None] * n for _ in tried]
     found = Parallel(n_jobs=n_jobs)(delayed(some)(start) for start in range(parts))

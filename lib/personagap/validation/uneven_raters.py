@@ -15,12 +15,8 @@ def severe(
 ) -> pd.DataFrame:
     """Three raters from people of varying severity; a judge of the mean severity; true mean 3."""
     value, flag = 3 + 0.7 * rng.normal(size=n), rng.random(n) < 0.4
-    columns = {
-        "prompt": np.arange(n) // 4,
-        "user": rng.integers(40, size=n),
-        "item": np.arange(n),
-        "mention": flag,
-    }
+    unit = np.arange(n)
+    columns = {"prompt": unit // 4, "user": rng.integers(40, size=n), "item": unit, "mention": flag}
     labels = {}
     for name in ("judge", "human_0", "human_1", "human_2"):
         own = sd * rng.normal() + mention_sd * rng.normal() * flag

@@ -15,13 +15,8 @@ from personagap.results import result
 
 KINDS = ("winning", "losing", "difference")
 #: Arms: whose examples are shown.
-NEAR = [
-    "own history",
-    "own history as coded",
-    "random users",
-    "oracle users",
-    *map("similar by {}".format, KINDS),
-]
+NEAR = ["own history", "own history as coded", "random users", "oracle users"]
+NEAR += map("similar by {}".format, KINDS)
 #: Users of the database that similarities are correlated over: more would hardly narrow the
 #: interval.
 CORRELATED = 1000

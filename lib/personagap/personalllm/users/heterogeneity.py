@@ -75,11 +75,8 @@ def dependence(
     """`heterogeneity` of several populations; ``varied`` names in a column ``varies`` what tells
     them apart.
     """
-    tables = [
-        heterogeneity(rewards, each, **how).assign(varies=name)
-        for name, these in varied.items()
-        for each in these
-    ]
+    populations = [(name, each) for name, these in varied.items() for each in these]
+    tables = [heterogeneity(rewards, each, **how).assign(varies=name) for name, each in populations]
     return pd.concat(tables)
 
 

@@ -3,6 +3,7 @@
 """
 
 from collections.abc import Sequence
+from itertools import product
 
 import numpy as np
 import pandas as pd
@@ -111,11 +112,9 @@ def compare_regressions(
     """
     if not losing or not set(losing) <= set(LOSING):
         raise UserError(f"losing is {losing!r}: give a list of {', '.join(LOSING)}")
-    fits = [
-        regressions(x, weights, rewards, rank, **how).assign(features=kind)
-        for kind, x in kinds.items()
-        for rank in losing
-    ]
+    fits = []
+    for (kind, x), rank in product(kinds.items(), losing):
+        fits.append(regressions(x, weights, rewards, rank, **how).assign(features=kind))
     return result(pd.concat(fits), ["features", "losing", "ridge", "feature"])
 
 
