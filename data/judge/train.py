@@ -46,7 +46,7 @@ def learned(
         name: at
         for at, name in enumerate(sorted(name for name, n in counts.items() if n >= FEWEST))
     }
-    cues = sorted(name for name in read[0] if not name.startswith("gram:"))
+    cues = sorted(name for name in read[0] if not name.startswith(("gram:", "told:")))
     table = np.array([[values[name] for name in cues] for values in read])
     centre, scale = table.mean(axis=0), table.std(axis=0) + RARE
     grams = np.zeros((len(read), len(known)))
