@@ -2,8 +2,8 @@
 
 ``python data/findings/build.py [--figures FOLDER]``, in the folder the batch was called in: where
 texts are graded again, the data are read again. One function for each table; each takes what has
-finished, in the order of the file, and says nothing of what has not. Of a design that ran in
-several sizes the last counts.
+finished, in the order of the file, and says nothing of what has not. Rows of runs whose folders are
+no longer there stay; of what ran in several sizes the run with most items counts.
 """
 
 import json
@@ -75,6 +75,15 @@ def told(rows: Sequence[pd.DataFrame], keys: list[str], more: Sequence[str] = ()
         if rows
         else pd.DataFrame(columns=columns)
     )
+
+
+def largest(table: pd.DataFrame) -> pd.DataFrame:
+    """Of each task in each design or condition, the rows of the run with most items."""
+    known = ["task", "answers", "phrasings", "condition", "compared_with"]
+    keys = table.columns.intersection(known).tolist()
+    items = table.groupby([*keys, "run"], sort=False)["n"].max().reset_index()
+    most = items.loc[items.groupby(keys, sort=False)["n"].idxmax(), [*keys, "run"]]
+    return table.merge(most)
 
 
 # --- does a real model serve people differently? --------------------------------------------------
@@ -286,7 +295,10 @@ TABLES = [persona_effects, identities, answer_flips, by_protocol, remedies]
 def main(figures: Path) -> None:
     runs = finished(figures)
     for make in TABLES:
-        make(runs).to_csv(HERE / f"{make.__name__}.csv", index=False, float_format="%.4g")
+        file, new = HERE / f"{make.__name__}.csv", make(runs)
+        old = pd.read_csv(file)
+        table = largest(pd.concat([old[~old["run"].isin(new["run"])], new]))
+        table.to_csv(file, index=False, float_format="%.4g")
 
 
 if __name__ == "__main__":
