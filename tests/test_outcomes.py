@@ -218,6 +218,27 @@ def test_answers_of_older_versions_are_read_as_they_were_and_marked(impatient, t
         ("B<think>A?", "A?", "B"),
         ("B\n<think>sure?</think>", "sure?", "B"),
         ("<think>A?", "A?", ""),
+        ("<think>A?</think>B<think>C?</think>", "A?\nC?", "B"),
+        ("<antThinking>A?</antThinking>B", "A?", "B"),
+        ("<inner_thoughts>A?</inner_thoughts>B", "A?", "B"),
+        ("<thinking_process>A?</thinking_process>B", "A?", "B"),
+        ('<think type="long">A?</think>B', "A?", "B"),
+        ("[Thinking]A?[/Thinking]B", "A?", "B"),
+        ("<|START_THINKING|>A?<|END_THINKING|><|START_RESPONSE|>B<|END_RESPONSE|>", "A?", "B"),
+        (
+            "<|channel|>analysis<|message|>A?<|end|><|start|>assistant<|channel|>final<|message|>B"
+            "<|return|>",
+            "A?",
+            "B",
+        ),
+        # The same, where the special tokens were left out.
+        ("analysisSo A?assistantfinalB", "So A?", "B"),
+        ("analysisSo A?", "So A?", ""),
+        ("<unused94>thought\nA?<unused95>B", "A?", "B"),
+        ("B<|im_end|>", "", "B"),
+        ("B</s>", "", "B"),
+        ("analysis of B", "", "analysis of B"),
+        ("a <|b|> c", "", "a <|b|> c"),
         ("a < b > c", "", "a < b > c"),
     ],
 )

@@ -23,17 +23,34 @@ ENDINGS = {
 }
 _ENDED = {reason: outcome for outcome, reasons in ENDINGS.items() for reason in reasons}
 
-_TAG = r"(?:seed:)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis)"
-_OPENS = re.compile(
-    rf"<\s?{_TAG}\s?>|\[think\]|◁think▷|<\|begin_of_thought\|>|<\|start_thinking\|>"
-    r"|<\|channel\|>analysis<\|message\|>",
-    re.IGNORECASE,
+_NAME = (
+    r"(?:\w{1,12}[:_]|ant)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis"
+    r"|monologue)(?:_process|_steps?)?"
 )
-_CLOSES = re.compile(
-    rf"<\s?/\s?{_TAG}\s?>|\[/think\]|◁/think▷|<\|end_of_thought\|>|<\|end_thinking\|>"
-    r"|<\|channel\|>final<\|message\|>",
-    re.IGNORECASE,
+# The last two are what is left of tags without their special tokens (gpt-oss), and Gemma's.
+_OPENING = (
+    rf"<\s?{_NAME}(?:\s[^<>\n]{{0,80}})?\s?>|\[think(?:ing)?\]|◁think▷"
+    r"|<\|begin_of_thought\|>|<\|start_thinking\|>"
+    r"|<\|channel\|>analysis<\|message\|>|(?-i:\Aanalysis(?=[A-Z]))"
+    r"|<unused94>thought\b|<\|channel>thought\b"
 )
+_CLOSING = (
+    rf"<\s?/\s?{_NAME}\s?>|\[/think(?:ing)?\]|◁/think▷"
+    r"|<\|end_of_thought\|>|<\|end_thinking\|>"
+    r"|(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>|(?-i:assistantfinal)"
+    r"|<unused95>|<channel\|>"
+)
+_OPENS, _CLOSES, _THOUGHT = (
+    re.compile(pattern, re.IGNORECASE | re.DOTALL)
+    for pattern in (_OPENING, _CLOSING, rf"(?:{_OPENING})(.*?)(?:{_CLOSING})")
+)
+#: Special tokens of chat templates, which some servers do not leave out.
+_SPECIAL = re.compile(r"<\|/?[A-Za-z][\w-]{2,30}\|>|</s>|<(?:end_of_turn|eos)>")
+
+
+def is_tag(token: str) -> bool:
+    """Whether a token by itself opens or closes a thought."""
+    return any(pattern.fullmatch(token) for pattern in (_OPENS, _CLOSES))
 
 
 def split(content: str) -> tuple[str, str]:
@@ -52,12 +69,12 @@ def split(content: str) -> tuple[str, str]:
     closed = max((found.end() for found in _CLOSES.finditer(content)), default=0)
     opened = _OPENS.search(content, closed)
     end = opened.start() if opened else len(content)
-    reasoning, text = content[:closed] + content[end:], content[closed:end]
-    if closed and not text.strip() and (first := _OPENS.search(content)):
+    reasoning, text = content[:closed] + content[end:], _SPECIAL.sub("", content[closed:end])
+    if closed and not text.strip() and _OPENS.search(content):
         # Nothing follows the thought: the answer was given before it.
-        reasoning, text = content[first.start() :], content[: first.start()]
+        reasoning, text = "\n".join(_THOUGHT.findall(content)), _THOUGHT.sub("\n", content)
     if not reasoning:
-        return "", content
+        return "", text
     reasoning = _CLOSES.sub("\n", _OPENS.sub("\n", reasoning))
     return reasoning.strip(), text.strip()
 

@@ -4,9 +4,10 @@ import re
 
 from personagap.tasks._wording import CORRECTS, MARKER, denied, keys, plain, stating, words
 
-#: A word of these begins what is said of a letter; any other word after a capital makes prose of it
-#: ("A bit of").
-_REASON = rf"(?:{words('reason')})\b"
+#: A word of these begins what is said of a letter; any other word after
+#: a capital makes prose of it ("A bit of").
+_CAUSE = re.compile(rf"(?:{words('cause')})\b")
+_REASON = rf"(?:{words('cause')}|{words('goes_on')})\b"
 _LATIN = "A-Za-zÀ-ɏḀ-ỿ"
 #: What is no letter of the alphabet by itself: "C-section", "D.C.", "A's".
 _ENDS = rf"(?![{_LATIN}0-9_’'+#]|-\w|\.\w)"
@@ -17,7 +18,7 @@ _CAPITAL = rf"(A(?! (?!{_REASON})[{_LATIN}0-9])|[B-H](?! (?!{_REASON})[a-zà-ɏ�
 _SMALL = rf"([a-h]){_ENDS}(?= ?(?:[.,;:!)\]\n]|$)| (?:because|since)\b)"
 _LETTER = rf"(?:{_BRACKETED}|{_CAPITAL}|{_SMALL})"
 _LEAD = rf"(?:(?:(?i:{words('lead')})|a(?= ))[ ,:]{{0,2}}){{0,4}}[(\[]?\n?"
-_END = r"(?= ?[.,:;!)]| ?\n| ?$)"
+_END = r"(?= ?[.,:;!)。]| ?\n| ?$|です|입니다)"
 _SO = rf"(?i:\b(?:{words('so', unspaced=False)})(?!\w)|{words('so', unspaced=True)})[,、]? ?"
 _IT_IS = rf"(?i:\b(?:{words('it_is', unspaced=False)})|{words('it_is', unspaced=True)}) ?"
 _CHOOSES = (
@@ -27,7 +28,10 @@ _CHOOSES = (
 _HEADING = (
     rf"(?m:^)#{{0,5}} ?(?i:(?:the|my|final|correct|best) ){{0,3}}{keys('answer', 'choice')} ?\n"
 )
-_CORRECT = r"(?i:\b(?:correct|richtig|korrekt|correcta)(?: ?:| ist)|\bans ?[.:]) ?"
+_CORRECT = (
+    r"(?i:\b(?:correct|richtig|korrekt|correcta)(?: ?:| ist)|\bans ?[.:]"
+    r"|\b(?:correct|right) one is) ?"
+)
 _STATEMENT = re.compile(
     rf"(?:{stating('answer', 'choice')}|{_CHOOSES}|{_HEADING}|{_CORRECT}){_LEAD}{_LETTER}"
     # "Therefore, it must be (C)."
@@ -37,19 +41,24 @@ _STATEMENT = re.compile(
     rf"|{keys('verbless')} {_LEAD}(?:{_BRACKETED}|([A-H])(?=[.!।]?(?: ?\n|$)|[.!।] ))"
 )
 _CALLED_CORRECT = re.compile(
-    rf"(?:{_BRACKETED}|(?<![\w'’(\[])([A-H])[)\]]?)"
+    rf"(?:{_BRACKETED}|(?<![{_LATIN}0-9_'’(\[])([A-H])[)\]]?)"
     r"(?: ?(?:(?i:is|seems(?: to be)?|looks|ist|est|es|è|é|está)"
     r"(?i: (?:also|clearly|indeed|definitely|thus|therefore|the|die|la|le|il|o|a|our|my|most"
-    r" likely|probably)){0,3} (?i:correcta?|right|best|richtige?|korrekte?|correcte?|juste|bonne"
+    r" (?:likely|accurate|appropriate|suitable|plausible)|probably|only)){0,3}"
+    r" (?i:correcta?|right|best|richtige?|korrekte?|correcte?|juste|bonne"
     r"|giusta|corretta|correta|certa|answer|antwort|réponse|respuesta|risposta|resposta)"
     r"(?>(?i: (?:answer|one|choice|option|antwort|réponse|correcta|corretta|correcta))?)"
     r"(?! ?(?:only|if|when|for|in|on|at|about|but|to|nur|si|se|solo|seulement)\b)\b)"
     rf"|{words('called_right')})"
 )
+#: "The best of the options is C", "the only one left is C".
+_LEFT = re.compile(
+    r"(?i:\b(?:correct|right|best|true|only)\b[\w ]{0,40}? (?:is|must be|would be)) ?:? ?" + _LETTER
+)
 #: The same, and it is not: "B değil".
 _NOT_AFTER = re.compile(words("denies_after"))
 _IT = re.compile(_IT_IS + _LEAD + _LETTER + _END)
-_MARKED = MARKER + r"[,:;.!… -]{1,3}"
+_MARKED = MARKER + r"[,、:;.!… -]{1,3}"
 _INSTEAD = re.compile(rf"{_MARKED}(?:{_MARKED})?{_LEAD}{_LETTER}{_END}")
 _ALSO = (
     rf" ?(?:,|/|&|;|{words('also', unspaced=True)}"
@@ -61,18 +70,15 @@ _ANOTHER = re.compile(
     r"(?! (?i:is|are|was|would|does|has|can|cannot|because|ist|est|es|è|é)\b)"
     rf"|[^.\n]{{1,80}}? (?i:or|oder|ou|and|und|et) [(\[][A-H][)\]]"
 )
-_BEFORE = re.compile(rf"[A-H][)\]]?{_ALSO}[(\[]?$")
+_BEFORE = re.compile(rf"[A-H] ?[)\]]?{_ALSO}(?:boxed: )?[(\[]?$")
 #: A line that is only a choice: "C", "(c)", "Option C."
-_MARK = r"(?:[-•>#+=→➡✅✔☑👉]\ufe0f? ?){0,6}"
-_NAMED = (
-    rf"{_MARK}(?i:(?:option|choice|letter|answer|antwort|réponse|opción|opção|opzione|选项)"
-    r"[ :]{1,2})?"
-)
-_PURE = re.compile(rf"{_NAMED}(?:{_BRACKETED}|([A-Ha-d]))[)\]]?[.:! 。]{{0,3}}")
+_MARK = r"(?:[-•>#+=→➡✅✔☑👉] ?){0,6}"
+_NAMED = rf"{_MARK}(?:{keys('answer', 'choice')}[ :]{{0,2}})?"
+_PURE = re.compile(rf"{_NAMED}(?:{_BRACKETED}|([A-Ha-d]))[)\]]?[.:!| 。]{{0,3}}")
 #: A line that begins with one: "C) Lima", "(c) Lima", "D, since …", "B because …", "B (Lima)".
 _BEGINS = re.compile(
     rf"(?:{_MARK}{_BRACKETED}|{_NAMED}{_BRACKETED}[.:]"
-    rf"|{_NAMED}([A-Ha-d])(?:\)|[.:](?! ?[A-Z]\.))(?= |$)"
+    rf"|{_NAMED}([A-Ha-d])(?:(?:\)|[.:!](?! ?[A-Z]\.))(?= |$)|[。、](?![A-H]))"
     rf"|{_NAMED}([A-H])(?: ?[–—-] (?![A-H]\b)| (?=\()| (?={_REASON})|[,;])) ?(.*)"
 )
 _VERB = re.compile(r"(?:is|was|are|would|could|can|cannot|may|might|does|has|seems|looks|fits)\b")
@@ -112,6 +118,8 @@ def _unquoted(text: str) -> str:
     text = re.sub(r"(?<!\w)[АВСΑΒ](?!\w)(?! [а-яё])", lambda found: _ALIKE[found[0]], text)
     text = text.replace("[[", "[").replace("]]", "]")
     text = re.sub(r"(?<!\w)_([A-Ha-h])_(?!\w)", r"\1", text)
+    # Names of fields: "correct_option".
+    text = re.sub("(?<=[a-z])_(?=[a-z])", " ", text)
     text = re.sub(r"[*`$\"\\]|__|(?<![^\W_])'|'(?!\w)|\{", "", text).replace("}", " ")
     return re.sub(r"  +", " ", re.sub(r" ?\n ?", "\n", text)).strip()
 
@@ -167,11 +175,13 @@ def _remark(match: re.Match) -> bool:
     *_, prose, rest = match.groups()
     if _ANOTHER.match(match.string, match.start(match.lastindex or 0)) or _VERB.match(rest):
         return True
+    if _CAUSE.match(rest):
+        return False
     return prose is not None and bool(_ONE.search(rest) or _DENIES.search(rest))
 
 
 def _called_correct(text: str) -> str | None:
-    found = _last([_CALLED_CORRECT], text) or _last([_IT], text)
+    found = _last([_CALLED_CORRECT, _LEFT], text) or _last([_IT], text)
     return found[1] if found else None
 
 

@@ -31,12 +31,13 @@ def _plainer() -> dict[int, str]:
         ("“”„‟«»‹›「」『』‘’‚‛´＇", "'"),
         ("【［", "["),
         ("】］", "]"),
-        ("−﹣－", "-"),
+        ("−﹣－‐‑", "-"),
         # Between thousands, and below before decimals, where digits are Arabic.
         ("٬", ","),
         ("٫", "."),
-        # Of no width, or marks of direction.
-        ("\u200b\u200c\u200d\u200e\u200f\u061c\u2060\ufeff\u00ad", ""),
+        ("➜➡⟶", "→"),
+        # Of no width, or marks of direction, or of how an emoji is drawn.
+        ("\u200b\u200c\u200d\u200e\u200f\u061c\u2060\ufe0f\ufeff\u00ad", ""),
     ]:
         table |= dict.fromkeys(map(ord, alike), plain)
     return table
@@ -44,7 +45,7 @@ def _plainer() -> dict[int, str]:
 
 _PLAINER = _plainer()
 _COMMAND = re.compile(
-    r"\\(?:text|textbf|textit|textrm|mathrm|mathbf|mathit|mathsf|mathtt|mbox|boldsymbol|bm|bf|rm"
+    r"\\(?:text[a-z]*|math[a-z]+|emph|mbox|boldsymbol|bm|bf|rm"
     r"|left|right|displaystyle|operatorname|large|Large|quad|qquad)\b ?"
 )
 _SPACES = re.compile(r"[^\S\n]+")
@@ -64,8 +65,9 @@ def plain(text: str) -> str:
         text = f"{text[:READ]}\n{text[-READ:]}"
     # Composed: a letter whose accent follows by itself would end a word in the patterns below.
     text = unicodedata.normalize("NFC", text).translate(_PLAINER)
-    text = re.sub(r"\\(?:boxed|fbox) ?\{", " boxed: ", text)
-    text = re.sub(r"<(?:\w{1,12}_)?answer ?>", " answer: ", text, flags=re.IGNORECASE)
+    # Where a reply was unescaped once too often, "\\b" became a backspace.
+    text = re.sub(r"(?:\\?(?:boxed|f(?:rame)?box)|\x08oxed) ?\{", " boxed: ", text)
+    text = re.sub(r"<(?:\w{1,12}_)?answer ?>|\[answer\]", " answer: ", text, flags=re.IGNORECASE)
     text = re.sub(r"</?[a-zA-Z]{1,10} ?/?>", " ", text)
     text = re.sub(r"\\[()\[\]]", " ", _COMMAND.sub("", text))
     return _LINES.sub("\n", _SPACES.sub(" ", text)).strip()
@@ -87,10 +89,10 @@ def keys(*kinds: str) -> str:
     return "|".join([rf"(?:(?i:\b(?:{spaced})(?!\w))", *unspaced]) + ")"
 
 
-_FILLER = rf"(?i: (?:{words('filler')})(?![\w'-])){{0,6}}"
+_FILLER = rf"(?i:,? (?:{words('filler')})(?![\w'-])){{0,6}}"
 _IS = (
-    rf"(?: ?(?i:{words('is', unspaced=False)})(?![\w'-]) ?:?"
-    rf"| ?(?:{words('is', unspaced=True)})| ?(?:=>?|[:→⇒]|--?>?|–|—)) ?[:\n]? ?"
+    rf"(?:,? ?(?i:{words('is', unspaced=False)})(?![\w'-]) ?:?"
+    rf"| ?(?:{words('is', unspaced=True)})| ?(?:=>?|[:→⇒|]|--?>?|–|—)) ?[:\n]? ?"
 )
 
 
