@@ -13,20 +13,29 @@ from personagap.tasks._wording import CORRECTS, keys, plain, stating, words
 _REWRITTEN: list[tuple[re.Pattern, Any]] = [
     (re.compile(pattern), by)
     for pattern, by in [
-        (r"\{ ?,\\? ?\}", ","),
-        (r"(?<=\d)\{?(?:\\[,!;: ]|~)\}?(?=\d{3})", ""),
-        (r"(?<=\d) ?\\[dtc]?frac(?![a-z])", r" \\frac"),
+        (r"\{ ?([-,.])\\? ?\}", r"\1"),
+        (r"(?<=\d),\\!(?=\d{3})", ","),
+        (r"(?<=\d)\{?(?:\\[,!;: ]|\\thinspace ?|~)\}?(?=\d{3})", ""),
+        (r"(?<=\d) ?\\(?:[dtcs]|nice)?frac(?![a-z])", r" \\frac"),
+        (r"(?<=\d) ?\\over ?(?=\d)", "/"),
         (
-            r"\\[dtc]?frac ?(?:\{ ?(-?[\d,]+) ?\}|(\d)) ?(?:\{ ?([\d,]+) ?\}|(\d))",
+            r"\\(?:[dtcs]|nice)?frac ?"
+            r"(?:\{ ?(-?[\d,.]+) ?\}|(\d)) ?(?:\{ ?([\d,]+) ?\}|(\d))",
             lambda found: f"{found[1] or found[2]}/{(found[3] or found[4]).replace(',', '')}",
         ),
-        (r"\\(?:times|cdot|ast)\b|·", "×"),
+        (r"\\(?:times|cdot|ast)(?![a-z])|·", "×"),
         (r"\\approx\b|≈|≅", "="),
         (r"\^ ?\{ ?(-?\d+) ?\}", r"^\1"),
         (r"(?<=\d) ?[*×xX] ?(?=10 ?(?:\^|\*\*) ?-?\d)", "×"),
         (r"(?<=\d) ?(?:\*\*|\^) ?(?=-?\d)", "^"),
         (r"(?<=\d) ?\* ?(?=\d)", "×"),
-        (r"\\(?=[$%€£#])|[*`]", ""),
+        (r"(?<=\d) ?(?:equals|is equal to) (?=[\d$])", "="),
+        (r"\\sqrt ?\{? ?", "√"),
+        (r"\\pi(?![a-z])", "π"),
+        (r"(?<=\d) and (?:a|one) half\b", " 1/2"),
+        (r"\\(?=[$%€£#])|[*`\"]|(?<!\w)'|'(?!\w)", ""),
+        # Emphasis, but not the thousands of "24_000".
+        (r"(?<![^\W_])_+(?=[\d$€£-])|(?<=[\d%.])_+(?!\w)", ""),
         # Groups of three digits with a space between, but not "5 100/3"
         (r"(?<![\d.,/^])\d{1,3}(?: \d{3})+(?![\d/])", lambda found: found[0].replace(" ", "")),
     ]
@@ -35,17 +44,17 @@ _SCALES = {
     word: 10.0**power
     for power, words in {
         2: "hundred hundert 百",
-        3: "k thousand tausend mille mil mila 千",
-        4: "万 萬",
+        3: "k thousand thousands tausend mille mil mila 千 천",
+        4: "万 萬 만",
         5: "lakh lakhs",
-        6: "million millions millionen millón millones milione milioni milhão milhões",
+        6: "million millions mio mln millionen millón millones milione milioni milhão milhões",
         7: "crore crores",
-        8: "亿 億",
-        9: "billion billions bn milliarde milliarden milliard milliards miliardi bilhão bilhões",
+        8: "亿 億 억",
+        9: "billion billions bn mrd milliarde milliarden milliard milliards miliardi bilhão bilhões",
         12: "trillion trillions",
     }.items()
     for word in words.split()
-}
+} | {"mil millones": 1e9}
 _UNITS = (
     "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
     " sixteen seventeen eighteen nineteen"
@@ -53,40 +62,43 @@ _UNITS = (
 _TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
 _WORDS = {word: value for value, word in enumerate(_UNITS.split())}
 _WORDS |= {word: 10 * ten for ten, word in enumerate(_TENS.split(), start=2)}
+_PARTS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4}
 _WORD = rf"(?:{'|'.join(_WORDS)}|hundred|thousand|million|billion)\b"
 # "one hundred and five" is one number, "seven and eight" are two.
 _IN_WORDS = re.compile(
     rf"(?i)\b(?:minus |negative )?{_WORD}(?:[ -](?:(?<=red |and |ion )and )?{_WORD})*"
+    rf"(?:(?P<and> and (?:a|one))?[ -](?P<part>{'|'.join(_PARTS)})\b)?"
 )
 _HEAD = re.compile(
     r"(?i)[ :,{]*"
-    r"(?:(?:about|approximately|exactly|just|only|simply|either|equal to|a total of|an?) )?"
+    r"(?:(?:about|around|roughly|nearly|almost|approximately|exactly|just|only|simply|either|equal to|a total of|an?) )?"
     + _IN_WORDS.pattern.removeprefix("(?i)")
 )
 _SCALE = "|".join(sorted(_SCALES, key=len, reverse=True))
 _NUMBER = re.compile(
-    # No digit of "H2O", "x^2" or "3:15"; a sign counts only where nothing stands before it: not
-    # in "5-3".
-    r"(?<![\dA-Za-z_^])(?<!\d[.,:'])"
+    # No digit of "H2O", "x^2", "√2", "3:15", "2h30" or "1/2/2026"; a sign counts only where nothing
+    # stands before it: not in "5-3".
+    r"(?<![\dA-Za-z_^√])(?<!\d[.,:'/])"
     r"(?P<sign>(?<![\w.)%])[-–]|(?i:\b(?:minus|negative) ))?"
     r"(?:(?P<currency>(?:US|CA|A|R)?[$€£¥₹]|(?:USD|EUR|GBP|Rs\.?)) ?(?P<minus>[-–])?)?"
     # An atomic group: a possessive "(?:…)*+" keeps the comma of "4, 5" in Python 3.11.2.
-    r"(?P<run>(?>\d+(?:[.,'_]\d+)*)|(?<!\.)\.\d++)(?!:\d|(?:st|nd|rd|th)\b)"
+    r"(?P<run>(?>\d+(?:[.,_]\d+|'\d{3})*)|(?<!\.)\.\d++)"
+    r"(?!:\d|h\d|/\d{1,4}/| ?π|(?:st|nd|rd|th)\b)"
     r"(?:[eE](?P<exponent>[-+]?\d{1,4})\b|×10\^(?P<ten>-?\d{1,4})|\^(?P<power>-?\d{1,4}))?"
     r"(?: ?/ ?(?P<divisor>\d+)(?![\d/])| (?P<over>\d+)/(?P<under>\d+)(?![\d/]))?"
-    rf"(?: ?(?P<scale>(?i:{_SCALE}))(?![A-Za-zÀ-ɏ]))?"
+    rf"(?: ?(?P<scale>(?i:{_SCALE})|(?<=\d)[MB])(?![A-Za-zÀ-ɏ]))?"
 )
 _STATED = re.compile(rf"{stating('answer')}|#### ?(?!#)|{keys('verbless')} (?=[-$€£]?\d)")
 #: Currencies of countries that put a dot between thousands: "€1.000", "1.000 Euro", "R$ 1.000".
 _DOTTED = ("€", "EUR", "R$")
 _DOTTED_AFTER = re.compile(r" ?(?:€|EUR\b|euros?\b|reais\b)", re.IGNORECASE)
 _SENTENCE = re.compile(r"\n|[.!?](?= |\n|$)|[。！？।]")
-_TO = re.compile(r" ?(?:-|–|—|to|bis|à|until|up to) ?", re.IGNORECASE)
+_TO = re.compile(r" ?(?:-|–|—|~|to|through|bis|à|until|up to|到|至|から) ?", re.IGNORECASE)
 _BETWEEN = re.compile(r"\b(?:between|zwischen|entre|tra) ?$", re.IGNORECASE)
 _AND = re.compile(r" (?:and|und|et|y|e) ", re.IGNORECASE)
 _OR = re.compile(
-    rf"(?i)(?P<unit> \w+)?,? (?:{words('either', unspaced=False)}) "
-    r"(?:(?:maybe|perhaps|possibly|even) )?"
+    rf"(?i)(?P<unit> \w+)?,? \(?(?:{words('either', unspaced=False)}) "
+    r"(?:(?:maybe|perhaps|possibly|even) )?(?:[a-z] ?= ?)?"
     rf"| ?(?:{words('either', unspaced=True)}) ?"
 )
 #: "16 dollars and 50 cents" is one number. "5 hours and 30 minutes" is none, as nobody knows the
@@ -111,7 +123,7 @@ _SO = re.compile(
 #: 8".
 _IS_NOT = re.compile(
     r"(?i)(?:\b(?:instead of|rather than|as opposed to)(?: \w+){0,2}"
-    r"|[,;(] ?(?:(?:and|but) )?not) ?$"
+    r"|[,;(] ?(?:(?:and|but) )?not|\b(?:is|are|was|be) not|\b(?:is|are|was)n't) ?$"
 )
 _TOTAL = re.compile(r"(?i)\b(?:in total|in all|altogether|insgesamt|au total|en total)\b")
 _REPLACES = re.compile(r"(?i)=|\b(?:it|that|answer|there)\b.{0,20}\b(?:is|be|are)\b|it's|\bso\b")
@@ -136,17 +148,19 @@ def number(text: str) -> float | None:
         text = pattern.sub(by, text)
     # From the last: what is stated before may be a step, or was taken back.
     for statement in reversed(list(_STATED.finditer(text))):
-        after = text[statement.end() : statement.end() + 300]
+        # More than a finite number has digits.
+        after = text[statement.end() : statement.end() + 600]
         sentence = _SENTENCE.split(after, maxsplit=1)[0]
-        if denied := re.match(r"(?:not|nicht|pas)\b", sentence):
-            sentence = re.split(r"\b(?:but|rather|sondern|mais)\b", sentence[denied.end() :])[-1]
+        if re.match(r"(?:not|nicht|pas)\b", sentence):
+            sentence = "".join(re.split(r"\b(?:but|rather|sondern|mais)\b", sentence)[1:][-1:])
         if (found := _result(sentence)) is not None:
             again = _second_thought(after)
             return _finite(found if again is None else again)
     for sentence in reversed(_SENTENCE.split(text)):
         if _NUMBER.search(sentence):
             numbers = _numbers(sentence)
-            while len(numbers) > 1 and _IS_NOT.search(sentence, numbers[-2].end, numbers[-1].start):
+            ends = [0, *(each.end for each in numbers)]
+            while numbers and _IS_NOT.search(sentence, ends[len(numbers) - 1], numbers[-1].start):
                 numbers.pop()
             return _finite(numbers[-1].value if numbers else math.nan)
     # In words only where they are all the answer: "one of them" is no number.
@@ -258,7 +272,8 @@ def _value(match: re.Match) -> float:
     except (ArithmeticError, ValueError):
         return math.nan
     # After the fraction: "1/2 million" is half of one.
-    value *= _SCALES[match["scale"].lower()] if match["scale"] else 1
+    scale = {"M": "million", "B": "billion"}.get(match["scale"], match["scale"])
+    value *= _SCALES[scale.lower()] if scale else 1
     return -value if match["sign"] or match["minus"] else value
 
 
@@ -295,5 +310,8 @@ def _in_digits(found: re.Match) -> str:
             current = 100 * (current or 1)
         elif word in _SCALES:
             total, current = total + _SCALES[word] * (current or 1), 0.0
+    total += current
+    if part := found["part"] and _PARTS[found["part"].lower()]:
+        total = total + 1 / part if found["and"] else total / part
     sign = "-" if found[0].lower().startswith(("min", "neg")) else ""
-    return f"{sign}{total + current:.15g}"
+    return f"{sign}{total:.15g}"

@@ -14,7 +14,8 @@ _WORDS = tomllib.loads((DATA / "answer_words.toml").read_text(encoding="utf-8"))
 #: Languages that write words without spaces between them, or with what other languages write as
 #: words of their own.
 _UNSPACED = ("zh", "ja", "ko")
-_SUPERSCRIPT = dict(zip(map(ord, "⁰¹²³⁴⁵⁶⁷⁸⁹"), "0123456789", strict=True))
+_SUPERSCRIPT = dict(zip(map(ord, "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"), "-0123456789", strict=True))
+_POWER = re.compile(rf"[{''.join(map(chr, _SUPERSCRIPT))}]+")
 
 
 def _plainer() -> dict[int, str]:
@@ -25,8 +26,7 @@ def _plainer() -> dict[int, str]:
     digits = {code: unicodedata.decimal(chr(code), None) for code in found}
     table |= {code: str(digit) for code, digit in digits.items() if digit is not None}
     fractions = {code: found[code] for code in found if "⁄" in found[code]}
-    table |= {code: f" {plain.replace('⁄', '/')}" for code, plain in fractions.items()}
-    table |= {code: f"^{digit}" for code, digit in _SUPERSCRIPT.items()}
+    table |= {code: plain.replace("⁄", "/") for code, plain in fractions.items()}
     for alike, plain in [
         ("“”„‟«»‹›「」『』‘’‚‛´＇", "'"),
         ("【［", "["),
@@ -44,9 +44,12 @@ def _plainer() -> dict[int, str]:
 
 
 _PLAINER = _plainer()
+_MIXED = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])")
+#: What is struck out: "~~4~~ 5".
+_STRUCK = re.compile(r"~~[^~\n]{1,80}~~")
 _COMMAND = re.compile(
     r"\\(?:text[a-z]*|math[a-z]+|emph|mbox|boldsymbol|bm|bf|rm"
-    r"|left|right|displaystyle|operatorname|large|Large|quad|qquad)\b ?"
+    r"|left|right|displaystyle|operatorname|large|Large|quad|qquad)(?![A-Za-z]) ?"
 )
 _SPACES = re.compile(r"[^\S\n]+")
 _LINES = re.compile(r" ?\n[\n ]*")
@@ -64,7 +67,8 @@ def plain(text: str) -> str:
     if len(text) > 2 * READ:
         text = f"{text[:READ]}\n{text[-READ:]}"
     # Composed: a letter whose accent follows by itself would end a word in the patterns below.
-    text = unicodedata.normalize("NFC", text).translate(_PLAINER)
+    text = _POWER.sub(lambda found: "^" + found[0].translate(_SUPERSCRIPT), _STRUCK.sub(" ", text))
+    text = unicodedata.normalize("NFC", _MIXED.sub(" ", text)).translate(_PLAINER)
     # Where a reply was unescaped once too often, "\\b" became a backspace.
     text = re.sub(r"(?:\\?(?:boxed|f(?:rame)?box)|\x08oxed) ?\{", " boxed: ", text)
     text = re.sub(r"<(?:\w{1,12}_)?answer ?>|\[answer\]", " answer: ", text, flags=re.IGNORECASE)
