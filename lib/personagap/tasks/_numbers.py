@@ -36,6 +36,11 @@ _REWRITTEN: list[tuple[re.Pattern, Any]] = [
         (r"\\(?=[$%€£#])|[*`\"]|(?<!\w)'|'(?!\w)", ""),
         # Emphasis, but not the thousands of "24_000".
         (r"(?<![^\W_])_+(?=[\d$€£-])|(?<=[\d%.])_+(?!\w)", ""),
+        (r"(?<=\d) ?\{ ?(?=[a-z])|(?<=[a-z]) ?\} ?(?=\d)", " "),
+        (
+            r"(?<=\d),? (?:(?:which|and|or) )?(?:rounds|rounded)(?: up| down| off)? to (?=[\d$])",
+            "=",
+        ),
         # Groups of three digits with a space between, but not "5 100/3"
         (r"(?<![\d.,/^])\d{1,3}(?: \d{3})+(?![\d/])", lambda found: found[0].replace(" ", "")),
     ]
@@ -50,7 +55,8 @@ _SCALES = {
         6: "million millions mio mln millionen millón millones milione milioni milhão milhões",
         7: "crore crores",
         8: "亿 億 억",
-        9: "billion billions bn mrd milliarde milliarden milliard milliards miliardi bilhão bilhões",
+        9: "billion billions bn mrd milliarde milliarden milliard milliards miliardi bilhão"
+        " bilhões",
         12: "trillion trillions",
     }.items()
     for word in words.split()
@@ -71,8 +77,8 @@ _IN_WORDS = re.compile(
 )
 _HEAD = re.compile(
     r"(?i)[ :,{]*"
-    r"(?:(?:about|around|roughly|nearly|almost|approximately|exactly|just|only|simply|either|equal to|a total of|an?) )?"
-    + _IN_WORDS.pattern.removeprefix("(?i)")
+    r"(?:(?:about|around|roughly|nearly|almost|approximately|exactly|just|only|simply|either"
+    r"|equal to|a total of|an?) )?" + _IN_WORDS.pattern.removeprefix("(?i)")
 )
 _SCALE = "|".join(sorted(_SCALES, key=len, reverse=True))
 _NUMBER = re.compile(
@@ -119,8 +125,9 @@ _SO = re.compile(
     r"|which is|also|donc|quindi|portanto|entonces)\b",
     re.IGNORECASE,
 )
-#: Right before a number that the sentence says it is not: "$35 instead of the usual $40", "7, not
-#: 8".
+_ASIDE = re.compile(r"\([^()\n]{1,80}\)(?=[^\d]{0,20}$)")
+#: Right before a number that the sentence says it is not: "$35
+#: instead of the usual $40", "7, not 8".
 _IS_NOT = re.compile(
     r"(?i)(?:\b(?:instead of|rather than|as opposed to)(?: \w+){0,2}"
     r"|[,;(] ?(?:(?:and|but) )?not|\b(?:is|are|was|be) not|\b(?:is|are|was)n't) ?$"
@@ -158,6 +165,9 @@ def number(text: str) -> float | None:
             return _finite(found if again is None else again)
     for sentence in reversed(_SENTENCE.split(text)):
         if _NUMBER.search(sentence):
+            # An aside tells how it is made up: "$10 (25% of $40)".
+            if _NUMBER.search(without := _ASIDE.sub("", sentence)):
+                sentence = without
             numbers = _numbers(sentence)
             ends = [0, *(each.end for each in numbers)]
             while numbers and _IS_NOT.search(sentence, ends[len(numbers) - 1], numbers[-1].start):
@@ -203,8 +213,12 @@ def _result(sentence: str, addends: int = 2) -> float | None:
         if addends < len(numbers) and _TOTAL.search(side, numbers[-1].end):
             return numbers[-1].value
         one = len(numbers) == 1 or not _OPERATOR.fullmatch(side, numbers[0].end, numbers[1].start)
-        if one or len(sides) == 1:
+        if one:
             return numbers[0].value
+        # "9 × 2" is not worked out; "12 - 2 more than before" may be a dash.
+        if len(sides) == 1:
+            place = numbers[0].end, numbers[1].start
+            return math.nan if re.search("[+×÷/]", side[slice(*place)]) else numbers[0].value
     return sides[0][1][0].value if sides else math.nan
 
 
