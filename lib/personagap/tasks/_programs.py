@@ -12,10 +12,21 @@ from personagap.models import answers
 #: Characters of an answer's code that are parsed: no program of MBPP comes near.
 LENGTH = 50_000
 _BLANKS = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"), "")
-_BLANKS |= dict.fromkeys(map(ord, "\u00a0\u202f"), " ")
-_FENCE = re.compile(r"`{3,}|~{3,}")
-_LABEL = re.compile(r"[\w+#.-]*|\{.*\}|(?:python|py)[\d.]*[\s,:{].*", re.IGNORECASE)
-_PYTHON = re.compile(r"[{.\s]*(?:i?python|py|code\b|$)", re.IGNORECASE)
+_BLANKS |= dict.fromkeys(map(ord, "\u00a0\u202f\u3000"), " ")
+# Of quotes too, where they are labelled as a fence is.
+_FENCE = re.compile(r"`{3,}|~{3,}|(?:\'\'\'|\"\"\")(?= ?python\b)")
+_LABEL = re.compile(r"[\w+#.-]*|copy code|\{.*\}|(?:python|py)[\d.]*[\s,:{=].*", re.IGNORECASE)
+_PYTHON = re.compile(r"[{.\s]*(?:i?python|py|(?:copy )?code\b|$)", re.IGNORECASE)
+#: A label on the line of the program's first words.
+_BEGUN = re.compile(r" ?(?:python|py)[\d.]* +(?=(?:async|def|class|import|from) |@)", re.IGNORECASE)
+#: What may stand behind a closing fence.
+_AFTER = re.compile(r"(?:</?\w{1,20}>|[”.*]|\s)+$")
+#: What may stand around a bare program, of HTML and of prompts such as MBPP's own.
+_AROUND = re.compile(
+    r"</?(?:code|pre|answer|solution|python)\b[^<>\n]{0,80}>|\[/?(?:BEGIN|DONE|PYTHON|CODE)\]|^`|`$",
+    re.IGNORECASE | re.MULTILINE,
+)
+_FUTURE = re.compile(r"^from __future__ import .*$", re.MULTILINE)
 _QUOTES = re.compile(r'"""|\'\'\'')
 _NAMES = re.compile(r"\b[A-Za-z_]\w*")
 _BINDS = re.compile(
@@ -36,11 +47,14 @@ _WORSE = re.compile(
 
 
 class Block(NamedTuple):
-    """A block of code, the prose before it, and whether its label lets it be Python."""
+    """A block of code, the prose before it, whether its label lets it be Python, and whether it
+    was closed.
+    """
 
     code: str
     prose: str
     python: bool
+    closed: bool = True
 
 
 def code(text: str, tests: list[str]) -> str | None:
@@ -61,7 +75,7 @@ def code(text: str, tests: list[str]) -> str | None:
     called = set(re.findall(r"[A-Za-z_]\w*(?=\s*\()", "\n".join(tests)))
     # What a test calls besides, as in `assert set(f(2)) == …`; but a task may be to write `sum`.
     called = called - set(dir(builtins)) or called
-    blocks = _blocks(text)
+    blocks = [inner for block in _blocks(text) for inner in _within(block)]
     defining = [place for place, block in enumerate(blocks) if called & _bound(block.code)]
     # A label may be wrong: it rules a block out only where one that may be Python defines it too.
     defining = [place for place in defining if blocks[place].python] or defining
@@ -70,7 +84,12 @@ def code(text: str, tests: list[str]) -> str | None:
         kept = [place for place in defining[1:] if not _called_worse(blocks[place].prose)]
         chosen = [defining[0], *kept][-1]
         others = [*blocks[chosen + 1 :], *blocks[:chosen]]
-        return _complete(blocks[chosen].code, [each.code for each in others if each.python], wanted)
+        program, sources = blocks[chosen].code, [each.code for each in others if each.python]
+        if not blocks[chosen].closed and not _parsed(program):
+            # It was cut: what stands whole counts.
+            program, sources = "", [*sources, *_chunks(program[:LENGTH])]
+        return _complete(program, sources, wanted)
+    text = _AROUND.sub("\n", text)
     if called & _bound(text):
         whole = _parsed(text)
         if whole and not any(map(_is_prose, whole)):
@@ -100,6 +119,7 @@ def _blocks(text: str) -> list[Block]:
             continue
         before, rest = line[: fence.start()], line[fence.end() :]
         said = "\n".join([*lines[prose:start], before])[-300:]
+        rest, closed = _BEGUN.sub("", rest), True
         # All in a line, "```code```", which nothing below closes.
         if fence[0][:3] in rest:
             label, body, start = "", [rest[: rest.index(fence[0][:3])]], start + 1
@@ -107,10 +127,24 @@ def _blocks(text: str) -> list[Block]:
             label = rest.strip() if _LABEL.fullmatch(rest.strip()) else ""
             end, last = _closing(lines, start + 1, fence[0])
             body = [*([] if label or not rest.strip() else [rest]), *lines[start + 1 : end], last]
-            start = end + 1
-        blocks.append(Block(_unindented(body, before), said, bool(_PYTHON.match(label))))
+            start, closed = end + 1, end < len(lines)
+        code = _typed(_unindented(body, before))
+        blocks.append(Block(code, said, bool(_PYTHON.match(label)), closed))
         prose = start
     return blocks
+
+
+def _within(block: Block) -> list[Block]:
+    """The blocks of a block that holds others and nothing else; else itself."""
+    return _blocks(block.code) if _FENCE.match(block.code.lstrip()) else [block]
+
+
+def _typed(code: str) -> str:
+    """What was typed in a session with an interpreter; other code as it is."""
+    if not code.startswith(">>> "):
+        return code
+    lines = [line for line in code.split("\n") if line.startswith((">>>", "..."))]
+    return "\n".join(line[4:] for line in lines)
 
 
 def _closing(lines: list[str], start: int, fence: str) -> tuple[int, str]:
@@ -121,6 +155,8 @@ def _closing(lines: list[str], start: int, fence: str) -> tuple[int, str]:
     quoted, first = None, None
     for number in range(start, len(lines)):
         line = lines[number].rstrip()
+        if fence in line[-60:]:
+            line = line[:-60] + _AFTER.sub("", line[-60:])
         found = line.endswith(fence) and line.count(fence[:3]) * 3 < len(fence) + 3
         if found and not quoted:
             return number, line.rstrip(fence[0])
@@ -203,7 +239,10 @@ def _complete(program: str, sources: list[str], wanted: set[str]) -> str:
             missing += _names_read([pool[name]])
     # In the order of the sources, as one may use another when it is run.
     helpers = [each for each in dict.fromkeys(pool.values()) if each in needed]
-    return "\n".join([*map(ast.unparse, helpers), program])
+    # These come first, or nothing compiles.
+    future = _FUTURE.findall(program) if helpers else []
+    program = _FUTURE.sub("", program) if helpers else program
+    return "\n".join([*future, *map(ast.unparse, helpers), program])
 
 
 def _names_bound(statement: ast.stmt) -> set[str]:
@@ -211,10 +250,21 @@ def _names_bound(statement: ast.stmt) -> set[str]:
         return {statement.name}
     if isinstance(statement, ast.Import | ast.ImportFrom):
         return {(name.asname or name.name).split(".")[0] for name in statement.names}
+    if isinstance(statement, ast.AnnAssign) and statement.value is None:
+        return set()
+    # Of what is bound in an "if" or "try" too.
+    inner = [part for part in ast.iter_child_nodes(statement) if isinstance(part, ast.stmt)]
+    inner += [part for each in getattr(statement, "handlers", []) for part in each.body]
+    nodes = [node for target in _targets(statement) for node in ast.walk(target)]
+    named = {node.id for node in nodes if isinstance(node, ast.Name)}
+    return named.union(*map(_names_bound, inner))
+
+
+def _targets(statement: ast.stmt) -> list[ast.expr]:
+    """What an assignment assigns to."""
     if isinstance(statement, ast.Assign):
-        nodes = [node for target in statement.targets for node in ast.walk(target)]
-        return {node.id for node in nodes if isinstance(node, ast.Name)}
-    return set()
+        return statement.targets
+    return [statement.target] if isinstance(statement, ast.AnnAssign) else []
 
 
 def _names_read(statements: list[ast.stmt]) -> set[str]:
