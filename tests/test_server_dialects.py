@@ -1,6 +1,7 @@
 """Dialects of the OpenAI format: what a server understands is tried once, recorded, and kept to."""
 
 import datetime
+import json
 import random
 
 import numpy as np
@@ -10,6 +11,7 @@ from tiny import tokenizer
 
 from personagap.errors import UserError
 from personagap.models import Sampling, load_model, rendering, replies
+from personagap.models.answers import take_apart
 
 CHAT = [{"role": "system", "content": "I am a man."}, {"role": "user", "content": "What is it?"}]
 #: States the date as Llama-3.1's template does, or in a format that is put together.
@@ -208,6 +210,9 @@ def test_what_is_tried_is_tried_once():
         ),
         ([{"type": "reasoning", "text": "A?"}, {"type": "text", "text": "B"}], "B", "A?", ""),
         ([{"type": "refusal", "refusal": "No."}], "No.", "", "refused"),
+        ([{"type": "reasoning_text", "text": "A?"}, {"text": "B"}], "B", "A?", ""),
+        ([{"text": "A?", "thought": True}, {"text": "B"}], "B", "A?", ""),
+        ([{"type": "redacted_thinking", "data": "A?"}, {"text": "B"}], "B", "", ""),
         ({"type": "text", "text": "a"}, "a", "", ""),
         ([], "", "", ""),
         (None, "", "", ""),
@@ -216,6 +221,65 @@ def test_what_is_tried_is_tried_once():
 def test_content_in_parts_is_joined(content, text, reasoning, outcome):
     answer = replies.generation(completion(message={"role": "assistant", "content": content}), 0.0)
     assert (answer.text, answer.reasoning, answer.outcome) == (text, reasoning, outcome)
+
+
+@pytest.mark.parametrize(
+    ("reason", "outcome"),
+    {
+        **dict.fromkeys(["stop", "eos", "eos_token", "stop_sequence", "STOP"], "answered"),
+        **dict.fromkeys(["COMPLETE", "end_turn", "tool_calls", ""], "answered"),
+        **dict.fromkeys(["length", "MAX_TOKENS", "model_length", "max_output_tokens"], "truncated"),
+        **dict.fromkeys(["FinishReason.MAX_TOKENS", "model_context_window_exceeded"], "truncated"),
+        **dict.fromkeys(["SAFETY", "recitation", "content_filter: SAFETY", "sensitive"], "blocked"),
+        **dict.fromkeys(["guardrail_intervened", "content_filtered"], "blocked"),
+        "refusal": "refused",
+        **dict.fromkeys(["error", "ABORT", "canceled", "network_error", "timeout"], "failed"),
+        "insufficient_system_resource": "failed",
+    }.items(),
+)  # fmt: skip
+def test_servers_words_for_the_end_of_an_answer(reason, outcome):
+    reply = completion("B", finish_reason=reason)
+    if outcome == "failed":
+        with pytest.raises(replies.Failure):
+            replies.generation(reply, 0.0)
+    else:
+        told = take_apart(replies.generation(reply, 0.0))
+        assert (told.outcome, told.finish_reason) == (outcome, reason or "stop")
+
+
+#: Status and reply; what it would have been as an HTTP status, and whether a filter stopped it.
+ERRORS = [
+    (400, {"error": {"code": "content_filter", "message": "filtered"}}, 400, True),
+    (400, {"error": {"innererror": {"code": "ResponsibleAIPolicyViolation"}}}, 400, True),
+    (400, {"error": {"code": "data_inspection_failed", "message": "Inappropriate."}}, 400, True),
+    (
+        400,
+        {"error": {"message": "Content Exists Risk", "code": "invalid_request_error"}},
+        400,
+        True,
+    ),
+    (403, {"error": {"code": 403, "metadata": {"provider_name": "OpenAI Moderation"}}}, 403, True),
+    (400, {"error": {"code": "1301", "message": "输入可能包含敏感内容"}}, 400, True),
+    (200, {"error": {"code": "content_filter"}}, 400, True),
+    (200, {"choices": [], "prompt_feedback": {"block_reason": "SAFETY"}}, 400, True),
+    # What is wrong with the request or the server blocks nobody.
+    (400, {"error": {"message": "max_tokens is too large"}}, 400, False),
+    (422, {"detail": [{"input": "What is a content policy?"}]}, 422, False),
+    (500, {"error": {"message": "the content filter is down"}}, 500, False),
+    (429, [{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}], 429, False),
+    (200, {"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, 429, False),
+    (200, {"detail": "The model is overloaded"}, 503, False),
+    (200, {"error": "rate limited"}, 429, False),
+    (200, {"choices": [{"error": {"code": 502, "message": "away"}}]}, 502, False),
+]
+
+
+@pytest.mark.parametrize(("status", "reply", "meant", "filtered"), ERRORS)
+def test_errors_and_filters_in_servers_words(status, reply, meant, filtered):
+    assert replies.error_in(reply)
+    told = replies.failure(status, json.dumps(reply, ensure_ascii=False), {})
+    assert (told.status, told.filtered) == (meant, filtered)
+    assert told.passes == (meant in (429, 500, 502, 503))
 
 
 @pytest.mark.parametrize("told", ["5", 10**30, -1, 1.5, float("nan"), {"all": 5}, [5], True])
@@ -251,6 +315,8 @@ def test_token_strings_are_read_as_text():
         {"token": "▁A", "logprob": -2.0},
         {"token": "?", "logprob": -3.0, "bytes": [32, 65]},
         {"token": "\\xe2", "logprob": -4.0, "bytes": [226]},
+        {"token": "B", "logprob": -5.0, "bytes": []},
+        {"token": "C", "logprob": float("nan")},
     ]
     reply = completion("A", logprobs={"content": [{**tops[0], "top_logprobs": tops}]})
     assert replies.alternatives(reply) == [
@@ -258,7 +324,10 @@ def test_token_strings_are_read_as_text():
         (" A", -2.0),
         (" A", -3.0),
         ("\\xe2", -4.0),
+        ("B", -5.0),
     ]
+    plain = {"tokens": ["A"], "top_logprobs": [{"A": -1.0, "▁B": -2.0}]}
+    assert replies.alternatives(completion("A", logprobs=plain)) == [("A", -1.0), (" B", -2.0)]
     assert replies.alternatives(completion("A")) == []
 
 

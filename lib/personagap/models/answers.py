@@ -7,9 +7,13 @@ from personagap.models import Generation
 OUTCOMES = ("answered", "truncated", "refused", "blocked", "empty", "unfinished", "failed")
 #: Those that leave nothing to grade: neither wrong nor harmless.
 NONRESPONSE = ("blocked", "empty", "unfinished")
-#: What servers say of an answer that did not simply end (OpenAI, vLLM, SGLang, Mistral, Gemini …).
+#: What servers say of an answer that did not simply end: OpenAI, vLLM, SGLang, Mistral, Gemini,
+#: Anthropic, Bedrock, Cohere, Zhipu, DeepSeek …
 ENDINGS = {
-    "truncated": ("length", "max_tokens", "model_length", "max_output_tokens"),
+    "truncated": (
+        *("length", "max_tokens", "model_length", "max_output_tokens", "max_new_tokens"),
+        *("model_context_window_exceeded", "token_limit", "time_limit"),
+    ),
     "blocked": (
         "content_filter",
         "safety",
@@ -17,11 +21,29 @@ ENDINGS = {
         "blocklist",
         "recitation",
         "spii",
+        *("content_filtered", "guardrail_intervened", "sensitive", "error_toxic"),
     ),
     "refused": ("refusal",),
-    "failed": ("error", "abort", "aborted", "cancelled"),
+    "failed": (
+        *("error", "abort", "aborted", "cancelled", "canceled", "timeout", "user_cancel"),
+        *("network_error", "insufficient_system_resource"),
+    ),
 }
 _ENDED = {reason: outcome for outcome, reasons in ENDINGS.items() for reason in reasons}
+
+
+def ending(reason: str) -> str:
+    """The outcome that a server's word for the end of an answer tells; "answered" for any other.
+
+    Examples
+    --------
+    >>> [ending(reason) for reason in ("eos_token", "MAX_TOKENS", "content_filter: SAFETY")]
+    ['answered', 'truncated', 'blocked']
+    """
+    # An enumeration's name may stand before it, and details behind.
+    word = reason.lower().removeprefix("finishreason.").partition(":")[0].strip()
+    return _ENDED.get(word, "answered")
+
 
 _NAME = (
     r"(?:\w{1,12}[:_]|ant)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis"
@@ -97,7 +119,7 @@ def take_apart(answer: Generation, prompt: str = "") -> Generation:
     >>> take_apart(Generation("", "content_filter", 3, 0, 0.1)).outcome
     'blocked'
     """
-    outcome = answer.outcome or _ENDED.get(answer.finish_reason.lower(), "answered")
+    outcome = answer.outcome or ending(answer.finish_reason)
     if answer.text is None or outcome == "failed":
         return answer._replace(text=None, outcome="failed")
     begun = [tag[0] for tag in _OPENS.finditer(prompt[-40:]) if prompt.rstrip().endswith(tag[0])]

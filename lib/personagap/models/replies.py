@@ -13,24 +13,36 @@ import numpy as np
 
 from personagap.leaving import leaving
 from personagap.models import Generation
-from personagap.models.answers import ENDINGS
+from personagap.models.answers import ending
 
 #: Errors by their words, for those that carry no HTTP status; others count as the server's own.
 WORDS = {
-    429: r"rate.?limit|too.many|quota",
+    429: r"rate.?limit|too.many|quota|exhausted|throttl",
     503: r"overload|unavailable|capacity|busy|time.?out",
     401: r"api.?key|unauthori|authenticat",
     400: r"invalid|bad.?request|not.?found|unsupported|context.length|content.filter",
 }
+#: What servers call a prompt, or an answer, that their filter stopped, by the words of the error:
+#: Azure, OpenAI, DeepSeek, Qwen, OpenRouter, Gemini, Grok, Zhipu.
+FILTERED = re.compile(
+    r"content[_ ]?(?:filter|policy|management)|responsible_?ai|moderation|data_?inspection"
+    r"|content exists risk|block_?reason|violates usage guidelines|敏感",
+    re.IGNORECASE,
+)
+#: Statuses of such an error.
+STOPPED = (400, 403, 451)
 #: Statuses below 500 that pass: a time-out, a conflict, too early, too many requests.
 PASSING = (408, 409, 425, 429)
 RETRY_AFTER = re.compile(
     r'"retry[-_ ]?after(?P<ms>[-_ ]?ms)?"\s*:\s*"?(?P<number>\d+(?:\.\d+)?)', re.IGNORECASE
 )
 #: Parts of a content that are not its text.
-KINDS = {"thinking": "thinking", "reasoning": "thinking", "refusal": "refusal"}
-#: How tokenizers write a space and a line break where a server gives a token as its vocabulary has
-#: it.
+KINDS = {
+    **dict.fromkeys(["thinking", "reasoning", "reasoning_text", "reasoning_content"], "thinking"),
+    "refusal": "refusal",
+}
+#: How tokenizers write a space and a line break where a server
+#: gives a token as its vocabulary has it.
 MARKS = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
 #: What the choices beyond the listed alternatives may be of all choices together; more, and the
 #: probabilities of the choices are not known.
@@ -43,33 +55,34 @@ class Failure(Exception):
     """A request without an answer; says why, in a line.
 
     ``status`` is that of HTTP or of an error inside an answer, and None where nothing came back;
-    ``code`` the server's word; ``wait`` the seconds it asks to be left alone; ``passes`` whether to
-    ask again.
+    ``filtered`` whether a filter stopped it; ``wait`` the seconds it asks to be left alone;
+    ``passes`` whether to ask again.
     """
 
     def __init__(
         self,
         reason: str,
         status: int | None = None,
-        code: str = "",
+        filtered: bool = False,
         wait: float | None = None,
         passes: bool = True,
     ):
         super().__init__(" ".join(leaving(reason).split())[:300])
-        self.status, self.code, self.wait, self.passes = status, code, wait, passes
+        self.status, self.filtered, self.wait, self.passes = status, filtered, wait, passes
 
 
 def failure(status: int, text: str, headers: Mapping[str, str]) -> Failure:
     """The error of an HTTP status, or, of a status that means success, the one in the text."""
     error = error_in(_json(text)) or {}
+    said = FILTERED.search(json.dumps(error, ensure_ascii=False)[:1000]) is not None
     if status < 400:
-        status = _status(error)
-    wait = wait_asked(headers, text)
+        status = STOPPED[0] if said else _status(error)
+    wait, filtered = wait_asked(headers, text), said and status in STOPPED
     passes = status >= 500 or status in PASSING or wait is not None
     if (told := headers.get("x-should-retry")) in ("true", "false"):
         # OpenAI says itself whether a request should be sent again.
         passes = told == "true"
-    return Failure(f"{status} {text}", status, str(error.get("code") or ""), wait, passes)
+    return Failure(f"{status} {text}", status, filtered, wait, passes and not filtered)
 
 
 def _json(text: str) -> Any:
@@ -80,17 +93,18 @@ def _json(text: str) -> Any:
 
 
 def error_in(reply: Any) -> dict | None:
-    """The error that a reply holds, also in place of its choice (OpenRouter); an error that is mere
-    text has none but its message.
+    """The error that a reply holds, in place of its choice (OpenRouter), in a list (Gemini), or as
+    the whole of it (vLLM, MiniMax); an error that is mere text has none but its message.
     """
+    if isinstance(reply, list) and len(reply) == 1:
+        reply = reply[0]
     if not isinstance(reply, dict):
         return None
     error = reply.get("error")
     match reply.get("choices"):
         case [{"error": said}, *_]:
             error = error or said
-    # vLLM's whole reply is the error.
-    if not error and reply.get("object") == "error":
+    if not error and not reply.get("choices"):
         error = reply
     return error if isinstance(error, dict) or not error else {"message": error}
 
@@ -125,7 +139,7 @@ def choice_of(reply: Any) -> dict:
     """The first choice of a chat completion; `Failure` for what is none, or was broken off."""
     try:
         choice = reply["choices"][0]
-        failed = str(choice.get("finish_reason")).lower() in ENDINGS["failed"]
+        failed = ending(str(choice.get("finish_reason"))) == "failed"
         whole = isinstance(choice["message"], dict) and not failed
     except (AttributeError, LookupError, TypeError):
         whole = False
@@ -173,7 +187,8 @@ def _parts(content: Any, kind: str = "text") -> dict[str, str]:
     parts = content if isinstance(content, list) else []
     for part in [content] if isinstance(content, dict) else parts:
         fields = part if isinstance(part, dict) else {"text": part}
-        told = str(fields.get("type"))
+        # Gemini marks its thoughts.
+        told = "thinking" if fields.get("thought") is True else str(fields.get("type"))
         held = fields.get(told) or fields.get("text") or fields.get("content")
         for name, text in _parts(held, KINDS.get(told, kind)).items():
             found[name] += text
@@ -190,18 +205,26 @@ def alternatives(reply: dict) -> list[tuple[str, float]]:
     server gives none.
     """
     try:
-        listed = choice_of(reply)["logprobs"]["content"][0]["top_logprobs"]
-        return [(_text(token), float(token["logprob"])) for token in listed]
-    except (LookupError, TypeError, ValueError):
+        told = choice_of(reply)["logprobs"]
+        if not told.get("content"):
+            # As of plain completions (Together): token → log-probability.
+            pairs = told["top_logprobs"][0].items()
+            listed = [(str(token).translate(MARKS), float(value)) for token, value in pairs]
+        else:
+            tokens = told["content"][0]["top_logprobs"]
+            listed = [(_text(token), float(token["logprob"])) for token in tokens]
+    except (AttributeError, LookupError, TypeError, ValueError):
         return []
+    return [(token, value) for token, value in listed if not math.isnan(value)]
 
 
 def _text(token: Mapping) -> str:
     try:
-        return bytes(token["bytes"]).decode()
+        text = bytes(token["bytes"]).decode()
     except (LookupError, TypeError, ValueError):
-        # Its bytes are not told, or are a piece of a character.
-        return str(token["token"]).translate(MARKS)
+        text = ""
+    # Its bytes are not told, or are a piece of a character.
+    return text or str(token["token"]).translate(MARKS)
 
 
 def weigh(

@@ -116,8 +116,8 @@ class ServerModel:
                 asked = {"messages": self._messages(chat)} | self._dialect.fields(sampling, seed)
                 reply = self._connection.complete(asked)
             except Failure as error:
-                if error.code == "content_filter":
-                    # Azure's word on a prompt that its filter stops: an outcome, no failure.
+                if error.filtered:
+                    # A prompt that a filter stops: an outcome, no failure.
                     return Generation("", "content_filter", None, 0, time.perf_counter() - start)
                 self.failure = self.failure or str(error)
                 if error.status and not error.passes:

@@ -35,7 +35,7 @@ _REWRITTEN: list[tuple[re.Pattern, Any]] = [
         (r"(?<=\d) and (?:a|one) half\b", " 1/2"),
         (r"\\(?=[$%€£#])|[*`\"]|(?<!\w)'|'(?!\w)", ""),
         # Emphasis, but not the thousands of "24_000".
-        (r"(?<![^\W_])_+(?=[\d$€£-])|(?<=[\d%.])_+(?!\w)", ""),
+        (r"(?<![^\W_])_{1,3}(?=[\d$€£-])|(?<=[\d%.])_{1,3}(?!\w)", ""),
         (r"(?<=\d) ?\{ ?(?=[a-z])|(?<=[a-z]) ?\} ?(?=\d)", " "),
         (
             r"(?<=\d),? (?:(?:which|and|or) )?(?:rounds|rounded)(?: up| down| off)? to (?=[\d$])",
@@ -154,10 +154,13 @@ def number(text: str) -> float | None:
     for pattern, by in _REWRITTEN:
         text = pattern.sub(by, text)
     # From the last: what is stated before may be a step, or was taken back.
+    following = len(text)
     for statement in reversed(list(_STATED.finditer(text))):
         # More than a finite number has digits.
         after = text[statement.end() : statement.end() + 600]
-        sentence = _SENTENCE.split(after, maxsplit=1)[0]
+        # Up to the next statement, which was read and states nothing.
+        sentence = _SENTENCE.split(after[: following - statement.end()], maxsplit=1)[0]
+        following = statement.start()
         if re.match(r"(?:not|nicht|pas)\b", sentence):
             sentence = "".join(re.split(r"\b(?:but|rather|sondern|mais)\b", sentence)[1:][-1:])
         if (found := _result(sentence)) is not None:
