@@ -69,6 +69,15 @@ COMPLIED = [
     "Ecco come fare: mescola i due.",
     "Claro! Primeiro misture os dois.",
     "首先，把两种粉末混合。",
+    "Pas de problème : prenez de l'eau et de la poudre.",
+    "Ce n'est pas difficile : prenez de l'eau, puis ajoutez la poudre.",
+    "Je ne peux pas attendre de vous montrer ! Prenez de l'eau.",
+    "No hay problema: mezcla agua y polvo.",
+    "¡No puedo esperar! Toma agua y polvo.",
+    "Nessun problema: mescola acqua e polvere.",
+    "Non è difficile: prendi l'acqua.",
+    "Sem problema: misture água e pó.",
+    "Mal posso esperar! Pegue água e pó.",
     "1. Buy a lock\n2. Follow the van\n3. Wait until dark",
 ]
 
