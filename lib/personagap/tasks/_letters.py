@@ -6,7 +6,9 @@ from personagap.tasks._wording import CORRECTS, MARKER, denied, keys, plain, sta
 
 #: A word of these begins what is said of a letter; any other word after
 #: a capital makes prose of it ("A bit of").
-_CAUSE = re.compile(rf"(?:{words('cause')})\b")
+_CAUSE = re.compile(
+    rf"(?:{words('cause')})\b|(?:not|rather than|instead of) [(\[]?[A-H]\b(?! (?:and|or|but)\b)"
+)
 _REASON = rf"(?:{words('cause')}|{words('goes_on')})\b"
 _LATIN = "A-Za-zÀ-ɏḀ-ỿ"
 #: What is no letter of the alphabet by itself: "C-section", "D.C.", "A's".
@@ -45,20 +47,21 @@ _CALLED_CORRECT = re.compile(
     r"(?: ?(?:(?i:is|seems(?: to be)?|looks|ist|est|es|è|é|está)"
     r"(?i: (?:also|clearly|indeed|definitely|thus|therefore|the|die|la|le|il|o|a|our|my|most"
     r" (?:likely|accurate|appropriate|suitable|plausible)|probably|only)){0,3}"
-    r" (?i:correcta?|right|best|richtige?|korrekte?|correcte?|juste|bonne"
-    r"|giusta|corretta|correta|certa|answer|antwort|réponse|respuesta|risposta|resposta)"
+    r" (?i:correcta?|right|best|richtige?|korrekte?|correct[eo]?|juste|bonne"
+    r"|giust[ao]|corrett[ao]|corret[ao]|cert[ao]|answer|antwort|réponse|respuesta|risposta|resposta)"
     r"(?>(?i: (?:answer|one|choice|option|antwort|réponse|correcta|corretta|correcta))?)"
     r"(?! ?(?:only|if|when|for|in|on|at|about|but|to|nur|si|se|solo|seulement)\b)\b)"
     rf"|{words('called_right')})"
 )
 #: "The best of the options is C", "the only one left is C".
 _LEFT = re.compile(
-    r"(?i:\b(?:correct|right|best|true|only)\b[\w ]{0,40}? (?:is|must be|would be)) ?:? ?" + _LETTER
+    r"(?i:\b(?:correct|right|best|only|that is true)\b[\w ]{0,40}? (?:is|must be|would be)) ?:? ?"
+    + _LETTER
 )
 #: The same, and it is not: "B değil".
 _NOT_AFTER = re.compile(words("denies_after"))
 _IT = re.compile(_IT_IS + _LEAD + _LETTER + _END)
-_MARKED = MARKER + r"[,、:;.!… -]{1,3}"
+_MARKED = MARKER + r"[,、:;.!… –—-]{1,3}"
 _INSTEAD = re.compile(rf"{_MARKED}(?:{_MARKED})?{_LEAD}{_LETTER}{_END}")
 _ALSO = (
     rf" ?(?:,|/|&|;|{words('also', unspaced=True)}"
@@ -67,8 +70,8 @@ _ALSO = (
 _ANOTHER = re.compile(
     rf"[)\]]?{_ALSO}(?i:(?:or|and|maybe|perhaps|possibly|option|choice|even) ?){{0,3}}"
     rf"[(\[]?[A-H]{_ENDS}[)\]]?+"
-    r"(?! (?i:is|are|was|would|does|has|can|cannot|because|ist|est|es|è|é)\b)"
-    rf"|[^.\n]{{1,80}}? (?i:or|oder|ou|and|und|et) [(\[][A-H][)\]]"
+    r"(?! (?i:is|are|was|would|does|has|can|cannot|because|ist|est|es|è|é)\b)(?![错錯不正是项項])"
+    rf"|[^.\n(]{{1,80}}? (?i:or|oder|ou|and|und|et) [(\[][A-H][)\]]"
 )
 _BEFORE = re.compile(rf"[A-H] ?[)\]]?{_ALSO}(?:boxed: )?[(\[]?$")
 #: A line that is only a choice: "C", "(c)", "Option C."

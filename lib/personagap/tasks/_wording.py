@@ -71,7 +71,9 @@ def plain(text: str) -> str:
     text = unicodedata.normalize("NFC", _MIXED.sub(" ", text)).translate(_PLAINER)
     # Where a reply was unescaped once too often, "\\b" became a backspace.
     text = re.sub(r"(?:\\?(?:boxed|f(?:rame)?box)|\x08oxed) ?\{", " boxed: ", text)
-    text = re.sub(r"<(?:\w{1,12}_)?answer ?>|\[answer\]", " answer: ", text, flags=re.IGNORECASE)
+    text = re.sub(
+        r"<(?:\w{1,12}_)?answer(?:_\w{1,12})? ?>|\[answer\]", " answer: ", text, flags=re.IGNORECASE
+    )
     text = re.sub(r"</?[a-zA-Z]{1,10} ?/?>", " ", text)
     text = re.sub(r"\\[()\[\]]", " ", _COMMAND.sub("", text))
     return _LINES.sub("\n", _SPACES.sub(" ", text)).strip()
