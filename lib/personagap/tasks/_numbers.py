@@ -5,6 +5,7 @@ import math
 import re
 from typing import Any, NamedTuple
 
+from personagap.tasks._number_words import IN_WORDS, SCALES, in_digits
 from personagap.tasks._wording import CORRECTS, keys, plain, stating, words
 
 # A grammar of its own: of 24 numbers as real models write them, math-verify reads 7.
@@ -45,42 +46,12 @@ _REWRITTEN: list[tuple[re.Pattern, Any]] = [
         (r"(?<![\d.,/^])\d{1,3}(?: \d{3})+(?![\d/])", lambda found: found[0].replace(" ", "")),
     ]
 ]
-_SCALES = {
-    word: 10.0**power
-    for power, words in {
-        2: "hundred hundert 百",
-        3: "k thousand thousands tausend mille mil mila 千 천",
-        4: "万 萬 만",
-        5: "lakh lakhs",
-        6: "million millions mio mln millionen millón millones milione milioni milhão milhões",
-        7: "crore crores",
-        8: "亿 億 억",
-        9: "billion billions bn mrd milliarde milliarden milliard milliards miliardi bilhão"
-        " bilhões",
-        12: "trillion trillions",
-    }.items()
-    for word in words.split()
-} | {"mil millones": 1e9}
-_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
-    " sixteen seventeen eighteen nineteen"
-)
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_WORDS = {word: value for value, word in enumerate(_UNITS.split())}
-_WORDS |= {word: 10 * ten for ten, word in enumerate(_TENS.split(), start=2)}
-_PARTS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4}
-_WORD = rf"(?:{'|'.join(_WORDS)}|hundred|thousand|million|billion)\b"
-# "one hundred and five" is one number, "seven and eight" are two.
-_IN_WORDS = re.compile(
-    rf"(?i)\b(?:minus |negative )?{_WORD}(?:[ -](?:(?<=red |and |ion )and )?{_WORD})*"
-    rf"(?:(?P<and> and (?:a|one))?[ -](?P<part>{'|'.join(_PARTS)})\b)?"
-)
 _HEAD = re.compile(
     r"(?i)[ :,{]*"
     r"(?:(?:about|around|roughly|nearly|almost|approximately|exactly|just|only|simply|either"
-    r"|equal to|a total of|an?) )?" + _IN_WORDS.pattern.removeprefix("(?i)")
+    r"|equal to|a total of|an?) )?" + IN_WORDS.pattern.removeprefix("(?i)")
 )
-_SCALE = "|".join(sorted(_SCALES, key=len, reverse=True))
+_SCALE = "|".join(sorted(SCALES, key=len, reverse=True))
 _NUMBER = re.compile(
     # No digit of "H2O", "x^2", "√2", "3:15", "2h30" or "1/2/2026"; a sign counts only where nothing
     # stands before it: not in "5-3".
@@ -204,7 +175,7 @@ def _result(sentence: str, addends: int = 2) -> float | None:
     if not _NUMBER.search(sentence):
         if not _HEAD.match(sentence):
             return None
-        sentence = _IN_WORDS.sub(_in_digits, sentence)
+        sentence = IN_WORDS.sub(in_digits, sentence)
     sides = [(side, _numbers(side)) for side in sentence.split("=")]
     sides = [(side, numbers) for side, numbers in sides if numbers]
     # The last side that is no more calculation: "5 × 3 = 15", but "15 = 5 × 3" too.
@@ -290,7 +261,7 @@ def _value(match: re.Match) -> float:
         return math.nan
     # After the fraction: "1/2 million" is half of one.
     scale = {"M": "million", "B": "billion"}.get(match["scale"], match["scale"])
-    value *= _SCALES[scale.lower()] if scale else 1
+    value *= SCALES[scale.lower()] if scale else 1
     return -value if match["sign"] or match["minus"] else value
 
 
@@ -315,20 +286,3 @@ def _digits(run: str, dotted: bool) -> float:
     if len(groups) > 1:
         return float(groups[-1]) if last == "," else math.nan
     return float(run.replace(",", "" if thousands and groups else "."))
-
-
-def _in_digits(found: re.Match) -> str:
-    """English number words as digits."""
-    total, current = 0.0, 0.0
-    for word in re.findall("[a-z]+", found[0].lower()):
-        if word in _WORDS:
-            current += _WORDS[word]
-        elif word == "hundred":
-            current = 100 * (current or 1)
-        elif word in _SCALES:
-            total, current = total + _SCALES[word] * (current or 1), 0.0
-    total += current
-    if part := found["part"] and _PARTS[found["part"].lower()]:
-        total = total + 1 / part if found["and"] else total / part
-    sign = "-" if found[0].lower().startswith(("min", "neg")) else ""
-    return f"{sign}{total:.15g}"
