@@ -168,6 +168,9 @@ def answer_flips(runs: list[Request]) -> pd.DataFrame:
     """
     rows = []
     for run in designs(runs, BIAS):
+        if run.parameters["answers"] == "generate" and run.parameters["runs"] == 1:
+            # Drawn once, an answer does not tell how often it changes by itself.
+            continue
         scores, answers = saved(run, "scores.parquet"), saved(run, "responses.parquet")
         answer = "score"
         if run.parameters["answers"] == "likelihood":
@@ -296,6 +299,8 @@ def main(figures: Path) -> None:
     runs = finished(figures)
     for make in TABLES:
         file, new = HERE / f"{make.__name__}.csv", make(runs)
+        if new.empty:
+            continue
         old = pd.read_csv(file)
         table = largest(pd.concat([old[~old["run"].isin(new["run"])], new]))
         table.to_csv(file, index=False, float_format="%.4g")
