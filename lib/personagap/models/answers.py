@@ -1,5 +1,6 @@
 """An answer taken apart, once: what the user sees, what was thought before, and how it ended."""
 
+import itertools
 import re
 
 from personagap.models import Generation
@@ -70,9 +71,19 @@ _OPENS, _CLOSES, _THOUGHT = (
 _SPECIAL = re.compile(r"<\|/?[A-Za-z][\w-]{2,30}\|>|</s>|<(?:end_of_turn|eos)>")
 
 
-def is_tag(token: str) -> bool:
-    """Whether a token by itself opens or closes a thought."""
-    return any(pattern.fullmatch(token) for pattern in (_OPENS, _CLOSES))
+def tags_of(tokenizer) -> set[int]:
+    """The tokens that by themselves open or close a thought."""
+    added = tokenizer.added_tokens_decoder.items()
+    tags = _OPENS, _CLOSES
+    return {number for number, token in added if any(tag.fullmatch(str(token)) for tag in tags)}
+
+
+def decoded(tokenizer, tokens: list[int], tags: set[int]) -> str:
+    """What tokens say, without special ones, but for ``tags`` around a thought (Magistral's)."""
+    # In one piece where there are none: a piece may lose the space that it begins with.
+    runs = itertools.groupby(tokens, tags.__contains__)
+    pieces = (tokenizer.decode([*run], skip_special_tokens=not tag) for tag, run in runs)
+    return "".join(map(str, pieces))
 
 
 def split(content: str) -> tuple[str, str]:

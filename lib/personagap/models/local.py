@@ -14,7 +14,7 @@ from transformers.cache_utils import Cache
 
 from personagap.errors import UserError, explained
 from personagap.models import Generation, Sampling, loading, rendering
-from personagap.models.answers import is_tag
+from personagap.models.answers import decoded, tags_of
 from personagap.models.decoding import Batch, Request
 from personagap.models.packed import Packed
 from personagap.models.rendering import Messages
@@ -64,8 +64,7 @@ class LocalModel(Packed):
             super().__init__(model, name)
             ends = loading.eos_ids(self.tokenizer, self.model)
             self._eos = torch.tensor(ends, device=self.device)
-        added = self.tokenizer.added_tokens_decoder.items()
-        self._tags = {number for number, token in added if is_tag(str(token))}
+        self._tags = tags_of(self.tokenizer)
         self.prompt_format, own = prompt_format, self.tokenizer.chat_template
         self.tokenizer.chat_template = rendering.FORMATS.get(prompt_format, own)
         config = self.model.config.get_text_config(decoder=True)
@@ -257,7 +256,7 @@ class LocalModel(Packed):
         rows = batch.tokens[new, : max(sizes, default=0)].tolist()
         for number, row, size in zip(new, rows, sizes, strict=True):
             request, tokens = batch.requests[number], row[:size]
-            text = self._text(tokens)
+            text = decoded(self.tokenizer, tokens, self._tags)
             ended = tokens[-1] in eos
             # It knows no end of a turn, and goes on with a question of its own.
             if self.prompt_format == "base":
@@ -270,13 +269,6 @@ class LocalModel(Packed):
                 answers[index] = answer
                 keep(index, answer)
         return len(finished)
-
-    def _text(self, tokens: list[int]) -> str:
-        """What tokens say, without special ones, but for tags around a thought (Magistral's)."""
-        # In one piece where there are none: a piece may lose the space that it begins with.
-        runs = itertools.groupby(tokens, self._tags.__contains__)
-        decode = self.tokenizer.decode
-        return "".join(str(decode([*run], skip_special_tokens=not tags)) for tags, run in runs)
 
     def _prefill(self, batch: Batch, new: list[int], sampling: Sampling) -> None:
         """Compute the prompts of the requests ``new``, the last rows; draw their first tokens."""
