@@ -122,11 +122,12 @@ class Explorer(widgets.VBox):
         identities = category[category != "control"].unique().tolist()
         offered = {self.tasks: tasks, self.categories: identities}
         with self._setting():
-            for widget, options in offered.items():
-                if list(widget.options) != options:
+            for widget, names in offered.items():
+                options = tuple((words(name), name) for name in names)
+                if widget.options != options:
                     with widget.hold_sync():
                         # Else the browser would mark what is no longer there.
-                        widget.options = widget.value = options
+                        widget.options, widget.value = options, names
             if list(self.table.options) != run.names:
                 self.table.options = run.names
                 self.table.value = next(iter(run.names), None)
