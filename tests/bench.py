@@ -32,7 +32,7 @@ PAIRS = 5
 #: on a CPU.
 ENGINE = {
     ("choose, zero-shot", "lm-evaluation-harness"): 1.25,
-    ("choose, zero-shot, in bfloat16", "float32"): 1.25,
+    ("choose, zero-shot, in bfloat16", "float32"): 1.5,
     ("choose, shared five-shot prefix", "lm-evaluation-harness"): 4.0,
     ("generate, answers of mixed length", "transformers pipeline"): 1.8,
     ("PB without any effect, 31 × 1,000 items", "scipy permutation_test"): 1.0,
