@@ -78,12 +78,16 @@ def told(rows: Sequence[pd.DataFrame], keys: list[str], more: Sequence[str] = ()
 
 
 def largest(table: pd.DataFrame) -> pd.DataFrame:
-    """Of each task in each design or condition, the rows of the run with most items."""
+    """Of each task in each design or condition, the rows of the run with most items; of two that
+    have as many, the later one's.
+    """
     known = ["task", "answers", "phrasings", "condition", "compared_with"]
     keys = table.columns.intersection(known).tolist()
     items = table.groupby([*keys, "run"], sort=False)["n"].max().reset_index()
-    most = items.loc[items.groupby(keys, sort=False)["n"].idxmax(), [*keys, "run"]]
-    return table.merge(most)
+    most = items.sort_values("n", kind="stable", na_position="first").drop_duplicates(
+        keys, keep="last"
+    )
+    return table.merge(most[[*keys, "run"]])
 
 
 # --- does a real model serve people differently? --------------------------------------------------
@@ -225,7 +229,7 @@ def by_protocol(runs: list[Request]) -> pd.DataFrame:
                 rows.append(found)
     table = told(rows, keys := ["task", "protocol", "judge"], ["persona"])
     # Grades do not depend on the judge of harm.
-    return table.drop_duplicates([*keys, "metric"], ignore_index=True)
+    return table.drop_duplicates([*keys, "metric", "run"], ignore_index=True)
 
 
 def _found(scores: pd.DataFrame, card: pd.DataFrame) -> pd.DataFrame:
