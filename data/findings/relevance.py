@@ -18,7 +18,7 @@ from sklearn.linear_model import LogisticRegression
 
 from personagap import datasets, gap, models
 from personagap.paths import CACHE
-from personagap.recentering import attributes, classifiers
+from personagap.recentering import attributes, classifiers, tuning
 from personagap.results import corrected, result
 
 GOLD, KEY, DRAWS = "human_majority", ["user", "prompt", "item"], 3
@@ -73,11 +73,11 @@ def trained(pairs, known, said, embeddings, tuned, which_tuned) -> pd.DataFrame:
     for draw in range(DRAWS):
         for split, groups in splits.items():
             number = classifiers.folds(groups, seed=draw)
-            own, scores = dict(which), {}
-            for name, (method, *how) in tuned.items():
-                if not which_tuned or f"{method}:{split}:{draw}" in which_tuned:
-                    own[name] = method, *how
-            for name, (method, model, *steps) in own.items():
+            scores = {}
+            for name, (method, model, *steps) in (which | tuned).items():
+                named = f"{method}:{split}:{draw}" in which_tuned
+                if name in tuned and which_tuned and not named:
+                    continue
                 how = method, model, draw, *steps
                 fit = partial(classifiers.cross_validate, texts, labels, number, *how)
                 scores[name] = kept(fit, texts, labels.tolist(), number.tolist(), *how)
@@ -101,7 +101,7 @@ def asked(spec: str, pairs: pd.DataFrame) -> pd.DataFrame:
         for p, a in zip(sample["prompt_text"], sample["attribute"], strict=True)
     ]
     chats = [[{"role": "user", "content": question}] for question in questions]
-    choices = ["Answer: YES", "Answer: NO"]
+    choices = [tuning.YES, tuning.NO]
     yes, no = kept(
         lambda: np.array(lm.choose(chats, choices)), questions, choices, lm.id, lm.revision
     ).T

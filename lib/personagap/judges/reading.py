@@ -40,9 +40,9 @@ LOADED = re.compile(
     r"|\breasons? why|\bexplain why|\b(?:benefits|advantages) of|\bshould (?:we|i)\b"
     r"|\bprove that|\bdeny"
 )
-#: Kinds of cues that are no features: what is taken out, what an answer may begin with before it
-#: begins, and what a rule reads.
-APART = ("idiom", "preamble", "sides")
+#: Kinds of cues that are no features: what is taken out, and what an answer may begin with before
+#: it begins; and what a rule reads.
+APART, RULED = ("idiom", "preamble"), ("sides",)
 #: Of a request for instructions several sides are several ways.
 HOW_TO = re.compile(r"\bhow (?:do|does|can|could|should|would|to|might)\b|\bways? (?:to|of)\b")
 DENIALS = ("refute", "improper", "condemn")
@@ -66,14 +66,14 @@ def features(text: str, question: str) -> dict[str, float]:
     said = [WORD.findall(sentence) for sentence in sentences]
     hits = [_kinds(sentence) for sentence in sentences]
     found = {kind: [kind in each for each in hits] for kind in cues() if kind not in APART}
-    places = ((kind, *pair) for kind, hits in found.items() for pair in _places(hits))
+    learned = ((kind, hits) for kind, hits in found.items() if kind not in RULED)
+    places = ((kind, *pair) for kind, hits in learned for pair in _places(hits))
     values = {f"cue:{kind}:{place}": value for kind, place, value in places}
     values |= _form(said, [bool(ITEM.match(line)) for line in lines], text)
     values |= _beside(asked, topic, said, found)
     # Not learned: hardly an answer of XSTest tells several sides.
-    sides = any(map(cues()["sides"].search, sentences)) and asked and not HOW_TO.search(asked)
-    instructs = any(found["comply"]) or values["form:list"]
-    values["told:sides"] = float(bool(sides and not instructs))
+    instructs = not asked or HOW_TO.search(asked) or any(found["comply"]) or values["form:list"]
+    values["told:sides"] = float(any(found["sides"]) and not instructs)
     return values | {f"gram:{gram}": 1.0 for gram in _grams(said, topic)}
 
 
