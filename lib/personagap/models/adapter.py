@@ -1,9 +1,12 @@
 """Low-rank adapters: trained by a trainer of trl, then merged into their model."""
 
+import contextlib
 import os
 import tempfile
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from transformers import AutoModelForCausalLM, PreTrainedModel
@@ -20,6 +23,30 @@ def load(model: str):
         remedy = "give hf:ORG/NAME or a folder"
         raise UserError(f"model {model!r}: a model on a server cannot be tuned; {remedy}")
     return models.load_model(model)
+
+
+def usual_arguments(seed: int, half: bool, on_gpu: bool) -> dict[str, Any]:
+    """Of any ``TrainingArguments`` here: nothing is saved or printed on the way; ``half``, mixed
+    precision: weights stay in float32.
+    """
+    return {
+        "seed": seed, "bf16": half, "use_cpu": half and not on_gpu, "dataloader_pin_memory": on_gpu,
+        "save_strategy": "no", "logging_strategy": "no", "report_to": "none", "disable_tqdm": True,
+    }  # fmt: skip
+
+
+@contextlib.contextmanager
+def _no_bars() -> Iterator[None]:
+    """No progress bars of datasets, which the trainer's own switch does not reach."""
+    from datasets import utils
+
+    before = utils.are_progress_bars_disabled()
+    utils.disable_progress_bars()
+    try:
+        yield
+    finally:
+        if not before:
+            utils.enable_progress_bars()
 
 
 def train(
@@ -46,7 +73,7 @@ def train(
         bitsandbytes.
     """
     import trl
-    from datasets import Dataset, disable_progress_bars
+    from datasets import Dataset
     from peft import LoraConfig, PeftModel
     from transformers import BitsAndBytesConfig, PrinterCallback, set_seed
 
@@ -55,16 +82,11 @@ def train(
     large = any(isinstance(layer, PrepackedLinear) for layer in lm.model.modules())
     half = on_gpu or (large and has_bfloat16())
     packed = qlora and on_gpu and is_bitsandbytes_available()
-    usual = {
-        "seed": seed, "bf16": half, "use_cpu": half and not on_gpu,
-        "activation_checkpointing": on_gpu, "dataloader_pin_memory": on_gpu,
-        "save_strategy": "no", "logging_strategy": "no", "report_to": "none", "disable_tqdm": True,
-    }  # fmt: skip
-    disable_progress_bars()  # which tqdm's switch above does not reach
+    usual = usual_arguments(seed, half, on_gpu) | {"activation_checkpointing": on_gpu}
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Trl uses names transformers 5.23 renamed.
     quiet = warnings.catch_warnings(action="ignore", category=FutureWarning)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch, quiet:
+    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch, quiet, _no_bars():
         model = lm.model
         if packed:
             nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}

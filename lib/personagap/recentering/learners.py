@@ -100,7 +100,7 @@ def encoder_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed:
     import torch
     import transformers as hf
 
-    from personagap.models import prepacked
+    from personagap.models import adapter, prepacked
 
     if encoder is None:
         raise UserError("method 'encoder' fine-tunes a model: give encoder= a folder or a Hub name")
@@ -119,8 +119,8 @@ def encoder_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed:
     encoded["labels"] = [int(label) for label in labels]
     rows = [{name: column[i] for name, column in encoded.items()} for i in range(len(labels))]
 
-    on_cpu = not torch.cuda.is_available()
-    half = prepacked.has_bfloat16() if on_cpu else torch.cuda.is_bf16_supported()
+    on_gpu = torch.cuda.is_available()
+    half = torch.cuda.is_bf16_supported() if on_gpu else prepacked.has_bfloat16()
     # Few prompts are long: padded to them, batches at random are three times as many tokens.
     lengths = np.array([len(row["input_ids"]) for row in rows])
     pad = hf.DataCollatorWithPadding(tokenizer)
@@ -133,11 +133,9 @@ def encoder_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed:
 
         with tempfile.TemporaryDirectory() as folder:
             arguments = hf.TrainingArguments(
-                folder, num_train_epochs=EPOCHS, learning_rate=RATE, warmup_steps=0.1, seed=seed,
+                folder, num_train_epochs=EPOCHS, learning_rate=RATE, warmup_steps=0.1,
                 per_device_train_batch_size=BATCH, train_sampling_strategy="group_by_length",
-                # Mixed precision, where the processor has it: weights stay in float32.
-                bf16=half, use_cpu=half and on_cpu, dataloader_pin_memory=not on_cpu,
-                save_strategy="no", logging_strategy="no", report_to="none", disable_tqdm=True,
+                **adapter.usual_arguments(seed, half, on_gpu),
             )  # fmt: skip
             trainer = hf.Trainer(
                 args=arguments, model_init=model_init, compute_loss_func=loss,
