@@ -9,6 +9,7 @@ which takes hours without a GPU; ``--tuned METHOD:FOLDS:DRAW``, again and again,
 import hashlib
 from collections.abc import Callable
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import click
@@ -22,7 +23,11 @@ from personagap.recentering import attributes, classifiers, tuning
 from personagap.results import corrected, result
 
 GOLD, KEY, DRAWS = "human_majority", ["user", "prompt", "item"], 3
+#: Ways to split the pairs → what stays on one side; None, each pair by itself.
+SPLITS = {"prompt-disjoint": "prompt", "user-disjoint": "user", "random (leaks)": None}
 METRICS = ["precision", "recall", "f1", "kappa", "auprc", "yes_rate"]
+#: What ``--tuned`` can name: method, split and draw of the folds.
+TUNED = list(map(":".join, product(["encoder", "sft"], SPLITS, map(str, range(DRAWS)))))
 #: Attributes of each prompt that a language model is asked about: weighed, written one by one; and
 #: pages.
 WEIGHED, WRITTEN, PAGES, TOKENS = 8, 1, 2, 64
@@ -64,14 +69,10 @@ def trained(pairs, known, said, embeddings, tuned, which_tuned) -> pd.DataFrame:
     )
     which = {"linear, TF-IDF": ("linear", None), "linear, MiniLM": ("linear", embeddings)}
     which["kernel, MiniLM"] = "kernel", embeddings
-    splits = {
-        "prompt-disjoint": pairs["prompt"],
-        "user-disjoint": pairs["user"],
-        "random (leaks)": range(len(pairs)),
-    }
     key, tables = pairs.drop(columns=["prompt_text", "attribute"]), []
     for draw in range(DRAWS):
-        for split, groups in splits.items():
+        for split, group in SPLITS.items():
+            groups = pairs[group] if group else range(len(pairs))
             number = classifiers.folds(groups, seed=draw)
             scores = {}
             for name, (method, model, *steps) in (which | tuned).items():
@@ -164,7 +165,7 @@ def compared(everyone: pd.DataFrame) -> pd.DataFrame:
 @click.option("--encoder", help="folder or Hub name of a model to fine-tune")
 @click.option("--sft", help="a language model to tune on people's answers, such as smollm2")
 @click.option("--sft-steps", default=100, help="its optimizer steps in each fold, of 8 pairs each")
-@click.option("--tuned", multiple=True, help="METHOD:FOLDS:DRAW, such as sft:user-disjoint:0")
+@click.option("--tuned", multiple=True, type=click.Choice(TUNED), help="of all, these alone")
 @click.option("--model", "spec", help="a language model to ask, such as smollm2")
 def main(folder, embeddings, encoder, sft, sft_steps, tuned, spec):
     pairs, judgments = datasets.load_relevance(folder)
@@ -175,6 +176,9 @@ def main(folder, embeddings, encoder, sft, sft_steps, tuned, spec):
     models_to_tune = {"fine-tuned encoder": ("encoder", encoder)} if encoder else {}
     if sft:
         models_to_tune[f"{sft}, SFT"] = "sft", sft, sft_steps
+    for method in {each.split(":")[0] for each in tuned}:
+        if method not in {known for known, *_ in models_to_tune.values()}:
+            raise click.UsageError(f"--tuned {method}:… needs --{method}, the model to tune")
     said = labels[stored].to_numpy()
     tables.append(trained(pairs, labels[GOLD], said, embeddings, models_to_tune, tuned))
     if spec:

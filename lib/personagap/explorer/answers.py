@@ -58,7 +58,7 @@ class Answers(widgets.VBox):
                 self._rows = rows[rows["task"].isin(tasks)]
                 self._of = (run, persona, tasks)
                 self._find()
-            if item in self.item.options:
+            if item in dict(self.item.options).values():
                 self.item.value = item
             self._read()
 
@@ -72,7 +72,7 @@ class Answers(widgets.VBox):
         everything, found = ((rows["task"] + " · " + rows["item"]).unique() for rows in both)
         if self.search.value.strip():
             self.found.value = f"{len(found)} of {len(everything)} items"
-        self.item.options = found.tolist()
+        self.item.options = [(_named(item), item) for item in found]
         if not self.item.options:
             self.chats.value = "<p><em>No answer holds these words.</em></p>"
 
@@ -95,6 +95,12 @@ class Answers(widgets.VBox):
         style = 'style="color: inherit; text-decoration: underline"'
         link = f'<a download="answers.csv" {href} {style}>download answers.csv</a>'
         self.found.value = f"{link} ({len(table)} answers)"
+
+
+def _named(item: str) -> str:
+    """ "task · item" with the task in words; the item's name is the user's."""
+    task, *rest = item.partition(" · ")
+    return words(task) + "".join(rest)
 
 
 def _side_by_side(run: Result, task: str, item: str, persona: str, answers: pd.DataFrame) -> str:
@@ -123,7 +129,7 @@ def _side_by_side(run: Result, task: str, item: str, persona: str, answers: pd.D
         changed += f" The chats of “{escaped(run.condition)}” differ as its notebook says."
     if own := run.facts["parameters"].get("prompts"):
         changed += f" The run asked in the words of {escaped(own)}, not in these."
-    head = f"<p><b>{escaped(task)} · {escaped(item)}</b>{right}.{changed}</p>"
+    head = f"<p><b>{escaped(_named(f'{task} · {item}'))}</b>{right}.{changed}</p>"
     return f'{head}<div style="display: flex; flex-wrap: wrap; gap: 1rem">{"".join(sides)}</div>'
 
 
