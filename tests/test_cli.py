@@ -139,6 +139,7 @@ def test_a_notebook_is_found_by_its_name(personagap, tmp_path):
         )
     result = personagap("run", "2_relevanc", "--figures", tmp_path)
     assert result.exit_code == 2 and "no notebook" in result.stderr
+    assert ", 2_relevance, " in result.stderr
     environment = os.environ | {
         "_PERSONAGAP_COMPLETE": "bash_complete",
         "COMP_WORDS": "personagap run 2_re",

@@ -73,7 +73,11 @@ def _notebook(given: str) -> Path:
     # A file of that name is what was meant, wherever it lies.
     if len(named) == 1 and not Path(given).exists():
         return named[0]
-    return path.convert(given, None, None)
+    file = path.convert(given, None, None)
+    if "/" not in given and not file.exists():
+        known = ", ".join(each.stem for each in _notebooks())
+        raise UserError(f"no notebook {file}, nor one of the project's of that name: {known}")
+    return file
 
 
 @main.command()
