@@ -405,6 +405,7 @@ def test_published_numbers_are_shown_where_they_are_comparable_and_folded_where_
     assert "1.45" in shown and "4.76" not in shown and "4.76" in folded
     assert report.sanitized(readable.html(table)).count("<details>") == 1
     assert "<details>" not in readable.html(table[table["comparable"] == "yes"])
+    assert readable.html(table.iloc[:0]) == "<p>no rows</p>"
 
 
 def test_a_table_for_readers_says_all_that_the_saved_one_does(tmp_path):

@@ -230,7 +230,9 @@ def html(table: pd.DataFrame) -> str:
 def _html(table: pd.DataFrame) -> str:
     shown, same = readable(table)
     if shown.columns.empty:
-        return f"<p>{len(shown)} rows without anything in them</p>"
+        return (
+            f"<p>{len(shown)} rows without anything in them</p>" if len(shown) else "<p>no rows</p>"
+        )
     body = shown.head(ROWS)
     notes = [f"{name}: {value}" for name, value in same.items()]
     if len(shown) > len(body):
