@@ -1,7 +1,7 @@
 """Do models pick what people find relevant? Makes ``relevance.csv`` beside this file.
 
-``python data/findings/relevance.py FOLDER --embeddings MINILM --model smollm2``; FOLDER holds
-relevance_judgments*.csv, MINILM is a folder of sentence-transformers. Scores are kept in the cache:
+``python data/findings/relevance.py FOLDER --embeddings NAME MODEL --model smollm2``; FOLDER holds
+relevance_judgments*.csv, MODEL is one of sentence-transformers. Scores are kept in the cache:
 an interrupted call goes on where it stopped. ``--encoder`` and ``--sft`` fine-tune models, too,
 which takes hours without a GPU; ``--tuned METHOD:FOLDS:DRAW``, again and again, says which of them.
 """
@@ -67,8 +67,9 @@ def trained(pairs, known, said, embeddings, tuned, which_tuned) -> pd.DataFrame:
         list(zip(pairs["prompt_text"], pairs["attribute"], strict=True)),
         known.to_numpy(),
     )
-    which = {"linear, TF-IDF": ("linear", None), "linear, MiniLM": ("linear", embeddings)}
-    which["kernel, MiniLM"] = "kernel", embeddings
+    which = {"linear, TF-IDF": ("linear", None)}
+    for method, (name, model) in product(["linear", "kernel"], embeddings):
+        which[f"{method}, {name}"] = method, model
     key, tables = pairs.drop(columns=["prompt_text", "attribute"]), []
     for draw in range(DRAWS):
         for split, group in SPLITS.items():
@@ -82,9 +83,11 @@ def trained(pairs, known, said, embeddings, tuned, which_tuned) -> pd.DataFrame:
                 how = method, model, draw, *steps
                 fit = partial(classifiers.cross_validate, texts, labels, number, *how)
                 scores[name] = kept(fit, texts, labels.tolist(), number.tolist(), *how)
-            scores["combined: kernel and both models"] = stacked(
-                scores["kernel, MiniLM"], said, labels, number
-            )
+            for name, _ in embeddings:
+                own = scores[f"kernel, {name}"]
+                scores[f"combined: kernel, {name}, and both models"] = stacked(
+                    own, said, labels, number
+                )
             for name, score in scores.items():
                 yes = classifiers.decide(score, labels, number)
                 tables.append(key.assign(rater=f"{name}|{split}|{draw}", label=yes, score=score))
@@ -160,7 +163,12 @@ def compared(everyone: pd.DataFrame) -> pd.DataFrame:
 @click.command()
 @click.argument("folder")
 @click.option(
-    "--embeddings", required=True, help="folder or Hub name of a sentence-transformers model"
+    "--embeddings",
+    required=True,
+    nargs=2,
+    multiple=True,
+    metavar="NAME MODEL",
+    help="what tables call it, and folder or Hub name of a sentence-transformers model",
 )
 @click.option("--encoder", help="folder or Hub name of a model to fine-tune")
 @click.option("--sft", help="a language model to tune on people's answers, such as smollm2")
