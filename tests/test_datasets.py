@@ -167,6 +167,8 @@ BAD = {
         "row 2: no 'question'",
     ),
     "open quote": ("mmlu", {"mmlu_csv": MMLU + 'x,"' + "y" * 200_000}, "close every quote"),
+    "semicolons": ("mmlu", {"mmlu_csv": MMLU.replace(",", ";") + "1,5;2\n"}, "separated by ';'"),
+    "tabs": ("mmlu", {"mmlu_csv": MMLU.replace(",", "\t")}, "save it with commas"),
     "no number": ("gsm8k", {"gsm8k_jsonl": GSM8K % "two"}, "row 1: the answer does not end"),
     "tests": (
         "mbpp",

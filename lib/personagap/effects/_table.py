@@ -172,7 +172,7 @@ def cells(rows: pd.DataFrame, task: str, cluster: str | None = None) -> Cells:
         twice = zip(levels, np.argwhere(answers > 1)[0], strict=True)
         persona, template, item, run = (level[i] for level, i in twice)
         problem = f"persona {persona}, template {template}, item {item}, run {run} was scored twice"
-        raise UserError(f"{task}: {problem}")
+        raise UserError(f"{task}: {problem}: keep one of the two, or tell them apart by run")
     runs, score = answers.sum(axis=3), rows["score"].to_numpy()
     total, squares = (
         np.bincount(codes, weights=values, minlength=np.prod(shape)).reshape(shape).sum(axis=3)
