@@ -27,19 +27,6 @@ PLAIN = "replace(datum.label, /_/g, ' ')"
 WIDTH = 690
 #: The page's own, light or dark.
 INK = "currentColor"
-CONFIG: Spec = {
-    "background": "transparent",
-    "axis": {
-        "labelLimit": 220, "titleFontWeight": "normal", "labelColor": INK, "titleColor": INK,
-        "gridColor": INK, "gridOpacity": 0.15, "tickColor": INK, "tickOpacity": 0.4,
-        "domainColor": INK,
-        "domainOpacity": 0.4,
-    },
-    "header": {"labelColor": INK, "titleColor": INK},
-    "legend": {"orient": "bottom", "columns": 6, "labelColor": INK},
-    "view": {"stroke": INK, "strokeOpacity": 0.25},
-    "text": {"color": INK},
-}  # fmt: skip
 #: What can be clicked; what only goes with it is neither clicked nor read aloud.
 DOT: Spec = {"type": "point", "filled": True, "opacity": 1, "cursor": "pointer"}
 RULE: Spec = {"type": "rule", "aria": False}
@@ -68,7 +55,7 @@ def linked(chart: Spec) -> tuple[Spec, dict[str, list[dict]]]:
         return rest
 
     spec = without_data(chart)
-    return spec | {"params": [{"name": PICKED, "value": ""}], "config": CONFIG}, data
+    return spec | {"params": [{"name": PICKED, "value": ""}]}, data
 
 
 def together(*parts: Spec, columns: int = 2, alike: bool = True) -> Spec:
