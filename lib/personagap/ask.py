@@ -14,6 +14,7 @@ from personagap import personas, tasks
 from personagap.errors import Unanswered, UserError, at_least, one_of
 from personagap.models import Generation, Model, Sampling
 from personagap.models.answers import take_apart
+from personagap.models.rendering import user_says
 from personagap.responses import ResponseStore, complete, digest
 
 #: Requests put to a model at a time: what it may pack together. These answers are short.
@@ -234,7 +235,7 @@ def requests_of_texts(
 ) -> tuple[list, list[str], Sampling]:
     """Of the arguments of `texts`: the chats, their keys in the store, how they are answered."""
     sampling = Sampling(temperature=temperature, top_k=0, max_tokens=max_tokens)
-    chats = [[{"role": "user", "content": prompt}] for prompt in prompts]
+    chats = [user_says(prompt) for prompt in prompts]
     keys = [digest([lm.id, lm.revision, asdict(sampling), seed], lm.render(chat)) for chat in chats]
     return chats, keys, sampling
 

@@ -3,14 +3,14 @@
 import functools
 import re
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from scipy.special import ndtri
 
 from personagap import prompts
 from personagap.errors import UserError, one_of
-from personagap.models import Generation, Sampling
+from personagap.models import Chats, Choices, Generation, Keep, Sampling
 from personagap.models.rendering import Messages
 
 #: What it makes of its examples: likes responses whose rewards are like those of the liked ones and
@@ -54,20 +54,11 @@ class Selector:
         return messages[0]["content"]
 
     def generate(
-        self,
-        chats: Sequence[Messages],
-        sampling: Sampling,
-        seeds: Sequence[int],
-        keep: Callable | None = None,
+        self, chats: Chats, sampling: Sampling, seeds: Sequence[int], keep: Keep = None
     ) -> list[Generation]:
         raise UserError("model simulated writes nothing: use evaluation='select'")
 
-    def choose(
-        self,
-        chats: Sequence[Messages],
-        choices: Sequence[str] | Sequence[list[str]],
-        keep: Callable | None = None,
-    ) -> list[np.ndarray]:
+    def choose(self, chats: Chats, choices: Choices, keep: Keep = None) -> list[np.ndarray]:
         pairs = zip(map(self.render, chats), choices, strict=True)
         scores = [self._score(prompt, texts) for prompt, texts in pairs]
         if keep:

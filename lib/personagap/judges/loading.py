@@ -9,6 +9,7 @@ import numpy as np
 from personagap import models, prompts
 from personagap.errors import UserError, explained
 from personagap.judges.refusals import ACTIONS, FOLLOWS, ByAction, PhraseJudge, RefusalJudge
+from personagap.models.rendering import user_says
 
 
 class Judge(Protocol):
@@ -132,7 +133,7 @@ class ModelJudge(ByAction):
         given = [row for row, text in enumerate(texts) if text.strip()]
         rubric = prompts.template("judge_harm")
         asked = [prompts.fill(rubric, question=questions[row], answer=texts[row]) for row in given]
-        chats = [[{"role": "user", "content": prompt}] for prompt in asked]
+        chats = [user_says(prompt) for prompt in asked]
         labels = np.zeros(len(texts), dtype=int)
         choices = [str(label) for label in range(len(ACTIONS))]
         labels[given] = [scores.argmax() for scores in self._model.choose(chats, choices)]

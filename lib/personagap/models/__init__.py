@@ -68,6 +68,13 @@ class Generation(NamedTuple):
     outcome: str = ""
 
 
+Chats = Sequence[Messages]
+#: Those of all chats, or a list for each.
+Choices = Sequence[str] | Sequence[list[str]]
+#: Who is told of each answer, or of a chat's log-probabilities, as they come: ``keep(i, answer)``.
+Keep = Callable[[int, Any], None] | None
+
+
 class Model(Protocol):
     """What can be asked; tables and the response store know it by ``id`` and ``revision``."""
 
@@ -86,25 +93,12 @@ class Model(Protocol):
         """The prompt a chat becomes, through the model's real chat template."""
 
     def generate(
-        self,
-        chats: Sequence[Messages],
-        sampling: Sampling,
-        seeds: Sequence[int],
-        keep: Callable | None = None,
+        self, chats: Chats, sampling: Sampling, seeds: Sequence[int], keep: Keep = None
     ) -> list[Generation]:
-        """One answer per chat; ``keep(i, answer)`` is told of each as it comes."""
+        """One answer per chat, each drawn with its seed."""
 
-    def choose(
-        self,
-        chats: Sequence[Messages],
-        choices: Sequence[str] | Sequence[list[str]],
-        keep: Callable | None = None,
-    ) -> list[np.ndarray]:
-        """Log-probability of each choice as the next words; ``choices`` are those of all chats, or
-        a list for each.
-
-        ``keep(i, scores)`` is told of each chat's as they come.
-        """
+    def choose(self, chats: Chats, choices: Choices, keep: Keep = None) -> list[np.ndarray]:
+        """Log-probability of each choice as the next words."""
 
 
 @runtime_checkable

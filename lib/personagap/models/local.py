@@ -13,7 +13,7 @@ import transformers
 from transformers.cache_utils import Cache
 
 from personagap.errors import UserError, explained
-from personagap.models import Generation, Sampling, loading, rendering
+from personagap.models import Chats, Choices, Generation, Keep, Sampling, loading, rendering
 from personagap.models.answers import decoded, tags_of
 from personagap.models.decoding import Batch, Request
 from personagap.models.packed import Packed
@@ -107,11 +107,7 @@ class LocalModel(Packed):
         return self._rendered[turns]
 
     def generate(
-        self,
-        chats: Sequence[Messages],
-        sampling: Sampling,
-        seeds: Sequence[int],
-        keep: Callable | None = None,
+        self, chats: Chats, sampling: Sampling, seeds: Sequence[int], keep: Keep = None
     ) -> list[Generation]:
         """Answer each chat, and tell ``keep(i, answer)`` of each as it comes.
 
@@ -134,12 +130,7 @@ class LocalModel(Packed):
         self._within_memory(lambda: self._decode(requests, sampling, answers, keep or _ignore))
         return [answers[i] for i in range(len(chats))]
 
-    def choose(
-        self,
-        chats: Sequence[Messages],
-        choices: Sequence[str] | Sequence[list[str]],
-        keep: Callable | None = None,
-    ) -> list[np.ndarray]:
+    def choose(self, chats: Chats, choices: Choices, keep: Keep = None) -> list[np.ndarray]:
         """Log-probability of each choice as the words right after the generation prompt.
 
         Parameters

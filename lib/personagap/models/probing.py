@@ -11,14 +11,14 @@ from personagap.errors import UserError
 from personagap.models import Sampling
 from personagap.models.answers import visible
 from personagap.models.connection import Connection
-from personagap.models.rendering import DATE, DATE_STRING
+from personagap.models.rendering import DATE, DATE_STRING, user_says
 from personagap.models.replies import Failure, alternatives, generation, usage
 
-PROBE = [{"role": "user", "content": "Hi"}]
+PROBE = user_says("Hi")
 #: Has many answers, whose first tokens differ; the longer ones are for models that begin with a
 #: thought.
 DRAWN = "Choose a number between 100 and 999 at random. Say the number alone."
-DRAW = [{"role": "user", "content": DRAWN}]
+DRAW = user_says(DRAWN)
 DRAWN_TOKENS = (1, 32)
 SEEDS = range(1, 9)
 #: Seeds over which the likeliest token alone must repeat itself.

@@ -40,6 +40,11 @@ DATE_PARTS = {
 } | {f"%-{letter}": str(int(DATE.strftime(f"%{letter}"))) for letter in "dmyjHIMS"}
 
 
+def user_says(text: str) -> Messages:
+    """A chat of one message, of the user."""
+    return [{"role": "user", "content": text}]
+
+
 def fold_system(messages: Messages) -> Messages:
     """Put the system message at the head of the first user turn.
 
@@ -52,7 +57,7 @@ def fold_system(messages: Messages) -> Messages:
     [{'role': 'user', 'content': 'Hi'}]
     """
     both = "\n\n".join(message["content"] for message in messages[:2] if message["content"])
-    return [{"role": "user", "content": both}, *messages[2:]]
+    return [*user_says(both), *messages[2:]]
 
 
 def render(tokenizer, messages: Messages) -> str:

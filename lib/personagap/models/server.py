@@ -4,13 +4,22 @@ import functools
 import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import openai
 
 from personagap.errors import UserError
-from personagap.models import PATIENCE, Generation, Sampling, probing, replies
+from personagap.models import (
+    PATIENCE,
+    Chats,
+    Choices,
+    Generation,
+    Keep,
+    Sampling,
+    probing,
+    replies,
+)
 from personagap.models.connection import Connection
 from personagap.models.rendering import Messages, fold_system
 from personagap.models.replies import Failure
@@ -94,11 +103,7 @@ class ServerModel:
         return json.dumps(self._messages(messages), ensure_ascii=False)
 
     def generate(
-        self,
-        chats: Sequence[Messages],
-        sampling: Sampling,
-        seeds: Sequence[int],
-        keep: Callable | None = None,
+        self, chats: Chats, sampling: Sampling, seeds: Sequence[int], keep: Keep = None
     ) -> list[Generation]:
         """Answer each chat, and tell ``keep(i, answer)`` of each as it comes, from this thread.
 
@@ -132,12 +137,7 @@ class ServerModel:
             raise UserError(f"server {self.revision}: refuses every request ({refusals[0]})")
         return answers
 
-    def choose(
-        self,
-        chats: Sequence[Messages],
-        choices: Sequence[str] | Sequence[list[str]],
-        keep: Callable | None = None,
-    ) -> list[np.ndarray]:
+    def choose(self, chats: Chats, choices: Choices, keep: Keep = None) -> list[np.ndarray]:
         """Log-probability of each choice as the next token after the generation prompt.
 
         Each choice must be one token. The OpenAI format tells the likeliest tokens alone:

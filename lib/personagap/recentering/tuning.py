@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from personagap import models
+from personagap.models.rendering import user_says
 from personagap.recentering import attributes
 
 #: How a model can be tuned.
@@ -42,7 +43,7 @@ def sft(model: str, prompts: Sequence[str], answers: Sequence[str], steps: int, 
     A model, as of ``models.load_model``.
     """
     said = [[{"role": "assistant", "content": answer}] for answer in answers]
-    rows = pd.DataFrame({"prompt": list(map(_chat, prompts)), "completion": said})
+    rows = pd.DataFrame({"prompt": list(map(user_says, prompts)), "completion": said})
     # A prompt that is cut would lose its answer, which is its end.
     options = {
         "learning_rate": SFT_RATE, "per_device_train_batch_size": PROMPTS, "max_length": None,
@@ -81,7 +82,7 @@ def grpo(
         "learning_rate": RATE, "beta": KL, "num_generations": ROLLOUTS,
         "per_device_train_batch_size": PROMPTS * ROLLOUTS, "max_completion_length": TOKENS,
     }  # fmt: skip
-    rows = pd.DataFrame({"prompt": list(map(_chat, prompts)), "label": labels})
+    rows = pd.DataFrame({"prompt": list(map(user_says, prompts)), "label": labels})
     return _tuned(model, "GRPO", rows, options, steps, seed, reward_funcs=rewards)
 
 
@@ -144,12 +145,8 @@ def learner(
         else:
             tuned = grpo(model, asked, relevance_reward(right), right.tolist(), steps, seed)
         # Read at once, without thinking: a probability has no threshold built in (R4).
-        chats = [_chat(prompts[row]) for row in test]
+        chats = [user_says(prompts[row]) for row in test]
         yes, no = np.array(tuned.choose(chats, [[YES, NO]] * len(test))).T
         return 1 / (1 + np.exp(no - yes))[None]
 
     return scores
-
-
-def _chat(prompt: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": prompt}]

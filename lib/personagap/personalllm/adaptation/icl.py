@@ -12,6 +12,7 @@ from sklearn.preprocessing import normalize
 from personagap import prompts
 from personagap.errors import UserError, one_of
 from personagap.models import Formatted, Model
+from personagap.models.rendering import user_says
 from personagap.personalllm import users
 
 #: Arm → what of the user's own examples it shows.
@@ -163,7 +164,7 @@ def chats(
     fewer than ``shots`` (P9).
     """
     if shown is None or shots == 0:
-        return [[{"role": "user", "content": prompt}] for prompt in study.prompts[study.target]]
+        return [user_says(prompt) for prompt in study.prompts[study.target]]
     wording = {"losing": "losing", "both": "both"}.get(arm, "winning")
     head, example, tail = prompts.parts(prompts.template(f"icl_{wording}"))
     liked, disliked = (study.responses[shown.prompts, side] for side in shown[1:])
@@ -179,7 +180,7 @@ def chats(
         # The nearest stand first, so that the least alike are left out.
         while parts and len(head) + sum(map(len, parts)) + len(closing) > max_characters:
             parts.pop()
-        written.append([{"role": "user", "content": "".join([head, *parts, closing])}])
+        written.append(user_says("".join([head, *parts, closing])))
     return written
 
 
