@@ -7,12 +7,7 @@ from typing import Any
 
 import torch
 import transformers
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 from transformers.utils import cached_file
 
 from personagap.errors import UserError, explained, first_line
@@ -25,7 +20,7 @@ transformers.logging.disable_progress_bar()
 
 def load(
     source: str, name: str, device: str, dtype: str, revision: str | None
-) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, str]:
+) -> tuple[transformers.PreTrainedTokenizerBase, PreTrainedModel, str]:
     """Tokenizer, model on its device, and the revision of both; code that comes along is never run.
 
     ``UserError`` for an unknown device or dtype, and for whatever cannot be loaded or lacks
@@ -74,7 +69,7 @@ def check_weights(
             raise ValueError(f"its weights are not all numbers, such as those of {name}")
 
 
-def eos_ids(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> list[int]:
+def eos_ids(tokenizer: transformers.PreTrainedTokenizerBase, model: PreTrainedModel) -> list[int]:
     """Tokens that end an answer: those of the generation configuration, and the tokenizer's own."""
     configured = model.generation_config.eos_token_id
     several = configured if isinstance(configured, list) else [configured]

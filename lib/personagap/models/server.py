@@ -10,16 +10,7 @@ import numpy as np
 import openai
 
 from personagap.errors import UserError
-from personagap.models import (
-    PATIENCE,
-    Chats,
-    Choices,
-    Generation,
-    Keep,
-    Sampling,
-    probing,
-    replies,
-)
+from personagap.models import Chats, Choices, Generation, Keep, Sampling, probing, replies
 from personagap.models.connection import Connection
 from personagap.models.rendering import Messages, fold_system
 from personagap.models.replies import Failure
@@ -44,7 +35,7 @@ class ServerModel:
     several differ in the models that they serve, or in what they understand.
     """
 
-    def __init__(self, model: str, url: str, patience: float = PATIENCE):
+    def __init__(self, model: str, url: str, patience: float):
         # In one order, since answers are stored under it.
         urls = sorted({each.strip() for each in url.split(",")})
         self.id, self.revision = model, ",".join(urls)

@@ -2,17 +2,8 @@
 
 import pandas as pd
 
-from personagap.verdicts.wording import (
-    ALPHA,
-    OPEN,
-    interval,
-    listed,
-    shown,
-    side,
-    table,
-    tested,
-    words,
-)
+from personagap.spelling import words
+from personagap.verdicts.wording import ALPHA, OPEN, interval, listed, shown, side, table, tested
 
 
 def simulated_users(

@@ -12,14 +12,8 @@ from sklearn.model_selection import GroupKFold
 
 from personagap import gap
 from personagap.errors import UserError, at_least, one_of
-from personagap.recentering import tuning
-from personagap.recentering.learners import (
-    Learner,
-    Texts,
-    encoder_learner,
-    kernel_learner,
-    linear_learner,
-)
+from personagap.recentering import learners, tuning
+from personagap.recentering.learners import Learner, Texts
 from personagap.results import corrected
 
 
@@ -65,7 +59,7 @@ def cross_validate(
         folds, three at least.
     method : "linear": logistic regression on embeddings, for pairs those of both with their
         product, distance and cosine (the features of InferSent, arXiv 1705.02364); "kernel": ridge
-        regression of pairs with a kernel of the embeddings of both (`learners.kernel_learner`);
+        regression of pairs with a kernel of the embeddings of both (`learners.kernel`);
         "encoder": a sequence classifier fine-tuned whole, class-weighted, three epochs; "sft" and
         "grpo": a language model tuned to judge pairs, scored by the probability of its yes.
     encoder : "linear", "kernel": as of ``embeddings.embed``; "encoder": a model folder or Hub name;
@@ -79,16 +73,16 @@ def cross_validate(
     """
     gold = np.asarray(labels)
     # Whether there are settings to choose: tuning a whole model so many times would be dear.
-    learners: dict[str, tuple[Callable[..., Learner], bool]]
-    learners = {
-        "linear": (linear_learner, True),
-        "kernel": (kernel_learner, True),
-        "encoder": (encoder_learner, False),
+    known: dict[str, tuple[Callable[..., Learner], bool]]
+    known = {
+        "linear": (learners.linear, True),
+        "kernel": (learners.kernel, True),
+        "encoder": (learners.encoder, False),
     }
     for name in tuning.METHODS:
-        learners[name] = partial(tuning.learner, steps=steps, method=name), False
-    one_of(learners, "method", method)
-    make, has_settings = learners[method]
+        known[name] = partial(tuning.learner, steps=steps, method=name), False
+    one_of(known, "method", method)
+    make, has_settings = known[method]
     learner = make(texts, gold, encoder, seed)
     scores = np.empty(len(gold))
     for fold in np.unique(folds):

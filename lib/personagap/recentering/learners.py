@@ -30,7 +30,7 @@ EPOCHS, RATE, BATCH, TOKENS = 3, 5e-5, 16, 256
 Learner = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def linear_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
+def linear(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
     sides = [texts] if isinstance(texts[0], str) else list(zip(*texts, strict=True))
     code, words = pd.factorize(pd.Series([text for side in sides for text in side]))
     code = code.reshape(len(sides), -1)
@@ -57,7 +57,7 @@ def _features(vectors: np.ndarray) -> np.ndarray:
     return np.hstack([size**0.5 * np.hstack([a, b, abs(a - b), cosine]), size * a * b])
 
 
-def kernel_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
+def kernel(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
     """Kernel ridge regression of pairs, by a pairwise kernel (Stock et al. 2018, arXiv 1803.01575).
 
     K = k(a, a') (1 + k(p, p')) + s·s'/d: what is known of like attributes counts, more so with a
@@ -96,7 +96,7 @@ def _beside(vectors: np.ndarray, prompt: np.ndarray) -> np.ndarray:
     return scale(np.column_stack([cosine, cosine - page.transform("mean"), page.rank(pct=True)]))
 
 
-def encoder_learner(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
+def encoder(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> Learner:
     import torch
     import transformers as hf
 

@@ -1,7 +1,12 @@
-"""Measured beside published numbers of arXiv 2606.06614."""
+"""Measured beside published numbers of arXiv 2606.06614.
+
+Which of ours stand beside which of theirs is listed in ``data/recentering/measured.csv``: of a
+notebook's table, the rows with a ``name`` in its first column and a ``metric``.
+"""
 
 import pandas as pd
 
+from personagap.paths import DATA
 from personagap.published import compare
 
 _OTHERS = "other items and people than there"
@@ -25,31 +30,17 @@ def relevance(
     # The data hold 3,973 pairs, though the paper counts 3,969 (R18).
     n = metrics.loc[metrics["rater"] == "select_all", "n"].iloc[0]
     pairs = "" if n == 3973 else f"{n:,} pairs here, 3,973 there"
-    raters = pairs or "other raters than the three people and five models there"
-    classifier = "another classifier; how theirs was split is unknown (R19)"
-    released = {
-        "gpt_5_4": "method=GPT-5.4 (released outputs)",
-        "gemma_4_31b": "method=Gemma-4-31B-it (released outputs)",
-        "select_all": "method=select all",
+    why_not = {
+        "metrics": pairs,
+        "quality": "another classifier; how theirs was split is unknown (R19)",
     }
-    bm25 = {f"bm25_top{k}": f"method=BM25;cut=top-{k}" for k in (5, 8, 10)}
+    why_not["means"] = pairs or "other raters than the three people and five models there"
     # Of the classifiers the one most like theirs.
     method = "encoder" if "encoder (new prompts)" in set(quality["rater"]) else "linear"
-    tuned = {f"{method} (new prompts)": "method=RoBERTa trained"}
-    tuned |= {"grpo (new prompts)": "method=Qwen3-4B + GRPO"}
-    quantities = {name: name for name in ("precision", "recall", "f1")}
-    groups = {"human–human": "human-human", "human–model": "LLM-human", "model–model": "LLM-LLM"}
-    kappas = means[means["pair"].isin(groups) & means["estimate"].notna()]
-    kappas = kappas.assign(quantity="mean_pairwise_kappa", condition=kappas["pair"].map(groups))
-    kappa = {"kappa": "kappa_vs_majority"}
-    tables = [
-        _raters(metrics, released, quantities | kappa).assign(why_not=pairs),
-        _raters(metrics, bm25, {"f1": "f1"}).assign(why_not=pairs),
-        _raters(quality, tuned, quantities).assign(why_not=classifier),
-        kappas.assign(why_not=raters),
-    ]
-    measured = pd.concat(tables, ignore_index=True)
-    return compare(measured.assign(why_not=_SIMULATED) if simulated else measured, "recentering")
+    quality = quality.replace({"rater": {f"{method} (new prompts)": "tuned"}})
+    measured = _listed("2_relevance", metrics=metrics, quality=quality, means=means)
+    reasons = _SIMULATED if simulated else measured["table"].map(why_not)
+    return compare(measured.assign(why_not=reasons), "recentering")
 
 
 def extraction(
@@ -64,28 +55,12 @@ def extraction(
     ``published.compare``.
 
     The arguments are the notebook's tables; ``taxonomy`` and ``strategies`` are None without a
-    model.
+    model. Their shares are of the named kinds of failure, which a model labelled too (R12).
     """
-    names = {
-        "trained verifier": "model=roberta-base trained",
-        "model verifier": "model=Claude Sonnet 4.6;prompt=optimized",
-    }
-    gap = contrasts.head(1)
-    tables = [
-        gap.assign(quantity="problematic_gap_real_minus_synthetic", condition="uncertain+rejected"),
-        _raters(verifier, names, {"f1": "f1_problematic"}),
-    ]
-    if taxonomy is not None and strategies is not None:
-        # Theirs are shares of the named kinds, which a model labelled too (R12).
-        named = taxonomy[taxonomy["failure"] != "none named"]
-        tables.append(named.assign(quantity="failure_share", condition="type=" + named["failure"]))
-        stages = {"as extracted": "stage=before", "refine flagged": "stage=after"}
-        accepted = strategies[strategies["metric"] == "accepted"]
-        accepted = accepted[accepted["strategy"].isin(stages)]
-        stage = accepted["strategy"].map(stages)
-        tables.append(accepted.assign(quantity="human_acceptance", condition=stage))
-    why_not = _SIMULATED if simulated else _OTHERS
-    return compare(pd.concat(tables, ignore_index=True).assign(why_not=why_not), "recentering")
+    kinds = None if taxonomy is None else taxonomy.drop(columns="stage")
+    tables = {"contrasts": contrasts, "verifier": verifier}
+    measured = _listed("1_extraction", **tables, taxonomy=kinds, strategies=strategies)
+    return compare(measured.assign(why_not=_SIMULATED if simulated else _OTHERS), "recentering")
 
 
 def response(
@@ -98,27 +73,20 @@ def response(
 ) -> pd.DataFrame:
     """The response notebook's numbers beside those of arXiv 2606.06614, stage 3; see
     ``published.compare``.
+
+    Our learned reward is a ridge on features, theirs are tuned models: the same question.
     """
-    people = summary[summary["rater"] == "human"].set_index("metric")
-    ranked = correlations[correlations["metric"] == "spearman"]
-    # Our learned reward is a ridge on features, theirs are tuned models: the same question.
-    learned = ranked[ranked["rater"] == "learned reward"]
-    tables = {
-        ("mean_rating", "rater=human"): people.loc[["mean rating"]],
-        ("share_judged_no_better", "human;rating<=3"): people.loc[["no better"]],
-        ("inter_annotator_weighted_kappa", "human-human"): kappa[kappa["pair"] == "human–human"],
-        ("delta_mean_rating_mention_minus_none", "rater=human"): mention.head(1),
-        ("spearman", "ModernBERT / Qwen2.5-1.5B / Llama-3.2-1B"): learned,
-    }
-    rows = [table.assign(quantity=name, condition=which) for (name, which), table in tables.items()]
-    why_not = _SIMULATED if simulated else _OTHERS
-    return compare(pd.concat(rows, ignore_index=True).assign(why_not=why_not), "recentering")
+    tables = {"summary": summary, "correlations": correlations, "kappa": kappa, "mention": mention}
+    measured = _listed("3_response", **tables)
+    return compare(measured.assign(why_not=_SIMULATED if simulated else _OTHERS), "recentering")
 
 
-def _raters(
-    table: pd.DataFrame, conditions: dict[str, str], quantities: dict[str, str]
-) -> pd.DataFrame:
-    """The rows of raters with a published condition, and of metrics with a published name."""
-    found = table[table["rater"].isin(conditions) & table["metric"].isin(quantities)]
-    condition, quantity = found["rater"].map(conditions), found["metric"].map(quantities)
-    return found.assign(condition=condition, quantity=quantity)
+def _listed(notebook: str, **tables: pd.DataFrame | None) -> pd.DataFrame:
+    """The rows of a notebook's tables that have a published number, and which that is."""
+    listed = pd.read_csv(DATA / "recentering" / "measured.csv").query("notebook == @notebook")
+    found = []
+    for name, rows in listed.groupby("table", sort=False):
+        if (table := tables[str(name)]) is not None:
+            key = table.columns[0]
+            found.append(rows.rename(columns={"name": key}).merge(table, on=[key, "metric"]))
+    return pd.concat(found, ignore_index=True).dropna(subset="estimate")

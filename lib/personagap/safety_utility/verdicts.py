@@ -4,16 +4,8 @@ where bias arises.
 
 import pandas as pd
 
-from personagap.verdicts.wording import (
-    ALPHA,
-    HEADLINE,
-    OPEN,
-    corrected_pb,
-    interval,
-    table,
-    tested,
-    words,
-)
+from personagap.spelling import words
+from personagap.verdicts.wording import ALPHA, HEADLINE, OPEN, debiased, interval, table, tested
 
 #: The least loss of mean utility or safety, in points, that counts as harm.
 MARGIN = 3
@@ -170,7 +162,7 @@ def _joint_changes(change: pd.DataFrame) -> pd.DataFrame:
 def _stage(row) -> str:
     numbers = (
         f"joint PB {row.pb:.2f} points where no effect would give {row.noise_floor:.2f} "
-        f"({tested(row)}); {corrected_pb(row)}"
+        f"({tested(row)}); {debiased(row)}"
     )
     return f"{'Yes' if row.p_value < ALPHA else 'Not distinguishable from noise'}: {numbers}."
 

@@ -4,16 +4,8 @@ import pandas as pd
 
 from personagap.claims import DEPENDS, NOISE, STANDS
 from personagap.published import load
-from personagap.verdicts.wording import (
-    ALPHA,
-    corrected_pb,
-    correction,
-    interval,
-    p,
-    table,
-    tested,
-    words,
-)
+from personagap.spelling import words
+from personagap.verdicts.wording import ALPHA, correction, debiased, interval, p, table, tested
 
 
 def real_persona_effects(bias: pd.DataFrame, by_protocol: pd.DataFrame) -> pd.DataFrame:
@@ -46,7 +38,7 @@ def real_persona_effects(bias: pd.DataFrame, by_protocol: pd.DataFrame) -> pd.Da
 def _designs(bias: pd.DataFrame) -> str:
     """PB of each design, and the smallest that it finds with 80 % power."""
     return "; ".join(
-        f"{row.dimension}: {corrected_pb(row, what='PB ')} points, {tested(row)}, "
+        f"{row.dimension}: {debiased(row, what='PB ')} points, {tested(row)}, "
         f"would find {row.smallest_pb:.2f} (n = {row.n_items:,})"
         for row in bias.itertuples()
     )

@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from personagap.verdicts.wording import ALPHA, HEADLINE, interval, table, words
+from personagap.spelling import words
+from personagap.verdicts.wording import ALPHA, HEADLINE, interval, table
 
 
 def instruments(

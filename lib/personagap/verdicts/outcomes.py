@@ -2,7 +2,8 @@
 
 import pandas as pd
 
-from personagap.verdicts.wording import ALPHA, interval, table, tested, words
+from personagap.spelling import words
+from personagap.verdicts.wording import ALPHA, interval, table, tested
 
 ENDED = "Do the answers to some identities end otherwise: refused, blocked, empty, unfinished, "
 ENDED += "too slow?"

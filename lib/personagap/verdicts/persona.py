@@ -7,17 +7,8 @@ import numpy as np
 import pandas as pd
 
 from personagap.personas import CONTROLS
-from personagap.verdicts.wording import (
-    ALPHA,
-    HEADLINE,
-    OPEN,
-    corrected_pb,
-    interval,
-    root,
-    table,
-    tested,
-    words,
-)
+from personagap.spelling import words
+from personagap.verdicts.wording import ALPHA, HEADLINE, OPEN, debiased, interval, pb, table, tested
 
 #: Percent of the median persona's answers, unreadable or cut off, above which a verdict says so
 #: first; and the columns of ``effects.rates`` that count them.
@@ -118,8 +109,8 @@ def _corrected(card: pd.DataFrame | None, corrected: Mapping[str, pd.DataFrame] 
         for row in rates[rates["persona"] == "none"].itertuples()
     ]
     spreads = [
-        f"{_task(row.dimension)} {root(row.raw):.2f} → {root(row.estimate):.2f}"
-        f" (at most {root(row.ci_high):.2f})"
+        f"{_task(row.dimension)} {pb(row.raw):.2f} → {pb(row.estimate):.2f}"
+        f" (at most {pb(row.ci_high):.2f})"
         for row in corrected["bias"].itertuples()
     ]
     told = (
@@ -183,8 +174,8 @@ def _bias(row, caveat: str = "") -> str:
     observed = f"PB {row.pb:.2f} points where {noise}"
     if row.p_value < ALPHA:
         doubt = f", but perhaps in the format of answers alone{but}" if caveat else ""
-        return f"Yes{doubt}: {observed}; {corrected_pb(row)}."
-    excluded = f"an effect up to {root(row.ci_high):.2f} points is not excluded"
+        return f"Yes{doubt}: {observed}; {debiased(row)}."
+    excluded = f"an effect up to {pb(row.ci_high):.2f} points is not excluded"
     return f"Not distinguishable from noise{but}: {observed}; {excluded}."
 
 
@@ -196,11 +187,11 @@ def _headline(bias: pd.DataFrame, contrasts: pd.DataFrame, caveat: str) -> str:
     basis = f"{tested(joint)}, {joint['n_items']} items, {joint['n_identities']} identities"
     if joint["p_value"] >= ALPHA:
         # Never "no": what these data do not exclude is said in points.
-        spread = corrected_pb(joint, "PB corrected for noise ")
-        excluded = f"an effect up to {root(joint['ci_high']):.2f} points is not excluded"
+        spread = debiased(joint, "PB corrected for noise ")
+        excluded = f"an effect up to {pb(joint['ci_high']):.2f} points is not excluded"
         return f"{OPEN}: {spread} points ({basis}); {excluded}."
     doubt = f", but perhaps in the format of answers alone ({caveat})" if caveat else ""
-    spread = f"a spread (PB) of {corrected_pb(joint, '')} points between identities"
+    spread = f"a spread (PB) of {debiased(joint, '')} points between identities"
     said = f"Yes{doubt}: {spread} ({basis})"
     # The largest of many differences is picked, so its interval must hold for all at once.
     rows = _at_once(pd.concat([rows for _, rows in _of_identities(contrasts)]))

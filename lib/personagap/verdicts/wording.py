@@ -42,14 +42,14 @@ def interval(row, form: str = ".3f") -> str:
     return f"{row.estimate:{form}} [{row.ci_low:{form}}, {row.ci_high:{form}}]"
 
 
-def root(square: float) -> float:
+def pb(square: float) -> float:
     """A PB in points from its debiased square, which noise may make negative."""
     return max(square, 0) ** 0.5
 
 
-def corrected_pb(row, what: str = "corrected for noise ") -> str:
+def debiased(row, what: str = "corrected for noise ") -> str:
     """The root of the debiased PB² of ``effects.personalization_bias``."""
-    roots = map(root, (row.debiased_pb2, row.ci_low, row.ci_high))
+    roots = map(pb, (row.debiased_pb2, row.ci_low, row.ci_high))
     told = what + "{:.2f} [{:.2f}, {:.2f}]".format(*roots)
     found, apart = row.p_value < ALPHA, row.ci_low > 0
     # The test is exact and the interval a bootstrap of another statistic: near 5 % they may differ,
