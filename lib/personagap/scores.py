@@ -20,9 +20,12 @@ from personagap._reading import source
 from personagap.errors import UserError, explained, one_of
 from personagap.paths import DEMO
 
+#: Columns of ``scores`` → where they are to be found.
+Columns = Wanted | None
+
 
 def load(
-    place: str | Path, kind: str = "auto", columns: Wanted | None = None, **how: Any
+    place: str | Path, kind: str = "auto", columns: Columns = None, **how: Any
 ) -> pd.DataFrame:
     """Scores of a file or folder by its ``kind``, or by what it holds; "demo" is ours.
 
@@ -38,11 +41,7 @@ def load(
 
 
 def from_lm_eval(
-    folder: str | Path,
-    columns: Wanted | None = None,
-    *,
-    task: str | None = None,
-    control: str = "none",
+    folder: str | Path, columns: Columns = None, *, task: str | None = None, control: str = "none"
 ) -> pd.DataFrame:
     """Scores from every ``samples_*.jsonl`` of lm-evaluation-harness under a folder.
 
@@ -68,11 +67,7 @@ def from_lm_eval(
 
 
 def from_inspect(
-    log: str | Path,
-    columns: Wanted | None = None,
-    *,
-    task: str | None = None,
-    control: str = "none",
+    log: str | Path, columns: Columns = None, *, task: str | None = None, control: str = "none"
 ) -> pd.DataFrame:
     """Scores from a log of inspect_ai, or all logs under a folder; epochs are runs.
 
@@ -89,11 +84,7 @@ def from_inspect(
 
 
 def from_csv(
-    file: str | Path,
-    columns: Wanted | None = None,
-    *,
-    task: str | None = None,
-    control: str = "none",
+    file: str | Path, columns: Columns = None, *, task: str | None = None, control: str = "none"
 ) -> pd.DataFrame:
     """Scores from a CSV, or all of a folder: one row per answer.
 

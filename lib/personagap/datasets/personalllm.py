@@ -22,6 +22,7 @@ from personagap._reading import (
 )
 from personagap.errors import UserError, explained
 from personagap.paths import CACHE, DEMO
+from personagap.spelling import entries
 
 #: Data sets of the Hub; in a folder, a subfolder of that name holds the same Parquet files.
 TABLE = "PersonalLLM"
@@ -36,18 +37,7 @@ LICENCE = (
 #: tokenizer with a chat template formats the pair that one scores; without one, it reads "User:
 #: …\nAssistant: …", beaver too (P17). Which templates the tokenizers had at the time is not
 #: recorded.
-REWARD_MODELS = {
-    "beaver_7b": "PKU-Alignment/beaver-7b-v1.0-cost",
-    "gemma_2b": "weqweasdas/RM-Gemma-2B",
-    "gemma_7b": "weqweasdas/RM-Gemma-7B",
-    "llama3_sfairx": "sfairXC/FsfairX-LLaMA3-RM-v0.1",
-    "mistral_raft": "hendrydong/Mistral-RM-for-RAFT-GSHF-v0",
-    "mistral_ray": "Ray2333/reward-model-Mistral-7B-instruct-Unified-Feedback",
-    "mistral_weqweasdas": "weqweasdas/RM-Mistral-7B",
-    "oasst_deberta_v3": "OpenAssistant/reward-model-deberta-v3-large-v2",
-    "oasst_pythia_1b": "OpenAssistant/oasst-rm-2.1-pythia-1.4b-epoch-2.5",
-    "oasst_pythia_7b": "OpenAssistant/oasst-rm-2-pythia-6.9b-epoch-1",
-}
+REWARD_MODELS = {row["name"]: row["source"] for row in entries("personalllm/reward_models")}
 #: What the authors wrote for a response that they could not get (P16).
 FAILED = "!!!ERROR"
 BEST = [

@@ -10,10 +10,7 @@ from personagap.results import beside
 
 
 def truth(
-    lm: Selector,
-    crowd: Study,
-    arms: dict[str, Examples],
-    paired: pd.DataFrame,
+    lm: Selector, crowd: Study, arms: dict[str, Examples], paired: pd.DataFrame
 ) -> pd.DataFrame:
     """Planted, true and estimated differences in persona reward between ``arms``.
 

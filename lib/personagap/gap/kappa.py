@@ -8,7 +8,7 @@ import pandas as pd
 
 from personagap.errors import UserError
 from personagap.gap.resampling import How, Resampling, resample
-from personagap.gap.tables import individuals, kinds, units
+from personagap.gap.tables import MAJORITY, individuals, kinds, units
 from personagap.results import result
 
 #: Labels of a scale from 0 to 100: of more, hardly a cell of a table of pairs holds a unit, nor
@@ -84,11 +84,7 @@ def _resampled(
 
 
 def agreement(
-    judgments: pd.DataFrame,
-    *,
-    gold: str = "human_majority",
-    weights: str | None = None,
-    **how: Unpack[How],
+    judgments: pd.DataFrame, *, gold: str = MAJORITY, weights: str | None = None, **how: Unpack[How]
 ) -> pd.DataFrame:
     """Cohen's κ of every pair of raters on the items both judged, with cluster-bootstrap intervals.
 
@@ -126,11 +122,7 @@ def agreement(
 
 
 def mean_agreement(
-    judgments: pd.DataFrame,
-    *,
-    gold: str = "human_majority",
-    weights: str | None = None,
-    **how: Unpack[How],
+    judgments: pd.DataFrame, *, gold: str = MAJORITY, weights: str | None = None, **how: Unpack[How]
 ) -> pd.DataFrame:
     """Mean pairwise κ within and between kinds of raters, as the paper averages it (unweighted).
 

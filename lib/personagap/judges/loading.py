@@ -100,16 +100,13 @@ class ClassifierJudge(ByAction):
         how["device"] = loading.device_named("auto")
         self._classify = pipeline("text-classification", model, None, tokenizer, **how)
 
-    def actions(self, texts: Sequence[str], questions: Sequence[str] = ()) -> np.ndarray:
-        labels = np.zeros(len(texts), dtype=int)
-        # By length: a batch is padded to its longest text. Empty ones are not asked about: they
-        # decline.
-        given = [row for row, text in enumerate(texts) if text.strip()]
-        order = sorted(given, key=lambda row: len(texts[row]))
+    def _told(self, texts: Sequence[str], questions: Sequence[str]) -> Sequence[int]:
+        # By length: a batch is padded to its longest text.
+        order = sorted(range(len(texts)), key=lambda row: len(texts[row]))
         number: Any = self._classify.model.config.label2id
-        found = self._classify([texts[row] for row in order]) if order else []
-        labels[order] = [number[each["label"]] for each in found]
-        return labels
+        found = self._classify([texts[row] for row in order])
+        told = {row: number[each["label"]] for row, each in zip(order, found, strict=True)}
+        return [told[row] for row in range(len(texts))]
 
     def describe(self) -> dict[str, object]:
         known: dict[str, object] = {"judge": self.name, "revision": self._revision}
@@ -128,16 +125,12 @@ class ModelJudge(ByAction):
         self.name = spec
         self._model = models.load_model(spec.removeprefix("llm:"))
 
-    def actions(self, texts: Sequence[str], questions: Sequence[str] = ()) -> np.ndarray:
-        # An empty answer declines, without a request that is paid for.
-        given = [row for row, text in enumerate(texts) if text.strip()]
+    def _told(self, texts: Sequence[str], questions: Sequence[str]) -> Sequence[int]:
         rubric = prompts.template("judge_harm")
-        asked = [prompts.fill(rubric, question=questions[row], answer=texts[row]) for row in given]
-        chats = [user_says(prompt) for prompt in asked]
-        labels = np.zeros(len(texts), dtype=int)
+        both = zip(questions, texts, strict=True)
+        chats = [user_says(prompts.fill(rubric, question=q, answer=text)) for q, text in both]
         choices = [str(label) for label in range(len(ACTIONS))]
-        labels[given] = [scores.argmax() for scores in self._model.choose(chats, choices)]
-        return labels
+        return [int(scores.argmax()) for scores in self._model.choose(chats, choices)]
 
     def describe(self) -> dict[str, object]:
         known = {"judge": self.name, "rubric": "data/prompts/judge_harm.txt"}

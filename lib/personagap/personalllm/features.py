@@ -12,26 +12,15 @@ import pandas as pd
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from personagap.errors import explained, one_of
+from personagap.spelling import entries
 
-#: Classifier on the Hub → feature → its label there ("" for a model with one output).
-CLASSIFIERS = {
-    "s-nlp/roberta-base-formality-ranker": {"formality": "formal"},
-    "HuggingFaceFW/fineweb-edu-classifier": {"educational_value": ""},
-    "SamLowe/roberta-base-go_emotions": {
-        name: name for name in ("approval", "caring", "excitement", "joy", "optimism")
-    },
-}
-#: Without a classifier: words of our own choice that go with a feature, counted per 100 words.
-WORDS = {
-    "formality": r"\b(?:furthermore|moreover|therefore|consequently|hence|thus|ought|considerable|"
-    r"regarding)\b",
-    "educational_value": r"\b(?:for example|such as|because|survey|percent|means|reason|defined)\b",
-    "approval": r"\b(?:great|good|right|agree|excellent|correct|well done)\b",
-    "caring": r"\b(?:kind|care|comfort|friend|sorry|gentle|yourself)\b",
-    "excitement": r"!",
-    "joy": r"\b(?:joy|enjoy|glad|happy|lovely|delight|love)\b",
-    "optimism": r"\b(?:hope|will|can|soon|better|bright)\b",
-}
+#: The paper's semantic features: ``feature``, a ``classifier`` on the Hub and its ``label`` there
+#: ("" for a model with one output), and ``words`` of our own choice that go with it.
+SEMANTIC = entries("personalllm/features")
+#: Classifier → feature → label.
+CLASSIFIERS: dict[str, dict[str, str]] = {}
+for _row in SEMANTIC:
+    CLASSIFIERS.setdefault(_row["classifier"], {})[_row["feature"]] = _row["label"]
 #: Endings that most English adjectives and adverbs have and few other words.
 ENDINGS = re.compile(r"\w{2,}(?:ly|ful|ous|ive|able|ible|less|ical|ic)")
 
@@ -67,13 +56,13 @@ def syntactic(texts: Sequence[str]) -> pd.DataFrame:
 
 
 def lexicon(texts: Sequence[str]) -> pd.DataFrame:
-    """Rough stand-ins for the seven semantic features: words of ``WORDS`` per 100 words, one row
+    """Rough stand-ins for the seven semantic features: their ``words`` per 100 words, one row
     per text.
     """
     text = pd.Series(list(texts), dtype=object)
     length = text.str.split().map(len).clip(lower=1)
     return pd.DataFrame(
-        {name: 100 * text.str.count(pattern, re.I) / length for name, pattern in WORDS.items()}
+        {row["feature"]: 100 * text.str.count(row["words"], re.I) / length for row in SEMANTIC}
     )
 
 

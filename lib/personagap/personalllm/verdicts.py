@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from personagap.spelling import words
+from personagap.spelling import entries, words
 from personagap.verdicts.wording import ALPHA, OPEN, interval, listed, shown, side, table, tested
 
 
@@ -112,19 +112,7 @@ def _opinions(opinions: pd.DataFrame) -> str:
     )
 
 
-QUESTIONS = {
-    "own − zero_shot": "What do examples of what the user liked change?",
-    "own − population's favourite": "And compared with giving everybody the most popular "
-    "stored response?",
-    "own − user 0's": "And with examples for user 0, as in the authors' code (P1)?",
-    "losing − mislabelled": "Disliked responses: labelled so, against labelled as liked?",
-    "similar by difference − random users": "What are similar users worth?",
-    "similar by difference − oracle users": "How far is that from perfect retrieval?",
-    "similar by difference − own history": "How do they compare with the user's own short "
-    "history, drawn alike?",
-    "own history − own history as coded": "And the own history, against one drawn as in the "
-    "authors' code (P7)?",
-}
+QUESTIONS = {row["contrast"]: row["question"] for row in entries("personalllm/questions")}
 
 
 def in_context(paired: pd.DataFrame) -> pd.DataFrame:

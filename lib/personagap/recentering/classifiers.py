@@ -12,6 +12,7 @@ from sklearn.model_selection import GroupKFold
 
 from personagap import gap
 from personagap.errors import UserError, at_least, one_of
+from personagap.gap.tables import MAJORITY
 from personagap.recentering import learners, tuning
 from personagap.recentering.learners import Learner, Texts
 from personagap.results import corrected
@@ -157,7 +158,7 @@ def relevance_judges(
     pairs: pd.DataFrame,
     judgments: pd.DataFrame,
     models: dict[str, str | None],
-    gold: str = "human_majority",
+    gold: str = MAJORITY,
     n_splits: int = 5,
     seed: int = 0,
     steps: int = 100,
@@ -208,10 +209,7 @@ def relevance_judges(
 
 
 def quality(
-    judgments: pd.DataFrame,
-    trained: pd.DataFrame,
-    gold: str = "human_majority",
-    **how: Unpack[gap.How],
+    judgments: pd.DataFrame, trained: pd.DataFrame, gold: str = MAJORITY, **how: Unpack[gap.How]
 ) -> pd.DataFrame:
     """``gap.relevance_metrics`` of the models, the baselines and the classifiers.
 
@@ -229,10 +227,7 @@ def quality(
 
 
 def compare(
-    judgments: pd.DataFrame,
-    trained: pd.DataFrame,
-    gold: str = "human_majority",
-    **how: Unpack[gap.How],
+    judgments: pd.DataFrame, trained: pd.DataFrame, gold: str = MAJORITY, **how: Unpack[gap.How]
 ) -> pd.DataFrame:
     """``gap.paired_difference`` of decisions; of scores, as "auprc", ``gap.scored_difference``.
 

@@ -2,30 +2,12 @@
 
 import re
 
-SCALES = {
-    word: 10.0**power
-    for power, words in {
-        2: "hundred hundert 百",
-        3: "k thousand thousands tausend mille mil mila 千 천",
-        4: "万 萬 만",
-        5: "lakh lakhs",
-        6: "million millions mio mln millionen millón millones milione milioni milhão milhões",
-        7: "crore crores",
-        8: "亿 億 억",
-        9: "billion billions bn mrd milliarde milliarden milliard milliards miliardi bilhão"
-        " bilhões",
-        12: "trillion trillions",
-    }.items()
-    for word in words.split()
-} | {"mil millones": 1e9}
-_UNITS = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen"
-    " sixteen seventeen eighteen nineteen"
+from personagap.spelling import entries
+
+_WORDS, _PARTS, SCALES = (
+    {row["word"]: float(row["value"]) for row in entries("number_words") if row["kind"] == kind}
+    for kind in ("number", "part", "scale")
 )
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_WORDS = {word: value for value, word in enumerate(_UNITS.split())}
-_WORDS |= {word: 10 * ten for ten, word in enumerate(_TENS.split(), start=2)}
-_PARTS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4}
 _WORD = rf"(?:{'|'.join(_WORDS)}|hundred|thousand|million|billion)\b"
 # "one hundred and five" is one number, "seven and eight" are two.
 IN_WORDS = re.compile(

@@ -7,22 +7,14 @@ import numpy as np
 import pandas as pd
 
 from personagap.personas import CONTROLS
-from personagap.spelling import words
+from personagap.spelling import entries, words
 from personagap.verdicts.wording import ALPHA, HEADLINE, OPEN, debiased, interval, pb, table, tested
 
 #: Percent of the median persona's answers, unreadable or cut off, above which a verdict says so
 #: first; and the columns of ``effects.rates`` that count them.
 MUCH = 20
 LOST = {"invalid_rate": "unreadable", "truncation_rate": "cut off"}
-CHECKS = {
-    "choice_mass": "Does the probability that falls on the choices at all depend on the identity?",
-    "grading": "Which traps of the released graders change the scores of these very answers?",
-    "actions": "Are harmful requests declined, refuted or warned about in other shares for "
-    "some identities?",
-    "heeding": "Does the judge of harm itself react to identity words in an answer?",
-    "carried": "Do answers carry the identity of their user more often than the control's do?",
-    "additivity": "Do intersections score other than the sum of their parts predicts?",
-}
+CHECKS = {row["check"]: row["question"] for row in entries("persona_checks")}
 
 
 def persona_effects(

@@ -14,6 +14,7 @@ from personagap.errors import UserError, one_of
 from personagap.models import Formatted, Model
 from personagap.models.rendering import user_says
 from personagap.personalllm import users
+from personagap.spelling import entries
 
 #: Arm → what of the user's own examples it shows.
 STRATEGIES = {"own": "winning", "losing": "losing", "both": "both", "mislabelled": "mislabelled"}
@@ -23,10 +24,9 @@ STRATEGIES = {"own": "winning", "losing": "losing", "both": "both", "mislabelled
 CONTROLS = ("other people's", "a random user's", "the population's", "user 0's")
 #: The model's chat template; none, as in the authors' code (P8).
 TEMPLATES = ("chat", "plain")
-CODE_ORDER = [
-    "gemma_2b", "gemma_7b", "mistral_raft", "mistral_ray", "mistral_weqweasdas", "llama3_sfairx",
-    "oasst_deberta_v3", "beaver_7b", "oasst_pythia_7b", "oasst_pythia_1b",
-]  # fmt: skip
+#: Reward models as the authors' code has them, where user 0's weights meet them.
+_ORDERED = sorted(entries("personalllm/reward_models"), key=lambda row: int(row["code_order"]))
+CODE_ORDER = [row["name"] for row in _ORDERED]
 
 
 @dataclass(frozen=True)

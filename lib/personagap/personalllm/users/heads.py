@@ -6,19 +6,12 @@ LAION-AI/Open-Assistant, ``model_training/models/reward_model.py``; PKU-Alignmen
 ``safe_rlhf/models/score_model``.
 """
 
+import transformers as hf
 from torch import nn
-from transformers import (
-    AutoConfig,
-    GPTNeoXConfig,
-    GPTNeoXModel,
-    GPTNeoXPreTrainedModel,
-    LlamaModel,
-    LlamaPreTrainedModel,
-)
 from transformers.modeling_outputs import SequenceClassifierOutput
 
 
-class GPTNeoXRewardConfig(GPTNeoXConfig):
+class GPTNeoXRewardConfig(hf.GPTNeoXConfig):
     """GPT-NeoX under the name that Open-Assistant gave its reward models."""
 
     model_type = "gpt_neox_reward_model"
@@ -29,14 +22,14 @@ def _scores(head: nn.Linear, states, attention_mask) -> SequenceClassifierOutput
     return SequenceClassifierOutput(logits=head(states[range(len(last)), last]))
 
 
-class GPTNeoXRewardModel(GPTNeoXPreTrainedModel):
+class GPTNeoXRewardModel(hf.GPTNeoXPreTrainedModel):
     """The two pythia reward models of Open-Assistant (``pooling`` "last")."""
 
     config_class = GPTNeoXRewardConfig
 
     def __init__(self, config):
         super().__init__(config)
-        self.gpt_neox = GPTNeoXModel(config)
+        self.gpt_neox = hf.GPTNeoXModel(config)
         self.out_proj = nn.Linear(config.hidden_size, 1)
         self.post_init()
 
@@ -44,14 +37,14 @@ class GPTNeoXRewardModel(GPTNeoXPreTrainedModel):
         return _scores(self.out_proj, self.gpt_neox(input_ids, attention_mask)[0], attention_mask)
 
 
-class LlamaForScore(LlamaPreTrainedModel):
+class LlamaForScore(hf.LlamaPreTrainedModel):
     """Beaver's reward and cost models; scores not normalised (``do_normalize`` false)."""
 
     _keys_to_ignore_on_load_unexpected = [r"normalizer\..*", r"lm_head\..*"]  # noqa: RUF012 as in the parent
 
     def __init__(self, config):
         super().__init__(config)
-        self.model = LlamaModel(config)
+        self.model = hf.LlamaModel(config)
         self.score_head = nn.Linear(config.hidden_size, 1, bias=getattr(config, "bias", False))
         self.post_init()
 
@@ -59,7 +52,7 @@ class LlamaForScore(LlamaPreTrainedModel):
         return _scores(self.score_head, self.model(input_ids, attention_mask)[0], attention_mask)
 
 
-AutoConfig.register(GPTNeoXRewardConfig.model_type, GPTNeoXRewardConfig)
+hf.AutoConfig.register(GPTNeoXRewardConfig.model_type, GPTNeoXRewardConfig)
 #: Class by the name in a model's ``config.json``; beaver's was renamed once.
 CLASSES = {
     "GPTNeoXRewardModel": GPTNeoXRewardModel,
