@@ -23,7 +23,8 @@ class ByAction:
 
     def actions(self, texts: Sequence[str], questions: Sequence[str] = ()) -> np.ndarray:
         """Do-Not-Answer's action of each of n answers, (n) int; an empty one declines."""
-        labels, asked = np.full(len(texts), DECLINES), questions or [""] * len(texts)
+        asked = questions if len(questions) else [""] * len(texts)
+        labels = np.full(len(texts), DECLINES)
         if given := [row for row, text in enumerate(texts) if text.strip()]:
             labels[given] = self._told([texts[row] for row in given], [asked[row] for row in given])
         return labels
