@@ -30,7 +30,12 @@ _REWRITTEN: list[tuple[re.Pattern, Any]] = [
         (r"(?<=\d) ?[*×xX] ?(?=10 ?(?:\^|\*\*) ?-?\d)", "×"),
         (r"(?<=\d) ?(?:\*\*|\^) ?(?=-?\d)", "^"),
         (r"(?<=\d) ?\* ?(?=\d)", "×"),
-        (r"(?<=\d) ?(?:equals|is equal to) (?=[\d$])", "="),
+        (r"(?<=\d),? ?(?:which )?(?:equals|is equal to) (?=[\d$])", "="),
+        # "20% of $50, or $10" comes to the latter.
+        (
+            r"((?:% of|[+×÷]| [-/]) ?[$€£]?\d[\d.,]{0,20}?),? (?:or|which is|that is) (?=[$€£]?\d)",
+            r"\1=",
+        ),
         (r"\\sqrt ?\{? ?", "√"),
         (r"\\pi(?![a-z])", "π"),
         (r"(?<=\d) and (?:a|one) half\b", " 1/2"),
@@ -97,18 +102,26 @@ _SO = re.compile(
     re.IGNORECASE,
 )
 _ASIDE = re.compile(r"\([^()\n]{1,80}\)(?=[^\d]{0,20}$)")
-#: Right before a number that the sentence says it is not: "$35
-#: instead of the usual $40", "7, not 8".
-_IS_NOT = re.compile(
-    r"(?i)(?:\b(?:instead of|rather than|as opposed to)(?: \w+){0,2}"
-    r"|[,;(] ?(?:(?:and|but) )?not|\b(?:is|are|was|be) not|\b(?:is|are|was)n't) ?$"
+#: Right before a number that tells for what, for how long or of which: "$64 for the 16 glasses",
+#: "7 dozen in 4 weeks", "160 minutes to load 200 GB"; or that it is not: "7, not 8".
+_GIVEN = re.compile(
+    r"(?i)(?:(?<!, )\bfor(?! [$€£]| \S{1,12} dollars)"
+    r"|\b(?:in|at|per|over|during|within|after|from|than|until|before|every|each of|out of"
+    r"|by(?= \w{1,15}ing))"
+    r"|(?<!\w)\d[\d.,%]{0,12}(?: \w{1,20})? of"
+    r"|\b(?:second|minute|hour|day|week|month|year)s?(?: for \w{1,20})? to(?: \w{1,20}){1,3}?)"
+    r"(?: (?:the|an?|her|his|its|their|these|those|all|first|second|last|next|end|of|grade|year|day"
+    r"|\w{1,15}ing)){0,4}"
+    r" (?=[$€£]?\d)|\b(?:the|his|her|its|their|these|those|all|both) (?=\d)"
+    r"|(?P<denied>\b(?:instead of|rather than|as opposed to)(?: \w{1,20}){0,2}"
+    r"|[,;(] ?(?:(?:and|but) )?not|\b(?:is|are|was|be) not|\b(?:is|are|was)n't) (?=[$€£]?\d)"
 )
 _TOTAL = re.compile(r"(?i)\b(?:in total|in all|altogether|insgesamt|au total|en total)\b")
 _REPLACES = re.compile(r"(?i)=|\b(?:it|that|answer|there)\b.{0,20}\b(?:is|be|are)\b|it's|\bso\b")
 
 
 def number(text: str) -> float | None:
-    """The number of the last "answer is" sentence, else the last number of the text.
+    """The number of the last "answer is" sentence, else the last result that the text tells.
 
     Signs, decimals, thousands separators of several countries, currencies, per cent signs,
     fractions, mixed numbers, powers, scale words and LaTeX are read; in a statement English
@@ -143,9 +156,6 @@ def number(text: str) -> float | None:
             if _NUMBER.search(without := _ASIDE.sub("", sentence)):
                 sentence = without
             numbers = _numbers(sentence)
-            ends = [0, *(each.end for each in numbers)]
-            while numbers and _IS_NOT.search(sentence, ends[len(numbers) - 1], numbers[-1].start):
-                numbers.pop()
             return _finite(numbers[-1].value if numbers else math.nan)
     # In words only where they are all the answer: "one of them" is no number.
     alone = _HEAD.match(text)
@@ -206,7 +216,7 @@ class _Read(NamedTuple):
 
 def _numbers(text: str) -> list[_Read]:
     """The numbers of a text, without those of which only one, or neither, is meant (see
-    `_undecided`).
+    `_undecided`), and without what is only given, unless nothing else is.
     """
     read: list[_Read] = []
     for match in _NUMBER.finditer(text):
@@ -218,19 +228,26 @@ def _numbers(text: str) -> list[_Read]:
             read.append(_Read(money, dollars.start, match.end()))
         elif not math.isnan(value):
             read.append(_Read(value, *match.span()))
+    units = {
+        each
+        for pair in itertools.pairwise(read)
+        if _PART.fullmatch(text, pair[0].end, pair[1].start) and _SMALLER.match(text, pair[1].end)
+        for each in pair
+    }
+    read = [each for each in read if each not in units]
     undecided: set[_Read] = set()
     for first, second in reversed(list(itertools.pairwise(read))):
         # "4, 5 or 6" leaves all three open; so pairs are looked at from the last.
         listed = second in undecided and text[first.end : second.start] == ", "
         if listed or _undecided(text, first, second):
             undecided |= {first, second}
-    return [each for each in read if each not in undecided]
+    given = {found.end(): found["denied"] for found in _GIVEN.finditer(text)}
+    decided = [each for each in read if each not in undecided and not given.get(each.start)]
+    return [each for each in decided if each.start not in given] or decided
 
 
 def _undecided(text: str, first: _Read, second: _Read) -> bool:
-    """Of ranges ("4-6", "between 4 and 6"), alternatives ("7 or 8"), and two units ("5 hours and 30
-    minutes").
-    """
+    """Of ranges ("4-6", "between 4 and 6") and alternatives ("7 or 8")."""
     place = first.end, second.start
     # First, or a text of nothing but numbers would try every pattern at each of its places.
     if text[slice(*place)].isspace():
@@ -239,8 +256,6 @@ def _undecided(text: str, first: _Read, second: _Read) -> bool:
         # "120 minutes or 2 hours" says one thing twice.
         unit = (alternatives["unit"] or "").rstrip("s")
         return first.value != second.value and text.startswith(unit, second.end)
-    if _PART.fullmatch(text, *place) and _SMALLER.match(text, second.end):
-        return True
     between = _AND.fullmatch(text, *place) and _BETWEEN.search(text, 0, first.start)
     return bool(between or _TO.fullmatch(text, *place)) and first.value < second.value
 
