@@ -21,7 +21,7 @@ _SMALL = rf"([a-h]){_ENDS}(?= ?(?:[.,;:!)\]\n]|$)| (?:because|since)\b)"
 _LETTER = rf"(?:{_BRACKETED}|{_CAPITAL}|{_SMALL})"
 _LEAD = rf"(?:(?:(?i:{words('lead')})|a(?= ))[ ,:]{{0,2}}){{0,4}}[(\[]?\n?"
 _END = r"(?= ?[.,:;!)。]| ?\n| ?$|です|입니다)"
-_SO = rf"(?i:\b(?:{words('so', unspaced=False)})(?!\w)|{words('so', unspaced=True)})[,、]? ?"
+_SO = rf"(?i:\b(?:{words('so', unspaced=False)})(?!\w)|{words('so', unspaced=True)})[,、:]? ?"
 _IT_IS = rf"(?i:\b(?:{words('it_is', unspaced=False)})|{words('it_is', unspaced=True)}) ?"
 _CHOOSES = (
     rf"(?:(?i:\b(?:{words('chooses', unspaced=False)})) |{words('chooses', unspaced=True)} ?)"
@@ -61,6 +61,11 @@ _LEFT = re.compile(
 #: The same, and it is not: "B değil".
 _NOT_AFTER = re.compile(words("denies_after"))
 _IT = re.compile(_IT_IS + _LEAD + _LETTER + _END)
+#: "The diagnosis is (C) anaemia", "this corresponds to option B".
+_POINTS = re.compile(
+    rf"(?i:\b(?:{words('points')}) (?:the )?)"
+    rf"(?:{_BRACKETED}|(?i:(?:option|choice|answer|statement) )(?:{_BRACKETED}|([A-H]){_ENDS}))"
+)
 _MARKED = MARKER + r"[,、:;.!… –—-]{1,3}"
 _INSTEAD = re.compile(rf"{_MARKED}(?:{_MARKED})?{_LEAD}{_LETTER}{_END}")
 _ALSO = (
@@ -80,14 +85,28 @@ _NAMED = rf"{_MARK}(?:{keys('answer', 'choice')}[ :]{{0,2}})?"
 _PURE = re.compile(rf"{_NAMED}(?:{_BRACKETED}|([A-Ha-d]))[)\]]?[.:!| 。]{{0,3}}")
 #: A line that begins with one: "C) Lima", "(c) Lima", "D, since …", "B because …", "B (Lima)".
 _BEGINS = re.compile(
-    rf"(?:{_MARK}{_BRACKETED}|{_NAMED}{_BRACKETED}[.:]"
+    rf"(?:{_MARK}{_BRACKETED}|{_NAMED}{_BRACKETED} ?[.:]"
     rf"|{_NAMED}([A-Ha-d])(?:(?:\)|[.:!](?! ?[A-Z]\.))(?= |$)|[。、](?![A-H]))"
     rf"|{_NAMED}([A-H])(?: ?[–—-] (?![A-H]\b)| (?=\()| (?={_REASON})|[,;])) ?(.*)"
 )
+#: A list of the choices follows, of which a truncated answer may have only the first.
+_ANNOUNCED = re.compile(r"(?i)\b(?:options|choices|each|one by one)\b[^\n]{0,60}:\n[^\n]{0,30}$")
+_LABEL = re.compile(r"[(\[]([A-H])[)\]]|(?<!\w)([A-H])[).:](?= )")
 _VERB = re.compile(r"(?:is|was|are|would|could|can|cannot|may|might|does|has|seems|looks|fits)\b")
 _ALIKE = dict(zip("АВСΑΒ", "ABCAB", strict=True))
-_CONCLUDES = re.compile(r"\b(?:answer|correct|therefore)\b", re.IGNORECASE)
-_DENIES = re.compile(r"\b(?:not|cannot|wrong|incorrect)\b|n['’]t\b", re.IGNORECASE)
+#: A last line that concludes, or ends in a choice: "It is Quito, (B)."
+_CONCLUDES = re.compile(
+    r"(?i:\b(?:answer|correct|therefore)\b)"
+    r"|(?:[,.:;–—(] ?|i\.e\. )(?:\(|(?i:option|choice) \(?)[A-D]\)?[.!)]*$"
+)
+_IN_LINE = re.compile(
+    r"\(([A-D])\)|\b(?i:option|choice) \(?([A-D])\b|(?<![A-H]), ([A-D])(?=[.!]?$)"
+)
+_DENIES = re.compile(
+    r"\b(?:not|cannot|wrong|incorrect|if|might|rules? out|ruled|eliminated?|exclude|unlike"
+    r"|different)\b|n['’]t\b",
+    re.IGNORECASE,
+)
 _ONE = re.compile(rf"(?<![\w'’])[A-H]{_ENDS}")
 
 
@@ -124,7 +143,20 @@ def _unquoted(text: str) -> str:
     # Names of fields: "correct_option".
     text = re.sub("(?<=[a-z])_(?=[a-z])", " ", text)
     text = re.sub(r"[*`$\"\\]|__|(?<![^\W_])'|'(?!\w)|\{", "", text).replace("}", " ")
-    return re.sub(r"  +", " ", re.sub(r" ?\n ?", "\n", text)).strip()
+    text = re.sub(r"  +", " ", re.sub(r" ?\n ?", "\n", text)).strip()
+    return "\n".join(map(_unlisted, text.split("\n")))
+
+
+def _unlisted(line: str) -> str:
+    """A line without the letters of a list in it: "(A) 2 (B) 3 (C) 4 (D) 12"."""
+    labels, listed = [*_LABEL.finditer(line)], set()
+    for place in range(len(labels) - 2):
+        run = labels[place : place + 4]
+        named = "".join(map(_group, run))
+        said = line[run[0].end() : run[1].start()].lstrip(" ,;")
+        if named.startswith("ABC") and not (_VERB.match(said) or _CAUSE.match(said)):
+            listed |= {label.start() for label in run[: 4 if named == "ABCD" else 3]}
+    return _LABEL.sub(lambda label: "" if label.start() in listed else label[0], line)
 
 
 def _group(match: re.Match) -> str:
@@ -148,7 +180,10 @@ def _corrected(text: str, end: int, stated: str) -> str:
     rest = text[end:].lstrip(" .,;:)]")
     thought = CORRECTS.search(rest)
     patterns = [_INSTEAD, _IT, _CALLED_CORRECT, _STATEMENT]
-    again = thought and _last(patterns, rest[thought.start() :])
+    again = _last(patterns, rest[thought.start() :]) if thought else None
+    if not thought and not stated:
+        # Of several, a later sentence may call one the right one.
+        again = _last([_CALLED_CORRECT], rest)
     return again[1] if again else stated
 
 
@@ -170,6 +205,8 @@ def _bare(text: str) -> str | None:
     if len(named) != 1:
         return None
     ((stated, end),) = named.items()
+    if named is begun and stated == "A" and _ANNOUNCED.search(text[:end]):
+        return None
     return _corrected(text, end, stated)
 
 
@@ -184,7 +221,7 @@ def _remark(match: re.Match) -> bool:
 
 
 def _called_correct(text: str) -> str | None:
-    found = _last([_CALLED_CORRECT, _LEFT], text) or _last([_IT], text)
+    found = _last([_CALLED_CORRECT, _LEFT], text) or _last([_IT, _POINTS], text)
     return found[1] if found else None
 
 
@@ -193,5 +230,6 @@ def _concluded(text: str) -> str | None:
     last = text.rpartition("\n")[2]
     if not _CONCLUDES.search(last) or _DENIES.search(last):
         return None
-    named = set(re.findall(r"\(([A-D])\)", last))
+    found = [*_IN_LINE.finditer(last)]
+    named = {_group(each) for each in found if not denied(last, each.start())}
     return named.pop() if len(named) == 1 else None
