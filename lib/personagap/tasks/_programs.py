@@ -63,14 +63,21 @@ def code(text: str, tests: list[str]) -> str | None:
     A block that is called worse than the one before does not replace it. Imports and helpers are
     taken from the other blocks. Without such a block, the statements that the tests need are
     picked out of the prose; failing that it is the first block. A last fence may be unclosed (a
-    truncated answer).
+    truncated answer). Where examples, tests of its own or ``input()`` fail, the program goes on:
+    what counts is what is tested.
 
     Examples
     --------
     >>> code("```python\nimport math\n```\n```python\ndef f(n): return math.pi * n\n```", ["f(1)"])
     'import math\ndef f(n): return math.pi * n'
     """
-    text = answers.visible(text)[: 4 * LENGTH].translate(_BLANKS).replace("\r\n", "\n")
+    program = _program(text, tests)
+    return program and _guarded(program)
+
+
+def _program(text: str, tests: list[str]) -> str | None:
+    text = answers.visible(text)[: 4 * LENGTH].translate(_BLANKS)
+    text = re.sub("\r\n?", "\n", text)
     wanted = set(_NAMES.findall("\n".join(tests)))
     called = set(re.findall(r"[A-Za-z_]\w*(?=\s*\()", "\n".join(tests)))
     # What a test calls besides, as in `assert set(f(2)) == …`; but a task may be to write `sum`.
@@ -96,6 +103,20 @@ def code(text: str, tests: list[str]) -> str | None:
             return text
         return _complete("", _chunks(text[:LENGTH]), wanted)
     return blocks[0].code if blocks else None
+
+
+def _guarded(program: str) -> str:
+    """A program that goes on where a call or an assertion outside its definitions fails."""
+    statements = _parsed(program)
+    handler = ast.ExceptHandler(ast.Name("BaseException"), None, [ast.Pass()])
+    guarded = [ast.Try([each], [handler], [], []) if _acts(each) else each for each in statements]
+    return program if guarded == statements else ast.unparse(ast.Module(guarded, []))
+
+
+def _acts(statement: ast.stmt) -> bool:
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    acting = (isinstance(node, ast.Call | ast.Assert) for node in ast.walk(statement))
+    return not isinstance(statement, kinds) and any(acting)
 
 
 def _called_worse(prose: str) -> bool:
