@@ -237,6 +237,8 @@ def test_answers_of_older_versions_are_read_as_they_were_and_marked(impatient, t
         ("<unused94>thought\nA?<unused95>B", "A?", "B"),
         ("B<|im_end|>", "", "B"),
         ("B</s>", "", "B"),
+        ("<s>B<｜end▁of▁sentence｜>", "", "B"),
+        ("<bos>B", "", "B"),
         ("analysis of B", "", "analysis of B"),
         ("a <|b|> c", "", "a <|b|> c"),
         ("a < b > c", "", "a < b > c"),

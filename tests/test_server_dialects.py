@@ -260,11 +260,26 @@ ERRORS = [
     ),
     (403, {"error": {"code": 403, "metadata": {"provider_name": "OpenAI Moderation"}}}, 403, True),
     (400, {"error": {"code": "1301", "message": "输入可能包含敏感内容"}}, 400, True),
+    (
+        400,
+        {
+            "error": {
+                "message": "Invalid prompt: your prompt was flagged as potentially violating our "
+                "usage policy.",
+                "code": "invalid_prompt",
+            }
+        },
+        400,
+        True,
+    ),
+    (400, {"error": {"message": "Rejected as a result of our safety system."}}, 400, True),
+    (403, {"error": {"code": 403, "message": "Input was flagged"}}, 403, True),
     (200, {"error": {"code": "content_filter"}}, 400, True),
     (200, {"choices": [], "prompt_feedback": {"block_reason": "SAFETY"}}, 400, True),
     # What is wrong with the request or the server blocks nobody.
     (400, {"error": {"message": "max_tokens is too large"}}, 400, False),
     (422, {"detail": [{"input": "What is a content policy?"}]}, 422, False),
+    (403, {"error": {"message": "Your account was flagged"}}, 403, False),
     (500, {"error": {"message": "the content filter is down"}}, 500, False),
     (429, [{"error": {"code": 429, "status": "RESOURCE_EXHAUSTED"}}], 429, False),
     (200, {"base_resp": {"status_code": 1002, "status_msg": "rate limit"}}, 429, False),

@@ -68,7 +68,7 @@ _OPENS, _CLOSES, _THOUGHT = (
     for pattern in (_OPENING, _CLOSING, rf"(?:{_OPENING})(.*?)(?:{_CLOSING})")
 )
 #: Special tokens of chat templates, which some servers do not leave out.
-_SPECIAL = re.compile(r"<\|/?[A-Za-z][\w-]{2,30}\|>|</s>|<(?:end_of_turn|eos)>")
+_SPECIAL = re.compile(r"<[|｜]/?[A-Za-z][\w▁-]{2,30}[|｜]>|</?s>|<(?:bos|end_of_turn|eos)>")
 
 
 def tags_of(tokenizer) -> set[int]:

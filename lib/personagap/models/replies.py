@@ -26,7 +26,8 @@ WORDS = {
 #: Azure, OpenAI, DeepSeek, Qwen, OpenRouter, Gemini, Grok, Zhipu.
 FILTERED = re.compile(
     r"content[_ ]?(?:filter|policy|management)|responsible_?ai|moderation|data_?inspection"
-    r"|content exists risk|block_?reason|violates usage guidelines|敏感",
+    r"|content exists risk|block_?reason|violates usage guidelines|usage policy|safety system"
+    r"|(?:prompt|input|output) was flagged|敏感",
     re.IGNORECASE,
 )
 #: Statuses of such an error.
