@@ -111,7 +111,7 @@ _GIVEN = re.compile(
     r"|(?<!\w)\d[\d.,%]{0,12}(?: \w{1,20})? of"
     r"|\b(?:second|minute|hour|day|week|month|year)s?(?: for \w{1,20})? to(?: \w{1,20}){1,3}?)"
     r"(?: (?:the|an?|her|his|its|their|these|those|all|first|second|last|next|end|of|grade|year|day"
-    r"|\w{1,15}ing)){0,4}"
+    r"|\w{1,15}ing|\w{1,15}'s|(?<!for )(?<!at )(?:an?|the) \w{1,15} of)){0,4}"
     r" (?=[$€£]?\d)|\b(?:the|his|her|its|their|these|those|all|both) (?=\d)"
     r"|(?P<denied>\b(?:instead of|rather than|as opposed to)(?: \w{1,20}){0,2}"
     r"|[,;(] ?(?:(?:and|but) )?not|\b(?:is|are|was|be) not|\b(?:is|are|was)n't) (?=[$€£]?\d)"
