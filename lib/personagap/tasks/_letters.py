@@ -20,7 +20,7 @@ _CAPITAL = rf"(A(?! (?!{_REASON})[{_LATIN}0-9])|[B-H](?! (?!{_REASON})[a-zà-ɏ�
 _SMALL = rf"([a-h]){_ENDS}(?= ?(?:[.,;:!)\]\n]|$)| (?:because|since)\b)"
 _LETTER = rf"(?:{_BRACKETED}|{_CAPITAL}|{_SMALL})"
 _LEAD = rf"(?:(?:(?i:{words('lead')})|a(?= ))[ ,:]{{0,2}}){{0,4}}[(\[]?\n?"
-_END = r"(?= ?[.,:;!)。]| ?\n| ?$|です|입니다)"
+_END = r"(?= ?[.,:;!)。]| ?\n| ?$|です|입니다| (?:because|since)\b)"
 _SO = rf"(?i:\b(?:{words('so', unspaced=False)})(?!\w)|{words('so', unspaced=True)})[,、:]? ?"
 _IT_IS = rf"(?i:\b(?:{words('it_is', unspaced=False)})|{words('it_is', unspaced=True)}) ?"
 _CHOOSES = (
@@ -44,7 +44,7 @@ _STATEMENT = re.compile(
 )
 _CALLED_CORRECT = re.compile(
     rf"(?:{_BRACKETED}|(?<![{_LATIN}0-9_'’(\[])([A-H])[)\]]?)"
-    r"(?: ?(?:(?i:is|seems(?: to be)?|looks|ist|est|es|è|é|está)"
+    r"(?:,? ?(?:(?i:is|seems(?: to be)?|looks|ist|est|es|è|é|está)"
     r"(?i: (?:also|clearly|indeed|definitely|thus|therefore|the|die|la|le|il|o|a|our|my|most"
     r" (?:likely|accurate|appropriate|suitable|plausible)|probably|only)){0,3}"
     r" (?i:correcta?|right|best|richtige?|korrekte?|correct[eo]?|juste|bonne"
