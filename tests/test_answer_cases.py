@@ -52,6 +52,13 @@ def test_every_case_has_its_value(name, kind):
     assert wrong == []
 
 
+def test_a_program_of_a_thousand_terms_is_read():
+    program = "def total(xs):\n    return sum(xs)\nprint(" + " + ".join(["1"] * 1000) + ")"
+    assert mbpp.code(f"```python\n{program}\n```", TESTS) == program
+    helper = program.replace("total(xs)", "one()").replace("print", "one = ")
+    assert "def total" in mbpp.code(f"```\n{helper}\n```\n```\ndef total(xs): one()\n```", TESTS)
+
+
 # --- no text takes long --------------------------------------------------------------------------
 
 #: Characters, and seconds that reading them may take: far too few for whatever takes square time.

@@ -110,7 +110,7 @@ def _guarded(program: str) -> str:
     statements = _parsed(program)
     handler = ast.ExceptHandler(ast.Name("BaseException"), None, [ast.Pass()])
     guarded = [ast.Try([each], [handler], [], []) if _acts(each) else each for each in statements]
-    return program if guarded == statements else ast.unparse(ast.Module(guarded, []))
+    return program if guarded == statements else _written(ast.Module(guarded, [])) or program
 
 
 def _acts(statement: ast.stmt) -> bool:
@@ -263,7 +263,15 @@ def _complete(program: str, sources: list[str], wanted: set[str]) -> str:
     # These come first, or nothing compiles.
     future = _FUTURE.findall(program) if helpers else []
     program = _FUTURE.sub("", program) if helpers else program
-    return "\n".join([*future, *map(ast.unparse, helpers), program])
+    return "\n".join([*future, *map(_written, helpers), program])
+
+
+def _written(node: ast.AST) -> str:
+    """A node as code; none for what is nested too deep, as a sum of a thousand terms is."""
+    try:
+        return ast.unparse(node)
+    except RecursionError:
+        return ""
 
 
 def _names_bound(statement: ast.stmt) -> set[str]:
