@@ -220,6 +220,8 @@ def test_answers_of_older_versions_are_read_as_they_were_and_marked(impatient, t
         ("<think>A?", "A?", ""),
         ("<think>A?</think>B<think>C?</think>", "A?\nC?", "B"),
         ("<antThinking>A?</antThinking>B", "A?", "B"),
+        ("<cot>A?</cot>B", "A?", "B"),
+        ("<rationale>\nA?\n</rationale>\nB", "A?", "B"),
         ("<inner_thoughts>A?</inner_thoughts>B", "A?", "B"),
         ("<thinking_process>A?</thinking_process>B", "A?", "B"),
         ('<think type="long">A?</think>B', "A?", "B"),

@@ -224,6 +224,22 @@ def test_content_in_parts_is_joined(content, text, reasoning, outcome):
 
 
 @pytest.mark.parametrize(
+    "told",
+    [
+        {"reasoning": "A?"},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "A?", "index": 0}]},
+        {"reasoning_details": [{"type": "reasoning.summary", "summary": "A?"}]},
+        {"thinking": "A?"},
+        {"reasoning": "A?", "reasoning_details": [{"type": "reasoning.text", "text": "A?"}]},
+    ],
+)
+def test_thoughts_come_under_many_names(told):
+    reply = completion(message={"role": "assistant", "content": "B", **told})
+    answer = replies.generation(reply, 0.0)
+    assert (answer.text, answer.reasoning, answer.outcome) == ("B", "A?", "")
+
+
+@pytest.mark.parametrize(
     ("reason", "outcome"),
     {
         **dict.fromkeys(["stop", "eos", "eos_token", "stop_sequence", "STOP"], "answered"),
@@ -231,7 +247,8 @@ def test_content_in_parts_is_joined(content, text, reasoning, outcome):
         **dict.fromkeys(["length", "MAX_TOKENS", "model_length", "max_output_tokens"], "truncated"),
         **dict.fromkeys(["FinishReason.MAX_TOKENS", "model_context_window_exceeded"], "truncated"),
         **dict.fromkeys(["SAFETY", "recitation", "content_filter: SAFETY", "sensitive"], "blocked"),
-        **dict.fromkeys(["guardrail_intervened", "content_filtered"], "blocked"),
+        **dict.fromkeys(["guardrail_intervened", "content_filtered", "IMAGE_SAFETY"], "blocked"),
+        "MaxTokens": "truncated",
         "refusal": "refused",
         **dict.fromkeys(["error", "ABORT", "canceled", "network_error", "timeout"], "failed"),
         "insufficient_system_resource": "failed",

@@ -12,17 +12,13 @@ NONRESPONSE = ("blocked", "empty", "unfinished")
 #: Anthropic, Bedrock, Cohere, Zhipu, DeepSeek …
 ENDINGS = {
     "truncated": (
-        *("length", "max_tokens", "model_length", "max_output_tokens", "max_new_tokens"),
-        *("model_context_window_exceeded", "token_limit", "time_limit"),
+        *("length", "max_tokens", "maxtokens", "model_length", "max_output_tokens"),
+        *("max_new_tokens", "model_context_window_exceeded", "token_limit", "time_limit"),
     ),
     "blocked": (
-        "content_filter",
-        "safety",
-        "prohibited_content",
-        "blocklist",
-        "recitation",
-        "spii",
-        *("content_filtered", "guardrail_intervened", "sensitive", "error_toxic"),
+        *("content_filter", "safety", "image_safety", "prohibited_content", "blocklist"),
+        *("recitation", "spii", "content_filtered", "guardrail_intervened", "sensitive"),
+        "error_toxic",
     ),
     "refused": ("refusal",),
     "failed": (
@@ -48,7 +44,7 @@ def ending(reason: str) -> str:
 
 _NAME = (
     r"(?:\w{1,12}[:_]|ant)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis"
-    r"|monologue)(?:_process|_steps?)?"
+    r"|rationale|cot|monologue)(?:_process|_steps?)?"
 )
 # The last two are what is left of tags without their special tokens (gpt-oss), and Gemma's.
 _OPENING = (

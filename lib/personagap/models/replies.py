@@ -42,6 +42,9 @@ KINDS = {
     **dict.fromkeys(["thinking", "reasoning", "reasoning_text", "reasoning_content"], "thinking"),
     "refusal": "refusal",
 }
+#: Fields of a message that hold its thoughts: of vLLM and DeepSeek, of OpenRouter and newer
+#: versions, of Ollama.
+THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
 #: How tokenizers write a space and a line break where a server
 #: gives a token as its vocabulary has it.
 MARKS = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
@@ -163,9 +166,8 @@ def generation(reply: dict, seconds: float) -> Generation:
     choice = choice_of(reply)
     message = choice["message"]
     parts = _parts(message.get("content"))
-    # vLLM and DeepSeek have the first name for it, OpenRouter and newer versions the second.
-    told = message.get("reasoning_content") or message.get("reasoning")
-    thought = _parts(told, "thinking")["thinking"]
+    told = filter(None, map(message.get, THOUGHTS))
+    thought = _parts(next(told, None), "thinking")["thinking"]
     refusal = _parts(message.get("refusal"), "refusal")["refusal"] or parts["refusal"]
     return Generation(
         _whole(refusal or parts["text"]),
@@ -190,7 +192,8 @@ def _parts(content: Any, kind: str = "text") -> dict[str, str]:
         fields = part if isinstance(part, dict) else {"text": part}
         # Gemini marks its thoughts.
         told = "thinking" if fields.get("thought") is True else str(fields.get("type"))
-        held = fields.get(told) or fields.get("text") or fields.get("content")
+        names = (told, "text", "content", "summary")
+        held = next(filter(None, map(fields.get, names)), None)
         for name, text in _parts(held, KINDS.get(told, kind)).items():
             found[name] += text
     return found

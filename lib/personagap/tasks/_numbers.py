@@ -43,10 +43,7 @@ _REWRITTEN: list[tuple[re.Pattern, Any]] = [
         # Emphasis, but not the thousands of "24_000".
         (r"(?<![^\W_])_{1,3}(?=[\d$€£-])|(?<=[\d%.])_{1,3}(?!\w)", ""),
         (r"(?<=\d) ?\{ ?(?=[a-z])|(?<=[a-z]) ?\} ?(?=\d)", " "),
-        (
-            r"(?<=\d),? (?:(?:which|and|or) )?(?:rounds|rounded)(?: up| down| off)? to (?=[\d$])",
-            "=",
-        ),
+        (r"(?<=\d),? (?:(?:which|and|or) )?round(?:s|ed)(?: up| down| off)? to (?=[\d$])", "="),
         # Groups of three digits with a space between, but not "5 100/3"
         (r"(?<![\d.,/^])\d{1,3}(?: \d{3})+(?![\d/])", lambda found: found[0].replace(" ", "")),
     ]

@@ -30,8 +30,7 @@ _FUTURE = re.compile(r"^from __future__ import .*$", re.MULTILINE)
 _QUOTES = re.compile(r'"""|\'\'\'')
 _NAMES = re.compile(r"\b[A-Za-z_]\w*")
 _BINDS = re.compile(
-    r"^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)|^(\w+)[ \t]*=(?!=)",
-    re.MULTILINE,
+    r"^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)|^(\w+)[ \t]*=(?!=)", re.MULTILINE
 )
 _GOES_ON = re.compile(r"[)\]}]|(?:else|elif|except|finally)\b|$")
 _BETTER = re.compile(
