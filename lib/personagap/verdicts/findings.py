@@ -94,9 +94,9 @@ def real_relevance(relevance: pd.DataFrame) -> pd.DataFrame:
         answer = "Yes, a trained classifier does better"
     reached = f"On unseen prompts the best classifier, {best}, reaches F1 {unseen[best]:.3f}"
     answers = [("Do models pick what people find relevant?", f"{answer}. {reached}, {draws}.")]
-    for name in others:
-        question = "What do classifier and models know together?"
-        answers.append((question, f"{name}: F1 {unseen[name]:.3f}, {above(name)[1]}."))
+    if len(others):
+        together = (f"{name}: F1 {unseen[name]:.3f}, {above(name)[1]}." for name in others)
+        answers.append(("What do classifier and models know together?", " ".join(together)))
     # The same classifier on a split by pairs: how much of a published F1 may be such a leak (R7).
     leaks = alone.xs("random (leaks)", level="folds")
     both = f"{leaks[best]:.3f} where pairs of a prompt are on both sides"
