@@ -5,7 +5,6 @@ Each at 1,440 and at 390 pixels, light and dark. ``make gallery``, after ``make 
 real``; needs Debian's package chromium.
 """
 
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -37,12 +36,16 @@ def take(page: Page, name: str, around: str = "body") -> None:
                 page.wait_for_timeout(500)
             path = GALLERY / f"{name}{narrow}{dark}.png"
             page.screenshot(path=path)
-            with Image.open(path) as picture:
-                few = picture.convert("RGB").quantize(
-                    COLOURS, Image.Quantize.MAXCOVERAGE, 2, dither=Image.Dither.NONE
-                )
-                # Of which none is a mixture of two that mean something.
-                few.save(path, optimize=True)
+            keep(path, path)
+
+
+def keep(picture: Path, path: Path) -> None:
+    """Save a picture in few colours, of which none is a mixture of two that mean something."""
+    with Image.open(picture) as image:
+        few = image.convert("RGB").quantize(
+            COLOURS, Image.Quantize.MAXCOVERAGE, 2, dither=Image.Dither.NONE
+        )
+    few.save(path, optimize=True)
 
 
 def reports(page: Page) -> None:
@@ -65,10 +68,11 @@ def reports(page: Page) -> None:
     for name, path in pages.items():
         page.goto(path.as_uri())
         take(page, name)
-    heads = {"personalization_bias": found["1_personalization_bias"]}
-    heads |= {"real_model": real[-1]} if real else {}  # of `make real`
-    for name, folder in heads.items():
-        shutil.copy(folder / "figures" / "personalization_bias.png", GALLERY / f"{name}.png")
+    heads = {"personalization_bias": (found["1_personalization_bias"], "personalization_bias")}
+    heads |= {f"findings_{name}": (found["findings"], name) for name in ("claims", "relevance")}
+    heads |= {"real_model": (real[-1], "personalization_bias")} if real else {}  # of `make real`
+    for name, (folder, figure) in heads.items():
+        keep(folder / "figures" / f"{figure}.png", GALLERY / f"{name}.png")
 
 
 def explorer(page: Page) -> None:
