@@ -60,24 +60,22 @@ def main() -> None:
 
 def _notebooks(start: str = "") -> list[Path]:
     """The project's notebooks whose name begins so."""
-    found = sorted(NOTEBOOKS.rglob("[!.]*.ipynb"))
+    found = sorted(n for n in NOTEBOOKS.rglob("[!.]*.ipynb") if n.stem.startswith(start))
     # Those there are Jupyter's copies.
-    ours = [each for each in found if ".ipynb_checkpoints" not in each.parts]
-    return [each for each in ours if each.stem.startswith(start)]
+    return [each for each in found if ".ipynb_checkpoints" not in each.parts]
 
 
 def _notebook(given: str) -> Path:
     """A notebook's file, or one of the project's by its name."""
     name = given.removesuffix(".ipynb")
     named = [each for each in _notebooks() if name and each.with_suffix("").match(name)]
-    # A file of that name is what was meant, wherever it lies.
-    if len(named) == 1 and not Path(given).exists():
-        return named[0]
     file = path.convert(given, None, None)
-    if "/" not in given and not file.exists():
-        known = ", ".join(each.stem for each in _notebooks())
-        raise UserError(f"no notebook {file}, nor one of the project's of that name: {known}")
-    return file
+    # A file of that name is what was meant, wherever it lies.
+    if len(named) == 1 and not file.exists():
+        return named[0]
+    if "/" in given or file.exists():
+        return file
+    raise UserError(f"no notebook {file}; the project's: {', '.join(n.stem for n in _notebooks())}")
 
 
 @main.command()
@@ -225,8 +223,7 @@ def kernels(prefix: str | None) -> None:
 @click.option(
     "--template",
     type=click.Choice(["extraction", "relevance", "response"]),
-    help="Write an example of judgments into FOLDER (default: the current one), and say what "
-    "its columns are.",
+    help="Write an example of judgments into FOLDER (default: here), and say what its columns are.",
 )
 def data(folder: str, template: str | None) -> None:
     """List the data sets with licence, and whether FOLDER (default: the demo bundle) holds them."""
