@@ -18,6 +18,7 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
 from personagap import datasets, gap, models
+from personagap.models.rendering import user_says
 from personagap.paths import CACHE
 from personagap.recentering import attributes, classifiers, tuning
 from personagap.results import corrected, result
@@ -104,7 +105,7 @@ def asked(spec: str, pairs: pd.DataFrame) -> pd.DataFrame:
         attributes.question(p, [a])
         for p, a in zip(sample["prompt_text"], sample["attribute"], strict=True)
     ]
-    chats = [[{"role": "user", "content": question}] for question in questions]
+    chats = list(map(user_says, questions))
     choices = [tuning.YES, tuning.NO]
     yes, no = kept(
         lambda: np.array(lm.choose(chats, choices)), questions, choices, lm.id, lm.revision

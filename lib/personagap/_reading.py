@@ -109,9 +109,9 @@ def read_csv(file: Path, header: list[str] | None = None) -> pd.DataFrame:
         rows = [row for row in csv.reader(io.StringIO(read_text(file))) if row]
     except csv.Error as error:
         raise UserError(f"{file}: not a well-formed CSV ({error}): close every quote") from None
-    if len(rows[0]) == 1 and (others := re.findall("[;\t|]", rows[0][0])):
+    if len(rows[0]) == 1 and (other := re.search("[;\t|]", rows[0][0])):
         # As spreadsheets save it where the comma is the decimal mark.
-        raise UserError(f"{file}: fields are separated by {others[0]!r}: save it with commas")
+        raise UserError(f"{file}: fields are separated by {other[0]!r}: save it with commas")
     for number, row in enumerate(rows, start=1):
         if len(row) != len(rows[0]):
             wrong = f"{len(row)} fields instead of {len(rows[0])}"

@@ -118,7 +118,7 @@ def nonresponders(scores: pd.DataFrame) -> dict[str, set[str]]:
     return {task: set(personas) for task, personas in by_task}
 
 
-def responders(
+def responder_cells(
     rows: pd.DataFrame, task: str, nonresponding: Collection[str], cluster: str | None = None
 ) -> Cells:
     """`cells` of a task without personas that answered too few items: of ``nonresponding`` ones
@@ -193,7 +193,7 @@ def identity_cells(scores: pd.DataFrame, cluster: str | None = None) -> dict[str
         raise UserError(f"scores hold no identities beside the controls {', '.join(CONTROLS)}")
     for task, rows in by_task(scores):
         nonresponding = absent.get(task, set()) - set(CONTROLS)
-        table = responders(rows, task, nonresponding, cluster)
+        table = responder_cells(rows, task, nonresponding, cluster)
         if len(table.personas) < 2:
             problem = f"{task}: personalization bias needs two identities, the scores hold one"
         elif len((table := table.filled(task)).items) < 2:

@@ -7,7 +7,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pandas as pd
 
-from personagap.effects._table import POINTS, Cells, by_task, checked, nonresponders, responders
+from personagap.effects._table import (
+    POINTS,
+    Cells,
+    by_task,
+    checked,
+    nonresponders,
+    responder_cells,
+)
 from personagap.effects.paired import clustered_mean, largest_difference, over_phrasings, sign_flip
 from personagap.effects.resampling import Bootstrap, Moments
 from personagap.errors import UserError, one_of
@@ -140,7 +147,7 @@ def _both(rows: pd.DataFrame, before: str, after: str, task: str, nonresponding:
         known = f"they have {asked}"
         raise UserError(f"{task}: {before} and {after} need scores of the same phrasings; {known}")
     pair = rows["condition"].astype("str") + "/" + rows["template"].astype("str")
-    table = responders(rows.assign(template=pair), task, nonresponding)
+    table = responder_cells(rows.assign(template=pair), task, nonresponding)
     if len(table.personas) < 2:
         problem = f"fewer than two identities have answers that say anything, {before} and {after}"
         raise UserError(f"{task}: {problem}")

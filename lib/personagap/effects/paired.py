@@ -60,9 +60,13 @@ class Task:
     """The scores of one task, ready for any number of contrasts."""
 
     def __init__(
-        self, name: str, rows: pd.DataFrame, cluster: str | None, silent: Collection[str] = ()
+        self,
+        name: str,
+        rows: pd.DataFrame,
+        cluster: str | None,
+        nonresponding: Collection[str] = (),
     ):
-        self.name, self.cluster, self.nonresponding = name, cluster, set(silent)
+        self.name, self.cluster, self.nonresponding = name, cluster, set(nonresponding)
         self.table = cells(rows, name, cluster)
         self.binary = self.table.binary
 
