@@ -132,7 +132,11 @@ def _bubblewrap(bwrap: str, rules: int) -> list[str]:
 
 @functools.cache
 def _help(bwrap: str) -> str:
-    return subprocess.run([bwrap, "--help"], capture_output=True, text=True).stdout
+    command = [bwrap, "--help"]
+    # One that does not answer will not start a program either, which is told where it is tried.
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        return subprocess.run(command, capture_output=True, text=True, timeout=START).stdout
+    return ""
 
 
 class Sandbox(NamedTuple):
