@@ -53,10 +53,11 @@ _CALLED_CORRECT = re.compile(
     r"(?! ?(?:only|if|when|for|in|on|at|about|but|to|nur|si|se|solo|seulement)\b)\b)"
     rf"|{words('called_right')})"
 )
-#: "The best of the options is C", "the only one left is C".
+#: "The best of the options is C", "the only one left is C", "(B) is not correct, (C) is."
 _LEFT = re.compile(
     r"(?i:\b(?:correct|right|best|only|that is true)\b[\w ]{0,40}? (?:is|must be|would be)) ?:? ?"
-    + _LETTER
+    rf"{_LETTER}|(?i:\b(?:not (?:correct|right|true)|wrong|incorrect|false)[,;.] (?:but )?)"
+    rf"(?:{_BRACKETED}|([A-D])) is(?= ?[.!]? ?(?:\n|$))"
 )
 #: The same, and it is not: "B değil".
 _NOT_AFTER = re.compile(words("denies_after"))
@@ -99,8 +100,13 @@ _CONCLUDES = re.compile(
     r"(?i:\b(?:answer|correct|therefore)\b)"
     r"|(?:[,.:;–—(] ?|i\.e\. )(?:\(|(?i:option|choice) \(?)[A-D]\)?[.!)]*$"
 )
+#: A short answer that ends in one: "Quito (C)", "I think (A)."; "without (A)" says another thing.
+_SHORT = re.compile(
+    r"(?![^\n]{0,60}\b(?:as|about|besides|but|except|for|from|in|of|on|than|to|with|without)"
+    r" [(\[])[^\n?]{0,60}[(\[][A-D][)\]][.!]{0,2}"
+)
 _IN_LINE = re.compile(
-    r"\(([A-D])\)|\b(?i:option|choice) \(?([A-D])\b|(?<![A-H]), ([A-D])(?=[.!]?$)"
+    r"[(\[]([A-D])[)\]]|\b(?i:option|choice) \(?([A-D])\b|(?<![A-H]), ([A-D])(?=[.!]?$)"
 )
 _DENIES = re.compile(
     r"\b(?:not|cannot|wrong|incorrect|if|might|rules? out|ruled|eliminated?|exclude|unlike"
@@ -138,7 +144,8 @@ def _unquoted(text: str) -> str:
     # Whoever writes Russian or Greek may take a letter of that alphabet which looks the same; "В
     # этом" is a word.
     text = re.sub(r"(?<!\w)[АВСΑΒ](?!\w)(?! [а-яё])", lambda found: _ALIKE[found[0]], text)
-    text = text.replace("[[", "[").replace("]]", "]")
+    for bracket in "[]<>":
+        text = text.replace(2 * bracket, bracket)
     text = re.sub(r"(?<!\w)_([A-Ha-h])_(?!\w)", r"\1", text)
     # Names of fields: "correct_option".
     text = re.sub("(?<=[a-z])_(?=[a-z])", " ", text)
@@ -228,8 +235,10 @@ def _called_correct(text: str) -> str | None:
 def _concluded(text: str) -> str | None:
     # Of the last line alone: above it choices are weighed, each in its brackets.
     last = text.rpartition("\n")[2]
-    if not _CONCLUDES.search(last) or _DENIES.search(last):
+    if not (_CONCLUDES.search(last) or _SHORT.fullmatch(text)) or _DENIES.search(last):
         return None
     found = [*_IN_LINE.finditer(last)]
+    if any(_BEFORE.search(last[: each.end() - 2]) for each in found):
+        return None
     named = {_group(each) for each in found if not denied(last, each.start())}
     return named.pop() if len(named) == 1 else None

@@ -74,7 +74,8 @@ def plain(text: str) -> str:
     text = re.sub(
         r"<(?:\w{1,12}_)?answer(?:_\w{1,12})? ?>|\[answer\]", " answer: ", text, flags=re.IGNORECASE
     )
-    text = re.sub(r"</?[a-zA-Z]{1,10} ?/?>", " ", text)
+    # A capital by itself is a choice: "<C>".
+    text = re.sub(r"</?(?![A-Z]>)[a-zA-Z]{1,10} ?/?>", " ", text)
     text = re.sub(r"\\[()\[\]]", " ", _COMMAND.sub("", text))
     return _LINES.sub("\n", _SPACES.sub(" ", text)).strip()
 
