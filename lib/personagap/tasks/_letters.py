@@ -102,8 +102,9 @@ _CONCLUDES = re.compile(
 )
 #: A short answer that ends in one: "Quito (C)", "I think (A)."; "without (A)" says another thing.
 _SHORT = re.compile(
-    r"(?![^\n]{0,60}\b(?:as|about|besides|but|except|for|from|in|of|on|than|to|with|without)"
-    r" [(\[])[^\n?]{0,60}[(\[][A-D][)\]][.!]{0,2}"
+    r"(?!(?i:let['’]?s|let us|first)\b|[^\n]{0,60}\b"
+    r"(?:as|about|at|besides|but|except|for|from|in|of|on|than|to|with|without)"
+    r" (?:(?i:option|choice) )?[(\[])[^\n?]{0,60}[(\[][A-D][)\]][.!]{0,2}"
 )
 _IN_LINE = re.compile(
     r"[(\[]([A-D])[)\]]|\b(?i:option|choice) \(?([A-D])\b|(?<![A-H]), ([A-D])(?=[.!]?$)"
