@@ -237,6 +237,11 @@ def test_answers_of_older_versions_are_read_as_they_were_and_marked(impatient, t
         ("analysisSo A?assistantfinalB", "So A?", "B"),
         ("analysisSo A?", "So A?", ""),
         ("<unused94>thought\nA?<unused95>B", "A?", "B"),
+        # Granite and Apriel.
+        ("Here is my thought process:\n\nA?\n\nHere is my response:\n\nB", "A?", "B"),
+        ("Here's my thought process:\nA?\n", "", "Here's my thought process:\nA?\n"),
+        ("Sure. Here is my response: B", "", "Sure. Here is my response: B"),
+        ("A?\n[BEGIN FINAL RESPONSE]\nB\n[END FINAL RESPONSE]", "A?", "B"),
         ("B<|im_end|>", "", "B"),
         ("B</s>", "", "B"),
         ("<s>B<｜end▁of▁sentence｜>", "", "B"),

@@ -57,14 +57,21 @@ _CLOSING = (
     rf"<\s?/\s?{_NAME}\s?>|\[/think(?:ing)?\]|◁/think▷"
     r"|<\|end_of_thought\|>|<\|end_thinking\|>"
     r"|(?:<\|end\|>)?(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>|(?-i:assistantfinal)"
-    r"|<unused95>|<channel\|>"
+    r"|<unused95>|<channel\|>|\[begin final response\]"
 )
 _OPENS, _CLOSES, _THOUGHT = (
     re.compile(pattern, re.IGNORECASE | re.DOTALL)
     for pattern in (_OPENING, _CLOSING, rf"(?:{_OPENING})(.*?)(?:{_CLOSING})")
 )
 #: Special tokens of chat templates, which some servers do not leave out.
-_SPECIAL = re.compile(r"<[|｜]/?[A-Za-z][\w▁-]{2,30}[|｜]>|</?s>|<(?:bos|end_of_turn|eos)>")
+_SPECIAL = re.compile(
+    r"<[|｜]/?[A-Za-z][\w▁-]{2,30}[|｜]>|</?s>|<(?:bos|end_of_turn|eos)>|\[END FINAL RESPONSE\]"
+)
+#: Granite's thought, which words enclose; either of them alone may be part of any answer.
+_WORDED = re.compile(
+    r"\A\s*here(?:['’]s| is) my thought process:(.*?)here(?:['’]s| is) my response:",
+    re.IGNORECASE | re.DOTALL,
+)
 
 
 def tags_of(tokenizer) -> set[int]:
@@ -95,6 +102,7 @@ def split(content: str) -> tuple[str, str]:
     >>> split("<think>It could be C, but")
     ('It could be C, but', '')
     """
+    content = _WORDED.sub(r"<think>\1</think>", content)
     closed = max((found.end() for found in _CLOSES.finditer(content)), default=0)
     opened = _OPENS.search(content, closed)
     end = opened.start() if opened else len(content)
