@@ -1,7 +1,7 @@
 # Three commands to know: `make report`, `make real` and `make test`. All set up their own environment first.
 PYTHON ?= python3
 BIN := .venv/bin
-EXTRAS := dask,hub,lab,test
+EXTRAS := dask,lab,test
 # Three files of tests at a time, in the order of tests/conftest.py: on two cores, as some wait for servers and clocks.
 TEST := -rfEs -n 3 --dist loadfile --no-loadscope-reorder
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt

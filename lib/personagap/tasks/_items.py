@@ -33,8 +33,8 @@ def load(
     ----------
     tasks : "all" (whatever ``data`` holds and this machine can grade), a name, or a list of names.
     data : "demo" (simulated items written for this project), a folder in which each task's
-        ``files`` are found by name (``mmlu*.csv``, ``gsm8k*.jsonl`` …), or "hub" (needs the
-        network and ``pip install "personagap[hub]"``).
+        ``files`` are found by name (``mmlu*.csv``, ``gsm8k*.jsonl`` …), or "hub" (over the
+        network).
     items_per_task : draw that many items of each task at random (all, if there are fewer). With
         one seed a smaller draw is part of a larger one, so answers to it can be reused.
     graded : answers will be graded here, so that programs need a `sandbox`.
@@ -159,11 +159,8 @@ def _files(task: Task, folder: Path) -> tuple[str, list[Path]]:
 
 
 def _fetch(hub: Hub) -> pd.DataFrame:
-    try:
-        import datasets
-    except ImportError:
-        remedy = 'data="hub" needs one more package: pip install "personagap[hub]"'
-        raise UserError(remedy) from None
+    import datasets
+
     with from_hub(f"load {hub.name} from the Hub"):
         return datasets.load_dataset(hub.name, hub.configuration, split=hub.split).to_pandas()
 
