@@ -11,7 +11,7 @@ from notebooks_for_tests import wait_for, write_notebook
 from personagap import explorer
 from personagap.cli import main
 from personagap.explorer.parameters import Form
-from personagap.paths import NOTEBOOKS
+from personagap.paths import NOTEBOOKS, notebooks
 from personagap.runs.costs import cost
 from personagap.runs.request import Request
 
@@ -69,6 +69,16 @@ def test_a_notebook_is_run_from_the_form(tmp_path):
     form.fields["n"].value = "3"
     form.fields["n"].value = "5"
     assert "This run is finished" in form.said.value and "text/html" in form._repr_mimebundle_()[0]
+
+
+def test_copies_that_jupyter_keeps_are_no_notebooks(tmp_path):
+    kept = [tmp_path / name / "1.ipynb" for name in ("", "paper")]
+    for notebook in kept:
+        write_notebook(notebook)
+        write_notebook(notebook.parent / ".ipynb_checkpoints" / "1-checkpoint.ipynb")
+    assert notebooks(tmp_path) == kept
+    # There the copies of the uppermost notebooks are in a folder as papers are.
+    assert notebooks(tmp_path, "*/*.ipynb") == kept[1:]
 
 
 @pytest.mark.parametrize("path", sorted(NOTEBOOKS.glob("*/*.ipynb")), ids=lambda path: path.stem)

@@ -10,7 +10,7 @@ import click
 import personagap as pg
 from personagap._one_line import OneLine, say
 from personagap.errors import UserError
-from personagap.paths import FIGURES, NOTEBOOKS, RESPONSES, shown
+from personagap.paths import FIGURES, RESPONSES, notebooks, shown
 
 # What loads pandas, torch or papermill is imported in the command that needs it, as are the
 # modules of ``pg`` when they are used: --help is quick.
@@ -60,9 +60,7 @@ def main() -> None:
 
 def _notebooks(start: str = "") -> list[Path]:
     """The project's notebooks whose name begins so."""
-    found = sorted(n for n in NOTEBOOKS.rglob("[!.]*.ipynb") if n.stem.startswith(start))
-    # Those there are Jupyter's copies.
-    return [each for each in found if ".ipynb_checkpoints" not in each.parts]
+    return [each for each in notebooks() if each.stem.startswith(start)]
 
 
 def _notebook(given: str) -> Path:

@@ -16,6 +16,12 @@ FIGURES = ROOT / "figures"
 NOTEBOOKS = ROOT / "notebooks"
 
 
+def notebooks(folder: Path = NOTEBOOKS, pattern: str = "**/[!.]*.ipynb") -> list[Path]:
+    """The notebooks in a folder that match, without the copies that Jupyter keeps beside them."""
+    found = sorted(folder.glob(pattern))
+    return [path for path in found if ".ipynb_checkpoints" not in path.parts]
+
+
 def shown(path: str | Path) -> str:
     """A path as people read it: from the current folder, if that is shorter."""
     return min(str(path), os.path.relpath(path), key=len)

@@ -14,7 +14,7 @@ import papermill
 
 from personagap.explorer.shared import LOCK, said_in
 from personagap.parameters import describe
-from personagap.paths import NOTEBOOKS, ROOT
+from personagap.paths import NOTEBOOKS, ROOT, notebooks
 from personagap.runs import batch, execute
 from personagap.runs.request import Request, format_value, parse_value
 from personagap.spelling import words
@@ -26,11 +26,9 @@ STYLE, WIDTH = {"description_width": "8rem"}, "calc(min(100%, 26rem) - 4px)"
 class Form(widgets.VBox):
     """A notebook is chosen, and its parameters; what differs from defaults is in the command."""
 
-    def __init__(self, figures: Path, notebooks: Path = NOTEBOOKS):
+    def __init__(self, figures: Path, folder: Path = NOTEBOOKS):
         self._figures = figures
-        # Jupyter keeps copies of notebooks there, which would be offered twice.
-        every = sorted(notebooks.glob("*/*.ipynb"))
-        paths = [path for path in every if ".ipynb_checkpoints" not in path.parts]
+        paths = notebooks(folder, "*/*.ipynb")
         options = [(words(f"{path.parent.name} / {path.stem}"), path) for path in paths]
         first = next((path for path in paths if path.stem == FIRST), paths[0])
         how = {"description": "notebook", "style": STYLE}

@@ -10,7 +10,7 @@ from jinja2 import Environment, PackageLoader
 
 from personagap.errors import UserError
 from personagap.leaving import visible
-from personagap.paths import FIGURES, NOTEBOOKS
+from personagap.paths import FIGURES, notebooks
 from personagap.runs import diff
 from personagap.runs.files import atomic_write, warned_if_damaged
 from personagap.runs.folder import now, read_verdict, runs, simulated, unanswered
@@ -24,7 +24,7 @@ def latest(figures: Path | None = None) -> pd.DataFrame:
     """
     finished = [facts for facts in runs(Path(figures or FIGURES)) if facts["status"] == "finished"]
     rows = []
-    for path in sorted(NOTEBOOKS.glob("*/*.ipynb")):
+    for path in notebooks(pattern="*/*.ipynb"):
         notebook = path.parent.name, path.stem
         mine = (facts for facts in finished if facts["folder"].parts[-3:-1] == notebook)
         facts = next(mine, None)
