@@ -2,8 +2,6 @@
 & Gladen 1978).
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import pandas as pd
 from scipy import stats
@@ -17,17 +15,6 @@ from personagap.results import COLUMNS, result
 #: noise.
 POOR = 0.2
 N_DRAWS = 10_000
-
-
-class _Errors(NamedTuple):
-    """What a judge gets right: an estimate first, then draws of its uncertainty (1 + n_draws,)."""
-
-    sensitivity: np.ndarray
-    specificity: np.ndarray
-
-    @property
-    def youden(self) -> np.ndarray:
-        return self.sensitivity + self.specificity - 1
 
 
 def judge_corrected(
@@ -81,7 +68,8 @@ def judge_corrected(
     0      70.0  69.0     0.7
     """
     rng = np.random.default_rng(seed)
-    errors = _errors(card, rng)
+    sensitivity, specificity = _what_is_right(card, rng)
+    youden = sensitivity + specificity - 1
     bias = "debiased_pb2" in table
     if bias:
         # Its columns are its own. A joint PB has tasks in it that no judge scored.
@@ -92,26 +80,29 @@ def judge_corrected(
     keys = list(table.columns[: table.columns.get_loc("metric")])
     raw = _drawn(table["estimate"], table["ci_low"], table["ci_high"], level, rng)
     # Draws near J = 0 have no bound; where they are many, nothing is told (below).
-    scale = np.maximum(errors.youden, POOR / 10)
+    scale = np.maximum(youden, POOR / 10)
     if bias:
         values = raw / scale**2
     elif "persona" in table:
         # Of rates alone the judge's false alarms are taken off: in differences they cancel.
-        values = np.clip(POINTS * (raw / POINTS + errors.specificity - 1) / scale, 0, POINTS)
+        values = np.clip(POINTS * (raw / POINTS + specificity - 1) / scale, 0, POINTS)
     else:
         values = np.clip(raw / scale, -POINTS, POINTS)
     tails = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(values[:, 1:], tails, axis=1)
-    told = np.quantile(errors.youden[1:], tails[0]) > POOR
+    told = np.quantile(youden[1:], tails[0]) > POOR
     columns = {"estimate": values[:, 0], "ci_low": low, "ci_high": high}
     before = table[[*columns]].set_axis(["raw", "raw_low", "raw_high"], axis=1)
-    before = before.assign(youden=errors.youden[0])
+    before = before.assign(youden=youden[0])
     after = {name: np.where(told, each, np.nan) for name, each in columns.items()}
     method = table["method"] + ", Rogan & Gladen"
     return table[[*keys, *COLUMNS]].assign(**after, method=method).join(before)
 
 
-def _errors(card: pd.DataFrame, rng: np.random.Generator) -> _Errors:
+def _what_is_right(card: pd.DataFrame, rng: np.random.Generator) -> list[np.ndarray]:
+    """A judge's sensitivity and specificity: an estimate first, then draws of its uncertainty
+    (1 + n_draws,).
+    """
     by = "model" if "model" in set(card["by"]) else "all"
     wide = card[card["by"] == by].pivot(index="group", columns="metric", values=["estimate", "n"])
     both = ["sensitivity", "specificity"]
@@ -129,7 +120,7 @@ def _errors(card: pd.DataFrame, rng: np.random.Generator) -> _Errors:
         right = np.round(share * n)
         drawn = rng.beta(right[which] + 0.5, (n - right)[which] + 0.5)
         parts.append(np.concatenate([[share.mean()], drawn]))
-    return _Errors(*parts)
+    return parts
 
 
 def _drawn(
