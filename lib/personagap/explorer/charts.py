@@ -116,14 +116,11 @@ def _styles(rows: pd.DataFrame, known: Styles | None) -> tuple[Spec, Spec]:
     # One series needs no legend: the title says what it is.
     legend = {"labelExpr": PLAIN} if present != ["data"] else None
     same = _nominal("colour", title=None, legend=legend)
-    scales = [_inked(colours), [SHAPES[marker] for marker in markers]]
+    # Black is the page's ink: it would not be seen on a dark one.
+    inked = [INK if colour == "#000000" else colour for colour in colours]
+    scales = [inked, [SHAPES[marker] for marker in markers]]
     colour, shape = (same | {"scale": {"domain": present, "range": range_}} for range_ in scales)
     return colour, shape
-
-
-def _inked(colours: Iterable[str]) -> list[str]:
-    """Black is the page's ink: it would not be seen on a dark one."""
-    return [INK if colour == "#000000" else colour for colour in colours]
 
 
 def intervals(
@@ -162,15 +159,11 @@ def intervals(
         at = {"values": [{"at": value} for value in lines]}
         layers.append({"data": at, "mark": drawn, "encoding": {"x": _number("at")}})
     across = width // columns - (14 if shared else 24)
-    high = _step(12 if crowded or rows["key"].nunique() > 20 else 22)
+    # Pixels for each name on an axis, however many there are.
+    high = {"step": 12 if crowded or rows["key"].nunique() > 20 else 22}
     chart: Spec = {"data": values(rows), "facet": _panels(panel, rows), "columns": columns}
     chart |= {"spacing": 8, "spec": {"width": across, "height": high, "layer": layers}}
     return chart if shared else chart | {"resolve": {"scale": {"x": "independent"}}}
-
-
-def _step(pixels: int) -> Spec:
-    """So many pixels for each name on an axis, however many there are."""
-    return {"step": pixels}
 
 
 def _layers(same: Spec, parts: Iterable[tuple[Spec, Spec]]) -> list[Spec]:
@@ -225,8 +218,8 @@ def matrix(rows: pd.DataFrame, x: str, y: str, value: str, title: str, *, diverg
     }
     drawn, text = {"type": "rect", "cursor": "pointer"}, _text(fontSize=10, cursor="pointer")
     layers = _layers(same, [(drawn, cells), (text, numbers)])
-    width = _step(max(46, min(90, 420 // rows[x].nunique())))
-    return {"data": values(rows), "width": width, "height": _step(20), "layer": layers}
+    width = {"step": max(46, min(90, 420 // rows[x].nunique()))}
+    return {"data": values(rows), "width": width, "height": {"step": 20}, "layer": layers}
 
 
 def lines(rows: pd.DataFrame, x: str, unit: str, panel: str, known: Styles) -> Spec:
@@ -269,7 +262,7 @@ def strip(rows: pd.DataFrame, means: pd.DataFrame) -> Spec:
     # Below the means, which hundreds of dots would hide.
     dots = {"data": values(rows), "mark": DOT | {"opacity": 0.35}, "encoding": each}
     layers = [dots, {"data": values(means), "layer": of_means}]
-    return {"width": WIDTH, "height": _step(34), "layer": layers}
+    return {"width": WIDTH, "height": {"step": 34}, "layer": layers}
 
 
 def pairs(rows: pd.DataFrame, a: str, b: str, unit: str) -> Spec:
@@ -284,4 +277,4 @@ def pairs(rows: pd.DataFrame, a: str, b: str, unit: str) -> Spec:
         (DOT | {"color": PALETTE["data"]}, {"x": _number(b)} | size),
     ]
     layers = _layers(same, parts)
-    return {"data": values(rows), "width": WIDTH - 180, "height": _step(17), "layer": layers}
+    return {"data": values(rows), "width": WIDTH - 180, "height": {"step": 17}, "layer": layers}
