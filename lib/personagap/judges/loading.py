@@ -82,11 +82,8 @@ class ClassifierJudge(ByAction):
         remedy = "check the name, the folder or the network"
         with explained(f"cannot load the judge {spec}", remedy):
             tokenizer = AutoTokenizer.from_pretrained(source)
-            model, told = AutoModelForSequenceClassification.from_pretrained(
-                source, use_safetensors=True, output_loading_info=True
-            )
-            # Of a checkpoint without its head the labels would be drawn at random.
-            loading.check_weights(model, told)
+            # Checked: of one without its head the labels would be drawn at random.
+            model = loading.from_pretrained(AutoModelForSequenceClassification, source)
             self._revision = loading.revision_of(source)
         if model.config.num_labels != len(ACTIONS):
             labels = model.config.num_labels

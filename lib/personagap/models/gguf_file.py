@@ -151,12 +151,10 @@ def _load(path: Path, header: gguf_header.Header):
             raise ValueError(f"{stated} where transformers takes {wanted:,}")
         source = {"gguf_file": "model.gguf", "config": config}
         how = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
-        how |= {"output_loading_info": True}
-        loaded: Any = AutoModelForCausalLM.from_pretrained(alone, **source, **how)
+        # GGUF is no safetensors, and runs nothing either.
+        how |= source | {"use_safetensors": None}
+        model = loading.from_pretrained(AutoModelForCausalLM, alone, **how)
         tokenizer = AutoTokenizer.from_pretrained(alone, **source)
-    # A pair, for the sake of the loading information, which its types leave out.
-    model, told = loaded
-    loading.check_weights(model, told)
     _split_digits(tokenizer, header.metadata.get("tokenizer.ggml.pre"))
     return tokenizer, model
 

@@ -35,16 +35,23 @@ def load(
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **options)
         options |= {"dtype": getattr(torch, dtype)}
-        options |= {"use_safetensors": True, "output_loading_info": True}
-        loaded: Any = AutoModelForCausalLM.from_pretrained(source, **options)
-        # A pair, for the sake of the loading information, which its types leave out.
-        model, told = loaded
-        check_weights(model, told)
+        model = from_pretrained(AutoModelForCausalLM, source, **options)
     except Exception as error:
         # Of a damaged folder the libraries raise errors of every kind.
         place = f" from {source}" if Path(source).is_dir() else ""
         raise UserError(f"model {name}: cannot be loaded{place} ({first_line(error)})") from error
     return tokenizer, model.eval().to(where), found
+
+
+def from_pretrained(model_class: Any, source: str, **options: Any) -> Any:
+    """``model_class.from_pretrained``, with weights in safetensors, if ``options`` do not say
+    otherwise: pickled ones could run code of whoever published them. ValueError of `check_weights`.
+    """
+    options = {"use_safetensors": True, "output_loading_info": True} | options
+    # A pair, for the sake of the loading information, which the types of transformers leave out.
+    model, told = model_class.from_pretrained(source, **options)
+    check_weights(model, told)
+    return model
 
 
 def check_weights(

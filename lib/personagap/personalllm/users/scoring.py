@@ -1,7 +1,5 @@
 """Score responses with real reward models (arXiv 2409.20296, appendix)."""
 
-from typing import Any
-
 import pandas as pd
 
 from personagap.errors import UserError, explained
@@ -133,11 +131,8 @@ def _load(name: str, source: str):
                 "score with its own code and add the column"
             )
         tokenizer = AutoTokenizer.from_pretrained(TOKENIZERS.get(name, source))
-        # Its types leave out the pair that it returns with the loading information.
-        model_class: Any = heads.CLASSES.get(kind, AutoModelForSequenceClassification)
-        how = {"dtype": "auto", "use_safetensors": True, "output_loading_info": True}
-        model, told = model_class.from_pretrained(source, **how)
-        loading.check_weights(model, told)
+        model_class = heads.CLASSES.get(kind, AutoModelForSequenceClassification)
+        model = loading.from_pretrained(model_class, source, dtype="auto")
     # Without it a batch of several texts cannot be filled up.
     tokenizer.pad_token = tokenizer.pad_token or tokenizer.eos_token
     model.config.pad_token_id = tokenizer.pad_token_id
