@@ -11,8 +11,7 @@ from personagap._reading import Rule, check, read_csv
 from personagap.errors import UserError
 from personagap.gap.relevance import observed_metrics
 from personagap.gap.resampling import Resampling, resample
-from personagap.judges.loading import Judge
-from personagap.judges.refusals import ACTIONS, FOLLOWS
+from personagap.judges.refusals import ACTIONS, FOLLOWS, Judge
 from personagap.paths import DATA
 from personagap.results import result
 

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from personagap import leakage, tasks
-from personagap.judges.loading import Judge
-from personagap.judges.refusals import ACTIONS, DECLINES, FOLLOWS
+from personagap.judges.refusals import ACTIONS, DECLINES, FOLLOWS, Judge
 
 
 def judgments(

@@ -9,7 +9,7 @@ import pandas as pd
 
 from personagap import ask, demo, effects, gap, judges, leakage, personas, tasks
 from personagap.errors import UserError
-from personagap.judges.loading import Judge
+from personagap.judges.refusals import Judge
 from personagap.models import Model
 
 
