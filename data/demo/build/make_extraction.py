@@ -14,14 +14,15 @@ import pandas as pd
 from scipy.special import expit
 from scipy.stats import norm
 
-from personagap.demo.conversations import FLAWS, LABELS, RESTATED, SEED, Simulator, facts, judge
+from personagap.demo.conversations import LABELS, RESTATED, SEED, Simulator, facts, judge
 from personagap.recentering import extraction
+from personagap.recentering.extraction import FAILURES
 from writing import target, write_lines, write_planted, write_table
 
 #: Log-odds that an attribute is flawed: constant, real history, twice its length, sd of users.
 FLAWED = {"constant": -1.2, "real": 1.3, "doubling": 0.4, "user": 0.4}
 #: How often a flaw shows in which way.
-SHARES = dict(zip(FLAWS, (0.56, 0.21, 0.17, 0.06), strict=True))
+SHARES = dict(zip(FAILURES, (0.56, 0.21, 0.17, 0.06), strict=True))
 #: P(an output of the extractor is broken in that way).
 BROKEN = {"invalid JSON": 0.04, "empty list": 0.04, "repeated attribute": 0.06, "wrong scale": 0.05}
 #: P(confidence below 0.4), and P(an attribute comes again, restated, from the next conversation).
@@ -67,7 +68,7 @@ def _turn(fact: dict, real: bool, rng: np.random.Generator) -> str:
 
 
 def _attribute(fact: dict, flawed: bool, rng: np.random.Generator) -> dict:
-    name = rng.choice(FLAWS, p=[*SHARES.values()]) if flawed else "supported"
+    name = rng.choice(FAILURES, p=[*SHARES.values()]) if flawed else "supported"
     unsure = rng.random() < UNSURE
     confidence = rng.uniform(0.05, 0.35) if unsure else rng.uniform(0.4, 0.9) + 0.1 * (not flawed)
     reason = f"They said: {fact['said']}"

@@ -18,12 +18,11 @@ from personagap.demo.recentering import FOLDER, planted
 from personagap.errors import UserError
 from personagap.models import Generation
 from personagap.recentering import remedies
+from personagap.recentering.extraction import FAILURES
 from personagap.responses import digest
 from personagap.results import beside
 
 SEED = 20260605
-#: How an attribute may be flawed.
-FLAWS = ["overgeneralization", "missing evidence", "task-context confusion", "not standalone"]
 #: P(accepted, uncertain, rejected) by people.
 LABELS = {
     "supported": (0.80, 0.12, 0.08),
@@ -49,7 +48,7 @@ def extractor_outputs() -> dict[str, str]:
 
 
 def kind(attribute: str) -> str:
-    """What the simulator knows of an attribute: "supported", "hedged" or one of ``FLAWS``."""
+    """What the simulator knows of an attribute: "supported", "hedged" or one of ``FAILURES``."""
     is_it = facts().eq(attribute.removeprefix(RESTATED)).any()
     return "hedged" if attribute.startswith(remedies.HEDGE) else is_it[is_it].index[0]
 
@@ -104,7 +103,7 @@ class Simulator:
             revised = {"attribute": fact["supported"], "reason": fact["said"], "confidence": 0.9}
             return json.dumps([] if true == "missing evidence" else [revised])
         problem = bool(rng.random() < _chance(VERIFIES, attribute))
-        name = true if true in FLAWS and rng.random() < NAMES else rng.choice(FLAWS)
+        name = true if true in FAILURES and rng.random() < NAMES else rng.choice(FAILURES)
         return json.dumps({"problem": problem, "failure": name if problem else "none"})
 
 
