@@ -4,29 +4,14 @@ import itertools
 import re
 
 from personagap.models import Generation
+from personagap.spelling import entries
 
 OUTCOMES = ("answered", "truncated", "refused", "blocked", "empty", "unfinished", "failed")
 #: Those that leave nothing to grade: neither wrong nor harmless.
 NONRESPONSE = ("blocked", "empty", "unfinished")
 #: What servers say of an answer that did not simply end: OpenAI, vLLM, SGLang, Mistral, Gemini,
 #: Anthropic, Bedrock, Cohere, Zhipu, DeepSeek …
-ENDINGS = {
-    "truncated": (
-        *("length", "max_tokens", "maxtokens", "model_length", "max_output_tokens"),
-        *("max_new_tokens", "model_context_window_exceeded", "token_limit", "time_limit"),
-    ),
-    "blocked": (
-        *("content_filter", "safety", "image_safety", "prohibited_content", "blocklist"),
-        *("recitation", "spii", "content_filtered", "guardrail_intervened", "sensitive"),
-        "error_toxic",
-    ),
-    "refused": ("refusal",),
-    "failed": (
-        *("error", "abort", "aborted", "cancelled", "canceled", "timeout", "user_cancel"),
-        *("network_error", "insufficient_system_resource"),
-    ),
-}
-_ENDED = {reason: outcome for outcome, reasons in ENDINGS.items() for reason in reasons}
+_ENDED = {row["word"]: row["outcome"] for row in entries("endings")}
 
 
 def ending(reason: str) -> str:
