@@ -3,6 +3,7 @@
 import pandas as pd
 
 from personagap.published import compare, load
+from personagap.spelling import entries
 
 #: Our names of what examples show, and of what is measured, → those of the published table.
 _STRATEGIES = {"zero_shot": "zero_shot", "winning": "winning_only", "both": "winning_and_losing"}
@@ -59,17 +60,8 @@ def run_log(log: pd.DataFrame) -> pd.DataFrame:
 
 def _bins() -> pd.DataFrame:
     """Measures and bins of ``users.heterogeneity``, and what the paper calls them."""
-    top = [("top_share", f"≤{q}%", f"q={q}") for q in (50, 75, 95)]
-    labels = {"1": "(dropped)", "2–3": "<=2", "4": "3", "5": "4", "6": "5", "7–8": ">=6"}
-    distinct = [
-        ("distinct_winners", bin, f"true_bin={bin.replace('–', '-')};author_label={label}")
-        for bin, label in labels.items()
-    ]
-    names = {"top_share": ("heterogeneity_top_vote_share", "pct_prompts_max_vote_share_le_q")}
-    named = "heterogeneity_distinct_winners", "frac_prompts_by_n_distinct_winners"
-    names |= {"distinct_winners": named}
-    columns = ["measure", "bin", "condition", "experiment", "quantity"]
-    return pd.DataFrame([(*row, *names[row[0]]) for row in top + distinct], columns=columns)
+    # As texts: a bin is "4".
+    return pd.DataFrame(entries("personalllm/bins")).drop(columns="in_paper")
 
 
 def persona_prompting() -> pd.DataFrame:

@@ -9,10 +9,15 @@ from scipy import stats
 from personagap import gap
 from personagap.errors import UserError
 from personagap.personalllm.users.population import dirichlet, vote_shares, winners
+from personagap.spelling import entries
 
 #: Numbers of distinct winners → the label of their bar in the paper, whose bins are off by one
 #: (P3).
-IN_PAPER = {"1": "dropped", "2–3": "≤2", "4": "3", "5": "4", "6": "5", "7–8": "≥6"}
+IN_PAPER = {
+    row["bin"]: row["in_paper"]
+    for row in entries("personalllm/bins")
+    if row["measure"] == "distinct_winners"
+}
 _BIN = np.array(["", "1", "2–3", "2–3", "4", "5", "6", "7–8", "7–8"])
 #: Words of the entropy analysis: anywhere in the prompt, or first in it.
 SUBJECTIVE = ("imagine", "opinion", "poem", "taste")
