@@ -23,7 +23,7 @@ DRAWN_TOKENS = (1, 32)
 SEEDS = range(1, 9)
 #: Seeds over which the likeliest token alone must repeat itself.
 REPEATED = 4
-LIMITS = ("max_tokens", "max_completion_tokens")
+LIMIT, NEWER_LIMIT = "max_tokens", "max_completion_tokens"
 #: As many alternatives to a token as the OpenAI format gives, and as some servers do at most.
 ALTERNATIVES = (20, 5)
 #: Ways to say "the k likeliest tokens", by the field that carries it; k = 0 is all of them, which
@@ -159,17 +159,16 @@ def _takes(connection: Connection, body: dict) -> bool:
 
 def _limit(connection: Connection) -> str:
     """The field for the length of an answer; newer models refuse the older one."""
-    for name in LIMITS[:-1]:
-        try:
-            connection.complete({"messages": PROBE, name: 1})
-            return name
-        except Failure as error:
-            first = error
-            if error.status not in REFUSED:
-                raise
-    if not _takes(connection, {"messages": PROBE, LIMITS[-1]: 1}):
+    try:
+        connection.complete({"messages": PROBE, LIMIT: 1})
+        return LIMIT
+    except Failure as error:
+        first = error
+        if error.status not in REFUSED:
+            raise
+    if not _takes(connection, {"messages": PROBE, NEWER_LIMIT: 1}):
         raise first
-    return LIMITS[-1]
+    return NEWER_LIMIT
 
 
 def _lengthens(tokens: Callable[[str], int]) -> bool:
