@@ -14,7 +14,7 @@ from itables.widget import ITable
 
 from personagap.paths import CACHE
 from personagap.responses import digest
-from personagap.runs.files import atomic_write
+from personagap.runs.files import write_text
 
 #: How itables writes a missing number: as it is shown, and as it is sorted.
 MISSING = '["&lt;NA&gt;", null]'
@@ -30,10 +30,8 @@ def _bundle() -> str:
     if not path.exists():
         import vl_convert
 
-        with atomic_write(path) as temporary:
-            latest = vl_convert.get_vegalite_versions()[-1]
-            bundle = vl_convert.javascript_bundle(CHART, vl_version=latest)
-            temporary.write_text(bundle, encoding="utf-8")
+        latest = vl_convert.get_vegalite_versions()[-1]
+        write_text(path, vl_convert.javascript_bundle(CHART, vl_version=latest))
     return path.read_text(encoding="utf-8")
 
 

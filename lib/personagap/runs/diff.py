@@ -8,7 +8,7 @@ from jinja2 import Environment
 from personagap.leaving import visible
 from personagap.readable import compact, row_names
 from personagap.results import keys, quantities
-from personagap.runs.files import atomic_write
+from personagap.runs.files import write_text
 from personagap.runs.folder import read_facts, read_verdict
 from personagap.runs.tables import read
 from personagap.spelling import number
@@ -28,8 +28,7 @@ def write(folder: Path, reference: Path, environment: Environment) -> None:
     shared = {name: changes(old[name], new[name]) for name in both}
     told = {"before": before, "after": after, "facts": facts, "shared": shared}
     html = environment.get_template("diff.html.j2").render(told)
-    with atomic_write(folder / "diff.html") as path:
-        path.write_text(visible(html), encoding="utf-8")
+    write_text(folder / "diff.html", visible(html))
 
 
 def changes(before: pd.DataFrame, after: pd.DataFrame) -> pd.DataFrame:

@@ -33,6 +33,12 @@ def atomic_write(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def write_text(path: Path, text: str) -> None:
+    """A file of text, by `atomic_write`."""
+    with atomic_write(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
 @contextlib.contextmanager
 def warned_if_damaged(path: Path) -> Iterator[None]:
     """A damaged file costs what it holds, and a warning that names it, not the page or the other

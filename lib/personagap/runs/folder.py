@@ -14,7 +14,7 @@ from personagap import sandbox
 from personagap.errors import UserError, explained
 from personagap.leaving import leaving
 from personagap.paths import FIGURES, regular
-from personagap.runs.files import atomic_write, warned_if_damaged
+from personagap.runs.files import atomic_write, warned_if_damaged, write_text
 from personagap.store.folder import is_locked
 
 #: Tables with one row per answer are Parquet; the others, made to be read, CSV.
@@ -82,9 +82,8 @@ def record(folder: Path, **facts: Any) -> dict[str, Any]:
     for name, value in facts.items():
         both = isinstance(value, dict) and isinstance(known.get(name), dict)
         known[name] = {**known[name], **value} if both else value
-    with atomic_write(folder / "run.json") as path:
-        text = json.dumps(known, indent=2, ensure_ascii=False, default=str)
-        path.write_text(f"{leaving(text)}\n", encoding="utf-8")
+    text = json.dumps(known, indent=2, ensure_ascii=False, default=str)
+    write_text(folder / "run.json", f"{leaving(text)}\n")
     return known
 
 
@@ -182,12 +181,9 @@ class Run:
                 with atomic_write(place.with_suffix(".parquet")) as path:
                     plain.to_parquet(path, index=False, compression="zstd")
                 continue
-            with (
-                atomic_write(place.with_suffix(".csv")) as csv_path,
-                atomic_write(place.with_suffix(".tex")) as latex_path,
-            ):
-                table.to_csv(csv_path, index=False)
-                latex_path.write_text(latex(table, name), encoding="utf-8")
+            with atomic_write(place.with_suffix(".csv")) as path:
+                table.to_csv(path, index=False)
+                write_text(place.with_suffix(".tex"), latex(table, name))
 
     def kept(self, name: str, make: Any) -> Any:
         """A DataFrame that takes long to make: ``make()``, or what an earlier run like this kept;
@@ -229,9 +225,9 @@ class Run:
 
         # Without dates: the same figure is the same file, which the index and git can tell.
         def write_svg(file: str) -> None:
-            with atomic_write(folder / file) as path, saving(fig):
+            with saving(fig):
                 svg = tooltips.svg(fig, bbox_inches=bounds, metadata={"Date": None})
-                path.write_text(svg, encoding="utf-8")
+            write_text(folder / file, svg)
 
         with atomic_write(folder / f"{name}.png") as path, saving(fig):
             fig.savefig(path, format="png", dpi=200, bbox_inches=bounds)

@@ -12,7 +12,7 @@ from personagap.errors import UserError
 from personagap.leaving import visible
 from personagap.paths import FIGURES, notebooks
 from personagap.runs import diff
-from personagap.runs.files import atomic_write, warned_if_damaged
+from personagap.runs.files import warned_if_damaged, write_text
 from personagap.runs.folder import now, read_verdict, runs, simulated, unanswered
 from personagap.runs.request import Request, format_value
 from personagap.runs.vector import inline
@@ -73,8 +73,7 @@ def write(figures: Path) -> Path:
     html = environment.get_template("index.html.j2").render(
         rows=rows, written=now(), script=script, script_hash=allowed
     )
-    with atomic_write(figures / "index.html") as path:
-        path.write_text(visible(html), encoding="utf-8")
+    write_text(figures / "index.html", visible(html))
     return figures / "index.html"
 
 

@@ -14,7 +14,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
 
 from personagap.leaving import visible
-from personagap.runs.files import atomic_write
+from personagap.runs.files import write_text
 from personagap.runs.folder import read_facts, read_verdict, simulated, unanswered
 from personagap.runs.request import TITLE, format_value
 from personagap.runs.terms import linked
@@ -158,8 +158,7 @@ def write(folder: Path, **facts: Any) -> None:
     html, _ = ReportExporter().from_notebook_node(notebook, resources)
     html, notes = linked(html, facts["paper"])
     html = with_contents(html.replace(NOTES, notes, 1))
-    with atomic_write(folder / "report.html") as path:
-        path.write_text(visible(html), encoding="utf-8")
+    write_text(folder / "report.html", visible(html))
 
 
 def with_contents(html: str) -> str:
