@@ -540,6 +540,24 @@ def test_a_mark_says_its_exact_numbers(tmp_path):
     assert {*re.findall(r'(?:href="|url\()#([^")]*)', html)} == names
 
 
+def test_dollars_in_a_name_are_no_formula(tmp_path):
+    pg.figures.use()
+    names = ["earns $20k to $50k", "$x_{1$"]  # the second is none that could be set
+    rows = pd.DataFrame({"contrast": [f"{name} − none" for name in names], "task": "a $ or $ b"})
+    numbers = {"estimate": [0.0, 1.0], "ci_low": -9.0, "ci_high": 9.0, "p_adjusted": 1.0}
+    fig, axes = pg.figures.panels(rows)
+    pg.figures.forest(rows.assign(**numbers), axes)
+    open_run(tmp_path).figure(fig, "contrasts", "Contrasts")
+    table = pd.DataFrame({"rater": names, "kind": names, **numbers})
+    fig, ax = plt.subplots()
+    pg.figures.intervals(table, ax, "rater", "kind", xlabel="", title="")
+    open_run(tmp_path).figure(fig, "intervals", "Intervals")
+    for figure in ("contrasts", "intervals"):
+        text = (tmp_path / "figures" / f"{figure}.svg").read_text(encoding="utf-8")
+        assert all(text.count(f">{name.replace('_', ' ')}<") for name in names)
+        assert "\\$" not in text
+
+
 def test_a_figure_takes_the_colours_of_its_page(tmp_path):
     """Ink, paper and grid follow a dark page; colours of data, and texts on them, do not."""
     pg.figures.use()

@@ -1,10 +1,12 @@
 """Points with their intervals: the figure of most result tables."""
 
+from typing import Any
+
 import pandas as pd
 from matplotlib.axes import Axes
 
 from personagap import palette
-from personagap.figures.style import PALETTE, dots, percent
+from personagap.figures.style import PALETTE, dots, literal, percent
 from personagap.readable import named
 
 __all__ = ["intervals"]
@@ -35,14 +37,16 @@ def intervals(
     """
     names = list(dict.fromkeys(table[rows]))
     groups = [(None, table)] if series is None else list(table.groupby(series, sort=False))
-    told = {} if series is None else dict(zip(table[series], named(table[series]), strict=True))
+    told: dict[Any, str] = {}
+    if series is not None:
+        told = dict(zip(table[series], named(table[series]).map(literal), strict=True))
     styles = palette.series(told or ["data"])
     for number, (name, part) in enumerate(groups):
         # Side by side about the line of the row: five series fill it without touching the next.
         places = part[rows].map(names.index) + 0.18 * (number - (len(groups) - 1) / 2)
         colour, marker = styles[name or "data"]
         dots(ax, part, places, fmt=marker, color=colour, label=told.get(name))
-    ax.set_yticks(range(len(names)), named(pd.Series(names, name=rows)))
+    ax.set_yticks(range(len(names)), named(pd.Series(names, name=rows)).map(literal))
     # Downwards, so that rows are read in the order of the table.
     ax.set(xlabel=xlabel, title=title, ylim=(len(names) - 0.5, -0.5))
     if "unit" in table and (table["unit"] == "share").all():

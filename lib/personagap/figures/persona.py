@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from personagap.effects import pb_corrected
-from personagap.figures.style import dots, lengths
+from personagap.figures.style import dots, lengths, literal
 from personagap.palette import PALETTE, marks
 from personagap.readable import named
 from personagap.results import correction
@@ -65,9 +65,9 @@ def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes) -> Axes:
     far = (identities - identities.mean()) / identities.std(ddof=0).replace(0, 1)
     beside: dict[str, Any] = {"xytext": (6, 6), "textcoords": "offset points", "fontsize": 9}
     for persona in (far**2).sum(axis=1).nlargest(NAMED).index:
-        ax.annotate(_label(persona), identities.loc[persona], **beside)
+        ax.annotate(literal(_label(persona)), identities.loc[persona], **beside)
     handles = [
-        Line2D([], [], ls="", marker=m, color=colour, label=name)
+        Line2D([], [], ls="", marker=m, color=colour, label=literal(name))
         for name, (colour, m) in style_of.items()
     ]
     for persona in (name for name in CONTROL_LABELS if name in wide.index):
@@ -103,7 +103,7 @@ def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | Non
         text = f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
         text += "\n" + correction(family).partition(" of ")[0]
         ax.annotate(text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8)
-    ax.set_yticks(rows, named(bias["dimension"]))
+    ax.set_yticks(rows, named(bias["dimension"]).map(literal))
     ax.set(xlabel="personalization bias (percentage points)", xlim=(0, None))
     ax.set_title("Personalization bias and its noise floor")
     ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
@@ -148,8 +148,9 @@ def forest(contrasts: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
             ("a control", controls, dot | {"mfc": "white", "color": PALETTE["control"]}),
         ):
             ax.plot(middle[chosen], rows[chosen], label=label, **style)
-        ax.set(xlabel="difference (points)", title=words(task))
-    axes[0].set_yticks(range(len(order)), [_label(name) for name in order], fontsize=9)
+        ax.set(xlabel="difference (points)", title=literal(words(task)))
+    labels = [literal(_label(name)) for name in order]
+    axes[0].set_yticks(range(len(order)), labels, fontsize=9)
     axes[0].set_ylim(-0.7, len(order) - 0.3)
     band, *signs = axes[0].get_legend_handles_labels()[0]
     axes[0].figure.legend(handles=[*signs, band], loc="outside lower center", ncols=4, fontsize=9)
@@ -184,8 +185,8 @@ def validity(rates: pd.DataFrame, ax: Axes) -> Axes:
             worst = rows.iloc[-1]
             if worst[column] > 0:
                 end = worst[column], heights[-1]
-                ax.annotate(_label(worst["persona"]), end, fontsize=8, **beside)
-    ax.set_yticks(range(len(tasks)), named(tasks))
+                ax.annotate(literal(_label(worst["persona"])), end, fontsize=8, **beside)
+    ax.set_yticks(range(len(tasks)), named(tasks).map(literal))
     ax.set_ylim(len(tasks) - 0.5, -0.5)
     ax.margins(x=0.15)
     # No answer unreadable: a line at 0, not an axis of ±0.06 %.

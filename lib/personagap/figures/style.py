@@ -48,6 +48,17 @@ def use() -> None:
     )
 
 
+def literal(text: object) -> str:
+    """A name of the user's as it stands: what two dollars enclose would be set as a formula.
+
+    Examples
+    --------
+    >>> literal("earns $20k to $50k") == r"earns \\$20k to \\$50k"
+    True
+    """
+    return str(text).replace("$", r"\$")
+
+
 def percent(axis: Axis) -> None:
     """Tell shares in percent along an axis."""
     axis.set_major_formatter(PercentFormatter(1))

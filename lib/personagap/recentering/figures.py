@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 
 from personagap.figures.intervals import intervals
-from personagap.figures.style import PALETTE, dots, lengths, percent
+from personagap.figures.style import PALETTE, dots, lengths, literal, percent
 from personagap.palette import ROLES, series
 from personagap.readable import named
 from personagap.results import result, wide
@@ -32,7 +32,7 @@ def agreement_matrix(agreement: pd.DataFrame, ax: Axes) -> Axes:
         ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     extent = (-0.5, len(raters) - 1.5, len(raters) - 0.5, 0.5)
     ax.imshow(grid[1:, :-1], extent=extent, cmap="Blues", vmin=0, vmax=1)
-    names = named(pd.Series(raters))
+    names = named(pd.Series(raters)).map(literal)
     ax.set_xticks(range(len(raters) - 1), names[:-1], rotation=30, ha="right")
     ax.set_yticks(range(1, len(raters)), names[1:])
     ax.grid(visible=False)
@@ -53,7 +53,7 @@ def over_selection(metrics: pd.DataFrame, ax: Axes) -> Axes:
     for kind in table["rater_kind"].unique():
         (colour, marker), here = ROLES[kind], (table["rater_kind"] == kind).to_numpy()
         dots(ax, table[here], rows[here], fmt=marker, color=colour)
-    ax.set_yticks(rows, named(table["rater"]))
+    ax.set_yticks(rows, named(table["rater"]).map(literal))
     base, low, high = base[["estimate", "ci_low", "ci_high"]].iloc[0]
     ax.axvspan(low, high, color=PALETTE["human"], alpha=0.18)
     ax.axvline(base, color=PALETTE["human"])
@@ -113,7 +113,7 @@ def precision_recall(metrics: pd.DataFrame, ax: Axes) -> Axes:
             below.append(row)
         place: dict[str, Any] = {"xytext": (-7 if left else 7, rise), "fontsize": 9}
         place |= {"textcoords": "offset points", "ha": "right" if left else "left"}
-        ax.annotate(name, (row.recall, row.precision), **place)
+        ax.annotate(literal(name), (row.recall, row.precision), **place)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="recall of the relevant attributes", ylabel="precision")
     ax.set_title("Precision and recall against the human majority")
     ax.legend(fontsize=8, loc="upper left")
@@ -129,7 +129,7 @@ def calibration(curve: pd.DataFrame, ax: Axes) -> Axes:
     for rater, rows in curve.groupby("rater", sort=False):
         colour, marker = styles[rater]
         style: dict[str, Any] = {"fmt": f"{marker}-", "ms": 6, "color": colour}
-        dots(ax, rows, rows["score"], upright=True, label=words(rater), **style)
+        dots(ax, rows, rows["score"], upright=True, label=literal(words(rater)), **style)
     ax.set(xlim=(0, 1), ylim=(0, 1), xlabel="mean score of the judge")
     ax.set_ylabel("share relevant to the human majority")
     ax.set_title("Calibration")
@@ -159,7 +159,7 @@ def stages(
         3_response saved; None for a stage that was not run: its row says so.
     """
     points = approval(acceptance, relevance, ratings)
-    points["rater"] = named(points["rater"])
+    points["rater"] = named(points["rater"]).map(literal)
     for stage in range(3):
         rows = points[points["stage"] == stage + 1]
         rows = rows.assign(y=stage + np.linspace(-0.35, 0.35, len(rows) + 2)[1:-1])

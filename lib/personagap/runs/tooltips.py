@@ -127,7 +127,8 @@ def _said(ax: Axes, series: object, x: float, y: float, ends: dict[int, str] | N
         names += [note.get_text() for note in notes if np.allclose(note.xy, (x, y))]
     series = str(series or "")
     names += [series] if series and not series.startswith("_") else []
-    return f"{', '.join(names)}: {'; '.join(values)}" if names else "; ".join(values)
+    text = f"{', '.join(names)}: {'; '.join(values)}" if names else "; ".join(values)
+    return text.replace(r"\$", "$")  # of `figures.style.literal`
 
 
 def _row(axis: Axis, value: float) -> str | None:
