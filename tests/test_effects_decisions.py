@@ -219,7 +219,19 @@ def test_looking_after_every_item_finds_an_effect_and_keeps_it():
         (lambda scores: effects.answer_flips(scores, answer="choice"), "lack the column 'choice'"),
         (lambda scores: effects.answer_flips(scores, personas=["p77"]), "no scores of 'p77'"),
         (lambda scores: effects.watched_contrasts(scores, "control"), "no scores of 'control'"),
-        (lambda scores: effects.watched_contrasts(scores, by={}), "nothing to compare"),
+        (lambda scores: effects.watched_contrasts(scores, by={}), "by names no identity"),
+        (lambda scores: effects.contrasts(scores, by={"zen": "a"}), "there are p00, p01, p02"),
+        (lambda scores: effects.contrasts(scores, by=["p00"]), "by is a list: give a dictionary"),
+        (lambda scores: effects.equivalence(scores, margin=-1), "margin is -1"),
+        (lambda scores: effects.power(n_items=9, alpha=5), "alpha is 5"),
+        (lambda scores: effects.power(n_items=9, target=0.05), "give a power above alpha"),
+        (lambda scores: effects.power({"identity:item": 5}, n_items=9), "components have none of"),
+        (lambda scores: effects.items_needed(), "give contrast= or pb="),
+        (lambda scores: effects.items_needed(contrast=5, pb=2), "give contrast= or pb="),
+        (lambda scores: effects.outcomes(scores), "lack the column 'outcome'"),
+        (lambda scores: effects.by_condition(effects.rates, scores), "lack the column 'condition'"),
+        (lambda scores: effects.pb_corrected(scores), "lack the column 'dimension'"),
+        (lambda scores: effects.judge_corrected(scores, scores), "lack the column 'by'"),
         (
             lambda scores: effects.partial_pooling(scores[scores["persona"] != "p02"]),
             "three identities or more",
@@ -236,3 +248,20 @@ def test_looking_after_every_item_finds_an_effect_and_keeps_it():
 def test_what_cannot_be_computed_is_told_in_a_line(call, message):
     with pytest.raises(UserError, match=message):
         call(simulate_scores([0, 1, 2], n_items=20))
+
+
+@pytest.mark.parametrize("level", [0, 1, 95, -0.5])
+def test_a_level_that_makes_no_interval_is_told_in_a_line(level):
+    scores = simulate_scores([0, 1, 2], n_items=20)
+    both = pd.concat([scores.assign(condition=name) for name in "ab"])
+    for function, table in [
+        (effects.personalization_bias, scores),
+        (effects.contrasts, scores),
+        (effects.watched_contrasts, scores),
+        (effects.rates, scores),
+        (effects.partial_pooling, scores),
+        (effects.variance_components, scores),
+        (lambda table, level: effects.paired_change(table, {"a": "b"}, level=level), both),
+    ]:
+        with pytest.raises(UserError, match=f"^level is {level}: give a number between 0 and 1"):
+            function(table, level=level)

@@ -654,6 +654,20 @@ def test_malformed_judgments_are_one_clear_error(rng):
         gap.agreement(judgments.drop(columns="rater_kind"))
     with pytest.raises(UserError, match="lack the column 'source'"):
         gap.proportion_difference(judgments, [1])
+    with pytest.raises(UserError, match="lack the column 'page'"):
+        gap.means(judgments, "label", ["page"])
+    with pytest.raises(UserError, match="lack the column 'page'"):
+        gap.rating_summary(judgments, ["page"])
+    with pytest.raises(UserError, match="lack the column 'page'"):
+        gap.rating_effects(judgments, ["page"])
+    with pytest.raises(UserError, match=r"no numbers .*: code them as numbers"):
+        gap.rating_effects(judgments, ["rater"])
+    # Another scale than the one meant is another number.
+    with pytest.raises(UserError, match="unknown weights 'lineal': choose from nominal, linear"):
+        gap.agreement(judgments, weights="lineal")
+    for function in (gap.reliability, gap.alternative_annotator_test):
+        with pytest.raises(UserError, match="unknown measurement 'ratio': choose from nominal"):
+            function(judgments, measurement="ratio")
     with pytest.raises(UserError, match="one column or two"):
         gap.relevance_metrics(judgments, cluster=("prompt", "user", "item"))
     with pytest.raises(UserError, match="three or more complete pairs"):

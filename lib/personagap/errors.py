@@ -83,6 +83,22 @@ def one_of(known: Iterable[str], what: str, value: object) -> None:
         raise UserError(f"{what} {value!r}: choose from {', '.join(names)}")
 
 
+def shares(**given: object) -> None:
+    """Parameters such as a level must lie between 0 and 1, else `UserError`.
+
+    Examples
+    --------
+    >>> shares(level=95)
+    Traceback (most recent call last):
+    personagap.errors.UserError: level is 95: give a number between 0 and 1, as 0.95
+    """
+    number: Any = Real
+    for name, value in given.items():
+        if not (isinstance(value, number) and 0 < value < 1):
+            example = 0.05 if name == "alpha" else 0.95
+            raise UserError(f"{name} is {value!r}: give a number between 0 and 1, as {example}")
+
+
 def at_least(low: float, *, each: bool = False, whole: bool = True, **given: object) -> None:
     """Parameters must be (``whole``) numbers of at least ``low``, or with ``each`` lists of such.
 

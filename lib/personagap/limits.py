@@ -8,6 +8,8 @@ from numpy.typing import ArrayLike
 from scipy import special
 from statsmodels.stats.proportion import proportion_confint
 
+from personagap.errors import shares
+
 
 def student(
     centre: ArrayLike,
@@ -18,6 +20,7 @@ def student(
     high: ArrayLike = np.inf,
 ) -> np.ndarray:
     """Limits (2, …) of ``centre`` by Student's t; cut to what can be, [``low``, ``high``]."""
+    shares(level=level)
     # As scipy.stats.t.ppf, without its checks.
     reach = special.stdtrit(df, (1 + level) / 2) * np.asarray(error)
     return np.clip([centre - reach, centre + reach], low, high)
@@ -42,6 +45,7 @@ def satterthwaite(variance: float, *parts: tuple[float, float]) -> float:
 
 def wilson(share: ArrayLike, size: ArrayLike, level: float) -> np.ndarray:
     """Wilson's limits (2, …) of shares at (effective) sample sizes."""
+    shares(level=level)
     low, high = proportion_confint(np.multiply(share, size), size, 1 - level, "wilson")
     # In exact arithmetic the share lies within; rounding puts 0 and 1 outside.
     return np.stack([np.minimum(low, share), np.maximum(high, share)])

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from personagap.errors import UserError
+
 #: ``metric``: what was estimated. ``p_adjusted``: corrected over the tests that ``family`` names;
 #: both empty where nothing was tested. ``unit``: "points" are hundredths of a share or score.
 #: ``n``: units (items, judgments …) that the estimate rests on. ``method``: how interval and
@@ -21,6 +23,24 @@ COLUMNS = [
     "method",
 ]  # fmt: skip
 _TEXTS = {"family": "", "unit": "", "method": ""}
+
+
+def require(table: pd.DataFrame, what: str, *columns: str) -> None:
+    """A table that is handed to an estimator must have these columns, each once, else `UserError`.
+
+    ``what`` is its name in the plural, such as "scores".
+    """
+    if not isinstance(table, pd.DataFrame):
+        kind = f"{type(table).__module__}.{type(table).__name__}"
+        raise UserError(f"{what} are of type {kind}: give a pandas DataFrame")
+    for column in columns:
+        if isinstance(column, (list, tuple)):
+            raise UserError(f"{what} have no column {column!r}: give the name of one")
+        if column not in table:
+            known = f"the columns needed are {', '.join(columns)}"
+            raise UserError(f"{what} lack the column {column!r}: {known}")
+        if (table.columns == column).sum() > 1:
+            raise UserError(f"{what} have two columns {column!r}: leave one")
 
 
 def result(

@@ -11,8 +11,11 @@ from personagap.effects.anova import imputed
 from personagap.errors import UserError
 from personagap.models.answers import NONRESPONSE
 from personagap.personas import CONTROLS
+from personagap.results import require
 
 POINTS = 100.0
+#: A difference of scores that is smaller is one of rounding: equal scores have no exact mean.
+ROUNDING = 1e-12
 #: Of the items that the median identity answered: an identity with fewer has no part in PB. Its
 #: mean would rest on so few answers that their spread does not tell its error: with a tenth of 60
 #: items 14 % of null data sets have p ≤ .05.
@@ -77,11 +80,7 @@ class Cells(NamedTuple):
 
 def checked(scores: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
     """``scores`` with ``template`` and ``run`` filled in where absent, or a ``UserError``."""
-    needed = ["persona", "task", "item", "score", *columns]
-    absent = [name for name in needed if name not in scores]
-    if absent:
-        known = f"the columns needed are {', '.join(needed)}"
-        raise UserError(f"scores lack the column {absent[0]!r}: {known}")
+    require(scores, "scores", "persona", "task", "item", "score", *columns)
     # What has an outcome in place of a score is counted by `outcomes`; a score that is missing
     # without one is a mistake, and told below.
     if "outcome" in scores:
@@ -91,12 +90,13 @@ def checked(scores: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
     # Or answers of two models would be averaged, as runs of one.
     if "model" in scores and len(models := scores["model"].unique()) > 1:
         raise UserError(f"scores mix {len(models)} models: pass those of one model at a time")
-    values = scores["score"].to_numpy(dtype=float, na_value=np.nan)
+    given = scores["score"]
+    values = pd.to_numeric(given, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
     wrong = ~((values >= 0) & (values <= 1))
     if wrong.any():
         place = int(wrong.argmax())
         remedy = "drop missing scores, rescale the others"
-        raise UserError(f"score {values[place]} in row {place} is not in [0, 1]: {remedy}")
+        raise UserError(f"score {given.iloc[place]} in row {place} is not in [0, 1]: {remedy}")
     fillers = {"template": "paper", "run": 0}
     filled = {name: fillers[name] for name in fillers if name not in scores}
     scores = scores.assign(score=values, **filled)
@@ -143,10 +143,17 @@ def grouped(
     personas: Iterable[str], control: str, by: Mapping[str, str] | None
 ) -> dict[str, list[str]]:
     """Group → its identities; without ``by`` each is one. What ``by`` does not name is left out."""
+    if by is not None and not isinstance(by, Mapping):
+        raise UserError(f"by is a {type(by).__name__}: give a dictionary, persona → group")
     groups: dict[str, list[str]] = {}
-    for persona in personas:
-        if persona != control and persona not in CONTROLS and (by is None or persona in by):
-            groups.setdefault(by[persona] if by else persona, []).append(persona)
+    identities = [name for name in personas if name != control and name not in CONTROLS]
+    for persona in identities:
+        if by is None or persona in by:
+            groups.setdefault(persona if by is None else by[persona], []).append(persona)
+    # Or only the other controls would be compared, without a word.
+    if identities and not groups:
+        known = ", ".join(map(str, identities))
+        raise UserError(f"by names no identity of the scores: there are {known}")
     return groups
 
 
@@ -195,10 +202,13 @@ def identity_cells(scores: pd.DataFrame, cluster: str | None = None) -> dict[str
         nonresponding = absent.get(task, set()) - set(CONTROLS)
         table = responder_cells(rows, task, nonresponding, cluster)
         if len(table.personas) < 2:
-            problem = f"{task}: personalization bias needs two identities, the scores hold one"
+            one = "personalization bias needs two identities, the scores hold one"
+            problem = f"{task}: {one}: compare it with the control (effects.contrasts)"
         elif len((table := table.filled(task)).items) < 2:
             many = f"{len(table.items)} items were answered by most identities in all templates"
             problem = f"{task}: {many}; 2 are needed"
+        elif table.clusters.max() == 0:
+            problem = f"{task}: all items lie in one cluster of {cluster!r}; 2 are needed"
         else:
             tasks[task] = table
             continue

@@ -8,8 +8,8 @@ from scipy import optimize
 
 from personagap.effects._table import POINTS, Cells, identity_cells, nonresponders
 from personagap.effects.resampling import Bootstrap, Moments, clustered, flipped, null_of
-from personagap.errors import UserError
-from personagap.results import corrected, result
+from personagap.errors import UserError, shares
+from personagap.results import corrected, require, result
 
 
 def personalization_bias(
@@ -90,6 +90,7 @@ def personalization_bias(
     0      mmlu  4.124        1.273      0.0        15.325   8.719   24.326
     1     joint  4.124        1.273      0.0        15.325   8.719   24.326
     """
+    shares(level=level)
     tasks = identity_cells(scores, cluster)
     _same_identities(tasks, nonresponders(scores))
     means = {task: clustered(table.mean, table.clusters) for task, table in tasks.items()}
@@ -135,6 +136,7 @@ def pb_corrected(bias: pd.DataFrame) -> pd.DataFrame:
     Keys ``condition`` (where there are some) and ``dimension``, and the ``results.COLUMNS``, in
     points.
     """
+    require(bias, "results of bias", "dimension", "debiased_pb2", "ci_low", "ci_high", "n_items")
     keys = [name for name in ("condition", "dimension") if name in bias]
     columns = ["estimate", "ci_low", "ci_high"]
     squares = bias[["debiased_pb2", "ci_low", "ci_high"]].set_axis(columns, axis=1)

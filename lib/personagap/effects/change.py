@@ -17,10 +17,10 @@ from personagap.effects._table import (
 )
 from personagap.effects.paired import clustered_mean, largest_difference, over_phrasings, sign_flip
 from personagap.effects.resampling import Bootstrap, Moments
-from personagap.errors import UserError, one_of
+from personagap.errors import UserError, one_of, shares
 from personagap.limits import student
 from personagap.personas import CONTROLS
-from personagap.results import corrected, result
+from personagap.results import corrected, require, result
 
 
 def by_condition(
@@ -37,6 +37,7 @@ def by_condition(
         condition persona   n
     0  undefended    none  10
     """
+    require(scores, "scores", "condition")
     conditions = scores.groupby("condition", sort=False)
     tables = {name: statistic(rows.drop(columns="condition"), **how) for name, rows in conditions}
     return pd.concat(tables, names=["condition"]).reset_index("condition").reset_index(drop=True)
@@ -110,6 +111,8 @@ def paired_change(
     """
     if not comparisons:
         raise UserError("no conditions to compare: name one, and the one to compare it with")
+    shares(level=level)
+    require(scores, "scores", "condition")
     # A condition may be a model of its own.
     given, scores = scores, checked(scores.drop(columns="model", errors="ignore"), ["condition"])
     absent, scores = nonresponders(given), scores[~scores["persona"].isin(CONTROLS)]

@@ -17,7 +17,7 @@ from personagap.effects._table import (
 from personagap.effects.bias import interval, inverted
 from personagap.effects.paired import clustered_mean
 from personagap.effects.resampling import Bootstrap, Moments, clustered
-from personagap.errors import UserError, at_least
+from personagap.errors import UserError, at_least, shares
 from personagap.limits import student
 from personagap.personas import CONTROLS
 from personagap.results import corrected, result
@@ -72,6 +72,7 @@ def bias_equivalence(
     1  joint     pb     0.309    0.887      0.0
     """
     at_least(0, whole=False, margin=margin)
+    shares(alpha=alpha)
     tables = identity_cells(scores, cluster)
     moments, errors, items, uneven = {}, {}, {}, {}
     rngs = np.random.default_rng(seed).spawn(len(tables))

@@ -9,6 +9,7 @@ import pandas as pd
 
 from personagap.effects._table import POINTS, Cells, identity_cells
 from personagap.effects.anova import by_level, mean_squares, subsets
+from personagap.errors import shares
 from personagap.results import result
 
 _NAMES = {"i": "identity", "p": "phrasing", "j": "item"}
@@ -63,6 +64,7 @@ def variance_components(
     2  identity × item  1500    55.621  0.022      0.001       0.044
     3              run  4500  1540.000  0.614      0.545       0.655
     """
+    shares(level=level)
     rng = np.random.default_rng(seed)
     tasks = identity_cells(scores)
     tables = [_components(table, rng, level).assign(task=task) for task, table in tasks.items()]

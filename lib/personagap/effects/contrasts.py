@@ -9,7 +9,7 @@ from scipy import stats
 
 from personagap.effects._table import POINTS, by_task, checked, grouped, nonresponders
 from personagap.effects.paired import NO_ESTIMATE, Paired, Task
-from personagap.errors import UserError
+from personagap.errors import UserError, at_least, shares
 from personagap.personas import CONTROLS
 from personagap.results import adjusted, columns_of, families, result
 
@@ -79,6 +79,7 @@ def contrasts(
     1        p01 − none   -12.333 -15.631   -8.913       0.000
     2  assistant − none     0.000  -3.361    3.361       1.000
     """
+    shares(level=level)
     found = list(each_contrast(scores, control, by, cluster))
     told = [(task, tests) for task, _, tests, each in found if each.method != NO_ESTIMATE]
     sizes, rows = Counter(told), []
@@ -112,8 +113,9 @@ def each_contrast(
 
 
 def _tasks(scores: pd.DataFrame, cluster: str | None) -> Iterator[Task]:
+    answered = checked(scores, [cluster] if cluster else [])
     nonresponding = nonresponders(scores)
-    for name, rows in by_task(checked(scores, [cluster] if cluster else [])):
+    for name, rows in by_task(answered):
         yield Task(name, rows, cluster, nonresponding.get(name, ()))
 
 
@@ -166,6 +168,8 @@ def equivalence(
     1        p01 − none     -7.60       0.979       False
     2  assistant − none     -1.35       0.003        True
     """
+    at_least(0, whole=False, margin=margin)
+    shares(alpha=alpha)
     rows = []
     for task, name, tests, contrast in each_contrast(scores, control, by, cluster):
         # To the nearer margin: the other follows.

@@ -7,8 +7,8 @@ import pandas as pd
 from scipy import stats
 
 from personagap.effects._table import POINTS
-from personagap.errors import UserError
-from personagap.results import COLUMNS, result
+from personagap.errors import UserError, shares
+from personagap.results import COLUMNS, require, result
 
 #: Youden's J = sensitivity + specificity − 1 at which nothing is told any more if its interval
 #: reaches below: a corrected difference would be over five times the raw one, and so would its
@@ -67,6 +67,9 @@ def judge_corrected(
        estimate   raw  youden
     0      70.0  69.0     0.7
     """
+    shares(level=level)
+    require(card, "rows of the card", "by", "group", "metric", "estimate", "n")
+    require(table, "results", "ci_low", "ci_high")
     rng = np.random.default_rng(seed)
     sensitivity, specificity = _what_is_right(card, rng)
     youden = sensitivity + specificity - 1

@@ -10,13 +10,17 @@ from scipy import optimize, stats
 
 from personagap.effects._table import POINTS, identity_cells
 from personagap.effects.components import variance_components
-from personagap.errors import UserError, at_least
+from personagap.errors import UserError, at_least, shares
 from personagap.limits import satterthwaite
 from personagap.results import wide
 
 #: Components (points²) of answers whose success probability is uniform over items and the same for
 #: all identities: what one knows before a pilot. E[p(1 − p)] = 1/6.
 NO_PILOT = {"run": POINTS**2 / 6}
+#: What a design can detect, in points.
+SIZES = ["smallest_contrast", "smallest_contrast_holm", "smallest_pb"]
+#: The components that a design of one phrasing errs by.
+NOISE = {"identity × item", "run"}
 
 
 def power(
@@ -70,6 +74,16 @@ def power(
     at_least(2, n_identities=n_identities)
     at_least(2, each=True, n_items=items)
     at_least(1, each=True, n_runs=runs, n_templates=templates)
+    shares(alpha=alpha, target=target)
+    if target <= alpha:
+        raise UserError(f"target is {target}: give a power above alpha, {alpha}")
+    if not NOISE & set(variance.keys()):
+        # Nothing that errs would find any effect.
+        known = ", ".join(sorted(NOISE))
+        raise UserError(
+            f"components have none of {known}: give those of one task, as "
+            'results.wide(pilot).set_index("component")["variance"]'
+        )
     if "run" not in variance and max(runs) > 1:
         raise UserError(
             "the components have no 'run', which a pilot of one run hides in its highest "
@@ -90,7 +104,8 @@ def detectable(scores: pd.DataFrame, *, alpha: float = 0.05, target: float = 0.8
 
     Returns
     -------
-    The columns of `power` after ``task``, one row per task.
+    The columns of `power` after ``task``, one row per task. Sizes are NaN where all answers to each
+    item scored alike, which does not tell how they would vary.
 
     Examples
     --------
@@ -108,6 +123,9 @@ def detectable(scores: pd.DataFrame, *, alpha: float = 0.05, target: float = 0.8
         # Unequal runs count by their harmonic mean, as in the components.
         runs = max(1, round(1 / float((1 / table.runs[table.runs > 0]).mean())))
         found = power(parts[task], n_runs=runs, alpha=alpha, target=target, **design)
+        # Rounding leaves a trace of the spread of equal runs.
+        if found["noise_floor"].item() < 1e-6:
+            found[SIZES] = np.nan
         rows.append(found.assign(task=task))
     table = pd.concat(rows, ignore_index=True)
     return table[["task", *table.columns.drop("task")]]
@@ -137,6 +155,8 @@ def items_needed(
     >>> items_needed(contrast=5, n_runs=3)
     715
     """
+    if (contrast is None) == (pb is None):
+        raise UserError("items_needed takes one size: give contrast= or pb=, in points")
     column, size = ("smallest_contrast_holm", contrast) if pb is None else ("smallest_pb", pb)
 
     def suffices(n: int) -> bool:
@@ -154,8 +174,8 @@ def split_budget(
     budget: int,
     components: Mapping[str, float] | None = None,
     *,
-    n_runs: Iterable[int] = range(1, 6),
-    n_templates: Iterable[int] = range(2, 7),
+    n_runs: int | Iterable[int] = range(1, 6),
+    n_templates: int | Iterable[int] = range(2, 7),
     max_items: int | None = None,
     **design,
 ) -> pd.DataFrame:
@@ -184,11 +204,12 @@ def split_budget(
     """
     at_least(1, budget=budget)
     tables = []
-    for runs, templates in product(n_runs, n_templates):
+    each = (np.atleast_1d(np.asarray(n)).tolist() for n in (n_runs, n_templates))
+    for runs, templates in product(*each):
         items = min(budget // (runs * templates), max_items or budget)
         if items > 1:
-            each = {"n_items": items, "n_runs": runs, "n_templates": templates}
-            tables.append(power(components, **each, **design))
+            size = {"n_items": items, "n_runs": runs, "n_templates": templates}
+            tables.append(power(components, **size, **design))
     if not tables:
         raise UserError(f"{budget} answers do not pay for two items in any of these designs")
     return pd.concat(tables).sort_values("smallest_contrast", ignore_index=True)

@@ -5,7 +5,7 @@ import pandas as pd
 from personagap.effects._table import POINTS, checked
 from personagap.limits import wilson
 from personagap.models.answers import NONRESPONSE
-from personagap.results import result
+from personagap.results import require, result
 
 #: How an answer can end that is a finding by itself, if it happens to some identities more often.
 ENDINGS = ("refused", *NONRESPONSE, "timed out")
@@ -85,6 +85,7 @@ def outcomes(scores: pd.DataFrame) -> pd.DataFrame:
                 task  estimate
     0  mmlu, blocked      50.0
     """
+    require(scores, "scores", "persona", "task", "item", "outcome")
     parts = []
     for task, rows in scores.assign(valid=True, truncated=False).groupby("task", sort=False):
         for ending in ENDINGS:

@@ -10,7 +10,7 @@ from scipy import optimize
 
 from personagap.effects._table import POINTS, by_task, checked, grouped
 from personagap.effects.paired import Task
-from personagap.errors import UserError
+from personagap.errors import UserError, shares
 from personagap.results import corrected, result
 
 #: Of the capital that is staked against the worst outcome, so that no single item ruins a bet.
@@ -67,6 +67,7 @@ def watched_contrasts(
     1  p01 − none   -14.444 -20.483   -8.568    0.000  300
     2  any − none       NaN     NaN      NaN    0.000  300
     """
+    shares(level=level)
     rows = []
     for task, part in by_task(checked(scores)):
         capitals = []

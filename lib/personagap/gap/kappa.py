@@ -6,7 +6,7 @@ from typing import Unpack
 import numpy as np
 import pandas as pd
 
-from personagap.errors import UserError
+from personagap.errors import UserError, one_of
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import MAJORITY, individuals, kinds, units
 from personagap.results import result
@@ -58,6 +58,7 @@ def _resampled(
     if len(labels) > MOST:
         remedy = "it is for categories, so round them, or use gap.reliability"
         raise UserError(f"κ of {len(labels)} different labels: {remedy}")
+    one_of(["nominal", "linear", "quadratic"], "unknown weights", weights or "nominal")
     k, cost = len(labels), _cost(labels, weights or "nominal")
     drawn, rows, kappas = resample(wide.index, **how), [], []
     kind = kinds(judgments)
@@ -232,6 +233,7 @@ def reliability(
     0                   Fleiss κ      0.06   -0.01     0.12
     1  Krippendorff α (interval)      0.29    0.17     0.41
     """
+    one_of(["nominal", "ordinal", "interval"], "unknown measurement", measurement)
     wide = units(individuals(judgments))
     codes, labels = _codes(wide)
     counts = (codes[:, :, None] == np.arange(len(labels))).sum(axis=1).astype(float)

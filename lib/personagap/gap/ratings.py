@@ -11,7 +11,14 @@ import pandas as pd
 from personagap.errors import UserError
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.shares import means
-from personagap.gap.tables import UNIT, individuals, no_code, people_and_models, require
+from personagap.gap.tables import (
+    UNIT,
+    covariates_of,
+    individuals,
+    no_code,
+    people_and_models,
+    require,
+)
 from personagap.results import corrected, result
 
 
@@ -135,6 +142,7 @@ def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How])
     most 3). People are random, as in `judge_inflation`, but in the last: that is of the mean of
     these people.
     """
+    require(judgments, "label", "rater_kind", *item)
     judgments = individuals(judgments)
     no_code(judgments["label"])
     people = judgments["rater"].where(judgments["rater_kind"] == "model", "human")
@@ -174,6 +182,8 @@ def rating_effects(
     ``metric`` is the covariate; ``estimate`` is in points of the rating per unit of it. One that
     does not vary has no row.
     """
+    require(judgments, "label", "rater_kind")
+    judgments = judgments.assign(**covariates_of(judgments, covariates))
     judgments = individuals(judgments)
     key = [column for column in UNIT if column in judgments]
     models = judgments["rater_kind"] == "model"
@@ -187,7 +197,7 @@ def rating_effects(
     table["label"] = table["label"] - table["people"].where(models, 0)
     rows = []
     for rater, part in table.dropna(subset="label").groupby("rater", sort=False):
-        used = [covariate for covariate in covariates if np.ptp(part[covariate].astype(float)) > 0]
+        used = [covariate for covariate in covariates if np.ptp(part[covariate]) > 0]
         x = np.column_stack([np.ones(len(part)), part[used]]).astype(float)
         drawn, k = resample(part[key], **how), x.shape[1]
         # X'X and X'y of every resample are sums over units, so no fit is made again from rows.

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from personagap.errors import UserError
+from personagap.errors import UserError, one_of, shares
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import people_and_models
 from personagap.limits import student
@@ -69,6 +69,8 @@ def alternative_annotator_test(
     5   human_2                   advantage     0.286       0.005
     7       all  mean advantage probability     0.609         NaN
     """
+    one_of(["nominal", "interval"], "unknown measurement", measurement)
+    shares(alpha=alpha)
     # One person is left out, and somebody must be left whom the model and that person can be held
     # against.
     wide, humans, models = people_and_models(judgments, "the alternative annotator test", 2)

@@ -30,7 +30,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 from scipy import special
 
-from personagap.errors import UserError, at_least
+from personagap.errors import UserError, at_least, shares
 from personagap.limits import satterthwaite, student, wilson
 
 #: Resamples below this say nothing of an error; a report wants hundreds.
@@ -237,8 +237,7 @@ def resample(
         no such level.
     """
     at_least(FEWEST, n_bootstrap=n_bootstrap)
-    if not 0 < level < 1:
-        raise UserError(f"level is {level!r}: give a number between 0 and 1, as 0.95")
+    shares(level=level)
     factors = [cluster] if isinstance(cluster, str) else list(cluster)
     if len(factors) not in (1, 2):
         raise UserError(f"cluster= takes one column or two that cross, not {len(factors)}")

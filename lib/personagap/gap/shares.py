@@ -8,7 +8,7 @@ from scipy import special
 
 from personagap.gap.resampling import TINY, How, resample, with_pseudo_clusters
 from personagap.limits import student, wilson
-from personagap.results import result
+from personagap.results import require, result
 
 
 def means(
@@ -51,6 +51,7 @@ def means(
           step metric  estimate  ci_low  ci_high
     0  extract  share      0.25    0.04     0.72
     """
+    require(table, "rows", value, *by, *([raters] if raters else []))
     table = table.dropna(subset=value)
     if not pd.api.types.is_numeric_dtype(table[value]):
         names = table[value].unique()

@@ -14,7 +14,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 
 from personagap.errors import UserError
 from personagap.gap.shares import at_effective_size
-from personagap.gap.tables import require
+from personagap.gap.tables import covariates_of, require
 from personagap.limits import mover, satterthwaite, student
 from personagap.results import result
 
@@ -45,9 +45,10 @@ def adjusted_difference(
     -------
     `results`, one row, with the key ``contrast`` and the ``statistic``.
     """
+    require(judgments, "label", "source", "user")
     hit = judgments["label"].isin(labels).astype(float)
-    design = judgments[covariates].assign(real=judgments["source"] == "real", constant=1)
-    design = design.astype(float)
+    design = covariates_of(judgments, covariates)
+    design = design.assign(real=judgments["source"] == "real", constant=1).astype(float)
     # A singular design still converges, to whatever split of the effect the solver ends in.
     if np.linalg.matrix_rank(design) < design.shape[1]:
         reason = "the two cannot be told apart"

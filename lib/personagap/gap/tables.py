@@ -3,7 +3,8 @@
 import numpy as np
 import pandas as pd
 
-from personagap.errors import UserError
+from personagap import results
+from personagap.errors import UserError, explained
 
 #: What identifies the thing that was judged; a table may leave out columns that do not vary.
 UNIT = ("stage", "source", "user", "prompt", "item")
@@ -12,8 +13,14 @@ MAJORITY = "human_majority"
 
 
 def require(judgments: pd.DataFrame, *columns: str) -> None:
-    if missing := [column for column in columns if column not in judgments]:
-        raise UserError(f"judgments lack the column {missing[0]!r}: they need {', '.join(columns)}")
+    results.require(judgments, "judgments", *columns)
+
+
+def covariates_of(judgments: pd.DataFrame, names: list[str]) -> pd.DataFrame:
+    """The columns ``names`` as numbers."""
+    require(judgments, *names)
+    with explained("judgments: covariates are no numbers", "code them as numbers"):
+        return judgments[names].astype(float)
 
 
 def individuals(judgments: pd.DataFrame) -> pd.DataFrame:
