@@ -10,7 +10,7 @@ from scipy import stats
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from personagap import validation
+from personagap import effects, validation
 from personagap.effects import personalization_bias, simulate_scores
 from personagap.errors import UserError
 
@@ -228,6 +228,23 @@ def test_level_coverage_and_power_on_heterogeneous_data(case):
     assert validation.kept(validation.uneven_table([case], replications=400)).all()
 
 
+def test_equal_scores_show_no_bias_however_they_round():
+    """The mean of 31 equal numbers is none of them: rounding alone had p = 0.001."""
+    scores = simulate_scores([0] * 31, n_items=60, seed=1)
+    scores["score"] = np.random.default_rng(0).random(60)[scores["item"].to_numpy(dtype=int)]
+    alike = personalization_bias(scores, **FAST)
+    assert alike[["pb", "noise_floor", "p_value"]].eq([0, 0, 1]).all(axis=None)
+    assert effects.omnibus(scores, n_permutations=100)["p_value"][0] == 1
+    groups = {f"p{i:02}": f"g{i // 7}" for i in range(31)}
+    found = effects.contrasts(scores, by=groups)
+    assert np.allclose(found["ci_high"], found["ci_high"].iloc[-1])  # that of the other control
+    assert effects.detectable(scores)["smallest_pb"].isna().all()
+    other = simulate_scores([-9, 9] * 15 + [0], n_items=60, seed=2).assign(task="gsm8k")
+    both = personalization_bias(pd.concat([scores, other]), **FAST).set_index("dimension")
+    assert both.loc["joint", "p_value"] == both.loc["gsm8k", "p_value"] < 0.05
+    assert both.loc["joint", "pb"] == both.loc["gsm8k", "pb"]
+
+
 def test_bad_scores_are_one_clear_line():
     good = scores_of(np.random.default_rng(0).integers(0, 2, (3, 8)).astype(float))
     cases = {
@@ -245,11 +262,18 @@ def test_bad_scores_are_one_clear_line():
         "mix 2 models": pd.concat([good.assign(model="a"), good.assign(model="b")]),
         "no scores of p2": pd.concat([good, good[good["persona"] != "p2"].assign(task="gsm8k")]),
         "no identities": good.assign(persona="none"),
+        "score yes in row 0": good.assign(score="yes"),
+        "two columns 'score'": pd.concat([good, good[["score"]]], axis=1),
+        "of type builtins.dict: give a pandas DataFrame": good.to_dict("list"),
     }
     for message, scores in cases.items():
         with pytest.raises(UserError) as caught:
             personalization_bias(scores, **FAST)
         assert message in str(caught.value)
+    with pytest.raises(UserError, match="all items lie in one cluster of 'task'; 2 are needed"):
+        personalization_bias(good, cluster="task", **FAST)
+    with pytest.raises(UserError, match="give the name of one"):
+        personalization_bias(good, cluster=("task", "item"), **FAST)
 
 
 @pytest.mark.slow

@@ -73,6 +73,21 @@ def test_a_bias_is_told_from_noise_and_from_what_cannot_show_one():
     assert answers[5] == "No answer was unreadable; no answer was cut off."
 
 
+def test_scores_that_do_not_vary_show_no_effect_however_small():
+    scores = effects.simulate_scores([0, 0, 0], n_items=20, seed=1).assign(score=1.0)
+    power = effects.detectable(scores)
+    assert (
+        power[["smallest_contrast", "smallest_contrast_holm", "smallest_pb"]].isna().all(axis=None)
+    )
+    results = effects.personalization_bias(scores), effects.contrasts(scores), effects.rates(scores)
+    told = verdicts.persona_effects(*results, power)["answer"].iloc[-2]
+    assert told.endswith("mmlu cannot be told, as all answers to each item scored alike.")
+    few = verdicts.persona_effects(
+        *results, effects.power(n_items=2, n_identities=2).assign(task="mmlu")
+    )
+    assert few["answer"].iloc[-2].endswith("mmlu none of one identity, PB none.")
+
+
 def test_scores_that_cannot_be_read_are_no_plain_yes():
     bias = pd.DataFrame(
         {"dimension": ["mmlu", "gsm8k", "joint"], "pb": 9.0, "noise_floor": 1.0, "p_value": 0.01}

@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 from scipy import fft, stats
 
-from personagap.effects._table import POINTS, cells
+from personagap.effects._table import POINTS, ROUNDING, cells
 from personagap.effects.anova import mean_squares
 from personagap.errors import UserError
 from personagap.limits import satterthwaite, student
@@ -140,7 +140,8 @@ def largest_difference(difference: np.ndarray, one_answer: float, binary: bool) 
     """What one more item would show: one answer's worth, or of scores in between the most that any
     item shows.
     """
-    return one_answer if binary else float(np.abs(difference).max()) or one_answer
+    most = float(np.abs(difference).max())
+    return one_answer if binary or most < ROUNDING else most
 
 
 def clustered_mean(
@@ -198,7 +199,7 @@ def sign_flip(values: np.ndarray) -> float:
     Fourier transform replaces the 2ⁿ sign patterns. Values without a common step are first rounded
     to a fine one; rounding keeps their symmetry, so the test of the rounded values is still exact.
     """
-    size = np.abs(values[np.abs(values) > 1e-12])
+    size = np.abs(values[np.abs(values) > ROUNDING])
     if not len(size):
         return 1.0
     distinct = np.unique(size.round(9))

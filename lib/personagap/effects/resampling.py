@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import sparse
 
-from personagap.effects._table import POINTS
+from personagap.effects._table import POINTS, ROUNDING
 from personagap.effects.anova import mean_squares
 from personagap.errors import at_least
 
@@ -110,19 +110,23 @@ def null_of(moments: list[Moments], drawn: list[np.ndarray]) -> dict[str, float]
     """PB, its mean under random signs, and the p-value of Σ over the tasks given of PB² in units of
     its own noise.
     """
-    observed, floor, scaled = 0.0, np.zeros(1), np.zeros(1)
+    pb2, observed, floor, scaled = 0.0, 0.0, np.zeros(1), np.zeros(1)
     for m, (draws, spread) in zip(moments, drawn, strict=True):
+        # Or what rounding makes of equal scores would be held against its own noise.
+        if draws.mean() < ROUNDING**2:
+            floor, scaled = floor + 0 * draws, scaled + 0 * draws
+            continue
         # With phrasings each is taken in units of its own noise: drawn worlds have no identity ×
         # phrasing beside it.
         several = m.phrasing_spread > 0
         noise = m.noise if several else max(draws.mean(), 1e-30)
-        observed = observed + m.pb2 / noise
+        pb2, observed = pb2 + m.pb2, observed + m.pb2 / noise
         scaled = scaled + draws / (np.maximum(spread, 1e-30) if several else noise)
         floor = floor + draws * (max(1.0, noise / spread.mean()) if several else 1.0)
     # Ties count, rounding does not.
     exceeding = np.count_nonzero(scaled >= observed * (1 - 1e-6) - 1e-9)
     return {
-        "pb": POINTS * sum(m.pb2 for m in moments) ** 0.5,
+        "pb": POINTS * pb2**0.5,
         "noise_floor": POINTS * float(np.sqrt(floor).mean()),
         "p_value": (1 + exceeding) / (1 + len(floor)),
     }
@@ -168,7 +172,8 @@ class Bootstrap(NamedTuple):
         # Along the effect an error changes PB² in proportion to itself, across it only by its
         # square.
         direction = effect / np.linalg.norm(effect) if effect.any() else np.eye(k)[0]
-        pseudo = 2**0.5 * (np.abs(centred @ direction).max() or one_answer) / n
+        most = np.abs(centred @ direction).max()
+        pseudo = 2**0.5 * (most if most > ROUNDING else one_answer) / n
         error = error + rest.normal(size=(n_draws, 1)) * pseudo * direction
         noise = noise + pseudo**2 / k
         if n_templates > 1:

@@ -196,14 +196,19 @@ def _headline(bias: pd.DataFrame, contrasts: pd.DataFrame, caveat: str) -> str:
 
 
 def _power(power: pd.DataFrame) -> str:
-    """An infinite size is one that this design never shows."""
-    parts = [
-        f"{_task(row.task)} {row.smallest_contrast_holm:.1f} points of one identity, PB "
-        f"{row.smallest_pb:.1f}"
-        for row in power.replace(np.inf, np.nan).itertuples()
-    ]
-    told = "; ".join(parts).replace("nan points", "none")
-    return f"With 80 % power, after Holm's correction: {told}."
+    """An infinite size is one that this design never shows; without any noise none is known."""
+    parts = []
+    for row in power.itertuples():
+        contrast = _size(row.smallest_contrast_holm, " points")
+        told = f"{contrast} of one identity, PB {_size(row.smallest_pb)}"
+        if np.isnan(row.smallest_pb):
+            told = "cannot be told, as all answers to each item scored alike"
+        parts.append(f"{_task(row.task)} {told}")
+    return f"With 80 % power, after Holm's correction: {'; '.join(parts)}."
+
+
+def _size(value: float, unit: str = "") -> str:
+    return f"{value:.1f}{unit}" if np.isfinite(value) else "none"
 
 
 def _at_once(rows: pd.DataFrame) -> pd.DataFrame:
