@@ -195,7 +195,10 @@ def test_a_table_of_anybody(tmp_path):
             "scores have no column 'who'",
         ),
         ("persona,item,score\na,1,\n", {}, "no graded answers"),
-        ("persona,item,score\na,,1\n", {}, "row 2: no persona or item"),
+        ("persona,item,score\na,,1\n", {}, "row 2: no item: fill it in"),
+        ("persona,task,item,score\na,,q,1\n", {}, "row 2: no task: fill it in"),
+        # Empty rows count, as in a spreadsheet; R writes NA where there is nothing.
+        ("persona,item,score\n\na,q,NA\n", {}, "row 3: .* leave out what was not answered"),
     ],
 )
 def test_a_table_that_cannot_be_read_is_told_in_a_line(tmp_path, text, how, told):

@@ -33,13 +33,18 @@ _ZSTANDARD = 93
 Wanted = Mapping[str, str]
 
 
-def _score(value: Any, file: Path, what: str) -> float:
+def _score(value: Any, file: Path | str, what: str) -> float:
     text = str(value).strip()
-    number = pd.to_numeric(VALUES.get(text, VALUES.get(text.lower(), text)), errors="coerce")
-    if not 0 <= number <= 1:
-        remedy = "choose another, or rescale it"
+    if not 0 <= (number := _number(text)) <= 1:
+        remedy = "choose another, rescale it, or leave out what was not answered"
         raise UserError(f"{file}: {what} is {text[:40]!r}, no score between 0 and 1: {remedy}")
-    return float(number)
+    return number
+
+
+@functools.lru_cache(maxsize=1024)
+def _number(text: str) -> float:
+    """Kept, for a table of many rows has few different scores; NaN of what is no number."""
+    return float(pd.to_numeric(VALUES.get(text, VALUES.get(text.lower(), text)), errors="coerce"))
 
 
 def _field(fields: Mapping[str, Any], name: str, file: Path) -> str:
@@ -193,8 +198,9 @@ def of_csv(file: Path, persona: str, columns: Wanted) -> Iterator[dict[str, Any]
         values = defaults | {name: told[theirs].strip() for name, theirs in here.items()}
         if not values["score"]:
             continue
-        where = Path(f"{file}, row {row}")
-        if not (values["persona"] and values["item"]):
-            raise UserError(f"{where}: no persona or item: fill it in or drop the row")
+        where = f"{file}, row {row}"
+        for name in ("persona", "task", "item"):
+            if not values[name]:
+                raise UserError(f"{where}: no {name}: fill it in or drop the row")
         flags = {name: bool(_score(values[name], where, name)) for name in ("valid", "truncated")}
         yield {**values, "score": _score(values["score"], where, named["score"]), **flags}

@@ -106,19 +106,20 @@ def read_csv(file: Path, header: list[str] | None = None) -> pd.DataFrame:
     """
     try:
         # Not by pandas, which fills up a row with too few fields without a word.
-        rows = [row for row in csv.reader(io.StringIO(read_text(file))) if row]
+        told = enumerate(csv.reader(io.StringIO(read_text(file))), start=1)
+        # As a spreadsheet counts them: empty rows are left out, and keep their number.
+        numbers, rows = zip(*((number, row) for number, row in told if row), strict=True)
     except csv.Error as error:
         raise UserError(f"{file}: not a well-formed CSV ({error}): close every quote") from None
     if len(rows[0]) == 1 and (other := re.search("[;\t|]", rows[0][0])):
         # As spreadsheets save it where the comma is the decimal mark.
         raise UserError(f"{file}: fields are separated by {other[0]!r}: save it with commas")
-    for number, row in enumerate(rows, start=1):
+    for number, row in zip(numbers, rows, strict=True):
         if len(row) != len(rows[0]):
             wrong = f"{len(row)} fields instead of {len(rows[0])}"
             raise UserError(f"{file}, row {number}: {wrong}: quote texts that hold commas")
-    first = 1 if header else 2
-    numbers, columns = range(first, len(rows) + 1), header or rows[0]
-    return pd.DataFrame(rows[first - 1 :], numbers, columns, dtype="str")
+    first = 0 if header else 1
+    return pd.DataFrame(rows[first:], numbers[first:], header or rows[0], dtype="str")
 
 
 def read_jsonl(file: Path) -> pd.DataFrame:

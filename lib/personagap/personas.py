@@ -55,8 +55,9 @@ def load(file: str | Path | None = None) -> pd.DataFrame:
     for name in ("persona", "category"):
         hidden = f"this {name} has a space at an end, a line break or an unseen mark"
         refuse(table[name].str.contains(UNSEEN), where, hidden, "remove it")
+    meaning = "has another meaning (a control, a category, all, or two that are joined)"
     taken = persona.isin([*CONTROLS, "all", *category]) | persona.str.contains(JOINTS)
-    refuse(taken, where, "this name of a persona has another meaning", "give it a name of its own")
+    refuse(taken, where, f"this name of a persona {meaning}", "give it a name of its own")
     others = [*CONTROLS, "all", "control", "intersection"]
     taken = category.isin(others) | category.str.contains(JOINTS)
     refuse(taken, where, "this category has another meaning", "rename it")
