@@ -80,6 +80,10 @@ def test_grids_expand_to_distinct_runs(tmp_path):
             "runs: [{notebook: p/1.ipynb, parameters: {n: [1]}}]",
             r"1.ipynb: n is \[1\]: give a whole number",
         ),
+        (
+            "runs: [{notebook: p/1.ipynb, parameters: {n: 1}, grid: {n: [1, 2]}}]",
+            "run 1: 'n' stands under `parameters` and under `grid`: leave one",
+        ),
         ("runs: []", "no entries under `runs:`"),
         ("runs:", "not a YAML file with a list under `runs:`"),
         ("runs: [{notebook: p/1.ipynb}]".encode("utf-16"), "not a YAML file"),

@@ -631,6 +631,12 @@ def test_parameters_are_checked_before_anything_runs(request_for):
         request_for(n="many")
     with pytest.raises(UserError, match="the runner sets 'output'"):
         request_for(output="x")
+    scores = NOTEBOOKS / "your_own_scores.ipynb"
+    with pytest.raises(
+        UserError, match=r"control is 0: give a text, in double quotes \(in a shell"
+    ):
+        Request(scores, {"control": 0})
+    assert Request(scores, {"control": parse_value('"0"')}).given == {"control": "0"}
 
 
 DECLARED = """

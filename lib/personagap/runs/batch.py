@@ -59,6 +59,9 @@ def read(file: Path, figures: Path) -> list[Request]:
                 raise UserError(f"{file}, run {number}: `{name}` needs {wanted}, not {held!r}")
         if not all(isinstance(values, list) and values for values in grid.values()):
             raise UserError(f"{file}, run {number}: each name under `grid` needs a list of values")
+        if twice := [name for name in grid if name in parameters]:
+            problem = f"{twice[0]!r} stands under `parameters` and under `grid`: leave one"
+            raise UserError(f"{file}, run {number}: {problem}")
         for values in itertools.product(*grid.values()):
             given = parameters | dict(zip(grid, values, strict=True))
             notebook = file.parent / entry["notebook"]

@@ -264,10 +264,15 @@ class Request:
 
     def _fitted(self, name: str, value: Any) -> Any:
         """The value, if it is of the parameter's kind; one for a list becomes a list of it."""
+        kind, remedy = self._declared[name][1], ""
         try:
-            return parameters.fit(value, self._declared[name][1])
-        except ValueError as kind:
-            raise UserError(f"{self.notebook.name}: {name} is {value!r}: give {kind}") from None
+            return parameters.fit(value, kind)
+        except ValueError as wanted:
+            # What is no text to YAML, and on the command line: 0, true.
+            if isinstance(value, (bool, int, float)) and parameters.matches("", kind):
+                remedy = """, in double quotes (in a shell '"0"')"""
+            given = f"{self.notebook.name}: {name} is {value!r}"
+            raise UserError(f"{given}: give {wanted}{remedy}") from None
 
 
 def _digest(value: Any) -> str:
