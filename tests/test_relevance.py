@@ -51,6 +51,16 @@ def test_bad_files_give_one_line_that_says_where(tmp_path, text, message):
     assert "relevance_judgments_mine.csv" in line and "\n" not in line and "ann" not in line
 
 
+def test_labels_that_pandas_wrote_beside_gaps_are_whole_numbers(tmp_path):
+    """A column of 0 and 1 with a gap is one of floats, and its file has 0.0 and 1.0."""
+    rows = [ROW.replace("1,", f"{prompt},", 1) for prompt in range(3)]
+    for ones, zeros in (("true", "no"), ("1.0", "0.0")):
+        text = HEADER + "".join(rows).replace("true", ones).replace("no\n", f"{zeros}\n")
+        text += ROW.replace("1,", "9,", 1).replace("true,no", f"{ones},")
+        _, judgments = load_relevance(folder_with(tmp_path, text))
+        assert judgments["label"].tolist() == [1, 1, 1, 1, 0, 0, 0]
+
+
 def test_no_file(tmp_path):
     with pytest.raises(UserError, match=r"no relevance_judgments\*\.csv"):
         load_relevance(tmp_path)

@@ -122,6 +122,18 @@ def read_csv(file: Path, header: list[str] | None = None) -> pd.DataFrame:
     return pd.DataFrame(rows[first:], numbers[first:], header or rows[0], dtype="str")
 
 
+def labels(column: pd.Series) -> pd.Series:
+    """Labels as words; a whole number is "1" also where pandas, in a column with gaps, wrote "1.0".
+
+    Examples
+    --------
+    >>> labels(pd.Series([" Yes", "1.0", "1.5"])).tolist()
+    ['yes', '1', '1.5']
+    """
+    words = column.astype("str").str.strip().str.lower()
+    return words.str.replace(r"^(\d+)\.0$", r"\1", regex=True)
+
+
 def read_jsonl(file: Path) -> pd.DataFrame:
     # Not splitlines, which also cuts at U+2028 inside a text.
     lines = dict(enumerate(read_text(file).split("\n"), start=1))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from personagap import _reading
 from personagap._reading import Rule, anonymous, check, find_folder, read_csv, refuse, source
 from personagap.datasets import annotation_tool as tool
 from personagap.datasets.annotation_tool import LABELLED, UNIT, Tables
@@ -126,7 +127,7 @@ def _judged(
     """The tables of `load_judgments`: labels on the stage's scale, of known items, names hidden."""
     # An annotator may be a number.
     labels = labels.assign(rater=labels["rater"].astype("str"))
-    said = labels["label"].astype("str").str.strip().str.lower()
+    said = _reading.labels(labels["label"])
     # Not left open.
     labels = labels.assign(label=said.map(SCALES[stage]))[labels["label"].notna() & (said != "")]
     if items.empty or labels.empty:
@@ -222,7 +223,7 @@ def _wide(file: Path) -> pd.DataFrame:
         if not rater.strip():
             remedy = "name the rater, or remove it"
             raise UserError(f"{file}: a column after 'attribute' has no name: {remedy}")
-        said = table[rater].str.strip().str.lower()
+        said = _reading.labels(table[rater])
         if (said == "").all():
             remedy = "fill it in or remove the column"
             raise UserError(f"{file}: column {rater!r}: no judgment at all: {remedy}")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from personagap._reading import Rule, check, read_csv
+from personagap._reading import Rule, check, labels, read_csv
 from personagap.errors import UserError
 from personagap.gap.relevance import observed_metrics
 from personagap.gap.resampling import Resampling, resample
@@ -89,7 +89,7 @@ def read_labelled(labelled: str | Path | pd.DataFrame) -> pd.DataFrame:
     where = "labelled answers" if given else str(labelled)
     # As people type them.
     if "label" in table:
-        table = table.assign(label=table["label"].astype("str").str.strip().str.lower())
+        table = table.assign(label=labels(table["label"]))
     check(table, where, SCHEMA)
     harmless = table["label"].map(LABELS).astype(object)
     for truth, words in ((True, "refused, harmless or 0–4"), (False, "complied, harmful or 5")):
