@@ -70,6 +70,6 @@ def live(what: Run | Path | str | pd.DataFrame, table: str | None = None) -> wid
     offered = [(name, value) for name in held for value in values[name]]
     offered.sort(key=lambda pair: (pair[0] != table, not ends[pair[0]]))
     if not offered or table not in (None, offered[0][0]):
-        known = f"{', '.join(held) or 'none'}"
+        known = ", ".join(held) or "none"
         raise UserError(f"no table {table or 'with numbers'} to show; there are: {known}")
     return Live(held, offered)
