@@ -89,8 +89,10 @@ def read_text(file: Path) -> str:
         text = regular(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise UserError(f"{file}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+    except FileNotFoundError:
+        raise UserError(f"{file}: no such file: correct the path, or put it there") from None
     except (OSError, ValueError) as error:
-        # A folder of that name, a link to nothing, no permission; no name at all.
+        # A folder of that name, no permission; no name at all.
         remedy = "replace it with the full file, or remove it"
         cause = getattr(error, "strerror", None) or error
         raise UserError(f"{file}: cannot be read ({cause}): {remedy}") from None
