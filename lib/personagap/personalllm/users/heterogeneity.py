@@ -150,4 +150,5 @@ def entropy(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> 
     # A lone prompt has no interval.
     parts = {group: first[inside] for group, inside in groups.items() if sum(inside) > 1}
     by = ["kind", "keyword"]
-    return _means(pd.concat(parts, names=by), "entropy", by, how, unit="nats")
+    table = pd.concat(parts, names=by).reset_index(by)
+    return _means(table, "entropy", by, how, unit="nats")
