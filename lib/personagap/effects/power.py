@@ -19,8 +19,9 @@ from personagap.results import wide
 NO_PILOT = {"run": POINTS**2 / 6}
 #: What a design can detect, in points.
 SIZES = ["smallest_contrast", "smallest_contrast_holm", "smallest_pb"]
-#: The components that a design of one phrasing errs by.
+#: The components that a design of one phrasing errs by, and one of several besides.
 NOISE = {"identity × item", "run"}
+PHRASINGS = {"identity × phrasing", "identity × phrasing × item"}
 
 
 def power(
@@ -77,9 +78,10 @@ def power(
     shares(alpha=alpha, target=target)
     if target <= alpha:
         raise UserError(f"target is {target}: give a power above alpha, {alpha}")
-    if not NOISE & set(variance.keys()):
+    noise = NOISE if min(templates) == 1 else NOISE | PHRASINGS
+    if not noise & set(variance.keys()):
         # Nothing that errs would find any effect.
-        known = ", ".join(sorted(NOISE))
+        known = ", ".join(sorted(noise))
         raise UserError(
             f"components have none of {known}: give those of one task, as "
             'results.wide(pilot).set_index("component")["variance"]'
