@@ -71,7 +71,7 @@ def judge_corrected(
     require(card, "rows of the card", "by", "group", "metric", "estimate", "n")
     require(table, "results", "ci_low", "ci_high")
     rng = np.random.default_rng(seed)
-    sensitivity, specificity = _what_is_right(card, rng)
+    sensitivity, specificity = _sensitivity_and_specificity(card, rng)
     youden = sensitivity + specificity - 1
     bias = "debiased_pb2" in table
     if bias:
@@ -102,7 +102,7 @@ def judge_corrected(
     return table[[*keys, *COLUMNS]].assign(**after, method=method).join(before)
 
 
-def _what_is_right(card: pd.DataFrame, rng: np.random.Generator) -> list[np.ndarray]:
+def _sensitivity_and_specificity(card: pd.DataFrame, rng: np.random.Generator) -> list[np.ndarray]:
     """A judge's sensitivity and specificity: an estimate first, then draws of its uncertainty
     (1 + n_draws,).
     """

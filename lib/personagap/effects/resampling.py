@@ -11,6 +11,7 @@ from scipy import sparse
 
 from personagap.effects._table import POINTS, ROUNDING
 from personagap.effects.anova import mean_squares
+from personagap.effects.paired import largest_difference
 from personagap.errors import at_least
 
 #: Draws × items held at once: some 20 MB.
@@ -110,16 +111,16 @@ def null_of(moments: list[Moments], drawn: list[np.ndarray]) -> dict[str, float]
     """PB, its mean under random signs, and the p-value of Σ over the tasks given of PB² in units of
     its own noise.
     """
-    pb2, observed, floor, scaled = 0.0, 0.0, np.zeros(1), np.zeros(1)
+    zero = np.zeros_like(drawn[0][0])
+    pb2, observed, floor, scaled = 0.0, 0.0, zero, zero
     for m, (draws, spread) in zip(moments, drawn, strict=True):
         # Or what rounding makes of equal scores would be held against its own noise.
         if draws.mean() < ROUNDING**2:
-            floor, scaled = floor + 0 * draws, scaled + 0 * draws
             continue
         # With phrasings each is taken in units of its own noise: drawn worlds have no identity ×
         # phrasing beside it.
         several = m.phrasing_spread > 0
-        noise = m.noise if several else max(draws.mean(), 1e-30)
+        noise = m.noise if several else draws.mean()
         pb2, observed = pb2 + m.pb2, observed + m.pb2 / noise
         scaled = scaled + draws / (np.maximum(spread, 1e-30) if several else noise)
         floor = floor + draws * (max(1.0, noise / spread.mean()) if several else 1.0)
@@ -172,8 +173,7 @@ class Bootstrap(NamedTuple):
         # Along the effect an error changes PB² in proportion to itself, across it only by its
         # square.
         direction = effect / np.linalg.norm(effect) if effect.any() else np.eye(k)[0]
-        most = np.abs(centred @ direction).max()
-        pseudo = 2**0.5 * (most if most > ROUNDING else one_answer) / n
+        pseudo = 2**0.5 * largest_difference(centred @ direction, one_answer, binary=False) / n
         error = error + rest.normal(size=(n_draws, 1)) * pseudo * direction
         noise = noise + pseudo**2 / k
         if n_templates > 1:

@@ -239,7 +239,7 @@ def _concluded(text: str) -> str | None:
     if not (_CONCLUDES.search(last) or _SHORT.fullmatch(text)) or _DENIES.search(last):
         return None
     found = [*_IN_LINE.finditer(last)]
-    if any(_BEFORE.search(last[: each.end() - 2]) for each in found):
+    if any(_BEFORE.search(last[: each.start(each.lastindex or 0)]) for each in found):
         return None
     named = {_group(each) for each in found if not denied(last, each.start())}
     return named.pop() if len(named) == 1 else None
