@@ -298,7 +298,7 @@ def test_failed_requests_are_missing_never_wrong_and_truncation_is_told():
     answers = pd.concat(
         [
             respond(GSM8K, ["The answer is 18"]),
-            respond(GSM8K, ["So 18"], "length").assign(run=1),
+            respond(GSM8K, ["So 18, as"], "length").assign(run=1),
             respond(GSM8K, [None], "error").assign(run=2),
             respond(GSM8K, [None], "length").assign(run=3),
         ]
@@ -324,6 +324,27 @@ def test_failed_requests_are_missing_never_wrong_and_truncation_is_told():
     assert scores["outcome"].tolist() == ["answered", "truncated", "empty"]
     # Nothing was answered.
     assert list(tasks.grade(answers.iloc[2:3], GSM8K).columns) == list(scores.columns)
+
+
+@pytest.mark.parametrize("cut", ["The answer is 18", "The answer is \\(\\boxed{18.", "It is 18,"])
+def test_a_number_at_the_token_limit_is_not_read(cut):
+    # Of 185, 18.5 or 18,000.
+    answers = pd.concat([respond(GSM8K, [cut]), respond(GSM8K, [cut], "length").assign(run=1)])
+    assert tasks.grade(answers, GSM8K)["valid"].tolist() == [True, False]
+    assert tasks.grade(answers, GSM8K, protocol="paper")["valid"].all()
+
+
+def test_a_choice_at_the_token_limit_is_not_read():
+    # As a 0.5 B model was cut off while it weighed the choices.
+    listed = "- **Option A (many species)**: not consistent with the findings.\n\n- **Option B"
+    whole = "Therefore, the answer is (B)."
+    answers = [
+        respond(MMLU, [text], "length").assign(run=run) for run, text in enumerate([listed, whole])
+    ]
+    assert tasks.grade(pd.concat(answers), MMLU)["valid"].tolist() == [False, True]
+    graders = tasks.discrepancies(respond(MMLU, ["The answer is (B)\nor (C"], "length"), MMLU)
+    by_grader = graders.set_index("persona")["score"]
+    assert by_grader["S8 cut at the first line break"] == (MMLU["answer"].iloc[0] == "B")
 
 
 def test_equal_answers_are_graded_once(monkeypatch):

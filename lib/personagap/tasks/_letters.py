@@ -34,10 +34,14 @@ _CORRECT = (
     r"(?i:\b(?:correct|richtig|korrekt|correcta)(?: ?:| ist)|\bans ?[.:]"
     r"|\b(?:correct|right) one is) ?"
 )
+_UNLIKE = r"(?i:\b(?:wrong|incorrect|eliminated|excluded)\b)"
 _STATEMENT = re.compile(
     rf"(?:{stating('answer', 'choice')}|{_CHOOSES}|{_HEADING}|{_CORRECT}){_LEAD}{_LETTER}"
     # "Therefore, it must be (C)."
     rf"|{_SO}(?:{_IT_IS})?{_LEAD}{_LETTER}(?=[ .:!。।]*(?:\n|$))"
+    # "Thus the most proactive approach is option B: …"
+    rf"|(?:(?m:^)|(?<=[.!?] )){_SO}(?:(?!{_UNLIKE})[^.:;\n]){{1,120}} (?i:is|are|would be|must be) (?i:the )?"
+    rf"(?i:option|choice) (?:{_BRACKETED}|([A-H]){_ENDS})"
     # "Doğru cevap C'dir.", and "Верный ответ C."
     rf"|{keys('answer', 'choice')} {_LEAD}(?:{_BRACKETED}|([A-H]))(?={words('verb_last')})"
     rf"|{keys('verbless')} {_LEAD}(?:{_BRACKETED}|([A-H])(?=[.!।]?(?: ?\n|$)|[.!।] ))"

@@ -1,5 +1,6 @@
 """What makes a task: where its items are, how one is asked, how an answer is read and scored."""
 
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,9 +26,9 @@ class Grader(NamedTuple):
     """How an answer is read, and what it scores.
 
     ``extract(row)`` gives what the answer in a row says, or None, which is wrong; ``mark(value,
-    row)`` its score in [0, 1]. A row is one of the items table with the answer's ``text``. With
-    ``seconds`` the value is a program, and what is marked are its tests: passed, one by one, in so
-    many seconds together.
+    row)`` its score in [0, 1]. A row is one of the items table with the answer's ``text`` and
+    ``outcome``. With ``seconds`` the value is a program, and what is marked are its tests: passed,
+    one by one, in so many seconds together.
     """
 
     extract: Callable[[Any], Any]
@@ -121,11 +122,22 @@ def never(*_: Any) -> float:
     return 0.0
 
 
+#: A word or a number at the end of a text: "Option B", "1,".
+_LAST = re.compile(r"(?<![\d.,])\d[\d.,]*\Z|(?<!\w)\w+\Z")
+
+
+def whole_words(row: Any) -> str:
+    """An answer's text, less the last word where it may be cut: "12" of "120"."""
+    return _LAST.sub("", row.text) if row.outcome == "truncated" else row.text
+
+
 def first_line(grader: Grader) -> Grader:
     """A grader of answers that were cut at the first line break (S8)."""
 
     def extract(row: Any) -> Any:
         # Stripped first: an answer that began with a line break would be cut to nothing.
-        return grader.extract(row._replace(text=row.text.strip().split("\n")[0]))
+        first, *more = row.text.strip().split("\n")
+        outcome = "answered" if more else row.outcome
+        return grader.extract(row._replace(text=first, outcome=outcome))
 
     return grader._replace(extract=extract)

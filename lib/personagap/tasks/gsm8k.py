@@ -7,7 +7,16 @@ import pandas as pd
 
 from personagap._reading import Rule, read_jsonl
 from personagap.tasks._numbers import number
-from personagap.tasks._task import Grader, Hub, Task, filled, first_line, never, position
+from personagap.tasks._task import (
+    Grader,
+    Hub,
+    Task,
+    filled,
+    first_line,
+    never,
+    position,
+    whole_words,
+)
 
 # --- its items ------------------------------------------------------------------------------------
 
@@ -41,7 +50,8 @@ def paper_number(text: str) -> float | None:
 
 # Labels are decimal numbers, answers may be computed from fractions.
 CORRECTED = Grader(
-    lambda row: number(row.text), mark=lambda found, row: abs(found - float(row.answer)) < 1e-6
+    lambda row: number(whole_words(row)),
+    mark=lambda found, row: abs(found - float(row.answer)) < 1e-6,
 )
 PAPER = CORRECTED._replace(extract=lambda row: paper_number(row.text))
 

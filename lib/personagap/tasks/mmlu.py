@@ -9,7 +9,7 @@ import pandas as pd
 from personagap._reading import Rule, read_csv
 from personagap.errors import UserError
 from personagap.tasks._letters import letter
-from personagap.tasks._task import Grader, Hub, Task, filled, first_line
+from personagap.tasks._task import Grader, Hub, Task, filled, first_line, whole_words
 
 LETTERS = list("ABCD")
 
@@ -74,7 +74,9 @@ def paper_letter(text: str) -> str | None:
     return next((found[1] for pattern in PAPER_PATTERNS if (found := pattern.search(text))), None)
 
 
-CORRECTED = Grader(lambda row: letter(row.text), mark=lambda found, row: found == row.answer)
+CORRECTED = Grader(
+    lambda row: letter(whole_words(row)), mark=lambda found, row: found == row.answer
+)
 PAPER = CORRECTED._replace(extract=lambda row: paper_letter(row.text))
 
 TASK = Task(
