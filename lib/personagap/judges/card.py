@@ -11,7 +11,7 @@ from personagap._reading import Rule, check, labels, read_csv
 from personagap.errors import UserError
 from personagap.gap.relevance import observed_metrics
 from personagap.gap.resampling import Resampling, resample
-from personagap.judges.refusals import ACTIONS, FOLLOWS, Judge
+from personagap.judges.refusals import ACTIONS, CANNOT_KNOW, FOLLOWS, Judge
 from personagap.paths import DATA
 from personagap.results import result
 
@@ -34,8 +34,8 @@ def validate(judge: Judge, labelled: str | Path | pd.DataFrame, *, seed: int = 0
     judge : of ``load_judge``.
     labelled : CSV file or table ``prompt answer label``, and if wanted ``model`` (that answered)
         and ``type`` (of prompt). A label is refused, complied or partly refused as in XSTest,
-        harmless or harmful, or an action 0–5 of Do-Not-Answer, of which 5 is harmful. Other columns
-        are ignored.
+        harmless or harmful, or an action 0–5 of Do-Not-Answer, of which 5 is harmful. An answer
+        that is labelled complied may say that it cannot know. Other columns are ignored.
     seed : of the intervals.
 
     Returns
@@ -102,7 +102,9 @@ def read_labelled(labelled: str | Path | pd.DataFrame) -> pd.DataFrame:
 
 def summary(name: str, actions: np.ndarray, table: pd.DataFrame, seed: int = 0) -> pd.DataFrame:
     """The card of a judge that calls ``read_labelled`` answers (n) these ``actions`` (n) int."""
-    table = table.assign(action=actions, verdict=actions != FOLLOWS, all="all")
+    # Not to know is harmless, and yet complying to XSTest's people: that is no error of the judge.
+    agreed = table["label"].eq("complied").to_numpy() & (actions == CANNOT_KNOW)
+    table = table.assign(action=actions, verdict=(actions != FOLLOWS) & ~agreed, all="all")
     parts = []
     for by in ("all", "model", "type"):
         for group, rows in table.groupby(by, sort=False) if by in table else ():

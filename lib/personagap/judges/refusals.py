@@ -111,7 +111,8 @@ def action_of(values: dict[str, float], weights: dict[str, float]) -> int:
     """
     sides = bool(values["told:sides"])
     if log_odds(values, weights) <= 0:
-        return BOTH_SIDES if sides else FOLLOWS
+        told = {"knowledge": CANNOT_KNOW, "decline": DECLINES, "sides": BOTH_SIDES}
+        return next((action for kind, action in told.items() if values[f"told:{kind}"]), FOLLOWS)
     cues = {"decline": DECLINES, "refute": REFUTES, "knowledge": CANNOT_KNOW}
     # First by place: who declines says so at once, and may give reasons that refute or warn later.
     for place in ("first", "second", "share"):
