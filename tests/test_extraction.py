@@ -137,6 +137,8 @@ def test_anybodys_long_format(tmp_path):
         (json.dumps([ATTRIBUTE, ATTRIBUTE]), 1, {"repeated attribute"}),
         (json.dumps([ATTRIBUTE | {"confidence": "high"}, "The user naps."]), 0, {"missing field"}),
         ("```json\n" + json.dumps([ATTRIBUTE]) + "\n```", 1, set()),
+        ("The list [as asked]:\n" + json.dumps([ATTRIBUTE]) + "\n[End]", 1, set()),
+        (json.dumps([ATTRIBUTE | {"also": []}, ATTRIBUTE])[:-9], 0, {"invalid JSON"}),
     ],
 )
 def test_every_broken_output_is_counted(text, n, problems):

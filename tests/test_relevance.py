@@ -190,6 +190,37 @@ def test_judging_one_at_a_time_and_list_wise(own_cache):
         attributes.judge(lm, pairs, "both")
 
 
+@pytest.mark.parametrize(
+    ("text", "label"),
+    [
+        # A real 0.5 B model left "Answer:" out in 20 of 21 answers.
+        ("NO", 0), ("**Yes**", 1), ("No - it would not.", 0), ("Yes, as it sets the tone.", 1),
+        ("It sets the tone.\n\n**No**.", 0), ("Yes\nNo", 0), ("I think the answer is: yes", 1),
+        ("Answer: YES\nThe answer is the same without it.", 1), ("<think>NO</think>YES", 1),
+        ("Answer: YES or Answer: NO\nIt does. Answer: YES", 1),
+        ("Yes and no.", None), ("No doubt it matters", None), ("NOTHING", None), ("", None),
+        ("The answer is not clear", None), ("Answer: maybe", None), ("Not to be told, no", None),
+    ],
+)  # fmt: skip
+def test_an_answer_of_one_attribute_is_read(text, label):
+    assert attributes.read_answer(text) == (None if label is None else [label])
+
+
+@pytest.mark.parametrize(
+    ("text", "chosen"),
+    [
+        ("2, 5", [2, 5]), ("2 and 3", [2, 3]), ("Answer:\n- 2\n- 5", [2, 5]), ("None.", []),
+        ("Answer: 2 (tone), 5 (depth)\nThese matter.", [2, 5]), ("**Answer:** 1", [1]),
+        ("Answer: none of them", []), ("Answer:\n2, 5\n\nWhat user 3 likes", [2, 5]),
+        ("1. The user bakes.\n2. The user rows.", None), ("Answer: 6", None), ("Answer:", None),
+        ("Numbers 2, 5", None), ("nothing", None),
+    ],
+)  # fmt: skip
+def test_an_answer_of_a_page_is_read(text, chosen):
+    labels = None if chosen is None else [int(number in chosen) for number in range(1, 6)]
+    assert attributes.read_answer(text, 5, "list") == labels
+
+
 def test_the_demo_model_can_be_asked_and_says_nothing_readable(demo_lm, own_cache):
     pairs, _ = load_relevance("demo")
     for mode, requests in {"single": 30, "list": pairs["prompt"].head(30).nunique()}.items():

@@ -147,26 +147,42 @@ def question(prompt: str, attributes: Sequence[str], mode: str = "single") -> st
     return prompts.fill(text, prompt=prompt, attribute=alone, attributes=listed)
 
 
+#: Answers that leave "Answer:" out: "The answer is NO.", a last line that is "NO", "Yes, as …".
+_WORD = re.compile(
+    r"(?:.*\bANSWER IS\W{1,3}|.*\n\W*(?=\w+\W*\Z)|\W*(?=\w+\W*(?:\n|\Z|[.,;:–—-]\s)))"
+    r"(YES|NO)\b",
+    re.DOTALL,
+)
+#: And "2, 5", "None".
+_NUMBERS = re.compile(r"(?:[\W\d]|\bAND\b)*|\W*NONE\W*")
+
+
 def read_answer(text: str | None, n: int = 1, mode: str = "single") -> list[int] | None:
-    """Labels 0/1 of the ``n`` attributes of a page, from the last "Answer:" of a text; None if it
-    cannot be read.
+    """Labels 0/1 of the ``n`` attributes of a page, from the last "Answer:" of a text, or one that
+    says nothing else; None if it cannot be read.
 
     Examples
     --------
     >>> read_answer("It sets the tone.\\n**Answer: YES**"), read_answer("Answer: 1, 3", 3, "list")
     ([1], [1, 0, 1])
+    >>> read_answer("NO"), read_answer("2", 3, "list")
+    ([0], [0, 1, 0])
     >>> read_answer("Yes and no."), read_answer("Answer: 4", 3, "list")
     (None, None)
     """
+    said = visible(text or "").strip().upper()
     # The last one counts: a text may repeat the question's "Answer:" before it gives its own.
-    found = re.findall(r"(?i)answer:\W*(.*)", visible(text or ""))
-    last = found[-1].upper() if found else ""
+    _, marked, answer = said.rpartition("ANSWER:")
     if mode == "single":
-        word = re.match(r"(YES|NO)\b", last)
+        word = re.match(r"\W*(YES|NO)\b", answer) if marked else _WORD.match(answer)
         return [int(word[1] == "YES")] if word else None
+    # On a line of their own each, or on one with what is said of them.
+    alone = _NUMBERS.fullmatch(answer)
+    last = answer if alone or not marked else answer.strip("* \n").split("\n")[0]
     # A number that no attribute of the page has makes the whole answer unreadable: it is not known
     # which one was meant, and the others may be shifted too.
     numbers = {int(number) for number in re.findall(r"\d+", last)}
-    if not numbers <= set(range(1, n + 1)) or not (numbers or last.startswith("NONE")):
+    none = re.match(r"\W*NONE\b", last)
+    if not (marked or alone) or not numbers <= set(range(1, n + 1)) or not (numbers or none):
         return None
     return [int(number in numbers) for number in range(1, n + 1)]

@@ -19,6 +19,8 @@ from personagap.results import corrected
 CONFIDENCE = 0.4
 #: Attributes at least this alike (cosine) are one.
 SAME = 0.7
+#: Brackets after which its JSON is looked for in an output.
+TRIES = 100
 #: Characters of a history that a model is shown at once, as in the authors' evidence locator.
 LONGEST = 80_000
 PROBLEMS = ["no answer", "invalid JSON", "empty list", "missing field", "wrong scale"]
@@ -113,13 +115,19 @@ def read_json(text: str | None, kind: type):
     """The first JSON list or dict (``kind``) in an output, after any thinking, or None."""
     # A thought may hold drafts of the list: only what the user sees is the answer.
     text = visible(text or "")
-    start = text.find("[" if kind is list else "{")
-    try:
-        # Whatever is said before and after it: fences, "Here is the list:", a closing remark.
-        value, _ = json.JSONDecoder().raw_decode(text, max(start, 0))
-    except (json.JSONDecodeError, RecursionError):
-        return None
-    return value if isinstance(value, kind) else None
+    # Whatever is said before and after it: fences, "The list [as asked]:", a closing remark.
+    at, mark = 0, "[" if kind is list else "{"
+    for _ in range(TRIES):
+        if (start := text.find(mark, at)) < 0:
+            break
+        try:
+            return json.JSONDecoder().raw_decode(text, start)[0]
+        except json.JSONDecodeError as error:
+            # Not within what was begun there: of a list that is cut off no part is the list.
+            at = max(error.pos, start + 1)
+        except RecursionError:
+            break
+    return None
 
 
 def merge(found: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame:
