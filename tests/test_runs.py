@@ -469,12 +469,19 @@ def test_a_second_runner_steps_back_and_sigkill_of_the_first_is_recovered_from(h
     _, said = second.communicate(timeout=120)
     assert second.returncode == 2 and "already being run" in said and said.count("\n") == 1
     assert [facts["status"] for facts in index.runs(tmp_path / "figures")] == ["running"]
+    (folder,) = (each["folder"] for each in index.runs(tmp_path / "figures"))
+    assert (folder / "stderr.log").exists()
+    error = {"id": folder.name, "status": "failed", "error": said.strip(), "skipped": False}
+    assert "stderr" not in execute.describe(error, folder)  # that log is the first one's
+    # As of a process that was killed while it wrote.
+    (folder / f".{runner.pid}-report.html").write_text("<html>")
     runner.kill()
     wait_for(lambda: gone(kernel))
     wait_for(lambda: index.runs(tmp_path / "figures")[0]["status"] == "interrupted")
     third = personagap(*arguments, cwd=tmp_path)
     said, _ = third.communicate(timeout=120)
     assert third.returncode == 0 and "finished in" in said
+    assert not [*folder.glob(".*-*")]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
