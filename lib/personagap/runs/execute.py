@@ -33,8 +33,8 @@ from personagap.runs.warm import Copy, Warm
 PACKAGES = (
     "personagap", "torch", "transformers", "numpy", "pandas", "scipy", "statsmodels", "papermill",
 )  # fmt: skip
-#: What an earlier attempt left, removed when a run starts.
-PRODUCTS = ["tables", "figures", "report.html", "notebook.ipynb", ".partial.ipynb", "run.json"]
+#: What an earlier attempt left, removed when a run starts; first what says that it is finished.
+PRODUCTS = ["run.json", "report.html", "tables", "figures", "notebook.ipynb", ".partial.ipynb"]
 PRODUCTS += [LOG, PROGRESS]
 #: Seconds in which a stopped run must be gone, and what was killed must be reaped.
 GRACE, REAPED = 5, 5
@@ -159,7 +159,11 @@ def start(request: Request, threads: int | None = None, warm: Warm | None = None
     # The last, of `atomic_write`, stay where a process was killed.
     half_written = request.folder.glob(".[0-9]*-*")
     for path in [*map(request.folder.joinpath, PRODUCTS), *half_written]:
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        try:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        except OSError as error:
+            # Of what is in a folder the error has the name alone.
+            raise OSError(error.errno, error.strerror, str(path)) from None
     record(request.folder, **facts, kernel=kernel)
     process = (warm and warm.copy(descriptor)) or subprocess.Popen(
         # -P: a file in the current folder must not stand in for a module of ours.
