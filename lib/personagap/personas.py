@@ -15,7 +15,7 @@ import pandas as pd
 
 from personagap import prompts
 from personagap._reading import Rule, check, read_csv, refuse
-from personagap.errors import UserError, one_of
+from personagap.errors import UserError, expect, one_of
 from personagap.leaving import HIDING
 from personagap.noun_phrases import in_word_order, noun_phrase
 from personagap.paths import DATA
@@ -49,6 +49,7 @@ def load(file: str | Path | None = None) -> pd.DataFrame:
     """
     if file is None:
         return _identities()
+    expect(isinstance(file, (str, Path)), "a CSV file", identities=file)
     table, where = read_csv(Path(file)), str(file)
     check(table, where, dict.fromkeys(["persona", "category", "phrase"], _STATED))
     persona, category = table["persona"], table["category"]
