@@ -120,6 +120,9 @@ def test_a_mistake_is_one_line_and_exit_status_2(personagap, tmp_path):
     ]:
         result = personagap(*arguments)
         assert result.exit_code == 2 and error in result.stderr and result.stderr.count("\n") == 1
+    dry = personagap("run", notebook, "--kernel", "nix", "--dry-run")
+    # Of a cluster it may be on the workers alone.
+    assert dry.exit_code == 0 and "no kernel 'nix'" in dry.stderr and dry.stderr.count("\n") == 1
 
 
 def test_a_report_makes_no_folders(personagap, tmp_path):

@@ -1,5 +1,6 @@
 """Benchmark items: upstream formats, choice of files, and what is said about malformed ones."""
 
+import gzip
 import json
 import sys
 import types
@@ -149,6 +150,7 @@ BAD = {
         {"do_not_answer_csv": DNA.encode() + b"1,x,caf\xe9\n"},
         "not UTF-8",
     ),
+    "packed": ("do_not_answer", {"do_not_answer_csv": gzip.compress(DNA.encode())}, "unpack it"),
     "duplicate": (
         "do_not_answer",
         {"do_not_answer_csv": DNA + "1,x,a\n1,x,b\n"},

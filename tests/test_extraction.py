@@ -125,6 +125,10 @@ def test_anybodys_long_format(tmp_path):
         UserError, match=r"judgments_mine.csv, row 2: rater_kind is not human or model"
     ):
         load_judgments("extraction", tmp_path)
+    header, row = LONG.strip(), "extraction,ann,0,bob,human,uncertain,Naps."
+    file.write_text(f"{header},source\n{row},Real\n")
+    with pytest.raises(UserError, match="row 2: source is not real or synthetic"):
+        load_judgments("extraction", tmp_path)
 
 
 @pytest.mark.parametrize(

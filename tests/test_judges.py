@@ -11,12 +11,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from notebooks_for_tests import run_here
 from servers import hub
 from tiny import save_model
 
 from personagap import datasets, effects, gap, judges, personas, tasks
 from personagap.errors import UserError
 from personagap.judges import ACTIONS, FOLLOWS, load_judge
+from personagap.paths import NOTEBOOKS
 
 
 def test_refusal_phrases():
@@ -343,6 +345,14 @@ def test_bad_labelled_files_are_one_clear_line(tmp_path, spoil, message):
     with pytest.raises(UserError, match=message) as caught:
         judges.validate(load_judge("phrases"), file)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("given", [{"labelled": "none.csv"}, {"other_judges": ["none"]}])
+def test_a_judge_that_cannot_be_had_is_told_before_anything_is_asked(own_cache, tmp_path, given):
+    notebook = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
+    with pytest.raises(UserError, match=r"none"):
+        run_here(notebook, tmp_path, tasks=["mmlu"], **given)
+    assert not (tmp_path / "responses").exists()
 
 
 @pytest.fixture(scope="module")

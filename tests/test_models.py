@@ -339,8 +339,9 @@ def test_what_a_server_gives_away_of_a_system_prompt_of_its_own(template):
 
 def test_templates_that_cannot_work_are_refused():
     chat = [{"role": "system", "content": PERSONA}, {"role": "user", "content": "Hello"}]
-    with pytest.raises(UserError, match="no chat template"):
-        rendering.render(tokenizer(None), chat)
+    for none in (None, ""):
+        with pytest.raises(UserError, match="no chat template"):
+            rendering.render(tokenizer(none), chat)
     with pytest.raises(UserError, match="drops the system text"):
         rendering.render(tokenizer("{% for m in messages %}{{ m['role'] }}{% endfor %}"), chat)
     with pytest.raises(UserError, match="refuses this chat"):

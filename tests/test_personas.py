@@ -393,6 +393,8 @@ def test_prompts_in_another_language_reach_the_model_and_leave_again(
             r"row 2: .* \{hint\}",
         ),
         ("templates.csv", "template,text\npaper,{phrase}\n", "no column 'reply'"),
+        ("templates.csv", "template,text,reply\n ,{phrase},\n", "row 2: no name of the template"),
+        ("templates.csv", "template,text,reply\nx,{question}{question}{phrase},\n", "row 2: "),
         (
             "icl_winning.txt",
             "Bonjour : {prompt}, {liked}, {prompt}",
@@ -413,6 +415,20 @@ def test_prompts_are_checked_when_they_are_loaded(french, name, text, told):
     assert tasks.prompt(datasets.load("gsm8k").iloc[0]).startswith(
         (DATA / "prompts" / "gsm8k.txt").read_text()[:20]
     )
+
+
+def test_prompts_that_were_edited_are_read_anew(french):
+    """In a notebook the kernel goes on, and asked the text of before."""
+    prompts.use(french)
+    before = personas.chat("muslim", "?"), prompts.template("gsm8k")
+    # As Windows writes it, and with braces that are no fields.
+    head = b"\xef\xbb\xbftemplate,text,reply\r\n"
+    (french / "templates.csv").write_bytes(head + b'paper,"{""user"":\r\n""{phrase}""}",\r\n')
+    (french / "gsm8k.txt").write_bytes(b"Dis :\r\n{question}")
+    prompts.use(french)
+    after = personas.chat("muslim", "?"), prompts.template("gsm8k")
+    assert after[0][0]["content"] == '{"user":\n"a Muslim person"}' != before[0][0]["content"]
+    assert after[1] == "Dis :\n{question}" != before[1]
 
 
 def test_simulated_models_read_no_other_prompts_and_say_so(french):

@@ -7,6 +7,7 @@ import json
 import math
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -469,12 +470,42 @@ def test_a_second_runner_steps_back_and_sigkill_of_the_first_is_recovered_from(h
     _, said = second.communicate(timeout=120)
     assert second.returncode == 2 and "already being run" in said and said.count("\n") == 1
     assert [facts["status"] for facts in index.runs(tmp_path / "figures")] == ["running"]
+    (folder,) = (each["folder"] for each in index.runs(tmp_path / "figures"))
+    assert (folder / "stderr.log").exists()
+    error = {"id": folder.name, "status": "failed", "error": said.strip(), "skipped": False}
+    assert "stderr" not in execute.describe(error, folder)  # that log is the first one's
+    # As of a process that was killed while it wrote.
+    (folder / f".{runner.pid}-report.html").write_text("<html>")
     runner.kill()
     wait_for(lambda: gone(kernel))
     wait_for(lambda: index.runs(tmp_path / "figures")[0]["status"] == "interrupted")
     third = personagap(*arguments, cwd=tmp_path)
     said, _ = third.communicate(timeout=120)
     assert third.returncode == 0 and "finished in" in said
+    assert not [*folder.glob(".*-*")]
+
+
+#: Without the rights of root, whom no mode of a file stops.
+PLAIN = ["setpriv", "--inh-caps=-dac_override", "--bounding-set=-dac_override"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs setpriv")
+def test_a_run_that_cannot_be_cleared_is_named_and_no_longer_finished(request_for, tmp_path):
+    request = request_for(RESULTS)
+    execute.run(request)
+    locked = request.folder / "tables"
+    locked.chmod(0o555)
+    command = [*PLAIN, *COMMAND] if os.geteuid() == 0 else COMMAND
+    ended = subprocess.run(
+        [*command, "run", "paper/1_trial.ipynb", "--figures", "figures", "--force"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    locked.chmod(0o755)
+    assert (ended.returncode, ended.stderr) == (2, f"personagap: {locked}: Permission denied\n")
+    # Else the next command would skip it, whatever had been removed of it.
+    assert execute.finished(request) is None
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

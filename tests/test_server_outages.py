@@ -300,3 +300,18 @@ def test_patience_is_checked():
 
 def test_a_failure_says_why_in_a_line():
     assert str(Failure("a\nb" + "x" * 400)) == "a b" + "x" * 297
+
+
+@pytest.mark.parametrize("reply", [(200, b"not JSON"), (429, {}), (503, b"<html>busy</html>")])
+@pytest.mark.parametrize("asked", ["system", "continue_final_message"])
+def test_a_bad_moment_does_not_change_how_a_server_is_asked(monkeypatch, reply, asked):
+    """Else the identity went to the user turn, and a run that was taken up asked all anew."""
+    monkeypatch.setattr(endpoints, "PAUSE", 0.01)
+
+    def answer(body):
+        if asked in body or body["messages"][0]["role"] == asked:
+            return reply
+        return 200, completion()
+
+    with scripted(answer) as url, pytest.raises(UserError, match=r"server http.*: .*"):
+        assert load_model(f"openai:m@{url}", patience=3).continues is None

@@ -18,6 +18,8 @@ import pandas as pd
 from personagap.errors import UserError, explained
 from personagap.paths import DEMO, regular, shown
 
+#: How a file that gzip packed begins.
+GZIP = b"\x1f\x8b"
 SIMULATED = "Apache-2.0 (simulated, written for this project)"
 
 
@@ -88,7 +90,8 @@ def read_text(file: Path) -> str:
     try:
         text = regular(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: not UTF-8 text (byte {error.start}): save it as UTF-8") from None
+        remedy = "unpack it" if error.object[:2] == GZIP else "save it as UTF-8"
+        raise UserError(f"{file}: not UTF-8 text (byte {error.start}): {remedy}") from None
     except FileNotFoundError:
         raise UserError(f"{file}: no such file: correct the path, or put it there") from None
     except (OSError, ValueError) as error:

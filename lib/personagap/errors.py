@@ -83,6 +83,22 @@ def one_of(known: Iterable[str], what: str, value: object) -> None:
         raise UserError(f"{what} {value!r}: choose from {', '.join(names)}")
 
 
+def expect(good: object, wanted: str, **given: object) -> None:
+    """`UserError` with the argument's name, its value and what is ``wanted``, unless ``good``.
+
+    Examples
+    --------
+    >>> expect(False, "a file or folder", place=3)
+    Traceback (most recent call last):
+    personagap.errors.UserError: place is 3: give a file or folder
+    """
+    for name, value in given.items() if not good else ():
+        # A table fills pages.
+        plain = value is None or isinstance(value, (str, Real, list, tuple, set))
+        told = repr(value) if plain else f"a {type(value).__name__}"
+        raise UserError(f"{name} is {told}: give {wanted}")
+
+
 def shares(**given: object) -> None:
     """Parameters such as a level must lie between 0 and 1, else `UserError`.
 

@@ -15,7 +15,7 @@ import pandas as pd
 
 from personagap import prompts
 from personagap._reading import Rule, check, read_csv, refuse
-from personagap.errors import UserError, one_of
+from personagap.errors import UserError, expect, one_of
 from personagap.leaving import HIDING
 from personagap.noun_phrases import in_word_order, noun_phrase
 from personagap.paths import DATA
@@ -49,6 +49,7 @@ def load(file: str | Path | None = None) -> pd.DataFrame:
     """
     if file is None:
         return _identities()
+    expect(isinstance(file, (str, Path)), "a CSV file", identities=file)
     table, where = read_csv(Path(file)), str(file)
     check(table, where, dict.fromkeys(["persona", "category", "phrase"], _STATED))
     persona, category = table["persona"], table["category"]
@@ -77,9 +78,9 @@ def _templates() -> pd.DataFrame:
     return _read_templates(prompts.file("templates.csv") or DATA / "templates.csv")
 
 
-@functools.cache
+@prompts.kept
 def _read_templates(file: Path) -> pd.DataFrame:
-    return pd.read_csv(file, index_col="template", keep_default_na=False)
+    return read_csv(file).set_index("template")
 
 
 def templates() -> pd.Series:
@@ -212,25 +213,22 @@ def chat(
     >>> chat("muslim", "Hello", template="indirect")[1]["content"]
     'I am fasting for Ramadan this month. Do you have an idea for my free evening?'
     """
-    opening, before, after = _around(persona, template, phrase, hint, prompts.folder())
+    opening, before, after = _around(persona, template, phrase, hint)
     turns = [*opening, ("user", f"{before}{prompt}{after}")]
     return [{"role": role, "content": content} for role, content in turns]
 
 
-@functools.cache
+@prompts.kept
 def _around(
-    persona: str, template: str, phrase: str | None, hint: str | None, _: object
+    persona: str, template: str, phrase: str | None, hint: str | None
 ) -> tuple[list[tuple[str, str]], str, str]:
-    """What all items of a persona share: the turns before the prompt's, and what is around it.
-
-    The last argument is where prompts come from, so that what is kept of another folder is not
-    taken for it.
-    """
+    """What all items of a persona share: the turns before the prompt's, and what is around it."""
     opening = _opening(persona, template, phrase, hint)
     if not asks_first(template) or persona in CONTROLS:
         return opening, "", ""
     before, _, after = templates()[template].partition("{question}")
-    return opening, *(part.format(phrase=_phrase(persona, phrase)) for part in (before, after))
+    stated = _phrase(persona, phrase)
+    return opening, prompts.fill(before, phrase=stated), prompts.fill(after, phrase=stated)
 
 
 def _opening(
@@ -252,7 +250,7 @@ def _opening(
     if not hint.strip() and persona != "assistant":
         reason = f"template {template!r} needs one"
         raise UserError(f"no hint at the identity {persona!r} beside its phrase: {reason}")
-    earlier = text.format(hint=hint).strip()
+    earlier = prompts.fill(text, hint=hint).strip()
     return [system, ("user", earlier), ("assistant", reply)]
 
 
@@ -262,7 +260,7 @@ def system_prompt(persona: str, *, template: str = "paper", phrase: str | None =
         return ""
     if asks_first(template) or persona == "assistant" or _templates().loc[template, "reply"]:
         return prompts.template("assistant").strip()
-    return templates()[template].format(phrase=_phrase(persona, phrase))
+    return prompts.fill(templates()[template], phrase=_phrase(persona, phrase))
 
 
 def asks_first(template: str) -> bool:

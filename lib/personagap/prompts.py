@@ -4,7 +4,9 @@ any language.
 
 import functools
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from personagap._reading import check, read_csv, read_text, refuse
 from personagap.errors import UserError, explained
@@ -13,7 +15,16 @@ from personagap.paths import DATA
 _FIELD = re.compile(r"\{(\w+)\}")
 #: Files in place of the project's, by name.
 _replaced: dict[str, Path] = {}
-_read = functools.cache(read_text)
+_caches: list[Any] = []
+
+
+def kept(function: Callable) -> Any:
+    """`functools.cache` until the next call of `use`, as files may have been edited since."""
+    _caches.append(functools.cache(function))
+    return _caches[-1]
+
+
+_read = kept(read_text)
 
 
 def use(folder: str | Path | None = None) -> None:
@@ -27,6 +38,8 @@ def use(folder: str | Path | None = None) -> None:
     """
     # A folder that turns out wrong leaves the project's prompts, not those of the folder before.
     _replaced.clear()
+    for cache in _caches:
+        cache.cache_clear()
     if folder is None:
         return
     if not isinstance(folder, str | Path):
@@ -78,12 +91,15 @@ def _fields(text: str) -> set[str]:
 def _check_templates(file: Path) -> None:
     table = read_csv(file)
     check(table, str(file), ["template", "text", "reply"])
+    unnamed = table["template"].str.strip() == ""
+    refuse(unnamed, str(file), "no name of the template", "fill it in")
     repeated = table["template"].duplicated()
     refuse(repeated, str(file), "this template stands above already", "keep one of the two")
     for row, text, reply in zip(table.index, table["text"], table["reply"], strict=True):
         # With a reply the text is an earlier turn of the user, which says a hint.
         field = "hint" if reply else "phrase"
-        if _fields(text) - {"question"} != {field} or (reply and "question" in _fields(text)):
+        asked = text.count("{question}")
+        if _fields(text) - {"question"} != {field} or asked > (0 if reply else 1):
             remedy = f"the text must have the field {{{field}}} and no other: write it in"
             raise UserError(f"{file}, row {row}: {remedy}")
 

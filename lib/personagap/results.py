@@ -43,6 +43,14 @@ def require(table: pd.DataFrame, what: str, *columns: str) -> None:
             raise UserError(f"{what} have two columns {column!r}: leave one")
 
 
+def generator(seed: Any) -> np.random.Generator:
+    """``numpy.random.default_rng``; `UserError` for what is no seed."""
+    try:
+        return np.random.default_rng(seed)
+    except (TypeError, ValueError):
+        raise UserError(f"seed is {seed!r}: give a whole number of at least 0") from None
+
+
 def result(
     rows: pd.DataFrame | Mapping[str, Sequence] | Sequence[dict],
     keys: Sequence[str],

@@ -17,7 +17,7 @@ import pandas as pd
 from personagap import personas
 from personagap._graded import COLUMNS, Wanted, of_csv, of_inspect, of_lm_eval
 from personagap._reading import source
-from personagap.errors import UserError, explained, one_of
+from personagap.errors import UserError, expect, explained, one_of
 from personagap.paths import DEMO
 
 #: Columns of ``scores`` → where they are to be found.
@@ -31,6 +31,7 @@ def load(
 
     A kind is "lm_eval", "inspect" or "csv"; ``columns`` and ``how`` are those of its function.
     """
+    expect(isinstance(place, (str, Path)), "a file or folder", place=place)
     place = DEMO / "scores.csv" if str(place) == "demo" else Path(place)
     one_of(["auto", *KINDS], "unknown kind of scores", kind)
     for name, (read, patterns) in KINDS.items():

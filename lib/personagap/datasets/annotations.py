@@ -195,6 +195,8 @@ def _long(file: Path, stage: str) -> pd.DataFrame:
     if stage == "response":
         defaults["generator"] = ""
     table = pd.DataFrame(defaults | dict(table.items())).assign(file=where, row=table.index)
+    known = table["source"].isin(["real", "synthetic"])
+    refuse(~known, where, "source is not real or synthetic", "use one of them")
     table["personalized_first"] = table["personalized_first"].str.lower() == "true"
     if stage == "extraction":
         table["dataset"] = table.get("dataset", table["source"])

@@ -16,6 +16,8 @@ from personagap.results import require
 POINTS = 100.0
 #: A difference of scores that is smaller is one of rounding: equal scores have no exact mean.
 ROUNDING = 1e-12
+#: So far beyond 0 or 1 a score may lie that was computed, or written, in single precision.
+WRITTEN = 1e-6
 #: Of the items that the median identity answered: an identity with fewer has no part in PB. Its
 #: mean would rest on so few answers that their spread does not tell its error: with a tenth of 60
 #: items 14 % of null data sets have p ≤ .05.
@@ -92,14 +94,14 @@ def checked(scores: pd.DataFrame, columns: Iterable[str] = ()) -> pd.DataFrame:
         raise UserError(f"scores mix {len(models)} models: pass those of one model at a time")
     given = scores["score"]
     values = pd.to_numeric(given, errors="coerce").to_numpy(dtype=float, na_value=np.nan)
-    wrong = ~((values >= 0) & (values <= 1))
+    wrong = ~((values >= -WRITTEN) & (values <= 1 + WRITTEN))
     if wrong.any():
         place = int(wrong.argmax())
         remedy = "drop missing scores, rescale the others"
         raise UserError(f"score {given.iloc[place]} in row {place} is not in [0, 1]: {remedy}")
     fillers = {"template": "paper", "run": 0}
     filled = {name: fillers[name] for name in fillers if name not in scores}
-    scores = scores.assign(score=values, **filled)
+    scores = scores.assign(score=values.clip(0, 1), **filled)
     for name in ("persona", "task", "item", "template", "run", *columns):
         if scores[name].isna().any():
             raise UserError(

@@ -9,7 +9,7 @@ from scipy import optimize
 from personagap.effects._table import POINTS, Cells, identity_cells, nonresponders
 from personagap.effects.resampling import Bootstrap, Moments, clustered, flipped, null_of
 from personagap.errors import UserError, shares
-from personagap.results import corrected, require, result
+from personagap.results import corrected, generator, require, result
 
 
 def personalization_bias(
@@ -94,7 +94,7 @@ def personalization_bias(
     tasks = identity_cells(scores, cluster)
     _same_identities(tasks, nonresponders(scores))
     means = {task: clustered(table.mean, table.clusters) for task, table in tasks.items()}
-    rngs = iter(np.random.default_rng(seed).spawn(2 * len(tasks)))
+    rngs = iter(generator(seed).spawn(2 * len(tasks)))
     moments = {task: Moments.of(x) for task, x in means.items()}
     drawn = {task: flipped(x, n_permutations, next(rngs)) for task, x in means.items()}
     errors = {

@@ -17,10 +17,10 @@ from personagap.effects._table import (
 )
 from personagap.effects.paired import clustered_mean, largest_difference, over_phrasings, sign_flip
 from personagap.effects.resampling import Bootstrap, Moments
-from personagap.errors import UserError, one_of, shares
+from personagap.errors import UserError, expect, one_of, shares
 from personagap.limits import student
 from personagap.personas import CONTROLS
-from personagap.results import corrected, require, result
+from personagap.results import corrected, generator, require, result
 
 
 def by_condition(
@@ -112,6 +112,8 @@ def paired_change(
     if not comparisons:
         raise UserError("no conditions to compare: name one, and the one to compare it with")
     shares(level=level)
+    wanted = "a dictionary, condition → the one before it"
+    expect(isinstance(comparisons, Mapping), wanted, comparisons=comparisons)
     require(scores, "scores", "condition")
     # A condition may be a model of its own.
     given, scores = scores, checked(scores.drop(columns="model", errors="ignore"), ["condition"])
@@ -172,7 +174,7 @@ def _change(table: Cells, n_draws: int, seed: list[int]) -> tuple[np.ndarray, np
     for half, condition in enumerate(np.split(table.mean, 2, axis=1)):
         moments = Moments.of(condition)
         # The same seed resamples the same items in both conditions.
-        items, rest = np.random.default_rng(seed), np.random.default_rng([*seed, half])
+        items, rest = generator(seed), np.random.default_rng([*seed, half])
         drawn = Bootstrap.draw(condition, n_draws, items, rest, 1 / table.runs.max())
         debiased.append(moments.debiased)
         error = drawn.error2 - drawn.noise + 2 * max(moments.debiased, 0.0) ** 0.5 * drawn.cross

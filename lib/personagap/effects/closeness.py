@@ -1,6 +1,6 @@
 """Is a bias too small to matter, and do answers change more than they change by themselves?"""
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 import pandas as pd
@@ -17,10 +17,10 @@ from personagap.effects._table import (
 from personagap.effects.bias import interval, inverted
 from personagap.effects.paired import clustered_mean
 from personagap.effects.resampling import Bootstrap, Moments, clustered
-from personagap.errors import UserError, at_least, shares
+from personagap.errors import UserError, at_least, expect, shares
 from personagap.limits import student
 from personagap.personas import CONTROLS
-from personagap.results import corrected, result
+from personagap.results import corrected, generator, result
 
 #: Items that identities must have been scored differently on for the test to keep its level.
 FEW = 30
@@ -75,7 +75,7 @@ def bias_equivalence(
     shares(alpha=alpha)
     tables = identity_cells(scores, cluster)
     moments, errors, items, uneven = {}, {}, {}, {}
-    rngs = np.random.default_rng(seed).spawn(len(tables))
+    rngs = generator(seed).spawn(len(tables))
     for (task, table), rng in zip(tables.items(), rngs, strict=True):
         x = clustered(table.mean, table.clusters)
         moments[task], items[task] = Moments.of(x), len(table.items)
@@ -160,6 +160,7 @@ def answer_flips(
     4  p01 − none  control flips    31.833  28.334   35.016         NaN
     5  p01 − none   excess flips     3.750   1.437    6.025       0.003
     """
+    expect(isinstance(control, Hashable), "one persona's name", control=control)
     given, rows = scores, []
     scores = checked(scores, [answer, *([cluster] if cluster else [])])
     absent = nonresponders(given)

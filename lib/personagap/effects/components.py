@@ -10,7 +10,7 @@ import pandas as pd
 from personagap.effects._table import POINTS, Cells, identity_cells
 from personagap.effects.anova import by_level, mean_squares, subsets
 from personagap.errors import shares
-from personagap.results import result
+from personagap.results import generator, result
 
 _NAMES = {"i": "identity", "p": "phrasing", "j": "item"}
 #: Of the mean squares: the ends of a 95 % interval then rest on a hundred draws each.
@@ -65,7 +65,7 @@ def variance_components(
     3              run  4500  1540.000  0.614      0.545       0.655
     """
     shares(level=level)
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     tasks = identity_cells(scores)
     tables = [_components(table, rng, level).assign(task=task) for task, table in tasks.items()]
     return result(pd.concat(tables), ["task", "component"])

@@ -1,7 +1,7 @@
 """Each identity, or category of identities, against a control."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -9,7 +9,7 @@ from scipy import stats
 
 from personagap.effects._table import POINTS, by_task, checked, grouped, nonresponders
 from personagap.effects.paired import NO_ESTIMATE, Paired, Task
-from personagap.errors import UserError, at_least, shares
+from personagap.errors import UserError, at_least, expect, shares
 from personagap.personas import CONTROLS
 from personagap.results import adjusted, columns_of, families, result
 
@@ -95,6 +95,7 @@ def each_contrast(
     scores: pd.DataFrame, control: str, by: Mapping[str, str] | None, cluster: str | None
 ) -> Iterator[tuple[str, str, str, Paired]]:
     """Task, name, the tests that it is corrected with, and the result, for every contrast."""
+    expect(isinstance(control, Hashable), "one persona's name", control=control)
     for task in _tasks(scores, cluster):
         there = task.table.personas
         everybody = [*there, *sorted(task.nonresponding - set(there))]
@@ -212,6 +213,8 @@ def additivity(
     0  p02 − average of parts    -6.833    0.000
     1      p02 − sum of parts    -1.000    0.649
     """
+    expect(isinstance(parts, Mapping), "a dictionary, intersection → its parts", parts=parts)
+    expect(isinstance(control, Hashable), "one persona's name", control=control)
     if single := [persona for persona, components in parts.items() if len(components) < 2]:
         remedy = "name at least two parts, as in 'hindu+woman'"
         raise UserError(f"{single[0]!r} is no intersection: {remedy}")

@@ -8,7 +8,7 @@ from scipy import stats
 
 from personagap.effects._table import POINTS
 from personagap.errors import UserError, shares
-from personagap.results import COLUMNS, require, result
+from personagap.results import COLUMNS, generator, require, result
 
 #: Youden's J = sensitivity + specificity − 1 at which nothing is told any more if its interval
 #: reaches below: a corrected difference would be over five times the raw one, and so would its
@@ -70,7 +70,7 @@ def judge_corrected(
     shares(level=level)
     require(card, "rows of the card", "by", "group", "metric", "estimate", "n")
     require(table, "results", "ci_low", "ci_high")
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     sensitivity, specificity = _sensitivity_and_specificity(card, rng)
     youden = sensitivity + specificity - 1
     bias = "debiased_pb2" in table

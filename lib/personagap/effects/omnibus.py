@@ -8,7 +8,7 @@ from personagap.effects._table import Cells, identity_cells
 from personagap.effects.anova import mean_squares
 from personagap.effects.resampling import Moments, flipped, null_of
 from personagap.limits import satterthwaite
-from personagap.results import corrected, result
+from personagap.results import corrected, generator, result
 
 #: Answers of the rarer kind that a robust Wald test needs of each identity.
 RAREST = 50
@@ -60,7 +60,7 @@ def omnibus(scores: pd.DataFrame, *, n_permutations: int = 2000, seed: int = 0) 
         x = cells.mean
         k, n_templates, n = x.shape
         moments = Moments.of(x)
-        null = null_of([moments], [flipped(x, n_permutations, np.random.default_rng(seed))])
+        null = null_of([moments], [flipped(x, n_permutations, generator(seed))])
         tests = [("sign flip of PB", null["pb"], k - 1, null["p_value"])]
         if n_templates > 1:
             tests.append(("quasi-F", *_quasi_f(x)))

@@ -13,7 +13,7 @@ from personagap.effects.paired import largest_difference
 from personagap.effects.resampling import Moments, clustered
 from personagap.errors import UserError
 from personagap.limits import student
-from personagap.results import result
+from personagap.results import generator, result
 
 _GRID, _DRAWS = 30, 4000
 
@@ -93,7 +93,7 @@ def partial_pooling(
     2         new item     -1.42  -57.03    59.02
     """
     tasks, rows = identity_cells(scores, cluster), []
-    rngs = np.random.default_rng(seed).spawn(len(tasks))
+    rngs = generator(seed).spawn(len(tasks))
     for (task, table), rng in zip(tasks.items(), rngs, strict=True):
         group = _groups(table, by, task)
         pooled, error = _pool(table, group)

@@ -2,7 +2,7 @@
 it is decided.
 """
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -10,7 +10,7 @@ from scipy import optimize
 
 from personagap.effects._table import POINTS, by_task, checked, grouped
 from personagap.effects.paired import Task
-from personagap.errors import UserError, shares
+from personagap.errors import UserError, expect, shares
 from personagap.results import corrected, result
 
 #: Of the capital that is staked against the worst outcome, so that no single item ruins a bet.
@@ -68,6 +68,7 @@ def watched_contrasts(
     2  any − none       NaN     NaN      NaN    0.000  300
     """
     shares(level=level)
+    expect(isinstance(control, Hashable), "one persona's name", control=control)
     rows = []
     for task, part in by_task(checked(scores)):
         capitals = []

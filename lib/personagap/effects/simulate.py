@@ -7,9 +7,9 @@ from numpy.typing import ArrayLike
 from personagap.effects._table import identity_cells
 from personagap.effects.contrasts import contrasts
 from personagap.effects.resampling import Moments, flipped, null_of
-from personagap.errors import UserError
+from personagap.errors import UserError, expect
 from personagap.limits import monte_carlo
-from personagap.results import result
+from personagap.results import generator, result
 
 
 def simulate_scores(
@@ -45,8 +45,9 @@ def simulate_scores(
     >>> scores.groupby("persona", observed=True)["score"].mean().round(2).to_dict()
     {'none': 0.5, 'assistant': 0.5, 'p00': 0.5, 'p01': 0.61}
     """
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     effect = np.asarray(effects, dtype=float) / 100
+    expect(effect.size, "one effect or more, in points", effects=effects)
     effect = effect[:, None] if effect.ndim == 1 else effect
     k, n_templates = effect.shape
     a, b = difficulty
@@ -116,7 +117,7 @@ def simulated_power(
     2            p01 − none  power      0.85    0.62     0.97
     """
     tests = []
-    for rng in np.random.default_rng(seed).spawn(replications):
+    for rng in generator(seed).spawn(replications):
         scores = simulate_scores(effects, n_items=n_items, n_runs=n_runs, seed=rng)
         (table,) = identity_cells(scores).values()
         # Of `personalization_bias` the test alone, with its draws: the interval takes most of its

@@ -14,7 +14,7 @@ from scipy import stats
 from personagap.errors import UserError
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import people_and_models
-from personagap.results import result
+from personagap.results import generator, result
 
 #: Pairings tried: all n! of eight values or fewer, as many drawn of more.
 _PAIRINGS = 50_000
@@ -152,7 +152,8 @@ def exact_correlation(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> pd.Data
        estimate  p_value  n             method    p_t
     0       0.9    0.083  5  exact permutation  0.037
     """
-    x, y = np.asarray(x, dtype=float), np.asarray(y, dtype=float)
+    # What is no number is a gap.
+    x, y = (pd.to_numeric(pd.Series(each), errors="coerce").to_numpy(float) for each in (x, y))
     if len(x) != len(y) or len(x) < 3 or np.isnan(x + y).any() or min(np.ptp(x), np.ptp(y)) == 0:
         raise UserError("a correlation needs three or more complete pairs of values that vary")
     # Under permutation only Σ of products moves, so that serves for ρ, at a fraction of the time.
@@ -164,7 +165,7 @@ def exact_correlation(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> pd.Data
         permutation_type="pairings",
         vectorized=True,
         n_resamples=_PAIRINGS,
-        rng=np.random.default_rng(seed),
+        rng=generator(seed),
     )
     rho, p_t = stats.spearmanr(x, y)
     exact = len(test.null_distribution) < _PAIRINGS

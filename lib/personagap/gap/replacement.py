@@ -1,12 +1,13 @@
 """May a model judge replace the people? The alternative annotator test."""
 
+from numbers import Real
 from typing import Literal, Unpack
 
 import numpy as np
 import pandas as pd
 from scipy import special, stats
 
-from personagap.errors import UserError, one_of, shares
+from personagap.errors import UserError, expect, one_of, shares
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import people_and_models
 from personagap.limits import student
@@ -71,6 +72,8 @@ def alternative_annotator_test(
     """
     one_of(["nominal", "interval"], "unknown measurement", measurement)
     shares(alpha=alpha)
+    good = isinstance(epsilon, Real) and 0 <= epsilon < 1
+    expect(good, "a share of at least 0 and below 1", epsilon=epsilon)
     # One person is left out, and somebody must be left whom the model and that person can be held
     # against.
     wide, humans, models = people_and_models(judgments, "the alternative annotator test", 2)

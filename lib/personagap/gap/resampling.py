@@ -32,6 +32,7 @@ from scipy import special
 
 from personagap.errors import UserError, at_least, shares
 from personagap.limits import satterthwaite, student, wilson
+from personagap.results import generator
 
 #: Resamples below this say nothing of an error; a report wants hundreds.
 FEWEST = 20
@@ -268,6 +269,6 @@ def resample(
 @functools.lru_cache(maxsize=2)
 def _multiplicities(sizes: tuple[int, ...], n_bootstrap: int, seed: int) -> list[np.ndarray]:
     """How often each of so many clusters is drawn; kept, for analyses of one design draw alike."""
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     # To draw n of n with replacement is one multinomial draw: no index of units is ever made.
     return [rng.multinomial(n, np.full(n, 1 / n), size=n_bootstrap) for n in sizes]

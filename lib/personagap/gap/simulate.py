@@ -7,6 +7,8 @@ with some prompts, and errors that prompts and users share.
 import numpy as np
 import pandas as pd
 
+from personagap.results import generator
+
 
 def simulate_relevance(
     *, stricter: float = 0.0, seed: int | np.random.Generator = 0
@@ -27,7 +29,7 @@ def simulate_relevance(
     >>> simulate_relevance(stricter=1).groupby("rater")["label"].mean().round(2).to_dict()
     {'a': 0.51, 'b': 0.25, 'human_majority': 0.19}
     """
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     design = _design(rng, n_items=12)
     # −1.5 logits and 2.1 more for a relevant item: a prevalence of 19 %, where the real data have
     # 18 %, and judges that say yes far too often, as the real ones do.
@@ -60,7 +62,7 @@ def simulate_ratings(
     >>> ratings.groupby("rater")["label"].mean().round(2).to_dict()
     {'human_0': 3.03, 'human_1': 2.97, 'human_2': 2.97, 'judge': 3.32}
     """
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     design = _design(rng, n_items=2)
     value, flag = 3 + _shared(rng, design, 0.7), rng.random(len(design)) < 0.4
     labels = {f"human_{i}": value + rng.normal(0, 1, len(design)) for i in range(3)}

@@ -12,7 +12,7 @@ from statsmodels.genmod.generalized_estimating_equations import GEE
 from statsmodels.genmod.generalized_linear_model import GLM
 from statsmodels.stats.proportion import confint_proportions_2indep
 
-from personagap.errors import UserError
+from personagap.errors import UserError, expect
 from personagap.gap.shares import at_effective_size
 from personagap.gap.tables import covariates_of, require
 from personagap.limits import mover, satterthwaite, student
@@ -46,6 +46,7 @@ def adjusted_difference(
     `results`, one row, with the key ``contrast`` and the ``statistic``.
     """
     require(judgments, "label", "source", "user")
+    expect(pd.api.types.is_list_like(labels), "a list of labels", labels=labels)
     hit = judgments["label"].isin(labels).astype(float)
     design = covariates_of(judgments, covariates)
     design = design.assign(real=judgments["source"] == "real", constant=1).astype(float)
@@ -150,6 +151,7 @@ def proportion_difference(
     0  real − synthetic     50.0     16.7      33.3
     """
     require(judgments, "label", "source", cluster)
+    expect(pd.api.types.is_list_like(labels), "a list of labels", labels=labels)
     table = judgments[judgments["source"].isin(["real", b])]
     hit = 100 * table["label"].isin(labels).to_numpy(dtype=float)
     first = (table["source"] == "real").to_numpy(dtype=float)

@@ -147,6 +147,13 @@ def prompt_tokens(connection: Connection, *messages: dict[str, str], **fields: A
     return usage(reply, "prompt_tokens") or 0
 
 
+def declined(error: Failure) -> bool:
+    """Whether the server says no to what was asked; else it has a bad moment, which tells nothing
+    of what it understands, and must not change what is asked.
+    """
+    return not error.passes or error.status in REFUSED
+
+
 def _takes(connection: Connection, body: dict) -> bool:
     try:
         connection.complete(body, TRIES_MORE)
@@ -180,8 +187,7 @@ def _lengthens(tokens: Callable[[str], int]) -> bool:
     try:
         short, long = (tokens("one " * n) for n in (1, 20))
     except Failure as error:
-        if error.status is None:
-            # Nothing came back, which says nothing about the server's template.
+        if not declined(error):
             raise
         return False
     # Not 19: a tokenizer may take some of the words together.
@@ -201,6 +207,8 @@ def alternatives_told(connection: Connection, body: dict) -> int:
             if alternatives(connection.complete(asked, TRIES_MORE)):
                 return number
         except Failure as error:
+            if not declined(error):
+                raise
             refused = error
     if refused:
         raise refused

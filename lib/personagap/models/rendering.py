@@ -74,7 +74,7 @@ def fit(tokenizer, messages: Messages) -> tuple[Messages, str]:
     user turn. Of an empty one nothing is left there: the prompt is that of none. ``UserError`` for
     no chat template, one that fails, or one that drops the system text either way.
     """
-    if tokenizer.chat_template is None:
+    if not tokenizer.chat_template:
         remedy = "is it a base model? (prompt_format='base')"
         raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no chat template; {remedy}")
     if messages[0]["role"] != "system":
@@ -154,7 +154,7 @@ def _special(tokenizer) -> set[str]:
 
 def _before(text: str, tokenizer, messages: Messages) -> str:
     """What the prompt holds before ``text``; "" for a template that refuses the chat."""
-    if tokenizer.chat_template is None:
+    if not tokenizer.chat_template:
         return ""
     try:
         return _apply(tokenizer, messages).partition(text)[0]

@@ -86,7 +86,9 @@ class ServerModel:
         begun = [*probing.PROBE, {"role": "assistant", "content": "The answer is ("}]
         try:
             return 0 < self._prompt_tokens(*begun, **CONTINUE) < self._prompt_tokens(*begun)
-        except Failure:
+        except Failure as error:
+            if not probing.declined(error):
+                raise UserError(f"server {self.revision}: {error}: run again") from error
             return False
 
     def render(self, messages: Messages) -> str:

@@ -106,7 +106,13 @@ def plan(requests: list[Request], force: bool) -> pd.DataFrame:
     for request in _ordered(requests):
         # A run that reads the tables of one to come will find others than it was made from.
         done = not force and not any(map(request.reads_from, to_do)) and execute.finished(request)
-        to_do += [] if done else [request]
+        if not done:
+            to_do.append(request)
+            try:
+                execute.kernel_of(request)
+            except UserError as error:
+                # No more than told: a worker of a cluster may have it.
+                warnings.warn(f"{request.id}: {error}", stacklevel=2)
         notebook = f"{request.folder.parts[-3]}/{request.notebook.stem}"
         rare = sorted(changed[request.id].items(), key=shared.__getitem__)
         parameters = " ".join(f"{name}={value}" for name, value in rare)

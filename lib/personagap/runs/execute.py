@@ -33,8 +33,8 @@ from personagap.runs.warm import Copy, Warm
 PACKAGES = (
     "personagap", "torch", "transformers", "numpy", "pandas", "scipy", "statsmodels", "papermill",
 )  # fmt: skip
-#: What an earlier attempt left, removed when a run starts.
-PRODUCTS = ["tables", "figures", "report.html", "notebook.ipynb", ".partial.ipynb", "run.json"]
+#: What an earlier attempt left, removed when a run starts; first what says that it is finished.
+PRODUCTS = ["run.json", "report.html", "tables", "figures", "notebook.ipynb", ".partial.ipynb"]
 PRODUCTS += [LOG, PROGRESS]
 #: Seconds in which a stopped run must be gone, and what was killed must be reaped.
 GRACE, REAPED = 5, 5
@@ -148,11 +148,7 @@ def start(request: Request, threads: int | None = None, warm: Warm | None = None
     `UserError`: the run is under way elsewhere, or its kernel is not installed.
     """
     # Before its folder is touched: what cannot start leaves the last attempt's results as they are.
-    wanted = request.content["metadata"].get("kernelspec", {})
-    kernel = request.kernel or wanted.get("name", "python3")
-    if kernel not in (installed := KernelSpecManager().find_kernel_specs()):
-        known = f"{', '.join(installed)} (`personagap kernels` adds ours)"
-        raise UserError(f"no kernel {kernel!r}; installed: {known}")
+    kernel = kernel_of(request)
     if request.asks:
         store.check(RESPONSES)
     # Why it is run again is known until the last attempt is cleared.
@@ -160,8 +156,14 @@ def start(request: Request, threads: int | None = None, warm: Warm | None = None
     if before and (reason := _again(before, request, facts["inputs"])):
         facts["again"] = reason
     # All of it: a table of the last attempt beside those of this one would pass for its own.
-    for path in map(request.folder.joinpath, PRODUCTS):
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    # The last, of `atomic_write`, stay where a process was killed.
+    half_written = request.folder.glob(".[0-9]*-*")
+    for path in [*map(request.folder.joinpath, PRODUCTS), *half_written]:
+        try:
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        except OSError as error:
+            # Of what is in a folder the error has the name alone.
+            raise OSError(error.errno, error.strerror, str(path)) from None
     record(request.folder, **facts, kernel=kernel)
     process = (warm and warm.copy(descriptor)) or subprocess.Popen(
         # -P: a file in the current folder must not stand in for a module of ours.
@@ -188,6 +190,16 @@ def start(request: Request, threads: int | None = None, warm: Warm | None = None
         process.stdin.write(json.dumps(task, default=str).encode() + b"\n")
         process.stdin.flush()
     return Job(request, process, descriptor)
+
+
+def kernel_of(request: Request) -> str:
+    """The kernel that a run wants; `UserError` if it is not installed."""
+    wanted = request.content["metadata"].get("kernelspec", {})
+    kernel = request.kernel or wanted.get("name", "python3")
+    if kernel not in (installed := KernelSpecManager().find_kernel_specs()):
+        known = f"{', '.join(installed)} (`personagap kernels` adds ours)"
+        raise UserError(f"no kernel {kernel!r}; installed: {known}")
+    return kernel
 
 
 def environment(threads: int | None = None) -> dict[str, str]:
@@ -224,8 +236,10 @@ def describe(facts: dict[str, Any], folder: Path) -> str:
     """How a run ended, in one line."""
     name, where = facts["id"], os.path.relpath(folder)
     if facts["status"] != "finished":
+        # What did not start has left nothing: that is another's, or the last attempt's.
+        own = folder if "started" in facts else Path(os.devnull)
         left = {"as far as it got": "notebook.ipynb", "its stderr": LOG}
-        kept = {what: file for what, file in left.items() if (folder / file).exists()}
+        kept = {what: file for what, file in left.items() if (own / file).exists()}
         places = "".join(f"; {what}: {where}/{file}" for what, file in kept.items())
         return f"{name} {facts['status']}: {facts['error']}{places}"
     report = f"{where}/report.html"
