@@ -65,10 +65,16 @@ def design(run: Request) -> dict[str, object]:
     return {"answers": run.parameters["answers"], "phrasings": len(run.parameters["templates"])}
 
 
+def source(run: Request) -> dict[str, str]:
+    """Whose answers they are, and where."""
+    return {"model": read_facts(run.folder)["model"]["model"], "run": run.id}
+
+
 def told(rows: Sequence[pd.DataFrame], keys: list[str], more: Sequence[str] = ()) -> pd.DataFrame:
-    """In the one form of results, then the columns ``more``, and ``run``, the folder each row comes
-    from.
+    """In the one form of results, after ``model``, then the columns ``more``, and ``run``, the
+    folder each row comes from.
     """
+    keys = ["model", *keys]
     columns = [*keys, *COLUMNS, *more, "run"]
     return (
         result(pd.concat(rows, ignore_index=True), keys)[columns]
@@ -81,7 +87,7 @@ def largest(table: pd.DataFrame) -> pd.DataFrame:
     """Of each task in each design or condition, the rows of the run with most items; of two that
     have as many, the later one's.
     """
-    known = ["task", "answers", "phrasings", "condition", "compared_with"]
+    known = ["model", "task", "answers", "phrasings", "condition", "compared_with"]
     keys = table.columns.intersection(known).tolist()
     items = table.groupby([*keys, "run"], sort=False)["n"].max().reset_index()
     most = items.sort_values("n", kind="stable", na_position="first").drop_duplicates(
@@ -96,7 +102,7 @@ def largest(table: pd.DataFrame) -> pd.DataFrame:
 def persona_effects(runs: list[Request]) -> pd.DataFrame:
     """PB with noise floor, interval and p-value, and what the same answers could have shown."""
     rows = [
-        _bias(scores).assign(measure=measure, run=run.id, **design(run))
+        _bias(scores).assign(measure=measure, **source(run), **design(run))
         for run in designs(runs, BIAS)
         for measure, scores in measures(run).items()
     ]
@@ -159,7 +165,7 @@ def identities(runs: list[Request]) -> pd.DataFrame:
             groups = effects.contrasts(scores, "assistant", by=category).assign(level="category")
             parts.append(groups[groups["contrast"].str.split(" − ").str[0].isin(category.values())])
             parts.append(effects.partial_pooling(scores, category).query("metric != 'new item'"))
-            rows += [part.assign(measure=measure, run=run.id, **design(run)) for part in parts]
+            rows += [part.assign(measure=measure, **source(run), **design(run)) for part in parts]
     return told(rows, ["task", "answers", "phrasings", "measure", "level", "contrast"])
 
 
@@ -189,7 +195,7 @@ def answer_flips(runs: list[Request]) -> pd.DataFrame:
         others = [name for name in run.parameters["controls"] if name != "assistant"]
         for table, compared in ((pooled, None), (scores, others), (scores, None)):
             found = effects.answer_flips(table, "assistant", answer=answer, personas=compared)
-            rows.append(found.assign(answer=answer, run=run.id, **design(run)))
+            rows.append(found.assign(answer=answer, **source(run), **design(run)))
     return told(rows, ["task", "answers", "phrasings", "answer", "contrast"])
 
 
@@ -219,7 +225,7 @@ def by_protocol(runs: list[Request]) -> pd.DataFrame:
             for judge in ("refusal", "phrases"):
                 scores = tasks.grade(answers, items, protocol, judges.load_judge(judge))
                 found = _found(scores, judges.card(judge)).assign(
-                    protocol=protocol, judge=judge, run=run.id
+                    protocol=protocol, judge=judge, **source(run)
                 )
                 utility, safety = (
                     found["task"].isin(tasks.UTILITY),
@@ -281,7 +287,7 @@ def remedies(runs: list[Request]) -> pd.DataFrame:
     for run in designs(runs, MITIGATION):
         # Of a PB that may be 0.
         table = saved(run, "paired_change.csv").query("metric != 'pb_percent'")
-        rows.append(_apart(table).assign(run=run.id))
+        rows.append(_apart(table).assign(**source(run)))
     table = told(
         rows, keys := ["condition", "compared_with", "task"], ["before", "after", "n_identities"]
     )

@@ -6,12 +6,12 @@ import pandas as pd
 
 from personagap.errors import UserError
 from personagap.paths import DATA
-from personagap.results import result
+from personagap.results import corrected, result
 
 #: Made by the scripts of ``data/findings`` from the runs of ``notebooks/findings.yaml``.
 TABLES = ("persona_effects", "identities", "answer_flips", "by_protocol", "remedies", "relevance")
 #: The keys of a design in ``persona_effects``.
-DESIGN = ["task", "answers", "phrasings", "measure"]
+DESIGN = ["model", "task", "answers", "phrasings", "measure"]
 
 
 def load(folder: str | Path | None = None) -> dict[str, pd.DataFrame]:
@@ -34,39 +34,42 @@ def bias(persona_effects: pd.DataFrame) -> pd.DataFrame:
     """``persona_effects`` as `effects.personalization_bias` has it, a row per design, with what it
     could have shown.
 
-    DataFrame ``task answers phrasings measure dimension n_items pb noise_floor debiased_pb2 ci_low
-    ci_high p_value p_adjusted family smallest_pb``, in points; ``dimension`` says the design in
-    words. Joint rows are left out.
+    DataFrame ``model task answers phrasings measure dimension n_items pb noise_floor debiased_pb2
+    ci_low ci_high p_value p_adjusted family smallest_pb``, in points; ``dimension`` says model and
+    design in words, and ``p_adjusted`` is Holm's over all of them. Joint rows are left out.
     """
     told = persona_effects[persona_effects["task"] != "joint"]
     wide = told.pivot_table(index=DESIGN, columns="metric", values="estimate", sort=False)
     # The interval is of the debiased PB², the test of PB, as `personalization_bias` has both.
     squared = told[told["metric"] == "debiased_pb2"].set_index(DESIGN)[["ci_low", "ci_high"]]
-    tested = told[told["metric"] == "pb"].rename(columns={"n": "n_items"}).set_index(DESIGN)
-    tested = tested[["p_value", "p_adjusted", "family", "n_items"]]
+    tested = corrected(told[told["metric"] == "pb"], ["metric"]).rename(columns={"n": "n_items"})
+    tested = tested.set_index(DESIGN)[["p_value", "p_adjusted", "family", "n_items"]]
     table = wide.join(squared).join(tested).reset_index()
     phrasings = table["phrasings"].map(lambda n: f", {n} phrasings" if n > 1 else "")
     how = table["answers"].map({"likelihood": "likelihood", "generate": "answers"})
-    how = how + " (" + table["measure"] + ")"
-    return table.assign(dimension=table["task"] + ", " + how + phrasings)
+    how = how + " (" + table["measure"] + ")" + phrasings
+    # Names of files say how weights were quantised.
+    model = table["model"].str.partition("-instruct")[0]
+    return table.assign(dimension=model + ": " + table["task"] + ", " + how)
 
 
 def identities(table: pd.DataFrame) -> pd.DataFrame:
-    """Raw and shrunken effects of identities, in the design with most items; the largest shrunken
-    one first.
+    """Raw and shrunken effects of identities, in the design of each model with most items; the
+    largest shrunken one of the last model first.
 
-    DataFrame of `results` after ``contrast``, metrics "raw effect" and "shrunken effect".
+    DataFrame of `results` after ``model contrast``, metrics "raw effect" and "shrunken effect".
     """
     effects = table["metric"].isin(["raw effect", "shrunken effect"])
     effects = table[effects & (table["level"] == "identity")]
-    # One design: a figure of several would show each identity several times.
-    most = effects.loc[effects["n"].idxmax(), DESIGN]
-    effects = effects[(effects[DESIGN] == most).all(axis=1)]
-    shrunken = effects[effects["metric"] == "shrunken effect"].set_index("contrast")["estimate"]
+    # One design of each: a figure of several would show an identity several times.
+    most = effects.loc[effects.groupby("model", sort=False)["n"].idxmax(), DESIGN]
+    effects = effects.merge(most)
+    last = effects[effects["model"].eq(most["model"].iloc[-1])]
+    shrunken = last[last["metric"] == "shrunken effect"].set_index("contrast")["estimate"]
     order = effects["contrast"].map(shrunken.abs().rank(ascending=False, method="first"))
     effects = effects.assign(contrast=effects["contrast"].str.removesuffix(" − mean"))
     effects = effects.iloc[order.argsort(kind="stable")]
-    return effects.drop(columns=[*DESIGN, "level", "run"]).reset_index(drop=True)
+    return effects.drop(columns=[*DESIGN[1:], "level", "run"]).reset_index(drop=True)
 
 
 def relevance(table: pd.DataFrame) -> pd.DataFrame:

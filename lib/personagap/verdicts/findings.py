@@ -24,7 +24,8 @@ def real_persona_effects(bias: pd.DataFrame, by_protocol: pd.DataFrame) -> pd.Da
     # As papers have it, PB with its noise: what the released graders would have reported.
     told = by_protocol[by_protocol["metric"] == "pb"]
     papers = "; ".join(
-        f"{row.task}, {row.protocol or 'judge ' + row.judge}: PB {row.estimate:.2f}, {tested(row)}"
+        f"{row.model}, {row.task}, {row.protocol or 'judge ' + row.judge}: PB {row.estimate:.2f}, "
+        f"{tested(row)}"
         for row in told[told["task"] != "joint"].fillna("").itertuples()
     )
     answers = [
