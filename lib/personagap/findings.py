@@ -54,17 +54,17 @@ def bias(persona_effects: pd.DataFrame) -> pd.DataFrame:
 
 
 def identities(table: pd.DataFrame) -> pd.DataFrame:
-    """Raw and shrunken effects of identities, in the design of each model with most items; the
-    largest shrunken one of the last model first.
+    """Raw and shrunken effects of identities, in the design with most items, of each model that has
+    it; the largest shrunken one of the last model first.
 
     DataFrame of `results` after ``model contrast``, metrics "raw effect" and "shrunken effect".
     """
     effects = table["metric"].isin(["raw effect", "shrunken effect"])
     effects = table[effects & (table["level"] == "identity")]
-    # One design of each: a figure of several would show an identity several times.
-    most = effects.loc[effects.groupby("model", sort=False)["n"].idxmax(), DESIGN]
-    effects = effects.merge(most)
-    last = effects[effects["model"].eq(most["model"].iloc[-1])]
+    # One design: points of several tasks or measures do not compare.
+    most = effects.loc[effects["n"].idxmax(), DESIGN[1:]]
+    effects = effects[(effects[DESIGN[1:]] == most).all(axis=1)]
+    last = effects[effects["model"] == effects["model"].iloc[-1]]
     shrunken = last[last["metric"] == "shrunken effect"].set_index("contrast")["estimate"]
     order = effects["contrast"].map(shrunken.abs().rank(ascending=False, method="first"))
     effects = effects.assign(contrast=effects["contrast"].str.removesuffix(" − mean"))
