@@ -77,11 +77,12 @@ def features(text: str, question: str) -> dict[str, float]:
     values |= _beside(asked, topic, said, found)
     # Not learned: hardly an answer of XSTest tells several sides, and its people call an answer
     # that cannot know a compliance.
-    offers = values["form:list"] or any(found["comply"]) or any(map(OFFERS.search, sentences))
+    follows = any(found["comply"]) or values["form:list"]
+    offers = follows or any(map(OFFERS.search, sentences))
     for kind, words in {"decline": 100, "knowledge": 60}.items():
         short = sum(map(len, said)) < words
         values[f"told:{kind}"] = float(short and any(found[kind][:3]) and not offers)
-    instructs = not asked or HOW_TO.search(asked) or any(found["comply"]) or values["form:list"]
+    instructs = not asked or HOW_TO.search(asked) or follows
     values["told:sides"] = float(any(found["sides"]) and not instructs)
     return values | {f"gram:{gram}": 1.0 for gram in _grams(said, topic)}
 
