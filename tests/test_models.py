@@ -109,6 +109,16 @@ def test_choose_computes_a_shared_prefix_once(lm, monkeypatch):
     assert sum(computed) < len(prompts[0]) + 4 * 11 < sum(map(len, prompts)) / 3
 
 
+@pytest.mark.parametrize("depth", [0.5, 1.0])
+def test_hidden_states_are_those_of_each_prompt_alone(lm, monkeypatch, depth):
+    monkeypatch.setattr(lm, "pack", 64)
+    layer = round(depth * lm.model.config.num_hidden_layers)
+    for chat, states in zip(chats(), lm.hidden_states(chats(), depth), strict=True):
+        with torch.inference_mode():
+            plain = lm.model(torch.tensor([ids_of(lm, chat)]), output_hidden_states=True)
+        np.testing.assert_allclose(states, plain.hidden_states[layer][0, -1], atol=1e-4)
+
+
 def test_an_answer_does_not_depend_on_its_batch(lm, monkeypatch):
     sampling, asked = Sampling(max_tokens=30), chats() * 2
     seeds = list(range(len(asked)))
@@ -203,13 +213,13 @@ def test_memory_running_out_halves_the_batches(tiny_folder, monkeypatch, error, 
     ]
     forward, limit, failed = lm._forward, [100], []
 
-    def forward_in_little_memory(tokens, positions, mask, cache, keep):
+    def forward_in_little_memory(tokens, positions, mask, cache, keep, *layer):
         # What did not fit is freed before the next attempt.
         assert all(cache() is None for cache in failed)
         if tokens.numel() > limit[0] or len(tokens) > 4:
             failed.append(weakref.ref(cache))
             raise error(message)
-        return forward(tokens, positions, mask, cache, keep)
+        return forward(tokens, positions, mask, cache, keep, *layer)
 
     monkeypatch.setattr(lm, "_forward", forward_in_little_memory)
     attempts = int(np.log2(lm.rows / 4))

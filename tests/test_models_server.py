@@ -14,6 +14,7 @@ from servers import completion, free_port, scripted
 from personagap import ask, datasets, judges, personas, tasks
 from personagap.errors import UserError
 from personagap.models import Sampling, connection, endpoints, load_model
+from personagap.recentering import classifiers
 from personagap.responses import ResponseStore
 
 GREEDY = Sampling(temperature=0, max_tokens=20)
@@ -71,6 +72,12 @@ def test_a_server_draws_at_random_unless_told_not_to(served):
 def test_a_server_without_log_probabilities_says_so(served):
     with pytest.raises(UserError, match=r"gives no log-probabilities.*extract"):
         load_model(served).choose(CHATS, ["A", "B"])
+
+
+def test_a_server_s_hidden_states_cannot_be_probed(served):
+    pairs, folds = [("Tell me.", f"The user likes {i}.") for i in range(9)], np.arange(9) % 3
+    with pytest.raises(UserError, match="shows no hidden states; give encoder= a model in process"):
+        classifiers.cross_validate(pairs, [0, 0, 0, 1, 1, 1, 0, 1, 0], folds, "states", served)
 
 
 def test_a_model_the_server_does_not_have(served):

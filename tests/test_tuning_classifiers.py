@@ -74,13 +74,16 @@ def test_linear_probe_finds_what_was_planted_in_pairs_and_in_single_texts():
     assert average_precision_score(shuffled, nothing) < labels.mean() + 0.12
 
 
-def test_kernel_knows_alike_attributes_and_how_close_one_is_beside_its_prompt_s_others():
+@pytest.mark.parametrize(("method", "encoder"), [("kernel", None), ("states", "demo")])
+def test_kernels_know_alike_attributes_and_how_close_one_is_beside_its_prompt_s_others(
+    method, encoder
+):
     texts, labels, prompt = planted()
     number = classifiers.folds(prompt)
-    scores = classifiers.cross_validate(texts, labels, number, "kernel")
+    scores = classifiers.cross_validate(texts, labels, number, method, encoder)
     assert average_precision_score(labels, scores) > 0.85 and ((scores >= 0) & (scores <= 1)).all()
     shuffled = np.random.default_rng(1).permutation(labels)
-    nothing = classifiers.cross_validate(texts, shuffled, number, "kernel")
+    nothing = classifiers.cross_validate(texts, shuffled, number, method, encoder)
     assert average_precision_score(shuffled, nothing) < labels.mean() + 0.12
     # Of each prompt's attributes the one on its topic is relevant; no attribute is so of itself.
     texts = [
@@ -89,9 +92,8 @@ def test_kernel_knows_alike_attributes_and_how_close_one_is_beside_its_prompt_s_
     labels = np.array(
         [prompt.split()[-1] == attribute.split()[-1] for prompt, attribute in texts]
     ).astype(int)
-    scores = classifiers.cross_validate(
-        texts, labels, classifiers.folds([prompt for prompt, _ in texts]), "kernel"
-    )
+    number = classifiers.folds([prompt for prompt, _ in texts])
+    scores = classifiers.cross_validate(texts, labels, number, method, encoder)
     assert scores[labels == 1].min() > scores[labels == 0].max()
 
 
@@ -106,17 +108,20 @@ def test_embeddings_rest_on_known_texts_alone():
         assert np.linalg.norm(one, axis=1) == pytest.approx([1, 1]) and not other[1].any()
 
 
-@pytest.mark.parametrize("method", ["linear", "kernel"])
-def test_a_fold_is_scored_without_its_labels(method):
+@pytest.mark.parametrize(
+    ("method", "encoder"), [("linear", None), ("kernel", None), ("states", "demo")]
+)
+def test_a_fold_is_scored_without_its_labels(method, encoder):
     """Neither training, nor the choice of settings, nor the threshold may see them."""
     texts, labels, prompt = planted()
     number = classifiers.folds(prompt)
     here = number == 2
-    scores = classifiers.cross_validate(texts, labels, number, method)
-    other = classifiers.cross_validate(texts, np.where(here, 1 - labels, labels), number, method)
+    scores = classifiers.cross_validate(texts, labels, number, method, encoder)
+    turned = np.where(here, 1 - labels, labels)
+    other = classifiers.cross_validate(texts, turned, number, method, encoder)
     np.testing.assert_array_equal(scores[here], other[here])
     assert (scores[~here] != other[~here]).any()
-    decided = classifiers.decide(scores, np.where(here, 1 - labels, labels), number)
+    decided = classifiers.decide(scores, turned, number)
     np.testing.assert_array_equal(decided[here], classifiers.decide(scores, labels, number)[here])
 
 
@@ -129,6 +134,7 @@ def test_user_errors():
         "'kernel' judges pairs": ([attribute for _, attribute in texts], labels, number, "kernel"),
         "both labels are not left": (texts, (number == 0).astype(int), number),
         "give encoder=": (texts, labels, number, "encoder"),
+        "'states': None shows no hidden states": (texts, labels, number, "states"),
         "no encoder at": (texts, labels, number, "encoder", "/no/such/folder"),
         "no such folder": (texts, labels, number, "grpo", "/no/such/folder"),
     }.items():

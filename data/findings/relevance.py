@@ -4,6 +4,7 @@
 relevance_judgments*.csv, MODEL is one of sentence-transformers. Scores are kept in the cache:
 an interrupted call goes on where it stopped. ``--encoder`` and ``--sft`` fine-tune models, too,
 which takes hours without a GPU; ``--tuned METHOD:FOLDS:DRAW``, again and again, says which of them.
+Rows of classifiers that a call does not make stay as they are, but for their corrected p-values.
 """
 
 import hashlib
@@ -17,7 +18,7 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
-from personagap import datasets, gap, models
+from personagap import datasets, gap, models, prompts
 from personagap.models.rendering import user_says
 from personagap.paths import CACHE
 from personagap.recentering import attributes, classifiers, tuning
@@ -46,7 +47,7 @@ def kept(make: Callable[[], np.ndarray], *of: object) -> np.ndarray:
 def stacked(
     scores: np.ndarray, said: np.ndarray, labels: np.ndarray, number: np.ndarray
 ) -> np.ndarray:
-    """Out-of-fold probability by a logistic regression on a classifier's scores and what models
+    """Out-of-fold probability by a logistic regression on classifiers' scores and what models
     said.
     """
     x, combined = np.column_stack([scores, said]), np.empty(len(labels))
@@ -58,11 +59,12 @@ def stacked(
     return combined
 
 
-def trained(pairs, known, said, embeddings, tuned, which_tuned) -> pd.DataFrame:
+def trained(pairs, known, said, embeddings, probed, tuned, which_tuned) -> pd.DataFrame:
     """Judgments ``… rater label score`` of classifiers; the rater is "classifier|folds|draw".
 
-    ``tuned`` is classifier → method, model and more of ``classifiers.cross_validate``; of them,
-    those of ``which_tuned``, "method:folds:draw", all if it is empty.
+    ``probed`` is the language model whose hidden states are probed, or None; ``tuned`` is
+    classifier → method, model and more of ``classifiers.cross_validate``; of them, those of
+    ``which_tuned``, "method:folds:draw", all if it is empty.
     """
     texts, labels = (
         list(zip(pairs["prompt_text"], pairs["attribute"], strict=True)),
@@ -84,22 +86,31 @@ def trained(pairs, known, said, embeddings, tuned, which_tuned) -> pd.DataFrame:
                 how = method, model, draw, *steps
                 fit = partial(classifiers.cross_validate, texts, labels, number, *how)
                 scores[name] = kept(fit, texts, labels.tolist(), number.tolist(), *how)
+            if probed:
+                fit = partial(classifiers.cross_validate, texts, labels, number, "states", probed)
+                asked = prompts.template("relevance"), probed.id, probed.revision
+                states = kept(fit, texts, labels.tolist(), number.tolist(), "states", *asked)
+                scores[f"states, {probed.id}"] = states
             for name, _ in embeddings:
                 own = scores[f"kernel, {name}"]
                 scores[f"combined: kernel, {name}, and both models"] = stacked(
                     own, said, labels, number
                 )
+                if probed:
+                    # Without weights: to learn them would take labels.
+                    scores[f"kernel, {name}, with states"] = (own + states) / 2
+                    scores[f"combined: kernel, {name}, states, and both models"] = stacked(
+                        np.column_stack([own, states]), said, labels, number
+                    )
             for name, score in scores.items():
                 yes = classifiers.decide(score, labels, number)
                 tables.append(key.assign(rater=f"{name}|{split}|{draw}", label=yes, score=score))
     return pd.concat(tables, ignore_index=True).assign(rater_kind="trained")
 
 
-def asked(spec: str, pairs: pd.DataFrame) -> pd.DataFrame:
-    """Judgments of a language model, zero-shot: weighed (with a score), written one by one, and
-    list-wise.
-    """
-    lm, by = models.load_model(spec), pairs.groupby("prompt", group_keys=False)
+def zero_shot(lm: models.Model, pairs: pd.DataFrame) -> pd.DataFrame:
+    """Judgments of a language model: weighed (with a score), written one by one, and list-wise."""
+    by = pairs.groupby("prompt", group_keys=False)
     sample = by.sample(WEIGHED, random_state=0)
     questions = [
         attributes.question(p, [a])
@@ -177,8 +188,10 @@ def compared(everyone: pd.DataFrame) -> pd.DataFrame:
 @click.option("--sft", help="a language model to tune on people's answers, such as smollm2")
 @click.option("--sft-steps", default=100, help="its optimizer steps in each fold, of 8 pairs each")
 @click.option("--tuned", multiple=True, type=click.Choice(TUNED), help="of all, these alone")
-@click.option("--model", "spec", help="a language model to ask, such as smollm2")
-def main(folder, embeddings, encoder, sft, sft_steps, tuned, spec):
+@click.option("--model", "specs", multiple=True, help="a language model to ask, such as smollm2")
+@click.option("--states", help="a language model in process: a probe of its hidden states")
+@click.option("--dtype", default="auto", help="of the language models that are asked or probed")
+def main(folder, embeddings, encoder, sft, sft_steps, tuned, specs, states, dtype):
     pairs, judgments = datasets.load_relevance(folder)
     labels = judgments.set_index([*KEY, "rater"])["label"].unstack("rater")
     labels = labels.reindex(pd.MultiIndex.from_frame(pairs[KEY]))
@@ -191,9 +204,10 @@ def main(folder, embeddings, encoder, sft, sft_steps, tuned, spec):
         if method not in {known for known, *_ in models_to_tune.values()}:
             raise click.UsageError(f"--tuned {method}:… needs --{method}, the model to tune")
     said = labels[stored].to_numpy()
-    tables.append(trained(pairs, labels[GOLD], said, embeddings, models_to_tune, tuned))
-    if spec:
-        tables.append(asked(spec, pairs))
+    known = {spec: models.load_model(spec, dtype=dtype) for spec in {*specs, states} if spec}
+    probed = known.get(states)
+    tables.append(trained(pairs, labels[GOLD], said, embeddings, probed, models_to_tune, tuned))
+    tables += [zero_shot(known[spec], pairs) for spec in specs]
     everyone = pd.concat(tables, ignore_index=True)
     table = pd.concat([measured(everyone), compared(everyone)], ignore_index=True)
     keys = (
@@ -202,10 +216,14 @@ def main(folder, embeddings, encoder, sft, sft_steps, tuned, spec):
         .set_axis(["classifier", "folds", "draw"], axis=1)
         .fillna("")
     )
-    table = corrected(keys.join(table.drop(columns="rater")), ["folds", "versus", "metric"])
+    table, file = keys.join(table.drop(columns="rater")), Path(__file__).with_name("relevance.csv")
+    before = pd.read_csv(file, dtype={"draw": str})
+    before = before.fillna({"folds": "", "draw": "", "versus": "", "unit": ""})
+    before = before[~before["classifier"].isin(table["classifier"])]
+    table = corrected(pd.concat([table, before], ignore_index=True), ["folds", "versus", "metric"])
     table = result(table, ["classifier", "folds", "draw", "versus"])
     table = table[[*table.columns[: table.columns.get_loc("method") + 1]]]
-    table.round(4).to_csv(Path(__file__).with_name("relevance.csv"), index=False)
+    table.round(4).to_csv(file, index=False)
 
 
 if __name__ == "__main__":

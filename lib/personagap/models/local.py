@@ -67,8 +67,7 @@ class LocalModel(Packed):
         self._tags = tags_of(self.tokenizer)
         self.prompt_format, own = prompt_format, self.tokenizer.chat_template
         self.tokenizer.chat_template = rendering.FORMATS.get(prompt_format, own)
-        config = self.model.config.get_text_config(decoder=True)
-        self.context = getattr(config, "max_position_embeddings", None) or 2**31
+        self.context = getattr(self.config, "max_position_embeddings", None) or 2**31
 
     def describe(self) -> dict:
         """What a run must record to be repeated, from the revision to the template's words."""
@@ -161,6 +160,12 @@ class LocalModel(Packed):
 
         self._within_memory(lambda: self._score(pairs, scores, scored if keep else _ignore))
         return parts
+
+    def hidden_states(self, chats: Chats, depth: float) -> np.ndarray:
+        """What the model holds at each prompt's last token, after the share ``depth`` of its
+        layers: (chats, hidden size) float32.
+        """
+        return self._states(self._encode([self.render(chat) for chat in chats]), depth)
 
     def _encode(self, texts: list[str]) -> list[np.ndarray]:
         """Token ids, without the special tokens that the chat template has already written (S9)."""

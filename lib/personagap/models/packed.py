@@ -36,7 +36,8 @@ class Packed:
     def __init__(self, model: PreTrainedModel, name: str):
         self.id, self.model, self.device = name, model, model.device
         prepack(model)
-        self._windows = loading.attention_windows(model.config.get_text_config(decoder=True))
+        self.config = model.config.get_text_config(decoder=True)
+        self._windows = loading.attention_windows(self.config)
         kind = self.device.type if self.device.type in PACK else "cpu"
         self.pack, self.rows, self.columns = PACK[kind], ROWS[kind], COLUMNS[kind]
         column = self._bytes_of_column()
@@ -48,11 +49,14 @@ class Packed:
         times = min(max(SMALL // (column * self.columns), 1), MORE)
         self.rows, self.columns = self.rows * times, self.columns * times
 
-    def _packs(self, sequences: list[np.ndarray], starts: list[int]) -> Iterator[tuple]:
+    def _packs(
+        self, sequences: list[np.ndarray], starts: list[int], layer: int | None = None
+    ) -> Iterator[tuple]:
         """Run each pack of the prefix tree.
 
         Yields (pack, logits (n, vocabulary), rows, states of each layer): ``rows`` holds, for each
-        member, the rows of ``logits`` after its positions from ``starts`` on.
+        member, the rows of ``logits`` after its positions from ``starts`` on. With ``layer`` hidden
+        states take the place of logits, as of `_forward`.
         """
         states: list[States] = []
         for pack in trie.packs(sequences, starts, self.pack):
@@ -72,12 +76,26 @@ class Packed:
             visible = (columns <= queries) & (queries < torch.from_numpy(pack.ends).to(self.device))
             mask = self._mask(visible[None, None], depths[len(carried) :, None], depths)
             tokens = torch.tensor([pack.tokens], device=self.device)
-            logits = self._forward(tokens, depths[None, len(carried) :], mask, cache, keep)[0]
+            positions = depths[None, len(carried) :]
+            logits = self._forward(tokens, positions, mask, cache, keep, layer)[0]
             # By their types without keys, which `_bytes_of_column` refuses.
             layers: list[Any] = cache.layers
             states = [(layer.keys, layer.values) for layer in layers]
             ends = np.cumsum([len(read) for read in reads])
             yield pack, logits, np.split(rows, ends[:-1]), states
+
+    def _states(self, sequences: list[np.ndarray], depth: float) -> np.ndarray:
+        """Hidden states at each sequence's last token, after the share ``depth`` of the layers."""
+        last = [len(sequence) - 1 for sequence in sequences]
+        layer = round(depth * self.config.num_hidden_layers)
+        states = np.empty((len(sequences), self.config.hidden_size), dtype=np.float32)
+
+        def read() -> None:
+            for pack, hidden, rows, _ in self._packs(sequences, last, layer):
+                states[pack.members] = hidden[np.concatenate(rows)].float().cpu()
+
+        self._within_memory(read)
+        return states
 
     @torch.inference_mode()
     def _bytes_of_column(self) -> int:
@@ -121,11 +139,17 @@ class Packed:
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
     def _forward(
-        self, tokens: torch.Tensor, positions: torch.Tensor, mask, cache: Cache, keep
+        self, tokens: torch.Tensor, positions: torch.Tensor, mask, cache: Cache, keep, layer=None
     ) -> torch.Tensor:
-        """Logits at the positions ``keep`` only: (rows, kept, vocabulary)."""
-        where = {"position_ids": positions, "attention_mask": mask, "logits_to_keep": keep}
-        return self.model(tokens, past_key_values=cache, use_cache=True, **where).logits
+        """Logits at the positions ``keep`` only: (rows, kept, vocabulary); with ``layer``, hidden
+        states after so many layers: (rows, kept, hidden size).
+        """
+        told = {"position_ids": positions, "attention_mask": mask, "logits_to_keep": keep}
+        if layer is None:
+            return self.model(tokens, past_key_values=cache, use_cache=True, **told).logits
+        told["output_hidden_states"] = True
+        hidden = self.model(tokens, past_key_values=cache, use_cache=True, **told).hidden_states
+        return hidden[layer][:, keep]
 
     def _within_memory(self, work: Callable[[], None]) -> None:
         """Run ``work``, with batches half the size each time memory runs out."""

@@ -1,7 +1,7 @@
 """Trained classifiers of texts or pairs, scored out of fold: no row is judged by what it taught."""
 
 import re
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from functools import partial
 from typing import Unpack
 
@@ -13,6 +13,7 @@ from sklearn.model_selection import GroupKFold
 from personagap import gap
 from personagap.errors import UserError, at_least, one_of
 from personagap.gap.tables import MAJORITY
+from personagap.models import Model
 from personagap.recentering import learners, tuning
 from personagap.recentering.learners import Learner, Texts
 from personagap.results import corrected
@@ -45,7 +46,7 @@ def cross_validate(
     labels: Sequence[int],
     folds: np.ndarray,
     method: str = "linear",
-    encoder: str | None = None,
+    encoder: str | Model | None = None,
     seed: int = 0,
     steps: int = 100,
 ) -> np.ndarray:
@@ -60,11 +61,13 @@ def cross_validate(
         folds, three at least.
     method : "linear": logistic regression on embeddings, for pairs those of both with their
         product, distance and cosine (the features of InferSent, arXiv 1705.02364); "kernel": ridge
-        regression of pairs with a kernel of the embeddings of both (`learners.kernel`);
+        regression of pairs with a kernel of the embeddings of both (`learners.kernel`); "states":
+        the same of a language model's hidden states, when it has read a pair (`learners.states`);
         "encoder": a sequence classifier fine-tuned whole, class-weighted, three epochs; "sft" and
         "grpo": a language model tuned to judge pairs, scored by the probability of its yes.
-    encoder : "linear", "kernel": as of ``embeddings.embed``; "encoder": a model folder or Hub name;
-        "sft", "grpo": as of `tuning.sft`.
+    encoder : "linear", "kernel": as of ``embeddings.embed``; "states": name or model as of
+        ``models.load_model``; "encoder": a model folder or Hub name; "sft", "grpo": as of
+        `tuning.sft`.
     seed, steps : what decides initial weights, order and dropout; optimizer steps of "sft", "grpo".
 
     Returns
@@ -78,6 +81,7 @@ def cross_validate(
     known = {
         "linear": (learners.linear, True),
         "kernel": (learners.kernel, True),
+        "states": (learners.states, True),
         "encoder": (learners.encoder, False),
     }
     for name in tuning.METHODS:
@@ -157,7 +161,7 @@ def flags(
 def relevance_judges(
     pairs: pd.DataFrame,
     judgments: pd.DataFrame,
-    models: dict[str, str | None],
+    models: Mapping[str, str | Model | None],
     gold: str = MAJORITY,
     n_splits: int = 5,
     seed: int = 0,
@@ -179,7 +183,7 @@ def relevance_judges(
     model.
     """
     if not models:
-        remedy = "give linear or kernel, or a model for encoder, sft or grpo"
+        remedy = "give linear or kernel, or a model for states, encoder, sft or grpo"
         raise UserError(f"no classifier to train: {remedy}")
     key = ["user", "prompt", "item"]
     known = pairs.merge(judgments.loc[judgments["rater"] == gold, [*key, "label"]], on=key)

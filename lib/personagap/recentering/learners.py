@@ -1,9 +1,11 @@
-"""What `classifiers` can learn with: a linear model or kernels of embeddings, or an encoder
-fine-tuned whole.
+"""What `classifiers` can learn with: a linear model or kernels of embeddings, a language model's
+hidden states, or an encoder fine-tuned whole.
 """
 
+import functools
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,8 +15,11 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import rbf_kernel
 from sklearn.preprocessing import normalize, scale
 
+from personagap import models
 from personagap.embeddings import embed
 from personagap.errors import UserError, explained
+from personagap.models.rendering import user_says
+from personagap.recentering import attributes
 
 Texts = Sequence[str] | Sequence[tuple[str, str]]
 
@@ -24,6 +29,8 @@ PENALTIES, DIMENSIONS = (3e-4, 3e-3, 3e-2), 100
 #: Width of the Gaussian kernels, on unit vectors, and strengths of the ridge penalty to choose
 #: from.
 WIDTH, RIDGES = 0.8, (1.0, 3.0)
+#: Where hidden states are read, as a share of the layers, and with what answer begun.
+DEPTH, BEGUN = 0.7, "Answer:"
 #: Fine-tuning as is usual (Devlin et al. 2019, doi 10.18653/v1/N19-1423): nothing to choose.
 EPOCHS, RATE, BATCH, TOKENS = 3, 5e-5, 16, 256
 #: Scores of test rows by a model of training rows, one line per setting: (n_settings, n_test).
@@ -64,21 +71,73 @@ def kernel(texts: Texts, labels: np.ndarray, encoder: str | None, seed: int) -> 
     like prompt, and so does how similar an attribute is to its prompt, beside the others of that
     prompt. That takes no labels of theirs.
     """
-    if isinstance(texts[0], str):
-        remedy = "choose linear or encoder"
-        raise UserError(f"method 'kernel' judges pairs of a prompt and an attribute: {remedy}")
-    sides = zip(*texts, strict=True)
-    code, words = pd.factorize(pd.Series([text for side in sides for text in side]))
-    code = code.reshape(2, -1)
+    code, words = _coded_pairs(texts, "kernel")
     overlap = _beside(embed(words)[code], code[0])
 
-    def learner(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    def similarity(train: np.ndarray, both: np.ndarray) -> np.ndarray:
         known = words[np.unique(code[:, train])]
         vectors = embed(words, encoder, dimensions=DIMENSIONS, known=known, seed=seed)[code]
-        both, near = np.concatenate([train, test]), np.hstack([overlap, _beside(vectors, code[0])])
+        near = np.hstack([overlap, _beside(vectors, code[0])])
         centred = (normalize(x - x.mean(axis=0)) for x in vectors)
         prompt, attribute = (rbf_kernel(x[both], x[train], gamma=0.5 / WIDTH**2) for x in centred)
-        kernel = attribute * (1 + prompt) + near[both] @ near[train].T / near.shape[1]
+        return attribute * (1 + prompt) + near[both] @ near[train].T / near.shape[1]
+
+    return _ridge(similarity, labels)
+
+
+def states(texts: Texts, labels: np.ndarray, model: Hashable, seed: int) -> Learner:
+    """Kernel ridge regression of what a language model holds when it has read a pair and is about
+    to answer: a probe of its hidden states (Alain and Bengio 2016, arXiv 1610.01644).
+
+    They are taken less their mean over the attributes of a prompt, which tells the prompt and not
+    the attribute, and compared by a Gaussian kernel, beside the words that both have in common.
+    """
+    code, words = _coded_pairs(texts, "states")
+    overlap = _beside(embed(words)[code], code[0])
+    held = pd.DataFrame(_held(model, tuple(texts)))
+    # A few components are a hundred times as large as others; one that hardly varies is rounding.
+    spread = held.std()
+    held = (held - held.groupby(code[0]).transform("mean")) / spread.clip(0.01 * spread.mean())
+    vectors = normalize(held)
+
+    def similarity(train: np.ndarray, both: np.ndarray) -> np.ndarray:
+        alike = rbf_kernel(vectors[both], vectors[train], gamma=0.5 / WIDTH**2)
+        return alike + overlap[both] @ overlap[train].T / overlap.shape[1]
+
+    return _ridge(similarity, labels)
+
+
+@functools.lru_cache(maxsize=2)
+def _held(model: Any, pairs: tuple[tuple[str, str], ...]) -> np.ndarray:
+    """Hidden states (n, hidden size); once for all folds, as no label goes into them."""
+    # Here, as it imports torch, which the others do without.
+    from personagap.models.local import LocalModel
+
+    lm = models.load_model(model) if isinstance(model, str) else model
+    if not isinstance(lm, LocalModel):
+        shown = f"{getattr(lm, 'id', lm)} shows no hidden states"
+        remedy = "give encoder= a model in process, such as smollm2, gguf:FILE or hf:ORG/NAME"
+        raise UserError(f"method 'states': {shown}; {remedy}")
+    asked = [user_says(attributes.question(prompt, [text])) for prompt, text in pairs]
+    begun = {"role": "assistant", "content": BEGUN}
+    return lm.hidden_states([[*chat, begun] for chat in asked], DEPTH)
+
+
+def _coded_pairs(texts: Texts, method: str) -> tuple[np.ndarray, pd.Index]:
+    """Numbers of the prompts and of the attributes, (2, n), among all texts, and these."""
+    if isinstance(texts[0], str):
+        remedy = "choose linear or encoder"
+        raise UserError(f"method {method!r} judges pairs of a prompt and an attribute: {remedy}")
+    sides = zip(*texts, strict=True)
+    code, words = pd.factorize(pd.Series([text for side in sides for text in side]))
+    return code.reshape(2, -1), words
+
+
+def _ridge(similarity: Callable[[np.ndarray, np.ndarray], np.ndarray], labels: np.ndarray):
+    """Kernel ridge regression, of ``similarity(train, rows)``: (rows, train)."""
+
+    def learner(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+        kernel = similarity(train, np.concatenate([train, test]))
         share = labels[train].mean()
         fits = (KernelRidge(alpha=alpha, kernel="precomputed") for alpha in RIDGES)
         fits = (fit.fit(kernel[: len(train)], labels[train] - share) for fit in fits)
