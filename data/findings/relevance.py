@@ -129,7 +129,9 @@ def zero_shot(lm: models.Model, pairs: pd.DataFrame) -> pd.DataFrame:
     for mode, some in {"single": by.sample(WRITTEN, random_state=0), "list": pages}.items():
         judged, counts = attributes.judge(lm, some, mode, max_tokens=TOKENS)
         print(counts.to_string(index=False))
-        tables.append(judged)
+        # Of few answers that can be read nothing is told.
+        if 2 * len(judged) >= len(some):
+            tables.append(judged)
     return pd.concat(tables, ignore_index=True)
 
 

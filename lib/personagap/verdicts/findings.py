@@ -81,18 +81,19 @@ def real_relevance(relevance: pd.DataFrame) -> pd.DataFrame:
     models = alone.xs("", level="folds")
     rival = models[models.index.isin(rivals)].idxmax()
 
-    def above(name: str) -> tuple[int, str]:
+    def above(name: str) -> tuple[float, str]:
         rows = f1[(f1["classifier"] == name) & (f1["folds"] == "prompt-disjoint")]
         rows = rows[rows["versus"] == rival]
         won = int((rows["ci_low"] > 0).sum())
         draws = ", ".join(interval(row, form="+.3f") for row in rows.itertuples())
         than = f"above {rival} (F1 {models[rival]:.3f})"
-        return won, f"{than} in {won} of {len(rows)} draws of the folds: {draws}"
+        return won / len(rows), f"{than} in {won} of {len(rows)} draws of the folds, each by itself: {draws}"
 
     won, draws = above(best)
     answer = f"Not better than {rival}, as far as is shown"
     if won:
-        answer = "Yes, a trained classifier does better"
+        surely = "Yes" if won == 1 else "Perhaps"
+        answer = f"{surely}, a trained classifier does better"
     reached = f"On unseen prompts the best classifier, {best}, reaches F1 {unseen[best]:.3f}"
     answers = [("Do models pick what people find relevant?", f"{answer}. {reached}, {draws}.")]
     if len(others):
