@@ -87,7 +87,8 @@ def real_relevance(relevance: pd.DataFrame) -> pd.DataFrame:
         won = int((rows["ci_low"] > 0).sum())
         draws = ", ".join(interval(row, form="+.3f") for row in rows.itertuples())
         than = f"above {rival} (F1 {models[rival]:.3f})"
-        return won / len(rows), f"{than} in {won} of {len(rows)} draws of the folds, each by itself: {draws}"
+        counted = f"in {won} of {len(rows)} draws of the folds, each by itself"
+        return won / len(rows), f"{than} {counted}: {draws}"
 
     won, draws = above(best)
     answer = f"Not better than {rival}, as far as is shown"
