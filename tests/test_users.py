@@ -71,6 +71,17 @@ def test_votes_by_hand_and_in_chunks(monkeypatch):
         users.winners(np.eye(10)[:2] * [[1], [2]], REWARDS)
     with pytest.raises(UserError, match="weights of 9 reward models, rewards of 10"):
         users.scores(weights.to_numpy()[:, :9], REWARDS)
+    # By name, in whatever order the columns of a user's own table are.
+    assert users.winners(weights[weights.columns[::-1]], REWARDS).tolist() == by_hand
+    with pytest.raises(UserError, match="weights of 0 to 1"):
+        users.winners(np.eye(10)[:1] * 2 - 0.1, REWARDS)
+    with pytest.raises(UserError, match="give users × reward models"):
+        users.winners(np.ones(10) / 10, REWARDS)
+    with pytest.raises(UserError, match=r"rewards is .*finite"):
+        users.winners(weights, REWARDS * np.nan)
+    for wrong in ({"n": 0}, {"alpha": np.inf}, {"alpha": 1e-320}, {"seed": "x"}):
+        with pytest.raises(UserError, match=f"{next(iter(wrong))} is"):
+            users.dirichlet(**{"n": 2, "alpha": 1, "seed": 0, "reward_models": NAMES} | wrong)
 
 
 def test_votes_of_the_full_size_take_seconds():
@@ -103,6 +114,8 @@ def test_normalisation_is_explicit():
         users.rewards(datasets.load_personalllm(), "published")
     with pytest.raises(UserError, match="choose raw, published or zscore"):
         users.rewards(table, "z")
+    with pytest.raises(UserError, match="'gemma_2b' rewards every response alike"):
+        users.rewards(table, "zscore")
 
 
 def test_bins_of_distinct_winners_are_those_of_a_count():
@@ -285,7 +298,7 @@ def test_features_and_verdicts_count_what_is_there():
     )
 
 
-def test_scoring_with_a_reward_model(reward_folder, tiny_folder):
+def test_scoring_with_a_reward_model(reward_folder, tiny_folder, tmp_path):
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -310,6 +323,17 @@ def test_scoring_with_a_reward_model(reward_folder, tiny_folder):
         users.score_responses(table, {"mine": str(tiny_folder)})
     with pytest.raises(UserError, match="cannot load"):
         users.score_responses(table, {"mine": "/nowhere"})
+    with pytest.raises(UserError, match="batch_size is 0"):
+        users.score_responses(table, {"mine": reward_folder}, batch_size=0)
+    model.score.weight.data.fill_(6e4)  # in half precision a sum of such is infinite
+    model.half().save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(reward_folder).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"not a finite number\): score with its own code"):
+        users.score_responses(table, {"mine": str(tmp_path)})
+    tokenizer.chat_template = "{{ raise_exception('no') }}"
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="cannot score these texts"):
+        users.score_responses(table, {"mine": str(tmp_path)})
     assert features.semantic(["Good.", "Bad."], {reward_folder: {"x": ""}})["x"].notna().all()
 
 
