@@ -41,7 +41,8 @@ def embed(
     # Sublinear for the reduction, as scikit-learn's guide to latent semantic analysis advises.
     how = {"max_features": WORDS} if dimensions is None else {"sublinear_tf": True}
     tfidf = TfidfVectorizer(stop_words=stop_words, dtype=np.float32, **how)
-    terms = tfidf.fit_transform(texts if known is None else known)
+    with explained("TF-IDF of texts", "give texts with words in them, or a model for embeddings"):
+        terms = tfidf.fit_transform(texts if known is None else known)
     if dimensions is None:
         return tfidf.transform(texts).toarray()
     # Of few texts there are not so many directions.
