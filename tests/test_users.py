@@ -5,6 +5,7 @@ second way.
 import json
 import time
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from personagap import datasets, published, verdicts
 from personagap.demo import personalllm as demo
 from personagap.errors import UserError
-from personagap.personalllm import features, users
+from personagap.personalllm import features, figures, users
 from personagap.personalllm.users import population
 
 NAMES = list("abcdefghij")
@@ -116,6 +117,35 @@ def test_normalisation_is_explicit():
         users.rewards(table, "z")
     with pytest.raises(UserError, match="'gemma_2b' rewards every response alike"):
         users.rewards(table, "zscore")
+
+
+def test_responses_that_are_not_those_of_whole_prompts_in_order_are_refused():
+    table = datasets.load_personalllm().head(80)
+    joined = table.merge(table[["prompt", "response"]])
+    joined.attrs = {}
+    for wrong, told in (
+        (table.sample(frac=1, random_state=0), "in another order"),
+        (table.drop(index=3), "missing or"),
+        (table.drop(index=range(0, 80, 9)).head(64), "missing or"),
+        (joined, "no reward models named"),
+    ):
+        with pytest.raises(UserError, match=told):
+            users.rewards(wrong)
+
+
+def test_features_that_no_response_varies_in_are_left_out():
+    """In a language other than English no stop word is one."""
+    texts = pd.Series([f"mot{i % 7} " * (i % 5 + 1) for i in range(320)])
+    kinds = features.kinds(texts)
+    weights = users.dirichlet(20, 0.5, 0, NAMES)
+    with pytest.warns(UserWarning, match=r"syntactic features .* left out: .*stopwords"):
+        found = users.compare_regressions(kinds, weights, REWARDS, ["paper"])
+    assert set(found["feature"]) == {"length", "all"} and found["vif"][0] == pytest.approx(1)
+    _, axes = plt.subplots(1, 2)
+    figures.coefficients(found, axes)
+    assert [ax.get_visible() for ax in axes] == [True, False]
+    with pytest.warns(UserWarning), pytest.raises(UserError, match="no feature differs"):
+        users.compare_regressions({"none": kinds["word-list"]}, weights, REWARDS, ["paper"])
 
 
 def test_bins_of_distinct_winners_are_those_of_a_count():

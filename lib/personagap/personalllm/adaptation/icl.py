@@ -68,6 +68,7 @@ def plan_study(
     ``normalization`` of ``users.rewards``; ``reference`` ends the name of the response model that
     win rates are against.
     """
+    rewards = users.rewards(table, normalization), users.rewards(table, "raw")
     responses = table["text"].to_numpy().reshape(-1, table["response"].nunique())
     first = table.iloc[:: responses.shape[1]]
     names = table["response_model"].iloc[: responses.shape[1]]
@@ -84,7 +85,6 @@ def plan_study(
         raise UserError(f"{len(train)} training and {len(test)} test prompts: {remedy}")
     # More users than prompts start over, so that no prompt has two more users than another.
     target = np.resize(np.random.default_rng(seed).permutation(test), len(weights))
-    rewards = users.rewards(table, normalization), users.rewards(table, "raw")
     named = sorted(weights) == table.attrs["reward_models"]
     expect(named, "a column of weights for each reward model", weights=list(weights))
     weights = weights.sort_index(axis=1)

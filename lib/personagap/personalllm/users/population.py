@@ -58,12 +58,22 @@ def rewards(table: pd.DataFrame, normalization: str = "raw") -> np.ndarray:
     -------
     (prompts, 8, reward models).
 
-    `UserError`: unknown normalization, or no published constants for these reward models.
+    `UserError`: unknown normalization, or no published constants for these reward models; a prompt
+    without all its responses in order; a reward model that tells no responses apart.
     """
     if table.empty:
         raise UserError("no prompts to take rewards of: split is 'train' or 'test'")
-    names = list(table.attrs["reward_models"])
-    values = table[names].to_numpy().reshape(-1, table["response"].nunique(), len(names))
+    if "reward_models" not in table.attrs:
+        remedy = "list them, sorted by name, in table.attrs['reward_models']"
+        raise UserError(f"no reward models named, perhaps lost when tables were joined: {remedy}")
+    names, size = list(table.attrs["reward_models"]), table["response"].nunique()
+    # Or responses to several prompts would be taken for those to one.
+    first = table.iloc[np.arange(len(table)) // size * size]
+    place = table["response"].to_numpy() == np.resize(table["response"].iloc[:size], len(table))
+    if len(table) % size or not (place & (table["prompt"].values == first["prompt"].values)).all():
+        remedy = "give all of each prompt, sorted by prompt and response"
+        raise UserError(f"responses are missing or in another order: {remedy}")
+    values = table[names].to_numpy().reshape(-1, size, len(names))
     if normalization == "raw":
         return values
     if normalization == "zscore":
