@@ -12,6 +12,7 @@ from make_relevance import planted_relevance, relevance_judgments
 from personagap import gap, recentering
 from personagap.datasets import examples, load_relevance
 from personagap.demo.recentering import truth
+from personagap.embeddings import embed
 from personagap.errors import UserError
 from personagap.recentering import attributes, classifiers, judges
 from personagap.results import corrected, wide
@@ -83,6 +84,9 @@ def test_attributes_without_words_are_told():
     pairs = pd.DataFrame({"prompt_text": ["?", "!"], "attribute": ["…", "the"]})
     with pytest.raises(UserError, match=r"retrieval by words .*: give attributes with words"):
         attributes.retrieval_scores(pairs)
+    for texts in (["the"], ["apple", "apple"]):
+        with pytest.raises(UserError, match=r"TF-IDF of texts .*, or a model for embeddings"):
+            embed(texts, dimensions=9)
 
 
 def test_no_file(tmp_path):

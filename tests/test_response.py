@@ -176,6 +176,19 @@ def test_learned_reward_is_repeatable_and_finds_a_signal_in_unseen_users():
     assert np.corrcoef(leaking, own)[0, 1] > 0.8 > 0.3 > np.corrcoef(held_out, own)[0, 1]
 
 
+def test_learned_reward_of_few_words_or_users():
+    texts = {"prompt_text": "Cook?", "attribute": "bees", "generic": "", "personalized": "Honey."}
+    x = reward.features(pd.DataFrame([texts, texts | {"attribute": "tea"}]))
+    assert np.isfinite(x).all(axis=None) and x["log2_length"].tolist() == [0, 0]
+    rng = np.random.default_rng(0)
+    for few in (5, 6):
+        groups = np.repeat(np.arange(few), 4).tolist()
+        with pytest.raises(UserError, match="take ratings of seven users or more"):
+            reward.nested_ridge(pd.DataFrame(rng.normal(size=(len(groups), 2))), groups, groups)
+    groups = np.repeat(np.arange(7), 4).tolist()
+    reward.nested_ridge(pd.DataFrame(rng.normal(size=(28, 2))), np.array(groups), groups)
+
+
 def test_learned_reward_leaves_out_what_nobody_rated(rated):
     items, x, table = rated
     people = table[table["rater_kind"] == "human"]

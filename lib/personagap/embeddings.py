@@ -47,7 +47,8 @@ def embed(
         return tfidf.transform(texts).toarray()
     # Of few texts there are not so many directions.
     svd = TruncatedSVD(min(dimensions, *(size - 1 for size in terms.shape)), random_state=seed)
-    reduced = svd.fit_transform(terms)
+    with explained("TF-IDF of texts", "give more texts and words, or a model for embeddings"):
+        reduced = svd.fit_transform(terms)
     return normalize(reduced if known is None else svd.transform(tfidf.transform(texts)))
 
 
