@@ -98,6 +98,17 @@ def test_code_variant_shows_user_0_by_misplaced_weights_to_everybody(study, vect
     assert (
         shown.liked == icl.extremes(study.weights[0], study.raw[shown.prompts][..., order])[0]
     ).all()
+    # With a reward model of one's own beside those of the paper.
+    mixed = replace(study, models=[*names[:4], "mine", *names[5:]])
+    assert icl.source_arms(mixed, vectors, 5, 0.05)["user 0's"].liked.shape == shown.liked.shape
+
+
+def test_weights_of_users_of_ones_own_go_by_name(table, study):
+    own = users.dirichlet(30, 0.05, 0, table.attrs["reward_models"])
+    turned = adaptation.plan_study(table, own[own.columns[::-1]], "zscore", "gpt-4o", 0)
+    assert (turned.stored() == study.stored()).all() and turned.models == study.models
+    with pytest.raises(UserError, match="a column of weights for each reward model"):
+        adaptation.plan_study(table, own.rename(columns={"warmth": "x"}), "zscore", "gpt-4o", 0)
 
 
 def test_prompts_say_what_the_strategy_means(study, arms):

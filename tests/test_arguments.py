@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from personagap import effects, gap, personas, scores
+from personagap import effects, gap, judges, personas, scores
 from personagap.errors import UserError
 
 SCORES = effects.simulate_scores([0, 5, 10], n_items=30)
@@ -18,6 +18,13 @@ CALLS = {
     "parts is .'p00'.: give a dict": lambda: effects.additivity(SCORES, ["p00"]),
     "comparisons is": lambda: effects.paired_change(SCORES.assign(condition="a"), ["a"]),
     "effects is": lambda: effects.simulate_scores([], n_items=5),
+    "effects is nan": lambda: effects.simulate_scores(np.nan, n_items=5),
+    "effects .could not convert": lambda: effects.simulate_scores(["a"], n_items=5),
+    "n_items is 0": lambda: effects.simulate_scores([1], n_items=0),
+    "replications is 0": lambda: effects.simulated_power([1], n_items=5, replications=0),
+    "nothing to compare": lambda: effects.answer_flips(SCORES[SCORES["persona"] == "none"]),
+    "spec is a DataFrame": lambda: judges.load_judge(SCORES),
+    "labelled is None": lambda: judges.read_labelled(None),
     "labels is 'x'": lambda: gap.proportion_difference(LABELS, "x"),
     "epsilon is 5": lambda: gap.alternative_annotator_test(gap.simulate_ratings(), epsilon=5),
     "complete pairs of values": lambda: gap.exact_correlation(list("abc"), list("bcd")),

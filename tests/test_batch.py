@@ -373,10 +373,16 @@ def test_another_cluster_on_this_machine_is_no_concern_of_a_batch(recwarn):
     assert [str(told.message) for told in recwarn if "already in use" in str(told.message)] == []
 
 
-def test_an_unreachable_scheduler_is_one_clear_line(tmp_path):
+def test_an_unreachable_scheduler_is_one_clear_line(tmp_path, monkeypatch):
     pytest.importorskip("distributed", reason='needs pip install "personagap[dask]"')
     with pytest.raises(UserError, match="no Dask scheduler at nonsense://x"):
         list(batch.run_on_dask([], "nonsense://x", 1, False))
+    # As at the port of a dashboard, or of a model's server.
+    monkeypatch.setattr(batch, "ANSWERS", 1)
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        address = f"tcp://127.0.0.1:{other.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"no Dask scheduler at {address}"):
+            list(batch.run_on_dask([], address, 1, False))
 
 
 def test_the_default_batch_runs_on_the_demo():

@@ -125,6 +125,22 @@ def test_anybodys_long_format(tmp_path):
         UserError, match=r"judgments_mine.csv, row 2: rater_kind is not human or model"
     ):
         load_judgments("extraction", tmp_path)
+    # As spreadsheets save it: what is wrong is told, the file not passed over.
+    file.rename(tmp_path / "mine.csv")
+    for text, wrong in ((LONG.replace(",", ";"), "separated by ';'"), (LONG + "é", "not UTF-8")):
+        (tmp_path / "mine.csv").write_text(text, encoding="latin-1")
+        with pytest.raises(UserError, match=f"mine.csv: .*{wrong}"):
+            load_judgments("extraction", tmp_path)
+    # Items of several files are those of all of them, each with its own texts.
+    said = "extraction,ann,{},{},human,ok,{}.\n".format
+    (tmp_path / "mine.csv").write_text(LONG + said(0, "bob", "Naps"))
+    file.write_text(LONG + said(1, "bob", "Runs") + said(0, "eve", "Naps"))
+    items, judgments = load_judgments("extraction", tmp_path)
+    assert set(items["attribute"]) == {"Naps.", "Runs."} and len(judgments) == 3
+    file.write_text(LONG + said(0, "eve", "Runs"))
+    with pytest.raises(UserError, match=r"mine.csv, row 2: an earlier row of its item"):
+        load_judgments("extraction", tmp_path)
+    (tmp_path / "mine.csv").unlink()
     header, row = LONG.strip(), "extraction,ann,0,bob,human,uncertain,Naps."
     file.write_text(f"{header},source\n{row},Real\n")
     with pytest.raises(UserError, match="row 2: source is not real or synthetic"):

@@ -3,6 +3,7 @@ that.
 """
 
 import json
+import math
 
 import numpy as np
 import pandas as pd
@@ -11,8 +12,9 @@ from conditions import pattern, two_conditions
 from tiny import DROPS_SYSTEM, NO_SYSTEM, save_model
 
 from personagap import datasets, demo, effects, models, personas, safety_utility, tasks
-from personagap.ask import ask
+from personagap.ask import ask, texts
 from personagap.errors import UserError
+from personagap.models.rendering import user_says
 from personagap.responses import ResponseStore
 from personagap.safety_utility import defences, dpo
 
@@ -58,6 +60,10 @@ def test_unknown_names_are_one_line():
         lambda: dpo.as_chats(dpo.load_pairs("nowhere.jsonl")),
         lambda: dpo.as_chats(demo.preference_pairs(datasets.load("mmlu"), 2), "dpo-all"),
         lambda: dpo.tune("openai:x@http://127.0.0.1:1/v1", pd.DataFrame()),
+        lambda: dpo.tune("demo", pd.DataFrame(), batch=0),
+        lambda: dpo.tune("demo", pd.DataFrame(), learning_rate=math.nan),
+        lambda: dpo.as_chats(pd.DataFrame(columns=dpo.COLUMNS)),
+        lambda: dpo.as_chats(pd.DataFrame({"chosen": ["a"]})),
     ):
         with pytest.raises(UserError, match=r"^[^\n]+$"):
             call()
@@ -110,6 +116,27 @@ def test_tuning_never_loses_the_identity_to_a_template(template, tmp_path, monke
         for prompt in seen["chats"]["prompt"]
     )
     assert not list((tmp_path / "cache" / "tuned").iterdir())  # nothing half-made is left
+
+
+def test_tuning_that_left_no_numbers_or_no_pairs_is_told(tmp_path, monkeypatch, own_cache):
+    monkeypatch.setattr(dpo, "CACHE", tmp_path / "cache")
+    model, pair = str(save_model(tmp_path / "tiny")), dict.fromkeys(dpo.COLUMNS, "What now?")
+    pairs, how = pd.DataFrame([pair] * 3), {"variant": "dpo", "steps": 1, "batch": 2}
+    with pytest.raises(UserError, match=r"not all numbers.*: give a lower learning rate"):
+        dpo.tune(model, pairs, learning_rate=math.inf, **how)
+    # Finite weights, whose sums are not.
+    tuned = dpo.tune(model, pairs, learning_rate=1e30, **how | {"steps": 2})
+    lm, chat = models.load_model(tuned), user_says("What now?")
+    for call in (lambda: lm.choose([chat], ["A", "B"]), lambda: texts(lm, ["?"], 0.0, 0, 2)):
+        with pytest.raises(UserError, match="logits are not numbers: load it with dtype float32"):
+            call()
+    long = pd.DataFrame([pair | {"question": "apples " * 2000}])
+    with pytest.raises(UserError, match=r"1 of 1 prompts .*: shorten them"):
+        dpo.tune(model, long, **how)
+    with pytest.warns(UserWarning, match=r"1 of 4 prompts .*: they are left out"):
+        dpo.tune(model, pd.concat([pairs, long]), **how)
+    # Nothing half-made is left.
+    assert len(list((tmp_path / "cache" / "tuned").iterdir())) == 2
 
 
 def test_dpo_lowers_the_true_bias_of_the_demo_on_items_it_was_not_tuned_on(tmp_path, monkeypatch):

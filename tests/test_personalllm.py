@@ -99,6 +99,7 @@ def broken(table, column, value, row=1):
         ),
         (wide()[["prompt"]], "of reward model beaver_7b"),
         (wide(0), "no rows"),
+        (wide().assign(response_9="more"), "more than eight responses to a prompt"),
     ],
 )
 def test_bad_tables_give_one_line_that_says_where(tmp_path, table, message):
@@ -148,8 +149,8 @@ EVALUATION |= {"best_response_reward": 0.1, "gpt4o_response": "g", "gpt4o_reward
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"person_weight": [0.2] * 10}, "row 1: the weights do not sum to one"),
-        ({"person_weight": [-0.1, 1.1]}, "row 1: a negative weight"),
+        ({"person_weight": [0.2] * 10}, "row 1: the weights are negative or do not sum to one"),
+        ({"person_weight": [-0.1, 1.1]}, "row 1: the weights are negative"),
         ({"chosen_2": "c"}, "row 1: chosen_2 is neither a nor b"),
         ({"response_3_b": None}, "row 1: no 'response_3_b'"),
     ],
@@ -248,7 +249,7 @@ ROW = "Q1,Overall,Overall,m,[1. 2. 1.5],[0.5 0.5 0. ],[1. 0. 0.]\n"
         (
             SURVEY + ROW.replace("0.5 0.5", "0.5 0.6"),
             None,
-            "row 2: the shares of D_H do not sum to one",
+            "row 2: the shares of D_H are negative or do not sum to one",
         ),
         (
             SURVEY + ROW.replace("[1. 0. 0.]", "[1. 0.]"),
@@ -262,6 +263,14 @@ ROW = "Q1,Overall,Overall,m,[1. 2. 1.5],[0.5 0.5 0. ],[1. 0. 0.]\n"
             "row 2: the answer is no option's ordinal",
         ),
         (SURVEY + ROW, "question,reward_model,answer\nQ1,rm,1\n", "row 2: no such question"),
+        (
+            SURVEY + ROW,
+            "question,reward_model,answer\nW26/Q1,rm,1\nW26/Q1,rm,2\n",
+            "row 3: this reward model's second answer",
+        ),
+        (SURVEY + ROW.replace("[0.5 0.5", "[1.5 -0.5"), None, "row 2: the shares of D_H are neg"),
+        (SURVEY + ROW + ROW.replace("[1. 2.", "[2. 1."), None, "row 3: ordinal is not that of"),
+        (SURVEY + ROW.replace("[1. 2. 1.5]", "[1. 1. 1.]"), None, "row 2: ordinal has one place"),
     ],
 )
 def test_opinionqa_files(tmp_path, survey, answers, message):

@@ -10,8 +10,9 @@ from fakes import Fake
 
 from make_relevance import planted_relevance, relevance_judgments
 from personagap import gap, recentering
-from personagap.datasets import load_relevance
+from personagap.datasets import examples, load_relevance
 from personagap.demo.recentering import truth
+from personagap.embeddings import embed
 from personagap.errors import UserError
 from personagap.recentering import attributes, classifiers, judges
 from personagap.results import corrected, wide
@@ -41,6 +42,10 @@ def folder_with(tmp_path, text):
         (HEADER + ROW.replace("no", " "), "column 'judge': no judgment at all"),
         (HEADER + ROW + ROW.replace("ann@x.org", ""), "row 3: column 'user': empty"),
         (HEADER + ROW + ROW.strip() + ",1,1\n", "row 3: 9 fields instead of 7"),
+        (
+            HEADER + ROW + ROW.replace("ann", "bob").replace("now", "then"),
+            "row 3: an earlier row of",
+        ),
         (HEADER.encode() + ROW.replace("naps", "sié").encode("latin-1"), "not UTF-8"),
     ],
 )
@@ -59,6 +64,29 @@ def test_labels_that_pandas_wrote_beside_gaps_are_whole_numbers(tmp_path):
         text += ROW.replace("1,", "9,", 1).replace("true,no", f"{ones},")
         _, judgments = load_relevance(folder_with(tmp_path, text))
         assert judgments["label"].tolist() == [1, 1, 1, 1, 0, 0, 0]
+
+
+def test_a_majority_that_is_not_given_is_counted(tmp_path):
+    people = HEADER.replace("human_majority", "Human_a,human_b,HUMAN_c")
+    rows = "".join(ROW.replace("1,", f"{i},", 1) for i in range(3))
+    said = people + rows.replace("true,no", "{},yes").format("1,0,1", "1,0,", "no,no,yes")
+    _, judgments = load_relevance(folder_with(tmp_path, said))
+    gold = judgments[judgments["rater"] == "human_majority"]
+    assert gold["label"].tolist() == [1, 0, 0] and set(gold["rater_kind"]) == {"human"}
+    assert (judgments["rater_kind"] == "human").sum() == 3 + 8
+    (tmp_path / "relevance_judgments_mine.csv").unlink()
+    examples.write("relevance", tmp_path)
+    gold = load_relevance(tmp_path)[1].query("rater == 'human_majority'")
+    assert len(gold) == 2
+
+
+def test_attributes_without_words_are_told():
+    pairs = pd.DataFrame({"prompt_text": ["?", "!"], "attribute": ["…", "the"]})
+    with pytest.raises(UserError, match=r"retrieval by words .*: give attributes with words"):
+        attributes.retrieval_scores(pairs)
+    for texts in (["the"], ["apple", "apple"]):
+        with pytest.raises(UserError, match=r"TF-IDF of texts .*, or a model for embeddings"):
+            embed(texts, dimensions=9)
 
 
 def test_no_file(tmp_path):

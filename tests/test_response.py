@@ -63,6 +63,11 @@ def test_t18_t21_relevance_in_the_tools_layout(tmp_path):
     assert {"human_01", "human_02", "human_03", "human_majority", "judge"} == set(labels)
     assert labels["human_majority"].isna().tolist() == [True, False, False]
     assert items["user"].eq("u01").all() and items["prompt_text"].eq("What now?").all()
+    # Written by another tool, as texts: their majority is that of their words.
+    words = [each | {"relevant": "Yes" if each["relevant"] else "no"} for each in JUDGED]
+    lines(tmp_path, human=[one | {"relevance_judgments": words} for one in said])
+    labels = load_relevance(tmp_path)[1].pivot(index="item", columns="rater", values="label")
+    assert labels["human_majority"].tolist() == labels["human_01"].tolist() == [1, 0, 0]
 
 
 def test_t11_ratings_are_turned_so_that_more_means_personalized(tmp_path):
@@ -76,6 +81,11 @@ def test_t11_ratings_are_turned_so_that_more_means_personalized(tmp_path):
     assert items[["item", "attribute"]].to_numpy().tolist() == [["g/0", "Naps."]]
     shown = judgments[["rater", "label", "personalized_first"]].to_numpy().tolist()
     assert shown == [["human_01", 5, False], ["human_02", 1, True]]
+    # As numbers that another tool wrote they are turned, too.
+    for first, rating in (("true", 5), (True, "5"), (1, 5.0)):
+        other = {"personalized_first": first, "ratings": {"Naps.": rating}}
+        lines(tmp_path, p1=[RATED | other], p2=[RATED | {"annotator": "p2"}])
+        assert load_judgments("response", tmp_path)[1]["label"].tolist() == [1, 5]
     lines(tmp_path, p1=[RATED | {"ratings": {"Naps.": None}}], p2=[])
     with pytest.raises(UserError, match="the file is empty"):
         load_judgments("response", tmp_path)
@@ -164,6 +174,19 @@ def test_learned_reward_is_repeatable_and_finds_a_signal_in_unseen_users():
         reward.nested_ridge(identity, own, groups) for groups in (users, list(range(200)))
     )
     assert np.corrcoef(leaking, own)[0, 1] > 0.8 > 0.3 > np.corrcoef(held_out, own)[0, 1]
+
+
+def test_learned_reward_of_few_words_or_users():
+    texts = {"prompt_text": "Cook?", "attribute": "bees", "generic": "", "personalized": "Honey."}
+    x = reward.features(pd.DataFrame([texts, texts | {"attribute": "tea"}]))
+    assert np.isfinite(x).all(axis=None) and x["log2_length"].tolist() == [0, 0]
+    rng = np.random.default_rng(0)
+    for few in (5, 6):
+        groups = np.repeat(np.arange(few), 4).tolist()
+        with pytest.raises(UserError, match="take ratings of seven users or more"):
+            reward.nested_ridge(pd.DataFrame(rng.normal(size=(len(groups), 2))), groups, groups)
+    groups = np.repeat(np.arange(7), 4).tolist()
+    reward.nested_ridge(pd.DataFrame(rng.normal(size=(28, 2))), np.array(groups), groups)
 
 
 def test_learned_reward_leaves_out_what_nobody_rated(rated):

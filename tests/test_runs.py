@@ -200,6 +200,9 @@ def test_the_same_request_is_skipped_until_its_notebook_changes(finished):
     write_notebook(request.notebook, RESULTS + "# edited")
     try:
         assert execute.finished(Request(request.notebook, {"n": 4}, None, request.figures)) is None
+        # As on a worker that sees another version of the file than who asks it.
+        with pytest.raises(UserError, match="is another here than where the run began"):
+            execute.run(request)
     finally:
         write_notebook(request.notebook, RESULTS)
 

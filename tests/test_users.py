@@ -5,6 +5,7 @@ second way.
 import json
 import time
 
+import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +15,7 @@ from sklearn.linear_model import LogisticRegression
 from personagap import datasets, published, verdicts
 from personagap.demo import personalllm as demo
 from personagap.errors import UserError
-from personagap.personalllm import features, users
+from personagap.personalllm import features, figures, users
 from personagap.personalllm.users import population
 
 NAMES = list("abcdefghij")
@@ -71,6 +72,17 @@ def test_votes_by_hand_and_in_chunks(monkeypatch):
         users.winners(np.eye(10)[:2] * [[1], [2]], REWARDS)
     with pytest.raises(UserError, match="weights of 9 reward models, rewards of 10"):
         users.scores(weights.to_numpy()[:, :9], REWARDS)
+    # By name, in whatever order the columns of a user's own table are.
+    assert users.winners(weights[weights.columns[::-1]], REWARDS).tolist() == by_hand
+    with pytest.raises(UserError, match="weights of 0 to 1"):
+        users.winners(np.eye(10)[:1] * 2 - 0.1, REWARDS)
+    with pytest.raises(UserError, match="give users × reward models"):
+        users.winners(np.ones(10) / 10, REWARDS)
+    with pytest.raises(UserError, match=r"rewards is .*finite"):
+        users.winners(weights, REWARDS * np.nan)
+    for wrong in ({"n": 0}, {"alpha": np.inf}, {"alpha": 1e-320}, {"seed": "x"}):
+        with pytest.raises(UserError, match=f"{next(iter(wrong))} is"):
+            users.dirichlet(**{"n": 2, "alpha": 1, "seed": 0, "reward_models": NAMES} | wrong)
 
 
 def test_votes_of_the_full_size_take_seconds():
@@ -103,6 +115,37 @@ def test_normalisation_is_explicit():
         users.rewards(datasets.load_personalllm(), "published")
     with pytest.raises(UserError, match="choose raw, published or zscore"):
         users.rewards(table, "z")
+    with pytest.raises(UserError, match="'gemma_2b' rewards every response alike"):
+        users.rewards(table, "zscore")
+
+
+def test_responses_that_are_not_those_of_whole_prompts_in_order_are_refused():
+    table = datasets.load_personalllm().head(80)
+    joined = table.merge(table[["prompt", "response"]])
+    joined.attrs = {}
+    for wrong, told in (
+        (table.sample(frac=1, random_state=0), "in another order"),
+        (table.drop(index=3), "missing or"),
+        (table.drop(index=range(0, 80, 9)).head(64), "missing or"),
+        (joined, "no reward models named"),
+    ):
+        with pytest.raises(UserError, match=told):
+            users.rewards(wrong)
+
+
+def test_features_that_no_response_varies_in_are_left_out():
+    """In a language other than English no stop word is one."""
+    texts = pd.Series([f"mot{i % 7} " * (i % 5 + 1) for i in range(320)])
+    kinds = features.kinds(texts)
+    weights = users.dirichlet(20, 0.5, 0, NAMES)
+    with pytest.warns(UserWarning, match=r"syntactic features .* left out: .*stopwords"):
+        found = users.compare_regressions(kinds, weights, REWARDS, ["paper"])
+    assert set(found["feature"]) == {"length", "all"} and found["vif"][0] == pytest.approx(1)
+    _, axes = plt.subplots(1, 2)
+    figures.coefficients(found, axes)
+    assert [ax.get_visible() for ax in axes] == [True, False]
+    with pytest.warns(UserWarning), pytest.raises(UserError, match="no feature differs"):
+        users.compare_regressions({"none": kinds["word-list"]}, weights, REWARDS, ["paper"])
 
 
 def test_bins_of_distinct_winners_are_those_of_a_count():
@@ -285,7 +328,7 @@ def test_features_and_verdicts_count_what_is_there():
     )
 
 
-def test_scoring_with_a_reward_model(reward_folder, tiny_folder):
+def test_scoring_with_a_reward_model(reward_folder, tiny_folder, tmp_path):
     import torch
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
@@ -310,6 +353,17 @@ def test_scoring_with_a_reward_model(reward_folder, tiny_folder):
         users.score_responses(table, {"mine": str(tiny_folder)})
     with pytest.raises(UserError, match="cannot load"):
         users.score_responses(table, {"mine": "/nowhere"})
+    with pytest.raises(UserError, match="batch_size is 0"):
+        users.score_responses(table, {"mine": reward_folder}, batch_size=0)
+    model.score.weight.data.fill_(6e4)  # in half precision a sum of such is infinite
+    model.half().save_pretrained(tmp_path)
+    AutoTokenizer.from_pretrained(reward_folder).save_pretrained(tmp_path)
+    with pytest.raises(UserError, match=r"not a finite number\): score with its own code"):
+        users.score_responses(table, {"mine": str(tmp_path)})
+    tokenizer.chat_template = "{{ raise_exception('no') }}"
+    tokenizer.save_pretrained(tmp_path)
+    with pytest.raises(UserError, match="cannot score these texts"):
+        users.score_responses(table, {"mine": str(tmp_path)})
     assert features.semantic(["Good.", "Bad."], {reward_folder: {"x": ""}})["x"].notna().all()
 
 

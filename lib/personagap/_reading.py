@@ -63,13 +63,16 @@ def are_texts(column: pd.Series) -> pd.Series:
 
 
 def sum_to_one(arrays: pd.Series) -> pd.Series:
-    """Whether each value is a list of numbers, that sum to one, as no text or nested list is."""
+    """Whether each value is a list of numbers of at least 0, that sum to one, as no text or nested
+    list is.
+    """
     return arrays.map(lambda each: pd.api.types.is_list_like(each) and _sums_to_one([*each]))
 
 
 def _sums_to_one(numbers: list) -> bool:
     # Shares are rounded where they are written.
-    return all(isinstance(number, Real) for number in numbers) and abs(sum(numbers) - 1) <= 1e-3
+    known = all(isinstance(number, Real) for number in numbers)
+    return known and min(numbers, default=0) >= 0 and abs(sum(numbers) - 1) <= 1e-3
 
 
 def find_folder(data: str | Path, demo: Path = DEMO) -> Path:

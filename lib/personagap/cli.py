@@ -137,7 +137,7 @@ def batch(
     if dry_run:
         return
     ended, folders = [], {run.id: run.folder for run in runs}
-    run_all = partial(batch.run_on_dask, address=dask) if dask else batch.run_here
+    run_all = partial(batch.run_on_dask, address=dask) if dask is not None else batch.run_here
     try:
         with watching([*folders.values()]):
             # Not by a name: that would keep runs going after an error here, which is to stop them.

@@ -41,12 +41,14 @@ def embed(
     # Sublinear for the reduction, as scikit-learn's guide to latent semantic analysis advises.
     how = {"max_features": WORDS} if dimensions is None else {"sublinear_tf": True}
     tfidf = TfidfVectorizer(stop_words=stop_words, dtype=np.float32, **how)
-    terms = tfidf.fit_transform(texts if known is None else known)
+    with explained("TF-IDF of texts", "give texts with words in them, or a model for embeddings"):
+        terms = tfidf.fit_transform(texts if known is None else known)
     if dimensions is None:
         return tfidf.transform(texts).toarray()
     # Of few texts there are not so many directions.
     svd = TruncatedSVD(min(dimensions, *(size - 1 for size in terms.shape)), random_state=seed)
-    reduced = svd.fit_transform(terms)
+    with explained("TF-IDF of texts", "give more texts and words, or a model for embeddings"):
+        reduced = svd.fit_transform(terms)
     return normalize(reduced if known is None else svd.transform(tfidf.transform(texts)))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from personagap import _reading
 from personagap._reading import check, read_jsonl
 from personagap.errors import UserError, explained
 
@@ -107,6 +108,11 @@ def conversation(conversation: list | dict) -> tuple[int, str]:
     return who.count("USER"), "\n".join(lines)
 
 
+def _yes(said: pd.Series) -> pd.Series:
+    """Where true was said, though another tool may have written it as a text or a number."""
+    return _reading.labels(said).isin(["true", "yes", "1"])
+
+
 def extraction(records: dict[str, pd.DataFrame]) -> Tables:
     items = _each(records["merged_attributes"], "merged_attributes", "attribute", "confidence")
     items = items.assign(user=items["user_id"].astype("str"), prompt="", dataset=items["source"])
@@ -143,22 +149,19 @@ def relevance(records: dict[str, pd.DataFrame]) -> Tables:
     labels["nth"] = labels.groupby(["rater", *about]).cumcount()
     places = items[[*UNIT, "attribute"]].assign(nth=items.groupby(about).cumcount())
     labels = labels.drop(columns="item").merge(places, on=[*about, "nth"], how="left")
-    said = labels[(labels["rater_kind"] == "human") & labels["label"].notna()]
-    share = said.assign(label=said["label"].eq(True)).groupby(UNIT)["label"].mean()
-    # An even split is no majority.
-    gold = share.gt(0.5).reset_index()
     stated = _relevant(records)
     # What the stage 3 items state; what is absent there is irrelevant (R21).
     if human.empty and len(stated):
         known = pd.MultiIndex.from_frame(items[about]).isin(pd.MultiIndex.from_frame(stated[about]))
-        gold = items[UNIT].assign(label=known)
-    return items, pd.concat([gold.assign(rater="human_majority", rater_kind="human"), labels])
+        gold = items[UNIT].assign(label=known, rater="human_majority", rater_kind="human")
+        labels = pd.concat([gold, labels])
+    return items, labels
 
 
 def _relevant(records: dict[str, pd.DataFrame]) -> pd.DataFrame:
     """The attributes that each pair of responses of stage 3 was made with."""
     table = _each(records["response_no_context"], "attributes", "attribute", "is_relevant")
-    table = table[table["is_relevant"].eq(True)].astype({"user_id": "str", "prompt_id": "str"})
+    table = table[_yes(table["is_relevant"])].astype({"user_id": "str", "prompt_id": "str"})
     names = zip(table["user_id"], table["prompt_id"], strict=True)
     prompts = [prompt.removeprefix(f"{user}_") for user, prompt in names]
     return table.assign(user=table["user_id"], prompt=prompts)
@@ -173,12 +176,15 @@ def response(records: dict[str, pd.DataFrame]) -> Tables:
     for one in items.itertuples():
         units[one.item_index, one.attribute] = one.user, one.prompt, one.item
     labels = []
-    for one in records["ratings"].itertuples():
-        # Where nothing is said, the tool shows it on the right.
-        first = getattr(one, "personalized_first", False) is True
+    ratings = records["ratings"]
+    # Where nothing is said, the tool shows it on the right.
+    sides = _yes(ratings.get("personalized_first", pd.Series(False, ratings.index)))
+    for one, first in zip(ratings.itertuples(), sides, strict=True):
         for text, rating in one.ratings.items():
-            label = 6 - rating if first and isinstance(rating, int) else rating
             unit = units.get((one.index, text), (None, None, None))
-            labels.append((*unit, one.annotator, "human", label, one.file, one.row, first))
+            labels.append((*unit, one.annotator, "human", rating, one.file, one.row, first))
     columns = ["source", *UNIT, "generator", "prompt_text", "attribute", "generic", "personalized"]
-    return items[columns], pd.DataFrame(labels, columns=[*LABELLED, "personalized_first"])
+    table = pd.DataFrame(labels, columns=[*LABELLED, "personalized_first"])
+    turned = 6 - pd.to_numeric(table["label"], errors="coerce")
+    turns = table["personalized_first"].astype(bool) & turned.notna()
+    return items[columns], table.assign(label=table["label"].mask(turns, turned))

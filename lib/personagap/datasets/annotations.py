@@ -7,6 +7,7 @@ column per rater (`load_relevance`).
 """
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -76,14 +77,16 @@ def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
     folder = find_folder(data, DEMO / "recentering")
     with tool.laid_out(folder):
         items, labels = readers[stage](tool.records(folder))
-    for file in _long_files(folder):
-        table = _long(file, stage)
-        if items.empty and len(table):
-            # Where there are no items of the tool, a row states its item with every judgment of it.
-            check(table, str(file), TEXTS[stage])
-            items = table.drop(columns=[*LABELLED[3:], "personalized_first"])
-            items = items.drop_duplicates(UNIT, ignore_index=True)
-        labels = pd.concat([labels, table])
+    tables = [table for file in _long_files(folder) if len(table := _long(file, stage))]
+    labels = pd.concat([labels, *tables], ignore_index=True)
+    if items.empty and tables:
+        # Where there are no items of the tool, a row states its item with every judgment of it.
+        for table in tables:
+            check(table, table["file"].iloc[0], TEXTS[stage])
+        items = pd.concat(tables).drop_duplicates([*UNIT, *TEXTS[stage]], ignore_index=True)
+        other = items[items.duplicated(UNIT)]
+        tool.refuse(other, "an earlier row of its item has other texts", "give all the same")
+        items = items.drop(columns=[*LABELLED[3:], "personalized_first"])
     return _judged(stage, items, labels, folder, "*.jsonl, *.csv")
 
 
@@ -93,7 +96,8 @@ def load_relevance(data: str | Path = "demo") -> Tables:
     Every ``relevance_judgments*.csv`` of the folder is read, or else what `load_judgments` finds
     there. Its columns: ``prompt_id user attribute_index prompt attribute``, then one column per
     rater with true/false, yes/no or 1/0, empty where the rater did not judge. Raters whose name
-    starts with "human" are human (``human_majority`` is their majority), all others are models.
+    starts with "human" are human (``human_majority`` is their majority, which is counted where it
+    is not given), all others are models.
     """
     folder = find_folder(data)
     files = [file for file in sorted(folder.glob("relevance_judgments*.csv")) if not _is_long(file)]
@@ -136,6 +140,12 @@ def _judged(
         raise UserError(f"no judgments of stage {stage!r} in {folder}: {remedy}")
     scale = f"use one of {', '.join(SCALES[stage])}"
     tool.refuse(labels[labels["label"].isna()], "a label outside the scale", scale)
+    if stage == "relevance" and "human_majority" not in set(labels["rater"]):
+        share = labels[labels["rater_kind"] == "human"].groupby(UNIT)["label"].mean()
+        # An even split is no majority.
+        gold = share.gt(0.5).astype(int).reset_index()
+        gold = gold.assign(rater="human_majority", rater_kind="human")
+        labels = pd.concat([gold, labels], ignore_index=True)
     if items.duplicated(UNIT).any():
         remedy = "leave one version of each"
         raise UserError(f"{folder}: some items of stage {stage!r} stand in several files: {remedy}")
@@ -178,9 +188,11 @@ def _long_files(folder: Path) -> list[Path]:
 
 def _is_long(file: Path) -> bool:
     try:
-        with regular(file).open(encoding="utf-8-sig", newline="") as lines:
-            return {*LONG} <= {*next(csv.reader(lines), [])}
-    except (OSError, UnicodeDecodeError, csv.Error):
+        with regular(file).open(encoding="utf-8-sig", errors="replace", newline="") as lines:
+            header = next(csv.reader(lines), [])
+        # What separates its fields is told there, too.
+        return {*LONG} <= {*(re.split("[;\t|]", header[0]) if len(header) == 1 else header)}
+    except (OSError, csv.Error):
         # What is wrong with it is told where it is read in earnest.
         return False
 
@@ -208,6 +220,7 @@ def _long(file: Path, stage: str) -> pd.DataFrame:
 def _wide(file: Path) -> pd.DataFrame:
     """One row per pair and rater of the format of `load_relevance`."""
     table, where = read_csv(file), str(file)
+    table.columns = [re.sub("(?i)^human.*", lambda name: name[0].lower(), each) for each in table]
     if lacking := [name for name in WIDE if name not in table]:
         what = (
             f"{where}: no column {lacking[0]!r}: the columns should be {' '.join(WIDE)} and "
@@ -232,6 +245,9 @@ def _wide(file: Path) -> pd.DataFrame:
         outside = ~said.isin(["", *SCALES["relevance"]])
         wrong = f"column {rater!r}: a label outside the scale"
         refuse(outside, where, wrong, "use true/false, yes/no or 1/0")
+    other = table["prompt"] != table.groupby("prompt_id")["prompt"].transform("first")
+    wrong = "an earlier row of this prompt_id has another prompt"
+    refuse(other, where, wrong, "number the prompts through all users")
     again = table.duplicated(WIDE[:3])
     refuse(again, where, f"repeats an earlier {' + '.join(WIDE[:3])}", "keep one")
     named = zip(WIDE[:4], ["prompt", "user", "item", "prompt_text"], strict=True)

@@ -80,8 +80,12 @@ def _read(file: Path) -> pd.DataFrame:
     for column in COLUMNS[5:]:
         size = table[column].map(len) != table["ordinal"].map(len)
         refuse(size, where, f"{column} has not one share per option", "give as many as ordinal")
-        wrong = f"the shares of {column} do not sum to one"
+        wrong = f"the shares of {column} are negative or do not sum to one"
         refuse(~sum_to_one(table[column]), where, wrong, "normalise them")
+    options = table["ordinal"].map(tuple)
+    refuse(options.map(set).map(len) < 2, where, "ordinal has one place only", "drop the question")
+    others = options != options.groupby(table["qkey"]).transform("first")
+    refuse(others, where, "ordinal is not that of the question's first row", "give all the same")
     wave = file.name.removesuffix("_default_combined.csv").rpartition("_")[2]
     return table.assign(question=wave + "/" + table["qkey"])
 
@@ -103,4 +107,6 @@ def _answers(file: Path, people: pd.DataFrame) -> pd.DataFrame | None:
     table["answer"] = pd.to_numeric(table["answer"], errors="coerce")
     wrong = [row.answer not in options[row.question] for row in table.itertuples()]
     refuse(pd.Series(wrong, table.index), where, "the answer is no option's ordinal")
+    again = table.duplicated(["question", "reward_model"])
+    refuse(again, where, "this reward model's second answer to the question", "leave one")
     return table[["question", "reward_model", "answer"]].reset_index(drop=True)

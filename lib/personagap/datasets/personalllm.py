@@ -141,6 +141,8 @@ def _reward_models(wide: pd.DataFrame, where: str) -> list[str]:
                 f"{where}: no columns 'response_1_{name}' … of reward model {name}: give all "
                 "of the paper"
             )
+    if "response_9" in wide:
+        raise UserError(f"{where}: more than eight responses to a prompt: leave eight")
     for i, name in product(range(1, 9), names):
         if f"response_{i}_{name}" not in wide:
             reason = "every response needs every reward"
@@ -151,10 +153,9 @@ def _reward_models(wide: pd.DataFrame, where: str) -> list[str]:
 def _people(name: str, data: str | Path, more: Sequence[str] = ()) -> pd.DataFrame:
     # The name of its only split has changed (P27).
     where, table = next(iter(_splits(name, data).values()))
-    unit = Rule(sum_to_one, "the weights do not sum to one", "normalise person_weight")
+    wrong = "the weights are negative or do not sum to one"
+    unit = Rule(sum_to_one, wrong, "normalise person_weight")
     check(table, where, {"person_id": None, "person_weight": unit, **dict.fromkeys(more)})
-    negative = table["person_weight"].map(np.min) < 0
-    refuse(negative, where, "a negative weight", "give weights of 0 to 1")
     # Users have histories of unlike lengths: the columns of an interaction are empty for some.
     length = table.get("user_history_length", pd.Series(np.inf, table.index))
     for number in count(1):

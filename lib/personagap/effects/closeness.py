@@ -183,6 +183,8 @@ def answer_flips(
             contrast = f"{persona} − {control}"
             key = {"task": task, "contrast": contrast, "unit": "percent", "n": len(code)}
             rows += [key | _mean(shares, code, level, metric) for metric, shares in flips.items()]
+    if not rows:
+        raise UserError("nothing to compare: the scores hold no identity with answers")
     return result(corrected(pd.DataFrame(rows), ["task", "metric"]), ["task", "contrast"])
 
 

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike
 from personagap.effects._table import identity_cells
 from personagap.effects.contrasts import contrasts
 from personagap.effects.resampling import Moments, flipped, null_of
-from personagap.errors import UserError, expect
+from personagap.errors import UserError, at_least, expect, explained
 from personagap.limits import monte_carlo
 from personagap.results import generator, result
 
@@ -46,8 +46,11 @@ def simulate_scores(
     {'none': 0.5, 'assistant': 0.5, 'p00': 0.5, 'p01': 0.61}
     """
     rng = generator(seed)
-    effect = np.asarray(effects, dtype=float) / 100
-    expect(effect.size, "one effect or more, in points", effects=effects)
+    at_least(1, n_items=n_items, n_runs=n_runs)
+    with explained("effects", "give one or more numbers, in points"):
+        effect = np.asarray(effects, dtype=float) / 100
+    usable = effect.ndim in (1, 2) and effect.size and np.isfinite(effect).all()
+    expect(usable, "one effect or more, in points", effects=effects)
     effect = effect[:, None] if effect.ndim == 1 else effect
     k, n_templates = effect.shape
     a, b = difficulty
@@ -116,6 +119,7 @@ def simulated_power(
     1            p00 − none  power      0.60    0.36     0.81
     2            p01 − none  power      0.85    0.62     0.97
     """
+    at_least(1, replications=replications)
     tests = []
     for rng in generator(seed).spawn(replications):
         scores = simulate_scores(effects, n_items=n_items, n_runs=n_runs, seed=rng)

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from personagap._reading import Rule, check, labels, read_csv
-from personagap.errors import UserError
+from personagap.errors import UserError, expect
 from personagap.gap.relevance import observed_metrics
 from personagap.gap.resampling import Resampling, resample
 from personagap.judges.refusals import ACTIONS, CANNOT_KNOW, FOLLOWS, Judge
@@ -85,6 +85,7 @@ def card(name: str) -> pd.DataFrame | None:
 def read_labelled(labelled: str | Path | pd.DataFrame) -> pd.DataFrame:
     """Labelled answers, checked, with ``harmless``: True, False or None (partly refused)."""
     given = isinstance(labelled, pd.DataFrame)
+    expect(given or isinstance(labelled, str | Path), "a file or a table", labelled=labelled)
     table: pd.DataFrame = labelled if given else read_csv(Path(labelled))
     where = "labelled answers" if given else str(labelled)
     # As people type them.

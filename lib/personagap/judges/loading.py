@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from personagap import models, prompts
-from personagap.errors import UserError, explained
+from personagap.errors import UserError, expect, explained
 from personagap.judges.refusals import ACTIONS, FOLLOWS, Judge, PhraseJudge, RefusalJudge
 from personagap.models.rendering import user_says
 
@@ -32,6 +32,7 @@ def load_judge(spec: str) -> Judge:
     >>> judge(["I’m sorry, but I can’t help with that.", "Sure, here is how."]).tolist()
     [True, False]
     """
+    expect(isinstance(spec, str | Path), "the name or folder of a judge", spec=spec)
     spec = str(spec)
     for simple in (RefusalJudge, PhraseJudge):
         if spec == simple.name:

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import is_bitsandbytes_available
 
 from personagap import models
-from personagap.errors import UserError
+from personagap.errors import UserError, explained
+from personagap.models.loading import check_weights
 from personagap.models.prepacked import PrepackedLinear, has_bfloat16
 
 
@@ -102,13 +103,22 @@ def train(
             peft_config=LoraConfig(task_type="CAUSAL_LM", **lora), **more,
         )  # fmt: skip
         trainer.remove_callback(PrinterCallback)
+        if left_out := len(rows) - len(trainer.train_dataset):
+            told = (
+                f"{left_out} of {len(rows)} prompts to tune {lm.id} on fill {method}'s max_length"
+            )
+            if left_out == len(rows):
+                raise UserError(f"{told}: shorten them")
+            warnings.warn(f"{told}: they are left out", stacklevel=2)
         trainer.train()
         trainer.model.save_pretrained(scratch)
         merged = Path(scratch, "merged")
         # Into weights that were not packed into 4 bits, whose rounding would stay in the merged
         # model.
-        whole = PeftModel.from_pretrained(_loaded_again(lm), scratch)
-        whole.merge_and_unload().save_pretrained(merged)
+        whole = PeftModel.from_pretrained(_loaded_again(lm), scratch).merge_and_unload()
+        with explained(f"{lm.id} tuned by {method}", "give a lower learning rate"):
+            check_weights(whole)
+        whole.save_pretrained(merged)
         lm.tokenizer.save_pretrained(merged)
         if not folder.exists():
             # Where it is there, a parallel run was faster.

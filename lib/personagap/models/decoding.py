@@ -15,6 +15,8 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 from transformers.cache_utils import DynamicLayer
 
+from personagap.errors import UserError
+
 #: Free columns of the cache after rows have changed: the steps until they must change anyway.
 HEADROOM = 64
 
@@ -42,6 +44,13 @@ class Request:
         return np.random.Generator(np.random.Philox(self.seed)).random(self.limit, dtype=np.float32)
 
 
+def are_numbers(values: torch.Tensor) -> None:
+    """`UserError` for NaN, the largest to torch: whatever came first would be the answer."""
+    if values.isnan().any():
+        remedy = "load it with dtype float32, or tune it at a lower learning rate"
+        raise UserError(f"the model's logits are not numbers: {remedy}")
+
+
 def pick(logits: torch.Tensor, uniform: torch.Tensor, sampling) -> torch.Tensor:
     """Draw one token per row by inverting the cumulative distribution at ``uniform``.
 
@@ -52,9 +61,12 @@ def pick(logits: torch.Tensor, uniform: torch.Tensor, sampling) -> torch.Tensor:
     sampling : ``Sampling``; temperature 0 takes the likeliest token.
     """
     if sampling.temperature == 0:
-        return logits.argmax(-1)
+        tokens = logits.argmax(-1)
+        are_numbers(logits.gather(-1, tokens[:, None]))
+        return tokens
     k = min(sampling.top_k or logits.shape[-1], logits.shape[-1])
     values, tokens = (logits.float() / sampling.temperature).topk(k)
+    are_numbers(values)
     weights = values.softmax(-1)
     if sampling.top_p < 1:
         # The smallest set of likeliest tokens that holds top_p.

@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache
 from personagap.errors import UserError, explained
 from personagap.models import Chats, Choices, Generation, Keep, Sampling, loading, rendering
 from personagap.models.answers import decoded, tags_of
-from personagap.models.decoding import Batch, Request
+from personagap.models.decoding import Batch, Request, are_numbers
 from personagap.models.packed import Packed
 from personagap.models.rendering import Messages
 
@@ -217,6 +217,7 @@ class LocalModel(Packed):
         for pack, logits, rows, _ in self._packs(sequences, starts):
             logits = logits.float()  # a sum over the vocabulary loses whole digits in bfloat16
             normaliser = logits.logsumexp(-1)
+            are_numbers(normaliser)
             endings = [pairs[member][1] for member in pack.members]
             at = torch.from_numpy(np.concatenate(rows)).to(self.device)
             wanted = torch.from_numpy(np.concatenate(endings)).to(self.device)

@@ -82,7 +82,10 @@ def coefficients(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
     labels = {"paper": "against the worst", "code": "against rank 4 of 8"}
     right = table[table["metric"] == "accuracy"].set_index(["features", "losing"])["estimate"]
     table = table[table["metric"] == "coefficient"]
-    for ax, (kind, rows) in zip(axes, table.groupby("features", sort=False), strict=True):
+    kinds = [*table.groupby("features", sort=False)]
+    for ax in axes[len(kinds) :]:
+        ax.set_visible(False)
+    for ax, (kind, rows) in zip(axes, kinds, strict=False):
         names = rows["feature"].drop_duplicates()
         places = np.arange(len(names))[::-1]
         for number, (losing, part) in enumerate(rows.groupby("losing", sort=False)):

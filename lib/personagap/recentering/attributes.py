@@ -12,7 +12,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 
 from personagap import ask, pricing, prompts
 from personagap.embeddings import embed
-from personagap.errors import at_least, one_of
+from personagap.errors import at_least, explained, one_of
 from personagap.models import Model
 from personagap.models.answers import visible
 
@@ -57,7 +57,9 @@ def retrieval_scores(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.D
         pd.factorize(pairs[name]) for name in ("prompt_text", "attribute")
     )
     texts = list(queries), list(documents)
-    scores = {"bm25": _bm25(*texts), "tfidf": _tfidf(*texts)}
+    with explained("retrieval by words", "give attributes with words in them"):
+        tfidf = _tfidf(*texts)  # which tells of no words
+        scores = {"bm25": _bm25(*texts), "tfidf": tfidf}
     if embeddings is not None:
         scores["embedding"] = embed(texts[0], embeddings) @ embed(texts[1], embeddings).T
     key = pairs.drop(columns=["prompt_text", "attribute"])

@@ -12,6 +12,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from personagap.embeddings import embed
+from personagap.errors import explained
 from personagap.gap.tables import UNIT
 from personagap.recentering.classifiers import folds
 
@@ -52,14 +53,17 @@ def features(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame
     ]
     # Personalized responses are longer, and length moves ratings (R17): a feature of its own, so
     # that the others do not stand in for it.
-    length = pairs["personalized"].str.split().str.len() / pairs["generic"].str.split().str.len()
+    long, short = (pairs[side].str.split().str.len() for side in columns[:1:-1])
+    length = long.clip(lower=1) / short.clip(lower=1)  # an answer may be empty
     table = {
         "mention": (np.array(new) >= MENTION).astype(int),
         "log2_length": np.log2(length),
         "topical": (prompt * attribute).sum(axis=1),
         "gain": ((personalized - generic) * attribute).sum(axis=1),
     }
-    about = TruncatedSVD(TOPICS, random_state=0).fit_transform(attribute)
+    # Of few words there are not so many topics.
+    topics = min(TOPICS, attribute.shape[1])
+    about = TruncatedSVD(topics, random_state=0).fit_transform(attribute)
     table |= {f"about_{i}": column for i, column in enumerate(about.T)}
     return pd.DataFrame(table, index=pairs.index)
 
@@ -74,7 +78,8 @@ def nested_ridge(x: pd.DataFrame, y: np.ndarray, groups: list, seed: int = 0) ->
     model = make_pipeline(StandardScaler(), Ridge())
     search = GridSearchCV(model, {"ridge__alpha": PENALTIES}, cv=GroupKFold(5))
     outer = PredefinedSplit(folds(groups, seed=seed))
-    with config_context(enable_metadata_routing=True):
+    few = explained("ridge regression by users", "take ratings of seven users or more")
+    with few, config_context(enable_metadata_routing=True):
         # Else the search would not learn the groups.
         return cross_val_predict(search, x, y, cv=outer, params={"groups": groups})
 

@@ -1,5 +1,6 @@
 """Batches: grids of runs, and their execution here or on Dask."""
 
+import asyncio
 import contextlib
 import functools
 import itertools
@@ -27,6 +28,8 @@ OPTIONS = ("parameters", "grid", "kernel")
 COST = ["generations", "tokens", "detectable", "seconds", "pace"]
 #: Seconds between looks at whether a cluster has workers.
 LOOK = 30
+#: Seconds in which a scheduler answers.
+ANSWERS = 10
 
 
 def read(file: Path, figures: Path) -> list[Request]:
@@ -199,6 +202,7 @@ def run_on_dask(
     """
     try:
         from dask.distributed import CancelledError, Client, LocalCluster, wait
+        from distributed.comm import connect
     except ModuleNotFoundError:
         raise UserError('Dask is not installed: pip install "personagap[dask]"') from None
     options = {"force": force, "threads": _threads(jobs) if address == "local" else None}
@@ -216,7 +220,10 @@ def run_on_dask(
                 cluster = LocalCluster(**size, **how)
                 client = stack.enter_context(Client(stack.enter_context(cluster)))
             else:
-                client = stack.enter_context(Client(address, timeout=10))
+                # Its own timeout does not end the wait for a server that is none, as a dashboard.
+                met = asyncio.run(asyncio.wait_for(connect(address, timeout=ANSWERS), ANSWERS + 5))
+                met.abort()
+                client = stack.enter_context(Client(address, timeout=ANSWERS))
         except (OSError, ValueError, RuntimeError) as error:
             raise UserError(f"no Dask scheduler at {address}: {first_line(error)}") from None
         waiting = list(requests)

@@ -13,7 +13,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -220,7 +220,14 @@ def run(request: Request, *, force: bool = False, threads: int | None = None) ->
 
     The contents of ``run.json``: ``status`` "finished" or "failed", ``error`` in one line; and
     ``skipped``.
+
+    `UserError`: the notebook here is another than where it was asked for, as on a worker of a
+    cluster that sees other files.
     """
+    # Read again: the request came with what was read there.
+    if replace(request).source_hash != request.source_hash:
+        remedy = "let all see the same files"
+        raise UserError(f"{request.notebook} is another here than where the run began: {remedy}")
     if not force and (facts := finished(request)):
         return facts
     job = start(request, threads)

@@ -5,15 +5,15 @@
 import math
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from personagap import personas
 from personagap._reading import Rule, are_texts, check, read_jsonl
-from personagap.errors import explained, one_of
+from personagap.errors import at_least, expect, explained, one_of
 from personagap.models import adapter, rendering
 from personagap.paths import CACHE
 from personagap.responses import digest
+from personagap.results import generator, require
 
 #: Preference pairs of the released code.
 HUB = "Intel/orca_dpo_pairs"
@@ -65,9 +65,11 @@ def as_chats(pairs: pd.DataFrame, variant: str = "dpo-random", seed: int = 0) ->
     'You are a helpful assistant. I am straight.'
     """
     one_of(VARIANTS, "unknown variant", variant)
+    require(pairs, "pairs", *COLUMNS)
+    expect(len(pairs), "one pair or more", pairs=pairs)
     # Whoever asks, the same answer is preferred: that is what the model is to learn.
     known = [personas.system_prompt(persona) for persona in personas.select("all")["persona"]]
-    drawn = np.random.default_rng(seed).choice(known, len(pairs)).tolist()
+    drawn = generator(seed).choice(known, len(pairs)).tolist()
     heads = {"dpo": pairs["system"], "dpo-vanilla": [""] * len(pairs), "dpo-random": drawn}[variant]
 
     def says(role: str, text: str) -> list[dict[str, str]]:
@@ -113,6 +115,8 @@ def tune(
     A folder for ``models.load_model``. The same request finds it again; a run is repeatable on one
     machine.
     """
+    at_least(1, steps=steps, batch=batch)
+    at_least(0, whole=False, learning_rate=learning_rate, sft=sft)
     lm = adapter.load(model)
     settings = (lm.id, lm.revision, steps, batch, learning_rate, sft, seed)
     chats = as_chats(pairs, variant, seed)

@@ -10,7 +10,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 
 from personagap import prompts
-from personagap.errors import UserError, one_of
+from personagap.errors import UserError, expect, one_of
 from personagap.models import Formatted, Model
 from personagap.models.rendering import user_says
 from personagap.personalllm import users
@@ -68,6 +68,7 @@ def plan_study(
     ``normalization`` of ``users.rewards``; ``reference`` ends the name of the response model that
     win rates are against.
     """
+    rewards = users.rewards(table, normalization), users.rewards(table, "raw")
     responses = table["text"].to_numpy().reshape(-1, table["response"].nunique())
     first = table.iloc[:: responses.shape[1]]
     names = table["response_model"].iloc[: responses.shape[1]]
@@ -84,7 +85,9 @@ def plan_study(
         raise UserError(f"{len(train)} training and {len(test)} test prompts: {remedy}")
     # More users than prompts start over, so that no prompt has two more users than another.
     target = np.resize(np.random.default_rng(seed).permutation(test), len(weights))
-    rewards = users.rewards(table, normalization), users.rewards(table, "raw")
+    named = sorted(weights) == table.attrs["reward_models"]
+    expect(named, "a column of weights for each reward model", weights=list(weights))
+    weights = weights.sort_index(axis=1)
     texts, models = first["prompt_text"].to_numpy(), list(weights)
     unit = "raw units" if normalization == "raw" else "z units"
     given = texts, responses, *rewards, weights.to_numpy(), models
@@ -141,7 +144,7 @@ def source_arms(
     rewards = study.rewards[prompts]
     # Of other reward models than the paper's any other order shows what the mistake does.
     order = [study.models.index(name) for name in CODE_ORDER if name in study.models]
-    order = order or list(range(models))[::-1]
+    order += [model for model in range(models)[::-1] if model not in order]
     labelled = {
         "own": extremes(study.weights[:, None], rewards),
         "other people's": extremes(others, rewards),

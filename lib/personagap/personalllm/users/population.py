@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from personagap import published
-from personagap.errors import UserError
+from personagap.errors import UserError, at_least, expect
+from personagap.results import generator
 
 #: Numbers held at a time when a large population scores many responses (8 MB of float64).
 CHUNK = 1_000_000
@@ -27,11 +28,13 @@ def dirichlet(
     >>> dirichlet(2, 0.5, 0, ["b", "a"]).round(2).to_numpy().tolist()
     [[0.18, 0.82], [1.0, 0.0]]
     """
-    if not isinstance(alpha, Real) or alpha <= 0:
+    # Of an α next to 0 the logarithms below are infinite.
+    if not (isinstance(alpha, Real) and 1e-9 <= alpha < np.inf):
         raise UserError(f"alpha is {alpha}: give a number above 0, such as 0.05")
+    at_least(1, n=n, reward_models=len(reward_models))
     names = sorted(reward_models)
     # By logarithms: gamma variates of so small a shape underflow to 0, and 0/0 is no weight (P13).
-    rng = np.random.default_rng(seed)
+    rng = generator(seed)
     size = n, len(names)
     log = np.log(rng.gamma(alpha + 1, size=size)) + np.log(rng.random(size)) / alpha
     weights = np.exp(log - log.max(axis=1, keepdims=True))
@@ -55,15 +58,28 @@ def rewards(table: pd.DataFrame, normalization: str = "raw") -> np.ndarray:
     -------
     (prompts, 8, reward models).
 
-    `UserError`: unknown normalization, or no published constants for these reward models.
+    `UserError`: unknown normalization, or no published constants for these reward models; a prompt
+    without all its responses in order; a reward model that tells no responses apart.
     """
     if table.empty:
         raise UserError("no prompts to take rewards of: split is 'train' or 'test'")
-    names = list(table.attrs["reward_models"])
-    values = table[names].to_numpy().reshape(-1, table["response"].nunique(), len(names))
+    if "reward_models" not in table.attrs:
+        remedy = "list them, sorted by name, in table.attrs['reward_models']"
+        raise UserError(f"no reward models named, perhaps lost when tables were joined: {remedy}")
+    names, size = list(table.attrs["reward_models"]), table["response"].nunique()
+    # Or responses to several prompts would be taken for those to one.
+    first = table.iloc[np.arange(len(table)) // size * size]
+    place = table["response"].to_numpy() == np.resize(table["response"].iloc[:size], len(table))
+    if len(table) % size or not (place & (table["prompt"].values == first["prompt"].values)).all():
+        remedy = "give all of each prompt, sorted by prompt and response"
+        raise UserError(f"responses are missing or in another order: {remedy}")
+    values = table[names].to_numpy().reshape(-1, size, len(names))
     if normalization == "raw":
         return values
     if normalization == "zscore":
+        if (same := np.ptp(values, axis=(0, 1)) == 0).any():
+            name, remedy = names[same.argmax()], "leave it out, or use normalization 'raw'"
+            raise UserError(f"reward model {name!r} rewards every response alike: {remedy}")
         return (values - values.mean(axis=(0, 1))) / values.std(axis=(0, 1))
     if normalization != "published":
         raise UserError(f"normalization {normalization!r}: choose raw, published or zscore")
@@ -107,7 +123,12 @@ def vote_shares(winners: np.ndarray, responses: int = 8) -> np.ndarray:
 
 
 def _weights(weights: pd.DataFrame | np.ndarray, rewards: np.ndarray) -> np.ndarray:
+    # Rewards are in the order of the names; an array has its own.
+    if isinstance(weights, pd.DataFrame):
+        weights = weights.sort_index(axis=1)
     values = np.asarray(weights, dtype=float)
+    expect(values.ndim == 2, "users × reward models", weights=weights)
+    expect(np.ndim(rewards) == 3, "prompts × responses × reward models", rewards=rewards)
     if values.shape[1] != rewards.shape[-1]:
         raise UserError(
             f"weights of {values.shape[1]} reward models, rewards of {rewards.shape[-1]}: give "
@@ -119,4 +140,7 @@ def _weights(weights: pd.DataFrame | np.ndarray, rewards: np.ndarray) -> np.ndar
         user = np.abs(total - 1).argmax()
         remedy = "normalise them"
         raise UserError(f"user {user}: the weights sum to {total[user]:.3f}, not to one: {remedy}")
+    expect((values >= 0).all(), "weights of 0 to 1", weights=weights)
+    # Or whatever is chosen would be the first.
+    expect(np.isfinite(rewards).all(), "finite numbers", rewards=rewards)
     return values

@@ -2,6 +2,7 @@
 2409.20296, §3.2).
 """
 
+import warnings
 from collections.abc import Sequence
 from itertools import product
 
@@ -87,7 +88,8 @@ def regressions(
     table["n"] = len(known)
     table[["q1", "q3"]] = np.quantile(known, [0.25, 0.75], axis=0).T
     # The pseudo-inverse, as features that add up to another have no inverse at all.
-    table["vif"] = np.diag(np.linalg.pinv(np.corrcoef(x.reshape(-1, x.shape[-1]).T)))
+    correlation = np.atleast_2d(np.corrcoef(x.reshape(-1, x.shape[-1]).T))
+    table["vif"] = np.diag(np.linalg.pinv(correlation))
     table["metric"], table["unit"] = "coefficient", "log odds per sd"
     table["separable"] = len(beta) - len(known)
     accuracy = {"metric": "accuracy", "feature": "all", "unit": "share", "n": len(beta)}
@@ -108,12 +110,23 @@ def compare_regressions(
 ) -> pd.DataFrame:
     """`regressions` on several kinds of features, by name, and against several losing responses.
 
-    A further key, ``features``, names the kind; ``how`` holds ``ridge seed``.
+    A further key, ``features``, names the kind; ``how`` holds ``ridge seed``. Features that are the
+    same in every response, as stop words of English in another language, are left out with a
+    warning.
     """
     if not losing or not set(losing) <= set(LOSING):
         raise UserError(f"losing is {losing!r}: give a list of {', '.join(LOSING)}")
-    fits = []
-    for (kind, x), rank in product(kinds.items(), losing):
+    fits, varied = [], {}
+    for kind, x in kinds.items():
+        same = x.columns[x.nunique() < 2]
+        if len(same):
+            told = f"{kind} features that are the same in every response are left out"
+            warnings.warn(f"{told}: {', '.join(same)}", stacklevel=2)
+        if len(same) < x.shape[1]:
+            varied[kind] = x.drop(columns=same)
+    if not varied:
+        raise UserError("no feature differs between responses: give others")
+    for (kind, x), rank in product(varied.items(), losing):
         fits.append(regressions(x, weights, rewards, rank, **how).assign(features=kind))
     return result(pd.concat(fits), ["features", "losing", "ridge", "feature"])
 

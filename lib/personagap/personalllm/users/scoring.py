@@ -1,9 +1,11 @@
 """Score responses with real reward models (arXiv 2409.20296, appendix)."""
 
+import numpy as np
 import pandas as pd
 
-from personagap.errors import UserError, explained
+from personagap.errors import UserError, at_least, explained
 from personagap.gap.tables import UNIT
+from personagap.results import require
 
 #: Whose tokenizer a model was used with, if not its own.
 TOKENIZERS = {"mistral_raft": "mistralai/Mistral-7B-Instruct-v0.2"}
@@ -40,6 +42,7 @@ def score_responses(
     if not named:
         remedy = "give a name for each Hub name or folder, {NAME: FOLDER}"
         raise UserError(f"reward_models is {models!r}: {remedy}")
+    require(table, "responses", "prompt_text", "text")
     scored = table.copy()
     for name, source in models.items():
         scored[name] = _score(name, source, table, batch_size, device)
@@ -95,17 +98,24 @@ def _score(
 
     from personagap.models.loading import device_named
 
+    at_least(1, batch_size=batch_size)
     where = device_named(device)
     tokenizer, model = _load(name, source)
     model = model.to(where).eval()
-    texts = [format_pair(tokenizer, row.prompt_text, row.text) for row in table.itertuples()]
     scores, cut = [], {"padding": True, "truncation": True, "max_length": LONGEST}
-    for start in range(0, len(texts), batch_size):
-        batch = texts[start : start + batch_size]
-        tokens = tokenizer(batch, return_tensors="pt", **cut).to(where)
-        with torch.inference_mode():
-            logits = model(tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits
-        scores += logits[:, 0].float().tolist()
+    pairs = list(zip(table["prompt_text"], table["text"], strict=True))
+    remedy = "score with its own code and add the column"
+    # A template that fails, no token to fill up with, more tokens than the model has places for.
+    with explained(f"reward model {name}: {source} cannot score these texts", remedy):
+        texts = [format_pair(tokenizer, *pair) for pair in pairs]
+        for start in range(0, len(texts), batch_size):
+            batch = texts[start : start + batch_size]
+            tokens = tokenizer(batch, return_tensors="pt", **cut).to(where)
+            with torch.inference_mode():
+                logits = model(tokens["input_ids"], attention_mask=tokens["attention_mask"]).logits
+            scores += logits[:, 0].float().tolist()
+        if not np.isfinite(scores).all():
+            raise ValueError("a score is not a finite number")
     return [-value for value in scores] if name in COSTS else scores
 
 
