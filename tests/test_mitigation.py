@@ -128,7 +128,7 @@ def test_tuning_that_left_no_numbers_or_no_pairs_is_told(tmp_path, monkeypatch, 
     tuned = dpo.tune(model, pairs, learning_rate=1e30, **how | {"steps": 2})
     lm, chat = models.load_model(tuned), user_says("What now?")
     for call in (lambda: lm.choose([chat], ["A", "B"]), lambda: texts(lm, ["?"], 0.0, 0, 2)):
-        with pytest.raises(UserError, match="logits are not numbers: load it with dtype float32"):
+        with pytest.raises(UserError, match="computes is no number: load it with dtype float32"):
             call()
     long = pd.DataFrame([pair | {"question": "apples " * 2000}])
     with pytest.raises(UserError, match=r"1 of 1 prompts .*: shorten them"):

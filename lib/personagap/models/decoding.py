@@ -48,7 +48,7 @@ def are_numbers(values: torch.Tensor) -> None:
     """`UserError` for NaN, the largest to torch: whatever came first would be the answer."""
     if values.isnan().any():
         remedy = "load it with dtype float32, or tune it at a lower learning rate"
-        raise UserError(f"the model's logits are not numbers: {remedy}")
+        raise UserError(f"what the model computes is no number: {remedy}")
 
 
 def pick(logits: torch.Tensor, uniform: torch.Tensor, sampling) -> torch.Tensor:
@@ -61,12 +61,9 @@ def pick(logits: torch.Tensor, uniform: torch.Tensor, sampling) -> torch.Tensor:
     sampling : ``Sampling``; temperature 0 takes the likeliest token.
     """
     if sampling.temperature == 0:
-        tokens = logits.argmax(-1)
-        are_numbers(logits.gather(-1, tokens[:, None]))
-        return tokens
+        return logits.argmax(-1)
     k = min(sampling.top_k or logits.shape[-1], logits.shape[-1])
     values, tokens = (logits.float() / sampling.temperature).topk(k)
-    are_numbers(values)
     weights = values.softmax(-1)
     if sampling.top_p < 1:
         # The smallest set of likeliest tokens that holds top_p.

@@ -273,6 +273,8 @@ class LocalModel(Packed):
         prompts = [batch.requests[number].prompt for number in heads]
         last = [len(prompt) - 1 for prompt in prompts]
         for pack, logits, at, states in self._packs(prompts, last):
+            # Here, and not at each step, where a GPU would have to wait for the answer.
+            are_numbers(logits)
             rows = torch.tensor(pack.members, device=self.device) + len(batch.of_row) - len(prompts)
             batch.fill(rows, pack.paths, states)
             which, member = (batch.row[:, None] == rows).nonzero(as_tuple=True)

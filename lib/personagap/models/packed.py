@@ -13,7 +13,7 @@ from transformers.cache_utils import Cache
 
 from personagap.errors import UserError
 from personagap.models import loading, trie
-from personagap.models.decoding import States
+from personagap.models.decoding import States, are_numbers
 from personagap.models.prepacked import prepack
 
 #: Tokens per forward pass of prompts: attention inside a pack grows with its square, so a small
@@ -92,6 +92,7 @@ class Packed:
 
         def read() -> None:
             for pack, hidden, rows, _ in self._packs(sequences, last, layer):
+                are_numbers(hidden)
                 states[pack.members] = hidden[np.concatenate(rows)].float().cpu()
 
         self._within_memory(read)
