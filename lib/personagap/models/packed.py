@@ -80,7 +80,7 @@ class Packed:
             logits = self._forward(tokens, positions, mask, cache, keep, layer)[0]
             # By their types without keys, which `_bytes_of_column` refuses.
             layers: list[Any] = cache.layers
-            states = [(layer.keys, layer.values) for layer in layers]
+            states = [(each.keys, each.values) for each in layers]
             ends = np.cumsum([len(read) for read in reads])
             yield pack, logits, np.split(rows, ends[:-1]), states
 
@@ -145,12 +145,11 @@ class Packed:
         """Logits at the positions ``keep`` only: (rows, kept, vocabulary); with ``layer``, hidden
         states after so many layers: (rows, kept, hidden size).
         """
-        told = {"position_ids": positions, "attention_mask": mask, "logits_to_keep": keep}
+        where = {"position_ids": positions, "attention_mask": mask, "logits_to_keep": keep}
+        given = where | {"past_key_values": cache, "use_cache": True}
         if layer is None:
-            return self.model(tokens, past_key_values=cache, use_cache=True, **told).logits
-        told["output_hidden_states"] = True
-        hidden = self.model(tokens, past_key_values=cache, use_cache=True, **told).hidden_states
-        return hidden[layer][:, keep]
+            return self.model(tokens, **given).logits
+        return self.model(tokens, output_hidden_states=True, **given).hidden_states[layer][:, keep]
 
     def _within_memory(self, work: Callable[[], None]) -> None:
         """Run ``work``, with batches half the size each time memory runs out."""
