@@ -89,6 +89,29 @@ def test_attributes_without_words_are_told():
             embed(texts, dimensions=9)
 
 
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [
+        (["爬山要带什么?", "怎样学钢琴更快?"], ["喜欢在周末去爬山", "晚上常常弹钢琴"]),
+        (
+            ["登山に何を持って行く?", "ピアノの練習は?"],
+            ["週末は登山をする", "夜によくピアノを弾く"],
+        ),
+        (["ปีนเขาต้องเตรียมอะไร", "เรียนเปียโนอย่างไร"], ["ชอบปีนเขาวันหยุด", "เล่นเปียโนตอนกลางคืน"]),
+        (["What for climbing?", "How to learn piano?"], ["climbing, weekends", "plays the piano"]),
+    ],
+)
+def test_words_are_found_in_scripts_without_spaces(prompts, said):
+    rows = [(prompt, text) for prompt in prompts for text in said]
+    pairs = pd.DataFrame(rows, columns=["prompt_text", "attribute"])
+    scored = attributes.retrieval_scores(pairs)
+    for rater in ("bm25", "tfidf"):
+        scores = scored.loc[scored["rater"] == rater, "label"].to_numpy().reshape(2, 2)
+        assert scores.argmax(axis=1).tolist() == [0, 1]
+    near = embed(prompts, known=said) @ embed(said).T
+    assert near.argmax(axis=1).tolist() == [0, 1]
+
+
 def test_no_file(tmp_path):
     with pytest.raises(UserError, match=r"no relevance_judgments\*\.csv"):
         load_relevance(tmp_path)

@@ -189,6 +189,17 @@ def test_learned_reward_of_few_words_or_users():
     reward.nested_ridge(pd.DataFrame(rng.normal(size=(28, 2))), np.array(groups), groups)
 
 
+def test_mentions_and_lengths_of_scripts_without_spaces():
+    texts = {"prompt_text": "周末做什么?", "attribute": "喜欢爬山", "generic": "读书看报"}
+    said = [
+        {"personalized": "你喜欢爬山,去爬山吧。"},
+        {"attribute": "弹琴", "personalized": "读书看报。"},
+    ]
+    x = reward.features(pd.DataFrame([texts | each for each in said]))
+    assert x["mention"].tolist() == [1, 0]
+    assert np.allclose(x["log2_length"], np.log2([9 / 4, 4 / 4]))
+
+
 def test_learned_reward_leaves_out_what_nobody_rated(rated):
     items, x, table = rated
     people = table[table["rater_kind"] == "human"]

@@ -4,12 +4,14 @@ download.
 
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
+from personagap import words
 from personagap.errors import UserError, explained
 
 #: Words kept where each is a dimension of its own.
@@ -39,8 +41,9 @@ def embed(
     if model is not None:
         return _encode(model, tuple(texts))
     # Sublinear for the reduction, as scikit-learn's guide to latent semantic analysis advises.
-    how = {"max_features": WORDS} if dimensions is None else {"sublinear_tf": True}
-    tfidf = TfidfVectorizer(stop_words=stop_words, dtype=np.float32, **how)
+    how: dict[str, Any] = {"max_features": WORDS} if dimensions is None else {"sublinear_tf": True}
+    how |= {"token_pattern": words.pattern(2), "dtype": np.float32}
+    tfidf = TfidfVectorizer(stop_words=stop_words, **how)
     with explained("TF-IDF of texts", "give texts with words in them, or a model for embeddings"):
         terms = tfidf.fit_transform(texts if known is None else known)
     if dimensions is None:

@@ -13,6 +13,7 @@ from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from personagap.errors import explained, one_of
 from personagap.spelling import entries
+from personagap.words import spaced
 
 #: The paper's semantic features: ``feature``, a ``classifier`` on the Hub and its ``label`` there
 #: ("" for a model with one output), and ``words`` of our own choice that go with it.
@@ -41,7 +42,7 @@ def syntactic(texts: Sequence[str]) -> pd.DataFrame:
     [4.0, 2.0, 1.0]
     """
     text = pd.Series(list(texts), dtype=object)
-    tokens = text.str.lower().str.findall(r"\w+|[^\w\s]")
+    tokens = text.map(spaced).str.lower().str.findall(r"\w+|[^\w\s]")
     words = tokens.map(lambda row: [token for token in row if token[0].isalnum()])
     columns = {
         "length": tokens.map(len),
@@ -60,7 +61,7 @@ def lexicon(texts: Sequence[str]) -> pd.DataFrame:
     per text.
     """
     text = pd.Series(list(texts), dtype=object)
-    length = text.str.split().map(len).clip(lower=1)
+    length = text.map(spaced).str.split().map(len).clip(lower=1)
     return pd.DataFrame(
         {row["feature"]: 100 * text.str.count(row["words"], re.I) / length for row in SEMANTIC}
     )

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 
-from personagap import ask, pricing, prompts
+from personagap import ask, pricing, prompts, words
 from personagap.embeddings import embed
 from personagap.errors import at_least, explained, one_of
 from personagap.models import Model
@@ -24,15 +24,17 @@ MODES = ("single", "list")
 def _bm25(queries: list[str], documents: list[str]) -> np.ndarray:
     # Stop words are those of the other baseline, so that the two differ in their weighting alone.
     how = {"stopwords": list(ENGLISH_STOP_WORDS), "return_ids": False, "show_progress": False}
+    how["token_pattern"] = words.pattern(2)
     index, asked = bm25s.BM25(), bm25s.tokenize(queries, **how)
     index.index(bm25s.tokenize(documents, **how), show_progress=False)
     # A prompt of stop words alone matches nothing; asked for it, the index raises.
     nothing = np.zeros(len(documents))
-    return np.stack([index.get_scores(words) if words else nothing for words in asked])
+    return np.stack([index.get_scores(query) if query else nothing for query in asked])
 
 
 def _tfidf(queries: list[str], documents: list[str]) -> np.ndarray:
-    vectorizer = TfidfVectorizer(stop_words="english", sublinear_tf=True).fit(documents)
+    how = {"stop_words": "english", "token_pattern": words.pattern(2)}
+    vectorizer = TfidfVectorizer(sublinear_tf=True, **how).fit(documents)
     return (vectorizer.transform(queries) @ vectorizer.transform(documents).T).toarray()
 
 

@@ -11,6 +11,7 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, PredefinedSplit, c
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from personagap import words
 from personagap.embeddings import embed
 from personagap.errors import explained
 from personagap.gap.tables import UNIT
@@ -45,15 +46,15 @@ def features(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame
     vectors = embed(pd.concat([pairs[column] for column in columns]).tolist(), embeddings)
     prompt, attribute, generic, personalized = np.split(vectors, 4)
     texts = (pairs[column].str.lower() for column in columns[1:])
-    words = [text.str.findall(r"\w{4,}").map(set) for text in texts]
+    content = [text.str.findall(words.pattern(4)).map(set) for text in texts]
     # Words that only the personalized response has: what both say is not personal.
     new = [
         len(about & theirs - before) / max(len(about), 1)
-        for about, before, theirs in zip(*words, strict=True)
+        for about, before, theirs in zip(*content, strict=True)
     ]
     # Personalized responses are longer, and length moves ratings (R17): a feature of its own, so
     # that the others do not stand in for it.
-    long, short = (pairs[side].str.split().str.len() for side in columns[:1:-1])
+    long, short = (pairs[side].map(words.spaced).str.split().str.len() for side in columns[:1:-1])
     length = long.clip(lower=1) / short.clip(lower=1)  # an answer may be empty
     table = {
         "mention": (np.array(new) >= MENTION).astype(int),
