@@ -152,10 +152,14 @@ def test_the_batches_of_the_project_ask_for_what_their_notebooks_have(file):
     assert len(batch.read(file, FIGURES)) == sum(math.prod(map(len, grid)) for grid in grids)
 
 
-def test_findings_are_no_input_of_the_runs_that_they_come_from():
-    run = batch.read(NOTEBOOKS / "findings.yaml", FIGURES)[0]
-    assert list((ROOT / "data" / "findings").glob("*.csv"))
-    assert not [name for name in inputs.hashes(run) if "findings" in name]
+def test_findings_are_an_input_of_their_page_and_of_no_run_that_they_come_from():
+    tables = {f"data/findings/{path.name}" for path in (ROOT / "data/findings").glob("*.csv")}
+    page = Request(NOTEBOOKS / "findings.ipynb", {}, FIGURES)
+    told = [
+        {name for name in inputs.hashes(run) if "findings" in name}
+        for run in (page, batch.read(NOTEBOOKS / "findings.yaml", FIGURES)[0])
+    ]
+    assert tables and told == [tables, set()]
 
 
 def test_a_full_replication_is_priced_without_its_data():

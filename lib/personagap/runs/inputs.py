@@ -18,8 +18,9 @@ SMALL, WEIGHTS = 2**26, (".safetensors", ".gguf", ".bin")
 
 def hashes(request: Request) -> dict[str, str]:
     """Of the project's prompts and small tables, and of what the parameters name: name → hash."""
-    # Those of the demo come below; what was measured or found, by runs too, is no input.
-    others = (DEMO, CACHE, DATA / "benchmarks", DATA / "findings")
+    # Those of the demo come below; what was measured or found, by runs too, is an input of the
+    # notebook of that name alone.
+    others = {DEMO, CACHE, DATA / "benchmarks", DATA / "findings"} - {DATA / request.notebook.stem}
     folders = [DATA, *(folder for folder in DATA.iterdir() if folder not in others)]
     read = {}
     for path in sorted(path for folder in folders for path in folder.glob("*")):
