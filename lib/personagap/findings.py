@@ -7,6 +7,7 @@ import pandas as pd
 from personagap.errors import UserError
 from personagap.paths import DATA
 from personagap.results import corrected, result
+from personagap.spelling import words
 
 #: Made by the scripts of ``data/findings`` from the runs of ``notebooks/findings.yaml``.
 TABLES = ("persona_effects", "identities", "answer_flips", "by_protocol", "remedies", "relevance")
@@ -48,9 +49,27 @@ def bias(persona_effects: pd.DataFrame) -> pd.DataFrame:
     phrasings = table["phrasings"].map(lambda n: f", {n} phrasings" if n > 1 else "")
     how = table["answers"].map({"likelihood": "likelihood", "generate": "answers"})
     how = how + " (" + table["measure"] + ")" + phrasings
-    # Names of files say how weights were quantised.
-    model = table["model"].str.partition("-instruct")[0]
-    return table.assign(dimension=model + ": " + table["task"] + ", " + how)
+    return table.assign(dimension=_named(table["model"]) + ": " + table["task"] + ", " + how)
+
+
+def _named(model: pd.Series) -> pd.Series:
+    """Without what names of files say of tuning and of how weights were quantised."""
+    return model.str.partition("-instruct")[0]
+
+
+def remedies(table: pd.DataFrame) -> pd.DataFrame:
+    """Change of PB, and its price in mean score, of each model under each remedy.
+
+    DataFrame of `results` after ``condition task``, in points; ``condition`` says model and remedy,
+    the metrics are "PB, corrected for noise" and "mean score". Joint rows are left out.
+    """
+    metric = table["metric"].map(
+        {"pb_corrected": "PB, corrected for noise", "mean": "mean score"}, na_action="ignore"
+    )
+    condition = _named(table["model"]) + ": " + table["condition"].map(words)
+    told = table["compared_with"].eq("undefended") & table["task"].ne("joint") & metric.notna()
+    table = table.assign(metric=metric, condition=condition)[told]
+    return result(table, ["condition", "task"])
 
 
 def identities(table: pd.DataFrame) -> pd.DataFrame:

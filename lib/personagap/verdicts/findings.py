@@ -46,18 +46,17 @@ def _designs(bias: pd.DataFrame) -> str:
 
 
 def real_remedies(remedies: pd.DataFrame) -> pd.DataFrame:
-    """Do remedies work on it, by paired changes under each: ``question answer``."""
-    against = remedies["compared_with"] == "undefended"
-    changes = remedies[against & (remedies["metric"] == "pb_corrected")]
-    changes = changes[changes["task"] != "joint"]
+    """Do remedies work on it, by paired changes under each (``findings.remedies``): ``question
+    answer``.
+    """
+    changes = remedies[remedies["metric"].str.startswith("PB")]
     works = changes[(changes["p_adjusted"] < ALPHA) & (changes["ci_high"] < 0)]
-    answer = f"None of {changes['condition'].nunique()} is shown to lower PB"
+    answer = f"None of {len(changes)} is shown to lower PB"
     if len(works):
-        answer = f"{', '.join(dict.fromkeys(map(words, works['condition'])))} lower PB"
+        answer = f"{', '.join(works['condition'])} lower PB"
     # All are told, for of many changes the best looks well also where none works.
     rows = [
-        f"{words(row.condition)} ({words(row.task)}) {interval(row, form='+.2f')}, "
-        f"{p(row.p_adjusted)}"
+        f"{row.condition} ({words(row.task)}) {interval(row, form='+.2f')}, {p(row.p_adjusted)}"
         for row in changes.itertuples()
     ]
     told = f"Change of PB in points (p: {correction(changes['family'])}): {'; '.join(rows)}."
