@@ -124,8 +124,8 @@ def tune(
     chats["prompt"] = [rendering.fit(lm.tokenizer, messages)[0] for messages in chats["prompt"]]
     told = digest(settings, chats.to_dict("list"))[:8]
     folder = CACHE / "tuned" / f"{lm.id.replace('/', '-')}-{variant}-{told}"
-    # Of a large model a GPU holds few pairs at a time: gradients are summed over more.
-    together = math.gcd(batch, 8) if lm.device.type == "cuda" else batch
+    # Of a large model memory holds few pairs at a time: gradients are summed over more.
+    together = math.gcd(batch, 8)
     options = {
         "max_steps": steps, "learning_rate": learning_rate, "lr_scheduler_type": "cosine",
         "warmup_steps": steps // 2,
