@@ -282,6 +282,17 @@ def test_a_full_disk_is_one_clear_line_and_keeps_what_is_stored(small):
     assert list(ResponseStore("m", small).get(pd.Index(["kept"])).index) == ["kept"]
 
 
+def test_a_store_that_one_of_a_group_made_is_for_all_of_it(tmp_path):
+    mask = os.umask(0o002)
+    store = ResponseStore("m", tmp_path)
+    with store.asking():
+        add(store, answers("a"))
+        modes = {path.name: path.stat().st_mode & 0o060 for path in store.folder.iterdir()}
+    os.umask(mask)
+    assert {f"{store_folder.DATABASE}{end}" for end in ("", "-wal", "-shm")} < modes.keys()
+    assert len(modes) == 5 and set(modes.values()) == {0o060}, modes
+
+
 def test_a_read_only_cache_is_told_before_anything_is_asked(small):
     subprocess.run(["mount", "-o", "remount,ro", small], check=True)
     with pytest.raises(UserError, match=r"no answers can be kept there \(Read-only file system\)"):

@@ -511,6 +511,31 @@ def test_a_run_that_cannot_be_cleared_is_named_and_no_longer_finished(request_fo
     assert execute.finished(request) is None
 
 
+def test_a_run_of_one_of_a_group_is_for_all_of_it(request_for):
+    mask = os.umask(0o002)
+    request = request_for(f"{RESULTS}\nos.write(2, b'told')\nassert n < 4", n=4)
+    execute.run(request)
+    os.umask(mask)
+    found = [path for path in request.folder.rglob("*") if path.is_file()]
+    assert {"run.json", ".lock", "stderr.log", "scores.parquet"} <= {path.name for path in found}
+    assert {oct(path.stat().st_mode & 0o777) for path in found} == {"0o664"}
+
+
+@pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs setpriv")
+def test_who_may_only_read_sees_that_a_run_is_under_way(request_for, tmp_path):
+    request = request_for()
+    facts = {"id": request.id, "started": "", "parameters": {}, "changed": {}, "status": "running"}
+    descriptor = lock.lock(request.folder)
+    (request.folder / ".lock").chmod(0o444)
+    (request.folder / "run.json").write_text(json.dumps(facts))
+    command = [*PLAIN, *COMMAND] if os.geteuid() == 0 else COMMAND
+    for state in ("running", "interrupted"):
+        subprocess.run([*command, "index", "--figures", "figures"], cwd=tmp_path, check=True)
+        assert f">{state}<" in (tmp_path / "figures" / "index.html").read_text()
+        if state == "running":
+            os.close(descriptor)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_stopped_runner_takes_its_kernel_with_it(hanging, number, tmp_path):
     runner, kernel, _ = hanging

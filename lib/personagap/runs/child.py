@@ -150,7 +150,7 @@ def main(lock: int | None = None) -> None:
     os.chdir(task["cwd"])
     os.environ[progress.FILE] = str(folder / PROGRESS)
     # What goes wrong is said once, by the runner.
-    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 2)
+    os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT, 0o666), 2)
     if lock is not None:
         # While there is one thread, and nothing to be done at the end: a copy finds the locks of
         # other threads held for ever, and would do again what is to be done at the end.

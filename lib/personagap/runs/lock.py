@@ -26,7 +26,7 @@ def lock(folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     # Kept open, and handed on to the run's processes: the lock is the file's, and ends with the
     # last.
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o644)
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     asked = time.monotonic()
     while not _take(descriptor):
         owner = os.pread(descriptor, 200, 0).decode()

@@ -165,6 +165,8 @@ class Store:
             os.replace(temporary, self.folder / DATABASE)
 
     def _open(self) -> sqlite3.Connection:
+        # SQLite would let nobody else of a group write it, whatever the umask says.
+        (self.folder / DATABASE).touch()
         database = connect(self.folder / DATABASE)
         if database.execute("PRAGMA user_version").fetchone()[0] == 0:
             # Changing the journal's mode does not wait for others.

@@ -3,7 +3,6 @@
 import contextlib
 import errno
 import fcntl
-import os
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,28 +22,23 @@ KEPT = "the answers stored so far are kept"
 
 
 @contextlib.contextmanager
-def locked(path: Path, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a file, which is made for it. Without ``wait`` BlockingIOError if others
-    hold it, and FileNotFoundError if there is none.
-    """
+def locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a file, which is made for it."""
     # Of a file: the system frees it when its holder dies, so that no lock is ever stale.
-    descriptor = os.open(path, os.O_RDWR | (os.O_CREAT if wait else 0), 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    with path.open("ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(descriptor)
 
 
 def is_locked(path: Path) -> bool:
     """Whether somebody holds the lock of a file."""
-    try:
-        with locked(path, wait=False):
-            return False
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
+    # Shared, since of a colleague's file only reading may be allowed.
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
 
 
 def is_shared(folder: Path) -> bool:
