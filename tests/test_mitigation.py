@@ -4,6 +4,7 @@ that.
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -115,7 +116,8 @@ def test_tuning_never_loses_the_identity_to_a_template(template, tmp_path, monke
         prompt[0]["content"].startswith(personas.system_prompt("assistant"))
         for prompt in seen["chats"]["prompt"]
     )
-    assert not list((tmp_path / "cache" / "tuned").iterdir())  # nothing half-made is left
+    # Nothing half-made is left.
+    assert [path.suffix for path in (tmp_path / "cache" / "tuned").iterdir()] == [".lock"]
 
 
 def test_tuning_that_left_no_numbers_or_no_pairs_is_told(tmp_path, monkeypatch, own_cache):
@@ -136,7 +138,7 @@ def test_tuning_that_left_no_numbers_or_no_pairs_is_told(tmp_path, monkeypatch, 
     with pytest.warns(UserWarning, match=r"1 of 4 prompts .*: they are left out"):
         dpo.tune(model, pd.concat([pairs, long]), **how)
     # Nothing half-made is left.
-    assert len(list((tmp_path / "cache" / "tuned").iterdir())) == 2
+    assert len([*(tmp_path / "cache" / "tuned").glob("[!.]*")]) == 2
 
 
 def test_dpo_lowers_the_true_bias_of_the_demo_on_items_it_was_not_tuned_on(tmp_path, monkeypatch):
@@ -148,6 +150,9 @@ def test_dpo_lowers_the_true_bias_of_the_demo_on_items_it_was_not_tuned_on(tmp_p
     folders = []
     for again in "ab":
         monkeypatch.setattr(dpo, "CACHE", tmp_path / again)
+        # As of a process that was killed at it.
+        left = tmp_path / again / "tuned" / f".{Path(folders[0]).name if folders else ''}.partial"
+        (left / "model").mkdir(parents=True)
         folders.append(dpo.tune("demo", pairs, **how))
     before, after = (
         demo.true_scores(models.load_model(spec), who, measured) for spec in ("demo", folders[0])
@@ -156,6 +161,7 @@ def test_dpo_lowers_the_true_bias_of_the_demo_on_items_it_was_not_tuned_on(tmp_p
     assert after["true"].mean() > before["true"].mean() and after["outside"].mean() < 0.15
     # Repeatable, and found again rather than trained again.
     assert len({models.load_model(folder).revision for folder in folders}) == 1
+    assert [path for path in left.parent.iterdir() if path.is_dir()] == [Path(folders[1])]
     monkeypatch.setattr(dpo.adapter, "train", None)
     assert dpo.tune("demo", pairs, **how) == folders[1]
 

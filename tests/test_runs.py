@@ -425,7 +425,7 @@ def test_folders_of_sockets_that_killed_processes_left_are_removed(own_place, ha
     mine = system.socket_folder()
     # Threads of a killed process may hold the folder a moment longer.
     wait_for(lambda: not sockets.exists() or not system.socket_folder())
-    assert mine.is_dir()
+    assert [*own_place.glob("*.json")] == [] and mine.is_dir()
     other = subprocess.run(
         [sys.executable, "-c", "from personagap.runs import system; print(system.socket_folder())"]
     )

@@ -1,8 +1,7 @@
 """Low-rank adapters: trained by a trainer of trl, then merged into their model."""
 
 import contextlib
-import os
-import tempfile
+import shutil
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from personagap import models
 from personagap.errors import UserError, explained
 from personagap.models.loading import check_weights
 from personagap.models.prepacked import PrepackedLinear, has_bfloat16
+from personagap.store.folder import whole
 
 
 def load(model: str):
@@ -84,10 +84,13 @@ def train(
     half = on_gpu or (large and has_bfloat16())
     packed = qlora and on_gpu and is_bitsandbytes_available()
     usual = usual_arguments(seed, half, on_gpu) | {"activation_checkpointing": on_gpu}
-    folder.parent.mkdir(parents=True, exist_ok=True)
     # Trl uses names transformers 5.23 renamed.
     quiet = warnings.catch_warnings(action="ignore", category=FutureWarning)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch, quiet, _no_bars():
+    with whole(folder) as place, quiet, _no_bars():
+        if not place:
+            # A parallel run was faster.
+            return
+        scratch = str(place / "scratch")
         model = lm.model
         if packed:
             nf4 = {"bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
@@ -112,17 +115,14 @@ def train(
             warnings.warn(f"{told}: they are left out", stacklevel=2)
         trainer.train()
         trainer.model.save_pretrained(scratch)
-        merged = Path(scratch, "merged")
         # Into weights that were not packed into 4 bits, whose rounding would stay in the merged
         # model.
-        whole = PeftModel.from_pretrained(_loaded_again(lm), scratch).merge_and_unload()
+        tuned = PeftModel.from_pretrained(_loaded_again(lm), scratch).merge_and_unload()
         with explained(f"{lm.id} tuned by {method}", "give a lower learning rate"):
-            check_weights(whole)
-        whole.save_pretrained(merged)
-        lm.tokenizer.save_pretrained(merged)
-        if not folder.exists():
-            # Where it is there, a parallel run was faster.
-            os.replace(merged, folder)
+            check_weights(tuned)
+        shutil.rmtree(scratch)
+        tuned.save_pretrained(place)
+        lm.tokenizer.save_pretrained(place)
 
 
 def _loaded_again(lm, **options) -> PreTrainedModel:

