@@ -23,9 +23,6 @@ SFT_RATE = 2e-4
 #: split and seeds are not known. It tuned all weights at a rate of 1e-6; an adapter of low rank
 #: wants a higher one.
 ROLLOUTS, KL, RATE = 5, 0.001, 2e-5
-#: Prompts whose rollouts are learned from at once: gradients are summed up over the others, as
-#: all of a step would take 15 GB for a model of 135 million parameters.
-TOGETHER = 2
 #: Tokens of a rollout, few as there is no time to think when it is scored.
 TOKENS = 64
 #: The two answers, of which a tuned model says how likely it would give each.
@@ -83,8 +80,9 @@ def grpo(
 
     options = {
         "learning_rate": RATE, "beta": KL, "num_generations": ROLLOUTS,
-        "per_device_train_batch_size": TOGETHER * ROLLOUTS, "max_completion_length": TOKENS,
-        "gradient_accumulation_steps": PROMPTS // TOGETHER,
+        "max_completion_length": TOKENS,
+        # All of a step at once would take 15 GB for a model of 135 million parameters.
+        "per_device_train_batch_size": ROLLOUTS, "gradient_accumulation_steps": PROMPTS,
     }  # fmt: skip
     rows = pd.DataFrame({"prompt": list(map(user_says, prompts)), "label": labels})
     return _tuned(model, "GRPO", rows, options, steps, seed, reward_funcs=rewards)
