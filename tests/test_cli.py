@@ -3,13 +3,14 @@
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 
 import nbformat
 import pytest
 from click.testing import CliRunner
-from notebooks_for_tests import write_notebook
+from notebooks_for_tests import COMMAND, write_notebook
 from servers import completion, scripted
 
 from personagap import __version__, datasets, paths
@@ -18,6 +19,7 @@ from personagap.datasets import annotations
 from personagap.errors import UserError
 from personagap.paths import NOTEBOOKS
 from personagap.runs import execute
+from personagap.runs.folder import read_facts
 from personagap.runs.request import Request
 from personagap.tasks import TASKS
 
@@ -123,6 +125,28 @@ def test_a_mistake_is_one_line_and_exit_status_2(personagap, tmp_path):
     dry = personagap("run", notebook, "--kernel", "nix", "--dry-run")
     # Of a cluster it may be on the workers alone.
     assert dry.exit_code == 0 and "no kernel 'nix'" in dry.stderr and dry.stderr.count("\n") == 1
+
+
+def test_whoever_stops_reading_is_told_nothing():
+    done = subprocess.run(f"{shlex.join(COMMAND)} data | true", shell=True, capture_output=True)
+    assert done.stderr == b""
+
+
+def test_a_command_needs_no_terminal(tmp_path):
+    write_notebook(tmp_path / "p" / "1.ipynb", "import os\nos.write(2, b'told')\n1 / 0")
+    command = f"{shlex.join(COMMAND)} run p/1.ipynb --figures f <&- >&- 2>&-"
+    assert subprocess.run(command, shell=True, cwd=tmp_path).returncode == 1
+    (folder,) = tmp_path.glob("f/p/1/*")
+    assert read_facts(folder)["error"].startswith("ZeroDivisionError")
+    assert (folder / "stderr.log").read_text() == "told"
+
+
+@pytest.mark.parametrize("name", ["a" * 300, "a/" * 3000])
+def test_a_name_too_long_is_told_as_such(personagap, tmp_path, name):
+    notebook = write_notebook(tmp_path / "p" / "1.ipynb")
+    told = personagap("run", notebook, "--figures", tmp_path / name)
+    assert told.exit_code == 2 and "File name too long: name a folder" in told.stderr
+    assert "damaged" not in told.stderr
 
 
 def test_a_report_makes_no_folders(personagap, tmp_path):

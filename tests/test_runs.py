@@ -187,6 +187,13 @@ def test_a_kept_table_is_made_again_when_anything_that_decides_it_changed(tmp_pa
         run.record(**{name: {"a": 2}})
         run.kept("truths", make)
         assert len(made) == number
+    file = max((tmp_path / "cache" / "tables").iterdir(), key=os.path.getmtime)
+    file.write_bytes(file.read_bytes()[:-9])
+    pd.testing.assert_frame_equal(run.kept("truths", make), first)
+    # A disk that is full or another's costs time, no result.
+    monkeypatch.setattr(tables, "CACHE", file)
+    with pytest.warns(UserWarning, match=f"not kept: {file}/tables: Not a directory"):
+        pd.testing.assert_frame_equal(run.kept("truths", make), first)
 
 
 def test_the_report_carries_the_alternative_text(finished):
@@ -489,7 +496,10 @@ def test_a_second_runner_steps_back_and_sigkill_of_the_first_is_recovered_from(h
 
 
 #: Without the rights of root, whom no mode of a file stops.
-PLAIN = ["setpriv", "--inh-caps=-dac_override", "--bounding-set=-dac_override"]
+PLAIN = [
+    "setpriv",
+    *(f"--{each}=-dac_override,-dac_read_search" for each in ("inh-caps", "bounding-set")),
+]
 
 
 @pytest.mark.skipif(os.geteuid() == 0 and not shutil.which("setpriv"), reason="needs setpriv")
@@ -529,9 +539,16 @@ def test_who_may_only_read_sees_that_a_run_is_under_way(request_for, tmp_path):
     (request.folder / ".lock").chmod(0o444)
     (request.folder / "run.json").write_text(json.dumps(facts))
     command = [*PLAIN, *COMMAND] if os.geteuid() == 0 else COMMAND
-    for state in ("running", "interrupted"):
-        subprocess.run([*command, "index", "--figures", "figures"], cwd=tmp_path, check=True)
-        assert f">{state}<" in (tmp_path / "figures" / "index.html").read_text()
+    for state in ("running", "interrupted", ""):
+        if not state:
+            (request.folder / "run.json").chmod(0)
+        said = subprocess.run(
+            [*command, "index", "--figures", "figures"],
+            cwd=tmp_path, check=True, stderr=subprocess.PIPE, text=True,
+        ).stderr  # fmt: skip
+        where = f"personagap: {request.folder}/run.json cannot be read: Permission denied\n"
+        assert said == ("" if state else where)
+        assert not state or f">{state}<" in (tmp_path / "figures" / "index.html").read_text()
         if state == "running":
             os.close(descriptor)
 

@@ -1,6 +1,7 @@
 """A user's mistake in one line, on the command line too, where click takes four and Python many."""
 
 import functools
+import os
 import signal
 import sys
 import warnings
@@ -29,6 +30,11 @@ class OneLine(click.Group):
         # As an exception, so that what was begun is put away: a lock, a kernel, a half-written
         # file.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+        # Who starts it may have closed some of these, whose numbers our files would then get.
+        while (number := os.open(os.devnull, os.O_RDWR)) <= 2:
+            os.set_inheritable(number, True)
+        os.close(number)
+        sys.stderr = sys.stderr or open(2, "w")  # noqa: SIM115
         try:
             with warnings.catch_warnings():
                 # Of each thing once.
@@ -42,6 +48,9 @@ class OneLine(click.Group):
             sys.exit(_misused(error, ctx))
         except UserError as error:
             message = str(error)
+        except BrokenPipeError:
+            # Whoever reads has seen enough, as `head`: click ends quietly.
+            raise
         except OSError as error:
             # As where there is no space, or no permission.
             message = f"{error.filename or 'input or output'}: {error.strerror or error}"

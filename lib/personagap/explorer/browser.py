@@ -5,6 +5,7 @@ chosen later. Where the browser is busy these libraries take longer. So the scri
 and the library, a value like others, is loaded by the first drawing, which nothing hurries.
 """
 
+import contextlib
 from importlib import metadata
 from pathlib import Path
 
@@ -27,12 +28,14 @@ LOADER, CHART = (
 def _bundle() -> str:
     """`CHART` with all that it needs, bundled once and kept: that takes 2 s."""
     path = CACHE / f"chart-{digest(metadata.version('vl-convert-python'), CHART)[:8]}.js"
-    if not path.exists():
-        import vl_convert
+    with contextlib.suppress(OSError):
+        return path.read_text(encoding="utf-8")
+    import vl_convert
 
-        latest = vl_convert.get_vegalite_versions()[-1]
-        write_text(path, vl_convert.javascript_bundle(CHART, vl_version=latest))
-    return path.read_text(encoding="utf-8")
+    bundle = vl_convert.javascript_bundle(CHART, vl_version=vl_convert.get_vegalite_versions()[-1])
+    with contextlib.suppress(OSError):
+        write_text(path, bundle)
+    return bundle
 
 
 class Chart(anywidget.AnyWidget):

@@ -119,9 +119,10 @@ def _done(request: Request) -> dict[str, Any]:
     facts = {}
     with warned_if_damaged(request.folder / "run.json"):
         facts = read_facts(request.folder)
+    if facts.get("status") != "finished":
+        return {}
     # The report was there before that status; somebody may have deleted it since.
-    told = (request.folder / "report.html").exists()
-    return facts if facts.get("status") == "finished" and told else {}
+    return facts if (request.folder / "report.html").exists() else {}
 
 
 def _again(facts: dict[str, Any], request: Request, after: dict[str, str]) -> str:

@@ -36,10 +36,15 @@ def read_facts(folder: Path) -> dict[str, Any]:
     `UserError`: it cannot be read, or lacks what every run that has a status records.
     """
     path, facts = folder / "run.json", {}
-    # A run that starts may have just removed it.
-    gone = contextlib.suppress(FileNotFoundError, NotADirectoryError)
-    with explained(f"{path} is damaged", "delete it and run the notebook again"), gone:
-        facts = json.loads(regular(path).read_text(encoding="utf-8"))
+    with explained(f"{path} is damaged", "delete it and run the notebook again"):
+        try:
+            facts = json.loads(regular(path).read_text(encoding="utf-8"))
+        except (FileNotFoundError, NotADirectoryError):
+            # A run that starts may have just removed it.
+            pass
+        except OSError as error:
+            # Another's, or out of reach: nothing to delete.
+            raise UserError(f"{path} cannot be read: {error.strerror}") from None
     recorded = {"id": str, "started": str, "parameters": dict, "changed": dict}
     # Whoever reads facts counts on these; a notebook that nobody runs records others, and no
     # status.

@@ -21,12 +21,17 @@ def lock(folder: Path) -> int:
 
     The system frees the lock when the last of them ends, however it ends, so none is ever stale.
 
-    `UserError`: another runner, here or on another machine, is at it.
+    `UserError`: another runner, here or on another machine, is at it; or the folder cannot be
+    written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    # Kept open, and handed on to the run's processes: the lock is the file's, and ends with the
-    # last.
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        # Kept open, and handed on to the run's processes: the lock is the file's, and ends with the
+        # last.
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        remedy = "name a folder that you may write with --figures"
+        raise UserError(f"{error.filename}: {error.strerror}: {remedy}") from None
     asked = time.monotonic()
     while not _take(descriptor):
         owner = os.pread(descriptor, 200, 0).decode()

@@ -1,5 +1,8 @@
 """The tables that runs saved, and those that a run like an earlier one need not make again."""
 
+import contextlib
+import io
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -34,9 +37,16 @@ def kept(facts: dict[str, Any], name: str, make: Callable[[], pd.DataFrame]) -> 
     if not facts.keys() >= {*DECIDES}:
         return make()
     path = CACHE / "tables" / f"{name}-{digest(name, [facts[each] for each in DECIDES])}.parquet"
+    with contextlib.suppress(OSError, ValueError):
+        # Not there, or damaged: it is made anew.
+        return pd.read_parquet(path)
+    content = make().to_parquet(index=False)
+    try:
+        with atomic_write(path) as place:
+            place.write_bytes(content)
+    except OSError as error:
+        # Full, or not ours: that costs time, no result.
+        warnings.warn(f"not kept: {error.filename}: {error.strerror}", stacklevel=3)
     # Read back even when it was just made: a Parquet file may change a type, and the first run
     # would differ from the next.
-    if not path.exists():
-        with atomic_write(path) as place:
-            make().to_parquet(place, index=False)
-    return pd.read_parquet(path)
+    return pd.read_parquet(io.BytesIO(content))
