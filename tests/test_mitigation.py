@@ -198,12 +198,12 @@ def test_verdict_tells_a_remedy_from_serving_everybody_worse(scale, shift, says)
     verdict = safety_utility.verdicts.mitigation(change).set_index("question")["answer"]
     assert verdict["Is defended a remedy?"].startswith(says)
     headline = verdict["In short"]
-    named = (
-        "Defended, of 1 tried: PB"
-        if says.startswith("Yes")
-        else "Not told by these data: none of the 1 tried"
-    )
-    assert headline.startswith(named)
+    if says.startswith("Yes"):
+        assert headline.startswith("Defended, of 1 tried: PB")
+    else:
+        # That it is worse for all is told.
+        told = "Not told by these data" if says == "Not shown" else "No"
+        assert headline.startswith(f"{told}: none of the 1 tried")
 
 
 @pytest.mark.parametrize(

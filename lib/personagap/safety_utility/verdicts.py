@@ -119,7 +119,8 @@ def _headline(answers: list[tuple[str, str]], change: pd.DataFrame) -> str:
     first = change[change["condition"] == [*remedies, *falls][0]]
     numbers = f"{_numbers(first)} (n = {_pb(first)['n']:,.0f} items)"
     if not remedies:
-        none = f"{OPEN}: none of the {len(told)} tried is shown to lower PB without loss"
+        shown = "No" if all(each.startswith(("No:", "No,")) for each in told.values()) else OPEN
+        none = f"{shown}: none of the {len(told)} tried is shown to lower PB without loss"
         return f"{none}; most, {words(falls.iloc[0])}: {numbers}.{price}"
     others = f" (so does {', '.join(map(words, remedies[1:]))})" if remedies[1:] else ""
     return f"{words(remedies[0]).capitalize()}{others}, of {len(told)} tried: {numbers}.{price}"
