@@ -11,8 +11,8 @@ from sklearn.decomposition import TruncatedSVD
 from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 
-from personagap import words
 from personagap.errors import UserError, explained
+from personagap.segmentation import word_pattern
 
 #: Words kept where each is a dimension of its own.
 WORDS = 10_000
@@ -42,7 +42,7 @@ def embed(
         return _encode(model, tuple(texts))
     # Sublinear for the reduction, as scikit-learn's guide to latent semantic analysis advises.
     how: dict[str, Any] = {"max_features": WORDS} if dimensions is None else {"sublinear_tf": True}
-    how |= {"token_pattern": words.pattern(2), "dtype": np.float32}
+    how |= {"token_pattern": word_pattern(2), "dtype": np.float32}
     tfidf = TfidfVectorizer(stop_words=stop_words, **how)
     with explained("TF-IDF of texts", "give texts with words in them, or a model for embeddings"):
         terms = tfidf.fit_transform(texts if known is None else known)

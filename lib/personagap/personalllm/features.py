@@ -12,8 +12,8 @@ import pandas as pd
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from personagap.errors import explained, one_of
+from personagap.segmentation import spaced
 from personagap.spelling import entries
-from personagap.words import spaced
 
 #: The paper's semantic features: ``feature``, a ``classifier`` on the Hub and its ``label`` there
 #: ("" for a model with one output), and ``words`` of our own choice that go with it.

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS, TfidfVectorizer
 
-from personagap import ask, pricing, prompts, words
+from personagap import ask, pricing, prompts
 from personagap.embeddings import embed
 from personagap.errors import at_least, explained, one_of
 from personagap.models import Model
 from personagap.models.answers import visible
+from personagap.segmentation import word_pattern
 
 #: Of an answer, as in arXiv 2606.06614.
 TOKENS = 4096
@@ -24,7 +25,7 @@ MODES = ("single", "list")
 def _bm25(queries: list[str], documents: list[str]) -> np.ndarray:
     # Stop words are those of the other baseline, so that the two differ in their weighting alone.
     how = {"stopwords": list(ENGLISH_STOP_WORDS), "return_ids": False, "show_progress": False}
-    how["token_pattern"] = words.pattern(2)
+    how["token_pattern"] = word_pattern(2)
     index, asked = bm25s.BM25(), bm25s.tokenize(queries, **how)
     index.index(bm25s.tokenize(documents, **how), show_progress=False)
     # A prompt of stop words alone matches nothing; asked for it, the index raises.
@@ -33,7 +34,7 @@ def _bm25(queries: list[str], documents: list[str]) -> np.ndarray:
 
 
 def _tfidf(queries: list[str], documents: list[str]) -> np.ndarray:
-    how = {"stop_words": "english", "token_pattern": words.pattern(2)}
+    how = {"stop_words": "english", "token_pattern": word_pattern(2)}
     vectorizer = TfidfVectorizer(sublinear_tf=True, **how).fit(documents)
     return (vectorizer.transform(queries) @ vectorizer.transform(documents).T).toarray()
 

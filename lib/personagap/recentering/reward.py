@@ -11,11 +11,11 @@ from sklearn.model_selection import GridSearchCV, GroupKFold, PredefinedSplit, c
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from personagap import words
 from personagap.embeddings import embed
 from personagap.errors import explained
 from personagap.gap.tables import UNIT
 from personagap.recentering.classifiers import folds
+from personagap.segmentation import spaced, word_pattern
 
 #: Ridge penalties to choose from.
 PENALTIES = np.logspace(0, 4, 5)
@@ -46,7 +46,7 @@ def features(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame
     vectors = embed(pd.concat([pairs[column] for column in columns]).tolist(), embeddings)
     prompt, attribute, generic, personalized = np.split(vectors, 4)
     texts = (pairs[column].str.lower() for column in columns[1:])
-    content = [text.str.findall(words.pattern(4)).map(set) for text in texts]
+    content = [text.str.findall(word_pattern(4)).map(set) for text in texts]
     # Words that only the personalized response has: what both say is not personal.
     new = [
         len(about & theirs - before) / max(len(about), 1)
@@ -54,7 +54,7 @@ def features(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.DataFrame
     ]
     # Personalized responses are longer, and length moves ratings (R17): a feature of its own, so
     # that the others do not stand in for it.
-    long, short = (pairs[side].map(words.spaced).str.split().str.len() for side in columns[:1:-1])
+    long, short = (pairs[side].map(spaced).str.split().str.len() for side in columns[:1:-1])
     length = long.clip(lower=1) / short.clip(lower=1)  # an answer may be empty
     table = {
         "mention": (np.array(new) >= MENTION).astype(int),

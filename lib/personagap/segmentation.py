@@ -1,4 +1,4 @@
-"""What counts as a word, in scripts with and without spaces between words."""
+"""Words of a text, in scripts with and without spaces between them."""
 
 import re
 
@@ -6,17 +6,17 @@ import re
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
 
 
-def pattern(letters: int) -> str:
+def word_pattern(letters: int) -> str:
     """A regular expression with one group, for words of so many letters or more; in scripts without
     spaces, for each two neighbouring letters, as a whole sentence recurs in no other.
 
     Examples
     --------
-    >>> re.findall(pattern(2), "I use Python写程序")
+    >>> re.findall(word_pattern(2), "I use Python写程序")
     ['use', 'Python', '写程', '程序']
     """
-    spaced = rf"(?<![^\W{UNSPACED}])[^\W{UNSPACED}]{{{letters},}}"
-    return rf"(?=([{UNSPACED}]{{2}}|{spaced}))"
+    word = rf"(?<![^\W{UNSPACED}])[^\W{UNSPACED}]{{{letters},}}"
+    return rf"(?=([{UNSPACED}]{{2}}|{word}))"
 
 
 def spaced(text: str) -> str:
