@@ -138,7 +138,7 @@ def test_a_command_needs_no_terminal(tmp_path):
     assert subprocess.run(command, shell=True, cwd=tmp_path).returncode == 1
     (folder,) = tmp_path.glob("f/p/1/*")
     assert read_facts(folder)["error"].startswith("ZeroDivisionError")
-    assert (folder / "stderr.log").read_text() == "told"
+    assert "told" in (folder / "stderr.log").read_text()
 
 
 @pytest.mark.parametrize("name", ["a" * 300, "a/" * 3000])
