@@ -368,6 +368,28 @@ def test_dask_survives_a_killed_worker(tmp_path):
     assert "Traceback" not in problem
 
 
+def test_a_worker_that_sees_other_files_loses_no_results(tmp_path):
+    """Its figures would be on its own disk, and the run told as finished."""
+    distributed = pytest.importorskip("distributed", reason='needs pip install "personagap[dask]"')
+    file = write_batch(tmp_path, {"notebook": str(write_notebook(tmp_path / "p" / "1.ipynb"))})
+    figures = tmp_path / "figures"
+    figures.mkdir()
+    here = ["unshare", "--mount", "sh", "-c", f"mount -t tmpfs tmpfs {figures} && exec $0 $*"]
+    with distributed.LocalCluster(n_workers=0, dashboard_address="127.0.0.1:0") as cluster:
+        address = cluster.scheduler_address
+        arguments = ["-m", "distributed.cli.dask_worker", address, "--nthreads=1", "--no-dashboard"]
+        worker = subprocess.Popen([*here, sys.executable, *arguments], cwd=tmp_path)
+        try:
+            wait_for(lambda: cluster.scheduler.workers or worker.poll() is not None)
+            if worker.poll() is not None:
+                pytest.skip("mounts a file system for one process: run as root, allow mounts")
+            (facts,) = batch.run_on_dask(batch.read(file, figures), address, 1, False)
+        finally:
+            worker.terminate()
+            worker.wait()
+    assert facts["status"] == "failed" and f"does not see {figures}" in facts["error"]
+
+
 def test_another_cluster_on_this_machine_is_no_concern_of_a_batch(recwarn):
     pytest.importorskip("distributed", reason='needs pip install "personagap[dask]"')
     with contextlib.ExitStack() as stack:

@@ -37,6 +37,8 @@ def load(
     for name, (read, patterns) in KINDS.items():
         if name == kind or (kind == "auto" and _files(place, patterns)):
             return read(place, columns, **how)
+    if not place.exists():
+        raise UserError(f"no file or folder {place}: correct the path")
     remedy = "give a CSV, or logs of lm-evaluation-harness or inspect_ai"
     raise UserError(f"no scores in {place}: {remedy}")
 

@@ -230,8 +230,13 @@ def run_on_dask(
         under_way: dict = {}  # future → request
         while waiting or under_way:
             while request := _next(waiting, list(under_way.values())):
-                future = client.submit(execute.run, request, **options, key=request.id, pure=False)
-                under_way[future] = request
+                try:
+                    request.folder.mkdir(parents=True, exist_ok=True)
+                except OSError as error:
+                    yield _failure(request, error)
+                    continue
+                how = {**options, "key": request.id, "pure": False}
+                under_way[client.submit(execute.run_on_worker, request, **how)] = request
             # A scheduler without workers takes runs and says nothing, for ever.
             if not client.scheduler_info()["workers"]:
                 told = f"the Dask scheduler at {address} has no workers: runs wait for one"

@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import shutil
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -238,6 +239,15 @@ def run(request: Request, *, force: bool = False, threads: int | None = None) ->
         # Ctrl-C, SIGTERM: leave no process behind.
         job.stop()
         raise
+
+
+def run_on_worker(request: Request, **how: Any) -> dict[str, Any]:
+    """`run` on a machine of a cluster; `UserError` if it does not see the run's folder."""
+    if not request.folder.is_dir():
+        # The results would stay where nobody looks.
+        place = f"{socket.gethostname()} does not see {request.folder}"
+        raise UserError(f"{place}: let all machines of the cluster see the same files")
+    return run(request, **how)
 
 
 def describe(facts: dict[str, Any], folder: Path) -> str:
