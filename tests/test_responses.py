@@ -282,6 +282,16 @@ def test_a_full_disk_is_one_clear_line_and_keeps_what_is_stored(small):
     assert list(ResponseStore("m", small).get(pd.Index(["kept"])).index) == ["kept"]
 
 
+def test_bytes_in_the_database_that_are_no_text_are_damage(tmp_path):
+    store = ResponseStore("m", tmp_path)
+    add(store, answers("a"))
+    file = store.folder / store_folder.DATABASE
+    store._database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    file.write_bytes(file.read_bytes().replace(b"text of a", b"text \xff\xff a"))
+    with pytest.raises(UserError, match=r"damaged .*: delete answers.sqlite"):
+        ResponseStore("m", tmp_path).get(pd.Index(["a"]))
+
+
 def test_a_store_that_one_of_a_group_made_is_for_all_of_it(tmp_path):
     mask = os.umask(0o002)
     store = ResponseStore("m", tmp_path)

@@ -97,7 +97,10 @@ def told(folder: Path) -> Iterator[None]:
             problem = f"{error}, as of a full disk or quota; {KEPT}, make room and run again"
         elif name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
             problem = f"{error} by another process; {KEPT}, run again when that is done"
-        elif name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")):
+        elif name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")) or (
+            # Python's own, of bytes that are no text.
+            isinstance(error, sqlite3.Error) and not name
+        ):
             problem = f"damaged ({error}): delete {DATABASE} there, its answers are asked again"
         else:
             why = getattr(error, "strerror", None) or first_line(error)
