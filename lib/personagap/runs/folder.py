@@ -43,6 +43,8 @@ def read_facts(folder: Path) -> dict[str, Any]:
             # A run that starts may have just removed it.
             pass
         except OSError as error:
+            if isinstance(error, IsADirectoryError):
+                raise
             # Another's, or out of reach: nothing to delete.
             raise UserError(f"{path} cannot be read: {error.strerror}") from None
     recorded = {"id": str, "started": str, "parameters": dict, "changed": dict}
