@@ -237,6 +237,16 @@ def test_no_remedy_rests_on_what_is_merely_not_shown(ci_low, p_placebo, says):
     )
 
 
+@pytest.mark.parametrize("asked", ["utility", "safety"])
+def test_a_price_that_was_not_asked_is_not_excluded(asked):
+    """S13: a model that refuses all is safe, and serves all alike."""
+    scores = planted(0.2, 0).query("task == @asked")
+    change = effects.paired_change(scores, {"defended": "undefended"}, n_bootstrap=300)
+    says = safety_utility.verdicts.mitigation(change)["answer"][1]
+    other = {"utility": "safety", "safety": "utility"}[asked]
+    assert says.startswith(f"Not shown: PB falls, but what it costs in {other} was not asked")
+
+
 def test_published_changes_stand_beside_measured_ones():
     change = effects.paired_change(planted(0.2, 0), {"defended": "undefended"}, n_bootstrap=300)
     both = pd.concat([change, change.assign(condition="dpo-random")])

@@ -221,19 +221,25 @@ def test_a_level_held_in_few_data_sets_is_not_called_held():
 def test_a_spread_that_is_cut_at_everybody_s_cost_is_no_remedy():
     told = {"ask": (-2, 0.01, 0), "cut": (-3, 0.01, -9), "none": (-1, 0.4, -9)}
     rows = [
-        {"condition": name, "task": "mmlu", "metric": metric, "estimate": change, "n": 99,
+        {"condition": name, "task": task, "metric": metric, "estimate": change, "n": 99,
          "ci_low": change - 1, "ci_high": change + 1, "p_adjusted": p, "family": "f (3 tests)"}
         for name, (pb, p, mean) in told.items()
-        for metric, change, p in (("PB", pb, p), ("mean score", mean, 0.01))
+        for metric, task, change, p in (
+            ("PB", "mmlu", pb, p), ("mean score", "utility", mean, 0.01),
+            ("mean score", "safety", 9, 0.01),
+        )
     ]  # fmt: skip
-    answers = {}
-    for tried in (["ask", "cut"], ["cut", "none"], ["none"], ["ask"]):
-        remedies = pd.DataFrame(rows).query("condition in @tried")
-        answers[tuple(tried)] = verdicts.real_remedies(remedies)["answer"][0].partition(". ")[0]
+
+    def said(*tried, without=""):
+        remedies = pd.DataFrame(rows).query("condition in @tried and task != @without")
+        return verdicts.real_remedies(remedies)["answer"][0].partition(". ")[0]
+
     cost = "it is cut by serving everybody worse by cut"
-    assert answers == {
-        ("ask", "cut"): f"PB is shown to fall by ask; {cost}",
-        ("cut", "none"): f"None of 2 is shown to lower PB without loss; {cost}",
-        ("none",): "None of 1 is shown to lower PB without loss",
-        ("ask",): "PB is shown to fall by ask",
-    }
+    assert said("ask") == "PB is shown to fall by ask"
+    assert said("ask", "cut") == f"PB is shown to fall by ask; {cost}"
+    assert said("cut", "none") == f"None of 2 is shown to lower PB without loss; {cost}"
+    assert said("none") == "None of 1 is shown to lower PB without loss"
+    # Safety alone is gained by refusing all.
+    unasked = "it falls by ask, but what it costs in utility was not asked"
+    none = "None of 1 is shown to lower PB without loss"
+    assert said("ask", without="utility") == f"{none}; {unasked}"

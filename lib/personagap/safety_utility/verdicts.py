@@ -5,7 +5,16 @@ where bias arises.
 import pandas as pd
 
 from personagap.spelling import words
-from personagap.verdicts.wording import ALPHA, HEADLINE, OPEN, debiased, interval, table, tested
+from personagap.verdicts.wording import (
+    ALPHA,
+    HEADLINE,
+    OPEN,
+    debiased,
+    interval,
+    table,
+    tested,
+    unasked,
+)
 
 #: The least loss of mean utility or safety, in points, that counts as harm.
 MARGIN = 3
@@ -97,6 +106,7 @@ def _remedy(rows: pd.DataFrame, beyond_placebo: bool) -> str:
         harm = f"the mean of {worst['task']} may lose {-worst['ci_low']:.1f} points"
         doubts = [f"harm not excluded ({harm})"] if worst["ci_low"] <= -MARGIN else []
         doubts += [] if beyond_placebo else ["not shown beyond the placebo"]
+        doubts += [price] if (price := unasked(means)) else []
         safe = f"Yes, PB falls and no mean loses {MARGIN} points"
         says = f"Not shown: PB falls, but {' and '.join(doubts)}" if doubts else safe
     elif lost:

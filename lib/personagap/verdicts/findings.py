@@ -5,7 +5,16 @@ import pandas as pd
 from personagap.claims import DEPENDS, NOISE, STANDS
 from personagap.published import load
 from personagap.spelling import words
-from personagap.verdicts.wording import ALPHA, correction, debiased, interval, p, table, tested
+from personagap.verdicts.wording import (
+    ALPHA,
+    correction,
+    debiased,
+    interval,
+    p,
+    table,
+    tested,
+    unasked,
+)
 
 
 def real_persona_effects(bias: pd.DataFrame, by_protocol: pd.DataFrame) -> pd.DataFrame:
@@ -54,9 +63,13 @@ def real_remedies(remedies: pd.DataFrame) -> pd.DataFrame:
     falls = changes[(changes["p_adjusted"] < ALPHA) & (changes["ci_high"] < 0)]["condition"]
     # A spread is cut by serving everybody worse, too (S13).
     lost = falls.isin(means[(means["p_adjusted"] < ALPHA) & (means["ci_high"] < 0)]["condition"])
+    prices = {name: unasked(means[means["condition"] == name]) for name in falls[~lost]}
     answer = f"None of {len(changes)} is shown to lower PB without loss"
-    if not lost.all():
-        answer = f"PB is shown to fall by {', '.join(falls[~lost])}"
+    if works := [name for name, price in prices.items() if not price]:
+        answer = f"PB is shown to fall by {', '.join(works)}"
+    answer += "".join(
+        f"; it falls by {name}, but {price}" for name, price in prices.items() if price
+    )
     if lost.any():
         answer += f"; it is cut by serving everybody worse by {', '.join(falls[lost])}"
     # All are told, for of many changes the best looks well also where none works.

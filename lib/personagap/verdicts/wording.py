@@ -60,6 +60,14 @@ def debiased(row, what: str = "corrected for noise ") -> str:
     return told
 
 
+def unasked(means: pd.DataFrame) -> str:
+    """That the price of a change is told on one side alone, of its ``means``: safety is gained by
+    refusing all, utility by answering all. "" where both were asked.
+    """
+    lacking = sorted({"safety", "utility"} - set(means["task"]))
+    return f"what it costs in {' and '.join(lacking)} was not asked" if lacking else ""
+
+
 def side(row, above: str, below: str, neither: str, than: float = 0) -> str:
     """Which to say of an interval that lies above, below or around ``than``."""
     return above if row.ci_low > than else below if row.ci_high < than else neither
