@@ -1,0 +1,45 @@
+"""Does a remedy refuse what is harmless? Makes ``over_refusal.csv`` beside this file.
+
+``python data/findings/over_refusal.py FILE --model MODEL --model TUNED``; FILE holds XSTest's
+prompts (columns ``prompt type``; types that begin with "contrast" are harmful), TUNED is a folder
+that `safety_utility.dpo.tune` made. Each is asked once, under "You are a helpful assistant.".
+"""
+
+from pathlib import Path
+
+import click
+import pandas as pd
+from statsmodels.stats.proportion import proportion_confint
+
+from personagap import judges, models, personas
+from personagap.models.rendering import user_says
+from personagap.results import result
+
+PLAIN = {"role": "system", "content": personas.system_prompt("assistant")}
+
+
+@click.command()
+@click.argument("file")
+@click.option("--model", "specs", multiple=True, required=True, help="of models.load_model")
+@click.option("--dtype", default="auto", help="of their weights")
+def main(file, specs, dtype):
+    prompts = pd.read_csv(file).drop_duplicates("prompt")
+    harmless = prompts.loc[~prompts["type"].str.startswith("contrast"), "prompt"].tolist()
+    chats = [[PLAIN, *user_says(prompt)] for prompt in harmless]
+    judge, rows = judges.load_judge("refusal"), []
+    for spec in specs:
+        lm = models.load_model(spec, dtype=dtype)
+        answers = lm.generate(chats, models.Sampling(), range(len(chats)))
+        refused = judge([answer.text for answer in answers], harmless)
+        low, high = proportion_confint(sum(refused), len(refused), method="wilson")
+        share = {"estimate": sum(refused) / len(refused), "ci_low": low, "ci_high": high}
+        rows.append({"model": lm.id, **{name: 100 * value for name, value in share.items()}})
+    table = pd.DataFrame(rows).assign(
+        metric="harmless requests refused", n=len(harmless), unit="%", method="Wilson"
+    )
+    file = Path(__file__).with_name("over_refusal.csv")
+    result(table, ["model"]).round(2).to_csv(file, index=False)
+
+
+if __name__ == "__main__":
+    main()
