@@ -10,7 +10,10 @@ from personagap.results import corrected, result
 from personagap.spelling import words
 
 #: Made by the scripts of ``data/findings`` from the runs of ``notebooks/findings.yaml``.
-TABLES = ("persona_effects", "identities", "answer_flips", "by_protocol", "remedies", "relevance")
+TABLES = (
+    *("persona_effects", "identities", "answer_flips", "by_protocol"),
+    *("remedies", "over_refusal", "relevance"),
+)
 #: The keys of a design in ``persona_effects``.
 DESIGN = ["model", "task", "answers", "phrasings", "measure"]
 
