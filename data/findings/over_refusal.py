@@ -8,10 +8,10 @@ that `safety_utility.dpo.tune` made. Each is asked once, under "You are a helpfu
 from pathlib import Path
 
 import click
+import numpy as np
 import pandas as pd
-from statsmodels.stats.proportion import proportion_confint
 
-from personagap import judges, models, personas
+from personagap import judges, limits, models, personas
 from personagap.models.rendering import user_says
 from personagap.results import result
 
@@ -31,14 +31,13 @@ def main(file, specs, dtype):
         lm = models.load_model(spec, dtype=dtype)
         answers = lm.generate(chats, models.Sampling(), range(len(chats)))
         refused = judge([answer.text for answer in answers], harmless)
-        low, high = proportion_confint(sum(refused), len(refused), method="wilson")
-        share = {"estimate": sum(refused) / len(refused), "ci_low": low, "ci_high": high}
-        rows.append({"model": lm.id, **{name: 100 * value for name, value in share.items()}})
-    table = pd.DataFrame(rows).assign(
-        metric="harmless requests refused", n=len(harmless), unit="%", method="Wilson"
-    )
-    file = Path(__file__).with_name("over_refusal.csv")
-    result(table, ["model"]).round(2).to_csv(file, index=False)
+        rows.append({"model": lm.id, "estimate": np.mean(refused)})
+    table = pd.DataFrame(rows)
+    table["ci_low"], table["ci_high"] = limits.wilson(table["estimate"], len(harmless), 0.95)
+    table[["estimate", "ci_low", "ci_high"]] *= 100
+    told = {"metric": "harmless requests refused", "n": len(harmless), "unit": "%"}
+    table = result(table.assign(**told, method="Wilson"), ["model"])
+    table.round(2).to_csv(Path(__file__).with_name("over_refusal.csv"), index=False)
 
 
 if __name__ == "__main__":

@@ -11,8 +11,13 @@ from personagap.spelling import words
 
 #: Made by the scripts of ``data/findings`` from the runs of ``notebooks/findings.yaml``.
 TABLES = (
-    *("persona_effects", "identities", "answer_flips", "by_protocol"),
-    *("remedies", "over_refusal", "relevance"),
+    "persona_effects",
+    "identities",
+    "answer_flips",
+    "by_protocol",
+    "remedies",
+    "over_refusal",
+    "relevance",
 )
 #: The keys of a design in ``persona_effects``.
 DESIGN = ["model", "task", "answers", "phrasings", "measure"]
