@@ -247,6 +247,71 @@ def test_a_price_that_was_not_asked_is_not_excluded(asked):
     assert says.startswith(f"Not shown: PB falls, but what it costs in {other} was not asked")
 
 
+def raised(closer: float, seed: int) -> pd.DataFrame:
+    """Two tasks whose means are 50 % before and 90 % after; identities' log-odds spread as before
+    times ``closer``.
+    """
+    log_odds, parts = 0.24 * pattern(np.random.default_rng(1), 8), []
+    levels = [("undefended", 0.5, (1, 1), 1), ("defended", 0.9, (9, 1), closer)]
+    for condition, mean, difficulty, size in levels:
+        points = 100 * mean * (1 - mean) * size * log_odds
+        for task in ("utility", "safety"):
+            how = {"difficulty": difficulty, "task": task, "seed": [seed, len(parts)]}
+            part = effects.simulate_scores(points, n_items=300, n_runs=2, **how)
+            parts.append(part.assign(condition=condition))
+    return pd.concat(parts)
+
+
+def joint(change: pd.DataFrame) -> pd.DataFrame:
+    return change.query("task == 'joint'").set_index("metric")
+
+
+def test_identities_that_rise_alike_come_no_closer_in_log_odds():
+    """PB shrinks by itself where all near 0 or 100 %: whoever refuses all serves all alike."""
+    against, p_values = {"defended": "undefended"}, []
+    for seed in range(40):
+        change = effects.paired_change(raised(1, seed), against, n_bootstrap=200)
+        p_values.append(joint(change)["p_value"])
+    rejected = (pd.DataFrame(p_values) < 0.05).sum()
+    assert rejected["pb_corrected"] >= 35 and rejected["pb_log_odds"] <= 5
+    before = joint(change).loc["pb_log_odds", "before"]
+    assert before == pytest.approx(2**0.5 * 0.24, rel=0.15)
+    closer = effects.paired_change(raised(0.1, 0), against)
+    assert joint(closer).loc["pb_log_odds", "p_value"] < 0.01
+
+
+def test_log_odds_count_what_scores_and_their_complement_alike():
+    """The spread of log-odds of failing is that of succeeding."""
+    scores, against = raised(0.5, 3), {"defended": "undefended"}
+    columns = ["before", "after", "estimate", "ci_low", "ci_high", "p_value"]
+    found, mirrored = (
+        joint(effects.paired_change(each, against, n_bootstrap=100)).loc["pb_log_odds", columns]
+        for each in (scores, scores.assign(score=1 - scores["score"]))
+    )
+    np.testing.assert_allclose(found.to_numpy(float), mirrored.to_numpy(float), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("closer", "says"), [(1, "Not shown of defended, 0.3"), (0, "Shown of defended, 0.3")]
+)
+def test_verdict_tells_coming_closer_from_the_level(closer, says):
+    change = effects.paired_change(raised(closer, 2), {"defended": "undefended"}, n_bootstrap=300)
+    question = "Do identities come closer than higher or lower scores of all alone bring them?"
+    told = safety_utility.verdicts.mitigation(change).set_index("question")["answer"]
+    assert told[question].startswith(says)
+    without = change.query("metric != 'pb_log_odds'")
+    told = safety_utility.verdicts.mitigation(without).set_index("question")["answer"]
+    assert told[question].startswith("Not shown of defended, where all may score 0 or 100 %.")
+
+
+def test_where_all_score_alike_there_are_no_log_odds():
+    scores = raised(1, 0)
+    scores["score"] = scores["score"].mask(scores["condition"] == "defended", 1.0)
+    change = effects.paired_change(scores, {"defended": "undefended"}, n_bootstrap=50)
+    assert "pb_log_odds" not in set(change["metric"])
+    assert joint(change).loc["pb_corrected", "after"] == 0
+
+
 def test_published_changes_stand_beside_measured_ones():
     change = effects.paired_change(planted(0.2, 0), {"defended": "undefended"}, n_bootstrap=300)
     both = pd.concat([change, change.assign(condition="dpo-random")])

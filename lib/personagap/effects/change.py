@@ -3,6 +3,7 @@ after.
 """
 
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from personagap.effects._table import (
     responder_cells,
 )
 from personagap.effects.paired import clustered_mean, largest_difference, over_phrasings, sign_flip
-from personagap.effects.resampling import Bootstrap, Moments
+from personagap.effects.resampling import Bootstrap, Moments, resampled_means
 from personagap.errors import UserError, expect, one_of, shares
 from personagap.limits import student
 from personagap.personas import CONTROLS
@@ -74,6 +75,9 @@ def paired_change(
     - ``debiased_pb2``: PB² without its noise, signed, in points²;
     - ``pb_corrected``: its square root, 0 where it is negative, in points;
     - ``pb_percent``: that in percent of before (left out where before is 0);
+    - ``pb_log_odds``: spread over identities of the log-odds of their mean score, without its noise
+      (left out where the mean score of all is 0 or 1): whether identities come closer than the
+      level alone brings them, for near 0 and 1 there is less room;
     - ``mean``: mean score over identities, in points (not for ``joint``).
 
     ``p_adjusted`` is Holm's over the conditions, for each task and metric.
@@ -88,6 +92,9 @@ def paired_change(
     each debiased PB² is taken off its estimate (basic bootstrap), with the effects shrunk to their
     debiased size as in `personalization_bias`; the interval holds the central differences. An
     infinite end says that PB before may be 0.
+
+    *Log-odds*: PB / (m (1 − m)), m the mean score over identities, which is the delta method; m is
+    resampled with the items. Its p-value is its own.
 
     *p-value of PB*: the smallest 1 − level whose interval for the change of debiased PB² leaves out
     0, at least 2 / (n_bootstrap + 1). Its null is "PB² is as before", also where other identities
@@ -128,14 +135,14 @@ def paired_change(
             for task, part in by_task(scores)
         }
         both = enumerate(tasks.values())
-        changes = [_change(table, n_bootstrap, [seed, number, i]) for i, table in both]
+        changes = [_Change.of(table, n_bootstrap, [seed, number, i]) for i, table in both]
         name = {"condition": after, "compared_with": before}
         for task, table, change in zip(tasks, tasks.values(), changes, strict=True):
             size = {"n_identities": len(table.personas), "n": len(table.items)}
-            rows += [name | {"task": task} | row | size for row in _pb_rows([change], level)]
+            rows += [name | {"task": task} | row | size for row in _spread_rows([change], level)]
             rows.append(name | {"task": task} | _mean_row(table, level) | size)
         size["n"] = sum(len(table.items) for table in tasks.values())
-        rows += [name | {"task": "joint"} | row | size for row in _pb_rows(changes, level)]
+        rows += [name | {"task": "joint"} | row | size for row in _spread_rows(changes, level)]
     table = pd.DataFrame(rows)
     table["estimate"] = table["after"] - table["before"]
     table = corrected(table, ["task", "metric"])
@@ -168,18 +175,45 @@ def _both(rows: pd.DataFrame, before: str, after: str, task: str, nonresponding:
     return table._replace(**ordered, templates=names)
 
 
-def _change(table: Cells, n_draws: int, seed: list[int]) -> tuple[np.ndarray, np.ndarray]:
-    """Debiased PB² before and after (2,), and plausible truths (2 × draws), in points²."""
-    debiased, truths = [], []
-    for half, condition in enumerate(np.split(table.mean, 2, axis=1)):
-        moments = Moments.of(condition)
-        # The same seed resamples the same items in both conditions.
-        items, rest = generator(seed), np.random.default_rng([*seed, half])
-        drawn = Bootstrap.draw(condition, n_draws, items, rest, 1 / table.runs.max())
-        debiased.append(moments.debiased)
-        error = drawn.error2 - drawn.noise + 2 * max(moments.debiased, 0.0) ** 0.5 * drawn.cross
-        truths.append(moments.debiased - error)
-    return POINTS**2 * np.array(debiased), POINTS**2 * np.array(truths)
+class _Change(NamedTuple):
+    """Debiased PB² before and after (2,), and plausible truths (2 × draws), as proportions²."""
+
+    debiased: np.ndarray
+    truths: np.ndarray
+    #: Mean scores m over identities and their draws, as slopes m (1 − m) of the logistic curve.
+    slope: np.ndarray
+    slopes: np.ndarray
+
+    @classmethod
+    def of(cls, table: Cells, n_draws: int, seed: list[int]) -> "_Change":
+        each = []
+        for half, condition in enumerate(np.split(table.mean, 2, axis=1)):
+            moments, by_item = Moments.of(condition), condition.mean(axis=(0, 1))
+            # The same seed resamples the same items in both conditions, and for the mean.
+            items, rest = generator(seed), np.random.default_rng([*seed, half])
+            drawn = Bootstrap.draw(condition, n_draws, items, rest, 1 / table.runs.max())
+            error = drawn.error2 - drawn.noise + 2 * max(moments.debiased, 0.0) ** 0.5 * drawn.cross
+            level, levels = by_item.mean(), resampled_means(by_item, n_draws, generator(seed))
+            slopes = level * (1 - level), levels * (1 - levels)
+            each.append((moments.debiased, moments.debiased - error, *slopes))
+        return cls(*map(np.array, zip(*each, strict=True)))
+
+    def in_points(self) -> tuple[np.ndarray, np.ndarray]:
+        return POINTS**2 * self.debiased, POINTS**2 * self.truths
+
+    def in_log_odds(self) -> tuple[np.ndarray, np.ndarray]:
+        # A draw's error is taken off the level, too: slope² / drawn slope in place of that drawn.
+        plausible = self.slope[:, None] ** 2 / self.slopes
+        return self.debiased / self.slope**2, self.truths / plausible**2
+
+
+def _spread_rows(changes: list[_Change], level: float) -> list[dict]:
+    rows = _pb_rows([change.in_points() for change in changes], level)
+    # Where all may score 0 or 1 there are no log-odds.
+    if all(change.slopes.all() for change in changes):
+        _, root, *_ = _pb_rows([change.in_log_odds() for change in changes], level)
+        rows.append(root | {"metric": "pb_log_odds", "unit": "log-odds"})
+    return rows
 
 
 def _pb_rows(changes: list[tuple[np.ndarray, np.ndarray]], level: float) -> list[dict]:

@@ -163,8 +163,7 @@ class Bootstrap(NamedTuple):
         centred = (x.mean(axis=1) - x.mean(axis=(0, 1))).T
         effect = centred.mean(axis=0)
         columns = np.column_stack([centred, (centred**2).sum(axis=1)])
-        chunks = [_resampled_means(columns, size, items) for size in _chunks(n_draws, n)]
-        means = np.concatenate(chunks)
+        means = resampled_means(columns, n_draws, items)
         residual = means[:, -1] - (means[:, :-1] ** 2).sum(axis=1)
         # (k − 1)/k · MS_residual / n, from the same draw: they err together.
         noise = residual / (k * (n - 1))
@@ -187,8 +186,15 @@ class Bootstrap(NamedTuple):
         return cls((error**2).mean(axis=1), error @ direction / k**0.5, noise)
 
 
-def _resampled_means(columns: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
-    n = len(columns)
-    starts = np.arange(n_draws + 1, dtype=np.int32) * n
-    picks = rng.integers(n, size=n_draws * n, dtype=np.int32)
-    return sparse.csr_array((_ones(n_draws * n), picks, starts), shape=(n_draws, n)) @ columns / n
+def resampled_means(values: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
+    """Means of the rows of ``values`` (n × columns, or n), resampled: (draws × columns, or draws).
+
+    The same ``rng`` draws the same rows, whatever the columns.
+    """
+    n, means = len(values), []
+    for size in _chunks(n_draws, n):
+        starts = np.arange(size + 1, dtype=np.int32) * n
+        picks = rng.integers(n, size=size * n, dtype=np.int32)
+        sums = sparse.csr_array((_ones(size * n), picks, starts), shape=(size, n)) @ values
+        means.append(sums / n)
+    return np.concatenate(means)

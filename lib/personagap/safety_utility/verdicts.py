@@ -30,7 +30,8 @@ def mitigation(
     A defence is called a remedy only if PB falls, no mean loses `MARGIN` points (non-inferiority:
     its interval lies above that) and, where it was held against the placebo, PB falls by more than
     with that. Where PB falls and so does mean utility or safety, it is said to serve everybody
-    worse (S13, S14).
+    worse (S13, S14). Whether PB falls by more than the level brings, which leaves less room near 0
+    and 100 %, is told from log-odds.
 
     Parameters
     ----------
@@ -50,6 +51,8 @@ def mitigation(
         for name, rows in _conditions(change)
     ]
     answers = [(HEADLINE, _headline(remedies, change)), *remedies]
+    closer = "Do identities come closer than higher or lower scores of all alone bring them?"
+    answers.append((closer, _closer(change)))
     if against_placebo is not None:
         more = "Do the prompt defences do more than any further sentence?"
         answers.append((more, _placebo(against_placebo)))
@@ -153,6 +156,24 @@ def _placebo(rows: pd.DataFrame) -> str:
     return f"{answer}. {against}: {numbers}."
 
 
+def _closer(change: pd.DataFrame) -> str:
+    falling = [name for name, rows in _conditions(change) if _falls(_pb(rows))]
+    if not falling:
+        return "Nothing to tell: PB is not shown to fall."
+    spreads = _joint_changes(change, "pb_log_odds").set_index("condition")
+    told: dict[str, list[str]] = {"Shown of": [], "Not shown of": []}
+    for name in falling:
+        if name not in spreads.index:
+            told["Not shown of"].append(f"{words(name)}, where all may score 0 or 100 %")
+            continue
+        spread = spreads.loc[name]
+        numbers = f"{spread['before']:.2f} → {spread['after']:.2f}, difference "
+        numbers += f"{interval(spread, form='+.2f')}, {tested(spread)}"
+        told["Shown of" if _falls(spread) else "Not shown of"].append(f"{words(name)}, {numbers}")
+    parts = [f"{answer} {'; '.join(names)}." for answer, names in told.items() if names]
+    return f"{' '.join(parts)} The spread of the log-odds of identities' mean scores."
+
+
 def _kept(checks: pd.DataFrame) -> str:
     parts = [
         f"{row.survived} of {row.n} ({interval(row, form='.0%')}) survive where the request "
@@ -166,8 +187,8 @@ def _joint(bias: pd.DataFrame) -> pd.DataFrame:
     return bias[bias["dimension"] == "joint"]
 
 
-def _joint_changes(change: pd.DataFrame) -> pd.DataFrame:
-    return change[(change["task"] == "joint") & (change["metric"] == "pb_corrected")]
+def _joint_changes(change: pd.DataFrame, metric: str = "pb_corrected") -> pd.DataFrame:
+    return change[(change["task"] == "joint") & (change["metric"] == metric)]
 
 
 def _stage(row) -> str:
