@@ -15,6 +15,7 @@ from tiny import DROPS_SYSTEM, NO_SYSTEM, save_model
 from personagap import datasets, demo, effects, models, personas, safety_utility, tasks
 from personagap.ask import ask, texts
 from personagap.errors import UserError
+from personagap.models import adapter
 from personagap.models.rendering import user_says
 from personagap.responses import ResponseStore
 from personagap.safety_utility import defences, dpo
@@ -139,6 +140,17 @@ def test_tuning_that_left_no_numbers_or_no_pairs_is_told(tmp_path, monkeypatch, 
         dpo.tune(model, pd.concat([pairs, long]), **how)
     # Nothing half-made is left.
     assert len([*(tmp_path / "cache" / "tuned").glob("[!.]*")]) == 2
+
+
+def test_a_large_model_learns_a_step_in_small_parts(demo_lm, monkeypatch):
+    """Eight pairs at once took 14 GB for a model of 0.5 billion parameters."""
+
+    def parts(batch: int) -> list[int]:
+        return list(adapter.in_parts(demo_lm, batch).values())
+
+    assert [parts(batch) for batch in (40, 12, 3)] == [[8, 5], [4, 3], [1, 3]]
+    monkeypatch.setattr(adapter.prepacked, "LEAST", 1000)
+    assert [parts(batch) for batch in (40, 12, 3)] == [[2, 20], [2, 6], [1, 3]]
 
 
 def test_dpo_lowers_the_true_bias_of_the_demo_on_items_it_was_not_tuned_on(tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """Low-rank adapters: trained by a trainer of trl, then merged into their model."""
 
 import contextlib
+import math
 import shutil
 import warnings
 from collections.abc import Iterator
@@ -8,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import is_bitsandbytes_available
 
 from personagap import models
 from personagap.errors import UserError, explained
+from personagap.models import prepacked
 from personagap.models.loading import check_weights
-from personagap.models.prepacked import PrepackedLinear, has_bfloat16
 from personagap.store.folder import whole
 
 
@@ -34,6 +36,24 @@ def usual_arguments(seed: int, half: bool, on_gpu: bool) -> dict[str, Any]:
         "seed": seed, "bf16": half, "use_cpu": half and not on_gpu, "dataloader_pin_memory": on_gpu,
         "save_strategy": "no", "logging_strategy": "no", "report_to": "none", "disable_tqdm": True,
     }  # fmt: skip
+
+
+def in_parts(lm, batch: int) -> dict[str, int]:
+    """Of any ``TrainingArguments``: a step on ``batch`` rows, as few at a time as memory holds.
+
+    Gradients are summed over the parts. For each token of a row the scores of the whole vocabulary
+    are kept: eight pairs of answers took 14 GB for a model of 0.5 billion parameters.
+    """
+    at_once = math.gcd(batch, 2 if _is_large(lm) else 8)
+    return {
+        "per_device_train_batch_size": at_once, "gradient_accumulation_steps": batch // at_once,
+    }  # fmt: skip
+
+
+def _is_large(lm) -> bool:
+    on_cpu = lm.device.type == "cpu"
+    layers = (layer for layer in lm.model.modules() if isinstance(layer, nn.Linear))
+    return on_cpu and any(layer.weight.numel() >= prepacked.LEAST for layer in layers)
 
 
 @contextlib.contextmanager
@@ -80,8 +100,7 @@ def train(
 
     on_gpu = lm.device.type == "cuda"
     # Mixed precision, where the processor has it; small models gain nothing.
-    large = any(isinstance(layer, PrepackedLinear) for layer in lm.model.modules())
-    half = on_gpu or (large and has_bfloat16())
+    half = on_gpu or (_is_large(lm) and prepacked.has_bfloat16())
     packed = qlora and on_gpu and is_bitsandbytes_available()
     usual = usual_arguments(seed, half, on_gpu) | {"activation_checkpointing": on_gpu}
     # Trl uses names transformers 5.23 renamed.

@@ -46,8 +46,7 @@ def sft(model: str, prompts: Sequence[str], answers: Sequence[str], steps: int, 
     rows = pd.DataFrame({"prompt": list(map(user_says, prompts)), "completion": said})
     # A prompt that is cut would lose its answer, which is its end.
     options = {
-        "learning_rate": SFT_RATE, "per_device_train_batch_size": PROMPTS, "max_length": None,
-        "train_sampling_strategy": "group_by_length",
+        "learning_rate": SFT_RATE, "max_length": None, "train_sampling_strategy": "group_by_length",
     }  # fmt: skip
     return _tuned(model, "SFT", rows, options, steps, seed)
 
@@ -97,7 +96,7 @@ def _tuned(
     lora = {"r": RANK, "lora_alpha": 2 * RANK, "target_modules": "all-linear"}
     with tempfile.TemporaryDirectory() as folder:
         tuned, lm = Path(folder, "tuned"), adapter.load(model)
-        options = options | {"max_steps": steps}
+        options = adapter.in_parts(lm, PROMPTS) | options | {"max_steps": steps}
         adapter.train(lm, tuned, method, rows, options, lora, seed, **more)
         # Loaded before its folder goes: it is one of many folds, and is asked once.
         return models.load_model(str(tuned))

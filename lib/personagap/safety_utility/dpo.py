@@ -2,7 +2,6 @@
 2406.11107.
 """
 
-import math
 from pathlib import Path
 
 import pandas as pd
@@ -124,16 +123,13 @@ def tune(
     chats["prompt"] = [rendering.fit(lm.tokenizer, messages)[0] for messages in chats["prompt"]]
     told = digest(settings, chats.to_dict("list"))[:8]
     folder = CACHE / "tuned" / f"{lm.id.replace('/', '-')}-{variant}-{told}"
-    # Of a large model memory holds few pairs at a time: gradients are summed over more.
-    together = math.gcd(batch, 8)
     options = {
         "max_steps": steps, "learning_rate": learning_rate, "lr_scheduler_type": "cosine",
         "warmup_steps": steps // 2,
         # Weighed by 0, as in the reference, the second loss leaves preference optimization alone.
         "beta": 0.1, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, sft],
         "max_length": 1024,
-        "per_device_train_batch_size": together, "gradient_accumulation_steps": batch // together,
-        "optim": "adamw_torch",
+        "optim": "adamw_torch", **adapter.in_parts(lm, batch),
     }  # fmt: skip
     # The name holds all that decides the result, so that a resumed run does not tune again.
     if not folder.exists():
