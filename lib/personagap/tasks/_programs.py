@@ -2,6 +2,7 @@
 
 import ast
 import builtins
+import json
 import re
 import textwrap
 import warnings
@@ -60,10 +61,10 @@ def code(text: str, tests: list[str]) -> str | None:
     r"""The program of a response: the last fenced block that defines what the tests call.
 
     A block that is called worse than the one before does not replace it. Imports and helpers are
-    taken from the other blocks. Without such a block, the statements that the tests need are
-    picked out of the prose; failing that it is the first block. A last fence may be unclosed (a
-    truncated answer). Where examples, tests of its own or ``input()`` fail, the program goes on:
-    what counts is what is tested.
+    taken from the other blocks; of a JSON document the programs in it are read. Without such a
+    block, the statements that the tests need are picked out of the prose; failing that it is the
+    first block. A last fence may be unclosed (a truncated answer). Where examples, tests of its own
+    or ``input()`` fail, the program goes on: what counts is what is tested.
 
     Examples
     --------
@@ -76,7 +77,7 @@ def code(text: str, tests: list[str]) -> str | None:
 
 def _program(text: str, tests: list[str]) -> str | None:
     text = answers.visible(text)[: 4 * LENGTH].translate(_BLANKS)
-    text = re.sub("\r\n?", "\n", text)
+    text = _out_of_json(re.sub("\r\n?", "\n", text))
     wanted = set(_NAMES.findall("\n".join(tests)))
     called = set(re.findall(r"[A-Za-z_]\w*(?=\s*\()", "\n".join(tests)))
     # What a test calls besides, as in `assert set(f(2)) == …`; but a task may be to write `sum`.
@@ -148,7 +149,7 @@ def _blocks(text: str) -> list[Block]:
             end, last = _closing(lines, start + 1, fence[0])
             body = [*([] if label or not rest.strip() else [rest]), *lines[start + 1 : end], last]
             start, closed = end + 1, end < len(lines)
-        code = _typed(_unindented(body, before))
+        code = _out_of_json(_typed(_unindented(body, before)))
         blocks.append(Block(code, said, bool(_PYTHON.match(label)), closed))
         prose = start
     return blocks
@@ -165,6 +166,23 @@ def _typed(code: str) -> str:
         return code
     lines = [line for line in code.split("\n") if line.startswith((">>>", "..."))]
     return "\n".join(line[4:] for line in lines)
+
+
+def _out_of_json(code: str) -> str:
+    """The strings of a JSON document that hold programs; other code as it is."""
+    if not code.lstrip().startswith(("{", "[")):
+        return code
+    try:
+        # Whoever writes programs into JSON may leave their line breaks as they are.
+        rest, texts = [json.loads(code, strict=False)], []
+    except (ValueError, RecursionError):
+        return code
+    while rest:
+        value = rest.pop()
+        rest += value.values() if isinstance(value, dict) else []
+        rest += value if isinstance(value, list) else []
+        texts += [value] if isinstance(value, str) and _bound(value) else []
+    return "\n\n".join(reversed(texts)) or code
 
 
 def _closing(lines: list[str], start: int, fence: str) -> tuple[int, str]:
