@@ -9,6 +9,7 @@ import pandas as pd
 
 from personagap.effects._table import POINTS, Cells, identity_cells
 from personagap.effects.anova import by_level, mean_squares, subsets
+from personagap.effects.resampling import resampled_means
 from personagap.errors import shares
 from personagap.results import generator, result
 
@@ -59,10 +60,10 @@ def variance_components(
     >>> scores = simulate_scores([-9, -3, 0, 3, 9], n_items=300, n_runs=3, seed=0)
     >>> wide(variance_components(scores)).drop(columns="task").round(3)
              component     n  variance  share  share_low  share_high
-    0         identity     5    31.416  0.013      0.004       0.108
-    1             item   300   880.601  0.351      0.298       0.392
+    0         identity     5    31.416  0.013      0.004       0.101
+    1             item   300   880.601  0.351      0.301       0.390
     2  identity × item  1500    55.621  0.022      0.001       0.044
-    3              run  4500  1540.000  0.614      0.545       0.655
+    3              run  4500  1540.000  0.614      0.548       0.656
     """
     shares(level=level)
     rng = generator(seed)
@@ -78,14 +79,15 @@ def _components(table: Cells, rng: np.random.Generator, level: float) -> pd.Data
     squares = {effect: (ms.value, ms.df) for effect, ms in mean_squares(table.mean, "ipj").items()}
     squares["run"] = (np.nansum(table.within) / max(run_df, 1), run_df)
     of_items = by_level(table.mean, "ipj", "j") | {"run": np.nansum(table.within, axis=(0, 1))}
-    picked = rng.multinomial(sizes["j"], np.full(sizes["j"], 1 / sizes["j"]), _DRAWS) / sizes["j"]
+    # A resample without any of the few items that carry the effect would divide by 0.
+    shares = {effect: each / max(each.mean(), 1e-30) for effect, each in of_items.items()}
+    means = resampled_means(np.column_stack([*shares.values()]), _DRAWS, rng)
+    resampled = dict(zip(shares, np.maximum(means, 1e-3).T, strict=True))
     # Of each, the observed value and draws of it.
     drawn = {}
     for effect, (value, df) in squares.items():
-        if effect in of_items:
-            # A resample without any of the few items that carry the effect would divide by 0.
-            shares = of_items[effect] / max(of_items[effect].mean(), 1e-30)
-            draws = value / np.maximum(picked @ shares, 1e-3)
+        if effect in resampled:
+            draws = value / resampled[effect]
         else:
             # Of few levels, identities or phrasings: too few to resample, so as of normal effects.
             draws = value * df / rng.chisquare(max(df, 1), _DRAWS)
@@ -103,9 +105,9 @@ def _components(table: Cells, rng: np.random.Generator, level: float) -> pd.Data
     known = pd.DataFrame({"component": names, "n": levels})
     points = [POINTS**2 * float(values[0]) for values in solved.values()]
     variance = known.assign(estimate=points, metric="variance", unit="points²", method="moments")
-    shares = known.assign(estimate=share[:, 0], ci_low=low, ci_high=high, metric="share")
-    shares = shares.assign(unit="share", method="moments, generalised interval")
-    return pd.concat([variance, shares])
+    parts = known.assign(estimate=share[:, 0], ci_low=low, ci_high=high, metric="share")
+    parts = parts.assign(unit="share", method="moments, generalised interval")
+    return pd.concat([variance, parts])
 
 
 def _solve(
