@@ -6,6 +6,7 @@ import fcntl
 import os
 import socket
 import time
+from datetime import datetime
 from pathlib import Path
 
 import psutil
@@ -38,9 +39,11 @@ def lock(folder: Path) -> int:
         # A glance whether it `is_locked` may be in the way, or the kernel of a runner that was
         # killed.
         if time.monotonic() - asked > (0.5 if _alive(owner) else DYING):
+            since = datetime.fromtimestamp(os.fstat(descriptor).st_mtime)
             os.close(descriptor)
+            runner = f"process {owner}, since {since:%Y-%m-%d %H:%M}"
             remedy = "wait for it or stop it"
-            raise UserError(f"{folder.name} is already being run (process {owner}): {remedy}")
+            raise UserError(f"{folder.name} is already being run ({runner}): {remedy}")
         time.sleep(0.1)
     try:
         os.ftruncate(descriptor, 0)
