@@ -16,7 +16,7 @@ import yaml
 from click.testing import CliRunner
 from notebooks_for_tests import COMMAND, HANGS_ONCE, gone, wait_for, write_notebook
 
-from personagap.cli import main
+from personagap.cli import _say_plan, main
 from personagap.errors import UserError
 from personagap.paths import FIGURES, NOTEBOOKS, ROOT
 from personagap.runs import batch, execute, inputs
@@ -37,6 +37,14 @@ def write_batch(folder, *entries):
     path = folder / "batch.yaml"
     path.write_text(yaml.safe_dump({"runs": list(entries)}, sort_keys=False))
     return path
+
+
+def test_a_notebook_of_the_project_is_found_by_its_name_from_anywhere(tmp_path):
+    write_notebook(tmp_path / "2_mitigation.ipynb")
+    entries = [{"notebook": name} for name in ("recentering/3_response", "2_mitigation.ipynb")]
+    found = [run.notebook for run in batch.read(write_batch(tmp_path, *entries), tmp_path)]
+    ours = NOTEBOOKS / "recentering" / "3_response.ipynb"
+    assert found == [ours, tmp_path / "2_mitigation.ipynb"]
 
 
 def test_grids_expand_to_distinct_runs(tmp_path):
@@ -110,12 +118,15 @@ def test_an_empty_grid_is_one_run(tmp_path):
         {"data": "hub", "tasks": ["nonsense"]},
     ],
 )
-def test_a_run_that_cannot_be_priced_stops_no_other(wrong):
+def test_a_run_that_cannot_be_priced_stops_no_other_and_makes_the_sum_unknown(wrong, capsys):
     notebook = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
     bad, good = (Request(notebook, given | {"seed": 1}) for given in (wrong, {}))
     with pytest.warns(UserWarning, match=f"{bad.id}: its cost is unknown"):
         plan = batch.plan([bad, good], force=True).set_index("run")
-    assert plan.loc[bad.id, batch.COST].isna().all() and plan.loc[good.id, "generations"] > 0
+    assert plan.loc[bad.id, "generations"] == math.inf and plan.loc[good.id, "generations"] > 0
+    with pytest.warns(UserWarning, match="unknown"):
+        _say_plan([bad, good], force=True)
+    assert "at most an unknown number of generations" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """The ``personagap`` command."""
 
+import math
 import sys
 from functools import partial
 from pathlib import Path
@@ -10,7 +11,7 @@ import click
 import personagap as pg
 from personagap._one_line import OneLine, say
 from personagap.errors import UserError
-from personagap.paths import FIGURES, RESPONSES, notebooks, shown
+from personagap.paths import FIGURES, RESPONSES, find_notebook, notebooks, shown
 
 # What loads pandas, torch or papermill is imported in the command that needs it, as are the
 # modules of ``pg`` when they are used: --help is quick.
@@ -58,26 +59,13 @@ def main() -> None:
     """
 
 
-def _notebooks(start: str = "") -> list[Path]:
-    """The project's notebooks whose name begins so."""
-    return [each for each in notebooks() if each.stem.startswith(start)]
-
-
-def _notebook(given: str) -> Path:
-    """A notebook's file, or one of the project's by its name."""
-    name = given.removesuffix(".ipynb")
-    named = [each for each in _notebooks() if name and each.with_suffix("").match(name)]
-    file = path.convert(given, None, None)
-    # A file of that name is what was meant, wherever it lies.
-    if len(named) == 1 and not file.exists():
-        return named[0]
-    if "/" in given or file.exists():
-        return file
-    raise UserError(f"no notebook {file}; the project's: {', '.join(n.stem for n in _notebooks())}")
+def _notebooks(start: str = "") -> list[str]:
+    """Names of the project's notebooks that begin so."""
+    return [each.stem for each in notebooks() if each.stem.startswith(start)]
 
 
 @main.command()
-@click.argument("notebook", shell_complete=lambda _, __, start: [n.stem for n in _notebooks(start)])
+@click.argument("notebook", shell_complete=lambda _, __, start: _notebooks(start))
 @click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help=VALUES)
 @click.option("--kernel", help="Jupyter kernel to run on (see `personagap kernels`).")
 @dry_run_option
@@ -101,7 +89,8 @@ def run(
     from personagap.runs.watch import watching
 
     parameters = {name: parse_value(value) for name, value in given}
-    request = Request(_notebook(notebook), parameters, kernel, figures)
+    found = find_notebook(path.convert(notebook, None, None), notebook)
+    request = Request(found, parameters, kernel, figures)
     if dry_run:
         _say_plan([request], force)
         return
@@ -159,6 +148,10 @@ def batch(
     sys.exit(1 if 1 in codes else max(codes, default=0))
 
 
+def _amount(number: float) -> str:
+    return "unknown" if number == math.inf else "–" if math.isnan(number) else f"{number:,.0f}"
+
+
 def _say_plan(requests: list, force: bool) -> None:
     """What runs would do, and what that costs."""
     from personagap.runs import batch
@@ -167,13 +160,17 @@ def _say_plan(requests: list, force: bool) -> None:
     # Without an earlier run of the model the two columns would be empty.
     paced = plan["pace"].notna().any()
     told = plan if paced else plan.drop(columns=["seconds", "pace"])
-    say(told.to_string(index=False, na_rep="–", max_colwidth=60, float_format="{:,.0f}".format))
-    runs, to_do, generations = len(plan), sum(plan["state"] == "to do"), plan["generations"].sum()
+    told = told.assign(**told.select_dtypes("number").map(_amount))
+    say(told.to_string(index=False, na_rep="–", max_colwidth=60))
+    runs, to_do = f"{len(plan)} run{'s' * (len(plan) != 1)}", sum(plan["state"] == "to do")
     # A sum without the tokens of a run would be told as the most that all of them take.
     untold = plan["generations"].notna() & plan["tokens"].isna()
-    tokens = "an unknown number of" if untold.any() else f"{plan['tokens'].sum():,.0f}"
+    generations, tokens = (
+        "an unknown number of" if total == math.inf else _amount(total)
+        for total in (plan["generations"].sum(), math.inf if untold.any() else plan["tokens"].sum())
+    )
     click.echo(
-        f"{runs} runs, {to_do} to do: at most {generations:,.0f} generations and {tokens} tokens,\n"
+        f"{runs}, {to_do} to do: at most {generations} generations and {tokens} tokens,\n"
         "less what the response store holds. "
         "detectable: the difference from the control, in points,\n"
         "that the smallest task shows with 80 % power, at worst; "

@@ -6,6 +6,8 @@ import os
 import stat
 from pathlib import Path
 
+from personagap.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "data"
 DEMO = DATA / "demo"
@@ -20,6 +22,21 @@ def notebooks(folder: Path = NOTEBOOKS, pattern: str = "**/[!.]*.ipynb") -> list
     """The notebooks in a folder that match, without the copies that Jupyter keeps beside them."""
     found = sorted(folder.glob(pattern))
     return [path for path in found if ".ipynb_checkpoints" not in path.parts]
+
+
+def find_notebook(file: Path, name: str) -> Path:
+    """The ``file`` that a ``name`` is of, or else the one of the project's notebooks of that name;
+    `UserError` if there is none.
+    """
+    wanted, known = name.removesuffix(".ipynb"), notebooks()
+    named = [each for each in known if wanted and each.with_suffix("").match(wanted)]
+    # A file of that name is what was meant, wherever it lies.
+    if file.exists() or (len(named) != 1 and "/" in name):
+        return file
+    if len(named) != 1:
+        project = ", ".join(each.stem for each in known)
+        raise UserError(f"no notebook {file}; the project's: {project}")
+    return named[0]
 
 
 def shown(path: str | Path) -> str:

@@ -3,6 +3,7 @@ and runs it.
 """
 
 import contextlib
+import math
 import threading
 import warnings
 from html import escape
@@ -94,7 +95,7 @@ class Form(widgets.VBox):
             (row,) = batch.plan([self.request], force=False).to_dict("records")
         if row["state"] == "finished":
             return "This run is finished: the command would ask nothing, and say where it is."
-        if pd.isna(row["generations"]):
+        if not math.isfinite(row["generations"]):
             reasons = ". ".join(str(warning.message) for warning in unknown)
             return reasons or "How often it asks a model, if it does, is known while it runs."
         tokens = "" if pd.isna(row["tokens"]) else f" and {row['tokens']:,.0f} tokens"

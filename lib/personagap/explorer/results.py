@@ -16,6 +16,7 @@ from personagap.errors import UserError, explained
 from personagap.results import keys, quantities
 from personagap.runs.files import warned_if_damaged
 from personagap.runs.folder import read_facts, runs
+from personagap.runs.request import told_apart
 
 
 class Result:
@@ -211,17 +212,20 @@ def _everybody(file: Path | None) -> pd.DataFrame:
 def catalog(figures: Path) -> dict[str, dict[str, Result]]:
     """Notebook → label → finished run with results, once for each condition that it has."""
     listed: dict[str, dict[str, Result]] = {}
-    for facts in runs(figures):
+    finished = [
+        facts
+        for facts in runs(figures)
+        if facts["status"] == "finished" and (facts["folder"] / "tables").exists()
+    ]
+    apart = told_apart([facts["changed"] for facts in finished])
+    for facts, changed in zip(finished, apart, strict=True):
         path = facts["folder"] / "tables" / "scores.parquet"
-        if facts["status"] != "finished" or not path.parent.exists():
-            continue
         conditions = [None]
         with warned_if_damaged(path):
             # The schema first: most runs have no conditions, and their scores are read when chosen.
             if path.exists() and "condition" in parquet.read_schema(path).names:
                 of_rows = pd.read_parquet(path, columns=["condition"])["condition"]
                 conditions = of_rows.unique().tolist()
-        changed = ", ".join(f"{name}={value}" for name, value in facts["changed"].items())
         for condition in conditions:
             # The id alone tells runs apart only by a hash: what was changed, and when, says which
             # is which.

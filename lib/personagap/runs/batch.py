@@ -5,10 +5,10 @@ import contextlib
 import functools
 import itertools
 import logging
+import math
 import os
 import time
 import warnings
-from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,10 @@ import pandas as pd
 import yaml
 
 from personagap.errors import UserError, first_line
-from personagap.paths import regular
+from personagap.paths import find_notebook, regular
 from personagap.runs import execute
 from personagap.runs.folder import runs
-from personagap.runs.request import Request, acyclic, format_value
+from personagap.runs.request import Request, acyclic, told_apart
 from personagap.runs.warm import Warm, possible
 
 #: What an entry may hold besides ``notebook``.
@@ -35,9 +35,9 @@ ANSWERS = 10
 def read(file: Path, figures: Path) -> list[Request]:
     """The runs that a batch file asks for, each once.
 
-    The file holds ``runs:``, a list of entries with ``notebook`` (relative to the file) and, as
-    needed, ``parameters`` (the same in every run), ``grid`` (a list of values for each name; every
-    combination is a run) and ``kernel``.
+    The file holds ``runs:``, a list of entries with ``notebook`` (relative to the file, or one of
+    the project's by its name) and, as needed, ``parameters`` (the same in every run), ``grid`` (a
+    list of values for each name; every combination is a run) and ``kernel``.
 
     `UserError`: the file is malformed, or a notebook or parameter in it does not exist.
     """
@@ -67,7 +67,7 @@ def read(file: Path, figures: Path) -> list[Request]:
             raise UserError(f"{file}, run {number}: {problem}")
         for values in itertools.product(*grid.values()):
             given = parameters | dict(zip(grid, values, strict=True))
-            notebook = file.parent / entry["notebook"]
+            notebook = find_notebook(file.parent / entry["notebook"], entry["notebook"])
             requests.append(Request(notebook, given, entry.get("kernel"), figures))
     if not requests:
         raise UserError(f"{file}: no entries under `runs:`")
@@ -76,8 +76,8 @@ def read(file: Path, figures: Path) -> list[Request]:
 
 
 def _cost(request: Request, earlier: Callable[[Path], list[dict]]) -> dict[str, Any]:
-    """`costs.cost` and `costs.expected`, or {} and a warning: what only a notebook can judge stops
-    no other run.
+    """`costs.cost` and `costs.expected`; where that fails a warning: what only a notebook can judge
+    stops no other run.
     """
     # And statistics, which a batch with nothing to do does without.
     from personagap.runs.costs import cost, expected
@@ -89,23 +89,20 @@ def _cost(request: Request, earlier: Callable[[Path], list[dict]]) -> dict[str, 
     except Exception as error:
         # Anything can raise of what was given for a list, a name or a number.
         warnings.warn(f"{request.id}: its cost is unknown ({first_line(error)})", stacklevel=3)
-        return {}
+        return {"generations": math.inf}
 
 
 def plan(requests: list[Request], force: bool) -> pd.DataFrame:
     """What a batch will do: ``run notebook parameters state`` and `COST`, one row per run.
 
-    Parameters that few runs share come first: a terminal cuts off the last, and these tell the runs
-    apart.
+    Infinite ``generations`` are unknown ones.
     """
     rows: list[dict] = []
     to_do: list[Request] = []
     # What all of them look at is read once.
     earlier = functools.cache(runs)
-    changed: dict[str, dict[str, str]] = {}
-    for one in requests:
-        changed[one.id] = {name: format_value(value) for name, value in one.changed.items()}
-    shared = Counter(pair for each in changed.values() for pair in each.items())
+    ids = [request.id for request in requests]
+    parameters = dict(zip(ids, told_apart([one.changed for one in requests]), strict=True))
     for request in _ordered(requests):
         # A run that reads the tables of one to come will find others than it was made from.
         done = not force and not any(map(request.reads_from, to_do)) and execute.finished(request)
@@ -117,14 +114,11 @@ def plan(requests: list[Request], force: bool) -> pd.DataFrame:
                 # No more than told: a worker of a cluster may have it.
                 warnings.warn(f"{request.id}: {error}", stacklevel=2)
         notebook = f"{request.folder.parts[-3]}/{request.notebook.stem}"
-        rare = sorted(changed[request.id].items(), key=shared.__getitem__)
-        parameters = " ".join(f"{name}={value}" for name, value in rare)
-        row = {"run": request.id, "notebook": notebook, "parameters": parameters}
+        row = {"run": request.id, "notebook": notebook, "parameters": parameters[request.id]}
         state = {"state": "finished"} if done else {"state": "to do", **_cost(request, earlier)}
         rows.append(row | state)
     # Told in the order of the file, though looked at after those whose tables they read.
-    order = [request.id for request in requests]
-    rows.sort(key=lambda row: order.index(str(row["run"])))
+    rows.sort(key=lambda row: ids.index(str(row["run"])))
     return pd.DataFrame(rows).reindex(columns=["run", "notebook", "parameters", "state", *COST])
 
 

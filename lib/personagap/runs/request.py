@@ -8,6 +8,8 @@ import math
 import os
 import re
 import shlex
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -80,6 +82,19 @@ def format_value(value: Any) -> str:
     if plain and parse_value(value) == value:
         return value
     return json.dumps(value, ensure_ascii=False, default=str)
+
+
+def told_apart(changed: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What each of several runs ``changed``, the rarest first: who shows it cuts off its end.
+
+    Examples
+    --------
+    >>> told_apart([{"runs": 1, "seed": 0}, {"runs": 1, "seed": 1}])
+    ['seed=0 runs=1', 'seed=1 runs=1']
+    """
+    texts = [[f"{name}={format_value(value)}" for name, value in each.items()] for each in changed]
+    shared = Counter(itertools.chain(*texts))
+    return [" ".join(sorted(each, key=shared.__getitem__)) for each in texts]
 
 
 @dataclass(frozen=True)
