@@ -4,6 +4,7 @@ import ast
 import graphlib
 import importlib.metadata
 import itertools
+import json
 import re
 import sys
 import tomllib
@@ -15,7 +16,7 @@ from packaging.specifiers import SpecifierSet
 
 from personagap import published
 from personagap.cli import main
-from personagap.paths import DATA, NOTEBOOKS, ROOT
+from personagap.paths import DATA, NOTEBOOKS, ROOT, notebooks
 
 
 def names(requirements):
@@ -124,13 +125,38 @@ def test_the_readme_and_the_first_page_name_what_exists():
     assert all((ROOT / path).exists() for path in re.findall(r"\]\(([^):#]+)", text))
     assert len(text.split()) < 620  # read in two minutes
     text += (ROOT / "docs" / "index.md").read_text()
-    notebooks = [
-        path.stem for path in NOTEBOOKS.rglob("*.ipynb") if ".ipynb_checkpoints" not in path.parts
-    ]
-    assert sorted(re.findall(r"^\| `(\w+)` \|", text, re.M)) == sorted(notebooks)
+    there = sorted(path.stem for path in notebooks())
+    assert sorted(re.findall(r"^\| `(\w+)` \|", text, re.M)) == there
     assert set(re.findall(r"(?:^|`)personagap (\w+)", text, re.M)) <= set(main.commands)
     targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.M)
     assert set(re.findall(r"(?:^|`)make ([\w-]+)", text, re.M)) <= set(targets)
+
+
+@pytest.mark.parametrize("path", notebooks(), ids=lambda path: path.stem)
+def test_a_cell_may_be_run_again(path):
+    """None sets a parameter, nor anew what it reads of an earlier cell."""
+    held, parameters = set(), set()
+    for cell in json.loads(path.read_text())["cells"]:
+        mine, again = set(), set()
+        tree = ast.parse("".join(cell["source"]) if cell["cell_type"] == "code" else "")
+        nodes = [node for node in ast.walk(tree) if isinstance(node, ast.Assign | ast.AugAssign)]
+        for node in sorted(nodes, key=lambda node: node.lineno):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            stored, read = (
+                {each.id for part in parts for each in ast.walk(part) if isinstance(each, ast.Name)}
+                for parts in (
+                    [part for part in targets if not isinstance(part, ast.Subscript)],
+                    [node.value],
+                )
+            )
+            # A union may be made twice.
+            sums = isinstance(node, ast.AugAssign) and not isinstance(node.op, ast.BitOr)
+            again |= (stored if sums else stored & read) & held - mine
+            mine |= stored
+        assert again | mine & parameters == set()
+        held |= mine
+        if "parameters" in cell["metadata"].get("tags", []):
+            parameters = {node.target.id for node in tree.body if isinstance(node, ast.AnnAssign)}
 
 
 def test_every_trap_that_is_cited_is_explained():

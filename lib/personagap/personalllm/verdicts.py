@@ -162,6 +162,10 @@ def across_users(paired: pd.DataFrame, quality: pd.DataFrame) -> list[tuple[str,
     users = f"n = {row['n']:,.0f} users"
     helps = shown(row, "Yes", "No, they harm", OPEN)
     helps = f"{helps}: {_number(row)}, {tested(row)} ({users})."
+    # What they must beat: the user has it anyway.
+    own = rows.loc["similar by difference − own history"]
+    does = shown(own, "less", "more", "as much, as far as these data tell")
+    helps += f" A short history of one's own, drawn alike, does {does}: {_number(own)}."
     return [("Do similar users help?", helps), ("Are users who look alike alike?", looks), *others]
 
 
