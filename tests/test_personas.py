@@ -59,7 +59,10 @@ def test_intersections_of_the_paper_and_more():
         assert personas.select(name, controls=False)["phrase"].tolist() == [phrase]
     assert len(personas.select("+".join(WORD_ORDER), controls=False)) == 2 * 5 * 6 * 5 * 3 * 5 * 5
     both = personas.select(["all", "jewish+woman", "woman+jewish"], controls=["none"])
-    assert len(both) == 33 and both["persona"].iloc[-1] == "jewish+woman"
+    assert [*both["persona"]] == [
+        *personas.select("all", controls=["none"])["persona"],
+        "jewish+woman",
+    ]
     for name, message in [
         ("man+woman", "one identity from each"),
         ("man+nobody", "unknown persona 'nobody'"),
@@ -301,9 +304,7 @@ def test_the_question_first_is_shared_by_all_identities():
 
 def test_categories_of_ones_own_have_colours_of_their_own(own):
     who = personas.select("all", identities=own)
-    assert set(figures.marks(personas.select("all", controls=False)["category"])) == set(
-        figures.CATEGORIES
-    )
+    assert {*figures.CATEGORIES} <= {*personas.select("all", controls=False)["category"]}
     marks = figures.marks([*figures.CATEGORIES, *who["category"][2:]])
     assert len({*marks.values()}) == len({colour for colour, _ in marks.values()}) == 7 + 3
     assert figures.PALETTE["control"] not in {colour for colour, _ in marks.values()}

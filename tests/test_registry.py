@@ -20,6 +20,7 @@ from personagap.errors import UserError
 from personagap.paths import DATA, NOTEBOOKS
 from personagap.runs.costs import cost
 from personagap.runs.request import Request
+from personagap.tasks._items import read
 
 NOTEBOOK = NOTEBOOKS / "safety_utility" / "1_personalization_bias.ipynb"
 
@@ -76,6 +77,7 @@ import pandas as pd
 from personagap import datasets, doctor, tasks
 from personagap.runs.costs import cost
 from personagap.runs.request import Request
+from personagap.tasks._items import read
 from personagap.runs.terms import linked
 
 folder, notebook = sys.argv[1], Path(sys.argv[2])
@@ -182,6 +184,11 @@ def test_a_task_of_no_dimension_or_half_its_graders_is_refused():
         tasks.Task(**given | {"dimension": "speed"})
     with pytest.raises(ValueError, match="gsm8k: graders are needed for corrected, paper, code"):
         tasks.Task(**given | {"graders": {"paper": given["graders"]["paper"]}})
+
+
+def test_a_task_that_the_hub_lacks_is_absent_there():
+    ours = tasks.Task(**{**vars(tasks.find("gsm8k"))} | {"hub": None})
+    assert read(ours, "hub") is None and len(read(ours, "demo")) == 64
 
 
 def _unknown():

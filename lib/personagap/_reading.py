@@ -187,7 +187,7 @@ def anonymous(names: pd.Series, prefix: str = "u") -> pd.Series:
 
 
 def source(
-    task: str, file: str | Path, rows: int, licence: str = "not stated in the files"
+    task: str, file: str | Path, rows: int, licence: str = "licence not stated in the files"
 ) -> dict[str, Any]:
     """What a report says of a table that was read: ``task source licence file rows``."""
     place, name = "folder", shown(file)

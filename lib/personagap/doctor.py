@@ -64,8 +64,8 @@ def data_sets(folder: str | Path) -> list[Check]:
     from personagap.published import PAPERS, module_of
     from personagap.tasks import TASKS
 
-    tasks = TASKS.values()
-    hints = {task.name: f" (on the Hub: {task.hub.name}, {task.licence})" for task in tasks}
+    hubs = {task.name: (task.hub.name, task.licence) for task in TASKS.values() if task.hub}
+    hints = {name: f" (on the Hub: {', '.join(told)})" for name, told in hubs.items()}
     loaders = {name: functools.partial(datasets.load, name, graded=False) for name in TASKS}
     for paper in PAPERS:
         if own := module_of(paper, "data_sets"):
@@ -76,7 +76,9 @@ def data_sets(folder: str | Path) -> list[Check]:
         try:
             sources = load(folder).attrs["sources"]
         except UserError as error:
-            checks.append(Check(name, False, f"{error}{hints.get(name, '')}"))
+            checks.append(
+                Check(name, False, f"{error}{hints.get(name, '')}".removeprefix(f"{name}: "))
+            )
             continue
         rows = sum(source["rows"] for source in sources)
         files = ", ".join(source["file"] for source in sources)

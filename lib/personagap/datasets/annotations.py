@@ -108,7 +108,7 @@ def load_relevance(data: str | Path = "demo") -> Tables:
         return load_judgments("relevance", folder)
     labels = pd.concat([_wide(file) for file in files], ignore_index=True)
     items = labels.drop_duplicates([*UNIT, "file"])[["source", *UNIT, "prompt_text", "attribute"]]
-    return _judged("relevance", items, labels, folder, "relevance_judgments*.csv")
+    return _judged("relevance", items, labels, folder, ", ".join(file.name for file in files))
 
 
 def load_histories(data: str | Path = "demo") -> pd.DataFrame:

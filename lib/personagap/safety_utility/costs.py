@@ -35,7 +35,8 @@ def cost(asked: dict[str, Any]) -> dict[str, float]:
     askings = conditions * len(people.everybody) * phrasings * runs
     if asked["data"] == "hub":
         # Nothing is downloaded to tell a price: sizes are those of the paper, lengths unknown.
-        chosen = [task for task in tasks.select(asked["tasks"]) if task.choices or not weighed]
+        there = [task for task in tasks.select(asked["tasks"]) if task.hub]
+        chosen = [task for task in there if task.choices or not weighed]
         sizes = pd.Series({task.name: task.n_items for task in chosen}).clip(upper=limit)
         tokens = np.nan
     else:

@@ -112,12 +112,14 @@ def _draw(table: pd.DataFrame, n: int | None, seed: int) -> pd.DataFrame:
 
 
 def read(task: Task, data: str | Path) -> pd.DataFrame | None:
-    """Items of a task, ``attrs`` saying where they are from; None if ``data``, a folder, lacks it.
+    """Items of a task, ``attrs`` saying where they are from; None if ``data`` lacks them.
 
     A question that is asked again, with the same choices or tests, counts as evidence twice, and is
     told: MMLU holds such a pair among its 285, a file joined to itself nothing else.
     """
     if str(data) == "hub":
+        if not task.hub:
+            return None
         where = f"hub:{task.hub.name}/{task.hub.split}"
         tables = {where: _fetch(task.hub)}
     else:

@@ -48,7 +48,7 @@ class Task:
         goes last: the results of the others stay as they are.
     n_items : of the whole data set; of the first five, as the code of arXiv 2406.11107 uses it.
     published_as : its name among the noise floors of ``data/safety_utility/published.csv``.
-    licence, hub : of the data set, and where the Hub has it.
+    licence, hub : of the data set, and where the Hub has it, if it does.
     files : what to look for in a folder, in this order, and what reads such a file. One file of a
         pattern is all the items; where the pattern names a folder, every file there is some.
     columns : gives the columns that a file or the Hub has the names and forms of ``schema``.
@@ -68,7 +68,7 @@ class Task:
     n_items: int
     published_as: str | None = None
     licence: str
-    hub: Hub
+    hub: Hub | None = None
     files: Mapping[str, Callable[[Path], pd.DataFrame]]
     columns: Callable[[pd.DataFrame], pd.DataFrame] = lambda table: table
     schema: dict[str, Rule | None]
