@@ -86,19 +86,19 @@ def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     table = _joined(_flat(table))
     pairs = quantities(table)
     ends = {end for pair in pairs.values() for end in pair}
-    units = set(table.get("unit", []))
-    unit = next(iter(units)) if len(units) == 1 else ""
+    unit = _unit(table)
     # Two one-sided tests at 5 % go with an interval of 90 %.
     level = 90 if "equivalent" in table else 95
     shown, same = {}, {"in brackets": f"{level} % interval"} if pairs else {}
-    for name in table.columns.difference(ends, sort=False):
+    # Where a page is too narrow, what is cut off at its end is no number.
+    for name in sorted(table.columns.difference(ends, sort=False), key="family".__eq__):
         column, text = table[name], _texts(table, name, pairs.get(name))
         if column.isin(["", None]).all() or column.isna().all() or (name == "unit" and unit):
             continue
         if len(table) > 1 and len(set(text)) == 1 and name not in pairs:
-            same[_head(name)] = text.iloc[0]
+            same[head(name, table)] = text.iloc[0]
             continue
-        shown[_head(name, unit if name in ("estimate", "value") else "")] = text
+        shown[head(name, table)] = text
     # All rows are alike: a table that repeats itself says more than none.
     if not shown:
         shown, same = {name: pd.Series(value, table.index) for name, value in same.items()}, {}
@@ -156,8 +156,22 @@ def _joined(table: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def _head(name: str, unit: str = "") -> str:
-    unit = unit or _columns().get(name, ("", ""))[1]
+def _unit(table: pd.DataFrame) -> str:
+    """The unit of all rows, "" if they differ."""
+    units = set(table.get("unit", []))
+    return next(iter(units)) if len(units) == 1 else ""
+
+
+def head(name: str, table: pd.DataFrame) -> str:
+    """A column's `label` and its unit, which the rows tell of an estimate.
+
+    Examples
+    --------
+    >>> head("estimate", pd.DataFrame({"unit": ["points"], "estimate": [1.0]}))
+    'estimate (points)'
+    """
+    told = _unit(table) if name in ("estimate", "value") else ""
+    unit = told or _columns().get(name, ("", ""))[1]
     return f"{label(name)} ({unit})" if unit else label(name)
 
 

@@ -25,6 +25,8 @@ PICKED = "picked"
 PLAIN = "replace(datum.label, /_/g, ' ')"
 #: Pixels for all parts of a chart, beside the axis of names; with less, the browser makes do.
 WIDTH = 690
+#: Pixels for the longest name of a row.
+LONGEST = 330
 #: The page's own, light or dark.
 INK = "currentColor"
 #: What can be clicked; what only goes with it is neither clicked nor read aloud.
@@ -144,8 +146,8 @@ def intervals(
     # There is no room for more below a panel.
     unit = unit if columns < 3 else unit.rpartition("(")[2].strip(")")
     colour, shape = _styles(rows, known)
-    same = {"y": _names("key", rows, axis={"labelExpr": PLAIN}), "tooltip": _tooltips(rows)}
-    same["color"] = colour
+    names = {"labelExpr": PLAIN, "labelLimit": LONGEST}
+    same = {"y": _names("key", rows, axis=names), "tooltip": _tooltips(rows), "color": colour}
     if crowded:
         # Several rows of one name stand below each other, by colour.
         same["yOffset"] = _nominal("colour", scale={"domain": colour["scale"]["domain"]})
@@ -203,7 +205,9 @@ def matrix(rows: pd.DataFrame, x: str, y: str, value: str, title: str, *, diverg
     limit = float(max(abs(rows[value]).max(), 1e-9)) if diverging else 1.0
     scheme, least = ("purpleorange", -limit) if diverging else ("blues", 0)
     scale = {"scheme": scheme, "domain": [least, limit]}
-    across = _names(x, rows, axis={"labelAngle": -30, "labelExpr": PLAIN})
+    # Above: of thirty rows the end is not on the screen.
+    names = {"labelAngle": -30, "labelExpr": PLAIN, "orient": "top"}
+    across = _names(x, rows, axis=names)
     same = {"x": across, "y": _names(y, rows, axis={"labelExpr": PLAIN})}
     cells = {
         "color": _number(value, title=title, scale=scale, legend=None),
@@ -267,7 +271,7 @@ def strip(rows: pd.DataFrame, means: pd.DataFrame) -> Spec:
 
 def pairs(rows: pd.DataFrame, a: str, b: str, unit: str) -> Spec:
     """Two values of each row, joined: from ``a`` (open) to ``b`` (filled)."""
-    same = {"y": _names("key", rows, axis={"labelLimit": 330}), "tooltip": _tooltips(rows)}
+    same = {"y": _names("key", rows, axis={"labelLimit": LONGEST}), "tooltip": _tooltips(rows)}
     across = _number(a, title=f"{unit}: {label(a)} ○, {label(b)} ●")
     size = {"size": _is_picked(160, 55)}
     joined = {"x": across, "x2": {"field": b}, "strokeWidth": _is_picked(3, 1)}

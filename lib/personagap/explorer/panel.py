@@ -83,7 +83,7 @@ def _image(kind: str, whole: pd.DataFrame, value: str, shown: pd.DataFrame) -> t
         if table[value].min() < 0 < table[value].max():
             ax.axvline(0, color=PALETTE["noise"], lw=1)
         ax.set_yticks(range(len(table)), names, fontsize=8)
-        ax.set(ylim=(len(table) - 0.4, -0.6), xlabel=readable.label(value))
+        ax.set(ylim=(len(table) - 0.4, -0.6), xlabel=readable.head(value, table))
         fig.savefig(buffer, format=kind)
         told = f"{readable.label(value)}: " + "; ".join(names + " " + shown[value])
         return base64.b64encode(buffer.getvalue()).decode(), told

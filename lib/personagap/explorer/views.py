@@ -9,7 +9,7 @@ from personagap.errors import UserError
 from personagap.explorer import charts
 from personagap.explorer.results import Result, long
 from personagap.palette import series
-from personagap.readable import named, row_names, with_names
+from personagap.readable import head, named, row_names, with_names
 from personagap.results import keys, quantities, wide
 from personagap.spelling import words
 
@@ -251,7 +251,7 @@ def saved(chosen: Chosen) -> Drawn:
         return Drawn({"data": {"values": []}, "mark": "point"}, table, title)
     # As many as a page has room for; a chart of thousands of rows would stop the browser.
     drawn = rows.assign(colour="data")[["key", "metric", *ESTIMATE, "colour"]].head(ROWS)
-    chart = charts.intervals(drawn, "value", panel="metric", shared=False)
+    chart = charts.intervals(drawn, head("value", table), panel="metric", shared=False)
     title += f", the first {ROWS} drawn" if len(rows) > ROWS else ""
     return Drawn(chart, table, title)
 
