@@ -46,9 +46,9 @@ def judge_inflation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame
     """
     wide, humans, models = people_and_models(judgments, "judge inflation")
     drawn, human = resample(wide.index, **how), wide[humans].mean(axis=1).to_numpy()
-    # Severity is a person's distance from the others on the same units, not from the model: what
-    # the model varies by is in the clusters already.
-    own = (wide[humans].to_numpy() - human[:, None]).T
+    # By its distance from the model, a person's severity is known also of one who rated no unit
+    # that another rated.
+    own = wide[humans].to_numpy()
     rows = []
     for rater in models:
         label = wide[rater].to_numpy()
@@ -56,8 +56,10 @@ def judge_inflation(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame
         if not both.any():
             raise UserError(f"{rater!r} shares no item with the human raters")
         gap = drawn.ratio(label - human, where=both)
-        by_rater = np.stack([drawn.ratio(x, where=both & np.isfinite(x)) for x in own], axis=1)
-        row = {"rater": rater, "n": both.sum(), **drawn.tested(gap, by_rater)}
+        gaps, judged = label[:, None] - own, np.isfinite(own) & both[:, None]
+        by_rater = [drawn.ratio(x, where=y) for x, y in zip(gaps.T, judged.T, strict=True)]
+        row = {"rater": rater, "n": both.sum()}
+        row |= drawn.tested(gap, np.stack(by_rater, axis=1), judged)
         rows.append(row | {"value": label[both].mean(), "human": human[both].mean()})
     same = {"metric": "inflation", "unit": "rating", "method": _method(drawn, humans)}
     return corrected(result(rows, ["rater"], **same), ["metric"])
@@ -99,6 +101,7 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     mention = flags.reindex(wide.index).to_numpy(dtype=bool)
     drawn, rows = resample(wide.index, **how), []
     by_rater = np.stack([_mention(drawn, wide[one].to_numpy(), mention) for one in humans], axis=1)
+    people = by_rater, wide[humans].notna().to_numpy()
     for rater in ["human", *models]:
         x = (wide[humans].mean(axis=1) if rater == "human" else wide[rater]).to_numpy()
         named, unnamed = ~np.isnan(x) & mention, ~np.isnan(x) & ~mention
@@ -110,11 +113,11 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
         who = {"rater": rater, "n": (named | unnamed).sum(), "n_mention": named.sum()}
         if rater == "human":
             human = delta
-            rows.append({**who, "metric": "mention bias", **drawn.tested(delta, by_rater)})
+            rows.append({**who, "metric": "mention bias", **drawn.tested(delta, *people)})
             continue
         # A model stands for itself; the people it is held against are drawn from many.
         rows.append({**who, "metric": "mention bias", **drawn.tested(delta)})
-        rows.append({**who, "metric": "excess", **drawn.tested(delta - human, by_rater)})
+        rows.append({**who, "metric": "excess", **drawn.tested(delta - human, *people)})
     same = {"unit": "rating", "method": _method(drawn, humans)}
     return corrected(result(rows, ["rater"], **same), ["metric"])
 
@@ -207,6 +210,7 @@ def rating_effects(
         slopes = (np.linalg.pinv(sums[:, :, :k]) @ sums[:, :, k:])[:, :, 0]
         who = {"rater": rater, "n": len(part)}
         for covariate, values in zip(used, slopes.T[1:], strict=True):
-            rows.append(who | {"metric": covariate, **drawn.tested(values)})
+            found = drawn.tested(values, step=1 / np.ptp(part[covariate]))
+            rows.append(who | {"metric": covariate, **found})
     same = {"unit": "rating per unit", "method": f"least squares, {drawn.method}"}
     return corrected(result(rows, ["rater"], **same), ["metric"])

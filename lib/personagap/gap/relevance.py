@@ -78,11 +78,13 @@ def observed_metrics(
 
 def _clusters(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:
     """How many clusters each of ``METRICS`` rests on; NaN for those that are no share."""
-    # Those a share is of: precision of the units called yes, recall of those that are.
+    # Those a share is of: precision of the units called yes, recall of those that are. Of a judge
+    # who never says yes it rests on none, and is as little known as that of one cluster.
     judged = ~np.isnan(x)
     units = {"precision": x == 1, "recall": judged & (y == 1), "f1": judged & ((x == 1) | (y == 1))}
     units |= dict.fromkeys(["prevalence", "yes_rate", "accuracy"], judged)
-    return np.array([drawn.clusters(units[name]) if name in units else np.nan for name in METRICS])
+    some = {name: max(drawn.clusters(where), 1) for name, where in units.items()}
+    return np.array([some.get(name, np.nan) for name in METRICS])
 
 
 def _stack(metrics: dict[str, np.ndarray]) -> np.ndarray:

@@ -17,8 +17,9 @@ Wilson's interval of G in G says how far below 1 the share may be: 3.84 / (G + 3
 rule of three (Hanley & Lippman-Hand 1983, JAMA 249, 1743–1745). Shares of 95–99 % of 20 prompts are
 covered in all of 150 trials with it, in 15–65 % without. Means of paired differences of shares get
 two pseudo-clusters (`with_pseudo_clusters`), and so does any other statistic that is the same in
-every cluster and not 0: one for it and one against, of its own size. Then four clusters at +1 are
-no proof, six are, as by the sign test.
+every cluster: one for it and one against, of its own size, or of a step of 1 where it is 0. Then
+four clusters at +1 are no proof, six are, as by the sign test; and that two judges never differed
+is no proof that they never will.
 """
 
 import functools
@@ -144,14 +145,15 @@ class Resampling:
         return limits
 
     def _centred(
-        self, values: np.ndarray, no_share: bool | np.ndarray = True
+        self, values: np.ndarray, no_share: bool | np.ndarray = True, step: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
         """Centre and standard error; with pseudo-clusters where a statistic that is ``no_share``
-        does not vary.
+        does not vary: of its own size, or of a ``step`` where it is 0.
         """
         error = self.standard_error(values)
-        constant = (error < TINY) & no_share
-        centre, least = with_pseudo_clusters(values[0], 0.0, self.df + 1, np.abs(values[0]))
+        constant, size = (error < TINY) & no_share, np.abs(values[0])
+        size = np.where(size < TINY, step, size)
+        centre, least = with_pseudo_clusters(values[0], 0.0, self.df + 1, size)
         return np.where(constant, centre, values[0]), np.where(constant, least, error)
 
     def row(
@@ -166,39 +168,49 @@ class Resampling:
         return {"estimate": values[0], "ci_low": ends[0], "ci_high": ends[1]}
 
     def tested(
-        self, values: np.ndarray, by_rater: np.ndarray | None = None
+        self, values: np.ndarray, *of_raters: np.ndarray, step: float = 1.0
     ) -> dict[str, np.ndarray]:
         """`row` of a difference, with the two-sided p-value of its being 0, by the same t.
 
-        With ``by_rater`` raters are random too, see `over_raters`.
+        With ``of_raters``, ``by_rater judged`` of `over_raters`, raters are random too. ``step``:
+        the least that matters, for a difference that is 0 throughout.
         """
         df: float = self.df
-        centre, error = self._centred(values)
-        if by_rater is not None:
-            spread, df = self.over_raters(values, by_rater)
+        centre, error = self._centred(values, step=step)
+        if of_raters:
+            spread, df = self.over_raters(values, *of_raters)
             # Pseudo-clusters are for what does not vary at all, over clusters or over raters.
             if not spread < TINY:
                 centre, error = values[0], np.asarray(spread)
         low, high = student(centre, error, df, self.level)
-        t = np.divide(centre, error, out=np.zeros_like(centre), where=error > 0)
-        # Where nothing varies about 0, t is 0 and p is 1; unknown stays unknown.
-        p_value = np.where(np.isnan(error), np.nan, 2 * special.stdtr(df, -np.abs(t)))[()]
+        p_value = 2 * special.stdtr(df, -np.abs(centre / error))
         return {"estimate": values[0], "ci_low": low, "ci_high": high, "p_value": p_value}
 
-    def over_raters(self, values: np.ndarray, by_rater: np.ndarray) -> tuple[float, float]:
+    def over_raters(
+        self, values: np.ndarray, by_rater: np.ndarray, judged: np.ndarray
+    ) -> tuple[float, float]:
         """Standard error and Satterthwaite's df of ``values`` where raters are drawn from a
         population as clusters are.
 
-        ``by_rater`` (1 + k · n_bootstrap, n_raters) is the statistic of each rater. The variance
-        over raters, less what resampling says of it, joins that of clusters (as in
-        `effects.contrasts` that of phrasings). One rater: not.
+        ``by_rater`` (1 + k · n_bootstrap, n_raters) is the statistic of each rater, ``judged``
+        (n_units, n_raters) who judged what, for some count more than others. The variance over
+        raters, less what resampling says of it, joins that of clusters (as in `effects.contrasts`
+        that of phrasings). Not of one rater, nor of raters who each judged in one cluster alone:
+        what they vary by is in that of clusters.
         """
-        apart = by_rater - np.nanmean(by_rater, axis=1, keepdims=True)
-        error2, raters = float(self.standard_error(values)) ** 2, by_rater.shape[1]
-        if raters < 2:
+        who, some = judged.any(axis=0), judged[judged.any(axis=1)]
+        error2, raters = float(self.standard_error(values)) ** 2, int(who.sum())
+        within_one = (
+            all(len(np.unique(code[self.cell[own]])) == 1 for own in judged.T[who])
+            for code in self.codes[:2]
+        )
+        if raters < 2 or any(within_one):
             return error2**0.5, self.df
+        apart = by_rater[:, who] - np.nanmean(by_rater[:, who], axis=1, keepdims=True)
         parts = (apart[0] ** 2).sum(), (self.standard_error(apart) ** 2).sum()
-        between, within = (float(part) / (raters - 1) / raters for part in parts)
+        # Of raters who each have an equal part in it, one over their number.
+        share2 = ((some / some.sum(axis=1, keepdims=True)).mean(axis=0) ** 2).sum()
+        between, within = (float(part) / (raters - 1) * float(share2) for part in parts)
         # Raters who differ less than their own noise would make an error smaller than it is.
         variance = max(error2 + between - within, error2, between)
         # Of few raters most of the uncertainty is how much raters differ.
@@ -209,7 +221,7 @@ class Resampling:
 
 
 def with_pseudo_clusters(
-    mean: float, error: float, clusters: int, largest: float = 1.0
+    mean: float, error: float, clusters: int, largest: ArrayLike = 1.0
 ) -> tuple[float, float]:
     """Centre and standard error of a mean, honest also where hardly a cluster differs, or none.
 

@@ -66,8 +66,9 @@ def means(
         error, df = float(drawn.standard_error(mean)), float(drawn.df)
         who = part[raters].unique() if raters else []
         if len(who) > 1:
-            by_rater = [drawn.ratio(x, where=(part[raters] == name).to_numpy()) for name in who]
-            error, df = drawn.over_raters(mean, np.stack(by_rater, axis=1))
+            judged = np.stack([(part[raters] == name).to_numpy(bool) for name in who], axis=1)
+            by_rater = np.stack([drawn.ratio(x, where=own) for own in judged.T], axis=1)
+            error, df = drawn.over_raters(mean, by_rater, judged)
         share = differences or bool(np.isin(x, [0, 1]).all())
         if differences:
             centre, wider = with_pseudo_clusters(mean[0], error, clusters)
