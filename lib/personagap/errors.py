@@ -80,7 +80,7 @@ def _is_ours(error: Exception) -> bool:
 def one_of(known: Iterable[str], what: str, value: object) -> None:
     """A name must be among those known, else `UserError`: "unknown protocol 'x': choose from …"."""
     if value not in (names := list(known)):
-        raise UserError(f"{what} {value!r}: choose from {', '.join(names)}")
+        raise UserError(f"{what} {value!r}: choose from {', '.join(map(str, names))}")
 
 
 def expect(good: object, wanted: str, **given: object) -> None:

@@ -37,10 +37,17 @@ def require(table: pd.DataFrame, what: str, *columns: str) -> None:
         if isinstance(column, (list, tuple)):
             raise UserError(f"{what} have no column {column!r}: give the name of one")
         if column not in table:
-            known = f"the columns needed are {', '.join(columns)}"
+            known = f"the columns needed are {', '.join(map(str, columns))}"
             raise UserError(f"{what} lack the column {column!r}: {known}")
         if (table.columns == column).sum() > 1:
             raise UserError(f"{what} have two columns {column!r}: leave one")
+
+
+def factorized(column: Any, **how: Any) -> tuple[np.ndarray, Any]:
+    """``pandas.factorize``, of an Arrow dictionary without the names that no row has (any more)."""
+    # Of a category it leaves them out by itself.
+    arrow = isinstance(column.dtype, pd.ArrowDtype) and "dictionary" in str(column.dtype)
+    return pd.factorize(column.astype("category") if arrow else column, **how)
 
 
 def generator(seed: Any) -> np.random.Generator:

@@ -11,7 +11,7 @@ from personagap.effects.anova import imputed
 from personagap.errors import UserError
 from personagap.models.answers import NONRESPONSE
 from personagap.personas import CONTROLS
-from personagap.results import require
+from personagap.results import factorized, require
 
 POINTS = 100.0
 #: A difference of scores that is smaller is one of rounding: equal scores have no exact mean.
@@ -161,7 +161,7 @@ def grouped(
 
 def by_task(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
     # In the order in which they come; a table of one task, which may be long, is not copied.
-    codes, tasks = pd.factorize(scores["task"])
+    codes, tasks = factorized(scores["task"])
     for code, task in enumerate(tasks):
         yield task, scores[codes == code] if len(tasks) > 1 else scores
 
@@ -171,7 +171,7 @@ def cells(rows: pd.DataFrame, task: str, cluster: str | None = None) -> Cells:
     codes, shape = np.zeros(len(rows), dtype=np.int64), []
     levels: list[pd.Index] = []
     for name in ("persona", "template", "item", "run"):
-        code, level = pd.factorize(rows[name])
+        code, level = factorized(rows[name])
         codes = codes * len(level) + code
         shape.append(len(level))
         levels.append(level)

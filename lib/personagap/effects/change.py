@@ -39,7 +39,7 @@ def by_condition(
     0  undefended    none  10
     """
     require(scores, "scores", "condition")
-    conditions = scores.groupby("condition", sort=False)
+    conditions = scores.groupby("condition", sort=False, dropna=False)
     tables = {name: statistic(rows.drop(columns="condition"), **how) for name, rows in conditions}
     return pd.concat(tables, names=["condition"]).reset_index("condition").reset_index(drop=True)
 

@@ -20,7 +20,7 @@ from personagap.effects.resampling import Bootstrap, Moments, clustered
 from personagap.errors import UserError, at_least, expect, shares
 from personagap.limits import student
 from personagap.personas import CONTROLS
-from personagap.results import corrected, generator, result
+from personagap.results import corrected, factorized, generator, result
 
 #: Items that identities must have been scored differently on for the test to keep its level.
 FEW = 30
@@ -190,7 +190,7 @@ def answer_flips(
 
 def _counts(part: pd.DataFrame, answer: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
     """Persona → items × answers: how many runs (and phrasings) gave it; and the items, sorted."""
-    coded = [pd.factorize(part[name], sort=name == "item") for name in ("persona", "item", answer)]
+    coded = [factorized(part[name], sort=name == "item") for name in ("persona", "item", answer)]
     codes, levels = zip(*coded, strict=True)
     shape = [len(level) for level in levels]
     counts = np.bincount(np.ravel_multi_index(codes, shape), minlength=np.prod(shape))

@@ -77,7 +77,7 @@ class Task:
         bounds = least, sum(each for each in weights.values() if each > 0)
         if shared.sum() < 2:
             if not self.nonresponding & set(weights):
-                few = f"{' and '.join(weights)} share {shared.sum()} answered items"
+                few = f"{' and '.join(map(str, weights))} share {shared.sum()} answered items"
                 raise UserError(f"{self.name}: {few}; 2 are needed")
             return _without_estimate(bounds, int(shared.sum()))
         means, clusters = means[:, :, shared], self.table.clusters[shared]
@@ -116,7 +116,7 @@ class Task:
         there = self.table.personas
         if absent := [persona for persona in personas if persona not in there]:
             if not self.nonresponding & set(absent):
-                known = f"there are {', '.join(there)}"
+                known = f"there are {', '.join(map(str, there))}"
                 raise UserError(f"{self.name}: no scores of {absent[0]!r}; {known}")
             return self.table.mean[:0], np.zeros(len(self.table.items), dtype=bool)
         control = [persona in CONTROLS for persona in personas]

@@ -104,7 +104,7 @@ def _differences(task: Task, control: str, by: Mapping[str, str] | None):
         remedy = "are there identities, and does `by` name them?"
         raise UserError(f"{task.name}: nothing to compare: {remedy}")
     if control not in of_item:
-        known = f"there are {', '.join(table.personas)}"
+        known = f"there are {', '.join(map(str, table.personas))}"
         raise UserError(f"{task.name}: no scores of {control!r}; {known}")
     for name, members in groups.items():
         yield name, np.mean([of_item[persona] for persona in members], axis=0) - of_item[control]

@@ -8,7 +8,7 @@ import pandas as pd
 
 from personagap.errors import UserError, one_of
 from personagap.gap.resampling import How, Resampling, resample
-from personagap.gap.tables import MAJORITY, individuals, kinds, units
+from personagap.gap.tables import KINDS, MAJORITY, binary, individuals, kinds, units
 from personagap.results import result
 
 #: Labels of a scale from 0 to 100: of more, hardly a cell of a table of pairs holds a unit, nor
@@ -62,6 +62,8 @@ def _resampled(
     k, cost = len(labels), _cost(labels, weights or "nominal")
     drawn, rows, kappas = resample(wide.index, **how), [], []
     kind = kinds(judgments)
+    # Else the majority would be one of the people it was made from (R8).
+    one_of([*kind, MAJORITY], "no rater to be gold", gold)
     # A model taken for the majority of people would be reported as their agreement.
     if kind.get(gold) == "model":
         people = ", ".join(rater for rater, side in kind.items() if side == "human")
@@ -69,7 +71,7 @@ def _resampled(
         raise UserError(f"gold {gold!r} is a model, and the reference is people: {remedy}")
     # Its own kind, for it contains the humans (R8).
     kind |= {gold: "majority"}
-    order = ["majority", "human", "model"]
+    order = ["majority", *KINDS]
     for a, b in combinations(range(wide.shape[1]), 2):
         both = (codes[:, a] >= 0) & (codes[:, b] >= 0)
         # A unit counts in one cell of the K × K table, so that totals give the table of every
@@ -175,7 +177,8 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
     1  human_0     κ if independent      0.49
     2  human_0    κ with the others      0.22
     """
-    wide = units(individuals(judgments)).dropna()
+    wide = units(individuals(judgments))
+    wide = binary(wide, [*wide]).dropna()
     labels, m = wide.to_numpy(), wide.shape[1]
     if m < 3 or m % 2 == 0 or not len(wide):
         raise UserError(

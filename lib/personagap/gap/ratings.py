@@ -8,7 +8,7 @@ from typing import Unpack
 import numpy as np
 import pandas as pd
 
-from personagap.errors import UserError
+from personagap.errors import UserError, expect
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.shares import means
 from personagap.gap.tables import (
@@ -76,7 +76,8 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
 
     Parameters
     ----------
-    judgments : numeric labels, with a column ``mention`` (true/false) that says so for each unit.
+    judgments : numeric labels, with a column ``mention`` (true or false, 1 or 0) that says so for
+        each unit.
 
     Returns
     -------
@@ -94,10 +95,11 @@ def mention_bias(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     1  judge  mention bias     -0.38   -0.76    -0.00
     2  judge        excess     -0.23   -0.65     0.19
     """
-    require(judgments, "mention")
+    said = covariates_of(judgments, ["mention"])["mention"]
+    expect(said.isin([0, 1]).all(), "true or false in every row", mention=sorted(set(said))[:5])
     wide, humans, models = people_and_models(judgments, "mention bias")
     key = list(wide.index.names)
-    flags = judgments.drop_duplicates(key).set_index(key)["mention"]
+    flags = judgments.assign(mention=said).drop_duplicates(key).set_index(key)["mention"]
     mention = flags.reindex(wide.index).to_numpy(dtype=bool)
     drawn, rows = resample(wide.index, **how), []
     by_rater = np.stack([_mention(drawn, wide[one].to_numpy(), mention) for one in humans], axis=1)
@@ -148,7 +150,8 @@ def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How])
     require(judgments, "label", "rater_kind", *item)
     judgments = individuals(judgments)
     no_code(judgments["label"])
-    people = judgments["rater"].where(judgments["rater_kind"] == "model", "human")
+    # Of a category "human" might be none.
+    people = judgments["rater"].astype(object).where(judgments["rater_kind"] == "model", "human")
     table = judgments.assign(rater=people, person=judgments["rater"])
     who = ["rater", "rater_kind"]
     # By response apart, as papers give both: a share of judgments is none of responses (R9).
@@ -196,7 +199,8 @@ def rating_effects(
             "are held against"
         )
     people = judgments[~models].groupby(key)["label"].mean().rename("people")
-    table = judgments.assign(rater=judgments["rater"].where(models, "human")).join(people, on=key)
+    who = judgments["rater"].astype(object).where(models, "human")
+    table = judgments.assign(rater=who).join(people, on=key)
     table["label"] = table["label"] - table["people"].where(models, 0)
     rows = []
     for rater, part in table.dropna(subset="label").groupby("rater", sort=False):

@@ -33,7 +33,7 @@ from scipy import special
 
 from personagap.errors import UserError, at_least, shares
 from personagap.limits import satterthwaite, student, wilson
-from personagap.results import generator
+from personagap.results import factorized, generator
 
 #: Resamples below this say nothing of an error; a report wants hundreds.
 FEWEST = 20
@@ -257,10 +257,10 @@ def resample(
     table, codes = units.to_frame() if isinstance(units, pd.Index) else units, []
     for factor in factors:
         if factor not in table:
-            remedy = f"choose cluster= among {', '.join(table)}"
+            remedy = f"choose cluster= among {', '.join(map(str, table))}"
             raise UserError(f"no column {factor!r} in the judgments: {remedy}")
         # A missing name is a cluster like any other: a code of −1 would belong to no cell.
-        codes.append(pd.factorize(table[factor], use_na_sentinel=False)[0])
+        codes.append(factorized(table[factor], use_na_sentinel=False)[0])
         if codes[-1].max() == 0:
             raise UserError(
                 f"only one {factor} in the judgments, so no interval over {factor}s: change "

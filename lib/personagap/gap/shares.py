@@ -52,15 +52,17 @@ def means(
     0  extract  share      0.25    0.04     0.72
     """
     require(table, "rows", value, *by, *([raters] if raters else []))
-    table = table.dropna(subset=value)
-    if not pd.api.types.is_numeric_dtype(table[value]):
+    # Numbers among objects, as where tables of several kinds were joined, are none the less numbers.
+    table = table.dropna(subset=value).assign(**{value: lambda rows: rows[value].infer_objects()})
+    types = pd.api.types
+    if not (types.is_numeric_dtype(table[value]) or types.is_bool_dtype(table[value])):
         names = table[value].unique()
         each = [table.assign(**{value: name}, _is=table[value] == name) for name in names]
         # Of no rows, no rows with these columns.
         hits = pd.concat(each or [table.assign(_is=0)])
         return means(hits, "_is", [*by, value], raters=raters, **how)
     keys, rows = [name for name in by if name != "metric"], []
-    for group, part in table.groupby(by, sort=False):
+    for group, part in table.groupby(by, sort=False, dropna=False):
         x, drawn = part[value].to_numpy(dtype=float), resample(part, **how)
         mean, clusters, level = drawn.ratio(x), drawn.clusters(), drawn.level
         error, df = float(drawn.standard_error(mean)), float(drawn.df)

@@ -14,7 +14,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 
 from personagap.errors import UserError, expect
 from personagap.gap.shares import at_effective_size
-from personagap.gap.tables import covariates_of, require
+from personagap.gap.tables import complete, covariates_of, require
 from personagap.limits import mover, satterthwaite, student
 from personagap.results import result
 
@@ -46,8 +46,7 @@ def adjusted_difference(
     `results`, one row, with the key ``contrast`` and the ``statistic``.
     """
     require(judgments, "label", "source", "user")
-    expect(pd.api.types.is_list_like(labels), "a list of labels", labels=labels)
-    hit = judgments["label"].isin(labels).astype(float)
+    hit = _hit(judgments, labels)
     design = covariates_of(judgments, covariates)
     design = design.assign(real=judgments["source"] == "real", constant=1).astype(float)
     # A singular design still converges, to whatever split of the effect the solver ends in.
@@ -67,6 +66,13 @@ def adjusted_difference(
     row["p_value"] = _score_p(hit, design.drop(columns="real"), users, side)
     row["method"] = "GEE logit, marginal effect, Student's t; permutation of whole users"
     return result([row], ["contrast"], metric="share", unit="points")
+
+
+def _hit(judgments: pd.DataFrame, labels: list) -> pd.Series:
+    """1 for a judgment with one of ``labels``, else 0."""
+    expect(pd.api.types.is_list_like(labels), "a list of labels", labels=labels)
+    complete(judgments["label"])
+    return judgments["label"].isin(labels).astype(float)
 
 
 def _welch(sums: np.ndarray, sizes: np.ndarray, side: np.ndarray) -> float:
@@ -151,9 +157,8 @@ def proportion_difference(
     0  real − synthetic     50.0     16.7      33.3
     """
     require(judgments, "label", "source", cluster)
-    expect(pd.api.types.is_list_like(labels), "a list of labels", labels=labels)
     table = judgments[judgments["source"].isin(["real", b])]
-    hit = 100 * table["label"].isin(labels).to_numpy(dtype=float)
+    hit = 100 * _hit(table, labels).to_numpy()
     first = (table["source"] == "real").to_numpy(dtype=float)
     code = pd.factorize(pd.MultiIndex.from_frame(table[["source", cluster]]))[0]
     clusters = [len(np.unique(code[first == side])) for side in (1, 0)]

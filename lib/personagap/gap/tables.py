@@ -4,12 +4,14 @@ import numpy as np
 import pandas as pd
 
 from personagap import results
-from personagap.errors import UserError, explained
+from personagap.errors import UserError, explained, one_of
 
 #: What identifies the thing that was judged; a table may leave out columns that do not vary.
 UNIT = ("stage", "source", "user", "prompt", "item")
 #: The rater that stands for what more than half of the human ones say; ``datasets`` makes it.
 MAJORITY = "human_majority"
+#: What raters are; the last two, of ours, are judges that are no people either.
+KINDS = ("human", "model", "retrieval", "trained")
 
 
 def require(judgments: pd.DataFrame, *columns: str) -> None:
@@ -20,7 +22,11 @@ def covariates_of(judgments: pd.DataFrame, names: list[str]) -> pd.DataFrame:
     """The columns ``names`` as numbers."""
     require(judgments, *names)
     with explained("judgments: covariates are no numbers", "code them as numbers"):
-        return judgments[names].astype(float)
+        values = judgments[names].astype(float)
+    for name in values.columns[~np.isfinite(values).all()]:
+        row = values.index[~np.isfinite(values[name])][0]
+        raise UserError(f"judgments: row {row} has no {name!r}: leave it out, or the covariate")
+    return values
 
 
 def individuals(judgments: pd.DataFrame) -> pd.DataFrame:
@@ -42,14 +48,12 @@ def units(judgments: pd.DataFrame) -> pd.DataFrame:
     require(judgments, "item", "rater", "label")
     # True and false are 1 and 0.
     label = pd.to_numeric(judgments["label"], errors="coerce").astype(float)
-    if judgments.empty or label.isna().any():
-        where = f"row {judgments.index[label.isna()][0]}" if len(judgments) else "no rows"
-        raise UserError(f"judgments: {where} without a usable label: leave out what was not judged")
+    complete(label)
     no_code(label)
     key = [column for column in UNIT if column in judgments]
     # Not `pivot`, which sorts: clusters are drawn in the order in which units come.
     unit = judgments.groupby(key, sort=False, dropna=False, observed=True).ngroup().to_numpy()
-    rater, raters = pd.factorize(judgments["rater"], use_na_sentinel=False)
+    rater, raters = results.factorized(judgments["rater"], use_na_sentinel=False)
     twice = judgments.duplicated([*key, "rater"]).to_numpy()
     if twice.any():
         place = int(twice.argmax())
@@ -59,6 +63,13 @@ def units(judgments: pd.DataFrame) -> pd.DataFrame:
     values[unit, rater] = label
     index = pd.MultiIndex.from_frame(judgments[key].drop_duplicates())
     return pd.DataFrame(values, index, raters)
+
+
+def complete(label: pd.Series) -> None:
+    """No label may be missing, or what was not judged would pass for judged as something else."""
+    if label.empty or label.isna().any():
+        where = f"row {label.index[label.isna()][0]}" if len(label) else "no rows"
+        raise UserError(f"judgments: {where} without a usable label: leave out what was not judged")
 
 
 def no_code(label: pd.Series) -> None:
@@ -79,7 +90,7 @@ def no_code(label: pd.Series) -> None:
 def columns_of(wide: pd.DataFrame, raters: list[str]) -> pd.DataFrame:
     """The raters' columns; `UserError` for a rater who judged nothing."""
     if unknown := [rater for rater in raters if rater not in wide]:
-        known = f"they are {', '.join(wide.columns)}"
+        known = f"they are {', '.join(map(str, wide.columns))}"
         raise UserError(f"no rater {unknown[0]!r} in the judgments: {known}")
     return wide[raters]
 
@@ -96,6 +107,9 @@ def binary(wide: pd.DataFrame, raters: list[str]) -> pd.DataFrame:
 def kinds(judgments: pd.DataFrame) -> dict[str, str]:
     """``rater_kind`` of each rater."""
     require(judgments, "rater", "rater_kind")
+    # What is neither would be left out of most, without a word.
+    for kind in judgments["rater_kind"].unique():
+        one_of(KINDS, "judgments: rater_kind", kind)
     return judgments.drop_duplicates("rater").set_index("rater")["rater_kind"].to_dict()
 
 
