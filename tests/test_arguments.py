@@ -1,14 +1,25 @@
 """Functions called by hand with an argument of another kind: a line that names it."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from personagap import effects, gap, judges, personas, scores
 from personagap.errors import UserError
+from personagap.gap.tables import MAJORITY
+from personagap.personalllm import users
 
 SCORES = effects.simulate_scores([0, 5, 10], n_items=30)
 LABELS = pd.DataFrame({"source": ["real"] * 2, "user": ["a", "b"], "label": ["x", "y"]})
+RATINGS = gap.simulate_ratings()
+REWARDS = np.random.default_rng(0).normal(size=(9, 8, 3))
+CHANGE = pd.concat(SCORES.assign(condition=name) for name in "ab")
+CARD = pd.DataFrame({"by": "all", "group": "all", "estimate": 0.9, "n": 100,
+                     "metric": ["sensitivity", "specificity"]})  # fmt: skip
+NUMBERED = SCORES.assign(persona=SCORES["persona"].cat.codes)
 CALLS = {
     "seed is -1": lambda: effects.personalization_bias(SCORES, seed=-1),
     "seed is 'x'": lambda: effects.omnibus(SCORES, seed="x"),
@@ -30,7 +41,74 @@ CALLS = {
     "complete pairs of values": lambda: gap.exact_correlation(list("abc"), list("bcd")),
     "place is a DataFrame": lambda: scores.load(SCORES),
     "identities is 3": lambda: personas.select("all", identities=3),
+    "heterogeneity: rewards is None: give ndarray": lambda: users.heterogeneity(
+        None, {"alpha": 1, "n_users": 5, "seed": 0}
+    ),
+    "'n_user': 5, .*: give a dictionary of alpha, n_users": lambda: users.heterogeneity(
+        REWARDS, {"alpha": 1, "n_user": 5, "seed": 0}
+    ),
+    "dependence: varied is .*list.Population": lambda: users.dependence(REWARDS, {"alpha": {}}),
+    "by is None: give one column": lambda: gap.means(LABELS, "label", None),
+    "means: by is 'user': give list.str.": lambda: gap.means(LABELS, "label", "user"),
+    "means: how is .'clster.*dictionary of cluster": lambda: gap.means(
+        LABELS, "label", ["user"], clster="user"
+    ),
+    "no column 3 in the judgments": lambda: gap.means(LABELS, "label", ["user"], cluster=3),
+    "answer_flips: personas is 'p00'": lambda: effects.answer_flips(SCORES, personas="p00"),
+    "contrasts: .*unexpected.*'contrl': it takes scores": lambda: effects.contrasts(
+        SCORES, contrl="none"
+    ),
+    "power: .*'n_run': it takes components": lambda: effects.items_needed(contrast=5, n_run=3),
+    "n_runs is .1, 2.: give one number": lambda: effects.items_needed(contrast=5, n_runs=[1, 2]),
+    "no scores of 9; there are 0, 1": lambda: effects.contrasts(NUMBERED, control=9),
+    r"by.'p00'. is nan": lambda: effects.contrasts(SCORES, by={"p00": np.nan}),
+    "components is a dict|'run': nan.: give finite": lambda: effects.power(
+        {"run": np.nan}, n_items=9
+    ),
+    "no rater to be gold 'Majority': choose from human_0": lambda: gap.agreement(
+        RATINGS, gold="Majority"
+    ),
+    "rater_kind 'Human': choose from human": lambda: gap.judge_inflation(
+        RATINGS.assign(rater_kind="Human")
+    ),
+    "has no 'mention'": lambda: gap.mention_bias(
+        RATINGS.assign(mention=RATINGS["mention"].astype(object).mask(RATINGS.index == 7))
+    ),
+    "labels other than 0 and 1": lambda: gap.majority_bias(
+        RATINGS[RATINGS["rater_kind"] == "human"]
+    ),
+    "row 1 without a usable label": lambda: gap.proportion_difference(
+        LABELS.assign(label=["x", None]), ["x"]
+    ),
 }
+# What would be weighted otherwise than was meant, and results that no judge's errors scale so.
+for one in (["p00", "p00"], ["p00", "p02"], ["p00", "none"]):
+    CALLS[f"parts.'p02'. is .'{one[0]}', '{one[1]}'"] = lambda one=one: effects.additivity(
+        SCORES, {"p02": one}
+    )
+RESULTS = {
+    "changes": lambda: effects.paired_change(CHANGE, {"b": "a"}, n_bootstrap=20),
+    "equivalence": lambda: effects.equivalence(SCORES, margin=5),
+}
+
+
+@pytest.mark.parametrize("results", RESULTS)
+def test_results_that_a_judge_s_errors_scale_otherwise_are_not_corrected(results):
+    with pytest.raises(UserError, match=r"give the table of effects\.rates"):
+        effects.judge_corrected(RESULTS[results](), CARD)
+
+
+def test_a_fault_of_ours_is_not_told_as_a_slip(monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("personagap.effects.bias.interval", broken)
+    with pytest.raises(ZeroDivisionError):
+        effects.personalization_bias(SCORES, n_permutations=20, n_bootstrap=20)
+
+
+def test_functions_that_tell_of_slips_travel_to_other_processes():
+    assert pickle.loads(pickle.dumps(effects.contrasts)) is effects.contrasts
 
 
 @pytest.mark.parametrize("told", CALLS)
@@ -46,3 +124,44 @@ def test_a_score_that_rounding_put_beyond_1_is_1():
     pd.testing.assert_frame_equal(same, effects.contrasts(SCORES, control="none"))
     with pytest.raises(UserError, match=r"1\.01 in row"):
         effects.contrasts(SCORES.assign(score=1.01), control="none")
+
+
+DICTIONARY = pd.ArrowDtype(pa.dictionary(pa.int32(), pa.string()))
+
+
+@pytest.mark.parametrize("kind", ["category", DICTIONARY, "string[pyarrow]"])
+def test_names_are_the_same_of_whatever_type(kind):
+    two = pd.concat([SCORES, SCORES.assign(task="b", item=SCORES["item"] + 100)])
+    names = ["persona", "task", "item"]
+    plain = two.astype(dict.fromkeys(names, str))
+    for statistic in (effects.contrasts, effects.omnibus, effects.answer_flips):
+        if statistic is effects.answer_flips:
+            plain = pd.concat([plain, plain.assign(run=1)])
+        # Of an Arrow dictionary rows that are taken out leave their names behind.
+        found = statistic(plain.astype(dict.fromkeys(names, kind)))
+        pd.testing.assert_frame_equal(
+            found, statistic(plain), check_dtype=False, check_categorical=False
+        )
+    ratings = pd.concat([RATINGS, RATINGS.query("rater == 'judge'").assign(rater=MAJORITY)])
+    names = ["prompt", "user", "rater", "rater_kind"]
+    plain = ratings.assign(length=ratings["item"]).astype(dict.fromkeys(names, str))
+    for of, how in ((gap.judge_inflation, {}), (gap.rating_effects, {"covariates": ["length"]})):
+        found = of(plain.astype(dict.fromkeys(names, kind)), n_bootstrap=20, **how)
+        pd.testing.assert_frame_equal(
+            found, of(plain, n_bootstrap=20, **how), check_dtype=False, check_categorical=False
+        )
+
+
+@pytest.mark.parametrize("kind", [bool, object, "boolean", "bool[pyarrow]", "int8[pyarrow]"])
+def test_shares_are_the_same_of_whatever_type(kind):
+    hits = pd.DataFrame(
+        {"step": list("xxy") * 4, "user": list("abcd") * 3, "hit": [1, 0, 0, 1] * 3}
+    )
+    found = gap.means(hits.astype({"hit": kind}), "hit", ["step"], cluster="user")
+    pd.testing.assert_frame_equal(found, gap.means(hits, "hit", ["step"], cluster="user"))
+
+
+def test_rows_without_a_group_are_a_group():
+    hits = pd.DataFrame({"step": ["x", None] * 6, "user": list("abcdef") * 2, "hit": [1, 0, 0] * 4})
+    found = gap.means(hits, "hit", ["step"], cluster="user")
+    assert found["step"].isna().tolist() == [False, True] and found["n"].tolist() == [6, 6]

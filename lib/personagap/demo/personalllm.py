@@ -13,6 +13,7 @@ import pandas as pd
 
 from personagap.paths import DEMO
 from personagap.personalllm.users import dirichlet, heterogeneity, vote_shares, winners
+from personagap.personalllm.users.heterogeneity import Population
 from personagap.results import beside
 
 FOLDER = DEMO / "personalllm"
@@ -88,7 +89,7 @@ def truth(
     values = (values - values.mean((0, 1))) / values.std((0, 1))
     n = int(diversity["n_users"].iloc[0])
     alphas = diversity["alpha"].unique()
-    drawn = [{"alpha": each, "n_users": n, "seed": seed} for each in alphas]
+    drawn = [Population(alpha=each, n_users=n, seed=seed) for each in alphas]
     # Of the fewest resamples, since nothing but the shares is used.
     votes = pd.concat(heterogeneity(values, each, n_bootstrap=20) for each in drawn)
     shares = vote_shares(winners(dirichlet(n, alpha, seed, list(REWARDS)), values)).mean(axis=0)

@@ -39,3 +39,6 @@ from personagap.effects.power import detectable, items_needed, power, split_budg
 from personagap.effects.rates import outcomes, rates
 from personagap.effects.sequential import watched_contrasts
 from personagap.effects.simulate import simulate_scores, simulated_power
+from personagap.errors import told
+
+globals().update(told(globals()))

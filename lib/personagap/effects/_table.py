@@ -1,14 +1,14 @@
 """From the long ``scores`` table to arrays of cells, with every check of the input in one place."""
 
 import warnings
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from typing import NamedTuple
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from personagap.effects.anova import imputed
-from personagap.errors import UserError
+from personagap.errors import UserError, expect
 from personagap.models.answers import NONRESPONSE
 from personagap.personas import CONTROLS
 from personagap.results import factorized, require
@@ -61,7 +61,7 @@ class Cells(NamedTuple):
             warnings.warn(
                 f"{task}: {dropped} of {len(kept)} items are left out, half of the personas "
                 "lack answers to them",
-                stacklevel=4,
+                stacklevel=5,
             )
         mean, asked = arrays["mean"].copy(), arrays["runs"].any(axis=2)
         if kept.any() and not asked.all():
@@ -137,7 +137,7 @@ def responder_cells(
     if dropped := [*few, *sorted(set(nonresponding) - set(table.personas))]:
         who, few_items = ", ".join(map(str, dropped)), f"less than {MIN_ANSWERED:.0%} of the items"
         told = f"{task}: {who} left out, with answers to {few_items} that others answered"
-        warnings.warn(told, stacklevel=4)
+        warnings.warn(told, stacklevel=5)
     return cells(rows[~rows["persona"].isin(few)], task, cluster) if few else table
 
 
@@ -151,12 +151,19 @@ def grouped(
     identities = [name for name in personas if name != control and name not in CONTROLS]
     for persona in identities:
         if by is None or persona in by:
-            groups.setdefault(persona if by is None else by[persona], []).append(persona)
+            groups.setdefault(persona if by is None else group(by, persona), []).append(persona)
     # Or only the other controls would be compared, without a word.
     if identities and not groups:
         known = ", ".join(map(str, identities))
         raise UserError(f"by names no identity of the scores: there are {known}")
     return groups
+
+
+def group(by: Mapping[Any, Any], persona: Hashable) -> Any:
+    """What ``by`` names the group of a persona; a missing name would be a group of its own."""
+    named = isinstance(name := by[persona], Hashable) and not pd.isna(name)
+    expect(named, "the name of a group, or leave the identity out", **{f"by[{persona!r}]": name})
+    return name
 
 
 def by_task(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -217,7 +224,7 @@ def identity_cells(scores: pd.DataFrame, cluster: str | None = None) -> dict[str
         if not nonresponding:
             raise UserError(problem)
         why = "for most of its answers say nothing"
-        warnings.warn(f"{problem}; so the task is left out, {why}", stacklevel=3)
+        warnings.warn(f"{problem}; so the task is left out, {why}", stacklevel=4)
     if not tasks:
         raise UserError(problem)
     return tasks

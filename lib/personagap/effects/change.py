@@ -141,6 +141,7 @@ def paired_change(
             size = {"n_identities": len(table.personas), "n": len(table.items)}
             rows += [name | {"task": task} | row | size for row in _spread_rows([change], level)]
             rows.append(name | {"task": task} | _mean_row(table, level) | size)
+        size = {"n_identities": max(len(table.personas) for table in tasks.values())}
         size["n"] = sum(len(table.items) for table in tasks.values())
         rows += [name | {"task": "joint"} | row | size for row in _spread_rows(changes, level)]
     table = pd.DataFrame(rows)
@@ -260,7 +261,7 @@ def _mean_row(table: Cells, level: float) -> dict:
     else:
         centre, se, df = clustered_mean(difference[0], np.arange(n), largest)
         p_value = sign_flip(difference[0])
-    low, high = POINTS * student(centre, se, df, level)
+    low, high = POINTS * student(centre, se, df, level, -1, 1)
     row = {"metric": "mean", "unit": "points", "p_value": p_value, "method": method}
     row |= {"before": POINTS * old.mean(), "after": POINTS * new.mean()}
     return row | {"ci_low": low, "ci_high": high}

@@ -218,6 +218,12 @@ def additivity(
     if single := [persona for persona, components in parts.items() if len(components) < 2]:
         remedy = "name at least two parts, as in 'hindu+woman'"
         raise UserError(f"{single[0]!r} is no intersection: {remedy}")
+    # Twice the same part, the whole as its own part or the control as one would weigh what is meant
+    # once, or not at all.
+    for persona, components in parts.items():
+        apart = len({persona, control, *components}) == len(components) + 2
+        wanted = f"different parts, neither {persona!r} nor the control"
+        expect(apart, wanted, **{f"parts[{persona!r}]": components})
     rows = []
     for task in _tasks(scores, cluster):
         for persona, components in parts.items():

@@ -70,6 +70,12 @@ def judge_corrected(
     shares(level=level)
     require(card, "rows of the card", "by", "group", "metric", "estimate", "n")
     require(table, "results", "ci_low", "ci_high")
+    # Not of equivalence, whose margin the judge's errors shrink too, nor of changes, where PB² is
+    # one quantity of several.
+    score = "metric" in table and (table["metric"] == "score").all() and "margin" not in table
+    if not (score or "debiased_pb2" in table):
+        wanted = "the table of effects.rates, effects.contrasts or effects.personalization_bias"
+        raise UserError(f"these are no results that can be corrected for a judge: give {wanted}")
     rng = generator(seed)
     sensitivity, specificity = _sensitivity_and_specificity(card, rng)
     youden = sensitivity + specificity - 1

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from personagap.effects._table import POINTS, Cells, identity_cells
+from personagap.effects._table import POINTS, Cells, group, identity_cells
 from personagap.effects.paired import largest_difference
 from personagap.effects.resampling import Moments, clustered
 from personagap.errors import UserError
@@ -95,9 +95,9 @@ def partial_pooling(
     tasks, rows = identity_cells(scores, cluster), []
     rngs = generator(seed).spawn(len(tasks))
     for (task, table), rng in zip(tasks.items(), rngs, strict=True):
-        group = _groups(table, by, task)
-        pooled, error = _pool(table, group)
-        rows += [{"task": task, **row} for row in _rows(table, pooled, error, group, level, rng)]
+        groups = _groups(table, by, task)
+        pooled, error = _pool(table, groups)
+        rows += [{"task": task, **row} for row in _rows(table, pooled, error, groups, level, rng)]
     method = "partial pooling, hierarchical normal model"
     return result(rows, ["task", "level", "contrast"], unit="points", method=method)
 
@@ -112,21 +112,21 @@ def _groups(table: Cells, by: Mapping[Any, str] | None, task: str) -> pd.Series:
     if lacking := [persona for persona in table.personas if persona not in by]:
         remedy = "name one, or leave the identity out"
         raise UserError(f"{task}: no category of {lacking[0]!r} in by=: {remedy}")
-    group = pd.Series({persona: by[persona] for persona in table.personas})
-    if group.nunique() < 3:
-        problem = f"partial pooling needs three categories or more, there are {group.nunique()}"
+    groups = pd.Series({persona: group(by, persona) for persona in table.personas})
+    if groups.nunique() < 3:
+        problem = f"partial pooling needs three categories or more, there are {groups.nunique()}"
         raise UserError(f"{task}: {problem}")
-    return group
+    return groups
 
 
-def _pool(table: Cells, group: pd.Series) -> tuple[Pooled, np.ndarray]:
+def _pool(table: Cells, of: pd.Series) -> tuple[Pooled, np.ndarray]:
     x, binary = clustered(table.mean, table.clusters), table.binary
     of_item = x.mean(axis=1)
     k, n = of_item.shape
     # Items that are hard for all say nothing of differences, and would drown them.
     deviation = of_item - of_item.mean(axis=0)
     covariance = np.cov(deviation)
-    same = group.to_numpy()[:, None] == group.to_numpy()
+    same = of.to_numpy()[:, None] == of.to_numpy()
     apart, within = ~same, same & ~np.eye(k, dtype=bool)
     # What a category shares is its own error.
     common = covariance[apart if apart.any() else within].mean()
@@ -142,7 +142,7 @@ def _pool(table: Cells, group: pd.Series) -> tuple[Pooled, np.ndarray]:
     shared = np.clip(shared, 0, 0.95 * own.min())
     error = (np.diag(own - shared) + shared * same) / n
     error = error + np.eye(k) * max(Moments.of(x).phrasing_noise, 0)
-    groups = group.to_numpy() if apart.any() else None
+    groups = of.to_numpy() if apart.any() else None
     return hierarchical(of_item.mean(axis=1), error, groups), error
 
 

@@ -10,7 +10,7 @@ from scipy import optimize, stats
 
 from personagap.effects._table import POINTS, identity_cells
 from personagap.effects.components import variance_components
-from personagap.errors import UserError, at_least, shares
+from personagap.errors import UserError, at_least, expect, explained, shares
 from personagap.limits import satterthwaite
 from personagap.results import wide
 
@@ -69,7 +69,10 @@ def power(
     0      100         2.30               9.43         2.11
     1     1000         0.73               2.96         0.66
     """
-    variance = NO_PILOT if components is None else components
+    with explained("components are no variances", "give component → variance in points²"):
+        given = dict(NO_PILOT if components is None else components).items()
+        variance = {str(name): float(each) for name, each in given}
+    expect(np.isfinite(list(variance.values())).all(), "finite variances", components=variance)
     each = map(np.asarray, (n_items, n_runs, n_templates))
     items, runs, templates = (np.atleast_1d(n).tolist() for n in each)
     at_least(2, n_identities=n_identities)
@@ -79,7 +82,7 @@ def power(
     if target <= alpha:
         raise UserError(f"target is {target}: give a power above alpha, {alpha}")
     noise = NOISE if min(templates) == 1 else NOISE | PHRASINGS
-    if not noise & set(variance.keys()):
+    if not noise & set(variance):
         # Nothing that errs would find any effect.
         known = ", ".join(sorted(noise))
         raise UserError(
@@ -159,10 +162,14 @@ def items_needed(
     """
     if (contrast is None) == (pb is None):
         raise UserError("items_needed takes one size: give contrast= or pb=, in points")
+    at_least(0, whole=False, **({"contrast": contrast} if pb is None else {"pb": pb}))
     column, size = ("smallest_contrast_holm", contrast) if pb is None else ("smallest_pb", pb)
 
     def suffices(n: int) -> bool:
-        return power(components, n_items=n, **design)[column][0] <= size
+        sizes = power(components, n_items=n, **design)[column]
+        several = {name: value for name, value in design.items() if isinstance(value, Iterable)}
+        expect(not several, "one number", **several)
+        return sizes.item() <= size
 
     # More items never detect less, so the fewest are found by bisection.
     sizes = range(2**24)
@@ -204,9 +211,10 @@ def split_budget(
     3      187       4               7.07
     4      150       5               7.50
     """
-    at_least(1, budget=budget)
+    at_least(1, budget=budget, max_items=max_items or budget)
     tables = []
-    each = (np.atleast_1d(np.asarray(n)).tolist() for n in (n_runs, n_templates))
+    each = [np.atleast_1d(np.asarray(n)).tolist() for n in (n_runs, n_templates)]
+    at_least(1, each=True, n_runs=each[0], n_templates=each[1])
     for runs, templates in product(*each):
         items = min(budget // (runs * templates), max_items or budget)
         if items > 1:

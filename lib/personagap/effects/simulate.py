@@ -54,6 +54,7 @@ def simulate_scores(
     effect = effect[:, None] if effect.ndim == 1 else effect
     k, n_templates = effect.shape
     a, b = difficulty
+    expect(min(a, b) > 0, "two numbers above 0", difficulty=difficulty)
     # E[q(1 − q)]. A larger effect would put the probability of easy or hard items beyond 0 or 1.
     scale = a * b / ((a + b) * (a + b + 1))
     if np.abs(effect).max() > scale:

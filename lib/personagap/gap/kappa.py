@@ -63,7 +63,7 @@ def _resampled(
     drawn, rows, kappas = resample(wide.index, **how), [], []
     kind = kinds(judgments)
     # Else the majority would be one of the people it was made from (R8).
-    one_of([*kind, MAJORITY], "no rater to be gold", gold)
+    one_of(kind | {MAJORITY: ""}, "no rater to be gold", gold)
     # A model taken for the majority of people would be reported as their agreement.
     if kind.get(gold) == "model":
         people = ", ".join(rater for rater, side in kind.items() if side == "human")

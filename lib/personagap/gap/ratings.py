@@ -15,7 +15,7 @@ from personagap.gap.tables import (
     UNIT,
     covariates_of,
     individuals,
-    no_code,
+    numbers,
     people_and_models,
     require,
 )
@@ -148,8 +148,7 @@ def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How])
     these people.
     """
     require(judgments, "label", "rater_kind", *item)
-    judgments = individuals(judgments)
-    no_code(judgments["label"])
+    judgments = individuals(judgments).assign(label=numbers)
     # Of a category "human" might be none.
     people = judgments["rater"].astype(object).where(judgments["rater_kind"] == "model", "human")
     table = judgments.assign(rater=people, person=judgments["rater"])
@@ -190,7 +189,7 @@ def rating_effects(
     """
     require(judgments, "label", "rater_kind")
     judgments = judgments.assign(**covariates_of(judgments, covariates))
-    judgments = individuals(judgments)
+    judgments = individuals(judgments).assign(label=numbers)
     key = [column for column in UNIT if column in judgments]
     models = judgments["rater_kind"] == "model"
     if models.all():

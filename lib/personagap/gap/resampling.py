@@ -24,7 +24,7 @@ is no proof that they never will.
 
 import functools
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import pandas as pd
@@ -221,7 +221,7 @@ class Resampling:
 
 
 def with_pseudo_clusters(
-    mean: float, error: float, clusters: int, largest: ArrayLike = 1.0
+    mean: float, error: float, clusters: int, largest: Any = 1.0
 ) -> tuple[float, float]:
     """Centre and standard error of a mean, honest also where hardly a cluster differs, or none.
 
@@ -251,7 +251,7 @@ def resample(
     """
     at_least(FEWEST, n_bootstrap=n_bootstrap)
     shares(level=level)
-    factors = [cluster] if isinstance(cluster, str) else list(cluster)
+    factors = list(cluster) if isinstance(cluster, (list, tuple)) else [cluster]
     if len(factors) not in (1, 2):
         raise UserError(f"cluster= takes one column or two that cross, not {len(factors)}")
     table, codes = units.to_frame() if isinstance(units, pd.Index) else units, []

@@ -7,10 +7,10 @@ import pandas as pd
 from sklearn.metrics import average_precision_score, precision_recall_curve
 from sklearn.model_selection import GroupKFold
 
-from personagap.errors import UserError
+from personagap.errors import UserError, at_least
 from personagap.gap.relevance import difference_table, gold_units, shared_units
 from personagap.gap.resampling import How, Resampling, resample
-from personagap.gap.tables import units
+from personagap.gap.tables import require, units
 from personagap.results import result
 
 FOLDS = 5
@@ -78,6 +78,7 @@ def scored_metrics(
     0     a  prevalence      0.19     NaN      NaN
     1     a       auprc      0.29    0.22     0.35
     """
+    require(judgments, "prompt", "user")
     wide = gold_units(units(judgments), gold)
     if wide.isna().any(axis=None):
         remedy = "leave out incomplete raters"
@@ -147,6 +148,7 @@ def reliability_curve(
       rater  bin  estimate     n  score
     0     a    0      0.19  1008   0.51
     """
+    at_least(1, n_bins=n_bins)
     wide = gold_units(units(judgments), gold)
     drawn = resample(wide.index, **how)
     y = wide[gold].to_numpy()

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from personagap.errors import expect
 from personagap.gap.resampling import TINY, How, resample, with_pseudo_clusters
 from personagap.limits import student, wilson
 from personagap.results import require, result
@@ -51,8 +52,9 @@ def means(
           step metric  estimate  ci_low  ci_high
     0  extract  share      0.25    0.04     0.72
     """
+    expect(by, "one column or more", by=by)
     require(table, "rows", value, *by, *([raters] if raters else []))
-    # Numbers among objects, as where tables of several kinds were joined, are none the less numbers.
+    # Numbers in a column of objects, as where tables were joined, are numbers none the less.
     table = table.dropna(subset=value).assign(**{value: lambda rows: rows[value].infer_objects()})
     types = pd.api.types
     if not (types.is_numeric_dtype(table[value]) or types.is_bool_dtype(table[value])):

@@ -46,10 +46,7 @@ def units(judgments: pd.DataFrame) -> pd.DataFrame:
         judged a unit twice.
     """
     require(judgments, "item", "rater", "label")
-    # True and false are 1 and 0.
-    label = pd.to_numeric(judgments["label"], errors="coerce").astype(float)
-    complete(label)
-    no_code(label)
+    label = numbers(judgments)
     key = [column for column in UNIT if column in judgments]
     # Not `pivot`, which sorts: clusters are drawn in the order in which units come.
     unit = judgments.groupby(key, sort=False, dropna=False, observed=True).ngroup().to_numpy()
@@ -63,6 +60,14 @@ def units(judgments: pd.DataFrame) -> pd.DataFrame:
     values[unit, rater] = label
     index = pd.MultiIndex.from_frame(judgments[key].drop_duplicates())
     return pd.DataFrame(values, index, raters)
+
+
+def numbers(judgments: pd.DataFrame) -> pd.Series:
+    """The labels as numbers; true and false are 1 and 0."""
+    label = pd.to_numeric(judgments["label"], errors="coerce").astype(float)
+    complete(label)
+    no_code(label)
+    return label
 
 
 def complete(label: pd.Series) -> None:

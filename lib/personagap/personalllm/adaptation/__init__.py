@@ -3,6 +3,7 @@
 from functools import partial
 
 from personagap import embeddings
+from personagap.errors import told
 from personagap.personalllm.adaptation import runlog
 from personagap.personalllm.adaptation.icl import (
     CONTROLS,
@@ -26,3 +27,5 @@ from personagap.personalllm.adaptation.serving import (
 #: Unit vectors of prompts or responses; stop words stay, as style is in them. The paper's:
 #: dunzhang/stella_en_400M_v5.
 embed = partial(embeddings.embed, dimensions=64, stop_words=None)
+
+globals().update(told(globals()))

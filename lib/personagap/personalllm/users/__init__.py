@@ -1,6 +1,7 @@
 """Simulated users: populations from reward models, what they like, and whose opinions they have."""
 
 from personagap.datasets.personalllm import REWARD_MODELS
+from personagap.errors import told
 from personagap.personalllm.users.heterogeneity import (
     dependence,
     entropy,
@@ -12,3 +13,5 @@ from personagap.personalllm.users.opinions import representativeness, simulated_
 from personagap.personalllm.users.population import dirichlet, rewards, scores, vote_shares, winners
 from personagap.personalllm.users.regressions import compare_regressions, regressions
 from personagap.personalllm.users.scoring import score_pairs, score_responses
+
+globals().update(told(globals()))

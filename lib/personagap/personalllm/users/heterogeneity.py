@@ -1,14 +1,15 @@
 """How differently simulated users vote (arXiv 2409.20296, §3)."""
 
-from typing import Any, Unpack
+from typing import NotRequired, TypedDict, Unpack
 
 import numpy as np
 import pandas as pd
 from scipy import stats
 
 from personagap import gap
-from personagap.errors import UserError
+from personagap.errors import UserError, expect
 from personagap.personalllm.users.population import dirichlet, vote_shares, winners
+from personagap.results import generator, require
 from personagap.spelling import entries
 
 #: Numbers of distinct winners → the label of their bar in the paper, whose bins are off by one
@@ -24,17 +25,27 @@ SUBJECTIVE = ("imagine", "opinion", "poem", "taste")
 OBJECTIVE = ("who", "what", "where", "when", "why")
 
 
+class Population(TypedDict):
+    """``alpha``, ``n_users`` and ``seed`` of ``users.dirichlet``, and how many of the reward
+    models: so many are drawn ten times at random, and the result is the mean over these
+    populations.
+    """
+
+    alpha: float
+    n_users: int
+    seed: int
+    n_reward_models: NotRequired[int]
+
+
 def heterogeneity(
-    rewards: np.ndarray, population: dict[str, Any], **how: Unpack[gap.How]
+    rewards: np.ndarray, population: Population, **how: Unpack[gap.How]
 ) -> pd.DataFrame:
     """Share of prompts by the votes of their top response, and by number of distinct winners.
 
     Parameters
     ----------
     rewards : (prompts, responses, reward models), see ``users.rewards``.
-    population : ``alpha``, ``n_users`` and ``seed`` of ``users.dirichlet``, and optionally
-        ``n_reward_models``: so many are drawn ten times at random, and the result is the mean over
-        these populations.
+    population : a dictionary, see `Population`.
     how : of the intervals, which resample the prompts; users and sets of reward models stay as
         drawn.
 
@@ -54,7 +65,7 @@ def heterogeneity(
 
 
 def heterogeneity_change(
-    rewards: np.ndarray, before: dict[str, Any], after: dict[str, Any], **how: Unpack[gap.How]
+    rewards: np.ndarray, before: Population, after: Population, **how: Unpack[gap.How]
 ) -> pd.DataFrame:
     """What changes between two populations of `heterogeneity` that vote on the same prompts, paired
     by prompt.
@@ -75,11 +86,12 @@ def heterogeneity_change(
 
 
 def dependence(
-    rewards: np.ndarray, varied: dict[str, list[dict[str, Any]]], **how: Unpack[gap.How]
+    rewards: np.ndarray, varied: dict[str, list[Population]], **how: Unpack[gap.How]
 ) -> pd.DataFrame:
     """`heterogeneity` of several populations; ``varied`` names in a column ``varies`` what tells
     them apart.
     """
+    expect(varied, "populations by what tells them apart", varied=varied)
     populations = [(name, each) for name, these in varied.items() for each in these]
     tables = [heterogeneity(rewards, each, **how).assign(varies=name) for name, each in populations]
     return pd.concat(tables)
@@ -104,10 +116,12 @@ def _prompts(
     rewards: np.ndarray, alpha: float, n_users: int, seed: int, n_reward_models: int | None = None
 ) -> pd.DataFrame:
     """``prompt measure bin share``, shares of 0 or 1, for each set of reward models."""
-    total, rng, parts = rewards.shape[-1], np.random.default_rng(seed), []
+    total, rng, parts = rewards.shape[-1], generator(seed), []
     size = total if n_reward_models is None else n_reward_models
     if not 1 <= size <= total:
         raise UserError(f"n_reward_models is {size}, but there are {total}: give 1 to {total}")
+    most = len(_BIN) - 1
+    expect(rewards.shape[1] <= most, f"{most} responses to a prompt at most", rewards=rewards)
     # Which reward models are left out matters as much as how many: hence several draws of them.
     for draw in range(1 if size == total else 10):
         chosen = np.sort(rng.permutation(total)[:size])
@@ -130,6 +144,7 @@ def wins(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> pd.
     ``table`` is that of ``datasets.load_personalllm``, ``shares`` (prompts, responses) its
     ``users.vote_shares``.
     """
+    require(table, "responses", "prompt", "response_model")
     votes = table[["prompt", "response_model"]].assign(share=shares.ravel())
     found = _means(votes, "share", ["response_model"], how)
     return found.sort_values("estimate", ascending=False, ignore_index=True)
@@ -141,6 +156,7 @@ def entropy(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> 
     "subjective" prompts hold the word anywhere, "objective" ones begin with it; a prompt can be in
     several groups, or in "overall" alone. log 8 = 2.08 is the most that eight responses allow.
     """
+    require(table, "responses", "prompt", "prompt_text")
     first = table.drop_duplicates("prompt")
     text = first["prompt_text"].str.lower()
     first = first.assign(entropy=stats.entropy(shares, axis=1))

@@ -9,7 +9,7 @@ import pandas as pd
 from personagap.datasets.opinionqa import Opinions
 from personagap.errors import UserError
 from personagap.gap.resampling import How, resample
-from personagap.results import result
+from personagap.results import require, result
 
 #: What the distance of two answers is divided by: the range of the ordinals, as OpinionQA does, or
 #: the number of options less one, as PersonalLLM does for itself. They differ where a midpoint was
@@ -72,6 +72,8 @@ def representativeness(
     `results`, with the keys ``model attribute group distance``, in [0, 1]; one row for each of
     ``DISTANCES``.
     """
+    require(people, "people", "attribute", "group", "question", "ordinal", "distribution")
+    require(models, "models", "model", "question", "distribution")
     model, names = pd.factorize(models["model"])
     group, groups = pd.factorize(pd.MultiIndex.from_frame(people[["attribute", "group"]]))
     people, models = people.assign(code=group), models.assign(code=model)

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy import stats
 from scipy.special import expit
 
-from personagap.errors import UserError
+from personagap.errors import UserError, expect, explained
 from personagap.limits import student
 from personagap.personalllm.users.population import scores
 from personagap.results import result
@@ -57,6 +57,10 @@ def regressions(
 
     `UserError`: without a penalty, no user has a finite estimate; or a feature is constant.
     """
+    with explained("features", "give a table of numbers"):
+        features = features.astype(float)
+    complete = len(features) == rewards[..., 0].size and np.isfinite(features.to_numpy()).all()
+    expect(complete, "a row of finite numbers for each response", features=features)
     prompts, spread = len(rewards), features.std(ddof=0)
     if ridge < 0:
         raise UserError(f"ridge is {ridge}: give 0 or more")
@@ -121,7 +125,7 @@ def compare_regressions(
         same = x.columns[x.nunique() < 2]
         if len(same):
             told = f"{kind} features that are the same in every response are left out"
-            warnings.warn(f"{told}: {', '.join(same)}", stacklevel=2)
+            warnings.warn(f"{told}: {', '.join(same)}", stacklevel=3)
         if len(same) < x.shape[1]:
             varied[kind] = x.drop(columns=same)
     if not varied:
