@@ -65,8 +65,8 @@ CALLS = {
     "components is a dict|'run': nan.: give finite": lambda: effects.power(
         {"run": np.nan}, n_items=9
     ),
-    "no rater to be gold 'Majority': choose from human_0": lambda: gap.agreement(
-        RATINGS, gold="Majority"
+    "no rater to be gold 'x': choose from human_m": lambda: gap.agreement(
+        gap.simulate_relevance(), gold="x"
     ),
     "rater_kind 'Human': choose from human": lambda: gap.judge_inflation(
         RATINGS.assign(rater_kind="Human")
