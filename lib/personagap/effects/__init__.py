@@ -27,6 +27,7 @@ simulate_scores        data with known effects; simulated_power analyses them
 ====================== ===========================================================
 """
 
+from personagap import errors
 from personagap.effects.bias import pb_corrected, personalization_bias
 from personagap.effects.change import by_condition, paired_change
 from personagap.effects.closeness import answer_flips, bias_equivalence
@@ -39,6 +40,5 @@ from personagap.effects.power import detectable, items_needed, power, split_budg
 from personagap.effects.rates import outcomes, rates
 from personagap.effects.sequential import watched_contrasts
 from personagap.effects.simulate import simulate_scores, simulated_power
-from personagap.errors import told
 
-globals().update(told(globals()))
+globals().update(errors.told(globals()))

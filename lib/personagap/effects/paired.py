@@ -12,7 +12,7 @@ from scipy import fft, stats
 from personagap.effects._table import POINTS, ROUNDING, cells
 from personagap.effects.anova import mean_squares
 from personagap.errors import UserError
-from personagap.limits import satterthwaite, student
+from personagap.limits import alike, satterthwaite, student
 from personagap.personas import CONTROLS
 
 #: The ``method`` of a contrast that is not told, because answers were blocked, empty or unfinished.
@@ -146,7 +146,7 @@ def largest_difference(difference: np.ndarray, one_answer: float, binary: bool) 
 
 def clustered_mean(
     difference: np.ndarray, clusters: np.ndarray, largest: float
-) -> tuple[float, float, int]:
+) -> tuple[float, float, float]:
     """Centre, standard error and df of a mean of paired differences, clustered.
 
     Two pseudo-items join the data, one for and one against by ``largest``: for right or wrong
@@ -155,13 +155,16 @@ def clustered_mean(
     n.
     """
     n = len(difference) + 2
-    centre = difference.sum() / n
-    sums = np.bincount(clusters, weights=difference - centre)[np.bincount(clusters) > 0]
+    centre, sizes = difference.sum() / n, np.bincount(clusters)
+    sums = np.bincount(clusters, weights=difference - centre)[sizes > 0]
     sums = np.append(sums, [largest - centre, -largest - centre])
-    groups = len(sums)
-    # Degrees of freedom are those of the clusters seen: the pseudo-items are no evidence of a
+    groups, share = len(sums), np.append(sizes[sizes > 0], [1, 1]) / n
+    # Without a cluster the mean would be off by what its sum has, the more the larger it is: the
+    # jackknife, which of clusters of one size is the usual G / (G − 1).
+    variance = (groups - 1) / groups * ((sums / (1 - share)) ** 2).sum()
+    # Degrees of freedom are those of the clusters seen, for the pseudo-items are no evidence of a
     # spread.
-    return centre, (groups / (groups - 1) * (sums**2).sum()) ** 0.5 / n, max(groups - 3, 1)
+    return centre, variance**0.5 / n, max(alike(sizes) - 1, 1.0)
 
 
 def _mcnemar(difference: np.ndarray) -> tuple[float, float, str]:

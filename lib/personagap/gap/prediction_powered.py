@@ -116,9 +116,9 @@ def _limits(
     """Confidence limits of a mean that rests on some of the clusters, and the width before they are
     clipped.
     """
-    error, all_of_them = float(drawn.standard_error(values)), drawn.df + 1
+    error, all_of_them = float(drawn.standard_error(values)), drawn.clusters()
     # Resampling all clusters understates the error of few as if they were as many.
-    error *= (clusters / (clusters - 1) * drawn.df / all_of_them) ** 0.5
+    error *= (clusters / (clusters - 1) * (all_of_them - 1) / all_of_them) ** 0.5
     error = error if error > TINY else with_pseudo_clusters(0.0, 0.0, clusters)[1]
     # Clipped afterwards: the gain compares widths that the end of the scale did not cut.
     limits = student(values[0], error, clusters - 1, drawn.level)

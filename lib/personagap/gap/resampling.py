@@ -3,9 +3,10 @@
 Units (prompt × user × attribute) are not independent: a prompt recurs across users and a user
 across prompts. The cluster bootstrap draws whole clusters with replacement; its variance V, times
 G/(G − 1) for G clusters because resampling understates it so, gives the interval, estimate ± t √V
-with G − 1 degrees of freedom. Where two factors cross, V = V_prompt + V_user − V_prompt×user, each
-from a bootstrap of its own, and G − 1 is that of the smaller factor (Cameron, Gelbach & Miller
-2011, Journal of Business & Economic Statistics 29, 238–249). On simulated judgments of this design
+with G − 1 degrees of freedom, of G clusters of one size that would say as much (`limits.alike`).
+Where two factors cross, V = V_prompt + V_user − V_prompt×user, each from a bootstrap of its own,
+and G − 1 is that of the smaller factor (Cameron, Gelbach & Miller 2011, Journal of Business &
+Economic Statistics 29, 238–249). On simulated judgments of this design
 (21 prompts × 40 users, much as in the real data) that covers in 95–96 %, where clustering by prompt
 alone covers in 90–93 % (``personagap.validation.gap``). The pigeonhole bootstrap (Owen 2007), which
 multiplies the two multiplicities, covered in 97–100 % of a like trial: needlessly wide.
@@ -32,7 +33,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from personagap.errors import UserError, at_least, shares
-from personagap.limits import satterthwaite, student, wilson
+from personagap.limits import alike, satterthwaite, student, wilson
 from personagap.results import factorized, generator
 
 #: Resamples below this say nothing of an error; a report wants hundreds.
@@ -84,9 +85,9 @@ class Resampling:
         return self.codes.max(axis=1) + 1
 
     @property
-    def df(self) -> int:
+    def df(self) -> float:
         # Where two factors cross, of the one whose variance is known less well.
-        return int(self.sizes.min()) - 1
+        return max(min(alike(np.bincount(code[self.cell])) for code in self.codes) - 1, 1.0)
 
     def clusters(self, where: np.ndarray | slice = slice(None)) -> int:
         """Number of clusters that hold units ``where``, of the factor that has fewer."""
@@ -153,7 +154,7 @@ class Resampling:
         error = self.standard_error(values)
         constant, size = (error < TINY) & no_share, np.abs(values[0])
         size = np.where(size < TINY, step, size)
-        centre, least = with_pseudo_clusters(values[0], 0.0, self.df + 1, size)
+        centre, least = with_pseudo_clusters(values[0], 0.0, self.clusters(), size)
         return np.where(constant, centre, values[0]), np.where(constant, least, error)
 
     def row(

@@ -1,7 +1,7 @@
 """Simulated users: populations from reward models, what they like, and whose opinions they have."""
 
+from personagap import errors
 from personagap.datasets.personalllm import REWARD_MODELS
-from personagap.errors import told
 from personagap.personalllm.users.heterogeneity import (
     dependence,
     entropy,
@@ -14,4 +14,4 @@ from personagap.personalllm.users.population import dirichlet, rewards, scores, 
 from personagap.personalllm.users.regressions import compare_regressions, regressions
 from personagap.personalllm.users.scoring import score_pairs, score_responses
 
-globals().update(told(globals()))
+globals().update(errors.told(globals()))
