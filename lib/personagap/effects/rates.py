@@ -1,6 +1,7 @@
 """Mean score, invalid answers and truncation of every persona."""
 
 import pandas as pd
+from scipy import special
 
 from personagap.effects._table import POINTS, checked
 from personagap.limits import wilson
@@ -30,8 +31,8 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     The estimate is the mean over items of the item's mean over its runs and phrasings. The interval
     is Wilson's with an effective sample size, the number of single binary answers that would have
     the same variance as the clustered mean: the number of items at one binary answer each, more
-    with several runs. It covers at a few dozen items, where the normal approximation does not
-    (Bowyer et al., arXiv 2503.01747).
+    with several runs (times (z / t)² for n − 1 degrees of freedom, Korn & Graubard 1998). It covers
+    at a few dozen items, where the normal approximation does not (Bowyer et al., arXiv 2503.01747).
 
     Examples
     --------
@@ -46,8 +47,10 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     items = scores.groupby([*key, "item"], **how)["score"].mean().groupby(key, **how)
     answers = scores.groupby(key, **how)
     mean, spread, n = items.mean(), items.var(ddof=0), items.size()
-    # Items that go apart less than by chance are no more than the answers there are.
-    size = (n * mean * (1 - mean) / spread).clip(upper=answers.size()).where(spread > 0, n)
+    # Items that go apart less than by chance are no more than the answers there are. A spread is
+    # itself an estimate, of few items a poor one: as in `gap.means`.
+    fewer = (special.ndtri((1 + level) / 2) / special.stdtrit(n - 1, (1 + level) / 2)) ** 2
+    size = (fewer * n * mean * (1 - mean) / spread).clip(n, answers.size()).where(spread > 0, n)
     low, high = POINTS * wilson(mean, size, level)
     columns = {
         "estimate": POINTS * mean, "ci_low": low, "ci_high": high,

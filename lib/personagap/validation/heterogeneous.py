@@ -205,10 +205,29 @@ def _components_cover(rng: np.random.Generator) -> bool:
     return covers(row, 0.16 / (0.16 + 0.0009 + 0.09 - 0.0009))
 
 
+def _unequal_covers(rng: np.random.Generator) -> bool:
+    """No effect, but for subjects; one of them holds 60 items, seven hold five each."""
+    subject = np.repeat(np.arange(8), [60] + [5] * 7)
+    q = rng.uniform(0.3, 0.7, (1, 95))
+    apart = (q + 0.2 * rng.normal(size=8)[subject]).clip(0, 1)
+    scores = scores_of(binary(rng, np.concatenate([q, apart])), subject=subject)
+    scores["persona"] = np.array(["none", "a"])[scores["persona"]]
+    return covers(effects.contrasts(scores, cluster="subject").iloc[0], 0.0)
+
+
+def _hardly_any_items(rng: np.random.Generator) -> bool:
+    """Five items of very different difficulty, five runs of each."""
+    runs = effects.simulate_scores([0], n_items=5, n_runs=5, difficulty=(2, 0.5), seed=rng)
+    return covers(effects.rates(runs).iloc[0], 80)
+
+
 MANY = [
     # Before, mean squares of items were redrawn as of normal effects.
     Case("variance_components, item", "items right in 10 or 90 %", "covered", _components_cover,
          0.36),
+    Case("contrasts, cluster=", "one subject of eight holds 60 of 95 items", "covered",
+         _unequal_covers, 0.79),
+    Case("rates", "five items, five runs", "covered", _hardly_any_items, 0.84),
     Case("omnibus: GEE", "mean score .95, 1,500 items", "false alarm", _sure, 0.2),
     # Before, one interval of 95 % each.
     Case("contrasts, simultaneous", "31 identities without effect", "false alarm", _any_excludes,

@@ -39,6 +39,14 @@ def _mean_covers(rng: np.random.Generator) -> bool:
     return covers(table.query("rater == 'human' and metric == 'mean rating'").iloc[0], 3.0)
 
 
+def _apart_alarm(rng: np.random.Generator) -> bool:
+    """Three severe raters, each of whom rates other units."""
+    ratings = severe(rng, 0.5)
+    theirs = "human_" + (ratings["item"] * 7 % 3).astype(str)
+    ratings = ratings[(ratings["rater"] == "judge") | (ratings["rater"] == theirs)]
+    return gap.judge_inflation(ratings, n_bootstrap=200)["p_value"][0] <= 0.05
+
+
 def rotating(rng: np.random.Generator, n: int = 300) -> pd.DataFrame:
     """Six raters, three to a unit in rotation, around a true value (sd 0.7, noise 1): a ceiling of
     .771.
@@ -69,9 +77,26 @@ RATERS = [
     Case("judge_correlation", "six raters, three to a unit: ceiling", "covered", _ceiling_covers),
     # Before, these three were taken for all raters there are, and their severity for inflation.
     *(_inflation(sd, before) for sd, before in ((0.15, 0.35), (0.3, 0.65), (0.5, 0.79))),
+    # Before, severity was told by units that several had rated, of which there are none here.
+    Case(
+        "judge_inflation",
+        "3 raters, severity sd 0.5, one to a unit",
+        "false alarm",
+        _apart_alarm,
+        0.49,
+    ),
     Case("mention_bias", "3 raters, slopes of sd 0.3", "false alarm", _mention_alarm),
     Case("rating_summary", "3 raters, severity sd 0.3", "covered", _mean_covers),
 ]
+
+
+def _unequal_covers(rng: np.random.Generator) -> bool:
+    """Thirty users of four ratings each, and one of a hundred, whose own means vary."""
+    user = np.repeat(np.arange(31), [100] + [4] * 30)
+    rating = 0.5 * rng.normal(size=31)[user] + rng.normal(size=len(user))
+    table = pd.DataFrame({"step": "x", "user": user, "rating": rating})
+    found = gap.means(table, "rating", ["step"], cluster="user", n_bootstrap=200)
+    return covers(found.iloc[0], 0.0)
 
 
 def few_users(rng: np.random.Generator, share: float) -> pd.DataFrame:
@@ -103,6 +128,7 @@ def _adjusted_alarm(rng: np.random.Generator) -> bool:
 _OFTEN, _RARELY = (f"47 against 10 users, share {share}" for share in (0.3, 0.1))
 # Before, a common cluster-robust variance and Student's t.
 FEW = [
+    Case("means", "one user of 31 gave half of the ratings", "covered", _unequal_covers, 0.84),
     Case("proportion_difference", _OFTEN, "covered", partial(_few_cover, share=0.3), 0.83),
     Case("proportion_difference", _RARELY, "covered, stated limit", partial(_few_cover, share=0.1),
          0.83),

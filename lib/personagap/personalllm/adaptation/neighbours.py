@@ -9,6 +9,7 @@ from scipy import sparse, stats
 from sklearn.preprocessing import normalize
 
 from personagap.errors import UserError
+from personagap.gap.resampling import with_pseudo_clusters
 from personagap.limits import student
 from personagap.personalllm.adaptation.icl import Examples, Study, extremes, nearest
 from personagap.results import result
@@ -183,7 +184,10 @@ def retrieval_quality(
     ranks = [stats.zscore(each.argsort(axis=1).argsort(axis=1), axis=1) for each in similar]
     values = np.array([recall, (ranks[0] * ranks[1]).mean(axis=1)])
     mean = values.mean(axis=1)
-    low, high = student(mean, stats.sem(values, axis=1), len(found) - 1, 0.95)
+    error, least = stats.sem(values, axis=1), with_pseudo_clusters(0.0, 0.0, len(found))[1]
+    # Of users who are all alike others may not be.
+    error = np.where(error > 0, error, least)
+    low, high = student(mean, error, len(found) - 1, 0.95, np.array([0, -1]), 1)
     table: dict[str, Any] = {"metric": ["recall", "rank correlation"], "unit": ["share", ""]}
     table |= {"estimate": mean, "ci_low": low, "ci_high": high, "chance": [k / size, 0.0]}
     return result(pd.DataFrame(table), [], n=len(found), method="t interval over users")
