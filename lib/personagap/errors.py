@@ -1,15 +1,12 @@
 """The one exception a user's mistake raises: a line that says what, where and how to fix it."""
 
-import functools
-import inspect
 import re
-import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from numbers import Integral, Number, Real
-from types import ModuleType, NoneType, UnionType
-from typing import Any, Literal, Union, Unpack, get_args, get_origin, get_type_hints, is_typeddict
+from numbers import Integral, Real
+from types import ModuleType
+from typing import Any
 
 from personagap.leaving import leaving
 
@@ -96,10 +93,10 @@ def expect(good: object, wanted: str, **given: object) -> None:
     personagap.errors.UserError: place is 3: give a file or folder
     """
     for name, value in given.items() if not good else ():
-        raise UserError(f"{name} is {_shown(value)}: give {wanted}")
+        raise UserError(f"{name} is {shown(value)}: give {wanted}")
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
     # A table fills pages.
     plain = value is None or isinstance(value, (str, Real, list, tuple, set, dict))
     return repr(value) if plain else f"a {type(value).__name__}"
@@ -141,86 +138,3 @@ def at_least(low: float, *, each: bool = False, whole: bool = True, **given: obj
         ):
             wanted = f"a list of {name_of_kind.removeprefix('a ')}s" if each else name_of_kind
             raise UserError(f"{name} is {value!r}: give {wanted} of at least {low}")
-
-
-def told(namespace: dict[str, Any]) -> dict[str, Callable]:
-    """The public functions of a package, which, where one fails, tell of a slip in its arguments.
-
-    An argument that is not of the kind of its annotation is a `UserError` in place of whatever it
-    led to; of others the error stays what it was. A call that succeeds is not looked at.
-
-    Examples
-    --------
-    >>> def double(number: float) -> float:
-    ...     return 2 * (number + 0)
-    >>> told({"__name__": __name__, "double": double})["double"]("7")
-    Traceback (most recent call last):
-    personagap.errors.UserError: double: number is '7': give float
-    """
-    name, found = namespace["__name__"], {}
-    for function in filter(inspect.isfunction, namespace.values()):
-        if function.__module__.startswith(name):
-            found[function.__name__] = telling = _telling(function)
-            # What is pickled is looked for where it is defined.
-            setattr(sys.modules[function.__module__], function.__name__, telling)
-    return found
-
-
-def _telling(function: Callable) -> Callable:
-    @functools.wraps(function)
-    def called(*args, **how):
-        try:
-            return function(*args, **how)
-        except Exception as error:
-            slip = _slip(function, args, how, isinstance(error, UserError))
-            if slip is None:
-                raise
-        raise UserError(f"{function.__name__}: {slip}")
-
-    return called
-
-
-def _slip(function: Callable, args: tuple, how: dict[str, Any], was_told: bool) -> str | None:
-    """What is wrong with the arguments, if anything; what ``was_told`` is told better only where a
-    text stands for a list.
-    """
-    known, kinds = inspect.signature(function).parameters, get_type_hints(function)
-    try:
-        given = inspect.signature(function).bind(*args, **how).arguments
-    except TypeError as wrong:
-        return f"{wrong}: it takes {', '.join(known)}"
-    for name, value in given.items():
-        kind = kinds.get(name, Any)
-        kind = get_args(kind)[0] if get_origin(kind) is Unpack else kind
-        if not _fits(value, kind, was_told):
-            keys = ", ".join(get_type_hints(kind)) if is_typeddict(kind) else ""
-            plain = re.sub(r"\w+\.(?=\w)", "", inspect.formatannotation(kind))
-            wanted = f"a dictionary of {keys}" if keys else plain
-            return f"{name} is {_shown(value)}: give {wanted}"
-    return None
-
-
-def _fits(value: Any, kind: Any, lists_only: bool) -> bool:
-    """Whether a value is of the kind of an annotation; true of one that cannot be looked up."""
-    origin, parts = get_origin(kind), get_args(kind)
-    if origin in (Union, UnionType):
-        return any(_fits(value, part, lists_only) for part in parts)
-    if origin is Literal:
-        return lists_only or value in parts
-    fields = get_type_hints(kind) if is_typeddict(kind) else {}
-    if fields and isinstance(value, Mapping):
-        same = kind.__required_keys__ <= set(value) <= set(fields)
-        return lists_only or (same and all(_fits(value[key], fields[key], False) for key in value))
-    # A name may be a number, and NumPy's numbers are none of Python's.
-    kinds = {str: (str, Number), float: Real, int: Integral, Any: object}
-    kind = Mapping if fields else kinds.get(kind, origin or kind)
-    try:
-        if isinstance(value, str) and issubclass(kind, Iterable):
-            return False
-        if not isinstance(value, kind):
-            return lists_only and kind is not NoneType
-    except TypeError:
-        return True
-    within = value.values() if isinstance(value, Mapping) else value
-    looked_at = within if parts and isinstance(value, (Mapping, list, tuple)) else ()
-    return all(_fits(each, parts[-1], lists_only) for each in looked_at)

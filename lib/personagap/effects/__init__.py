@@ -27,7 +27,7 @@ simulate_scores        data with known effects; simulated_power analyses them
 ====================== ===========================================================
 """
 
-from personagap import errors
+from personagap import _arguments
 from personagap.effects.bias import pb_corrected, personalization_bias
 from personagap.effects.change import by_condition, paired_change
 from personagap.effects.closeness import answer_flips, bias_equivalence
@@ -41,4 +41,4 @@ from personagap.effects.rates import outcomes, rates
 from personagap.effects.sequential import watched_contrasts
 from personagap.effects.simulate import simulate_scores, simulated_power
 
-globals().update(errors.told(globals()))
+_arguments.tell_slips(__name__)

@@ -5,7 +5,7 @@ label``. Every function takes such a table and returns one of the form of `perso
 randomness comes in as ``seed``.
 """
 
-from personagap import errors
+from personagap import _arguments
 from personagap.gap.kappa import agreement, majority_bias, mean_agreement, reliability
 from personagap.gap.latent import latent_truth
 from personagap.gap.prediction_powered import prediction_powered_mean
@@ -24,4 +24,4 @@ from personagap.gap.shares import means
 from personagap.gap.simulate import simulate_ratings, simulate_relevance
 from personagap.gap.sources import adjusted_difference, proportion_difference
 
-globals().update(errors.told(globals()))
+_arguments.tell_slips(__name__)

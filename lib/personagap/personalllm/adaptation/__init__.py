@@ -2,7 +2,7 @@
 
 from functools import partial
 
-from personagap import embeddings, errors
+from personagap import _arguments, embeddings
 from personagap.personalllm.adaptation import runlog
 from personagap.personalllm.adaptation.icl import (
     CONTROLS,
@@ -27,4 +27,4 @@ from personagap.personalllm.adaptation.serving import (
 #: dunzhang/stella_en_400M_v5.
 embed = partial(embeddings.embed, dimensions=64, stop_words=None)
 
-globals().update(errors.told(globals()))
+_arguments.tell_slips(__name__)

@@ -1,6 +1,6 @@
 """Simulated users: populations from reward models, what they like, and whose opinions they have."""
 
-from personagap import errors
+from personagap import _arguments
 from personagap.datasets.personalllm import REWARD_MODELS
 from personagap.personalllm.users.heterogeneity import (
     dependence,
@@ -14,4 +14,4 @@ from personagap.personalllm.users.population import dirichlet, rewards, scores, 
 from personagap.personalllm.users.regressions import compare_regressions, regressions
 from personagap.personalllm.users.scoring import score_pairs, score_responses
 
-globals().update(errors.told(globals()))
+_arguments.tell_slips(__name__)
