@@ -43,16 +43,16 @@ def satterthwaite(variance: float, *parts: tuple[float, float]) -> float:
     return float(variance**2 / spread) if spread else np.inf
 
 
-def alike(sizes: np.ndarray) -> float:
-    """How many clusters of one size say as much as clusters of these: (Σ n)² / Σ n², one less being
-    the degrees of freedom of their spread.
+def effective_clusters(sizes: np.ndarray) -> float:
+    """Effective number of clusters of these sizes, (Σ n)² / Σ n²: as many of one size say as much;
+    one less are the degrees of freedom of their spread.
 
     Where one cluster holds half of all units the others tell little of its error (Carter, Schnepel
     & Steigerwald 2017, Review of Economics and Statistics 99, 698–709).
 
     Examples
     --------
-    >>> alike(np.array([5, 5, 5, 5])), alike(np.array([6, 2, 2, 2]))
+    >>> effective_clusters(np.array([5, 5, 5, 5])), effective_clusters(np.array([6, 2, 2, 2]))
     (4.0, 3.0)
     """
     return float(sizes.sum() ** 2 / (sizes**2).sum())
