@@ -3,12 +3,13 @@
 Units (prompt × user × attribute) are not independent: a prompt recurs across users and a user
 across prompts. The cluster bootstrap draws whole clusters with replacement; its variance V, times
 G/(G − 1) for G clusters because resampling understates it so, gives the interval, estimate ± t √V
-with G − 1 degrees of freedom, G being their effective number (`limits.effective_clusters`). Where two factors cross, V = V_prompt + V_user − V_prompt×user, each from a bootstrap of its own,
-and G − 1 is that of the smaller factor (Cameron, Gelbach & Miller 2011, Journal of Business &
-Economic Statistics 29, 238–249). On simulated judgments of this design
-(21 prompts × 40 users, much as in the real data) that covers in 95–96 %, where clustering by prompt
-alone covers in 90–93 % (``personagap.validation.gap``). The pigeonhole bootstrap (Owen 2007), which
-multiplies the two multiplicities, covered in 97–100 % of a like trial: needlessly wide.
+with G − 1 degrees of freedom, G being their effective number (`limits.effective_clusters`). Where
+two factors cross, V = V_prompt + V_user − V_prompt×user, each from a bootstrap of its own, and G −
+1 is that of the smaller factor (Cameron, Gelbach & Miller 2011, Journal of Business & Economic
+Statistics 29, 238–249). On simulated judgments of this design (21 prompts × 40 users, much as in
+the real data) that covers in 95–96 %, where clustering by prompt alone covers in 90–93 %
+(``personagap.validation.gap``). The pigeonhole bootstrap (Owen 2007), which multiplies the two
+multiplicities, covered in 97–100 % of a like trial: needlessly wide.
 
 A statistic that is the same in every cluster has V = 0, which does not make it certain. For shares
 of 0 or 1 there is a remedy: G independent clusters are all at 1 with a probability of at most (true
