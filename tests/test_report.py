@@ -380,6 +380,15 @@ def test_any_table_of_a_user_is_shown(table, heads, rows):
     assert shown.count('<th scope="row"') == rows
 
 
+def test_brackets_are_called_what_they_are_and_what_is_long_stands_last():
+    row = {"work": "choose", "family": "speed (2 tests)", "ratio": 2.0, "ratio_low": 1.5}
+    timed = pd.DataFrame([row | {"ratio_high": 2.5, "true": 2.1}])
+    shown, same = readable.readable(timed.assign(repeats=3))
+    assert list(shown) == ["work", "ratio", "true", "repeats", "correction of p"]
+    assert same == {"in brackets": "range of repeats"}
+    assert readable.readable(timed)[1] == {"in brackets": "95 % interval"}
+
+
 def test_numbers_stand_to_the_right_and_text_to_the_left():
     rows = [
         ["mmlu", 5.9971, 4.432, 7.601, 60, 0.0001, "3 people"],

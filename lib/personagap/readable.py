@@ -88,8 +88,10 @@ def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     ends = {end for pair in pairs.values() for end in pair}
     unit = _unit(table)
     # Two one-sided tests at 5 % go with an interval of 90 %.
-    level = 90 if "equivalent" in table else 95
-    shown, same = {}, {"in brackets": f"{level} % interval"} if pairs else {}
+    told = "90 % interval" if "equivalent" in table else "95 % interval"
+    # Of what was timed, the lowest and the highest.
+    told = "range of repeats" if "repeats" in table else told
+    shown, same = {}, {"in brackets": told} if pairs else {}
     # Where a page is too narrow, what is cut off at its end is no number.
     for name in sorted(table.columns.difference(ends, sort=False), key="family".__eq__):
         column, text = table[name], _texts(table, name, pairs.get(name))
