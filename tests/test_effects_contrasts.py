@@ -10,8 +10,15 @@ from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import proportion_confint, proportion_effectsize
 
-from personagap.effects import additivity, contrasts, paired_change, rates, simulate_scores
-from personagap.effects.paired import sign_flip
+from personagap.effects import (
+    additivity,
+    answer_flips,
+    contrasts,
+    paired_change,
+    rates,
+    simulate_scores,
+)
+from personagap.effects.paired import clustered_mean, sign_flip
 from personagap.errors import UserError
 
 
@@ -262,3 +269,30 @@ def test_a_change_of_the_mean_is_the_same_whichever_condition_comes_first():
     ]
     means = [table[table["metric"] == "mean"].reset_index(drop=True) for table in changes]
     pd.testing.assert_frame_equal(*means)
+
+
+def test_error_of_unequal_clusters_is_the_jackknife_s():
+    rng = np.random.default_rng(0)
+    difference, cluster = rng.normal(size=40), np.repeat(np.arange(6), [20, 8, 5, 4, 2, 1])
+    centre, se, df = clustered_mean(difference, cluster, 1.0)
+    # The pseudo-items are clusters of their own.
+    values, own = np.append(difference, [1, -1]), np.append(cluster, [6, 7])
+    without = np.array([values[own != each].mean() for each in range(8)])
+    assert centre == pytest.approx(values.mean())
+    # About the mean of all, not of the eight.
+    assert se == pytest.approx((7 / 8 * ((without - centre) ** 2).sum()) ** 0.5)
+    assert df == pytest.approx(40**2 / (400 + 64 + 25 + 16 + 4 + 1) - 1)
+
+
+def test_an_answer_that_is_there_twice_is_no_further_run():
+    scores = simulate_scores([5], n_items=20, n_runs=2)
+    for statistic in (contrasts, rates, answer_flips):
+        with pytest.raises(UserError, match="item 0, run 0 was scored twice"):
+            statistic(pd.concat([scores, scores.iloc[:1]]))
+
+
+def test_a_change_of_two_items_is_at_most_one_of_all_points():
+    before = pd.DataFrame({"task": "t", "persona": list("aabb"), "item": [0, 1] * 2, "score": 0.0})
+    both = pd.concat([before.assign(condition="a"), before.assign(condition="b", score=1.0)])
+    row = paired_change(both, {"b": "a"}, n_bootstrap=20).set_index("metric").loc["mean"]
+    assert row["estimate"] == 100 and -100 <= row["ci_low"] <= row["ci_high"] == 100

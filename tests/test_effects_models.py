@@ -260,3 +260,11 @@ def test_a_pilot_of_one_run_does_not_pretend_to_know_what_more_runs_bring():
                 **({"n_items": 300, "n_runs": 2} if plan is effects.power else {"budget": 900}),
             )
     assert effects.detectable(scores.query("run == 0"))["smallest_pb"][0] > 0
+
+
+def test_unequal_runs_detect_what_their_noise_allows():
+    scores = simulate_scores(np.zeros(31), n_items=200, n_runs=2, seed=3)
+    some = scores[(scores["run"] == 0) | (np.random.default_rng(0).random(len(scores)) < 0.6)]
+    found = effects.personalization_bias(some, n_bootstrap=20)["noise_floor"][0]
+    # Rounded to one run it was 2.8.
+    assert effects.detectable(some)["noise_floor"][0] == pytest.approx(found, rel=0.03)

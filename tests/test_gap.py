@@ -475,6 +475,10 @@ def test_paired_difference_of_a_judge_with_itself_and_with_yes_to_all(rng):
     judgments = table({"human_majority": y, "a": x, "b": x})
     same = gap.paired_difference(judgments, "a", "b", n_bootstrap=50)
     assert (same["estimate"] == 0).all() and (same["p_value"] == 1).all()
+    # Two judges who said the same may not elsewhere: five users, and two pseudo-users ±1.
+    reach = stats.t.ppf(0.975, 4) * np.sqrt(2 / (7 * 6))
+    assert same["ci_low"].to_numpy() == pytest.approx(-reach)
+    assert same["ci_high"].to_numpy() == pytest.approx(reach)
     everything = gap.paired_difference(judgments, "a", "select_all", n_bootstrap=50).set_index(
         "metric"
     )
@@ -674,3 +678,33 @@ def test_malformed_judgments_are_one_clear_error(rng):
         gap.exact_correlation([1, 1, 1], [1, 2, 3])
     with pytest.raises(UserError, match="two or more users each"):
         gap.proportion_difference(judgments.assign(source="real"), [1])
+
+
+def test_severity_of_people_who_share_no_unit_is_known_by_the_judge(rng):
+    value = rng.normal(3, 0.7, 300)
+    columns = {"judge": value}
+    for place, severity in enumerate((-0.6, 0.0, 0.6)):
+        own = np.where(np.arange(300) % 3 == place, value + severity, np.nan)
+        columns[f"human_{place}"] = own
+    row = gap.judge_inflation(table(columns), n_bootstrap=50).iloc[0]
+    # Three raters of standard deviation 0.6: ± t(2) · 0.6 / √3 at least.
+    assert row["ci_high"] - row["ci_low"] > 2 * stats.t.ppf(0.975, 2) * 0.6 / 3**0.5 * 0.99
+    assert row["p_value"] == pytest.approx(1)
+
+
+def test_raters_of_one_user_each_are_in_the_clusters_already(rng):
+    value, user = rng.normal(3, 0.7, 100), np.arange(100) % 5
+    own = {f"human_{u}": np.where(user == u, value + u / 5, np.nan) for u in range(5)}
+    apart = gap.judge_inflation(table({"judge": value} | own), cluster="user").iloc[0]
+    one = table({"judge": value, "human_0": value + user / 5})
+    same = gap.judge_inflation(one, cluster="user").iloc[0]
+    assert apart["ci_high"] == pytest.approx(same["ci_high"])
+
+
+def test_precision_of_a_judge_who_never_says_yes_is_not_known(rng):
+    judgments = table({"human_majority": (rng.random(40) < 0.4) * 1, "never": np.zeros(40)})
+    rows = gap.relevance_metrics(judgments, n_bootstrap=50).set_index(["rater", "metric"])
+    assert rows.loc[("never", "precision"), "ci_high"] > 0.75
+    assert rows.loc[("never", "kappa"), "ci_high"] > 0.4
+    # By definition, not by what was seen.
+    assert rows.loc[("select_all", "recall"), "ci_low"] == 1

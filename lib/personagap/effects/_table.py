@@ -173,6 +173,15 @@ def by_task(scores: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
         yield task, scores[codes == code] if len(tasks) > 1 else scores
 
 
+def scored_once(rows: pd.DataFrame, task: str) -> None:
+    """`UserError` for an answer that is there twice: it would pass for another run."""
+    key = ["persona", "template", "item", "run"]
+    if (twice := rows.duplicated(key).to_numpy()).any():
+        told = ", ".join(f"{name} {rows[name].iloc[twice.argmax()]}" for name in key)
+        problem = f"{told} was scored twice: keep one of the two, or tell them apart by run"
+        raise UserError(f"{task}: {problem}")
+
+
 def cells(rows: pd.DataFrame, task: str, cluster: str | None = None) -> Cells:
     """Cell means of one task. Counting by integer codes keeps a million rows under a second."""
     codes, shape = np.zeros(len(rows), dtype=np.int64), []
@@ -185,10 +194,7 @@ def cells(rows: pd.DataFrame, task: str, cluster: str | None = None) -> Cells:
     # Dense over all cells, also those not asked: designs are crossed, so hardly any is empty.
     answers = np.bincount(codes, minlength=np.prod(shape)).reshape(shape)
     if answers.max(initial=0) > 1:
-        twice = zip(levels, np.argwhere(answers > 1)[0], strict=True)
-        persona, template, item, run = (level[i] for level, i in twice)
-        problem = f"persona {persona}, template {template}, item {item}, run {run} was scored twice"
-        raise UserError(f"{task}: {problem}: keep one of the two, or tell them apart by run")
+        scored_once(rows, task)
     runs, score = answers.sum(axis=3), rows["score"].to_numpy()
     total, squares = (
         np.bincount(codes, weights=values, minlength=np.prod(shape)).reshape(shape).sum(axis=3)

@@ -13,6 +13,7 @@ from personagap.effects._table import (
     cluster_codes,
     identity_cells,
     nonresponders,
+    scored_once,
 )
 from personagap.effects.bias import interval, inverted
 from personagap.effects.paired import clustered_mean
@@ -166,6 +167,7 @@ def answer_flips(
     absent = nonresponders(given)
     for task, part in by_task(scores):
         there = [name for name in part["persona"].unique() if name not in (*CONTROLS, control)]
+        scored_once(part, task)
         (counts, items), nonresponding = _counts(part, answer), absent.get(task, set())
         clusters = cluster_codes(part, cluster, items, task)
         if control not in counts and control not in nonresponding:

@@ -126,8 +126,11 @@ def detectable(scores: pd.DataFrame, *, alpha: float = 0.05, target: float = 0.8
         identities, templates, items = table.mean.shape
         design = {"n_items": items, "n_templates": templates, "n_identities": identities}
         # Unequal runs count by their harmonic mean, as in the components.
-        runs = max(1, round(1 / float((1 / table.runs[table.runs > 0]).mean())))
-        found = power(parts[task], n_runs=runs, alpha=alpha, target=target, **design)
+        harmonic = 1 / float((1 / table.runs[table.runs > 0]).mean())
+        runs, own = max(1, round(harmonic)), dict(parts[task])
+        # Of a number that is not whole, what it makes of the variance of runs is.
+        own |= {name: own[name] * runs / harmonic for name in own.keys() & {"run"}}
+        found = power(own, n_runs=runs, alpha=alpha, target=target, **design)
         # Rounding leaves a trace of the spread of equal runs.
         if found["noise_floor"].item() < 1e-6:
             found[SIZES] = np.nan

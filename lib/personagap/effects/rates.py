@@ -3,7 +3,7 @@
 import pandas as pd
 from scipy import special
 
-from personagap.effects._table import POINTS, checked
+from personagap.effects._table import POINTS, checked, scored_once
 from personagap.limits import wilson
 from personagap.models.answers import NONRESPONSE
 from personagap.results import require, result
@@ -44,6 +44,8 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     """
     scores = checked(scores, ["valid", "truncated"])
     key, how = ["task", "persona"], {"sort": False, "observed": True}
+    for task, rows in scores.groupby("task", **how):
+        scored_once(rows, task)
     items = scores.groupby([*key, "item"], **how)["score"].mean().groupby(key, **how)
     answers = scores.groupby(key, **how)
     mean, spread, n = items.mean(), items.var(ddof=0), items.size()

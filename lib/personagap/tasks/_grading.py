@@ -109,7 +109,7 @@ def by_dimension(scores: pd.DataFrame) -> pd.DataFrame:
     """
     dimension = {name: find(name).dimension for name in scores["task"].unique()}
     # By task too, for items of two tasks may have the same name.
-    item = scores["task"] + "/" + scores["item"]
+    item = scores["task"].astype("str") + "/" + scores["item"].astype("str")
     return scores.assign(task=scores["task"].map(dimension), item=item)
 
 
