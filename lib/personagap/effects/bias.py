@@ -7,7 +7,14 @@ import pandas as pd
 from scipy import optimize
 
 from personagap.effects._table import POINTS, Cells, identity_cells, nonresponders
-from personagap.effects.resampling import Bootstrap, Moments, clustered, flipped, null_of
+from personagap.effects.resampling import (
+    Bootstrap,
+    Moments,
+    cluster_sums,
+    clustered,
+    flipped,
+    null_of,
+)
 from personagap.errors import UserError, shares
 from personagap.results import corrected, generator, require, result
 
@@ -96,7 +103,8 @@ def personalization_bias(
     means = {task: clustered(table.mean, table.clusters) for task, table in tasks.items()}
     rngs = iter(generator(seed).spawn(2 * len(tasks)))
     moments = {task: Moments.of(x) for task, x in means.items()}
-    drawn = {task: flipped(x, n_permutations, next(rngs)) for task, x in means.items()}
+    sums = {task: cluster_sums(table.mean, table.clusters) for task, table in tasks.items()}
+    drawn = {task: flipped(x, n_permutations, next(rngs)) for task, x in sums.items()}
     errors = {
         task: Bootstrap.draw(x, n_bootstrap, rng := next(rngs), rng, 1 / tasks[task].runs.max())
         for task, x in means.items()

@@ -74,6 +74,7 @@ def bias_equivalence(
     """
     at_least(0, whole=False, margin=margin)
     shares(alpha=alpha)
+    expect(alpha < 0.5, "a level below 0.5", alpha=alpha)
     tables = identity_cells(scores, cluster)
     moments, errors, items, uneven = {}, {}, {}, {}
     rngs = generator(seed).spawn(len(tables))

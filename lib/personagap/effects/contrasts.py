@@ -171,6 +171,7 @@ def equivalence(
     """
     at_least(0, whole=False, margin=margin)
     shares(alpha=alpha)
+    expect(alpha < 0.5, "a level below 0.5", alpha=alpha)
     rows = []
     for task, name, tests, contrast in each_contrast(scores, control, by, cluster):
         # To the nearer margin: the other follows.

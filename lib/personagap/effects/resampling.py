@@ -59,12 +59,19 @@ def clustered(x: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """One "item" for each cluster of items (last axis), such that the mean stays and the spread is
     that of clusters.
     """
-    mean, sizes = x.mean(axis=-1, keepdims=True), np.bincount(codes)
-    if len(sizes) == x.shape[-1]:
+    mean = x.mean(axis=-1, keepdims=True)
+    return mean + cluster_sums(x - mean, codes)
+
+
+def cluster_sums(x: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """The same for `flipped`: about the mean of all, a small cluster would tell of that mean, and
+    not of itself.
+    """
+    groups = codes.max() + 1
+    if groups == x.shape[-1]:
         return x
-    # Sums, not means, of a cluster's deviations: a large cluster weighs more in the mean of items,
-    # and so in its error.
-    return mean + (x - mean) @ np.eye(len(sizes))[codes] * len(sizes) / x.shape[-1]
+    # Sums, not means: a large cluster weighs more in the mean of items, and so in its error.
+    return x @ np.eye(groups)[codes] * groups / x.shape[-1]
 
 
 def flipped(x: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:

@@ -63,12 +63,12 @@ def sparse(rng: np.random.Generator, n: int) -> tuple[np.ndarray, float]:
     return x, 4.0 * 30 / 31**2
 
 
-def subjects(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """No effect; identity × subject of 6 points, 57 subjects of 5 items: scores, the subject of
+def subjects(rng: np.random.Generator, sizes: list[int]) -> tuple[np.ndarray, np.ndarray]:
+    """No effect; identity × subject of 6 points, subjects of so many items: scores, the subject of
     each item.
     """
-    subject = np.repeat(np.arange(57), 5)
-    p = rng.uniform(0.2, 0.8, 285) + 0.06 * rng.normal(size=(31, 57)).clip(-3, 3)[:, subject]
+    subject, every = np.repeat(np.arange(len(sizes)), sizes), (31, len(sizes))
+    p = rng.uniform(0.2, 0.8, len(subject)) + 0.06 * rng.normal(size=every).clip(-3, 3)[:, subject]
     return binary(rng, p.clip(0, 1)), subject
 
 
@@ -81,8 +81,8 @@ def _bias_alarm(rng: np.random.Generator, data: Callable) -> bool:
     return effects.personalization_bias(scores_of(data(rng)), **QUICK)["p_value"][0] <= 0.05
 
 
-def _subject_alarm(rng: np.random.Generator) -> bool:
-    x, subject = subjects(rng)
+def _subject_alarm(rng: np.random.Generator, sizes: list[int]) -> bool:
+    x, subject = subjects(rng, sizes)
     scores = scores_of(x, subject=subject)
     return effects.personalization_bias(scores, cluster="subject", **QUICK)["p_value"][0] <= 0.05
 
@@ -123,7 +123,9 @@ BIAS = [
            partial(_bias_covers, data=sparse, n=n), before)
       for n, before in ((60, 0.37), (100, 0.59), (285, 0.83))),
     Case("personalization_bias, cluster=", "identity × subject, 57 × 5 items", "false alarm",
-         _subject_alarm, 0.245),
+         partial(_subject_alarm, sizes=[5] * 57), 0.245),
+    Case("personalization_bias, cluster=", "one subject of 31 holds 100 of 220 items",
+         "false alarm", partial(_subject_alarm, sizes=[100] + [4] * 30), 0.67),
     Case("personalization_bias, joint", "an effect on 1,319 items, none on 20 and 60", "found",
          _large_task, 0.16),
     Case("personalization_bias, p_adjusted", "five tasks without effect", "false alarm",
