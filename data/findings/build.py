@@ -287,6 +287,11 @@ def remedies(runs: list[Request]) -> pd.DataFrame:
     for run in designs(runs, MITIGATION):
         # Of a PB that may be 0.
         table = saved(run, "paired_change.csv").query("metric != 'pb_percent'")
+        pairs = Path(run.parameters["pairs"])
+        if pairs.suffix:
+            tuned = table["condition"].isin(run.parameters["dpo"])
+            preferences = table["condition"] + f", {pairs.stem} pairs"
+            table["condition"] = table["condition"].mask(tuned, preferences)
         rows.append(_apart(table).assign(**source(run)))
     table = told(
         rows, keys := ["condition", "compared_with", "task"], ["before", "after", "n_identities"]
