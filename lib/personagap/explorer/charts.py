@@ -206,7 +206,7 @@ def matrix(rows: pd.DataFrame, x: str, y: str, value: str, title: str, *, diverg
     scheme, least = ("purpleorange", -limit) if diverging else ("blues", 0)
     scale = {"scheme": scheme, "domain": [least, limit]}
     # Above: of thirty rows the end is not on the screen.
-    names = {"labelAngle": -30, "labelExpr": PLAIN, "orient": "top"}
+    names = {"labelAngle": 30, "labelAlign": "right", "labelExpr": PLAIN, "orient": "top"}
     across = _names(x, rows, axis=names)
     same = {"x": across, "y": _names(y, rows, axis={"labelExpr": PLAIN})}
     cells = {
