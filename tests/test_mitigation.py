@@ -158,6 +158,10 @@ def test_dpo_lowers_the_true_bias_of_the_demo_on_items_it_was_not_tuned_on(tmp_p
     items, measured = datasets.load(names), datasets.load(names, items_per_task=12)
     pairs = demo.preference_pairs(items, 30 * 8, without=measured)
     assert not set(pairs["question"]) & {tasks.prompt(item) for item in measured.itertuples()}
+    # Other data may name their items alike.
+    others = items.assign(question=items["question"] + " Really?")
+    whole, kept = (demo.preference_pairs(items, 60, without=each) for each in (None, others))
+    assert whole.equals(kept)
     how = {"steps": 30, "batch": 8, "learning_rate": 5e-3, "sft": 1.0}
     folders = []
     for again in "ab":

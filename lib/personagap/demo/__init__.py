@@ -173,7 +173,8 @@ def preference_pairs(
     """
     # Else tuning would be judged on what it was trained on.
     if without is not None:
-        items = items.merge(without[["task", "item"]], how="left_anti")
+        # Not by their names, which items of other data may have, too.
+        items = items.merge(without[["task", "question"]].drop_duplicates(), how="left_anti")
     at_least(1, n=n)
     if items.empty:
         nothing = "no demo items are left to train on"
