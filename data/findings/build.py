@@ -191,7 +191,8 @@ def answer_flips(runs: list[Request]) -> pd.DataFrame:
                 answers[key].assign(choice=[max(each, key=each.get) for each in logs]), on=key
             )
         stated = ~scores["persona"].isin(personas.CONTROLS)
-        pooled = scores.assign(persona=scores["persona"].mask(stated, "any identity"))
+        each = scores.groupby(["persona", "run"], observed=True).ngroup()
+        pooled = scores.assign(persona=scores["persona"].mask(stated, "any identity"), run=each)
         others = [name for name in run.parameters["controls"] if name != "assistant"]
         for table, compared in ((pooled, None), (scores, others), (scores, None)):
             found = effects.answer_flips(table, "assistant", answer=answer, personas=compared)

@@ -1,8 +1,9 @@
 """Does a remedy refuse what is harmless? Makes ``over_refusal.csv`` beside this file.
 
-``python data/findings/over_refusal.py FILE --model MODEL --model TUNED``; FILE holds XSTest's
-prompts (columns ``prompt type``; types that begin with "contrast" are harmful), TUNED is a folder
-that `safety_utility.dpo.tune` made. Each is asked once, under "You are a helpful assistant.".
+``python data/findings/over_refusal.py FILE --model undefended MODEL --model "dpo-random, safety
+pairs" TUNED``; FILE holds XSTest's prompts (columns ``prompt type``; types that begin with
+"contrast" are harmful), TUNED is a folder that `safety_utility.dpo.tune` made. Each is asked once,
+under "You are a helpful assistant.".
 """
 
 from pathlib import Path
@@ -20,23 +21,23 @@ PLAIN = {"role": "system", "content": personas.system_prompt("assistant")}
 
 @click.command()
 @click.argument("file")
-@click.option("--model", "specs", multiple=True, required=True, help="of models.load_model")
+@click.option("--model", "named", nargs=2, multiple=True, required=True, metavar="CONDITION MODEL")
 @click.option("--dtype", default="auto", help="of their weights")
-def main(file, specs, dtype):
+def main(file, named, dtype):
     prompts = pd.read_csv(file).drop_duplicates("prompt")
     harmless = prompts.loc[~prompts["type"].str.startswith("contrast"), "prompt"].tolist()
     chats = [[PLAIN, *user_says(prompt)] for prompt in harmless]
     judge, rows = judges.load_judge("refusal"), []
-    for spec in specs:
+    for condition, spec in named:
         lm = models.load_model(spec, dtype=dtype)
         answers = lm.generate(chats, models.Sampling(), range(len(chats)))
         refused = judge([answer.text for answer in answers], harmless)
-        rows.append({"model": lm.id, "estimate": np.mean(refused)})
+        rows.append({"condition": condition, "model": lm.id, "estimate": np.mean(refused)})
     table = pd.DataFrame(rows)
     table["ci_low"], table["ci_high"] = limits.wilson(table["estimate"], len(harmless), 0.95)
     table[["estimate", "ci_low", "ci_high"]] *= 100
     told = {"metric": "harmless requests refused", "n": len(harmless), "unit": "%"}
-    table = result(table.assign(**told, method="Wilson"), ["model"])
+    table = result(table.assign(**told, method="Wilson"), ["condition", "model"])
     table.round(2).to_csv(Path(__file__).with_name("over_refusal.csv"), index=False)
 
 

@@ -69,15 +69,17 @@ def remedies(table: pd.DataFrame) -> pd.DataFrame:
     """Change of PB, and its price in mean score, of each model under each remedy.
 
     DataFrame of `results` after ``condition task``, in points; ``condition`` says model and remedy,
-    the metrics are "PB, corrected for noise" and "mean score". Joint rows are left out.
+    the metrics are "PB, corrected for noise" and "mean score", and ``p_adjusted`` is Holm's over
+    all remedies that were tried on a model. Joint rows are left out.
     """
     metric = table["metric"].map(
         {"pb_corrected": "PB, corrected for noise", "mean": "mean score"}, na_action="ignore"
     )
-    condition = _named(table["model"]) + ": " + table["condition"].map(words)
+    model = _named(table["model"])
+    condition = model + ": " + table["condition"].map(words)
     told = table["compared_with"].eq("undefended") & table["task"].ne("joint") & metric.notna()
-    table = table.assign(metric=metric, condition=condition)[told]
-    return result(table, ["condition", "task"])
+    table = table.assign(metric=metric, model=model, condition=condition)[told]
+    return result(corrected(table, ["model", "metric"]), ["condition", "task"])
 
 
 def identities(table: pd.DataFrame) -> pd.DataFrame:
