@@ -14,6 +14,12 @@ IN_WORDS = re.compile(
     rf"(?i)\b(?:minus |negative )?{_WORD}(?:[ -](?:(?<=red |and |ion )and )?{_WORD})*"
     rf"(?:(?P<and> and (?:a|one))?[ -](?P<part>{'|'.join(_PARTS)})\b)?"
 )
+#: What may stand behind a number that is all of the answer: "Seven pens."
+THINGS = re.compile(
+    r"(?i)(?! (?:of|or|and|to|is|are|was|has|had|can|could|may|might|would|should|more|less|fewer"
+    r"|times|by|in|at|per|out|thing|way|who|that|possible|moment|second|first|last|another)\b)"
+    r"(?: [a-z'-]{2,20}){0,2}\n?[.!]?"
+)
 
 
 def in_digits(found: re.Match) -> str:

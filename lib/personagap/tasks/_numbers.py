@@ -5,7 +5,7 @@ import math
 import re
 from typing import Any, NamedTuple
 
-from personagap.tasks._number_words import IN_WORDS, SCALES, in_digits
+from personagap.tasks._number_words import IN_WORDS, SCALES, THINGS, in_digits
 from personagap.tasks._wording import CORRECTS, keys, plain, stating, words
 
 # A grammar of its own: of 24 numbers as real models write them, math-verify reads 7.
@@ -71,12 +71,6 @@ _STATED = re.compile(rf"{stating('answer')}|#### ?(?!#)|{keys('verbless')} (?=[-
 #: Currencies of countries that put a dot between thousands: "€1.000", "1.000 Euro", "R$ 1.000".
 _DOTTED = ("€", "EUR", "R$")
 _DOTTED_AFTER = re.compile(r" ?(?:€|EUR\b|euros?\b|reais\b)", re.IGNORECASE)
-#: What may stand behind a number that is all of the answer: "Seven pens."
-_THINGS = re.compile(
-    r"(?i)(?! (?:of|or|and|to|is|are|was|has|had|can|could|may|might|would|should|more|less|fewer"
-    r"|times|by|in|at|per|out|thing|way|who|that|possible|moment|second|first|last|another)\b)"
-    r"(?: [a-z'-]{2,20}){0,2}\n?[.!]?"
-)
 _SENTENCE = re.compile(r"\n|[.!?](?= |\n|$)|[。！？।]")
 _TO = re.compile(r" ?(?:-|–|—|~|to|through|bis|à|until|up to|到|至|から) ?", re.IGNORECASE)
 _BETWEEN = re.compile(r"\b(?:between|zwischen|entre|tra) ?$", re.IGNORECASE)
@@ -162,7 +156,7 @@ def number(text: str) -> float | None:
             return _finite(numbers[-1].value if numbers else math.nan)
     # In words only where they are all the answer: "one of them" is no number.
     alone = _HEAD.match(text)
-    return _result(text) if alone and _THINGS.fullmatch(text, alone.end()) else None
+    return _result(text) if alone and THINGS.fullmatch(text, alone.end()) else None
 
 
 def _finite(value: float) -> float | None:

@@ -1,17 +1,14 @@
 """The program that an answer gives: fenced or bare, with what it needs of its other blocks."""
 
-import ast
 import builtins
 import json
 import re
 import textwrap
-import warnings
 from typing import NamedTuple
 
 from personagap.models import answers
+from personagap.tasks._statements import LENGTH, complete, guarded, is_prose, parsed
 
-#: Characters of an answer's code that are parsed: no program of MBPP comes near.
-LENGTH = 50_000
 _BLANKS = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"), "")
 _BLANKS |= dict.fromkeys(map(ord, "\u00a0\u202f\u3000"), " ")
 # Of quotes too, where they are labelled as a fence is.
@@ -27,7 +24,6 @@ _AROUND = re.compile(
     r"</?(?:code|pre|answer|solution|python)\b[^<>\n]{0,80}>|\[/?(?:BEGIN|DONE|PYTHON|CODE)\]|^`|`$",
     re.IGNORECASE | re.MULTILINE,
 )
-_FUTURE = re.compile(r"^from __future__ import .*$", re.MULTILINE)
 _QUOTES = re.compile(r'"""|\'\'\'')
 _NAMES = re.compile(r"\b[A-Za-z_]\w*")
 _BINDS = re.compile(
@@ -72,7 +68,7 @@ def code(text: str, tests: list[str]) -> str | None:
     'import math\ndef f(n): return math.pi * n'
     """
     program = _program(text, tests)
-    return program and _guarded(program)
+    return program and guarded(program)
 
 
 def _program(text: str, tests: list[str]) -> str | None:
@@ -92,31 +88,17 @@ def _program(text: str, tests: list[str]) -> str | None:
         chosen = [defining[0], *kept][-1]
         others = [*blocks[chosen + 1 :], *blocks[:chosen]]
         program, sources = blocks[chosen].code, [each.code for each in others if each.python]
-        if not blocks[chosen].closed and not _parsed(program):
+        if not blocks[chosen].closed and not parsed(program):
             # It was cut: what stands whole counts.
             program, sources = "", [*sources, *_chunks(program[:LENGTH])]
-        return _complete(program, sources, wanted)
+        return complete(program, sources, wanted)
     text = _AROUND.sub("\n", text)
     if called & _bound(text):
-        whole = _parsed(text)
-        if whole and not any(map(_is_prose, whole)):
+        whole = parsed(text)
+        if whole and not any(map(is_prose, whole)):
             return text
-        return _complete("", _chunks(text[:LENGTH]), wanted)
+        return complete("", _chunks(text[:LENGTH]), wanted)
     return blocks[0].code if blocks else None
-
-
-def _guarded(program: str) -> str:
-    """A program that goes on where a call or an assertion outside its definitions fails."""
-    statements = _parsed(program)
-    handler = ast.ExceptHandler(ast.Name("BaseException"), None, [ast.Pass()])
-    guarded = [ast.Try([each], [handler], [], []) if _acts(each) else each for each in statements]
-    return program if guarded == statements else _written(ast.Module(guarded, [])) or program
-
-
-def _acts(statement: ast.stmt) -> bool:
-    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    acting = (isinstance(node, ast.Call | ast.Assert) for node in ast.walk(statement))
-    return not isinstance(statement, kinds) and any(acting)
 
 
 def _called_worse(prose: str) -> bool:
@@ -126,9 +108,6 @@ def _called_worse(prose: str) -> bool:
 def _bound(program: str) -> set[str]:
     """Names that a program binds, whether or not it compiles."""
     return {name for names in _BINDS.findall(program) for name in names}
-
-
-# --- fenced --------------------------------------------------------------------------------------
 
 
 def _blocks(text: str) -> list[Block]:
@@ -219,27 +198,6 @@ def _unindented(lines: list[str], before: str) -> str:
     return textwrap.dedent("\n".join(lines)).strip("\n")
 
 
-# --- bare, and helpers ---------------------------------------------------------------------------
-
-
-def _parsed(program: str) -> list[ast.stmt]:
-    """Its statements; none if it is no program."""
-    try:
-        # The text's own odd escapes are no fault of ours to warn of.
-        with warnings.catch_warnings(action="ignore"):
-            return ast.parse(program).body if len(program) <= LENGTH else []
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return []
-
-
-def _is_prose(statement: ast.stmt) -> bool:
-    """Whether a statement does nothing, as words and marks do that happen to be Python."""
-    if isinstance(statement, ast.AnnAssign):
-        return statement.value is None
-    acts = ast.Call | ast.Constant
-    return isinstance(statement, ast.Expr) and not isinstance(statement.value, acts)
-
-
 def _chunks(text: str) -> list[str]:
     """A text cut before each line that may begin a statement; what is indented, as a part too."""
     chunks: list[list[str]] = [[]]
@@ -252,67 +210,3 @@ def _chunks(text: str) -> list[str]:
         quoted = _quoted(line, quoted)
     whole = ["\n".join(chunk) for chunk in chunks]
     return [*(textwrap.dedent(chunk.partition("\n")[2]) for chunk in whole), *whole]
-
-
-def _complete(program: str, sources: list[str], wanted: set[str]) -> str:
-    """A program after those statements of other sources that it, or a test, needs.
-
-    A name that several bind is taken from the last of them.
-    """
-    own, room = _parsed(program), LENGTH
-    pool: dict = {}
-    # Room for all sources together: an answer may hold many blocks as long as one may be.
-    for source in sources:
-        room -= len(source)
-        for statement in _parsed(source) if room >= 0 else []:
-            pool |= dict.fromkeys(_names_bound(statement), statement)
-    # "*", since a star import may bring any of the names.
-    needed, missing = [], [*wanted, *_names_read(own), "*"]
-    known = {name for statement in own for name in _names_bound(statement)}
-    while missing:
-        name = missing.pop()
-        if name not in known and name in pool:
-            needed.append(pool[name])
-            known |= _names_bound(pool[name])
-            missing += _names_read([pool[name]])
-    # In the order of the sources, as one may use another when it is run.
-    helpers = [each for each in dict.fromkeys(pool.values()) if each in needed]
-    # These come first, or nothing compiles.
-    future = _FUTURE.findall(program) if helpers else []
-    program = _FUTURE.sub("", program) if helpers else program
-    return "\n".join([*future, *map(_written, helpers), program])
-
-
-def _written(node: ast.AST) -> str:
-    """A node as code; none for what is nested too deep, as a sum of a thousand terms is."""
-    try:
-        return ast.unparse(node)
-    except RecursionError:
-        return ""
-
-
-def _names_bound(statement: ast.stmt) -> set[str]:
-    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
-        return {statement.name}
-    if isinstance(statement, ast.Import | ast.ImportFrom):
-        return {(name.asname or name.name).split(".")[0] for name in statement.names}
-    if isinstance(statement, ast.AnnAssign) and statement.value is None:
-        return set()
-    # Of what is bound in an "if" or "try" too.
-    inner = [part for part in ast.iter_child_nodes(statement) if isinstance(part, ast.stmt)]
-    inner += [part for each in getattr(statement, "handlers", []) for part in each.body]
-    nodes = [node for target in _targets(statement) for node in ast.walk(target)]
-    named = {node.id for node in nodes if isinstance(node, ast.Name)}
-    return named.union(*map(_names_bound, inner))
-
-
-def _targets(statement: ast.stmt) -> list[ast.expr]:
-    """What an assignment assigns to."""
-    if isinstance(statement, ast.Assign):
-        return statement.targets
-    return [statement.target] if isinstance(statement, ast.AnnAssign) else []
-
-
-def _names_read(statements: list[ast.stmt]) -> set[str]:
-    nodes = (node for statement in statements for node in ast.walk(statement))
-    return {node.id for node in nodes if isinstance(node, ast.Name)}
