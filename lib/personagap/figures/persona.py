@@ -90,6 +90,9 @@ def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | Non
     dot the debiased value with its interval. ``truth`` holds ``dimension true`` in points, where it
     is known.
     """
+    if len(bias) == 2:
+        # Of one task the joint PB is that of the task.
+        bias = bias[bias["dimension"] != "joint"]
     rows = np.arange(len(bias))[::-1]
     label = "noise floor: E[PB] if no effect"
     ax.barh(rows, bias["noise_floor"], height=0.55, color=PALETTE["noise"], alpha=0.45, label=label)
@@ -104,7 +107,8 @@ def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | Non
         text += "\n" + correction(family).partition(" of ")[0]
         ax.annotate(text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8)
     ax.set_yticks(rows, named(bias["dimension"]).map(literal))
-    ax.set(xlabel="personalization bias (percentage points)", xlim=(0, None))
+    reach = {"xlim": (0, None), "ylim": (-0.6, len(bias) - 0.4)}
+    ax.set(xlabel="personalization bias (percentage points)", **reach)
     ax.set_title("Personalization bias and its noise floor")
     ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return ax
