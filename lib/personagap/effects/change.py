@@ -114,7 +114,8 @@ def paired_change(
     0  debiased_pb2   43.794   2.775  -54.306  -26.304    0.001
     1  pb_corrected    6.618   1.666   -7.666   -3.804    0.001
     2    pb_percent  100.000  25.174 -100.000  -61.449    0.001
-    3          mean   51.850  52.417    0.015    1.111    0.050
+    3   pb_log_odds    0.265   0.067   -0.307   -0.152    0.001
+    4          mean   51.850  52.417    0.015    1.111    0.050
     """
     if not comparisons:
         raise UserError("no conditions to compare: name one, and the one to compare it with")
