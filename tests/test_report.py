@@ -181,6 +181,14 @@ def test_a_report_stands_alone(figures):
         assert fact in html
 
 
+def test_a_report_that_is_passed_on_does_not_name_its_user(figures, monkeypatch):
+    folder = figures / "paper" / "1" / "demo-1"
+    for home, told in [("/somewhere", "~"), ("/some", "/somewhere"), ("/", "~/somewhere")]:
+        monkeypatch.setenv("HOME", home)
+        report.write(folder)
+        assert f"in <code>{told}</code>" in (folder / "report.html").read_text()
+
+
 def test_the_index_lists_runs_with_relative_links(figures):
     html = (figures / "index.html").read_text()
     assert {*re.findall(r'href="([^"]*)"', html)} == {"paper/1/demo-1/report.html"}

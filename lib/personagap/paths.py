@@ -44,6 +44,12 @@ def shown(path: str | Path) -> str:
     return min(str(path), os.path.relpath(path), key=len)
 
 
+def from_home(path: str | Path) -> str:
+    """A path for whoever is sent a report: "~" in place of a home, which has its user's name."""
+    home, path = Path(os.path.expanduser("~")), Path(path)
+    return str("~" / path.relative_to(home) if path.is_relative_to(home) else path)
+
+
 def regular(file: Path) -> Path:
     """The file itself; `OSError` if it is a pipe or a device, which would be waited for, or read
     without an end.
