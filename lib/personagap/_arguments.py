@@ -9,7 +9,7 @@ from numbers import Integral, Number, Real
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, Unpack, get_args, get_origin, get_type_hints, is_typeddict
 
-from personagap.errors import UserError, shown
+from personagap.errors import UserError, brief
 
 
 def tell_slips(package: str) -> None:
@@ -55,11 +55,11 @@ def _slip(function: Callable, args: tuple, how: dict[str, Any], was_told: bool) 
     """What is wrong with the arguments, if anything; what ``was_told`` is told better only where a
     text stands for a list.
     """
-    known, kinds = inspect.signature(function).parameters, get_type_hints(function)
+    signature, kinds = inspect.signature(function), get_type_hints(function)
     try:
-        given = inspect.signature(function).bind(*args, **how).arguments
+        given = signature.bind(*args, **how).arguments
     except TypeError as wrong:
-        return f"{wrong}: it takes {', '.join(known)}"
+        return f"{wrong}: it takes {', '.join(signature.parameters)}"
     for name, value in given.items():
         kind = kinds.get(name, Any)
         kind = get_args(kind)[0] if get_origin(kind) is Unpack else kind
@@ -67,7 +67,7 @@ def _slip(function: Callable, args: tuple, how: dict[str, Any], was_told: bool) 
             keys = ", ".join(get_type_hints(kind)) if is_typeddict(kind) else ""
             plain = re.sub(r"\w+\.(?=\w)", "", inspect.formatannotation(kind))
             wanted = f"a dictionary of {keys}" if keys else plain
-            return f"{name} is {shown(value)}: give {wanted}"
+            return f"{name} is {brief(value)}: give {wanted}"
     return None
 
 

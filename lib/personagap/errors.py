@@ -93,11 +93,11 @@ def expect(good: object, wanted: str, **given: object) -> None:
     personagap.errors.UserError: place is 3: give a file or folder
     """
     for name, value in given.items() if not good else ():
-        raise UserError(f"{name} is {shown(value)}: give {wanted}")
+        raise UserError(f"{name} is {brief(value)}: give {wanted}")
 
 
-def shown(value: object) -> str:
-    # A table fills pages.
+def brief(value: object) -> str:
+    """A value in a line; of a table, which fills pages, what it is."""
     plain = value is None or isinstance(value, (str, Real, list, tuple, set, dict))
     return repr(value) if plain else f"a {type(value).__name__}"
 

@@ -2,6 +2,8 @@
 and of simulations; Satterthwaite's degrees of freedom.
 """
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
@@ -43,19 +45,26 @@ def satterthwaite(variance: float, *parts: tuple[float, float]) -> float:
     return float(variance**2 / spread) if spread else np.inf
 
 
-def effective_clusters(sizes: np.ndarray) -> float:
-    """Effective number of clusters of these sizes, (Σ n)² / Σ n²: as many of one size say as much;
-    one less are the degrees of freedom of their spread.
+def cluster_df(sizes: np.ndarray) -> float:
+    """Degrees of freedom of the spread of clusters of these sizes, at least 1: one less than their
+    effective number, (Σ n)² / Σ n², which is how many of one size say as much.
 
     Where one cluster holds half of all units the others tell little of its error (Carter, Schnepel
     & Steigerwald 2017, Review of Economics and Statistics 99, 698–709).
 
     Examples
     --------
-    >>> effective_clusters(np.array([5, 5, 5, 5])), effective_clusters(np.array([6, 2, 2, 2]))
-    (4.0, 3.0)
+    >>> cluster_df(np.array([5, 5, 5, 5])), cluster_df(np.array([6, 2, 2, 2]))
+    (3.0, 2.0)
     """
-    return float(sizes.sum() ** 2 / (sizes**2).sum())
+    return max(float(sizes.sum() ** 2 / (sizes**2).sum()) - 1, 1.0)
+
+
+def t_adjustment(df: ArrayLike, level: float) -> Any:
+    """(z / t)²: by how much an effective sample size is smaller where the error that it follows
+    from is itself an estimate with ``df`` (Korn & Graubard 1998, Survey Methodology 24, 193–201).
+    """
+    return (special.ndtri((1 + level) / 2) / special.stdtrit(df, (1 + level) / 2)) ** 2
 
 
 def wilson(share: ArrayLike, size: ArrayLike, level: float) -> np.ndarray:

@@ -12,7 +12,7 @@ from scipy import fft, stats
 from personagap.effects._table import POINTS, ROUNDING, cells
 from personagap.effects.anova import mean_squares
 from personagap.errors import UserError
-from personagap.limits import effective_clusters, satterthwaite, student
+from personagap.limits import cluster_df, satterthwaite, student
 from personagap.personas import CONTROLS
 
 #: The ``method`` of a contrast that is not told, because answers were blocked, empty or unfinished.
@@ -164,7 +164,7 @@ def clustered_mean(
     variance = (groups - 1) / groups * ((sums / (1 - share)) ** 2).sum()
     # Degrees of freedom are those of the clusters seen, for the pseudo-items are no evidence of a
     # spread.
-    return centre, variance**0.5 / n, max(effective_clusters(sizes) - 1, 1.0)
+    return centre, variance**0.5 / n, cluster_df(sizes)
 
 
 def _mcnemar(difference: np.ndarray) -> tuple[float, float, str]:

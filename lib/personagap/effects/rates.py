@@ -1,10 +1,9 @@
 """Mean score, invalid answers and truncation of every persona."""
 
 import pandas as pd
-from scipy import special
 
-from personagap.effects._table import POINTS, checked, scored_once
-from personagap.limits import wilson
+from personagap.effects._table import POINTS, by_task, checked, scored_once
+from personagap.limits import t_adjustment, wilson
 from personagap.models.answers import NONRESPONSE
 from personagap.results import require, result
 
@@ -44,15 +43,14 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     """
     scores = checked(scores, ["valid", "truncated"])
     key, how = ["task", "persona"], {"sort": False, "observed": True}
-    for task, rows in scores.groupby("task", **how):
+    for task, rows in by_task(scores):
         scored_once(rows, task)
     items = scores.groupby([*key, "item"], **how)["score"].mean().groupby(key, **how)
     answers = scores.groupby(key, **how)
     mean, spread, n = items.mean(), items.var(ddof=0), items.size()
-    # Items that go apart less than by chance are no more than the answers there are. A spread is
-    # itself an estimate, of few items a poor one: as in `gap.means`.
-    fewer = (special.ndtri((1 + level) / 2) / special.stdtrit(n - 1, (1 + level) / 2)) ** 2
-    size = (fewer * n * mean * (1 - mean) / spread).clip(n, answers.size()).where(spread > 0, n)
+    # Items that go apart less than by chance are no more than the answers there are.
+    size = t_adjustment(n - 1, level) * n * mean * (1 - mean) / spread
+    size = size.clip(n, answers.size()).where(spread > 0, n)
     low, high = POINTS * wilson(mean, size, level)
     columns = {
         "estimate": POINTS * mean, "ci_low": low, "ci_high": high,
@@ -62,9 +60,8 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     if "choice_mass" in scores:
         columns |= {name: POINTS * answers[name].mean() for name in ("accuracy", "choice_mass")}
     # Persona by persona, scores may come with all tasks of one before those of the next.
-    table = pd.DataFrame(columns).reset_index()
-    by_task = pd.concat([rows for _, rows in table.groupby("task", **how)])
-    return result(by_task, key, metric="score", unit="points", method="Wilson, effective size")
+    table = pd.concat(rows for _, rows in by_task(pd.DataFrame(columns).reset_index()))
+    return result(table, key, metric="score", unit="points", method="Wilson, effective size")
 
 
 def outcomes(scores: pd.DataFrame) -> pd.DataFrame:

@@ -3,7 +3,7 @@
 Units (prompt × user × attribute) are not independent: a prompt recurs across users and a user
 across prompts. The cluster bootstrap draws whole clusters with replacement; its variance V, times
 G/(G − 1) for G clusters because resampling understates it so, gives the interval, estimate ± t √V
-with G − 1 degrees of freedom, G being their effective number (`limits.effective_clusters`). Where
+with G − 1 degrees of freedom, G being their effective number (`limits.cluster_df`). Where
 two factors cross, V = V_prompt + V_user − V_prompt×user, each from a bootstrap of its own, and G −
 1 is that of the smaller factor (Cameron, Gelbach & Miller 2011, Journal of Business & Economic
 Statistics 29, 238–249). On simulated judgments of this design (21 prompts × 40 users, much as in
@@ -33,7 +33,7 @@ from numpy.typing import ArrayLike
 from scipy import special
 
 from personagap.errors import UserError, at_least, shares
-from personagap.limits import effective_clusters, satterthwaite, student, wilson
+from personagap.limits import cluster_df, satterthwaite, student, wilson
 from personagap.results import factorized, generator
 
 #: Resamples below this say nothing of an error; a report wants hundreds.
@@ -87,9 +87,7 @@ class Resampling:
     @property
     def df(self) -> float:
         # Where two factors cross, of the one whose variance is known less well.
-        return max(
-            min(effective_clusters(np.bincount(code[self.cell])) for code in self.codes) - 1, 1.0
-        )
+        return min(cluster_df(np.bincount(code[self.cell])) for code in self.codes)
 
     def clusters(self, where: np.ndarray | slice = slice(None)) -> int:
         """Number of clusters that hold units ``where``, of the factor that has fewer."""

@@ -4,11 +4,10 @@ from typing import Unpack
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from personagap.errors import expect
 from personagap.gap.resampling import TINY, How, resample, with_pseudo_clusters
-from personagap.limits import student, wilson
+from personagap.limits import student, t_adjustment, wilson
 from personagap.results import require, result
 
 
@@ -98,7 +97,5 @@ def at_effective_size(
     share: float, error: float, df: float, clusters: int, level: float
 ) -> np.ndarray:
     """Wilson's limits of a share whose clustered standard error is ``error``, see `means`."""
-    # The error is itself an estimate: as Student's t is wider than the normal, the size is smaller.
-    fewer = (special.ndtri((1 + level) / 2) / special.stdtrit(df, (1 + level) / 2)) ** 2
-    size = fewer * share * (1 - share) / error**2 if error > TINY else clusters
+    size = t_adjustment(df, level) * share * (1 - share) / error**2 if error > TINY else clusters
     return wilson(share, size, level)

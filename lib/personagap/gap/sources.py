@@ -15,7 +15,7 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 from personagap.errors import UserError, expect
 from personagap.gap.shares import at_effective_size
 from personagap.gap.tables import complete, covariates_of, require
-from personagap.limits import effective_clusters, mover, satterthwaite, student
+from personagap.limits import cluster_df, mover, satterthwaite, student
 from personagap.results import result
 
 #: Permutations of whole users: with the observed one 2,000, so the smallest p-value is 0.0005.
@@ -79,7 +79,7 @@ def _welch(sums: np.ndarray, sizes: np.ndarray, side: np.ndarray) -> float:
     """Welch's degrees of freedom for the users of two sides, from each user's sum of residuals."""
     sides = [side == s for s in (0, 1)]
     variances = [(sums[one] ** 2).sum() / sizes[one].sum() ** 2 for one in sides]
-    free = [max(effective_clusters(sizes[one]) - 1, 1.0) for one in sides]
+    free = [cluster_df(sizes[one]) for one in sides]
     return satterthwaite(sum(variances), *zip(variances, free, strict=True))
 
 
@@ -196,8 +196,7 @@ def _share(hit: np.ndarray, code: np.ndarray, level: float) -> tuple[float, floa
     share, (code, clusters) = hit.mean(), pd.factorize(code)
     sums, n = np.bincount(code, weights=hit - share), len(clusters)
     error = (n / (n - 1) * (sums**2).sum()) ** 0.5 / len(hit)
-    df = max(effective_clusters(np.bincount(code)) - 1, 1.0)
-    return error, *at_effective_size(share, error, df, n, level)
+    return error, *at_effective_size(share, error, cluster_df(np.bincount(code)), n, level)
 
 
 def _difference_p(hit: np.ndarray, code: np.ndarray, first: np.ndarray) -> float:
