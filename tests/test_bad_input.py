@@ -18,6 +18,7 @@ from personagap.models import Sampling, loading
 from personagap.paths import DEMO
 from personagap.personalllm.adaptation import runlog
 from personagap.runs.folder import read_facts
+from personagap.runs.request import Yaml
 from personagap.safety_utility import dpo
 
 
@@ -256,6 +257,25 @@ def test_yaml_that_holds_itself(tmp_path, text):
     assert "cannot read the value" in refused(
         "run", tmp_path / "p" / "1.ipynb", "-p", "n", "[&a [*a]]"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("runs:\n- notebook: p/1\n  parameters: {n: 1, n: 2}", "line 3: n stands twice"),
+        ("runs:\n- notebook: p/1\nruns: []", "line 3: runs stands twice"),
+        ("runs:\n  - notebook: a\n - b: c", "line 3: expected <block end>"),
+        ("runs: *x", "line 1: found undefined alias 'x'"),
+    ],
+)
+def test_yaml_that_is_wrong_in_a_line_says_in_which(tmp_path, text, told):
+    (tmp_path / "batch.yaml").write_text(text)
+    assert f"batch.yaml, {told}" in refused("batch", tmp_path / "batch.yaml")
+
+
+def test_a_merged_mapping_may_be_overridden():
+    text = "- &a {n: 1, rate: 1e-4}\n- {<<: *a, n: 2}"
+    assert yaml.load(text, Yaml) == [{"n": 1, "rate": 0.0001}, {"n": 2, "rate": 0.0001}]
 
 
 WHOLE = {

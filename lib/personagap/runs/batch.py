@@ -20,7 +20,7 @@ from personagap.errors import UserError, first_line
 from personagap.paths import find_notebook, regular
 from personagap.runs import execute
 from personagap.runs.folder import runs
-from personagap.runs.request import Request, acyclic, told_apart
+from personagap.runs.request import Request, Yaml, acyclic, told_apart
 from personagap.runs.warm import Warm, possible
 
 #: What an entry may hold besides ``notebook``.
@@ -42,9 +42,12 @@ def read(file: Path, figures: Path) -> list[Request]:
     `UserError`: the file is malformed, or a notebook or parameter in it does not exist.
     """
     try:
-        entries = list(acyclic(yaml.safe_load(regular(file).read_text(encoding="utf-8"))["runs"]))
+        entries = list(acyclic(yaml.load(regular(file).read_text(encoding="utf-8"), Yaml)["runs"]))
     except FileNotFoundError:
         raise UserError(f"no batch file {file}") from None
+    except yaml.MarkedYAMLError as fault:
+        line = fault.problem_mark.line + 1 if fault.problem_mark else 1
+        raise UserError(f"{file}, line {line}: {fault.problem or fault.context}") from None
     except (yaml.YAMLError, ValueError, TypeError, KeyError, RecursionError):
         # ValueError: of another encoding, or an anchor that holds itself.
         raise UserError(f"{file}: not a YAML file with a list under `runs:`") from None

@@ -33,13 +33,32 @@ MOST = 1_000_000
 WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
 
 
+class Yaml(yaml.SafeLoader):
+    """Reads 1e-4 as a number, as JSON and YAML 1.2 do, where YAML 1.1 wants 1.0e-4; and a name that
+    stands twice in a mapping is an error, where the last would count.
+    """
+
+    def compose_mapping_node(self, anchor):
+        node = super().compose_mapping_node(anchor)
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if (name := str(key.value)) in seen:
+                raise yaml.MarkedYAMLError(None, None, f"{name} stands twice", key.start_mark)
+            seen.add(name)
+        return node
+
+
+_EXPONENT = re.compile(r"[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+\Z")
+Yaml.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456789"))
+
+
 def parse_value(text: str) -> Any:
     """The value of ``-p NAME VALUE``: a number, true/false/null, a YAML or JSON list, or else text.
 
     Examples
     --------
-    >>> [parse_value(text) for text in ("3", "1e-3", "true", "none", '["mmlu", "gsm8k"]')]
-    [3, 0.001, True, 'none', ['mmlu', 'gsm8k']]
+    >>> [parse_value(text) for text in ("3", "1e-3", "true", "none", '["mmlu", 1e-3]')]
+    [3, 0.001, True, 'none', ['mmlu', 0.001]]
     """
     if text in WORDS:
         return WORDS[text]
@@ -53,7 +72,7 @@ def parse_value(text: str) -> Any:
     if text[:1] not in ("[", "{", '"', "'"):
         return text
     try:
-        return acyclic(yaml.safe_load(text))
+        return acyclic(yaml.load(text, Yaml))
     except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(f'cannot read the value {text}: write a list as \'["a", "b"]\'') from None
 
