@@ -2,6 +2,7 @@
 one line, whichever cell meets it.
 """
 
+import pandas as pd
 import pytest
 from notebooks_for_tests import run_here
 
@@ -106,3 +107,9 @@ def test_a_wrong_value_gives_one_line(tmp_path, own_cache, notebook, name, value
     with pytest.raises(UserError) as error:
         run_here(NOTEBOOKS / "personalllm" / f"{notebook}.ipynb", tmp_path, **given)
     assert "\n" not in str(error.value) and ": " in str(error.value)
+
+
+def test_examples_are_compared_without_an_arm_that_has_none(tmp_path, own_cache):
+    given = SMALL["2_in_context"] | {"shots": [3]}
+    run_here(NOTEBOOKS / "personalllm" / "2_in_context.ipynb", tmp_path, **given)
+    assert set(pd.read_csv(tmp_path / "tables" / "paired.csv")["shots"]) == {3}

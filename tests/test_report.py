@@ -557,6 +557,13 @@ def test_a_mark_says_its_exact_numbers(tmp_path):
     assert {*re.findall(r'(?:href="|url\()#([^")]*)', html)} == names
 
 
+def test_designs_too_small_to_find_anything_are_drawn():
+    power = pd.DataFrame({"n_items": [10], "n_runs": [1], "smallest_contrast_holm": [np.inf]})
+    fig, axes = plt.subplots(1, 2)
+    pg.figures.power_curves(power.assign(smallest_pb=12.0), axes)
+    fig.canvas.draw()
+
+
 def test_dollars_in_a_name_are_no_formula(tmp_path):
     pg.figures.use()
     names = ["earns $20k to $50k", "$x_{1$"]  # the second is none that could be set

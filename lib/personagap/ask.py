@@ -39,7 +39,7 @@ def plan(
     """
     by_task = items[["task", "item"]].drop_duplicates().groupby("task", sort=False)
     people, parts = who[["persona"]], []
-    for (_, rows), template in itertools.product(by_task, templates):
+    for (_, rows), template in itertools.product(by_task, dict.fromkeys(templates)):
         outer, inner = (rows, people) if personas.asks_first(template) else (people, rows)
         parts.append(outer.merge(inner, how="cross").assign(template=template))
     design = pd.concat(parts, ignore_index=True)

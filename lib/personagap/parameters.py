@@ -1,8 +1,9 @@
 """What a notebook's parameters may be: the annotations in its parameters cell.
 
 ``runs: AtLeast1 = 3`` takes a whole number of at least 1. The kinds below go with ``str``, ``int``,
-``float``, ``bool``, ``list[...]``, ``dict[str, ...]`` and ``Optional[...]``; a list of numbers with
-a bound holds one at least. A parameter without an annotation takes what is of its default's type.
+``float``, ``bool``, ``list[...]``, ``dict[str, ...]`` and ``Optional[...]``. A list of numbers with
+a bound holds one at least; that and a list of texts hold none twice. A parameter without an
+annotation takes what is of its default's type.
 
 ``papermill --help-notebook`` shows the annotations, as long as they consist of names, brackets and
 commas; a parameter with a "|" or a quote in its annotation it does not show at all. Hence a name
@@ -27,7 +28,7 @@ from typing import Annotated, Any, Optional, Union, get_args, get_origin
 from personagap.errors import UserError
 
 __all__ = [
-    *("AtLeast0", "AtLeast1", "AtLeast2", "AtLeast20", "NotNegative", "Names"),
+    *("AtLeast0", "AtLeast1", "AtLeast2", "AtLeast3", "AtLeast20", "NotNegative", "Names"),
     *("Folder", "Data", "Model", "Judge", "check"),
 ]
 
@@ -54,6 +55,7 @@ class _Place:
 AtLeast0 = Annotated[int, _Bound(0)]
 AtLeast1 = Annotated[int, _Bound(1)]
 AtLeast2 = Annotated[int, _Bound(2)]
+AtLeast3 = Annotated[int, _Bound(3)]
 #: Resamples: the ends of a 95 % interval are the least and the largest of 20.
 AtLeast20 = Annotated[int, _Bound(20)]
 NotNegative = Annotated[float, _Bound(0)]
@@ -95,8 +97,8 @@ def check(namespace: dict[str, Any]) -> None:
         # Python 3.14 evaluates them on demand (PEP 749).
         annotations = namespace["__annotate__"](1)
     for name, kind in (annotations or {}).items():
-        if name in namespace and not _usable(namespace[name], kind):
-            raise UserError(f"{name} is {namespace[name]!r}: give {describe(kind)}")
+        if name in namespace and not _usable(value := namespace[name], kind):
+            raise UserError(f"{name} is {value!r}: give {_wanted(value, kind)}")
 
 
 def names_models(kind: Any) -> bool:
@@ -168,7 +170,9 @@ def matches(value: Any, kind: Any) -> bool:
         bounds = [each for part in parts for each in get_args(part) if isinstance(each, _Bound)]
         if not isinstance(value, (list, tuple)) or (bounds and not value):
             return False
-        return _all_match(value, parts)
+        # Twice the same design, judge or task would be a row of each table twice.
+        once = bounds or all(isinstance(part, str) for part in value)
+        return _all_match(value, parts) and not (once and _repeats(value))
     if dict in (kind, origin):
         return isinstance(value, dict) and _all_match(value.values(), parts[1:])
     if kind in (int, float):
@@ -185,6 +189,16 @@ def _all_match(values: Iterable[Any], kinds: Sequence[Any]) -> bool:
     return all(matches(value, kind) for value in values for kind in kinds)
 
 
+def _repeats(value: Sequence[Any]) -> bool:
+    return len(set(map(str, value))) < len(value)
+
+
+def _wanted(value: Any, kind: Any) -> str:
+    """What to give in place of a value that is not of a kind."""
+    once = isinstance(value, (list, tuple)) and _repeats(value)
+    return describe(kind) + (", each once" if once else "")
+
+
 def fit(value: Any, kind: Any) -> Any:
     """``value``, or a list of it where a list is due.
 
@@ -197,7 +211,7 @@ def fit(value: Any, kind: Any) -> Any:
     single = not isinstance(value, (list, tuple, dict, bool, NoneType))
     if single and matches([value], kind):
         return [value]
-    raise ValueError(describe(kind))
+    raise ValueError(_wanted(value, kind))
 
 
 def describe(kind: Any, plural: bool = False) -> str:

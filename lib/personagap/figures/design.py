@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
@@ -42,8 +43,10 @@ def power_curves(power: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
     }
     for ax, (column, title) in zip(axes, titles.items(), strict=True):
         _over_items(power, column, ax)
-        # Both logarithmic: sizes fall with the root of items, a straight line.
-        ax.set(ylabel="points, found with 80% power", title=title, yscale="log")
+        # Both logarithmic: sizes fall with the root of items, a straight line. Designs that are too
+        # small find none.
+        scale = "log" if np.isfinite(power[column]).any() else "linear"
+        ax.set(ylabel="points, found with 80% power", title=title, yscale=scale)
         ax.yaxis.set_major_formatter(lambda value, _: f"{value:g}")
         # Between the powers of ten 2 and 5 alone, or their names would cover each other.
         ax.yaxis.set_minor_formatter(

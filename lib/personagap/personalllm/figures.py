@@ -129,7 +129,7 @@ def shots(means: pd.DataFrame, ax: Axes) -> Axes:
         at: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
         ax.annotate(f" {row.strategy}", (1, row.estimate), fontsize=9, **at)
     ax.margins(y=0.08)
-    unit = zero["unit"].iloc[0]
+    unit = means["unit"].iloc[0]
     ax.set(xlabel="examples shown", ylabel=f"mean persona reward ({unit}), 95% interval")
     ax.set_title("What the user's own examples are worth")
     ax.legend(fontsize=9, title="examples", title_fontsize=9)

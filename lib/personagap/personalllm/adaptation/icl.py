@@ -137,6 +137,7 @@ def source_arms(
         controls of many, and intervals that take users for independent would cover 80 % instead of
         95 %.
     """
+    expect(k >= 1, "at least 1 (shots above 0): without examples nothing is compared", k=k)
     n, models = study.weights.shape
     prompts = study.train[nearest(vectors[study.target], vectors[study.train], k)]
     # A stream of their own beside the seed: strangers must not be the users themselves.
