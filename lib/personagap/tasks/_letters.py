@@ -31,7 +31,7 @@ _HEADING = (
     rf"(?m:^)#{{0,5}} ?(?i:(?:the|my|final|correct|best) ){{0,3}}{keys('answer', 'choice')} ?\n"
 )
 _CORRECT = (
-    r"(?i:\b(?:correct|richtig|korrekt|correcta)(?: ?:| ist)|\bans ?[.:]"
+    r"(?i:\b(?:correct|richtig|korrekt|correcta)(?: ?:| ist)|\bans ?[.:-]"
     r"|\b(?:correct|right) one is) ?"
 )
 _UNLIKE = r"(?i:\b(?:wrong|incorrect|eliminated|excluded)\b)"
@@ -48,8 +48,9 @@ _STATEMENT = re.compile(
 )
 _CALLED_CORRECT = re.compile(
     rf"(?:{_BRACKETED}|(?<![{_LATIN}0-9_'’(\[])([A-H])[)\]]?)"
-    r"(?:,? ?(?:(?i:is|seems(?: to be)?|looks|ist|est|es|è|é|está)"
-    r"(?i: (?:also|clearly|indeed|definitely|thus|therefore|the|die|la|le|il|o|a|our|my|most"
+    r"(?:,? ?(?:(?i:is|(?:seems|appears)(?: to be)?|looks|(?:would|must|has to) be"
+    r"|ist|est|es|è|é|está)"
+    r"(?i: (?:also|clearly|indeed|definitely|thus|therefore|the|die|la|le|il|o|a|our|my|final|most"
     r" (?:likely|accurate|appropriate|suitable|plausible)|probably|only)){0,3}"
     r" (?i:correcta?|right|best|richtige?|korrekte?|correct[eo]?|juste|bonne"
     r"|giust[ao]|corrett[ao]|corret[ao]|cert[ao]|answer|antwort|réponse|respuesta|risposta|resposta)"
@@ -57,10 +58,12 @@ _CALLED_CORRECT = re.compile(
     r"(?! ?(?:only|if|when|for|in|on|at|about|but|to|nur|si|se|solo|seulement)\b)\b)"
     rf"|{words('called_right')})"
 )
-#: "The best of the options is C", "the only one left is C", "(B) is not correct, (C) is."
+#: "The best of the options is C", "the exception is C", "only C works", "(B) is not right, (C) is."
 _LEFT = re.compile(
-    r"(?i:\b(?:correct|right|best|only|that is true)\b[\w ]{0,40}? (?:is|must be|would be)) ?:? ?"
-    rf"{_LETTER}|(?i:\b(?:not (?:correct|right|true)|wrong|incorrect|false)[,;.] (?:but )?)"
+    r"(?i:\b(?:correct|right|best|closest|only|that is true|exception|odd one out|least likely)\b"
+    rf"[\w ]{{0,40}}? (?:is|must be|would be)) ?:? ?{_LETTER}"
+    rf"|(?i:\bonly (?:option |choice )?)(?:{_BRACKETED}|([A-D]))(?= (?:is|works|fits|remains)\b)"
+    r"|(?i:\b(?:not (?:correct|right|true)|wrong|incorrect|false)[,;.] (?:but )?)"
     rf"(?:{_BRACKETED}|([A-D])) is(?= ?[.!]? ?(?:\n|$))"
 )
 #: The same, and it is not: "B değil".
@@ -85,18 +88,23 @@ _ANOTHER = re.compile(
 )
 _BEFORE = re.compile(rf"[A-H] ?[)\]]?{_ALSO}(?:boxed: )?[(\[]?$")
 #: A line that is only a choice: "C", "(c)", "Option C."
-_MARK = r"(?:[-•>#+=→➡✅✔☑👉] ?){0,6}"
+_MARK = r"(?:(?:[-•>#+=→➡✅✔✓☑👉|]|\d\.|\[x\]) ?){0,6}"
 _NAMED = rf"{_MARK}(?:{keys('answer', 'choice')}[ :]{{0,2}})?"
-_PURE = re.compile(rf"{_NAMED}(?:{_BRACKETED}|([A-Ha-d]))[)\]]?[.:!| 。]{{0,3}}")
+_PURE = re.compile(rf"{_NAMED}(?:{_BRACKETED}|([A-Ha-d]))[)\]]?[.:!| 。✅✔✓☑]{{0,3}}")
 #: A line that begins with one: "C) Lima", "(c) Lima", "D, since …", "B because …", "B (Lima)".
 _BEGINS = re.compile(
     rf"(?:{_MARK}{_BRACKETED}|{_NAMED}{_BRACKETED} ?[.:]"
-    rf"|{_NAMED}([A-Ha-d])(?:(?:\)|[.:!](?! ?[A-Z]\.))(?= |$)|[。、](?![A-H]))"
+    rf"|{_NAMED}([A-Ha-d])(?:(?: ?\|(?! ?[A-H]\b)|\)|[.:!](?! ?[A-Z]\.))(?= |$)|[。、](?![A-H]))"
     rf"|{_NAMED}([A-H])(?: ?[–—-] (?![A-H]\b)| (?=\()| (?={_REASON})|[,;])) ?(.*)"
 )
 #: A list of the choices follows, of which a truncated answer may have only the first.
 _ANNOUNCED = re.compile(r"(?i)\b(?:options|choices|each|one by one)\b[^\n]{0,60}:\n[^\n]{0,30}$")
 _LABEL = re.compile(r"[(\[]([A-H])[)\]]|(?<!\w)([A-H])[).:](?= )")
+#: Said of each choice in a list: "B) Quito – Yes, correct", "B | ✅", "- [x] B. Quito".
+_RIGHT = re.compile(
+    r"(?:[^\n]{0,80}?[–—:(|-] ?)??(?i:(?:yes, )?(?:(?:this|that) is )?(?:the )?correct\b)"
+    r"|[^\n]{0,80}?[✅✓✔☑]"
+)
 _VERB = re.compile(r"(?:is|was|are|would|could|can|cannot|may|might|does|has|seems|looks|fits)\b")
 _ALIKE = dict(zip("АВСΑΒ", "ABCAB", strict=True))
 #: A last line that concludes, or ends in a choice: "It is Quito, (B)."
@@ -182,7 +190,9 @@ def _last(patterns: list[re.Pattern], text: str) -> tuple[int, str] | None:
         if not denied(text, match.start()) and not _NOT_AFTER.match(text, match.end()):
             place = match.start(match.lastindex or 0)
             before = text[max(0, place - 30) : place]
-            several = _ANOTHER.match(text, match.end()) or _BEFORE.search(before)
+            # "Of A, B and C, C is right": of several, "are" would be said.
+            one = match.re is _CALLED_CORRECT and before.endswith(", ")
+            several = _ANOTHER.match(text, match.end()) or (not one and _BEFORE.search(before))
             return match.end(), "" if several else _group(match)
     return None
 
@@ -205,15 +215,19 @@ def _stated(text: str) -> str | None:
 
 
 def _bare(text: str) -> str | None:
-    start, pure, begun = 0, {}, {}
+    start, pure, begun, right = 0, {}, {}, {}
     for line in text.split("\n"):
         if match := _PURE.fullmatch(line):
             pure[_group(match)] = start + match.end(match.lastindex or 0)
-        elif (match := _BEGINS.fullmatch(line)) and not _remark(match):
-            begun[_group(match)] = start + match.start(match.lastindex or 0)
+        elif match := _BEGINS.fullmatch(line):
+            place = match.start(match.lastindex or 0)
+            if _RIGHT.match(line, place) or "[x]" in match[0][:place]:
+                right[_group(match)] = start + place
+            if not _remark(match):
+                begun[_group(match)] = start + place
         start += len(line) + 1
-    # A line for each choice is a list of them, not a choice.
-    named = pure or begun
+    # A line for each choice is a list of them, not a choice; unless one of them is called right.
+    named = pure or (begun if len(begun) == 1 else right)
     if len(named) != 1:
         return None
     ((stated, end),) = named.items()

@@ -48,7 +48,7 @@ _MIXED = re.compile(r"(?<=\d)(?=[¼-¾⅐-⅞])")
 #: What is struck out: "~~4~~ 5".
 _STRUCK = re.compile(r"~~[^~\n]{1,80}~~")
 _COMMAND = re.compile(
-    r"\\(?:text[a-z]*|math[a-z]+|emph|mbox|boldsymbol|bm|bf|rm"
+    r"\\(?:text[a-z]*|math[a-z]+|emph|underline|mbox|boldsymbol|bm|bf|rm"
     r"|left|right|displaystyle|operatorname|large|Large|quad|qquad)(?![A-Za-z]) ?"
 )
 _SPACES = re.compile(r"[^\S\n]+")
@@ -72,7 +72,10 @@ def plain(text: str) -> str:
     # Where a reply was unescaped once too often, "\\b" became a backspace.
     text = re.sub(r"(?:\\?(?:boxed|f(?:rame)?box)|\x08oxed) ?\{", " boxed: ", text)
     text = re.sub(
-        r"<(?:\w{1,12}_)?answer(?:_\w{1,12})? ?>|\[answer\]", " answer: ", text, flags=re.IGNORECASE
+        r"<(?:\w{1,12}_)?answer(?:_\w{1,12})? ?>|\[(?:answer|(?:正确)?答案)\]",
+        " answer: ",
+        text,
+        flags=re.IGNORECASE,
     )
     # A capital by itself is a choice: "<C>".
     text = re.sub(r"</?(?![A-Z]>)[a-zA-Z]{1,10} ?/?>", " ", text)
