@@ -1,6 +1,7 @@
-"""Numbers in words: how many thousands a word stands for, and English number words as digits."""
+"""How numbers are typeset and worded: LaTeX and English number words as plain digits."""
 
 import re
+from typing import Any
 
 from personagap.spelling import entries
 
@@ -37,3 +38,52 @@ def in_digits(found: re.Match) -> str:
         total = total + 1 / part if found["and"] else total / part
     sign = "-" if found[0].lower().startswith(("min", "neg")) else ""
     return f"{sign}{total:.15g}"
+
+
+#: How LaTeX and typography write numbers, and how they are read.
+_REWRITTEN: list[tuple[re.Pattern, Any]] = [
+    (re.compile(pattern), by)
+    for pattern, by in [
+        (r"\{ ?([-,.])\\? ?\}", r"\1"),
+        (r"(?<=\d),\\!(?=\d{3})", ","),
+        (r"(?<=\d)\{?(?:\\[,!;: ]|\\thinspace ?|~)\}?(?=\d{3})", ""),
+        (r"(?<=\d) ?\\(?:[dtcs]|nice)?frac(?![a-z])", r" \\frac"),
+        (r"(?<=\d) ?\\over ?(?=\d)", "/"),
+        (
+            r"\\(?:[dtcs]|nice)?frac ?"
+            r"(?:\{ ?(-?[\d,.]+) ?\}|(\d)) ?(?:\{ ?([\d,]+) ?\}|(\d))",
+            lambda found: f"{found[1] or found[2]}/{(found[3] or found[4]).replace(',', '')}",
+        ),
+        (r"\\(?:times|cdot|ast)(?![a-z])|·", "×"),
+        (r"\\approx\b|≈|≅", "="),
+        (r"\^ ?\{ ?(-?\d+) ?\}", r"^\1"),
+        (r"(?<=\d) ?[*×xX] ?(?=10 ?(?:\^|\*\*) ?-?\d)", "×"),
+        (r"(?<=\d) ?(?:\*\*|\^) ?(?=-?\d)", "^"),
+        (r"(?<=\d) ?\* ?(?=\d)", "×"),
+        (r"(?<=\d),? ?(?:which )?(?:equals|is equal to) (?=[\d$])", "="),
+        # "20% of $50, or $10" comes to the latter.
+        (
+            r"((?:% of|[+×÷]| [-/]) ?[$€£]?\d[\d.,]{0,20}?),? (?:or|which is|that is) (?=[$€£]?\d)",
+            r"\1=",
+        ),
+        (r"\\sqrt ?\{? ?", "√"),
+        (r"\\pi(?![a-z])", "π"),
+        (r"(?<=\d) and (?:(?:a|one) half|1/2)\b", " 1/2"),
+        (r"(?:(?<==)|(?<=boxed:)) ?- (?=\d)", "-"),
+        (r"(?<!\d)(0?\.\d{1,6}),? (?:or|which is|that is) (?=\d[\d.]{0,6} ?%)", r"\1="),
+        (r"\\(?=[$%€£#])|[*`\"]|(?<!\w)'|'(?!\w)", ""),
+        # Emphasis, but not the thousands of "24_000".
+        (r"(?<![^\W_])_{1,3}(?=[\d$€£-])|(?<=[\d%.])_{1,3}(?!\w)", ""),
+        (r"(?<=\d) ?\{ ?(?=[a-z])|(?<=[a-z]) ?\} ?(?=\d)", " "),
+        (r"(?<=\d),? (?:(?:which|and|or) )?round(?:s|ed)(?: up| down| off)? to (?=[\d$])", "="),
+        # Groups of three digits with a space between, but not "5 100/3"
+        (r"(?<![\d.,/^])\d{1,3}(?: \d{3})+(?![\d/])", lambda found: found[0].replace(" ", "")),
+    ]
+]
+
+
+def rewritten(text: str) -> str:
+    """A text with its numbers as the grammar reads them: `\\frac{3}{4}` as 3/4, 24 000 as 24000."""
+    for pattern, by in _REWRITTEN:
+        text = pattern.sub(by, text)
+    return text

@@ -3,51 +3,13 @@
 import itertools
 import math
 import re
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-from personagap.tasks._number_words import IN_WORDS, SCALES, THINGS, in_digits
+from personagap.tasks._number_words import IN_WORDS, SCALES, THINGS, in_digits, rewritten
 from personagap.tasks._wording import CORRECTS, keys, plain, stating, words
 
 # A grammar of its own: of 24 numbers as real models write them, math-verify reads 7.
 
-#: How LaTeX and typography write what is read below.
-_REWRITTEN: list[tuple[re.Pattern, Any]] = [
-    (re.compile(pattern), by)
-    for pattern, by in [
-        (r"\{ ?([-,.])\\? ?\}", r"\1"),
-        (r"(?<=\d),\\!(?=\d{3})", ","),
-        (r"(?<=\d)\{?(?:\\[,!;: ]|\\thinspace ?|~)\}?(?=\d{3})", ""),
-        (r"(?<=\d) ?\\(?:[dtcs]|nice)?frac(?![a-z])", r" \\frac"),
-        (r"(?<=\d) ?\\over ?(?=\d)", "/"),
-        (
-            r"\\(?:[dtcs]|nice)?frac ?"
-            r"(?:\{ ?(-?[\d,.]+) ?\}|(\d)) ?(?:\{ ?([\d,]+) ?\}|(\d))",
-            lambda found: f"{found[1] or found[2]}/{(found[3] or found[4]).replace(',', '')}",
-        ),
-        (r"\\(?:times|cdot|ast)(?![a-z])|·", "×"),
-        (r"\\approx\b|≈|≅", "="),
-        (r"\^ ?\{ ?(-?\d+) ?\}", r"^\1"),
-        (r"(?<=\d) ?[*×xX] ?(?=10 ?(?:\^|\*\*) ?-?\d)", "×"),
-        (r"(?<=\d) ?(?:\*\*|\^) ?(?=-?\d)", "^"),
-        (r"(?<=\d) ?\* ?(?=\d)", "×"),
-        (r"(?<=\d),? ?(?:which )?(?:equals|is equal to) (?=[\d$])", "="),
-        # "20% of $50, or $10" comes to the latter.
-        (
-            r"((?:% of|[+×÷]| [-/]) ?[$€£]?\d[\d.,]{0,20}?),? (?:or|which is|that is) (?=[$€£]?\d)",
-            r"\1=",
-        ),
-        (r"\\sqrt ?\{? ?", "√"),
-        (r"\\pi(?![a-z])", "π"),
-        (r"(?<=\d) and (?:a|one) half\b", " 1/2"),
-        (r"\\(?=[$%€£#])|[*`\"]|(?<!\w)'|'(?!\w)", ""),
-        # Emphasis, but not the thousands of "24_000".
-        (r"(?<![^\W_])_{1,3}(?=[\d$€£-])|(?<=[\d%.])_{1,3}(?!\w)", ""),
-        (r"(?<=\d) ?\{ ?(?=[a-z])|(?<=[a-z]) ?\} ?(?=\d)", " "),
-        (r"(?<=\d),? (?:(?:which|and|or) )?round(?:s|ed)(?: up| down| off)? to (?=[\d$])", "="),
-        # Groups of three digits with a space between, but not "5 100/3"
-        (r"(?<![\d.,/^])\d{1,3}(?: \d{3})+(?![\d/])", lambda found: found[0].replace(" ", "")),
-    ]
-]
 _HEAD = re.compile(
     r"(?i)[ :,{]*"
     r"(?:(?:about|around|roughly|nearly|almost|approximately|exactly|just|only|simply|either"
@@ -67,12 +29,17 @@ _NUMBER = re.compile(
     r"(?: ?/ ?(?P<divisor>\d+)(?![\d/])| (?P<over>\d+)/(?P<under>\d+)(?![\d/]))?"
     rf"(?: ?(?P<scale>(?i:{_SCALE})|(?<=\d)[MB])(?![A-Za-zÀ-ɏ]))?"
 )
+_ALONE = re.compile(rf"\W{{0,3}}{_NUMBER.pattern} ?[.!%]?\W?")
 _STATED = re.compile(rf"{stating('answer')}|#### ?(?!#)|{keys('verbless')} (?=[-$€£]?\d)")
 #: Currencies of countries that put a dot between thousands: "€1.000", "1.000 Euro", "R$ 1.000".
 _DOTTED = ("€", "EUR", "R$")
 _DOTTED_AFTER = re.compile(r" ?(?:€|EUR\b|euros?\b|reais\b)", re.IGNORECASE)
 _SENTENCE = re.compile(r"\n|[.!?](?= |\n|$)|[。！？।]")
-_TO = re.compile(r" ?(?:-|–|—|~|to|through|bis|à|until|up to|到|至|から) ?", re.IGNORECASE)
+_TO = re.compile(r" ?%? ?(?:-|–|—|~|to|through|bis|à|until|up to|到|至|から) ?", re.IGNORECASE)
+#: "The price rises from 12 to 15" tells no range.
+_CHANGES = re.compile(
+    r"(?i)\b(?:rises?|rose|go(?:es)?|went|increase[sd]?|grows?|grew|changes?|changed) from [$€£]?$"
+)
 _BETWEEN = re.compile(r"\b(?:between|zwischen|entre|tra) ?$", re.IGNORECASE)
 _AND = re.compile(r" (?:and|und|et|y|e) ", re.IGNORECASE)
 _OR = re.compile(
@@ -98,12 +65,25 @@ _SO = re.compile(
     r"|which is|also|donc|quindi|portanto|entonces)\b",
     re.IGNORECASE,
 )
-_ASIDE = re.compile(r"\([^()\n]{1,80}\)(?=[^\d]{0,20}$)")
+#: Remarks on a result, at the end of its sentence: what it is made up of, why, or beside what.
+_ASIDE = re.compile(
+    r"(?i)\([^()\n]{1,80}\)(?=[^\d]{0,20}$)"
+    r"|(?:, with(?! each| every)|,? (?:since|because|of which|including|having|versus"
+    r"|compared (?:to|with)|by the time"
+    r"|(?<![,;] )(?:after|by) \w+ing|who (?:is|was|has)|in order to"
+    r"|to (?:reach|get|have|make|buy|be|finish|complete|fill)))\b"
+    rf"(?!.*{_SO.pattern})(?:[^,;]|,(?=\d))*$"
+    # "3 in total: 2 + 1", "3, which is 2 plus 1"
+    r"|(?:[,:–] |=| which is | i\.e\.,? ) ?[$€£]?\d[\d.,]*"
+    r"(?: ?(?:[-+×÷/–]|plus|and) ?[$€£]?\d[\d.,]*){1,9}[.!]?$"
+)
+#: "A total of 3, 2 blue and 1 white": what is told after it makes it up.
+_PARTS = re.compile(r"(?i)(?:\b(?:total|in all|(?:al)?together)\b[^,:–]{0,40},|[:–]) ?[$€£]?\d")
 #: Right before a number that tells for what, for how long or of which: "$64 for the 16 glasses",
 #: "7 dozen in 4 weeks", "160 minutes to load 200 GB"; or that it is not: "7, not 8".
 _GIVEN = re.compile(
     r"(?i)(?:(?<!, )\bfor(?! [$€£]| \S{1,12} dollars)"
-    r"|\b(?:in|at|per|over|during|within|after|from|than|until|before|every|each of|out of"
+    r"|\b(?:in|on|at|per|over|during|within|after|from|than|until|before|every|each of|out of"
     r"|by(?= \w{1,15}ing))"
     r"|(?<!\w)\d[\d.,%]{0,12}(?: \w{1,20})? of"
     r"|\b(?:second|minute|hour|day|week|month|year)s?(?: for \w{1,20})? to(?: \w{1,20}){1,3}?)"
@@ -131,9 +111,7 @@ def number(text: str) -> float | None:
     >>> number("So the answer is $1,250.50. He saves it in 3 weeks.")
     1250.5
     """
-    text = plain(text)
-    for pattern, by in _REWRITTEN:
-        text = pattern.sub(by, text)
+    text = rewritten(plain(text))
     # From the last: what is stated before may be a step, or was taken back.
     following = len(text)
     for statement in reversed(list(_STATED.finditer(text))):
@@ -147,13 +125,17 @@ def number(text: str) -> float | None:
         if (found := _result(sentence)) is not None:
             again = _second_thought(after)
             return _finite(found if again is None else again)
-    for sentence in reversed(_SENTENCE.split(text)):
+    # A first line that is the answer, and why below it.
+    first, _, rest = text.partition("\n")
+    sentences = [first] if rest[:1].isalpha() and _ALONE.fullmatch(first) else _SENTENCE.split(text)
+    for sentence in reversed(sentences):
         if _NUMBER.search(sentence):
             # An aside tells how it is made up: "$10 (25% of $40)".
             if _NUMBER.search(without := _ASIDE.sub("", sentence)):
                 sentence = without
-            numbers = _numbers(sentence)
-            return _finite(numbers[-1].value if numbers else math.nan)
+            numbers = [each.value for each in _numbers(sentence)] or [math.nan]
+            made_up = _PARTS.search(sentence) and math.isclose(numbers[0], sum(numbers[1:]))
+            return _finite(numbers[0 if made_up else -1])
     # In words only where they are all the answer: "one of them" is no number.
     alone = _HEAD.match(text)
     return _result(text) if alone and THINGS.fullmatch(text, alone.end()) else None
@@ -253,8 +235,10 @@ def _undecided(text: str, first: _Read, second: _Read) -> bool:
         # "120 minutes or 2 hours" says one thing twice.
         unit = (alternatives["unit"] or "").rstrip("s")
         return first.value != second.value and text.startswith(unit, second.end)
-    between = _AND.fullmatch(text, *place) and _BETWEEN.search(text, 0, first.start)
-    return bool(between or _TO.fullmatch(text, *place)) and first.value < second.value
+    before = text[max(0, first.start - 20) : first.start]
+    between = _AND.fullmatch(text, *place) and _BETWEEN.search(before)
+    to = _TO.fullmatch(text, *place) and not _CHANGES.search(before)
+    return bool(between or to) and first.value < second.value
 
 
 def _value(match: re.Match) -> float:
