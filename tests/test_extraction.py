@@ -340,3 +340,34 @@ def test_means_of_shares_are_wilson_at_the_effective_size():
         table.assign(kind=np.where(table["hit"], "yes", "no")), "kind", ["side"], cluster="user"
     )
     assert kinds.set_index("kind")["estimate"].to_dict() == {"yes": 0.2, "no": 0.8}
+
+
+def test_histories_stay_with_their_users(tmp_path):
+    """Whoever has attributes that nobody judged, no attributes, or no conversations."""
+    talks = {"a": "I nap.", "b": "I run.", "c": "I bake.", "d": None, "e": "I sing."}
+    records = [
+        ITEM
+        | {"user_id": user, "item_index": number}
+        | {"conversations": [[{"role": "user", "content": text}]] if text else []}
+        | {"merged_attributes": [] if user == "a" else [ATTRIBUTE | {"attribute": f"{user}."}]}
+        for number, (user, text) in enumerate(talks.items())
+    ]
+    said = [SAID | {"index": index, "attr_judgments": [{"judgment": "ok"}]} for index in (2, 3, 4)]
+    lines(tmp_path, task4_items=records, one_task4=said)
+    items, _ = load_judgments("extraction", tmp_path)
+    histories = load_histories(tmp_path)
+    told = items.merge(histories)[["attribute", "text"]].to_numpy().tolist()
+    assert told == [["c.", "USER: I bake."], ["e.", "USER: I sing."]]
+    # Not another's in the place of what is not there.
+    none = pd.Series(dtype=object)
+    for ask in (extraction.asked, lambda _, *given: remedies.profiles(given[0], none, given[1])):
+        with pytest.raises(UserError, match=r"no conversations of user 'u03': add them"):
+            ask("verify", items, histories)
+
+
+def test_one_index_of_two_users_is_told(tmp_path):
+    """Files that each count from 0: what was said of one user was taken for said of the other."""
+    lines(tmp_path, a_items=[ITEM | {"conversations": []}], one_task4=[SAID])
+    lines(tmp_path, b_items=[ITEM | {"user_id": "b", "conversations": []}])
+    with pytest.raises(UserError, match=r"b_items.jsonl, row 1: an earlier item has its item_ind"):
+        load_judgments("extraction", tmp_path)

@@ -113,7 +113,15 @@ def _yes(said: pd.Series) -> pd.Series:
     return _reading.labels(said).isin(["true", "yes", "1"])
 
 
+def _one_index(items: pd.DataFrame, *what: str) -> None:
+    """An annotation names its item by an index, which in files of several may stand for two."""
+    each = items.drop_duplicates(["item_index", *what])
+    remedy = "number the items of all files throughout"
+    refuse(each[each.duplicated("item_index")], "an earlier item has its item_index", remedy)
+
+
 def extraction(records: dict[str, pd.DataFrame]) -> Tables:
+    _one_index(records["merged_attributes"], "user_id")
     items = _each(records["merged_attributes"], "merged_attributes", "attribute", "confidence")
     items = items.assign(user=items["user_id"].astype("str"), prompt="", dataset=items["source"])
     items["source"] = [
@@ -168,6 +176,7 @@ def _relevant(records: dict[str, pd.DataFrame]) -> pd.DataFrame:
 
 
 def response(records: dict[str, pd.DataFrame]) -> Tables:
+    _one_index(records["response_no_context"], "user_id", "prompt_id", "model_tag")
     texts = {"model_tag": "generator", "response_no_context": "generic"}
     texts |= {"response_personalized": "personalized"}
     items = _relevant(records).rename(columns=texts).assign(source="real")

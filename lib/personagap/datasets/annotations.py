@@ -115,14 +115,23 @@ def load_histories(data: str | Path = "demo") -> pd.DataFrame:
     """Conversations of the users of stage 1, one row each: ``user text``, the users named as by
     `load_judgments`.
     """
-    records = tool.records(find_folder(data, DEMO / "recentering"))["merged_attributes"]
-    table = records[["user_id", "conversations"]].explode("conversations").dropna(ignore_index=True)
+    found = tool.records(find_folder(data, DEMO / "recentering"))
+    table = found["merged_attributes"][["user_id", "conversations"]]
+    table = table.explode("conversations").dropna(ignore_index=True)
     if table.empty:
         reason = "extraction needs 'conversations' in them"
         raise UserError(f"no conversations in the stage 1 items of {data}: {reason}")
+    users = table["user_id"].astype("str")
     with tool.laid_out(data):
         text = table["conversations"].map(lambda conversation: tool.conversation(conversation)[1])
-    return pd.DataFrame({"user": anonymous(table["user_id"].astype("str")), "text": text})
+        # Numbered there as they have attributes, which need not be those with conversations.
+        named = pd.concat([tool.extraction(found)[0]["user"], users], ignore_index=True)
+    return pd.DataFrame({"user": users.map(_hidden(named)), "text": text})
+
+
+def _hidden(users: pd.Series) -> dict[str, str]:
+    """The names that users go by."""
+    return dict(zip(users, anonymous(users), strict=True))
 
 
 def _judged(
@@ -160,9 +169,9 @@ def _judged(
     tool.refuse(unknown, "judges what no file of items holds", "add the items, or drop the row")
     again = judgments[judgments.duplicated([*UNIT, "rater"])]
     tool.refuse(again, "judges what its rater judged before", "keep one of the two")
-    # What nobody judged is left out.
+    # Before what nobody judged is left out: whose histories these are does not hang on that.
+    hidden = _hidden(items["user"])
     items = items.merge(judgments[UNIT].drop_duplicates())
-    hidden = dict(zip(items["user"], anonymous(items["user"]), strict=True))
     for table in (items, judgments):
         table.insert(0, "stage", stage)
         table["user"] = table["user"].map(hidden)

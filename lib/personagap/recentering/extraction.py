@@ -10,6 +10,7 @@ from sklearn.metrics.pairwise import cosine_similarity
 
 from personagap import ask, gap, pricing, prompts
 from personagap.embeddings import embed
+from personagap.errors import UserError
 from personagap.models import Model
 from personagap.models.answers import visible
 from personagap.results import corrected
@@ -272,10 +273,19 @@ def asked(step: str, table: pd.DataFrame, histories: pd.DataFrame | None = None)
         assert histories is not None, f"{step} shows the conversations: give the histories"
         # All of a user's conversations: an attribute that is supported elsewhere would be rejected
         # for missing evidence (R12).
-        history = histories.groupby("user")["text"].agg("\n\n".join).str[:LONGEST]
+        history = whole(histories, table["user"], "\n\n").str[:LONGEST]
         fields = table.reindex(columns=["attribute", "reason", "failure"], fill_value="")
         fields = fields.astype("str").assign(conversation=history[table["user"]].to_numpy())
     return [prompts.fill(prompts.template(step), **each) for each in fields.to_dict("records")]
+
+
+def whole(histories: pd.DataFrame, users: pd.Series, between: str) -> pd.Series:
+    """Each user's conversations in one text; `UserError` where one of ``users`` has none."""
+    texts = histories.groupby("user", sort=False)["text"].agg(between.join)
+    for user in users[~users.isin(texts.index)].head(1):
+        remedy = "add them, or leave the attributes of this user out"
+        raise UserError(f"no conversations of user {user!r}: {remedy}")
+    return texts
 
 
 def _first(pairs: pd.DataFrame) -> pd.Series:
