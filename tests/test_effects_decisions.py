@@ -190,6 +190,18 @@ def capital_of(x, alpha, m):
     return capital
 
 
+def test_answers_that_drift_leave_the_candidates_that_were_never_refuted():
+    """The mean may not be one of them: it stood there, as an interval without width."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.random(60) < 0.2, rng.random(60) < 0.7]).astype(float)
+    low, high, _ = _sequence(x, 0.05)
+    assert high < x.mean()
+    for m in (low - 0.001, low + 0.001, high - 0.001, high + 0.001):
+        assert (low <= m <= high) == (max(capital_of(x, 0.05, m)) < 20)
+    low, high, capital = _sequence(np.repeat([0.0, 1.0], 200), 0.05)
+    assert np.isnan([low, high]).all() and capital.max() > 20
+
+
 def test_looking_after_every_item_finds_an_effect_and_keeps_it():
     scores = simulate_scores([0, -12], n_items=600, n_runs=3, seed=1)
     p_values = []

@@ -51,9 +51,10 @@ def watched_contrasts(
     process, Theorem 3, with predictable plug-in stakes). For a candidate difference m, Π(1 + λᵢ(xᵢ
     − m)) is the capital of one who stakes λᵢ, chosen from the items before i, against it; if m is
     true it exceeds 1/α with a probability of at most α, ever (Ville). The interval holds all m
-    whose capital never did. It needs no distribution and no planned number of items, at the price
-    of some 1.6 times the width of an interval that is looked at once. The mean of the identities'
-    capitals bets against all of them at once.
+    whose capital never did: NaN where none is left, as of items in an order that is not random. It
+    needs no distribution and no planned number of items, at the price of some 1.6 times the width
+    of an interval that is looked at once. The mean of the identities' capitals bets against all of
+    them at once.
 
     Examples
     --------
@@ -140,13 +141,14 @@ def _sequence(x: np.ndarray, alpha: float) -> tuple[float, float, np.ndarray]:
     def refuted(m: float) -> float:
         return float(log_capital(m).max() + np.log(alpha))
 
-    # The capital falls towards the mean and rises beyond it, so the candidates that are left are an
-    # interval.
-    ends, middle = [0.0, 1.0], float(mean[-1])
+    # The capital falls towards a middle and rises beyond it, so the candidates that are left are an
+    # interval. Mostly the mean is in it, but not where the answers drift.
+    middle = float(mean[-1])
     if refuted(middle) >= 0:
-        ends = [middle, middle]
-    for side, end in enumerate(ends):
-        if refuted(end) > 0 > refuted(middle):
+        middle = optimize.minimize_scalar(refuted, bounds=(0, 1), method="bounded").x
+    ends = [0.0, 1.0] if refuted(middle) < 0 else [np.nan, np.nan]
+    for side, end in enumerate((0.0, 1.0)):
+        if refuted(middle) < 0 < refuted(end):
             ends[side] = optimize.brentq(refuted, end, middle, xtol=1e-5)
     return *ends, np.exp(np.minimum(np.append(0.0, log_capital(0.5)), 700))
 
