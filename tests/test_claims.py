@@ -69,6 +69,16 @@ def test_differences_of_win_rates(table):
     )
 
 
+def test_numbers_of_a_difference_have_the_interval_of_their_own_design(table):
+    """The best zero-shot model was tested on all pairs, the tuned one perhaps on a fifth (R19)."""
+    numbers = claims.numbers().set_index("condition")
+    half = numbers["ci_high"] - numbers["estimate"]
+    zero_shot = half["method=Claude-S4.6 zero-shot (best LLM)"]
+    row = table.loc["A model tuned by GRPO beats the best zero-shot model"]
+    wide = (row["ci_high"] - row["ci_low"]) / 2
+    assert wide == pytest.approx(np.hypot(zero_shot * 5**0.5, zero_shot))
+
+
 def test_five_models_are_not_enough(table):
     """ρ = .9 over five models: the exact p is .083, the published one .04."""
     assert (

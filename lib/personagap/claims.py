@@ -117,14 +117,20 @@ def _against_design(claim: dict) -> dict:
     points = numbers["value"] * _scale(number["unit"])
     value = points[claim["condition"]]
     other = points[than] if than in points else float(than or 0)
-    least, most, row = _designs(claim, number["n"], min(value, other) if than else value)
+    smallest = min(value, other) if than else value
+    least, most, row = _designs(claim, number["n"], smallest)
     if than:
-        # A number that the value is held against has no interval.
-        fixed = (other, other)
+        # A number that the value is held against has no interval; a published one has that of its
+        # own design.
+        of_other: tuple[Interval, ...] = (lambda value: (value, value),) * 2
+        if than in points:
+            of_other = _designs(claim, numbers["n"][than], smallest)[:2]
         best, worst, none = (
-            mover(each, interval(each), other, interval(other) if than in points else fixed)
-            for each, interval in ((value, least), (value, most), (other, most))
-        )
+            mover(each, interval(each), other, interval_of_other(other))
+            for each, interval, interval_of_other in (
+                (value, least, of_other[0]), (value, most, of_other[1]), (other, most, of_other[1]),
+            )
+        )  # fmt: skip
         # Of the difference as published and of none, whichever interval is wider.
         width = max(np.ptp(worst), np.ptp(none))
         row |= {"estimate": value - other, "detectable": min(100, width / 2 * _Z_POWER / _Z)}
