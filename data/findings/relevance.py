@@ -4,7 +4,8 @@
 relevance_judgments*.csv, MODEL is one of sentence-transformers. Scores are kept in the cache:
 an interrupted call goes on where it stopped. ``--encoder`` and ``--sft`` fine-tune models, too,
 which takes hours without a GPU; ``--tuned METHOD:FOLDS:DRAW``, again and again, says which of them.
-Rows of classifiers that a call does not make stay as they are, but for their corrected p-values.
+Rows that a call does not make, of other classifiers, splits or draws, stay as they are, but for
+their corrected p-values.
 """
 
 import hashlib
@@ -221,7 +222,8 @@ def main(folder, embeddings, encoder, sft, sft_steps, tuned, specs, states, dtyp
     table, file = keys.join(table.drop(columns="rater")), Path(__file__).with_name("relevance.csv")
     before = pd.read_csv(file, dtype={"draw": str})
     before = before.fillna({"folds": "", "draw": "", "versus": "", "unit": ""})
-    before = before[~before["classifier"].isin(table["classifier"])]
+    made = pd.MultiIndex.from_frame(table[["classifier", "folds", "draw"]])
+    before = before[~pd.MultiIndex.from_frame(before[["classifier", "folds", "draw"]]).isin(made)]
     table = corrected(pd.concat([table, before], ignore_index=True), ["folds", "versus", "metric"])
     table = result(table, ["classifier", "folds", "draw", "versus"])
     table = table[[*table.columns[: table.columns.get_loc("method") + 1]]]
