@@ -228,6 +228,8 @@ def corrected(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     0     f1     0.01        0.02    f1 (2 tests)
     1     f1     0.04        0.04    f1 (2 tests)
     2  kappa     0.04        0.04  kappa (1 test)
+    >>> corrected(table.assign(top_k=5), ["metric", "top_k"])["family"].iloc[2]
+    'kappa, top_k 5 (1 test)'
     """
     return table.assign(**adjusted(table, by))
 
@@ -238,7 +240,9 @@ def adjusted(columns: pd.DataFrame | Mapping[str, Sequence], by: Sequence[str]) 
     p_adjusted, names = np.full(len(p_values), np.nan), [""] * len(p_values)
     for values, places in families(columns, by).items():
         p_adjusted[places] = holm(p_values[places])
-        name = f"{', '.join(map(str, values))} ({len(places)} test{'s' if len(places) > 1 else ''})"
+        # A number says nothing without the name of its column.
+        told = (v if isinstance(v, str) else f"{k} {v}" for k, v in zip(by, values, strict=True))
+        name = f"{', '.join(told)} ({len(places)} test{'s' if len(places) > 1 else ''})"
         for place in places:
             names[place] = name
     # Texts also where nothing was tested.
