@@ -4,6 +4,8 @@ BIN := .venv/bin
 EXTRAS := dask,lab,test
 # Three files of tests at a time, in the order of tests/conftest.py: on two cores, as some wait for servers and clocks.
 TEST := -rfEs -n 3 --dist loadfile --no-loadscope-reorder
+# Images of containers set it. Here each run is a process anew, which imports what was compiled a tenth faster.
+unexport PYTHONDONTWRITEBYTECODE
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
 .PHONY: help setup real smollm2 report gallery bench docs test test-all lint lab clean
