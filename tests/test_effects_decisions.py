@@ -277,3 +277,9 @@ def test_a_level_that_makes_no_interval_is_told_in_a_line(level):
     ]:
         with pytest.raises(UserError, match=f"^level is {level}: give a number between 0 and 1"):
             function(table, level=level)
+
+
+def test_shrunken_effects_are_known_without_draws():
+    scores = effects.simulate_scores([-6, 0, 0, 4], n_items=60, seed=1)
+    one, other = (effects.partial_pooling(scores, seed=seed)["estimate"] for seed in (0, 1))
+    np.testing.assert_allclose(one, other, rtol=1e-12)

@@ -89,8 +89,8 @@ def partial_pooling(
     >>> pooled[["metric", "estimate", "ci_low", "ci_high"]].round(2)
                 metric  estimate  ci_low  ci_high
     0       raw effect     -3.78   -6.97    -0.59
-    1  shrunken effect     -1.42   -4.85     0.47
-    2         new item     -1.42  -57.03    59.02
+    1  shrunken effect     -1.40   -4.85     0.47
+    2         new item     -1.40  -57.03    59.02
     """
     tasks, rows = identity_cells(scores, cluster), []
     rngs = generator(seed).spawn(len(tasks))
@@ -191,6 +191,8 @@ def _rows(
         contrasts["category", name] = member / member.sum() - 1 / k
     weights = np.array(list(contrasts.values()))
     drawn, raw = pooled.draws(weights, rng), weights @ y
+    # Known without draws, whose mean would move with the seed.
+    expected = weights @ (pooled.weight @ pooled.mean)
     limits = student(raw, np.sqrt(np.einsum("mk,kl,ml->m", weights, error, weights)), n - 1, level)
     tails = [(1 - level) / 2, (1 + level) / 2]
     apart, shrunken = of_item - of_item.mean(axis=0), np.quantile(drawn, tails, axis=1).T
@@ -199,16 +201,16 @@ def _rows(
         effect = drawn[place]
         found = {
             "raw effect": (raw[place], limits[:, place]),
-            "shrunken effect": (effect.mean(), shrunken[place]),
+            "shrunken effect": (expected[place], shrunken[place]),
         }
         if where == "identity":
             # The item's own deviation is drawn as it was seen: an answer is right or wrong, and a
             # normal distribution would promise scores that cannot be. Nearest, for the same reason.
             item = effect + rng.choice(apart[place] - raw[place], _DRAWS)
-            found["new item"] = effect.mean(), np.quantile(item, tails, method="nearest")
+            found["new item"] = expected[place], np.quantile(item, tails, method="nearest")
             if table.mean.shape[1] > 1:
                 phrased = effect + _phrasing(table.mean, rng)
-                found["new phrasing"] = effect.mean(), np.quantile(phrased, tails)
+                found["new phrasing"] = expected[place], np.quantile(phrased, tails)
         who = {"level": where, "contrast": f"{name} − mean", "n": n}
         for metric, (estimate, ends) in found.items():
             low, high = POINTS * ends
