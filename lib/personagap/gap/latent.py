@@ -82,9 +82,9 @@ def latent_truth(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     >>> table = latent_truth(pd.concat(frames), n_bootstrap=200)
     >>> table.query("metric == 'f1'")[["rater", "truth", "estimate", "ci_low", "ci_high"]].round(2)
         rater       truth  estimate  ci_low  ci_high
-    11  judge      latent      0.94    0.85     1.00
-    12  judge    majority      0.82    0.78     0.87
-    13  judge  difference      0.12    0.04     0.20
+    10  judge      latent      0.94    0.85     1.00
+    11  judge    majority      0.82    0.78     0.87
+    12  judge  difference      0.12    0.04     0.20
     """
     wide, humans, _ = people_and_models(judgments, "the latent truth", 3)
     binary(wide, list(wide))
@@ -155,7 +155,9 @@ def _judged(
         row, (a, b) = {"rater": rater, "metric": metric}, (latent[metric], majority[metric])
         rows.append(row | {"truth": "latent", "n": every, **drawn.row(a, *ends)})
         rows.append(row | {"truth": "majority", "n": some, **drawn.row(b, *ends)})
-        rows.append(row | {"truth": "difference", "n": some, **drawn.tested(a - b)})
+        # How often a judge says yes is the same whatever is true.
+        if metric != "yes_rate":
+            rows.append(row | {"truth": "difference", "n": some, **drawn.tested(a - b)})
     return rows
 
 
