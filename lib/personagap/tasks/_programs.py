@@ -21,9 +21,13 @@ _BEGUN = re.compile(r" ?(?:python|py)[\d.]* +(?=(?:async|def|class|import|from) 
 _AFTER = re.compile(r"(?:</?\w{1,20}>|[”.*]|\s)+$")
 #: What may stand around a bare program, of HTML and of prompts such as MBPP's own.
 _AROUND = re.compile(
-    r"</?(?:code|pre|answer|solution|python)\b[^<>\n]{0,80}>|\[/?(?:BEGIN|DONE|PYTHON|CODE)\]|^`|`$",
+    r"</?(?:code|pre|answer|solution|python)\b[^<>\n]{0,80}>|\[/?(?:BEGIN|DONE|PYTHON|CODE)\]"
+    # Quotes as a fence without a label.
+    r"|^`{1,2}|`{1,2}$|^(?:'''|\"\"\")$(?=\n(?:async |def |class |import |from |@))",
     re.IGNORECASE | re.MULTILINE,
 )
+#: What a notebook, a shell or a page adds to a program.
+_COMMANDS = re.compile(r"^(?:[!%]\w.*|copy code)$", re.IGNORECASE | re.MULTILINE)
 _QUOTES = re.compile(r'"""|\'\'\'')
 _NAMES = re.compile(r"\b[A-Za-z_]\w*")
 _BINDS = re.compile(
@@ -32,12 +36,14 @@ _BINDS = re.compile(
 _GOES_ON = re.compile(r"[)\]}]|(?:else|elif|except|finally)\b|$")
 _BETTER = re.compile(
     r"\b(?:better|corrected|correct|fix|fixed|improved|final|faster|(?<!less )efficient|instead"
-    r"|optimi[sz]ed|updated|cleaner|simpler|shorter)\b",
+    r"|optimi[sz]ed|updated|cleaner|simpler|shorter|again|attempt|sorry|oops)\b",
     re.IGNORECASE,
 )
 _WORSE = re.compile(
     r"\b(?:slower|worse|na[iï]ve|inefficient|less|brute[- ]force|alternative(?:ly)?|another|or you"
-    r"|compar(?:e|ison)|incorrect|wrong|buggy|broken|bad|avoid|do(?:n't| not)|mistake|original)\b",
+    r"|compar(?:e|ison)|avoid|do(?:n't| not)|original)\b"
+    # In a sentence before the last this is said of the block above.
+    r"|(?<!above is )\b(?:incorrect|wrong|buggy|broken|bad|mistake)\b(?![\s\S]*[.!?]\s+\S)",
     re.IGNORECASE,
 )
 
@@ -72,7 +78,7 @@ def code(text: str, tests: list[str]) -> str | None:
 
 
 def _program(text: str, tests: list[str]) -> str | None:
-    text = answers.visible(text)[: 4 * LENGTH].translate(_BLANKS)
+    text = _COMMANDS.sub("", answers.visible(text)[: 4 * LENGTH].translate(_BLANKS))
     text = _out_of_json(re.sub("\r\n?", "\n", text))
     wanted = set(_NAMES.findall("\n".join(tests)))
     called = set(re.findall(r"[A-Za-z_]\w*(?=\s*\()", "\n".join(tests)))
@@ -92,7 +98,7 @@ def _program(text: str, tests: list[str]) -> str | None:
             # It was cut: what stands whole counts.
             program, sources = "", [*sources, *_chunks(program[:LENGTH])]
         return complete(program, sources, wanted)
-    text = _AROUND.sub("\n", text)
+    text = textwrap.dedent(_AROUND.sub("\n", text))
     if called & _bound(text):
         whole = parsed(text)
         if whole and not any(map(is_prose, whole)):

@@ -28,7 +28,7 @@ def is_prose(statement: ast.stmt) -> bool:
 
 
 def guarded(program: str) -> str:
-    """A program that goes on where a call or an assertion outside its definitions fails."""
+    """A program that goes on where what it does outside its definitions fails."""
     statements = parsed(program)
     handler = ast.ExceptHandler(ast.Name("BaseException"), None, [ast.Pass()])
     tried = [ast.Try([each], [handler], [], []) if _acts(each) else each for each in statements]
@@ -37,7 +37,7 @@ def guarded(program: str) -> str:
 
 def _acts(statement: ast.stmt) -> bool:
     kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    acting = (isinstance(node, ast.Call | ast.Assert) for node in ast.walk(statement))
+    acting = (isinstance(node, ast.Load | ast.Assert) for node in ast.walk(statement))
     return not isinstance(statement, kinds) and any(acting)
 
 
