@@ -50,7 +50,8 @@ _OPENS, _CLOSES, _THOUGHT = (
 )
 #: Special tokens of chat templates, which some servers do not leave out.
 _SPECIAL = re.compile(
-    r"<[|｜]/?[A-Za-z][\w▁-]{2,30}[|｜]>|</?s>|<(?:bos|end_of_turn|eos)>|\[/?INST\]|\[END FINAL RESPONSE\]"
+    r"<[|｜]/?[A-Za-z][\w▁-]{2,30}[|｜]>|</?s>|<(?:bos|end_of_turn|eos)>|\[/?INST\]"
+    r"|\[END FINAL RESPONSE\]"
 )
 #: Granite's thought, which words enclose; either of them alone may be part of any answer.
 _WORDED = re.compile(
