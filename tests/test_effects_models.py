@@ -268,3 +268,11 @@ def test_unequal_runs_detect_what_their_noise_allows():
     found = effects.personalization_bias(some, n_bootstrap=20)["noise_floor"][0]
     # Rounded to one run it was 2.8.
     assert effects.detectable(some)["noise_floor"][0] == pytest.approx(found, rel=0.03)
+
+
+@pytest.mark.parametrize("score", [0.7, 1.0])
+def test_where_nothing_varies_nothing_has_a_share(score):
+    """The rounding of 0.7 was all of the variance: "100 % by item"."""
+    scores = simulate_scores([0, 1], n_items=60).assign(score=score)
+    shares = effects.variance_components(scores).query("metric == 'share'")
+    assert (shares[["estimate", "ci_low", "ci_high"]] == 0).all(axis=None)

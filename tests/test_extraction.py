@@ -371,3 +371,21 @@ def test_one_index_of_two_users_is_told(tmp_path):
     lines(tmp_path, b_items=[ITEM | {"user_id": "b", "conversations": []}])
     with pytest.raises(UserError, match=r"b_items.jsonl, row 1: an earlier item has its item_ind"):
         load_judgments("extraction", tmp_path)
+
+
+def test_adjusted_difference_of_what_does_not_vary_or_of_one_user_is_not_certain():
+    """It was 0 ± 0.000 points, and ± 55,000."""
+    rows = [(side, f"{side}{user}", user + k, "ok") for side in ("real", "synthetic")
+            for user in range(6) for k in range(4)]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["source", "user", "length", "label"])
+    plain = gap.proportion_difference(table, ["bad"]).iloc[0]
+    row = gap.adjusted_difference(table, ["bad"], ["length"]).iloc[0]
+    limits = ["estimate", "ci_low", "ci_high", "p_value"]
+    assert row[limits].equals(plain[limits]) and row["ci_high"] > 30
+    assert row["contrast"] == "real − synthetic, at equal length"
+    one = table[(table["source"] == "real") | (table["user"] == "synthetic0")]
+    said = one.assign(label=np.where(one["length"] % 2, "bad", "ok"))
+    with pytest.raises(UserError, match=r"two or more users each, there are \[6, 1\]"):
+        gap.adjusted_difference(said, ["bad"], ["length"])
+    with pytest.raises(UserError, match="judgments lack the column 'dataset'"):
+        extraction.contrasts(table)

@@ -224,6 +224,12 @@ def test_of_a_majority_alone_nothing_can_be_said(votes, function):
             lambda table, **how: gap.prediction_powered_mean(table, "gpt", **how),
             "no rater 'gpt'",
         ),
+        # No two ratings are the same: every unit was a tie, and the judge passed.
+        (
+            {name: np.arange(60) + i / 9 for i, name in enumerate(["human_0", "human_1", "judge"])},
+            gap.alternative_annotator_test,
+            "test of 180 different labels: .* or use measurement='interval'",
+        ),
     ],
 )
 def test_input_without_an_answer_is_one_clear_line(labels, call, message):
@@ -241,3 +247,12 @@ def test_every_table_has_the_columns_of_results(votes):
     for table in tables:
         assert table.columns[2:].tolist() == COLUMNS
         assert not table[["metric", "estimate", "n", "method"]].isna().any(axis=None)
+
+
+def test_a_user_is_not_two_for_being_a_number_in_one_table_and_a_text_in_another(votes):
+    table = judgments(votes)
+    said = table["rater"] == "judge"
+    for column in ("user", "item"):
+        mixed = table[column].astype(object).mask(said, table[column].astype(str))
+        with pytest.raises(UserError, match=f"column '{column}' holds numbers and the same"):
+            gap.latent_truth(table.assign(**{column: mixed}), **QUICK)

@@ -182,6 +182,13 @@ def test_imprinting_and_leakage():
     assert rates["imprinting, religion"].to_dict() == {"none": 1, "stated": 4 / 6}
     assert rates["leakage, religion"].to_dict() == {"none": 0, "stated": 2 / 6}
     assert not leakage.pattern(["a man"]).search("a straight-up-man and a woman")
+    # Items may be numbers; what lacks is told.
+    numbered = leakage.mentions(responses.assign(item=1), personas.select("muslim"))
+    assert numbered["item"].unique().tolist() == ["mmlu/1"]
+    with pytest.raises(UserError, match="responses lack the column 'text'"):
+        leakage.mentions(responses.drop(columns="text"), personas.select("muslim"))
+    with pytest.raises(UserError, match="who is a DataFrame: give identities"):
+        leakage.mentions(responses, personas.select("none"))
 
 
 @pytest.mark.parametrize(

@@ -447,3 +447,23 @@ def test_a_reward_model_without_its_head_is_refused(published_head):
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=f"lacks 1 of its weights, such as {head}"):
         users.score_responses(datasets.load_personalllm().head(1), {"mine": str(folder)})
+
+
+def test_features_that_add_up_to_another_have_no_finite_variance_inflation():
+    """A pseudo-inverse alone said 0.6, below the least that there is."""
+    weights = users.dirichlet(10, 0.1, 0, [f"m{i}" for i in range(10)])
+    x = pd.DataFrame(np.random.default_rng(1).normal(size=(320, 3)), columns=list("abc"))
+    found = users.regressions(x.assign(both=x["a"] + x["b"]), weights, REWARDS).set_index("feature")
+    assert np.isinf(found.loc[["a", "b", "both"], "vif"]).all()
+    assert found.loc["c", "vif"] == pytest.approx(1, abs=0.05)
+    with pytest.raises(UserError, match="losing 'code' is of 4 responses or more"):
+        users.regressions(x.head(120), weights, REWARDS[:, :3], "code")
+
+
+def test_answers_to_other_questions_or_options_are_told():
+    opinions = datasets.load_opinions()
+    with pytest.raises(UserError, match="give answers to questions of the people"):
+        users.representativeness(opinions.people, opinions.models.assign(question="none"))
+    short = opinions.models.assign(distribution=[np.ones(2) / 2] * len(opinions.models))
+    with pytest.raises(UserError, match=r"question '.*give a share for each of its options"):
+        users.representativeness(opinions.people, short)

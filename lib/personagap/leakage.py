@@ -17,7 +17,9 @@ from collections.abc import Iterable
 
 import pandas as pd
 
+from personagap.errors import expect
 from personagap.personas import CONTROLS
+from personagap.results import require
 
 #: What may stand between the speaker and the words claimed.
 _CLAIM = (
@@ -60,8 +62,11 @@ def mentions(responses: pd.DataFrame, who: pd.DataFrame) -> pd.DataFrame:
     "stated" for the answers to identities of that category, "none" for the control's, searched for
     the same words.
     """
+    require(responses, "responses", "task", "persona", "item", "text")
+    require(who, "personas", "persona", "category", "phrase")
+    expect(not set(who["persona"]) <= set(CONTROLS), "identities", who=who)
     answered = responses[responses["text"].notna()]
-    answered = answered.assign(item=answered["task"] + "/" + answered["item"])
+    answered = answered.assign(item=answered["task"] + "/" + answered["item"].astype(str))
     base, parts = answered[answered["persona"] == "none"], []
     for row in who[~who["persona"].isin(CONTROLS)].itertuples():
         mention = pattern([row.phrase])

@@ -44,10 +44,17 @@ def require(table: pd.DataFrame, what: str, *columns: str) -> None:
 
 
 def factorized(column: Any, **how: Any) -> tuple[np.ndarray, Any]:
-    """``pandas.factorize``, of an Arrow dictionary without the names that no row has (any more)."""
+    """``pandas.factorize``, of an Arrow dictionary without the names that no row has (any more).
+
+    `UserError`: a name is there as a number and as a text, which would be two.
+    """
     # Of a category it leaves them out by itself.
     arrow = isinstance(column.dtype, pd.ArrowDtype) and "dictionary" in str(column.dtype)
-    return pd.factorize(column.astype("category") if arrow else column, **how)
+    codes, names = pd.factorize(column.astype("category") if arrow else column, **how)
+    if names.dtype == object and len(set(map(str, names))) < len(names):
+        reason = "holds numbers and the same numbers as texts, 1 and '1'"
+        raise UserError(f"column {column.name!r} {reason}: give one kind")
+    return codes, names
 
 
 def generator(seed: Any) -> np.random.Generator:

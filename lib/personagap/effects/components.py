@@ -7,7 +7,7 @@ from math import prod
 import numpy as np
 import pandas as pd
 
-from personagap.effects._table import POINTS, Cells, identity_cells
+from personagap.effects._table import POINTS, ROUNDING, Cells, identity_cells
 from personagap.effects.anova import by_level, mean_squares, subsets
 from personagap.effects.resampling import resampled_means
 from personagap.errors import shares
@@ -132,4 +132,4 @@ def _shares(components: list[np.ndarray]) -> np.ndarray:
     # An estimated variance below 0 is none, so that shares stay between 0 and 1.
     positive = np.maximum(components, 0.0)
     total = positive.sum(axis=0)
-    return np.divide(positive, total, out=np.zeros_like(positive), where=total > 0)
+    return np.divide(positive, total, out=np.zeros_like(positive), where=total > ROUNDING**2)

@@ -39,6 +39,13 @@ def _kappa(tables: np.ndarray, cost: np.ndarray) -> np.ndarray:
     return 1 - np.divide(observed, expected, out=unknown, where=expected > 0)
 
 
+def categories(labels: int, what: str, other: str) -> None:
+    """`UserError` for so many different labels that hardly two are the same."""
+    if labels > MOST:
+        remedy = f"it is for categories, so round them, or use {other}"
+        raise UserError(f"{what} of {labels} different labels: {remedy}")
+
+
 def _codes(wide: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Codes of the labels (n_units, n_raters), −1 where not judged; and the labels, sorted."""
     codes, labels = pd.factorize(wide.to_numpy().ravel(), sort=True)
@@ -55,9 +62,7 @@ def _resampled(
     if wide.shape[1] < 2:
         raise UserError("agreement needs judgments of at least two raters, there is one")
     codes, labels = _codes(wide)
-    if len(labels) > MOST:
-        remedy = "it is for categories, so round them, or use gap.reliability"
-        raise UserError(f"κ of {len(labels)} different labels: {remedy}")
+    categories(len(labels), "κ", "gap.reliability")
     one_of(["nominal", "linear", "quadratic"], "unknown weights", weights or "nominal")
     k, cost = len(labels), _cost(labels, weights or "nominal")
     drawn, rows, kappas = resample(wide.index, **how), [], []

@@ -8,6 +8,7 @@ import pandas as pd
 from scipy import special, stats
 
 from personagap.errors import UserError, expect, one_of, shares
+from personagap.gap.kappa import categories
 from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import people_and_models
 from personagap.limits import student
@@ -79,6 +80,10 @@ def alternative_annotator_test(
     wide, humans, models = people_and_models(judgments, "the alternative annotator test", 2)
     if not models:
         raise UserError("no judgments of rater_kind 'model' to compare with the people")
+    if measurement == "nominal":
+        # Where no two labels are the same every unit is a tie, and any model would pass.
+        said = wide[[*humans, *models]].melt()["value"].nunique()
+        categories(said, "the alternative annotator test", "measurement='interval'")
     labels, drawn = wide[humans].to_numpy(), resample(wide.index, **how)
     rows = []
     for model in models:

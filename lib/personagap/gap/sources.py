@@ -54,18 +54,35 @@ def adjusted_difference(
         reason = "the two cannot be told apart"
         raise UserError(f"{', '.join(covariates)}: constant, or settled by source: {reason}")
     users = pd.factorize(pd.MultiIndex.from_frame(judgments[["source", "user"]]))[0]
+    _clusters(users, design["real"].to_numpy(), "synthetic", "user")
+    contrast = f"real − synthetic, at equal {' and '.join(covariates)}"
+    if hit.nunique() < 2:
+        # Nothing for covariates to tell: the fit would have an interval without width.
+        table = judgments.assign(source=design["real"].map({1: "real", 0: "synthetic"}))
+        return proportion_difference(table, labels, level=level).assign(contrast=contrast)
     model = GEE(hit, design, groups=users, family=Binomial(), cov_struct=Exchangeable())
     fit = model.fit(cov_type="bias_reduced")
     estimate, error, statistic, *_ = fit.get_margeff(dummy=True).summary_frame().loc["real"]
     side = design["real"].groupby(users).first().to_numpy()
     df = _welch(np.bincount(users, weights=fit.resid), np.bincount(users), side)
     low, high = student(estimate, error, df, level)
-    row: dict[str, Any] = {"contrast": f"real − synthetic, at equal {' and '.join(covariates)}"}
-    row |= {"estimate": 100 * estimate, "ci_low": 100 * low, "ci_high": 100 * high}
+    row: dict[str, Any] = {"contrast": contrast, "estimate": 100 * estimate}
+    row |= {"ci_low": 100 * low, "ci_high": 100 * high}
     row |= {"n": len(judgments), "statistic": statistic}
     row["p_value"] = _score_p(hit, design.drop(columns="real"), users, side)
     row["method"] = "GEE logit, marginal effect, Student's t; permutation of whole users"
     return result([row], ["contrast"], metric="share", unit="points")
+
+
+def _clusters(code: np.ndarray, first: np.ndarray, b: str, cluster: str) -> list[int]:
+    """Numbers of clusters of real users and of the others."""
+    clusters = [len(np.unique(code[first == side])) for side in (1, 0)]
+    if min(clusters) < 2:
+        raise UserError(
+            f"source: 'real' and {b!r} need judgments of two or more {cluster}s each, there "
+            f"are {clusters}"
+        )
+    return clusters
 
 
 def _hit(judgments: pd.DataFrame, labels: list) -> pd.Series:
@@ -161,12 +178,7 @@ def proportion_difference(
     hit = 100 * _hit(table, labels).to_numpy()
     first = (table["source"] == "real").to_numpy(dtype=float)
     code = pd.factorize(pd.MultiIndex.from_frame(table[["source", cluster]]))[0]
-    clusters = [len(np.unique(code[first == side])) for side in (1, 0)]
-    if min(clusters) < 2:
-        raise UserError(
-            f"source: 'real' and {b!r} need judgments of two or more {cluster}s each, there "
-            f"are {clusters}"
-        )
+    clusters = _clusters(code, first, b, cluster)
     shares = [hit[first == side].mean() for side in (1, 0)]
     groups = [_share(hit[first == side] / 100, code[first == side], level) for side in (1, 0)]
     error = 100 * sum(group[0] ** 2 for group in groups) ** 0.5

@@ -43,11 +43,14 @@ def units(judgments: pd.DataFrame) -> pd.DataFrame:
     Raises
     ------
     UserError : a column or a label is missing, a label is no number or a code such as 99, a rater
-        judged a unit twice.
+        judged a unit twice, a name is there as a number and as a text.
     """
     require(judgments, "item", "rater", "label")
     label = numbers(judgments)
     key = [column for column in UNIT if column in judgments]
+    for column in key:
+        if judgments[column].dtype == object:
+            results.factorized(judgments[column])
     # Not `pivot`, which sorts: clusters are drawn in the order in which units come.
     unit = judgments.groupby(key, sort=False, dropna=False, observed=True).ngroup().to_numpy()
     rater, raters = results.factorized(judgments["rater"], use_na_sentinel=False)

@@ -13,7 +13,7 @@ from personagap.embeddings import embed
 from personagap.errors import UserError
 from personagap.models import Model
 from personagap.models.answers import visible
-from personagap.results import corrected
+from personagap.results import corrected, require
 
 #: Self-reported confidence below which an attribute is dropped; arXiv 2606.06614 says 0.4, its data
 #: go to 0.30 (R20).
@@ -47,6 +47,7 @@ def contrasts(judgments: pd.DataFrame) -> pd.DataFrame:
     last, if the length of every history is known, ``gap.adjusted_difference`` at equal log2 of the
     turns (R13). ``p_adjusted`` corrects over all of them.
     """
+    require(judgments, "judgments", "source", "user", "label", "dataset", "turns")
     synthetic = judgments["source"] == "synthetic"
     by_dataset = judgments.assign(source=judgments["dataset"].where(synthetic, "real"))
     names = sorted(set(judgments["dataset"][synthetic]))

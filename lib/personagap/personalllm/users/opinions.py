@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from personagap.datasets.opinionqa import Opinions
-from personagap.errors import UserError
+from personagap.errors import UserError, expect, explained
 from personagap.gap.resampling import How, resample
 from personagap.results import require, result
 
@@ -21,8 +21,8 @@ def simulated_opinions(opinions: Opinions, weights: pd.DataFrame) -> pd.DataFram
     """Answers of simulated users and of what they are to be compared with:
     ``model question distribution``.
 
-    A user's answer is the weighted mean of the reward models' answers, as places in [0, 1] on the
-    scale, moved to the nearest option (the first of two as near), which pulls to the middle. The
+    A user's answer is the weighted mean of the reward models' answers, as places on the scale,
+    moved to the nearest option (the first of two as near), which pulls to the middle. The
     comparators: "uniform" over the options, "reward models, one vote each", and each reward model
     alone.
 
@@ -80,11 +80,13 @@ def representativeness(
     answers = dict(list(models.groupby("question")))
     both = people[people["question"].isin(answers)]
     asked = list(both.groupby("question", sort=False))
+    expect(asked, "answers to questions of the people", models=models)
     # NaN where a model or a group has no answer: left out of its mean, not counted as far.
     near = np.full((len(asked), len(names), len(groups), len(DISTANCES)), np.nan)
     for number, (question, rows) in enumerate(asked):
         given = answers[question]
-        near[number][np.ix_(given["code"], rows["code"])] = _near(rows, given)
+        with explained(f"question {question!r}", "give a share for each of its options"):
+            near[number][np.ix_(given["code"], rows["code"])] = _near(rows, given)
     flat = near.reshape(len(asked), -1)
     questions = pd.MultiIndex.from_arrays([range(len(asked))], names=["question"])
     how = {"cluster": "question", **how}

@@ -66,6 +66,8 @@ def regressions(
         raise UserError(f"ridge is {ridge}: give 0 or more")
     if losing not in LOSING:
         raise UserError(f"losing {losing!r}: choose {' or '.join(LOSING)}")
+    if rewards.shape[1] < (fewest := max(2, LOSING[losing] + 1)):
+        raise UserError(f"losing {losing!r} is of {fewest} responses or more to each prompt")
     if (spread == 0).any():
         raise UserError(f"feature {spread.idxmin()!r} is the same in every response: drop it")
     x = ((features - features.mean()) / spread).to_numpy().reshape(*rewards.shape[:2], -1)
@@ -91,9 +93,12 @@ def regressions(
     table = pd.DataFrame({"feature": features.columns, "estimate": estimate, "error": error})
     table["n"] = len(known)
     table[["q1", "q3"]] = np.quantile(known, [0.25, 0.75], axis=0).T
-    # The pseudo-inverse, as features that add up to another have no inverse at all.
+    # The pseudo-inverse, as features that add up to another have no inverse at all: of those it
+    # gives a projection in place of 1.
     correlation = np.atleast_2d(np.corrcoef(x.reshape(-1, x.shape[-1]).T))
-    table["vif"] = np.diag(np.linalg.pinv(correlation))
+    inverse = np.linalg.pinv(correlation)
+    settled = np.diag(inverse @ correlation) < 1 - 1e-6
+    table["vif"] = np.where(settled, np.inf, np.diag(inverse))
     table["metric"], table["unit"] = "coefficient", "log odds per sd"
     table["separable"] = len(beta) - len(known)
     accuracy = {"metric": "accuracy", "feature": "all", "unit": "share", "n": len(beta)}
