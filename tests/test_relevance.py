@@ -168,6 +168,9 @@ def test_a_truth_behind_people_and_a_person_left_out_recover_what_was_planted(de
     )
     assert answers[1].count("judge_") == 3 and "with judge_strict 1." in answers[2]
     assert recentering.verdicts.stand_in(None).empty
+    # Without a seed, too, the same labels are taken for the few.
+    tables = [recentering.judges.stand_in(judgments, "human_majority", **quick) for _ in range(2)]
+    pd.testing.assert_frame_equal(tables[0][2], tables[1][2])
 
 
 def test_retrieval_prefers_shared_words_and_ignores_stop_words():

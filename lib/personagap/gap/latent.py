@@ -66,7 +66,9 @@ def latent_truth(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     -----
     Each resample of the clusters is fitted anew. People who err on the same (hard) units agree more
     than the model explains, and it takes them for better than they are: the latent truth is then
-    nearer to the majority than it should be.
+    nearer to the majority than it should be. Three people who are right in 65–70 % hardly determine
+    the model: of 800 units intervals cover in 82–85 %, where people are right in 75–80 % in 90–95
+    %. The fit is stopped after 500 steps; further ones would cover less.
 
     Examples
     --------

@@ -49,7 +49,7 @@ def stand_in(
     replacement = gap.alternative_annotator_test(judgments, **how) if people > 1 else None
     latent = gap.latent_truth(judgments, **how) if people > 2 else None
     # The same labels for every model, so that these can be compared.
-    few = judgments[judgments["rater"] == gold].sample(frac=FEW, random_state=how.get("seed"))
+    few = judgments[judgments["rater"] == gold].sample(frac=FEW, random_state=how.get("seed", 0))
     worth = []
     for model in _models(judgments):
         known = pd.concat([few, judgments[judgments["rater"] == model]])

@@ -142,7 +142,8 @@ def wins(table: pd.DataFrame, shares: np.ndarray, **how: Unpack[gap.How]) -> pd.
     ``response_model``.
 
     ``table`` is that of ``datasets.load_personalllm``, ``shares`` (prompts, responses) its
-    ``users.vote_shares``.
+    ``users.vote_shares``. Over 15 prompts intervals of models that seldom win cover in 81–88 %,
+    over 60 in 91–93 %.
     """
     require(table, "responses", "prompt", "response_model")
     votes = table[["prompt", "response_model"]].assign(share=shares.ravel())
