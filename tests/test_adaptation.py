@@ -226,6 +226,8 @@ def test_summaries_and_differences_against_pandas_and_a_cluster_robust_regressio
     )
     assert one["estimate"] == pytest.approx(difference.mean())
     assert [one["ci_low"], one["ci_high"]] == pytest.approx(fit.conf_int()[0], abs=0.01)
+    with pytest.raises(UserError, match=r"\['own'\] and .*: no two to compare among .*best of 8"):
+        adaptation.compare(results, ["own"], ["reference"])
 
 
 @pytest.mark.parametrize("planted", PLANTED)

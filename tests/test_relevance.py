@@ -343,3 +343,24 @@ def test_dots_that_cover_each_other_are_said_to_be_equal():
     ax = recentering.figures.precision_recall(metrics, plt.figure().add_subplot())
     assert "= twin" in [text.get_text() for text in ax.texts]
     plt.close("all")
+
+
+def test_what_judges_and_classifiers_cannot_do_is_told_in_a_line(demo_relevance):
+    judgments, texts, folds = demo_relevance.judgments, ["a b", "c d"] * 6, np.arange(12) % 3
+    people = judgments[judgments["rater_kind"] == "human"]
+    items = pd.DataFrame({"user": ["a"], "item": "0"})
+    verifier = items.assign(attribute="Naps.", reason="", confidence=0.5)
+    wrong = {
+        "to hold against the people": lambda: recentering.judges.compare(people, "human_majority"),
+        "labels is .*: give 0 or 1 for each text": lambda: classifiers.cross_validate(
+            texts, ["no", "yes"] * 6, folds
+        ),
+        "labels is .*: give 0 or 1 for": lambda: classifiers.cross_validate(texts, [0, 1], folds),
+        "row 0 without a usable label": lambda: classifiers.flags(
+            verifier, items.assign(label="rejected")
+        ),
+        "pairs lack the column 'prompt_text'": lambda: attributes.retrieval_scores(items),
+    }
+    for told, call in wrong.items():
+        with pytest.raises(UserError, match=told):
+            call()

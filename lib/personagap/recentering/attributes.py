@@ -15,6 +15,7 @@ from personagap.embeddings import embed
 from personagap.errors import at_least, explained, one_of
 from personagap.models import Model
 from personagap.models.answers import visible
+from personagap.results import require
 from personagap.segmentation import word_pattern
 
 #: Of an answer, as in arXiv 2606.06614.
@@ -54,6 +55,7 @@ def retrieval_scores(pairs: pd.DataFrame, embeddings: str | None = None) -> pd.D
     Judgments of the same pairs, ``… rater rater_kind label``: raters "bm25", "tfidf" and, if asked
     for, "embedding" (cosine), of kind "retrieval"; ``label`` is the score.
     """
+    require(pairs, "pairs", "prompt_text", "attribute")
     # Each text once: attributes recur across prompts, and a document counted twice would weigh its
     # terms as commoner than they are.
     (prompt, queries), (attribute, documents) = (

@@ -11,8 +11,8 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from sklearn.model_selection import GroupKFold
 
 from personagap import gap
-from personagap.errors import UserError, at_least, one_of
-from personagap.gap.tables import MAJORITY
+from personagap.errors import UserError, at_least, expect, one_of
+from personagap.gap.tables import MAJORITY, numbers
 from personagap.models import Model
 from personagap.recentering import learners, tuning
 from personagap.recentering.learners import Learner, Texts
@@ -76,6 +76,8 @@ def cross_validate(
     only.
     """
     gold = np.asarray(labels)
+    good = gold.shape == (len(texts),) and np.isin(gold, [0, 1]).all()
+    expect(good, "0 or 1 for each text", labels=labels)
     # Whether there are settings to choose: tuning a whole model so many times would be dear.
     known: dict[str, tuple[Callable[..., Learner], bool]]
     known = {
@@ -146,7 +148,8 @@ def flags(
     # The other methods judge pairs.
     one_of(["linear", "encoder"], "verifier", method)
     # An even split is no majority, as in `human_majority` of the stages' data.
-    share = judgments.groupby(["user", "item"])["label"].mean().rename("share")
+    said = judgments.assign(label=numbers(judgments))
+    share = said.groupby(["user", "item"])["label"].mean().rename("share")
     known = items.join(share, on=["user", "item"]).dropna(subset="share")
     labels = (known["share"] > 0.5).to_numpy(dtype=int)
     number = folds(known["user"].tolist(), seed=seed)

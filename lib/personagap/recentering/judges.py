@@ -6,6 +6,7 @@ from typing import Unpack
 import pandas as pd
 
 from personagap import gap
+from personagap.errors import UserError
 from personagap.results import corrected
 
 #: Share of people's labels from which, with a model's on all pairs, their mean is estimated.
@@ -13,7 +14,10 @@ FEW = 0.25
 
 
 def _models(judgments: pd.DataFrame) -> list[str]:
-    return judgments.loc[judgments["rater_kind"] == "model", "rater"].unique().tolist()
+    models = judgments.loc[judgments["rater_kind"] == "model", "rater"].unique().tolist()
+    if not models:
+        raise UserError("no judgments of rater_kind 'model' to hold against the people: add some")
+    return models
 
 
 def compare(judgments: pd.DataFrame, gold: str, **how: Unpack[gap.How]) -> pd.DataFrame:

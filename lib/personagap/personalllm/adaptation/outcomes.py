@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from personagap import gap
+from personagap.errors import UserError
 from personagap.gap.resampling import resample
 from personagap.personalllm.adaptation.icl import STRATEGIES, Study, favourites
 from personagap.results import corrected, result
@@ -76,6 +77,9 @@ def compare(
     # Like with like: more examples, or another template, would be a second difference (P7, P8).
     pairs = pairs.query("shots_b == shots or shots_b == 0")
     pairs = pairs.query("template_b == template or template_b == 'none'")
+    if pairs.empty:
+        known = ", ".join(cells["arm"].unique())
+        raise UserError(f"{list(of)} and {list(against)}: no two to compare among {known}")
     pairs.insert(0, "contrast", pairs["arm"] + " − " + pairs["arm_b"])
     ours = pd.MultiIndex.from_frame(pairs[CELL])
     others = pd.MultiIndex.from_frame(pairs[[f"{name}_b" for name in CELL]])
