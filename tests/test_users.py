@@ -467,3 +467,13 @@ def test_answers_to_other_questions_or_options_are_told():
     short = opinions.models.assign(distribution=[np.ones(2) / 2] * len(opinions.models))
     with pytest.raises(UserError, match=r"question '.*give a share for each of its options"):
         users.representativeness(opinions.people, short)
+
+
+def test_shares_of_votes_are_shares():
+    """One prompt of 15 where a response wins much: Student's limits were below 0."""
+    shares = np.tile([1.0, 0.0], (15, 1))
+    shares[0] = [0.2, 0.8]
+    table = pd.DataFrame({"prompt": np.repeat(range(15), 2), "response_model": ["a", "b"] * 15})
+    found = users.wins(table, shares, n_bootstrap=200).set_index("response_model")
+    assert 0 < found.loc["b", "ci_low"] < found.loc["b", "estimate"] == pytest.approx(0.8 / 15)
+    assert found.loc["b", "ci_high"] > 0.2 and found.loc["a", "ci_high"] < 1

@@ -141,7 +141,8 @@ def exact_correlation(x: np.ndarray, y: np.ndarray, *, seed: int = 0) -> pd.Data
 
     Returns
     -------
-    `results`, one row "spearman"; ``p_t`` is the t approximation that papers report.
+    `results`, one row "spearman"; the p-value is twice that of ρ's side, ``p_t`` the t
+    approximation that papers report.
 
     Examples
     --------

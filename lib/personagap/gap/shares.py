@@ -23,12 +23,12 @@ def means(
 ) -> pd.DataFrame:
     """Mean of a column by group, or share of each value if these are texts; clustered intervals.
 
-    A share (also the mean of a column of 0/1) gets the Wilson interval at its effective sample
-    size, p(1 − p) over the squared cluster-bootstrap error, times (z / t)² for its degrees of
-    freedom (Korn & Graubard 1998, Survey Methodology 24), and with no variation at the number of
-    clusters: so 0 of 300 is not "0 to 0". Rows without a value are left out. Of ten users whose own
-    shares vary much (a standard deviation of 0.13 around 0.1) it covers in 91 %, around 0.03 in 88
-    %: below 20 clusters ``method`` says so.
+    A share (also the mean of a column of 0/1, or of shares) gets the Wilson interval at its
+    effective sample size, p(1 − p) over the squared cluster-bootstrap error, times (z / t)² for its
+    degrees of freedom (Korn & Graubard 1998, Survey Methodology 24), and with no variation at the
+    number of clusters: so 0 of 300 is not "0 to 0". Rows without a value are left out. Of ten users
+    whose own shares vary much (a standard deviation of 0.13 around 0.1) it covers in 91 %, around
+    0.03 in 88 %: below 20 clusters ``method`` says so.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def means(
         even if all are 0 or 1. Its interval has two pseudo-clusters (Bonett & Price 2012), so a
         change in 0 or 1 of 100 stays unproven.
     raters : column of raters who are random too, drawn from all who might have rated.
-    unit : of the values, unless they are shares.
+    unit : of the values; "share" if they are shares themselves.
 
     Returns
     -------
@@ -72,7 +72,8 @@ def means(
             judged = np.stack([(part[raters] == name).to_numpy(bool) for name in who], axis=1)
             by_rater = np.stack([drawn.ratio(x, where=own) for own in judged.T], axis=1)
             error, df = drawn.over_raters(mean, by_rater, judged)
-        share = differences or bool(np.isin(x, [0, 1]).all())
+        of_shares = unit == "share" and bool(((x >= 0) & (x <= 1)).all())
+        share = differences or of_shares or bool(np.isin(x, [0, 1]).all())
         if differences:
             centre, wider = with_pseudo_clusters(mean[0], error, clusters)
             low, high = student(centre, wider, drawn.df, level, -1, 1)

@@ -59,8 +59,7 @@ def contrasts(judgments: pd.DataFrame) -> pd.DataFrame:
     if judgments["turns"].min() > 0:
         with_length = judgments.assign(log2_turns=np.log2(judgments["turns"]))
         tables.append(gap.adjusted_difference(with_length, PROBLEMATIC, ["log2_turns"]))
-    found = pd.concat(tables, ignore_index=True).assign(metric="problematic")
-    return corrected(found, ["metric"])
+    return corrected(pd.concat(tables, ignore_index=True).assign(metric="problematic"), ["metric"])
 
 
 def extract(
@@ -284,8 +283,7 @@ def whole(histories: pd.DataFrame, users: pd.Series, between: str) -> pd.Series:
     """Each user's conversations in one text; `UserError` where one of ``users`` has none."""
     texts = histories.groupby("user", sort=False)["text"].agg(between.join)
     for user in users[~users.isin(texts.index)].head(1):
-        remedy = "add them, or leave the attributes of this user out"
-        raise UserError(f"no conversations of user {user!r}: {remedy}")
+        raise UserError(f"no conversations of user {user!r}: add them, or leave its attributes out")
     return texts
 
 

@@ -36,7 +36,8 @@ def regressions(
     Features are standardised once over all responses, so that users share a scale (the authors
     standardise per user). Without intercept, as there: the two classes are balanced. The interval
     is that of the mean over users, from the sandwich variance clustered by prompt: users vote on
-    the same prompts, so a thousand simulated users are no more evidence than the prompts are.
+    the same prompts, so a thousand simulated users are no more evidence than the prompts are. Of 40
+    prompts it covers in some 91 %, of 120 in 94 %.
 
     Parameters
     ----------
