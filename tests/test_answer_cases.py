@@ -62,7 +62,7 @@ def test_a_program_of_a_thousand_terms_is_read():
 # --- no text takes long --------------------------------------------------------------------------
 
 #: Characters, and seconds that reading them may take: far too few for whatever takes square time.
-SIZE, SECONDS = 100_000, 0.25
+SIZE, SECONDS = 100_000, 0.5
 REPEATED = [
     *" \n\ta1,.-=½*`'\"(<\\#选٣",
     "The answer is ", "the answer is:", "Answer: A or ", "(A) ", "A is correct ", "wait, no, ",
