@@ -18,7 +18,7 @@ from personagap.models import Sampling, loading
 from personagap.paths import DEMO
 from personagap.personalllm.adaptation import runlog
 from personagap.runs.folder import read_facts
-from personagap.runs.request import Yaml
+from personagap.runs.values import Yaml
 from personagap.safety_utility import dpo
 
 

@@ -388,7 +388,7 @@ def test_scored_resamples_are_weighted_average_precision(rng):
     y, score = (rng.random(80) < 0.4) * 1.0, rng.integers(0, 9, 80) / 8
     weight = rng.integers(0, 3, (4, 80)).astype(float)
     expected = [sk.average_precision_score(y, score, sample_weight=w) for w in weight]
-    assert gap.scores._average_precision(y, score, weight).tolist() == pytest.approx(
+    assert gap.scores._average_precision(y, score)(weight).tolist() == pytest.approx(
         expected, **SAME
     )
 

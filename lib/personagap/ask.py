@@ -15,7 +15,7 @@ from personagap.errors import Unanswered, UserError, at_least, one_of
 from personagap.models import Generation, Model, Sampling
 from personagap.models.answers import take_apart
 from personagap.models.rendering import user_says
-from personagap.responses import ResponseStore, complete, digest
+from personagap.responses import ResponseStore, complete, digest, digests
 
 #: Requests put to a model at a time: what it may pack together. These answers are short.
 BATCH = 1024
@@ -161,7 +161,7 @@ def requests(
     if weigh:
         return design, asked, listed, _keys_of_weights(lm, hashes, listed)
     asked_of = [lm.id, lm.revision, asdict(sampling or Sampling()), seed]
-    keys = [digest(asked_of, *pair) for pair in zip(hashes, design["run"].tolist(), strict=True)]
+    keys = digests(asked_of, zip(hashes, design["run"].tolist(), strict=True))
     return design, asked, listed, keys
 
 
@@ -236,7 +236,8 @@ def requests_of_texts(
     """Of the arguments of `texts`: the chats, their keys in the store, how they are answered."""
     sampling = Sampling(temperature=temperature, top_k=0, max_tokens=max_tokens)
     chats = [user_says(prompt) for prompt in prompts]
-    keys = [digest([lm.id, lm.revision, asdict(sampling), seed], lm.render(chat)) for chat in chats]
+    rendered = ([lm.render(chat)] for chat in chats)
+    keys = digests([lm.id, lm.revision, asdict(sampling), seed], rendered)
     return chats, keys, sampling
 
 
@@ -258,8 +259,8 @@ def weigh(
 
 def _keys_of_weights(lm: Model, hashes: list[str], choices: Iterable[Sequence[str]]) -> list[str]:
     """What an answer by likelihood is stored under: all that determines it."""
-    pairs = zip(hashes, choices, strict=True)
-    return [digest([lm.id, lm.revision], prompt, list(words)) for prompt, words in pairs]
+    pairs = ([prompt, list(words)] for prompt, words in zip(hashes, choices, strict=True))
+    return digests([lm.id, lm.revision], pairs)
 
 
 def _generate(

@@ -85,7 +85,8 @@ def run(
     unanswered: the same command asks these again.
     """
     from personagap.runs import execute
-    from personagap.runs.request import Request, parse_value
+    from personagap.runs.request import Request
+    from personagap.runs.values import parse_value
     from personagap.runs.watch import watching
 
     parameters = {name: parse_value(value) for name, value in given}

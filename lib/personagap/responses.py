@@ -5,7 +5,7 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +28,21 @@ LOOK = 0.2
 
 def digest(*parts: object) -> str:
     """Hash of JSON-serialisable parts, 32 hexadecimal digits."""
+    return _hash(_json(parts))
+
+
+def digests(known: object, others: Iterable[Sequence]) -> list[str]:
+    """``digest(known, *each)`` of each of ``others``, with ``known`` put into words once."""
+    begun = f"[{_json(known)}, "
+    return [_hash(begun + _json(each)[1:]) for each in others]
+
+
+_json = json.JSONEncoder(sort_keys=True).encode
+
+
+def _hash(text: str) -> str:
     # 128 bits: among a billion keys no two are alike by chance.
-    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:32]
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _table(rows: list[tuple]) -> pd.DataFrame:

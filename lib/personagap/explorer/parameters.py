@@ -17,7 +17,8 @@ from personagap.explorer.shared import LOCK, said_in
 from personagap.parameters import describe
 from personagap.paths import NOTEBOOKS, ROOT, notebooks
 from personagap.runs import batch, execute
-from personagap.runs.request import Request, format_value, parse_value
+from personagap.runs.request import Request
+from personagap.runs.values import format_value, parse_value
 from personagap.spelling import words
 
 FIRST = "1_personalization_bias"

@@ -16,7 +16,7 @@ from personagap.errors import UserError, explained
 from personagap.results import keys, quantities
 from personagap.runs.files import warned_if_damaged
 from personagap.runs.folder import read_facts, runs
-from personagap.runs.request import told_apart
+from personagap.runs.values import told_apart
 
 
 class Result:

@@ -1,5 +1,6 @@
 """Judges that give scores: threshold-free quality, the best threshold, calibration."""
 
+from collections.abc import Callable
 from typing import Unpack
 
 import numpy as np
@@ -18,24 +19,35 @@ FOLDS = 5
 CHUNK = 20_000
 
 
-def _average_precision(y: np.ndarray, score: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Average precision Σ (R_t − R_{t−1}) P_t by row of ``weight``; NaN without a positive."""
+def _average_precision(y: np.ndarray, score: np.ndarray) -> Callable[[np.ndarray], np.ndarray]:
+    """Average precision Σ (R_t − R_{t−1}) P_t by row of weights (rows, n); NaN without a positive.
+
+    scikit-learn's takes one set of weights at a time.
+    """
     order = np.argsort(-score, kind="stable")
-    # Of each distinct score, high to low: items of one score have no order among themselves.
+    # Items of one score have no order among themselves: all up to its last are said yes to.
     last = np.append(np.flatnonzero(np.diff(score[order])), len(score) - 1)
-    hits, yes = (np.cumsum(weight[:, order] * label, axis=1)[:, last] for label in (y[order], 1.0))
-    precision = np.divide(hits, yes, out=np.zeros_like(hits), where=yes > 0)
-    area, positive = (np.diff(hits, axis=1, prepend=0) * precision).sum(axis=1), hits[:, -1]
-    return np.divide(area, positive, out=np.full(len(area), np.nan), where=positive > 0)
+    # Recall moves at positives alone, and only there precision counts.
+    right = np.flatnonzero(y[order])
+    until = last[np.searchsorted(last, right)]
+    ends = np.searchsorted(right, until, side="right") - 1
+
+    def average(weights: np.ndarray) -> np.ndarray:
+        weight = weights[:, order]
+        positive, yes = weight[:, right], np.cumsum(weight, axis=1)[:, until]
+        hits = np.cumsum(positive, axis=1)[:, ends]
+        precision = np.divide(hits, yes, out=np.zeros_like(yes), where=yes > 0)
+        area, total = (positive * precision).sum(axis=1), positive.sum(axis=1)
+        return np.divide(area, total, out=np.full(len(area), np.nan), where=total > 0)
+
+    return average
 
 
 def _resampled_precision(y: np.ndarray, score: np.ndarray, drawn: Resampling) -> np.ndarray:
-    """Average precision in the sample and each resample (scikit-learn's take one set of weights at
-    a time).
-    """
+    """Average precision in the sample and each resample."""
+    average = _average_precision(y, score)
     chunks = np.array_split(drawn.weights, 1 + drawn.weights.size // CHUNK)
-    of_units = (weights[:, drawn.cell] for weights in chunks)
-    return np.concatenate([_average_precision(y, score, weights) for weights in of_units])
+    return np.concatenate([average(weights[:, drawn.cell]) for weights in chunks])
 
 
 def _best(y: np.ndarray, score: np.ndarray) -> tuple[float, float]:

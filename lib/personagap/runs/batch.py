@@ -18,9 +18,10 @@ import yaml
 
 from personagap.errors import UserError, first_line
 from personagap.paths import find_notebook, regular
-from personagap.runs import execute
+from personagap.runs import execute, system
 from personagap.runs.folder import runs
-from personagap.runs.request import Request, Yaml, acyclic, told_apart
+from personagap.runs.request import Request
+from personagap.runs.values import Yaml, acyclic, told_apart
 from personagap.runs.warm import Warm, possible
 
 #: What an entry may hold besides ``notebook``.
@@ -181,7 +182,7 @@ def _early(request: Request, waiting: list[Request], force: bool) -> Request | N
 def _warm(requests: list[Request], threads: int) -> Warm:
     """A process that has imported what these runs will, for the most part."""
     modules = ["personagap.models.local"] if any(request.asks for request in requests) else []
-    return Warm([request.notebook for request in requests], modules, execute.environment(threads))
+    return Warm([request.notebook for request in requests], modules, system.environment(threads))
 
 
 def run_on_dask(

@@ -24,7 +24,7 @@ from jupyter_client.kernelspec import KernelSpecManager
 from personagap import sandbox, store
 from personagap.errors import UserError
 from personagap.paths import RESPONSES
-from personagap.runs import inputs
+from personagap.runs import inputs, system
 from personagap.runs.files import warned_if_damaged
 from personagap.runs.folder import LOG, PROGRESS, now, read_facts, record, unanswered
 from personagap.runs.lock import lock
@@ -173,7 +173,7 @@ def start(request: Request, threads: int | None = None, warm: Warm | None = None
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         cwd=request.cwd,
-        env=environment(threads),
+        env=system.environment(threads),
         # The lock is held until both processes are gone.
         pass_fds=[descriptor],
         # Ctrl-C in the terminal reaches the runner alone.
@@ -202,19 +202,6 @@ def kernel_of(request: Request) -> str:
         known = f"{', '.join(installed)} (`personagap kernels` adds ours)"
         raise UserError(f"no kernel {kernel!r}; installed: {known}")
     return kernel
-
-
-def environment(threads: int | None = None) -> dict[str, str]:
-    """That of a run's process and its kernel; ``threads`` as in `start`."""
-    # OpenMP's threads spin while they wait for each other, unless told to sleep: beside other work
-    # on the machine that made a real model 2.5 times slower. And without the second, kernels warn
-    # about frozen modules.
-    chosen = {"OMP_WAIT_POLICY": "passive", "PYDEVD_DISABLE_FILE_VALIDATION": "1", **os.environ}
-    if threads is None:
-        return chosen
-    # Each library has a variable of its own, and would take all cores beside the other runs.
-    names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "LOKY_MAX_CPU_COUNT")
-    return dict.fromkeys(names, os.environ.get("OMP_NUM_THREADS", str(threads))) | chosen
 
 
 def run(request: Request, *, force: bool = False, threads: int | None = None) -> dict[str, Any]:

@@ -14,7 +14,8 @@ from personagap.paths import FIGURES, notebooks
 from personagap.runs import diff
 from personagap.runs.files import warned_if_damaged, write_text
 from personagap.runs.folder import now, read_verdict, runs, simulated, unanswered
-from personagap.runs.request import Request, format_value
+from personagap.runs.request import Request
+from personagap.runs.values import format_value
 from personagap.runs.vector import inline
 
 

@@ -17,8 +17,9 @@ from personagap.leaving import visible
 from personagap.paths import from_home
 from personagap.runs.files import write_text
 from personagap.runs.folder import read_facts, read_verdict, simulated, unanswered
-from personagap.runs.request import TITLE, format_value
+from personagap.runs.request import TITLE
 from personagap.runs.terms import linked
+from personagap.runs.values import format_value
 from personagap.runs.vector import inline
 from personagap.spelling import said
 

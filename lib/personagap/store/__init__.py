@@ -91,13 +91,10 @@ class Store:
             yield from self._database.execute("SELECT * FROM answered")
 
     def keep(self, rows: Sequence[tuple]) -> int:
-        """Store rows, whose keys nobody claims any longer, except for those of stored keys; how
-        many are new.
-        """
-        # Both in one transaction: between them another process could claim the key anew.
+        """Store rows, except for those of stored keys; how many are new."""
+        # Claims on them stay until their owner has ended: what is answered nobody claims anew.
         with self._writing() as database:
             new = database.executemany(INSERT, rows).rowcount
-            database.executemany("DELETE FROM claims WHERE key = ?", ((row[0],) for row in rows))
             if self.shared:
                 self._append(rows)
         return new
