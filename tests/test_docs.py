@@ -13,7 +13,8 @@ from explored import chromium, needs_chromium
 from personagap import effects, gap
 from personagap.cli import main
 from personagap.paths import NOTEBOOKS, ROOT
-from personagap.runs.request import Request, parse_value
+from personagap.runs.request import Request
+from personagap.runs.values import parse_value
 
 SITE = ROOT / "build" / "docs"
 PAGES = sorted((ROOT / "docs").rglob("*.md"))

@@ -30,7 +30,8 @@ from personagap.errors import UserError
 from personagap.paths import NOTEBOOKS
 from personagap.runs import execute, files, index, inputs, lock, open_run, system, tables
 from personagap.runs.folder import read_facts
-from personagap.runs.request import Request, format_value, parse_value
+from personagap.runs.request import Request
+from personagap.runs.values import format_value, parse_value
 
 RESULTS = """
 import os
