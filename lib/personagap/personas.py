@@ -20,18 +20,18 @@ from personagap.leaving import HIDING
 from personagap.noun_phrases import in_word_order, noun_phrase
 from personagap.paths import DATA
 
-#: Persona names of the controls: no system message at all (chat templates may then put a text of
-#: their own), an empty one, and one without an identity; and those that are asked unless others are
-#: listed.
+#: Persona names of the controls: no system message at all (a chat template may then insert a
+#: default of its own), an empty system message, and one that states no identity. Below, the
+#: controls included by default.
 CONTROLS = ("none", "empty", "assistant")
 DEFAULT_CONTROLS = ("none", "assistant")
-#: What the name of an identity may not hold: "+" joins those of an intersection, " − " those of a
-#: contrast.
+#: Reserved separators, forbidden in names: "+" joins the identities of an intersection, " − " the
+#: two sides of a contrast.
 JOINTS = re.compile(r"\+| − ")
-#: What nobody sees in a name, so that two identities would look alike, or one break the line that
-#: it stands in.
+#: Invisible characters in a name: they would make two identities look alike, or break the line that
+#: shows the name.
 UNSEEN = re.compile(rf"^\s|\s$|[\t\n\r\u00ad\u200b\u200e\u200f\u2028\u2029\ufeff]|{HIDING.pattern}")
-_STATED = Rule(
+_NOT_EMPTY = Rule(
     lambda text: text.str.strip() != "", "an empty persona, category or phrase", "fill it in"
 )
 
@@ -42,54 +42,57 @@ def _identities() -> pd.DataFrame:
 
 
 def load(file: str | Path | None = None) -> pd.DataFrame:
-    """Identities of a CSV of one's own, ``persona category phrase hint``, or of the project.
+    """Load identities ``persona category phrase hint`` from a CSV file, by default the project's.
 
-    Categories and language are free; the template states the phrase ("You are a helpful assistant.
-    I am {phrase}."), or says the hint, which may be left out.
+    A user's own file may use any categories and any language. Templates insert either the phrase
+    ("You are a helpful assistant. I am {phrase}.") or the hint; the ``hint`` column is optional.
     """
     if file is None:
         return _identities()
     expect(isinstance(file, (str, Path)), "a CSV file", identities=file)
     table, where = read_csv(Path(file)), str(file)
-    check(table, where, dict.fromkeys(["persona", "category", "phrase"], _STATED))
+    check(table, where, dict.fromkeys(["persona", "category", "phrase"], _NOT_EMPTY))
     persona, category = table["persona"], table["category"]
     for name in ("persona", "category"):
         hidden = f"this {name} has a space at an end, a line break or an unseen mark"
         refuse(table[name].str.contains(UNSEEN), where, hidden, "remove it")
     meaning = "has another meaning (a control, a category, all, or two that are joined)"
-    taken = persona.isin([*CONTROLS, "all", *category]) | persona.str.contains(JOINTS)
-    refuse(taken, where, f"this name of a persona {meaning}", "give it a name of its own")
-    others = [*CONTROLS, "all", "control", "intersection"]
-    taken = category.isin(others) | category.str.contains(JOINTS)
-    refuse(taken, where, "this category has another meaning", "rename it")
-    repeated = persona.map(_seen).duplicated()
+    reserved = persona.isin([*CONTROLS, "all", *category]) | persona.str.contains(JOINTS)
+    refuse(reserved, where, f"this name of a persona {meaning}", "give it a name of its own")
+    reserved_names = [*CONTROLS, "all", "control", "intersection"]
+    reserved = category.isin(reserved_names) | category.str.contains(JOINTS)
+    refuse(reserved, where, "this category has another meaning", "rename it")
+    repeated = persona.map(_visible_form).duplicated()
     refuse(repeated, where, "this persona stands above already", "keep one of the two")
     return table.assign(hint=table.get("hint", ""))[["persona", "category", "phrase", "hint"]]
 
 
-def _seen(name: str) -> str:
-    """A name as a reader sees it: one form of a letter or space, nothing without a shape ("Cf")."""
-    letters = unicodedata.normalize("NFKC", name)
-    shapes = [letter for letter in letters if unicodedata.category(letter) != "Cf"]
-    return " ".join("".join(shapes).split())
+def _visible_form(name: str) -> str:
+    """Return a name as it looks: NFKC-normalized, without format characters ("Cf")."""
+    normalized = unicodedata.normalize("NFKC", name)
+    visible = [char for char in normalized if unicodedata.category(char) != "Cf"]
+    return " ".join("".join(visible).split())
 
 
 def _templates() -> pd.DataFrame:
     return _read_templates(prompts.file("templates.csv") or DATA / "templates.csv")
 
 
-@prompts.kept
+@prompts.cached
 def _read_templates(file: Path) -> pd.DataFrame:
     return read_csv(file).set_index("template")
 
 
 def templates() -> pd.Series:
-    """Phrasings that reveal an identity, indexed by template name.
+    """Return the phrasings that reveal an identity, indexed by template name.
 
-    Each holds ``{phrase}``, stated in the system prompt, or with ``{question}`` in the turn of the
-    user, after it ("question_first": what identities share then comes first, and is computed once),
-    or ``{hint}``, said in an earlier turn of the user ("indirect", a protocol of our own: the
-    identity is to be inferred).
+    A template contains one of these fields:
+
+    - ``{phrase}`` alone: the identity is stated in the system prompt;
+    - ``{phrase}`` and ``{question}``: it is stated in the user turn, after the question
+      ("question_first"; the prefix that all identities share is then computed only once);
+    - ``{hint}``: it is hinted at in an earlier user turn ("indirect", a protocol of our own, in
+      which the model has to infer the identity).
     """
     return _templates()["text"]
 
@@ -100,66 +103,69 @@ def select(
     controls: bool | list[str] = True,
     identities: str | Path | None = None,
 ) -> pd.DataFrame:
-    """Choose identities by name or by category: ``persona category phrase hint``, a row for each.
+    """Select identities by name or category, one row ``persona category phrase hint`` for each.
 
-    Controls come first, in category "control", with an empty phrase; intersections last.
+    The controls come first, in category "control" and with an empty phrase; intersections come
+    last.
 
     Parameters
     ----------
     names : "all" 31 identities, one name, or a list of names of personas, categories and
         `intersections` ("jewish+woman", "religion+gender").
-    controls : also include the default controls, "none" (no system prompt) and "assistant" (one
-        without an identity), or those listed; "empty" is an empty system prompt.
-    identities : the file they are in, of `load`; default: the project's.
+    controls : True includes the default controls, "none" (no system prompt) and "assistant" (a
+        system prompt without an identity), False none; a list names the controls to include, of
+        which "empty" is an empty system prompt.
+    identities : path of a file as read by `load`; by default the project's identities.
 
-    `UserError`: an unknown name, or controls listed without "none", which identities are compared
-    with.
+    `UserError`: an unknown name, or a list of controls without "none", the reference that
+    identities are compared with.
 
     Examples
     --------
     >>> select("religion", controls=False)["persona"].tolist()
     ['jewish', 'christian', 'atheist', 'muslim', 'hindu']
     """
-    wanted = [names] if isinstance(names, str) else names
-    if not isinstance(wanted, (list, tuple)) or not all(isinstance(name, str) for name in wanted):
+    requested = [names] if isinstance(names, str) else names
+    is_list = isinstance(requested, (list, tuple))
+    if not is_list or not all(isinstance(name, str) for name in requested):
         raise UserError(f"personas are {names!r}: give 'all' or a list of names, in quotes")
-    chosen = load(identities)
-    crossed = [name.split("+") for name in wanted if "+" in name]
-    crossed = [intersections(*parts, identities=identities) for parts in crossed]
-    single = [name for name in wanted if "+" not in name and name not in CONTROLS]
-    found = {persona for name in single for persona in _named(name, chosen)["persona"]}
-    chosen = chosen[chosen["persona"].isin(found)]
+    table = load(identities)
+    crossed = [name.split("+") for name in requested if "+" in name]
+    tables = [intersections(*parts, identities=identities) for parts in crossed]
+    single = [name for name in requested if "+" not in name and name not in CONTROLS]
+    selected = {persona for name in single for persona in _matching(name, table)["persona"]}
+    table = table[table["persona"].isin(selected)]
     listed = [] if controls is False else DEFAULT_CONTROLS if controls is True else controls
     if controls is not False and (not isinstance(listed, (list, tuple)) or "none" not in listed):
         remedy = f"identities are compared with 'none', so list it, as in {list(DEFAULT_CONTROLS)}"
         raise UserError(f"controls are {controls!r}: {remedy}")
     for name in listed:
         one_of(CONTROLS, "unknown control", name)
-    named = [name for name in CONTROLS if name in listed or name in wanted]
-    row = {"persona": named, "category": "control", "phrase": "", "hint": ""}
-    table = pd.concat([pd.DataFrame(row, dtype="str"), chosen, *crossed])
+    included = [name for name in CONTROLS if name in listed or name in requested]
+    control_rows = {"persona": included, "category": "control", "phrase": "", "hint": ""}
+    table = pd.concat([pd.DataFrame(control_rows, dtype="str"), table, *tables])
     return table.drop_duplicates("persona", ignore_index=True)
 
 
-def _named(name: str, table: pd.DataFrame) -> pd.DataFrame:
-    """The identities of a persona name, a category or "all"."""
-    found = table[(table["persona"] == name) | (table["category"] == name) | (name == "all")]
-    if found.empty:
+def _matching(name: str, table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a persona, of a category, or of "all"."""
+    matches = table[(table["persona"] == name) | (table["category"] == name) | (name == "all")]
+    if matches.empty:
         raise UserError(
             f"unknown persona {name!r}: choose from the categories "
             f"{', '.join(table['category'].unique())}, or the personas "
             f"{', '.join(table['persona'])}"
         )
-    return found
+    return matches
 
 
 def intersections(*parts: str, identities: str | Path | None = None) -> pd.DataFrame:
-    """Identities of several categories at once, in one phrase: ``persona category phrase hint``.
+    """Combine identities of several categories into one: ``persona category phrase hint``.
 
-    ``parts`` are personas or categories, and the rows every combination of one identity from each;
-    ``persona`` joins their names by "+" in the order of their file, ``category`` is "intersection".
-    Of ``identities`` of one's own the words follow in the file's order too, and phrases in another
-    language ("une infirmière") are listed.
+    ``parts`` are personas or categories; there is a row for every combination of one identity from
+    each. ``persona`` joins their names by "+" in the order of the file, ``category`` is
+    "intersection". With a user's own ``identities``, the words of the phrase follow the order of
+    the file too, and phrases in another language ("une infirmière") are listed one after the other.
 
     Examples
     --------
@@ -170,16 +176,17 @@ def intersections(*parts: str, identities: str | Path | None = None) -> pd.DataF
     """
     rows = []
     table = load(identities)
-    for drawn in itertools.product(*(_named(part, table).itertuples() for part in parts)):
-        # By their place in the table: one name, in whatever order the parts are given.
-        together = sorted(drawn)
-        if len({part.category for part in together}) < len(parts):
+    candidates = [list(_matching(part, table).itertuples()) for part in parts]
+    for combination in itertools.product(*candidates):
+        # Sorted by row of the table, so that the name does not depend on the order of ``parts``.
+        members = sorted(combination)
+        if len({member.category for member in members}) < len(parts):
             problem = "an intersection takes one identity from each of several categories"
             raise UserError(f"{'+'.join(parts)}: {problem}")
-        name = "+".join(part.persona for part in together)
-        ordered = in_word_order(together) if identities is None else together
-        # Half of a hint would reveal half of the identity: without one of them there is none.
-        hints = [part.hint for part in together]
+        name = "+".join(member.persona for member in members)
+        ordered = in_word_order(members) if identities is None else members
+        # An incomplete hint would reveal only part of the identity, so all members need one.
+        hints = [member.hint for member in members]
         hint = " ".join(hints) if all(hints) else ""
         rows.append((name, "intersection", noun_phrase(ordered), hint))
     return pd.DataFrame(rows, columns=["persona", "category", "phrase", "hint"], dtype="str")
@@ -193,12 +200,12 @@ def chat(
     phrase: str | None = None,
     hint: str | None = None,
 ) -> list[dict[str, str]]:
-    """The messages that put ``prompt`` to a model on behalf of ``persona``.
+    """Return the messages that ask a model ``prompt`` as ``persona``.
 
-    The identity goes into the system message, with the template "question_first" to the end of the
-    user's turn, or, with "indirect", into an earlier turn of the user (which the control
-    "assistant" takes without a hint). ``models`` moves a system message to the head of the user
-    turn where a chat template has no system role; there "empty" is asked as "none" is.
+    The identity is stated in the system message; with the template "question_first" at the end of
+    the user turn; with "indirect" it is hinted at in an earlier user turn (which the control
+    "assistant" gets without a hint). Where a chat template has no system role, ``models`` moves the
+    system message to the beginning of the user turn; "empty" then equals "none".
 
     Examples
     --------
@@ -213,49 +220,52 @@ def chat(
     >>> chat("muslim", "Hello", template="indirect")[1]["content"]
     'I am fasting for Ramadan this month. Do you have an idea for my free evening?'
     """
-    opening, before, after = _around(persona, template, phrase, hint)
+    opening, before, after = _context(persona, template, phrase, hint)
     turns = [*opening, ("user", f"{before}{prompt}{after}")]
     return [{"role": role, "content": content} for role, content in turns]
 
 
-@prompts.kept
-def _around(
+@prompts.cached
+def _context(
     persona: str, template: str, phrase: str | None, hint: str | None
 ) -> tuple[list[tuple[str, str]], str, str]:
-    """What all items of a persona share: the turns before the prompt's, and what is around it."""
+    """Return what all items of a persona share: earlier turns, and the text around the prompt."""
     opening = _opening(persona, template, phrase, hint)
     if not asks_first(template) or persona in CONTROLS:
         return opening, "", ""
     before, _, after = templates()[template].partition("{question}")
-    stated = _phrase(persona, phrase)
-    return opening, prompts.fill(before, phrase=stated), prompts.fill(after, phrase=stated)
+    identity = _phrase(persona, phrase)
+    return opening, prompts.fill(before, phrase=identity), prompts.fill(after, phrase=identity)
 
 
 def _opening(
     persona: str, template: str, phrase: str | None, hint: str | None
 ) -> list[tuple[str, str]]:
-    """Role and content of the turns before that of the prompt."""
+    """Return role and content of the turns before the one with the prompt."""
     if persona == "none":
         return []
     system = ("system", system_prompt(persona, template=template, phrase=phrase))
-    # The same in every phrasing, since it states nothing.
+    # An empty system prompt is the same in every phrasing.
     if persona == "empty":
         return [system]
     text, reply = _templates().loc[template, ["text", "reply"]]
     if not reply:
         return [system]
     if hint is None:
-        known = _identities().set_index("persona")["hint"]
-        hint = " ".join(known.get(part, "") for part in persona.split("+"))
+        hints = _identities().set_index("persona")["hint"]
+        hint = " ".join(hints.get(part, "") for part in persona.split("+"))
     if not hint.strip() and persona != "assistant":
         reason = f"template {template!r} needs one"
         raise UserError(f"no hint at the identity {persona!r} beside its phrase: {reason}")
-    earlier = prompts.fill(text, hint=hint).strip()
-    return [system, ("user", earlier), ("assistant", reply)]
+    user_turn = prompts.fill(text, hint=hint).strip()
+    return [system, ("user", user_turn), ("assistant", reply)]
 
 
 def system_prompt(persona: str, *, template: str = "paper", phrase: str | None = None) -> str:
-    """The system prompt of ``persona``: "" of "none" and "empty", no identity if said elsewhere."""
+    """Return the system prompt of ``persona``: "" for "none" and "empty".
+
+    It states no identity where the template reveals the identity in a user turn.
+    """
     if persona in ("none", "empty"):
         return ""
     if asks_first(template) or persona == "assistant" or _templates().loc[template, "reply"]:
@@ -264,10 +274,10 @@ def system_prompt(persona: str, *, template: str = "paper", phrase: str | None =
 
 
 def asks_first(template: str) -> bool:
-    """Whether this phrasing puts the question before the identity."""
+    """Return whether this template puts the question before the identity."""
     one_of(templates().index, "unknown template", template)
     return "{question}" in templates()[template]
 
 
-def _phrase(persona: str, given: str | None) -> str:
-    return select(persona, controls=False)["phrase"].iloc[0] if given is None else given
+def _phrase(persona: str, phrase: str | None) -> str:
+    return select(persona, controls=False)["phrase"].iloc[0] if phrase is None else phrase

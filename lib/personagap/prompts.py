@@ -1,5 +1,5 @@
-"""Texts of ``data/prompts/*.txt``: our wording, replaceable by the authors' own, or one's own in
-any language.
+"""The prompts of ``data/prompts/*.txt``: our wording, which users can replace by that of the
+papers' authors or by their own, in any language.
 """
 
 import functools
@@ -13,31 +13,31 @@ from personagap.errors import UserError, explained
 from personagap.paths import DATA
 
 _FIELD = re.compile(r"\{(\w+)\}")
-#: Files in place of the project's, by name.
-_replaced: dict[str, Path] = {}
+#: Files that override the project's prompts, by name.
+_overrides: dict[str, Path] = {}
 _caches: list[Any] = []
 
 
-def kept(function: Callable) -> Any:
-    """`functools.cache` until the next call of `use`, as files may have been edited since."""
+def cached(function: Callable) -> Any:
+    """Cache a function's results until the next call of `use`; files may have been edited since."""
     _caches.append(functools.cache(function))
     return _caches[-1]
 
 
-_read = kept(read_text)
+_read = cached(read_text)
 
 
 def use(folder: str | Path | None = None) -> None:
-    """Take the prompts of a folder in place of the project's of the same names, from now on; None:
-    the project's.
+    """Use the prompts of ``folder`` instead of the project's from now on; None restores the latter.
 
-    The folder holds some of ``data/prompts/*.txt``, each with the fields of the original, and if
-    wanted ``templates.csv``, like ``data/templates.csv``: the phrasings that state an identity
-    (``assistant.txt`` is the control's). `UserError` tells the first file that has another name, or
-    lacks or adds a field.
+    The folder holds replacements for some of ``data/prompts/*.txt``, each with the name and fields
+    of the original, and optionally a ``templates.csv`` like ``data/templates.csv`` with the
+    phrasings that state an identity (``assistant.txt`` is the system prompt of the control).
+    `UserError`: names the first file that has an unknown name, or lacks or adds a field.
     """
-    # A folder that turns out wrong leaves the project's prompts, not those of the folder before.
-    _replaced.clear()
+    # Cleared first: if the new folder is invalid, the project's prompts apply, not the previous
+    # folder's.
+    _overrides.clear()
     for cache in _caches:
         cache.cache_clear()
     if folder is None:
@@ -45,42 +45,42 @@ def use(folder: str | Path | None = None) -> None:
     if not isinstance(folder, str | Path):
         raise UserError(f"prompts are {folder!r}: give a folder, or None for the project's")
     with explained(f"prompts {folder}: cannot be read", "give a folder"):
-        listed = [
-            file for file in sorted(Path(folder).glob("*")) if file.suffix in (".txt", ".csv")
-        ]
-    files = {file.name: file for file in listed}
+        paths = sorted(Path(folder).glob("*"))
+    files = {path.name: path for path in paths if path.suffix in (".txt", ".csv")}
     if not files:
         remedy = "give a folder with some of data/prompts/*.txt in your wording"
         raise UserError(f"no prompts in {folder}: {remedy}")
     known = {file.name for file in (DATA / "prompts").glob("*.txt")} | {"templates.csv"}
     for name, file in files.items():
-        # A name misspelt would be passed over, and the project's wording asked in its place.
+        # Ignoring a misspelt name would silently ask the project's wording instead.
         if name not in known:
             raise UserError(f"{file}: no prompt of this name: it may be {', '.join(sorted(known))}")
         if name == "templates.csv":
             _check_templates(file)
         else:
             _check_fields(file)
-    _replaced.update(files)
+    _overrides.update(files)
 
 
 def _check_fields(file: Path) -> None:
-    """The same fields as the original's, in each part of one that consists of several."""
-    original = (DATA / "prompts" / file.name).read_text(encoding="utf-8")
-    ours, given = parts(original), [read_text(file)]
-    given = parts(given[0]) if len(ours) > 1 else given
-    if len(given) != len(ours):
-        problem = f"write {len(ours)} parts between lines of ---, as data/prompts/{file.name} has"
+    """Check that each part of a prompt has the same fields as in the original."""
+    original = parts((DATA / "prompts" / file.name).read_text(encoding="utf-8"))
+    text = read_text(file)
+    replacement = parts(text) if len(original) > 1 else [text]
+    if len(replacement) != len(original):
+        problem = (
+            f"write {len(original)} parts between lines of ---, as data/prompts/{file.name} has"
+        )
         raise UserError(f"{file}: {problem}")
-    for text, wanted in zip(map(_fields, given), map(_fields, ours), strict=True):
-        if wrong := text ^ wanted:
-            what = "lacks" if wrong - text else "has"
+    for present, required in zip(map(_fields, replacement), map(_fields, original), strict=True):
+        if wrong := present ^ required:
+            what = "lacks" if wrong - present else "has"
             remedy = f"write the fields of data/prompts/{file.name}"
             raise UserError(f"{file}: {what} the field {{{min(wrong)}}}: {remedy}")
 
 
 def parts(text: str) -> list[str]:
-    """The parts of a prompt that is put together from several, between lines of ---."""
+    """Split a prompt file into its parts, which are separated by lines of ---."""
     return text.split("---\n")
 
 
@@ -96,26 +96,26 @@ def _check_templates(file: Path) -> None:
     repeated = table["template"].duplicated()
     refuse(repeated, str(file), "this template stands above already", "keep one of the two")
     for row, text, reply in zip(table.index, table["text"], table["reply"], strict=True):
-        # With a reply the text is an earlier turn of the user, which says a hint.
+        # If the assistant replies to it, the text is an earlier user turn, which gives a hint.
         field = "hint" if reply else "phrase"
-        asked = text.count("{question}")
-        if _fields(text) - {"question"} != {field} or asked > (0 if reply else 1):
+        n_questions = text.count("{question}")
+        if _fields(text) - {"question"} != {field} or n_questions > (0 if reply else 1):
             remedy = f"the text must have the field {{{field}}} and no other: write it in"
             raise UserError(f"{file}, row {row}: {remedy}")
 
 
 def folder() -> Path | None:
-    """Where prompts are taken from, None for the project's own."""
-    return next(iter(_replaced.values())).parent if _replaced else None
+    """Return the folder that prompts are taken from, None for the project's own."""
+    return next(iter(_overrides.values())).parent if _overrides else None
 
 
 def file(name: str) -> Path | None:
-    """The file of that name that stands in place of the project's, if any."""
-    return _replaced.get(name)
+    """Return the file that overrides the project's prompt file ``name``, None without one."""
+    return _overrides.get(name)
 
 
 def require_ours(reader: str, *names: str) -> None:
-    """`UserError` if a prompt is not the project's: a simulated model reads no other wording."""
+    """Raise `UserError` if a prompt is overridden: simulated models parse our wording only."""
     for name in names:
         if other := file(f"{name}.txt"):
             remedy = "choose another model"
@@ -123,12 +123,12 @@ def require_ours(reader: str, *names: str) -> None:
 
 
 def template(name: str) -> str:
-    """The file of that name, with {fields} to fill."""
-    return _read(_replaced.get(f"{name}.txt", DATA / "prompts" / f"{name}.txt"))
+    """Return the prompt ``name``, with {fields} to fill."""
+    return _read(_overrides.get(f"{name}.txt", DATA / "prompts" / f"{name}.txt"))
 
 
 def fill(template: str, **fields: str) -> str:
-    """Put values in place of fields; any other brace stays, also those in values.
+    """Replace the fields of a template by values; all other braces stay, in values as well.
 
     Examples
     --------
@@ -136,8 +136,8 @@ def fill(template: str, **fields: str) -> str:
     'Answer [{"a": 1}] to What is {b}?'
     """
     if unknown := [name for name in _FIELD.findall(template) if name not in fields]:
-        of = f"the prompt {template[:40]!r} … in data/prompts"
-        known = f"it may have {{{'}, {'.join(fields)}}}"
-        raise UserError(f"{of} has the field {{{unknown[0]}}}: {known}")
-    # All at once, not `format`: an item may hold braces of its own, or what looks like a field.
+        prompt = f"the prompt {template[:40]!r} … in data/prompts"
+        allowed = f"it may have {{{'}, {'.join(fields)}}}"
+        raise UserError(f"{prompt} has the field {{{unknown[0]}}}: {allowed}")
+    # In one pass, not by `str.format`: values may contain braces, or text that looks like a field.
     return _FIELD.sub(lambda match: fields[match[1]], template)

@@ -1,6 +1,6 @@
-"""Result tables as people read them. The saved CSV keeps the names and all digits.
+"""Format result tables for readers. The saved CSV keeps column names and all digits.
 
-``data/columns.csv`` says how a column is called and in which unit it is, here and in the explorer.
+``data/columns.csv`` holds the label and unit of each column, used here and in the explorer.
 """
 
 import functools
@@ -13,21 +13,21 @@ from personagap.leaving import escaped
 from personagap.results import correction, quantities
 from personagap.spelling import MISSING, entries, number, plain, words
 
-#: Rows shown of a long table; all of them are in its CSV.
+#: Maximum number of rows shown; the CSV has all of them.
 ROWS = 30
-#: Columns whose values are themselves names of columns.
+#: Columns whose values are themselves column names, and get the same labels.
 NAMES = ("metric", "measure", "quantity")
-#: Columns that count something, though a missing value may have made them floats.
+#: Columns of counts, which a missing value may have turned into floats.
 COUNTS = re.compile("n(_|$)|clusters")
-#: Where intervals of one column differ in width by more than this, each has digits of its own.
-ALIKE = 20
-#: What pdflatex cannot read as it stands.
+#: If the widest interval of a column is this many times the narrowest, decimals are chosen per row.
+MAX_WIDTH_RATIO = 20
+#: Characters that pdflatex cannot typeset directly.
 LATEX = {
     **{"<": "$<$", "≤": r"$\leq$", "≥": r"$\geq$", "−": "$-$", "×": r"$\times$", "±": r"$\pm$"},
     **{"α": r"$\alpha$", "κ": r"$\kappa$", "ρ": r"$\rho$", "χ": r"$\chi$", "ε": r"$\epsilon$"},
     **{"²": "$^2$", "∞": r"$\infty$"},
 }
-#: A cell that is a number, with or without its interval, share or order.
+#: A cell that holds a number, with or without a percent sign, inequality or interval.
 NUMBER = re.compile(r"(< )?[+−]?[\d∞][\d,.∞]*( ?%)?( \[.*\])?|\[[\d,.−∞ ]+\]|–")
 
 
@@ -37,7 +37,7 @@ def _columns() -> dict[str, tuple[str, str]]:
 
 
 def label(column: str) -> str:
-    """What readers call a column, without unit; one not listed, by its name without underscores.
+    """Return the label of a column, without unit; by default its name without underscores.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def label(column: str) -> str:
 
 
 def named(names: pd.Series) -> pd.Series:
-    """Names of rows as readers see them: a metric by its label, another without underscores.
+    """Return row names for display: metrics by their label, others without underscores.
 
     Examples
     --------
@@ -59,21 +59,21 @@ def named(names: pd.Series) -> pd.Series:
 
 
 def with_names(table: pd.DataFrame) -> pd.DataFrame:
-    """The table with `named` metrics."""
+    """Return the table with `named` metrics."""
     return table.assign(**{name: named(table[name]) for name in NAMES if name in table})
 
 
-def told_correction(family: str) -> str:
-    """`results.correction` of a family whose tables, tasks and metrics have their plain labels."""
+def describe_correction(family: str) -> str:
+    """Return `results.correction` of a family, with names of tables and metrics as labels."""
     return re.sub(r"\w+", lambda name: label(name[0]), correction(family))
 
 
 def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
-    """A table as text to be read, and what is the same in all its rows.
+    """Format a table as text; return it and the values that all rows share.
 
-    Every value stands with its interval in one column, "5.9 [4.4, 7.6]", with as many digits as the
-    interval allows; an index that has a name or is no number becomes columns, another is left out,
-    and so is what is empty.
+    An estimate and its interval go into one column, "5.9 [4.4, 7.6]", with as many digits as the
+    width of the interval warrants. Index levels that have a name or are not numeric become columns;
+    other levels and empty columns are dropped.
 
     Examples
     --------
@@ -83,16 +83,16 @@ def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
     0   mmlu   6.0 [4.4, 7.6]
     1  gsm8k  1.2 [−0.3, 2.6], {'in brackets': '95 % interval', 'items': '60'})
     """
-    table = _joined(_flat(table))
+    table = _join_interval_columns(_flatten(table))
     pairs = quantities(table)
     ends = {end for pair in pairs.values() for end in pair}
     unit = _unit(table)
-    # Two one-sided tests at 5 % go with an interval of 90 %.
-    told = "90 % interval" if "equivalent" in table else "95 % interval"
-    # Of what was timed, the lowest and the highest.
-    told = "range of repeats" if "repeats" in table else told
-    shown, same = {}, {"in brackets": told} if pairs else {}
-    # Where a page is too narrow, what is cut off at its end is no number.
+    # Two one-sided tests at 5 % correspond to a 90 % interval.
+    brackets = "90 % interval" if "equivalent" in table else "95 % interval"
+    # Timings come with the fastest and slowest repeat instead of an interval.
+    brackets = "range of repeats" if "repeats" in table else brackets
+    shown, same = {}, {"in brackets": brackets} if pairs else {}
+    # The long texts of "family" go last, so that a narrow page cuts off no number.
     for name in sorted(table.columns.difference(ends, sort=False), key="family".__eq__):
         column, text = table[name], _texts(table, name, pairs.get(name))
         if column.isin(["", None]).all() or column.isna().all() or (name == "unit" and unit):
@@ -101,25 +101,25 @@ def readable(table: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, str]]:
             same[head(name, table)] = text.iloc[0]
             continue
         shown[head(name, table)] = text
-    # All rows are alike: a table that repeats itself says more than none.
+    # If all columns are constant, show them as a table rather than an empty one.
     if not shown:
         shown, same = {name: pd.Series(value, table.index) for name, value in same.items()}, {}
     return pd.DataFrame(shown, index=table.index), same
 
 
 def row_names(table: pd.DataFrame, key: list[str]) -> pd.Series:
-    """A name for every row from its ``key`` columns; a number comes with its column's name."""
+    """Name every row by its ``key`` columns; numbers are preceded by the name of their column."""
     numbers = table.select_dtypes("number").columns
     parts = (
         (f"{name} " if name in numbers else "") + table[name].map(number).astype("str")
         for name in key
     )
-    # Also of no rows.
+    # Built by `map`, which also works for a table without rows.
     return pd.Series(map(" · ".join, zip(*parts, strict=True)), table.index, dtype="str")
 
 
 def compact(table: pd.DataFrame) -> pd.DataFrame:
-    """The table as text, every value with its interval in one column: "0.480 [0.410, 0.550]"."""
+    """Return the table as text, estimates with their intervals: "0.480 [0.410, 0.550]"."""
     shown, pairs = table.map(number).astype("str").mask(table.isna(), ""), quantities(table)
     for name in shown.columns[shown.columns.str.startswith("p_")]:
         shown[name] = shown[name].mask(table[name] < 0.001, "< 0.001")
@@ -129,11 +129,11 @@ def compact(table: pd.DataFrame) -> pd.DataFrame:
     return shown.drop(columns=[end for ends in pairs.values() for end in ends])
 
 
-def _flat(table: pd.DataFrame) -> pd.DataFrame:
-    """The table without an index, and with one row of heads."""
+def _flatten(table: pd.DataFrame) -> pd.DataFrame:
+    """Turn the index into columns, and multi-level column names into single ones."""
     index = table.index.to_frame(index=False)
-    # Numbers without a name only count the rows.
-    told = [
+    # An unnamed level of integers only counts the rows, so it is dropped.
+    levels = [
         (name or " " * (level + 1), index.iloc[:, level])
         for level, name in enumerate(table.index.names)
         if name or (len(table) and not pd.api.types.is_integer_dtype(index.iloc[:, level]))
@@ -142,12 +142,12 @@ def _flat(table: pd.DataFrame) -> pd.DataFrame:
     if table.columns.nlevels > 1:
         heads = ([str(part) for part in parts if part != ""] for parts in table.columns)
         table.columns = list(map(" · ".join, heads))
-    table = pd.concat([*(level.rename(name) for name, level in told), table], axis=1)
+    table = pd.concat([*(level.rename(name) for name, level in levels), table], axis=1)
     return table.loc[:, ~table.columns.duplicated()].rename(columns=str)
 
 
-def _joined(table: pd.DataFrame) -> pd.DataFrame:
-    """Ends that are no value's, such as those of a simultaneous interval, in one column."""
+def _join_interval_columns(table: pd.DataFrame) -> pd.DataFrame:
+    """Join interval ends without an estimate, such as simultaneous intervals, into one column."""
     ends = {end for pair in quantities(table).values() for end in pair}
     for low in [name for name in table.columns if name.endswith("_low") and name not in ends]:
         name, high = low.removesuffix("_low"), low.removesuffix("_low") + "_high"
@@ -159,31 +159,31 @@ def _joined(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _unit(table: pd.DataFrame) -> str:
-    """The unit of all rows, "" if they differ."""
+    """Return the unit that all rows share, "" if they differ."""
     units = set(table.get("unit", []))
     return next(iter(units)) if len(units) == 1 else ""
 
 
 def head(name: str, table: pd.DataFrame) -> str:
-    """A column's `label` and its unit, which the rows tell of an estimate.
+    """Return a column's `label` with its unit; the unit of estimates is given by the rows.
 
     Examples
     --------
     >>> head("estimate", pd.DataFrame({"unit": ["points"], "estimate": [1.0]}))
     'estimate (points)'
     """
-    told = _unit(table) if name in ("estimate", "value") else ""
-    unit = told or _columns().get(name, ("", ""))[1]
+    row_unit = _unit(table) if name in ("estimate", "value") else ""
+    unit = row_unit or _columns().get(name, ("", ""))[1]
     return f"{label(name)} ({unit})" if unit else label(name)
 
 
 def _texts(table: pd.DataFrame, name: str, ends: tuple[str, str] | None) -> pd.Series:
-    """The cells of a column as text."""
+    """Format the cells of a column."""
     column = table[name]
     if name in NAMES:
         return column.map(lambda value: label(value) if isinstance(value, str) else plain(value))
     if name == "family":
-        return column.map(told_correction).where(column.fillna("") != "", MISSING)
+        return column.map(describe_correction).where(column.fillna("") != "", MISSING)
     if COUNTS.match(name) and _numeric(column):
         column = column.astype("Int64") if (column.dropna() % 1 == 0).all() else column
     if ends is None:
@@ -197,7 +197,7 @@ def _texts(table: pd.DataFrame, name: str, ends: tuple[str, str] | None) -> pd.S
 
 
 def _interval(table: pd.DataFrame, low: str, high: str) -> tuple[pd.Series, list[int]]:
-    """Intervals as text, and how many decimals each value in one has."""
+    """Format intervals; return them and the number of decimals used in each row."""
     decimals = _decimals(table[high] - table[low])
     ends = [pd.Series(map(_rounded, table[end], decimals), table.index) for end in (low, high)]
     return "[" + ends[0] + ", " + ends[1] + "]", decimals
@@ -208,11 +208,11 @@ def _numeric(column: pd.Series) -> bool:
 
 
 def _decimals(widths: pd.Series) -> list[int]:
-    """Decimals that show intervals with two digits, as more would be noise."""
-    known = widths[(widths > 0) & (widths < np.inf)]
-    # Alike down a column, to be compared at a glance, where that hides no narrow one.
-    if known.max() / known.min() < ALIKE:
-        widths = widths.mask(widths.notna(), known.median())
+    """Return the decimals that show two digits of each interval's width; more would be noise."""
+    finite = widths[(widths > 0) & (widths < np.inf)]
+    # Use the same decimals down a column, easy to compare, unless that would hide narrow intervals.
+    if finite.max() / finite.min() < MAX_WIDTH_RATIO:
+        widths = widths.mask(widths.notna(), finite.median())
     with np.errstate(divide="ignore"):
         decimals = np.clip(1 - np.floor(np.log10(widths.astype(float))), 0, 4)
     return decimals.fillna(3).astype(int).tolist()
@@ -220,27 +220,28 @@ def _decimals(widths: pd.Series) -> list[int]:
 
 def _rounded(value: float, decimals: int) -> str:
     text = f"{value:,.{decimals}f}"
-    # "−0.0" is 0, and no effect in either direction.
+    # "−0.0" would suggest a direction, so it is shown as 0.
     text = text.removeprefix("-") if not text.strip("-0.") else text
     return text.replace("-", "−").replace("inf", "∞")
 
 
 def _is_number(cells: pd.Series) -> bool:
-    """Whether a column of text holds nothing but numbers."""
+    """Return whether a column of text holds nothing but numbers."""
     return bool(cells.str.fullmatch(NUMBER).all() and (cells != MISSING).any())
 
 
 def html(table: pd.DataFrame) -> str:
-    """The table as HTML: what is the same in all rows in its caption, a row's name in its first
-    column. Published numbers that are not comparable are folded.
+    """Return the table as HTML, with the values that all rows share in its caption.
+
+    Published numbers that are not comparable are folded into a ``<details>`` element.
     """
     if "comparable" not in table or (table["comparable"] == "yes").all():
         return _html(table)
-    apart = table["comparable"] != "yes"
-    numbers = "numbers are" if apart.sum() > 1 else "number is"
-    told = f"{apart.sum()} published {numbers} not comparable"
-    folded = f"<details><summary>{told}</summary>{_html(table[apart])}</details>"
-    return folded if apart.all() else _html(table[~apart]) + folded
+    incomparable = table["comparable"] != "yes"
+    numbers = "numbers are" if incomparable.sum() > 1 else "number is"
+    summary = f"{incomparable.sum()} published {numbers} not comparable"
+    folded = f"<details><summary>{summary}</summary>{_html(table[incomparable])}</details>"
+    return folded if incomparable.all() else _html(table[~incomparable]) + folded
 
 
 def _html(table: pd.DataFrame) -> str:
@@ -254,31 +255,31 @@ def _html(table: pd.DataFrame) -> str:
     if len(shown) > len(body):
         notes.insert(0, f"the first {len(body)} of {len(shown)} rows")
     caption = f"<caption>{escaped('; '.join(notes))}</caption>" if notes else ""
-    # Numbers right, text left: by default JupyterLab sets all to the right, a report to the left.
+    # Align numbers right and text left: JupyterLab aligns everything right, a report left.
     answers = {"question", "answer"} <= set(table.columns)
     left = 'style="text-align: left"'
-    sides = ['class="number"' if _is_number(body[head]) else left for head in shown]
-    # Beside each other, or below each other on a narrow screen.
+    styles = ['class="number"' if _is_number(body[head]) else left for head in shown]
+    # Cells of answers stand side by side, and wrap below each other on a narrow screen.
     if answers:
         wide = {"question": 12, "answer": 24}
         flex = [f"flex: {wide.get(head, 9)} 1 {wide.get(head, 9)}rem" for head in shown]
-        sides = [f'style="text-align: left; overflow-wrap: anywhere; {each}"' for each in flex]
+        styles = [f'style="text-align: left; overflow-wrap: anywhere; {item}"' for item in flex]
     row = '<tr style="display: flex; flex-wrap: wrap">' if answers else "<tr>"
-    named = zip(sides, map(escaped, shown), strict=True)
-    heads = "".join(f'<th scope="col" {side}>{head}</th>' for side, head in named)
+    labels = zip(styles, map(escaped, shown), strict=True)
+    heads = "".join(f'<th scope="col" {style}>{head}</th>' for style, head in labels)
     rows = []
     for first, *rest in body.itertuples(index=False, name=None):
-        pairs = zip(sides[1:], map(escaped, rest), strict=True)
-        cells = "".join(f"<td {side}>{cell}</td>" for side, cell in pairs)
+        pairs = zip(styles[1:], map(escaped, rest), strict=True)
+        cells = "".join(f"<td {style}>{cell}</td>" for style, cell in pairs)
         name = re.sub("([/_])", r"\1<wbr>", escaped(first)) if answers else escaped(first)
-        rows.append(f'{row}<th scope="row" {sides[0]}>{name}</th>{cells}</tr>')
+        rows.append(f'{row}<th scope="row" {styles[0]}>{name}</th>{cells}</tr>')
     kind = "dataframe answers" if answers else "dataframe"
     top = f'<table class="{kind}">{caption}<thead>{row}{heads}</tr></thead>'
     return f"{top}<tbody>{''.join(rows)}</tbody></table>"
 
 
 def use() -> None:
-    """In this kernel, show every DataFrame so."""
+    """Display every DataFrame of this kernel by `html`."""
     from IPython import get_ipython
 
     if shell := get_ipython():
@@ -286,14 +287,14 @@ def use() -> None:
 
 
 def latex(table: pd.DataFrame, name: str) -> str:
-    """A table for a paper that loads booktabs and longtable, with the label ``tab:<name>``.
+    """Return a table for a paper that loads booktabs and longtable, with the label ``tab:<name>``.
 
-    As `readable` has it: what is the same in all rows goes into the caption. Texts are escaped.
+    Formatted as by `readable`, with the values that all rows share in the caption; text is escaped.
     """
     shown, same = readable(table)
-    told = "; ".join(f"{head}: {value}" for head, value in same.items())
-    caption = plain(name).capitalize() + (f" ({told})" if told else "") + "."
-    # pandas escapes the cells, but not this.
+    notes = "; ".join(f"{head}: {value}" for head, value in same.items())
+    caption = plain(name).capitalize() + (f" ({notes})" if notes else "") + "."
+    # pandas escapes the cells, but not the caption.
     caption = re.sub(r"([&%$#_{}])", r"\\\1", caption)
     how = {"caption": caption, "label": f"tab:{name}", "longtable": len(table) > 40}
     return shown.to_latex(index=False, escape=True, **how).translate(str.maketrans(LATEX))

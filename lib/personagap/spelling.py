@@ -1,5 +1,5 @@
-"""How a single value is spelled for people, and the words for it; without pandas, so that a report
-need not wait.
+"""Format single values and names for readers. Written without pandas, whose import would delay the
+reports.
 """
 
 import csv
@@ -10,13 +10,13 @@ import numpy as np
 
 from personagap.paths import DATA
 
-#: A name as the library writes it, alone or in a contrast: "do_not_answer", "muslim − none".
+#: An identifier, alone or in a contrast: "do_not_answer", "muslim − none".
 IDENTIFIER = re.compile(r"\w+( [−–·+] \w+)*( \(.*\))?")
 MISSING = "–"
 
 
 def number(value: object) -> str:
-    """A value as people read it, everywhere: about three digits of a number that is not a count.
+    """Format a number with about three significant digits; values that are not floats as they are.
 
     Examples
     --------
@@ -29,7 +29,7 @@ def number(value: object) -> str:
         return str(value)
     if np.isnan(value):
         return ""
-    # By size, for two numbers of a column are compared by their digits, not by their exponents.
+    # Fixed-point by size: exponents would make the numbers of a column hard to compare.
     size = abs(float(value))
     decimals = 0 if size >= 1000 else 1 if size >= 10 else 2 if size >= 1 else 3
     text = f"{value:,.{decimals}f}" if size >= 0.001 else f"{value:.1g}"
@@ -37,7 +37,7 @@ def number(value: object) -> str:
 
 
 def said(value: object) -> str:
-    """A value without Python's own spelling.
+    """Format any value without Python syntax: no quotes, brackets, True or None.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def said(value: object) -> str:
     if isinstance(value, (bool, np.bool_)):
         return "yes" if value else "no"
     if isinstance(value, dict):
-        return ", ".join(f"{plain(name)}: {said(each)}" for name, each in value.items())
+        return ", ".join(f"{plain(name)}: {said(item)}" for name, item in value.items())
     if isinstance(value, (list, tuple)):
         return ", ".join(map(said, value))
     if value is None or type(value).__name__ in ("NaTType", "NAType"):
@@ -58,21 +58,21 @@ def said(value: object) -> str:
 
 
 def words(name: object) -> str:
-    """A name of the library's without underscores."""
+    """Return an identifier with spaces in place of underscores."""
     return str(name).replace("_", " ")
 
 
 def plain(value: object) -> str:
-    """A cell as people read it: `said`, and a name without underscores."""
-    # Only what looks like a name: an underscore in a sentence or a path is meant.
+    """Format a cell by `said`, and identifiers without underscores."""
+    # Only identifiers: an underscore in a sentence or a path belongs there.
     text = said(value)
     return words(text) if isinstance(value, str) and IDENTIFIER.fullmatch(text) else text
 
 
 @functools.cache
 def entries(name: str) -> list[dict[str, str]]:
-    """The rows of a small table of words, ``data/<name>.csv``; without pandas, which the runner
-    does without.
+    """Return the rows of a small table of texts, ``data/<name>.csv``; read without pandas, which
+    the command line does not import.
     """
     with (DATA / f"{name}.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
