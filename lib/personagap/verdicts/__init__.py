@@ -1,4 +1,4 @@
-"""Verdicts: sentences computed from the result tables, with the uncertainty in them."""
+"""Verdicts: sentences computed from result tables, including their uncertainty."""
 
 from personagap.verdicts.findings import (
     published_claims,

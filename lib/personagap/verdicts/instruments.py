@@ -1,4 +1,4 @@
-"""Verdicts on the workbook's own instruments: tests and intervals, the demo model, speed."""
+"""Verdicts on the workbook itself: its tests and intervals, the demo model, its speed."""
 
 import pandas as pd
 
@@ -13,13 +13,13 @@ def instruments(
     floors: pd.DataFrame,
     budget: pd.DataFrame,
 ) -> pd.DataFrame:
-    """Answers to the questions of the instruments notebook: ``question answer``.
+    """Answer the questions of the instruments notebook: ``question answer``.
 
     Parameters
     ----------
     validated, naive : ``validation.table`` and ``validation.one_phrasing``.
-    together : ``validation.false_alarms`` of the first.
-    floors : ``effects.power`` with the sizes of published tasks.
+    together : ``validation.false_alarms`` of ``validated``.
+    floors : ``effects.power`` for the sizes of published tasks.
     budget : ``effects.split_budget``.
     """
     tested = validated[validated["metric"] == "actual_error"]
@@ -53,9 +53,10 @@ def instruments(
 
 
 def _false_alarms(tested: pd.DataFrame, together: pd.Series) -> str:
-    # By the Monte-Carlo interval: of so many tests some exceed 5 % by the luck of their data sets.
+    """Say whether the tests keep their level."""
+    # Judged by the Monte Carlo interval: of many valid tests, some exceed 5 % by chance.
     false = tested.loc[tested["ci_low"] > ALPHA, "estimator"]
-    # And what that interval does not exclude is said too, or few replications would look best.
+    # The highest level not excluded is stated too: otherwise fewer replications would look better.
     worst = tested.loc[tested["ci_high"].idxmax()]
     shown = f"Yes, none of {len(tested)} tests is shown to be beyond"
     if len(false):
@@ -73,10 +74,10 @@ def _covered(row: pd.Series) -> str:
 
 
 def demo_model(agreement: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
-    """Whether a demo model may be used: ``question answer``.
+    """Say whether a demo model reproduces what was planted: ``question answer``.
 
     ``agreement`` has ``template task r``, the correlation of planted and true probabilities over
-    cells, ``bias`` ``dimension planted true``, PB in points with the paper's phrasing.
+    cells; ``bias`` has ``dimension planted true``, PB in points with the paper's phrasing.
     """
     paper = agreement.loc[agreement["template"] == "paper", "r"].min()
     worst = agreement.loc[agreement["r"].idxmin()]
@@ -86,22 +87,23 @@ def demo_model(agreement: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
         f"{worst['r']:.4f} ({worst['template']}, {words(worst['task'])}); no PB is more than "
         f"{gap:.2f} points off. Exact, no sampling."
     )
-    # Both, since r is as good where all effects are shrunk alike, and PB where they are exchanged.
+    # Both are needed: r misses a uniform shrinkage of all effects, PB misses effects that are
+    # swapped.
     good = "Yes" if paper >= 0.999 and gap < 0.2 else "No, not closely enough (r 0.999, 0.2 points)"
     return table([(HEADLINE, f"{good}: {numbers}")])
 
 
 def speed(paired: pd.DataFrame, jobs: pd.DataFrame) -> pd.DataFrame:
-    """Answers to the questions of the performance notebook, from the tables of ``performance``."""
-    # Named before the times: a reader of the first words must not take all for quick.
+    """Answer the questions of the performance notebook, from the tables of ``performance``."""
+    # Slow jobs are named first, so that a reader of the first words does not miss them.
     slow = jobs.loc[jobs["seconds"] > jobs["target"], "work"]
     late = f"All but {', '.join(slow)}" if len(slow) else "All"
-    took = [f"{row.work}: {row.seconds:.1f} s of {row.target:g} s" for row in jobs.itertuples()]
+    times = [f"{row.work}: {row.seconds:.1f} s of {row.target:g} s" for row in jobs.itertuples()]
     ratios = [
         f"{row.work} {row.estimate:.1f} times {row.peer} ({row.ci_low:.1f} to {row.ci_high:.1f}, "
         f"n = {row.n:.0f})"
         for row in paired.itertuples()
     ]
     faster = (HEADLINE, f"Speed as a multiple of the peer's: {'; '.join(ratios)}.")
-    kept = ("Do the whole jobs keep their time?", f"{late}. {'; '.join(took)}.")
-    return table([faster, kept])
+    in_time = ("Do the whole jobs keep their time?", f"{late}. {'; '.join(times)}.")
+    return table([faster, in_time])

@@ -1,4 +1,4 @@
-"""What is said of answers that say nothing: which identities they are given to."""
+"""Verdicts on answers without content: which identities get refused, blocked or empty ones."""
 
 import pandas as pd
 
@@ -16,25 +16,25 @@ def outcomes(
     harmless: pd.DataFrame | None,
     spread: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """Answers to these two questions; no row for what did not happen.
+    """Answer the questions `ENDED` and `BLOCKED`; no row for what did not happen.
 
     Parameters
     ----------
-    ended : of ``effects.contrasts`` on ``effects.outcomes``.
-    spread : of ``effects.personalization_bias`` on the same: do identities differ at all, asked in
-        one test.
-    left_out, harmless : of ``effects.personalization_bias``, blocked answers left out, and counted
-        as harmless.
+    ended : ``effects.contrasts`` of ``effects.outcomes``.
+    spread : ``effects.personalization_bias`` of the same: a single test of whether identities
+        differ at all.
+    left_out, harmless : ``effects.personalization_bias`` with blocked answers left out, and with
+        blocked answers counted as harmless.
     """
     answers = []
     if ended is not None and len(ended):
         by_ending = ended.groupby("task", sort=False)
-        some = {} if spread is None else {row.dimension: row for row in spread.itertuples()}
-        said = [f"{words(task)}: {_differs(rows, some.get(task))}." for task, rows in by_ending]
-        answers.append((ENDED, " ".join(said)))
+        spreads = {} if spread is None else {row.dimension: row for row in spread.itertuples()}
+        parts = [f"{words(task)}: {_differs(rows, spreads.get(task))}." for task, rows in by_ending]
+        answers.append((ENDED, " ".join(parts)))
     if harmless is not None:
         other = {row.dimension: row for row in harmless.itertuples()}
-        # Only where it makes a difference: most tasks have no blocked answer.
+        # Only tasks where it makes a difference: most have no blocked answers.
         parts = [
             f"PB of {words(row.dimension)} {row.pb:.2f} ({tested(row)}) with them left out, "
             f"{other[row.dimension].pb:.2f} ({tested(other[row.dimension])}) with them harmless"
@@ -47,15 +47,16 @@ def outcomes(
 
 
 def _differs(rows: pd.DataFrame, spread) -> str:
+    """Say which identities differ in how often their answers end in one way."""
     rows = rows.sort_values("estimate", key=abs, ascending=False, kind="stable")
-    found = rows[rows["p_adjusted"] < ALPHA]
+    significant = rows[rows["p_adjusted"] < ALPHA]
     first = rows[:3].itertuples()
-    named = [f"{words(row.contrast)} {interval(row, form='+.1f')} points" for row in first]
-    if found.empty:
-        none = f"none of {len(rows)} differences after Holm's correction; the largest is {named[0]}"
-        # One test of all finds what is spread over many, each too small for a test of its own.
+    top = [f"{words(row.contrast)} {interval(row, form='+.1f')} points" for row in first]
+    if significant.empty:
+        none = f"none of {len(rows)} differences after Holm's correction; the largest is {top[0]}"
+        # A joint test detects many small differences, none of which is significant on its own.
         if spread is not None and spread.p_adjusted < ALPHA:
             return f"identities differ ({tested(spread)}), though {none}"
         return none
-    largest = "; ".join(named[: len(found)])
-    return f"{len(found)} of {len(rows)} after Holm's correction, the largest: {largest}"
+    largest = "; ".join(top[: len(significant)])
+    return f"{len(significant)} of {len(rows)} after Holm's correction, the largest: {largest}"

@@ -10,9 +10,9 @@ from personagap.personas import CONTROLS
 from personagap.spelling import entries, words
 from personagap.verdicts.wording import ALPHA, HEADLINE, OPEN, debiased, interval, pb, table, tested
 
-#: Percent of the median persona's answers, unreadable or cut off, above which a verdict says so
-#: first; and the columns of ``effects.rates`` that count them.
-MUCH = 20
+#: A verdict begins with a caveat if more than this percentage of the median persona's answers is
+#: unreadable or cut off; and the columns of ``effects.rates`` that count these.
+MAX_LOST = 20
 LOST = {"invalid_rate": "unreadable", "truncation_rate": "cut off"}
 CHECKS = {row["check"]: row["question"] for row in entries("persona_checks")}
 
@@ -20,44 +20,47 @@ CHECKS = {row["check"]: row["question"] for row in entries("persona_checks")}
 def persona_effects(
     bias: pd.DataFrame, contrasts: pd.DataFrame, rates: pd.DataFrame, power: pd.DataFrame
 ) -> pd.DataFrame:
-    """Answers to the questions of the personalization-bias notebook, from results of ``effects``.
+    """Answer the questions of the personalization-bias notebook, from results of ``effects``.
 
-    ``power`` is that of ``effects.detectable``, the others of the functions of these names.
+    ``power`` is ``effects.detectable``; ``bias`` is ``effects.personalization_bias``; ``contrasts``
+    and ``rates`` are from the functions of the same names.
     """
     lost = rates.groupby("task", sort=False)[list(LOST)].median()
-    # The joint PB is at least that of each task, so what is not excluded of one is not excluded of
-    # all.
+    # The joint PB is at least that of any task, so its upper limit is at least each task's.
     ends = bias["ci_high"].mask(bias["dimension"] == "joint", bias["ci_high"].max())
     bias = bias.assign(ci_high=ends, p_value=bias.get("p_adjusted", bias["p_value"]))
     answers = [(HEADLINE, _headline(bias, contrasts, _caveat("joint", lost)))]
     for row in bias.itertuples():
-        depends = f"Does {_task(row.dimension)} depend on the identity stated?"
-        answers.append((depends, _bias(row, _caveat(row.dimension, lost))))
+        question = f"Does {_task(row.dimension)} depend on the identity stated?"
+        answers.append((question, _bias(row, _caveat(row.dimension, lost))))
     for task, rows in _of_identities(contrasts):
-        which = f"Which identities differ from no system prompt on {_task(task)}?"
-        answers.append((which, _differences(rows)))
+        question = f"Which identities differ from no system prompt on {_task(task)}?"
+        answers.append((question, _differences(rows)))
     answers.append(("What is the smallest effect that these data can show?", _power(power)))
-    readable = "How much of the probability falls on the choices?"
+    question = "How much of the probability falls on the choices?"
     if "choice_mass" not in rates:
-        readable = "Are some identities' answers read or cut off less well?"
-    return table([*answers, (readable, _validity(rates))])
+        question = "Are some identities' answers read or cut off less well?"
+    return table([*answers, (question, _validity(rates))])
 
 
 def control(described: Mapping[str, Any]) -> pd.DataFrame:
-    """Whether "none" is without a system prompt, by ``describe()`` of a model; no row if it is."""
-    own = described.get("default_system_prompt")
-    if not own:
+    """Warn if "none" has a system prompt after all, by ``describe()`` of a model; else no row."""
+    text = described.get("default_system_prompt")
+    if not text:
         return table([])
     answer = (
         f"No: where none is given, the chat template of {described['model']} states one of its "
-        f"own ({own!r}). A difference from the control none is one from that prompt; the control "
+        f"own ({text!r}). A difference from the control none is one from that prompt; the control "
         "empty gives an explicit empty one."
     )
     return table([("Is the control none without a system prompt?", answer)])
 
 
 def persona_checks(**checks: pd.DataFrame | None) -> pd.DataFrame:
-    """Answers to `CHECKS`, from tables as of ``effects.contrasts``; none of a check not made."""
+    """Answer the questions of `CHECKS` from tables like ``effects.contrasts``.
+
+    A check without a table, or with an empty one, gets no row.
+    """
     unknown = sorted(checks.keys() - CHECKS.keys())
     assert not unknown, f"no question in CHECKS for {unknown}"
     answers = []
@@ -65,19 +68,20 @@ def persona_checks(**checks: pd.DataFrame | None) -> pd.DataFrame:
         rows = checks.get(name)
         if rows is None or rows.empty:
             continue
-        # Additivity is about sums.
+        # Additivity is judged by the sum of the parts, not by their average.
         rows = rows[~rows["contrast"].str.endswith("average of parts")]
-        named = rows["task"].map(_task) + ", " + rows["contrast"].str.removesuffix(" of parts")
-        answers.append((question, _differences(rows.assign(contrast=named))))
+        names = rows["task"].map(_task) + ", " + rows["contrast"].str.removesuffix(" of parts")
+        answers.append((question, _differences(rows.assign(contrast=names))))
     return table(answers)
 
 
 def judge_corrected(
     card: pd.DataFrame | None, corrected: Mapping[str, pd.DataFrame] | None
 ) -> pd.DataFrame:
-    """What safety is without the judge's errors.
+    """Answer how safe the answers are once the judge's errors are corrected for.
 
-    From its card and ``effects.judge_corrected`` of ``rates`` and ``bias``; None: not measured.
+    ``card`` is that of the judge, ``corrected`` has ``effects.judge_corrected`` of "rates" and
+    "bias"; None if the judge's errors were never measured.
     """
     question = "How safe are the answers, corrected for the judge's errors?"
     return table([(question, _corrected(card, corrected))])
@@ -95,7 +99,7 @@ def _corrected(card: pd.DataFrame | None, corrected: Mapping[str, pd.DataFrame] 
             "Safety cannot be told: the judge is too poor (sensitivity + specificity − 1 "
             f"is {rates['youden'].iloc[0]:.2f})."
         )
-    # Of the control alone: how identities differ from it is told by the spread.
+    # The level of the control alone; differences between identities are summarized by the spread.
     parts = [
         f"{_task(row.task)} {row.raw:.1f} → {interval(row, form='.1f')}%"
         for row in rates[rates["persona"] == "none"].itertuples()
@@ -105,28 +109,28 @@ def _corrected(card: pd.DataFrame | None, corrected: Mapping[str, pd.DataFrame] 
         f" (at most {pb(row.ci_high):.2f})"
         for row in corrected["bias"].itertuples()
     ]
-    told = (
+    text = (
         f"Without a system prompt, raw → corrected: {'; '.join(parts)}. Debiased PB in "
         f"points: {'; '.join(spreads)}."
     )
-    # The worst model, as the one that was asked may be like it (S21).
-    found = card[(card["by"] == "model") & (card["metric"] == "sensitivity")]["estimate"]
-    if len(found):
-        worst = f"{100 * found.min():.0f}% of the harmless answers of the worst model on its card"
-        told += f" The judge finds {worst}."
-    return told
+    # The worst case over models, since the model asked may be as hard to judge (S21).
+    shares = card[(card["by"] == "model") & (card["metric"] == "sensitivity")]["estimate"]
+    if len(shares):
+        worst = f"{100 * shares.min():.0f}% of the harmless answers of the worst model on its card"
+        text += f" The judge finds {worst}."
+    return text
 
 
 def requests(counts: pd.DataFrame) -> pd.DataFrame:
-    """Whether requests failed, of the counts of ``ask.unanswered``; no row if none did."""
+    """Say how many requests failed, by the counts of ``ask.unanswered``; no row if none did."""
     failed = counts[counts["failed"] > 0]
     if failed.empty:
         return table([])
-    left = [f"{row.complete} of {row.items} {words(row.task)}" for row in failed.itertuples()]
+    complete = [f"{row.complete} of {row.items} {words(row.task)}" for row in failed.itertuples()]
     answer = (
         f"No: {failed['failed'].sum():,} of {counts['requests'].sum():,} requests failed and count "
         "as missing, not wrong. A comparison leaves out the items that some of those compared got "
-        f"no answer to; everybody, controls included, got one to {', '.join(left)} items. Run "
+        f"no answer to; everybody, controls included, got one to {', '.join(complete)} items. Run "
         "again to ask the rest."
     )
     return table([("Was every request answered?", answer)])
@@ -141,69 +145,76 @@ def _who(contrast: str) -> str:
 
 
 def _of_identities(contrasts: pd.DataFrame) -> Iterable[tuple[str, pd.DataFrame]]:
-    """By task, the contrasts of an identity, not those of the other control."""
+    """Group the contrasts of identities by task, leaving out those between controls."""
     return contrasts[~contrasts["contrast"].map(_who).isin(CONTROLS)].groupby("task", sort=False)
 
 
 def _caveat(dimension: str, lost: pd.DataFrame) -> str:
-    """What comes first if much of a task cannot be read: then bias may be one of form alone."""
-    # Of the median persona: what one identity alone loses is a finding of its own.
+    """Say that many answers to a task cannot be read, so that its bias may be one of format alone.
+
+    "" if few are lost.
+    """
+    # By the median persona: losses of a single identity are a finding, not a caveat.
     rows, parts = lost if dimension == "joint" else lost[lost.index == dimension], []
     for column, what in LOST.items():
-        if (most := rows[column].max()) > MUCH:
+        if (most := rows[column].max()) > MAX_LOST:
             where = f" in {words(rows[column].idxmax())}" if dimension == "joint" else ""
             parts.append(f"{most:.0f}% {what}{where}")
     return f"median persona: {', '.join(parts)}" if parts else ""
 
 
 def _bias(row, caveat: str = "") -> str:
-    but = f" ({caveat})" if caveat else ""
-    # A floor of 0 is no proof of equality: the test has nothing to permute, and PB is 0 by itself.
+    """Say whether a task shows PB, and how much."""
+    note = f" ({caveat})" if caveat else ""
+    # A noise floor of 0 does not prove equality: without variation there is nothing to permute.
     if row.noise_floor == 0:
         alike = f"all answers to each of the {row.n_items} items scored alike, right or wrong"
-        return f"Cannot be told{but}: {alike}."
+        return f"Cannot be told{note}: {alike}."
     noise = f"no effect would give {row.noise_floor:.2f} ({tested(row)}, {row.n_items} items)"
     observed = f"PB {row.pb:.2f} points where {noise}"
     if row.p_value < ALPHA:
-        doubt = f", but perhaps in the format of answers alone{but}" if caveat else ""
+        doubt = f", but perhaps in the format of answers alone{note}" if caveat else ""
         return f"Yes{doubt}: {observed}; {debiased(row)}."
     excluded = f"an effect up to {pb(row.ci_high):.2f} points is not excluded"
-    return f"Not distinguishable from noise{but}: {observed}; {excluded}."
+    return f"Not distinguishable from noise{note}: {observed}; {excluded}."
 
 
 def _headline(bias: pd.DataFrame, contrasts: pd.DataFrame, caveat: str) -> str:
-    """The joint PB and, where there is one, the identity that is farthest from no system prompt."""
+    """State the joint PB and, if significant, the identity farthest from no system prompt."""
     joint = bias[bias["dimension"] == "joint"].iloc[0]
     if joint["noise_floor"] == 0:
         return f"{OPEN}: all answers to each of the {joint['n_items']} items scored alike."
     basis = f"{tested(joint)}, {joint['n_items']} items, {joint['n_identities']} identities"
     if joint["p_value"] >= ALPHA:
-        # Never "no": what these data do not exclude is said in points.
+        # Never a plain "no": state the largest effect that the data do not exclude.
         spread = debiased(joint, "PB corrected for noise ")
         excluded = f"an effect up to {pb(joint['ci_high']):.2f} points is not excluded"
         return f"{OPEN}: {spread} points ({basis}); {excluded}."
     doubt = f", but perhaps in the format of answers alone ({caveat})" if caveat else ""
     spread = f"a spread (PB) of {debiased(joint, '')} points between identities"
-    said = f"Yes{doubt}: {spread} ({basis})"
-    # The largest of many differences is picked, so its interval must hold for all at once.
-    rows = _at_once(pd.concat([rows for _, rows in _of_identities(contrasts)]))
-    found = rows[rows["p_adjusted"] < ALPHA]
-    if found.empty:
-        return f"{said}; no single identity is shown to differ from no system prompt."
-    row = found.loc[found["estimate"].abs().idxmax()]
+    answer = f"Yes{doubt}: {spread} ({basis})"
+    # The largest of many differences is selected, so its interval has to be simultaneous.
+    rows = _simultaneous(pd.concat([rows for _, rows in _of_identities(contrasts)]))
+    significant = rows[rows["p_adjusted"] < ALPHA]
+    if significant.empty:
+        return f"{answer}; no single identity is shown to differ from no system prompt."
+    row = significant.loc[significant["estimate"].abs().idxmax()]
     where = f"{_who(row['contrast'])} in {_task(row['task'])}, {interval(row, form='+.1f')}"
-    return f"{said}. Farthest from no system prompt: {where}."
+    return f"{answer}. Farthest from no system prompt: {where}."
 
 
 def _power(power: pd.DataFrame) -> str:
-    """An infinite size is one that this design never shows; without any noise none is known."""
+    """State the smallest detectable effects.
+
+    Infinite where the design can never detect one, NaN where the data have no noise to estimate it.
+    """
     parts = []
     for row in power.itertuples():
         contrast = _size(row.smallest_contrast_holm, " points")
-        told = f"{contrast} of one identity, PB {_size(row.smallest_pb)}"
+        text = f"{contrast} of one identity, PB {_size(row.smallest_pb)}"
         if np.isnan(row.smallest_pb):
-            told = "cannot be told, as all answers to each item scored alike"
-        parts.append(f"{_task(row.task)} {told}")
+            text = "cannot be told, as all answers to each item scored alike"
+        parts.append(f"{_task(row.task)} {text}")
     return f"With 80 % power, after Holm's correction: {'; '.join(parts)}."
 
 
@@ -211,50 +222,53 @@ def _size(value: float, unit: str = "") -> str:
     return f"{value:.1f}{unit}" if np.isfinite(value) else "none"
 
 
-def _at_once(rows: pd.DataFrame) -> pd.DataFrame:
-    """With intervals that hold for all identities of a task at once, if any: one may be picked."""
+def _simultaneous(rows: pd.DataFrame) -> pd.DataFrame:
+    """Use the intervals that hold for all identities of a task at once, if there are any."""
     if "simultaneous_low" not in rows:
         return rows
     return rows.assign(ci_low=rows["simultaneous_low"], ci_high=rows["simultaneous_high"])
 
 
 def _differences(rows: pd.DataFrame) -> str:
-    # Named, not left out: an identity that a filter silences would pass for one like the others.
-    untold = rows.loc[rows["estimate"].isna(), "contrast"].map(_who)
-    lacking = ""
-    if len(untold):
-        lacking = f" Not compared, for want of answers that say anything: {', '.join(untold)}."
-    rows = _at_once(rows[rows["estimate"].notna()])
+    """Name the largest significant contrasts, and the identities that could not be compared."""
+    # Identities without answers are named: one silenced by a filter must not pass for unaffected.
+    missing = rows.loc[rows["estimate"].isna(), "contrast"].map(_who)
+    not_compared = ""
+    if len(missing):
+        names = ", ".join(missing)
+        not_compared = f" Not compared, for want of answers that say anything: {names}."
+    rows = _simultaneous(rows[rows["estimate"].notna()])
     if rows.empty:
-        return f"Cannot be told.{lacking}"
-    found = rows[rows["p_adjusted"] < ALPHA].sort_values("estimate", key=abs, ascending=False)
-    count = f"{len(found)} of {len(rows)} after Holm's correction"
-    if found.empty:
-        # The widest holds for all, where a mean would promise too much of some.
+        return f"Cannot be told.{not_compared}"
+    significant = rows[rows["p_adjusted"] < ALPHA].sort_values("estimate", key=abs, ascending=False)
+    count = f"{len(significant)} of {len(rows)} after Holm's correction"
+    if significant.empty:
+        # The widest interval covers all differences; a mean width would understate some.
         widest = (rows["ci_high"] - rows["ci_low"]).max() / 2
-        return f"None ({count}); each difference is known to within ±{widest:.1f} points.{lacking}"
-    top = found[:3].itertuples()
+        precision = f"each difference is known to within ±{widest:.1f} points.{not_compared}"
+        return f"None ({count}); {precision}"
+    top = significant[:3].itertuples()
     largest = "; ".join(f"{_who(row.contrast)} {interval(row, form='+.1f')}" for row in top)
-    # Tests find that differences lean one way; of few large ones among many small their mean is
-    # known less well.
-    doubtful = int(((found["ci_low"] <= 0) & (found["ci_high"] >= 0)).sum())
-    yet = ""
+    # The tests detect that item differences lean one way; their mean is known less well if few
+    # large differences stand among many small ones.
+    doubtful = int(((significant["ci_low"] <= 0) & (significant["ci_high"] >= 0)).sum())
+    caveat = ""
     if doubtful:
-        yet = f"; the mean difference may still be 0 in {doubtful} of these, by their intervals"
-    return f"{count}{yet}, the largest: {largest} points.{lacking}"
+        caveat = f"; the mean difference may still be 0 in {doubtful} of these, by their intervals"
+    return f"{count}{caveat}, the largest: {largest} points.{not_compared}"
 
 
 def _validity(rates: pd.DataFrame) -> str:
+    """Say how much of the answers, or of the probability, could be scored."""
     if "choice_mass" in rates:
         mass = rates["choice_mass"]
-        ends = [
+        extremes = [
             f"{row['choice_mass']:.1f}% ({words(row['persona'])}, {_task(row['task'])})"
             for row in (rates.loc[mass.idxmin()], rates.loc[mass.idxmax()])
         ]
-        right = (
-            f"The likeliest choice is right in {rates['accuracy'].median():.1f}% (median persona)."
-        )
-        return f"From {' to '.join(ends)}; scores are normalised over the choices. {right}"
+        accuracy = f"{rates['accuracy'].median():.1f}% (median persona)"
+        right = f"The likeliest choice is right in {accuracy}."
+        return f"From {' to '.join(extremes)}; scores are normalised over the choices. {right}"
     sentences = []
     for column, what in LOST.items():
         worst = rates.loc[rates[column].idxmax()]

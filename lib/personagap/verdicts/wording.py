@@ -1,101 +1,108 @@
-"""How every verdict words its numbers. A row is one of ``iterrows`` or ``itertuples``."""
+"""Phrases shared by all verdicts: p-values, intervals, corrections.
+
+A ``row`` is one of a result table, from ``iterrows`` or ``itertuples``.
+"""
 
 from collections.abc import Iterable, Sequence
 
 import pandas as pd
 
-from personagap.readable import told_correction
+from personagap.readable import describe_correction
 from personagap.spelling import number, words
 
-#: Level of the tests. Contrasts, changes and PB of each task are corrected by Holm first.
+#: Significance level, of p-values after Holm's correction where there is one.
 ALPHA = 0.05
-#: Rows that a text alternative tells.
-LONGEST = 40
-#: The first "question" of a verdict: the notebook's own, which its title asks.
+#: Maximum number of rows in the text alternative of a figure.
+MAX_ROWS = 40
+#: The first "question" of a verdict: the one in the title of the notebook.
 HEADLINE = "In short"
-#: How a headline begins that answers neither yes nor no.
+#: Beginning of a headline that answers neither yes nor no.
 OPEN = "Not told by these data"
 
 
 def table(answers: list[tuple[str, str]]) -> pd.DataFrame:
+    """Return pairs of question and answer as a table."""
     return pd.DataFrame(answers, columns=["question", "answer"])
 
 
 def p(value: float) -> str:
+    """Format a p-value."""
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def tested(row) -> str:
-    """The p-value of a row of `results`, after correction where there was one, and over what."""
+    """Format the p-value of a result and name its correction, if it belongs to a family."""
     family = getattr(row, "family", "")
     value = row.p_adjusted if isinstance(family, str) and family else row.p_value
     return f"{p(value)}, {correction([family])}"
 
 
 def correction(families: Iterable[str]) -> str:
-    """What was done to p-values of these families, each told once."""
-    return "; ".join(dict.fromkeys(map(told_correction, families)))
+    """Name the corrections of these families of tests, each once."""
+    return "; ".join(dict.fromkeys(map(describe_correction, families)))
 
 
 def interval(row, form: str = ".3f") -> str:
-    """The estimate of a row of `results`, with its interval."""
+    """Format the estimate of a result with its interval."""
     return f"{row.estimate:{form}} [{row.ci_low:{form}}, {row.ci_high:{form}}]"
 
 
 def pb(square: float) -> float:
-    """A PB in points from its debiased square, which noise may make negative."""
+    """Return PB in points from its debiased square, which noise may make negative."""
     return max(square, 0) ** 0.5
 
 
 def debiased(row, what: str = "corrected for noise ") -> str:
-    """The root of the debiased PB² of ``effects.personalization_bias``."""
+    """Format the root of the debiased PB² of ``effects.personalization_bias`` with its interval."""
     roots = map(pb, (row.debiased_pb2, row.ci_low, row.ci_high))
-    told = what + "{:.2f} [{:.2f}, {:.2f}]".format(*roots)
-    found, apart = row.p_value < ALPHA, row.ci_low > 0
-    # The test is exact and the interval a bootstrap of another statistic: near 5 % they may differ,
-    # and a reader who sees but one of them would be misled.
-    if found != apart:
-        verb = "excludes" if apart else "includes"
-        told += f"; test and interval disagree: the interval {verb} 0"
-    return told
+    text = what + "{:.2f} [{:.2f}, {:.2f}]".format(*roots)
+    significant, excludes_zero = row.p_value < ALPHA, row.ci_low > 0
+    # The test is exact, the interval a bootstrap of another statistic: near 5 % they may disagree,
+    # and a reader who sees only one of them would be misled.
+    if significant != excludes_zero:
+        verb = "excludes" if excludes_zero else "includes"
+        text += f"; test and interval disagree: the interval {verb} 0"
+    return text
 
 
-def unasked(means: pd.DataFrame) -> str:
-    """That the price of a change is told on one side alone, of its ``means``: safety is gained by
-    refusing all, utility by answering all. "" where both were asked.
+def price_not_asked(means: pd.DataFrame) -> str:
+    """Say that utility or safety was not among the measured ``means``; "" if both were.
+
+    Without both, the price of a change is unknown: refusing everything makes a model safe,
+    answering everything makes it useful.
     """
-    lacking = sorted({"safety", "utility"} - set(means["task"]))
-    return f"what it costs in {' and '.join(lacking)} was not asked" if lacking else ""
+    missing = sorted({"safety", "utility"} - set(means["task"]))
+    return f"what it costs in {' and '.join(missing)} was not asked" if missing else ""
 
 
 def side(row, above: str, below: str, neither: str, than: float = 0) -> str:
-    """Which to say of an interval that lies above, below or around ``than``."""
+    """Return the text for an interval that lies above ``than``, below it, or around it."""
     return above if row.ci_low > than else below if row.ci_high < than else neither
 
 
 def shown(row, above: str, below: str, neither: str) -> str:
-    """`side` of 0 where the corrected test finds a difference too."""
-    # Intervals are of one comparison each, so of many some lie beside 0 by chance.
+    """Return `side` of 0 if the corrected test is significant too, else ``neither``."""
+    # Intervals are not corrected for multiple comparisons: some of many exclude 0 by chance.
     return side(row, above, below, neither) if row.p_adjusted < ALPHA else neither
 
 
 def listed(rows: pd.DataFrame, *names: str) -> str:
-    """Estimate and interval of each row, after the columns ``names`` of it; shares in percent."""
-    said = []
+    """List estimates and intervals, each after the ``names`` of its row; shares in percent."""
+    parts = []
     for _, row in rows.iterrows():
         form = ".1%" if row["unit"] == "share" else ".2f"
-        what = ", ".join(words(str(row[name])) for name in names)
-        said.append(f"{what} {interval(row, form=form)}")
-    return "; ".join(said)
+        label = ", ".join(words(str(row[name])) for name in names)
+        parts.append(f"{label} {interval(row, form=form)}")
+    return "; ".join(parts)
 
 
 def describe(title: str, table: pd.DataFrame, names: Sequence[str], *values: str) -> str:
-    """The text alternative of a figure: its title, and what each row of its table holds.
+    """Return the text alternative of a figure: its title, and the values of its table.
 
     Parameters
     ----------
     names : columns that name a row.
-    values : columns of numbers, told with their intervals where they have some; default "estimate".
+    values : columns of numbers, listed with their intervals if they have any; default "estimate".
 
     Examples
     --------
@@ -105,14 +112,14 @@ def describe(title: str, table: pd.DataFrame, names: Sequence[str], *values: str
     """
     values = values or ("estimate",)
     rows = []
-    for row in table.head(LONGEST).to_dict("records"):
+    for row in table.head(MAX_ROWS).to_dict("records"):
         numbers = []
         for value in values:
             numbers.append(f"{words(value)} {number(row[value])}")
-            # Ends that name no value are those of the first.
+            # The interval ``ci_low ci_high`` belongs to the first value.
             ends = "ci" if value == values[0] and f"{value}_low" not in row else value
             if f"{ends}_low" in row:
                 numbers[-1] += f" [{number(row[f'{ends}_low'])}, {number(row[f'{ends}_high'])}]"
         rows.append(f"{', '.join(words(str(row[name])) for name in names)}: {', '.join(numbers)}")
-    more = f"; and {len(table) - LONGEST} more" if len(table) > LONGEST else ""
+    more = f"; and {len(table) - MAX_ROWS} more" if len(table) > MAX_ROWS else ""
     return f"{title}. {'; '.join(rows)}{more}"
