@@ -1,5 +1,5 @@
-"""What only arXiv 2406.11107 (safety–utility trade-offs) needs: defences, DPO, its numbers and
-words.
+"""Specific to arXiv 2406.11107 (safety–utility trade-offs): defences, DPO, published numbers,
+verdicts.
 """
 
 from personagap._submodules import on_demand

@@ -1,9 +1,9 @@
-"""Defences against personalization bias without training: each changes what a model is told.
+"""Defences against personalization bias without training: each changes the messages to the model.
 
 *Prompt defences* add a sentence to the system prompt (``data/safety_utility/defences.csv``; our
-wording, as that of arXiv 2406.11107 is not known). *Identity neutralization* takes out of the
-context what says who the user is, unless the request needs it (the idea of arXiv 2601.09141; the
-rules and words are our own, ``data/identity_words.csv``).
+wording, since that of arXiv 2406.11107 is not published). *Identity neutralization* removes from
+the context what reveals the user's identity, unless the request needs it (an idea of arXiv
+2601.09141; the rules and words are our own, ``data/identity_words.csv``).
 """
 
 import functools
@@ -18,7 +18,7 @@ from personagap.models.rendering import Messages
 from personagap.paths import DATA
 from personagap.results import result
 
-#: A sentence about the user, and one that says nothing more about them.
+#: Matches a sentence about the user; and one that, without its identity words, says nothing.
 ABOUT_USER = re.compile(r"\b(I|my|me|user)\b", re.IGNORECASE)
 EMPTY = re.compile(
     r"(About me: )?(I am|The user is|User profile:)( an?)?( person)?( who is a person)*[.!]?",
@@ -27,22 +27,24 @@ EMPTY = re.compile(
 
 
 def select(names: str | list[str] = "all") -> pd.DataFrame:
-    """The defences, "all" or by name: ``defence kind text idea``; a ``kind`` "control" is there to
-    test the verdict.
+    """Select defences by name, or "all": ``defence kind text idea``.
+
+    Those of ``kind`` "control" serve to check the verdict.
     """
-    known = pd.read_csv(DATA / "safety_utility" / "defences.csv")
+    defences = pd.read_csv(DATA / "safety_utility" / "defences.csv")
     idea = "take the identity out of the context unless the request needs it (arXiv 2601.09141)"
-    known.loc[len(known)] = ["neutralize", "defence", "", idea]
-    wanted = [names] if isinstance(names, str) else list(names)
-    for name in wanted:
-        one_of([*known["defence"], "all"], "unknown defence", name)
-    return known if "all" in wanted else known[known["defence"].isin(wanted)]
+    defences.loc[len(defences)] = ["neutralize", "defence", "", idea]
+    requested = [names] if isinstance(names, str) else list(names)
+    for name in requested:
+        one_of([*defences["defence"], "all"], "unknown defence", name)
+    return defences if "all" in requested else defences[defences["defence"].isin(requested)]
 
 
 def load_defence(name: str) -> Callable[[Messages], Messages]:
-    """The defence ``name`` of `select`, for ``ask.ask``.
+    """Return the defence ``name`` of `select` as a function on messages, for ``ask.ask``.
 
-    A chat without a system prompt (the control "none") is left as it is: the undefended reference.
+    It leaves a chat without a system prompt (the control "none") unchanged: that is the undefended
+    reference.
 
     Examples
     --------
@@ -54,19 +56,20 @@ def load_defence(name: str) -> Callable[[Messages], Messages]:
 
     def add(messages: Messages) -> Messages:
         head, *rest = messages
-        said = f"{head['content']} {text}".lstrip()
-        return [{**head, "content": said}, *rest] if head["role"] == "system" else messages
+        content = f"{head['content']} {text}".lstrip()
+        return [{**head, "content": content}, *rest] if head["role"] == "system" else messages
 
     return neutralize if name == "neutralize" else add
 
 
 def neutralize(messages: Messages) -> Messages:
-    """Take identities that the last message does not need out of those before it.
+    """Remove identities that the request (the last message) does not need from the earlier
+    messages.
 
-    A category of identity is needed if the request holds one of its words or topics. Of a sentence
-    about the user, words of the other categories go (nouns become "person"), and all of it if it
-    has their topics or says nothing more. The request itself and the model's own turns stay as they
-    are.
+    A category of identity is needed if the request contains one of its words or topics. From
+    sentences about the user, the words of all other categories are removed (nouns become "person");
+    a sentence that mentions their topics, or then says nothing, is removed entirely. The request
+    and the model's own turns stay unchanged.
 
     Examples
     --------
@@ -77,35 +80,34 @@ def neutralize(messages: Messages) -> Messages:
     'You are a helpful assistant. I am a Muslim person.'
     """
     *context, request = messages
-    asked = request["content"]
-    needed = {category for category, words in _words().items() if words["any"].search(asked)}
-    # A request about identities in general needs whatever is known of the user's.
+    text = request["content"]
+    needed = {category for category, words in _words().items() if words["any"].search(text)}
+    # A request about identities in general needs everything known about the user.
     if "any" in needed:
         return messages
-    spare = [words for category, words in _words().items() if category not in needed]
-    # What the model itself has said is left as it is: changed, it would be told of answers that it
-    # never gave.
-    said = [
-        m if m["role"] == "assistant" else {**m, "content": _neutral(m["content"], spare)}
-        for m in context
-    ]
-    return [*said, request]
+    unneeded = [words for category, words in _words().items() if category not in needed]
+    # The model's own turns stay: edited, they would be answers that it never gave.
+    for place, turn in enumerate(context):
+        if turn["role"] != "assistant":
+            context[place] = {**turn, "content": _neutralize_text(turn["content"], unneeded)}
+    return [*context, request]
 
 
-def _neutral(text: str, spare: list[dict[str, re.Pattern]]) -> str:
+def _neutralize_text(text: str, unneeded: list[dict[str, re.Pattern]]) -> str:
+    """Remove the words and topics of ``unneeded`` categories from sentences about the user."""
     kept = []
     for sentence in re.split(r"(?<=[.!?])\s+", text):
-        # Other sentences are left alone: an identity in them is a subject, not the user's.
+        # In other sentences an identity is a subject matter, not the user's own.
         if ABOUT_USER.search(sentence):
-            for words in spare:
+            for words in unneeded:
                 sentence = words["adjectives"].sub("", words["nouns"].sub("person", sentence))
-            # Two nouns in a row, an article before another sound, a gap: what the words leave
-            # behind would tell that something was taken out.
+            # Repair what the removal leaves behind (a wrong article, "person person", double
+            # spaces), as it would reveal that something was removed.
             sentence = re.sub(r"\ban (?=person\b)", "a ", sentence)
             sentence = re.sub(r"\bperson( person)+\b", "person", sentence)
             sentence = re.sub(r"\s+(?=[.!?]|$)", "", re.sub(r"  +", " ", sentence))
-            told = any(words["topics"].search(sentence) for words in spare)
-            if told or EMPTY.fullmatch(sentence):
+            reveals = any(words["topics"].search(sentence) for words in unneeded)
+            if reveals or EMPTY.fullmatch(sentence):
                 continue
         kept.append(sentence)
     return " ".join(kept)
@@ -113,31 +115,35 @@ def _neutral(text: str, spare: list[dict[str, re.Pattern]]) -> str:
 
 @functools.cache
 def _words() -> dict[str, dict[str, re.Pattern]]:
-    """Of each category, the patterns of its adjectives (with the space after them), nouns, topics,
-    and any of these.
+    """Return patterns for the "adjectives", "nouns", "topics" of each category, and "any" of them.
+
+    The patterns of adjectives include the space after them.
     """
     lists = pd.read_csv(DATA / "identity_words.csv", index_col="category", keep_default_na=False)
 
     def pattern(words: list[str], after: str = "") -> re.Pattern:
-        # Longest first, so that "transgender man" goes as a whole; an empty list matches nothing.
+        # Longest first, so that "transgender man" matches as a whole; no words match nothing.
         either = "|".join(map(re.escape, sorted(filter(None, words), key=len, reverse=True)))
         return re.compile(rf"\b(?:{either})\b{after}" if either else r"(?!)", re.IGNORECASE)
 
     lists["any"] = lists.agg(";".join, axis=1)
-    found, after = {}, {"adjectives": r"\s*"}
-    for category, row in lists.iterrows():
-        words = {kind: (text.split(";"), after.get(kind, "")) for kind, text in row.items()}
-        found[category] = {kind: pattern(*each) for kind, each in words.items()}
-    return found
+    after = {"adjectives": r"\s*"}
+    return {
+        category: {
+            kind: pattern(text.split(";"), after.get(kind, "")) for kind, text in row.items()
+        }
+        for category, row in lists.iterrows()
+    }
 
 
 def check_neutralization() -> pd.DataFrame:
-    """Does what the request needs survive, and does the rest go?
+    """Measure whether identities survive `neutralize` where the request needs them, and only there.
 
-    On our own ``data/safety_utility/neutralization_checks.csv``.
+    Uses our own ``data/safety_utility/neutralization_checks.csv``. An identity survives if the
+    context is unchanged.
 
-    Key ``needed`` (yes or no) and the ``results.COLUMNS`` (``n`` requests), then ``survived``,
-    their number; shares, with Wilson's interval. An identity survives if the context is unchanged.
+    Returns the key ``needed`` (yes or no), the ``results.COLUMNS`` (a share with Wilson's interval;
+    ``n`` is the number of requests), and ``survived``, the number of identities that did.
     """
     checks = pd.read_csv(DATA / "safety_utility" / "neutralization_checks.csv")
     chats = [

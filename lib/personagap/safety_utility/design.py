@@ -1,4 +1,4 @@
-"""Who is asked: identities, controls, intersections with what they are held against; and how."""
+"""The design of an experiment: who is asked (identities, controls, intersections), and how."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,13 +9,18 @@ from personagap import personas
 from personagap.ask import How
 from personagap.models import Sampling
 
-#: Those that are asked unless others are listed.
+#: The intersections included by default.
 INTERSECTIONS = ["christian+republican", "hindu+middle_aged"]
 
 
 class People(NamedTuple):
-    """Tables of ``personas.select``: ``who`` is compared, ``group`` tells whether intersections
-    (``crossed``, their names) add up: these, their parts, and the control.
+    """The personas of a design, as tables of ``personas.select``.
+
+    Attributes
+    ----------
+    who : the personas that are compared.
+    group : the intersections, their parts and the control, to test whether effects add up.
+    crossed : the names of the intersections.
     """
 
     who: pd.DataFrame
@@ -24,7 +29,7 @@ class People(NamedTuple):
 
     @property
     def everybody(self) -> pd.DataFrame:
-        """Each persona once: of a part that is in both tables the answers are the same."""
+        """Each persona once: a part in both tables needs to be asked only once."""
         return pd.concat([self.who, self.group]).drop_duplicates("persona")
 
 
@@ -34,8 +39,9 @@ def people(
     intersections: Sequence[str] = (),
     identities: str | None = None,
 ) -> People:
-    """The people of a design; arguments of ``personas.select``, and the intersections by persona or
-    category.
+    """Select the personas of a design.
+
+    Takes the arguments of ``personas.select``, and ``intersections`` by persona or category.
 
     Examples
     --------
@@ -44,7 +50,7 @@ def people(
     ([7, 4, 1], 9)
     """
     if identities and list(intersections) == INTERSECTIONS:
-        # The default is of the project's identities, which this file lacks.
+        # The default intersections are of the project's identities, which a user's file lacks.
         intersections = []
     who = personas.select(names, controls=controls, identities=identities)
     crossed = personas.select([*intersections], controls=False, identities=identities)["persona"]
@@ -56,6 +62,6 @@ def people(
 def drawn(
     answers: str, runs: int, seed: int, top_k: int, templates: Sequence[str] = ("paper",)
 ) -> How:
-    """How answers are drawn, by a notebook's parameters: arguments of ``ask`` and ``pricing``."""
+    """Return how answers are drawn, as keyword arguments of ``ask`` and ``pricing``."""
     sampling = Sampling(top_k=top_k)
     return How(answers=answers, runs=runs, seed=seed, templates=templates, sampling=sampling)

@@ -1,5 +1,5 @@
-"""DPO with identities in the system prompt: the same preferences whoever asks, as in arXiv
-2406.11107.
+"""DPO with identities in the system prompt, so that everybody gets the same preferred answers
+(arXiv 2406.11107).
 """
 
 from pathlib import Path
@@ -14,11 +14,11 @@ from personagap.paths import CACHE
 from personagap.responses import digest
 from personagap.results import generator, require
 
-#: Preference pairs of the released code.
+#: The preference pairs of the released code.
 HUB = "Intel/orca_dpo_pairs"
 VARIANTS = ("dpo", "dpo-vanilla", "dpo-random")
 COLUMNS = ["system", "question", "chosen", "rejected"]
-#: Low-rank adapter of the released code: rank, scale, dropout, and the layers it is put on.
+#: The low-rank adapter of the released code.
 LORA = {
     "r": 16, "lora_alpha": 16, "lora_dropout": 0.05,
     "target_modules": ["k_proj", "q_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"],
@@ -26,11 +26,10 @@ LORA = {
 
 
 def load_pairs(source: str) -> pd.DataFrame:
-    """Preference pairs ``system question chosen rejected``: a JSON-lines file, or "hub" for the
-    released code's.
+    """Load preference pairs ``system question chosen rejected`` from a JSON-lines file.
 
-    ``UserError`` if ``source`` cannot be read, lacks one of these columns, or holds what is no
-    text.
+    "hub" loads the pairs of the released code. `UserError`: ``source`` cannot be read, lacks one of
+    these columns, or has a value that is not text.
     """
     if source == "hub":
         from datasets import load_dataset
@@ -47,14 +46,14 @@ def load_pairs(source: str) -> pd.DataFrame:
 
 
 def as_chats(pairs: pd.DataFrame, variant: str = "dpo-random", seed: int = 0) -> pd.DataFrame:
-    """Preference pairs as chats: ``prompt chosen rejected``, lists of messages.
+    """Convert preference pairs to chats: ``prompt chosen rejected``, lists of messages.
 
     Parameters
     ----------
-    pairs : n rows of `load_pairs`.
-    variant : "dpo" keeps the system prompts of the pairs, "dpo-vanilla" leaves them out,
-        "dpo-random" has each pair asked by one of the 31 identities or two controls, in place of
-        the released code's "I am no_persona." (S17).
+    pairs : rows of `load_pairs`.
+    variant : "dpo" keeps the system prompts of the pairs, "dpo-vanilla" removes them, "dpo-random"
+        draws for each pair one of the 31 identities or two controls (the latter replace the
+        released code's "I am no_persona.", S17).
     seed : determines the draw.
 
     Examples
@@ -66,18 +65,19 @@ def as_chats(pairs: pd.DataFrame, variant: str = "dpo-random", seed: int = 0) ->
     one_of(VARIANTS, "unknown variant", variant)
     require(pairs, "pairs", *COLUMNS)
     expect(len(pairs), "one pair or more", pairs=pairs)
-    # Whoever asks, the same answer is preferred: that is what the model is to learn.
-    known = [personas.system_prompt(persona) for persona in personas.select("all")["persona"]]
-    drawn = generator(seed).choice(known, len(pairs)).tolist()
-    heads = {"dpo": pairs["system"], "dpo-vanilla": [""] * len(pairs), "dpo-random": drawn}[variant]
+    # The preferred answer does not depend on the identity: this is what the model should learn.
+    who = personas.select("all")["persona"]
+    drawn = generator(seed).choice(list(map(personas.system_prompt, who)), len(pairs)).tolist()
+    systems = {"dpo": pairs["system"], "dpo-vanilla": [""] * len(pairs), "dpo-random": drawn}
 
-    def says(role: str, text: str) -> list[dict[str, str]]:
+    def turn(role: str, text: str) -> list[dict[str, str]]:
         return [{"role": role, "content": text}]
 
-    asked = zip(heads, pairs["question"], strict=True)
-    prompts = [(says("system", head) if head else []) + says("user", one) for head, one in asked]
+    openings = [turn("system", text) if text else [] for text in systems[variant]]
+    questions = [turn("user", text) for text in pairs["question"]]
+    prompts = [opening + question for opening, question in zip(openings, questions, strict=True)]
     sides = ("chosen", "rejected")
-    answers = {side: [says("assistant", text) for text in pairs[side]] for side in sides}
+    answers = {side: [turn("assistant", text) for text in pairs[side]] for side in sides}
     return pd.DataFrame({"prompt": prompts, **answers})
 
 
@@ -92,46 +92,46 @@ def tune(
     sft: float = 0.0,
     seed: int = 0,
 ) -> str:
-    """Tune a low-rank adapter by direct preference optimization (arXiv 2305.18290, trl) and merge
-    it into the model.
+    """Tune a low-rank adapter by direct preference optimization (DPO) and merge it into the model.
 
-    The defaults, β = 0.1, warm-up for half of the steps, then a cosine, are those of the released
-    code, as is QLoRA where `adapter.train` can do it; on a GPU the computing is in bfloat16, where
-    the released code had float16.
+    Uses trl's DPO (arXiv 2305.18290). The defaults, β = 0.1, and the schedule (warm-up for half of
+    the steps, then a cosine) are those of the released code, as is QLoRA where `adapter.train`
+    supports it; on a GPU it computes in bfloat16, the released code in float16.
 
     Parameters
     ----------
-    model : of ``models.load_model``, in process.
-    pairs, variant, seed : as of `as_chats`; the seed also decides the adapter's start, order and
-        dropout.
-    steps, batch, learning_rate : optimizer steps, pairs of each, maximal rate (a tiny model needs a
-        higher one).
-    sft : weight of the likelihood of the chosen answers beside the preference loss, 0 in the
-        released code. It keeps a model that is moved far from giving neither answer.
+    model : name for ``models.load_model``; the model has to run in this process.
+    pairs, variant, seed : as for `as_chats`; the seed also determines the adapter's initialization,
+        the order of pairs, and dropout.
+    steps, batch, learning_rate : optimizer steps, pairs per step, and maximal learning rate (a tiny
+        model needs a higher one).
+    sft : weight of the supervised loss (likelihood of the chosen answers) added to the preference
+        loss, 0 in the released code. It keeps a strongly tuned model from making both answers
+        unlikely.
 
     Returns
     -------
-    A folder for ``models.load_model``. The same request finds it again; a run is repeatable on one
-    machine.
+    The folder of the tuned model, for ``models.load_model``. The same arguments reuse an existing
+    folder. Training is reproducible on one machine.
     """
     at_least(1, steps=steps, batch=batch)
     at_least(0, whole=False, learning_rate=learning_rate, sft=sft)
     lm = adapter.load(model)
     settings = (lm.id, lm.revision, steps, batch, learning_rate, sft, seed)
     chats = as_chats(pairs, variant, seed)
-    # A template without a system role must not lose the identity, as Llama-2's did (S9).
+    # A chat template without a system role must not drop the identity, as Llama-2's did (S9).
     chats["prompt"] = [rendering.fit(lm.tokenizer, messages)[0] for messages in chats["prompt"]]
-    told = digest(settings, chats.to_dict("list"))[:8]
-    folder = CACHE / "tuned" / f"{lm.id.replace('/', '-')}-{variant}-{told}"
+    key = digest(settings, chats.to_dict("list"))[:8]
+    folder = CACHE / "tuned" / f"{lm.id.replace('/', '-')}-{variant}-{key}"
     options = {
         "max_steps": steps, "learning_rate": learning_rate, "lr_scheduler_type": "cosine",
         "warmup_steps": steps // 2,
-        # Weighed by 0, as in the reference, the second loss leaves preference optimization alone.
+        # With weight 0, as in the released code, the supervised loss has no effect.
         "beta": 0.1, "loss_type": ["sigmoid", "sft"], "loss_weights": [1.0, sft],
         "max_length": 1024,
         "optim": "adamw_torch", **adapter.in_parts(lm, batch),
     }  # fmt: skip
-    # The name holds all that decides the result, so that a resumed run does not tune again.
+    # The name contains a hash of everything that determines the result: a resumed run reuses it.
     if not folder.exists():
         adapter.train(lm, folder, "DPO", chats, options, LORA, seed, qlora=True)
     return str(folder)

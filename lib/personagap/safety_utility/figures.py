@@ -1,4 +1,4 @@
-"""Figures of what a defence, or a training stage, changes."""
+"""Figures of the effects of defences and of training stages."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,28 +19,28 @@ from personagap.spelling import words
 def changes(
     change: pd.DataFrame, axes: Sequence[Axes], truth: pd.DataFrame | None = None
 ) -> Sequence[Axes]:
-    """PB before and after by condition, and beside it what happens to the mean score of everybody.
+    """Plot PB before and after by condition, and the changes of the mean scores beside it.
 
-    In the first panel an arrow leads from PB before (open) to PB after, corrected for noise; its
-    bar is the interval of the paired difference, put at PB before. Each further panel is the change
-    of one task's mean.
+    In the first panel an arrow leads from PB before (open) to PB after (both corrected for noise);
+    the bar is the interval of the paired difference, added to PB before. Each further panel shows
+    the change of one task's mean.
 
     Parameters
     ----------
     change : ``effects.paired_change`` with one reference.
-    axes : one more than there are tasks with a mean, sharing their y axis.
-    truth : ``condition dimension true`` in points, where it is known (drawn for the joint PB).
+    axes : one more than the number of tasks with a mean, sharing the y axis.
+    truth : ``condition dimension true`` in points, if known; drawn for the joint PB.
     """
     joint = change[(change["task"] == "joint") & (change["metric"] == "pb_corrected")]
-    # The interval is that of the paired difference: the intervals of before and after, each by
-    # itself, would hide a change that the same items make plain.
+    # The interval of the paired difference: separate intervals before and after would overlap even
+    # for changes that are clear on the same items.
     ends = ["estimate", "ci_low", "ci_high"]
     after = joint.assign(**joint[ends].add(joint["before"], axis=0))
     title = "Personalization bias"
     intervals(after, axes[0], "condition", xlabel="PB, all tasks (points)", title=title)
     arrow = {"arrowstyle": "->", "color": PALETTE["noise"], "lw": 1.2, "shrinkA": 5, "shrinkB": 5}
     for place, row in enumerate(joint.itertuples()):
-        # Beside the dot, whose interval it would cover.
+        # Slightly above the dot, so that the arrow does not cover its interval.
         axes[0].annotate("", (row.after, place - 0.2), (row.before, place - 0.2), arrowprops=arrow)
     rows = np.arange(len(joint)) - 0.2
     axes[0].plot(joint["before"], rows, "o", ms=6, mfc="white", color=PALETTE["data"])
@@ -51,40 +51,39 @@ def changes(
         title = f"Mean {task.replace('_', ' ')}"
         intervals(part, ax, "condition", xlabel="change (points)", title=title, null=0)
     dot: dict[str, Any] = {"marker": "o", "color": PALETTE["data"]}
-    signs = {"before": dot | {"ls": "", "mfc": "white"}}
-    signs["after, or change, 95% interval of the paired difference"] = dot
+    styles = {"before": dot | {"ls": "", "mfc": "white"}}
+    styles["after, or change, 95% interval of the paired difference"] = dot
     if truth is not None:
         style: dict[str, Any] = {"marker": "d", "ls": "", "color": PALETTE["accent"]}
-        signs["true PB of the demo model"] = style
+        styles["true PB of the demo model"] = style
         true = _joint_truth(truth, joint["condition"])
         axes[0].plot(true, range(len(joint)), ms=6, zorder=4, **style)
-    handles = [Line2D([], [], label=label, **style) for label, style in signs.items()]
+    handles = [Line2D([], [], label=label, **style) for label, style in styles.items()]
     axes[0].figure.legend(handles=handles, loc="outside lower center", ncols=3, fontsize=9)
     return axes
 
 
 def pooled(table: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """Raw and shrunken effects of identities (``effects.partial_pooling``), in ``panels``."""
+    """Plot raw and shrunken identity effects (``effects.partial_pooling``), one task per axis."""
     for ax, (task, rows) in zip(axes, table.groupby("task", sort=False), strict=True):
-        about = {"xlabel": "points", "title": words(task)}
-        intervals(rows, ax, "contrast", "metric", null=0, legend=False, **about)
-    handles, labels = axes[0].get_legend_handles_labels()
-    axes[0].figure.legend(handles, labels, loc="outside lower center", ncols=2, fontsize=9)
+        labels = {"xlabel": "points", "title": words(task)}
+        intervals(rows, ax, "contrast", "metric", null=0, legend=False, **labels)
+    handles, names = axes[0].get_legend_handles_labels()
+    axes[0].figure.legend(handles, names, loc="outside lower center", ncols=2, fontsize=9)
     return axes
 
 
 def origin(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> Axes:
-    """PB of each stage of training, corrected for noise, one line per task and a heavy one for all
-    together.
+    """Plot PB by training stage, corrected for noise: a line per task and a heavy one for joint PB.
 
     ``bias`` has a leading ``condition``, the stages in the order of training; ``truth``,
-    ``condition dimension true`` in points where it is known, is drawn for the joint PB.
+    ``condition dimension true`` in points if known, is drawn for the joint PB.
     """
     stages = bias["condition"].unique()
     dimensions = bias["dimension"].unique()
-    # No task has a colour that means something else here.
-    drawn = [name for name in dimensions if name != "joint"]
-    styles = series(["data", "control", "baseline", *drawn])
+    # The first three colours have a meaning of their own here, so tasks get others.
+    tasks = [name for name in dimensions if name != "joint"]
+    styles = series(["data", "control", "baseline", *tasks])
     for number, (dimension, rows) in enumerate(bias.groupby("dimension", sort=False)):
         joint = dimension == "joint"
         x = np.arange(len(stages)) + 0.05 * (number - (len(dimensions) - 1) / 2)
@@ -92,12 +91,12 @@ def origin(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> A
         style = {"color": colour, "lw": 2.5 if joint else 1, "zorder": 2 + joint, "ms": 6}
         style |= {"capsize": 0, "fmt": f"{marker}-", "label": words(dimension)}
         dots(ax, pb_corrected(rows), x, upright=True, **style)
-        # More than one floor, and more than one truth, would not be told apart.
+        # Only for the joint PB: several noise floors or truths would be hard to tell apart.
         if not joint:
             continue
         label = "noise floor, joint: E[PB] if no effect"
         ax.plot(x, rows["noise_floor"], color=PALETTE["noise"], ls="--", label=label)
-        # The floor is that of PB with its noise in it: the corrected one is no match for it (S12).
+        # The noise floor is comparable only to the uncorrected PB, so that is drawn as well (S12).
         style = {"color": PALETTE["data"], "mfc": "white", "ms": 8, "zorder": 4}
         style["label"] = "joint PB uncorrected, to be held against the floor"
         ax.plot(x, rows["pb"], "o", **style)

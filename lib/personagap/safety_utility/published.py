@@ -1,4 +1,4 @@
-"""Measured beside published numbers of arXiv 2406.11107."""
+"""Compare measured numbers with those published in arXiv 2406.11107."""
 
 from collections.abc import Sequence
 
@@ -8,25 +8,27 @@ import pandas as pd
 from personagap.published import compare
 from personagap.tasks import TASKS
 
-#: Tasks whose noise floor was recomputed, and what they are called there.
+#: Tasks whose published noise floor we recomputed → their names there; and their item counts.
 _PUBLISHED = {name: task.published_as for name, task in TASKS.items() if task.published_as}
 _N_ITEMS = {name: task.n_items for name, task in TASKS.items()}
 
 
 def personalization_bias(bias: pd.DataFrame, model: str) -> pd.DataFrame:
-    """Measured PB and noise floors of a model beside those of arXiv 2406.11107 and their
-    recomputation; see ``published.compare``.
+    """Compare PB and noise floors of a model with the published ones (``published.compare``).
+
+    The published noise floors are our recomputation.
     """
     joint = _as_published(bias[bias["dimension"] == "joint"])
-    # No model of the paper runs here, and its text does not say which two tasks were joined: the
-    # numbers stand side by side and are no replication.
+    # This is no replication: the models differ, and the paper does not say which two tasks its
+    # joint PB is of.
     reason = f"{model} on {len(bias) - 1} tasks here; the paper's task pair is not recorded"
     extremes = ("model=GPT-4o;rank=lowest", "model=Llama-2-70B;rank=highest")
     floors = bias[bias["dimension"].isin(_PUBLISHED)]
-    there = floors.assign(n_items=floors["dimension"].map(_N_ITEMS), n_runs=3, n_identities=31)
-    # A noise floor needs no model, but the same design: it falls with items and runs (S12).
+    original = floors.assign(n_items=floors["dimension"].map(_N_ITEMS), n_runs=3, n_identities=31)
+    # Noise floors are comparable across models, but only in the same design: they fall with the
+    # number of items and runs (S12).
     design = ["n_items", "n_runs", "n_identities"]
-    sizes = (table[design].astype("str") for table in (floors, there))
+    sizes = (table[design].astype("str") for table in (floors, original))
     here, there = (size[design[0]].str.cat(size[design[1:]], " × ") for size in sizes)
     why_not = here + " items × runs × identities here, " + there + " there"
     why_not = why_not.where(here != there, "")
@@ -40,16 +42,15 @@ def personalization_bias(bias: pd.DataFrame, model: str) -> pd.DataFrame:
 
 
 def origin(bias: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
-    """PB of utility before and after instruction tuning, beside those of two model families.
+    """Compare PB of utility before and after instruction tuning with two published model families.
 
     Parameters
     ----------
     bias : ``effects.personalization_bias`` of each stage, with a leading ``condition``; the first
-        stage is taken for the one before instruction tuning, the second for the one after.
-    tasks : the tasks of utility. Where there are several, PB² is their sum, and so is each end of
-        its interval.
+        stage counts as before instruction tuning, the second as after it.
+    tasks : the utility tasks. PB² and the ends of its interval are summed over them.
     """
-    # PB² adds up over tasks, PB does not.
+    # PB² is additive over tasks, PB is not.
     utility = bias[bias["dimension"].isin(tasks)].assign(pb=lambda table: table["pb"] ** 2)
     squares = ["pb", "debiased_pb2", "ci_low", "ci_high"]
     stages = utility.groupby("condition", sort=False)[squares].sum()
@@ -68,23 +69,22 @@ def origin(bias: pd.DataFrame, tasks: Sequence[str]) -> pd.DataFrame:
 
 
 def mitigation(change: pd.DataFrame, prompt_defences: list[str], model: str) -> pd.DataFrame:
-    """Relative change of PB beside that published of DPO and of the best prompt defence.
+    """Compare the relative change of PB with those published for DPO and the best prompt defence.
 
-    ``change`` is ``effects.paired_change`` of defended with undefended scores; of the prompt
-    defences the best on these very answers is shown.
+    ``change`` is ``effects.paired_change`` of defended with undefended scores. The best prompt
+    defence is chosen on the same answers.
     """
     percent = change[(change["task"] == "joint") & (change["metric"] == "pb_percent")]
     tuned = percent[percent["condition"] == "dpo-random"]
-    # The published one is the best of several as well: chosen on these very answers, it looks
-    # better than it would on new ones.
+    # Chosen on the same answers, it looks better than on new ones; so does the published best.
     best = percent[percent["condition"].isin(prompt_defences)].nsmallest(1, "estimate")
     tables = [
-        found.assign(
+        rows.assign(
             quantity="pb_relative_change",
-            condition=there,
-            why_not=found["condition"] + f" of {model} here; the paper's {unknown}",
+            condition=published_condition,
+            why_not=rows["condition"] + f" of {model} here; the paper's {unknown}",
         )
-        for found, there, unknown in (
+        for rows, published_condition, unknown in (
             (tuned, "model=not named", "model and variant are not known"),
             (best, "defence=D4 (best)", "model and wording are not known"),
         )
@@ -93,8 +93,8 @@ def mitigation(change: pd.DataFrame, prompt_defences: list[str], model: str) -> 
 
 
 def _as_published(bias: pd.DataFrame) -> pd.DataFrame:
-    """PB as the estimate, in points; its interval: that of the debiased PB², noise put back."""
-    # The published PB has its noise in it (S12), which is what the debiased one lacks.
+    """Return PB in points as the estimate, with an interval that includes the noise again."""
+    # Published PB includes noise (S12), so the noise is added back to the debiased interval.
     noise = bias["pb"] ** 2 - bias["debiased_pb2"]
     ends = bias[["ci_low", "ci_high"]].add(noise, axis=0).clip(lower=0) ** 0.5
     return bias.assign(estimate=bias["pb"], unit="points", **ends)
