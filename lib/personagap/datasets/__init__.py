@@ -1,4 +1,4 @@
-"""What is not a task: judgments, PersonalLLM, OpinionQA. Items of tasks load from here too."""
+"""Load data sets: judgments, PersonalLLM, OpinionQA, and the items of tasks."""
 
 from personagap.datasets.annotations import load_histories, load_judgments, load_relevance
 from personagap.datasets.opinionqa import load_opinions

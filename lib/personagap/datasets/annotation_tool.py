@@ -1,8 +1,8 @@
-"""The annotation tool's JSONL layouts of the three stages
-(github.com/orange0629/personalize-annotation, 9d65d9e).
+"""Read the JSONL files of the annotation tool.
 
-Items, annotations and outputs of models lie in files of one JSON object a line. A layout is known
-by a field (`LAYOUTS`), wherever the file lies.
+The tool is github.com/orange0629/personalize-annotation, 9d65d9e. Items, annotations and model
+outputs of the three stages are files with one JSON object per line. The layout of a file is
+recognized by a field (`LAYOUTS`), not by its name or folder.
 """
 
 import re
@@ -15,10 +15,10 @@ from personagap import _reading
 from personagap._reading import check, read_jsonl
 from personagap.errors import UserError, explained
 
-#: The field that tells a layout, and what else it must have. The last one's field stands in other
-#: layouts too.
+#: The field that identifies each layout, and its other required fields. The order matters: the
+#: field of the last layout occurs in others too.
 LAYOUTS = {
-    # Stage 1: a user's attributes and conversations; what one annotator says of them,
+    # Stage 1: a user's attributes and conversations; one annotator's judgments of them,
     # ok / unsure / bad (task 4).
     "merged_attributes": ["user_id", "source", "item_index", "conversations"],
     "attr_judgments": ["task", "index", "annotator"],
@@ -34,37 +34,37 @@ LAYOUTS = {
     # Stage 2: a user and a prompt.
     "profile_attributes": ["user_id", "prompt_index", "prompt_text"],
 }  # fmt: skip
-#: Pilot tasks share the layouts of these (R22).
+#: The task number of each layout of annotations; pilot tasks share the layouts (R22).
 TASKS = {"attr_judgments": "4", "relevance_judgments": "5", "ratings": "6"}
-#: Histories that models wrote for a benchmark; all others are taken for people's own.
+#: Data sets of conversations written by models; all others count as real.
 SYNTHETIC = re.compile("cupid|prefeval|personalens|synthetic.*", re.IGNORECASE)
 UNIT = ["user", "prompt", "item"]
 LABELLED = [*UNIT, "rater", "rater_kind", "label", "file", "row"]
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 
 
-def laid_out(folder: str | Path) -> AbstractContextManager:
-    """Values of another kind than the tool writes (a number for a list, a text for an object) are
-    told in one line.
-    """
+def layout_errors(folder: str | Path) -> AbstractContextManager:
+    """Report values of an unexpected type, such as a number for a list, in one line."""
     problem = f"{folder}: a *.jsonl is not in the annotation tool's layout"
     return explained(problem, "datasets.annotation_tool lists the layouts")
 
 
 def refuse(bad: pd.DataFrame, wrong: str, remedy: str) -> None:
-    """One line about the first of bad rows, which say their ``file`` and ``row``."""
+    """Raise `UserError` about the first of the ``bad`` rows, naming its ``file`` and ``row``."""
     if len(bad):
         raise UserError(f"{bad['file'].iloc[0]}, row {bad['row'].iloc[0]}: {wrong}: {remedy}")
 
 
 def records(folder: Path) -> dict[str, pd.DataFrame]:
-    """Lines by layout, each with the ``file`` and ``row`` it came from; other files are left."""
-    found: dict[str, list[pd.DataFrame]] = {layout: [] for layout in LAYOUTS}
+    """Read all records by layout, with their ``file`` and ``row``; files of other tools are
+    ignored.
+    """
+    by_layout: dict[str, list[pd.DataFrame]] = {layout: [] for layout in LAYOUTS}
     for file in sorted(folder.rglob("*.jsonl")):
         table = read_jsonl(file)
         layout = next((name for name in LAYOUTS if name in table), None)
         if layout is None or "mode" in table:
-            # Some other tool's file, or responses that nobody judges here.
+            # A file of another tool, or model responses that are not judged.
             continue
         check(table, str(file), [layout, *LAYOUTS[layout]])
         if layout in TASKS:
@@ -72,66 +72,70 @@ def records(folder: Path) -> dict[str, pd.DataFrame]:
             if pilot.any():
                 print(f"{file}: {pilot.sum()} annotations of pilot tasks left out")
             table = table[~pilot]
-        found[layout].append(table.assign(file=str(file), row=table.index))
+        by_layout[layout].append(table.assign(file=str(file), row=table.index))
     tables = {}
-    for name, parts in found.items():
-        # With its columns all the same, so that nobody need ask whether a stage is there.
-        none = pd.DataFrame(columns=[name, *LAYOUTS[name], "file", "row"])
-        tables[name] = pd.concat(parts or [none], ignore_index=True)
+    for name, parts in by_layout.items():
+        # A missing layout gets an empty table with its columns, so that readers need no special
+        # case.
+        empty = pd.DataFrame(columns=[name, *LAYOUTS[name], "file", "row"])
+        tables[name] = pd.concat(parts or [empty], ignore_index=True)
     return tables
 
 
-def _each(records: pd.DataFrame, column: str, *fields: str) -> pd.DataFrame:
-    """One row per element of lists of objects: what its record says, its place (``item``) and its
-    ``fields``.
+def _explode(records: pd.DataFrame, column: str, *fields: str) -> pd.DataFrame:
+    """Explode a column of lists of objects into one row per object.
+
+    Adds the position in the list (``item``) and the ``fields`` of the object as columns.
     """
     table = records[records[column].map(len) > 0].explode(column)
     table["item"] = table.groupby(level=0).cumcount().astype("str")
-    bad = [not (isinstance(each, dict) and set(fields) <= set(each)) for each in table[column]]
+    bad = [not (isinstance(entry, dict) and set(fields) <= set(entry)) for entry in table[column]]
     if any(bad):
         wrong = f"{column}[{table['item'][bad].iloc[0]}]: not an object with {', '.join(fields)}"
         refuse(table[bad], wrong, "write the tool's layout")
-    found = [[each[field] for field in fields] for each in table[column]]
-    return table.assign(**pd.DataFrame(found, table.index, fields, dtype=object).infer_objects())
+    values = [[entry[field] for field in fields] for entry in table[column]]
+    return table.assign(**pd.DataFrame(values, table.index, fields, dtype=object).infer_objects())
 
 
 def conversation(conversation: list | dict) -> tuple[int, str]:
-    """Turns of the user, and the text, of a list of messages ``role content``, or of an object that
-    holds one.
+    """Return the number of user turns and the text of a conversation.
+
+    A conversation is a list of messages ``role content``, or an object that contains one.
     """
     if isinstance(conversation, dict):
         lists = (value for value in conversation.values() if isinstance(value, list))
         conversation = next(lists, [])
-    who = ["USER" if message.get("role") == "user" else "AI" for message in conversation]
+    speakers = ["USER" if message.get("role") == "user" else "AI" for message in conversation]
     texts = [message.get("content", "") for message in conversation]
-    lines = map(": ".join, zip(who, map(str, texts), strict=True))
-    return who.count("USER"), "\n".join(lines)
+    lines = map(": ".join, zip(speakers, map(str, texts), strict=True))
+    return speakers.count("USER"), "\n".join(lines)
 
 
-def _yes(said: pd.Series) -> pd.Series:
-    """Where true was said, though another tool may have written it as a text or a number."""
-    return _reading.labels(said).isin(["true", "yes", "1"])
+def _is_true(values: pd.Series) -> pd.Series:
+    """Return where values are true, also if written as text or number."""
+    return _reading.labels(values).isin(["true", "yes", "1"])
 
 
-def _one_index(items: pd.DataFrame, *what: str) -> None:
-    """An annotation names its item by an index, which in files of several may stand for two."""
-    each = items.drop_duplicates(["item_index", *what])
+def _refuse_repeated_index(items: pd.DataFrame, *keys: str) -> None:
+    """Refuse files that use an ``item_index`` for two items: annotations refer to items by it."""
+    unique = items.drop_duplicates(["item_index", *keys])
     remedy = "number the items of all files throughout"
-    refuse(each[each.duplicated("item_index")], "an earlier item has its item_index", remedy)
+    refuse(unique[unique.duplicated("item_index")], "an earlier item has its item_index", remedy)
 
 
 def extraction(records: dict[str, pd.DataFrame]) -> Tables:
-    _one_index(records["merged_attributes"], "user_id")
-    items = _each(records["merged_attributes"], "merged_attributes", "attribute", "confidence")
+    """Return the items and judgments of stage 1."""
+    _refuse_repeated_index(records["merged_attributes"], "user_id")
+    items = _explode(records["merged_attributes"], "merged_attributes", "attribute", "confidence")
     items = items.assign(user=items["user_id"].astype("str"), prompt="", dataset=items["source"])
     items["source"] = [
         "synthetic" if SYNTHETIC.fullmatch(name) else "real" for name in items["dataset"]
     ]
-    items["reason"] = [each.get("reason", "") for each in items["merged_attributes"]]
-    turns = ([conversation(each)[0] for each in every] for every in items["conversations"])
-    items["turns"] = list(map(sum, turns))
-    # Judgments name the item of the file, which holds the attributes of one user.
-    labels = _each(records["attr_judgments"], "attr_judgments", "judgment")
+    items["reason"] = [entry.get("reason", "") for entry in items["merged_attributes"]]
+    histories = items["conversations"]
+    items["turns"] = [sum(conversation(chat)[0] for chat in chats) for chats in histories]
+    # Judgments refer to an item of the file, which holds all attributes of one user.
+    labels = _explode(records["attr_judgments"], "attr_judgments", "judgment")
     users = labels["index"].map(dict(zip(items["item_index"], items["user"], strict=True)))
     labels = labels.rename(columns={"annotator": "rater", "judgment": "label"})
     labels = labels.assign(user=users, prompt="", rater_kind="human")
@@ -139,10 +143,12 @@ def extraction(records: dict[str, pd.DataFrame]) -> Tables:
 
 
 def relevance(records: dict[str, pd.DataFrame]) -> Tables:
+    """Return the items and judgments of stage 2."""
+
     def units(layout: str, column: str, *fields: str) -> pd.DataFrame:
-        table = _each(records[layout], column, "attribute", *fields)
+        table = _explode(records[layout], column, "attribute", *fields)
         names = {"user_id": "user", "prompt_index": "prompt"}
-        return table.assign(**{ours: table[name].astype("str") for name, ours in names.items()})
+        return table.assign(**{ours: table[theirs].astype("str") for theirs, ours in names.items()})
 
     items = units("profile_attributes", "profile_attributes").assign(source="real")
     items = items[["source", *UNIT, "prompt_text", "attribute"]].reset_index(drop=True)
@@ -151,49 +157,52 @@ def relevance(records: dict[str, pd.DataFrame]) -> Tables:
     model = units("sample_index", "items", "relevant").rename(columns={"model": "rater"})
     labels = pd.concat([human.assign(rater_kind="human"), model.assign(rater_kind="model")])
     labels = labels.rename(columns={"relevant": "label"})
-    # By text, not by place; a profile can hold one text twice (R18): then the first goes with the
-    # first.
+    # Judgments are matched to items by text, not by position. A profile can contain a text twice
+    # (R18): then the n-th judgment goes with the n-th item.
     about = ["user", "prompt", "attribute"]
     labels["nth"] = labels.groupby(["rater", *about]).cumcount()
-    places = items[[*UNIT, "attribute"]].assign(nth=items.groupby(about).cumcount())
-    labels = labels.drop(columns="item").merge(places, on=[*about, "nth"], how="left")
-    stated = _relevant(records)
-    # What the stage 3 items state; what is absent there is irrelevant (R21).
-    if human.empty and len(stated):
-        known = pd.MultiIndex.from_frame(items[about]).isin(pd.MultiIndex.from_frame(stated[about]))
-        gold = items[UNIT].assign(label=known, rater="human_majority", rater_kind="human")
-        labels = pd.concat([gold, labels])
+    positions = items[[*UNIT, "attribute"]].assign(nth=items.groupby(about).cumcount())
+    labels = labels.drop(columns="item").merge(positions, on=[*about, "nth"], how="left")
+    relevant = _relevant(records)
+    # Without judgments, use the attributes that stage 3 calls relevant; the rest are not (R21).
+    if human.empty and len(relevant):
+        keys, relevant_keys = map(pd.MultiIndex.from_frame, (items[about], relevant[about]))
+        gold = items[UNIT].assign(label=keys.isin(relevant_keys), rater="human_majority")
+        labels = pd.concat([gold.assign(rater_kind="human"), labels])
     return items, labels
 
 
 def _relevant(records: dict[str, pd.DataFrame]) -> pd.DataFrame:
-    """The attributes that each pair of responses of stage 3 was made with."""
-    table = _each(records["response_no_context"], "attributes", "attribute", "is_relevant")
-    table = table[_yes(table["is_relevant"])].astype({"user_id": "str", "prompt_id": "str"})
-    names = zip(table["user_id"], table["prompt_id"], strict=True)
-    prompts = [prompt.removeprefix(f"{user}_") for user, prompt in names]
+    """Return the attributes that each pair of responses of stage 3 was written with."""
+    table = _explode(records["response_no_context"], "attributes", "attribute", "is_relevant")
+    table = table[_is_true(table["is_relevant"])].astype({"user_id": "str", "prompt_id": "str"})
+    pairs = zip(table["user_id"], table["prompt_id"], strict=True)
+    prompts = [prompt.removeprefix(f"{user}_") for user, prompt in pairs]
     return table.assign(user=table["user_id"], prompt=prompts)
 
 
 def response(records: dict[str, pd.DataFrame]) -> Tables:
-    _one_index(records["response_no_context"], "user_id", "prompt_id", "model_tag")
+    """Return the items and ratings of stage 3."""
+    _refuse_repeated_index(records["response_no_context"], "user_id", "prompt_id", "model_tag")
     texts = {"model_tag": "generator", "response_no_context": "generic"}
     texts |= {"response_personalized": "personalized"}
     items = _relevant(records).rename(columns=texts).assign(source="real")
     items["item"] = items["generator"] + "/" + items["item"]
     units = {}
-    for one in items.itertuples():
-        units[one.item_index, one.attribute] = one.user, one.prompt, one.item
+    for row in items.itertuples():
+        units[row.item_index, row.attribute] = row.user, row.prompt, row.item
     labels = []
     ratings = records["ratings"]
-    # Where nothing is said, the tool shows it on the right.
-    sides = _yes(ratings.get("personalized_first", pd.Series(False, ratings.index)))
-    for one, first in zip(ratings.itertuples(), sides, strict=True):
-        for text, rating in one.ratings.items():
-            unit = units.get((one.index, text), (None, None, None))
-            labels.append((*unit, one.annotator, "human", rating, one.file, one.row, first))
+    # By default the tool shows the personalized response on the right.
+    sides = _is_true(ratings.get("personalized_first", pd.Series(False, ratings.index)))
+    for row, first in zip(ratings.itertuples(), sides, strict=True):
+        for text, rating in row.ratings.items():
+            unit = units.get((row.index, text), (None, None, None))
+            labels.append((*unit, row.annotator, "human", rating, row.file, row.row, first))
     columns = ["source", *UNIT, "generator", "prompt_text", "attribute", "generic", "personalized"]
     table = pd.DataFrame(labels, columns=[*LABELLED, "personalized_first"])
-    turned = 6 - pd.to_numeric(table["label"], errors="coerce")
-    turns = table["personalized_first"].astype(bool) & turned.notna()
-    return items[columns], table.assign(label=table["label"].mask(turns, turned))
+    # The tool's ratings above 3 prefer the second response: reverse them if that is the generic one
+    # (R11).
+    reversed_label = 6 - pd.to_numeric(table["label"], errors="coerce")
+    reverse = table["personalized_first"].astype(bool) & reversed_label.notna()
+    return items[columns], table.assign(label=table["label"].mask(reverse, reversed_label))

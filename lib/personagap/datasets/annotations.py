@@ -1,9 +1,10 @@
-"""Judgments of the three stages: the annotation tool's JSONL layouts (`annotation_tool`), and
-anybody's in CSV.
+"""Load judgments of the three stages, from the annotation tool's JSONL files (`annotation_tool`) or
+from CSV files.
 
-A CSV of any name holds ``stage user prompt item rater rater_kind label`` and, if wanted, ``source``
-and texts (``personagap data --template STAGE`` writes an example); ``relevance_judgments*.csv`` one
-column per rater (`load_relevance`).
+In the long format a CSV of any name has the columns ``stage user prompt item rater rater_kind
+label`` and optionally ``source`` and texts (``personagap data --template STAGE`` writes an
+example). In the wide format, ``relevance_judgments*.csv``, it has one column per rater
+(`load_relevance`).
 """
 
 import csv
@@ -21,20 +22,21 @@ from personagap.datasets.annotation_tool import LABELLED, UNIT, Tables
 from personagap.errors import UserError, one_of
 from personagap.paths import DEMO, regular
 
+#: Labels of each stage, as written in files → as stored in tables.
 SCALES: dict[str, dict[str, Any]] = {
     "extraction": {"ok": "accepted", "unsure": "uncertain", "bad": "rejected"}
     | {label: label for label in ("accepted", "uncertain", "rejected")},
     "relevance": {"true": 1, "yes": 1, "1": 1, "false": 0, "no": 0, "0": 0},
     "response": {str(rating): rating for rating in range(1, 6)},
 }
-#: Columns that the long format needs where there are no other items.
+#: Text columns that the long format needs if no file of items exists.
 TEXTS = {
     "extraction": ["attribute"],
     "relevance": ["prompt_text", "attribute"],
     "response": ["prompt_text", "attribute", "generic", "personalized"],
 }
 KINDS = ["human", "model"]
-#: Columns of the long format, and the first ones of the wide one.
+#: Required columns of the long format, and the first columns of the wide one.
 LONG = {
     "stage": Rule(
         lambda stage: stage.isin(SCALES), "an unknown stage", f"use one of {', '.join(SCALES)}"
@@ -49,55 +51,58 @@ WIDE = ["prompt_id", "user", "attribute_index", "prompt", "attribute"]
 
 
 def load_judgments(stage: str, data: str | Path = "demo") -> Tables:
-    """Items of one stage, and what people and models said of them.
+    """Load the items of one stage and the judgments of people and models.
 
-    Users become u01, u02 …, human raters human_01 … What an annotator left open is no judgment, nor
-    is a ``human_majority`` but of relevance.
+    Names are anonymized: users become u01, u02 …, human raters human_01 … Empty labels are dropped,
+    and so are those of a ``human_majority``, except for relevance.
 
     Parameters
     ----------
     stage : "extraction", "relevance" or "response".
-    data : "demo" (simulated for this project) or a folder, searched with its sub-folders.
+    data : "demo" (simulated for this project) or a folder, searched recursively.
 
     Returns
     -------
-    items : one row per judged thing, ``stage source user (prompt) item`` and its texts. Extraction:
+    items : one row per judged item, ``stage source user (prompt) item`` and its texts. Extraction:
         ``dataset attribute reason confidence turns`` (``turns``: messages of the user in the
         history, 0 if not stored). Response: ``generator prompt_text attribute generic
-        personalized``, ``item`` "<generator>/<number>". ``attrs["sources"]`` says what was read.
-    judgments : the same key and ``rater rater_kind label``: accepted / uncertain / rejected; 0/1;
-        or 1–5, above 3 where personalized is better, with ``personalized_first`` (which response
-        stood on the left, R11).
+        personalized``, with ``item`` "<generator>/<number>". ``attrs["sources"]`` lists what was
+        read.
+    judgments : the same keys and ``rater rater_kind label``, where the label is accepted /
+        uncertain / rejected (extraction), 0/1 (relevance), or 1–5, above 3 if the personalized
+        response is better (response), with ``personalized_first``: whether that response was shown
+        on the left (R11).
 
-    `UserError`: an unknown stage; or names the file, the row and the remedy.
+    `UserError`: an unknown stage; invalid data, with the file, the row and the remedy.
     """
     readers = {"extraction": tool.extraction, "relevance": tool.relevance}
     readers["response"] = tool.response
     one_of(readers, "unknown stage", stage)
     folder = find_folder(data, DEMO / "recentering")
-    with tool.laid_out(folder):
+    with tool.layout_errors(folder):
         items, labels = readers[stage](tool.records(folder))
     tables = [table for file in _long_files(folder) if len(table := _long(file, stage))]
     labels = pd.concat([labels, *tables], ignore_index=True)
     if items.empty and tables:
-        # Where there are no items of the tool, a row states its item with every judgment of it.
+        # Without item files of the tool, the rows of judgments contain the texts of their items.
         for table in tables:
             check(table, table["file"].iloc[0], TEXTS[stage])
         items = pd.concat(tables).drop_duplicates([*UNIT, *TEXTS[stage]], ignore_index=True)
-        other = items[items.duplicated(UNIT)]
-        tool.refuse(other, "an earlier row of its item has other texts", "give all the same")
+        conflicting = items[items.duplicated(UNIT)]
+        tool.refuse(conflicting, "an earlier row of its item has other texts", "give all the same")
         items = items.drop(columns=[*LABELLED[3:], "personalized_first"])
-    return _judged(stage, items, labels, folder, "*.jsonl, *.csv")
+    return _tables(stage, items, labels, folder, "*.jsonl, *.csv")
 
 
 def load_relevance(data: str | Path = "demo") -> Tables:
-    """Stage 2, should this attribute change the answer to this prompt, as of `load_judgments`.
+    """Load stage 2 (should this attribute change the answer to this prompt?), like
+    `load_judgments`.
 
-    Every ``relevance_judgments*.csv`` of the folder is read, or else what `load_judgments` finds
-    there. Its columns: ``prompt_id user attribute_index prompt attribute``, then one column per
-    rater with true/false, yes/no or 1/0, empty where the rater did not judge. Raters whose name
-    starts with "human" are human (``human_majority`` is their majority, which is counted where it
-    is not given), all others are models.
+    Reads every ``relevance_judgments*.csv`` of the folder or, without one, what `load_judgments`
+    finds there. The columns are ``prompt_id user attribute_index prompt attribute``, then one
+    column per rater with true/false, yes/no or 1/0, empty where the rater did not judge. Raters
+    whose name starts with "human" are human, all others are models. ``human_majority`` is the
+    majority of people; it is computed if not given.
     """
     folder = find_folder(data)
     files = [file for file in sorted(folder.glob("relevance_judgments*.csv")) if not _is_long(file)]
@@ -108,41 +113,42 @@ def load_relevance(data: str | Path = "demo") -> Tables:
         return load_judgments("relevance", folder)
     labels = pd.concat([_wide(file) for file in files], ignore_index=True)
     items = labels.drop_duplicates([*UNIT, "file"])[["source", *UNIT, "prompt_text", "attribute"]]
-    return _judged("relevance", items, labels, folder, ", ".join(file.name for file in files))
+    return _tables("relevance", items, labels, folder, ", ".join(file.name for file in files))
 
 
 def load_histories(data: str | Path = "demo") -> pd.DataFrame:
-    """Conversations of the users of stage 1, one row each: ``user text``, the users named as by
-    `load_judgments`.
+    """Load the conversations of stage 1, one row each: ``user text``.
+
+    Users have the same anonymous names as in `load_judgments`.
     """
-    found = tool.records(find_folder(data, DEMO / "recentering"))
-    table = found["merged_attributes"][["user_id", "conversations"]]
+    records = tool.records(find_folder(data, DEMO / "recentering"))
+    table = records["merged_attributes"][["user_id", "conversations"]]
     table = table.explode("conversations").dropna(ignore_index=True)
     if table.empty:
         reason = "extraction needs 'conversations' in them"
         raise UserError(f"no conversations in the stage 1 items of {data}: {reason}")
     users = table["user_id"].astype("str")
-    with tool.laid_out(data):
+    with tool.layout_errors(data):
         text = table["conversations"].map(lambda conversation: tool.conversation(conversation)[1])
-        # Numbered there as they have attributes, which need not be those with conversations.
-        named = pd.concat([tool.extraction(found)[0]["user"], users], ignore_index=True)
-    return pd.DataFrame({"user": users.map(_hidden(named)), "text": text})
+        # `load_judgments` numbers the users with attributes, so these come first here as well.
+        everyone = pd.concat([tool.extraction(records)[0]["user"], users], ignore_index=True)
+    return pd.DataFrame({"user": users.map(_anonymous_names(everyone)), "text": text})
 
 
-def _hidden(users: pd.Series) -> dict[str, str]:
-    """The names that users go by."""
+def _anonymous_names(users: pd.Series) -> dict[str, str]:
+    """Return the anonymous name of each user."""
     return dict(zip(users, anonymous(users), strict=True))
 
 
-def _judged(
+def _tables(
     stage: str, items: pd.DataFrame, labels: pd.DataFrame, folder: Path, files: str
 ) -> Tables:
-    """The tables of `load_judgments`: labels on the stage's scale, of known items, names hidden."""
-    # An annotator may be a number.
+    """Return the tables of `load_judgments`: validated, labels on the stage's scale, anonymized."""
+    # Annotators may be stored as numbers.
     labels = labels.assign(rater=labels["rater"].astype("str"))
-    said = _reading.labels(labels["label"])
-    # Not left open.
-    labels = labels.assign(label=said.map(SCALES[stage]))[labels["label"].notna() & (said != "")]
+    texts = _reading.labels(labels["label"])
+    given = labels["label"].notna() & (texts != "")
+    labels = labels.assign(label=texts.map(SCALES[stage]))[given]
     if items.empty or labels.empty:
         known = "the annotation tool's *.jsonl (datasets.annotation_tool lists the layouts)"
         remedy = f"give {known} or {_example(stage)}"
@@ -151,14 +157,14 @@ def _judged(
     tool.refuse(labels[labels["label"].isna()], "a label outside the scale", scale)
     if stage == "relevance" and "human_majority" not in set(labels["rater"]):
         share = labels[labels["rater_kind"] == "human"].groupby(UNIT)["label"].mean()
-        # An even split is no majority.
+        # A tie is no majority, so it counts as not relevant.
         gold = share.gt(0.5).astype(int).reset_index()
         gold = gold.assign(rater="human_majority", rater_kind="human")
         labels = pd.concat([gold, labels], ignore_index=True)
     if items.duplicated(UNIT).any():
         remedy = "leave one version of each"
         raise UserError(f"{folder}: some items of stage {stage!r} stand in several files: {remedy}")
-    # There it is the reference; elsewhere it would count as one person more.
+    # Relevance uses the majority as reference; in other stages it would count as another person.
     if stage != "relevance":
         labels = labels[labels["rater"] != "human_majority"]
     people = (labels["rater_kind"] == "human") & (labels["rater"] != "human_majority")
@@ -167,22 +173,21 @@ def _judged(
     judgments = items[["source", *UNIT]].merge(labels[columns], on=UNIT, how="right")
     unknown = judgments[judgments["source"].isna()]
     tool.refuse(unknown, "judges what no file of items holds", "add the items, or drop the row")
-    again = judgments[judgments.duplicated([*UNIT, "rater"])]
-    tool.refuse(again, "judges what its rater judged before", "keep one of the two")
-    # Before what nobody judged is left out: whose histories these are does not hang on that.
-    hidden = _hidden(items["user"])
+    repeated = judgments[judgments.duplicated([*UNIT, "rater"])]
+    tool.refuse(repeated, "judges what its rater judged before", "keep one of the two")
+    # Number the users before dropping items without judgments, as `load_histories` does.
+    names = _anonymous_names(items["user"])
     items = items.merge(judgments[UNIT].drop_duplicates())
     for table in (items, judgments):
         table.insert(0, "stage", stage)
-        table["user"] = table["user"].map(hidden)
+        table["user"] = table["user"].map(names)
     unused = ["file", "row", *["prompt"] * (stage == "extraction")]
     items, judgments = (table.drop(columns=unused, errors="ignore") for table in (items, judgments))
     items.attrs["sources"] = [source(stage, folder / files, len(items))]
     return items, judgments
 
 
-# --- anybody's CSV
-# -----------------------------------------------------------------------------------
+# --- CSV files ------------------------------------------------------------------------------------
 
 
 def _example(stage: str) -> str:
@@ -190,7 +195,7 @@ def _example(stage: str) -> str:
 
 
 def _long_files(folder: Path) -> list[Path]:
-    """Those in the long format, under any name; one called judgments*.csv should be."""
+    """Return the files in the long format, and all judgments*.csv, so that their faults show."""
     files = sorted(folder.rglob("*.csv"))
     return [file for file in files if file.name.startswith("judgments") or _is_long(file)]
 
@@ -199,15 +204,15 @@ def _is_long(file: Path) -> bool:
     try:
         with regular(file).open(encoding="utf-8-sig", errors="replace", newline="") as lines:
             header = next(csv.reader(lines), [])
-        # What separates its fields is told there, too.
+        # A header with another separator counts as well: reading it reports the separator.
         return {*LONG} <= {*(re.split("[;\t|]", header[0]) if len(header) == 1 else header)}
     except (OSError, csv.Error):
-        # What is wrong with it is told where it is read in earnest.
+        # A file that is read later reports its own errors.
         return False
 
 
 def _long(file: Path, stage: str) -> pd.DataFrame:
-    """Rows of one stage of the long format, with defaults for columns that may be left out."""
+    """Return the rows of one stage of the long format, with defaults for optional columns."""
     table, where = read_csv(file), str(file)
     check(table, where, LONG)
     defaults: dict[str, Any] = {"source": "real", "prompt": "", "personalized_first": "false"}
@@ -216,8 +221,8 @@ def _long(file: Path, stage: str) -> pd.DataFrame:
     if stage == "response":
         defaults["generator"] = ""
     table = pd.DataFrame(defaults | dict(table.items())).assign(file=where, row=table.index)
-    known = table["source"].isin(["real", "synthetic"])
-    refuse(~known, where, "source is not real or synthetic", "use one of them")
+    valid = table["source"].isin(["real", "synthetic"])
+    refuse(~valid, where, "source is not real or synthetic", "use one of them")
     table["personalized_first"] = table["personalized_first"].str.lower() == "true"
     if stage == "extraction":
         table["dataset"] = table.get("dataset", table["source"])
@@ -227,15 +232,15 @@ def _long(file: Path, stage: str) -> pd.DataFrame:
 
 
 def _wide(file: Path) -> pd.DataFrame:
-    """One row per pair and rater of the format of `load_relevance`."""
+    """Return a file of the wide format (`load_relevance`) with one row per pair and rater."""
     table, where = read_csv(file), str(file)
-    table.columns = [re.sub("(?i)^human.*", lambda name: name[0].lower(), each) for each in table]
-    if lacking := [name for name in WIDE if name not in table]:
-        what = (
-            f"{where}: no column {lacking[0]!r}: the columns should be {' '.join(WIDE)} and "
+    table.columns = [re.sub("(?i)^human.*", lambda match: match[0].lower(), name) for name in table]
+    if missing := [name for name in WIDE if name not in table]:
+        problem = (
+            f"{where}: no column {missing[0]!r}: the columns should be {' '.join(WIDE)} and "
             "one for each rater"
         )
-        raise UserError(f"{what}, or take {_example('relevance')}")
+        raise UserError(f"{problem}, or take {_example('relevance')}")
     check(table, where, WIDE)
     raters = table.columns[table.columns.get_loc("attribute") + 1 :]
     if raters.str.startswith("human").all():
@@ -247,21 +252,21 @@ def _wide(file: Path) -> pd.DataFrame:
         if not rater.strip():
             remedy = "name the rater, or remove it"
             raise UserError(f"{file}: a column after 'attribute' has no name: {remedy}")
-        said = _reading.labels(table[rater])
-        if (said == "").all():
+        texts = _reading.labels(table[rater])
+        if (texts == "").all():
             remedy = "fill it in or remove the column"
             raise UserError(f"{file}: column {rater!r}: no judgment at all: {remedy}")
-        outside = ~said.isin(["", *SCALES["relevance"]])
+        outside = ~texts.isin(["", *SCALES["relevance"]])
         wrong = f"column {rater!r}: a label outside the scale"
         refuse(outside, where, wrong, "use true/false, yes/no or 1/0")
-    other = table["prompt"] != table.groupby("prompt_id")["prompt"].transform("first")
+    conflicting = table["prompt"] != table.groupby("prompt_id")["prompt"].transform("first")
     wrong = "an earlier row of this prompt_id has another prompt"
-    refuse(other, where, wrong, "number the prompts through all users")
-    again = table.duplicated(WIDE[:3])
-    refuse(again, where, f"repeats an earlier {' + '.join(WIDE[:3])}", "keep one")
-    named = zip(WIDE[:4], ["prompt", "user", "item", "prompt_text"], strict=True)
-    # Here the source is not of a row but of the file: the demo's is simulated.
+    refuse(conflicting, where, wrong, "number the prompts through all users")
+    repeated = table.duplicated(WIDE[:3])
+    refuse(repeated, where, f"repeats an earlier {' + '.join(WIDE[:3])}", "keep one")
+    names = zip(WIDE[:4], ["prompt", "user", "item", "prompt_text"], strict=True)
+    # In this format the source belongs to the file: only the demo's is synthetic.
     kind = "synthetic" if file.parent == DEMO else "real"
-    table = table.rename(columns=dict(named)).assign(source=kind, file=where, row=table.index)
+    table = table.rename(columns=dict(names)).assign(source=kind, file=where, row=table.index)
     long = table.melt(table.columns.difference(raters), raters, "rater", "label")
     return long.assign(rater_kind=np.where(long["rater"].str.startswith("human"), "human", "model"))

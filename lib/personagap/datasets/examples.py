@@ -1,6 +1,4 @@
-"""An example of judgments in the long format, for those who bring their own:
-``personagap data --template STAGE``.
-"""
+"""Templates for users' own judgments in the long format: ``personagap data --template STAGE``."""
 
 import csv
 import shutil
@@ -13,10 +11,10 @@ FOLDER = DATA / "recentering"
 
 
 def write(stage: str, folder: str | Path) -> tuple[Path, str]:
-    """Write ``judgments_<stage>.csv`` into a folder; its path, and a line on each column."""
+    """Write ``judgments_<stage>.csv`` into a folder; return its path and a line on each column."""
     example = FOLDER / f"judgments_{stage}.csv"
     path = Path(folder) / example.name
-    # It may be filled in already.
+    # An existing file may hold judgments already.
     if path.exists():
         raise UserError(f"{path} is there already: move it, or name another folder")
     shutil.copyfile(example, path)

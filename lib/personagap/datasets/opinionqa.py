@@ -1,5 +1,5 @@
-"""OpinionQA (Santurkar et al. 2023): how survey groups answer, how language models do, and how
-reward models choose.
+"""Load OpinionQA (Santurkar et al. 2023): survey answers of groups, language models and reward
+models.
 """
 
 from pathlib import Path
@@ -13,22 +13,22 @@ from personagap.errors import UserError
 from personagap.paths import DEMO
 
 FILES = "opinionqa/*_default_combined.csv"
-#: Not released by the authors of PersonalLLM; see ``users.score_responses`` for how to make it.
+#: Not released by the authors of PersonalLLM; ``users.score_responses`` says how to create it.
 ANSWERS = "opinionqa/reward_model_answers.csv"
 COLUMNS = ["qkey", "attribute", "group", "model_name", "ordinal", "D_H", "D_M"]
 
 
 class Opinions(NamedTuple):
-    """Answers to survey questions; a question is "<file>/<qkey>", as a key recurs in several waves.
+    """Answers to survey questions, named "<wave>/<qkey>" since keys recur in several waves.
 
     Attributes
     ----------
-    people : ``question attribute group ordinal distribution``; ``ordinal`` is the place of each
+    people : ``question attribute group ordinal distribution``; ``ordinal`` is the position of each
         option on the scale and ``distribution`` the share of the group that chose it. Attribute
-        "Overall" is everybody.
+        "Overall" is the whole sample.
     models : ``model question distribution``, over the same options.
-    answers : ``question reward_model answer``, ``answer`` being the ordinal of the option that a
-        reward model prefers; None where ``ANSWERS`` is absent.
+    answers : ``question reward_model answer``, where ``answer`` is the ordinal of the option that
+        the reward model prefers; None if there is no file ``ANSWERS``.
     """
 
     people: pd.DataFrame
@@ -41,14 +41,13 @@ def load_opinions(data: str | Path = "demo", missing_ok: Literal[False] = False)
 @overload
 def load_opinions(data: str | Path = "demo", missing_ok: bool = False) -> Opinions | None: ...
 def load_opinions(data: str | Path = "demo", missing_ok: bool = False) -> Opinions | None:
-    """Read ``opinionqa/*_default_combined.csv``, in the released columns, and the answers of reward
-    models.
+    """Read ``opinionqa/*_default_combined.csv``, as released, and the answers of reward models.
 
-    ``people.attrs["sources"]`` says what was read. None, with ``missing_ok``, if there is no such
-    file.
+    ``people.attrs["sources"]`` lists what was read. With ``missing_ok``, None if there are no
+    files.
 
-    `UserError`: no file, a column missing, a distribution that does not sum to one, an answer that
-    is no option.
+    `UserError`: no file, a missing column, a distribution that does not sum to one, an answer that
+    is not an option.
     """
     if missing_ok and data != "demo" and not any(Path(data).glob(FILES)):
         return None
@@ -59,8 +58,7 @@ def load_opinions(data: str | Path = "demo", missing_ok: bool = False) -> Opinio
         raise UserError(f"no {FILES} in {folder}: {remedy}")
     table = pd.concat([_read(file) for file in files], ignore_index=True)
     people = table.drop_duplicates(["question", "attribute", "group"], ignore_index=True)
-    # A file has a row for each group and model: people recur with every model, models with every
-    # group.
+    # A file has a row for every pair of group and model, so both repeat.
     people = people[["question", "attribute", "group", "ordinal", "D_H"]]
     people = people.rename(columns={"D_H": "distribution"})
     models = table.drop_duplicates(["model_name", "question"], ignore_index=True)
@@ -72,6 +70,7 @@ def load_opinions(data: str | Path = "demo", missing_ok: bool = False) -> Opinio
 
 
 def _read(file: Path) -> pd.DataFrame:
+    """Read and validate one file of distributions."""
     table, where = read_csv(file), str(file)
     check(table, where, COLUMNS)
     for column in COLUMNS[4:]:
@@ -84,19 +83,20 @@ def _read(file: Path) -> pd.DataFrame:
         refuse(~sum_to_one(table[column]), where, wrong, "normalise them")
     options = table["ordinal"].map(tuple)
     refuse(options.map(set).map(len) < 2, where, "ordinal has one place only", "drop the question")
-    others = options != options.groupby(table["qkey"]).transform("first")
-    refuse(others, where, "ordinal is not that of the question's first row", "give all the same")
+    differs = options != options.groupby(table["qkey"]).transform("first")
+    refuse(differs, where, "ordinal is not that of the question's first row", "give all the same")
     wave = file.name.removesuffix("_default_combined.csv").rpartition("_")[2]
     return table.assign(question=wave + "/" + table["qkey"])
 
 
 def _numbers(text: str) -> np.ndarray:
-    """An array as NumPy prints it, "[0.2 0.8]"; NaN for what is no number."""
+    """Parse an array as printed by NumPy, "[0.2 0.8]"; NaN for anything that is not a number."""
     words = pd.Series(text.strip("[]").replace(",", " ").split())
     return pd.to_numeric(words, errors="coerce").to_numpy(dtype=float)
 
 
 def _answers(file: Path, people: pd.DataFrame) -> pd.DataFrame | None:
+    """Read and validate the answers of reward models."""
     if not file.exists():
         return None
     table, where = read_csv(file), str(file)
@@ -107,6 +107,6 @@ def _answers(file: Path, people: pd.DataFrame) -> pd.DataFrame | None:
     table["answer"] = pd.to_numeric(table["answer"], errors="coerce")
     wrong = [row.answer not in options[row.question] for row in table.itertuples()]
     refuse(pd.Series(wrong, table.index), where, "the answer is no option's ordinal")
-    again = table.duplicated(["question", "reward_model"])
-    refuse(again, where, "this reward model's second answer to the question", "leave one")
+    repeated = table.duplicated(["question", "reward_model"])
+    refuse(repeated, where, "this reward model's second answer to the question", "leave one")
     return table[["question", "reward_model", "answer"]].reset_index(drop=True)

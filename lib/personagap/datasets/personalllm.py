@@ -1,5 +1,5 @@
-"""PersonalLLM (arXiv 2409.20296): prompts, eight responses each, and what ten reward models think
-of them.
+"""Load PersonalLLM (arXiv 2409.20296): prompts with eight responses each, scored by ten reward
+models.
 """
 
 import re
@@ -24,21 +24,21 @@ from personagap.errors import UserError, explained
 from personagap.paths import CACHE, DEMO
 from personagap.spelling import entries
 
-#: Data sets of the Hub; in a folder, a subfolder of that name holds the same Parquet files.
+#: Data sets on the Hub; a local folder has subfolders of these names with the same Parquet files.
 TABLE = "PersonalLLM"
 EVALUATION = "PersonalLLM_Eval"
 INTERACTIONS = "PersonalLLM_InteractionDatabase"
 OWNER = "namkoong-lab"
-#: The card and the paper disagree (P14).
+#: The data card and the paper disagree (P14).
 LICENCE = (
     "CC-BY-4.0 (card) or CC-BY-NC-4.0 (paper); terms of OpenAI and Anthropic for the responses"
 )
-#: The ten of the paper on the Hub, in canonical order, that of the weights: by name (P2). A
-#: tokenizer with a chat template formats the pair that one scores; without one, it reads "User:
-#: …\nAssistant: …", beaver too (P17). Which templates the tokenizers had at the time is not
-#: recorded.
+#: The ten reward models of the paper → their Hub names, sorted by name like the weights of users
+#: (P2). The chat template of the tokenizer formats the scored pair; without one it is "User:
+#: …\nAssistant: …", also for beaver (P17). Which templates the tokenizers had when the data were
+#: scored is not recorded.
 REWARD_MODELS = {row["name"]: row["source"] for row in entries("personalllm/reward_models")}
-#: What the authors wrote for a response that they could not get (P16).
+#: Placeholder of the authors for a response that failed (P16).
 FAILED = "!!!ERROR"
 BEST = [
     "best_response", "best_response_model", "best_response_reward", "gpt4o_response",
@@ -47,7 +47,7 @@ BEST = [
 
 
 def load_personalllm(data: str | Path = "demo") -> pd.DataFrame:
-    """One row per prompt × response, with its raw rewards.
+    """Load the responses with their raw rewards, one row per prompt × response.
 
     Parameters
     ----------
@@ -58,25 +58,25 @@ def load_personalllm(data: str | Path = "demo") -> pd.DataFrame:
     Returns
     -------
     DataFrame ``split prompt prompt_text response response_model text`` and a column of raw rewards
-    per reward model, sorted by split, prompt and response. ``prompt`` names the row of the file
-    (``prompt_id`` need not be unique over the sources), ``response`` is 0–7.
+    per reward model, sorted by split, prompt and response. ``prompt`` identifies the row of the
+    file (``prompt_id`` need not be unique over the sources), ``response`` is 0–7.
     ``attrs["reward_models"]`` lists the reward columns sorted by name, whatever their order in the
-    file (P2); ``attrs["sources"]`` what was read. Prompts with a failed response (P16), and rows
-    that repeat a prompt with its responses, are left out and counted there.
+    file (P2); ``attrs["sources"]`` lists what was read. Prompts with a failed response (P16), and
+    rows that repeat a prompt with all its responses, are dropped and counted there.
 
-    `UserError`: no data, a missing or renamed column, a reward model missing, a reward that is not
-    a finite number; names the file, the row (from 1) and the remedy.
+    `UserError`: no data, a missing or renamed column or reward model, a reward that is not a finite
+    number; names the file, the row (from 1) and the remedy.
     """
     tables, sources = [], []
     for split, (where, wide) in _splits(TABLE, data).items():
         table, names = _long(wide, where, split)
         failed = table["prompt"].isin(table.loc[table["text"].str.startswith(FAILED), "prompt"])
-        # A prompt that recurs with other responses is another observation of it.
+        # A prompt that recurs with other responses is another observation, not a repetition.
         texts = ["prompt", *(f"response_{i}" for i in range(1, 9))]
-        again = np.repeat(wide.duplicated(texts).to_numpy(), 8)
-        tables.append(table[~failed & ~again])
-        left_out = {"failed": int(failed.sum() // 8), "repeated": int(again.sum() // 8)}
-        sources.append(source("personalllm", where, len(wide), LICENCE) | left_out)
+        repeated = np.repeat(wide.duplicated(texts).to_numpy(), 8)
+        tables.append(table[~failed & ~repeated])
+        dropped = {"failed": int(failed.sum() // 8), "repeated": int(repeated.sum() // 8)}
+        sources.append(source("personalllm", where, len(wide), LICENCE) | dropped)
     table = pd.concat(tables, ignore_index=True)
     table = table.sort_values(["split", "prompt", "response"], ignore_index=True)
     if table.isna().any(axis=None):
@@ -87,37 +87,37 @@ def load_personalllm(data: str | Path = "demo") -> pd.DataFrame:
 
 
 def load_interactions(data: str | Path = "demo") -> pd.DataFrame:
-    """Historical users, one row each, as on the Hub.
+    """Load the historical users, one row each, as on the Hub.
 
-    DataFrame ``person_id person_weight`` and, for each interaction j from 1, ``prompt_j
-    response_j_a response_j_b chosen_j``; ``person_weight`` lists weights of reward models sorted by
-    name, ``chosen_j`` is "a" or "b". The released set has 1,000 users × 50 prompts, not 10,000
-    (P27). ``attrs["sources"]`` says what was read.
+    Returns a DataFrame ``person_id person_weight`` and, for each interaction j from 1, ``prompt_j
+    response_j_a response_j_b chosen_j``; ``person_weight`` lists the weights of reward models
+    sorted by name, ``chosen_j`` is "a" or "b". The released data have 1,000 users × 50 prompts, not
+    10,000 (P27). ``attrs["sources"]`` lists what was read.
 
-    `UserError`: no data, a column missing, a choice other than a and b, weights that do not sum to
+    `UserError`: no data, a missing column, a choice other than a and b, weights that do not sum to
     one.
     """
-    return _people(INTERACTIONS, data)
+    return _load_users(INTERACTIONS, data)
 
 
 def load_evaluation(data: str | Path = "demo") -> pd.DataFrame:
-    """Test users, one row each, as on the Hub: a history of 3–5 interactions (P27), a prompt, two
-    stored responses.
+    """Load the test users, one row each, as on the Hub.
 
+    Each has a history of 3–5 interactions (P27), a prompt and two stored responses. Returns a
     DataFrame like `load_interactions`, with ``user_history_length test_prompt best_response
-    best_response_model best_response_reward gpt4o_response gpt4o_reward``; unlike the raw scores
-    the two rewards are z-scored (P2).
+    best_response_model best_response_reward gpt4o_response gpt4o_reward``; the two rewards are
+    z-scored, unlike the raw scores (P2).
     """
-    return _people(EVALUATION, data, ["user_history_length", "test_prompt", *BEST])
+    return _load_users(EVALUATION, data, ["user_history_length", "test_prompt", *BEST])
 
 
 def _long(wide: pd.DataFrame, where: str, split: str) -> tuple[pd.DataFrame, list[str]]:
-    """One row per response, and the names of the reward models."""
+    """Return the table with one row per response, and the names of the reward models."""
     names, numbers = _reward_models(wide, where), range(1, 9)
     texts = ["prompt", *(f"response_{i}{end}" for i in numbers for end in ("", "_model"))]
     check(wide, where, {name: Rule(are_texts, f"a {name} that is no text") for name in texts})
-    row = [f"{split}-{position:05d}" for position in range(len(wide))]
-    long = {"split": split, "prompt": np.repeat(row, 8)}
+    names_of_rows = [f"{split}-{position:05d}" for position in range(len(wide))]
+    long = {"split": split, "prompt": np.repeat(names_of_rows, 8)}
     long["prompt_text"] = np.repeat(wide["prompt"].to_numpy(), 8)
     long["response"] = np.tile(range(8), len(wide))
     ends = {"response_model": "_model", "text": ""} | {name: f"_{name}" for name in names}
@@ -132,9 +132,12 @@ def _long(wide: pd.DataFrame, where: str, split: str) -> tuple[pd.DataFrame, lis
 
 
 def _reward_models(wide: pd.DataFrame, where: str) -> list[str]:
-    """Those that most responses have, which every response needs; sorted by name (P2)."""
-    found = wide.columns.str.extract(r"^response_[1-8]_(?!model$)(.+)$")[0].value_counts()
-    names = sorted(found.index[found >= 4])
+    """Return the reward models, sorted by name (P2); every response needs a reward of each.
+
+    A reward model is recognized if at least four of the eight responses have its column.
+    """
+    counts = wide.columns.str.extract(r"^response_[1-8]_(?!model$)(.+)$")[0].value_counts()
+    names = sorted(counts.index[counts >= 4])
     for name in REWARD_MODELS:
         if not names or (name not in names and set(names) & set(REWARD_MODELS)):
             raise UserError(
@@ -150,27 +153,28 @@ def _reward_models(wide: pd.DataFrame, where: str) -> list[str]:
     return names
 
 
-def _people(name: str, data: str | Path, more: Sequence[str] = ()) -> pd.DataFrame:
-    # The name of its only split has changed (P27).
+def _load_users(name: str, data: str | Path, more: Sequence[str] = ()) -> pd.DataFrame:
+    """Read and validate a table of users that has the columns ``more`` as well."""
+    # There is a single split, whose name has changed over time (P27).
     where, table = next(iter(_splits(name, data).values()))
     wrong = "the weights are negative or do not sum to one"
     unit = Rule(sum_to_one, wrong, "normalise person_weight")
     check(table, where, {"person_id": None, "person_weight": unit, **dict.fromkeys(more)})
-    # Users have histories of unlike lengths: the columns of an interaction are empty for some.
+    # Histories differ in length: the columns of later interactions are empty for some users.
     length = table.get("user_history_length", pd.Series(np.inf, table.index))
     for number in count(1):
-        held = table[length >= number]
-        if number > 1 and (held.empty or f"prompt_{number}" not in held):
+        users = table[length >= number]
+        if number > 1 and (users.empty or f"prompt_{number}" not in users):
             break
         chosen = Rule(lambda side: side.isin(["a", "b"]), f"chosen_{number} is neither a nor b")
         texts = [f"prompt_{number}", f"response_{number}_a", f"response_{number}_b"]
-        check(held, where, dict.fromkeys(texts) | {f"chosen_{number}": chosen})
+        check(users, where, dict.fromkeys(texts) | {f"chosen_{number}": chosen})
     table.attrs["sources"] = [source(name.lower(), where, len(table), LICENCE)]
     return table
 
 
 def _splits(name: str, data: str | Path) -> dict[str, tuple[str, pd.DataFrame]]:
-    """Split → where it was read, and its table with rows counted from 1."""
+    """Return for each split where it was read, and its table with rows counted from 1."""
     hub, repo = str(data) == "hub", f"{OWNER}/{name}"
     root = DEMO / "personalllm" if str(data) == "demo" else Path(data)
     folder = _download(repo) if hub else root / name
@@ -181,14 +185,15 @@ def _splits(name: str, data: str | Path) -> dict[str, tuple[str, pd.DataFrame]]:
         raise UserError(f"no {name}/**/*.parquet in {root}: {remedy}")
     splits = files.groupby(files.map(lambda file: re.split(r"[-.]", file.name)[0]))
     place = f"hub:{repo}" if hub else str(files[0].parent)
-    return {split: (f"{place}/{split}*.parquet", read_parquet([*some])) for split, some in splits}
+    return {name: (f"{place}/{name}*.parquet", read_parquet([*paths])) for name, paths in splits}
 
 
 def _download(repo: str) -> Path:
+    """Download the Parquet files of a data set of the Hub; return their folder."""
     from huggingface_hub import snapshot_download
 
     only = "*.parquet"
     with from_hub(f"download {repo}"):
-        # Into the project's cache, which can be moved to a larger disk.
+        # Use the project's cache, which users can move to a larger disk.
         folder = snapshot_download(repo, repo_type="dataset", allow_patterns=only, cache_dir=CACHE)
     return Path(folder)
