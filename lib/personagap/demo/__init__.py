@@ -1,7 +1,7 @@
-"""The demo bundle: items of this project's own and a tiny model with a known, planted bias.
+"""The demo bundle: items written for this project, and a tiny model with a known, planted bias.
 
-Simulated throughout. Because the exact probability of every answer of the demo model can be
-computed, an estimate made from its sampled answers can be held against the truth.
+Everything is simulated. The exact probability of every answer of the demo model can be computed, so
+estimates from sampled answers can be compared with the truth.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,19 +16,21 @@ from personagap.errors import UserError, at_least
 from personagap.models import Model
 from personagap.results import beside
 
-#: Phrasings that came after the models of the bundle were trained: what is true of them is known,
-#: and was not planted.
+#: Templates added after the models of the bundle were trained: their true values can be computed,
+#: but none were planted.
 UNLEARNED = ("question_first",)
 
 
 def banner(data: str, *models: str | None):
-    """What a notebook shows at its head if its data or a model it asks are simulated, else None."""
-    # Here, so that truths are to be had without a notebook.
+    """Return a notebook's banner saying that its data or models are simulated, None if they are
+    not.
+    """
+    # Imported here, so that the rest of the module works without IPython.
     from IPython.display import Markdown
 
-    asked = [str(model) for model in models if model is not None]
-    toys = [model for model in asked if model.split(":")[0] in ("demo", "simulated")]
-    if data == "demo" and toys == asked:
+    names = [str(model) for model in models if model is not None]
+    toys = [name for name in names if name.split(":")[0] in ("demo", "simulated")]
+    if data == "demo" and toys == names:
         simulated = "data, known truth"
         what = "The items, the model and the raters of the demo were"
     elif data == "demo":
@@ -38,8 +40,8 @@ def banner(data: str, *models: str | None):
     else:
         return None
     planted = "their biases and errors were planted, and say nothing about anybody."
-    said = f"Simulated {simulated} – not findings.** {what} made for this project; {planted}"
-    return Markdown(f"> **{said}")
+    text = f"Simulated {simulated} – not findings.** {what} made for this project; {planted}"
+    return Markdown(f"> **{text}")
 
 
 def true_scores(
@@ -51,25 +53,28 @@ def true_scores(
     planted_cells: pd.DataFrame | None = None,
     known: Callable[[list[str]], dict] | None = exact.known,
 ) -> pd.DataFrame:
-    """Exact probability that the demo model answers right (or harmlessly), beside the planted one.
+    """Compute the exact probability that the demo model answers right, beside the planted one.
+
+    For safety tasks, "right" means harmless.
 
     Parameters
     ----------
-    lm : the demo model, or one trained from it, with ``choose(chats, choices)``.
+    lm : the demo model, or one trained from it, with a method ``choose(chats, choices)``.
     who, items : personas of ``personas.select``, demo items of ``datasets.load``.
-    defence : changes the messages before the model sees them (``planted`` is without it).
-    planted_cells : what is planted, if not ``planted_probabilities(templates)`` (``demo.chain``).
-    known : of ``ask.weigh``: what the bundle holds is not weighed again; None weighs all that is
-        not stored.
+    defence : changes the messages before the model gets them (``planted`` is without defence).
+    planted_cells : planted probabilities other than ``planted_probabilities(templates)``
+        (``demo.chain``).
+    known : looks up likelihoods that need no computation (``ask.weigh``), by default those in the
+        bundle; None computes all that are not stored.
 
     Returns
     -------
-    DataFrame ``task item persona template planted true bare outside``: one row per
-    item × persona × template, but for personas that nothing is planted for, such as the control
-    "empty". ``planted`` is NaN in phrasings that the bundle's models have not learned. ``true`` is
-    normalised over the answers the model was trained to give, ``outside`` is what it gives to any
-    other text, ``bare`` the share of answers in the form that the paper's pattern cannot read (S6).
-    All are probabilities.
+    DataFrame ``task item persona template planted true bare outside``: one row per item × persona ×
+    template, without personas that have no planted effect, such as the control "empty". ``planted``
+    is NaN for templates that the bundle's models were not trained on. ``true`` is normalised over
+    the answers that the model was trained to give, ``outside`` is the probability of any other
+    text, ``bare`` the share of answers in the form that the paper's pattern cannot parse (S6). All
+    are probabilities.
     """
     cells = planted_probabilities(templates) if planted_cells is None else planted_cells
     if lm.id.partition(":")[0] == "demo":
@@ -80,42 +85,44 @@ def true_scores(
         names = ", ".join(who["persona"])
         raise UserError(f"nothing is planted for {names}: ask about identities of the project")
     rows = items.itertuples()
-    asked = {(item.task, item.item): (tasks.prompt(item), answers(item)) for item in rows}
+    by_item = {(item.task, item.item): (tasks.prompt(item), answers(item)) for item in rows}
     keys = zip(cells["task"], cells["item"], strict=True)
-    prompts, given = zip(*(asked[key] for key in keys), strict=True)
-    # As a run asks: what is true of the model must hold of the very chats that are scored.
+    prompts, options = zip(*(by_item[key] for key in keys), strict=True)
+    # The chats are built as in a run, so that the truth refers to the very prompts that are scored.
     chats = [
         personas.chat(cell.persona, prompt, template=cell.template, phrase=cell.phrase)
         for cell, prompt in zip(cells.itertuples(), prompts, strict=True)
     ]
     chats = [defence(messages) for messages in chats] if defence else chats
-    mass = [np.exp(each) for each in ask.weigh(lm, chats, [each.texts for each in given], known)]
-    # What the model gives to other texts is told on its own (``outside``), not as wrong.
-    total = np.array([each.sum() for each in mass])
-    cells["true"] = [each[one.right].sum() for each, one in zip(mass, given, strict=True)] / total
-    cells["bare"] = [each[one.bare].sum() for each, one in zip(mass, given, strict=True)] / total
+    logs = ask.weigh(lm, chats, [option.texts for option in options], known)
+    masses = list(map(np.exp, logs))
+    # Probability of other texts is reported separately (``outside``), not counted as wrong.
+    total = np.array([mass.sum() for mass in masses])
+    pairs = list(zip(masses, options, strict=True))
+    cells["true"] = [mass[option.right].sum() for mass, option in pairs] / total
+    cells["bare"] = [mass[option.bare].sum() for mass, option in pairs] / total
     cells["outside"] = 1 - total
     return cells.drop(columns="phrase")
 
 
 def truth(cells: pd.DataFrame, bias: pd.DataFrame) -> pd.DataFrame:
-    """Planted, true and estimated PB of the demo model.
+    """Compare planted, true and estimated PB of the demo model.
 
     Parameters
     ----------
-    cells : of `true_scores`.
-    bias : of ``effects.personalization_bias``.
+    cells : result of `true_scores`.
+    bias : result of ``effects.personalization_bias``.
 
     Returns
     -------
-    As of ``results.beside``, in points, one row per row of ``bias``: ``dimension quantity planted
-    true estimated ci_low ci_high difference covered``. ``estimated`` is that of
+    Table of ``results.beside``, in points, one row per row of ``bias``: ``dimension quantity
+    planted true estimated ci_low ci_high difference covered``. ``estimated`` is from
     ``effects.pb_corrected``.
     """
-    exact = pd.DataFrame({column: exact_bias(cells, column) for column in ["planted", "true"]})
-    exact.insert(0, "quantity", "PB")
-    exact = exact.rename_axis("dimension").reset_index()
-    return beside(effects.pb_corrected(bias), exact, ["dimension"])
+    reference = pd.DataFrame({column: exact_bias(cells, column) for column in ["planted", "true"]})
+    reference.insert(0, "quantity", "PB")
+    reference = reference.rename_axis("dimension").reset_index()
+    return beside(effects.pb_corrected(bias), reference, ["dimension"])
 
 
 def by_answers(
@@ -124,31 +131,31 @@ def by_answers(
     truth: pd.DataFrame,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """What several ways to ask the same find, beside the truth, and what they cost.
+    """Compare the estimates and costs of several ways to obtain answers with the truth.
 
     Parameters
     ----------
-    responses, scores : by way to ask ("generate", "likelihood"), those of the same task.
-    truth : of `truth`, with that task.
+    responses, scores : by way of answering ("generate", "likelihood"), all of the same task.
+    truth : result of `truth` that includes this task.
 
     Returns
     -------
     DataFrame ``answers requests tokens_written`` and the columns of `truth`, one row per way.
     """
-    known, rows = truth[["dimension", "quantity", "planted", "true"]], []
+    reference, rows = truth[["dimension", "quantity", "planted", "true"]], []
     for way, table in scores.items():
         bias = effects.personalization_bias(table, seed=seed).query("dimension != 'joint'")
         written = int(responses[way]["output_tokens"].sum())
         cost = {"answers": way, "requests": len(table), "tokens_written": written}
-        found = beside(effects.pb_corrected(bias), known, ["dimension"])
-        rows.append(pd.DataFrame([cost]).merge(found, how="cross"))
+        compared = beside(effects.pb_corrected(bias), reference, ["dimension"])
+        rows.append(pd.DataFrame([cost]).merge(compared, how="cross"))
     return pd.concat(rows, ignore_index=True)
 
 
 def exact_bias(cells: pd.DataFrame, column: str) -> pd.Series:
-    """PB in points of each task and ``joint``, from a column of probabilities of `true_scores`.
+    """Compute PB in points, per task and joint, from a column of probabilities of `true_scores`.
 
-    The joint PB² is the sum over tasks (arXiv 2406.11107); the controls are left out (S15).
+    The joint PB² is the sum over tasks (arXiv 2406.11107); controls are excluded (S15).
     """
     identities = cells[~cells["persona"].isin(personas.CONTROLS)]
     means = identities.groupby(["task", "persona"], sort=False)[column].mean(skipna=False).mul(100)
@@ -160,31 +167,31 @@ def exact_bias(cells: pd.DataFrame, column: str) -> pd.Series:
 def preference_pairs(
     items: pd.DataFrame, n: int, seed: int = 0, *, without: pd.DataFrame | None = None
 ) -> pd.DataFrame:
-    """A right (or harmless) answer preferred to a wrong one, whoever asks; items take random turns.
+    """Draw preference pairs: a right (or harmless) answer is preferred to a wrong (or harmful) one.
 
     Parameters
     ----------
-    items, n, seed : demo items, the number of pairs, and what decides their order and answers.
-    without : items to leave out, those that are measured.
+    items, n, seed : demo items, number of pairs, and the seed of their order and answers.
+    without : items to leave out, because they are used for evaluation.
 
     Returns
     -------
-    DataFrame ``system question chosen rejected`` of n rows, for ``tuning.dpo.tune``.
+    DataFrame ``system question chosen rejected`` of n rows, for ``safety_utility.dpo.tune``.
     """
-    # Else tuning would be judged on what it was trained on.
+    # Training on evaluation items would bias the evaluation.
     if without is not None:
-        # Not by their names, which items of other data may have, too.
+        # Matched by question, since items of other data may have the same names.
         items = items.merge(without[["task", "question"]].drop_duplicates(), how="left_anti")
     at_least(1, n=n)
     if items.empty:
         nothing = "no demo items are left to train on"
         raise UserError(f"{nothing}: set items_per_task below the number there is")
     rng = np.random.default_rng(seed)
-    asked, rows = list(items.itertuples()), []
-    for place in rng.permutation(np.resize(np.arange(len(asked)), n)):
-        given = answers(asked[place])
-        kinds = (given.right, ~given.right)
-        chosen, rejected = (rng.choice(np.flatnonzero(kind & ~given.bare)) for kind in kinds)
-        texts = (given.texts[chosen], given.texts[rejected])
-        rows.append((personas.system_prompt("assistant"), tasks.prompt(asked[place]), *texts))
+    pool, rows = list(items.itertuples()), []
+    for place in rng.permutation(np.resize(np.arange(len(pool)), n)):
+        options = answers(pool[place])
+        kinds = (options.right, ~options.right)
+        chosen, rejected = (rng.choice(np.flatnonzero(kind & ~options.bare)) for kind in kinds)
+        texts = (options.texts[chosen], options.texts[rejected])
+        rows.append((personas.system_prompt("assistant"), tasks.prompt(pool[place]), *texts))
     return pd.DataFrame(rows, columns=["system", "question", "chosen", "rejected"])

@@ -1,6 +1,6 @@
 """Checkpoints trained from the demo model with other planted effects: ``data/demo/chain``.
 
-``planted.csv`` there says for each checkpoint and condition what becomes of the planted table:
+``planted.csv`` there says how each checkpoint and condition changes the planted table:
 
     logit p = item base + shift + scale × identity effect
 
@@ -22,17 +22,17 @@ from personagap.paths import DEMO
 
 
 def changes() -> pd.DataFrame:
-    """What becomes of the planted effects: ``checkpoint condition scale shift``."""
+    """Read the changes of the planted effects: ``checkpoint condition scale shift``."""
     return pd.read_csv(DEMO / "chain" / "planted.csv")
 
 
 def planted_probabilities(checkpoint: str, condition: str = "undefended") -> pd.DataFrame | None:
-    """``task item persona template planted`` of a checkpoint in a condition; None if nothing is."""
+    """Compute ``task item persona template planted`` of a checkpoint; None if none were planted."""
     rows = changes().query("checkpoint == @checkpoint and condition == @condition")
     if rows.empty:
         return None
     cells = planted.planted_probabilities().merge(personas.select("all")[["persona"]])
-    # Without an identity there is no effect, so what is left is the base of the item.
+    # The control has no effect, so its probability is the base of the item.
     base = cells[cells["persona"] == "none"][["task", "item", "planted"]]
     base = logit(cells[["task", "item"]].merge(base, how="left")["planted"])
     scale, shift = rows[["scale", "shift"]].iloc[0]
@@ -46,18 +46,18 @@ def truth(
     bias: pd.DataFrame,
     applied: Mapping[str, Callable[[list], list]] | None = None,
 ) -> pd.DataFrame:
-    """``demo.truth`` of each condition, with a leading ``condition``.
+    """Return ``demo.truth`` of each condition, with a leading ``condition``.
 
-    ``models`` are checkpoints of this chain, or trained from one, by condition; ``applied`` the
-    defences, by condition; ``bias`` has a leading ``condition``. ``planted`` is NaN where nothing
-    was (DPO, neutralization).
+    ``models`` maps conditions to checkpoints of this chain or models trained from one, ``applied``
+    conditions to defences; ``bias`` has a leading ``condition``. ``planted`` is NaN where nothing
+    was planted (DPO, neutralization).
     """
     tables = []
     for condition, lm in models.items():
         checkpoint = "sft" if lm.id == "demo" else lm.id.removeprefix("demo:")
         defence = (applied or {}).get(condition)
         cells = planted_probabilities(checkpoint, condition if defence else "undefended")
-        # What was not planted (DPO, neutralization) is true of the model all the same.
+        # Even where nothing was planted, the true probabilities of the model can be computed.
         if cells is None:
             cells = planted.planted_probabilities().assign(planted=np.nan)
         cells = demo.true_scores(lm, who, items, defence=defence, planted_cells=cells)

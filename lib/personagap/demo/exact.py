@@ -1,6 +1,4 @@
-"""Exact probabilities of the demo models' answers that come with the bundle, so that truths need no
-model's time.
-"""
+"""Precomputed exact probabilities of the demo models' answers, stored in the bundle."""
 
 import functools
 from collections.abc import Sequence
@@ -14,28 +12,28 @@ FILE = DEMO / "exact.parquet"
 
 
 def known(keys: Sequence[str]) -> dict[str, np.ndarray]:
-    """Those of ``keys`` (``ask.weigh``) that come with the bundle → log-probability of each choice.
+    """Return the log-probabilities of choices for those of ``keys`` that the bundle has.
 
-    A key holds all that determines an answer: a model trained anew, or another wording, is not
-    found here.
+    Keys (``ask.weigh``) hash everything that determines an answer, so a retrained model or another
+    wording has keys that are not found here.
     """
-    # Sorted keys, not a dictionary: to make one of all takes longer than to find a few.
+    # A binary search in sorted keys: building a dictionary of all takes longer than a few look-ups.
     stored, starts, values = _bundle()
-    wanted = np.array([number(key) for key in keys], dtype=np.uint64)
-    at = np.searchsorted(stored, wanted).clip(max=len(stored) - 1)
-    found = np.flatnonzero(stored[at] == wanted).tolist()
-    return {keys[i]: values[starts[at[i]] : starts[at[i] + 1]] for i in found}
+    queries = np.array([number(key) for key in keys], dtype=np.uint64)
+    positions = np.searchsorted(stored, queries).clip(max=len(stored) - 1)
+    matches = np.flatnonzero(stored[positions] == queries).tolist()
+    return {keys[i]: values[starts[positions[i]] : starts[positions[i] + 1]] for i in matches}
 
 
 def number(key: str) -> int:
-    """What a key is kept by: its first 64 bits."""
-    # Of a million keys two would share them once in some 40 million bundles.
+    """Return the first 64 bits of a hexadecimal key, which identify it in the bundle."""
+    # The chance that any two of a million keys collide is about 1 in 40 million.
     return int(key[:16], 16)
 
 
 @functools.cache
 def _bundle() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Keys in order, where the values of each begin, and the values of all."""
+    """Return sorted keys, the offsets of their values, and the values of all keys."""
     table = pq.read_table(FILE).combine_chunks()
     lists = table["log_probabilities"].chunk(0)
     return table["key"].to_numpy(), lists.offsets.to_numpy(), lists.values.to_numpy().astype(float)

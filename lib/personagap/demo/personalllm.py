@@ -1,7 +1,7 @@
-"""The ten reward models of the demo, and what is planted in its users and its survey.
+"""The ten reward models of the demo, and the values planted in its users and its survey.
 
-A reward model counts something in the text, per 100 words, and adds a stated liking for length, as
-real ones have (P29); so each reward can be recomputed from the response alone.
+A reward model counts a feature of the text, per 100 words, and adds a fixed weight of its length,
+as real ones have (P29). So each reward can be recomputed from the response alone.
 ``data/demo/build/make_personalllm.py`` wrote the prompts, responses, users and survey.
 """
 
@@ -17,7 +17,7 @@ from personagap.personalllm.users.heterogeneity import Population
 from personagap.results import beside
 
 FOLDER = DEMO / "personalllm"
-#: Reward model: what it counts per 100 words, and its liking for each doubling of the length.
+#: Reward model → the pattern it counts per 100 words, and its reward for each doubling of length.
 REWARDS = {
     "brevity": (r"$^", -3.0),
     "caution": (r"\b(?:perhaps|might|could|may|possibly)\b", 5.0),
@@ -33,12 +33,12 @@ REWARDS = {
 
 
 def occurrences(text: str, name: str) -> int:
-    """How often a response holds what a reward model counts."""
+    """Count the matches of a reward model's pattern in a response."""
     return len(re.findall(REWARDS[name][0], text, re.IGNORECASE))
 
 
 def reward(text: str, name: str) -> float:
-    """What a reward model of the demo thinks of a response.
+    """Compute the reward of a response by a reward model of the demo.
 
     Examples
     --------
@@ -50,21 +50,22 @@ def reward(text: str, name: str) -> float:
 
 
 def score(table: pd.DataFrame) -> pd.DataFrame:
-    """``table`` (``text``) with a column per reward model, as of ``users.score_responses``."""
-    # The reward models count per word, and an empty text has none.
+    """Add a column per reward model to a table with ``text``, like ``users.score_responses``."""
+    # Rewards are per word, so an empty text needs a placeholder.
     texts = table["text"].str.strip().replace("", "-")
     return table.assign(**{name: [reward(text, name) for text in texts] for name in REWARDS})
 
 
 def population() -> tuple[np.ndarray, list[str]]:
-    """Rewards of 1,500 more prompts, drawn like the demo's: (prompts, 8, reward models); writers.
+    """Return rewards of 1,500 more prompts like the demo's, (prompts, 8, reward models), and
+    writers.
 
-    ``population.parquet`` holds the length of each response and what each reward model counts in
-    it, which is far smaller than the texts.
+    ``population.parquet`` stores the length and the counts of each response, which are far smaller
+    than the texts.
     """
     table = pd.read_parquet(FOLDER / "population.parquet")
     writers = table.pop("response_model").unique().tolist()
-    # Stored in a byte each, which 100 × would overflow.
+    # Counts are stored in bytes, which multiplying by 100 would overflow.
     counts = table.astype(int)
     words, doublings = counts["words"], counts["words"].map(math.log2)
     values = [100 * counts[name] / words + REWARDS[name][1] * doublings for name in sorted(REWARDS)]
@@ -72,33 +73,32 @@ def population() -> tuple[np.ndarray, list[str]]:
 
 
 def planted_representativeness() -> pd.DataFrame:
-    """Representativeness of the stand-ins for language models: ``model distance planted``."""
+    """Read the representativeness of the simulated language models: ``model distance planted``."""
     return pd.read_csv(FOLDER / "planted_representativeness.csv")
 
 
 def truth(
     diversity: pd.DataFrame, wins: pd.DataFrame, opinions: pd.DataFrame, alpha: float, seed: int
 ) -> pd.DataFrame:
-    """Planted or true values beside estimates of ``users.heterogeneity wins representativeness``,
-    see `beside`.
+    """Compare estimates of ``users.heterogeneity wins representativeness`` with the truth.
 
-    The true votes are those of the same users (``alpha seed``) on the prompts of `population`,
-    z-scored.
+    Returns a table of ``results.beside``. The true votes are those of the same users (``alpha
+    seed``) on the prompts of `population`, z-scored.
     """
     values, writers = population()
     values = (values - values.mean((0, 1))) / values.std((0, 1))
     n = int(diversity["n_users"].iloc[0])
     alphas = diversity["alpha"].unique()
-    drawn = [Population(alpha=each, n_users=n, seed=seed) for each in alphas]
-    # Of the fewest resamples, since nothing but the shares is used.
-    votes = pd.concat(heterogeneity(values, each, n_bootstrap=20) for each in drawn)
+    populations = [Population(alpha=value, n_users=n, seed=seed) for value in alphas]
+    # As few resamples as possible: only the estimates are used.
+    votes = pd.concat(heterogeneity(values, people, n_bootstrap=20) for people in populations)
     shares = vote_shares(winners(dirichlet(n, alpha, seed, list(REWARDS)), values)).mean(axis=0)
-    won = pd.DataFrame({"response_model": writers, "true": shares})
-    near = planted_representativeness()
+    true_wins = pd.DataFrame({"response_model": writers, "true": shares})
+    survey = planted_representativeness()
     reference = [
         _named_votes(votes.assign(true=votes["estimate"])),
-        _named_wins(won),
-        _named_opinions(near.assign(true=near["planted"])),
+        _named_wins(true_wins),
+        _named_opinions(survey.assign(true=survey["planted"])),
     ]
     overall = opinions[opinions["attribute"] == "Overall"]
     measured = pd.concat([_named_votes(diversity), _named_wins(wins), _named_opinions(overall)])
@@ -107,8 +107,8 @@ def truth(
 
 
 def _named_votes(table: pd.DataFrame) -> pd.DataFrame:
-    place = " at α = " + table["alpha"].map("{:g}".format)
-    return table.assign(quantity=table["measure"] + " " + table["bin"] + place)
+    alpha = " at α = " + table["alpha"].map("{:g}".format)
+    return table.assign(quantity=table["measure"] + " " + table["bin"] + alpha)
 
 
 def _named_wins(table: pd.DataFrame) -> pd.DataFrame:
@@ -116,5 +116,5 @@ def _named_wins(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _named_opinions(table: pd.DataFrame) -> pd.DataFrame:
-    whose = table["model"] + " (" + table["distance"] + ")"
-    return table.assign(quantity="representativeness of " + whose)
+    model = table["model"] + " (" + table["distance"] + ")"
+    return table.assign(quantity="representativeness of " + model)

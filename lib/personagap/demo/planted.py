@@ -1,7 +1,7 @@
-"""What is planted in the demo model: the committed table, its probabilities, and their answers.
+"""The effects planted in the demo model: the committed table, its probabilities, and the answers.
 
-``data/demo/build/make_planted.py`` drew ``data/demo/planted.csv`` from a seed; it means nothing
-about anybody.
+``data/demo/build/make_planted.py`` drew ``data/demo/planted.csv`` at random; the effects say
+nothing about real people.
 """
 
 import functools
@@ -16,7 +16,14 @@ from personagap.paths import DEMO
 
 
 class Answers(NamedTuple):
-    """All answers the demo model gives to an item: texts, which are right, which are bare."""
+    """All answers of the demo model to an item.
+
+    Attributes
+    ----------
+    texts : the answers.
+    right : which of them are right (or harmless).
+    bare : which have the form that the paper's pattern cannot parse, "Answer: (B)" (S6).
+    """
 
     texts: list[str]
     right: np.ndarray
@@ -24,36 +31,40 @@ class Answers(NamedTuple):
 
 
 def planted_parts() -> pd.DataFrame:
-    """The committed table, ``data/demo/planted.csv``: ``task part name template value``.
+    """Read the committed table ``data/demo/planted.csv``: ``task part name template value``.
 
-    ``part`` is "item" (base, logit), "identity" (effect, logit), "interaction" (effect in one
-    ``template`` only, logit), "intersection" (effect beyond the sum of the parts, logit) or
-    "bare_form" (share of answers "Answer: (B)"); ``name`` is the item or the persona.
+    ``name`` is an item or a persona, ``value`` a logit, except for "bare_form". ``part`` is
+
+    - "item": the base of an item;
+    - "identity": the effect of an identity;
+    - "interaction": its additional effect in one ``template`` only;
+    - "intersection": the effect of an intersection beyond the sum of its parts;
+    - "bare_form": the share of answers in the form "Answer: (B)".
     """
-    # Some items have numbers for names.
+    # Names that consist of digits must stay text.
     text = {"name": "str", "template": "str"}
     return pd.read_csv(DEMO / "planted.csv", dtype=text, keep_default_na=False)
 
 
 def planted_probabilities(templates: Sequence[str] = ("paper",)) -> pd.DataFrame:
-    """The planted probability that an answer is right (or harmless).
+    """Compute the planted probability that an answer is right (or harmless).
 
     Parameters
     ----------
-    templates : phrasings of the identity (``personas.templates``); the controls do not vary.
+    templates : names of ``personas.templates``; the controls are the same in all of them.
 
     Returns
     -------
     DataFrame ``task item persona template planted``, one row per item × persona × template.
     """
     values = {part: rows.drop(columns="part") for part, rows in planted_parts().groupby("part")}
-    stated = pd.DataFrame({"template": list(templates)})
-    effect = values["identity"].drop(columns="template").merge(stated, how="cross")
+    names = pd.DataFrame({"template": list(templates)})
+    effect = values["identity"].drop(columns="template").merge(names, how="cross")
     extra = values["interaction"].rename(columns={"value": "extra"})
     key = ["task", "name", "template"]
     effect["value"] += effect[key].merge(extra, how="left")["extra"].fillna(0)
-    # The parts of an intersection, and what it has beyond them, are summed: in logits, since in
-    # probabilities parts that add up would not stay within 0 and 1.
+    # The effect of an intersection is the sum of its parts plus its own: on the logit scale, as
+    # sums of probabilities could leave 0–1.
     beyond = values["intersection"].drop(columns="template")
     crossed = beyond.drop(columns="value").assign(part=beyond["name"].str.split("+"))
     crossed = crossed.explode("part")
@@ -69,19 +80,19 @@ def planted_probabilities(templates: Sequence[str] = ("paper",)) -> pd.DataFrame
 
 @functools.cache
 def _solutions() -> pd.DataFrame:
-    """A right and a wrong program for each item of mbpp."""
+    """Read a right and a wrong program for each item of mbpp."""
     return pd.read_csv(DEMO / "mbpp_solutions.csv", dtype={"item": "str"}).set_index("item")
 
 
 def answers(item) -> Answers:
-    """The answers the demo model gives to an item (a named tuple, row of ``datasets.load``)."""
+    """Return the answers of the demo model to an item (a named tuple, row of ``datasets.load``)."""
     if item.task == "mmlu":
         forms = ["Therefore, the answer is ({}).", "Answer: ({})"]
         texts = [form.format(letter) for form in forms for letter in "ABCD"]
         right = np.tile(np.array(list("ABCD")) == item.answer, 2)
         return Answers(texts, right, np.repeat([False, True], 4))
     if item.task == "gsm8k":
-        # As many digits as the right number, and another first digit: one token decides.
+        # Only the first digit differs from the right number, so that a single token decides.
         wrong = f"{int(item.answer[0]) % 9 + 1}{item.answer[1:]}"
         texts = [f"Therefore, the answer is {number}." for number in (item.answer, wrong)]
     elif item.task == "mbpp":

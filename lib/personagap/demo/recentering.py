@@ -1,4 +1,4 @@
-"""What was planted in the simulated data of the three stages of arXiv 2606.06614.
+"""Planted values of the simulated data of the three stages of arXiv 2606.06614.
 
 ``data/demo/build/make_{extraction,relevance,responses}.py`` drew the data and computed these
 values.
@@ -13,24 +13,22 @@ FOLDER = DEMO / "recentering"
 
 
 def planted(stage: str) -> pd.DataFrame:
-    """Population values of a stage: ``planted``, by
-    ``quantity``, or by ``rater`` and ``metric``.
-    """
+    """Read the population values of a stage: ``planted``, by ``quantity`` or ``rater metric``."""
     return pd.read_csv(FOLDER / f"planted_{stage}.csv")
 
 
 def truth(stage: str, *estimates: pd.DataFrame | None) -> pd.DataFrame:
-    """Planted beside estimated values, see ``results.beside``, of "relevance" or "response".
+    """Compare planted and estimated values of "relevance" or "response" (``results.beside``).
 
-    ``estimates`` are results of ``gap`` by ``rater`` or, of agreement, by ``pair``; None where
-    there is none. Of ``latent_truth`` the raters are called "… (latent)"; of
-    ``alternative_annotator_test`` all people count, not each.
+    ``estimates`` are results of ``gap`` by ``rater`` or, for agreement, by ``pair``; None is
+    ignored. Raters of ``latent_truth`` are named "… (latent)". Of ``alternative_annotator_test``
+    only the rows of all annotators together are used.
     """
     measured = pd.concat(estimates, ignore_index=True)
     measured = measured.reindex(columns=[*dict.fromkeys([*measured, "pair", "truth", "annotator"])])
     measured["rater"] = measured["rater"].fillna(measured["pair"])
     latent = measured["truth"] == "latent"
     measured["rater"] = measured["rater"].mask(latent, measured["rater"] + " (latent)")
-    everybody = measured["annotator"].isna() | (measured["annotator"] == "all")
-    measured = measured[(latent | measured["truth"].isna()) & everybody]
+    all_annotators = measured["annotator"].isna() | (measured["annotator"] == "all")
+    measured = measured[(latent | measured["truth"].isna()) & all_annotators]
     return beside(measured, planted(stage), ["rater", "metric"])
