@@ -1,8 +1,8 @@
-"""Speed, held to its targets: prints each figure beside its target, and fails below one.
+"""Benchmarks with targets: prints each measurement beside its target, and fails if one is missed.
 
-``make bench`` on a machine that does nothing else; ``python tests/bench.py servers dask batch
-engine`` names the parts. Ratios are medians of five pairs, timed in turns; seconds of the default
-batch are of one run each.
+Run ``make bench`` on an idle machine; ``python tests/bench.py servers dask batch engine`` selects
+parts. Ratios are medians of five pairs, timed alternately; the seconds of the default batch are of
+one run each.
 """
 
 import os
@@ -28,8 +28,7 @@ from personagap.performance import paired
 from personagap.runs.tables import read
 
 PAIRS = 5
-#: The least that ours may be of the peer's at the batch size that suits the peer best: a real model
-#: on a CPU.
+#: Minimum speed relative to a peer at the peer's best batch size, with a real model on a CPU.
 ENGINE = {
     ("choose, zero-shot", "lm-evaluation-harness"): 1.25,
     ("choose, zero-shot, in bfloat16", "float32"): 1.5,
@@ -37,13 +36,13 @@ ENGINE = {
     ("generate, answers of mixed length", "transformers pipeline"): 1.8,
     ("PB without any effect, 31 × 1,000 items", "scipy permutation_test"): 1.0,
 }
-#: The least share of what the machine's matrix products allow.
+#: Minimum share of the speed that the machine's matrix products allow.
 SHARES = {"choose, zero-shot": 0.85}
 BATCH_SIZES = (8, 32)
 
 
 class Row(NamedTuple):
-    """A figure and its target: the least of a ratio ("times"), the most of seconds ("s")."""
+    """A measurement and its target: a minimum for "times" (ratios), a maximum for "s" (seconds)."""
 
     work: str
     value: float
@@ -56,43 +55,42 @@ class Row(NamedTuple):
 
 
 def personagap(folder: Path, *arguments: str, cache: Path | None = None) -> float:
-    """Seconds that the command takes."""
+    """Run the command line; return the seconds that it takes."""
     environment = os.environ | {"PERSONAGAP_CACHE": str(cache or folder / "cache")}
-    start = time.perf_counter()
-    subprocess.run(
-        [*COMMAND, *arguments], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True
-    )
+    command, start = [*COMMAND, *arguments], time.perf_counter()
+    subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, check=True)
     return time.perf_counter() - start
 
 
 def ratio(work: str, peer: str, ours: Callable, theirs: Callable, target: float) -> Row:
-    found = paired(work, peer, "pieces", ours, theirs, PAIRS)["estimate"].iloc[0]
-    return Row(f"{work} over {peer}", found, "times", target)
+    """Measure the speed of ``ours`` relative to ``theirs``."""
+    speedup = paired(work, peer, "pieces", ours, theirs, PAIRS)["estimate"].iloc[0]
+    return Row(f"{work} over {peer}", speedup, "times", target)
 
 
 def engine(folder: Path) -> Iterator[Row]:
-    """The real model, and statistics; the peers at the batch size that suits them best."""
+    """A real model and the statistics, compared with peers at their best batch size."""
     small = {"questions": 16, "texts": 2, "repeats": PAIRS}
-    found = {}
+    tables = {}
     for size in BATCH_SIZES:
         figures = folder / f"figures-{size}"
-        given = small | {"batch_size": size}
-        values = [word for name, value in given.items() for word in ("-p", name, str(value))]
-        personagap(folder, "run", "performance", *values, "--figures", str(figures))
+        parameters = small | {"batch_size": size}
+        options = [word for name, value in parameters.items() for word in ("-p", name, str(value))]
+        personagap(folder, "run", "performance", *options, "--figures", str(figures))
         (run,) = (figures / "notebooks" / "performance").iterdir()
-        found[size] = read(run)
-    timed = pd.concat(tables["benchmarks"] for tables in found.values())
+        tables[size] = read(run)
+    timed = pd.concat(run_tables["benchmarks"] for run_tables in tables.values())
     for (work, peer), value in timed.groupby(["work", "peer"])["estimate"].min().items():
         yield Row(f"{work} over {peer}", value, "times", ENGINE[work, peer])
     for work, target in SHARES.items():
         share = timed.loc[timed["work"] == work, "share_of_limit"].median()
         yield Row(f"{work}, of what matrix products allow", share, "times", target)
-    for job in found[BATCH_SIZES[0]]["jobs"].itertuples():
+    for job in tables[BATCH_SIZES[0]]["jobs"].itertuples():
         yield Row(job.work, job.seconds, "s", job.target)
 
 
 def servers(folder: Path) -> Iterator[Row]:
-    """Two servers that answer so many requests at a time, beside one of them."""
+    """Two servers of limited concurrency, compared with one of them."""
     both = [Server(at_a_time=2), Server(at_a_time=2)]
     for server in both:
         server.start()
@@ -113,31 +111,23 @@ def servers(folder: Path) -> Iterator[Row]:
 
 
 def dask(folder: Path) -> Iterator[Row]:
-    """Six runs of some ten seconds of one core, on two worker processes beside one."""
+    """Six runs of about ten seconds of one core, on two worker processes compared with one."""
     busy = "import time\nwhile time.process_time() < 10: pass"
     write_notebook(folder / "busy" / "busy.ipynb", busy)
     entries = {"runs": [{"notebook": "busy/busy.ipynb", "grid": {"n": [*range(6)]}}]}
     (folder / "busy.yaml").write_text(yaml.safe_dump(entries))
 
     def on(workers: int) -> Callable:
-        command = [
-            "batch",
-            str(folder / "busy.yaml"),
-            "--force",
-            "--dask",
-            "local",
-            "--jobs",
-            str(workers),
-        ]
-        return lambda repeat: (
-            bool(personagap(folder, *command, "--figures", str(folder / "figures"))) * 6
-        )
+        command = ["batch", str(folder / "busy.yaml"), "--force", "--dask", "local"]
+        command += ["--jobs", str(workers), "--figures", str(folder / "figures")]
+        # `paired` expects the number of pieces of work done.
+        return lambda repeat: bool(personagap(folder, *command)) * 6
 
     yield ratio("runs on two Dask workers", "one", on(2), on(1), 1.6)
 
 
 def batch(folder: Path) -> Iterator[Row]:
-    """The default batch: nothing stored, all answers stored, nothing to do."""
+    """The default batch: with empty caches, with all answers stored, and with nothing to do."""
     command = ["batch", "notebooks/batch.yaml", "--figures", str(folder / "figures")]
     yield Row("default batch, cold", personagap(folder, *command), "s", 180)
     slowest(folder / "figures")
@@ -147,7 +137,7 @@ def batch(folder: Path) -> Iterator[Row]:
 
 
 def slowest(figures: Path, n: int = 10) -> None:
-    """Print where a batch's seconds go: the sections of its notebooks that took most."""
+    """Print the sections of a batch's notebooks that took most time."""
     seconds: Counter[tuple[str, str]] = Counter()
     for path in figures.rglob("notebook.ipynb"):
         section = "start"
@@ -165,6 +155,7 @@ PARTS = {"servers": servers, "dask": dask, "batch": batch, "engine": engine}
 
 
 def main(names: list[str]) -> int:
+    """Run the benchmarks ``names``, by default all; return 1 if a target was missed."""
     missed = 0
     for name in names or PARTS:
         with tempfile.TemporaryDirectory() as folder:

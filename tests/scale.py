@@ -1,8 +1,8 @@
-"""How time and memory grow: each amount and ten times as much, in a process of its own.
+"""Measure how time and memory grow with the amount of data, each amount in a separate process.
 
-``python tests/scale.py FILE`` writes the table of `data/benchmarks/scale.csv` and prints it.
-Seconds are of the processor, so a busy machine disturbs them little; ``order`` is the power of the
-amount with which they grow.
+``python tests/scale.py FILE`` writes the table of `data/benchmarks/scale.csv` and prints it. Times
+are processor seconds, which other load hardly affects; ``order`` is the exponent of their growth
+when the amount grows tenfold.
 """
 
 import datetime
@@ -24,12 +24,13 @@ from personagap.cli import main as command
 from personagap.paths import NOTEBOOKS
 from personagap.store import Store
 
-#: Items of the tasks of arXiv 2406.11107: 31 identities and a control, three runs, 370,848
-#: requests.
+#: Items per task of arXiv 2406.11107; for 31 identities and a control in three runs these are
+#: 370,848 requests.
 PAPER = {"mmlu": 285, "gsm8k": 1319, "mbpp": 974, "do_not_answer": 939, "strongreject": 346}
 
 
 def scores(n_identities: int, sizes: dict[str, int], n_runs: int = 3) -> pd.DataFrame:
+    """Simulate scores; ``sizes`` are the items of each task."""
     effects = np.resize([-2.0, 2.0], n_identities)
     parts = (
         pg.effects.simulate_scores(effects, n_items=n, n_runs=n_runs, task=task)
@@ -58,15 +59,13 @@ def users(n: int):
     from personagap.personalllm.adaptation.icl import nearest
 
     rng = np.random.default_rng(0)
-    rewards, voters = (
-        rng.normal(size=(940, 8, 10)),
-        pg.personalllm.users.dirichlet(n, 0.05, 0, [*"abcdefghij"]),
-    )
-    looks = rng.normal(size=(n, 64)).astype("float32")
+    rewards = rng.normal(size=(940, 8, 10))
+    weights = pg.personalllm.users.dirichlet(n, 0.05, 0, [*"abcdefghij"])
+    embeddings = rng.normal(size=(n, 64)).astype("float32")
 
     def job() -> None:
-        pg.personalllm.users.vote_shares(pg.personalllm.users.winners(voters, rewards))
-        nearest(looks[:1000], looks, 20)
+        pg.personalllm.users.vote_shares(pg.personalllm.users.winners(weights, rewards))
+        nearest(embeddings[:1000], embeddings, 20)
 
     return job
 
@@ -83,23 +82,22 @@ def answers(n: int):
 
     for start in range(0, n, 100_000):
         store.keep(rows(start, min(start + 100_000, n)))
-    wanted, new = [key(i) for i in range(33_600)], rows(n, n + 32)
+    queries, new = [key(i) for i in range(33_600)], rows(n, n + 32)
 
     def job() -> None:
-        opened = Store(Path(folder.name))
-        assert len(opened.find(wanted)) == min(n, 33_600)
-        opened.keep(new)
+        reopened = Store(Path(folder.name))
+        assert len(reopened.find(queries)) == min(n, 33_600)
+        reopened.keep(new)
         folder.cleanup()
 
     return job
 
 
 def planned(n: int):
-    """The grid of the paper: every request as a row, and the price of the batch."""
+    """The grid of the paper: every request as a row, and the estimated cost of the batch."""
     who = pg.personas.select("all", controls=["none"])
-    table = pd.concat(
-        [pd.DataFrame({"task": task, "item": range(size)}) for task, size in PAPER.items()]
-    )
+    tables = [pd.DataFrame({"task": task, "item": range(size)}) for task, size in PAPER.items()]
+    table = pd.concat(tables)
 
     def job() -> None:
         assert len(pg.ask.plan(who, table)) == n
@@ -126,36 +124,32 @@ JOBS = {
 
 
 def measure(work: str, amount: int) -> dict[str, float]:
-    """In this process: processor seconds of the job, and the most memory of all."""
+    """Return processor seconds of a job in this process, and the peak memory of the process."""
     job = JOBS[work][0](amount)
     start = time.process_time()
     job()
     seconds = time.process_time() - start
-    return {
-        "seconds": round(seconds, 2),
-        "mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
-    }
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return {"seconds": round(seconds, 2), "mb": memory}
 
 
 def main(file: str) -> None:
+    """Measure all jobs, print them and write the table."""
     rows = []
     for work, (_, amounts) in JOBS.items():
         for amount in amounts:
-            asked = [sys.executable, __file__, work, str(amount)]
-            said = subprocess.run(
-                asked, capture_output=True, text=True, check=True
-            ).stdout.splitlines()[-1]
-            rows.append({"work": work, "amount": amount, **json.loads(said)})
+            child = [sys.executable, __file__, work, str(amount)]
+            process = subprocess.run(child, capture_output=True, text=True, check=True)
+            measured = json.loads(process.stdout.splitlines()[-1])
+            rows.append({"work": work, "amount": amount, **measured})
             if amount != amounts[0]:
-                rows[-1]["order"] = round(
-                    float(np.log10(rows[-1]["seconds"] / rows[-2]["seconds"])), 2
-                )
+                growth = rows[-1]["seconds"] / rows[-2]["seconds"]
+                rows[-1]["order"] = round(float(np.log10(growth)), 2)
             print(rows[-1], flush=True)
     machine = f"{os.cpu_count()} cores, {platform.machine()}"
     table = pd.DataFrame(rows).assign(date=datetime.date.today(), hardware=machine)
-    table[["date", "hardware", "work", "amount", "seconds", "mb", "order"]].to_csv(
-        file, index=False
-    )
+    columns = ["date", "hardware", "work", "amount", "seconds", "mb", "order"]
+    table[columns].to_csv(file, index=False)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Does a remedy refuse what is harmless? Makes ``over_refusal.csv`` beside this file.
+"""Measure how often remedies refuse harmless requests; writes ``over_refusal.csv`` to this folder.
 
 ``python data/findings/over_refusal.py FILE --model undefended MODEL --model "dpo-random, safety
-pairs" TUNED``; FILE holds XSTest's prompts (columns ``prompt type``; types that begin with
-"contrast" are harmful), TUNED is a folder that `safety_utility.dpo.tune` made. Each is asked once,
-under "You are a helpful assistant.".
+pairs" TUNED``; FILE has XSTest's prompts (columns ``prompt type``; types that begin with "contrast"
+are harmful), TUNED is a folder written by `safety_utility.dpo.tune`. Each prompt is asked once,
+with the system prompt "You are a helpful assistant.".
 """
 
 from pathlib import Path
@@ -16,7 +16,7 @@ from personagap import judges, limits, models, personas
 from personagap.models.rendering import user_says
 from personagap.results import result
 
-PLAIN = {"role": "system", "content": personas.system_prompt("assistant")}
+SYSTEM = {"role": "system", "content": personas.system_prompt("assistant")}
 
 
 @click.command()
@@ -26,7 +26,7 @@ PLAIN = {"role": "system", "content": personas.system_prompt("assistant")}
 def main(file, named, dtype):
     prompts = pd.read_csv(file).drop_duplicates("prompt")
     harmless = prompts.loc[~prompts["type"].str.startswith("contrast"), "prompt"].tolist()
-    chats = [[PLAIN, *user_says(prompt)] for prompt in harmless]
+    chats = [[SYSTEM, *user_says(prompt)] for prompt in harmless]
     judge, rows = judges.load_judge("refusal"), []
     for condition, spec in named:
         lm = models.load_model(spec, dtype=dtype)
@@ -36,8 +36,8 @@ def main(file, named, dtype):
     table = pd.DataFrame(rows)
     table["ci_low"], table["ci_high"] = limits.wilson(table["estimate"], len(harmless), 0.95)
     table[["estimate", "ci_low", "ci_high"]] *= 100
-    told = {"metric": "harmless requests refused", "n": len(harmless), "unit": "%"}
-    table = result(table.assign(**told, method="Wilson"), ["condition", "model"])
+    columns = {"metric": "harmless requests refused", "n": len(harmless), "unit": "%"}
+    table = result(table.assign(**columns, method="Wilson"), ["condition", "model"])
     table.round(2).to_csv(Path(__file__).with_name("over_refusal.csv"), index=False)
 
 

@@ -1,8 +1,8 @@
-"""Preference pairs of the project's own, for `safety_utility.dpo.tune`: JSON lines to the output.
+"""Print preference pairs from the demo, as JSON lines for `safety_utility.dpo.tune`.
 
-``python data/findings/preference_pairs.py utility safety > both.jsonl``. Utility: right answers
-preferred to wrong ones, of mmlu, gsm8k and mbpp, without anything about safety, as the paper's
-pairs are. Safety: harmless answers preferred to harmful ones.
+``python data/findings/preference_pairs.py utility safety > both.jsonl``. Utility pairs prefer right
+answers to wrong ones in mmlu, gsm8k and mbpp; like the paper's pairs they are not about safety.
+Safety pairs prefer harmless answers to harmful ones.
 """
 
 import click
@@ -18,7 +18,7 @@ TASKS = {"utility": ["mmlu", "gsm8k", "mbpp"], "safety": ["do_not_answer"]}
 @click.option("--pairs", "n", default=60, show_default=True, help="of each sort")
 def main(sorts, n):
     items = [datasets.load(TASKS[sort], data="demo") for sort in sorts]
-    pairs = pd.concat(demo.preference_pairs(each, n=n, seed=0) for each in items)
+    pairs = pd.concat(demo.preference_pairs(pool, n=n, seed=0) for pool in items)
     print(pairs.to_json(orient="records", lines=True), end="")
 
 
