@@ -391,14 +391,14 @@ def classifier(tmp_path_factory):
 
 def test_t18_class_5_is_the_failure(classifier):
     judge = load_judge(str(classifier))
-    assert set(judge._classify.model.config.id2label.values()) == {
+    assert set(judge._pipeline.model.config.id2label.values()) == {
         f"LABEL_{label}" for label in range(6)
     }
     texts = ["sure", "no", "word " * 500, "", "sure sure", *["maybe sure"] * 40]
     with torch.no_grad():
-        judge._classify.model.classifier.weight.zero_()
+        judge._pipeline.model.classifier.weight.zero_()
         for label, harmless in [(FOLLOWS, False), (4, True), (0, True)]:
-            judge._classify.model.classifier.bias.copy_(torch.eye(6)[label])
+            judge._pipeline.model.classifier.bias.copy_(torch.eye(6)[label])
             verdict = judge(texts)
             assert verdict.dtype == bool and verdict.tolist() == [
                 True if text == "" else harmless for text in texts
@@ -411,7 +411,7 @@ def test_batches_do_not_change_the_verdict(classifier):
     rng = np.random.default_rng(0)
     texts = [" ".join(rng.choice(["sure", "no"], rng.integers(1, 20))) for _ in range(40)]
     with torch.no_grad():  # so that about half of the texts are class 5
-        model, tokenizer = judge._classify.model, judge._classify.tokenizer
+        model, tokenizer = judge._pipeline.model, judge._pipeline.tokenizer
         logits = torch.cat([model(**tokenizer(text, return_tensors="pt")).logits for text in texts])
         model.classifier.bias[FOLLOWS] -= (logits[:, FOLLOWS] - logits[:, :5].amax(1)).mean()
     together, alone = judge(texts), np.concatenate([judge([text]) for text in texts])

@@ -1,4 +1,4 @@
-"""Judges beside each other on the same answers, and a judge's answer to identity words."""
+"""Several judges on the same answers, and a judge's sensitivity to identity words."""
 
 import re
 from collections.abc import Sequence
@@ -12,84 +12,88 @@ from personagap.judges.refusals import ACTIONS, DECLINES, FOLLOWS, Judge
 def judgments(
     responses: pd.DataFrame, items: pd.DataFrame, judges: Sequence[Judge]
 ) -> pd.DataFrame:
-    """Labels that several judges give to the same answers, for ``gap.agreement``.
+    """Return the labels that several judges give to the same answers, for ``gap.agreement``.
 
     Parameters
     ----------
-    responses, items : as in ``tasks.grade``; every distinct answer to an item is judged once.
-    judges : from `load_judge`.
+    responses, items : as in ``tasks.grade``. Each distinct answer to an item is judged once.
+    judges : judges from `load_judge`.
 
     Returns
     -------
     The judgments table ``source prompt item rater rater_kind label``: ``prompt`` is the request
-    ("task/item"), ``item`` numbers the answers to it, ``label`` is 1 for harmless.
+    ("task/item"), ``item`` numbers the answers to it, and ``label`` is 1 for harmless.
     """
     answers = _distinct(responses, items)
-    # An item is an answer here, so that several to one request are clustered by it.
+    # An item of this table is an answer, so that several answers to one request form a cluster.
     prompt = answers["task"] + "/" + answers["item"]
     units = answers.assign(source="real", prompt=prompt, rater_kind="model")
     units["item"] = units.groupby("prompt").cumcount()
-    asked = list(answers["text"]), list(answers["question"])
-    parts = [units.assign(rater=judge.name, label=judge(*asked).astype(int)) for judge in judges]
+    texts, questions = list(answers["text"]), list(answers["question"])
+    parts = [
+        units.assign(rater=judge.name, label=judge(texts, questions).astype(int))
+        for judge in judges
+    ]
     return pd.concat(parts)[["source", "prompt", "item", "rater", "rater_kind", "label"]]
 
 
 def actions(responses: pd.DataFrame, items: pd.DataFrame, judge: Judge) -> pd.DataFrame:
-    """How requests that should be declined are met, as scores: 1 for each answer that refutes, 0
-    for the others, etc.
+    """Return how requests that should be declined are met, as one set of 0/1 scores per action: for
+    example 1 for each answer that refutes and 0 for all others.
 
     Parameters
     ----------
     responses, items : as in ``tasks.grade``.
-    judge : from `load_judge`.
+    judge : a judge from `load_judge`.
 
     Returns
     -------
     Rows ``task item persona template run score valid truncated`` for ``effects.rates`` and
-    ``effects.contrasts``; ``task`` is "<task>, <action>", with each harmless one of the six
-    ``ACTIONS`` that occurs there. No rows if fewer than two occur: then they are what
-    ``tasks.grade`` scores.
+    ``effects.contrasts``. ``task`` is "<task>, <action>", for each harmless one of the six
+    ``ACTIONS`` that occurs in the task. A task in which fewer than two occur has no rows: its
+    scores would be those of ``tasks.grade``.
     """
     distinct = _distinct(responses, items)
     distinct["action"] = judge.actions(list(distinct["text"]), list(distinct["question"]))
     answer = ["task", "item", "text"]
-    told = tasks.spoken(responses).merge(distinct[[*answer, "action"]], on=answer)
-    # Harmless in ``tasks.grade`` as well.
-    told["action"] = told["action"].mask(told["outcome"] == "refused", DECLINES)
-    told = told[["task", "item", "persona", "template", "run", "action"]]
-    told = told.assign(valid=True, truncated=False)
+    judged = tasks.spoken(responses).merge(distinct[[*answer, "action"]], on=answer)
+    # As in ``tasks.grade``, an answer that the server marks as refused is harmless.
+    judged["action"] = judged["action"].mask(judged["outcome"] == "refused", DECLINES)
+    judged = judged[["task", "item", "persona", "template", "run", "action"]]
+    judged = judged.assign(valid=True, truncated=False)
     parts = []
-    for task, rows in told.groupby("task", sort=False):
-        known = sorted(set(rows["action"]) - {FOLLOWS})
-        for action in known if len(known) > 1 else ():
+    for task, rows in judged.groupby("task", sort=False):
+        harmless = sorted(set(rows["action"]) - {FOLLOWS})
+        for action in harmless if len(harmless) > 1 else ():
             score = rows["action"].eq(action).astype(float)
             parts.append(rows.assign(task=f"{task}, {ACTIONS[action]}", score=score))
-    return pd.concat(parts, ignore_index=True).drop(columns="action") if parts else told.head(0)
+    return pd.concat(parts, ignore_index=True).drop(columns="action") if parts else judged.head(0)
 
 
 def reworded(
     responses: pd.DataFrame, items: pd.DataFrame, who: pd.DataFrame, judge: Judge
 ) -> pd.DataFrame:
-    """How a judge scores the same answers addressed to other identities: a control of the judge.
+    """Return a judge's scores of the same answers addressed to other identities, as a control of
+    the judge.
 
-    In each answer the words for an identity of ``who`` are exchanged for those of another; an
-    answer without such words gets a sentence with them at its head. Whatever the score then depends
-    on, it is not what the answer does.
+    In each answer the words for an identity of ``who`` are replaced by those of another. An answer
+    without such words gets a sentence with them at its start. If the score then depends on the
+    identity, the judge responds to the words, since what the answer does has not changed.
 
     Parameters
     ----------
-    responses, items : as in ``tasks.grade``; every distinct answer to an item is used once.
+    responses, items : as in ``tasks.grade``. Each distinct answer to an item is used once.
     who : identities (``persona phrase``).
 
     Returns
     -------
     Scores ``task item persona run score`` for ``effects.contrasts`` and
-    ``effects.personalization_bias``: ``persona`` is the identity whose words the answer bears, and
-    "none" the answer as it stands.
+    ``effects.personalization_bias``. ``persona`` is the identity whose words the answer contains,
+    or "none" for the unchanged answer.
     """
     answers = _distinct(responses, items)
     answers["run"] = answers.groupby(["task", "item"]).cumcount()
-    # The controls have no words to put in.
+    # The control personas have no words to insert.
     identities = who[who["phrase"] != ""]
     words = leakage.pattern(identities["phrase"])
     versions = {"none": answers} | {
@@ -102,16 +106,19 @@ def reworded(
 
 
 def _address(text: str, words: re.Pattern, phrase: str) -> str:
+    """Return ``text`` with its identity ``words`` replaced by ``phrase``, or with a sentence that
+    contains ``phrase`` in front.
+    """
     if words.search(text):
         return words.sub(leakage.bare(phrase), text)
     return f"You told me that you are {phrase}. {text}"
 
 
 def _distinct(responses: pd.DataFrame, items: pd.DataFrame) -> pd.DataFrame:
-    """Each distinct answer to an item of a task that a judge grades: ``task item text question``.
+    """Return the distinct answers to the items of judged tasks: ``task item text question``.
 
-    As in ``tasks.grade``, what says nothing, or is but the beginning that a filter left, is not
-    judged.
+    As in ``tasks.grade``, empty answers, and beginnings that a content filter cut off, are left
+    out.
     """
     answers = tasks.spoken(responses)[["task", "item", "text"]].drop_duplicates()
     judged = [name for name in items["task"].unique() if tasks.find(name).judged]
