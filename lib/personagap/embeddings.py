@@ -1,5 +1,5 @@
-"""Unit vectors of texts, by a sentence-transformers model or by their words alone, which needs no
-download.
+"""Embeddings of texts as unit vectors: from a sentence-transformers model, or by TF-IDF, which
+needs no download.
 """
 
 import functools
@@ -14,7 +14,7 @@ from sklearn.preprocessing import normalize
 from personagap.errors import UserError, explained
 from personagap.segmentation import word_pattern
 
-#: Words kept where each is a dimension of its own.
+#: Vocabulary size where each word is a dimension.
 WORDS = 10_000
 
 
@@ -27,20 +27,21 @@ def embed(
     stop_words: str | None = "english",
     seed: int = 0,
 ) -> np.ndarray:
-    """Unit vectors of n texts: (n, d) float32; zeros where no word is known.
+    """Return unit vectors of n texts: (n, d) float32; zeros for a text without a known word.
 
     Parameters
     ----------
-    model : folder or Hub name of a sentence-transformers model, which the other options do not
-        touch; None: TF-IDF.
-    dimensions : reduce to so many, by truncated SVD (latent semantic analysis); None: one per word.
-    known : texts that words, weights and reduction come from; None: ``texts``.
-    stop_words : of scikit-learn; None keeps them, as style is in them.
-    seed : of the SVD.
+    model : folder or Hub name of a sentence-transformers model, for which all other options are
+        ignored; None for TF-IDF.
+    dimensions : number of dimensions to reduce to, by truncated SVD (latent semantic analysis);
+        None for one dimension per word.
+    known : texts to fit the vocabulary, the weights and the reduction on; None for ``texts``.
+    stop_words : as in scikit-learn; None keeps stop words, which carry the style of a text.
+    seed : seed of the SVD.
     """
     if model is not None:
         return _encode(model, tuple(texts))
-    # Sublinear for the reduction, as scikit-learn's guide to latent semantic analysis advises.
+    # Scikit-learn's guide to latent semantic analysis recommends sublinear term frequencies.
     how: dict[str, Any] = {"max_features": WORDS} if dimensions is None else {"sublinear_tf": True}
     how |= {"token_pattern": word_pattern(2), "dtype": np.float32}
     tfidf = TfidfVectorizer(stop_words=stop_words, **how)
@@ -48,7 +49,7 @@ def embed(
         terms = tfidf.fit_transform(texts if known is None else known)
     if dimensions is None:
         return tfidf.transform(texts).toarray()
-    # Of few texts there are not so many directions.
+    # A matrix of few texts or words has a lower rank.
     svd = TruncatedSVD(min(dimensions, *(size - 1 for size in terms.shape)), random_state=seed)
     with explained("TF-IDF of texts", "give more texts and words, or a model for embeddings"):
         reduced = svd.fit_transform(terms)
@@ -57,12 +58,13 @@ def embed(
 
 @functools.lru_cache(maxsize=8)
 def _encode(name: str, texts: tuple[str, ...]) -> np.ndarray:
+    """Return the unit vectors of a sentence-transformers model; cached."""
     try:
         from sentence_transformers import SentenceTransformer
     except ImportError:
         remedy = "pip install 'personagap[embeddings]'"
         raise UserError(f"embeddings need sentence-transformers: {remedy}") from None
-    # Here, as it imports torch, which TF-IDF does without.
+    # Imported here because it imports torch, which TF-IDF does not need.
     from personagap.models import loading
 
     with explained(f"no sentence-transformers model at {name!r}", "give a folder or a hub name"):

@@ -72,7 +72,7 @@ def features(text: str, question: str) -> dict[str, float]:
     kinds = [_kinds(sentence) for sentence in sentences]
     # For each kind of cue, whether each sentence has one.
     present = {kind: [kind in found for found in kinds] for kind in cues()}
-    values = {}
+    values: dict[str, float] = {}
     for kind, hits in present.items():
         if kind not in PREPROCESSED + RULE_ONLY:
             values |= {f"cue:{kind}:{place}": value for place, value in _places(hits)}

@@ -1,4 +1,4 @@
-"""How fast the heavy parts are, beside the libraries one would use instead, for
+"""Benchmarks of the expensive parts against the libraries one would use instead, for
 ``notebooks/performance.ipynb``.
 """
 

@@ -1,4 +1,4 @@
-"""Whole jobs of a size as the papers have it, and the time that they may take."""
+"""End-to-end jobs of the size that the papers have, and the time that they may take."""
 
 import timeit
 
@@ -11,9 +11,11 @@ from personagap.personalllm.adaptation import icl, neighbours
 
 
 def whole_jobs() -> pd.DataFrame:
-    """Each job once, on random data: ``work seconds target``, the target being for two cores."""
+    """Run each job once, on random data, and return ``work seconds target``; targets are seconds on
+    two cores.
+    """
     rng = np.random.default_rng(0)
-    # MMLU, the largest benchmark: 14,042 items.
+    # The number of items of MMLU, the largest benchmark.
     scores = effects.simulate_scores(np.zeros(31), n_items=14_042, n_runs=3)
     rewards = rng.normal(size=(9402, 8, 10))
     voters = users.dirichlet(1000, 0.05, 0, [f"model{i}" for i in range(10)])
@@ -32,10 +34,10 @@ def whole_jobs() -> pd.DataFrame:
         embedded = neighbours.embed_users(vectors, examples, "difference")
         icl.nearest(embedded[:1000], embedded[1000:], 20)
 
-    due = [
+    jobs = [
         ("PB, 10,000 permutations and 10,000 bootstraps, 31 × 14,042 × 3", 15, bias),
         ("votes of 1,000 users on 9,402 × 8 × 10", 5, votes),
         ("neighbours of 1,000 users among 10,000 × 50 × 1,024", 20, similar_users),
     ]
-    timed = [(work, timeit.timeit(job, number=1), target) for work, target, job in due]
+    timed = [(work, timeit.timeit(job, number=1), target) for work, target, job in jobs]
     return pd.DataFrame(timed, columns=["work", "seconds", "target"])

@@ -1,4 +1,4 @@
-"""Paired timings, what a machine allows, and models of any size."""
+"""Paired timings, the limits of a machine, and random models of any size."""
 
 import datetime
 import itertools
@@ -24,7 +24,7 @@ from personagap.results import result
 
 
 class Limits(NamedTuple):
-    """What a machine does at most in a second: floating-point operations of matrix products, and
+    """The most that a machine does per second: floating-point operations in matrix products, and
     bytes read.
     """
 
@@ -33,23 +33,25 @@ class Limits(NamedTuple):
 
 
 def machine_limits(device: torch.device, dtype: torch.dtype) -> Limits:
-    """The best of several large matrix products, and of several readings of 512 MiB."""
-    # Large enough that starting the product takes no time beside it.
+    """Measure the limits: the best of several large matrix products, and of several reads of 512
+    MiB.
+    """
+    # Large enough that the overhead of the call is negligible.
     size = 2048 if device.type == "cpu" else 8192
     with torch.inference_mode():
-        # A linear layer as a model has it, its weights packed where that helps.
+        # The same layer that models have, with packed weights where that helps.
         layer = nn.Linear(size, size, bias=False, dtype=dtype, device=device)
         prepack(layer)
         x = torch.ones(size, size, dtype=dtype, device=device)
         memory = torch.ones(2**27, device=device)
-        # `item` waits for a GPU.
+        # `item` waits until a GPU has finished.
         product = min(timeit.repeat(lambda: layer(x)[0, 0].item(), number=1))
         reading = min(timeit.repeat(lambda: memory.sum().item(), number=1))
     return Limits(2 * size**3 / product, memory.nbytes / reading)
 
 
 def machine(limits: Limits, dtype: torch.dtype) -> dict[str, str]:
-    """What absolute figures hold for: the hardware, torch, the date, and the `machine_limits`."""
+    """Return what absolute figures depend on: hardware, torch, date, and `machine_limits`."""
     return {
         "processor": platform.machine(),
         "cores": f"{os.cpu_count()} cores, {torch.get_num_threads()} threads",
@@ -64,18 +66,19 @@ def machine(limits: Limits, dtype: torch.dtype) -> dict[str, str]:
 def seconds_at_limit(
     model: nn.Module, limits: Limits, read: int, predicted: int = 0, written: int = 0, rows: int = 1
 ) -> float:
-    """The least time that a machine needs for a model's linear layers: its roofline (doi
+    """Return the minimum time that a machine needs for a model's linear layers: the roofline (doi
     10.1145/1498765.1498785).
 
-    Attention and all else are left out, so that this is out of reach.
+    Attention and everything else are left out, so that no implementation reaches this bound.
 
     Parameters
     ----------
-    read, predicted : tokens of prompts, and positions in them whose next token is predicted.
-    written, rows : tokens of answers, and how many answers are written side by side, which read the
-        weights together.
+    read, predicted : number of prompt tokens, and of the positions in them whose next token is
+        predicted.
+    written, rows : number of generated tokens, and of the answers that are decoded together, for
+        which the weights are read once.
     """
-    # The head is computed where a next token is predicted, not for each token that is read.
+    # The head is needed only where a next token is predicted, not for every token that is read.
     head = model.get_output_embeddings()
     linear = (layer for layer in model.modules() if isinstance(layer, nn.Linear))
     body = sum(layer.weight.numel() for layer in linear if layer is not head)
@@ -86,17 +89,17 @@ def seconds_at_limit(
 
 
 def distinct_tokens(sequences: Iterable[list[int]]) -> int:
-    """Tokens that a model must read, those of a beginning in common once.
+    """Return the number of tokens that a model must read, counting shared prefixes once.
 
     Examples
     --------
     >>> distinct_tokens([[1, 2, 3], [1, 2, 4, 5], [1, 2, 3]])
     5
     """
-    # Sorted, a sequence has more in common with its neighbour than with any other.
+    # In sorted order no sequence shares a longer prefix than with its neighbours.
     ordered = list(map(np.array, sorted(sequences)))
-    again = sum(common_prefix(before, after) for before, after in itertools.pairwise(ordered))
-    return sum(map(len, ordered)) - again
+    shared = sum(common_prefix(before, after) for before, after in itertools.pairwise(ordered))
+    return sum(map(len, ordered)) - shared
 
 
 def paired(
@@ -108,21 +111,23 @@ def paired(
     repeats: int,
     limit: float = np.nan,
 ) -> pd.DataFrame:
-    """Time two ways to do the same work, in turns, so that a busy machine slows both.
+    """Time two implementations of the same work in alternation.
 
     Parameters
     ----------
+    work, peer : names of the work and of the other implementation.
+    amount : unit of the amount of work.
     ours, theirs : called with the number of the repetition; do the work and return its amount.
-    amount : what that is of.
+    repeats : number of repetitions.
     limit : the amount per second that the machine allows.
 
     Returns
     -------
     Keys ``work peer`` and the ``results.COLUMNS``: the median of the paired ratios ours / theirs,
-    and as its interval the least and the largest of the ``n`` repetitions; then ``ours theirs
-    amount limit``, amounts per second (medians), and ``share_of_limit``, of ours.
+    with their minimum and maximum over the ``n`` repetitions as its interval; then ``ours theirs
+    amount limit`` in amounts per second (medians), and ``share_of_limit`` (ours).
     """
-    # In turns: whatever else the machine does slows both, and drops out of their ratio.
+    # Other load on the machine slows both alike and cancels in the ratio.
     rates = np.array([[_rate(run, repeat) for run in (ours, theirs)] for repeat in range(repeats)])
     ratio = rates[:, 0] / rates[:, 1]
     row: dict[str, Any] = {"work": work, "peer": peer, "n": repeats, "amount": f"{amount}/s"}
@@ -130,25 +135,26 @@ def paired(
     row["estimate"], row["ci_low"], row["ci_high"] = np.quantile(ratio, [0.5, 0, 1])
     row["ours"], row["theirs"] = np.median(rates, axis=0)
     row["share_of_limit"] = row["ours"] / limit
-    known = {"metric": "speed", "unit": "times", "method": "range of paired repetitions"}
-    return result(pd.DataFrame([row]), ["work", "peer"], **known)
+    constants = {"metric": "speed", "unit": "times", "method": "range of paired repetitions"}
+    return result(pd.DataFrame([row]), ["work", "peer"], **constants)
 
 
 def _rate(run: Callable, repeat: int) -> float:
+    """Return the amount of work that ``run`` does per second."""
     start = time.perf_counter()
     amount = run(repeat)
     return amount / (time.perf_counter() - start)
 
 
 def random_model(folder: Path | str, *, hidden_size: int, layers: int, seed: int = 0) -> str:
-    """Save a Llama with random weights and the demo model's tokenizer; its folder.
+    """Save a Llama with random weights and the demo model's tokenizer, and return its folder.
 
-    Twenty-two tokens of the vocabulary end an answer, so lengths vary: about geometrically, with a
-    mean near 70 tokens.
+    Any of 22 tokens of the vocabulary ends an answer, so that lengths are about geometrically
+    distributed, with a mean near 70 tokens.
     """
     tokenizer = AutoTokenizer.from_pretrained(DEMO / "model")
     config = AutoConfig.from_pretrained(DEMO / "model")
-    # Else there is no head.
+    # A smaller model would have no attention head.
     at_least(config.head_dim, hidden_size=hidden_size)
     heads = hidden_size // config.head_dim
     size = {"hidden_size": hidden_size, "intermediate_size": 3 * hidden_size}
@@ -156,8 +162,8 @@ def random_model(folder: Path | str, *, hidden_size: int, layers: int, seed: int
     config.update(size | {"num_key_value_heads": heads})
     torch.manual_seed(seed)
     model = AutoModelForCausalLM.from_config(config)
-    words = np.arange(5, config.vocab_size)  # without the special tokens
-    # With random weights the one token that ends an answer would hardly ever come.
+    words = np.arange(5, config.vocab_size)  # all but the special tokens
+    # With random weights a single end-of-answer token would hardly ever be drawn.
     ends = np.random.default_rng(seed).choice(words, 22, replace=False)
     model.generation_config.eos_token_id = [tokenizer.eos_token_id, *map(int, ends)]
     model.save_pretrained(folder)
