@@ -1,5 +1,5 @@
-"""What a server understands, tried once before anything is asked: servers of one format speak
-dialects of it.
+"""What a server accepts, probed once before the first request: servers speak different dialects of
+the OpenAI format.
 """
 
 import json
@@ -15,20 +15,19 @@ from personagap.models.rendering import DATE, DATE_STRING, user_says
 from personagap.models.replies import Failure, alternatives, generation, usage
 
 PROBE = user_says("Hi")
-#: Has many answers, whose first tokens differ; the longer ones are for models that begin with a
-#: thought.
-DRAWN = "Choose a number between 100 and 999 at random. Say the number alone."
-DRAW = user_says(DRAWN)
-DRAWN_TOKENS = (1, 32)
+#: A question with many answers, which differ in their first token.
+RANDOM_NUMBER = user_says("Choose a number between 100 and 999 at random. Say the number alone.")
+#: Lengths of its answers. The longer ones are for models that begin with a thought.
+RANDOM_NUMBER_TOKENS = (1, 32)
 SEEDS = range(1, 9)
-#: Seeds over which the likeliest token alone must repeat itself.
+#: Number of answers that must be identical where sampling should be deterministic.
 REPEATED = 4
 LIMIT, NEWER_LIMIT = "max_tokens", "max_completion_tokens"
-#: As many alternatives to a token as the OpenAI format gives, and as some servers do at most.
+#: Numbers of alternative tokens to request: the most in the OpenAI format, and in some servers.
 ALTERNATIVES = (20, 5)
-#: Ways to say "the k likeliest tokens", by the field that carries it; k = 0 is all of them, which
-#: is -1 to some servers and 0 to others. The last is that of ``transformers serve``, which
-#: otherwise takes the likeliest token always.
+#: Ways to request the k likeliest tokens, named after their field. k = 0 means all tokens, which is
+#: -1 for some servers and 0 for others. The last is for ``transformers serve``, which otherwise
+#: decodes greedily.
 SAMPLERS: dict[str, Callable[[int], dict[str, Any]]] = {
     "top_k": lambda k: {"top_k": k or -1},
     "top_k, 0 for all": lambda k: {"top_k": k},
@@ -36,20 +35,20 @@ SAMPLERS: dict[str, Callable[[int], dict[str, Any]]] = {
         "generation_config": json.dumps({"do_sample": True, "top_k": k})
     },
 }
-#: Statuses of a request that the server does not understand; llama.cpp's Python server says 500. So
-#: what is tried is tried no more than twice.
-REFUSED, TRIES_MORE = (400, 422, 500, 501), 1
-#: Said by models that think, of a limit that leaves no token for the answer.
+#: Statuses of a request that the server does not understand. llama.cpp's Python server returns 500,
+#: which is otherwise a temporary fault and retried: a probe is retried only once.
+REJECTED, PROBE_RETRIES = (400, 422, 500, 501), 1
+#: In the error of a model that thinks, where the limit leaves no token for the answer.
 TOO_SHORT = "output limit was reached"
 
 
 @dataclass
 class Dialect:
-    """How one model on one server is asked.
+    """The fields that one model on one server accepts.
 
-    ``limit`` is the field for the length of an answer, ``temperatures`` those it takes of 0, 0.5
-    and 1, ``sampler`` one of `SAMPLERS` if it keeps to one, ``date`` the fields that pin the date.
-    ``found`` says all of it in words.
+    ``limit`` is the field for the length of an answer, ``temperatures`` are those of 0, 0.5 and 1
+    that it accepts, ``sampler`` is the one of `SAMPLERS` that it respects, if any, and ``date`` are
+    the fields that pin the date. ``summary`` describes all of this in words.
     """
 
     server: str
@@ -60,220 +59,230 @@ class Dialect:
     system: bool = True
     date: dict[str, Any] = field(default_factory=dict)
     sampler: str | None = None
-    found: dict[str, str] = field(default_factory=dict)
+    summary: dict[str, str] = field(default_factory=dict)
 
     def fields(self, sampling: Sampling, seed: int | None = None) -> dict[str, Any]:
-        """A request for one answer, less its messages; ``UserError`` for sampling that the server
-        does not do.
+        """Return the fields of a request for one answer, without its messages.
+
+        ``UserError`` for sampling that the server does not support.
         """
-        heat, top_p, top_k = sampling.temperature, sampling.top_p, sampling.top_k
-        taken = (heat if heat in (0, 1) else 0.5) in self.temperatures
-        if not taken and heat != 1:
-            # Where the field cannot be sent, servers take 1.
-            self._refuse("temperature", f"asks for {heat:g}")
+        temperature, top_p, top_k = sampling.temperature, sampling.top_p, sampling.top_k
+        accepted = (temperature if temperature in (0, 1) else 0.5) in self.temperatures
+        if not accepted and temperature != 1:
+            # Servers that refuse the field use 1.
+            self._refuse("temperature", f"asks for {temperature:g}")
         if top_p != 1 and not self.top_p:
             self._refuse("top_p", f"asks for {top_p:g}")
-        if top_k and heat and not self.sampler:
+        if top_k and temperature and not self.sampler:
             self._refuse("top_k", f"asks for {top_k}; ask with top_k=0 (-p top_k 0), all tokens")
         body: dict[str, Any] = {self.limit: sampling.max_tokens, **self.date}
-        body |= {"temperature": heat} if taken else {}
+        body |= {"temperature": temperature} if accepted else {}
         body |= {"top_p": top_p} if self.top_p else {}
         body |= {"seed": seed} if self.seed and seed is not None else {}
-        # At temperature 0 the likeliest token is taken, whatever top_k.
-        return body | (SAMPLERS[self.sampler](top_k) if self.sampler and heat else {})
+        # At temperature 0 the likeliest token is taken, whatever top_k is.
+        return body | (SAMPLERS[self.sampler](top_k) if self.sampler and temperature else {})
 
-    def differing(self, other: "Dialect") -> str:
-        """In what the other is asked in another way, in words; "" if in nothing."""
+    def differences(self, other: "Dialect") -> str:
+        """Return the names of the attributes in which two dialects differ, separated by commas."""
         ours, theirs = vars(self), vars(other)
-        asked = sorted(ours.keys() - {"server", "found"})
-        return ", ".join(name for name in asked if ours[name] != theirs[name])
+        compared = sorted(ours.keys() - {"server", "summary"})
+        return ", ".join(name for name in compared if ours[name] != theirs[name])
 
-    def _refuse(self, name: str, asked: str) -> None:
-        raise UserError(f"server {self.server}: {name} is {self.found[name]}, and this {asked}")
+    def _refuse(self, name: str, request: str) -> None:
+        raise UserError(f"server {self.server}: {name} is {self.summary[name]}, and this {request}")
 
 
 def probe(connection: Connection) -> Dialect:
-    """Try what the server understands; `Failure` if it does not answer at all.
+    """Find out what the server accepts; `Failure` if it does not answer at all.
 
-    A field is taken if a request with it is not refused. Whether more comes of it is drawn: top_k
-    is kept to if the likeliest token alone repeats itself over seeds where all tokens do not.
+    A field counts as accepted if a request with it is not rejected. Whether top_k has an effect is
+    tested on answers: it is respected if all seeds give the same answer with top_k 1, but not with
+    all tokens.
     """
-    found = Dialect(connection.url, _limit(connection))
-    connection.probe = base = {"messages": PROBE, found.limit: 1}
+    dialect = Dialect(connection.url, _limit_field(connection))
+    connection.probe = base = {"messages": PROBE, dialect.limit: 1}
 
-    def takes(**fields: Any) -> bool:
-        return _takes(connection, base | fields)
+    def accepts(**fields: Any) -> bool:
+        return _accepts(connection, base | fields)
 
-    # All at once: most servers take them, and are asked no more. Else each by itself.
-    if not takes(temperature=0.0, top_p=1.0, seed=1):
-        found.temperatures = tuple(heat for heat in found.temperatures if takes(temperature=heat))
-        found.top_p, found.seed = takes(top_p=1.0), takes(seed=1)
-    found.system = _lengthens(
+    # All fields in one request, which most servers accept. Otherwise each field separately.
+    if not accepts(temperature=0.0, top_p=1.0, seed=1):
+        dialect.temperatures = tuple(t for t in dialect.temperatures if accepts(temperature=t))
+        dialect.top_p, dialect.seed = accepts(top_p=1.0), accepts(seed=1)
+    dialect.system = _reaches_prompt(
         lambda text: prompt_tokens(connection, {"role": "system", "content": text}, *PROBE)
     )
-    dated = _lengthens(lambda text: prompt_tokens(connection, *PROBE, **_dated(text)))
-    found.date = _dated(DATE_STRING) if dated else {}
-    found.found = {
-        "answer_limit": f"field {found.limit}",
-        "temperature": _say_temperatures(found.temperatures),
-        "top_p": "taken" if found.top_p else "refused",
-        "seed": "taken" if found.seed else "refused: the same request may be answered differently",
-        "system_role": "system message" if found.system else "head of the user turn",
+    dated = _reaches_prompt(lambda text: prompt_tokens(connection, *PROBE, **_date_field(text)))
+    dialect.date = _date_field(DATE_STRING) if dated else {}
+    seed = "taken" if dialect.seed else "refused: the same request may be answered differently"
+    dialect.summary = {
+        "answer_limit": f"field {dialect.limit}",
+        "temperature": _describe_temperatures(dialect.temperatures),
+        "top_p": "taken" if dialect.top_p else "refused",
+        "seed": seed,
+        "system_role": "system message" if dialect.system else "head of the user turn",
         "date": "the server's, if its chat template states one",
     }
     if dated:
-        found.found["date"] = f"{DATE}, wherever asked"
-    _Draws(connection, found).judge(takes)
-    return found
+        dialect.summary["date"] = f"{DATE}, wherever asked"
+    _SamplingProbe(connection, dialect).run(accepts)
+    return dialect
 
 
-def _say_temperatures(taken: tuple[float, ...]) -> str:
-    if len(taken) == 3:
+def _describe_temperatures(accepted: tuple[float, ...]) -> str:
+    if len(accepted) == 3:
         return "taken"
-    if 0.5 not in taken:
+    if 0.5 not in accepted:
         return "fixed at 1"
-    return f"taken, but for {'1' if 0.0 in taken else '0'}"
+    return f"taken, but for {'1' if 0.0 in accepted else '0'}"
 
 
-def _dated(text: str) -> dict[str, Any]:
-    """What gives a chat template that reads its date from a field (Llama's) another date."""
+def _date_field(text: str) -> dict[str, Any]:
+    """Return the field from which some chat templates (Llama's) read the date."""
     return {"chat_template_kwargs": {"date_string": text}}
 
 
 def prompt_tokens(connection: Connection, *messages: dict[str, str], **fields: Any) -> int:
-    """Length of the prompt that the server makes of a chat; 0 if it does not tell."""
+    """Return the length of the prompt that the server makes of a chat; 0 if it does not say."""
     body = (connection.probe or {}) | {"messages": list(messages)} | fields
-    reply = connection.complete(body, TRIES_MORE)
+    reply = connection.complete(body, PROBE_RETRIES)
     return usage(reply, "prompt_tokens") or 0
 
 
 def declined(error: Failure) -> bool:
-    """Whether the server says no to what was asked; else it has a bad moment, which tells nothing
-    of what it understands, and must not change what is asked.
+    """Return whether the server rejects the request itself.
+
+    Other failures are temporary. They say nothing about what the server accepts, and must not
+    change what is sent.
     """
-    return not error.passes or error.status in REFUSED
+    return not error.passes or error.status in REJECTED
 
 
-def _takes(connection: Connection, body: dict) -> bool:
+def _accepts(connection: Connection, body: dict) -> bool:
     try:
-        connection.complete(body, TRIES_MORE)
+        connection.complete(body, PROBE_RETRIES)
     except Failure as error:
-        if error.status not in REFUSED:
+        if error.status not in REJECTED:
             raise
         return TOO_SHORT in str(error)
     return True
 
 
-def _limit(connection: Connection) -> str:
-    """The field for the length of an answer; newer models refuse the older one."""
+def _limit_field(connection: Connection) -> str:
+    """Return the field for the length of an answer; newer models reject the older one."""
     try:
         connection.complete({"messages": PROBE, LIMIT: 1})
         return LIMIT
     except Failure as error:
         first = error
-        if error.status not in REFUSED:
+        if error.status not in REJECTED:
             raise
-    if not _takes(connection, {"messages": PROBE, NEWER_LIMIT: 1}):
+    if not _accepts(connection, {"messages": PROBE, NEWER_LIMIT: 1}):
         raise first
     return NEWER_LIMIT
 
 
-def _lengthens(tokens: Callable[[str], int]) -> bool:
-    """Whether a longer text makes a longer prompt: then it reaches the model.
+def _reaches_prompt(count_tokens: Callable[[str], int]) -> bool:
+    """Return whether a longer text makes a longer prompt, which shows that the model reads it.
 
-    The server's chat template is out of sight, and may refuse or drop a system message (S9). Unless
-    the token counts prove that it is read, its text goes to the user turn.
+    The server's chat template cannot be inspected, and may refuse or drop a system message (S9).
+    Unless token counts prove that it is read, its text goes to the user turn.
     """
     try:
-        short, long = (tokens("one " * n) for n in (1, 20))
+        short, long = (count_tokens("one " * n) for n in (1, 20))
     except Failure as error:
         if not declined(error):
             raise
         return False
-    # Not 19: a tokenizer may take some of the words together.
+    # Less than the 19 words that were added, since a tokenizer may merge some of them.
     return long - short >= 10
 
 
-def alternatives_told(connection: Connection, body: dict) -> int:
-    """Of how many of the likeliest next tokens the server tells the log-probabilities; 0 if it
-    tells none.
+def max_alternatives(connection: Connection, body: dict) -> int:
+    """Return for how many of the likeliest next tokens the server gives log-probabilities; 0 if it
+    gives none.
 
-    `Failure` for a server that refuses to be asked for them.
+    `Failure` for a server that rejects the request for them.
     """
-    refused = None
+    rejection = None
     for number in ALTERNATIVES:
         try:
-            asked = body | {"logprobs": True, "top_logprobs": number}
-            if alternatives(connection.complete(asked, TRIES_MORE)):
+            request = body | {"logprobs": True, "top_logprobs": number}
+            if alternatives(connection.complete(request, PROBE_RETRIES)):
                 return number
         except Failure as error:
             if not declined(error):
                 raise
-            refused = error
-    if refused:
-        raise refused
+            rejection = error
+    if rejection:
+        raise rejection
     return 0
 
 
-class _Draws:
-    """Beginnings of answers to one question: do they differ between seeds, and repeat themselves
-    where they should?
+class _SamplingProbe:
+    """Tests on the beginnings of answers to one question whether seeds, temperature 0 and top_k
+    have the effect that they should.
     """
 
     def __init__(self, connection: Connection, dialect: Dialect):
-        self._connection, self._dialect, self._tokens = connection, dialect, DRAWN_TOKENS[0]
+        self._connection, self._dialect = connection, dialect
+        self._tokens = RANDOM_NUMBER_TOKENS[0]
 
-    def judge(self, takes: Callable[..., bool]) -> None:
-        """Find a field that keeps to top_k, and what becomes of seeds and of temperature 0."""
-        dialect, said = self._dialect, self._dialect.found
-        said["top_k"], drawn = "refused", None
+    def run(self, accepts: Callable[..., bool]) -> None:
+        """Choose a sampler that respects top_k, and describe top_k, seeds and temperature 0."""
+        dialect, summary = self._dialect, self._dialect.summary
+        # The fields with which answers were seen to vary.
+        summary["top_k"], varying = "refused", None
         for name, sampler in SAMPLERS.items():
-            if not (takes(**sampler(10)) and takes(**sampler(0))):
+            if not (accepts(**sampler(10)) and accepts(**sampler(0))):
                 continue
             varied = self._vary(sampler(0))
             if varied and self._repeat(SEEDS[:REPEATED], sampler(1)):
-                dialect.sampler, said["top_k"], drawn = name, f"field {name}, kept to", sampler(0)
+                dialect.sampler, varying = name, sampler(0)
+                summary["top_k"] = f"field {name}, kept to"
                 break
-            # The first that was taken stays, unless another is kept to.
+            # The first accepted field stays, unless a later one turns out to be respected.
             if dialect.sampler:
                 continue
             if varied:
-                said["top_k"] = f"taken in the field {name.partition(',')[0]}, but not kept to"
-                drawn = sampler(0)
+                summary["top_k"] = f"taken in the field {name.partition(',')[0]}, but not kept to"
+                varying = sampler(0)
             else:
                 dialect.sampler = name
-                said["top_k"] = f"field {name}, taken; no answer ever varied, to try it on"
-        if drawn is None and not self._vary({}):
+                summary["top_k"] = f"field {name}, taken; no answer ever varied, to try it on"
+        if varying is None and not self._vary({}):
             return
         if dialect.seed:
-            repeats = self._repeat([1] * REPEATED, drawn or {})
-            said["seed"] = (
-                f"taken, {'and repeats' if repeats else 'but does not repeat'} its answer"
-            )
-        if 0.0 in dialect.temperatures and not self._repeat(SEEDS[:REPEATED], {}, heat=0.0):
-            said["temperature"] += "; at 0 the answers differ all the same"
+            repeats = self._repeat([1] * REPEATED, varying or {})
+            effect = "and repeats" if repeats else "but does not repeat"
+            summary["seed"] = f"taken, {effect} its answer"
+        if 0.0 in dialect.temperatures and not self._repeat(SEEDS[:REPEATED], {}, temperature=0.0):
+            summary["temperature"] += "; at 0 the answers differ all the same"
 
-    def _vary(self, more: dict) -> bool:
-        """Whether answers differ; longer ones are drawn where the shortest say nothing yet."""
-        for self._tokens in DRAWN_TOKENS:
-            told = self._told(SEEDS, more, 1.0)
-            if len(set(told)) > 1:
+    def _vary(self, fields: dict) -> bool:
+        """Return whether answers differ between seeds; longer ones are drawn where the shortest
+        have no visible text yet.
+        """
+        for self._tokens in RANDOM_NUMBER_TOKENS:
+            answers = self._answers(SEEDS, fields, 1.0)
+            if len(set(answers)) > 1:
                 return True
-            if visible(told[0]).strip():
+            if visible(answers[0]).strip():
                 break
         return False
 
-    def _repeat(self, seeds: Sequence[int], more: dict, heat: float = 1.0) -> bool:
-        return len(set(self._told(seeds, more, heat))) == 1
+    def _repeat(self, seeds: Sequence[int], fields: dict, temperature: float = 1.0) -> bool:
+        """Return whether all seeds give the same answer."""
+        return len(set(self._answers(seeds, fields, temperature))) == 1
 
-    def _told(self, seeds: Sequence[int], more: dict, heat: float) -> list[str]:
-        """The answers, up to one that differs from the first."""
-        told: list[str] = []
+    def _answers(self, seeds: Sequence[int], fields: dict, temperature: float) -> list[str]:
+        """Return the answer for each seed, up to the first that differs from the others."""
+        answers: list[str] = []
         for seed in seeds:
-            sampling = Sampling(heat, top_k=0, max_tokens=self._tokens)
-            body = {"messages": DRAW} | self._dialect.fields(sampling, seed) | more
+            sampling = Sampling(temperature, top_k=0, max_tokens=self._tokens)
+            body = {"messages": RANDOM_NUMBER} | self._dialect.fields(sampling, seed) | fields
             answer = generation(self._connection.complete(body), 0.0)
-            told.append(f"{answer.reasoning}{answer.text}")
-            if told[-1] != told[0]:
+            answers.append(f"{answer.reasoning}{answer.text}")
+            if answers[-1] != answers[0]:
                 break
-        return told
+        return answers
