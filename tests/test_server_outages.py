@@ -256,8 +256,8 @@ def test_the_wait_for_an_answer_adapts_to_how_long_answers_take(monkeypatch):
 
 def test_answers_that_take_long_are_given_longer():
     line = Connection("m", "http://127.0.0.1:1/v1", 60)
-    line._took[300].extend([30.0] * connection.CONCURRENCY)
-    line._took[1].extend([0.01] * connection.CONCURRENCY)
+    line._seconds[300].extend([30.0] * connection.CONCURRENCY)
+    line._seconds[1].extend([0.01] * connection.CONCURRENCY)
     assert (
         line._timeout({"max_tokens": 300}) == 300
         and line._timeout({"max_completion_tokens": 300}) == 300

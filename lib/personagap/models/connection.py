@@ -1,5 +1,5 @@
-"""The line to a server, or several: what fails is asked again, what is asked too often waits, what
-is away is waited for, unless another server takes its place (`endpoints`).
+"""Requests to one or several servers: failed requests are retried, rate limits respected, and
+servers that are down waited for, unless another server takes over (`endpoints`).
 """
 
 import itertools
@@ -16,32 +16,31 @@ from personagap.errors import Unanswered, UserError
 from personagap.models.endpoints import Endpoints, pause_after
 from personagap.models.replies import Failure, failure
 
-#: Requests under way at a time: enough to fill a server's batches.
+#: Requests under way at a time, per server: enough to fill its batches.
 CONCURRENCY = 16
-#: Repetitions of a request that fails. One that is lost counts for so many of them, and one
-#: that the server puts off for so few.
-RETRIES, LOST, PUT_OFF = 5, 2.0, 0.1
-#: Seconds without an answer before a request counts as lost: a busy server queues requests. Once as
-#: many answers as are under way at a time have told how long they take, it is so many times the
-#: longest, but not less than the second.
+#: Retries of a failed request, and how many of them a time-out and a rate limit use up.
+RETRIES, TIMEOUT_COST, RATE_LIMIT_COST = 5, 2.0, 0.1
+#: Seconds without an answer before a request counts as lost. It is long at first, since a busy
+#: server queues requests. After `CONCURRENCY` answers it is `TIMES_LONGEST` times the longest time
+#: that one took, but at least `SHORTEST_TIMEOUT`.
 TIMEOUT = 600.0
 TIMES_LONGEST, SHORTEST_TIMEOUT = 10, 20.0
-#: The same of a single token, which tells whether the server is there.
+#: The same for the single token with which a server's availability is tested.
 PROBE_TIMEOUT = 30.0
 
 
 class Connection:
-    """One model on one server, or on several (see `join`), asked from many threads at a time.
+    """One model on one server, or on several (see `join`), used by many threads at a time.
 
     Parameters
     ----------
-    model, url : of ``ServerModel``.
-    patience : seconds for which a server that answers nothing is waited for.
+    model, url : as in ``ServerModel``.
+    patience : seconds to wait for a server that answers nothing.
 
     Attributes
     ----------
-    probe : the smallest request that the server answers. Until that is known, nothing is waited
-        for.
+    probe : the smallest request that the server answers. Until it is known, servers that are down
+        are not waited for.
     """
 
     def __init__(self, model: str, url: str, patience: float):
@@ -49,18 +48,22 @@ class Connection:
         self.endpoints = Endpoints(model, url)
         self.probe: dict | None = None
         self._stopped = threading.Event()
-        self._looking = threading.Lock()
-        self._answered = self._not_before = 0.0
-        # Since when nothing was answered.
-        self._failing: float | None = None
-        # Requests that failed for good since then.
+        # Held by the one thread that waits for a server to recover.
+        self._recovering = threading.Lock()
+        self._last_answer = self._not_before = 0.0
+        # When the first request since the last answer failed, and how many have failed for good.
+        self._failing_since: float | None = None
         self._failed = 0
-        # Why all requests under way end.
-        self._ends: UserError | None = None
-        self._took: dict[object, deque] = defaultdict(lambda: deque(maxlen=4 * CONCURRENCY))
+        # The error that ends all requests under way.
+        self._error: UserError | None = None
+        # The latest answer times, by the length of the answers.
+        self._seconds: dict[object, deque] = defaultdict(lambda: deque(maxlen=4 * CONCURRENCY))
 
     def served(self) -> list[str]:
-        """Names of models the server lists (``transformers serve`` leaves local folders out)."""
+        """Return the names of the models that the server lists.
+
+        ``transformers serve`` does not list local folders.
+        """
         try:
             client = self.endpoints.first.with_options(timeout=PROBE_TIMEOUT)
             return [model.id for model in client.models.list().data]
@@ -72,16 +75,16 @@ class Connection:
             reason = failure(error.status_code, error.response.text, error.response.headers)
             raise UserError(f"server {self.url}: refuses OPENAI_API_KEY ({reason})") from error
         except (openai.OpenAIError, ValueError, AttributeError):
-            # Not every server lists its models; the first chat tells.
+            # Not every server lists its models; the first chat shows whether it has this one.
             return []
 
     def join(self, other: "Connection") -> None:
-        """Ask the other's server too: each request goes to the one with the fewest under way."""
+        """Use the other's server too; each request goes to the one with the fewest under way."""
         self.url = f"{self.url},{other.url}"
         self.endpoints.join(other.endpoints)
 
     def complete(self, body: dict, retries: int | None = None) -> dict:
-        """One chat completion, asked again so many times, by default `RETRIES`, if it fails.
+        """Return one chat completion; failed requests are retried (`RETRIES` times by default).
 
         `Failure` for a request that fails for good, ``Unanswered`` for a server that stops
         answering.
@@ -89,43 +92,45 @@ class Connection:
         retries = RETRIES if retries is None else retries
         spent, timeouts = 0.0, 0
         for attempt in itertools.count():
-            with self._looking:
-                # While one looks whether the server is back, the others wait.
+            with self._recovering:
+                # Wait here while another thread waits for the server to recover.
                 pass
-            self._hold()
+            self._wait_until_allowed()
             sent = time.monotonic()
             try:
                 answer = self.endpoints.post(body, self._timeout(body) * 2**timeouts)
             except Failure as error:
-                lost = _timed_out(error)
-                put_off = self.probe is not None and (error.status == 429 or error.wait is not None)
-                spent += LOST if lost else PUT_OFF if put_off else 1
-                timeouts += lost
-                if not self.endpoints.may_pass(error):
+                timed_out = _timed_out(error)
+                limited = self.probe is not None and (error.status == 429 or error.wait is not None)
+                spent += TIMEOUT_COST if timed_out else RATE_LIMIT_COST if limited else 1
+                timeouts += timed_out
+                if not self.endpoints.retryable(error):
                     raise
-                self._failing = self._failing or sent
+                self._failing_since = self._failing_since or sent
                 if spent > retries:
                     self._failed += 1
                     raise
-                self._wait(error, sent, pause_after(attempt))
+                self._wait_before_retry(error, sent, pause_after(attempt))
             else:
-                self._answered, self._failing, self._failed = time.monotonic(), None, 0
-                self._took[_length(body)].append(self._answered - sent)
+                self._last_answer, self._failing_since, self._failed = time.monotonic(), None, 0
+                self._seconds[_max_tokens(body)].append(self._last_answer - sent)
                 return answer
         raise AssertionError("never reached")
 
-    def at_once(
-        self, work: Callable, chats: Sequence, more: Sequence, keep: Callable | None
+    def run_all(
+        self, work: Callable, chats: Sequence, arguments: Sequence, keep: Callable | None
     ) -> list:
-        """``work`` on each chat, several at a time. An answer is kept before its thread asks again,
-        so that a kill costs no more than what was under way.
+        """Return ``work(chat, argument)`` of each chat, computed in several threads.
+
+        A thread calls ``keep(i, answer)`` before its next request, so that a kill loses only the
+        requests under way.
         """
 
-        def one(i: int, chat: object, argument: object) -> object:
+        def run(i: int, chat: object, argument: object) -> object:
             try:
                 answer = work(chat, argument)
             except UserError as error:
-                self._ends = self._ends or error
+                self._error = self._error or error
                 self._stopped.set()
                 raise
             if keep:
@@ -135,29 +140,31 @@ class Connection:
         try:
             with ThreadPoolExecutor(CONCURRENCY * len(self.endpoints)) as pool:
                 try:
-                    return list(pool.map(one, range(len(chats)), chats, more))
+                    return list(pool.map(run, range(len(chats)), chats, arguments))
                 except BaseException:
-                    # Ctrl-C too: what waits for the server would wait on.
+                    # Also on Ctrl-C: threads that wait for the server would otherwise go on.
                     self._stopped.set()
                     raise
         finally:
             self._stopped.clear()
-            self._ends = None
+            self._error = None
 
     def _timeout(self, body: dict) -> float:
-        """Seconds to wait for an answer of that length."""
-        took = self._took[_length(body)]
-        if len(took) < CONCURRENCY:
+        """Return the seconds to wait for the answer to a request."""
+        seconds = self._seconds[_max_tokens(body)]
+        if len(seconds) < CONCURRENCY:
             return TIMEOUT
-        return min(TIMEOUT, max(SHORTEST_TIMEOUT, TIMES_LONGEST * max(took)))
+        return min(TIMEOUT, max(SHORTEST_TIMEOUT, TIMES_LONGEST * max(seconds)))
 
-    def _wait(self, error: Failure, sent: float, pause: float) -> None:
-        """Before a request that failed is repeated: as long as the server asks for, or until it
-        answers again.
+    def _wait_before_retry(self, error: Failure, sent: float, pause: float) -> None:
+        """Wait as long as the server demands, or until it answers again, and then for ``pause``.
+
+        ``sent`` is the time of the request that failed. Nothing is waited for if another server is
+        available.
         """
-        if self.endpoints.another():
+        if self.endpoints.any_available():
             return
-        start = self._failing or sent
+        start = self._failing_since or sent
         if error.wait is not None:
             until = time.monotonic() + max(error.wait, pause_after(0))
             self._not_before = max(self._not_before, until)
@@ -165,30 +172,32 @@ class Connection:
                 self._give_up(error, f"asks to be left alone for {error.wait:,.0f} s")
             return
         if self.probe is not None:
-            with self._looking:
-                if self._answered < sent:
-                    self._look(error, max(start, self._answered))
-        # One request may be too much for it; so many in a row are not the requests' fault.
+            with self._recovering:
+                if self._last_answer < sent:
+                    self._wait_for_recovery(error, max(start, self._last_answer))
+        # A single request may be too large for the server. If this many fail in a row, it is the
+        # server's fault.
         waited = time.monotonic() - start
         if self._failed >= CONCURRENCY and waited > self.patience:
             self._give_up(error, f"answers single tokens, but no request for {waited:,.0f} s")
         self._sleep(pause)
 
-    def _look(self, error: Failure, start: float) -> None:
-        """Ask for one token, at growing intervals, until the server answers or the patience with it
-        is at an end.
+    def _wait_for_recovery(self, error: Failure, start: float) -> None:
+        """Send the probe at growing intervals until the server answers; give up ``patience``
+        seconds after ``start``.
         """
         for attempt in itertools.count():
-            self._hold()
+            self._wait_until_allowed()
             left = start + self.patience - time.monotonic()
             try:
                 self.endpoints.post(self.probe or {}, min(PROBE_TIMEOUT, max(left, pause_after(0))))
                 break
-            except Failure as again:
-                error = again
-            # It is there: the request hears what it says; or it lets the probe wait and answers
-            # others, so it is busy.
-            if not self.endpoints.may_pass(error) or (self._failing is None and _timed_out(error)):
+            except Failure as latest:
+                error = latest
+            # The server is up if it rejects the probe, or if it answers others while the probe
+            # times out (then it is busy). The request itself finds out more.
+            busy = self._failing_since is None and _timed_out(error)
+            if busy or not self.endpoints.retryable(error):
                 break
             left = start + self.patience - time.monotonic()
             pause = max(pause_after(attempt), error.wait or 0)
@@ -200,32 +209,33 @@ class Connection:
                     f"{self.patience:,.0f} s for it"
                 )
             self._sleep(min(pause, left))
-        self._answered = time.monotonic()
+        self._last_answer = time.monotonic()
         if attempt:
             tqdm.write(f"server {self.url}: answers again")
 
-    def _give_up(self, error: Failure, what: str) -> None:
+    def _give_up(self, error: Failure, problem: str) -> None:
         raise Unanswered(
-            f"server {self.url}: {what} ({error}), and patience is {self.patience:,.0f} s (for "
+            f"server {self.url}: {problem} ({error}), and patience is {self.patience:,.0f} s (for "
             "more, end the model's name in #patience=SECONDS): run the same again when it "
             "answers; the other answers are kept"
         )
 
-    def _hold(self) -> None:
-        """Until the time before which the server wants to hear nothing."""
+    def _wait_until_allowed(self) -> None:
+        """Wait until the time before which the server asked for no further request."""
         while (left := self._not_before - time.monotonic()) > 0:
             self._sleep(left)
         self._sleep(0)
 
     def _sleep(self, seconds: float) -> None:
+        """Sleep, or raise as soon as all requests are stopped."""
         if self._stopped.wait(min(max(seconds, 0), threading.TIMEOUT_MAX)):
-            raise self._ends or Failure("stopped", passes=False)
+            raise self._error or Failure("stopped", passes=False)
 
 
 def _timed_out(error: Failure) -> bool:
     return isinstance(error.__cause__, openai.APITimeoutError)
 
 
-def _length(body: dict) -> object:
-    """How many tokens a request asks for, whatever the field is called."""
+def _max_tokens(body: dict) -> object:
+    """Return the token limit of a request, under either name of the field."""
     return body.get("max_tokens") or body.get("max_completion_tokens")

@@ -1,4 +1,4 @@
-"""The servers of one model: which a request goes to, and which are left alone for a while."""
+"""The servers of one model: which server gets a request, and which are avoided for a while."""
 
 import os
 import threading
@@ -11,17 +11,23 @@ from tqdm import tqdm
 from personagap.errors import UserError, first_line
 from personagap.models.replies import Failure, choice_of, error_in, failure
 
-#: What fails is tried again after 0.5, 1, 2 … seconds.
+#: Failed requests are retried after 0.5, 1, 2 … seconds.
 PAUSE, LONGEST_PAUSE = 0.5, 30.0
 CONNECT_TIMEOUT = 10.0
-#: Statuses of a server that answers nobody, or not for this model: another may.
-GONE = (401, 403, 404)
+#: Statuses of a server that answers no request, or none for this model. Another server may.
+UNUSABLE = (401, 403, 404)
 
 
 @dataclass(eq=False)
 class Endpoint:
-    """A server, with how many requests are under way to it, how often it failed in a row, when it
-    last did, whether it answers nobody, and when to try it again.
+    """A server and its state.
+
+    Attributes
+    ----------
+    under_way : number of its requests under way.
+    failures, failed_at : number of failures in a row, and the time of the last.
+    refuses : whether it failed with one of the statuses `UNUSABLE`.
+    away_until : time before which it is avoided.
     """
 
     url: str
@@ -33,29 +39,29 @@ class Endpoint:
     away_until: float = 0.0
 
     @property
-    def present(self) -> bool:
-        """Whether it can be asked; one that failed is tried with a single request."""
+    def available(self) -> bool:
+        """Whether to send it a request; a server that failed is tried with one at a time."""
         return time.monotonic() >= self.away_until and not (self.failures and self.under_way)
 
 
 class Endpoints:
-    """One or several servers of ``model``, asked from many threads at a time.
+    """One or several servers of ``model``, used by many threads at a time.
 
     Attributes
     ----------
-    first : the client of the server that was named first.
+    first : the client of the first server.
     """
 
     def __init__(self, model: str, url: str):
         self._model, self._lock = model, threading.Lock()
-        # Without a key the client does not start; servers that want none do not look at it.
+        # The client requires a key; servers that need none ignore it.
         key = os.environ.get("OPENAI_API_KEY") or "none"
         try:
-            # The client gives up where a server asks for more than two minutes, so that repetitions
-            # are made elsewhere.
+            # No retries by the client, which gives up if a server asks for more than two minutes:
+            # `Connection` retries.
             self.first = openai.OpenAI(base_url=url, api_key=key, max_retries=0)
         except Exception as error:
-            # Of the network library below, whose name depends on the version of openai.
+            # The error is the network library's, which differs between versions of openai.
             remedy = "expected http://host:port/v1"
             raise UserError(f"server {url}: no address ({first_line(error)}): {remedy}") from None
         self._endpoints = [Endpoint(url, self.first)]
@@ -64,58 +70,63 @@ class Endpoints:
         return len(self._endpoints)
 
     def join(self, other: "Endpoints") -> None:
-        """Ask the other's as well: each request goes to the one with the fewest under way."""
+        """Use the other's servers as well."""
         self._endpoints += other._endpoints
 
-    def may_pass(self, error: Failure) -> bool:
-        """Whether to ask again: one of several servers may answer what another refuses, be it away
-        for the moment.
+    def retryable(self, error: Failure) -> bool:
+        """Return whether to retry a request.
+
+        What one server refuses another may answer, even if it is down at the moment.
         """
         others = len(self) > 1 and not all(endpoint.refuses for endpoint in self._endpoints)
-        return error.passes or (error.status in GONE and others)
+        return error.passes or (error.status in UNUSABLE and others)
 
-    def another(self) -> bool:
-        """Whether one of several servers can be asked at once."""
-        return len(self) > 1 and any(endpoint.present for endpoint in self._endpoints)
+    def any_available(self) -> bool:
+        """Return whether there are several servers, one of which can get a request now."""
+        return len(self) > 1 and any(endpoint.available for endpoint in self._endpoints)
 
     def post(self, body: dict, seconds: float) -> dict:
-        """What the server that is chosen answers within ``seconds``; `Failure` if it does not."""
+        """Return the answer of the server that is chosen, within ``seconds``; `Failure` if it does
+        not answer.
+        """
         with self._lock:
-            present = [endpoint for endpoint in self._endpoints if endpoint.present]
-            # Of equally idle ones the last to fail comes last, or it alone might be tried.
-            if present:
-                chosen = min(present, key=lambda each: (each.under_way, each.failed_at))
+            # The least busy server; of several, the one whose last failure is the longest ago, or
+            # one that is down might be tried every time. If all are down, the next to be tried.
+            if available := [endpoint for endpoint in self._endpoints if endpoint.available]:
+                chosen = min(available, key=lambda server: (server.under_way, server.failed_at))
             else:
-                chosen = min(self._endpoints, key=lambda each: (each.refuses, each.away_until))
+                chosen = min(
+                    self._endpoints, key=lambda server: (server.refuses, server.away_until)
+                )
             chosen.under_way += 1
         sent = time.monotonic()
         try:
             answer = self._exchange(chosen.client, body, seconds)
         except Failure as error:
-            if len(self) > 1 and (error.passes or error.status in GONE):
-                self._leave(chosen, error)
+            if len(self) > 1 and (error.passes or error.status in UNUSABLE):
+                self._avoid(chosen, error)
             raise
         finally:
             with self._lock:
                 chosen.under_way -= 1
         with self._lock:
-            # An answer to what was asked before the failure only arrives late: it does not tell
-            # that it is back.
-            back = chosen.failures and sent > chosen.failed_at
-            if back:
+            # A late answer to a request sent before the failure does not show that the server has
+            # recovered.
+            recovered = chosen.failures and sent > chosen.failed_at
+            if recovered:
                 chosen.failures, chosen.refuses, chosen.away_until = 0, False, 0.0
-        if back:
+        if recovered:
             tqdm.write(f"server {chosen.url}: answers again")
         return answer
 
-    def _leave(self, endpoint: Endpoint, error: Failure) -> None:
-        """Let the others answer, for a time that grows with each failure after the first."""
+    def _avoid(self, endpoint: Endpoint, error: Failure) -> None:
+        """Avoid a server for a time that grows with each failure after the first."""
         with self._lock:
             first, now = not endpoint.failures, time.monotonic()
             if now >= endpoint.away_until:
-                # One that is away already failed on several requests at a time: that counts once.
+                # Several requests that fail together count as one failure.
                 endpoint.failures += 1
-            endpoint.failed_at, endpoint.refuses = now, error.status in GONE
+            endpoint.failed_at, endpoint.refuses = now, error.status in UNUSABLE
             endpoint.away_until = now + max(pause_after(endpoint.failures), error.wait or 0)
         if first:
             tqdm.write(
@@ -123,6 +134,7 @@ class Endpoints:
             )
 
     def _exchange(self, client: openai.OpenAI, body: dict, seconds: float) -> dict:
+        """Send a request and return the reply; `Failure` for whatever is not a chat completion."""
         timeout = openai.Timeout(seconds, connect=min(seconds, CONNECT_TIMEOUT))
         fields = {name: value for name, value in body.items() if name != "messages"}
         try:
@@ -143,6 +155,6 @@ class Endpoints:
 
 
 def pause_after(attempt: int) -> float:
-    """Seconds before what failed so often, less one, is tried again."""
-    # Bounded before it is a power: who waits for days would see it overflow.
+    """Return the seconds to wait after a failure; ``attempt`` counts from 0."""
+    # The exponent is bounded, since it would overflow after days of retries.
     return min(PAUSE * 2.0 ** min(attempt, 10), LONGEST_PAUSE)

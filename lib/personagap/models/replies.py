@@ -1,4 +1,4 @@
-"""What the reply of a server says: an answer, an error inside one, the likeliest next tokens."""
+"""Reading the reply of a server: an answer, an error inside it, the likeliest next tokens."""
 
 import email.utils
 import json
@@ -15,15 +15,15 @@ from personagap.leaving import leaving
 from personagap.models import Generation
 from personagap.models.answers import ending
 
-#: Errors by their words, for those that carry no HTTP status; others count as the server's own.
-WORDS = {
+#: HTTP statuses by words in the error, for errors without a status; any other error counts as 500.
+STATUS_WORDS = {
     429: r"rate.?limit|too.many|quota|exhausted|throttl",
     503: r"overload|unavailable|capacity|busy|time.?out",
     401: r"api.?key|unauthori|authenticat",
     400: r"invalid|bad.?request|not.?found|unsupported|context.length|content.filter",
 }
-#: What servers call a prompt, or an answer, that their filter stopped, by the words of the error:
-#: Azure, OpenAI, DeepSeek, Qwen, OpenRouter, Gemini, Grok, Zhipu.
+#: Words in the error for a prompt, or an answer, that a content filter stopped: Azure, OpenAI,
+#: DeepSeek, Qwen, OpenRouter, Gemini, Grok, Zhipu.
 FILTERED = re.compile(
     r"content[_ ]?(?:filter|policy|management)|responsible_?ai|moderation|data_?inspection"
     r"|content exists risk|block_?reason|violates usage guidelines|usage policy|safety system"
@@ -31,36 +31,38 @@ FILTERED = re.compile(
     re.IGNORECASE,
 )
 #: Statuses of such an error.
-STOPPED = (400, 403, 451)
-#: Statuses below 500 that pass: a time-out, a conflict, too early, too many requests.
-PASSING = (408, 409, 425, 429)
+FILTERED_STATUSES = (400, 403, 451)
+#: Temporary errors below 500: a time-out, a conflict, too early, too many requests.
+TEMPORARY = (408, 409, 425, 429)
 RETRY_AFTER = re.compile(
     r'"retry[-_ ]?after(?P<ms>[-_ ]?ms)?"\s*:\s*"?(?P<number>\d+(?:\.\d+)?)', re.IGNORECASE
 )
-#: Parts of a content that are not its text.
-KINDS = {
+#: Types of the parts of a message's content that are not its text.
+PART_KINDS = {
     **dict.fromkeys(["thinking", "reasoning", "reasoning_text", "reasoning_content"], "thinking"),
     "refusal": "refusal",
 }
-#: Fields of a message that hold its thoughts: of vLLM and DeepSeek, of OpenRouter and newer
-#: versions, of Ollama.
-THOUGHTS = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
-#: How tokenizers write a space and a line break where a server
-#: gives a token as its vocabulary has it.
-MARKS = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
-#: What the choices beyond the listed alternatives may be of all choices together; more, and the
-#: probabilities of the choices are not known.
+#: Fields of a message that hold its reasoning: in vLLM and DeepSeek, in OpenRouter and newer
+#: versions, in Ollama.
+REASONING_FIELDS = ("reasoning_content", "reasoning", "reasoning_details", "thinking")
+#: Spaces and line breaks as vocabularies write them, for servers that return tokens in this form.
+WHITESPACE_MARKS = str.maketrans({"Ġ": " ", "▁": " ", "Ċ": "\n"})
+#: The largest share of the choices' probability that may fall on choices that are not listed. Above
+#: it the probabilities count as unknown.
 UNKNOWN = 0.01
-#: What is left of 1 by rounding is no less than this.
+#: Minimum of the probability that is not listed, which rounding may leave at 0 or below.
 ROUNDING = 1e-6
 
 
 class Failure(Exception):
-    """A request without an answer; says why, in a line.
+    """A request without an answer; its message is one line.
 
-    ``status`` is that of HTTP or of an error inside an answer, and None where nothing came back;
-    ``filtered`` whether a filter stopped it; ``wait`` the seconds it asks to be left alone;
-    ``passes`` whether to ask again.
+    Attributes
+    ----------
+    status : the HTTP status, or that of an error inside a reply; None if there was no reply.
+    filtered : whether a content filter stopped the prompt or the answer.
+    wait : seconds for which the server asks for no further request.
+    passes : whether the error is temporary and the request should be retried.
     """
 
     def __init__(
@@ -76,17 +78,17 @@ class Failure(Exception):
 
 
 def failure(status: int, text: str, headers: Mapping[str, str]) -> Failure:
-    """The error of an HTTP status, or, of a status that means success, the one in the text."""
+    """Return the failure of an HTTP error, or of an error in the text of a successful reply."""
     error = error_in(_json(text)) or {}
-    said = FILTERED.search(json.dumps(error, ensure_ascii=False)[:1000]) is not None
+    words = FILTERED.search(json.dumps(error, ensure_ascii=False)[:1000]) is not None
     if status < 400:
-        status = STOPPED[0] if said else _status(error)
-    wait, filtered = wait_asked(headers, text), said and status in STOPPED
-    passes = status >= 500 or status in PASSING or wait is not None
-    if (told := headers.get("x-should-retry")) in ("true", "false"):
-        # OpenAI says itself whether a request should be sent again.
-        passes = told == "true"
-    return Failure(f"{status} {text}", status, filtered, wait, passes and not filtered)
+        status = FILTERED_STATUSES[0] if words else _status(error)
+    wait, filtered = wait_asked(headers, text), words and status in FILTERED_STATUSES
+    temporary = status >= 500 or status in TEMPORARY or wait is not None
+    if (header := headers.get("x-should-retry")) in ("true", "false"):
+        # OpenAI states whether to retry a request.
+        temporary = header == "true"
+    return Failure(f"{status} {text}", status, filtered, wait, temporary and not filtered)
 
 
 def _json(text: str) -> Any:
@@ -97,8 +99,10 @@ def _json(text: str) -> Any:
 
 
 def error_in(reply: Any) -> dict | None:
-    """The error that a reply holds, in place of its choice (OpenRouter), in a list (Gemini), or as
-    the whole of it (vLLM, MiniMax); an error that is mere text has none but its message.
+    """Return the error in a reply, if any.
+
+    It may stand in place of the choice (OpenRouter), in a list (Gemini), or be the whole reply
+    (vLLM, MiniMax). An error that is only a text becomes a message.
     """
     if isinstance(reply, list) and len(reply) == 1:
         reply = reply[0]
@@ -106,26 +110,28 @@ def error_in(reply: Any) -> dict | None:
         return None
     error = reply.get("error")
     match reply.get("choices"):
-        case [{"error": said}, *_]:
-            error = error or said
+        case [{"error": choice_error}, *_]:
+            error = error or choice_error
     if not error and not reply.get("choices"):
         error = reply
     return error if isinstance(error, dict) or not error else {"message": error}
 
 
 def _status(error: Mapping) -> int:
-    """The HTTP status that an error would have had."""
-    for told in (error.get("code"), error.get("status"), error.get("status_code")):
-        if str(told).isdigit() and 400 <= int(str(told)) < 600:
-            return int(str(told))
-    words = json.dumps(error)
-    said = (status for status, each in WORDS.items() if re.search(each, words, re.IGNORECASE))
-    return next(said, 500)
+    """Return the HTTP status that corresponds to an error inside a reply."""
+    for code in map(str, (error.get("code"), error.get("status"), error.get("status_code"))):
+        if code.isdigit() and 400 <= int(code) < 600:
+            return int(code)
+    text = json.dumps(error)
+    for status, words in STATUS_WORDS.items():
+        if re.search(words, text, re.IGNORECASE):
+            return status
+    return 500
 
 
 def wait_asked(headers: Mapping[str, str], text: str = "") -> float | None:
-    """Seconds that the server asks to be left alone, in its headers (a number or a date) or in its
-    error.
+    """Return the seconds for which the server asks for no further request, in its headers (as a
+    number or a date) or in the text of its error.
     """
     for name, unit in (("retry-after-ms", 1000), ("retry-after", 1)):
         try:
@@ -135,87 +141,92 @@ def wait_asked(headers: Mapping[str, str], text: str = "") -> float | None:
         return None if math.isnan(seconds) else max(0.0, seconds)
     if date := email.utils.parsedate_tz(headers.get("retry-after")):
         return max(0.0, email.utils.mktime_tz(date) - time.time())
-    found = RETRY_AFTER.search(text)
-    return float(found["number"]) / (1000 if found["ms"] else 1) if found else None
+    match = RETRY_AFTER.search(text)
+    return float(match["number"]) / (1000 if match["ms"] else 1) if match else None
 
 
 def choice_of(reply: Any) -> dict:
-    """The first choice of a chat completion; `Failure` for what is none, or was broken off."""
+    """Return the first choice of a chat completion; `Failure` if there is none, or if the answer
+    was broken off.
+    """
     try:
         choice = reply["choices"][0]
         failed = ending(str(choice.get("finish_reason"))) == "failed"
-        whole = isinstance(choice["message"], dict) and not failed
+        complete = isinstance(choice["message"], dict) and not failed
     except (AttributeError, LookupError, TypeError):
-        whole = False
-    if not whole:
+        complete = False
+    if not complete:
         raise Failure("the answer is not a chat completion, or was broken off", 200)
     return choice
 
 
 def usage(reply: dict, name: str) -> int | None:
-    """A count of tokens, if the server tells one."""
-    told = reply.get("usage")
-    count = told.get(name) if isinstance(told, dict) else None
-    # True is an int as well; above 2**53 a JSON number is no longer exact, nor is it in a table of
-    # floats.
+    """Return a token count, such as "prompt_tokens", if the server reports it."""
+    counts = reply.get("usage")
+    count = counts.get(name) if isinstance(counts, dict) else None
+    # Not isinstance, since True is an int. Above 2**53 integers are not exact in JSON, nor in a
+    # table of floats.
     return count if type(count) is int and 0 <= count < 2**53 else None
 
 
 def generation(reply: dict, seconds: float) -> Generation:
-    """The answer in a chat completion; its text, thoughts and refusal may come in parts."""
+    """Return the answer in a chat completion, with its text, reasoning and refusal joined from
+    their parts.
+    """
     choice = choice_of(reply)
     message = choice["message"]
-    parts = _parts(message.get("content"))
-    told = filter(None, map(message.get, THOUGHTS))
-    thought = _parts(next(told, None), "thinking")["thinking"]
-    refusal = _parts(message.get("refusal"), "refusal")["refusal"] or parts["refusal"]
+    content = _parts(message.get("content"))
+    fields = filter(None, map(message.get, REASONING_FIELDS))
+    reasoning = _parts(next(fields, None), "thinking")["thinking"] or content["thinking"]
+    refusal = _parts(message.get("refusal"), "refusal")["refusal"] or content["refusal"]
     return Generation(
-        _whole(refusal or parts["text"]),
+        _encodable(refusal or content["text"]),
         str(choice.get("finish_reason") or "stop"),
         usage(reply, "prompt_tokens"),
         usage(reply, "completion_tokens"),
         seconds,
-        _whole(thought or parts["thinking"]),
+        _encodable(reasoning),
         "refused" if refusal else "",
     )
 
 
 def _parts(content: Any, kind: str = "text") -> dict[str, str]:
-    """Text, thinking and refusal of a message's content: a string, a typed part, or a list of them,
-    joined.
+    """Return the joined text, thinking and refusal of a message's content.
+
+    The content is a string (of the given ``kind``), a part with a type, or a list of both.
     """
-    found: dict[str, str] = defaultdict(str)
+    joined: dict[str, str] = defaultdict(str)
     if isinstance(content, str):
-        found[kind] = content
+        joined[kind] = content
     parts = content if isinstance(content, list) else []
     for part in [content] if isinstance(content, dict) else parts:
         fields = part if isinstance(part, dict) else {"text": part}
-        # Gemini marks its thoughts.
-        told = "thinking" if fields.get("thought") is True else str(fields.get("type"))
-        names = (told, "text", "content", "summary")
-        held = next(filter(None, map(fields.get, names)), None)
-        for name, text in _parts(held, KINDS.get(told, kind)).items():
-            found[name] += text
-    return found
+        # Gemini flags its thoughts instead of giving them a type.
+        type_ = "thinking" if fields.get("thought") is True else str(fields.get("type"))
+        names = (type_, "text", "content", "summary")
+        inner = next(filter(None, map(fields.get, names)), None)
+        for name, text in _parts(inner, PART_KINDS.get(type_, kind)).items():
+            joined[name] += text
+    return joined
 
 
-def _whole(text: str) -> str:
-    """Without halves of characters, which JSON can hold and no file."""
+def _encodable(text: str) -> str:
+    """Replace lone surrogates, which JSON can contain but UTF-8 files cannot."""
     return text.encode(errors="replace").decode()
 
 
 def alternatives(reply: dict) -> list[tuple[str, float]]:
-    """The likeliest first tokens of an answer, as text, with their log-probabilities; none if the
-    server gives none.
+    """Return the likeliest first tokens of an answer, as text, with their log-probabilities; an
+    empty list if the server gives none.
     """
     try:
-        told = choice_of(reply)["logprobs"]
-        if not told.get("content"):
-            # As of plain completions (Together): token → log-probability.
-            pairs = told["top_logprobs"][0].items()
-            listed = [(str(token).translate(MARKS), float(value)) for token, value in pairs]
+        logprobs = choice_of(reply)["logprobs"]
+        if not logprobs.get("content"):
+            # The format of plain completions (Together): token → log-probability.
+            pairs = logprobs["top_logprobs"][0].items()
+            listed = [(str(token).translate(WHITESPACE_MARKS), float(lp)) for token, lp in pairs]
         else:
-            tokens = told["content"][0]["top_logprobs"]
+            tokens = logprobs["content"][0]["top_logprobs"]
             listed = [(_text(token), float(token["logprob"])) for token in tokens]
     except (AttributeError, LookupError, TypeError, ValueError):
         return []
@@ -223,28 +234,29 @@ def alternatives(reply: dict) -> list[tuple[str, float]]:
 
 
 def _text(token: Mapping) -> str:
+    """Return the text of a token's bytes, or of its name in the vocabulary."""
     try:
         text = bytes(token["bytes"]).decode()
     except (LookupError, TypeError, ValueError):
         text = ""
-    # Its bytes are not told, or are a piece of a character.
-    return text or str(token["token"]).translate(MARKS)
+    # The bytes may be missing, or be a part of a character.
+    return text or str(token["token"]).translate(WHITESPACE_MARKS)
 
 
 def weigh(
     listed: Sequence[tuple[str, float]], choices: Sequence[str]
 ) -> tuple[np.ndarray, str | None]:
-    """Log-probability of each choice as the next token, from the likeliest tokens, and a choice
-    that leaves it unknown.
+    """Return the log-probability of each choice as the next token, from the likeliest tokens, and
+    a choice that leaves the probabilities unknown, if there is one.
 
-    Tokens that read as the same choice, but for white space around it ("A", " A", one token twice),
-    are added up: an answer that begins with any of them is that choice.
+    Tokens that read as the same choice, apart from white space around it ("A", " A", one token
+    twice), are summed: an answer that begins with any of them is that choice.
 
-    A choice that is not listed is no likelier than the least likely token listed, nor than all that
-    is not listed together; it is given that upper bound. With p listed on the choices in all and b
-    given to those not listed, each choice's share of the choices is then right to within b / (p +
-    b). Where that is more than `UNKNOWN`, the shares are not known, and the second value is the
-    first choice that is not listed, else None.
+    A choice that is not listed is at most as likely as the least likely listed token, and as all
+    unlisted tokens together; it is given that upper bound. Let p be the listed probability of all
+    choices, and b the sum of these bounds. The share of each choice among the choices is then
+    accurate to b / (p + b). If that exceeds `UNKNOWN`, the shares are unknown, and the second value
+    is the first choice that is not listed; otherwise it is None.
 
     Examples
     --------
@@ -252,16 +264,16 @@ def weigh(
     >>> np.exp(weigh(tokens, ["A", "B"])[0])
     array([0.75 , 0.125])
     """
-    # " A" and "A" are one choice, unless both are to choose from.
-    read = str.strip if len({choice.strip() for choice in choices}) == len(choices) else str
+    # " A" and "A" are the same choice, unless both are among the choices.
+    normalise = str.strip if len({choice.strip() for choice in choices}) == len(choices) else str
     mass: dict[str, float] = defaultdict(lambda: -math.inf)
     for token, log_probability in listed:
-        mass[read(token)] = np.logaddexp(mass[read(token)], log_probability)
+        mass[normalise(token)] = np.logaddexp(mass[normalise(token)], log_probability)
     least = min(log_probability for _, log_probability in listed)
     unlisted = max(1 - math.exp(np.logaddexp.reduce(list(mass.values()))), ROUNDING)
     bound = min(least, math.log(unlisted))
-    absent = [choice for choice in choices if read(choice) not in mass]
-    known = sum(math.exp(mass[read(choice)]) for choice in choices if choice not in absent)
-    possible = len(absent) * math.exp(bound)
-    unknown = absent[0] if possible > UNKNOWN * (known + possible) else None
-    return np.array([mass.get(read(choice), bound) for choice in choices]), unknown
+    absent = [choice for choice in choices if normalise(choice) not in mass]
+    p = sum(math.exp(mass[normalise(choice)]) for choice in choices if choice not in absent)
+    b = len(absent) * math.exp(bound)
+    unknown = absent[0] if b > UNKNOWN * (p + b) else None
+    return np.array([mass.get(normalise(choice), bound) for choice in choices]), unknown

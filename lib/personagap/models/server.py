@@ -124,7 +124,7 @@ class ServerModel:
                 return Generation(None, "error", None, None, time.perf_counter() - start)
             return replies.generation(reply, time.perf_counter() - start)
 
-        answers = self._connection.at_once(answer, chats, seeds, keep)
+        answers = self._connection.run_all(answer, chats, seeds, keep)
         # Single requests are refused because of their prompts; if all are, the key, the model's
         # name or the address is wrong.
         if answers and len(refusals) == len(answers):
@@ -163,7 +163,7 @@ class ServerModel:
                 )
             return weights
 
-        return self._connection.at_once(scores, chats, per_chat, keep)
+        return self._connection.run_all(scores, chats, per_chat, keep)
 
     @functools.cached_property
     def _one_token(self) -> dict:
