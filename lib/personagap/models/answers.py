@@ -1,4 +1,4 @@
-"""An answer taken apart, once: what the user sees, what was thought before, and how it ended."""
+"""The parts of an answer: the text that users see, the reasoning before it, and how it ended."""
 
 import itertools
 import re
@@ -7,31 +7,31 @@ from personagap.models import Generation
 from personagap.spelling import entries
 
 OUTCOMES = ("answered", "truncated", "refused", "blocked", "empty", "unfinished", "failed")
-#: Those that leave nothing to grade: neither wrong nor harmless.
+#: Outcomes that leave nothing to grade: such an answer is neither wrong nor harmless.
 NONRESPONSE = ("blocked", "empty", "unfinished")
-#: What servers say of an answer that did not simply end: OpenAI, vLLM, SGLang, Mistral, Gemini,
-#: Anthropic, Bedrock, Cohere, Zhipu, DeepSeek …
-_ENDED = {row["word"]: row["outcome"] for row in entries("endings")}
+#: Outcome by the server's finish reason, for answers that did not end normally: OpenAI, vLLM,
+#: SGLang, Mistral, Gemini, Anthropic, Bedrock, Cohere, Zhipu, DeepSeek …
+_OUTCOME_OF_REASON = {row["word"]: row["outcome"] for row in entries("endings")}
 
 
 def ending(reason: str) -> str:
-    """The outcome that a server's word for the end of an answer tells; "answered" for any other.
+    """Return the outcome that a server's finish reason stands for; "answered" if it is unknown.
 
     Examples
     --------
     >>> [ending(reason) for reason in ("eos_token", "MAX_TOKENS", "content_filter: SAFETY")]
     ['answered', 'truncated', 'blocked']
     """
-    # An enumeration's name may stand before it, and details behind.
+    # The name of an enumeration may precede the reason, and details may follow it.
     word = reason.lower().removeprefix("finishreason.").partition(":")[0].strip()
-    return _ENDED.get(word, "answered")
+    return _OUTCOME_OF_REASON.get(word, "answered")
 
 
 _NAME = (
     r"(?:\w{1,12}[:_]|ant)?(?:think(?:ing)?|thoughts?|reason(?:ing)?|reflection|scratchpad|analysis"
     r"|rationale|cot|monologue)(?:_process|_steps?)?"
 )
-# The last two are what is left of tags without their special tokens (gpt-oss), and Gemma's.
+# The last two lines are the remains of gpt-oss's tags without their special tokens, and Gemma's.
 _OPENING = (
     rf"<\s?{_NAME}(?:\s[^<>\n]{{0,80}})?\s?>|\[think(?:ing)?\]|◁think▷"
     r"|<\|begin_of_thought\|>|<\|start_thinking\|>"
@@ -48,38 +48,40 @@ _OPENS, _CLOSES, _THOUGHT = (
     re.compile(pattern, re.IGNORECASE | re.DOTALL)
     for pattern in (_OPENING, _CLOSING, rf"(?:{_OPENING})(.*?)(?:{_CLOSING})")
 )
-#: Special tokens of chat templates, which some servers do not leave out.
+#: Special tokens of chat templates, which some servers leave in the text.
 _SPECIAL = re.compile(
     r"<[|｜]/?[A-Za-z][\w▁-]{2,30}[|｜]>|</?s>|<(?:bos|end_of_turn|eos)>|\[/?INST\]"
     r"|\[END FINAL RESPONSE\]"
 )
-#: Granite's thought, which words enclose; either of them alone may be part of any answer.
-_WORDED = re.compile(
+#: Granite encloses its reasoning in words. Both must occur, since one may be part of any answer.
+_REASONING_IN_WORDS = re.compile(
     r"\A\s*here(?:['’]s| is) my thought process:(.*?)here(?:['’]s| is) my response:",
     re.IGNORECASE | re.DOTALL,
 )
 
 
 def tags_of(tokenizer) -> set[int]:
-    """The tokens that by themselves open or close a thought."""
+    """Return the ids of the single tokens that open or close the reasoning."""
     added = tokenizer.added_tokens_decoder.items()
-    tags = _OPENS, _CLOSES
-    return {number for number, token in added if any(tag.fullmatch(str(token)) for tag in tags)}
+    patterns = _OPENS, _CLOSES
+    return {i for i, token in added if any(tag.fullmatch(str(token)) for tag in patterns)}
 
 
 def decoded(tokenizer, tokens: list[int], tags: set[int]) -> str:
-    """What tokens say, without special ones, but for ``tags`` around a thought (Magistral's)."""
-    # In one piece where there are none: a piece may lose the space that it begins with.
+    """Return the text of tokens, without special tokens, but with the ``tags`` around reasoning
+    (Magistral's are special tokens).
+    """
+    # Only tags split the sequence, since a piece may lose the space that it begins with.
     runs = itertools.groupby(tokens, tags.__contains__)
     pieces = (tokenizer.decode([*run], skip_special_tokens=not tag) for tag, run in runs)
     return "".join(map(str, pieces))
 
 
 def split(content: str) -> tuple[str, str]:
-    """Reasoning and text of what a model wrote.
+    """Split what a model wrote into reasoning and text.
 
-    Reasoning goes up to the last closing tag (servers and chat templates may keep the opening one
-    to themselves), and from an opening tag that is never closed to the end.
+    Reasoning is everything up to the last closing tag (servers and chat templates may hide the
+    opening one), and everything after an opening tag that is never closed.
 
     Examples
     --------
@@ -88,13 +90,13 @@ def split(content: str) -> tuple[str, str]:
     >>> split("<think>It could be C, but")
     ('It could be C, but', '')
     """
-    content = _WORDED.sub(r"<think>\1</think>", content)
-    closed = max((found.end() for found in _CLOSES.finditer(content)), default=0)
+    content = _REASONING_IN_WORDS.sub(r"<think>\1</think>", content)
+    closed = max((tag.end() for tag in _CLOSES.finditer(content)), default=0)
     opened = _OPENS.search(content, closed)
     end = opened.start() if opened else len(content)
     reasoning, text = content[:closed] + content[end:], _SPECIAL.sub("", content[closed:end])
     if closed and not text.strip() and _OPENS.search(content):
-        # Nothing follows the thought: the answer was given before it.
+        # Nothing follows the reasoning: the answer came before it.
         reasoning, text = "\n".join(_THOUGHT.findall(content)), _THOUGHT.sub("\n", content)
     if not reasoning:
         return "", text
@@ -103,15 +105,15 @@ def split(content: str) -> tuple[str, str]:
 
 
 def visible(content: str) -> str:
-    """What the user sees of what a model wrote, of `split`."""
+    """Return the text that the user sees, without the reasoning; see `split`."""
     return split(content)[1]
 
 
 def take_apart(answer: Generation, prompt: str = "") -> Generation:
-    """The same answer, with ``text``, ``reasoning`` and ``outcome`` told apart.
+    """Return the same answer with ``text``, ``reasoning`` and ``outcome`` separated.
 
-    What a server has told apart stays, and so does the raw ``finish_reason``. Some chat templates
-    begin the thought themselves: then the rendered ``prompt`` ends with its opening tag.
+    Parts that the server has separated are kept, and so is the raw ``finish_reason``. Some chat
+    templates open the reasoning themselves: the rendered ``prompt`` then ends with an opening tag.
 
     Examples
     --------
@@ -123,8 +125,8 @@ def take_apart(answer: Generation, prompt: str = "") -> Generation:
     outcome = answer.outcome or ending(answer.finish_reason)
     if answer.text is None or outcome == "failed":
         return answer._replace(text=None, outcome="failed")
-    begun = [tag[0] for tag in _OPENS.finditer(prompt[-40:]) if prompt.rstrip().endswith(tag[0])]
-    content = "".join(begun) + answer.text
+    opening = [tag[0] for tag in _OPENS.finditer(prompt[-40:]) if prompt.rstrip().endswith(tag[0])]
+    content = "".join(opening) + answer.text
     thought, text = split(content)
     if outcome in ("answered", "truncated") and not text.strip():
         opened, closed = len(_OPENS.findall(content)), len(_CLOSES.findall(content))

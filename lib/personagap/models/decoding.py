@@ -1,8 +1,8 @@
-"""A batch of answers in the making: its key-value cache, its random numbers, its finished rows.
+"""Continuous batching: the key-value cache of the answers being generated, and their random draws.
 
-Column j of a row of the cache belongs to token j of its request, whatever else is in the batch. Now
-and then finished rows leave and waiting requests take their place, so that mixed lengths never wait
-for the longest. Several answers to one prompt are one row until they differ: each token that they
+Column j of a cache row belongs to token j of its request, whatever else is in the batch. From time
+to time finished rows leave and waiting requests take their place, so that short answers do not wait
+for the longest. Several answers to one prompt share a row until they differ: each token that they
 have in common is computed once.
 """
 
@@ -17,9 +17,8 @@ from transformers.cache_utils import DynamicLayer
 
 from personagap.errors import UserError
 
-#: Free columns of the cache after rows have changed: the steps until they must change anyway.
+#: Free columns of the cache after its rows have changed: the number of steps until the next change.
 HEADROOM = 64
-
 
 #: Keys and values of a layer, (rows, heads, columns, channels) each.
 States = tuple[torch.Tensor, torch.Tensor]
@@ -27,8 +26,8 @@ States = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(eq=False)
 class Request:
-    """An answer to make for the chats ``indices``: ``limit`` tokens at most, drawn with the numbers
-    of ``seed``.
+    """A request for one answer, of at most ``limit`` tokens, drawn with ``seed``; ``indices`` are
+    the chats that get it.
     """
 
     indices: list[int]
@@ -38,14 +37,14 @@ class Request:
     started: float = 0.0
 
     def uniforms(self) -> np.ndarray:
-        """The numbers that draw the tokens, from a counter-based generator of their own seed."""
-        # All at once, before the first token: what is drawn does not depend on when the request
-        # runs, or with whom.
+        """Return the uniform random numbers for all tokens, from a counter-based generator."""
+        # All before the first token, so that the draws do not depend on when the request runs, or
+        # on the rest of its batch.
         return np.random.Generator(np.random.Philox(self.seed)).random(self.limit, dtype=np.float32)
 
 
-def are_numbers(values: torch.Tensor) -> None:
-    """`UserError` for NaN, the largest to torch: whatever came first would be the answer."""
+def raise_if_nan(values: torch.Tensor) -> None:
+    """Raise `UserError` for NaN, which is the maximum to torch: any answer would be arbitrary."""
     if values.isnan().any():
         remedy = "load it with dtype float32, or tune it at a lower learning rate"
         raise UserError(f"what the model computes is no number: {remedy}")
@@ -58,7 +57,7 @@ def pick(logits: torch.Tensor, uniform: torch.Tensor, sampling) -> torch.Tensor:
     ----------
     logits : (rows, vocabulary).
     uniform : (rows), in [0, 1).
-    sampling : ``Sampling``; temperature 0 takes the likeliest token.
+    sampling : a ``Sampling``; temperature 0 takes the likeliest token.
     """
     if sampling.temperature == 0:
         return logits.argmax(-1)
@@ -66,24 +65,24 @@ def pick(logits: torch.Tensor, uniform: torch.Tensor, sampling) -> torch.Tensor:
     values, tokens = (logits.float() / sampling.temperature).topk(k)
     weights = values.softmax(-1)
     if sampling.top_p < 1:
-        # The smallest set of likeliest tokens that holds top_p.
+        # Keep the smallest set of likeliest tokens whose probability reaches top_p.
         weights = weights.masked_fill(weights.cumsum(-1) - weights >= sampling.top_p, 0.0)
-    # In the order of token ids: rounding that swaps two near-ties then cannot change the draw.
+    # In the order of token ids, so that rounding that swaps two near-ties cannot change the draw.
     tokens, order = tokens.sort(-1)
     cumulative = weights.gather(-1, order).cumsum(-1)
     drawn = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(-1, keepdim=True)
     return tokens.gather(-1, drawn.clamp(max=k - 1)).squeeze(-1)
 
 
-class OwnColumns(DynamicLayer):
-    """A layer's cache in which each row writes its own ``column`` in place, where the parent copies
-    everything.
+class InPlaceLayer(DynamicLayer):
+    """A layer's cache to which each row writes in place, at its own ``column``; the parent copies
+    the whole cache at each step.
     """
 
-    keys: torch.Tensor  # never None as in the parent
+    keys: torch.Tensor  # unlike in the parent, never None
     values: torch.Tensor
-    #: Where the next token goes, (rows,) and (rows, 1), and how many columns are in use: set at
-    #: each step.
+    #: Where the next token goes, (rows,) and (rows, 1), and the number of columns in use; set
+    #: before each step.
     row: torch.Tensor
     column: torch.Tensor
     width: int
@@ -103,38 +102,45 @@ class OwnColumns(DynamicLayer):
 
 
 class Batch:
-    """The requests of a call, and the cache ``layers`` of those under way, by number in ``going``.
+    """The requests of a call, and the key-value cache of those under way.
 
-    ``row`` (as many) are their rows of the cache, ``of_row`` is one request of each row: those of
-    one prompt share a row until they draw different tokens. Of each request: ``prompt`` and
-    ``limit`` (tokens), ``count`` (tokens made), ``done``, and ``tokens`` and ``uniforms``
-    (requests, longest answer + 1). A done one goes on writing its next token and column, which are
-    not read. Of the ``columns`` of the cache no row has filled more than ``width``; it has rows for
-    all under way.
+    Attributes
+    ----------
+    going : numbers of the requests under way.
+    row : cache row of each of them. Requests with the same prompt share a row until they draw
+        different tokens.
+    of_row : for each row, one of its requests.
+    prompt, limit, count, done : of all requests: tokens in the prompt, maximum number of tokens in
+        the answer, tokens drawn so far, and whether it is finished.
+    tokens, uniforms : tokens and random numbers of all requests: (requests, longest answer + 1). A
+        finished request still writes its next token and column, which are never read.
+    layers, columns, width : the cache, its number of columns, and the number of columns in use. It
+        has enough rows for all requests under way to be apart.
     """
 
     def __init__(self, requests: list[Request], device: torch.device):
-        sizes = [(len(request.prompt), request.limit) for request in requests]
         self.requests, self.waiting = requests, 0
-        self.layers: list[OwnColumns] = []
-        both = torch.tensor(sizes, dtype=torch.long, device=device)
-        self.prompt, self.limit = both.reshape(-1, 2).T
+        self.layers: list[InPlaceLayer] = []
+        sizes = [(len(request.prompt), request.limit) for request in requests]
+        lengths = torch.tensor(sizes, dtype=torch.long, device=device)
+        self.prompt, self.limit = lengths.reshape(-1, 2).T
         self.count = torch.zeros_like(self.limit)
         self.done = torch.zeros_like(self.limit, dtype=torch.bool)
-        longest = max((limit for _, limit in sizes), default=0)
-        drawn = np.zeros((len(requests), 1 + longest), dtype=np.float32)
-        for line, request in zip(drawn, requests, strict=True):
+        longest = max((request.limit for request in requests), default=0)
+        uniforms = np.zeros((len(requests), 1 + longest), dtype=np.float32)
+        for line, request in zip(uniforms, requests, strict=True):
             line[: request.limit] = request.uniforms()
-        self.uniforms = torch.from_numpy(drawn).to(device)
+        self.uniforms = torch.from_numpy(uniforms).to(device)
         self.tokens = torch.zeros_like(self.uniforms, dtype=torch.long)
         self.going = self.row = self.of_row = torch.arange(0, device=device)
 
     def finished(self) -> list[int]:
+        """Return the numbers of the requests under way that are finished."""
         return self.going[self.done[self.going]].tolist()
 
     def renew(self, most_rows: int, most_columns: int) -> list[int]:
-        """Let finished requests leave, and others take their place while there is room; the numbers
-        of the new ones.
+        """Replace finished requests by waiting ones, as far as there is room; return the numbers of
+        the new requests.
         """
         keep = (~self.done[self.going]).nonzero().squeeze(-1)
         used = int((self.prompt + self.count)[self.going[keep]].max()) - 1 if len(keep) else 0
@@ -143,7 +149,7 @@ class Batch:
         widths = np.maximum.accumulate([used, *lengths])
         rows = len(keep) + np.arange(len(widths))
         fits = (rows <= most_rows) & (rows * (widths + HEADROOM) <= most_columns)
-        # One always goes, however long, or nothing would ever be done.
+        # An empty batch takes one request, however long, or decoding would never end.
         fits[1:2] |= len(keep) == 0
         n = int(fits[1:].sum())
         new = list(range(self.waiting, self.waiting + n))
@@ -157,42 +163,42 @@ class Batch:
         self.of_row[self.row] = self.going
         left = (self.limit - self.count)[self.going].tolist()
         self.columns = self.width + min(HEADROOM, max(left, default=0))
-        # One copy for all changes: rows out, rows in, and columns for the steps to come.
+        # A single copy removes rows, adds rows, and adds columns for the next steps.
         for layer in self.layers:
-            # No channels, more columns, no heads, more rows.
+            # Padding of channels, columns, heads and rows, in this order.
             room = (0, 0, 0, self.columns - used, 0, 0, 0, len(self.going) - len(kept))
-            both = layer.keys, layer.values
-            layer.keys, layer.values = (pad(each[kept, :, :used], room) for each in both)
+            layer.keys = pad(layer.keys[kept, :, :used], room)
+            layer.values = pad(layer.values[kept, :, :used], room)
         for number in new:
             self.requests[number].started = time.perf_counter()
         self.waiting += n
         return new
 
     def heads(self, numbers: list[int]) -> list[bool]:
-        """Of each of these requests, whether its prompt is another than that of the one before."""
+        """Return whether each request's prompt differs from that of the request before it."""
         prompts = [self.requests[number].prompt for number in numbers]
-        # By identity: to compare their tokens would take as long as reading them.
+        # Equal prompts are one object; comparing their tokens would be slow.
         pairs = zip(prompts, [None, *prompts], strict=False)
         return [prompt is not before for prompt, before in pairs]
 
     def fill(self, rows: torch.Tensor, paths: list[np.ndarray], states: list[States]) -> None:
-        """Copy the columns ``paths`` of a computed pack to ``rows`` of the cache."""
+        """Copy the columns ``paths`` of a computed pack to the given ``rows`` of the cache."""
         if not self.layers:
-            self.layers = [OwnColumns(*map(self._room, both)) for both in states]
+            self.layers = [InPlaceLayer(*map(self._empty_cache, pair)) for pair in states]
         index = pad_sequence([torch.from_numpy(path) for path in paths], batch_first=True)
         index = index.to(self.row.device)
         for layer, (keys, values) in zip(self.layers, states, strict=True):
             layer.keys[rows, :, : index.shape[1]] = keys[0][:, index].transpose(0, 1)
             layer.values[rows, :, : index.shape[1]] = values[0][:, index].transpose(0, 1)
 
-    def _room(self, states: torch.Tensor) -> torch.Tensor:
-        """An empty cache for the rows, like ``states`` (any, heads, any, channels)."""
+    def _empty_cache(self, states: torch.Tensor) -> torch.Tensor:
+        """Return an empty cache for all rows, like ``states`` (any, heads, any, channels)."""
         return states.new_zeros(len(self.going), states.shape[1], self.columns, states.shape[3])
 
     def step(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The last token of each row and the column it goes to, (rows, 1) both."""
+        """Return the last token of each row and the column that it goes to, both (rows, 1)."""
         if len(self.of_row) < len(self.going):
-            self._part()
+            self._split_rows()
         last = self.count[self.of_row] - 1
         row = torch.arange(len(self.of_row), device=self.row.device)
         column, self.width = self.prompt[self.of_row] + last, self.width + 1
@@ -200,33 +206,34 @@ class Batch:
             layer.row, layer.column, layer.width = row, column, self.width
         return self.tokens[self.of_row, last][:, None], column[:, None]
 
-    def _part(self) -> None:
-        """Give rows of their own to requests whose last tokens differ from others' in their row."""
+    def _split_rows(self) -> None:
+        """Give rows of their own to requests whose last token differs from others' in their row."""
         live = (~self.done[self.going]).nonzero().squeeze(-1)
         numbers = self.going[live]
         token = self.tokens[numbers, self.count[numbers] - 1]
-        found, which = (self.row[live] << 32 | token).unique(return_inverse=True)
-        row = found >> 32
-        apart = torch.zeros_like(row, dtype=torch.bool)
-        # The first token of a row stays in it; others need rows of their own.
-        apart[1:] = row[1:] == row[:-1]
-        source, size = row[apart], len(self.of_row)
-        row[apart] = torch.arange(size, size + len(source), device=row.device)
+        # Distinct pairs of row and token, sorted by row, and the pair of each request.
+        pairs, pair_of = (self.row[live] << 32 | token).unique(return_inverse=True)
+        row = pairs >> 32
+        moves = torch.zeros_like(row, dtype=torch.bool)
+        # The first token of a row stays in it; the others need new rows.
+        moves[1:] = row[1:] == row[:-1]
+        source, size = row[moves], len(self.of_row)
+        row[moves] = torch.arange(size, size + len(source), device=row.device)
         for layer in self.layers:
-            for each in (layer.keys, layer.values):
-                each[size : size + len(source), :, : self.width] = each[source, :, : self.width]
-        self.row[live] = row[which]
+            for states in (layer.keys, layer.values):
+                states[size : size + len(source), :, : self.width] = states[source, :, : self.width]
+        self.row[live] = row[pair_of]
         self.of_row = torch.cat([self.of_row, source])
-        # A row stands for one that goes on: one that is done has another last token.
+        # A row is represented by a request under way: a finished one has another last token.
         self.of_row[self.row[live]] = numbers
 
     def append(
         self, numbers: torch.Tensor, logits: torch.Tensor, sampling, eos: torch.Tensor
     ) -> None:
-        """Draw the next token of requests ``numbers`` from ``logits`` (requests, vocabulary)."""
+        """Draw the next tokens of requests ``numbers`` from ``logits`` (requests, vocabulary)."""
         count = self.count[numbers]
         token = pick(logits, self.uniforms[numbers, count], sampling)
-        # Of a done row it lies behind its end, where nobody looks.
+        # For a finished request this is after its end, and is never read.
         self.tokens[numbers, count] = token
         self.count[numbers] += ~self.done[numbers]
         self.done[numbers] |= torch.isin(token, eos) | (self.count[numbers] >= self.limit[numbers])

@@ -15,7 +15,7 @@ from transformers.cache_utils import Cache
 from personagap.errors import UserError, explained
 from personagap.models import Chats, Choices, Generation, Keep, Sampling, loading, rendering
 from personagap.models.answers import decoded, tags_of
-from personagap.models.decoding import Batch, Request, are_numbers
+from personagap.models.decoding import Batch, Request, raise_if_nan
 from personagap.models.packed import Packed
 from personagap.models.rendering import Messages
 
@@ -217,7 +217,7 @@ class LocalModel(Packed):
         for pack, logits, rows, _ in self._packs(sequences, starts):
             logits = logits.float()  # a sum over the vocabulary loses whole digits in bfloat16
             normaliser = logits.logsumexp(-1)
-            are_numbers(normaliser)
+            raise_if_nan(normaliser)
             endings = [pairs[member][1] for member in pack.members]
             at = torch.from_numpy(np.concatenate(rows)).to(self.device)
             wanted = torch.from_numpy(np.concatenate(endings)).to(self.device)
@@ -274,7 +274,7 @@ class LocalModel(Packed):
         last = [len(prompt) - 1 for prompt in prompts]
         for pack, logits, at, states in self._packs(prompts, last):
             # Here, and not at each step, where a GPU would have to wait for the answer.
-            are_numbers(logits)
+            raise_if_nan(logits)
             rows = torch.tensor(pack.members, device=self.device) + len(batch.of_row) - len(prompts)
             batch.fill(rows, pack.paths, states)
             which, member = (batch.row[:, None] == rows).nonzero(as_tuple=True)

@@ -1,5 +1,5 @@
-"""A causal language model run over prompts that are packed as a prefix tree, in batches that fit
-its memory.
+"""Forward passes of a causal language model over prompts that are packed as a prefix tree, in
+batches that fit into memory.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,24 +13,24 @@ from transformers.cache_utils import Cache
 
 from personagap.errors import UserError
 from personagap.models import loading, trie
-from personagap.models.decoding import States, are_numbers
+from personagap.models.decoding import States, raise_if_nan
 from personagap.models.prepacked import prepack
 
-#: Tokens per forward pass of prompts: attention inside a pack grows with its square, so a small
-#: model on a CPU wants small packs and a large one on a GPU large ones. Answers decoded together,
-#: and the columns of their caches in all.
+#: Prompt tokens per forward pass, answers decoded together, and columns of all their caches. The
+#: cost of attention grows with the square of a pack: small packs suit small models on a CPU, large
+#: packs large models on a GPU.
 PACK = {"cpu": 384, "cuda": 4096}
 ROWS = {"cpu": 128, "cuda": 256}
 COLUMNS = {"cpu": 2**15, "cuda": 2**19}
-#: A model that keeps little of a token decodes up to so many times as many answers together, their
-#: caches in so many bytes: calling its layers costs more than what they compute.
-MORE, SMALL = 4, 2**28
+#: A model with a small cache decodes up to `MAX_FACTOR` times as many answers together, while their
+#: caches take at most `CACHE_BYTES`: calling its layers costs more time than their computations.
+MAX_FACTOR, CACHE_BYTES = 4, 2**28
 
 
 class Packed:
-    """Forward passes of ``model``, known as ``name``, and what of it fits into memory at a time.
+    """Forward passes of ``model``, which is called ``name``, in batches that fit into memory.
 
-    ``UserError`` for a model whose attention cannot be told what it sees.
+    ``UserError`` for a model that does not take custom attention masks.
     """
 
     def __init__(self, model: PreTrainedModel, name: str):
@@ -46,17 +46,17 @@ class Packed:
                 f"model {name}: {type(model).__name__} does not take prepared attention masks; "
                 "serve it (vLLM, transformers serve) and use openai:MODEL@http://host:port/v1"
             )
-        times = min(max(SMALL // (column * self.columns), 1), MORE)
-        self.rows, self.columns = self.rows * times, self.columns * times
+        factor = min(max(CACHE_BYTES // (column * self.columns), 1), MAX_FACTOR)
+        self.rows, self.columns = self.rows * factor, self.columns * factor
 
     def _packs(
         self, sequences: list[np.ndarray], starts: list[int], layer: int | None = None
     ) -> Iterator[tuple]:
-        """Run each pack of the prefix tree.
+        """Run each pack of the prefix tree of ``sequences``.
 
-        Yields (pack, logits (n, vocabulary), rows, states of each layer): ``rows`` holds, for each
-        member, the rows of ``logits`` after its positions from ``starts`` on. With ``layer`` hidden
-        states take the place of logits, as of `_forward`.
+        Yields (pack, logits (n, vocabulary), rows, states of each layer). ``rows`` contains, for
+        each member of the pack, the rows of ``logits`` that follow its positions from its start in
+        ``starts`` on. With ``layer``, hidden states take the place of logits, see `_forward`.
         """
         states: list[States] = []
         for pack in trie.packs(sequences, starts, self.pack):
@@ -64,8 +64,8 @@ class Packed:
             cache = DynamicCache(
                 [(keys[:, :, carried], values[:, :, carried]) for keys, values in states] or None
             )
-            # Logits cost as much as a layer or more: only those are computed that somebody reads,
-            # each once.
+            # Logits cost as much as a layer or more: only those that are read are computed, each
+            # of them once.
             paths = zip(pack.members, pack.paths, strict=True)
             reads = [path[starts[member] :] for member, path in paths]
             kept, rows = np.unique(np.concatenate(reads), return_inverse=True)
@@ -78,21 +78,23 @@ class Packed:
             tokens = torch.tensor([pack.tokens], device=self.device)
             positions = depths[None, len(carried) :]
             logits = self._forward(tokens, positions, mask, cache, keep, layer)[0]
-            # By their types without keys, which `_bytes_of_column` refuses.
+            # Any, since some types of layer have no keys; `_bytes_of_column` refuses those.
             layers: list[Any] = cache.layers
-            states = [(each.keys, each.values) for each in layers]
+            states = [(layer_cache.keys, layer_cache.values) for layer_cache in layers]
             ends = np.cumsum([len(read) for read in reads])
             yield pack, logits, np.split(rows, ends[:-1]), states
 
     def _states(self, sequences: list[np.ndarray], depth: float) -> np.ndarray:
-        """Hidden states at each sequence's last token, after the share ``depth`` of the layers."""
+        """Return the hidden state at each sequence's last token, after the share ``depth`` of the
+        layers: (sequences, hidden size).
+        """
         last = [len(sequence) - 1 for sequence in sequences]
         layer = round(depth * self.config.num_hidden_layers)
         states = np.empty((len(sequences), self.config.hidden_size), dtype=np.float32)
 
         def read() -> None:
             for pack, hidden, rows, _ in self._packs(sequences, last, layer):
-                are_numbers(hidden)
+                raise_if_nan(hidden)
                 states[pack.members] = hidden[np.concatenate(rows)].float().cpu()
 
         self._within_memory(read)
@@ -100,13 +102,12 @@ class Packed:
 
     @torch.inference_mode()
     def _bytes_of_column(self) -> int:
-        """Size of a token in the key-value cache; 0 if packed prompts do not give the logits of
-        plain ones (as with recurrent layers, ALiBi …).
+        """Return the size of a token in the key-value cache, or 0 if packing changes the logits of
+        prompts (as with recurrent layers, ALiBi …).
         """
         if not set(self._windows) <= {"full_attention", "sliding_attention"}:
             return 0
-        # Two that share a beginning, and of different lengths: so that both masks and positions
-        # matter.
+        # A shared prefix and different lengths, so that both masks and positions matter.
         sequences = [np.array([1, 2, 3, 4, 5]), np.array([1, 2, 3, 6, 7, 8])]
         try:
             pack, packed, rows, states = next(
@@ -117,56 +118,57 @@ class Packed:
         for member, (row,) in zip(pack.members, rows, strict=True):
             alone = torch.from_numpy(sequences[member])[None].to(self.device)
             plain = self.model(alone).logits[0, -1]
-            # Rounding differs a little in bfloat16; a layer that lets neighbours in differs by the
-            # spread itself.
+            # Rounding in bfloat16 makes a small difference. A layer that sees other prompts makes
+            # one as large as the spread of the logits.
             if (packed[row] - plain).abs().mean() > 0.05 * plain.std():
                 return 0
-        return sum(each[:, :, 0].nbytes for layer in states for each in layer)
+        return sum(tensor[:, :, 0].nbytes for layer in states for tensor in layer)
 
     def _mask(
         self, visible: torch.Tensor, queries, keys: torch.Tensor
     ) -> torch.Tensor | dict[str, torch.Tensor]:
-        """Additive attention mask (rows, 1, queries, keys), one for each kind of layer.
+        """Return the additive attention mask (rows, 1, queries, keys), or a dictionary of masks if
+        there are several kinds of layers.
 
-        ``queries`` and ``keys`` are positions: a sliding window also hides what is too far back.
+        ``queries`` and ``keys`` are positions: a sliding window also hides keys too far back.
         """
         masks = {}
         for kind, window in self._windows.items():
             allowed = visible if window is None else visible & (queries - keys < window)
-            # Added to the scores of attention, and not boolean: every implementation of it takes
-            # that form.
-            nothing = torch.zeros(allowed.shape, dtype=self.model.dtype, device=self.device)
-            masks[kind] = nothing.masked_fill_(~allowed, torch.finfo(self.model.dtype).min)
+            # Additive, not boolean, since every implementation of attention takes that form.
+            mask = torch.zeros(allowed.shape, dtype=self.model.dtype, device=self.device)
+            masks[kind] = mask.masked_fill_(~allowed, torch.finfo(self.model.dtype).min)
         return masks if len(masks) > 1 else next(iter(masks.values()))
 
     def _forward(
         self, tokens: torch.Tensor, positions: torch.Tensor, mask, cache: Cache, keep, layer=None
     ) -> torch.Tensor:
-        """Logits at the positions ``keep`` only: (rows, kept, vocabulary); with ``layer``, hidden
-        states after so many layers: (rows, kept, hidden size).
+        """Return the logits at the positions ``keep`` only: (rows, kept, vocabulary); with
+        ``layer``, the hidden states after that many layers: (rows, kept, hidden size).
         """
-        where = {"position_ids": positions, "attention_mask": mask, "logits_to_keep": keep}
-        given = where | {"past_key_values": cache, "use_cache": True}
+        inputs = {"position_ids": positions, "attention_mask": mask, "logits_to_keep": keep}
+        inputs |= {"past_key_values": cache, "use_cache": True}
         if layer is None:
-            return self.model(tokens, **given).logits
-        return self.model(tokens, output_hidden_states=True, **given).hidden_states[layer][:, keep]
+            return self.model(tokens, **inputs).logits
+        outputs = self.model(tokens, output_hidden_states=True, **inputs)
+        return outputs.hidden_states[layer][:, keep]
 
     def _within_memory(self, work: Callable[[], None]) -> None:
-        """Run ``work``, with batches half the size each time memory runs out."""
+        """Run ``work``; halve the size of batches and retry each time memory runs out."""
         while True:
             try:
                 with torch.inference_mode():
                     return work()
             except (MemoryError, RuntimeError) as error:
-                known = isinstance(error, MemoryError | torch.OutOfMemoryError)
-                if not known and not should_reduce_batch_size(error):
+                out_of_memory = isinstance(error, MemoryError | torch.OutOfMemoryError)
+                if not out_of_memory and not should_reduce_batch_size(error):
                     raise
                 if self.rows == 1:
                     raise UserError(
                         f"model {self.id}: one request at a time does not fit the memory of "
                         f"{self.device}; use a smaller model or dtype, shorter prompts, or a server"
                     ) from error
-            # Outside the handler, which keeps the failed batch alive.
+            # After the handler, whose traceback keeps the failed batch in memory.
             self.rows, self.columns = self.rows // 2, self.columns // 2
             self.pack = max(64, self.pack // 2)
             clear_device_cache(garbage_collection=True)

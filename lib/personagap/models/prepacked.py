@@ -1,22 +1,20 @@
-"""Linear layers that infer from a copy of their weights in the order in which oneDNN reads them.
+"""Linear layers with a copy of their weights in the layout of oneDNN, for inference.
 
-torch's own product of float32 matrices packs the weights anew at each call, which for the few rows
-of a decoding step costs as much as the product.
+torch packs float32 weights into this layout at every call, which for the few rows of a decoding
+step costs as much as the matrix product.
 """
 
 import torch
 from torch import nn
 
-#: Weights of fewer numbers stay in the processor's cache, where packing gains nothing.
+#: Minimum number of weights. Fewer stay in the processor's cache, where packing gains nothing.
 LEAST = 2**17
-#: Bytes of all packed copies, which stand beside the weights themselves.
+#: Maximum size of all packed copies in bytes; they take memory in addition to the weights.
 MOST = 2**32
 
 
 class PrepackedLinear(nn.Linear):
-    """A linear layer of weights that do not change: in inference mode from a packed copy, otherwise
-    as its parent.
-    """
+    """A linear layer with constant weights, which uses a packed copy of them in inference mode."""
 
     packed: torch.Tensor | None = None
 
@@ -30,19 +28,21 @@ class PrepackedLinear(nn.Linear):
 
 
 def has_bfloat16() -> bool:
-    """Whether this processor multiplies matrices of bfloat16 by instructions of its own."""
+    """Return whether the processor has instructions for matrix products in bfloat16."""
     return torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def prepack(model: nn.Module) -> None:
-    """Let the large linear layers of a model on a CPU infer from packed copies, each made when it
-    is first needed.
+    """Make the large linear layers of a model on a CPU use packed copies of their weights.
+
+    Each copy is made when it is first needed.
     """
     if next(model.parameters()).device.type != "cpu" or not torch.backends.mkldnn.is_available():
         return
     dtypes = {torch.float32} | ({torch.bfloat16} if has_bfloat16() else set())
     linear = [module for module in model.modules() if type(module) is nn.Linear]
-    large = [one for one in linear if one.weight.dtype in dtypes and one.weight.numel() >= LEAST]
-    if sum(module.weight.nbytes for module in large) <= MOST:
-        for module in large:
-            module.__class__ = PrepackedLinear
+    usable = [layer for layer in linear if layer.weight.dtype in dtypes]
+    large = [layer for layer in usable if layer.weight.numel() >= LEAST]
+    if sum(layer.weight.nbytes for layer in large) <= MOST:
+        for layer in large:
+            layer.__class__ = PrepackedLinear

@@ -1,9 +1,9 @@
 """Token sequences packed as a prefix tree, so that a model computes each shared token once.
 
 The tokens of many prompts become one row of a forward pass. Sorted sequences visit the tree in
-depth-first order, so the descendants of a token are the tokens right after it, up to its ``end``;
-"q may attend to k" is then ``k <= q < end[k]``. Nothing is padded, and few-shot examples, system
-prompts and instructions in common cost one computation whatever follows them.
+depth-first order: the descendants of a token are the tokens that follow it, up to its ``end``, and
+query q may attend to key k if ``k <= q < end[k]``. Nothing is padded, and shared few-shot examples,
+system prompts and instructions are computed once.
 """
 
 from collections.abc import Iterator
@@ -14,10 +14,13 @@ import numpy as np
 class Pack:
     """Consecutive tokens of the tree, for one forward pass.
 
-    ``carried`` (C) are the columns of the previous pack's key-value cache that are ancestors of
-    this one; they are its first columns. ``tokens`` (Q) are new; ``depths`` and ``ends`` (C + Q)
-    are the position of a token in its sequence and the end of its descendants. ``members`` are the
-    sequences that end here, each with its columns in ``paths``.
+    Attributes
+    ----------
+    carried : (C) columns of the previous pack's key-value cache that are ancestors of this pack's
+        tokens; they become its first columns.
+    tokens : (Q) new tokens.
+    depths, ends : (C + Q) position of each token in its sequence, and the end of its descendants.
+    members, paths : numbers of the sequences that end here, and the columns of each.
     """
 
     def __init__(self, carried: np.ndarray):
@@ -36,7 +39,9 @@ class Pack:
         self.paths.append(np.concatenate([head, np.arange(size, size + len(sequence) - shared)]))
 
     def close(self) -> "Pack":
-        """Work out ``ends``: a token's descendants stop where the last sequence through it does."""
+        """Compute ``ends`` and return the pack. A token's descendants end with the last sequence
+        that contains it.
+        """
         self.ends = np.zeros(len(self.depths), dtype=np.int64)
         size = len(self.carried)
         for path in self.paths:
@@ -46,7 +51,7 @@ class Pack:
 
 
 def common_prefix(a: np.ndarray, b: np.ndarray) -> int:
-    """Number of leading tokens that two sequences share."""
+    """Return the number of leading tokens that two sequences share."""
     n = min(len(a), len(b))
     differ = np.flatnonzero(a[:n] != b[:n])
     return int(differ[0]) if len(differ) else n
@@ -59,10 +64,11 @@ def packs(sequences: list[np.ndarray], read_from: list[int], size: int) -> Itera
     ----------
     sequences : token ids, one integer array each.
     read_from : for each sequence, the first position whose output is read. Positions from there on
-        are always new in the pack in which the sequence ends, whatever earlier packs held.
+        are always computed in the pack in which the sequence ends, even if an earlier pack had
+        them.
     size : new tokens per pack; a longer sequence has a pack of its own.
     """
-    # Big-endian bytes sort as the token ids do.
+    # Big-endian bytes sort like the token ids.
     order = sorted(range(len(sequences)), key=lambda i: sequences[i].astype(">u4").tobytes())
     pack, previous = Pack(np.arange(0)), np.arange(0)
     for i in order:
@@ -71,7 +77,7 @@ def packs(sequences: list[np.ndarray], read_from: list[int], size: int) -> Itera
         if pack.tokens and len(pack.tokens) + len(sequence) - shared > size:
             yield pack.close()
             pack = Pack(pack.paths[-1][: min(shared, read_from[i])])
-        # A position whose output is read must be computed in this pack: what is carried has keys
+        # A position whose output is read must be computed in this pack: carried columns have keys
         # and values only.
         if read_from[i] < len(pack.carried):
             shared = min(shared, read_from[i])
