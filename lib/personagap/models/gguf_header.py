@@ -1,7 +1,7 @@
-"""The head of a GGUF file, read with every size checked before anything is made of it.
+"""The header of a GGUF file, read with every size checked before it is used.
 
-The libraries that load such a file trust what it says of itself: a damaged count keeps them busy,
-and eating memory, for hours. Layout, of versions 2 and 3:
+The libraries that load such files trust the header: a damaged count makes them compute, and
+allocate memory, for hours. Layout of versions 2 and 3:
 https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
@@ -12,18 +12,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 MAGIC, VERSIONS = b"GGUF", (2, 3)
-#: Numbers of the types of metadata: those of fixed size with their letters in ``struct``, and two.
+#: Type numbers of metadata values: those of fixed size with their ``struct`` format, and two more.
 FIXED = dict(zip((*range(8), 10, 11, 12), "BbHhIif?Qqd", strict=True))
 STRING, ARRAY = 8, 9
-#: Entries of all arrays together, of each of which the package ``gguf`` makes an object: four times
-#: the largest vocabularies with their merges.
+#: Maximum number of entries of all arrays together, since the package ``gguf`` makes an object of
+#: each: four times the largest vocabularies with their merges.
 MOST_ENTRIES = 2**22
 MOST_DIMENSIONS = 4
 ALIGNMENT = 32
 
 
 class Header(NamedTuple):
-    """What a file says of itself, strings as bytes, and how many numbers its tensors hold."""
+    """The metadata of a file, with strings as bytes, and the number of weights in its tensors."""
 
     metadata: dict[str, Any]
     n_numbers: int
@@ -31,16 +31,16 @@ class Header(NamedTuple):
 
 class Tensor(NamedTuple):
     shape: tuple[int, ...]
-    end: int  # in bytes from where the numbers of the first begin
+    end: int  # in bytes from the start of the first tensor's data
 
 
 def read(path: Path) -> Header:
-    """The head of a file that is whole.
+    """Read the header of a complete file.
 
     Raises
     ------
-    ValueError : what is wrong with the file, in a line.
-    OSError : it cannot be read.
+    ValueError : the file is damaged; the message says how, in one line.
+    OSError : the file cannot be read.
     """
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         reader = _Reader(content)
@@ -64,7 +64,7 @@ def read(path: Path) -> Header:
 
 
 class _Reader:
-    """Takes one value after the other; none reaches beyond the end."""
+    """Reads one value after the other, and never beyond the end."""
 
     def __init__(self, content: mmap.mmap):
         self.content, self.place, self.entries = content, 0, 0
@@ -112,12 +112,15 @@ def _tensor(reader: _Reader) -> Tensor:
 
 
 def _check_sizes(metadata: dict[str, Any], tensors: list[Tensor]) -> None:
-    """The model that is stated is no larger than the weights: it is made before they are read."""
+    """Raise ValueError if the metadata describe a model larger than its weights.
+
+    The libraries allocate the model before they read the weights.
+    """
     longest = max(max(tensor.shape) for tensor in tensors)
     for name, value in metadata.items():
-        what, _, kind = name.rpartition("_")
-        sized = kind in ("count", "length", "size") and not name.startswith("tokenizer.")
-        if not sized or what.endswith("context"):
+        quantity, _, kind = name.rpartition("_")
+        is_size = kind in ("count", "length", "size") and not name.startswith("tokenizer.")
+        if not is_size or quantity.endswith("context"):
             continue
         most = len(tensors) if name.endswith("block_count") else longest
         largest = max(value, default=0) if isinstance(value, list) else value
