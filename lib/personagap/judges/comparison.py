@@ -29,11 +29,8 @@ def judgments(
     prompt = answers["task"] + "/" + answers["item"]
     units = answers.assign(source="real", prompt=prompt, rater_kind="model")
     units["item"] = units.groupby("prompt").cumcount()
-    texts, questions = list(answers["text"]), list(answers["question"])
-    parts = [
-        units.assign(rater=judge.name, label=judge(texts, questions).astype(int))
-        for judge in judges
-    ]
+    inputs = list(answers["text"]), list(answers["question"])
+    parts = [units.assign(rater=judge.name, label=judge(*inputs).astype(int)) for judge in judges]
     return pd.concat(parts)[["source", "prompt", "item", "rater", "rater_kind", "label"]]
 
 

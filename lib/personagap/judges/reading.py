@@ -61,9 +61,8 @@ def features(text: str, question: str) -> dict[str, float]:
     (up to three words in the first, two in the second); words shared with the request are "Q".
     """
     lines = [line.strip() for line in SENTENCE.split(cues()["idiom"].sub(" ", plain(text[:READ])))]
-    sentences = [
-        line for line in lines if WORD.search(line) and not re.fullmatch(r"\d+[.)]", line)
-    ] or [""]
+    worded = [line for line in lines if WORD.search(line) and not re.fullmatch(r"\d+[.)]", line)]
+    sentences = worded or [""]
     while len(sentences) > 1 and cues()["preamble"].search(sentences[0]):
         sentences.pop(0)
     request = plain(question[:READ])

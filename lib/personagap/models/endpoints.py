@@ -93,11 +93,9 @@ class Endpoints:
             # The least busy server; of several, the one whose last failure is the longest ago, or
             # one that is down might be tried every time. If all are down, the next to be tried.
             if available := [endpoint for endpoint in self._endpoints if endpoint.available]:
-                chosen = min(available, key=lambda server: (server.under_way, server.failed_at))
+                chosen = min(available, key=lambda e: (e.under_way, e.failed_at))
             else:
-                chosen = min(
-                    self._endpoints, key=lambda server: (server.refuses, server.away_until)
-                )
+                chosen = min(self._endpoints, key=lambda e: (e.refuses, e.away_until))
             chosen.under_way += 1
         sent = time.monotonic()
         try:

@@ -94,8 +94,8 @@ def _hash(path: Path) -> str:
     """Return the hash of a file's content, 16 hexadecimal digits."""
     try:
         if not path.is_file():
-            nothing = f"no such file in {Path.cwd()}: correct the path"
-            problem = "a folder: name the file in it" if path.is_dir() else nothing
+            missing = f"no such file in {Path.cwd()}: correct the path"
+            problem = "a folder: name the file in it" if path.is_dir() else missing
             raise UserError(f"model file {path}: {problem}")
         with path.open("rb") as file:
             digest = hashlib.file_digest(file, "sha256")

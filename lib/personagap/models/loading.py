@@ -130,9 +130,8 @@ def _content_hash(folder: Path) -> str:
         raise UserError(f"model folder {folder}: no *.safetensors weights in it")
     digest = hashlib.sha256()
     # Other files, such as a README, do not change answers.
-    for path in sorted(
-        [*folder.glob("*.safetensors"), *folder.glob("*.json"), *folder.glob("*.jinja")]
-    ):
+    patterns = "*.safetensors", "*.json", "*.jinja"
+    for path in sorted(file for pattern in patterns for file in folder.glob(pattern)):
         digest.update(path.name.encode())
         with regular(path).open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

@@ -61,9 +61,8 @@ class Packed:
         states: list[States] = []
         for pack in trie.packs(sequences, starts, self.pack):
             carried = torch.from_numpy(pack.carried).to(self.device)
-            cache = DynamicCache(
-                [(keys[:, :, carried], values[:, :, carried]) for keys, values in states] or None
-            )
+            states = [(keys[:, :, carried], values[:, :, carried]) for keys, values in states]
+            cache = DynamicCache(states or None)
             # Logits cost as much as a layer or more: only those that are read are computed, each
             # of them once.
             paths = zip(pack.members, pack.paths, strict=True)
@@ -109,10 +108,9 @@ class Packed:
             return 0
         # A shared prefix and different lengths, so that both masks and positions matter.
         sequences = [np.array([1, 2, 3, 4, 5]), np.array([1, 2, 3, 6, 7, 8])]
+        last = [len(sequence) - 1 for sequence in sequences]
         try:
-            pack, packed, rows, states = next(
-                self._packs(sequences, [len(sequence) - 1 for sequence in sequences])
-            )
+            pack, packed, rows, states = next(self._packs(sequences, last))
         except (AttributeError, NotImplementedError, TypeError, ValueError):
             return 0
         for member, (row,) in zip(pack.members, rows, strict=True):

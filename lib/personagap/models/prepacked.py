@@ -41,8 +41,7 @@ def prepack(model: nn.Module) -> None:
         return
     dtypes = {torch.float32} | ({torch.bfloat16} if has_bfloat16() else set())
     linear = [module for module in model.modules() if type(module) is nn.Linear]
-    usable = [layer for layer in linear if layer.weight.dtype in dtypes]
-    large = [layer for layer in usable if layer.weight.numel() >= LEAST]
+    large = [m for m in linear if m.weight.dtype in dtypes and m.weight.numel() >= LEAST]
     if sum(layer.weight.nbytes for layer in large) <= MOST:
         for layer in large:
             layer.__class__ = PrepackedLinear

@@ -1,4 +1,4 @@
-"""From chat messages to the prompt string of one tokenizer, with nothing lost on the way (S9)."""
+"""Rendering chat messages as the prompt of a tokenizer, without losing any of them (S9)."""
 
 import datetime
 import re
@@ -7,10 +7,10 @@ from typing import Any
 from personagap.errors import UserError, first_line
 
 Messages = list[dict[str, str]]
-#: What follows the answer in a text that a base model wrote begins so.
+#: Start of the text after the answer, where a base model continues with another question.
 BASE_STOP = "\n\nQuestion:"
-#: Instead of the model's chat template: how a base model, which knows no chat, is asked, in our
-#: wording; a plain string, as in the code of arXiv 2409.20296 (P8).
+#: Templates in place of the model's chat template: one in our wording for base models, which know
+#: no chat, and a plain string, as in the code of arXiv 2409.20296 (P8).
 FORMATS = {
     "base": "{{ bos_token }}{% for message in messages %}"
     "{% if message.role == 'system' %}{{ message.content }}"
@@ -20,33 +20,32 @@ FORMATS = {
     "%}{{ '\n' }}",
 }
 
-#: Today, as chat templates state it. It is one day for all runs, so that prompts, and the answers
-#: stored under their hashes, stay the same after midnight, when a run is taken up again, and when
-#: it is repeated.
+#: The date for chat templates that state today's date. All runs use the same one, so that prompts,
+#: and the answers stored under their hashes, do not change after midnight, or when a run is resumed
+#: or repeated.
 DATE = datetime.date(2026, 1, 1)
-#: The same as templates write it that read it from a field.
+#: The same date, for templates that read it from a field.
 DATE_STRING = f"{DATE:%d %b %Y}"
-#: Before a template that asks for the date: templates are given plain data alone, so that the
-#: function they call is written in their own language. It puts parts of the date for the directives
-#: of its format.
+#: Prefix for templates that call ``strftime_now``. Templates get data but no functions, so that it
+#: defines a macro, which replaces the directives of its format by parts of the date.
 PINNED = (
     "{%- macro strftime_now(format) -%}{%- set text = namespace(made=format) -%}{%- for "
     "directive, value in date_parts.items() -%}{%- set text.made = text.made.replace(directive, "
     "value) -%}{%- endfor -%}{{- text.made -}}{%- endmacro %}"
 )
-#: Directives of ``strftime``; of those with a dash, C libraries leave the leading zero out.
+#: Values of the directives of ``strftime``; those with a dash omit the leading zero.
 DATE_PARTS = {
     f"%{letter}": DATE.strftime(f"%{letter}") for letter in "aAbBcdDeFgGhHIjklmMnpPrRsSTuUVwWxXyYzZ"
 } | {f"%-{letter}": str(int(DATE.strftime(f"%{letter}"))) for letter in "dmyjHIMS"}
 
 
 def user_says(text: str) -> Messages:
-    """A chat of one message, of the user."""
+    """Return a chat of one user message."""
     return [{"role": "user", "content": text}]
 
 
 def fold_system(messages: Messages) -> Messages:
-    """Put the system message at the head of the first user turn.
+    """Move the system message to the start of the first user turn.
 
     Examples
     --------
@@ -56,30 +55,32 @@ def fold_system(messages: Messages) -> Messages:
     >>> fold_system([{"role": "system", "content": ""}, asked])
     [{'role': 'user', 'content': 'Hi'}]
     """
-    both = "\n\n".join(message["content"] for message in messages[:2] if message["content"])
-    return [*user_says(both), *messages[2:]]
+    text = "\n\n".join(message["content"] for message in messages[:2] if message["content"])
+    return [*user_says(text), *messages[2:]]
 
 
 def render(tokenizer, messages: Messages) -> str:
-    """The prompt of a chat, with the generation prompt, or as far as the assistant has begun to
-    answer; see `fit`.
+    """Return the prompt of a chat; see `fit`.
+
+    It ends with the generation prompt, or with the assistant's last message if the chat has begun
+    an answer.
     """
     return fit(tokenizer, messages)[1]
 
 
 def fit(tokenizer, messages: Messages) -> tuple[Messages, str]:
-    """The messages as the chat template can show them, and their prompt.
+    """Return the messages in a form that the chat template can render, and their prompt.
 
-    A template that refuses a system message, or leaves it out, gets its text at the head of the
-    user turn. Of an empty one nothing is left there: the prompt is that of none. ``UserError`` for
-    no chat template, one that fails, or one that drops the system text either way.
+    If the template refuses or drops a system message, its text goes to the start of the user turn;
+    an empty one then has no effect. ``UserError`` if there is no chat template, or if it fails, or
+    drops the system text in either place.
     """
     if not tokenizer.chat_template:
         remedy = "is it a base model? (prompt_format='base')"
         raise UserError(f"{tokenizer.name_or_path}: the tokenizer has no chat template; {remedy}")
     if messages[0]["role"] != "system":
         return messages, _apply(tokenizer, messages)
-    # Templates commonly trim what they are given.
+    # Templates commonly strip white space.
     system = messages[0]["content"].strip()
     try:
         prompt = _apply(tokenizer, messages)
@@ -95,14 +96,15 @@ def fit(tokenizer, messages: Messages) -> tuple[Messages, str]:
 
 
 def describe(tokenizer) -> dict[str, str | None]:
-    """What the chat template makes of a chat without a system message, and of one that is empty
-    (control "empty").
+    """Return what the chat template does without a system message, and with an empty one (control
+    "empty").
 
-    ``default_system_prompt`` is the template's own text in the first, None if it has none. The
-    prompt of the second is either another one, or the same: where there is no system role, and
-    where an empty text counts as none.
+    ``default_system_prompt`` is the text that the template adds to a chat without a system message;
+    None if it adds none. ``empty_system_message`` tells whether the prompt with an empty message
+    differs from the prompt without one. It does not if the template has no system role, or ignores
+    empty messages.
     """
-    # Words that no template holds.
+    # A word that no template contains.
     question = {"role": "user", "content": "zxquestion"}
     chats = [question], [{"role": "system", "content": ""}, question]
     without, empty = (_before("zxquestion", tokenizer, chat) for chat in chats)
@@ -115,31 +117,32 @@ def describe(tokenizer) -> dict[str, str | None]:
 
 
 def states_date(tokenizer) -> bool:
-    """Whether the chat template asks what day it is."""
+    """Return whether the chat template asks for today's date."""
     return tokenizer.chat_template is not None and "strftime_now" in tokenizer.get_chat_template()
 
 
 def default_system_prompt(tokenizer) -> str | None:
-    """What the chat template says by itself where a chat has no system message; None if that is
-    markup alone.
+    """Return the text that the chat template adds to a chat without a system message; None if it
+    adds markup only.
 
-    It is what stands in the place of a system message that is given, or else (Llama-3.1 states
-    dates beside any system text) what stands before the first question and not before a later one,
-    less special tokens and names of roles.
+    It is the text in the place of the system message. Where none is found there (Llama-3.1 states
+    dates next to any system message), it is the text before the first question that is not before
+    later ones, without special tokens and names of roles.
     """
     question = {"role": "user", "content": "zxquestion"}
     head = _before("zxquestion", tokenizer, [question])
-    given = _before("zxquestion", tokenizer, [{"role": "system", "content": "zxsystem"}, question])
-    before, system, after = given.partition("zxsystem")
-    around = head.startswith(before) and head.endswith(after)
-    if system and around and len(head) > len(before + after):
+    system_turn = {"role": "system", "content": "zxsystem"}
+    with_system = _before("zxquestion", tokenizer, [system_turn, question])
+    before, system, after = with_system.partition("zxsystem")
+    same_markup = head.startswith(before) and head.endswith(after)
+    if system and same_markup and len(head) > len(before + after):
         return head[len(before) : len(head) - len(after)].strip() or None
     answer = {"role": "assistant", "content": "zxanswer"}
     turns = [{"role": "user", "content": "Hi"}, answer, question]
     later = _before("zxquestion", tokenizer, turns).rpartition("zxanswer")[2]
-    for token in sorted(_special(tokenizer), key=len, reverse=True):
+    for token in sorted(_special_tokens(tokenizer), key=len, reverse=True):
         head, later = head.replace(token, "\0"), later.replace(token, "\0")
-    # What stands before any question is markup; what is left before it stands at the first alone.
+    # The common ending of both is the markup before any question; the rest occurs only once.
     text, markup = head, later
     while text and markup and text[-1] == markup[-1]:
         text, markup = text[:-1], markup[:-1]
@@ -147,13 +150,13 @@ def default_system_prompt(tokenizer) -> str | None:
     return None if text in later else text
 
 
-def _special(tokenizer) -> set[str]:
+def _special_tokens(tokenizer) -> set[str]:
     added = [str(token) for token in tokenizer.added_tokens_decoder.values() if token.special]
     return {*added, *tokenizer.all_special_tokens}
 
 
 def _before(text: str, tokenizer, messages: Messages) -> str:
-    """What the prompt holds before ``text``; "" for a template that refuses the chat."""
+    """Return the prompt up to ``text``; "" if the template refuses the chat."""
     if not tokenizer.chat_template:
         return ""
     try:
@@ -163,7 +166,8 @@ def _before(text: str, tokenizer, messages: Messages) -> str:
 
 
 def _apply(tokenizer, messages: Messages) -> str:
-    # An answer that is begun is continued: no end of turn after it, no header of another.
+    """Apply the chat template; `UserError` if it refuses the chat."""
+    # An answer that the chat has begun is continued, without an end of turn or another header.
     begun = messages[-1]["role"] == "assistant"
     how: dict[str, Any] = {"add_generation_prompt": not begun, "continue_final_message": begun}
     try:
@@ -172,6 +176,6 @@ def _apply(tokenizer, messages: Messages) -> str:
             how["date_parts"] = DATE_PARTS
         return tokenizer.apply_chat_template(messages, tokenize=False, **how)
     except Exception as error:
-        # A template can do what Python can: divide by zero, lack a field, not end.
+        # Templates are programs, which can divide by zero, lack a field, recurse endlessly …
         problem = f"the chat template refuses this chat ({first_line(error)})"
         raise UserError(f"{tokenizer.name_or_path}: {problem}") from error

@@ -49,8 +49,8 @@ class ServerModel:
         # them. Requests must therefore not depend on the server.
         lists = {tuple(sorted(names)) for names in served if names}
         if len(lists) > 1 and not all(model in names for names in lists):
-            pairs = zip(connections, map(", ".join, served), strict=True)
-            models = "; ".join(f"{connection.url}: {names}" for connection, names in pairs)
+            pairs = zip(urls, map(", ".join, served), strict=True)
+            models = "; ".join(f"{address}: {names}" for address, names in pairs)
             raise UserError(f"servers {self.revision}: they serve different models ({models})")
         dialects = list(map(_dialect, connections, served))
         self._connection, self._dialect = connections[0], dialects[0]

@@ -151,9 +151,8 @@ def texts(
     chats = _chats([tasks.prompt(item) for item in items.itertuples()])
     # With padding on the right the pipeline would continue the padding instead of the prompt.
     lm.tokenizer.padding_side = "left"
-    peer = pipeline(
-        "text-generation", model=plain, tokenizer=lm.tokenizer, batch_size=subject.batch_size
-    )
+    batch_size = subject.batch_size
+    peer = pipeline("text-generation", plain, tokenizer=lm.tokenizer, batch_size=batch_size)
     prompts, ends = _tokens(lm, chats), eos_ids(lm.tokenizer, lm.model)
     decoding = {"max_new_tokens": 200, "do_sample": True, "top_k": 10, "temperature": 1.0}
 
