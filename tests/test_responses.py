@@ -19,7 +19,7 @@ from personagap import store as on_disk
 from personagap.cli import main
 from personagap.errors import UserError
 from personagap.models import Generation
-from personagap.responses import ANSWER_COLUMNS, WORDS, ResponseStore, complete, digest
+from personagap.responses import ANSWER_COLUMNS, TEXT_TYPES, ResponseStore, complete, digest
 from personagap.store import folder as store_folder
 
 
@@ -69,7 +69,7 @@ def test_missing_counts_and_odd_texts_are_read_back_as_they_were(tmp_path):
         ],
         columns=ANSWER_COLUMNS,
     )
-    odd = odd.set_axis(["a", "b"]).rename_axis("key").astype(WORDS)
+    odd = odd.set_axis(["a", "b"]).rename_axis("key").astype(TEXT_TYPES)
     add(ResponseStore("m", tmp_path), odd)
     pd.testing.assert_frame_equal(
         ResponseStore("m", tmp_path).get(["a", "b"]), odd, check_dtype=False

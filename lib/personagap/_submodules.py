@@ -1,4 +1,4 @@
-"""Submodules are imported when first used, so that statistics alone never load torch."""
+"""Lazy import of submodules, so that the statistics alone never load torch."""
 
 import importlib
 import pkgutil
@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 
 
 def on_demand(package: str, path: Iterable[str]) -> tuple[Callable, Callable, list[str]]:
-    """``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562)."""
-    every = (module.name for module in pkgutil.iter_modules(path))
-    names = [name for name in every if not name.startswith("_")]
+    """Return ``__getattr__``, ``__dir__`` and ``__all__`` of a package (PEP 562)."""
+    modules = (module.name for module in pkgutil.iter_modules(path))
+    names = [name for name in modules if not name.startswith("_")]
 
     def load(name: str):
         if name in names:

@@ -9,22 +9,22 @@ from typing import TextIO
 import click
 
 import personagap as pg
-from personagap._one_line import OneLine, say
+from personagap._one_line import OneLine, echo_safely
 from personagap.errors import UserError
 from personagap.paths import FIGURES, RESPONSES, find_notebook, notebooks, shown
 
-# What loads pandas, torch or papermill is imported in the command that needs it, as are the
-# modules of ``pg`` when they are used: --help is quick.
+# Modules that load pandas, torch or papermill are imported in the commands that need them, and
+# those of ``pg`` when they are first used, so that --help is quick.
 
 
 class _Path(click.Path):
-    """A path, absolute, since a Dask worker has another current folder."""
+    """An absolute path, since a Dask worker has another current folder."""
 
     def convert(self, value, param, ctx):
         try:
             return Path(str(super().convert(value, param, ctx))).resolve()
         except (ValueError, RuntimeError) as error:
-            # Characters that no file's name has; links in a circle.
+            # Characters that no file name may contain, or a loop of symbolic links.
             self.fail(f"{value!r} is no path ({error})", param, ctx)
 
 
@@ -37,13 +37,13 @@ dry_run_option = click.option(
 VALUES = """Set a parameter to a number, true, false, null, text, or a list: '["mmlu", "gsm8k"]'."""
 
 
-def _existing(_, __, folder: str) -> str:
+def _require_folder(_, __, folder: str) -> str:
     if folder not in ("demo", "hub") and not Path(folder).is_dir():
         raise UserError(f"no folder {folder}: give the one that holds your data sets")
     return folder
 
 
-folder_argument = click.argument("folder", default="demo", callback=_existing)
+folder_argument = click.argument("folder", default="demo", callback=_require_folder)
 
 
 @click.group(cls=OneLine, context_settings={"help_option_names": ["-h", "--help"]})
@@ -59,13 +59,12 @@ def main() -> None:
     """
 
 
-def _notebooks(start: str = "") -> list[str]:
-    """Names of the project's notebooks that begin so."""
-    return [each.stem for each in notebooks() if each.stem.startswith(start)]
+def _complete_notebook(_, __, start: str) -> list[str]:
+    return [path.stem for path in notebooks() if path.stem.startswith(start)]
 
 
 @main.command()
-@click.argument("notebook", shell_complete=lambda _, __, start: _notebooks(start))
+@click.argument("notebook", shell_complete=_complete_notebook)
 @click.option("-p", "given", nargs=2, multiple=True, metavar="NAME VALUE", help=VALUES)
 @click.option("--kernel", help="Jupyter kernel to run on (see `personagap kernels`).")
 @dry_run_option
@@ -90,14 +89,14 @@ def run(
     from personagap.runs.watch import watching
 
     parameters = {name: parse_value(value) for name, value in given}
-    found = find_notebook(path.convert(notebook, None, None), notebook)
-    request = Request(found, parameters, kernel, figures)
+    file = find_notebook(path.convert(notebook, None, None), notebook)
+    request = Request(file, parameters, kernel, figures)
     if dry_run:
-        _say_plan([request], force)
+        _print_plan([request], force)
         return
     with watching([request.folder]):
         facts = execute.run(request, force=force)
-    say(execute.describe(facts, request.folder), err=facts["status"] != "finished")
+    echo_safely(execute.describe(facts, request.folder), err=facts["status"] != "finished")
     sys.exit(execute.exit_status(facts))
 
 
@@ -122,53 +121,55 @@ def batch(
     from personagap.runs import batch, execute
     from personagap.runs.watch import watching
 
-    runs = batch.read(file, figures)
-    _say_plan(runs, force)
+    requests = batch.read(file, figures)
+    _print_plan(requests, force)
     if dry_run:
         return
-    ended, folders = [], {run.id: run.folder for run in runs}
+    ended, folders = [], {request.id: request.folder for request in requests}
     run_all = partial(batch.run_on_dask, address=dask) if dask is not None else batch.run_here
     try:
         with watching([*folders.values()]):
-            # Not by a name: that would keep runs going after an error here, which is to stop them.
-            for facts in run_all(runs, jobs=jobs, force=force):
+            # The generator gets no name of its own: a reference would keep it, and its runs, alive
+            # after an error here, which must stop them.
+            for facts in run_all(requests, jobs=jobs, force=force):
                 ended.append(facts)
                 with tqdm.external_write_mode():
-                    # It stands above the lines that say what runs are at, which move on.
-                    say(execute.describe(facts, folders[facts["id"]]))
+                    # Printed above the status lines of the runs, which move down.
+                    echo_safely(execute.describe(facts, folders[facts["id"]]))
     except UserError as error:
-        # The cluster is gone, or never was: what ended before is told all the same.
-        say(f"personagap: {error}", err=True)
+        # The cluster is unreachable: the runs that ended before are reported all the same.
+        echo_safely(f"personagap: {error}", err=True)
     failed = sum(facts["status"] != "finished" for facts in ended)
-    lost = len(runs) - len(ended)
+    lost = len(requests) - len(ended)
     codes = [execute.exit_status(facts) for facts in ended] + [1] * lost
     more = f", {lost} did not come to an end" if lost else ""
     more += f"; {codes.count(3)} with unanswered requests: run again" if 3 in codes else ""
-    click.echo(f"{len(ended) - failed} of {len(runs)} runs finished, {failed} failed{more}")
-    # A failed run needs somebody to look at it; unanswered requests only want the command again.
+    click.echo(f"{len(ended) - failed} of {len(requests)} runs finished, {failed} failed{more}")
+    # A failed run needs attention; unanswered requests only need the same command again.
     sys.exit(1 if 1 in codes else max(codes, default=0))
 
 
-def _amount(number: float) -> str:
+def _format_amount(number: float) -> str:
     return "unknown" if number == math.inf else "–" if math.isnan(number) else f"{number:,.0f}"
 
 
-def _say_plan(requests: list, force: bool) -> None:
-    """What runs would do, and what that costs."""
+def _print_plan(requests: list, force: bool) -> None:
+    """Print what each run would do and what it would cost."""
     from personagap.runs import batch
 
     plan = batch.plan(requests, force)
-    # Without an earlier run of the model the two columns would be empty.
+    # Without an earlier run of the same model these two columns are empty.
     paced = plan["pace"].notna().any()
-    told = plan if paced else plan.drop(columns=["seconds", "pace"])
-    told = told.assign(**told.select_dtypes("number").map(_amount))
-    say(told.to_string(index=False, na_rep="–", max_colwidth=60))
+    table = plan if paced else plan.drop(columns=["seconds", "pace"])
+    table = table.assign(**table.select_dtypes("number").map(_format_amount))
+    echo_safely(table.to_string(index=False, na_rep="–", max_colwidth=60))
     runs, to_do = f"{len(plan)} run{'s' * (len(plan) != 1)}", sum(plan["state"] == "to do")
-    # A sum without the tokens of a run would be told as the most that all of them take.
-    untold = plan["generations"].notna() & plan["tokens"].isna()
+    # If the tokens of one run are unknown, the sum of the others is not an upper bound for all.
+    unknown = plan["generations"].notna() & plan["tokens"].isna()
+    total_tokens = math.inf if unknown.any() else plan["tokens"].sum()
     generations, tokens = (
-        "an unknown number of" if total == math.inf else _amount(total)
-        for total in (plan["generations"].sum(), math.inf if untold.any() else plan["tokens"].sum())
+        "an unknown number of" if total == math.inf else _format_amount(total)
+        for total in (plan["generations"].sum(), total_tokens)
     )
     click.echo(
         f"{runs}, {to_do} to do: at most {generations} generations and {tokens} tokens,\n"
@@ -177,7 +178,7 @@ def _say_plan(requests: list, force: bool) -> None:
         "that the smallest task shows with 80 % power, at worst; "
         "of answers by likelihood the verdict tells it."
     )
-    # A blank line ends the plan, which the runs' own lines follow.
+    # A blank line separates the plan from the lines of the runs.
     click.echo("seconds: of asking, as fast as the earlier run under pace was.\n" if paced else "")
 
 
@@ -190,9 +191,9 @@ def index(figures: Path) -> None:
     click.echo(shown(index.write(figures)))
 
 
-# Its name before it was said to write the page of all runs; scripts may still call it.
-same: dict = {"params": index.params, "callback": index.callback, "help": index.help}
-main.add_command(click.Command("report", hidden=True, **same))
+# The former name of `index`, which scripts may still use.
+settings: dict = {"params": index.params, "callback": index.callback, "help": index.help}
+main.add_command(click.Command("report", hidden=True, **settings))
 
 
 @main.command()
@@ -226,18 +227,18 @@ def data(folder: str, template: str | None) -> None:
     if template:
         from personagap.datasets import examples
 
-        # The default is where to look, not where to write.
+        # "demo" is the default for reading; files are written to the current folder.
         written, columns = examples.write(template, "." if folder == "demo" else folder)
         click.echo(f"{columns}\n\n{shown(written)}")
         return
-    _echo(pg.doctor.data_sets(folder))
+    _print_checks(pg.doctor.data_sets(folder))
 
 
 @main.command()
 @folder_argument
 def doctor(folder: str) -> None:
     """Say what is present, and what each missing thing would take; FOLDER holds your data sets."""
-    _echo(pg.doctor.machine() + pg.doctor.data_sets(folder))
+    _print_checks(pg.doctor.machine() + pg.doctor.data_sets(folder))
 
 
 @main.group()
@@ -255,7 +256,7 @@ def size() -> None:
 
 
 @store.command()
-# Lazy: a mistake in the store must not leave an empty file behind.
+# Lazy, so that an error in the store does not leave an empty file behind.
 @click.argument("file", type=click.File("w", lazy=True), default="-")
 def export(file: TextIO) -> None:
     """Write all answers to FILE (default: the terminal), a line of JSON each."""
@@ -265,13 +266,13 @@ def export(file: TextIO) -> None:
 
 
 @store.command("import")
-# What is not UTF-8 is refused with the number of its line, as any other line that is not of ours.
+# Text that is not UTF-8 is rejected with its line number, like any other malformed line.
 @click.argument("file", type=click.File(encoding="utf-8", errors="replace"))
-def take_in(file: TextIO) -> None:
+def import_answers(file: TextIO) -> None:
     """Add the answers of FILE, which `export` wrote ("-": what is piped in)."""
     from personagap.store import cache
 
-    click.echo(f"{cache.take_in(RESPONSES, file):,} new answers")
+    click.echo(f"{cache.import_answers(RESPONSES, file):,} new answers")
 
 
 @store.command()
@@ -287,9 +288,9 @@ def merge(folders: tuple[Path, ...]) -> None:
     click.echo(f"{cache.merge(RESPONSES, list(folders)):,} new answers")
 
 
-def _echo(checks: list) -> None:
+def _print_checks(checks: list) -> None:
     for name, present, text in checks:
-        say(f"{'present' if present else 'absent':9}{name:15}{text}")
+        echo_safely(f"{'present' if present else 'absent':9}{name:15}{text}")
 
 
 if __name__ == "__main__":

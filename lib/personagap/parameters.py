@@ -1,17 +1,17 @@
-"""What a notebook's parameters may be: the annotations in its parameters cell.
+"""Types of a notebook's parameters: the annotations in its parameters cell.
 
-``runs: AtLeast1 = 3`` takes a whole number of at least 1. The kinds below go with ``str``, ``int``,
-``float``, ``bool``, ``list[...]``, ``dict[str, ...]`` and ``Optional[...]``. A list of numbers with
-a bound holds one at least; that and a list of texts hold none twice. A parameter without an
-annotation takes what is of its default's type.
+``runs: AtLeast1 = 3`` accepts a whole number of at least 1. The types below can be combined with
+``str``, ``int``, ``float``, ``bool``, ``list[...]``, ``dict[str, ...]`` and ``Optional[...]``. A
+list of bounded numbers must not be empty; neither such a list nor a list of texts may repeat a
+value. A parameter without an annotation accepts values of its default's type.
 
-``papermill --help-notebook`` shows the annotations, as long as they consist of names, brackets and
-commas; a parameter with a "|" or a quote in its annotation it does not show at all. Hence a name
-for each kind, and ``Optional``.
+``papermill --help-notebook`` shows annotations that consist of names, brackets and commas, but
+omits a parameter whose annotation has a "|" or a quote. Hence each type has a name, and
+``Optional`` is used.
 
-A kind also tells words from places. A relative ``Folder``, ``Data`` or ``Model`` is another one in
-another folder, and a run is repeated when the files there have changed; a ``str`` is a word, though
-a file of that name may exist.
+The types also tell paths from other texts. A relative ``Folder``, ``Data`` or ``Model`` depends on
+the current folder, and a run is repeated when the files there have changed; a ``str`` is never a
+path, even if a file of that name exists.
 """
 
 import ast
@@ -35,44 +35,47 @@ __all__ = [
 
 @dataclass(frozen=True)
 class _Bound:
-    """The least that a number may be."""
+    """The smallest value that a number may have."""
 
     low: int
 
 
 @dataclass(frozen=True)
-class _Place:
-    """A text that names a file or folder after one of ``heads``, unless it is one of ``words``."""
+class _PathPattern:
+    """A text that is a path behind one of the ``prefixes``, unless it is one of the ``keywords``.
 
-    words: str = ""
-    heads: str = ""
+    Both are regular expressions.
+    """
+
+    keywords: str = ""
+    prefixes: str = ""
 
     def path(self, text: str) -> str:
-        """The path that ``text`` would be, "" for a word."""
-        return "" if re.fullmatch(self.words, text) else re.sub(f"^({self.heads})", "", text)
+        """Return the path in ``text``, "" for a keyword."""
+        return "" if re.fullmatch(self.keywords, text) else re.sub(f"^({self.prefixes})", "", text)
 
 
 AtLeast0 = Annotated[int, _Bound(0)]
 AtLeast1 = Annotated[int, _Bound(1)]
 AtLeast2 = Annotated[int, _Bound(2)]
 AtLeast3 = Annotated[int, _Bound(3)]
-#: Resamples: the ends of a 95 % interval are the least and the largest of 20.
+#: Resamples: the ends of a 95 % interval are the smallest and the largest of 20.
 AtLeast20 = Annotated[int, _Bound(20)]
 NotNegative = Annotated[float, _Bound(0)]
 #: A name or a list of names, such as "all" or ["mmlu", "gsm8k"].
 Names = str | list[str]
-Folder = Annotated[str | os.PathLike, _Place()]
-#: Of ``datasets``: a word, or a folder (for preference pairs, a file).
-Data = Annotated[str | os.PathLike, _Place("demo|hub")]
-#: Of ``models.load_model`` or an embedding, or a notebook's own stand-in for a model.
-Model = Annotated[str, _Place("demo(:.*)?|smollm2|random|simulated", "hf:|gguf:")]
-_ANY_HEAD = "(llm:)?(hf:|gguf:)?"
-#: Of ``judges.load_judge``.
-Judge = Annotated[str, _Place("refusal|phrases|llm:(demo(:.*)?|smollm2)", _ANY_HEAD)]
-# What a text may be where nothing is declared.
-_Text = Annotated[str, _Place(heads=_ANY_HEAD)]
+Folder = Annotated[str | os.PathLike, _PathPattern()]
+#: The argument of ``datasets.load``: "demo", "hub" or a folder (for preference pairs, a file).
+Data = Annotated[str | os.PathLike, _PathPattern("demo|hub")]
+#: The argument of ``models.load_model``, an embedding, or a notebook's simulated model.
+Model = Annotated[str, _PathPattern("demo(:.*)?|smollm2|random|simulated", "hf:|gguf:")]
+_ANY_PREFIX = "(llm:)?(hf:|gguf:)?"
+#: The argument of ``judges.load_judge``.
+Judge = Annotated[str, _PathPattern("refusal|phrases|llm:(demo(:.*)?|smollm2)", _ANY_PREFIX)]
+# A text without a declared type may be a path, with or without a prefix.
+_Text = Annotated[str, _PathPattern(prefixes=_ANY_PREFIX)]
 
-_KNOWN: dict[str, Any] = {
+_TYPES: dict[str, Any] = {
     **{kind.__name__: kind for kind in (bool, int, float, str, list, dict)},
     **{name: globals()[name] for name in __all__ if name != "check"},
     **{"Any": Any, "Optional": Optional},
@@ -81,10 +84,10 @@ _NOUNS = {int: "whole number", float: "number", str: "text", bool: "Boolean", di
 
 
 def check(namespace: dict[str, Any]) -> None:
-    """Refuse a value that is not of the kind its annotation declares.
+    """Raise `UserError` if a value is not of the type that its annotation declares.
 
-    A notebook calls ``check(globals())`` before it loads anything, so that a wrong value is told at
-    once, whether it was typed into the parameters cell or injected by papermill.
+    A notebook calls ``check(globals())`` before it loads anything, so that a wrong value is
+    reported at once, whether it was typed into the parameters cell or injected by papermill.
 
     Examples
     --------
@@ -94,72 +97,74 @@ def check(namespace: dict[str, Any]) -> None:
     """
     annotations = namespace.get("__annotations__")
     if annotations is None and "__annotate__" in namespace:
-        # Python 3.14 evaluates them on demand (PEP 749).
+        # Python 3.14 evaluates annotations on demand (PEP 749).
         annotations = namespace["__annotate__"](1)
     for name, kind in (annotations or {}).items():
-        if name in namespace and not _usable(value := namespace[name], kind):
-            raise UserError(f"{name} is {value!r}: give {_wanted(value, kind)}")
+        if name in namespace and not _accepts(kind, value := namespace[name]):
+            raise UserError(f"{name} is {value!r}: give {_requirement(value, kind)}")
 
 
 def names_models(kind: Any) -> bool:
-    """Whether values of this kind name models, which are asked and whose answers are stored."""
+    """Return whether values of a type name models, to which requests are sent."""
     return kind in (Model, Judge) or any(map(names_models, get_args(kind)))
 
 
-def _usable(value: Any, kind: Any) -> bool:
-    """Of the kind, or a name where many functions take a list of names or one."""
+def _accepts(kind: Any, value: Any) -> bool:
+    # For a list of names a single name is accepted too, as many functions do.
     return matches(value, kind) or (isinstance(value, str) and matches([value], kind))
 
 
 def declared(annotation: ast.expr | None, default: Any) -> Any:
-    """The kind of a parameter, from its annotation, or if that is none of ours from its default."""
+    """Return the type of a parameter: from its annotation, or from its default if the annotation
+    is missing or not of this module.
+    """
     try:
-        return _inferred(default) if annotation is None else _read(annotation)
+        return _infer_type(default) if annotation is None else _parse_annotation(annotation)
     except (KeyError, TypeError):
-        return _inferred(default)
+        return _infer_type(default)
 
 
-def _read(annotation: ast.expr) -> Any:
+def _parse_annotation(annotation: ast.expr) -> Any:
     match annotation:
         case ast.Constant(value=None):
             return None
         case ast.Name(name):
-            return _KNOWN[name]
+            return _TYPES[name]
         case ast.BinOp(left, ast.BitOr(), right):
-            return _read(left) | _read(right)
+            return _parse_annotation(left) | _parse_annotation(right)
         case ast.Subscript(ast.Name(name), ast.Tuple(parts)):
-            return _KNOWN[name][tuple(map(_read, parts))]
+            return _TYPES[name][tuple(map(_parse_annotation, parts))]
         case ast.Subscript(ast.Name(name), part):
-            return _KNOWN[name][_read(part)]
+            return _TYPES[name][_parse_annotation(part)]
     raise KeyError(ast.unparse(annotation))
 
 
-def _inferred(default: Any) -> Any:
-    """By its default: None says nothing, and a text may also be None, or another place."""
+def _infer_type(default: Any) -> Any:
+    """Infer a type from a default: anything from None; None or another path from a text."""
     if default is None:
         return Any
     if isinstance(default, str):
-        # "all" stands for a list of names wherever it is a default.
+        # The default "all" always stands for a list of names.
         if default == "all":
             return Names
-        return Annotated[str, _Place(re.escape(default), _ANY_HEAD)] | None
+        return Annotated[str, _PathPattern(re.escape(default), _ANY_PREFIX)] | None
     if not isinstance(default, (list, tuple)):
         return type(default)
-    parts = dict.fromkeys(map(_kind_of_part, default))
-    return GenericAlias(list, (reduce(or_, parts),)) if parts else list
+    types = dict.fromkeys(map(_infer_element_type, default))
+    return GenericAlias(list, (reduce(or_, types),)) if types else list
 
 
-def _kind_of_part(part: Any) -> Any:
-    return float if _number(part) else _Text if isinstance(part, str) else type(part)
+def _infer_element_type(element: Any) -> Any:
+    return float if _is_number(element) else _Text if isinstance(element, str) else type(element)
 
 
-def _number(value: Any) -> bool:
-    # True is a number to Python, and would pass as one run.
+def _is_number(value: Any) -> bool:
+    # Python takes True for a number, so it would be accepted as one run.
     return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def matches(value: Any, kind: Any) -> bool:
-    """Whether ``value`` is of a kind."""
+    """Return whether ``value`` is of the type ``kind``."""
     origin, parts = get_origin(kind), get_args(kind)
     if origin is Annotated:
         low = getattr(parts[1], "low", None)
@@ -167,20 +172,20 @@ def matches(value: Any, kind: Any) -> bool:
     if origin in (Union, UnionType):
         return any(matches(value, part) for part in parts)
     if list in (kind, origin):
-        bounds = [each for part in parts for each in get_args(part) if isinstance(each, _Bound)]
-        if not isinstance(value, (list, tuple)) or (bounds and not value):
+        bounded = any(isinstance(bound, _Bound) for part in parts for bound in get_args(part))
+        if not isinstance(value, (list, tuple)) or (bounded and not value):
             return False
-        # Twice the same design, judge or task would be a row of each table twice.
-        once = bounds or all(isinstance(part, str) for part in value)
-        return _all_match(value, parts) and not (once and _repeats(value))
+        # A repeated design, judge or task would duplicate a row of each table.
+        unique = bounded or all(isinstance(element, str) for element in value)
+        return _all_match(value, parts) and not (unique and _has_duplicates(value))
     if dict in (kind, origin):
         return isinstance(value, dict) and _all_match(value.values(), parts[1:])
     if kind in (int, float):
-        return _number(value) and (kind is float or isinstance(value, Integral))
+        return _is_number(value) and (kind is float or isinstance(value, Integral))
     if kind in (None, NoneType):
         return value is None
     if kind is Any or not isinstance(kind, type):
-        # An annotation that is not ours binds nobody.
+        # Annotations that this module does not know are not checked.
         return True
     return isinstance(value, kind)
 
@@ -189,33 +194,33 @@ def _all_match(values: Iterable[Any], kinds: Sequence[Any]) -> bool:
     return all(matches(value, kind) for value in values for kind in kinds)
 
 
-def _repeats(value: Sequence[Any]) -> bool:
+def _has_duplicates(value: Sequence[Any]) -> bool:
     return len(set(map(str, value))) < len(value)
 
 
-def _wanted(value: Any, kind: Any) -> str:
-    """What to give in place of a value that is not of a kind."""
-    once = isinstance(value, (list, tuple)) and _repeats(value)
-    return describe(kind) + (", each once" if once else "")
+def _requirement(value: Any, kind: Any) -> str:
+    """Describe what to give in place of ``value``, which is not of the type ``kind``."""
+    duplicates = isinstance(value, (list, tuple)) and _has_duplicates(value)
+    return describe(kind) + (", each once" if duplicates else "")
 
 
-def fit(value: Any, kind: Any) -> Any:
-    """``value``, or a list of it where a list is due.
+def coerce(value: Any, kind: Any) -> Any:
+    """Return ``value``, or a list of it if ``kind`` requires a list.
 
     Raises
     ------
-    ValueError : it is not of the kind; says what is.
+    ValueError : ``value`` is not of the type; the message says what is required.
     """
     if matches(value, kind):
         return value
     single = not isinstance(value, (list, tuple, dict, bool, NoneType))
     if single and matches([value], kind):
         return [value]
-    raise ValueError(_wanted(value, kind))
+    raise ValueError(_requirement(value, kind))
 
 
 def describe(kind: Any, plural: bool = False) -> str:
-    """What is of a kind, in words.
+    """Describe the values of a type in words.
 
     Examples
     --------
@@ -241,24 +246,26 @@ def describe(kind: Any, plural: bool = False) -> str:
 
 
 def paths(value: Any, kind: Any) -> Iterator[tuple[str, str]]:
-    """The texts in ``value`` that are of a kind for places, each with the path that it would be."""
-    if place := _place(kind):
+    """Yield each text in ``value`` that may be a path according to ``kind``, with that path."""
+    if pattern := _path_pattern(kind):
         for text in _texts(value):
-            if path := place.path(text):
+            if path := pattern.path(text):
                 yield text, path
 
 
-def _place(kind: Any) -> _Place | None:
+def _path_pattern(kind: Any) -> _PathPattern | None:
+    """Return the first path pattern in a type, None if there is none."""
+    if isinstance(kind, _PathPattern):
+        return kind
     if kind in (Any, list, dict):
-        # What is in it is not told, so any text may be a place.
-        return _place(_Text)
-    found = (part if isinstance(part, _Place) else _place(part) for part in get_args(kind))
-    return next(filter(None, found), None)
+        # The type of the elements is unknown, so any text may be a path.
+        return _path_pattern(_Text)
+    return next(filter(None, map(_path_pattern, get_args(kind))), None)
 
 
 def _texts(value: Any) -> Iterator[str]:
     if isinstance(value, (str, os.PathLike)):
         yield str(value)
     elif isinstance(value, (list, tuple, dict)):
-        for part in value.values() if isinstance(value, dict) else value:
-            yield from _texts(part)
+        for element in value.values() if isinstance(value, dict) else value:
+            yield from _texts(element)

@@ -1,4 +1,4 @@
-"""Where the project keeps its committed inputs and what it produces."""
+"""Locations of the project's committed inputs and of its outputs."""
 
 import contextlib
 import errno
@@ -11,7 +11,7 @@ from personagap.errors import UserError
 ROOT = Path(__file__).resolve().parents[2]
 DATA = ROOT / "data"
 DEMO = DATA / "demo"
-#: Answers of models, and what is downloaded. ``PERSONAGAP_CACHE`` moves it, e.g. to a larger disk.
+#: Answers of models, and downloads. ``PERSONAGAP_CACHE`` moves them, for example to a larger disk.
 CACHE = Path(os.environ.get("PERSONAGAP_CACHE", DATA / "cache"))
 RESPONSES = CACHE / "responses"
 FIGURES = ROOT / "figures"
@@ -19,42 +19,43 @@ NOTEBOOKS = ROOT / "notebooks"
 
 
 def notebooks(folder: Path = NOTEBOOKS, pattern: str = "**/[!.]*.ipynb") -> list[Path]:
-    """The notebooks in a folder that match, without the copies that Jupyter keeps beside them."""
-    found = sorted(folder.glob(pattern))
-    return [path for path in found if ".ipynb_checkpoints" not in path.parts]
+    """Return the notebooks in ``folder`` that match ``pattern``, without Jupyter's checkpoints."""
+    paths = sorted(folder.glob(pattern))
+    return [path for path in paths if ".ipynb_checkpoints" not in path.parts]
 
 
 def find_notebook(file: Path, name: str) -> Path:
-    """The ``file`` that a ``name`` is of, or else the one of the project's notebooks of that name;
-    `UserError` if there is none.
+    """Return ``file`` if it exists, or else the one notebook of the project that matches ``name``.
+
+    `UserError` is raised if there is none.
     """
-    wanted, known = name.removesuffix(".ipynb"), notebooks()
-    named = [each for each in known if wanted and each.with_suffix("").match(wanted)]
-    # A file of that name is what was meant, wherever it lies.
-    if file.exists() or (len(named) != 1 and "/" in name):
+    stem, known = name.removesuffix(".ipynb"), notebooks()
+    matching = [path for path in known if stem and path.with_suffix("").match(stem)]
+    # An existing file takes precedence over the project's notebooks.
+    if file.exists() or (len(matching) != 1 and "/" in name):
         return file
-    if len(named) != 1:
-        project = ", ".join(each.stem for each in known)
+    if len(matching) != 1:
+        project = ", ".join(path.stem for path in known)
         raise UserError(f"no notebook {file}; the project's: {project}")
-    return named[0]
+    return matching[0]
 
 
 def shown(path: str | Path) -> str:
-    """A path as people read it: from the current folder, if that is shorter."""
+    """Return a path for display: relative to the current folder, if that is shorter."""
     return min(str(path), os.path.relpath(path), key=len)
 
 
-def from_home(path: str | Path) -> str:
-    """A path for whoever is sent a report: "~" in place of a home, which has its user's name."""
+def abbreviate_home(path: str | Path) -> str:
+    """Return a path with "~" for the home folder, whose name would reveal who wrote a report."""
     home, path = Path(os.path.expanduser("~")), Path(path)
     return str("~" / path.relative_to(home) if path.is_relative_to(home) else path)
 
 
 def regular(file: Path) -> Path:
-    """The file itself; `OSError` if it is a pipe or a device, which would be waited for, or read
-    without an end.
+    """Return ``file``; raise `OSError` if it is a pipe or a device, whose reading might block or
+    never end.
     """
-    # As whoever opens it will find.
+    # A missing file is left to the caller, who gets the usual error on opening it.
     with contextlib.suppress(FileNotFoundError, NotADirectoryError):
         mode = file.stat().st_mode
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):

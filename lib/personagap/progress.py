@@ -1,7 +1,8 @@
-"""How many requests are answered: a bar in a terminal or JupyterLab, elsewhere a line a minute.
+"""Progress of requests: a bar in a terminal or in JupyterLab, elsewhere one line per minute.
 
-The kernel of a run is another process than its runner, perhaps on another machine. It writes to a
-file in the run's folder, which the runner shows (``runs.watch``).
+The kernel of a run and its runner are separate processes, perhaps on different machines. The kernel
+therefore writes its progress to a file in the run's folder, and the runner shows it
+(``runs.watch``).
 """
 
 import contextlib
@@ -18,62 +19,65 @@ from tqdm import auto, tqdm
 
 from personagap.leaving import leaving
 
-#: The environment variable that names the file of the run which this process belongs to.
+#: The environment variable with the path of the progress file of this process's run.
 FILE = "PERSONAGAP_PROGRESS"
-#: Seconds between lines where nobody sees a bar move.
+#: Seconds between lines where no bar can be shown.
 MINUTE = 60.0
 LINE = "{n:,} of {total:,} requests{postfix}, {remaining} left · {desc}"
 
 
-class _Lines(io.TextIOBase):
-    """Hands on the lines that tqdm writes, without what clears them from a terminal."""
+class _LineWriter(io.TextIOBase):
+    """A file for tqdm that passes each line to ``write_line``, without the control characters that
+    clear a line in a terminal.
+    """
 
-    def __init__(self, hand_on: Callable[[str], None]):
-        self._hand_on = hand_on
+    def __init__(self, write_line: Callable[[str], None]):
+        self._write_line = write_line
 
     def write(self, text: str) -> int:
         if line := text.strip():
-            self._hand_on(line)
+            self._write_line(line)
         return len(text)
 
 
 @contextlib.contextmanager
-def asking(title: str, total: int, answered: int) -> Iterator[Callable[..., None]]:
-    """Show how many of ``total`` requests are answered, ``answered`` of them before.
+def request_bar(title: str, total: int, answered: int) -> Iterator[Callable[..., None]]:
+    """Show how many of ``total`` requests are answered, starting from ``answered``.
 
-    Yields a function to be told of ``answers`` and the ``tokens`` in them, from any thread.
+    Yields a function ``update(answers, tokens)`` to be called with the number of new answers and of
+    the tokens in them; it may be called from any thread.
     """
-    place = os.environ.get(FILE)
+    file = os.environ.get(FILE)
     kind: type[tqdm] = tqdm
     how: dict[str, Any] = {"bar_format": LINE, "miniters": 1}
-    if place:
-        how |= {"file": _Lines(functools.partial(_write, Path(place))), "mininterval": 1.0}
-    # tqdm itself has found out whether this is a notebook that shows widgets.
+    if file:
+        how |= {"file": _LineWriter(functools.partial(_write, Path(file))), "mininterval": 1.0}
+    # tqdm has detected whether this is a notebook that can show widgets.
     elif auto.notebook_tqdm is not tqdm or sys.stderr.isatty():
         kind, how = auto.tqdm, {}
     else:
         print_line = functools.partial(print, file=sys.stderr, flush=True)
-        how |= {"file": _Lines(print_line), "mininterval": MINUTE, "delay": MINUTE}
-    start, written = time.monotonic(), 0
+        how |= {"file": _LineWriter(print_line), "mininterval": MINUTE, "delay": MINUTE}
+    start, total_tokens = time.monotonic(), 0
     with kind(desc=leaving(title), total=total, initial=answered, unit="request", **how) as bar:
 
-        def told(answers: int = 1, tokens: int = 0) -> None:
-            nonlocal written
+        def update(answers: int = 1, tokens: int = 0) -> None:
+            nonlocal total_tokens
             with bar.get_lock():
-                written += tokens
-                if written:
-                    rate = written / (time.monotonic() - start)
+                total_tokens += tokens
+                if total_tokens:
+                    rate = total_tokens / (time.monotonic() - start)
                     bar.set_postfix_str(f"{rate:,.0f} tokens/s", refresh=False)
                 bar.update(answers)
 
-        yield told
-    if place:
-        _write(Path(place), "")
+        yield update
+    if file:
+        _write(Path(file), "")
 
 
-def _write(place: Path, line: str) -> None:
-    """Put what is asked below the section of the notebook, which the runner wrote."""
+def _write(file: Path, line: str) -> None:
+    """Write ``line`` below the first line, the section of the notebook, which the runner writes."""
     with contextlib.suppress(OSError):
-        # No answer is lost for a line that cannot be shown.
-        section = place.read_text(encoding="utf-8").partition("\n")[0]
-        place.write_text(leaving(f"{section}\n{line}"), encoding="utf-8")
+        # A progress line that cannot be written must not cost an answer.
+        section = file.read_text(encoding="utf-8").partition("\n")[0]
+        file.write_text(leaving(f"{section}\n{line}"), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The response store: what has been answered is never asked again."""
+"""The response store: requests that have been answered are never sent again."""
 
 import contextlib
 import hashlib
@@ -19,56 +19,57 @@ from personagap.store.files import COLUMNS
 
 ANSWER_COLUMNS = list(COLUMNS)
 ANSWER_TYPES = dict(zip(COLUMNS, ("str", "str", int, int, float, "str", "str"), strict=True))
-WORDS = {name: kind for name, kind in ANSWER_TYPES.items() if kind == "str"}
-#: Requests put to a model at a time.
+TEXT_TYPES = {name: kind for name, kind in ANSWER_TYPES.items() if kind == "str"}
+#: Number of requests sent to a model at a time.
 BATCH = 256
-#: Seconds between looks at what other runs are asking.
-LOOK = 0.2
+#: Seconds between checks for answers to requests that other processes have claimed.
+POLL_SECONDS = 0.2
 
 
 def digest(*parts: object) -> str:
-    """Hash of JSON-serialisable parts, 32 hexadecimal digits."""
-    return _hash(_json(parts))
+    """Return the hash of JSON-serialisable parts, 32 hexadecimal digits."""
+    return _hash(_to_json(parts))
 
 
-def digests(known: object, others: Iterable[Sequence]) -> list[str]:
-    """``digest(known, *each)`` of each of ``others``, with ``known`` put into words once."""
-    begun = f"[{_json(known)}, "
-    return [_hash(begun + _json(each)[1:]) for each in others]
+def digests(first: object, rests: Iterable[Sequence]) -> list[str]:
+    """Return ``digest(first, *rest)`` for each of ``rests``, but serialise ``first`` only once."""
+    prefix = f"[{_to_json(first)}, "
+    return [_hash(prefix + _to_json(rest)[1:]) for rest in rests]
 
 
-_json = json.JSONEncoder(sort_keys=True).encode
+_to_json = json.JSONEncoder(sort_keys=True).encode
 
 
 def _hash(text: str) -> str:
-    # 128 bits: among a billion keys no two are alike by chance.
+    # 128 bits: even among a billion keys, two are practically never equal by chance.
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def _table(rows: list[tuple]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=["key", *ANSWER_COLUMNS]).set_index("key")
-    return table.astype(WORDS if rows else ANSWER_TYPES)
+    return table.astype(TEXT_TYPES if rows else ANSWER_TYPES)
 
 
 class ResponseStore(Store):
-    """Answers of the model of that id, by the hash of everything that determines them.
+    """The answers of the model with the id ``model``, by the hash of everything that determines
+    them.
 
-    They live in a sub-folder of ``folder`` (default: ``data/cache/responses``).
+    They are stored in a subfolder of ``folder`` (default: ``data/cache/responses``).
     """
 
     def __init__(self, model: str, folder: str | Path | None = None):
         root = Path(folder or RESPONSES)
-        # A name that people know their model by, and a hash, as several ids may shrink to one name.
+        # A readable name of the model, and a hash, since several ids may reduce to the same name.
         name = re.sub(r"[^A-Za-z0-9.]+", "-", model)[-60:].strip("-")
         super().__init__(root / f"{name}-{digest(model)[:8]}")
 
     def get(self, keys: pd.Index) -> pd.DataFrame:
-        """The stored answers among ``keys``, indexed by key."""
+        """Return the stored answers to ``keys``, indexed by key."""
         return _table(self.find(set(keys)))
 
 
 def failed(answer) -> bool:
-    """Whether a ``models.Generation`` is none, and to be asked again."""
+    """Return whether a ``models.Generation`` is a failure, whose request is to be sent again."""
     return answer.outcome == "failed" or answer.finish_reason == "error"
 
 
@@ -80,65 +81,66 @@ def complete(
     title: str,
     batch: int = BATCH,
 ) -> pd.DataFrame:
-    """Answers to all ``keys``: what ``store`` lacks is made, and stored as it comes.
+    """Return the answers to all ``keys``: those that ``store`` lacks are made and then stored.
 
-    What another process is asking is waited for, and made here if that dies or fails. Batches are
-    cut from the whole plan, so a resumed run computes those of an undisturbed one.
+    Requests that another process has claimed are waited for, and made here if that process dies or
+    fails. Batches are cut from the complete list of keys, so a resumed run computes the same
+    batches as an undisturbed one.
 
     Parameters
     ----------
-    store : None keeps nothing.
-    keys : one per request; those of one key are made once.
-    make : called with an array of positions in ``keys`` and a function ``keep(i, generation)``,
-        which it tells of the ``models.Generation`` of the i-th of them, at once and from any
-        thread; telling it again does nothing.
+    store : None stores nothing.
+    keys : one per request; requests with the same key are made once.
+    make : called with an array of positions in ``keys`` and a function ``keep(i, generation)``. It
+        must call ``keep`` with the ``models.Generation`` of the i-th position as soon as it is
+        there, from any thread; a second call for the same position does nothing.
 
     Returns
     -------
     ``ANSWER_COLUMNS`` by key. A failure is among them (outcome "failed") but not stored: the next
-    call makes it again. ``.attrs["asked"]`` counts what this call made, in
+    call makes it again. ``.attrs["asked"]`` counts the requests that this call made, in
     ``.attrs["asking_seconds"]``.
     """
-    wanted, began = pd.Index(keys), time.monotonic()
-    stored = _table([]) if store is None else store.get(wanted)
-    distinct, missing = np.flatnonzero(~wanted.duplicated()), ~wanted.isin(stored.index)
+    index, began = pd.Index(keys), time.monotonic()
+    stored = _table([]) if store is None else store.get(index)
+    distinct, missing = np.flatnonzero(~index.duplicated()), ~index.isin(stored.index)
     made: dict[str, Any] = {}
     with contextlib.ExitStack() as stack:
-        told = stack.enter_context(progress.asking(title, len(distinct), len(stored)))
+        update = stack.enter_context(progress.request_bar(title, len(distinct), len(stored)))
         owner = stack.enter_context(store.asking()) if store is not None and missing.any() else None
 
-        def ask(rows: np.ndarray) -> np.ndarray:
-            """Make those of ``rows`` that no other process is making, and return the others."""
-            mine = np.ones(len(rows), bool)
+        def make_unclaimed(rows: np.ndarray) -> np.ndarray:
+            """Make the requests that no other process has claimed, and return the other rows."""
+            claimed = np.ones(len(rows), bool)
             if store is not None and owner is not None:
-                mine = wanted[rows].isin(store.claim(owner, wanted[rows]))
-            asked = wanted[rows[mine]].tolist()
+                claimed = index[rows].isin(store.claim(owner, index[rows]))
+            requests = index[rows[claimed]].tolist()
 
             def keep(i: int, answer) -> None:
-                # Of an answer that is told twice the first is stored: the table must hold the same.
-                if (key := asked[i]) not in made:
+                # If an answer comes twice, the store keeps the first: so must the table.
+                if (key := requests[i]) not in made:
                     made[key] = answer
                     if store is not None:
                         store.release(key) if failed(answer) else store.keep([(key, *answer)])
-                    told(tokens=answer.output_tokens or 0)
+                    update(tokens=answer.output_tokens or 0)
 
-            if len(asked):
-                make(rows[mine], keep)
-            return rows[~mine]
+            if len(requests):
+                make(rows[claimed], keep)
+            return rows[~claimed]
 
         batches = (distinct[start : start + batch] for start in range(0, len(distinct), batch))
-        others = [ask(rows[missing[rows]]) for rows in batches if missing[rows].any()]
+        others = [make_unclaimed(rows[missing[rows]]) for rows in batches if missing[rows].any()]
         awaited = np.concatenate([*others, np.array([], int)])
-        # What others are asking comes last: by then most of it is answered.
+        # Requests of other processes come last: by then most of them are answered.
         while store is not None and len(awaited):
             head = awaited[:batch]
-            found = store.get(wanted[head])
-            told(len(found))
-            stored = pd.concat([stored, found]) if len(found) else stored
-            waiting = ask(head[~wanted[head].isin(found.index)])
-            # Neither answered nor given up in the meantime: look again later.
+            answered = store.get(index[head])
+            update(len(answered))
+            stored = pd.concat([stored, answered]) if len(answered) else stored
+            waiting = make_unclaimed(head[~index[head].isin(answered.index)])
+            # Nothing was answered or given up in the meantime: check again later.
             if len(waiting) == len(head):
-                time.sleep(LOOK)
+                time.sleep(POLL_SECONDS)
             awaited = np.concatenate([awaited[batch:], waiting])
     answers = stored
     if made:

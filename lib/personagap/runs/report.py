@@ -14,7 +14,7 @@ from nbconvert.filters.markdown_mistune import IPythonRenderer, MarkdownWithMath
 from pygments.formatters import HtmlFormatter
 
 from personagap.leaving import visible
-from personagap.paths import from_home
+from personagap.paths import abbreviate_home
 from personagap.runs.files import write_text
 from personagap.runs.folder import read_facts, read_verdict, simulated, unanswered
 from personagap.runs.request import TITLE
@@ -147,7 +147,7 @@ def write(folder: Path, **facts: Any) -> None:
     resources = {
         "metadata": {"name": facts["title"], "path": str(folder_of_notebook)},
         "facts": facts,
-        "where": from_home(facts["cwd"]),
+        "where": abbreviate_home(facts["cwd"]),
         "summary": _summary(facts),
         "details": {name: said(value) for name, value in details.items()},
         "verdict": read_verdict(folder),

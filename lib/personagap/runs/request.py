@@ -216,7 +216,7 @@ class Request:
         """The value, if it is of the parameter's kind; one for a list becomes a list of it."""
         kind, remedy = self._declared[name][1], ""
         try:
-            return parameters.fit(value, kind)
+            return parameters.coerce(value, kind)
         except ValueError as wanted:
             # What is no text to YAML, and on the command line: 0, true.
             if isinstance(value, (bool, int, float)) and parameters.matches("", kind):

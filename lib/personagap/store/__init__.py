@@ -1,12 +1,13 @@
-"""Where a model's answers are kept: a folder with an SQLite database.
+"""The store of a model's answers: a folder with an SQLite database.
 
-With its write-ahead log many processes read and write at once, and a kill loses nothing that was
-written. What is being asked is claimed there by an owner, whose lock file the system frees when it
-dies, so nothing is asked twice.
+The write-ahead log lets many processes read and write at the same time, and a killed process loses
+nothing that it has written. Before a process sends a request, it claims the request's key in the
+database under the name of an owner. The owner holds a file lock, which the operating system frees
+when the process dies, so no request is sent twice.
 
-SQLite is not safe where machines share a file system, or nothing can be locked. There each writer
-appends to a file of its own (JSON lines), which all read and ``personagap store merge`` puts into
-the database.
+SQLite is not safe on a file system that several machines share, or that has no file locks. There
+each writer appends to its own JSON Lines file. All processes read these files, and ``personagap
+store merge`` moves them into the database.
 """
 
 import contextlib
@@ -23,10 +24,10 @@ import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from personagap.store.files import lines, shard
-from personagap.store.folder import DATABASE, is_locked, is_shared, locked, told
+from personagap.store.files import read_lines, read_shard
+from personagap.store.folder import DATABASE, is_locked, is_shared, locked, storage_errors
 
-#: ``files`` are those of writers and of earlier versions: how many bytes of each have been read.
+#: ``files`` counts the bytes read so far from each file of a writer or of an earlier version.
 SCHEMA = """
 CREATE TABLE answers (key TEXT PRIMARY KEY, text TEXT, finish_reason TEXT, prompt_tokens INTEGER,
                       output_tokens INTEGER, seconds REAL, reasoning TEXT, outcome TEXT);
@@ -34,66 +35,67 @@ CREATE TABLE claims (key TEXT PRIMARY KEY, owner TEXT) WITHOUT ROWID;
 CREATE TABLE files (name TEXT PRIMARY KEY, bytes INTEGER);
 PRAGMA user_version = 1;
 """
-#: What has been answered, as of a database alone, and of a merged one beside that of this process.
-ALONE = """
+#: Views of all answers: in a single database, or in the merged database (read only) together with
+#: the temporary database of this process.
+SINGLE_VIEWS = """
 CREATE TEMP VIEW answered AS SELECT * FROM main.answers;
 CREATE TEMP VIEW read AS SELECT * FROM main.files;
 """
-BESIDE = """
+MERGED_VIEWS = """
 CREATE TEMP VIEW answered AS SELECT * FROM merged.answers UNION ALL
     SELECT * FROM main.answers AS own
     WHERE NOT EXISTS (SELECT 1 FROM merged.answers WHERE key = own.key);
 CREATE TEMP VIEW read AS SELECT * FROM merged.files UNION ALL SELECT * FROM main.files;
 """
-AMONG = " WHERE key IN (SELECT value FROM json_each(?))"
+WHERE_KEY_IN = " WHERE key IN (SELECT value FROM json_each(?))"
 INSERT = "INSERT OR IGNORE INTO answers VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-#: Seconds that a process waits for another's write.
-PATIENCE = 60
-#: Keys looked up at a time.
+#: Seconds that a process waits for another process to finish writing.
+BUSY_TIMEOUT = 60
+#: Number of keys per lookup.
 CHUNK = 5000
 
 
 class Store:
-    """The answers in ``folder``: rows (key, *COLUMNS).
+    """The answers in ``folder``, as rows (key, *COLUMNS).
 
-    ``UserError``, here and from every method, if the folder cannot be read or written.
+    The constructor and every method raise ``UserError`` if the folder cannot be read or written.
     """
 
     def __init__(self, folder: Path):
-        self.folder, self._guard = folder, threading.RLock()
-        self._own: io.FileIO | None = None
-        # Without file locks a database of many writers would be damaged: see above.
-        with told(folder):
+        self.folder, self._lock = folder, threading.RLock()
+        self._lines_file: io.FileIO | None = None
+        # Without file locks, several writers would damage a database (see the module's docstring).
+        with storage_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self.shared = is_shared(folder)
-            self._database = self._scratch() if self.shared else self._open()
+            self._database = self._open_temporary() if self.shared else self._open()
             weakref.finalize(self, self._database.close)
             self._read_files()
 
     def __len__(self) -> int:
-        with told(self.folder), self._guard:
+        with storage_errors(self.folder), self._lock:
             return self._database.execute("SELECT COUNT(*) FROM answered").fetchone()[0]
 
     def find(self, keys: Iterable[str]) -> list[tuple]:
-        """The rows of those ``keys`` that are answered."""
-        # Neighbours in the index share its pages, of which a million answers have many.
-        wanted = sorted(keys)
+        """Return the rows of those ``keys`` that have been answered."""
+        # Sorted keys are close together in the index, so a lookup reads fewer of its pages.
+        ordered = sorted(keys)
         rows: list[tuple] = []
-        with told(self.folder), self._guard:
-            for start in range(0, len(wanted), CHUNK):
-                among = json.dumps(wanted[start : start + CHUNK])
-                rows += self._database.execute("SELECT * FROM answered" + AMONG, [among])
+        with storage_errors(self.folder), self._lock:
+            for start in range(0, len(ordered), CHUNK):
+                chunk = json.dumps(ordered[start : start + CHUNK])
+                rows += self._database.execute("SELECT * FROM answered" + WHERE_KEY_IN, [chunk])
         return rows
 
     def rows(self) -> Iterator[tuple]:
-        """All rows, one after the other."""
-        with told(self.folder), self._guard:
+        """Iterate over all rows."""
+        with storage_errors(self.folder), self._lock:
             yield from self._database.execute("SELECT * FROM answered")
 
     def keep(self, rows: Sequence[tuple]) -> int:
-        """Store rows, except for those of stored keys; how many are new."""
-        # Claims on them stay until their owner has ended: what is answered nobody claims anew.
-        with self._writing() as database:
+        """Store the rows whose keys are not stored yet, and return their number."""
+        # Claims on these keys stay until their owner ends: nobody claims an answered key again.
+        with self._transaction() as database:
             new = database.executemany(INSERT, rows).rowcount
             if self.shared:
                 self._append(rows)
@@ -101,53 +103,55 @@ class Store:
 
     @contextlib.contextmanager
     def asking(self) -> Iterator[str]:
-        """An owner of claims, until the block ends or the process dies."""
+        """Yield an owner for claims, valid until the block ends or the process dies."""
         owner = uuid.uuid4().hex
         with contextlib.ExitStack() as stack:
-            # Where nothing can be locked, machines may ask the same twice, which costs but harms
-            # nothing.
+            # Without file locks two machines may send the same request, which costs time but does
+            # no harm.
             if not self.shared:
-                path = self._sign(owner)
+                path = self._owner_file(owner)
                 stack.callback(path.unlink, missing_ok=True)
                 stack.enter_context(locked(path))
             try:
                 yield owner
             finally:
-                with self._writing() as database:
+                with self._transaction() as database:
                     database.execute("DELETE FROM claims WHERE owner = ?", [owner])
 
     def claim(self, owner: str, keys: Sequence[str]) -> set[str]:
-        """Those of ``keys`` that are neither answered nor claimed by a living process: they are
-        ``owner``'s now.
+        """Claim for ``owner`` those of ``keys`` that are neither answered nor claimed by a living
+        process, and return them.
         """
-        with self._writing() as database:
-            among = [json.dumps(list(keys))]
-            rows = database.execute("SELECT key FROM answered" + AMONG, among)
+        with self._transaction() as database:
+            arguments = [json.dumps(list(keys))]
+            rows = database.execute("SELECT key FROM answered" + WHERE_KEY_IN, arguments)
             answered = {key for (key,) in rows}
-            held = dict(database.execute("SELECT key, owner FROM claims" + AMONG, among))
-            dead = {name for name in set(held.values()) if not is_locked(self._sign(name))}
+            rows = database.execute("SELECT key, owner FROM claims" + WHERE_KEY_IN, arguments)
+            owners = dict(rows)
+            dead = {name for name in {*owners.values()} if not is_locked(self._owner_file(name))}
             database.executemany("DELETE FROM claims WHERE owner = ?", ((name,) for name in dead))
-            free = {key for key in keys if key not in held or held[key] in dead} - answered
+            free = {key for key in keys if key not in owners or owners[key] in dead} - answered
             database.executemany("INSERT INTO claims VALUES (?, ?)", ((key, owner) for key in free))
-        # After the claims are gone: a file without a lock is what shows that its owner is dead.
+        # Only after the claims are deleted: an unlocked file is the sign that its owner is dead.
         for name in dead:
-            self._sign(name).unlink(missing_ok=True)
+            self._owner_file(name).unlink(missing_ok=True)
         return free
 
     def release(self, key: str) -> None:
-        """Claim ``key`` no longer: its request failed."""
-        with self._writing() as database:
+        """Delete the claim on ``key``, whose request failed."""
+        with self._transaction() as database:
             database.execute("DELETE FROM claims WHERE key = ?", [key])
 
     def merge(self) -> None:
-        """Put into the database what writers without locks left beside it. Only while none of them
-        is at work.
+        """Move the files of writers without locks into the database.
+
+        Call this only while none of these writers is running.
         """
         if not self.shared:
-            # Opening the store has done so.
+            # Opening the store has merged them already.
             return
-        with told(self.folder), self._guard, tempfile.TemporaryDirectory() as place:
-            built = Path(place, DATABASE)
+        with storage_errors(self.folder), self._lock, tempfile.TemporaryDirectory() as scratch:
+            built = Path(scratch, DATABASE)
             merged = connect(built)
             merged.executescript(SCHEMA + "BEGIN")
             merged.executemany(INSERT, self.rows())
@@ -155,98 +159,100 @@ class Store:
             merged.executemany("INSERT INTO files VALUES (?, ?)", files)
             merged.execute("COMMIT")
             merged.close()
-            # Built elsewhere and renamed: this file system has no locks to build it here, and
-            # readers find the old one or the new one whole.
+            # Built elsewhere, since this file system has no locks, and then renamed, so that
+            # readers find either the complete old database or the complete new one.
             temporary = self.folder / f".{DATABASE}.tmp"
             shutil.copyfile(built, temporary)
             os.replace(temporary, self.folder / DATABASE)
 
     def _open(self) -> sqlite3.Connection:
-        # SQLite would let nobody else of a group write it, whatever the umask says.
+        # A file that SQLite creates is not writable by the group, whatever the umask says.
         (self.folder / DATABASE).touch()
         database = connect(self.folder / DATABASE)
         if database.execute("PRAGMA user_version").fetchone()[0] == 0:
-            # Changing the journal's mode does not wait for others.
+            # Changing the journal mode does not wait for other processes.
             with locked(self.folder / ".lock"):
                 database.execute("PRAGMA journal_mode = WAL")
                 if database.execute("PRAGMA user_version").fetchone()[0] == 0:
                     database.executescript("BEGIN;" + SCHEMA + "COMMIT;")
-        # A power cut may cost the last answers, no kill does.
+        # A power cut may lose the last answers, but a killed process loses none.
         database.execute("PRAGMA synchronous = NORMAL")
-        database.executescript(ALONE)
+        database.executescript(SINGLE_VIEWS)
         return database
 
-    def _scratch(self) -> sqlite3.Connection:
-        """A database of this process alone, beside the merged one, which nobody writes."""
+    def _open_temporary(self) -> sqlite3.Connection:
+        """Open a temporary database of this process, with the merged one attached read-only."""
         database = connect("")
         database.executescript(SCHEMA)
         merged = self.folder / DATABASE
         if merged.exists():
-            # Immutable: SQLite then asks for no locks, of which this file system has none to trust.
+            # Immutable: SQLite then takes no locks, which this file system does not have.
             database.execute("ATTACH ? AS merged", [f"{merged.resolve().as_uri()}?immutable=1"])
-        database.executescript(BESIDE if merged.exists() else ALONE)
+        database.executescript(MERGED_VIEWS if merged.exists() else SINGLE_VIEWS)
         return database
 
     def _read_files(self) -> None:
-        """Take over what lies beside the database: files of writers without locks, and shards of
-        earlier versions.
+        """Load the files beside the database: JSON Lines of writers without locks, and Parquet
+        shards of earlier versions.
         """
-        if self._unread():
-            with self._writing() as database:
-                for path, done in self._unread():
-                    # Rows and how far was read go in together: a kill between would lose or repeat
-                    # them.
-                    rows, end = shard(path) if path.suffix == ".parquet" else lines(path, done)
+        if self._unread_files():
+            with self._transaction() as database:
+                for path, start in self._unread_files():
+                    # Rows and the position reached are stored in one transaction: a kill between
+                    # the two would lose rows or read them twice.
+                    parquet = path.suffix == ".parquet"
+                    rows, end = read_shard(path) if parquet else read_lines(path, start)
                     database.executemany(INSERT, rows)
                     database.execute("INSERT OR REPLACE INTO files VALUES (?, ?)", [path.name, end])
 
-    def _unread(self) -> list[tuple[Path, int]]:
-        known = dict(self._database.execute("SELECT name, MAX(bytes) FROM read GROUP BY name"))
+    def _unread_files(self) -> list[tuple[Path, int]]:
+        """Return the files that have unread bytes, each with the number of bytes read so far."""
+        done = dict(self._database.execute("SELECT name, MAX(bytes) FROM read GROUP BY name"))
         paths = sorted([*self.folder.glob("*.parquet"), *self.folder.glob("*.jsonl")])
-        found = ((path, known.get(path.name, 0)) for path in paths)
-        return [(path, done) for path, done in found if path.stat().st_size > done]
+        positions = ((path, done.get(path.name, 0)) for path in paths)
+        return [(path, start) for path, start in positions if path.stat().st_size > start]
 
     def _append(self, rows: Sequence[tuple]) -> None:
-        if self._own is None:
+        if self._lines_file is None:
             name = f"{socket.gethostname()}-{uuid.uuid4().hex[:12]}.jsonl"
-            self._own = (self.folder / name).open("ab", buffering=0)
+            self._lines_file = (self.folder / name).open("ab", buffering=0)
         try:
-            self._own.write("".join(json.dumps(row) + "\n" for row in rows).encode())
+            self._lines_file.write("".join(json.dumps(row) + "\n" for row in rows).encode())
         except OSError:
-            # The file may end in half a line: go on in another.
-            self._own = None
+            # The file may end with half a line, so the next rows go to a new file.
+            self._lines_file = None
             raise
 
-    def _sign(self, owner: str) -> Path:
+    def _owner_file(self, owner: str) -> Path:
         return self.folder / f".{owner}.asking"
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[sqlite3.Connection]:
-        with told(self.folder), self._guard:
-            # Takes the lock for writing at once: a reader that wants it later may be refused
-            # without a wait.
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with storage_errors(self.folder), self._lock:
+            # IMMEDIATE takes the write lock at once: a reader that needs it later may be refused
+            # without waiting.
             self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield self._database
                 self._database.execute("COMMIT")
             except BaseException:
-                # SQLite itself has rolled back when the disk is full.
+                # When the disk is full, SQLite has rolled back by then.
                 if self._database.in_transaction:
                     self._database.execute("ROLLBACK")
                 raise
 
 
 def connect(path: str | Path) -> sqlite3.Connection:
-    # Transactions are begun by hand, and `Store` guards the connection that its threads share.
+    # `Store` begins its transactions explicitly, and locks the connection that its threads share.
     return sqlite3.connect(
-        path, timeout=PATIENCE, isolation_level=None, check_same_thread=False, uri=True
+        path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False, uri=True
     )
 
 
 def check(root: Path) -> None:
-    """``UserError`` unless answers can be kept in ``root``, told before anybody is asked."""
-    with told(root):
+    """Raise ``UserError``, before any request is sent, if answers cannot be stored in ``root``."""
+    with storage_errors(root):
         root.mkdir(parents=True, exist_ok=True)
-        # Written, since a full disk or quota lets a file be made all the same.
+        # Bytes are written, since creating an empty file succeeds even on a full disk.
         with tempfile.TemporaryFile(dir=root) as file:
             file.write(bytes(2**16))

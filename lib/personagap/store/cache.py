@@ -1,4 +1,4 @@
-"""All stores of a cache: what they hold, and how answers travel from one cache to another."""
+"""Operations on all stores of a cache: sizes, export, import and merging."""
 
 import itertools
 import json
@@ -10,14 +10,17 @@ from typing import TextIO
 
 from personagap.errors import UserError, first_line
 from personagap.store import Store
-from personagap.store.files import COLUMNS, UNREADABLE, values_of
+from personagap.store.files import COLUMNS, MALFORMED, validated_values
 
-#: Rows that are stored together.
-TOGETHER = 5000
+#: Number of rows per transaction.
+BATCH = 5000
 
 
 def stores(root: Path) -> Iterator[Store]:
-    """The store of each model under ``root``; ``UserError`` if there is no such folder."""
+    """Iterate over the stores under ``root``, one per model.
+
+    ``UserError`` is raised if there is no such folder.
+    """
     if not root.is_dir():
         reason = "no model was asked yet, or PERSONAGAP_CACHE says where the answers are"
         raise UserError(f"no folder {root}: {reason}")
@@ -25,7 +28,7 @@ def stores(root: Path) -> Iterator[Store]:
 
 
 def sizes(root: Path) -> list[tuple[str, int, int]]:
-    """Of each model: the name of its folder, answers, bytes."""
+    """Return the folder name, number of answers and bytes of each model's store."""
     return [
         (store.folder.name, len(store), sum(path.stat().st_size for path in store.folder.iterdir()))
         for store in stores(root)
@@ -33,7 +36,7 @@ def sizes(root: Path) -> list[tuple[str, int, int]]:
 
 
 def export(root: Path, file: TextIO) -> int:
-    """Write every answer as a line of JSON; how many there are."""
+    """Write every answer to ``file`` as a line of JSON, and return their number."""
     number = 0
     for store in stores(root):
         for key, *values in store.rows():
@@ -44,50 +47,50 @@ def export(root: Path, file: TextIO) -> int:
     return number
 
 
-def take_in(root: Path, file: TextIO) -> int:
-    """Store what `export` wrote, except for what is answered here; how many answers are new.
+def import_answers(root: Path, file: TextIO) -> int:
+    """Store the answers that `export` wrote to ``file``, and return how many are new.
 
-    ``UserError`` names the first line that is not of `export`; of those before it some may be
-    stored.
+    Answers that are stored already stay as they are. ``UserError`` names the first line that
+    `export` cannot have written; lines before it may have been stored.
     """
-    return _keep(root, map(_exported, itertools.count(1), file))
+    return _keep(root, map(_parse_exported, itertools.count(1), file))
 
 
 def merge(root: Path, others: list[Path]) -> int:
-    """Take over the answers of the stores under ``others``, and put what writers left into the
-    databases of all.
+    """Add the answers of the stores under ``others``, then move the files of writers without locks
+    into the databases of all stores under ``root``.
 
-    How many answers are new.
+    Return how many answers are new.
     """
-    found = (store for other in others for store in stores(other))
-    rows = ((store.folder.name, row) for store in found for row in store.rows())
+    sources = (store for other in others for store in stores(other))
+    rows = ((store.folder.name, row) for store in sources for row in store.rows())
     new = _keep(root, rows)
-    # Last, so that what was just taken over goes in as well.
+    # Last, so that the answers just added are merged as well.
     for store in stores(root):
         store.merge()
     return new
 
 
-def _exported(number: int, line: str) -> tuple[str, tuple]:
-    """Folder and row of a line of `export`."""
+def _parse_exported(number: int, line: str) -> tuple[str, tuple]:
+    """Return the store's folder name and the row in line ``number`` of an export."""
     try:
         fields = json.loads(line)
-        name, row = fields["store"], (fields["key"], *values_of(fields))
-        # It becomes a folder's name: "../elsewhere" would write outside the cache.
+        name, row = fields["store"], (fields["key"], *validated_values(fields))
+        # The name becomes a folder's: "../elsewhere" would write outside the cache.
         if not re.fullmatch(r"\w[\w.-]*", name) or not isinstance(row[0], str):
             raise ValueError("no name")
-    except UNREADABLE as error:
+    except MALFORMED as error:
         raise UserError(
             f"line {number} is not of `personagap store export` ({first_line(error)})"
         ) from None
     return name, row
 
 
-def _keep(root: Path, named: Iterable[tuple[str, tuple]]) -> int:
+def _keep(root: Path, named_rows: Iterable[tuple[str, tuple]]) -> int:
     new = 0
-    # Exported store by store, so that each is opened once.
-    for name, group in itertools.groupby(named, key=itemgetter(0)):
+    # Exports list one store after the other, so each store is opened once.
+    for name, group in itertools.groupby(named_rows, key=itemgetter(0)):
         store = Store(root / name)
-        while rows := [row for _, row in itertools.islice(group, TOGETHER)]:
+        while rows := [row for _, row in itertools.islice(group, BATCH)]:
             new += store.keep(rows)
     return new

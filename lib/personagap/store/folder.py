@@ -1,4 +1,4 @@
-"""The folder of a store: its locks, and what its disk, or whoever else uses it, can do to it."""
+"""The folder of a store: file locks, shared file systems and storage errors."""
 
 import contextlib
 import errno
@@ -14,7 +14,7 @@ import psutil
 from personagap.errors import UserError, first_line
 
 DATABASE = "answers.sqlite"
-#: File systems that machines share.
+#: Prefixes of the names of network file systems.
 NETWORK = (
     "nfs", "cifs", "smb", "lustre", "gpfs", "beegfs", "ceph", "glusterfs", "afs", "pvfs",
     "orangefs", "panfs", "wekafs", "fuse.sshfs", "fuse.glusterfs", "fuse.ceph", "fuse.rclone",
@@ -25,16 +25,16 @@ KEPT = "the answers stored so far are kept"
 
 @contextlib.contextmanager
 def locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a file, which is made for it."""
-    # Of a file: the system frees it when its holder dies, so that no lock is ever stale.
+    """Hold a lock on the file ``path``, which is created if necessary."""
+    # The operating system frees a file lock when its holder dies, so no lock is ever stale.
     with path.open("ab") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def is_locked(path: Path) -> bool:
-    """Whether somebody holds the lock of a file."""
-    # Shared, since of a colleague's file only reading may be allowed.
+    """Return whether a process holds the lock on a file."""
+    # A shared lock is enough, since a colleague's file may be readable only.
     with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -44,16 +44,16 @@ def is_locked(path: Path) -> bool:
 
 
 def is_shared(folder: Path) -> bool:
-    """Whether other machines may write there as well, or nothing can be locked."""
-    mounts = [(Path(mount.mountpoint), mount.fstype) for mount in psutil.disk_partitions(all=True)]
-    above = [mount for mount in mounts if folder.resolve().is_relative_to(mount[0])]
-    # The nearest mount counts, and of several on one folder the last, which hides the others.
-    kind = ""
-    if above:
-        kind = max(enumerate(above), key=lambda found: (len(found[1][0].parts), found[0]))[1][1]
+    """Return whether other machines may write to ``folder``, or files there cannot be locked."""
+    kind, depth = "", 0
+    for mount in psutil.disk_partitions(all=True):
+        place = Path(mount.mountpoint)
+        # The nearest mount counts; of several at one place, the last, which hides the others.
+        if folder.resolve().is_relative_to(place) and len(place.parts) >= depth:
+            kind, depth = mount.fstype, len(place.parts)
     if kind.startswith(NETWORK):
         return True
-    # A file system of another name may lack locks as well: trying one tells.
+    # Other file systems may lack locks too, so try to take one.
     try:
         with locked(folder / ".lock"):
             return False
@@ -65,8 +65,8 @@ def is_shared(folder: Path) -> bool:
 
 @contextlib.contextmanager
 def whole(folder: Path) -> Iterator[Path | None]:
-    """Where to build ``folder``, whose name it gets when the block ends well, so that it is whole
-    or not there; None if it is there already.
+    """Yield a temporary folder that is renamed to ``folder`` when the block succeeds, so that
+    ``folder`` is either complete or absent; yield None if it exists already.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = folder.with_name(f".{folder.name}.partial")
@@ -74,7 +74,7 @@ def whole(folder: Path) -> Iterator[Path | None]:
         if folder.is_dir():
             yield None
             return
-        # What a process that was killed has left.
+        # A killed process may have left this.
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir()
         try:
@@ -85,8 +85,8 @@ def whole(folder: Path) -> Iterator[Path | None]:
 
 
 @contextlib.contextmanager
-def told(folder: Path) -> Iterator[None]:
-    """One line for what the disk, or whoever else uses it, can do to a store."""
+def storage_errors(folder: Path) -> Iterator[None]:
+    """Turn errors of the disk and of SQLite into a ``UserError`` of one line."""
     try:
         yield
     except (OSError, sqlite3.Error) as error:
@@ -98,7 +98,7 @@ def told(folder: Path) -> Iterator[None]:
         elif name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_PROTOCOL")):
             problem = f"{error} by another process; {KEPT}, run again when that is done"
         elif name.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB", "SQLITE_ERROR")) or (
-            # Python's own, of bytes that are no text.
+            # Python's sqlite3 module raises this for bytes that are not text.
             isinstance(error, sqlite3.Error) and not name
         ):
             problem = f"damaged ({error}): delete {DATABASE} there, its answers are asked again"
