@@ -179,12 +179,12 @@ def test_a_kept_table_is_made_again_when_anything_that_decides_it_changed(tmp_pa
 
     run.kept("truths", make)
     run.kept("truths", make)  # nothing is known of the run: by hand, in JupyterLab
-    run.record(**{name: {"a": 1} for name in tables.DECIDES})
+    run.record(**{name: {"a": 1} for name in tables.CACHE_KEYS})
     first, again = run.kept("truths", make), run.kept("truths", make)
     pd.testing.assert_frame_equal(first, make())
     pd.testing.assert_frame_equal(again, first)
     assert made == [0, 1, 2, 3]
-    for number, name in enumerate(tables.DECIDES, start=5):
+    for number, name in enumerate(tables.CACHE_KEYS, start=5):
         run.record(**{name: {"a": 2}})
         run.kept("truths", make)
         assert len(made) == number

@@ -16,7 +16,7 @@ from personagap.runs import batch, warm
 from personagap.runs.request import Request
 
 pytestmark = pytest.mark.skipif(
-    not warm.possible(), reason="needs Linux, and no GPU: CUDA does not survive a copy"
+    not warm.can_fork(), reason="needs Linux, and no GPU: CUDA does not survive a copy"
 )
 
 #: What a kernel is like, as a table of its run's folder; a figure is shown as a kernel shows it.
@@ -61,10 +61,10 @@ def test_the_last_run_that_needs_no_model_does_not_wait_for_the_imports_of_all(t
         Request(NOTEBOOKS / f"{name}.ipynb", {}, None, tmp_path) for name in ASKS_AND_NOT
     )
     assert asks.asks and not free.asks and not last.asks
-    assert batch._early(asks, [free, last, asks], False) is last
-    assert batch._early(free, [last, asks], False) is None
+    assert batch._cold_start(asks, [free, last, asks], False) is last
+    assert batch._cold_start(free, [last, asks], False) is None
     reads = Request(NOTEBOOKS / "recentering" / "3_response.ipynb", {}, None, tmp_path)
-    assert batch._early(asks, [asks, reads], False) is None
+    assert batch._cold_start(asks, [asks, reads], False) is None
 
 
 def test_runs_of_a_batch_begin_with_their_imports_done_and_are_else_as_others(tmp_path):

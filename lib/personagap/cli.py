@@ -166,10 +166,9 @@ def _print_plan(requests: list, force: bool) -> None:
     runs, to_do = f"{len(plan)} run{'s' * (len(plan) != 1)}", sum(plan["state"] == "to do")
     # If the tokens of one run are unknown, the sum of the others is not an upper bound for all.
     unknown = plan["generations"].notna() & plan["tokens"].isna()
-    total_tokens = math.inf if unknown.any() else plan["tokens"].sum()
+    totals = plan["generations"].sum(), math.inf if unknown.any() else plan["tokens"].sum()
     generations, tokens = (
-        "an unknown number of" if total == math.inf else _format_amount(total)
-        for total in (plan["generations"].sum(), total_tokens)
+        "an unknown number of" if total == math.inf else _format_amount(total) for total in totals
     )
     click.echo(
         f"{runs}, {to_do} to do: at most {generations} generations and {tokens} tokens,\n"

@@ -1,4 +1,4 @@
-"""Runs: the folder a notebook writes to, execution and resumption, reports, the index, batches."""
+"""Runs of notebooks: their folders, execution and resumption, reports, the index and batches."""
 
 from personagap.runs.folder import Run, open_run
 

@@ -1,8 +1,8 @@
-"""Execution: each run in a process of its own, watched by its runner and gone when that goes.
+"""Execution of runs, each in its own process, which its runner watches and which ends with it.
 
-papermill is not thread-safe in its working directory (its issues 473, 578), has hung on a killed
-kernel (125) and cannot resume (824): a process per run, a pipe that tells it of its runner's
-death, and the response store see to these.
+papermill's working directory is not thread-safe (its issues 473, 578), it has hung on a killed
+kernel (125) and it cannot resume (824). One process per run, a pipe that closes when the runner
+dies, and the response store solve these problems.
 """
 
 import contextlib
@@ -29,64 +29,65 @@ from personagap.runs.files import warned_if_damaged
 from personagap.runs.folder import LOG, PROGRESS, now, read_facts, record, unanswered
 from personagap.runs.lock import lock
 from personagap.runs.request import OUTPUT, Request
-from personagap.runs.warm import Copy, Warm
+from personagap.runs.warm import ForkedRun, WarmProcess
 
 PACKAGES = (
     "personagap", "torch", "transformers", "numpy", "pandas", "scipy", "statsmodels", "papermill",
 )  # fmt: skip
-#: What an earlier attempt left, removed when a run starts; first what says that it is finished.
+#: Products of an earlier attempt, which are removed when a run starts; run.json, which has the
+#: status, comes first.
 PRODUCTS = ["run.json", "report.html", "tables", "figures", "notebook.ipynb", ".partial.ipynb"]
 PRODUCTS += [LOG, PROGRESS]
-#: Seconds in which a stopped run must be gone, and what was killed must be reaped.
+#: Seconds to wait for a stopped run to end, and for killed processes to be reaped.
 GRACE, REAPED = 5, 5
 
 
 @dataclass
 class Job:
-    """A run under way: the process that executes it, the file descriptor that holds its lock."""
+    """A current run: the process that executes it, and the file descriptor that holds its lock."""
 
     request: Request
-    process: subprocess.Popen | Copy
+    process: subprocess.Popen | ForkedRun
     lock: int
 
-    def _let_go(self) -> None:
-        """Close the pipe to the process, which takes this for the runner's death."""
+    def _close_pipe(self) -> None:
+        """Close the pipe to the process, which then ends itself."""
         if self.process.stdin is not None:
             with contextlib.suppress(BrokenPipeError):
                 self.process.stdin.close()
 
     def stop(self) -> None:
-        """End the process and its kernel, gone when this returns, and say so in ``run.json``."""
-        self._let_go()
+        """End the process and its kernel, wait for them, and record this in ``run.json``."""
+        self._close_pipe()
         try:
             self.process.wait(GRACE)
         except subprocess.TimeoutExpired:
-            # It hangs: it ends neither itself nor its kernel, nor what that started.
-            family = _family(self.process.pid)
-            for each in family:
+            # The process hangs, so it and all its descendants are killed.
+            processes = _process_tree(self.process.pid)
+            for process in processes:
                 with contextlib.suppress(psutil.NoSuchProcess):
-                    each.kill()
+                    process.kill()
             self.process.wait()
-            # On a busy machine a kernel outlives its signal a while, and could still write.
-            # Not for ever: where nobody reaps what has lost its parent, it stays a zombie.
-            psutil.wait_procs(family, timeout=REAPED)
+            # On a busy machine a killed kernel lives on for a while, and could still write. The
+            # timeout is for orphans that nobody reaps, which stay zombies.
+            psutil.wait_procs(processes, timeout=REAPED)
         with contextlib.suppress(OSError):
-            # A full disk keeps no other run from being stopped.
-            how = {"status": "interrupted", "error": "stopped before its end"}
-            record(self.request.folder, **how, ended=now())
-        # Last: from here the run may start anew.
+            # A full disk must not keep other runs from being stopped.
+            status = {"status": "interrupted", "error": "stopped before its end"}
+            record(self.request.folder, **status, ended=now())
+        # Last, since from now on the run may start again.
         os.close(self.lock)
 
     def result(self) -> dict[str, Any]:
-        """Wait for the end; the contents of ``run.json``, with ``skipped`` false.
+        """Wait for the end, and return the contents of ``run.json``, with ``skipped`` false.
 
-        OSError or UserError if that file cannot be written or read, as on a full disk.
+        OSError or UserError is raised if that file cannot be written or read, as on a full disk.
         """
         code = self.process.wait()
-        self._let_go()
+        self._close_pipe()
         try:
             facts = read_facts(self.request.folder)
-            # It had no chance to say so itself: killed, or out of memory.
+            # The process was killed, perhaps for lack of memory, before it could record its end.
             if facts["status"] == "running":
                 error = f"its process ended with code {code} (a negative code is a signal)"
                 facts = record(self.request.folder, status="failed", error=error, ended=now())
@@ -95,39 +96,39 @@ class Job:
         return {**facts, "skipped": False}
 
 
-def _family(pid: int) -> list[psutil.Process]:
-    """A process and all that it started."""
+def _process_tree(pid: int) -> list[psutil.Process]:
+    """Return a process and all its descendants."""
     try:
-        first = psutil.Process(pid)
-        return [first, *first.children(recursive=True)]
+        root = psutil.Process(pid)
+        return [root, *root.children(recursive=True)]
     except psutil.NoSuchProcess:
         return []
 
 
 def finished(request: Request) -> dict[str, Any] | None:
-    """The facts of a run that is done and has all answers, and whose inputs are as they were, else
-    None.
+    """Return the facts of a run that is finished with all answers and whose inputs are unchanged,
+    else None.
     """
-    facts = _done(request)
-    # Inputs are hashed only then: that reads all the data a run names.
-    if not facts or _again(facts, request, inputs.hashes(request)):
+    facts = _finished_facts(request)
+    # Inputs are hashed only for a finished run, since that reads all data the run names.
+    if not facts or _rerun_reason(facts, request, inputs.hashes(request)):
         return None
     return {**facts, "skipped": True}
 
 
-def _done(request: Request) -> dict[str, Any]:
-    """The facts of a run that came to its end, else {}."""
+def _finished_facts(request: Request) -> dict[str, Any]:
+    """Return the facts of a finished run, else {}."""
     facts = {}
     with warned_if_damaged(request.folder / "run.json"):
         facts = read_facts(request.folder)
     if facts.get("status") != "finished":
         return {}
-    # The report was there before that status; somebody may have deleted it since.
+    # The report was written before that status, but may have been deleted since.
     return facts if (request.folder / "report.html").exists() else {}
 
 
-def _again(facts: dict[str, Any], request: Request, after: dict[str, str]) -> str:
-    """Why a run that is done should be run again; "" if it need not."""
+def _rerun_reason(facts: dict[str, Any], request: Request, after: dict[str, str]) -> str:
+    """Return why a finished run has to be repeated, "" if it does not."""
     if facts.get("source_hash") != request.source_hash:
         return "its notebook was edited"
     if facts.get("unanswered"):
@@ -138,45 +139,49 @@ def _again(facts: dict[str, Any], request: Request, after: dict[str, str]) -> st
     return f"changed since: {', '.join(changed[:3])}{more}" if changed else ""
 
 
-def start(request: Request, threads: int | None = None, warm: Warm | None = None) -> Job:
-    """Take the run's lock, clear what an earlier attempt left, and start the notebook.
+def start(request: Request, threads: int | None = None, warm: WarmProcess | None = None) -> Job:
+    """Lock the run, remove the products of an earlier attempt, and start the notebook.
 
     Parameters
     ----------
     threads : how many threads numerical libraries may use in the kernel, unless OMP_NUM_THREADS is
         set; None leaves that to them.
-    warm : whose copy the run's process is, if one can be had.
+    warm : the process from which the run's process is forked, if possible.
 
-    `UserError`: the run is under way elsewhere, or its kernel is not installed.
+    Raises
+    ------
+    UserError : the run is executed elsewhere at the moment, or its kernel is not installed.
     """
-    # Before its folder is touched: what cannot start leaves the last attempt's results as they are.
+    # Checked before the folder is changed, so that the results of the last attempt are kept if the
+    # run cannot start.
     kernel = kernel_of(request)
     if request.asks:
         store.check(RESPONSES)
-    # Why it is run again is known until the last attempt is cleared.
-    descriptor, before, facts = lock(request.folder), _done(request), _facts(request)
-    if before and (reason := _again(before, request, facts["inputs"])):
+    # The reason for the repetition must be found before the last attempt is removed.
+    descriptor, before = lock(request.folder), _finished_facts(request)
+    facts = _initial_facts(request)
+    if before and (reason := _rerun_reason(before, request, facts["inputs"])):
         facts["again"] = reason
-    # All of it: a table of the last attempt beside those of this one would pass for its own.
-    # The last, of `atomic_write`, stay where a process was killed.
-    half_written = request.folder.glob(".[0-9]*-*")
-    for path in [*map(request.folder.joinpath, PRODUCTS), *half_written]:
+    # All products are removed: a remaining table would be taken for one of this attempt. Killed
+    # processes may also have left temporary files of `atomic_write`.
+    temporary = request.folder.glob(".[0-9]*-*")
+    for path in [*map(request.folder.joinpath, PRODUCTS), *temporary]:
         try:
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
         except OSError as error:
-            # Of what is in a folder the error has the name alone.
+            # The error may have only a bare file name from inside a folder, without its path.
             raise OSError(error.errno, error.strerror, str(path)) from None
     record(request.folder, **facts, kernel=kernel)
-    process = (warm and warm.copy(descriptor)) or subprocess.Popen(
-        # -P: a file in the current folder must not stand in for a module of ours.
+    process = (warm and warm.fork(descriptor)) or subprocess.Popen(
+        # -P: a file in the current folder must not shadow a module.
         [sys.executable, "-P", "-m", "personagap.runs.child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         cwd=request.cwd,
         env=system.environment(threads),
-        # The lock is held until both processes are gone.
+        # The lock is held until this process and the run's process have ended.
         pass_fds=[descriptor],
-        # Ctrl-C in the terminal reaches the runner alone.
+        # Ctrl-C in the terminal shall reach only the runner.
         start_new_session=True,
     )
     task = {
@@ -188,16 +193,16 @@ def start(request: Request, threads: int | None = None, warm: Warm | None = None
     }
     assert process.stdin is not None
     with contextlib.suppress(BrokenPipeError):
-        # The process has ended already, as the runner will find.
+        # The process has ended already, which the runner will detect.
         process.stdin.write(json.dumps(task, default=str).encode() + b"\n")
         process.stdin.flush()
     return Job(request, process, descriptor)
 
 
 def kernel_of(request: Request) -> str:
-    """The kernel that a run wants; `UserError` if it is not installed."""
-    wanted = request.content["metadata"].get("kernelspec", {})
-    kernel = request.kernel or wanted.get("name", "python3")
+    """Return the name of a run's kernel; raise `UserError` if it is not installed."""
+    kernelspec = request.content["metadata"].get("kernelspec", {})
+    kernel = request.kernel or kernelspec.get("name", "python3")
     if kernel not in (installed := KernelSpecManager().find_kernel_specs()):
         known = f"{', '.join(installed)} (`personagap kernels` adds ours)"
         raise UserError(f"no kernel {kernel!r}; installed: {known}")
@@ -205,15 +210,15 @@ def kernel_of(request: Request) -> str:
 
 
 def run(request: Request, *, force: bool = False, threads: int | None = None) -> dict[str, Any]:
-    """Run a notebook unless it is `finished`; what was answered comes from the response store.
+    """Run a notebook unless it is `finished`; stored answers are reused.
 
-    The contents of ``run.json``: ``status`` "finished" or "failed", ``error`` in one line; and
-    ``skipped``.
+    Return the contents of ``run.json`` (``status`` is "finished" or "failed", ``error`` one line)
+    and ``skipped``.
 
-    `UserError`: the notebook here is another than where it was asked for, as on a worker of a
-    cluster that sees other files.
+    `UserError` is raised if the notebook differs from the one that was requested, as on a worker of
+    a cluster that sees other files.
     """
-    # Read again: the request came with what was read there.
+    # The copy reads the notebook again, as the request may come from another machine.
     if replace(request).source_hash != request.source_hash:
         remedy = "let all see the same files"
         raise UserError(f"{request.notebook} is another here than where the run began: {remedy}")
@@ -223,7 +228,7 @@ def run(request: Request, *, force: bool = False, threads: int | None = None) ->
     try:
         return job.result()
     except BaseException:
-        # Ctrl-C, SIGTERM: leave no process behind.
+        # On Ctrl-C or SIGTERM, leave no process behind.
         job.stop()
         raise
 
@@ -231,23 +236,22 @@ def run(request: Request, *, force: bool = False, threads: int | None = None) ->
 def run_on_worker(request: Request, **how: Any) -> dict[str, Any]:
     """`run` on a machine of a cluster; `UserError` if it does not see the run's folder."""
     if not request.folder.is_dir():
-        # The results would stay where nobody looks.
-        place = f"{socket.gethostname()} does not see {request.folder}"
-        raise UserError(f"{place}: let all machines of the cluster see the same files")
+        # The results would stay on this machine, where nobody looks for them.
+        problem = f"{socket.gethostname()} does not see {request.folder}"
+        raise UserError(f"{problem}: let all machines of the cluster see the same files")
     return run(request, **how)
 
 
 def describe(facts: dict[str, Any], folder: Path) -> str:
-    """How a run ended, in one line."""
-    name, where = facts["id"], os.path.relpath(folder)
+    """Describe in one line how a run ended."""
+    name, place = facts["id"], os.path.relpath(folder)
     if facts["status"] != "finished":
-        # What did not start has left nothing: that is another's, or the last attempt's.
-        own = folder if "started" in facts else Path(os.devnull)
-        left = {"as far as it got": "notebook.ipynb", "its stderr": LOG}
-        kept = {what: file for what, file in left.items() if (own / file).exists()}
-        places = "".join(f"; {what}: {where}/{file}" for what, file in kept.items())
-        return f"{name} {facts['status']}: {facts['error']}{places}"
-    report = f"{where}/report.html"
+        labels = {"notebook.ipynb": "as far as it got", LOG: "its stderr"}
+        # If this run did not start, files in its folder belong to another run or attempt.
+        files = [file for file in labels if "started" in facts and (folder / file).exists()]
+        hints = "".join(f"; {labels[file]}: {place}/{file}" for file in files)
+        return f"{name} {facts['status']}: {facts['error']}{hints}"
+    report = f"{place}/report.html"
     if facts["skipped"]:
         same = facts.get("library_hash") == inputs.library_hash()
         edited = "" if same else ", but the library has changed since"
@@ -258,18 +262,20 @@ def describe(facts: dict[str, Any], folder: Path) -> str:
 
 
 def exit_status(facts: dict[str, Any]) -> int:
-    """0: the run finished; 1: it failed; 3: requests are unanswered, to be asked again."""
+    """Return 0 if the run finished, 1 if it failed, and 3 if it has unanswered requests, which the
+    same command sends again.
+    """
     if facts["status"] == "finished":
         return 3 if facts.get("unanswered") else 0
     return 3 if facts.get("lacks_answers") else 1
 
 
-def _facts(request: Request) -> dict[str, Any]:
-    """What ``run.json`` says of a run that starts."""
+def _initial_facts(request: Request) -> dict[str, Any]:
+    """Return the contents of ``run.json`` at the start of a run."""
     versions = {name: importlib.metadata.version(name) for name in PACKAGES}
-    asked = ("id", "title", "parameters", "changed", "command", "source_hash")
+    properties = ("id", "title", "parameters", "changed", "command", "source_hash")
     return {
-        **{name: getattr(request, name) for name in asked},
+        **{name: getattr(request, name) for name in properties},
         "paper": request.folder.parts[-3],
         "notebook": os.path.relpath(request.notebook, request.cwd),
         "status": "running",
@@ -277,7 +283,7 @@ def _facts(request: Request) -> dict[str, Any]:
         "device": request.parameters.get("device"),
         "seed": request.parameters.get("seed"),
         "started": now(),
-        # Only notebooks with tasks run programs; finding out what confines them starts one.
+        # Only notebooks with tasks run programs, and describing the sandbox starts one.
         **({"sandbox": sandbox.describe()} if "tasks" in request.parameters else {}),
         "inputs": inputs.hashes(request),
         "library_hash": inputs.library_hash(),

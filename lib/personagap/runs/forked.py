@@ -1,7 +1,7 @@
-"""A run's kernel as a copy of the run's process, with what takes seconds to import.
+"""A run's kernel as a fork of the run's process, which has done the slow imports already.
 
-The copy is made while that process has no other thread, whose locks it would find held for ever.
-Then it waits.
+The fork is made while that process has no other thread, whose locks would stay held in the fork for
+ever. The fork then waits until a kernel is needed.
 """
 
 import json
@@ -14,33 +14,33 @@ from typing import Any
 
 from jupyter_client.provisioning import KernelProvisionerFactory, LocalProvisioner
 
-#: The kernels that a copy can stand for: those of this Python, with nothing said of their
-#: environment.
+#: The command of the kernels that a fork can replace.
 COMMAND = [sys.executable, "-m", "ipykernel_launcher"]
 
 
 class Fork:
-    """A copy of this process that becomes a kernel when it is told to, and ends with this process.
+    """A fork of this process that becomes a kernel on request, and ends when this process ends.
 
-    With what of a ``subprocess.Popen`` jupyter_client uses. ``lock`` is a descriptor that the copy
-    closes.
+    It has the part of the interface of ``subprocess.Popen`` that jupyter_client uses. ``lock`` is a
+    descriptor that the fork closes.
     """
 
     stdin = stdout = stderr = None
 
     def __init__(self, lock: int):
         self.returncode: int | None = None
-        self._tells, hears = socket.socketpair()
+        self._sender, receiver = socket.socketpair()
         self.pid = os.fork()
         if not self.pid:
-            self._tells.close()
+            self._sender.close()
             os.close(lock)
-            _wait_and_become_kernel(hears)
-        hears.close()
+            _wait_and_become_kernel(receiver)
+        receiver.close()
 
     def start(self, arguments: list[str], cwd: str, environment: dict[str, str]) -> None:
-        with self._tells:
-            self._tells.sendall(json.dumps([arguments, cwd, environment]).encode())
+        """Make the fork a kernel with these arguments."""
+        with self._sender:
+            self._sender.sendall(json.dumps([arguments, cwd, environment]).encode())
 
     def poll(self) -> int | None:
         if self.returncode is None:
@@ -64,19 +64,19 @@ class Fork:
         self.send_signal(signal.SIGTERM)
 
 
-def _wait_and_become_kernel(hears: socket.socket) -> None:
-    """Become the kernel that `Fork.start` tells of; this never returns."""
-    # An interrupt is for the kernel and what it started.
+def _wait_and_become_kernel(receiver: socket.socket) -> None:
+    """Wait for the message of `Fork.start` and become that kernel; this never returns."""
+    # In its own session, interrupts reach only the kernel and the processes that it starts.
     os.setsid()
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    # Until the other end is closed: by `Fork.start`, which has told, or as that process ends.
-    told = hears.makefile("rb").read()
-    hears.close()
-    if not told:
+    # Reads until the sender is closed: by `Fork.start`, or without a message when its process ends.
+    message = receiver.makefile("rb").read()
+    receiver.close()
+    if not message:
         os._exit(0)
-    arguments, cwd, environment = json.loads(told)
+    arguments, cwd, environment = json.loads(message)
     os.chdir(cwd)
-    # What jupyter_client gives a kernel, and nothing of the run's own.
+    # Only the variables that jupyter_client gives a kernel, and none of the run's own.
     os.environ.clear()
     os.environ.update(environment)
     sys.argv = ["ipykernel_launcher", *arguments]
@@ -88,7 +88,7 @@ def _wait_and_become_kernel(hears: socket.socket) -> None:
 
 
 class Provisioner(LocalProvisioner):
-    """Starts a kernel as usual, or the first that ``fork`` can be, as that."""
+    """Starts kernels as usual, except for the first one that ``fork`` can replace."""
 
     fork: Fork | None = None
     process: Any = None
@@ -96,8 +96,8 @@ class Provisioner(LocalProvisioner):
     async def launch_kernel(self, cmd: list[str], **kwargs: Any) -> Any:
         fork, Provisioner.fork = Provisioner.fork, None
         size = len(COMMAND)
-        # Another Python, or variables that must be there before anything is imported: no copy will
-        # do.
+        # A fork cannot replace another Python, nor a kernel with environment variables, which must
+        # be set before anything is imported.
         if fork is None or cmd[:size] != COMMAND or self.kernel_spec.env:
             return await super().launch_kernel(cmd, **kwargs)
         environment = kwargs["env"] | {"JPY_PARENT_PID": str(os.getpid())}
@@ -107,8 +107,8 @@ class Provisioner(LocalProvisioner):
         return self.connection_info
 
 
-def offer(lock: int) -> None:
-    """Copy this process for the first kernel that is asked for."""
+def prepare_fork(lock: int) -> None:
+    """Fork this process for the first kernel that is started."""
     Provisioner.fork = Fork(lock)
     factory = KernelProvisionerFactory.instance()
     name = factory.default_provisioner_name = "personagap"

@@ -1,4 +1,4 @@
-"""``figures/index.html``: every run at a glance."""
+"""``figures/index.html``: an overview of all runs."""
 
 import base64
 import hashlib
@@ -20,15 +20,15 @@ from personagap.runs.vector import inline
 
 
 def latest(figures: Path | None = None) -> pd.DataFrame:
-    """What every notebook asks, and the first answer of its latest finished run:
+    """Return each notebook's question and the first answer of its latest finished run:
     ``notebook question answer run``.
     """
     finished = [facts for facts in runs(Path(figures or FIGURES)) if facts["status"] == "finished"]
     rows = []
     for path in notebooks(pattern="*/*.ipynb"):
         notebook = path.parent.name, path.stem
-        mine = (facts for facts in finished if facts["folder"].parts[-3:-1] == notebook)
-        facts = next(mine, None)
+        own_runs = (facts for facts in finished if facts["folder"].parts[-3:-1] == notebook)
+        facts = next(own_runs, None)
         answers = read_verdict(facts["folder"]) if facts else []
         answer = answers[0]["answer"] if answers else "not run yet"
         run = f"{facts['id']}, {facts['started'][:10]}" if facts else "–"
@@ -37,12 +37,13 @@ def latest(figures: Path | None = None) -> pd.DataFrame:
 
 
 def write(figures: Path) -> Path:
-    """Rebuild ``index.html`` under ``figures`` from the runs there: one file, no request.
+    """Rebuild ``index.html`` under ``figures`` from the runs there, and return its path.
 
-    `UserError`: there is no such folder.
+    The page is self-contained and loads nothing from elsewhere. `UserError` is raised if there is
+    no such folder.
 
-    Beside each run but one of a notebook goes ``diff.html``, against the run with the fewest
-    changes of the notebook's defaults (of several, the newest).
+    Each run also gets a ``diff.html``, which compares it with the reference run of its notebook:
+    the one with the fewest changes of the notebook's defaults (of several, the newest).
     """
     if not figures.is_dir():
         remedy = "give the one that runs went to, or run a notebook first"
@@ -51,7 +52,7 @@ def write(figures: Path) -> Path:
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True)
     rows: list[dict[str, Any]] = []
     references: dict[Path, dict[str, Any]] = {}
-    # The fewest changes first, so that what others are compared with is there when they come.
+    # Runs with the fewest changes come first, so that reference runs precede the others.
     for facts in sorted(runs(figures), key=lambda facts: len(facts["changed"])):
         row = None
         with warned_if_damaged(facts["folder"] / "run.json"):
@@ -65,34 +66,33 @@ def write(figures: Path) -> Path:
                 diff.write(facts["folder"], reference["folder"], environment)
                 page = (facts["folder"] / "diff.html").relative_to(figures).as_posix()
                 rows[-1] |= {"diff": page, "reference": reference["id"]}
-    # The second sort is stable: by notebook, and of each the newest first.
+    # Sorts are stable: the result is by notebook, and within each the newest run first.
     rows.sort(key=lambda row: row["started"], reverse=True)
     rows.sort(key=lambda row: row["folder"].parts[-3:-1])
     script = loader.get_source(environment, "cards.js")[0]
-    # The page's policy lets this very script run and no other.
-    allowed = "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    html = environment.get_template("index.html.j2").render(
-        rows=rows, written=now(), script=script, script_hash=allowed
-    )
+    # The page's content security policy allows only the script with this hash.
+    script_hash = "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    template = environment.get_template("index.html.j2")
+    html = template.render(rows=rows, written=now(), script=script, script_hash=script_hash)
     write_text(figures / "index.html", visible(html))
     return figures / "index.html"
 
 
 def _row(facts: dict[str, Any], figures: Path) -> dict[str, Any]:
     folder = facts["folder"]
-    # A run that failed has its notebook as far as it got, or at least its facts.
+    # A failed run may have only its partial notebook, or at least its facts.
     pages = ("report.html", "notebook.ipynb", "run.json")
     page = next(page for page in pages if (folder / page).exists())
-    alternatives, shown = facts.get("figures", {}), facts.get("headline")
-    if shown not in alternatives:
-        shown = next(iter(alternatives), "")
+    alternative_texts, figure = facts.get("figures", {}), facts.get("headline")
+    if figure not in alternative_texts:
+        figure = next(iter(alternative_texts), "")
     return {
         **facts,
         "name": folder.parent.name,
         "link": (folder / page).relative_to(figures).as_posix(),
         "changes": {name: format_value(value) for name, value in facts["changed"].items()},
         "verdict": read_verdict(folder),
-        "picture": inline(folder, shown, alternatives.get(shown, "")),
+        "picture": inline(folder, figure, alternative_texts.get(figure, "")),
         "simulated": simulated(facts),
         "missing": unanswered(facts),
         "seconds": round(float(facts.get("seconds") or 0)),

@@ -1,4 +1,4 @@
-"""Kernel specs: one for the CPU and one for each GPU, so that runs can be put on a device."""
+"""Jupyter kernel specs: one for the CPU and one for each GPU, to run notebooks on a device."""
 
 import sys
 
@@ -6,14 +6,14 @@ import ipykernel.kernelspec
 
 
 def install(prefix: str | None = None) -> dict[str, str]:
-    """Install ``personagap-cpu`` and ``personagap-gpu<N>`` for this interpreter; the folder of
-    each, by name.
+    """Install ``personagap-cpu`` and ``personagap-gpu<N>`` for this interpreter, and return the
+    folder of each by name.
 
-    They go to ``<prefix>/share/jupyter/kernels``; None stands for this environment.
+    They are installed in ``<prefix>/share/jupyter/kernels``; None stands for this environment.
     """
     import torch
 
-    # A kernel sees one device and no other, so that "auto" in it is that one.
+    # A kernel sees only one device, so that "auto" selects it.
     devices = {"cpu": ("CPU", "")}
     for number in range(torch.cuda.device_count()):
         label = f"GPU {number}: {torch.cuda.get_device_name(number)}"

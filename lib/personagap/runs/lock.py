@@ -1,5 +1,6 @@
-"""The lock of a run's folder: one process at a time writes there, and the system frees what a dead
-one held.
+"""The lock of a run's folder, so that one process at a time writes to it.
+
+The operating system frees the lock when its holder dies.
 """
 
 import fcntl
@@ -13,32 +14,35 @@ import psutil
 
 from personagap.errors import UserError
 
-#: Seconds that the kernel of a killed runner may take to follow it.
-DYING = 15
+#: Seconds that the kernel of a killed runner may take to end.
+KERNEL_EXIT_SECONDS = 15
 
 
 def lock(folder: Path) -> int:
-    """Take the run for this process and those that inherit the returned file descriptor.
+    """Lock a run for this process and all that inherit the returned file descriptor.
 
-    The system frees the lock when the last of them ends, however it ends, so none is ever stale.
+    The operating system frees the lock when the last of these processes ends, in whatever way, so
+    it is never stale.
 
-    `UserError`: another runner, here or on another machine, is at it; or the folder cannot be
-    written.
+    Raises
+    ------
+    UserError : another runner, on this or another machine, holds the lock, or the folder cannot be
+        written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        # Kept open, and handed on to the run's processes: the lock is the file's, and ends with the
-        # last.
+        # The descriptor stays open and is inherited by the run's processes: the lock belongs to the
+        # open file, and ends when the last of them closes it.
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
     except OSError as error:
         remedy = "name a folder that you may write with --figures"
         raise UserError(f"{error.filename}: {error.strerror}: {remedy}") from None
-    asked = time.monotonic()
-    while not _take(descriptor):
+    start = time.monotonic()
+    while not _try_lock(descriptor):
         owner = os.pread(descriptor, 200, 0).decode()
-        # A glance whether it `is_locked` may be in the way, or the kernel of a runner that was
-        # killed.
-        if time.monotonic() - asked > (0.5 if _alive(owner) else DYING):
+        # The lock may be held for a moment only: by a process that calls `is_locked`, or by the
+        # kernel of a runner that was killed.
+        if time.monotonic() - start > (0.5 if _is_alive(owner) else KERNEL_EXIT_SECONDS):
             since = datetime.fromtimestamp(os.fstat(descriptor).st_mtime)
             os.close(descriptor)
             runner = f"process {owner}, since {since:%Y-%m-%d %H:%M}"
@@ -49,13 +53,13 @@ def lock(folder: Path) -> int:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"{os.getpid()} on {socket.gethostname()}".encode(), 0)
     except OSError as error:
-        # A full disk: say which.
+        # The disk is full: name the file, which tells the user which disk.
         os.close(descriptor)
         raise OSError(error.errno, error.strerror, str(folder / ".lock")) from None
     return descriptor
 
 
-def _take(descriptor: int) -> bool:
+def _try_lock(descriptor: int) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -63,10 +67,10 @@ def _take(descriptor: int) -> bool:
     return True
 
 
-def _alive(owner: str) -> bool:
+def _is_alive(owner: str) -> bool:
     pid, _, host = owner.partition(" on ")
     if host != socket.gethostname():
-        # It is not signed yet, or its process is on a machine out of our sight.
+        # Processes on other machines cannot be checked; without a host, none has signed yet.
         return host != ""
     try:
         return psutil.Process(int(pid)).status() != psutil.STATUS_ZOMBIE

@@ -1,4 +1,4 @@
-"""``report.html``: an executed notebook as one page that opens offline and runs no script."""
+"""``report.html``: an executed notebook as one page that works offline and without scripts."""
 
 import re
 from html import escape as html_escape
@@ -24,34 +24,34 @@ from personagap.runs.vector import inline
 from personagap.spelling import said
 
 TEMPLATES = Path(__file__).parent / "templates"
-#: Figures before tables, and nothing that needs a script.
+#: Formats of outputs in order of preference: figures before tables, and none that needs a script.
 FORMATS = ["image/png", "image/jpeg", "image/svg+xml", "text/html", "text/markdown", "text/plain"]
-#: Markup that an output may bring; anything else in it is shown as text.
+#: Tags that an output may contain; all others are shown as text.
 TAGS = bleach.ALLOWED_TAGS | {
     *["br", "dd", "details", "div", "dl", "dt", "h1", "h2", "h3", "h4", "hr", "img", "p", "pre"],
     *["small", "span", "sub", "summary", "sup", "u"],
     *["caption", "col", "colgroup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "wbr"],
 }
-#: Its attributes, beside links and pictures: none that runs a script, nor a style, which could draw
-#: over the page.
+#: Their attributes, besides those of links and pictures: none that runs a script, and no styles,
+#: which could draw over the page.
 ATTRIBUTES = ["alt", "class", "colspan", "dir", "height", "lang", "rowspan", "scope"]
 ATTRIBUTES += ["title", "width"]
-#: How a run's answers were had, in words.
+#: Descriptions of how a run's answers were obtained.
 ANSWERS = {
     "generate": "generation: texts sampled from the model, then graded",
     "likelihood": "likelihood: the probability of the right choice among the choices, no sampling",
 }
-#: Whose versions the head of a report tells.
-TOLD = ("personagap", "python", "torch")
-#: Where what a page explains goes.
+#: Packages whose versions the head of a report shows.
+SHOWN_VERSIONS = ("personagap", "python", "torch")
+#: The placeholder of the explanations of terms.
 NOTES = "<dt>notes</dt>"
-#: Where the list of contents goes, and what it lists.
+#: The placeholder of the table of contents, and the headings that it lists.
 CONTENTS = "<li>contents</li>"
 HEADING = re.compile("<h2>(.*?)</h2>")
 
 
 class _Renderer(IPythonRenderer):
-    """Markdown with its formulas as MathML, which browsers draw without a script."""
+    """Renders Markdown with formulas as MathML, which browsers draw without a script."""
 
     def inline_math(self, body: str) -> str:
         return mathml(body, "inline")
@@ -64,12 +64,12 @@ class _Renderer(IPythonRenderer):
 
     def image(self, text: str, url: str, title: str | None = None) -> str:
         html = super().image(text, url, title)
-        # A picture from elsewhere would be a request.
+        # A picture from elsewhere would make the page send a request.
         return html if 'src="data:' in html else html_escape(text)
 
 
 class ReportExporter(HTMLExporter):
-    """nbconvert's HTML exporter with our template: no script, no request, code folded."""
+    """nbconvert's HTML exporter with our template: no scripts, no requests, and code folded."""
 
     def __init__(self):
         super().__init__(template_name="report", extra_template_basedirs=[str(TEMPLATES)])
@@ -79,7 +79,7 @@ class ReportExporter(HTMLExporter):
 
     @pass_context
     def markdown2html(self, context, source):
-        """A cell's text is the notebook author's, so its HTML stands."""
+        """Render a Markdown cell; its HTML is kept, since the notebook's author wrote it."""
         path = context["resources"]["metadata"]["path"]
         attachments = context["cell"].get("attachments", {})
         how: dict[str, Any] = {"escape": False, "embed_images": True, "exclude_anchor_links": True}
@@ -88,52 +88,52 @@ class ReportExporter(HTMLExporter):
 
 
 def mathml(formula: str, display: str) -> str:
-    """A LaTeX formula as MathML (``display`` "inline" or "block"); one that cannot be converted as
-    its source.
+    """Return a LaTeX formula as MathML (``display`` "inline" or "block"), or its source if it
+    cannot be converted.
     """
     try:
         return convert(formula, display=display)
     except Exception:
-        # The converter raises whatever its parser trips over.
+        # The converter raises many kinds of exceptions.
         return f"<code>{bleach.clean(formula, tags=set())}</code>"
 
 
 def markdown_output(source: str) -> str:
-    """An output of type ``text/markdown``: it may quote a model, so HTML in it is text."""
+    """Render an output of type ``text/markdown``; HTML in it, perhaps of a model, is escaped."""
     renderer = _Renderer(escape=True, allow_harmful_protocols=False)
     return MarkdownWithMath(renderer=renderer).render(source)
 
 
 def sanitized(html: str) -> str:
-    """An output of type ``text/html`` without scripts, style sheets, event handlers and foreign
-    pictures.
+    """Return an output of type ``text/html`` without scripts, style sheets, event handlers and
+    external pictures.
     """
-    # bleach drops a tag and keeps what is in it: the rules of a style sheet would stand as text.
+    # bleach removes tags but keeps their content: the rules of a style sheet would remain as text.
     html = re.sub(r"<style\b.*?</style>", "", html, flags=re.DOTALL | re.IGNORECASE)
     protocols = {"http", "https", "mailto", "data"}
-    return bleach.clean(html, tags=TAGS, attributes=_allowed, protocols=protocols)
+    return bleach.clean(html, tags=TAGS, attributes=_is_allowed, protocols=protocols)
 
 
-def _allowed(tag: str, name: str, value: str) -> bool:
-    # Links may lead anywhere, as nothing follows them unasked; a picture must be in the page.
+def _is_allowed(tag: str, name: str, value: str) -> bool:
+    # Links may lead anywhere, since only readers follow them; pictures must be part of the page.
     if name in ("href", "src"):
-        places = {"a": ("http:", "https:", "mailto:", "#"), "img": ("data:image/",)}
-        return value.startswith(places.get(tag, ()))
+        prefixes = {"a": ("http:", "https:", "mailto:", "#"), "img": ("data:image/",)}
+        return value.startswith(prefixes.get(tag, ()))
     return name in ATTRIBUTES
 
 
 def write(folder: Path, **facts: Any) -> None:
-    """Render ``notebook.ipynb`` of a run folder to ``report.html``, with ``facts`` over those of
-    ``run.json``.
+    """Render ``notebook.ipynb`` of a run's folder to ``report.html``; ``facts`` take precedence
+    over those of ``run.json``.
 
-    The page's content security policy forbids scripts and requests, so even text that slipped
-    through unescaped could do neither.
+    The page's content security policy forbids scripts and requests, as a second barrier in case any
+    text is not escaped.
     """
-    # The end of the run is recorded after its report, so that a finished run always has one.
+    # A run's end is recorded after its report is written, so that every finished run has a report.
     facts = read_facts(folder) | facts
     notebook = nbformat.read(folder / "notebook.ipynb", as_version=4)
     for cell in notebook.cells:
-        # The head of the page shows it.
+        # The head of the page shows the title.
         if cell.cell_type == "markdown" and TITLE.search(cell.source):
             cell.source = TITLE.sub("", cell.source, count=1)
             break
@@ -142,10 +142,10 @@ def write(folder: Path, **facts: Any) -> None:
         HtmlFormatter(style=style).get_style_defs(".highlight")
         for style in ("default", "github-dark")
     )
-    # Pictures that its text names lie beside it.
-    folder_of_notebook = Path(facts["cwd"], facts["notebook"]).parent
+    # Pictures in the notebook's text are relative to its folder.
+    notebook_folder = Path(facts["cwd"], facts["notebook"]).parent
     resources = {
-        "metadata": {"name": facts["title"], "path": str(folder_of_notebook)},
+        "metadata": {"name": facts["title"], "path": str(notebook_folder)},
         "facts": facts,
         "where": abbreviate_home(facts["cwd"]),
         "summary": _summary(facts),
@@ -165,33 +165,34 @@ def write(folder: Path, **facts: Any) -> None:
 
 
 def with_contents(html: str) -> str:
-    """The page with its second-level headings numbered for links, which stand at `CONTENTS`."""
+    """Return the page with ids in its second-level headings, and links to them at `CONTENTS`."""
     links: list[str] = []
 
-    def linked(heading: re.Match) -> str:
+    def add_id(heading: re.Match) -> str:
         links.append(f'<li><a href="#section-{len(links)}">{heading[1]}</a></li>')
         return f'<h2 id="section-{len(links) - 1}">{heading[1]}</h2>'
 
-    return HEADING.sub(linked, html).replace(CONTENTS, "".join(links), 1)
+    return HEADING.sub(add_id, html).replace(CONTENTS, "".join(links), 1)
 
 
 def _summary(facts: dict[str, Any]) -> dict[str, str]:
-    """What the head of a report says: model, data, protocol, parameters, date, versions."""
-    asked, versions, model = facts["parameters"], facts["versions"], facts.get("model", {})
+    """Return the head of a report: model, data, protocol, parameters, date, versions."""
+    parameters, versions = facts["parameters"], facts["versions"]
+    model, answers = facts.get("model", {}), parameters.get("answers")
     changed = " ".join(f"{name}={format_value(value)}" for name, value in facts["changed"].items())
     sources = [
         f"{row['task']}: {row['rows']:,} rows, {row['source']} ({row['licence']})"
         for row in facts.get("data", [])
     ]
     lines = {
-        "Model": said(model) if model else asked.get("model"),
-        "Data": "; ".join(sources) or asked.get("data"),
+        "Model": said(model) if model else parameters.get("model"),
+        "Data": "; ".join(sources) or parameters.get("data"),
         "Left out": "; ".join(facts.get("left_out", [])),
-        "Answers": asked.get("answers") and f"by {ANSWERS.get(asked['answers'], asked['answers'])}",
+        "Answers": answers and f"by {ANSWERS.get(answers, answers)}",
         "Sandbox": facts.get("sandbox"),
-        "Protocol": asked.get("protocol"),
+        "Protocol": parameters.get("protocol"),
         "Parameters": changed or "defaults",
         "Date": f"{facts['started'][:16].replace('T', ' ')} UTC, {facts['seconds']:.0f} s",
-        "Versions": ", ".join(f"{name} {versions[name]}" for name in TOLD),
+        "Versions": ", ".join(f"{name} {versions[name]}" for name in SHOWN_VERSIONS),
     }
     return {name: value for name, value in lines.items() if value}

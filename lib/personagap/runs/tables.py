@@ -1,4 +1,4 @@
-"""The tables that runs saved, and those that a run like an earlier one need not make again."""
+"""Tables that runs have saved, and a cache of tables that take long to compute."""
 
 import contextlib
 import io
@@ -13,40 +13,40 @@ from personagap.paths import CACHE
 from personagap.responses import digest
 from personagap.runs.files import atomic_write, warned_if_damaged
 
-#: What of a run decides a table that no model's answer is in.
-DECIDES = ("source_hash", "parameters", "inputs", "library_hash", "versions")
+#: The facts that determine a table which depends on no model's answers.
+CACHE_KEYS = ("source_hash", "parameters", "inputs", "library_hash", "versions")
 
 
 def read(folder: Path) -> dict[str, pd.DataFrame]:
-    """Every CSV table of a run folder that has rows, by name."""
-    found = {}
+    """Return the CSV tables in a run's folder that have rows, by name."""
+    tables = {}
     for path in sorted((folder / "tables").glob("*.csv")):
         with warned_if_damaged(path):
             if path.read_text(encoding="utf-8").strip() and len(table := pd.read_csv(path)):
-                found[path.stem] = table
-    return found
+                tables[path.stem] = table
+    return tables
 
 
-def kept(facts: dict[str, Any], name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-    """The table that ``make`` makes for a run, from ``data/cache/tables`` if it was made before.
+def cached(facts: dict[str, Any], name: str, make: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+    """Return the table ``make()`` of a run, from ``data/cache/tables`` if it is there.
 
-    ``facts`` are what the run's ``run.json`` holds. The table must depend on nothing but the
-    notebook, its parameters and inputs, the library and the versions of packages; a change of any
-    makes it anew. A notebook that nobody runs (JupyterLab) makes it each time.
+    ``facts`` are the contents of the run's ``run.json``. The table must depend only on the
+    notebook, its parameters and inputs, the library and the versions of packages; it is computed
+    again when any of them changes, and always in JupyterLab, which records none of them.
     """
-    if not facts.keys() >= {*DECIDES}:
+    if not facts.keys() >= {*CACHE_KEYS}:
         return make()
-    path = CACHE / "tables" / f"{name}-{digest(name, [facts[each] for each in DECIDES])}.parquet"
+    path = CACHE / "tables" / f"{name}-{digest(name, [facts[key] for key in CACHE_KEYS])}.parquet"
     with contextlib.suppress(OSError, ValueError):
-        # Not there, or damaged: it is made anew.
+        # A missing or damaged file is written again below.
         return pd.read_parquet(path)
     content = make().to_parquet(index=False)
     try:
-        with atomic_write(path) as place:
-            place.write_bytes(content)
+        with atomic_write(path) as temporary:
+            temporary.write_bytes(content)
     except OSError as error:
-        # Full, or not ours: that costs time, no result.
+        # A full disk or missing permission costs time but no result.
         warnings.warn(f"not kept: {error.filename}: {error.strerror}", stacklevel=3)
-    # Read back even when it was just made: a Parquet file may change a type, and the first run
-    # would differ from the next.
+    # Read back even in the run that computes it: Parquet may change a type, and the first run must
+    # not differ from the following ones.
     return pd.read_parquet(io.BytesIO(content))

@@ -1,6 +1,4 @@
-"""What a report explains at its end: the terms of the field that it uses, and the traps that it
-cites.
-"""
+"""Explanations at the end of a report: the technical terms that it uses and the traps it cites."""
 
 import re
 from html import escape
@@ -8,16 +6,14 @@ from html import escape
 from personagap.paths import DATA
 from personagap.spelling import entries
 
-#: Markup of a page; what it holds is prose unless it is inside one of these.
+#: An HTML tag, and the elements whose text is not prose.
 TAG = re.compile(r"""(<(?:[^<>"']|"[^"]*"|'[^']*')*>)""")
 NO_PROSE = re.compile(r"<(/?)(a|code|h\d|math|nav|pre|script|style|summary|svg|title)\b")
 
 
-def _explained(paper: str) -> dict[str, tuple[str, str, str]]:
-    """Anchor → name, pattern and meaning: of a paper's traps by their numbers, and of the
-    glossary's terms.
-    """
-    # Notebooks beside the papers' folders have none.
+def _explanations(paper: str) -> dict[str, tuple[str, str, str]]:
+    """Return anchor → (name, pattern, meaning) for a paper's traps and the glossary's terms."""
+    # Notebooks outside the papers' folders have no traps.
     traps = entries(f"{paper}/traps") if (DATA / paper / "traps.csv").exists() else []
     glossary = enumerate(entries("glossary"))
     return {row["trap"]: (row["trap"], rf"\b{row['trap']}\b", row["what"]) for row in traps} | {
@@ -26,36 +22,35 @@ def _explained(paper: str) -> dict[str, tuple[str, str, str]]:
 
 
 def linked(html: str, paper: str) -> tuple[str, str]:
-    """A page in which traps, and terms where they first occur, lead to what is meant by them; and
-    the list of that.
+    """Return a page with links from its terms and traps to their explanations, and the list of
+    these explanations.
     """
-    known = _explained(paper)
-    patterns = {anchor: pattern for anchor, (_, pattern, _) in known.items()}
-    wanted = re.compile("|".join(f"(?P<{anchor}>{each})" for anchor, each in patterns.items()))
-    seen = set()
+    explanations = _explanations(paper)
+    groups = (f"(?P<{anchor}>{pattern})" for anchor, (_, pattern, _) in explanations.items())
+    any_term, linked_anchors = re.compile("|".join(groups)), set()
 
-    # Of a term the first occurrence leads to its meaning, of a trap, whose number says nothing,
-    # each.
-    def link(found: re.Match) -> str:
-        anchor, text = str(found.lastgroup), found[0]
-        if anchor in seen and anchor.startswith("term_"):
+    # Of a term only the first occurrence is linked; of a trap, whose number is cryptic, each one.
+    def link(match: re.Match) -> str:
+        anchor, text = str(match.lastgroup), match[0]
+        if anchor in linked_anchors and anchor.startswith("term_"):
             return text
-        seen.add(anchor)
-        return f'<a class="term" href="#{anchor}" title="{escape(known[anchor][2])}">{text}</a>'
+        linked_anchors.add(anchor)
+        title = escape(explanations[anchor][2])
+        return f'<a class="term" href="#{anchor}" title="{title}">{text}</a>'
 
-    # Every second part is a tag.
+    # Text and tags alternate: parts with odd indices are tags.
     parts, inside = TAG.split(html), None
-    for place, part in enumerate(parts):
-        if place % 2 and (tag := NO_PROSE.match(part)):
+    for i, part in enumerate(parts):
+        if i % 2 and (tag := NO_PROSE.match(part)):
             if inside is None and not tag[1]:
                 inside = tag[2]
             elif tag[1] and tag[2] == inside:
                 inside = None
-        elif not place % 2 and inside is None:
-            parts[place] = wanted.sub(link, part)
+        elif not i % 2 and inside is None:
+            parts[i] = any_term.sub(link, part)
     notes = "".join(
         f'<dt id="{anchor}">{escape(name)}</dt><dd>{escape(meaning)}</dd>'
-        for anchor, (name, _, meaning) in known.items()
-        if anchor in seen
+        for anchor, (name, _, meaning) in explanations.items()
+        if anchor in linked_anchors
     )
     return "".join(parts), notes

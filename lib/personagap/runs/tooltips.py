@@ -1,5 +1,5 @@
-"""Exact numbers in a figure: every mark of its SVG gets a ``<title>``, which browsers show without
-a script.
+"""Tooltips with exact numbers: every mark of a figure's SVG gets a ``<title>``, which browsers show
+without a script.
 """
 
 import io
@@ -16,125 +16,132 @@ from matplotlib.container import BarContainer, ErrorbarContainer
 from matplotlib.figure import Figure
 from matplotlib.text import Annotation
 
-from personagap.runs.vector import SVG, written
+from personagap.runs.vector import SVG, serialize
 from personagap.spelling import number
 
 
 class Marks(NamedTuple):
-    """An artist that draws one shape for each of its ``texts``."""
+    """An artist that draws one shape per text, and the ``texts``."""
 
     artist: Artist
     texts: list[str]
 
 
 def svg(fig: Figure, **how) -> str:
-    """A figure that was laid out as SVG with a title in every dot, interval and bar."""
-    marks = [each for ax in fig.axes for each in _marks(ax)]
-    # A figure may keep names of its dots there: they are put back.
-    before = [each.artist.get_gid() for each in marks]
-    for place, each in enumerate(marks):
-        each.artist.set_gid(f"marks-{place}")
+    """Return a laid-out figure as SVG, with a title in every dot, interval and bar."""
+    marks = [mark for ax in fig.axes for mark in _marks(ax)]
+    # Figures may store the names of their dots as the gid, so each gid is restored below.
+    gids = [artist.get_gid() for artist, _ in marks]
+    for i, (artist, _) in enumerate(marks):
+        artist.set_gid(f"marks-{i}")
     with io.StringIO() as buffer:
         fig.savefig(buffer, format="svg", **how)
         text = buffer.getvalue()
-    for each, gid in zip(marks, before, strict=True):
-        each.artist.set_gid(gid)
-    return _titled(text, marks)
+    for (artist, _), gid in zip(marks, gids, strict=True):
+        artist.set_gid(gid)
+    return _add_titles(text, marks)
 
 
-def _titled(text: str, marks: list[Marks]) -> str:
+def _add_titles(text: str, marks: list[Marks]) -> str:
     root = ElementTree.fromstring(text)
     groups = {group.get("id"): group for group in root.iter(f"{SVG}g")}
-    for place, (_, texts) in enumerate(marks):
-        group = groups.get(f"marks-{place}")
-        shapes = [] if group is None else [*group.iter(f"{SVG}use")] or _paths(group)
-        if len(shapes) != len(texts):
-            continue  # drawn as an image, or partly out of sight: rather no number than another's
-        for shape, said in zip(shapes, texts, strict=True):
-            ElementTree.SubElement(shape, f"{SVG}title").text = said
-    return written(root)
+    for i, (_, titles) in enumerate(marks):
+        group = groups.get(f"marks-{i}")
+        shapes = [] if group is None else [*group.iter(f"{SVG}use")] or _drawn_paths(group)
+        if len(shapes) != len(titles):
+            # Drawn as an image, or clipped: no title is better than that of another mark.
+            continue
+        for shape, title in zip(shapes, titles, strict=True):
+            ElementTree.SubElement(shape, f"{SVG}title").text = title
+    return serialize(root)
 
 
-def _paths(group: ElementTree.Element) -> list[ElementTree.Element]:
-    """Paths that are drawn, not those that are only defined."""
+def _drawn_paths(group: ElementTree.Element) -> list[ElementTree.Element]:
+    """Return the paths that are drawn, without those that are only defined."""
     defined = {path for defs in group.iter(f"{SVG}defs") for path in defs.iter()}
     return [path for path in group.iter(f"{SVG}path") if path not in defined]
 
 
 def _marks(ax: Axes) -> Iterator[Marks]:
-    bars = set()
+    errorbar_lines = set()
     for container in ax.containers:
         if isinstance(container, ErrorbarContainer):
             line, caps, collections = container.lines
-            bars |= {line, *caps}
+            errorbar_lines |= {line, *caps}
             if line is not None:
-                texts = _errorbar(ax, container)
+                texts = _errorbar_texts(ax, container)
                 yield from (Marks(artist, texts) for artist in (line, *collections))
         elif isinstance(container, BarContainer):
             for patch in container.patches:
-                upright = container.orientation == "vertical"
-                value = patch.get_height() if upright else patch.get_width()
-                across = patch.get_x() + patch.get_width() / 2
-                up = patch.get_y() + patch.get_height() / 2
-                x, y = (across, value) if upright else (value, up)
-                yield Marks(patch, [_said(ax, container.get_label(), x, y)])
-    for line in ax.lines:  # not those that only join points, nor an interval's ends
-        if line not in bars and line.get_marker() not in ("None", "", " "):
-            yield Marks(line, _points(ax, line, np.column_stack(line.get_data())))
-    for collection in ax.collections:
-        if isinstance(collection, PathCollection):
-            yield Marks(collection, _points(ax, collection, np.asarray(collection.get_offsets())))
+                x = patch.get_x() + patch.get_width() / 2
+                y = patch.get_y() + patch.get_height() / 2
+                if container.orientation == "vertical":
+                    y = patch.get_height()
+                else:
+                    x = patch.get_width()
+                yield Marks(patch, [_mark_text(ax, container.get_label(), x, y)])
+    # Only lines with markers: others just connect points. Caps of error bars are no marks either.
+    for line in ax.lines:
+        if line not in errorbar_lines and line.get_marker() not in ("None", "", " "):
+            yield Marks(line, _point_texts(ax, line, np.column_stack(line.get_data())))
+    for dots in ax.collections:
+        if isinstance(dots, PathCollection):
+            yield Marks(dots, _point_texts(ax, dots, np.asarray(dots.get_offsets())))
 
 
-def _points(ax: Axes, artist: Artist, places: np.ndarray) -> list[str]:
-    places = np.ma.filled(places.astype(float), np.nan)
-    return [_said(ax, artist.get_label(), x, y) for x, y in places[np.isfinite(places).all(axis=1)]]
+def _point_texts(ax: Axes, artist: Artist, points: np.ndarray) -> list[str]:
+    points = np.ma.filled(points.astype(float), np.nan)
+    finite = points[np.isfinite(points).all(axis=1)]
+    return [_mark_text(ax, artist.get_label(), x, y) for x, y in finite]
 
 
-def _errorbar(ax: Axes, container: ErrorbarContainer) -> list[str]:
+def _errorbar_texts(ax: Axes, container: ErrorbarContainer) -> list[str]:
     line, _, collections = container.lines
-    places = np.column_stack(line.get_data()).astype(float)
-    ends: list[dict[int, str]] = [{} for _ in places]
+    points = np.column_stack(line.get_data()).astype(float)
+    # The intervals of each point by dimension: 0 along x, 1 along y.
+    intervals: list[dict[int, str]] = [{} for _ in points]
     for collection in collections:
-        for held, segment in zip(ends, collection.get_segments(), strict=False):
-            along = int(np.ptp(segment[:, 1]) > np.ptp(segment[:, 0])) if len(segment) else 0
+        for interval, segment in zip(intervals, collection.get_segments(), strict=False):
             if len(segment):
-                low, high = (number(float(end)) for end in sorted(segment[:, along]))
-                held[along] = f" [{low}, {high}]"
-    label = container.get_label()
-    texts = [_said(ax, label, x, y, held) for (x, y), held in zip(places, ends, strict=True)]
-    # A figure may give each dot a name that it has no room for.
+                dimension = int(np.ptp(segment[:, 1]) > np.ptp(segment[:, 0]))
+                low, high = (number(float(end)) for end in sorted(segment[:, dimension]))
+                interval[dimension] = f" [{low}, {high}]"
+    label, pairs = container.get_label(), zip(points, intervals, strict=True)
+    texts = [_mark_text(ax, label, x, y, interval) for (x, y), interval in pairs]
+    # Figures may store in the gid the names of dots that they have no space to print.
     names = (line.get_gid() or "").splitlines()
     if not len(names) == len(texts) > 1:
         return texts
     return [f"{name}: {text}" for name, text in zip(names, texts, strict=True)]
 
 
-def _said(ax: Axes, series: object, x: float, y: float, ends: dict[int, str] | None = None) -> str:
-    """What names the mark, and its values with their intervals and what the axes say of them."""
+def _mark_text(ax: Axes, series: object, x: float, y: float, intervals: dict | None = None) -> str:
+    """Return the names of a mark, and its values with their intervals and the axes' labels."""
     names, values = [], []
-    for along, (axis, value) in enumerate([(ax.xaxis, x), (ax.yaxis, y)]):
-        row = _row(axis, value)
-        if row is not None:
-            names.append(row)
+    for dimension, (axis, value) in enumerate([(ax.xaxis, x), (ax.yaxis, y)]):
+        category = _category(axis, value)
+        if category is not None:
+            names.append(category)
         else:
-            what = axis.get_label_text().replace("\n", " ")
-            said = f"{number(float(value))}{(ends or {}).get(along, '')}"
-            values.append(f"{said} ({what})" if what else said)
-    if len(values) == 2:  # a dot among others: what is written beside it
+            label = axis.get_label_text().replace("\n", " ")
+            text = f"{number(float(value))}{(intervals or {}).get(dimension, '')}"
+            values.append(f"{text} ({label})" if label else text)
+    # With numbers on both axes, it is a dot of a scatter plot, which an annotation may name.
+    if len(values) == 2:
         notes = [note for note in ax.texts if isinstance(note, Annotation)]
         notes = [note for note in notes if note.xycoords == "data"]
         names += [note.get_text() for note in notes if np.allclose(note.xy, (x, y))]
     series = str(series or "")
     names += [series] if series and not series.startswith("_") else []
     text = f"{', '.join(names)}: {'; '.join(values)}" if names else "; ".join(values)
-    return text.replace(r"\$", "$")  # of `figures.style.literal`
+    # `figures.style.literal` has escaped the dollar signs.
+    return text.replace(r"\$", "$")
 
 
-def _row(axis: Axis, value: float) -> str | None:
-    """The name of the row or column at ``value``; None where the axis has numbers."""
+def _category(axis: Axis, value: float) -> str | None:
+    """Return the name of the row or column at ``value``, None on a numeric axis."""
     ticks = [float(tick) for tick in axis.get_majorticklocs()]
-    # Also of an axis that leaves its labels to a neighbour.
+    # The formatter also knows the labels of an axis that shares them with its neighbour.
     labels = axis.get_major_formatter().format_ticks(ticks)
     if not any(any(map(str.isalpha, label)) and "mathdefault" not in label for label in labels):
         return None

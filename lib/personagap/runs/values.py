@@ -1,4 +1,4 @@
-"""Values of parameters as text: on a command line, in a batch file, in a report."""
+"""Parameter values as text: on the command line, in batch files and in reports."""
 
 import itertools
 import json
@@ -12,14 +12,14 @@ import yaml
 
 from personagap.errors import UserError
 
-#: Parts of JSON that the values of a batch may have.
-MOST = 1_000_000
-WORDS = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
+#: The largest size of a batch's values, in pieces of JSON.
+MAX_PIECES = 1_000_000
+CONSTANTS = {"true": True, "True": True, "false": False, "False": False, "null": None, "None": None}
 
 
 class Yaml(yaml.SafeLoader):
-    """Reads 1e-4 as a number, as JSON and YAML 1.2 do, where YAML 1.1 wants 1.0e-4; and a name that
-    stands twice in a mapping is an error, where the last would count.
+    """A YAML loader that reads 1e-4 as a number, as JSON and YAML 1.2 do (YAML 1.1 requires
+    1.0e-4), and rejects duplicate names in a mapping, of which PyYAML would take the last.
     """
 
     def compose_mapping_node(self, anchor):
@@ -37,43 +37,43 @@ Yaml.add_implicit_resolver("tag:yaml.org,2002:float", _EXPONENT, list("-+0123456
 
 
 def parse_value(text: str) -> Any:
-    """The value of ``-p NAME VALUE``: a number, true/false/null, a YAML or JSON list, or else text.
+    """Parse the value of ``-p NAME VALUE``: a number, true/false/null, a list (JSON, YAML) or text.
 
     Examples
     --------
     >>> [parse_value(text) for text in ("3", "1e-3", "true", "none", '["mmlu", 1e-3]')]
     [3, 0.001, True, 'none', ['mmlu', 0.001]]
     """
-    if text in WORDS:
-        return WORDS[text]
+    if text in CONSTANTS:
+        return CONSTANTS[text]
     for number in (int, float):
         try:
             if math.isfinite(value := number(text)):
                 return value
         except (ValueError, OverflowError):
-            # It is no number, or one beyond all floats.
+            # Not a number, or too large for a float.
             continue
     if text[:1] not in ("[", "{", '"', "'"):
         return text
     try:
-        return acyclic(yaml.load(text, Yaml))
+        return limit_size(yaml.load(text, Yaml))
     except (yaml.YAMLError, ValueError, RecursionError):
         raise UserError(f'cannot read the value {text}: write a list as \'["a", "b"]\'') from None
 
 
-def acyclic(value: Any) -> Any:
-    """A value of YAML; ValueError if an anchor holds itself, or anchors of anchors are more than
-    any batch needs.
+def limit_size(value: Any) -> Any:
+    """Return a value from YAML; raise ValueError if an anchor contains itself, or if nested anchors
+    expand to more than any batch needs.
     """
     pieces = json.JSONEncoder(default=str).iterencode(value)
-    if next(itertools.islice(pieces, MOST, None), None) is not None:
+    if next(itertools.islice(pieces, MAX_PIECES, None), None) is not None:
         raise ValueError("anchors of anchors without end")
     return value
 
 
 def format_value(value: Any) -> str:
-    """The text that `parse_value` reads as ``value``."""
-    # A text that would be read as a number or as a list needs quotes.
+    """Return the text that `parse_value` parses as ``value``."""
+    # A text that would be parsed as a number or a list needs quotes.
     plain = isinstance(value, str) and value[:1] not in ("[", "{", '"', "'")
     if plain and parse_value(value) == value:
         return value
@@ -81,13 +81,14 @@ def format_value(value: Any) -> str:
 
 
 def told_apart(changed: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What each of several runs ``changed``, the rarest first: who shows it cuts off its end.
+    """Return the changed parameters of each run as text, the rarest first, so that runs can be
+    distinguished even where the end is cut off.
 
     Examples
     --------
     >>> told_apart([{"runs": 1, "seed": 0}, {"runs": 1, "seed": 1}])
     ['seed=0 runs=1', 'seed=1 runs=1']
     """
-    texts = [[f"{name}={format_value(value)}" for name, value in each.items()] for each in changed]
-    shared = Counter(itertools.chain(*texts))
-    return [" ".join(sorted(each, key=shared.__getitem__)) for each in texts]
+    runs = [[f"{name}={format_value(value)}" for name, value in run.items()] for run in changed]
+    count = Counter(itertools.chain(*runs))
+    return [" ".join(sorted(settings, key=count.__getitem__)) for settings in runs]

@@ -1,6 +1,4 @@
-"""What runs under way are at, shown to who waits: a line for each, that changes in a terminal, or
-one a minute.
-"""
+"""Status lines of current runs: one per run, updated in a terminal, or printed once per minute."""
 
 import contextlib
 import os
@@ -18,20 +16,22 @@ from personagap.store.folder import is_locked
 
 
 def state(folder: Path) -> str:
-    """What the run in ``folder`` asks, and in which section of its notebook; "" if it is none."""
+    """Return the status line of the run in ``folder``: its requests and the section of its
+    notebook; "" if it is not running.
+    """
     with contextlib.suppress(OSError):
-        section, *asked = (folder / PROGRESS).read_text(encoding="utf-8").splitlines() or [""]
-        # And not left behind by a runner that was killed.
+        section, *requests = (folder / PROGRESS).read_text(encoding="utf-8").splitlines() or [""]
+        # Without the lock, a killed runner has left the file behind.
         if section and is_locked(folder / ".lock"):
-            return leaving(f"{folder.name}: {' · '.join([*filter(None, asked), section])}")
+            return leaving(f"{folder.name}: {' · '.join([*filter(None, requests), section])}")
     return ""
 
 
 @contextlib.contextmanager
 def watching(folders: Sequence[Path]) -> Iterator[None]:
-    """Show on stderr what the runs in ``folders`` are at while the block runs."""
+    """Show the status lines of the runs in ``folders`` on stderr while the block runs."""
     ended = threading.Event()
-    # A terminal's line can be written over; a log, as of a cluster's job, only grows.
+    # Lines in a terminal can be overwritten; in a log, such as that of a cluster job, they cannot.
     show = _bars if sys.stderr.isatty() else _lines
     thread = threading.Thread(target=show, args=[folders, ended], daemon=True)
     thread.start()
@@ -45,14 +45,14 @@ def watching(folders: Sequence[Path]) -> Iterator[None]:
 def _bars(folders: Sequence[Path], ended: threading.Event) -> None:
     bars: dict[Path, tqdm] = {}
     while not ended.wait(0.5):
-        # 0 where a terminal does not tell.
+        # Both are 0 if the terminal does not report its size.
         columns, rows = os.get_terminal_size(sys.stderr.fileno())
         for folder in folders:
             if text := state(folder):
                 if folder not in bars:
                     size = {"ncols": columns, "nrows": rows or len(folders) + 2}
                     bars[folder] = tqdm(bar_format="{desc}", leave=False, **size)
-                # One line, or it would stay.
+                # Longer text would wrap, and the extra line could not be overwritten.
                 bars[folder].set_description_str(text[: (columns or len(text) + 1) - 1])
             elif folder in bars and not (folder / PROGRESS).exists():
                 bars.pop(folder).close()

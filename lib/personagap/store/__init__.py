@@ -123,11 +123,10 @@ class Store:
         process, and return them.
         """
         with self._transaction() as database:
-            arguments = [json.dumps(list(keys))]
-            rows = database.execute("SELECT key FROM answered" + WHERE_KEY_IN, arguments)
+            values = [json.dumps(list(keys))]
+            rows = database.execute("SELECT key FROM answered" + WHERE_KEY_IN, values)
             answered = {key for (key,) in rows}
-            rows = database.execute("SELECT key, owner FROM claims" + WHERE_KEY_IN, arguments)
-            owners = dict(rows)
+            owners = dict(database.execute("SELECT key, owner FROM claims" + WHERE_KEY_IN, values))
             dead = {name for name in {*owners.values()} if not is_locked(self._owner_file(name))}
             database.executemany("DELETE FROM claims WHERE owner = ?", ((name,) for name in dead))
             free = {key for key in keys if key not in owners or owners[key] in dead} - answered

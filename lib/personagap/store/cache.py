@@ -80,9 +80,8 @@ def _parse_exported(number: int, line: str) -> tuple[str, tuple]:
         if not re.fullmatch(r"\w[\w.-]*", name) or not isinstance(row[0], str):
             raise ValueError("no name")
     except MALFORMED as error:
-        raise UserError(
-            f"line {number} is not of `personagap store export` ({first_line(error)})"
-        ) from None
+        problem = f"is not of `personagap store export` ({first_line(error)})"
+        raise UserError(f"line {number} {problem}") from None
     return name, row
 
 

@@ -51,11 +51,8 @@ def read_shard(path: Path) -> tuple[list[tuple], int]:
         # Earlier versions stored neither reasoning nor outcome.
         table = table[list(COLUMNS[:5])].reindex(columns=list(COLUMNS)).astype(object)
     except (OSError, ValueError, KeyError) as error:
-        problem = (
-            f"{path}: unreadable shard ({first_line(error)}); delete it, its answers are "
-            "asked again"
-        )
-        raise UserError(problem) from error
+        remedy = "delete it, its answers are asked again"
+        raise UserError(f"{path}: unreadable shard ({first_line(error)}); {remedy}") from error
     return list(table.where(table.notna(), None).itertuples(name=None)), path.stat().st_size
 
 
