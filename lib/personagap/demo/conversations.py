@@ -104,10 +104,10 @@ class Simulator:
             fact = facts()[source].iloc[0]
             revised = {"attribute": fact["supported"], "reason": fact["said"], "confidence": 0.9}
             return json.dumps([] if true_kind == "missing evidence" else [revised])
-        problem = bool(rng.random() < _probability(VERIFIES, attribute))
+        has_problem = bool(rng.random() < _probability(VERIFIES, attribute))
         named_rightly = true_kind in FAILURES and rng.random() < NAMES
         name = true_kind if named_rightly else rng.choice(FAILURES)
-        return json.dumps({"problem": problem, "failure": name if problem else "none"})
+        return json.dumps({"problem": has_problem, "failure": name if has_problem else "none"})
 
 
 def judge(items: pd.DataFrame, seed: int = SEED) -> pd.DataFrame:
