@@ -29,10 +29,12 @@ class _Path(click.Path):
 
 
 path = _Path(path_type=Path)
-figures_option = click.option("--figures", type=path, default=FIGURES, help="Folder of all runs.")
-force_option = click.option("--force", is_flag=True, help="Run even what is finished.")
+figures_option = click.option(
+    "--figures", type=path, default=FIGURES, help="Folder that holds all runs."
+)
+force_option = click.option("--force", is_flag=True, help="Run again even if finished.")
 dry_run_option = click.option(
-    "--dry-run", is_flag=True, help="Say what would be done and what it costs, and do nothing."
+    "--dry-run", is_flag=True, help="Print what would run and what it would cost; run nothing."
 )
 VALUES = """Set a parameter to a number, true, false, null, text, or a list: '["mmlu", "gsm8k"]'."""
 
@@ -54,8 +56,8 @@ def main() -> None:
     Runs live in figures/PAPER/NOTEBOOK/RUN/: notebook.ipynb, report.html, run.json, tables,
     figures.
 
-    Completion in the shell: eval "$(_PERSONAGAP_COMPLETE=bash_source personagap)" in ~/.bashrc;
-    zsh_source in ~/.zshrc; for fish, _PERSONAGAP_COMPLETE=fish_source personagap | source.
+    Shell completion: eval "$(_PERSONAGAP_COMPLETE=bash_source personagap)" in ~/.bashrc (or
+    zsh_source in ~/.zshrc); for fish, _PERSONAGAP_COMPLETE=fish_source personagap | source.
     """
 
 
@@ -73,15 +75,15 @@ def _complete_notebook(_, __, start: str) -> list[str]:
 def run(
     notebook: str, given: tuple, kernel: str | None, dry_run: bool, force: bool, figures: Path
 ) -> None:
-    """Run NOTEBOOK, a file or one of the project's by its name (2_relevance), and write its report.
+    """Run NOTEBOOK (a file, or a notebook of the project by name: 2_relevance), write its report.
 
-    The same notebook with the same parameters is the same run: finished, it is skipped (unless the
-    notebook, the project's prompts or the data it names were changed, or requests are unanswered);
-    broken off, it resumes with the answers it has. Relative paths in parameters are relative to the
-    current folder.
+    The same notebook with the same parameters is the same run. If it is finished it is skipped,
+    unless the notebook, the prompts or the data it names have changed, or requests are unanswered.
+    If it was interrupted it resumes with the stored answers. Relative paths in parameters are
+    relative to the current folder.
 
-    Exit status: 0 finished, 1 the run failed, 2 a mistake in the command, 3 requests are
-    unanswered: the same command asks these again.
+    Exit status: 0 finished; 1 the run failed; 2 a mistake in the command; 3 finished, but some
+    requests are unanswered: the same command sends them again.
     """
     from personagap.runs import execute
     from personagap.runs.request import Request
@@ -102,7 +104,12 @@ def run(
 
 @main.command()
 @click.argument("file", type=path)
-@click.option("--jobs", default=2, type=click.IntRange(1), help="Runs at a time here (default 2).")
+@click.option(
+    "--jobs",
+    default=2,
+    type=click.IntRange(1),
+    help="Number of parallel runs on this machine (default 2).",
+)
 @click.option("--dask", metavar="ADDRESS", help='Scheduler of a Dask cluster to use, or "local".')
 @dry_run_option
 @force_option
@@ -112,9 +119,11 @@ def batch(
 ) -> None:
     """Run the notebooks × parameter grids of FILE (YAML).
 
-    Finished runs are skipped, so an interrupted batch goes on where it stopped. One failed run
-    never stops the others. Exit status: 0 all finished, 1 some failed, 2 a mistake in FILE, 3 none
-    failed otherwise, but requests are unanswered: the same command asks these again.
+    Finished runs are skipped, so an interrupted batch continues where it stopped. A failed run
+    does not stop the others.
+
+    Exit status: 0 all finished; 1 some failed; 2 a mistake in FILE; 3 none failed, but some
+    requests are unanswered: the same command sends them again.
     """
     from tqdm import tqdm
 
@@ -198,14 +207,16 @@ main.add_command(click.Command("report", hidden=True, **settings))
 @main.command()
 @click.argument("run", type=path)
 def cite(run: Path) -> None:
-    """How to cite RUN (its folder): a sentence for the methods, and BibTeX."""
+    """Print how to cite RUN (its folder): a sentence for the methods section, and BibTeX."""
     from personagap.runs import cite
 
     click.echo(cite.text(run))
 
 
 @main.command()
-@click.option("--prefix", help="Where share/jupyter/kernels is; default: this environment.")
+@click.option(
+    "--prefix", help="Folder that holds share/jupyter/kernels (default: this environment)."
+)
 def kernels(prefix: str | None) -> None:
     """Install a Jupyter kernel for the CPU and one for each GPU."""
     from personagap.runs import kernels
@@ -219,10 +230,10 @@ def kernels(prefix: str | None) -> None:
 @click.option(
     "--template",
     type=click.Choice(["extraction", "relevance", "response"]),
-    help="Write an example of judgments into FOLDER (default: here), and say what its columns are.",
+    help="Write example judgments into FOLDER (default: here) and explain their columns.",
 )
 def data(folder: str, template: str | None) -> None:
-    """List the data sets with licence, and whether FOLDER (default: the demo bundle) holds them."""
+    """List the data sets, their licences, and whether FOLDER (default: the demo) holds them."""
     if template:
         from personagap.datasets import examples
 
@@ -236,18 +247,18 @@ def data(folder: str, template: str | None) -> None:
 @main.command()
 @folder_argument
 def doctor(folder: str) -> None:
-    """Say what is present, and what each missing thing would take; FOLDER holds your data sets."""
+    """Check this machine, and the data sets in FOLDER; say how to add what is missing."""
     _print_checks(pg.doctor.machine() + pg.doctor.data_sets(folder))
 
 
 @main.group()
 def store() -> None:
-    """Answers that were given: how many, and how they get from one cache to another."""
+    """Count stored answers, and move them from one cache to another."""
 
 
 @store.command()
 def size() -> None:
-    """List the models asked, with answers and megabytes."""
+    """List the models with their number of stored answers and megabytes."""
     from personagap.store import cache
 
     for name, answers, size in cache.sizes(RESPONSES):
@@ -258,7 +269,7 @@ def size() -> None:
 # Lazy, so that an error in the store does not leave an empty file behind.
 @click.argument("file", type=click.File("w", lazy=True), default="-")
 def export(file: TextIO) -> None:
-    """Write all answers to FILE (default: the terminal), a line of JSON each."""
+    """Write all answers to FILE (default: the terminal) as JSON lines."""
     from personagap.store import cache
 
     click.echo(f"{cache.export(RESPONSES, file):,} answers", err=True)
@@ -268,7 +279,7 @@ def export(file: TextIO) -> None:
 # Text that is not UTF-8 is rejected with its line number, like any other malformed line.
 @click.argument("file", type=click.File(encoding="utf-8", errors="replace"))
 def import_answers(file: TextIO) -> None:
-    """Add the answers of FILE, which `export` wrote ("-": what is piped in)."""
+    """Add the answers in FILE, as written by `export` ("-": standard input)."""
     from personagap.store import cache
 
     click.echo(f"{cache.import_answers(RESPONSES, file):,} new answers")
@@ -277,10 +288,10 @@ def import_answers(file: TextIO) -> None:
 @store.command()
 @click.argument("folders", type=path, nargs=-1)
 def merge(folders: tuple[Path, ...]) -> None:
-    """Add the answers of other stores: FOLDERS like data/cache/responses.
+    """Add the answers of other caches: FOLDERS like data/cache/responses.
 
-    Without any, put what the machines of a cluster wrote, each to files of its own, into the
-    database of their shared folder; only while no run is under way.
+    Without FOLDERS, move the answers that the machines of a cluster wrote to separate files into
+    the database of their shared folder. Do this only while nothing is running.
     """
     from personagap.store import cache
 
