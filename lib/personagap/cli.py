@@ -181,13 +181,17 @@ def _print_plan(requests: list, force: bool) -> None:
     )
     click.echo(
         f"{runs}, {to_do} to do: at most {generations} generations and {tokens} tokens,\n"
-        "less what the response store holds. "
-        "detectable: the difference from the control, in points,\n"
-        "that the smallest task shows with 80 % power, at worst; "
-        "of answers by likelihood the verdict tells it."
+        "fewer where responses are stored already. "
+        "detectable: the smallest difference from the control,\n"
+        "in points, that the smallest task can show with 80 % power, at worst; "
+        "for answers by likelihood see the verdict."
     )
     # A blank line separates the plan from the lines of the runs.
-    click.echo("seconds: of asking, as fast as the earlier run under pace was.\n" if paced else "")
+    click.echo(
+        "seconds: time for the requests, at the speed of the earlier run under pace.\n"
+        if paced
+        else ""
+    )
 
 
 @main.command()
