@@ -352,7 +352,7 @@ def test_equal_answers_are_graded_once(monkeypatch):
     monkeypatch.setattr(
         sandbox, "run_many", lambda jobs, timeout: asked.extend(jobs) or [[True]] * len(jobs)
     )
-    monkeypatch.setattr("personagap.tasks._grading._PASSED", {})
+    monkeypatch.setattr("personagap.tasks._grading._TEST_RESULTS", {})
     text = f"```python\n{DOUBLE}\n```"
     for _ in range(2):  # not in the next cell of a notebook either
         scores = tasks.grade(respond(MBPP, [text] * 50), MBPP)

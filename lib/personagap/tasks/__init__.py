@@ -1,12 +1,15 @@
-"""The tasks: their items, prompts and grades.
+"""The benchmark tasks: their items, prompts and graders.
 
-Every module here whose name does not begin with "_" is one task: to add a task, add a file (and
-its prompt, ``data/prompts/<name>.txt``). Answers are graded under three protocols. "paper" is what
-the text of arXiv 2406.11107 and its released code say, re-written from their description,
-weaknesses included; where the released code cannot have produced a result (S4, S7) it does what
-the text says. "code" is the released code as it stands. "corrected" repairs the traps, each of
-which a task's ``discrepancies`` also hold by itself; S-numbers name them
-(``data/safety_utility/traps.csv``).
+Every module in this package whose name does not start with an underscore defines one task: to add
+a task, add a module (and its prompt, ``data/prompts/<name>.txt``). Answers are graded under one of
+three protocols:
+
+- "paper" follows the text of arXiv 2406.11107 and its released code, reimplemented from their
+  description with all their weaknesses. Where the released code cannot have produced the published
+  result (S4, S7), it follows the text.
+- "code" is the released code exactly as it stands.
+- "corrected" repairs the traps of the released code. A task's ``discrepancies`` apply each trap on
+  its own. The S-numbers refer to ``data/safety_utility/traps.csv``.
 """
 
 from personagap.tasks._grading import (

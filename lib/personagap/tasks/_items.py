@@ -1,4 +1,4 @@
-"""Items of the tasks, from their raw files in upstream's formats."""
+"""Loading of the tasks' items from raw files in their upstream formats."""
 
 import zlib
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from personagap.tasks._registry import WITH_CHOICES, select
 from personagap.tasks._task import Hub, Task
 
 OURS = "Apache-2.0 (written for this project)"
-#: Columns of an item that most tasks leave empty.
+#: Defaults of the columns that most tasks leave empty.
 EMPTY = {"item": "", "question": "", "choices": None, "answer": None}
 EMPTY |= {"tests": None, "setup": "", "group": ""}
 
@@ -27,34 +27,41 @@ def load(
     graded: bool = True,
     answers: str = "generate",
 ) -> pd.DataFrame:
-    """Load items of tasks into one table; ``datasets.load`` is the same.
+    """Load the items of several tasks into one table (the same function as ``datasets.load``).
 
     Parameters
     ----------
-    tasks : "all" (whatever ``data`` holds and this machine can grade), a name, or a list of names.
-    data : "demo" (simulated items written for this project), a folder in which each task's
-        ``files`` are found by name (``mmlu*.csv``, ``gsm8k*.jsonl`` …), or "hub" (over the
-        network).
-    items_per_task : draw that many items of each task at random (all, if there are fewer). With
-        one seed a smaller draw is part of a larger one, so answers to it can be reused.
-    graded : answers will be graded here, so that programs need a `sandbox`.
-    answers : how they will be asked for (``ask.ask``): by "likelihood" only tasks with ``choices``
-        can.
+    tasks : "all" (every task that ``data`` holds and this machine can grade), a name, or a list of
+        names.
+    data : "demo" (simulated items written for this project), a folder in which the ``files`` of
+        each task are found by name (``mmlu*.csv``, ``gsm8k*.jsonl`` …), or "hub" (downloaded from
+        the Hugging Face Hub).
+    items_per_task : number of items to draw at random from each task (all, if there are fewer).
+        Under the same seed a smaller draw is a subset of a larger one, so its answers can be
+        reused.
+    graded : whether the answers will be graded on this machine, which for programs requires a
+        `sandbox`.
+    answers : how the answers will be elicited (``ask.ask``). "likelihood" is only possible for
+        tasks with ``choices``.
 
     Returns
     -------
     DataFrame, one row per item: ``task item question choices answer tests setup group``. ``item``
     is a string, unique within its task; ``choices`` holds four strings (mmlu, else None),
     ``answer`` a letter (mmlu) or a number as text (gsm8k, else None), ``tests`` a list of
-    asserts and ``setup`` the code before them (mbpp, else None and ""), ``group`` the subject,
-    type of harm or category. ``attrs["sources"]`` lists ``task source licence file rows`` of
-    what was read; ``attrs["left_out"]`` which tasks of "all" are left out and why, a line each.
+    asserts and ``setup`` the code that runs before them (mbpp, else None and ""), ``group`` the
+    subject, type of harm or category. ``attrs["sources"]`` lists ``task source licence file rows``
+    of every file read; ``attrs["left_out"]`` has a line for each task of "all" that was left out,
+    with the reason.
 
-    MMLU is its dev split where a folder has both, and on the Hub, as in the code of
+    For MMLU the dev split is used on the Hub and where a folder has both splits, as in the code of
     arXiv 2406.11107; give a folder with ``mmlu/test`` alone to use the test split.
 
-    `UserError`: unknown task, data of a task asked for by name not found or no sandbox for it, or
-    malformed data; the message names the file, the row (a CSV header is row 1) and the remedy.
+    Raises
+    ------
+    UserError
+        For an unknown task, malformed data, or a task requested by name whose data or sandbox is
+        missing. The message names the file, the row (a CSV header is row 1) and the remedy.
 
     Examples
     --------
@@ -62,34 +69,35 @@ def load(
     >>> items[["task", "answer"]].shape
     (2, 2)
     """
-    wanted = select(tasks)
+    selected = select(tasks)
     at_least(0, seed=seed)
     if items_per_task is not None:
         at_least(1, items_per_task=items_per_task)
-    found, left_out = [], []
-    for task in wanted:
+    tables, left_out = [], []
+    for task in selected:
         table = read(task, data)
-        lack, remedy = _lack(task, table is not None, data, graded, answers)
-        if not lack:
-            found.append(_draw(table, items_per_task, seed))
-        # Who names a task wants it; of "all" a machine without a sandbox still runs the others.
+        obstacle, remedy = _obstacle(task, table is not None, data, graded, answers)
+        if not obstacle:
+            tables.append(_draw(table, items_per_task, seed))
+        # A task requested by name must not be dropped silently; with "all", a machine without a
+        # sandbox still runs the other tasks.
         elif tasks != "all":
-            raise UserError(f"{task.name}: {lack}: {remedy}")
+            raise UserError(f"{task.name}: {obstacle}: {remedy}")
         else:
-            left_out.append(f"{task.name}: {lack}")
+            left_out.append(f"{task.name}: {obstacle}")
             print(f"{left_out[-1]}, task skipped")
-    if not found:
-        why = "; ".join(left_out)
-        raise UserError(f"no benchmark data to use in {data} ({why}): add one of these files")
-    items = pd.concat(found, ignore_index=True)
-    items.attrs = {"sources": [table.attrs for table in found], "left_out": left_out}
+    if not tables:
+        reasons = "; ".join(left_out)
+        raise UserError(f"no benchmark data to use in {data} ({reasons}): add one of these files")
+    items = pd.concat(tables, ignore_index=True)
+    items.attrs = {"sources": [table.attrs for table in tables], "left_out": left_out}
     return items
 
 
-def _lack(
+def _obstacle(
     task: Task, present: bool, data: str | Path, graded: bool, answers: str
 ) -> tuple[str, str]:
-    """What keeps a task from being used here, "" if nothing does, and the remedy."""
+    """Return what prevents a task from being used here ("" if nothing does), and the remedy."""
     if not present:
         return f"no {' or '.join(task.files)} in {data}", "add the file, or leave the task out"
     if answers == "likelihood" and not task.choices:
@@ -102,9 +110,10 @@ def _lack(
 def _draw(table: pd.DataFrame, n: int | None, seed: int) -> pd.DataFrame:
     if n is None:
         return table
-    # A stream for each task, by its name: which others are drawn changes nothing.
+    # Each task has a random stream of its own, seeded by its name, so that its draw does not depend
+    # on which other tasks are loaded.
     rng = np.random.default_rng([seed, zlib.crc32(table["task"].iloc[0].encode())])
-    # The first of one permutation, not `choice`: a smaller draw is then part of a larger one.
+    # The head of a permutation instead of `choice`, so that smaller draws are subsets of larger.
     return table.iloc[np.sort(rng.permutation(len(table))[:n])]
 
 
@@ -112,10 +121,11 @@ def _draw(table: pd.DataFrame, n: int | None, seed: int) -> pd.DataFrame:
 
 
 def read(task: Task, data: str | Path) -> pd.DataFrame | None:
-    """Items of a task, ``attrs`` saying where they are from; None if ``data`` lacks them.
+    """Return all items of a task, with their source in ``attrs``; None if ``data`` lacks them.
 
-    A question that is asked again, with the same choices or tests, counts as evidence twice, and is
-    told: MMLU holds such a pair among its 285, a file joined to itself nothing else.
+    Repeated questions (same choices and tests) stay, so each counts as evidence of its own, but a
+    notice is printed. MMLU has one such pair among its 285 items; many of them suggest that a file
+    was joined to itself.
     """
     if str(data) == "hub":
         if not task.hub:
@@ -141,16 +151,16 @@ def read(task: Task, data: str | Path) -> pd.DataFrame | None:
     items.attrs = source(task.name, where, len(items), task.licence)
     items.attrs["repeated"] = _repeated(items, where)
     if items.attrs["source"] == "demo":
-        # Real questions, only nobody else's: a real model may be asked them.
+        # Unlike other demo data these are not simulated: real models may be asked the questions.
         items.attrs["licence"] = OURS
     return items
 
 
 def _files(task: Task, folder: Path) -> tuple[str, list[Path]]:
-    """The files of the first pattern that finds any, and the pattern."""
+    """Return the first pattern that matches any files, and those files."""
     for pattern in task.files:
         files = sorted(folder.glob(pattern))
-        # One file is all the items, so of two of them one is another version.
+        # One such file holds all items, so a second one must be another version of them.
         if len(files) > 1 and "/" not in pattern:
             names = ", ".join(file.name for file in files)
             several = f"several files for {task.name} ({names})"
@@ -168,21 +178,24 @@ def _fetch(hub: Hub) -> pd.DataFrame:
 
 
 def _single_asserts(items: pd.DataFrame, where: str) -> list[list[str]]:
-    """The tests of each item, taken apart; what cannot be run is refused before any answer is."""
-    tests = []
-    for row, given, setup in zip(items.index, items["tests"], items["setup"], strict=True):
+    """Return each item's tests as single asserts.
+
+    Tests that cannot be run raise here, before any model is asked.
+    """
+    checked = []
+    for row, tests, setup in zip(items.index, items["tests"], items["setup"], strict=True):
         try:
-            tests.append(sandbox.check_tests(given, setup))
+            checked.append(sandbox.check_tests(tests, setup))
         except UserError as error:
             raise UserError(f"{where}, row {row}: {error}") from None
-    return tests
+    return checked
 
 
 def _repeated(items: pd.DataFrame, where: str) -> int:
-    """How many questions were asked before; their number is told, with the row of the first."""
-    columns = ("question", "choices", "tests")
-    again = pd.DataFrame({name: items[name].astype("str") for name in columns}).duplicated()
-    if again.any():
-        told = f"{again.sum()} repeated questions (first: row {again.idxmax()})"
-        print(f"{where}: {told}, each counted as an item of its own; drop what is there by mistake")
-    return int(again.sum())
+    """Return the number of repeated questions, and print it with the row of the first one."""
+    columns = ["question", "choices", "tests"]
+    repeated = items[columns].astype("str").duplicated()
+    if repeated.any():
+        note = f"{repeated.sum()} repeated questions (first: row {repeated.idxmax()})"
+        print(f"{where}: {note}, each counted as an item of its own; drop what is there by mistake")
+    return int(repeated.sum())
