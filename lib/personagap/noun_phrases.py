@@ -1,22 +1,23 @@
-"""Several identities in the words of one noun phrase."""
+"""Combination of several identities into one noun phrase."""
 
 import re
 
-#: Categories as their words follow each other: "a middle-aged gay Hindu man".
+#: Categories in the order of their words in English: "a middle-aged gay Hindu man"
 WORD_ORDER = ("age", "disability", "sexuality", "religion", "race", "gender", "politics")
 ARTICLE = re.compile(r"^an? ")
 
 
 def in_word_order(parts: list) -> list:
-    """Identities as their words follow each other; those of a category without a place are last."""
-    places = {category: place for place, category in enumerate(WORD_ORDER)}
-    return sorted(parts, key=lambda part: places.get(part.category, len(places)))
+    """Return identities in the order of their words; unlisted categories come last."""
+    ranks = {category: rank for rank, category in enumerate(WORD_ORDER)}
+    return sorted(parts, key=lambda part: ranks.get(part.category, len(ranks)))
 
 
 def noun_phrase(parts: list) -> str:
-    """The phrases of identities (``category phrase``) as one.
+    """Return one phrase for several identities (with attributes ``category`` and ``phrase``).
 
-    Of several nouns the gender's is the head. Phrases without an English article are listed.
+    The noun of the gender is the head if there are several nouns. Phrases without an English
+    article are joined by commas.
 
     Examples
     --------
@@ -36,9 +37,9 @@ def noun_phrase(parts: list) -> str:
         else:
             nouns.insert(0 if part.category == "gender" else len(nouns), words)
     head, *others = nouns or ["person"]
-    further = f" who is {' and '.join(map(_article, others))}" if others else ""
-    return _article(" ".join([*adjectives, head]) + further)
+    further = f" who is {' and '.join(map(_with_article, others))}" if others else ""
+    return _with_article(" ".join([*adjectives, head]) + further)
 
 
-def _article(words: str) -> str:
+def _with_article(words: str) -> str:
     return f"{'an' if words[0].lower() in 'aeiou' else 'a'} {words}"

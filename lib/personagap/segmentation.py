@@ -1,14 +1,16 @@
-"""Words of a text, in scripts with and without spaces between them."""
+"""Segmentation of text into words, in scripts with and without spaces between words."""
 
 import re
 
-#: Scripts without: Thai, Lao, Burmese, Khmer, Japanese and Chinese.
+#: Scripts without spaces: Thai, Lao, Burmese, Khmer, Japanese and Chinese
 UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\U00020000-\U0003ffff"
 
 
 def word_pattern(letters: int) -> str:
-    """A regular expression with one group, for words of so many letters or more; in scripts without
-    spaces, for each two neighbouring letters, as a whole sentence recurs in no other.
+    """Return a regular expression with one group, which matches words of a minimal length.
+
+    ``letters`` is the least number of letters of a word. In scripts without spaces the expression
+    matches every pair of neighbouring letters, because whole sentences would not recur elsewhere.
 
     Examples
     --------
@@ -20,8 +22,9 @@ def word_pattern(letters: int) -> str:
 
 
 def spaced(text: str) -> str:
-    """The text with a space between the letters of scripts without spaces: so length is told in
-    letters there.
+    """Return the text with spaces between the letters of scripts without spaces.
+
+    The length of such texts in words is then their number of letters.
 
     Examples
     --------

@@ -161,10 +161,8 @@ def _with_outcomes(responses: pd.DataFrame) -> pd.DataFrame:
     missing = (outcomes.isna() | (outcomes == "")).to_numpy()
     texts = responses["text"].fillna("")
     reasons = responses.get("finish_reason", outcomes).fillna("")
-    generations = [
-        take_apart(Generation(text, reason, None, None, 0.0))
-        for text, reason in zip(texts[missing], reasons[missing], strict=True)
-    ]
+    pairs = zip(texts[missing], reasons[missing], strict=True)
+    generations = [take_apart(Generation(*pair, None, None, 0.0)) for pair in pairs]
     filled = responses.assign(text=texts.astype(object), outcome=outcomes.astype(object))
     filled.loc[missing, "text"] = [generation.text or "" for generation in generations]
     filled.loc[missing, "outcome"] = [generation.outcome for generation in generations]

@@ -1,20 +1,24 @@
-"""Which of the choices A–D an answer states: a small grammar of statements."""
+"""Extraction of the choice (A–D) that an answer states, with a small grammar of statements.
+
+The words of each kind, in many languages, come from ``data/answer_words.toml``.
+"""
 
 import re
 
 from personagap.tasks._wording import CORRECTS, MARKER, denied, keys, plain, stating, words
 
-#: A word of these begins what is said of a letter; any other word after
-#: a capital makes prose of it ("A bit of").
+#: Words that start an explanation of the choice ("B because …"). Any other word after a capital
+#: letter makes it prose ("A bit of").
 _CAUSE = re.compile(
     rf"(?:{words('cause')})\b|(?:not|rather than|instead of) [(\[]?[A-H]\b(?! (?:and|or|but)\b)"
 )
 _REASON = rf"(?:{words('cause')}|{words('goes_on')})\b"
 _LATIN = "A-Za-zÀ-ɏḀ-ỿ"
-#: What is no letter of the alphabet by itself: "C-section", "D.C.", "A's".
+#: The end of a standalone letter, which excludes "C-section", "D.C." and "A's".
 _ENDS = rf"(?![{_LATIN}0-9_’'+#]|-\w|\.\w)"
-# A letter: "(c)" in either case, a capital that cannot be prose ("A bit of", S6), or "c" at an end.
-# E to H are read too: whoever states them states none of the choices.
+# A letter is "(c)" in either case, a capital that cannot be prose ("A bit of", S6), or a lower-case
+# letter at the end of a sentence or line. E to H match too, because an answer that states one of
+# them states none of the choices.
 _BRACKETED = r"[(\[<] ?([A-Ha-h]) ?[)\]>]"
 _CAPITAL = rf"(A(?! (?!{_REASON})[{_LATIN}0-9])|[B-H](?! (?!{_REASON})[a-zà-ɏḁ-ỹ])){_ENDS}"
 _SMALL = rf"([a-h]){_ENDS}(?= ?(?:[.,;:!)\]\n]|$)| (?:because|since)\b)"
@@ -26,7 +30,7 @@ _IT_IS = rf"(?i:\b(?:{words('it_is', unspaced=False)})|{words('it_is', unspaced=
 _CHOOSES = (
     rf"(?:(?i:\b(?:{words('chooses', unspaced=False)})) |{words('chooses', unspaced=True)} ?)"
 )
-#: "### Final answer", and the letter below.
+#: A heading such as "### Final answer", with the letter on the line below.
 _HEADING = (
     rf"(?m:^)#{{0,5}} ?(?i:(?:the|my|final|correct|best) ){{0,3}}{keys('answer', 'choice')} ?\n"
 )
@@ -42,7 +46,7 @@ _STATEMENT = re.compile(
     # "Thus the most proactive approach is option B: …"
     rf"|(?:(?m:^)|(?<=[.!?] )){_SO}(?:(?!{_UNLIKE})[^.:;\n]){{1,120}}"
     rf" (?i:(?:is|are|would be|must be) (?:the )?(?:option|choice)) (?:{_BRACKETED}|([A-H]){_ENDS})"
-    # "Doğru cevap C'dir.", and "Верный ответ C."
+    # "Doğru cevap C'dir." (verb after the letter) and "Верный ответ C." (no verb)
     rf"|{keys('answer', 'choice')} {_LEAD}(?:{_BRACKETED}|([A-H]))(?={words('verb_last')})"
     rf"|{keys('verbless')} {_LEAD}(?:{_BRACKETED}|([A-H])(?=[.!।]?(?: ?\n|$)|[.!।] ))"
 )
@@ -59,15 +63,15 @@ _CALLED_CORRECT = re.compile(
     rf"|{words('called_right')})"
 )
 #: "The best of the options is C", "the exception is C", "only C works", "(B) is not right, (C) is."
-_LEFT = re.compile(
+_SINGLED_OUT = re.compile(
     r"(?i:\b(?:correct|right|best|closest|only|that is true|exception|odd one out|least likely)\b"
     rf"[\w ]{{0,40}}? (?:is|must be|would be)) ?:? ?{_LETTER}"
     rf"|(?i:\bonly (?:option |choice )?)(?:{_BRACKETED}|([A-D]))(?= (?:is|works|fits|remains)\b)"
     r"|(?i:\b(?:not (?:correct|right|true)|wrong|incorrect|false)[,;.] (?:but )?)"
     rf"(?:{_BRACKETED}|([A-D])) is(?= ?[.!]? ?(?:\n|$))"
 )
-#: The same, and it is not: "B değil".
-_NOT_AFTER = re.compile(words("denies_after"))
+#: A denial after the letter, as in Turkish: "B değil" ("not B").
+_DENIED_AFTER = re.compile(words("denies_after"))
 _IT = re.compile(_IT_IS + _LEAD + _LETTER + _END)
 #: "The diagnosis is (C) anaemia", "this corresponds to option B".
 _POINTS = re.compile(
@@ -87,32 +91,34 @@ _ANOTHER = re.compile(
     rf"|[^.\n(]{{1,80}}? (?i:or|oder|ou|and|und|et) [(\[][A-H][)\]]"
 )
 _BEFORE = re.compile(rf"[A-H] ?[)\]]?{_ALSO}(?:boxed: )?[(\[]?$")
-#: A line that is only a choice: "C", "(c)", "Option C."
+#: Bullets and check marks at the start of a line.
 _MARK = r"(?:(?:[-•>#+=→➡✅✔✓☑👉|]|\d\.|\[x\]) ?){0,6}"
 _NAMED = rf"{_MARK}(?:{keys('answer', 'choice')}[ :]{{0,2}})?"
-_PURE = re.compile(rf"{_NAMED}(?:{_BRACKETED}|([A-Ha-d]))[)\]]?[.:!| 。✅✔✓☑]{{0,3}}")
-#: A line that begins with one: "C) Lima", "(c) Lima", "D, since …", "B because …", "B (Lima)".
-_BEGINS = re.compile(
+#: A line that consists of a choice: "C", "(c)", "Option C."
+_CHOICE_ONLY = re.compile(rf"{_NAMED}(?:{_BRACKETED}|([A-Ha-d]))[)\]]?[.:!| 。✅✔✓☑]{{0,3}}")
+#: A line that starts with one: "C) Lima", "(c) Lima", "D, since …", "B because …", "B (Lima)".
+_CHOICE_FIRST = re.compile(
     rf"(?:{_MARK}{_BRACKETED}|{_NAMED}{_BRACKETED} ?[.:]"
     rf"|{_NAMED}([A-Ha-d])(?:(?: ?\|(?! ?[A-H]\b)|\)|[.:!](?! ?[A-Z]\.))(?= |$)|[。、](?![A-H]))"
     rf"|{_NAMED}([A-H])(?: ?[–—-] (?![A-H]\b)| (?=\()| (?={_REASON})|[,;])) ?(.*)"
 )
-#: A list of the choices follows, of which a truncated answer may have only the first.
-_ANNOUNCED = re.compile(r"(?i)\b(?:options|choices|each|one by one)\b[^\n]{0,60}:\n[^\n]{0,30}$")
+#: An announcement of a list of all choices, of which a truncated answer may hold only the first.
+_LIST_AHEAD = re.compile(r"(?i)\b(?:options|choices|each|one by one)\b[^\n]{0,60}:\n[^\n]{0,30}$")
 _LABEL = re.compile(r"[(\[]([A-H])[)\]]|(?<!\w)([A-H])[).:](?= )")
-#: Said of each choice in a list: "B) Quito – Yes, correct", "B | ✅", "- [x] B. Quito".
-_RIGHT = re.compile(
+#: A verdict on one choice in a list: "B) Quito – Yes, correct", "B | ✅", "- [x] B. Quito".
+_MARKED_CORRECT = re.compile(
     r"(?:[^\n]{0,80}?[–—:(|-] ?)??(?i:(?:yes, )?(?:(?:this|that) is )?(?:the )?correct\b)"
     r"|[^\n]{0,80}?[✅✓✔☑]"
 )
 _VERB = re.compile(r"(?:is|was|are|would|could|can|cannot|may|might|does|has|seems|looks|fits)\b")
-_ALIKE = dict(zip("АВСΑΒ", "ABCAB", strict=True))
-#: A last line that concludes, or ends in a choice: "It is Quito, (B)."
+#: Cyrillic and Greek letters that look like A, B or C.
+_LOOKALIKES = dict(zip("АВСΑΒ", "ABCAB", strict=True))
+#: A last line that concludes, or ends with a choice: "It is Quito, (B)."
 _CONCLUDES = re.compile(
     r"(?i:\b(?:answer|correct|therefore)\b)"
     r"|(?:[,.:;–—(] ?|i\.e\. )(?:\(|(?i:option|choice) \(?)[A-D]\)?[.!)]*$"
 )
-#: A short answer that ends in one: "Quito (C)", "I think (A)."; "without (A)" says another thing.
+#: A short answer that ends with a choice: "Quito (C)", "I think (A)."; but not "without (A)".
 _SHORT = re.compile(
     r"(?!(?i:let['’]?s|let us|first)\b|[^\n]{0,60}\b"
     r"(?:as|about|at|besides|but|except|for|from|in|of|on|than|to|with|without)"
@@ -126,16 +132,16 @@ _DENIES = re.compile(
     r"|different)\b|n['’]t\b",
     re.IGNORECASE,
 )
-_ONE = re.compile(rf"(?<![\w'’])[A-H]{_ENDS}")
+_ANY_LETTER = re.compile(rf"(?<![\w'’])[A-H]{_ENDS}")
 
 
 def letter(text: str) -> str | None:
-    """The choice that a response states last, or None where it states none, or several at once.
+    """Return the choice that a response states last, None if it states none or several at once.
 
-    Failing a statement ("the answer is …"), a line that is nothing but a choice counts, if no
-    other line names another, then a choice that is called correct, and then the one choice in
-    brackets of a concluding last line. Statements are read in the languages of
-    ``data/answer_words.toml``; what is thought aloud is none.
+    Without a statement ("the answer is …"), the function falls back to a line that consists of a
+    choice, if no other line names another; then to a choice that is called correct; then to the
+    only choice in brackets on a concluding last line. Statements are recognised in the languages of
+    ``data/answer_words.toml``. Reasoning between tags is ignored.
 
     Examples
     --------
@@ -144,120 +150,127 @@ def letter(text: str) -> str | None:
     >>> letter("The answer is (A) or (B).") is None
     True
     """
-    text = _unquoted(plain(text))
-    # From the plainest to the least sure; the first that finds anything settles it, also that
-    # several choices are stated, which is no answer.
-    for reading in (_stated, _bare, _called_correct, _concluded):
-        if (found := reading(text)) is not None:
-            return found if found in ("A", "B", "C", "D") else None
+    text = _normalized(plain(text))
+    # From the most to the least explicit. The first reader with a result decides, even if that
+    # result is "" (several choices at once), which is no valid answer.
+    for read in (_stated, _bare, _called_correct, _concluded):
+        if (choice := read(text)) is not None:
+            return choice if choice in ("A", "B", "C", "D") else None
     return None
 
 
-def _unquoted(text: str) -> str:
-    # Whoever writes Russian or Greek may take a letter of that alphabet which looks the same; "В
-    # этом" is a word.
-    text = re.sub(r"(?<!\w)[АВСΑΒ](?!\w)(?! [а-яё])", lambda found: _ALIKE[found[0]], text)
+def _normalized(text: str) -> str:
+    """Return the text without quotes, emphasis and labels of lists, in Latin letters."""
+    # Writers of Russian or Greek may use a letter of their alphabet that looks like a Latin one. It
+    # is left alone before a word, since "В этом" ("in this") is prose.
+    text = re.sub(r"(?<!\w)[АВСΑΒ](?!\w)(?! [а-яё])", lambda match: _LOOKALIKES[match[0]], text)
     for bracket in "[]<>":
         text = text.replace(2 * bracket, bracket)
     text = re.sub(r"(?<!\w)_([A-Ha-h])_(?!\w)", r"\1", text)
-    # Names of fields: "correct_option".
+    # Field names such as "correct_option"
     text = re.sub("(?<=[a-z])_(?=[a-z])", " ", text)
     text = re.sub(r"[*`$\"\\]|__|(?<![^\W_])'|'(?!\w)|\{", "", text).replace("}", " ")
     text = re.sub(r"  +", " ", re.sub(r" ?\n ?", "\n", text)).strip()
-    return "\n".join(map(_unlisted, text.split("\n")))
+    return "\n".join(map(_without_list_labels, text.split("\n")))
 
 
-def _unlisted(line: str) -> str:
-    """A line without the letters of a list in it: "(A) 2 (B) 3 (C) 4 (D) 12"."""
+def _without_list_labels(line: str) -> str:
+    """Remove the labels of an inline list from a line: "(A) 2 (B) 3 (C) 4 (D) 12"."""
     labels, listed = [*_LABEL.finditer(line)], set()
-    for place in range(len(labels) - 2):
-        run = labels[place : place + 4]
-        named = "".join(map(_group, run))
-        said = line[run[0].end() : run[1].start()].lstrip(" ,;")
-        if named.startswith("ABC") and not (_VERB.match(said) or _CAUSE.match(said)):
-            listed |= {label.start() for label in run[: 4 if named == "ABCD" else 3]}
+    for index in range(len(labels) - 2):
+        run = labels[index : index + 4]
+        letters = "".join(map(_letter_of, run))
+        entry = line[run[0].end() : run[1].start()].lstrip(" ,;")
+        if letters.startswith("ABC") and not (_VERB.match(entry) or _CAUSE.match(entry)):
+            listed |= {label.start() for label in run[: 4 if letters == "ABCD" else 3]}
     return _LABEL.sub(lambda label: "" if label.start() in listed else label[0], line)
 
 
-def _group(match: re.Match) -> str:
+def _letter_of(match: re.Match) -> str:
     return next(group for group in match.groups() if group).upper()
 
 
 def _last(patterns: list[re.Pattern], text: str) -> tuple[int, str] | None:
-    """End and letter of the last statement; the letter is "" if several are stated at once."""
-    found = [match for pattern in patterns for match in pattern.finditer(text)]
-    for match in sorted(found, key=re.Match.start, reverse=True):
-        if not denied(text, match.start()) and not _NOT_AFTER.match(text, match.end()):
-            place = match.start(match.lastindex or 0)
-            before = text[max(0, place - 30) : place]
-            # "Of A, B and C, C is right": of several, "are" would be said.
-            one = match.re is _CALLED_CORRECT and before.endswith(", ")
-            several = _ANOTHER.match(text, match.end()) or (not one and _BEFORE.search(before))
-            return match.end(), "" if several else _group(match)
+    """Return end and letter of the last statement; the letter is "" if it states several."""
+    matches = [match for pattern in patterns for match in pattern.finditer(text)]
+    for match in sorted(matches, key=re.Match.start, reverse=True):
+        if not denied(text, match.start()) and not _DENIED_AFTER.match(text, match.end()):
+            start = match.start(match.lastindex or 0)
+            before = text[max(0, start - 30) : start]
+            # "Of A, B and C, C is right" states one choice: several would take "are".
+            single = match.re is _CALLED_CORRECT and before.endswith(", ")
+            several = _ANOTHER.match(text, match.end()) or (not single and _BEFORE.search(before))
+            return match.end(), "" if several else _letter_of(match)
     return None
 
 
-def _corrected(text: str, end: int, stated: str) -> str:
-    """The letter stated, or what second thoughts after it put in its place."""
+def _revised(text: str, end: int, stated: str) -> str:
+    """Return the letter that second thoughts after ``end`` put in place of the one stated."""
     rest = text[end:].lstrip(" .,;:)]")
-    thought = CORRECTS.search(rest)
+    second_thought = CORRECTS.search(rest)
     patterns = [_INSTEAD, _IT, _CALLED_CORRECT, _STATEMENT]
-    again = _last(patterns, rest[thought.start() :]) if thought else None
-    if not thought and not stated:
-        # Of several, a later sentence may call one the right one.
-        again = _last([_CALLED_CORRECT], rest)
-    return again[1] if again else stated
+    revision = _last(patterns, rest[second_thought.start() :]) if second_thought else None
+    if not second_thought and not stated:
+        # After several choices, a later sentence may call one of them correct.
+        revision = _last([_CALLED_CORRECT], rest)
+    return revision[1] if revision else stated
 
 
 def _stated(text: str) -> str | None:
-    found = _last([_STATEMENT], text)
-    return _corrected(text, *found) if found else None
+    """Return the letter of the last "the answer is …"."""
+    statement = _last([_STATEMENT], text)
+    return _revised(text, *statement) if statement else None
 
 
 def _bare(text: str) -> str | None:
-    start, pure, begun, right = 0, {}, {}, {}
+    """Return the letter of the only line that consists of a choice, or starts with one."""
+    # The position of each letter, by the kind of line that it stands on
+    line_start, alone, leading, marked_correct = 0, {}, {}, {}
     for line in text.split("\n"):
-        if match := _PURE.fullmatch(line):
-            pure[_group(match)] = start + match.end(match.lastindex or 0)
-        elif match := _BEGINS.fullmatch(line):
-            place = match.start(match.lastindex or 0)
-            if _RIGHT.match(line, place) or "[x]" in match[0][:place]:
-                right[_group(match)] = start + place
-            if not _remark(match):
-                begun[_group(match)] = start + place
-        start += len(line) + 1
-    # A line for each choice is a list of them, not a choice; unless one of them is called right.
-    named = pure or (begun if len(begun) == 1 else right)
-    if len(named) != 1:
+        if match := _CHOICE_ONLY.fullmatch(line):
+            alone[_letter_of(match)] = line_start + match.end(match.lastindex or 0)
+        elif match := _CHOICE_FIRST.fullmatch(line):
+            start = match.start(match.lastindex or 0)
+            if _MARKED_CORRECT.match(line, start) or "[x]" in match[0][:start]:
+                marked_correct[_letter_of(match)] = line_start + start
+            if not _is_remark(match):
+                leading[_letter_of(match)] = line_start + start
+        line_start += len(line) + 1
+    # One line for each choice is a list of them, not an answer, unless one is marked as correct.
+    candidates = alone or (leading if len(leading) == 1 else marked_correct)
+    if len(candidates) != 1:
         return None
-    ((stated, end),) = named.items()
-    if named is begun and stated == "A" and _ANNOUNCED.search(text[:end]):
+    ((stated, end),) = candidates.items()
+    if candidates is leading and stated == "A" and _LIST_AHEAD.search(text[:end]):
         return None
-    return _corrected(text, end, stated)
+    return _revised(text, end, stated)
 
 
-def _remark(match: re.Match) -> bool:
-    """Whether a line that begins with a choice goes on to another, or takes it back."""
+def _is_remark(match: re.Match) -> bool:
+    """Return whether a line that starts with a choice goes on to another one, or rejects it."""
     *_, prose, rest = match.groups()
     if _ANOTHER.match(match.string, match.start(match.lastindex or 0)) or _VERB.match(rest):
         return True
     if _CAUSE.match(rest):
         return False
-    return prose is not None and bool(_ONE.search(rest) or _DENIES.search(rest))
+    return prose is not None and bool(_ANY_LETTER.search(rest) or _DENIES.search(rest))
 
 
 def _called_correct(text: str) -> str | None:
-    found = _last([_CALLED_CORRECT, _LEFT], text) or _last([_IT, _POINTS], text)
-    return found[1] if found else None
+    """Return the last letter that is called correct, or pointed to ("it is C")."""
+    statement = _last([_CALLED_CORRECT, _SINGLED_OUT], text) or _last([_IT, _POINTS], text)
+    return statement[1] if statement else None
 
 
 def _concluded(text: str) -> str | None:
-    # Of the last line alone: above it choices are weighed, each in its brackets.
-    last = text.rpartition("\n")[2]
-    if not (_CONCLUDES.search(last) or _SHORT.fullmatch(text)) or _DENIES.search(last):
+    """Return the only letter on a concluding last line."""
+    # Lines above the last one discuss the choices, each of which may stand in brackets there.
+    last_line = text.rpartition("\n")[2]
+    concludes = _CONCLUDES.search(last_line) or _SHORT.fullmatch(text)
+    if not concludes or _DENIES.search(last_line):
         return None
-    found = [*_IN_LINE.finditer(last)]
-    if any(_BEFORE.search(last[: each.start(each.lastindex or 0)]) for each in found):
+    matches = [*_IN_LINE.finditer(last_line)]
+    if any(_BEFORE.search(last_line[: match.start(match.lastindex or 0)]) for match in matches):
         return None
-    named = {_group(each) for each in found if not denied(last, each.start())}
-    return named.pop() if len(named) == 1 else None
+    letters = {_letter_of(match) for match in matches if not denied(last_line, match.start())}
+    return letters.pop() if len(letters) == 1 else None

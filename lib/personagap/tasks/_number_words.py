@@ -1,4 +1,4 @@
-"""How numbers are typeset and worded: LaTeX and English number words as plain digits."""
+"""Normalization of numbers: LaTeX and English number words as plain digits."""
 
 import re
 from typing import Any
@@ -11,11 +11,11 @@ _WORDS, _PARTS, SCALES = (
 )
 _WORD = rf"(?:{'|'.join(_WORDS)}|hundred|thousand|million|billion)\b"
 # "one hundred and five" is one number, "seven and eight" are two.
-IN_WORDS = re.compile(
+NUMBER_WORDS = re.compile(
     rf"(?i)\b(?:minus |negative )?{_WORD}(?:[ -](?:(?<=red |and |ion )and )?{_WORD})*"
     rf"(?:(?P<and> and (?:a|one))?[ -](?P<part>{'|'.join(_PARTS)})\b)?"
 )
-#: What may stand behind a number that is all of the answer: "Seven pens."
+#: What may follow a number that is the whole answer: "Seven pens."
 THINGS = re.compile(
     r"(?i)(?! (?:of|or|and|to|is|are|was|has|had|can|could|may|might|would|should|more|less|fewer"
     r"|times|by|in|at|per|out|thing|way|who|that|possible|moment|second|first|last|another)\b)"
@@ -23,10 +23,10 @@ THINGS = re.compile(
 )
 
 
-def in_digits(found: re.Match) -> str:
-    """English number words as digits."""
+def to_digits(match: re.Match) -> str:
+    """Return the digits for a match of `NUMBER_WORDS`."""
     total, current = 0.0, 0.0
-    for word in re.findall("[a-z]+", found[0].lower()):
+    for word in re.findall("[a-z]+", match[0].lower()):
         if word in _WORDS:
             current += _WORDS[word]
         elif word == "hundred":
@@ -34,16 +34,17 @@ def in_digits(found: re.Match) -> str:
         elif word in SCALES:
             total, current = total + SCALES[word] * (current or 1), 0.0
     total += current
-    if part := found["part"] and _PARTS[found["part"].lower()]:
-        total = total + 1 / part if found["and"] else total / part
-    sign = "-" if found[0].lower().startswith(("min", "neg")) else ""
+    if part := match["part"] and _PARTS[match["part"].lower()]:
+        total = total + 1 / part if match["and"] else total / part
+    sign = "-" if match[0].lower().startswith(("min", "neg")) else ""
     return f"{sign}{total:.15g}"
 
 
-#: How LaTeX and typography write numbers, and how they are read.
-_REWRITTEN: list[tuple[re.Pattern, Any]] = [
-    (re.compile(pattern), by)
-    for pattern, by in [
+#: Pattern and replacement of each rule that turns LaTeX and typography into plain numbers; applied
+#: in this order.
+_REWRITE_RULES: list[tuple[re.Pattern, Any]] = [
+    (re.compile(pattern), replacement)
+    for pattern, replacement in [
         (r"\{ ?([-,.])\\? ?\}", r"\1"),
         (r"(?<=\d),\\!(?=\d{3})", ","),
         (r"(?<=\d)\{?(?:\\[,!;: ]|\\thinspace ?|~)\}?(?=\d{3})", ""),
@@ -52,7 +53,7 @@ _REWRITTEN: list[tuple[re.Pattern, Any]] = [
         (
             r"\\(?:[dtcs]|nice)?frac ?"
             r"(?:\{ ?(-?[\d,.]+) ?\}|(\d)) ?(?:\{ ?([\d,]+) ?\}|(\d))",
-            lambda found: f"{found[1] or found[2]}/{(found[3] or found[4]).replace(',', '')}",
+            lambda match: f"{match[1] or match[2]}/{(match[3] or match[4]).replace(',', '')}",
         ),
         (r"\\(?:times|cdot|ast)(?![a-z])|·", "×"),
         (r"\\approx\b|≈|≅", "="),
@@ -61,7 +62,7 @@ _REWRITTEN: list[tuple[re.Pattern, Any]] = [
         (r"(?<=\d) ?(?:\*\*|\^) ?(?=-?\d)", "^"),
         (r"(?<=\d) ?\* ?(?=\d)", "×"),
         (r"(?<=\d),? ?(?:which )?(?:equals|is equal to) (?=[\d$])", "="),
-        # "20% of $50, or $10" comes to the latter.
+        # "20% of $50, or $10" is an equation, with the second number as its result.
         (
             r"((?:% of|[+×÷]| [-/]) ?[$€£]?\d[\d.,]{0,20}?),? (?:or|which is|that is) (?=[$€£]?\d)",
             r"\1=",
@@ -72,18 +73,18 @@ _REWRITTEN: list[tuple[re.Pattern, Any]] = [
         (r"(?:(?<==)|(?<=boxed:)) ?- (?=\d)", "-"),
         (r"(?<!\d)(0?\.\d{1,6}),? (?:or|which is|that is) (?=\d[\d.]{0,6} ?%)", r"\1="),
         (r"\\(?=[$%€£#])|[*`\"]|(?<!\w)'|'(?!\w)", ""),
-        # Emphasis, but not the thousands of "24_000".
+        # Underscores for emphasis, but not the separator of "24_000"
         (r"(?<![^\W_])_{1,3}(?=[\d$€£-])|(?<=[\d%.])_{1,3}(?!\w)", ""),
         (r"(?<=\d) ?\{ ?(?=[a-z])|(?<=[a-z]) ?\} ?(?=\d)", " "),
         (r"(?<=\d),? (?:(?:which|and|or) )?round(?:s|ed)(?: up| down| off)? to (?=[\d$])", "="),
         # Groups of three digits with a space between, but not "5 100/3"
-        (r"(?<![\d.,/^])\d{1,3}(?: \d{3})+(?![\d/])", lambda found: found[0].replace(" ", "")),
+        (r"(?<![\d.,/^])\d{1,3}(?: \d{3})+(?![\d/])", lambda match: match[0].replace(" ", "")),
     ]
 ]
 
 
-def rewritten(text: str) -> str:
-    """A text with its numbers as the grammar reads them: `\\frac{3}{4}` as 3/4, 24 000 as 24000."""
-    for pattern, by in _REWRITTEN:
-        text = pattern.sub(by, text)
+def normalize(text: str) -> str:
+    """Return a text with plain numbers: `\\frac{3}{4}` becomes 3/4, and 24 000 becomes 24000."""
+    for pattern, replacement in _REWRITE_RULES:
+        text = pattern.sub(replacement, text)
     return text

@@ -1,4 +1,4 @@
-"""The program that an answer gives: fenced or bare, with what it needs of its other blocks."""
+"""Extraction of the program in an answer, fenced or bare, with helpers from its other blocks."""
 
 import builtins
 import json
@@ -7,33 +7,35 @@ import textwrap
 from typing import NamedTuple
 
 from personagap.models import answers
-from personagap.tasks._statements import LENGTH, complete, guarded, is_prose, parsed
+from personagap.tasks._statements import LENGTH, guard_effects, is_prose, parse, with_helpers
 
-_BLANKS = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"), "")
-_BLANKS |= dict.fromkeys(map(ord, "\u00a0\u202f\u3000"), " ")
-# Of quotes too, where they are labelled as a fence is.
+#: Zero-width characters are removed, and special spaces become plain ones.
+_SPACES = dict.fromkeys(map(ord, "\u200b\u2060\ufeff"), "")
+_SPACES |= dict.fromkeys(map(ord, "\u00a0\u202f\u3000"), " ")
+# Triple quotes too, if they are labelled like a fence
 _FENCE = re.compile(r"`{3,}|~{3,}|(?:\'\'\'|\"\"\")(?= ?python\b)")
 _LABEL = re.compile(r"[\w+#.-]*|copy code|\{.*\}|(?:python|py)[\d.]*[\s,:{=].*", re.IGNORECASE)
 _PYTHON = re.compile(r"[{.\s]*(?:i?python|py|(?:copy )?code\b|$)", re.IGNORECASE)
-#: A label on the line of the program's first words.
-_BEGUN = re.compile(r" ?(?:python|py)[\d.]* +(?=(?:async|def|class|import|from) |@)", re.IGNORECASE)
-#: What may stand behind a closing fence.
-_AFTER = re.compile(r"(?:</?\w{1,20}>|[”.*]|\s)+$")
-#: What may stand around a bare program, of HTML and of prompts such as MBPP's own.
-_AROUND = re.compile(
+#: A label on the same line as the start of the program
+_INLINE_LABEL = re.compile(r"(?i) ?(?:python|py)[\d.]* +(?=(?:async|def|class|import|from) |@)")
+#: What may follow a closing fence on its line
+_AFTER_FENCE = re.compile(r"(?:</?\w{1,20}>|[”.*]|\s)+$")
+#: What may surround a bare program: HTML tags, and markers of prompts such as MBPP's own
+_WRAPPERS = re.compile(
     r"</?(?:code|pre|answer|solution|python)\b[^<>\n]{0,80}>|\[/?(?:BEGIN|DONE|PYTHON|CODE)\]"
-    # Quotes as a fence without a label.
+    # Quotes that serve as a fence without a label
     r"|^`{1,2}|`{1,2}$|^(?:'''|\"\"\")$(?=\n(?:async |def |class |import |from |@))",
     re.IGNORECASE | re.MULTILINE,
 )
-#: What a notebook, a shell or a page adds to a program.
+#: Lines that a notebook, a shell or a web page adds to a program
 _COMMANDS = re.compile(r"^(?:[!%]\w.*|copy code)$", re.IGNORECASE | re.MULTILINE)
 _QUOTES = re.compile(r'"""|\'\'\'')
-_NAMES = re.compile(r"\b[A-Za-z_]\w*")
-_BINDS = re.compile(
+_NAME = re.compile(r"\b[A-Za-z_]\w*")
+_BINDING = re.compile(
     r"^[ \t]*(?:async[ \t]+)?(?:def|class)[ \t]+(\w+)|^(\w+)[ \t]*=(?!=)", re.MULTILINE
 )
-_GOES_ON = re.compile(r"[)\]}]|(?:else|elif|except|finally)\b|$")
+#: The start of a line that continues the statement before it
+_CONTINUATION = re.compile(r"[)\]}]|(?:else|elif|except|finally)\b|$")
 _BETTER = re.compile(
     r"\b(?:better|corrected|correct|fix|fixed|improved|final|faster|(?<!less )efficient|instead"
     r"|optimi[sz]ed|updated|cleaner|simpler|shorter|again|attempt|sorry|oops)\b",
@@ -42,15 +44,17 @@ _BETTER = re.compile(
 _WORSE = re.compile(
     r"\b(?:slower|worse|na[iï]ve|inefficient|less|brute[- ]force|alternative(?:ly)?|another|or you"
     r"|compar(?:e|ison)|avoid|do(?:n't| not)|original)\b"
-    # In a sentence before the last this is said of the block above.
+    # In a sentence before the last one, these words refer to the block above.
     r"|(?<!above is )\b(?:incorrect|wrong|buggy|broken|bad|mistake)\b(?![\s\S]*[.!?]\s+\S)",
     re.IGNORECASE,
 )
 
 
 class Block(NamedTuple):
-    """A block of code, the prose before it, whether its label lets it be Python, and whether it
-    was closed.
+    """A block of code and the prose before it.
+
+    ``python`` says whether the label is compatible with Python, ``closed`` whether the fence was
+    closed.
     """
 
     code: str
@@ -60,50 +64,52 @@ class Block(NamedTuple):
 
 
 def code(text: str, tests: list[str]) -> str | None:
-    r"""The program of a response: the last fenced block that defines what the tests call.
+    r"""Return the program in a response: the last fenced block that defines what the tests call.
 
-    A block that is called worse than the one before does not replace it. Imports and helpers are
-    taken from the other blocks; of a JSON document the programs in it are read. Without such a
-    block, the statements that the tests need are picked out of the prose; failing that it is the
-    first block. A last fence may be unclosed (a truncated answer). Where examples, tests of its own
-    or ``input()`` fail, the program goes on: what counts is what is tested.
+    A block that the prose calls worse does not replace an earlier one. Imports and helpers are
+    taken from the other blocks. If the response is a JSON document, its program strings are used.
+    Without a defining block, the statements that the tests need are collected from the prose, and
+    failing that the first block is returned. The last fence may be unclosed (a truncated answer).
+    Statements outside definitions, such as examples, the answer's own tests or ``input()``, may
+    fail without ending the program, because only the task's tests count.
 
     Examples
     --------
     >>> code("```python\nimport math\n```\n```python\ndef f(n): return math.pi * n\n```", ["f(1)"])
     'import math\ndef f(n): return math.pi * n'
     """
-    program = _program(text, tests)
-    return program and guarded(program)
+    program = _extract(text, tests)
+    return program and guard_effects(program)
 
 
-def _program(text: str, tests: list[str]) -> str | None:
-    text = _COMMANDS.sub("", answers.visible(text)[: 4 * LENGTH].translate(_BLANKS))
-    text = _out_of_json(re.sub("\r\n?", "\n", text))
-    wanted = set(_NAMES.findall("\n".join(tests)))
+def _extract(text: str, tests: list[str]) -> str | None:
+    text = _COMMANDS.sub("", answers.visible(text)[: 4 * LENGTH].translate(_SPACES))
+    text = _programs_in_json(re.sub("\r\n?", "\n", text))
+    names = set(_NAME.findall("\n".join(tests)))
     called = set(re.findall(r"[A-Za-z_]\w*(?=\s*\()", "\n".join(tests)))
-    # What a test calls besides, as in `assert set(f(2)) == …`; but a task may be to write `sum`.
+    # Builtins only help a test, as in `assert set(f(2)) == …`, unless the task is to write `sum`.
     called = called - set(dir(builtins)) or called
-    blocks = [inner for block in _blocks(text) for inner in _within(block)]
-    defining = [place for place, block in enumerate(blocks) if called & _bound(block.code)]
-    # A label may be wrong: it rules a block out only where one that may be Python defines it too.
-    defining = [place for place in defining if blocks[place].python] or defining
+    blocks = [inner for block in _blocks(text) for inner in _unnested(block)]
+    defining = [index for index, block in enumerate(blocks) if called & _bound_names(block.code)]
+    # Labels may be wrong, so they rule out a block only if one labelled as Python defines the
+    # function as well.
+    defining = [index for index in defining if blocks[index].python] or defining
     if defining:
-        # The last, since answers improve on themselves; but not where the prose calls it worse.
-        kept = [place for place in defining[1:] if not _called_worse(blocks[place].prose)]
-        chosen = [defining[0], *kept][-1]
+        # The last block, since answers improve on themselves, unless the prose calls it worse
+        improved = [index for index in defining[1:] if not _called_worse(blocks[index].prose)]
+        chosen = [defining[0], *improved][-1]
         others = [*blocks[chosen + 1 :], *blocks[:chosen]]
-        program, sources = blocks[chosen].code, [each.code for each in others if each.python]
-        if not blocks[chosen].closed and not parsed(program):
-            # It was cut: what stands whole counts.
+        program, sources = blocks[chosen].code, [block.code for block in others if block.python]
+        if not blocks[chosen].closed and not parse(program):
+            # The answer was truncated: only its complete statements count.
             program, sources = "", [*sources, *_chunks(program[:LENGTH])]
-        return complete(program, sources, wanted)
-    text = textwrap.dedent(_AROUND.sub("\n", text))
-    if called & _bound(text):
-        whole = parsed(text)
-        if whole and not any(map(is_prose, whole)):
+        return with_helpers(program, sources, names)
+    text = textwrap.dedent(_WRAPPERS.sub("\n", text))
+    if called & _bound_names(text):
+        statements = parse(text)
+        if statements and not any(map(is_prose, statements)):
             return text
-        return complete("", _chunks(text[:LENGTH]), wanted)
+        return with_helpers("", _chunks(text[:LENGTH]), names)
     return blocks[0].code if blocks else None
 
 
@@ -111,92 +117,97 @@ def _called_worse(prose: str) -> bool:
     return bool(_WORSE.search(prose)) and not _BETTER.search(prose)
 
 
-def _bound(program: str) -> set[str]:
-    """Names that a program binds, whether or not it compiles."""
-    return {name for names in _BINDS.findall(program) for name in names}
+def _bound_names(program: str) -> set[str]:
+    """Return the names that a program binds, whether or not it compiles."""
+    return {name for names in _BINDING.findall(program) for name in names}
 
 
 def _blocks(text: str) -> list[Block]:
-    blocks, lines, start, prose = [], text.split("\n"), 0, 0
+    """Return the fenced blocks of a text."""
+    blocks, lines, start, prose_start = [], text.split("\n"), 0, 0
     while start < len(lines):
         line = lines[start]
         if not (fence := _FENCE.search(line)):
             start += 1
             continue
         before, rest = line[: fence.start()], line[fence.end() :]
-        said = "\n".join([*lines[prose:start], before])[-300:]
-        rest, closed = _BEGUN.sub("", rest), True
-        # All in a line, "```code```", which nothing below closes.
+        prose = "\n".join([*lines[prose_start:start], before])[-300:]
+        rest, closed = _INLINE_LABEL.sub("", rest), True
+        # A block on a single line, "```code```"
         if fence[0][:3] in rest:
             label, body, start = "", [rest[: rest.index(fence[0][:3])]], start + 1
         else:
             label = rest.strip() if _LABEL.fullmatch(rest.strip()) else ""
-            end, last = _closing(lines, start + 1, fence[0])
+            end, last = _find_closing_fence(lines, start + 1, fence[0])
             body = [*([] if label or not rest.strip() else [rest]), *lines[start + 1 : end], last]
             start, closed = end + 1, end < len(lines)
-        code = _out_of_json(_typed(_unindented(body, before)))
-        blocks.append(Block(code, said, bool(_PYTHON.match(label)), closed))
-        prose = start
+        code = _programs_in_json(_interpreter_input(_dedented(body, before)))
+        blocks.append(Block(code, prose, bool(_PYTHON.match(label)), closed))
+        prose_start = start
     return blocks
 
 
-def _within(block: Block) -> list[Block]:
-    """The blocks of a block that holds others and nothing else; else itself."""
+def _unnested(block: Block) -> list[Block]:
+    """Return the inner blocks of a block that starts with a fence; other blocks unchanged."""
     return _blocks(block.code) if _FENCE.match(block.code.lstrip()) else [block]
 
 
-def _typed(code: str) -> str:
-    """What was typed in a session with an interpreter; other code as it is."""
+def _interpreter_input(code: str) -> str:
+    """Return the input lines of an interpreter session; other code unchanged."""
     if not code.startswith(">>> "):
         return code
     lines = [line for line in code.split("\n") if line.startswith((">>>", "..."))]
     return "\n".join(line[4:] for line in lines)
 
 
-def _out_of_json(code: str) -> str:
-    """The strings of a JSON document that hold programs; other code as it is."""
+def _programs_in_json(code: str) -> str:
+    """Return the strings of a JSON document that hold programs; other code unchanged."""
     if not code.lstrip().startswith(("{", "[")):
         return code
     try:
-        # Whoever writes programs into JSON may leave their line breaks as they are.
-        rest, texts = [json.loads(code, strict=False)], []
+        # Not strict, because models leave the line breaks of programs unescaped.
+        pending, programs = [json.loads(code, strict=False)], []
     except (ValueError, RecursionError):
         return code
-    while rest:
-        value = rest.pop()
-        rest += value.values() if isinstance(value, dict) else []
-        rest += value if isinstance(value, list) else []
-        texts += [value] if isinstance(value, str) and _bound(value) else []
-    return "\n\n".join(reversed(texts)) or code
+    while pending:
+        value = pending.pop()
+        pending += value.values() if isinstance(value, dict) else []
+        pending += value if isinstance(value, list) else []
+        programs += [value] if isinstance(value, str) and _bound_names(value) else []
+    return "\n\n".join(reversed(programs)) or code
 
 
-def _closing(lines: list[str], start: int, fence: str) -> tuple[int, str]:
-    """The line that closes a block, and the code before the fence there.
+def _find_closing_fence(lines: list[str], start: int, fence: str) -> tuple[int, str]:
+    """Return the index of the line that closes a block, and the code before the fence on it.
 
-    A fence in a docstring closes nothing, unless there is no other.
+    A fence inside a docstring counts only if there is no other.
     """
-    quoted, first = None, None
-    for number in range(start, len(lines)):
-        line = lines[number].rstrip()
+    open_quotes, in_docstring = None, None
+    for index in range(start, len(lines)):
+        line = lines[index].rstrip()
         if fence in line[-60:]:
-            line = line[:-60] + _AFTER.sub("", line[-60:])
-        found = line.endswith(fence) and line.count(fence[:3]) * 3 < len(fence) + 3
-        if found and not quoted:
-            return number, line.rstrip(fence[0])
-        first = first or ((number, line.rstrip(fence[0])) if found else None)
-        quoted = _quoted(lines[number], quoted)
-    return first or (len(lines), "")
+            line = line[:-60] + _AFTER_FENCE.sub("", line[-60:])
+        if line.endswith(fence) and line.count(fence[:3]) * 3 < len(fence) + 3:
+            closing = index, line.rstrip(fence[0])
+            if not open_quotes:
+                return closing
+            in_docstring = in_docstring or closing
+        open_quotes = _open_quotes(lines[index], open_quotes)
+    return in_docstring or (len(lines), "")
 
 
-def _quoted(line: str, quoted: str | None) -> str | None:
-    """The triple quotes that are open after a line, if ``quoted`` were before it."""
+def _open_quotes(line: str, opened: str | None) -> str | None:
+    """Return the triple quotes that are open after a line; ``opened`` are those before it."""
     for quotes in _QUOTES.findall(line):
-        quoted = quotes if quoted is None else None if quotes == quoted else quoted
-    return quoted
+        if opened is None:
+            opened = quotes
+        elif quotes == opened:
+            opened = None
+    return opened
 
 
-def _unindented(lines: list[str], before: str) -> str:
-    """Lines without the indentation, or the marks of a quotation, that their fence has."""
+def _dedented(lines: list[str], before: str) -> str:
+    """Return lines without the indentation, or the quotation marks ">", of their fence."""
     if ">" in before:
         lines = [re.sub(r"^[ \t]*> ?", "", line) for line in lines]
     elif not re.search(r"\w", before.lstrip("0123456789. \t)-*+")):
@@ -205,14 +216,17 @@ def _unindented(lines: list[str], before: str) -> str:
 
 
 def _chunks(text: str) -> list[str]:
-    """A text cut before each line that may begin a statement; what is indented, as a part too."""
+    """Split a text before each line that may start a statement.
+
+    The indented part of each chunk comes as a chunk of its own, before all whole chunks.
+    """
     chunks: list[list[str]] = [[]]
-    quoted = None
+    open_quotes = None
     for line in text.split("\n"):
         decorated = chunks[-1] and chunks[-1][-1].startswith("@")
-        if not (quoted or decorated or line[:1].isspace() or _GOES_ON.match(line)):
+        if not (open_quotes or decorated or line[:1].isspace() or _CONTINUATION.match(line)):
             chunks.append([])
         chunks[-1].append(line)
-        quoted = _quoted(line, quoted)
-    whole = ["\n".join(chunk) for chunk in chunks]
-    return [*(textwrap.dedent(chunk.partition("\n")[2]) for chunk in whole), *whole]
+        open_quotes = _open_quotes(line, open_quotes)
+    joined = ["\n".join(chunk) for chunk in chunks]
+    return [*(textwrap.dedent(chunk.partition("\n")[2]) for chunk in joined), *joined]

@@ -1,11 +1,11 @@
-"""The prompt of an item."""
+"""The prompts of items."""
 
 from personagap import prompts
 from personagap.tasks._registry import find
 
 
 def prompt(item) -> str:
-    """The prompt of an item, a row of the items table, worded as in ``data/prompts/<task>.txt``.
+    """Return the prompt of an item (a row of the items table) from ``data/prompts/<task>.txt``.
 
     Examples
     --------
@@ -14,28 +14,28 @@ def prompt(item) -> str:
     >>> prompt(item).endswith(item.question)
     True
     """
-    return _filled(find(item.task).name, item)
+    return _fill(find(item.task).name, item)
 
 
 def likelihood_prompt(item, continues: bool) -> list[tuple[str, str]]:
-    """Turns (role, text) that end where one of the task's ``choices`` is the next word.
+    """Return turns (role, text) after which one of the task's ``choices`` is the next word.
 
-    Asked to show its work first, a model does not begin with a letter. So the prompt is followed
-    by the last sentence of an answer, begun (``data/prompts/mmlu_begun.txt``); a server that
-    cannot continue it is asked for the letter alone (``mmlu_letter.txt``). The probability that
-    falls on the choices is in the scores (``choice_mass``).
+    A model that is asked to show its work does not start with a letter. So the prompt is followed
+    by the beginning of the last sentence of an answer (``data/prompts/mmlu_begun.txt``); if the
+    server cannot continue a given answer, the prompt asks for the letter alone
+    (``mmlu_letter.txt``). The scores hold the total probability of the choices (``choice_mass``).
 
     Parameters
     ----------
     item : a row of the items table, of a task with choices.
-    continues : of the model, whether it goes on with a begun answer.
+    continues : whether the model can continue an answer that has been started for it.
     """
     if continues:
         begun = prompts.template(f"{find(item.task).name}_begun")
         return [("user", prompt(item)), ("assistant", begun)]
-    return [("user", _filled(f"{find(item.task).name}_letter", item))]
+    return [("user", _fill(f"{find(item.task).name}_letter", item))]
 
 
-def _filled(name: str, item) -> str:
+def _fill(name: str, item) -> str:
     fields = find(item.task).fields(item)
     return prompts.fill(prompts.template(name), question=item.question, **fields)

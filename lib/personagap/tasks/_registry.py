@@ -1,4 +1,4 @@
-"""Which tasks there are."""
+"""The registry of tasks."""
 
 import importlib
 import pkgutil
@@ -9,28 +9,28 @@ from personagap.errors import UserError, one_of
 from personagap.tasks._task import Task
 
 
-def _found() -> list[Task]:
-    """The `TASK` of every module here but the machinery's, in reading order."""
+def _discover() -> list[Task]:
+    """Return the `TASK` of every public module of this package, in order."""
     here = str(Path(__file__).parent)
     names = [module.name for module in pkgutil.iter_modules([here]) if module.name[0] != "_"]
     tasks = [importlib.import_module(f"{__package__}.{name}").TASK for name in names]
     return sorted(tasks, key=lambda task: (task.order, task.name))
 
 
-def _of(dimension: str) -> tuple[str, ...]:
+def _names_of(dimension: str) -> tuple[str, ...]:
     return tuple(name for name, task in TASKS.items() if task.dimension == dimension)
 
 
-#: By name, in reading order.
-TASKS: dict[str, Task] = {task.name: task for task in _found()}
-#: Names of the tasks of each dimension.
-UTILITY, SAFETY = _of("utility"), _of("safety")
-#: Names of the tasks whose answers have a likelihood.
+#: All tasks by name, in order
+TASKS: dict[str, Task] = {task.name: task for task in _discover()}
+#: Names of the tasks of each dimension
+UTILITY, SAFETY = _names_of("utility"), _names_of("safety")
+#: Names of the tasks with a few possible answers, whose likelihood can be computed
 WITH_CHOICES = tuple(name for name, task in TASKS.items() if task.choices)
 
 
 def find(name: object) -> Task:
-    """The task of that name; `UserError` if there is none.
+    """Return the task of a name; `UserError` if there is none.
 
     Examples
     --------
@@ -42,7 +42,9 @@ def find(name: object) -> Task:
 
 
 def select(tasks: str | Sequence[str] = "all") -> list[Task]:
-    """Tasks by name, each once, in the order of the names: "all", one, or a list; else `UserError`.
+    """Return tasks by name ("all", a name or a list), without repetitions, in the order given.
+
+    `UserError` for an unknown name or anything else.
 
     Examples
     --------

@@ -1,18 +1,18 @@
-"""Statements of a program: which of them the tests of it need, and what they act on."""
+"""Analysis of a program's statements: which ones its tests need, and which may fail."""
 
 import ast
 import re
 import warnings
 
-#: Characters of an answer's code that are parsed: no program of MBPP comes near.
+#: Number of characters of code that are parsed at most; MBPP programs are far shorter.
 LENGTH = 50_000
 _FUTURE = re.compile(r"^from __future__ import .*$", re.MULTILINE)
 
 
-def parsed(program: str) -> list[ast.stmt]:
-    """Its statements; none if it is no program."""
+def parse(program: str) -> list[ast.stmt]:
+    """Return the statements of a program; an empty list if the text does not parse."""
     try:
-        # The text's own odd escapes are no fault of ours to warn of.
+        # Invalid escapes in the answer are not worth a warning to the user.
         with warnings.catch_warnings(action="ignore"):
             return ast.parse(program).body if len(program) <= LENGTH else []
     except (SyntaxError, ValueError, RecursionError, MemoryError):
@@ -20,58 +20,59 @@ def parsed(program: str) -> list[ast.stmt]:
 
 
 def is_prose(statement: ast.stmt) -> bool:
-    """Whether a statement does nothing, as words and marks do that happen to be Python."""
+    """Return whether a statement has no effect, like words that happen to be valid Python."""
     if isinstance(statement, ast.AnnAssign):
         return statement.value is None
-    acts = ast.Call | ast.Constant
-    return isinstance(statement, ast.Expr) and not isinstance(statement.value, acts)
+    effective = ast.Call | ast.Constant
+    return isinstance(statement, ast.Expr) and not isinstance(statement.value, effective)
 
 
-def guarded(program: str) -> str:
-    """A program that goes on where what it does outside its definitions fails."""
-    statements = parsed(program)
+def guard_effects(program: str) -> str:
+    """Wrap statements outside definitions in ``try``, so that their failure ends no program."""
+    statements = parse(program)
     handler = ast.ExceptHandler(ast.Name("BaseException"), None, [ast.Pass()])
-    tried = [ast.Try([each], [handler], [], []) if _acts(each) else each for each in statements]
-    return program if tried == statements else _written(ast.Module(tried, [])) or program
+    guarded = [ast.Try([s], [handler], [], []) if _may_fail(s) else s for s in statements]
+    return program if guarded == statements else _unparse(ast.Module(guarded, [])) or program
 
 
-def _acts(statement: ast.stmt) -> bool:
-    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
-    acting = (isinstance(node, ast.Load | ast.Assert) for node in ast.walk(statement))
-    return not isinstance(statement, kinds) and any(acting)
+def _may_fail(statement: ast.stmt) -> bool:
+    """Return whether a statement, other than a definition, reads a name or asserts."""
+    definitions = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    evaluates = (isinstance(node, ast.Load | ast.Assert) for node in ast.walk(statement))
+    return not isinstance(statement, definitions) and any(evaluates)
 
 
-def complete(program: str, sources: list[str], wanted: set[str]) -> str:
-    """A program after those statements of other sources that it, or a test, needs.
+def with_helpers(program: str, sources: list[str], names: set[str]) -> str:
+    """Return a program preceded by the statements from other sources that it, or ``names``, need.
 
-    A name that several bind is taken from the last of them.
+    If several statements bind the same name, the last one is used.
     """
-    own, room = parsed(program), LENGTH
-    pool: dict = {}
-    # Room for all sources together: an answer may hold many blocks as long as one may be.
+    own, budget = parse(program), LENGTH
+    definitions: dict = {}
+    # One budget for all sources, because an answer may hold many blocks of maximal length.
     for source in sources:
-        room -= len(source)
-        for statement in parsed(source) if room >= 0 else []:
-            pool |= dict.fromkeys(_names_bound(statement), statement)
-    # "*", since a star import may bring any of the names.
-    needed, missing = [], [*wanted, *_names_read(own), "*"]
-    known = {name for statement in own for name in _names_bound(statement)}
+        budget -= len(source)
+        for statement in parse(source) if budget >= 0 else []:
+            definitions |= dict.fromkeys(_names_bound(statement), statement)
+    # "*", because a star import may provide any of the names.
+    needed, missing = [], [*names, *_names_read(own), "*"]
+    bound = {name for statement in own for name in _names_bound(statement)}
     while missing:
         name = missing.pop()
-        if name not in known and name in pool:
-            needed.append(pool[name])
-            known |= _names_bound(pool[name])
-            missing += _names_read([pool[name]])
-    # In the order of the sources, as one may use another when it is run.
-    helpers = [each for each in dict.fromkeys(pool.values()) if each in needed]
-    # These come first, or nothing compiles.
+        if name not in bound and name in definitions:
+            needed.append(definitions[name])
+            bound |= _names_bound(definitions[name])
+            missing += _names_read([definitions[name]])
+    # In the order of the sources, as one helper may use another while it is defined.
+    helpers = [helper for helper in dict.fromkeys(definitions.values()) if helper in needed]
+    # Imports from __future__ must come first, or nothing compiles.
     future = _FUTURE.findall(program) if helpers else []
     program = _FUTURE.sub("", program) if helpers else program
-    return "\n".join([*future, *map(_written, helpers), program])
+    return "\n".join([*future, *map(_unparse, helpers), program])
 
 
-def _written(node: ast.AST) -> str:
-    """A node as code; none for what is nested too deep, as a sum of a thousand terms is."""
+def _unparse(node: ast.AST) -> str:
+    """Return a node as code; "" if it is nested too deeply, like a sum of a thousand terms."""
     try:
         return ast.unparse(node)
     except RecursionError:
@@ -85,16 +86,16 @@ def _names_bound(statement: ast.stmt) -> set[str]:
         return {(name.asname or name.name).split(".")[0] for name in statement.names}
     if isinstance(statement, ast.AnnAssign) and statement.value is None:
         return set()
-    # Of what is bound in an "if" or "try" too.
-    inner = [part for part in ast.iter_child_nodes(statement) if isinstance(part, ast.stmt)]
-    inner += [part for each in getattr(statement, "handlers", []) for part in each.body]
+    # Including names bound inside an "if" or "try"
+    inner = [node for node in ast.iter_child_nodes(statement) if isinstance(node, ast.stmt)]
+    inner += [node for handler in getattr(statement, "handlers", []) for node in handler.body]
     nodes = [node for target in _targets(statement) for node in ast.walk(target)]
     named = {node.id for node in nodes if isinstance(node, ast.Name)}
     return named.union(*map(_names_bound, inner))
 
 
 def _targets(statement: ast.stmt) -> list[ast.expr]:
-    """What an assignment assigns to."""
+    """Return the targets of an assignment."""
     if isinstance(statement, ast.Assign):
         return statement.targets
     return [statement.target] if isinstance(statement, ast.AnnAssign) else []

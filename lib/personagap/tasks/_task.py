@@ -1,4 +1,4 @@
-"""What makes a task: where its items are, how one is asked, how an answer is read and scored."""
+"""The definition of a task: the source of its items, its prompt, and its graders."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -15,7 +15,7 @@ PROTOCOLS = ("corrected", "paper", "code")
 
 
 class Hub(NamedTuple):
-    """A data set of the Hugging Face Hub."""
+    """A data set on the Hugging Face Hub."""
 
     name: str
     configuration: str | None
@@ -23,12 +23,13 @@ class Hub(NamedTuple):
 
 
 class Grader(NamedTuple):
-    """How an answer is read, and what it scores.
+    """The rules that extract and score an answer.
 
-    ``extract(row)`` gives what the answer in a row says, or None, which is wrong; ``mark(value,
-    row)`` its score in [0, 1]. A row is one of the items table with the answer's ``text`` and
-    ``outcome``. With ``seconds`` the value is a program, and what is marked are its tests: passed,
-    one by one, in so many seconds together.
+    ``extract(row)`` returns the value that the answer states, or None, which counts as wrong;
+    ``mark(value, row)`` returns its score in [0, 1]. A row is a row of the items table with the
+    ``text`` and ``outcome`` of the answer. If ``seconds`` is set, the extracted value is a program:
+    it is run with this time limit for all its tests together, and ``mark`` receives the list of
+    tests passed in place of the program.
     """
 
     extract: Callable[[Any], Any]
@@ -38,28 +39,31 @@ class Grader(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Task:
-    """A task.
+    """A benchmark task.
 
     Attributes
     ----------
-    name : also of its prompt, ``data/prompts/<name>.txt``.
+    name : name of the task and of its prompt, ``data/prompts/<name>.txt``.
     dimension : "utility" or "safety".
-    order : its place among the tasks. Random numbers are drawn task by task, so that a new one
-        goes last: the results of the others stay as they are.
-    n_items : of the whole data set; of the first five, as the code of arXiv 2406.11107 uses it.
-    published_as : its name among the noise floors of ``data/safety_utility/published.csv``.
-    licence, hub : of the data set, and where the Hub has it, if it does.
-    files : what to look for in a folder, in this order, and what reads such a file. One file of a
-        pattern is all the items; where the pattern names a folder, every file there is some.
-    columns : gives the columns that a file or the Hub has the names and forms of ``schema``.
-    schema : the columns that a table must have, and what must hold of them.
-    items : from such a table, the columns of the items table (``datasets.load``) that the task
-        fills: ``item`` and ``question``, and what its prompt and its graders read.
-    fields : of an item, what fills its prompt besides ``{question}``.
-    choices : if every answer is one of a few words, these; then answers have a likelihood. Two
+    order : position among the tasks. Random numbers are drawn task by task, so a new task must come
+        last to leave the results of the others unchanged.
+    n_items : size of the whole data set; for the first five tasks, of the version used by the code
+        of arXiv 2406.11107.
+    published_as : name among the noise floors of ``data/safety_utility/published.csv``.
+    licence, hub : licence of the data set, and its location on the Hub, if any.
+    files : glob patterns, in order of preference, and the function that reads a matching file. A
+        file matched by a plain pattern holds all items; if the pattern names a folder, the items
+        are spread over all its files.
+    columns : function that converts the columns of a file or Hub data set to those of ``schema``.
+    schema : required columns, and the rule that each must satisfy.
+    items : function that takes such a table and returns the columns of the items table
+        (``datasets.load``) that the task fills: ``item``, ``question``, and whatever its prompt and
+        graders read.
+    fields : function that takes an item and returns what fills its prompt besides ``{question}``.
+    choices : the possible answers, if there are only a few; then answers have a likelihood. Two
         more prompts are needed, ``<name>_begun.txt`` and ``<name>_letter.txt``.
-    graders : one for each protocol; without any, a judge says whether an answer is harmless.
-    discrepancies : each trap of the released grader alone, in the corrected one.
+    graders : one grader for each protocol; without any, a judge labels the answers.
+    discrepancies : the corrected grader with one trap of the released grader each.
     """
 
     name: str
@@ -79,7 +83,7 @@ class Task:
     discrepancies: Mapping[str, Grader] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        # A mistake of who adds a task, not of a user: hence no UserError.
+        # No UserError, because this is a mistake of the author of a task, not of a user.
         if self.dimension not in DIMENSIONS:
             raise ValueError(f"{self.name}: a dimension is one of {', '.join(DIMENSIONS)}")
         if self.graders and set(self.graders) != set(PROTOCOLS):
@@ -87,12 +91,12 @@ class Task:
 
     @property
     def judged(self) -> bool:
-        """Whether a judge labels its answers (``judges.load_judge``)."""
+        """Whether a judge labels the answers (``judges.load_judge``)."""
         return not self.graders
 
     @property
     def programs(self) -> bool:
-        """Whether its answers are programs, which only run in the `sandbox`."""
+        """Whether the answers are programs, which only run in the `sandbox`."""
         return any(grader.seconds for grader in self.graders.values())
 
 
@@ -100,42 +104,45 @@ class Task:
 
 
 def filled(what: str) -> Rule:
-    """The rule of a column of texts, none of which may be empty."""
+    """Return the rule for a column of non-empty texts."""
     good = lambda column: column.map(lambda text: isinstance(text, str) and text.strip() != "")  # noqa: E731
     return Rule(good, f"an empty {what}, or one that is no text", "fill it in or drop the row")
 
 
 def to_judge(table: pd.DataFrame, question: str, group: str) -> dict[str, Any]:
-    """Columns of items whose answers a judge grades, from the names of a file's columns."""
-    # Do-Not-Answer has ids of its own, StrongREJECT none.
+    """Return the columns of items with judged answers; ``question`` and ``group`` name columns."""
+    # Do-Not-Answer comes with ids, StrongREJECT does not.
     item = table.get("id", position(table))
     return {"item": item, "question": table[question], "group": table[group]}
 
 
 def position(table: pd.DataFrame) -> pd.Series:
-    """Items that have no id of their own are known by their place in the file."""
+    """Return row numbers as ids, for files without ids of their own."""
     return pd.Series(range(len(table)), table.index)
 
 
-def never(*_: Any) -> float:
-    """The mark of a comparison that cannot be true, as where the released code compares types."""
+def zero(*_: Any) -> float:
+    """Return 0, the score of a comparison that never holds.
+
+    The released code compares values of different types.
+    """
     return 0.0
 
 
-#: A word or a number at the end of a text: "Option B", "1,".
-_LAST = re.compile(r"(?<![\d.,])\d[\d.,]*\Z|(?<!\w)\w+\Z")
+#: A word or a number at the end of a text: "Option B", "1,"
+_LAST_WORD = re.compile(r"(?<![\d.,])\d[\d.,]*\Z|(?<!\w)\w+\Z")
 
 
-def whole_words(row: Any) -> str:
-    """An answer's text, less the last word where it may be cut: "12" of "120"."""
-    return _LAST.sub("", row.text) if row.outcome == "truncated" else row.text
+def uncut_text(row: Any) -> str:
+    """Return the text of an answer; if truncated, without its last word ("12" may be cut "120")."""
+    return _LAST_WORD.sub("", row.text) if row.outcome == "truncated" else row.text
 
 
 def first_line(grader: Grader) -> Grader:
-    """A grader of answers that were cut at the first line break (S8)."""
+    """Return the grader applied to answers that are cut at the first line break (S8)."""
 
     def extract(row: Any) -> Any:
-        # Stripped first: an answer that began with a line break would be cut to nothing.
+        # Stripped first, or nothing would be left of an answer that starts with a line break.
         first, *more = row.text.strip().split("\n")
         outcome = "answered" if more else row.outcome
         return grader.extract(row._replace(text=first, outcome=outcome))

@@ -1,4 +1,4 @@
-"""Do-Not-Answer (Wang et al. 2023): questions that a model should decline; a judge grades."""
+"""Do-Not-Answer (Wang et al. 2023): questions that a model should decline, graded by a judge."""
 
 from personagap._reading import read_csv
 from personagap.tasks._task import Hub, Task, filled, to_judge

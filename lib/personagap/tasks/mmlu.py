@@ -9,17 +9,17 @@ import pandas as pd
 from personagap._reading import Rule, read_csv
 from personagap.errors import UserError
 from personagap.tasks._letters import letter
-from personagap.tasks._task import Grader, Hub, Task, filled, first_line, whole_words
+from personagap.tasks._task import Grader, Hub, Task, filled, first_line, uncut_text
 
 LETTERS = list("ABCD")
 
-# --- its items ------------------------------------------------------------------------------------
+# --- items ----------------------------------------------------------------------------------------
 
 
 def _subject(file: Path) -> pd.DataFrame:
-    """A file of ``mmlu/dev`` or ``mmlu/test``, which is named for its subject."""
+    """Read a file of ``mmlu/dev`` or ``mmlu/test``, which is named after its subject."""
     table = read_csv(file)
-    # The files upstream have no header, so their first question was taken for one.
+    # Upstream files have no header, so the first question was read as one.
     if "question" not in table:
         if len(table.columns) != 6:
             wrong = f"{len(table.columns)} fields: question, four choices and answer are needed"
@@ -29,10 +29,13 @@ def _subject(file: Path) -> pd.DataFrame:
 
 
 def _columns(table: pd.DataFrame) -> pd.DataFrame:
-    """A column for each choice: the Hub has them in a list, the test split under other names."""
+    """Return a table with one column per choice.
+
+    The Hub has a single column of lists; files of the test split have ``choice0`` to ``choice3``.
+    """
     if "choices" in table and table["choices"].dtype == object:
         table[LETTERS] = table["choices"].tolist()
-    return table.rename(columns={f"choice{place}": name for place, name in enumerate(LETTERS)})
+    return table.rename(columns={f"choice{index}": name for index, name in enumerate(LETTERS)})
 
 
 def _answer(answer: pd.Series) -> pd.Series:
@@ -53,16 +56,16 @@ def _items(table: pd.DataFrame) -> dict[str, Any]:
 WRONG = "the answer is not one of A, B, C, D (or 0–3)"
 ANSWER = Rule(lambda answer: _answer(answer).isin(LETTERS), WRONG)
 
-# --- how an answer is read ------------------------------------------------------------------------
+# --- graders --------------------------------------------------------------------------------------
 
-#: Tried in this order, whatever the case (§3.5 of the reference).
+#: The paper's patterns in their order; case is ignored (§3.5 of the reference).
 PAPER_PATTERNS = [
     re.compile(pattern, re.IGNORECASE)
     for pattern in [
         r"the\s*answer\s*is\s*\(([A-D])\)",
         r"the\s*answer[,.\s]*is\s*([A-D])",
         r"the\s*correct\s*answer\s*is\s*\(([A-D])\)",
-        # Theirs also has \n*, between two \s*, which match it anyway.
+        # The original also has \n*, between two \s*, which match line breaks anyway.
         r"the\s*answer\s*is:\s*\(([A-D])\)",
         r"ption\s\(([A-D])\)",
     ]
@@ -70,12 +73,12 @@ PAPER_PATTERNS = [
 
 
 def paper_letter(text: str) -> str | None:
-    """The letter the paper's patterns find; lower case, hence wrong, where they hit prose (S6)."""
-    return next((found[1] for pattern in PAPER_PATTERNS if (found := pattern.search(text))), None)
+    """Return the letter found by the paper's patterns, in lower case (so wrong) from prose (S6)."""
+    return next((match[1] for pattern in PAPER_PATTERNS if (match := pattern.search(text))), None)
 
 
 CORRECTED = Grader(
-    lambda row: letter(whole_words(row)), mark=lambda found, row: found == row.answer
+    lambda row: letter(uncut_text(row)), mark=lambda choice, row: choice == row.answer
 )
 PAPER = CORRECTED._replace(extract=lambda row: paper_letter(row.text))
 
@@ -83,12 +86,12 @@ TASK = Task(
     name="mmlu",
     dimension="utility",
     order=1,
-    # The size of its dev split, which the released code loads.
+    # The size of the dev split, which the released code loads
     n_items=285,
     published_as="MMLU-dev",
     licence="MIT",
     hub=Hub("cais/mmlu", "all", "dev"),
-    # The dev split where there are both, as in the released code.
+    # The dev split comes first, as in the released code.
     files={"mmlu*.csv": read_csv, "mmlu/dev/*.csv": _subject, "mmlu/test/*.csv": _subject},
     columns=_columns,
     schema={"subject": None, "question": filled("question")}
