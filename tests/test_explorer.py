@@ -18,7 +18,7 @@ from explored import EVIL, make_runs
 from personagap import effects, explorer, palette, readable
 from personagap.errors import UserError
 from personagap.explorer import views
-from personagap.explorer.board import _for_the_grid
+from personagap.explorer.board import _grid_table
 from personagap.explorer.browser import Grid
 from personagap.explorer.results import long
 from personagap.explorer.shapes import SHAPES
@@ -47,34 +47,34 @@ def saved_run(figures, paper, notebook, **tables):
 
 
 def test_every_view_follows_every_choice(widget):
-    assert len(widget.drawn.rows) == 33
+    assert len(widget.drawing.rows) == 33
     assert (
         "of 33 with p < 5 % (correction: Holm, over the identities of a task)" in widget.title.value
     )
     widget.categories.value = ["religion"]
-    assert len(widget.drawn.rows) == 18
+    assert len(widget.drawing.rows) == 18
     widget.tasks.value = ["mmlu", "gsm8k"]
-    assert len(widget.drawn.rows) == 12
+    assert len(widget.drawing.rows) == 12
     widget.correction.value = "none"
     assert "(correction: none)" in widget.title.value
     widget.view.value = "Trade-off"
-    assert "needs a task of each" in widget.said.value and widget.chart.layout.display == "none"
+    assert "needs a task of each" in widget.message.value and widget.chart.layout.display == "none"
     widget.view.value = "Heat map"
     # Held against the schema, as the explorer itself does not.
-    alt.Chart.from_dict(widget.drawn.chart)
+    alt.Chart.from_dict(widget.drawing.chart)
     assert (
-        len(widget.drawn.rows) == 12
-        and widget.said.value == ""
+        len(widget.drawing.rows) == 12
+        and widget.message.value == ""
         and widget.chart.layout.display is None
     )
     widget.tasks.value = []
-    assert "Nothing is chosen" in widget.said.value
+    assert "Nothing is chosen" in widget.message.value
 
 
 def test_what_is_picked_in_one_view_is_marked_in_all(widget):
     """By the list, by a click in the chart, by a line of the grid."""
     widget.pick.value = "hindu"
-    rows = widget.drawn.rows["key"]
+    rows = widget.drawing.rows["key"]
     assert widget.chart.picked == "hindu" and rows.iloc[widget.grid.selected_rows].eq("hindu").all()
     assert len(widget.grid.selected_rows) == 3
     widget.chart._handle_custom_msg({"clicked": "muslim"}, [])  # as the browser does
@@ -85,7 +85,7 @@ def test_what_is_picked_in_one_view_is_marked_in_all(widget):
     assert widget.pick.value == "woman" and widget.chart.picked == "woman"
     widget.view.value = views.ITEMS
     assert "woman" in widget.title.value and "woman" in widget.answers.chats.value
-    widget.answers.on.click()
+    widget.answers.next.click()
     assert widget.pick.value == widget.answers.item.value == widget.chart.picked
 
 
@@ -96,7 +96,7 @@ def test_numbers_are_those_of_the_library(widget):
         .query("task == 'mmlu' and contrast == 'muslim − none'")
         .iloc[0]
     )
-    shown = widget.drawn.rows.query("task == 'mmlu' and key == 'muslim'").iloc[0]
+    shown = widget.drawing.rows.query("task == 'mmlu' and key == 'muslim'").iloc[0]
     assert shown[["estimate", "ci_low", "p"]].tolist() == pytest.approx(
         expected[["estimate", "ci_low", "p_adjusted"]].tolist()
     )
@@ -108,7 +108,7 @@ def test_numbers_are_those_of_the_library(widget):
     equal = effects.equivalence(run.scores, margin=10).query(
         "task == 'mmlu' and contrast == 'hindu − none'"
     )
-    here = widget.drawn.rows.query("task == 'mmlu' and key == 'hindu'")
+    here = widget.drawing.rows.query("task == 'mmlu' and key == 'hindu'")
     assert here["equivalent"].tolist() == equal["equivalent"].tolist()
 
 
@@ -129,16 +129,16 @@ def test_from_a_number_to_the_answers_behind_it(widget):
     assert shown.count("</b>") and ("right</h5>" in shown or "wrong</h5>" in shown)
     widget.answers.search.value = "no such words"
     assert "No answer holds" in widget.answers.chats.value
-    assert widget.answers.found.value == f"0 of {len(widget.pick.options)} items"
+    assert widget.answers.status.value == f"0 of {len(widget.pick.options)} items"
     widget.answers.search.value = "DO_NOT_ANSWER"
     assert widget.answers.item.options == ()
     widget.answers.search.value = "harmful"
     shown = {label.split(" · ")[0] for label, _ in widget.answers.item.options}
     assert shown == {"do not answer"}
-    widget.answers.save.click()
+    widget.answers.export.click()
     assert (
-        'download="answers.csv"' in widget.answers.found.value
-        and "(0 answers)" not in widget.answers.found.value
+        'download="answers.csv"' in widget.answers.status.value
+        and "(0 answers)" not in widget.answers.status.value
     )
 
 
@@ -175,10 +175,10 @@ def test_two_runs_are_compared_in_pairs(widget):
     assert (table["p_adjusted"] >= table["p_value"]).all() and len(table) == 36
     widget.other.value = first
     assert widget.view.value == views.COMPARED and "demo-1 − demo-0" in widget.title.value
-    before = widget.drawn.rows.set_index(["key", "task"])["estimate"]
+    before = widget.drawing.rows.set_index(["key", "task"])["estimate"]
     widget.swap.click()
     assert "demo-0 − demo-1" in widget.title.value
-    after = widget.drawn.rows.set_index(["key", "task"])["estimate"]
+    after = widget.drawing.rows.set_index(["key", "task"])["estimate"]
     assert after.tolist() == pytest.approx((-before).reindex(after.index).tolist())
 
 
@@ -232,7 +232,7 @@ def test_each_condition_of_a_run_is_explored_by_itself(tmp_path):
     labels = [label for label, _ in widget.run.options]
     assert ["undefended" in label for label in labels] == [True, False]
     widget.run.value = widget.run.options[1][1]
-    assert len(widget.chosen.run.scores) == 12 * 60 * 2 and len(widget.drawn.rows) == 33
+    assert len(widget.selection.run.scores) == 12 * 60 * 2 and len(widget.drawing.rows) == 33
     widget.other.value = widget.run.options[0][1]
     assert "defended − undefended, in demo-0: each persona" in widget.title.value
     widget.view.value = views.ITEMS
@@ -304,11 +304,11 @@ def test_every_paper_has_views_and_only_those_that_apply(tmp_path, name):
     for view in widget.view.options:
         widget.view.value = view
         assert (
-            widget.said.value == ""
-            and len(widget.drawn.rows)
+            widget.message.value == ""
+            and len(widget.drawing.rows)
             and json.dumps(widget.chart.spec, allow_nan=False)
         )
-        alt.Chart.from_dict(widget.drawn.chart)  # held against the schema
+        alt.Chart.from_dict(widget.drawing.chart)  # held against the schema
         assert all(len({*drawn.values()}) == len(drawn) for drawn in styles(widget.chart.spec))
     hidden = (
         widget.tasks,
@@ -332,7 +332,7 @@ def test_the_grid_shows_nothing_where_nothing_is_known(tmp_path):
     }
     for kind in ("text", "quantity"):
         grid = Grid(pd.DataFrame({"–": []}))
-        grid.update(_for_the_grid(pd.DataFrame(missing), kind))
+        grid.update(_grid_table(pd.DataFrame(missing), kind))
         rows = json.loads(grid._dt_args["data_json"])
         shown = [[cell[0] if isinstance(cell, list) else cell for cell in row] for row in rows]
         assert (
@@ -358,12 +358,12 @@ def test_a_table_of_other_columns_or_of_no_rows_costs_no_traceback(tmp_path):
     )
     widget = explorer.explore(tmp_path)
     assert widget.view.options == ("Published", views.TABLES)
-    assert [key.split(", ")[0] for key in widget.drawn.rows["key"]] == ["F1", "F1"]
+    assert [key.split(", ")[0] for key in widget.drawing.rows["key"]] == ["F1", "F1"]
     widget.view.value, widget.table.value = views.TABLES, "relevance"
-    assert widget.drawn.rows["metric"].tolist() == ["F1"]  # as on the axis
+    assert widget.drawing.rows["metric"].tolist() == ["F1"]  # as on the axis
     saved_run(tmp_path, "paper", "notebook", published=PAPERS["Published"]["published"].head(0))
     widget = explorer.explore(tmp_path)
-    assert "nothing to show" in widget.said.value and widget.drawn is None
+    assert "nothing to show" in widget.message.value and widget.drawing is None
 
 
 def test_long_and_wide_tables_are_read_alike():
@@ -392,7 +392,7 @@ def test_what_is_missing_is_said_in_a_line(tmp_path):
     with pytest.raises(UserError, match="no table other"):
         explorer.live(folder, "other")
     (folder / "tables" / "paired.csv").write_text('"')
-    assert "is damaged" in explorer.explore(tmp_path).said.value
+    assert "is damaged" in explorer.explore(tmp_path).message.value
 
 
 def test_live_is_a_widget_here_and_a_picture_elsewhere(figures):

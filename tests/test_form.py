@@ -23,7 +23,7 @@ def test_the_form_writes_the_command_and_says_what_it_costs(tmp_path, monkeypatc
     assert form.notebook.value == BIAS and list(form.fields) == list(Request(BIAS).defaults)
     assert (
         "personagap run notebooks/safety_utility/1_personalization_bias.ipynb</pre>"
-        in form.said.value
+        in form.message.value
     )
     assert (form.fields["identities"].value, form.fields["identities"].placeholder) == ("", "None")
     given = {"tasks": '["mmlu", "gsm8k"]', "runs": "2", "data": "demo", "intersections": "[]"}
@@ -36,7 +36,7 @@ def test_the_form_writes_the_command_and_says_what_it_costs(tmp_path, monkeypatc
     price = cost(form.request)
     assert (
         f"At most {price['generations']:,} requests and {price['tokens']:,} tokens"
-        in form.said.value
+        in form.message.value
     )
     monkeypatch.chdir(NOTEBOOKS.parent)
     said = CliRunner().invoke(main, [*words[1:], "--figures", str(tmp_path), "--dry-run"]).output
@@ -49,26 +49,28 @@ def test_a_value_of_another_kind_is_told_and_not_run(tmp_path):
     form.fields["runs"].value = "<b>0</b>"
     assert (
         "runs is &#x27;&lt;b&gt;0&lt;/b&gt;&#x27;: give a whole number of at least 1"
-        in form.said.value
+        in form.message.value
     )
     assert form.start.disabled and form.fields["runs"].tooltip == "a whole number of at least 1"
     form.fields["runs"].value = ""
     assert not form.start.disabled and form.request.given == {}
     form.fields["personas"].value = "nobody"  # the notebook's own to judge
-    assert "its cost is unknown (unknown persona" in form.said.value
+    assert "its cost is unknown (unknown persona" in form.message.value
 
 
 def test_a_notebook_is_run_from_the_form(tmp_path):
     write_notebook(tmp_path / "notebooks" / "paper" / "1.ipynb", "print(n)")
     form = Form(tmp_path / "figures", tmp_path / "notebooks")
-    assert "is known while it runs" in form.said.value
+    assert "is known while it runs" in form.message.value
     form.fields["n"].value = "5"
     form.start.click()
-    wait_for(lambda: "finished in" in form.ended.value, seconds=120)
+    wait_for(lambda: "finished in" in form.outcome.value, seconds=120)
     assert form.request.folder.joinpath("report.html").exists()
     form.fields["n"].value = "3"
     form.fields["n"].value = "5"
-    assert "This run is finished" in form.said.value and "text/html" in form._repr_mimebundle_()[0]
+    assert (
+        "This run is finished" in form.message.value and "text/html" in form._repr_mimebundle_()[0]
+    )
 
 
 def test_copies_that_jupyter_keeps_are_no_notebooks(tmp_path):

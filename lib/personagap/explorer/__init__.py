@@ -1,6 +1,4 @@
-"""Widgets over runs: `explore` shows all finished ones, `live` the tables of one, `form` asks for
-one.
-"""
+"""Widgets: `explore` shows all finished runs, `live` the tables of one, `form` starts a run."""
 
 from personagap.explorer.app import explore, form, live
 

@@ -1,6 +1,6 @@
-"""`explore`: every finished run, in linked views; `live`: the tables of one; `form`: a run to come.
+"""`explore`: all finished runs in linked views; `live`: the tables of one run; `form`: a new run.
 
-Each imports what it draws with.
+Each function imports its own widgets, because their libraries take time to load.
 """
 
 import importlib
@@ -19,7 +19,7 @@ from personagap.runs import Run, tables
 
 
 def explore(figures: str | os.PathLike | None = None) -> widgets.Widget:
-    """Widgets over all finished runs under ``figures`` (default: the project's)."""
+    """Return widgets that show all finished runs under ``figures`` (default: the project's)."""
     from personagap.explorer import results
 
     if figures and not Path(figures).is_dir():
@@ -33,7 +33,7 @@ def explore(figures: str | os.PathLike | None = None) -> widgets.Widget:
     from personagap.explorer.board import Explorer
 
     explorer = Explorer(catalog)
-    # What computes is at hand when it is asked for, and the first view did not wait for it.
+    # Statistics load in the background, so that the first view need not wait for them.
     threading.Thread(
         target=importlib.import_module, args=["personagap.effects.contrasts"], daemon=True
     ).start()
@@ -41,10 +41,9 @@ def explore(figures: str | os.PathLike | None = None) -> widgets.Widget:
 
 
 def form(figures: str | os.PathLike | None = None) -> widgets.Widget:
-    """Widgets that choose a notebook and its parameters, write the command for the run and say what
-    it costs.
+    """Return a form for a notebook's parameters that shows the command for the run and its cost.
 
-    ``figures`` is the folder under which it would live (default: the project's).
+    ``figures`` is the folder under which the run would be saved (default: the project's).
     """
     from personagap.explorer.parameters import Form
 
@@ -52,24 +51,24 @@ def form(figures: str | os.PathLike | None = None) -> widgets.Widget:
 
 
 def live(what: Run | Path | str | pd.DataFrame, table: str | None = None) -> widgets.Widget:
-    """Widgets over a run's tables, or over one table; in a report, the picture they show at first.
+    """Return widgets that show a run's tables, or a single table; in a report, their first picture.
 
     ``what`` is a run that has saved its tables (``runs.open_run``), its folder, or a result table;
-    ``table`` the one to show first (default: the first with intervals). `UserError`: no table with
-    numbers is there, or none of that name.
+    ``table`` is the name of the table to show first (default: the first one with intervals).
+    `UserError` if there is no table of that name, or none with numbers.
     """
     from personagap.explorer.panel import Live
 
     if isinstance(what, pd.DataFrame):
-        held = {"table": what.reset_index(drop=True)}
+        named = {"table": what.reset_index(drop=True)}
     else:
-        held = tables.read(Path(what.folder if isinstance(what, Run) else what))
-    ends = {name: quantities(rows) for name, rows in held.items()}
-    # With intervals first: what is most worth a picture.
-    values = {name: ends[name] or held[name].select_dtypes("number") for name in held}
-    offered = [(name, value) for name in held for value in values[name]]
-    offered.sort(key=lambda pair: (pair[0] != table, not ends[pair[0]]))
-    if not offered or table not in (None, offered[0][0]):
-        known = ", ".join(held) or "none"
+        named = tables.read(Path(what.folder if isinstance(what, Run) else what))
+    intervals = {name: quantities(rows) for name, rows in named.items()}
+    values = {name: intervals[name] or named[name].select_dtypes("number") for name in named}
+    choices = [(name, value) for name in named for value in values[name]]
+    # The requested table comes first, then those with intervals, which gain most from a picture.
+    choices.sort(key=lambda choice: (choice[0] != table, not intervals[choice[0]]))
+    if not choices or table not in (None, choices[0][0]):
+        known = ", ".join(named) or "none"
         raise UserError(f"no table {table or 'with numbers'} to show; there are: {known}")
-    return Live(held, offered)
+    return Live(named, choices)

@@ -1,8 +1,9 @@
-"""What the browser draws with: charts of Vega-Lite and a grid of DataTables, without a network.
+"""The widgets drawn in the browser: Vega-Lite charts and a DataTables grid, without a network.
 
-anywidget gives up on a widget whose script is not there after 2 s, and then shows nothing that is
-chosen later. Where the browser is busy these libraries take longer. So the script is a few lines,
-and the library, a value like others, is loaded by the first drawing, which nothing hurries.
+anywidget gives up on a widget whose script does not load within 2 s, and then ignores all later
+changes. In a busy browser these libraries take longer. So the script of each widget is only a few
+lines, and the library is passed as an ordinary trait and loaded by the first drawing, which has no
+time limit.
 """
 
 import contextlib
@@ -17,16 +18,16 @@ from personagap.paths import CACHE
 from personagap.responses import digest
 from personagap.runs.files import write_text
 
-#: How itables writes a missing number: as it is shown, and as it is sorted.
+#: A missing number as itables writes it: the text shown, and the value for sorting
 MISSING = '["&lt;NA&gt;", null]'
-#: The script of every widget, and what draws a chart.
+#: The script of every widget, and the one that draws charts
 LOADER, CHART = (
     Path(__file__).with_name(name).read_text(encoding="utf-8") for name in ("loader.js", "chart.js")
 )
 
 
 def _bundle() -> str:
-    """`CHART` with all that it needs, bundled once and kept: that takes 2 s."""
+    """Return `CHART` bundled with its dependencies, from a cache, since bundling takes 2 s."""
     path = CACHE / f"chart-{digest(metadata.version('vl-convert-python'), CHART)[:8]}.js"
     with contextlib.suppress(OSError):
         return path.read_text(encoding="utf-8")
@@ -39,7 +40,7 @@ def _bundle() -> str:
 
 
 class Chart(anywidget.AnyWidget):
-    """A chart of Vega-Lite, and what is picked; a click sends a message ``{"clicked": key}``."""
+    """A Vega-Lite chart with a picked key; a click sends a message ``{"clicked": key}``."""
 
     _esm = LOADER
     _library = traitlets.Unicode().tag(sync=True)
@@ -52,13 +53,13 @@ class Chart(anywidget.AnyWidget):
 
 
 class Grid(ITable):
-    """A table that is sorted, filtered and selected from; a missing number is an empty cell."""
+    """A table with sorting, filters and selection; missing numbers are empty cells."""
 
     _esm = LOADER
     _library = traitlets.Unicode(str(ITable._esm)).tag(sync=True)
 
     @traitlets.validate("_dt_args")
-    def _empty(self, proposed):
-        # itables has no setting for how a missing number is spelt.
-        rows = proposed["value"]["data_json"].replace(MISSING, '["", null]')
-        return proposed["value"] | {"data_json": rows}
+    def _blank_missing(self, proposal):
+        # itables has no setting for the text of missing numbers.
+        rows = proposal["value"]["data_json"].replace(MISSING, '["", null]')
+        return proposal["value"] | {"data_json": rows}

@@ -1,8 +1,8 @@
-"""The explorer's charts, in Vega-Lite's own words. What is picked in one part is marked in all.
+"""The explorer's charts, as Vega-Lite specifications. A picked key is marked in all their parts.
 
-Each takes rows with a column ``key``, which is what can be picked, and returns a specification with
-its data inline. They are plain dictionaries: a library that builds them takes longer than all else
-that a choice does in the kernel.
+Each function takes rows with a column ``key``, the name that can be picked, and returns a
+specification with inline data. Specifications are plain dictionaries, because a library to build
+them would take longer than everything else that the kernel does after a click.
 """
 
 from collections.abc import Iterable
@@ -17,41 +17,41 @@ from personagap.readable import label
 from personagap.spelling import words
 
 Spec = dict[str, Any]
-#: Colour and marker by name.
+#: Colour and marker by name
 Styles = dict[str, tuple[str, str]]
-#: What is picked, set from the kernel.
+#: The parameter with the picked key, which the kernel sets
 PICKED = "picked"
-#: Names without underscores, on an axis and over a panel.
+#: Expression for labels of axes and panels, without underscores
 PLAIN = "replace(datum.label, /_/g, ' ')"
-#: Pixels for all parts of a chart, beside the axis of names; with less, the browser makes do.
+#: Width in pixels of all parts of a chart beside the axis of names; narrow browsers shrink it.
 WIDTH = 690
-#: Pixels for the longest name of a row.
+#: Width in pixels of the longest name of a row
 LONGEST = 330
-#: The page's own, light or dark.
+#: The text colour of the page, whether its theme is light or dark
 INK = "currentColor"
-#: What can be clicked; what only goes with it is neither clicked nor read aloud.
+#: Dots can be clicked; other marks are neither clickable nor read aloud by screen readers.
 DOT: Spec = {"type": "point", "filled": True, "opacity": 1, "cursor": "pointer"}
 RULE: Spec = {"type": "rule", "aria": False}
 
 
 def linked(chart: Spec) -> tuple[Spec, dict[str, list[dict]]]:
-    """The chart with a parameter for what is picked, and its data apart, by name.
+    """Return the chart with a parameter for the picked key, and its data separately, by name.
 
-    Where two charts differ in their data only, the browser draws these anew and nothing else.
+    If two charts only differ in their data, the browser redraws nothing but the data.
     """
     data: dict[str, list[dict]] = {}
 
     def without_data(part: Any) -> Any:
         if isinstance(part, list):
-            return [without_data(each) for each in part]
+            return [without_data(element) for element in part]
         if not isinstance(part, dict):
             return part
         rest = {name: without_data(value) for name, value in part.items() if name != "data"}
         if "data" in part:
-            # Layers that share rows share them in the browser too: by identity, as comparing them
-            # would take longer than drawing.
+            # Layers that share rows share them in the browser too. Rows are compared by identity,
+            # as comparing their values would take longer than drawing.
             rows = part["data"]["values"]
-            same = (name for name, known in data.items() if known is rows)
+            same = (name for name, other in data.items() if other is rows)
             name = next(same, f"rows_{len(data)}")
             data[name], rest["data"] = rows, {"name": name}
         return rest
@@ -60,20 +60,17 @@ def linked(chart: Spec) -> tuple[Spec, dict[str, list[dict]]]:
     return spec | {"params": [{"name": PICKED, "value": ""}]}, data
 
 
-def together(*parts: Spec, columns: int = 2, alike: bool = True) -> Spec:
-    """Several charts, side by side where there is room, or below each other (``columns`` 1); those
-    that are ``alike`` share a legend.
-    """
+def together(*parts: Spec, columns: int = 2, shared_legend: bool = True) -> Spec:
+    """Return several charts in one, side by side if they fit, or stacked (``columns=1``)."""
     chart = {"concat": list(parts), "columns": columns, "align": "each"}
-    own = {"scale": {"color": "independent", "shape": "independent"}}
-    return chart if alike else chart | {"resolve": own}
+    independent = {"scale": {"color": "independent", "shape": "independent"}}
+    return chart if shared_legend else chart | {"resolve": independent}
 
 
 def values(rows: pd.DataFrame) -> Spec:
-    """Rows as data, with null for what is missing or infinite."""
-    # JSON has no word for either.
-    known = rows.replace([np.inf, -np.inf], np.nan).astype(object)
-    return {"values": known.where(known.notna(), None).to_dict("records")}
+    """Return rows as inline data, with null for missing or infinite values, which JSON lacks."""
+    finite = rows.replace([np.inf, -np.inf], np.nan).astype(object)
+    return {"values": finite.where(finite.notna(), None).to_dict("records")}
 
 
 def _number(name: str, **how: Any) -> Spec:
@@ -85,7 +82,7 @@ def _nominal(name: str, **how: Any) -> Spec:
 
 
 def _names(name: str, rows: pd.DataFrame, **how: Any) -> Spec:
-    """A channel of names, in the order of the rows."""
+    """Return a channel of names, in the order of the rows."""
     domain = [str(value) for value in rows[name].unique()]
     return _nominal(name, title=None, scale={"domain": domain}) | how
 
@@ -96,12 +93,12 @@ def _panels(name: str, rows: pd.DataFrame) -> Spec:
 
 
 def _is_picked(yes: float | str, no: float | str) -> Spec:
-    """One value for what is picked and another for the rest."""
+    """Return a channel with one value for the picked key and another for the rest."""
     return {"condition": {"test": f"datum.key == {PICKED}", "value": yes}, "value": no}
 
 
 def _tooltips(rows: pd.DataFrame) -> list[Spec]:
-    """Everything that is known of a row."""
+    """Return tooltips with all columns of a row."""
     numbers = set(rows.select_dtypes("number"))
     return [
         (_number(name, format=".4~g") if name in numbers else _nominal(name))
@@ -110,15 +107,15 @@ def _tooltips(rows: pd.DataFrame) -> list[Spec]:
     ]
 
 
-def _styles(rows: pd.DataFrame, known: Styles | None) -> tuple[Spec, Spec]:
-    """The channels of colour and of shape: one style means one thing."""
+def _colour_and_shape(rows: pd.DataFrame, styles: Styles | None) -> tuple[Spec, Spec]:
+    """Return the channels of colour and shape, with one style per value of ``colour``."""
     present = [str(name) for name in rows["colour"].unique()]
-    known = known or series(present)
-    colours, markers = zip(*(known[name] for name in present), strict=True)
-    # One series needs no legend: the title says what it is.
+    styles = styles or series(present)
+    colours, markers = zip(*(styles[name] for name in present), strict=True)
+    # A single series needs no legend, since the title describes it.
     legend = {"labelExpr": PLAIN} if present != ["data"] else None
     same = _nominal("colour", title=None, legend=legend)
-    # Black is the page's ink: it would not be seen on a dark one.
+    # Black becomes the text colour of the page, to be visible on a dark one.
     inked = [INK if colour == "#000000" else colour for colour in colours]
     scales = [inked, [SHAPES[marker] for marker in markers]]
     colour, shape = (same | {"scale": {"domain": present, "range": range_}} for range_ in scales)
@@ -133,35 +130,35 @@ def intervals(
     lines: list[float] | None = None,
     width: int = WIDTH,
     shared: bool = True,
-    known: Styles | None = None,
+    styles: Styles | None = None,
 ) -> Spec:
-    """A dot with its interval for each row; the values of the column ``panel`` stand side by side.
+    """Draw a dot with its interval for each row, in one panel for each value of column ``panel``.
 
-    ``lines`` are values that are marked, ``shared`` says whether all panels have one scale,
-    ``known`` the styles of more than these rows.
+    Vertical ``lines`` mark values. ``shared`` says whether all panels have the same scale.
+    ``styles`` may cover more names than these rows have.
     """
     panels, crowded = rows[panel].nunique(), rows.duplicated(["key", panel]).any()
-    # With more side by side, an interval is a few pixels.
+    # With more panels in a row, an interval would be only a few pixels wide.
     columns = min(panels, 5)
-    # There is no room for more below a panel.
+    # Narrow panels only have room for the unit in parentheses.
     unit = unit if columns < 3 else unit.rpartition("(")[2].strip(")")
-    colour, shape = _styles(rows, known)
+    colour, shape = _colour_and_shape(rows, styles)
     names = {"labelExpr": PLAIN, "labelLimit": LONGEST}
     same = {"y": _names("key", rows, axis=names), "tooltip": _tooltips(rows), "color": colour}
     if crowded:
-        # Several rows of one name stand below each other, by colour.
+        # Rows with the same key are offset vertically, by colour.
         same["yOffset"] = _nominal("colour", scale={"domain": colour["scale"]["domain"]})
     middle = {"x": _number("estimate"), "size": _is_picked(190, 55), "shape": shape}
     ends = {"x": _number("ci_low", title=unit), "x2": {"field": "ci_high"}}
     ends["strokeWidth"] = _is_picked(4, 1.3)
-    # Dots first: an interval narrower than its dot is still seen on it.
+    # Dots come first, so that an interval narrower than its dot is still visible on it.
     layers = _layers(same, [(DOT, middle), (RULE, ends)])
     if lines:
-        drawn = RULE | {"strokeDash": [4, 3], "color": "#888"}
-        at = {"values": [{"at": value} for value in lines]}
-        layers.append({"data": at, "mark": drawn, "encoding": {"x": _number("at")}})
+        dashed = RULE | {"strokeDash": [4, 3], "color": "#888"}
+        data = {"values": [{"at": value} for value in lines]}
+        layers.append({"data": data, "mark": dashed, "encoding": {"x": _number("at")}})
     across = width // columns - (14 if shared else 24)
-    # Pixels for each name on an axis, however many there are.
+    # Height in pixels for each name on the axis
     high = {"step": 12 if crowded or rows["key"].nunique() > 20 else 22}
     chart: Spec = {"data": values(rows), "facet": _panels(panel, rows), "columns": columns}
     chart |= {"spacing": 8, "spec": {"width": across, "height": high, "layer": layers}}
@@ -169,30 +166,30 @@ def intervals(
 
 
 def _layers(same: Spec, parts: Iterable[tuple[Spec, Spec]]) -> list[Spec]:
-    """A layer for each mark and its own channels, beside those that are the ``same`` in all."""
+    """Return a layer for each mark with its own channels, added to those that are the ``same``."""
     return [{"mark": mark, "encoding": same | encoding} for mark, encoding in parts]
 
 
 def trade_off(
-    rows: pd.DataFrame, x: str, y: str, names: dict[str, str], known: Styles | None = None
+    rows: pd.DataFrame, x: str, y: str, names: dict[str, str], styles: Styles | None = None
 ) -> Spec:
-    """One column against another, each with its interval; ``known`` as of `intervals`."""
+    """Draw one column against another, both with intervals; ``styles`` as in `intervals`."""
     scale = {"zero": False}
     at_x, at_y = (_number(name, title=names[name], scale=scale) for name in (x, y))
     low_x, low_y = (_number(f"{name}_low", scale=scale, title=names[name]) for name in (x, y))
     width = {"strokeWidth": _is_picked(2.5, 0.4)}
-    colour, shape = _styles(rows, known)
+    colour, shape = _colour_and_shape(rows, styles)
     at = {"x": at_x, "y": at_y}
     parts = [
         (RULE, {"x": low_x, "x2": {"field": f"{x}_high"}, "y": at_y} | width),
         (RULE, {"x": at_x, "y": low_y, "y2": {"field": f"{y}_high"}} | width),
         (DOT, at | {"size": _is_picked(260, 70), "shape": shape}),
-        # The name of the picked one alone: of thirty they would cover one another.
-        (_text(dy=-12), at | {"text": {"field": "said"}, "opacity": _is_picked(1, 0)}),
+        # Only the picked name is visible, because thirty names would overlap.
+        (_text(dy=-12), at | {"text": {"field": "label"}, "opacity": _is_picked(1, 0)}),
     ]
     layers = _layers({"color": colour, "tooltip": _tooltips(rows)}, parts)
-    said = rows.assign(said=rows["key"].map(words))
-    return {"data": values(said), "width": 330, "height": 330, "layer": layers}
+    labelled = rows.assign(label=rows["key"].map(words))
+    return {"data": values(labelled), "width": 330, "height": 330, "layer": layers}
 
 
 def _text(**how: Any) -> Spec:
@@ -200,12 +197,12 @@ def _text(**how: Any) -> Spec:
 
 
 def matrix(rows: pd.DataFrame, x: str, y: str, value: str, title: str, *, diverging: bool) -> Spec:
-    """A value for each pair, as colour and as number: around 0, or from 0 to 1."""
-    # Never 0: a scale needs a width.
+    """Draw a value for each pair as colour and number, on a scale around 0 or from 0 to 1."""
+    # At least a tiny limit, because a scale from 0 to 0 is invalid.
     limit = float(max(abs(rows[value]).max(), 1e-9)) if diverging else 1.0
     scheme, least = ("purpleorange", -limit) if diverging else ("blues", 0)
     scale = {"scheme": scheme, "domain": [least, limit]}
-    # Above: of thirty rows the end is not on the screen.
+    # The axis is on top, because the lower end of thirty rows may be off the screen.
     names = {"labelAngle": 30, "labelAlign": "right", "labelExpr": PLAIN, "orient": "top"}
     across = _names(x, rows, axis=names)
     same = {"x": across, "y": _names(y, rows, axis={"labelExpr": PLAIN})}
@@ -214,23 +211,23 @@ def matrix(rows: pd.DataFrame, x: str, y: str, value: str, title: str, *, diverg
         "stroke": _is_picked(INK, "transparent"), "strokeWidth": _is_picked(2, 0.5),
         "tooltip": _tooltips(rows),
     }  # fmt: skip
-    # Letters must be read on the darkest cells as well.
+    # White numbers stay readable on the darkest cells.
     dark = {"test": f"abs(datum['{value}']) > {0.6 * limit}", "value": "white"}
     numbers = {
         "text": _number(value, format=".0f" if diverging else ".2f"),
         "color": {"value": "black", "condition": dark},
     }
-    drawn, text = {"type": "rect", "cursor": "pointer"}, _text(fontSize=10, cursor="pointer")
-    layers = _layers(same, [(drawn, cells), (text, numbers)])
+    rect, text = {"type": "rect", "cursor": "pointer"}, _text(fontSize=10, cursor="pointer")
+    layers = _layers(same, [(rect, cells), (text, numbers)])
     width = {"step": max(46, min(90, 420 // rows[x].nunique()))}
     return {"data": values(rows), "width": width, "height": {"step": 20}, "layer": layers}
 
 
-def lines(rows: pd.DataFrame, x: str, unit: str, panel: str, known: Styles) -> Spec:
-    """What changes along ``x``: a line for each key, a panel for each value of ``panel``."""
+def lines(rows: pd.DataFrame, x: str, unit: str, panel: str, styles: Styles) -> Spec:
+    """Draw estimates along ``x``: a line for each key, a panel for each value of ``panel``."""
     columns = min(3, rows[panel].nunique())
     scale = {"zero": False}
-    colour, shape = _styles(rows, known)
+    colour, shape = _colour_and_shape(rows, styles)
     same = {
         "x": _number(x, title=label(x), axis={"values": sorted(rows[x].unique().tolist())}),
         "color": colour, "detail": _nominal("key"), "tooltip": _tooltips(rows),
@@ -243,16 +240,16 @@ def lines(rows: pd.DataFrame, x: str, unit: str, panel: str, known: Styles) -> S
         ({"type": "line", "aria": False}, middle | {"strokeWidth": _is_picked(4, 1.2)}),
     ]
     chart = {"data": values(rows), "facet": _panels(panel, rows), "columns": columns}
-    # No axis of names is beside these: its room is theirs, less that of numbers.
-    each = {"width": (WIDTH + 120) // columns - 80, "height": 210, "layer": _layers(same, parts)}
-    return chart | {"spec": each, "resolve": {"scale": {"y": "independent"}}}
+    # Without an axis of names there is more width for the panels, minus that of their numbers.
+    spec = {"width": (WIDTH + 120) // columns - 80, "height": 210, "layer": _layers(same, parts)}
+    return chart | {"spec": spec, "resolve": {"scale": {"y": "independent"}}}
 
 
 def strip(rows: pd.DataFrame, means: pd.DataFrame) -> Spec:
-    """A dot for each item, by task, and the mean with its interval."""
+    """Draw a dot for each item, by task, and the mean with its interval."""
     unit = "difference from no system prompt (points)"
     task = _names("task", rows, axis={"labelExpr": PLAIN})
-    each = {
+    encoding = {
         "x": _number("difference", title=unit), "y": task, "tooltip": _tooltips(rows),
         "opacity": _is_picked(1, 0.35),
         "size": _is_picked(260, 55), "color": _is_picked(PALETTE["control"], PALETTE["data"]),
@@ -262,15 +259,15 @@ def strip(rows: pd.DataFrame, means: pd.DataFrame) -> Spec:
     diamond |= {"size": 90, "color": INK}
     ends = {"x": _number("ci_low"), "x2": {"field": "ci_high"}}
     parts = [(rule, ends), (diamond, {"x": _number("estimate")})]
-    of_means = _layers({"y": task, "tooltip": _tooltips(means)}, parts)
-    # Below the means, which hundreds of dots would hide.
-    dots = {"data": values(rows), "mark": DOT | {"opacity": 0.35}, "encoding": each}
-    layers = [dots, {"data": values(means), "layer": of_means}]
+    mean_layers = _layers({"y": task, "tooltip": _tooltips(means)}, parts)
+    # Dots are drawn below the means, which hundreds of them would hide.
+    dots = {"data": values(rows), "mark": DOT | {"opacity": 0.35}, "encoding": encoding}
+    layers = [dots, {"data": values(means), "layer": mean_layers}]
     return {"width": WIDTH, "height": {"step": 34}, "layer": layers}
 
 
 def pairs(rows: pd.DataFrame, a: str, b: str, unit: str) -> Spec:
-    """Two values of each row, joined: from ``a`` (open) to ``b`` (filled)."""
+    """Draw two values of each row, joined by a line from ``a`` (open dot) to ``b`` (filled)."""
     same = {"y": _names("key", rows, axis={"labelLimit": LONGEST}), "tooltip": _tooltips(rows)}
     across = _number(a, title=f"{unit}: {label(a)} ○, {label(b)} ●")
     size = {"size": _is_picked(160, 55)}

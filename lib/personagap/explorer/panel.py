@@ -1,4 +1,4 @@
-"""The widgets of `live`: any result table as a picture and a table, to be searched."""
+"""The widgets of `live`: result tables, each as a picture and a table with a search field."""
 
 import base64
 import io
@@ -12,50 +12,51 @@ from matplotlib.figure import Figure
 
 from personagap import readable
 from personagap.errors import UserError
-from personagap.explorer.shared import LOCK, holds, said_in
+from personagap.explorer.shared import LOCK, contains_words, show_errors_in
 from personagap.figures.style import PALETTE, dots
 from personagap.results import keys, quantities
 from personagap.spelling import words
 
-#: For speed, titles and margins stay where they are put and the browser draws the letters.
-QUICK: dict[Any, Any] = {"axes.titley": 1.0, "savefig.bbox": None, "svg.fonttype": "none"}
+#: Settings for speed: fixed titles and margins, and text drawn by the browser
+FAST_DRAWING: dict[Any, Any] = {"axes.titley": 1.0, "savefig.bbox": None, "svg.fonttype": "none"}
 
 
 class Live(widgets.VBox):
-    """A quantity of a table drawn with its intervals, and the rows, both narrowed by a search."""
+    """A quantity of a table drawn with its intervals, above the rows, both filtered by a search."""
 
-    def __init__(self, held: dict[str, pd.DataFrame], offered: list[tuple[str, str]]):
-        self._held = held
-        # What the picture is of; empty where a line says why there is none.
+    def __init__(self, tables: dict[str, pd.DataFrame], choices: list[tuple[str, str]]):
+        self._tables = tables
+        # Arguments of the picture; empty if a message says why there is none.
         self._drawn: tuple = ()
-        names = [words(f"{name}: {readable.label(value)}") for name, value in offered]
-        options = list(zip(names, offered, strict=True))
-        self.shown = widgets.Dropdown(options=options, value=offered[0], description="show")
+        names = [words(f"{name}: {readable.label(value)}") for name, value in choices]
+        options = list(zip(names, choices, strict=True))
+        self.quantity = widgets.Dropdown(options=options, value=choices[0], description="show")
         how = {"description": "search", "continuous_update": False}
         self.search = widgets.Text(placeholder="words that a row holds", **how)
         self.picture, self.rows = widgets.HTML(), widgets.HTML()
-        super().__init__([widgets.HBox([self.shown, self.search]), self.picture, self.rows])
-        self.shown.observe(self._draw, "value")
+        super().__init__([widgets.HBox([self.quantity, self.search]), self.picture, self.rows])
+        self.quantity.observe(self._draw, "value")
         self.search.observe(self._draw, "value")
         self._draw()
 
     def _draw(self, _=None) -> None:
         with LOCK:
-            # By the words as they are shown, which is what one can search for.
-            name, value = self.shown.value
-            shown = readable.compact(self._held[name])
-            kept = [holds(" ".join(row), self.search.value) for row in shown.values]
-            table = readable.html(self._held[name][kept])
-            self.rows.value = f'<div style="overflow-x: auto; white-space: nowrap">{table}</div>'
-            self._drawn, drawn = (), (self._held[name], value, shown[kept].head(readable.ROWS))
-            with said_in(self.picture):
+            name, value = self.quantity.value
+            table = self._tables[name]
+            # Searched in the form in which the rows are shown
+            texts = readable.compact(table)
+            matches = [contains_words(" ".join(row), self.search.value) for row in texts.values]
+            rows = readable.html(table[matches])
+            self.rows.value = f'<div style="overflow-x: auto; white-space: nowrap">{rows}</div>'
+            self._drawn, drawn = (), (table, value, texts[matches].head(readable.ROWS))
+            with show_errors_in(self.picture):
                 svg, alt = _image("svg", *drawn)
                 source = f'src="data:image/svg+xml;base64,{svg}"'
                 self.picture.value = f'<img style="max-width: 100%" {source} alt="{escape(alt)}">'
                 self._drawn = drawn
 
     def _repr_mimebundle_(self, **how) -> tuple[dict, dict]:
-        """For a page without a kernel, the picture."""
+        """Add the picture, for pages without a kernel."""
         bundle = super()._repr_mimebundle_(**how)
         if not self._drawn:
             return bundle, {}
@@ -63,27 +64,28 @@ class Live(widgets.VBox):
         return bundle | {"image/png": png}, {"image/png": {"alt": alt}}
 
 
-def _image(kind: str, whole: pd.DataFrame, value: str, shown: pd.DataFrame) -> tuple[str, str]:
-    """The values of the rows ``shown``, with their intervals where the table has them: an "svg" or
-    "png", encoded, and its text alternative.
+def _image(kind: str, table: pd.DataFrame, value: str, texts: pd.DataFrame) -> tuple[str, str]:
+    """Draw a quantity of the rows in ``texts``, with intervals if the table has them.
+
+    Returns the image ("svg" or "png") in base64, and its text alternative.
     """
-    if shown.empty:
+    if texts.empty:
         raise UserError("No row holds these words.")
-    table = whole.loc[shown.index]
-    names = readable.row_names(readable.with_names(table), keys(whole)).map(words)
-    width, height, left = 9, 1.4 + 0.24 * len(table), min(5, 0.3 + 0.085 * names.str.len().max())
-    columns = [value, *quantities(whole).get(value, (value, value))]
-    drawn = table[columns].set_axis(["estimate", "ci_low", "ci_high"], axis=1)
-    with mpl.rc_context(QUICK), io.BytesIO() as buffer:
+    rows = table.loc[texts.index]
+    names = readable.row_names(readable.with_names(rows), keys(table)).map(words)
+    width, height, left = 9, 1.4 + 0.24 * len(rows), min(5, 0.3 + 0.085 * names.str.len().max())
+    columns = [value, *quantities(table).get(value, (value, value))]
+    estimates = rows[columns].set_axis(["estimate", "ci_low", "ci_high"], axis=1)
+    with mpl.rc_context(FAST_DRAWING), io.BytesIO() as buffer:
         fig = Figure(figsize=(width, height))
-        # Margins in inches: fitting them to the labels would double the time.
+        # Margins are fixed, in inches, because fitting them to the labels would double the time.
         ax = fig.add_axes((left / width, 0.8 / height, 1 - (left + 0.2) / width, 1 - 1.2 / height))
-        dots(ax, drawn, range(len(table)), ms=5, capsize=2)
-        # Where all values are on one side, the line would draw the scale out to zero.
-        if table[value].min() < 0 < table[value].max():
+        dots(ax, estimates, range(len(rows)), ms=5, capsize=2)
+        # If all values had the same sign, a line at zero would stretch the axis.
+        if rows[value].min() < 0 < rows[value].max():
             ax.axvline(0, color=PALETTE["noise"], lw=1)
-        ax.set_yticks(range(len(table)), names, fontsize=8)
-        ax.set(ylim=(len(table) - 0.4, -0.6), xlabel=readable.head(value, table))
+        ax.set_yticks(range(len(rows)), names, fontsize=8)
+        ax.set(ylim=(len(rows) - 0.4, -0.6), xlabel=readable.head(value, rows))
         fig.savefig(buffer, format=kind)
-        told = f"{readable.label(value)}: " + "; ".join(names + " " + shown[value])
-        return base64.b64encode(buffer.getvalue()).decode(), told
+        alt = f"{readable.label(value)}: " + "; ".join(names + " " + texts[value])
+        return base64.b64encode(buffer.getvalue()).decode(), alt

@@ -1,6 +1,4 @@
-"""A form for a notebook's parameters, which writes the command for the run, says what that costs,
-and runs it.
-"""
+"""A form for a notebook's parameters: it shows the command and the cost of the run, and runs it."""
 
 import contextlib
 import math
@@ -13,7 +11,7 @@ import ipywidgets as widgets
 import pandas as pd
 import papermill
 
-from personagap.explorer.shared import LOCK, said_in
+from personagap.explorer.shared import LOCK, show_errors_in
 from personagap.parameters import describe
 from personagap.paths import NOTEBOOKS, ROOT, notebooks
 from personagap.runs import batch, execute
@@ -26,7 +24,7 @@ STYLE, WIDTH = {"description_width": "8rem"}, "calc(min(100%, 26rem) - 4px)"
 
 
 class Form(widgets.VBox):
-    """A notebook is chosen, and its parameters; what differs from defaults is in the command."""
+    """Fields for a notebook and its parameters; the command holds those that are not defaults."""
 
     def __init__(self, figures: Path, folder: Path = NOTEBOOKS):
         self._figures = figures
@@ -37,93 +35,92 @@ class Form(widgets.VBox):
         self.notebook = widgets.Dropdown(options=options, value=first, **how)
         self.notebook.layout.width = WIDTH
         self.fields: dict[str, widgets.Text] = {}
-        self.parameters, self.said = widgets.VBox(), widgets.HTML()
-        told = "Runs here, while the form can be used"
-        self.start = widgets.Button(description="run", tooltip=told)
-        self.ended = widgets.HTML()
-        super().__init__([self.notebook, self.parameters, self.said, self.start, self.ended])
-        self.notebook.observe(self._offer, "value")
+        self.parameters, self.message = widgets.VBox(), widgets.HTML()
+        tooltip = "Runs here, while the form can be used"
+        self.start = widgets.Button(description="run", tooltip=tooltip)
+        self.outcome = widgets.HTML()
+        super().__init__([self.notebook, self.parameters, self.message, self.start, self.outcome])
+        self.notebook.observe(self._make_fields, "value")
         self.start.on_click(self._run)
-        self._offer()
+        self._make_fields()
 
     @property
     def request(self) -> Request:
-        """The run that the form asks for; `UserError` for a value not of its parameter's kind."""
+        """The requested run; `UserError` for a value of the wrong kind."""
         defaults = Request(self.notebook.value).defaults
         texts = {name: field.value.strip() for name, field in self.fields.items()}
-        # What stands in the field as the default is not given: the run's name and its command hold
-        # what was changed, and a default that changes later applies to it.
-        same = {name: ("", format_value(defaults[name])) for name in texts}
-        given = {name: text for name, text in texts.items() if text not in same[name]}
-        values = {name: parse_value(text) for name, text in given.items()}
+        # Unchanged defaults are not passed on: the name and the command of a run hold changes only,
+        # and if a default changes later, the command follows it.
+        unchanged = {name: ("", format_value(defaults[name])) for name in texts}
+        changed = {name: text for name, text in texts.items() if text not in unchanged[name]}
+        values = {name: parse_value(text) for name, text in changed.items()}
         return Request(self.notebook.value, values, figures=self._figures, cwd=ROOT)
 
-    def _offer(self, _=None) -> None:
-        """A field for each parameter, with its default, kind and what the notebook says."""
-        # papermill reads what stands behind each line of the cell; kinds and defaults it would
-        # lose.
+    def _make_fields(self, _=None) -> None:
+        """Make a field for each parameter, with its default, kind and the notebook's comment."""
+        # papermill reads the comments in the cell of parameters, but not their kinds and defaults.
         request = Request(self.notebook.value)
-        told = papermill.inspect_notebook(str(self.notebook.value))
+        comments = papermill.inspect_notebook(str(self.notebook.value))
         self.fields, rows = {}, []
         for name, default in request.defaults.items():
             kind = describe(request.kinds[name])
             text = "" if default is None else format_value(default)
-            about = {"description": name, "placeholder": text or "None", "tooltip": kind}
-            field = widgets.Text(text, **about, style=STYLE, continuous_update=False)
+            labels = {"description": name, "placeholder": text or "None", "tooltip": kind}
+            field = widgets.Text(text, **labels, style=STYLE, continuous_update=False)
             field.layout.width = WIDTH
-            field.observe(self._say, "value")
-            help_text = told.get(name, {}).get("help") or kind
-            told_of = widgets.HTML(f"<small>{escape(help_text)}</small>")
+            field.observe(self._describe, "value")
+            comment = comments.get(name, {}).get("help") or kind
+            note = widgets.HTML(f"<small>{escape(comment)}</small>")
             self.fields[name] = field
-            rows.append(widgets.HBox([field, told_of], layout=widgets.Layout(flex_flow="row wrap")))
+            rows.append(widgets.HBox([field, note], layout=widgets.Layout(flex_flow="row wrap")))
         self.parameters.children = rows
-        self._say()
+        self._describe()
 
-    def _say(self, _=None) -> None:
-        """The command and its cost, or what is wrong."""
+    def _describe(self, _=None) -> None:
+        """Show the command and its cost, or an error message."""
         with LOCK:
-            # Until the values are known to be sound.
+            # Disabled until the values turn out to be valid
             self.start.disabled = True
-            with said_in(self.said):
+            with show_errors_in(self.message):
                 command = f"<pre style='white-space: pre-wrap'>{escape(self.request.command)}</pre>"
-                self.said.value = f"{command}<p>{escape(self._cost())}</p>"
+                self.message.value = f"{command}<p>{escape(self._cost())}</p>"
                 self.start.disabled = False
 
     def _cost(self) -> str:
-        """What `personagap run --dry-run` says, in words."""
-        # Why a cost is unknown is a warning, which a widget would not show.
-        with warnings.catch_warnings(record=True) as unknown:
+        """Return the estimate of `personagap run --dry-run` in words."""
+        # The reason for an unknown cost is a warning, which a widget would not show.
+        with warnings.catch_warnings(record=True) as caught:
             (row,) = batch.plan([self.request], force=False).to_dict("records")
         if row["state"] == "finished":
             return "This run is finished: the command would ask nothing, and say where it is."
         if not math.isfinite(row["generations"]):
-            reasons = ". ".join(str(warning.message) for warning in unknown)
+            reasons = ". ".join(str(warning.message) for warning in caught)
             return reasons or "How often it asks a model, if it does, is known while it runs."
         tokens = "" if pd.isna(row["tokens"]) else f" and {row['tokens']:,.0f} tokens"
         text = f"At most {row['generations']:,.0f} requests{tokens}, less what is stored."
         if not pd.isna(row["pace"]):
             text += f" About {max(1, row['seconds'] / 60):,.0f} min, at the pace of {row['pace']}."
-        seen = (
+        power = (
             f" Differences from the control of {row['detectable']:.0f} points would be seen "
             "(80 % power, at worst)."
         )
-        return text if pd.isna(row["detectable"]) else text + seen
+        return text if pd.isna(row["detectable"]) else text + power
 
     def _run(self, _=None) -> None:
-        """Run the notebook in a process of its own, while the form can be used."""
+        """Run the notebook in a process of its own, while the form stays usable."""
 
         def run() -> None:
-            # However it ends, the form can be used again.
-            with said_in(self.ended), contextlib.ExitStack() as after:
-                after.callback(setattr, self.start, "disabled", False)
+            # The button is enabled again, whether the run succeeds or fails.
+            with show_errors_in(self.outcome), contextlib.ExitStack() as cleanup:
+                cleanup.callback(setattr, self.start, "disabled", False)
                 facts = execute.run(request)
-                self.ended.value = f"<p>{escape(execute.describe(facts, request.folder))}</p>"
+                self.outcome.value = f"<p>{escape(execute.describe(facts, request.folder))}</p>"
 
-        with said_in(self.ended):
+        with show_errors_in(self.outcome):
             request = self.request
-            self.start.disabled, self.ended.value = True, f"<p>{escape(request.id)} runs …</p>"
+            self.start.disabled, self.outcome.value = True, f"<p>{escape(request.id)} runs …</p>"
             threading.Thread(target=run, daemon=True).start()
 
     def _repr_mimebundle_(self, **how) -> tuple[dict, dict]:
-        """For a page without a kernel, the command."""
-        return super()._repr_mimebundle_(**how) | {"text/html": self.said.value}, {}
+        """Add the command, for pages without a kernel."""
+        return super()._repr_mimebundle_(**how) | {"text/html": self.message.value}, {}

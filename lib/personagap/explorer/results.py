@@ -1,7 +1,7 @@
-"""What the explorer shows of a finished run. No widgets here.
+"""The data that the explorer shows of finished runs, without any widgets.
 
-Statistics are imported where they are computed, as that takes a second: what a run saved is shown
-without them.
+Statistics are imported inside functions, because that takes a second, and what a run saved can be
+shown without them.
 """
 
 import contextlib
@@ -20,85 +20,89 @@ from personagap.runs.values import told_apart
 
 
 class Result:
-    """A finished run, or one condition of it; a table is read when it is asked for, and once."""
+    """A finished run, or one condition of it; tables are read on first use and cached."""
 
     def __init__(self, folder: Path, condition: str | None):
         self.folder, self.condition = folder, condition
-        # Of the instance: a cache of the class would hold all that was ever looked at.
+        # Caches belong to the instance, since those of the class would keep every result alive.
         self.table = functools.cache(self._table)
         self.dimensions = functools.cache(self._dimensions)
         self.equivalent = functools.cache(self._equivalent)
         self.after = functools.cache(self._after)
 
-    def kept(self, name: str, **where: list[str]) -> pd.DataFrame:
-        """``scores`` or ``responses``, of the values in ``where``; `UserError`: it kept none."""
+    def read_rows(self, name: str, **where: list[str]) -> pd.DataFrame:
+        """Return the rows of ``scores`` or ``responses`` with values in ``where``.
+
+        `UserError` if the run did not save that table, or if it is damaged.
+        """
         path = self.folder / "tables" / f"{name}.parquet"
         if not path.exists():
             raise UserError(f"{self.folder.name} kept no {name}")
-        # A condition of a run is shown as if it were a run of its own.
+        # A condition of a run is shown like a run of its own.
         where |= {"condition": [self.condition]} if self.condition else {}
-        # While reading, so that a large run's other rows are never in memory.
+        # Filtered while reading, so that other rows of a large run are never in memory
         filters = [(column, "in", values) for column, values in where.items()] or None
         with explained(f"{path} is damaged", "run its notebook again"):
             return pd.read_parquet(path, filters=filters)
 
     @functools.cached_property
     def scores(self) -> pd.DataFrame:
-        return self.kept("scores")
+        return self.read_rows("scores")
 
-    def holds(self, *names: str) -> bool:
-        """Whether the run saved all of these tables."""
+    def has(self, *names: str) -> bool:
+        """Return whether the run saved all of these tables."""
         tables = self.folder / "tables"
         ends = ("csv", "parquet")
         return all(any((tables / f"{name}.{end}").exists() for end in ends) for name in names)
 
     def _table(self, name: str) -> pd.DataFrame:
-        """A result table, as it was saved."""
+        """Return a result table as it was saved."""
         path = self.folder / "tables" / f"{name}.csv"
         with explained(f"{path} is damaged", "run its notebook again"):
             rows = pd.read_csv(path)
-        mine = self.condition and "condition" in rows
-        return rows[rows["condition"] == self.condition] if mine else rows
+        filtered = self.condition and "condition" in rows
+        return rows[rows["condition"] == self.condition] if filtered else rows
 
     @functools.cached_property
     def contrasts(self) -> pd.DataFrame:
         """Each identity against no system prompt, as the run saved it."""
-        # Runs of one's own may have saved scores alone.
-        if not self.holds("contrasts"):
+        # Runs of custom notebooks may have saved nothing but scores.
+        if not self.has("contrasts"):
             from personagap import effects
 
             return effects.contrasts(self.scores)
         return self.table("contrasts")
 
     def _equivalent(self, margin: float) -> pd.DataFrame:
-        """``task contrast equivalent``: whether a difference lies within ``margin`` points."""
+        """Return ``task contrast equivalent``: does a difference lie within ``margin`` points?"""
         from personagap import effects
 
         return effects.equivalence(self.scores, margin=margin)[["task", "contrast", "equivalent"]]
 
     @functools.cached_property
     def category(self) -> pd.Series:
-        """Persona → category of everybody in the scores; "other" if an identity's file is gone."""
-        # Intersections stand in no file: they are made of those that do.
-        everybody = self.scores["persona"].unique()
-        of_several = [name for name in everybody if "+" in name]
-        crossed = pd.Series("intersection", of_several, dtype="str")
-        return pd.concat([self.stated["category"], crossed]).reindex(everybody).fillna("other")
+        """Category of each persona in the scores; "other" if an identity's file is gone."""
+        # Intersections are in no file, since they combine identities of one.
+        scored = self.scores["persona"].unique()
+        combined = [name for name in scored if "+" in name]
+        intersections = pd.Series("intersection", combined, dtype="str")
+        known = pd.concat([self.identities["category"], intersections])
+        return known.reindex(scored).fillna("other")
 
     @functools.cached_property
     def marks(self) -> dict[str, tuple[str, str]]:
-        """Colour and marker of each category, chosen or not; as in the run's figures."""
+        """Colour and marker of each category, selected or not, as in the run's figures."""
         control = {"control": palette.ROLES["control"]}
         return palette.marks(self.category[self.category != "control"]) | control
 
     @functools.cached_property
-    def stated(self) -> pd.DataFrame:
-        """Identities and controls as the model was told of them: persona → category phrase hint."""
-        given = self.facts["parameters"].get("identities")
+    def identities(self) -> pd.DataFrame:
+        """Identities and controls as worded for the model: ``category phrase hint`` by persona."""
+        file = self.facts["parameters"].get("identities")
         with contextlib.suppress(UserError):
-            # The file is gone, or another by now.
-            return _everybody(Path(self.facts["cwd"], given) if given else None)
-        return _everybody(None)
+            # The file may have been removed or replaced.
+            return _personas(Path(self.facts["cwd"], file) if file else None)
+        return _personas(None)
 
     @functools.cached_property
     def facts(self) -> dict:
@@ -107,47 +111,48 @@ class Result:
     @property
     def two_dimensions(self) -> bool:
         """Whether tasks of utility and of safety were scored."""
-        if not self.holds("scores"):
+        if not self.has("scores"):
             return False
         return len({tasks.find(name).dimension for name in self.scores["task"].unique()}) > 1
 
     @functools.cached_property
     def names(self) -> list[str]:
-        """The result tables that it saved, but for its verdict."""
-        found = sorted(path.stem for path in (self.folder / "tables").glob("*.csv"))
-        return [name for name in found if name != "verdict"]
+        """Names of the result tables that the run saved, except its verdict."""
+        names = sorted(path.stem for path in (self.folder / "tables").glob("*.csv"))
+        return [name for name in names if name != "verdict"]
 
     @property
     def name(self) -> str:
-        """What tells it from other runs, in a title."""
+        """The name of the run in titles, with its condition."""
         return f"{self.folder.name}{f' ({self.condition})' if self.condition else ''}"
 
-    def _dimensions(self, chosen: tuple[str, ...]) -> pd.DataFrame:
-        """Mean scores by dimension, over the chosen tasks."""
+    def _dimensions(self, selected: tuple[str, ...]) -> pd.DataFrame:
+        """Return the mean scores by dimension, over the selected tasks."""
         from personagap import effects
 
-        return effects.rates(tasks.by_dimension(self.scores[self.scores["task"].isin(chosen)]))
+        return effects.rates(tasks.by_dimension(self.scores[self.scores["task"].isin(selected)]))
 
     def _after(self, before: "Result") -> pd.DataFrame:
-        """This run − the other of each persona in both, by item: as `effects.contrasts` has it."""
+        """Return this run − ``before`` for each persona in both, as in `effects.contrasts`."""
         from personagap.effects.contrasts import as_tested
         from personagap.effects.paired import Task
 
         cell = ["task", "persona", "template", "item", "run", "score"]
-        # As two personas of one run they are paired by item with the test that contrasts have.
+        # Each persona becomes two personas of one run, which are paired by item and tested like
+        # those of any contrast.
         sides = {" before": before.scores[cell], " after": self.scores[cell]}
-        named = (rows.assign(persona=rows["persona"] + side) for side, rows in sides.items())
-        both = pd.concat(named)
+        renamed = (rows.assign(persona=rows["persona"] + side) for side, rows in sides.items())
+        both = pd.concat(renamed)
         rows = []
         for name, table in both.groupby("task", sort=False):
             task = Task(name, table, cluster=None)
             for persona in before.category.index:
                 weights: dict[str, float] = {f"{persona} after": 1, f"{persona} before": -1}
                 if not weights.keys() <= {*task.table.personas}:
-                    # A persona of one of the runs alone has nothing to be paired with.
+                    # A persona that only one of the runs has cannot be paired.
                     continue
                 change = task.paired(weights)
-                # A control's change is a question of its own, not one of the identities'.
+                # The change of a control is a family of tests of its own.
                 tests = persona if persona in personas.CONTROLS else "identities"
                 row = change.row(name, f"{persona} − the first run", level=0.95)
                 rows.append(row | {"tests": tests})
@@ -156,28 +161,29 @@ class Result:
         return as_tested(rows)
 
     def by_item(self, persona: str) -> pd.DataFrame:
-        """``task item difference``: mean score less the control's, in points, largest first."""
+        """Return ``task item difference`` from the control in points, largest first."""
         both = self.scores[self.scores["persona"].isin([persona, "none"])]
-        # An item that one of them got no answer to has no difference.
+        # Items without an answer from persona or control have no difference.
         means = both.pivot_table(index=["task", "item"], columns="persona", values="score").dropna()
         difference = (100 * (means[persona] - means["none"])).rename("difference")
         return difference.sort_values(key=abs, ascending=False, kind="stable").reset_index()
 
     def answered(self, persona: str) -> pd.DataFrame:
-        """Every answer to an identity and to the control, graded: ``task item persona template run
-        text label``.
+        """Return every answer to an identity and to the control, with its grade as a label.
+
+        Columns are ``task item persona template run text label``.
         """
         cell = ["task", "item", "persona", "template", "run"]
         where = {"persona": [persona, "none"]}
-        grades = self.kept("scores", **where)[[*cell, "score", "valid"]]
-        rows = self.kept("responses", **where).merge(grades, how="left", on=cell)
+        grades = self.read_rows("scores", **where)[[*cell, "score", "valid"]]
+        rows = self.read_rows("responses", **where).merge(grades, how="left", on=cell)
         graded = zip(rows["task"], rows["score"], rows["valid"], strict=True)
         rows["label"] = [_label(*grade) for grade in graded]
         return rows[[*cell, "text", "label"]]
 
 
 def _label(task: str, score: float, valid: bool) -> str:
-    """What the grader or the judge said of an answer."""
+    """Return the verdict of the grader or judge in words."""
     if pd.isna(score):
         return "not graded"
     safety = tasks.find(task).dimension == "safety"
@@ -187,50 +193,49 @@ def _label(task: str, score: float, valid: bool) -> str:
 
 
 def long(table: pd.DataFrame) -> pd.DataFrame:
-    """A result table as keys and ``metric estimate ci_low ci_high``: a row for each interval."""
-    pairs = quantities(table)
-    texts = table.columns.difference([*table.select_dtypes(["number", "bool"]), *pairs])
-    about = [name for name in table if name in keys(table) or name in texts]
-    # Most tables are long already, a metric a row.
-    if "metric" in table and len(pairs) == 1:
-        ((value, ends),) = pairs.items()
-        return table.rename(columns={value: "estimate", ends[0]: "ci_low", ends[1]: "ci_high"})
+    """Return a result table in long form: its keys and ``metric estimate ci_low ci_high``."""
+    intervals = quantities(table)
+    texts = table.columns.difference([*table.select_dtypes(["number", "bool"]), *intervals])
+    descriptive = [name for name in table if name in keys(table) or name in texts]
+    # Most tables are in long form already, with one metric per row.
+    if "metric" in table and len(intervals) == 1:
+        ((value, (low, high)),) = intervals.items()
+        return table.rename(columns={value: "estimate", low: "ci_low", high: "ci_high"})
     parts = []
-    for value, (low, high) in pairs.items():
+    for value, (low, high) in intervals.items():
         numbers = table[[value, low, high]].set_axis(["estimate", "ci_low", "ci_high"], axis=1)
-        rest = table[[name for name in about if name not in (low, high)]]
+        rest = table[[name for name in descriptive if name not in (low, high)]]
         parts.append(rest.assign(metric=value, **numbers))
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
-def _everybody(file: Path | None) -> pd.DataFrame:
-    """The identities of a file (None: the project's) and all controls, by persona."""
-    who = personas.select("all", controls=list(personas.CONTROLS), identities=file)
-    return who.set_index("persona")
+def _personas(file: Path | None) -> pd.DataFrame:
+    """Return the identities of a file (None: the project's) and all controls, by persona."""
+    table = personas.select("all", controls=list(personas.CONTROLS), identities=file)
+    return table.set_index("persona")
 
 
 def catalog(figures: Path) -> dict[str, dict[str, Result]]:
-    """Notebook → label → finished run with results, once for each condition that it has."""
-    listed: dict[str, dict[str, Result]] = {}
+    """Return all finished runs with results, by notebook and label, one for each condition."""
+    results: dict[str, dict[str, Result]] = {}
     finished = [
         facts
         for facts in runs(figures)
         if facts["status"] == "finished" and (facts["folder"] / "tables").exists()
     ]
-    apart = told_apart([facts["changed"] for facts in finished])
-    for facts, changed in zip(finished, apart, strict=True):
+    changes = told_apart([facts["changed"] for facts in finished])
+    for facts, changed in zip(finished, changes, strict=True):
         path = facts["folder"] / "tables" / "scores.parquet"
         conditions = [None]
         with warned_if_damaged(path):
-            # The schema first: most runs have no conditions, and their scores are read when chosen.
+            # Only the schema is read at first, as most runs have no conditions.
             if path.exists() and "condition" in parquet.read_schema(path).names:
-                of_rows = pd.read_parquet(path, columns=["condition"])["condition"]
-                conditions = of_rows.unique().tolist()
+                column = pd.read_parquet(path, columns=["condition"])["condition"]
+                conditions = column.unique().tolist()
         for condition in conditions:
-            # The id alone tells runs apart only by a hash: what was changed, and when, says which
-            # is which.
+            # Ids differ by a hash only, so the label adds the changed parameters and the time.
             parts = [facts["id"], condition, changed[:60], facts["started"][:16]]
             label = " · ".join(filter(None, parts))
-            of_notebook = listed.setdefault(facts["folder"].parent.name, {})
-            of_notebook[label] = Result(facts["folder"], condition)
-    return listed
+            notebook = results.setdefault(facts["folder"].parent.name, {})
+            notebook[label] = Result(facts["folder"], condition)
+    return results

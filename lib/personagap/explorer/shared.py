@@ -1,4 +1,4 @@
-"""What all widgets of the explorer share."""
+"""Helpers that all widgets of the explorer share."""
 
 import contextlib
 import threading
@@ -10,20 +10,20 @@ import ipywidgets as widgets
 from personagap.errors import UserError
 from personagap.spelling import words
 
-#: JupyterLab handles the messages of widgets in several threads, while what is chosen is shared.
+#: Protects the shared selection, since JupyterLab handles messages of widgets in several threads
 LOCK = threading.RLock()
 
 
 @contextlib.contextmanager
-def said_in(widget: widgets.HTML) -> Iterator[None]:
-    """What is missing is a plain line in the widget."""
+def show_errors_in(widget: widgets.HTML) -> Iterator[None]:
+    """Show the message of a `UserError` as plain text in the widget."""
     try:
         yield
     except UserError as error:
         widget.value = f"<p><em>{escape(str(error))}</em></p>"
 
 
-def holds(line: str, search: str) -> bool:
-    """Whether a line of a table holds all the words of a search."""
-    line = words(line.lower())
-    return all(word in line for word in words(search.lower()).split())
+def contains_words(text: str, search: str) -> bool:
+    """Return whether a text contains all words of a search, in any case."""
+    text = words(text.lower())
+    return all(word in text for word in words(search.lower()).split())

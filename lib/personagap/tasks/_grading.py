@@ -207,14 +207,13 @@ def _apply_graders(answers: pd.DataFrame, graders: Mapping[str, Grader]) -> dict
         values = [grader.extract(row) for row in rows]
         if grader.seconds:
             values = _run_programs(values, rows, grader.seconds)
-        grades[name] = [
-            Grade(0.0, False) if value is None else _grade(value, row, grader)
-            for value, row in zip(values, rows, strict=True)
-        ]
+        grades[name] = [_grade(*pair, grader) for pair in zip(values, rows, strict=True)]
     return grades
 
 
 def _grade(value: Any, row: Any, grader: Grader) -> Grade:
+    if value is None:
+        return Grade(0.0, valid=False)
     return Grade(float(grader.mark(value, row)), True, getattr(value, "timed_out", False))
 
 

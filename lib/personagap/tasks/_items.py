@@ -193,8 +193,7 @@ def _single_asserts(items: pd.DataFrame, where: str) -> list[list[str]]:
 
 def _repeated(items: pd.DataFrame, where: str) -> int:
     """Return the number of repeated questions, and print it with the row of the first one."""
-    columns = ["question", "choices", "tests"]
-    repeated = items[columns].astype("str").duplicated()
+    repeated = items[["question", "choices", "tests"]].astype("str").duplicated()
     if repeated.any():
         note = f"{repeated.sum()} repeated questions (first: row {repeated.idxmax()})"
         print(f"{where}: {note}, each counted as an item of its own; drop what is there by mistake")

@@ -266,8 +266,7 @@ def _concluded(text: str) -> str | None:
     """Return the only letter on a concluding last line."""
     # Lines above the last one discuss the choices, each of which may stand in brackets there.
     last_line = text.rpartition("\n")[2]
-    concludes = _CONCLUDES.search(last_line) or _SHORT.fullmatch(text)
-    if not concludes or _DENIES.search(last_line):
+    if not (_CONCLUDES.search(last_line) or _SHORT.fullmatch(text)) or _DENIES.search(last_line):
         return None
     matches = [*_IN_LINE.finditer(last_line)]
     if any(_BEFORE.search(last_line[: match.start(match.lastindex or 0)]) for match in matches):
