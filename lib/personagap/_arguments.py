@@ -1,4 +1,4 @@
-"""What is wrong with the arguments of a call by hand, told by name and kind."""
+"""Errors that name the invalid argument of a call, and the type expected."""
 
 import functools
 import inspect
@@ -13,85 +13,88 @@ from personagap.errors import UserError, brief
 
 
 def tell_slips(package: str) -> None:
-    """Let the public functions of a package, where one fails, tell of a slip in its arguments.
+    """Make the public functions of a package explain errors due to invalid arguments.
 
-    An argument that is not of the kind of its annotation is a `UserError` in place of whatever it
-    led to; of others the error stays what it was. A call that succeeds is not looked at.
+    If a call fails and an argument does not match its annotation, the error is replaced by a
+    `UserError` on that argument; other errors are unchanged. Calls that succeed are not checked.
     """
     public = vars(sys.modules[package])
     for name, function in list(public.items()):
         if inspect.isfunction(function) and function.__module__.startswith(package):
-            public[name] = telling_slips(function)
-            # What is pickled is looked for where it is defined.
+            public[name] = explain_arguments(function)
+            # Pickle looks up functions in the module that defines them.
             setattr(sys.modules[function.__module__], name, public[name])
 
 
-def telling_slips(function: Callable) -> Callable:
-    """The function, which tells of a slip in its arguments.
+def explain_arguments(function: Callable) -> Callable:
+    """Decorate a function so that its errors name an invalid argument.
 
     Examples
     --------
     >>> def double(number: float) -> float:
     ...     return 2 * (number + 0)
-    >>> telling_slips(double)("7")
+    >>> explain_arguments(double)("7")
     Traceback (most recent call last):
     personagap.errors.UserError: double: number is '7': give float
     """
 
     @functools.wraps(function)
-    def called(*args, **how):
+    def wrapper(*args, **how):
         try:
             return function(*args, **how)
         except Exception as error:
-            slip = _slip(function, args, how, isinstance(error, UserError))
-            if slip is None:
+            problem = _find_error(function, args, how, strict=not isinstance(error, UserError))
+            if problem is None:
                 raise
-        raise UserError(f"{function.__name__}: {slip}")
+        raise UserError(f"{function.__name__}: {problem}")
 
-    return called
+    return wrapper
 
 
-def _slip(function: Callable, args: tuple, how: dict[str, Any], was_told: bool) -> str | None:
-    """What is wrong with the arguments, if anything; what ``was_told`` is told better only where a
-    text stands for a list.
+def _find_error(function: Callable, args: tuple, how: dict[str, Any], strict: bool) -> str | None:
+    """Describe the first invalid argument, or return None if all match their annotations.
+
+    Unless ``strict``, only a string in place of a list is reported: the function has raised a
+    `UserError` already, which explains anything else better.
     """
-    signature, kinds = inspect.signature(function), get_type_hints(function)
+    signature, annotations = inspect.signature(function), get_type_hints(function)
     try:
-        given = signature.bind(*args, **how).arguments
-    except TypeError as wrong:
-        return f"{wrong}: it takes {', '.join(signature.parameters)}"
-    for name, value in given.items():
-        kind = kinds.get(name, Any)
-        kind = get_args(kind)[0] if get_origin(kind) is Unpack else kind
-        if not _fits(value, kind, was_told):
-            keys = ", ".join(get_type_hints(kind)) if is_typeddict(kind) else ""
-            plain = re.sub(r"\w+\.(?=\w)", "", inspect.formatannotation(kind))
+        arguments = signature.bind(*args, **how).arguments
+    except TypeError as error:
+        return f"{error}: it takes {', '.join(signature.parameters)}"
+    for name, value in arguments.items():
+        annotation = annotations.get(name, Any)
+        if get_origin(annotation) is Unpack:
+            annotation = get_args(annotation)[0]
+        if not _matches(value, annotation, strict):
+            keys = ", ".join(get_type_hints(annotation)) if is_typeddict(annotation) else ""
+            plain = re.sub(r"\w+\.(?=\w)", "", inspect.formatannotation(annotation))
             wanted = f"a dictionary of {keys}" if keys else plain
             return f"{name} is {brief(value)}: give {wanted}"
     return None
 
 
-def _fits(value: Any, kind: Any, lists_only: bool) -> bool:
-    """Whether a value is of the kind of an annotation; true of one that cannot be looked up."""
-    origin, parts = get_origin(kind), get_args(kind)
+def _matches(value: Any, annotation: Any, strict: bool) -> bool:
+    """Whether a value matches a type annotation; True if that cannot be checked at run time."""
+    origin, parts = get_origin(annotation), get_args(annotation)
     if origin in (Union, UnionType):
-        return any(_fits(value, part, lists_only) for part in parts)
+        return any(_matches(value, part, strict) for part in parts)
     if origin is Literal:
-        return lists_only or value in parts
-    fields = get_type_hints(kind) if is_typeddict(kind) else {}
+        return not strict or value in parts
+    fields = get_type_hints(annotation) if is_typeddict(annotation) else {}
     if fields and isinstance(value, Mapping):
-        same = kind.__required_keys__ <= set(value) <= set(fields)
-        return lists_only or (same and all(_fits(value[key], fields[key], False) for key in value))
-    # A name may be a number, and NumPy's numbers are none of Python's.
-    kinds = {str: (str, Number), float: Real, int: Integral, Any: object}
-    kind = Mapping if fields else kinds.get(kind, origin or kind)
+        valid = annotation.__required_keys__ <= set(value) <= set(fields)
+        return not strict or (valid and all(_matches(value[k], fields[k], True) for k in value))
+    # Names may be numbers, and NumPy's numbers are not instances of Python's types.
+    types: dict[Any, Any] = {str: (str, Number), float: Real, int: Integral, Any: object}
+    expected = Mapping if fields else types.get(annotation, origin or annotation)
     try:
-        if isinstance(value, str) and issubclass(kind, Iterable):
+        if isinstance(value, str) and issubclass(expected, Iterable):
             return False
-        if not isinstance(value, kind):
-            return lists_only and kind is not NoneType
+        if not isinstance(value, expected):
+            return not strict and expected is not NoneType
     except TypeError:
         return True
-    within = value.values() if isinstance(value, Mapping) else value
-    looked_at = within if parts and isinstance(value, (Mapping, list, tuple)) else ()
-    return all(_fits(each, parts[-1], lists_only) for each in looked_at)
+    elements = value.values() if isinstance(value, Mapping) else value
+    checked = elements if parts and isinstance(value, (Mapping, list, tuple)) else ()
+    return all(_matches(element, parts[-1], strict) for element in checked)

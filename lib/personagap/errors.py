@@ -1,4 +1,7 @@
-"""The one exception a user's mistake raises: a line that says what, where and how to fix it."""
+"""The exception for mistakes in the input, with one line on what is wrong, where, and the remedy.
+
+The other functions check arguments and raise it.
+"""
 
 import re
 import traceback
@@ -10,81 +13,85 @@ from typing import Any
 
 from personagap.leaving import leaving
 
-#: Characters of a line that says what is wrong, and of one word in it, such as a number of
-#: thousands of digits.
-LONGEST, LONGEST_WORD = 2000, 160
+#: Largest length of a message, and of a word in it (such as a number of thousands of digits), in
+#: characters.
+MAX_LENGTH, MAX_WORD_LENGTH = 2000, 160
 
 
 class UserError(Exception):
-    """Bad input. The command line prints its message; IPython shows it without a traceback."""
+    """Invalid input. The command line prints the message; IPython shows it without a traceback."""
 
     def __init__(self, message: object = ""):
-        text = re.sub(rf"[^\s/]{{{LONGEST_WORD + 1},}}", _middle_left_out, leaving(message))
-        # A list of lists, a text of pages: what is wrong and the remedy stay.
-        if len(text) > LONGEST:
-            text = f"{text[: LONGEST // 2]} … {text[-LONGEST // 2 :]}"
+        text = re.sub(rf"[^\s/]{{{MAX_WORD_LENGTH + 1},}}", _shortened, leaving(message))
+        # The value may be pages long; the problem at the start and the remedy at the end are kept.
+        if len(text) > MAX_LENGTH:
+            text = f"{text[: MAX_LENGTH // 2]} … {text[-MAX_LENGTH // 2 :]}"
         super().__init__(text)
 
     def _render_traceback_(self) -> list[str]:
         return [f"{type(self).__name__}: {self}"]
 
 
-def _middle_left_out(word: re.Match) -> str:
-    return f"{word[0][: LONGEST_WORD // 2]}…{word[0][-LONGEST_WORD // 2 :]}"
+def _shortened(word: re.Match) -> str:
+    return f"{word[0][: MAX_WORD_LENGTH // 2]}…{word[0][-MAX_WORD_LENGTH // 2 :]}"
 
 
 class Unanswered(UserError):
-    """Too many requests got no answer to go on with; those that did are kept, and a later run asks
-    the others.
+    """Too many requests remained without an answer to continue.
+
+    The answers received are kept, and a later run sends the other requests again.
     """
 
 
 def first_line(error: Exception) -> str:
-    """What an error says, in a line; its type where it says nothing."""
+    """Return the first line of an error's message, or its type if the message is empty."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextmanager
 def explained(what: str, remedy: str) -> Iterator[None]:
-    """Whatever cannot be loaded here is the user's mistake, "what (cause): remedy"; a fault of our
-    code stays one.
+    """Turn errors of the block into a `UserError` "what (cause): remedy".
+
+    Faults in the code of this package are raised unchanged.
     """
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # of a damaged file the libraries raise errors of every kind
-        if _is_ours(error):
+    except Exception as error:  # libraries raise errors of any type for a damaged file
+        if _is_internal(error):
             raise
-        # Torch's, of a GPU.
+        # Torch raises an OutOfMemoryError of its own for GPUs.
         if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
             remedy = "free some memory"
         raise UserError(f"{what} ({first_line(error)}): {remedy}") from None
 
 
-def _is_ours(error: Exception) -> bool:
-    """Whether it tells of a fault in our own code, which no input has: a name that nothing has, a
-    failed assert.
+def _is_internal(error: Exception) -> bool:
+    """Whether an error reveals a fault in the package, such as an undefined name, and not in input.
+
+    It must be raised in the package, by an undefined name, a failed assertion or a missing
+    attribute of a module or object of the package.
     """
     *_, (frame, _) = traceback.walk_tb(error.__traceback__)
     if not frame.f_globals.get("__name__", "").startswith("personagap."):
         return False
-    # What lacks an attribute: a value may have come with the input.
-    named = getattr(error, "obj", None)
-    of_code = isinstance(named, ModuleType) or type(named).__module__.startswith("personagap.")
+    # An object that lacks an attribute may also be a value from the input.
+    owner = getattr(error, "obj", None)
+    internal = isinstance(owner, ModuleType) or type(owner).__module__.startswith("personagap.")
     return isinstance(error, NameError | AssertionError) or (
-        isinstance(error, AttributeError) and of_code
+        isinstance(error, AttributeError) and internal
     )
 
 
 def one_of(known: Iterable[str], what: str, value: object) -> None:
-    """A name must be among those known, else `UserError`: "unknown protocol 'x': choose from …"."""
+    """Raise `UserError` ("unknown protocol 'x': choose from …") unless ``value`` is ``known``."""
     if value not in (names := list(known)):
         raise UserError(f"{what} {value!r}: choose from {', '.join(map(str, names))}")
 
 
 def expect(good: object, wanted: str, **given: object) -> None:
-    """`UserError` with the argument's name, its value and what is ``wanted``, unless ``good``.
+    """Raise `UserError` with an argument's name, value and what is ``wanted``, unless ``good``.
 
     Examples
     --------
@@ -97,13 +104,13 @@ def expect(good: object, wanted: str, **given: object) -> None:
 
 
 def brief(value: object) -> str:
-    """A value in a line; of a table, which fills pages, what it is."""
+    """Return the value as text, or its type if the text could fill pages, as that of a table."""
     plain = value is None or isinstance(value, (str, Real, list, tuple, set, dict))
     return repr(value) if plain else f"a {type(value).__name__}"
 
 
 def shares(**given: object) -> None:
-    """Parameters such as a level must lie between 0 and 1, else `UserError`.
+    """Raise `UserError` unless parameters such as a level lie between 0 and 1.
 
     Examples
     --------
@@ -119,7 +126,9 @@ def shares(**given: object) -> None:
 
 
 def at_least(low: float, *, each: bool = False, whole: bool = True, **given: object) -> None:
-    """Parameters must be (``whole``) numbers of at least ``low``, or with ``each`` lists of such.
+    """Raise `UserError` unless parameters are (``whole``) numbers of at least ``low``.
+
+    With ``each`` they must be non-empty lists of such numbers.
 
     Examples
     --------
@@ -131,10 +140,10 @@ def at_least(low: float, *, each: bool = False, whole: bool = True, **given: obj
     kind: Any = Integral if whole else Real
     name_of_kind = "a whole number" if whole else "a number"
     for name, value in given.items():
-        # True is an int to Python: refused below by its very type.
-        values = value if each and isinstance(value, (list, tuple)) else [] if each else [value]
-        if not values or not all(
-            isinstance(one, kind) and type(one) is not bool and one >= low for one in values
+        values = value if each else [value]
+        # A bool is an int in Python, but True is no number of items.
+        if not (isinstance(values, (list, tuple)) and values) or not all(
+            isinstance(x, kind) and type(x) is not bool and x >= low for x in values
         ):
             wanted = f"a list of {name_of_kind.removeprefix('a ')}s" if each else name_of_kind
             raise UserError(f"{name} is {value!r}: give {wanted} of at least {low}")
