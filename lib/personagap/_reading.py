@@ -1,6 +1,6 @@
-"""How every raw file is found, read and checked.
+"""Functions that find, read and check raw files.
 
-Tables are indexed by row of the file, so that one line can say what is wrong, and where.
+Tables are indexed by row of the file, so that an error message can name the row.
 """
 
 import csv
@@ -18,13 +18,13 @@ import pandas as pd
 from personagap.errors import UserError, explained
 from personagap.paths import DEMO, regular, shown
 
-#: How a file that gzip packed begins.
+#: First bytes of a gzip file.
 GZIP = b"\x1f\x8b"
 SIMULATED = "Apache-2.0 (simulated, written for this project)"
 
 
 class Rule(NamedTuple):
-    """What holds of every value of a column; where it does not, what is wrong and the remedy."""
+    """A condition on every value of a column, with the message and remedy where it fails."""
 
     good: Callable[[pd.Series], pd.Series]
     wrong: str
@@ -32,16 +32,15 @@ class Rule(NamedTuple):
 
 
 def check(table: pd.DataFrame, where: str, schema: dict[str, Rule | None] | Iterable[str]) -> None:
-    """Hold a table against its schema.
+    """Raise `UserError` unless a table conforms to its schema.
 
-    It has rows, and each column is there, has no gap and keeps its rule, if any.
+    It must have rows, and each column must be present, have no gaps and follow its rule, if any.
     """
-    # The whole file first, then each column: what a row lacks is told only of columns that are
-    # there.
+    # All columns must exist before the values of any are checked.
     if table.empty:
         raise UserError(f"{where}: no rows: replace it with the full file, or remove it")
-    if len(twice := table.columns[table.columns.duplicated()]):
-        raise UserError(f"{where}: two columns {twice[0]!r}, perhaps under two names: leave one")
+    if len(repeated := table.columns[table.columns.duplicated()]):
+        raise UserError(f"{where}: two columns {repeated[0]!r}, perhaps under two names: leave one")
     for column in schema:
         if column not in table:
             remedy = f"the columns should be {' '.join(schema)}"
@@ -53,43 +52,43 @@ def check(table: pd.DataFrame, where: str, schema: dict[str, Rule | None] | Iter
 
 
 def refuse(bad: pd.Series, where: str, wrong: str, remedy: str = "correct it") -> None:
-    """One line about the first bad row, if any; ``bad`` is indexed by row of the file."""
+    """Raise `UserError` on the first ``bad`` row, if any; ``bad`` is indexed by row of the file."""
     if bad.any():
         raise UserError(f"{where}, row {bad.idxmax()}: {wrong}: {remedy}")
 
 
 def are_texts(column: pd.Series) -> pd.Series:
+    """Whether each value is a string."""
     return column.map(lambda value: isinstance(value, str))
 
 
 def sum_to_one(arrays: pd.Series) -> pd.Series:
-    """Whether each value is a list of numbers of at least 0, that sum to one, as no text or nested
-    list is.
-    """
-    return arrays.map(lambda each: pd.api.types.is_list_like(each) and _sums_to_one([*each]))
+    """Whether each value is a flat list of non-negative numbers that sum to one."""
+    return arrays.map(lambda value: pd.api.types.is_list_like(value) and _sums_to_one([*value]))
 
 
 def _sums_to_one(numbers: list) -> bool:
-    # Shares are rounded where they are written.
-    known = all(isinstance(number, Real) for number in numbers)
-    return known and min(numbers, default=0) >= 0 and abs(sum(numbers) - 1) <= 1e-3
+    # The tolerance allows for shares that are rounded in the file.
+    numeric = all(isinstance(number, Real) for number in numbers)
+    return numeric and min(numbers, default=0) >= 0 and abs(sum(numbers) - 1) <= 1e-3
 
 
 def find_folder(data: str | Path, demo: Path = DEMO) -> Path:
-    """The folder that ``data`` means."""
+    """Return the folder of the argument ``data``; "demo" is the demo data."""
     folder = demo if str(data) == "demo" else Path(data)
     if not folder.is_dir():
-        known = "'demo', 'hub' (benchmarks and PersonalLLM) or a folder"
-        raise UserError(f"no folder {folder}: data is {known}")
+        choices = "'demo', 'hub' (benchmarks and PersonalLLM) or a folder"
+        raise UserError(f"no folder {folder}: data is {choices}")
     return folder
 
 
 def from_hub(what: str) -> AbstractContextManager:
-    """Whatever fails while the block fetches from the Hugging Face Hub is told in one line."""
+    """Turn errors of a download from the Hugging Face Hub into a `UserError`."""
     return explained(f"cannot {what}", "check the network and your access, or use a folder")
 
 
 def read_text(file: Path) -> str:
+    """Return the text of a UTF-8 file that is not empty."""
     try:
         text = regular(file).read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
@@ -98,7 +97,7 @@ def read_text(file: Path) -> str:
     except FileNotFoundError:
         raise UserError(f"{file}: no such file: correct the path, or put it there") from None
     except (OSError, ValueError) as error:
-        # A folder of that name, no permission; no name at all.
+        # For example a folder of that name, no permission, or an invalid name.
         remedy = "replace it with the full file, or remove it"
         cause = getattr(error, "strerror", None) or error
         raise UserError(f"{file}: cannot be read ({cause}): {remedy}") from None
@@ -108,20 +107,20 @@ def read_text(file: Path) -> str:
 
 
 def read_csv(file: Path, header: list[str] | None = None) -> pd.DataFrame:
-    """All fields as text; a header is row 1.
+    """Read a CSV with all fields as text, indexed by row of the file (the header is row 1).
 
-    A file whose first row is data has the columns ``header``.
+    ``header`` names the columns of a file without a header.
     """
     try:
-        # Not by pandas, which fills up a row with too few fields without a word.
-        told = enumerate(csv.reader(io.StringIO(read_text(file))), start=1)
-        # As a spreadsheet counts them: empty rows are left out, and keep their number.
-        numbers, rows = zip(*((number, row) for number, row in told if row), strict=True)
+        # pandas.read_csv would silently fill up rows with too few fields.
+        numbered = enumerate(csv.reader(io.StringIO(read_text(file))), start=1)
+        # Empty rows are dropped but counted, as in a spreadsheet.
+        numbers, rows = zip(*((number, row) for number, row in numbered if row), strict=True)
     except csv.Error as error:
         raise UserError(f"{file}: not a well-formed CSV ({error}): close every quote") from None
-    if len(rows[0]) == 1 and (other := re.search("[;\t|]", rows[0][0])):
-        # As spreadsheets save it where the comma is the decimal mark.
-        raise UserError(f"{file}: fields are separated by {other[0]!r}: save it with commas")
+    if len(rows[0]) == 1 and (separator := re.search("[;\t|]", rows[0][0])):
+        # Spreadsheets use other separators where the comma is the decimal mark.
+        raise UserError(f"{file}: fields are separated by {separator[0]!r}: save it with commas")
     for number, row in zip(numbers, rows, strict=True):
         if len(row) != len(rows[0]):
             wrong = f"{len(row)} fields instead of {len(rows[0])}"
@@ -131,7 +130,9 @@ def read_csv(file: Path, header: list[str] | None = None) -> pd.DataFrame:
 
 
 def labels(column: pd.Series) -> pd.Series:
-    """Labels as words; a whole number is "1" also where pandas, in a column with gaps, wrote "1.0".
+    """Normalize labels to lower-case words, and whole numbers to digits.
+
+    A column of whole numbers with gaps is written by pandas as "1.0", which becomes "1".
 
     Examples
     --------
@@ -143,18 +144,18 @@ def labels(column: pd.Series) -> pd.Series:
 
 
 def read_jsonl(file: Path) -> pd.DataFrame:
-    # Not splitlines, which also cuts at U+2028 inside a text.
-    lines = dict(enumerate(read_text(file).split("\n"), start=1))
-    filled = {number: line for number, line in lines.items() if line.strip()}
-    records = {number: _record(f"{file}, row {number}", line) for number, line in filled.items()}
+    """Read a file of one JSON object per line, indexed by line; empty lines are skipped."""
+    # splitlines would also split at U+2028 inside a text.
+    lines = enumerate(read_text(file).split("\n"), start=1)
+    records = {i: _parse_object(f"{file}, row {i}", line) for i, line in lines if line.strip()}
     return pd.DataFrame(list(records.values()), index=list(records))
 
 
-def _record(where: str, line: str) -> dict[str, Any]:
+def _parse_object(where: str, line: str) -> dict[str, Any]:
     wrong = "not a JSON object"
     try:
         record = json.loads(line)
-        # JSON may hold half of a surrogate pair, which no file and no server takes.
+        # JSON may contain a lone surrogate, which can neither be written to a file nor sent.
         if "\\ud" in line.lower():
             json.dumps(record, ensure_ascii=False).encode()
         if isinstance(record, dict):
@@ -171,15 +172,15 @@ def _record(where: str, line: str) -> dict[str, Any]:
 
 
 def read_parquet(files: list[Path]) -> pd.DataFrame:
-    """The files of one table; rows are counted from 1 through all of them."""
+    """Read a table from one or more Parquet files; rows are numbered from 1 across the files."""
     with explained(f"{files[0].parent}: not whole Parquet files", "download them again"):
         table = pd.concat([pd.read_parquet(regular(file)) for file in files], ignore_index=True)
     return table.set_index(pd.RangeIndex(1, len(table) + 1))
 
 
 def anonymous(names: pd.Series, prefix: str = "u") -> pd.Series:
-    """Names replaced by u01, u02 … in order of appearance, unless they have that form already."""
-    # Else names would be given anew to what was made anonymous before, and no longer match.
+    """Replace names by u01, u02 … in order of appearance, unless they have that form already."""
+    # Pseudonyms are kept: new ones would not match those of other files.
     if names.str.fullmatch(rf"{prefix}\d+").all():
         return names
     numbers = pd.Series(pd.factorize(names)[0], index=names.index) + 1
@@ -189,7 +190,7 @@ def anonymous(names: pd.Series, prefix: str = "u") -> pd.Series:
 def source(
     task: str, file: str | Path, rows: int, licence: str = "licence not stated in the files"
 ) -> dict[str, Any]:
-    """What a report says of a table that was read: ``task source licence file rows``."""
+    """Describe a table that was read, for reports: ``task source licence file rows``."""
     place, name = "folder", shown(file)
     if Path(file).resolve().is_relative_to(DEMO):
         place, licence = "demo", SIMULATED
