@@ -1,5 +1,7 @@
-"""Confidence limits that several rooms give, each in one place: of Student, Wilson, of differences
-and of simulations; Satterthwaite's degrees of freedom.
+"""Confidence limits and degrees of freedom shared by several packages.
+
+Student's t, Wilson's score interval, MOVER for differences, Clopper–Pearson for simulations;
+degrees of freedom by Satterthwaite and for clusters.
 """
 
 from typing import Any
@@ -21,22 +23,31 @@ def student(
     low: ArrayLike = -np.inf,
     high: ArrayLike = np.inf,
 ) -> np.ndarray:
-    """Limits (2, …) of ``centre`` by Student's t; cut to what can be, [``low``, ``high``]."""
+    """Limits (2, …) of ``centre`` by Student's t, truncated to the possible [``low``, ``high``].
+
+    Parameters
+    ----------
+    centre, error, df : estimate, its standard error and degrees of freedom.
+    level : confidence level.
+    low, high : bounds of the parameter.
+    """
     shares(level=level)
-    # As scipy.stats.t.ppf, without its checks.
+    # Equals scipy.stats.t.ppf, without the cost of its checks.
     reach = special.stdtrit(df, (1 + level) / 2) * np.asarray(error)
     return np.clip([centre - reach, centre + reach], low, high)
 
 
 def satterthwaite(variance: float, *parts: tuple[float, float]) -> float:
-    """Degrees of freedom of a ``variance`` that is made of ``parts``, each with its own.
+    """Approximate degrees of freedom of a ``variance`` that is a sum of independent parts.
 
-    A part that is taken off adds to the error like any other. Without variance they are infinite
-    (Satterthwaite 1946, Biometrics Bulletin 2, 110–114).
+    Each part is a pair of a variance and its degrees of freedom. A part that is subtracted adds to
+    the error like the others. Without any variance the result is infinite (Satterthwaite 1946,
+    Biometrics Bulletin 2, 110–114).
 
     Examples
     --------
-    Welch's, of two means with squared errors of 1 and 2 and 9 degrees of freedom each:
+    Welch's degrees of freedom for two means with squared errors 1 and 2 and 9 degrees of freedom
+    each:
 
     >>> satterthwaite(3, (1, 9), (2, 9))
     16.2
@@ -46,11 +57,12 @@ def satterthwaite(variance: float, *parts: tuple[float, float]) -> float:
 
 
 def cluster_df(sizes: np.ndarray) -> float:
-    """Degrees of freedom of the spread of clusters of these sizes, at least 1: one less than their
-    effective number, (Σ n)² / Σ n², which is how many of one size say as much.
+    """Degrees of freedom of a variance between clusters of these sizes, at least 1.
 
-    Where one cluster holds half of all units the others tell little of its error (Carter, Schnepel
-    & Steigerwald 2017, Review of Economics and Statistics 99, 698–709).
+    One less than the effective number of clusters, (Σ n)² / Σ n², the number of equal clusters with
+    the same information. A cluster that holds half of all units has an error of which the others
+    carry little information (Carter, Schnepel & Steigerwald 2017, Review of Economics and
+    Statistics 99, 698–709).
 
     Examples
     --------
@@ -61,25 +73,28 @@ def cluster_df(sizes: np.ndarray) -> float:
 
 
 def t_adjustment(df: ArrayLike, level: float) -> Any:
-    """(z / t)²: by how much an effective sample size is smaller where the error that it follows
-    from is itself an estimate with ``df`` (Korn & Graubard 1998, Survey Methodology 24, 193–201).
+    """Return (z / t)², by which an effective sample size is multiplied.
+
+    It allows for the estimation of the standard error with ``df`` degrees of freedom (Korn &
+    Graubard 1998, Survey Methodology 24, 193–201).
     """
     return (special.ndtri((1 + level) / 2) / special.stdtrit(df, (1 + level) / 2)) ** 2
 
 
 def wilson(share: ArrayLike, size: ArrayLike, level: float) -> np.ndarray:
-    """Wilson's limits (2, …) of shares at (effective) sample sizes."""
+    """Wilson's score limits (2, …) of proportions with (effective) sample sizes ``size``."""
     shares(level=level)
     low, high = proportion_confint(np.multiply(share, size), size, 1 - level, "wilson")
-    # In exact arithmetic the share lies within; rounding puts 0 and 1 outside.
+    # The limits enclose the share, but rounding errors can exclude a share of 0 or 1.
     return np.stack([np.minimum(low, share), np.maximum(high, share)])
 
 
 def mover(
     value: float, limits: tuple[float, float], other: float, limits_of_other: tuple[float, float]
 ) -> tuple[float, float]:
-    """Limits (2,) of ``value`` − ``other``, independent, from those of each (MOVER, Zou & Donner
-    2008).
+    """Limits of ``value`` − ``other`` from the limits of the two independent estimates.
+
+    MOVER: method of variance estimates recovery (Zou & Donner 2008).
 
     Examples
     --------
@@ -87,17 +102,16 @@ def mover(
     >>> print(low, high)
     10.0 30.0
     """
-    (low, high), (low_of_other, high_of_other) = limits, limits_of_other
-    below = np.hypot(value - low, high_of_other - other)
-    above = np.hypot(high - value, other - low_of_other)
+    (low, high), (other_low, other_high) = limits, limits_of_other
+    below = np.hypot(value - low, other_high - other)
+    above = np.hypot(high - value, other - other_low)
     return value - other - below, value - other + above
 
 
 def monte_carlo(outcomes: pd.DataFrame, name: str) -> pd.DataFrame:
-    """Share of True in each column, with its exact (Clopper–Pearson) 95 % interval, for
-    ``results.result``.
+    """Share of True in each column, with its exact (Clopper–Pearson) 95 % interval.
 
-    ``name`` is the column that holds the names of the columns.
+    Returns rows for ``results.result``, with the names of the columns in the column ``name``.
     """
     low, high = proportion_confint(outcomes.sum(), len(outcomes), method="beta")
     columns = {"estimate": outcomes.mean(), "ci_low": low, "ci_high": high, "n": len(outcomes)}
