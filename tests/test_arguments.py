@@ -102,7 +102,7 @@ def test_a_fault_of_ours_is_not_told_as_a_slip(monkeypatch):
     def broken(*_):
         raise ZeroDivisionError
 
-    monkeypatch.setattr("personagap.effects.bias.interval", broken)
+    monkeypatch.setattr("personagap.effects.bias.inverted_interval", broken)
     with pytest.raises(ZeroDivisionError):
         effects.personalization_bias(SCORES, n_permutations=20, n_bootstrap=20)
 

@@ -1,8 +1,8 @@
-"""The one form of a result: every estimator returns a table with these columns, one estimate a row.
+"""The common form of results: estimators return tables with these columns, one estimate per row.
 
 The keys come first (``task``, ``contrast``, ``rater``, ``condition`` …), then ``COLUMNS``, then
-what only this estimator knows. Units are in the table, so that nothing that shows it needs to know
-them.
+columns specific to the estimator. The table contains its units, so that figures and reports need no
+knowledge of the estimator.
 """
 
 import re
@@ -14,21 +14,22 @@ import pandas as pd
 
 from personagap.errors import UserError
 
-#: ``metric``: what was estimated. ``p_adjusted``: corrected over the tests that ``family`` names;
-#: both empty where nothing was tested. ``unit``: "points" are hundredths of a share or score.
-#: ``n``: units (items, judgments …) that the estimate rests on. ``method``: how interval and
-#: p-value were had.
+#: ``metric``: the quantity estimated. ``p_adjusted``: p-value corrected over the tests that
+#: ``family`` names; both are empty where nothing was tested. ``unit``: "points" are hundredths of a
+#: share or score. ``n``: number of units (items, judgments …) behind the estimate. ``method``: how
+#: interval and p-value were computed.
 COLUMNS = [
     "metric", "estimate", "ci_low", "ci_high", "p_value", "p_adjusted", "family", "n", "unit",
     "method",
 ]  # fmt: skip
-_TEXTS = {"family": "", "unit": "", "method": ""}
+#: Text columns, which are "" rather than NaN where a row has no value.
+_DEFAULTS = {"family": "", "unit": "", "method": ""}
 
 
 def require(table: pd.DataFrame, what: str, *columns: str) -> None:
-    """A table that is handed to an estimator must have these columns, each once, else `UserError`.
+    """Raise `UserError` unless ``table`` is a DataFrame with each of these columns exactly once.
 
-    ``what`` is its name in the plural, such as "scores".
+    ``what`` is the name of the table in the plural, such as "scores".
     """
     if not isinstance(table, pd.DataFrame):
         kind = f"{type(table).__module__}.{type(table).__name__}"
@@ -37,18 +38,20 @@ def require(table: pd.DataFrame, what: str, *columns: str) -> None:
         if isinstance(column, (list, tuple)):
             raise UserError(f"{what} have no column {column!r}: give the name of one")
         if column not in table:
-            known = f"the columns needed are {', '.join(map(str, columns))}"
-            raise UserError(f"{what} lack the column {column!r}: {known}")
+            needed = f"the columns needed are {', '.join(map(str, columns))}"
+            raise UserError(f"{what} lack the column {column!r}: {needed}")
         if (table.columns == column).sum() > 1:
             raise UserError(f"{what} have two columns {column!r}: leave one")
 
 
 def factorized(column: Any, **how: Any) -> tuple[np.ndarray, Any]:
-    """``pandas.factorize``, of an Arrow dictionary without the names that no row has (any more).
+    """``pandas.factorize``, without the unused categories of an Arrow dictionary.
 
-    `UserError`: a name is there as a number and as a text, which would be two.
+    Raises
+    ------
+    UserError : a name occurs both as a number and as a text, which would count as two.
     """
-    # Of a category it leaves them out by itself.
+    # Conversion to a categorical drops unused categories, which pandas keeps for Arrow only.
     arrow = isinstance(column.dtype, pd.ArrowDtype) and "dictionary" in str(column.dtype)
     codes, names = pd.factorize(column.astype("category") if arrow else column, **how)
     if names.dtype == object and len(set(map(str, names))) < len(names):
@@ -58,7 +61,7 @@ def factorized(column: Any, **how: Any) -> tuple[np.ndarray, Any]:
 
 
 def generator(seed: Any) -> np.random.Generator:
-    """``numpy.random.default_rng``; `UserError` for what is no seed."""
+    """``numpy.random.default_rng``, with a `UserError` for an invalid seed."""
     try:
         return np.random.default_rng(seed)
     except (TypeError, ValueError):
@@ -70,14 +73,14 @@ def result(
     keys: Sequence[str],
     **same: object,
 ) -> pd.DataFrame:
-    """``rows`` in the one form: ``keys``, then ``COLUMNS``, then what else they hold.
+    """Return ``rows`` in the common form: ``keys``, then ``COLUMNS``, then any other columns.
 
     Parameters
     ----------
-    rows : a table, its columns as lists, or a dictionary for each row. What it lacks of the columns
-        is NaN, or "" where it is a text.
-    keys : the columns that say what a row is about.
-    **same : columns that have one value in all rows (``metric="accuracy"``, ``unit="share"``).
+    rows : a table, a mapping from columns to lists, or one dictionary per row. Missing columns are
+        filled with NaN, or with "" if they hold text.
+    keys : columns that identify a row.
+    **same : columns with the same value in all rows (``metric="accuracy"``, ``unit="share"``).
 
     Examples
     --------
@@ -87,34 +90,38 @@ def result(
       rater    metric  estimate  ci_low  ci_high
     0     a  accuracy       0.5     0.4      0.6
     """
-    # One table of plain columns: adding, filling and sorting them one by one takes longer than most
-    # statistics.
+    # The table is built from a dictionary of columns in one step: adding, filling and sorting
+    # columns of a DataFrame one by one takes longer than most statistics.
     if isinstance(rows, pd.DataFrame):
-        gaps = [name for name in _TEXTS if name in rows and rows[name].isna().any()]
-        known = {name: column.array for name, column in rows.items()}
-        known |= {name: rows[name].fillna("").array for name in gaps}
+        gaps = [name for name in _DEFAULTS if name in rows and rows[name].isna().any()]
+        columns = {name: column.array for name, column in rows.items()}
+        columns |= {name: rows[name].fillna("").array for name in gaps}
     else:
-        known = dict(rows) if isinstance(rows, Mapping) else columns_of(rows)
-    n = len(next(iter(known.values()), []))
-    known |= same
-    first = {name: known.pop(name, _TEXTS.get(name, np.nan)) for name in [*keys, *COLUMNS]}
-    return pd.DataFrame(first | known, range(n))
+        columns = dict(rows) if isinstance(rows, Mapping) else columns_from_rows(rows)
+    n = len(next(iter(columns.values()), []))
+    columns |= same
+    first = {name: columns.pop(name, _DEFAULTS.get(name, np.nan)) for name in [*keys, *COLUMNS]}
+    return pd.DataFrame(first | columns, range(n))
 
 
-def columns_of(rows: Sequence[dict]) -> dict[str, list]:
-    """Columns from a dictionary for each row; "" or NaN where one lacks a value."""
+def columns_from_rows(rows: Sequence[dict]) -> dict[str, list]:
+    """Return the columns of dictionaries of rows, with "" or NaN for missing values."""
     names = dict.fromkeys(name for row in rows for name in row)
-    return {name: [row.get(name, _TEXTS.get(name, np.nan)) for row in rows] for name in names}
+    return {name: [row.get(name, _DEFAULTS.get(name, np.nan)) for row in rows] for name in names}
 
 
 def wide(table: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
-    """A row for each key, for saving and showing: ``<metric>``, and ``<metric>_low <metric>_high``
-    where known.
+    """Reshape a result to one row per key, for display and export.
 
     Parameters
     ----------
-    table : of `result`; the columns before ``metric`` are its keys.
-    metrics : those shown, in this order; all without it.
+    table : table of `result`; the columns before ``metric`` are its keys.
+    metrics : metrics to include, in this order; by default all.
+
+    Returns
+    -------
+    The keys, ``n``, and for each metric ``<metric>`` and, if it has intervals, ``<metric>_low
+    <metric>_high``.
 
     Examples
     --------
@@ -129,18 +136,18 @@ def wide(table: pd.DataFrame, metrics: Sequence[str] = ()) -> pd.DataFrame:
     by_metric = table.set_index([*keys, "metric"])
     columns = {"n": by_metric["n"].groupby(level=keys, sort=False).max()}
     for name in names:
-        one = by_metric.xs(name, level="metric")
-        columns[name] = one["estimate"]
-        if one["ci_low"].notna().any():
-            columns |= {f"{name}_low": one["ci_low"], f"{name}_high": one["ci_high"]}
+        rows = by_metric.xs(name, level="metric")
+        columns[name] = rows["estimate"]
+        if rows["ci_low"].notna().any():
+            columns |= {f"{name}_low": rows["ci_low"], f"{name}_high": rows["ci_high"]}
     return pd.DataFrame(columns).reindex(columns["n"].index).reset_index()
 
 
 def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
-    """Columns that are values with an interval, each with the names of its two ends.
+    """Map columns of estimates to the names of their two interval columns.
 
-    The ends of ``x`` are ``x_low`` and ``x_high``; ``ci_low`` and ``ci_high`` belong to the last
-    number before.
+    The limits of ``x`` are ``x_low`` and ``x_high``; ``ci_low`` and ``ci_high`` belong to the last
+    numeric column before them.
 
     Examples
     --------
@@ -148,46 +155,49 @@ def quantities(table: pd.DataFrame) -> dict[str, tuple[str, str]]:
     >>> quantities(pd.DataFrame([row]))
     {'estimate': ('ci_low', 'ci_high')}
     """
-    numbers, last, found = set(table.select_dtypes("number")), None, {}
+    numeric, previous, limits = set(table.select_dtypes("number")), None, {}
     for low in table.columns:
         name, high = low.removesuffix("_low"), low.removesuffix("_low") + "_high"
-        value = name if name in numbers else last if name == "ci" else None
-        if low != name and {low, high} <= numbers and value:
-            found[value] = low, high
-        last = low if low in numbers else last
-    return found
+        estimate = name if name in numeric else previous if name == "ci" else None
+        if low != name and {low, high} <= numeric and estimate:
+            limits[estimate] = low, high
+        previous = low if low in numeric else previous
+    return limits
 
 
 def keys(table: pd.DataFrame) -> list[str]:
-    """The columns that tell rows apart: the texts before the first value, and numbers there if
-    these do not do.
+    """Return the columns that identify a row.
+
+    These are the text columns before the first estimate, and numeric ones if rows are not unique
+    otherwise.
     """
-    places = map(table.columns.get_loc, quantities(table))
-    first = min(places, default=len(table.columns))
-    numbers = table.select_dtypes("number").columns
-    chosen = [name for name in table.columns[:first] if name not in numbers]
-    for name in table.columns[: max(first, 1)].intersection(numbers):
-        if not chosen or table.duplicated(chosen).any():
-            chosen.append(name)
-    return chosen
+    first = min(map(table.columns.get_loc, quantities(table)), default=len(table.columns))
+    numeric = table.select_dtypes("number").columns
+    names = [name for name in table.columns[:first] if name not in numeric]
+    for name in table.columns[: max(first, 1)].intersection(numeric):
+        if not names or table.duplicated(names).any():
+            names.append(name)
+    return names
 
 
 def beside(
     measured: pd.DataFrame, reference: pd.DataFrame, on: Sequence[str], name: str = "estimated"
 ) -> pd.DataFrame:
-    """Estimates beside what they are held against: published numbers, planted or true values.
+    """Compare estimates with reference values: published, planted or true ones.
 
     Parameters
     ----------
-    measured : of `result`; rows without a reference are left out.
-    reference : the columns ``on`` and others, of which the last number is the value; where its
-        ``unit`` is a percentage, shares are told in percent.
-    name : of the column of estimates.
+    measured : table of `result`; rows without a reference are left out.
+    reference : table with the columns ``on`` and others, the last numeric one being the value.
+        Where its ``unit`` is a percentage, estimated shares are converted to percent.
+    on : columns by which the tables are merged.
+    name : name of the column of estimates.
 
     Returns
     -------
-    DataFrame, in the order of ``reference``: its columns but for the unit, then ``<name> ci_low
-    ci_high difference covered``: the estimate less the value, and whether its interval holds it.
+    DataFrame in the order of ``reference``: its columns except the unit, then ``<name> ci_low
+    ci_high difference covered``, where ``difference`` is the estimate minus the value and
+    ``covered`` whether the interval contains the value.
 
     Examples
     --------
@@ -199,33 +209,36 @@ def beside(
     0     a     62.0       50.0    40.0     60.0       -12.0    False
     """
     numbers = ["estimate", "ci_low", "ci_high"]
-    found = measured[[*on, *numbers, "unit"]].rename(columns={"unit": "unit_here"})
+    estimates = measured[[*on, *numbers, "unit"]].rename(columns={"unit": "measured_unit"})
     both = reference.reindex(columns=dict.fromkeys([*reference, "unit"]))
-    both = both.merge(found, on=on, validate="m:1")
+    both = both.merge(estimates, on=on, validate="m:1")
     value = both[reference.columns].select_dtypes("number").iloc[:, -1]
     percent = both.pop("unit").astype("str").str.startswith("percent").eq(True)
-    percent &= both.pop("unit_here").eq("share")
+    percent &= both.pop("measured_unit").eq("share")
     both[numbers] = both[numbers].mul(percent.map({True: 100, False: 1}), axis=0)
-    # An interval may end at 0 or 1 exactly, and the value there differ by rounding.
+    # A limit may be exactly 0 or 1, where the value differs by rounding errors.
     covered = value.between(both["ci_low"] - 1e-9, both["ci_high"] + 1e-9)
     both = both.assign(difference=both["estimate"] - value, covered=covered)
     return both.rename(columns={"estimate": name})
 
 
 def holm(p_values: np.ndarray) -> np.ndarray:
-    """Holm's step-down p-values (statsmodels' take 0.2 s a call: it collects garbage)."""
+    """Return p-values adjusted by Holm's step-down method.
+
+    statsmodels takes 0.2 s per call, as it runs a garbage collection.
+    """
     order = np.argsort(p_values)
     stepped = np.maximum.accumulate(p_values[order] * np.arange(len(p_values), 0, -1)).clip(max=1.0)
     return stepped[np.argsort(order)]
 
 
 def corrected(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
-    """With Holm's p-values over each family of tests, and the family's name: ``p_adjusted family``.
+    """Add Holm's p-values over each family of tests, and its name: ``p_adjusted family``.
 
     Parameters
     ----------
-    table : one row per test, with ``p_value``; a row without one is in no family.
-    by : the columns whose values the tests of one family share.
+    table : one row per test, with ``p_value``; a row without a p-value belongs to no family.
+    by : columns whose values the tests of a family share.
 
     Examples
     --------
@@ -238,33 +251,33 @@ def corrected(table: pd.DataFrame, by: Sequence[str]) -> pd.DataFrame:
     >>> corrected(table.assign(top_k=5), ["metric", "top_k"])["family"].iloc[2]
     'kappa, top_k 5 (1 test)'
     """
-    return table.assign(**adjusted(table, by))
+    return table.assign(**adjustment(table, by))
 
 
-def adjusted(columns: pd.DataFrame | Mapping[str, Sequence], by: Sequence[str]) -> dict[str, Any]:
-    """What `corrected` adds, also to columns that are no table as yet."""
+def adjustment(columns: pd.DataFrame | Mapping[str, Sequence], by: Sequence[str]) -> dict[str, Any]:
+    """Return the columns that `corrected` adds, for a table or a mapping of columns."""
     p_values = np.asarray(columns["p_value"], dtype=float)
     p_adjusted, names = np.full(len(p_values), np.nan), [""] * len(p_values)
-    for values, places in families(columns, by).items():
-        p_adjusted[places] = holm(p_values[places])
-        # A number says nothing without the name of its column.
-        told = (v if isinstance(v, str) else f"{k} {v}" for k, v in zip(by, values, strict=True))
-        name = f"{', '.join(told)} ({len(places)} test{'s' if len(places) > 1 else ''})"
-        for place in places:
-            names[place] = name
-    # Texts also where nothing was tested.
+    for values, rows in rows_by_family(columns, by).items():
+        p_adjusted[rows] = holm(p_values[rows])
+        # A number is meaningless without the name of its column.
+        parts = (v if isinstance(v, str) else f"{k} {v}" for k, v in zip(by, values, strict=True))
+        name = f"{', '.join(parts)} ({len(rows)} test{'s' if len(rows) > 1 else ''})"
+        for row in rows:
+            names[row] = name
+    # The column holds texts even if nothing was tested.
     return {"p_adjusted": p_adjusted, "family": pd.Series(names, dtype="str").array}
 
 
 def correction(family: str) -> str:
-    """What was done to a p-value of this ``family``, in words.
+    """Describe how the p-values of a ``family`` were corrected.
 
     Examples
     --------
     >>> [correction(family) for family in ("f1 (6 tests)", "joint (1 test)", "")]
     ['Holm over 6 tests of f1', 'one test', 'not corrected']
     """
-    # Read from a file, "" is NaN.
+    # In a table read from a file, "" has become NaN.
     if not isinstance(family, str) or not family:
         return "not corrected"
     counted = re.fullmatch(r"(.*) \((\d+) tests?\)", family)
@@ -273,14 +286,15 @@ def correction(family: str) -> str:
     return f"Holm over {counted[2]} tests of {counted[1]}"
 
 
-def families(
+def rows_by_family(
     columns: pd.DataFrame | Mapping[str, Sequence], by: Sequence[str]
 ) -> dict[tuple, list[int]]:
-    """Values of ``by`` → the rows that share them and have a ``p_value``; loops of a few rows beat
-    any groupby.
+    """Values of ``by`` → positions of the rows that share them and have a ``p_value``.
+
+    For the few rows of a result, a loop is faster than a groupby.
     """
-    found: dict[tuple, list[int]] = {}
+    families: dict[tuple, list[int]] = {}
     values = list(zip(*(list(columns[name]) for name in by), strict=True))
-    for place in np.flatnonzero(~np.isnan(np.asarray(columns["p_value"], dtype=float))).tolist():
-        found.setdefault(values[place], []).append(place)
-    return found
+    for row in np.flatnonzero(~np.isnan(np.asarray(columns["p_value"], dtype=float))).tolist():
+        families.setdefault(values[row], []).append(row)
+    return families

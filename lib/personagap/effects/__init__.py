@@ -1,28 +1,28 @@
-"""Statistics of persona effects, on the long ``scores`` table: one function for each question.
+"""Statistics of persona effects on the long ``scores`` table, one function per question.
 
-All return tables in the one form of ``personagap.results``, but `personalization_bias`, which has
-columns of its own, and the designs of `power`.
+All functions return tables in the common form of ``personagap.results``, except
+`personalization_bias`, which has other columns, and the designs of `power`.
 
 ====================== ===========================================================
 personalization_bias   do identities differ, and by how much beyond noise?
-pb_corrected           the bias without its noise, in points
+pb_corrected           personalization bias corrected for noise, in points
 omnibus                the same question by Cochran's Q, GEE, permutation
 contrasts              which identity, or category, differs from the control?
 paired_change          what does a condition change, paired by item?
-by_condition           any of these, of each condition by itself
-equivalence            which is so close to the control that it does not matter?
-bias_equivalence       is PB itself too small to matter?
-partial_pooling        which identity, without 31 tests: effects shrunk by what is noise in them
-watched_contrasts      contrasts that may be looked at as results come in
-answer_flips           how often does an answer change with the identity, and by itself?
+by_condition           any of these statistics for each condition
+equivalence            which identities are practically equivalent to the control?
+bias_equivalence       is PB too small to matter?
+partial_pooling        effects of all identities, shrunk according to their noise
+watched_contrasts      contrasts that may be inspected while results come in
+answer_flips           how often do answers change with the identity, and between runs?
 additivity             does an intersection score what its parts predict?
 variance_components    what makes answers vary?
-rates                  how does each persona score; invalid and truncated answers
-judge_corrected        the same, and contrasts and bias, without the judge's errors
-outcomes               scores of how answers ended: refused, blocked, empty, unfinished, timed out
-power, items_needed    what can a design detect, and what does an effect take?
-detectable             what could these very data have shown?
-split_budget           how to spend answers over items, phrasings and runs?
+rates                  mean score, invalid and truncated answers by persona
+judge_corrected        rates, contrasts and bias corrected for the judge's errors
+outcomes               scores by ending: refused, blocked, empty, unfinished, timed out
+power, items_needed    what can a design detect, and how many items does an effect need?
+detectable             what could existing data have detected?
+split_budget           how to divide answers over items, phrasings and runs?
 simulate_scores        data with known effects; simulated_power analyses them
 ====================== ===========================================================
 """

@@ -11,9 +11,9 @@ from personagap.effects.resampling import (
     Bootstrap,
     Moments,
     cluster_sums,
-    clustered,
+    collapse_clusters,
     flipped,
-    null_of,
+    pb_test,
 )
 from personagap.errors import UserError, shares
 from personagap.results import corrected, generator, require, result
@@ -32,29 +32,31 @@ def personalization_bias(
 
     PB² is the population variance over identities of the mean score (arXiv 2406.11107); the joint
     PB² is the sum over tasks. PB is positive even without any effect (S12), hence the other
-    columns. The controls are no identities and are left out everywhere (S15).
+    columns. The controls are not identities and are always left out (S15).
 
     Parameters
     ----------
     scores : one row per graded answer, ``persona task item score`` and optionally ``template run``;
-        ``score`` in [0, 1]. Runs of a cell are averaged, whatever their number. Cells that are
-        missing are filled by the additive fit of identities and items to the others, which takes
-        them to be missing for reasons that identity and item explain; items that half of the
-        identities lack are left out, with a warning, and so is an identity that answered less than
-        a third of the items that others did.
-    cluster : column of ``scores`` that names clusters of items whose answers go together (an MMLU
-        subject); without it every item stands alone.
-    n_permutations, n_bootstrap, level, seed : draws of the test and of the interval, its level,
-        their seed.
+        ``score`` in [0, 1]. Runs of a cell are averaged, whatever their number. Missing cells are
+        imputed by an additive model of identities and items, which assumes that identity and item
+        explain why they are missing. Items that half of the identities lack are left out, with a
+        warning, and so is an identity that answered less than a third of the items that others
+        did.
+    cluster : column of ``scores`` with clusters of items whose answers are correlated (such as an
+        MMLU subject); by default items are independent.
+    n_permutations, n_bootstrap : number of draws of the test and of the interval.
+    level : confidence level of the interval.
+    seed : seed of the draws.
 
     Returns
     -------
     DataFrame with one row per task and ``joint``: ``dimension pb noise_floor p_value debiased_pb2
     ci_low ci_high n_identities n_items n_runs n_missing p_adjusted family``. ``pb`` and
     ``noise_floor`` are in points (100 × score), ``debiased_pb2`` and its interval in points²;
-    ``n_runs`` is the largest number of runs in a cell, ``n_missing`` counts the cells filled.
-    ``p_adjusted`` is Holm's over the tasks (none shares an item with another, so the min-p of
-    Westfall & Young would gain nothing but Šidák's .001); that of ``joint`` is its own.
+    ``n_runs`` is the largest number of runs in a cell, ``n_missing`` the number of imputed cells.
+    ``p_adjusted`` is corrected over the tasks by Holm's method (tasks share no items, so the min-p
+    method of Westfall & Young would gain no more than Šidák's .001); the joint test is not
+    corrected.
 
     Raises
     ------
@@ -63,28 +65,29 @@ def personalization_bias(
     Notes
     -----
     *Noise floor and p-value*: the deviations of an item's cells from their mean change sign
-    together, at random. The null is equal means over the population of items, whatever the
-    identities' variances, runs, or answers that go together within an item; relabelling identities
-    within items, which takes cells for exchangeable, rejects it in 10–23 % of such data. (1 + #{PB*
-    ≥ PB}) / (1 + draws) is exact for deviations symmetric about 0 (Hemerik & Goeman 2018), else a
-    wild bootstrap (Friedrich, Konietschke & Pauly 2017). The joint p-value sums PB² over tasks in
-    units of its noise, so that a small task's noise does not hide a large task's effect.
+    together, at random. The null hypothesis is equal means over the population of items, with any
+    variances of the identities, any number of runs and any dependence between the answers to an
+    item. Permuting identities within items assumes exchangeable cells and rejects this hypothesis
+    in 10–23 % of such data. (1 + #{PB* ≥ PB}) / (1 + draws) is exact for deviations symmetric about
+    0 (Hemerik & Goeman 2018), and otherwise a wild bootstrap (Friedrich, Konietschke & Pauly 2017).
+    The joint p-value sums PB² over tasks in units of its noise, so that the noise of a small task
+    does not hide the effect of a large one.
 
     *Debiased PB²*: (MS_identity − MS_residual)/n of the identity × item layout, times (k − 1)/k,
     which puts it on the scale of PB². It is unbiased, hence signed.
 
-    *Several phrasings* are a random factor: identity × phrasing variance counts as noise in the
-    debiased value and its interval; signs are drawn within phrasings, and PB* is compared after
-    dividing both by their own noise (as in an F ratio, so this p-value is approximate), and the
-    floor is raised when phrasings vary by more than items and runs explain. So an effect that lives
-    in one phrasing is not called an effect.
+    *Several phrasings* are a random factor: the identity × phrasing variance counts as noise in the
+    debiased value and its interval. Signs are drawn within phrasings. PB* and PB are each divided
+    by their own noise before they are compared (as in an F ratio, so this p-value is approximate),
+    and the noise floor is raised when phrasings vary by more than items and runs explain. An effect
+    that occurs in one phrasing only is therefore not called an effect.
 
-    *Interval*: bootstrap over items, inverted. For a candidate truth θ the identity means are
-    rescaled so that the bootstrap world's PB² is θ (as observed it would be too large by the noise
-    floor); the interval holds the θ under which the estimate lies between the α/2 and 1 − α/2
-    quantiles. Its lower end continues linearly below 0, where it says that no effect is needed to
-    explain the scores. Two pseudo-items along the observed effect keep it honest where hardly an
-    item shows one (`resampling.Bootstrap`), as in `contrasts`.
+    *Interval*: inverted bootstrap over items. For a candidate value θ of the true PB², the identity
+    means are rescaled so that PB² in the bootstrap population is θ (the observed means would make
+    it too large by the noise floor); the interval contains the θ for which the estimate lies
+    between the α/2 and 1 − α/2 quantiles. Its lower limit continues linearly below 0, where it says
+    that no effect is needed to explain the scores. Two pseudo-items along the observed effect keep
+    the coverage where hardly any item shows an effect (`resampling.Bootstrap`), as in `contrasts`.
 
     Examples
     --------
@@ -99,32 +102,33 @@ def personalization_bias(
     """
     shares(level=level)
     tasks = identity_cells(scores, cluster)
-    _same_identities(tasks, nonresponders(scores))
-    means = {task: clustered(table.mean, table.clusters) for task, table in tasks.items()}
+    _check_identities(tasks, nonresponders(scores))
+    means = {task: collapse_clusters(table.mean, table.clusters) for task, table in tasks.items()}
     rngs = iter(generator(seed).spawn(2 * len(tasks)))
     moments = {task: Moments.of(x) for task, x in means.items()}
     sums = {task: cluster_sums(table.mean, table.clusters) for task, table in tasks.items()}
-    drawn = {task: flipped(x, n_permutations, next(rngs)) for task, x in sums.items()}
+    nulls = {task: flipped(x, n_permutations, next(rngs)) for task, x in sums.items()}
     errors = {
         task: Bootstrap.draw(x, n_bootstrap, rng := next(rngs), rng, 1 / tasks[task].runs.max())
         for task, x in means.items()
     }
     rows: list[dict] = []
     for dimension, names in [*((task, [task]) for task in tasks), ("joint", list(tasks))]:
-        # Of one task the joint PB is that of the task, and the interval takes longest of all.
+        # With a single task the joint PB is that of the task; the interval, which takes most of the
+        # time, is not computed again.
         if dimension == "joint" and len(tasks) == 1:
             rows.append(rows[0] | {"dimension": dimension, "tests": dimension})
             break
-        own, cells = [moments[name] for name in names], [tasks[name] for name in names]
-        low, high = interval(own, [errors[name] for name in names], level)
-        row = {"dimension": dimension, **null_of(own, [drawn[name] for name in names])}
-        row["debiased_pb2"] = POINTS**2 * sum(m.debiased for m in own)
+        parts, tables = [moments[name] for name in names], [tasks[name] for name in names]
+        low, high = inverted_interval(parts, [errors[name] for name in names], level)
+        row = {"dimension": dimension, **pb_test(parts, [nulls[name] for name in names])}
+        row["debiased_pb2"] = POINTS**2 * sum(m.debiased for m in parts)
         row |= {"ci_low": POINTS**2 * low, "ci_high": POINTS**2 * high}
-        row["n_identities"] = max(len(table.personas) for table in cells)
-        row["n_items"] = sum(len(table.items) for table in cells)
-        row["n_runs"] = max(int(table.runs.max()) for table in cells)
-        row["n_missing"] = sum(table.missing for table in cells)
-        # Joint needs no correction for them.
+        row["n_identities"] = max(len(table.personas) for table in tables)
+        row["n_items"] = sum(len(table.items) for table in tables)
+        row["n_runs"] = max(int(table.runs.max()) for table in tables)
+        row["n_missing"] = sum(table.n_missing for table in tables)
+        # The joint test is a question of its own and needs no correction for the tasks.
         row["tests"] = "joint" if dimension == "joint" else "tasks"
         rows.append(row)
     table = corrected(pd.DataFrame(rows), ["tests"])
@@ -133,42 +137,41 @@ def personalization_bias(
 
 
 def pb_corrected(bias: pd.DataFrame) -> pd.DataFrame:
-    """PB without its noise: the roots of the debiased PB² and its interval, 0 of what is negative.
+    """PB corrected for noise: square roots of the debiased PB² and its interval, 0 if negative.
 
     Parameters
     ----------
-    bias : of `personalization_bias`, or `by_condition` of it.
+    bias : result of `personalization_bias`, or of `by_condition` with it.
 
     Returns
     -------
-    Keys ``condition`` (where there are some) and ``dimension``, and the ``results.COLUMNS``, in
-    points.
+    Keys ``condition`` (if present) and ``dimension``, and the ``results.COLUMNS``, in points.
     """
     require(bias, "results of bias", "dimension", "debiased_pb2", "ci_low", "ci_high", "n_items")
     keys = [name for name in ("condition", "dimension") if name in bias]
     columns = ["estimate", "ci_low", "ci_high"]
     squares = bias[["debiased_pb2", "ci_low", "ci_high"]].set_axis(columns, axis=1)
     roots = squares.clip(lower=0) ** 0.5
-    known = {"metric": "pb_corrected", "unit": "points", "method": "item bootstrap"}
-    return result(bias[keys].assign(**roots, n=bias["n_items"]), keys, **known)
+    same = {"metric": "pb_corrected", "unit": "points", "method": "item bootstrap"}
+    return result(bias[keys].assign(**roots, n=bias["n_items"]), keys, **same)
 
 
-def _same_identities(tasks: dict[str, Cells], nonresponding: dict[str, set[str]]) -> None:
-    everyone = set().union(*(table.personas for table in tasks.values()))
+def _check_identities(tasks: dict[str, Cells], nonresponding: dict[str, set[str]]) -> None:
+    """Raise `UserError` if a task lacks an identity of the others, other than by nonresponse."""
+    identities = set().union(*(table.personas for table in tasks.values()))
     for task, table in tasks.items():
-        if lacking := everyone - set(table.personas) - nonresponding.get(task, set()):
-            raise UserError(
-                f"{task}: no scores of {sorted(lacking)[0]}, which other tasks have; the joint "
-                "PB needs all"
-            )
+        if lacking := identities - set(table.personas) - nonresponding.get(task, set()):
+            problem = f"no scores of {sorted(lacking)[0]}, which other tasks have"
+            raise UserError(f"{task}: {problem}; the joint PB needs all")
 
 
-def inverted(
+def bootstrap_world(
     moments: list[Moments], errors: list[Bootstrap]
 ) -> tuple[float, Callable[[float], np.ndarray]]:
-    """Debiased PB², and the function that draws it in a world whose true PB² is θ."""
+    """Return the debiased PB², and a function that draws it in a population whose PB² is θ."""
     estimate = sum(m.debiased for m in moments)
-    # A joint θ is spread over tasks as the estimates are; without any, as PB² itself, or evenly.
+    # A joint θ is divided among the tasks in proportion to their estimates; if none is positive, to
+    # their PB², or else evenly.
     share = np.array([max(m.debiased, 0.0) for m in moments])
     if not share.any():
         share = np.array([m.pb2 for m in moments])
@@ -180,32 +183,34 @@ def inverted(
     return estimate, lambda theta: base + theta**0.5 * slope + theta
 
 
-def interval(moments: list[Moments], errors: list[Bootstrap], level: float) -> tuple[float, float]:
-    """Truths θ under which the debiased estimate is not surprising, by inverting the bootstrap."""
-    estimate, world = inverted(moments, errors)
+def inverted_interval(
+    moments: list[Moments], errors: list[Bootstrap], level: float
+) -> tuple[float, float]:
+    """Confidence interval for the true PB²: the θ whose bootstrap quantiles hold the estimate."""
+    estimate, draws_at = bootstrap_world(moments, errors)
 
     def solve(quantile: float) -> float:
         def surplus(theta: float) -> float:
-            return _quantile(world(theta), quantile) - estimate
+            return _quantile(draws_at(theta), quantile) - estimate
 
         high = -surplus(0.0)
-        # Even a world without effect shows more: go on below 0 in a straight line.
+        # The estimate is small even for a population without effect: continue linearly below 0.
         if high <= 0:
             return high
         while surplus(high) < 0:
             high *= 2
         return optimize.brentq(surplus, 0.0, high, xtol=1e-15)
 
-    # No true PB² is negative, and the interval must hold some truth; only its lower end goes on
-    # below 0.
+    # A true PB² is never negative and the interval must contain a possible value, so only the
+    # lower limit may lie below 0.
     return solve((1 + level) / 2), max(solve((1 - level) / 2), 0.0)
 
 
 def _quantile(values: np.ndarray, quantile: float) -> float:
-    """`np.quantile` of a vector, in a fifth of its time for a few hundred values."""
-    place = quantile * (len(values) - 1)
-    below = min(int(place), len(values) - 2)
+    """`np.quantile` of a vector, five times as fast for a few hundred values."""
+    position = quantile * (len(values) - 1)
+    below = min(int(position), len(values) - 2)
     low, high = np.partition(values, (below, below + 1))[below : below + 2]
-    share = place - below
-    # Either way round as there, so that the last digit is the same.
-    return high - (high - low) * (1 - share) if share >= 0.5 else low + (high - low) * share
+    weight = position - below
+    # NumPy interpolates from the nearer end too, so the last digit is the same.
+    return high - (high - low) * (1 - weight) if weight >= 0.5 else low + (high - low) * weight

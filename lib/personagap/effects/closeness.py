@@ -1,4 +1,4 @@
-"""Is a bias too small to matter, and do answers change more than they change by themselves?"""
+"""Equivalence test of PB, and how often answers change with the identity beyond sampling noise."""
 
 from collections.abc import Hashable, Sequence
 
@@ -9,22 +9,22 @@ from scipy import special
 from personagap.effects._table import (
     POINTS,
     by_task,
-    checked,
     cluster_codes,
     identity_cells,
     nonresponders,
-    scored_once,
+    require_unique,
+    validate_scores,
 )
-from personagap.effects.bias import interval, inverted
+from personagap.effects.bias import bootstrap_world, inverted_interval
 from personagap.effects.paired import clustered_mean
-from personagap.effects.resampling import Bootstrap, Moments, clustered
+from personagap.effects.resampling import Bootstrap, Moments, collapse_clusters
 from personagap.errors import UserError, at_least, expect, shares
 from personagap.limits import student
 from personagap.personas import CONTROLS
 from personagap.results import corrected, factorized, generator, result
 
-#: Items that identities must have been scored differently on for the test to keep its level.
-FEW = 30
+#: With fewer items on which identities differ in score, the equivalence test exceeds its level.
+MIN_DIFFERING_ITEMS = 30
 
 
 def bias_equivalence(
@@ -36,31 +36,33 @@ def bias_equivalence(
     alpha: float = 0.05,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Is PB itself below ``margin`` points? A large p of `personalization_bias` does not say so.
+    """Test whether PB is below ``margin`` points.
+
+    A large p-value of `personalization_bias` is no evidence that PB is small; this test is.
 
     Parameters
     ----------
     scores, cluster, n_bootstrap, seed : as in `personalization_bias`.
-    margin : the PB in points from which on it would matter; for the joint row too, which sums over
-        tasks.
-    alpha : level of the test; the interval is the 1 − 2·alpha one, below the margin just when p ≤
-        alpha.
+    margin : smallest PB, in points, that would matter. It also applies to the joint row, where PB²
+        is summed over tasks.
+    alpha : level of the test. The interval has level 1 − 2·alpha, so that it lies below the margin
+        exactly when p ≤ alpha.
 
     Returns
     -------
-    DataFrame ``task metric …``, metric "pb": one row per task, corrected for multiplicity over
-    tasks (Holm), and "joint". ``estimate`` is PB after its noise is taken off (0 where nothing is
-    left), in points. A small p-value says that PB is smaller than the margin.
+    DataFrame ``task metric …``, metric "pb": one row per task, with p-values corrected over tasks
+    (Holm), and "joint". ``estimate`` is PB corrected for noise (0 where nothing remains), in
+    points. A small p-value means that PB is smaller than the margin.
 
     Notes
     -----
-    One-sided test by inverting the bootstrap of `personalization_bias`: in a world whose PB is the
-    margin, how often would debiased PB² be as small as it is? (Schuirmann's test needs one side
-    only, for PB has no other.)
+    One-sided test by inverting the bootstrap of `personalization_bias`: the p-value is the
+    probability of a debiased PB² as small as the observed one if PB equals the margin. (Of
+    Schuirmann's two one-sided tests one suffices, as PB is not negative.)
 
-    Where all of the bias is a handful of items (one identity that refuses six of 285), the test
-    errs in up to 10 %; ``method`` says so below 30 items that identities were scored differently
-    on.
+    Where the whole bias is due to a handful of items (such as one identity that refuses six of
+    285), the type I error is up to 10 %; ``method`` says so when identities differ in score on
+    fewer than 30 items.
 
     Examples
     --------
@@ -76,30 +78,30 @@ def bias_equivalence(
     shares(alpha=alpha)
     expect(alpha < 0.5, "a level below 0.5", alpha=alpha)
     tables = identity_cells(scores, cluster)
-    moments, errors, items, uneven = {}, {}, {}, {}
+    moments, errors, n_items, n_differing = {}, {}, {}, {}
     rngs = generator(seed).spawn(len(tables))
     for (task, table), rng in zip(tables.items(), rngs, strict=True):
-        x = clustered(table.mean, table.clusters)
-        moments[task], items[task] = Moments.of(x), len(table.items)
-        uneven[task] = int((np.ptp(x, axis=0) > 0).any(axis=0).sum())
+        x = collapse_clusters(table.mean, table.clusters)
+        moments[task], n_items[task] = Moments.of(x), len(table.items)
+        n_differing[task] = int((np.ptp(x, axis=0) > 0).any(axis=0).sum())
         errors[task] = Bootstrap.draw(x, n_bootstrap, rng, rng, 1 / table.runs.max())
-    found = []
+    rows = []
     for name, tasks in [*((task, [task]) for task in moments), ("joint", list(moments))]:
-        own, drawn = [moments[task] for task in tasks], [errors[task] for task in tasks]
-        estimate, world = inverted(own, drawn)
-        low, high = POINTS * np.maximum(interval(own, drawn, 1 - 2 * alpha), 0) ** 0.5
-        # The joint PB is another question, which takes no correction from theirs.
+        parts, draws = [moments[task] for task in tasks], [errors[task] for task in tasks]
+        estimate, draws_at = bootstrap_world(parts, draws)
+        low, high = POINTS * np.maximum(inverted_interval(parts, draws, 1 - 2 * alpha), 0) ** 0.5
+        # The joint test is a question of its own and needs no correction for the tasks.
         row: dict[str, object] = {"task": name, "tests": "joint" if name == "joint" else "tasks"}
         row |= {"estimate": POINTS * max(estimate, 0) ** 0.5, "ci_low": low, "ci_high": high}
-        # The data count as one draw more, or p could be 0.
-        as_small = np.count_nonzero(world((margin / POINTS) ** 2) <= estimate)
+        # The data count as one more draw, so that p is never 0.
+        as_small = np.count_nonzero(draws_at((margin / POINTS) ** 2) <= estimate)
         row["p_value"] = (1 + as_small) / (1 + n_bootstrap)
-        row["n"] = sum(items[task] for task in tasks)
+        row["n"] = sum(n_items[task] for task in tasks)
         method = f"item bootstrap inverted at a PB of {margin:g}, one-sided"
-        if (few := sum(uneven[task] for task in tasks)) < FEW:
+        if (few := sum(n_differing[task] for task in tasks)) < MIN_DIFFERING_ITEMS:
             method += f"; only {few} items differ between identities: may err in 10 %"
-        found.append(row | {"method": method})
-    table = corrected(pd.DataFrame(found), ["tests"]).drop(columns="tests")
+        rows.append(row | {"method": method})
+    table = corrected(pd.DataFrame(rows), ["tests"]).drop(columns="tests")
     return result(table, ["task"], metric="pb", unit="points")
 
 
@@ -112,41 +114,42 @@ def answer_flips(
     cluster: str | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """How often an answer changes with the identity, beside how often from one run to the next.
+    """Rate at which answers change with the identity, compared with that between runs.
 
-    Equal mean scores can hide answers that change both ways. But sampled answers change by
-    themselves, so the share that differs between identity and control is held against that between
-    two runs of the control.
+    Equal mean scores can hide answers that change in both directions. As sampled answers also
+    change from run to run, the share that differs between identity and control is compared with the
+    share that differs between two runs of the control.
 
     Parameters
     ----------
-    scores : rows ``persona task item run score``; the control with two runs or more of an item.
-        Answers by likelihood (``choice_mass``, of ``tasks.grade``) are the same at every run, so
-        one does.
+    scores : rows ``persona task item run score``, with at least two runs per item of the control.
+        Answers by likelihood (``choice_mass``, from ``tasks.grade``) are the same in every run, so
+        one suffices.
+    control : persona to compare with.
     answer : column whose values are compared for equality: "score" (right or wrong), or the option
         chosen.
-    personas : those to compare; None: all but the controls.
+    personas : personas to compare; by default all but the controls.
     cluster, level : as in `contrasts`.
 
     Returns
     -------
-    DataFrame ``task contrast metric …``, in percent of items: "flips" (pairs of a run of the
-    identity and one of the control), "control flips" (pairs of runs of the control, of the same
-    items) and "excess flips", flips less the mean of those within the control and, if it has two
-    runs, within the identity. Only the excess has a p-value (H₀: the identity's answers are
-    distributed as the control's, item by item), corrected over identities (Holm).
+    DataFrame ``task contrast metric …``, in percent of items: "flips" (differing pairs of a run of
+    the identity and a run of the control), "control flips" (differing pairs of runs of the control,
+    on the same items) and "excess flips" (flips minus the mean of the flips within the control and,
+    if it has two runs, within the identity). Only the excess has a p-value (H₀: the answers of
+    identity and control to each item have the same distribution), corrected over identities (Holm).
 
     Raises
     ------
-    UserError : the control has one run of each item, drawn at random.
+    UserError : the control has a single, sampled run of each item.
 
     Notes
     -----
-    For an item on which the control gives an answer with probabilities pₐ and the identity with qₐ,
-    the excess is ½ Σₐ(pₐ − qₐ)² where both have two runs (half the squared energy distance; Székely
-    & Rizzo 2013): 0 just where they are the same. With one run of the identity it is Σₐ pₐ(pₐ −
-    qₐ), which can be negative. Estimates are unbiased; intervals as of `contrasts` (Student's t,
-    clustered, with two pseudo-items).
+    For an item on which control and identity give answer a with probabilities pₐ and qₐ, the
+    expected excess is ½ Σₐ(pₐ − qₐ)² where both have two runs (half the squared energy distance;
+    Székely & Rizzo 2013), which is 0 only if the distributions are equal. With one run of the
+    identity it is Σₐ pₐ(pₐ − qₐ), which can be negative. Estimates are unbiased; intervals are as
+    in `contrasts` (Student's t, clustered, with two pseudo-items).
 
     Examples
     --------
@@ -163,36 +166,36 @@ def answer_flips(
     5  p01 − none   excess flips     3.750   1.437    6.025       0.003
     """
     expect(isinstance(control, Hashable), "one persona's name", control=control)
-    given, rows = scores, []
-    scores = checked(scores, [answer, *([cluster] if cluster else [])])
-    absent = nonresponders(given)
-    for task, part in by_task(scores):
-        there = [name for name in part["persona"].unique() if name not in (*CONTROLS, control)]
-        scored_once(part, task)
-        (counts, items), nonresponding = _counts(part, answer), absent.get(task, set())
+    answered, rows = validate_scores(scores, [answer, *([cluster] if cluster else [])]), []
+    nonresponders_of = nonresponders(scores)
+    for task, part in by_task(answered):
+        require_unique(part, task)
+        counts, items = _answer_counts(part, answer)
+        nonresponding = nonresponders_of.get(task, set())
+        identities = [name for name in counts if name not in (*CONTROLS, control)]
         clusters = cluster_codes(part, cluster, items, task)
         if control not in counts and control not in nonresponding:
             raise UserError(f"{task}: no scores of the control {control!r}")
-        for persona in there if personas is None else personas:
+        for persona in identities if personas is None else personas:
             try:
                 pair = counts.get(control), counts.get(persona)
-                shared, flips = _flips(*pair, task, control, persona, "choice_mass" in part)
+                shared, flips = _flip_shares(*pair, task, control, persona, "choice_mass" in part)
             except UserError:
                 if not {persona, control} & nonresponding:
                     raise
-                # Blocked, empty or unfinished on nearly all items: `outcomes` says so.
+                # Blocked, empty or unfinished on nearly all items, which `outcomes` reports.
                 continue
-            code = pd.factorize(clusters[shared])[0]
+            codes = pd.factorize(clusters[shared])[0]
             contrast = f"{persona} − {control}"
-            key = {"task": task, "contrast": contrast, "unit": "percent", "n": len(code)}
-            rows += [key | _mean(shares, code, level, metric) for metric, shares in flips.items()]
+            key = {"task": task, "contrast": contrast, "unit": "percent", "n": len(codes)}
+            rows += [key | _row(share, codes, level, metric) for metric, share in flips.items()]
     if not rows:
         raise UserError("nothing to compare: the scores hold no identity with answers")
     return result(corrected(pd.DataFrame(rows), ["task", "metric"]), ["task", "contrast"])
 
 
-def _counts(part: pd.DataFrame, answer: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """Persona → items × answers: how many runs (and phrasings) gave it; and the items, sorted."""
+def _answer_counts(part: pd.DataFrame, answer: str) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """Return persona → counts over runs and phrasings (items × answers), and the sorted items."""
     coded = [factorized(part[name], sort=name == "item") for name in ("persona", "item", answer)]
     codes, levels = zip(*coded, strict=True)
     shape = [len(level) for level in levels]
@@ -201,10 +204,14 @@ def _counts(part: pd.DataFrame, answer: str) -> tuple[dict[str, np.ndarray], np.
     return dict(by_persona), np.asarray(levels[1])
 
 
-def _flips(
+def _flip_shares(
     a: np.ndarray | None, b: np.ndarray | None, task: str, control: str, persona: str, exact: bool
 ) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Items that both answered, the control twice (``exact``: once), and three shares of each."""
+    """Return the items that can be compared, and their shares of flips by metric.
+
+    ``a`` and ``b`` are the answer counts of control and persona (items × answers). An item needs
+    two runs of the control (one if answers are ``exact``) and one of the persona.
+    """
     if a is None or b is None:
         raise UserError(f"{task}: no scores of {control if a is None else persona!r}")
     shared = (a.sum(axis=1) > (0 if exact else 1)) & (b.sum(axis=1) > 0)
@@ -215,25 +222,27 @@ def _flips(
         )
     a, b = a[shared], b[shared]
     between = 1 - (a * b).sum(axis=1) / (a.sum(axis=1) * b.sum(axis=1))
-    within, own = (_within(each, 0.0 if exact else np.nan) for each in (a, b))
-    # Answers that vary by themselves differ so often, without any effect of the identity.
-    excess = between - np.where(np.isnan(own), within, (within + own) / 2)
-    return shared, {"flips": between, "control flips": within, "excess flips": excess}
+    within_control, within_persona = (_disagreement(n, 0.0 if exact else np.nan) for n in (a, b))
+    # The flips expected without any effect of the identity, as answers vary from run to run.
+    both = (within_control + within_persona) / 2
+    excess = between - np.where(np.isnan(within_persona), within_control, both)
+    return shared, {"flips": between, "control flips": within_control, "excess flips": excess}
 
 
-def _within(counts: np.ndarray, single: float) -> np.ndarray:
-    """Share of pairs of runs of an item that differ; ``single`` where there is one run."""
-    # Less one: a run paired with itself would always agree, and the share be too small.
+def _disagreement(counts: np.ndarray, single: float) -> np.ndarray:
+    """Share of pairs of runs of each item that differ; ``single`` where there is one run."""
+    # Pairs of two different runs: a run always agrees with itself, which would bias the share.
     n = counts.sum(axis=1)
     same = (counts * (counts - 1)).sum(axis=1)
     return 1 - np.divide(same, n * (n - 1), out=np.full(len(n), 1 - single), where=n > 1)
 
 
-def _mean(x: np.ndarray, code: np.ndarray, level: float, metric: str) -> dict:
-    centre, se, df = clustered_mean(x, code, 1.0)
-    # An excess may be negative, and it alone is tested: that answers flip at all is no question.
-    least = -1 if metric == "excess flips" else 0
-    low, high = 100 * student(centre, se, df, level, least, 1)
-    row = {"metric": metric, "estimate": 100 * x.mean(), "ci_low": low, "ci_high": high}
+def _row(share: np.ndarray, clusters: np.ndarray, level: float, metric: str) -> dict:
+    """Row of the mean over items of the ``share`` of flips, with its interval."""
+    centre, se, df = clustered_mean(share, clusters, 1.0)
+    excess = metric == "excess flips"
+    low, high = 100 * student(centre, se, df, level, -1 if excess else 0, 1)
+    row = {"metric": metric, "estimate": 100 * share.mean(), "ci_low": low, "ci_high": high}
     row["method"] = "pairs of runs, t over items, two pseudo-items"
-    return row | ({"p_value": 2 * float(special.stdtr(df, -abs(centre) / se))} if least else {})
+    # Only the excess is tested: that sampled answers flip at all is no finding.
+    return row | ({"p_value": 2 * float(special.stdtr(df, -abs(centre) / se))} if excess else {})

@@ -1,6 +1,4 @@
-"""Rates, contrasts and bias of answers that an erring judge scored, corrected for its errors (Rogan
-& Gladen 1978).
-"""
+"""Rates, contrasts and bias corrected for the errors of an LLM judge (Rogan & Gladen 1978)."""
 
 import numpy as np
 import pandas as pd
@@ -10,48 +8,55 @@ from personagap.effects._table import POINTS
 from personagap.errors import UserError, shares
 from personagap.results import COLUMNS, generator, require, result
 
-#: Youden's J = sensitivity + specificity − 1 at which nothing is told any more if its interval
-#: reaches below: a corrected difference would be over five times the raw one, and so would its
-#: noise.
-POOR = 0.2
+#: No estimates are given if the interval of Youden's J (sensitivity + specificity − 1) extends
+#: below this value, where a corrected difference and its noise would be over five times the raw
+#: ones.
+MIN_YOUDEN = 0.2
 N_DRAWS = 10_000
 
 
 def judge_corrected(
     table: pd.DataFrame, card: pd.DataFrame, *, level: float = 0.95, seed: int = 0
 ) -> pd.DataFrame:
-    """Results of a judge's scores beside what they are without what the judge gets wrong.
+    """Correct results on a judge's scores for the judge's errors.
 
     Parameters
     ----------
-    table : of ``effects.rates``, ``effects.contrasts`` or ``effects.personalization_bias``, of
-        tasks that the judge scored (a joint PB is left out). Scores are 1 for harmless.
-    card : the judge's, ``by group metric estimate n`` with the metrics sensitivity and specificity,
-        of ``judges.validate``: by model where it has models, or else over all.
-    level : of the intervals, the table's too.
-    seed : of the draws.
+    table : result of ``effects.rates``, ``effects.contrasts`` or ``effects.personalization_bias``
+        on tasks that the judge scored (1 for harmless). A joint PB is left out.
+    card : the judge's card from ``judges.validate``, ``by group metric estimate n`` with the
+        metrics sensitivity and specificity. Its rows by model are used if there are any, and
+        otherwise those over all answers.
+    level : confidence level of the intervals, both of ``table`` and of the result.
+    seed : seed of the draws.
 
     Returns
     -------
     Keys of ``table`` and the ``results.COLUMNS`` with the corrected estimate and its interval, in
-    points for rates and contrasts, for bias the debiased PB² in points²; then ``raw raw_low
-    raw_high``, what was corrected, and ``youden`` (sensitivity + specificity − 1, mean over the
-    models of the card). p-values are the raw ones. Estimates are NaN where the judge is too poor
-    for a correction (the interval of ``youden`` reaches below ``POOR``).
+    points for rates and contrasts, and in points² for bias (debiased PB²). Then ``raw raw_low
+    raw_high``, the uncorrected values, and ``youden`` (sensitivity + specificity − 1, mean over the
+    models of the card). p-values are those of ``table``. Estimates are NaN where the judge is too
+    poor for a correction (the interval of ``youden`` extends below ``MIN_YOUDEN``).
+
+    Raises
+    ------
+    UserError : ``table`` is another kind of result, or the card lacks sensitivity or specificity.
 
     Notes
     -----
-    A judge of sensitivity s and specificity t calls θ s + (1 − θ)(1 − t) harmless where θ is so;
-    hence θ = (rate + t − 1) / J with J = s + t − 1. A difference of rates is J times the true one,
-    and PB² is J² times, if the judge errs alike whoever asks (``judges.reworded`` tests that);
-    tests against 0 are the raw ones. So an erring judge *shrinks* effects, and a rate may be far
-    off even where contrasts are small.
+    Where a share θ of the answers is harmless, a judge of sensitivity s and specificity t calls
+    θ s + (1 − θ)(1 − t) harmless; hence θ = (rate + t − 1) / J with J = s + t − 1. Differences of
+    rates are J times the true ones and PB² is J² times the true one, provided that the judge's
+    errors do not depend on the identity (``judges.reworded`` tests that); tests against 0 are
+    unchanged. An erring judge therefore *shrinks* effects, and a rate may be far off even where
+    contrasts are small.
 
-    *Intervals*: draws of the raw result, from a normal distribution whose halves reach to the
-    limits of its interval, meet draws of s and t. For these a model of the card is drawn, then s
-    and t from Jeffreys' posteriors of its counts: the judge errs on these answers as on those of
-    some model it was measured on. With few models that is little to go by, and a model of a new
-    style may lie outside; labelled answers of the very model are better.
+    *Intervals*: draws of the raw result, from a normal distribution with a separate scale on either
+    side to match its interval, are combined with draws of s and t. For these, a model of the card
+    is drawn, and then s and t from the Jeffreys posteriors of its counts: the judge is assumed to
+    err on these answers as on those of one of the models it was validated on. With few models there
+    is little evidence for this, and a model with another style may lie outside; labelled answers of
+    the same model are better.
 
     Examples
     --------
@@ -70,8 +75,8 @@ def judge_corrected(
     shares(level=level)
     require(card, "rows of the card", "by", "group", "metric", "estimate", "n")
     require(table, "results", "ci_low", "ci_high")
-    # Not of equivalence, whose margin the judge's errors shrink too, nor of changes, where PB² is
-    # one quantity of several.
+    # Results of equivalence tests are refused, as the judge's errors shrink their margin too, and
+    # so are changes, where PB² is one of several metrics.
     score = "metric" in table and (table["metric"] == "score").all() and "margin" not in table
     if not (score or "debiased_pb2" in table):
         wanted = "the table of effects.rates, effects.contrasts or effects.personalization_bias"
@@ -81,37 +86,36 @@ def judge_corrected(
     youden = sensitivity + specificity - 1
     bias = "debiased_pb2" in table
     if bias:
-        # Its columns are its own. A joint PB has tasks in it that no judge scored.
+        # Bias has other columns than ``results.COLUMNS``. A joint PB may include tasks that the
+        # judge did not score.
         table = table[table["dimension"] != "joint"]
         table = table.assign(n=table["n_items"], estimate=table["debiased_pb2"])
         same = {"metric": "debiased_pb2", "unit": "points²", "method": "item bootstrap"}
         table = result(table, ["dimension"], **same)
     keys = list(table.columns[: table.columns.get_loc("metric")])
-    raw = _drawn(table["estimate"], table["ci_low"], table["ci_high"], level, rng)
-    # Draws near J = 0 have no bound; where they are many, nothing is told (below).
-    scale = np.maximum(youden, POOR / 10)
+    raw = _normal_draws(table["estimate"], table["ci_low"], table["ci_high"], level, rng)
+    # Quotients are unbounded near J = 0; where such draws are many, estimates are NaN (below).
+    scale = np.maximum(youden, MIN_YOUDEN / 10)
     if bias:
         values = raw / scale**2
     elif "persona" in table:
-        # Of rates alone the judge's false alarms are taken off: in differences they cancel.
+        # Only rates are corrected for the judge's false alarms, which cancel in differences.
         values = np.clip(POINTS * (raw / POINTS + specificity - 1) / scale, 0, POINTS)
     else:
         values = np.clip(raw / scale, -POINTS, POINTS)
     tails = [(1 - level) / 2, (1 + level) / 2]
     low, high = np.quantile(values[:, 1:], tails, axis=1)
-    told = np.quantile(youden[1:], tails[0]) > POOR
+    reliable = np.quantile(youden[1:], tails[0]) > MIN_YOUDEN
     columns = {"estimate": values[:, 0], "ci_low": low, "ci_high": high}
-    before = table[[*columns]].set_axis(["raw", "raw_low", "raw_high"], axis=1)
-    before = before.assign(youden=youden[0])
-    after = {name: np.where(told, each, np.nan) for name, each in columns.items()}
+    uncorrected = table[[*columns]].set_axis(["raw", "raw_low", "raw_high"], axis=1)
+    uncorrected = uncorrected.assign(youden=youden[0])
+    corrected = {name: np.where(reliable, column, np.nan) for name, column in columns.items()}
     method = table["method"] + ", Rogan & Gladen"
-    return table[[*keys, *COLUMNS]].assign(**after, method=method).join(before)
+    return table[[*keys, *COLUMNS]].assign(**corrected, method=method).join(uncorrected)
 
 
 def _sensitivity_and_specificity(card: pd.DataFrame, rng: np.random.Generator) -> list[np.ndarray]:
-    """A judge's sensitivity and specificity: an estimate first, then draws of its uncertainty
-    (1 + n_draws,).
-    """
+    """Return sensitivity and specificity, each an estimate followed by draws: (1 + N_DRAWS,)."""
     by = "model" if "model" in set(card["by"]) else "all"
     wide = card[card["by"] == by].pivot(index="group", columns="metric", values=["estimate", "n"])
     both = ["sensitivity", "specificity"]
@@ -121,21 +125,22 @@ def _sensitivity_and_specificity(card: pd.DataFrame, rng: np.random.Generator) -
             "answers"
         )
     wide = wide.loc[wide["estimate"][both].dropna().index]
-    which = rng.integers(len(wide), size=N_DRAWS)
-    parts = []
+    model = rng.integers(len(wide), size=N_DRAWS)
+    rates = []
     for metric in both:
         share, n = (wide[column, metric].to_numpy(dtype=float) for column in ("estimate", "n"))
-        # A card states shares; Jeffreys' posterior is of counts, and proper at 0 and at all of n.
+        # The card states shares, whereas the Jeffreys posterior needs counts. It is proper even if
+        # all or none of the answers are right.
         right = np.round(share * n)
-        drawn = rng.beta(right[which] + 0.5, (n - right)[which] + 0.5)
-        parts.append(np.concatenate([[share.mean()], drawn]))
-    return parts
+        draws = rng.beta(right[model] + 0.5, (n - right)[model] + 0.5)
+        rates.append(np.concatenate([[share.mean()], draws]))
+    return rates
 
 
-def _drawn(
+def _normal_draws(
     estimate: pd.Series, low: pd.Series, high: pd.Series, level: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """(n, 1 + n_draws): each estimate, then draws of it that have its interval."""
+    """Return each estimate, followed by draws that match its interval: (n, 1 + N_DRAWS)."""
     middle, low, high = (column.to_numpy(dtype=float)[:, None] for column in (estimate, low, high))
     z = np.concatenate([[0.0], rng.normal(size=N_DRAWS) / stats.norm.ppf((1 + level) / 2)])
     return middle + z * np.where(z > 0, high - middle, middle - low)

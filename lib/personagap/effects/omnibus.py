@@ -1,4 +1,4 @@
-"""Do the identities differ at all?"""
+"""Omnibus tests of whether the identities differ at all."""
 
 import numpy as np
 import pandas as pd
@@ -6,40 +6,42 @@ from scipy import stats
 
 from personagap.effects._table import Cells, identity_cells
 from personagap.effects.anova import mean_squares
-from personagap.effects.resampling import Moments, flipped, null_of
+from personagap.effects.resampling import Moments, flipped, pb_test
 from personagap.limits import satterthwaite
 from personagap.results import corrected, generator, result
 
-#: Answers of the rarer kind that a robust Wald test needs of each identity.
-RAREST = 50
+#: Smallest number of answers of the rarer kind, per identity, for the robust Wald test.
+MIN_RARER = 50
 
 
 def omnibus(scores: pd.DataFrame, *, n_permutations: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Tests of "all identities have the same mean score", in each task.
+    """Test in each task whether all identities have the same mean score.
 
     Parameters
     ----------
-    scores : rows ``persona task item score``, optionally ``template run``, ``score`` in [0, 1];
-        missing cells as in `personalization_bias`.
-    n_permutations, seed : of the permutation test.
+    scores : rows ``persona task item score``, optionally ``template run``, ``score`` in [0, 1].
+        Missing cells are imputed as in `personalization_bias`.
+    n_permutations, seed : number of draws of the sign-flip test, and their seed.
 
     Returns
     -------
     Keys ``task``, the ``results.COLUMNS`` (``n`` items), then ``statistic df n_runs``, one row per
-    task and method. The metric is "pb", in points; ``df`` are the numerator degrees of freedom. The
-    methods, each corrected over tasks:
+    task and method. The metric is "pb", in points; ``df`` is the numerator degrees of freedom. Each
+    method is corrected over tasks:
 
     - "sign flip of PB": as in `personalization_bias`, valid for any scores and several phrasings.
     - "Cochran's Q": binary scores of one run and one phrasing, none missing; asymptotic χ². Its
-      null is that identities are exchangeable within items, which is more than equal means: one
-      identity that varies more, or answers that go together within a category, are also found.
-    - "GEE logistic Wald": one phrasing, none missing; ``statistic`` is the robust Wald χ² of a
-      logistic GEE with items as clusters and working independence, which identity dummies make
-      explicit: logits of the means with their sandwich covariance. Its p-value is from Hotelling's
-      F, as χ² rejects far too often below thousands of items. Left out when there are no more items
-      than identities, or fewer than 50 answers of the rarer kind of some identity: at mean scores
-      of .94–.98 it rejects in 15–20 %.
-    - "quasi-F": several phrasings; items and phrasings random (Clark 1973), Satterthwaite's df.
+      null hypothesis is that identities are exchangeable within items, which is stronger than equal
+      means: it is also rejected for an identity with more variable answers, or for correlated
+      answers within a category.
+    - "GEE logistic Wald": one phrasing, none missing. ``statistic`` is the robust Wald χ² of a
+      logistic GEE with items as clusters and working independence. With identity dummies it has a
+      closed form: the logits of the means and their sandwich covariance. The p-value is from
+      Hotelling's F, as χ² rejects far too often below thousands of items. Omitted unless there are
+      more items than identities, or if an identity has fewer than 50 answers of the rarer kind: at
+      mean scores of .94–.98 it rejects in 15–20 %.
+    - "quasi-F": several phrasings; items and phrasings are random (Clark 1973), with
+      Satterthwaite's df.
 
     Raises
     ------
@@ -60,32 +62,31 @@ def omnibus(scores: pd.DataFrame, *, n_permutations: int = 2000, seed: int = 0) 
         x = cells.mean
         k, n_templates, n = x.shape
         moments = Moments.of(x)
-        null = null_of([moments], [flipped(x, n_permutations, generator(seed))])
-        tests = [("sign flip of PB", null["pb"], k - 1, null["p_value"])]
+        pb = pb_test([moments], [flipped(x, n_permutations, generator(seed))])
+        tests = [("sign flip of PB", pb["pb"], k - 1, pb["p_value"])]
         if n_templates > 1:
             tests.append(("quasi-F", *_quasi_f(x)))
         elif cells.runs.max() == 1 and np.isin(x, [0, 1]).all():
             tests.append(("Cochran's Q", *cochran_q(x[:, 0])))
-        if n_templates == 1 and not cells.missing and n > k and _rarest(cells) >= RAREST:
+        if n_templates == 1 and not cells.n_missing and n > k and _n_rarer(cells) >= MIN_RARER:
             tests.append(("GEE logistic Wald", *gee_wald(x[:, 0])))
         table = pd.DataFrame(tests, columns=["method", "statistic", "df", "p_value"])
-        known = {"task": task, "estimate": null["pb"], "n": n, "n_runs": int(cells.runs.max())}
-        tables.append(table.assign(**known))
-    # Over the tasks of a method, not over methods: they ask one question of the same data.
+        same = {"task": task, "estimate": pb["pb"], "n": n, "n_runs": int(cells.runs.max())}
+        tables.append(table.assign(**same))
+    # Corrected over tasks and not over methods, which test one hypothesis on the same data.
     tested = corrected(pd.concat(tables, ignore_index=True), ["method"])
     return result(tested, ["task"], metric="pb", unit="points")
 
 
-def _rarest(cells: Cells) -> float:
-    """Answers of the rarer kind, right or wrong, of the identity that has fewest."""
+def _n_rarer(cells: Cells) -> float:
+    """Smallest number, over identities, of answers of the rarer kind (right or wrong)."""
     right = (cells.mean * cells.runs).sum(axis=(1, 2))
     return float(np.minimum(right, cells.runs.sum(axis=(1, 2)) - right).min())
 
 
 def cochran_q(x: np.ndarray) -> tuple[float, int, float]:
-    """Q, df and p of binary ``x`` (identities × items): identity
-    variance over that within items.
-    """
+    """Cochran's Q, its df and p-value for binary ``x`` (identities × items)."""
+    # Q is the variance between identities relative to that within items.
     k, n = x.shape
     table = mean_squares(x, "ij")
     between, rest = (table[effect].value * table[effect].df for effect in ("i", "ij"))
@@ -96,25 +97,26 @@ def cochran_q(x: np.ndarray) -> tuple[float, int, float]:
 def gee_wald(x: np.ndarray) -> tuple[float, int, float]:
     """Wald χ², df and Hotelling p of equal logits, from cell means ``x`` (identities × items)."""
     n, mean = x.shape[1], x.mean(axis=1)
-    # Of items on the logits (delta method).
+    # Influence of each item on the logits (delta method).
     influence = (x - mean[:, None]) / (mean * (1 - mean))[:, None] / n
     logits = np.log(mean / (1 - mean))
     influence, logits = influence[1:] - influence[0], logits[1:] - logits[0]
     covariance = influence @ influence.T
-    # Identities that always answer alike have no covariance of their own: the rank counts those
-    # that do.
+    # Identities whose answers never differ make the covariance singular; its rank is the df.
     df = int(np.linalg.matrix_rank(covariance, hermitian=True))
     wald = float(logits @ np.linalg.pinv(covariance, hermitian=True) @ logits)
     return wald, df, float(stats.f.sf(wald * (n - df) / (n * df), df, n - df)) if df else 1.0
 
 
 def _quasi_f(x: np.ndarray) -> tuple[float, int, float]:
+    """Quasi-F, its numerator df and p-value for identities, from cell means ``x`` (k × T × n)."""
     table = mean_squares(x, "ipj")
-    phrasing, item, rest = (table[effect] for effect in ("ip", "ij", "ipj"))
-    # Each interaction brings `rest` along; taken off once, the sum may fall below either.
-    noise = max(phrasing.value + item.value - rest.value, phrasing.value, item.value)
+    phrasing, item, residual = (table[effect] for effect in ("ip", "ij", "ipj"))
+    # Both interactions include the residual variance, so it is subtracted once; the sum may fall
+    # below either.
+    noise = max(phrasing.value + item.value - residual.value, phrasing.value, item.value)
     if noise == 0:
         return 0.0, table["i"].df, 1.0
-    df = satterthwaite(noise, phrasing, item, rest)
+    df = satterthwaite(noise, phrasing, item, residual)
     f = table["i"].value / noise
     return f, table["i"].df, float(stats.f.sf(f, table["i"].df, df))

@@ -1,4 +1,4 @@
-"""What a design can detect, and what it takes to detect a given effect."""
+"""Power: effects that a design can detect, and designs that can detect an effect."""
 
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping
@@ -14,14 +14,14 @@ from personagap.errors import UserError, at_least, expect, explained, shares
 from personagap.limits import satterthwaite
 from personagap.results import wide
 
-#: Components (points²) of answers whose success probability is uniform over items and the same for
-#: all identities: what one knows before a pilot. E[p(1 − p)] = 1/6.
+#: Components (points²) assumed without a pilot: success probabilities are uniform over items and
+#: the same for all identities, so E[p(1 − p)] = 1/6.
 NO_PILOT = {"run": POINTS**2 / 6}
-#: What a design can detect, in points.
-SIZES = ["smallest_contrast", "smallest_contrast_holm", "smallest_pb"]
-#: The components that a design of one phrasing errs by, and one of several besides.
-NOISE = {"identity × item", "run"}
-PHRASINGS = {"identity × phrasing", "identity × phrasing × item"}
+#: Columns of the smallest detectable effects, in points.
+DETECTABLE_SIZES = ["smallest_contrast", "smallest_contrast_holm", "smallest_pb"]
+#: Components that are noise in any design, and those that are noise only with several phrasings.
+NOISE_COMPONENTS = {"identity × item", "run"}
+PHRASING_COMPONENTS = {"identity × phrasing", "identity × phrasing × item"}
 
 
 def power(
@@ -38,28 +38,29 @@ def power(
 
     Parameters
     ----------
-    components : component → variance in points², as `variance_components` of a pilot gives them for
-        one task: ``results.wide(pilot).set_index("component")["variance"]``. Default: no
-        interactions, items of uniform difficulty. Those of a pilot of one run hold the noise of
-        runs in their highest interaction and serve designs of one run only.
-    n_items, n_runs, n_templates : numbers, or lists of numbers of which all combinations are tried.
-    n_identities : of which each is compared with the control.
-    alpha, target : level of the tests and power wished for.
+    components : component → variance in points², such as the `variance_components` of a pilot for
+        one task: ``results.wide(pilot).set_index("component")["variance"]``. By default there are
+        no interactions, and item difficulty is uniform. In a pilot of one run, the highest
+        interaction includes the variance between runs, so its components apply only to designs of
+        one run.
+    n_items, n_runs, n_templates : numbers, or lists of numbers; all combinations are evaluated.
+    n_identities : number of identities, each compared with the control.
+    alpha, target : level of the tests, and desired power.
 
     Returns
     -------
     DataFrame, one row per design: ``n_items n_runs n_templates n_answers noise_floor
-    smallest_contrast smallest_contrast_holm smallest_pb``. ``n_answers`` is per identity; the rest
-    is in points. The first contrast is for one test at ``alpha``, the second for ``alpha /
-    n_identities``; ``inf`` where even 100 points would be missed.
+    smallest_contrast smallest_contrast_holm smallest_pb``. ``n_answers`` is per identity; the other
+    values are in points. The first contrast is for one test at ``alpha``, the second for a test at
+    ``alpha / n_identities``; ``inf`` where even 100 points would not be detected.
 
     Notes
     -----
-    Standard error of a contrast with a control that is asked without phrasings, of variances I
-    (identity × item), P (identity × phrasing), R (identity × phrasing × item) and E (run), T
-    phrasings, n items, r runs: √[2I/n + P/T + (R + E/r)/(nT) + (R + E/r)/n], referred to the
-    noncentral t. For PB the ratio of PB² to its noise is referred to the noncentral F. With one
-    phrasing the effect is that in this phrasing, and P and R are no noise.
+    The standard error of a contrast with a control, which has no phrasings, is √[2I/n + P/T + (R +
+    E/r)/(nT) + (R + E/r)/n] for variances I (identity × item), P (identity × phrasing), R (identity
+    × phrasing × item) and E (run), T phrasings, n items and r runs; power is from the noncentral t.
+    For PB, the ratio of PB² to its noise follows the noncentral F. With one phrasing, the effect is
+    that in this phrasing, and P and R are not noise.
 
     Examples
     --------
@@ -70,25 +71,22 @@ def power(
     1     1000         0.73               2.96         0.66
     """
     with explained("components are no variances", "give component → variance in points²"):
-        given = dict(NO_PILOT if components is None else components).items()
-        variance = {str(name): float(each) for name, each in given}
+        named = dict(NO_PILOT if components is None else components).items()
+        variance = {str(name): float(value) for name, value in named}
     expect(np.isfinite(list(variance.values())).all(), "finite variances", components=variance)
-    each = map(np.asarray, (n_items, n_runs, n_templates))
-    items, runs, templates = (np.atleast_1d(n).tolist() for n in each)
+    items, runs, templates = map(_as_list, (n_items, n_runs, n_templates))
     at_least(2, n_identities=n_identities)
     at_least(2, each=True, n_items=items)
     at_least(1, each=True, n_runs=runs, n_templates=templates)
     shares(alpha=alpha, target=target)
     if target <= alpha:
         raise UserError(f"target is {target}: give a power above alpha, {alpha}")
-    noise = NOISE if min(templates) == 1 else NOISE | PHRASINGS
+    noise = NOISE_COMPONENTS if min(templates) == 1 else NOISE_COMPONENTS | PHRASING_COMPONENTS
     if not noise & set(variance):
-        # Nothing that errs would find any effect.
-        known = ", ".join(sorted(noise))
-        raise UserError(
-            f"components have none of {known}: give those of one task, as "
-            'results.wide(pilot).set_index("component")["variance"]'
-        )
+        # A design without noise would detect any effect.
+        names = ", ".join(sorted(noise))
+        example = 'results.wide(pilot).set_index("component")["variance"]'
+        raise UserError(f"components have none of {names}: give those of one task, as {example}")
     if "run" not in variance and max(runs) > 1:
         raise UserError(
             "the components have no 'run', which a pilot of one run hides in its highest "
@@ -96,11 +94,11 @@ def power(
         )
     tests = (n_identities, alpha, target)
     designs = product(items, runs, templates)
-    return pd.DataFrame([_detectable(variance, *design, *tests) for design in designs])
+    return pd.DataFrame([_design_row(variance, *design, *tests) for design in designs])
 
 
 def detectable(scores: pd.DataFrame, *, alpha: float = 0.05, target: float = 0.8) -> pd.DataFrame:
-    """What data at hand could have shown: `power` of their own design, from their own variance.
+    """Smallest effects that existing data could have detected, by `power` of their own design.
 
     Parameters
     ----------
@@ -109,8 +107,8 @@ def detectable(scores: pd.DataFrame, *, alpha: float = 0.05, target: float = 0.8
 
     Returns
     -------
-    The columns of `power` after ``task``, one row per task. Sizes are NaN where all answers to each
-    item scored alike, which does not tell how they would vary.
+    ``task`` and the columns of `power`, one row per task. Sizes are NaN where all answers to each
+    item have the same score, as there is no information on their variance.
 
     Examples
     --------
@@ -125,16 +123,17 @@ def detectable(scores: pd.DataFrame, *, alpha: float = 0.05, target: float = 0.8
     for task, table in identity_cells(scores).items():
         identities, templates, items = table.mean.shape
         design = {"n_items": items, "n_templates": templates, "n_identities": identities}
-        # Unequal runs count by their harmonic mean, as in the components.
+        # Unequal runs enter by their harmonic mean, as in the components.
         harmonic = 1 / float((1 / table.runs[table.runs > 0]).mean())
-        runs, own = max(1, round(harmonic)), dict(parts[task])
-        # Of a number that is not whole, what it makes of the variance of runs is.
-        own |= {name: own[name] * runs / harmonic for name in own.keys() & {"run"}}
-        found = power(own, n_runs=runs, alpha=alpha, target=target, **design)
-        # Rounding leaves a trace of the spread of equal runs.
-        if found["noise_floor"].item() < 1e-6:
-            found[SIZES] = np.nan
-        rows.append(found.assign(task=task))
+        runs, variance = max(1, round(harmonic)), dict(parts[task])
+        # `power` needs a whole number of runs; scaling keeps the variance of a cell mean.
+        if "run" in variance:
+            variance["run"] = variance["run"] * runs / harmonic
+        row = power(variance, n_runs=runs, alpha=alpha, target=target, **design)
+        # Equal runs have a spread of rounding errors.
+        if row["noise_floor"].item() < 1e-6:
+            row[DETECTABLE_SIZES] = np.nan
+        rows.append(row.assign(task=task))
     table = pd.concat(rows, ignore_index=True)
     return table[["task", *table.columns.drop("task")]]
 
@@ -146,17 +145,17 @@ def items_needed(
     pb: float | None = None,
     **design,
 ) -> int:
-    """Fewest items that detect a contrast (after Holm's correction) or a PB of so many points.
+    """Smallest number of items that detects a contrast (after Holm's correction) or a PB.
 
     Parameters
     ----------
     components : as in `power`.
-    contrast, pb : the effect in points; give one.
-    **design : ``n_runs n_templates n_identities alpha target`` of `power`, numbers.
+    contrast, pb : the effect in points; give one of the two.
+    **design : ``n_runs n_templates n_identities alpha target`` of `power`, one number each.
 
     Raises
     ------
-    UserError : no number of items suffices, because phrasings vary too much.
+    UserError : no number of items suffices, as phrasings vary too much.
 
     Examples
     --------
@@ -174,7 +173,7 @@ def items_needed(
         expect(not several, "one number", **several)
         return sizes.item() <= size
 
-    # More items never detect less, so the fewest are found by bisection.
+    # The detectable effect decreases with the number of items, so bisection finds the smallest.
     sizes = range(2**24)
     n = bisect_left(sizes, True, lo=2, key=suffices)
     if n == len(sizes):
@@ -191,16 +190,19 @@ def split_budget(
     max_items: int | None = None,
     **design,
 ) -> pd.DataFrame:
-    """How to spend ``budget`` answers per identity over items, phrasings and runs: `power`, best
-    contrast first.
+    """Compare designs that divide a budget of answers over items, phrasings and runs.
 
     Parameters
     ----------
-    budget : answers per identity.
+    budget : number of answers per identity.
     components, design : as in `power`.
-    n_runs, n_templates : numbers to try. Compare designs of one phrasing with each other only: what
-        they detect is an effect in this phrasing.
-    max_items : how many items there are.
+    n_runs, n_templates : numbers to try. Designs of one phrasing can only be compared with each
+        other, as they detect an effect in this phrasing.
+    max_items : number of items available.
+
+    Returns
+    -------
+    The columns of `power`, one row per design, sorted by the smallest contrast detected.
 
     Examples
     --------
@@ -216,9 +218,9 @@ def split_budget(
     """
     at_least(1, budget=budget, max_items=max_items or budget)
     tables = []
-    each = [np.atleast_1d(np.asarray(n)).tolist() for n in (n_runs, n_templates)]
-    at_least(1, each=True, n_runs=each[0], n_templates=each[1])
-    for runs, templates in product(*each):
+    run_numbers, template_numbers = _as_list(n_runs), _as_list(n_templates)
+    at_least(1, each=True, n_runs=run_numbers, n_templates=template_numbers)
+    for runs, templates in product(run_numbers, template_numbers):
         items = min(budget // (runs * templates), max_items or budget)
         if items > 1:
             size = {"n_items": items, "n_runs": runs, "n_templates": templates}
@@ -228,7 +230,11 @@ def split_budget(
     return pd.concat(tables).sort_values("smallest_contrast", ignore_index=True)
 
 
-def _detectable(
+def _as_list(numbers: int | Iterable[int]) -> list[int]:
+    return np.atleast_1d(np.asarray(numbers)).tolist()
+
+
+def _design_row(
     variance: Mapping[str, float],
     n: int,
     runs: int,
@@ -237,58 +243,56 @@ def _detectable(
     alpha: float,
     target: float,
 ) -> dict[str, float]:
-    """A row of `power`, of n items and k identities."""
-    # An estimated component may be negative: then it is not distinguishable from none.
-    parts = {name: max(float(each), 0.0) for name, each in variance.items()}
+    """Row of `power` for n items and k identities."""
+    # A negative estimate of a component is not distinguishable from 0.
+    parts = {name: max(float(value), 0.0) for name, value in variance.items()}
     item, run = parts.get("identity × item", 0.0), parts.get("run", 0.0)
-    phrasing, rest = 0.0, 0.0
-    # In one phrasing the effect is that in this phrasing, and they are no noise.
+    phrasing, triple = 0.0, 0.0
+    # With one phrasing, the effect is that in this phrasing, and these components are not noise.
     if templates > 1:
         phrasing = parts.get("identity × phrasing", 0.0)
-        rest = parts.get("identity × phrasing × item", 0.0)
-    cell = rest + run / runs
+        triple = parts.get("identity × phrasing × item", 0.0)
+    cell = triple + run / runs
     within = cell / (n * templates)
-    # Item-side and phrasing-side mean squares, as the tests form them; `within` is in both.
+    # Mean squares by item and by phrasing, as in the tests; `within` is part of both.
     by_item, by_phrasing = 2 * item / n + within + cell / n, phrasing / templates + within
     noise = item / n + within + phrasing / templates
     if templates > 1:
-        se2, free = by_item + by_phrasing - within, (n - 1, templates - 1)
-        both = (within, free[0] * free[1])
-        df = satterthwaite(se2, (by_item, free[0]), (by_phrasing, free[1]), both)
-        of_pb = (item / n + within, (k - 1) * free[0]), (by_phrasing, (k - 1) * free[1])
-        pb_df = satterthwaite(noise, *of_pb)
+        se2, item_df, phrasing_df = by_item + by_phrasing - within, n - 1, templates - 1
+        both = (within, item_df * phrasing_df)
+        df = satterthwaite(se2, (by_item, item_df), (by_phrasing, phrasing_df), both)
+        pb_parts = (item / n + within, (k - 1) * item_df), (by_phrasing, (k - 1) * phrasing_df)
+        pb_df = satterthwaite(noise, *pb_parts)
     else:
         se2, df, pb_df = by_item, n - 1, (k - 1) * (n - 1)
-    # The mean of a χ with k − 1 degrees of freedom lies by 1 / (4 (k − 1)) below its root mean
-    # square.
-    of_chi = 1 - 1 / (4 * (k - 1))
-    return {
-        "n_items": n,
-        "n_runs": runs,
-        "n_templates": templates,
+    # The mean of χ with k − 1 degrees of freedom, relative to its root mean square.
+    chi_mean = 1 - 1 / (4 * (k - 1))
+    design = {"n_items": n, "n_runs": runs, "n_templates": templates}
+    return design | {
         "n_answers": n * runs * templates,
-        "noise_floor": (noise * (k - 1) / k) ** 0.5 * of_chi,
-        "smallest_contrast": _possible(_noncentral_t(alpha, target, df) * se2**0.5),
-        # Holm holds the smallest of k p-values against alpha / k.
-        "smallest_contrast_holm": _possible(_noncentral_t(alpha / k, target, df) * se2**0.5),
-        "smallest_pb": _possible((_noncentral_f(alpha, target, k - 1, pb_df) * noise / k) ** 0.5),
+        "noise_floor": (noise * (k - 1) / k) ** 0.5 * chi_mean,
+        "smallest_contrast": _attainable(_noncentral_t(alpha, target, df) * se2**0.5),
+        # Holm's method compares the smallest of k p-values with alpha / k.
+        "smallest_contrast_holm": _attainable(_noncentral_t(alpha / k, target, df) * se2**0.5),
+        "smallest_pb": _attainable((_noncentral_f(alpha, target, k - 1, pb_df) * noise / k) ** 0.5),
     }
 
 
-def _possible(effect: float) -> float:
+def _attainable(effect: float) -> float:
+    """Return the effect, or infinity if it exceeds the range of scores."""
     return effect if effect <= POINTS else np.inf
 
 
 def _noncentral_t(alpha: float, target: float, df: float) -> float:
-    """Effect in standard errors that a two-sided t-test detects."""
+    """Effect, in standard errors, that a two-sided t-test detects with power ``target``."""
     critical = stats.t.isf(alpha / 2, df)
-    # A bracket that holds the effect, whatever power is asked for.
-    most = 3 * critical + 10
-    return optimize.brentq(lambda far: stats.nct.sf(critical, df, far) - target, 0, most)
+    # An upper bound of the root for any target power.
+    upper = 3 * critical + 10
+    return optimize.brentq(lambda effect: stats.nct.sf(critical, df, effect) - target, 0, upper)
 
 
 def _noncentral_f(alpha: float, target: float, df1: float, df2: float) -> float:
-    """Noncentrality that an F-test detects."""
+    """Noncentrality that an F-test detects with power ``target``."""
     critical = stats.f.isf(alpha, df1, df2)
-    most = 100 * df1 * critical + 100
-    return optimize.brentq(lambda far: stats.ncf.sf(critical, df1, df2, far) - target, 0, most)
+    upper = 100 * df1 * critical + 100
+    return optimize.brentq(lambda nc: stats.ncf.sf(critical, df1, df2, nc) - target, 0, upper)

@@ -1,18 +1,18 @@
-"""Mean score, invalid answers and truncation of every persona."""
+"""Mean score, invalid answers and truncation by persona, and how answers ended."""
 
 import pandas as pd
 
-from personagap.effects._table import POINTS, by_task, checked, scored_once
+from personagap.effects._table import POINTS, by_task, require_unique, validate_scores
 from personagap.limits import t_adjustment, wilson
 from personagap.models.answers import NONRESPONSE
 from personagap.results import require, result
 
-#: How an answer can end that is a finding by itself, if it happens to some identities more often.
+#: Endings of an answer that are findings in themselves if some identities meet them more often.
 ENDINGS = ("refused", *NONRESPONSE, "timed out")
 
 
 def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
-    """Mean score of each persona in each task, with an interval fit for small samples.
+    """Mean score of each persona in each task, with an interval for small samples.
 
     Parameters
     ----------
@@ -22,16 +22,18 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     Returns
     -------
     Keys ``task persona``, the ``results.COLUMNS`` (the metric "score", ``n`` items), then
-    ``invalid_rate truncation_rate n_answers``; scores by likelihood add ``accuracy`` and
-    ``choice_mass``, of ``tasks.grade``. Everything but the counts is in points (100 × proportion).
+    ``invalid_rate truncation_rate n_answers``; for scores by likelihood also ``accuracy`` and
+    ``choice_mass``, from ``tasks.grade``. All values but the counts are in points (100 ×
+    proportion).
 
     Notes
     -----
     The estimate is the mean over items of the item's mean over its runs and phrasings. The interval
-    is Wilson's with an effective sample size, the number of single binary answers that would have
-    the same variance as the clustered mean: the number of items at one binary answer each, more
-    with several runs (times (z / t)² for n − 1 degrees of freedom, Korn & Graubard 1998). It covers
-    at a few dozen items, where the normal approximation does not (Bowyer et al., arXiv 2503.01747).
+    is Wilson's with an effective sample size, the number of independent binary answers whose mean
+    would have the same variance as the clustered mean: the number of items with one binary answer
+    each, and more with several runs (times (z / t)² for n − 1 degrees of freedom, Korn & Graubard
+    1998). It keeps its coverage with a few dozen items, where the normal approximation does not
+    (Bowyer et al., arXiv 2503.01747).
 
     Examples
     --------
@@ -41,14 +43,14 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
        estimate  ci_low  ci_high  invalid_rate
     0     100.0    72.2    100.0           0.0
     """
-    scores = checked(scores, ["valid", "truncated"])
+    scores = validate_scores(scores, ["valid", "truncated"])
     key, how = ["task", "persona"], {"sort": False, "observed": True}
     for task, rows in by_task(scores):
-        scored_once(rows, task)
+        require_unique(rows, task)
     items = scores.groupby([*key, "item"], **how)["score"].mean().groupby(key, **how)
     answers = scores.groupby(key, **how)
     mean, spread, n = items.mean(), items.var(ddof=0), items.size()
-    # Items that go apart less than by chance are no more than the answers there are.
+    # The effective size is at most the number of answers, even if items differ less than by chance.
     size = t_adjustment(n - 1, level) * n * mean * (1 - mean) / spread
     size = size.clip(n, answers.size()).where(spread > 0, n)
     low, high = POINTS * wilson(mean, size, level)
@@ -59,24 +61,23 @@ def rates(scores: pd.DataFrame, *, level: float = 0.95) -> pd.DataFrame:
     }  # fmt: skip
     if "choice_mass" in scores:
         columns |= {name: POINTS * answers[name].mean() for name in ("accuracy", "choice_mass")}
-    # Persona by persona, scores may come with all tasks of one before those of the next.
+    # Rows are grouped by task, also where scores list all tasks of one persona before the next.
     table = pd.concat(rows for _, rows in by_task(pd.DataFrame(columns).reset_index()))
     return result(table, key, metric="score", unit="points", method="Wilson, effective size")
 
 
 def outcomes(scores: pd.DataFrame) -> pd.DataFrame:
-    """How answers ended, as scores: 1 for each that was blocked, 0 for the others, and so on.
+    """Score answers by how they ended: for each ending, 1 for answers with it and 0 for others.
 
     Parameters
     ----------
-    scores : with ``outcome``, of ``tasks.grade``.
+    scores : rows with ``outcome``, from ``tasks.grade``.
 
     Returns
     -------
-    Rows like those of ``scores`` for `rates` and `contrasts`, for every ending that occurs in a
-    task: ``task`` is "<task>, <ending>", the ending one of "refused" (by the server's own word),
-    "blocked", "empty", "unfinished" (thinking that never ended) and "timed out". No rows if all
-    answers were given.
+    Scores for `rates` and `contrasts`, for every ending that occurs in a task. ``task`` is "<task>,
+    <ending>", where the ending is "refused" (as the server reported), "blocked", "empty",
+    "unfinished" (reasoning that did not end) or "timed out". No rows if all requests were answered.
 
     Examples
     --------
@@ -92,7 +93,7 @@ def outcomes(scores: pd.DataFrame) -> pd.DataFrame:
     for task, rows in scores.assign(valid=True, truncated=False).groupby("task", sort=False):
         for ending in ENDINGS:
             ended = rows["outcome"].eq(ending).astype(float)
-            # An ending that nobody met would be a row of zeros for each persona.
+            # An ending that never occurred would give a row of zeros for each persona.
             if ended.any():
                 parts.append(rows.assign(task=f"{task}, {ending}", score=ended))
     return pd.concat(parts, ignore_index=True) if parts else scores.head(0)

@@ -1,6 +1,6 @@
-"""PB of one task under permutation and bootstrap.
+"""PB of one task under random signs and bootstrap.
 
-`personalization_bias`, `omnibus` and `paired_change` share it.
+Shared by `personalization_bias`, `bias_equivalence`, `omnibus` and `paired_change`.
 """
 
 import functools
@@ -11,10 +11,10 @@ from scipy import sparse
 
 from personagap.effects._table import POINTS, ROUNDING
 from personagap.effects.anova import mean_squares
-from personagap.effects.paired import largest_difference
+from personagap.effects.paired import pseudo_difference
 from personagap.errors import at_least
 
-#: Draws × items held at once: some 20 MB.
+#: Draws × items held in memory at once, some 20 MB.
 _CHUNK_CELLS = 1_000_000
 
 
@@ -25,11 +25,11 @@ class Moments(NamedTuple):
     item_noise: float  # from items and runs
     phrasing_noise: float  # from identity × phrasing beyond that (0 with one phrasing; signed)
     phrasing_spread: float  # variance of identity × phrasing means over the number of phrasings
-    k: int
+    k: int  # identities
 
     @classmethod
     def of(cls, x: np.ndarray) -> "Moments":
-        """From the mean squares of identity × phrasing × item cell means ``x`` (k × T × n)."""
+        """Compute the moments of identity × phrasing × item cell means ``x`` (k × T × n)."""
         k, n_templates, n = x.shape
         squares = mean_squares(x, "ipj")
         square = {effect: ms.value / (n * n_templates) for effect, ms in squares.items()}
@@ -38,65 +38,77 @@ class Moments(NamedTuple):
 
     @property
     def noise(self) -> float:
+        """Error variance of an identity's mean, at least that of the phrasings alone."""
         return max(self.item_noise + self.phrasing_noise, self.phrasing_spread)
 
     @property
     def debiased(self) -> float:
-        # PB² divides by k, its noise has k − 1 degrees of freedom.
+        """Unbiased estimate of the true PB², possibly negative."""
+        # PB² divides by k, but its noise has k − 1 degrees of freedom.
         return self.pb2 - (self.k - 1) / self.k * (self.item_noise + self.phrasing_noise)
 
     def phrasing_draws(
         self, n_templates: int, n_draws: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Plausible values (n_draws,) of the phrasing noise: one would be too sure, of so few
-        degrees of freedom.
+        """Draw plausible values (n_draws,) of the phrasing noise.
+
+        With few degrees of freedom, a plug-in estimate would make intervals too short.
         """
         df, within = (self.k - 1) * (n_templates - 1), self.phrasing_spread - self.phrasing_noise
         return np.maximum(self.phrasing_spread * df / rng.chisquare(df, n_draws) - within, 0)
 
 
-def clustered(x: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """One "item" for each cluster of items (last axis), such that the mean stays and the spread is
-    that of clusters.
+def collapse_clusters(x: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Replace each cluster of items (last axis) by one pseudo-item.
+
+    The mean is unchanged, and the spread is that of the clusters.
     """
     mean = x.mean(axis=-1, keepdims=True)
     return mean + cluster_sums(x - mean, codes)
 
 
 def cluster_sums(x: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """The same for `flipped`: about the mean of all, a small cluster would tell of that mean, and
-    not of itself.
+    """Sums of ``x`` over clusters of items (last axis), scaled so that the mean is unchanged.
+
+    Used for `flipped` without centring: centred on the overall mean, a small cluster would reflect
+    that mean more than its own items.
     """
     groups = codes.max() + 1
     if groups == x.shape[-1]:
         return x
-    # Sums, not means: a large cluster weighs more in the mean of items, and so in its error.
+    # Sums rather than means: a large cluster has more weight in the mean of items, and so in its
+    # error.
     return x @ np.eye(groups)[codes] * groups / x.shape[-1]
 
 
 def flipped(x: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
-    """PB² (first row) and identity × phrasing variance / T (second row) with every item's
-    deviations ± at random.
+    """Null distribution of PB² when the deviations of each item get a random sign.
+
+    Returns
+    -------
+    (2, n_draws) : PB², and the identity × phrasing variance over the number of phrasings (0 with
+        one phrasing).
     """
     at_least(1, n_permutations=n_draws)
     k, n_templates, _ = x.shape
-    # One sign for all identities of an item: how they go together within items stays.
+    # All identities of an item share a sign, so their dependence within items is preserved.
     deviations = x - x.mean(axis=0)
     by_phrasing = [_flipped_means(deviations[:, t].T, n_draws, rng) for t in range(n_templates)]
     means = np.stack(by_phrasing, axis=2)
     pb2 = (means.mean(axis=2) ** 2).mean(axis=1)
     if n_templates == 1:
         return np.stack([pb2, np.zeros(n_draws)])
-    rest = means - means.mean(axis=2, keepdims=True)
-    return np.stack([pb2, (rest**2).sum(axis=(1, 2)) / ((k - 1) * (n_templates - 1)) / n_templates])
+    squares = (means - means.mean(axis=2, keepdims=True)) ** 2
+    variance = squares.sum(axis=(1, 2)) / ((k - 1) * (n_templates - 1))
+    return np.stack([pb2, variance / n_templates])
 
 
 def _flipped_means(values: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
     """Means of the rows of ``values`` (n × k), each with a random sign: (draws × k)."""
-    # Single precision does: a p-value needs no more than seven digits.
+    # Single precision suffices: a p-value needs no more than seven digits.
     n, values, means = len(values), values.astype(np.float32), []
     for size in _chunks(n_draws, n):
-        # Eight signs from each byte that is drawn.
+        # Each random byte gives eight signs.
         octets = rng.integers(256, size=(size, (n + 7) // 8), dtype=np.uint8)
         bits = np.unpackbits(octets, axis=1, count=n)
         means.append((bits.astype(np.float32) * 2 - 1) @ values / n)
@@ -105,33 +117,38 @@ def _flipped_means(values: np.ndarray, n_draws: int, rng: np.random.Generator) -
 
 @functools.lru_cache(maxsize=2)
 def _ones(size: int) -> np.ndarray:
-    """Weights of sparse sums, kept because touching fresh memory takes longer than the sums."""
+    """Weights of sparse sums, cached because allocating memory takes longer than the sums."""
     return np.ones(size)
 
 
 def _chunks(n_draws: int, n: int) -> list[int]:
+    """Numbers of draws to make at once, so that draws × n values fit in memory."""
     size = min(max(1, _CHUNK_CELLS // n), n_draws, 128)
     return [size] * (n_draws // size) + ([n_draws % size] if n_draws % size else [])
 
 
-def null_of(moments: list[Moments], drawn: list[np.ndarray]) -> dict[str, float]:
-    """PB, its mean under random signs, and the p-value of Σ over the tasks given of PB² in units of
-    its own noise.
+def pb_test(moments: list[Moments], nulls: list[np.ndarray]) -> dict[str, float]:
+    """Test PB, jointly over tasks, against its distribution under random signs (`flipped`).
+
+    Returns
+    -------
+    ``pb`` and ``noise_floor`` (mean PB under random signs) in points, and ``p_value`` of the sum
+    over tasks of PB² in units of its noise.
     """
-    zero = np.zeros_like(drawn[0][0])
+    zero = np.zeros_like(nulls[0][0])
     pb2, observed, floor, scaled = 0.0, 0.0, zero, zero
-    for m, (draws, spread) in zip(moments, drawn, strict=True):
-        # Or what rounding makes of equal scores would be held against its own noise.
+    for m, (draws, spread) in zip(moments, nulls, strict=True):
+        # Equal scores differ by rounding errors, which must not be tested against each other.
         if draws.mean() < ROUNDING**2:
             continue
-        # With phrasings each is taken in units of its own noise: drawn worlds have no identity ×
-        # phrasing beside it.
+        # With phrasings, observed and drawn PB² are each divided by their own noise: the drawn data
+        # have no identity × phrasing variance besides their own.
         several = m.phrasing_spread > 0
         noise = m.noise if several else draws.mean()
         pb2, observed = pb2 + m.pb2, observed + m.pb2 / noise
         scaled = scaled + draws / (np.maximum(spread, 1e-30) if several else noise)
         floor = floor + draws * (max(1.0, noise / spread.mean()) if several else 1.0)
-    # Ties count, rounding does not.
+    # Ties count as exceeding, up to rounding errors.
     exceeding = np.count_nonzero(scaled >= observed * (1 - 1e-6) - 1e-9)
     return {
         "pb": POINTS * pb2**0.5,
@@ -141,8 +158,10 @@ def null_of(moments: list[Moments], drawn: list[np.ndarray]) -> dict[str, float]
 
 
 class Bootstrap(NamedTuple):
-    """Per draw: mean square of the resampled errors, their product with an effect of PB 1, the
-    noise estimate.
+    """Errors of PB² in bootstrap samples of items, one value per draw.
+
+    ``error2`` is the mean square of the errors of the identity means, ``cross`` their product with
+    an effect of PB 1, and ``noise`` the estimated noise of PB².
     """
 
     error2: np.ndarray
@@ -158,13 +177,14 @@ class Bootstrap(NamedTuple):
         rest: np.random.Generator,
         one_answer: float,
     ) -> "Bootstrap":
-        """Resample items; what is too rare or few to resample is drawn as Gaussian, by ``rest``.
+        """Resample the items of cell means ``x`` (k × T × n) with the generator ``items``.
 
-        That is the noise of phrasings, and two pseudo-items along the observed effect, one for and
-        one against, as in `paired.clustered_mean`: of the most that an item shows of it, or of
-        ``one_answer`` where no item shows any.
+        Two sources of error are too rare or have too few units to be resampled and are drawn as
+        Gaussian with the generator ``rest``: the noise of phrasings, and two pseudo-items of
+        opposite sign along the observed effect, as in `paired.clustered_mean`. A pseudo-item has
+        the largest effect of any item, or ``one_answer`` where no item shows any.
         """
-        # The ends of a 95 % interval are the least and the largest of 20 draws.
+        # With 20 draws the limits of a 95 % interval are the smallest and the largest draw.
         at_least(20, n_bootstrap=n_draws)
         k, n_templates, n = x.shape
         centred = (x.mean(axis=1) - x.mean(axis=(0, 1))).T
@@ -172,14 +192,14 @@ class Bootstrap(NamedTuple):
         columns = np.column_stack([centred, (centred**2).sum(axis=1)])
         means = resampled_means(columns, n_draws, items)
         residual = means[:, -1] - (means[:, :-1] ** 2).sum(axis=1)
-        # (k − 1)/k · MS_residual / n, from the same draw: they err together.
+        # (k − 1)/k · MS_residual / n from the same draw, as the two errors are correlated.
         noise = residual / (k * (n - 1))
-        # n/(n − 1): resampling understates the variance of a mean by that factor
+        # Resampling underestimates the variance of a mean by (n − 1)/n.
         error = (means[:, :-1] - effect) * np.sqrt(n / (n - 1))
-        # Along the effect an error changes PB² in proportion to itself, across it only by its
-        # square.
+        # An error along the effect changes PB² in proportion to its size, an error across it only
+        # by its square.
         direction = effect / np.linalg.norm(effect) if effect.any() else np.eye(k)[0]
-        pseudo = 2**0.5 * largest_difference(centred @ direction, one_answer, binary=False) / n
+        pseudo = 2**0.5 * pseudo_difference(centred @ direction, one_answer, binary=False) / n
         error = error + rest.normal(size=(n_draws, 1)) * pseudo * direction
         noise = noise + pseudo**2 / k
         if n_templates > 1:
@@ -194,9 +214,10 @@ class Bootstrap(NamedTuple):
 
 
 def resampled_means(values: np.ndarray, n_draws: int, rng: np.random.Generator) -> np.ndarray:
-    """Means of the rows of ``values`` (n × columns, or n), resampled: (draws × columns, or draws).
+    """Bootstrap means over the rows of ``values`` (n, or n × columns).
 
-    The same ``rng`` draws the same rows, whatever the columns.
+    Returns (draws,) or (draws × columns). A generator in the same state draws the same rows,
+    whatever the columns.
     """
     n, means = len(values), []
     for size in _chunks(n_draws, n):

@@ -1,4 +1,4 @@
-"""Scores with known persona effects, the truth that validation knows, and power found on them."""
+"""Simulated scores with known persona effects, for validation, and power by simulation."""
 
 import numpy as np
 import pandas as pd
@@ -6,7 +6,7 @@ from numpy.typing import ArrayLike
 
 from personagap.effects._table import identity_cells
 from personagap.effects.contrasts import contrasts
-from personagap.effects.resampling import Moments, flipped, null_of
+from personagap.effects.resampling import Moments, flipped, pb_test
 from personagap.errors import UserError, at_least, expect, explained
 from personagap.limits import monte_carlo
 from personagap.results import generator, result
@@ -21,23 +21,29 @@ def simulate_scores(
     task: str = "mmlu",
     seed: int | np.random.Generator = 0,
 ) -> pd.DataFrame:
-    """Binary scores of personas whose true effects are given.
+    """Simulate binary scores of personas with known effects.
 
-    Item j succeeds with probability q_j ~ Beta(``difficulty``) without an identity (both controls)
-    and with q_j + e·q_j(1 − q_j)/E[q(1 − q)] for an identity of effect e. So e is exactly the
-    expected difference in score, and the true PB is the population standard deviation of the
-    effects.
+    Item j is answered correctly with probability q_j ~ Beta(``difficulty``) without an identity
+    (both controls), and with q_j + e·q_j(1 − q_j)/E[q(1 − q)] for an identity of effect e. The
+    expected difference in score is therefore exactly e, and the true PB is the population standard
+    deviation of the effects.
 
     Parameters
     ----------
-    effects : k effects in points, or a k × T table with a column for each phrasing.
-    n_items, n_runs : items, and repetitions of each.
+    effects : k effects in points, or a k × T table with one column per phrasing.
+    n_items, n_runs : number of items, and of runs of each.
     difficulty : parameters of the Beta distribution of q.
+    task : name of the task.
+    seed : seed or generator of the draws.
 
     Returns
     -------
     Rows of ``scores``: ``persona template task item run score valid truncated``; identities ``p00,
-    p01, …`` and the controls ``none, assistant``, which no phrasing applies to.
+    p01, …`` and the controls ``none, assistant``, which have no phrasings.
+
+    Raises
+    ------
+    UserError : an effect too large for the difficulty of the items.
 
     Examples
     --------
@@ -55,7 +61,7 @@ def simulate_scores(
     k, n_templates = effect.shape
     a, b = difficulty
     expect(min(a, b) > 0, "two numbers above 0", difficulty=difficulty)
-    # E[q(1 − q)]. A larger effect would put the probability of easy or hard items beyond 0 or 1.
+    # E[q(1 − q)]. A larger effect would move probabilities of easy or hard items outside [0, 1].
     scale = a * b / ((a + b) * (a + b + 1))
     if np.abs(effect).max() > scale:
         raise UserError(
@@ -67,7 +73,7 @@ def simulate_scores(
     p = q + conditions[:, None] * q * (1 - q) / scale
     score = rng.random((len(conditions), n_items, n_runs)) < p[:, :, None]
     cell = np.repeat(np.arange(len(conditions)), n_items * n_runs)
-    # Categories, since a million rows hold few names.
+    # Categorical columns save memory: a million rows have few distinct names.
     names = ["none", "assistant", *(f"p{i:02d}" for i in range(k))]
     templates = ["paper", *(f"phrasing{t + 1}" for t in range(1, n_templates))]
     return pd.DataFrame(
@@ -97,18 +103,20 @@ def simulated_power(
     replications: int = 200,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Power by simulating the whole analysis, to check the formula of `power` where its
-    approximations are in doubt.
+    """Power by simulation of the whole analysis.
+
+    It checks the formula of `power` where its approximations are in doubt.
 
     Parameters
     ----------
     effects : true effects in points, per identity or identity × phrasing, as in `simulate_scores`.
-    n_items, n_runs : of the design.
-    alpha, replications, seed : level of the tests, simulated data sets, and their seed.
+    n_items, n_runs : size of the design.
+    alpha : level of the tests.
+    replications, seed : number of simulated data sets, and their seed.
 
     Returns
     -------
-    Key ``test`` and the ``results.COLUMNS``, a row for PB and one per identity: the share of data
+    Key ``test`` and the ``results.COLUMNS``, one row for PB and one per identity: the share of data
     sets with p ≤ alpha (contrasts: after Holm's correction) and its 95 % Monte-Carlo interval.
 
     Examples
@@ -125,12 +133,12 @@ def simulated_power(
     for rng in generator(seed).spawn(replications):
         scores = simulate_scores(effects, n_items=n_items, n_runs=n_runs, seed=rng)
         (table,) = identity_cells(scores).values()
-        # Of `personalization_bias` the test alone, with its draws: the interval takes most of its
-        # time.
+        # The test of `personalization_bias` with the same draws, without the interval, which takes
+        # most of the time.
         signs = np.random.default_rng(int(rng.integers(2**31))).spawn(1)[0]
-        bias = null_of([Moments.of(table.mean)], [flipped(table.mean, 399, signs)])
-        # The other control is left out: it has no effect that could be found.
-        versus = contrasts(scores[scores["persona"] != "assistant"]).set_index("contrast")
-        of_bias = pd.Series({"personalization bias": bias["p_value"]})
-        tests.append(pd.concat([of_bias, versus["p_adjusted"]]) <= alpha)
+        bias = pb_test([Moments.of(table.mean)], [flipped(table.mean, 399, signs)])
+        # The second control has no effect to be detected.
+        compared = contrasts(scores[scores["persona"] != "assistant"]).set_index("contrast")
+        p_value = pd.Series({"personalization bias": bias["p_value"]})
+        tests.append(pd.concat([p_value, compared["p_adjusted"]]) <= alpha)
     return result(monte_carlo(pd.DataFrame(tests), "test"), ["test"], metric="power")
