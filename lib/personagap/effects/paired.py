@@ -149,7 +149,8 @@ def _controls_in_every_phrasing(means: np.ndarray, control: list[bool]) -> np.nd
 def pseudo_difference(difference: np.ndarray, one_answer: float, binary: bool) -> float:
     """Size of the difference of a pseudo-item in `clustered_mean`.
 
-    One answer for binary scores; otherwise the largest difference of any item.
+    One answer for binary scores, or if no item differs; otherwise the largest difference of any
+    item.
     """
     largest = float(np.abs(difference).max())
     return one_answer if binary or largest < ROUNDING else largest
