@@ -116,7 +116,7 @@ def test_a_resample_is_what_repeating_its_rows_gives(rng):
         assert all(len(set(times[code == i])) == 1 for i in range(len(levels)))
         assert sum(times[code == i][0] for i in range(len(levels))) == len(levels)
         y, x = (np.repeat(wide[rater].to_numpy(), times) for rater in ("human_majority", "judge"))
-        value = gap.relevance._metrics(
+        value = gap.relevance._metric_values(
             wide["judge"].to_numpy(), wide["human_majority"].to_numpy(), drawn
         )
         row = value[1:].reshape(3, 30, -1)[0 if factor == "prompt" else 1, 7]

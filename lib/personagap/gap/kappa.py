@@ -1,4 +1,4 @@
-"""Agreement between raters: Cohen's κ by pairs and by groups, Fleiss' κ, Krippendorff's α."""
+"""Agreement between raters: Cohen's κ of pairs and of groups, Fleiss' κ, Krippendorff's α."""
 
 from itertools import combinations, product
 from typing import Unpack
@@ -11,14 +11,14 @@ from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import KINDS, MAJORITY, binary, individuals, kinds, units
 from personagap.results import result
 
-#: Labels of a scale from 0 to 100: of more, hardly a cell of a table of pairs holds a unit, nor
-#: does it fit in memory.
-MOST = 101
+#: Number of labels of a scale from 0 to 100. With more, nearly all cells of a contingency table are
+#: empty, and the tables of all resamples do not fit in memory.
+MAX_LABELS = 101
 
 
-def _cost(labels: np.ndarray, scale: str) -> np.ndarray:
-    """Disagreement of every pair of labels; on a scale it is the distance of their values, used by
-    anyone or not.
+def _disagreement(labels: np.ndarray, scale: str) -> np.ndarray:
+    """Disagreement (K, K) of pairs of labels: their distance on a "linear" scale, its square on
+    others. Distances are between values, not ranks, so steps that nobody used count.
     """
     distance = np.abs(np.subtract.outer(labels, labels)).astype(float)
     if scale == "nominal":
@@ -26,69 +26,68 @@ def _cost(labels: np.ndarray, scale: str) -> np.ndarray:
     return distance if scale == "linear" else distance**2
 
 
-def _kappa(tables: np.ndarray, cost: np.ndarray) -> np.ndarray:
-    """κ = 1 − observed / expected disagreement of (…, K, K) tables; NaN where no disagreement is
-    expected.
+def _kappa(tables: np.ndarray, disagreement: np.ndarray) -> np.ndarray:
+    """κ = 1 − observed / expected disagreement of contingency tables (…, K, K); NaN where no
+    disagreement is expected.
     """
-    # In counts, both sides times the squared total: a resample in which a pair shares no unit
-    # then divides nothing by 0 but at the end.
+    # Numerator and denominator are in counts, times the squared total: a resample in which a pair
+    # shares no unit then causes no division by 0 before the last line.
     rows, columns, total = tables.sum(-1), tables.sum(-2), tables.sum((-1, -2))
-    observed = (tables * cost).sum((-1, -2)) * total
-    expected = np.einsum("...i,ij,...j->...", rows, cost, columns)
+    observed = (tables * disagreement).sum((-1, -2)) * total
+    expected = np.einsum("...i,ij,...j->...", rows, disagreement, columns)
     unknown = np.full(np.shape(total), np.nan)
     return 1 - np.divide(observed, expected, out=unknown, where=expected > 0)
 
 
-def categories(labels: int, what: str, other: str) -> None:
-    """`UserError` for so many different labels that hardly two are the same."""
-    if labels > MOST:
+def require_few_labels(labels: int, what: str, other: str) -> None:
+    """Raise `UserError` if there are so many different labels that hardly two are equal."""
+    if labels > MAX_LABELS:
         remedy = f"it is for categories, so round them, or use {other}"
         raise UserError(f"{what} of {labels} different labels: {remedy}")
 
 
-def _codes(wide: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Codes of the labels (n_units, n_raters), −1 where not judged; and the labels, sorted."""
+def _label_codes(wide: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
+    """Codes of the labels (n_units, n_raters), −1 where not judged, and the sorted labels."""
     codes, labels = pd.factorize(wide.to_numpy().ravel(), sort=True)
     return codes.reshape(wide.shape), labels
 
 
-def _resampled(
+def _pairwise_kappa(
     judgments: pd.DataFrame, gold: str, weights: str | None, **how: Unpack[How]
 ) -> tuple[pd.DataFrame, np.ndarray, Resampling]:
-    """One row per pair of raters, ``rater_a rater_b pair n agreement``, and κ in the sample and
-    each resample.
+    """Table ``rater_a rater_b pair n agreement`` of all pairs of raters, κ (resamples, n_pairs) of
+    each pair, and the resampling.
     """
     wide = units(judgments)
     if wide.shape[1] < 2:
         raise UserError("agreement needs judgments of at least two raters, there is one")
-    codes, labels = _codes(wide)
-    categories(len(labels), "κ", "gap.reliability")
+    codes, labels = _label_codes(wide)
+    require_few_labels(len(labels), "κ", "gap.reliability")
     one_of(["nominal", "linear", "quadratic"], "unknown weights", weights or "nominal")
-    k, cost = len(labels), _cost(labels, weights or "nominal")
-    drawn, rows, kappas = resample(wide.index, **how), [], []
-    kind = kinds(judgments)
-    # Else the majority would be one of the people it was made from (R8).
-    one_of(kind | {MAJORITY: ""}, "no rater to be gold", gold)
-    # A model taken for the majority of people would be reported as their agreement.
-    if kind.get(gold) == "model":
-        people = ", ".join(rater for rater, side in kind.items() if side == "human")
+    k, disagreement = len(labels), _disagreement(labels, weights or "nominal")
+    boot, rows, kappas = resample(wide.index, **how), [], []
+    kind_of = kinds(judgments)
+    # With a misspelt gold, the majority would pass for one of the people it summarizes (R8).
+    one_of(kind_of | {MAJORITY: ""}, "no rater to be gold", gold)
+    # With a model as gold, its agreement with people would pass for agreement among people.
+    if kind_of.get(gold) == "model":
+        people = ", ".join(rater for rater, kind in kind_of.items() if kind == "human")
         remedy = f"choose from {people or 'none here'}"
         raise UserError(f"gold {gold!r} is a model, and the reference is people: {remedy}")
-    # Its own kind, for it contains the humans (R8).
-    kind |= {gold: "majority"}
+    # The majority is a kind of its own, because it contains the humans (R8).
+    kind_of |= {gold: "majority"}
     order = ["majority", *KINDS]
     for a, b in combinations(range(wide.shape[1]), 2):
-        both = (codes[:, a] >= 0) & (codes[:, b] >= 0)
-        # A unit counts in one cell of the K × K table, so that totals give the table of every
-        # resample at once.
-        onehot = np.eye(k * k)[np.where(both, codes[:, a] * k + codes[:, b], 0)]
-        kappas.append(_kappa(drawn.totals(onehot, both).reshape(-1, k, k), cost))
+        shared = (codes[:, a] >= 0) & (codes[:, b] >= 0)
+        # A unit counts in one of K × K cells, so weighted sums give the tables of all resamples.
+        one_hot = np.eye(k * k)[np.where(shared, codes[:, a] * k + codes[:, b], 0)]
+        kappas.append(_kappa(boot.totals(one_hot, shared).reshape(-1, k, k), disagreement))
         raters = wide.columns[[a, b]]
-        pair = "–".join(sorted((kind[rater] for rater in raters), key=order.index))
-        same = np.mean(codes[both, a] == codes[both, b]) if both.any() else np.nan
-        rows.append((*raters, pair, both.sum(), same))
+        pair = "–".join(sorted((kind_of[rater] for rater in raters), key=order.index))
+        same_label = np.mean(codes[shared, a] == codes[shared, b]) if shared.any() else np.nan
+        rows.append((*raters, pair, shared.sum(), same_label))
     table = pd.DataFrame(rows, columns=["rater_a", "rater_b", "pair", "n", "agreement"])
-    return table, np.stack(kappas, axis=1), drawn
+    return table, np.stack(kappas, axis=1), boot
 
 
 def agreement(
@@ -99,19 +98,19 @@ def agreement(
     Parameters
     ----------
     judgments : long table ``user prompt item rater rater_kind label``.
-    gold : the rater that is the majority of the human ones; pairs with it are "majority–…".
-    weights : None, "linear" or "quadratic" in the distance of the labels (ordinal ones).
+    gold : rater that is the majority vote of the humans; pairs with it are "majority–…".
+    weights : None for nominal labels, "linear" or "quadratic" in the distance of ordinal labels.
     **how : ``cluster``, ``n_bootstrap``, ``level`` and ``seed`` of the intervals, see ``gap.How``.
 
     Returns
     -------
-    `results`, with the keys ``rater_a rater_b pair``, and the share of equal labels, ``agreement``.
-    κ is undefined (NaN, with a ``note`` that says why) where a pair shares no item or both gave a
-    single label.
+    `results` table with the keys ``rater_a rater_b pair`` and the share of equal labels,
+    ``agreement``. κ is undefined (NaN, explained in ``note``) where a pair shares no item or both
+    gave a single label.
 
     Examples
     --------
-    The 50 grant proposals of two readers of Wikipedia's "Cohen's kappa": κ = 0.4.
+    The 50 grant proposals read by two people in Wikipedia's article "Cohen's kappa": κ = 0.4.
 
     >>> pairs = [(1, 1)] * 20 + [(1, 0)] * 5 + [(0, 1)] * 10 + [(0, 0)] * 15
     >>> judgments = pd.DataFrame([
@@ -122,21 +121,23 @@ def agreement(
       rater_a rater_b  estimate   n  agreement
     0       A       B       0.4  50        0.7
     """
-    pairs, kappas, drawn = _resampled(judgments, gold, weights, **how)
+    pairs, kappas, boot = _pairwise_kappa(judgments, gold, weights, **how)
     constant = np.where(np.isnan(kappas[0]), "both gave one and the same label throughout", "")
     note = np.where(pairs["n"] == 0, "no item judged by both", constant)
-    found = pairs.assign(**drawn.row(kappas, -1, 1), note=note)
-    return result(found, ["rater_a", "rater_b", "pair"], metric="kappa", method=drawn.method)
+    table = pairs.assign(**boot.row(kappas, -1, 1), note=note)
+    return result(table, ["rater_a", "rater_b", "pair"], metric="kappa", method=boot.method)
 
 
 def mean_agreement(
     judgments: pd.DataFrame, *, gold: str = MAJORITY, weights: str | None = None, **how: Unpack[How]
 ) -> pd.DataFrame:
-    """Mean pairwise κ within and between kinds of raters, as the paper averages it (unweighted).
+    """Mean pairwise κ within and between kinds of raters, unweighted as in the paper.
+
+    Parameters are those of `agreement`.
 
     Returns
     -------
-    `results`, with the key ``pair``; ``n`` counts the pairs of raters with a defined κ.
+    `results` table with the key ``pair``; ``n`` counts the pairs of raters with a defined κ.
 
     Examples
     --------
@@ -146,30 +147,30 @@ def mean_agreement(
     0  majority–model  kappa      0.26    0.20     0.32
     1     model–model  kappa      0.11    0.03     0.19
     """
-    pairs, kappas, drawn = _resampled(judgments, gold, weights, **how)
+    pairs, kappas, boot = _pairwise_kappa(judgments, gold, weights, **how)
     rows = []
-    for kind, places in pairs.groupby("pair").indices.items():
-        # The same pairs in every resample, or their mean would vary with who is left out.
+    for pair, places in pairs.groupby("pair").indices.items():
+        # The same pairs in every resample, or the mean would vary with the pairs left out.
         defined = places[~np.isnan(kappas[0, places])]
         means = kappas[:, defined if len(defined) else places].mean(axis=1)
-        rows.append({"pair": kind, "n": len(defined), **drawn.row(means, -1, 1)})
-    return result(rows, ["pair"], metric="kappa", method=drawn.method)
+        rows.append({"pair": pair, "n": len(defined), **boot.row(means, -1, 1)})
+    return result(rows, ["pair"], metric="kappa", method=boot.method)
 
 
 def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
-    """How much of the agreement of a rater with the majority is agreement with itself (R8).
+    """How much of a rater's agreement with the majority is agreement with itself (R8).
 
     Parameters
     ----------
-    judgments : 0/1 labels of three or more raters (an odd number); units that all of them judged
-        are used, and a majority among the raters is not.
+    judgments : 0/1 labels of an odd number of three or more raters. Only units judged by all of
+        them are used, and the rater with the majority vote is ignored.
 
     Returns
     -------
-    `results`, with the key ``rater``; metrics "κ with the majority" that contains the rater, "κ if
-    independent" (what that would be, exactly, if raters with these yes rates labelled
-    independently: 0 without the bias) and "κ with the others" (with their majority, ties split
-    evenly).
+    `results` table with the key ``rater``. The metrics are "κ with the majority" that includes the
+    rater, "κ if independent" (its exact value if raters with these yes rates labelled
+    independently, which would be 0 without the bias) and "κ with the others" (with the majority of
+    the other raters, ties split evenly).
 
     Examples
     --------
@@ -184,33 +185,33 @@ def majority_bias(judgments: pd.DataFrame) -> pd.DataFrame:
     """
     wide = units(individuals(judgments))
     wide = binary(wide, [*wide]).dropna()
-    labels, m = wide.to_numpy(), wide.shape[1]
-    if m < 3 or m % 2 == 0 or not len(wide):
+    labels, n_raters = wide.to_numpy(), wide.shape[1]
+    if n_raters < 3 or n_raters % 2 == 0 or not len(wide):
         raise UserError(
             "majority_bias needs an odd number of raters, three or more, on shared items: "
-            f"there are {m}"
+            f"there are {n_raters}"
         )
-    # All patterns of labels, each as likely as under independence: the bias exactly, undrawn.
+    # Every pattern of labels with its probability under independence gives the exact bias.
     rates = labels.mean(axis=0)
-    every = np.array(list(product([0, 1], repeat=m)))
-    chance = np.prod(np.where(every == 1, rates, 1 - rates), axis=1)
+    patterns = np.array(list(product([0, 1], repeat=n_raters)))
+    chance = np.prod(np.where(patterns == 1, rates, 1 - rates), axis=1)
     rows = []
     for j, rater in enumerate(wide.columns):
-        # The others are even in number and may tie: half a yes each, as a coin would decide.
+        # An even number of others can tie, which counts as half a yes, as if decided by a coin.
         others = np.delete(labels, j, axis=1).mean(axis=1)
-        without = np.where(others == 0.5, 0.5, others > 0.5)
+        majority_of_others = np.where(others == 0.5, 0.5, others > 0.5)
         kappas = {
-            "κ with the majority": _kappa_of(labels[:, j], labels.mean(axis=1) > 0.5),
-            "κ if independent": _kappa_of(every[:, j], every.mean(axis=1) > 0.5, chance),
-            "κ with the others": _kappa_of(labels[:, j], without),
+            "κ with the majority": _binary_kappa(labels[:, j], labels.mean(axis=1) > 0.5),
+            "κ if independent": _binary_kappa(patterns[:, j], patterns.mean(axis=1) > 0.5, chance),
+            "κ with the others": _binary_kappa(labels[:, j], majority_of_others),
         }
         rows += [{"rater": rater, "metric": name, "estimate": kappas[name]} for name in kappas]
-    # Without intervals: what is shown is a bias of the definition, not of these data.
+    # Without intervals: the bias is a property of the definition, not of these data.
     return result(rows, ["rater"], n=len(wide))
 
 
-def _kappa_of(x: np.ndarray, y: np.ndarray, weight: np.ndarray | float = 1.0) -> float:
-    """κ of 0/1 labels, of which ``y`` may be a probability."""
+def _binary_kappa(x: np.ndarray, y: np.ndarray, weight: np.ndarray | float = 1.0) -> float:
+    """κ of 0/1 labels with weights; ``y`` may also be the probability of a 1."""
     sides = np.stack([1 - x, x]) * weight, np.stack([1 - y, y])
     return float(_kappa(np.einsum("in,jn->ij", *np.asarray(sides, dtype=float)), 1 - np.eye(2)))
 
@@ -222,15 +223,17 @@ def reliability(
 
     Parameters
     ----------
-    judgments : of the raters of one group only (e.g. the humans); their majority is left out.
-    measurement : "nominal", "ordinal" or "interval" (α only; Krippendorff 2011, Computing
+    judgments : judgments of one group of raters only (e.g. the humans); their majority is left out.
+    measurement : "nominal", "ordinal" or "interval" (for α only; Krippendorff 2011, Computing
         Krippendorff's Alpha-Reliability, §E).
+    **how : ``cluster``, ``n_bootstrap``, ``level`` and ``seed`` of the intervals, see ``gap.How``.
 
     Returns
     -------
-    `results` of both, with ``n_raters``, which counts all; ``n`` are units. Raters need not be the
-    same from unit to unit (Fleiss 1971): his κ rests on the units with the most frequent number of
-    ratings, which all units must share, α on all units with two or more.
+    `results` table with one row per coefficient; ``n`` counts units and ``n_raters`` all raters.
+    Raters may differ from unit to unit (Fleiss 1971). Fleiss' κ requires the same number of ratings
+    of every unit and uses the units with the most frequent number; α uses all units with two or
+    more ratings.
 
     Examples
     --------
@@ -243,31 +246,31 @@ def reliability(
     """
     one_of(["nominal", "ordinal", "interval"], "unknown measurement", measurement)
     wide = units(individuals(judgments))
-    codes, labels = _codes(wide)
+    codes, labels = _label_codes(wide)
     counts = (codes[:, :, None] == np.arange(len(labels))).sum(axis=1).astype(float)
     rated = counts.sum(axis=1)
-    paired = rated > 1
-    if not paired.any() or len(labels) < 2:
+    several = rated > 1
+    if not several.any() or len(labels) < 2:
         raise UserError(
             "reliability needs units judged by two or more raters, and more than one label"
         )
-    # Fleiss' chance term takes all units to have as many ratings.
-    usual = int(np.bincount(rated[paired].astype(int)).argmax())
-    drawn = resample(wide.index, **how)
-    alpha = _alpha(counts, paired, drawn, measurement, labels)
-    rows = [
-        ("Fleiss κ", (rated == usual).sum(), _fleiss(counts, rated == usual, drawn)),
-        (f"Krippendorff α ({measurement})", paired.sum(), alpha),
+    # The chance term of Fleiss' κ assumes that all units have the same number of ratings.
+    n_ratings = int(np.bincount(rated[several].astype(int)).argmax())
+    boot = resample(wide.index, **how)
+    alpha = _alpha(counts, several, boot, measurement, labels)
+    coefficients = [
+        ("Fleiss κ", (rated == n_ratings).sum(), _fleiss(counts, rated == n_ratings, boot)),
+        (f"Krippendorff α ({measurement})", several.sum(), alpha),
     ]
-    found = [{"metric": name, "n": n, **drawn.row(values, -1, 1)} for name, n, values in rows]
-    return result(found, [], method=drawn.method, n_raters=wide.shape[1])
+    rows = [{"metric": name, "n": n, **boot.row(values, -1, 1)} for name, n, values in coefficients]
+    return result(rows, [], method=boot.method, n_raters=wide.shape[1])
 
 
-def _fleiss(counts: np.ndarray, where: np.ndarray, drawn: Resampling) -> np.ndarray:
-    m = counts[where].sum(axis=1).max()
-    same = (counts * (counts - 1)).sum(axis=1, keepdims=True) / (m * (m - 1))
-    sums = drawn.totals(np.hstack([same, counts / m, np.ones_like(same)]), where)
-    # A resample may draw none of these units, or all of one label: it is left out.
+def _fleiss(counts: np.ndarray, units: np.ndarray, boot: Resampling) -> np.ndarray:
+    n_ratings = counts[units].sum(axis=1).max()
+    agreement = (counts * (counts - 1)).sum(axis=1, keepdims=True) / (n_ratings * (n_ratings - 1))
+    sums = boot.totals(np.hstack([agreement, counts / n_ratings, np.ones_like(agreement)]), units)
+    # κ is undefined in a resample with none of these units or only one label, which is left out.
     with np.errstate(invalid="ignore", divide="ignore"):
         observed = sums[:, 0] / sums[:, -1]
         chance = ((sums[:, 1:-1] / sums[:, -1:]) ** 2).sum(axis=1)
@@ -275,22 +278,22 @@ def _fleiss(counts: np.ndarray, where: np.ndarray, drawn: Resampling) -> np.ndar
 
 
 def _alpha(
-    counts: np.ndarray, where: np.ndarray, drawn: Resampling, measurement: str, labels: np.ndarray
+    counts: np.ndarray, units: np.ndarray, boot: Resampling, measurement: str, labels: np.ndarray
 ) -> np.ndarray:
     k, others = counts.shape[1], (counts.sum(axis=1) - 1).clip(min=1)
-    # Coincidences of a unit: each ordered pair of its labels, divided by the raters less one.
+    # Coincidences of a unit: its ordered pairs of labels, divided by the number of raters less one.
     pairs = counts[:, :, None] * counts[:, None, :] - counts[:, :, None] * np.eye(k)
     of_units = (pairs / others[:, None, None]).reshape(-1, k * k)
-    coincidence = drawn.totals(of_units, where).reshape(-1, k, k)
+    coincidence = boot.totals(of_units, units).reshape(-1, k, k)
     margin = coincidence.sum(axis=2)
     if measurement == "ordinal":
-        # The labels between two, half of each end: mid-ranks, which differ in every resample.
+        # The distance of ordinal labels is that of their mid-ranks, which differ by resample.
         rank = np.cumsum(margin, axis=1) - margin / 2
-        cost = (rank[:, :, None] - rank[:, None, :]) ** 2
+        disagreement = (rank[:, :, None] - rank[:, None, :]) ** 2
     else:
-        cost = _cost(labels, {"nominal": "nominal", "interval": "quadratic"}[measurement])[None]
-    observed = (coincidence * cost).sum(axis=(1, 2))
-    # A label is not paired with itself: hence less one.
-    paired = (margin[:, :, None] * cost * margin[:, None, :]).sum(axis=(1, 2))
-    expected = paired / (margin.sum(axis=1) - 1)
+        disagreement = _disagreement(labels, measurement)[None]
+    observed = (coincidence * disagreement).sum(axis=(1, 2))
+    # Less one, because a label is not paired with itself.
+    products = (margin[:, :, None] * disagreement * margin[:, None, :]).sum(axis=(1, 2))
+    expected = products / (margin.sum(axis=1) - 1)
     return 1 - np.divide(observed, expected, out=np.full_like(observed, np.nan), where=expected > 0)

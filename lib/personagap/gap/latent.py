@@ -1,4 +1,4 @@
-"""The truth behind raters who err: Dawid & Skene's model in place of a majority vote."""
+"""The latent truth behind fallible raters: Dawid & Skene's model in place of a majority vote."""
 
 from typing import NamedTuple, Unpack
 
@@ -10,14 +10,17 @@ from personagap.gap.resampling import How, Resampling, resample
 from personagap.gap.tables import binary, people_and_models
 from personagap.results import result
 
-# EM creeps: 1e-5 of a share is far below any interval. Some 200 steps do for people who are right
-# in 85 %; for those right in 60 % a few resamples never get there, hence the most.
-_STEPS, _CLOSE = 500, 1e-5
+# EM converges slowly, and a tolerance of 1e-5 of a share is far below the width of any interval.
+# Some 200 iterations suffice for people who are right in 85 %; for people right in 60 % a few
+# resamples never converge, hence the maximum.
+_MAX_ITERATIONS, _TOLERANCE = 500, 1e-5
 
 
 class _Fit(NamedTuple):
-    """Of the sample and each resample: share of yes, and each rater's rate of yes where the truth
-    is yes, or no.
+    """Parameters of the model in the sample and each resample.
+
+    ``prevalence`` is the share of yes; ``sensitivity`` and ``false_alarm`` are each rater's rate of
+    yes where the truth is yes and where it is no.
     """
 
     prevalence: np.ndarray  # (resamples,)
@@ -25,54 +28,55 @@ class _Fit(NamedTuple):
     false_alarm: np.ndarray
 
     def posterior(self, yes: np.ndarray, no: np.ndarray) -> np.ndarray:
-        """P(yes) of patterns of labels, 1 where ``yes`` or ``no`` was said (n_patterns, n_raters):
-        one for each.
+        """P(truth is yes) for each pattern of labels: (resamples, n_patterns).
 
-        Returns (resamples, n_patterns).
+        ``yes`` and ``no`` (n_patterns, n_raters) are 1 where a rater gave that label.
         """
         # In logarithms, as products over many raters underflow.
         if_yes, if_no = (np.log(rate) @ yes.T + np.log(1 - rate) @ no.T for rate in self[1:])
-        odds = np.log(self.prevalence / (1 - self.prevalence))[:, None] + if_yes - if_no
-        return 1 / (1 + np.exp(-odds))
+        log_odds = np.log(self.prevalence / (1 - self.prevalence))[:, None] + if_yes - if_no
+        return 1 / (1 + np.exp(-log_odds))
 
 
 def latent_truth(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
-    """Models judged against the truth that the people's labels point to, beside their majority.
+    """Metrics of models against the latent truth estimated from people, and against their majority.
 
-    Each person says yes with a probability of their own where the truth is yes, and with another
-    where it is no, independently given the truth; prevalence and probabilities are fitted by
-    maximum likelihood (Dawid & Skene 1979, Applied Statistics 28, 20–28, eqs. 2.3–2.5). A unit then
-    is a yes with some probability, and true and false positives are expected counts. A model's own
-    two probabilities are fitted likewise, given the people's: it has no say in what the truth is.
+    Each person says yes with one probability where the truth is yes and with another where it is
+    no, independently given the truth. Prevalence and probabilities are fitted by maximum likelihood
+    (Dawid & Skene 1979, Applied Statistics 28, 20–28, eqs. 2.3–2.5). A unit is then a yes with some
+    probability, and true and false positives are expected counts. The two probabilities of a model
+    are fitted in the same way with those of the people held fixed: a model does not influence what
+    counts as the truth.
 
     Parameters
     ----------
-    judgments : long table ``user prompt item rater rater_kind label``, labels 0/1, of three or more
-        people (two leave the model undetermined), not all of whom need judge all units. Models do
+    judgments : long table ``user prompt item rater rater_kind label`` with labels 0/1 of three or
+        more people (two leave the model unidentified), who need not all judge every unit. Models do
         not vote.
+    **how : ``cluster``, ``n_bootstrap``, ``level`` and ``seed`` of the intervals, see ``gap.How``.
 
     Returns
     -------
     DataFrame ``rater truth metric …``. For every model the metrics of `relevance_metrics` against
-    "latent" and against "majority" (ties are left out), and the "difference" of the two; for every
+    "latent" and against "majority" (without ties), and the "difference" of the two; for every
     person "sensitivity" and "specificity" against "latent"; for "people" the "prevalence" under
-    each.
+    each truth.
 
     Raises
     ------
-    UserError : fewer than three people, as where only their majority is stored.
+    UserError : fewer than three people, for example where only their majority is stored.
 
     Notes
     -----
-    Each resample of the clusters is fitted anew. People who err on the same (hard) units agree more
-    than the model explains, and it takes them for better than they are: the latent truth is then
-    nearer to the majority than it should be. Three people who are right in 65–70 % hardly determine
-    the model: of 800 units intervals cover in 82–85 %, where people are right in 75–80 % in 90–95
-    %. The fit is stopped after 500 steps; further ones would cover less.
+    The model is fitted anew in each resample of the clusters. If people err on the same (hard)
+    units, they agree more than the model explains and it overestimates them: the latent truth is
+    then closer to the majority than it should be. Three people who are right in 65–70 % hardly
+    identify the model: with 800 units intervals cover in 82–85 %; with people right in 75–80 % they
+    cover in 90–95 %. EM stops after 500 iterations; more would lower the coverage.
 
     Examples
     --------
-    Three people who are right in 80 % of cases, of whom a judge knows nothing but the truth.
+    Three people who are right in 80 % of cases, and a judge who always knows the truth.
 
     >>> rng = np.random.default_rng(0)
     >>> truth = rng.random(600) < 0.3
@@ -91,101 +95,101 @@ def latent_truth(judgments: pd.DataFrame, **how: Unpack[How]) -> pd.DataFrame:
     wide, humans, _ = people_and_models(judgments, "the latent truth", 3)
     binary(wide, list(wide))
     wide = wide[wide[humans].notna().any(axis=1)]
-    labels, drawn = wide[humans].to_numpy(), resample(wide.index, **how)
-    # Units with the same labels have the same posterior: three people make 27 patterns at most,
-    # which is what lets every resample be fitted anew.
-    patterns, which = np.unique(np.nan_to_num(labels, nan=-1.0), axis=0, return_inverse=True)
+    labels, boot = wide[humans].to_numpy(), resample(wide.index, **how)
+    # Units with the same labels have the same posterior. Three people make at most 27 patterns,
+    # which makes it feasible to fit every resample.
+    patterns, pattern = np.unique(np.nan_to_num(labels, nan=-1.0), axis=0, return_inverse=True)
     yes, no = ((patterns == label).astype(float) for label in (1, 0))
-    fit = _fitted(yes, no, _counts(drawn, which, len(patterns)))
-    truth = fit.posterior(yes, no)
-    votes = np.nanmean(labels, axis=1)
-    voted = drawn.ratio(votes > 0.5, where=votes != 0.5)
+    fit = _fit_model(yes, no, _counts(boot, pattern, len(patterns)))
+    posterior = fit.posterior(yes, no)
+    share_yes = np.nanmean(labels, axis=1)
+    majority = boot.ratio(share_yes > 0.5, where=share_yes != 0.5)
     people = {"rater": "people", "metric": "prevalence", "n": len(labels)}
     rows = [
-        people | {"truth": truth_of, **drawn.row(values, 0, 1)}
-        for truth_of, values in (("latent", fit.prevalence), ("majority", voted))
+        people | {"truth": truth, **boot.row(prevalence, 0, 1)}
+        for truth, prevalence in (("latent", fit.prevalence), ("majority", majority))
     ]
     for rater in [name for name in wide if name not in humans]:
-        rows += _judged(drawn, rater, wide[rater].to_numpy(), truth, which, votes)
+        rows += _model_rows(boot, rater, wide[rater].to_numpy(), posterior, pattern, share_yes)
     for name, *rates in zip(humans, fit.sensitivity.T, 1 - fit.false_alarm.T, strict=True):
         person = {"rater": name, "truth": "latent", "n": int(wide[name].notna().sum())}
         for metric, values in zip(("sensitivity", "specificity"), rates, strict=True):
-            rows.append(person | {"metric": metric, **drawn.row(values, 0, 1)})
-    return result(rows, ["rater", "truth"], method=drawn.method)
+            rows.append(person | {"metric": metric, **boot.row(values, 0, 1)})
+    return result(rows, ["rater", "truth"], method=boot.method)
 
 
 def _counts(
-    drawn: Resampling, which: np.ndarray, n: int, where: np.ndarray | slice = slice(None)
+    boot: Resampling, pattern: np.ndarray, n: int, where: np.ndarray | slice = slice(None)
 ) -> np.ndarray:
-    """How often each pattern occurs, of units ``where``: (resamples, n_patterns)."""
-    return drawn.totals(np.eye(n)[which], where)
+    """Number of units ``where`` with each of the n patterns: (resamples, n_patterns)."""
+    return boot.totals(np.eye(n)[pattern], where)
 
 
-def _fitted(yes: np.ndarray, no: np.ndarray, counts: np.ndarray) -> _Fit:
-    """EM for all resamples at once, from the majority's vote."""
-    # From there, for with yes and no exchanged the likelihood is the same.
+def _fit_model(yes: np.ndarray, no: np.ndarray, counts: np.ndarray) -> _Fit:
+    """Fit the model to all resamples at once by EM, starting from the majority vote."""
+    # The likelihood is the same with yes and no exchanged: the start selects the right solution.
     judged, total = yes + no, counts.sum(axis=1)
     truth = np.broadcast_to(yes.sum(axis=1) / judged.sum(axis=1), counts.shape)
-    before: np.ndarray | float = np.inf
-    for _ in range(_STEPS):
+    previous: np.ndarray | float = np.inf
+    for _ in range(_MAX_ITERATIONS):
         weights = counts * truth, counts * (1 - truth)
         prevalence = _rate(weights[0].sum(axis=1), total)
         fit = _Fit(prevalence, *(_rate(weight @ yes, weight @ judged) for weight in weights))
         truth = fit.posterior(yes, no)
-        if np.abs(prevalence - before).max() < _CLOSE:
+        if np.abs(prevalence - previous).max() < _TOLERANCE:
             break
-        before = prevalence
+        previous = prevalence
     return fit
 
 
-def _judged(
-    drawn: Resampling,
+def _model_rows(
+    boot: Resampling,
     rater: str,
     x: np.ndarray,
-    truth: np.ndarray,
-    which: np.ndarray,
-    votes: np.ndarray,
+    posterior: np.ndarray,
+    pattern: np.ndarray,
+    share_yes: np.ndarray,
 ) -> list[dict]:
-    # A tie has no majority, though a posterior: the difference is of the units that have both.
-    decided = np.isfinite(x) & (votes != 0.5)
-    latent = confusion_metrics(*_outcomes(drawn, x, truth, which))
-    majority = observed_metrics(x, votes > 0.5, drawn, decided)
-    every, some = int(np.isfinite(x).sum()), int(decided.sum())
+    """Rows of a model with labels ``x`` (n_units,): each metric against both truths."""
+    # Ties have a posterior but no majority: the difference is over units that have both.
+    decided = np.isfinite(x) & (share_yes != 0.5)
+    latent = confusion_metrics(*_expected_outcomes(boot, x, posterior, pattern))
+    majority = observed_metrics(x, share_yes > 0.5, boot, decided)
+    n_judged, n_decided = int(np.isfinite(x).sum()), int(decided.sum())
     rows: list[dict] = []
-    # Without the first, the prevalence: it is one of people, not of a judge.
-    for metric, *ends in zip(METRICS[1:], LOWEST[1:], HIGHEST[1:], strict=True):
+    # Without the first metric: prevalence is a property of the people's labels, not of a judge.
+    for metric, *bounds in zip(METRICS[1:], LOWEST[1:], HIGHEST[1:], strict=True):
         row, (a, b) = {"rater": rater, "metric": metric}, (latent[metric], majority[metric])
-        rows.append(row | {"truth": "latent", "n": every, **drawn.row(a, *ends)})
-        rows.append(row | {"truth": "majority", "n": some, **drawn.row(b, *ends)})
-        # How often a judge says yes is the same whatever is true.
+        rows.append(row | {"truth": "latent", "n": n_judged, **boot.row(a, *bounds)})
+        rows.append(row | {"truth": "majority", "n": n_decided, **boot.row(b, *bounds)})
+        # The yes rate of a judge does not depend on the truth.
         if metric != "yes_rate":
-            rows.append(row | {"truth": "difference", "n": some, **drawn.tested(a - b)})
+            rows.append(row | {"truth": "difference", "n": n_decided, **boot.tested(a - b)})
     return rows
 
 
-def _outcomes(
-    drawn: Resampling, x: np.ndarray, truth: np.ndarray, which: np.ndarray
+def _expected_outcomes(
+    boot: Resampling, x: np.ndarray, prior: np.ndarray, pattern: np.ndarray
 ) -> list[np.ndarray]:
-    """Expected tp, fp, fn, tn of a model, whose two rates are fitted while the people's stay as
-    they are.
+    """Expected tp, fp, fn, tn of a model, whose two rates are fitted with the people's held fixed.
 
-    Its label tells of the truth too; expected counts that ignore this would take a model that knows
-    the truth for one that is as uncertain as the people's labels are.
+    The label of the model is evidence of the truth too. Expected counts that ignored it would rate
+    a model that knows the truth as no more certain than the people's labels.
     """
-    yes, no = (_counts(drawn, which, truth.shape[1], x == said) for said in (1, 0))
-    if_yes = if_no = truth
-    before: np.ndarray | float = np.inf
-    for _ in range(_STEPS):
+    yes, no = (_counts(boot, pattern, prior.shape[1], x == label) for label in (1, 0))
+    if_yes = if_no = prior
+    previous: np.ndarray | float = np.inf
+    for _ in range(_MAX_ITERATIONS):
         tp, fn = (yes * if_yes).sum(axis=1), (no * if_no).sum(axis=1)
         fp, tn = yes.sum(axis=1) - tp, no.sum(axis=1) - fn
-        after = _rate(np.stack([tp, fp]), np.stack([tp + fn, fp + tn]))[:, :, None]
-        if_yes, if_no = (truth * a / (truth * a + (1 - truth) * b) for a, b in (after, 1 - after))
-        if np.abs(after - before).max() < _CLOSE:
+        rates = _rate(np.stack([tp, fp]), np.stack([tp + fn, fp + tn]))[:, :, None]
+        if_yes, if_no = (prior * a / (prior * a + (1 - prior) * b) for a, b in (rates, 1 - rates))
+        if np.abs(rates - previous).max() < _TOLERANCE:
             break
-        before = after
+        previous = rates
     return [tp, fp, fn, tn]
 
 
 def _rate(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Off 0 and 1, where a single label would settle the truth."""
+    """``part`` / ``whole``, kept off 0 and 1, where a single label would settle the truth."""
     return (part / np.maximum(whole, 1e-12)).clip(1e-4, 1 - 1e-4)

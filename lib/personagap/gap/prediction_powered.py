@@ -1,4 +1,4 @@
-"""Few human labels, many judge labels: prediction-powered inference."""
+"""Prediction-powered inference: few human labels combined with many labels of a judge."""
 
 from typing import Unpack
 
@@ -15,39 +15,39 @@ from personagap.results import result
 def prediction_powered_mean(
     judgments: pd.DataFrame, judge: str, *, gold: str | None = None, **how: Unpack[How]
 ) -> pd.DataFrame:
-    """Mean human rating, or rate of a 0/1 label, where people judged some units, a model all.
+    """Mean human rating, or rate of a 0/1 label, when people judged some units and a model all.
 
-    The judge's mean over all units, less its error where people judged too: θ = mean(y) + λ (mean
-    of f over units without y − mean of f over units with y), y the people's value and f the judge's
-    (Angelopoulos, Duchi & Zrnic 2023, PPI++, arXiv 2311.01453, of means). It is right however bad
-    the judge is. λ = Cov(y, f) / ((1 + n/N) Var f), in [0, 1], for n units with y and N without,
-    tunes it to how good the judge is (0: people alone).
+    The estimator is θ = mean(y) + λ (mean of f over units without y − mean of f over units with y),
+    where y is the people's value and f the judge's (Angelopoulos, Duchi & Zrnic 2023, PPI++, arXiv
+    2311.01453, for means): the judge's mean corrected for its error where people judged too. It is
+    valid however bad the judge is. λ = Cov(y, f) / ((1 + n/N) Var f), clipped to [0, 1], for n
+    units with y and N without, adapts it to the quality of the judge (0: people alone).
 
     Parameters
     ----------
     judgments : long table ``user prompt item rater rater_kind label``.
     judge : the model; units that it did not judge are left out.
-    gold : the rater taken for the people, as "human_majority"; None: the mean of all human ratings
-        of a unit. The units that people judged must be as good as a random draw (of units, prompts
-        or users).
+    gold : rater whose labels are the people's, for example "human_majority"; None: the mean of all
+        human ratings of a unit. The units that people judged must be equivalent to a random sample
+        (of units, prompts or users).
+    **how : ``cluster``, ``n_bootstrap``, ``level`` and ``seed`` of the intervals, see ``gap.How``.
 
     Returns
     -------
-    DataFrame ``rater estimator metric …``, "mean" by "people alone", "judge alone" (its errors
-    included) and "prediction-powered"; then "lambda" and "gain": how many times as many human
-    labels would have given people alone as short an interval. A gain of about 1 says that the judge
-    does not help.
+    DataFrame ``rater estimator metric …``: the "mean" by "people alone", by "judge alone" (with its
+    bias) and "prediction-powered"; then "lambda" and "gain", the factor by which the number of
+    human labels would have to grow to give people alone an interval as short. A gain of about 1
+    means that the judge does not help.
 
     Raises
     ------
-    UserError : no such judge; fewer than two clusters that people judged, or none left without
-        their labels.
+    UserError : no such judge, fewer than two clusters with labels of people, or no unit without.
 
     Notes
     -----
     Prompts and users are resampled, labelled and unlabelled units alike, and θ is computed in each
-    resample (`gap.How`; PPI++ takes units for independent). Both ways the people's raters are these
-    people. The interval is Student's, on the labelled clusters.
+    resample (`gap.How`; PPI++ assumes independent units). In all estimators the human raters are
+    fixed. The interval is Student's with degrees of freedom from the labelled clusters.
 
     Examples
     --------
@@ -65,62 +65,61 @@ def prediction_powered_mean(
     3  prediction-powered  lambda      0.49     NaN      NaN
     4  prediction-powered    gain      1.19     NaN      NaN
     """
-    wide, kind = units(judgments), kinds(judgments)
-    people = [gold] if gold else [name for name in wide if kind[name] == "human"]
+    wide, kind_of = units(judgments), kinds(judgments)
+    people = [gold] if gold else [name for name in wide if kind_of[name] == "human"]
     if not people:
         reason = "prediction-powered inference needs some"
         raise UserError(f"no judgments of rater_kind 'human': {reason}")
-    # Says who is unknown, where pandas would give a KeyError.
+    # Raises an error that names an unknown rater, instead of the KeyError of pandas.
     columns_of(wide, [judge, *people])
     wide = wide[wide[judge].notna()]
     f, y = wide[judge].to_numpy(), wide[people].mean(axis=1).to_numpy()
-    known, drawn = np.isfinite(y), resample(wide.index, **how)
-    if known.all() or drawn.clusters(known) < 2:
+    labelled, boot = np.isfinite(y), resample(wide.index, **how)
+    if labelled.all() or boot.clusters(labelled) < 2:
         raise UserError(
-            f"people judged {known.sum()} of {len(y)} units, of {drawn.clusters(known)} clusters: "
-            f"{judge!r} can only help where some units, of two clusters or more, have human "
-            "labels and some have none"
+            f"people judged {labelled.sum()} of {len(y)} units, of {boot.clusters(labelled)} "
+            f"clusters: {judge!r} can only help where some units, of two clusters or more, have "
+            "human labels and some have none"
         )
-    human, everywhere = drawn.ratio(y, where=known), drawn.ratio(f)
-    gap = drawn.ratio(f, where=~known) - drawn.ratio(f, where=known)
-    # λ by PPI++'s formula, from the sample alone: to take the λ of the shortest bootstrap interval
-    # instead picks among noisy ones, and was too short. A judge who never varies tells nothing.
-    spread = (1 + known.sum() / (~known).sum()) * f.var(ddof=1)
-    covariance = np.cov(y[known], f[known])[0, 1]
-    weight = float(np.clip(covariance / spread, 0, 1)) if spread > TINY else 0.0
-    bounds = (0.0, 1.0) if np.isin(np.append(f, y[known]), [0, 1]).all() else (-np.inf, np.inf)
+    human_mean, judge_mean = boot.ratio(y, where=labelled), boot.ratio(f)
+    gap = boot.ratio(f, where=~labelled) - boot.ratio(f, where=labelled)
+    # λ by the formula of PPI++, from the sample alone: choosing the λ with the shortest bootstrap
+    # interval selects among noisy ones and gives intervals that are too short. A judge whose labels
+    # do not vary carries no information.
+    scaled_variance = (1 + labelled.sum() / (~labelled).sum()) * f.var(ddof=1)
+    covariance = np.cov(y[labelled], f[labelled])[0, 1]
+    weight = float(np.clip(covariance / scaled_variance, 0, 1)) if scaled_variance > TINY else 0.0
+    bounds = (0.0, 1.0) if np.isin(np.append(f, y[labelled]), [0, 1]).all() else (-np.inf, np.inf)
     estimators = {
-        "people alone": (human, known),
-        "judge alone": (everywhere, np.isfinite(f)),
-        "prediction-powered": (human + weight * gap, known),
+        "people alone": (human_mean, labelled),
+        "judge alone": (judge_mean, np.isfinite(f)),
+        "prediction-powered": (human_mean + weight * gap, labelled),
     }
     rows: list[dict] = []
     widths = []
-    for name, (values, where) in estimators.items():
-        low, high, width = _limits(values, drawn, drawn.clusters(where), bounds)
+    for name, (values, used) in estimators.items():
+        low, high, width = _limits(values, boot, boot.clusters(used), bounds)
         widths.append(width)
-        row = {"estimator": name, "metric": "mean", "n": int(where.sum()), "unit": "label"}
-        row |= {"estimate": values[0], "ci_low": low, "ci_high": high, "method": drawn.method}
+        row = {"estimator": name, "metric": "mean", "n": int(used.sum()), "unit": "label"}
+        row |= {"estimate": values[0], "ci_low": low, "ci_high": high, "method": boot.method}
         rows.append(row)
-    tuned = {"estimator": "prediction-powered", "n": int(known.sum())}
-    tuned["method"] = "Cov(y, f) / ((1 + n/N) Var f)"
-    # An interval's length goes with the root of the number of labels.
+    tuning = {"estimator": "prediction-powered", "n": int(labelled.sum())}
+    tuning["method"] = "Cov(y, f) / ((1 + n/N) Var f)"
+    # The length of an interval is proportional to one over the root of the number of labels.
     for metric, value in (("lambda", weight), ("gain", (widths[0] / widths[2]) ** 2)):
-        rows.append(tuned | {"metric": metric, "estimate": value})
+        rows.append(tuning | {"metric": metric, "estimate": value})
     return result(rows, ["rater", "estimator"], rater=judge)
 
 
 def _limits(
-    values: np.ndarray, drawn: Resampling, clusters: int, bounds: tuple[float, float]
+    values: np.ndarray, boot: Resampling, clusters: int, bounds: tuple[float, float]
 ) -> tuple[float, float, float]:
-    """Confidence limits of a mean that rests on some of the clusters, and the width before they are
-    clipped.
-    """
-    error, all_of_them = float(drawn.standard_error(values)), drawn.clusters()
-    # Resampling all clusters understates the error of few as if they were as many.
-    error *= (clusters / (clusters - 1) * (all_of_them - 1) / all_of_them) ** 0.5
+    """Confidence limits of a mean over some of the clusters, and their width before clipping."""
+    error, all_clusters = float(boot.standard_error(values)), boot.clusters()
+    # Resampling corrects the error for the number of all clusters: correct it for the fewer used.
+    error *= (clusters / (clusters - 1) * (all_clusters - 1) / all_clusters) ** 0.5
     error = error if error > TINY else with_pseudo_clusters(0.0, 0.0, clusters)[1]
-    # Clipped afterwards: the gain compares widths that the end of the scale did not cut.
-    limits = student(values[0], error, clusters - 1, drawn.level)
+    # Clipped last, because the gain compares widths that the bounds of the scale do not cut.
+    limits = student(values[0], error, clusters - 1, boot.level)
     low, high = np.clip(limits, *bounds)
     return low, high, np.ptp(limits)

@@ -1,4 +1,4 @@
-"""Yes/no judges against the human majority: rates, baselines, paired comparison of two judges."""
+"""Metrics of yes/no judges against the human majority, with baselines and paired comparisons."""
 
 from collections.abc import Sequence
 from typing import Unpack
@@ -17,19 +17,19 @@ METRICS = [
 ]  # fmt: skip
 LOWEST = np.array([-1.0 if name == "kappa" else 0.0 for name in METRICS])
 HIGHEST = np.array([np.inf if name == "over_selection" else 1.0 for name in METRICS])
-#: κ, F1 and AUPRC are no shares of anything.
+#: Units other than "share": κ, F1 and AUPRC have none.
 UNITS = {"over_selection": "ratio", **dict.fromkeys(("f1", "kappa", "auprc"), "")}
 
 
 def confusion_metrics(
     tp: np.ndarray, fp: np.ndarray, fn: np.ndarray, tn: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """All of ``METRICS`` from counts (or expected counts) of the four outcomes, elementwise.
+    """Compute all ``METRICS`` from counts (or expected counts) of the four outcomes, elementwise.
 
-    Precision is 0 for a judge that never says yes, κ is 0 for one that always says the same. AUPRC
-    is scikit-learn's average precision of a yes/no score: P·R + (1 − R)·prevalence. Over-selection
-    is the judge's yes rate over the gold's. Without a positive in the gold, recall and what rests
-    on it are NaN.
+    Precision is 0 for a judge that never says yes, and κ is 0 for one that always gives the same
+    label. AUPRC is scikit-learn's average precision of a yes/no score: P·R + (1 − R)·prevalence.
+    Over-selection is the judge's yes rate divided by the gold's. Without a positive in the gold,
+    recall and the metrics derived from it are NaN.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def confusion_metrics(
     >>> {name: round(float(metrics[name]), 3) for name in names}
     {'precision': 0.5, 'recall': 0.667, 'f1': 0.571, 'kappa': 0.348, 'over_selection': 1.333}
     """
-    # For whole arrays of resamples at once, where scikit-learn takes one set of labels at a time.
+    # Vectorized over resamples, where scikit-learn takes one set of labels at a time.
     tp, fp, fn, tn = (np.asarray(count, dtype=float) for count in (tp, fp, fn, tn))
     n, positive, yes = tp + fp + fn + tn, tp + fn, tp + fp
 
@@ -61,38 +61,36 @@ def confusion_metrics(
     }
 
 
-def _metrics(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:
+def _metric_values(x: np.ndarray, y: np.ndarray, boot: Resampling) -> np.ndarray:
     """``METRICS`` of labels ``x`` (NaN: not judged) against gold ``y``: (resamples, n_metrics)."""
-    return _stack(observed_metrics(x, y, drawn, ~np.isnan(x)))
+    return _metric_matrix(observed_metrics(x, y, boot, ~np.isnan(x)))
 
 
 def observed_metrics(
-    x: np.ndarray, y: np.ndarray, drawn: Resampling, where: np.ndarray
+    x: np.ndarray, y: np.ndarray, boot: Resampling, where: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """`confusion_metrics` of 0/1 labels ``x`` against gold ``y``, on the units ``where``, in each
-    resample.
-    """
+    """Resampled `confusion_metrics` of 0/1 labels ``x`` against gold ``y`` on units ``where``."""
     outcomes = np.stack([x * y, x * (1 - y), (1 - x) * y, (1 - x) * (1 - y)], axis=1)
-    return confusion_metrics(*drawn.totals(outcomes, where).T)
+    return confusion_metrics(*boot.totals(outcomes, where).T)
 
 
-def _clusters(x: np.ndarray, y: np.ndarray, drawn: Resampling) -> np.ndarray:
-    """How many clusters each of ``METRICS`` rests on; NaN for those that are no share."""
-    # Those a share is of: precision of the units called yes, recall of those that are. Of a judge
-    # who never says yes it rests on none, and is as little known as that of one cluster.
+def _clusters_of_metrics(x: np.ndarray, y: np.ndarray, boot: Resampling) -> np.ndarray:
+    """Number of clusters each of ``METRICS`` is based on; NaN for metrics that are no shares."""
+    # Clusters of the units in the denominator, e.g. for precision those called yes. For a judge who
+    # never says yes there are none, which is as uninformative as one cluster.
     judged = ~np.isnan(x)
-    units = {"precision": x == 1, "recall": judged & (y == 1), "f1": judged & ((x == 1) | (y == 1))}
-    units |= dict.fromkeys(["prevalence", "yes_rate", "accuracy"], judged)
-    some = {name: max(drawn.clusters(where), 1) for name, where in units.items()}
-    return np.array([some.get(name, np.nan) for name in METRICS])
+    base = {"precision": x == 1, "recall": judged & (y == 1), "f1": judged & ((x == 1) | (y == 1))}
+    base |= dict.fromkeys(["prevalence", "yes_rate", "accuracy"], judged)
+    clusters = {name: max(boot.clusters(where), 1) for name, where in base.items()}
+    return np.array([clusters.get(name, np.nan) for name in METRICS])
 
 
-def _stack(metrics: dict[str, np.ndarray]) -> np.ndarray:
+def _metric_matrix(metrics: dict[str, np.ndarray]) -> np.ndarray:
     return np.stack([metrics[name] for name in METRICS], axis=1)
 
 
 def gold_units(wide: pd.DataFrame, gold: str) -> pd.DataFrame:
-    """The units the gold rater judged, with at least one yes among them."""
+    """Return the units judged by the gold rater; `UserError` if it never says yes."""
     binary(wide, [gold])
     judged = wide[wide[gold].notna()]
     if not judged[gold].any():
@@ -102,8 +100,8 @@ def gold_units(wide: pd.DataFrame, gold: str) -> pd.DataFrame:
 
 
 def shared_units(judgments: pd.DataFrame, a: str, b: str, gold: str) -> pd.DataFrame:
-    """The units that gold and both others judged; the rater "select_all" says yes to every one."""
-    # Always there (R5): at a prevalence of 18 % yes to everything beats a published baseline.
+    """Return the units judged by ``gold``, ``a`` and ``b``, with "select_all" as another rater."""
+    # Always available (R5): at a prevalence of 18 % yes to everything beats a published baseline.
     wide = gold_units(units(judgments), gold).assign(select_all=1.0)
     wide = wide[columns_of(wide, [a, b]).notna().all(axis=1)]
     if wide.empty:
@@ -114,21 +112,21 @@ def shared_units(judgments: pd.DataFrame, a: str, b: str, gold: str) -> pd.DataF
 def relevance_metrics(
     judgments: pd.DataFrame, gold: str = "human_majority", **how: Unpack[How]
 ) -> pd.DataFrame:
-    """Each rater against the gold labels, and always two baselines that know nothing.
+    """Classification metrics of each rater against the gold labels, with two uninformed baselines.
 
     Parameters
     ----------
     judgments : long table ``user prompt item rater rater_kind label``, labels 0/1.
-    gold : the rater taken as truth. A human that is part of a majority agrees partly with itself
+    gold : rater taken as the truth. A human who is part of a majority partly agrees with themselves
         (R8).
     **how : ``cluster``, ``n_bootstrap``, ``level`` and ``seed`` of the intervals, see ``gap.How``.
 
     Returns
     -------
-    `results`, with the keys ``rater rater_kind``: `METRICS` of each rater and of the baselines
+    `results` table with the keys ``rater rater_kind``: `METRICS` of each rater and of the baselines
     "select_all" (always yes, R5) and "prevalence" (yes at random at the base rate; expected
-    values). A share of 0 or 1 has Wilson's interval at the number of its clusters, unless it is a
-    baseline's by definition.
+    values). A share of 0 or 1 has Wilson's interval at the number of its clusters, unless it is 0
+    or 1 by the definition of a baseline.
 
     Examples
     --------
@@ -146,44 +144,45 @@ def relevance_metrics(
     wide = gold_units(units(judgments), gold)
     raters = [rater for rater in wide.columns if rater != gold]
     binary(wide, raters)
-    drawn = resample(wide.index, **how)
-    y, kind = wide[gold].to_numpy(), kinds(judgments)
+    boot = resample(wide.index, **how)
+    y, kind_of = wide[gold].to_numpy(), kinds(judgments)
     rows: list[tuple] = []
     for rater in raters:
         n = wide[rater].notna().sum()
         if n == 0:
             raise UserError(f"rater {rater!r} shares no item with {gold!r}: leave the rater out")
         x = wide[rater].to_numpy()
-        rows.append((rater, kind[rater], n, _metrics(x, y, drawn), _clusters(x, y, drawn)))
-    # The baselines' outcomes follow from the base rate of each resample: no labels are drawn, so
-    # they have no noise of their own. Their shares of 0 or 1 are so by definition (clusters 0).
-    yes, no = drawn.ratio(y), drawn.ratio(1 - y)
-    everything, chance = (yes, no, 0 * yes, 0 * no), (yes * yes, yes * no, no * yes, no * no)
-    for name, outcomes in (("select_all", everything), ("prevalence", chance)):
-        rows.append((name, "baseline", len(y), _stack(confusion_metrics(*outcomes)), 0))
+        values, clusters = _metric_values(x, y, boot), _clusters_of_metrics(x, y, boot)
+        rows.append((rater, kind_of[rater], n, values, clusters))
+    # The expected outcomes of the baselines follow from the base rate p of each resample. Drawing
+    # labels would add noise. Their shares of 0 or 1 are so by definition (0 clusters).
+    p, q = boot.ratio(y), boot.ratio(1 - y)
+    select_all, chance = (p, q, 0 * p, 0 * q), (p * p, p * q, q * p, q * q)
+    for name, outcomes in (("select_all", select_all), ("prevalence", chance)):
+        rows.append((name, "baseline", len(y), _metric_matrix(confusion_metrics(*outcomes)), 0))
     tables = []
-    for rater, of, n, values, clusters in rows:
-        columns = _by_metric(drawn.row(values, LOWEST, HIGHEST, clusters))
-        tables.append(pd.DataFrame({"rater": rater, "rater_kind": of, "n": n} | columns))
-    return result(pd.concat(tables), ["rater", "rater_kind"], method=drawn.method)
+    for rater, kind, n, values, clusters in rows:
+        columns = _metric_columns(boot.row(values, LOWEST, HIGHEST, clusters))
+        tables.append(pd.DataFrame({"rater": rater, "rater_kind": kind, "n": n} | columns))
+    return result(pd.concat(tables), ["rater", "rater_kind"], method=boot.method)
 
 
-def _by_metric(columns: dict[str, np.ndarray], metrics: Sequence[str] = METRICS) -> dict:
+def _metric_columns(columns: dict[str, np.ndarray], metrics: Sequence[str] = METRICS) -> dict:
     return {"metric": metrics, "unit": [UNITS.get(name, "share") for name in metrics], **columns}
 
 
 def paired_difference(
     judgments: pd.DataFrame, a: str, b: str, gold: str = "human_majority", **how: Unpack[How]
 ) -> pd.DataFrame:
-    """Does judge ``a`` differ from judge ``b``? Both on the same items of the same resamples.
+    """Paired difference in metrics of the judges ``a`` and ``b``, on the same items and resamples.
 
     ``b`` may be "select_all", the baseline that always says yes.
 
     Returns
     -------
-    `results`, one row per metric, with the key ``contrast`` and ``value_a value_b``; ``estimate``
-    is a − b. The p-value is that of the interval: below 1 − ``level`` where it excludes 0. Tests
-    are corrected where several pairs are compared (`results.corrected`).
+    `results` table, one row per metric, with the key ``contrast`` and ``value_a value_b``;
+    ``estimate`` is a − b. The p-value agrees with the interval: it is below 1 − ``level`` where the
+    interval excludes 0. Tests are corrected when several pairs are compared (`results.corrected`).
 
     Examples
     --------
@@ -201,18 +200,18 @@ def paired_difference(
     7  over_selection      1.34    0.95     1.72
     """
     wide = shared_units(judgments, a, b, gold)
-    drawn, y = resample(wide.index, **how), wide[gold].to_numpy()
-    both = binary(wide, [a, b]).to_numpy().T
-    values_a, values_b = (_metrics(labels, y, drawn) for labels in both)
-    table = difference_table(f"{a} − {b}", METRICS, values_a, values_b, drawn, len(wide))
-    # That of the gold, the same for both.
+    boot, y = resample(wide.index, **how), wide[gold].to_numpy()
+    labels = binary(wide, [a, b]).to_numpy().T
+    values_a, values_b = (_metric_values(x, y, boot) for x in labels)
+    table = difference_table(f"{a} − {b}", METRICS, values_a, values_b, boot, len(wide))
+    # Prevalence is that of the gold, the same for both.
     return table[table["metric"] != "prevalence"].reset_index(drop=True)
 
 
 def difference_table(
-    contrast: str, metrics: Sequence[str], a: np.ndarray, b: np.ndarray, drawn: Resampling, n: int
+    contrast: str, metrics: Sequence[str], a: np.ndarray, b: np.ndarray, boot: Resampling, n: int
 ) -> pd.DataFrame:
-    """a − b of metrics in the sample and each resample (resamples, n_metrics), on ``n`` units."""
-    table = pd.DataFrame(_by_metric(drawn.tested(a - b), metrics))
+    """`results` table of the differences a − b (resamples, n_metrics) of metrics on ``n`` units."""
+    table = pd.DataFrame(_metric_columns(boot.tested(a - b), metrics))
     table = table.assign(value_a=a[0], value_b=b[0])
-    return result(table, ["contrast"], contrast=contrast, n=n, method=drawn.method)
+    return result(table, ["contrast"], contrast=contrast, n=n, method=boot.method)

@@ -1,26 +1,26 @@
-"""One place where clusters are resampled: every interval of ``gap`` comes from here.
+"""The cluster bootstrap behind every interval of ``gap``.
 
 Units (prompt × user × attribute) are not independent: a prompt recurs across users and a user
-across prompts. The cluster bootstrap draws whole clusters with replacement; its variance V, times
-G/(G − 1) for G clusters because resampling understates it so, gives the interval, estimate ± t √V
-with G − 1 degrees of freedom, G being their effective number (`limits.cluster_df`). Where
-two factors cross, V = V_prompt + V_user − V_prompt×user, each from a bootstrap of its own, and G −
-1 is that of the smaller factor (Cameron, Gelbach & Miller 2011, Journal of Business & Economic
-Statistics 29, 238–249). On simulated judgments of this design (21 prompts × 40 users, much as in
-the real data) that covers in 95–96 %, where clustering by prompt alone covers in 90–93 %
-(``personagap.validation.gap``). The pigeonhole bootstrap (Owen 2007), which multiplies the two
-multiplicities, covered in 97–100 % of a like trial: needlessly wide.
+across prompts. The cluster bootstrap draws whole clusters with replacement. Its variance V,
+multiplied by G / (G − 1) for G clusters to undo the bootstrap's downward bias, gives the interval
+estimate ± t √V with G − 1 degrees of freedom, where G is the effective number of clusters
+(`limits.cluster_df`). Where two factors cross, V = V_prompt + V_user − V_prompt×user, each from its
+own bootstrap, and G − 1 is that of the smaller factor (Cameron, Gelbach & Miller 2011, Journal of
+Business & Economic Statistics 29, 238–249). On simulated judgments of this design (21 prompts × 40
+users, similar to the real data) the interval covers in 95–96 %; clustering by prompt alone covers
+in 90–93 % (``personagap.validation.gap``). The pigeonhole bootstrap (Owen 2007), which multiplies
+the two multiplicities, covered in 97–100 % of a similar simulation: needlessly wide.
 
-A statistic that is the same in every cluster has V = 0, which does not make it certain. For shares
-of 0 or 1 there is a remedy: G independent clusters are all at 1 with a probability of at most (true
-share)^G, however much the judgments of a cluster go together. So they count as G observations, and
-Wilson's interval of G in G says how far below 1 the share may be: 3.84 / (G + 3.84), much as the
-rule of three (Hanley & Lippman-Hand 1983, JAMA 249, 1743–1745). Shares of 95–99 % of 20 prompts are
-covered in all of 150 trials with it, in 15–65 % without. Means of paired differences of shares get
-two pseudo-clusters (`with_pseudo_clusters`), and so does any other statistic that is the same in
-every cluster: one for it and one against, of its own size, or of a step of 1 where it is 0. Then
-four clusters at +1 are no proof, six are, as by the sign test; and that two judges never differed
-is no proof that they never will.
+A statistic that is the same in every cluster has V = 0, but it is not certain. Shares of 0 or 1 get
+Wilson's interval at the number of clusters: G independent clusters are all at 1 with a probability
+of at most (true share)^G, however strongly the judgments within a cluster are correlated, so they
+count as G observations. The interval then reaches 3.84 / (G + 3.84) below 1, close to the rule of
+three (Hanley & Lippman-Hand 1983, JAMA 249, 1743–1745). It covers shares of 95–99 % of 20 prompts
+in all of 150 simulations; without it coverage is 15–65 %. Means of paired differences of shares get
+two pseudo-clusters (`with_pseudo_clusters`), as does any other statistic that is the same in every
+cluster: one in its favour and one against it, of the size of the statistic, or of a step of 1 where
+it is 0. Four clusters at +1 are then not significant but six are, as in the sign test; and two
+judges that never differed in the sample are not taken to be identical.
 """
 
 import functools
@@ -36,20 +36,20 @@ from personagap.errors import UserError, at_least, shares
 from personagap.limits import cluster_df, satterthwaite, student, wilson
 from personagap.results import factorized, generator
 
-#: Resamples below this say nothing of an error; a report wants hundreds.
-FEWEST = 20
-#: Standard errors below this are 0, rounding apart.
+#: Fewest resamples accepted; fewer give no usable standard error, and a report wants hundreds.
+MIN_RESAMPLES = 20
+#: Standard errors below this are 0 up to rounding.
 TINY = 1e-9
 
 
 class How(TypedDict, total=False):
-    """How intervals are made: keyword arguments of every function that gives one.
+    """Keyword arguments of every function that returns intervals.
 
-    cluster : column whose levels are drawn with replacement, or two that cross. Default: prompt,
-        user.
-    n_bootstrap : resamples, of each of the two factors. Default 2,000.
+    cluster : column whose levels are drawn with replacement, or two columns that cross. Default:
+        prompt and user.
+    n_bootstrap : number of resamples of each factor. Default 2,000.
     level : coverage of the intervals. Default 0.95.
-    seed : determines the resamples. Default 0.
+    seed : seed of the resamples. Default 0.
     """
 
     cluster: str | tuple[str, str]
@@ -64,13 +64,13 @@ class Resampling:
 
     Attributes
     ----------
-    cell : (n_units,) the cell, i.e. combination of clusters, of each unit.
+    cell : (n_units,) cell, i.e. combination of clusters, of each unit.
     weights : (1 + k · n_bootstrap, n_cells) multiplicities. Row 0 is all ones, the sample itself,
-        so a statistic of weighted sums yields its estimate and its resamples at once; then come k
-        blocks, one (k = 1) or those of the two factors and of their cells (k = 3).
-    codes : (k, n_cells) the cluster of each cell in each block.
+        so a statistic of weighted sums yields its estimate and its resamples at once. Then follow k
+        blocks: one (k = 1), or those of the two factors and of their cells (k = 3).
+    codes : (k, n_cells) cluster of each cell in each block.
     level : coverage of the intervals.
-    method : how intervals are made, in words.
+    method : description of the intervals in words.
     """
 
     cell: np.ndarray
@@ -86,18 +86,17 @@ class Resampling:
 
     @property
     def df(self) -> float:
-        # Where two factors cross, of the one whose variance is known less well.
+        """Degrees of freedom of the standard error."""
+        # With two crossed factors, those of the factor whose variance is estimated less precisely.
         return min(cluster_df(np.bincount(code[self.cell])) for code in self.codes)
 
     def clusters(self, where: np.ndarray | slice = slice(None)) -> int:
-        """Number of clusters that hold units ``where``, of the factor that has fewer."""
+        """Number of clusters that contain the units ``where``, for the factor with fewer."""
         return min(len(np.unique(code[self.cell[where]])) for code in self.codes)
 
     def totals(self, values: np.ndarray, where: np.ndarray | slice = slice(None)) -> np.ndarray:
-        """Weighted sums of ``values`` (n_units, m), or of those rows ``where``:
-        (1 + k · n_bootstrap, m).
-        """
-        # Units of a cell are drawn together, so they are summed once, not in every resample.
+        """Weighted sums (1 + k · n_bootstrap, m) of ``values`` (n_units, m) of units ``where``."""
+        # All units of a cell have the same weight: sum them once, not in every resample.
         sums = np.zeros((self.weights.shape[1], values.shape[1]))
         np.add.at(sums, self.cell[where], values[where])
         return self.weights @ sums
@@ -105,14 +104,12 @@ class Resampling:
     def ratio(
         self, x: np.ndarray, y: np.ndarray | float = 1.0, where: np.ndarray | slice = slice(None)
     ) -> np.ndarray:
-        """Σ x / Σ y of units, or the mean of x: (1 + k · n_bootstrap,); NaN where Σ y is 0."""
-        over, under = self.totals(np.stack(np.broadcast_arrays(x, y), axis=1), where).T
-        return np.divide(over, under, out=np.full_like(over, np.nan), where=under > 0)
+        """Σ x / Σ y over units (1 + k · n_bootstrap,), or the mean of x; NaN where Σ y is 0."""
+        top, bottom = self.totals(np.stack(np.broadcast_arrays(x, y), axis=1), where).T
+        return np.divide(top, bottom, out=np.full_like(top, np.nan), where=bottom > 0)
 
     def standard_error(self, values: np.ndarray) -> np.ndarray:
-        """Of a statistic's values (1 + k · n_bootstrap, …); resamples in which it is undefined are
-        left out.
-        """
+        """Standard error of ``values`` (1 + k · n_bootstrap, …); ignores undefined resamples."""
         k = len(self.sizes)
         blocks = values[1:].reshape(k, -1, *values.shape[1:])
         # Masked arrays take several times as long, and most statistics are always defined.
@@ -121,7 +118,7 @@ class Resampling:
         variance = (np.ma.filled(blocks.var(axis=1), np.nan).T * self.sizes / (self.sizes - 1)).T
         if k == 1:
             return np.sqrt(variance[0])
-        # The difference of variances can fall below either factor's own, by chance.
+        # By chance the combined variance can fall below that of either factor.
         return np.sqrt(np.maximum(variance[:2].sum(axis=0) - variance[2], variance[:2].max(axis=0)))
 
     def interval(
@@ -131,31 +128,34 @@ class Resampling:
         high: ArrayLike = np.inf,
         clusters: ArrayLike = np.nan,
     ) -> np.ndarray:
-        """Confidence limits (2, …) of a statistic that cannot leave [``low``, ``high``].
+        """Confidence limits (2, …) of a statistic with range [``low``, ``high``].
 
-        ``clusters``, for a share: how many it rests on, for Wilson's interval where it is 0 or 1 in
-        all of them. (Where it is the same but neither, that is a rule, such as that of a retriever
-        that takes five of each list.) 0: it is what it is by definition. NaN: it is no share.
+        Parameters
+        ----------
+        clusters : for a share, the number of clusters it is based on: Wilson's interval is used
+            where it is 0 or 1 in all of them. (A share that is constant at another value follows
+            from a rule, for example that of a retriever that takes five of each list.) 0: the share
+            is constant by definition. NaN: the statistic is not a share.
         """
-        centre, error = self._centred(values, np.isnan(clusters))
+        centre, error = self._centre_and_error(values, np.isnan(clusters))
         limits = student(centre, error, self.df, self.level, low, high)
         constant = (error < TINY) & np.isin(values[0], [0, 1]) & (np.asarray(clusters) > 0)
         if constant.any():
-            known = wilson(values[0], np.where(constant, clusters, np.nan), self.level)
-            limits = np.where(constant, known, limits)
+            at_clusters = wilson(values[0], np.where(constant, clusters, np.nan), self.level)
+            limits = np.where(constant, at_clusters, limits)
         return limits
 
-    def _centred(
-        self, values: np.ndarray, no_share: bool | np.ndarray = True, step: float = 1.0
+    def _centre_and_error(
+        self, values: np.ndarray, not_share: bool | np.ndarray = True, step: float = 1.0
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Centre and standard error; with pseudo-clusters where a statistic that is ``no_share``
-        does not vary: of its own size, or of a ``step`` where it is 0.
+        """Centre and standard error of the interval; a statistic that is ``not_share`` and does not
+        vary gets pseudo-clusters of its own size, or of a ``step`` where it is 0.
         """
         error = self.standard_error(values)
-        constant, size = (error < TINY) & no_share, np.abs(values[0])
+        constant, size = (error < TINY) & not_share, np.abs(values[0])
         size = np.where(size < TINY, step, size)
-        centre, least = with_pseudo_clusters(values[0], 0.0, self.clusters(), size)
-        return np.where(constant, centre, values[0]), np.where(constant, least, error)
+        centre, pseudo_error = with_pseudo_clusters(values[0], 0.0, self.clusters(), size)
+        return np.where(constant, centre, values[0]), np.where(constant, pseudo_error, error)
 
     def row(
         self,
@@ -164,25 +164,27 @@ class Resampling:
         high: ArrayLike = np.inf,
         clusters: ArrayLike = np.nan,
     ) -> dict[str, np.ndarray]:
-        """``estimate ci_low ci_high`` of a statistic, as of `interval`."""
-        ends = self.interval(values, low, high, clusters)
-        return {"estimate": values[0], "ci_low": ends[0], "ci_high": ends[1]}
+        """``estimate ci_low ci_high`` of a statistic; parameters as for `interval`."""
+        limits = self.interval(values, low, high, clusters)
+        return {"estimate": values[0], "ci_low": limits[0], "ci_high": limits[1]}
 
     def tested(
         self, values: np.ndarray, *of_raters: np.ndarray, step: float = 1.0
     ) -> dict[str, np.ndarray]:
-        """`row` of a difference, with the two-sided p-value of its being 0, by the same t.
+        """`row` of a difference, with the two-sided p-value of the t test that it is 0.
 
-        With ``of_raters``, ``by_rater judged`` of `over_raters`, raters are random too. ``step``:
-        the least that matters, for a difference that is 0 throughout.
+        Parameters
+        ----------
+        *of_raters : ``by_rater`` and ``judged`` of `over_raters`, to treat raters as random too.
+        step : smallest difference that matters, used where the difference is 0 throughout.
         """
         df: float = self.df
-        centre, error = self._centred(values, step=step)
+        centre, error = self._centre_and_error(values, step=step)
         if of_raters:
-            spread, df = self.over_raters(values, *of_raters)
-            # Pseudo-clusters are for what does not vary at all, over clusters or over raters.
-            if not spread < TINY:
-                centre, error = values[0], np.asarray(spread)
+            rater_error, df = self.over_raters(values, *of_raters)
+            # Pseudo-clusters are for statistics that vary neither over clusters nor over raters.
+            if not rater_error < TINY:
+                centre, error = values[0], np.asarray(rater_error)
         low, high = student(centre, error, df, self.level)
         p_value = 2 * special.stdtr(df, -np.abs(centre / error))
         return {"estimate": values[0], "ci_low": low, "ci_high": high, "p_value": p_value}
@@ -190,45 +192,49 @@ class Resampling:
     def over_raters(
         self, values: np.ndarray, by_rater: np.ndarray, judged: np.ndarray
     ) -> tuple[float, float]:
-        """Standard error and Satterthwaite's df of ``values`` where raters are drawn from a
-        population as clusters are.
+        """Standard error and Satterthwaite's degrees of freedom with raters as a random factor.
 
-        ``by_rater`` (1 + k · n_bootstrap, n_raters) is the statistic of each rater, ``judged``
-        (n_units, n_raters) who judged what, for some count more than others. The variance over
-        raters, less what resampling says of it, joins that of clusters (as in `effects.contrasts`
-        that of phrasings). Not of one rater, nor of raters who each judged in one cluster alone:
-        what they vary by is in that of clusters.
+        The variance between raters, less the part that resampling attributes to noise, is added to
+        that of clusters (as `effects.contrasts` does for phrasings). It is not added for a single
+        rater, nor for raters who each judged in one cluster alone: the variance of clusters then
+        contains it.
+
+        Parameters
+        ----------
+        values : (1 + k · n_bootstrap,) the statistic over all raters.
+        by_rater : (1 + k · n_bootstrap, n_raters) the statistic of each rater.
+        judged : (n_units, n_raters) which rater judged which unit, as raters differ in weight.
         """
-        who, some = judged.any(axis=0), judged[judged.any(axis=1)]
-        error2, raters = float(self.standard_error(values)) ** 2, int(who.sum())
-        within_one = (
-            all(len(np.unique(code[self.cell[own]])) == 1 for own in judged.T[who])
+        active, rated = judged.any(axis=0), judged[judged.any(axis=1)]
+        squared_error, n_raters = float(self.standard_error(values)) ** 2, int(active.sum())
+        one_cluster_each = (
+            all(len(np.unique(code[self.cell[units]])) == 1 for units in judged.T[active])
             for code in self.codes[:2]
         )
-        if raters < 2 or any(within_one):
-            return error2**0.5, self.df
-        apart = by_rater[:, who] - np.nanmean(by_rater[:, who], axis=1, keepdims=True)
-        parts = (apart[0] ** 2).sum(), (self.standard_error(apart) ** 2).sum()
-        # Of raters who each have an equal part in it, one over their number.
-        share2 = ((some / some.sum(axis=1, keepdims=True)).mean(axis=0) ** 2).sum()
-        between, within = (float(part) / (raters - 1) * float(share2) for part in parts)
-        # Raters who differ less than their own noise would make an error smaller than it is.
-        variance = max(error2 + between - within, error2, between)
-        # Of few raters most of the uncertainty is how much raters differ.
+        if n_raters < 2 or any(one_cluster_each):
+            return squared_error**0.5, self.df
+        deviation = by_rater[:, active] - np.nanmean(by_rater[:, active], axis=1, keepdims=True)
+        squares = (deviation[0] ** 2).sum(), (self.standard_error(deviation) ** 2).sum()
+        # For raters of equal weight the sum of squared weights is one over their number.
+        weights2 = float(((rated / rated.sum(axis=1, keepdims=True)).mean(axis=0) ** 2).sum())
+        between, within = (float(part) / (n_raters - 1) * weights2 for part in squares)
+        # If raters differ less than their noise, subtracting it would make the error too small.
+        variance = max(squared_error + between - within, squared_error, between)
         if not variance:
             return 0.0, self.df
-        few, both = raters - 1, (within, self.df * (raters - 1))
-        return variance**0.5, satterthwaite(variance, (error2, self.df), (between, few), both)
+        # With few raters, most of the uncertainty is in the variance between them.
+        parts = (squared_error, self.df), (between, n_raters - 1)
+        return variance**0.5, satterthwaite(variance, *parts, (within, self.df * (n_raters - 1)))
 
 
 def with_pseudo_clusters(
     mean: float, error: float, clusters: int, largest: Any = 1.0
 ) -> tuple[float, float]:
-    """Centre and standard error of a mean, honest also where hardly a cluster differs, or none.
+    """Centre and standard error of a mean, valid also where hardly any cluster differs, or none.
 
-    Two pseudo-clusters join, one at ``largest`` and one at minus that (Bonett & Price 2012, Journal
-    of Educational and Behavioral Statistics 37, 479–488, there for pairs of 0/1;
-    ``effects.contrasts`` does it too). They vanish as clusters come in.
+    Two pseudo-clusters are added, one at ``largest`` and one at −``largest`` (Bonett & Price 2012,
+    Journal of Educational and Behavioral Statistics 37, 479–488, for pairs of 0/1;
+    ``effects.contrasts`` does the same). Their influence vanishes as the number of clusters grows.
     """
     n = clusters + 2
     squares = error**2 * clusters * (clusters - 1) + 2 * largest**2 + 2 * clusters * mean**2 / n
@@ -243,14 +249,16 @@ def resample(
     level: float = 0.95,
     seed: int = 0,
 ) -> Resampling:
-    """Draw the clusters of ``units``, by level or column, with replacement, see ``How``.
+    """Draw the clusters of ``units``, given by index level or column, with replacement.
+
+    See `How` for the other parameters.
 
     Raises
     ------
-    UserError : the judgments lack the factor, or all share one level of it; too few resamples, or
-        no such level.
+    UserError : the judgments lack the factor or have only one level of it; ``n_bootstrap`` is too
+        small, or ``level`` is not between 0 and 1.
     """
-    at_least(FEWEST, n_bootstrap=n_bootstrap)
+    at_least(MIN_RESAMPLES, n_bootstrap=n_bootstrap)
     shares(level=level)
     factors = list(cluster) if isinstance(cluster, (list, tuple)) else [cluster]
     if len(factors) not in (1, 2):
@@ -268,20 +276,23 @@ def resample(
                 "cluster="
             )
     shape = [code.max() + 1 for code in codes]
-    # Only the cells that occur: with four users to each prompt they are a tenth of the product.
-    numbers, cell = np.unique(np.ravel_multi_index(codes, shape), return_inverse=True)
-    cells = np.unravel_index(numbers, shape)
-    blocks = [*cells, np.arange(len(numbers))] if len(factors) == 2 else [cells[0]]
-    drawn = _multiplicities(tuple(int(code.max()) + 1 for code in blocks), n_bootstrap, seed)
-    weights = [each[:, code] for each, code in zip(drawn, blocks, strict=True)]
-    weights = [np.ones((1, len(numbers))), *weights]
-    how = f"cluster bootstrap by {' and '.join(factors)}, {n_bootstrap} resamples, t interval"
-    return Resampling(cell, np.concatenate(weights), np.stack(blocks), level, how)
+    # Only the cells that occur: with four users per prompt they are a tenth of all combinations.
+    occurring, cell = np.unique(np.ravel_multi_index(codes, shape), return_inverse=True)
+    cells = np.unravel_index(occurring, shape)
+    blocks = [*cells, np.arange(len(occurring))] if len(factors) == 2 else [cells[0]]
+    counts = _multiplicities(tuple(int(code.max()) + 1 for code in blocks), n_bootstrap, seed)
+    weights = [count[:, code] for count, code in zip(counts, blocks, strict=True)]
+    weights = [np.ones((1, len(occurring))), *weights]
+    method = f"cluster bootstrap by {' and '.join(factors)}, {n_bootstrap} resamples, t interval"
+    return Resampling(cell, np.concatenate(weights), np.stack(blocks), level, method)
 
 
 @functools.lru_cache(maxsize=2)
 def _multiplicities(sizes: tuple[int, ...], n_bootstrap: int, seed: int) -> list[np.ndarray]:
-    """How often each of so many clusters is drawn; kept, for analyses of one design draw alike."""
+    """How often each cluster is drawn, (n_bootstrap, size) for each of the ``sizes``.
+
+    Cached, because analyses of the same design draw the same resamples.
+    """
     rng = generator(seed)
-    # To draw n of n with replacement is one multinomial draw: no index of units is ever made.
+    # Drawing n of n with replacement is one multinomial draw; no index of units is needed.
     return [rng.multinomial(n, np.full(n, 1 / n), size=n_bootstrap) for n in sizes]

@@ -21,27 +21,31 @@ def means(
     unit: str = "",
     **how: Unpack[How],
 ) -> pd.DataFrame:
-    """Mean of a column by group, or share of each value if these are texts; clustered intervals.
+    """Mean of a column by group, or share of each value of a text column, with clustered intervals.
 
-    A share (also the mean of a column of 0/1, or of shares) gets the Wilson interval at its
-    effective sample size, p(1 − p) over the squared cluster-bootstrap error, times (z / t)² for its
-    degrees of freedom (Korn & Graubard 1998, Survey Methodology 24), and with no variation at the
-    number of clusters: so 0 of 300 is not "0 to 0". Rows without a value are left out. Of ten users
-    whose own shares vary much (a standard deviation of 0.13 around 0.1) it covers in 91 %, around
-    0.03 in 88 %: below 20 clusters ``method`` says so.
+    A share (the mean of a column of 0/1, or of shares) gets the Wilson interval at its effective
+    sample size: p(1 − p) over the squared cluster-bootstrap error, times (z / t)² for its degrees
+    of freedom (Korn & Graubard 1998, Survey Methodology 24). Without variation the sample size is
+    the number of clusters, so that the interval of 0 in 300 is not "0 to 0". Rows without a value
+    are left out. With ten users whose shares vary strongly (a standard deviation of 0.13 around
+    0.1) the interval covers in 91 %, around 0.03 in 88 %: ``method`` says so below 20 clusters.
 
     Parameters
     ----------
-    differences : the values are paired differences of shares, in [−1, 1]: their mean is no share,
-        even if all are 0 or 1. Its interval has two pseudo-clusters (Bonett & Price 2012), so a
-        change in 0 or 1 of 100 stays unproven.
-    raters : column of raters who are random too, drawn from all who might have rated.
-    unit : of the values; "share" if they are shares themselves.
+    table : one row per value, with the columns of the clusters.
+    value : column to average.
+    by : columns that define the groups.
+    differences : the values are paired differences of shares, in [−1, 1]. Their mean is not a
+        share, even if all are 0 or 1, and its interval has two pseudo-clusters (Bonett & Price
+        2012), so that a change in 0 or 1 of 100 is not significant.
+    raters : column of raters to treat as random, drawn from all who might have rated.
+    unit : unit of the values; "share" if they are shares.
+    **how : ``cluster``, ``n_bootstrap``, ``level`` and ``seed`` of the intervals, see ``gap.How``.
 
     Returns
     -------
-    `results`, with the keys ``by`` (and ``value``, if texts): metric "share" or "mean", unless
-    ``by`` has a ``metric`` itself. Shares are in [0, 1].
+    `results` table with the keys ``by`` (and ``value``, for texts). The metric is "share" or "mean"
+    unless ``by`` contains ``metric``. Shares are in [0, 1].
 
     Examples
     --------
@@ -53,41 +57,41 @@ def means(
     """
     expect(by, "one column or more", by=by)
     require(table, "rows", value, *by, *([raters] if raters else []))
-    # Numbers in a column of objects, as where tables were joined, are numbers none the less.
+    # Joining tables can leave numbers in a column of dtype object.
     table = table.dropna(subset=value).assign(**{value: lambda rows: rows[value].infer_objects()})
     types = pd.api.types
     if not (types.is_numeric_dtype(table[value]) or types.is_bool_dtype(table[value])):
         names = table[value].unique()
-        each = [table.assign(**{value: name}, _is=table[value] == name) for name in names]
-        # Of no rows, no rows with these columns.
-        hits = pd.concat(each or [table.assign(_is=0)])
+        tables = [table.assign(**{value: name}, _is=table[value] == name) for name in names]
+        # Without rows the result is an empty table with the same columns.
+        hits = pd.concat(tables or [table.assign(_is=0)])
         return means(hits, "_is", [*by, value], raters=raters, **how)
     keys, rows = [name for name in by if name != "metric"], []
     for group, part in table.groupby(by, sort=False, dropna=False):
-        x, drawn = part[value].to_numpy(dtype=float), resample(part, **how)
-        mean, clusters, level = drawn.ratio(x), drawn.clusters(), drawn.level
-        error, df = float(drawn.standard_error(mean)), float(drawn.df)
-        who = part[raters].unique() if raters else []
-        if len(who) > 1:
-            judged = np.stack([(part[raters] == name).to_numpy(bool) for name in who], axis=1)
-            by_rater = np.stack([drawn.ratio(x, where=own) for own in judged.T], axis=1)
-            error, df = drawn.over_raters(mean, by_rater, judged)
+        x, boot = part[value].to_numpy(dtype=float), resample(part, **how)
+        mean, clusters, level = boot.ratio(x), boot.clusters(), boot.level
+        error, df = float(boot.standard_error(mean)), float(boot.df)
+        ids = part[raters].unique() if raters else []
+        if len(ids) > 1:
+            judged = np.stack([(part[raters] == name).to_numpy(bool) for name in ids], axis=1)
+            by_rater = np.stack([boot.ratio(x, where=rated) for rated in judged.T], axis=1)
+            error, df = boot.over_raters(mean, by_rater, judged)
         of_shares = unit == "share" and bool(((x >= 0) & (x <= 1)).all())
         share = differences or of_shares or bool(np.isin(x, [0, 1]).all())
         if differences:
-            centre, wider = with_pseudo_clusters(mean[0], error, clusters)
-            low, high = student(centre, wider, drawn.df, level, -1, 1)
+            centre, error = with_pseudo_clusters(mean[0], error, clusters)
+            low, high = student(centre, error, boot.df, level, -1, 1)
         elif share:
             low, high = at_effective_size(mean[0], error, df, clusters, level)
         elif not np.ptp(x):
-            # One rating throughout: a step of the scale for it and one against, not its own size
-            # as `interval` has it, for the zero of a scale means nothing.
+            # The same rating throughout: pseudo-clusters at one step of the scale, not of the size
+            # of the mean as in `Resampling.interval`, because the zero of a scale is arbitrary.
             low, high = student(mean[0], with_pseudo_clusters(0.0, 0.0, clusters)[1], df, level)
         else:
-            low, high = student(mean[0], error, df, level) if len(who) > 1 else drawn.interval(mean)
+            low, high = student(mean[0], error, df, level) if len(ids) > 1 else boot.interval(mean)
         row = {"metric": "share" if share else "mean", **dict(zip(by, group, strict=True))}
         row |= {"estimate": mean[0], "ci_low": low, "ci_high": high, "n": len(x)}
-        method = drawn.method
+        method = boot.method
         if share and not differences and clusters < 20:
             method += "; few clusters: of a rare value it may cover in 90 % only"
         rows.append(row | {"unit": "share" if share else unit, "method": method})
@@ -97,6 +101,6 @@ def means(
 def at_effective_size(
     share: float, error: float, df: float, clusters: int, level: float
 ) -> np.ndarray:
-    """Wilson's limits of a share whose clustered standard error is ``error``, see `means`."""
+    """Wilson's limits of a share with the clustered standard error ``error``, see `means`."""
     size = t_adjustment(df, level) * share * (1 - share) / error**2 if error > TINY else clusters
     return wilson(share, size, level)
