@@ -1,8 +1,8 @@
-"""Statistics of the human–model and the real–synthetic gap, on tables of judgments.
+"""Statistics of the gaps between humans and models and between real and synthetic users.
 
-A table of judgments has one row per label: ``stage source user prompt item rater rater_kind
-label``. Every function takes such a table and returns one of the form of `personagap.results`;
-randomness comes in as ``seed``.
+Input is a table of judgments with one row per label: ``stage source user prompt item rater
+rater_kind label``. Functions return tables in the form of `personagap.results`; ``seed`` makes
+their random draws reproducible.
 """
 
 from personagap import _arguments

@@ -1,6 +1,6 @@
-"""Every estimator against a reference, under the null, and on planted effects.
+"""Validation of every estimator against a reference, under the null and with planted effects.
 
-``python -m personagap.validation`` prints the table; ``instruments.ipynb`` shows it.
+``python -m personagap.validation`` prints the tables; ``instruments.ipynb`` shows them.
 """
 
 from personagap.validation.cases import Case, kept
@@ -13,6 +13,6 @@ from personagap.validation.heterogeneous import BIAS, CHANGE, MANY
 from personagap.validation.people import PEOPLE, UNEVEN_PEOPLE
 from personagap.validation.uneven_raters import FEW, RATERS
 
-#: Data that are alike, and data that are not.
+#: Validations on exchangeable data, and on heterogeneous data.
 EVEN = [*EFFECTS, *DECISIONS, *GAP, *PEOPLE]
 UNEVEN = [*BIAS, *CHANGE, *RATERS, *MANY, *FEW, *UNEVEN_PEOPLE, *UNEVEN_DECISIONS]

@@ -1,5 +1,6 @@
-"""Print how every estimator holds up: ``python -m personagap.validation``; some ten minutes of one
-core.
+"""Print the validation of all estimators: ``python -m personagap.validation``.
+
+Takes about ten minutes on one core.
 """
 
 from personagap import validation
@@ -13,7 +14,7 @@ print(
     flush=True,
 )
 uneven = validation.uneven_table(validation.UNEVEN, replications=REPLICATIONS, n_jobs=-1)
-# What of the one form is the same in all rows, or empty, would only make them wider.
+# Columns of the result form that are constant or empty here are left out to save width.
 columns = ["estimator", "data", "metric", "nominal", "before", "estimate", "ci_low", "ci_high"]
 shown = uneven[[*columns, "kept"]].to_string(index=False, float_format="{:.3g}".format, na_rep="")
 print(f"\nData that are not alike, before and after the repairs:\n{shown}")

@@ -1,4 +1,4 @@
-"""What it is to try an estimator on data that are not alike, and the table of such trials."""
+"""Validation of estimators on heterogeneous data: cases, and the table of their results."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -10,8 +10,8 @@ from personagap.limits import monte_carlo
 from personagap.results import result
 from personagap.validation.trials import trials
 
-#: What may happen in a trial, an error or a covered truth, and the share that it is to have. A
-#: limit is stated where an estimator is known to fall short, and held to what its docstring says.
+#: Events counted in trials and their nominal shares. A "stated limit" is for estimators known to
+#: fall short, which are held to the limit stated in their docstring.
 NOMINAL = {
     "false alarm": 0.05,
     "false alarm, stated limit": 0.1,
@@ -22,9 +22,14 @@ NOMINAL = {
 
 
 class Case(NamedTuple):
-    """``trial(rng)`` says whether the ``event``, one of `NOMINAL`, happened.
+    """One kind of heterogeneous data for one estimator.
 
-    ``before`` is the share before the estimator was repaired (NaN: there was no such estimator).
+    Attributes
+    ----------
+    estimator, data : names for the table.
+    event : event that is counted, one of `NOMINAL`.
+    trial : function of a generator that simulates data and returns whether the event happened.
+    before : share of events before the estimator was repaired (NaN: there was no such estimator).
     """
 
     estimator: str
@@ -34,45 +39,50 @@ class Case(NamedTuple):
     before: float = np.nan
 
     def happens(self, rng: np.random.Generator, _: int) -> bool:
+        """Run a trial; whether the event happened."""
         return bool(self.trial(rng))
 
 
 def table(
     cases: Sequence[Case], *, replications: int = 200, seed: int = 0, n_jobs: int = 1
 ) -> pd.DataFrame:
-    """Run the cases, in ``n_jobs`` processes (-1: one for each processor).
+    """Run the cases in ``n_jobs`` processes (-1: one per processor).
 
     Returns
     -------
-    Keys ``estimator data`` and the ``results.COLUMNS``, one row per case: the share of data sets in
-    which the event that ``metric`` names happened, with its 95 % Monte-Carlo interval; then
+    `results` table with the keys ``estimator data``, one row per case: the share of data sets in
+    which the event named by ``metric`` happened, with its 95 % Monte-Carlo interval; then
     ``nominal before kept``, see `NOMINAL`, `Case` and `kept`.
     """
     tables = []
-    tried = trials([case.happens for case in cases], replications, seed, n_jobs)
-    for case, outcomes in zip(cases, tried, strict=True):
-        told = {"estimator": case.estimator, "data": case.data, "before": case.before}
+    outcomes_of_cases = trials([case.happens for case in cases], replications, seed, n_jobs)
+    for case, outcomes in zip(cases, outcomes_of_cases, strict=True):
+        columns = {"estimator": case.estimator, "data": case.data, "before": case.before}
         share = monte_carlo(pd.DataFrame({case.event: outcomes}), "metric")
-        tables.append(share.assign(nominal=NOMINAL[case.event], **told))
-    found = result(pd.concat(tables), ["estimator", "data"])
-    return found.assign(kept=kept(found))
+        tables.append(share.assign(nominal=NOMINAL[case.event], **columns))
+    rows = result(pd.concat(tables), ["estimator", "data"])
+    return rows.assign(kept=kept(rows))
 
 
 def kept(table: pd.DataFrame) -> pd.Series:
-    """Whether a level of at most 6.5 %, coverage of 93 % or power of 80 % is shown, or nominal not
-    excluded.
+    """Whether each row keeps its promise.
+
+    It does if the estimate shows a level of at most 6.5 %, coverage of at least 93 % or power of at
+    least 80 %, or if its interval does not exclude the nominal share.
     """
-    # Both ways, for few replications exclude little, and many exclude what is as good as nominal.
-    alarm, found = table["metric"].str.startswith("false alarm"), table["metric"] == "found"
-    shown = table["estimate"] >= np.where(found, 0.8, 0.93)
-    return pd.Series(np.where(alarm, table["estimate"] <= 0.065, shown)) | np.where(
-        alarm, table["ci_low"] <= table["nominal"], table["ci_high"] >= table["nominal"]
+    # Either suffices, because few replications exclude little, and many would exclude shares that
+    # are as good as nominal.
+    is_alarm, is_found = table["metric"].str.startswith("false alarm"), table["metric"] == "found"
+    demonstrated = table["estimate"] >= np.where(is_found, 0.8, 0.93)
+    return pd.Series(np.where(is_alarm, table["estimate"] <= 0.065, demonstrated)) | np.where(
+        is_alarm, table["ci_low"] <= table["nominal"], table["ci_high"] >= table["nominal"]
     )
 
 
 def scores_of(x: np.ndarray, task: str = "t", **item_columns: np.ndarray) -> pd.DataFrame:
-    """Scores of identities × items, identities × phrasings × items or, with NaN where there is
-    none, a gap.
+    """Long table of scores from an array (identities, items) or (identities, phrasings, items).
+
+    NaN stands for a missing score; ``item_columns`` are further columns given by item.
     """
     x = x[:, None] if x.ndim == 2 else x
     persona, template, item = np.nonzero(np.isfinite(x))
@@ -82,8 +92,10 @@ def scores_of(x: np.ndarray, task: str = "t", **item_columns: np.ndarray) -> pd.
 
 
 def binary(rng: np.random.Generator, p: np.ndarray) -> np.ndarray:
+    """Draw answers, 1 with probability ``p`` and 0 otherwise."""
     return (rng.random(p.shape) < p).astype(float)
 
 
 def covers(row: pd.Series, truth: float) -> bool:
+    """Whether the interval of a row of results contains the truth."""
     return row["ci_low"] <= truth <= row["ci_high"]

@@ -1,4 +1,4 @@
-"""What it is to validate an estimator, and the table of those that were."""
+"""Validation of estimators against references and on simulated data, and the table of results."""
 
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -20,9 +20,13 @@ from personagap.validation.trials import trials
 class Check(NamedTuple):
     """How one estimator is validated.
 
-    ``compare()`` returns its value and the reference's. ``trial(rng, planted)`` analyses simulated
-    data with or without the planted ``effect``: a row of `results`, and the truth that its interval
-    must cover (None: there is no interval).
+    Attributes
+    ----------
+    estimator, reference, effect : names for the table; ``effect`` is the one planted in trials.
+    compare : function that returns the value of the estimator and that of the reference.
+    trial : function ``trial(rng, planted)`` that analyses simulated data with or without the
+        planted effect and returns a row of `results` and the truth that its interval must cover
+        (None: there is no interval).
     """
 
     estimator: str
@@ -32,12 +36,13 @@ class Check(NamedTuple):
     trial: Callable[[np.random.Generator, bool], tuple[pd.Series, float | None]] | None = None
 
     def difference(self) -> float:
-        """The largest difference from the reference."""
+        """Return the largest absolute difference from the reference."""
         return float(np.abs(np.subtract(*self.compare())).max())
 
     def outcome(self, rng: np.random.Generator, i: int) -> tuple[float | None, bool | None]:
-        """A trial's p-value and whether its interval covers (None: has none); odd trials have the
-        effect.
+        """Run trial ``i``; return its p-value and whether its interval covers (None: it has none).
+
+        The effect is planted in odd trials.
         """
         if self.trial is None:
             return None, None
@@ -46,21 +51,19 @@ class Check(NamedTuple):
 
 
 def once(analysis: Callable) -> Callable:
-    """An ``analysis(rng, …)`` of data drawn by a fresh generator, kept for all checks that look at
-    the same.
-    """
-    kept: dict[tuple, object] = {}
+    """Cache an ``analysis(rng, …)`` of data drawn with a fresh generator, which checks share."""
+    cache: dict[tuple, object] = {}
 
     @wraps(analysis)
-    def analysed(rng: np.random.Generator, *how: object) -> object:
-        # By where the generator was spawned, for its state moves on; its data are the same.
-        source: Any = rng.bit_generator.seed_seq
-        key = (source.entropy, source.spawn_key, *how)
-        if key not in kept:
-            kept[key] = analysis(rng, *how)
-        return kept[key]
+    def cached(rng: np.random.Generator, *arguments: object) -> object:
+        # Keyed by the seed of the generator, because its state changes while its data do not.
+        seed: Any = rng.bit_generator.seed_seq
+        key = (seed.entropy, seed.spawn_key, *arguments)
+        if key not in cache:
+            cache[key] = analysis(rng, *arguments)
+        return cache[key]
 
-    return analysed
+    return cached
 
 
 def table(
@@ -71,42 +74,45 @@ def table(
     seed: int = 0,
     n_jobs: int = 1,
 ) -> pd.DataFrame:
-    """Run the checks, in ``n_jobs`` processes (-1: one for each processor).
+    """Run the checks in ``n_jobs`` processes (-1: one per processor).
 
     Returns
     -------
-    Keys ``estimator reference effect`` and the ``results.COLUMNS``, several rows for each check.
-    The metrics are "largest_difference", from the reference, in the estimator's unit;
-    "actual_error", the share of ``n`` null data sets with p ≤ ``alpha``; "power", that of data sets
-    with the planted ``effect``; "coverage", over null and planted data: with 95 % Monte-Carlo
-    intervals, and left out where an estimator has no test or no interval.
+    `results` table with the keys ``estimator reference effect`` and several rows per check. The
+    metrics are "largest_difference" from the reference, in the estimator's unit; "actual_error",
+    the share of ``n`` null data sets with p ≤ ``alpha``; "power", the same share of data sets with
+    the planted ``effect``; and "coverage" over null and planted data. Shares have 95 % Monte-Carlo
+    intervals, and are left out where an estimator has no test or no interval.
     """
     at_least(1, replications=replications)
     tables = []
-    # Twice as many, for every other data set has the effect.
-    tried = trials([check.outcome for check in checks], 2 * replications, seed, n_jobs)
+    # Twice as many data sets, because every other one has the effect.
+    outcomes_of_checks = trials([check.outcome for check in checks], 2 * replications, seed, n_jobs)
     differences = Parallel(n_jobs)(delayed(check.difference)() for check in checks)
-    for check, difference, outcomes in zip(checks, differences, tried, strict=True):
-        told = pd.DataFrame(outcomes, columns=["p", "covered"])
+    for check, difference, outcomes in zip(checks, differences, outcomes_of_checks, strict=True):
+        outcome_table = pd.DataFrame(outcomes, columns=["p", "covered"])
         events: dict[str, pd.Series] = {}
-        if told["p"].notna().any():
-            found = told["p"] <= alpha
-            events = {"actual_error": found[::2], "power": found[1::2]}
-        if told["covered"].notna().any():
-            events["coverage"] = told["covered"].astype(bool)
+        if outcome_table["p"].notna().any():
+            rejected = outcome_table["p"] <= alpha
+            events = {"actual_error": rejected[::2], "power": rejected[1::2]}
+        if outcome_table["covered"].notna().any():
+            events["coverage"] = outcome_table["covered"].astype(bool)
         rows = [monte_carlo(event.to_frame(metric), "metric") for metric, event in events.items()]
         rows.insert(0, pd.DataFrame({"metric": ["largest_difference"], "estimate": difference}))
-        known = {"estimator": check.estimator, "reference": check.reference, "effect": check.effect}
-        tables.append(pd.concat(rows).assign(**known))
-    return result(pd.concat(tables), list(known))
+        keys = {"estimator": check.estimator, "reference": check.reference, "effect": check.effect}
+        tables.append(pd.concat(rows).assign(**keys))
+    return result(pd.concat(tables), list(keys))
 
 
 def false_alarms(validated: pd.DataFrame) -> pd.Series:
-    """All null data sets of `table` together: the share ``estimate`` called significant,
-    ``ci_low ci_high n``.
+    """Share of all null data sets of `table` that were called significant.
+
+    Returns
+    -------
+    Series ``estimate ci_low ci_high n``.
     """
-    # As if all were independent, though checks of one analysis look at the same data.
+    # Treats all as independent, although checks of the same analysis use the same data.
     tested = validated[validated["metric"] == "actual_error"]
-    n, found = tested["n"].sum(), (tested["estimate"] * tested["n"]).sum()
-    low, high = proportion_confint(round(found), n, method="beta")
-    return pd.Series({"estimate": found / n, "ci_low": low, "ci_high": high, "n": n})
+    n, rejected = tested["n"].sum(), (tested["estimate"] * tested["n"]).sum()
+    low, high = proportion_confint(round(rejected), n, method="beta")
+    return pd.Series({"estimate": rejected / n, "ci_low": low, "ci_high": high, "n": n})

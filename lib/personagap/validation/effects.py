@@ -1,4 +1,4 @@
-"""How the statistics of persona effects are validated."""
+"""Validation of the statistics of persona effects."""
 
 from functools import partial
 
@@ -15,18 +15,19 @@ from personagap.validation import references
 from personagap.validation.checks import Check, once
 
 
-def _spread(
+def _normal(
     rng: np.random.Generator, sd: float, size: tuple[int, ...], limit: float = 2
 ) -> np.ndarray:
-    # Clipped, for effects beyond some 17 points would not fit items of uniform difficulty.
+    # Clipped, because probabilities leave [0, 1] with effects beyond some 17 points on items of
+    # uniform difficulty.
     return sd * rng.normal(size=size).clip(-limit, limit) if sd else np.zeros(size)
 
 
 def _bias_trial(rng: np.random.Generator, planted: bool, phrasing_sd: float = 0.0) -> tuple:
     effect = 2.0 * planted * rng.normal(size=31).clip(-2.5, 2.5)
-    phrasing = _spread(rng, phrasing_sd, (31, 3 if phrasing_sd else 1))
+    phrasing = _normal(rng, phrasing_sd, (31, 3 if phrasing_sd else 1))
     scores = simulate_scores(effect[:, None] + phrasing, n_items=150, n_runs=2, seed=rng)
-    # The truth is the variance of these 31: they are all that PB is of, not a sample.
+    # The truth is the variance of these 31 identities: they are the population, not a sample.
     bias = effects.personalization_bias(
         scores, n_permutations=199, n_bootstrap=400, seed=int(rng.integers(2**31))
     )
@@ -36,13 +37,13 @@ def _bias_trial(rng: np.random.Generator, planted: bool, phrasing_sd: float = 0.
 def _contrast_trial(
     rng: np.random.Generator, planted: bool, n_runs: int = 1, phrasing_sd: float = 0.0
 ) -> tuple:
-    effect = 10.0 * planted + _spread(rng, phrasing_sd, (1, 4 if phrasing_sd else 1))
+    effect = 10.0 * planted + _normal(rng, phrasing_sd, (1, 4 if phrasing_sd else 1))
     scores = simulate_scores(effect, n_items=150, n_runs=n_runs, seed=rng)
     return effects.contrasts(scores).iloc[0], 10.0 * planted
 
 
 def _one_phrasing_trial(rng: np.random.Generator, planted: bool) -> tuple:
-    """Null: an effect of 14 points in one of four phrasings only. Planted: 10 points in each."""
+    """Null: an effect of 14 points in one of four phrasings only. Planted: 10 points in all."""
     effect = [[10.0] * 4] if planted else [[14.0, 0, 0, 0]]
     return effects.contrasts(simulate_scores(effect, n_items=200, n_runs=2, seed=rng)).iloc[0], None
 
@@ -58,7 +59,7 @@ def _omnibus_table(rng: np.random.Generator, planted: bool) -> pd.DataFrame:
 
 
 def _equivalence_trial(rng: np.random.Generator, planted: bool) -> tuple:
-    """Null: the difference is just the margin. Planted: there is none."""
+    """Null: the difference equals the margin. Planted: no difference."""
     scores = simulate_scores([0.0 if planted else 5.0], n_items=400, n_runs=3, seed=rng)
     return effects.equivalence(scores, margin=5).iloc[0], None
 
@@ -69,32 +70,32 @@ def _additivity_trial(rng: np.random.Generator, planted: bool) -> tuple:
 
 
 def _components_trial(rng: np.random.Generator, _: bool, component: str, share: float) -> tuple:
-    """Identity effects of sd 5 points; of items of uniform difficulty a third of the variance."""
+    """Identity effects of sd 5 points; uniform item difficulty makes a third of the variance."""
     table = _components_table(rng)
     return table[table["metric"] == "share"].set_index("component").loc[component], share
 
 
 @once
 def _components_table(rng: np.random.Generator) -> pd.DataFrame:
-    scores = simulate_scores(_spread(rng, 5, (31,), limit=3), n_items=150, n_runs=2, seed=rng)
+    scores = simulate_scores(_normal(rng, 5, (31,), limit=3), n_items=150, n_runs=2, seed=rng)
     return effects.variance_components(scores, seed=int(rng.integers(2**31)))
 
 
 def _rates_trial(rng: np.random.Generator, _: bool) -> tuple:
-    # Beta(2, 0.5) has a mean of 0.8, and most items are easy.
+    # Beta(2, 0.5) has a mean of 0.8 with mostly easy items.
     scores = simulate_scores([0], n_items=40, n_runs=3, difficulty=(2, 0.5), seed=rng)
     return effects.rates(scores).iloc[0], 80
 
 
 def one_phrasing(replications: int = 100, seed: int = 0) -> pd.DataFrame:
-    """How often 14 points in one of four phrasings are called an effect of the identity.
+    """How often an effect in one of four phrasings only is called an effect of the identity.
 
-    A paired t-test over items × phrasings, which takes the phrasings for fixed, beside
-    ``effects.contrasts`` (Helm & Priebe, arXiv 2605.27463).
+    Compares a paired t-test over items × phrasings, which treats phrasings as fixed, with
+    ``effects.contrasts`` (Helm & Priebe, arXiv 2605.27463), for an effect of 14 points.
 
     Returns
     -------
-    Key ``test`` and the ``results.COLUMNS``: the share of data sets with p ≤ 0.05, with its
+    `results` table with the key ``test``: the share of data sets with p ≤ 0.05, with its
     Monte-Carlo interval.
     """
     p_values = []
@@ -102,10 +103,10 @@ def one_phrasing(replications: int = 100, seed: int = 0) -> pd.DataFrame:
         scores = simulate_scores([[14.0, 0, 0, 0]], n_items=200, n_runs=2, seed=rng)
         table = cells(scores, "mmlu")
         identity, control = (table.mean[table.personas.index(name)] for name in ("p00", "none"))
-        # A control has no phrasing.
+        # The control has a single phrasing.
         difference = (identity - control[0]).ravel()
-        pooled = stats.ttest_1samp(difference, 0).pvalue
-        p_values.append((pooled, effects.contrasts(scores)["p_value"][0]))
+        p_pooled = stats.ttest_1samp(difference, 0).pvalue
+        p_values.append((p_pooled, effects.contrasts(scores)["p_value"][0]))
     tests = ["paired t-test, phrasings pooled", "effects.contrasts, phrasing random"]
     rejected = pd.DataFrame(p_values, columns=tests) <= 0.05
     return result(monte_carlo(rejected, "test"), ["test"], metric="rejects")
@@ -154,7 +155,7 @@ EFFECTS = [
         "additivity: sum of parts", "hand calculation", references.additivity, "10 points",
         _additivity_trial,
     ),
-    # Of the variance 1/4 of an answer: 0.05² is that of identities, 1/12 of uniform difficulty.
+    # Shares of the variance 1/4 of an answer: 0.05² by identity, 1/12 by uniform difficulty.
     *(
         Check(
             f"variance_components: {name}", ANOVA, references.components,

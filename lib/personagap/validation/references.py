@@ -1,4 +1,7 @@
-"""What others compute of the data that we compute of: for each, ours and theirs."""
+"""Reference values of the statistics of persona effects, from other packages or by hand.
+
+Each function returns the value of this package and the reference value on the same data.
+"""
 
 from functools import cache
 from typing import Any
@@ -22,33 +25,33 @@ def _wide(scores: pd.DataFrame) -> pd.DataFrame:
     return scores.pivot_table(index="item", columns="persona", values="score", observed=True)
 
 
-def _four(**design: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Scores of four identities and the controls; item × identity means of the four."""
+def _simulated_scores(**design: Any) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Scores of four identities and the controls, and the item × identity means of the four."""
     scores = simulate_scores([-6, 0, 4, 6], seed=1, **design)
     return scores, _wide(scores)[["p00", "p01", "p02", "p03"]]
 
 
-def _anova(table: pd.DataFrame) -> pd.Series:
-    # Texts, for a category that is not used would have a coefficient in the formula.
+def _mean_squares(table: pd.DataFrame) -> pd.Series:
+    # As texts, because the formula would give an unused category a coefficient.
     table = table.set_axis(table.columns.astype("str"), axis=1)
     long = table.melt(var_name="persona", value_name="y", ignore_index=False).reset_index()
     anova = anova_lm(ols("y ~ C(persona) + C(item)", long).fit())
     return (anova["sum_sq"] / anova["df"]).set_axis(["identity", "item", "residual"])
 
 
-# Kept, for checks of several designs have one reference.
+# Cached, because checks of several designs share a reference.
 @cache
 def bias() -> tuple:
-    scores, wide = _four(n_items=25, n_runs=3)
-    squares = _anova(wide)
+    scores, wide = _simulated_scores(n_items=25, n_runs=3)
+    squares = _mean_squares(wide)
     ours = effects.personalization_bias(scores, n_permutations=9, n_bootstrap=20)["debiased_pb2"][0]
     return ours, 1e4 * 3 / 4 * (squares["identity"] - squares["residual"]) / 25
 
 
 @cache
 def components() -> tuple:
-    scores, wide = _four(n_items=25)
-    identity, item, residual = _anova(wide)
+    scores, wide = _simulated_scores(n_items=25)
+    identity, item, residual = _mean_squares(wide)
     theirs = 1e4 * np.array([(identity - residual) / 25, (item - residual) / 4, residual])
     return effects.variance_components(scores).query("metric == 'variance'")["estimate"], theirs
 
@@ -65,24 +68,24 @@ def sign_flip() -> tuple:
     scores = simulate_scores([15], n_items=12, n_runs=3, seed=4)
     wide = _wide(scores)
     difference = (wide["p00"] - wide["none"]).to_numpy()
-    # Rounded, so that equal sums are equal. Twelve items: scipy tries all 2¹² signs.
+    # Rounded, so that equal sums compare as equal. With 12 items scipy tries all 2¹² signs.
     how = {"permutation_type": "samples", "n_resamples": np.inf, "vectorized": True}
-    every = stats.permutation_test((difference,), lambda x, axis: x.sum(axis).round(9), **how)
-    return effects.contrasts(scores)["p_value"][0], every.pvalue
+    theirs = stats.permutation_test((difference,), lambda x, axis: x.sum(axis).round(9), **how)
+    return effects.contrasts(scores)["p_value"][0], theirs.pvalue
 
 
 def cochran() -> tuple:
-    scores, wide = _four(n_items=60)
+    scores, wide = _simulated_scores(n_items=60)
     theirs = cochrans_q(wide.to_numpy())
     ours = effects.omnibus(scores).set_index("method").loc["Cochran's Q", ["statistic", "p_value"]]
     return ours.to_numpy(dtype=float), [theirs.statistic, theirs.pvalue]
 
 
 def gee() -> tuple:
-    scores, _ = _four(n_items=100, n_runs=2)
+    scores, _ = _simulated_scores(n_items=100, n_runs=2)
     long = scores[scores["persona"].str.startswith("p")].astype({"persona": "str"})
     gee = sm.GEE.from_formula("score ~ C(persona)", "item", long, family=sm.families.Binomial())
-    # Ours has no iterations: with identity dummies the estimates are the logits of the means.
+    # Ours needs no iterations: with identity dummies the estimates are the logits of the means.
     model = gee.fit(ctol=1e-12)
     ours = effects.omnibus(scores).set_index("method").loc["GEE logistic Wald", "statistic"]
     return ours, float(model.wald_test(np.eye(4)[1:], scalar=True).statistic)
@@ -95,8 +98,8 @@ def rates() -> tuple:
 
 
 def permutation() -> tuple:
-    """Monte-Carlo p-values of 10,000 draws each."""
-    # Of two identities PB is half their difference, so a paired permutation test is the same test.
+    """Monte-Carlo p-values from 10,000 permutations each."""
+    # PB of two identities is half their difference, so a paired permutation test is equivalent.
     scores = simulate_scores([0, 10], n_items=60, seed=3)
     both = _wide(scores)[["p00", "p01"]].to_numpy().T
     how = {"permutation_type": "samples", "alternative": "greater", "vectorized": True}
@@ -108,26 +111,26 @@ def permutation() -> tuple:
 def squares() -> tuple:
     table = pd.DataFrame(np.random.default_rng(0).random((30, 4))).rename_axis("item")
     ours = [square.value for square in mean_squares(table.to_numpy(), "jp").values()]
-    return ours, _anova(table)[["item", "identity", "residual"]]
+    return ours, _mean_squares(table)[["item", "identity", "residual"]]
 
 
 def floor() -> tuple:
-    """In points; E[PB] is √E[PB²] times the mean of a χ, k − 1 df, over its root mean square."""
+    """In points; E[PB] is √E[PB²] times E[χ] / √E[χ²] of a χ variable with k − 1 df."""
     scores = simulate_scores(np.zeros(31), n_items=285, n_runs=3, seed=0)
     row = effects.personalization_bias(scores, n_bootstrap=20).iloc[0]
     return row["noise_floor"], (row["pb"] ** 2 - row["debiased_pb2"]) ** 0.5 * (1 - 1 / (4 * 30))
 
 
 def power() -> tuple:
-    """A contrast said to be found in 80 % of studies: in what share is it?"""
+    """Nominal power of 80 %, and the simulated power for the contrast it is stated for."""
     size = effects.power(n_items=150, n_runs=3, n_identities=2)["smallest_contrast"][0]
-    found = effects.simulated_power([size, 0], n_items=150, n_runs=3, alpha=0.1, replications=200)
+    table = effects.simulated_power([size, 0], n_items=150, n_runs=3, alpha=0.1, replications=200)
     # Holm's first step tests the larger of two contrasts at 0.1 / 2.
-    return 0.8, found["estimate"][1]
+    return 0.8, table["estimate"][1]
 
 
 def equivalence() -> tuple:
-    """By duality: with the margin at an end of the 1 − 2α interval, p must be α."""
+    """By duality of test and interval: with the margin at an end of the 1 − 2α interval, p is α."""
     scores = simulate_scores([4], n_items=100, n_runs=3, seed=0)
     margin = effects.contrasts(scores, level=0.9)[["ci_low", "ci_high"]].abs().max(axis=1)[0]
     return effects.equivalence(scores, margin=margin)["p_value"][0], 0.05

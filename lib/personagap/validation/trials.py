@@ -1,4 +1,4 @@
-"""Trials of many estimators on simulated data, on several processors."""
+"""Trials of many estimators on simulated data, in parallel."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -8,27 +8,27 @@ from joblib import Parallel, delayed, effective_n_jobs
 
 
 def trials(
-    tried: Sequence[Callable[[np.random.Generator, int], Any]], n: int, seed: int, n_jobs: int
+    functions: Sequence[Callable[[np.random.Generator, int], Any]], n: int, seed: int, n_jobs: int
 ) -> list[list]:
-    """What each of ``tried`` says of n data sets, of the same n generators each: the same on
-    however many processors.
+    """Outcomes of n trials of each function, which takes a generator and the number of the trial.
 
-    ``n_jobs`` as of joblib: -1 is all of them. One process sees a data set in all that is tried,
-    which may share work.
+    All functions see the same n generators, so outcomes do not depend on ``n_jobs``, the number of
+    processes as in joblib (-1: all processors). All trials of one data set run in the same process,
+    so that functions can share work.
     """
-    parts = effective_n_jobs(n_jobs)
+    n_parts = effective_n_jobs(n_jobs)
 
-    def some(start: int) -> list[list]:
-        said = []
-        for each in tried:
-            # Spawned anew for each that is tried: a generator that was used draws other data.
-            rngs = np.random.default_rng(seed).spawn(n)[start::parts]
-            said.append([each(rng, start + parts * k) for k, rng in enumerate(rngs)])
-        return said
+    def run_part(start: int) -> list[list]:
+        outcomes = []
+        for function in functions:
+            # Spawned anew for each function, because a used generator would draw other data.
+            rngs = np.random.default_rng(seed).spawn(n)[start::n_parts]
+            outcomes.append([function(rng, start + n_parts * k) for k, rng in enumerate(rngs)])
+        return outcomes
 
-    outcomes: list[list] = [[None] * n for _ in tried]
-    found = Parallel(n_jobs=n_jobs)(delayed(some)(start) for start in range(parts))
-    for start, share in enumerate(found):
-        for whole, part in zip(outcomes, share, strict=True):
-            whole[start::parts] = part
+    outcomes: list[list] = [[None] * n for _ in functions]
+    parts = Parallel(n_jobs=n_jobs)(delayed(run_part)(start) for start in range(n_parts))
+    for start, part in enumerate(parts):
+        for all_outcomes, some in zip(outcomes, part, strict=True):
+            all_outcomes[start::n_parts] = some
     return outcomes
