@@ -20,7 +20,7 @@ def test_noise_floor_is_the_recomputed_one():
         .set_index("condition")["value"]
     )
     # Three runs: 285 items of MMLU and 939 of Do-Not-Answer, both difficulties.
-    found = [noise**0.5 for noise, _ in claims._noises("pb", 4)]
+    found = [noise**0.5 for noise, _ in claims._design_noises("pb", 4)]
     for spread in ("Beta(1 1)", "Beta(.3 .2)"):
         want = floors[f"dataset=joint MMLU-dev+DNA;item_p={spread}"]
         assert min(abs(np.array(found) - want)) < 0.02
@@ -40,7 +40,7 @@ def test_interval_holds_the_true_pb(true):
     pb = (seen**2).mean(axis=2).sum(axis=1) ** 0.5
     variances = errors**2
     noise = variances.sum() * 30 / 31, 30 * variances.sum() ** 2 / (variances**2).sum()
-    ends = np.array([claims._true_pb(value, noise) for value in pb])
+    ends = np.array([claims._pb_interval(value, noise) for value in pb])
     covered = ((ends[:, 0] <= true) & (true <= ends[:, 1])).mean()
     # With no effect the lower end alone can miss.
     assert covered >= 0.93
@@ -49,7 +49,7 @@ def test_interval_holds_the_true_pb(true):
 
 def test_smallest_pb_is_found_in_80_percent():
     noise = (2.4, 45.0)
-    true = claims._smallest_pb(noise)
+    true = claims._detectable_pb(noise)
     unit = noise[0] / noise[1]
     seen = stats.ncx2.rvs(noise[1], true**2 / unit, size=20_000, random_state=0)
     assert (seen > stats.chi2.ppf(0.95, noise[1])).mean() == pytest.approx(0.8, abs=0.01)

@@ -1,4 +1,4 @@
-"""The tables of what was found on a real model and real judgments, and their forms for figures."""
+"""Tables of the findings on real models and real judgments, and their forms for figures."""
 
 from pathlib import Path
 
@@ -9,7 +9,7 @@ from personagap.paths import DATA
 from personagap.results import corrected, result
 from personagap.spelling import words
 
-#: Made by the scripts of ``data/findings`` from the runs of ``notebooks/findings.yaml``.
+#: Tables made by the scripts in ``data/findings`` from the runs of ``notebooks/findings.yaml``.
 TABLES = (
     "persona_effects",
     "identities",
@@ -19,80 +19,87 @@ TABLES = (
     "over_refusal",
     "relevance",
 )
-#: The keys of a design in ``persona_effects``.
+#: Columns that identify a design in ``persona_effects``.
 DESIGN = ["model", "task", "answers", "phrasings", "measure"]
 
 
 def load(folder: str | Path | None = None) -> dict[str, pd.DataFrame]:
-    """Every table of findings, by name; each in the form of `results`.
+    """Load all tables of findings, by name, each in the form of `results`.
 
     Parameters
     ----------
-    folder : of the tables; default ``data/findings``, which is committed.
+    folder : folder of the tables, by default ``data/findings`` of the repository.
 
-    `UserError`: a table is not there.
+    Raises
+    ------
+    UserError : a table is missing.
     """
     folder = Path(folder or DATA / "findings")
-    if lacking := [name for name in TABLES if not (folder / f"{name}.csv").is_file()]:
+    if missing := [name for name in TABLES if not (folder / f"{name}.csv").is_file()]:
         reason = "the scripts of data/findings make it, see its README"
-        raise UserError(f"no {lacking[0]}.csv in {folder}: {reason}")
+        raise UserError(f"no {missing[0]}.csv in {folder}: {reason}")
     return {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}
 
 
 def bias(persona_effects: pd.DataFrame) -> pd.DataFrame:
-    """``persona_effects`` as `effects.personalization_bias` has it, a row per design, with what it
-    could have shown.
+    """``persona_effects`` in the form of `effects.personalization_bias`, one row per design.
 
+    Returns
+    -------
     DataFrame ``model task answers phrasings measure dimension n_items pb noise_floor debiased_pb2
-    ci_low ci_high p_value p_adjusted family smallest_pb``, in points; ``dimension`` says model and
-    design in words, and ``p_adjusted`` is Holm's over all of them. Joint rows are left out.
+    ci_low ci_high p_value p_adjusted family smallest_pb``, in points. ``dimension`` describes model
+    and design, ``p_adjusted`` is Holm's correction over all rows, and ``smallest_pb`` the smallest
+    PB that the design could have shown. Joint rows are left out.
     """
-    told = persona_effects[persona_effects["task"] != "joint"]
-    wide = told.pivot_table(index=DESIGN, columns="metric", values="estimate", sort=False)
-    # The interval is of the debiased PB², the test of PB, as `personalization_bias` has both.
-    squared = told[told["metric"] == "debiased_pb2"].set_index(DESIGN)[["ci_low", "ci_high"]]
-    tested = corrected(told[told["metric"] == "pb"], ["metric"]).rename(columns={"n": "n_items"})
-    tested = tested.set_index(DESIGN)[["p_value", "p_adjusted", "family", "n_items"]]
-    table = wide.join(squared).join(tested).reset_index()
+    tasks = persona_effects[persona_effects["task"] != "joint"]
+    table = tasks.pivot_table(index=DESIGN, columns="metric", values="estimate", sort=False)
+    # As in `personalization_bias`: the interval is that of the debiased PB², the test that of PB.
+    intervals = tasks[tasks["metric"] == "debiased_pb2"].set_index(DESIGN)[["ci_low", "ci_high"]]
+    tests = corrected(tasks[tasks["metric"] == "pb"], ["metric"]).rename(columns={"n": "n_items"})
+    tests = tests.set_index(DESIGN)[["p_value", "p_adjusted", "family", "n_items"]]
+    table = table.join(intervals).join(tests).reset_index()
     phrasings = table["phrasings"].map(lambda n: f", {n} phrasings" if n > 1 else "")
-    how = table["answers"].map({"likelihood": "likelihood", "generate": "answers"})
-    how = how + " (" + table["measure"] + ")" + phrasings
-    return table.assign(dimension=_named(table["model"]) + ": " + table["task"] + ", " + how)
+    design = table["answers"].map({"likelihood": "likelihood", "generate": "answers"})
+    design = table["task"] + ", " + design + " (" + table["measure"] + ")" + phrasings
+    return table.assign(dimension=_base_name(table["model"]) + ": " + design)
 
 
-def _named(model: pd.Series) -> pd.Series:
-    """Without what names of files say of tuning and of how weights were quantised."""
+def _base_name(model: pd.Series) -> pd.Series:
+    """Names of models without the part of the file name about tuning and quantization."""
     return model.str.partition("-instruct")[0]
 
 
 def remedies(table: pd.DataFrame) -> pd.DataFrame:
-    """Change of PB, and its price in mean score, of each model under each remedy.
+    """Change of PB and of the mean score of each model under each remedy.
 
-    DataFrame of `results` after ``condition task``, in points; ``condition`` says model and remedy,
-    the metrics are "PB, corrected for noise" and "mean score", and ``p_adjusted`` is Holm's over
-    all remedies that were tried on a model. Joint rows are left out.
+    Returns
+    -------
+    `results` table with the keys ``condition task``, in points. ``condition`` names model and
+    remedy, the metrics are "PB, corrected for noise" and "mean score", and ``p_adjusted`` is Holm's
+    correction over all remedies tried on a model. Joint rows are left out.
     """
-    metric = table["metric"].map(
-        {"pb_corrected": "PB, corrected for noise", "mean": "mean score"}, na_action="ignore"
-    )
-    model = _named(table["model"])
+    names = {"pb_corrected": "PB, corrected for noise", "mean": "mean score"}
+    metric = table["metric"].map(names, na_action="ignore")
+    model = _base_name(table["model"])
     condition = model + ": " + table["condition"].map(words)
-    told = table["compared_with"].eq("undefended") & table["task"].ne("joint") & metric.notna()
-    table = table.assign(metric=metric, model=model, condition=condition)[told]
+    shown = table["compared_with"].eq("undefended") & table["task"].ne("joint") & metric.notna()
+    table = table.assign(metric=metric, model=model, condition=condition)[shown]
     return result(corrected(table, ["model", "metric"]), ["condition", "task"])
 
 
 def identities(table: pd.DataFrame) -> pd.DataFrame:
-    """Raw and shrunken effects of identities, in the design with most items, of each model that has
-    it; the largest shrunken one of the last model first.
+    """Raw and shrunken effects of identities by model, in the design with most items.
 
-    DataFrame of `results` after ``model contrast``, metrics "raw effect" and "shrunken effect".
+    Returns
+    -------
+    `results` table with the keys ``model contrast`` and the metrics "raw effect" and "shrunken
+    effect", sorted by the size of the shrunken effect in the last model, largest first.
     """
-    effects = table["metric"].isin(["raw effect", "shrunken effect"])
-    effects = table[effects & (table["level"] == "identity")]
-    # One design: points of several tasks or measures do not compare.
-    most = effects.loc[effects["n"].idxmax(), DESIGN[1:]]
-    effects = effects[(effects[DESIGN[1:]] == most).all(axis=1)]
+    is_effect = table["metric"].isin(["raw effect", "shrunken effect"])
+    effects = table[is_effect & (table["level"] == "identity")]
+    # One design only, because points of different tasks or measures are not comparable.
+    design = effects.loc[effects["n"].idxmax(), DESIGN[1:]]
+    effects = effects[(effects[DESIGN[1:]] == design).all(axis=1)]
     last = effects[effects["model"] == effects["model"].iloc[-1]]
     shrunken = last[last["metric"] == "shrunken effect"].set_index("contrast")["estimate"]
     order = effects["contrast"].map(shrunken.abs().rank(ascending=False, method="first"))
@@ -102,21 +109,22 @@ def identities(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def relevance(table: pd.DataFrame) -> pd.DataFrame:
-    """F1 of classifiers, by how their folds were made, and of models; the best on new prompts
-    first.
+    """F1 of classifiers by kind of folds, and of models; the best on new prompts first.
 
-    Of several draws of the folds the means, of estimates and of the ends of intervals: how far one
-    draw can be trusted.
+    For several draws of the folds, estimates and limits of intervals are averages over the draws,
+    so that the interval is that of a single draw.
 
-    DataFrame of `results` after ``classifier folds``.
+    Returns
+    -------
+    `results` table with the keys ``classifier folds``.
     """
     f1 = table[(table["metric"] == "f1") & table["versus"].fillna("").eq("")].fillna({"folds": ""})
     f1 = f1[f1["classifier"] != "prevalence"].assign(folds=f1["folds"].replace("", "not trained"))
     keys = ["classifier", "folds", "metric", "unit", "method"]
     numbers = ["estimate", "ci_low", "ci_high", "n"]
     means = f1.groupby(keys, sort=False, dropna=False)[numbers].mean().reset_index()
-    # Not by the best: a split that leaks would decide.
-    unseen = means[means["folds"].isin(["prompt-disjoint", "not trained"])]
-    by = means["classifier"].map(unseen.set_index("classifier")["estimate"])
-    order = by.sort_values(ascending=False, kind="stable").index
+    # Sorted by F1 on new prompts, not by the best F1, which could be that of a split with leakage.
+    new_prompts = means[means["folds"].isin(["prompt-disjoint", "not trained"])]
+    score = means["classifier"].map(new_prompts.set_index("classifier")["estimate"])
+    order = score.sort_values(ascending=False, kind="stable").index
     return result(means.loc[order], ["classifier", "folds"])

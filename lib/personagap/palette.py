@@ -1,11 +1,10 @@
-"""Colours and markers, the same in figures and in the explorer. Nothing that draws is imported
-here.
-"""
+"""Colours and markers of the figures and the explorer, without importing a plotting library."""
 
 from collections.abc import Iterable
 
-#: Okabe–Ito colours by role: "data" for what was measured, "control" for the controls, "noise" for
-#: what no effect would give, "published" for the papers' numbers, "human" and "model" for raters.
+#: Okabe–Ito colours by role: "data" for measurements, "control" for control personas, "noise" for
+#: values expected without an effect, "published" for numbers of the papers, "human" and "model" for
+#: raters.
 PALETTE = {
     "data": "#0072B2",
     "control": "#D55E00",
@@ -15,7 +14,7 @@ PALETTE = {
     "model": "#0072B2",
     "accent": "#E69F00",
 }
-#: Seven categories of identity, distinguishable without colour by the marker beside it.
+#: Colour and marker of the seven categories of identities; markers are distinct without colour.
 CATEGORIES = {
     "disability": ("#000000", "s"),
     "religion": ("#0072B2", "o"),
@@ -25,7 +24,7 @@ CATEGORIES = {
     "age": ("#56B4E9", "P"),
     "sexuality": ("#96580F", "X"),
 }
-#: Controls, kinds of raters, and the papers' numbers.
+#: Colour and marker of measurements, controls, kinds of raters and published numbers.
 ROLES = {
     "data": (PALETTE["data"], "o"),
     "control": (PALETTE["control"], "*"),
@@ -36,13 +35,13 @@ ROLES = {
     "trained": (PALETTE["control"], "P"),
     "published": (PALETTE["published"], "X"),
 }
-#: What is neither takes these in turn …
+#: Colours and markers of series without a category or role, in order …
 SERIES = [
     *((PALETTE["data"], "o"), (PALETTE["accent"], "s"), (PALETTE["control"], "D")),
     *((PALETTE["published"], "^"), (PALETTE["human"], "v")),
 ]
-#: … and then these, as categories of one's own do. Like all but black they are seen on a dark page
-#: too.
+#: … and then these, which are also for the user's own categories. Like all colours but black they
+#: are visible on dark backgrounds.
 FURTHER = [
     *(("#117733", "<"), ("#B0305C", ">"), ("#6655BB", "p"), ("#999933", "h")),
     *(("#4F6D8F", "d"), ("#44AA99", "H"), ("#AA4499", "8"), ("#777777", "*")),
@@ -50,25 +49,23 @@ FURTHER = [
 
 
 def marks(categories: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each category, in the order given after those of the project."""
+    """Return colour and marker of each category: known categories first, others in their order."""
     names = dict.fromkeys(categories)
-    known = {name: style for name, style in CATEGORIES.items() if name in names}
-    return known | _in_turn([name for name in names if name not in known], FURTHER)
+    assigned = {name: style for name, style in CATEGORIES.items() if name in names}
+    return assigned | _cycle([name for name in names if name not in assigned], FURTHER)
 
 
 def series(names: Iterable[str]) -> dict[str, tuple[str, str]]:
-    """Colour and marker of each series of a chart: those of its role, or others."""
+    """Return colour and marker of each series of a chart: those of its role, or unused ones."""
     names = dict.fromkeys(names)
-    known = {name: style for name, style in ROLES.items() if name in names}
-    taken = {colour for colour, _ in known.values()}
-    free = [style for style in [*SERIES, *FURTHER] if style[0] not in taken]
-    return known | _in_turn([name for name in names if name not in known], free)
+    assigned = {name: style for name, style in ROLES.items() if name in names}
+    used = {colour for colour, _ in assigned.values()}
+    free = [style for style in [*SERIES, *FURTHER] if style[0] not in used]
+    return assigned | _cycle([name for name in names if name not in assigned], free)
 
 
-def _in_turn(names: list[str], styles: list[tuple[str, str]]) -> dict[str, tuple[str, str]]:
-    """A style for each name; where there are more names than styles, the colours come back with
-    other markers.
-    """
+def _cycle(names: list[str], styles: list[tuple[str, str]]) -> dict[str, tuple[str, str]]:
+    """Return a style for each name; if styles run out, colours are reused with other markers."""
     colours, markers = zip(*styles, strict=True)
     n = len(styles)
-    return {name: (colours[at % n], markers[(at + at // n) % n]) for at, name in enumerate(names)}
+    return {name: (colours[i % n], markers[(i + i // n) % n]) for i, name in enumerate(names)}

@@ -1,4 +1,4 @@
-"""The papers: their published numbers, measured ones beside them, and what each brings along."""
+"""Published numbers of the papers, and their comparison with measured ones."""
 
 import importlib
 from types import ModuleType
@@ -10,21 +10,21 @@ from personagap.errors import UserError, one_of
 from personagap.paths import DATA
 from personagap.results import beside
 
-#: Those whose folder in ``data/`` has published numbers.
+#: Papers with published numbers in their folder of ``data/``.
 PAPERS = tuple(sorted(file.parent.name for file in DATA.glob("*/published.csv")))
 
 
 def module_of(paper: str, name: str) -> ModuleType | None:
-    """The module of that name in a paper's package, if it has one."""
+    """Return the module called ``name`` of a paper's package, or None if it has none."""
     package = importlib.import_module(f"personagap.{paper}")
     return getattr(package, name) if name in dir(package) else None
 
 
 def load(paper: str) -> pd.DataFrame:
-    """Published numbers: ``paper experiment quantity condition value unit n evidence note``.
+    """Load published numbers: ``paper experiment quantity condition value unit n evidence note``.
 
-    ``evidence`` says where a number was read: "paper", "authors' blog", "authors' code",
-    "third-party notes" or "recomputed".
+    ``evidence`` is the source of a number: "paper", "authors' blog", "authors' code", "third-party
+    notes" or "recomputed".
 
     Examples
     --------
@@ -34,28 +34,30 @@ def load(paper: str) -> pd.DataFrame:
     [['f1', 0.243, "authors' blog"]]
     """
     one_of(PAPERS, "no published numbers of", paper)
-    how: dict[str, Any] = {"keep_default_na": False, "na_values": {"value": "", "n": ""}}
-    return pd.read_csv(DATA / paper / "published.csv", **how)
+    na_options: dict[str, Any] = {"keep_default_na": False, "na_values": {"value": "", "n": ""}}
+    return pd.read_csv(DATA / paper / "published.csv", **na_options)
 
 
 def compare(measured: pd.DataFrame, paper: str) -> pd.DataFrame:
-    """Measured values beside the published numbers of the same quantity and condition, see
-    `results.beside`.
+    """Compare measured values with the published numbers of the same quantity and condition.
 
     Parameters
     ----------
-    measured : of `results`, with ``quantity`` and ``condition`` spelt as in ``load(paper)``.
-        Optional: ``experiment``, where these do not single out one number, and ``why_not``, the
-        reason a row is not comparable ("" if it is).
+    measured : `results` table with ``quantity`` and ``condition`` as in ``load(paper)``. Optional
+        columns: ``experiment``, where these do not identify one number, and ``why_not``, the reason
+        why a row is not comparable ("" if it is).
     paper : name of the paper.
 
     Returns
     -------
     DataFrame ``quantity condition comparable evidence published measured ci_low ci_high difference
-    covered``, in the order of ``measured`` and the unit of the published number. ``difference`` is
-    measured − published; ``comparable`` is "yes" or "not comparable: …" with the reason.
+    covered``, in the order of ``measured`` and the unit of the published number, see
+    `results.beside`. ``difference`` is measured − published; ``comparable`` is "yes" or "not
+    comparable: …" with the reason.
 
-    `UserError`: a row matches no published number, or several.
+    Raises
+    ------
+    UserError : a row matches no published number, or several.
 
     Examples
     --------
@@ -70,13 +72,13 @@ def compare(measured: pd.DataFrame, paper: str) -> pd.DataFrame:
     key = [column for column in ("experiment", "quantity", "condition") if column in measured]
     reason = measured["why_not"] if "why_not" in measured else pd.Series("", index=measured.index)
     comparable = ("not comparable: " + reason).where(reason != "", "yes")
-    numbers = load(paper).rename(columns={"value": "published"})
-    numbers = numbers[[*key, "evidence", "published", "unit"]]
-    # All wanted rows are kept and counted: a misspelt condition would vanish from the comparison.
-    wanted = measured[key].assign(comparable=comparable)
-    reference = wanted.merge(numbers, on=key, how="left", indicator=True)
-    wrong = reference.duplicated(key, keep=False) | (reference.pop("_merge") != "both")
-    if wrong.any():
-        named = ", ".join(reference.loc[wrong, key].iloc[0].astype(str))
-        raise UserError(f"{paper}: not exactly one published number for {named}")
+    published = load(paper).rename(columns={"value": "published"})
+    published = published[[*key, "evidence", "published", "unit"]]
+    # A left join, so that a misspelt condition is an error instead of a row that vanishes.
+    rows = measured[key].assign(comparable=comparable)
+    reference = rows.merge(published, on=key, how="left", indicator=True)
+    unmatched = reference.duplicated(key, keep=False) | (reference.pop("_merge") != "both")
+    if unmatched.any():
+        name = ", ".join(reference.loc[unmatched, key].iloc[0].astype(str))
+        raise UserError(f"{paper}: not exactly one published number for {name}")
     return beside(measured, reference, key, "measured")
