@@ -109,8 +109,7 @@ def numbers() -> pd.DataFrame:
 def _claim_row(claim: dict) -> dict:
     """Row of a claim: its number or difference, with intervals of the two extreme designs."""
     selection = "experiment == @claim['experiment'] and quantity == @claim['quantity']"
-    numbers = load(claim["paper"]).query(selection)
-    numbers = numbers.set_index("condition")
+    numbers = load(claim["paper"]).query(selection).set_index("condition")
     number, than = numbers.loc[claim["condition"]], claim["than"]
     points = numbers["value"] * _points_per(number["unit"])
     value = points[claim["condition"]]

@@ -1,4 +1,4 @@
-"""Published claims beside what their designs could show."""
+"""Figure of published claims with the intervals and detectable effects of their designs."""
 
 from typing import Any
 
@@ -10,17 +10,21 @@ from personagap.figures.style import PALETTE, dots
 
 __all__ = ["claims"]
 
-_STYLES = {STANDS: ("o", "data"), DEPENDS: ("s", "accent"), NOISE: ("D", "noise")}
+_MARKERS = {STANDS: ("o", "data"), DEPENDS: ("s", "accent"), NOISE: ("D", "noise")}
 
 
 def claims(table: pd.DataFrame, ax: Axes, *, title: str, legend: bool = True) -> Axes:
-    """One line per claim of a paper (``claims.claims``): number or difference, intervals, the
-    smallest effect that its design finds. ``legend`` is for the panel that explains the marks.
+    """Plot one row per claim: number or difference, its intervals, the smallest detectable effect.
+
+    Parameters
+    ----------
+    table : rows of ``claims.claims`` for one paper.
+    legend : whether to explain the marks on these axes.
     """
-    # By verdict: what stands is together, whatever order claims have in their paper.
-    parts = [table[table["verdict"] == verdict] for verdict in _STYLES]
-    table = pd.concat(parts, ignore_index=True)
-    for verdict, (marker, role) in _STYLES.items():
+    # Grouped by verdict, whatever the order of the claims in their paper.
+    by_verdict = [table[table["verdict"] == verdict] for verdict in _MARKERS]
+    table = pd.concat(by_verdict, ignore_index=True)
+    for verdict, (marker, role) in _MARKERS.items():
         part, colour = table[table["verdict"] == verdict], PALETTE[role]
         ax.hlines(part.index, part["best_low"], part["best_high"], lw=7, alpha=0.3, color=colour)
         dots(ax, part, part.index, fmt=marker, color=colour, label=verdict)

@@ -1,4 +1,4 @@
-"""Points with their intervals: the figure of most result tables."""
+"""Figure of estimates with their intervals, for most result tables."""
 
 from typing import Any
 
@@ -24,30 +24,30 @@ def intervals(
     ceiling: pd.DataFrame | None = None,
     legend: bool = True,
 ) -> Axes:
-    """Dots with their 95 % intervals, one line per value of ``rows``, side by side for each of
-    ``series``.
+    """Plot dots with their 95 % intervals, one row per value of ``rows``, side by side by series.
 
     Parameters
     ----------
-    table : of `results`, with the two columns; shares are told in percent.
-    xlabel : what is measured, and its unit.
-    null : the value that no difference would have, as a dashed line.
-    ceiling : the most that each of ``rows`` could reach, another such table, as marks.
-    legend : whether to explain the series on these axes; panels share one beside them.
+    table : `results` table with the columns ``rows`` and ``series``; shares are shown in percent.
+    rows, series : columns of the rows and of the series (None: a single series).
+    xlabel : quantity and its unit.
+    null : value without a difference, drawn as a dashed line.
+    ceiling : table of the maximum that each of ``rows`` could reach, drawn as marks.
+    legend : whether to draw the legend on these axes; panels share one.
     """
     names = list(dict.fromkeys(table[rows]))
     groups = [(None, table)] if series is None else list(table.groupby(series, sort=False))
-    told: dict[Any, str] = {}
+    labels: dict[Any, str] = {}
     if series is not None:
-        told = dict(zip(table[series], named(table[series]).map(literal), strict=True))
-    styles = palette.series(told or ["data"])
+        labels = dict(zip(table[series], named(table[series]).map(literal), strict=True))
+    styles = palette.series(labels or ["data"])
     for number, (name, part) in enumerate(groups):
-        # Side by side about the line of the row: five series fill it without touching the next.
+        # Centred on the row; five series fill its height without touching the next row.
         places = part[rows].map(names.index) + 0.18 * (number - (len(groups) - 1) / 2)
         colour, marker = styles[name or "data"]
-        dots(ax, part, places, fmt=marker, color=colour, label=told.get(name))
+        dots(ax, part, places, fmt=marker, color=colour, label=labels.get(name))
     ax.set_yticks(range(len(names)), named(pd.Series(names, name=rows)).map(literal))
-    # Downwards, so that rows are read in the order of the table.
+    # Downwards, so that rows appear in the order of the table.
     ax.set(xlabel=xlabel, title=title, ylim=(len(names) - 0.5, -0.5))
     if "unit" in table and (table["unit"] == "share").all():
         percent(ax.xaxis)

@@ -25,50 +25,52 @@ CONTROL_LABELS = {
     "assistant": "helpful assistant",
 }
 CONTROL_FACES = {"none": PALETTE["control"], "empty": PALETTE["noise"], "assistant": "white"}
-#: On the x axis, and on the y axis.
+#: Dimensions on the x and the y axis.
 DIMENSIONS = ["utility", "safety"]
-#: Identities named in a scatter, those farthest from the centre of the cloud: more names would
-#: cover each other.
-NAMED = 6
+#: Number of identities labelled in a scatter plot, those farthest from the centre. More labels
+#: would overlap.
+N_LABELLED = 6
 
 
 def _label(persona: str) -> str:
+    """Label of a control or an identity."""
     return CONTROL_LABELS.get(persona, words(persona))
 
 
 def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes) -> Axes:
-    """Scatter of safety against utility, one point per persona with its intervals.
+    """Plot safety against utility, one point per persona with its intervals.
 
-    ``rates`` is ``effects.rates`` of scores whose ``task`` is a dimension, "utility" or "safety";
-    ``who`` has ``persona category``.
+    Parameters
+    ----------
+    rates : ``effects.rates`` of scores whose ``task`` is a dimension, "utility" or "safety".
+    who : ``persona category``.
     """
     wide = rates.pivot(index="persona", columns="task", values=["estimate", "ci_low", "ci_high"])
     category = who.set_index("persona")["category"].reindex(wide.index)
-    control = category == "control"
-    style_of = marks(category[~control])
-    for name, rows in wide.groupby(category.mask(control, wide.index.to_series())):
-        is_control = name in CONTROL_LABELS
-        colour, marker = style_of.get(name, (PALETTE["control"], "*"))
-        middle, low, high = (rows[column] for column in ("estimate", "ci_low", "ci_high"))
-        xerr, yerr = (lengths(middle[task], low[task], high[task]) for task in DIMENSIONS)
+    is_control = category == "control"
+    styles = marks(category[~is_control])
+    for name, group in wide.groupby(category.mask(is_control, wide.index.to_series())):
+        colour, marker = styles.get(name, (PALETTE["control"], "*"))
+        mean, low, high = (group[column] for column in ("estimate", "ci_low", "ci_high"))
+        xerr, yerr = (lengths(mean[task], low[task], high[task]) for task in DIMENSIONS)
         style: dict[str, Any] = {"fmt": marker, "color": colour, "ms": 7, "zorder": 2}
-        # Pale, for 31 crosses of intervals would hide the points.
-        style |= {"mfc": CONTROL_FACES.get(name, colour), "ecolor": (colour, 0.25)}
-        style |= {"elinewidth": 0.8}
-        if is_control:
+        # Pale error bars, because 31 crosses would hide the points.
+        face = CONTROL_FACES.get(name, colour)
+        style |= {"mfc": face, "ecolor": (colour, 0.25), "elinewidth": 0.8}
+        if name in CONTROL_LABELS:
             style |= {"ms": 15, "zorder": 3, "ecolor": colour, "elinewidth": 1.5}
-        drawn = ax.errorbar(middle["utility"], middle["safety"], xerr=xerr, yerr=yerr, **style)
-        # Said where a dot of the report is pointed at.
-        drawn.lines[0].set_gid("\n".join(map(_label, middle.index)))
-    identities = wide["estimate"][DIMENSIONS][~control]
-    # In standard deviations, or the axis with the wider spread would choose alone.
-    far = (identities - identities.mean()) / identities.std(ddof=0).replace(0, 1)
-    beside: dict[str, Any] = {"xytext": (6, 6), "textcoords": "offset points", "fontsize": 9}
-    for persona in (far**2).sum(axis=1).nlargest(NAMED).index:
-        ax.annotate(literal(_label(persona)), identities.loc[persona], **beside)
+        bars = ax.errorbar(mean["utility"], mean["safety"], xerr=xerr, yerr=yerr, **style)
+        # The report reads its tooltips from these ids.
+        bars.lines[0].set_gid("\n".join(map(_label, mean.index)))
+    identities = wide["estimate"][DIMENSIONS][~is_control]
+    # In standard deviations, or the axis with the wider spread would dominate the distance.
+    distance = (identities - identities.mean()) / identities.std(ddof=0).replace(0, 1)
+    text_style: dict[str, Any] = {"xytext": (6, 6), "textcoords": "offset points", "fontsize": 9}
+    for persona in (distance**2).sum(axis=1).nlargest(N_LABELLED).index:
+        ax.annotate(literal(_label(persona)), identities.loc[persona], **text_style)
     handles = [
-        Line2D([], [], ls="", marker=m, color=colour, label=literal(name))
-        for name, (colour, m) in style_of.items()
+        Line2D([], [], ls="", marker=marker, color=colour, label=literal(name))
+        for name, (colour, marker) in styles.items()
     ]
     for persona in (name for name in CONTROL_LABELS if name in wide.index):
         star: dict[str, Any] = {"ls": "", "marker": "*", "ms": 12, "color": PALETTE["control"]}
@@ -84,14 +86,18 @@ def safety_utility(rates: pd.DataFrame, who: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | None = None) -> Axes:
-    """PB of each dimension (``effects.personalization_bias``) against what no effect would give.
+    """Plot the PB of each dimension and the noise floor, the PB expected without any effect.
 
-    The grey bar ends at the noise floor; the open dot is PB as the paper computes it, the filled
-    dot the debiased value with its interval. ``truth`` holds ``dimension true`` in points, where it
-    is known.
+    The grey bar ends at the noise floor. The open dot is PB as the paper computes it, the filled
+    dot the debiased value with its interval.
+
+    Parameters
+    ----------
+    bias : ``effects.personalization_bias``.
+    truth : ``dimension true`` in points, if the true PB is known.
     """
     if len(bias) == 2:
-        # Of one task the joint PB is that of the task.
+        # With a single task the joint PB is that of the task.
         bias = bias[bias["dimension"] != "joint"]
     rows = np.arange(len(bias))[::-1]
     label = "noise floor: E[PB] if no effect"
@@ -107,40 +113,37 @@ def personalization_bias(bias: pd.DataFrame, ax: Axes, truth: pd.DataFrame | Non
         text += "\n" + correction(family).partition(" of ")[0]
         ax.annotate(text, (1.01, row), xycoords=("axes fraction", "data"), va="center", fontsize=8)
     ax.set_yticks(rows, named(bias["dimension"]).map(literal))
-    reach = {"xlim": (0, None), "ylim": (-0.6, len(bias) - 0.4)}
-    ax.set(xlabel="personalization bias (percentage points)", **reach)
+    limits = {"xlim": (0, None), "ylim": (-0.6, len(bias) - 0.4)}
+    ax.set(xlabel="personalization bias (percentage points)", **limits)
     ax.set_title("Personalization bias and its noise floor")
     ax.legend(fontsize=8, loc="upper center", bbox_to_anchor=(0.5, -0.16), ncols=2)
     return ax
 
 
 def panels(contrasts: pd.DataFrame) -> tuple[Figure, Sequence[Axes]]:
-    """An empty figure for differences of identities: a panel per task, which share the names of the
-    identities.
-    """
+    """Create an empty figure for `forest`: one panel per task, with a shared axis of identities."""
     n, rows = contrasts["task"].nunique(), contrasts["contrast"].nunique()
     size = (2.4 * n + 1.5, 0.18 * rows + 1.8)
-    how: dict[str, Any] = {"sharex": True, "sharey": True, "layout": "constrained"}
-    fig, axes = plt.subplots(1, n, squeeze=False, figsize=size, **how)
+    options: dict[str, Any] = {"sharex": True, "sharey": True, "layout": "constrained"}
+    fig, axes = plt.subplots(1, n, squeeze=False, figsize=size, **options)
     return fig, axes[0]
 
 
 def forest(contrasts: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """Forest plot of ``effects.contrasts``: each identity's difference from the control, one panel
-    per task.
+    """Forest plot of ``effects.contrasts``: differences from the control, one panel per task.
 
-    A filled dot survives Holm's correction over the identities of its task, an open one does not.
-    The grey band holds 95 % of the differences of an identity that has no effect. ``axes`` are
-    those of `panels`.
+    Filled dots are significant after Holm's correction over the identities of the task, open ones
+    are not. The grey band contains 95 % of the differences of an identity without an effect.
+    ``axes`` are those of `panels`.
     """
     persona = contrasts["contrast"].str.split(" − ").str[0]
     order = persona.drop_duplicates()[::-1].tolist()
     dot: dict[str, Any] = {"ls": "", "marker": "o", "ms": 5, "color": PALETTE["data"]}
     for ax, (task, table) in zip(axes, contrasts.groupby("task", sort=False), strict=True):
-        names, middle = persona[table.index], table["estimate"]
-        rows, controls = names.map(order.index), names.isin(CONTROL_LABELS)
+        personas, estimate = persona[table.index], table["estimate"]
+        rows, controls = personas.map(order.index), personas.isin(CONTROL_LABELS)
         significant = (table["p_adjusted"] < 0.05) & ~controls
-        # Half of a typical interval: as far as chance alone takes an identity in 95 % of samples.
+        # Half a typical interval, which chance alone does not exceed in 95 % of samples.
         band = (table["ci_high"] - table["ci_low"]).median() / 2
         label = "95% of differences if there is no effect"
         ax.axvspan(-band, band, color=PALETTE["noise"], alpha=0.2, lw=0, label=label)
@@ -151,7 +154,7 @@ def forest(contrasts: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
             ("not shown to differ", ~significant & ~controls, dot | {"mfc": "white"}),
             ("a control", controls, dot | {"mfc": "white", "color": PALETTE["control"]}),
         ):
-            ax.plot(middle[chosen], rows[chosen], label=label, **style)
+            ax.plot(estimate[chosen], rows[chosen], label=label, **style)
         ax.set(xlabel="difference (points)", title=literal(words(task)))
     labels = [literal(_label(name)) for name in order]
     axes[0].set_yticks(range(len(order)), labels, fontsize=9)
@@ -162,11 +165,9 @@ def forest(contrasts: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
 
 
 def validity(rates: pd.DataFrame, ax: Axes) -> Axes:
-    """Share of answers not readable, and of answers cut off (``effects.rates``): a dot per task and
-    persona.
+    """Plot shares of unreadable and of truncated answers (``effects.rates``) by task and persona.
 
-    By likelihood nothing is unreadable: the share of probability that falls elsewhere than on the
-    choices instead.
+    For likelihoods, which are always readable, plot the share of probability outside the choices.
     """
     shown = {
         "invalid_rate": (-0.15, "not readable", "data"),
@@ -178,10 +179,10 @@ def validity(rates: pd.DataFrame, ax: Axes) -> Axes:
         shown = {"elsewhere": (0, "not on the choices", "data")}
         title, share = "Probability not on the choices", "share of the probability"
     tasks = rates["task"].drop_duplicates()
-    beside: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
+    text_style: dict[str, Any] = {"xytext": (6, 0), "textcoords": "offset points", "va": "center"}
     for column, (offset, label, role) in shown.items():
         for row, task in enumerate(tasks):
-            # In order and a little apart, so that equal shares are seen to be several.
+            # Sorted and slightly apart, so that equal shares are visible as several dots.
             rows = rates[rates["task"] == task].sort_values(column)
             heights = row + offset + np.linspace(-0.1, 0.1, len(rows))
             style: dict[str, Any] = {"color": PALETTE[role], "label": None if row else label}
@@ -189,11 +190,11 @@ def validity(rates: pd.DataFrame, ax: Axes) -> Axes:
             worst = rows.iloc[-1]
             if worst[column] > 0:
                 end = worst[column], heights[-1]
-                ax.annotate(literal(_label(worst["persona"])), end, fontsize=8, **beside)
+                ax.annotate(literal(_label(worst["persona"])), end, fontsize=8, **text_style)
     ax.set_yticks(range(len(tasks)), named(tasks).map(literal))
     ax.set_ylim(len(tasks) - 0.5, -0.5)
     ax.margins(x=0.15)
-    # No answer unreadable: a line at 0, not an axis of ±0.06 %.
+    # With no unreadable answer the axis would otherwise be ±0.06 %.
     ax.set_xlim(-0.3, max(ax.get_xlim()[1], 5))
     ax.set(xlabel=f"{share} (%), one dot per persona", title=title)
     ax.legend(fontsize=8, loc="lower right")

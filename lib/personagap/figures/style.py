@@ -1,4 +1,4 @@
-"""One look for every figure: colour-blind-safe, readable in print and on a dark page."""
+"""Common style of all figures: colour-blind-safe, readable in print and on dark backgrounds."""
 
 from typing import Any
 
@@ -17,24 +17,24 @@ from personagap.spelling import number
 
 
 def use() -> None:
-    """Set the style for the figures and tables that follow."""
+    """Set the style of all following figures and tables."""
     readable.use()
-    # A verdict is a sentence: never cut it.
+    # Verdicts are sentences, which must not be truncated.
     pd.set_option("display.max_colwidth", None)
     pd.set_option("display.float_format", number)
     sns.set_theme(context="notebook", style="whitegrid", palette=list(PALETTE.values()))
     mpl.rcParams.update(
         {
             "figure.dpi": 100,
-            # A text is as wide at every resolution: what is laid out once holds in each file.
+            # Texts have the same width at every resolution, so one layout is valid for all files.
             "text.hinting": "none",
             "savefig.dpi": 150,
             "savefig.bbox": "tight",
-            # Texts stay texts, which a report can search and a reader copy.
+            # Keep texts as text, so that they can be searched and copied in a report.
             "svg.fonttype": "none",
-            # TrueType: journals refuse Type 3 fonts.
+            # Embed TrueType fonts, because journals reject Type 3 fonts.
             "pdf.fonttype": 42,
-            # Or ids of an SVG would be other ones in every run, and equal figures unequal files.
+            # Fixed ids in SVG files, so that equal figures give equal files in every run.
             "svg.hashsalt": "personagap",
             "axes.titlelocation": "left",
             "axes.titleweight": "bold",
@@ -49,7 +49,7 @@ def use() -> None:
 
 
 def literal(text: object) -> str:
-    """A name of the user's as it stands: what two dollars enclose would be set as a formula.
+    """Escape dollar signs in a text, which matplotlib would interpret as a formula.
 
     Examples
     --------
@@ -60,31 +60,31 @@ def literal(text: object) -> str:
 
 
 def percent(axis: Axis) -> None:
-    """Tell shares in percent along an axis."""
+    """Format shares along an axis in percent."""
     axis.set_major_formatter(PercentFormatter(1))
 
 
 def lengths(middle: pd.Series, low: pd.Series, high: pd.Series) -> np.ndarray:
-    """How far an interval reaches below and above its value (2, n); not below 0, where rounding may
-    put its end.
-    """
+    """Return the lengths (2, n) of error bars below and above; not negative despite rounding."""
     return np.clip([middle - low, high - middle], 0, None)
 
 
 def dots(
     ax: Axes, table: pd.DataFrame, places: ArrayLike, *, upright: bool = False, **style: Any
 ) -> None:
-    """A dot with its interval for each row of ``table``, of `results`, at its place on the y axis
-    (``upright``: x).
+    """Draw a dot with its interval for each row of a `results` table.
 
-    ``style`` is of `Axes.errorbar`, over ours.
+    Parameters
+    ----------
+    places : positions on the y axis, or on the x axis if ``upright``.
+    **style : options of `Axes.errorbar`, which override the defaults.
     """
-    middle = table["estimate"]
-    errors = lengths(middle, table["ci_low"], table["ci_high"])
-    ours: dict[str, Any] = {"fmt": "o", "ms": 7, "capsize": 3, "color": PALETTE["data"]}
-    style = ours | style
+    estimate = table["estimate"]
+    errors = lengths(estimate, table["ci_low"], table["ci_high"])
+    default: dict[str, Any] = {"fmt": "o", "ms": 7, "capsize": 3, "color": PALETTE["data"]}
+    style = default | style
     if upright:
-        ax.errorbar(places, middle, yerr=errors, **style)
+        ax.errorbar(places, estimate, yerr=errors, **style)
     else:
-        ax.errorbar(middle, places, xerr=errors, **style)
+        ax.errorbar(estimate, places, xerr=errors, **style)
         ax.grid(axis="y", visible=False)

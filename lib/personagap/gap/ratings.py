@@ -165,8 +165,7 @@ def rating_summary(judgments: pd.DataFrame, item: list[str], **how: Unpack[How])
     tables = []
     for name, rows in metrics.items():
         raters, rows = "person" if "person" in rows else None, rows.assign(metric=name)
-        by = [*keys, "metric"]
-        tables.append(means(rows, "value", by, raters=raters, unit="rating", **how))
+        tables.append(means(rows, "value", [*keys, "metric"], raters=raters, unit="rating", **how))
     return pd.concat(tables, ignore_index=True)
 
 

@@ -70,8 +70,7 @@ def adjusted_difference(
     df = _welch_df(np.bincount(users, weights=fit.resid), np.bincount(users), is_real)
     low, high = student(estimate, error, df, level)
     row: dict[str, Any] = {"contrast": contrast, "estimate": 100 * estimate}
-    row |= {"ci_low": 100 * low, "ci_high": 100 * high}
-    row |= {"n": len(judgments), "statistic": statistic}
+    row |= {"ci_low": 100 * low, "ci_high": 100 * high, "n": len(judgments), "statistic": statistic}
     row["p_value"] = _score_test(hit, design.drop(columns="real"), users, is_real)
     row["method"] = "GEE logit, marginal effect, Student's t; permutation of whole users"
     return result([row], ["contrast"], metric="share", unit="points")

@@ -50,8 +50,7 @@ def _judges(stricter: float, seed: int | np.random.Generator) -> pd.DataFrame:
     return gap.simulate_relevance(stricter=stricter, seed=seed)
 
 
-def _difference_of_judges(judgments: pd.DataFrame, **how) -> pd.DataFrame:
-    return gap.paired_difference(judgments, "a", "b", **how)
+_difference_of_judges = partial(gap.paired_difference, a="a", b="b")
 
 
 def _ratings(_: float, seed: int | np.random.Generator) -> pd.DataFrame:
