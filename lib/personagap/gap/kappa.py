@@ -280,10 +280,10 @@ def _fleiss(counts: np.ndarray, units: np.ndarray, boot: Resampling) -> np.ndarr
 def _alpha(
     counts: np.ndarray, units: np.ndarray, boot: Resampling, measurement: str, labels: np.ndarray
 ) -> np.ndarray:
-    k, others = counts.shape[1], (counts.sum(axis=1) - 1).clip(min=1)
+    k, n_others = counts.shape[1], (counts.sum(axis=1) - 1).clip(min=1)
     # Coincidences of a unit: its ordered pairs of labels, divided by the number of raters less one.
     pairs = counts[:, :, None] * counts[:, None, :] - counts[:, :, None] * np.eye(k)
-    of_units = (pairs / others[:, None, None]).reshape(-1, k * k)
+    of_units = (pairs / n_others[:, None, None]).reshape(-1, k * k)
     coincidence = boot.totals(of_units, units).reshape(-1, k, k)
     margin = coincidence.sum(axis=2)
     if measurement == "ordinal":

@@ -235,7 +235,7 @@ MANY = [
          _unequal_subjects_covers, 0.79),
     Case("rates", "five items, five runs", "covered", _few_items_cover, 0.84),
     Case("omnibus: GEE", "mean score .95, 1,500 items", "false alarm", _wald_false_alarm, 0.2),
-    # Before, each interval had 95 % of its own.
+    # Before, the intervals had a coverage of 95 % each, not simultaneously.
     Case("contrasts, simultaneous", "31 identities without effect", "false alarm",
          _any_interval_excludes_0, 0.47),
 ]  # fmt: skip

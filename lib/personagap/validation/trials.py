@@ -29,6 +29,6 @@ def trials(
     outcomes: list[list] = [[None] * n for _ in functions]
     parts = Parallel(n_jobs=n_jobs)(delayed(run_part)(start) for start in range(n_parts))
     for start, part in enumerate(parts):
-        for all_outcomes, some in zip(outcomes, part, strict=True):
-            all_outcomes[start::n_parts] = some
+        for of_function, of_part in zip(outcomes, part, strict=True):
+            of_function[start::n_parts] = of_part
     return outcomes
