@@ -1,5 +1,5 @@
-"""What only arXiv 2409.20296 (PersonalLLM) needs: simulated users, adaptation, its numbers and
-words.
+"""Code that only arXiv 2409.20296 (PersonalLLM) needs: simulated users, adaptation to them, and the
+figures, published numbers and verdicts of its notebooks.
 """
 
 from personagap._submodules import on_demand

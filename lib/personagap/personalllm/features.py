@@ -1,5 +1,5 @@
-"""Features of responses: syntactic ones counted in the text, semantic ones read by classifiers
-(arXiv 2409.20296).
+"""Features of responses (arXiv 2409.20296): syntactic ones are counted in the text, semantic ones
+are predicted by classifiers.
 """
 
 import re
@@ -15,23 +15,24 @@ from personagap.errors import explained, one_of
 from personagap.segmentation import spaced
 from personagap.spelling import entries
 
-#: The paper's semantic features: ``feature``, a ``classifier`` on the Hub and its ``label`` there
-#: ("" for a model with one output), and ``words`` of our own choice that go with it.
+#: The paper's semantic features: ``feature``, a ``classifier`` on the Hub, its ``label`` for the
+#: feature ("" for a model with one output), and ``words``, a pattern of our own that stands in for
+#: the classifier.
 SEMANTIC = entries("personalllm/features")
 #: Classifier → feature → label.
 CLASSIFIERS: dict[str, dict[str, str]] = {}
 for _row in SEMANTIC:
     CLASSIFIERS.setdefault(_row["classifier"], {})[_row["feature"]] = _row["label"]
-#: Endings that most English adjectives and adverbs have and few other words.
+#: Endings that most English adjectives and adverbs have, and few other words.
 ENDINGS = re.compile(r"\w{2,}(?:ly|ful|ous|ive|able|ible|less|ical|ic)")
 
 
 def syntactic(texts: Sequence[str]) -> pd.DataFrame:
-    """The paper's seven syntactic features, one row per text.
+    """Compute the paper's seven syntactic features, one row per text.
 
-    Tokens are words and punctuation marks by a pattern, not NLTK's; stop words are scikit-learn's;
-    adjectives and adverbs are told by their endings, not by a tagger, so ``adj_adv`` is a rough
-    count.
+    Tokens are words and punctuation marks matched by a regular expression, not NLTK's; stop words
+    are scikit-learn's; adjectives and adverbs are recognised by their endings, not by a tagger, so
+    ``adj_adv`` is a rough count.
 
     Examples
     --------
@@ -57,8 +58,8 @@ def syntactic(texts: Sequence[str]) -> pd.DataFrame:
 
 
 def lexicon(texts: Sequence[str]) -> pd.DataFrame:
-    """Rough stand-ins for the seven semantic features: their ``words`` per 100 words, one row
-    per text.
+    """Approximate the seven semantic features by word lists: matches of ``words`` per 100 words,
+    one row per text.
     """
     text = pd.Series(list(texts), dtype=object)
     length = text.map(spaced).str.split().map(len).clip(lower=1)
@@ -68,27 +69,31 @@ def lexicon(texts: Sequence[str]) -> pd.DataFrame:
 
 
 def kinds(texts: Sequence[str], semantic_by: str = "lexicon") -> dict[str, pd.DataFrame]:
-    """`syntactic` features under that name, and `lexicon` as "word-list" or, by "classifiers",
-    `semantic` ones.
+    """Compute the features of each kind: name of the kind → one row per text.
+
+    "syntactic" holds `syntactic` features. The other kind is "word-list" (`lexicon`) if
+    ``semantic_by`` is "lexicon", or "semantic" (`semantic`) if it is "classifiers".
     """
     one_of(["lexicon", "classifiers"], "semantic is", semantic_by)
-    # Under another name: what a word list counts is not to be taken for what a classifier read.
+    # The two have different names so that counts of a word list are never mistaken for the
+    # predictions of a classifier.
     if semantic_by == "lexicon":
         return {"syntactic": syntactic(texts), "word-list": lexicon(texts)}
     return {"syntactic": syntactic(texts), "semantic": semantic(texts)}
 
 
 def semantic(texts: Sequence[str], classifiers: dict | None = None) -> pd.DataFrame:
-    """The paper's seven semantic features from its three classifiers, one row per text.
+    """Predict the paper's seven semantic features with its three classifiers, one row per text.
 
     Parameters
     ----------
-    texts : responses, cut at 512 tokens as the classifiers demand.
-    classifiers : like ``CLASSIFIERS``, the default: a folder or Hub name → feature → label.
+    texts : responses, truncated to 512 tokens as the classifiers require.
+    classifiers : folder or Hub name → feature → label; by default ``CLASSIFIERS``.
 
     Returns
     -------
-    DataFrame of probabilities; of a model with one output, its raw score (educational value: 0–5).
+    DataFrame of probabilities, or of raw scores for a model with one output (educational value:
+    0–5).
     """
     from transformers import pipeline
 
@@ -97,15 +102,15 @@ def semantic(texts: Sequence[str], classifiers: dict | None = None) -> pd.DataFr
     columns: dict[str, pd.Series] = {}
     for name, labels in (classifiers or CLASSIFIERS).items():
         with explained(f"cannot load the classifier {name}", "check the name and the network"):
-            # Pickled weights could run code of whoever published them.
+            # Pickled weights could execute arbitrary code of their publisher.
             safe = {"use_safetensors": True}
-            ask = pipeline("text-classification", name, top_k=None, model_kwargs=safe)
-            loading.check_weights(ask.model)
+            classify = pipeline("text-classification", name, top_k=None, model_kwargs=safe)
+            loading.check_weights(classify.model)
         raw = "none" if "" in labels.values() else None
         how: dict[str, Any] = {"truncation": True, "max_length": 512, "batch_size": 16}
-        # With top_k, all labels of each text.
-        found: Any = ask(list(texts), function_to_apply=raw, **how)
-        scores = pd.DataFrame([{one["label"]: one["score"] for one in row} for row in found])
+        # ``top_k=None`` returns every label of each text, not only the most likely one.
+        predicted: Any = classify(list(texts), function_to_apply=raw, **how)
+        scores = pd.DataFrame([{hit["label"]: hit["score"] for hit in row} for row in predicted])
         for feature, label in labels.items():
             columns[feature] = scores[label] if label else scores.iloc[:, 0]
     return pd.DataFrame(columns)

@@ -1,4 +1,4 @@
-"""Figures of simulated users: how differently they vote, what they like, what they think."""
+"""Figures of simulated users: their votes, the features they like, and adaptation to them."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,8 +19,8 @@ _SMALL: dict[str, Any] = {"ms": 6, "capsize": 2, "lw": 1}
 
 
 def heterogeneity(table: pd.DataFrame, personas: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
-    """Votes of the top response (left) and number of distinct winners (right), by α, beside persona
-    prompting.
+    """Draw the votes of the top response (left) and the number of distinct winners (right), by α,
+    beside persona prompting.
 
     ``table`` is ``users.heterogeneity`` for several α, ``personas`` is
     ``published.persona_prompting``.
@@ -37,7 +37,7 @@ def heterogeneity(table: pd.DataFrame, personas: pd.DataFrame, axes: list[Axes])
         prompted = personas[personas["measure"] == measure].set_index("bin")["estimate"]
         style = {"ms": 8, "color": PALETTE["published"], "label": "persona prompting (published)"}
         ax.plot(x + 0.3, prompted.reindex(bins["bin"]), "X", **style)
-        # The published figure puts other labels on its bars, off by one (P3): both are told.
+        # The labels of the published figure are off by one bin (P3), so both labels are shown.
         in_paper = ("\n“" + bins["in_paper"] + "”").where(bins["bin"] != bins["in_paper"], "")
         labels = bins["bin"] + in_paper
         ax.set(ylabel="share of prompts, 95% interval", ylim=(-0.03, 1.03))
@@ -45,21 +45,21 @@ def heterogeneity(table: pd.DataFrame, personas: pd.DataFrame, axes: list[Axes])
         ax.set_xticks(x, labels)
         ax.grid(axis="x", visible=False)
     axes[0].set(title="Top response", xlabel="votes of the most popular response")
-    told = "responses with a vote\n(“label in the published figure”)"
-    axes[1].set(title="Distinct winners", xlabel=told)
+    xlabel = "responses with a vote\n(“label in the published figure”)"
+    axes[1].set(title="Distinct winners", xlabel=xlabel)
     axes[1].legend(fontsize=9, loc="upper left")
     return axes
 
 
 def dependence(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
-    """How heterogeneity grows with the number of users (left) and of reward models (right).
+    """Draw heterogeneity against the number of users (left) and of reward models (right).
 
-    ``table`` is ``users.heterogeneity`` for several ``n_users`` and ``n_reward_models``, with a
-    column ``varies`` that says which of them a row belongs to.
+    ``table`` is ``users.dependence``: ``users.heterogeneity`` for several ``n_users`` and
+    ``n_reward_models``, with a column ``varies`` that names the one that varies in a row.
     """
-    shown = {"≤50%": "top response has no majority", "7–8": "7 or 8 winners"}
+    bins = {"≤50%": "top response has no majority", "7–8": "7 or 8 winners"}
     for ax, (varies, rows) in zip(axes, table.groupby("varies", sort=False), strict=True):
-        for number, (name, label) in enumerate(shown.items()):
+        for number, (name, label) in enumerate(bins.items()):
             part = rows[rows["bin"] == name]
             style: dict[str, Any] = {"fmt": f"{_MARKERS[number]}-", "color": _COLOURS[number]}
             dots(ax, part, part[varies], upright=True, label=label, **_SMALL, **style)
@@ -75,12 +75,13 @@ def dependence(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
 
 
 def coefficients(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
-    """Forest of mean coefficients, one panel per kind of feature, one colour per losing response.
+    """Draw a forest plot of mean coefficients, one panel per kind of feature and one colour per
+    losing response.
 
     ``table`` is ``users.compare_regressions``.
     """
     labels = {"paper": "against the worst", "code": "against rank 4 of 8"}
-    right = table[table["metric"] == "accuracy"].set_index(["features", "losing"])["estimate"]
+    accuracy = table[table["metric"] == "accuracy"].set_index(["features", "losing"])["estimate"]
     table = table[table["metric"] == "coefficient"]
     kinds = [*table.groupby("features", sort=False)]
     for ax in axes[len(kinds) :]:
@@ -92,24 +93,25 @@ def coefficients(table: pd.DataFrame, axes: list[Axes]) -> list[Axes]:
             y = places + 0.14 * (1 - 2 * number)
             colour = (PALETTE["data"], PALETTE["control"])[number]
             ax.hlines(y, part["q1"], part["q3"], color=colour, lw=6, alpha=0.2)
-            label = f"{labels[losing]}: {right[kind, losing]:.0%} right"
+            label = f"{labels[losing]}: {accuracy[kind, losing]:.0%} right"
             dots(ax, part, y, fmt=_MARKERS[number], ms=6, capsize=2, color=colour, label=label)
         ax.axvline(0, color=PALETTE["noise"], lw=1)
         ax.xaxis.set_major_locator(MaxNLocator(5))
         ax.set_yticks(places, readable.named(names))
         ax.set_title(f"{kind.capitalize()} features")
         ax.set_xlabel("log odds per standard deviation (bar: middle half of users)")
-        # Below the axis: within it, some coefficient would always be hidden.
+        # The legend stands below the axes, as inside it would always hide some coefficient.
         below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2}
         ax.legend(fontsize=9, title="held-out accuracy", **below)
     return axes
 
 
-RATE = "win_rate_against_gpt4o"
+WIN_RATE = "win_rate_against_gpt4o"
 
 
 def shots(means: pd.DataFrame, ax: Axes) -> Axes:
-    """Mean reward against the number of the user's own examples, beside what needs no model.
+    """Draw the mean reward against the number of the user's own examples, beside the references
+    that need no model.
 
     ``means`` are rows of ``adaptation.summarise`` of one metric: control "own" and zero-shot of one
     template, and the arms of ``adaptation.references``.
@@ -119,15 +121,15 @@ def shots(means: pd.DataFrame, ax: Axes) -> Axes:
     shown = means[means["shots"] > 0]
     styles = palette.series(shown["strategy"])
     for number, (strategy, (colour, marker)) in enumerate(styles.items()):
-        # Every line begins where all do, without an example.
+        # Zero shots is the same for every strategy, so every line begins there.
         line = pd.concat([zero, shown[shown["strategy"] == strategy]]).sort_values("shots")
         style = {"color": colour, "label": strategy, "ms": 6}
         places = line["shots"] + 0.06 * (number - 1.5)
         dots(ax, line, places, upright=True, fmt=f"{marker}-", **style)
     for row in means[means["template"] == "none"].itertuples():
         ax.axhline(row.estimate, color=PALETTE["noise"], ls=":", lw=1.2)
-        at: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
-        ax.annotate(f" {row.strategy}", (1, row.estimate), fontsize=9, **at)
+        margin: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "va": "center"}
+        ax.annotate(f" {row.strategy}", (1, row.estimate), fontsize=9, **margin)
     ax.margins(y=0.08)
     unit = means["unit"].iloc[0]
     ax.set(xlabel="examples shown", ylabel=f"mean persona reward ({unit}), 95% interval")
@@ -137,49 +139,51 @@ def shots(means: pd.DataFrame, ax: Axes) -> Axes:
 
 
 def retrieval(quality: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """How good the retrieval of similar users is, by embedding and size of database, beside chance.
+    """Draw how well similar users are retrieved, by embedding and size of database, beside chance.
 
-    ``quality`` is of ``adaptation.quality``, of one database or several; an axis is drawn for each
-    metric.
+    ``quality`` is ``adaptation.quality`` of one database or several; each metric has its own axes.
     """
     quality = quality.assign(database=quality["users"].map("{:,} users".format))
     for ax, (metric, rows) in zip(axes, quality.groupby("metric", sort=False), strict=True):
         recalled = metric == "recall"
         title = "Nearest users by weights, found" if recalled else "Similar looks, similar weights"
-        # Of a larger database chance finds less: then each size has a line of its own.
+        # Chance recalls less from a larger database; where it differs, each size has its own line.
         chances = rows.groupby("database", sort=False)["chance"].first()
-        alike = len(set(chances)) == 1
-        chance = "chance" if alike else "chance for that size"
+        same_chance = len(set(chances)) == 1
+        chance = "chance" if same_chance else "chance for that size"
         xlabel = f"{readable.label(metric)}, 95% interval (dotted: {chance})"
         intervals(rows, ax, "embedding", "database", xlabel=xlabel, title=title)
         for database, (colour, _) in palette.series(chances.index).items():
-            ax.axvline(chances[database], color=PALETTE["noise"] if alike else colour, ls=":")
+            ax.axvline(chances[database], color=PALETTE["noise"] if same_chance else colour, ls=":")
     axes[0].legend().remove()
     return axes
 
 
 def forking_paths(log: pd.DataFrame, ordered: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
-    """Every logged run (``runlog.load``), and the meta-learning runs in order (``runlog.ordered``)
-    beside what equally good ones would show.
+    """Draw every logged run (``runlog.load``; left), and the meta-learning runs by rank
+    (``runlog.ordered``; right) beside the band expected of equally good ones.
     """
     left, right = axes
     counts = log["method"].value_counts(sort=False).iloc[::-1]
-    # Shifted at random, or runs of like rates would cover one another.
-    shift = np.random.default_rng(0).uniform(-0.25, 0.25, len(log))
-    rows = log["method"].map(counts.index.get_loc) + shift
-    left.plot(log[RATE], rows, "o", ms=5, alpha=0.6)
+    # Jitter, as runs of similar rates would cover one another.
+    jitter = np.random.default_rng(0).uniform(-0.25, 0.25, len(log))
+    rows = log["method"].map(counts.index.get_loc) + jitter
+    left.plot(log[WIN_RATE], rows, "o", ms=5, alpha=0.6)
     left.set_yticks(range(len(counts)), [f"{name} ({count})" for name, count in counts.items()])
     left.set(xlabel="win rate against GPT-4o (%)", title=f"All {len(log)} logged runs")
     label = "if all were equally good, with\nindependent errors (95%)"
     band = ordered["rank"], ordered["chance_low"], ordered["chance_high"]
     right.fill_between(*band, color=PALETTE["noise"], alpha=0.35, lw=0, label=label)
-    right.plot(ordered["rank"], ordered[RATE], "o", ms=4, label="configurations, in order")
+    right.plot(ordered["rank"], ordered[WIN_RATE], "o", ms=4, label="configurations, in order")
     plotted = ordered[ordered["plotted"]]
     style: dict[str, Any] = {"ms": 9, "mfc": "none", "mew": 1.8, "color": PALETTE["control"]}
-    right.plot(plotted["rank"], plotted[RATE], "D", label="those in the paper's figure", **style)
-    own = log.query("method == 'SelfKShotICL' and num_shots == 3")
-    own = own[own["responses_to_include"] == "winning_only"]
-    right.axhline(own[RATE].iloc[0], color=PALETTE["human"], ls="--", lw=1.2, label="Self-ICL")
+    right.plot(
+        plotted["rank"], plotted[WIN_RATE], "D", label="those in the paper's figure", **style
+    )
+    self_icl = log.query("method == 'SelfKShotICL' and num_shots == 3")
+    self_icl = self_icl[self_icl["responses_to_include"] == "winning_only"]
+    rate = self_icl[WIN_RATE].iloc[0]
+    right.axhline(rate, color=PALETTE["human"], ls="--", lw=1.2, label="Self-ICL")
     right.set(xlabel="rank of the configuration", ylabel="win rate against GPT-4o (%)")
     right.set_title(f"Meta-learning: {len(ordered)} configurations, one test set")
     right.legend(fontsize=8)
