@@ -149,12 +149,12 @@ def retrieval(quality: pd.DataFrame, axes: Sequence[Axes]) -> Sequence[Axes]:
         title = "Nearest users by weights, found" if recalled else "Similar looks, similar weights"
         # Chance recalls less from a larger database; where it differs, each size has its own line.
         chances = rows.groupby("database", sort=False)["chance"].first()
-        same_chance = len(set(chances)) == 1
-        chance = "chance" if same_chance else "chance for that size"
+        shared = len(set(chances)) == 1
+        chance = "chance" if shared else "chance for that size"
         xlabel = f"{readable.label(metric)}, 95% interval (dotted: {chance})"
         intervals(rows, ax, "embedding", "database", xlabel=xlabel, title=title)
         for database, (colour, _) in palette.series(chances.index).items():
-            ax.axvline(chances[database], color=PALETTE["noise"] if same_chance else colour, ls=":")
+            ax.axvline(chances[database], color=PALETTE["noise"] if shared else colour, ls=":")
     axes[0].legend().remove()
     return axes
 
@@ -177,13 +177,11 @@ def forking_paths(log: pd.DataFrame, ordered: pd.DataFrame, axes: Sequence[Axes]
     right.plot(ordered["rank"], ordered[WIN_RATE], "o", ms=4, label="configurations, in order")
     plotted = ordered[ordered["plotted"]]
     style: dict[str, Any] = {"ms": 9, "mfc": "none", "mew": 1.8, "color": PALETTE["control"]}
-    right.plot(
-        plotted["rank"], plotted[WIN_RATE], "D", label="those in the paper's figure", **style
-    )
-    self_icl = log.query("method == 'SelfKShotICL' and num_shots == 3")
-    self_icl = self_icl[self_icl["responses_to_include"] == "winning_only"]
-    rate = self_icl[WIN_RATE].iloc[0]
-    right.axhline(rate, color=PALETTE["human"], ls="--", lw=1.2, label="Self-ICL")
+    style["label"] = "those in the paper's figure"
+    right.plot(plotted["rank"], plotted[WIN_RATE], "D", **style)
+    runs = log.query("method == 'SelfKShotICL' and num_shots == 3")
+    runs = runs[runs["responses_to_include"] == "winning_only"]
+    right.axhline(runs[WIN_RATE].iloc[0], color=PALETTE["human"], ls="--", lw=1.2, label="Self-ICL")
     right.set(xlabel="rank of the configuration", ylabel="win rate against GPT-4o (%)")
     right.set_title(f"Meta-learning: {len(ordered)} configurations, one test set")
     right.legend(fontsize=8)

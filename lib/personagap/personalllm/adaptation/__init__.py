@@ -23,8 +23,8 @@ from personagap.personalllm.adaptation.serving import (
     serve,
 )
 
-#: Unit vectors of prompts or responses; stop words stay, as style is in them. The paper's:
-#: dunzhang/stella_en_400M_v5.
+#: Embed prompts or responses as unit vectors. Stop words are kept, as they carry style. The paper
+#: used dunzhang/stella_en_400M_v5.
 embed = partial(embeddings.embed, dimensions=64, stop_words=None)
 
 _arguments.tell_slips(__name__)

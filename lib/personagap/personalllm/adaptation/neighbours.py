@@ -1,4 +1,4 @@
-"""Users like a given one: embeddings, histories, examples from them, how good the retrieval is."""
+"""Similar users: their embeddings, histories and examples, and the quality of the retrieval."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,25 +15,24 @@ from personagap.personalllm.adaptation.icl import Examples, Study, extremes, nea
 from personagap.results import result
 
 KINDS = ("winning", "losing", "difference")
-#: Arms: whose examples are shown.
+#: Arms, named after the users whose examples are shown.
 NEAR = ["own history", "own history as coded", "random users", "oracle users"]
 NEAR += map("similar by {}".format, KINDS)
-#: Users of the database that similarities are correlated over: more would hardly narrow the
+#: Users of the database that similarities are correlated over; more would hardly narrow the
 #: interval.
-CORRELATED = 1000
-#: Users whose pools are sorted at a time: their ranks fit the processor's cache.
-POOLED = 64
+CORRELATION_USERS = 1000
+#: Users whose pools are sorted at a time, so few that their ranks fit the processor's cache.
+POOL_CHUNK = 64
 
 
 def draw_histories(
     study: Study, weights: np.ndarray, length: int, seed: int, as_coded: bool = False
 ) -> Examples:
-    """Random training prompts of each user (n_users, n_models), with the best and the worst of all
-    responses.
+    """Draw random training prompts for each user, with the best and the worst of all responses.
 
-    ``as_coded`` takes the better and the worse of two random ones, never the last, as the authors'
-    code did for test users only: that makes the examples of Self-ICL weaker than those it competes
-    with (P7).
+    ``weights`` are (n_users, n_models). With ``as_coded`` the examples are the better and the worse
+    of two random responses, never the last one, as in the authors' code for test users only: that
+    makes the examples of Self-ICL weaker than those of the methods it is compared with (P7).
     """
     if length > len(study.train):
         raise UserError(
@@ -43,39 +42,38 @@ def draw_histories(
     rng = np.random.default_rng(seed)
     prompts = np.stack([rng.choice(study.train, length, replace=False) for _ in weights])
     if not as_coded:
-        # One user at a time: the rewards of 10,000 histories at once would take 320 MB, and be
-        # copied.
-        each = zip(weights, prompts, strict=True)
-        sides = [extremes(mine, study.rewards[own]) for mine, own in each]
+        # One user at a time, as indexing the rewards of 10,000 histories at once would copy 320 MB.
+        histories = zip(weights, prompts, strict=True)
+        sides = [extremes(user, study.rewards[history]) for user, history in histories]
         return Examples(prompts, *np.stack(sides, axis=1))
-    # Two different ones of the first seven.
+    # Two different responses of the first seven.
     pairs = rng.random((*prompts.shape, study.responses.shape[1] - 1)).argsort(axis=-1)[..., :2]
-    told = extremes(weights[:, None], study.rewards[prompts[..., None], pairs])
-    liked, disliked = (np.take_along_axis(pairs, side[..., None], -1)[..., 0] for side in told)
+    places = extremes(weights[:, None], study.rewards[prompts[..., None], pairs])
+    liked, disliked = (np.take_along_axis(pairs, place[..., None], -1)[..., 0] for place in places)
     return Examples(prompts, liked, disliked)
 
 
 def pool_examples(
     study: Study, vectors: np.ndarray, owners: np.ndarray, histories: Examples, k: int
 ) -> Examples:
-    """The ``k`` prompts in the histories of each user's ``owners`` (n_users, m) most similar to the
-    user's prompt.
+    """Return the ``k`` examples most similar to each user's test prompt from the pooled histories
+    of that user's ``owners`` (n_users, m).
 
-    ``vectors`` (n_prompts, d) are embeddings of the prompts. Where owners share a prompt, the
-    nearest's counts.
+    ``vectors`` (n_prompts, d) are embeddings of the prompts. If several owners have the same
+    prompt, the example of the nearest owner is used.
     """
     pools = Examples(*(side[owners].reshape(len(owners), -1) for side in histories))
     targets, target = np.unique(study.target, return_inverse=True)
-    # In double precision, as in `nearest`; stable, so that equals stay in the order of the file.
-    likeness = vectors[targets].astype(float) @ vectors.astype(float).T
-    order = np.argsort(-likeness, axis=1, kind="stable")
-    # Small integers sort in linear time.
+    # Double precision, as in `nearest`; a stable sort keeps ties in the order of the file.
+    similarity = vectors[targets].astype(float) @ vectors.astype(float).T
+    order = np.argsort(-similarity, axis=1, kind="stable")
+    # NumPy sorts small integers in linear time.
     ranks = np.argsort(order, axis=1).astype(np.min_scalar_type(len(vectors)))
     chosen = []
-    for start in range(0, len(target), POOLED):
-        some = slice(start, start + POOLED)
-        pooled = np.take_along_axis(ranks[target[some]], pools.prompts[some], axis=1)
-        # Of a prompt that owners share, the nearest owner's comes first.
+    for start in range(0, len(target), POOL_CHUNK):
+        chunk = slice(start, start + POOL_CHUNK)
+        pooled = np.take_along_axis(ranks[target[chunk]], pools.prompts[chunk], axis=1)
+        # The stable sort puts the nearest owner's example of a shared prompt first.
         near = pooled.argsort(axis=1, kind="stable")
         first = np.diff(np.take_along_axis(pooled, near, axis=1), axis=1, prepend=-1) != 0
         chosen.append(near[first & (first.cumsum(axis=1) <= k)].reshape(-1, k))
@@ -83,15 +81,16 @@ def pool_examples(
 
 
 def embed_users(vectors: np.ndarray, history: Examples, kind: str) -> np.ndarray:
-    """Mean embedding (n_users, d) of the responses liked ("winning"), disliked ("losing"), or their
-    difference (§4.2).
+    """Return the mean embedding (n_users, d) of the responses that each user liked ("winning"),
+    disliked ("losing"), or the difference of the two ("difference"; §4.2).
 
-    Users share ``vectors`` (n_prompts · 8, d) of the responses, so that a history costs indices and
-    not copies: 2 GB for 10,000 users × 50 interactions × 1,024 dimensions.
+    ``vectors`` (n_prompts · 8, d) are embeddings of all responses. A sparse matrix of indices into
+    them stands for the histories: copies would take 2 GB for 10,000 users × 50 interactions × 1,024
+    dimensions.
     """
     means = []
-    shown = {"winning": [history.liked], "losing": [history.disliked], "difference": history[1:]}
-    for side in shown[kind]:
+    sides = {"winning": [history.liked], "losing": [history.disliked], "difference": history[1:]}
+    for side in sides[kind]:
         start = np.arange(0, side.size + 1, side.shape[1])
         share = np.full(side.size, 1 / side.shape[1], dtype=np.float32)
         rows = (history.prompts * 8 + side).ravel()
@@ -113,79 +112,85 @@ def neighbour_arms(
     kinds: Sequence[str] = KINDS,
     seed: int = 0,
 ) -> tuple[dict[str, Examples], dict[str, tuple[np.ndarray, ...]]]:
-    """Examples from users' own histories and from those of similar users, and who these are.
+    """Return examples from users' own histories and from those of similar users, and the similar
+    users themselves.
 
     Parameters
     ----------
-    database : weights of the historical users, as of ``users.dirichlet``.
+    database : weights of the historical users, as from ``users.dirichlet``.
     prompt_vectors, response_vectors : (n_prompts, d), (n_prompts · 8, d) embeddings.
-    interactions, own_interactions : lengths of the histories of historical users and of the
-        study's.
-    kinds : embeddings to find similar users by, of `KINDS`.
+    interactions, own_interactions : lengths of the histories of the historical users and of the
+        study's users.
+    kinds : the user embeddings to find similar users by, from `KINDS`.
 
     Returns
     -------
     arms : "own history"; "own history as coded" (P7); "similar by winning", "… losing" and "…
         difference"; "random users" and "oracle users", the latter nearest by the true weights.
-    similar : of each embedding the users found, and the vectors of the study's and of the
-        historical users.
+    similar : for each kind of embedding, the users found and the embeddings of the study's and of
+        the historical users.
     """
-    # With so many no pool lacks examples, however its owners' prompts overlap.
+    # A single history already holds ``shots`` distinct prompts, so every pool has enough examples
+    # however much the prompts of its owners overlap.
     if shots > min(interactions, own_interactions):
         shorter = f"{own_interactions} (own_interactions) and {interactions} (interactions)"
         raise UserError(f"{shots} examples from histories of {shorter}: show fewer")
-    own, others, n = study.weights, database.to_numpy(), len(study.weights)
-    history = draw_histories(study, others, interactions, seed)
-    asked = study, own, own_interactions, seed + 1
-    mine, coded = (draw_histories(*asked, as_coded=each) for each in (False, True))
-    # Whoever they are, their examples show what any further examples do.
-    random = np.random.default_rng(seed).integers(len(others), size=(n, neighbours))
-    near = {"random users": random, "oracle users": nearest(own, others, neighbours)}
+    weights, db_weights, n = study.weights, database.to_numpy(), len(study.weights)
+    db_history = draw_histories(study, db_weights, interactions, seed)
+    own = draw_histories(study, weights, own_interactions, seed + 1)
+    own_as_coded = draw_histories(study, weights, own_interactions, seed + 1, as_coded=True)
+    # A control: the examples of random users show the effect of any additional examples.
+    random = np.random.default_rng(seed).integers(len(db_weights), size=(n, neighbours))
+    near = {"random users": random, "oracle users": nearest(weights, db_weights, neighbours)}
     similar: dict[str, tuple[np.ndarray, ...]] = {}
     for kind in kinds:
-        own_looks, looks = (embed_users(response_vectors, each, kind) for each in (mine, history))
-        near[f"similar by {kind}"] = nearest(own_looks, looks, neighbours)
-        similar[kind] = near[f"similar by {kind}"], own_looks, looks
+        queries, index = (embed_users(response_vectors, side, kind) for side in (own, db_history))
+        near[f"similar by {kind}"] = nearest(queries, index, neighbours)
+        similar[kind] = near[f"similar by {kind}"], queries, index
     themselves = np.arange(n)[:, None]
-    pools = {"own history": (themselves, mine), "own history as coded": (themselves, coded)}
-    pools |= {name: (owners, history) for name, owners in near.items()}
-    given = study, prompt_vectors
-    return {name: pool_examples(*given, *pool, shots) for name, pool in pools.items()}, similar
+    pools = {"own history": (themselves, own), "own history as coded": (themselves, own_as_coded)}
+    pools |= {name: (owners, db_history) for name, owners in near.items()}
+    arms = {arm: pool_examples(study, prompt_vectors, *pool, shots) for arm, pool in pools.items()}
+    return arms, similar
 
 
 def quality(
     study: Study, database: pd.DataFrame, similar: dict[str, tuple[np.ndarray, ...]]
 ) -> pd.DataFrame:
-    """`retrieval_quality` of each embedding of `neighbour_arms`: keys ``embedding users``."""
+    """Return `retrieval_quality` of each embedding in ``similar``, which `neighbour_arms` returns:
+    `results` with the keys ``embedding users``.
+    """
     weights = study.weights, database.to_numpy()
     tables = []
-    for kind, (found, *looks) in similar.items():
+    for kind, (found, *embeddings) in similar.items():
         oracle = nearest(*weights, found.shape[1])
-        tables.append(retrieval_quality(found, oracle, looks, weights).assign(embedding=kind))
+        tables.append(retrieval_quality(found, oracle, embeddings, weights).assign(embedding=kind))
     return result(pd.concat(tables).assign(users=len(database)), ["embedding", "users"])
 
 
 def retrieval_quality(
-    found: np.ndarray, oracle: np.ndarray, looks: Sequence, weights: tuple
+    found: np.ndarray, oracle: np.ndarray, embeddings: Sequence, weights: tuple
 ) -> pd.DataFrame:
-    """Whether users who look alike are alike: `results` with ``chance``, means over users with t
-    intervals.
+    """Measure whether users with similar embeddings have similar weights: `results` with
+    ``chance``, means over users with t intervals.
 
-    "recall" is the share of the ``oracle``'s neighbours (n_users, k) among the ``found``; "rank
-    correlation" is Spearman's, over `CORRELATED` users of the database, of the cosine similarities
-    of two pairs (queries, database): ``looks`` holds embeddings, ``weights`` the truth.
+    "recall" is the share of the ``oracle``'s neighbours (n_users, k) that are among the ``found``.
+    "rank correlation" is Spearman's correlation, over `CORRELATION_USERS` users of the database,
+    between the cosine similarities of ``embeddings`` and those of the true ``weights``; each of the
+    two is a pair (queries, database).
     """
-    k, size = oracle.shape[1], len(looks[1])
+    k, size = oracle.shape[1], len(embeddings[1])
     recall = [len(np.intersect1d(*pair)) / k for pair in zip(found, oracle, strict=True)]
     similar = [
-        normalize(queries) @ normalize(rows[-CORRELATED:]).T for queries, rows in (looks, weights)
+        normalize(queries) @ normalize(rows[-CORRELATION_USERS:]).T
+        for queries, rows in (embeddings, weights)
     ]
-    # Ties are rare, so that ranks by position do, which is much faster than averaging them.
-    ranks = [stats.zscore(each.argsort(axis=1).argsort(axis=1), axis=1) for each in similar]
+    # Ties are rare, so ordinal ranks suffice; averaging the ranks of ties would be much slower.
+    ranks = [stats.zscore(cosines.argsort(axis=1).argsort(axis=1), axis=1) for cosines in similar]
     values = np.array([recall, (ranks[0] * ranks[1]).mean(axis=1)])
     mean = values.mean(axis=1)
     error, least = stats.sem(values, axis=1), with_pseudo_clusters(0.0, 0.0, len(found))[1]
-    # Of users who are all alike others may not be.
+    # Without any spread in the sample other users may still differ, so the error is never zero.
     error = np.where(error > 0, error, least)
     low, high = student(mean, error, len(found) - 1, 0.95, np.array([0, -1]), 1)
     table: dict[str, Any] = {"metric": ["recall", "rank correlation"], "unit": ["share", ""]}

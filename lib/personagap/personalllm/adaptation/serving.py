@@ -1,4 +1,4 @@
-"""Serving users: what a model is asked after each arm's examples, and what they get for it."""
+"""Serving users: prompts with each arm's examples, a model's responses, and their rewards."""
 
 import json
 from collections.abc import Callable, Iterator, Sequence
@@ -15,10 +15,10 @@ from personagap.errors import UserError, one_of
 from personagap.models import Generation, Model, load_model
 from personagap.personalllm import users
 from personagap.personalllm.adaptation.icl import TEMPLATES, Examples, Study, chats, reader
-from personagap.personalllm.adaptation.outcomes import of_scores
+from personagap.personalllm.adaptation.outcomes import score_outcomes
 from personagap.responses import ResponseStore, complete, digest
 
-#: Of an answer that is written, as in the authors' code.
+#: Maximum length of a generated answer, as in the authors' code.
 TOKENS = 512
 
 
@@ -30,22 +30,22 @@ def serve(
     shots: Sequence[int],
     templates: Sequence[str],
 ) -> pd.DataFrame:
-    """What users get from ``lm`` after each arm's examples: ``user prompt`` `METRICS`
-    ``arm shots template unit``.
+    """Return the outcomes of serving users with ``lm`` after each arm's examples: ``user prompt``
+    `METRICS` ``arm shots template unit``.
 
     Parameters
     ----------
-    arms : of ``source_arms`` or ``neighbour_arms``.
-    respond : `by_selection` or `by_generation`: model, chats of the users in turn → what each
-        thinks of the answer.
+    arms : examples from ``source_arms`` or ``neighbour_arms``.
+    respond : `by_selection` or `by_generation`, a function of a model and a list of chats (of all
+        users in turn, once for each arm and number of shots) that returns each user's reward.
     shots : numbers of examples; 0 is the arm "zero_shot".
     templates : "chat" (the model's) and "plain" (none, as in the authors' code, P8).
     """
     tables = []
-    for template, model, cells, asked in _asked(lm, study, arms, shots, templates):
-        got = np.split(respond(model, asked), len(cells))
-        for (arm, k), scores in zip(cells, got, strict=True):
-            tables.append(of_scores(study, scores, arm, k, template))
+    for template, model, cells, prompts in _requests(lm, study, arms, shots, templates):
+        rewards = np.split(respond(model, prompts), len(cells))
+        for (arm, k), scores in zip(cells, rewards, strict=True):
+            tables.append(score_outcomes(study, scores, arm, k, template))
     return pd.concat(tables, ignore_index=True)
 
 
@@ -57,54 +57,58 @@ def cost(
     templates: Sequence[str],
     evaluation: str = "select",
 ) -> pd.DataFrame:
-    """What `serve` would ask, rows as of ``pricing.of_answers`` by ``template``; nothing is asked.
+    """Price the requests of `serve` without sending any: rows like those of ``pricing.of_answers``,
+    by ``template``.
 
     ``evaluation`` is that of `open_model`, the other arguments are those of `serve`.
     """
     prices = {}
-    for template, model, _, asked in _asked(lm, study, arms, shots, templates):
-        texts = [chat[0]["content"] for chat in asked]
+    for template, model, _, prompts in _requests(lm, study, arms, shots, templates):
+        texts = [chat[0]["content"] for chat in prompts]
         if evaluation == "generate":
             price = pricing.of_texts(model, texts, 0.0, 0, TOKENS)
         else:
             choices = study.responses[study.target].tolist()
-            # A model reads all the responses that it chooses from.
-            read = [sum(map(len, row)) / pricing.TOKEN_CHARACTERS for row in choices]
-            sizes = map(pricing.length, texts, cycle(read))
-            requests = dict(zip(_keys(model, asked, choices), sizes, strict=True))
+            # A model also reads all the responses that it chooses from.
+            tokens = [sum(map(len, row)) / pricing.TOKEN_CHARACTERS for row in choices]
+            sizes = map(pricing.length, texts, cycle(tokens))
+            requests = dict(zip(_keys(model, prompts, choices), sizes, strict=True))
             price = pricing.of_requests(requests, [model.id])
         prices[template] = price
     return pd.concat(prices, names=["template"]).droplevel(1).reset_index()
 
 
-def _asked(
+def _requests(
     lm: Model,
     study: Study,
     arms: dict[str, Examples],
     shots: Sequence[int],
     templates: Sequence[str],
 ) -> Iterator[tuple]:
-    """Of each template: the model that reads by it, its cells (arm, shots), the chats of each."""
+    """Yield for each template: its name, the model that uses it, its cells (arm, shots), and the
+    chats of all users for one cell after the other.
+    """
     if not templates or not set(templates) <= set(TEMPLATES):
         raise UserError(f"templates is {templates!r}: give a list of {', '.join(TEMPLATES)}")
-    # Each once, in the order given: twice the same would be one cell with two rows of each user.
+    # Duplicates are dropped, as a repeated value would give two rows per user in one cell.
     shots, templates = list(dict.fromkeys(shots)), list(dict.fromkeys(templates))
     cells = [("zero_shot", 0)] * (0 in shots) + list(product(arms, [k for k in shots if k]))
     for template in templates:
-        asked = [chat for arm, k in cells for chat in chats(study, arm, arms.get(arm), k)]
-        yield template, reader(lm, template), cells, asked
+        prompts = [chat for arm, k in cells for chat in chats(study, arm, arms.get(arm), k)]
+        yield template, reader(lm, template), cells, prompts
 
 
-def _keys(lm: Model, asked: list, choices: list, stored: bool = True) -> list:
-    """What the choice of each chat, of the users in turn, is stored under.
+def _keys(lm: Model, prompts: list, choices: list, stored: bool = True) -> list:
+    """Return the key in the store for the choice of each chat; ``choices`` are those of each user,
+    and ``prompts`` go through the users in turn.
 
-    Of what is not ``stored``: a running number, the same for the same.
+    Without a store the key is a running number, equal for equal requests.
     """
-    # The simulated selector answers at once: hashing its prompts would take longer than it does.
+    # The simulated selector needs no store, and answers faster than its prompts could be hashed.
     number = count()
-    named = partial(digest, "choose", lm.id, lm.revision)
-    key = cache(named if stored else lambda *_: next(number))
-    return [key(lm.render(chat), tuple(mine)) for chat, mine in zip(asked, cycle(choices))]
+    stable = partial(digest, "choose", lm.id, lm.revision)
+    key = cache(stable if stored else lambda *_: next(number))
+    return [key(lm.render(chat), tuple(row)) for chat, row in zip(prompts, cycle(choices))]
 
 
 def open_model(
@@ -115,14 +119,14 @@ def open_model(
     data: str = "demo",
     device: str = "auto",
 ) -> tuple[object, Callable]:
-    """Who serves the study's users, and how: a model, and what `serve` takes as ``respond``.
+    """Open the model that serves the study's users, and the function `serve` takes as ``respond``.
 
     Parameters
     ----------
-    model : "simulated" (`Selector` with what is ``planted``), or that of ``models.load_model``,
-        whose answers are kept.
-    evaluation : "select" among the stored responses, or "generate" and score: with the demo's
-        rewards if ``data`` is the demo, else with the reward models.
+    model : "simulated" (`Selector` with the effect ``planted``), or a name for
+        ``models.load_model``, whose answers are stored.
+    evaluation : "select" one of the stored responses, or "generate" one and score it: with the
+        rewards of the demo if ``data`` is "demo", else with the reward models.
     """
     one_of(PLANTED, "planted is", planted)
     one_of(["select", "generate"], "evaluation is", evaluation)
@@ -139,50 +143,50 @@ def open_model(
 
 
 def by_selection(study: Study, store: ResponseStore | None) -> Callable:
-    """Serve the stored response that the model finds likeliest per byte; needs no reward model.
+    """Serve the stored response with the highest log-likelihood per byte; needs no reward model.
 
-    Per byte, because a sum over tokens picks the shortest and a mean per token depends on the
-    tokenizer (as ``acc_norm`` of lm-evaluation-harness). ``store`` keeps likelihoods, so that an
-    interrupted run resumes.
+    Per byte, like ``acc_norm`` of lm-evaluation-harness, because a sum over tokens favours the
+    shortest response and a mean per token depends on the tokenizer. ``store`` keeps likelihoods, so
+    that an interrupted run resumes.
     """
-    choices, stored = study.responses[study.target].tolist(), study.stored()
+    choices, rewards = study.responses[study.target].tolist(), study.stored()
     size = np.array([[len(text.encode()) for text in row] for row in choices])
 
-    def respond(lm: Model, asked: list) -> np.ndarray:
-        user = np.arange(len(asked)) % len(choices)
-        keys = _keys(lm, asked, choices, stored=store is not None)
+    def respond(lm: Model, prompts: list) -> np.ndarray:
+        user = np.arange(len(prompts)) % len(choices)
+        keys = _keys(lm, prompts, choices, stored=store is not None)
 
         def make(rows: np.ndarray, keep: Callable) -> None:
-            def weighed(i: int, sums: np.ndarray) -> None:
+            def keep_likelihoods(i: int, sums: np.ndarray) -> None:
                 keep(i, Generation(json.dumps(sums.tolist()), "stop", 0, 0, 0.0))
 
-            offered = [choices[user[row]] for row in rows]
-            lm.choose([asked[row] for row in rows], offered, keep=weighed)
+            options = [choices[user[row]] for row in rows]
+            lm.choose([prompts[row] for row in rows], options, keep=keep_likelihoods)
 
         sums = complete(store, keys, make, title=f"asking {lm.id}")["text"].map(json.loads)
-        return stored[user, (np.stack(sums[keys]) / size[user]).argmax(axis=1)]
+        return rewards[user, (np.stack(sums[keys]) / size[user]).argmax(axis=1)]
 
     return respond
 
 
 def by_generation(study: Study, score: Callable) -> Callable:
-    """Serve what the model writes (greedy, as in the paper).
+    """Serve a generated response (greedy decoding, as in the paper).
 
-    ``score`` adds to a table ``prompt_text text`` a column of raw rewards for each of
-    ``study.models``: `reward_models`, or ``demo.personalllm.score``.
+    ``score`` is `reward_models` or ``demo.personalllm.score``: it adds a column of raw rewards for
+    each of ``study.models`` to a table ``prompt_text text``.
     """
-    # How the study scaled the raw rewards of each model, to scale those of what is written alike.
+    # Recovers the linear scale of the study's rewards, to put new raw rewards on the same scale.
     models = range(len(study.models))
     fits = [np.polyfit(study.raw[..., m].ravel(), study.rewards[..., m].ravel(), 1) for m in models]
     slope, shift = np.transpose(fits)
 
-    def respond(lm: Model, asked: list) -> np.ndarray:
-        texts = ask.texts(lm, [chat[0]["content"] for chat in asked], 0.0, 0, TOKENS)
-        # A user without an answer has no reward; left out, arms would be compared on other users.
+    def respond(lm: Model, prompts: list) -> np.ndarray:
+        texts = ask.texts(lm, [chat[0]["content"] for chat in prompts], 0.0, 0, TOKENS)
+        # Users without an answer have no reward; dropping them would pair arms on different users.
         if failed := texts.count(None):
             reason = "the answers of the others are kept"
             raise UserError(f"{failed} requests failed; run again: {reason}")
-        user = np.arange(len(asked)) % len(study.target)
+        user = np.arange(len(prompts)) % len(study.target)
         written = pd.DataFrame({"prompt_text": study.prompts[study.target[user]], "text": texts})
         scores = score(written)[study.models].to_numpy()
         return ((scores * slope + shift) * study.weights[user]).sum(axis=1)
@@ -191,7 +195,9 @@ def by_generation(study: Study, score: Callable) -> Callable:
 
 
 def reward_models(study: Study, device: str = "cpu") -> Callable:
-    """For `by_generation`: those of ``users.REWARD_MODELS`` that the study's rewards come from."""
+    """Return the function ``score`` of `by_generation` that runs the study's reward models, which
+    must be among ``users.REWARD_MODELS``.
+    """
     if unknown := sorted(set(study.models) - set(users.REWARD_MODELS)):
         known = ", ".join(users.REWARD_MODELS)
         raise UserError(
